@@ -1,0 +1,60 @@
+PREFIX ?= /usr/local
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+UNITS = $$(go list ./... | grep -v /test$$)
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+INTO = $(DESTDIR)$(PREFIX)
+SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
+	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
+
+.PHONY: build test deps lint cross unit race fuzz e2e bench demo install uninstall clean
+
+build: ## bin/tapestry, one static binary
+	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
+
+test: ## all that CI runs
+	@test/steps.sh deps lint build cross unit race fuzz e2e
+
+deps: ## install the tools that the tests need (Debian, Ubuntu)
+	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool
+
+lint:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go mod tidy -diff
+
+cross: ## the other architecture compiles
+	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry
+
+unit:
+	go test $(UNITS)
+
+race:
+	go test -race -short $(UNITS)
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@test/fuzz.sh
+
+e2e: build ## real dockerds, real traffic; as root
+	go test -count=1 -timeout 20m ./test
+
+bench: build ## ratios to the kernel's own bridge and VXLAN; as root
+	go test -count=1 -timeout 20m -run '^$$' -bench . ./bench
+
+demo: ## tapestry shows itself; as root
+	@test/demo.sh
+
+install: build ## binary, systemd unit, completions
+	install -D bin/tapestry $(INTO)/bin/tapestry
+	mkdir -p $(dir $(SHARED))
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/tapestry.service >$(word 1,$(SHARED))
+	bin/tapestry completion bash >$(word 2,$(SHARED))
+	bin/tapestry completion zsh >$(word 3,$(SHARED))
+	bin/tapestry completion fish >$(word 4,$(SHARED))
+
+uninstall:
+	rm -f $(INTO)/bin/tapestry $(SHARED)
+
+clean:
+	rm -rf bin

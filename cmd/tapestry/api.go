@@ -1,0 +1,147 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// host is what the API asks of *fabric.Fabric.
+type host interface {
+	Status() fabric.Status
+	Networks() []fabric.NetworkView
+	Ports(network string) []fabric.PortView
+	Entries(network string) []fabric.EntryView
+	Peers(network string) []fabric.PeerView
+	AddPeer(ctx context.Context, network string, p netip.AddrPort) error
+	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
+}
+
+// api answers the commands on this host. Networks are named by their whole id; answers are sorted.
+type api struct {
+	host    host
+	log     *slog.Logger
+	name    string // of the driver
+	started time.Time
+}
+
+func (a *api) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", a.status)
+	mux.HandleFunc("GET /v1/networks", a.networks)
+	mux.HandleFunc("GET /v1/ports", list(a, a.host.Ports, toPort, func(x, y portReply) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Name, y.Name))
+	}))
+	mux.HandleFunc("GET /v1/fdb", list(a, a.host.Entries, toEntry, func(x, y entryReply) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), slices.Compare(x.MAC[:], y.MAC[:]))
+	}))
+	mux.HandleFunc("GET /v1/peers", list(a, a.host.Peers, toPeer, func(x, y peerReply) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
+	}))
+	mux.HandleFunc("POST /v1/peers/add", a.change(a.host.AddPeer))
+	mux.HandleFunc("POST /v1/peers/rm", a.change(a.removePeer))
+	return mux
+}
+
+func (a *api) status(w http.ResponseWriter, _ *http.Request) {
+	s := a.host.Status()
+	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
+		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
+		VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why, Networks: s.Networks, Endpoints: s.Endpoints,
+		Strangers: counts(s.Strangers), Conflicts: each(s.Conflicts, toConflict)}
+	if s.VTEP.IsValid() {
+		r.VTEP = s.VTEP.String()
+	}
+	reply(w, http.StatusOK, r)
+}
+
+func (a *api) networks(w http.ResponseWriter, _ *http.Request) {
+	all := each(a.host.Networks(), toNetwork)
+	slices.SortFunc(all, func(x, y networkReply) int { return strings.Compare(x.ID, y.ID) })
+	reply(w, http.StatusOK, all)
+}
+
+// list answers with what read finds on one network, or on all.
+func list[V, R any](a *api, read func(network string) []V, to func(V) R, order func(x, y R) int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		network := r.URL.Query().Get("network")
+		if network != "" && !slices.ContainsFunc(a.host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
+			reply(w, http.StatusNotFound, errorReply{"no network " + short(network)})
+			return
+		}
+		all := each(read(network), to)
+		slices.SortFunc(all, order)
+		reply(w, http.StatusOK, all)
+	}
+}
+
+// change answers the two POSTs.
+func (a *api) change(do func(ctx context.Context, network string, p netip.AddrPort) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var c peerChange
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&c); err != nil {
+			reply(w, http.StatusBadRequest, errorReply{"read the request: " + err.Error()})
+			return
+		}
+		p, err := plugin.ParsePeer(c.Addr)
+		if err != nil {
+			reply(w, http.StatusBadRequest, errorReply{err.Error()})
+			return
+		}
+		switch err := do(r.Context(), c.Network, p); {
+		case errors.Is(err, fabric.ErrNoNetwork):
+			reply(w, http.StatusNotFound, errorReply{err.Error()})
+		case err != nil:
+			a.log.Warn("peer list not changed", "method", r.URL.Path, "network", c.Network, "peer", c.Addr, "err", err)
+			reply(w, http.StatusConflict, errorReply{err.Error()})
+		default:
+			a.log.Info("peer list changed", "method", r.URL.Path, "network", c.Network, "peer", c.Addr)
+			reply(w, http.StatusOK, c)
+		}
+	}
+}
+
+// removePeer removes the one peer with this address; a port is needed only where an address has several.
+func (a *api) removePeer(ctx context.Context, network string, p netip.AddrPort) error {
+	var match []netip.AddrPort
+	for _, known := range a.host.Peers(network) {
+		if known.Addr.Addr() == p.Addr() && (p.Port() == 0 || p.Port() == known.Addr.Port()) {
+			match = append(match, known.Addr)
+		}
+	}
+	switch len(match) {
+	case 0:
+		if !slices.ContainsFunc(a.host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
+			return fabric.ErrNoNetwork
+		}
+		return errors.New("it has no peer " + peerText(p))
+	case 1:
+		return a.host.RemovePeer(ctx, network, match[0])
+	}
+	return errors.New("it has several peers at " + p.Addr().String() + ", name one: " + strings.Join(each(match, netip.AddrPort.String), ", "))
+}
+
+// peerText writes a peer as plugin.ParsePeer reads it.
+func peerText(p netip.AddrPort) string {
+	if p.Port() == 0 {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) // fails only when the client is gone
+}

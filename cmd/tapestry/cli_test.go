@@ -1,0 +1,209 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// trimmed takes away the blanks that end a row, which an editor would not keep in this file.
+func trimmed(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+func TestTables(t *testing.T) {
+	socket := fakeDaemon(t, newFakeHost())
+	named, unnamed := fakeDocker(t), "unix://"+filepath.Join(t.TempDir(), "none.sock")
+	for _, c := range []struct {
+		name, docker, args, want string
+	}{
+		{"networks", named, "networks", `
+NETWORK       ID            VNI  MTU   ATTACH  ENDPOINTS  ADDRESSES  RX    FORWARDED  FLOODED  DROPS      STATE
+80cc33333333  80cc33333333  90   1500  veth    0          0          0     0          0        -          down: UDP port 4789 is taken
+wide          aaaa11111111  80   1450  veth    1          2          1043  1000       40       spoofed 3  up
+mynet         aaab22222222  -    1500  veth    0          0          0     0          0        -          up`},
+		{"ports with names", named, "ports wide", `
+NETWORK  PORT            KIND       STATE           MAC                ADDRESSES     MTU   RX    RX SIZE  TX  TX SIZE  DROPS
+wide     web             container  up              02:42:0a:50:01:02  10.80.1.2/16  1450  1036  1.2 MB   5   999 B    mtu 30, spoofed 3
+wide     192.0.2.2:4789  remote     down: no route  -                  -             1450  7     700 B    0   0 B      refused 2`},
+		{"ports without Docker", unnamed, "ports 80", `
+NETWORK       PORT            KIND       STATE           MAC                ADDRESSES     MTU   RX    RX SIZE  TX  TX SIZE  DROPS
+aaaa11111111  9b1d44444444    container  up              02:42:0a:50:01:02  10.80.1.2/16  1450  1036  1.2 MB   5   999 B    mtu 30, spoofed 3
+aaaa11111111  192.0.2.2:4789  remote     down: no route  -                  -             1450  7     700 B    0   0 B      refused 2`},
+		{"fdb", named, "fdb", `
+NETWORK  VNI  MAC                PORT            KIND     AGE
+wide     80   02:42:0a:50:01:02  web             pinned   -
+wide     80   02:42:0a:50:02:09  192.0.2.2:4789  learned  1m 23s`},
+		{"fdb of a quiet network", named, "fdb mynet", `
+NETWORK  VNI  MAC  PORT  KIND  AGE`},
+		{"peers", named, "peers", `
+NETWORK  VNI  PEER             FROM     STATE  MTU   GSO  RX  RX SIZE  TX  TX SIZE  HEARD
+wide     80   192.0.2.2:4789   network  up     1450  yes  7   700 B    0   0 B      3s ago
+wide     80   [2001:db8::2]:1  network  up     1450  yes  0   0 B      0   0 B      never`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := tapestry(t, append(strings.Fields(c.args), "--api-socket", socket, "--docker-host", c.docker)...)
+			if r.code != exitFine || r.stderr != "" {
+				t.Fatalf("exit %d, %s", r.code, r.stderr)
+			}
+			if trimmed(r.out) != trimmed(c.want) {
+				t.Errorf("got\n%s\nwant\n%s", trimmed(r.out), trimmed(c.want))
+			}
+		})
+	}
+}
+
+func TestStatus(t *testing.T) {
+	r := tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
+	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
+		"strangers  no_peer 12 (", "wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	if r.code != exitFine {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+	quiet := tapestry(t, "status", "--api-socket", fakeDaemon(t, &fakeHost{empty: true}), "--docker-host", fakeDocker(t))
+	if !strings.Contains(quiet.out, "tunnel     closed, no network has a VNI\n") || strings.Contains(quiet.out, "strangers") {
+		t.Errorf("an idle daemon shows\n%s", quiet.out)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	for _, c := range []struct {
+		args string
+		code int
+		want string // in the one line on stderr
+	}{
+		{"prots", exitUsage, `no command "prots", did you mean ports?`},
+		{"help prots", exitUsage, `did you mean ports?`},
+		{"peers ad wide 192.0.2.3", exitUsage, `did you mean add?`},
+		{"xyzzy", exitUsage, `see tapestry --help`},
+		{"ports --jsn", exitUsage, `no flag --jsn, did you mean --json?`},
+		{"ports -x", exitUsage, `no flag -x, see tapestry ports --help`},
+		{"ports --json=maybe", exitUsage, `want true or false`},
+		{"ports wide mynet", exitUsage, `"mynet" is one argument too many, want: tapestry ports [NET] [flags]`},
+		{"peers add wide", exitUsage, `too few arguments, want: tapestry peers add NET ADDR[:PORT]`},
+		{"peers add wide web", exitUsage, `"web" is no peer, want an IP address`},
+		{"completion tcsh", exitUsage, `no completion for "tcsh", want bash, zsh, fish`},
+		{"ports --docker-host ssh://host", exitUsage, `want unix:///PATH or tcp://HOST:PORT`},
+		{"run --vxlan-port 70000", exitUsage, `--vxlan-port "70000": want a port from 1 to 65535`},
+		{"run --vxlan-port 0", exitUsage, `want a port from 1 to 65535`},
+		{"run --peer web", exitUsage, `--peer "web"`},
+		{"run --vtep 0.0.0.0", exitUsage, `--vtep "0.0.0.0": want one host's IP address`},
+		{"run --vtep eth0", exitUsage, `--vtep "eth0": want one host's IP address`},
+		{"run --sweep-after 60", exitUsage, `want a duration greater than zero, such as 60s`},
+		{"run --sweep-after -1s", exitUsage, `want a duration greater than zero`},
+		{"run --log-level loud", exitUsage, `want debug, info, warn, error`},
+		{"run --log-format xml", exitUsage, `want text, json`},
+		{"run --name a/b", exitUsage, `want up to 32 letters`},
+		{"run --state-dir var", exitUsage, `want an absolute path`},
+		{"run --workers -1", exitUsage, `want a number from 1 to 256`},
+		{"run --api-socket /run/api", exitUsage, `want an absolute path that ends in .sock`},
+		{"run now", exitUsage, `"now" is one argument too many`},
+		{"ports wid", exitNoTarget, `no network "wid", did you mean wide?`},
+		{"fdb 81", exitNoTarget, `did you mean 80?`},
+		{"fdb aaaa21", exitNoTarget, `did you mean aaaa11`},
+		{"ports somewhere-else", exitNoTarget, `there are: 80cc33333333, mynet, wide`},
+		{"ports bridge", exitNoTarget, `network bridge exists but its driver is bridge`},
+		{"peers rm wide 192.0.2.99", exitNo, `network wide: it has no peer 192.0.2.99`},
+		{"peers add mynet 192.0.2.3", exitNo, `network mynet: it has no VNI`},
+		{"peers rm nowhere 192.0.2.2", exitNoTarget, `no network "nowhere"`},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			args := strings.Fields(c.args)
+			if !strings.Contains(c.args, "--api-socket") {
+				args = append(args, "--api-socket", socket)
+			}
+			t.Setenv("DOCKER_HOST", dockerHost)
+			r := tapestry(t, args...)
+			if r.code != c.code || !strings.Contains(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 || r.out != "" {
+				t.Errorf("exit %d, want %d; stderr %q, want %q in one line; stdout %q", r.code, c.code, r.stderr, c.want, r.out)
+			}
+		})
+	}
+}
+
+func TestNoDaemon(t *testing.T) {
+	dead := filepath.Join(t.TempDir(), "dead.sock")
+	for _, args := range []string{"status", "networks", "ports", "ports wide", "fdb", "peers", "peers add wide 192.0.2.3", "peers rm wide 192.0.2.3"} {
+		r := tapestry(t, append(strings.Fields(args), "--api-socket", dead, "--docker-host", fakeDocker(t))...)
+		want := "tapestry: no daemon answers at " + dead + ": start it with `tapestry run` as root, or `systemctl start tapestry`\n"
+		if r.code != exitNoDaemon || r.stderr != want {
+			t.Errorf("%s: exit %d, %q", args, r.code, r.stderr)
+		}
+	}
+	c := &client{socket: dead}
+	err := c.noDaemon(&os.SyscallError{Syscall: "connect", Err: os.ErrPermission})
+	if exitCode(err) != exitNoDaemon || !strings.Contains(err.Error(), "no permission") || !strings.Contains(err.Error(), "as root") {
+		t.Errorf("without permission: exit %d, %v", exitCode(err), err)
+	}
+	if exitCode(errors.New("any")) != exitNo || exitCode(nil) != exitFine {
+		t.Error("an error without a code of its own must exit 1, none 0")
+	}
+}
+
+func TestPeers(t *testing.T) {
+	h := newFakeHost()
+	socket, dockerHost := fakeDaemon(t, h), fakeDocker(t)
+	for _, c := range []struct {
+		args, out string
+		code      int
+	}{
+		{"add wide 192.0.2.3", "peer 192.0.2.3 added to wide\n", exitFine},
+		{"add 80 192.0.2.3:4790", "peer 192.0.2.3:4790 added to wide\n", exitFine},
+		{"rm wide 192.0.2.3", "", exitNo}, // which of the two?
+		{"rm wide 192.0.2.3:4790", "peer 192.0.2.3:4790 removed from wide\n", exitFine},
+		{"rm wide 192.0.2.3", "peer 192.0.2.3 removed from wide\n", exitFine},
+		{"rm wide 192.0.2.3", "", exitNo},
+		{"rm wide [2001:db8::2]:1", "peer [2001:db8::2]:1 removed from wide\n", exitFine},
+	} {
+		r := tapestry(t, append(strings.Fields("peers "+c.args), "--api-socket", socket, "--docker-host", dockerHost)...)
+		if r.code != c.code || r.out != c.out {
+			t.Errorf("peers %s: exit %d, want %d; %q, want %q; %s", c.args, r.code, c.code, r.out, c.out, r.stderr)
+		}
+	}
+	if len(h.peers) != 1 || h.peers[0].String() != "192.0.2.2:4789" {
+		t.Errorf("left are %v", h.peers)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	for _, c := range []struct{ args, want string }{
+		{"ports", "80cc33333333\tVNI 90\nwide\tVNI 80\nmynet\tstays on this host\n:4\n"},
+		{"peers rm wide", "192.0.2.2:4789\n[2001:db8::2]:1\n:4\n"},
+		{"peers add wide", ":4\n"},
+		{"ports wide", ":4\n"},
+	} {
+		args := append(append([]string{"__complete"}, strings.Fields(c.args)...), "--api-socket", socket, "--docker-host", dockerHost, "")
+		if r := tapestry(t, args...); r.out != c.want {
+			t.Errorf("%s: %q, want %q", c.args, r.out, c.want)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if r := tapestry(t, "completion", shell); r.code != exitFine || !strings.Contains(r.out, "__complete") {
+			t.Errorf("completion %s: exit %d, %d bytes", shell, r.code, len(r.out))
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	var b build
+	r := tapestry(t, "version", "--json")
+	if err := json.Unmarshal([]byte(r.out), &b); err != nil || b.Version == "" || b.OS != "linux" {
+		t.Errorf("%q: %v", r.out, err)
+	}
+	if r := tapestry(t, "version"); r.code != exitFine || !strings.HasPrefix(r.out, "tapestry "+b.Version+", commit ") {
+		t.Errorf("exit %d, %q", r.code, r.out)
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// client is a command's way to the daemon, and the flags that say where it and Docker are.
+type client struct {
+	socket     string // --api-socket
+	dockerHost string // --docker-host
+	json       bool   // --json
+}
+
+func (c *client) status(ctx context.Context) (s statusReply, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+func (c *client) networks(ctx context.Context) (n []networkReply, err error) {
+	return n, c.call(ctx, http.MethodGet, "/v1/networks", nil, &n)
+}
+
+// of reads "ports", "fdb" or "peers" of a network, or of all when network is "".
+func of[R any](ctx context.Context, c *client, what, network string) (r []R, err error) {
+	path := "/v1/" + what
+	if network != "" {
+		path += "?network=" + url.QueryEscape(network)
+	}
+	return r, c.call(ctx, http.MethodGet, path, nil, &r)
+}
+
+func (c *client) changePeer(ctx context.Context, verb string, change peerChange) error {
+	return c.call(ctx, http.MethodPost, "/v1/peers/"+verb, change, nil)
+}
+
+func (c *client) call(ctx context.Context, method, path string, body, answer any) error {
+	sent, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://tapestry"+path, bytes.NewReader(sent))
+	if err != nil {
+		return err
+	}
+	// 12 s: a daemon's own calls end after 10.
+	h := &http.Client{Timeout: 12 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.socket)
+		}}}
+	resp, err := h.Do(r)
+	if err != nil {
+		return c.noDaemon(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return c.noDaemon(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp.StatusCode, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.socket, err)
+	}
+	return nil
+}
+
+// noDaemon explains a call that got no answer, and what to do.
+func (c *client) noDaemon(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted")
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return failf(exitNoDaemon, "no permission to talk to the daemon at %s: run this as root", c.socket)
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return failf(exitNoDaemon, "the daemon at %s does not answer in time: see its log (journalctl -u tapestry)", c.socket)
+	}
+	return failf(exitNoDaemon, "no daemon answers at %s: start it with `tapestry run` as root, or `systemctl start tapestry`", c.socket)
+}
+
+// refused turns the daemon's refusal into an error with its exit code.
+func refused(status int, text []byte) error {
+	var e errorReply
+	if json.Unmarshal(text, &e) != nil || e.Error == "" {
+		e.Error = fmt.Sprintf("the daemon does not understand this command (HTTP %d): is it of another version?", status)
+	}
+	switch status {
+	case http.StatusBadRequest:
+		return &failure{exitUsage, errors.New(e.Error)}
+	case http.StatusNotFound:
+		return &failure{exitNoTarget, errors.New(e.Error)}
+	}
+	return &failure{exitNo, errors.New(e.Error)}
+}

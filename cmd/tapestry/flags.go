@@ -1,0 +1,109 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// value is a flag with a reader of its own, so that a wrong one is answered with what would be right.
+type value struct {
+	text string // as given, or the default
+	kind string // shown in the help
+	read func(string) error
+}
+
+func (v *value) String() string { return v.text }
+func (v *value) Type() string   { return v.kind }
+
+func (v *value) Set(s string) error {
+	err := v.read(s)
+	if err == nil {
+		v.text = s
+	}
+	return err
+}
+
+// set makes a value that stores what parse reads; text is the default, already stored in to.
+func set[T any](to *T, kind, text string, parse func(string) (T, error)) *value {
+	return &value{text, kind, func(s string) error {
+		x, err := parse(s)
+		if err == nil {
+			*to = x
+		}
+		return err
+	}}
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || n == 0 {
+		return 0, errors.New("want a port from 1 to 65535")
+	}
+	return uint16(n), nil
+}
+
+func parseGrace(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, errors.New("want a duration greater than zero, such as 60s or 5m")
+	}
+	return d, nil
+}
+
+func parseWorkers(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 || n > 256 {
+		return 0, errors.New("want a number from 1 to 256, or 0 to let tapestry choose")
+	}
+	return n, nil
+}
+
+func parseDir(s string) (string, error) {
+	if !filepath.IsAbs(s) {
+		return "", errors.New("want an absolute path")
+	}
+	return filepath.Clean(s), nil
+}
+
+func parseSocket(s string) (string, error) {
+	if !filepath.IsAbs(s) || filepath.Ext(s) != ".sock" {
+		return "", errors.New("want an absolute path that ends in .sock")
+	}
+	return filepath.Clean(s), nil
+}
+
+// parseDriver reads a driver's name: it becomes a file name, and Docker's -d must be able to say it.
+func parseDriver(s string) (string, error) {
+	if !regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,31}$`).MatchString(s) {
+		return "", errors.New("want up to 32 letters, digits, '_', '.' or '-', beginning with a letter or digit")
+	}
+	return s, nil
+}
+
+// parseUnderlay reads the address of a host.
+func parseUnderlay(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	a = a.Unmap()
+	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return netip.Addr{}, errors.New("want one host's IP address, such as 192.0.2.1 or 2001:db8::1")
+	}
+	return a, nil
+}
+
+// oneOf reads a word from a short list.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		for _, w := range words {
+			if s == w {
+				return s, nil
+			}
+		}
+		return "", fmt.Errorf("want %s", strings.Join(words, ", "))
+	}
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// documented reads docs/json.md: the keys of each command, in order.
+func documented(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, command := map[string][]string{}, ""
+	row := regexp.MustCompile("^\\| `([^`]+)` \\|")
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if c, ok := strings.CutPrefix(line, "## tapestry "); ok {
+			command = c
+		}
+		if m := row.FindStringSubmatch(line); m != nil {
+			keys[command] = append(keys[command], m[1])
+		}
+	}
+	return keys
+}
+
+// keysOf lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
+func keysOf(v any, prefix string) []string {
+	var keys []string
+	switch v := v.(type) {
+	case map[string]any:
+		for k, inner := range v {
+			keys = append(keys, prefix+k)
+			if k != "drops" && k != "strangers" {
+				keys = append(keys, keysOf(inner, prefix+k+"[].")...)
+			}
+		}
+	case []any:
+		for _, inner := range v {
+			keys = append(keys, keysOf(inner, prefix)...)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// Every key that a command prints is documented, and every documented key is printed.
+func TestJSONKeys(t *testing.T) {
+	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	docs := documented(t)
+	for _, command := range []string{"status", "networks", "ports", "fdb", "peers", "version"} {
+		args := []string{command, "--json"}
+		if command != "version" {
+			args = append(args, "--api-socket", socket, "--docker-host", dockerHost)
+		}
+		var v any
+		if err := json.Unmarshal([]byte(tapestry(t, args...).out), &v); err != nil {
+			t.Errorf("%s --json: %v", command, err)
+			continue
+		}
+		want := slices.Sorted(slices.Values(docs[command]))
+		if got := keysOf(v, ""); !slices.Equal(got, want) {
+			t.Errorf("%s --json has\n%v\ndocs/json.md says\n%v", command, got, want)
+		}
+		delete(docs, command)
+	}
+	if len(docs) > 0 {
+		t.Errorf("docs/json.md explains what is not there: %v", docs)
+	}
+}
+
+func TestJSONValues(t *testing.T) {
+	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	read := func(v any, args ...string) {
+		t.Helper()
+		r := tapestry(t, append(args, "--json", "--api-socket", socket, "--docker-host", dockerHost)...)
+		if err := json.Unmarshal([]byte(r.out), v); err != nil || r.code != exitFine {
+			t.Fatalf("%v: exit %d, %v, %s", args, r.code, err, r.stderr)
+		}
+	}
+	var ports []map[string]any
+	read(&ports, "ports", "wide")
+	if len(ports) != 2 {
+		t.Fatalf("%d ports, want 2", len(ports))
+	}
+	want := map[string]any{"network": wideID, "network_name": "wide", "vni": 80., "kind": "container", "name": webID, "container": "web",
+		"link": "tp9b1d", "mac": "02:42:0a:50:01:02", "addresses": []any{"10.80.1.2/16"}, "mtu": 1450., "state": "up", "why": "",
+		"rx_frames": 1036., "rx_bytes": 1234567., "tx_frames": 5., "tx_bytes": 999., "offered": 5., "refused": 0.,
+		"drops": map[string]any{"spoofed": 3., "mtu": 30., "runt": 0.}, "wire_tx": 0., "wire_rx": 0.}
+	if !reflect.DeepEqual(ports[0], want) {
+		t.Errorf("got  %v\nwant %v", ports[0], want)
+	}
+	if r := ports[1]; r["kind"] != "remote" || r["mac"] != "" || r["state"] != "down" || r["why"] != "no route" || r["wire_rx"] != 8. {
+		t.Errorf("the remote is %v", r)
+	}
+	var peers []map[string]any
+	read(&peers, "peers")
+	if peers[0]["heard_seconds"] != 3. || peers[1]["heard_seconds"] != nil {
+		t.Errorf("heard %v and %v, want 3 and null", peers[0]["heard_seconds"], peers[1]["heard_seconds"])
+	}
+	var entries []map[string]any
+	read(&entries, "fdb", "80")
+	if entries[0]["kind"] != "pinned" || entries[0]["age_seconds"] != 0. || entries[1]["kind"] != "learned" || entries[1]["age_seconds"] != 83. {
+		t.Errorf("entries are %v", entries)
+	}
+	var networks []map[string]any
+	read(&networks, "networks")
+	if n := networks[1]; n["name"] != "wide" || n["ageing_seconds"] != 300. || n["addresses_known"] != 2. {
+		t.Errorf("wide is %v", n)
+	}
+}
+
+func TestJSONEmpty(t *testing.T) {
+	socket := fakeDaemon(t, &fakeHost{empty: true})
+	for _, command := range []string{"networks", "ports", "fdb", "peers"} {
+		if r := tapestry(t, command, "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent"); r.out != "[]\n" {
+			t.Errorf("%s of nothing prints %q, want []", command, r.out)
+		}
+	}
+	r := tapestry(t, "status", "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent")
+	if strings.Contains(r.out, "null") || !strings.Contains(r.out, `"conflicts": []`) || !strings.Contains(r.out, `"strangers": {}`) {
+		t.Errorf("status of nothing prints %s", r.out)
+	}
+}

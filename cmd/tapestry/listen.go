@@ -1,0 +1,74 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// lockState takes the state directory for this process, until the file is closed.
+func lockState(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		pid := make([]byte, 16)
+		n, _ := f.Read(pid)
+		f.Close()
+		return nil, fmt.Errorf("tapestry is already running with --state-dir %s (pid %s)", dir, strings.TrimSpace(string(pid[:n])))
+	}
+	if err == nil {
+		err = errors.Join(f.Truncate(0), writePID(f))
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}
+
+func writePID(f *os.File) error {
+	_, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
+	return err
+}
+
+// listenAPI makes the API socket, open to root only, as that of the plugin is made.
+func listenAPI(path string) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("another daemon answers at --api-socket %s: stop that one or choose another socket", path)
+	}
+	l, err := plugin.Listen(filepath.Dir(path), strings.TrimSuffix(filepath.Base(path), ".sock"))
+	if err != nil {
+		return nil, fmt.Errorf("open --api-socket %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// tellReady tells systemd that the unit is up (sd_notify(3)); elsewhere NOTIFY_SOCKET is not set.
+func tellReady() error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	c, err := net.Dial("unixgram", path)
+	if err != nil {
+		return fmt.Errorf("tell systemd: %w", err)
+	}
+	defer c.Close()
+	_, err = c.Write([]byte("READY=1"))
+	return err
+}

@@ -1,0 +1,38 @@
+// Command tapestry is a Docker network driver whose switch runs in user space: the daemon (tapestry run)
+// and the commands that ask it.
+//
+// Both ends of the local API live here (api.go and client.go, with wire.go between them). The daemon never
+// calls Docker; the commands ask Docker for names only.
+//
+// Log keys, the same in every package: network, endpoint, peer, vni, link, mac, addr, mtu, attach (what it is
+// about); method, took (a Docker or API call); err, why (what went wrong); name, version, socket, dir, path,
+// workers (the daemon itself).
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(execute(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs one command line and returns its exit code (exit.go).
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "tapestry: %v\n", err)
+	}
+	return exitCode(err)
+}

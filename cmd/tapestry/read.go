@@ -1,0 +1,240 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const jsonHelp = "\n\nWith --json it prints %s; docs/json.md explains the keys."
+
+const netHelp = `NET is a network's Docker name, its id, its VNI, or the beginning of its id that no other network has.
+Without NET it shows all networks of this host.`
+
+// reader gives a command the flags of those that read.
+func (c *client) reader(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON")
+	return c.namer(cmd)
+}
+
+// namer gives a command the flag of those that ask Docker for names.
+func (c *client) namer(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&c.dockerHost, "docker-host", "",
+		"`ADDR` of Docker, to learn names from: unix:///PATH or tcp://HOST:PORT (default $DOCKER_HOST, else unix:///var/run/docker.sock)")
+	return cmd
+}
+
+func newStatus(c *client) *cobra.Command {
+	return c.reader(&cobra.Command{
+		Use:   "status",
+		Short: "Show the daemon at a glance",
+		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, and what somebody should look
+at: datagrams from strangers, addresses that two containers claim. It exits 0 whenever the daemon answers; programs
+read the tunnel's state from --json.` + fmt.Sprintf(jsonHelp, "one object"),
+		Example: `  tapestry status
+  tapestry status --json | jq .tunnel`,
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			d, err := c.askDocker(cmd.Context())
+			if err != nil {
+				return err
+			}
+			nameAll(cmd.Context(), d, s.Conflicts, func(r *conflictReply) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Owner] },
+				func(r conflictReply) string { return r.Network })
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), s)
+			}
+			return printStatus(cmd.OutOrStdout(), s, d)
+		},
+	})
+}
+
+// nameAll fills in Docker's names, asking only about the networks in rows.
+func nameAll[R any](ctx context.Context, d *docker, rows []R, name func(*R), network func(R) string) {
+	ids := map[string]bool{}
+	for _, r := range rows {
+		ids[network(r)] = true
+	}
+	d.nameContainers(ctx, ids)
+	for i := range rows {
+		name(&rows[i])
+	}
+}
+
+func printStatus(w io.Writer, s statusReply, d *docker) error {
+	tunnel := s.Tunnel
+	switch s.Tunnel {
+	case "open":
+		tunnel += fmt.Sprintf(", %s port %d", s.VTEP, s.VXLANPort)
+	case "closed":
+		tunnel += ", no network has a VNI"
+	default:
+		tunnel += ": " + s.Why
+	}
+	facts := [][2]string{
+		{"driver", s.Name},
+		{"version", s.Version},
+		{"running", fmt.Sprintf("%s, since %s, pid %d", agoText(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
+		{"workers", strconv.Itoa(s.Workers)},
+		{"tunnel", tunnel},
+		{"networks", strconv.Itoa(s.Networks)},
+		{"endpoints", strconv.Itoa(s.Endpoints)},
+	}
+	if strangers := countsText(s.Strangers); strangers != "" {
+		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
+	}
+	for _, f := range facts {
+		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	if len(s.Conflicts) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nAddresses claimed twice (the owner keeps its address, the rival's frames are dropped as spoofed):")
+	var rows [][]string
+	for _, x := range s.Conflicts {
+		rows = append(rows, []string{d.label(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),
+			d.portLabel(x.Owner), d.portLabel(x.Rival), number(x.Frames)})
+	}
+	return printTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
+}
+
+func newNetworks(c *client) *cobra.Command {
+	return c.reader(&cobra.Command{
+		Use:   "networks",
+		Short: "List the networks of this host",
+		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
+Frames are counted as received, a super-frame once: rx = forwarded + flooded + drops.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
+		Example: `  tapestry networks
+  tapestry networks --json | jq '.[] | select(.down != "")'`,
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			all, err := c.networks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			d, err := c.askDocker(cmd.Context())
+			if err != nil {
+				return err
+			}
+			for i := range all {
+				all[i].Name = d.name(all[i].ID)
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), all)
+			}
+			rows := each(all, func(n networkReply) []string {
+				return []string{d.label(n.ID), short(n.ID), vniText(n.VNI), strconv.Itoa(n.MTU), n.Attach,
+					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), number(n.Rx), number(n.Forwarded),
+					number(n.Flooded), countsText(n.Drops), stateText(n.Down)}
+			})
+			return printTable(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
+				"RX", "FORWARDED", "FLOODED", "DROPS", "STATE"}, rows)
+		},
+	})
+}
+
+func newPorts(c *client) *cobra.Command {
+	return c.reader(&cobra.Command{
+		Use:   "ports [NET]",
+		Short: "List the ports of the switches: containers and remote hosts",
+		Long: `List the ports of the switches. A port is a container's link or a remote host of that network. RX came from
+it, TX left to it; DROPS are its own frames that were not passed on, with the reason, and "refused" those that it
+could not take.
+
+` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a port"),
+		Example: `  tapestry ports
+  tapestry ports mynet
+  tapestry ports 80 --json | jq '.[] | {name, drops}'`,
+		Args:              arguments(0, 1),
+		ValidArgsFunction: c.completeNetwork,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(cmd, c, args, "ports",
+				func(p *portReply, d *docker) { p.NetworkName, p.Container = d.name(p.Network), d.containers[p.Name] },
+				func(p portReply) string { return p.Network },
+				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS"},
+				func(p portReply, d *docker) []string {
+					drops := countsText(p.Drops)
+					if p.Refused > 0 {
+						drops = strings.TrimPrefix(fmt.Sprintf("%s, refused %d", drops, p.Refused), ", ")
+					}
+					return []string{d.label(p.Network), d.portLabel(p.Name), p.Kind, stateText(p.Why), p.MAC,
+						strings.Join(p.Addresses, " "), strconv.Itoa(p.MTU), number(p.RxFrames), bytesText(p.RxBytes),
+						number(p.TxFrames), bytesText(p.TxBytes), drops}
+				})
+		},
+	})
+}
+
+func newFDB(c *client) *cobra.Command {
+	return c.reader(&cobra.Command{
+		Use:   "fdb [NET]",
+		Short: "List the addresses that the switches know, and where",
+		Long: `List the forwarding tables: which MAC address is behind which port. A pinned address is a container's of this
+host and stays; a learned one was seen in traffic and goes when it has been silent for the network's ageing time.
+
+` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for an address"),
+		Example: `  tapestry fdb mynet
+  tapestry fdb --json | jq '.[] | select(.kind == "learned")'`,
+		Args:              arguments(0, 1),
+		ValidArgsFunction: c.completeNetwork,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return show(cmd, c, args, "fdb",
+				func(e *entryReply, d *docker) { e.NetworkName, e.Container = d.name(e.Network), d.containers[e.Port] },
+				func(e entryReply) string { return e.Network },
+				[]string{"NETWORK", "VNI", "MAC", "PORT", "KIND", "AGE"},
+				func(e entryReply, d *docker) []string {
+					age := ""
+					if e.Kind != "pinned" {
+						age = agoText(e.AgeSeconds)
+					}
+					return []string{d.label(e.Network), vniText(e.VNI), e.MAC.String(), d.portLabel(e.Port), e.Kind, age}
+				})
+		},
+	})
+}
+
+// show is a command that lists what is on one network or on all: read, name, print.
+func show[R any](cmd *cobra.Command, c *client, args []string, what string, name func(*R, *docker),
+	network func(R) string, head []string, row func(R, *docker) []string) error {
+	arg, err := netArgument(args)
+	if err != nil {
+		return err
+	}
+	t, err := c.find(cmd.Context(), arg)
+	if err != nil {
+		return err
+	}
+	all, err := of[R](cmd.Context(), c, what, t.id)
+	if err != nil {
+		return err
+	}
+	nameAll(cmd.Context(), t.docker, all, func(r *R) { name(r, t.docker) }, network)
+	if c.json {
+		return printJSON(cmd.OutOrStdout(), all)
+	}
+	return printTable(cmd.OutOrStdout(), head, each(all, func(r R) []string { return row(r, t.docker) }))
+}
+
+// netArgument is the NET among the arguments, "" when there is none.
+func netArgument(args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	if args[0] == "" {
+		return "", failf(exitUsage, "NET is empty: want a network's name, id or VNI, or nothing for all of them")
+	}
+	return args[0], nil
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// The replies are what the daemon writes and the commands read, and what --json prints; docs/json.md explains
+// every key. NetworkName and Container are Docker's names: the daemon never knows them, the commands fill them in.
+
+type statusReply struct {
+	Name          string            `json:"name"`
+	Version       string            `json:"version"`
+	StartedAt     time.Time         `json:"started_at"`
+	UptimeSeconds int64             `json:"uptime_seconds"`
+	PID           int               `json:"pid"`
+	Workers       int               `json:"workers"`
+	VTEP          string            `json:"vtep"`
+	VXLANPort     uint16            `json:"vxlan_port"`
+	Tunnel        string            `json:"tunnel"`
+	Why           string            `json:"why"`
+	Networks      int               `json:"networks"`
+	Endpoints     int               `json:"endpoints"`
+	Strangers     map[string]uint64 `json:"strangers"`
+	Conflicts     []conflictReply   `json:"conflicts"`
+}
+
+type conflictReply struct {
+	Network     string    `json:"network"`
+	NetworkName string    `json:"network_name,omitempty"`
+	MAC         ether.MAC `json:"mac"`
+	Addresses   []string  `json:"addresses"`
+	Owner       string    `json:"owner"`
+	Container   string    `json:"container,omitempty"` // the owner's
+	Rival       string    `json:"rival"`
+	Frames      uint64    `json:"frames"`
+}
+
+type networkReply struct {
+	ID             string            `json:"id"`
+	Name           string            `json:"name"` // "" unless Docker tells it
+	VNI            uint32            `json:"vni"`
+	MTU            int               `json:"mtu"`
+	Attach         string            `json:"attach"`
+	AgeingSeconds  float64           `json:"ageing_seconds"`
+	External       bool              `json:"external"`
+	Endpoints      int               `json:"endpoints"`
+	AddressesKnown int               `json:"addresses_known"`
+	Down           string            `json:"down"`
+	Rx             uint64            `json:"rx"`
+	Forwarded      uint64            `json:"forwarded"`
+	Flooded        uint64            `json:"flooded"`
+	Drops          map[string]uint64 `json:"drops"`
+}
+
+type portReply struct {
+	Network     string            `json:"network"`
+	NetworkName string            `json:"network_name,omitempty"`
+	VNI         uint32            `json:"vni"`
+	Kind        string            `json:"kind"`
+	Name        string            `json:"name"`
+	Container   string            `json:"container,omitempty"`
+	Link        string            `json:"link"`
+	MAC         string            `json:"mac"` // "" of a remote
+	Addresses   []string          `json:"addresses"`
+	MTU         int               `json:"mtu"`
+	State       string            `json:"state"`
+	Why         string            `json:"why"`
+	RxFrames    uint64            `json:"rx_frames"`
+	RxBytes     uint64            `json:"rx_bytes"`
+	TxFrames    uint64            `json:"tx_frames"`
+	TxBytes     uint64            `json:"tx_bytes"`
+	Offered     uint64            `json:"offered"`
+	Refused     uint64            `json:"refused"`
+	Drops       map[string]uint64 `json:"drops"`
+	WireTx      uint64            `json:"wire_tx"`
+	WireRx      uint64            `json:"wire_rx"`
+}
+
+type entryReply struct {
+	Network     string    `json:"network"`
+	NetworkName string    `json:"network_name,omitempty"`
+	VNI         uint32    `json:"vni"`
+	MAC         ether.MAC `json:"mac"`
+	Port        string    `json:"port"`
+	Container   string    `json:"container,omitempty"`
+	Kind        string    `json:"kind"`
+	AgeSeconds  int64     `json:"age_seconds"`
+}
+
+type peerReply struct {
+	Network      string `json:"network"`
+	NetworkName  string `json:"network_name,omitempty"`
+	VNI          uint32 `json:"vni"`
+	Addr         string `json:"addr"`
+	Default      bool   `json:"default"`
+	State        string `json:"state"`
+	Why          string `json:"why"`
+	MTU          int    `json:"mtu"`
+	GSO          bool   `json:"gso"`
+	RxFrames     uint64 `json:"rx_frames"`
+	RxBytes      uint64 `json:"rx_bytes"`
+	TxFrames     uint64 `json:"tx_frames"`
+	TxBytes      uint64 `json:"tx_bytes"`
+	WireTx       uint64 `json:"wire_tx"`
+	WireRx       uint64 `json:"wire_rx"`
+	HeardSeconds *int64 `json:"heard_seconds"` // null: never
+}
+
+// peerChange is the body of both POSTs.
+type peerChange struct {
+	Network string `json:"network"` // whole id
+	Addr    string `json:"addr"`    // as plugin.ParsePeer reads it
+}
+
+// errorReply is the body of every answer that is not 200.
+type errorReply struct {
+	Error string `json:"error"`
+}
+
+func toConflict(c fabric.Conflict) conflictReply {
+	return conflictReply{Network: c.Network, MAC: c.MAC, Addresses: addresses(c.Addrs), Owner: c.Owner,
+		Rival: c.Rival, Frames: c.Count}
+}
+
+func toNetwork(n fabric.NetworkView) networkReply {
+	return networkReply{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
+		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
+		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops)}
+}
+
+func toPort(p fabric.PortView) portReply {
+	r := portReply{Network: p.Network, VNI: p.VNI, Kind: p.Kind, Name: p.Name, Link: p.Link,
+		Addresses: addresses(p.Addrs), MTU: p.MTU, State: state(p.Down), Why: p.Down,
+		RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames, TxBytes: p.TxBytes,
+		Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), WireTx: p.WireTx, WireRx: p.WireRx}
+	if !p.MAC.IsZero() {
+		r.MAC = p.MAC.String()
+	}
+	return r
+}
+
+func toEntry(e fabric.EntryView) entryReply {
+	r := entryReply{Network: e.Network, VNI: e.VNI, MAC: e.MAC, Port: e.Port, Kind: "learned",
+		AgeSeconds: int64(e.Age / time.Second)}
+	if e.Pinned {
+		r.Kind, r.AgeSeconds = "pinned", 0
+	}
+	return r
+}
+
+func toPeer(p fabric.PeerView) peerReply {
+	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, State: state(p.Down),
+		Why: p.Down, MTU: p.MTU, GSO: p.GSO, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
+		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx}
+	if p.Heard >= 0 {
+		seconds := int64(p.Heard / time.Second)
+		r.HeardSeconds = &seconds
+	}
+	return r
+}
+
+func state(down string) string {
+	if down == "" {
+		return "up"
+	}
+	return "down"
+}
+
+func addresses(prefixes []netip.Prefix) []string {
+	return each(prefixes, netip.Prefix.String)
+}
+
+// counts is never null in JSON.
+func counts(m map[string]uint64) map[string]uint64 {
+	if m == nil {
+		return map[string]uint64{}
+	}
+	return m
+}
+
+// each converts a list; none is an empty list, never null in JSON.
+func each[V, R any](views []V, to func(V) R) []R {
+	replies := make([]R, 0, len(views))
+	for _, v := range views {
+		replies = append(replies, to(v))
+	}
+	return replies
+}

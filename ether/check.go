@@ -1,0 +1,126 @@
+package ether
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// Kind is the kind of a super-frame.
+type Kind uint8
+
+// The kinds, as in virtio_net_hdr's gso_type (virtio 1.2 §5.1.6).
+const (
+	None Kind = iota // an ordinary frame
+	TCP4             // VIRTIO_NET_HDR_GSO_TCPV4
+	TCP6             // VIRTIO_NET_HDR_GSO_TCPV6
+	UDP              // VIRTIO_NET_HDR_GSO_UDP_L4, either IP version
+)
+
+func (k Kind) String() string {
+	switch k {
+	case None:
+		return "none"
+	case TCP4:
+		return "tcp4"
+	case TCP6:
+		return "tcp6"
+	case UDP:
+		return "udp"
+	}
+	return "unknown"
+}
+
+// Offload is what the kernel left undone: virtio_net_hdr by another name. The zero Offload is a
+// finished ordinary frame. A container with CAP_NET_RAW writes it as it likes: see Frame.Check.
+type Offload struct {
+	Kind Kind
+
+	// NeedsSum: the checksum field holds the sum of the pseudo-header only; the bytes from SumStart
+	// to the end are to be added.
+	NeedsSum bool
+
+	// Head is a super-frame's header in bytes, Ethernet to TCP or UDP; 0 in an ordinary frame.
+	// Check writes the true one, whatever was claimed.
+	Head uint16
+
+	// Segment is how many payload bytes go behind each copy of the header (gso_size); the last may be shorter.
+	Segment uint16
+
+	SumStart  uint16 // where the checksummed bytes begin, counted from the frame's first byte (csum_start)
+	SumOffset uint16 // where the checksum stands, counted from SumStart (csum_offset)
+}
+
+const (
+	// MaxSegments bounds the segments of one super-frame. An honest one of 64 KiB has 122 at the
+	// smallest usual MSS of 536; thousands come from a gso_size that is a lie.
+	MaxSegments = 256
+
+	// MaxHead bounds a super-frame's header, which is repeated in every segment: Ethernet with two tags
+	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) in its
+	// place they leave 134 bytes for extension headers.
+	MaxHead = 256
+)
+
+// What Check finds wrong.
+var (
+	// ErrRunt is a frame that ends before its EtherType.
+	ErrRunt = errors.New("frame is shorter than an Ethernet header")
+	// ErrOffload is an Offload that does not agree with the frame's bytes.
+	ErrOffload = errors.New("offload request does not agree with the frame")
+)
+
+// Check holds f.Off against the bytes: ErrRunt, ErrOffload or nil. What is inside a frame that claims
+// nothing is none of its business. Afterwards Off.Head is the true header length, a super-frame cuts into
+// at most MaxSegments segments of at most 65535 bytes of IP, and Cutter and Finish can rely on the rest.
+//
+// A super-frame with no more payload than one segment is legal, the kernel makes them; it is cut into one.
+// IP and UDP lengths are not looked at: in a super-frame they may be zero (big TCP).
+func (f *Frame) Check() error {
+	if f.Len() < HeaderLen {
+		return ErrRunt
+	}
+	if f.Off == (Offload{}) {
+		return nil
+	}
+	sumEnd := int(f.Off.SumStart) + int(f.Off.SumOffset) + 2
+	if f.Off.NeedsSum && (f.Off.SumStart < HeaderLen || sumEnd > f.Len()) {
+		return ErrOffload
+	}
+	if !f.Off.NeedsSum {
+		f.Off.SumStart, f.Off.SumOffset = 0, 0
+	}
+	if f.Off.Kind == None {
+		f.Off.Head, f.Off.Segment = 0, 0
+		return nil
+	}
+	l, ok := dissect(f.Bytes())
+	if !ok || l.kind != f.Off.Kind || l.head > MaxHead {
+		return ErrOffload
+	}
+	if f.Off.NeedsSum && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset()) {
+		return ErrOffload
+	}
+	payload, segment := f.Len()-l.head, int(f.Off.Segment)
+	if segment == 0 || payload > segment*MaxSegments || l.head-l.ip+min(segment, payload) > 65535 {
+		return ErrOffload
+	}
+	f.Off.Head = uint16(l.head)
+	return nil
+}
+
+// Finish completes the checksum of an ordinary frame in place. The frame must have passed Check;
+// a super-frame or a finished frame stays as it is.
+func (f *Frame) Finish() {
+	b, start := f.Bytes(), int(f.Off.SumStart)
+	field := start + int(f.Off.SumOffset)
+	if f.Off.Kind != None || !f.Off.NeedsSum || field+2 > len(b) {
+		return
+	}
+	// The field holds the pseudo-header's sum and is summed up with the rest.
+	sum := ^Sum(b[start:], 0)
+	if f.Off.SumOffset == 6 { // no other protocol than UDP has its checksum there
+		sum = nonZero(sum)
+	}
+	binary.BigEndian.PutUint16(b[field:], sum)
+	f.Off.NeedsSum, f.Off.SumStart, f.Off.SumOffset = false, 0, 0
+}

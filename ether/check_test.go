@@ -1,0 +1,162 @@
+package ether
+
+import (
+	"encoding/binary"
+	"testing"
+)
+
+// hops is a chain of n IPv6 extension headers of 8 bytes, put before the transport header.
+func hops(f Frame, n int, of byte) Frame {
+	b := f.Bytes()
+	next := b[20]
+	var chain []byte
+	for i := range n {
+		ext := []byte{of, 0, 1, 0, 0, 0, 0, 0}
+		if i == n-1 {
+			ext[0] = next
+		}
+		chain = append(chain, ext...)
+	}
+	out := append(append(append([]byte{}, b[:54]...), chain...), b[54:]...)
+	out[20] = of
+	f.Off.SumStart += uint16(len(chain))
+	return lend(out, f.Off)
+}
+
+func TestCheck(t *testing.T) {
+	tcp4 := stream(5000)
+	tcp6 := tcp4
+	tcp6.v6 = true
+	udp4 := packet{udp: true, payload: data(5000)}
+	udp6 := packet{udp: true, v6: true, payload: data(5000)}
+	tagged := tcp6
+	tagged.tags = 2
+	routed := func(left byte) Frame {
+		f := hops(tcp6.super(t, 1000), 1, protoRouting)
+		f.Bytes()[54+3] = left
+		return f
+	}
+	edit := func(f Frame, fn func(b []byte, o *Offload)) Frame {
+		fn(f.Bytes(), &f.Off)
+		return f
+	}
+	claim := func(fn func(o *Offload)) Frame {
+		return edit(tcp4.super(t, 1000), func(_ []byte, o *Offload) { fn(o) })
+	}
+	for _, tc := range []struct {
+		name string
+		f    Frame
+		want error
+		head int
+	}{
+		{"nothing", Frame{}, ErrRunt, 0},
+		{"13 bytes", lend(make([]byte, 13), Offload{}), ErrRunt, 0},
+		{"14 bytes", lend(make([]byte, 14), Offload{}), nil, 0},
+		{"bad IP in an ordinary frame", edit(tcp4.frame(t), func(b []byte, _ *Offload) { b[14] = 0 }), nil, 0},
+		{"ordinary frame", tcp4.frame(t), nil, 0},
+
+		{"tcp4", tcp4.super(t, 1000), nil, 66},
+		{"tcp6", tcp6.super(t, 1000), nil, 86},
+		{"two tags", tagged.super(t, 1000), nil, 94},
+		{"udp4", udp4.super(t, 1000), nil, 42},
+		{"udp6", udp6.super(t, 1000), nil, 62},
+		{"one segment", tcp4.super(t, 5000), nil, 66},
+		{"less than one segment", tcp4.super(t, 60000), nil, 66},
+		{"no payload", packet{tcp: tcp4.tcp}.super(t, 1000), nil, 66},
+		{"without NeedsSum", claim(func(o *Offload) { *o = Offload{Kind: TCP4, Segment: 1000} }), nil, 66},
+		{"head is the whole frame", claim(func(o *Offload) { o.Head = 5066 }), nil, 66},
+		{"head 0", claim(func(o *Offload) { o.Head = 0 }), nil, 66},
+		{"IP length 0", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[16], b[17] = 0, 0 }), nil, 66},
+		{"256 segments", stream(256*20).super(t, 20), nil, 66},
+		{"8 hop-by-hop headers", hops(tcp6.super(t, 1000), 8, protoHopByHop), nil, 86 + 64},
+		{"routing header at its end", routed(0), nil, 86 + 8},
+
+		{"segment 0", claim(func(o *Offload) { o.Segment = 0 }), ErrOffload, 0},
+		{"segment 1", claim(func(o *Offload) { o.Segment = 1 }), ErrOffload, 0},
+		{"257 segments", stream(256*20+1).super(t, 20), ErrOffload, 0},
+		{"unknown kind", claim(func(o *Offload) { o.Kind = 9 }), ErrOffload, 0},
+		{"tcp6 on IPv4", claim(func(o *Offload) { o.Kind = TCP6 }), ErrOffload, 0},
+		{"udp on TCP", claim(func(o *Offload) { o.Kind = UDP }), ErrOffload, 0},
+		{"tcp4 on UDP", edit(udp4.super(t, 1000), func(_ []byte, o *Offload) { o.Kind = TCP4 }), ErrOffload, 0},
+		{"sum at IP", claim(func(o *Offload) { o.SumStart = 14 }), ErrOffload, 0},
+		{"sum offset of UDP", claim(func(o *Offload) { o.SumOffset = 6 }), ErrOffload, 0},
+		{"ARP", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[13] = 6 }), ErrOffload, 0},
+		{"IP version 5", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x55 }), ErrOffload, 0},
+		{"IHL 0", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x40 }), ErrOffload, 0},
+		{"IHL behind the end", edit(packet{udp: true}.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x4f }), ErrOffload, 0},
+		{"fragment", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[20] |= 0x20 }), ErrOffload, 0},
+		{"data offset 4", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[46] = 0x40 }), ErrOffload, 0},
+		{"data offset behind the end", edit(packet{}.super(t, 1000), func(b []byte, _ *Offload) { b[46] = 0xf0 }), ErrOffload, 0},
+		{"9 hop-by-hop headers", hops(tcp6.super(t, 1000), 9, protoHopByHop), ErrOffload, 0},
+		{"extension header behind the end", edit(hops(packet{v6: true, udp: true}.super(t, 1000), 1, protoDestOpts),
+			func(b []byte, _ *Offload) { b[55] = 255 }), ErrOffload, 0},
+		{"header over MaxHead", edit(hops(tcp6.super(t, 1000), 1, protoDestOpts),
+			func(b []byte, o *Offload) {
+				b[55] = 24 // 200 bytes, then what happens to be there
+				copy(b[54+200:], b[62:94])
+				o.SumStart = 254
+			}), ErrOffload, 0},
+		{"IPv6 fragment", hops(tcp6.super(t, 1000), 1, protoFragment), ErrOffload, 0},
+		{"source route on its way", routed(1), ErrOffload, 0},
+		{"segment over 65535 bytes of IP", lend(append(tcp4.super(t, 1000).room[Headroom:], make([]byte, 62000)...),
+			Offload{Kind: TCP4, Segment: 65535}), ErrOffload, 0},
+
+		{"ordinary, sum at the last two bytes", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 42, SumOffset: 16}), nil, 0},
+		{"ordinary, sum behind the end", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 43, SumOffset: 16}), ErrOffload, 0},
+		{"ordinary, sum offset 65535", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 34, SumOffset: 65535}), ErrOffload, 0},
+		{"ordinary, sum in the Ethernet header", lend(make([]byte, 60), Offload{NeedsSum: true, SumOffset: 6}), ErrOffload, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := tc.f
+			if err := f.Check(); err != tc.want {
+				t.Fatalf("got %v, want %v", err, tc.want)
+			}
+			if tc.want == nil && int(f.Off.Head) != tc.head {
+				t.Errorf("header %d bytes, want %d", f.Off.Head, tc.head)
+			}
+		})
+	}
+}
+
+func TestFinish(t *testing.T) {
+	zero := packet{udp: true, payload: data(100)}
+	f := zero.frame(t)
+	// Make the sum come out as zero: add what is missing to the first payload word.
+	b := f.Bytes()
+	word := binary.BigEndian.Uint16(b[42:])
+	binary.BigEndian.PutUint16(zero.payload, slowSum([]byte{b[40], b[41]}, uint32(word)))
+	for name, p := range map[string]packet{
+		"tcp4":         stream(999),
+		"tcp6":         {v6: true, tcp: stream(0).tcp, payload: data(1000)},
+		"udp4":         {udp: true, payload: data(100)},
+		"udp6 tagged":  {udp: true, v6: true, tags: 1, payload: data(101)},
+		"udp sum zero": zero,
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, f := p.frame(t), p.super(t, 1)
+			f.Off.Kind = None
+			if err := f.Check(); err != nil {
+				t.Fatal(err)
+			}
+			f.Finish()
+			if name == "udp sum zero" {
+				if got := binary.BigEndian.Uint16(f.Bytes()[40:]); got != 0xffff {
+					t.Errorf("checksum %#04x, want 0xffff", got)
+				}
+			} else if string(f.Bytes()) != string(want.Bytes()) {
+				t.Errorf("got\n%x, want\n%x", f.Bytes(), want.Bytes())
+			}
+			if f.Off != (Offload{}) {
+				t.Errorf("left undone: %+v", f.Off)
+			}
+		})
+	}
+	t.Run("super-frame stays", func(t *testing.T) {
+		f := stream(5000).super(t, 1000)
+		before, off := string(f.Bytes()), f.Off
+		f.Finish()
+		if string(f.Bytes()) != before || f.Off != off {
+			t.Error("a super-frame was changed")
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package ether
+
+import "encoding/binary"
+
+// TCP flags (RFC 9293 §3.1), as in the 16 bits that begin with the data offset.
+const (
+	flagFIN = 1 << iota
+	flagSYN
+	flagRST
+	flagPSH
+	flagACK
+	flagURG
+	flagECE
+	flagCWR
+)
+
+// A Cutter cuts a super-frame into the frames that the kernel's own GSO would make of it: headers
+// written anew, payload borrowed, checksums finished. It allocates nothing, can be used again, and
+// leaves the super-frame as it was. The zero Cutter has nothing to cut.
+type Cutter struct {
+	at      headers
+	payload []byte // not yet cut
+	segment int
+	first   bool
+	id      uint16 // IPv4
+	seq     uint32 // TCP
+	flags   uint16 // TCP, with the data offset
+
+	// head is the super-frame's header with the fields zero that differ from segment to segment,
+	// and the sums of what stays the same.
+	head         [MaxHead]byte
+	ipSum, l4Sum uint32
+}
+
+// Reset begins with f, which must have passed Check and be a super-frame; anything else gives no segment.
+func (c *Cutter) Reset(f *Frame) {
+	b := f.Bytes()
+	l, ok := dissect(b)
+	c.at, c.segment, c.first = l, int(f.Off.Segment), ok && f.Off.Kind == l.kind && f.Off.Segment > 0 && l.head <= MaxHead
+	c.payload = nil
+	if !c.first {
+		return
+	}
+	c.payload = b[l.head:]
+	h := c.head[:l.head]
+	copy(h, b)
+	if !l.v6 {
+		ip := h[l.ip:l.l4]
+		c.id = take16(ip[4:])
+		take16(ip[2:])
+		take16(ip[10:])
+		c.ipSum = uint32(Sum(ip, 0))
+	}
+	l4 := h[l.l4:]
+	take16(l4[l.sumOffset():])
+	if l.kind == UDP {
+		take16(l4[4:])
+	} else {
+		c.seq = uint32(take16(l4[4:]))<<16 | uint32(take16(l4[6:]))
+		c.flags = take16(l4[12:])
+	}
+	c.l4Sum = uint32(Sum(l4, uint32(l.pseudoSum(h, 0))))
+}
+
+// Next writes the next segment's headers, Ethernet to TCP or UDP, into head, which must have room
+// for MaxHead bytes. It gives their length and the payload that follows them, a part of the
+// super-frame's own bytes; ok is false when there is no segment left.
+func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
+	if !c.first && len(c.payload) == 0 {
+		return 0, nil, false
+	}
+	l := c.at
+	length := min(c.segment, len(c.payload))
+	payload, c.payload = c.payload[:length:length], c.payload[length:]
+	head = head[:l.head]
+	copy(head, c.head[:])
+	l.setLengths(head, length)
+	if !l.v6 {
+		total := uint32(l.head - l.ip + length)
+		binary.BigEndian.PutUint16(head[l.ip+4:], c.id)
+		binary.BigEndian.PutUint16(head[l.ip+10:], ^fold(uint64(c.ipSum)+uint64(total)+uint64(c.id)))
+		c.id++
+	}
+	l4, l4Len := head[l.l4:], uint32(l.head-l.l4+length)
+	if l.kind == UDP {
+		// The length stands in the pseudo-header and once more in the header (RFC 768).
+		binary.BigEndian.PutUint16(l4[6:], nonZero(^Sum(payload, c.l4Sum+2*l4Len)))
+	} else {
+		flags := c.flags
+		if len(c.payload) > 0 {
+			flags &^= flagFIN | flagPSH
+		}
+		if !c.first {
+			flags &^= flagCWR
+		}
+		binary.BigEndian.PutUint32(l4[4:], c.seq)
+		binary.BigEndian.PutUint16(l4[12:], flags)
+		sum := c.l4Sum + l4Len + c.seq>>16 + c.seq&0xffff + uint32(flags)
+		binary.BigEndian.PutUint16(l4[16:], ^Sum(payload, sum))
+		c.seq += uint32(length)
+	}
+	c.first = false
+	return l.head, payload, true
+}
+
+// take16 reads a field and leaves it zero.
+func take16(b []byte) uint16 {
+	v := binary.BigEndian.Uint16(b)
+	b[0], b[1] = 0, 0
+	return v
+}

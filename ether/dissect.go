@@ -1,0 +1,166 @@
+package ether
+
+import "encoding/binary"
+
+// IP protocol numbers (IANA) that are looked into.
+const (
+	protoHopByHop = 0
+	protoTCP      = 6
+	protoUDP      = 17
+	protoDCCP     = 33
+	protoRouting  = 43
+	protoFragment = 44
+	protoDestOpts = 60
+	protoSCTP     = 132
+	protoUDPLite  = 136
+)
+
+const (
+	ipv4Len = 20 // without options
+	ipv6Len = 40 // without extension headers
+	tcpLen  = 20 // without options
+	udpLen  = 8
+
+	maxExtensions = 8 // IPv6 extension headers walked before giving up
+)
+
+// headers says what a TCP or UDP packet is and where its headers are, counted from the frame's first byte.
+type headers struct {
+	kind         Kind
+	v6           bool
+	ip, l4, head int // IP header, TCP or UDP header, payload
+}
+
+// dissect finds the headers of an unfragmented TCP or UDP packet; ok tells whether b is one with its
+// headers whole. It believes no length but those of the headers themselves.
+func dissect(b []byte) (l headers, ok bool) {
+	typ, ip := etherType(b)
+	proto, at := transport(typ, b[ip:])
+	if at == 0 {
+		return headers{}, false
+	}
+	l = headers{v6: typ == typeIPv6, ip: ip, l4: ip + at}
+	switch rest := len(b) - l.l4; {
+	case proto == protoUDP && rest >= udpLen:
+		l.kind, l.head = UDP, l.l4+udpLen
+	case proto == protoTCP && rest >= tcpLen:
+		n := int(b[l.l4+12]>>4) * 4
+		if n < tcpLen || n > rest {
+			return headers{}, false
+		}
+		l.kind, l.head = TCP4, l.l4+n
+		if l.v6 {
+			l.kind = TCP6
+		}
+	default:
+		return headers{}, false
+	}
+	return l, true
+}
+
+// transport finds the transport header of an IP packet of the given EtherType: its protocol, and
+// where in p it begins. at is 0 if there is none to be found: not IP, header cut short, a fragment,
+// more than maxExtensions extension headers, or a source route not yet at its end (its checksum is
+// over another destination than the one in the header, RFC 8200 §8.1).
+func transport(typ uint16, p []byte) (proto uint8, at int) {
+	switch {
+	case typ == typeIPv4 && len(p) >= ipv4Len && p[0]>>4 == 4:
+		proto, at = p[9], int(p[0]&15)*4
+		if at < ipv4Len || at > len(p) || binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
+			at = 0
+		}
+		return proto, at
+	case typ == typeIPv6 && len(p) >= ipv6Len && p[0]>>4 == 6:
+		return walkExtensions(p)
+	}
+	return 0, 0
+}
+
+// walkExtensions is transport for IPv6.
+func walkExtensions(p []byte) (proto uint8, at int) {
+	proto, at = p[6], ipv6Len
+	for range maxExtensions + 1 {
+		switch proto {
+		case protoHopByHop, protoDestOpts, protoRouting:
+		case protoFragment:
+			return proto, 0
+		default:
+			return proto, at
+		}
+		if at+8 > len(p) || proto == protoRouting && p[at+3] != 0 {
+			return proto, 0
+		}
+		length := int(p[at+1])*8 + 8
+		if at+length > len(p) {
+			return proto, 0
+		}
+		proto, at = p[at], at+length
+	}
+	return proto, 0
+}
+
+// addresses are the source and destination of the IP header at ip.
+func (l headers) addresses(b []byte) []byte {
+	if l.v6 {
+		return b[l.ip+8 : l.ip+ipv6Len]
+	}
+	return b[l.ip+12 : l.ip+ipv4Len]
+}
+
+// proto is the IP protocol number.
+func (l headers) proto() uint8 {
+	if l.kind == UDP {
+		return protoUDP
+	}
+	return protoTCP
+}
+
+// sumOffset is where in the TCP or UDP header the checksum stands.
+func (l headers) sumOffset() int {
+	if l.kind == UDP {
+		return 6
+	}
+	return 16
+}
+
+// ipLen is the IP header's length without options or extension headers.
+func (l headers) ipLen() int {
+	if l.v6 {
+		return ipv6Len
+	}
+	return ipv4Len
+}
+
+// end is where the IP header says that the packet ends. It may lie: behind the frame's end or within the headers.
+func (l headers) end(b []byte) int {
+	if l.v6 {
+		return l.ip + ipv6Len + int(binary.BigEndian.Uint16(b[l.ip+4:]))
+	}
+	return l.ip + int(binary.BigEndian.Uint16(b[l.ip+2:]))
+}
+
+// setLengths writes the lengths that the IP and UDP headers in head give, for a payload of n bytes.
+func (l headers) setLengths(head []byte, n int) {
+	if l.v6 {
+		binary.BigEndian.PutUint16(head[l.ip+4:], uint16(l.head-l.ip-ipv6Len+n))
+	} else {
+		binary.BigEndian.PutUint16(head[l.ip+2:], uint16(l.head-l.ip+n))
+	}
+	if l.kind == UDP {
+		binary.BigEndian.PutUint16(head[l.l4+4:], uint16(udpLen+n))
+	}
+}
+
+// pseudoSum is the sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) of a TCP or UDP packet
+// that is, with its header, length bytes long.
+func (l headers) pseudoSum(b []byte, length int) uint16 {
+	return Sum(l.addresses(b), uint32(l.proto())+uint32(length))
+}
+
+// sumsRight tells whether the checksums of IPv4 and of TCP or UDP are right, in a packet that ends at end.
+func (l headers) sumsRight(b []byte, end int) bool {
+	if !l.v6 && Sum(b[l.ip:l.l4], 0) != 0xffff {
+		return false
+	}
+	return Sum(b[l.l4:end], uint32(l.pseudoSum(b, end-l.l4))) == 0xffff
+}

@@ -1,0 +1,91 @@
+package ether
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"testing"
+)
+
+func TestFlowSame(t *testing.T) {
+	tcp, udp6 := stream(9000), packet{udp: true, v6: true, payload: data(9000)}
+	for name, p := range map[string]packet{"tcp4": tcp, "udp6": udp6} {
+		f := p.super(t, 1000)
+		if err := f.Check(); err != nil {
+			t.Fatal(err)
+		}
+		for i, segment := range cutAll(t, &f) {
+			if segment.Flow() != f.Flow() {
+				t.Errorf("%s: segment %d has another flow than the super-frame", name, i)
+			}
+		}
+		tagged := p
+		tagged.tags = 2
+		if g := tagged.frame(t); g.Flow() != f.Flow() {
+			t.Errorf("%s: behind tags the flow is another", name)
+		}
+	}
+	a, b := udp6.frame(t), hops(udp6.frame(t), 2, protoDestOpts)
+	if a.Flow() != b.Flow() {
+		t.Error("behind extension headers the flow is another")
+	}
+}
+
+// Only the first fragment carries ports, and all must go one way.
+func TestFlowFragments(t *testing.T) {
+	first, later := stream(100).frame(t), stream(100).frame(t)
+	first.Bytes()[20], later.Bytes()[20] = 0x20, 0x01
+	later.Bytes()[34] ^= 0xff
+	if first.Flow() != later.Flow() {
+		t.Error("IPv4 fragments have two flows")
+	}
+	p := stream(100)
+	p.v6 = true
+	first, later = hops(p.frame(t), 1, protoFragment), hops(p.frame(t), 1, protoFragment)
+	later.Bytes()[54+8] ^= 0xff
+	if first.Flow() != later.Flow() {
+		t.Error("IPv6 fragments have two flows")
+	}
+}
+
+// Each bit that makes a flow moves about half the hash's bits, and fills equally the top bits, from which a
+// port is chosen, and the bottom ones.
+func TestFlowMixes(t *testing.T) {
+	six := stream(100)
+	six.v6 = true
+	arp := lend(append(append(append(append([]byte{}, macB[:]...), macA[:]...), 8, 6), make([]byte, 46)...), Offload{})
+	for _, tc := range []struct {
+		name     string
+		f        Frame
+		from, to int // bytes of the frame
+	}{
+		{"ipv4 addresses and ports", stream(100).frame(t), 26, 38},
+		{"ipv6 addresses", six.frame(t), 22, 54},
+		{"ipv6 ports", six.frame(t), 54, 58},
+		{"MACs", arp, 0, 12},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			base, moved, n := tc.f.Flow(), 0, 0
+			for i := tc.from * 8; i < tc.to*8; i++ {
+				tc.f.Bytes()[i/8] ^= 1 << (i % 8)
+				moved += bits.OnesCount32(base ^ tc.f.Flow())
+				tc.f.Bytes()[i/8] ^= 1 << (i % 8)
+				n++
+			}
+			if mean := float64(moved) / float64(n); mean < 14 || mean > 18 {
+				t.Errorf("one bit moves %.1f of 32, want 16", mean)
+			}
+			const buckets, each = 64, 1000
+			var top, bottom [buckets]int
+			for i := range buckets * each { // consecutive ports or addresses
+				binary.BigEndian.PutUint16(tc.f.Bytes()[tc.to-2:], uint16(i))
+				top[tc.f.Flow()>>26]++
+				bottom[tc.f.Flow()&63]++
+			}
+			for i := range buckets {
+				if min(top[i], bottom[i]) < each*3/4 || max(top[i], bottom[i]) > each*5/4 {
+					t.Errorf("bucket %d: top bits %d, bottom bits %d, want about %d", i, top[i], bottom[i], each)
+				}
+			}
+		})
+	}
+}

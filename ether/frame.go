@@ -1,0 +1,92 @@
+package ether
+
+import (
+	"encoding/binary"
+)
+
+const (
+	// HeaderLen is the length of an Ethernet header without VLAN tags.
+	HeaderLen = 14
+
+	// Headroom is what every frame has before it, free to write: a VXLAN header (RFC 7348 §5).
+	// Not a byte more: in a train of received datagrams the room of one frame is its own spent
+	// VXLAN header, and what stands before that is the end of the frame before.
+	Headroom = 8
+
+	// MaxFrame is the longest frame or super-frame: an IP packet of 65535 bytes (RFC 791 §3.1, and
+	// gso_max_size unless raised for big TCP), an Ethernet header and two VLAN tags.
+	MaxFrame = 65535 + HeaderLen + maxTags*tagLen
+
+	maxTags = 2
+	tagLen  = 4
+)
+
+// EtherTypes (IEEE 802 numbers) that are looked behind or into.
+const (
+	typeIPv4 = 0x0800
+	typeIPv6 = 0x86dd
+	typeVLAN = 0x8100
+	typeQinQ = 0x88a8
+)
+
+// A Frame is one Ethernet frame, or one super-frame: many segments of one flow under one header,
+// which the kernel left to be cut later.
+//
+// Lent: look, write in the headroom, hand on within the call. Keep nothing.
+type Frame struct {
+	// Off is what the kernel left undone.
+	Off Offload
+
+	room []byte // Headroom bytes, then the frame
+}
+
+// Lend makes a frame of room: Headroom bytes, then the frame. A room shorter than its headroom
+// holds an empty frame.
+func Lend(room []byte, off Offload) Frame { return Frame{Off: off, room: room} }
+
+// Bytes is the frame, from the destination address on.
+func (f *Frame) Bytes() []byte {
+	if len(f.room) < Headroom {
+		return nil
+	}
+	return f.room[Headroom:]
+}
+
+// Room is the frame with Headroom bytes before it.
+func (f *Frame) Room() []byte { return f.room }
+
+// Len is the frame's length in bytes.
+func (f *Frame) Len() int { return max(0, len(f.room)-Headroom) }
+
+// Dst is the destination address. The frame must be HeaderLen bytes or more.
+func (f *Frame) Dst() MAC { return MAC(f.Bytes()[:6]) }
+
+// Src is the source address. The frame must be HeaderLen bytes or more.
+func (f *Frame) Src() MAC { return MAC(f.Bytes()[6:12]) }
+
+// Type is the EtherType behind up to two VLAN tags (0x8100, 0x88a8); 0 if the frame ends before it.
+func (f *Frame) Type() uint16 {
+	typ, _ := etherType(f.Bytes())
+	return typ
+}
+
+// WireLen is the length in bytes of the longest frame that f becomes on a wire: header and one
+// segment of a super-frame, else the frame's own length. The frame must have passed Check.
+func (f *Frame) WireLen() int {
+	if f.Off.Kind == None {
+		return f.Len()
+	}
+	return min(f.Len(), int(f.Off.Head)+int(f.Off.Segment))
+}
+
+// etherType is the type behind up to two VLAN tags, and where its payload begins.
+// A frame that ends before it has type 0.
+func etherType(b []byte) (typ uint16, at int) {
+	for at = HeaderLen; at <= len(b); at += tagLen {
+		typ = binary.BigEndian.Uint16(b[at-2:])
+		if typ != typeVLAN && typ != typeQinQ || at == HeaderLen+maxTags*tagLen {
+			return typ, at
+		}
+	}
+	return 0, len(b)
+}

@@ -1,0 +1,201 @@
+package ether
+
+import (
+	"encoding/binary"
+	"math"
+)
+
+// maxJoinUDP bounds a run of datagrams. A socket with UDP_GRO is promised no more than this at once
+// (UDP_GRO_CNT_MAX in Linux).
+const maxJoinUDP = 64
+
+// A Joiner joins neighbours of one flow into a super-frame: the reverse of Cutter, by the rules of the
+// kernel's GRO. A run is begun with Start and goes on with Add until one of them says false. A run of
+// one frame is best sent as the frame itself; its Head, Payloads and Off are still those of an
+// ordinary frame.
+//
+// Frames are borrowed, not copied: the Joiner is good until they are given back. It allocates
+// nothing and can be used again. The zero Joiner holds no run.
+type Joiner struct {
+	at       headers
+	first    []byte // the first frame
+	verified bool   // its checksums were found right
+	done     bool   // nothing can follow
+
+	size, total int // payload bytes of the first frame, of the run
+
+	id, idStep uint16 // IPv4: the last frame's identification, and how it goes on
+	seq        uint32 // TCP: the next sequence number
+	push       uint16 // TCP: FIN and PSH of the last frame
+
+	n        int
+	payloads [MaxSegments][]byte
+	head     [MaxHead]byte
+}
+
+// Start begins a run with f and forgets the one before. It says false, and there is no run, if f can
+// be joined with nothing behind it: not TCP or UDP, unfinished, a fragment, IPv4 options or IPv6 extension
+// headers, no payload, a datagram without checksum, a TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
+//
+// Checksums are not looked at before a second frame fits.
+func (j *Joiner) Start(f *Frame) bool {
+	j.n, j.done, j.verified = 0, true, false
+	b := f.Bytes()
+	if f.Off.Kind != None || f.Off.NeedsSum {
+		return false
+	}
+	l, ok := dissect(b)
+	if !ok || l.l4-l.ip != l.ipLen() {
+		return false
+	}
+	end := l.end(b)
+	if end <= l.head || end > len(b) {
+		return false
+	}
+	switch l.kind {
+	case UDP:
+		if !datagramWhole(b[l.l4:end]) {
+			return false
+		}
+	default:
+		if tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG|flagFIN|flagPSH) != flagACK {
+			return false
+		}
+		j.seq = binary.BigEndian.Uint32(b[l.l4+4:]) + uint32(end-l.head)
+	}
+	if !l.v6 {
+		j.id = binary.BigEndian.Uint16(b[l.ip+4:])
+	}
+	j.at, j.first, j.push, j.done = l, b, 0, false
+	j.size, j.total = end-l.head, end-l.head
+	j.n, j.payloads[0] = 1, b[l.head:end:end]
+	return true
+}
+
+// Add tells whether f goes on the run, and if so has added it. If not, the run is as it was.
+// A frame goes on the run if a Cutter would cut the longer super-frame into the same frames, and its checksums,
+// which are not going to be looked at again, are right.
+func (j *Joiner) Add(f *Frame) bool {
+	b := f.Bytes()
+	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.NeedsSum || !j.sameHeaders(b) {
+		return false
+	}
+	l := j.at
+	end := l.end(b)
+	size := end - l.head
+	if end > len(b) || size <= 0 || size > j.size || l.head-l.ip+j.total+size > math.MaxUint16 {
+		return false
+	}
+	var idStep, push uint16
+	var id uint16
+	if !l.v6 {
+		id = binary.BigEndian.Uint16(b[l.ip+4:])
+		idStep = id - j.id
+		dontFragment := b[l.ip+6]&0x40 != 0
+		if idStep > 1 || idStep == 0 && !dontFragment || j.n > 1 && idStep != j.idStep {
+			return false
+		}
+	}
+	if l.kind == UDP {
+		if !datagramWhole(b[l.l4:end]) {
+			return false
+		}
+	} else {
+		if binary.BigEndian.Uint32(b[l.l4+4:]) != j.seq {
+			return false
+		}
+		push = tcpFlags(b[l.l4:]) & (flagFIN | flagPSH)
+	}
+	if !j.verified {
+		if !l.sumsRight(j.first, l.head+j.size) {
+			j.done = true
+			return false
+		}
+		j.verified = true
+	}
+	if !l.sumsRight(b, end) {
+		return false
+	}
+	j.payloads[j.n] = b[l.head:end:end]
+	j.n++
+	j.total += size
+	j.id, j.idStep, j.seq, j.push = id, idStep, j.seq+uint32(size), push
+	j.done = size < j.size || push != 0 || j.n == MaxSegments || l.kind == UDP && j.n == maxJoinUDP
+	return true
+}
+
+// sameHeaders tells whether b begins with the first frame's headers, but for what differs from
+// segment to segment. If so its layout is the first frame's as well.
+func (j *Joiner) sameHeaders(b []byte) bool {
+	l, a := j.at, j.first
+	if len(b) < l.head {
+		return false
+	}
+	same := func(from, to int) bool { return string(a[from:to]) == string(b[from:to]) }
+	if l.v6 { // all but the payload length
+		if !same(0, l.ip+4) || !same(l.ip+6, l.l4) {
+			return false
+		}
+	} else if !same(0, l.ip+2) || !same(l.ip+6, l.ip+10) || !same(l.ip+12, l.l4) { // but total length, identification, checksum
+		return false
+	}
+	if l.kind == UDP {
+		return same(l.l4, l.l4+4) // ports
+	}
+	// TCP: ports; acknowledgement; then, behind the flags, window; urgent pointer and options.
+	flags := tcpFlags(b[l.l4:])
+	differ := flags ^ tcpFlags(a[l.l4:])
+	return flags&flagCWR == 0 && differ&^(flagFIN|flagPSH|flagCWR) == 0 &&
+		same(l.l4, l.l4+4) && same(l.l4+8, l.l4+12) && same(l.l4+14, l.l4+16) && same(l.l4+18, l.head)
+}
+
+// Frames is how many frames are in the run.
+func (j *Joiner) Frames() int { return j.n }
+
+// Head is the run's header, Ethernet to TCP or UDP, with the pseudo-header's sum in the checksum field, as
+// virtio wants it of a frame with NeedsSum. It is good until the next call of Head.
+func (j *Joiner) Head() []byte {
+	if j.n == 0 {
+		return nil
+	}
+	l := j.at
+	h := j.head[:l.head]
+	copy(h, j.first)
+	if j.n == 1 {
+		return h
+	}
+	l.setLengths(h, j.total)
+	if !l.v6 {
+		ip := h[l.ip:l.l4]
+		take16(ip[10:])
+		binary.BigEndian.PutUint16(ip[10:], ^Sum(ip, 0))
+	}
+	l4 := h[l.l4:]
+	if l.kind != UDP {
+		binary.BigEndian.PutUint16(l4[12:], tcpFlags(l4)|j.push)
+	}
+	binary.BigEndian.PutUint16(l4[l.sumOffset():], l.pseudoSum(h, len(l4)+j.total))
+	return h
+}
+
+// Off is the run's Offload, as Check leaves it: of a super-frame if it holds two frames or more.
+func (j *Joiner) Off() Offload {
+	if j.n < 2 {
+		return Offload{}
+	}
+	l := j.at
+	return Offload{Kind: l.kind, NeedsSum: true, Head: uint16(l.head), Segment: uint16(j.size),
+		SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+}
+
+// Payloads are the frames' payloads in order, without their padding. Head and Payloads one behind the other are the
+// super-frame. The slice is good until the next Start or Add.
+func (j *Joiner) Payloads() [][]byte { return j.payloads[:j.n] }
+
+// datagramWhole tells whether a UDP header gives the length of all that the IP packet carries, and a checksum.
+func datagramWhole(udp []byte) bool {
+	return int(binary.BigEndian.Uint16(udp[4:])) == len(udp) && binary.BigEndian.Uint16(udp[6:]) != 0
+}
+
+// tcpFlags are the 16 bits of the data offset and the flags.
+func tcpFlags(tcp []byte) uint16 { return binary.BigEndian.Uint16(tcp[12:]) }

@@ -1,0 +1,52 @@
+package ether
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+)
+
+// MAC is an EUI-48 address (IEEE 802). The zero MAC is no station's address.
+type MAC [6]byte
+
+// ParseMAC reads "02:42:0a:4d:00:02" (also with - or . as net.ParseMAC does).
+// An EUI-64 or InfiniBand address is an error.
+func ParseMAC(s string) (MAC, error) {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != 6 {
+		return MAC{}, fmt.Errorf("%q is no Ethernet address, want six bytes as in 02:42:0a:4d:00:02", s)
+	}
+	return MAC(hw), nil
+}
+
+// Group tells whether m addresses many stations: multicast or broadcast.
+func (m MAC) Group() bool { return m[0]&1 != 0 }
+
+// IsZero tells whether m is the all-zero address.
+func (m MAC) IsZero() bool { return m == MAC{} }
+
+func (m MAC) String() string {
+	b, _ := m.MarshalText()
+	return string(b)
+}
+
+// MarshalText writes colon-separated lower-case hex.
+func (m MAC) MarshalText() ([]byte, error) {
+	b := make([]byte, 0, 17)
+	for i, x := range m {
+		if i > 0 {
+			b = append(b, ':')
+		}
+		b = hex.AppendEncode(b, []byte{x})
+	}
+	return b, nil
+}
+
+// UnmarshalText is ParseMAC.
+func (m *MAC) UnmarshalText(b []byte) error {
+	v, err := ParseMAC(string(b))
+	if err == nil {
+		*m = v
+	}
+	return err
+}

@@ -1,0 +1,180 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/poll"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// endpoint is an Endpoint at work.
+type endpoint struct {
+	endpointRecord
+	dev    Device // nil: down
+	handle *poll.Handle
+	port   *vswitch.Port
+	down   error
+	// suspect is since when nothing speaks for its container, 0 while something does.
+	suspect time.Duration
+	rivals  uint64 // frames of other ports with its address, as last logged
+}
+
+// CreateEndpoint makes a container's port and gives the MAC in force. A repeated one with equal data
+// succeeds; with other data, or with a MAC that another endpoint of the network has, it is ErrInUse.
+func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
+	if err := f.acquire(ctx); err != nil {
+		return ether.MAC{}, err
+	}
+	defer f.release()
+	n, err := f.network(network)
+	if err != nil {
+		return ether.MAC{}, err
+	}
+	if old, ok := n.endpoints[want.ID]; ok {
+		if reflect.DeepEqual(old.Endpoint, want) {
+			return old.MAC, nil
+		}
+		return ether.MAC{}, fmt.Errorf("endpoint %s exists with another address: %w", short(want.ID), ErrInUse)
+	}
+	for _, other := range n.endpoints {
+		if other.MAC == want.MAC {
+			return ether.MAC{}, fmt.Errorf("MAC address %s belongs to endpoint %s of this network: %w", want.MAC, short(other.ID), ErrInUse)
+		}
+	}
+	mtu, err := f.linkMTU(n)
+	if err != nil {
+		return ether.MAC{}, err
+	}
+	e := &endpoint{endpointRecord: endpointRecord{Endpoint: want, MTU: mtu}}
+	n.endpoints[e.ID] = e
+	err = f.store.save(n.record())
+	if err == nil {
+		err = f.plug(n, e, f.links.Create)
+	}
+	if err == nil {
+		err = ctx.Err() // the answer would come too late: as if it had never been
+	}
+	if err != nil {
+		return ether.MAC{}, errors.Join(err, f.removeEndpoint(n, e))
+	}
+	f.log.Info("endpoint created", "network", n.ID, "endpoint", e.ID, "mac", e.MAC)
+	return e.MAC, nil
+}
+
+// plug opens the endpoint's device and ties it to the switch.
+func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, error)) error {
+	dev, err := open(f.spec(n, e))
+	if err != nil {
+		e.down = err
+		return err
+	}
+	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
+	port := n.sw.Attach(e.ID, dev, false, e.MTU+header)
+	port.Pin(e.MAC)
+	dev.Bind(port.Ingress)
+	handle, err := f.cfg.Poller.Add(dev, func(err error) { f.broke(n.ID, e.ID, err) })
+	if err != nil {
+		port.Detach()
+		f.cfg.Poller.Sync()
+		e.down = errors.Join(err, dev.Close())
+		return e.down
+	}
+	e.dev, e.port, e.handle, e.down = dev, port, handle, nil
+	return nil
+}
+
+// unplug takes the endpoint's device from the switch and closes it; the links stay.
+func (f *Fabric) unplug(_ *network, e *endpoint) error {
+	if e.dev == nil {
+		return nil
+	}
+	e.handle.Remove()
+	e.port.Detach()
+	f.cfg.Poller.Sync() // nobody sends to it any more
+	err := e.dev.Close()
+	e.dev, e.port, e.handle = nil, nil, nil
+	return err
+}
+
+// broke hears that an endpoint's device failed: its TAP was deleted, or its container's namespace
+// has gone. It costs the endpoint, not the daemon; the sweep decides what becomes of it.
+func (f *Fabric) broke(network, id string, why error) {
+	if f.acquire(context.Background()) != nil {
+		return
+	}
+	defer f.release()
+	n := f.networks[network]
+	if n == nil || n.endpoints[id] == nil {
+		return
+	}
+	e := n.endpoints[id]
+	e.down = errors.Join(why, f.unplug(n, e))
+	found, err := f.links.List(f.tag())
+	if err != nil || n.alive(e, found) {
+		f.log.Warn("endpoint's tap broke, trying to mend it", "network", network, "endpoint", id, "err", why)
+	}
+}
+
+// DeleteEndpoint removes a container's port. One that is not there is fine.
+func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
+	if err := f.acquire(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	n := f.networks[network]
+	if n == nil || n.endpoints[id] == nil {
+		return nil
+	}
+	err := f.removeEndpoint(n, n.endpoints[id])
+	f.log.Info("endpoint deleted", "network", network, "endpoint", id)
+	return err
+}
+
+func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
+	err := errors.Join(f.unplug(n, e), f.links.Remove(f.spec(n, e)))
+	delete(n.endpoints, e.ID)
+	return errors.Join(err, f.store.save(n.record()))
+}
+
+// Join names the link that Docker is to move into the container whose network namespace will be at
+// sandbox, and tells the segment where the container's addresses are now.
+func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachment, error) {
+	if err := f.acquire(ctx); err != nil {
+		return Attachment{}, err
+	}
+	defer f.release()
+	n, err := f.network(network)
+	if err != nil {
+		return Attachment{}, err
+	}
+	e, ok := n.endpoints[id]
+	if !ok {
+		return Attachment{}, fmt.Errorf("endpoint %s of network %s: %w", short(id), short(network), ErrNoEndpoint)
+	}
+	if e.dev == nil {
+		return Attachment{}, fmt.Errorf("endpoint %s is down: %w", short(id), e.down)
+	}
+	if n.Attach == tap.Direct && e.Sandbox != sandbox {
+		e.Sandbox = sandbox // the TAP will be found there again
+		if err := f.store.save(n.record()); err != nil {
+			return Attachment{}, err
+		}
+	}
+	e.suspect = 0
+	e.port.Ingress(announcements(e.Endpoint))
+	spec := f.spec(n, e)
+	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External}, nil
+}
+
+// Leave is heard and nothing done: Docker moves the link back out of the container after it, and
+// DeleteEndpoint follows.
+func (f *Fabric) Leave(ctx context.Context, network, id string) error {
+	f.log.Debug("endpoint left", "network", network, "endpoint", id)
+	return ctx.Err()
+}

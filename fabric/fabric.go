@@ -1,0 +1,224 @@
+// Package fabric is this host: its networks and endpoints. It wires the rooms together - a TAP and a
+// switch, a link and a switch, both and the workers - and remembers what it was asked for.
+//
+// networks.go and endpoints.go are what Docker asks for, remotes.go the other hosts, sweep.go what
+// happens by itself, store.go the disk, view.go the answers to people.
+//
+// The order of every change: the record first, then the kernel, then the switch; on the way out the
+// other way round. So wherever the process dies, the record names at least what may exist, and Open
+// mends the rest with the functions that made it.
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/poll"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// Errors that callers decide on; what is returned wraps them with the ids.
+var (
+	ErrNoNetwork  = errors.New("no such network")
+	ErrNoEndpoint = errors.New("no such endpoint")
+	ErrNoPeer     = errors.New("no such peer")
+	ErrInUse      = errors.New("in use")
+)
+
+// Config is read once by Open.
+type Config struct {
+	Name       string           // the driver's name; part of the tag on every link
+	Dir        string           // state directory
+	VTEP       netip.Addr       // this host's underlay address; zero: that of the default route
+	Port       uint16           // VXLAN UDP port, here and by default at peers
+	Peers      []netip.AddrPort // for networks that name none
+	SweepAfter time.Duration    // grace before an orphan is removed
+	Poller     *poll.Poller
+	Links      Links // nil: the kernel's
+	Log        *slog.Logger
+}
+
+// Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
+// memory for tests that have no root.
+type Links interface {
+	Create(tap.Spec) (Device, error)
+	Adopt(tap.Spec) (Device, error) // tap.ErrGone: the container's link does not exist any more
+	Remove(tap.Spec) error
+	List(prefix string) (map[string]tap.Found, error)
+}
+
+// A Device is a container's port.
+type Device interface {
+	poll.Source
+	vswitch.Sender
+	Bind(in func([]ether.Frame))
+	Close() error
+}
+
+type kernel struct{}
+
+func (kernel) Create(s tap.Spec) (Device, error)                { return opened(tap.Create(s)) }
+func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(tap.Adopt(s)) }
+func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
+func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
+
+// opened keeps a nil *tap.Device from becoming a Device that is not nil.
+func opened(d *tap.Device, err error) (Device, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Fabric holds this host's networks. Its methods may be called from many goroutines.
+type Fabric struct {
+	cfg   Config
+	links Links
+	store store
+	log   *slog.Logger
+	born  time.Time
+	fatal chan error
+
+	lock     chan struct{} // one token; guards what follows
+	networks map[string]*network
+	vtep     *vtep // nil: closed
+	vtepWhy  error // why it could not be opened
+	suspects map[string]time.Duration
+	mended   time.Duration // when the tunnel was last tried
+	swept    time.Duration
+	probed   time.Duration
+}
+
+// Open reads the state directory and brings back what it names: switches, links to other hosts, the
+// ports of the containers that still run. A record that cannot be read is an error that names the
+// file; a tunnel or a container that does not come up is logged and shown, and tried again by Run.
+func Open(cfg Config) (*Fabric, error) {
+	f := &Fabric{
+		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
+		store: store{cfg.Dir}, fatal: make(chan error, 1), lock: make(chan struct{}, 1),
+		networks: make(map[string]*network), suspects: make(map[string]time.Duration),
+	}
+	if f.log == nil {
+		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.links == nil {
+		f.links = kernel{}
+	}
+	records, err := f.store.load()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range records {
+		f.rebuild(r)
+	}
+	f.lock <- struct{}{}
+	return f, nil
+}
+
+// acquire takes the lock, or gives up when ctx ends.
+func (f *Fabric) acquire(ctx context.Context) error {
+	select {
+	case <-f.lock:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for another request to end: %w", ctx.Err())
+	}
+}
+
+func (f *Fabric) release() { f.lock <- struct{}{} }
+
+// now is the time since the daemon's start: a clock that no one sets.
+func (f *Fabric) now() time.Duration { return time.Since(f.born) }
+
+// Run does what has to be done once a second, until ctx ends. It fails if the tunnel's socket does.
+func (f *Fabric) Run(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-f.fatal:
+			return fmt.Errorf("the tunnel's socket broke: %w", err)
+		case <-t.C:
+			if f.acquire(ctx) == nil {
+				f.tick(f.now())
+				f.release()
+			}
+		}
+	}
+}
+
+// Close lets go of every device. The containers' links stay: the next Open adopts them.
+func (f *Fabric) Close() error {
+	if err := f.acquire(context.Background()); err != nil {
+		return err
+	}
+	defer f.release()
+	var errs []error
+	for _, n := range f.sorted() {
+		for _, e := range n.endpoints {
+			errs = append(errs, f.unplug(n, e))
+		}
+		f.disconnect(n)
+	}
+	errs = append(errs, f.closeVTEP())
+	clear(f.networks)
+	return errors.Join(errs...)
+}
+
+func (f *Fabric) sorted() []*network {
+	return slices.SortedFunc(maps.Values(f.networks), func(a, b *network) int { return cmpString(a.ID, b.ID) })
+}
+
+func cmpString(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// rebuild brings one recorded network back.
+func (f *Fabric) rebuild(r record) {
+	n := newNetwork(r.Network)
+	n.peers = r.Peers
+	f.networks[n.ID] = n
+	log := f.log.With("network", n.ID)
+	if n.VNI != 0 {
+		if err := f.connect(n); err != nil {
+			log.Error("network has no tunnel for now", "err", err)
+		}
+	}
+	for _, re := range r.Endpoints {
+		e := &endpoint{endpointRecord: re}
+		n.endpoints[e.ID] = e
+		err := f.plug(n, e, f.links.Adopt)
+		switch {
+		case errors.Is(err, tap.ErrGone):
+			log.Info("container's link is gone, to be swept", "endpoint", e.ID)
+		case err != nil:
+			log.Warn("endpoint is down", "endpoint", e.ID, "err", err)
+		default:
+			log.Info("endpoint is back", "endpoint", e.ID)
+		}
+	}
+}
+
+// vtep is the tunnel's end while some network needs it.
+type vtep struct {
+	*tunnel.VTEP
+	handles []*poll.Handle
+	mtu     int // of the underlay link
+}

@@ -1,0 +1,199 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// network is a Network at work.
+type network struct {
+	Network
+	peers     []netip.AddrPort // in force; nil: the daemon's
+	sw        *vswitch.Switch
+	endpoints map[string]*endpoint
+	remotes   map[netip.Addr]*remote
+	down      error // why there is no tunnel though there should be
+}
+
+func newNetwork(n Network) *network {
+	return &network{
+		Network: n, peers: n.Peers,
+		sw:        vswitch.New(vswitch.Config{Ageing: n.Ageing}),
+		endpoints: make(map[string]*endpoint),
+		remotes:   make(map[netip.Addr]*remote),
+	}
+}
+
+// The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and
+// what a TAP takes (65535 less an Ethernet header).
+const (
+	minMTU   = 68
+	minMTUv6 = 1280
+	maxMTU   = 65521
+)
+
+// CreateNetwork makes a network. A repeated one with equal data succeeds; with other data, or with a
+// VNI that another network has, it is ErrInUse. UDP is opened with the first network that has a VNI:
+// if that fails, the network is not made.
+func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
+	if err := f.acquire(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	if old, ok := f.networks[spec.ID]; ok {
+		if reflect.DeepEqual(old.Network, spec) {
+			return nil
+		}
+		return fmt.Errorf("network %s exists with other options; remove it first: %w", short(spec.ID), ErrInUse)
+	}
+	if err := f.check(spec); err != nil {
+		return err
+	}
+	n := newNetwork(spec)
+	if err := f.store.save(n.record()); err != nil {
+		return err
+	}
+	err := error(nil)
+	if n.VNI != 0 {
+		err = f.connect(n)
+	}
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		f.disconnect(n)
+		return errors.Join(err, f.closeIdleVTEP(), f.store.remove(n.ID))
+	}
+	f.networks[n.ID] = n
+	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
+	return nil
+}
+
+// check refuses what cannot work, before anything has changed.
+func (f *Fabric) check(n Network) error {
+	for _, other := range f.networks {
+		if n.VNI != 0 && other.VNI == n.VNI {
+			return fmt.Errorf("VNI %d belongs to network %s already; take another: %w", n.VNI, short(other.ID), ErrInUse)
+		}
+	}
+	if n.VNI > tunnel.MaxVNI {
+		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
+	}
+	if n.MTU == 0 {
+		return nil
+	}
+	least, why := minMTU, ""
+	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		least, why = minMTUv6, ", since the network has IPv6"
+	}
+	if n.MTU < least || n.MTU > maxMTU {
+		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, least, maxMTU, why)
+	}
+	if n.VNI != 0 {
+		if most, err := f.tunnelMTU(); err == nil && n.MTU > most {
+			return fmt.Errorf("MTU %d: the underlay leaves room for %d at most, VXLAN takes the rest", n.MTU, most)
+		}
+	}
+	return nil
+}
+
+// linkMTU is the MTU that a new container's link gets.
+func (f *Fabric) linkMTU(n *network) (int, error) {
+	if n.MTU != 0 {
+		return n.MTU, nil
+	}
+	if n.VNI != 0 {
+		return f.tunnelMTU()
+	}
+	addr, err := f.underlay()
+	if err != nil {
+		return 1500, nil // a host without a network: Ethernet's own
+	}
+	mtu, err := tunnel.LinkMTU(addr)
+	if err != nil {
+		return 1500, nil
+	}
+	return min(mtu, maxMTU), nil
+}
+
+// tunnelMTU is the underlay's MTU less what VXLAN takes.
+func (f *Fabric) tunnelMTU() (int, error) {
+	addr, err := f.underlay()
+	if err != nil {
+		return 0, err
+	}
+	mtu, err := tunnel.LinkMTU(addr)
+	if err != nil {
+		return 0, err
+	}
+	return min(mtu-tunnel.Overhead(addr.Is6()), maxMTU), nil
+}
+
+// DeleteNetwork removes a network with what is left of its endpoints. One that is not there is fine.
+func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
+	if err := f.acquire(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	n, ok := f.networks[id]
+	if !ok {
+		return nil
+	}
+	var errs []error
+	for _, e := range n.endpoints {
+		errs = append(errs, f.removeEndpoint(n, e))
+	}
+	f.disconnect(n)
+	delete(f.networks, id)
+	errs = append(errs, f.closeIdleVTEP(), f.store.remove(id))
+	f.log.Info("network deleted", "network", id)
+	return errors.Join(errs...)
+}
+
+func (n *network) record() record {
+	r := record{Network: n.Network, Peers: n.peers}
+	for _, e := range n.endpoints {
+		r.Endpoints = append(r.Endpoints, e.endpointRecord)
+	}
+	slices.SortFunc(r.Endpoints, func(a, b endpointRecord) int { return cmpString(a.ID, b.ID) })
+	return r
+}
+
+// gsoMax is the longest super-frame a container may make, so that one UDP_SEGMENT send carries all
+// of its segments: a second send for the last few costs as much as the first.
+func gsoMax(n *network, mtu int) int {
+	if n.VNI == 0 {
+		return 0
+	}
+	const payload, segments, ethernet, vxlan = 65507, 64, 14, 8
+	const headers = 40 + 12 // IPv4, TCP with timestamps
+	fit := min(segments, payload/(mtu+ethernet+vxlan))
+	return fit*(mtu-headers) + ethernet + headers
+}
+
+// short is an id as people know it.
+func short(id string) string { return id[:min(12, len(id))] }
+
+func (f *Fabric) network(id string) (*network, error) {
+	n, ok := f.networks[id]
+	if !ok {
+		return nil, fmt.Errorf("network %s: %w", short(id), ErrNoNetwork)
+	}
+	return n, nil
+}
+
+func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
+	return tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
+		GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
+}
+
+// tag begins the alias of every link of this daemon's; the endpoint's id follows.
+func (f *Fabric) tag() string { return "tapestry:" + f.cfg.Name + ":" }

@@ -1,0 +1,274 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tunnel"
+	"golang.org/x/sys/unix"
+)
+
+// remote is one other host of one network.
+type remote struct {
+	addr  netip.AddrPort
+	link  *tunnel.Link
+	port  *vswitch.Port
+	mtu   int // of the path, outer
+	rx    uint64
+	heard time.Duration // when rx last rose; 0: never
+}
+
+// underlay is this host's VTEP address: the one it was given, or that of the default route.
+func (f *Fabric) underlay() (netip.Addr, error) {
+	if f.vtep != nil {
+		return f.vtep.Local.Addr(), nil
+	}
+	if f.cfg.VTEP.IsValid() {
+		return f.cfg.VTEP, nil
+	}
+	return tunnel.DefaultAddr()
+}
+
+// openVTEP opens UDP if it is not open.
+func (f *Fabric) openVTEP() error {
+	if f.vtep != nil {
+		return nil
+	}
+	v, err := f.listen()
+	f.vtep, f.vtepWhy = v, err
+	return err
+}
+
+func (f *Fabric) listen() (*vtep, error) {
+	addr, err := f.underlay()
+	if err != nil {
+		return nil, err
+	}
+	mtu, err := tunnel.LinkMTU(addr)
+	if err != nil {
+		return nil, fmt.Errorf("open the tunnel: %w", err)
+	}
+	t, err := tunnel.Listen(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.Poller.Workers())
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("UDP port %d is taken by %s: start tapestry with another --vxlan-port on every host, or free this one", f.cfg.Port, tunnel.Holder(f.cfg.Port))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the tunnel: %w", err)
+	}
+	v := &vtep{VTEP: t, mtu: mtu}
+	for _, r := range t.Receivers() {
+		h, err := f.cfg.Poller.Add(r, func(err error) {
+			select {
+			case f.fatal <- err:
+			default: // one is enough
+			}
+		})
+		if err != nil {
+			return nil, errors.Join(err, v.close(f.cfg.Poller.Sync))
+		}
+		v.handles = append(v.handles, h)
+	}
+	f.log.Info("tunnel open", "vtep", t.Local)
+	return v, nil
+}
+
+func (v *vtep) close(sync func()) error {
+	for _, h := range v.handles {
+		h.Remove()
+	}
+	sync() // nobody sends any more
+	return v.VTEP.Close()
+}
+
+// closeIdleVTEP closes UDP when no network has a VNI any more.
+func (f *Fabric) closeIdleVTEP() error {
+	for _, n := range f.networks {
+		if n.VNI != 0 {
+			return nil
+		}
+	}
+	return f.closeVTEP()
+}
+
+func (f *Fabric) closeVTEP() error {
+	if f.vtep == nil {
+		return nil
+	}
+	err := f.vtep.close(f.cfg.Poller.Sync)
+	f.vtep = nil
+	f.log.Info("tunnel closed")
+	return err
+}
+
+// connect gives a network its links. What fails leaves the network without any, and says why.
+func (f *Fabric) connect(n *network) (err error) {
+	defer func() { n.down = err }()
+	if err := f.openVTEP(); err != nil {
+		return err
+	}
+	for _, a := range f.peersOf(n) {
+		if err := f.addRemote(n, a); err != nil {
+			f.disconnect(n)
+			return err
+		}
+	}
+	return nil
+}
+
+// peersOf gives the peers of a network as they are to be reached, this host left out.
+func (f *Fabric) peersOf(n *network) []netip.AddrPort {
+	peers := n.peers
+	if peers == nil {
+		peers = f.cfg.Peers
+	}
+	var out []netip.AddrPort
+	for _, a := range peers {
+		if a = f.withPort(a); f.vtep == nil || a.Addr() != f.vtep.Local.Addr() {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func (f *Fabric) withPort(a netip.AddrPort) netip.AddrPort {
+	if a.Port() == 0 {
+		return netip.AddrPortFrom(a.Addr(), f.cfg.Port)
+	}
+	return a
+}
+
+func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
+	l, err := f.vtep.Link(n.VNI, a)
+	if err != nil {
+		return err
+	}
+	r := &remote{addr: a, link: l}
+	r.port = n.sw.Attach(a.Addr().String(), l, true, 0)
+	f.probe(r)
+	l.Bind(r.port.Ingress)
+	n.remotes[a.Addr()] = r
+	return nil
+}
+
+// probe asks the kernel how long a packet may be on the way to the remote, and lets no longer frame
+// be sent there.
+func (f *Fabric) probe(r *remote) {
+	mtu, err := f.vtep.PathMTU(r.addr.Addr())
+	if err != nil { // no route just now: sending will tell
+		mtu = f.vtep.mtu
+	}
+	if mtu != r.mtu {
+		r.mtu = mtu
+		const ethernet = 14
+		r.port.SetLimit(mtu - tunnel.Overhead(r.addr.Addr().Is6()) + ethernet)
+	}
+}
+
+func (f *Fabric) removeRemote(n *network, r *remote) {
+	_ = r.link.Close()
+	r.port.Detach()
+	delete(n.remotes, r.addr.Addr())
+}
+
+func (f *Fabric) disconnect(n *network) {
+	for _, r := range n.remotes {
+		f.removeRemote(n, r)
+	}
+}
+
+// AddPeer adds a remote host to a network that tunnels, and remembers it. One that is there is fine.
+// A network that followed the daemon's --peer list has a list of its own from now on.
+func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
+	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
+		a := f.withPort(a)
+		addr, err := f.underlay()
+		if err != nil {
+			return nil, err
+		}
+		if a.Addr() == addr {
+			return nil, fmt.Errorf("%s is this host itself", a.Addr())
+		}
+		for _, p := range peers {
+			if p.Addr() == a.Addr() {
+				if f.withPort(p) == a {
+					return peers, nil
+				}
+				return nil, fmt.Errorf("%s is a peer with port %d already: remove it first: %w", a.Addr(), f.withPort(p).Port(), ErrInUse)
+			}
+		}
+		return append(slices.Clone(peers), a), nil
+	})
+}
+
+// RemovePeer takes a remote host away from a network, and remembers it. ErrNoPeer if it is not there.
+// A port of 0 means whatever port it has.
+func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
+	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
+		left := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
+			return p.Addr() == a.Addr() && (a.Port() == 0 || f.withPort(p) == a)
+		})
+		if len(left) == len(peers) {
+			return nil, fmt.Errorf("peer %s of network %s: %w", a.Addr(), short(n.ID), ErrNoPeer)
+		}
+		return left, nil
+	})
+}
+
+func (f *Fabric) changePeers(ctx context.Context, id string, change func(*network, []netip.AddrPort) ([]netip.AddrPort, error)) error {
+	if err := f.acquire(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	n, err := f.network(id)
+	if err != nil {
+		return err
+	}
+	if n.VNI == 0 {
+		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
+	}
+	old := n.peers
+	inForce := old
+	if inForce == nil {
+		inForce = f.cfg.Peers
+	}
+	peers, err := change(n, inForce)
+	if err != nil {
+		return err
+	}
+	n.peers = append([]netip.AddrPort{}, peers...) // never nil: its own list, be it empty
+	if err = f.store.save(n.record()); err == nil {
+		err = f.reconcile(n)
+	}
+	if err != nil {
+		n.peers = old
+		return errors.Join(err, f.store.save(n.record()), f.reconcile(n))
+	}
+	f.log.Info("peers changed", "network", n.ID, "peers", peers)
+	return nil
+}
+
+// reconcile makes a network's links those of its peer list; the others are not touched.
+func (f *Fabric) reconcile(n *network) error {
+	if n.down != nil || f.vtep == nil {
+		return f.connect(n)
+	}
+	want := f.peersOf(n)
+	for _, r := range n.remotes {
+		if !slices.Contains(want, r.addr) {
+			f.removeRemote(n, r)
+		}
+	}
+	for _, a := range want {
+		if n.remotes[a.Addr()] == nil {
+			if err := f.addRemote(n, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package fabric
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// store is the state directory: one JSON file a network, readable with cat, written whole.
+//
+//	DIR/networks/ID.json  {"version": 1, "sum": "sha256 of record", "record": {…}}
+type store struct{ dir string }
+
+const stateVersion = 1
+
+// record is one network with all that has to come back after a crash.
+type record struct {
+	Network   Network          `json:"network"`
+	Peers     []netip.AddrPort `json:"peers"` // in force; null: the daemon's
+	Endpoints []endpointRecord `json:"endpoints"`
+}
+
+type endpointRecord struct {
+	Endpoint
+	MTU     int    `json:"mtu"`
+	Sandbox string `json:"sandbox,omitempty"`
+}
+
+type stateFile struct {
+	Version int             `json:"version"`
+	Sum     string          `json:"sum"` // hex SHA-256 of record without white space
+	Record  json.RawMessage `json:"record"`
+}
+
+func (s store) networks() string      { return filepath.Join(s.dir, "networks") }
+func (s store) path(id string) string { return filepath.Join(s.networks(), id+".json") }
+
+// save writes a network's record; when it returns, the record outlives a power cut.
+func (s store) save(r record) error {
+	b, err := encodeRecord(r)
+	if err != nil {
+		return fmt.Errorf("write state of network %s: %w", r.Network.ID, err)
+	}
+	if err := os.MkdirAll(s.networks(), 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	if err := renameio.WriteFile(s.path(r.Network.ID), b, 0o600); err != nil {
+		return fmt.Errorf("write state file: %w", err)
+	}
+	return s.sync()
+}
+
+func (s store) remove(id string) error {
+	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove state file: %w", err)
+	}
+	return s.sync()
+}
+
+// sync makes renames and removals lasting: fsync(2) of a file does not cover its directory's entry.
+func (s store) sync() error {
+	d, err := os.Open(s.networks())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open state directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync state directory: %w", err)
+	}
+	return nil
+}
+
+// load reads every record. Any that is torn, changed or from a newer tapestry is an error that names
+// its file; nothing is written or removed.
+func (s store) load() ([]record, error) {
+	names, err := os.ReadDir(s.networks())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read state directory: %w", err)
+	}
+	var records []record
+	for _, e := range names {
+		id, ok := strings.CutSuffix(e.Name(), ".json")
+		if !ok || strings.HasPrefix(id, ".") {
+			continue // renameio's unfinished file: the one it would have replaced is whole
+		}
+		path := s.path(id)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read state file: %w", err)
+		}
+		r, err := decodeRecord(b)
+		if err == nil && r.Network.ID != id {
+			err = fmt.Errorf("it is the record of network %q", r.Network.ID)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("state file %s: %w; it was left as it is: mend it, or move it away to go on without this network", path, err)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+func encodeRecord(r record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(stateFile{stateVersion, sum(body), body}, "", "  ")
+	return append(b, '\n'), err
+}
+
+func decodeRecord(b []byte) (r record, err error) {
+	var f stateFile
+	if err := json.Unmarshal(b, &f); err != nil { // not strictly: a newer version may have more
+		return r, fmt.Errorf("not whole: %w", err)
+	}
+	if f.Version != stateVersion {
+		return r, fmt.Errorf("it has version %d, this tapestry reads version %d", f.Version, stateVersion)
+	}
+	var body bytes.Buffer
+	if err := json.Compact(&body, f.Record); err != nil {
+		return r, fmt.Errorf("its record: %w", err)
+	}
+	if got := sum(body.Bytes()); got != f.Sum {
+		return r, fmt.Errorf("its content has changed since it was written (sha256 %.12s…, noted %.12s…)", got, f.Sum)
+	}
+	return r, strictly(f.Record, &r)
+}
+
+// strictly reads one JSON value with known fields only, and nothing after it.
+func strictly(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("not whole: %w", err)
+	}
+	if d.More() {
+		return errors.New("not whole: something follows its end")
+	}
+	return nil
+}
+
+func sum(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:])
+}

@@ -1,0 +1,149 @@
+package fabric
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// How often, besides the clock of the switches, things are looked after.
+const (
+	probeEvery = 10 * time.Second // paths' MTUs
+	mendEvery  = 5 * time.Second  // a tunnel that could not be opened
+)
+
+// tick is called once a second with the lock held.
+func (f *Fabric) tick(now time.Duration) {
+	probe := now-f.probed >= probeEvery
+	if probe {
+		f.probed = now
+	}
+	for _, n := range f.networks {
+		n.sw.Tick(now)
+		for _, r := range n.remotes {
+			if rx := r.link.Stats().WireRx; rx != r.rx {
+				r.rx, r.heard = rx, now
+			}
+			if r.link.Narrowed() || probe {
+				f.probe(r)
+			}
+		}
+		f.watchRivals(n)
+	}
+	if now-f.mended >= mendEvery {
+		f.mended = now
+		f.mend()
+	}
+	if now-f.swept >= max(time.Second, min(f.cfg.SweepAfter/6, 10*time.Second)) {
+		f.swept = now
+		f.sweep(now)
+	}
+}
+
+// mend tries again what did not come up: tunnels, and taps whose container is still there.
+func (f *Fabric) mend() {
+	for _, n := range f.networks {
+		if n.down == nil {
+			continue
+		}
+		if f.connect(n) == nil {
+			f.log.Info("network has its tunnel again", "network", n.ID)
+		}
+	}
+}
+
+// watchRivals says, once for each new one, that a station's address is used at another place too:
+// a spoofer, or the same address given out on two hosts.
+func (f *Fabric) watchRivals(n *network) {
+	for entry := range n.sw.Entries() {
+		if entry.Rival == nil {
+			continue
+		}
+		e := n.endpoints[entry.Port.Name]
+		if e == nil {
+			continue
+		}
+		if e.rivals == 0 {
+			f.log.Warn("address conflict: frames with a station's address come by another port and are dropped",
+				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.Rival.Name)
+		}
+		e.rivals = entry.Stolen
+	}
+}
+
+// alive tells, from what the kernel shows, whether an endpoint's container may be there: its link
+// has been moved away from the daemon's namespace and still exists.
+func (n *network) alive(e *endpoint, found map[string]tap.Found) bool {
+	l := found[e.ID]
+	if n.Attach == tap.Direct {
+		return !l.TAP && e.dev != nil
+	}
+	return l.Outer && !l.Inner
+}
+
+// sweep removes what nobody will ever ask to be removed. Docker forgets endpoints (dockerd killed, or
+// this daemon down when a container ended) and never tells: so an endpoint is dead when for the whole
+// grace period its link was gone, or lay unused in the daemon's namespace. The same goes for links
+// with our tag that no record names.
+func (f *Fabric) sweep(now time.Duration) {
+	found, err := f.links.List(f.tag())
+	if err != nil {
+		f.log.Warn("sweep put off", "err", err)
+		return
+	}
+	for _, n := range f.networks {
+		for _, e := range n.endpoints {
+			if n.alive(e, found) {
+				e.suspect = 0
+				f.revive(n, e)
+			} else if f.overdue(&e.suspect, now) {
+				if err := f.removeEndpoint(n, e); err != nil {
+					f.log.Warn("orphan endpoint not removed", "network", n.ID, "endpoint", e.ID, "err", err)
+				} else {
+					f.log.Info("orphan endpoint swept", "network", n.ID, "endpoint", e.ID)
+				}
+			}
+			delete(found, e.ID)
+		}
+	}
+	for id := range f.suspects {
+		if _, there := found[id]; !there {
+			delete(f.suspects, id)
+		}
+	}
+	for id := range found {
+		since := f.suspects[id]
+		if f.overdue(&since, now) {
+			err := f.links.Remove(tap.Spec{ID: id, Tag: f.tag() + id})
+			f.log.Info("orphan links swept", "endpoint", id, "err", err)
+			delete(f.suspects, id)
+			continue
+		}
+		f.suspects[id] = since
+	}
+}
+
+// overdue starts the grace period at the first call and tells whether it has run out.
+func (f *Fabric) overdue(since *time.Duration, now time.Duration) bool {
+	if *since == 0 {
+		*since = now
+		return false
+	}
+	return now-*since >= f.cfg.SweepAfter
+}
+
+// revive mends the port of a container that is there.
+func (f *Fabric) revive(n *network, e *endpoint) {
+	if e.dev != nil {
+		return
+	}
+	err := f.plug(n, e, f.links.Adopt)
+	switch {
+	case err == nil:
+		f.log.Info("endpoint is up again", "network", n.ID, "endpoint", e.ID)
+	case !errors.Is(err, tap.ErrGone) && !strings.Contains(err.Error(), "busy"):
+		f.log.Debug("endpoint is still down", "network", n.ID, "endpoint", e.ID, "err", err)
+	}
+}

@@ -1,0 +1,250 @@
+package fabric
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// The views are snapshots for people and programs: read once, never changed.
+
+// Status is the daemon at a glance.
+type Status struct {
+	VTEP      netip.Addr // zero: not known (no network has a VNI, and there is no default route)
+	Port      uint16
+	Tunnel    string // "closed" (no network needs it), "open", "down"
+	Why       string // of a tunnel that is down
+	Workers   int
+	Networks  int
+	Endpoints int
+	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header
+	Conflicts []Conflict
+}
+
+// Conflict is one address seen at two places: a station of this host and another port.
+type Conflict struct {
+	Network string
+	MAC     ether.MAC
+	Addrs   []netip.Prefix // of the station that owns the MAC here
+	Owner   string         // endpoint id
+	Rival   string         // endpoint id or peer address
+	Count   uint64         // frames dropped as spoofed
+}
+
+// NetworkView is one network.
+type NetworkView struct {
+	Network
+	LinkMTU   int    // that a new container's link gets; 0: not known
+	Endpoints int    //
+	Stations  int    // addresses known: learned and pinned
+	Down      string // why a network with a VNI has no tunnel; "": it has, or needs none
+	Rx        uint64 // frames as received, from containers and peers
+	Forwarded uint64
+	Flooded   uint64
+	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + the sum of Drops
+}
+
+// PortView is one port of one network's switch.
+type PortView struct {
+	Network  string // network id
+	VNI      uint32
+	Kind     string // "container" or "remote"
+	Name     string // endpoint id, or the peer's address
+	Link     string // host link that carries it; "" for a remote
+	MAC      ether.MAC
+	Addrs    []netip.Prefix
+	MTU      int               // bytes of IP packet
+	Down     string            // why it is down; "": up
+	RxFrames uint64            // frames that came in by this port
+	RxBytes  uint64            //
+	TxFrames uint64            // frames that left by this port
+	TxBytes  uint64            //
+	Offered  uint64            // frames the switch sent to this port = TxFrames + Refused
+	Refused  uint64            // frames that the port could not take
+	Drops    map[string]uint64 // of frames that came in by this port, by verdict
+	WireTx   uint64            // datagrams; remote only
+	WireRx   uint64
+}
+
+// EntryView is one address in a switch's forwarding database.
+type EntryView struct {
+	Network string
+	VNI     uint32
+	MAC     ether.MAC
+	Port    string // PortView.Name
+	Remote  bool
+	Pinned  bool
+	Age     time.Duration // since last seen; 0 for a pinned one
+}
+
+// PeerView is one remote host of one network.
+type PeerView struct {
+	Network           string
+	VNI               uint32
+	Addr              netip.AddrPort
+	Default           bool   // from the daemon's --peer list
+	Down              string // why there is no link to it; "": up
+	MTU               int    // largest inner IP packet on this way
+	GSO               bool   // super-frames leave as one UDP_SEGMENT send
+	WireTx, WireRx    uint64 // datagrams
+	RxFrames, RxBytes uint64
+	TxFrames, TxBytes uint64
+	Heard             time.Duration // since the last datagram, to the second; negative: never
+}
+
+// look takes the lock for a reader.
+func (f *Fabric) look() func() {
+	_ = f.acquire(context.Background())
+	return f.release
+}
+
+// Status gives the daemon at a glance.
+func (f *Fabric) Status() Status {
+	defer f.look()()
+	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
+		Strangers: map[string]uint64{}}
+	s.VTEP, _ = f.underlay()
+	switch {
+	case f.vtep != nil:
+		s.Tunnel, s.Strangers = "open", f.vtep.Strangers()
+	case f.vtepWhy != nil:
+		s.Tunnel, s.Why = "down", f.vtepWhy.Error()
+	}
+	for _, n := range f.sorted() {
+		s.Endpoints += len(n.endpoints)
+		for entry := range n.sw.Entries() {
+			if entry.Rival == nil {
+				continue
+			}
+			c := Conflict{Network: n.ID, MAC: entry.MAC, Owner: entry.Port.Name, Rival: entry.Rival.Name, Count: entry.Stolen}
+			if e := n.endpoints[c.Owner]; e != nil {
+				c.Addrs = e.Addrs
+			}
+			s.Conflicts = append(s.Conflicts, c)
+		}
+	}
+	return s
+}
+
+// Networks gives every network, by id.
+func (f *Fabric) Networks() []NetworkView {
+	defer f.look()()
+	var all []NetworkView
+	for _, n := range f.sorted() {
+		t := n.sw.Tally()
+		v := NetworkView{Network: n.Network, Endpoints: len(n.endpoints), Down: text(n.down),
+			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Drops: t.Drops()}
+		v.Peers = n.peers
+		v.LinkMTU, _ = f.linkMTU(n)
+		for range n.sw.Entries() {
+			v.Stations++
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// selected gives the networks that a reader asked for: one id, or all with "".
+func (f *Fabric) selected(id string) []*network {
+	all := f.sorted()
+	if id == "" {
+		return all
+	}
+	return slices.DeleteFunc(all, func(n *network) bool { return n.ID != id })
+}
+
+// Ports gives the ports of one network, or of all with "": containers first.
+func (f *Fabric) Ports(network string) []PortView {
+	defer f.look()()
+	var all []PortView
+	for _, n := range f.selected(network) {
+		for _, e := range n.record().Endpoints {
+			live := n.endpoints[e.ID]
+			spec := f.spec(n, live)
+			v := PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
+				MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(live.down)}
+			v.count(live.port)
+			all = append(all, v)
+		}
+		for _, r := range n.sortedRemotes() {
+			s := r.link.Stats()
+			v := PortView{Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
+				Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}, WireTx: s.WireTx, WireRx: s.WireRx}
+			v.count(r.port)
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+func (v *PortView) count(p *vswitch.Port) {
+	var s vswitch.Stats
+	if p != nil {
+		s = p.Stats()
+	}
+	v.RxFrames, v.RxBytes, v.Drops = s.Rx.Rx(), s.RxBytes, s.Rx.Drops()
+	v.TxFrames, v.TxBytes, v.Offered, v.Refused = s.Tx, s.TxBytes, s.Offered, s.Refused
+}
+
+func (n *network) sortedRemotes() []*remote {
+	var all []*remote
+	for _, r := range n.remotes {
+		all = append(all, r)
+	}
+	slices.SortFunc(all, func(a, b *remote) int { return a.addr.Compare(b.addr) })
+	return all
+}
+
+func (r *remote) innerMTU() int { return r.mtu - tunnel.Overhead(r.addr.Addr().Is6()) }
+
+// Entries gives the forwarding database of one network, or of all with "", by MAC.
+func (f *Fabric) Entries(network string) []EntryView {
+	defer f.look()()
+	var all []EntryView
+	for _, n := range f.selected(network) {
+		first := len(all)
+		for e := range n.sw.Entries() {
+			all = append(all, EntryView{Network: n.ID, VNI: n.VNI, MAC: e.MAC, Port: e.Port.Name,
+				Remote: e.Port.Uplink, Pinned: e.Pinned, Age: e.Age})
+		}
+		slices.SortFunc(all[first:], func(a, b EntryView) int { return cmpString(string(a.MAC[:]), string(b.MAC[:])) })
+	}
+	return all
+}
+
+// Peers gives the remote hosts of one network, or of all with "".
+func (f *Fabric) Peers(network string) []PeerView {
+	defer f.look()()
+	now := f.now()
+	var all []PeerView
+	for _, n := range f.selected(network) {
+		if n.VNI == 0 {
+			continue
+		}
+		for _, a := range f.peersOf(n) {
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil, Down: text(n.down), Heard: -1}
+			if r := n.remotes[a.Addr()]; r != nil {
+				s, p := r.link.Stats(), r.port.Stats()
+				v.MTU, v.GSO, v.WireTx, v.WireRx = r.innerMTU(), s.GSO, s.WireTx, s.WireRx
+				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
+				if r.heard != 0 {
+					v.Heard = (now - r.heard).Truncate(time.Second)
+				}
+			}
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

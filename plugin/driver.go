@@ -1,0 +1,125 @@
+// Package plugin is where Docker ends: the network driver protocol of libnetwork, and nothing else.
+//
+// Requests come as JSON over a Unix socket, from every dockerd from 20.10 on. They are parsed and checked here, done by
+// package fabric, and answered here. No Docker type and no address as a string goes past this package.
+// It never calls Docker: during a request dockerd holds locks, and at boot it waits for us.
+package plugin
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// host is what the protocol needs of a fabric.Fabric.
+type host interface {
+	CreateNetwork(ctx context.Context, n fabric.Network) error
+	DeleteNetwork(ctx context.Context, id string) error
+	CreateEndpoint(ctx context.Context, network string, e fabric.Endpoint) (ether.MAC, error)
+	DeleteEndpoint(ctx context.Context, network, id string) error
+	Join(ctx context.Context, network, id, sandbox string) (fabric.Attachment, error)
+	Leave(ctx context.Context, network, id string) error
+}
+
+var _ host = (*fabric.Fabric)(nil)
+
+// Driver answers Docker's requests with this host's fabric. Its methods may be called from many goroutines.
+// Their errors are sentences for whoever typed the docker command.
+type Driver struct {
+	host host
+}
+
+// New returns the driver of f.
+func New(f *fabric.Fabric) *Driver { return &Driver{host: f} }
+
+// CreateNetwork makes a network. To make it again with equal data is fine.
+func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRequest) error {
+	n, err := parseNetwork(req)
+	if err != nil {
+		return err
+	}
+	return d.host.CreateNetwork(ctx, n)
+}
+
+// DeleteNetwork removes a network; an unknown one is fine.
+func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRequest) error {
+	if err := checkID("NetworkID", req.NetworkID); err != nil {
+		return err
+	}
+	return d.host.DeleteNetwork(ctx, req.NetworkID)
+}
+
+// AllocateNetwork hands back what it was given: networks are local, there is nothing to agree on.
+func (d *Driver) AllocateNetwork(_ context.Context, req *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
+	return &network.AllocateNetworkResponse{Options: req.Options}, nil
+}
+
+// CreateEndpoint makes an endpoint. Its MAC is in the reply only when the request named none:
+// dockerd undoes an endpoint whose driver repeats what it was told.
+func (d *Driver) CreateEndpoint(ctx context.Context, req *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
+	e, err := parseEndpoint(req)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := d.host.CreateEndpoint(ctx, req.NetworkID, e)
+	if err != nil {
+		return nil, err
+	}
+	reply := &network.CreateEndpointResponse{}
+	if req.Interface == nil || absent(req.Interface.MacAddress) {
+		reply.Interface = &network.EndpointInterface{MacAddress: mac.String()}
+	}
+	return reply, nil
+}
+
+// DeleteEndpoint removes an endpoint; an unknown one is fine.
+func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpointRequest) error {
+	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
+		return err
+	}
+	return d.host.DeleteEndpoint(ctx, req.NetworkID, req.EndpointID)
+}
+
+// joinResponse is network.JoinResponse with the name of the link in the container, which dockerd honours since
+// moby#52866. It has no gateway and no routes: the way out of a container is docker_gwbridge.
+type joinResponse struct {
+	InterfaceName         interfaceName
+	DisableGatewayService bool
+}
+
+type interfaceName struct {
+	SrcName   string
+	DstPrefix string
+	DstName   string `json:",omitempty"`
+}
+
+// Join names the link that dockerd is to move into the container.
+func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinResponse, error) {
+	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
+		return nil, err
+	}
+	a, err := d.host.Join(ctx, req.NetworkID, req.EndpointID, req.SandboxKey)
+	if err != nil {
+		return nil, err
+	}
+	return &joinResponse{
+		InterfaceName: interfaceName{
+			SrcName:   a.Link,
+			DstPrefix: cmp.Or(a.Prefix, "eth"),
+			DstName:   a.IfName,
+		},
+		DisableGatewayService: !a.External,
+	}, nil
+}
+
+// Leave takes an endpoint out of its container; an unknown one is fine.
+func (d *Driver) Leave(ctx context.Context, req *network.LeaveRequest) error {
+	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
+		return err
+	}
+	return d.host.Leave(ctx, req.NetworkID, req.EndpointID)
+}

@@ -1,0 +1,52 @@
+package plugin
+
+import (
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Any path with any body gets one of the known statuses and a JSON object, and what reaches fabric is sound.
+func FuzzPlugin(f *testing.F) {
+	for path := range newHandler(&Driver{host: &recorder{}}, nil, deadline).methods {
+		for _, body := range []string{"", "{}", "null", newCreateNetwork, newCreateEndpoint} {
+			f.Add(path, []byte(body))
+		}
+	}
+	for _, body := range []string{
+		`{"NetworkID":"a","Options":{"com.docker.network.generic":{"tapestry.vni":"80","tapestry.peers":"192.0.2.2,[fd00::1]:99","tapestry.ageing":"5m","tapestry.attach":"tap","tapestry.external":"off"}}}`,
+		`{"NetworkID":"a","Options":{"com.docker.network.generic":{"com.docker.network.driver.mtu":"1400","com.docker.network.container_iface_prefix":"lan","encrypted":"0"}}}`,
+		`{"NetworkID":"a","Options":{"com.docker.network.generic":{"tapestry.vnj":1}}}`,
+		`{"NetworkID":"a","IPv4Data":[null,{"Pool":"<nil>"},{"Pool":"10.0.0.0/8"}],"IPv6Data":[{"Pool":"::/0"}]}`,
+	} {
+		f.Add("/NetworkDriver.CreateNetwork", []byte(body))
+	}
+	f.Add("/NetworkDriver.CreateEndpoint", []byte(`{"NetworkID":"a","EndpointID":"b","Interface":{"Address":"10.0.0.2/8","AddressIPv6":"fd00::2/64","MacAddress":"02:aa:bb:cc:dd:01"}}`))
+	f.Add("", []byte("\xff"))
+
+	f.Fuzz(func(t *testing.T, path string, body []byte) {
+		r := &recorder{}
+		status, _ := post(t, newHandler(&Driver{host: r}, nil, deadline), path, string(body))
+		switch status {
+		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
+		default:
+			t.Errorf("status %d", status)
+		}
+		for _, n := range r.networks {
+			if checkID("NetworkID", n.ID) != nil || n.VNI > maxVNI || n.MTU < 0 || n.MTU > maxMTU || n.Ageing < time.Second ||
+				n.Peers != nil && n.VNI == 0 || n.Prefix != "" && !linkName(n.Prefix, maxPrefix) {
+				t.Errorf("fabric was given %+v", n)
+			}
+		}
+		for _, e := range r.endpoints {
+			if checkID("EndpointID", e.ID) != nil || e.MAC.Group() || e.MAC.IsZero() || e.IfName != "" && !linkName(e.IfName, maxName) {
+				t.Errorf("fabric was given %+v", e)
+			}
+			for _, a := range e.Addrs {
+				if !a.IsValid() {
+					t.Errorf("fabric was given address %v", a)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,173 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	maxPath = 107 // bytes of a Unix socket's path, unix(7)
+	drain   = 10 * time.Second
+)
+
+// socket is a listener whose file goes away with it.
+type socket struct {
+	*net.UnixListener
+	path string
+	file os.FileInfo
+	once sync.Once
+}
+
+// Listen serves the Unix socket dir/NAME.sock, where dockerd looks for the driver NAME. dir is made if it is missing.
+// The socket's mode is 0600 from the first moment its name can be seen, and it is listening then. A socket that
+// nobody listens on is replaced; one that is served by another process is an error.
+// Close unlinks the socket, unless its name has gone to another one.
+func Listen(dir, name string) (net.Listener, error) {
+	path := filepath.Join(dir, name+".sock")
+	if !linkName(name, maxPath) {
+		return nil, fmt.Errorf("driver name %s: want 1 to %d letters, digits, '.', '_' or '-'", quote(name), maxPath)
+	}
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("listen on %s: the path is longer than %d bytes", path, maxPath)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the plugin directory: %w", err)
+	}
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := vacant(path); err != nil {
+		return nil, err
+	}
+	l, err := bind(dir, path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return l, nil
+}
+
+// lock keeps other processes out of Listen for the same dir, so that two of them
+// cannot both find a dead socket and replace each other's.
+func lock(dir string) (unlock func() error, err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the plugin directory: %w", err)
+	}
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), d.Close())
+	}
+	return d.Close, nil
+}
+
+// vacant tells whether path is free: not there, or a socket that nobody listens on.
+func vacant(path string) error {
+	file, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if file.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("listen on %s: there is something else than a socket; move it away", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = c.Close() // nothing was sent
+		return fmt.Errorf("listen on %s: already served by another process; stop that one or choose another --name", path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("find out who serves %s: %w", path, err)
+}
+
+// bind makes the socket in a directory that only we can enter, and moves it to path when it is complete:
+// bind(2) itself takes its mode from the umask, which is the whole process's.
+func bind(dir, path string) (*socket, error) {
+	private, err := os.MkdirTemp(dir, ".t")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(private) // what is left is an empty directory at worst
+	unborn := filepath.Join(private, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: unborn, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	file, err := finish(unborn, path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &socket{UnixListener: l, path: path, file: file}, nil
+}
+
+// finish gives the socket at unborn its mode and its name.
+func finish(unborn, path string) (os.FileInfo, error) {
+	if err := os.Chmod(unborn, 0o600); err != nil {
+		return nil, err
+	}
+	file, err := os.Lstat(unborn)
+	if err != nil {
+		return nil, err
+	}
+	return file, os.Rename(unborn, path)
+}
+
+// Addr is the path that dockerd sees.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
+// Close unlinks the socket and then stops listening: while it listens nobody else takes its name.
+func (s *socket) Close() error {
+	var unlink error
+	s.once.Do(func() {
+		if now, err := os.Lstat(s.path); err == nil && os.SameFile(now, s.file) {
+			unlink = os.Remove(s.path)
+		}
+	})
+	return errors.Join(unlink, s.UnixListener.Close())
+}
+
+// Serve answers on l until ctx ends. Then it takes no new requests, waits up to 10 s for those that are being
+// answered, and returns nil; l is closed in any case.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // only of broken connections; h logs requests
+	}
+	// One connection a request: were an idle one closed just when dockerd writes to it,
+	// dockerd would send the request again without its body.
+	srv.SetKeepAlivesEnabled(false)
+
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	select {
+	case err := <-failed:
+		return errors.Join(fmt.Errorf("serve %s: %w", l.Addr(), err), srv.Close())
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	err := srv.Shutdown(ctx)
+	<-failed // http.ErrServerClosed
+	if err != nil {
+		return errors.Join(fmt.Errorf("wait for the last requests on %s: %w", l.Addr(), err), srv.Close())
+	}
+	return nil
+}

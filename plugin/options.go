@@ -1,0 +1,316 @@
+package plugin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// Keys of `docker network create --opt`. README and docs/options.md explain them.
+const (
+	optVNI       = "tapestry.vni"
+	optPeers     = "tapestry.peers"
+	optAttach    = "tapestry.attach"
+	optAgeing    = "tapestry.ageing"
+	optExternal  = "tapestry.external"
+	optMTU       = "com.docker.network.driver.mtu"
+	optVNIList   = "com.docker.network.driver.overlay.vxlanid_list"
+	optPrefix    = "com.docker.network.container_iface_prefix"
+	optEncrypted = "encrypted" // of Docker's overlay
+
+	ownSpace = "tapestry."
+	generic  = "com.docker.network.generic" // where the daemon puts what --opt gave
+)
+
+const (
+	maxVNI = 1<<24 - 1 // RFC 7348 §5
+	minMTU = 68        // RFC 791 §3.2
+	maxMTU = 65535     // what an IP packet's length field holds
+	// minMTU6 is what every link with IPv6 must carry (RFC 8200 §5); the kernel
+	// takes IPv6 off a link below it.
+	minMTU6 = 1280
+
+	maxName   = 15          // bytes of a link's name, IFNAMSIZ less the final zero
+	maxPrefix = maxName - 4 // leaves room for the number that Docker appends
+
+	defaultAgeing = 300 * time.Second
+)
+
+// option is one key and what its value does to the network.
+type option struct {
+	key string
+	set func(n *fabric.Network, value string) error
+}
+
+// networkOptions lists every key that means something here. Those of other drivers pass unread.
+func networkOptions() []option {
+	return []option{
+		{optVNI, setVNI},
+		{optVNIList, setVNIList},
+		{optPeers, setPeers},
+		{optAttach, setAttach},
+		{optAgeing, setAgeing},
+		{optExternal, setExternal},
+		{optMTU, setMTU},
+		{optPrefix, setPrefix},
+		{optEncrypted, setEncrypted},
+	}
+}
+
+// parseNetwork reads a CreateNetwork request: its id, its options with their defaults, and its pools.
+// An error names the key, its value and what would be right.
+func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
+	n := fabric.Network{
+		ID:       req.NetworkID,
+		Attach:   tap.Veth,
+		Ageing:   defaultAgeing,
+		External: true,
+	}
+	if err := checkID("NetworkID", n.ID); err != nil {
+		return fabric.Network{}, err
+	}
+	given, err := genericOptions(req.Options)
+	if err != nil {
+		return fabric.Network{}, err
+	}
+	if err := refuseUnknown(given); err != nil {
+		return fabric.Network{}, err
+	}
+	for _, o := range networkOptions() {
+		value, ok, err := text(given, o.key)
+		if err != nil {
+			return fabric.Network{}, err
+		}
+		if !ok {
+			continue
+		}
+		if err := o.set(&n, value); err != nil {
+			return fabric.Network{}, fmt.Errorf("%s=%s: %w", o.key, show(value), err)
+		}
+	}
+	if n.Peers != nil && n.VNI == 0 {
+		return fabric.Network{}, fmt.Errorf("%s without %s: a network without a VNI stays on this host; add -o %s=NUMBER, the same on every host",
+			optPeers, optVNI, optVNI)
+	}
+	if n.Pools, err = parsePools(req.IPv4Data, req.IPv6Data); err != nil {
+		return fabric.Network{}, err
+	}
+	if n.MTU != 0 && n.MTU < minMTU6 && slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return fabric.Network{}, fmt.Errorf("%s=%d: IPv6 needs %d or more (RFC 8200 §5)", optMTU, n.MTU, minMTU6)
+	}
+	return n, nil
+}
+
+// genericOptions is the map that holds what --opt gave; the daemon leaves it away when nothing was given.
+func genericOptions(all map[string]any) (map[string]any, error) {
+	switch m := all[generic].(type) {
+	case nil:
+		return nil, nil
+	case map[string]any:
+		return m, nil
+	default:
+		return nil, fmt.Errorf("Options.%s: want an object of strings, got %s", generic, kind(m))
+	}
+}
+
+// refuseUnknown refuses keys of tapestry's own space that mean nothing. Upper and lower
+// case are one space: Tapestry.VNI must not silently make a host-local network.
+func refuseUnknown(given map[string]any) error {
+	known := ownKeys()
+	for _, k := range sortedOwn(given) {
+		if slices.Contains(known, k) {
+			continue
+		}
+		hint := ""
+		if near := nearest(strings.ToLower(k), known); near != "" {
+			hint = fmt.Sprintf("; did you mean %s?", near)
+		}
+		return fmt.Errorf("%s: no such option%s Known are %s; the MTU is %s",
+			show(k), cmp.Or(hint, "."), strings.Join(known, ", "), optMTU)
+	}
+	return nil
+}
+
+// ownKeys lists tapestry's own keys in alphabetical order.
+func ownKeys() []string {
+	var keys []string
+	for _, o := range networkOptions() {
+		if strings.HasPrefix(o.key, ownSpace) {
+			keys = append(keys, o.key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// sortedOwn lists the given keys that lie in tapestry's own space, in alphabetical order.
+func sortedOwn(given map[string]any) []string {
+	var keys []string
+	for k := range given {
+		if strings.HasPrefix(strings.ToLower(k), ownSpace) {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// text is the string at key. Docker sends every option as a string.
+func text(given map[string]any, key string) (value string, ok bool, err error) {
+	v, ok := given[key]
+	if !ok {
+		return "", false, nil
+	}
+	s, ok := v.(string)
+	if !ok {
+		return "", false, fmt.Errorf("%s: want a string, got %s", key, kind(v))
+	}
+	return s, true, nil
+}
+
+func setVNI(n *fabric.Network, value string) error {
+	v, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || v == 0 || v > maxVNI {
+		return fmt.Errorf("want a number from 1 to %d", maxVNI)
+	}
+	n.VNI = uint32(v)
+	return nil
+}
+
+// setVNIList takes the overlay driver's key for the VNI. Overlay has a VNI for each subnet, tapestry one for a network.
+func setVNIList(n *fabric.Network, value string) error {
+	if strings.Contains(value, ",") {
+		return errors.New("want exactly one number: a tapestry network is one layer 2 with one VNI, however many subnets it has")
+	}
+	before := n.VNI
+	if err := setVNI(n, value); err != nil {
+		return err
+	}
+	if before != 0 && before != n.VNI {
+		return fmt.Errorf("%s says %d; give only one of the two, or both the same", optVNI, before)
+	}
+	return nil
+}
+
+func setPeers(n *fabric.Network, value string) error {
+	if value == "" {
+		return fmt.Errorf("want addresses of other hosts, as in 192.0.2.2,192.0.2.3; leave %s away to use the daemon's --peer list", optPeers)
+	}
+	for s := range strings.SplitSeq(value, ",") {
+		p, err := ParsePeer(strings.TrimSpace(s))
+		if err != nil {
+			return err
+		}
+		if slices.Contains(n.Peers, p) {
+			return fmt.Errorf("%s is there twice; name each peer once", show(strings.TrimSpace(s)))
+		}
+		n.Peers = append(n.Peers, p)
+	}
+	return nil
+}
+
+// ParsePeer reads a host of the underlay: an IP address, or one with a UDP port as in 192.0.2.2:4789 and
+// [2001:db8::2]:4789. Without a port the port of the result is 0. Names are not looked up.
+// An address that cannot be one other host's (multicast, unspecified, link-local IPv6) is an error.
+func ParsePeer(s string) (netip.AddrPort, error) {
+	var p netip.AddrPort
+	if a, err := netip.ParseAddr(s); err == nil {
+		p = netip.AddrPortFrom(a.Unmap(), 0)
+	} else if ap, err := netip.ParseAddrPort(s); err == nil && ap.Port() != 0 {
+		p = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	} else {
+		return netip.AddrPort{}, fmt.Errorf("%s is no peer, want an IP address, or one with a port from 1 to 65535 as in 192.0.2.2:4789 or [2001:db8::2]:4789 (names are not looked up)",
+			quote(s))
+	}
+	switch a := p.Addr(); {
+	case a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return netip.AddrPort{}, fmt.Errorf("%s is no host's address", a)
+	case a.IsMulticast():
+		return netip.AddrPort{}, fmt.Errorf("%s is a multicast group; tapestry sends to each peer by itself, so name the hosts", a)
+	case a.Zone() != "", a.Is6() && a.IsLinkLocalUnicast():
+		return netip.AddrPort{}, fmt.Errorf("%s holds on one link only; want an address that every host can reach", a)
+	}
+	return p, nil
+}
+
+func setAttach(n *fabric.Network, value string) (err error) {
+	if n.Attach, err = tap.ParseMode(value); err != nil {
+		return fmt.Errorf("want %s or %s", tap.Veth, tap.Direct)
+	}
+	return nil
+}
+
+func setAgeing(n *fabric.Network, value string) error {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < time.Second {
+		return errors.New("want a duration of 1s or more, as in 300s or 5m")
+	}
+	n.Ageing = d
+	return nil
+}
+
+func setExternal(n *fabric.Network, value string) error {
+	switch value {
+	case "on", "off":
+		n.External = value == "on"
+		return nil
+	}
+	return errors.New("want on (containers reach the outside over docker_gwbridge) or off")
+}
+
+func setMTU(n *fabric.Network, value string) error {
+	v, err := strconv.ParseUint(value, 10, 32)
+	if err != nil || v < minMTU || v > maxMTU {
+		return fmt.Errorf("want a number from %d to %d; leave the option away to follow the underlay", minMTU, maxMTU)
+	}
+	n.MTU = int(v)
+	return nil
+}
+
+func setPrefix(n *fabric.Network, value string) error {
+	if !linkName(value, maxPrefix) {
+		return fmt.Errorf("want 1 to %d letters, digits, '.', '_' or '-', as in eth", maxPrefix)
+	}
+	n.Prefix = value
+	return nil
+}
+
+// setEncrypted refuses overlay's key: nobody may believe in encryption that is not there.
+// Overlay itself takes the bare key, and every value but a false one, as a wish for encryption.
+func setEncrypted(_ *fabric.Network, value string) error {
+	if on, err := strconv.ParseBool(value); err == nil && !on {
+		return nil
+	}
+	return errors.New("tapestry's VXLAN is not encrypted; leave the option away and, where the underlay is not trusted, join the hosts by IPsec or WireGuard")
+}
+
+// parsePools reads the subnets of a network, IPv4 first. What stands for "no pool" is left out:
+// an absent one, the "<nil>" that Go prints for a nil network, and the null IPAM driver's 0.0.0.0/0.
+func parsePools(lists ...[]*network.IPAMData) ([]netip.Prefix, error) {
+	var pools []netip.Prefix
+	for _, list := range lists {
+		for _, d := range list {
+			if d == nil || absent(d.Pool) {
+				continue
+			}
+			p, err := netip.ParsePrefix(d.Pool)
+			if err != nil {
+				return nil, fmt.Errorf("pool %s: want a subnet, as in 10.77.0.0/24", show(d.Pool))
+			}
+			if p.Bits() > 0 {
+				pools = append(pools, p.Masked())
+			}
+		}
+	}
+	return pools, nil
+}

@@ -1,0 +1,222 @@
+package plugin
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// creating is a CreateNetwork request with options as dockerd sends them.
+func creating(opts map[string]any, pools ...string) *network.CreateNetworkRequest {
+	req := &network.CreateNetworkRequest{NetworkID: netID, Options: map[string]any{}}
+	if opts != nil {
+		req.Options[generic] = opts
+	}
+	for _, p := range pools {
+		req.IPv4Data = append(req.IPv4Data, &network.IPAMData{Pool: p})
+	}
+	return req
+}
+
+func peers(s ...string) []netip.AddrPort {
+	var ps []netip.AddrPort
+	for _, s := range s {
+		ps = append(ps, netip.MustParseAddrPort(s))
+	}
+	return ps
+}
+
+func TestParseNetwork(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		opts map[string]any
+		want func(n *fabric.Network) // changes to the defaults
+	}{
+		{"no options", nil, func(n *fabric.Network) {}},
+		{"empty options", map[string]any{}, func(n *fabric.Network) {}},
+		{"smallest VNI", map[string]any{"tapestry.vni": "1"}, func(n *fabric.Network) { n.VNI = 1 }},
+		{"largest VNI", map[string]any{"tapestry.vni": "16777215"}, func(n *fabric.Network) { n.VNI = 16777215 }},
+		{"overlay's VNI", map[string]any{optVNIList: "4097"}, func(n *fabric.Network) { n.VNI = 4097 }},
+		{"both VNIs agree", map[string]any{optVNIList: "80", "tapestry.vni": "80"}, func(n *fabric.Network) { n.VNI = 80 }},
+		{"peers", map[string]any{"tapestry.vni": "80", "tapestry.peers": "192.0.2.2, 192.0.2.3:4790,2001:db8::2,[2001:db8::3]:8472,::ffff:192.0.2.4"},
+			func(n *fabric.Network) {
+				n.VNI = 80
+				n.Peers = peers("192.0.2.2:0", "192.0.2.3:4790", "[2001:db8::2]:0", "[2001:db8::3]:8472", "192.0.2.4:0")
+			}},
+		{"one host, two ports", map[string]any{"tapestry.vni": "80", "tapestry.peers": "127.0.0.1:4790,127.0.0.1:4791"},
+			func(n *fabric.Network) { n.VNI, n.Peers = 80, peers("127.0.0.1:4790", "127.0.0.1:4791") }},
+		{"attach tap", map[string]any{"tapestry.attach": "tap"}, func(n *fabric.Network) { n.Attach = tap.Direct }},
+		{"attach veth", map[string]any{"tapestry.attach": "veth"}, func(n *fabric.Network) {}},
+		{"ageing", map[string]any{"tapestry.ageing": "1m30s"}, func(n *fabric.Network) { n.Ageing = 90 * time.Second }},
+		{"external off", map[string]any{"tapestry.external": "off"}, func(n *fabric.Network) { n.External = false }},
+		{"external on", map[string]any{"tapestry.external": "on"}, func(n *fabric.Network) {}},
+		{"smallest MTU", map[string]any{optMTU: "68"}, func(n *fabric.Network) { n.MTU = 68 }},
+		{"largest MTU", map[string]any{optMTU: "65535"}, func(n *fabric.Network) { n.MTU = 65535 }},
+		{"prefix", map[string]any{optPrefix: "dc-lan.1_ab"}, func(n *fabric.Network) { n.Prefix = "dc-lan.1_ab" }},
+		{"foreign options", map[string]any{"com.docker.network.something": "1", "tapestry": "x", "parent": 7.0, "weave.multicast": "true"}, func(n *fabric.Network) {}},
+		{"not encrypted", map[string]any{"encrypted": "false"}, func(n *fabric.Network) {}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			want := fabric.Network{ID: netID, Attach: tap.Veth, Ageing: 300 * time.Second, External: true,
+				Pools: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}}
+			tc.want(&want)
+			got, err := parseNetwork(creating(tc.opts, "10.77.0.0/24"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestParsePools(t *testing.T) {
+	v4 := func(pools ...string) (ds []*network.IPAMData) {
+		for _, p := range pools {
+			ds = append(ds, &network.IPAMData{Pool: p, Gateway: "<nil>"})
+		}
+		return ds
+	}
+	for _, tc := range []struct {
+		name   string
+		v4, v6 []*network.IPAMData
+		want   []string
+	}{
+		{"none", nil, nil, nil},
+		{"null IPAM", v4("0.0.0.0/0"), v4("::/0"), nil},
+		{"printed nil", v4("<nil>", ""), nil, nil},
+		{"null element", []*network.IPAMData{nil}, nil, nil},
+		{"several", v4("10.1.0.0/16", "10.2.0.0/16"), v4("fd00::/64"), []string{"10.1.0.0/16", "10.2.0.0/16", "fd00::/64"}},
+		{"IPv6 only", nil, v4("fd00::/64"), []string{"fd00::/64"}},
+		{"host bits", v4("10.1.2.3/16"), nil, []string{"10.1.0.0/16"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := parsePools(tc.v4, tc.v6)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []netip.Prefix
+			for _, s := range tc.want {
+				want = append(want, netip.MustParsePrefix(s))
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+	if _, err := parsePools(v4("10.77.0.0")); err == nil || !strings.Contains(err.Error(), "10.77.0.0/24") {
+		t.Errorf("pool without mask: %v", err)
+	}
+}
+
+// Everything here is refused before fabric hears of it.
+func TestRefusedOptions(t *testing.T) {
+	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.peers, tapestry.vni"
+	type opts = map[string]any
+	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
+	for _, tc := range []struct {
+		name string
+		opts opts
+		want []string
+	}{
+		{"VNI 0", opts{"tapestry.vni": "0"}, []string{"tapestry.vni=0: want a number from 1 to 16777215"}},
+		{"VNI 2^24", opts{"tapestry.vni": "16777216"}, []string{"tapestry.vni=16777216: want a number from 1 to 16777215"}},
+		{"VNI 2^32+1", opts{"tapestry.vni": "4294967297"}, []string{"from 1 to 16777215"}},
+		{"VNI negative", opts{"tapestry.vni": "-1"}, []string{"tapestry.vni=-1: want"}},
+		{"VNI text", opts{"tapestry.vni": "blue"}, []string{"tapestry.vni=blue: want"}},
+		{"VNI empty", opts{"tapestry.vni": ""}, []string{"tapestry.vni=: want"}},
+		{"VNI as a number", opts{"tapestry.vni": 80.0}, []string{"tapestry.vni: want a string, got a number"}},
+		{"VNI as null", opts{"tapestry.vni": nil}, []string{"tapestry.vni: want a string, got null"}},
+		{"two overlay VNIs", opts{optVNIList: "80,81"}, []string{optVNIList + "=80,81: want exactly one number"}},
+		{"overlay VNI text", opts{optVNIList: "x"}, []string{optVNIList + "=x: want a number"}},
+		{"VNIs differ", opts{optVNIList: "81", "tapestry.vni": "80"}, []string{"tapestry.vni says 80"}},
+
+		{"peers empty", peersOf(""), []string{"tapestry.peers=: want addresses", "--peer"}},
+		{"peers trailing comma", peersOf("192.0.2.2,"), []string{`"" is no peer`}},
+		{"peer by name", peersOf("host2"), []string{`"host2" is no peer`, "names are not looked up"}},
+		{"peer with mask", peersOf("192.0.2.2/24"), []string{`"192.0.2.2/24" is no peer`}},
+		{"peer port 0", peersOf("192.0.2.2:0"), []string{"a port from 1 to 65535"}},
+		{"peer port too large", peersOf("192.0.2.2:65536"), []string{"a port from 1 to 65535"}},
+		{"peer half bracket", peersOf("[2001:db8::2"), []string{"is no peer"}},
+		{"peer twice", peersOf("192.0.2.2,192.0.2.3,192.0.2.2"), []string{"192.0.2.2 is there twice"}},
+		{"peer twice, mapped", peersOf("192.0.2.2,::ffff:192.0.2.2"), []string{"::ffff:192.0.2.2 is there twice"}},
+		{"peer multicast", peersOf("239.1.1.1"), []string{"239.1.1.1 is a multicast group"}},
+		{"peer unspecified", peersOf("0.0.0.0"), []string{"0.0.0.0 is no host's address"}},
+		{"peer broadcast", peersOf("255.255.255.255:4789"), []string{"255.255.255.255 is no host's address"}},
+		{"peer link-local", peersOf("fe80::1%eth0"), []string{"holds on one link only"}},
+		{"peers without VNI", opts{"tapestry.peers": "192.0.2.2"}, []string{"tapestry.peers without tapestry.vni", "-o tapestry.vni="}},
+
+		{"attach", opts{"tapestry.attach": "macvlan"}, []string{"tapestry.attach=macvlan: want veth or tap"}},
+		{"ageing 0", opts{"tapestry.ageing": "0"}, []string{"tapestry.ageing=0: want a duration of 1s or more"}},
+		{"ageing short", opts{"tapestry.ageing": "999ms"}, []string{"want a duration of 1s or more"}},
+		{"ageing negative", opts{"tapestry.ageing": "-5m"}, []string{"want a duration of 1s or more"}},
+		{"ageing without unit", opts{"tapestry.ageing": "300"}, []string{"tapestry.ageing=300: want a duration", "300s"}},
+		{"ageing too long", opts{"tapestry.ageing": "9999999h"}, []string{"want a duration"}},
+		{"external", opts{"tapestry.external": "true"}, []string{"tapestry.external=true: want on"}},
+
+		{"MTU text", opts{optMTU: "abc"}, []string{optMTU + "=abc: want a number from 68 to 65535"}},
+		{"MTU negative", opts{optMTU: "-1"}, []string{optMTU + "=-1: want"}},
+		{"MTU too large", opts{optMTU: "70000"}, []string{optMTU + "=70000: want"}},
+		{"MTU 0", opts{optMTU: "0"}, []string{optMTU + "=0: want"}},
+		{"MTU 67", opts{optMTU: "67"}, []string{optMTU + "=67: want"}},
+
+		{"prefix empty", opts{optPrefix: ""}, []string{"want 1 to 11 letters"}},
+		{"prefix long", opts{optPrefix: "abcdefghijkl"}, []string{"abcdefghijkl: want 1 to 11"}},
+		{"prefix slash", opts{optPrefix: "a/b"}, []string{"a/b: want"}},
+		{"prefix blank", opts{optPrefix: "a b"}, []string{"want 1 to 11"}},
+
+		{"encrypted bare", opts{"encrypted": ""}, []string{"encrypted=: tapestry's VXLAN is not encrypted"}},
+		{"encrypted true", opts{"encrypted": "true"}, []string{"encrypted=true: tapestry's VXLAN is not encrypted"}},
+		{"encrypted anything", opts{"encrypted": "aes"}, []string{"not encrypted"}},
+
+		{"typo", opts{"tapestry.peer": "192.0.2.2"}, []string{"tapestry.peer: no such option; did you mean tapestry.peers?", known, optMTU}},
+		{"American ageing", opts{"tapestry.aging": "5m"}, []string{"did you mean tapestry.ageing?"}},
+		{"capitals", opts{"Tapestry.VNI": "80"}, []string{"Tapestry.VNI: no such option; did you mean tapestry.vni?"}},
+		{"far from all", opts{"tapestry.colour": "red"}, []string{"tapestry.colour: no such option. " + known}},
+		{"control bytes", opts{"tapestry.vni": "1\x00\x1b[2J"}, []string{`tapestry.vni="1\x00\x1b[2J": want`}},
+		{"endless value", opts{"tapestry.vni": strings.Repeat("9", 1<<16)}, []string{"999\"…: want"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := &recorder{}
+			status, got := post(t, serving(t, r), "/NetworkDriver.CreateNetwork", object(t, creating(tc.opts)))
+			mustRefuse(t, status, 200, got, tc.want...)
+			if len(r.calls) != 0 {
+				t.Errorf("fabric was called: %v", r.calls)
+			}
+		})
+	}
+}
+
+func TestSmallMTUWithIPv6(t *testing.T) {
+	req := creating(map[string]any{optMTU: "1279"}, "10.77.0.0/24")
+	if _, err := parseNetwork(req); err != nil {
+		t.Errorf("IPv4 only: %v", err)
+	}
+	req.IPv6Data = []*network.IPAMData{{Pool: "fd77::/64"}}
+	if _, err := parseNetwork(req); err == nil || !strings.Contains(err.Error(), "=1279: IPv6 needs 1280") {
+		t.Errorf("IPv6: %v", err)
+	}
+}
+
+func TestNearest(t *testing.T) {
+	for _, tc := range []struct{ key, want string }{
+		{"tapestry.vnis", "tapestry.vni"},
+		{"tapestry.vnx", "tapestry.vni"},
+		{"tapestry.mtu", ""},
+		{"tapestry.atach", "tapestry.attach"},
+		{"tapestry.externel", "tapestry.external"},
+		{"tapestry.", ""},
+	} {
+		if got := nearest(tc.key, ownKeys()); got != tc.want {
+			t.Errorf("nearest(%s) = %q, want %q", tc.key, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package plugin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/docker/go-plugins-helpers/network"
+)
+
+const (
+	maxBody     = 1 << 20
+	deadline    = 10 * time.Second // dockerd itself waits for ever, and holds the container's lock
+	contentType = "application/vnd.docker.plugins.v1.2+json"
+)
+
+// method answers one call of the protocol. body is the whole request.
+type method func(ctx context.Context, body []byte) (reply any, err error)
+
+// fault is an error that is not the driver's: it has an HTTP status of its own.
+type fault struct {
+	status int
+	error
+}
+
+func faultf(status int, format string, args ...any) error {
+	return &fault{status, fmt.Errorf(format, args...)}
+}
+
+// handler serves the protocol. dockerd's requests have no Content-Type, and a Host that means nothing.
+type handler struct {
+	methods  map[string]method // by path
+	deadline time.Duration     // of one request
+	log      *slog.Logger
+}
+
+// Handler serves d to dockerd. Every reply is a JSON object; an error is {"Err": sentence}, with status 200 when
+// it is the driver's (dockerd then shows it as "remote: sentence"), else with one that tells what was wrong:
+// 400 a body that cannot be read, 404, 405, 413 more than 1 MiB, 500 a panic.
+// A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent.
+func Handler(d *Driver, log *slog.Logger) http.Handler {
+	return newHandler(d, log, deadline)
+}
+
+func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	nothing := answer(struct{}{})
+	return &handler{
+		deadline: deadline,
+		log:      log,
+		methods: map[string]method{
+			"/Plugin.Activate":                           answer(map[string]any{"Implements": []string{"NetworkDriver"}}),
+			"/NetworkDriver.GetCapabilities":             answer(network.CapabilitiesResponse{Scope: network.LocalScope, ConnectivityScope: network.GlobalScope}),
+			"/NetworkDriver.GwAllocCheck":                answer(map[string]any{"SkipIPv4": false, "SkipIPv6": false}),
+			"/NetworkDriver.AllocateNetwork":             ask(d.AllocateNetwork),
+			"/NetworkDriver.FreeNetwork":                 nothing,
+			"/NetworkDriver.CreateNetwork":               do(d.CreateNetwork),
+			"/NetworkDriver.DeleteNetwork":               do(d.DeleteNetwork),
+			"/NetworkDriver.CreateEndpoint":              ask(d.CreateEndpoint),
+			"/NetworkDriver.EndpointOperInfo":            answer(map[string]any{"Value": struct{}{}}), // an error here stops containers of 20.10
+			"/NetworkDriver.DeleteEndpoint":              do(d.DeleteEndpoint),
+			"/NetworkDriver.Join":                        ask(d.Join),
+			"/NetworkDriver.Leave":                       do(d.Leave),
+			"/NetworkDriver.DiscoverNew":                 nothing,
+			"/NetworkDriver.DiscoverDelete":              nothing,
+			"/NetworkDriver.ProgramExternalConnectivity": nothing,
+			"/NetworkDriver.RevokeExternalConnectivity":  nothing,
+		},
+	}
+}
+
+// answer is a method that reads nothing of its request and always says the same.
+func answer(reply any) method {
+	return func(context.Context, []byte) (any, error) { return reply, nil }
+}
+
+// ask is a method whose driver call has a reply.
+func ask[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) method {
+	return func(ctx context.Context, body []byte) (any, error) {
+		req := new(Req)
+		if err := decode(body, req); err != nil {
+			return nil, err
+		}
+		return call(ctx, req)
+	}
+}
+
+// do is a method whose driver call either works or not.
+func do[Req any](call func(context.Context, *Req) error) method {
+	return ask(func(ctx context.Context, req *Req) (*struct{}, error) {
+		return &struct{}{}, call(ctx, req)
+	})
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	body, err := read(r)
+	log := h.log.With("method", name).With(about(body)...)
+	log.Debug("request", "body", string(body))
+	var reply any
+	if err == nil {
+		if m, ok := h.methods[r.URL.Path]; ok {
+			reply, err = h.call(r.Context(), log, name, m, body)
+		} else {
+			err = faultf(http.StatusNotFound, "%s: no such method of a network driver", show(name))
+		}
+	}
+
+	status := http.StatusOK
+	if err != nil {
+		reply = network.ErrorResponse{Err: err.Error()}
+		var f *fault
+		if errors.As(err, &f) {
+			status = f.status
+		}
+	}
+	if status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", http.MethodPost)
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	// What fails here is the connection: dockerd is gone, and there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(reply)
+
+	if err != nil {
+		log.Info("request refused", "err", err, "status", status, "took", time.Since(began))
+	} else {
+		log.Debug("request done", "took", time.Since(began))
+	}
+}
+
+// call runs m, but waits no longer than the deadline: a method that is late is left to end by its context.
+func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m method, body []byte) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.deadline)
+	defer cancel()
+
+	type result struct {
+		reply any
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		reply, err := contain(ctx, log, m, body)
+		if ctx.Err() != nil {
+			log.Warn("request ended when nobody waited for it any more", "err", err)
+		}
+		done <- result{reply, err}
+	}()
+
+	var res result
+	select {
+	case res = <-done:
+	case <-ctx.Done():
+		res.err = ctx.Err()
+	}
+	if res.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, fmt.Errorf("%s took longer than %v and was given up: %w", name, h.deadline, res.err)
+	}
+	return res.reply, res.err
+}
+
+// contain calls m and turns a panic into an error: a closed connection would make dockerd try again, with an empty body.
+func contain(ctx context.Context, log *slog.Logger, m method, body []byte) (reply any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("panic", "err", p, "stack", string(debug.Stack()))
+			reply, err = nil, faultf(http.StatusInternalServerError, "tapestry has a bug: %v; its log has the details, please report them", p)
+		}
+	}()
+	return m(ctx, body)
+}
+
+// read takes in a whole request. Of a body that is too large it takes in the rest too, so that
+// a client that writes before it reads gets to the answer.
+func read(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	switch {
+	case r.Method != http.MethodPost:
+		return nil, faultf(http.StatusMethodNotAllowed, "%s %s: want POST", show(r.Method), show(r.URL.Path))
+	case err != nil:
+		return nil, faultf(http.StatusBadRequest, "read the request body: %w", err)
+	case len(body) > maxBody:
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16*maxBody)) // only for the client's sake
+		return nil, faultf(http.StatusRequestEntityTooLarge, "the request body is longer than %d bytes; nothing was done", maxBody)
+	}
+	return body, nil
+}
+
+// decode reads a body that must be one JSON object. Fields that req does not have are ignored: newer daemons send more.
+func decode(body []byte, req any) error {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return faultf(http.StatusBadRequest, "empty request body: the daemon retried after a lost connection; nothing was done, try the command again")
+	}
+	if body[0] != '{' {
+		return faultf(http.StatusBadRequest, "the request body is no JSON object; nothing was done")
+	}
+	err := json.Unmarshal(body, req)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrong):
+		return faultf(http.StatusBadRequest, "%s: want %s, got JSON %s; nothing was done", wrong.Field, wanted(wrong.Type), wrong.Value)
+	}
+	return faultf(http.StatusBadRequest, "the request body is no JSON: %w; nothing was done", err)
+}
+
+// wanted names in the words of JSON what a field of type t takes.
+func wanted(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "a string"
+	case reflect.Slice:
+		return "an array"
+	case reflect.Int:
+		return "a number"
+	}
+	return "an object"
+}
+
+// about finds the ids in a body, for the log. A body without them is no error here.
+func about(body []byte) []any {
+	var ids struct{ NetworkID, EndpointID string }
+	_ = json.Unmarshal(body, &ids) // the method itself says what is wrong
+	var attrs []any
+	if ids.NetworkID != "" {
+		attrs = append(attrs, "network", ids.NetworkID)
+	}
+	if ids.EndpointID != "" {
+		attrs = append(attrs, "endpoint", ids.EndpointID)
+	}
+	return attrs
+}

@@ -1,0 +1,108 @@
+package plugin
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// maxID bounds Docker's ids: 64 hex digits, or 25 letters and digits in a swarm.
+const maxID = 128
+
+// checkID refuses what is no id before it gets near a file name or a link's name.
+func checkID(field, id string) error {
+	ok := len(id) >= 1 && len(id) <= maxID
+	for i := 0; ok && i < len(id); i++ {
+		ok = alphanumeric(id[i])
+	}
+	if !ok {
+		return fmt.Errorf("%s %s: want 1 to %d letters and digits", field, quote(id), maxID)
+	}
+	return nil
+}
+
+// linkName tells whether s can name a network link, or begin its name, in at most max bytes.
+// It is stricter than the kernel, which would take any byte but '/', ':' and blanks.
+func linkName(s string, max int) bool {
+	if len(s) < 1 || len(s) > max || s == "." || s == ".." {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// absent tells whether an address on the wire stands for none.
+func absent(s string) bool { return s == "" || s == "<nil>" }
+
+// kind names a decoded JSON value in the words of JSON.
+func kind(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "a boolean"
+	case float64:
+		return "a number"
+	case string:
+		return "a string"
+	case []any:
+		return "an array"
+	}
+	return "an object"
+}
+
+// show makes a foreign string fit for a message: as it is when it is short and printable, else quoted and cut.
+func show(s string) string {
+	if q := quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+func quote(s string) string {
+	const enough = 64
+	if len(s) > enough {
+		return strconv.Quote(s[:enough]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// nearest is the candidate that s was probably meant to be, "" when none is near:
+// the one the fewest edits away, with at most a third of its own letters behind the dot edited.
+func nearest(s string, candidates []string) string {
+	best, least := "", 3
+	for _, c := range candidates {
+		if d := distance(s, c); d < least && d*3 <= len(c)-len(ownSpace) {
+			best, least = c, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,267 @@
+// Package poll runs what reads frames: a few workers, each one locked thread with an epoll set and
+// an arena of its own.
+//
+// A source belongs to one worker from Add to Remove, so what it reads stays in order. An idle source
+// holds neither a thread nor a buffer. Workers read and write non-blocking descriptors with raw
+// system calls, so that Go's scheduler does not take the thread's processor away in the middle.
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ArenaSize is the number of bytes a worker lends to Drain: room for a few super-frames, or for a
+// batch of ordinary ones, and small enough to stay in a core's cache.
+const ArenaSize = 512 << 10
+
+// A Source is something with a descriptor that frames can be read from.
+type Source interface {
+	// Fd is the descriptor, non-blocking and open until Remove has returned.
+	Fd() int
+	// Drain reads until the descriptor is empty or a budget is spent, using arena as it likes for
+	// the length of the call. An error means that the source is broken for good: it is removed.
+	Drain(arena []byte) error
+}
+
+// A Poller is a set of workers.
+type Poller struct {
+	workers []*worker
+}
+
+type worker struct {
+	epoll, wake int
+	arena       []byte
+	entries     sync.Map // int32 → *entry, by key
+	load        atomic.Int32
+
+	mu      sync.Mutex
+	running bool
+	next    int32
+	pending []chan struct{} // closed by the worker between two rounds
+}
+
+type entry struct {
+	source Source
+	failed func(error)
+}
+
+// wakeKey stands for the worker's eventfd among the keys of its sources.
+const wakeKey = 0
+
+// New makes a Poller of n workers. With n = 0 it takes half of the cores, at least one and at most
+// four: the other half belongs to those who make the traffic.
+func New(n int) (*Poller, error) {
+	if n <= 0 {
+		n = min(4, max(1, runtime.NumCPU()/2))
+	}
+	p := &Poller{}
+	for range n {
+		w, err := newWorker()
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.workers = append(p.workers, w)
+	}
+	return p, nil
+}
+
+func newWorker() (*worker, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(ep)
+		return nil, os.NewSyscallError("eventfd", err)
+	}
+	w := &worker{epoll: ep, wake: wake, next: wakeKey + 1}
+	if err := w.control(unix.EPOLL_CTL_ADD, wake, wakeKey); err != nil {
+		unix.Close(ep)
+		unix.Close(wake)
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *worker) control(op, fd int, key int32) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: key}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, op, fd, &ev))
+}
+
+// Workers is the number of workers.
+func (p *Poller) Workers() int { return len(p.workers) }
+
+// A Handle is a source's place at its worker.
+type Handle struct {
+	w   *worker
+	key int32
+	fd  int
+}
+
+// Add gives s to the worker with the fewest sources. failed is called once, on a goroutine of its
+// own, if Drain returns an error; s has then left its worker.
+func (p *Poller) Add(s Source, failed func(error)) (*Handle, error) {
+	w := p.workers[0]
+	for _, other := range p.workers[1:] {
+		if other.load.Load() < w.load.Load() {
+			w = other
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := &Handle{w: w, key: w.next, fd: s.Fd()}
+	w.next++
+	w.entries.Store(h.key, &entry{s, failed})
+	if err := w.control(unix.EPOLL_CTL_ADD, h.fd, h.key); err != nil {
+		w.entries.Delete(h.key)
+		return nil, fmt.Errorf("watch descriptor %d: %w", h.fd, err)
+	}
+	w.load.Add(1)
+	return h, nil
+}
+
+// Remove takes the source from its worker. When it returns the worker does not use the source any
+// more and never will, so its descriptor may be closed. A second Remove does nothing. It must not be
+// called from Drain.
+func (h *Handle) Remove() {
+	w := h.w
+	if _, was := w.entries.LoadAndDelete(h.key); was {
+		_ = w.control(unix.EPOLL_CTL_DEL, h.fd, h.key)
+		w.load.Add(-1)
+	}
+	w.sync()
+}
+
+// Sync returns when each worker has ended the round it was in. Whoever could not be found any more
+// when Sync was called is not in use when it returns: this is how a port's way out is closed under
+// readers that take no lock. It must not be called from Drain.
+func (p *Poller) Sync() {
+	for _, w := range p.workers {
+		w.sync()
+	}
+}
+
+func (w *worker) sync() {
+	w.mu.Lock()
+	if !w.running {
+		w.mu.Unlock()
+		return
+	}
+	done := make(chan struct{})
+	w.pending = append(w.pending, done)
+	w.mu.Unlock()
+	w.poke()
+	<-done
+}
+
+func (w *worker) poke() {
+	one := [8]byte{1}
+	_, _ = unix.Write(w.wake, one[:]) // full means that a wake-up is already due
+}
+
+// Run works until ctx ends, then waits for the workers' last rounds. It is called once.
+func (p *Poller) Run(ctx context.Context) error {
+	for _, w := range p.workers {
+		w.mu.Lock()
+		w.running = true
+		w.mu.Unlock()
+	}
+	stop := context.AfterFunc(ctx, func() {
+		for _, w := range p.workers {
+			w.poke()
+		}
+	})
+	defer stop()
+	errs := make([]error, len(p.workers))
+	var wg sync.WaitGroup
+	for i, w := range p.workers {
+		wg.Go(func() { errs[i] = w.run(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (w *worker) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer w.settle(true)
+	arena, err := unix.Mmap(-1, 0, ArenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return os.NewSyscallError("mmap", err)
+	}
+	defer func() { _ = unix.Munmap(arena) }()
+	var events [64]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(w.epoll, events[:], -1)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("epoll_wait", err)
+		}
+		for i := range events[:n] {
+			if events[i].Fd == wakeKey {
+				var b [8]byte
+				_, _ = unix.Read(w.wake, b[:])
+				if ctx.Err() != nil {
+					return nil
+				}
+				continue
+			}
+			v, ok := w.entries.Load(events[i].Fd)
+			if !ok {
+				continue
+			}
+			e := v.(*entry)
+			if err := e.source.Drain(arena); err != nil {
+				w.drop(events[i].Fd, e, err)
+			}
+		}
+		w.settle(false)
+	}
+}
+
+// drop takes a broken source out; its owner hears of it on a goroutine, since the owner will want to
+// Remove it, and Remove waits for this worker.
+func (w *worker) drop(key int32, e *entry, err error) {
+	if _, was := w.entries.LoadAndDelete(key); !was {
+		return
+	}
+	_ = w.control(unix.EPOLL_CTL_DEL, e.source.Fd(), key)
+	w.load.Add(-1)
+	go e.failed(err)
+}
+
+// settle answers those who wait in Remove; between two rounds no source is in use.
+func (w *worker) settle(last bool) {
+	w.mu.Lock()
+	if last {
+		w.running = false
+	}
+	pending := w.pending
+	w.pending = nil
+	w.mu.Unlock()
+	for _, done := range pending {
+		close(done)
+	}
+}
+
+// Close gives the workers' descriptors back. Run must have returned or never been called.
+func (p *Poller) Close() error {
+	var errs []error
+	for _, w := range p.workers {
+		errs = append(errs, unix.Close(w.epoll), unix.Close(w.wake))
+	}
+	p.workers = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,192 @@
+package vswitch
+
+import (
+	"sync"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// maxLots is how many leaving ports one batch is sorted into before it is sent.
+const maxLots = 8
+
+// A lot is the frames of one batch that leave by one port, in order.
+type lot struct {
+	port   *Port
+	frames []*ether.Frame
+}
+
+// batch is Ingress's scratch.
+type batch struct {
+	lots  [maxLots]lot
+	used  int
+	flood []*ether.Frame
+	some  []*ether.Frame // flood, less what is too long for one port
+	tally Tally
+	bytes uint64
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// Ingress is the way of a frame: frames have come in by p; each is judged, its source learned, and
+// sent on. They are lent for the length of the call.
+func (p *Port) Ingress(frames []ether.Frame) {
+	b := batches.Get().(*batch)
+	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
+	var to *Port
+	for i := range frames {
+		f := &frames[i]
+		b.bytes += uint64(f.Len())
+		v := p.admit(f, &src)
+		if !v.Drop() {
+			if d := f.Dst(); to == nil || d != dst {
+				dst, to = d, p.sw.find(d)
+			}
+			v = p.decide(f, to)
+		}
+		b.tally[v]++
+		switch v {
+		case Forwarded:
+			b.forward(p, to, f)
+		case Flooded:
+			b.sendLots()
+			b.flood = append(b.flood, f)
+		}
+	}
+	b.sendLots()
+	b.sendFlood(p)
+	p.count(b)
+	batches.Put(b)
+}
+
+// admit judges a frame by where it comes from, and learns its source. last is the source that was
+// learned just before.
+func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
+	if err := f.Check(); err != nil {
+		if f.Len() < ether.HeaderLen {
+			return Runt
+		}
+		return Offload
+	}
+	if p.detached.Load() {
+		return Detached
+	}
+	src := f.Src()
+	if src == *last { // the zero address never gets there
+		return Forwarded
+	}
+	if src.Group() || src.IsZero() {
+		return BadSource
+	}
+	if !p.sw.learn(src, p) {
+		return Spoofed
+	}
+	*last = src
+	return Forwarded
+}
+
+// decide judges a frame by where it goes: to is the port that owns its destination, nil if none.
+func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
+	switch {
+	case to == nil:
+		return Flooded
+	case to == p:
+		return Hairpin
+	case p.Uplink && to.Uplink:
+		return Horizon
+	case int64(f.WireLen()) > to.limit.Load():
+		return MTU
+	}
+	return Forwarded
+}
+
+// forward puts f into its port's lot.
+func (b *batch) forward(in, to *Port, f *ether.Frame) {
+	b.sendFlood(in)
+	for i := range b.lots[:b.used] {
+		if b.lots[i].port == to {
+			b.lots[i].frames = append(b.lots[i].frames, f)
+			return
+		}
+	}
+	if b.used == maxLots {
+		b.sendLots()
+	}
+	l := &b.lots[b.used]
+	b.used++
+	l.port, l.frames = to, append(l.frames, f)
+}
+
+func (b *batch) sendLots() {
+	for i := range b.lots[:b.used] {
+		l := &b.lots[i]
+		l.port.send(l.frames)
+		clear(l.frames)
+		l.port, l.frames = nil, l.frames[:0]
+	}
+	b.used = 0
+}
+
+// sendFlood sends the gathered run to every port but the one it came by, and to no uplink if it came
+// by one: in a full mesh that is loop-free.
+func (b *batch) sendFlood(in *Port) {
+	if len(b.flood) == 0 {
+		return
+	}
+	longest := 0
+	for _, f := range b.flood {
+		longest = max(longest, f.WireLen())
+	}
+	for _, q := range *in.sw.ports.Load() {
+		if q == in || in.Uplink && q.Uplink {
+			continue
+		}
+		if limit := int(q.limit.Load()); longest > limit {
+			b.floodFitting(q, limit)
+			continue
+		}
+		q.send(b.flood)
+	}
+	clear(b.flood)
+	b.flood = b.flood[:0]
+}
+
+// floodFitting sends q what fits its way; the rest q has refused.
+func (b *batch) floodFitting(q *Port, limit int) {
+	for _, f := range b.flood {
+		if f.WireLen() <= limit {
+			b.some = append(b.some, f)
+		}
+	}
+	long := uint64(len(b.flood) - len(b.some))
+	q.offered.Add(long)
+	q.refused.Add(long)
+	q.send(b.some)
+	clear(b.some)
+	b.some = b.some[:0]
+}
+
+// send hands frames to the port's way out and writes it into the books.
+func (p *Port) send(frames []*ether.Frame) {
+	if len(frames) == 0 {
+		return
+	}
+	n := uint64(len(frames))
+	p.offered.Add(n)
+	sent, bytes := p.to.Send(frames)
+	if uint64(sent) < n {
+		p.refused.Add(n - uint64(sent))
+	}
+	p.txBytes.Add(uint64(bytes))
+}
+
+// count adds a batch to the books, once.
+func (p *Port) count(b *batch) {
+	for v, n := range b.tally {
+		if n > 0 {
+			p.tally[v].Add(n)
+			p.sw.tally[v].Add(n)
+		}
+	}
+	p.rxBytes.Add(b.bytes)
+	b.tally, b.bytes = Tally{}, 0
+}

@@ -1,0 +1,142 @@
+// Package vswitch is the learning switch: ports, the forwarding database, the decision.
+//
+// It lives in the directory switch; the word is a Go keyword and cannot name a package.
+//
+// The switch is passive. It owns no goroutine, no channel and no socket: whoever has read frames
+// calls Port.Ingress with them, and when the call returns each frame has been handed to the ports it
+// goes to, or dropped and counted. The way of a frame is in forward.go, the addresses in fdb.go.
+package vswitch
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// A Sender takes the frames that leave by a port.
+type Sender interface {
+	// Send takes the frames, all of them before it returns, and gives the number it took and their
+	// bytes; the rest were refused. It must keep no frame, and may be called by several goroutines.
+	Send(frames []*ether.Frame) (sent, bytes int)
+}
+
+// Config sets the forwarding database's bounds. Zero values mean the defaults.
+type Config struct {
+	Ageing     time.Duration // after which a learned address that was not seen is forgotten; 300 s
+	PerPort    int           // learned addresses one port may own; 256
+	PerNetwork int           // learned addresses in all; 8192
+}
+
+// Defaults of Config, those of IEEE 802.1Q table 8-6 and of Open vSwitch.
+const (
+	DefaultAgeing     = 300 * time.Second
+	DefaultPerPort    = 256
+	DefaultPerNetwork = 8192
+)
+
+// A Switch is one network's layer 2 on this host.
+type Switch struct {
+	fdb
+	ports atomic.Pointer[[]*Port] // for flooding; replaced whole
+	tally [verdicts]atomic.Uint64
+
+	mu sync.Mutex // attach and detach
+}
+
+// New makes a switch without ports.
+func New(cfg Config) *Switch {
+	s := &Switch{}
+	s.fdb.ageing = orDefault(cfg.Ageing, DefaultAgeing)
+	s.fdb.perPort = orDefault(cfg.PerPort, DefaultPerPort)
+	s.fdb.perNetwork = orDefault(cfg.PerNetwork, DefaultPerNetwork)
+	s.ports.Store(&[]*Port{})
+	return s
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// A Port is one place where frames come in and go out.
+type Port struct {
+	Name   string // endpoint id or peer address
+	Uplink bool   // leads to a remote host: split horizon
+
+	sw       *Switch
+	to       Sender
+	limit    atomic.Int64 // longest frame that its way carries, in bytes with the Ethernet header
+	detached atomic.Bool
+	learned  []*station // of this port, guarded by fdb.mu
+
+	tally            [verdicts]atomic.Uint64 // of frames that came in
+	rxBytes          atomic.Uint64
+	offered, refused atomic.Uint64 // of frames that went out, or should have
+	txBytes          atomic.Uint64
+}
+
+// Attach adds a port that sends to to. Frames longer than limit bytes, header included, do not fit
+// its way; a super-frame counts as long as its longest segment.
+func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
+	p := &Port{Name: name, Uplink: uplink, sw: s, to: to}
+	p.limit.Store(int64(limit))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ports := append(slices.Clone(*s.ports.Load()), p)
+	s.ports.Store(&ports)
+	return p
+}
+
+// Detach takes the port out and forgets its addresses, pinned ones too. Frames that still come in by
+// it are dropped as Detached. A second Detach does nothing.
+func (p *Port) Detach() {
+	s := p.sw
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.detached.Store(true)
+	ports := slices.DeleteFunc(slices.Clone(*s.ports.Load()), func(q *Port) bool { return q == p })
+	s.ports.Store(&ports)
+	s.fdb.forget(p)
+}
+
+// Ports gives the attached ports in the order of their coming.
+func (s *Switch) Ports() []*Port { return slices.Clone(*s.ports.Load()) }
+
+// SetLimit changes the longest frame that the port's way carries.
+func (p *Port) SetLimit(limit int) { p.limit.Store(int64(limit)) }
+
+// Tally gives the switch's books: every frame that any port ever brought in, by verdict.
+func (s *Switch) Tally() (t Tally) {
+	for v := range t {
+		t[v] = s.tally[v].Load()
+	}
+	return t
+}
+
+// Stats are a port's counters. Frames are counted as received: a super-frame is one.
+type Stats struct {
+	Rx          Tally // frames that came in by the port, by verdict
+	RxBytes     uint64
+	Offered     uint64 // frames the switch sent to the port: Tx + Refused
+	Tx, Refused uint64
+	TxBytes     uint64
+}
+
+// Stats reads the counters.
+func (p *Port) Stats() (s Stats) {
+	for v := range s.Rx {
+		s.Rx[v] = p.tally[v].Load()
+	}
+	s.RxBytes = p.rxBytes.Load()
+	s.TxBytes = p.txBytes.Load()
+	s.Refused = p.refused.Load() // before offered, which is counted first: Tx never goes below zero
+	s.Offered = p.offered.Load()
+	s.Tx = s.Offered - s.Refused
+	return s
+}

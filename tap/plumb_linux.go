@@ -1,0 +1,395 @@
+package tap
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/songgao/water"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone means that the container's link does not exist any more, so there is nothing to adopt.
+var ErrGone = errors.New("the container's link is gone")
+
+// A Spec is one container's port as it should be.
+type Spec struct {
+	ID      string    // endpoint id; the links are named from it
+	Tag     string    // alias of every link, so that ours are known from others'
+	Mode    Mode      //
+	MAC     ether.MAC // of the container's end
+	MTU     int       // of every link, in bytes of IP packet
+	GSOMax  int       // longest super-frame the container may make, in bytes; 0: the kernel's default
+	Sandbox string    // path of the container's network namespace once Join has named it; for Direct
+}
+
+// Names of the links of an endpoint, at most 15 bytes (IFNAMSIZ in net_device(7) less the NUL): the
+// TAP, the veth's host end and its container end.
+func Names(id string) (tap, outer, inner string) {
+	k := id
+	if len(k) < 12 || strings.Trim(k[:12], "0123456789abcdefghijklmnopqrstuvwxyz") != "" {
+		h := sha256.Sum256([]byte(id))
+		k = hex.EncodeToString(h[:])
+	}
+	return "tpt" + k[:12], "tpv" + k[:12], "tpc" + k[:12]
+}
+
+// Link is the name that Docker is told to move into the container.
+func (s *Spec) Link() string {
+	tap, _, inner := Names(s.ID)
+	if s.Mode == Direct {
+		return tap
+	}
+	return inner
+}
+
+// Create makes the links, or completes those that are there, and opens the TAP.
+func Create(s Spec) (*Device, error) {
+	if s.Mode == Veth {
+		if err := s.ensureVeth(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.ensureTAP(); err != nil {
+		return nil, err
+	}
+	d, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Adopt opens the port of a container that may be running: it mends what is ours (the TAP and the
+// redirects) but does not make a container's link anew. ErrGone if there is none.
+func Adopt(s Spec) (*Device, error) {
+	tap, outer, _ := Names(s.ID)
+	if s.Mode == Veth {
+		if _, err := find(outer); err != nil {
+			if gone(err) {
+				return nil, ErrGone
+			}
+			return nil, err
+		}
+		return Create(s)
+	}
+	if _, err := find(tap); err == nil {
+		return s.open()
+	} else if !gone(err) {
+		return nil, err
+	}
+	return s.openInSandbox()
+}
+
+// Remove takes the links away that are there and carry the tag. The Device must be closed.
+func Remove(s Spec) error {
+	tap, outer, inner := Names(s.ID)
+	var errs []error
+	for _, name := range []string{outer, inner, tap} {
+		l, err := find(name)
+		if gone(err) {
+			continue
+		}
+		if err == nil && !s.ours(l) {
+			err = fmt.Errorf("%s is not ours", name)
+		}
+		if err == nil {
+			err = netlink.LinkDel(l)
+		}
+		if err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("remove link %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Found is what the daemon's namespace shows of one endpoint.
+type Found struct {
+	TAP, Outer, Inner bool
+}
+
+// List gives the links whose tag begins with prefix, by the rest of the tag.
+func List(prefix string) (map[string]Found, error) {
+	links, err := linkList()
+	if err != nil {
+		return nil, err
+	}
+	m := make(map[string]Found)
+	for _, l := range links {
+		a := l.Attrs()
+		id, ok := strings.CutPrefix(a.Alias, prefix)
+		if !ok {
+			continue
+		}
+		f := m[id]
+		switch tap, outer, inner := Names(id); a.Name {
+		case tap:
+			f.TAP = true
+		case outer:
+			f.Outer = true
+		case inner:
+			f.Inner = true
+		default:
+			continue
+		}
+		m[id] = f
+	}
+	return m, nil
+}
+
+// linkList dumps the links; a dump that changed under its reader is taken again.
+func linkList() (links []netlink.Link, err error) {
+	for range 10 {
+		links, err = netlink.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	return links, nil
+}
+
+func find(name string) (netlink.Link, error) {
+	l, err := netlink.LinkByName(name)
+	if err != nil && !gone(err) {
+		return nil, fmt.Errorf("look for link %s: %w", name, err)
+	}
+	return l, err
+}
+
+func gone(err error) bool {
+	var none netlink.LinkNotFoundError
+	return errors.As(err, &none) || errors.Is(err, unix.ENODEV)
+}
+
+// ours tells whether we made l. A link without an alias is ours by its name: the process ended
+// between making and tagging it.
+func (s *Spec) ours(l netlink.Link) bool {
+	a := l.Attrs().Alias
+	return a == s.Tag || a == ""
+}
+
+func (s *Spec) ensureVeth() error {
+	_, outer, inner := Names(s.ID)
+	if l, err := find(outer); err == nil {
+		if !s.ours(l) {
+			return fmt.Errorf("link %s exists and is not ours (alias %q)", outer, l.Attrs().Alias)
+		}
+		return s.ready(l)
+	} else if !gone(err) {
+		return err
+	}
+	at := netlink.NewLinkAttrs()
+	at.Name, at.MTU, at.TxQLen = outer, s.MTU, 1000
+	v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(s.MAC[:])}
+	if err := netlink.LinkAdd(v); err != nil {
+		return fmt.Errorf("make veth %s and %s: %w", outer, inner, err)
+	}
+	peer, err := find(inner)
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetAlias(peer, s.Tag); err != nil {
+		return fmt.Errorf("tag link %s: %w", inner, err)
+	}
+	if err := s.limitGSO(peer); err != nil {
+		return err
+	}
+	l, err := find(outer)
+	if err != nil {
+		return err
+	}
+	return s.ready(l)
+}
+
+// limitGSO keeps a container's super-frames so short that one send takes each of them.
+func (s *Spec) limitGSO(l netlink.Link) error {
+	if s.GSOMax == 0 {
+		return nil
+	}
+	if err := netlink.LinkSetGSOMaxSize(l, s.GSOMax); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("limit super-frames of %s: %w", l.Attrs().Name, err)
+	}
+	return nil
+}
+
+// ready tags a host end, silences its IPv6 and brings it up.
+func (s *Spec) ready(l netlink.Link) error {
+	name := l.Attrs().Name
+	if err := netlink.LinkSetAlias(l, s.Tag); err != nil {
+		return fmt.Errorf("tag link %s: %w", name, err)
+	}
+	if err := silence(l); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return fmt.Errorf("bring link %s up: %w", name, err)
+	}
+	return nil
+}
+
+// silence keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
+// router solicitation, no MLD report. Where /proc/sys is read-only the first half must do.
+func silence(l netlink.Link) error {
+	name := l.Attrs().Name
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
+	if err := netlink.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("take IPv6 off %s: %w", name, err)
+	}
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+	return nil
+}
+
+// ensureTAP makes the persistent TAP. The device is laid down by one descriptor that is closed
+// again: only the first queue of a device settles whether virtio-net headers are spoken, and that
+// has to be one that asks for them (see open).
+func (s *Spec) ensureTAP() error {
+	name, outer, _ := Names(s.ID)
+	l, err := find(name)
+	if gone(err) {
+		w, err := water.New(water.Config{DeviceType: water.TAP,
+			PlatformSpecificParams: water.PlatformSpecificParams{Name: name, Persist: true, MultiQueue: true}})
+		if err != nil {
+			return fmt.Errorf("make tap %s: %w", name, err)
+		}
+		if err := w.Close(); err != nil {
+			return fmt.Errorf("lay tap %s down: %w", name, err)
+		}
+		l, err = find(name)
+		if err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	if !s.ours(l) {
+		return fmt.Errorf("link %s exists and is not ours (alias %q)", name, l.Attrs().Alias)
+	}
+	if l.Attrs().MTU != s.MTU {
+		if err := netlink.LinkSetMTU(l, s.MTU); err != nil {
+			return fmt.Errorf("set MTU %d on %s: %w", s.MTU, name, err)
+		}
+	}
+	if s.Mode == Direct {
+		if err := netlink.LinkSetAlias(l, s.Tag); err != nil {
+			return fmt.Errorf("tag link %s: %w", name, err)
+		}
+		if err := netlink.LinkSetHardwareAddr(l, net.HardwareAddr(s.MAC[:])); err != nil {
+			return fmt.Errorf("set address %s on %s: %w", s.MAC, name, err)
+		}
+		return s.limitGSO(l) // Docker brings it up, in the container
+	}
+	if err := s.ready(l); err != nil {
+		return err
+	}
+	o, err := find(outer)
+	if err != nil {
+		return err
+	}
+	return errors.Join(redirect(o, l), redirect(l, o))
+}
+
+// redirect sends everything that comes in by from out of to, before the host's stack sees it. A
+// filter whose target has gone swallows every frame in silence, so anything but the right one is
+// cleared away first.
+func redirect(from, to netlink.Link) error {
+	index, name := from.Attrs().Index, from.Attrs().Name
+	if redirected(from, to) {
+		return nil
+	}
+	qdisc := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
+	_ = netlink.QdiscDel(qdisc) // most often there is none
+	if err := netlink.QdiscAdd(qdisc); err != nil {
+		return fmt.Errorf("add ingress qdisc to %s: %w", name, err)
+	}
+	filter := &netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
+		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},
+	}
+	if err := netlink.FilterAdd(filter); err != nil {
+		return fmt.Errorf("redirect %s to %s: %w", name, to.Attrs().Name, err)
+	}
+	return nil
+}
+
+func redirected(from, to netlink.Link) bool {
+	filters, err := netlink.FilterList(from, netlink.MakeHandle(0xffff, 0))
+	if err != nil {
+		return false
+	}
+	n, right := 0, false
+	for _, f := range filters {
+		u, ok := f.(*netlink.U32)
+		if !ok {
+			return false
+		}
+		for _, a := range u.Actions {
+			n++
+			m, ok := a.(*netlink.MirredAction)
+			right = ok && m.Ifindex == to.Attrs().Index && m.MirredAction == netlink.TCA_EGRESS_REDIR
+		}
+	}
+	return n == 1 && right
+}
+
+func (s *Spec) open() (*Device, error) {
+	tap, _, _ := Names(s.ID)
+	return openQueue(tap)
+}
+
+// openInSandbox opens a TAP that Docker has moved into the container, and renamed there. A TAP is
+// looked for in the namespace that /dev/net/tun was opened in, so the thread goes there.
+func (s *Spec) openInSandbox() (d *Device, err error) {
+	if s.Sandbox == "" {
+		return nil, ErrGone
+	}
+	err = inside(s.Sandbox, func() error {
+		links, err := linkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if l.Attrs().Alias == s.Tag {
+				d, err = openQueue(l.Attrs().Name)
+				return err
+			}
+		}
+		return ErrGone
+	})
+	return d, err
+}
+
+// inside runs fn on a thread in the network namespace at path; ErrGone if there is none.
+func inside(path string, fn func() error) error {
+	ns, err := netns.GetFromPath(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return ErrGone
+	}
+	if err != nil {
+		return fmt.Errorf("open namespace %s: %w", path, err)
+	}
+	defer ns.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := netns.Set(ns); err != nil {
+			if errors.Is(err, unix.EINVAL) { // the mount has gone, an empty file is left
+				err = ErrGone
+			}
+			done <- fmt.Errorf("enter namespace %s: %w", path, err)
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}

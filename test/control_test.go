@@ -1,0 +1,33 @@
+package test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestControl proves the hosts themselves with Docker's own bridge driver: where it fails, tapestry is not to blame.
+func TestControl(t *testing.T) {
+	h, outside := newHost(t, "control"), newHost(t, "control-outside")
+	wire(t, h, outside)
+	h.startDockerd(t)
+	script(t, "image", h.name)
+	h.docker(t, "network", "create", "-d", "bridge", "--subnet", "10.77.0.0/24", "X")
+	h.run(t, "c1", "X", "-p", "18080:80")
+	h.run(t, "c2", "X")
+	h.docker(t, "exec", "-d", "c1", "httpd", "-p", "80", "-h", "/etc")
+	h.ping(t, "c2", "c1")
+	h.ping(t, "c2", "192.0.2.2")
+	h.ping(t, "c2", h.address(t, "c1", "X"), "-M", "do", "-s", "1472")
+	outside.in(t, "ping", "-c1", "-W1", "2001:db8::1")
+	if got := outside.in(t, "busybox", "wget", "-qO-", "http://192.0.2.1:18080/passwd"); !strings.HasPrefix(got, "root:") {
+		t.Errorf("published port answered %q", got)
+	}
+	seen := h.capture(t, "c2", "eth0", "icmp")
+	h.ping(t, "c1", "c2")
+	if lines := seen.end(t); len(lines) != 2 {
+		t.Errorf("one ping made these frames, want 2:\n%s", strings.Join(lines, "\n"))
+	}
+	if end := h.hostEnd(t, "c1", "eth0"); !strings.HasPrefix(end, "veth") {
+		t.Errorf("host end of c1's link is %q", end)
+	}
+}

@@ -1,0 +1,31 @@
+#!/bin/bash
+# deps.sh COMMAND… installs the Debian packages of those commands that are missing. It says nothing when all are there.
+set -euo pipefail
+
+declare -A package=([dockerd]=docker.io [docker]=docker.io [ip]=iproute2 [ping]=iputils-ping [busybox]=busybox-static)
+
+missing() {
+    for command in "$@"; do
+        command -v "$command" >/dev/null || echo "$command"
+    done
+}
+
+# install COMMAND… installs their packages: without what these only recommend, and without a question.
+install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null
+}
+
+PATH=$PATH:/usr/sbin:/sbin
+wanted=$(missing "$@")
+[[ -n $wanted ]] || exit 0
+packages=$(for command in $wanted; do echo "${package[$command]:-$command}"; done | sort -u | paste -sd' ')
+command -v apt-get >/dev/null || { echo "install these and try again: $packages" >&2; exit 1; }
+[[ $EUID == 0 ]] || { echo "as root: apt-get install $packages" >&2; exit 1; }
+echo "installing $packages"
+apt-get update -qq
+# shellcheck disable=SC2086 # one word each
+install $packages
+# From Debian 13 on the docker command is a package of its own.
+[[ -z $(missing docker) || ! $* =~ docker ]] || install docker-cli
+wanted=$(missing "$@")
+[[ -z $wanted ]] || { echo "still missing: $wanted" >&2; exit 1; }

@@ -1,0 +1,12 @@
+#!/bin/bash
+# fuzz.sh runs every fuzz target of the module for FUZZTIME, two at a time.
+set -euo pipefail
+
+export FUZZTIME=${FUZZTIME:-30s}
+targets=$(go list ./... | while read -r package; do
+    go test -list '^Fuzz' "$package" | grep '^Fuzz' | sed "s|^|$package |" || true
+done)
+[[ -n $targets ]] || { echo 'no fuzz target found' >&2; exit 1; }
+echo "$targets" | xargs -P 2 -L 1 bash -c '
+    out=$(go test -run "^$" -fuzz "^$2\$" -fuzztime "$FUZZTIME" -parallel 1 "$1" 2>&1) && echo "$2: $(tail -n 3 <<<"$out" | head -n 1)" ||
+        { echo "$2 of $1 failed:"; echo "$out"; exit 255; }' fuzz

@@ -1,0 +1,178 @@
+#!/bin/bash
+# host.sh makes and removes "hosts" on one machine, for the tests and the demo.
+#
+# A host is a network, mount and process namespace with its own /run, dockerd (and containerd) and tapestry daemon.
+# Nothing of it is shared with the machine's own Docker, and when its first process ends everything in it ends.
+# All of a host's files are in $HOSTS/NAME: pid (its first process), dockerd.log, tapestry.log, docker/, state/.
+#
+#   host.sh up NAME                       make a host
+#   host.sh wire A B                      veth link between two hosts: A is 192.0.2.1, 2001:db8::1; B is …2; each the other's gateway
+#   host.sh in NAME CMD…                  run a command there
+#   host.sh dockerd NAME start [FLAG…]    start dockerd, wait until it answers
+#   host.sh tapestry NAME start [FLAG…]   start `tapestry run`, wait until it answers
+#   host.sh dockerd|tapestry NAME SIGNAL  send TERM, INT, KILL …, wait until it is gone
+#   host.sh image NAME                    make the image tp/net: busybox, ping, iperf3
+#   host.sh down NAME                     end the host and remove all of it
+#
+# Environment: HOSTS, a directory (made if missing); OWNER, a pid: when it ends, so do the hosts it made;
+# TAPESTRY, the binary (default bin/tapestry of this tree).
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+HOSTS=${HOSTS:-/tmp/tapestry-hosts}
+self=$(realpath "$0")
+TAPESTRY=${TAPESTRY:-$(dirname "$self")/../bin/tapestry}
+
+die() { echo "host.sh: $*" >&2; exit 1; }
+
+# await SECONDS COMMAND… polls until the command succeeds.
+await() {
+    local end=$((SECONDS + $1)); shift
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < end)) || return 1
+        sleep 0.02
+    done
+}
+
+enter() { # NAME COMMAND…
+    local pid=$HOSTS/$1/pid
+    [[ -s $pid ]] || die "no host $1"
+    shift
+    exec nsenter --target "$(<"$pid")" --mount --net --pid -- env \
+        DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
+}
+within() { (enter "$@"); }
+
+# first is what a host's first process does: it makes the mounts, says which pid it has outside, and then only reaps.
+first() { # NAME
+    local dir=$HOSTS/$1 pid over
+    read -r pid _ </proc/self/stat # /proc is still the machine's
+    mount -t proc proc /proc
+    mkdir -p "$dir/cgroup"
+    mount --rbind /sys/fs/cgroup "$dir/cgroup"
+    mount -t sysfs sysfs /sys # shows this network namespace's links
+    mount --rbind "$dir/cgroup" /sys/fs/cgroup
+    umount -l "$dir/cgroup" && rmdir "$dir/cgroup"
+    mount -t tmpfs -o mode=755 run /run
+    [[ $(realpath /var/run) == /run ]] || mount --bind /run /var/run
+    mkdir -p /run/lock /run/docker/plugins
+    for over in etc opt; do # dockerd writes /etc/docker, containerd /opt/containerd
+        mkdir -p "/run/host/$over"/{upper,work}
+        mount -t overlay -o "lowerdir=/$over,upperdir=/run/host/$over/upper,workdir=/run/host/$over/work" "$over" "/$over"
+    done
+    ip link set lo up
+    echo "$pid" >"$dir/pid.new" && mv "$dir/pid.new" "$dir/pid"
+    while :; do sleep 1000 & wait; done
+}
+
+up() { # NAME
+    local dir=$HOSTS/$1
+    mkdir -p "$HOSTS" && mkdir "$dir" || die "host $1 exists in $HOSTS"
+    echo '{}' >"$dir/daemon.json"
+    setsid unshare --mount --net --pid --fork "$self" first "$1" </dev/null >"$dir/first.log" 2>&1 &
+    await 10 test -s "$dir/pid" || { cat "$dir/first.log" >&2; die "host $1 did not come up"; }
+    if [[ -n ${OWNER:-} ]]; then
+        setsid bash -c 'tail --pid="$1" -f /dev/null; exec "$2" down "$3"' guard "$OWNER" "$self" "$1" </dev/null >/dev/null 2>&1 &
+        echo $! >"$dir/guard"
+    fi
+}
+
+wire() { # A B
+    local a=$1 b=$2 n=0 host peer
+    # Only the network namespace is entered: the peer's pid is the machine's.
+    nsenter --target "$(<"$HOSTS/$a/pid")" --net ip link add underlay type veth peer name underlay netns "$(<"$HOSTS/$b/pid")"
+    for host in "$a" "$b"; do
+        n=$((n + 1)) peer=$((3 - n))
+        within "$host" sh -ec "
+            ip address add 192.0.2.$n/24 dev underlay
+            ip address add 2001:db8::$n/64 dev underlay nodad
+            ip link set underlay up
+            ip route add default via 192.0.2.$peer
+            ip -6 route add default via 2001:db8::$peer dev underlay"
+    done
+}
+
+# spawn NAME DAEMON COMMAND… starts a daemon in a session of its own; its parent becomes the host's first process.
+spawn() {
+    local name=$1 daemon=$2; shift 2
+    within "$name" bash -c 'setsid "${@:3}" </dev/null >>"$1" 2>&1 & echo $! >"$2"' \
+        spawn "$HOSTS/$name/$daemon.log" "$HOSTS/$name/$daemon.started" "$@"
+}
+
+# send NAME DAEMON SIGNAL uses the shell's kill: the other one is not on every machine.
+send() { within "$1" sh -c 'kill "$@"' kill "-$3" "$(<"$HOSTS/$1/$2.started")"; }
+
+alive() { send "$@" 0; } # NAME DAEMON
+
+gone() { ! alive "$@"; }
+
+# ready NAME DAEMON COMMAND… waits up to 30 s until the command succeeds there; it ends early if the daemon ends.
+ready() {
+    local name=$1 daemon=$2 end=$((SECONDS + 30)); shift 2
+    until within "$name" "$@" >/dev/null 2>&1; do
+        alive "$name" "$daemon" 2>/dev/null || { tail -5 "$HOSTS/$name/$daemon.log" >&2; die "$daemon ended on host $name"; }
+        ((SECONDS < end)) || die "$daemon does not answer on host $name"
+        sleep 0.02
+    done
+}
+
+signal() { # NAME DAEMON SIGNAL
+    send "$@" || die "$2 does not run on host $1"
+    await 60 gone "$1" "$2" || die "$2 did not end on host $1"
+}
+
+dockerd() { # NAME start [FLAG…] | NAME SIGNAL
+    local name=$1 verb=$2 dir=$HOSTS/$1; shift 2
+    [[ $verb == start ]] || { signal "$name" dockerd "$verb"; return; }
+    spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid \
+        --host unix:///run/docker.sock --bridge none --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/tapestry-$name-$(<"$dir/pid")" "$@"
+    # The socket exists before dockerd has restored its containers, and then answers when it has.
+    ready "$name" dockerd sh -c 'test -S /run/docker.sock && docker version'
+}
+
+tapestry() { # NAME start [FLAG…] | NAME SIGNAL
+    local name=$1 verb=$2 dir=$HOSTS/$1; shift 2
+    [[ $verb == start ]] || { signal "$name" tapestry "$verb"; return; }
+    spawn "$name" tapestry "$TAPESTRY" run --state-dir "$dir/state" "$@"
+    ready "$name" tapestry sh -c 'test -S /run/docker/plugins/tapestry.sock && "$1" status' sh "$TAPESTRY"
+}
+
+# image imports tp/net: busybox with all its names, ping (busybox's cannot forbid fragments), iperf3 and their libraries.
+image() { # NAME
+    local root=$HOSTS/$1/root bin lib
+    mkdir -p "$root"/{bin,sbin,etc,proc,sys,dev,tmp,root,usr/bin}
+    for bin in busybox ping iperf3; do
+        cp --remove-destination "$(command -v $bin)" "$root/bin/$bin"
+        for lib in $(ldd "$(command -v $bin)" 2>/dev/null | grep -o '/[^ ]*'); do
+            mkdir -p "$root$(dirname "$lib")" && cp -Lu "$lib" "$root$lib"
+        done
+        [[ $bin != busybox ]] || chroot "$root" /bin/busybox --install -s /bin
+    done
+    echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+    tar -C "$root" -c . | within "$1" docker import --change 'CMD ["sleep", "1000000"]' - tp/net >/dev/null
+    rm -rf "$root"
+}
+
+down() { # NAME
+    local dir=$HOSTS/$1 pid guard
+    [[ -d $dir ]] || return 0
+    if [[ -s $dir/guard ]]; then
+        guard=$(<"$dir/guard")
+        [[ $guard == $$ ]] || kill -- "-$guard" 2>/dev/null || true
+    fi
+    if [[ -s $dir/pid ]]; then
+        pid=$(<"$dir/pid")
+        kill -KILL "$pid" 2>/dev/null || true # the kernel ends every process of the namespace with it
+        await 20 bash -c "! kill -0 $pid" || die "host $1 does not end"
+        find /sys/fs/cgroup -depth -type d -path "*/tapestry-$1-$pid*" -exec rmdir {} + 2>/dev/null || true
+    fi
+    rm -rf "$dir"
+    rmdir --ignore-fail-on-non-empty "$HOSTS"
+}
+
+verb=${1:-}
+case $verb in
+up | wire | image | down | dockerd | tapestry | first) shift; "$verb" "$@" ;;
+in) shift; enter "$@" ;;
+*) sed -n '2,/^set /{/^#/p}' "$self" >&2; exit 2 ;;
+esac

@@ -1,0 +1,277 @@
+// Package test runs tapestry as its users do: real dockerds, real containers, real traffic, on hosts made by host.sh.
+// Names of subtests say which row of the remote driver checklist (docs/design.md) they prove.
+package test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain gives host.sh its directory. A host lives no longer than this process, even if it is killed.
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "tapestry-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Setenv("HOSTS", dir)
+	os.Setenv("OWNER", strconv.Itoa(os.Getpid()))
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// need skips the test where it cannot run; with TAPESTRY_MUST=1 it fails instead.
+func need(t *testing.T, tools ...string) {
+	t.Helper()
+	var missing []string
+	if os.Geteuid() != 0 {
+		missing = append(missing, "root")
+	}
+	for _, tool := range append([]string{"dockerd", "docker", "busybox", "ip", "nsenter", "iptables", "ping", "iperf3", "tcpdump"}, tools...) {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, tool)
+		}
+	}
+	if missing == nil {
+		return
+	}
+	if os.Getenv("TAPESTRY_MUST") == "1" {
+		t.Fatalf("needs %s", strings.Join(missing, ", "))
+	}
+	t.Skipf("needs %s", strings.Join(missing, ", "))
+}
+
+// A Host is one machine as host.sh makes it.
+type Host struct {
+	name  string
+	dir   string // of its files, seen alike from inside and outside
+	pid   int    // its first process
+	flags []string
+}
+
+// newHost makes a host with nothing running on it. It goes with the test.
+func newHost(t *testing.T, name string) *Host {
+	t.Helper()
+	need(t)
+	script(t, "up", name)
+	h := &Host{name: name, dir: filepath.Join(os.Getenv("HOSTS"), name)}
+	t.Cleanup(func() {
+		if t.Failed() {
+			h.tail(t, "dockerd.log")
+			h.tail(t, "tapestry.log")
+		}
+		script(t, "down", name)
+	})
+	text, err := os.ReadFile(filepath.Join(h.dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// newNode makes a host with dockerd, the image and tapestry on it. Flags are for `tapestry run`.
+func newNode(t *testing.T, name string, flags ...string) *Host {
+	t.Helper()
+	h := newHost(t, name)
+	h.startDockerd(t)
+	script(t, "image", name)
+	h.flags = flags
+	h.startDaemon(t)
+	return h
+}
+
+// newLoneNode makes a node whose underlay leads to a plain host, the outside world: 192.0.2.2.
+func newLoneNode(t *testing.T, name string, flags ...string) (node, outside *Host) {
+	t.Helper()
+	outside = newHost(t, name+"-outside")
+	node = newHost(t, name)
+	wire(t, node, outside)
+	node.startDockerd(t)
+	script(t, "image", name)
+	node.flags = flags
+	node.startDaemon(t)
+	return node, outside
+}
+
+// wire joins two hosts with an underlay: a is 192.0.2.1 and 2001:db8::1, b is 192.0.2.2 and 2001:db8::2.
+func wire(t *testing.T, a, b *Host) {
+	t.Helper()
+	script(t, "wire", a.name, b.name)
+}
+
+// script runs host.sh.
+func script(t *testing.T, args ...string) {
+	t.Helper()
+	out, err := exec.Command("./host.sh", args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("host.sh %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// command is a command that runs on the host.
+func (h *Host) command(args ...string) *exec.Cmd {
+	return exec.Command("./host.sh", append([]string{"in", h.name}, args...)...)
+}
+
+// try runs a command on the host and gives its standard output; the error holds what it said on standard error.
+func (h *Host) try(args ...string) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := h.command(args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%s: %s: %w: %s%s", h.name, strings.Join(args, " "), err, stderr.String(), stdout.String())
+	}
+	return strings.TrimSpace(stdout.String()), err
+}
+
+func (h *Host) in(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := h.try(args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func (h *Host) docker(t *testing.T, args ...string) string {
+	t.Helper()
+	return h.in(t, append([]string{"docker"}, args...)...)
+}
+
+// dockerRefuses runs a docker command that has to fail and gives what it told the user.
+func (h *Host) dockerRefuses(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := h.try(append([]string{"docker"}, args...)...)
+	if err == nil {
+		t.Fatalf("docker %s: succeeded: %s", strings.Join(args, " "), out)
+	}
+	return err.Error()
+}
+
+func binary() string {
+	path, err := filepath.Abs("../bin/tapestry")
+	if err != nil {
+		return "../bin/tapestry"
+	}
+	return path
+}
+
+func (h *Host) tapestry(t *testing.T, args ...string) string {
+	t.Helper()
+	return h.in(t, append([]string{binary()}, args...)...)
+}
+
+// exit runs a tapestry command and gives its exit code and all it said.
+func (h *Host) exit(t *testing.T, args ...string) (int, string) {
+	t.Helper()
+	out, err := h.command(append([]string{binary()}, args...)...).CombinedOutput()
+	var status *exec.ExitError
+	if err != nil && !errors.As(err, &status) {
+		t.Fatal(err)
+	}
+	if status == nil {
+		return 0, string(out)
+	}
+	return status.ExitCode(), string(out)
+}
+
+func (h *Host) startDaemon(t *testing.T) {
+	t.Helper()
+	script(t, append([]string{"tapestry", h.name, "start", "--log-level", "debug", "--log-format", "json"}, h.flags...)...)
+}
+
+// stopDaemon sends tapestry a signal (TERM, INT, KILL) and waits for its end.
+func (h *Host) stopDaemon(t *testing.T, signal string) {
+	t.Helper()
+	script(t, "tapestry", h.name, signal)
+}
+
+func (h *Host) startDockerd(t *testing.T, flags ...string) {
+	t.Helper()
+	script(t, append([]string{"dockerd", h.name, "start"}, flags...)...)
+}
+
+func (h *Host) stopDockerd(t *testing.T, signal string) {
+	t.Helper()
+	script(t, "dockerd", h.name, signal)
+}
+
+// network makes a tapestry network that goes with the test.
+func (h *Host) network(t *testing.T, name string, args ...string) {
+	t.Helper()
+	h.docker(t, append(append([]string{"network", "create", "-d", "tapestry"}, args...), name)...)
+	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
+}
+
+// run starts a container on a network; it goes with the test. Args are options of docker run.
+func (h *Host) run(t *testing.T, name, network string, args ...string) {
+	t.Helper()
+	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
+	h.docker(t, append(append([]string{"run", "-d", "--name", name, "--network", network}, args...), "tp/net")...)
+}
+
+// exec runs a command in a container.
+func (h *Host) exec(t *testing.T, container string, args ...string) string {
+	t.Helper()
+	return h.docker(t, append([]string{"exec", container}, args...)...)
+}
+
+// ping sends one ping from a container and wants its answer within a second. Args are options of ping.
+func (h *Host) ping(t *testing.T, container, to string, args ...string) {
+	t.Helper()
+	h.exec(t, container, append(append([]string{"ping", "-n", "-c1", "-W1"}, args...), to)...)
+}
+
+// address is a container's IPv4 address on a network.
+func (h *Host) address(t *testing.T, container, network string) string {
+	t.Helper()
+	return h.docker(t, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), container)
+}
+
+// init is the host's pid of a container's first process.
+func (h *Host) init(t *testing.T, container string) string {
+	t.Helper()
+	return h.docker(t, "inspect", "-f", "{{.State.Pid}}", container)
+}
+
+// hostEnd is the name of the link on the host that ends in a container's link.
+func (h *Host) hostEnd(t *testing.T, container, link string) string {
+	t.Helper()
+	index := h.exec(t, container, "cat", "/sys/class/net/"+link+"/iflink")
+	return h.in(t, "sh", "-c", `grep -lx "$1" /sys/class/net/*/ifindex | cut -d/ -f5`, "sh", index)
+}
+
+// links are the names of a container's links, sorted.
+func (h *Host) links(t *testing.T, container string) []string {
+	t.Helper()
+	return strings.Fields(h.exec(t, container, "ls", "/sys/class/net"))
+}
+
+// eventually waits until f returns nil.
+func eventually(t *testing.T, within time.Duration, f func() error) {
+	t.Helper()
+	end := time.Now().Add(within)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("after %v: %v", within, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

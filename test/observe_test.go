@@ -1,0 +1,365 @@
+package test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A record is one line of tapestry's log. Requests of dockerd have a method.
+type record struct {
+	Time     time.Time `json:"time"`
+	Level    string    `json:"level"`
+	Msg      string    `json:"msg"`
+	Method   string    `json:"method"`
+	Network  string    `json:"network"`
+	Endpoint string    `json:"endpoint"`
+	Body     string    `json:"body"`
+	Err      any       `json:"err"`
+	line     string
+}
+
+// A mark is a moment in a host's logs.
+type mark struct{ tapestry, dockerd int64 }
+
+func (h *Host) mark() mark {
+	size := func(name string) int64 {
+		info, err := os.Stat(filepath.Join(h.dir, name))
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	return mark{size("tapestry.log"), size("dockerd.log")}
+}
+
+// since are the whole lines of a log after an offset.
+func (h *Host) since(t *testing.T, name string, offset int64) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(h.dir, name))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for line := range strings.Lines(string(text[offset:])) {
+		if strings.HasSuffix(line, "\n") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+func (h *Host) tail(t *testing.T, name string) {
+	t.Helper()
+	lines := h.since(t, name, 0)
+	t.Logf("%s of host %s:\n%s", name, h.name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+}
+
+func (h *Host) records(t *testing.T, from mark) []record {
+	t.Helper()
+	var records []record
+	for _, line := range h.since(t, "tapestry.log", from.tapestry) {
+		r := record{line: line}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("tapestry's log has a line that is not a JSON object with text fields: %s: %v", line, err)
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+// requests are dockerd's calls since a mark, in order.
+func (h *Host) requests(t *testing.T, from mark) []record {
+	t.Helper()
+	return slices.DeleteFunc(h.records(t, from), func(r record) bool { return r.Method == "" })
+}
+
+// methods are the names of dockerd's calls since a mark, without the harmless question EndpointOperInfo.
+func (h *Host) methods(t *testing.T, from mark) string {
+	t.Helper()
+	var names []string
+	for _, r := range h.requests(t, from) {
+		if name := methodName(r); name != "EndpointOperInfo" {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func methodName(r record) string {
+	return r.Method[strings.LastIndexAny(r.Method, "./")+1:]
+}
+
+// find is the first call of a method since a mark.
+func (h *Host) find(t *testing.T, from mark, method string) record {
+	t.Helper()
+	for _, r := range h.requests(t, from) {
+		if methodName(r) == method {
+			return r
+		}
+	}
+	t.Fatalf("no %s in the log since the mark: %q", method, h.methods(t, from))
+	return record{}
+}
+
+// dockerdComplaints are lines that dockerd writes when a driver or its links misbehave.
+const dockerdComplaints = `(?i)panic|fail(ed|ure) to (move|delete|set|remove).*(link|interface|endpoint|sandbox)|driver (failed|modified)|` +
+	`error (deleting|leaving|on)|unable to (locate|connect to) plugin|plugin.*retry|remote: |bad response`
+
+// quiet makes the test fail if from now on tapestry logs a warning or an error, or dockerd a complaint about the driver,
+// that none of the expressions in allow matches.
+func (h *Host) quiet(t *testing.T, allow ...string) {
+	t.Helper()
+	from := h.mark()
+	t.Cleanup(func() { h.checkLogs(t, from, allow...) })
+}
+
+func (h *Host) checkLogs(t *testing.T, from mark, allow ...string) {
+	t.Helper()
+	allowed := func(line string) bool {
+		return slices.ContainsFunc(allow, func(expr string) bool { return regexp.MustCompile(expr).MatchString(line) })
+	}
+	for _, r := range h.records(t, from) {
+		if (r.Level == "WARN" || r.Level == "ERROR") && !allowed(r.line) {
+			t.Errorf("tapestry on %s logged: %s", h.name, r.line)
+		}
+	}
+	complaint := regexp.MustCompile(dockerdComplaints)
+	for _, line := range h.since(t, "dockerd.log", from.dockerd) {
+		if complaint.MatchString(line) && !strings.Contains(line, "level=debug") && !allowed(line) {
+			t.Errorf("dockerd on %s logged: %s", h.name, line)
+		}
+	}
+}
+
+// A snapshot is all that tapestry may leave behind on a host: links, tc rules, state files, open files, goroutines.
+type snapshot map[string]string
+
+const kernelObjects = `cd /sys/class/net; for d in *; do
+	echo "link $d"
+	tc qdisc show dev $d | sed "s/^/link $d /"
+	tc filter show dev $d ingress 2>/dev/null | sed "s/^/link $d /"
+done`
+
+func (h *Host) snapshot(t *testing.T) snapshot {
+	t.Helper()
+	s := snapshot{}
+	for line := range strings.Lines(h.in(t, "sh", "-c", kernelObjects)) {
+		s[strings.TrimSpace(line)] = "there"
+	}
+	maps.Copy(s, h.state(t))
+	files := map[string]int{}
+	for link := range strings.Lines(h.in(t, "sh", "-c", `cd /proc/$1/fd && for f in *; do readlink $f; done; true`, "sh", h.daemonPID(t))) {
+		name, _, _ := strings.Cut(strings.TrimSpace(link), ":[")
+		files[name]++
+	}
+	delete(files, "socket") // dockerd keeps idle connections; TAPs and everything else are not sockets
+	for name, n := range files {
+		s["open file "+name] = strconv.Itoa(n)
+	}
+	return s
+}
+
+// state are the daemon's state files and what they hold.
+func (h *Host) state(t *testing.T) snapshot {
+	t.Helper()
+	s := snapshot{}
+	dir := filepath.Join(h.dir, "state")
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if os.IsNotExist(err) || err == nil && entry.IsDir() {
+			return nil // written whole and renamed: a file may vanish while we look
+		}
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err == nil {
+			s["state "+strings.TrimPrefix(path, dir)] = string(text)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (h *Host) daemonPID(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(h.dir, "tapestry.started"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// diff says what is new, gone or other in s, compared with before.
+func (s snapshot) diff(before snapshot) error {
+	var lines []string
+	for key, value := range s {
+		if old, ok := before[key]; !ok {
+			lines = append(lines, "new: "+key)
+		} else if old != value {
+			lines = append(lines, fmt.Sprintf("changed: %s: %s, was %s", key, value, old))
+		}
+	}
+	for key := range before {
+		if _, ok := s[key]; !ok {
+			lines = append(lines, "gone: "+key)
+		}
+	}
+	if lines == nil {
+		return nil
+	}
+	slices.Sort(lines)
+	return fmt.Errorf("not as before:\n%s", strings.Join(lines, "\n"))
+}
+
+// audit waits until the host is as it was in a snapshot: the kernel and dockerd end some things a little later.
+func (h *Host) audit(t *testing.T, before snapshot) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error { return h.snapshot(t).diff(before) })
+}
+
+// post sends a request to the driver as dockerd does, without a Content-Type, and gives the status and the reply.
+func (h *Host) post(t *testing.T, method, body string) (int, string) {
+	t.Helper()
+	socket := fmt.Sprintf("/proc/%d/root/run/docker/plugins/tapestry.sock", h.pid)
+	client := http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		},
+	}}
+	request, err := http.NewRequest("POST", "http://plugin.moby.localhost/"+method, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Accept", "application/vnd.docker.plugins.v1.2+json")
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	reply, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(bytes.TrimSpace(reply))
+}
+
+// A capture is a running tcpdump.
+type capture struct {
+	stop  func() error
+	lines chan []string
+}
+
+// capture prints the frames on a container's link ("" as container: the host's) that match a filter, until it is ended.
+func (h *Host) capture(t *testing.T, container, link, filter string) *capture {
+	t.Helper()
+	args := []string{"tcpdump", "-n", "-e", "-l", "--immediate-mode", "-i", link, filter}
+	if container != "" {
+		args = append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)
+	}
+	cmd := h.command(args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &capture{lines: make(chan []string, 1)}
+	c.stop = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
+	t.Cleanup(func() { c.stop() })
+	said := bufio.NewScanner(stderr)
+	for said.Scan() && !strings.Contains(said.Text(), "listening on") {
+	}
+	go func() {
+		var lines []string
+		for s := bufio.NewScanner(stdout); s.Scan(); {
+			if s.Text() != "" {
+				lines = append(lines, s.Text())
+			}
+		}
+		io.Copy(io.Discard, stderr)
+		cmd.Wait()
+		c.lines <- lines
+	}()
+	return c
+}
+
+// end stops a capture and gives its lines.
+func (c *capture) end(t *testing.T) []string {
+	t.Helper()
+	if err := c.stop(); err != nil {
+		t.Fatalf("stop tcpdump: %v", err)
+	}
+	return <-c.lines
+}
+
+// objects runs a tapestry command with --json that gives an array.
+func objects[T any](t *testing.T, h *Host, args ...string) []T {
+	t.Helper()
+	var list []T
+	out := h.tapestry(t, append(args, "--json")...)
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("tapestry %s --json: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return list
+}
+
+type port struct {
+	Network   string            `json:"network"`
+	Kind      string            `json:"kind"`
+	MAC       string            `json:"mac"`
+	Addresses []string          `json:"addresses"`
+	RxFrames  uint64            `json:"rx_frames"`
+	RxBytes   uint64            `json:"rx_bytes"`
+	TxFrames  uint64            `json:"tx_frames"`
+	TxBytes   uint64            `json:"tx_bytes"`
+	Offered   uint64            `json:"offered"`
+	Refused   uint64            `json:"refused"`
+	Drops     map[string]uint64 `json:"drops"`
+}
+
+type network struct {
+	ID        string            `json:"id"`
+	VNI       uint32            `json:"vni"`
+	Rx        uint64            `json:"rx"`
+	Forwarded uint64            `json:"forwarded"`
+	Flooded   uint64            `json:"flooded"`
+	Drops     map[string]uint64 `json:"drops"`
+}
+
+type entry struct {
+	Network string `json:"network"`
+	VNI     uint32 `json:"vni"`
+	MAC     string `json:"mac"`
+	Port    string `json:"port"`
+	Kind    string `json:"kind"`
+}

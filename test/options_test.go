@@ -1,0 +1,207 @@
+package test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestOptions: networks that are not like the first one.
+//
+//	containers ── X… ── h ──underlay── outside, 192.0.2.2
+func TestOptions(t *testing.T) {
+	h, outside := newLoneNode(t, "options")
+
+	t.Run("row10 MTU", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X", "--subnet", "10.77.0.0/24")
+		h.network(t, "X2", "--subnet", "10.78.0.0/24", "-o", "com.docker.network.driver.mtu=1300")
+		h.network(t, "wide", "--subnet", "10.79.0.0/24", "-o", "tapestry.vni=79")
+		for network, mtu := range map[string]string{"X": "1500", "X2": "1300", "wide": "1450"} {
+			h.run(t, "on"+network, network)
+			inside := h.exec(t, "on"+network, "cat", "/sys/class/net/eth0/mtu")
+			host := h.in(t, "cat", "/sys/class/net/"+h.hostEnd(t, "on"+network, "eth0")+"/mtu")
+			if inside != mtu || host != mtu {
+				t.Errorf("network %s: MTU is %s inside and %s on the host, want %s", network, inside, host, mtu)
+			}
+		}
+		h.run(t, "c2", "X2")
+		h.ping(t, "c2", "onX2", "-M", "do", "-s", "1272")
+		if out, err := h.try("docker", "exec", "c2", "ping", "-n", "-c1", "-W1", "-M", "do", "-s", "1273", "onX2"); err == nil {
+			t.Errorf("a packet of 1301 bytes passed: %s", out)
+		}
+	})
+
+	t.Run("row11 row13 what is refused changes nothing", func(t *testing.T) {
+		before := h.snapshot(t)
+		for _, bad := range []struct{ option, names string }{
+			{"com.docker.network.driver.mtu=abc", "com.docker.network.driver.mtu"},
+			{"com.docker.network.driver.mtu=-1", "com.docker.network.driver.mtu"},
+			{"com.docker.network.driver.mtu=70000", "com.docker.network.driver.mtu"},
+			{"tapestry.vin=5", "tapestry.vni"}, // a near miss: the known ones are named
+			{"tapestry.vni=0", "tapestry.vni"},
+			{"tapestry.vni=16777216", "tapestry.vni"},
+			{"tapestry.vni=five", "tapestry.vni"},
+			{"tapestry.peers=192.0.2.300", "tapestry.peers"},
+			{"tapestry.ageing=-5s", "tapestry.ageing"},
+			{"tapestry.ageing=300", "tapestry.ageing"},
+			{"tapestry.attach=macvlan", "tapestry.attach"},
+			{"tapestry.external=perhaps", "tapestry.external"},
+			{"encrypted", "encrypt"},
+			{"encrypted=true", "encrypt"},
+		} {
+			t.Run(bad.option, func(t *testing.T) {
+				h.quiet(t, "request refused", "returned error")
+				said := h.dockerRefuses(t, "network", "create", "-d", "tapestry", "-o", bad.option, "bad")
+				if !strings.Contains(said, bad.names) || strings.Contains(said, "EOF") {
+					t.Errorf("the user reads: %s", said)
+				}
+			})
+		}
+		if names := h.docker(t, "network", "ls", "--format", "{{.Name}}"); strings.Contains(names, "bad") {
+			t.Errorf("docker lists %s", names)
+		}
+		h.audit(t, before)
+	})
+
+	t.Run("row12 options of others pass", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X", "-o", "com.docker.network.something=1", "-o", "foreign")
+		h.run(t, "c1", "X")
+	})
+
+	t.Run("row14 no option at all", func(t *testing.T) {
+		h.quiet(t)
+		from := h.mark()
+		h.network(t, "X")
+		if body := h.find(t, from, "CreateNetwork").Body; strings.Contains(body, "com.docker.network.generic") {
+			t.Errorf("this dockerd sends a map without options: %s", body)
+		}
+		h.run(t, "c1", "X")
+		h.run(t, "c2", "X")
+		h.ping(t, "c1", "c2")
+	})
+
+	t.Run("row15 --internal", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X", "--subnet", "10.77.0.0/24", "--internal")
+		h.run(t, "c1", "X", "-p", "18080:80")
+		h.run(t, "c2", "X")
+		h.noWayOut(t, "c1")
+		if got := h.docker(t, "port", "c1"); got != "" {
+			t.Errorf("published: %s", got)
+		}
+		h.ping(t, "c1", "c2")
+	})
+
+	t.Run("row16 row17 the way out and published ports", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X", "--subnet", "10.77.0.0/24")
+		h.run(t, "c1", "X", "-p", "18080:80")
+		if got := h.links(t, "c1"); !slices.Equal(got, []string{"eth0", "eth1", "lo"}) {
+			t.Errorf("links %v", got)
+		}
+		if got := h.exec(t, "c1", "ip", "route", "show", "default"); !strings.Contains(got, "dev eth1") {
+			t.Errorf("default route %q", got)
+		}
+		h.ping(t, "c1", "192.0.2.1") // the host's other address
+		h.ping(t, "c1", "192.0.2.2")
+		h.docker(t, "exec", "-d", "c1", "httpd", "-f", "-p", "80", "-h", "/etc")
+		if got := h.docker(t, "port", "c1", "80/tcp"); !strings.Contains(got, ":18080") {
+			t.Errorf("docker port: %s", got)
+		}
+		if got := h.docker(t, "ps", "--filter", "name=c1", "--format", "{{.Ports}}"); !strings.Contains(got, "18080->80/tcp") {
+			t.Errorf("docker ps: %s", got)
+		}
+		eventually(t, 3e9, func() error {
+			_, err := outside.try("busybox", "wget", "-T1", "-qO-", "http://192.0.2.1:18080/passwd")
+			return err
+		})
+		h.in(t, "busybox", "wget", "-T1", "-qO-", "http://127.0.0.1:18080/passwd")
+	})
+
+	t.Run("row18 tapestry.external=off", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X", "--subnet", "10.77.0.0/24", "-o", "tapestry.external=off")
+		h.run(t, "c1", "X")
+		h.run(t, "c2", "X")
+		h.noWayOut(t, "c1")
+		h.ping(t, "c1", "c2")
+	})
+
+	t.Run("row19 --ipv6", func(t *testing.T) {
+		h.quiet(t)
+		h.network(t, "X6", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd00:77::/64")
+		h.run(t, "c1", "X6")
+		h.run(t, "c2", "X6")
+		addresses := h.exec(t, "c1", "ip", "-6", "addr", "show", "eth0")
+		if !strings.Contains(addresses, "fd00:77::2/64") || strings.Contains(addresses, "tentative") {
+			t.Errorf("eth0 has %s", addresses)
+		}
+		h.ping(t, "c1", "c2", "-6")
+		h.ping(t, "c2", "fd00:77::2")
+		h.ping(t, "c2", "c1", "-4")
+	})
+
+	t.Run("row20 null IPAM is a bare layer 2", func(t *testing.T) {
+		h.quiet(t)
+		from := h.mark()
+		h.network(t, "bare", "--ipam-driver", "null")
+		h.run(t, "c1", "bare", "--cap-add", "NET_ADMIN")
+		h.run(t, "c2", "bare", "--cap-add", "NET_ADMIN")
+		if body := h.find(t, from, "CreateEndpoint").Body; !strings.Contains(body, `"Address":""`) {
+			t.Errorf("CreateEndpoint had an address: %s", body)
+		}
+		if got := h.exec(t, "c1", "ip", "-4", "-o", "addr", "show", "eth0"); got != "" {
+			t.Errorf("eth0 has %s", got)
+		}
+		h.exec(t, "c1", "ip", "addr", "add", "10.9.0.1/24", "dev", "eth0")
+		h.exec(t, "c2", "ip", "addr", "add", "10.9.0.2/24", "dev", "eth0")
+		h.ping(t, "c1", "10.9.0.2")
+		if a, b := h.exec(t, "c1", "cat", "/sys/class/net/eth0/address"), h.exec(t, "c2", "cat", "/sys/class/net/eth0/address"); a == b {
+			t.Errorf("both have MAC %s", a)
+		}
+	})
+
+	t.Run("row21 several subnets", func(t *testing.T) {
+		h.quiet(t)
+		from := h.mark()
+		h.network(t, "X", "--subnet", "10.77.0.0/24", "--subnet", "10.78.0.0/24")
+		if body := h.find(t, from, "CreateNetwork").Body; !strings.Contains(body, "10.77.0.0/24") || !strings.Contains(body, "10.78.0.0/24") {
+			t.Errorf("CreateNetwork had not both: %s", body)
+		}
+		h.run(t, "c1", "X", "--ip", "10.77.0.10")
+		h.run(t, "c2", "X", "--ip", "10.77.0.11")
+		h.run(t, "c3", "X", "--ip", "10.78.0.10", "--cap-add", "NET_ADMIN")
+		h.run(t, "c4", "X", "--ip", "10.78.0.11", "--cap-add", "NET_ADMIN")
+		h.ping(t, "c1", "10.77.0.11")
+		h.ping(t, "c3", "10.78.0.11")
+		// It is one layer 2: with an address of the other subnet a container is there, too.
+		h.exec(t, "c3", "ip", "addr", "add", "10.77.0.20/24", "dev", "eth0")
+		h.ping(t, "c3", "10.77.0.10")
+	})
+
+	t.Run("tapestry.attach=tap", func(t *testing.T) {
+		h.quiet(t)
+		before := h.snapshot(t)
+		h.network(t, "X", "--subnet", "10.77.0.0/24", "-o", "tapestry.attach=tap")
+		h.run(t, "c1", "X")
+		h.run(t, "c2", "X")
+		h.ping(t, "c1", "c2")
+		h.ping(t, "c1", "192.0.2.2")
+		h.docker(t, "rm", "-f", "c1", "c2")
+		h.docker(t, "network", "rm", "X")
+		h.audit(t, before)
+	})
+}
+
+// noWayOut checks that a container has no link but eth0 and no default route.
+func (h *Host) noWayOut(t *testing.T, container string) {
+	t.Helper()
+	if got := h.links(t, container); !slices.Equal(got, []string{"eth0", "lo"}) {
+		t.Errorf("%s has links %v", container, got)
+	}
+	if got := h.exec(t, container, "ip", "route", "show", "default"); got != "" {
+		t.Errorf("%s has default route %q", container, got)
+	}
+}

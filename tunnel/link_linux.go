@@ -1,0 +1,306 @@
+package tunnel
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// Terms of the way out, smallest to largest: a datagram carries one frame or one segment of a
+// super-frame; a train is datagrams of one size (the last perhaps shorter) that one UDP_SEGMENT
+// message carries; a load is the trains of one sendmmsg.
+const (
+	maxTrain   = 64    // UDP_MAX_SEGMENTS of the kernels before 6.9; later ones take 128
+	trainBytes = 65507 // the longest UDP payload over IPv4
+	maxTrains  = 64
+	maxLoad    = 512 // datagrams of a load: two full super-frames of the shortest segments
+	headRoom   = headerLen + ether.MaxHead
+)
+
+// A Link is the way to one remote host on one network. It is a port of that network's switch.
+type Link struct {
+	VNI  uint32
+	Host netip.AddrPort // where datagrams go; they are accepted from its address and any port
+
+	v      *VTEP
+	to     sockaddr
+	header [headerLen]byte
+	in     atomic.Pointer[func([]ether.Frame)]
+
+	noGSO              atomic.Bool // the way there refused a train
+	tooLong            atomic.Bool // the kernel says that the path is narrower than we thought
+	wireTx, wireRx     atomic.Uint64
+	unbound            atomic.Uint64
+	full, long, failed atomic.Uint64
+}
+
+// Link opens the way to host for one VNI. A VNI has one link to each host address.
+func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
+	if vni == 0 || vni > MaxVNI {
+		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, MaxVNI)
+	}
+	if host.Addr().Is4() != v.Local.Addr().Is4() {
+		return nil, fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions", host.Addr(), v.Local.Addr())
+	}
+	header, err := template(vni)
+	if err != nil {
+		return nil, fmt.Errorf("write the VXLAN header of VNI %d: %w", vni, err)
+	}
+	l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
+	l.noGSO.Store(!v.gso)
+	return l, v.change(func(links map[linkKey]*Link) error {
+		k := linkKey{vni, host.Addr()}
+		if _, taken := links[k]; taken {
+			return fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr())
+		}
+		links[k] = l
+		return nil
+	})
+}
+
+// Bind says where frames from the host go; until then they are dropped and counted.
+func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
+
+// Close ends the link: datagrams from the host are strangers' from now on.
+func (l *Link) Close() error {
+	return l.v.change(func(links map[linkKey]*Link) error {
+		delete(links, linkKey{l.VNI, l.Host.Addr()})
+		return nil
+	})
+}
+
+// LinkStats counts datagrams; the switch's port counts frames.
+type LinkStats struct {
+	WireTx, WireRx uint64
+	Unbound        uint64 // came before Bind
+	Full           uint64 // the socket's buffer was full
+	Long           uint64 // longer than the path takes (EMSGSIZE)
+	Failed         uint64 // any other refusal: no route, a firewall
+	GSO            bool   // trains go as one message
+}
+
+// Stats reads the counters.
+func (l *Link) Stats() LinkStats {
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.unbound.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load()}
+}
+
+// Narrowed tells, once, that the path turned out narrower than what was sent.
+func (l *Link) Narrowed() bool { return l.tooLong.Swap(false) }
+
+func (l *Link) deliver(frames []ether.Frame) {
+	l.wireRx.Add(uint64(len(frames)))
+	if in := l.in.Load(); in != nil {
+		(*in)(frames)
+	} else {
+		l.unbound.Add(uint64(len(frames)))
+	}
+}
+
+type datagram struct {
+	iov, vecs int // its vectors
+	frame     int // index in the lot
+}
+
+type train struct {
+	first, n   int // its datagrams
+	size, last int // bytes of the first and the last datagram
+	bytes      int // of all
+}
+
+// load is Send's scratch.
+type load struct {
+	socket    int // index in VTEP.send
+	trains    [maxTrains]train
+	nTrains   int
+	datagrams [maxLoad]datagram
+	nData     int
+	iovs      [2 * maxLoad]syscall.Iovec
+	nIovs     int
+	heads     [maxLoad * headRoom]byte
+	nHeads    int
+	hdrs      [maxTrains]mmsghdr
+	control   [maxTrains][segmentControl]byte
+	cut       ether.Cutter
+	lost      []bool // by frame of the lot
+	sent      uint64 // datagrams
+}
+
+var loads = sync.Pool{New: func() any { return new(load) }}
+
+// Send sends frames to the remote host: super-frames are cut, with their checksums finished, and
+// neighbours of one size and flow leave as one train. It gives the number of frames of which every
+// datagram was sent, and their bytes.
+func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
+	w := loads.Get().(*load)
+	w.lost = append(w.lost[:0], make([]bool, len(frames))...) // the compiler makes no slice for it
+	for i, f := range frames {
+		if socket := int(f.Flow() % senders); socket != w.socket {
+			l.flush(w)
+			w.socket = socket
+		}
+		if f.Off.Kind == ether.None {
+			l.whole(w, i, f)
+		} else {
+			l.pieces(w, i, f)
+		}
+	}
+	l.flush(w)
+	for i, f := range frames {
+		if !w.lost[i] {
+			sent++
+			bytes += f.Len()
+		}
+	}
+	l.wireTx.Add(w.sent)
+	w.sent = 0
+	loads.Put(w)
+	return sent, bytes
+}
+
+// whole adds an ordinary frame: its header goes into the frame's headroom.
+func (l *Link) whole(w *load, i int, f *ether.Frame) {
+	if f.Off.NeedsSum {
+		f.Finish()
+	}
+	l.makeRoom(w)
+	room := f.Room()
+	copy(room, l.header[:])
+	l.begin(w, i, len(room))
+	w.vector(room)
+}
+
+// pieces adds a super-frame's segments: each a header of its own and a part of the borrowed payload.
+func (l *Link) pieces(w *load, i int, f *ether.Frame) {
+	w.cut.Reset(f)
+	for {
+		l.makeRoom(w)
+		head := w.heads[w.nHeads:][:headRoom]
+		n, payload, ok := w.cut.Next(head[headerLen:])
+		if !ok {
+			return
+		}
+		copy(head, l.header[:])
+		w.nHeads += headerLen + n
+		l.begin(w, i, headerLen+n+len(payload))
+		w.vector(head[:headerLen+n])
+		w.vector(payload)
+	}
+}
+
+// makeRoom makes sure that one more datagram fits the load.
+func (l *Link) makeRoom(w *load) {
+	if w.nData == maxLoad || w.nTrains == maxTrains {
+		l.flush(w)
+	}
+}
+
+// begin adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
+// Where trains are refused, each datagram is one.
+func (l *Link) begin(w *load, frame, size int) {
+	if w.nTrains == 0 || l.noGSO.Load() || !w.trains[w.nTrains-1].takes(size) {
+		w.trains[w.nTrains] = train{first: w.nData, size: size}
+		w.nTrains++
+	}
+	t := &w.trains[w.nTrains-1]
+	t.n++
+	t.bytes += size
+	t.last = size
+	w.datagrams[w.nData] = datagram{iov: w.nIovs, frame: frame}
+	w.nData++
+}
+
+func (t *train) takes(size int) bool {
+	return t.last == t.size && size <= t.size && t.n < maxTrain && t.bytes+size <= trainBytes
+}
+
+// vector adds bytes to the datagram just begun.
+func (w *load) vector(b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	w.iovs[w.nIovs].Base = &b[0]
+	w.iovs[w.nIovs].SetLen(len(b))
+	w.nIovs++
+	w.datagrams[w.nData-1].vecs++
+}
+
+// flush sends the load and empties it.
+func (l *Link) flush(w *load) {
+	for i := range w.nTrains {
+		t := &w.trains[i]
+		first, last := &w.datagrams[t.first], &w.datagrams[t.first+t.n-1]
+		l.message(w, i, first.iov, last.iov+last.vecs-first.iov)
+		if h := &w.hdrs[i].hdr; t.n > 1 {
+			setSegment(&w.control[i], uint16(t.size))
+			h.Control = &w.control[i][0]
+			h.SetControllen(segmentControl)
+		}
+	}
+	for i := 0; i < w.nTrains; {
+		n, errno := sendmmsg(l.v.send[w.socket], w.hdrs[i:w.nTrains])
+		for range n {
+			w.sent += uint64(w.trains[i].n)
+			i++
+		}
+		if errno != 0 {
+			l.refused(w, &w.trains[i], errno)
+			i++
+		}
+	}
+	runtime.KeepAlive(l)
+	w.nTrains, w.nData, w.nIovs, w.nHeads = 0, 0, 0, 0
+}
+
+// message prepares the i-th message of n vectors.
+func (l *Link) message(w *load, i, iov, n int) {
+	h := &w.hdrs[i].hdr
+	h.Name, h.Namelen = l.to.ptr(), l.to.len
+	h.Iov, h.Iovlen = &w.iovs[iov], uint64(n)
+	h.Control = nil
+	h.SetControllen(0)
+}
+
+// refused deals with a train that the kernel did not take. If it was the train as such that displeased
+// (EIO: the device cannot sum; EINVAL: no segmentation on this route), its datagrams go one by one,
+// and if they do go the link makes no more trains.
+func (l *Link) refused(w *load, t *train, errno syscall.Errno) {
+	if t.n == 1 || errno != syscall.EIO && errno != syscall.EINVAL && errno != syscall.EMSGSIZE {
+		l.lose(w, t.first, t.n, errno)
+		return
+	}
+	went := false
+	for i := range t.n {
+		d := &w.datagrams[t.first+i]
+		l.message(w, 0, d.iov, d.vecs) // the first has been dealt with
+		if _, errno := sendmmsg(l.v.send[w.socket], w.hdrs[:1]); errno != 0 {
+			l.lose(w, t.first+i, 1, errno)
+			continue
+		}
+		went = went || i == 0 // the last may be short enough for a path that the others are too long for
+		w.sent++
+	}
+	if went {
+		l.noGSO.Store(true)
+	}
+}
+
+// lose counts datagrams that were not sent, and marks their frames.
+func (l *Link) lose(w *load, first, n int, errno syscall.Errno) {
+	for _, d := range w.datagrams[first:][:n] {
+		w.lost[d.frame] = true
+	}
+	switch errno {
+	case syscall.EAGAIN, syscall.ENOBUFS:
+		l.full.Add(uint64(n))
+	case syscall.EMSGSIZE:
+		l.long.Add(uint64(n))
+		l.tooLong.Store(true)
+	default:
+		l.failed.Add(uint64(n))
+	}
+}

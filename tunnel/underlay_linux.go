@@ -1,0 +1,123 @@
+package tunnel
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// DefaultAddr is the address that this host speaks from on its default route, IPv4 before IPv6.
+func DefaultAddr() (netip.Addr, error) {
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := netlink.RouteList(nil, family)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("list routes: %w", err)
+		}
+		var best *netlink.Route
+		for i := range routes {
+			r := &routes[i]
+			if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
+				continue
+			}
+			if best == nil || r.Priority < best.Priority {
+				best = r
+			}
+		}
+		if best == nil {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(best.Src); ok {
+			return a.Unmap(), nil
+		}
+		link, err := netlink.LinkByIndex(best.LinkIndex)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("find the default route's link: %w", err)
+		}
+		addrs, err := netlink.AddrList(link, family)
+		if err != nil {
+			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+		}
+		for _, a := range addrs {
+			if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap().IsGlobalUnicast() {
+				return ip.Unmap(), nil
+			}
+		}
+	}
+	return netip.Addr{}, errors.New("there is no default route to take this host's address from: name the address with --vtep")
+}
+
+// LinkMTU is the MTU of the link that has the address, in bytes of IP packet.
+func LinkMTU(addr netip.Addr) (int, error) {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return 0, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
+			link, err := netlink.LinkByIndex(a.LinkIndex)
+			if err != nil {
+				return 0, fmt.Errorf("find the link of %s: %w", addr, err)
+			}
+			return link.Attrs().MTU, nil
+		}
+	}
+	return 0, fmt.Errorf("no link of this host has the address %s", addr)
+}
+
+// Holder names who holds a UDP port of this host, as well as can be told.
+func Holder(port uint16) string {
+	if links, err := netlink.LinkList(); err == nil {
+		for _, l := range links {
+			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) {
+				return fmt.Sprintf("the kernel's vxlan device %s (VNI %d)", vx.Name, vx.VxlanId)
+			}
+		}
+	}
+	for _, table := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+		if inode, ok := udpInode(table, port); ok && inode != "0" {
+			if who := holderOf(inode); who != "" {
+				return who
+			}
+			return "another program"
+		}
+	}
+	return "the kernel itself: a vxlan device whose link is in another namespace, as Docker Swarm's overlay networks make them"
+}
+
+// udpInode finds a port's socket in a table of proc(5), /proc/net/udp.
+func udpInode(table string, port uint16) (string, bool) {
+	f, err := os.Open(table)
+	if err != nil {
+		return "", false
+	}
+	defer f.Close()
+	want := fmt.Sprintf(":%04X", port)
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		if col := strings.Fields(sc.Text()); len(col) > 9 && strings.HasSuffix(col[1], want) {
+			return col[9], true
+		}
+	}
+	return "", false
+}
+
+func holderOf(inode string) string {
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err != nil || to != "socket:["+inode+"]" {
+			continue
+		}
+		pid := strings.Split(fd, "/")[2]
+		comm, _ := os.ReadFile("/proc/" + pid + "/comm")
+		if _, err := strconv.Atoi(pid); err == nil {
+			return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(comm)), pid)
+		}
+	}
+	return ""
+}

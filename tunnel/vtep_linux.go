@@ -1,0 +1,278 @@
+// Package tunnel is this host's end of every VXLAN tunnel (RFC 7348): the VTEP, and a Link for each
+// remote host of each network.
+//
+// A datagram's way in: Receiver.Drain (vtep_linux.go), decode (vxlan.go), the Link's bound function.
+// A frame's way out: Link.Send (link_linux.go), which cuts super-frames and sends whole trains.
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/google/gopacket/layers"
+	"github.com/tapestry-net/tapestry/ether"
+	"golang.org/x/sys/unix"
+)
+
+// senders is the number of sending sockets: as many underlay flows can be told apart by routers and
+// network cards (RFC 7348 section 5: the source port is a hash of the inner headers).
+const senders = 16
+
+// The range that RFC 7348 section 5 recommends for source ports, RFC 6335's dynamic ports.
+const firstPort, lastPort = 49152, 65535
+
+// bufferSize is asked for each socket, in bytes: some ten milliseconds of 10 Gb/s.
+const bufferSize = 8 << 20
+
+// A VTEP is one underlay address with its UDP sockets.
+type VTEP struct {
+	Local netip.AddrPort // where datagrams arrive
+
+	receivers []*Receiver
+	send      [senders]int
+	gso       bool // the kernel has UDP_SEGMENT
+	links     atomic.Pointer[map[linkKey]*Link]
+	strangers [reasons]atomic.Uint64
+
+	mu sync.Mutex // changes of links
+}
+
+type linkKey struct {
+	vni  uint32
+	host netip.Addr
+}
+
+// Listen binds the VXLAN port, with as many receiving sockets as there are workers to read them.
+// A port that is taken is EADDRINUSE.
+func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
+	v := &VTEP{Local: local}
+	v.links.Store(&map[linkKey]*Link{})
+	for i := range v.send {
+		v.send[i] = -1
+	}
+	if err := v.open(sockets); err != nil {
+		return nil, errors.Join(err, v.Close())
+	}
+	return v, nil
+}
+
+func (v *VTEP) open(sockets int) error {
+	// SO_REUSEPORT would let us share the port with a stranger that asks for it too: the first
+	// socket is bound without, to see that nobody is there.
+	if sockets > 1 {
+		fd, err := bind(v.Local, false)
+		if err != nil {
+			return err
+		}
+		unix.Close(fd)
+	}
+	for range sockets {
+		fd, err := bind(v.Local, sockets > 1)
+		if err != nil {
+			return err
+		}
+		_ = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1) // without it, datagrams come one by one
+		v.receivers = append(v.receivers, &Receiver{v: v, fd: fd})
+	}
+	for i := range v.send {
+		fd, err := bindSender(v.Local.Addr())
+		if err != nil {
+			return err
+		}
+		v.send[i] = fd
+	}
+	v.gso = unix.SetsockoptInt(v.send[0], unix.SOL_UDP, unix.UDP_SEGMENT, 0) == nil
+	return nil
+}
+
+func bind(local netip.AddrPort, share bool) (int, error) {
+	family := unix.AF_INET
+	if local.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, os.NewSyscallError("socket", err)
+	}
+	if share {
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, toSockaddr(local))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("bind UDP %s: %w", local, err)
+	}
+	for _, opt := range []struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.force, bufferSize) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.plain, bufferSize)
+		}
+	}
+	return fd, nil
+}
+
+func toSockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// bindSender opens a socket on a free port of the recommended range. It never fragments (RFC 7348
+// section 4.3), and takes nothing in: answers go to the VXLAN port.
+func bindSender(local netip.Addr) (int, error) {
+	var err error
+	start := os.Getpid() // anywhere; daemons of one host begin at different places
+	for i := range lastPort - firstPort + 1 {
+		port := firstPort + (start*senders+i)%(lastPort-firstPort+1)
+		var fd int
+		if fd, err = bind(netip.AddrPortFrom(local, uint16(port)), false); errors.Is(err, unix.EADDRINUSE) {
+			continue
+		} else if err != nil {
+			return -1, err
+		}
+		if local.Is4() {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		} else {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+		}
+		if err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("forbid fragments on UDP %s: %w", local, err)
+		}
+		none := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
+		_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &none[0]})
+		return fd, nil
+	}
+	return -1, err
+}
+
+// PathMTU is the longest outer IP packet that the way to host takes, as the kernel knows it now:
+// the route's, or less after a router has complained (ip(7), IP_MTU).
+func (v *VTEP) PathMTU(host netip.Addr) (int, error) {
+	fd, err := bind(netip.AddrPortFrom(v.Local.Addr(), 0), false)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, toSockaddr(netip.AddrPortFrom(host, v.Local.Port()))); err != nil {
+		return 0, fmt.Errorf("find a route to %s: %w", host, err)
+	}
+	if host.Is4() {
+		return unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU)
+	}
+	return unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
+}
+
+// Receivers are the sources of datagrams, for the workers.
+func (v *VTEP) Receivers() []*Receiver { return v.receivers }
+
+// Strangers counts the datagrams that belonged to no link, by reason.
+func (v *VTEP) Strangers() map[string]uint64 {
+	m := make(map[string]uint64)
+	for r := short; r < reasons; r++ {
+		m[reasonNames[r]] = v.strangers[r].Load()
+	}
+	return m
+}
+
+// Close closes the sockets. No Drain and no Send may run any more.
+func (v *VTEP) Close() error {
+	var errs []error
+	for _, r := range v.receivers {
+		errs = append(errs, unix.Close(r.fd))
+	}
+	v.receivers = nil
+	for i, fd := range v.send {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+			v.send[i] = -1
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (v *VTEP) change(fn func(map[linkKey]*Link) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	links := maps.Clone(*v.links.Load())
+	if err := fn(links); err != nil {
+		return err
+	}
+	v.links.Store(&links)
+	return nil
+}
+
+// A Receiver is one socket on the VXLAN port. Only its worker calls Drain.
+type Receiver struct {
+	v    *VTEP
+	fd   int
+	in   receiver
+	vx   layers.VXLAN
+	lot  [recvMsgs * maxTrain]ether.Frame // of one link
+	used int
+}
+
+// Fd is the socket, non-blocking.
+func (r *Receiver) Fd() int { return r.fd }
+
+// Drain reads what has arrived, up to a budget, and lends each link its frames.
+func (r *Receiver) Drain(arena []byte) error {
+	n, errno := r.in.recv(r.fd, arena)
+	switch errno {
+	case 0:
+	case syscall.EAGAIN:
+		return nil
+	case syscall.EBADF, syscall.ENOTSOCK, syscall.EFAULT, syscall.EINVAL:
+		return fmt.Errorf("read from UDP %s: %w", r.v.Local, errno)
+	default:
+		return nil // an ICMP error or want of memory: it concerns one datagram, not the socket
+	}
+	links := *r.v.links.Load()
+	var link *Link
+	var key linkKey
+	for i := range n {
+		train, from := r.in.train(i, arena)
+		host := from.addr()
+		for len(train.rest) > 0 {
+			d := train.next()
+			why := decode(d, &r.vx)
+			if why == accepted {
+				if k := (linkKey{r.vx.VNI, host}); link == nil || k != key {
+					r.flush(link)
+					link, key = links[k], k
+				}
+				if link == nil {
+					why = noPeer
+				}
+			}
+			if why != accepted {
+				r.v.strangers[why].Add(1)
+				continue
+			}
+			// The spent VXLAN header is the frame's headroom.
+			r.lot[r.used] = ether.Lend(d, ether.Offload{})
+			if r.used++; r.used == len(r.lot) {
+				r.flush(link)
+			}
+		}
+	}
+	r.flush(link)
+	return nil
+}
+
+func (r *Receiver) flush(l *Link) {
+	if r.used == 0 {
+		return
+	}
+	l.deliver(r.lot[:r.used])
+	clear(r.lot[:r.used])
+	r.used = 0
+}

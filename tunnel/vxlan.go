@@ -1,0 +1,97 @@
+package tunnel
+
+import (
+	"encoding/binary"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+)
+
+// The VXLAN header, RFC 7348 section 5:
+//
+//	|R|R|R|R|I|R|R|R|            Reserved                           |
+//	|                VXLAN Network Identifier (VNI) |   Reserved    |
+const (
+	headerLen = 8
+	flagI     = 0x08 // the VNI is valid
+
+	MaxVNI = 1<<24 - 1
+)
+
+// Overhead is what VXLAN takes of an underlay's MTU: outer IP, UDP, VXLAN and the inner Ethernet
+// header, in bytes.
+func Overhead(ipv6 bool) int {
+	if ipv6 {
+		return 40 + 8 + headerLen + 14
+	}
+	return 20 + 8 + headerLen + 14
+}
+
+// template writes the header of every datagram of one VNI.
+func template(vni uint32) (t [headerLen]byte, err error) {
+	buf := gopacket.NewSerializeBuffer()
+	vx := layers.VXLAN{ValidIDFlag: true, VNI: vni}
+	if err := vx.SerializeTo(buf, gopacket.SerializeOptions{}); err != nil {
+		return t, err
+	}
+	copy(t[:], buf.Bytes())
+	return t, nil
+}
+
+// A reason says why a datagram belongs to no link.
+type reason uint8
+
+const (
+	accepted  reason = iota
+	short            // no room for a VXLAN header
+	badHeader        // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
+	noPeer           // its source is no peer of its VNI
+	reasons
+)
+
+var reasonNames = [reasons]string{"accepted", "short", "bad_header", "no_peer"}
+
+// decode reads a datagram's header.
+func decode(datagram []byte, vx *layers.VXLAN) reason {
+	if len(datagram) < headerLen {
+		return short
+	}
+	if err := vx.DecodeFromBytes(datagram, gopacket.NilDecodeFeedback); err != nil || !vx.ValidIDFlag {
+		return badHeader
+	}
+	return accepted
+}
+
+// segments splits a train of datagrams as UDP_GRO hands them over: equal ones of size bytes, the
+// last perhaps shorter (udp(7)). Size 0 means one datagram.
+type segments struct {
+	rest []byte
+	size int
+}
+
+func (s *segments) next() []byte {
+	n := len(s.rest)
+	if s.size > 0 && s.size < n {
+		n = s.size
+	}
+	d := s.rest[:n:n]
+	s.rest = s.rest[n:]
+	return d
+}
+
+// groSize finds the size of a train's datagrams in a message's control data (cmsg(3)), 0 if there is
+// none. struct cmsghdr: u64 len, u32 level, u32 type, on the 64-bit systems that we build for.
+func groSize(control []byte) int {
+	const solUDP, udpGRO, head = 17, 104, 16
+	for len(control) >= head {
+		n := binary.NativeEndian.Uint64(control)
+		if n < head || n > uint64(len(control)) {
+			return 0
+		}
+		if binary.NativeEndian.Uint32(control[8:]) == solUDP && binary.NativeEndian.Uint32(control[12:]) == udpGRO && n >= head+4 {
+			return int(int32(binary.NativeEndian.Uint32(control[head:])))
+		}
+		control = control[min(uint64(len(control)), (n+7)&^7):]
+	}
+	return 0
+}
