@@ -149,6 +149,20 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 	}
 }
 
+func TestCutZeroSum(t *testing.T) {
+	p := zeroSum(t)
+	p.payload = bytes.Repeat(p.payload, 3)
+	f := p.super(t, 100)
+	if err := f.Check(); err != nil {
+		t.Fatal(err)
+	}
+	for i, segment := range cutAll(t, &f) {
+		if got := binary.BigEndian.Uint16(segment.Bytes()[40:]); got != 0xffff {
+			t.Errorf("segment %d: checksum %#04x, want 0xffff", i, got)
+		}
+	}
+}
+
 func TestCutNothing(t *testing.T) {
 	ordinary, bad := stream(100).frame(t), stream(3000).super(t, 1000)
 	bad.Bytes()[14] = 0

@@ -34,6 +34,7 @@ func TestFlowSame(t *testing.T) {
 func TestFlowFragments(t *testing.T) {
 	first, later := stream(100).frame(t), stream(100).frame(t)
 	first.Bytes()[20], later.Bytes()[20] = 0x20, 0x01
+	later.Bytes()[17] ^= 0xff // its length
 	later.Bytes()[34] ^= 0xff
 	if first.Flow() != later.Flow() {
 		t.Error("IPv4 fragments have two flows")

@@ -1,8 +1,12 @@
+// Package ether is what travels: Ethernet frames and super-frames, their addresses and flows, and how
+// super-frames are cut into frames and frames joined into super-frames.
+//
+// It is pure bytes, without the OS. Nothing in it keeps a frame longer than a call, except a Joiner
+// and a Cutter until their next use; nothing on a frame's way allocates; and no frame that has passed
+// Check, whatever its bytes, makes it panic or cuts into more than MaxSegments.
 package ether
 
-import (
-	"encoding/binary"
-)
+import "encoding/binary"
 
 const (
 	// HeaderLen is the length of an Ethernet header without VLAN tags.

@@ -73,8 +73,9 @@ func (j *Joiner) Start(f *Frame) bool {
 }
 
 // Add tells whether f goes on the run, and if so has added it. If not, the run is as it was.
-// A frame goes on the run if a Cutter would cut the longer super-frame into the same frames, and its checksums,
-// which are not going to be looked at again, are right.
+// A frame goes on the run if a Cutter would cut the longer super-frame into the same frames, and its
+// checksums, which nobody is going to look at again, are right. (With DF set the identifications may be equal
+// as well: they mean nothing then, RFC 6864 §4.1, and are counted on when cut.)
 func (j *Joiner) Add(f *Frame) bool {
 	b := f.Bytes()
 	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.NeedsSum || !j.sameHeaders(b) {

@@ -127,6 +127,16 @@ func stream(payload int) packet {
 		tcp: layers.TCP{Seq: 0xfffffff0, Ack: 77, ACK: true, Window: 501, Options: timestamps}}
 }
 
+// zeroSum is a datagram whose checksum comes out as zero, which UDP must send as 0xffff.
+func zeroSum(t testing.TB) packet {
+	p := packet{udp: true, payload: data(100)}
+	f := p.frame(t)
+	b := f.Bytes() // what is missing is added to the first word of the payload
+	word := slowSum(b[40:42], uint32(binary.BigEndian.Uint16(b[42:])))
+	binary.BigEndian.PutUint16(p.payload, word)
+	return p
+}
+
 // cutAll is every segment of f as a frame of its own.
 func cutAll(t testing.TB, f *Frame) []Frame {
 	t.Helper()

@@ -24,7 +24,7 @@ type Network struct {
 // Endpoint is one container's connection to a network, as Docker asked for it.
 type Endpoint struct {
 	ID     string         `json:"id"`
-	MAC    ether.MAC      `json:"mac"`              // zero: make one
+	MAC    ether.MAC      `json:"mac"`              // unicast
 	Addrs  []netip.Prefix `json:"addrs,omitempty"`  // IPv4 first; empty with null IPAM
 	IfName string         `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
 }

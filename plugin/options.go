@@ -36,9 +36,6 @@ const (
 	maxVNI = 1<<24 - 1 // RFC 7348 §5
 	minMTU = 68        // RFC 791 §3.2
 	maxMTU = 65535     // what an IP packet's length field holds
-	// minMTU6 is what every link with IPv6 must carry (RFC 8200 §5); the kernel
-	// takes IPv6 off a link below it.
-	minMTU6 = 1280
 
 	maxName   = 15          // bytes of a link's name, IFNAMSIZ less the final zero
 	maxPrefix = maxName - 4 // leaves room for the number that Docker appends
@@ -105,9 +102,6 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if n.Pools, err = parsePools(req.IPv4Data, req.IPv6Data); err != nil {
 		return fabric.Network{}, err
 	}
-	if n.MTU != 0 && n.MTU < minMTU6 && slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return fabric.Network{}, fmt.Errorf("%s=%d: IPv6 needs %d or more (RFC 8200 §5)", optMTU, n.MTU, minMTU6)
-	}
 	return n, nil
 }
 
@@ -119,7 +113,7 @@ func genericOptions(all map[string]any) (map[string]any, error) {
 	case map[string]any:
 		return m, nil
 	default:
-		return nil, fmt.Errorf("Options.%s: want an object of strings, got %s", generic, kind(m))
+		return nil, fmt.Errorf("%s: want an object of strings, got %s", generic, kind(m))
 	}
 }
 
@@ -211,8 +205,9 @@ func setPeers(n *fabric.Network, value string) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(n.Peers, p) {
-			return fmt.Errorf("%s is there twice; name each peer once", show(strings.TrimSpace(s)))
+		// Datagrams tell a host by its address alone, so another port makes no other peer.
+		if slices.ContainsFunc(n.Peers, func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
+			return fmt.Errorf("%s is there twice; name each host once", p.Addr())
 		}
 		n.Peers = append(n.Peers, p)
 	}

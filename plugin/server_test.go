@@ -35,7 +35,7 @@ func TestBadRequests(t *testing.T) {
 		{"options as text", create, `{"NetworkID":"a","Options":"x"}`, 400, []string{"Options: want an object, got JSON string"}},
 		{"pools as an object", create, `{"NetworkID":"a","IPv4Data":{}}`, 400, []string{"IPv4Data: want an array, got JSON object"}},
 		{"pool as a number", create, `{"NetworkID":"a","IPv4Data":[{"Pool":7}]}`, 400, []string{"IPv4Data.Pool: want a string, got JSON number"}},
-		{"generic as text", create, `{"NetworkID":"a","Options":{"com.docker.network.generic":"x"}}`, 200, []string{"Options.com.docker.network.generic: want an object", "got a string"}},
+		{"generic as text", create, `{"NetworkID":"a","Options":{"com.docker.network.generic":"x"}}`, 200, []string{"com.docker.network.generic: want an object", "got a string"}},
 		{"interface as text", "/NetworkDriver.CreateEndpoint", `{"NetworkID":"a","EndpointID":"b","Interface":"x"}`, 400, []string{"Interface: want an object"}},
 		{"MAC as an array", "/NetworkDriver.CreateEndpoint", `{"NetworkID":"a","EndpointID":"b","Interface":{"MacAddress":[2]}}`, 400, []string{"Interface.MacAddress: want a string, got JSON array"}},
 		{"sandbox as a boolean", "/NetworkDriver.Join", `{"NetworkID":"a","EndpointID":"b","SandboxKey":true}`, 400, []string{"SandboxKey: want a string, got JSON bool"}},

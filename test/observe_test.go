@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// A record is one line of tapestry's log. Requests of dockerd have a method.
+// A record is one line of tapestry's log. A call of dockerd's makes two: "request", and "request done" or "request refused".
 type record struct {
 	Time     time.Time `json:"time"`
 	Level    string    `json:"level"`
@@ -90,7 +90,7 @@ func (h *Host) records(t *testing.T, from mark) []record {
 // requests are dockerd's calls since a mark, in order.
 func (h *Host) requests(t *testing.T, from mark) []record {
 	t.Helper()
-	return slices.DeleteFunc(h.records(t, from), func(r record) bool { return r.Method == "" })
+	return slices.DeleteFunc(h.records(t, from), func(r record) bool { return r.Msg != "request" })
 }
 
 // methods are the names of dockerd's calls since a mark, without the harmless question EndpointOperInfo.

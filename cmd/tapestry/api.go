@@ -50,7 +50,7 @@ func (a *api) handler() http.Handler {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
 	}))
 	mux.HandleFunc("POST /v1/peers/add", a.change(a.host.AddPeer))
-	mux.HandleFunc("POST /v1/peers/rm", a.change(a.removePeer))
+	mux.HandleFunc("POST /v1/peers/rm", a.change(a.host.RemovePeer))
 	return mux
 }
 
@@ -103,45 +103,16 @@ func (a *api) change(do func(ctx context.Context, network string, p netip.AddrPo
 		case errors.Is(err, fabric.ErrNoNetwork):
 			reply(w, http.StatusNotFound, errorReply{err.Error()})
 		case err != nil:
-			a.log.Warn("peer list not changed", "method", r.URL.Path, "network", c.Network, "peer", c.Addr, "err", err)
+			a.log.Info("request refused", "method", r.URL.Path, "network", c.Network, "peer", c.Addr, "err", err)
 			reply(w, http.StatusConflict, errorReply{err.Error()})
 		default:
-			a.log.Info("peer list changed", "method", r.URL.Path, "network", c.Network, "peer", c.Addr)
 			reply(w, http.StatusOK, c)
 		}
 	}
 }
 
-// removePeer removes the one peer with this address; a port is needed only where an address has several.
-func (a *api) removePeer(ctx context.Context, network string, p netip.AddrPort) error {
-	var match []netip.AddrPort
-	for _, known := range a.host.Peers(network) {
-		if known.Addr.Addr() == p.Addr() && (p.Port() == 0 || p.Port() == known.Addr.Port()) {
-			match = append(match, known.Addr)
-		}
-	}
-	switch len(match) {
-	case 0:
-		if !slices.ContainsFunc(a.host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
-			return fabric.ErrNoNetwork
-		}
-		return errors.New("it has no peer " + peerText(p))
-	case 1:
-		return a.host.RemovePeer(ctx, network, match[0])
-	}
-	return errors.New("it has several peers at " + p.Addr().String() + ", name one: " + strings.Join(each(match, netip.AddrPort.String), ", "))
-}
-
-// peerText writes a peer as plugin.ParsePeer reads it.
-func peerText(p netip.AddrPort) string {
-	if p.Port() == 0 {
-		return p.Addr().String()
-	}
-	return p.String()
-}
-
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) // fails only when the client is gone
+	_ = json.NewEncoder(w).Encode(body) // fails only when the client is gone
 }

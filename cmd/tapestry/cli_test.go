@@ -115,8 +115,8 @@ func TestExitCodes(t *testing.T) {
 		{"fdb aaaa21", exitNoTarget, `did you mean aaaa11`},
 		{"ports somewhere-else", exitNoTarget, `there are: 80cc33333333, mynet, wide`},
 		{"ports bridge", exitNoTarget, `network bridge exists but its driver is bridge`},
-		{"peers rm wide 192.0.2.99", exitNo, `network wide: it has no peer 192.0.2.99`},
-		{"peers add mynet 192.0.2.3", exitNo, `network mynet: it has no VNI`},
+		{"peers rm wide 192.0.2.99", exitNo, `peer 192.0.2.99 of network wide: `},
+		{"peers add mynet 192.0.2.3", exitNo, `network mynet has no VNI`},
 		{"peers rm nowhere 192.0.2.2", exitNoTarget, `no network "nowhere"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -160,11 +160,11 @@ func TestPeers(t *testing.T) {
 		code      int
 	}{
 		{"add wide 192.0.2.3", "peer 192.0.2.3 added to wide\n", exitFine},
-		{"add 80 192.0.2.3:4790", "peer 192.0.2.3:4790 added to wide\n", exitFine},
-		{"rm wide 192.0.2.3", "", exitNo}, // which of the two?
-		{"rm wide 192.0.2.3:4790", "peer 192.0.2.3:4790 removed from wide\n", exitFine},
+		{"add 80 192.0.2.4:4790", "peer 192.0.2.4:4790 added to wide\n", exitFine},
+		{"rm wide 192.0.2.3:4791", "", exitNo},
 		{"rm wide 192.0.2.3", "peer 192.0.2.3 removed from wide\n", exitFine},
 		{"rm wide 192.0.2.3", "", exitNo},
+		{"rm wide 192.0.2.4", "peer 192.0.2.4 removed from wide\n", exitFine},
 		{"rm wide [2001:db8::2]:1", "peer [2001:db8::2]:1 removed from wide\n", exitFine},
 	} {
 		r := tapestry(t, append(strings.Fields("peers "+c.args), "--api-socket", socket, "--docker-host", dockerHost)...)

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -122,22 +125,21 @@ func (h *fakeHost) AddPeer(_ context.Context, network string, p netip.AddrPort) 
 	return nil
 }
 
-const errLocal = fakeError("it has no VNI, so it has no peers")
+var errLocal = errors.New("network mynet has no VNI, so it has no peers")
 
-type fakeError string
-
-func (e fakeError) Error() string { return string(e) }
-
-func (h *fakeHost) RemovePeer(_ context.Context, _ string, p netip.AddrPort) error {
+func (h *fakeHost) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if network != wideID {
+		return fabric.ErrNoNetwork
+	}
 	for i, known := range h.peers {
-		if known == p {
-			h.peers = append(h.peers[:i], h.peers[i+1:]...)
+		if known.Addr() == p.Addr() && (p.Port() == 0 || known == p) {
+			h.peers = slices.Delete(h.peers, i, i+1)
 			return nil
 		}
 	}
-	return fakeError("no peer " + p.String())
+	return fmt.Errorf("peer %s of network wide: %w", p.Addr(), fabric.ErrNoPeer)
 }
 
 // serveUnix serves h on a socket of its own until the test ends.

@@ -4,9 +4,9 @@
 // Both ends of the local API live here (api.go and client.go, with wire.go between them). The daemon never
 // calls Docker; the commands ask Docker for names only.
 //
-// Log keys, the same in every package: network, endpoint, peer, vni, link, mac, addr, mtu, attach (what it is
-// about); method, took (a Docker or API call); err, why (what went wrong); name, version, socket, dir, path,
-// workers (the daemon itself).
+// Log keys, the same in every package: network, endpoint, peer, peers, vni, link, mac, addr, vtep, mtu, down (what it
+// is about); method, status, took, body (a call by Docker or by a command); err, stack (what went wrong); name, version,
+// socket, dir, workers (the daemon itself).
 package main
 
 import (

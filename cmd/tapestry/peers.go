@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,12 +34,13 @@ for networks that name none, from the daemon's --peer list (shown as default).
 	peers.AddCommand(
 		newPeerChange(c, "add", "add NET ADDR[:PORT]", "Let a network reach another host",
 			`Let a network reach another host, from now on and after a restart. The other host must be told of this one too.
-Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing.`,
+Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing. A network that used the
+daemon's --peer list gets a list of its own by this, beginning with that one.`,
 			`  tapestry peers add wide 192.0.2.3
   tapestry peers add wide [2001:db8::3]:4789`, "added to"),
 		newPeerChange(c, "rm", "rm NET ADDR[:PORT]", "Cut a network off from another host",
 			`Cut a network off from another host, from now on and after a restart. It exits 1 when the network has no such
-peer. The port is needed only where one address has several peers.`,
+peer. Without a port it is the peer at this address, whatever its port.`,
 			`  tapestry peers rm wide 192.0.2.3`, "removed from"))
 	return peers
 }
@@ -56,7 +56,7 @@ func peerRow(p peerReply, d *docker) []string {
 	if p.HeardSeconds != nil {
 		heard = agoText(*p.HeardSeconds) + " ago"
 	}
-	return []string{d.label(p.Network), vniText(p.VNI), p.Addr, from, stateText(p.Why), strconv.Itoa(p.MTU), gso,
+	return []string{d.label(p.Network), vniText(p.VNI), p.Addr, from, stateText(p.Why), mtuText(p.MTU), gso,
 		number(p.RxFrames), bytesText(p.RxBytes), number(p.TxFrames), bytesText(p.TxBytes), heard}
 }
 
@@ -81,7 +81,7 @@ func newPeerChange(c *client, verb, use, about, long, example, done string) *cob
 				return err
 			}
 			if err := c.changePeer(cmd.Context(), verb, peerChange{t.id, args[1]}); err != nil {
-				return fmt.Errorf("network %s: %w", t.docker.label(t.id), err)
+				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "peer %s %s %s\n", args[1], done, t.docker.label(t.id))
 			return err

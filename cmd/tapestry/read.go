@@ -136,7 +136,7 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 				return printJSON(cmd.OutOrStdout(), all)
 			}
 			rows := each(all, func(n networkReply) []string {
-				return []string{d.label(n.ID), short(n.ID), vniText(n.VNI), strconv.Itoa(n.MTU), n.Attach,
+				return []string{d.label(n.ID), short(n.ID), vniText(n.VNI), mtuText(n.MTU), n.Attach,
 					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), number(n.Rx), number(n.Forwarded),
 					number(n.Flooded), countsText(n.Drops), stateText(n.Down)}
 			})
@@ -171,7 +171,7 @@ could not take.
 						drops = strings.TrimPrefix(fmt.Sprintf("%s, refused %d", drops, p.Refused), ", ")
 					}
 					return []string{d.label(p.Network), d.portLabel(p.Name), p.Kind, stateText(p.Why), p.MAC,
-						strings.Join(p.Addresses, " "), strconv.Itoa(p.MTU), number(p.RxFrames), bytesText(p.RxBytes),
+						strings.Join(p.Addresses, " "), mtuText(p.MTU), number(p.RxFrames), bytesText(p.RxBytes),
 						number(p.TxFrames), bytesText(p.TxBytes), drops}
 				})
 		},

@@ -35,7 +35,7 @@ func TestResolve(t *testing.T) {
 		{"another driver's", "lan", named, "network lan exists but its driver is macvlan", exitNoTarget},
 		{"another driver's by short id", "ffff11111111", named, "network lan exists but its driver is macvlan", exitNoTarget},
 		{"slip in a name", "wied", named, "did you mean wide?", exitNoTarget},
-		{"slip in a VNI", "89", named, "did you mean 80 or 90?", exitNoTarget},
+		{"slip in a VNI", "89", named, "did you mean 80?", exitNoTarget},
 		{"nothing near", "production", named, "there are: 55551111111", exitNoTarget},
 		{"Docker away", "wide", &docker{at: "unix:///d.sock"}, "Docker does not answer at unix:///d.sock", exitNoTarget},
 		{"out of a VNI's range", "16777217", named, "no network", exitNoTarget},
@@ -58,7 +58,7 @@ func TestResolve(t *testing.T) {
 func TestNearest(t *testing.T) {
 	words := []string{"ports", "peers", "fdb", "status"}
 	for arg, want := range map[string][]string{
-		"prots": {"ports"}, "port": {"ports"}, "Status": {"status"}, "fbd": nil, "db": {"fdb"}, "zzz": nil, "": nil, "pers": {"peers"},
+		"prots": {"ports"}, "port": {"ports"}, "Status": {"status"}, "fbd": {"fdb"}, "db": {"fdb"}, "zzz": nil, "": nil, "pers": {"peers"},
 	} {
 		if got := nearest(arg, words); !slices.Equal(got, want) {
 			t.Errorf("nearest(%q) = %q, want %q", arg, got, want)

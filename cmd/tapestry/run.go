@@ -80,7 +80,7 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		log.Warn("systemd was not told", "err", err)
 	}
 	err = g.Wait()
-	log.Info("stopped", "err", err)
+	log.Info("stopped", "name", s.Name)
 	return err
 }
 

@@ -95,3 +95,11 @@ func agoText(seconds int64) string {
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// mtuText leaves an MTU that is not known yet empty.
+func mtuText(mtu int) string {
+	if mtu == 0 {
+		return ""
+	}
+	return strconv.Itoa(mtu)
+}

@@ -1,0 +1,66 @@
+package test
+
+import (
+	"encoding/json"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// The house plan: who may import whom, and which foreign packages belong to which room. docs/design.md
+// draws it. A new room needs a line here.
+var rooms = map[string]struct{ ours, foreign []string }{
+	"ether":        {},
+	"poll":         {foreign: []string{"golang.org/x/sys"}},
+	"switch":       {ours: []string{"ether"}},
+	"tap":          {ours: []string{"ether"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
+	"tunnel":       {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"fabric":       {ours: []string{"ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
+	"plugin":       {ours: []string{"ether", "fabric", "tap"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
+	"cmd/tapestry": {ours: []string{"ether", "fabric", "plugin", "poll"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
+	"bench":        {},
+	"test":         {},
+}
+
+func TestArrows(t *testing.T) {
+	const module = "github.com/tapestry-net/tapestry/"
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		room, ok := rooms[name]
+		if !ok {
+			t.Errorf("package %s stands in no plan: a new room needs a line in this test and in docs/design.md", name)
+			continue
+		}
+		seen++
+		for _, imp := range p.Imports {
+			if ours, ok := strings.CutPrefix(imp, module); ok {
+				if !slices.Contains(room.ours, ours) {
+					t.Errorf("%s imports %s: the arrows go downward only", name, ours)
+				}
+			} else if strings.Contains(imp, ".") && !slices.ContainsFunc(room.foreign, func(f string) bool { return imp == f || strings.HasPrefix(imp, f+"/") }) {
+				t.Errorf("%s imports %s, which belongs to another room", name, imp)
+			}
+		}
+	}
+	if seen < 9 {
+		t.Fatalf("go list showed %d rooms only", seen)
+	}
+}

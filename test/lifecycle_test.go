@@ -1,0 +1,128 @@
+package test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestLifecycle: containers that stop, start again, fail and come in crowds.
+func TestLifecycle(t *testing.T) {
+	h := newNode(t, "lifecycle")
+	h.network(t, "X", "--subnet", "10.77.0.0/24")
+	h.run(t, "c1", "X")
+
+	t.Run("row27 stop, kill and exit give Leave, DeleteEndpoint", func(t *testing.T) {
+		h.quiet(t)
+		before := h.snapshot(t)
+		for _, end := range [][]string{
+			{"stop", "-t", "0", "c2"},
+			{"kill", "c2"},
+			{"exec", "c2", "kill", "1"},
+		} {
+			h.run(t, "c2", "X", "--init") // with an init, so that kill 1 from inside ends it
+			from := h.mark()
+			h.docker(t, end...)
+			h.docker(t, "wait", "c2")
+			eventually(t, 5*time.Second, func() error {
+				if got, want := h.methods(t, from), "Leave DeleteEndpoint"; got != want {
+					return fmt.Errorf("after docker %s: requests %q, want %q", strings.Join(end, " "), got, want)
+				}
+				return nil
+			})
+			from = h.mark()
+			h.docker(t, "rm", "c2")
+			if got := h.methods(t, from); got != "" {
+				t.Errorf("docker rm made requests %q", got)
+			}
+		}
+		h.audit(t, before)
+	})
+
+	t.Run("row29 a restart makes a new endpoint", func(t *testing.T) {
+		h.quiet(t)
+		h.run(t, "c3", "X", "--ip", "10.77.0.33")
+		before, from := h.snapshot(t), h.mark()
+		const id = "{{.NetworkSettings.Networks.X.EndpointID}}"
+		old := h.docker(t, "inspect", "-f", id, "c3")
+		h.docker(t, "restart", "-t", "0", "c3")
+		h.ping(t, "c1", "10.77.0.33")
+		if now := h.docker(t, "inspect", "-f", id, "c3"); now == old {
+			t.Error("the endpoint is the old one")
+		}
+		if got, want := h.methods(t, from), "Leave DeleteEndpoint CreateEndpoint Join"; got != want {
+			t.Errorf("requests %q, want %q", got, want)
+		}
+		// The links have the new endpoint's names: count them.
+		eventually(t, 5*time.Second, func() error {
+			if now := h.snapshot(t); len(now) != len(before) {
+				return fmt.Errorf("%d objects, were %d: %w", len(now), len(before), now.diff(before))
+			}
+			return nil
+		})
+	})
+
+	t.Run("row32 a start that fails is undone", func(t *testing.T) {
+		h.quiet(t, "no such file or directory")
+		before := h.snapshot(t)
+		t.Cleanup(func() { h.try("docker", "rm", "-f", "c4") })
+		said := h.dockerRefuses(t, "run", "--name", "c4", "--network", "X", "tp/net", "/no/such/binary")
+		if !strings.Contains(said, "no such file") {
+			t.Errorf("the user reads: %s", said)
+		}
+		h.audit(t, before)
+		if got := h.docker(t, "network", "inspect", "-f", "{{len .Containers}}", "X"); got != "1" {
+			t.Errorf("docker counts %s containers on X", got)
+		}
+	})
+
+	t.Run("row30 row31 50 containers at once", func(t *testing.T) {
+		h.quiet(t)
+		before := h.snapshot(t)
+		names := make([]string, 50)
+		errs := make([]error, len(names))
+		var starts sync.WaitGroup
+		for i := range names {
+			names[i] = fmt.Sprintf("many%02d", i)
+			starts.Go(func() {
+				_, errs[i] = h.try("docker", "run", "-d", "--name", names[i], "--network", "X", "tp/net")
+			})
+		}
+		starts.Wait()
+		t.Cleanup(func() { h.try(append([]string{"docker", "rm", "-f"}, names...)...) })
+		for _, err := range errs {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		shown := strings.Fields(h.docker(t, "network", "inspect", "-f", "{{range .Containers}}{{.IPv4Address}} {{.MacAddress}} {{end}}", "X"))
+		slices.Sort(shown)
+		if unique := slices.Compact(slices.Clone(shown)); len(unique) != 2*(len(names)+1) {
+			t.Errorf("%d different addresses and MACs, want %d", len(unique), 2*(len(names)+1))
+		}
+		// One container asks all, and each asks its neighbour.
+		const all = `for n in "$@"; do ping -n -c1 -W1 $n >/dev/null || { echo $n is not reached; exit 1; }; done`
+		h.exec(t, "c1", append([]string{"sh", "-c", all, "sh"}, names...)...)
+		for i := 0; i < len(names); i += 7 {
+			h.ping(t, names[i], names[(i+1)%len(names)])
+		}
+		h.books(t)
+		var ends sync.WaitGroup
+		for i, name := range names {
+			ends.Go(func() { _, errs[i] = h.try("docker", "rm", "-f", name) })
+		}
+		ends.Wait()
+		for _, err := range errs {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		h.audit(t, before)
+		if entries := objects[entry](t, h, "fdb", "X"); len(entries) != 1 {
+			t.Errorf("fdb: %+v, want c1 alone", entries)
+		}
+	})
+}
