@@ -176,6 +176,9 @@ func gsoMax(n *network, mtu int) int {
 	const payload, segments, ethernet, vxlan = 65507, 64, 14, 8
 	const headers = 40 + 12 // IPv4, TCP with timestamps
 	fit := min(segments, payload/(mtu+ethernet+vxlan))
+	if fit < 2 {
+		return 0 // a huge MTU: each segment is a send anyway
+	}
 	return fit*(mtu-headers) + ethernet + headers
 }
 

@@ -248,7 +248,7 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		n.peers = old
 		return errors.Join(err, f.store.save(n.record()), f.reconcile(n))
 	}
-	f.log.Info("peers changed", "network", n.ID, "peers", peers)
+	f.log.Info("peers changed", "network", n.ID, "peers", f.peersOf(n))
 	return nil
 }
 

@@ -35,7 +35,7 @@ const (
 const (
 	maxVNI = 1<<24 - 1 // RFC 7348 §5
 	minMTU = 68        // RFC 791 §3.2
-	maxMTU = 65535     // what an IP packet's length field holds
+	maxMTU = 65521     // what a TAP takes: 65535 less an Ethernet header
 
 	maxName   = 15          // bytes of a link's name, IFNAMSIZ less the final zero
 	maxPrefix = maxName - 4 // leaves room for the number that Docker appends

@@ -56,7 +56,7 @@ func TestParseNetwork(t *testing.T) {
 		{"external off", map[string]any{"tapestry.external": "off"}, func(n *fabric.Network) { n.External = false }},
 		{"external on", map[string]any{"tapestry.external": "on"}, func(n *fabric.Network) {}},
 		{"smallest MTU", map[string]any{optMTU: "68"}, func(n *fabric.Network) { n.MTU = 68 }},
-		{"largest MTU", map[string]any{optMTU: "65535"}, func(n *fabric.Network) { n.MTU = 65535 }},
+		{"largest MTU", map[string]any{optMTU: "65521"}, func(n *fabric.Network) { n.MTU = 65521 }},
 		{"prefix", map[string]any{optPrefix: "dc-lan.1_ab"}, func(n *fabric.Network) { n.Prefix = "dc-lan.1_ab" }},
 		{"foreign options", map[string]any{"com.docker.network.something": "1", "tapestry": "x", "parent": 7.0, "weave.multicast": "true"}, func(n *fabric.Network) {}},
 		{"not encrypted", map[string]any{"encrypted": "false"}, func(n *fabric.Network) {}},
@@ -161,7 +161,7 @@ func TestRefusedOptions(t *testing.T) {
 		{"ageing too long", opts{"tapestry.ageing": "9999999h"}, []string{"want a duration"}},
 		{"external", opts{"tapestry.external": "true"}, []string{"tapestry.external=true: want on"}},
 
-		{"MTU text", opts{optMTU: "abc"}, []string{optMTU + "=abc: want a number from 68 to 65535"}},
+		{"MTU text", opts{optMTU: "abc"}, []string{optMTU + "=abc: want a number from 68 to 65521"}},
 		{"MTU negative", opts{optMTU: "-1"}, []string{optMTU + "=-1: want"}},
 		{"MTU too large", opts{optMTU: "70000"}, []string{optMTU + "=70000: want"}},
 		{"MTU 0", opts{optMTU: "0"}, []string{optMTU + "=0: want"}},

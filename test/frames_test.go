@@ -54,7 +54,7 @@ func TestFrames(t *testing.T) {
 				t.Errorf("ping %s: no answer %s in %s", group, want, got)
 			}
 		}
-		if lines := strings.Join(onX.end(t), "\n"); !strings.Contains(lines, "ARP, Request") || !strings.Contains(lines, "> 224.0.0.1") {
+		if lines := strings.Join(onX.end(t), "\n"); !strings.Contains(lines, "ethertype ARP") || !strings.Contains(lines, "> 224.0.0.1") {
 			t.Errorf("on X:\n%s", lines)
 		}
 		if lines := onY.end(t); len(lines) != 0 {

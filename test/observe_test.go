@@ -243,18 +243,34 @@ func (h *Host) audit(t *testing.T, before snapshot) {
 // post sends a request to the driver as dockerd does, without a Content-Type, and gives the status and the reply.
 func (h *Host) post(t *testing.T, method, body string) (int, string) {
 	t.Helper()
-	socket := fmt.Sprintf("/proc/%d/root/run/docker/plugins/tapestry.sock", h.pid)
+	return h.send(t, "/run/docker/plugins/tapestry.sock", "/"+method, "", body)
+}
+
+// dockerAPI sends dockerd a POST that has to succeed.
+func (h *Host) dockerAPI(t *testing.T, path, body string) {
+	t.Helper()
+	if status, reply := h.send(t, "/run/docker.sock", path, "application/json", body); status >= 300 {
+		t.Fatalf("POST %s %s: %d %s", path, body, status, reply)
+	}
+}
+
+// send POSTs a body to one of the host's sockets.
+func (h *Host) send(t *testing.T, socket, path, contentType, body string) (int, string) {
+	t.Helper()
 	client := http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root%s", h.pid, socket))
 		},
 	}}
-	request, err := http.NewRequest("POST", "http://plugin.moby.localhost/"+method, strings.NewReader(body))
+	request, err := http.NewRequest("POST", "http://plugin.moby.localhost"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	request.Header.Set("Accept", "application/vnd.docker.plugins.v1.2+json")
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)

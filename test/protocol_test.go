@@ -9,7 +9,7 @@ import (
 
 // TestProtocol: the driver's socket, with requests that dockerd seldom sends.
 func TestProtocol(t *testing.T) {
-	h := newNode(t, "protocol", "--vtep", "127.0.0.1")
+	h, _ := newLoneNode(t, "protocol")
 	h.network(t, "X", "--subnet", "10.77.0.0/24", "-o", "tapestry.vni=80")
 	created := h.find(t, mark{}, "CreateNetwork")
 	h.run(t, "c1", "X")
