@@ -147,14 +147,41 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	if !ok {
 		return nil
 	}
+	return f.deleteNetwork(n)
+}
+
+// ForgetNetwork removes a network that Docker does not know any more: it was removed while this
+// daemon was down, and nobody will ever say so. ErrInUse if a container still runs on it.
+func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
+	if err := f.acquire(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	n, err := f.network(id)
+	if err != nil {
+		return err
+	}
+	found, err := f.links.List(f.tag())
+	if err != nil {
+		return err
+	}
+	for _, e := range n.endpoints {
+		if n.alive(e, found) {
+			return fmt.Errorf("network %s: container with endpoint %s runs on it: %w", short(id), short(e.ID), ErrInUse)
+		}
+	}
+	return f.deleteNetwork(n)
+}
+
+func (f *Fabric) deleteNetwork(n *network) error {
 	var errs []error
 	for _, e := range n.endpoints {
 		errs = append(errs, f.removeEndpoint(n, e))
 	}
 	f.disconnect(n)
-	delete(f.networks, id)
-	errs = append(errs, f.closeIdleVTEP(), f.store.remove(id))
-	f.log.Info("network deleted", "network", id)
+	delete(f.networks, n.ID)
+	errs = append(errs, f.closeIdleVTEP(), f.store.remove(n.ID))
+	f.log.Info("network deleted", "network", n.ID)
 	return errors.Join(errs...)
 }
 

@@ -26,6 +26,7 @@ type host interface {
 	Peers(network string) []fabric.PeerView
 	AddPeer(ctx context.Context, network string, p netip.AddrPort) error
 	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
+	ForgetNetwork(ctx context.Context, id string) error
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -40,6 +41,7 @@ func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.status)
 	mux.HandleFunc("GET /v1/networks", a.networks)
+	mux.HandleFunc("DELETE /v1/networks/{id}", a.forget)
 	mux.HandleFunc("GET /v1/ports", list(a, a.host.Ports, toPort, func(x, y portReply) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Name, y.Name))
 	}))
@@ -99,15 +101,26 @@ func (a *api) change(do func(ctx context.Context, network string, p netip.AddrPo
 			reply(w, http.StatusBadRequest, errorReply{err.Error()})
 			return
 		}
-		switch err := do(r.Context(), c.Network, p); {
-		case errors.Is(err, fabric.ErrNoNetwork):
-			reply(w, http.StatusNotFound, errorReply{err.Error()})
-		case err != nil:
-			a.log.Info("request refused", "method", r.URL.Path, "network", c.Network, "peer", c.Addr, "err", err)
-			reply(w, http.StatusConflict, errorReply{err.Error()})
-		default:
-			reply(w, http.StatusOK, c)
-		}
+		a.changed(w, r, do(r.Context(), c.Network, p), c.Network)
+	}
+}
+
+// forget answers networks rm.
+func (a *api) forget(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	a.changed(w, r, a.host.ForgetNetwork(r.Context(), id), id)
+}
+
+// changed answers a change with what came of it.
+func (a *api) changed(w http.ResponseWriter, r *http.Request, err error, network string) {
+	switch {
+	case errors.Is(err, fabric.ErrNoNetwork):
+		reply(w, http.StatusNotFound, errorReply{err.Error()})
+	case err != nil:
+		a.log.Info("request refused", "method", r.URL.Path, "network", network, "err", err)
+		reply(w, http.StatusConflict, errorReply{err.Error()})
+	default:
+		reply(w, http.StatusOK, struct{}{})
 	}
 }
 

@@ -42,6 +42,10 @@ func (c *client) changePeer(ctx context.Context, verb string, change peerChange)
 	return c.call(ctx, http.MethodPost, "/v1/peers/"+verb, change, nil)
 }
 
+func (c *client) forgetNetwork(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(id), nil, nil)
+}
+
 func (c *client) call(ctx context.Context, method, path string, body, answer any) error {
 	sent, err := json.Marshal(body)
 	if err != nil {

@@ -36,8 +36,10 @@ const (
 
 // fakeHost is a fabric with fixed views and a list of peers that can be changed.
 type fakeHost struct {
-	mu    sync.Mutex
-	peers []netip.AddrPort
+	busy   string   // a network that ForgetNetwork refuses
+	forgot []string // networks that it took
+	mu     sync.Mutex
+	peers  []netip.AddrPort
 
 	empty bool
 }
@@ -126,6 +128,14 @@ func (h *fakeHost) AddPeer(_ context.Context, network string, p netip.AddrPort) 
 }
 
 var errLocal = errors.New("network mynet has no VNI, so it has no peers")
+
+func (h *fakeHost) ForgetNetwork(_ context.Context, id string) error {
+	if id == h.busy {
+		return fmt.Errorf("network %s: container with endpoint x runs on it: %w", short(id), fabric.ErrInUse)
+	}
+	h.forgot = append(h.forgot, id)
+	return nil
+}
 
 func (h *fakeHost) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()

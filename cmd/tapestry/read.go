@@ -111,9 +111,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 }
 
 func newNetworks(c *client) *cobra.Command {
-	return c.reader(&cobra.Command{
+	networks := c.reader(&cobra.Command{
 		Use:   "networks",
-		Short: "List the networks of this host",
+		Short: "List the networks of this host, forget lost ones",
 		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
 Frames are counted as received, a super-frame once: rx = forwarded + flooded + drops.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
 		Example: `  tapestry networks
@@ -144,6 +144,8 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 				"RX", "FORWARDED", "FLOODED", "DROPS", "STATE"}, rows)
 		},
 	})
+	networks.AddCommand(newForget(c))
+	return networks
 }
 
 func newPorts(c *client) *cobra.Command {
