@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,6 +54,9 @@ type entry struct {
 	source Source
 	failed func(error)
 }
+
+// lingerMs is how long a worker waits for more frames in its processor's name, in milliseconds.
+const lingerMs = 2
 
 // wakeKey stands for the worker's eventfd among the keys of its sources.
 const wakeKey = 0
@@ -169,23 +173,29 @@ func (w *worker) poke() {
 	_, _ = unix.Write(w.wake, one[:]) // full means that a wake-up is already due
 }
 
-// Run works until ctx ends, then waits for the workers' last rounds. It is called once.
+// Run works until ctx ends or a worker cannot go on, then waits for the workers' last rounds. It is
+// called once.
 func (p *Poller) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for _, w := range p.workers {
 		w.mu.Lock()
 		w.running = true
 		w.mu.Unlock()
 	}
-	stop := context.AfterFunc(ctx, func() {
+	errs := make([]error, len(p.workers))
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-ctx.Done()
 		for _, w := range p.workers {
 			w.poke()
 		}
 	})
-	defer stop()
-	errs := make([]error, len(p.workers))
-	var wg sync.WaitGroup
 	for i, w := range p.workers {
-		wg.Go(func() { errs[i] = w.run(ctx) })
+		wg.Go(func() {
+			defer cancel() // what one worker had would be silent
+			errs[i] = w.run(ctx)
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
@@ -202,10 +212,7 @@ func (w *worker) run(ctx context.Context) error {
 	defer func() { _ = unix.Munmap(arena) }()
 	var events [64]unix.EpollEvent
 	for {
-		n, err := unix.EpollWait(w.epoll, events[:], -1)
-		if err == syscall.EINTR {
-			continue
-		}
+		n, err := w.wait(events[:])
 		if err != nil {
 			return os.NewSyscallError("epoll_wait", err)
 		}
@@ -229,6 +236,25 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		w.settle(false)
 	}
+}
+
+// wait gives what is ready. For lingerMs after the last frames it sleeps without telling Go's
+// scheduler, which would hand the thread's processor on, and wake others to look for work, between
+// any two frames; a collection of garbage interrupts that sleep by a signal. Then it sleeps in earnest.
+func (w *worker) wait(events []unix.EpollEvent) (int, error) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), lingerMs, 0, 0)
+	if errno != 0 && errno != syscall.EINTR {
+		return 0, errno
+	}
+	if errno == 0 && n > 0 {
+		return int(n), nil
+	}
+	got, err := unix.EpollWait(w.epoll, events, -1)
+	if err == syscall.EINTR {
+		return 0, nil
+	}
+	return got, err
 }
 
 // drop takes a broken source out; its owner hears of it on a goroutine, since the owner will want to

@@ -24,7 +24,6 @@ const readBudget = 64
 type Device struct {
 	Link string // the TAP's name when it was opened
 
-	file     *os.File
 	fd       int
 	offloads int // TUN_F_*, as the kernel took them
 	in       atomic.Pointer[func([]ether.Frame)]
@@ -47,7 +46,7 @@ func (d *Device) Offloads() (tcp, udp bool) {
 func (d *Device) Fd() int { return d.fd }
 
 // Close gives the queue back; the TAP stays. Drain and Send must not run any more.
-func (d *Device) Close() error { return d.file.Close() }
+func (d *Device) Close() error { return os.NewSyscallError("close", unix.Close(d.fd)) }
 
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 

@@ -17,9 +17,16 @@ func openQueue(name string) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tap %s: %w", name, err)
 	}
-	d := &Device{Link: name, file: files[0], fd: int(files[0].Fd())}
+	// The file is watched by Go's own poller, which would wake up with each frame for nothing: a
+	// copy of the descriptor is not.
+	defer files[0].Close()
+	fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open tap %s: %w", name, err)
+	}
+	d := &Device{Link: name, fd: fd}
 	if err := d.prepare(); err != nil {
-		d.file.Close()
+		d.Close()
 		return nil, fmt.Errorf("open tap %s: %w", name, err)
 	}
 	return d, nil

@@ -1,0 +1,528 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pipe is a Source: what is written into it is there to be drained.
+type pipe struct {
+	r, w  int
+	drain func(p *pipe, arena []byte) error
+	calls atomic.Int64
+}
+
+func (p *pipe) Fd() int { return p.r }
+
+func (p *pipe) Drain(arena []byte) error {
+	p.calls.Add(1)
+	return p.drain(p, arena)
+}
+
+func (p *pipe) write(t *testing.T, b ...byte) {
+	t.Helper()
+	if _, err := unix.Write(p.w, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read takes out what is there.
+func (p *pipe) read(arena []byte) []byte {
+	n, err := unix.Read(p.r, arena)
+	if err != nil {
+		return nil
+	}
+	return arena[:n]
+}
+
+func newPipe(t *testing.T, drain func(p *pipe, arena []byte) error) *pipe {
+	t.Helper()
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+	})
+	return &pipe{r: fds[0], w: fds[1], drain: drain}
+}
+
+// ready is a pipe that always has something, and counts its rounds.
+func ready(t *testing.T) *pipe {
+	p := newPipe(t, func(*pipe, []byte) error { return nil })
+	p.write(t, 1)
+	return p
+}
+
+// echo is a pipe that hands on what it reads.
+func echo(t *testing.T) (*pipe, <-chan []byte) {
+	got := make(chan []byte, 64)
+	return newPipe(t, func(p *pipe, arena []byte) error {
+		got <- bytes.Clone(p.read(arena))
+		return nil
+	}), got
+}
+
+func unbroken(t *testing.T) func(error) {
+	return func(err error) { t.Errorf("a source that works has failed: %v", err) }
+}
+
+func newPoller(t *testing.T, workers int) *Poller {
+	t.Helper()
+	p, err := New(workers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// start runs p; stop ends it and waits.
+func start(t *testing.T, p *Poller) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func add(t *testing.T, p *Poller, s Source) *Handle {
+	t.Helper()
+	h, err := p.Add(s, unbroken(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestDrain(t *testing.T) {
+	p := newPoller(t, 2)
+	before, gotBefore := echo(t)
+	before.write(t, 1, 2)
+	add(t, p, before)
+	start(t, p)
+	if got := <-gotBefore; !bytes.Equal(got, []byte{1, 2}) {
+		t.Errorf("what was there before Run came as %v", got)
+	}
+	var arenas [2]int
+	for i := range arenas {
+		done := make(chan bool)
+		s := newPipe(t, func(p *pipe, arena []byte) error {
+			arena[0], arena[ArenaSize-1] = 1, 1
+			arenas[i] = len(arena)
+			p.read(arena)
+			close(done)
+			return nil
+		})
+		add(t, p, s)
+		s.write(t, 1)
+		<-done
+	}
+	if arenas != [2]int{ArenaSize, ArenaSize} {
+		t.Errorf("arenas of %v bytes were lent, want %d", arenas, ArenaSize)
+	}
+	for i := range 100 {
+		before.write(t, byte(i))
+		if got := <-gotBefore; !bytes.Equal(got, []byte{byte(i)}) {
+			t.Fatalf("message %d came as %v", i, got)
+		}
+	}
+}
+
+// Once Remove has returned there is no Drain, though the source is ready all the time and its
+// descriptor's number is used again at once.
+func TestRemove(t *testing.T) {
+	p := newPoller(t, 2)
+	start(t, p)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200 {
+				var removed atomic.Bool
+				drained := make(chan bool, 1)
+				s := newPipe(t, func(*pipe, []byte) error {
+					if removed.Load() {
+						t.Error("drained after Remove had returned")
+					}
+					select {
+					case drained <- true:
+					default:
+					}
+					return nil
+				})
+				s.write(t, 1)
+				h := add(t, p, s)
+				<-drained
+				h.Remove()
+				removed.Store(true)
+				h.Remove()
+			}
+		})
+	}
+	wg.Wait()
+	for i, w := range p.workers {
+		if n := w.load.Load(); n != 0 {
+			t.Errorf("worker %d counts %d sources, want none", i, n)
+		}
+		w.entries.Range(func(key, _ any) bool {
+			t.Errorf("worker %d remembers source %v", i, key)
+			return true
+		})
+	}
+}
+
+// Remove answers when nobody runs: before Run, when Run has been called, after it has ended.
+func TestRemoveWithoutRun(t *testing.T) {
+	p := newPoller(t, 1)
+	early, late, between := ready(t), ready(t), ready(t)
+	h := add(t, p, early)
+	h.Remove()
+	p.Sync()
+	hLate := add(t, p, late)
+	hBetween := add(t, p, between)
+	stop := start(t, p)
+	hBetween.Remove()
+	stop()
+	hLate.Remove()
+	hLate.Remove()
+	p.Sync()
+	if n := early.calls.Load(); n != 0 {
+		t.Errorf("a source that was removed before Run was drained %d times", n)
+	}
+	if n := p.workers[0].load.Load(); n != 0 {
+		t.Errorf("%d sources are left", n)
+	}
+}
+
+// Removes and Syncs that race with the end of Run all return.
+func TestSyncAtTheEnd(t *testing.T) {
+	for range 50 {
+		p := newPoller(t, 2)
+		var wg sync.WaitGroup
+		stop := start(t, p)
+		for range 4 {
+			h := add(t, p, ready(t))
+			wg.Go(func() { p.Sync(); h.Remove(); p.Sync() })
+		}
+		stop()
+		wg.Wait()
+	}
+}
+
+// Sync waits for the round that a worker is in.
+func TestSync(t *testing.T) {
+	p := newPoller(t, 1)
+	start(t, p)
+	entered, release := make(chan bool), make(chan bool)
+	var left atomic.Bool
+	add(t, p, ready(t))
+	s := newPipe(t, func(p *pipe, arena []byte) error {
+		p.read(arena)
+		entered <- true
+		<-release
+		left.Store(true)
+		return nil
+	})
+	h := add(t, p, s)
+	for name, wait := range map[string]func(){"Sync": p.Sync, "Remove": h.Remove} {
+		if name == "Remove" {
+			h = add(t, p, newPipe(t, s.drain)) // one that is never ready
+		}
+		left.Store(false)
+		s.write(t, 1)
+		<-entered
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			wait()
+			if !left.Load() {
+				t.Errorf("%s returned in the middle of a round", name)
+			}
+		})
+		w := p.workers[0]
+		for waiting := 0; waiting == 0; {
+			w.mu.Lock()
+			waiting = len(w.pending)
+			w.mu.Unlock()
+		}
+		close(release)
+		wg.Wait()
+		release = make(chan bool)
+		if name == "Remove" {
+			break
+		}
+	}
+}
+
+// A source whose Drain fails is told so once and never drained again, however ready it is.
+func TestFailed(t *testing.T) {
+	p := newPoller(t, 1)
+	start(t, p)
+	broken := errors.New("broken")
+	s := newPipe(t, func(*pipe, []byte) error { return broken })
+	s.write(t, 1)
+	failed := make(chan error, 2)
+	var h *Handle
+	added := make(chan bool)
+	h, err := p.Add(s, func(err error) {
+		<-added
+		h.Remove() // as an owner does
+		failed <- err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(added)
+	if err := <-failed; err != broken {
+		t.Errorf("failed with %v", err)
+	}
+	e, got := echo(t)
+	add(t, p, e)
+	for range 100 {
+		e.write(t, 1)
+		<-got
+	}
+	if n := s.calls.Load(); n != 1 {
+		t.Errorf("the broken source was drained %d times, want once", n)
+	}
+	h.Remove()
+	select {
+	case <-failed:
+		t.Error("failed was called twice")
+	default:
+	}
+	if n := p.workers[0].load.Load(); n != 1 {
+		t.Errorf("%d sources are counted, want 1", n)
+	}
+}
+
+// Failing and being removed at the same time: failed is called at most once, the accounts stay right.
+func TestFailedAndRemoved(t *testing.T) {
+	p := newPoller(t, 2)
+	stop := start(t, p)
+	for range 300 {
+		var calls atomic.Int32
+		s := newPipe(t, func(*pipe, []byte) error { return errors.New("broken") })
+		s.write(t, 1)
+		h, err := p.Add(s, func(error) {
+			if calls.Add(1) > 1 {
+				t.Error("failed was called twice")
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Remove()
+		if s.calls.Load() > 1 {
+			t.Error("a broken source was drained again")
+		}
+	}
+	stop()
+	for i, w := range p.workers {
+		if n := w.load.Load(); n != 0 {
+			t.Errorf("worker %d counts %d sources, want none", i, n)
+		}
+	}
+}
+
+// Those that are always ready, more of them than one wait reports, do not keep others waiting.
+func TestFairness(t *testing.T) {
+	p := newPoller(t, 1)
+	got := make(chan bool, 1)
+	var asked int64 // busy's round when the quiet source became ready; the worker's own
+	var quiet, busy *pipe
+	quiet = newPipe(t, func(p *pipe, arena []byte) error {
+		p.read(arena)
+		if rounds := busy.calls.Load() - asked; asked > 0 && rounds > 1 {
+			t.Errorf("a quiet source waited for %d rounds of a busy one", rounds)
+		}
+		asked = 0
+		select {
+		case got <- true:
+		default:
+		}
+		return nil
+	})
+	busy = newPipe(t, func(p *pipe, _ []byte) error {
+		if n := p.calls.Load(); n%10 == 0 && n < 1000 {
+			asked = n
+			_, err := unix.Write(quiet.w, []byte{1})
+			return err
+		}
+		return nil
+	})
+	busy.write(t, 1)
+	add(t, p, busy)
+	add(t, p, quiet)
+	start(t, p)
+	<-got
+	crowd := make([]*pipe, 200)
+	for i := range crowd {
+		crowd[i] = ready(t)
+		add(t, p, crowd[i])
+	}
+	for range 200 {
+		quiet.write(t, 1)
+		<-got
+	}
+	for i, s := range crowd {
+		if s.calls.Load() == 0 {
+			t.Errorf("source %d of %d was never drained", i, len(crowd))
+		}
+	}
+}
+
+func TestAddSpreads(t *testing.T) {
+	p := newPoller(t, 3)
+	var handles []*Handle
+	for range 9 {
+		handles = append(handles, add(t, p, newPipe(t, nil)))
+	}
+	loads := func() (l [3]int32) {
+		for i, w := range p.workers {
+			l[i] = w.load.Load()
+		}
+		return l
+	}
+	if got := loads(); got != [3]int32{3, 3, 3} {
+		t.Errorf("loads are %v", got)
+	}
+	for _, h := range handles {
+		if h.w == p.workers[1] {
+			h.Remove()
+		}
+	}
+	for range 3 {
+		if h := add(t, p, newPipe(t, nil)); h.w != p.workers[1] {
+			t.Error("a source went to a worker that has more than another")
+		}
+	}
+}
+
+// A descriptor that cannot be watched is an error and leaves nothing behind.
+func TestAddRefused(t *testing.T) {
+	p := newPoller(t, 1)
+	file, err := os.Create(t.TempDir() + "/file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	s := newPipe(t, nil)
+	add(t, p, s)
+	for _, tc := range []struct {
+		name string
+		fd   int
+		want error
+	}{
+		{"none", -1, unix.EBADF},
+		{"a file", int(file.Fd()), unix.EPERM},
+		{"one that is there", s.r, unix.EEXIST},
+	} {
+		if _, err := p.Add(&pipe{r: tc.fd}, unbroken(t)); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
+		}
+	}
+	n := 0
+	p.workers[0].entries.Range(func(_, _ any) bool { n++; return true })
+	if l := p.workers[0].load.Load(); n != 1 || l != 1 {
+		t.Errorf("%d sources are remembered and %d counted, want 1", n, l)
+	}
+}
+
+func TestRunEnds(t *testing.T) {
+	for name, cancelFirst := range map[string]bool{"before Run": true, "while it runs": false} {
+		t.Run(name, func(t *testing.T) {
+			p := newPoller(t, 3)
+			s := ready(t)
+			add(t, p, s)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if cancelFirst {
+				cancel()
+			} else {
+				s.drain = func(*pipe, []byte) error { cancel(); return nil }
+			}
+			if err := p.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// One worker that cannot go on ends Run: its sources would be silent for ever.
+func TestWorkerBreaks(t *testing.T) {
+	p := newPoller(t, 2)
+	add(t, p, ready(t))
+	// No epoll set any more, but another kind of descriptor under its number.
+	if err := unix.Dup3(newPipe(t, nil).r, p.workers[1].epoll, unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(t.Context()); !errors.Is(err, unix.EINVAL) {
+		t.Errorf("Run: %v, want %v", err, unix.EINVAL)
+	}
+}
+
+// After Run nothing touches the descriptors any more, which Close gives back.
+func TestCloseAfterRun(t *testing.T) {
+	before := openFiles(t)
+	for range 300 {
+		p, err := New(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(p.Sync)
+		wg.Go(cancel)
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Errorf("closed twice: %v", err)
+		}
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("%d descriptors are open, %d were", after, before)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+func TestNew(t *testing.T) {
+	for n, want := range map[int][2]int{-1: {1, 4}, 0: {1, 4}, 1: {1, 1}, 7: {7, 7}} {
+		if got := newPoller(t, n).Workers(); got < want[0] || got > want[1] {
+			t.Errorf("New(%d) has %d workers, want %v", n, got, want)
+		}
+	}
+}

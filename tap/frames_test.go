@@ -1,0 +1,386 @@
+package tap
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+var kinds = []struct {
+	name string
+	p    packet
+}{
+	{"TCP over IPv4", packet{}},
+	{"TCP over IPv6", packet{v6: true}},
+	{"UDP over IPv4", packet{udp: true}},
+	{"UDP over IPv6", packet{udp: true, v6: true}},
+}
+
+// port is a plumbed port and its container's end.
+func port(t testing.TB, mode Mode) (*Device, *wire) {
+	t.Helper()
+	host(t)
+	s := spec(mode)
+	d := create(t, s)
+	return d, wireOn(t, s.Link())
+}
+
+func TestDrain(t *testing.T) {
+	for _, mode := range []Mode{Veth, Direct} {
+		for _, k := range kinds {
+			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
+				d, w := port(t, mode)
+				if _, udp := d.Offloads(); k.p.udp && !udp {
+					t.Skip("the kernel's TAP does not segment UDP")
+				}
+				c := caught(d)
+				p := k.p
+				p.payload = data(1000)
+				plain := p.frame(t)
+				unfinished := p.super(t, 0)
+				unfinished.Off.Kind, unfinished.Off.Head = ether.None, 0
+				p.payload = data(30000)
+				super := p.super(t, 1200)
+				for _, f := range []*ether.Frame{&plain, &unfinished, &super} {
+					must(t, w.write(f.Off, f.Bytes()))
+				}
+				for i, want := range []*ether.Frame{&plain, &unfinished, &super} {
+					var got ether.Frame
+					if c.frames == nil {
+						c.frames = c.settle(t, d, 3-i)
+					}
+					got, c.frames = c.frames[0], c.frames[1:]
+					must(t, got.Check())
+					if got.Off != want.Off {
+						t.Errorf("frame %d: %+v, want %+v", i, got.Off, want.Off)
+					}
+					if !bytes.Equal(got.Bytes(), want.Bytes()) {
+						t.Errorf("frame %d: %d bytes that are not the %d sent", i, got.Len(), want.Len())
+					}
+					if len(got.Room()) != got.Len()+ether.Headroom {
+						t.Errorf("frame %d has %d bytes of headroom", i, len(got.Room())-got.Len())
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestDrainBudget(t *testing.T) {
+	d, w := port(t, Direct)
+	f := tcp(10).frame(t)
+	const many = readBudget + 10
+	for range many {
+		must(t, w.write(ether.Offload{}, f.Bytes()))
+	}
+	if err := d.Drain(make([]byte, 512<<10)); err != nil || d.Unbound() != readBudget {
+		t.Errorf("one Drain read %d frames (%v), want %d", d.Unbound(), err, readBudget)
+	}
+	// An arena for one frame at a time, and headroom that is free to write up to the frame before.
+	c := &catch{arena: make([]byte, vnetLen+ether.MaxFrame)}
+	var sizes []int
+	d.Bind(func(frames []ether.Frame) { sizes = append(sizes, len(frames)) })
+	for range 10 {
+		must(t, d.Drain(c.arena))
+	}
+	must(t, d.Drain(c.arena))
+	if len(sizes) != 10 || sizes[0] != 1 {
+		t.Errorf("lots of %v frames, want ten of one", sizes)
+	}
+}
+
+func TestHeadroomIsFree(t *testing.T) {
+	d, w := port(t, Direct)
+	var want [][]byte
+	for i := range 20 {
+		f := tcp(50 + i).frame(t)
+		want = append(want, bytes.Clone(f.Bytes()))
+		must(t, w.write(ether.Offload{}, f.Bytes()))
+	}
+	var got int
+	d.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			copy(frames[i].Room()[:ether.Headroom], "scribble")
+		}
+		for i := range frames {
+			if !bytes.Equal(frames[i].Bytes(), want[got]) {
+				t.Errorf("frame %d was written over", got)
+			}
+			got++
+		}
+	})
+	must(t, d.Drain(make([]byte, 512<<10)))
+	if got != len(want) {
+		t.Errorf("%d frames came, want %d", got, len(want))
+	}
+}
+
+func TestSendOrdinary(t *testing.T) {
+	d, w := port(t, Veth)
+	for _, k := range kinds {
+		p := k.p
+		p.payload = data(500)
+		f := p.frame(t)
+		if sent, n := d.Send([]*ether.Frame{&f}); sent != 1 || n != f.Len() {
+			t.Fatalf("%s: Send = %d, %d", k.name, sent, n)
+		}
+		if off, got := w.read(); off.Kind != ether.None || !bytes.Equal(got, f.Bytes()) {
+			t.Errorf("%s: %+v, %d bytes that are not the %d sent", k.name, off, len(got), f.Len())
+		}
+	}
+}
+
+// TestSendJoined: neighbours of one flow arrive as one super-frame, which cuts into what was sent.
+func TestSendJoined(t *testing.T) {
+	for _, mode := range []Mode{Veth, Direct} {
+		for _, k := range kinds {
+			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
+				d, w := port(t, mode)
+				if _, udp := d.Offloads(); k.p.udp && !udp {
+					t.Skip("the kernel's TAP does not segment UDP")
+				}
+				p := k.p
+				p.payload = data(40*1000 + 300)
+				frames := p.train(t, 1000)
+				bytesWant := 0
+				for _, f := range frames {
+					bytesWant += f.Len()
+				}
+				if sent, n := d.Send(frames); sent != len(frames) || n != bytesWant {
+					t.Fatalf("Send = %d, %d, want %d, %d", sent, n, len(frames), bytesWant)
+				}
+				off, b := w.read()
+				if off.Kind == ether.None || off.Segment != 1000 {
+					t.Fatalf("%+v came, %d bytes, want a super-frame of 1000-byte segments", off, len(b))
+				}
+				f := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
+				must(t, f.Check())
+				got := cut(&f)
+				if len(got) != len(frames) {
+					t.Fatalf("%d segments, want %d", len(got), len(frames))
+				}
+				for i := range got {
+					if !bytes.Equal(got[i], frames[i].Bytes()) {
+						t.Fatalf("segment %d is not what was sent", i)
+					}
+					sumsRight(t, got[i])
+				}
+				w.quiet()
+			})
+		}
+	}
+}
+
+// TestSendOrder: runs of several flows, and frames that join nothing, keep their order.
+func TestSendOrder(t *testing.T) {
+	d, w := port(t, Veth)
+	a := packet{payload: data(2400)}.train(t, 800)
+	b := packet{v6: true, payload: data(1000)}.train(t, 500)
+	arp := ether.Lend(append(make([]byte, ether.Headroom), append(bytes.Repeat([]byte{0xff}, 6), append([]byte{2, 0x42, 10, 77, 0, 2, 8, 6}, make([]byte, 28)...)...)...), ether.Offload{})
+	super := packet{payload: data(9000)}.super(t, 1000)
+	lot := append(append(append(append([]*ether.Frame{}, a...), &arp), b...), &super, a[0])
+	if sent, _ := d.Send(lot); sent != len(lot) {
+		t.Fatalf("%d of %d went", sent, len(lot))
+	}
+	want := []int{54 + 2400, arp.Len(), 74 + 1000, super.Len(), a[0].Len()}
+	for i, n := range want {
+		if _, got := w.read(); len(got) != n {
+			t.Errorf("frame %d has %d bytes, want %d", i, len(got), n)
+		}
+	}
+	w.quiet()
+}
+
+// TestJoinRefused: where the kernel refuses super-frames of a kind, frames go one by one, and soon without trying.
+func TestJoinRefused(t *testing.T) {
+	d, w := port(t, Veth)
+	tap, _, _ := Names(id)
+	if err := unix.IoctlSetInt(d.fd, unix.TUNSETVNETHDRSZ, vnetLen); err != nil {
+		t.Fatal(err)
+	}
+	frames := packet{payload: data(3000)}.train(t, 1000)
+	d.noJoin[ether.TCP4].Store(true)
+	if sent, _ := d.Send(frames); sent != 3 {
+		t.Fatalf("%d of 3 went", sent)
+	}
+	for i := range frames {
+		if off, b := w.read(); off.Kind != ether.None || !bytes.Equal(b, frames[i].Bytes()) {
+			t.Errorf("frame %d: %+v, %d bytes", i, off, len(b))
+		}
+	}
+	// EIO, the TAP is down, says nothing about super-frames.
+	d.noJoin[ether.TCP4].Store(false)
+	must(t, netlink.LinkSetDown(link(t, tap)))
+	if sent, n := d.Send(frames); sent != 0 || n != 0 {
+		t.Errorf("a TAP that is down took %d frames, %d bytes", sent, n)
+	}
+	if d.noJoin[ether.TCP4].Load() {
+		t.Error("a TAP that is down taught the device not to join")
+	}
+	must(t, netlink.LinkSetUp(link(t, tap)))
+	if sent, _ := d.Send(frames); sent != 3 {
+		t.Errorf("up again, it took %d of 3 frames", sent)
+	}
+}
+
+// TestJoinRefusedByKernel: a queue behind a shim that refuses what is longer than one frame, as a
+// kernel without UDP segmentation does (EINVAL).
+func TestJoinRefusedByKernel(t *testing.T) {
+	// A datagram socket in the TAP's place: a closed one refuses with another error, so a packet
+	// socket with virtio-net headers plays the old kernel; it says EINVAL to UDP_L4 on a link that
+	// is not Ethernet long enough. Here: gso_size above the payload's sum is refused by either.
+	d, w := port(t, Veth)
+	f := packet{udp: true, payload: data(3000)}.super(t, 1000)
+	f.Off.NeedsSum = false // UDP_L4 without NEEDS_CSUM: the kernel says EINVAL
+	if sent, n := d.Send([]*ether.Frame{&f}); sent != 0 || n != 0 {
+		t.Errorf("Send = %d, %d", sent, n)
+	}
+	w.quiet()
+}
+
+func TestSendRunt(t *testing.T) {
+	d, w := port(t, Veth)
+	good := tcp(10).frame(t)
+	runt := ether.Lend(make([]byte, ether.Headroom+13), ether.Offload{})
+	none := ether.Lend(nil, ether.Offload{})
+	if sent, n := d.Send([]*ether.Frame{&runt, &good, &none}); sent != 1 || n != good.Len() {
+		t.Errorf("Send = %d, %d, want 1, %d", sent, n, good.Len())
+	}
+	w.read()
+	w.quiet()
+	if sent, n := d.Send(nil); sent != 0 || n != 0 {
+		t.Errorf("Send of nothing = %d, %d", sent, n)
+	}
+}
+
+func TestUnbound(t *testing.T) {
+	d, w := port(t, Veth)
+	f := tcp(10).frame(t)
+	must(t, w.write(ether.Offload{}, f.Bytes()))
+	await(t, d.Fd())
+	must(t, d.Drain(make([]byte, 512<<10)))
+	if d.Unbound() != 1 {
+		t.Errorf("unbound = %d, want 1", d.Unbound())
+	}
+}
+
+func TestDeletedTAP(t *testing.T) {
+	d, _ := port(t, Veth)
+	tap, _, _ := Names(id)
+	must(t, netlink.LinkDel(link(t, tap)))
+	err := d.Drain(make([]byte, 512<<10))
+	if !errors.Is(err, syscall.EBADFD) || !strings.Contains(err.Error(), tap) {
+		t.Errorf("Drain of a deleted TAP = %v, want EBADFD and its name", err)
+	}
+	f := tcp(10).frame(t)
+	if sent, _ := d.Send([]*ether.Frame{&f}); sent != 0 {
+		t.Error("a deleted TAP took a frame")
+	}
+}
+
+// TestRuntimePollerLeft: the workers watch the queue; Go's own poller would wake for every frame as well.
+func TestRuntimePollerLeft(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // makes sure that there is a poller
+	must(t, err)
+	defer l.Close()
+	d, _ := port(t, Veth)
+	infos, err := filepath.Glob("/proc/self/fdinfo/*")
+	must(t, err)
+	for _, info := range infos {
+		b, err := os.ReadFile(info)
+		if err != nil {
+			continue // closed meanwhile
+		}
+		for line := range strings.Lines(string(b)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "tfd:" && f[1] == strconv.Itoa(d.Fd()) {
+				t.Errorf("descriptor %d is watched by the runtime: %s", d.Fd(), line)
+			}
+		}
+	}
+}
+
+func TestCloseGivesTheQueueBack(t *testing.T) {
+	host(t)
+	s := spec(Veth)
+	count := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		must(t, err)
+		return len(fds)
+	}
+	d, err := Create(s)
+	must(t, err)
+	must(t, d.Close())
+	before := count()
+	for range 5 {
+		d, err := Create(s)
+		must(t, err)
+		must(t, d.Close())
+	}
+	if after := count(); after != before {
+		t.Errorf("%d descriptors are open, were %d", after, before)
+	}
+	must(t, Remove(s))
+}
+
+func TestNoAllocations(t *testing.T) {
+	if raceDetector() {
+		t.Skip("the race detector empties the pools")
+	}
+	d, w := port(t, Direct)
+	arena := make([]byte, 512<<10)
+	one := []*ether.Frame{new(ether.Frame)}
+	*one[0] = tcp(500).frame(t)
+	joined := packet{payload: data(20000)}.train(t, 1000)
+	super := tcp(30000).super(t, 1000)
+	discard := make([]byte, 1<<17)
+	empty := func() {
+		for {
+			if _, err := unix.Read(w.fd, discard); err != nil {
+				return
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		frames []*ether.Frame
+	}{{"one frame", one}, {"joined", joined}, {"super-frame", []*ether.Frame{&super}}} {
+		if n := testing.AllocsPerRun(100, func() {
+			if sent, _ := d.Send(tt.frames); sent != len(tt.frames) {
+				t.Errorf("%s: refused", tt.name)
+			}
+			empty()
+		}); n != 0 {
+			t.Errorf("Send, %s: %v allocations", tt.name, n)
+		}
+	}
+	got := 0
+	d.Bind(func(frames []ether.Frame) { got += len(frames) })
+	packet := append(make([]byte, vnetLen), one[0].Bytes()...)
+	deadline := time.Now().Add(10 * time.Second)
+	if n := testing.AllocsPerRun(100, func() {
+		before := got
+		if _, err := unix.Write(w.fd, packet); err != nil {
+			t.Error(err)
+			return
+		}
+		for got == before && time.Now().Before(deadline) {
+			if err := d.Drain(arena); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}); n != 0 || got < 100 {
+		t.Errorf("Drain: %v allocations, %d frames", n, got)
+	}
+}

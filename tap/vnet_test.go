@@ -1,0 +1,78 @@
+package tap
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+func TestVnetRoundTrip(t *testing.T) {
+	tests := []struct {
+		name string
+		off  ether.Offload
+		want []byte // flags, gso_type; the four words follow as they are
+	}{
+		{"ordinary", ether.Offload{}, []byte{0, 0}},
+		{"unfinished sum", ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}, []byte{1, 0}},
+		{"TCP over IPv4", ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 66, Segment: 1448, SumStart: 34, SumOffset: 16}, []byte{1, 1}},
+		{"TCP over IPv6", ether.Offload{Kind: ether.TCP6, NeedsSum: true, Head: 86, Segment: 1428, SumStart: 54, SumOffset: 16}, []byte{1, 4}},
+		{"UDP", ether.Offload{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: 1200, SumStart: 34, SumOffset: 6}, []byte{1, 5}},
+		{"largest", ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 0xffff, Segment: 0xffff, SumStart: 0xffff, SumOffset: 0xffff}, []byte{1, 1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := bytes.Repeat([]byte{0xee}, vnetLen+1) // no bit of what was there may stay
+			encodeVnet(b, tt.off)
+			want := bytes.Clone(tt.want)
+			for _, v := range []uint16{tt.off.Head, tt.off.Segment, tt.off.SumStart, tt.off.SumOffset} {
+				want = native.AppendUint16(want, v)
+			}
+			if want = append(want, 0xee); !bytes.Equal(b, want) {
+				t.Errorf("encoded %x, want %x", b, want)
+			}
+			if got := decodeVnet(b); got != tt.off {
+				t.Errorf("decoded %+v, want %+v", got, tt.off)
+			}
+		})
+	}
+}
+
+func TestVnetDecode(t *testing.T) {
+	header := func(flags, typ byte) []byte {
+		return native.AppendUint16(native.AppendUint16(native.AppendUint16(native.AppendUint16([]byte{flags, typ}, 54), 1000), 34), 16)
+	}
+	const unknown = 0xff
+	tests := []struct {
+		name       string
+		flags, typ byte
+		want       ether.Offload
+	}{
+		{"nothing, with words that mean nothing", 0, 0, ether.Offload{}},
+		{"DATA_VALID is no offload", 2, 0, ether.Offload{}},
+		{"every flag", 0xff, 0, ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}},
+		{"sum already there", 0, 1, ether.Offload{Kind: ether.TCP4, Head: 54, Segment: 1000}},
+		{"ECN on TCP4", 1, 0x81, ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 54, Segment: 1000, SumStart: 34, SumOffset: 16}},
+		{"ECN on TCP6", 0, 0x84, ether.Offload{Kind: ether.TCP6, Head: 54, Segment: 1000}},
+		{"ECN on nothing", 0, 0x80, ether.Offload{}},
+		{"UDP_L4", 0, 5, ether.Offload{Kind: ether.UDP, Head: 54, Segment: 1000}},
+		{"UFO", 0, 3, ether.Offload{Kind: unknown, Head: 54, Segment: 1000}},
+		{"type 2", 0, 2, ether.Offload{Kind: unknown, Head: 54, Segment: 1000}},
+		{"type 0x7f", 0, 0x7f, ether.Offload{Kind: unknown, Head: 54, Segment: 1000}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := decodeVnet(header(tt.flags, tt.typ))
+			if got != tt.want {
+				t.Errorf("decoded %+v, want %+v", got, tt.want)
+			}
+			if got.Kind == unknown {
+				f := tcp(2000).super(t, 1000)
+				f.Off.Kind = unknown
+				if f.Check() == nil {
+					t.Error("a frame of unknown kind passes Check")
+				}
+			}
+		})
+	}
+}
