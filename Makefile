@@ -40,7 +40,7 @@ e2e: build ## real dockerds, real traffic; as root
 	go test -count=1 -timeout 20m ./test
 
 bench: build ## ratios to the kernel's own bridge and VXLAN; as root
-	go test -count=1 -timeout 20m -run '^$$' -bench . ./bench
+	go run ./bench $(BENCH)
 
 demo: ## tapestry shows itself; as root
 	@test/demo.sh
