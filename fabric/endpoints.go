@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -26,7 +28,8 @@ type endpoint struct {
 }
 
 // CreateEndpoint makes a container's port and gives the MAC in force. A repeated one with equal data
-// succeeds; with other data, or with a MAC that another endpoint of the network has, it is ErrInUse.
+// succeeds, and makes what a crash in the middle has left out; with other data, or with a MAC that
+// another endpoint of the network has, it is ErrInUse.
 func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
 	if err := f.acquire(ctx); err != nil {
 		return ether.MAC{}, err
@@ -37,15 +40,19 @@ func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoi
 		return ether.MAC{}, err
 	}
 	if old, ok := n.endpoints[want.ID]; ok {
-		if reflect.DeepEqual(old.Endpoint, want) {
-			return old.MAC, nil
+		if !reflect.DeepEqual(old.Endpoint, want) {
+			return ether.MAC{}, fmt.Errorf("endpoint %s exists with another address: %w", short(want.ID), ErrInUse)
 		}
-		return ether.MAC{}, fmt.Errorf("endpoint %s exists with another address: %w", short(want.ID), ErrInUse)
+		if old.dev == nil {
+			if err := f.plug(n, old, f.links.Create); err != nil {
+				return ether.MAC{}, err
+			}
+			old.suspect = 0
+		}
+		return old.MAC, nil
 	}
-	for _, other := range n.endpoints {
-		if other.MAC == want.MAC {
-			return ether.MAC{}, fmt.Errorf("MAC address %s belongs to endpoint %s of this network: %w", want.MAC, short(other.ID), ErrInUse)
-		}
+	if err := f.makeWay(n, want); err != nil {
+		return ether.MAC{}, err
 	}
 	mtu, err := f.linkMTU(n)
 	if err != nil {
@@ -67,6 +74,33 @@ func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoi
 	return e.MAC, nil
 }
 
+// makeWay removes endpoints that stand in a new one's way and that Docker has forgotten: after a
+// dockerd that was killed, nobody says that they have gone, and restarted containers get their old
+// addresses at once. Docker gives no address out twice, so whoever has one of the new endpoint's is
+// such a one. Who has only its MAC may be alive, with an address that the user chose for both.
+func (f *Fabric) makeWay(n *network, want Endpoint) error {
+	for _, other := range n.endpoints {
+		stale := slices.ContainsFunc(other.Addrs, func(p netip.Prefix) bool { return slices.Contains(want.Addrs, p) })
+		if !stale && other.MAC != want.MAC {
+			continue
+		}
+		if !stale {
+			found, err := f.links.List(f.tag())
+			if err != nil {
+				return err
+			}
+			if l := found[other.ID]; l.Inner || n.alive(other, found) {
+				return fmt.Errorf("MAC address %s belongs to endpoint %s of this network: %w", want.MAC, short(other.ID), ErrInUse)
+			}
+		}
+		f.log.Info("orphan endpoint makes way", "network", n.ID, "endpoint", other.ID, "for", want.ID)
+		if err := f.removeEndpoint(n, other); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // plug opens the endpoint's device and ties it to the switch.
 func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, error)) error {
 	dev, err := open(f.spec(n, e))
@@ -78,7 +112,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 	port := n.sw.Attach(e.ID, dev, false, e.MTU+header)
 	port.Pin(e.MAC)
 	dev.Bind(port.Ingress)
-	handle, err := f.cfg.Poller.Add(dev, func(err error) { f.broke(n.ID, e.ID, err) })
+	handle, err := f.cfg.Poller.Add(dev, func(err error) { f.broke(n.ID, e.ID, dev, err) })
 	if err != nil {
 		port.Detach()
 		f.cfg.Poller.Sync()
@@ -103,14 +137,15 @@ func (f *Fabric) unplug(_ *network, e *endpoint) error {
 }
 
 // broke hears that an endpoint's device failed: its TAP was deleted, or its container's namespace
-// has gone. It costs the endpoint, not the daemon; the sweep decides what becomes of it.
-func (f *Fabric) broke(network, id string, why error) {
+// has gone. It costs the endpoint, not the daemon; the sweep decides what becomes of it. What is
+// heard of a device after another took its place is old news.
+func (f *Fabric) broke(network, id string, dev Device, why error) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}
 	defer f.release()
 	n := f.networks[network]
-	if n == nil || n.endpoints[id] == nil {
+	if n == nil || n.endpoints[id] == nil || n.endpoints[id].dev != dev {
 		return
 	}
 	e := n.endpoints[id]

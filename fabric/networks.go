@@ -134,7 +134,8 @@ func (f *Fabric) tunnelMTU() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return min(mtu-tunnel.Overhead(addr.Is6()), maxMTU), nil
+	const maxPacket = 65535 // RFC 791's total length; lo's MTU is more
+	return min(mtu, maxPacket) - tunnel.Overhead(addr.Is6()), nil
 }
 
 // DeleteNetwork removes a network with what is left of its endpoints. One that is not there is fine.

@@ -92,6 +92,7 @@ func (f *Fabric) closeIdleVTEP() error {
 			return nil
 		}
 	}
+	f.vtepWhy = nil
 	return f.closeVTEP()
 }
 

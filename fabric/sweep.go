@@ -58,18 +58,15 @@ func (f *Fabric) mend() {
 // a spoofer, or the same address given out on two hosts.
 func (f *Fabric) watchRivals(n *network) {
 	for entry := range n.sw.Entries() {
-		if entry.Rival == nil {
-			continue
-		}
 		e := n.endpoints[entry.Port.Name]
-		if e == nil {
+		if e == nil || !entry.Pinned {
 			continue
 		}
-		if e.rivals == 0 {
+		if entry.Rival != nil && e.rivals == 0 {
 			f.log.Warn("address conflict: frames with a station's address come by another port and are dropped",
 				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.Rival.Name)
 		}
-		e.rivals = entry.Stolen
+		e.rivals = entry.Stolen // 0 again when the rival has left
 	}
 }
 
@@ -95,6 +92,9 @@ func (f *Fabric) sweep(now time.Duration) {
 	}
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
+			if n.Attach == tap.Direct { // only an open device shows that the container is there
+				f.revive(n, e)
+			}
 			if n.alive(e, found) {
 				e.suspect = 0
 				f.revive(n, e)

@@ -40,7 +40,6 @@ type Poller struct {
 
 type worker struct {
 	epoll, wake int
-	arena       []byte
 	entries     sync.Map // int32 → *entry, by key
 	load        atomic.Int32
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -158,7 +159,7 @@ func TestRemove(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for range 200 {
+			for range 50 {
 				var removed atomic.Bool
 				drained := make(chan bool, 1)
 				s := newPipe(t, func(*pipe, []byte) error {
@@ -244,19 +245,20 @@ func TestSync(t *testing.T) {
 		left.Store(true)
 		return nil
 	})
-	h := add(t, p, s)
-	for name, wait := range map[string]func(){"Sync": p.Sync, "Remove": h.Remove} {
-		if name == "Remove" {
-			h = add(t, p, newPipe(t, s.drain)) // one that is never ready
-		}
+	add(t, p, s)
+	other := add(t, p, newPipe(t, s.drain)) // never ready
+	for _, tc := range []struct {
+		name string
+		wait func()
+	}{{"Sync", p.Sync}, {"Remove", other.Remove}} {
 		left.Store(false)
 		s.write(t, 1)
 		<-entered
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			wait()
+			tc.wait()
 			if !left.Load() {
-				t.Errorf("%s returned in the middle of a round", name)
+				t.Errorf("%s returned in the middle of a round", tc.name)
 			}
 		})
 		w := p.workers[0]
@@ -264,13 +266,10 @@ func TestSync(t *testing.T) {
 			w.mu.Lock()
 			waiting = len(w.pending)
 			w.mu.Unlock()
+			runtime.Gosched()
 		}
-		close(release)
+		release <- true
 		wg.Wait()
-		release = make(chan bool)
-		if name == "Remove" {
-			break
-		}
 	}
 }
 

@@ -162,11 +162,15 @@ func (t *fdb) disown(s *station) {
 }
 
 // Pin ties a station's address to the port: it is known before the first frame, does not age, and
-// frames with it that come by another port are dropped as Spoofed. False: another port has pinned it.
+// frames with it that come by another port are dropped as Spoofed. False: another port has pinned it,
+// or this one has left the switch.
 func (p *Port) Pin(m ether.MAC) bool {
 	t := &p.sw.fdb
 	t.change.Lock()
 	defer t.change.Unlock()
+	if p.detached.Load() {
+		return false
+	}
 	if v, ok := t.stations.Load(m); ok {
 		s := v.(*station)
 		if s.pinned {
@@ -248,7 +252,7 @@ func (s *Switch) Entries() iter.Seq[Entry] {
 			st := v.(*station)
 			e := Entry{MAC: st.mac, Port: st.port.Load(), Pinned: st.pinned, Rival: st.rival.Load(), Stolen: st.rivals.Load()}
 			if !st.pinned {
-				e.Age = time.Duration(now-st.seen.Load()) * time.Second
+				e.Age = max(0, time.Duration(now-st.seen.Load())*time.Second) // it may be seen again meanwhile
 			}
 			return yield(e)
 		})

@@ -59,7 +59,7 @@ func (p *Port) Ingress(frames []ether.Frame) {
 }
 
 // admit judges a frame by where it comes from, and learns its source. last is the source that was
-// learned just before.
+// learned just before, zero if none was.
 func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
 	if err := f.Check(); err != nil {
 		if f.Len() < ether.HeaderLen {
@@ -71,11 +71,11 @@ func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
 		return Detached
 	}
 	src := f.Src()
-	if src == *last { // the zero address never gets there
-		return Forwarded
-	}
 	if src.Group() || src.IsZero() {
 		return BadSource
+	}
+	if src == *last {
+		return Forwarded
 	}
 	if !p.sw.learn(src, p) {
 		return Spoofed

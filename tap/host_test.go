@@ -2,6 +2,7 @@ package tap
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -132,6 +133,38 @@ func readable(t testing.TB, fd int, wait time.Duration) bool {
 	}
 }
 
+// carrying waits until every link of this namespace that is up also carries: behind the carrier the
+// kernel opens a link's queue a moment later.
+func carrying(t testing.TB) {
+	t.Helper()
+	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
+	must(t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
+	defer func() {
+		close(done)
+		for range updates { // ends when the subscription has
+		}
+	}()
+	links, err := linkList()
+	must(t, err)
+	waiting := make(map[int]string)
+	for _, l := range links {
+		if at := l.Attrs(); at.Flags&net.FlagUp != 0 && at.Flags&net.FlagLoopback == 0 {
+			waiting[at.Index] = at.Name
+		}
+	}
+	deadline := time.After(5 * time.Second)
+	for len(waiting) > 0 {
+		select {
+		case u := <-updates:
+			if u.Attrs().OperState == netlink.OperUp {
+				delete(waiting, u.Attrs().Index)
+			}
+		case <-deadline:
+			t.Fatalf("links %v carry nothing after five seconds", waiting)
+		}
+	}
+}
+
 // settle gives the frames that d has delivered by the time n have come.
 func (k *catch) settle(t testing.TB, d *Device, n int) []ether.Frame {
 	t.Helper()
@@ -172,7 +205,8 @@ func wireOn(t testing.TB, name string) *wire {
 	l := link(t, name)
 	must(t, silence(l)) // the container's IPv6 would speak in between
 	must(t, netlink.LinkSetUp(l))
-	all := uint16(unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8)
+	carrying(t)
+	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })

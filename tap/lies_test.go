@@ -20,8 +20,8 @@ func TestLies(t *testing.T) {
 	type lie struct {
 		name    string
 		tell    func(b []byte, off *ether.Offload, raw *[2]byte) []byte // raw: flags and gso_type, if not zero
-		refused bool                                                   // whatever comes through must not pass Check
-		comes   bool                                                   // the kernel is known to let it through
+		refused bool                                                    // whatever comes through must not pass Check
+		comes   bool                                                    // the kernel is known to let it through
 	}
 	same := func(fn func(b []byte, off *ether.Offload, raw *[2]byte)) func([]byte, *ether.Offload, *[2]byte) []byte {
 		return func(b []byte, off *ether.Offload, raw *[2]byte) []byte { fn(b, off, raw); return b }

@@ -94,7 +94,7 @@ func (p packet) super(t testing.TB, segment int) ether.Frame {
 	case p.v6:
 		f.Off.Kind = ether.TCP6
 	}
-	binary.BigEndian.PutUint16(field, ether.Sum(addresses, proto+uint32(len(b)-l4)))
+	binary.BigEndian.PutUint16(field, ether.Sum(addresses, proto+uint32(head-l4+len(p.payload))))
 	return f
 }
 

@@ -73,20 +73,25 @@ func Create(s Spec) (*Device, error) {
 func Adopt(s Spec) (*Device, error) {
 	tap, outer, _ := Names(s.ID)
 	if s.Mode == Veth {
-		if _, err := find(outer); err != nil {
-			if gone(err) {
-				return nil, ErrGone
-			}
+		l, err := find(outer)
+		if err == nil {
+			err = s.completeVeth(l)
+		}
+		if gone(err) {
+			return nil, ErrGone
+		}
+		if err != nil {
 			return nil, err
 		}
-		return Create(s)
-	}
-	if _, err := find(tap); err == nil {
-		return s.open()
-	} else if !gone(err) {
+	} else if _, err := find(tap); gone(err) {
+		return s.openInSandbox()
+	} else if err != nil {
 		return nil, err
 	}
-	return s.openInSandbox()
+	if err := s.ensureTAP(); err != nil {
+		return nil, err
+	}
+	return s.open()
 }
 
 // Remove takes the links away that are there and carry the tag. The Device must be closed.
@@ -181,35 +186,54 @@ func (s *Spec) ours(l netlink.Link) bool {
 
 func (s *Spec) ensureVeth() error {
 	_, outer, inner := Names(s.ID)
-	if l, err := find(outer); err == nil {
-		if !s.ours(l) {
-			return fmt.Errorf("link %s exists and is not ours (alias %q)", outer, l.Attrs().Alias)
+	l, err := find(outer)
+	if gone(err) {
+		at := netlink.NewLinkAttrs()
+		at.Name, at.MTU, at.TxQLen = outer, s.MTU, 1000
+		v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(s.MAC[:])}
+		if err := netlink.LinkAdd(v); err != nil {
+			return fmt.Errorf("make veth %s and %s: %w", outer, inner, err)
 		}
-		return s.ready(l)
-	} else if !gone(err) {
+		l, err = find(outer)
+	}
+	if err != nil {
 		return err
 	}
-	at := netlink.NewLinkAttrs()
-	at.Name, at.MTU, at.TxQLen = outer, s.MTU, 1000
-	v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(s.MAC[:])}
-	if err := netlink.LinkAdd(v); err != nil {
-		return fmt.Errorf("make veth %s and %s: %w", outer, inner, err)
+	return s.completeVeth(l)
+}
+
+// completeVeth makes a veth's ends what they should be. The container's end, once Docker has it, is
+// the container's affair.
+func (s *Spec) completeVeth(l netlink.Link) error {
+	_, outer, inner := Names(s.ID)
+	if !s.ours(l) {
+		return fmt.Errorf("link %s exists and is not ours (alias %q)", outer, l.Attrs().Alias)
+	}
+	if err := s.setMTU(l); err != nil {
+		return err
 	}
 	peer, err := find(inner)
-	if err != nil {
-		return err
-	}
-	if err := netlink.LinkSetAlias(peer, s.Tag); err != nil {
-		return fmt.Errorf("tag link %s: %w", inner, err)
-	}
-	if err := s.limitGSO(peer); err != nil {
-		return err
-	}
-	l, err := find(outer)
-	if err != nil {
+	if err == nil && s.ours(peer) {
+		if err := netlink.LinkSetAlias(peer, s.Tag); err != nil {
+			return fmt.Errorf("tag link %s: %w", inner, err)
+		}
+		if err := errors.Join(s.setMTU(peer), s.limitGSO(peer)); err != nil {
+			return err
+		}
+	} else if err != nil && !gone(err) {
 		return err
 	}
 	return s.ready(l)
+}
+
+func (s *Spec) setMTU(l netlink.Link) error {
+	if l.Attrs().MTU == s.MTU {
+		return nil
+	}
+	if err := netlink.LinkSetMTU(l, s.MTU); err != nil {
+		return fmt.Errorf("set MTU %d on %s: %w", s.MTU, l.Attrs().Name, err)
+	}
+	return nil
 }
 
 // limitGSO keeps a container's super-frames so short that one send takes each of them.
@@ -275,10 +299,8 @@ func (s *Spec) ensureTAP() error {
 	if !s.ours(l) {
 		return fmt.Errorf("link %s exists and is not ours (alias %q)", name, l.Attrs().Alias)
 	}
-	if l.Attrs().MTU != s.MTU {
-		if err := netlink.LinkSetMTU(l, s.MTU); err != nil {
-			return fmt.Errorf("set MTU %d on %s: %w", s.MTU, name, err)
-		}
+	if err := s.setMTU(l); err != nil {
+		return err
 	}
 	if s.Mode == Direct {
 		if err := netlink.LinkSetAlias(l, s.Tag); err != nil {
@@ -333,10 +355,11 @@ func redirected(from, to netlink.Link) bool {
 		if !ok {
 			return false
 		}
+		everything := u.Protocol == unix.ETH_P_ALL && u.Sel != nil && len(u.Sel.Keys) == 1 && u.Sel.Keys[0].Mask == 0
 		for _, a := range u.Actions {
 			n++
 			m, ok := a.(*netlink.MirredAction)
-			right = ok && m.Ifindex == to.Attrs().Index && m.MirredAction == netlink.TCA_EGRESS_REDIR
+			right = ok && everything && m.Ifindex == to.Attrs().Index && m.MirredAction == netlink.TCA_EGRESS_REDIR
 		}
 	}
 	return n == 1 && right

@@ -209,12 +209,22 @@ func TestCreateCompletes(t *testing.T) {
 			must(t, netlink.QdiscAdd(ingress(t, outer)))
 			filter(t, outer, 1, &nl.TcU32Key{Mask: 0xffffffff, Val: 0x0a4d0002, Off: 12}, netlink.NewMirredAction(link(t, tapName).Attrs().Index))
 		}},
-		{"a dropping filter before ours", func(t *testing.T, s Spec) {
+		{"a mirror where the redirect was", func(t *testing.T, s Spec) {
 			whole(t, s)
-			_, outer, _ := Names(s.ID)
+			tapName, outer, _ := Names(s.ID)
 			must(t, netlink.QdiscDel(ingress(t, outer)))
 			must(t, netlink.QdiscAdd(ingress(t, outer)))
-			filter(t, outer, 1, nil, &netlink.GenericAction{ActionAttrs: netlink.ActionAttrs{Action: netlink.TC_ACT_SHOT}})
+			mirror := netlink.NewMirredAction(link(t, tapName).Attrs().Index)
+			mirror.Action, mirror.MirredAction = netlink.TC_ACT_PIPE, netlink.TCA_EGRESS_MIRROR
+			filter(t, outer, 1, nil, mirror)
+		}},
+		{"a filter for IPv4 only", func(t *testing.T, s Spec) {
+			whole(t, s)
+			tapName, outer, _ := Names(s.ID)
+			must(t, netlink.QdiscDel(ingress(t, outer)))
+			must(t, netlink.QdiscAdd(ingress(t, outer)))
+			must(t, netlink.FilterAdd(&netlink.U32{Actions: []netlink.Action{netlink.NewMirredAction(link(t, tapName).Attrs().Index)},
+				FilterAttrs: netlink.FilterAttrs{LinkIndex: link(t, outer).Attrs().Index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_IP}}))
 		}},
 		{"host ends down", func(t *testing.T, s Spec) {
 			whole(t, s)
@@ -260,7 +270,7 @@ func TestForeignLinkIsLeft(t *testing.T) {
 			host(t)
 			at := netlink.NewLinkAttrs()
 			at.Name = tt.name
-			must(t, netlink.LinkAdd(&netlink.Dummy{LinkAttrs: at}))
+			must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
 			must(t, netlink.LinkSetAlias(link(t, tt.name), "somebody else's"))
 			s := spec(tt.mode)
 			d, err := Create(s)
@@ -279,7 +289,7 @@ func TestForeignLinkIsLeft(t *testing.T) {
 				t.Error("Remove says nothing about the link that it left")
 			}
 			l := link(t, tt.name)
-			if l.Type() != "dummy" || l.Attrs().Alias != "somebody else's" || l.Attrs().Flags&net.FlagUp != 0 {
+			if l.Type() != "bridge" || l.Attrs().Alias != "somebody else's" || l.Attrs().Flags&net.FlagUp != 0 {
 				t.Errorf("the foreign link was changed: %s %+v", l.Type(), l.Attrs())
 			}
 		})
@@ -347,7 +357,7 @@ func TestList(t *testing.T) {
 	}
 	at := netlink.NewLinkAttrs()
 	at.Name = "stranger"
-	must(t, netlink.LinkAdd(&netlink.Dummy{LinkAttrs: at}))
+	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
 	must(t, netlink.LinkSetAlias(link(t, "stranger"), veth.Tag)) // the right tag on a name that is not ours
 
 	check := func(prefix string, want map[string]Found) {

@@ -53,7 +53,7 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 	}
 	l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
 	l.noGSO.Store(!v.gso)
-	return l, v.change(func(links map[linkKey]*Link) error {
+	err = v.change(func(links map[linkKey]*Link) error {
 		k := linkKey{vni, host.Addr()}
 		if _, taken := links[k]; taken {
 			return fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr())
@@ -61,6 +61,10 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 		links[k] = l
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // Bind says where frames from the host go; until then they are dropped and counted.
@@ -69,7 +73,9 @@ func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
 // Close ends the link: datagrams from the host are strangers' from now on.
 func (l *Link) Close() error {
 	return l.v.change(func(links map[linkKey]*Link) error {
-		delete(links, linkKey{l.VNI, l.Host.Addr()})
+		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // a second Close may find another there
+			delete(links, k)
+		}
 		return nil
 	})
 }

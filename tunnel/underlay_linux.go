@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,10 +14,20 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// dump takes a list again that changed while the kernel gave it out.
+func dump[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 10 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // DefaultAddr is the address that this host speaks from on its default route, IPv4 before IPv6.
 func DefaultAddr() (netip.Addr, error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := netlink.RouteList(nil, family)
+		routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("list routes: %w", err)
 		}
@@ -40,7 +51,7 @@ func DefaultAddr() (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("find the default route's link: %w", err)
 		}
-		addrs, err := netlink.AddrList(link, family)
+		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 		}
@@ -55,7 +66,7 @@ func DefaultAddr() (netip.Addr, error) {
 
 // LinkMTU is the MTU of the link that has the address, in bytes of IP packet.
 func LinkMTU(addr netip.Addr) (int, error) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return 0, fmt.Errorf("list addresses: %w", err)
 	}
@@ -75,18 +86,20 @@ func LinkMTU(addr netip.Addr) (int, error) {
 func Holder(port uint16) string {
 	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
-			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) {
+			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) && vx.Flags&net.FlagUp != 0 {
 				return fmt.Sprintf("the kernel's vxlan device %s (VNI %d)", vx.Name, vx.VxlanId)
 			}
 		}
 	}
-	for _, table := range []string{"/proc/net/udp", "/proc/net/udp6"} {
-		if inode, ok := udpInode(table, port); ok && inode != "0" {
+	for _, table := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
+		if inode, ok := udpInode(table, port); ok {
 			if who := holderOf(inode); who != "" {
 				return who
 			}
-			return "another program"
 		}
+	}
+	if os.Geteuid() != 0 {
+		return "another program" // only root is shown whose it is
 	}
 	return "the kernel itself: a vxlan device whose link is in another namespace, as Docker Swarm's overlay networks make them"
 }

@@ -1,0 +1,372 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+func TestEndpoint(t *testing.T) {
+	for _, mode := range []tap.Mode{tap.Veth, tap.Direct} {
+		t.Run(string(mode), func(t *testing.T) {
+			h := newHost(t)
+			n := local(1)
+			n.Attach, n.Prefix, n.External, n.MTU = mode, "lan", false, 1234
+			h.mustNetwork(n)
+			one := ep(1)
+			one.IfName = "net7"
+			for range 2 {
+				h.mustEndpoint(netID(1), one)
+			}
+			spec := tap.Spec{ID: epID(1), Mode: mode}
+			for range 2 {
+				a, err := h.Join(t.Context(), netID(1), epID(1), "/sandbox/1")
+				if want := (Attachment{Link: spec.Link(), Prefix: "lan", IfName: "net7"}); err != nil || a != want {
+					t.Errorf("joined with %+v, %v; want %+v", a, err, want)
+				}
+			}
+			h.m.enter(epID(1), "/sandbox/1")
+			h.container(netID(1), ep(2))
+			a, b := h.m.dev(t, epID(1)), h.m.dev(t, epID(2))
+			a.feed(ep(1).MAC, ep(2).MAC, "before")
+			b.expect(t, "before")
+			ports := h.Ports("")
+			if len(ports) != 2 || ports[0].MTU != 1234 || ports[0].MAC != one.MAC || ports[0].Kind != "container" || ports[0].Down != "" || ports[0].RxFrames < 1 {
+				t.Errorf("ports are %+v", ports)
+			}
+			h.restart()
+			h.mustEndpoint(netID(1), one) // remembered exactly
+			a, b = h.m.dev(t, epID(1)), h.m.dev(t, epID(2))
+			b.feed(ep(2).MAC, ep(1).MAC, "after")
+			a.expect(t, "after")
+			if err := h.Leave(t.Context(), netID(1), epID(1)); err != nil {
+				t.Error(err)
+			}
+			for range 2 {
+				if err := h.DeleteEndpoint(t.Context(), netID(1), epID(1)); err != nil {
+					t.Error(err)
+				}
+			}
+			if got := h.m.ids(); !slices.Equal(got, []string{epID(2)}) || !slices.Equal(h.recordedEndpoints(), got) {
+				t.Errorf("links %v and records %v are left", got, h.recordedEndpoints())
+			}
+			if err := h.DeleteNetwork(t.Context(), netID(1)); err != nil {
+				t.Error(err)
+			}
+			if got := h.m.ids(); len(got) != 0 || len(h.records()) != 0 {
+				t.Errorf("links %v and %d records are left", got, len(h.records()))
+			}
+		})
+	}
+}
+
+func TestEndpointRefused(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.mustNetwork(local(2))
+	h.mustEndpoint(netID(1), ep(1))
+	before := fmt.Sprint(h.records(), h.m.ids())
+	other := func(fn func(*Endpoint)) Endpoint {
+		e := ep(1)
+		fn(&e)
+		return e
+	}
+	for _, tc := range []struct {
+		name, network string
+		e             Endpoint
+		is            error
+		want          string
+	}{
+		{"unknown network", netID(7), ep(2), ErrNoNetwork, netID(7)[:12]},
+		{"known id, other MAC", netID(1), other(func(e *Endpoint) { e.MAC[5]++ }), ErrInUse, "exists with another address"},
+		{"known id, other address", netID(1), other(func(e *Endpoint) { e.Addrs = ep(2).Addrs }), ErrInUse, "exists with another address"},
+		{"known id, no address", netID(1), other(func(e *Endpoint) { e.Addrs = nil }), ErrInUse, "exists with another address"},
+		{"MAC taken", netID(1), other(func(e *Endpoint) { e.ID, e.Addrs = epID(2), ep(2).Addrs }), ErrInUse, "MAC address 02:42:0a:4d:00:01 belongs to endpoint " + epID(1)[:12]},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := h.CreateEndpoint(t.Context(), tc.network, tc.e)
+			if !errors.Is(err, tc.is) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+			if after := fmt.Sprint(h.records(), h.m.ids()); after != before {
+				t.Errorf("was %s,\nis %s", before, after)
+			}
+		})
+	}
+	h.mustEndpoint(netID(2), other(func(e *Endpoint) { e.ID = epID(3) })) // a MAC is its network's
+
+	if _, err := h.Join(t.Context(), netID(7), epID(1), ""); !errors.Is(err, ErrNoNetwork) {
+		t.Errorf("joined on an unknown network: %v", err)
+	}
+	if _, err := h.Join(t.Context(), netID(2), epID(1), ""); !errors.Is(err, ErrNoEndpoint) {
+		t.Errorf("joined an endpoint of another network: %v", err)
+	}
+	for name, err := range map[string]error{
+		"DeleteNetwork": h.DeleteNetwork(t.Context(), netID(7)), "DeleteEndpoint": h.DeleteEndpoint(t.Context(), netID(1), epID(7)),
+		"DeleteEndpoint of an unknown network": h.DeleteEndpoint(t.Context(), netID(7), epID(1)), "Leave": h.Leave(t.Context(), netID(7), epID(7)),
+	} {
+		if err != nil {
+			t.Errorf("%s of what is not there: %v", name, err)
+		}
+	}
+}
+
+// Whatever goes wrong on the way, an endpoint that was not made leaves nothing, and can be made later.
+func TestEndpointRollsBack(t *testing.T) {
+	broken := errors.New("no memory")
+	for _, tc := range []struct {
+		name, at string
+		err      error
+	}{
+		{"before the links", "create", broken},
+		{"half-way", "create ends", broken},
+		{"the answer would come too late", "create ends", nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			h.mustNetwork(local(1))
+			h.container(netID(1), ep(9))
+			before := fmt.Sprint(h.records(), h.m.ids())
+			ctx, cancel := context.WithCancel(t.Context())
+			want := tc.err
+			if want == nil {
+				want = context.Canceled
+			}
+			h.m.hook = func(op string, s tap.Spec) error {
+				if op != tc.at || s.ID != epID(1) {
+					return nil
+				}
+				cancel()
+				return tc.err
+			}
+			if _, err := h.CreateEndpoint(ctx, netID(1), ep(1)); !errors.Is(err, want) {
+				t.Errorf("got %v, want %v", err, want)
+			}
+			if after := fmt.Sprint(h.records(), h.m.ids()); after != before {
+				t.Errorf("was %s,\nis %s", before, after)
+			}
+			for e := range h.networks[netID(1)].sw.Entries() {
+				if e.MAC == ep(1).MAC {
+					t.Error("its address is pinned")
+				}
+			}
+			h.recorded()
+			h.mustEndpoint(netID(1), ep(1))
+		})
+	}
+}
+
+// Links that cannot be removed are reported, and what is forgotten is swept as an orphan.
+func TestRemoveFails(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.mustEndpoint(netID(1), ep(1))
+	h.m.hook = func(op string, _ tap.Spec) error {
+		if op == "remove" {
+			return errBusy
+		}
+		return nil
+	}
+	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(1)); !errors.Is(err, errBusy) {
+		t.Errorf("got %v", err)
+	}
+	h.m.hook = nil
+	h.at(first)
+	h.at(first + grace)
+	if got := h.m.ids(); len(got) != 0 {
+		t.Errorf("links %v are left", got)
+	}
+}
+
+// A create that Docker repeats because the daemon died under it makes what is missing.
+func TestEndpointRepeatedAfterCrash(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.mustEndpoint(netID(1), ep(1))
+	h.crash()
+	delete(h.m.links, epID(1)) // as if it had died between the record and the links
+	h.start()
+	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); !errors.Is(err, tap.ErrGone) {
+		t.Errorf("joined without links: %v", err)
+	}
+	h.mustEndpoint(netID(1), ep(1))
+	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); err != nil {
+		t.Error(err)
+	}
+	if p := h.Ports(""); len(p) != 1 || p[0].Down != "" {
+		t.Errorf("ports are %+v", p)
+	}
+}
+
+// A device that breaks costs its endpoint; it comes back with the next sweep if its container lives.
+func TestBroken(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.container(netID(1), ep(2))
+	old := h.m.dev(t, epID(1))
+	old.snap(errors.New("file descriptor in bad state"))
+	for h.Ports("")[0].Down == "" { // until the fabric has heard of it
+		h.poller.Sync()
+	}
+	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); err == nil || !strings.Contains(err.Error(), "bad state") {
+		t.Errorf("joined with a broken device: %v", err)
+	}
+	h.at(first)
+	h.at(first + 2*grace)
+	if p := h.Ports(""); len(p) != 2 || p[0].Down != "" {
+		t.Fatalf("ports are %+v", p)
+	}
+	h.m.dev(t, epID(2)).feed(ep(2).MAC, ep(1).MAC, "again")
+	h.m.dev(t, epID(1)).expect(t, "again")
+
+	// What is heard late of a device that has been replaced does not cost the new one.
+	h.broke(netID(1), epID(1), old, errors.New("late"))
+	h.broke(netID(1), epID(7), old, errors.New("late"))
+	h.broke(netID(7), epID(7), old, errors.New("late"))
+	if p := h.Ports(""); p[0].Down != "" {
+		t.Errorf("the new device is down: %s", p[0].Down)
+	}
+}
+
+// Two stations of one network with one address: the other port's frames are dropped and told of.
+func TestConflict(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	for i := range 3 {
+		h.container(netID(1), ep(i+1))
+	}
+	spoof := func(by int) {
+		d := h.m.dev(t, epID(by))
+		d.feed(ep(1).MAC, ep(3).MAC, "forged")
+		d.feed(ep(by).MAC, ep(3).MAC, "done")
+		h.m.dev(t, epID(3)).expect(t, "done")
+	}
+	spoof(2)
+	spoof(2)
+	h.at(1e9)
+	h.at(2e9)
+	const told = "address conflict"
+	if n := h.log.count(told); n != 1 {
+		t.Errorf("told %d times, want once", n)
+	}
+	c := h.Status().Conflicts
+	if len(c) != 1 || c[0].Owner != epID(1) || c[0].Rival != epID(2) || c[0].Count != 2 || c[0].MAC != ep(1).MAC || !slices.Equal(c[0].Addrs, ep(1).Addrs) {
+		t.Errorf("conflicts are %+v", c)
+	}
+	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(2)); err != nil {
+		t.Fatal(err)
+	}
+	if c := h.Status().Conflicts; len(c) != 0 {
+		t.Errorf("conflicts with nobody: %+v", c)
+	}
+	h.at(3e9)
+	h.container(netID(1), ep(2))
+	spoof(2)
+	h.at(4e9)
+	if n := h.log.count(told); n != 2 {
+		t.Errorf("told %d times of two conflicts", n)
+	}
+	for _, e := range h.Entries("") {
+		if !e.Pinned || e.Remote || e.Age != 0 {
+			t.Errorf("entry %+v", e)
+		}
+	}
+}
+
+func TestMTU(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(wide(1, 1))
+	h.mustEndpoint(netID(1), ep(1))
+	h.mustNetwork(local(2))
+	h.mustEndpoint(netID(2), ep(2))
+	for i, want := range map[int]int{1: 65535 - 50, 2: 65521} { // an IP packet has 65535 at most, a TAP takes 65521
+		if p := h.Ports(netID(i)); len(p) != 1 || p[0].MTU != want {
+			t.Errorf("network %d: ports are %+v, want MTU %d", i, p, want)
+		}
+	}
+	for _, n := range h.Networks() {
+		if n.LinkMTU != h.Ports(n.ID)[0].MTU {
+			t.Errorf("the next link's MTU is %d", n.LinkMTU)
+		}
+	}
+	// A host without its underlay address: local networks go on, those with a VNI say why not.
+	h.cfg.VTEP = netip.MustParseAddr("192.0.2.77")
+	h.restart()
+	h.mustEndpoint(netID(2), ep(3))
+	if p := h.Ports(netID(2)); p[1].MTU != 1500 {
+		t.Errorf("MTU %d without an underlay, want 1500", p[1].MTU)
+	}
+	if _, err := h.CreateEndpoint(t.Context(), netID(1), ep(4)); err == nil || !strings.Contains(err.Error(), "192.0.2.77") {
+		t.Errorf("got %v", err)
+	}
+	if n := h.Networks()[0]; !strings.Contains(n.Down, "192.0.2.77") {
+		t.Errorf("the network is down: %q", n.Down)
+	}
+}
+
+// A container's longest super-frame fits one send with all its segments.
+func TestGSOMax(t *testing.T) {
+	for _, mtu := range []int{68, 576, 1280, 1430, 1450, 8950, 32731} {
+		n := gsoMax(&network{Network: wide(1, 1)}, mtu)
+		payload, mss := n-14-52, mtu-52
+		segments := (payload + mss - 1) / mss
+		if segments < 2 || segments > 64 || segments*(mtu+14+8) > 65507 {
+			t.Errorf("MTU %d: super-frames of %d bytes make %d segments", mtu, n, segments)
+		}
+	}
+	for _, mtu := range []int{32732, 65485, 65521} { // no two segments fit one send
+		if n := gsoMax(&network{Network: wide(1, 1)}, mtu); n != 0 {
+			t.Errorf("MTU %d: super-frames are limited to %d bytes", mtu, n)
+		}
+	}
+	if n := gsoMax(&network{Network: local(1)}, 1500); n != 0 {
+		t.Errorf("a network that does not tunnel limits super-frames to %d", n)
+	}
+}
+
+// A killed dockerd forgets its endpoints, and gives their addresses out again at once.
+func TestEndpointMakesWay(t *testing.T) {
+	sameAddress := func(e *Endpoint) { e.ID, e.MAC[5] = epID(2), 99 }
+	sameMAC := func(e *Endpoint) { e.ID, e.Addrs = epID(2), ep(2).Addrs }
+	for _, tc := range []struct {
+		name   string
+		want   func(*Endpoint)
+		before func(*memory)
+		taken  bool
+	}{
+		{"its address, running", sameAddress, func(m *memory) { m.enter(epID(1), "") }, false},
+		{"its address, link gone", sameAddress, func(m *memory) { m.die(epID(1)) }, false},
+		{"its address, never joined", sameAddress, func(*memory) {}, false},
+		{"its MAC only, running", sameMAC, func(m *memory) { m.enter(epID(1), "") }, true},
+		{"its MAC only, never joined", sameMAC, func(*memory) {}, true},
+		{"its MAC only, link gone", sameMAC, func(m *memory) { m.die(epID(1)) }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			h.mustNetwork(local(1))
+			h.mustEndpoint(netID(1), ep(1))
+			tc.before(h.m)
+			e := ep(1)
+			tc.want(&e)
+			_, err := h.CreateEndpoint(t.Context(), netID(1), e)
+			if errors.Is(err, ErrInUse) != tc.taken {
+				t.Fatal(err)
+			}
+			left := epID(2)
+			if tc.taken {
+				left = epID(1)
+			}
+			ports := h.Ports(netID(1))
+			if len(ports) != 1 || ports[0].Name != left || !slices.Equal(h.m.ids(), []string{left}) {
+				t.Errorf("ports %v, links %v, want %s only", ports, h.m.ids(), left)
+			}
+		})
+	}
+}

@@ -1,0 +1,246 @@
+package fabric
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+	"golang.org/x/sys/unix"
+)
+
+// memory is Links without a kernel. It holds what outlives the daemon: the links.
+type memory struct {
+	mu    sync.Mutex
+	links map[string]link
+	open  map[string]*device
+	// hook is called at the beginning and the end of every change; an error ends it.
+	hook func(op string, s tap.Spec) error
+}
+
+// A link is what the kernel has of one endpoint. It is plain, so that copies are snapshots.
+type link struct {
+	tag               string
+	mode              tap.Mode
+	tap, outer, inner bool   // in the daemon's namespace
+	sandbox           string // where the TAP of a direct one has gone
+}
+
+var errBusy = errors.New("device or resource busy")
+
+func newMemory() *memory {
+	return &memory{links: map[string]link{}, open: map[string]*device{}}
+}
+
+func (m *memory) step(op string, s tap.Spec) error {
+	if m.hook == nil {
+		return nil
+	}
+	return m.hook(op, s)
+}
+
+func (m *memory) Create(s tap.Spec) (Device, error) { return m.change("create", s, true) }
+func (m *memory) Adopt(s tap.Spec) (Device, error)  { return m.change("adopt", s, false) }
+
+func (m *memory) change(op string, s tap.Spec, fresh bool) (Device, error) {
+	if err := m.step(op, s); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	l, there := m.links[s.ID]
+	switch {
+	case !fresh && s.Mode == tap.Veth && !l.outer,
+		!fresh && s.Mode == tap.Direct && !l.tap && (l.sandbox == "" || l.sandbox != s.Sandbox):
+		m.mu.Unlock()
+		return nil, tap.ErrGone
+	case !there || s.Mode == tap.Veth && !l.outer:
+		l = link{tag: s.Tag, mode: s.Mode, tap: true, outer: s.Mode == tap.Veth, inner: s.Mode == tap.Veth}
+	case s.Mode == tap.Veth:
+		l.tap = true
+	}
+	m.links[s.ID] = l
+	m.mu.Unlock()
+	if err := m.step(op+" ends", s); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[s.ID] != nil {
+		return nil, errBusy
+	}
+	d, err := newDevice(m, s.ID)
+	if err == nil {
+		m.open[s.ID] = d
+	}
+	return d, err
+}
+
+func (m *memory) Remove(s tap.Spec) error {
+	if err := m.step("remove", s); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if m.open[s.ID] != nil {
+		m.mu.Unlock()
+		return errors.New("removed with its device open")
+	}
+	delete(m.links, s.ID)
+	m.mu.Unlock()
+	return m.step("remove ends", s)
+}
+
+func (m *memory) List(prefix string) (map[string]tap.Found, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := map[string]tap.Found{}
+	for _, l := range m.links {
+		if id, ok := strings.CutPrefix(l.tag, prefix); ok && (l.tap || l.outer || l.inner) {
+			found[id] = tap.Found{TAP: l.tap, Outer: l.outer, Inner: l.inner}
+		}
+	}
+	return found, nil
+}
+
+func (m *memory) ids() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.links))
+}
+
+// enter is Docker moving the link into its container.
+func (m *memory) enter(id, sandbox string) {
+	m.edit(id, func(l *link) {
+		l.inner = false
+		if l.mode == tap.Direct {
+			l.tap, l.sandbox = false, sandbox
+		}
+	})
+}
+
+// die is the container's namespace ending, with what was in it; a veth takes its other end along.
+func (m *memory) die(id string) {
+	m.edit(id, func(l *link) { l.outer, l.inner, l.sandbox = false, false, "" })
+}
+
+func (m *memory) edit(id string, fn func(*link)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := m.links[id]
+	fn(&l)
+	m.links[id] = l
+}
+
+// dev is the open device of an endpoint.
+func (m *memory) dev(t *testing.T, id string) *device {
+	t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[id] == nil {
+		t.Fatalf("endpoint %s has no open device", id)
+	}
+	return m.open[id]
+}
+
+// device is a Device whose container is the test: it feeds frames in and takes them out.
+type device struct {
+	m   *memory
+	id  string
+	fd  int // eventfd
+	out chan []byte
+
+	mu     sync.Mutex
+	in     func([]ether.Frame)
+	inbox  []ether.Frame
+	broken error
+}
+
+func newDevice(m *memory, id string) (*device, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return &device{m: m, id: id, fd: fd, out: make(chan []byte, 256)}, err
+}
+
+func (d *device) Fd() int { return d.fd }
+
+func (d *device) Bind(in func([]ether.Frame)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.in = in
+}
+
+func (d *device) Drain([]byte) error {
+	var b [8]byte
+	_, _ = unix.Read(d.fd, b[:])
+	d.mu.Lock()
+	frames, in, err := d.inbox, d.in, d.broken
+	d.inbox = nil
+	d.mu.Unlock()
+	if len(frames) > 0 && in != nil {
+		in(frames)
+	}
+	return err
+}
+
+func (d *device) Send(frames []*ether.Frame) (sent, n int) {
+	for _, f := range frames {
+		select {
+		case d.out <- bytes.Clone(f.Bytes()):
+			sent++
+			n += f.Len()
+		default:
+		}
+	}
+	return sent, n
+}
+
+func (d *device) Close() error {
+	d.m.mu.Lock()
+	defer d.m.mu.Unlock()
+	if d.m.open[d.id] == d {
+		delete(d.m.open, d.id)
+	}
+	return unix.Close(d.fd)
+}
+
+func (d *device) wake() {
+	one := [8]byte{1}
+	_, _ = unix.Write(d.fd, one[:])
+}
+
+// feed sends a frame from the container.
+func (d *device) feed(src, dst ether.MAC, payload string) {
+	room := make([]byte, ether.Headroom, 100)
+	room = append(append(append(room, dst[:]...), src[:]...), 0x88, 0xb5)
+	d.mu.Lock()
+	d.inbox = append(d.inbox, ether.Lend(append(room, payload...), ether.Offload{}))
+	d.mu.Unlock()
+	d.wake()
+}
+
+func (d *device) snap(err error) {
+	d.mu.Lock()
+	d.broken = err
+	d.mu.Unlock()
+	d.wake()
+}
+
+// expect waits for a frame with the payload to reach the container, whatever comes before it.
+func (d *device) expect(t *testing.T, payload string) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case b := <-d.out:
+			if strings.TrimRight(string(b[14:]), "\x00") == strings.TrimRight(payload, "\x00") { // padding aside
+				return
+			}
+		case <-limit:
+			t.Fatalf("%q has not come", payload)
+		}
+	}
+}

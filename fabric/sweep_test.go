@@ -1,0 +1,133 @@
+package fabric
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// What is swept, when, and what is not.
+func TestSweep(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		prepare func(h *host)
+		between func(h *host) // in the middle of the grace period
+		mode    tap.Mode
+		swept   bool
+	}{
+		{"container lives", func(h *host) { h.m.enter(epID(1), "/s") }, nil, tap.Veth, false},
+		{"container gone", func(h *host) { h.m.enter(epID(1), "/s"); h.m.die(epID(1)) }, nil, tap.Veth, true},
+		{"never joined", func(*host) {}, nil, tap.Veth, true},
+		{"joined in time", func(*host) {}, func(h *host) { h.m.enter(epID(1), "/s") }, tap.Veth, false},
+		{"died in the middle", func(h *host) { h.m.enter(epID(1), "/s") }, func(h *host) { h.m.die(epID(1)) }, tap.Veth, false},
+		{"all links gone", func(h *host) { delete(h.m.links, epID(1)) }, nil, tap.Veth, true},
+		{"direct, container lives", func(h *host) { h.m.enter(epID(1), "/s") }, nil, tap.Direct, false},
+		{"direct, never joined", func(*host) {}, nil, tap.Direct, true},
+		{"direct, joined in time", func(*host) {}, func(h *host) { h.m.enter(epID(1), "/s") }, tap.Direct, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := newHost(t)
+			n := local(1)
+			n.Attach = tc.mode
+			h.mustNetwork(n)
+			h.mustEndpoint(netID(1), ep(1))
+			h.container(netID(1), ep(2)) // lives on
+			tc.prepare(h)
+			h.at(first)
+			if tc.between != nil {
+				tc.between(h)
+			}
+			for now := first + time.Second; now < first+grace; now += time.Second {
+				h.at(now)
+				if got := h.recordedEndpoints(); now%(10*time.Second) == 0 && len(got) != 2 {
+					t.Fatalf("endpoints %v after %s of grace", got, now-first)
+				}
+			}
+			h.at(first + grace)
+			want := []string{epID(1), epID(2)}
+			if tc.swept {
+				want = want[1:]
+			}
+			if got := h.m.ids(); !slices.Equal(got, want) || !slices.Equal(h.recordedEndpoints(), want) {
+				t.Errorf("links %v and records %v are left, want those of %v", got, h.recordedEndpoints(), want)
+			}
+		})
+	}
+}
+
+// Links with our tag that no record names go after the grace period; other daemons' never do.
+func TestSweepOrphanLinks(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.m.links["orphan"] = link{tag: "tapestry:test:orphan", mode: tap.Veth, tap: true, outer: true}
+	h.m.links["later"] = link{tag: "tapestry:test:later", mode: tap.Direct, tap: true}
+	h.m.links["theirs"] = link{tag: "tapestry:other:theirs", mode: tap.Veth, tap: true, outer: true}
+	later := h.m.links["later"]
+	delete(h.m.links, "later")
+	h.at(first)
+	h.m.links["later"] = later
+	h.at(35 * time.Second)
+	h.at(first + grace - 1)
+	if len(h.m.links) != 4 {
+		t.Errorf("links %v before the grace period is over", h.m.ids())
+	}
+	h.at(first + grace + 10*time.Second)
+	if got := h.m.ids(); !slices.Equal(got, []string{epID(1), "later", "theirs"}) {
+		t.Errorf("links are %v", got)
+	}
+	delete(h.m.links, "later") // somebody was faster
+	h.at(90 * time.Second)
+	h.m.links["later"] = later // another one: its grace begins anew
+	h.at(100 * time.Second)
+	h.at(130 * time.Second)
+	if got := h.m.ids(); !slices.Contains(got, "later") {
+		t.Error("a link was swept whose grace period had just begun")
+	}
+	h.at(100*time.Second + grace)
+	if got := h.m.ids(); !slices.Equal(got, []string{epID(1), "theirs"}) {
+		t.Errorf("links are %v", got)
+	}
+	if len(h.suspects) != 0 {
+		t.Errorf("suspects are remembered: %v", h.suspects)
+	}
+}
+
+// A device that could not be opened for a while comes back, and its living container is not swept.
+func TestRevive(t *testing.T) {
+	for _, mode := range []tap.Mode{tap.Veth, tap.Direct} {
+		t.Run(string(mode), func(t *testing.T) {
+			h := newHost(t)
+			n := local(1)
+			n.Attach = mode
+			h.mustNetwork(n)
+			h.container(netID(1), ep(1))
+			h.crash()
+			busy := true
+			h.m.hook = func(op string, _ tap.Spec) error {
+				if op == "adopt" && busy {
+					return errors.New("device or resource busy")
+				}
+				return nil
+			}
+			h.start()
+			if p := h.Ports(""); len(p) != 1 || p[0].Down == "" {
+				t.Fatalf("ports are %+v", p)
+			}
+			h.at(10 * time.Second)
+			if p := h.Ports(""); len(p) != 1 || p[0].Down == "" {
+				t.Fatalf("ports are %+v", p)
+			}
+			busy = false
+			h.at(20 * time.Second)
+			h.at(30*time.Second + grace)
+			if p := h.Ports(""); len(p) != 1 || p[0].Down != "" {
+				t.Fatalf("ports are %+v", p)
+			}
+			h.m.dev(t, epID(1)).feed(ep(1).MAC, broadcast, "x")
+		})
+	}
+}

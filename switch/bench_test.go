@@ -1,0 +1,77 @@
+package vswitch
+
+import (
+	"runtime/debug"
+	"slices"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// sink takes everything and looks at nothing.
+type sink struct{}
+
+func (sink) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 64 * len(frames) }
+
+// A load is a batch on its way in by one port.
+type load struct {
+	name   string
+	in     *Port
+	frames []ether.Frame
+}
+
+func loads(size int) (all []load) {
+	for _, k := range []struct {
+		name  string
+		ports int
+		dst   func(i int) ether.MAC
+	}{
+		{"one flow", 2, func(int) ether.MAC { return mac(1) }},
+		{"eight interleaved", 9, func(i int) ether.MAC { return mac(1 + i%8) }},
+		{"sixteen interleaved", 17, func(i int) ether.MAC { return mac(1 + i%16) }},
+		{"unicast and flood", 9, func(i int) ether.MAC { return []ether.MAC{mac(1), broadcast}[i%2] }},
+		{"flood to 100", 101, func(int) ether.MAC { return broadcast }},
+	} {
+		s := New(Config{})
+		var in *Port
+		for i := range k.ports {
+			p := s.Attach("", sink{}, false, 1500)
+			if in == nil {
+				in = p
+			} else {
+				p.show(i)
+			}
+		}
+		l := load{name: k.name, in: in}
+		for i := range size {
+			l.frames = append(l.frames, frame(mac(0x1000), k.dst(i), 0))
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// Nothing on a frame's way allocates.
+func TestAllocs(t *testing.T) {
+	info, _ := debug.ReadBuildInfo()
+	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector makes sync.Pool forget at random")
+	}
+	for _, l := range loads(64) {
+		if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
+			t.Errorf("%s: %v allocations a batch, want 0", l.name, n)
+		}
+	}
+}
+
+func BenchmarkIngress(b *testing.B) {
+	for _, l := range loads(64) {
+		b.Run(l.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				l.in.Ingress(l.frames)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(l.frames)), "ns/frame")
+		})
+	}
+}

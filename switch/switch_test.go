@@ -1,0 +1,367 @@
+package vswitch
+
+import (
+	"encoding/binary"
+	"slices"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// plenty is the limit of a port whose way carries everything.
+const plenty = 1 << 20
+
+// mac is the i-th station's address.
+func mac(i int) ether.MAC { return ether.MAC{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+
+var broadcast = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
+// frame is an ordinary frame of 64 bytes that carries a number.
+func frame(src, dst ether.MAC, number int) ether.Frame { return sized(src, dst, number, 64) }
+
+func sized(src, dst ether.MAC, number, length int) ether.Frame {
+	room := make([]byte, ether.Headroom+length)
+	b := room[ether.Headroom:]
+	copy(b, dst[:])
+	copy(b[6:], src[:])
+	b[12], b[13] = 0x88, 0xb5 // for experiments, IEEE 802
+	binary.BigEndian.PutUint32(b[14:], uint32(number))
+	return ether.Lend(room, ether.Offload{})
+}
+
+// super is a TCP super-frame of IPv4, with n bytes of payload in segments of size bytes.
+func super(src, dst ether.MAC, n, size int) ether.Frame {
+	const head = 14 + 20 + 20
+	f := sized(src, dst, 0, head+n)
+	b := f.Bytes()
+	clear(b[14:])
+	b[12], b[13] = 8, 0
+	b[14], b[22], b[23] = 0x45, 64, 6
+	binary.BigEndian.PutUint16(b[16:], uint16(40+n))
+	b[46] = 0x50
+	f.Off = ether.Offload{Kind: ether.TCP4, Segment: uint16(size), NeedsSum: true, SumStart: 34, SumOffset: 16}
+	return f
+}
+
+// wire is a Sender that remembers the numbers of the frames it was given.
+type wire struct {
+	numbers []int
+	calls   int
+	refuse  int // this many of every call, from its end
+}
+
+func (w *wire) Send(frames []*ether.Frame) (sent, bytes int) {
+	w.calls++
+	for i, f := range frames {
+		number := 0 // of a frame too short for one
+		if f.Len() >= 18 {
+			number = int(binary.BigEndian.Uint32(f.Bytes()[14:]))
+		}
+		w.numbers = append(w.numbers, number)
+		if i < len(frames)-w.refuse {
+			sent++
+			bytes += f.Len()
+		}
+	}
+	return sent, bytes
+}
+
+// taken gives what has been sent since it was last asked.
+func (w *wire) taken() []int {
+	n := w.numbers
+	w.numbers = nil
+	return n
+}
+
+func attach(s *Switch, name string, uplink bool) (*Port, *wire) {
+	w := &wire{}
+	return s.Attach(name, w, uplink, plenty), w
+}
+
+// Every verdict, each with the frame that gets it and the ports that it leaves by.
+func TestVerdicts(t *testing.T) {
+	const a, b, far, free, pinned = 1, 2, 3, 4, 5 // stations; free is nowhere
+	for _, tc := range []struct {
+		name  string
+		from  string // port
+		frame ether.Frame
+		want  Verdict
+		to    []string
+	}{
+		{"to a container", "a", frame(mac(a), mac(b), 0), Forwarded, []string{"b"}},
+		{"to a remote station", "a", frame(mac(a), mac(far), 0), Forwarded, []string{"up1"}},
+		{"from a remote station", "up1", frame(mac(far), mac(a), 0), Forwarded, []string{"a"}},
+		{"header and nothing else", "a", sized2(mac(a), mac(b), 14), Forwarded, []string{"b"}},
+		{"super-frame", "a", super(mac(a), mac(b), 60000, 1400), Forwarded, []string{"b"}},
+		{"new source", "a", frame(mac(100), mac(b), 0), Forwarded, []string{"b"}},
+		{"moved source", "a", frame(mac(far), mac(b), 0), Forwarded, []string{"b"}},
+
+		{"broadcast", "a", frame(mac(a), broadcast, 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
+		{"multicast", "b", frame(mac(b), ether.MAC{1, 0, 0x5e, 0, 0, 1}, 0), Flooded, []string{"a", "narrow", "up1", "up2"}},
+		{"IPv6 multicast", "b", frame(mac(b), ether.MAC{0x33, 0x33, 0, 0, 0, 1}, 0), Flooded, []string{"a", "narrow", "up1", "up2"}},
+		{"unknown destination", "a", frame(mac(a), mac(free), 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
+		{"zero destination", "a", frame(mac(a), ether.MAC{}, 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
+		{"broadcast from a remote host", "up1", frame(mac(far), broadcast, 0), Flooded, []string{"a", "b", "narrow"}},
+		{"unknown destination, from a remote host", "up2", frame(mac(100), mac(free), 0), Flooded, []string{"a", "b", "narrow"}},
+		{"too long for one flooded port", "a", sized(mac(a), broadcast, 0, 101), Flooded, []string{"b", "up1", "up2"}},
+
+		{"no byte", "a", ether.Lend(nil, ether.Offload{}), Runt, nil},
+		{"13 bytes", "a", sized2(mac(a), mac(b), 13), Runt, nil},
+		{"13 bytes that lie", "a", ether.Lend(make([]byte, ether.Headroom+13), ether.Offload{Kind: ether.TCP4}), Runt, nil},
+		{"segment 0", "a", super(mac(a), mac(b), 3000, 0), Offload, nil},
+		{"too many segments", "a", super(mac(a), mac(b), 3000, 1), Offload, nil},
+		{"super-frame of no known protocol", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{Kind: ether.TCP6, Segment: 1000}), Offload, nil},
+		{"checksum behind the end", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{NeedsSum: true, SumStart: 60, SumOffset: 16}), Offload, nil},
+		{"broadcast source", "a", frame(broadcast, mac(b), 0), BadSource, nil},
+		{"multicast source", "a", frame(ether.MAC{1, 0, 0x5e, 0, 0, 1}, mac(b), 0), BadSource, nil},
+		{"zero source", "a", frame(ether.MAC{}, mac(b), 0), BadSource, nil},
+		{"pinned at another port", "a", frame(mac(pinned), mac(a), 0), Spoofed, nil},
+		{"pinned here, by a remote host", "up1", frame(mac(pinned), mac(a), 0), Spoofed, nil},
+		{"spoofed broadcast", "a", frame(mac(pinned), broadcast, 0), Spoofed, nil},
+		{"to the port it came by", "b", frame(mac(b), mac(pinned), 0), Hairpin, nil},
+		{"to itself", "a", frame(mac(a), mac(a), 0), Hairpin, nil},
+		{"back to the remote host it came from", "up1", frame(mac(100), mac(far), 0), Hairpin, nil},
+		{"between remote hosts", "up2", frame(mac(100), mac(far), 0), Horizon, nil},
+		{"as long as the way", "a", sized(mac(a), mac(6), 0, 100), Forwarded, []string{"narrow"}},
+		{"one byte longer than the way", "a", sized(mac(a), mac(6), 0, 101), MTU, nil},
+		{"segments as long as the way", "a", super(mac(a), mac(6), 1000, 100-54), Forwarded, []string{"narrow"}},
+		{"segments longer than the way", "a", super(mac(a), mac(6), 1000, 100-53), MTU, nil},
+		{"by a port that has left", "gone", frame(mac(100), mac(b), 0), Detached, nil},
+		{"runt by a port that has left", "gone", sized2(mac(a), mac(b), 13), Runt, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := New(Config{})
+			ports, wires := map[string]*Port{}, map[string]*wire{}
+			for _, name := range []string{"a", "b", "narrow", "up1", "up2", "gone"} {
+				ports[name], wires[name] = attach(s, name, name[0] == 'u')
+			}
+			ports["narrow"].SetLimit(100)
+			ports["gone"].Detach()
+			for port, station := range map[string]int{"a": a, "b": b, "up1": far, "narrow": 6} {
+				ports[port].Ingress([]ether.Frame{frame(mac(station), mac(station), 0)})
+			}
+			ports["b"].Pin(mac(pinned))
+			before, in := s.Tally(), ports[tc.from].Stats()
+			f := tc.frame
+			ports[tc.from].Ingress([]ether.Frame{f})
+
+			var want Tally
+			want[tc.want] = 1
+			if got := minus(s.Tally(), before); got != want {
+				t.Errorf("verdicts %v, want one %s", got.Drops(), tc.want)
+			}
+			after := ports[tc.from].Stats()
+			if got := minus(after.Rx, in.Rx); got != want {
+				t.Errorf("verdicts at the port %v, want one %s", got.Drops(), tc.want)
+			}
+			if got := after.RxBytes - in.RxBytes; got != uint64(f.Len()) {
+				t.Errorf("%d bytes received, want %d", got, f.Len())
+			}
+			var to []string
+			for _, p := range s.Ports() {
+				if n := len(wires[p.Name].numbers); n > 1 {
+					t.Errorf("%s got the frame %d times", p.Name, n)
+				} else if n == 1 {
+					to = append(to, p.Name)
+				}
+			}
+			if !slices.Equal(to, tc.to) {
+				t.Errorf("left by %v, want %v", to, tc.to)
+			}
+		})
+	}
+}
+
+// sized2 is a frame too short for a number.
+func sized2(src, dst ether.MAC, length int) ether.Frame {
+	f := frame(src, dst, 0)
+	return ether.Lend(f.Room()[:ether.Headroom+length], ether.Offload{})
+}
+
+func claiming(f ether.Frame, off ether.Offload) ether.Frame {
+	f.Off = off
+	return f
+}
+
+func minus(a, b Tally) Tally {
+	for v := range a {
+		a[v] -= b[v]
+	}
+	return a
+}
+
+func TestVerdictNames(t *testing.T) {
+	seen := map[string]bool{}
+	for v := range verdicts {
+		if name := v.String(); name == "" || seen[name] {
+			t.Errorf("verdict %d is called %q", v, name)
+		}
+		seen[v.String()] = true
+		if v.Drop() == (v == Forwarded || v == Flooded) {
+			t.Errorf("%s: drop %v", v, v.Drop())
+		}
+	}
+	tally := Tally{}
+	for v := range tally {
+		tally[v] = 1 << v
+	}
+	if got := tally.Rx(); got != 1<<verdicts-1 {
+		t.Errorf("received %#x", got)
+	}
+	drops := tally.Drops()
+	if len(drops) != len(Drops()) || len(drops) != int(verdicts)-2 {
+		t.Errorf("drops are %v", drops)
+	}
+	for _, v := range Drops() {
+		if drops[v.String()] != 1<<v {
+			t.Errorf("%s: %#x", v, drops[v.String()])
+		}
+	}
+}
+
+// What a port cannot take in a flood it has refused; the others get it all.
+func TestFloodMTU(t *testing.T) {
+	s := New(Config{})
+	a, _ := attach(s, "a", false)
+	narrow, thin := attach(s, "narrow", false)
+	wide, thick := attach(s, "wide", false)
+	narrow.SetLimit(100)
+	a.Ingress([]ether.Frame{
+		sized(mac(1), broadcast, 1, 100),
+		sized(mac(1), broadcast, 2, 101),
+		sized(mac(1), broadcast, 3, 60),
+		sized(mac(1), broadcast, 4, 1500),
+	})
+	if got := thin.taken(); !slices.Equal(got, []int{1, 3}) {
+		t.Errorf("the narrow port got %v", got)
+	}
+	if got := thick.taken(); !slices.Equal(got, []int{1, 2, 3, 4}) {
+		t.Errorf("the wide port got %v", got)
+	}
+	if st := narrow.Stats(); st.Offered != 4 || st.Tx != 2 || st.Refused != 2 || st.TxBytes != 160 {
+		t.Errorf("the narrow port's books: %+v", st)
+	}
+	if st := wide.Stats(); st.Offered != 4 || st.Tx != 4 || st.Refused != 0 || st.TxBytes != 1761 {
+		t.Errorf("the wide port's books: %+v", st)
+	}
+	a.Ingress([]ether.Frame{sized(mac(1), broadcast, 5, 101)})
+	if got := thin.taken(); got != nil || thin.calls != 1 {
+		t.Errorf("the narrow port was called with %v", got)
+	}
+}
+
+// Frames of one batch that leave by one port stay in order, however unicast and flood alternate.
+func TestOrder(t *testing.T) {
+	s := New(Config{})
+	in, _ := attach(s, "in", false)
+	const others = 3 * maxLots
+	var wires []*wire
+	for i := range others {
+		p, w := attach(s, mac(i).String(), false)
+		p.Pin(mac(i))
+		wires = append(wires, w)
+	}
+	var frames []ether.Frame
+	want := make([][]int, others)
+	for i := range 1000 {
+		to := i * i % (others + 3) // the last few are known to nobody
+		dst := mac(to)
+		if to == others {
+			dst = broadcast
+		}
+		frames = append(frames, frame(mac(1000), dst, i))
+		for q := range want {
+			if to >= others || q == to {
+				want[q] = append(want[q], i)
+			}
+		}
+	}
+	in.Ingress(frames)
+	for q, w := range wires {
+		if got := w.taken(); !slices.Equal(got, want[q]) {
+			t.Errorf("port %d got %v, want %v", q, got, want[q])
+		}
+	}
+}
+
+// A batch for more ports than it has lots for reaches them all, and a run for few is one call a port.
+func TestLots(t *testing.T) {
+	for _, n := range []int{1, maxLots - 1, maxLots, maxLots + 1, 5 * maxLots} {
+		s := New(Config{})
+		in, _ := attach(s, "in", false)
+		var wires []*wire
+		for i := range n {
+			p, w := attach(s, "", false)
+			p.Pin(mac(i))
+			wires = append(wires, w)
+		}
+		var frames []ether.Frame
+		for i := range 4 * n {
+			frames = append(frames, frame(mac(1000), mac(i%n), i))
+		}
+		in.Ingress(frames)
+		for i, w := range wires {
+			if got, want := w.taken(), []int{i, i + n, i + 2*n, i + 3*n}; !slices.Equal(got, want) {
+				t.Errorf("%d destinations: port %d got %v, want %v", n, i, got, want)
+			}
+			if n <= maxLots && w.calls != 1 {
+				t.Errorf("%d destinations: port %d was called %d times, want once", n, i, w.calls)
+			}
+		}
+		if got := s.Tally(); got[Forwarded] != uint64(4*n) {
+			t.Errorf("%d destinations: %d forwarded, want %d", n, got[Forwarded], 4*n)
+		}
+	}
+}
+
+// What a way out refuses stands in the books as refused, and the frame is still forwarded.
+func TestRefused(t *testing.T) {
+	s := New(Config{})
+	in, _ := attach(s, "in", false)
+	p, w := attach(s, "p", false)
+	p.Pin(mac(1))
+	w.refuse = 3
+	in.Ingress([]ether.Frame{
+		frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0),
+	})
+	if st := p.Stats(); st.Offered != 4 || st.Tx != 1 || st.Refused != 3 || st.TxBytes != 64 {
+		t.Errorf("books: %+v", st)
+	}
+	if got := s.Tally(); got[Forwarded] != 4 || got.Rx() != 4 {
+		t.Errorf("verdicts %v", got)
+	}
+}
+
+func TestDetach(t *testing.T) {
+	s := New(Config{})
+	a, _ := attach(s, "a", false)
+	b, w := attach(s, "b", false)
+	b.Pin(mac(2))
+	b.Ingress([]ether.Frame{frame(mac(3), mac(9), 0), frame(mac(4), mac(9), 0)})
+	b.Detach()
+	b.Detach()
+	if got := s.Ports(); !slices.Equal(got, []*Port{a}) {
+		t.Errorf("%d ports are left, want one", len(got))
+	}
+	for e := range s.Entries() {
+		t.Errorf("%s is remembered at %s", e.MAC, e.Port.Name)
+	}
+	if b.Pin(mac(5)) {
+		t.Error("a port that has left could pin an address")
+	}
+	b.Ingress([]ether.Frame{frame(mac(3), mac(9), 0)})
+	for e := range s.Entries() {
+		t.Errorf("%s is remembered at %s", e.MAC, e.Port.Name)
+	}
+	a.Ingress([]ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), mac(3), 0), frame(mac(1), broadcast, 0)})
+	if got := w.taken(); got != nil {
+		t.Errorf("frames %v left by the detached port", got)
+	}
+	if got := s.Tally(); got[Flooded] != 5 || got[Detached] != 1 {
+		t.Errorf("verdicts %v", got)
+	}
+	balanced(t, s)
+}

@@ -1,0 +1,281 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// host puts the test into a network namespace of its own with lo up. A socket belongs to the
+// namespace of the thread that opened it, so the test must stay on this goroutine.
+func host(t testing.TB) netns.NsHandle {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("TAPESTRY_MUST") == "1" {
+			t.Fatal("needs root to make a network namespace")
+		}
+		t.Skip("needs root to make a network namespace")
+	}
+	runtime.LockOSThread()
+	before, err := netns.Get()
+	must(t, err)
+	ns, err := netns.New() // and go there
+	must(t, err)
+	t.Cleanup(func() {
+		if err := netns.Set(before); err != nil {
+			t.Fatal(err) // the thread stays locked and ends with the goroutine
+		}
+		before.Close()
+		ns.Close()
+		runtime.UnlockOSThread()
+	})
+	must(t, netlink.LinkSetUp(lo(t)))
+	a, err := netlink.ParseAddr("fd00::2/128")
+	must(t, err)
+	a.Flags = unix.IFA_F_NODAD
+	routes, done := make(chan netlink.RouteUpdate), make(chan struct{})
+	must(t, netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ListExisting: true}))
+	defer func() {
+		close(done)
+		for range routes { // ends when the subscription has
+		}
+	}()
+	must(t, netlink.AddrAdd(lo(t), a))
+	for deadline := time.After(5 * time.Second); ; { // the address has its route a moment later
+		select {
+		case r := <-routes:
+			if r.Type == unix.RTM_NEWROUTE && r.Table == unix.RT_TABLE_LOCAL && r.Dst != nil && r.Dst.IP.Equal(a.IP) {
+				return ns
+			}
+		case <-deadline:
+			t.Fatal("the test's address has no route after five seconds")
+		}
+	}
+}
+
+func lo(t testing.TB) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName("lo")
+	must(t, err)
+	return l
+}
+
+// raceDetector tells whether the test was built with -race, under which sync.Pool drops what it is given.
+func raceDetector() bool {
+	info, ok := debug.ReadBuildInfo()
+	for i := 0; ok && i < len(info.Settings); i++ {
+		if s := info.Settings[i]; s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+	return false
+}
+
+const port, vni = 4789, 80
+
+// families are the underlays: two addresses of one host each.
+var families = []struct{ name, a, b string }{
+	{"IPv4 underlay", "127.0.0.1", "127.0.0.2"},
+	{"IPv6 underlay", "::1", "fd00::2"},
+}
+
+func at(addr string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(addr), port) }
+
+func listen(t testing.TB, addr string, sockets int) *VTEP {
+	t.Helper()
+	v, err := Listen(at(addr), sockets)
+	must(t, err)
+	t.Cleanup(func() { must(t, v.Close()) })
+	return v
+}
+
+// A catch keeps copies of the frames that a link delivers.
+type catch struct {
+	v      *VTEP
+	arena  []byte
+	frames [][]byte
+}
+
+func (k *catch) in(frames []ether.Frame) {
+	for i := range frames {
+		k.frames = append(k.frames, bytes.Clone(frames[i].Bytes()))
+	}
+}
+
+// caught gives v a link to host that keeps what comes.
+func caught(t testing.TB, v *VTEP, vni uint32, host string) (*catch, *Link) {
+	t.Helper()
+	l, err := v.Link(vni, at(host))
+	must(t, err)
+	k := &catch{v: v, arena: make([]byte, 512<<10)}
+	l.Bind(k.in)
+	return k, l
+}
+
+// settle drains until n frames have come and nothing is left to be read, and gives them.
+func (k *catch) settle(t testing.TB, n int) [][]byte {
+	t.Helper()
+	for k.drain(t, 5*time.Second*time.Duration(min(1, max(0, n-len(k.frames))))) {
+	}
+	if len(k.frames) != n {
+		t.Fatalf("%d frames came, want %d", len(k.frames), n)
+	}
+	got := k.frames
+	k.frames = nil
+	return got
+}
+
+// drain waits for a socket to be readable and drains it; false if none is.
+func (k *catch) drain(t testing.TB, wait time.Duration) bool {
+	t.Helper()
+	var fds []unix.PollFd
+	for _, r := range k.v.Receivers() {
+		fds = append(fds, unix.PollFd{Fd: int32(r.Fd()), Events: unix.POLLIN})
+	}
+	n, err := unix.Poll(fds, int(wait.Milliseconds()))
+	if err != unix.EINTR {
+		must(t, err)
+	}
+	for _, r := range k.v.Receivers() {
+		must(t, r.Drain(k.arena))
+	}
+	return n > 0
+}
+
+// A packet is one TCP segment or datagram; gopacket writes it.
+type packet struct {
+	v6, udp bool
+	port    uint16 // of the source
+	id      uint16
+	seq     uint32
+	payload []byte
+}
+
+// data is n bytes, no two neighbours alike.
+func data(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(i*7 + i>>8)
+	}
+	return b
+}
+
+// frame is the finished frame.
+func (p packet) frame(t testing.TB) *ether.Frame {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 2}, DstMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 3}, EthernetType: layers.EthernetTypeIPv4}
+	proto := layers.IPProtocolTCP
+	if p.udp {
+		proto = layers.IPProtocolUDP
+	}
+	stack := []gopacket.SerializableLayer{eth}
+	var network gopacket.NetworkLayer
+	if p.v6 {
+		eth.EthernetType = layers.EthernetTypeIPv6
+		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: proto, SrcIP: net.ParseIP("fd00:77::2"), DstIP: net.ParseIP("fd00:77::3")}
+		network, stack = ip, append(stack, ip)
+	} else {
+		ip := &layers.IPv4{Version: 4, TTL: 64, Id: p.id, Flags: layers.IPv4DontFragment, Protocol: proto, SrcIP: net.IP{10, 77, 0, 2}, DstIP: net.IP{10, 77, 0, 3}}
+		network, stack = ip, append(stack, ip)
+	}
+	if p.udp {
+		udp := &layers.UDP{SrcPort: layers.UDPPort(p.port), DstPort: 51820}
+		must(t, udp.SetNetworkLayerForChecksum(network))
+		stack = append(stack, udp)
+	} else {
+		tcp := &layers.TCP{SrcPort: layers.TCPPort(p.port), DstPort: 51820, Seq: p.seq, Ack: 77, ACK: true, Window: 501}
+		must(t, tcp.SetNetworkLayerForChecksum(network))
+		stack = append(stack, tcp)
+	}
+	buf := gopacket.NewSerializeBuffer()
+	must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
+	b := buf.Bytes() // gopacket pads to Ethernet's least; a container's kernel does not
+	end := 34 + 20 + len(p.payload)
+	if p.v6 {
+		end += 20
+	}
+	if p.udp {
+		end -= 12
+	}
+	f := ether.Lend(append(make([]byte, ether.Headroom), b[:end]...), ether.Offload{})
+	return &f
+}
+
+// super is the super-frame of segments of the given size, as a container's kernel leaves it; with
+// size 0, an ordinary frame whose checksum is unfinished.
+func (p packet) super(t testing.TB, segment int) *ether.Frame {
+	t.Helper()
+	f := p.frame(t)
+	b := f.Bytes()
+	addresses, l4 := b[26:34], 34
+	if p.v6 {
+		addresses, l4 = b[22:54], 54
+	}
+	kind, proto, head, sum := ether.TCP4, uint32(6), l4+20, 16
+	if p.v6 {
+		kind = ether.TCP6
+	}
+	if p.udp {
+		kind, proto, head, sum = ether.UDP, 17, l4+8, 6
+	}
+	binary.BigEndian.PutUint16(b[l4+sum:], ether.Sum(addresses, proto+uint32(head-l4+len(p.payload))))
+	f.Off = ether.Offload{NeedsSum: true, SumStart: uint16(l4), SumOffset: uint16(sum)}
+	if segment > 0 {
+		f.Off.Kind, f.Off.Head, f.Off.Segment = kind, uint16(head), uint16(segment)
+	}
+	must(t, f.Check())
+	return f
+}
+
+// segments is what a super-frame of p has to be cut into.
+func (p packet) segments(t testing.TB, segment int) (frames [][]byte) {
+	t.Helper()
+	for rest := p.payload; len(rest) > 0; {
+		q := p
+		q.payload = rest[:min(segment, len(rest))]
+		frames = append(frames, bytes.Clone(q.frame(t).Bytes()))
+		rest = rest[len(q.payload):]
+		p.seq += uint32(len(q.payload))
+		p.id++
+	}
+	return frames
+}
+
+// same checks that the frames that came are those that were wanted, in order.
+func same(t testing.TB, got, want [][]byte) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d frames, want %d", len(got), len(want))
+	}
+	for i := range got {
+		if !bytes.Equal(got[i], want[i]) {
+			t.Fatalf("frame %d of %d: %d bytes that are not the %d wanted\n%x\n%x", i, len(got), len(got[i]), len(want[i]), got[i][:min(60, len(got[i]))], want[i][:min(60, len(want[i]))])
+		}
+	}
+}
+
+// room is a copy of a frame's bytes.
+func room(f *ether.Frame) []byte { return bytes.Clone(f.Bytes()) }

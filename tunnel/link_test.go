@@ -1,0 +1,405 @@
+package tunnel
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// pair is a link from the first address of a family to the second, and what comes out there.
+func pair(t testing.TB, a, b string) (*Link, *catch) {
+	t.Helper()
+	host(t)
+	l, err := listen(t, a, 1).Link(vni, at(b))
+	must(t, err)
+	k, _ := caught(t, listen(t, b, 1), vni, a)
+	return l, k
+}
+
+var kinds = []struct {
+	name string
+	p    packet
+}{
+	{"TCP over IPv4", packet{}},
+	{"TCP over IPv6", packet{v6: true}},
+	{"UDP over IPv4", packet{udp: true}},
+	{"UDP over IPv6", packet{udp: true, v6: true}},
+}
+
+// TestSend: ordinary frames, unfinished ones and super-frames come out finished and byte for byte; the
+// frames wanted are gopacket's, checksums and all.
+func TestSend(t *testing.T) {
+	for _, family := range families {
+		for _, kind := range kinds {
+			t.Run(family.name+"/"+kind.name, func(t *testing.T) {
+				l, k := pair(t, family.a, family.b)
+				p := kind.p
+				for _, n := range []int{0, 1, 999, 1400} {
+					p.payload = data(n)
+					f := p.frame(t)
+					want := [][]byte{room(f), room(f)}
+					frames := []*ether.Frame{f, p.super(t, 0)}
+					if sent, n := l.Send(frames); sent != 2 || n != 2*len(want[0]) {
+						t.Fatalf("Send = %d, %d, want 2, %d", sent, n, 2*len(want[0]))
+					}
+					same(t, k.settle(t, 2), want)
+				}
+				for _, tt := range []struct{ payload, segment int }{{60000, 1388}, {2000, 1000}, {1001, 1000}, {900, 1000}, {20000, 100}, {25600, 100}} {
+					p.payload = data(tt.payload)
+					super, want := p.super(t, tt.segment), p.segments(t, tt.segment)
+					before := room(super)
+					wireBefore := l.Stats().WireTx
+					if sent, n := l.Send([]*ether.Frame{super}); sent != 1 || n != super.Len() {
+						t.Fatalf("Send = %d, %d, want 1, %d", sent, n, super.Len())
+					}
+					if got := l.Stats().WireTx - wireBefore; got != uint64(len(want)) {
+						t.Errorf("%d datagrams were counted, want %d", got, len(want))
+					}
+					same(t, k.settle(t, len(want)), want)
+					if !bytes.Equal(super.Bytes(), before) {
+						t.Error("the super-frame was changed: it may be flooded to others")
+					}
+				}
+				if s := l.Stats(); !s.GSO || s.Full+s.Long+s.Failed != 0 {
+					t.Errorf("%+v", s)
+				}
+			})
+		}
+	}
+}
+
+// TestSendMixed: whatever a lot is made of, every frame comes, and those of one flow in order.
+func TestSendMixed(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	var lot []*ether.Frame
+	want := make(map[uint16][][]byte) // by source port
+	total := 0
+	for i := range 700 {
+		p := packet{port: uint16(1000 + i/100), udp: i%100 < 50, id: uint16(i), payload: data(1 + i*7%300)}
+		if i%90 == 0 {
+			p.payload = data(20000 + i)
+			lot = append(lot, p.super(t, 200))
+			want[p.port] = append(want[p.port], p.segments(t, 200)...)
+			total += len(p.segments(t, 200))
+			continue
+		}
+		f := p.frame(t)
+		lot = append(lot, f)
+		want[p.port] = append(want[p.port], room(f))
+		total++
+	}
+	if sent, _ := l.Send(lot); sent != len(lot) {
+		t.Fatalf("%d of %d went", sent, len(lot))
+	}
+	got := make(map[uint16][][]byte)
+	for _, b := range k.settle(t, total) {
+		port := uint16(b[34])<<8 | uint16(b[35])
+		got[port] = append(got[port], b)
+	}
+	for port, frames := range want {
+		for _, udp := range []bool{false, true} { // two flows a port
+			same(t, of(got[port], udp), of(frames, udp))
+		}
+	}
+}
+
+func of(frames [][]byte, udp bool) (some [][]byte) {
+	for _, b := range frames {
+		if (b[23] == 17) == udp {
+			some = append(some, b)
+		}
+	}
+	return some
+}
+
+// TestTrains looks at a load before it is sent.
+func TestTrains(t *testing.T) {
+	many := func(n, size int) []int {
+		s := make([]int, n)
+		for i := range s {
+			s[i] = size
+		}
+		return s
+	}
+	tests := []struct {
+		name  string
+		sizes []int // of datagrams
+		noGSO bool
+		want  []int // datagrams of each train
+	}{
+		{"one", []int{100}, false, []int{1}},
+		{"equal", []int{100, 100, 100}, false, []int{3}},
+		{"a shorter one ends it", []int{100, 100, 60, 60, 100}, false, []int{3, 1, 1}},
+		{"a longer one begins another", []int{100, 200, 200}, false, []int{1, 2}},
+		{"full at 64", many(130, 100), false, []int{64, 64, 2}},
+		{"full at 65507 bytes", many(50, 1450), false, []int{45, 5}},
+		{"the last byte", append(many(45, 1450), 256, 256), false, []int{46, 1}},
+		{"exactly 65507 bytes", append(many(45, 1450), 65507-45*1450), false, []int{46}},
+		{"one byte more", append(many(45, 1450), 65508-45*1450), false, []int{45, 1}},
+		{"without segmentation", many(5, 100), true, []int{1, 1, 1, 1, 1}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l, w := &Link{}, new(load)
+			l.noGSO.Store(tt.noGSO)
+			for i, n := range tt.sizes {
+				f := ether.Lend(make([]byte, n), ether.Offload{})
+				l.whole(w, i, &f)
+			}
+			var got []int
+			at := 0
+			for _, tr := range w.trains[:w.nTrains] {
+				got = append(got, tr.n)
+				sum := 0
+				for i := range tr.n {
+					d := w.datagrams[tr.first+i]
+					if d.frame != at || d.vecs != 1 || int(w.iovs[d.iov].Len) != tt.sizes[at] {
+						t.Errorf("datagram %d: %+v", at, d)
+					}
+					sum += tt.sizes[at]
+					at++
+				}
+				if tr.bytes != sum || tr.size != tt.sizes[tr.first] || tr.last != tt.sizes[at-1] || tr.bytes > trainBytes {
+					t.Errorf("train %+v, %d bytes", tr, sum)
+				}
+			}
+			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("trains of %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestSendLoads crosses a load's bounds: 64 trains, 512 datagrams, in the middle of a super-frame too.
+func TestSendLoads(t *testing.T) {
+	tests := []struct {
+		name string
+		lot  func() ([]*ether.Frame, [][]byte)
+	}{
+		{"200 trains", func() (lot []*ether.Frame, want [][]byte) {
+			for i := range 200 {
+				f := packet{udp: true, id: uint16(i), payload: data(100 + i)}.frame(t)
+				lot, want = append(lot, f), append(want, room(f))
+			}
+			return lot, want
+		}},
+		{"1300 equal frames", func() (lot []*ether.Frame, want [][]byte) {
+			for i := range 1300 {
+				f := packet{udp: true, id: uint16(i), payload: data(20)}.frame(t)
+				lot, want = append(lot, f), append(want, room(f))
+			}
+			return lot, want
+		}},
+		{"five super-frames of 250 segments", func() (lot []*ether.Frame, want [][]byte) {
+			for i := range 5 {
+				p := packet{seq: uint32(i * 25000), payload: data(25000)}
+				lot, want = append(lot, p.super(t, 100)), append(want, p.segments(t, 100)...)
+			}
+			return lot, want
+		}},
+	}
+	for _, tt := range tests {
+		l, k := pair(t, "127.0.0.1", "127.0.0.2")
+		for _, gso := range []bool{true, false} {
+			l.noGSO.Store(!gso)
+			before := l.Stats().WireTx
+			lot, want := tt.lot()
+			if sent, _ := l.Send(lot); sent != len(lot) {
+				t.Fatalf("%s, trains %v: %d of %d went", tt.name, gso, sent, len(lot))
+			}
+			same(t, k.settle(t, len(want)), want)
+			if n := l.Stats().WireTx - before; n != uint64(len(want)) {
+				t.Errorf("%s, trains %v: %d datagrams were counted, want %d", tt.name, gso, n, len(want))
+			}
+		}
+	}
+}
+
+// TestSendRefusedInTheMiddle: sendmmsg stops at a datagram too long for the path. What stands before and behind it goes.
+func TestSendRefusedInTheMiddle(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	must(t, netlink.LinkSetMTU(lo(t), 1000))
+	var lot []*ether.Frame
+	var want [][]byte
+	bytesWant := 0
+	for i, n := range []int{100, 100, 2000, 100, 100, 1200, 1200, 1200, 50, 2000} {
+		f := packet{udp: true, id: uint16(i), payload: data(n)}.frame(t)
+		lot = append(lot, f)
+		if n < 900 {
+			want = append(want, room(f))
+			bytesWant += f.Len()
+		}
+	}
+	if sent, n := l.Send(lot); sent != len(want) || n != bytesWant {
+		t.Errorf("Send = %d, %d, want %d, %d", sent, n, len(want), bytesWant)
+	}
+	same(t, k.settle(t, len(want)), want)
+	if s := l.Stats(); s.Long != 5 || s.WireTx != uint64(len(want)) || !s.GSO || s.Failed+s.Full != 0 {
+		t.Errorf("%+v, want 5 too long, %d sent, and trains as before", s, len(want))
+	}
+}
+
+// TestNarrowPath: a path that has become narrower costs the frames that are too long for it, says so
+// once, and does not end segmentation.
+func TestNarrowPath(t *testing.T) {
+	for _, family := range families {
+		t.Run(family.name, func(t *testing.T) {
+			l, k := pair(t, family.a, family.b)
+			must(t, netlink.LinkSetMTU(lo(t), 1300))
+			p := packet{payload: data(10*1300 + 20)} // the last segment alone is short enough
+			if sent, n := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 0 || n != 0 {
+				t.Errorf("Send = %d, %d of a super-frame that lost ten segments", sent, n)
+			}
+			want := p.segments(t, 1300)
+			same(t, k.settle(t, 1), want[10:])
+			if s := l.Stats(); s.Long != 10 || s.WireTx != 1 || !s.GSO {
+				t.Errorf("%+v, want 10 too long, 1 sent, trains as before", s)
+			}
+			if !l.Narrowed() {
+				t.Error("the link does not say that the path has become narrower")
+			}
+			if l.Narrowed() {
+				t.Error("it says so twice")
+			}
+			mtu, err := l.v.PathMTU(netip.MustParseAddr(family.b))
+			if err != nil || mtu != 1300 {
+				t.Errorf("PathMTU = %d, %v, want 1300", mtu, err)
+			}
+			must(t, netlink.LinkSetMTU(lo(t), 65536))
+			if sent, _ := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 1 {
+				t.Error("the path is wide again, and the frame is refused")
+			}
+			same(t, k.settle(t, 11), want)
+		})
+	}
+}
+
+// TestTrainsRefused: UDP_SEGMENT without checksums is EINVAL (udp(7)), and stands here for every route
+// that cannot segment: the datagrams go one by one, this time and from now on.
+func TestTrainsRefused(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	for _, fd := range l.v.send {
+		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
+	}
+	p := packet{payload: data(30000)}
+	want := p.segments(t, 1000)
+	before := packet{payload: data(40)}.frame(t)
+	all := append([][]byte{room(before)}, want...)
+	for i := range 2 {
+		if sent, n := l.Send([]*ether.Frame{before, p.super(t, 1000)}); sent != 2 || n != 54+40+54+30000 {
+			t.Fatalf("Send = %d, %d", sent, n)
+		}
+		same(t, k.settle(t, 31), all)
+		if s := l.Stats(); s.GSO || s.WireTx != uint64(31*(i+1)) || s.Failed+s.Long+s.Full != 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// TestNoRoute: a peer that cannot be reached costs its own frames only.
+func TestNoRoute(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	l, err := v.Link(vni, netip.MustParseAddrPort("192.0.2.1:4789"))
+	must(t, err)
+	p := packet{payload: data(3000)}
+	if sent, n := l.Send([]*ether.Frame{p.super(t, 1000), packet{}.frame(t)}); sent != 0 || n != 0 {
+		t.Errorf("Send = %d, %d", sent, n)
+	}
+	if s := l.Stats(); s.Failed != 4 || s.WireTx != 0 || l.Narrowed() {
+		t.Errorf("%+v, want 4 failed", s)
+	}
+}
+
+func TestLose(t *testing.T) {
+	for errno, want := range map[syscall.Errno]LinkStats{
+		syscall.EAGAIN: {Full: 3}, syscall.ENOBUFS: {Full: 3}, syscall.EMSGSIZE: {Long: 3},
+		syscall.EPERM: {Failed: 3}, syscall.ENETUNREACH: {Failed: 3},
+	} {
+		l, w := &Link{}, &load{lost: make([]bool, 4)}
+		for i := range 4 {
+			w.datagrams[i].frame = i
+		}
+		l.lose(w, 1, 3, errno)
+		want.GSO = true
+		if got := l.Stats(); got != want || fmt.Sprint(w.lost) != "[false true true true]" {
+			t.Errorf("%v: %+v, lost %v", errno, got, w.lost)
+		}
+		if l.Narrowed() != (errno == syscall.EMSGSIZE) {
+			t.Errorf("%v: narrowed is wrong", errno)
+		}
+	}
+}
+
+func TestLinkRefuses(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	_, err := v.Link(vni, at("127.0.0.2"))
+	must(t, err)
+	for _, tt := range []struct {
+		vni  uint32
+		host string
+		says string
+	}{{0, "127.0.0.3", "VNI 0"}, {1 << 24, "127.0.0.3", "VNI 16777216"}, {vni, "::1", "IP version"}, {vni, "127.0.0.2", "already"}} {
+		l, err := v.Link(tt.vni, at(tt.host))
+		if err == nil || !strings.Contains(err.Error(), tt.says) || l != nil {
+			t.Errorf("Link(%d, %s) = %v, %v", tt.vni, tt.host, l, err)
+		}
+	}
+}
+
+func TestSendNoAllocations(t *testing.T) {
+	if raceDetector() {
+		t.Skip("the race detector empties the pools")
+	}
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	fd := k.v.receivers[0].fd
+	discard := make([]byte, 1<<17)
+	many := make([]*ether.Frame, 64)
+	for i := range many {
+		many[i] = packet{udp: true, payload: data(100)}.frame(t)
+	}
+	for name, lot := range map[string][]*ether.Frame{
+		"one frame": {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
+		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			if sent, _ := l.Send(lot); sent != len(lot) {
+				t.Errorf("%s: refused", name)
+			}
+			for {
+				if _, err := unix.Read(fd, discard); err != nil {
+					break
+				}
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func BenchmarkLinkSend(b *testing.B) {
+	l, k := pair(b, "127.0.0.1", "127.0.0.2")
+	f := packet{payload: data(60000)}.super(b, 1388)
+	lot := []*ether.Frame{f}
+	fd := k.v.receivers[0].fd
+	discard := make([]byte, 1<<17)
+	b.SetBytes(int64(f.Len()))
+	for b.Loop() {
+		if sent, _ := l.Send(lot); sent != 1 {
+			b.Fatal("refused")
+		}
+		for {
+			if _, err := unix.Read(fd, discard); err != nil {
+				break
+			}
+		}
+	}
+}
