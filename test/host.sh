@@ -15,13 +15,13 @@
 #   host.sh down NAME                     end the host and remove all of it
 #
 # Environment: HOSTS, a directory (made if missing); OWNER, a pid: when it ends, so do the hosts it made;
-# TAPESTRY, the binary (default bin/tapestry of this tree).
+# TAPESTRY, the binary (default bin/tapestry of this tree), which is in the hosts' PATH.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 
 HOSTS=${HOSTS:-/tmp/tapestry-hosts}
 self=$(realpath "$0")
-TAPESTRY=${TAPESTRY:-$(dirname "$self")/../bin/tapestry}
+TAPESTRY=$(realpath -m "${TAPESTRY:-$(dirname "$self")/../bin/tapestry}")
 
 die() { echo "host.sh: $*" >&2; exit 1; }
 
@@ -39,7 +39,7 @@ enter() { # NAME COMMAND…
     [[ -s $pid ]] || die "no host $1"
     shift
     exec nsenter --target "$(<"$pid")" --mount --net --pid -- env \
-        DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
+        PATH="$(dirname "$TAPESTRY"):$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
 }
 within() { (enter "$@"); }
 
@@ -133,8 +133,8 @@ dockerd() { # NAME start [FLAG…] | NAME SIGNAL
 tapestry() { # NAME start [FLAG…] | NAME SIGNAL
     local name=$1 verb=$2 dir=$HOSTS/$1; shift 2
     [[ $verb == start ]] || { signal "$name" tapestry "$verb"; return; }
-    spawn "$name" tapestry "$TAPESTRY" run --state-dir "$dir/state" "$@"
-    ready "$name" tapestry sh -c 'test -S /run/docker/plugins/tapestry.sock && "$1" status' sh "$TAPESTRY"
+    spawn "$name" tapestry tapestry run --state-dir "$dir/state" "$@"
+    ready "$name" tapestry sh -c 'test -S /run/docker/plugins/tapestry.sock && tapestry status'
 }
 
 # image imports tp/net: busybox with all its names, ping (busybox's cannot forbid fragments), iperf3 and their libraries.

@@ -114,10 +114,17 @@ func wire(t *testing.T, a, b *Host) {
 // script runs host.sh.
 func script(t *testing.T, args ...string) {
 	t.Helper()
+	if err := try(args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func try(args ...string) error {
 	out, err := exec.Command("./host.sh", args...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("host.sh %s: %v\n%s", strings.Join(args, " "), err, out)
+		return fmt.Errorf("host.sh %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
+	return nil
 }
 
 // command is a command that runs on the host.
@@ -161,23 +168,15 @@ func (h *Host) dockerRefuses(t *testing.T, args ...string) string {
 	return err.Error()
 }
 
-func binary() string {
-	path, err := filepath.Abs("../bin/tapestry")
-	if err != nil {
-		return "../bin/tapestry"
-	}
-	return path
-}
-
 func (h *Host) tapestry(t *testing.T, args ...string) string {
 	t.Helper()
-	return h.in(t, append([]string{binary()}, args...)...)
+	return h.in(t, append([]string{"tapestry"}, args...)...)
 }
 
 // exit runs a tapestry command and gives its exit code and all it said.
 func (h *Host) exit(t *testing.T, args ...string) (int, string) {
 	t.Helper()
-	out, err := h.command(append([]string{binary()}, args...)...).CombinedOutput()
+	out, err := h.command(append([]string{"tapestry"}, args...)...).CombinedOutput()
 	var status *exec.ExitError
 	if err != nil && !errors.As(err, &status) {
 		t.Fatal(err)
@@ -272,6 +271,6 @@ func eventually(t *testing.T, within time.Duration, f func() error) {
 		if time.Now().After(end) {
 			t.Fatalf("after %v: %v", within, err)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
 }

@@ -192,7 +192,7 @@ func (h *Host) state(t *testing.T) snapshot {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if err == nil {
+		if err == nil && entry.Name() != "lock" { // it holds the daemon's pid
 			s["state "+strings.TrimPrefix(path, dir)] = string(text)
 		}
 		return nil
@@ -290,9 +290,10 @@ type capture struct {
 }
 
 // capture prints the frames on a container's link ("" as container: the host's) that match a filter, until it is ended.
-func (h *Host) capture(t *testing.T, container, link, filter string) *capture {
+// Flags are further ones of tcpdump.
+func (h *Host) capture(t *testing.T, container, link, filter string, flags ...string) *capture {
 	t.Helper()
-	args := []string{"tcpdump", "-n", "-e", "-l", "--immediate-mode", "-i", link, filter}
+	args := append(append([]string{"tcpdump", "-n", "-e", "-l", "--immediate-mode", "-i", link}, flags...), filter)
 	if container != "" {
 		args = append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)
 	}
