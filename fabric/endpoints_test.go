@@ -195,10 +195,13 @@ func TestEndpointRepeatedAfterCrash(t *testing.T) {
 	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); !errors.Is(err, tap.ErrGone) {
 		t.Errorf("joined without links: %v", err)
 	}
+	h.at(first) // suspected from here on
 	h.mustEndpoint(netID(1), ep(1))
+	h.at(first + grace) // and anew from here on
 	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); err != nil {
 		t.Error(err)
 	}
+	h.at(first + 2*grace) // and once more
 	if p := h.Ports(""); len(p) != 1 || p[0].Down != "" {
 		t.Errorf("ports are %+v", p)
 	}

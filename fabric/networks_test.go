@@ -200,6 +200,24 @@ func TestCreateNetworkRollsBack(t *testing.T) {
 	h.mustNetwork(wide(1, 1, "127.0.0.2"))
 }
 
+// late is a context whose time runs out while the request is at work.
+type late struct{ context.Context }
+
+func (late) Err() error { return context.DeadlineExceeded }
+
+// A network whose answer would come too late has never been.
+func TestCreateNetworkTooLate(t *testing.T) {
+	h := newHost(t)
+	for _, n := range []Network{local(1), wide(1, 80, "127.0.0.2")} {
+		if err := h.CreateNetwork(late{t.Context()}, n); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		if len(h.records()) != 0 || h.vtep != nil || len(h.Networks()) != 0 {
+			t.Error("something is left of it")
+		}
+	}
+}
+
 // A state directory that cannot be written refuses, and changes nothing.
 func TestUnwritable(t *testing.T) {
 	h := newHost(t)

@@ -29,6 +29,9 @@ func (f *Fabric) tick(now time.Duration) {
 			if r.link.Narrowed() || probe {
 				f.probe(r)
 			}
+			if probe {
+				r.link.Retry()
+			}
 		}
 		f.watchRivals(n)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -260,6 +261,34 @@ func TestFailedAndRemoved(t *testing.T) {
 		if n := w.load.Load(); n != 0 {
 			t.Errorf("worker %d counts %d sources, want none", i, n)
 		}
+	}
+}
+
+// A source that fails while it is being removed has been removed: its owner does not hear of it.
+func TestFailsInRemove(t *testing.T) {
+	p := newPoller(t, 1)
+	stop := start(t, p)
+	entered, release := make(chan bool), make(chan bool)
+	s := newPipe(t, func(*pipe, []byte) error {
+		entered <- true
+		<-release
+		return errors.New("broken")
+	})
+	s.write(t, 1)
+	h := add(t, p, s)
+	<-entered
+	var wg sync.WaitGroup
+	wg.Go(h.Remove)
+	for w := p.workers[0]; ; runtime.Gosched() {
+		if _, there := w.entries.Load(h.key); !there {
+			break
+		}
+	}
+	release <- true
+	wg.Wait()
+	stop()
+	if n := p.workers[0].load.Load(); n != 0 {
+		t.Errorf("%d sources are counted, want none", n)
 	}
 }
 

@@ -46,7 +46,14 @@ func (d *Device) Offloads() (tcp, udp bool) {
 func (d *Device) Fd() int { return d.fd }
 
 // Close gives the queue back; the TAP stays. Drain and Send must not run any more.
-func (d *Device) Close() error { return os.NewSyscallError("close", unix.Close(d.fd)) }
+func (d *Device) Close() error {
+	fd := d.fd
+	if fd < 0 {
+		return nil
+	}
+	d.fd = -1 // the number may be another file's at once
+	return os.NewSyscallError("close", unix.Close(fd))
+}
 
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 

@@ -2,13 +2,6 @@ package tap
 
 import (
 	"bytes"
-	"errors"
-	"net"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -182,6 +175,46 @@ func TestSendJoined(t *testing.T) {
 	}
 }
 
+// TestSendJoinedTagged: joined frames with a VLAN tag are nothing that the kernel refuses.
+func TestSendJoinedTagged(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			d, w := port(t, Direct)
+			if _, udp := d.Offloads(); k.p.udp && !udp {
+				t.Skip("the kernel's TAP does not segment UDP")
+			}
+			p := k.p
+			p.payload = data(5000)
+			frames := p.train(t, 1000)
+			for i, f := range frames {
+				b := append(bytes.Clone(f.Room()[:ether.Headroom+12]), 0x81, 0, 0, 42)
+				tagged := ether.Lend(append(b, f.Bytes()[12:]...), ether.Offload{})
+				frames[i] = &tagged
+			}
+			if sent, _ := d.Send(frames); sent != len(frames) {
+				t.Fatalf("%d of %d went", sent, len(frames))
+			}
+			for i := range d.noJoin {
+				if d.noJoin[i].Load() {
+					t.Errorf("the kernel refused a super-frame of kind %s", ether.Kind(i))
+				}
+			}
+			off, b := w.read()
+			f := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
+			must(t, f.Check())
+			got := cut(&f)
+			if len(got) != len(frames) {
+				t.Fatalf("%+v, %d bytes: %d segments, want %d", off, len(b), len(got), len(frames))
+			}
+			for i, want := range p.train(t, 1000) { // a packet socket has the tag beside the packet, not in it
+				if !bytes.Equal(got[i], want.Bytes()) {
+					t.Errorf("segment %d is not what was sent", i)
+				}
+			}
+		})
+	}
+}
+
 // TestSendOrder: runs of several flows, and frames that join nothing, keep their order.
 func TestSendOrder(t *testing.T) {
 	d, w := port(t, Veth)
@@ -281,72 +314,6 @@ func TestUnbound(t *testing.T) {
 	if d.Unbound() != 1 {
 		t.Errorf("unbound = %d, want 1", d.Unbound())
 	}
-}
-
-func TestDeletedTAP(t *testing.T) {
-	d, _ := port(t, Veth)
-	tap, _, _ := Names(id)
-	must(t, netlink.LinkDel(link(t, tap)))
-	err := d.Drain(make([]byte, 512<<10))
-	if !errors.Is(err, syscall.EBADFD) || !strings.Contains(err.Error(), tap) {
-		t.Errorf("Drain of a deleted TAP = %v, want EBADFD and its name", err)
-	}
-	f := tcp(10).frame(t)
-	if sent, _ := d.Send([]*ether.Frame{&f}); sent != 0 {
-		t.Error("a deleted TAP took a frame")
-	}
-}
-
-// TestRuntimePollerLeft: the workers watch the queue; Go's own poller would wake for every frame as well.
-func TestRuntimePollerLeft(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // makes sure that there is a poller
-	must(t, err)
-	defer l.Close()
-	d, _ := port(t, Veth)
-	infos, err := filepath.Glob("/proc/self/fdinfo/*")
-	must(t, err)
-	watched := 0
-	for _, info := range infos {
-		b, err := os.ReadFile(info)
-		if err != nil {
-			continue // closed meanwhile
-		}
-		for line := range strings.Lines(string(b)) {
-			if f := strings.Fields(line); len(f) > 1 && f[0] == "tfd:" {
-				watched++
-				if f[1] != strconv.Itoa(d.Fd()) {
-					continue
-				}
-				t.Errorf("descriptor %d is watched by the runtime: %s", d.Fd(), line)
-			}
-		}
-	}
-	if watched == 0 {
-		t.Error("found nothing that the runtime watches, not even the listener")
-	}
-}
-
-func TestCloseGivesTheQueueBack(t *testing.T) {
-	host(t)
-	s := spec(Veth)
-	count := func() int {
-		fds, err := os.ReadDir("/proc/self/fd")
-		must(t, err)
-		return len(fds)
-	}
-	d, err := Create(s)
-	must(t, err)
-	must(t, d.Close())
-	before := count()
-	for range 5 {
-		d, err := Create(s)
-		must(t, err)
-		must(t, d.Close())
-	}
-	if after := count(); after != before {
-		t.Errorf("%d descriptors are open, were %d", after, before)
-	}
-	must(t, Remove(s))
 }
 
 func TestNoAllocations(t *testing.T) {

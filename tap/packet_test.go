@@ -102,14 +102,12 @@ func (p packet) super(t testing.TB, segment int) ether.Frame {
 func (p packet) train(t testing.TB, segment int) []*ether.Frame {
 	t.Helper()
 	var frames []*ether.Frame
-	for rest := p.payload; len(rest) > 0; {
+	for at := 0; at < len(p.payload); at += segment {
 		q := p
-		q.payload = rest[:min(segment, len(rest))]
+		q.payload = p.payload[at:min(at+segment, len(p.payload))]
+		q.seq, q.id = p.seq+uint32(at), p.id+uint16(at/segment)
 		f := q.frame(t)
 		frames = append(frames, &f)
-		rest = rest[len(q.payload):]
-		p.seq += uint32(len(q.payload))
-		p.id++
 	}
 	return frames
 }

@@ -321,50 +321,6 @@ func (s *Spec) ensureTAP() error {
 	return errors.Join(redirect(o, l), redirect(l, o))
 }
 
-// redirect sends everything that comes in by from out of to, before the host's stack sees it. A
-// filter whose target has gone swallows every frame in silence, so anything but the right one is
-// cleared away first.
-func redirect(from, to netlink.Link) error {
-	index, name := from.Attrs().Index, from.Attrs().Name
-	if redirected(from, to) {
-		return nil
-	}
-	qdisc := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
-	_ = netlink.QdiscDel(qdisc) // most often there is none
-	if err := netlink.QdiscAdd(qdisc); err != nil {
-		return fmt.Errorf("add ingress qdisc to %s: %w", name, err)
-	}
-	filter := &netlink.U32{
-		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
-		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},
-	}
-	if err := netlink.FilterAdd(filter); err != nil {
-		return fmt.Errorf("redirect %s to %s: %w", name, to.Attrs().Name, err)
-	}
-	return nil
-}
-
-func redirected(from, to netlink.Link) bool {
-	filters, err := netlink.FilterList(from, netlink.MakeHandle(0xffff, 0))
-	if err != nil {
-		return false
-	}
-	n, right := 0, false
-	for _, f := range filters {
-		u, ok := f.(*netlink.U32)
-		if !ok {
-			return false
-		}
-		everything := u.Protocol == unix.ETH_P_ALL && u.Sel != nil && len(u.Sel.Keys) == 1 && u.Sel.Keys[0].Mask == 0
-		for _, a := range u.Actions {
-			n++
-			m, ok := a.(*netlink.MirredAction)
-			right = ok && everything && m.Ifindex == to.Attrs().Index && m.MirredAction == netlink.TCA_EGRESS_REDIR
-		}
-	}
-	return n == 1 && right
-}
-
 func (s *Spec) open() (*Device, error) {
 	tap, _, _ := Names(s.ID)
 	return openQueue(tap)

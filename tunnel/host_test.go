@@ -253,13 +253,11 @@ func (p packet) super(t testing.TB, segment int) *ether.Frame {
 // segments is what a super-frame of p has to be cut into.
 func (p packet) segments(t testing.TB, segment int) (frames [][]byte) {
 	t.Helper()
-	for rest := p.payload; len(rest) > 0; {
+	for at := 0; at < len(p.payload); at += segment {
 		q := p
-		q.payload = rest[:min(segment, len(rest))]
+		q.payload = p.payload[at:min(at+segment, len(p.payload))]
+		q.seq, q.id = p.seq+uint32(at), p.id+uint16(at/segment)
 		frames = append(frames, bytes.Clone(q.frame(t).Bytes()))
-		rest = rest[len(q.payload):]
-		p.seq += uint32(len(q.payload))
-		p.id++
 	}
 	return frames
 }

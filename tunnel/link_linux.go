@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -95,6 +96,9 @@ func (l *Link) Stats() LinkStats {
 	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.unbound.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load()}
 }
 
+// Retry lets a link that stopped making trains try again: a route that refused them may have changed.
+func (l *Link) Retry() { l.noGSO.Store(!l.v.gso) }
+
 // Narrowed tells, once, that the path turned out narrower than what was sent.
 func (l *Link) Narrowed() bool { return l.tooLong.Swap(false) }
 
@@ -132,30 +136,41 @@ type load struct {
 	hdrs      [maxTrains]mmsghdr
 	control   [maxTrains][segmentControl]byte
 	cut       ether.Cutter
-	lost      []bool // by frame of the lot
-	sent      uint64 // datagrams
+	lost      []bool  // by frame of the lot
+	sockets   []uint8 // by frame of the lot
+	sent      uint64  // datagrams
 }
 
 var loads = sync.Pool{New: func() any { return new(load) }}
 
 // Send sends frames to the remote host: super-frames are cut, with their checksums finished, and
-// neighbours of one size and flow leave as one train. It gives the number of frames of which every
-// datagram was sent, and their bytes.
+// frames of one size and flow leave as one train, order kept within a flow. It gives the number of
+// frames of which every datagram was sent, and their bytes.
 func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := loads.Get().(*load)
 	w.lost = append(w.lost[:0], make([]bool, len(frames))...) // the compiler makes no slice for it
-	for i, f := range frames {
-		if socket := int(f.Flow() % senders); socket != w.socket {
-			l.flush(w)
-			w.socket = socket
-		}
-		if f.Off.Kind == ether.None {
-			l.whole(w, i, f)
-		} else {
-			l.pieces(w, i, f)
-		}
+	w.sockets = w.sockets[:0]
+	var used uint32 // a bit for each socket
+	for _, f := range frames {
+		socket := uint8(f.Flow() % senders)
+		w.sockets = append(w.sockets, socket)
+		used |= 1 << socket
 	}
-	l.flush(w)
+	// Socket by socket: flows that alternate would else cost a call for each frame.
+	for ; used != 0; used &= used - 1 {
+		w.socket = bits.TrailingZeros32(used)
+		for i, f := range frames {
+			if int(w.sockets[i]) != w.socket {
+				continue
+			}
+			if f.Off.Kind == ether.None {
+				l.whole(w, i, f)
+			} else {
+				l.pieces(w, i, f)
+			}
+		}
+		l.flush(w)
+	}
 	for i, f := range frames {
 		if !w.lost[i] {
 			sent++

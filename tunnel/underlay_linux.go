@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // dump takes a list again that changed while the kernel gave it out.
@@ -55,8 +56,10 @@ func DefaultAddr() (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 		}
+		const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED // on IPv6
 		for _, a := range addrs {
-			if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap().IsGlobalUnicast() {
+			ip, ok := netip.AddrFromSlice(a.IP)
+			if ok && ip.Unmap().IsGlobalUnicast() && (ip.Is4() || a.Flags&passing == 0) {
 				return ip.Unmap(), nil
 			}
 		}

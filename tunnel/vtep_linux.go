@@ -188,6 +188,7 @@ func (v *VTEP) Close() error {
 	var errs []error
 	for _, r := range v.receivers {
 		errs = append(errs, unix.Close(r.fd))
+		r.fd = -1 // the number may be another file's at once
 	}
 	v.receivers = nil
 	for i, fd := range v.send {
