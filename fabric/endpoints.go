@@ -89,7 +89,8 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 			if err != nil {
 				return err
 			}
-			if l := found[other.ID]; l.Inner || n.alive(other, found) {
+			unjoined := found[other.ID].Inner || n.Attach == tap.Direct && found[other.ID].TAP
+			if unjoined || n.alive(other, found) {
 				return fmt.Errorf("MAC address %s belongs to endpoint %s of this network: %w", want.MAC, short(other.ID), ErrInUse)
 			}
 		}

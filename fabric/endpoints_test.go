@@ -342,34 +342,42 @@ func TestEndpointMakesWay(t *testing.T) {
 		name   string
 		want   func(*Endpoint)
 		before func(*memory)
+		gone   bool
 		taken  bool
 	}{
-		{"its address, running", sameAddress, func(m *memory) { m.enter(epID(1), "") }, false},
-		{"its address, link gone", sameAddress, func(m *memory) { m.die(epID(1)) }, false},
-		{"its address, never joined", sameAddress, func(*memory) {}, false},
-		{"its MAC only, running", sameMAC, func(m *memory) { m.enter(epID(1), "") }, true},
-		{"its MAC only, never joined", sameMAC, func(*memory) {}, true},
-		{"its MAC only, link gone", sameMAC, func(m *memory) { m.die(epID(1)) }, false},
+		{"its address, running", sameAddress, func(m *memory) { m.enter(epID(1), "") }, false, false},
+		{"its address, link gone", sameAddress, func(m *memory) { m.enter(epID(1), ""); m.die(epID(1)) }, true, false},
+		{"its address, never joined", sameAddress, func(*memory) {}, false, false},
+		{"its MAC only, running", sameMAC, func(m *memory) { m.enter(epID(1), "") }, false, true},
+		{"its MAC only, never joined", sameMAC, func(*memory) {}, false, true},
+		{"its MAC only, link gone", sameMAC, func(m *memory) { m.enter(epID(1), ""); m.die(epID(1)) }, true, false},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			h := newHost(t)
-			h.mustNetwork(local(1))
-			h.mustEndpoint(netID(1), ep(1))
-			tc.before(h.m)
-			e := ep(1)
-			tc.want(&e)
-			_, err := h.CreateEndpoint(t.Context(), netID(1), e)
-			if errors.Is(err, ErrInUse) != tc.taken {
-				t.Fatal(err)
-			}
-			left := epID(2)
-			if tc.taken {
-				left = epID(1)
-			}
-			ports := h.Ports(netID(1))
-			if len(ports) != 1 || ports[0].Name != left || !slices.Equal(h.m.ids(), []string{left}) {
-				t.Errorf("ports %v, links %v, want %s only", ports, h.m.ids(), left)
-			}
-		})
+		direct := local(1)
+		direct.Attach = tap.Direct
+		for _, n := range []Network{local(1), direct} {
+			t.Run(tc.name+", "+string(n.Attach), func(t *testing.T) {
+				h := newHost(t)
+				h.mustNetwork(n)
+				h.mustEndpoint(netID(1), ep(1))
+				tc.before(h.m)
+				for tc.gone && n.Attach == tap.Direct && h.Ports("")[0].Down == "" { // until the fabric has heard of it
+					h.poller.Sync()
+				}
+				e := ep(1)
+				tc.want(&e)
+				_, err := h.CreateEndpoint(t.Context(), netID(1), e)
+				if errors.Is(err, ErrInUse) != tc.taken {
+					t.Fatal(err)
+				}
+				left := epID(2)
+				if tc.taken {
+					left = epID(1)
+				}
+				ports := h.Ports(netID(1))
+				if len(ports) != 1 || ports[0].Name != left || !slices.Equal(h.m.ids(), []string{left}) {
+					t.Errorf("ports %v, links %v, want %s only", ports, h.m.ids(), left)
+				}
+			})
+		}
 	}
 }

@@ -114,6 +114,9 @@ func Open(cfg Config) (*Fabric, error) {
 		f.links = kernel{}
 	}
 	records, err := f.store.load()
+	if err == nil {
+		err = f.store.prepare()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ type memory struct {
 	mu    sync.Mutex
 	links map[string]link
 	open  map[string]*device
+	asked []string // ids that were to be removed
 	// hook is called at the beginning and the end of every change; an error ends it.
 	hook func(op string, s tap.Spec) error
 }
@@ -86,6 +87,7 @@ func (m *memory) Remove(s tap.Spec) error {
 		return err
 	}
 	m.mu.Lock()
+	m.asked = append(m.asked, s.ID)
 	if m.open[s.ID] != nil {
 		m.mu.Unlock()
 		return errors.New("removed with its device open")
@@ -123,8 +125,14 @@ func (m *memory) enter(id, sandbox string) {
 	})
 }
 
-// die is the container's namespace ending, with what was in it; a veth takes its other end along.
+// die is the container's namespace ending, with what was in it: a veth takes its other end along, a
+// TAP breaks.
 func (m *memory) die(id string) {
+	m.mu.Lock()
+	if d := m.open[id]; d != nil && m.links[id].mode == tap.Direct {
+		d.snap(errors.New("file descriptor in bad state"))
+	}
+	m.mu.Unlock()
 	m.edit(id, func(l *link) { l.outer, l.inner, l.sandbox = false, false, "" })
 }
 

@@ -180,10 +180,12 @@ func (f *Fabric) deleteNetwork(n *network) error {
 		errs = append(errs, f.removeEndpoint(n, e))
 	}
 	f.disconnect(n)
+	if err := f.store.remove(n.ID); err != nil {
+		return errors.Join(append(errs, err)...) // it would be back at the next start: known until then
+	}
 	delete(f.networks, n.ID)
-	errs = append(errs, f.closeIdleVTEP(), f.store.remove(n.ID))
 	f.log.Info("network deleted", "network", n.ID)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }
 
 func (n *network) record() record {

@@ -221,6 +221,9 @@ func TestCreateNetworkTooLate(t *testing.T) {
 // A state directory that cannot be written refuses, and changes nothing.
 func TestUnwritable(t *testing.T) {
 	h := newHost(t)
+	if err := os.Remove(h.store.networks()); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(h.store.networks(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +234,9 @@ func TestUnwritable(t *testing.T) {
 		t.Error("a network that is not on disk stands")
 	}
 	if err := os.Remove(h.store.networks()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.prepare(); err != nil {
 		t.Fatal(err)
 	}
 	h.mustNetwork(local(1))

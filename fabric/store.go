@@ -51,28 +51,39 @@ func (s store) save(r record) error {
 	if err != nil {
 		return fmt.Errorf("write state of network %s: %w", r.Network.ID, err)
 	}
+	if err := renameio.WriteFile(s.path(r.Network.ID), b, 0o600, renameio.WithTempDir(s.networks())); err != nil {
+		return fmt.Errorf("write state file: %w", err)
+	}
+	return syncDir(s.networks())
+}
+
+// prepare makes the directory, and removes what a crash left of unfinished files.
+func (s store) prepare() error {
 	if err := os.MkdirAll(s.networks(), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	if err := renameio.WriteFile(s.path(r.Network.ID), b, 0o600); err != nil {
-		return fmt.Errorf("write state file: %w", err)
+	unfinished, err := filepath.Glob(filepath.Join(s.networks(), ".*.json*"))
+	if err != nil {
+		return fmt.Errorf("look for unfinished state files: %w", err)
 	}
-	return s.sync()
+	for _, path := range unfinished {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove unfinished state file: %w", err)
+		}
+	}
+	return errors.Join(syncDir(s.networks()), syncDir(s.dir))
 }
 
 func (s store) remove(id string) error {
 	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove state file: %w", err)
 	}
-	return s.sync()
+	return syncDir(s.networks())
 }
 
-// sync makes renames and removals lasting: fsync(2) of a file does not cover its directory's entry.
-func (s store) sync() error {
-	d, err := os.Open(s.networks())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+// syncDir makes renames and removals lasting: fsync(2) of a file does not cover its directory's entry.
+func syncDir(path string) error {
+	d, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("open state directory: %w", err)
 	}

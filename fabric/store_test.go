@@ -38,6 +38,19 @@ func TestStore(t *testing.T) {
 			if got, err := s.load(); err != nil || got != nil {
 				t.Fatalf("an empty directory has %v, %v", got, err)
 			}
+			if err := s.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			unfinished := filepath.Join(s.networks(), "."+want.Network.ID+".json123")
+			if err := os.WriteFile(unfinished, []byte("{"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := s.load(); err != nil || got != nil {
+				t.Fatalf("an unfinished file is %v, %v", got, err)
+			}
+			if err := s.prepare(); err != nil {
+				t.Fatal(err)
+			}
 			for range 2 {
 				if err := s.save(want); err != nil {
 					t.Fatal(err)

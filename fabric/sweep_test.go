@@ -47,14 +47,44 @@ func TestSweep(t *testing.T) {
 				}
 			}
 			h.at(first + grace)
-			want := []string{epID(1), epID(2)}
+			want, asked := []string{epID(1), epID(2)}, []string(nil)
 			if tc.swept {
-				want = want[1:]
+				want, asked = want[1:], want[:1]
+			}
+			if !slices.Equal(h.m.asked, asked) {
+				t.Errorf("links of %v were to be removed, want %v", h.m.asked, asked)
 			}
 			if got := h.m.ids(); !slices.Equal(got, want) || !slices.Equal(h.recordedEndpoints(), want) {
 				t.Errorf("links %v and records %v are left, want those of %v", got, h.recordedEndpoints(), want)
 			}
 		})
+	}
+}
+
+// A link that is moved about for a while is suspected anew each time.
+func TestSweepSuspectsAnew(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.mustEndpoint(netID(1), ep(1))
+	h.at(first)
+	h.m.enter(epID(1), "/s")
+	h.at(first + grace/2)
+	h.m.edit(epID(1), func(l *link) { l.inner = true }) // Docker takes it back
+	h.at(first + grace)
+	h.at(first + 2*grace - 1)
+	if got := h.m.ids(); len(got) != 1 {
+		t.Error("swept before its second grace period was over")
+	}
+	if _, err := h.Join(t.Context(), netID(1), epID(1), "/s"); err != nil {
+		t.Fatal(err)
+	}
+	h.at(first + 3*grace)
+	if got := h.m.ids(); len(got) != 1 {
+		t.Error("swept right after Docker had joined it")
+	}
+	h.at(first + 4*grace)
+	if got := h.m.ids(); len(got) != 0 {
+		t.Errorf("links %v are left", got)
 	}
 }
 

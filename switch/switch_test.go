@@ -353,14 +353,20 @@ func TestDetach(t *testing.T) {
 		t.Error("a port that has left could pin an address")
 	}
 	b.Ingress([]ether.Frame{frame(mac(3), mac(9), 0)})
+	s.learn(mac(3), b) // as a batch does that was under way
 	for e := range s.Entries() {
 		t.Errorf("%s is remembered at %s", e.MAC, e.Port.Name)
+	}
+	a.show(1)
+	s.learn(mac(1), b)
+	if s.at(1) != a {
+		t.Error("a station has moved to a port that has left")
 	}
 	a.Ingress([]ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), mac(3), 0), frame(mac(1), broadcast, 0)})
 	if got := w.taken(); got != nil {
 		t.Errorf("frames %v left by the detached port", got)
 	}
-	if got := s.Tally(); got[Flooded] != 5 || got[Detached] != 1 {
+	if got := s.Tally(); got[Flooded] != 6 || got[Detached] != 1 {
 		t.Errorf("verdicts %v", got)
 	}
 	balanced(t, s)
