@@ -66,6 +66,18 @@ func TestOptions(t *testing.T) {
 		h.audit(t, before)
 	})
 
+	t.Run("a taken UDP 4789 fails the network, not the daemon", func(t *testing.T) {
+		h.quiet(t, "request refused", "returned error")
+		h.in(t, "sh", "-ec", "ip link add vxlan9 type vxlan id 9 dstport 4789 local 192.0.2.1 dev underlay; ip link set vxlan9 up")
+		said := h.dockerRefuses(t, "network", "create", "-d", "tapestry", "-o", "tapestry.vni=80", "wide")
+		if !strings.Contains(said, "4789") || !strings.Contains(said, "--vxlan-port") {
+			t.Errorf("the user reads: %s", said)
+		}
+		t.Log(said)
+		h.in(t, "ip", "link", "del", "vxlan9")
+		h.network(t, "wide", "-o", "tapestry.vni=80")
+	})
+
 	t.Run("row12 options of others pass", func(t *testing.T) {
 		h.quiet(t)
 		h.network(t, "X", "-o", "com.docker.network.something=1", "-o", "foreign")

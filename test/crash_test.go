@@ -1,0 +1,256 @@
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A background command runs in a container's network namespace and lives on when dockerd ends.
+type background struct {
+	cmd  *exec.Cmd
+	said bytes.Buffer
+}
+
+func (h *Host) background(t *testing.T, container string, args ...string) *background {
+	t.Helper()
+	b := &background{cmd: h.command(append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)...)}
+	b.cmd.Stdout, b.cmd.Stderr = &b.said, &b.said
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// wait waits for its end and gives what it said.
+func (b *background) wait(t *testing.T) (string, error) {
+	t.Helper()
+	err := b.cmd.Wait()
+	return b.said.String(), err
+}
+
+var received = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
+
+// lost counts the unanswered packets in what ping said.
+func lost(t *testing.T, said string) int {
+	t.Helper()
+	m := received.FindStringSubmatch(said)
+	if m == nil {
+		t.Fatalf("ping said: %s", said)
+	}
+	sent, _ := strconv.Atoi(m[1])
+	got, _ := strconv.Atoi(m[2])
+	return sent - got
+}
+
+// TestDriverCrash: tapestry ends in every way while containers live on.
+func TestDriverCrash(t *testing.T) {
+	h := newNode(t, "drivercrash", "--sweep-after", "2s")
+	h.network(t, "X", "--subnet", "10.77.0.0/24")
+	h.network(t, "T", "--subnet", "10.78.0.0/24", "-o", "tapestry.attach=tap")
+	for _, c := range []string{"c1", "c2"} {
+		h.run(t, c, "X")
+		h.docker(t, "network", "connect", "T", c)
+	}
+
+	for _, signal := range []string{"TERM", "KILL"} {
+		for _, network := range []string{"X", "T"} {
+			t.Run("row39 "+signal+" and start, network "+network, func(t *testing.T) {
+				h.quiet(t)
+				h.ping(t, "c1", h.address(t, "c2", network))
+				before := h.snapshot(t)
+				const count, every = 40, 100 * time.Millisecond
+				ping := h.background(t, "c1", "ping", "-n", "-q", "-c", fmt.Sprint(count), "-i", "0.1", "-W1", h.address(t, "c2", network))
+				time.Sleep(500 * time.Millisecond) // some answers first
+				began := time.Now()
+				h.stopDaemon(t, signal)
+				h.startDaemon(t)
+				down := time.Since(began)
+				said, _ := ping.wait(t)
+				if gap := time.Duration(lost(t, said)) * every; gap > down+time.Second {
+					t.Errorf("a gap of %v for %v down", gap, down)
+				}
+				h.audit(t, before)
+				h.ping(t, "c1", "c2")
+			})
+		}
+	}
+
+	t.Run("kill -9 in the middle of iperf3", func(t *testing.T) {
+		h.quiet(t)
+		server := h.background(t, "c2", "iperf3", "--server", "--one-off")
+		h.listening(t, "c2", "5201")
+		client := h.background(t, "c1", "iperf3", "--client", h.address(t, "c2", "X"), "--time", "5")
+		time.Sleep(1500 * time.Millisecond) // into the middle
+		h.stopDaemon(t, "KILL")
+		h.startDaemon(t)
+		if said, err := client.wait(t); err != nil {
+			t.Errorf("%v: %s", err, said)
+		} else if rate := regexp.MustCompile(`4\.\d\d-5\.\d\d +sec +[\d.]+ [MG]Bytes`).FindString(said); rate == "" {
+			t.Errorf("no traffic in the last second: %s", said)
+		}
+		server.wait(t)
+	})
+
+	t.Run("row39 afterwards docker stop is clean", func(t *testing.T) {
+		h.quiet(t)
+		from := h.mark()
+		h.run(t, "c3", "X")
+		h.ping(t, "c3", "c1")
+		h.docker(t, "stop", "-t", "0", "c3")
+		if got := h.methods(t, from); !strings.HasSuffix(got, "CreateEndpoint Join Leave DeleteEndpoint") {
+			t.Errorf("requests %q", got)
+		}
+	})
+
+	t.Run("row41 no stale socket", func(t *testing.T) {
+		h.quiet(t)
+		const socket = "/run/docker/plugins/tapestry.sock"
+		quick := func(when string) {
+			began := time.Now()
+			h.docker(t, "volume", "ls")
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("docker volume ls took %v %s", took, when)
+			}
+		}
+		quick("while tapestry runs")
+		for _, signal := range []string{"TERM", "INT"} {
+			h.stopDaemon(t, signal)
+			if _, err := h.try("test", "!", "-e", socket); err != nil {
+				t.Errorf("after %s the socket is there", signal)
+			}
+			quick("after " + signal)
+			h.startDaemon(t)
+		}
+		h.stopDaemon(t, "TERM")
+		if code, said := h.exit(t, "run", "--state-dir", "/proc/no/such"); code == 0 || !strings.Contains(said, "/proc/no") {
+			t.Errorf("with an impossible state directory: exit code %d: %s", code, said)
+		}
+		if _, err := h.try("test", "!", "-e", socket); err != nil {
+			t.Error("after a failed start the socket is there")
+		}
+		if code, said := h.exit(t, "status"); code != 5 || !strings.Contains(said, "tapestry run") {
+			t.Errorf("status without a daemon: exit code %d: %s", code, said)
+		}
+		h.startDaemon(t)
+	})
+
+	t.Run("a damaged state file is named and left", func(t *testing.T) {
+		h.stopDaemon(t, "TERM")
+		state := filepath.Join(h.dir, "state")
+		file := h.in(t, "sh", "-c", "ls "+state+"/networks/*.json | head -n 1")
+		h.in(t, "sh", "-ec", fmt.Sprintf("cp %s /run/whole; head -c 30 /run/whole >%s", file, file))
+		if code, said := h.exit(t, "run", "--state-dir", state); code == 0 || !strings.Contains(said, file) {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+		if size := h.in(t, "stat", "-c", "%s", file); size != "30" {
+			t.Errorf("the file has %s bytes now", size)
+		}
+		h.in(t, "cp", "/run/whole", file)
+		h.startDaemon(t)
+		h.ping(t, "c1", "c2")
+	})
+}
+
+// TestDriverDown: dockerd is alone for a while. Its patience is 15 s a call.
+func TestDriverDown(t *testing.T) {
+	h := newNode(t, "driverdown", "--sweep-after", "2s")
+	clean := h.snapshot(t)
+	h.network(t, "X", "--subnet", "10.77.0.0/24")
+	h.network(t, "Y", "--subnet", "10.78.0.0/24")
+	h.network(t, "Z", "--subnet", "10.79.0.0/24", "-o", "tapestry.external=off")
+	h.run(t, "keep", "X")
+	h.run(t, "c1", "X")
+	before := h.snapshot(t)
+	h.stopDaemon(t, "TERM")
+
+	type result struct {
+		took time.Duration
+		err  error
+	}
+	during := func(args ...string) chan result {
+		done := make(chan result, 1)
+		go func() {
+			began := time.Now()
+			_, err := h.try(append([]string{"docker"}, args...)...)
+			done <- result{time.Since(began), err}
+		}()
+		return done
+	}
+	run, stop, remove := during("run", "--rm", "--name", "c2", "--network", "Y", "tp/net", "true"),
+		during("stop", "-t", "1", "c1"), during("network", "rm", "Z")
+
+	t.Run("row40 docker run fails in 15 s and says why", func(t *testing.T) {
+		r := <-run
+		if r.err == nil || !strings.Contains(r.err.Error(), "tapestry") {
+			t.Errorf("the user reads: %v", r.err)
+		}
+		if r.took > 25*time.Second {
+			t.Errorf("it took %v", r.took)
+		}
+	})
+	t.Run("row40 docker stop succeeds in 30 s", func(t *testing.T) {
+		if r := <-stop; r.err != nil || r.took > 45*time.Second {
+			t.Errorf("it took %v: %v", r.took, r.err)
+		}
+	})
+	t.Run("row47 docker network rm succeeds, tapestry networks rm does the rest", func(t *testing.T) {
+		if r := <-remove; r.err != nil || r.took > 25*time.Second {
+			t.Errorf("it took %v: %v", r.took, r.err)
+		}
+		h.startDaemon(t)
+		ids := map[string]bool{}
+		for _, n := range objects[network](t, h, "networks") {
+			ids[n.ID] = true
+		}
+		for _, id := range strings.Fields(h.docker(t, "network", "ls", "-q", "--no-trunc")) {
+			delete(ids, id)
+		}
+		if len(ids) != 1 {
+			t.Fatalf("networks that Docker forgot: %v, want one", ids)
+		}
+		for id := range ids {
+			h.tapestry(t, "networks", "rm", id)
+		}
+	})
+	t.Run("row40 the rest of the stopped container is swept", func(t *testing.T) {
+		eventually(t, 20*time.Second, func() error {
+			if ports := objects[port](t, h, "ports", "X"); len(ports) != 1 {
+				return fmt.Errorf("%d ports, want the one that is left: %+v", len(ports), ports)
+			}
+			return nil
+		})
+		if now, was := h.snapshot(t), before; len(now) >= len(was) {
+			t.Errorf("%d objects, were %d: %v", len(now), len(was), now.diff(was))
+		}
+		h.run(t, "c3", "X")
+		h.ping(t, "c3", "keep")
+		h.docker(t, "rm", "-f", "c3", "keep", "c1")
+		h.docker(t, "network", "rm", "X", "Y")
+		eventually(t, 10*time.Second, func() error {
+			now := h.snapshot(t)
+			delete(now, "link docker_gwbridge") // Docker's
+			for key := range now {
+				if strings.HasPrefix(key, "link docker_gwbridge ") {
+					delete(now, key)
+				}
+			}
+			return now.diff(clean)
+		})
+	})
+}
+
+// listening waits until a TCP server in a container listens.
+func (h *Host) listening(t *testing.T, container, port string) {
+	t.Helper()
+	eventually(t, 5*time.Second, func() error {
+		_, err := h.try("docker", "exec", container, "sh", "-c", "netstat -ltn | grep -q :"+port)
+		return err
+	})
+}

@@ -1,0 +1,122 @@
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestInterop: the other host has no tapestry, but the kernel's vxlan device in a bridge.
+//
+//	red, 10.80.1.10 ── wide ── a ──underlay── k: vxlan80 ── br80, 10.80.2.10
+func TestInterop(t *testing.T) {
+	for _, underlay := range []struct {
+		name, a, k string
+		mtu        int
+	}{
+		{"IPv4 underlay", "192.0.2.1", "192.0.2.2", 1450},
+		{"IPv6 underlay", "2001:db8::1", "2001:db8::2", 1430},
+	} {
+		t.Run(underlay.name, func(t *testing.T) {
+			need(t, "ethtool")
+			name := "interop" + strings.Fields(underlay.name)[0]
+			a, k := newHost(t, name), newHost(t, name+"-kernel")
+			wire(t, a, k)
+			k.in(t, "sh", "-ec", fmt.Sprintf(`
+				ip link add br80 type bridge
+				ip link add vxlan80 mtu %d type vxlan id 80 dstport 4789 local %s remote %s dev underlay udp6zerocsumrx
+				ip link set vxlan80 master br80 up
+				ip link set br80 up mtu %d
+				ip addr add 10.80.2.10/16 dev br80
+				ip addr add fd00:80::20/64 dev br80 nodad
+				echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts`, underlay.mtu, underlay.k, underlay.a, underlay.mtu))
+			a.startDockerd(t)
+			script(t, "image", a.name)
+			a.flags = []string{"--vtep", underlay.a}
+			a.startDaemon(t)
+			a.network(t, "wide", "--subnet", "10.80.0.0/16", "--ipv6", "--subnet", "fd00:80::/64",
+				"-o", "tapestry.vni=80", "-o", "tapestry.peers="+underlay.k)
+			a.run(t, "red", "wide", "--ip", "10.80.1.10", "--ip6", "fd00:80::10", "--sysctl", "net.ipv4.icmp_echo_ignore_broadcasts=0")
+
+			t.Run("with offloads", func(t *testing.T) {
+				a.quiet(t)
+				// A network card finishes the checksums of inner frames and cuts inner trains; a veth, told that it
+				// can, hands over both undone. So k does it itself. The offloads of tapestry's host stay on.
+				k.in(t, "ethtool", "-K", "underlay", "tx", "off")
+				traffic(t, a, k, underlay.mtu)
+			})
+			t.Run("without offloads tshark finds every datagram right", func(t *testing.T) {
+				need(t, "tshark")
+				a.quiet(t)
+				for _, h := range []*Host{a, k} {
+					h.in(t, "ethtool", "-K", "underlay", "tx", "off", "gso", "off", "tso", "off")
+				}
+				file := filepath.Join(k.dir, "underlay.pcap")
+				dump := k.capture(t, "", "underlay", "udp port 4789", "-s", "0", "-w", file)
+				traffic(t, a, k, underlay.mtu)
+				dump.end(t)
+				decoded(t, file)
+			})
+			a.books(t)
+		})
+	}
+}
+
+// traffic of all kinds both ways between red and the kernel's bridge.
+func traffic(t *testing.T, a, k *Host, mtu int) {
+	t.Helper()
+	a.exec(t, "red", "ping", "-n", "-c3", "-i0.2", "-W1", "10.80.2.10")
+	k.in(t, "ping", "-n", "-c3", "-i0.2", "-W1", "10.80.1.10")
+	a.ping(t, "red", "fd00:80::20")
+	k.in(t, "ping", "-n", "-c1", "-W1", "fd00:80::10")
+	a.ping(t, "red", "10.80.2.10", "-M", "do", "-s", fmt.Sprint(mtu-28))
+	k.in(t, "ping", "-n", "-c1", "-W1", "-M", "do", "-s", fmt.Sprint(mtu-28), "10.80.1.10")
+	if got := a.exec(t, "red", "ping", "-n", "-w1", "-I", "eth0", "224.0.0.1"); !strings.Contains(got, "from 10.80.2.10") {
+		t.Errorf("multicast: %s", got)
+	}
+	if got := k.in(t, "ping", "-n", "-w1", "-b", "10.80.255.255"); !strings.Contains(got, "from 10.80.1.10") {
+		t.Errorf("broadcast: %s", got)
+	}
+	for _, args := range [][]string{
+		{"-c", "10.80.2.10"},
+		{"-c", "10.80.2.10", "-R"},
+		{"-c", "fd00:80::20"},
+		{"-c", "fd00:80::20", "-R"},
+		{"-c", "10.80.2.10", "-u", "-b", "50M"},
+		{"-c", "10.80.2.10", "-u", "-b", "50M", "-R"},
+	} {
+		iperf(t, k, "", a, "red", args...)
+	}
+}
+
+// decoded wants every datagram of a capture to be VXLAN 80 with right checksums outside and inside.
+func decoded(t *testing.T, file string) {
+	t.Helper()
+	tshark := func(filter string) int {
+		out, err := exec.Command("tshark", "-n", "-r", file,
+			"-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE",
+			"-T", "fields", "-e", "frame.number", "-Y", filter).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(out, []byte("\n"))
+	}
+	all := tshark("udp.port == 4789")
+	if all < 1000 {
+		t.Errorf("only %d datagrams captured", all)
+	}
+	if n := tshark("vxlan.vni == 80 && vxlan.flags == 0x0800"); n != all {
+		t.Errorf("%d of %d datagrams are VXLAN 80", n, all)
+	}
+	for _, bad := range []string{
+		"ip.checksum.status == 0", "udp.checksum.status == 0", "tcp.checksum.status == 0", "icmp.checksum.status == 0",
+		"icmpv6.checksum.status == 0", "_ws.malformed", "frame.cap_len < frame.len",
+	} {
+		if n := tshark(bad); n != 0 {
+			t.Errorf("%d of %d datagrams: %s", n, all, bad)
+		}
+	}
+}

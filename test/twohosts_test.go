@@ -1,0 +1,250 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pair is a network that two nodes share, with a container of the network's on each.
+type pair struct {
+	a, b             *Host
+	underlayA, peerA string // the peer of a is b's address, and the other way round
+	overhead         int    // of VXLAN over this underlay
+}
+
+// newPair makes two wired nodes, the network "wide" (VNI 80) and one for itself on each, and containers red and blue.
+//
+//	red, 10.80.1.10 ── wide ── a ──underlay── b ── wide ── 10.80.2.10, blue
+//	                 other1 ── a              b ── other2
+func newPair(t *testing.T, name, addressA, addressB string, overhead int) *pair {
+	t.Helper()
+	p := &pair{a: newHost(t, name+"-a"), b: newHost(t, name+"-b"), underlayA: addressA, peerA: addressB, overhead: overhead}
+	wire(t, p.a, p.b)
+	for i, side := range []struct {
+		h                    *Host
+		own, peer, container string
+	}{{p.a, addressA, addressB, "red"}, {p.b, addressB, addressA, "blue"}} {
+		h, n := side.h, strconv.Itoa(i+1)
+		h.startDockerd(t)
+		script(t, "image", h.name)
+		h.flags = []string{"--vtep", side.own}
+		h.startDaemon(t)
+		h.network(t, "wide", "--subnet", "10.80.0.0/16", "--ip-range", "10.80."+n+".0/24", "--gateway", "10.80."+n+".1",
+			"--ipv6", "--subnet", "fd00:80::/64", "-o", "tapestry.vni=80", "-o", "tapestry.peers="+side.peer)
+		h.network(t, "other"+n, "--subnet", "10.81.0.0/16", "-o", "tapestry.vni=8"+n, "-o", "tapestry.peers="+side.peer)
+		h.run(t, side.container, "wide", "--ip", "10.80."+n+".10", "--ip6", "fd00:80::"+n+"0",
+			"--sysctl", "net.ipv4.icmp_echo_ignore_broadcasts=0")
+		h.run(t, "other"+n, "other"+n)
+	}
+	return p
+}
+
+// TestTwoHosts over an IPv4 underlay, TestTwoHosts6 over an IPv6 one.
+func TestTwoHosts(t *testing.T)  { twoHosts(t, newPair(t, "two", "192.0.2.1", "192.0.2.2", 50)) }
+func TestTwoHosts6(t *testing.T) { twoHosts(t, newPair(t, "six", "2001:db8::1", "2001:db8::2", 70)) }
+
+func twoHosts(t *testing.T, p *pair) {
+	a, b := p.a, p.b
+	quiet := func(t *testing.T, allow ...string) {
+		a.quiet(t, allow...)
+		b.quiet(t, allow...)
+	}
+
+	t.Run("row54 ping both ways, first packet included", func(t *testing.T) {
+		quiet(t)
+		seen := a.capture(t, "", "underlay", "udp port 4789")
+		a.exec(t, "red", "ping", "-n", "-c3", "-i0.2", "-W1", "10.80.2.10")
+		b.exec(t, "blue", "ping", "-n", "-c3", "-i0.2", "-W1", "10.80.1.10")
+		a.ping(t, "red", "fd00:80::20")
+		b.ping(t, "blue", "fd00:80::10")
+		if lines := seen.end(t); len(lines) < 16 || !strings.Contains(strings.Join(lines, "\n"), "VXLAN, flags [I] (0x08), vni 80") {
+			t.Errorf("on the underlay:\n%s", strings.Join(lines, "\n"))
+		}
+	})
+
+	t.Run("row54 frames of the MTU's size", func(t *testing.T) {
+		quiet(t)
+		mtu := 1500 - p.overhead
+		if got := a.exec(t, "red", "cat", "/sys/class/net/eth0/mtu"); got != strconv.Itoa(mtu) {
+			t.Errorf("MTU %s, want %d", got, mtu)
+		}
+		a.ping(t, "red", "10.80.2.10", "-M", "do", "-s", strconv.Itoa(mtu-28))
+		a.ping(t, "red", "fd00:80::20", "-M", "do", "-s", strconv.Itoa(mtu-48))
+		if _, err := a.try("docker", "exec", "red", "ping", "-c1", "-W1", "-M", "do", "-s", strconv.Itoa(mtu-27), "10.80.2.10"); err == nil {
+			t.Error("one byte more passed")
+		}
+		a.ping(t, "red", "10.80.2.10", "-s", "4000") // in fragments
+	})
+
+	t.Run("row54 iperf3", func(t *testing.T) {
+		quiet(t)
+		for _, args := range [][]string{
+			{"-c", "10.80.2.10"},
+			{"-c", "10.80.2.10", "-R"},
+			{"-c", "fd00:80::20"},
+			{"-c", "fd00:80::20", "-R"},
+			{"-c", "10.80.2.10", "-P", "4"},
+			{"-c", "10.80.2.10", "-u", "-b", "50M"},
+			{"-c", "10.80.2.10", "-u", "-b", "50M", "-R"},
+			{"-c", "fd00:80::20", "-u", "-b", "50M"},
+		} {
+			t.Run(strings.Join(args[1:], " "), func(t *testing.T) { iperf(t, b, "blue", a, "red", args...) })
+		}
+	})
+
+	t.Run("broadcast and multicast reach both sides of this network only", func(t *testing.T) {
+		quiet(t)
+		strangers := b.capture(t, "other2", "eth0", "net 10.80.0.0/16 or arp net 10.80.0.0/16")
+		a.exec(t, "red", "arping", "-c1", "-w2", "-I", "eth0", "10.80.2.10")
+		// Red itself answers first, so ping listens for a second.
+		for _, args := range [][]string{{"224.0.0.1"}, {"-b", "10.80.255.255"}} {
+			if got := a.exec(t, "red", append([]string{"ping", "-n", "-w1", "-I", "eth0"}, args...)...); !strings.Contains(got, "from 10.80.2.10") {
+				t.Errorf("ping %v: blue did not answer: %s", args, got)
+			}
+		}
+		a.ping(t, "red", "ff02::1%eth0")
+		if lines := strangers.end(t); len(lines) != 0 {
+			t.Errorf("on another network:\n%s", strings.Join(lines, "\n"))
+		}
+		// Of two networks with one subnet but different VNIs neither hears the other.
+		if _, err := a.try("docker", "exec", "other1", "arping", "-c1", "-w1", "-I", "eth0", b.address(t, "other2", "other2")); err == nil {
+			if a.address(t, "other1", "other1") != b.address(t, "other2", "other2") {
+				t.Error("VNI 81 reached VNI 82")
+			}
+		}
+	})
+
+	t.Run("peers and fdb show the other host", func(t *testing.T) {
+		quiet(t)
+		remote := ""
+		for _, e := range objects[entry](t, a, "fdb", "wide") {
+			if e.Kind == "learned" && e.VNI == 80 {
+				remote = e.Port
+			}
+		}
+		if !strings.Contains(remote, p.peerA) {
+			t.Errorf("blue was learned from %q, want %s", remote, p.peerA)
+		}
+		if got := a.tapestry(t, "peers", "wide", "--json"); !strings.Contains(got, p.peerA) {
+			t.Errorf("peers: %s", got)
+		}
+		a.books(t)
+		b.books(t)
+	})
+
+	t.Run("row50 an address that moves to the other host is reached within a second", func(t *testing.T) {
+		quiet(t)
+		a.run(t, "mover", "wide", "--ip", "10.80.3.60")
+		a.ping(t, "red", "10.80.3.60")
+		b.ping(t, "blue", "10.80.3.60")
+		a.docker(t, "rm", "-f", "mover")
+		b.run(t, "mover", "wide", "--ip", "10.80.3.60")
+		a.ping(t, "red", "10.80.3.60")
+		b.ping(t, "blue", "10.80.3.60")
+	})
+
+	t.Run("tapestry peers rm and add on a living network", func(t *testing.T) {
+		quiet(t)
+		a.tapestry(t, "peers", "rm", "wide", p.peerA)
+		if _, err := a.try("docker", "exec", "red", "ping", "-c1", "-W1", "10.80.2.10"); err == nil {
+			t.Error("a removed peer is still reached")
+		}
+		a.tapestry(t, "peers", "add", "wide", p.peerA)
+		a.ping(t, "red", "10.80.2.10")
+		a.stopDaemon(t, "KILL")
+		a.startDaemon(t)
+		a.ping(t, "red", "10.80.2.10")
+		b.ping(t, "blue", "10.80.1.10")
+	})
+
+	t.Run("row55 one address on two hosts is noticed", func(t *testing.T) {
+		quiet(t, "address conflict")
+		from := a.mark()
+		a.run(t, "twin", "wide", "--ip", "10.80.3.55")
+		b.run(t, "twin", "wide", "--ip", "10.80.3.55")
+		eventually(t, 5*time.Second, func() error {
+			// The twin on b speaks, so that a sees frames of its own station's address come from outside.
+			b.try("docker", "exec", "twin", "arping", "-c1", "-w1", "-I", "eth0", "10.80.1.10")
+			var status struct {
+				Conflicts []struct {
+					MAC       string   `json:"mac"`
+					Addresses []string `json:"addresses"`
+					Owner     string   `json:"owner"`
+					Rival     string   `json:"rival"`
+				} `json:"conflicts"`
+			}
+			out := a.tapestry(t, "status", "--json")
+			if err := json.Unmarshal([]byte(out), &status); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range status.Conflicts {
+				if c.MAC == "02:42:0a:50:03:37" && c.Owner != "" && strings.Contains(c.Rival, p.peerA) {
+					return nil
+				}
+			}
+			return fmt.Errorf("no conflict in %s", out)
+		})
+		eventually(t, 5*time.Second, func() error {
+			for _, r := range a.records(t, from) {
+				if r.Level == "WARN" && strings.Contains(r.line, "02:42:0a:50:03:37") {
+					return nil
+				}
+			}
+			return fmt.Errorf("no warning in the log")
+		})
+	})
+}
+
+var udpLoss = regexp.MustCompile(`\((\d+(?:\.\d+)?)%\)\s+receiver`)
+
+// iperf runs iperf3 from a client's container to a server's. TCP has to move more than 100 Mbit/s, UDP to lose under 1 %.
+// A container of "" is the host itself.
+func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) {
+	t.Helper()
+	within := func(h *Host, container string, args ...string) *background {
+		if container != "" {
+			return h.background(t, container, args...)
+		}
+		b := &background{cmd: h.command(args...)}
+		b.cmd.Stdout, b.cmd.Stderr = &b.said, &b.said
+		if err := b.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	serving := within(serverHost, server, "iperf3", "--server", "--one-off")
+	eventually(t, 5*time.Second, func() error {
+		listens := []string{"ss", "-Hltn", "sport = :5201"}
+		if server != "" {
+			listens = append([]string{"nsenter", "-n", "-t", serverHost.init(t, server)}, listens...)
+		}
+		if serverHost.in(t, listens...) == "" {
+			return fmt.Errorf("iperf3 does not listen")
+		}
+		return nil
+	})
+	said, err := within(clientHost, client, append([]string{"iperf3", "--time", "1", "--format", "m"}, args...)...).wait(t)
+	if err != nil {
+		serving.cmd.Process.Kill()
+		t.Fatalf("iperf3 %s: %v\n%s", strings.Join(args, " "), err, said)
+	}
+	serving.wait(t)
+	if m := udpLoss.FindStringSubmatch(said); m != nil {
+		if percent, err := strconv.ParseFloat(m[1], 64); err != nil || percent >= 1 {
+			t.Errorf("iperf3 %s lost %s %%:\n%s", strings.Join(args, " "), m[1], said)
+		}
+		return
+	}
+	rates := regexp.MustCompile(`([\d.]+) Mbits/sec\s+receiver`).FindAllStringSubmatch(said, -1)
+	if rates == nil {
+		t.Fatalf("iperf3 said: %s", said)
+	}
+	if rate, err := strconv.ParseFloat(rates[len(rates)-1][1], 64); err != nil || rate < 100 {
+		t.Errorf("iperf3 %s: %s Mbit/s\n%s", strings.Join(args, " "), rates[len(rates)-1][1], said)
+	}
+}
