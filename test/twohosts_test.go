@@ -93,7 +93,7 @@ func twoHosts(t *testing.T, p *pair) {
 			{"-c", "10.80.2.10", "-u", "-b", "50M", "-R"},
 			{"-c", "fd00:80::20", "-u", "-b", "50M"},
 		} {
-			t.Run(strings.Join(args[1:], " "), func(t *testing.T) { iperf(t, b, "blue", a, "red", args...) })
+			t.Run(strings.Join(args[1:], " "), func(t *testing.T) { iperf(t, b, "blue", a, "red", append(args, "--time", "1")...) })
 		}
 	})
 
@@ -228,7 +228,7 @@ func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, clie
 		}
 		return nil
 	})
-	said, err := within(clientHost, client, append([]string{"iperf3", "--time", "1", "--format", "m"}, args...)...).wait(t)
+	said, err := within(clientHost, client, append([]string{"iperf3", "--format", "m"}, args...)...).wait(t)
 	if err != nil {
 		serving.cmd.Process.Kill()
 		t.Fatalf("iperf3 %s: %v\n%s", strings.Join(args, " "), err, said)
