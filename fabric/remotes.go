@@ -166,7 +166,8 @@ func (f *Fabric) probe(r *remote) {
 	if mtu != r.mtu {
 		r.mtu = mtu
 		const ethernet = 14
-		r.port.SetLimit(mtu - tunnel.Overhead(r.addr.Addr().Is6()) + ethernet)
+		r.port.SetLimit(r.innerMTU() + ethernet)
+		r.link.SetMTU(r.innerMTU())
 	}
 }
 

@@ -33,10 +33,10 @@ type Link struct {
 	header [headerLen]byte
 	in     atomic.Pointer[func([]ether.Frame)]
 
-	noGSO              atomic.Bool // the way there refused a train
-	tooLong            atomic.Bool // the kernel says that the path is narrower than we thought
+	mtu                atomic.Int64 // of an inner IP packet
+	noGSO              atomic.Bool  // the way there refused a train
+	tooLong            atomic.Bool  // the kernel says that the path is narrower than we thought
 	wireTx, wireRx     atomic.Uint64
-	unbound            atomic.Uint64
 	full, long, failed atomic.Uint64
 }
 
@@ -68,7 +68,7 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 	return l, nil
 }
 
-// Bind says where frames from the host go; until then they are dropped and counted.
+// Bind says where frames from the host go; until then they are a stranger's.
 func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
 
 // Close ends the link: datagrams from the host are strangers' from now on.
@@ -84,7 +84,6 @@ func (l *Link) Close() error {
 // LinkStats counts datagrams; the switch's port counts frames.
 type LinkStats struct {
 	WireTx, WireRx uint64
-	Unbound        uint64 // came before Bind
 	Full           uint64 // the socket's buffer was full
 	Long           uint64 // longer than the path takes (EMSGSIZE)
 	Failed         uint64 // any other refusal: no route, a firewall
@@ -93,22 +92,27 @@ type LinkStats struct {
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.unbound.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load()}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load()}
 }
 
 // Retry lets a link that stopped making trains try again: a route that refused them may have changed.
 func (l *Link) Retry() { l.noGSO.Store(!l.v.gso) }
 
+// SetMTU says how long an inner IP packet may be, in bytes. It is wanted for super-frames that arrive
+// uncut, see ether.Frame.Recover.
+func (l *Link) SetMTU(mtu int) { l.mtu.Store(int64(mtu)) }
+
 // Narrowed tells, once, that the path turned out narrower than what was sent.
 func (l *Link) Narrowed() bool { return l.tooLong.Swap(false) }
 
 func (l *Link) deliver(frames []ether.Frame) {
-	l.wireRx.Add(uint64(len(frames)))
-	if in := l.in.Load(); in != nil {
-		(*in)(frames)
-	} else {
-		l.unbound.Add(uint64(len(frames)))
+	in := l.in.Load()
+	if in == nil {
+		l.v.strangers[noPeer].Add(uint64(len(frames)))
+		return
 	}
+	l.wireRx.Add(uint64(len(frames)))
+	(*in)(frames)
 }
 
 type datagram struct {

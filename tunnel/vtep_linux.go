@@ -242,7 +242,8 @@ func (r *Receiver) Drain(arena []byte) error {
 	for i := range n {
 		train, from := r.in.train(i, arena)
 		host := from.addr()
-		for len(train.rest) > 0 {
+		alone := train.size == 0
+		for more := true; more; more = len(train.rest) > 0 {
 			d := train.next()
 			why := decode(d, &r.vx)
 			if why == accepted {
@@ -260,6 +261,9 @@ func (r *Receiver) Drain(arena []byte) error {
 			}
 			// The spent VXLAN header is the frame's headroom.
 			r.lot[r.used] = ether.Lend(d, ether.Offload{})
+			if alone { // a train has been through segmentation, and was finished then
+				r.lot[r.used].Recover(int(link.mtu.Load()))
+			}
 			if r.used++; r.used == len(r.lot) {
 				r.flush(link)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"os"
 	"syscall"
 	"testing"
@@ -55,7 +56,7 @@ func TestStrangers(t *testing.T) {
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	same(t, k.settle(t, 3), [][]byte{f, f, f})
 	same(t, k9.settle(t, 1), [][]byte{f})
-	want := map[string]uint64{"short": 1, "bad_header": 1, "no_peer": 6}
+	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6}
 	if got := v.Strangers(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("strangers %v, want %v", got, want)
 	}
@@ -93,8 +94,34 @@ func TestUnbound(t *testing.T) {
 	from(t, "127.0.0.2", v, encapsulated(t, vni, packet{}.frame(t).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	k.drain(t, 5*time.Second)
-	if s := l.Stats(); s.Unbound != 1 || s.WireRx != 1 {
+	if s := l.Stats(); l.v.Strangers()["no_peer"] != 1 || s.WireRx != 0 {
 		t.Errorf("%+v, want one that came before Bind", s)
+	}
+}
+
+// TestUncut: a super-frame that its sender's kernel neither cut nor summed up, since no device between
+// here and there needed it, arrives as one again, with segments that fit the network.
+func TestUncut(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	l, err := v.Link(vni, at("127.0.0.2"))
+	must(t, err)
+	l.SetMTU(1450)
+	var got []ether.Offload
+	l.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			must(t, frames[i].Check())
+			got = append(got, frames[i].Off)
+		}
+	})
+	f := packet{payload: data(20000)}.super(t, 1400)
+	from(t, "127.0.0.2", v, encapsulated(t, vni, f.Bytes()), encapsulated(t, vni, packet{}.frame(t).Bytes()))
+	k := &catch{v: v, arena: make([]byte, 512<<10)}
+	for len(got) < 2 && k.drain(t, 5*time.Second) {
+	}
+	want := []ether.Offload{{Kind: ether.TCP4, NeedsSum: true, Head: 54, Segment: 1410, SumStart: 34, SumOffset: 16}, {}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
