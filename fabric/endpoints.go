@@ -41,7 +41,7 @@ func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoi
 	}
 	if old, ok := n.endpoints[want.ID]; ok {
 		if !reflect.DeepEqual(old.Endpoint, want) {
-			return ether.MAC{}, fmt.Errorf("endpoint %s exists with another address: %w", short(want.ID), ErrInUse)
+			return ether.MAC{}, inUsef("endpoint %s exists with another address", short(want.ID))
 		}
 		if old.dev == nil {
 			if err := f.plug(n, old, f.links.Create); err != nil {
@@ -91,7 +91,7 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 			}
 			unjoined := found[other.ID].Inner || n.Attach == tap.Direct && found[other.ID].TAP
 			if unjoined || n.alive(other, found) {
-				return fmt.Errorf("MAC address %s belongs to endpoint %s of this network: %w", want.MAC, short(other.ID), ErrInUse)
+				return inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))
 			}
 		}
 		f.log.Info("orphan endpoint makes way", "network", n.ID, "endpoint", other.ID, "for", want.ID)

@@ -34,6 +34,13 @@ var (
 	ErrInUse      = errors.New("in use")
 )
 
+// inUse is an ErrInUse with a sentence of its own.
+type inUse string
+
+func inUsef(format string, args ...any) error { return inUse(fmt.Sprintf(format, args...)) }
+func (e inUse) Error() string                 { return string(e) }
+func (e inUse) Is(target error) bool          { return target == ErrInUse }
+
 // Config is read once by Open.
 type Config struct {
 	Name       string           // the driver's name; part of the tag on every link
@@ -90,10 +97,12 @@ type Fabric struct {
 
 	lock     chan struct{} // one token; guards what follows
 	networks map[string]*network
-	vtep     *vtep // nil: closed
-	vtepWhy  error // why it could not be opened
+	vtep     *vtep             // nil: closed
+	vtepWhy  error             // why it could not be opened
+	strange  map[string]uint64 // strangers' datagrams at tunnels since closed
 	suspects map[string]time.Duration
-	mended   time.Duration // when the tunnel was last tried
+	spared   map[string]bool // unrecorded links of containers, warned of
+	mended   time.Duration   // when the tunnel was last tried
 	swept    time.Duration
 	probed   time.Duration
 }
@@ -105,7 +114,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
 		store: store{cfg.Dir}, fatal: make(chan error, 1), lock: make(chan struct{}, 1),
-		networks: make(map[string]*network), suspects: make(map[string]time.Duration),
+		networks: make(map[string]*network), strange: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)

@@ -52,7 +52,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		if reflect.DeepEqual(old.Network, spec) {
 			return nil
 		}
-		return fmt.Errorf("network %s exists with other options; remove it first: %w", short(spec.ID), ErrInUse)
+		return inUsef("network %s exists with other options: remove it first", short(spec.ID))
 	}
 	if err := f.check(spec); err != nil {
 		return err
@@ -81,18 +81,22 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 func (f *Fabric) check(n Network) error {
 	for _, other := range f.networks {
 		if n.VNI != 0 && other.VNI == n.VNI {
-			return fmt.Errorf("VNI %d belongs to network %s already; take another: %w", n.VNI, short(other.ID), ErrInUse)
+			return inUsef("VNI %d belongs to network %s already: take another; if Docker has no such network, `tapestry networks rm %d` frees it",
+				n.VNI, short(other.ID), n.VNI)
 		}
 	}
 	if n.VNI > tunnel.MaxVNI {
 		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
 	}
-	if n.MTU == 0 {
-		return nil
-	}
 	least, why := minMTU, ""
 	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
 		least, why = minMTUv6, ", since the network has IPv6"
+	}
+	if n.MTU == 0 {
+		if most, err := f.tunnelMTU(); n.VNI != 0 && err == nil && most < least {
+			return fmt.Errorf("the underlay leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", most, least, why)
+		}
+		return nil
 	}
 	if n.MTU < least || n.MTU > maxMTU {
 		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, least, maxMTU, why)
@@ -168,7 +172,7 @@ func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 	}
 	for _, e := range n.endpoints {
 		if n.alive(e, found) {
-			return fmt.Errorf("network %s: container with endpoint %s runs on it: %w", short(id), short(e.ID), ErrInUse)
+			return inUsef("network %s: the container with endpoint %s runs on it", short(id), short(e.ID))
 		}
 	}
 	return f.deleteNetwork(n)

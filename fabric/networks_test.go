@@ -63,7 +63,7 @@ func TestCreateNetworkRefused(t *testing.T) {
 		inUse bool
 		want  string
 	}{
-		{"known id, a VNI more", with(local(1), func(n *Network) { n.VNI = 9 }), true, "exists with other options; remove it first"},
+		{"known id, a VNI more", with(local(1), func(n *Network) { n.VNI = 9 }), true, "exists with other options: remove it first"},
 		{"known id, other pools", with(local(1), func(n *Network) { n.Pools = nil }), true, "exists with other options"},
 		{"known id, other way to attach", with(local(1), func(n *Network) { n.Attach = tap.Direct }), true, "exists with other options"},
 		{"known id, other MTU", mtu(local(1), 1400), true, "exists with other options"},
@@ -72,7 +72,7 @@ func TestCreateNetworkRefused(t *testing.T) {
 		{"known id, other prefix", with(local(1), func(n *Network) { n.Prefix = "lan" }), true, "exists with other options"},
 		{"known id, other peers", wide(2, 80, "127.0.0.3"), true, "exists with other options"},
 		{"known id, the daemon's peers", wide(2, 80), true, "exists with other options"},
-		{"VNI in use", wide(9, 80, "127.0.0.2"), true, "VNI 80 belongs to network " + netID(2)[:12] + " already; take another"},
+		{"VNI in use", wide(9, 80, "127.0.0.2"), true, "VNI 80 belongs to network " + netID(2)[:12] + " already: take another"},
 		{"VNI of 25 bits", wide(9, 1<<24), false, "VNI 16777216: want 1 to 16777215"},
 		{"MTU too small", mtu(local(9), 67), false, "MTU 67: want 68 to 65521"},
 		{"negative MTU", mtu(local(9), -1), false, "MTU -1: want 68 to 65521"},

@@ -100,6 +100,9 @@ func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
 	}
+	for reason, n := range f.vtep.Strangers() {
+		f.strange[reason] += n
+	}
 	err := f.vtep.close(f.cfg.Poller.Sync)
 	f.vtep = nil
 	f.log.Info("tunnel closed")
@@ -187,20 +190,20 @@ func (f *Fabric) disconnect(n *network) {
 // A network that followed the daemon's --peer list has a list of its own from now on.
 func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
-		a := f.withPort(a)
-		addr, err := f.underlay()
-		if err != nil {
-			return nil, err
-		}
-		if a.Addr() == addr {
-			return nil, fmt.Errorf("%s is this host itself", a.Addr())
+		if addr, err := f.underlay(); err == nil {
+			if a.Addr() == addr {
+				return nil, fmt.Errorf("%s is this host itself", a.Addr())
+			}
+			if err := tunnel.SameFamily(addr, a.Addr()); err != nil {
+				return nil, err
+			}
 		}
 		for _, p := range peers {
 			if p.Addr() == a.Addr() {
-				if f.withPort(p) == a {
+				if f.withPort(p) == f.withPort(a) {
 					return peers, nil
 				}
-				return nil, fmt.Errorf("%s is a peer with port %d already: remove it first: %w", a.Addr(), f.withPort(p).Port(), ErrInUse)
+				return nil, inUsef("%s is a peer with port %d already: remove it first", a.Addr(), f.withPort(p).Port())
 			}
 		}
 		return append(slices.Clone(peers), a), nil
@@ -215,7 +218,7 @@ func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) er
 			return p.Addr() == a.Addr() && (a.Port() == 0 || f.withPort(p) == a)
 		})
 		if len(left) == len(peers) {
-			return nil, fmt.Errorf("peer %s of network %s: %w", a.Addr(), short(n.ID), ErrNoPeer)
+			return nil, fmt.Errorf("network %s: %w %s, its peers are %v", short(n.ID), ErrNoPeer, a.Addr(), f.peersOf(n))
 		}
 		return left, nil
 	})
@@ -243,22 +246,23 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		return err
 	}
 	n.peers = append([]netip.AddrPort{}, peers...) // never nil: its own list, be it empty
-	if err = f.store.save(n.record()); err == nil {
-		err = f.reconcile(n)
-	}
-	if err != nil {
+	if err := f.store.save(n.record()); err != nil {
 		n.peers = old
-		return errors.Join(err, f.store.save(n.record()), f.reconcile(n))
+		return err
+	}
+	if err := f.reconcile(n); err != nil { // remembered all the same: mend goes on trying
+		f.log.Info("network has no tunnel for now", "network", n.ID, "err", err)
 	}
 	f.log.Info("peers changed", "network", n.ID, "peers", f.peersOf(n))
 	return nil
 }
 
 // reconcile makes a network's links those of its peer list; the others are not touched.
-func (f *Fabric) reconcile(n *network) error {
+func (f *Fabric) reconcile(n *network) (err error) {
 	if n.down != nil || f.vtep == nil {
 		return f.connect(n)
 	}
+	defer func() { n.down = err }()
 	want := f.peersOf(n)
 	for _, r := range n.remotes {
 		if !slices.Contains(want, r.addr) {

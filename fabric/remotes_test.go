@@ -128,6 +128,36 @@ func TestPeersRefused(t *testing.T) {
 	}
 }
 
+// The list of a network whose tunnel is down can be mended, be it the list that keeps it down.
+func TestPeersWhileDown(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(wide(1, 1, "127.0.0.2"))
+	h.close()
+	taken, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.cfg.VTEP, h.cfg.Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	h.start()
+	if v := h.Networks()[0]; v.Down == "" {
+		t.Fatal("the network has its tunnel although the port is taken")
+	}
+	if err := h.AddPeer(t.Context(), netID(1), peer("127.0.0.3:0")); err != nil {
+		t.Error(err)
+	}
+	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.2:0")); err != nil {
+		t.Error(err)
+	}
+	if got := h.records()[netID(1)].Peers; !slices.Equal(got, []netip.AddrPort{peer("127.0.0.3:0")}) {
+		t.Errorf("remembered %v", got)
+	}
+	taken.Close()
+	h.at(mendEvery)
+	if v, peers := h.Networks()[0], h.Peers(netID(1)); v.Down != "" || len(peers) != 1 || peers[0].Down != "" || peers[0].MTU == 0 {
+		t.Errorf("down %q, peers %+v", v.Down, peers)
+	}
+}
+
 // far is the other host: a socket on another loopback address, and gopacket for VXLAN.
 type far struct {
 	t    *testing.T

@@ -2,7 +2,6 @@ package fabric
 
 import (
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/tapestry-net/tapestry/tap"
@@ -86,7 +85,8 @@ func (n *network) alive(e *endpoint, found map[string]tap.Found) bool {
 // sweep removes what nobody will ever ask to be removed. Docker forgets endpoints (dockerd killed, or
 // this daemon down when a container ended) and never tells: so an endpoint is dead when for the whole
 // grace period its link was gone, or lay unused in the daemon's namespace. The same goes for links
-// with our tag that no record names.
+// with our tag that no record names; but those that a container has are left to it, whoever lost the
+// record.
 func (f *Fabric) sweep(now time.Duration) {
 	found, err := f.links.List(f.tag())
 	if err != nil {
@@ -116,7 +116,15 @@ func (f *Fabric) sweep(now time.Duration) {
 			delete(f.suspects, id)
 		}
 	}
-	for id := range found {
+	for id, l := range found {
+		if l.Outer && !l.Inner {
+			if !f.spared[id] {
+				f.spared[id] = true
+				f.log.Warn("a container has links that no record names: they are left alone", "endpoint", id)
+			}
+			delete(f.suspects, id)
+			continue
+		}
 		since := f.suspects[id]
 		if f.overdue(&since, now) {
 			err := f.links.Remove(tap.Spec{ID: id, Tag: f.tag() + id})
@@ -146,7 +154,7 @@ func (f *Fabric) revive(n *network, e *endpoint) {
 	switch {
 	case err == nil:
 		f.log.Info("endpoint is up again", "network", n.ID, "endpoint", e.ID)
-	case !errors.Is(err, tap.ErrGone) && !strings.Contains(err.Error(), "busy"):
+	case !errors.Is(err, tap.ErrGone):
 		f.log.Debug("endpoint is still down", "network", n.ID, "endpoint", e.ID, "err", err)
 	}
 }

@@ -93,7 +93,7 @@ func TestSweepOrphanLinks(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
 	h.container(netID(1), ep(1))
-	h.m.links["orphan"] = link{tag: "tapestry:test:orphan", mode: tap.Veth, tap: true, outer: true}
+	h.m.links["orphan"] = link{tag: "tapestry:test:orphan", mode: tap.Veth, tap: true, outer: true, inner: true}
 	h.m.links["later"] = link{tag: "tapestry:test:later", mode: tap.Direct, tap: true}
 	h.m.links["theirs"] = link{tag: "tapestry:other:theirs", mode: tap.Veth, tap: true, outer: true}
 	later := h.m.links["later"]
@@ -123,6 +123,31 @@ func TestSweepOrphanLinks(t *testing.T) {
 	}
 	if len(h.suspects) != 0 {
 		t.Errorf("suspects are remembered: %v", h.suspects)
+	}
+}
+
+// A container's links are left to it, whoever lost the record: another state directory, a daemon that
+// was started beside this one.
+func TestSweepLeavesContainers(t *testing.T) {
+	h := newHost(t)
+	h.m.links["running"] = link{tag: "tapestry:test:running", mode: tap.Veth, tap: true, outer: true}
+	for now := first; now < first+10*grace; now += 10 * time.Second {
+		h.at(now)
+	}
+	if got := h.m.ids(); !slices.Equal(got, []string{"running"}) {
+		t.Errorf("links are %v", got)
+	}
+	if n := h.log.count("level=WARN"); n != 1 {
+		t.Errorf("it was said %d times, want once", n)
+	}
+	h.m.die("running") // now it is an orphan like any other
+	h.at(first + 11*grace)
+	if len(h.m.ids()) != 1 {
+		t.Error("its grace period begins with its end")
+	}
+	h.at(first + 12*grace)
+	if got := h.m.ids(); len(got) != 0 {
+		t.Errorf("links are %v", got)
 	}
 }
 

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -22,7 +23,7 @@ type Status struct {
 	Workers   int
 	Networks  int
 	Endpoints int
-	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header
+	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, overflow
 	Conflicts []Conflict
 }
 
@@ -67,6 +68,7 @@ type PortView struct {
 	Offered  uint64            // frames the switch sent to this port = TxFrames + Refused
 	Refused  uint64            // frames that the port could not take
 	Drops    map[string]uint64 // of frames that came in by this port, by verdict
+	Missed   uint64            // frames of the container that its TAP's queue had no room for; the switch never saw them
 	WireTx   uint64            // datagrams; remote only
 	WireRx   uint64
 }
@@ -94,7 +96,8 @@ type PeerView struct {
 	WireTx, WireRx    uint64 // datagrams
 	RxFrames, RxBytes uint64
 	TxFrames, TxBytes uint64
-	Heard             time.Duration // since the last datagram, to the second; negative: never
+	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed
+	Heard             time.Duration     // since the last datagram, to the second; negative: never
 }
 
 // look takes the lock for a reader.
@@ -107,11 +110,16 @@ func (f *Fabric) look() func() {
 func (f *Fabric) Status() Status {
 	defer f.look()()
 	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
-		Strangers: map[string]uint64{}}
+		Strangers: maps.Clone(f.strange)}
+	if f.vtep != nil {
+		for reason, n := range f.vtep.Strangers() {
+			s.Strangers[reason] += n
+		}
+	}
 	s.VTEP, _ = f.underlay()
 	switch {
 	case f.vtep != nil:
-		s.Tunnel, s.Strangers = "open", f.vtep.Strangers()
+		s.Tunnel = "open"
 	case f.vtepWhy != nil:
 		s.Tunnel, s.Why = "down", f.vtepWhy.Error()
 	}
@@ -162,12 +170,13 @@ func (f *Fabric) selected(id string) []*network {
 func (f *Fabric) Ports(network string) []PortView {
 	defer f.look()()
 	var all []PortView
+	found, _ := f.links.List(f.tag()) // without it, nothing is known to have been missed
 	for _, n := range f.selected(network) {
 		for _, e := range n.record().Endpoints {
 			live := n.endpoints[e.ID]
 			spec := f.spec(n, live)
 			v := PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
-				MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(live.down)}
+				MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(live.down), Missed: found[e.ID].Missed}
 			v.count(live.port)
 			all = append(all, v)
 		}
@@ -231,6 +240,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.GSO, v.WireTx, v.WireRx = r.innerMTU(), s.GSO, s.WireTx, s.WireRx
+				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
 				if r.heard != 0 {
 					v.Heard = (now - r.heard).Truncate(time.Second)

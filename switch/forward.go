@@ -88,7 +88,7 @@ func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
 func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
 	switch {
 	case to == nil:
-		return Flooded
+		return p.flood(f)
 	case to == p:
 		return Hairpin
 	case p.Uplink && to.Uplink:
@@ -97,6 +97,22 @@ func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
 		return MTU
 	}
 	return Forwarded
+}
+
+// flood judges a frame for every port that may have its destination: MTU if there are such ports
+// and it is too long for each of them.
+func (p *Port) flood(f *ether.Frame) Verdict {
+	v := Flooded
+	for _, q := range *p.sw.ports.Load() {
+		if q == p || p.Uplink && q.Uplink {
+			continue
+		}
+		if int64(f.WireLen()) <= q.limit.Load() {
+			return Flooded
+		}
+		v = MTU
+	}
+	return v
 }
 
 // forward puts f into its port's lot.

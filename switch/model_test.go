@@ -80,6 +80,18 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	to := m.find(f.Dst())
 	switch {
 	case to == nil:
+		ways, wide := 0, 0
+		for _, q := range m.ports {
+			if q != p && !(p.Uplink && q.Uplink) {
+				ways++
+				if f.Len() <= int(q.limit.Load()) {
+					wide++
+				}
+			}
+		}
+		if ways > 0 && wide == 0 {
+			return MTU
+		}
 		return Flooded
 	case to == p:
 		return Hairpin

@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -119,6 +120,7 @@ func Remove(s Spec) error {
 // Found is what the daemon's namespace shows of one endpoint.
 type Found struct {
 	TAP, Outer, Inner bool
+	Missed            uint64 // frames that the TAP's queue had no room for
 }
 
 // List gives the links whose tag begins with prefix, by the rest of the tag.
@@ -138,6 +140,9 @@ func List(prefix string) (map[string]Found, error) {
 		switch tap, outer, inner := Names(id); a.Name {
 		case tap:
 			f.TAP = true
+			if s := l.Attrs().Statistics; s != nil {
+				f.Missed = s.TxDropped
+			}
 		case outer:
 			f.Outer = true
 		case inner:
@@ -338,7 +343,8 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 			return err
 		}
 		for _, l := range links {
-			if l.Attrs().Alias == s.Tag {
+			// The container may have changed one or the other.
+			if _, is := l.(*netlink.Tuntap); is && (l.Attrs().Alias == s.Tag || bytes.Equal(l.Attrs().HardwareAddr, s.MAC[:])) {
 				d, err = openQueue(l.Attrs().Name)
 				return err
 			}

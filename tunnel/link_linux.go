@@ -45,8 +45,8 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 	if vni == 0 || vni > MaxVNI {
 		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, MaxVNI)
 	}
-	if host.Addr().Is4() != v.Local.Addr().Is4() {
-		return nil, fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions", host.Addr(), v.Local.Addr())
+	if err := SameFamily(v.Local.Addr(), host.Addr()); err != nil {
+		return nil, err
 	}
 	header, err := template(vni)
 	if err != nil {
@@ -66,6 +66,14 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// SameFamily tells whether a peer can be reached from a VTEP: both are of one IP version.
+func SameFamily(vtep, peer netip.Addr) error {
+	if vtep.Is4() != peer.Is4() {
+		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions", peer, vtep)
+	}
+	return nil
 }
 
 // Bind says where frames from the host go; until then they are a stranger's.

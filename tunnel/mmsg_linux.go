@@ -91,6 +91,19 @@ func (r *receiver) train(i int, arena []byte) (segments, *sockaddr) {
 	return segments{b, groSize(r.control[i][:h.hdr.Controllen])}, &r.froms[i]
 }
 
+// socketDrops is how many datagrams found the socket's buffer full (sock_diag(7), SK_MEMINFO_DROPS).
+func socketDrops(fd int) uint64 {
+	var info [9]uint32
+	size := uint32(unsafe.Sizeof(info))
+	const drops = 8
+	_, _, errno := syscall.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0
+	}
+	return uint64(info[drops])
+}
+
 const segmentControl = 24 // CMSG_SPACE(sizeof(uint16_t))
 
 // setSegment writes the control message that makes one send many datagrams (udp(7), UDP_SEGMENT).

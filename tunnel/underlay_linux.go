@@ -86,7 +86,9 @@ func LinkMTU(addr netip.Addr) (int, error) {
 }
 
 // Holder names who holds a UDP port of this host, as well as can be told.
-func Holder(port uint16) string {
+func Holder(port uint16) string { return holder(port, holderOf) }
+
+func holder(port uint16, holderOf func(inode string) string) string {
 	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
 			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) && vx.Flags&net.FlagUp != 0 {
@@ -101,10 +103,18 @@ func Holder(port uint16) string {
 			}
 		}
 	}
-	if os.Geteuid() != 0 {
-		return "another program" // only root is shown whose it is
+	if !canLook() {
+		return fmt.Sprintf("another program, or by the kernel for a Docker Swarm overlay network (`ss -ulpn sport = :%d` as root shows which)", port)
 	}
 	return "the kernel itself: a vxlan device whose link is in another namespace, as Docker Swarm's overlay networks make them"
+}
+
+// canLook tells whether this process may see whose sockets others' are: CAP_SYS_PTRACE (proc(5),
+// /proc/PID/fd), which a hardened unit does not give.
+func canLook() bool {
+	var data [2]unix.CapUserData
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
 // udpInode finds a port's socket in a table of proc(5), /proc/net/udp.

@@ -77,6 +77,27 @@ func TestPortTakenBySwarm(t *testing.T) {
 	}
 }
 
+// TestPortTakenUnseen: a daemon that may not look into other processes does not blame the kernel for theirs.
+func TestPortTakenUnseen(t *testing.T) {
+	host(t) // locks the thread, whose capabilities these are
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at("127.0.0.1")))
+	must(t, err)
+	defer c.Close()
+	var old, few [2]unix.CapUserData
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	must(t, unix.Capget(&head, &old[0]))
+	few = old
+	few[0].Effective &^= 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	must(t, unix.Capset(&head, &few[0]))
+	defer func() { must(t, unix.Capset(&head, &old[0])) }()
+	if canLook() {
+		t.Error("the capability has gone, and it is said to be there")
+	}
+	if who := holder(port, func(string) string { return "" }); !strings.HasPrefix(who, "another program") {
+		t.Errorf("Holder = %q", who)
+	}
+}
+
 // TestVxlanThatIsDown holds no port.
 func TestVxlanThatIsDown(t *testing.T) {
 	host(t)

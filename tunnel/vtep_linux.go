@@ -174,11 +174,15 @@ func (v *VTEP) PathMTU(host netip.Addr) (int, error) {
 // Receivers are the sources of datagrams, for the workers.
 func (v *VTEP) Receivers() []*Receiver { return v.receivers }
 
-// Strangers counts the datagrams that belonged to no link, by reason.
+// Strangers counts the datagrams that reached no link, by reason: overflow is those that came faster
+// than they were read.
 func (v *VTEP) Strangers() map[string]uint64 {
 	m := make(map[string]uint64)
 	for r := short; r < reasons; r++ {
 		m[reasonNames[r]] = v.strangers[r].Load()
+	}
+	for _, r := range v.receivers {
+		m["overflow"] += socketDrops(r.fd)
 	}
 	return m
 }

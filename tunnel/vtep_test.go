@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -56,7 +56,7 @@ func TestStrangers(t *testing.T) {
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	same(t, k.settle(t, 3), [][]byte{f, f, f})
 	same(t, k9.settle(t, 1), [][]byte{f})
-	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6}
+	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "overflow": 0}
 	if got := v.Strangers(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("strangers %v, want %v", got, want)
 	}
