@@ -114,7 +114,7 @@ func (a *api) forget(w http.ResponseWriter, r *http.Request) {
 // changed answers a change with what came of it.
 func (a *api) changed(w http.ResponseWriter, r *http.Request, err error, network string) {
 	switch {
-	case errors.Is(err, fabric.ErrNoNetwork):
+	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer):
 		reply(w, http.StatusNotFound, errorReply{err.Error()})
 	case err != nil:
 		a.log.Info("request refused", "method", r.URL.Path, "network", network, "err", err)

@@ -25,7 +25,7 @@ func TestAPIRefuses(t *testing.T) {
 		{"too large", "POST", "/v1/peers/add", `{"network": "` + strings.Repeat("a", 70<<10) + `"}`, http.StatusBadRequest},
 		{"add to an unknown network", "POST", "/v1/peers/add", `{"network": "nowhere", "addr": "192.0.2.3"}`, http.StatusNotFound},
 		{"rm from an unknown network", "POST", "/v1/peers/rm", `{"network": "nowhere", "addr": "192.0.2.3"}`, http.StatusNotFound},
-		{"rm of what is not there", "POST", "/v1/peers/rm", `{"network": "` + wideID + `", "addr": "192.0.2.3"}`, http.StatusConflict},
+		{"rm of what is not there", "POST", "/v1/peers/rm", `{"network": "` + wideID + `", "addr": "192.0.2.3"}`, http.StatusNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := httptest.NewRecorder()

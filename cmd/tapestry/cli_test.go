@@ -115,7 +115,7 @@ func TestExitCodes(t *testing.T) {
 		{"fdb aaaa21", exitNoTarget, `did you mean aaaa11`},
 		{"ports somewhere-else", exitNoTarget, `there are: 80cc33333333, mynet, wide`},
 		{"ports bridge", exitNoTarget, `network bridge exists but its driver is bridge`},
-		{"peers rm wide 192.0.2.99", exitNo, `peer 192.0.2.99 of network wide: `},
+		{"peers rm wide 192.0.2.99", exitNoTarget, `192.0.2.99`},
 		{"peers add mynet 192.0.2.3", exitNo, `network mynet has no VNI`},
 		{"peers rm nowhere 192.0.2.2", exitNoTarget, `no network "nowhere"`},
 	} {
@@ -161,9 +161,9 @@ func TestPeers(t *testing.T) {
 	}{
 		{"add wide 192.0.2.3", "peer 192.0.2.3 added to wide\n", exitFine},
 		{"add 80 192.0.2.4:4790", "peer 192.0.2.4:4790 added to wide\n", exitFine},
-		{"rm wide 192.0.2.3:4791", "", exitNo},
+		{"rm wide 192.0.2.3:4791", "", exitNoTarget},
 		{"rm wide 192.0.2.3", "peer 192.0.2.3 removed from wide\n", exitFine},
-		{"rm wide 192.0.2.3", "", exitNo},
+		{"rm wide 192.0.2.3", "", exitNoTarget},
 		{"rm wide 192.0.2.4", "peer 192.0.2.4 removed from wide\n", exitFine},
 		{"rm wide [2001:db8::2]:1", "peer [2001:db8::2]:1 removed from wide\n", exitFine},
 	} {

@@ -19,6 +19,13 @@ func lockState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("look at the state directory: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return nil, fmt.Errorf("others than root can write into --state-dir %s (mode %o): chmod 700 it", dir, mode)
+	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the state directory: %w", err)
@@ -43,6 +50,20 @@ func lockState(dir string) (*os.File, error) {
 func writePID(f *os.File) error {
 	_, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	return err
+}
+
+// lockName takes the driver's name in this network namespace: two daemons of one name would take each
+// other's links for their own. Nothing is served at the socket, which lives in no directory (unix(7),
+// abstract sockets) and goes with the process.
+func lockName(name string) (net.Listener, error) {
+	l, err := net.Listen("unix", "@tapestry/"+name)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("a tapestry with --name %s runs on this host already: stop that one or choose another name", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take the name %s: %w", name, err)
+	}
+	return l, nil
 }
 
 // listenAPI makes the API socket, open to root only, as that of the plugin is made.

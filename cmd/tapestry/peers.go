@@ -39,8 +39,8 @@ daemon's --peer list gets a list of its own by this, beginning with that one.`,
 			`  tapestry peers add wide 192.0.2.3
   tapestry peers add wide [2001:db8::3]:4789`, "added to"),
 		newPeerChange(c, "rm", "rm NET ADDR[:PORT]", "Cut a network off from another host",
-			`Cut a network off from another host, from now on and after a restart. It exits 1 when the network has no such
-peer. Without a port it is the peer at this address, whatever its port.`,
+			`Cut a network off from another host, from now on and after a restart. It exits 4 when the network has no such
+peer, and names those it has. Without a port it is the peer at this address, whatever its port.`,
 			`  tapestry peers rm wide 192.0.2.3`, "removed from"))
 	return peers
 }

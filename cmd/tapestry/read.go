@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -153,8 +154,8 @@ func newPorts(c *client) *cobra.Command {
 		Use:   "ports [NET]",
 		Short: "List the ports of the switches: containers and remote hosts",
 		Long: `List the ports of the switches. A port is a container's link or a remote host of that network. RX came from
-it, TX left to it; DROPS are its own frames that were not passed on, with the reason, and "refused" those that it
-could not take.
+it, TX left to it; DROPS are its own frames that were not passed on, with the reason, "refused" those that it
+could not take, and "missed" those that the container sent faster than they were read.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a port"),
 		Example: `  tapestry ports
@@ -168,13 +169,11 @@ could not take.
 				func(p portReply) string { return p.Network },
 				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS"},
 				func(p portReply, d *docker) []string {
-					drops := countsText(p.Drops)
-					if p.Refused > 0 {
-						drops = strings.TrimPrefix(fmt.Sprintf("%s, refused %d", drops, p.Refused), ", ")
-					}
+					drops := map[string]uint64{"refused": p.Refused, "missed": p.Missed}
+					maps.Copy(drops, p.Drops)
 					return []string{d.label(p.Network), d.portLabel(p.Name), p.Kind, stateText(p.Why), p.MAC,
 						strings.Join(p.Addresses, " "), mtuText(p.MTU), number(p.RxFrames), bytesText(p.RxBytes),
-						number(p.TxFrames), bytesText(p.TxBytes), drops}
+						number(p.TxFrames), bytesText(p.TxBytes), countsText(drops)}
 				})
 		},
 	})

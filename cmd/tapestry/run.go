@@ -37,6 +37,11 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		return err
 	}
 	defer lock.Close()
+	taken, err := lockName(s.Name)
+	if err != nil {
+		return err
+	}
+	defer taken.Close()
 	driver, err := plugin.Listen(s.pluginDir, s.Name) // from here on Docker's calls wait instead of failing
 	if err != nil {
 		return err

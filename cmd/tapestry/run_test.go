@@ -69,6 +69,16 @@ func daemon(t *testing.T) (args []string, dir string, stop func() int) {
 	}
 }
 
+func TestStateDirForOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := lockState(dir); err == nil || !strings.Contains(err.Error(), "chmod 700") {
+		t.Errorf("a state directory that all may write is taken: %v, %v", f, err)
+	}
+}
+
 func TestRun(t *testing.T) {
 	args, dir, stop := daemon(t)
 	api, driver := filepath.Join(dir, "run", "api.sock"), filepath.Join(dir, "plugins", args[2]+".sock")
@@ -91,6 +101,13 @@ func TestRun(t *testing.T) {
 	}
 	if r := tapestry(t, args...); r.code != exitNo || !strings.Contains(r.stderr, "already running") {
 		t.Errorf("a second daemon: exit %d, %s", r.code, r.stderr)
+	}
+
+	// Nor one of the same name with everything else of its own: it would sweep this one's links.
+	twin := append([]string(nil), args...)
+	twin[4], twin[6], twin[8] = filepath.Join(dir, "twin", "plugins"), filepath.Join(dir, "twin", "state"), filepath.Join(dir, "twin", "api.sock")
+	if r := tapestry(t, twin...); r.code != exitNo || !strings.Contains(r.stderr, "a tapestry with --name "+args[2]+" runs on this host already") {
+		t.Errorf("a second daemon of the same name: exit %d, %s", r.code, r.stderr)
 	}
 
 	// A start that fails late, because the API socket is taken, leaves no driver socket behind.

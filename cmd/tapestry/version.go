@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is stamped by the build: -ldflags "-X main.version=v0.1.0".
-var version string
+// version and commit are stamped by the build: -ldflags "-X main.version=v0.1.0 -X main.commit=0123abc".
+var version, commit string
 
 // build says what this binary was made from.
 type build struct {
@@ -39,7 +39,7 @@ func buildVersion() build {
 			b.Version = info.Main.Version
 		}
 	}
-	b.Version = cmp.Or(b.Version, "devel")
+	b.Version, b.Commit = cmp.Or(b.Version, "devel"), cmp.Or(b.Commit, commit)
 	return b
 }
 

@@ -76,6 +76,7 @@ type portReply struct {
 	Offered     uint64            `json:"offered"`
 	Refused     uint64            `json:"refused"`
 	Drops       map[string]uint64 `json:"drops"`
+	Missed      uint64            `json:"missed"`
 	WireTx      uint64            `json:"wire_tx"`
 	WireRx      uint64            `json:"wire_rx"`
 }
@@ -92,22 +93,23 @@ type entryReply struct {
 }
 
 type peerReply struct {
-	Network      string `json:"network"`
-	NetworkName  string `json:"network_name,omitempty"`
-	VNI          uint32 `json:"vni"`
-	Addr         string `json:"addr"`
-	Default      bool   `json:"default"`
-	State        string `json:"state"`
-	Why          string `json:"why"`
-	MTU          int    `json:"mtu"`
-	GSO          bool   `json:"gso"`
-	RxFrames     uint64 `json:"rx_frames"`
-	RxBytes      uint64 `json:"rx_bytes"`
-	TxFrames     uint64 `json:"tx_frames"`
-	TxBytes      uint64 `json:"tx_bytes"`
-	WireTx       uint64 `json:"wire_tx"`
-	WireRx       uint64 `json:"wire_rx"`
-	HeardSeconds *int64 `json:"heard_seconds"` // null: never
+	Network      string            `json:"network"`
+	NetworkName  string            `json:"network_name,omitempty"`
+	VNI          uint32            `json:"vni"`
+	Addr         string            `json:"addr"`
+	Default      bool              `json:"default"`
+	State        string            `json:"state"`
+	Why          string            `json:"why"`
+	MTU          int               `json:"mtu"`
+	GSO          bool              `json:"gso"`
+	RxFrames     uint64            `json:"rx_frames"`
+	RxBytes      uint64            `json:"rx_bytes"`
+	TxFrames     uint64            `json:"tx_frames"`
+	TxBytes      uint64            `json:"tx_bytes"`
+	WireTx       uint64            `json:"wire_tx"`
+	WireRx       uint64            `json:"wire_rx"`
+	Lost         map[string]uint64 `json:"lost"`
+	HeardSeconds *int64            `json:"heard_seconds"` // null: never
 }
 
 // peerChange is the body of both POSTs.
@@ -136,7 +138,7 @@ func toPort(p fabric.PortView) portReply {
 	r := portReply{Network: p.Network, VNI: p.VNI, Kind: p.Kind, Name: p.Name, Link: p.Link,
 		Addresses: addresses(p.Addrs), MTU: p.MTU, State: state(p.Down), Why: p.Down,
 		RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames, TxBytes: p.TxBytes,
-		Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), WireTx: p.WireTx, WireRx: p.WireRx}
+		Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), Missed: p.Missed, WireTx: p.WireTx, WireRx: p.WireRx}
 	if !p.MAC.IsZero() {
 		r.MAC = p.MAC.String()
 	}
@@ -155,7 +157,7 @@ func toEntry(e fabric.EntryView) entryReply {
 func toPeer(p fabric.PeerView) peerReply {
 	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, State: state(p.Down),
 		Why: p.Down, MTU: p.MTU, GSO: p.GSO, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
-		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx}
+		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Heard >= 0 {
 		seconds := int64(p.Heard / time.Second)
 		r.HeardSeconds = &seconds
