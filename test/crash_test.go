@@ -1,31 +1,64 @@
 package test
 
 import (
-	"bytes"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
 
-// A background command runs in a container's network namespace and lives on when dockerd ends.
+// A background command runs in a container's network namespace ("" as container: the host's) and lives on when dockerd ends.
 type background struct {
 	cmd  *exec.Cmd
-	said bytes.Buffer
+	said transcript
+}
+
+// A transcript holds what a command says, and can be read while it says more.
+type transcript struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (s *transcript) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, b...)
+	return len(b), nil
+}
+
+func (s *transcript) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.text)
 }
 
 func (h *Host) background(t *testing.T, container string, args ...string) *background {
 	t.Helper()
-	b := &background{cmd: h.command(append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)...)}
+	if container != "" {
+		args = append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)
+	}
+	b := &background{cmd: h.command(args...)}
 	b.cmd.Stdout, b.cmd.Stderr = &b.said, &b.said
 	if err := b.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// await waits until it has said something.
+func (b *background) await(t *testing.T, text string) {
+	t.Helper()
+	eventually(t, 10*time.Second, func() error {
+		if said := b.said.String(); !strings.Contains(said, text) {
+			return fmt.Errorf("%q was not said: %s", text, said)
+		}
+		return nil
+	})
 }
 
 // wait waits for its end and gives what it said.
@@ -66,8 +99,8 @@ func TestDriverCrash(t *testing.T) {
 				h.ping(t, "c1", h.address(t, "c2", network))
 				before := h.snapshot(t)
 				const count, every = 40, 100 * time.Millisecond
-				ping := h.background(t, "c1", "ping", "-n", "-q", "-c", fmt.Sprint(count), "-i", "0.1", "-W1", h.address(t, "c2", network))
-				time.Sleep(500 * time.Millisecond) // some answers first
+				ping := h.background(t, "c1", "ping", "-n", "-c", fmt.Sprint(count), "-i", "0.1", "-W1", h.address(t, "c2", network))
+				ping.await(t, "icmp_seq=5 ")
 				began := time.Now()
 				h.stopDaemon(t, signal)
 				h.startDaemon(t)
@@ -86,8 +119,8 @@ func TestDriverCrash(t *testing.T) {
 		h.quiet(t)
 		server := h.background(t, "c2", "iperf3", "--server", "--one-off")
 		h.listening(t, "c2", "5201")
-		client := h.background(t, "c1", "iperf3", "--client", h.address(t, "c2", "X"), "--time", "5")
-		time.Sleep(1500 * time.Millisecond) // into the middle
+		client := h.background(t, "c1", "iperf3", "--client", h.address(t, "c2", "X"), "--time", "5", "--forceflush")
+		client.await(t, "1.00-2.00") // the middle
 		h.stopDaemon(t, "KILL")
 		h.startDaemon(t)
 		if said, err := client.wait(t); err != nil {

@@ -1,16 +1,21 @@
 #!/bin/bash
-# deps.sh COMMAND… installs the Debian packages of those commands that are missing. It says nothing when all are there.
+# deps.sh NAME… installs the Debian packages of those commands, and C headers (NAME.h), that are missing.
+# It says nothing when all are there.
 set -euo pipefail
 
-declare -A package=([dockerd]=docker.io [docker]=docker.io [ip]=iproute2 [ping]=iputils-ping [busybox]=busybox-static)
+declare -A package=([dockerd]=docker.io [docker]=docker.io [ip]=iproute2 [ping]=iputils-ping [busybox]=busybox-static
+    [stdlib.h]=libc6-dev)
 
 missing() {
-    for command in "$@"; do
-        command -v "$command" >/dev/null || echo "$command"
+    for name in "$@"; do
+        case $name in
+        *.h) echo "#include <$name>" | gcc -E - >/dev/null 2>&1 ;;
+        *) command -v "$name" >/dev/null ;;
+        esac || echo "$name"
     done
 }
 
-# install COMMAND… installs their packages: without what these only recommend, and without a question.
+# install PACKAGE… installs them: without what these only recommend, and without a question.
 install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null
 }
@@ -18,7 +23,7 @@ install() {
 PATH=$PATH:/usr/sbin:/sbin
 wanted=$(missing "$@")
 [[ -n $wanted ]] || exit 0
-packages=$(for command in $wanted; do echo "${package[$command]:-$command}"; done | sort -u | paste -sd' ')
+packages=$(for name in $wanted; do echo "${package[$name]:-$name}"; done | sort -u | paste -sd' ')
 command -v apt-get >/dev/null || { echo "install these and try again: $packages" >&2; exit 1; }
 [[ $EUID == 0 ]] || { echo "as root: apt-get install $packages" >&2; exit 1; }
 echo "installing $packages"

@@ -353,6 +353,8 @@ func objects[T any](t *testing.T, h *Host, args ...string) []T {
 type port struct {
 	Network   string            `json:"network"`
 	Kind      string            `json:"kind"`
+	Name      string            `json:"name"`
+	Link      string            `json:"link"`
 	MAC       string            `json:"mac"`
 	Addresses []string          `json:"addresses"`
 	RxFrames  uint64            `json:"rx_frames"`
@@ -362,6 +364,8 @@ type port struct {
 	Offered   uint64            `json:"offered"`
 	Refused   uint64            `json:"refused"`
 	Drops     map[string]uint64 `json:"drops"`
+	WireTx    uint64            `json:"wire_tx"`
+	WireRx    uint64            `json:"wire_rx"`
 }
 
 type network struct {

@@ -89,9 +89,9 @@ func twoHosts(t *testing.T, p *pair) {
 			{"-c", "fd00:80::20"},
 			{"-c", "fd00:80::20", "-R"},
 			{"-c", "10.80.2.10", "-P", "4"},
-			{"-c", "10.80.2.10", "-u", "-b", "50M"},
-			{"-c", "10.80.2.10", "-u", "-b", "50M", "-R"},
-			{"-c", "fd00:80::20", "-u", "-b", "50M"},
+			{"-c", "10.80.2.10", "-u", "-b", "20M"},
+			{"-c", "10.80.2.10", "-u", "-b", "20M", "-R"},
+			{"-c", "fd00:80::20", "-u", "-b", "20M"},
 		} {
 			t.Run(strings.Join(args[1:], " "), func(t *testing.T) { iperf(t, b, "blue", a, "red", append(args, "--time", "1")...) })
 		}
@@ -200,24 +200,32 @@ func twoHosts(t *testing.T, p *pair) {
 	})
 }
 
-var udpLoss = regexp.MustCompile(`\((\d+(?:\.\d+)?)%\)\s+receiver`)
+var (
+	udpLoss = regexp.MustCompile(`\((\d+(?:\.\d+)?(?:e[+-]?\d+)?)%\)\s+receiver`)
+	tcpRate = regexp.MustCompile(`([\d.]+) Mbits/sec\s+receiver`)
+)
 
-// iperf runs iperf3 from a client's container to a server's. TCP has to move more than 100 Mbit/s, UDP to lose under 1 %.
-// A container of "" is the host itself.
+// iperf runs iperf3 from a client's container to a server's ("": the host itself). TCP has to move more than 100 Mbit/s, UDP to
+// lose under 1 %. A machine that is busy for a moment may miss that, so it has three tries; a way that loses misses them all.
 func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) {
 	t.Helper()
-	within := func(h *Host, container string, args ...string) *background {
-		if container != "" {
-			return h.background(t, container, args...)
+	what := "iperf3 " + strings.Join(args, " ")
+	for range 3 {
+		said := measure(t, serverHost, server, clientHost, client, args...)
+		figure, ok := enough(said)
+		if ok {
+			t.Logf("%s: %s", what, figure)
+			return
 		}
-		b := &background{cmd: h.command(args...)}
-		b.cmd.Stdout, b.cmd.Stderr = &b.said, &b.said
-		if err := b.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return b
+		t.Logf("%s: %s:\n%s", what, figure, said)
 	}
-	serving := within(serverHost, server, "iperf3", "--server", "--one-off")
+	t.Errorf("%s: three times too little", what)
+}
+
+// measure runs iperf3 once and gives what the client said.
+func measure(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) string {
+	t.Helper()
+	serving := serverHost.background(t, server, "iperf3", "--server", "--one-off")
 	eventually(t, 5*time.Second, func() error {
 		listens := []string{"ss", "-Hltn", "sport = :5201"}
 		if server != "" {
@@ -228,23 +236,26 @@ func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, clie
 		}
 		return nil
 	})
-	said, err := within(clientHost, client, append([]string{"iperf3", "--format", "m"}, args...)...).wait(t)
+	said, err := clientHost.background(t, client, append([]string{"iperf3", "--format", "m"}, args...)...).wait(t)
 	if err != nil {
 		serving.cmd.Process.Kill()
 		t.Fatalf("iperf3 %s: %v\n%s", strings.Join(args, " "), err, said)
 	}
 	serving.wait(t)
+	return said
+}
+
+// enough judges a measurement, and gives its figure.
+func enough(said string) (string, bool) {
 	if m := udpLoss.FindStringSubmatch(said); m != nil {
-		if percent, err := strconv.ParseFloat(m[1], 64); err != nil || percent >= 1 {
-			t.Errorf("iperf3 %s lost %s %%:\n%s", strings.Join(args, " "), m[1], said)
-		}
-		return
+		percent, err := strconv.ParseFloat(m[1], 64)
+		return m[1] + " % lost", err == nil && percent < 1
 	}
-	rates := regexp.MustCompile(`([\d.]+) Mbits/sec\s+receiver`).FindAllStringSubmatch(said, -1)
+	rates := tcpRate.FindAllStringSubmatch(said, -1)
 	if rates == nil {
-		t.Fatalf("iperf3 said: %s", said)
+		return "no figures", false
 	}
-	if rate, err := strconv.ParseFloat(rates[len(rates)-1][1], 64); err != nil || rate < 100 {
-		t.Errorf("iperf3 %s: %s Mbit/s\n%s", strings.Join(args, " "), rates[len(rates)-1][1], said)
-	}
+	last := rates[len(rates)-1][1] // with several streams the last is the sum
+	rate, err := strconv.ParseFloat(last, 64)
+	return last + " Mbit/s", err == nil && rate >= 100
 }
