@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func (a *api) handler() http.Handler {
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	s := a.host.Status()
 	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
-		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
+		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers, Goroutines: runtime.NumGoroutine(),
 		VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why, Networks: s.Networks, Endpoints: s.Endpoints,
 		Strangers: counts(s.Strangers), Conflicts: each(s.Conflicts, toConflict)}
 	if s.VTEP.IsValid() {

@@ -18,6 +18,7 @@ type statusReply struct {
 	UptimeSeconds int64             `json:"uptime_seconds"`
 	PID           int               `json:"pid"`
 	Workers       int               `json:"workers"`
+	Goroutines    int               `json:"goroutines"`
 	VTEP          string            `json:"vtep"`
 	VXLANPort     uint16            `json:"vxlan_port"`
 	Tunnel        string            `json:"tunnel"`
