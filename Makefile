@@ -1,8 +1,9 @@
 PREFIX ?= /usr/local
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 UNITS = $$(go list ./... | grep -v /test$$)
-GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
@@ -15,8 +16,8 @@ build: ## bin/tapestry, one static binary
 test: ## all that CI runs
 	@test/steps.sh deps lint build cross unit race fuzz e2e
 
-deps: ## install the tools that the tests need (Debian, Ubuntu)
-	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool
+deps: ## install what the tests need (Debian, Ubuntu)
+	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool stdlib.h
 
 lint:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)"

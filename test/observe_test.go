@@ -364,6 +364,7 @@ type port struct {
 	Offered   uint64            `json:"offered"`
 	Refused   uint64            `json:"refused"`
 	Drops     map[string]uint64 `json:"drops"`
+	Missed    uint64            `json:"missed"`
 	WireTx    uint64            `json:"wire_tx"`
 	WireRx    uint64            `json:"wire_rx"`
 }

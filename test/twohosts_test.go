@@ -236,7 +236,7 @@ func measure(t *testing.T, serverHost *Host, server string, clientHost *Host, cl
 		}
 		return nil
 	})
-	said, err := clientHost.background(t, client, append([]string{"iperf3", "--format", "m"}, args...)...).wait(t)
+	said, err := clientHost.background(t, client, append([]string{"iperf3", "--format", "m", "--connect-timeout", "5000"}, args...)...).wait(t)
 	if err != nil {
 		serving.cmd.Process.Kill()
 		t.Fatalf("iperf3 %s: %v\n%s", strings.Join(args, " "), err, said)

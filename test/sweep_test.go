@@ -1,0 +1,100 @@
+package test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSweep: the links of a running container are never swept, whatever tapestry's records say of them.
+func TestSweep(t *testing.T) {
+	h := newNode(t, "sweep", "--sweep-after", "2s")
+	for network, attach := range map[string]string{"X": "veth", "T": "tap"} {
+		h.network(t, network, "-o", "tapestry.attach="+attach)
+	}
+	for _, c := range []string{"c1", "c2"} {
+		h.run(t, c, "X")
+		h.docker(t, "network", "connect", "T", c)
+	}
+	talk := func(t *testing.T) {
+		t.Helper()
+		h.ping(t, "c1", h.address(t, "c2", "X"))
+		h.ping(t, "c1", h.address(t, "c2", "T"))
+	}
+	talk(t)
+	before := h.snapshot(t)
+
+	t.Run("a second daemon of that name does not start", func(t *testing.T) {
+		h.quiet(t)
+		h.in(t, "mkdir", "-m", "700", "/run/second")
+		out, err := h.try("timeout", "-s", "KILL", "10", "tapestry", "run", "--sweep-after", "1s",
+			"--state-dir", "/run/second/state", "--plugin-dir", "/run/second", "--api-socket", "/run/second/api.sock")
+		if err == nil || !strings.Contains(err.Error(), "--name tapestry runs on this host already") {
+			t.Errorf("it said %v%s", err, out)
+		}
+		talk(t)
+		h.audit(t, before)
+	})
+
+	t.Run("a second daemon of another name leaves them alone", func(t *testing.T) {
+		h.quiet(t)
+		h.in(t, "mkdir", "-m", "700", "/run/other")
+		other := h.background(t, "", "sh", "-c", `echo $$ >/run/other/pid; exec tapestry run "$@"`, "sh", "--sweep-after", "1s",
+			"--name", "other", "--state-dir", "/run/other/state", "--plugin-dir", "/run/other", "--api-socket", "/run/other/api.sock")
+		const orphan = "0123456789abffffffffffffffffffffffffffffffffffffffffffffffffffff"
+		other.await(t, "msg=ready")
+		h.orphan(t, "other", orphan)
+		other.await(t, orphan) // swept: so would be all else that it took for its own
+		talk(t)
+		h.in(t, "sh", "-c", "kill $(cat /run/other/pid)")
+		if said, err := other.wait(t); err != nil || strings.Contains(said, "level=WARN") {
+			t.Errorf("it ended with %v and said %s", err, said)
+		}
+		talk(t)
+		h.audit(t, before)
+	})
+
+	t.Run("a daemon that lost its state leaves them alone, and says so", func(t *testing.T) {
+		h.quiet(t, "no record names")
+		const orphan = "0123456789abeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+		state := h.dir + "/state"
+		h.stopDaemon(t, "TERM")
+		h.in(t, "mv", state, state+".away")
+		h.orphan(t, "tapestry", orphan)
+		from := h.mark()
+		h.startDaemon(t)
+		warned := 0
+		eventually(t, 15*time.Second, func() error {
+			swept := false
+			warned = 0
+			for _, r := range h.records(t, from) {
+				if r.Level == "WARN" && strings.Contains(r.Msg, "no record names") {
+					warned++
+				}
+				swept = swept || r.Endpoint == orphan && strings.Contains(r.Msg, "swept")
+			}
+			if !swept {
+				return fmt.Errorf("a true orphan was not swept")
+			}
+			return nil
+		})
+		if warned != 2 { // of the two veths; the TAPs in the containers are out of its sight
+			t.Errorf("%d warnings, want 2", warned)
+		}
+		h.stopDaemon(t, "TERM")
+		h.in(t, "sh", "-ec", "rm -r $1; mv $1.away $1", "sh", state)
+		h.startDaemon(t)
+		talk(t)
+		h.audit(t, before)
+	})
+}
+
+// orphan makes the links that a killed daemon of some name may leave of an endpoint.
+func (h *Host) orphan(t *testing.T, name, id string) {
+	t.Helper()
+	h.in(t, "sh", "-ec", `
+		ip link add tpv$2 type veth peer name tpc$2
+		ip link set tpv$2 alias tapestry:$1:$3
+		ip link set tpc$2 alias tapestry:$1:$3`, "sh", name, id[:12], id)
+}
