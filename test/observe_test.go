@@ -172,10 +172,14 @@ func (h *Host) snapshot(t *testing.T) snapshot {
 		name, _, _ := strings.Cut(strings.TrimSpace(link), ":[")
 		files[name]++
 	}
-	delete(files, "socket") // dockerd keeps idle connections; TAPs and everything else are not sockets
 	for name, n := range files {
 		s["open file "+name] = strconv.Itoa(n)
 	}
+	var status struct{ Goroutines int }
+	if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil || status.Goroutines == 0 {
+		t.Fatalf("status tells %d goroutines: %v", status.Goroutines, err)
+	}
+	s["goroutines"] = strconv.Itoa(status.Goroutines)
 	return s
 }
 

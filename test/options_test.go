@@ -66,6 +66,16 @@ func TestOptions(t *testing.T) {
 		h.audit(t, before)
 	})
 
+	t.Run("IPv6 on an underlay too narrow for it is refused", func(t *testing.T) {
+		h.quiet(t, "request refused", "returned error")
+		h.in(t, "ip", "link", "set", "underlay", "mtu", "1300")
+		defer h.in(t, "ip", "link", "set", "underlay", "mtu", "1500")
+		said := h.dockerRefuses(t, "network", "create", "-d", "tapestry", "--ipv6", "--subnet", "fd60::/64", "-o", "tapestry.vni=61", "narrow")
+		if !strings.Contains(said, "1250") || !strings.Contains(said, "1280") {
+			t.Errorf("the user reads: %s", said)
+		}
+	})
+
 	t.Run("a taken UDP 4789 fails the network, not the daemon", func(t *testing.T) {
 		h.quiet(t, "request refused", "returned error")
 		h.in(t, "sh", "-ec", "ip link add vxlan9 type vxlan id 9 dstport 4789 local 192.0.2.1 dev underlay; ip link set vxlan9 up")
