@@ -27,15 +27,6 @@ func (v Verdict) String() string { return verdictNames[v] }
 // Drop tells whether v means that the frame went nowhere.
 func (v Verdict) Drop() bool { return v > Flooded }
 
-// Drops gives every verdict that is a drop, in order.
-func Drops() []Verdict {
-	var d []Verdict
-	for v := Flooded + 1; v < verdicts; v++ {
-		d = append(d, v)
-	}
-	return d
-}
-
 // A Tally counts frames by verdict.
 type Tally [verdicts]uint64
 
