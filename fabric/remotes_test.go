@@ -252,6 +252,7 @@ func TestOtherHost(t *testing.T) {
 		t.Errorf("conflicts are %+v", c)
 	}
 	// What a stranger sends reaches no switch: a network that it is no peer of, or of which it is none any more.
+	h.poller.Sync() // what has been delivered is counted with its batch's end
 	rx := h.Networks()[0].Rx
 	there.send(81, remote, broadcast, "stranger")
 	there.strangers(h, 1)
