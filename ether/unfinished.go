@@ -6,26 +6,36 @@ import "encoding/binary"
 //
 // Between two namespaces or guests of one machine no device finishes checksums and none cuts
 // super-frames: a tunnel's datagram then arrives with an inner checksum that is the sum of the
-// pseudo-header only, and with all of a TCP super-frame inside, its segment size lost. Such a checksum
-// is noted as NeedsSum, and a TCP packet of more than mtu bytes becomes a super-frame again, with
-// segments that fit mtu: TCP does not care where a stream is cut. A frame that is finished stays as
-// it is; only one whose checksum field looks unfinished is summed up to be sure.
-func (f *Frame) Recover(mtu int) {
+// pseudo-header only, and with all of a super-frame inside. Such a checksum is noted as NeedsSum, and
+// the super-frame as one again. Of UDP, segment is its payload size (the kernel tells it; 0: it did
+// not). Of TCP it is lost, and a packet of more than mtu bytes gets segments that fit mtu: TCP does
+// not care where a stream is cut. A frame that is finished stays as it is; only one whose checksum
+// field looks unfinished is summed up to be sure.
+func (f *Frame) Recover(mtu, segment int) {
 	b := f.Bytes()
 	l, ok := dissect(b)
-	if !ok || f.Off != (Offload{}) {
+	if !ok || f.Off != (Offload{}) || l.end(b) != len(b) { // padded: only a wire does that
 		return
 	}
-	end := l.end(b)
-	if end < l.head || end != len(b) {
-		return // padded: only a wire does that
-	}
 	sum := binary.BigEndian.Uint16(b[l.l4+l.sumOffset():])
-	if sum == 0 || sum != l.pseudoSum(b, end-l.l4) || l.sumsRight(b, end) {
+	if sum == 0 || sum != l.pseudoSum(b, len(b)-l.l4) || l.sumsRight(b, len(b)) {
 		return
 	}
 	f.Off = Offload{NeedsSum: true, SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
-	if segment := mtu - (l.head - l.ip); l.kind != UDP && len(b)-l.ip > mtu && segment > 0 {
+	long := len(b)-l.ip > mtu
+	if l.kind == UDP {
+		long = segment > 0 && len(b)-l.head > segment
+	} else {
+		segment = mtu - (l.head - l.ip)
+	}
+	if long && segment > 0 {
 		f.Off.Kind, f.Off.Head, f.Off.Segment = l.kind, uint16(l.head), uint16(segment)
 	}
+}
+
+// CutShort tells whether the frame is a UDP packet that ends before its IP header says.
+func (f *Frame) CutShort() bool {
+	b := f.Bytes()
+	l, ok := dissect(b)
+	return ok && l.kind == UDP && l.end(b) > len(b)
 }

@@ -11,29 +11,32 @@ func TestRecover(t *testing.T) {
 	six := stream(5000)
 	six.v6 = true
 	for _, tc := range []struct {
-		name string
-		f    Frame
-		want Offload
+		name    string
+		f       Frame
+		want    Offload
+		segment int
 	}{
-		{"TCP, one segment", unfinished(stream(100).super(t, 1398)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}},
-		{"TCP, a whole super-frame", unfinished(stream(5000).super(t, 1398)), Offload{Kind: TCP4, NeedsSum: true, Head: 66, Segment: mtu - 52, SumStart: 34, SumOffset: 16}},
-		{"TCP over IPv6, a whole super-frame", unfinished(six.super(t, 1378)), Offload{Kind: TCP6, NeedsSum: true, Head: 86, Segment: mtu - 72, SumStart: 54, SumOffset: 16}},
-		{"UDP", unfinished(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}},
-		{"UDP, too long: its segments cannot be told", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}},
-		{"behind a VLAN tag", unfinished(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 38, SumOffset: 6}},
-		{"finished", stream(100).frame(t), Offload{}},
-		{"finished and long", stream(5000).frame(t), Offload{}},
-		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}},
+		{"TCP, one segment", unfinished(stream(100).super(t, 1398)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}, 0},
+		{"TCP, a whole super-frame", unfinished(stream(5000).super(t, 1398)), Offload{Kind: TCP4, NeedsSum: true, Head: 66, Segment: mtu - 52, SumStart: 34, SumOffset: 16}, 0},
+		{"TCP over IPv6, a whole super-frame", unfinished(six.super(t, 1378)), Offload{Kind: TCP6, NeedsSum: true, Head: 86, Segment: mtu - 72, SumStart: 54, SumOffset: 16}, 0},
+		{"UDP", unfinished(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 0},
+		{"UDP, too long: its segments cannot be told", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 0},
+		{"UDP, a whole super-frame", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, NeedsSum: true, Head: 42, Segment: 1000, SumStart: 34, SumOffset: 6}, 1000},
+		{"UDP, one segment", unfinished(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 1000},
+		{"behind a VLAN tag", unfinished(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 38, SumOffset: 6}, 0},
+		{"finished", stream(100).frame(t), Offload{}, 0},
+		{"finished and long", stream(5000).frame(t), Offload{}, 0},
+		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}, 0},
 		{"padded", func() Frame {
 			f := unfinished(stream(0).super(t, 100))
 			return lend(append(f.Bytes(), 0, 0), Offload{})
-		}(), Offload{}},
-		{"claims already", stream(100).super(t, 50), stream(100).super(t, 50).Off},
-		{"no IP", lend(make([]byte, 60), Offload{}), Offload{}},
+		}(), Offload{}, 0},
+		{"claims already", stream(100).super(t, 50), stream(100).super(t, 50).Off, 0},
+		{"no IP", lend(make([]byte, 60), Offload{}), Offload{}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := bytes.Clone(tc.f.Bytes())
-			tc.f.Recover(mtu)
+			tc.f.Recover(mtu, tc.segment)
 			if tc.f.Off != tc.want {
 				t.Errorf("got %+v, want %+v", tc.f.Off, tc.want)
 			}
@@ -56,7 +59,7 @@ func TestRecoverByChance(t *testing.T) {
 		b := f.Bytes()
 		l, _ := dissect(b)
 		if got := uint16(b[40])<<8 | uint16(b[41]); got == l.pseudoSum(b, len(b)-l.l4) {
-			f.Recover(1450)
+			f.Recover(1450, 0)
 			if f.Off != (Offload{}) {
 				t.Errorf("taken for unfinished: %+v", f.Off)
 			}
@@ -64,4 +67,26 @@ func TestRecoverByChance(t *testing.T) {
 		}
 	}
 	t.Fatal("no payload gives that sum")
+}
+
+func TestCutShort(t *testing.T) {
+	udp, tcp := packet{udp: true, payload: data(100)}.frame(t), stream(100).frame(t)
+	short := func(f Frame, n int) Frame { return lend(f.Bytes()[:f.Len()-n], Offload{}) }
+	for _, tc := range []struct {
+		name string
+		f    Frame
+		want bool
+	}{
+		{"whole", udp, false},
+		{"one byte less", short(udp, 1), true},
+		{"headers only", short(udp, 100), true},
+		{"not even these", short(udp, 101), false},
+		{"padded", lend(append(udp.Bytes(), 0), Offload{}), false},
+		{"TCP", short(tcp, 10), false},
+		{"nothing", lend(nil, Offload{}), false},
+	} {
+		if got := tc.f.CutShort(); got != tc.want {
+			t.Errorf("%s: %v", tc.name, got)
+		}
+	}
 }

@@ -121,6 +121,9 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		return e.down
 	}
 	e.dev, e.port, e.handle, e.down = dev, port, handle, nil
+	for _, r := range n.remotes {
+		n.fit(r)
+	}
 	return nil
 }
 
@@ -197,8 +200,10 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 		return Attachment{}, fmt.Errorf("endpoint %s is down: %w", short(id), e.down)
 	}
 	if n.Attach == tap.Direct && e.Sandbox != sandbox {
+		old := e.Sandbox
 		e.Sandbox = sandbox // the TAP will be found there again
 		if err := f.store.save(n.record()); err != nil {
+			e.Sandbox = old
 			return Attachment{}, err
 		}
 	}

@@ -58,11 +58,8 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		return err
 	}
 	n := newNetwork(spec)
-	if err := f.store.save(n.record()); err != nil {
-		return err
-	}
-	err := error(nil)
-	if n.VNI != 0 {
+	err := f.store.save(n.record())
+	if err == nil && n.VNI != 0 {
 		err = f.connect(n)
 	}
 	if err == nil {
@@ -87,6 +84,11 @@ func (f *Fabric) check(n Network) error {
 	}
 	if n.VNI > tunnel.MaxVNI {
 		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
+	}
+	for i, p := range n.Peers {
+		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
+			return fmt.Errorf("peer %s is named twice", p.Addr())
+		}
 	}
 	least, why := minMTU, ""
 	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
@@ -184,8 +186,9 @@ func (f *Fabric) deleteNetwork(n *network) error {
 		errs = append(errs, f.removeEndpoint(n, e))
 	}
 	f.disconnect(n)
-	if err := f.store.remove(n.ID); err != nil {
-		return errors.Join(append(errs, err)...) // it would be back at the next start: known until then
+	if err := f.store.remove(n.ID); err != nil { // it would be back at the next start: known until then
+		n.down = err // and mended, should Docker go on using it
+		return errors.Join(append(errs, err)...)
 	}
 	delete(f.networks, n.ID)
 	f.log.Info("network deleted", "network", n.ID)

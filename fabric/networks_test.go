@@ -218,6 +218,48 @@ func TestCreateNetworkTooLate(t *testing.T) {
 	}
 }
 
+// A network whose record cannot be removed goes on as one, tunnel and all.
+func TestDeleteNetworkFails(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(wide(1, 80, "127.0.0.2"))
+	path := h.store.path(netID(1))
+	if err := errors.Join(os.Rename(path, path+".away"), os.MkdirAll(path+"/in the way", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.DeleteNetwork(t.Context(), netID(1)); err == nil {
+		t.Fatal("deleted, although its record cannot be")
+	}
+	if n := h.Networks(); len(n) != 1 || n[0].Down == "" {
+		t.Errorf("networks %+v, want one that is down", n)
+	}
+	h.at(mendEvery)
+	if n, p := h.Networks(), h.Peers(""); n[0].Down != "" || len(p) != 1 || p[0].Down != "" || p[0].MTU == 0 {
+		t.Errorf("networks %+v, peers %+v", n, p)
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.DeleteNetwork(t.Context(), netID(1)); err != nil || len(h.Networks()) != 0 {
+		t.Errorf("%v, networks %v", err, h.Networks())
+	}
+}
+
+// What arrives uncut is cut for the narrowest container.
+func TestFit(t *testing.T) {
+	h := newHost(t)
+	narrow := wide(1, 80, "127.0.0.2")
+	h.mustNetwork(narrow)
+	link := func() int { return h.networks[netID(1)].remotes[netip.MustParseAddr("127.0.0.2")].link.Stats().MTU }
+	if got := link(); got != 65485 {
+		t.Errorf("cut for %d with no container, want the path's 65485", got)
+	}
+	h.networks[netID(1)].MTU = 1280
+	h.mustEndpoint(netID(1), ep(1))
+	if got := link(); got != 1280 {
+		t.Errorf("cut for %d, want the container's 1280", got)
+	}
+}
+
 // A state directory that cannot be written refuses, and changes nothing.
 func TestUnwritable(t *testing.T) {
 	h := newHost(t)

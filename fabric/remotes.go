@@ -96,6 +96,26 @@ func (f *Fabric) closeIdleVTEP() error {
 	return f.closeVTEP()
 }
 
+// checkVTEP lets the tunnel go when this host has lost the address that it speaks from; mend opens it
+// anew, from another one if need be.
+func (f *Fabric) checkVTEP() {
+	if f.vtep == nil {
+		return
+	}
+	_, err := tunnel.LinkMTU(f.vtep.Local.Addr())
+	if !errors.Is(err, tunnel.ErrNoAddress) {
+		return
+	}
+	f.log.Warn("tunnel lost its address", "vtep", f.vtep.Local, "err", err)
+	for _, n := range f.networks {
+		if n.VNI != 0 {
+			f.disconnect(n)
+			n.down = err
+		}
+	}
+	f.vtepWhy = errors.Join(err, f.closeVTEP())
+}
+
 func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
@@ -109,19 +129,26 @@ func (f *Fabric) closeVTEP() error {
 	return err
 }
 
-// connect gives a network its links. What fails leaves the network without any, and says why.
+// connect makes a network's links those of its peer list; those that stand are not touched. What
+// fails is left out, and the network says why.
 func (f *Fabric) connect(n *network) (err error) {
 	defer func() { n.down = err }()
 	if err := f.openVTEP(); err != nil {
 		return err
 	}
-	for _, a := range f.peersOf(n) {
-		if err := f.addRemote(n, a); err != nil {
-			f.disconnect(n)
-			return err
+	want := f.peersOf(n)
+	for _, r := range n.remotes {
+		if !slices.Contains(want, r.addr) {
+			f.removeRemote(n, r)
 		}
 	}
-	return nil
+	var errs []error
+	for _, a := range want {
+		if n.remotes[a.Addr()] == nil {
+			errs = append(errs, f.addRemote(n, a))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // peersOf gives the peers of a network as they are to be reached, this host left out.
@@ -153,7 +180,7 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 	}
 	r := &remote{addr: a, link: l}
 	r.port = n.sw.Attach(a.Addr().String(), l, true, 0)
-	f.probe(r)
+	f.probe(n, r)
 	l.Bind(r.port.Ingress)
 	n.remotes[a.Addr()] = r
 	return nil
@@ -161,7 +188,7 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 
 // probe asks the kernel how long a packet may be on the way to the remote, and lets no longer frame
 // be sent there.
-func (f *Fabric) probe(r *remote) {
+func (f *Fabric) probe(n *network, r *remote) {
 	mtu, err := f.vtep.PathMTU(r.addr.Addr())
 	if err != nil { // no route just now: sending will tell
 		mtu = f.vtep.mtu
@@ -170,8 +197,17 @@ func (f *Fabric) probe(r *remote) {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)
-		r.link.SetMTU(r.innerMTU())
 	}
+	n.fit(r)
+}
+
+// fit has what arrives uncut from a remote cut so that every container here can take it.
+func (n *network) fit(r *remote) {
+	mtu := r.innerMTU()
+	for _, e := range n.endpoints {
+		mtu = min(mtu, e.MTU)
+	}
+	r.link.SetMTU(mtu)
 }
 
 func (f *Fabric) removeRemote(n *network, r *remote) {
@@ -250,31 +286,9 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		n.peers = old
 		return err
 	}
-	if err := f.reconcile(n); err != nil { // remembered all the same: mend goes on trying
+	if err := f.connect(n); err != nil { // remembered all the same: mend goes on trying
 		f.log.Info("network has no tunnel for now", "network", n.ID, "err", err)
 	}
 	f.log.Info("peers changed", "network", n.ID, "peers", f.peersOf(n))
-	return nil
-}
-
-// reconcile makes a network's links those of its peer list; the others are not touched.
-func (f *Fabric) reconcile(n *network) (err error) {
-	if n.down != nil || f.vtep == nil {
-		return f.connect(n)
-	}
-	defer func() { n.down = err }()
-	want := f.peersOf(n)
-	for _, r := range n.remotes {
-		if !slices.Contains(want, r.addr) {
-			f.removeRemote(n, r)
-		}
-	}
-	for _, a := range want {
-		if n.remotes[a.Addr()] == nil {
-			if err := f.addRemote(n, a); err != nil {
-				return err
-			}
-		}
-	}
 	return nil
 }

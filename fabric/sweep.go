@@ -18,6 +18,7 @@ func (f *Fabric) tick(now time.Duration) {
 	probe := now-f.probed >= probeEvery
 	if probe {
 		f.probed = now
+		f.checkVTEP()
 	}
 	for _, n := range f.networks {
 		n.sw.Tick(now)
@@ -26,7 +27,7 @@ func (f *Fabric) tick(now time.Duration) {
 				r.rx, r.heard = rx, now
 			}
 			if r.link.Narrowed() || probe {
-				f.probe(r)
+				f.probe(n, r)
 			}
 			if probe {
 				r.link.Retry()
@@ -47,7 +48,7 @@ func (f *Fabric) tick(now time.Duration) {
 // mend tries again what did not come up: tunnels, and taps whose container is still there.
 func (f *Fabric) mend() {
 	for _, n := range f.networks {
-		if n.down == nil {
+		if n.down == nil || n.VNI == 0 {
 			continue
 		}
 		if f.connect(n) == nil {

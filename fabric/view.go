@@ -236,7 +236,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			continue
 		}
 		for _, a := range f.peersOf(n) {
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil, Down: text(n.down), Heard: -1}
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil, Heard: -1}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.GSO, v.WireTx, v.WireRx = r.innerMTU(), s.GSO, s.WireTx, s.WireRx
@@ -245,6 +245,9 @@ func (f *Fabric) Peers(network string) []PeerView {
 				if r.heard != 0 {
 					v.Heard = (now - r.heard).Truncate(time.Second)
 				}
+			}
+			if n.remotes[a.Addr()] == nil {
+				v.Down = text(n.down)
 			}
 			all = append(all, v)
 		}

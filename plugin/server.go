@@ -163,7 +163,11 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	select {
 	case res = <-done:
 	case <-ctx.Done():
-		res.err = ctx.Err()
+		select {
+		case res = <-done: // both at once: what is done is said
+		default:
+			res.err = ctx.Err()
+		}
 	}
 	if res.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return nil, fmt.Errorf("%s took longer than %v and was given up: %w", name, h.deadline, res.err)

@@ -250,7 +250,10 @@ func (s *Switch) Entries() iter.Seq[Entry] {
 		now := s.now.Load()
 		s.stations.Range(func(_, v any) bool {
 			st := v.(*station)
-			e := Entry{MAC: st.mac, Port: st.port.Load(), Pinned: st.pinned, Rival: st.rival.Load(), Stolen: st.rivals.Load()}
+			e := Entry{MAC: st.mac, Port: st.port.Load(), Pinned: st.pinned, Stolen: st.rivals.Load()}
+			if r := st.rival.Load(); r != nil && !r.detached.Load() {
+				e.Rival = r
+			}
 			if !st.pinned {
 				e.Age = max(0, time.Duration(now-st.seen.Load())*time.Second) // it may be seen again meanwhile
 			}

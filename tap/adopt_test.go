@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -123,4 +124,31 @@ func TestAdoptDirectGone(t *testing.T) {
 func adoptHere(t *testing.T, s Spec) (*Device, error) {
 	host(t)
 	return Adopt(s)
+}
+
+// A container may have changed its TAP's alias or its address, but another endpoint's is never taken.
+func TestAmong(t *testing.T) {
+	mac := ether.MAC{2, 0x42, 10, 77, 0, 2}
+	link := func(name, alias string, m ether.MAC) netlink.Link {
+		l := &netlink.Tuntap{}
+		l.Name, l.Alias, l.HardwareAddr = name, alias, net.HardwareAddr(m[:])
+		return l
+	}
+	other := &netlink.Veth{}
+	other.Name, other.HardwareAddr = "eth9", net.HardwareAddr(mac[:])
+	s := Spec{Tag: "tapestry:tapestry:one", MAC: mac}
+	for _, tc := range []struct {
+		name  string
+		links []netlink.Link
+		want  string
+	}{
+		{"by its tag", []netlink.Link{link("eth0", "", mac), link("eth1", s.Tag, ether.MAC{2})}, "eth1"},
+		{"by its address", []netlink.Link{other, link("eth0", "mine", mac)}, "eth0"},
+		{"another endpoint's", []netlink.Link{link("eth0", "tapestry:tapestry:two", mac)}, ""},
+		{"none", []netlink.Link{other}, ""},
+	} {
+		if got := s.among(tc.links); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
+		}
+	}
 }

@@ -342,16 +342,32 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 		if err != nil {
 			return err
 		}
-		for _, l := range links {
-			// The container may have changed one or the other.
-			if _, is := l.(*netlink.Tuntap); is && (l.Attrs().Alias == s.Tag || bytes.Equal(l.Attrs().HardwareAddr, s.MAC[:])) {
-				d, err = openQueue(l.Attrs().Name)
-				return err
-			}
+		name := s.among(links)
+		if name == "" {
+			return ErrGone
 		}
-		return ErrGone
+		d, err = openQueue(name)
+		return err
 	})
 	return d, err
+}
+
+// among finds the TAP in a container by its tag; or, since the container may have changed that, by its
+// MAC among those with no tag of ours.
+func (s *Spec) among(links []netlink.Link) (name string) {
+	for _, l := range links {
+		a := l.Attrs()
+		if _, is := l.(*netlink.Tuntap); !is {
+			continue
+		}
+		if a.Alias == s.Tag {
+			return a.Name
+		}
+		if bytes.Equal(a.HardwareAddr, s.MAC[:]) && !strings.HasPrefix(a.Alias, "tapestry:") {
+			name = a.Name
+		}
+	}
+	return name
 }
 
 // inside runs fn on a thread in the network namespace at path; ErrGone if there is none.

@@ -96,11 +96,12 @@ type LinkStats struct {
 	Long           uint64 // longer than the path takes (EMSGSIZE)
 	Failed         uint64 // any other refusal: no route, a firewall
 	GSO            bool   // trains go as one message
+	MTU            int    // as SetMTU said
 }
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load()}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load(), int(l.mtu.Load())}
 }
 
 // Retry lets a link that stopped making trains try again: a route that refused them may have changed.

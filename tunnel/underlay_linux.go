@@ -67,6 +67,9 @@ func DefaultAddr() (netip.Addr, error) {
 	return netip.Addr{}, errors.New("there is no default route to take this host's address from: name the address with --vtep")
 }
 
+// ErrNoAddress is an address that this host does not have.
+var ErrNoAddress = errors.New("no link of this host has the address")
+
 // LinkMTU is the MTU of the link that has the address, in bytes of IP packet.
 func LinkMTU(addr netip.Addr) (int, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
@@ -82,7 +85,7 @@ func LinkMTU(addr netip.Addr) (int, error) {
 			return link.Attrs().MTU, nil
 		}
 	}
-	return 0, fmt.Errorf("no link of this host has the address %s", addr)
+	return 0, fmt.Errorf("%w %s", ErrNoAddress, addr)
 }
 
 // Holder names who holds a UDP port of this host, as well as can be told.

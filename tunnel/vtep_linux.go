@@ -217,12 +217,15 @@ func (v *VTEP) change(fn func(map[linkKey]*Link) error) error {
 
 // A Receiver is one socket on the VXLAN port. Only its worker calls Drain.
 type Receiver struct {
-	v    *VTEP
-	fd   int
-	in   receiver
-	vx   layers.VXLAN
-	lot  [recvMsgs * maxTrain]ether.Frame // of one link
-	used int
+	v     *VTEP
+	fd    int
+	in    receiver
+	vx    layers.VXLAN
+	links map[linkKey]*Link // as they were when Drain began
+	link  *Link             // of the lot
+	key   linkKey
+	lot   [recvMsgs * maxTrain]ether.Frame
+	used  int
 }
 
 // Fd is the socket, non-blocking.
@@ -240,48 +243,67 @@ func (r *Receiver) Drain(arena []byte) error {
 	default:
 		return nil // an ICMP error or want of memory: it concerns one datagram, not the socket
 	}
-	links := *r.v.links.Load()
-	var link *Link
-	var key linkKey
+	r.links, r.link = *r.v.links.Load(), nil
 	for i := range n {
 		train, from := r.in.train(i, arena)
-		host := from.addr()
-		alone := train.size == 0
-		for more := true; more; more = len(train.rest) > 0 {
-			d := train.next()
-			why := decode(d, &r.vx)
-			if why == accepted {
-				if k := (linkKey{r.vx.VNI, host}); link == nil || k != key {
-					r.flush(link)
-					link, key = links[k], k
-				}
-				if link == nil {
-					why = noPeer
-				}
-			}
-			if why != accepted {
-				r.v.strangers[why].Add(1)
-				continue
-			}
-			// The spent VXLAN header is the frame's headroom.
-			r.lot[r.used] = ether.Lend(d, ether.Offload{})
-			if alone { // a train has been through segmentation, and was finished then
-				r.lot[r.used].Recover(int(link.mtu.Load()))
-			}
-			if r.used++; r.used == len(r.lot) {
-				r.flush(link)
-			}
-		}
+		r.receive(train, from.addr())
 	}
-	r.flush(link)
+	r.flush()
+	r.links, r.link = nil, nil
 	return nil
 }
 
-func (r *Receiver) flush(l *Link) {
+// receive takes a train from host apart. All of it is of one VNI, that of its first datagram: who
+// makes a train, makes it of one flow, and a train that lies about that must not reach another network.
+func (r *Receiver) receive(t segments, host netip.Addr) {
+	segment, alone := 0, t.size == 0
+	if !alone && t.uncut() {
+		segment, alone, t.size = t.size, true, 0
+	}
+	var vni uint32
+	for begun := false; !begun || len(t.rest) > 0; {
+		d := t.next()
+		why := decode(d, &r.vx)
+		if why == accepted && begun && r.vx.VNI != vni {
+			why = badHeader
+		}
+		if why == accepted {
+			begun, vni = true, r.vx.VNI
+			if r.find(vni, host); r.link == nil {
+				why = noPeer
+			}
+		}
+		if why != accepted {
+			r.v.strangers[why].Add(1)
+			if !begun {
+				return // what does not begin as VXLAN is none
+			}
+			continue
+		}
+		// The spent VXLAN header is the frame's headroom.
+		r.lot[r.used] = ether.Lend(d, ether.Offload{})
+		if alone { // a train has been through segmentation, and was finished then
+			r.lot[r.used].Recover(int(r.link.mtu.Load()), segment)
+		}
+		if r.used++; r.used == len(r.lot) {
+			r.flush()
+		}
+	}
+}
+
+// find makes the link of the next frames the current one, and delivers those of the one before.
+func (r *Receiver) find(vni uint32, host netip.Addr) {
+	if k := (linkKey{vni, host}); r.link == nil || k != r.key {
+		r.flush()
+		r.link, r.key = r.links[k], k
+	}
+}
+
+func (r *Receiver) flush() {
 	if r.used == 0 {
 		return
 	}
-	l.deliver(r.lot[:r.used])
+	r.link.deliver(r.lot[:r.used])
 	clear(r.lot[:r.used])
 	r.used = 0
 }

@@ -125,6 +125,59 @@ func TestUncut(t *testing.T) {
 	}
 }
 
+// sendTrain sends a datagram that the kernel hands over as a train with segments of size bytes.
+func sendTrain(t testing.TB, addr string, v *VTEP, size int, datagram []byte) {
+	t.Helper()
+	fd, err := bind(netip.AddrPortFrom(netip.MustParseAddr(addr), 0), false)
+	must(t, err)
+	defer unix.Close(fd)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, size))
+	must(t, unix.Sendto(fd, datagram, 0, toSockaddr(v.Local)))
+}
+
+// TestUncutUDP: an inner UDP super-frame that no device has cut looks like a train. It is one frame,
+// and the payload that stands where a next datagram would begin is read by no other network.
+func TestUncutUDP(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	l, err := v.Link(vni, at("127.0.0.2"))
+	must(t, err)
+	var got []ether.Offload
+	l.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			must(t, frames[i].Check())
+			got = append(got, frames[i].Off)
+		}
+	})
+	other, _ := caught(t, v, 81, "127.0.0.2")
+	payload := data(5000)
+	header, err := template(81)
+	must(t, err)
+	copy(payload[1000-headerLen-14-20-8:], append(header[:], packet{}.frame(t).Bytes()...))
+	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{udp: true, payload: payload}.super(t, 1000).Bytes()))
+	k := &catch{v: v, arena: make([]byte, 512<<10)}
+	k.drain(t, 5*time.Second)
+	want := []ether.Offload{{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: 1000, SumStart: 34, SumOffset: 6}}
+	if !slices.Equal(got, want) || len(other.frames) != 0 {
+		t.Errorf("got %+v, want %+v; %d frames in another network", got, want, len(other.frames))
+	}
+}
+
+// TestTrainOfTwoNetworks: a train that changes its VNI on the way is not believed.
+func TestTrainOfTwoNetworks(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	k, _ := caught(t, v, vni, "127.0.0.2")
+	other, _ := caught(t, v, 81, "127.0.0.2")
+	f := packet{payload: data(100)}.frame(t).Bytes()
+	one, two := encapsulated(t, vni, f), encapsulated(t, 81, f)
+	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, two, one))
+	same(t, k.settle(t, 2), [][]byte{f, f})
+	if n := v.Strangers()["bad_header"]; n != 1 || len(other.frames) != 0 {
+		t.Errorf("%d bad headers, %d frames in another network", n, len(other.frames))
+	}
+}
+
 // TestHeadroomIsFree: a train's frames may have their headroom written while others are still to be sent.
 func TestHeadroomIsFree(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // The VXLAN header, RFC 7348 section 5:
@@ -77,6 +78,16 @@ func (s *segments) next() []byte {
 	d := s.rest[:n:n]
 	s.rest = s.rest[n:]
 	return d
+}
+
+// uncut tells whether this is no train at all: the kernel reports a segment size also for one datagram
+// with an inner UDP super-frame that no device has cut (see ether.Frame.Recover), and it is that one's.
+func (s *segments) uncut() bool {
+	if len(s.rest) <= s.size {
+		return false
+	}
+	first := ether.Lend(s.rest[:s.size], ether.Offload{})
+	return first.CutShort()
 }
 
 // groSize finds the size of a train's datagrams in a message's control data (cmsg(3)), 0 if there is
