@@ -48,11 +48,12 @@ demo: ## tapestry shows itself; as root
 
 install: build ## binary, systemd unit, completions
 	install -D bin/tapestry $(INTO)/bin/tapestry
-	mkdir -p $(dir $(SHARED))
+	install -d -m 755 $(dir $(SHARED))
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/tapestry.service >$(word 1,$(SHARED))
 	bin/tapestry completion bash >$(word 2,$(SHARED))
 	bin/tapestry completion zsh >$(word 3,$(SHARED))
 	bin/tapestry completion fish >$(word 4,$(SHARED))
+	chmod 644 $(SHARED)
 
 uninstall:
 	rm -f $(INTO)/bin/tapestry $(SHARED)

@@ -9,10 +9,12 @@ cd "$(dirname "$0")/.."
 HOSTS=$(mktemp -d /tmp/tapestry-demo.XXXXXX)
 export HOSTS OWNER=$$
 sniffer=
+ended=
 
 cleanup() {
     local status=$?
-    trap - EXIT INT TERM
+    trap - EXIT
+    trap '' HUP INT TERM # the clean-up itself is not to be interrupted
     [[ -z $sniffer ]] || kill "$sniffer" 2>/dev/null || true
     if [[ $status != 0 && $status != 130 ]]; then
         tail -n 20 "$HOSTS"/*/tapestry.log >&2 2>/dev/null || true
@@ -20,7 +22,7 @@ cleanup() {
     test/host.sh down a || status=1
     test/host.sh down b || status=1
     rm -rf "$HOSTS"
-    if [[ $status == 0 ]]; then
+    if [[ $status == 0 && $ended ]]; then
         echo "${green}Done in $SECONDS s: all of it worked, and nothing of it is left.$plain"
     else
         echo "${red}The demo did not get to its end; what it had made is removed.$plain" >&2
@@ -31,7 +33,7 @@ cleanup() {
 bold='' dim='' green='' red='' plain=''
 [[ ! -t 1 ]] || { bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'; }
 trap cleanup EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' HUP INT TERM
 
 title() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 say() { echo; printf '%s\n' "$@"; }
@@ -57,7 +59,7 @@ test/host.sh up a
 test/host.sh up b
 test/host.sh wire a b
 echo 'Two hosts stand on this machine, a (192.0.2.1) and b (192.0.2.2), with a cable between them.'
-echo 'Each will run a dockerd of its own. The demo takes about half a minute.'
+echo 'Each will run a dockerd of its own. The demo takes half a minute at most.'
 
 title 'One host'
 say 'The daemon comes first. Docker finds its socket in /run/docker/plugins.'
@@ -108,3 +110,4 @@ on a tapestry peers
 on a tapestry fdb wide
 
 echo
+ended=yes

@@ -1,6 +1,8 @@
 package test
 
 import (
+	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -211,6 +213,27 @@ func TestOptions(t *testing.T) {
 		h.docker(t, "rm", "-f", "c1", "c2")
 		h.docker(t, "network", "rm", "X")
 		h.audit(t, before)
+	})
+
+	t.Run("the tunnel follows the host's address", func(t *testing.T) {
+		h.quiet(t, "tunnel lost its address")
+		h.network(t, "wide", "-o", "tapestry.vni=82", "-o", "tapestry.peers=192.0.2.2")
+		change := func(old, new string) {
+			h.in(t, "sh", "-ec", "ip addr del $1/24 dev underlay; ip addr add $2/24 dev underlay; ip route replace default via 192.0.2.2", "sh", old, new)
+			eventually(t, 30*time.Second, func() error {
+				var status struct{ VTEP, Tunnel, Why string }
+				if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil {
+					t.Fatal(err)
+				}
+				peers := objects[struct{ State string }](t, h, "peers", "wide")
+				if status.VTEP != new || status.Tunnel != "open" || len(peers) != 1 || peers[0].State != "up" {
+					return fmt.Errorf("the tunnel is %+v, its peers are %+v", status, peers)
+				}
+				return nil
+			})
+		}
+		change("192.0.2.1", "192.0.2.11")
+		change("192.0.2.11", "192.0.2.1")
 	})
 }
 

@@ -71,7 +71,7 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 // SameFamily tells whether a peer can be reached from a VTEP: both are of one IP version.
 func SameFamily(vtep, peer netip.Addr) error {
 	if vtep.Is4() != peer.Is4() {
-		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions", peer, vtep)
+		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions: give the peer's other address, or start tapestry with another --vtep", peer, vtep)
 	}
 	return nil
 }

@@ -14,8 +14,9 @@ const defaultSocket = "/run/tapestry/tapestry.sock"
 func newRoot() *cobra.Command {
 	c := &client{}
 	root := &cobra.Command{
-		Use:   "tapestry",
-		Short: "A Docker network driver with its switch in user space",
+		Use:     "tapestry",
+		Version: buildVersion().Version,
+		Short:   "A Docker network driver with its switch in user space",
 		Long: `tapestry is a network driver for Docker. Its daemon (tapestry run) switches the frames of the containers
 on this host and carries them to other hosts in VXLAN; the other commands show what it does.
 
