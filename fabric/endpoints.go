@@ -128,7 +128,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 }
 
 // unplug takes the endpoint's device from the switch and closes it; the links stay.
-func (f *Fabric) unplug(_ *network, e *endpoint) error {
+func (f *Fabric) unplug(e *endpoint) error {
 	if e.dev == nil {
 		return nil
 	}
@@ -153,7 +153,7 @@ func (f *Fabric) broke(network, id string, dev Device, why error) {
 		return
 	}
 	e := n.endpoints[id]
-	e.down = errors.Join(why, f.unplug(n, e))
+	e.down = errors.Join(why, f.unplug(e))
 	found, err := f.links.List(f.tag())
 	if err != nil || n.alive(e, found) {
 		f.log.Warn("endpoint's tap broke, trying to mend it", "network", network, "endpoint", id, "err", why)
@@ -176,7 +176,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 }
 
 func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
-	err := errors.Join(f.unplug(n, e), f.links.Remove(f.spec(n, e)))
+	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
 	return errors.Join(err, f.store.save(n.record()))
 }

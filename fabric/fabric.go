@@ -17,6 +17,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -179,7 +180,7 @@ func (f *Fabric) Close() error {
 	var errs []error
 	for _, n := range f.sorted() {
 		for _, e := range n.endpoints {
-			errs = append(errs, f.unplug(n, e))
+			errs = append(errs, f.unplug(e))
 		}
 		f.disconnect(n)
 	}
@@ -189,17 +190,7 @@ func (f *Fabric) Close() error {
 }
 
 func (f *Fabric) sorted() []*network {
-	return slices.SortedFunc(maps.Values(f.networks), func(a, b *network) int { return cmpString(a.ID, b.ID) })
-}
-
-func cmpString(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
+	return slices.SortedFunc(maps.Values(f.networks), func(a, b *network) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // rebuild brings one recorded network back.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -94,19 +95,19 @@ func (f *Fabric) check(n Network) error {
 	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
 		least, why = minMTUv6, ", since the network has IPv6"
 	}
-	if n.MTU == 0 {
-		if most, err := f.tunnelMTU(); n.VNI != 0 && err == nil && most < least {
-			return fmt.Errorf("the underlay leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", most, least, why)
-		}
-		return nil
-	}
-	if n.MTU < least || n.MTU > maxMTU {
+	if n.MTU != 0 && (n.MTU < least || n.MTU > maxMTU) {
 		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, least, maxMTU, why)
 	}
-	if n.VNI != 0 {
-		if most, err := f.tunnelMTU(); err == nil && n.MTU > most {
-			return fmt.Errorf("MTU %d: the underlay leaves room for %d at most, VXLAN takes the rest", n.MTU, most)
-		}
+	if n.VNI == 0 {
+		return nil
+	}
+	most, err := f.tunnelMTU()
+	switch {
+	case err != nil: // connect will say why
+	case n.MTU == 0 && most < least:
+		return fmt.Errorf("the underlay leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", most, least, why)
+	case n.MTU > most:
+		return fmt.Errorf("MTU %d: the underlay leaves room for %d at most, VXLAN takes the rest", n.MTU, most)
 	}
 	return nil
 }
@@ -200,7 +201,7 @@ func (n *network) record() record {
 	for _, e := range n.endpoints {
 		r.Endpoints = append(r.Endpoints, e.endpointRecord)
 	}
-	slices.SortFunc(r.Endpoints, func(a, b endpointRecord) int { return cmpString(a.ID, b.ID) })
+	slices.SortFunc(r.Endpoints, func(a, b endpointRecord) int { return strings.Compare(a.ID, b.ID) })
 	return r
 }
 

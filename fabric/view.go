@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -221,7 +222,7 @@ func (f *Fabric) Entries(network string) []EntryView {
 			all = append(all, EntryView{Network: n.ID, VNI: n.VNI, MAC: e.MAC, Port: e.Port.Name,
 				Remote: e.Port.Uplink, Pinned: e.Pinned, Age: e.Age})
 		}
-		slices.SortFunc(all[first:], func(a, b EntryView) int { return cmpString(string(a.MAC[:]), string(b.MAC[:])) })
+		slices.SortFunc(all[first:], func(a, b EntryView) int { return strings.Compare(string(a.MAC[:]), string(b.MAC[:])) })
 	}
 	return all
 }
