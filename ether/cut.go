@@ -18,6 +18,10 @@ const (
 // written anew, payload borrowed, checksums finished. It allocates nothing, can be used again, and
 // leaves the super-frame as it was. The zero Cutter has nothing to cut.
 type Cutter struct {
+	// Unsummed leaves in the checksum field of TCP or UDP the pseudo-header's sum, for somebody behind
+	// who adds the rest: a frame with NeedsSum. That saves reading the payload.
+	Unsummed bool
+
 	at      headers
 	payload []byte // not yet cut
 	segment int
@@ -28,8 +32,8 @@ type Cutter struct {
 
 	// head is the super-frame's header with the fields zero that differ from segment to segment,
 	// and the sums of what stays the same.
-	head         [MaxHead]byte
-	ipSum, l4Sum uint32
+	head                 [MaxHead]byte
+	ipSum, l4Sum, pseudo uint32
 }
 
 // Reset begins with f, which must have passed Check and be a super-frame; anything else gives no segment.
@@ -59,7 +63,8 @@ func (c *Cutter) Reset(f *Frame) {
 		c.seq = uint32(take16(l4[4:]))<<16 | uint32(take16(l4[6:]))
 		c.flags = take16(l4[12:])
 	}
-	c.l4Sum = uint32(Sum(l4, uint32(l.pseudoSum(h, 0))))
+	c.pseudo = uint32(l.pseudoSum(h, 0))
+	c.l4Sum = uint32(Sum(l4, c.pseudo))
 }
 
 // Next writes the next segment's headers, Ethernet to TCP or UDP, into head, which must have room
@@ -83,8 +88,12 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 	}
 	l4, l4Len := head[l.l4:], uint32(l.head-l.l4+length)
 	if l.kind == UDP {
-		// The length stands in the pseudo-header and once more in the header (RFC 768).
-		binary.BigEndian.PutUint16(l4[6:], nonZero(^Sum(payload, c.l4Sum+2*l4Len)))
+		if c.Unsummed {
+			binary.BigEndian.PutUint16(l4[6:], fold(uint64(c.pseudo)+uint64(l4Len)))
+		} else {
+			// The length stands in the pseudo-header and once more in the header (RFC 768).
+			binary.BigEndian.PutUint16(l4[6:], nonZero(^Sum(payload, c.l4Sum+2*l4Len)))
+		}
 	} else {
 		flags := c.flags
 		if len(c.payload) > 0 {
@@ -95,8 +104,12 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 		}
 		binary.BigEndian.PutUint32(l4[4:], c.seq)
 		binary.BigEndian.PutUint16(l4[12:], flags)
-		sum := c.l4Sum + l4Len + c.seq>>16 + c.seq&0xffff + uint32(flags)
-		binary.BigEndian.PutUint16(l4[16:], ^Sum(payload, sum))
+		if c.Unsummed {
+			binary.BigEndian.PutUint16(l4[16:], fold(uint64(c.pseudo)+uint64(l4Len)))
+		} else {
+			sum := c.l4Sum + l4Len + c.seq>>16 + c.seq&0xffff + uint32(flags)
+			binary.BigEndian.PutUint16(l4[16:], ^Sum(payload, sum))
+		}
 		c.seq += uint32(length)
 	}
 	c.first = false

@@ -20,6 +20,8 @@ type Joiner struct {
 	at       headers
 	first    []byte // the first frame
 	verified bool   // its checksums were found right
+	unsummed bool   // all frames have NeedsSum
+	pseudo   uint32 // sum of the pseudo-header without the length, if unsummed
 	done     bool   // nothing can follow
 
 	size, total int // payload bytes of the first frame, of the run
@@ -34,19 +36,26 @@ type Joiner struct {
 }
 
 // Start begins a run with f and forgets the one before. It says false, and there is no run, if f can
-// be joined with nothing behind it: not TCP or UDP, unfinished, a fragment, IPv4 options or IPv6 extension
+// be joined with nothing behind it: not TCP or UDP, a super-frame, a fragment, IPv4 options or IPv6 extension
 // headers, no payload, a datagram without checksum, a TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
 //
-// Checksums are not looked at before a second frame fits.
+// Checksums are not looked at before a second frame fits. Frames with NeedsSum are joined with their like.
 func (j *Joiner) Start(f *Frame) bool {
 	j.n, j.done, j.verified = 0, true, false
 	b := f.Bytes()
-	if f.Off.Kind != None || f.Off.NeedsSum {
+	if f.Off.Kind != None {
 		return false
 	}
 	l, ok := dissect(b)
 	if !ok || l.l4-l.ip != l.ipLen() {
 		return false
+	}
+	j.unsummed = f.Off.NeedsSum
+	if j.unsummed {
+		if int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || l.end(b) != len(b) {
+			return false
+		}
+		j.pseudo = uint32(l.pseudoSum(b, 0))
 	}
 	end := l.end(b)
 	if end <= l.head || end > len(b) {
@@ -78,11 +87,14 @@ func (j *Joiner) Start(f *Frame) bool {
 // as well: they mean nothing then, RFC 6864 §4.1, and are counted on when cut.)
 func (j *Joiner) Add(f *Frame) bool {
 	b := f.Bytes()
-	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.NeedsSum || !j.sameHeaders(b) {
+	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.NeedsSum != j.unsummed || !j.sameHeaders(b) {
 		return false
 	}
 	l := j.at
 	end := l.end(b)
+	if j.unsummed && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || end != len(b)) {
+		return false
+	}
 	size := end - l.head
 	if end > len(b) || size <= 0 || size > j.size || l.head-l.ip+j.total+size > math.MaxUint16 {
 		return false
@@ -108,13 +120,13 @@ func (j *Joiner) Add(f *Frame) bool {
 		push = tcpFlags(b[l.l4:]) & (flagFIN | flagPSH)
 	}
 	if !j.verified {
-		if !l.sumsRight(j.first, l.head+j.size) {
+		if !j.sumsRight(j.first, l.head+j.size) {
 			j.done = true
 			return false
 		}
 		j.verified = true
 	}
-	if !l.sumsRight(b, end) {
+	if !j.sumsRight(b, end) {
 		return false
 	}
 	j.payloads[j.n] = b[l.head:end:end]
@@ -123,6 +135,16 @@ func (j *Joiner) Add(f *Frame) bool {
 	j.id, j.idStep, j.seq, j.push = id, idStep, j.seq+uint32(size), push
 	j.done = size < j.size || push != 0 || j.n == MaxSegments || l.kind == UDP && j.n == maxJoinUDP
 	return true
+}
+
+// sumsRight tells whether the checksums of a frame of the run are right, up to what NeedsSum leaves open.
+func (j *Joiner) sumsRight(b []byte, end int) bool {
+	l := j.at
+	if !j.unsummed {
+		return l.sumsRight(b, end)
+	}
+	return (l.v6 || Sum(b[l.ip:l.l4], 0) == 0xffff) &&
+		binary.BigEndian.Uint16(b[l.l4+l.sumOffset():]) == fold(uint64(j.pseudo)+uint64(end-l.l4))
 }
 
 // sameHeaders tells whether b begins with the first frame's headers, but for what differs from
@@ -181,10 +203,13 @@ func (j *Joiner) Head() []byte {
 
 // Off is the run's Offload, as Check leaves it: of a super-frame if it holds two frames or more.
 func (j *Joiner) Off() Offload {
-	if j.n < 2 {
+	if j.n == 0 || j.n == 1 && !j.unsummed {
 		return Offload{}
 	}
 	l := j.at
+	if j.n == 1 {
+		return Offload{NeedsSum: true, SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+	}
 	return Offload{Kind: l.kind, NeedsSum: true, Head: uint16(l.head), Segment: uint16(j.size),
 		SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
 }

@@ -95,7 +95,9 @@ func TestJoinStart(t *testing.T) {
 		{"CWR", tcp.frame(t), flag(flagCWR), true},
 		{"nothing", Frame{}, nil, false},
 		{"super-frame", tcp.super(t, 100), nil, false},
-		{"unfinished", lend(tcp.super(t, 100).room[Headroom:], Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}), nil, false},
+		{"unfinished", lend(tcp.super(t, 100).room[Headroom:], Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}), nil, true},
+		{"unfinished elsewhere", lend(tcp.super(t, 100).room[Headroom:], Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}), nil, false},
+		{"unfinished and padded", lend(append(tcp.super(t, 100).room[Headroom:], 0), Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}), nil, false},
 		{"ARP", tcp.frame(t), func(b []byte) { b[13] = 6 }, false},
 		{"ICMP", tcp.frame(t), func(b []byte) { b[23] = 1 }, false},
 		{"fragment", tcp.frame(t), func(b []byte) { b[21] = 1 }, false},
@@ -127,7 +129,7 @@ func TestJoinStart(t *testing.T) {
 				}
 				return
 			}
-			if g := joined(&j); j.Frames() != 1 || j.Off() != (Offload{}) || !bytes.Equal(g.Bytes(), tc.f.Bytes()) {
+			if g := joined(&j); j.Frames() != 1 || j.Off() != tc.f.Off || !bytes.Equal(g.Bytes(), tc.f.Bytes()) {
 				t.Errorf("a run of one is %d frames, %+v:\n%x, want\n%x", j.Frames(), j.Off(), g.Bytes(), tc.f.Bytes())
 			}
 		})
@@ -367,4 +369,74 @@ func joinAll(t *testing.T, frames []Frame) (runs []int) {
 		i += n
 	}
 	return runs
+}
+
+// Segments whose checksums are left open are, finished, those of the ordinary cut; and joined they are the super-frame.
+func TestUnsummed(t *testing.T) {
+	for i, f := range seeds(t) {
+		if f.Check() != nil || f.Off.Kind == None {
+			continue
+		}
+		wantUnsummed(t, &f)
+		if t.Failed() {
+			t.Fatalf("that was seed %d", i)
+		}
+	}
+}
+
+func wantUnsummed(t *testing.T, f *Frame) {
+	t.Helper()
+	want, open := cutAll(t, f), cutOpen(f)
+	if len(open) != len(want) {
+		t.Fatalf("%d segments, want %d", len(open), len(want))
+	}
+	for i := range open {
+		finished := lend(open[i].Bytes(), open[i].Off)
+		if err := finished.Check(); err != nil {
+			t.Fatalf("segment %d: %v", i, err)
+		}
+		if finished.Finish(); !bytes.Equal(finished.Bytes(), want[i].Bytes()) {
+			t.Errorf("segment %d finished is\n%x, want\n%x", i, finished.Bytes(), want[i].Bytes())
+		}
+	}
+	if !joinable(f, len(open)) || f.Len()-int(f.Off.Head) < len(open) {
+		return
+	}
+	var j Joiner
+	if !j.Start(&open[0]) {
+		t.Fatal("the first segment begins no run")
+	}
+	for i := range open[1:] {
+		if j.Add(&want[i+1]) {
+			t.Fatalf("finished segment %d goes on a run of open ones", i+1)
+		}
+		if !j.Add(&open[i+1]) {
+			t.Fatalf("segment %d of %d does not go on the run", i+1, len(open))
+		}
+	}
+	got, whole := joined(&j), normal(f)
+	if !bytes.Equal(got.Bytes(), whole.Bytes()) || got.Off != whole.Off {
+		t.Errorf("cut and joined it is\n%x %+v, want\n%x %+v", got.Bytes(), got.Off, whole.Bytes(), whole.Off)
+	}
+	last := &open[len(open)-1]
+	l, _ := dissect(last.Bytes())
+	last.Bytes()[l.l4+l.sumOffset()] ^= 1
+	if j.Start(&open[0]); len(open) == 2 && j.Add(last) {
+		t.Error("a frame goes on the run whose field holds no sum of the pseudo-header")
+	}
+}
+
+// cutOpen is every segment of f with its checksum left open.
+func cutOpen(f *Frame) (frames []Frame) {
+	l, _ := dissect(f.Bytes())
+	off := Offload{NeedsSum: true, SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+	c := Cutter{Unsummed: true}
+	var head [MaxHead]byte
+	for c.Reset(f); ; {
+		n, payload, ok := c.Next(head[:])
+		if !ok {
+			return frames
+		}
+		frames = append(frames, lend(append(bytes.Clone(head[:n]), payload...), off))
+	}
 }
