@@ -76,12 +76,16 @@ var (
 // A super-frame with no more payload than one segment is legal, the kernel makes them; it is cut into one.
 // IP and UDP lengths are not looked at: in a super-frame they may be zero (big TCP).
 func (f *Frame) Check() error {
-	if f.Len() < HeaderLen {
+	if len(f.room) < Headroom+HeaderLen {
 		return ErrRunt
 	}
 	if f.Off == (Offload{}) {
 		return nil
 	}
+	return f.checkOffload()
+}
+
+func (f *Frame) checkOffload() error {
 	sumEnd := int(f.Off.SumStart) + int(f.Off.SumOffset) + 2
 	if f.Off.NeedsSum && (f.Off.SumStart < HeaderLen || sumEnd > f.Len()) {
 		return ErrOffload

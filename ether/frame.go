@@ -68,6 +68,17 @@ func (f *Frame) Dst() MAC { return MAC(f.Bytes()[:6]) }
 // Src is the source address. The frame must be HeaderLen bytes or more.
 func (f *Frame) Src() MAC { return MAC(f.Bytes()[6:12]) }
 
+// SameWay tells whether both frames have a whole header, with the same addresses.
+func (f *Frame) SameWay(g *Frame) bool {
+	const addresses = 12
+	if len(f.room) < Headroom+HeaderLen || len(g.room) < Headroom+HeaderLen {
+		return false
+	}
+	a, b := f.room[Headroom:Headroom+addresses], g.room[Headroom:Headroom+addresses]
+	return binary.LittleEndian.Uint64(a) == binary.LittleEndian.Uint64(b) &&
+		binary.LittleEndian.Uint32(a[8:]) == binary.LittleEndian.Uint32(b[8:])
+}
+
 // Type is the EtherType behind up to two VLAN tags (0x8100, 0x88a8); 0 if the frame ends before it.
 func (f *Frame) Type() uint16 {
 	typ, _ := etherType(f.Bytes())

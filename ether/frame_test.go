@@ -66,3 +66,18 @@ func TestWireLen(t *testing.T) {
 		}
 	}
 }
+
+func TestSameWay(t *testing.T) {
+	a := stream(10).frame(t)
+	for at := range a.Len() {
+		b := lend(a.Bytes(), Offload{})
+		b.Bytes()[at] ^= 1
+		if got, want := a.SameWay(&b), at >= 12; got != want {
+			t.Errorf("byte %d changed: %v, want %v", at, got, want)
+		}
+	}
+	short := lend(a.Bytes()[:HeaderLen-1], Offload{})
+	if a.SameWay(&short) || short.SameWay(&a) || short.SameWay(&short) {
+		t.Error("a runt is on its way")
+	}
+}
