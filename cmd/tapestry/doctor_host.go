@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+func (d *doctor) examineDocker(ctx context.Context, names *docker, tell func(finding)) {
+	var v struct{ Version, ApiVersion string }
+	err := errors.New("no socket to ask")
+	if names.get != nil {
+		ctx, cancel := context.WithTimeout(ctx, dockerWait)
+		defer cancel()
+		err = bare(names.get(ctx, "/version", &v))
+	}
+	tell(checkDocker(names.at, v.Version, err))
+	path := filepath.Join(d.pluginDir, d.name+".sock")
+	_, missing := os.Lstat(path)
+	var implements []string
+	if err = missing; err == nil {
+		implements, err = activate(ctx, path)
+	}
+	tell(checkPlugin(path, implements, err))
+}
+
+// checkDocker is of dockerd. The oldest whose calls are known to be answered is 20.10, the newest 29.
+func checkDocker(at, version string, err error) finding {
+	f := finding{Check: "docker", State: warn}
+	part := regexp.MustCompile(`^(\d+)\.(\d+)`).FindStringSubmatch(version)
+	switch {
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("does not answer at %s: %v", at, err), "systemctl start docker; or say where it is: --docker-host"
+		return f
+	case part == nil:
+		f.Seen, f.Remedy = fmt.Sprintf("is of an unknown version %q", version), "docker version"
+		return f
+	}
+	major, _ := strconv.Atoi(part[1]) // digits
+	minor, _ := strconv.Atoi(part[2])
+	switch {
+	case major < 20 || major == 20 && minor < 10:
+		f.Seen, f.Remedy = version+", older than any that was tested", "install Docker 20.10 or newer"
+	case major > 29:
+		return finding{Check: "docker", State: good, Seen: version + ", newer than those that were tested (20.10 to 29)"}
+	default:
+		return finding{Check: "docker", State: good, Seen: version}
+	}
+	return f
+}
+
+// activate asks a plugin's socket what Docker asks first, and gives what the plugin implements.
+func activate(ctx context.Context, path string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, dockerWait)
+	defer cancel()
+	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/Plugin.Activate", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := h.Do(r)
+	if err != nil {
+		return nil, bare(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Implements []string }
+	return answer.Implements, json.NewDecoder(resp.Body).Decode(&answer)
+}
+
+// bare is an error of http without the URL, which means nothing on a Unix socket.
+func bare(err error) error {
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// checkPlugin is of the socket by which Docker finds the driver.
+func checkPlugin(path string, implements []string, err error) finding {
+	f := finding{Check: "plugin", State: bad}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.State, f.Seen, f.Remedy = warn, path+" does not exist: Docker finds no such driver", "systemctl start tapestry, or the --plugin-dir and --name that it was started with"
+	case errors.Is(err, unix.ECONNREFUSED):
+		f.Seen, f.Remedy = path+" is stale, nobody listens: each of Docker's calls waits 15 s and fails", "systemctl restart tapestry: it replaces the socket"
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("%s does not answer as a plugin does: %v", path, err), fmt.Sprintf("see who serves it: ss -xlp src %s", path)
+	case !slices.Contains(implements, "NetworkDriver"):
+		f.Seen, f.Remedy = fmt.Sprintf("%s is another plugin, of %s", path, strings.Join(implements, ", ")), "stop that one, or start tapestry with another --name"
+	default:
+		return finding{Check: "plugin", State: good, Seen: path + " answers"}
+	}
+	return f
+}
+
+// examineState gives the number of the networks that are on record.
+func (d *doctor) examineState(tell func(finding)) int {
+	info, err := os.Stat(d.stateDir)
+	if err == nil {
+		err = unix.Access(d.stateDir, unix.W_OK)
+	}
+	networks, torn := 0, error(nil)
+	if err == nil {
+		networks, torn = fabric.CheckState(d.stateDir)
+	}
+	tell(checkState(d.stateDir, info, err, networks, torn))
+	dir := d.stateDir // or its nearest parent that there is
+	for dir != "/" && errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT) {
+		dir = filepath.Dir(dir)
+	}
+	space, err := d.space(dir)
+	tell(checkSpace(dir, space, err))
+	return networks
+}
+
+func checkState(dir string, info fs.FileInfo, err error, networks int, torn error) finding {
+	f := finding{Check: "state", State: bad}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return finding{Check: "state", State: good, Seen: dir + " is not there yet: the daemon makes it"}
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("%s cannot be written: %v", dir, err), "make it writable: findmnt --target "+dir
+	case !info.IsDir():
+		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
+	case info.Mode().Perm()&0o022 != 0:
+		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
+	case torn != nil:
+		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
+	default:
+		return finding{Check: "state", State: good, Seen: fmt.Sprintf("%s, %s, all records whole", dir, many(networks, "network"))}
+	}
+	return f
+}
+
+func checkSpace(dir string, s unix.Statfs_t, err error) finding {
+	if err != nil {
+		return finding{"space", warn, fmt.Sprintf("look at the file system of %s: %v", dir, err), "findmnt --target " + dir}
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	f := finding{Check: "space", State: good, Seen: bytesText(free) + " free for " + dir}
+	switch {
+	case s.Files > 0 && s.Ffree == 0:
+		f.State, f.Seen, f.Remedy = bad, "no inode left for "+dir+": networks cannot be recorded", "df -i "+dir
+	case free < 1e6:
+		f.State, f.Remedy = bad, "df -h "+dir
+		f.Seen += ": networks cannot be recorded"
+	case free < 16e6:
+		f.State, f.Remedy = warn, "df -h "+dir
+	}
+	return f
+}
+
+// checkDaemon tells whether the daemon runs; away is why it does not answer.
+func checkDaemon(s statusReply, away error, version string, stateDir string, networks int) finding {
+	f := finding{Check: "daemon", State: warn}
+	switch {
+	case away != nil && networks > 0:
+		f.State, f.Seen = bad, fmt.Sprintf("does not run, and %s on record in %s cannot be used", many(networks, "network"), stateDir)
+		f.Remedy = away.Error()
+	case away != nil:
+		f.Seen, f.Remedy = "does not run", away.Error()
+	case s.Version != version:
+		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), "systemctl restart tapestry: containers keep their connections"
+	default:
+		return finding{Check: "daemon", State: good, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", s.Name, s.Version, agoText(s.UptimeSeconds), s.PID)}
+	}
+	return f
+}
+
+// many is a number with its word.
+func many(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
+}

@@ -1,0 +1,414 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// A verdict is a finding and what is wanted of it: its state and words of what was seen and of the remedy.
+type verdict struct {
+	name         string
+	got          finding
+	state        string
+	seen, remedy string
+}
+
+func judge(t *testing.T, all []verdict) {
+	t.Helper()
+	for _, v := range all {
+		t.Run(v.name, func(t *testing.T) {
+			if v.got.State != v.state || !strings.Contains(v.got.Seen, v.seen) || !strings.Contains(v.got.Remedy, v.remedy) {
+				t.Errorf("got  %+v\nwant %s, %q, %q", v.got, v.state, v.seen, v.remedy)
+			}
+			if v.got.Check == "" || (v.got.State == good) != (v.got.Remedy == "") {
+				t.Errorf("%+v: want the name of a check, and a remedy unless it is ok", v.got)
+			}
+		})
+	}
+}
+
+var all = tap.TUN{Header: true, Csum: true, TSO: true, USO: true}
+
+func TestCheckKernel(t *testing.T) {
+	wrap := func(err error) error { return fmt.Errorf("open /dev/net/tun: %w", err) }
+	granted := func(receive, send int) tunnel.Sockets {
+		return tunnel.Sockets{Wanted: 8 << 20, Receive: receive, Send: send}
+	}
+	judge(t, []verdict{
+		{"tun", checkTUN(all, nil, "modprobe tun"), good, "checksums yes, TSO yes, USO yes", ""},
+		{"tun without USO", checkTUN(tap.TUN{Header: true, Csum: true, TSO: true}, nil, ""), good, "USO no", ""},
+		{"tun without TSO", checkTUN(tap.TUN{Header: true, Csum: true}, nil, ""), warn, "TSO no", "newer kernel"},
+		{"tun without a header", checkTUN(tap.TUN{Csum: true, TSO: true}, nil, ""), bad, "IFF_VNET_HDR", "newer kernel"},
+		{"no tun", checkTUN(tap.TUN{}, wrap(unix.ENOENT), "modprobe tun"), bad, "/dev/net/tun: no such file", "modprobe tun"},
+		{"tun without a driver", checkTUN(tap.TUN{}, wrap(unix.ENODEV), "modprobe tun"), bad, "no such device", "modprobe tun"},
+		{"tun forbidden", checkTUN(tap.TUN{}, wrap(unix.EPERM), "modprobe tun"), bad, "not permitted", "as root"},
+		{"no namespace", checkTUN(tap.TUN{}, fmt.Errorf("%w: %w", tap.ErrNotApart, unix.EPERM), ""), warn, "not tried", "not in a container"},
+		{"veth", checkTried("veth", "it works", nil, ""), good, "it works", ""},
+		{"no veth", checkTried("veth", "", unix.EOPNOTSUPP, "modprobe veth"), bad, "not supported", "modprobe veth"},
+		{"trains", checkTrains(tunnel.Sockets{}, nil), good, "UDP_SEGMENT", ""},
+		{"no socket", checkTrains(tunnel.Sockets{}, unix.EMFILE), bad, "too many open files", "ulimit"},
+		{"no GSO", checkTrains(tunnel.Sockets{GSO: unix.EINVAL, GRO: unix.EINVAL}, nil), warn, "UDP_SEGMENT", "kernel"},
+		{"no GRO", checkTrains(tunnel.Sockets{GRO: unix.ENOPROTOOPT}, nil), warn, "UDP_GRO", "kernel"},
+		{"buffers", checkBuffers(granted(8<<20, 8<<20)), good, "8192 KiB to receive", ""},
+		{"short buffers", checkBuffers(granted(208<<10, 8<<20)), warn, "208 KiB to receive, 8192 KiB to send, 8192 KiB wanted", "net.core.rmem_max=8388608"},
+		{"short buffers to send", checkBuffers(granted(8<<20, 1<<20)), warn, "1024 KiB to send", "net.core.wmem_max=8388608"},
+	})
+}
+
+func TestCheckUnderlay(t *testing.T) {
+	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
+	eth := func(mtu int) net.Interface { return net.Interface{Name: "eth0", MTU: mtu} }
+	none := net.Interface{}
+	inUse := fmt.Errorf("bind UDP 192.0.2.1:4789: %w", unix.EADDRINUSE)
+	judge(t, []verdict{
+		{"underlay", checkUnderlay(v4, eth(1500), nil), good, "192.0.2.1 on eth0, MTU 1500: room for 1450", ""},
+		{"underlay, IPv6", checkUnderlay(v6, eth(1500), nil), good, "room for 1430", ""},
+		{"narrow underlay", checkUnderlay(v4, eth(1300), nil), warn, "room for 1250 in a network with a VNI, IPv6 needs 1280", "ip link set eth0 mtu 1500"},
+		{"no default route", checkUnderlay(netip.Addr{}, none, errors.New("there is no default route")), warn, "no default route", "--vtep ADDR"},
+		{"foreign address", checkUnderlay(v4, none, fmt.Errorf("%w %s", tunnel.ErrNoAddress, v4)), bad, "no link of this host has the address 192.0.2.1", "--vtep"},
+
+		{"port of the daemon", checkPort(4789, statusReply{Tunnel: "open"}, nil, ""), good, "UDP 4789 is the daemon's; whether firewalls", ""},
+		{"free port", checkPort(4790, statusReply{}, nil, ""), good, "UDP 4790 is free; whether firewalls", ""},
+		{"taken port", checkPort(4789, statusReply{Tunnel: "closed"}, inUse, "the kernel's vxlan device vx9 (VNI 9)"), warn, "taken by the kernel's vxlan device vx9", "ss -ulpn sport = :4789"},
+		{"taken port that is needed", checkPort(4789, statusReply{Tunnel: "down", Why: "…"}, inUse, "named (process 7)"), bad, "taken by named (process 7)", "--vxlan-port"},
+		{"address gone", checkPort(4789, statusReply{Tunnel: "down"}, unix.EADDRNOTAVAIL, ""), bad, "assign requested address", "--vtep"},
+		{"tunnel down, port free again", checkPort(4789, statusReply{Tunnel: "down", Why: "UDP port 4789 was taken"}, nil, ""), bad, "UDP port 4789 was taken", "every 5 s"},
+
+		{"br_netfilter", checkBridge("1", true, ""), good, "cross no bridge", ""},
+		{"br_netfilter off, no bridge", checkBridge("0", false, ""), good, "Docker changes that", ""},
+		{"br_netfilter off", checkBridge("0", true, ""), warn, "reach each other", "bridge-nf-call-iptables=1"},
+		{"no br_netfilter", checkBridge("", false, "modprobe br_netfilter"), warn, "cannot make docker_gwbridge", "modprobe br_netfilter; or make networks with -o tapestry.external=off"},
+		{"br_netfilter unloaded", checkBridge("", true, "modprobe br_netfilter"), warn, "reach each other", "modprobe br_netfilter"},
+
+		{"forwarding", checkForward("1", true), good, "on", ""},
+		{"no forwarding yet", checkForward("0", false), good, "Docker turns it on", ""},
+		{"no forwarding", checkForward("0", true), warn, "do not get out", "ip_forward=1"},
+	})
+}
+
+func TestCheckDocker(t *testing.T) {
+	const at, sock = "unix:///var/run/docker.sock", "/run/docker/plugins/tapestry.sock"
+	driver := []string{"NetworkDriver"}
+	judge(t, []verdict{
+		{"29", checkDocker(at, "29.1.2", nil), good, "29.1.2", ""},
+		{"oldest", checkDocker(at, "20.10.0-rc1", nil), good, "20.10.0", ""},
+		{"too old", checkDocker(at, "20.9.1", nil), warn, "older", "20.10"},
+		{"much too old", checkDocker(at, "1.13", nil), warn, "older", "20.10"},
+		{"newer", checkDocker(at, "31.0.0", nil), good, "newer than those that were tested", ""},
+		{"of no version", checkDocker(at, "dev", nil), warn, `unknown version "dev"`, "docker version"},
+		{"away", checkDocker(at, "", unix.ECONNREFUSED), warn, "does not answer at " + at, "systemctl start docker"},
+
+		{"plugin", checkPlugin(sock, driver, nil), good, "answers", ""},
+		{"no plugin", checkPlugin(sock, nil, fs.ErrNotExist), warn, "does not exist", "systemctl start tapestry"},
+		{"stale plugin", checkPlugin(sock, nil, unix.ECONNREFUSED), bad, "stale", "systemctl restart tapestry"},
+		{"another thing", checkPlugin(sock, nil, errors.New("EOF")), bad, "does not answer as a plugin does: EOF", "ss -xlp"},
+		{"another plugin", checkPlugin(sock, []string{"VolumeDriver"}, nil), bad, "is another plugin, of VolumeDriver", "--name"},
+	})
+}
+
+func TestActivate(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /Plugin.Activate", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"Implements":["NetworkDriver"]}`))
+	})
+	if got, err := activate(t.Context(), serveUnix(t, "p.sock", mux)); err != nil || !slices.Equal(got, []string{"NetworkDriver"}) {
+		t.Errorf("a plugin implements %v, %v", got, err)
+	}
+	if _, err := activate(t.Context(), serveUnix(t, "x.sock", http.NotFoundHandler())); err == nil {
+		t.Error("what answers otherwise passes for a plugin")
+	}
+	stale := filepath.Join(t.TempDir(), "stale.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := activate(t.Context(), stale); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("a stale socket gives %v", err)
+	}
+}
+
+func TestCheckState(t *testing.T) {
+	const dir = "/var/lib/tapestry"
+	info := func(mode fs.FileMode) fs.FileInfo {
+		d := t.TempDir()
+		path := filepath.Join(d, "f")
+		if mode.IsDir() {
+			path = d
+		} else if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode.Perm()); err != nil {
+			t.Fatal(err)
+		}
+		i, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	room := func(free, inodes uint64) unix.Statfs_t {
+		return unix.Statfs_t{Bsize: 1000, Bavail: free / 1000, Files: 1000, Ffree: inodes}
+	}
+	judge(t, []verdict{
+		{"whole", checkState(dir, info(fs.ModeDir|0o700), nil, 2, nil), good, "2 networks, all records whole", ""},
+		{"none yet", checkState(dir, nil, fs.ErrNotExist, 0, nil), good, "not there yet", ""},
+		{"read-only", checkState(dir, info(fs.ModeDir|0o700), unix.EROFS, 0, nil), bad, "read-only file system", "findmnt"},
+		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), bad, "is no directory", "--state-dir"},
+		{"open to others", checkState(dir, info(fs.ModeDir|0o777), nil, 0, nil), bad, "mode 777", "chmod 700 " + dir},
+		{"torn", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file a.json: not whole")), bad, "a.json: not whole", "mv that file"},
+
+		{"space", checkSpace(dir, room(5e9, 10), nil), good, "5.0 GB free", ""},
+		{"little space", checkSpace(dir, room(15e6, 10), nil), warn, "15 MB", "df -h"},
+		{"no space", checkSpace(dir, room(5e5, 10), nil), bad, "cannot be recorded", "df -h"},
+		{"no inodes", checkSpace(dir, room(5e9, 0), nil), bad, "no inode", "df -i"},
+		{"space unknown", checkSpace(dir, unix.Statfs_t{}, unix.EIO), warn, "input/output error", "findmnt"},
+
+		{"daemon", checkDaemon(statusReply{Name: "tapestry", Version: "v1", PID: 7}, nil, "v1", dir, 1), good, "version v1, running 0s, pid 7", ""},
+		{"another version", checkDaemon(statusReply{Version: "v1"}, nil, "v2", dir, 1), warn, "version v1, this is v2", "systemctl restart"},
+		{"never run", checkDaemon(statusReply{}, errors.New("no daemon: start it"), "v2", dir, 0), warn, "does not run", "start it"},
+		{"down", checkDaemon(statusReply{}, errors.New("no daemon: start it"), "v2", dir, 1), bad, "1 network on record in " + dir, "start it"},
+	})
+}
+
+func TestCheckDaemon(t *testing.T) {
+	d := &docker{}
+	wide := networkReply{ID: wideID, Name: "wide", VNI: 80, MTU: 1450}
+	conflict := conflictReply{Network: wideID, MAC: ether.MAC{2, 0x42}, Owner: webID, Rival: "192.0.2.2"}
+	web := portReply{Network: wideID, NetworkName: "wide", Kind: "container", Container: "web", MTU: 1450}
+	long, cut := web, web
+	long.MTU, cut.Why = 8950, "open tap: gone"
+	heard := int64(3)
+	peer := peerReply{Network: wideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
+	narrow, down, silent := peer, peer, peer
+	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
+	eth := net.Interface{Name: "eth0", MTU: 1500}
+	status := statusReply{VTEP: "192.0.2.1", VXLANPort: 4790}
+	by := func(a string) func(netip.AddrPort) netip.Addr {
+		return func(netip.AddrPort) netip.Addr { a, _ := netip.ParseAddr(a); return a }
+	}
+	vtep := netip.MustParseAddr("192.0.2.1")
+	first := func(all []finding) finding { return all[0] }
+	test := func(verdicts ...string) (all []testReply) {
+		for _, v := range verdicts {
+			all = append(all, testReply{"192.0.2.2:4789", v, "3 of 40"})
+		}
+		return all
+	}
+	judge(t, []verdict{
+		{"networks", first(checkNetworks([]networkReply{wide}, nil, d)), good, "1 network, no address claimed twice", ""},
+		{"network down", first(checkNetworks([]networkReply{{Name: "wide", Down: "UDP port 4789 is taken"}}, nil, d)), bad, "wide has no tunnel: UDP port", "tapestry networks"},
+		{"claimed twice", first(checkNetworks([]networkReply{wide}, []conflictReply{conflict}, d)), warn, "is claimed by 192.0.2.2 too", "--ip-range"},
+
+		{"ports", first(checkPorts([]portReply{web, {Kind: "remote", Why: "its own line"}})), good, "1 container, none cut off", ""},
+		{"port down", first(checkPorts([]portReply{web, cut})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
+
+		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, eth)), good, "fits 1 way", ""},
+		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, eth)), good, "fits", ""},
+		{"mtu of the way", first(checkMTU([]networkReply{wide}, nil, []peerReply{narrow}, eth)), bad, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
+		{"mtu of the underlay", first(checkMTU([]networkReply{wide}, []portReply{long}, []peerReply{peer}, eth)), bad, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
+		{"mtu of a peer that is down", first(checkMTU([]networkReply{wide}, nil, []peerReply{down}, eth)), good, "fits", ""},
+
+		{"peers", first(checkPeers([]peerReply{peer}, status)), good, "1 peer, all heard", ""},
+		{"peer down", first(checkPeers([]peerReply{down}, status)), bad, "wide: no way to 192.0.2.2:4789: no route", "tapestry peers"},
+		{"peer silent", first(checkPeers([]peerReply{peer, silent}, status)), warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
+
+		{"test", first(checkTests(test("ok", "ok", "no answer"), "", "eth0")), good, "whole at 2 peers; no tapestry answers at 192.0.2.2:4789", ""},
+		{"test of nobody", first(checkTests(nil, "", "")), good, "0 peers", ""},
+		{"mangled", first(checkTests(test("ok", "mangled"), "", "eth0")), warn, "arrive mangled at 192.0.2.2:4789, so they go one by one, slower: 3 of 40", "ethtool -K eth0 tx-udp-segmentation off"},
+		{"refused", first(checkTests(test("refused"), "", "eth0")), warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0"},
+		{"untested", first(checkTests(test("untested"), "", "eth0")), warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
+		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", "eth0")), warn, "not finished: wait for", "again"},
+
+		{"offloads", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "uso", State: "unavailable", Why: "the kernel has it not"}}), good, "csum on; uso unavailable", ""},
+		{"no offloads yet", checkOffloads([]offloadReply{{Name: "csum", State: "unused"}}), good, "nothing uses any yet", ""},
+		{"offload refused", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
+
+		{"rp_filter", checkReversePath(true, "eth0", vtep, []peerReply{peer}, by("192.0.2.1")), good, "lets in", ""},
+		{"rp_filter, another way", checkReversePath(true, "eth0", vtep, []peerReply{peer, peer}, by("198.51.100.1")), warn, "the way to 192.0.2.2:4789 leaves by another link", "net.ipv4.conf.eth0.rp_filter=2"},
+		{"rp_filter, loose", checkReversePath(false, "eth0", vtep, []peerReply{peer}, by("198.51.100.1")), good, "lets in", ""},
+		{"rp_filter, no way", checkReversePath(true, "eth0", vtep, []peerReply{peer}, by("")), good, "lets in", ""},
+	})
+}
+
+// healthy is a machine on which everything works, with no file but those that a test puts below root.
+func healthy(t *testing.T) machine {
+	vtep := netip.MustParseAddr("192.0.2.1")
+	return machine{root: t.TempDir(), tun: func() (tap.TUN, error) { return all, nil },
+		veth: func() error { return nil }, redirect: func() error { return nil },
+		sockets: func() (tunnel.Sockets, error) { return tunnel.Sockets{}, nil },
+		bind:    func(netip.AddrPort) error { return nil }, holder: func(uint16) string { return "" },
+		address: func() (netip.Addr, error) { return vtep, nil },
+		carrier: func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
+		source:  func(netip.AddrPort) netip.Addr { return vtep },
+		space:   func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bavail: 1e9}, nil }}
+}
+
+// put writes a kernel setting of m.
+func (m machine) put(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join(m.root, "proc/sys", name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// visit runs doctor on a machine and gives its exit code, its findings, and what it says without --json.
+func visit(t *testing.T, m machine, args ...string) (int, []finding, string) {
+	t.Helper()
+	args = append(args, "--plugin-dir", t.TempDir(), "--state-dir", t.TempDir())
+	run := func(args ...string) (int, string) {
+		c := &client{}
+		cmd := newDoctor(c, m)
+		cmd.Flags().StringVar(&c.socket, "api-socket", "", "")
+		var out strings.Builder
+		cmd.SetArgs(args)
+		cmd.SetOut(&out)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		return exitCode(cmd.ExecuteContext(t.Context())), out.String()
+	}
+	var found []finding
+	code, text := run(append(args, "--json")...)
+	if err := json.Unmarshal([]byte(text), &found); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	again, text := run(args...)
+	if again != code {
+		t.Errorf("exit %d with --json and %d without", code, again)
+	}
+	return code, found, text
+}
+
+// states gives the worst of each check.
+func states(found []finding) map[string]string {
+	worst, m := []string{good, warn, bad}, map[string]string{}
+	for _, f := range found {
+		if slices.Index(worst, f.State) >= slices.Index(worst, m[f.Check]) {
+			m[f.Check] = f.State
+		}
+	}
+	return m
+}
+
+func TestDoctorWithoutDaemon(t *testing.T) {
+	m := healthy(t)
+	m.put(t, "net/bridge/bridge-nf-call-iptables", "1")
+	dead := filepath.Join(t.TempDir(), "dead.sock")
+	code, found, text := visit(t, m, "--api-socket", dead, "--docker-host", fakeDocker(t))
+	if s := states(found); code != exitFine || s["tun"] != good || s["tc"] != good || s["daemon"] != warn || s["networks"] != "" {
+		t.Errorf("exit %d, %v", code, s)
+	}
+	for _, want := range []string{"ok    tun          /dev/net/tun makes TAPs", "warn  daemon       does not run\n                   → no daemon answers at " + dead, " warn, 0 fail\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+
+	m.veth = func() error { return unix.EOPNOTSUPP }
+	code, found, text = visit(t, m, "--api-socket", dead, "--docker-host", fakeDocker(t))
+	if s := states(found); code != exitNo || s["veth"] != bad || s["tc"] != "" || !strings.Contains(text, " 1 fail\n") {
+		t.Errorf("without veth: exit %d, %v\n%s", code, s, text)
+	}
+	if code, _, _ := visit(t, healthy(t), "--api-socket", dead, "--docker-host", "unix:///nonexistent"); code != exitFine {
+		t.Errorf("without Docker: exit %d, want %d: it is a warning", code, exitFine)
+	}
+}
+
+func TestDoctorWithDaemon(t *testing.T) {
+	m := healthy(t)
+	code, found, _ := visit(t, m, "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
+	s := states(found)
+	// The fake host has a network whose port is taken, a rival, a peer that was never heard and one that mangles.
+	if code != exitNo || s["daemon"] != good || s["networks"] != bad || s["port"] != good || s["mtu"] != good || s["peers"] != warn || s["selftest"] != warn || s["offloads"] != warn || s["rp_filter"] != good {
+		t.Errorf("exit %d, %v", code, s)
+	}
+	h := newFakeHost()
+	h.empty = true
+	code, found, _ = visit(t, m, "--api-socket", fakeDaemon(t, h), "--docker-host", fakeDocker(t))
+	if s := states(found); code != exitFine || s["networks"] != good || s["peers"] != good || s["offloads"] != good {
+		t.Errorf("an idle daemon: exit %d, %v", code, s)
+	}
+	if keys := keysOfFindings(t, found); !slices.Equal(keys, slices.Sorted(slices.Values(documented(t)["doctor"]))) {
+		t.Errorf("doctor --json has %v, docs/json.md says otherwise", keys)
+	}
+}
+
+func keysOfFindings(t *testing.T, found []finding) []string {
+	t.Helper()
+	text, err := json.Marshal(found)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	return keysOf(v, "")
+}
+
+func TestSettings(t *testing.T) {
+	m := healthy(t)
+	m.put(t, "kernel/osrelease", "6.1.0-9-cloud-amd64")
+	m.put(t, "net/ipv4/conf/docker_gwbridge/forwarding", "1")
+	if m.sysctl("kernel/osrelease") != "6.1.0-9-cloud-amd64" || m.sysctl("kernel/none") != "" || !m.hasLink("docker_gwbridge") || m.hasLink("eth9") {
+		t.Error("settings are not read as they are")
+	}
+	if got := m.load("tun"); !strings.Contains(got, "no modules in /lib/modules/6.1.0-9-cloud-amd64") {
+		t.Errorf("without modules: %s", got)
+	}
+	if err := os.MkdirAll(filepath.Join(m.root, "lib/modules/6.1.0-9-cloud-amd64"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.load("cls_u32 act_mirred"); !strings.HasPrefix(got, "modprobe -a cls_u32 act_mirred") {
+		t.Errorf("with modules: %s", got)
+	}
+}
+
+// The real machine: what tapestry needs is here, or there is a good reason.
+func TestThisMachine(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("TAPESTRY_MUST") == "1" {
+			t.Fatal("needs root to try what the daemon does")
+		}
+		t.Skip("needs root to try what the daemon does")
+	}
+	before, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := filepath.Join(t.TempDir(), "dead.sock")
+	code, found, text := visit(t, thisMachine(), "--api-socket", dead, "--docker-host", "unix:///nonexistent", "--vtep", "127.0.0.1", "--vxlan-port", "40789")
+	if code != exitFine {
+		t.Errorf("exit %d:\n%s", code, text)
+	}
+	justified := []string{"docker", "plugin", "daemon", "br_netfilter", "ip_forward", "buffers"} // not there in a test, or the machine's affair
+	for _, f := range found {
+		if f.State != good && !slices.Contains(justified, f.Check) {
+			t.Errorf("%+v", f)
+		}
+	}
+	after, err := net.Interfaces()
+	if err != nil || len(after) != len(before) {
+		t.Errorf("%d links before, %d after (%v): it must leave none", len(before), len(after), err)
+	}
+}

@@ -1,0 +1,176 @@
+package tap
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The probes try what a container's port needs of the kernel. Each works in a network namespace of its
+// own, which ends with it, so the host's links are not touched; it takes CAP_SYS_ADMIN.
+
+// TUN is what the TAPs of this kernel can do.
+type TUN struct {
+	Header    bool // virtio-net headers, as TUNGETIFF confirms
+	Csum, TSO bool // TUNSETOFFLOAD takes TUN_F_CSUM; TUN_F_TSO4 and TUN_F_TSO6
+	USO       bool // TUN_F_USO4 and TUN_F_USO6, since Linux 6.2
+}
+
+// ProbeTUN makes a TAP and asks what it can do. fs.ErrNotExist is a /dev/net/tun that is not there.
+func ProbeTUN() (t TUN, err error) {
+	err = apart(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open /dev/net/tun: %w", err)
+		}
+		defer unix.Close(fd)
+		req, err := unix.NewIfreq("tapestry%d")
+		if err != nil {
+			return err
+		}
+		features, err := unix.IoctlGetUint32(fd, unix.TUNGETFEATURES)
+		if err != nil {
+			return fmt.Errorf("read the features of /dev/net/tun: %w", err)
+		}
+		const want = unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
+		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | uint16(features&want))
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+			return fmt.Errorf("make a tap: %w", err)
+		}
+		if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
+			return fmt.Errorf("read the flags of a tap: %w", err)
+		}
+		t.Header = req.Uint16()&unix.IFF_VNET_HDR != 0
+		takes := func(bits int) bool {
+			return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, unix.TUN_F_CSUM|bits) == nil
+		}
+		t.Csum = takes(0)
+		t.TSO = takes(unix.TUN_F_TSO4 | unix.TUN_F_TSO6)
+		t.USO = takes(unix.TUN_F_USO4 | unix.TUN_F_USO6)
+		return nil
+	})
+	return t, err
+}
+
+// ProbeVeth makes a veth pair.
+func ProbeVeth() error {
+	return apart(func() error {
+		at := netlink.NewLinkAttrs()
+		at.Name = "outer"
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "inner"}); err != nil {
+			return fmt.Errorf("make veth: %w", err)
+		}
+		return nil
+	})
+}
+
+// ProbeRedirect makes a whole port as a container gets it, and sends a frame through it each way.
+func ProbeRedirect() error {
+	return apart(func() error {
+		s := Spec{ID: "probe", Tag: "tapestry:probe", Mode: Veth, MAC: ether.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}
+		d, err := Create(s)
+		if err != nil {
+			return err
+		}
+		defer d.Close()
+		l, err := find(s.Link())
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(l); err != nil {
+			return fmt.Errorf("bring link %s up: %w", s.Link(), err)
+		}
+		return d.passes(l.Attrs().Index, s.MAC)
+	})
+}
+
+// passes sends a frame from the container's end to d, and one from d to the container's end.
+func (d *Device) passes(index int, mac ether.MAC) error {
+	const experimental = 0x88b5 // IEEE 802: for tries like this one
+	protocol := uint16(experimental>>8 | experimental&0xff<<8)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
+	if err != nil {
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: index, Protocol: protocol}); err != nil {
+		return fmt.Errorf("bind a packet socket: %w", err)
+	}
+	room := make([]byte, ether.Headroom+60)
+	frame := room[ether.Headroom:]
+	copy(frame, bytes.Repeat([]byte{0xff}, 6))
+	copy(frame[6:], mac[:])
+	frame[12], frame[13] = experimental>>8, experimental&0xff
+	copy(frame[14:], "tapestry")
+
+	if _, err := unix.Write(fd, frame); err != nil {
+		return fmt.Errorf("send a frame from the container's end: %w", err)
+	}
+	arrived := false
+	d.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			arrived = arrived || bytes.Equal(frames[i].Bytes(), frame)
+		}
+	})
+	arena := make([]byte, 1<<18)
+	err = until(d.fd, &arrived, func() error { return d.Drain(arena) })
+	if err != nil {
+		return fmt.Errorf("a frame of the container's does not reach the tap: %w", err)
+	}
+
+	back := ether.Lend(room, ether.Offload{})
+	if sent, _ := d.Send([]*ether.Frame{&back}); sent != 1 {
+		return errors.New("the tap takes no frame")
+	}
+	arrived = false
+	err = until(fd, &arrived, func() error {
+		n, err := unix.Read(fd, arena)
+		arrived = n > 0 && bytes.Equal(arena[:n], frame)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("a frame from the tap does not reach the container: %w", err)
+	}
+	return nil
+}
+
+// until reads whenever fd has something, for at most a second, until done.
+func until(fd int, done *bool, read func() error) error {
+	for end := time.Now().Add(time.Second); !*done; {
+		left := time.Until(end)
+		if left <= 0 {
+			return errors.New("not within a second")
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if n > 0 {
+			err = read()
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+	return nil
+}
+
+// ErrNotApart means that nothing could be tried.
+var ErrNotApart = errors.New("make a network namespace")
+
+// apart runs fn on a thread in a network namespace that is made for it and ends with it.
+func apart(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("%w: %w", ErrNotApart, err)
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}

@@ -1,0 +1,57 @@
+package tap
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
+
+// What tapestry needs is here, and looking for it leaves nothing behind.
+func TestProbes(t *testing.T) {
+	host(t)
+	got, err := ProbeTUN()
+	must(t, err)
+	if !got.Header || !got.Csum || !got.TSO {
+		t.Errorf("a tap of this kernel has %+v, want at least virtio-net headers, checksums and TSO", got)
+	}
+	must(t, ProbeVeth())
+	must(t, ProbeRedirect())
+	links, err := netlink.LinkList()
+	must(t, err)
+	if len(links) != 1 {
+		t.Errorf("%d links in the namespace after the probes, want lo alone", len(links))
+	}
+}
+
+// A redirect that leads nowhere is found out by the frame that does not arrive.
+func TestProbeFindsSwallowedFrames(t *testing.T) {
+	host(t)
+	s := spec(Veth)
+	d := create(t, s)
+	tap, outer, inner := Names(s.ID)
+	must(t, netlink.LinkSetUp(link(t, inner)))
+	must(t, d.passes(link(t, inner).Attrs().Index, s.MAC))
+	for _, name := range []string{outer, tap} {
+		must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index,
+			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}))
+		if err := d.passes(link(t, inner).Attrs().Index, s.MAC); err == nil {
+			t.Errorf("without the redirect of %s the probe is content", name)
+		}
+		must(t, redirect(link(t, outer), link(t, tap)))
+	}
+}
+
+func TestApart(t *testing.T) {
+	host(t)
+	want := errors.New("as fn says")
+	inside := 0
+	err := apart(func() error {
+		links, err := netlink.LinkList()
+		inside = len(links)
+		return errors.Join(err, want)
+	})
+	if !errors.Is(err, want) || inside != 1 {
+		t.Errorf("%d links inside, %v; want lo alone, and fn's error", inside, err)
+	}
+}

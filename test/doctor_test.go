@@ -1,0 +1,119 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// line is one finding of tapestry doctor.
+type line struct{ Check, State, Seen, Remedy string }
+
+func (h *Host) doctor(t *testing.T) (code int, lines []line) {
+	t.Helper()
+	code, text := h.exit(t, "doctor", "--json", "--state-dir", h.dir+"/state")
+	text, _, _ = strings.Cut(text, "\ntapestry: ")
+	if err := json.Unmarshal([]byte(text), &lines); err != nil {
+		t.Fatalf("doctor exits %d: %v in %s", code, err, text)
+	}
+	return code, lines
+}
+
+// finds tells whether the lines of a check have this state, and one of them these words seen and for remedy.
+func finds(lines []line, check, state, seen, remedy string) error {
+	for _, l := range lines {
+		if l.Check == check && l.State == state && strings.Contains(l.Seen, seen) && strings.Contains(l.Remedy, remedy) {
+			return nil
+		}
+	}
+	return fmt.Errorf("no %s of %s with %q and %q in %+v", state, check, seen, remedy, lines)
+}
+
+func TestDoctor(t *testing.T) {
+	a, b := newHost(t, "doctor-a"), newHost(t, "doctor-b")
+	wire(t, a, b)
+	for i, h := range []*Host{a, b} {
+		h.startDockerd(t)
+		script(t, "image", h.name)
+		h.startDaemon(t)
+		own, peer := fmt.Sprint(i+1), fmt.Sprint(2-i)
+		h.network(t, "wide", "--subnet", "10.80.0.0/16", "--ip-range", "10.80."+own+".0/24", "--gateway", "10.80."+own+".1",
+			"-o", "tapestry.vni=80", "-o", "tapestry.peers=192.0.2."+peer)
+		h.run(t, "c"+own, "wide", "--ip", "10.80."+own+".10")
+	}
+	a.ping(t, "c1", "10.80.2.10")
+
+	t.Run("healthy", func(t *testing.T) {
+		a.quiet(t)
+		code, text := a.exit(t, "doctor", "--state-dir", a.dir+"/state")
+		if code != 0 || strings.Contains(text, "\nwarn") || !strings.HasSuffix(text, " ok, 0 warn, 0 fail\n") {
+			t.Errorf("exit %d:\n%s", code, text)
+		}
+		for _, want := range []string{"segments arrive whole at 1 peer", "1 peer, all heard", "\nok    offloads     csum tso4 tso6"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in\n%s", want, text)
+			}
+		}
+		a.ping(t, "c1", "10.80.2.10") // it disturbed nothing
+	})
+
+	t.Run("the way to a peer becomes narrow", func(t *testing.T) {
+		a.in(t, "ip", "link", "set", "underlay", "mtu", "1400")
+		var code int
+		var lines []line
+		eventually(t, 15*time.Second, func() error { // the daemon looks every 10 s
+			code, lines = a.doctor(t)
+			return finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "ip link set underlay mtu 1500")
+		})
+		if code != 1 {
+			t.Errorf("exit %d, want 1", code)
+		}
+		a.in(t, "ip", "link", "set", "underlay", "mtu", "1500")
+		eventually(t, 15*time.Second, func() error {
+			_, lines := a.doctor(t)
+			return finds(lines, "mtu", "ok", "", "")
+		})
+	})
+
+	t.Run("killed, and its port taken", func(t *testing.T) {
+		a.stopDaemon(t, "KILL")
+		a.in(t, "sh", "-ec", "ip link add vxlan9 type vxlan id 9 dstport 4789 local 192.0.2.1 dev underlay; ip link set vxlan9 up")
+		code, lines := a.doctor(t)
+		for _, err := range []error{
+			finds(lines, "plugin", "fail", "tapestry.sock is stale", "systemctl restart tapestry"),
+			finds(lines, "daemon", "fail", "1 network on record in "+a.dir+"/state", "tapestry run"),
+			finds(lines, "port", "warn", "UDP 4789 is taken by the kernel's vxlan device vxlan9 (VNI 9)", "ip -detail link"),
+			finds(lines, "tun", "ok", "", ""),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if code != 1 {
+			t.Errorf("exit %d, want 1", code)
+		}
+
+		a.startDaemon(t)
+		code, lines = a.doctor(t)
+		for _, err := range []error{
+			finds(lines, "plugin", "ok", "", ""),
+			finds(lines, "daemon", "ok", "", ""),
+			finds(lines, "port", "fail", "UDP 4789 is taken by the kernel's vxlan device vxlan9", "--vxlan-port"),
+			finds(lines, "networks", "fail", "wide has no tunnel", ""),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if code != 1 {
+			t.Errorf("exit %d, want 1", code)
+		}
+		a.in(t, "ip", "link", "del", "vxlan9")
+		eventually(t, 15*time.Second, func() error { // the daemon tries every 5 s
+			_, lines := a.doctor(t)
+			return finds(lines, "port", "ok", "is the daemon's", "")
+		})
+	})
+}

@@ -1,0 +1,103 @@
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// The probes try what a VTEP needs of the kernel, on sockets of their own.
+
+// Sockets is what the kernel grants to UDP sockets as a VTEP opens them.
+type Sockets struct {
+	Wanted        int   // bytes of buffer that a VTEP asks for, each way
+	Receive, Send int   // bytes granted
+	GSO           error // why one send does not make many datagrams (UDP_SEGMENT); nil: it does
+	GRO           error // why one receive does not take many datagrams (UDP_GRO); nil: it does
+}
+
+// ProbeSockets opens two sockets on the loopback address and sends a train from one to the other.
+func ProbeSockets() (Sockets, error) {
+	s := Sockets{Wanted: bufferSize}
+	var fds, ports [2]int
+	for i := range fds {
+		fd, err := bind(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0), false)
+		if err != nil {
+			return s, err
+		}
+		defer unix.Close(fd)
+		at, err := unix.Getsockname(fd)
+		if err != nil {
+			return s, fmt.Errorf("read a socket's address: %w", err)
+		}
+		fds[i], ports[i] = fd, at.(*unix.SockaddrInet4).Port
+	}
+	for option, granted := range map[int]*int{unix.SO_RCVBUF: &s.Receive, unix.SO_SNDBUF: &s.Send} {
+		n, err := unix.GetsockoptInt(fds[0], unix.SOL_SOCKET, option)
+		if err != nil {
+			return s, fmt.Errorf("read a socket's buffer size: %w", err)
+		}
+		*granted = n / 2 // the kernel doubles what it grants, for its own needs (socket(7))
+	}
+	to := &unix.SockaddrInet4{Port: ports[1], Addr: [4]byte{127, 0, 0, 1}}
+	s.GSO = tryTrain(fds[0], fds[1], to, false)
+	if s.GRO = s.GSO; s.GSO == nil {
+		s.GRO = tryTrain(fds[0], fds[1], to, true)
+	}
+	return s, nil
+}
+
+// tryTrain sends three datagrams as one, and takes them in one by one, or joined as they left.
+func tryTrain(from, at int, to unix.Sockaddr, joined bool) error {
+	const size, datagrams = 1000, 3
+	train := make([]byte, size*datagrams)
+	for i := range train {
+		train[i] = byte(i * 7 >> 3)
+	}
+	if joined {
+		if err := unix.SetsockoptInt(at, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
+			return fmt.Errorf("ask for UDP_GRO: %w", err)
+		}
+	}
+	var control [segmentControl]byte
+	setSegment(&control, size)
+	if _, err := unix.SendmsgN(from, train, control[:], to, 0); err != nil {
+		return fmt.Errorf("send a train with UDP_SEGMENT: %w", err)
+	}
+	want, part := datagrams, size
+	if joined {
+		want, part = 1, len(train)
+	}
+	got := make([]byte, 2*len(train))
+	for i := range want {
+		n, err := receive(at, got)
+		if err != nil {
+			return fmt.Errorf("receive datagram %d of a train: %w", i+1, err)
+		}
+		if !bytes.Equal(got[:n], train[i*part:][:part]) {
+			return fmt.Errorf("a train of %d datagrams of %d bytes arrives mangled: piece %d has %d bytes", datagrams, size, i+1, n)
+		}
+	}
+	return nil
+}
+
+// receive waits up to a second for a datagram.
+func receive(fd int, b []byte) (int, error) {
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); n == 0 && err == nil {
+		return 0, errors.New("nothing comes within a second")
+	}
+	n, _, err := unix.Recvfrom(fd, b, 0)
+	return n, err
+}
+
+// ProbePort tells whether a VTEP could have this address and port now: EADDRINUSE, EADDRNOTAVAIL.
+func ProbePort(local netip.AddrPort) error {
+	fd, err := bind(local, false)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}

@@ -1,0 +1,77 @@
+package tunnel
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestProbeSockets(t *testing.T) {
+	s, err := ProbeSockets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.GSO != nil || s.GRO != nil {
+		t.Errorf("trains on the loopback: GSO %v, GRO %v", s.GSO, s.GRO)
+	}
+	if s.Receive <= 0 || s.Receive > s.Wanted || s.Send <= 0 || s.Send > s.Wanted {
+		t.Errorf("granted %d and %d bytes of %d", s.Receive, s.Send, s.Wanted)
+	}
+}
+
+// A train that arrives otherwise than it left is told from one that does not arrive.
+func TestTryTrain(t *testing.T) {
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	open := func() (fd int, at unix.Sockaddr) {
+		fd, err := bind(loopback, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+		at, err = unix.Getsockname(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd, at
+	}
+	from, _ := open()
+	at, to := open()
+	if err := unix.Sendto(from, []byte("another"), 0, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := tryTrain(from, at, to, false); err == nil || !strings.Contains(err.Error(), "mangled: piece 1 has 7 bytes") {
+		t.Errorf("a foreign datagram before the train: %v", err)
+	}
+	at, to = open()
+	if err := unix.Connect(at, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}); err != nil { // takes nothing from us
+		t.Fatal(err)
+	}
+	if err := tryTrain(from, at, to, false); err == nil {
+		t.Error("no train arrives, and nothing is said")
+	}
+}
+
+func TestProbePort(t *testing.T) {
+	v, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	at, err := unix.Getsockname(v.receivers[0].fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := netip.AddrPortFrom(v.Local.Addr(), uint16(at.(*unix.SockaddrInet4).Port))
+	if err := ProbePort(taken); !errors.Is(err, unix.EADDRINUSE) {
+		t.Errorf("a VTEP's port: %v, want EADDRINUSE", err)
+	}
+	if err := ProbePort(netip.MustParseAddrPort("203.0.113.9:4789")); !errors.Is(err, unix.EADDRNOTAVAIL) {
+		t.Errorf("a foreign address: %v, want EADDRNOTAVAIL", err)
+	}
+	if err := ProbePort(netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
+		t.Errorf("any free port: %v", err)
+	}
+}
