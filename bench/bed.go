@@ -1,47 +1,54 @@
-package main
+package bench
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// A bed is two containers, 10.77.0.1 and 10.77.0.2, with a network between them; the second serves iperf3.
+// A bed is two containers, 10.77.0.1 and 10.77.0.2 (fd77::1 and fd77::2), with a network between them; the second
+// serves what `bench agent` in the first asks for.
 //
 //	one host:            container 1 ── site 1 ── container 2
 //	two hosts, across:   container 1 ── site 1 ══ underlay ══ site 2 ── container 2
 type bed struct {
-	dir        string
+	way        way
+	binary     string // this program
 	sites      []site
 	containers []*host
 }
 
-// build makes a bed, or nothing.
+// A site is a host that has containers, alone or one of two.
+type site struct {
+	*host
+	n      int    // 1 or 2
+	across bool   // there is another, 192.0.2.(3-n), and this one is 192.0.2.n on the link underlay (MTU 1500)
+	dir    string // of tapestry's plugin socket, as the bench sees it
+}
+
+// build makes a bed whose containers reach each other, or nothing.
 func build(ctx context.Context, w way, across bool) (*bed, error) {
-	dir, err := os.MkdirTemp("", "tapestry-bench-")
+	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	b := &bed{dir: dir}
-	err = b.settle(ctx, across)
-	if err == nil {
-		err = b.connect(ctx, w)
-	}
-	if err == nil {
-		err = b.containers[1].start(ctx, "Server listening", "iperf3", "--server", "--forceflush")
-	}
-	if err != nil {
-		b.close()
-		return nil, err
+	b := &bed{way: w, binary: self}
+	for _, step := range []func(context.Context) error{
+		func(ctx context.Context) error { return b.settle(ctx, across) }, b.connect, b.serve, b.meet,
+	} {
+		if err := step(ctx); err != nil {
+			b.close()
+			return nil, err
+		}
 	}
 	return b, nil
 }
 
-// settle makes the sites, their underlay and the containers.
+// settle makes the sites and their underlay.
 func (b *bed) settle(ctx context.Context, across bool) error {
 	sites := 1
 	if across {
@@ -52,15 +59,7 @@ func (b *bed) settle(ctx context.Context, across bool) error {
 		if err != nil {
 			return err
 		}
-		s := site{host: h, n: n, across: across, dir: filepath.Join(b.dir, fmt.Sprintf("site%d", n))}
-		b.sites = append(b.sites, s)
-	}
-	for range 2 {
-		h, err := newHost(ctx)
-		if err != nil {
-			return err
-		}
-		b.containers = append(b.containers, h)
+		b.sites = append(b.sites, site{host: h, n: n, across: across, dir: h.path(pluginDir)})
 	}
 	if !across {
 		return nil
@@ -76,24 +75,60 @@ func (b *bed) settle(ctx context.Context, across bool) error {
 	return nil
 }
 
-// connect makes the network and gives each container its link.
-func (b *bed) connect(ctx context.Context, w way) error {
+// connect makes the network, and the containers on it.
+func (b *bed) connect(ctx context.Context) error {
 	for _, s := range b.sites {
-		if err := w.open(ctx, s); err != nil {
+		if err := b.way.open(ctx, s); err != nil {
 			return fmt.Errorf("make the network: %w", err)
 		}
 	}
-	for i, c := range b.containers {
-		s, n := b.sites[i%len(b.sites)], i+1
-		link, err := w.port(ctx, s, n)
-		if err == nil {
-			err = s.sh(ctx, "ip link set %s netns %s", link, c.pid())
-		}
-		if err == nil {
-			err = c.sh(ctx, "ip link set %s name eth0; ip address add 10.77.0.%d/24 dev eth0; ip link set eth0 up", link, n)
+	for n := 1; n <= 2; n++ {
+		c, err := b.way.container(ctx, b.sites[(n-1)%len(b.sites)], n)
+		if c != nil {
+			b.containers = append(b.containers, c)
 		}
 		if err != nil {
-			return fmt.Errorf("make the link of container %d: %w", n, err)
+			return fmt.Errorf("make container %d: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// container makes container n, whose eth0 is a link that waits in the site. It may give a container and an error.
+func (s site) container(ctx context.Context, n int, link string) (*host, error) {
+	c, err := newHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sh(ctx, "ip link set %s netns %s", link, c.pid()); err != nil {
+		return c, err
+	}
+	return c, c.sh(ctx, `ip link set %[1]s name eth0
+		ip address add 10.77.0.%[2]d/24 dev eth0
+		ip address add fd77::%[2]d/64 dev eth0 nodad
+		ip link set eth0 up`, link, n)
+}
+
+// serve starts the agent that answers container 1.
+func (b *bed) serve(ctx context.Context) error {
+	return b.containers[1].start(ctx, "ready", b.binary, "bench", "agent", "serve")
+}
+
+// target is the address that serves.
+func (b *bed) target(v6 bool) string {
+	if v6 {
+		return "fd77::2"
+	}
+	return "10.77.0.2"
+}
+
+// meet waits until container 1 has had an answer over IPv4 and IPv6.
+func (b *bed) meet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for _, v6 := range []bool{false, true} {
+		if _, err := said(b.containers[0].command(ctx, b.binary, "bench", "agent", "arrive", b.target(v6))); err != nil {
+			return fmt.Errorf("reach %s from container 1: %w", b.target(v6), err)
 		}
 	}
 	return nil
@@ -107,39 +142,21 @@ func (b *bed) close() {
 	for _, c := range b.containers {
 		c.close()
 	}
-	os.RemoveAll(b.dir) // only sockets and records, in the system's own directory for such
 }
 
-// flow sends one TCP flow from container 1 to container 2 and gives what arrived, in Gb/s.
-func (b *bed) flow(ctx context.Context, seconds int) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+20*time.Second) // iperf3 may wait for ever
-	defer cancel()
-	out, err := b.containers[0].command(ctx, "iperf3", "--client", "10.77.0.2", "--connect-timeout", "5000",
-		"--time", fmt.Sprint(seconds), "--json").Output()
-	if len(out) == 0 && err != nil {
-		return 0, fmt.Errorf("run iperf3: %w", err)
+// rss is the memory that the site's tapestry holds: VmRSS of proc_pid_status(5), in MB of 10⁶ bytes.
+func (s site) rss() (float64, error) {
+	if len(s.running) < 2 {
+		return 0, errors.New("no daemon runs on this site")
 	}
-	return parseFlow(out) // it tells its errors in its JSON
-}
-
-// parseFlow reads the report of an iperf3 client: Gb/s as the server counted them.
-func parseFlow(report []byte) (float64, error) {
-	var r struct {
-		Error string
-		End   struct {
-			Received struct {
-				BitsPerSecond float64 `json:"bits_per_second"`
-			} `json:"sum_received"`
-		}
+	pid := s.running[1].Process.Pid // the first is the site itself
+	if child, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid)); err == nil && len(child) > 0 {
+		pid, _ = strconv.Atoi(strings.Fields(string(child))[0]) // nsenter waits for it, see inside
 	}
-	if err := json.Unmarshal(report, &r); err != nil {
-		return 0, fmt.Errorf("read the report of iperf3: %w", err)
+	text := field(fmt.Sprintf("/proc/%d/status", pid), "VmRSS")
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(text, " kB"), 64)
+	if err != nil {
+		return 0, fmt.Errorf("read the memory of process %d: %q: %w", pid, text, err)
 	}
-	if r.Error != "" {
-		return 0, fmt.Errorf("iperf3: %s", r.Error)
-	}
-	if r.End.Received.BitsPerSecond <= 0 {
-		return 0, errors.New("iperf3: nothing arrived")
-	}
-	return r.End.Received.BitsPerSecond / 1e9, nil
+	return kib * 1024 / 1e6, nil
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bufio"
@@ -8,59 +8,98 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// A host is a network and mount namespace: a machine, or a container. It has no name anywhere, so when its last
-// process ends the kernel removes it with all its links; and its processes end with the bench, even if that is killed.
+// A host is a network, mount and process namespace: a machine, or a container. It has no name anywhere, so when its
+// first process ends the kernel ends the others, and removes it with all its links and files; and the first process
+// ends with the bench, even if that is killed.
 type host struct {
-	running []*exec.Cmd // the first does nothing but hold the namespaces
+	enter   []string    // how nsenter(1) gets there
+	running []*exec.Cmd // the first does nothing but hold the namespaces, unless Docker does
+	sweep   func()      // removes what the kernel does not, at the end; nil: nothing
 }
 
-// newHost makes a host with a /sys of its own, which shows its own links.
+// newHost makes a host with a /sys of its own, which shows its own links, and with a /run of its own, in memory.
 func newHost(ctx context.Context) (*host, error) {
-	cmd := exec.CommandContext(ctx, "sh", "-ec",
-		"mount --make-rprivate /; mount -t sysfs sysfs /sys; ip link set lo up; echo here; exec sleep infinity")
+	cmd := exec.CommandContext(ctx, "sh", "-ec", `mount --make-rprivate /
+		mount -t sysfs sysfs /sys
+		mount -t tmpfs -o mode=755 run /run
+		[ /var/run -ef /run ] || mount --bind /run /var/run
+		mkdir /run/lock
+		ip link set lo up
+		echo here
+		exec sleep infinity`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL, Setpgid: true}
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		Pdeathsig:  syscall.SIGKILL,
+		Setpgid:    true,
+	}
 	h := new(host)
 	if err := h.keep(cmd, "here"); err != nil {
 		h.close()
 		return nil, fmt.Errorf("make a namespace: %w", err)
 	}
+	h.enter = []string{"--target", h.pid(), "--net", "--mount"}
 	return h, nil
 }
 
 // pid is how `ip link set … netns PID` names the host.
 func (h *host) pid() string { return strconv.Itoa(h.running[0].Process.Pid) }
 
+// path of one of the host's files, as the bench sees it.
+func (h *host) path(inside string) string { return "/proc/" + h.pid() + "/root" + inside }
+
+// command runs in the host, with the pids of the bench: nsenter becomes the command, and ends with it.
 func (h *host) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", h.pid(), "--net", "--mount", "--"}, args...)...)
+	return enter(ctx, append(h.enter, "--"), args)
+}
+
+// inside is a command with the host's own pids: what it leaves behind ends with the host.
+func (h *host) inside(ctx context.Context, args ...string) *exec.Cmd {
+	return enter(ctx, append(h.enter, "--pid", "--"), args)
+}
+
+func enter(ctx context.Context, how, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", slices.Concat(how, args)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL, // ends with the bench
 		Setpgid:   true,            // Ctrl-C is for the bench alone, which then ends it
 	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // nsenter and what it became or began
 	return cmd
 }
 
 // sh runs lines of shell in the host, the first that fails ends it.
 func (h *host) sh(ctx context.Context, format string, args ...any) error {
 	script := fmt.Sprintf(format, args...)
-	if out, err := h.command(ctx, "sh", "-ec", script).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", script, err, bytes.TrimSpace(out))
+	_, err := said(h.command(ctx, "sh", "-ec", script))
+	return err
+}
+
+// launch is sh for daemons that put themselves into the background when they are ready.
+func (h *host) launch(ctx context.Context, format string, args ...any) error {
+	_, err := said(h.inside(ctx, "sh", "-ec", fmt.Sprintf(format, args...)))
+	return err
+}
+
+// said runs a command and gives what it said on standard output; the error holds the other words.
+func said(cmd *exec.Cmd) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	return nil
+	return strings.TrimSpace(stdout.String()), nil
 }
 
 // start runs a command for as long as the host lives. It returns when the command has printed a line with ready in it.
 func (h *host) start(ctx context.Context, ready string, args ...string) error {
-	if err := h.keep(h.command(ctx, args...), ready); err != nil {
-		return fmt.Errorf("start %s: %w", args[0], err)
-	}
-	return nil
+	return h.keep(h.command(ctx, args...), ready)
 }
 
 // keep starts a command that belongs to h from then on, ready or not.
@@ -78,18 +117,18 @@ func (h *host) keep(cmd *exec.Cmd, ready string) error {
 	}
 	h.running = append(h.running, cmd)
 
-	late := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer late.Stop()
-	var said []string
+	var words []string
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.Contains(lines.Text(), ready) {
 			go listen(lines, out)
 			return nil
 		}
-		said = append(said, lines.Text())
+		words = append(words, lines.Text())
 	}
 	out.Close() // the caller closes h
-	return fmt.Errorf("it did not get ready: %s", strings.Join(said, "\n"))
+	return fmt.Errorf("start %s: it did not get ready: %s", strings.Join(cmd.Args, " "), strings.Join(words, "\n"))
 }
 
 // listen reads what a process says until it ends, and hands on a daemon's warnings: they may explain a figure.
@@ -111,4 +150,8 @@ func (h *host) close() {
 		cmd.Wait() // its error is that it was killed
 	}
 	h.running = nil
+	if h.sweep != nil {
+		h.sweep()
+		h.sweep = nil
+	}
 }

@@ -1,122 +1,208 @@
-package main
+package bench
 
 import (
-	"context"
-	"encoding/json"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"runtime"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
-// report is what --json prints.
-type report struct {
-	Machine machine  `json:"machine"`
-	Pairs   int      `json:"pairs"`
-	Seconds int      `json:"seconds"` // of each run
-	Rungs   []result `json:"rungs"`
-}
-
-// result is what one rung showed.
-type result struct {
-	Name      string  `json:"rung"`
-	Tapestry  float64 `json:"tapestry_gbps"` // median
-	Kernel    float64 `json:"kernel_gbps"`   // median
-	Ratio     float64 `json:"ratio"`         // median of the pairs' ratios
-	RatioMin  float64 `json:"ratio_min"`
-	RatioMax  float64 `json:"ratio_max"`
-	Threshold float64 `json:"threshold"`
-	Pass      bool    `json:"pass"`
-	Pairs     []pair  `json:"pairs"`
-}
-
-// pair is one run of each, one after the other, in Gb/s.
-type pair struct {
-	Tapestry float64 `json:"tapestry_gbps"`
-	Kernel   float64 `json:"kernel_gbps"`
-}
-
-func (p pair) ratio() float64 { return p.Tapestry / p.Kernel }
-
-// summarize takes medians. The ratio's is that of the pairs' ratios, not the ratio of the medians:
-// what the machine does besides changes slowly, and so touches both runs of a pair.
-func summarize(name string, threshold float64, pairs []pair) result {
-	var ours, theirs, ratios []float64
-	for _, p := range pairs {
-		ours, theirs, ratios = append(ours, p.Tapestry), append(theirs, p.Kernel), append(ratios, p.ratio())
+// Table writes the report for people, in 120 columns.
+func (r *Report) Table(w io.Writer) error {
+	b := new(strings.Builder)
+	r.head(b)
+	for _, rung := range r.rungs() {
+		fmt.Fprintf(b, "\n%s\n", strings.ToUpper(rung))
+		table(b, []string{"MEASURE", "UNIT", "TAPESTRY", "AGAINST", "THEIRS", "RATIO", "INTERVAL", "BOUND", "AIM", "VERDICT"}, r.rows(rung))
 	}
-	ratio := median(ratios)
-	return result{Name: name, Tapestry: median(ours), Kernel: median(theirs),
-		Ratio: ratio, RatioMin: slices.Min(ratios), RatioMax: slices.Max(ratios),
-		Threshold: threshold, Pass: ratio >= threshold, Pairs: pairs}
-}
-
-// median of one value or more; of an even number the mean of the middle two.
-func median(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-}
-
-// verdict is an error that names the rungs below their thresholds, nil if there are none.
-func (r report) verdict() error {
-	var errs []error
-	for _, x := range r.Rungs {
-		if !x.Pass {
-			errs = append(errs, fmt.Errorf("%s: ratio %.2f is below %.2f", x.Name, x.Ratio, x.Threshold))
+	if len(r.Parts) > 0 {
+		fmt.Fprint(b, "\nPARTS, each alone in this process\n")
+		var rows [][]string
+		for _, p := range r.Parts {
+			rows = append(rows, []string{p.Name, show(p.Gbps), show(p.Nanos), fmt.Sprintf("%.2f", p.Allocs)})
 		}
+		table(b, []string{"PART", "Gb/s, 60 KB FRAMES", "ns, 64 B FRAME", "ALLOCATIONS"}, rows)
+	}
+	if len(r.Curves) > 0 {
+		fmt.Fprint(b, "\nCURVES\n")
+		var rows [][]string
+		for _, c := range r.Curves {
+			rows = append(rows, c.row())
+		}
+		table(b, []string{"CURVE", "FROM", "TO", "FLAT"}, rows)
+		for _, c := range r.Curves {
+			if c.Note != "" {
+				fmt.Fprintf(b, "%s: %s\n", c.Name, c.Note)
+			}
+		}
+	}
+	if len(r.Skipped) > 0 {
+		fmt.Fprint(b, "\nNOT MEASURED\n")
+		for _, s := range r.Skipped {
+			fmt.Fprintf(b, "%s: %s\n", s.What, firstLine(s.Why))
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (r *Report) head(w io.Writer) {
+	m := r.Machine
+	fmt.Fprintf(w, "%d cores (%s), %.0f GB, load %s, Linux %s", m.Cores, cmp.Or(m.CPU, "model not known"), m.MemoryMB/1000, m.Load, m.Kernel)
+	if m.Docker != "" {
+		fmt.Fprintf(w, ", Docker %s", m.Docker)
+	}
+	fmt.Fprintf(w, "\ntapestry %s, %s %s; plan %s, %s\n", m.Version, m.Go, m.Arch, r.Plan,
+		minutes(time.Duration(r.Seconds*float64(time.Second))))
+	fmt.Fprint(w, `Medians. RATIO is tapestry's figure to the other's, of one round each; INTERVAL holds the true one with 95 % (with the
+percentage that stands there, if there were too few rounds). BOUND is the worst that shall be, AIM what it shall become.
+`)
+	if slices.ContainsFunc(r.Cases, func(c Case) bool {
+		return slices.ContainsFunc(c.Ratios, func(x Ratio) bool { return x.Against == wireguard{}.name() })
+	}) {
+		fmt.Fprintln(w, "wireguard-go encrypts, the others do not.")
+	}
+}
+
+// rungs in the order of the cases.
+func (r *Report) rungs() (names []string) {
+	for _, c := range r.Cases {
+		if len(names) == 0 || names[len(names)-1] != c.Rung {
+			names = append(names, c.Rung)
+		}
+	}
+	return names
+}
+
+// rows of a rung: one for each comparison, or one for a figure that stands alone.
+func (r *Report) rows(rung string) (rows [][]string) {
+	for _, c := range r.Cases {
+		if c.Rung != rung {
+			continue
+		}
+		first := []string{c.Measure, c.Unit, ""}
+		theirs := map[string]float64{}
+		for _, res := range c.Results {
+			theirs[res.Way] = res.Median
+			if res.Way == ourWay {
+				first[2] = show(res.Median)
+			}
+		}
+		if len(c.Ratios) == 0 {
+			rows = append(rows, append(first, "", "", "", "", bounded(c.Bound, c.Lower), bare(c.Aim), c.Verdict))
+		}
+		for _, x := range c.Ratios {
+			rows = append(rows, append(first, x.Against, show(theirs[x.Against]), show(x.Median), x.span(),
+				bounded(x.Bound, c.Lower), bare(x.Aim), x.Verdict))
+			first = []string{"", "", ""}
+		}
+	}
+	return rows
+}
+
+// span is the interval, with its coverage if that is not what the head promises.
+func (x Ratio) span() string {
+	s := show(x.Low) + ".." + show(x.High)
+	if x.Coverage < sure {
+		s += fmt.Sprintf(" (%.0f %%)", 100*x.Coverage)
+	}
+	return s
+}
+
+func (c Curve) row() []string {
+	if len(c.Points) == 0 {
+		return []string{c.Name, "", "", ""}
+	}
+	at := func(p Point) string { return fmt.Sprintf("%s %s at %.0f %s", show(p.Y), c.Y, p.X, c.X) }
+	flat := "yes"
+	if !c.Flat {
+		flat = "no"
+	}
+	return []string{c.Name, at(c.Points[0]), at(c.Points[len(c.Points)-1]), flat}
+}
+
+// bounded writes a bound, "" if there is none.
+func bounded(bound float64, lower bool) string {
+	switch {
+	case bound == 0:
+		return ""
+	case lower:
+		return "≤ " + bare(bound)
+	}
+	return "≥ " + bare(bound)
+}
+
+// bare writes a bound as it stands in the plan.
+func bare(v float64) string {
+	if v == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%g", v)
+}
+
+// show writes a figure with two or three digits that count, and all before the point; "" for none.
+func show(v float64) string {
+	switch {
+	case v == 0:
+		return ""
+	case v < 0.1:
+		return strconv.FormatFloat(v, 'f', 1-int(math.Floor(math.Log10(v))), 64)
+	case v < 10:
+		return fmt.Sprintf("%.2f", v)
+	case v < 100:
+		return fmt.Sprintf("%.1f", v)
+	}
+	return fmt.Sprintf("%.0f", v)
+}
+
+// table writes rows under a head, in columns; an empty cell stays empty.
+func table(w io.Writer, head []string, rows [][]string) {
+	var b strings.Builder
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	t.Flush() // into memory, it cannot fail
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
+}
+
+// Verdict is an error that names what misses its bound for sure, with the whole interval, and what was not measured
+// although the plan has a bound for it; nil if there is neither. That no bound was held at all is an error too.
+func (r *Report) Verdict() error {
+	var errs []error
+	held := map[bound]bool{}
+	for _, c := range r.Cases {
+		for _, x := range c.Ratios {
+			if x.Verdict != "" {
+				held[boundOf(c.Rung, c.Measure, x.Against)] = true
+			}
+			if x.Verdict == missed {
+				errs = append(errs, fmt.Errorf("%s: %s: %s of %s, %s with %.0f %%, want %s",
+					c.Rung, c.Measure, show(x.Median), x.Against, x.span(), 100*x.Coverage, bounded(x.Bound, c.Lower)))
+			}
+		}
+		if c.Verdict != "" {
+			held[boundOf(c.Rung, c.Measure, "")] = true
+		}
+		if c.Verdict == missed {
+			errs = append(errs, fmt.Errorf("%s: %s: %s %s, want %s", c.Rung, c.Measure, show(c.Results[0].Median), c.Unit, bounded(c.Bound, c.Lower)))
+		}
+	}
+	for _, b := range r.wanted {
+		if !held[b] {
+			errs = append(errs, fmt.Errorf("%s: %s: not measured against %s", b.rung, b.measure, b.against))
+		}
+	}
+	if len(held) == 0 && len(errs) == 0 {
+		return errors.New("nothing was held against a bound")
 	}
 	return errors.Join(errs...)
-}
-
-func (r report) table(w io.Writer) error {
-	m := r.Machine
-	fmt.Fprintf(w, "\n%d cores, load %s, Linux %s, %s %s, tapestry %s\none TCP flow, %d pairs of %d s each, medians\n\n",
-		m.Cores, m.Load, m.Kernel, m.Go, m.Arch, m.Version, r.Pairs, r.Seconds)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RUNG\tTAPESTRY Gb/s\tKERNEL Gb/s\tRATIO\tMIN..MAX\tTHRESHOLD\tVERDICT")
-	for _, x := range r.Rungs {
-		verdict := "ok"
-		if !x.Pass {
-			verdict = "below"
-		}
-		fmt.Fprintf(t, "%s\t%.2f\t%.2f\t%.2f\t%.2f..%.2f\t%.2f\t%s\n",
-			x.Name, x.Tapestry, x.Kernel, x.Ratio, x.RatioMin, x.RatioMax, x.Threshold, verdict)
-	}
-	return t.Flush()
-}
-
-// machine is where and what was measured. Go, architecture and version (git describe) are those of the binary.
-type machine struct {
-	Cores   int    `json:"cores"`
-	Load    string `json:"load"` // of the minute before, proc_loadavg(5): what else ran
-	Kernel  string `json:"kernel"`
-	Go      string `json:"go"`
-	Arch    string `json:"arch"`
-	Version string `json:"version"`
-}
-
-// describe asks the machine and the binary.
-func describe(ctx context.Context, binary string) (machine, error) {
-	var m machine
-	out, err := exec.CommandContext(ctx, binary, "version", "--json").Output()
-	if err == nil {
-		err = json.Unmarshal(out, &m)
-	}
-	if err != nil {
-		return m, fmt.Errorf("ask %s for its version (`make build` makes it): %w", binary, err)
-	}
-	m.Cores = runtime.NumCPU()
-	for path, to := range map[string]*string{"/proc/sys/kernel/osrelease": &m.Kernel, "/proc/loadavg": &m.Load} {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return m, err
-		}
-		*to = strings.Fields(string(text))[0]
-	}
-	return m, nil
 }

@@ -1,94 +1,111 @@
-package main
+package bench
 
 import (
 	"bytes"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
-func TestMedian(t *testing.T) {
-	for name, c := range map[string]struct {
-		values []float64
-		want   float64
-	}{
-		"one":             {[]float64{3}, 3},
-		"odd, unsorted":   {[]float64{9, 1, 5}, 5},
-		"even, mean":      {[]float64{4, 1, 2, 100}, 3},
-		"one wild runner": {[]float64{1, 1, 1, 1, 1000}, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			before := append([]float64(nil), c.values...)
-			if got := median(c.values); got != c.want {
-				t.Errorf("median(%v) = %v, want %v", before, got, c.want)
-			}
-			for i := range before {
-				if c.values[i] != before[i] {
-					t.Fatalf("median changed its argument: %v to %v", before, c.values)
-				}
-			}
-		})
+// sample is a report with something of everything.
+func sample() *Report {
+	result := func(way string, v float64) Result { return Result{Way: way, Values: []float64{v}, Median: v} }
+	ratio := func(against string, low, median, high, coverage, bound float64, verdict string) Ratio {
+		return Ratio{Against: against, Low: low, Median: median, High: high, Coverage: coverage, Bound: bound, Aim: 1, Verdict: verdict}
+	}
+	return &Report{
+		Machine: Machine{Cores: 2, CPU: "AMD EPYC", MemoryMB: 25200, Load: "0.10", Kernel: "6.18.2", Docker: "28.1.1",
+			Version: "v0.1.0", Go: "go1.26.8", Arch: "amd64"},
+		Plan: "full", Seconds: 812,
+		Cases: []Case{
+			{Rung: oneHost, Measure: tcpOne, Unit: "Gb/s",
+				Results: []Result{result(ourWay, 11.2), result("kernel bridge", 12.4), result("VDE", 0.95)},
+				Ratios:  []Ratio{ratio("kernel bridge", 0.86, 0.9, 0.95, 0.961, 0.85, fine), ratio("VDE", 11, 11.8, 12, 0.75, 0, "")}},
+			{Rung: twoHosts, Measure: echoP50, Unit: "µs", Lower: true,
+				Results: []Result{result(ourWay, 65), result("kernel VXLAN", 40)},
+				Ratios:  []Ratio{ratio("kernel VXLAN", 1.35, 1.6, 1.7, 0.961, 1.4, noisy)}},
+			{Rung: twoHosts, Measure: udpSmall, Unit: "packets/s",
+				Results: []Result{result(ourWay, 40123), result("kernel VXLAN", 80246)},
+				Ratios:  []Ratio{ratio("kernel VXLAN", 0.45, 0.5, 0.55, 0.961, 0.8, missed)}},
+			{Rung: alone, Measure: rssIdle, Unit: "MB", Lower: true, Results: []Result{result(ourWay, 70)}, Bound: 64, Aim: 40, Verdict: missed},
+		},
+		Parts:   []Part{{Name: "memory copy", Gbps: 81.5, Nanos: 2.5, Allocs: 0.0001}},
+		Curves:  []Curve{{Name: "start-up", X: "endpoints", Y: "ms", Points: []Point{{2, 20}, {1000, 1404}}, Note: "one after the other"}},
+		Skipped: []Skip{{"two hosts: Open vSwitch", "needs ovs-vswitchd (Debian: apt-get install openvswitch-switch)\nand more"}},
 	}
 }
 
-// A machine that changes its speed within a run: the ratio of the medians would be 1, most pairs say 0.5.
-func TestSummarizeTakesRatiosWithinPairs(t *testing.T) {
-	pairs := []pair{{8, 16}, {4, 8}, {8, 4}}
-	r := summarize("slowing", 0.5, pairs)
-	if r.Ratio != 0.5 || r.RatioMin != 0.5 || r.RatioMax != 2 {
-		t.Errorf("ratio %v in %v..%v, want 0.5 in 0.5..2", r.Ratio, r.RatioMin, r.RatioMax)
-	}
-	if r.Tapestry != 8 || r.Kernel != 8 {
-		t.Errorf("medians %v and %v, want 8 and 8", r.Tapestry, r.Kernel)
-	}
-	if !r.Pass {
-		t.Error("a ratio at the threshold does not pass")
-	}
-}
-
-func TestVerdict(t *testing.T) {
-	good, bad := summarize("good", 0.6, []pair{{7, 10}}), summarize("bad", 0.6, []pair{{5, 10}})
-	if err := (report{Rungs: []result{good}}).verdict(); err != nil {
-		t.Errorf("a ratio of 0.7 over 0.6: %v", err)
-	}
-	r := report{Rungs: []result{good, bad}}
-	err := r.verdict()
-	if err == nil || err.Error() != "bad: ratio 0.50 is below 0.60" {
-		t.Errorf("verdict: %v, want the bad rung named alone", err)
-	}
-	var text bytes.Buffer
-	if err := r.table(&text); err != nil {
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := sample().Table(&b); err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
-	for i, want := range []string{"ok", "below"} {
-		if line := lines[len(lines)-2+i]; !strings.HasSuffix(line, want) {
-			t.Errorf("line %q does not end in %q", line, want)
+	got := b.String()
+	for _, want := range []string{
+		"2 cores (AMD EPYC), 25 GB, load 0.10, Linux 6.18.2, Docker 28.1.1\n",
+		"tapestry v0.1.0, go1.26.8 amd64; plan full, 13:32\n",
+		`
+ONE HOST
+MEASURE      UNIT  TAPESTRY  AGAINST        THEIRS  RATIO  INTERVAL             BOUND   AIM  VERDICT
+TCP, 1 flow  Gb/s  11.2      kernel bridge  12.4    0.90   0.86..0.95           ≥ 0.85  1    ok
+                             VDE            0.95    11.8   11.0..12.0 (75 %)            1
+`, `
+TWO HOSTS
+MEASURE       UNIT       TAPESTRY  AGAINST       THEIRS  RATIO  INTERVAL    BOUND  AIM  VERDICT
+TCP echo p50  µs         65.0      kernel VXLAN  40.0    1.60   1.35..1.70  ≤ 1.4  1    within noise
+UDP 64 B      packets/s  40123     kernel VXLAN  80246   0.50   0.45..0.55  ≥ 0.8  1    below
+`, `
+CURVE     FROM                      TO                            FLAT
+start-up  20.0 ms at 2 endpoints    1404 ms at 1000 endpoints     no
+`, "start-up: one after the other\n", "two hosts: Open vSwitch: needs ovs-vswitchd (Debian: apt-get install openvswitch-switch)\n",
+	} {
+		if !strings.Contains(squeeze(got), squeeze(want)) {
+			t.Errorf("no\n%s\nin\n%s", want, got)
+		}
+	}
+	for line := range strings.Lines(got) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 120 {
+			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 }
 
-func TestParseFlow(t *testing.T) {
-	for name, c := range map[string]struct {
-		report string
-		want   float64
-		err    string
-	}{
-		"what arrived, not what was sent": {report: `{"start":{},"end":{"sum_sent":{"bits_per_second":9.9e9},
-			"sum_received":{"seconds":3.0,"bits_per_second":9.5e9,"sender":true}}}`, want: 9.5},
-		"refused":       {report: `{"start":{},"end":{},"error":"unable to connect to server: Connection refused"}`, err: "Connection refused"},
-		"no report":     {report: `iperf3: command line`, err: "read the report"},
-		"empty report":  {report: ``, err: "read the report"},
-		"nothing moved": {report: `{"end":{"sum_received":{"bits_per_second":0}}}`, err: "nothing arrived"},
-		"ended early":   {report: `{"start":{},"intervals":[],"end":{}}`, err: "nothing arrived"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			got, err := parseFlow([]byte(c.report))
-			if c.err == "" && (err != nil || got != c.want) {
-				t.Errorf("got %v, %v, want %v", got, err, c.want)
-			}
-			if c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
-				t.Errorf("got error %v, want one with %q", err, c.err)
-			}
-		})
+// squeeze leaves one blank where there were two or more: how wide a column is does not matter.
+func squeeze(s string) string {
+	for strings.Contains(s, "   ") {
+		s = strings.ReplaceAll(s, "   ", "  ")
+	}
+	return s
+}
+
+func TestVerdict(t *testing.T) {
+	r := sample()
+	err := r.Verdict()
+	if err == nil {
+		t.Fatal("two misses pass")
+	}
+	want := "two hosts: UDP 64 B: 0.50 of kernel VXLAN, 0.45..0.55 with 96 %, want ≥ 0.8\n" +
+		"alone: RSS, 1,000 idle endpoints: 70.0 MB, want ≤ 64"
+	if err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+	r.Cases = r.Cases[:2] // one ok, one within noise
+	if err := r.Verdict(); err != nil {
+		t.Errorf("noise fails the check: %v", err)
+	}
+	r.wanted = []bound{boundOf(oneHost, tcpOne, "kernel bridge"), boundOf(twoHosts, udpSmall, "kernel VXLAN")}
+	if err := r.Verdict(); err == nil || err.Error() != "two hosts: UDP 64 B: not measured against kernel VXLAN" {
+		t.Errorf("what was not measured: %v", err)
+	}
+	if (&Report{}).Verdict() == nil {
+		t.Error("a report of nothing passes")
+	}
+}
+
+func TestShow(t *testing.T) {
+	for v, want := range map[float64]string{0: "", 0.0012: "0.0012", 0.05: "0.050", 0.949: "0.95", 9.756: "9.76", 12.34: "12.3", 104798.4: "104798"} {
+		if got := show(v); got != want {
+			t.Errorf("show(%v) = %q, want %q", v, got, want)
+		}
 	}
 }

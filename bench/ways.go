@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -7,46 +7,76 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
-
-// A site is a host that has containers, alone or one of two.
-type site struct {
-	*host
-	n      int    // 1 or 2
-	across bool   // there is another, 192.0.2.(3-n), and this one is 192.0.2.n on the link underlay (MTU 1500)
-	dir    string // for its files
-}
 
 // A way makes networks for containers.
 type way interface {
-	// open makes the network on a site, as far as the other one if there is one.
+	name() string
+	// missing says what this machine lacks for it, "" if nothing.
+	missing() string
+	// open makes the network on a site, as far as the other one if there is one. Site 1 is opened first.
 	open(ctx context.Context, s site) error
-	// port makes a link for container n, 10.77.0.n/24, and gives its name. It waits in s to be moved.
-	port(ctx context.Context, s site, n int) (link string, err error)
+	// container makes container n on the network. It may give a container and an error.
+	container(ctx context.Context, s site, n int) (*host, error)
+}
+
+// lacks says which of the tools are not there, and which Debian package has them.
+func lacks(debian string, tools ...string) string {
+	var missing []string
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, tool)
+		}
+	}
+	if missing == nil {
+		return ""
+	}
+	return fmt.Sprintf("needs %s (Debian: apt-get install %s)", strings.Join(missing, ", "), debian)
 }
 
 // kernel is the kernel's own way: a bridge with veth pairs, as Docker's bridge driver makes it. Across, one of its
 // ports is a VXLAN device, as Docker's overlay makes it.
-type kernel struct{}
+type kernel struct{ across bool }
 
-func (kernel) open(ctx context.Context, s site) error {
+func (k kernel) name() string {
+	if k.across {
+		return "kernel VXLAN"
+	}
+	return "kernel bridge"
+}
+
+func (kernel) missing() string { return "" }
+
+func (k kernel) open(ctx context.Context, s site) error {
 	err := s.sh(ctx, "ip link add br0 type bridge; ip link set br0 up")
-	if err != nil || !s.across {
+	if err != nil || !k.across {
 		return err
 	}
 	return s.sh(ctx, `ip link add vx0 type vxlan id 77 dstport 4789 dev underlay local 192.0.2.%d remote 192.0.2.%d
 		ip link set vx0 master br0 up`, s.n, 3-s.n)
 }
 
-func (kernel) port(ctx context.Context, s site, n int) (string, error) {
+func (kernel) container(ctx context.Context, s site, n int) (*host, error) {
+	if err := s.veth(ctx, n); err != nil {
+		return nil, err
+	}
+	if err := s.sh(ctx, "ip link set v%d master br0 up", n); err != nil {
+		return nil, err
+	}
+	return s.container(ctx, n, fmt.Sprintf("c%d", n))
+}
+
+// veth makes the pair vN, which stays, and cN, the container's end. Across, its MTU leaves room for inner Ethernet,
+// VXLAN, UDP and IPv4: 50 bytes, RFC 7348 §5.
+func (s site) veth(ctx context.Context, n int) error {
 	mtu := 1500
 	if s.across {
-		mtu -= 50 // inner Ethernet, VXLAN, UDP, IPv4: RFC 7348 §5
+		mtu -= 50
 	}
-	link := fmt.Sprintf("c%d", n)
-	return link, s.sh(ctx, `ip link add v%[1]d mtu %[2]d type veth peer name c%[1]d mtu %[2]d
-		ip link set v%[1]d master br0 up`, n, mtu)
+	return s.sh(ctx, "ip link add v%[1]d mtu %[2]d type veth peer name c%[1]d mtu %[2]d", n, mtu)
 }
 
 // tapestry is a daemon on each site, asked over its plugin socket for what dockerd would ask for.
@@ -54,18 +84,30 @@ type tapestry struct {
 	binary string // absolute path
 }
 
-const network = "bench" // its id with the driver
+const (
+	network   = "bench" // its id with the driver, and its name with Docker
+	pluginDir = "/run/docker/plugins"
+)
 
 type object = map[string]any
 
-func (t tapestry) open(ctx context.Context, s site) error {
-	args := []string{t.binary, "run", "--plugin-dir", s.dir, "--state-dir", s.dir + "/state", "--api-socket", s.dir + "/api.sock"}
-	options := map[string]string{}
+func (tapestry) name() string    { return "tapestry" }
+func (tapestry) missing() string { return "" }
+
+// daemon is the command line of a site's daemon, and options are those of the network.
+func (t tapestry) daemon(s site) (args []string, options map[string]string) {
+	args = []string{t.binary, "run", "--plugin-dir", pluginDir, "--state-dir", "/run/tapestry-state", "--api-socket", "/run/tapestry.sock"}
+	options = map[string]string{}
 	if s.across {
 		args = append(args, "--vtep", fmt.Sprintf("192.0.2.%d", s.n))
 		options["tapestry.vni"] = "77"
 		options["tapestry.peers"] = fmt.Sprintf("192.0.2.%d", 3-s.n)
 	}
+	return args, options
+}
+
+func (t tapestry) open(ctx context.Context, s site) error {
+	args, options := t.daemon(s)
 	if err := s.start(ctx, "msg=ready", args...); err != nil {
 		return err
 	}
@@ -73,22 +115,27 @@ func (t tapestry) open(ctx context.Context, s site) error {
 		"NetworkID": network,
 		"Options":   object{"com.docker.network.generic": options},
 		"IPv4Data":  []object{{"AddressSpace": "LocalDefault", "Pool": "10.77.0.0/24", "Gateway": "10.77.0.254/24"}},
+		"IPv6Data":  []object{{"AddressSpace": "LocalDefault", "Pool": "fd77::/64", "Gateway": "fd77::fe/64"}},
 	})
 	return err
 }
 
-func (tapestry) port(ctx context.Context, s site, n int) (string, error) {
+func (tapestry) container(ctx context.Context, s site, n int) (*host, error) {
 	endpoint := fmt.Sprintf("%s%d", network, n)
 	_, err := call(ctx, s, "CreateEndpoint", object{
-		"NetworkID": network, "EndpointID": endpoint, "Interface": object{"Address": fmt.Sprintf("10.77.0.%d/24", n)},
+		"NetworkID": network, "EndpointID": endpoint,
+		"Interface": object{"Address": fmt.Sprintf("10.77.0.%d/24", n), "AddressIPv6": fmt.Sprintf("fd77::%d/64", n)},
 	})
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	joined, err := call(ctx, s, "Join", object{
 		"NetworkID": network, "EndpointID": endpoint, "SandboxKey": "/run/docker/netns/" + endpoint,
 	})
-	return joined.InterfaceName.SrcName, err
+	if err != nil {
+		return nil, err
+	}
+	return s.container(ctx, n, joined.InterfaceName.SrcName)
 }
 
 // reply is what the bench reads of the driver's answers.

@@ -19,8 +19,8 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"tunnel":       {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"fabric":       {ours: []string{"ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
 	"plugin":       {ours: []string{"ether", "fabric", "tap"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
-	"cmd/tapestry": {ours: []string{"ether", "fabric", "plugin", "poll"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
-	"bench":        {},
+	"cmd/tapestry": {ours: []string{"bench", "ether", "fabric", "plugin", "poll", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
+	"bench":        {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
 	"test":         {},
 }
 

@@ -28,6 +28,7 @@ type host interface {
 	AddPeer(ctx context.Context, network string, p netip.AddrPort) error
 	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
 	ForgetNetwork(ctx context.Context, id string) error
+	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -54,6 +55,7 @@ func (a *api) handler() http.Handler {
 	}))
 	mux.HandleFunc("POST /v1/peers/add", a.change(a.host.AddPeer))
 	mux.HandleFunc("POST /v1/peers/rm", a.change(a.host.RemovePeer))
+	mux.HandleFunc("POST /v1/peers/test", a.test)
 	return mux
 }
 
@@ -62,7 +64,7 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
 		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers, Goroutines: runtime.NumGoroutine(),
 		VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why, Networks: s.Networks, Endpoints: s.Endpoints,
-		Strangers: counts(s.Strangers), Conflicts: each(s.Conflicts, toConflict)}
+		Strangers: counts(s.Strangers), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict)}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
 	}
@@ -110,6 +112,18 @@ func (a *api) change(do func(ctx context.Context, network string, p netip.AddrPo
 func (a *api) forget(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	a.changed(w, r, a.host.ForgetNetwork(r.Context(), id), id)
+}
+
+// test answers doctor, within the time that a client waits.
+func (a *api) test(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	tests, err := a.host.TestPeers(ctx)
+	answer := testsReply{Tests: each(tests, toTest)}
+	if err != nil {
+		answer.Why = err.Error()
+	}
+	reply(w, http.StatusOK, answer)
 }
 
 // changed answers a change with what came of it.

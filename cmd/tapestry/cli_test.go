@@ -44,9 +44,9 @@ wide     80   02:42:0a:50:02:09  192.0.2.2:4789  learned  1m 23s`},
 		{"fdb of a quiet network", named, "fdb mynet", `
 NETWORK  VNI  MAC  PORT  KIND  AGE`},
 		{"peers", named, "peers", `
-NETWORK  VNI  PEER             FROM     STATE  MTU   GSO  RX  RX SIZE  TX  TX SIZE  HEARD
-wide     80   192.0.2.2:4789   network  up     1450  yes  7   700 B    0   0 B      3s ago
-wide     80   [2001:db8::2]:1  network  up     1450  yes  0   0 B      0   0 B      never`},
+NETWORK  VNI  PEER             FROM     STATE  MTU   GSO       RX  RX SIZE  TX  TX SIZE  HEARD
+wide     80   192.0.2.2:4789   network  up     1450  yes       7   700 B    0   0 B      3s ago
+wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   0 B      never`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := tapestry(t, append(strings.Fields(c.args), "--api-socket", socket, "--docker-host", c.docker)...)
@@ -63,7 +63,8 @@ wide     80   [2001:db8::2]:1  network  up     1450  yes  0   0 B      0   0 B  
 func TestStatus(t *testing.T) {
 	r := tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
 	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
-		"strangers  no_peer 12 (", "wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
+		"strangers  no_peer 12 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (the kernel has it not, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s)\n",
+		"wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
@@ -74,6 +75,20 @@ func TestStatus(t *testing.T) {
 	quiet := tapestry(t, "status", "--api-socket", fakeDaemon(t, &fakeHost{empty: true}), "--docker-host", fakeDocker(t))
 	if !strings.Contains(quiet.out, "tunnel     closed, no network has a VNI\n") || strings.Contains(quiet.out, "strangers") {
 		t.Errorf("an idle daemon shows\n%s", quiet.out)
+	}
+}
+
+func TestGSOText(t *testing.T) {
+	for want, p := range map[string]peerReply{
+		"":                     {State: "down"},
+		"yes":                  {State: "up", GSO: true, Test: "ok"},
+		"untested":             {State: "up", GSO: true, Test: "no answer"},
+		"no (refused: EINVAL)": {State: "up", GSOWhy: "EINVAL", Test: "ok"},
+		"no (mangled)":         {State: "up", GSOWhy: "the peer does not get them as they were sent", Test: "mangled"},
+	} {
+		if got := gsoText(p); got != want {
+			t.Errorf("%+v is shown as %q, want %q", p, got, want)
+		}
 	}
 }
 
@@ -109,6 +124,11 @@ func TestExitCodes(t *testing.T) {
 		{"run --state-dir var", exitUsage, `want an absolute path`},
 		{"run --workers -1", exitUsage, `want a number from 1 to 256`},
 		{"run --api-socket /run/api", exitUsage, `want an absolute path that ends in .sock`},
+		{"bench --quick --check", exitUsage, `--quick and --check are two plans`},
+		{"bench --pairs 0", exitUsage, `--pairs "0": want a number from 1 to 1000`},
+		{"bench --seconds NaN", exitUsage, `want seconds from 0.1 to 600`},
+		{"bench --only quic", exitUsage, `no rung and no measure of this plan has "quic" in its name`},
+		{"bench quick", exitUsage, `no command "quick", see tapestry bench --help`},
 		{"run now", exitUsage, `"now" is one argument too many`},
 		{"ports wid", exitNoTarget, `no network "wid", did you mean wide?`},
 		{"fdb 81", exitNoTarget, `did you mean 80?`},

@@ -42,6 +42,11 @@ func (c *client) changePeer(ctx context.Context, verb string, change peerChange)
 	return c.call(ctx, http.MethodPost, "/v1/peers/"+verb, change, nil)
 }
 
+// testPeers has the daemon send test frames to its peers, and waits some seconds for what comes of it.
+func (c *client) testPeers(ctx context.Context) (r testsReply, err error) {
+	return r, c.call(ctx, http.MethodPost, "/v1/peers/test", nil, &r)
+}
+
 func (c *client) forgetNetwork(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(id), nil, nil)
 }

@@ -54,6 +54,9 @@ func (h *fakeHost) Status() fabric.Status {
 	}
 	return fabric.Status{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, Tunnel: "open", Workers: 2, Networks: 3, Endpoints: 1,
 		Strangers: map[string]uint64{"no_peer": 12, "short": 0},
+		Offloads: []fabric.OffloadView{{Name: "csum", State: "on", Users: 3}, {Name: "tso4", State: "on", Users: 3},
+			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "the kernel has it not", Since: time.Hour, Users: 3, Off: 3},
+			{Name: "udp_gso", State: "off", Why: "EINVAL", Since: 12 * time.Second, Users: 2, Off: 1, Refused: 1, Resent: 45}},
 		Conflicts: []fabric.Conflict{{Network: wideID, MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, Owner: webID, Rival: "192.0.2.2:4789", Count: 4,
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}
 }
@@ -102,8 +105,9 @@ func (h *fakeHost) Peers(network string) []fabric.PeerView {
 	}
 	var views []fabric.PeerView
 	for i, p := range h.peers {
-		v := fabric.PeerView{Network: wideID, VNI: 80, Addr: p, MTU: 1450, GSO: true, Heard: -1}
+		v := fabric.PeerView{Network: wideID, VNI: 80, Addr: p, MTU: 1450, GSO: true, Heard: -1, Test: fabric.PeerTest{GSO: "no answer", Age: -1}}
 		if i == 0 {
+			v.Test = fabric.PeerTest{GSO: "ok", RTT: 1500 * time.Microsecond, Age: 61 * time.Second}
 			v.Heard, v.WireRx, v.RxFrames, v.RxBytes = 3*time.Second, 8, 7, 700
 		}
 		views = append(views, v)
@@ -135,6 +139,14 @@ func (h *fakeHost) ForgetNetwork(_ context.Context, id string) error {
 	}
 	h.forgot = append(h.forgot, id)
 	return nil
+}
+
+func (h *fakeHost) TestPeers(context.Context) ([]fabric.PeerTest, error) {
+	if h.empty {
+		return nil, nil
+	}
+	return []fabric.PeerTest{{Addr: netip.MustParseAddrPort("192.0.2.2:4789"), GSO: "mangled", Why: "3 of 40 segments arrived"},
+		{Addr: netip.MustParseAddrPort("[2001:db8::2]:1"), GSO: "no answer"}}, nil
 }
 
 func (h *fakeHost) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {

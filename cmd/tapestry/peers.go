@@ -15,7 +15,8 @@ func newPeers(c *client) *cobra.Command {
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
-for networks that name none, from the daemon's --peer list (shown as default).
+for networks that name none, from the daemon's --peer list (shown as default). GSO tells whether many datagrams leave
+in one send: yes; untested, when the peer does not tell how they arrive; no, with the reason.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
 		Example: `  tapestry peers
@@ -46,18 +47,30 @@ peer, and names those it has. Without a port it is the peer at this address, wha
 }
 
 func peerRow(p peerReply, d *docker) []string {
-	from, gso, heard := "network", "no", "never"
+	from, heard := "network", "never"
 	if p.Default {
 		from = "default"
-	}
-	if p.GSO {
-		gso = "yes"
 	}
 	if p.HeardSeconds != nil {
 		heard = agoText(*p.HeardSeconds) + " ago"
 	}
-	return []string{d.label(p.Network), vniText(p.VNI), p.Addr, from, stateText(p.Why), mtuText(p.MTU), gso,
+	return []string{d.label(p.Network), vniText(p.VNI), p.Addr, from, stateText(p.Why), mtuText(p.MTU), gsoText(p),
 		number(p.RxFrames), bytesText(p.RxBytes), number(p.TxFrames), bytesText(p.TxBytes), heard}
+}
+
+// gsoText tells whether super-frames leave in one send, and if so whether they are known to arrive.
+func gsoText(p peerReply) string {
+	switch {
+	case p.State == "down":
+		return ""
+	case p.GSO && p.Test == "ok":
+		return "yes"
+	case p.GSO:
+		return "untested"
+	case p.Test == "mangled":
+		return "no (mangled)"
+	}
+	return fmt.Sprintf("no (refused: %s)", p.GSOWhy)
 }
 
 func newPeerChange(c *client, verb, use, about, long, example, done string) *cobra.Command {

@@ -94,6 +94,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	if strangers := countsText(s.Strangers); strangers != "" {
 		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
 	}
+	if offloads := offloadsText(s.Offloads); offloads != "" {
+		facts = append(facts, [2]string{"offloads", offloads})
+	}
 	for _, f := range facts {
 		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
 			return err
@@ -109,6 +112,27 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 			d.portLabel(x.Owner), d.portLabel(x.Rival), number(x.Frames)})
 	}
 	return printTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
+}
+
+// offloadsText names the offloads that are on everywhere, and then the others one by one.
+func offloadsText(all []offloadReply) string {
+	var on, off []string
+	for _, o := range all {
+		switch o.State {
+		case "on":
+			on = append(on, o.Name)
+		case "off", "unavailable":
+			text := fmt.Sprintf("%s %s at %d of %d (%s", o.Name, o.State, o.Off, o.Users, o.Why)
+			if o.OffSeconds != nil {
+				text += ", since " + agoText(*o.OffSeconds)
+			}
+			off = append(off, text+")")
+		}
+	}
+	if on != nil {
+		off = append([]string{strings.Join(on, " ") + " on"}, off...)
+	}
+	return strings.Join(off, "; ")
 }
 
 func newNetworks(c *client) *cobra.Command {

@@ -26,7 +26,19 @@ type statusReply struct {
 	Networks      int               `json:"networks"`
 	Endpoints     int               `json:"endpoints"`
 	Strangers     map[string]uint64 `json:"strangers"`
+	Offloads      []offloadReply    `json:"offloads"`
 	Conflicts     []conflictReply   `json:"conflicts"`
+}
+
+type offloadReply struct {
+	Name       string `json:"name"`
+	State      string `json:"state"`
+	Why        string `json:"why"`
+	OffSeconds *int64 `json:"off_seconds"` // null: it is not off
+	Users      int    `json:"users"`
+	Off        int    `json:"off"`
+	Refused    uint64 `json:"refused"`
+	Resent     uint64 `json:"resent"`
 }
 
 type conflictReply struct {
@@ -103,6 +115,11 @@ type peerReply struct {
 	Why          string            `json:"why"`
 	MTU          int               `json:"mtu"`
 	GSO          bool              `json:"gso"`
+	GSOWhy       string            `json:"gso_why"`
+	Test         string            `json:"test"`
+	TestWhy      string            `json:"test_why"`
+	TestSeconds  *int64            `json:"test_seconds"` // null: never
+	RTTSeconds   *float64          `json:"rtt_seconds"`  // null: no answer
 	RxFrames     uint64            `json:"rx_frames"`
 	RxBytes      uint64            `json:"rx_bytes"`
 	TxFrames     uint64            `json:"tx_frames"`
@@ -111,6 +128,18 @@ type peerReply struct {
 	WireRx       uint64            `json:"wire_rx"`
 	Lost         map[string]uint64 `json:"lost"`
 	HeardSeconds *int64            `json:"heard_seconds"` // null: never
+}
+
+// testsReply is what came of test frames to the peers; no command prints it as JSON.
+type testsReply struct {
+	Tests []testReply `json:"tests"`
+	Why   string      `json:"why"` // they are not finished; "": they are
+}
+
+type testReply struct {
+	Addr string `json:"addr"`
+	GSO  string `json:"gso"` // as fabric.PeerTest has it
+	Why  string `json:"why"`
 }
 
 // peerChange is the body of both POSTs.
@@ -122,6 +151,15 @@ type peerChange struct {
 // errorReply is the body of every answer that is not 200.
 type errorReply struct {
 	Error string `json:"error"`
+}
+
+func toOffload(o fabric.OffloadView) offloadReply {
+	r := offloadReply{Name: o.Name, State: o.State, Why: o.Why, Users: o.Users, Off: o.Off, Refused: o.Refused, Resent: o.Resent}
+	if o.Off > 0 {
+		seconds := int64(o.Since / time.Second)
+		r.OffSeconds = &seconds
+	}
+	return r
 }
 
 func toConflict(c fabric.Conflict) conflictReply {
@@ -157,14 +195,26 @@ func toEntry(e fabric.EntryView) entryReply {
 
 func toPeer(p fabric.PeerView) peerReply {
 	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, State: state(p.Down),
-		Why: p.Down, MTU: p.MTU, GSO: p.GSO, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
+		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
 		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Heard >= 0 {
 		seconds := int64(p.Heard / time.Second)
 		r.HeardSeconds = &seconds
 	}
+	if p.Test.GSO == "" { // there is no link to it
+		r.Test = "untested"
+	} else if p.Test.Age >= 0 {
+		seconds := int64(p.Test.Age / time.Second)
+		r.TestSeconds = &seconds
+	}
+	if p.Test.RTT > 0 {
+		seconds := p.Test.RTT.Seconds()
+		r.RTTSeconds = &seconds
+	}
 	return r
 }
+
+func toTest(t fabric.PeerTest) testReply { return testReply{t.Addr.String(), t.GSO, t.Why} }
 
 func state(down string) string {
 	if down == "" {

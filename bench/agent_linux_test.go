@@ -1,0 +1,224 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests' own binary is an agent, too: agents need processes for themselves.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 3 && os.Args[1] == "bench" && os.Args[2] == "agent" {
+		if err := Agent(context.Background(), os.Args[3:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func agent(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return exec.CommandContext(ctx, self, append([]string{"bench", "agent"}, args...)...)
+}
+
+// served starts an agent for the test and gives its address.
+func served(t *testing.T, listen string) string {
+	t.Helper()
+	if l, err := net.Listen("tcp", listen); err != nil {
+		t.Skipf("cannot listen: %v", err)
+	} else {
+		l.Close()
+	}
+	cmd := agent(t, "serve", listen)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r struct{ Ready string }
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r.Ready
+}
+
+func asked(t *testing.T, address string, j job) (answer, error) {
+	t.Helper()
+	text, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parseAnswer(agent(t, string(text), address).Output())
+}
+
+// All jobs of a bed are asked of one agent, one after the other; that is how it is done here.
+func TestAgent(t *testing.T) {
+	const d = 200 * time.Millisecond
+	for _, on := range []struct{ name, address string }{{"IPv4", "127.0.0.1:0"}, {"IPv6", "[::1]:0"}} {
+		t.Run(on.name, func(t *testing.T) {
+			address := served(t, on.address)
+			for _, c := range []struct {
+				name string
+				job  job
+				good func(a answer) bool
+			}{
+				{"stream forward", job{Kind: "stream", Flows: 1, Direction: forward, For: d}, moved},
+				{"stream reverse", job{Kind: "stream", Flows: 2, Direction: reverse, For: d}, moved},
+				{"stream both", job{Kind: "stream", Flows: 4, Direction: both, For: d}, moved},
+				{"echo tcp", job{Kind: "echo", Network: "tcp", For: d}, echoed},
+				{"echo udp", job{Kind: "echo", Network: "udp", For: d}, echoed},
+				{"packets", job{Kind: "packets", Size: 64, For: 2 * d}, func(a answer) bool {
+					return a.Value > 10_000 && a.Packets > 1000 && a.Received <= a.Sent && a.Duplicates == 0 && len(a.Rates) > 0
+				}},
+				{"order, trains", job{Kind: "order", Flows: 3, Size: 64, Frames: 64_000, Train: 64, For: 5 * time.Second}, inOrder(64_000)},
+				{"order, singly", job{Kind: "order", Flows: 2, Size: 64, Frames: 10_000, Train: 1, For: 5 * time.Second}, inOrder(10_000)},
+			} {
+				t.Run(c.name, func(t *testing.T) {
+					a, err := asked(t, address, c.job)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !c.good(a) {
+						t.Errorf("%+v", a)
+					}
+				})
+			}
+		})
+	}
+}
+
+func moved(a answer) bool {
+	gbps := a.Bytes * 8 / 1e9 / 0.18 // a tenth of the 200 ms is not measured
+	return a.Value > 0.1 && a.Value < 10_000 && gbps > a.Value/2 && gbps < a.Value*4
+}
+
+func echoed(a answer) bool {
+	end := a.CDF[len(a.CDF)-1]
+	return a.Count > 100 && a.P50 > 0 && a.P50 <= a.P99 && a.P99 <= a.P999 && a.P999 <= end.X && end.Y == 1 && len(a.CDF) <= 200
+}
+
+func inOrder(frames int) func(answer) bool {
+	return func(a answer) bool {
+		return a.Sent == frames && a.Received > frames*9/10 && a.Received <= a.Sent && a.Reordered == 0 && a.Duplicates == 0
+	}
+}
+
+// An agent that has been asked for nonsense, or by somebody who goes away in the middle, does the next job.
+func TestAgentBearsItsAskers(t *testing.T) {
+	address := served(t, "127.0.0.1:0")
+	for _, said := range []string{"", "\x16\x03\x01", "{}\n", `{"job":"stream","for":100000000,"flows":9999,"direction":"both"}` + "\n",
+		`{"job":"stream","for":100000000,"flows":2,"direction":"both"}` + "\n", `{"job":"order","for":100000000,"flows":1,"size":64,"frames":1,"train":64}` + "\n",
+		`{"job":"echo","for":100000000,"network":"udp"}` + "\n", `{"job":"packets","for":100000000,"size":64}` + "\n{\"trial\":1}\n"} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write([]byte(said)); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+	}
+	if a, err := asked(t, address, job{Kind: "echo", Network: "tcp", For: 100 * time.Millisecond}); err != nil || a.Count == 0 {
+		t.Errorf("after all that: %+v, %v", a, err)
+	}
+}
+
+func TestJobCheck(t *testing.T) {
+	for name, c := range map[string]struct{ text, err string }{
+		"good":            {`{"job":"echo","for":1000000000,"network":"udp"}`, ""},
+		"no JSON":         {`echo`, "read the job"},
+		"unknown":         {`{"job":"dance","for":1000000000}`, `unknown job "dance"`},
+		"for ever":        {`{"job":"echo","for":1000000000000000,"network":"udp"}`, "50ms to 10m"},
+		"for a moment":    {`{"job":"echo","network":"udp"}`, "50ms to 10m"},
+		"no network":      {`{"job":"echo","for":1000000000}`, "neither tcp nor udp"},
+		"no direction":    {`{"job":"stream","for":1000000000,"flows":1}`, "none of forward"},
+		"no flow":         {`{"job":"stream","for":1000000000,"direction":"both"}`, "1 to 32 flows"},
+		"flows":           {`{"job":"stream","for":1000000000,"flows":33,"direction":"both"}`, "1 to 32 flows"},
+		"no header":       {`{"job":"packets","for":1000000000,"size":11}`, "12 to 1472 bytes"},
+		"too long":        {`{"job":"packets","for":1000000000,"size":1473}`, "12 to 1472 bytes"},
+		"too long trains": {`{"job":"order","for":1000000000,"flows":1,"size":1400,"frames":9,"train":64}`, "trains of 64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseJob([]byte(c.text))
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("got %v, want %q", err, c.err)
+			}
+		})
+	}
+}
+
+func TestParseAnswer(t *testing.T) {
+	died := errors.New("exit status 1")
+	for name, c := range map[string]struct {
+		out   string
+		ended error
+		err   string
+	}{
+		"good":              {`{"value":9.5,"bytes":1e9,"cpu":0.7}` + "\n", nil, ""},
+		"its own words":     {`{"error":"connection refused"}` + "\n", died, "connection refused"},
+		"killed":            {"", &exec.ExitError{ProcessState: &os.ProcessState{}, Stderr: []byte("no such command\n")}, "no such command"},
+		"nothing":           {"", nil, "read what the agent says"},
+		"half":              {`{"value":9.`, nil, "read what the agent says"},
+		"said, then died":   {`{"value":9.5}`, died, "the agent ended"},
+		"wrong kind":        {`{"value":"fast"}`, nil, "read what the agent says"},
+		"below nothing":     {`{"value":-1}`, nil, "no measure can come to"},
+		"beyond everything": {`{"value":1e999}`, nil, "read what the agent says"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parseAnswer([]byte(c.out), c.ended)
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("got %v, want %q", err, c.err)
+			}
+		})
+	}
+}
+
+// A descriptor that is owned blocks, and the runtime's poller does not know of it.
+func TestOwn(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := own(conn.(*net.UDPConn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := receiveTimeout(fd, 30*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	_, _, err = syscall.Recvfrom(fd, make([]byte, 10), 0)
+	if took := time.Since(began); err != syscall.EAGAIN || took < 20*time.Millisecond {
+		t.Errorf("a read gave %v after %v, want EAGAIN after the timeout", err, took)
+	}
+}

@@ -1,0 +1,174 @@
+// Package bench measures tapestry against what a user would pick instead, on this machine, in one run: `tapestry
+// bench`, as root. All that it makes lives in namespaces of its own and is gone when it ends, also by Ctrl-C.
+//
+// A rung is a network of two containers. Each way to make it (tapestry, the kernel's own, Open vSwitch, …) gets a bed,
+// and a measure is taken of the beds in turn, A B C A B C …: on a busy machine only the ratio within a round means
+// something. The bench shows medians of those ratios, and the interval that holds the true one.
+//
+// It promises figures that can be had again: plan.go says what is measured and which bounds hold, stats.go how sure
+// it is. It does not say what another machine would do, and two hosts on one machine lack a network card.
+package bench
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// Options of one run.
+type Options struct {
+	Binary    string    // the tapestry to measure, an absolute path; default this program
+	Wireguard string    // wireguard-go; default the one beside Binary, then that in PATH
+	Quick     bool      // 2 minutes instead of 15
+	Check     bool      // only what has a bound that CI holds, 4 minutes
+	Only      []string  // parts of names of rungs and measures, for working on one thing; default all
+	Pairs     int       // rounds; 0: as the plan says
+	Seconds   float64   // of a run; 0: as the plan says
+	Progress  io.Writer // told what is measured, and what came out
+}
+
+// Run measures what the options say. What stands in the way of all of it is a Skipped error; what stands in the way of
+// one way is in the report.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	// What the bench starts ends with the thread that started it: PR_SET_PDEATHSIG(2const).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	p := newPlan(o)
+	if len(p.rungs) == 0 && p.parts == 0 && p.curves == 0 {
+		return nil, NothingMatches(o.Only)
+	}
+	if err := ready(); err != nil {
+		return nil, err
+	}
+	r := &Report{Plan: p.name, Began: time.Now(), Cases: []Case{}, Parts: []Part{}, Curves: []Curve{}, Skipped: []Skip{}, wanted: p.wanted()}
+	var err error
+	if r.Machine, err = describe(ctx, o.Binary); err == nil {
+		if r.Machine.busy() {
+			fmt.Fprintf(o.Progress, "the machine is busy (load %s, %d cores): figures and ratios suffer from it\n", r.Machine.Load, r.Machine.Cores)
+		}
+		err = r.fill(ctx, p, o.Binary, o.Progress)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Seconds = time.Since(r.Began).Seconds()
+	return r, nil
+}
+
+// fill carries the plan out.
+func (r *Report) fill(ctx context.Context, p plan, binary string, w io.Writer) error {
+	runs, cost := p.all()
+	say := newProgress(w, runs, cost)
+	defer say.end()
+	runs, cost = 0, 0
+	for _, rung := range p.rungs {
+		cases, skips, err := rung.climb(ctx, p, say)
+		r.Cases, r.Skipped = append(r.Cases, cases...), append(r.Skipped, skips...)
+		if err != nil {
+			return err
+		}
+		n, seconds := p.reckon(rung)
+		runs, cost = runs+n, cost+seconds
+		say.reach(runs, cost)
+	}
+	if p.parts > 0 {
+		say.now("the parts, each alone")
+		all, skips, err := parts(ctx, p.name == "quick", say)
+		r.Parts, r.Skipped = append(r.Parts, all...), append(r.Skipped, skips...)
+		if err != nil {
+			return fmt.Errorf("measure the parts: %w", err)
+		}
+		say.reach(runs, cost+p.parts)
+	}
+	if p.curves > 0 {
+		say.now("the scale curves")
+		all, skips, err := curves(ctx, binary, p.name == "quick", say)
+		r.Curves, r.Skipped = append(r.Curves, all...), append(r.Skipped, skips...)
+		if err != nil {
+			return fmt.Errorf("measure the scale curves: %w", err)
+		}
+	}
+	r.Cases = append(r.Cases, r.lonely()...)
+	return nil
+}
+
+// lonely makes cases of what has a bound and nothing to compare with.
+func (r *Report) lonely() (cases []Case) {
+	add := func(measure, unit string, value float64) {
+		b, verdict := boundOf(alone, measure, ""), fine
+		if value > b.bound {
+			verdict = missed
+		}
+		cases = append(cases, Case{Rung: alone, Measure: measure, Unit: unit, Lower: true, Ratios: []Ratio{},
+			Results: []Result{{Way: ourWay, Values: []float64{value}, Median: value}},
+			Bound:   b.bound, Aim: b.aim, Verdict: verdict})
+	}
+	for _, p := range r.Parts {
+		if p.Name == "switch alone, one flow" {
+			add(decision, "ns/frame", p.Nanos)
+		}
+	}
+	if mb, ok := idleRSS(r.Curves); ok {
+		add(rssIdle, "MB", mb)
+	}
+	return cases
+}
+
+// complete fills in defaults.
+func (o *Options) complete() error {
+	if o.Binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+		o.Binary = self
+	}
+	if o.Wireguard == "" {
+		beside := filepath.Join(filepath.Dir(o.Binary), "wireguard-go")
+		if _, err := os.Stat(beside); err == nil {
+			o.Wireguard = beside
+		} else if path, err := exec.LookPath("wireguard-go"); err == nil {
+			o.Wireguard = path
+		}
+	}
+	o.Progress = cmp.Or[io.Writer](o.Progress, io.Discard)
+	return nil
+}
+
+// Skipped says what the bench cannot do without.
+type Skipped string
+
+func (s Skipped) Error() string { return string(s) }
+
+// NothingMatches are Options.Only that no rung and no measure has in its name.
+type NothingMatches []string
+
+func (n NothingMatches) Error() string {
+	return fmt.Sprintf("no rung and no measure of this plan has \"%s\" in its name", strings.Join(n, `" or "`))
+}
+
+func ready() error {
+	if os.Geteuid() != 0 {
+		return Skipped("needs root, for network namespaces")
+	}
+	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	for _, tool := range []string{"ip", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return Skipped("needs " + tool + " (Debian: apt-get install iproute2 util-linux)")
+		}
+	}
+	return nil
+}

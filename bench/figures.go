@@ -1,0 +1,85 @@
+package bench
+
+import "time"
+
+// A Report is what one run of the bench showed: what --json prints.
+type Report struct {
+	Machine Machine   `json:"machine"`
+	Plan    string    `json:"plan"` // quick, full or check
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"` // that the whole run took
+	Cases   []Case    `json:"cases"`
+	Parts   []Part    `json:"parts"`
+	Curves  []Curve   `json:"curves"`
+	Skipped []Skip    `json:"skipped"`
+
+	wanted []bound // that Verdict looks for
+}
+
+// A Case is one measure on one rung, taken of each way in turn: A B C A B C …
+type Case struct {
+	Rung    string   `json:"rung"`    // "one host", "two hosts", "docker, one host", "docker, two hosts"
+	Measure string   `json:"measure"` // "TCP, 1 flow", "UDP 64 B", "TCP echo p50", …
+	Unit    string   `json:"unit"`    // "Gb/s", "packets/s", "µs", "s/GB", "s/Mpacket", "ms", "MB"
+	Lower   bool     `json:"lower"`   // the lower the better
+	Results []Result `json:"results"` // of each way, tapestry's first
+	Ratios  []Ratio  `json:"ratios"`  // tapestry's to each other way
+
+	// Of tapestry's own median, where there is nothing to compare it with.
+	Bound   float64 `json:"bound,omitempty"`
+	Aim     float64 `json:"aim,omitempty"`
+	Verdict string  `json:"verdict,omitempty"`
+}
+
+// A Result is what one way reached in one case.
+type Result struct {
+	Way    string    `json:"way"` // "tapestry", "kernel bridge", "kernel VXLAN", "Docker bridge", "Docker overlay", "Open vSwitch", "VDE", "wireguard-go"
+	Values []float64 `json:"values"`
+	Median float64   `json:"median"`
+	CDF    []Point   `json:"cdf,omitempty"` // echo only: X µs, Y the share of answers that took no longer, 0..1
+}
+
+// A Ratio is tapestry's figure over another way's, both of one round: what else the machine does
+// changes slowly, and so touches both.
+type Ratio struct {
+	Against  string    `json:"against"`
+	Values   []float64 `json:"values"`
+	Median   float64   `json:"median"`
+	Low      float64   `json:"low"` // Low..High holds the true median with 95 %
+	High     float64   `json:"high"`
+	Coverage float64   `json:"coverage"`        // the probability that it does; under 0.95 with fewer than 6 values
+	Bound    float64   `json:"bound,omitempty"` // at least; at most where lower is better; 0: none
+	Aim      float64   `json:"aim,omitempty"`
+	Verdict  string    `json:"verdict,omitempty"` // ok, below, "within noise"
+}
+
+// A Part is a rung of the ladder below the network: one thing that the way of a frame is made of,
+// measured alone in this process.
+type Part struct {
+	Name   string  `json:"name"`            // "memory copy", "TAP read + write", "switch alone", …
+	Gbps   float64 `json:"gbps,omitempty"`  // with super-frames of 60 KB
+	Nanos  float64 `json:"nanos,omitempty"` // for each frame of 64 bytes
+	Allocs float64 `json:"allocs"`          // for each frame
+}
+
+// A Curve shows what a figure does when something grows.
+type Curve struct {
+	Name   string  `json:"name"`    // "RSS by endpoints"
+	X      string  `json:"x_label"` // "endpoints"
+	Y      string  `json:"y_label"` // "MB"
+	Points []Point `json:"points"`
+	Flat   bool    `json:"flat"`           // the last point lies within twice the first
+	Note   string  `json:"note,omitempty"` // why not, if not
+}
+
+// A Point of a plot.
+type Point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
+
+// A Skip is something that was not measured.
+type Skip struct {
+	What string `json:"what"`
+	Why  string `json:"why"`
+}

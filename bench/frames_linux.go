@@ -1,0 +1,195 @@
+package bench
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"unsafe"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// What travels through the parts: a super-frame as a container behind VXLAN sends it, and the shortest frame.
+const (
+	superPayload = 60_000
+	segmentSize  = 1398 // what is left of an inner MTU of 1450 behind IPv4 and TCP with time stamps
+	shortFrame   = 64   // bytes, the header included
+)
+
+// station is the n-th address of the bench, administered locally.
+func station(n int) ether.MAC {
+	return ether.MAC{2, 0x42, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
+}
+
+// superFrame is a TCP super-frame of 60 KB, uncut and unsummed.
+func superFrame(from, to ether.MAC) ether.Frame {
+	const tcp = 20
+	room := ipv4(from, to, unix.IPPROTO_TCP, tcp+superPayload)
+	l4 := room[ether.Headroom+34:]
+	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10 /* ACK */, 1, 0})
+	binary.BigEndian.PutUint16(l4[16:], ether.Sum(room[ether.Headroom+26:][:8], unix.IPPROTO_TCP+tcp+superPayload))
+	return ether.Lend(room, ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 34 + tcp, Segment: segmentSize, SumStart: 34, SumOffset: 16})
+}
+
+// shortest is a UDP frame of 64 bytes; its checksum is left to who needs it.
+func shortest(from, to ether.MAC) ether.Frame { return datagrams(from, to, 1) }
+
+// datagrams is n frames of 64 bytes as one super-frame; one alone is an ordinary frame.
+func datagrams(from, to ether.MAC, n int) ether.Frame {
+	const udp, payload = 8, shortFrame - 34 - 8
+	room := ipv4(from, to, unix.IPPROTO_UDP, udp+n*payload)
+	l4 := room[ether.Headroom+34:]
+	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51})
+	binary.BigEndian.PutUint16(l4[4:], uint16(udp+n*payload))
+	binary.BigEndian.PutUint16(l4[6:], ether.Sum(room[ether.Headroom+26:][:8], uint32(unix.IPPROTO_UDP+udp+n*payload)))
+	off := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}
+	if n > 1 {
+		off.Kind, off.Head, off.Segment = ether.UDP, 34+udp, payload
+	}
+	return ether.Lend(room, off)
+}
+
+// ipv4 is headroom, Ethernet and IPv4 header from 10.77.0.1 to 10.77.0.2, and room for length bytes behind them.
+func ipv4(from, to ether.MAC, protocol byte, length int) []byte {
+	room := make([]byte, ether.Headroom+34+length)
+	b := room[ether.Headroom:]
+	copy(b, to[:])
+	copy(b[6:], from[:])
+	copy(b[12:], []byte{8, 0, 0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, protocol, 0, 0, 10, 77, 0, 1, 10, 77, 0, 2})
+	binary.BigEndian.PutUint16(b[16:], uint16(20+length))
+	binary.BigEndian.PutUint16(b[24:], ^ether.Sum(b[14:34], 0))
+	for i := range length {
+		b[34+i] = byte(i*7 + i>>8)
+	}
+	clear(b[34:][:min(20, length)])
+	return room
+}
+
+// finish sums an ordinary frame, as one that has come over a wire.
+func finish(f ether.Frame) ether.Frame {
+	f.Finish()
+	return f
+}
+
+// A wire is a packet socket on a link: what is written leaves by the link. packet(7), PACKET_VNET_HDR.
+type wire struct{ fd int }
+
+func openWire(link netlink.Link) (*wire, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	w := &wire{fd}
+	err = errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20),
+		unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index}))
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("open a packet socket on %s: %w", link.Attrs().Name, err)
+	}
+	return w, nil
+}
+
+func (w *wire) close() { unix.Close(w.fd) }
+
+// A volley is n copies of a frame, ready for one sendmmsg(2).
+type volley struct {
+	vnet [10]byte // struct virtio_net_hdr, linux/virtio_net.h
+	iov  [2]unix.Iovec
+	msgs []mmsghdr
+	room []byte // what iov points to
+}
+
+// mmsghdr is struct mmsghdr of sendmmsg(2).
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+func newVolley(f ether.Frame, n int) *volley {
+	v := &volley{msgs: make([]mmsghdr, n), room: f.Bytes()}
+	if f.Off.NeedsSum {
+		v.vnet[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
+		binary.NativeEndian.PutUint16(v.vnet[6:], f.Off.SumStart)
+		binary.NativeEndian.PutUint16(v.vnet[8:], f.Off.SumOffset)
+	}
+	if f.Off.Kind != ether.None {
+		v.vnet[1] = map[ether.Kind]byte{ether.TCP4: 1, ether.TCP6: 4, ether.UDP: 5}[f.Off.Kind] // VIRTIO_NET_HDR_GSO_*
+		binary.NativeEndian.PutUint16(v.vnet[2:], f.Off.Head)
+		binary.NativeEndian.PutUint16(v.vnet[4:], f.Off.Segment)
+	}
+	v.iov[0].Base, v.iov[1].Base = &v.vnet[0], &v.room[0]
+	v.iov[0].SetLen(len(v.vnet))
+	v.iov[1].SetLen(len(v.room))
+	for i := range v.msgs {
+		v.msgs[i].hdr.Iov = &v.iov[0]
+		v.msgs[i].hdr.SetIovlen(2)
+	}
+	return v
+}
+
+// write sends the whole volley.
+func (w *wire) write(v *volley) error { return sendAll(w.fd, v.msgs) }
+
+// sendAll sends messages until none is left.
+func sendAll(fd int, msgs []mmsghdr) error {
+	for len(msgs) > 0 {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&msgs[0])), uintptr(len(msgs)), 0, 0, 0)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return os.NewSyscallError("sendmmsg", errno)
+		}
+		msgs = msgs[n:]
+	}
+	return nil
+}
+
+// apart runs fn on a thread in a network namespace of its own, with lo up. The thread is never unlocked: it ends with
+// fn, and the namespace with what fn has opened there.
+func apart(fn func() error) error {
+	return onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo)
+		}
+		if err != nil {
+			return fmt.Errorf("bring lo up: %w", err)
+		}
+		return fn()
+	})
+}
+
+// within runs fn on a thread in the network namespace of a process.
+func within(pid string, fn func() error) error {
+	return onThread(func() error {
+		ns, err := os.Open("/proc/" + pid + "/ns/net")
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter the network of process %s: %w", pid, err)
+		}
+		return fn()
+	})
+}
+
+func onThread(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- fn()
+	}()
+	return <-done
+}

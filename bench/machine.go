@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// A Machine is where and what was measured. Version, Commit, Modified, Go and Arch are those of the binary.
+type Machine struct {
+	Cores    int     `json:"cores"`
+	CPU      string  `json:"cpu"`       // model, proc_cpuinfo(5); "" where the kernel does not tell
+	MemoryMB float64 `json:"memory_mb"` // 10⁶ bytes, MemTotal of proc_meminfo(5)
+	Load     string  `json:"load"`      // of the minute before, proc_loadavg(5): what else ran
+	Kernel   string  `json:"kernel"`
+	Docker   string  `json:"docker"` // version of dockerd; "" where there is none
+	Version  string  `json:"version"`
+	Commit   string  `json:"commit"`
+	Modified bool    `json:"modified"` // the tree had changes that were not committed
+	Go       string  `json:"go"`
+	Arch     string  `json:"arch"`
+}
+
+// describe asks the machine and the binary.
+func describe(ctx context.Context, binary string) (Machine, error) {
+	var m Machine
+	out, err := exec.CommandContext(ctx, binary, "version", "--json").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &m)
+	}
+	if err != nil {
+		return m, fmt.Errorf("ask %s for its version (`make build` makes it): %w", binary, err)
+	}
+	m.Cores = runtime.NumCPU()
+	for path, to := range map[string]*string{"/proc/sys/kernel/osrelease": &m.Kernel, "/proc/loadavg": &m.Load} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return m, err
+		}
+		*to = strings.Fields(string(text))[0]
+	}
+	m.CPU = field("/proc/cpuinfo", "model name")
+	kib, _ := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: not known
+	m.MemoryMB = kib * 1024 / 1e6
+	if out, err := exec.CommandContext(ctx, "dockerd", "--version").Output(); err == nil {
+		m.Docker = dockerVersion(string(out))
+	}
+	return m, nil
+}
+
+// busy says whether others had more than half of a core before the bench began: tapestry needs a processor where the
+// kernel works on that of the sender, so what others take falls on it first.
+func (m Machine) busy() bool {
+	load, err := strconv.ParseFloat(m.Load, 64)
+	return err == nil && load > 0.5
+}
+
+// field is the first value of a key in a file of "key : value" lines, "" if there is none.
+func field(path, key string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if k, v, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(k) == key {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+// dockerVersion takes it out of "Docker version 20.10.24+dfsg1, build 297e128".
+func dockerVersion(said string) string {
+	v, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(said), "Docker version "), ",")
+	return v
+}

@@ -1,0 +1,65 @@
+package bench
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// describe takes what it is told by the binary, and the rest from this machine.
+func TestDescribe(t *testing.T) {
+	fake := filepath.Join(t.TempDir(), "tapestry")
+	script := "#!/bin/sh\n[ \"$*\" = 'version --json' ] && echo '{\"version\":\"v1\",\"commit\":\"abc\",\"modified\":true,\"go\":\"go1\",\"os\":\"linux\",\"arch\":\"amd64\"}'\n"
+	if err := os.WriteFile(fake, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m, err := describe(t.Context(), fake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Version != "v1" || m.Commit != "abc" || !m.Modified || m.Arch != "amd64" {
+		t.Errorf("the binary is %+v", m)
+	}
+	if m.Cores < 1 || m.MemoryMB < 16 || m.Kernel == "" || !strings.Contains(m.Load, ".") {
+		t.Errorf("the machine is %+v", m)
+	}
+	if _, err := describe(t.Context(), fake+"-none"); err == nil || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("a binary that is not there: %v", err)
+	}
+}
+
+func TestBusy(t *testing.T) {
+	for load, want := range map[string]bool{"0.00": false, "0.50": false, "0.51": true, "10.74": true, "": false} {
+		if got := (Machine{Load: load}).busy(); got != want {
+			t.Errorf("load %q: %v", load, got)
+		}
+	}
+}
+
+func TestDockerVersion(t *testing.T) {
+	for said, want := range map[string]string{
+		"Docker version 20.10.24+dfsg1, build 297e128\n": "20.10.24+dfsg1",
+		"Docker version 28.1.1, build 4eba377":           "28.1.1",
+		"":                                               "",
+	} {
+		if got := dockerVersion(said); got != want {
+			t.Errorf("%q: %q, want %q", said, got, want)
+		}
+	}
+}
+
+func TestField(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "status")
+	if err := os.WriteFile(path, []byte("VmHWM:\t 200 kB\nVmRSS:\t 100 kB\nVmRSS:\t 1 kB\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{"VmRSS": "100 kB", "Vm": "", "": ""} {
+		if got := field(path, key); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+	if got := field(path+"-none", "VmRSS"); got != "" {
+		t.Errorf("of no file: %q", got)
+	}
+}

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// A measure is a run of traffic, and the figures that it gives.
+type measure struct {
+	figures []figure
+	rank    rank
+	length  float64 // of a run, in units of the plan's seconds
+	least   float64 // seconds that a run takes at the least: a search needs several trials
+	extra   float64 // seconds that it takes besides
+	warm    bool    // the first run is not like the others
+	// take gives a value for each figure, and the distribution of the first if it has one. A measure that says nothing
+	// about this bed gives no values.
+	take func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error)
+}
+
+// A figure is what a case is about.
+type figure struct {
+	name, unit string
+	lower      bool // the lower the better
+}
+
+func (m measure) gives(name string) bool {
+	return slices.ContainsFunc(m.figures, func(f figure) bool { return f.name == name })
+}
+
+// A rank says who takes a measure, and when.
+type rank int
+
+const (
+	always rank = iota // every way
+	often              // every way but the slow ones
+	full               // the same, in the full plan only
+)
+
+// throughput is TCP: Gb/s that arrived.
+func throughput(name string, rank rank, flows int, dir direction, v6 bool) measure {
+	return measure{[]figure{{name: name, unit: "Gb/s"}}, rank, 1, 0, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+			r, err := b.stream(ctx, flows, dir, v6, d)
+			return []float64{r.value}, nil, err
+		}}
+}
+
+// oneFlow is TCP, with the processor time of the whole machine that it took: both ends and all between.
+func oneFlow() measure {
+	return measure{[]figure{{name: tcpOne, unit: "Gb/s"}, {cpuTCP, "s/GB", true}}, always, 1, 0, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+			r, err := b.stream(ctx, 1, forward, false, d)
+			return []float64{r.value, r.cpu / (r.bytes / 1e9)}, nil, err
+		}}
+}
+
+// smallPackets is UDP, with the processor time of the whole machine.
+func smallPackets(rank rank) measure {
+	return measure{[]figure{{name: udpSmall, unit: "packets/s"}, {"CPU, UDP 64 B", "s/Mpacket", true}}, rank, 2.5, 1, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+			r, err := b.packets(ctx, 64, d)
+			return []float64{r.value, r.cpu / (r.packets / 1e6)}, nil, err
+		}}
+}
+
+func largePackets() measure {
+	return measure{[]figure{{name: "UDP 1400 B", unit: "packets/s"}}, full, 2.5, 1, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+			r, err := b.packets(ctx, 1400, d)
+			return []float64{r.value}, nil, err
+		}}
+}
+
+// echo is a request of some bytes and its answer, one after the other.
+func echo() measure {
+	return measure{[]figure{{echoP50, "µs", true}, {"TCP echo p99", "µs", true}, {"TCP echo p99.9", "µs", true}}, always, 1, 0, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+			l, err := b.echo(ctx, "tcp", d)
+			return []float64{l.p50, l.p99, l.p999}, l.cdf, err
+		}}
+}
+
+// residence is what tapestry's daemon keeps in memory after the traffic so far: the mean of the sites.
+func residence() measure {
+	return measure{[]figure{{"daemon RSS", "MB", true}}, often, 0, 0, 0, false,
+		func(_ context.Context, b *bed, _ time.Duration) ([]float64, []Point, error) {
+			if b.way.name() != ourWay {
+				return nil, nil, nil
+			}
+			sum := 0.0
+			for _, s := range b.sites {
+				mb, err := s.rss()
+				if err != nil {
+					return nil, nil, err
+				}
+				sum += mb
+			}
+			return []float64{sum / float64(len(b.sites))}, nil, nil
+		}}
+}
+
+// arrival is `docker run`, until the container has had its first answer to a ping. Without external, tapestry's
+// containers have no docker_gwbridge, whose leg costs some of Docker's own time.
+func arrival(name string, external bool) measure {
+	return measure{[]figure{{name, "ms", true}}, often, 0, 0, 0.4, true,
+		func(ctx context.Context, b *bed, _ time.Duration) ([]float64, []Point, error) {
+			d, err := b.arrive(ctx, external)
+			return []float64{float64(d.Microseconds()) / 1e3}, nil, err
+		}}
+}
+
+// ladder is all rungs, with all that may stand on them. On Docker's only what shows whether it is different there.
+func ladder(o Options) []rung {
+	bare := func(eight, small rank) []measure {
+		return []measure{oneFlow(), throughput(tcpEight, eight, 8, forward, false), smallPackets(small), echo(),
+			throughput("TCP, 1 flow, reverse", full, 1, reverse, false), throughput("TCP, 1 flow each way", full, 1, both, false),
+			throughput("TCP over IPv6, 1 flow", full, 1, forward, true), largePackets(), residence()}
+	}
+	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary} }
+	return []rung{
+		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, bare(often, full)},
+		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},
+		{dockerOneHost, []way{docker("tapestry"), docker("bridge")}, false, 3,
+			[]measure{oneFlow(), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, false), arrival(firstPing, true)}},
+		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), smallPackets(full), echo()}},
+	}
+}

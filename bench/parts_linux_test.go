@@ -1,0 +1,88 @@
+package bench
+
+import (
+	"context"
+	"io"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// The frames of the ladder are what they are said to be: the switch and the tunnel look at them as at any other.
+func TestFrames(t *testing.T) {
+	for _, k := range []struct {
+		name     string
+		frame    ether.Frame
+		len, cut int // bytes, and frames of 64 bytes or of a segment that it is cut into; 0: it is no super-frame
+	}{
+		{"super-frame", superFrame(station(0), station(1)), superPayload + 54, 43},
+		{"datagrams", datagrams(station(0), station(1), 64), 42 + 64*22, 64},
+		{"one frame", shortest(station(0), station(1)), shortFrame, 0},
+	} {
+		f := k.frame
+		if err := f.Check(); err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		if f.Len() != k.len || f.Src() != station(0) || f.Dst() != station(1) {
+			t.Errorf("%s: %d bytes from %s to %s, want %d", k.name, f.Len(), f.Src(), f.Dst(), k.len)
+		}
+		var c ether.Cutter
+		var head [ether.MaxHead]byte
+		cut := 0
+		for c.Reset(&f); ; cut++ {
+			if _, _, ok := c.Next(head[:]); !ok {
+				break
+			}
+		}
+		if cut != k.cut {
+			t.Errorf("%s: cut into %d, want %d", k.name, cut, k.cut)
+		}
+	}
+	f := finish(shortest(station(0), station(1)))
+	udp := f.Bytes()[34:]
+	if sum := ether.Sum(udp, uint32(ether.Sum(f.Bytes()[26:34], uint32(17+len(udp))))); sum != 0xffff {
+		t.Errorf("the finished frame sums up to %#x, want 0xffff", sum)
+	}
+}
+
+// Every part is measured, with both kinds of frames but where one means nothing, and allocates nothing on a frame's way.
+func TestParts(t *testing.T) {
+	needRoot(t)
+	var told strings.Builder
+	all, skipped, err := parts(context.Background(), true, &told)
+	if err != nil || len(skipped) > 0 {
+		t.Fatalf("error %v, skipped %v", err, skipped)
+	}
+	if len(all) != len(partLadder) {
+		t.Fatalf("%d parts, want %d", len(all), len(partLadder))
+	}
+	info, _ := debug.ReadBuildInfo() // the race detector makes sync.Pool forget at random
+	raced := slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	for _, p := range all {
+		if p.Nanos <= 0 || p.Gbps <= 0 && !strings.HasPrefix(p.Name, "switch") {
+			t.Errorf("%s: %v Gb/s, %v ns", p.Name, p.Gbps, p.Nanos)
+		}
+		if p.Allocs > 0.05 && !raced {
+			t.Errorf("%s: %v allocations for each frame", p.Name, p.Allocs)
+		}
+		if !strings.Contains(told.String(), p.Name) {
+			t.Errorf("progress does not tell of %s", p.Name)
+		}
+	}
+}
+
+// A run that is called off ends at once, and leaves no worker.
+func TestPartsCalledOff(t *testing.T) {
+	needRoot(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := parts(ctx, true, io.Discard); err != context.Canceled {
+		t.Errorf("parts gives %v", err)
+	}
+	if _, _, err := curves(ctx, "/nonexistent", true, io.Discard); err != context.Canceled {
+		t.Errorf("curves gives %v", err)
+	}
+}

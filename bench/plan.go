@@ -1,0 +1,224 @@
+package bench
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Names of rungs and figures that have bounds.
+const (
+	oneHost        = "one host"
+	twoHosts       = "two hosts"
+	dockerOneHost  = "docker, one host"
+	dockerTwoHosts = "docker, two hosts"
+	alone          = "alone"
+
+	ourWay = "tapestry" // the way that the others are compared with
+
+	tcpOne     = "TCP, 1 flow"
+	tcpEight   = "TCP, 8 flows"
+	cpuTCP     = "CPU, TCP, 1 flow"
+	udpSmall   = "UDP 64 B"
+	echoP50    = "TCP echo p50"
+	firstPing  = "docker run to first ping"
+	pingNoExit = "docker run to first ping, external=off"
+	rssIdle    = "RSS, 1,000 idle endpoints"
+	decision   = "forwarding decision, one flow"
+)
+
+// A bound is what tapestry's figure has to be of another way's: at least, or at most where lower is better.
+// The aim is what it shall become.
+type bound struct {
+	rung, measure, against string
+	bound, aim             float64
+	gate                   bool // --check holds it
+}
+
+// bounds are ratios, but where there is nothing to compare with.
+var bounds = []bound{
+	{oneHost, tcpOne, "kernel bridge", 0.85, 1.0, true},
+	{oneHost, tcpEight, "kernel bridge", 0.9, 1.1, true},
+	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, true},
+	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, true},
+	{twoHosts, tcpOne, "Open vSwitch", 9, 13, false},
+	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, true},
+	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, true},
+	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, true},
+	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, false},
+	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, false},
+	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, false},
+	{alone, rssIdle, "", 64, 40, false},
+	{alone, decision, "", 15, 8, false},
+}
+
+// boundOf is zero where there is none.
+func boundOf(rung, measure, against string) bound {
+	for _, b := range bounds {
+		if b.rung == rung && b.measure == measure && b.against == against {
+			return b
+		}
+	}
+	return bound{}
+}
+
+// A plan is how much of it is measured, and for how long.
+type plan struct {
+	name    string
+	seconds float64 // of a run
+	rounds  int     // of the main measures; 9 and 12 give an interval of 96 % with few rounds: stats.go
+	side    int     // of the other measures
+	slow    int     // of slow ways
+	least   int     // rounds that are done also when the time is up
+	rungs   []rung
+	parts   float64 // seconds that the ladder of parts takes; 0: it is left out
+	curves  float64 // the same of the scale curves
+}
+
+// runExtra is what a run takes besides its traffic, in seconds.
+const runExtra = 0.15
+
+// newPlan makes one of three plans. A run takes its length and 0.15 s, a rung's runs are ways × rounds × measures:
+//
+//	full, 15 min   one host      2 ways × (9 rounds × 3.9 s + 6 × 9.6 s), VDE 3 rounds × 2.5 s, beds 2 s        195 s
+//	               two hosts     2 ways × (9 × 5.6 s + 6 × 7.9 s), 2 slow ways × 3 × 5.4 s, beds 5 s            232 s
+//	               Docker        2 ways × (9 × 3.6 s + 6 × 1.3 s) and 2 × (9 × 2.5 s + 6 × 2.9 s), beds 18 s    178 s
+//	               parts 15 s, curves 120 s                                                                     135 s
+//	quick, 2 min   6 rounds, the fewest with an interval of 95 %: 19 s, 34 s, Docker 51 s, parts 3 s            107 s
+//	check, 4 min   2 ways × 12 rounds × (3.5 s on one host and 5.0 s on two), beds 4 s                          206 s
+//
+// which leaves some for a slower machine; there a rung takes a fifth more time at most, then it has fewer rounds.
+func newPlan(o Options) plan {
+	p := plan{name: "full", seconds: 1.1, rounds: 9, side: 6, slow: 3, least: 6, parts: 15, curves: 120}
+	switch {
+	case o.Check:
+		p = plan{name: "check", seconds: 1, rounds: 12, least: 10}
+	case o.Quick:
+		p = plan{name: "quick", seconds: 0.25, rounds: 6, slow: 1, least: 3, parts: 3} // the curves take too long
+	}
+	p.rungs = ladder(o)
+	if o.Check {
+		p.gate()
+	}
+	p.only(o.Only)
+	if o.Pairs > 0 {
+		p.rounds, p.least, p.side, p.slow = o.Pairs, o.Pairs, min(p.side, o.Pairs), min(p.slow, o.Pairs)
+		if len(o.Only) > 0 { // who asks for one thing means it
+			p.side, p.slow = o.Pairs, o.Pairs
+		}
+	}
+	if o.Seconds > 0 {
+		p.seconds = o.Seconds
+	}
+	return p
+}
+
+// gate leaves what --check holds.
+func (p *plan) gate() {
+	for i, r := range p.rungs {
+		p.rungs[i].ways = slices.DeleteFunc(r.ways, func(w way) bool {
+			return w.name() != ourWay && !slices.ContainsFunc(bounds, func(b bound) bool {
+				return b.gate && b.rung == r.name && b.against == w.name()
+			})
+		})
+		p.rungs[i].measures = slices.DeleteFunc(r.measures, func(m measure) bool {
+			return !slices.ContainsFunc(bounds, func(b bound) bool {
+				return b.gate && b.rung == r.name && m.gives(b.measure)
+			})
+		})
+	}
+	p.drop()
+}
+
+// only leaves what has one of the words in the name of its rung or of a figure.
+func (p *plan) only(words []string) {
+	if len(words) == 0 {
+		return
+	}
+	match := func(name string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(strings.ToLower(name), strings.ToLower(w)) })
+	}
+	for i, r := range p.rungs {
+		if match(r.name) {
+			continue
+		}
+		p.rungs[i].measures = slices.DeleteFunc(r.measures, func(m measure) bool {
+			return !slices.ContainsFunc(m.figures, func(f figure) bool { return match(f.name) })
+		})
+	}
+	p.drop()
+	if !match("parts") {
+		p.parts = 0
+	}
+	if !match("curves") {
+		p.curves = 0
+	} else if p.name == "quick" {
+		p.curves = 60 // who asks for them has the time
+	}
+}
+
+// drop takes out rungs without a measure or without anything to compare with.
+func (p *plan) drop() {
+	p.rungs = slices.DeleteFunc(p.rungs, func(r rung) bool { return len(r.measures) == 0 || len(r.ways) < 2 })
+}
+
+// wanted are the bounds that this plan can hold something against.
+func (p plan) wanted() (all []bound) {
+	for _, b := range bounds {
+		if slices.ContainsFunc(p.rungs, func(r rung) bool {
+			return r.name == b.rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.gives(b.measure) }) &&
+				slices.ContainsFunc(r.ways, func(w way) bool { return w.name() == b.against })
+		}) {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// takes says whether a lane takes part in round n of a measure.
+func (p plan) takes(m measure, slow bool, n int) bool {
+	rounds := p.rounds
+	if m.rank == full {
+		rounds = p.side
+	}
+	if slow {
+		rounds = min(rounds, p.slow)
+		if m.rank != always {
+			rounds = 0
+		}
+	}
+	return n < rounds
+}
+
+// length of a run of m.
+func (p plan) length(m measure) time.Duration {
+	return time.Duration(max(p.seconds*m.length, m.least) * float64(time.Second))
+}
+
+// cost of a run of m, in seconds.
+func (p plan) cost(m measure) float64 { return p.length(m).Seconds() + m.extra + runExtra }
+
+// reckon says how many runs a rung has, and how many seconds it takes.
+func (p plan) reckon(r rung) (runs int, seconds float64) {
+	for _, w := range r.ways {
+		seconds += r.bed
+		for n := range p.rounds {
+			for _, m := range r.measures {
+				if p.takes(m, slow(w), n) {
+					runs++
+					seconds += p.cost(m)
+				}
+			}
+		}
+	}
+	return runs, seconds
+}
+
+// all that reckon says of the rungs, with what stands beside them.
+func (p plan) all() (runs int, seconds float64) {
+	for _, r := range p.rungs {
+		n, s := p.reckon(r)
+		runs, seconds = runs+n, seconds+s
+	}
+	return runs, seconds + p.parts + p.curves
+}

@@ -1,0 +1,111 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The plans take the time that they promise, as far as it can be reckoned, with a tenth to spare.
+func TestPlansEndInTime(t *testing.T) {
+	for _, c := range []struct {
+		o     Options
+		limit time.Duration
+	}{{Options{}, 15 * time.Minute}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
+		p := newPlan(c.o)
+		for _, r := range p.rungs {
+			n, s := p.reckon(r)
+			t.Logf("%s, %s: %d ways, %d measures, %d runs, %.0f s", p.name, r.name, len(r.ways), len(r.measures), n, s)
+		}
+		runs, seconds := p.all()
+		t.Logf("%s: %d runs, %.0f s", p.name, runs, seconds)
+		if seconds > 0.9*c.limit.Seconds() {
+			t.Errorf("%s takes %.0f s, want %v with a tenth to spare", p.name, seconds, c.limit)
+		}
+	}
+}
+
+// A bound that nothing is held against would be a promise that nobody keeps: each is in the full plan, and what the
+// check holds is in its plan, with rounds enough to be sure.
+func TestBoundsAreHeld(t *testing.T) {
+	full, check := newPlan(Options{}).wanted(), newPlan(Options{Check: true})
+	for _, b := range bounds {
+		if b.rung != alone && !slices.Contains(full, b) {
+			t.Errorf("the full plan holds nothing against %+v", b)
+		}
+		if got := slices.Contains(check.wanted(), b); got != b.gate {
+			t.Errorf("the check holds %+v: %v", b, got)
+		}
+	}
+	if covers(check.least, 1) < sure {
+		t.Errorf("%d rounds cannot fail", check.least)
+	}
+	if check.least < 10 {
+		t.Errorf("the check has %d rounds, want at least 10", check.least)
+	}
+}
+
+// The way that the others are compared with comes first on each rung, and no two figures of a rung have one name.
+func TestLadder(t *testing.T) {
+	for _, r := range ladder(Options{}) {
+		if r.ways[0].name() != ourWay {
+			t.Errorf("%s begins with %s", r.name, r.ways[0].name())
+		}
+		seen := map[string]bool{}
+		for _, m := range r.measures {
+			for _, f := range m.figures {
+				if seen[f.name] {
+					t.Errorf("%s has %q twice", r.name, f.name)
+				}
+				seen[f.name] = true
+			}
+		}
+	}
+}
+
+func TestOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		o       Options
+		rungs   map[string]int // measures of each
+		besides string         // parts, curves
+	}{
+		"a measure":           {Options{Only: []string{"tcp, 8 FLOWS"}}, map[string]int{oneHost: 1, twoHosts: 1, dockerOneHost: 1}, "0 0"},
+		"a figure of another": {Options{Only: []string{"p99.9"}}, map[string]int{oneHost: 1, twoHosts: 1, dockerOneHost: 1, dockerTwoHosts: 1}, "0 0"},
+		"a rung":              {Options{Only: []string{"docker, two"}}, map[string]int{dockerTwoHosts: 3}, "0 0"},
+		"the parts":           {Options{Only: []string{"parts"}}, map[string]int{}, "15 0"},
+		"curves of the quick": {Options{Quick: true, Only: []string{"curves"}}, map[string]int{}, "0 60"},
+		"what is not there":   {Options{Only: []string{"QUIC"}}, map[string]int{}, "0 0"},
+		"within the check":    {Options{Check: true, Only: []string{"UDP"}}, map[string]int{twoHosts: 1}, "0 0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlan(c.o)
+			got := map[string]int{}
+			for _, r := range p.rungs {
+				got[r.name] = len(r.measures)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(c.rungs) || fmt.Sprint(p.parts, p.curves) != c.besides {
+				t.Errorf("%v, parts and curves %v %v; want %v, %s", got, p.parts, p.curves, c.rungs, c.besides)
+			}
+		})
+	}
+}
+
+func TestTakes(t *testing.T) {
+	p := plan{rounds: 9, side: 6, slow: 3}
+	for _, c := range []struct {
+		rank   rank
+		slow   bool
+		rounds int
+	}{{always, false, 9}, {often, false, 9}, {full, false, 6}, {always, true, 3}, {often, true, 0}, {full, true, 0}} {
+		got := 0
+		for n := range p.rounds {
+			if p.takes(measure{rank: c.rank}, c.slow, n) {
+				got++
+			}
+		}
+		if got != c.rounds {
+			t.Errorf("rank %d, slow %v: %d rounds, want %d", c.rank, c.slow, got, c.rounds)
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// curves grows one thing after the other and shows what that does.
+func curves(ctx context.Context, binary string, quick bool, progress io.Writer) (all []Curve, skipped []Skip, err error) {
+	for _, grow := range []struct {
+		what string
+		run  func() ([]Curve, error)
+	}{
+		{"endpoints of one host", func() ([]Curve, error) { return byEndpoints(ctx, binary, quick, progress) }},
+		{"networks of one host", func() ([]Curve, error) { return byNetworks(ctx, binary, quick, progress) }},
+		{"peers flooded to", func() ([]Curve, error) { return byPeers(ctx, quick, progress) }},
+		{"learned addresses", func() ([]Curve, error) { return byAddresses(ctx, quick, progress) }},
+	} {
+		grown, err := grow.run()
+		if ctx.Err() != nil {
+			return all, skipped, ctx.Err()
+		}
+		if err != nil {
+			skipped = append(skipped, Skip{grow.what, err.Error()})
+			fmt.Fprintf(progress, "  %s: skipped: %v\n", grow.what, err)
+		}
+		all = append(all, grown...)
+	}
+	return all, skipped, nil
+}
+
+// steps are the sizes that something grows through, fewer when it has to be quick.
+func steps(quick bool, few []int, all ...int) []int {
+	if quick {
+		return few
+	}
+	return all
+}
+
+// add puts a point on a curve.
+func (c *Curve) add(x int, y float64) { c.Points = append(c.Points, Point{float64(x), y}) }
+
+// judge says whether a curve is flat, and why if it is not. In why, %s stands for what one more costs.
+func (c *Curve) judge(unit float64, of, why string) {
+	if len(c.Points) == 0 {
+		return
+	}
+	first, last := c.Points[0], c.Points[len(c.Points)-1]
+	if c.Flat = last.Y <= 2*first.Y; !c.Flat && last.X > first.X {
+		c.Note = strings.Replace(why, "%s", fmt.Sprintf("%.3g %s", (last.Y-first.Y)/(last.X-first.X)*unit, of), 1)
+	}
+}
+
+// idleEndpoints is the name of the curve that has the RSS at 1,000 idle endpoints.
+const idleEndpoints = "RSS by idle endpoints"
+
+// idleRSS is the daemon's RSS with 1,000 idle endpoints, in MB; a quick run does not get there.
+func idleRSS(all []Curve) (float64, bool) {
+	for _, c := range all {
+		for _, p := range c.Points {
+			if c.Name == idleEndpoints && p.X == 1000 {
+				return p.Y, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// byEndpoints fills one network, and restarts the daemon at each size.
+func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Writer) ([]Curve, error) {
+	rss := Curve{Name: idleEndpoints, X: "endpoints", Y: "MB"}
+	kernel := Curve{Name: "kernel memory by endpoints", X: "endpoints", Y: "MB of slab, whole machine"}
+	threads := Curve{Name: "threads by idle endpoints", X: "endpoints", Y: "threads"}
+	files := Curve{Name: "open files by idle endpoints", X: "endpoints", Y: "files"}
+	created := Curve{Name: "endpoint created, by endpoints", X: "endpoints", Y: "ms"}
+	started := Curve{Name: "start-up by endpoints", X: "endpoints", Y: "ms"}
+	trip := Curve{Name: "round trip by endpoints", X: "endpoints", Y: "µs, p50"}
+
+	d, err := newDaemon(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	if _, err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.network(ctx); err != nil {
+		return nil, err
+	}
+	settle, times := 11*time.Second, 10_000 // a sweep every ten seconds is part of being idle
+	if quick {
+		settle, times = time.Second, 2000
+	}
+	bare, err := slab()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range steps(quick, []int{2, 50, 200}, 2, 10, 100, 500, 1000) {
+		each, err := d.endpoints(ctx, 0, n-d.made)
+		if err != nil {
+			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+		}
+		used, err := d.idle(ctx, settle)
+		if err != nil {
+			return nil, err
+		}
+		held, err := slab()
+		if err != nil {
+			return nil, err
+		}
+		p50, err := d.roundTrip(ctx, 0, times)
+		if err != nil {
+			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+		}
+		back, err := d.restart(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+		}
+		rss.add(n, used.rss)
+		kernel.add(n, held-bare)
+		threads.add(n, float64(used.threads))
+		files.add(n, float64(used.files))
+		if n > 2 { // the first find nothing laid ready, in the daemon or in the kernel
+			created.add(n, float64(each.Microseconds())/1e3)
+		}
+		started.add(n, float64(back.Microseconds())/1e3)
+		trip.add(n, p50)
+		fmt.Fprintf(progress, "  %4d endpoints: RSS %.1f MB, kernel %.0f MB, %d threads, %d files, %.1f ms to create one, %.0f ms to start, round trip %.1f µs\n",
+			n, used.rss, held-bare, used.threads, used.files, float64(each.Microseconds())/1e3, float64(back.Microseconds())/1e3, p50)
+	}
+	rss.judge(1000, "kB", "%s for each endpoint: some 2 kB are in use, the rest is what the collector has not yet taken of the last look at all links")
+	kernel.judge(1000, "kB", "%s for each endpoint: its three links and their queues")
+	threads.judge(1, "threads", "%s for each endpoint")
+	files.judge(1, "files", "%s for each endpoint: its TAP's queue")
+	created.judge(1e3, "µs", "%s more for each endpoint that is there: the network's record is written whole")
+	started.judge(1, "ms", "%s for each endpoint: its links are looked at and its TAP opened, one after the other")
+	trip.judge(1e3, "ns", "%s for each endpoint")
+	return []Curve{rss, kernel, threads, files, created, started, trip}, nil
+}
+
+// byNetworks makes networks of two endpoints each.
+func byNetworks(ctx context.Context, binary string, quick bool, progress io.Writer) ([]Curve, error) {
+	rss := Curve{Name: "RSS by networks of two endpoints", X: "networks", Y: "MB"}
+	started := Curve{Name: "start-up by networks of two endpoints", X: "networks", Y: "ms"}
+	d, err := newDaemon(ctx, binary)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	if _, err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	for _, n := range steps(quick, []int{1, 10, 50}, 1, 10, 50, 100, 200) {
+		for d.networks < n {
+			if err := d.network(ctx); err != nil {
+				return nil, fmt.Errorf("%d networks: %w", n, err)
+			}
+			if _, err := d.endpoints(ctx, d.networks-1, 2); err != nil {
+				return nil, fmt.Errorf("%d networks: %w", n, err)
+			}
+		}
+		used, err := d.idle(ctx, 2*time.Second)
+		if err != nil {
+			return nil, err
+		}
+		back, err := d.restart(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%d networks: %w", n, err)
+		}
+		rss.add(n, used.rss)
+		started.add(n, float64(back.Microseconds())/1e3)
+		fmt.Fprintf(progress, "  %4d networks: RSS %.1f MB, %.0f ms to start\n", n, used.rss, float64(back.Microseconds())/1e3)
+	}
+	rss.judge(1000, "kB", "%s for each network and its two endpoints: as with endpoints, little of it is in use")
+	started.judge(1, "ms", "%s for each network and its two endpoints, one after the other")
+	return []Curve{rss, started}, nil
+}

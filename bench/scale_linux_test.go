@@ -1,0 +1,125 @@
+package bench
+
+import (
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+func TestCurveJudge(t *testing.T) {
+	for _, k := range []struct {
+		name   string
+		points []Point
+		flat   bool
+		note   string
+	}{
+		{"the same", []Point{{1, 10}, {1000, 10}}, true, ""},
+		{"twice", []Point{{1, 10}, {1000, 20}}, true, ""},
+		{"less", []Point{{1, 10}, {1000, 1}}, true, ""},
+		{"more", []Point{{0, 10}, {500, 500}, {1000, 30}}, false, "20 kB for each"},
+		{"one", []Point{{1, 10}}, true, ""},
+	} {
+		c := Curve{Points: k.points}
+		c.judge(1000, "kB", "%s for each")
+		if c.Flat != k.flat || c.Note != k.note {
+			t.Errorf("%s: flat %v, note %q", k.name, c.Flat, c.Note)
+		}
+	}
+}
+
+func TestIdleRSS(t *testing.T) {
+	all := []Curve{{Name: "other", Points: []Point{{1000, 1}}}, {Name: idleEndpoints, Points: []Point{{2, 18}, {1000, 30}}}}
+	if mb, ok := idleRSS(all); mb != 30 || !ok {
+		t.Errorf("%v, %v", mb, ok)
+	}
+	if _, ok := idleRSS(all[:1]); ok {
+		t.Error("found where there is none")
+	}
+}
+
+// What is measured at the bound is measured at the bound: a new address puts an old one out.
+func TestTables(t *testing.T) {
+	const n = 100
+	tab := newTables(n)
+	if len(tab.switches) != 100 || tab.learnt <= 0 || tab.bytes < 10 {
+		t.Errorf("%d switches, %v ns and %v bytes an address", len(tab.switches), tab.learnt, tab.bytes)
+	}
+	ctx := context.Background()
+	for name, ns := range map[string]float64{"find": tab.find(ctx), "tick": tab.tick(ctx), "evict": tab.evict(ctx)} {
+		if ns <= 0 {
+			t.Errorf("%s: %v ns", name, ns)
+		}
+	}
+	learned := 0
+	for e := range tab.switches[len(tab.switches)-1].Entries() {
+		if e.Port == tab.owner {
+			learned++
+		}
+	}
+	if learned != n {
+		t.Errorf("%d addresses after new ones came, want %d", learned, n)
+	}
+	if s := tab.in.Stats(); s.Rx[vswitch.Forwarded] == 0 || s.Rx[vswitch.Flooded] != 0 {
+		t.Errorf("frames to learned addresses: %v", s.Rx)
+	}
+}
+
+func TestByPeers(t *testing.T) {
+	needRoot(t)
+	all, err := byPeers(context.Background(), true, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if len(c.Points) < 2 || c.Points[len(c.Points)-1].X != 1000 || c.Points[0].Y <= 0 {
+			t.Errorf("%s: %v", c.Name, c.Points)
+		}
+	}
+}
+
+// A daemon with a few endpoints: two of them reach each other, and all are there again after a crash.
+func TestDaemon(t *testing.T) {
+	binary := needBeds(t)
+	ctx := t.Context()
+	d, err := newDaemon(ctx, binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	if _, err := d.start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.network(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before, err := d.footprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each, err := d.endpoints(ctx, 0, 5); err != nil || each <= 0 {
+		t.Fatalf("%v an endpoint, %v", each, err)
+	}
+	after, err := d.footprint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.files != before.files+5 || before.rss < 1 {
+		t.Errorf("before %+v, after %+v: want five files more", before, after)
+	}
+	for range 2 {
+		if p50, err := d.roundTrip(ctx, 0, 50); err != nil || p50 <= 0 {
+			t.Errorf("round trip %v µs, %v", p50, err)
+		}
+		if back, err := d.restart(ctx); err != nil || back <= 0 || back > time.Minute {
+			t.Fatalf("ready after %v, %v", back, err)
+		}
+	}
+	links, err := said(d.crowd.command(ctx, "ip", "-brief", "link"))
+	if err != nil || strings.Count(links, "tpc") != 3 {
+		t.Errorf("the crowd has\n%s\n%v; want three containers' links", links, err)
+	}
+}

@@ -1,0 +1,361 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// A section of the written report: what RESULTS.md and the HTML page both hold. All of it is plain text.
+type section struct {
+	title   string
+	text    []string
+	items   []item
+	instead *sheet // of items, in RESULTS.md
+	tables  []sheet
+	figures []chart
+	code    string // for a shell
+}
+
+// An item is a sentence, with the verdict that it explains if there is one.
+type item struct{ verdict, text string }
+
+type sheet struct {
+	caption string
+	head    []string
+	rows    [][]string
+}
+
+// sections are a report's, in the order of reading.
+func sections(r *Report) []section {
+	all := []section{glance(r)}
+	for _, rung := range r.rungs() {
+		all = append(all, section{title: sentence(rung), tables: rungTables(r, rung), figures: rungCharts(r, rung)})
+	}
+	if len(r.Parts) > 0 {
+		all = append(all, partsSection(r.Parts))
+	}
+	if len(r.Curves) > 0 {
+		all = append(all, curvesSection(r.Curves))
+	}
+	return distinct(append(all, skipped(r.Skipped), method(r), repeat(r)))
+}
+
+func glance(r *Report) section {
+	s := section{title: "At a glance"}
+	wanted := targets(r)
+	if len(wanted) == 0 {
+		s.text = []string{"Nothing that this run measured has a bound."}
+		return s
+	}
+	t := sheet{head: []string{"where", "measure", "against", "wanted", "aim", "measured", "interval", "verdict"}}
+	for _, x := range wanted {
+		s.items = append(s.items, item{x.verdict(), x.sentence()})
+		measured := "–"
+		if len(x.Values) > 0 {
+			measured = x.show(x.Median)
+		}
+		t.rows = append(t.rows, []string{x.rung, x.measure, cmp.Or(x.Against, "–"), bounded(x.Bound, x.lower),
+			cmp.Or(bounded(x.Aim, x.lower), "–"), measured, x.interval(), x.verdict()})
+	}
+	s.instead = &t
+	if ratios := slices.DeleteFunc(wanted, func(t target) bool { return t.Against == "" }); len(ratios) > 0 {
+		s.figures = []chart{ratioChart("targets", "What is wanted of tapestry, and what it does", ratios)}
+	}
+	return s
+}
+
+// rungTables hold all cases of a rung: the medians, and tapestry's ratio to each other way.
+func rungTables(r *Report, rung string) []sheet {
+	cases := slices.DeleteFunc(slices.Clone(r.Cases), func(c Case) bool { return c.Rung != rung })
+	ways := waysOf(cases)
+	medians := sheet{caption: "Medians", head: append([]string{"measure", "unit", "better"}, ways...)}
+	var against []string
+	for _, c := range cases {
+		row := []string{c.Measure, c.Unit, strings.TrimSuffix(strings.ToLower(better(c.Lower)), " is better")}
+		for _, w := range ways {
+			cell := "–"
+			for _, x := range c.Results {
+				if x.Way == w && x.measured() {
+					cell = short(x.Median)
+				}
+			}
+			row = append(row, cell)
+		}
+		medians.rows = append(medians.rows, row)
+		for _, x := range c.Ratios {
+			if !slices.Contains(against, x.Against) {
+				against = append(against, x.Against)
+			}
+		}
+	}
+	if len(against) == 0 {
+		return []sheet{medians}
+	}
+	ratios := sheet{caption: "Tapestry's ratio to each (interval)", head: append([]string{"measure", "better"}, against...)}
+	for _, c := range cases {
+		row := []string{c.Measure, strings.TrimSuffix(strings.ToLower(better(c.Lower)), " is better")}
+		for _, a := range against {
+			cell := "–"
+			for _, x := range c.Ratios {
+				if x.Against == a {
+					cell = c.target(x).figures()
+				}
+			}
+			row = append(row, cell)
+		}
+		ratios.rows = append(ratios.rows, row)
+	}
+	return []sheet{medians, ratios}
+}
+
+func partsSection(parts []Part) section {
+	t := sheet{head: []string{"part", "Gb/s, super-frames of 60 KB", "ns for a frame of 64 bytes", "allocations for each frame"}}
+	for _, p := range parts {
+		row := []string{p.Name, "–", "–", round(p.Allocs)}
+		if p.Gbps != 0 {
+			row[1] = short(p.Gbps)
+		}
+		if p.Nanos != 0 {
+			row[2] = short(p.Nanos)
+		}
+		t.rows = append(t.rows, row)
+	}
+	return section{title: "The parts", text: []string{"What a frame's way is made of, each part measured alone in one process."},
+		tables: []sheet{t}, figures: []chart{partsChart(parts)}}
+}
+
+func curvesSection(curves []Curve) section {
+	s := section{title: "Scale", text: []string{"What a figure does when something grows. Flat is a curve whose last point lies within twice the first."}}
+	for _, c := range curves {
+		text := c.Name + ": " + strings.TrimSuffix(strings.ToLower(flat(c)), ".")
+		if c.Note != "" {
+			text += ": " + c.Note
+		}
+		s.items = append(s.items, item{text: strings.TrimSuffix(text, ".") + "."})
+		s.figures = append(s.figures, curveChart(c))
+		t := sheet{caption: c.Name, head: []string{c.X}, rows: [][]string{{c.Y}}}
+		for _, p := range c.Points {
+			t.head, t.rows[0] = append(t.head, round(p.X)), append(t.rows[0], short(p.Y))
+		}
+		s.tables = append(s.tables, t)
+	}
+	return s
+}
+
+func skipped(skips []Skip) section {
+	s := section{title: "Not measured"}
+	if len(skips) == 0 {
+		s.text = []string{"Nothing was left out."}
+		return s
+	}
+	t := sheet{head: []string{"what", "why"}}
+	for _, x := range skips {
+		t.rows = append(t.rows, []string{x.What, x.Why})
+	}
+	s.tables = []sheet{t}
+	return s
+}
+
+func method(r *Report) section {
+	s := section{title: "How it was measured", text: []string{
+		"All ways ran on this machine in one run, each in network namespaces of its own, in turn: A B C, A B C, … What else the " +
+			"machine does changes slowly, so it touches all ways of a round alike. A ratio is tapestry's figure over another way's of " +
+			"the same round; shown is the median of those ratios. The interval holds the true median with 95 %, or with the percentage " +
+			"that stands behind it, if there were too few rounds.",
+		"A verdict is ok if the median keeps the bound, within noise if the median misses it but the interval reaches it, and below " +
+			"if the whole interval misses it.",
+		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so between real machines the figures are others.",
+	}}
+	if slices.Contains(waysOf(r.Cases), "wireguard-go") {
+		s.text = append(s.text, "wireguard-go encrypts and the others do not: it stands here as the yardstick of a good tunnel written in Go.")
+	}
+	return s
+}
+
+func repeat(r *Report) section {
+	return section{title: "How to repeat it",
+		text: []string{"On Linux, from a checkout" + map[bool]string{true: " of " + r.Machine.Commit}[r.Machine.Commit != ""] +
+			". The full run takes a quarter of an hour; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
+		code: "sudo make bench BENCH='--html report.html --results bench'"}
+}
+
+// facts are where, when and of what a report is: name and text.
+func facts(r *Report) [][]string {
+	m := r.Machine
+	commit := cmp.Or(m.Commit, "unknown")
+	if m.Modified {
+		commit += " with changes that were not committed"
+	}
+	machine := []string{fmt.Sprintf("%d cores", m.Cores), cmp.Or(m.CPU, "unknown processor")}
+	if m.MemoryMB > 0 {
+		machine = append(machine, round(m.MemoryMB/1000)+" GB of memory")
+	}
+	when := []string{cmp.Or(r.Plan, "unknown plan")}
+	if !r.Began.IsZero() {
+		when = append(when, r.Began.UTC().Format("2006-01-02 15:04 UTC"))
+	}
+	if r.Seconds > 0 && r.Seconds < 1e6 {
+		when = append(when, "took "+(time.Duration(r.Seconds)*time.Second).String())
+	}
+	some := func(words ...string) string {
+		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), ", ")
+	}
+	return [][]string{
+		{"machine", some(append(machine, m.Arch)...)},
+		{"load before", cmp.Or(m.Load, "unknown")},
+		{"kernel", cmp.Or(m.Kernel, "unknown")},
+		{"Docker", cmp.Or(m.Docker, "none")},
+		{"tapestry", some(m.Version, m.Go)},
+		{"commit", commit},
+		{"run", some(when...)},
+	}
+}
+
+// A target is a ratio, and the case that it is of. Where it is against nothing, it is tapestry's own figure.
+type target struct {
+	rung, measure, unit string
+	lower               bool
+	Ratio
+}
+
+func (c Case) target(r Ratio) target { return target{c.Rung, c.Measure, c.Unit, c.Lower, r} }
+
+// targets are all that has a bound.
+func targets(r *Report) []target {
+	var all []target
+	for _, c := range r.Cases {
+		for _, x := range c.Ratios {
+			if x.Bound > 0 {
+				all = append(all, c.target(x))
+			}
+		}
+		if c.Bound > 0 {
+			all = append(all, c.target(c.alone()))
+		}
+	}
+	return all
+}
+
+// alone is tapestry's figure as a ratio to 1 of its unit.
+func (c Case) alone() Ratio {
+	x := Ratio{Bound: c.Bound, Aim: c.Aim, Verdict: c.Verdict}
+	for _, r := range c.Results {
+		if r.Way == ourWay && len(r.Values) > 0 {
+			x.Values, x.Median = r.Values, r.Median
+			x.Low, x.High, x.Coverage = interval(r.Values)
+		}
+	}
+	return x
+}
+
+func (t target) verdict() string { return cmp.Or(t.Verdict, "not judged") }
+
+// show writes one of its figures.
+func (t target) show(v float64) string {
+	switch {
+	case t.Against == "":
+		return round(v) + " " + t.unit
+	case !finite(v):
+		return "–"
+	case v >= 100:
+		return short(v)
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+// interval says where the true median is, and how sure that is if there were too few rounds.
+func (t target) interval() string {
+	if !finite(t.Low) || !finite(t.High) || len(t.Values) < 2 {
+		return "–"
+	}
+	s := t.show(t.Low) + "–" + t.show(t.High)
+	if t.Coverage < sure {
+		s += fmt.Sprintf(", %.0f %%", 100*t.Coverage)
+	}
+	return s
+}
+
+// figures are median and interval.
+func (t target) figures() string {
+	switch len(t.Values) {
+	case 0:
+		return "–"
+	case 1:
+		return t.show(t.Median)
+	}
+	return t.show(t.Median) + " (" + t.interval() + ")"
+}
+
+func (t target) sentence() string {
+	want := "at least "
+	if t.lower {
+		want = "at most "
+	}
+	want += t.show(t.Bound) + " is wanted."
+	s := sentence(t.rung) + ", " + t.measure + ": "
+	switch {
+	case len(t.Values) == 0:
+		return s + "not measured; " + want
+	case t.Against == "":
+		return s + t.show(t.Median) + "; " + want
+	}
+	return s + t.figures() + " of " + t.Against + "; " + want
+}
+
+// short writes a figure with three digits: 0.753, 12.4, 1234, 81.2 k, 1.25 M; "–" for none.
+func short(v float64) string {
+	switch {
+	case !finite(v):
+		return "–"
+	case v == 0:
+		return "0"
+	}
+	suffix := ""
+	switch a := math.Abs(v); {
+	case a >= 999.5e6:
+		v, suffix = v/1e9, " G"
+	case a >= 999.5e3:
+		v, suffix = v/1e6, " M"
+	case a >= 9999.5:
+		v, suffix = v/1e3, " k"
+	}
+	a := math.Abs(v)
+	if a >= 1e6 || a > 0 && a < 1e-3 {
+		return strconv.FormatFloat(v, 'g', 3, 64) + suffix
+	}
+	digits := 3
+	for limit := .9995; a >= limit && digits > 0; limit *= 10 {
+		digits--
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64) + suffix
+}
+
+// round writes a figure that was chosen, not measured: without zeros behind the point.
+func round(v float64) string {
+	s, suffix, spaced := strings.Cut(short(v), " ")
+	if strings.Contains(s, ".") && !strings.Contains(s, "e") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	if spaced {
+		s += " " + suffix
+	}
+	return s
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	first, n := utf8.DecodeRuneInString(s)
+	if n == 0 || first == utf8.RuneError {
+		return s
+	}
+	return string(unicode.ToUpper(first)) + s[n:]
+}

@@ -1,0 +1,87 @@
+package bench
+
+import "slices"
+
+// median of one value or more; of an even number the mean of the middle two.
+func median(values []float64) float64 {
+	v := slices.Sorted(slices.Values(values))
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// interval holds the true median of what values, one or more, were drawn from, with a probability of coverage. It
+// lies between the k-th smallest value and the k-th largest, with the largest k whose coverage is 95 % or more. It
+// asks nothing of the values' distribution, only that one round does not depend on another (David and Nagaraja,
+// Order Statistics, 3rd edition, §7.1).
+//
+//	values    6     7     8     9    10    11    12    15    20
+//	k         1     1     1     2     2     2     3     4     6
+//	coverage  .969  .984  .992  .961  .979  .988  .961  .965  .959
+//
+// Of fewer than 6 values even the whole range does not reach 95 % (5: .938, 4: .875, 3: .75, 2: .5, 1: 0); then it is
+// that range.
+func interval(values []float64) (low, high, coverage float64) {
+	v := slices.Sorted(slices.Values(values))
+	k, coverage := 1, covers(len(v), 1)
+	for 2*(k+1) <= len(v) && covers(len(v), k+1) >= sure {
+		k++
+		coverage = covers(len(v), k)
+	}
+	return v[k-1], v[len(v)-k], coverage
+}
+
+// sure is the coverage that it takes to say that a bound is missed.
+const sure = 0.95
+
+// covers is the probability that the median lies between the k-th smallest and the k-th largest of n values:
+// that neither fewer than k of them fall below it, nor fewer than k above. B(n, ½) counts those below.
+func covers(n, k int) float64 {
+	tail, p := 0.0, 1.0 // p: that exactly i of n fall below
+	for range n {
+		p /= 2
+	}
+	for i := range k {
+		tail += p
+		p *= float64(n-i) / float64(i+1)
+	}
+	return 1 - 2*tail
+}
+
+// Verdicts on a figure with a bound.
+const (
+	fine   = "ok"
+	noisy  = "within noise" // the median misses the bound, but for all that is known the true one does not
+	missed = "below"        // the whole interval misses the bound
+)
+
+// judge holds a ratio against its bound: at least, or at most where lower is better.
+func (r Ratio) judge(lower bool) string {
+	misses := func(v float64) bool { return lower && v > r.Bound || !lower && v < r.Bound }
+	switch {
+	case !misses(r.Median):
+		return fine
+	case misses(r.Low) && misses(r.High) && r.Coverage >= sure:
+		return missed
+	}
+	return noisy
+}
+
+// compare makes the ratio of ours to theirs, over the rounds that both have. It takes the median of the rounds' ratios,
+// not the ratio of the medians: what the machine does besides changes slowly, and so touches both.
+// Without a common round it has no values.
+func compare(against string, ours, theirs *series, b bound, lower bool) Ratio {
+	r := Ratio{Against: against, Values: []float64{}, Bound: b.bound, Aim: b.aim}
+	for i, round := range ours.rounds {
+		if j := slices.Index(theirs.rounds, round); j >= 0 && theirs.values[j] != 0 {
+			r.Values = append(r.Values, ours.values[i]/theirs.values[j])
+		}
+	}
+	if len(r.Values) == 0 {
+		return r
+	}
+	r.Median = median(r.Values)
+	r.Low, r.High, r.Coverage = interval(r.Values)
+	if r.Bound > 0 {
+		r.Verdict = r.judge(lower)
+	}
+	return r
+}

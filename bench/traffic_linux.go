@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os/exec"
+	"time"
+)
+
+// A run is what one measured transfer came to.
+type run struct {
+	value   float64 // Gb/s or packets/s
+	cpu     float64 // seconds of the whole machine, for the bytes and packets below
+	bytes   float64
+	packets float64
+}
+
+// latency is of round trips.
+type latency struct {
+	p50, p99, p999 float64 // µs
+	cdf            []Point
+	cpu            float64 // seconds of the whole machine
+	count          int
+}
+
+// stream gives the Gb/s that arrived, of both directions together, in flows TCP connections each way.
+func (b *bed) stream(ctx context.Context, flows int, dir direction, v6 bool, d time.Duration) (run, error) {
+	a, err := b.ask(ctx, job{Kind: "stream", Flows: flows, Direction: dir, For: d}, v6)
+	if err == nil && !(a.Value > 0 && a.Bytes > 0) {
+		err = errors.New("TCP: nothing arrived")
+	}
+	return a.run(), err
+}
+
+// packets gives the highest rate of datagrams, with size bytes of UDP payload and in one flow, of which less than 0.5 %
+// was lost: those that were received in a second. The processor time is that of all trials that held.
+func (b *bed) packets(ctx context.Context, size int, d time.Duration) (run, error) {
+	a, err := b.ask(ctx, job{Kind: "packets", Size: size, For: d}, false)
+	if err == nil && !(a.Value > 0 && a.Packets > 0) {
+		err = errors.New("UDP: nothing arrived")
+	}
+	return a.run(), err
+}
+
+// echo gives the times of round trips of 64 bytes each way, one after the other. network is tcp or udp.
+func (b *bed) echo(ctx context.Context, network string, d time.Duration) (latency, error) {
+	a, err := b.ask(ctx, job{Kind: "echo", Network: network, For: d}, false)
+	if err == nil && !(a.P50 > 0 && a.Count > 0) {
+		err = fmt.Errorf("echo over %s: nothing came back", network)
+	}
+	return latency{p50: a.P50, p99: a.P99, p999: a.P999, cdf: a.CDF, cpu: a.CPU, count: a.Count}, err
+}
+
+func (a answer) run() run { return run{value: a.Value, cpu: a.CPU, bytes: a.Bytes, packets: a.Packets} }
+
+// ask lets the agent in container 1 do a job with the one that serves in container 2.
+func (b *bed) ask(ctx context.Context, j job, v6 bool) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, j.For+30*time.Second)
+	defer cancel()
+	text, err := json.Marshal(j)
+	if err != nil {
+		return answer{}, err
+	}
+	address := net.JoinHostPort(b.target(v6), fmt.Sprint(AgentPort))
+	out, err := b.containers[0].command(ctx, b.binary, "bench", "agent", string(text), address).Output()
+	if ctx.Err() != nil {
+		return answer{}, fmt.Errorf("%s: %w", j.Kind, ctx.Err())
+	}
+	a, err := parseAnswer(out, err)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %w", j.Kind, err)
+	}
+	return a, nil
+}
+
+// parseAnswer reads what an agent printed before it ended with err. Its own words come first.
+func parseAnswer(out []byte, ended error) (a answer, err error) {
+	if err := json.Unmarshal(out, &a); err != nil {
+		var exit *exec.ExitError
+		if errors.As(ended, &exit) {
+			return a, fmt.Errorf("the agent ended: %w: %s", ended, bytes.TrimSpace(exit.Stderr))
+		}
+		return a, errors.Join(ended, fmt.Errorf("read what the agent says: %w", err))
+	}
+	if a.Error != "" {
+		return a, errors.New(a.Error)
+	}
+	if ended != nil {
+		return a, fmt.Errorf("the agent ended: %w", ended)
+	}
+	for _, v := range []float64{a.Value, a.Bytes, a.Packets, a.CPU, a.P50, a.P99, a.P999} {
+		if v < 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+			return a, fmt.Errorf("the agent says %v, which no measure can come to", v)
+		}
+	}
+	return a, nil
+}

@@ -1,0 +1,261 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// someWay is a way and where it is tried.
+type someWay struct {
+	name   string
+	way    way
+	across bool
+	free   bool // may be missing also where all tests have to run: CI does not install it
+}
+
+func someWays(binary string) []someWay {
+	wg, _ := filepath.Abs("../bin/wireguard-go") // cannot fail: this is where tests run
+	if _, err := os.Stat(wg); err != nil {
+		wg, _ = exec.LookPath("wireguard-go")
+	}
+	return []someWay{
+		{"tapestry", tapestry{binary}, false, false},
+		{"tapestry across", tapestry{binary}, true, false},
+		{"kernel bridge", kernel{}, false, false},
+		{"kernel VXLAN", kernel{true}, true, false},
+		{"VDE", vde{}, false, true},
+		{"Open vSwitch", openVSwitch{}, true, true},
+		{"wireguard-go", wireguard{wg}, true, true},
+		{"Docker bridge", &onDocker{driver: "bridge", binary: binary}, false, false},
+		{"tapestry on Docker", &onDocker{driver: "tapestry", binary: binary}, false, false},
+		{"Docker overlay", &onDocker{driver: "overlay", binary: binary}, true, false},
+		{"tapestry on Docker across", &onDocker{driver: "tapestry", binary: binary}, true, false},
+	}
+}
+
+// needBeds skips the test where no bed can be made, and gives a tapestry to measure.
+func needBeds(t *testing.T) (binary string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("beds take seconds each")
+	}
+	needRoot(t)
+	binary = filepath.Join(t.TempDir(), "tapestry")
+	build := exec.Command("go", "build", "-o", binary, "../cmd/tapestry")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build tapestry: %v\n%s", err, out)
+	}
+	runtime.LockOSThread() // what a bed starts ends with the thread that started it
+	t.Cleanup(runtime.UnlockOSThread)
+	return binary
+}
+
+// needRoot skips the test where no host can be made.
+func needRoot(t *testing.T) {
+	t.Helper()
+	switch err := ready(); {
+	case err != nil && os.Getenv("TAPESTRY_MUST") == "1":
+		t.Fatal(err)
+	case err != nil:
+		t.Skip(err)
+	}
+}
+
+// skipMissing skips a way that this machine lacks something for.
+func (w someWay) skipMissing(t *testing.T) {
+	t.Helper()
+	why := w.way.missing()
+	if why != "" && !w.free && os.Getenv("TAPESTRY_MUST") == "1" {
+		t.Fatal(why)
+	}
+	if why != "" {
+		t.Skip(why)
+	}
+}
+
+func TestWays(t *testing.T) {
+	binary := needBeds(t)
+	for _, w := range someWays(binary) {
+		t.Run(w.name, func(t *testing.T) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			w.skipMissing(t)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			b, err := build(ctx, w.way, w.across) // it pings, over IPv4 and IPv6
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("built in %.1f s", time.Since(began).Seconds())
+			left := watch(t, b.traces())
+			defer func() {
+				b.close()
+				if left := left(); left != nil {
+					t.Errorf("after close there are still %q", left)
+				}
+			}()
+			for _, v6 := range []bool{false, true} {
+				if r, err := b.stream(ctx, 1, forward, v6, 300*time.Millisecond); err != nil || r.value <= 0 {
+					t.Errorf("stream, IPv6 %v: %+v, %v", v6, r, err)
+				} else {
+					t.Logf("one TCP flow, IPv6 %v: %.2f Gb/s", v6, r.value)
+				}
+			}
+			if l, err := b.echo(ctx, "tcp", 300*time.Millisecond); err != nil {
+				t.Error(err)
+			} else {
+				t.Logf("echo: %+v", l.p50)
+			}
+			if w.way.name() == "tapestry" {
+				if mb, err := b.sites[0].rss(); err != nil || mb < 5 || mb > 500 {
+					t.Errorf("RSS %v MB, %v", mb, err)
+				} else {
+					t.Logf("RSS %.1f MB", mb)
+				}
+			}
+			if _, ok := w.way.(*onDocker); !ok || w.across {
+				return
+			}
+			for _, external := range []bool{true, false, true, false} {
+				if took, err := b.arrive(ctx, external); err != nil || took <= 0 || took > 30*time.Second {
+					t.Errorf("arrive, external %v: %v, %v", external, took, err)
+				} else {
+					t.Logf("docker run to first ping, external %v: %v", external, took)
+				}
+			}
+		})
+	}
+}
+
+// A killed bench leaves nothing either.
+func TestKilledBenchLeavesNothing(t *testing.T) {
+	binary := needBeds(t)
+	for _, w := range someWays(binary) {
+		t.Run(w.name, func(t *testing.T) {
+			w.skipMissing(t)
+			self, err := os.Executable()
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command(self, "-test.run=^TestHoldBed$")
+			cmd.Env = append(os.Environ(), "BED="+w.name, "TAPESTRY="+binary)
+			cmd.Stderr = os.Stderr
+			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer cmd.Wait()
+			defer cmd.Process.Kill()
+			line, err := bufio.NewReader(out).ReadString('\n')
+			if err != nil {
+				t.Fatalf("no bed was built: %v", err)
+			}
+			left := watch(t, strings.Fields(line))
+			cmd.Process.Kill()
+			for end := time.Now().Add(15 * time.Second); left() != nil; {
+				if time.Now().After(end) {
+					t.Fatalf("there are still %q", left())
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		})
+	}
+}
+
+// TestHoldBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, tells its traces, and stays.
+func TestHoldBed(t *testing.T) {
+	ways := someWays(os.Getenv("TAPESTRY"))
+	i := slices.IndexFunc(ways, func(w someWay) bool { return w.name == os.Getenv("BED") })
+	if i < 0 {
+		t.Skip("another test runs it")
+	}
+	needRoot(t)
+	runtime.LockOSThread() // what a bed starts ends with the thread that started it
+	b, err := build(t.Context(), ways[i].way, ways[i].across)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Println(strings.Join(b.traces(), " "))
+	select {}
+}
+
+// traces of a bed: paths of its network namespaces, and names of its cgroups.
+func (b *bed) traces() (all []string) {
+	hosts := slices.Clone(b.containers)
+	for _, s := range b.sites {
+		hosts = append(hosts, s.host)
+		if s.sweep != nil {
+			all = append(all, "tapestry-bench-"+s.pid())
+		}
+	}
+	for _, h := range hosts {
+		path, ok := strings.CutPrefix(h.enter[0], "--net=")
+		if !ok {
+			path = "/proc/" + h.pid() + "/ns/net"
+		}
+		all = append(all, path)
+	}
+	return all
+}
+
+// watch gives a function that tells what is left of traces: processes in the namespaces, and cgroups. It keeps the
+// namespaces open, so that no other gets the number of one.
+func watch(t *testing.T, traces []string) (left func() []string) {
+	t.Helper()
+	var all []string // as readlink shows them
+	for _, trace := range traces {
+		if !strings.HasPrefix(trace, "/") {
+			all = append(all, trace)
+			continue
+		}
+		ns, err := os.Open(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ns.Close() })
+		info, err := ns.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf("net:[%d]", info.Sys().(*syscall.Stat_t).Ino))
+	}
+	return func() (left []string) {
+		t.Helper()
+		processes, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range processes {
+			if net, err := os.Readlink(p + "/ns/net"); err == nil && slices.Contains(all, net) {
+				command, _ := os.ReadFile(p + "/cmdline") // empty if it ends now
+				left = append(left, fmt.Sprintf("process %s in %s: %s", filepath.Base(p), net, command))
+			}
+		}
+		err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && slices.Contains(all, d.Name()) {
+				left = append(left, path)
+			}
+			return nil // others come and go
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+}

@@ -1,0 +1,73 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdh"
+	"fmt"
+	"net"
+	"os"
+)
+
+// wireguard is wireguard-go between two hosts: the yardstick of a good tunnel in Go. It carries IP, not Ethernet, and
+// it encrypts. Its TUN is the container's link, MTU 1420; its UDP socket is the site's.
+type wireguard struct {
+	binary string // wireguard-go, "" where there is none
+}
+
+func (wireguard) name() string { return "wireguard-go" }
+
+func (w wireguard) missing() string {
+	if w.binary == "" {
+		return "needs wireguard-go beside tapestry or in PATH (go install golang.zx2c4.com/wireguard, its binary named wireguard-go)"
+	}
+	if _, err := os.Stat(w.binary); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+// wireguardKey of site n. Nobody else is on the underlay, so a key that everybody knows serves.
+func wireguardKey(n int) (*ecdh.PrivateKey, error) {
+	return ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{byte(n)}, 32))
+}
+
+func (w wireguard) open(ctx context.Context, s site) error {
+	if err := s.launch(ctx, "%s c%d 2>/dev/null", w.binary, s.n); err != nil { // it warns that the kernel has its own
+		return err
+	}
+	own, err := wireguardKey(s.n)
+	if err != nil {
+		return err
+	}
+	peer, err := wireguardKey(3 - s.n)
+	if err != nil {
+		return err
+	}
+	return w.set(ctx, s, fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nendpoint=192.0.2.%[3]d:51820\nallowed_ip=10.77.0.%[3]d/32\nallowed_ip=fd77::%[3]d/128\n",
+		own.Bytes(), peer.PublicKey().Bytes(), 3-s.n))
+}
+
+// set configures the daemon: https://www.wireguard.com/xplatform/#configuration-protocol.
+func (wireguard) set(ctx context.Context, s site, lines string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", s.path(fmt.Sprintf("/run/wireguard/c%d.sock", s.n)))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		conn.SetDeadline(deadline)
+	}
+	if _, err := fmt.Fprintf(conn, "set=1\n%s\n", lines); err != nil {
+		return fmt.Errorf("configure wireguard-go: %w", err)
+	}
+	var errno int
+	if _, err := fmt.Fscanf(conn, "errno=%d\n", &errno); err != nil || errno != 0 {
+		return fmt.Errorf("configure wireguard-go: errno %d, %w", errno, err)
+	}
+	return nil
+}
+
+func (wireguard) container(ctx context.Context, s site, n int) (*host, error) {
+	return s.container(ctx, n, fmt.Sprintf("c%d", n))
+}

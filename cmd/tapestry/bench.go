@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/bench"
+)
+
+func newBench(c *client) *cobra.Command {
+	var o bench.Options
+	var html, results string
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure tapestry against the kernel's own networks, here",
+		Long: `Measure this binary against what else carries containers' frames, on this machine, as root: the kernel's bridge
+and VXLAN, Docker's bridge and overlay, Open vSwitch and VDE in user space, and wireguard-go (which encrypts). What is not
+installed is left out, with the reason. Each measure is taken of all in turn, A B C A B C, and the table shows
+medians, the ratio to each other way, and the interval that holds the true ratio with 95 %.
+
+All that it makes lives in namespaces of its own, and is gone when it ends, also by Ctrl-C. It needs no daemon and
+touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 15 minutes.
+
+NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP"), "parts" or "curves".` +
+			fmt.Sprintf(jsonHelp, "one object"),
+		Example: `  tapestry bench --quick
+  tapestry bench --html report.html --results .
+  tapestry bench --only "TCP, 1 flow" --pairs 5 --seconds 3
+  tapestry bench --json | jq '.cases[] | {rung, measure, ratios}'`,
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Quick && o.Check {
+				return failf(exitUsage, "--quick and --check are two plans: want one of them, or none for a full run")
+			}
+			o.Progress = cmd.ErrOrStderr()
+			r, err := bench.Run(cmd.Context(), o)
+			var skipped bench.Skipped
+			var nothing bench.NothingMatches
+			switch {
+			case errors.Is(err, context.Canceled):
+				return errors.New("interrupted; all that it made is gone")
+			case errors.As(err, &nothing):
+				return &failure{exitUsage, nothing}
+			case errors.As(err, &skipped):
+				return fmt.Errorf("the bench cannot run here: %w", skipped)
+			case err != nil:
+				return err
+			}
+			return deliver(cmd, c, r, html, results, o.Check)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.Quick, "quick", false, "2 minutes: fewer measures, shorter runs, wide intervals")
+	f.BoolVar(&o.Check, "check", false, "4 minutes: exit 1 when a ratio misses its bound with its whole interval")
+	f.BoolVar(&c.json, "json", false, "print JSON")
+	f.StringVar(&html, "html", "", "write a report with plots to `FILE` as well")
+	f.StringVar(&results, "results", "", "write RESULTS.md and its plots into `DIR` as well")
+	f.StringArrayVar(&o.Only, "only", nil, "measure only what has `NAME` in its name; may be repeated")
+	f.Var(set(&o.Pairs, "N", "", parseCount), "pairs", "take each measure `N` times (default 9; 3 quick, 12 check)")
+	f.Var(set(&o.Seconds, "S", "", parseSeconds), "seconds", "send for `S` seconds each time (default 1.2; 0.5 quick, 1 check)")
+	_ = cmd.MarkFlagFilename("html", "html") // the flags exist, so neither call can fail
+	_ = cmd.MarkFlagDirname("results")
+	cmd.AddCommand(newAgent())
+	return cmd
+}
+
+// deliver prints a report and writes its files.
+func deliver(cmd *cobra.Command, c *client, r *bench.Report, html, results string, check bool) (err error) {
+	if c.json {
+		err = printJSON(cmd.OutOrStdout(), r)
+	} else {
+		err = r.Table(cmd.OutOrStdout())
+	}
+	if err == nil && html != "" {
+		err = writeHTML(html, r)
+	}
+	if err == nil && results != "" {
+		err = bench.WriteResults(results, r)
+	}
+	if err == nil && check {
+		err = r.Verdict()
+	}
+	return err
+}
+
+func writeHTML(path string, r *bench.Report) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(bench.WriteHTML(f, r), f.Close())
+}
+
+// newAgent is the generator and the sink of the bench's traffic, which it starts within its namespaces.
+func newAgent() *cobra.Command {
+	return &cobra.Command{
+		Use:                "agent JOB…",
+		Short:              "Send or receive for the bench, which starts it",
+		Hidden:             true,
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return bench.Agent(cmd.Context(), args, cmd.OutOrStdout())
+		},
+	}
+}
+
+func parseCount(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > 1000 {
+		return 0, errors.New("want a number from 1 to 1000")
+	}
+	return n, nil
+}
+
+func parseSeconds(s string) (float64, error) {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsNaN(n) || n < 0.1 || n > 600 {
+		return 0, errors.New("want seconds from 0.1 to 600")
+	}
+	return n, nil
+}
