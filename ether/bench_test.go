@@ -17,7 +17,7 @@ func big(t testing.TB) Frame {
 // Nothing on a frame's way allocates.
 func TestAllocs(t *testing.T) {
 	f := big(t)
-	frames := cutAll(t, &f)
+	frames, opened, open := cutAll(t, &f), cutOpen(&f), Cutter{Unsummed: true}
 	ordinary := stream(1000).super(t, 1)
 	ordinary.Off.Kind = None
 	undone := ordinary.Off
@@ -36,6 +36,7 @@ func TestAllocs(t *testing.T) {
 		"Flow, IPv6":  func() { six.Flow() },
 		"Cutter loop": func() { cutLoop(&c, &f, head[:]) },
 		"Joiner loop": func() { joinLoop(t, &j, frames); j.Head(); j.Off(); j.Payloads() },
+		"open":        func() { cutLoop(&open, &f, head[:]); joinLoop(t, &j, opened); j.Head() },
 	} {
 		if n := testing.AllocsPerRun(100, fn); n != 0 {
 			t.Errorf("%s: %v allocations, want 0", name, n)
@@ -74,28 +75,33 @@ func BenchmarkSum(b *testing.B) {
 	}
 }
 
+// With checksums finished, and with those left open that the other host finishes.
 func BenchmarkCut(b *testing.B) {
 	f := big(b)
-	var (
-		c    Cutter
-		head [MaxHead]byte
-	)
-	b.SetBytes(int64(f.Len()))
-	b.ReportAllocs()
-	for b.Loop() {
-		cutLoop(&c, &f, head[:])
+	var head [MaxHead]byte
+	for name, c := range map[string]*Cutter{"finished": {}, "open": {Unsummed: true}} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(f.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				cutLoop(c, &f, head[:])
+			}
+		})
 	}
 }
 
 func BenchmarkJoin(b *testing.B) {
 	f := big(b)
-	frames := cutAll(b, &f)
-	var j Joiner
-	b.SetBytes(60000)
-	b.ReportAllocs()
-	for b.Loop() {
-		joinLoop(b, &j, frames)
-		j.Head()
+	for name, frames := range map[string][]Frame{"finished": cutAll(b, &f), "open": cutOpen(&f)} {
+		b.Run(name, func(b *testing.B) {
+			var j Joiner
+			b.SetBytes(60000)
+			b.ReportAllocs()
+			for b.Loop() {
+				joinLoop(b, &j, frames)
+				j.Head()
+			}
+		})
 	}
 }
 

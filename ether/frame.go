@@ -1,5 +1,6 @@
 // Package ether is what travels: Ethernet frames and super-frames, their addresses and flows, and how
-// super-frames are cut into frames and frames joined into super-frames.
+// super-frames are cut into frames and frames joined into super-frames. A Gate is whether the kernel does
+// such work for us.
 //
 // It is pure bytes, without the OS. Nothing in it keeps a frame longer than a call, except a Joiner
 // and a Cutter until their next use; nothing on a frame's way allocates; and no frame that has passed

@@ -69,6 +69,8 @@ type Device interface {
 	poll.Source
 	vswitch.Sender
 	Bind(in func([]ether.Frame))
+	Offload(ether.Kind) ether.GateState // see tap.Device
+	Retry()
 	Close() error
 }
 
@@ -106,6 +108,7 @@ type Fabric struct {
 	mended   time.Duration   // when the tunnel was last tried
 	swept    time.Duration
 	probed   time.Duration
+	ticked   chan struct{} // closed by the next tick
 }
 
 // Open reads the state directory and brings back what it names: switches, links to other hosts, the
@@ -114,7 +117,7 @@ type Fabric struct {
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
-		store: store{cfg.Dir}, fatal: make(chan error, 1), lock: make(chan struct{}, 1),
+		store: store{cfg.Dir}, fatal: make(chan error, 1), lock: make(chan struct{}, 1), ticked: make(chan struct{}),
 		networks: make(map[string]*network), strange: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {

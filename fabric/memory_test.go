@@ -175,6 +175,10 @@ func newDevice(m *memory, id string) (*device, error) {
 
 func (d *device) Fd() int { return d.fd }
 
+func (d *device) Offload(ether.Kind) ether.GateState { return ether.GateState{} }
+
+func (d *device) Retry() {}
+
 func (d *device) Bind(in func([]ether.Frame)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 
 // How often, besides the clock of the switches, things are looked after.
 const (
-	probeEvery = 10 * time.Second // paths' MTUs
+	probeEvery = 10 * time.Second // paths' MTUs, offloads that were refused
 	mendEvery  = 5 * time.Second  // a tunnel that could not be opened
 )
 
@@ -33,6 +33,11 @@ func (f *Fabric) tick(now time.Duration) {
 				r.link.Retry()
 			}
 		}
+		for _, e := range n.endpoints {
+			if probe && e.dev != nil {
+				e.dev.Retry()
+			}
+		}
 		f.watchRivals(n)
 	}
 	if now-f.mended >= mendEvery {
@@ -43,6 +48,9 @@ func (f *Fabric) tick(now time.Duration) {
 		f.swept = now
 		f.sweep(now)
 	}
+	f.testTrains(now)
+	close(f.ticked)
+	f.ticked = make(chan struct{})
 }
 
 // mend tries again what did not come up: tunnels, and taps whose container is still there.

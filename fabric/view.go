@@ -25,6 +25,7 @@ type Status struct {
 	Networks  int
 	Endpoints int
 	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, overflow
+	Offloads  []OffloadView
 	Conflicts []Conflict
 }
 
@@ -94,11 +95,22 @@ type PeerView struct {
 	Down              string // why there is no link to it; "": up
 	MTU               int    // largest inner IP packet on this way
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
+	GSOWhy            string // why not; "": they do
+	Test              PeerTest
 	WireTx, WireRx    uint64 // datagrams
 	RxFrames, RxBytes uint64
 	TxFrames, TxBytes uint64
 	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed
 	Heard             time.Duration     // since the last datagram, to the second; negative: never
+}
+
+// PeerTest is what the last test with super-frames showed of one remote host: see tunnel.Peer.
+type PeerTest struct {
+	Addr netip.AddrPort
+	GSO  string        // "ok", "mangled", "refused", "no answer" (unreachable, or no tapestry), "untested"
+	Why  string        // in words, of what is mangled or refused
+	RTT  time.Duration // of the answer; 0: there was none
+	Age  time.Duration // since the test ended, to the second; negative: never
 }
 
 // look takes the lock for a reader.
@@ -117,6 +129,7 @@ func (f *Fabric) Status() Status {
 			s.Strangers[reason] += n
 		}
 	}
+	s.Offloads = f.offloads()
 	s.VTEP, _ = f.underlay()
 	switch {
 	case f.vtep != nil:
@@ -231,6 +244,10 @@ func (f *Fabric) Entries(network string) []EntryView {
 func (f *Fabric) Peers(network string) []PeerView {
 	defer f.look()()
 	now := f.now()
+	tests := make(map[netip.Addr]PeerTest)
+	for _, t := range f.peerTests() {
+		tests[t.Addr.Addr()] = t
+	}
 	var all []PeerView
 	for _, n := range f.selected(network) {
 		if n.VNI == 0 {
@@ -240,7 +257,8 @@ func (f *Fabric) Peers(network string) []PeerView {
 			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil, Heard: -1}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
-				v.MTU, v.GSO, v.WireTx, v.WireRx = r.innerMTU(), s.GSO, s.WireTx, s.WireRx
+				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx
+				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, reason(s.GSO.Why), tests[a.Addr()]
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
 				if r.heard != 0 {

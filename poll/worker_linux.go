@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,7 @@ type worker struct {
 	epoll, wake int
 	entries     sync.Map // int32 → *entry, by key
 	load        atomic.Int32
+	looks       int // how often wait looks before it sleeps; only run uses it
 
 	mu      sync.Mutex
 	running bool
@@ -56,6 +58,13 @@ type entry struct {
 
 // lingerMs is how long a worker waits for more frames in its processor's name, in milliseconds.
 const lingerMs = 2
+
+// A worker looks at most maxLooks times before it sleeps, some hundred microseconds; whenever it was woken
+// after less than shortSleep, it looks oftener the next time.
+const (
+	maxLooks   = 128
+	shortSleep = 100 * time.Microsecond
+)
 
 // wakeKey stands for the worker's eventfd among the keys of its sources.
 const wakeKey = 0
@@ -237,23 +246,50 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-// wait gives what is ready. For lingerMs after the last frames it sleeps without telling Go's
-// scheduler, which would hand the thread's processor on, and wake others to look for work, between
-// any two frames; a collection of garbage interrupts that sleep by a signal. Then it sleeps in earnest.
+// wait gives what is ready. First it looks, again and again, and lets others have the processor in
+// between: a processor that has fallen asleep takes longer to wake up than a frame to pass. It looks as
+// often as has paid lately, so a quiet network costs nothing. Then, for lingerMs after the last frames, it
+// sleeps without telling Go's scheduler, which would hand the thread's processor on, and wake others to
+// look for work, between any two frames; a collection of garbage interrupts that sleep by a signal.
+// Then it sleeps in earnest.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
-	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll),
-		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), lingerMs, 0, 0)
-	if errno != 0 && errno != syscall.EINTR {
-		return 0, errno
+	for range w.looks {
+		if n, errno := w.ask(events, 0); n > 0 || errno != 0 {
+			w.looks = min(maxLooks, w.looks+1)
+			return n, unlessInterrupted(errno)
+		}
+		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
-	if errno == 0 && n > 0 {
-		return int(n), nil
+	w.looks /= 2
+	asleep := time.Now()
+	if n, errno := w.ask(events, lingerMs); n > 0 || errno != 0 && errno != syscall.EINTR {
+		if time.Since(asleep) < shortSleep {
+			w.looks = min(maxLooks, 4*w.looks+4)
+		}
+		return n, unlessInterrupted(errno)
 	}
-	got, err := unix.EpollWait(w.epoll, events, -1)
+	n, err := unix.EpollWait(w.epoll, events, -1)
 	if err == syscall.EINTR {
 		return 0, nil
 	}
-	return got, err
+	return n, err
+}
+
+// ask is epoll_wait as a raw system call.
+func (w *worker) ask(events []unix.EpollEvent, ms uintptr) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), ms, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), 0
+}
+
+func unlessInterrupted(errno syscall.Errno) error {
+	if errno == 0 || errno == syscall.EINTR {
+		return nil
+	}
+	return errno
 }
 
 // drop takes a broken source out; its owner hears of it on a goroutine, since the owner will want to

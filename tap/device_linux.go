@@ -28,8 +28,11 @@ type Device struct {
 	offloads int // TUN_F_*, as the kernel took them
 	in       atomic.Pointer[func([]ether.Frame)]
 	unbound  atomic.Uint64
-	noJoin   [ether.UDP + 1]atomic.Bool // super-frames of this kind the kernel refused
+	refuse   func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
+	gates    [nKinds]ether.Gate                    // what the kernel takes: super-frames of a kind; of None, unfinished checksums
 }
+
+const nKinds = ether.UDP + 1
 
 // Bind says where frames go; until then they are dropped and counted.
 func (d *Device) Bind(in func([]ether.Frame)) { d.in.Store(&in) }
@@ -106,6 +109,8 @@ type writer struct {
 	join ether.Joiner
 	vnet [vnetLen]byte
 	iov  [2 + ether.MaxSegments]syscall.Iovec
+	cut  ether.Cutter
+	head [ether.MaxHead]byte
 }
 
 var writers = sync.Pool{New: func() any { return new(writer) }}
@@ -116,9 +121,9 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := writers.Get().(*writer)
 	for i := 0; i < len(frames); {
 		n := w.gather(frames[i:])
-		if n > 1 && !d.noJoin[w.join.Off().Kind].Load() {
-			errno := d.writeJoined(w)
-			if errno == 0 {
+		refused, before := syscall.Errno(0), sent
+		if n > 1 && d.gates[w.join.Off().Kind].Open() {
+			if refused = d.writeJoined(w); refused == 0 {
 				for _, f := range frames[i : i+n] {
 					sent++
 					bytes += f.Len()
@@ -126,15 +131,15 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 				i += n
 				continue
 			}
-			if errno == syscall.EINVAL { // an older kernel: frame by frame from now on
-				d.noJoin[w.join.Off().Kind].Store(true)
-			}
 		}
 		for _, f := range frames[i : i+n] {
 			if d.writeOne(w, f) == 0 {
 				sent++
 				bytes += f.Len()
 			}
+		}
+		if refused != 0 {
+			d.unjoined(w.join.Off().Kind, sent-before, refused)
 		}
 		i += n
 	}
@@ -171,10 +176,18 @@ func (d *Device) writeOne(w *writer, f *ether.Frame) syscall.Errno {
 	if f.Len() < ether.HeaderLen {
 		return syscall.EINVAL
 	}
+	if !d.gates[f.Off.Kind%nKinds].Open() {
+		_, errno := d.writeFinished(w, f)
+		return errno
+	}
 	encodeVnet(w.vnet[:], f.Off)
 	w.set(0, w.vnet[:])
 	w.set(1, f.Bytes())
-	return d.writev(w, 2)
+	errno := d.writev(w, 2)
+	if errno != 0 {
+		errno = d.resend(w, f, errno)
+	}
+	return errno
 }
 
 func (w *writer) set(i int, b []byte) {
@@ -184,6 +197,11 @@ func (w *writer) set(i int, b []byte) {
 
 // writev writes the first n vectors. The descriptor does not block, so the call is raw.
 func (d *Device) writev(w *writer, n int) syscall.Errno {
+	if d.refuse != nil {
+		if errno := d.refuse(n, w.vnet[:]); errno != 0 {
+			return errno
+		}
+	}
 	for {
 		_, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(d.fd), uintptr(unsafe.Pointer(&w.iov[0])), uintptr(n))
 		if errno != syscall.EINTR {

@@ -194,8 +194,8 @@ func TestSendJoinedTagged(t *testing.T) {
 			if sent, _ := d.Send(frames); sent != len(frames) {
 				t.Fatalf("%d of %d went", sent, len(frames))
 			}
-			for i := range d.noJoin {
-				if d.noJoin[i].Load() {
+			for i := range d.gates {
+				if !d.gates[i].Open() {
 					t.Errorf("the kernel refused a super-frame of kind %s", ether.Kind(i))
 				}
 			}
@@ -240,7 +240,7 @@ func TestJoinRefused(t *testing.T) {
 	d, w := port(t, Veth)
 	tap, _, _ := Names(id)
 	frames := packet{payload: data(3000)}.train(t, 1000)
-	d.noJoin[ether.TCP4].Store(true)
+	d.gates[ether.TCP4].Shut(unix.EINVAL)
 	if sent, _ := d.Send(frames); sent != 3 {
 		t.Fatalf("%d of 3 went", sent)
 	}
@@ -250,12 +250,12 @@ func TestJoinRefused(t *testing.T) {
 		}
 	}
 	// EIO, the TAP is down, says nothing about super-frames.
-	d.noJoin[ether.TCP4].Store(false)
+	d.Retry()
 	must(t, netlink.LinkSetDown(link(t, tap)))
 	if sent, n := d.Send(frames); sent != 0 || n != 0 {
 		t.Errorf("a TAP that is down took %d frames, %d bytes", sent, n)
 	}
-	if d.noJoin[ether.TCP4].Load() {
+	if !d.gates[ether.TCP4].Open() {
 		t.Error("a TAP that is down taught the device not to join")
 	}
 	must(t, netlink.LinkSetUp(link(t, tap)))
@@ -285,7 +285,7 @@ func TestJoinTooLong(t *testing.T) {
 			t.Fatalf("frame %d is not what was sent", i)
 		}
 	}
-	if d.noJoin[ether.TCP4].Load() {
+	if !d.gates[ether.TCP4].Open() {
 		t.Error("one message that was too long taught the device not to join")
 	}
 }

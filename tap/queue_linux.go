@@ -54,6 +54,7 @@ func (d *Device) prepare() error {
 	for _, want := range []int{csum | tso | uso, csum | tso, csum, 0} {
 		if err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, want); err == nil {
 			d.offloads = want
+			d.probed()
 			return nil
 		}
 	}

@@ -60,6 +60,7 @@ func TestInterop(t *testing.T) {
 				decoded(t, file)
 			})
 			a.books(t)
+			a.tests(t, "no answer", true) // and super-frames went on
 		})
 	}
 }
@@ -107,8 +108,11 @@ func decoded(t *testing.T, file string) {
 	all, wrong := 0, map[string]int{}
 	good := make([]int, len(sums))
 	for line := range strings.Lines(string(out)) {
-		all++
 		fields := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if fields[0] == "0" {
+			continue // a question to the host, which kernels do not answer
+		}
+		all++
 		if fields[0] != "80" || fields[1] != "0x0800" || fields[2] != "" {
 			wrong[strings.Join(fields[:3], " ")]++
 		}

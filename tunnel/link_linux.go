@@ -34,7 +34,8 @@ type Link struct {
 	in     atomic.Pointer[func([]ether.Frame)]
 
 	mtu                atomic.Int64 // of an inner IP packet
-	noGSO              atomic.Bool  // the way there refused a train
+	gso                ether.Gate   // trains go as one message
+	remoteSum          atomic.Bool  // the host finishes checksums that we leave open
 	tooLong            atomic.Bool  // the kernel says that the path is narrower than we thought
 	wireTx, wireRx     atomic.Uint64
 	full, long, failed atomic.Uint64
@@ -53,14 +54,13 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 		return nil, fmt.Errorf("write the VXLAN header of VNI %d: %w", vni, err)
 	}
 	l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
-	l.noGSO.Store(!v.gso)
 	err = v.change(func(links map[linkKey]*Link) error {
 		k := linkKey{vni, host.Addr()}
 		if _, taken := links[k]; taken {
 			return fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr())
 		}
 		links[k] = l
-		return nil
+		return v.meet(l, links)
 	})
 	if err != nil {
 		return nil, err
@@ -84,6 +84,7 @@ func (l *Link) Close() error {
 	return l.v.change(func(links map[linkKey]*Link) error {
 		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // a second Close may find another there
 			delete(links, k)
+			l.v.part(l, links)
 		}
 		return nil
 	})
@@ -92,20 +93,20 @@ func (l *Link) Close() error {
 // LinkStats counts datagrams; the switch's port counts frames.
 type LinkStats struct {
 	WireTx, WireRx uint64
-	Full           uint64 // the socket's buffer was full
-	Long           uint64 // longer than the path takes (EMSGSIZE)
-	Failed         uint64 // any other refusal: no route, a firewall
-	GSO            bool   // trains go as one message
-	MTU            int    // as SetMTU said
+	Full           uint64          // the socket's buffer was full
+	Long           uint64          // longer than the path takes (EMSGSIZE)
+	Failed         uint64          // any other refusal: no route, a firewall
+	GSO            ether.GateState // trains go as one message
+	MTU            int             // as SetMTU said
 }
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), !l.noGSO.Load(), int(l.mtu.Load())}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.State(), int(l.mtu.Load())}
 }
 
-// Retry lets a link that stopped making trains try again: a route that refused them may have changed.
-func (l *Link) Retry() { l.noGSO.Store(!l.v.gso) }
+// Retry lets a link whose trains were refused try again: the route may have changed.
+func (l *Link) Retry() { l.gso.Retry() }
 
 // SetMTU says how long an inner IP packet may be, in bytes. It is wanted for super-frames that arrive
 // uncut, see ether.Frame.Recover.
@@ -198,19 +199,36 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 
 // whole adds an ordinary frame: its header goes into the frame's headroom.
 func (l *Link) whole(w *load, i int, f *ether.Frame) {
-	if f.Off.NeedsSum {
+	header, ok := l.unsummed(f)
+	if !ok {
 		f.Finish()
 	}
 	l.makeRoom(w)
 	room := f.Room()
-	copy(room, l.header[:])
+	copy(room, header[:])
 	l.begin(w, i, len(room))
 	w.vector(room)
 }
 
+// unsummed gives the VXLAN header for a frame; false: its checksums must be finished.
+func (l *Link) unsummed(f *ether.Frame) (header [headerLen]byte, ok bool) {
+	header = l.header
+	if !f.Off.NeedsSum || !l.remoteSum.Load() {
+		return header, false
+	}
+	last, ok := remoteSumByte(f.Off)
+	if ok {
+		header[1] |= flagC
+		header[headerLen-1] = last
+	}
+	return header, ok
+}
+
 // pieces adds a super-frame's segments: each a header of its own and a part of the borrowed payload.
 func (l *Link) pieces(w *load, i int, f *ether.Frame) {
+	header, unsummed := l.unsummed(f)
 	w.cut.Reset(f)
+	w.cut.Unsummed = unsummed
 	for {
 		l.makeRoom(w)
 		head := w.heads[w.nHeads:][:headRoom]
@@ -218,7 +236,7 @@ func (l *Link) pieces(w *load, i int, f *ether.Frame) {
 		if !ok {
 			return
 		}
-		copy(head, l.header[:])
+		copy(head, header[:])
 		w.nHeads += headerLen + n
 		l.begin(w, i, headerLen+n+len(payload))
 		w.vector(head[:headerLen+n])
@@ -236,7 +254,7 @@ func (l *Link) makeRoom(w *load) {
 // begin adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
 // Where trains are refused, each datagram is one.
 func (l *Link) begin(w *load, frame, size int) {
-	if w.nTrains == 0 || l.noGSO.Load() || !w.trains[w.nTrains-1].takes(size) {
+	if w.nTrains == 0 || !l.gso.Open() || !w.trains[w.nTrains-1].takes(size) {
 		w.trains[w.nTrains] = train{first: w.nData, size: size}
 		w.nTrains++
 	}
@@ -276,7 +294,7 @@ func (l *Link) flush(w *load) {
 		}
 	}
 	for i := 0; i < w.nTrains; {
-		n, errno := sendmmsg(l.v.send[w.socket], w.hdrs[i:w.nTrains])
+		n, errno := l.v.transmit(w.socket, w.hdrs[i:w.nTrains])
 		for range n {
 			w.sent += uint64(w.trains[i].n)
 			i++
@@ -307,19 +325,21 @@ func (l *Link) refused(w *load, t *train, errno syscall.Errno) {
 		l.lose(w, t.first, t.n, errno)
 		return
 	}
-	went := false
+	went, first := 0, false
 	for i := range t.n {
 		d := &w.datagrams[t.first+i]
 		l.message(w, 0, d.iov, d.vecs) // the first has been dealt with
-		if _, errno := sendmmsg(l.v.send[w.socket], w.hdrs[:1]); errno != 0 {
+		if _, errno := l.v.transmit(w.socket, w.hdrs[:1]); errno != 0 {
 			l.lose(w, t.first+i, 1, errno)
 			continue
 		}
-		went = went || i == 0 // the last may be short enough for a path that the others are too long for
-		w.sent++
+		first = first || i == 0
+		went++
 	}
-	if went {
-		l.noGSO.Store(true)
+	w.sent += uint64(went)
+	if first { // the last may be short enough for a path that the others are too long for
+		l.gso.Count(went)
+		l.gso.Shut(errno)
 	}
 }
 

@@ -64,7 +64,7 @@ func TestSend(t *testing.T) {
 						t.Error("the super-frame was changed: it may be flooded to others")
 					}
 				}
-				if s := l.Stats(); !s.GSO || s.Full+s.Long+s.Failed != 0 {
+				if s := l.Stats(); s.GSO.Why != nil || s.Full+s.Long+s.Failed != 0 {
 					t.Errorf("%+v", s)
 				}
 			})
@@ -161,7 +161,9 @@ func TestTrains(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			l, w := &Link{}, new(load)
-			l.noGSO.Store(tt.noGSO)
+			if tt.noGSO {
+				l.gso.Shut(unix.EINVAL)
+			}
 			for i, n := range tt.sizes {
 				f := ether.Lend(make([]byte, n), ether.Offload{})
 				l.whole(w, i, &f)
@@ -221,7 +223,9 @@ func TestSendLoads(t *testing.T) {
 	for _, tt := range tests {
 		l, k := pair(t, "127.0.0.1", "127.0.0.2")
 		for _, gso := range []bool{true, false} {
-			l.noGSO.Store(!gso)
+			if !gso {
+				l.gso.Shut(unix.EINVAL)
+			}
 			before := l.Stats().WireTx
 			lot, want := tt.lot()
 			if sent, _ := l.Send(lot); sent != len(lot) {

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -30,7 +31,7 @@ func TestSendRefusedInTheMiddle(t *testing.T) {
 		t.Errorf("Send = %d, %d, want %d, %d", sent, n, len(want), bytesWant)
 	}
 	same(t, k.settle(t, len(want)), want)
-	if s := l.Stats(); s.Long != 5 || s.WireTx != uint64(len(want)) || !s.GSO || s.Failed+s.Full != 0 {
+	if s := l.Stats(); s.Long != 5 || s.WireTx != uint64(len(want)) || s.GSO.Why != nil || s.Failed+s.Full != 0 {
 		t.Errorf("%+v, want 5 too long, %d sent, and trains as before", s, len(want))
 	}
 }
@@ -48,7 +49,7 @@ func TestNarrowPath(t *testing.T) {
 			}
 			want := p.segments(t, 1300)
 			same(t, k.settle(t, 1), want[10:])
-			if s := l.Stats(); s.Long != 10 || s.WireTx != 1 || !s.GSO {
+			if s := l.Stats(); s.Long != 10 || s.WireTx != 1 || s.GSO.Why != nil {
 				t.Errorf("%+v, want 10 too long, 1 sent, trains as before", s)
 			}
 			if !l.Narrowed() {
@@ -86,7 +87,7 @@ func TestTrainsRefused(t *testing.T) {
 			t.Fatalf("Send = %d, %d", sent, n)
 		}
 		same(t, k.settle(t, 31), all)
-		if s := l.Stats(); s.GSO || s.WireTx != uint64(31*(i+1)) || s.Failed+s.Long+s.Full != 0 {
+		if s := l.Stats(); !errors.Is(s.GSO.Why, unix.EINVAL) || s.GSO.Refused != 1 || s.GSO.Resent != 30 || s.WireTx != uint64(31*(i+1)) || s.Failed+s.Long+s.Full != 0 {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -96,7 +97,7 @@ func TestTrainsRefused(t *testing.T) {
 	l.Retry()
 	l.Send([]*ether.Frame{p.super(t, 1000)})
 	same(t, k.settle(t, 30), want)
-	if s := l.Stats(); !s.GSO {
+	if s := l.Stats(); s.GSO.Why != nil {
 		t.Errorf("%+v after the route has mended, want trains again", s)
 	}
 }
@@ -126,7 +127,6 @@ func TestLose(t *testing.T) {
 			w.datagrams[i].frame = i
 		}
 		l.lose(w, 1, 3, errno)
-		want.GSO = true
 		if got := l.Stats(); got != want || fmt.Sprint(w.lost) != "[false true true true]" {
 			t.Errorf("%v: %+v, lost %v", errno, got, w.lost)
 		}

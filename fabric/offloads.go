@@ -1,0 +1,150 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+	"golang.org/x/sys/unix"
+)
+
+// OffloadView is one offload of the kernel's, over all that could use it.
+type OffloadView struct {
+	Name    string        // csum, tso4, tso6, uso: of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there
+	State   string        // "on", "off" (somewhere), "unavailable" (the kernel has it not), "unused" (there is nothing that could use it)
+	Why     string        // it is off, where it went off last
+	Since   time.Duration // it has been off there
+	Users   int           // TAPs, or links to other hosts
+	Off     int           // of these, where it is off
+	Refused uint64        // how often the kernel refused
+	Resent  uint64        // frames or datagrams that went without it after it had been refused
+}
+
+// offloads gives every offload, in a fixed order.
+func (f *Fabric) offloads() []OffloadView {
+	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_gso"}, {Name: "udp_gro"}}
+	gso, gro := &all[4], &all[5]
+	for _, n := range f.networks {
+		for _, e := range n.endpoints {
+			if e.dev == nil {
+				continue
+			}
+			for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
+				all[i].add(e.dev.Offload(kind))
+			}
+		}
+		for _, r := range n.remotes {
+			gso.add(r.link.Stats().GSO)
+			gro.add(f.vtep.GRO())
+		}
+	}
+	for i := range all {
+		v := &all[i]
+		switch {
+		case v.Users == 0:
+			v.State = "unused"
+		case v.Off == 0:
+			v.State = "on"
+		case v.State == "":
+			v.State = "off"
+		}
+	}
+	return all
+}
+
+func (v *OffloadView) add(s ether.GateState) {
+	v.Users++
+	v.Refused += s.Refused
+	v.Resent += s.Resent
+	if s.Why == nil {
+		return
+	}
+	if age := time.Since(s.Since); v.Off == 0 || age < v.Since {
+		v.Why, v.Since = reason(s.Why), age
+	}
+	v.Off++
+	if errors.Is(s.Why, tap.ErrUnavailable) || errors.Is(s.Why, tunnel.ErrUnavailable) {
+		v.State = "unavailable"
+	}
+}
+
+// reason is why an offload is off: the error's name, EINVAL or another, or what it says.
+func reason(err error) string {
+	var errno unix.Errno
+	if errors.As(err, &errno) && unix.ErrnoName(errno) != "" {
+		return unix.ErrnoName(errno)
+	}
+	return text(err)
+}
+
+// testTrains goes on with the tests between hosts, and says what is new.
+func (f *Fabric) testTrains(now time.Duration) {
+	if f.vtep == nil {
+		return
+	}
+	for _, s := range f.vtep.Tick(now) {
+		log := f.log.With("peer", s.Host, "rtt", s.RTT)
+		switch s.Verdict {
+		case tunnel.Mangled:
+			log.Warn("trains of datagrams do not reach the peer as they were sent: they go one by one from now on", "found", s.Why)
+		case tunnel.Good:
+			log.Info("trains of datagrams reach the peer")
+		default:
+			log.Info("trains of datagrams to the peer", "verdict", s.Verdict, "why", s.Why)
+		}
+	}
+}
+
+// TestPeers tests the trains to every host that has a link, and gives what came of it, by address. It
+// takes some seconds; if ctx ends before, it gives what is known by then and an error.
+func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
+	if err := f.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer f.release()
+	if f.vtep == nil {
+		return nil, nil
+	}
+	for _, p := range f.vtep.Peers() {
+		p.Test()
+	}
+	var err error
+	for err == nil && f.testing() {
+		ticked := f.ticked
+		f.release()
+		select {
+		case <-ticked:
+		case <-ctx.Done():
+			err = fmt.Errorf("wait for the answers of other hosts: %w", ctx.Err())
+		}
+		<-f.lock
+	}
+	return f.peerTests(), err
+}
+
+// testing tells whether a test is under way.
+func (f *Fabric) testing() bool {
+	return f.vtep != nil && slices.ContainsFunc(f.vtep.Peers(), func(p *tunnel.Peer) bool { return !p.State().Settled })
+}
+
+func (f *Fabric) peerTests() (all []PeerTest) {
+	if f.vtep == nil {
+		return nil
+	}
+	now := f.now()
+	for _, p := range f.vtep.Peers() {
+		s := p.State()
+		t := PeerTest{Addr: s.Host, GSO: string(s.Verdict), Why: s.Why, RTT: s.RTT, Age: -1}
+		if s.Tested > 0 {
+			t.Age = (now - s.Tested).Truncate(time.Second)
+		}
+		all = append(all, t)
+	}
+	slices.SortFunc(all, func(a, b PeerTest) int { return a.Addr.Compare(b.Addr) })
+	return all
+}

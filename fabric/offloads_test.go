@@ -1,0 +1,150 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// together lets the time of h, and of another VTEP, go on second by second until do has returned.
+func together(t *testing.T, h *host, other *tunnel.VTEP, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for second := time.Duration(1); ; second++ {
+		h.at(second * time.Second)
+		if other != nil {
+			other.Tick(second * time.Second)
+		}
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Millisecond): // answers are on their way
+		}
+		if second > 5000 {
+			t.Fatal("it does not end")
+		}
+	}
+}
+
+// Two hosts test the trains between them by themselves, and on request.
+func TestPeersTested(t *testing.T) {
+	h := newHost(t)
+	there, err := tunnel.Listen(netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), h.cfg.Port), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := h.poller.Add(there.Receivers()[0], func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	defer handle.Remove()
+	if _, err := there.Link(1, netip.AddrPortFrom(h.cfg.VTEP, h.cfg.Port)); err != nil {
+		t.Fatal(err)
+	}
+	h.mustNetwork(wide(1, 1, "127.0.0.2"))
+	if p := h.Peers("")[0]; p.Test.GSO != "untested" || p.Test.Age >= 0 || !p.GSO || p.GSOWhy != "" {
+		t.Errorf("before the first test: %+v", p)
+	}
+	for range 2 {
+		together(t, h, there, func() {
+			tests, err := h.TestPeers(t.Context())
+			if err != nil || len(tests) != 1 || tests[0].GSO != "ok" || tests[0].Why != "" || tests[0].RTT <= 0 || tests[0].Age == -1 ||
+				tests[0].Addr != there.Local {
+				t.Errorf("%+v, %v", tests, err)
+			}
+		})
+	}
+	if p := h.Peers("")[0]; p.Test.GSO != "ok" || !p.GSO {
+		t.Errorf("%+v", p)
+	}
+	if n := h.log.count("trains of datagrams reach the peer"); n != 1 {
+		t.Errorf("said %d times, want once", n)
+	}
+	for _, o := range h.Status().Offloads {
+		if wide := o.Name == "udp_gso" || o.Name == "udp_gro"; o.State != map[bool]string{true: "on", false: "unused"}[wide] || o.Off != 0 {
+			t.Errorf("%+v", o)
+		}
+	}
+}
+
+// A host that has no tapestry keeps its trains.
+func TestPeersSilent(t *testing.T) {
+	h := newHost(t)
+	if tests, err := h.TestPeers(t.Context()); err != nil || tests != nil {
+		t.Errorf("without a tunnel: %+v, %v", tests, err)
+	}
+	newFar(h, "127.0.0.2")
+	h.mustNetwork(wide(1, 1, "127.0.0.2"))
+	together(t, h, nil, func() {
+		tests, err := h.TestPeers(t.Context())
+		if err != nil || len(tests) != 1 || tests[0].GSO != "no answer" || tests[0].RTT != 0 {
+			t.Errorf("%+v, %v", tests, err)
+		}
+	})
+	if p := h.Peers("")[0]; !p.GSO || p.Test.GSO != "no answer" {
+		t.Errorf("%+v", p)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.mustNetwork(wide(2, 2, "127.0.0.3"))
+	for range 20 { // two ways out of the wait for the lock
+		tests, err := h.TestPeers(ctx)
+		if !errors.Is(err, context.Canceled) || tests != nil && len(tests) != 2 {
+			t.Fatalf("%+v, %v", tests, err)
+		}
+	}
+	together(t, h, nil, func() { // the network goes while somebody waits
+		ended := make(chan error)
+		go func() {
+			_, err := h.TestPeers(t.Context())
+			ended <- err
+		}()
+		for _, n := range []int{1, 2} {
+			if err := h.DeleteNetwork(t.Context(), netID(n)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestOffloadViews(t *testing.T) {
+	ago := func(d time.Duration, why error) ether.GateState {
+		return ether.GateState{Why: why, Since: time.Now().Add(-d), Refused: 1, Resent: 10}
+	}
+	none := fmt.Errorf("set: %w", tunnel.ErrUnavailable)
+	for _, tt := range []struct {
+		name   string
+		states []ether.GateState
+		want   OffloadView
+	}{
+		{"one that is on", []ether.GateState{{Refused: 2, Resent: 3}}, OffloadView{Users: 1, Refused: 2, Resent: 3}},
+		{"the last reason", []ether.GateState{ago(time.Hour, syscall.EIO), {}, ago(time.Minute, syscall.EINVAL), ago(time.Hour, syscall.EIO)},
+			OffloadView{Why: "EINVAL", Since: time.Minute, Users: 4, Off: 3, Refused: 3, Resent: 30}},
+		{"the kernel has it not", []ether.GateState{ago(time.Minute, none)},
+			OffloadView{State: "unavailable", Why: "set: the kernel has it not", Since: time.Minute, Users: 1, Off: 1, Refused: 1, Resent: 10}},
+	} {
+		var v OffloadView
+		for _, s := range tt.states {
+			v.add(s)
+		}
+		v.Since = v.Since.Truncate(time.Minute)
+		if v != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, v, tt.want)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package tap
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+)
+
+// bench is a TAP without a veth, up, whose kernel side takes what is written for other stations and drops it.
+func bench(b *testing.B) *Device {
+	host(b)
+	d := create(b, spec(Direct))
+	l := link(b, d.Link)
+	must(b, silence(l))
+	must(b, netlink.LinkSetUp(l))
+	must(b, netlink.LinkSetHardwareAddr(l, []byte{2, 0x42, 1, 1, 1, 1}))
+	return d
+}
+
+// kinds of lots: what one Drain or Send has to do with.
+func lots(b *testing.B) (names []string, all map[string][]ether.Frame) {
+	super, short := tcp(60000).super(b, 1398), packet{udp: true, payload: data(22)}.frame(b)
+	all = map[string][]ether.Frame{"super": make([]ether.Frame, 7), "64 bytes": make([]ether.Frame, readBudget)}
+	for i := range all["super"] {
+		all["super"][i] = super
+	}
+	for i := range all["64 bytes"] {
+		all["64 bytes"][i] = short
+	}
+	for _, f := range tcp(60000).train(b, 1398) {
+		all["segments"] = append(all["segments"], *f)
+	}
+	return []string{"super", "segments", "64 bytes"}, all
+}
+
+func bytesOf(frames []ether.Frame) (n int64) {
+	for i := range frames {
+		n += int64(frames[i].Len())
+	}
+	return n
+}
+
+// perFrame gives the time for each frame.
+func perFrame(b *testing.B, spent time.Duration, frames int) {
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(frames), "ns/frame")
+}
+
+// BenchmarkDrain reads a lot; the writing of it to the TAP is not counted.
+func BenchmarkDrain(b *testing.B) {
+	d := bench(b)
+	names, all := lots(b)
+	w := wireOn(b, d.Link)
+	for _, name := range names {
+		if name == "segments" {
+			continue // they come as a super-frame
+		}
+		b.Run(name, func(b *testing.B) {
+			frames, arena := all[name], make([]byte, 512<<10)
+			come := 0
+			d.Bind(func(frames []ether.Frame) { come += len(frames) })
+			var packets [][]byte
+			for i := range frames {
+				p := make([]byte, vnetLen)
+				encodeVnet(p, frames[i].Off)
+				packets = append(packets, append(p, frames[i].Bytes()...))
+			}
+			var spent time.Duration
+			rounds := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				for _, p := range packets {
+					must(b, w.writeRaw(p))
+				}
+				for come = 0; come < len(frames); {
+					began := time.Now()
+					must(b, d.Drain(arena))
+					spent += time.Since(began)
+				}
+				rounds++
+			}
+			b.ReportMetric(float64(spent.Nanoseconds())/float64(rounds), "ns/op") // in place of the time with the writing
+			b.ReportMetric(float64(bytesOf(frames))*float64(rounds)/1e6/spent.Seconds(), "MB/s")
+			perFrame(b, spent, rounds*len(frames))
+		})
+	}
+}
+
+// BenchmarkSend writes a lot: what is one flow in order, in one piece.
+func BenchmarkSend(b *testing.B) {
+	d := bench(b)
+	names, all := lots(b)
+	for _, name := range names {
+		b.Run(name, func(b *testing.B) {
+			frames := all[name]
+			var lot []*ether.Frame
+			for i := range frames {
+				lot = append(lot, &frames[i])
+			}
+			b.SetBytes(bytesOf(frames))
+			b.ReportAllocs()
+			for b.Loop() {
+				if sent, _ := d.Send(lot); sent < len(lot) {
+					b.Fatalf("%d of %d frames were sent", sent, len(lot))
+				}
+			}
+			perFrame(b, b.Elapsed(), b.N*len(lot))
+		})
+	}
+}

@@ -1,0 +1,113 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// The kernel takes super-frames and unfinished checksums, if it does. What it refuses is done here
+// instead, and a kind that it refused is not offered again until Retry. Only EINVAL speaks of the
+// offload (tun_get_user in drivers/net/tun.c: it reads the header so); all else is about this frame or
+// about now.
+
+// maxUDP is how many datagrams a kernel takes for one super-frame: UDP_MAX_SEGMENTS before Linux 6.9.
+const maxUDP = 64
+
+// ErrUnavailable is an offload that this kernel has not.
+var ErrUnavailable = errors.New("the kernel has it not")
+
+// Offload tells whether the kernel takes super-frames of a kind, or, of the kind None, unfinished checksums.
+func (d *Device) Offload(kind ether.Kind) ether.GateState { return d.gate(kind).State() }
+
+// Retry offers again what the kernel refused.
+func (d *Device) Retry() {
+	for i := range d.gates {
+		d.gates[i].Retry()
+	}
+}
+
+func (d *Device) gate(kind ether.Kind) *ether.Gate { return &d.gates[kind%nKinds] }
+
+// probed bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
+func (d *Device) probed() {
+	if tcp, udp := d.Offloads(); !udp {
+		d.gate(ether.UDP).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
+		if !tcp {
+			d.gate(ether.TCP4).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
+			d.gate(ether.TCP6).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
+		}
+	}
+}
+
+// unjoined notes that a joined write was refused, and n of its frames went by themselves.
+func (d *Device) unjoined(kind ether.Kind, n int, errno syscall.Errno) {
+	if n == 0 { // it was not the joining
+		return
+	}
+	g := d.gate(kind)
+	g.Count(n)
+	if errno == syscall.EINVAL {
+		g.Shut(errno)
+	}
+}
+
+// resend writes a frame that the kernel refused once more, with nothing left undone.
+func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscall.Errno {
+	switch refused {
+	case syscall.EINVAL, syscall.EMSGSIZE, syscall.ENOMEM, syscall.ENOBUFS:
+	default: // the TAP is down or gone, its queue full
+		return refused
+	}
+	if f.Off == (ether.Offload{}) {
+		return refused
+	}
+	g, kind, segments := d.gate(f.Off.Kind), f.Off.Kind, f.Len()/max(1, int(f.Off.Segment))
+	n, errno := d.writeFinished(w, f)
+	if n == 0 {
+		return errno
+	}
+	g.Count(n)
+	if refused == syscall.EINVAL && (kind != ether.UDP || segments <= maxUDP) {
+		g.Shut(refused)
+	}
+	return errno
+}
+
+// writeFinished writes a frame with its checksum finished, or the segments of a super-frame. It gives
+// how many frames went, and the last error.
+func (d *Device) writeFinished(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
+	if f.Off.Kind == ether.None {
+		f.Finish()
+		if errno = d.write(w, f.Bytes(), nil); errno == 0 {
+			n = 1
+		}
+		return n, errno
+	}
+	w.cut.Reset(f)
+	for all := 0; ; all++ {
+		head, payload, ok := w.cut.Next(w.head[:])
+		switch {
+		case !ok && all == 0:
+			return 0, syscall.EINVAL
+		case !ok:
+			return n, errno
+		}
+		if e := d.write(w, w.head[:head], payload); e != 0 {
+			errno = e
+		} else {
+			n++
+		}
+	}
+}
+
+// write writes a finished frame that lies in two parts.
+func (d *Device) write(w *writer, head, payload []byte) syscall.Errno {
+	clear(w.vnet[:])
+	w.set(0, w.vnet[:])
+	w.set(1, head)
+	w.set(2, payload)
+	return d.writev(w, 3)
+}

@@ -1,0 +1,62 @@
+package tunnel
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// BenchmarkLink sends a lot over loopback and takes it in again.
+func BenchmarkLink(b *testing.B) {
+	host(b)
+	a, z := listen(b, families[0].a, 1), listen(b, families[0].b, 1)
+	out, err := a.Link(vni, at(families[0].b))
+	must(b, err)
+	in, err := z.Link(vni, at(families[0].a))
+	must(b, err)
+	for _, l := range []*Link{out, in} {
+		l.SetMTU(1450)
+	}
+	come := 0
+	in.Bind(func(frames []ether.Frame) { come += len(frames) })
+	arena, r := make([]byte, 512<<10), z.Receivers()[0]
+
+	super := packet{payload: data(60000)}.super(b, 1398)
+	var one, eight []*ether.Frame
+	for i := range 64 {
+		one = append(one, packet{udp: true, payload: data(22)}.frame(b))
+		eight = append(eight, packet{udp: true, port: uint16(i % 8), payload: data(22)}.frame(b))
+	}
+	for _, k := range []struct {
+		name   string
+		lot    []*ether.Frame
+		arrive int
+	}{
+		{"super", []*ether.Frame{super}, (60000 + 1397) / 1398},
+		{"64 bytes, one flow", one, 64},
+		{"64 bytes, eight flows", eight, 64},
+	} {
+		b.Run(k.name, func(b *testing.B) {
+			var bytes int64
+			for _, f := range k.lot {
+				bytes += int64(f.Len())
+			}
+			b.SetBytes(bytes)
+			b.ReportAllocs()
+			for b.Loop() {
+				if sent, _ := out.Send(k.lot); sent < len(k.lot) {
+					b.Fatalf("%d of %d frames were sent", sent, len(k.lot))
+				}
+				late := time.Now().Add(5 * time.Second)
+				for come = 0; come < k.arrive; {
+					must(b, r.Drain(arena))
+					if come < k.arrive && time.Now().After(late) {
+						b.Fatalf("%d of %d frames came", come, k.arrive)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(k.lot)), "ns/frame")
+		})
+	}
+}

@@ -1,0 +1,83 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+)
+
+func TestTrainShapes(t *testing.T) {
+	for _, full := range []int{2 * messageHead, 82, 540, 1464, 8964, 65500} {
+		for i, s := range trainShapes(full) {
+			size := (s.n-1)*(s.size+headerLen) + s.last + headerLen
+			if s.n < 2 || s.n > maxTrain || size > trainBytes || s.size > full || s.last > s.size || s.last < messageHead {
+				t.Errorf("full %d, shape %d: %+v", full, i, s)
+			}
+			l, w := &Link{}, new(load)
+			for j, f := range s.frames(message{kind: kindSegment, nonce: 7}, data(s.size-messageHead)) {
+				l.whole(w, j, f)
+				m, intact, ok := parse(f.Bytes())
+				if !intact || !ok || int(m.index) != j || m.nonce != 7 || m.kind != kindSegment {
+					t.Fatalf("segment %d: %+v", j, m)
+				}
+			}
+			if w.nTrains != 1 {
+				t.Errorf("full %d, shape %d: %d trains", full, i, w.nTrains)
+			}
+		}
+	}
+	if (shape{n: 64}).all() != 1<<64-1 || (shape{n: 2}).all() != 3 {
+		t.Error("all is not all")
+	}
+}
+
+// FuzzMessage: whatever comes is read without panic, nothing but what was sent is intact, and what is read is bounded.
+func FuzzMessage(f *testing.F) {
+	seed := func(m message, body []byte) {
+		b := append(make([]byte, messageHead), body...)
+		m.encode(b)
+		f.Add(b)
+	}
+	var r report
+	r.note(message{shape: 1, way: 1, index: 63}, true)
+	body := make([]byte, reportLen)
+	r.encode(body)
+	seed(message{kind: kindOpen, nonce: 1}, nil)
+	seed(message{kind: kindSegment, shape: 3, way: 1, index: 63, nonce: 1<<64 - 1}, data(500))
+	seed(message{kind: kindAsk, ask: 255}, nil)
+	seed(message{kind: kindAnswer, ask: 3, features: 1}, body)
+	seed(message{kind: 77}, data(3))
+	f.Add([]byte(nil))
+	f.Add(make([]byte, messageHead))
+	p := &Peer{v: &VTEP{}, left: 1 << 62}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, intact, ok := parse(b)
+		if intact && !ok || ok && len(b) < messageHead {
+			t.Fatalf("%x: %v, %v", b, intact, ok)
+		}
+		var answer [reportLen]byte
+		if p.enter(m, intact, &answer) && (!intact || m.kind != kindOpen && m.kind != kindAsk) {
+			t.Fatalf("%+v is answered", m)
+		}
+		if intact {
+			again := bytes.Clone(b)
+			m.encode(again)
+			if !bytes.Equal(again[12:], b[12:]) {
+				t.Fatalf("%x is written %x", b, again)
+			}
+			spoiled := bytes.Clone(b)
+			spoiled[14+binary.BigEndian.Uint32(b[32:])%uint32(len(b)-14)] ^= 1
+			if _, intact, _ := parse(spoiled); intact {
+				t.Fatalf("%x is intact", spoiled)
+			}
+		}
+		var r report
+		if r.decode(m.body) {
+			out := make([]byte, reportLen)
+			r.encode(out)
+			if !bytes.Equal(out[1:], m.body[1:reportLen]) {
+				t.Fatalf("%x is written %x", m.body, out)
+			}
+		}
+	})
+}

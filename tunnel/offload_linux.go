@@ -1,0 +1,94 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"golang.org/x/sys/unix"
+)
+
+// Why trains go one by one though no send was refused.
+var (
+	ErrUnavailable = errors.New("the kernel has it not")
+	ErrMangled     = errors.New("the peer does not get them as they were sent")
+)
+
+// probeSenders sees whether the kernel has UDP_SEGMENT (since Linux 4.18).
+func (v *VTEP) probeSenders() {
+	v.gso = unix.SetsockoptInt(v.send[0], unix.SOL_UDP, unix.UDP_SEGMENT, 0) == nil
+}
+
+// takeTrains asks for UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams come one by one.
+func (v *VTEP) takeTrains(fd int) {
+	if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
+		v.gro.Bar(fmt.Errorf("set UDP_GRO: %w: %w", err, ErrUnavailable))
+	}
+}
+
+// transmit is sendmmsg on one of the sending sockets.
+func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
+	if v.refuse != nil {
+		n, errno := v.refuse(hdrs)
+		if n == 0 {
+			return 0, errno
+		}
+		hdrs = hdrs[:n]
+	}
+	return sendmmsg(v.send[socket], hdrs)
+}
+
+// GRO tells whether the kernel hands trains over as they came.
+func (v *VTEP) GRO() ether.GateState { return v.gro.State() }
+
+// meet makes a new link's host a Peer, if it is none yet, and tells the link what is known of trains there.
+func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
+	p := v.peers[l.Host.Addr()]
+	if p == nil {
+		var err error
+		if p, err = v.newPeer(l.Host); err != nil {
+			return err
+		}
+		v.peers[l.Host.Addr()] = p
+		links[linkKey{hostVNI, l.Host.Addr()}] = p.trains
+	}
+	p.links++
+	p.judge(l)
+	return nil
+}
+
+// part ends a Peer with its last link.
+func (v *VTEP) part(l *Link, links map[linkKey]*Link) {
+	p := v.peers[l.Host.Addr()]
+	if p == nil {
+		return
+	}
+	if p.links--; p.links == 0 {
+		delete(links, linkKey{hostVNI, l.Host.Addr()})
+		delete(v.peers, l.Host.Addr())
+	}
+}
+
+// judge brings a link's trains in line with what is known of its host.
+func (p *Peer) judge(l *Link) {
+	switch {
+	case !p.v.gso:
+		l.gso.Bar(ErrUnavailable)
+	case p.off.Load():
+		l.gso.Bar(ErrMangled)
+	default:
+		l.gso.Clear()
+	}
+}
+
+// judgeAll does so for every link to the host.
+func (p *Peer) judgeAll() {
+	p.v.mu.Lock()
+	defer p.v.mu.Unlock()
+	for k, l := range *p.v.links.Load() {
+		if k.host == p.Host.Addr() && k.vni != hostVNI {
+			p.judge(l)
+		}
+	}
+}

@@ -1,0 +1,409 @@
+package tunnel
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// Kernels have been shipped that mangle trains, and their sender cannot tell. So peers test each other:
+// trains of known content, and the same datagrams singly for comparison. Where the singles arrive and
+// the trains do not, three times in a row, no trains are sent to that host until three in a row have
+// arrived. Where neither arrives there is nothing to be said. Everything is driven by VTEP.Tick.
+
+// How often, by Tick's clock.
+const (
+	testEvery   = 10 * time.Minute // while all is well
+	doubtEvery  = time.Minute      // of trains that are off, and to a host that does not answer: one small datagram
+	unsureEvery = 10 * time.Second // after a test that showed nothing
+)
+
+const (
+	tries     = 3    // of each question, and tests in a row that change the verdict
+	rush      = 32   // peers that one Tick talks to at most
+	openTests = 4    // of a peer's that are remembered
+	budget    = 1024 // messages from a peer that are heard between two Ticks: a test is some 150
+)
+
+// A Verdict says what is known of the trains to a host.
+type Verdict string
+
+// The verdicts.
+const (
+	Untested Verdict = "untested"
+	Good     Verdict = "ok"
+	Mangled  Verdict = "mangled"
+	Refused  Verdict = "refused"   // by this host's kernel
+	NoAnswer Verdict = "no answer" // unreachable, or no tapestry there
+)
+
+// A Peer is one host that has links, as a partner in talk between hosts.
+type Peer struct {
+	Host netip.AddrPort
+
+	v              *VTEP
+	links          int   // guarded by v.mu
+	trains, singly *Link // of VNI 0: as the data path sends, and one by one
+	off            atomic.Bool
+
+	// Only Tick and Test use these.
+	phase     phase
+	due       time.Duration
+	asks      int  // of the question that is open
+	full      int  // frame of the test's longest datagrams
+	stuck     bool // some datagrams of the test did not leave this host
+	good, bad int  // tests in a row
+
+	mu         sync.Mutex // guards what follows
+	state      PeerState
+	settled    bool
+	wish       bool // the peer seems to be new
+	nonce      uint64
+	ask        uint8
+	asked      time.Time
+	answered   bool
+	timed      bool // the answer tells the round trip time
+	report     report
+	theirs     [openTests]theirTest
+	next, left int // in theirs; of the budget
+}
+
+type phase uint8
+
+const (
+	idle phase = iota
+	opening
+	trying
+)
+
+// theirTest is a test that the peer makes of us.
+type theirTest struct {
+	nonce uint64
+	report
+}
+
+// PeerState is what is known of a Peer.
+type PeerState struct {
+	Host     netip.AddrPort
+	Verdict  Verdict
+	Why      string        // of Mangled and Refused
+	RTT      time.Duration // of the last answer, 0: none
+	Tested   time.Duration // when the test ended, by Tick's clock; 0: never
+	Settled  bool          // no test is under way
+	Features uint16        // what the host says that it understands, in answers that we asked for; 0 while there is none
+}
+
+func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
+	header, err := template(hostVNI)
+	if err != nil {
+		return nil, fmt.Errorf("write the VXLAN header of VNI 0: %w", err)
+	}
+	p := &Peer{Host: host, v: v, left: budget, state: PeerState{Host: host, Verdict: Untested}}
+	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
+	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
+	p.singly.gso.Bar(ErrUnavailable)
+	p.trains.Bind(p.hear)
+	return p, nil
+}
+
+// Peers are the hosts that have links, in no order.
+func (v *VTEP) Peers() []*Peer {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := make([]*Peer, 0, len(v.peers))
+	for _, p := range v.peers {
+		all = append(all, p)
+	}
+	return all
+}
+
+// State is what is known.
+func (p *Peer) State() PeerState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.state
+	s.Settled = p.settled
+	return s
+}
+
+// Test has the next Tick begin a test anew. It is not to be called during Tick.
+func (p *Peer) Test() {
+	p.phase, p.due = idle, 0
+	p.mu.Lock()
+	p.settled = false
+	p.mu.Unlock()
+}
+
+// Tick drives the tests; it is called about once a second. now is the time since some fixed moment. It
+// gives the peers of whom something new is known.
+func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
+	talks := 0
+	for _, p := range v.Peers() {
+		before := p.begin(now)
+		if talks < rush && p.step(now) {
+			talks++
+		}
+		if after := p.State(); after.Verdict != before {
+			news = append(news, after)
+		}
+	}
+	return news
+}
+
+// begin gives what was known at the last Tick.
+func (p *Peer) begin(now time.Duration) Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = budget
+	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < doubtEvery/2
+	if p.wish && p.phase == idle && !fresh {
+		p.due = 0
+	}
+	p.wish = false
+	return p.state.Verdict
+}
+
+// step goes on with a test, and tells whether it has sent something.
+func (p *Peer) step(now time.Duration) bool {
+	answer, answered := p.answer()
+	switch {
+	case p.phase == idle && now < p.due:
+		return false
+	case p.phase == idle:
+		p.open()
+	case p.phase == opening && answered:
+		p.send(now)
+	case p.phase == trying && answered:
+		p.weigh(now, answer)
+		return false
+	case p.asks == tries:
+		p.silent(now)
+		return false
+	case p.phase == opening:
+		p.question(kindOpen)
+	default:
+		p.question(kindAsk)
+	}
+	return true
+}
+
+func (p *Peer) answer() (report, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.report, p.answered
+}
+
+// open begins a test.
+func (p *Peer) open() {
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:]) // never fails
+	p.mu.Lock()
+	p.nonce, p.settled = binary.BigEndian.Uint64(nonce[:]), false
+	p.mu.Unlock()
+	p.phase, p.asks = opening, 0
+	p.question(kindOpen)
+}
+
+func (p *Peer) question(kind uint8) {
+	p.asks++
+	p.mu.Lock()
+	p.ask++
+	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // an ask waits behind the trains
+	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
+	p.mu.Unlock()
+	p.say(m, nil)
+}
+
+// say sends one message.
+func (p *Peer) say(m message, body []byte) {
+	frames := shape{n: 1, size: messageHead + len(body), last: messageHead + len(body)}.frames(m, body)
+	p.singly.Send(frames)
+}
+
+// send sends the trains, each as the data path would and then singly.
+func (p *Peer) send(now time.Duration) {
+	mtu, err := p.v.PathMTU(p.Host.Addr())
+	p.full = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
+	if err != nil || p.full < 2*messageHead {
+		p.end(now, unsureEvery)
+		return
+	}
+	if p.v.gso {
+		p.trains.gso.Clear()
+	} else {
+		p.trains.gso.Bar(ErrUnavailable)
+	}
+	body := make([]byte, p.full-messageHead)
+	_, _ = rand.Read(body)
+	before := p.unsent()
+	for i, s := range trainShapes(p.full) {
+		for way, l := range [ways]*Link{p.trains, p.singly} {
+			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), way: uint8(way), nonce: p.nonce}, body[:s.size-messageHead]))
+		}
+	}
+	p.stuck = p.unsent() != before
+	p.phase, p.asks = trying, 0
+	p.question(kindAsk)
+}
+
+// unsent counts datagrams that the kernel did not take.
+func (p *Peer) unsent() (n uint64) {
+	for _, l := range []*Link{p.trains, p.singly} {
+		s := l.Stats()
+		n += s.Full + s.Long + s.Failed
+	}
+	return n
+}
+
+// weigh draws the conclusion from an answer.
+func (p *Peer) weigh(now time.Duration, r report) {
+	if why := p.trains.gso.State().Why; why != nil { // then those went singly too
+		p.set(now, Refused, why.Error())
+		p.end(now, doubtEvery)
+		return
+	}
+	sent, came, sound, whole := 0, 0, 0, 0
+	for i, s := range trainShapes(p.full) {
+		if r.intact[i][singly]&s.all() != s.all() {
+			continue // the network loses datagrams, or they are too long for it
+		}
+		n := bits.OnesCount64(r.intact[i][inTrain] & s.all())
+		sent, came, sound = sent+s.n, came+n, sound+1
+		if n == s.n {
+			whole++
+		}
+	}
+	lossy := sound < shapes && whole > 0 // and then a train may be lost as anything else is
+	switch {
+	case !r.known || sound == 0 || p.stuck:
+		p.end(now, unsureEvery)
+		return
+	case came == sent:
+		p.good, p.bad = p.good+1, 0
+	case lossy:
+		p.end(now, unsureEvery)
+		return
+	default:
+		p.good, p.bad = 0, p.bad+1
+	}
+	why := fmt.Sprintf("%d of %d segments of trains arrived as they were sent, and every one that was sent singly", came, sent)
+	off := p.off.Load()
+	switch {
+	case off && p.good > 0 && p.good < tries, !off && p.bad > 0 && p.bad < tries:
+		p.phase, p.due = idle, now // another test, to be sure
+		return
+	case p.good > 0:
+		p.off.Store(false)
+		p.set(now, Good, "")
+		p.end(now, testEvery)
+	default:
+		p.off.Store(true)
+		p.set(now, Mangled, why)
+		p.end(now, doubtEvery)
+	}
+	if off != p.off.Load() {
+		p.judgeAll()
+	}
+}
+
+// silent ends a test that got no answer.
+func (p *Peer) silent(now time.Duration) {
+	if p.phase == trying { // it did speak
+		p.end(now, unsureEvery)
+		return
+	}
+	p.mu.Lock()
+	p.state.RTT, p.state.Features = 0, 0
+	p.mu.Unlock()
+	if !p.off.Load() {
+		p.set(now, NoAnswer, "")
+	}
+	p.end(now, doubtEvery)
+}
+
+func (p *Peer) set(now time.Duration, v Verdict, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state.Verdict, p.state.Why, p.state.Tested = v, why, now
+}
+
+func (p *Peer) end(now, again time.Duration) {
+	p.phase, p.due = idle, now+again
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled = true
+}
+
+// hear takes in what a peer says, on the worker's thread.
+func (p *Peer) hear(frames []ether.Frame) {
+	for i := range frames {
+		m, intact, ok := parse(frames[i].Bytes())
+		if !ok || !p.heed() {
+			p.v.strangers[noPeer].Add(1)
+			continue
+		}
+		var body [reportLen]byte
+		if p.enter(m, intact, &body) {
+			p.say(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
+		}
+	}
+}
+
+// heed bounds what a peer can make us do.
+func (p *Peer) heed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left--
+	return p.left >= 0
+}
+
+// enter notes a message, and tells whether to answer with the body.
+func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m.kind == kindAnswer {
+		var r report
+		if intact && m.nonce == p.nonce && m.ask == p.ask && !p.answered && r.decode(m.body) {
+			p.report, p.answered, p.state.Features = r, true, m.features
+			if p.timed {
+				p.state.RTT = time.Since(p.asked)
+			}
+		}
+		return false
+	}
+	var t *theirTest
+	for i := range p.theirs {
+		if p.theirs[i].known && p.theirs[i].nonce == m.nonce {
+			t = &p.theirs[i]
+		}
+	}
+	switch {
+	case m.kind == kindSegment && t != nil:
+		t.note(m, intact)
+	case !intact:
+	case m.kind == kindOpen:
+		if t == nil {
+			t = &p.theirs[p.next]
+			p.next = (p.next + 1) % openTests
+			*t = theirTest{m.nonce, report{known: true}}
+			p.wish = true
+		}
+		t.encode(body[:])
+		return true
+	case m.kind == kindAsk:
+		var none report
+		if t != nil {
+			none = t.report
+		}
+		none.encode(body[:])
+		return true
+	}
+	return false
+}

@@ -1,0 +1,496 @@
+package tunnel
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// path is two VTEPs that reach each other through a relay of the test's own, at 127.0.0.3.
+type path struct {
+	t    testing.TB
+	a, b *VTEP
+	to   *Link  // from a
+	at   *catch // b
+	now  time.Duration
+	relay
+}
+
+// relay passes datagrams on, and does to trains what broken kernels do.
+type relay struct {
+	fd     int
+	in     receiver
+	arena  []byte
+	trains int
+	bytes  int
+	mangle func(train [][]byte) [][]byte // nil: as they are
+	single func(datagram []byte) bool    // whether to pass it on; nil: yes
+}
+
+func newPath(t testing.TB) *path {
+	t.Helper()
+	host(t)
+	must(t, netlink.LinkSetMTU(lo(t), 1500))
+	p := &path{t: t, a: listen(t, "127.0.0.1", 1), b: listen(t, "127.0.0.2", 1)}
+	var err error
+	p.to, err = p.a.Link(vni, at("127.0.0.3"))
+	must(t, err)
+	p.at, _ = caught(t, p.b, vni, "127.0.0.3")
+	p.fd, err = bind(at("127.0.0.3"), false)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(p.fd) })
+	must(t, unix.SetsockoptInt(p.fd, unix.SOL_UDP, unix.UDP_GRO, 1))
+	p.arena = make([]byte, 512<<10)
+	return p
+}
+
+// tick is a second: both ends do what is due, and all that is on its way arrives.
+func (p *path) tick() (news []PeerState) {
+	p.t.Helper()
+	p.now += time.Second
+	news = append(p.a.Tick(p.now), p.b.Tick(p.now)...)
+	p.settle()
+	return news
+}
+
+func (p *path) settle() {
+	p.t.Helper()
+	for busy := true; busy; {
+		busy = p.pass()
+		for _, v := range []*VTEP{p.a, p.b} {
+			for _, r := range v.Receivers() {
+				n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}, 0)
+				busy = busy || n > 0
+				if err != unix.EINTR {
+					must(p.t, err)
+				}
+				must(p.t, r.Drain(p.arena))
+			}
+		}
+	}
+}
+
+// pass relays what has come, from a to b and back.
+func (p *path) pass() bool {
+	n, errno := p.in.recv(p.fd, p.arena)
+	if errno != 0 {
+		return false
+	}
+	for i := range n {
+		train, from := p.in.train(i, p.arena)
+		to := p.b
+		if from.addr() == p.b.Local.Addr() {
+			to = p.a
+		}
+		p.bytes += len(train.rest)
+		var datagrams [][]byte
+		for many := len(train.rest) > train.size; len(train.rest) > 0; {
+			d := bytes.Clone(train.next())
+			if many && train.size > 0 || p.single == nil || p.single(d) {
+				datagrams = append(datagrams, d)
+			}
+		}
+		if len(datagrams) > 1 {
+			if p.trains++; p.mangle != nil {
+				datagrams = p.mangle(datagrams)
+			}
+		}
+		for _, d := range datagrams {
+			must(p.t, unix.Sendto(p.fd, d, 0, toSockaddr(to.Local)))
+		}
+	}
+	return true
+}
+
+// verdict is what a knows of b.
+func (p *path) verdict() PeerState {
+	p.a.mu.Lock()
+	peer := p.a.peers[p.to.Host.Addr()]
+	p.a.mu.Unlock()
+	return peer.State()
+}
+
+// data sends a super-frame from a and wants its segments at b.
+func (p *path) data() {
+	p.t.Helper()
+	q := packet{payload: data(20300)}
+	if sent, _ := p.to.Send([]*ether.Frame{q.super(p.t, 1000)}); sent != 1 {
+		p.t.Fatal("refused")
+	}
+	p.settle()
+	same(p.t, p.at.frames, q.segments(p.t, 1000))
+	p.at.frames = nil
+}
+
+// TestPeerGood: over a sound path both ends find that out within three seconds, by real trains.
+func TestPeerGood(t *testing.T) {
+	p := newPath(t)
+	var news []PeerState
+	for range 3 {
+		news = append(news, p.tick()...)
+	}
+	if len(news) != 2 || news[0].Verdict != Good || news[1].Verdict != Good {
+		t.Fatalf("%+v", news)
+	}
+	if s := p.verdict(); s.Verdict != Good || !s.Settled || s.RTT <= 0 || s.RTT > time.Minute || s.Tested != 3*time.Second || s.Why != "" {
+		t.Errorf("%+v", s)
+	}
+	if p.trains != 2*shapes {
+		t.Errorf("%d trains passed, want %d from each end", p.trains, shapes)
+	}
+	p.data()
+	if p.trains != 2*shapes+1 {
+		t.Error("the data did not go as a train")
+	}
+	before := p.bytes
+	for range 300 {
+		p.tick()
+	}
+	if p.bytes != before {
+		t.Errorf("%d bytes of tests within five minutes though all is well", p.bytes-before)
+	}
+	for range 400 {
+		p.tick()
+	}
+	if p.trains != 4*shapes+1 {
+		t.Errorf("%d trains, want another test by each end after ten minutes", p.trains)
+	}
+	for _, v := range []*VTEP{p.a, p.b} {
+		if s := v.Strangers(); s["no_peer"]+s["short"]+s["bad_header"] != 0 {
+			t.Errorf("strangers: %v", s)
+		}
+	}
+}
+
+// TestPeerMangled: what a broken kernel does to trains is found, and from then on data goes one by one. When it has
+// stopped, trains go again.
+func TestPeerMangled(t *testing.T) {
+	equalTail := func(train [][]byte) bool { return len(train[0]) == len(train[len(train)-1]) }
+	for name, mangle := range map[string]func([][]byte) [][]byte{
+		"two are one":     func(t [][]byte) [][]byte { return append([][]byte{append(t[0], t[1]...)}, t[2:]...) },
+		"cut short":       func(t [][]byte) [][]byte { t[1] = t[1][:len(t[1])-1]; return t },
+		"one byte wrong":  func(t [][]byte) [][]byte { t[len(t)-1][60] ^= 1; return t },
+		"the first twice": func(t [][]byte) [][]byte { copy(t[1], t[0]); return t },
+		"lost":            func(t [][]byte) [][]byte { return nil },
+		"the last lost":   func(t [][]byte) [][]byte { return t[:len(t)-1] },
+		"one as long as the others at the end": func(t [][]byte) [][]byte {
+			if equalTail(t) {
+				t[len(t)-1] = t[len(t)-1][:20]
+			}
+			return t
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPath(t)
+			p.mangle = mangle
+			for i := range 9 {
+				if p.to.Stats().GSO.Why != nil {
+					t.Fatalf("trains are off after %d seconds, before there was certainty", i)
+				}
+				p.tick()
+			}
+			s := p.verdict()
+			if s.Verdict != Mangled || !s.Settled || s.Why == "" || s.RTT <= 0 {
+				t.Fatalf("%+v", s)
+			}
+			gso := p.to.Stats().GSO
+			if !errors.Is(gso.Why, ErrMangled) || !gso.Barred {
+				t.Errorf("%+v", gso)
+			}
+			p.to.Retry()
+			trains := p.trains
+			p.data()
+			if p.trains != trains {
+				t.Error("data goes as a train")
+			}
+			later, err := p.a.Link(81, at("127.0.0.3"))
+			must(t, err)
+			if !errors.Is(later.Stats().GSO.Why, ErrMangled) {
+				t.Error("another network's link to the same host makes trains")
+			}
+			other, err := p.a.Link(81, at("127.0.0.9"))
+			must(t, err)
+			if other.Stats().GSO.Why != nil {
+				t.Error("a link to another host makes none")
+			}
+
+			p.mangle = nil
+			for range 70 {
+				p.tick()
+			}
+			if s := p.verdict(); s.Verdict != Good || s.Why != "" {
+				t.Fatalf("the path is sound again: %+v", s)
+			}
+			trains = p.trains
+			p.data()
+			if p.trains != trains+1 || later.Stats().GSO.Why != nil {
+				t.Error("and there are no trains")
+			}
+		})
+	}
+}
+
+// TestPeerUnsure: loss that spares neither trains nor singles is no verdict on trains; one bad test is none either.
+func TestPeerUnsure(t *testing.T) {
+	p := newPath(t)
+	spoil := rand.New(rand.NewPCG(1, 2))
+	lose := func(d []byte) bool { return len(d) < 300 || spoil.IntN(20) > 0 }
+	p.single = lose
+	p.mangle = func(t [][]byte) [][]byte { return t[1:] }
+	for range 60 {
+		p.tick()
+	}
+	// The train of two may well have both of its singles arrive, so a verdict there is possible, but not that all is well.
+	if s := p.verdict(); s.Verdict == Good {
+		t.Errorf("%+v", s)
+	}
+
+	p = newPath(t)
+	bad := 0
+	p.mangle = func(t [][]byte) [][]byte {
+		if bad++; bad <= shapes { // the first test of one end
+			return t[1:]
+		}
+		return t
+	}
+	for range 12 {
+		p.tick()
+		if p.to.Stats().GSO.Why != nil {
+			t.Fatal("one bad test, and trains are off")
+		}
+	}
+	if s := p.verdict(); s.Verdict != Good {
+		t.Errorf("%+v", s)
+	}
+
+	p = newPath(t)
+	p.single = func(d []byte) bool { return d[headerLen+15] != kindSegment }
+	p.mangle = func([][]byte) [][]byte { return nil }
+	for range 30 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != Untested || !s.Settled || s.RTT <= 0 {
+		t.Errorf("neither trains nor singles arrive: %+v", s)
+	}
+}
+
+// TestPeerNoAnswer: a host without tapestry gets a few small datagrams, and trains go on. When tapestry comes up there,
+// both know at once.
+func TestPeerNoAnswer(t *testing.T) {
+	host(t)
+	p := &path{t: t, a: listen(t, "127.0.0.1", 1), relay: relay{arena: make([]byte, 512<<10)}}
+	var err error
+	p.to, err = p.a.Link(vni, at("127.0.0.2"))
+	must(t, err)
+	sink, err := bind(at("127.0.0.2"), false)
+	must(t, err)
+	p.fd = -1
+	p.b = &VTEP{}
+	for range 50 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != NoAnswer || !s.Settled || s.RTT != 0 {
+		t.Errorf("%+v", s)
+	}
+	if p.to.Stats().GSO.Why != nil {
+		t.Error("trains are off")
+	}
+	got := 0
+	for b := make([]byte, 1<<16); ; got++ {
+		n, err := unix.Read(sink, b)
+		if err != nil {
+			break
+		}
+		if n != headerLen+messageHead || !bytes.Equal(b[:headerLen], []byte{8, 0, 0, 0, 0, 0, 0, 0}) {
+			t.Errorf("%d bytes came: %x", n, b[:headerLen])
+		}
+	}
+	if got != tries {
+		t.Errorf("%d questions, want %d", got, tries)
+	}
+	must(t, unix.Close(sink))
+	p.b = listen(t, "127.0.0.2", 1)
+	p.at, _ = caught(t, p.b, vni, "127.0.0.1")
+	for range 5 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != Good {
+		t.Errorf("tapestry came up there: %+v", s)
+	}
+}
+
+// TestPeerRefused: the own kernel's refusal is not taken for the path's.
+func TestPeerRefused(t *testing.T) {
+	p := newPath(t)
+	for _, fd := range p.a.send {
+		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)) // makes UDP_SEGMENT EINVAL
+	}
+	for range 3 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != Refused || s.Why != unix.EINVAL.Error() {
+		t.Errorf("%+v", s)
+	}
+	p.data()
+	if s := p.to.Stats().GSO; !errors.Is(s.Why, unix.EINVAL) || s.Barred {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestPeerOnRequest: Test makes one now, whatever is due.
+func TestPeerOnRequest(t *testing.T) {
+	p := newPath(t)
+	for range 10 {
+		p.tick()
+	}
+	peer := p.a.Peers()[0]
+	before := p.verdict()
+	peer.Test()
+	if p.verdict().Settled {
+		t.Error("settled before it has begun")
+	}
+	for range 3 {
+		p.tick()
+	}
+	if s := p.verdict(); !s.Settled || s.Tested <= before.Tested {
+		t.Errorf("%+v, was %+v", s, before)
+	}
+}
+
+// TestPeerEnds: a host is a peer as long as it has a link.
+func TestPeerEnds(t *testing.T) {
+	p := newPath(t)
+	second, err := p.a.Link(81, at("127.0.0.3"))
+	must(t, err)
+	must(t, p.to.Close())
+	must(t, p.to.Close())
+	if len(p.a.Peers()) != 1 {
+		t.Error("the peer has gone with one of two links")
+	}
+	must(t, second.Close())
+	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
+		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
+	}
+}
+
+// TestPeerBounds: whatever a peer sends, it can have only so many tests open, and be answered only so often.
+func TestPeerBounds(t *testing.T) {
+	p := newPath(t)
+	peer := p.b.Peers()[0]
+	answers := func(kind uint8, nonce uint64) (answered int) {
+		m := message{kind: kind, nonce: nonce}
+		b := make([]byte, messageHead)
+		m.encode(b)
+		f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
+		before := peer.singly.Stats().WireTx
+		peer.hear([]ether.Frame{f})
+		return int(peer.singly.Stats().WireTx - before)
+	}
+	for i := range uint64(budget) {
+		if answers(kindOpen, i) != 1 {
+			t.Fatalf("question %d is not answered", i)
+		}
+	}
+	if answers(kindOpen, 99999) != 0 {
+		t.Error("more than the budget is answered")
+	}
+	if n := p.b.Strangers()["no_peer"]; n != 1 {
+		t.Errorf("%d strangers", n)
+	}
+	open := 0
+	for _, th := range peer.theirs {
+		if th.known && th.nonce >= budget-openTests {
+			open++
+		}
+	}
+	if open != openTests {
+		t.Errorf("%+v", peer.theirs)
+	}
+	p.b.Tick(time.Hour)
+	if answers(kindAsk, 1) != 1 {
+		t.Error("no answer after a Tick")
+	}
+}
+
+// TestAnswersForged: an answer counts with the test's nonce only.
+func TestAnswersForged(t *testing.T) {
+	p := newPath(t)
+	p.single = func(d []byte) bool { return d[headerLen+15] != kindAnswer }
+	p.tick()
+	peer := p.a.Peers()[0]
+	var r report
+	r.known = true
+	body := make([]byte, reportLen)
+	r.encode(body)
+	forge := func(m message) {
+		b := append(make([]byte, messageHead), body...)
+		m.encode(b)
+		must(t, unix.Sendto(p.fd, encapsulated(t, hostVNI, b), 0, toSockaddr(p.a.Local)))
+		p.settle()
+	}
+	forge(message{kind: kindAnswer, nonce: peer.nonce ^ 1, ask: peer.ask, features: 1})
+	forge(message{kind: kindAnswer, nonce: peer.nonce, ask: peer.ask ^ 1, features: 1})
+	forge(message{kind: kindOpen, nonce: 5, features: 1})
+	if _, answered := peer.answer(); answered {
+		t.Error("a forged answer counts")
+	}
+	if s := peer.State(); s.Features != 0 {
+		t.Errorf("it has features: %+v", s)
+	}
+	forge(message{kind: kindAnswer, nonce: peer.nonce, ask: peer.ask, features: 6})
+	if _, answered := peer.answer(); !answered || peer.State().Features != 6 {
+		t.Errorf("a true one does not: %+v", peer.State())
+	}
+}
+
+// TestWeigh: what reports mean. A shape is judged by its singles.
+func TestWeigh(t *testing.T) {
+	const full = 1464
+	all := trainShapes(full)
+	whole := func() (r report) {
+		r.known = true
+		for i, s := range all {
+			r.intact[i] = [ways]uint64{s.all(), s.all()}
+		}
+		return r
+	}
+	const good, bad, unsure = "good", "bad", "unsure"
+	for name, tt := range map[string]struct {
+		change func(r *report)
+		stuck  bool
+		want   string
+	}{
+		"all came":                               {func(r *report) {}, false, good},
+		"a segment of a train is missing":        {func(r *report) { r.intact[1][inTrain] &^= 4 }, false, bad},
+		"and a single elsewhere":                 {func(r *report) { r.intact[1][inTrain] &^= 4; r.intact[2][singly] &^= 1 }, false, unsure},
+		"and of the same train":                  {func(r *report) { r.intact[1] = [ways]uint64{} }, false, good},
+		"nothing long comes, and no short train": {func(r *report) { r.intact = [shapes][ways]uint64{3: {0, 3}} }, false, bad},
+		"nothing long comes":                     {func(r *report) { r.intact = [shapes][ways]uint64{3: {3, 3}} }, false, good},
+		"nothing came":                           {func(r *report) { r.intact = [shapes][ways]uint64{} }, false, unsure},
+		"forgotten":                              {func(r *report) { *r = report{} }, false, unsure},
+		"not all was sent":                       {func(r *report) { r.intact[1][inTrain] = 0 }, true, unsure},
+		"bits that are no segments":              {func(r *report) { r.intact[3] = [ways]uint64{1 << 60, 1 << 61} }, false, good},
+	} {
+		p := &Peer{v: &VTEP{gso: true}, full: full, stuck: tt.stuck, trains: &Link{}, singly: &Link{}}
+		p.v.links.Store(&map[linkKey]*Link{})
+		r := whole()
+		tt.change(&r)
+		p.weigh(time.Hour, r)
+		got := unsure
+		if p.good == 1 {
+			got = good
+		}
+		if p.bad == 1 {
+			got = bad
+		}
+		if got != tt.want || p.off.Load() {
+			t.Errorf("%s: %s, want %s", name, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package tunnel
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+func TestRemoteSumInHeader(t *testing.T) {
+	for _, c := range []struct {
+		start, offset uint16
+		ok            bool
+	}{
+		{34, 16, true}, {34, 6, true}, {54, 16, true}, {254, 6, true},
+		{35, 16, false}, {256, 16, false}, {34, 12, false}, {34, 0, false},
+	} {
+		off := ether.Offload{NeedsSum: true, SumStart: c.start, SumOffset: c.offset}
+		last, ok := remoteSumByte(off)
+		if ok != c.ok {
+			t.Errorf("%+v: %v, want %v", off, ok, c.ok)
+		}
+		header := [headerLen]byte{flagI, flagC, 7: last}
+		if got := remoteSum(header[:]); ok && got != off {
+			t.Errorf("%+v came as %+v", off, got)
+		}
+		header[1] = 0
+		if got := remoteSum(header[:]); got != (ether.Offload{}) {
+			t.Errorf("no flag, and %+v", got)
+		}
+	}
+}
+
+// What leaves with its checksum open arrives so, and finished it is what would have been sent.
+func TestRemoteSum(t *testing.T) {
+	host(t)
+	for _, fam := range families {
+		l, k := pair(t, fam.a, fam.b)
+		l.remoteSum.Store(true)
+		for name, c := range map[string]struct {
+			p       packet
+			segment int
+		}{
+			"segments of TCP":  {packet{payload: data(9000), seq: 5}, 1398},
+			"segments of UDP6": {packet{v6: true, udp: true, payload: data(900)}, 100},
+			"one datagram":     {packet{udp: true, payload: data(900)}, 0},
+		} {
+			t.Run(fam.name+" "+name, func(t *testing.T) {
+				f := c.p.super(t, c.segment)
+				want := [][]byte{bytes.Clone(c.p.frame(t).Bytes())}
+				if c.segment > 0 {
+					want = c.p.segments(t, c.segment)
+				}
+				open := 0
+				link := (*k.v.links.Load())[linkKey{vni, at(fam.a).Addr()}]
+				link.SetMTU(1450)
+				link.Bind(func(frames []ether.Frame) {
+					for i := range frames {
+						if frames[i].Off.NeedsSum {
+							open++
+						}
+						if err := frames[i].Check(); err != nil {
+							t.Error(err)
+						}
+						frames[i].Finish()
+					}
+					k.in(frames)
+				})
+				if sent, _ := l.Send([]*ether.Frame{f}); sent != 1 {
+					t.Fatal("not sent")
+				}
+				same(t, k.settle(t, len(want)), want)
+				if open != len(want) {
+					t.Errorf("%d of %d came with their checksums open", open, len(want))
+				}
+			})
+		}
+	}
+}
+
+// Linux's own VXLAN has it too: what it leaves open we read, and what we leave open it finishes.
+func TestRemoteSumOfLinux(t *testing.T) {
+	here := host(t)
+	there, err := netns.New()
+	must(t, err)
+	defer there.Close()
+	ip := func(format string, args ...any) {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", fmt.Sprintf(format, args...))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", cmd, err, out)
+		}
+	}
+	must(t, netns.Set(here))
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(there)}))
+	ip("ip address add 192.0.2.1/24 dev underlay; ip link set underlay up")
+	must(t, netns.Set(there))
+	const vxlan = `ip address add 192.0.2.2/24 dev underlay; ip link set underlay up
+		ip link add vx address 02:42:0a:4d:00:03 type vxlan id %d dstport %d local 192.0.2.2 remote 192.0.2.1 udpcsum remcsumtx remcsumrx
+		ip address add 10.77.0.3/24 dev vx; ip link set vx up
+		ip neighbour add 10.77.0.2 lladdr 02:42:0a:4d:00:02 dev vx`
+	ip(vxlan, vni, port)
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IP{10, 77, 0, 3}, Port: 51820})
+	must(t, err)
+	defer udp.Close()
+	must(t, netns.Set(here))
+
+	k, l := caught(t, listen(t, "192.0.2.1", 1), vni, "192.0.2.2")
+	l.SetMTU(1450)
+	l.remoteSum.Store(true)
+	p := packet{udp: true, port: 4433, payload: data(700)}
+	if sent, _ := l.Send([]*ether.Frame{p.super(t, 0)}); sent != 1 {
+		t.Fatal("not sent")
+	}
+	b := make([]byte, 2000)
+	must(t, udp.SetReadDeadline(time.Now().Add(5*time.Second)))
+	n, from, err := udp.ReadFromUDP(b)
+	must(t, err)
+	if !bytes.Equal(b[:n], p.payload) {
+		t.Errorf("%d bytes came, not those that were sent", n)
+	}
+
+	open := 0
+	l.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			f := &frames[i]
+			if f.Type() != 0x0800 || f.Bytes()[23] != 17 {
+				continue // the kernel's own, about IPv6
+			}
+			must(t, f.Check())
+			if f.Off.NeedsSum {
+				open++
+			}
+			f.Finish()
+			b := f.Bytes()
+			if sum := ether.Sum(b[34:], uint32(ether.Sum(b[26:34], 17+uint32(len(b)-34)))); sum != 0xffff {
+				t.Errorf("finished, it sums up to %#04x", sum)
+			}
+			k.in(frames[i : i+1])
+		}
+	})
+	_, err = udp.WriteToUDP(p.payload, from)
+	must(t, err)
+	for len(k.frames) == 0 && k.drain(t, 5*time.Second) {
+	}
+	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.payload) {
+		t.Errorf("%d frames came, %d of them open", len(k.frames), open)
+	}
+}
