@@ -49,6 +49,7 @@ type Config struct {
 	VTEP       netip.Addr       // this host's underlay address; zero: that of the default route
 	Port       uint16           // VXLAN UDP port, here and by default at peers
 	Peers      []netip.AddrPort // for networks that name none
+	FinishSums bool             // finish inner checksums also for peers that would do it
 	SweepAfter time.Duration    // grace before an orphan is removed
 	Poller     *poll.Poller
 	Links      Links // nil: the kernel's

@@ -60,6 +60,7 @@ func (f *Fabric) listen() (*vtep, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
+	t.FinishSums = f.cfg.FinishSums
 	v := &vtep{VTEP: t, mtu: mtu}
 	for _, r := range t.Receivers() {
 		h, err := f.cfg.Poller.Add(r, func(err error) {

@@ -96,6 +96,7 @@ type PeerView struct {
 	MTU               int    // largest inner IP packet on this way
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
 	GSOWhy            string // why not; "": they do
+	RemoteSum         bool   // it finishes the inner checksums, see tunnel.VTEP.FinishSums
 	Test              PeerTest
 	WireTx, WireRx    uint64 // datagrams
 	RxFrames, RxBytes uint64
@@ -259,6 +260,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx
 				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, reason(s.GSO.Why), tests[a.Addr()]
+				v.RemoteSum = s.RemoteSum
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
 				if r.heard != 0 {

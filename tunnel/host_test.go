@@ -121,6 +121,7 @@ type catch struct {
 
 func (k *catch) in(frames []ether.Frame) {
 	for i := range frames {
+		frames[i].Finish() // a link to a peer may leave checksums open
 		k.frames = append(k.frames, bytes.Clone(frames[i].Bytes()))
 	}
 }

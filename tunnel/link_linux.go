@@ -98,11 +98,12 @@ type LinkStats struct {
 	Failed         uint64          // any other refusal: no route, a firewall
 	GSO            ether.GateState // trains go as one message
 	MTU            int             // as SetMTU said
+	RemoteSum      bool            // the host finishes inner checksums
 }
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.State(), int(l.mtu.Load())}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.State(), int(l.mtu.Load()), l.remoteSum.Load()}
 }
 
 // Retry lets a link whose trains were refused try again: the route may have changed.

@@ -53,8 +53,12 @@ type message struct {
 	body     []byte
 }
 
-// features are what this version understands of what plain VXLAN does not have: nothing yet.
-const features = 0
+// Features are what a host understands of what plain VXLAN does not have.
+const (
+	featureRemoteSum = 1 << iota // it adds up checksums that are left open, see remoteSum
+
+	features = featureRemoteSum // of this version
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

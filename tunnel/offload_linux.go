@@ -70,8 +70,9 @@ func (v *VTEP) part(l *Link, links map[linkKey]*Link) {
 	}
 }
 
-// judge brings a link's trains in line with what is known of its host.
+// judge brings a link's trains and open checksums in line with what is known of its host.
 func (p *Peer) judge(l *Link) {
+	l.remoteSum.Store(p.sums.Load() && !p.v.FinishSums)
 	switch {
 	case !p.v.gso:
 		l.gso.Bar(ErrUnavailable)

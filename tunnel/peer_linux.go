@@ -21,6 +21,7 @@ import (
 // How often, by Tick's clock.
 const (
 	testEvery   = 10 * time.Minute // while all is well
+	askEvery    = time.Minute      // between, whether it still understands us: one small datagram
 	doubtEvery  = time.Minute      // of trains that are off, and to a host that does not answer: one small datagram
 	unsureEvery = 10 * time.Second // after a test that showed nothing
 )
@@ -52,14 +53,16 @@ type Peer struct {
 	links          int   // guarded by v.mu
 	trains, singly *Link // of VNI 0: as the data path sends, and one by one
 	off            atomic.Bool
+	sums           atomic.Bool // it adds up what we leave open
 
 	// Only Tick and Test use these.
 	phase     phase
 	due       time.Duration
-	asks      int  // of the question that is open
-	full      int  // frame of the test's longest datagrams
-	stuck     bool // some datagrams of the test did not leave this host
-	good, bad int  // tests in a row
+	trainsDue time.Duration // a test before that is over with its first answer
+	asks      int           // of the question that is open
+	full      int           // frame of the test's longest datagrams
+	stuck     bool          // some datagrams of the test did not leave this host
+	good, bad int           // tests in a row
 
 	mu         sync.Mutex // guards what follows
 	state      PeerState
@@ -135,7 +138,7 @@ func (p *Peer) State() PeerState {
 
 // Test has the next Tick begin a test anew. It is not to be called during Tick.
 func (p *Peer) Test() {
-	p.phase, p.due = idle, 0
+	p.phase, p.due, p.trainsDue = idle, 0, 0
 	p.mu.Lock()
 	p.settled = false
 	p.mu.Unlock()
@@ -164,7 +167,7 @@ func (p *Peer) begin(now time.Duration) Verdict {
 	p.left = budget
 	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < doubtEvery/2
 	if p.wish && p.phase == idle && !fresh {
-		p.due = 0
+		p.due, p.trainsDue = 0, 0
 	}
 	p.wish = false
 	return p.state.Verdict
@@ -178,7 +181,12 @@ func (p *Peer) step(now time.Duration) bool {
 		return false
 	case p.phase == idle:
 		p.open()
+	case p.phase == opening && answered && now < p.trainsDue:
+		p.agree()
+		p.end(now, askEvery)
+		return false
 	case p.phase == opening && answered:
+		p.agree()
 		p.send(now)
 	case p.phase == trying && answered:
 		p.weigh(now, answer)
@@ -302,13 +310,22 @@ func (p *Peer) weigh(now time.Duration, r report) {
 	case p.good > 0:
 		p.off.Store(false)
 		p.set(now, Good, "")
-		p.end(now, testEvery)
+		p.trainsDue = now + testEvery
+		p.end(now, askEvery)
 	default:
 		p.off.Store(true)
 		p.set(now, Mangled, why)
 		p.end(now, doubtEvery)
 	}
 	if off != p.off.Load() {
+		p.judgeAll()
+	}
+}
+
+// agree has the links do what the host says that it understands.
+func (p *Peer) agree() {
+	open := p.State().Features&featureRemoteSum != 0
+	if p.sums.Swap(open) != open {
 		p.judgeAll()
 	}
 }
@@ -322,6 +339,8 @@ func (p *Peer) silent(now time.Duration) {
 	p.mu.Lock()
 	p.state.RTT, p.state.Features = 0, 0
 	p.mu.Unlock()
+	p.agree()
+	p.trainsDue = 0
 	if !p.off.Load() {
 		p.set(now, NoAnswer, "")
 	}

@@ -68,7 +68,6 @@ func TestRemoteSum(t *testing.T) {
 						if err := frames[i].Check(); err != nil {
 							t.Error(err)
 						}
-						frames[i].Finish()
 					}
 					k.in(frames)
 				})
@@ -152,4 +151,50 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.payload) {
 		t.Errorf("%d frames came, %d of them open", len(k.frames), open)
 	}
+}
+
+// Checksums are left open for a host that says that it understands, and only as long as it says so.
+func TestRemoteSumAgreed(t *testing.T) {
+	p := newPath(t)
+	if p.to.Stats().RemoteSum {
+		t.Error("checksums are left open for a host that has said nothing yet")
+	}
+	for range 5 {
+		p.tick()
+	}
+	if !p.to.Stats().RemoteSum {
+		t.Fatal("both ends understand, and checksums are finished all the same")
+	}
+	another, err := p.a.Link(vni+1, p.to.Host)
+	must(t, err)
+	if !another.Stats().RemoteSum {
+		t.Error("a later link to the host knows nothing of it")
+	}
+	p.data()
+	p.single = func([]byte) bool { return false } // the host is another one now, and no tapestry
+	for range int(askEvery/time.Second) + tries + 1 {
+		p.tick()
+	}
+	if p.to.Stats().RemoteSum || another.Stats().RemoteSum {
+		t.Error("checksums are left open for a host that has been silent for a minute")
+	}
+	p.single = nil
+	for range int(doubtEvery/time.Second) + 5 {
+		p.tick()
+	}
+	if !p.to.Stats().RemoteSum {
+		t.Error("the host is back, and its checksums are finished for it")
+	}
+}
+
+func TestFinishSums(t *testing.T) {
+	p := newPath(t)
+	p.a.FinishSums = true
+	for range 5 {
+		p.tick()
+	}
+	if p.to.Stats().RemoteSum {
+		t.Error("checksums are left open though they must not be")
+	}
+	p.data()
 }

@@ -34,6 +34,10 @@ const bufferSize = 8 << 20
 type VTEP struct {
 	Local netip.AddrPort // where datagrams arrive
 
+	// FinishSums has every inner checksum finished here, also for hosts that would do it (see remoteSum). It
+	// may be set before the first link.
+	FinishSums bool
+
 	receivers []*Receiver
 	send      [senders]int
 	gso       bool // the kernel has UDP_SEGMENT

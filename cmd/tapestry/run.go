@@ -134,6 +134,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 		}
 		return err
 	}}, "peer", "`ADDR[:PORT]` of another host, for networks without tapestry.peers; may be repeated")
+	f.BoolVar(&s.FinishSums, "finish-checksums", false, "finish every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
 	f.Var(set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(set(&s.logLevel, "LEVEL", s.logLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(set(&s.logFormat, "FORMAT", s.logFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")

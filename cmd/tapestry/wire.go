@@ -116,6 +116,7 @@ type peerReply struct {
 	MTU          int               `json:"mtu"`
 	GSO          bool              `json:"gso"`
 	GSOWhy       string            `json:"gso_why"`
+	RemoteSum    bool              `json:"remote_checksum"`
 	Test         string            `json:"test"`
 	TestWhy      string            `json:"test_why"`
 	TestSeconds  *int64            `json:"test_seconds"` // null: never
@@ -195,7 +196,7 @@ func toEntry(e fabric.EntryView) entryReply {
 
 func toPeer(p fabric.PeerView) peerReply {
 	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, State: state(p.Down),
-		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
+		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
 		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Heard >= 0 {
 		seconds := int64(p.Heard / time.Second)
