@@ -185,7 +185,7 @@ func (d *device) Bind(in func([]ether.Frame)) {
 	d.in = in
 }
 
-func (d *device) Drain([]byte) error {
+func (d *device) Drain([]byte) (int, error) {
 	var b [8]byte
 	_, _ = unix.Read(d.fd, b[:])
 	d.mu.Lock()
@@ -195,7 +195,7 @@ func (d *device) Drain([]byte) error {
 	if len(frames) > 0 && in != nil {
 		in(frames)
 	}
-	return err
+	return 0, err
 }
 
 func (d *device) Send(frames []*ether.Frame) (sent, n int) {

@@ -30,8 +30,9 @@ type Source interface {
 	// Fd is the descriptor, non-blocking and open until Remove has returned.
 	Fd() int
 	// Drain reads until the descriptor is empty or a budget is spent, using arena as it likes for
-	// the length of the call. An error means that the source is broken for good: it is removed.
-	Drain(arena []byte) error
+	// the length of the call, and gives the number of bytes read. An error means that the source is
+	// broken for good: it is removed.
+	Drain(arena []byte) (bytes int, err error)
 }
 
 // A Poller is a set of workers.
@@ -43,7 +44,10 @@ type worker struct {
 	epoll, wake int
 	entries     sync.Map // int32 → *entry, by key
 	load        atomic.Int32
-	looks       int // how often wait looks before it sleeps; only run uses it
+
+	// Only run uses these.
+	looks int // how often wait looks before it sleeps
+	heavy int // rounds until it looks again, after one that moved much
 
 	mu      sync.Mutex
 	running bool
@@ -58,6 +62,12 @@ type entry struct {
 
 // lingerMs is how long a worker waits for more frames in its processor's name, in milliseconds.
 const lingerMs = 2
+
+// A round of bulk bytes or more, and so many after it, moved much.
+const (
+	bulk        = 8 << 10
+	heavyRounds = 16
+)
 
 // A worker looks at most maxLooks times before it sleeps, some hundred microseconds; whenever it was woken
 // after less than shortSleep, it looks oftener the next time.
@@ -220,6 +230,7 @@ func (w *worker) run(ctx context.Context) error {
 	defer func() { _ = unix.Munmap(arena) }()
 	var events [64]unix.EpollEvent
 	for {
+		bytes := 0
 		n, err := w.wait(events[:])
 		if err != nil {
 			return os.NewSyscallError("epoll_wait", err)
@@ -238,32 +249,50 @@ func (w *worker) run(ctx context.Context) error {
 				continue
 			}
 			e := v.(*entry)
-			if err := e.source.Drain(arena); err != nil {
+			got, err := e.source.Drain(arena)
+			if bytes += got; err != nil {
 				w.drop(events[i].Fd, e, err)
 			}
 		}
+		w.weigh(bytes)
 		w.settle(false)
+	}
+}
+
+// weigh notes how much a round has moved.
+func (w *worker) weigh(bytes int) {
+	if bytes >= bulk {
+		w.heavy = heavyRounds
+	} else if w.heavy > 0 {
+		w.heavy--
 	}
 }
 
 // wait gives what is ready. First it looks, again and again, and lets others have the processor in
 // between: a processor that has fallen asleep takes longer to wake up than a frame to pass. It looks as
-// often as has paid lately, so a quiet network costs nothing. Then, for lingerMs after the last frames, it
+// often as has paid lately, so a quiet network costs nothing, and not at all while much is moved: nobody
+// waits for an answer then, and whoever sends and receives needs the processor. Then, for lingerMs after the last frames, it
 // sleeps without telling Go's scheduler, which would hand the thread's processor on, and wake others to
 // look for work, between any two frames; a collection of garbage interrupts that sleep by a signal.
 // Then it sleeps in earnest.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
-	for range w.looks {
+	looks := w.looks
+	if w.heavy > 0 {
+		looks = 0
+	}
+	for range looks {
 		if n, errno := w.ask(events, 0); n > 0 || errno != 0 {
 			w.looks = min(maxLooks, w.looks+1)
 			return n, unlessInterrupted(errno)
 		}
 		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	}
-	w.looks /= 2
+	if w.heavy == 0 {
+		w.looks /= 2
+	}
 	asleep := time.Now()
 	if n, errno := w.ask(events, lingerMs); n > 0 || errno != 0 && errno != syscall.EINTR {
-		if time.Since(asleep) < shortSleep {
+		if w.heavy == 0 && time.Since(asleep) < shortSleep {
 			w.looks = min(maxLooks, 4*w.looks+4)
 		}
 		return n, unlessInterrupted(errno)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -25,9 +26,9 @@ type pipe struct {
 
 func (p *pipe) Fd() int { return p.r }
 
-func (p *pipe) Drain(arena []byte) error {
+func (p *pipe) Drain(arena []byte) (int, error) {
 	p.calls.Add(1)
-	return p.drain(p, arena)
+	return 0, p.drain(p, arena)
 }
 
 func (p *pipe) write(t *testing.T, b ...byte) {
@@ -401,5 +402,61 @@ func TestNew(t *testing.T) {
 		if got := newPoller(t, n).Workers(); got < want[0] || got > want[1] {
 			t.Errorf("New(%d) has %d workers, want %v", n, got, want)
 		}
+	}
+}
+
+// A worker looks less when it found nothing and slept long, not at all while much is moved, and more
+// when what it slept for came soon.
+func TestLooks(t *testing.T) {
+	w, err := newWorker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(w.epoll); unix.Close(w.wake) })
+	events := make([]unix.EpollEvent, 1)
+	wait := func() {
+		t.Helper()
+		if n, err := w.wait(events); n != 1 || err != nil {
+			t.Fatalf("%d events, %v", n, err)
+		}
+		var b [8]byte
+		if _, err := unix.Read(w.wake, b[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for looks, want := range map[int]int{0: 0, 1: 0, 64: 32} {
+		w.looks = looks
+		time.AfterFunc(20*time.Millisecond, w.poke)
+		if wait(); w.looks != want {
+			t.Errorf("%d looks for nothing, and then %d, want %d", looks, w.looks, want)
+		}
+	}
+	w.looks = 5
+	w.poke()
+	if wait(); w.looks != 6 {
+		t.Errorf("5 looks found something, and then %d, want 6", w.looks)
+	}
+	w.looks = maxLooks
+	w.poke()
+	if wait(); w.looks != maxLooks {
+		t.Errorf("%d looks, want no more than %d", w.looks, maxLooks)
+	}
+	w.looks = 0
+	w.poke() // it is there at once, which is soon
+	if wait(); w.looks == 0 {
+		t.Error("it does not look though frames come soon")
+	}
+	w.looks = 50
+	w.weigh(bulk)
+	for range heavyRounds {
+		time.AfterFunc(time.Millisecond, w.poke)
+		if wait(); w.looks != 50 {
+			t.Fatalf("it looked while much is moved: %d looks are left", w.looks)
+		}
+		w.weigh(bulk - 1)
+	}
+	w.poke()
+	if wait(); w.looks != 51 {
+		t.Error("it does not look though little is moved")
 	}
 }

@@ -61,8 +61,8 @@ func (d *Device) Close() error {
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 
 // Drain reads frames until there is none or the budget is spent, and lends them to what Bind named.
-// An error means that the TAP is gone (EBADFD) or broken.
-func (d *Device) Drain(arena []byte) error {
+// It gives their bytes. An error means that the TAP is gone (EBADFD) or broken.
+func (d *Device) Drain(arena []byte) (bytes int, err error) {
 	frames := frameLists.Get().(*[readBudget]ether.Frame)
 	defer frameLists.Put(frames)
 	n, off := 0, 0
@@ -77,7 +77,7 @@ func (d *Device) Drain(arena []byte) error {
 		}
 		if errno != 0 {
 			d.deliver(frames[:n])
-			return fmt.Errorf("read from %s: %w", d.Link, errno)
+			return bytes, fmt.Errorf("read from %s: %w", d.Link, errno)
 		}
 		if got < vnetLen {
 			continue
@@ -86,10 +86,11 @@ func (d *Device) Drain(arena []byte) error {
 		// The header has been read by then, so its last bytes are the frame's headroom.
 		frames[n] = ether.Lend(arena[off+vnetLen-ether.Headroom:end], decodeVnet(arena[off:]))
 		n++
+		bytes += int(got) - vnetLen
 		off = (end + 63) &^ 63 // the next begins on a cache line
 	}
 	d.deliver(frames[:n])
-	return nil
+	return bytes, nil
 }
 
 func (d *Device) deliver(frames []ether.Frame) {

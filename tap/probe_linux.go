@@ -119,7 +119,10 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 		}
 	})
 	arena := make([]byte, 1<<18)
-	err = until(d.fd, &arrived, func() error { return d.Drain(arena) })
+	err = until(d.fd, &arrived, func() error {
+		_, err := d.Drain(arena)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("a frame of the container's does not reach the tap: %w", err)
 	}
