@@ -12,9 +12,9 @@ const (
 	mixC = 0x94d049bb133111eb
 )
 
-// Flow is a hash of the flow that f belongs to: IP addresses, protocol and ports; for fragments,
-// which carry no ports but the first, addresses and protocol; for what is not IP, MAC addresses and
-// type. All bits are well mixed, and the same in every process.
+// Flow is a hash of the flow that f belongs to, the same for both directions: IP addresses, protocol and
+// ports; for fragments, which carry no ports but the first, addresses and protocol; for what is not IP,
+// MAC addresses and type. All bits are well mixed, and the same in every process.
 func (f *Frame) Flow() uint32 {
 	b := f.Bytes()
 	if len(b) < HeaderLen {
@@ -23,23 +23,29 @@ func (f *Frame) Flow() uint32 {
 	typ, ip := etherType(b)
 	p := b[ip:]
 	proto, at := transport(typ, p)
-	ports := uint64(proto) << 32
+	var from, to uint64 // ports
 	switch proto {
 	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPLite:
 		if at > 0 && at+4 <= len(p) {
-			ports |= uint64(binary.LittleEndian.Uint32(p[at:]))
+			from, to = uint64(binary.BigEndian.Uint16(p[at:])), uint64(binary.BigEndian.Uint16(p[at+2:]))
 		}
 	}
-	word := binary.LittleEndian.Uint64
 	switch {
 	case typ == typeIPv4 && len(p) >= ipv4Len:
-		return finish(mix(word(p[12:])^mixA, ports^mixB))
+		word := binary.BigEndian.Uint32
+		return between(uint64(word(p[12:]))<<16|from, uint64(word(p[16:]))<<16|to, uint64(proto))
 	case typ == typeIPv6 && len(p) >= ipv6Len:
-		h := mix(word(p[8:])^mixA, word(p[16:])^mixB)
-		h ^= mix(word(p[24:])^mixB, word(p[32:])^mixC)
-		return finish(mix(h^mixA, ports^mixB))
+		word := binary.BigEndian.Uint64
+		a, b := mix(word(p[8:])^mixA, word(p[16:])^mixB), mix(word(p[24:])^mixA, word(p[32:])^mixB)
+		return between(a+from*mixC, b+to*mixC, uint64(proto))
 	}
-	return finish(mix(word(b)^mixA, uint64(binary.LittleEndian.Uint32(b[8:]))<<16^uint64(typ)^mixC))
+	word := binary.BigEndian.Uint64
+	return between(word(b)>>16, word(b[4:])<<16>>16, uint64(typ))
+}
+
+// between hashes two ends, whichever is the first, and what is spoken between them.
+func between(a, b, what uint64) uint32 {
+	return finish(mix(min(a, b)^mixA, max(a, b)^what<<56^what<<48^mixB))
 }
 
 // mix multiplies to 128 bits and folds them.

@@ -30,6 +30,33 @@ func TestFlowSame(t *testing.T) {
 	}
 }
 
+// An answer is of the flow that it answers.
+func TestFlowBothWays(t *testing.T) {
+	swap := func(b []byte, at, n int) {
+		for i := range n {
+			b[at+i], b[at+n+i] = b[at+n+i], b[at+i]
+		}
+	}
+	four, six := stream(100).frame(t), packet{v6: true, udp: true, payload: data(10)}.frame(t)
+	arp := lend(append(append(append(append([]byte{}, macB[:]...), macA[:]...), 8, 6), make([]byte, 46)...), Offload{})
+	for name, tc := range map[string]struct {
+		f         *Frame
+		at, n, l4 int
+	}{"IPv4": {&four, 26, 4, 34}, "IPv6": {&six, 22, 16, 54}, "ARP": {&arp, 0, 6, 0}} {
+		there := tc.f.Flow()
+		swap(tc.f.Bytes(), tc.at, tc.n)
+		if tc.l4 > 0 {
+			if tc.f.Flow() == there {
+				t.Errorf("%s: with the addresses changed over and not the ports it is another flow", name)
+			}
+			swap(tc.f.Bytes(), tc.l4, 2)
+		}
+		if tc.f.Flow() != there {
+			t.Errorf("%s: the other direction is another flow", name)
+		}
+	}
+}
+
 // Only the first fragment carries ports, and all must go one way.
 func TestFlowFragments(t *testing.T) {
 	first, later := stream(100).frame(t), stream(100).frame(t)

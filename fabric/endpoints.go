@@ -18,10 +18,10 @@ import (
 // endpoint is an Endpoint at work.
 type endpoint struct {
 	endpointRecord
-	dev    Device // nil: down
-	handle *poll.Handle
-	port   *vswitch.Port
-	down   error
+	dev     Device         // nil: down
+	handles []*poll.Handle // of its queues
+	port    *vswitch.Port
+	down    error
 	// suspect is since when nothing speaks for its container, 0 while something does.
 	suspect time.Duration
 	rivals  uint64 // frames of other ports with its address, as last logged
@@ -113,14 +113,15 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 	port := n.sw.Attach(e.ID, dev, false, e.MTU+header)
 	port.Pin(e.MAC)
 	dev.Bind(port.Ingress)
-	handle, err := f.cfg.Poller.Add(dev, func(err error) { f.broke(n.ID, e.ID, dev, err) })
-	if err != nil {
-		port.Detach()
-		f.cfg.Poller.Sync()
-		e.down = errors.Join(err, dev.Close())
-		return e.down
+	e.dev, e.port, e.down = dev, port, nil
+	for i, q := range dev.Sources() {
+		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.broke(n.ID, e.ID, dev, err) })
+		if err != nil {
+			e.down = errors.Join(err, f.unplug(e))
+			return e.down
+		}
+		e.handles = append(e.handles, handle)
 	}
-	e.dev, e.port, e.handle, e.down = dev, port, handle, nil
 	for _, r := range n.remotes {
 		n.fit(r)
 	}
@@ -132,11 +133,13 @@ func (f *Fabric) unplug(e *endpoint) error {
 	if e.dev == nil {
 		return nil
 	}
-	e.handle.Remove()
+	for _, h := range e.handles {
+		h.Remove()
+	}
 	e.port.Detach()
 	f.cfg.Poller.Sync() // nobody sends to it any more
 	err := e.dev.Close()
-	e.dev, e.port, e.handle = nil, nil, nil
+	e.dev, e.port, e.handles = nil, nil, nil
 	return err
 }
 

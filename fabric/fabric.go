@@ -67,8 +67,8 @@ type Links interface {
 
 // A Device is a container's port.
 type Device interface {
-	poll.Source
 	vswitch.Sender
+	Sources() []poll.Source // one for each worker, or fewer
 	Bind(in func([]ether.Frame))
 	Offload(ether.Kind) ether.GateState // see tap.Device
 	Retry()
@@ -82,12 +82,20 @@ func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 
-// opened keeps a nil *tap.Device from becoming a Device that is not nil.
+type kernelDevice struct{ *tap.Device }
+
+func (d kernelDevice) Sources() (all []poll.Source) {
+	for _, q := range d.Queues() {
+		all = append(all, q)
+	}
+	return all
+}
+
 func opened(d *tap.Device, err error) (Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return kernelDevice{d}, nil
 }
 
 // Fabric holds this host's networks. Its methods may be called from many goroutines.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
 	"golang.org/x/sys/unix"
 )
@@ -174,6 +175,8 @@ func newDevice(m *memory, id string) (*device, error) {
 }
 
 func (d *device) Fd() int { return d.fd }
+
+func (d *device) Sources() []poll.Source { return []poll.Source{d} }
 
 func (d *device) Offload(ether.Kind) ether.GateState { return ether.GateState{} }
 

@@ -233,7 +233,7 @@ func (f *Fabric) network(id string) (*network, error) {
 
 func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
 	return tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
-		GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
+		Queues: f.cfg.Poller.Workers(), GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
 }
 
 // tag begins the alias of every link of this daemon's; the endpoint's id follows.

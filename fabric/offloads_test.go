@@ -44,7 +44,7 @@ func TestPeersTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handle, err := h.poller.Add(there.Receivers()[0], func(err error) { t.Error(err) })
+	handle, err := h.poller.Add(there.Receivers()[0], 0, func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +58,7 @@ func TestPeersTested(t *testing.T) {
 		t.Errorf("before the first test: %+v", p)
 	}
 	for range 2 {
+		h.aged(time.Hour)
 		together(t, h, there, func() {
 			tests, err := h.TestPeers(t.Context())
 			if err != nil || len(tests) != 1 || tests[0].GSO != "ok" || tests[0].Why != "" || tests[0].RTT <= 0 || tests[0].Age == -1 ||
@@ -73,9 +74,36 @@ func TestPeersTested(t *testing.T) {
 		t.Errorf("said %d times, want once", n)
 	}
 	for _, o := range h.Status().Offloads {
-		if wide := o.Name == "udp_gso" || o.Name == "udp_gro"; o.State != map[bool]string{true: "on", false: "unused"}[wide] || o.Off != 0 {
+		if wide := o.Name == "udp_gso" || o.Name == "udp_gro" || o.Name == "remote_checksum"; o.State != map[bool]string{true: "on", false: "unused"}[wide] || o.Off != 0 {
 			t.Errorf("%+v", o)
 		}
+	}
+
+	// What was tested just now is not tested again: no tick goes on with it here.
+	h.aged(-time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if tests, err := h.TestPeers(ctx); err != nil || len(tests) != 1 || tests[0].GSO != "ok" {
+		t.Errorf("%+v, %v", tests, err)
+	}
+}
+
+// What has come since the last tick was heard just now.
+func TestPeersHeard(t *testing.T) {
+	h := newHost(t)
+	far := newFar(h, "127.0.0.2")
+	h.mustNetwork(wide(1, 1, "127.0.0.2"))
+	if p := h.Peers("")[0]; p.Heard >= 0 {
+		t.Errorf("nothing has come: %+v", p)
+	}
+	far.speak(h)
+	for deadline := time.Now().Add(5 * time.Second); h.Peers("")[0].WireRx == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing comes")
+		}
+	}
+	if p := h.Peers("")[0]; p.Heard != 0 {
+		t.Errorf("heard %v ago, and it came this moment", p.Heard)
 	}
 }
 

@@ -62,8 +62,8 @@ func (f *Fabric) listen() (*vtep, error) {
 	}
 	t.FinishSums = f.cfg.FinishSums
 	v := &vtep{VTEP: t, mtu: mtu}
-	for _, r := range t.Receivers() {
-		h, err := f.cfg.Poller.Add(r, func(err error) {
+	for i, r := range t.Receivers() {
+		h, err := f.cfg.Poller.Add(r, i, func(err error) {
 			select {
 			case f.fatal <- err:
 			default: // one is enough

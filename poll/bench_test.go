@@ -49,12 +49,12 @@ func BenchmarkWakeUp(b *testing.B) {
 			in, ask := ends(b)
 			heard, out := ends(b)
 			broken := func(err error) { b.Errorf("a source that works has failed: %v", err) }
-			if _, err := p.Add(answer{in, out}, broken); err != nil {
+			if _, err := p.Add(answer{in, out}, 0, broken); err != nil {
 				b.Fatal(err)
 			}
 			for range k.idle {
 				in, _ := ends(b)
-				if _, err := p.Add(answer{in, out}, broken); err != nil {
+				if _, err := p.Add(answer{in, out}, 0, broken); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -30,7 +30,7 @@ func TestRemoveWithoutRun(t *testing.T) {
 	if n := early.calls.Load(); n != 0 {
 		t.Errorf("a source that was removed before Run was drained %d times", n)
 	}
-	if n := p.workers[0].load.Load(); n != 0 {
+	if n := load(p.workers[0]); n != 0 {
 		t.Errorf("%d sources are left", n)
 	}
 }

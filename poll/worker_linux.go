@@ -13,7 +13,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -43,7 +42,6 @@ type Poller struct {
 type worker struct {
 	epoll, wake int
 	entries     sync.Map // int32 → *entry, by key
-	load        atomic.Int32
 
 	// Only run uses these.
 	looks int // how often wait looks before it sleeps
@@ -79,11 +77,11 @@ const (
 // wakeKey stands for the worker's eventfd among the keys of its sources.
 const wakeKey = 0
 
-// New makes a Poller of n workers. With n = 0 it takes half of the cores, at least one and at most
-// four: the other half belongs to those who make the traffic.
+// New makes a Poller of n workers. With n = 0 it takes half of the cores, at most four, and at least
+// two if there are two: the others belong to those who make the traffic.
 func New(n int) (*Poller, error) {
 	if n <= 0 {
-		n = min(4, max(1, runtime.NumCPU()/2))
+		n = min(4, max(min(2, runtime.NumCPU()), runtime.NumCPU()/2))
 	}
 	p := &Poller{}
 	for range n {
@@ -130,15 +128,10 @@ type Handle struct {
 	fd  int
 }
 
-// Add gives s to the worker with the fewest sources. failed is called once, on a goroutine of its
-// own, if Drain returns an error; s has then left its worker.
-func (p *Poller) Add(s Source, failed func(error)) (*Handle, error) {
-	w := p.workers[0]
-	for _, other := range p.workers[1:] {
-		if other.load.Load() < w.load.Load() {
-			w = other
-		}
-	}
+// Add gives s to a worker, counted round: whoever has a source for each of them numbers them. failed is
+// called once, on a goroutine of its own, if Drain returns an error; s has then left its worker.
+func (p *Poller) Add(s Source, worker int, failed func(error)) (*Handle, error) {
+	w := p.workers[worker%len(p.workers)]
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := &Handle{w: w, key: w.next, fd: s.Fd()}
@@ -148,7 +141,6 @@ func (p *Poller) Add(s Source, failed func(error)) (*Handle, error) {
 		w.entries.Delete(h.key)
 		return nil, fmt.Errorf("watch descriptor %d: %w", h.fd, err)
 	}
-	w.load.Add(1)
 	return h, nil
 }
 
@@ -159,7 +151,6 @@ func (h *Handle) Remove() {
 	w := h.w
 	if _, was := w.entries.LoadAndDelete(h.key); was {
 		_ = w.control(unix.EPOLL_CTL_DEL, h.fd, h.key)
-		w.load.Add(-1)
 	}
 	w.sync()
 }
@@ -328,7 +319,6 @@ func (w *worker) drop(key int32, e *entry, err error) {
 		return
 	}
 	_ = w.control(unix.EPOLL_CTL_DEL, e.source.Fd(), key)
-	w.load.Add(-1)
 	go e.failed(err)
 }
 

@@ -111,7 +111,7 @@ func start(t *testing.T, p *Poller) (stop func()) {
 
 func add(t *testing.T, p *Poller, s Source) *Handle {
 	t.Helper()
-	h, err := p.Add(s, unbroken(t))
+	h, err := p.Add(s, 0, unbroken(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ func TestRemove(t *testing.T) {
 	}
 	wg.Wait()
 	for i, w := range p.workers {
-		if n := w.load.Load(); n != 0 {
+		if n := load(w); n != 0 {
 			t.Errorf("worker %d counts %d sources, want none", i, n)
 		}
 		w.entries.Range(func(key, _ any) bool {
@@ -204,7 +204,7 @@ func TestFailed(t *testing.T) {
 	failed := make(chan error, 2)
 	var h *Handle
 	added := make(chan bool)
-	h, err := p.Add(s, func(err error) {
+	h, err := p.Add(s, 0, func(err error) {
 		<-added
 		h.Remove() // as an owner does
 		failed <- err
@@ -231,7 +231,7 @@ func TestFailed(t *testing.T) {
 		t.Error("failed was called twice")
 	default:
 	}
-	if n := p.workers[0].load.Load(); n != 1 {
+	if n := load(p.workers[0]); n != 1 {
 		t.Errorf("%d sources are counted, want 1", n)
 	}
 }
@@ -244,7 +244,7 @@ func TestFailedAndRemoved(t *testing.T) {
 		var calls atomic.Int32
 		s := newPipe(t, func(*pipe, []byte) error { return errors.New("broken") })
 		s.write(t, 1)
-		h, err := p.Add(s, func(error) {
+		h, err := p.Add(s, 0, func(error) {
 			if calls.Add(1) > 1 {
 				t.Error("failed was called twice")
 			}
@@ -259,7 +259,7 @@ func TestFailedAndRemoved(t *testing.T) {
 	}
 	stop()
 	for i, w := range p.workers {
-		if n := w.load.Load(); n != 0 {
+		if n := load(w); n != 0 {
 			t.Errorf("worker %d counts %d sources, want none", i, n)
 		}
 	}
@@ -288,7 +288,7 @@ func TestFailsInRemove(t *testing.T) {
 	release <- true
 	wg.Wait()
 	stop()
-	if n := p.workers[0].load.Load(); n != 0 {
+	if n := load(p.workers[0]); n != 0 {
 		t.Errorf("%d sources are counted, want none", n)
 	}
 }
@@ -340,31 +340,24 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-func TestAddSpreads(t *testing.T) {
+// Sources are numbered, and go round the workers by number.
+func TestAddGoesRound(t *testing.T) {
 	p := newPoller(t, 3)
-	var handles []*Handle
-	for range 9 {
-		handles = append(handles, add(t, p, newPipe(t, nil)))
-	}
-	loads := func() (l [3]int32) {
-		for i, w := range p.workers {
-			l[i] = w.load.Load()
+	for i := range 7 {
+		h, err := p.Add(newPipe(t, nil), i, unbroken(t))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return l
-	}
-	if got := loads(); got != [3]int32{3, 3, 3} {
-		t.Errorf("loads are %v", got)
-	}
-	for _, h := range handles {
-		if h.w == p.workers[1] {
-			h.Remove()
+		if h.w != p.workers[i%3] {
+			t.Errorf("source %d is not worker %d's", i, i%3)
 		}
 	}
-	for range 3 {
-		if h := add(t, p, newPipe(t, nil)); h.w != p.workers[1] {
-			t.Error("a source went to a worker that has more than another")
-		}
-	}
+}
+
+// load is how many sources a worker has.
+func load(w *worker) (n int) {
+	w.entries.Range(func(any, any) bool { n++; return true })
+	return n
 }
 
 // A descriptor that cannot be watched is an error and leaves nothing behind.
@@ -386,13 +379,13 @@ func TestAddRefused(t *testing.T) {
 		{"a file", int(file.Fd()), unix.EPERM},
 		{"one that is there", s.r, unix.EEXIST},
 	} {
-		if _, err := p.Add(&pipe{r: tc.fd}, unbroken(t)); !errors.Is(err, tc.want) {
+		if _, err := p.Add(&pipe{r: tc.fd}, 0, unbroken(t)); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
 		}
 	}
 	n := 0
 	p.workers[0].entries.Range(func(_, _ any) bool { n++; return true })
-	if l := p.workers[0].load.Load(); n != 1 || l != 1 {
+	if l := load(p.workers[0]); n != 1 || l != 1 {
 		t.Errorf("%d sources are remembered and %d counted, want 1", n, l)
 	}
 }

@@ -5,6 +5,7 @@
 package tap
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -20,11 +21,17 @@ import (
 // readBudget is how many frames one Drain reads at most, so that one port cannot keep a worker.
 const readBudget = 64
 
-// A Device is an open queue of a TAP with virtio-net headers.
+// A Device is an open TAP with virtio-net headers.
+//
+// It has a queue for each worker. What is written of a flow is written to one queue, and the kernel
+// hands over the other direction of the flow at the same one (tun_flow_update in drivers/net/tun.c): so
+// all of a flow is one worker's, in order and near its cache, and several flows are several workers'.
 type Device struct {
+	Queue // the first
+
 	Link string // the TAP's name when it was opened
 
-	fd       int
+	others   []*Queue
 	offloads int // TUN_F_*, as the kernel took them
 	in       atomic.Pointer[func([]ether.Frame)]
 	unbound  atomic.Uint64
@@ -33,6 +40,25 @@ type Device struct {
 }
 
 const nKinds = ether.UDP + 1
+
+// A Queue is one of a Device's: a source of frames for one worker.
+type Queue struct {
+	d  *Device
+	fd int
+}
+
+// Queues are all queues of the device, the first first.
+func (d *Device) Queues() []*Queue { return append([]*Queue{&d.Queue}, d.others...) }
+
+// queue is where f is written: always the same for both directions of a flow.
+func (d *Device) queue(f *ether.Frame) int {
+	if n := uint32(len(d.others)) + 1; n > 1 {
+		if i := f.Flow() % n; i > 0 {
+			return d.others[i-1].fd
+		}
+	}
+	return d.fd
+}
 
 // Bind says where frames go; until then they are dropped and counted.
 func (d *Device) Bind(in func([]ether.Frame)) { d.in.Store(&in) }
@@ -46,28 +72,30 @@ func (d *Device) Offloads() (tcp, udp bool) {
 }
 
 // Fd is the queue's descriptor, non-blocking.
-func (d *Device) Fd() int { return d.fd }
+func (q *Queue) Fd() int { return q.fd }
 
-// Close gives the queue back; the TAP stays. Drain and Send must not run any more.
+// Close gives the queues back; the TAP stays. Drain and Send must not run any more.
 func (d *Device) Close() error {
-	fd := d.fd
-	if fd < 0 {
-		return nil
+	var errs []error
+	for _, q := range d.Queues() {
+		if fd := q.fd; fd >= 0 {
+			q.fd = -1 // the number may be another file's at once
+			errs = append(errs, os.NewSyscallError("close", unix.Close(fd)))
+		}
 	}
-	d.fd = -1 // the number may be another file's at once
-	return os.NewSyscallError("close", unix.Close(fd))
+	return errors.Join(errs...)
 }
 
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 
 // Drain reads frames until there is none or the budget is spent, and lends them to what Bind named.
 // It gives their bytes. An error means that the TAP is gone (EBADFD) or broken.
-func (d *Device) Drain(arena []byte) (bytes int, err error) {
+func (q *Queue) Drain(arena []byte) (bytes int, err error) {
 	frames := frameLists.Get().(*[readBudget]ether.Frame)
 	defer frameLists.Put(frames)
 	n, off := 0, 0
 	for n < readBudget && len(arena)-off >= vnetLen+ether.MaxFrame {
-		got, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(d.fd),
+		got, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(q.fd),
 			uintptr(unsafe.Pointer(&arena[off])), vnetLen+ether.MaxFrame)
 		if errno == syscall.EAGAIN {
 			break
@@ -76,8 +104,8 @@ func (d *Device) Drain(arena []byte) (bytes int, err error) {
 			continue
 		}
 		if errno != 0 {
-			d.deliver(frames[:n])
-			return bytes, fmt.Errorf("read from %s: %w", d.Link, errno)
+			q.d.deliver(frames[:n])
+			return bytes, fmt.Errorf("read from %s: %w", q.d.Link, errno)
 		}
 		if got < vnetLen {
 			continue
@@ -89,7 +117,7 @@ func (d *Device) Drain(arena []byte) (bytes int, err error) {
 		bytes += int(got) - vnetLen
 		off = (end + 63) &^ 63 // the next begins on a cache line
 	}
-	d.deliver(frames[:n])
+	q.d.deliver(frames[:n])
 	return bytes, nil
 }
 
@@ -107,6 +135,7 @@ func (d *Device) deliver(frames []ether.Frame) {
 
 // writer is Send's scratch.
 type writer struct {
+	fd   int // of the queue
 	join ether.Joiner
 	vnet [vnetLen]byte
 	iov  [2 + ether.MaxSegments]syscall.Iovec
@@ -122,6 +151,7 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := writers.Get().(*writer)
 	for i := 0; i < len(frames); {
 		n := w.gather(frames[i:])
+		w.fd = d.queue(frames[i])
 		refused, before := syscall.Errno(0), sent
 		if n > 1 && d.gates[w.join.Off().Kind].Open() {
 			if refused = d.writeJoined(w); refused == 0 {
@@ -204,7 +234,7 @@ func (d *Device) writev(w *writer, n int) syscall.Errno {
 		}
 	}
 	for {
-		_, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(d.fd), uintptr(unsafe.Pointer(&w.iov[0])), uintptr(n))
+		_, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, uintptr(w.fd), uintptr(unsafe.Pointer(&w.iov[0])), uintptr(n))
 		if errno != syscall.EINTR {
 			return errno
 		}

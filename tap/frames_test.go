@@ -271,7 +271,7 @@ func TestJoinTooLong(t *testing.T) {
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
 	must(t, unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
-	d := &Device{Link: "shim", fd: fds[0]}
+	d := &Device{Link: "shim", Queue: Queue{fd: fds[0]}}
 	frames := packet{payload: data(45000)}.train(t, 1000)
 	sent, _ := d.Send(frames)
 	if sent == 0 {

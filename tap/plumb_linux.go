@@ -28,6 +28,7 @@ type Spec struct {
 	Mode    Mode      //
 	MAC     ether.MAC // of the container's end
 	MTU     int       // of every link, in bytes of IP packet
+	Queues  int       // to open, one for each worker; 0: one
 	GSOMax  int       // longest super-frame the container may make, in bytes; 0: the kernel's default
 	Sandbox string    // path of the container's network namespace once Join has named it; for Direct
 }
@@ -334,7 +335,7 @@ func (s *Spec) ensureTAP() error {
 
 func (s *Spec) open() (*Device, error) {
 	tap, _, _ := Names(s.ID)
-	return openQueue(tap)
+	return openQueues(tap, s.Queues)
 }
 
 // openInSandbox opens a TAP that Docker has moved into the container, and renamed there. A TAP is
@@ -352,7 +353,7 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 		if name == "" {
 			return ErrGone
 		}
-		d, err = openQueue(name)
+		d, err = openQueues(name, s.Queues)
 		return err
 	})
 	return d, err

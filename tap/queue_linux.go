@@ -1,39 +1,52 @@
 package tap
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// openQueue opens one queue of an existing TAP, with virtio-net headers and as many offloads as the
-// kernel has.
-func openQueue(name string) (*Device, error) {
+// openQueues opens n queues of an existing TAP, at least one, with virtio-net headers and as many
+// offloads as the kernel has.
+func openQueues(name string, n int) (*Device, error) {
+	d := &Device{Link: name}
+	d.Queue = Queue{d, -1}
+	for i := range max(1, n) {
+		fd, err := openQueue(name)
+		q := &Queue{d, fd}
+		if i == 0 {
+			d.fd = fd
+		} else if err == nil {
+			d.others = append(d.others, q)
+		}
+		if err == nil {
+			err = d.prepare(fd)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open tap %s: %w", name, err), d.Close())
+		}
+	}
+	return d, nil
+}
+
+func openQueue(name string) (fd int, err error) {
 	t := netlink.Tuntap{Mode: netlink.TUNTAP_MODE_TAP,
 		Flags: netlink.TUNTAP_MULTI_QUEUE | netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
 	t.Name = name
 	files, err := t.AddQueues(1)
 	if err != nil {
-		return nil, fmt.Errorf("open tap %s: %w", name, err)
+		return -1, err
 	}
 	// The file is watched by Go's own poller, which would wake up with each frame for nothing: a
 	// copy of the descriptor is not.
 	defer files[0].Close()
-	fd, err := unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open tap %s: %w", name, err)
-	}
-	d := &Device{Link: name, fd: fd}
-	if err := d.prepare(); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("open tap %s: %w", name, err)
-	}
-	return d, nil
+	return unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
 
-func (d *Device) prepare() error {
-	if err := unix.SetNonblock(d.fd, true); err != nil {
+func (d *Device) prepare(fd int) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
 		return err
 	}
 	// The header can be refused without an error, and every frame would then be read shifted.
@@ -41,18 +54,18 @@ func (d *Device) prepare() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.IoctlIfreq(d.fd, unix.TUNGETIFF, req); err != nil {
+	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
 		return fmt.Errorf("read its flags: %w", err)
 	}
 	if req.Uint16()&unix.IFF_VNET_HDR == 0 {
 		return fmt.Errorf("flags %#x: it speaks no virtio-net header; another program holds a queue of it", req.Uint16())
 	}
-	if err := unix.IoctlSetPointerInt(d.fd, unix.TUNSETVNETHDRSZ, vnetLen); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnetLen); err != nil {
 		return fmt.Errorf("set the virtio-net header's length: %w", err)
 	}
 	const csum, tso, uso = unix.TUN_F_CSUM, unix.TUN_F_TSO4 | unix.TUN_F_TSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6
 	for _, want := range []int{csum | tso | uso, csum | tso, csum, 0} {
-		if err = unix.IoctlSetInt(d.fd, unix.TUNSETOFFLOAD, want); err == nil {
+		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, want); err == nil {
 			d.offloads = want
 			d.probed()
 			return nil

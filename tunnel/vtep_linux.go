@@ -87,6 +87,7 @@ func (v *VTEP) open(sockets int) error {
 		v.takeTrains(fd)
 		v.receivers = append(v.receivers, &Receiver{v: v, fd: fd})
 	}
+	v.spread()
 	for i := range v.send {
 		fd, err := bindSender(v.Local.Addr())
 		if err != nil {
@@ -123,6 +124,28 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// spread has the kernel give datagrams to the receiving sockets by their source port, which peers choose
+// by the inner flow: so both directions of a flow are read by one worker, which also reads that flow from
+// the containers' TAPs. Without it the kernel goes by a hash of its own, and any choice is right.
+func (v *VTEP) spread() {
+	n := uint32(len(v.receivers))
+	if n < 2 {
+		return
+	}
+	const netOff = 1<<32 - 0x100000   // SKF_NET_OFF of linux/filter.h: from the IP header on
+	sourcePort := uint32(netOff + 20) // behind an IPv4 header without options
+	if v.Local.Addr().Is6() {
+		sourcePort += 20
+	}
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: sourcePort},
+		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: n},
+		{Code: unix.BPF_RET | unix.BPF_A},
+	}
+	_ = unix.SetsockoptSockFprog(v.receivers[0].fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
 func toSockaddr(a netip.AddrPort) unix.Sockaddr {
