@@ -87,7 +87,7 @@ func (f *Frame) Check() error {
 
 func (f *Frame) checkOffload() error {
 	sumEnd := int(f.Off.SumStart) + int(f.Off.SumOffset) + 2
-	if f.Off.NeedsSum && (f.Off.SumStart < HeaderLen || sumEnd > f.Len()) {
+	if f.Off.NeedsSum && (f.Off.SumStart < HeaderLen+ipv4Len || sumEnd > f.Len()) { // as kernels see it: behind an IP header
 		return ErrOffload
 	}
 	if !f.Off.NeedsSum {

@@ -67,10 +67,11 @@ const (
 	heavyRounds = 16
 )
 
-// A worker looks at most maxLooks times before it sleeps, some hundred microseconds; whenever it was woken
-// after less than shortSleep, it looks oftener the next time.
+// A worker looks at most maxLooks times before it sleeps, and not longer than longLook; whenever it was
+// woken after less than shortSleep, it looks oftener the next time.
 const (
 	maxLooks   = 128
+	longLook   = 200 * time.Microsecond
 	shortSleep = 100 * time.Microsecond
 )
 
@@ -271,17 +272,25 @@ func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 	if w.heavy > 0 {
 		looks = 0
 	}
+	var begun time.Time
+	if looks > 0 {
+		begun = time.Now()
+	}
 	for range looks {
 		if n, errno := w.ask(events, 0); n > 0 || errno != 0 {
 			w.looks = min(maxLooks, w.looks+1)
 			return n, unlessInterrupted(errno)
 		}
 		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if time.Since(begun) > longLook { // others need the processor
+			break
+		}
 	}
+	var asleep time.Time
 	if w.heavy == 0 {
 		w.looks /= 2
+		asleep = time.Now()
 	}
-	asleep := time.Now()
 	if n, errno := w.ask(events, lingerMs); n > 0 || errno != 0 && errno != syscall.EINTR {
 		if w.heavy == 0 && time.Since(asleep) < shortSleep {
 			w.looks = min(maxLooks, 4*w.looks+4)

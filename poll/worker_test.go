@@ -22,13 +22,14 @@ type pipe struct {
 	r, w  int
 	drain func(p *pipe, arena []byte) error
 	calls atomic.Int64
+	moved int // what Drain says
 }
 
 func (p *pipe) Fd() int { return p.r }
 
 func (p *pipe) Drain(arena []byte) (int, error) {
 	p.calls.Add(1)
-	return 0, p.drain(p, arena)
+	return p.moved, p.drain(p, arena)
 }
 
 func (p *pipe) write(t *testing.T, b ...byte) {
@@ -451,5 +452,30 @@ func TestLooks(t *testing.T) {
 	w.poke()
 	if wait(); w.looks != 51 {
 		t.Error("it does not look though little is moved")
+	}
+}
+
+// What sources say that they read decides whether a worker looks.
+func TestBulkIsNoticed(t *testing.T) {
+	p := newPoller(t, 1)
+	for _, moved := range []int{bulk, 0} {
+		got := make(chan byte)
+		s := newPipe(t, func(p *pipe, arena []byte) error {
+			for _, b := range p.read(arena) {
+				got <- b
+			}
+			return nil
+		})
+		s.moved = moved
+		h := add(t, p, s)
+		p.workers[0].heavy = 0
+		stop := start(t, p)
+		s.write(t, 7)
+		<-got
+		h.Remove()
+		stop()
+		if heavy := p.workers[0].heavy; (heavy > 0) != (moved > 0) {
+			t.Errorf("%d bytes moved, and %d rounds without looking", moved, heavy)
+		}
 	}
 }

@@ -371,3 +371,52 @@ func TestDetach(t *testing.T) {
 	}
 	balanced(t, s)
 }
+
+// A run of the same addresses is judged frame by frame all the same: what differs from the first is treated as if
+// it had come alone.
+func TestRunIsJudged(t *testing.T) {
+	good := func(n int) ether.Frame { return frame(mac(1), mac(2), n) }
+	for name, odd := range map[string]ether.Frame{
+		"too many segments":       super(mac(1), mac(2), 3000, 1),
+		"checksum behind the end": claiming(good(9), ether.Offload{NeedsSum: true, SumStart: 60, SumOffset: 16}),
+		"too long":                sized(mac(1), mac(2), 9, 101),
+		"segments too long":       super(mac(1), mac(2), 1000, 100-53),
+		"another source":          frame(mac(3), mac(2), 9),
+		"another destination":     frame(mac(1), mac(4), 9),
+		"group source":            frame(broadcast, mac(2), 9),
+		"runt":                    sized2(mac(1), mac(2), 13),
+		"super-frame":             super(mac(1), mac(2), 1000, 100-54),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var tallies [2]Tally
+			var bytes [2]uint64
+			var left [2][]int
+			for i := range tallies {
+				s := New(Config{})
+				from, _ := attach(s, "a", false)
+				to, w := attach(s, "b", false)
+				to.SetLimit(100)
+				to.Ingress([]ether.Frame{frame(mac(2), mac(2), 0)})
+				batch := []ether.Frame{good(1), odd, good(2), good(3), odd, good(4)}
+				for k := range batch {
+					batch[k] = ether.Lend(slices.Clone(batch[k].Room()), batch[k].Off)
+				}
+				if i == 0 {
+					from.Ingress(batch)
+				} else {
+					for k := range batch {
+						from.Ingress(batch[k : k+1])
+					}
+				}
+				tallies[i], bytes[i], left[i] = from.Stats().Rx, from.Stats().RxBytes, w.numbers
+			}
+			if tallies[0] != tallies[1] || bytes[0] != bytes[1] || !slices.Equal(left[0], left[1]) {
+				t.Errorf("in a run %v, %d bytes, %v left; one by one %v, %d bytes, %v",
+					tallies[0], bytes[0], left[0], tallies[1], bytes[1], left[1])
+			}
+			if tallies[0].Rx() != 6 {
+				t.Errorf("%d frames were judged, want 6", tallies[0].Rx())
+			}
+		})
+	}
+}

@@ -313,12 +313,13 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 		}
 		// The spent VXLAN header is the frame's headroom.
 		off, mtu := remoteSum(d), int(r.link.mtu.Load())
-		if alone && len(d)-headerLen-ether.HeaderLen > mtu {
-			off = ether.Offload{} // a super-frame that no device has cut: Recover finds an open checksum as well
-		}
-		r.lot[r.used] = ether.Lend(d, off)
-		if alone && !off.NeedsSum { // a train has been through segmentation, and was finished then
-			r.lot[r.used].Recover(mtu, segment)
+		f := &r.lot[r.used]
+		*f = ether.Lend(d, off)
+		if uncut := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu; alone && (uncut || !off.NeedsSum) {
+			f.Off = ether.Offload{} // Recover finds an open checksum as well, and what has not been cut
+			if f.Recover(mtu, segment); f.Off == (ether.Offload{}) {
+				f.Off = off
+			}
 		}
 		if r.used++; r.used == len(r.lot) {
 			r.flush()
