@@ -53,6 +53,7 @@ type answer struct {
 	Late       int     `json:"late,omitempty"`
 	Foreign    int     `json:"foreign,omitempty"`
 	Rates      []trial `json:"rates,omitempty"` // that were tried
+	Flood      bool    `json:"flood,omitempty"` // the value is that of a sender that sends as fast as it can
 }
 
 // Agent is the bench's own traffic, one program with a process for itself:

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// arrivalTime is how long a container asks for an answer before it gives up.
+const arrivalTime = 20 * time.Second
+
 // arrive pings an address at once and then every millisecond, until it answers. It prints when it did, in ns of Unix
 // time: who started the process knows since when it counts.
 func arrive(ctx context.Context, target string, out io.Writer) error {
@@ -22,6 +25,8 @@ func arrive(ctx context.Context, target string, out io.Writer) error {
 	if addr.Is6() {
 		network, request, response = "ip6:ipv6-icmp", 128, 129 // RFC 4443 §4
 	}
+	ctx, cancel := context.WithTimeout(ctx, arrivalTime)
+	defer cancel()
 	conn, err := net.ListenPacket(network, "")
 	if err != nil {
 		return err

@@ -31,13 +31,15 @@ type series struct {
 	rounds []int
 	values []float64 // one for each of these
 	cdfs   [][]Point // likewise, or none
+	notes  []string  // likewise
+	failed []int     // rounds that gave no value, in the second try either
 }
 
 // givenUp is how many rounds of a measure may fail before it is not tried on that bed any more.
 const givenUp = 2
 
-// climb builds the rung's beds, measures them in turn, and makes a case of each figure. That tapestry's bed cannot be
-// built is an error, that another's cannot is a skip.
+// climb builds the rung's beds, measures them in turn, and makes a case of each figure. What fails is a skip; an error
+// is the context's.
 func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, skips []Skip, err error) {
 	lanes, skips, err := r.settle(ctx, say)
 	defer func() {
@@ -72,7 +74,7 @@ func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, s
 	return cases, skips, nil
 }
 
-// settle builds a bed for each way that stands here, and warms it up. Without tapestry there is no rung.
+// settle builds a bed for each way that stands here. Without tapestry there is no rung.
 func (r rung) settle(ctx context.Context, say *progress) (lanes []*lane, skips []Skip, err error) {
 	leave := func(what, why string) {
 		say.line("%s is left out: %s", what, firstLine(why))
@@ -80,30 +82,41 @@ func (r rung) settle(ctx context.Context, say *progress) (lanes []*lane, skips [
 	}
 	for i, w := range r.ways {
 		why := w.missing()
-		if why != "" && i == 0 {
-			leave(r.name, why)
-			return nil, skips, nil
-		}
 		if why == "" {
-			say.now("%s: making it with %s", r.name, w.name())
-			b, err := r.lay(ctx, w)
+			b, first, err := r.lay(ctx, w, say)
+			if skips = append(skips, first...); ctx.Err() != nil {
+				return lanes, skips, ctx.Err()
+			}
 			if err == nil {
 				lanes = append(lanes, &lane{way: w, bed: b, slow: slow(w), took: map[string]*series{}, lost: map[string]int{}})
 				say.pass(0, r.bed)
 				continue
 			}
-			if err = fmt.Errorf("make the network: %w", err); i == 0 || ctx.Err() != nil {
-				return lanes, skips, fmt.Errorf("%s: %s: %w", r.name, w.name(), err)
-			}
-			why = err.Error()
+			why = "make the network: " + err.Error()
 		}
-		leave(r.name+": "+w.name(), why)
+		leave(strings.TrimSuffix(r.name+": "+w.name(), ": "+ourWay), why)
+		if i == 0 {
+			return nil, skips, nil
+		}
 	}
 	return lanes, skips, nil
 }
 
-// lay builds a bed and warms it up: neighbours get known, windows and queues grow.
-func (r rung) lay(ctx context.Context, w way) (*bed, error) {
+// lay makes a bed ready, in a second try if the first fails, which is a skip.
+func (r rung) lay(ctx context.Context, w way, say *progress) (b *bed, skips []Skip, err error) {
+	say.now("%s: making it with %s", r.name, w.name())
+	if b, err = r.warm(ctx, w); err == nil || ctx.Err() != nil {
+		return b, nil, err
+	}
+	what := fmt.Sprintf("%s: %s, first try to make the network", r.name, w.name())
+	say.line("%s failed: %s", what, firstLine(err.Error()))
+	skips = []Skip{{what, err.Error()}}
+	b, err = r.warm(ctx, w)
+	return b, skips, err
+}
+
+// warm builds a bed and warms it up: neighbours get known, windows and queues grow.
+func (r rung) warm(ctx context.Context, w way) (*bed, error) {
 	b, err := build(ctx, w, r.across)
 	if err != nil {
 		return nil, err
@@ -111,7 +124,7 @@ func (r rung) lay(ctx context.Context, w way) (*bed, error) {
 	_, err = b.stream(ctx, 1, forward, false, 500*time.Millisecond)
 	for _, m := range r.measures {
 		if m.warm && err == nil {
-			_, _, err = m.take(ctx, b, 0)
+			_, err = m.take(ctx, b, 0)
 		}
 	}
 	if err != nil {
@@ -134,22 +147,28 @@ func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*lane
 			continue
 		}
 		say.now("%s: %s, %s, round %d of %d", r.name, name, l.way.name(), n+1, p.rounds)
-		values, cdf, err := l.take(ctx, m, p.length(m))
-		if ctx.Err() != nil {
-			return skips, ctx.Err()
-		}
-		if err != nil {
-			l.lost[name]++
-			what := fmt.Sprintf("%s: %s, %s, round %d", r.name, name, l.way.name(), n+1)
-			if l.lost[name] == givenUp {
-				what += " and later"
-			}
+		what := fmt.Sprintf("%s: %s, %s, round %d", r.name, name, l.way.name(), n+1)
+		leave := func(what string, err error) {
 			say.line("%s failed: %s", what, firstLine(err.Error()))
 			skips = append(skips, Skip{what, err.Error()})
 		}
-		if err == nil && len(values) > 0 {
-			l.add(n, m.figures, values, cdf)
-			shown = append(shown, fmt.Sprintf("%s %s", l.way.name(), show(values[0])))
+		got, first, err := l.take(ctx, m, p.length(m))
+		if ctx.Err() != nil {
+			return skips, ctx.Err()
+		}
+		if first != nil {
+			leave(what+", first try", first)
+		}
+		if err != nil {
+			l.fail(n, m)
+			if l.lost[name] == givenUp {
+				what += " and later"
+			}
+			leave(what, err)
+		}
+		if err == nil && len(got.values) > 0 {
+			l.add(n, m.figures, got)
+			shown = append(shown, fmt.Sprintf("%s %s", l.way.name(), show(got.values[0])))
 		}
 	}
 	if len(shown) > 0 {
@@ -158,18 +177,21 @@ func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*lane
 	return skips, nil
 }
 
-// take takes a measure, a second time if the first fails: a flow may not come about on a machine that is busy.
-func (l *lane) take(ctx context.Context, m measure, d time.Duration) (values []float64, cdf []Point, err error) {
-	for range 2 {
+// take takes a measure, a second time if the first fails: a flow may not come about on a machine that is busy. It
+// tells of the first failure as well, or who breaks under load now and then would not be seen.
+func (l *lane) take(ctx context.Context, m measure, d time.Duration) (got outcome, first, err error) {
+	for try := range 2 {
 		if err := rest(ctx); err != nil {
-			return nil, nil, err
+			return outcome{}, first, err
 		}
-		values, cdf, err = m.take(ctx, l.bed, d)
-		if err == nil {
+		if got, err = m.take(ctx, l.bed, d); err == nil {
 			break
 		}
+		if try == 0 {
+			first = err
+		}
 	}
-	return values, cdf, err
+	return got, first, err
 }
 
 // rest waits until the machine does little, for a tenth of a second at most: what the run before it leaves to be done,
@@ -192,23 +214,45 @@ func rest(ctx context.Context) error {
 	return err
 }
 
-func (l *lane) add(round int, figures []figure, values []float64, cdf []Point) {
+func (l *lane) add(round int, figures []figure, got outcome) {
 	for i, f := range figures {
-		s := l.took[f.name]
-		if s == nil {
-			s = new(series)
-			l.took[f.name] = s
+		s := l.of(f)
+		s.rounds, s.values = append(s.rounds, round), append(s.values, got.values[i])
+		if i > 0 {
+			continue
 		}
-		s.rounds, s.values = append(s.rounds, round), append(s.values, values[i])
-		if i == 0 && cdf != nil {
-			s.cdfs = append(s.cdfs, cdf)
+		if s.notes = append(s.notes, got.note); got.cdf != nil {
+			s.cdfs = append(s.cdfs, got.cdf)
 		}
 	}
 }
 
-// result of a series: its distribution is that of the round which came nearest to the median.
+// fail notes a round of a measure that came to nothing.
+func (l *lane) fail(round int, m measure) {
+	l.lost[m.figures[0].name]++
+	for _, f := range m.figures {
+		l.of(f).failed = append(l.of(f).failed, round)
+	}
+}
+
+// of gives the series of a figure.
+func (l *lane) of(f figure) *series {
+	if l.took[f.name] == nil {
+		l.took[f.name] = new(series)
+	}
+	return l.took[f.name]
+}
+
+// result of a series: its distribution is that of the round which came nearest to the median, its note what most
+// rounds say.
 func (s *series) result(way string) Result {
 	res := Result{Way: way, Values: s.values, Median: median(s.values)}
+	said := map[string]int{}
+	for _, n := range s.notes {
+		if said[n]++; 2*said[n] > len(s.notes) {
+			res.Note = n
+		}
+	}
 	if len(s.cdfs) == len(s.values) {
 		off := func(i int) float64 { return math.Abs(s.values[i] - res.Median) }
 		near := 0
@@ -227,7 +271,7 @@ func (r rung) summarize(f figure, lanes []*lane) Case {
 	c := Case{Rung: r.name, Measure: f.name, Unit: f.unit, Lower: f.lower, Results: []Result{}, Ratios: []Ratio{}}
 	for i, l := range lanes {
 		theirs := l.took[f.name]
-		if theirs == nil {
+		if theirs == nil || len(theirs.values) == 0 {
 			continue
 		}
 		c.Results = append(c.Results, theirs.result(l.way.name()))
@@ -235,7 +279,7 @@ func (r rung) summarize(f figure, lanes []*lane) Case {
 		if i == 0 || ours == nil {
 			continue
 		}
-		if x := compare(l.way.name(), ours, theirs, boundOf(r.name, f.name, l.way.name()), f.lower); len(x.Values) > 0 {
+		if x := compare(l.way.name(), ours, theirs, boundOf(r.name, f.name, l.way.name()), f.lower); x.pairs() > 0 {
 			c.Ratios = append(c.Ratios, x)
 		}
 	}

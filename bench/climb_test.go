@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -29,19 +30,19 @@ func TestRounds(t *testing.T) {
 	var turns []string
 	tries := 0
 	m := measure{figures: []figure{{name: "speed", unit: "Gb/s"}, {name: "cost", unit: "s/GB", lower: true}}, length: 1,
-		take: func(_ context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+		take: func(_ context.Context, b *bed, d time.Duration) (outcome, error) {
 			if d != 2*time.Second {
 				t.Errorf("a run of %v, want 2s", d)
 			}
 			if b == good {
 				turns = append(turns, "A")
-				return []float64{8, 2}, nil, nil
+				return outcome{values: []float64{8, 2}}, nil
 			}
 			turns = append(turns, "B")
 			if tries++; tries > 1 { // the first round holds, then it fails for good
-				return nil, nil, errors.New("broken")
+				return outcome{}, errors.New("broken")
 			}
-			return []float64{4, 4}, nil, nil
+			return outcome{values: []float64{4, 4}}, nil
 		}}
 	lanes := []*lane{laneOf(ourWay, good), laneOf("other", bad)}
 	r, p := rung{name: "here", measures: []measure{m}}, plan{rounds: 5, seconds: 2}
@@ -57,7 +58,8 @@ func TestRounds(t *testing.T) {
 	if got := strings.Join(turns, ""); got != "AB"+"ABB"+"ABB"+"A"+"A" {
 		t.Errorf("turns %s", got)
 	}
-	want := []Skip{{"here: speed, other, round 2", "broken"}, {"here: speed, other, round 3 and later", "broken"}}
+	want := []Skip{{"here: speed, other, round 2, first try", "broken"}, {"here: speed, other, round 2", "broken"},
+		{"here: speed, other, round 3, first try", "broken"}, {"here: speed, other, round 3 and later", "broken"}}
 	if !slices.Equal(skips, want) {
 		t.Errorf("skips %q, want %q", skips, want)
 	}
@@ -70,13 +72,51 @@ func TestRounds(t *testing.T) {
 
 func TestRoundEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	m := measure{figures: []figure{{name: "speed"}}, take: func(context.Context, *bed, time.Duration) ([]float64, []Point, error) {
+	m := measure{figures: []figure{{name: "speed"}}, take: func(context.Context, *bed, time.Duration) (outcome, error) {
 		cancel()
-		return nil, nil, errors.New("killed")
+		return outcome{}, errors.New("killed")
 	}}
 	skips, err := rung{}.round(ctx, plan{rounds: 1}, 0, m, []*lane{laneOf(ourWay, new(bed))}, newProgress(io.Discard, 1, 1))
 	if !errors.Is(err, context.Canceled) || len(skips) > 0 {
 		t.Errorf("skips %v, error %v", skips, err)
+	}
+}
+
+// A first try that fails is told, and tapestry's rounds that fail for good count as the worst, not as holes.
+func TestOurFailuresCount(t *testing.T) {
+	ours, theirs := new(bed), new(bed)
+	tries := 0
+	m := measure{figures: []figure{{name: tcpOne, unit: "Gb/s"}, {name: "time", unit: "s", lower: true}},
+		take: func(_ context.Context, b *bed, _ time.Duration) (outcome, error) {
+			if b == ours {
+				if tries++; tries == 2 || tries >= 4 { // the second round once, the third and fourth for good
+					return outcome{}, errors.New("broken")
+				}
+			}
+			return outcome{values: []float64{4, 4}}, nil
+		}}
+	lanes := []*lane{laneOf(ourWay, ours), laneOf("kernel bridge", theirs)}
+	r, p := rung{name: oneHost}, plan{rounds: 6}
+	var skips []Skip
+	for n := range p.rounds {
+		failed, err := r.round(t.Context(), p, n, m, lanes, newProgress(io.Discard, 1, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		skips = append(skips, failed...)
+	}
+	if len(skips) != 5 || skips[0] != (Skip{"one host: TCP, 1 flow, tapestry, round 2, first try", "broken"}) {
+		t.Errorf("skips %q", skips)
+	}
+	speed, took := r.summarize(m.figures[0], lanes).Ratios[0], r.summarize(m.figures[1], lanes).Ratios[0]
+	if speed.Failed != 2 || len(speed.Values) != 2 || speed.Low != 0 || speed.Median != 0.5 || speed.High != 1 {
+		t.Errorf("the higher the better: %+v", speed)
+	}
+	if took.Failed != 2 || took.Low != 1 || took.High != 1 {
+		t.Errorf("the lower the better: %+v", took)
+	}
+	if _, err := json.Marshal(took); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -97,11 +137,17 @@ func TestSettle(t *testing.T) {
 	if _, _, err := (rung{name: "here", ways: []way{absent{named(ourWay)}}}).settle(t.Context(), say); err != nil {
 		t.Errorf("a machine that lacks what tapestry needs there: %v", err)
 	}
+	if _, skips, err := (rung{name: "here", ways: []way{unable{named(ourWay)}}}).settle(t.Context(), say); err != nil || len(skips) != 2 || skips[1].What != "here" {
+		t.Errorf("a bed of tapestry's that cannot be made, tried twice: %v, %v", skips, err)
+	}
 	lanes, skips, err := rung{name: "here", ways: []way{absent{named(ourWay)}, named("other")}}.settle(t.Context(), say)
 	if err != nil || len(lanes) != 0 || !slices.Equal(skips, []Skip{{"here", "needs a thing"}}) {
 		t.Errorf("lanes %v, skips %v, %v", lanes, skips, err)
 	}
 }
+
+// unable is a way that has no bed, also without root.
+type unable struct{ named }
 
 // absent is a way that the machine lacks something for.
 type absent struct{ named }

@@ -29,11 +29,7 @@ type daemon struct {
 }
 
 func newDaemon(ctx context.Context, binary string) (d *daemon, err error) {
-	dir, err := os.MkdirTemp("", "tapestry-bench-")
-	if err != nil {
-		return nil, err
-	}
-	d = &daemon{binary: binary, site: site{n: 1, dir: dir}}
+	d = &daemon{binary: binary, site: site{n: 1}}
 	for _, h := range []**host{&d.host, &d.crowd, &d.pair[0], &d.pair[1]} {
 		*h, err = newHost(ctx)
 		if err == nil { // as Docker does it: else each link would have much to say to all others
@@ -44,14 +40,15 @@ func newDaemon(ctx context.Context, binary string) (d *daemon, err error) {
 			return nil, err
 		}
 	}
+	d.dir = d.path(pluginDir)
 	return d, nil
 }
 
 // start starts the daemon and gives the time until it says that it is ready.
 func (d *daemon) start(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
-	err := d.host.start(ctx, "msg=ready", d.binary, "run", "--plugin-dir", d.dir, "--state-dir", d.dir+"/state",
-		"--api-socket", d.dir+"/api.sock", "--log-level", "info")
+	err := d.host.start(ctx, "msg=ready", d.binary, "run", "--plugin-dir", pluginDir, "--state-dir", "/run/tapestry-state",
+		"--api-socket", "/run/tapestry.sock", "--log-level", "info")
 	if err != nil {
 		return 0, err
 	}
@@ -83,7 +80,6 @@ func (d *daemon) close() {
 			h.close()
 		}
 	}
-	os.RemoveAll(d.dir) // only sockets and records, in the system's own directory for such
 }
 
 // network makes one more network, with a subnet of its own.

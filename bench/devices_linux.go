@@ -164,7 +164,7 @@ func throughPart(super bool) (run batch, end func(), err error) {
 		ports[i].Pin(station(i))
 		taps[i].Bind(ports[i].Ingress)
 	}
-	if _, err = workers.Add(taps[0], func(error) {}); err != nil {
+	if _, err = workers.Add(taps[0], 0, func(error) {}); err != nil {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -115,7 +115,7 @@ func (b *bed) arrive(ctx context.Context, external bool) (time.Duration, error) 
 	if err != nil {
 		return 0, err
 	}
-	defer s.docker(ctx, "rm", "--force", id) // if it does not go now, it goes with the bed
+	defer s.docker(context.WithoutCancel(ctx), "rm", "--force", id) // if it does not go now, it goes with the bed
 	if _, err := s.docker(ctx, "wait", id); err != nil {
 		return 0, err
 	}
@@ -205,7 +205,7 @@ func (s site) dockerd(ctx context.Context) error {
 func (s site) sweepCgroup(name string) error {
 	cmd := exec.Command("sh", "-c", `cat
 		for try in $(seq 200); do
-			find /sys/fs/cgroup -depth -type d -path "*/$0*" -exec rmdir {} + 2>/dev/null
+			find /sys/fs/cgroup -depth -type d "(" -name "$0" -o -path "*/$0/*" ")" -exec rmdir {} + 2>/dev/null
 			[ -n "$(find /sys/fs/cgroup -type d -name "$0")" ] || exit 0
 			sleep 0.05 # nothing tells when a cgroup gets empty
 		done

@@ -5,22 +5,32 @@ import "time"
 // A Report is what one run of the bench showed: what --json prints.
 type Report struct {
 	Machine Machine   `json:"machine"`
-	Plan    string    `json:"plan"` // quick, full or check
+	Plan    string    `json:"plan"`           // quick, full or check
+	Only    []string  `json:"only,omitempty"` // words that it was restricted to
 	Began   time.Time `json:"began"`
 	Seconds float64   `json:"seconds"` // that the whole run took
 	Cases   []Case    `json:"cases"`
 	Parts   []Part    `json:"parts"`
 	Curves  []Curve   `json:"curves"`
 	Skipped []Skip    `json:"skipped"`
+	Runs    []Single  `json:"runs,omitempty"` // that were merged into this report
 
 	wanted []bound // that Verdict looks for
+	plan   plan
+}
+
+// A Single is one of the runs that a report was merged of.
+type Single struct {
+	Began   time.Time `json:"began"`
+	Seconds float64   `json:"seconds"`
+	Load    string    `json:"load"` // of the minute before
 }
 
 // A Case is one measure on one rung, taken of each way in turn: A B C A B C …
 type Case struct {
 	Rung    string   `json:"rung"`    // "one host", "two hosts", "docker, one host", "docker, two hosts"
 	Measure string   `json:"measure"` // "TCP, 1 flow", "UDP 64 B", "TCP echo p50", …
-	Unit    string   `json:"unit"`    // "Gb/s", "packets/s", "µs", "s/GB", "s/Mpacket", "ms", "MB"
+	Unit    string   `json:"unit"`    // "Gb/s", "packets/s", "µs", "s/GB", "s/Mpacket", "s/Mtrip" (round trips), "ms", "MB"
 	Lower   bool     `json:"lower"`   // the lower the better
 	Results []Result `json:"results"` // of each way, tapestry's first
 	Ratios  []Ratio  `json:"ratios"`  // tapestry's to each other way
@@ -36,7 +46,9 @@ type Result struct {
 	Way    string    `json:"way"` // "tapestry", "kernel bridge", "kernel VXLAN", "Docker bridge", "Docker overlay", "Open vSwitch", "VDE", "wireguard-go"
 	Values []float64 `json:"values"`
 	Median float64   `json:"median"`
-	CDF    []Point   `json:"cdf,omitempty"` // echo only: X µs, Y the share of answers that took no longer, 0..1
+	Runs   []float64 `json:"runs,omitempty"` // median of each run that was merged
+	CDF    []Point   `json:"cdf,omitempty"`  // echo only: X µs, Y the share of answers that took no longer, 0..1
+	Note   string    `json:"note,omitempty"` // what the figure is bounded by
 }
 
 // A Ratio is tapestry's figure over another way's, both of one round: what else the machine does
@@ -44,13 +56,15 @@ type Result struct {
 type Ratio struct {
 	Against  string    `json:"against"`
 	Values   []float64 `json:"values"`
-	Median   float64   `json:"median"`
-	Low      float64   `json:"low"` // Low..High holds the true median with 95 %
+	Failed   int       `json:"failed,omitempty"` // rounds in which tapestry alone failed: they count as worse than all others
+	Median   float64   `json:"median"`           // of the values; of the runs' medians if runs were merged
+	Runs     []float64 `json:"runs,omitempty"`   // median of each run that was merged
+	Low      float64   `json:"low"`              // Low..High holds the true median with 95 %
 	High     float64   `json:"high"`
 	Coverage float64   `json:"coverage"`        // the probability that it does; under 0.95 with fewer than 6 values
 	Bound    float64   `json:"bound,omitempty"` // at least; at most where lower is better; 0: none
 	Aim      float64   `json:"aim,omitempty"`
-	Verdict  string    `json:"verdict,omitempty"` // ok, below, "within noise"
+	Verdict  string    `json:"verdict,omitempty"` // ok, below (above where lower is better), "within noise", "too few rounds"
 }
 
 // A Part is a rung of the ladder below the network: one thing that the way of a frame is made of,

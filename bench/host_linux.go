@@ -87,11 +87,25 @@ func (h *host) launch(ctx context.Context, format string, args ...any) error {
 	return err
 }
 
+// patience is how long a tool may take for one step in the making of a bed.
+const patience = time.Minute
+
 // said runs a command and gives what it said on standard output; the error holds the other words.
-func said(cmd *exec.Cmd) (string, error) {
+func said(cmd *exec.Cmd) (string, error) { return saidWithin(cmd, patience) }
+
+// saidWithin ends a command that takes longer, with all that it began, and waits no longer for its output than for it.
+func saidWithin(cmd *exec.Cmd, limit time.Duration) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	cmd.WaitDelay = time.Second
+	err := cmd.Start()
+	if err == nil {
+		late := time.AfterFunc(limit, func() { cmd.Cancel() }) // an error means that it has ended
+		if err = cmd.Wait(); !late.Stop() && err != nil {
+			err = fmt.Errorf("it was ended after %v: %w", limit, err)
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	return strings.TrimSpace(stdout.String()), nil

@@ -17,7 +17,8 @@ func WriteHTML(w io.Writer, r *Report) error {
 	var h htmlPage
 	h.WriteString("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n" +
 		"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>tapestry bench</title>\n" +
-		"<style>\n" + reportCSS + "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>tapestry bench</h1>\n<dl>\n")
+		"<style>\n" + reportCSS + "</style>\n</head>\n<body>\n<main>\n<header>\n<h1>")
+	h.put("%s</h1>\n<dl>\n", r.title())
 	for _, f := range facts(r) {
 		h.put("<dt>%s</dt><dd>%s</dd>\n", f...)
 	}

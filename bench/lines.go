@@ -89,9 +89,9 @@ func (p pen) ratio(t target, a axis, y, step float64) {
 func (p pen) mark(verdict string, x, y float64) {
 	c := verdictColor(verdict)
 	switch verdict {
-	case missed:
+	case below, above:
 		p.shape(c, x, y-5, x+5, y, x, y+5, x-5, y)
-	case noisy:
+	case noisy, tooFew:
 		p.dot(x, y, 4.2, c)
 		p.dot(x, y, 2.2, paper)
 	default:
@@ -101,9 +101,15 @@ func (p pen) mark(verdict string, x, y float64) {
 
 func (p pen) ratioLegend(y float64) {
 	x := margin
-	for _, v := range []string{fine, noisy, missed, ""} {
+	for _, v := range []string{fine, noisy, below, ""} {
 		p.mark(v, x+5, y-3)
 		name := cmp.Or(v, "no bound")
+		switch v {
+		case noisy:
+			name += " or " + tooFew
+		case below:
+			name += " or " + above
+		}
 		p.text(x+14, y, name, normal)
 		x += 14 + normal.width(name) + 14
 	}
@@ -118,9 +124,9 @@ func verdictColor(verdict string) color.RGBA {
 	switch verdict {
 	case fine:
 		return good
-	case noisy:
+	case noisy, tooFew:
 		return unsure
-	case missed:
+	case below, above:
 		return bad
 	}
 	return slate

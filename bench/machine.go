@@ -10,25 +10,29 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A Machine is where and what was measured. Version, Commit, Modified, Go and Arch are those of the binary.
 type Machine struct {
-	Cores    int     `json:"cores"`
-	CPU      string  `json:"cpu"`       // model, proc_cpuinfo(5); "" where the kernel does not tell
-	MemoryMB float64 `json:"memory_mb"` // 10⁶ bytes, MemTotal of proc_meminfo(5)
-	Load     string  `json:"load"`      // of the minute before, proc_loadavg(5): what else ran
-	Kernel   string  `json:"kernel"`
-	Docker   string  `json:"docker"` // version of dockerd; "" where there is none
-	Version  string  `json:"version"`
-	Commit   string  `json:"commit"`
-	Modified bool    `json:"modified"` // the tree had changes that were not committed
-	Go       string  `json:"go"`
-	Arch     string  `json:"arch"`
+	Cores     int     `json:"cores"`
+	CPU       string  `json:"cpu"`       // model, proc_cpuinfo(5); "" where the kernel does not tell
+	MemoryMB  float64 `json:"memory_mb"` // 10⁶ bytes, MemTotal of proc_meminfo(5)
+	Load      string  `json:"load"`      // of the minute before, proc_loadavg(5): what else ran
+	Kernel    string  `json:"kernel"`
+	Docker    string  `json:"docker"` // version of dockerd; "" where there is none
+	OVS       string  `json:"ovs"`    // versions of these likewise
+	VDE       string  `json:"vde"`
+	Wireguard string  `json:"wireguard"`
+	Version   string  `json:"version"`
+	Commit    string  `json:"commit"`
+	Modified  bool    `json:"modified"` // the tree had changes that were not committed
+	Go        string  `json:"go"`
+	Arch      string  `json:"arch"`
 }
 
 // describe asks the machine and the binary.
-func describe(ctx context.Context, binary string) (Machine, error) {
+func describe(ctx context.Context, binary, wireguard string) (Machine, error) {
 	var m Machine
 	out, err := exec.CommandContext(ctx, binary, "version", "--json").Output()
 	if err == nil {
@@ -48,8 +52,12 @@ func describe(ctx context.Context, binary string) (Machine, error) {
 	m.CPU = field("/proc/cpuinfo", "model name")
 	kib, _ := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: not known
 	m.MemoryMB = kib * 1024 / 1e6
-	if out, err := exec.CommandContext(ctx, "dockerd", "--version").Output(); err == nil {
-		m.Docker = dockerVersion(string(out))
+	for program, to := range map[string]*string{"dockerd": &m.Docker, "ovs-vswitchd": &m.OVS, "vde_switch": &m.VDE, wireguard: &m.Wireguard} {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		if out, err := exec.CommandContext(ctx, program, "--version").Output(); err == nil { // else there is none
+			*to = version(string(out))
+		}
+		cancel()
 	}
 	return m, nil
 }
@@ -76,8 +84,13 @@ func field(path, key string) string {
 	return ""
 }
 
-// dockerVersion takes it out of "Docker version 20.10.24+dfsg1, build 297e128".
-func dockerVersion(said string) string {
-	v, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(said), "Docker version "), ",")
-	return v
+// version takes it out of "Docker version 20.10.24+dfsg1, build 297e128", "ovs-vswitchd (Open vSwitch) 3.1.0", …: the
+// first word with a figure and a full stop in it, on the first line.
+func version(said string) string {
+	for _, word := range strings.Fields(firstLine(strings.TrimSpace(said))) {
+		if strings.ContainsAny(word, "0123456789") && strings.Contains(word, ".") {
+			return strings.TrimSuffix(word, ",")
+		}
+	}
+	return ""
 }

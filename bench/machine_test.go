@@ -14,7 +14,7 @@ func TestDescribe(t *testing.T) {
 	if err := os.WriteFile(fake, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m, err := describe(t.Context(), fake)
+	m, err := describe(t.Context(), fake, fake)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestDescribe(t *testing.T) {
 	if m.Cores < 1 || m.MemoryMB < 16 || m.Kernel == "" || !strings.Contains(m.Load, ".") {
 		t.Errorf("the machine is %+v", m)
 	}
-	if _, err := describe(t.Context(), fake+"-none"); err == nil || !strings.Contains(err.Error(), "make build") {
+	if _, err := describe(t.Context(), fake+"-none", ""); err == nil || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("a binary that is not there: %v", err)
 	}
 }
@@ -37,13 +37,16 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-func TestDockerVersion(t *testing.T) {
+func TestVersion(t *testing.T) {
 	for said, want := range map[string]string{
 		"Docker version 20.10.24+dfsg1, build 297e128\n": "20.10.24+dfsg1",
 		"Docker version 28.1.1, build 4eba377":           "28.1.1",
-		"":                                               "",
+		"ovs-vswitchd (Open vSwitch) 3.1.0\n":            "3.1.0",
+		"VDE 2.3.2\nCopyright 2003,...,2011\n":           "2.3.2",
+		"wireguard-go v0.0.20250522\n\nUserspace":        "v0.0.20250522",
+		"": "",
 	} {
-		if got := dockerVersion(said); got != want {
+		if got := version(said); got != want {
 			t.Errorf("%q: %q, want %q", said, got, want)
 		}
 	}

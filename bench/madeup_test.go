@@ -75,7 +75,7 @@ func madeUp() *Report {
 	rss := Case{Bound: 64, Aim: 40, Verdict: fine, Rung: "alone", Measure: "RSS, 1,000 idle endpoints", Unit: "MB", Lower: true, Results: []Result{{Way: "tapestry", Values: []float64{37.4}, Median: 37.4}}}
 	r.Cases = append(r.Cases, rss)
 	r.Cases[0].Ratios[0].Verdict = noisy
-	r.Cases[4].Ratios[0].Verdict = missed
+	r.Cases[4].Ratios[0].Verdict = below
 	r.Parts = []Part{{"memory copy", 92.4, 3.1, 0}, {"TAP read + write", 24.8, 1120, 0}, {"switch alone", 4100, 11.3, 0}, {"TAP → switch → TAP", 22.9, 1190, 0},
 		{"UDP alone with GSO and GRO", 17.2, 890, 0}, {"VXLAN cut + join", 61, 240, .02}}
 	curve := func(name, x, y, note string, of func(x float64) float64, xs ...float64) {
@@ -122,7 +122,7 @@ func sick() *Report {
 				Ratios: []Ratio{{Against: "VDE", Values: []float64{nan}, Median: nan, Low: -inf, High: inf, Bound: inf}, {Against: "gone", Bound: 1}}},
 			Case{Rung: rung, Measure: "zero", Unit: "µs", Lower: true, Bound: 1, Results: []Result{
 				{Way: ourWay, Values: []float64{0}, CDF: []Point{{0, 0.5}, {1, 1}}}, {Way: "VDE", Values: []float64{0, 0}, CDF: []Point{{5, 0.5}, {5, 1}}}},
-				Ratios: []Ratio{{Against: strange, Values: []float64{0}, Bound: 1, Verdict: missed}, {Against: long, Values: []float64{-1}, Median: -1, Low: -2, High: 0}}},
+				Ratios: []Ratio{{Against: strange, Values: []float64{0}, Bound: 1, Verdict: below}, {Against: long, Values: []float64{-1}, Median: -1, Low: -2, High: 0}}},
 			Case{Rung: rung, Measure: "far apart", Unit: "ms", Results: []Result{{Way: ourWay, Values: []float64{5e-324}, Median: 5e-324},
 				{Way: "VDE", Values: []float64{math.MaxFloat64}, Median: math.MaxFloat64}, {Way: "-", Values: []float64{-7}, Median: -7}},
 				Ratios: []Ratio{{Against: "VDE", Values: []float64{5e-324}, Median: 5e-324, Low: 5e-324, High: math.MaxFloat64}}})

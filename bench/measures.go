@@ -14,9 +14,15 @@ type measure struct {
 	least   float64 // seconds that a run takes at the least: a search needs several trials
 	extra   float64 // seconds that it takes besides
 	warm    bool    // the first run is not like the others
-	// take gives a value for each figure, and the distribution of the first if it has one. A measure that says nothing
-	// about this bed gives no values.
-	take func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error)
+	take    func(ctx context.Context, b *bed, d time.Duration) (outcome, error)
+}
+
+// An outcome is what a measure gave once: a value for each figure, or none if it says nothing about this bed, and the
+// distribution of the first if it has one.
+type outcome struct {
+	values []float64
+	cdf    []Point
+	note   string // what the first is bounded by, if not by the way
 }
 
 // A figure is what a case is about.
@@ -41,73 +47,78 @@ const (
 // throughput is TCP: Gb/s that arrived.
 func throughput(name string, rank rank, flows int, dir direction, v6 bool) measure {
 	return measure{[]figure{{name: name, unit: "Gb/s"}}, rank, 1, 0, 0, false,
-		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			r, err := b.stream(ctx, flows, dir, v6, d)
-			return []float64{r.value}, nil, err
+			return outcome{values: []float64{r.value}}, err
 		}}
 }
 
 // oneFlow is TCP, with the processor time of the whole machine that it took: both ends and all between.
 func oneFlow() measure {
 	return measure{[]figure{{name: tcpOne, unit: "Gb/s"}, {cpuTCP, "s/GB", true}}, always, 1, 0, 0, false,
-		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			r, err := b.stream(ctx, 1, forward, false, d)
-			return []float64{r.value, r.cpu / (r.bytes / 1e9)}, nil, err
+			return outcome{values: []float64{r.value, r.cpu / (r.bytes / 1e9)}}, err
 		}}
 }
 
+// searchTime is what the search for a rate takes at the least, in seconds.
+const searchTime = 2
+
 // smallPackets is UDP, with the processor time of the whole machine.
 func smallPackets(rank rank) measure {
-	return measure{[]figure{{name: udpSmall, unit: "packets/s"}, {"CPU, UDP 64 B", "s/Mpacket", true}}, rank, 2.5, 1, 0, false,
-		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+	return measure{[]figure{{name: udpSmall, unit: "packets/s"}, {"CPU, UDP 64 B", "s/Mpacket", true}}, rank, 2.5, searchTime, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			r, err := b.packets(ctx, 64, d)
-			return []float64{r.value, r.cpu / (r.packets / 1e6)}, nil, err
+			return outcome{values: []float64{r.value, r.cpu / (r.packets / 1e6)}, note: r.note}, err
 		}}
 }
 
 func largePackets() measure {
-	return measure{[]figure{{name: "UDP 1400 B", unit: "packets/s"}}, full, 2.5, 1, 0, false,
-		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+	return measure{[]figure{{name: "UDP 1400 B", unit: "packets/s"}}, full, 2.5, searchTime, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			r, err := b.packets(ctx, 1400, d)
-			return []float64{r.value}, nil, err
+			return outcome{values: []float64{r.value}, note: r.note}, err
 		}}
 }
 
-// echo is a request of some bytes and its answer, one after the other.
+// echo is a request of some bytes and its answer, one after the other, with the processor time of the whole machine: who
+// waits by looking is fast, and this is what it costs.
 func echo() measure {
-	return measure{[]figure{{echoP50, "µs", true}, {"TCP echo p99", "µs", true}, {"TCP echo p99.9", "µs", true}}, always, 1, 0, 0, false,
-		func(ctx context.Context, b *bed, d time.Duration) ([]float64, []Point, error) {
+	return measure{[]figure{{echoP50, "µs", true}, {"TCP echo p99", "µs", true}, {"TCP echo p99.9", "µs", true},
+		{"CPU, TCP echo", "s/Mtrip", true}}, always, 1, 0, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			l, err := b.echo(ctx, "tcp", d)
-			return []float64{l.p50, l.p99, l.p999}, l.cdf, err
+			return outcome{values: []float64{l.p50, l.p99, l.p999, l.cpu / (float64(l.count) / 1e6)}, cdf: l.cdf}, err
 		}}
 }
 
 // residence is what tapestry's daemon keeps in memory after the traffic so far: the mean of the sites.
 func residence() measure {
 	return measure{[]figure{{"daemon RSS", "MB", true}}, often, 0, 0, 0, false,
-		func(_ context.Context, b *bed, _ time.Duration) ([]float64, []Point, error) {
+		func(_ context.Context, b *bed, _ time.Duration) (outcome, error) {
 			if b.way.name() != ourWay {
-				return nil, nil, nil
+				return outcome{}, nil
 			}
 			sum := 0.0
 			for _, s := range b.sites {
 				mb, err := s.rss()
 				if err != nil {
-					return nil, nil, err
+					return outcome{}, err
 				}
 				sum += mb
 			}
-			return []float64{sum / float64(len(b.sites))}, nil, nil
+			return outcome{values: []float64{sum / float64(len(b.sites))}}, nil
 		}}
 }
 
 // arrival is `docker run`, until the container has had its first answer to a ping. Without external, tapestry's
 // containers have no docker_gwbridge, whose leg costs some of Docker's own time.
-func arrival(name string, external bool) measure {
-	return measure{[]figure{{name, "ms", true}}, often, 0, 0, 0.4, true,
-		func(ctx context.Context, b *bed, _ time.Duration) ([]float64, []Point, error) {
+func arrival(name string, rank rank, external bool) measure {
+	return measure{[]figure{{name, "ms", true}}, rank, 0, 0, 0.4, true,
+		func(ctx context.Context, b *bed, _ time.Duration) (outcome, error) {
 			d, err := b.arrive(ctx, external)
-			return []float64{float64(d.Microseconds()) / 1e3}, nil, err
+			return outcome{values: []float64{float64(d.Microseconds()) / 1e3}}, err
 		}}
 }
 
@@ -123,7 +134,7 @@ func ladder(o Options) []rung {
 		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, bare(often, full)},
 		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},
 		{dockerOneHost, []way{docker("tapestry"), docker("bridge")}, false, 3,
-			[]measure{oneFlow(), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, false), arrival(firstPing, true)}},
+			[]measure{oneFlow(), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
 		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), smallPackets(full), echo()}},
 	}
 }

@@ -19,13 +19,13 @@ func (openVSwitch) open(ctx context.Context, s site) error {
 	return s.launch(ctx, `mkdir -p /run/openvswitch
 		ovsdb-tool create /run/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema
 		ovsdb-server /run/openvswitch/conf.db --remote=punix:/run/openvswitch/db.sock --detach --pidfile -vconsole:err
-		ovs-vsctl --no-wait init
+		ovs-vsctl --timeout=30 --no-wait init
 		ovs-vswitchd --detach --pidfile -vconsole:err
-		ovs-vsctl add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy underlay
+		ovs-vsctl --timeout=30 add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy underlay
 		ip address del 192.0.2.%[1]d/24 dev underlay
 		ip address add 192.0.2.%[1]d/24 dev br-phy
 		ip link set br-phy up
-		ovs-vsctl add-br br0 -- set bridge br0 datapath_type=netdev \
+		ovs-vsctl --timeout=30 add-br br0 -- set bridge br0 datapath_type=netdev \
 			-- add-port br0 vx0 -- set interface vx0 type=vxlan options:key=77 options:local_ip=192.0.2.%[1]d options:remote_ip=192.0.2.%[2]d`,
 		s.n, 3-s.n)
 }
@@ -36,7 +36,7 @@ func (openVSwitch) container(ctx context.Context, s site, n int) (*host, error) 
 	if err := s.veth(ctx, n); err != nil {
 		return nil, err
 	}
-	if err := s.launch(ctx, "ip link set v%[1]d up; ovs-vsctl add-port br0 v%[1]d; ethtool -K c%[1]d tx off", n); err != nil {
+	if err := s.launch(ctx, "ip link set v%[1]d up; ovs-vsctl --timeout=30 add-port br0 v%[1]d; ethtool -K c%[1]d tx off", n); err != nil {
 		return nil, err
 	}
 	return s.container(ctx, n, fmt.Sprintf("c%d", n))

@@ -37,10 +37,13 @@ const lossBound = 0.005
 // holds tells whether little enough was lost.
 func (t trial) holds() bool { return t.Sent > 0 && t.loss() < lossBound }
 
+// kept tells whether the sender sent as fast as it was to.
+func (t trial) kept() bool { return t.Offered > 0.97*t.Rate }
+
 func (t trial) loss() float64 { return 1 - float64(t.Received)/float64(max(1, t.Sent)) }
 
 const (
-	trialTime = 250 * time.Millisecond
+	trialTime = 200 * time.Millisecond
 	tick      = 97 * time.Microsecond // between bursts; no divisor of the kernel's own, which samples processor time
 	tolerated = time.Millisecond      // a sender that was kept from sending makes up for no more
 )
@@ -148,8 +151,9 @@ func packets(c control, data string, j job) (answer, error) {
 	g := generator{c: c, s: s}
 	late := time.Now().Add(j.For)
 	a := answer{}
+	each := min(trialTime, j.For/(2*confirmed))
 	best, err := search(func(rate float64) (trial, error) {
-		t, err := g.try(rate, min(trialTime, j.For/3))
+		t, err := g.try(rate, each)
 		if err != nil {
 			return t, err
 		}
@@ -161,54 +165,94 @@ func packets(c control, data string, j job) (answer, error) {
 			a.Bytes += float64(t.Received * j.Size)
 		}
 		return t, nil
-	}, func() bool { return time.Until(late) > trialTime })
-	a.Value = best.Arrived
+	}, func() bool { return time.Until(late) > (confirmed+1)*each })
+	a.Value, a.Flood = best.Arrived, best.Rate == 0
 	return a, err
 }
 
-// search finds the trial with the highest rate that holds. A flood shows what the sender can and about what the way
-// can; if all of three hold, the sender is the slower one, and the one in the middle is the answer. Else it is halved in
-// the logarithm from there. A rate that was missed by little, or that the sender could not keep, gets a second chance:
-// one miss may be the machine's, two are the way's.
+// confirmed is how many trials a rate's figure is the median of, most of which have to hold.
+const confirmed = 3
+
+// search finds the highest rate that holds, and gives the trial in the middle of those at it. A flood shows what the
+// sender can and about what the way can; if floods hold, the sender is the slower one. Else the rate is searched for, as
+// long as there is more time, and then confirmed in the same way; one that does not hold gives way to a lower one.
 func search(try func(rate float64) (trial, error), more func() bool) (best trial, err error) {
-	var floods []trial
-	for len(floods) < 3 && (len(floods) == 0 || more()) {
-		t, err := try(0)
+	flood, err := try(0)
+	if err != nil {
+		return best, err
+	}
+	if flood.holds() {
+		best, flood, err = confirm([]trial{flood}, 0, try)
+		if err != nil || best.holds() {
+			return best, err
+		}
+	}
+	rate, err := paced(flood, try, more)
+	for _, less := range []float64{0.97, 0.95, 0.9, 0.8, 0.6, 0} { // one trial that held may have been luck
 		if err != nil {
 			return best, err
 		}
-		floods = append(floods, t)
-		if !t.holds() {
-			return paced(t, floods[:len(floods)-1], try, more)
+		if best, _, err = confirm(nil, rate, try); err != nil || best.holds() {
+			return best, err
+		}
+		rate *= less
+	}
+	if err == nil {
+		err = errors.New("no rate held in two of three trials")
+	}
+	return best, err
+}
+
+// confirm tries a rate three times, less often if two do not hold. It gives the middle one of those that hold if these
+// are most, and the last that did not hold.
+func confirm(trials []trial, rate float64, try func(rate float64) (trial, error)) (middle, lost trial, err error) {
+	var held []trial
+	again := confirmed // a sender that did not keep the rate says nothing of it
+	for n := 0; n < confirmed && n-len(held) <= confirmed/2; n++ {
+		if n == len(trials) {
+			t, err := try(rate)
+			if err != nil {
+				return middle, lost, err
+			}
+			if t.holds() && !t.kept() && again > 0 {
+				again--
+				n--
+				continue
+			}
+			trials = append(trials, t)
+		}
+		if trials[n].holds() {
+			held = append(held, trials[n])
+		} else {
+			lost = trials[n]
 		}
 	}
-	return slices.SortedFunc(slices.Values(floods), slower)[len(floods)/2], nil
+	if 2*len(held) > confirmed {
+		slices.SortFunc(held, slower)
+		middle = held[(len(held)-1)/2]
+	}
+	return middle, lost, nil
 }
 
 func slower(a, b trial) int { return cmp.Compare(a.Arrived, b.Arrived) }
 
-// paced is the search below a flood that did not hold. Those before it did.
-func paced(flood trial, held []trial, try func(rate float64) (trial, error), more func() bool) (best trial, err error) {
-	if len(held) > 0 {
-		best = slices.MaxFunc(held, slower)
-	}
-	low, high := best.Arrived, flood.Offered
-	rate, missed := max(flood.Arrived, math.Sqrt(low*high)), false
+// paced is the search below a flood that did not hold: the rate is halved in the logarithm. One that was missed by
+// little, or that the sender could not keep, gets a second chance: one miss may be the machine's, two are the way's.
+func paced(flood trial, try func(rate float64) (trial, error), more func() bool) (best float64, err error) {
+	low, high := 0.0, flood.Offered
+	rate, missed := flood.Arrived, false
 	for more() && low < high*0.98 && rate > 1 {
 		t, err := try(rate)
 		if err != nil {
 			return best, err
 		}
-		kept := t.Offered > 0.97*rate
 		if t.holds() {
-			if low = max(low, t.Offered); kept {
+			if low = max(low, t.Offered); t.kept() {
 				low = rate
 			}
-			if t.Arrived > best.Arrived {
-				best = t
-			}
+			best = max(best, low)
 		}
-		if !(t.holds() && kept) {
+		if !(t.holds() && t.kept()) {
 			if missed = !missed; missed && t.loss() < 0.05 {
 				continue
 			}
@@ -219,7 +263,7 @@ func paced(flood trial, held []trial, try func(rate float64) (trial, error), mor
 			rate = high * 0.7
 		}
 	}
-	if best.Arrived == 0 {
+	if best == 0 {
 		return best, errors.New("no rate was found at which less than 0.5 % was lost")
 	}
 	return best, nil

@@ -11,6 +11,7 @@ type road struct {
 	sender, capacity, flooded float64
 	hiccup                    int // every so many trials something else runs, and 1 % is lost
 	starved                   int // every so many trials the sender gets half of its time only
+	lucky                     int // the trial in which all arrives whatever it carries
 	tries                     int
 }
 
@@ -21,6 +22,9 @@ func (p *road) try(rate float64) (trial, error) {
 	arrived := min(offered, p.capacity)
 	if rate == 0 {
 		offered, arrived = p.sender, min(p.sender, p.flooded)
+	}
+	if p.tries == p.lucky {
+		arrived = offered
 	}
 	if p.starved > 0 && p.tries%p.starved == 0 {
 		offered /= 2
@@ -54,6 +58,17 @@ func TestSearch(t *testing.T) {
 				t.Errorf("%+v after %d trials, want %v", best, p.tries, want)
 			}
 		})
+	}
+}
+
+// One trial that held is no rate that holds.
+func TestSearchIsNotLuck(t *testing.T) {
+	for lucky := range 12 {
+		p := road{sender: 900e3, capacity: 300e3, flooded: 290e3, lucky: lucky}
+		best, err := search(p.try, func() bool { return p.tries < 10 })
+		if err != nil || best.Arrived > 300e3 || best.Arrived < 150e3 {
+			t.Errorf("luck in trial %d: %+v, %v", lucky, best, err)
+		}
 	}
 }
 

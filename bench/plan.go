@@ -68,11 +68,20 @@ type plan struct {
 	seconds float64 // of a run
 	rounds  int     // of the main measures; 9 and 12 give an interval of 96 % with few rounds: stats.go
 	side    int     // of the other measures
-	slow    int     // of slow ways
+	slow    int     // of slow ways, where one has a bound; half as many of the rest
 	least   int     // rounds that are done also when the time is up
 	rungs   []rung
 	parts   float64 // seconds that the ladder of parts takes; 0: it is left out
 	curves  float64 // the same of the scale curves
+}
+
+// FewestPairs is how many rounds an interval of 95 % takes.
+const FewestPairs = 6
+
+// Defaults are a plan's number of rounds and the seconds of a run.
+func Defaults(o Options) (pairs int, seconds float64) {
+	p := newPlan(Options{Quick: o.Quick, Check: o.Check})
+	return p.rounds, p.seconds
 }
 
 // runExtra is what a run takes besides its traffic, in seconds.
@@ -80,21 +89,21 @@ const runExtra = 0.15
 
 // newPlan makes one of three plans. A run takes its length and 0.15 s, a rung's runs are ways × rounds × measures:
 //
-//	full, 15 min   one host      2 ways × (9 rounds × 3.9 s + 6 × 9.6 s), VDE 3 rounds × 2.5 s, beds 2 s        195 s
-//	               two hosts     2 ways × (9 × 5.6 s + 6 × 7.9 s), 2 slow ways × 3 × 5.4 s, beds 5 s            232 s
-//	               Docker        2 ways × (9 × 3.6 s + 6 × 1.3 s) and 2 × (9 × 2.5 s + 6 × 2.9 s), beds 18 s    178 s
+//	full, 12 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 8.8 s), VDE 6 rounds × 1.1 s, beds 2 s        175 s
+//	               two hosts     2 ways × (9 × 4.7 s + 6 × 7.4 s), 2 slow ways × (6 × 1.1 s + 3 × 3.6 s), beds  211 s
+//	               Docker        2 ways × (9 × 2.8 s + 6 × 1.7 s) and 2 × (9 × 2.2 s + 6 × 2.5 s), beds 18 s    157 s
 //	               parts 15 s, curves 120 s                                                                     135 s
-//	quick, 2 min   6 rounds, the fewest with an interval of 95 %: 19 s, 34 s, Docker 51 s, parts 3 s            107 s
-//	check, 4 min   2 ways × 12 rounds × (3.5 s on one host and 5.0 s on two), beds 4 s                          206 s
+//	quick, 2 min   6 rounds, the fewest with an interval of 95 %: 18 s, 41 s, Docker 41 s, parts 3 s            103 s
+//	check, 4 min   2 ways × 12 rounds × (2.9 s on one host and 4.1 s on two), beds 4 s; once more what fails    170 s
 //
 // which leaves some for a slower machine; there a rung takes a fifth more time at most, then it has fewer rounds.
 func newPlan(o Options) plan {
-	p := plan{name: "full", seconds: 1.1, rounds: 9, side: 6, slow: 3, least: 6, parts: 15, curves: 120}
+	p := plan{name: "full", seconds: 0.95, rounds: 9, side: 6, slow: 6, least: 6, parts: 15, curves: 120}
 	switch {
 	case o.Check:
-		p = plan{name: "check", seconds: 1, rounds: 12, least: 10}
+		p = plan{name: "check", seconds: 0.8, rounds: 12, least: 10}
 	case o.Quick:
-		p = plan{name: "quick", seconds: 0.25, rounds: 6, slow: 1, least: 3, parts: 3} // the curves take too long
+		p = plan{name: "quick", seconds: 0.2, rounds: 6, slow: 1, least: 3, parts: 3} // the curves take too long
 	}
 	p.rungs = ladder(o)
 	if o.Check {
@@ -102,9 +111,12 @@ func newPlan(o Options) plan {
 	}
 	p.only(o.Only)
 	if o.Pairs > 0 {
-		p.rounds, p.least, p.side, p.slow = o.Pairs, o.Pairs, min(p.side, o.Pairs), min(p.slow, o.Pairs)
+		p.rounds, p.side, p.slow = o.Pairs, min(p.side, o.Pairs), min(p.slow, o.Pairs)
+		if !o.Check || o.Pairs >= FewestPairs { // with fewer the check could not fail
+			p.least = o.Pairs
+		}
 		if len(o.Only) > 0 { // who asks for one thing means it
-			p.side, p.slow = o.Pairs, o.Pairs
+			p.side, p.slow = o.Pairs, 2*o.Pairs
 		}
 	}
 	if o.Seconds > 0 {
@@ -157,6 +169,28 @@ func (p *plan) only(words []string) {
 	}
 }
 
+// again is the part of a plan that measures what these bounds are about, in as many rounds as there is time for, and
+// says whether that is enough of them.
+func (p plan) again(bounds []bound, limit float64) (plan, bool) {
+	all := p.rungs
+	p.rungs = nil
+	for _, r := range all {
+		r.measures = slices.DeleteFunc(slices.Clone(r.measures), func(m measure) bool {
+			return !slices.ContainsFunc(bounds, func(b bound) bool { return b.rung == r.name && m.gives(b.measure) })
+		})
+		p.rungs = append(p.rungs, r)
+	}
+	p.drop()
+	p.parts, p.curves = 0, 0
+	for ; p.rounds >= FewestPairs; p.rounds-- {
+		p.least = min(p.least, p.rounds)
+		if _, seconds := p.all(); seconds <= limit {
+			return p, len(p.rungs) > 0
+		}
+	}
+	return p, false
+}
+
 // drop takes out rungs without a measure or without anything to compare with.
 func (p *plan) drop() {
 	p.rungs = slices.DeleteFunc(p.rungs, func(r rung) bool { return len(r.measures) == 0 || len(r.ways) < 2 })
@@ -182,9 +216,13 @@ func (p plan) takes(m measure, slow bool, n int) bool {
 		rounds = p.side
 	}
 	if slow {
-		rounds = min(rounds, p.slow)
-		if m.rank != always {
+		switch {
+		case m.rank != always:
 			rounds = 0
+		case m.gives(tcpOne):
+			rounds = min(rounds, p.slow)
+		default:
+			rounds = min(rounds, p.slow/2)
 		}
 	}
 	return n < rounds

@@ -12,7 +12,7 @@ func TestPlansEndInTime(t *testing.T) {
 	for _, c := range []struct {
 		o     Options
 		limit time.Duration
-	}{{Options{}, 15 * time.Minute}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
+	}{{Options{}, 800 * time.Second}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
 		p := newPlan(c.o)
 		for _, r := range p.rungs {
 			n, s := p.reckon(r)
@@ -92,12 +92,12 @@ func TestOnly(t *testing.T) {
 }
 
 func TestTakes(t *testing.T) {
-	p := plan{rounds: 9, side: 6, slow: 3}
+	p := plan{rounds: 9, side: 6, slow: 6}
 	for _, c := range []struct {
 		rank   rank
 		slow   bool
 		rounds int
-	}{{always, false, 9}, {often, false, 9}, {full, false, 6}, {always, true, 3}, {often, true, 0}, {full, true, 0}} {
+	}{{always, false, 9}, {often, false, 9}, {full, false, 6}, {always, true, 3}, {often, true, 0}, {full, true, 0}} { // of any measure but the one below
 		got := 0
 		for n := range p.rounds {
 			if p.takes(measure{rank: c.rank}, c.slow, n) {
@@ -107,5 +107,47 @@ func TestTakes(t *testing.T) {
 		if got != c.rounds {
 			t.Errorf("rank %d, slow %v: %d rounds, want %d", c.rank, c.slow, got, c.rounds)
 		}
+	}
+}
+
+// What has a bound against a slow way gets rounds enough to miss it for sure.
+func TestSlowWaysCanMiss(t *testing.T) {
+	p, n := newPlan(Options{}), 0
+	for p.takes(oneFlow(), true, n) {
+		n++
+	}
+	if covers(n, 1) < sure {
+		t.Errorf("%d rounds", n)
+	}
+}
+
+// A check of few pairs fails for want of rounds, it does not pass for want of an interval.
+func TestCheckOfFewPairs(t *testing.T) {
+	if p := newPlan(Options{Check: true, Pairs: 5}); p.rounds >= p.least {
+		t.Errorf("%d rounds and %d at the least", p.rounds, p.least)
+	}
+	if p := newPlan(Options{Check: true, Pairs: 6}); p.least > 6 {
+		t.Errorf("6 rounds and %d at the least", p.least)
+	}
+}
+
+// What fails the check is measured again alone, within the time that there is, or not at all.
+func TestAgain(t *testing.T) {
+	p := newPlan(Options{Check: true})
+	for _, b := range p.wanted() {
+		second, fits := p.again([]bound{b}, secondTime)
+		if _, s := second.all(); !fits || s > secondTime || len(second.rungs) != 1 || len(second.rungs[0].measures) != 1 || second.least < FewestPairs {
+			t.Errorf("%s, %s: %.0f s, %+v", b.rung, b.measure, s, second)
+		}
+	}
+	if _, fits := p.again(p.wanted(), secondTime); fits {
+		t.Error("all of it fits")
+	}
+	if n := len(p.rungs[0].measures); n < 2 {
+		t.Errorf("the plan itself is left with %d measures", n)
+	}
+	_, first := p.all()
+	if all := first + 4*secondTime/3; all > 240 {
+		t.Errorf("with the second time the check takes %.0f s", all)
 	}
 }

@@ -20,6 +20,9 @@ func (r *Report) Table(w io.Writer) error {
 	for _, rung := range r.rungs() {
 		fmt.Fprintf(b, "\n%s\n", strings.ToUpper(rung))
 		table(b, []string{"MEASURE", "UNIT", "TAPESTRY", "AGAINST", "THEIRS", "RATIO", "INTERVAL", "BOUND", "AIM", "VERDICT"}, r.rows(rung))
+		for _, note := range r.notes(rung) {
+			fmt.Fprintln(b, note)
+		}
 	}
 	if len(r.Parts) > 0 {
 		fmt.Fprint(b, "\nPARTS, each alone in this process\n")
@@ -58,8 +61,11 @@ func (r *Report) head(w io.Writer) {
 	if m.Docker != "" {
 		fmt.Fprintf(w, ", Docker %s", m.Docker)
 	}
-	fmt.Fprintf(w, "\ntapestry %s, %s %s; plan %s, %s\n", m.Version, m.Go, m.Arch, r.Plan,
+	fmt.Fprintf(w, "\ntapestry %s, %s %s; plan %s%s, %s\n", m.Version, m.Go, m.Arch, r.Plan, r.restricted(),
 		minutes(time.Duration(r.Seconds*float64(time.Second))))
+	if len(r.Runs) > 0 {
+		fmt.Fprintf(w, "%s, medians of their medians.\n", sentence(runs(len(r.Runs))))
+	}
 	fmt.Fprint(w, `Medians. RATIO is tapestry's figure to the other's, of one round each; INTERVAL holds the true one with 95 % (with the
 percentage that stands there, if there were too few rounds). BOUND is the worst that shall be, AIM what it shall become.
 `)
@@ -68,6 +74,22 @@ percentage that stands there, if there were too few rounds). BOUND is the worst 
 	}) {
 		fmt.Fprintln(w, "wireguard-go encrypts, the others do not.")
 	}
+}
+
+// restricted says what the run left out on request, "" if nothing.
+func (r *Report) restricted() string {
+	if len(r.Only) == 0 {
+		return ""
+	}
+	return `, only "` + strings.Join(r.Only, `" and "`) + `"`
+}
+
+// runs counts them in words.
+func runs(n int) string {
+	if n < 7 {
+		return []string{"no runs", "one run", "two runs", "three runs", "four runs", "five runs", "six runs"}[n]
+	}
+	return fmt.Sprintf("%d runs", n)
 }
 
 // rungs in the order of the cases.
@@ -108,11 +130,26 @@ func (r *Report) rows(rung string) (rows [][]string) {
 
 // span is the interval, with its coverage if that is not what the head promises.
 func (x Ratio) span() string {
-	s := show(x.Low) + ".." + show(x.High)
+	s := cmp.Or(show(x.Low), "0") + ".." + cmp.Or(show(x.High), "0")
 	if x.Coverage < sure {
 		s += fmt.Sprintf(" (%.0f %%)", 100*x.Coverage)
 	}
+	if x.Failed > 0 {
+		s += fmt.Sprintf(", %d failed", x.Failed)
+	}
 	return s
+}
+
+// notes of a rung's results.
+func (r *Report) notes(rung string) (all []string) {
+	for _, c := range r.Cases {
+		for _, x := range c.Results {
+			if c.Rung == rung && x.Note != "" {
+				all = append(all, fmt.Sprintf("%s, %s: %s", c.Measure, x.Way, x.Note))
+			}
+		}
+	}
+	return all
 }
 
 func (c Curve) row() []string {
@@ -175,30 +212,34 @@ func table(w io.Writer, head []string, rows [][]string) {
 }
 
 // Verdict is an error that names what misses its bound for sure, with the whole interval, and what was not measured
-// although the plan has a bound for it; nil if there is neither. That no bound was held at all is an error too.
+// although the plan has a bound for it, or in too few rounds: who breaks down has the fewest. nil if there is neither.
+// That no bound was held at all is an error too.
 func (r *Report) Verdict() error {
 	var errs []error
-	held := map[bound]bool{}
+	held := map[bound]int{} // pairs
 	for _, c := range r.Cases {
 		for _, x := range c.Ratios {
 			if x.Verdict != "" {
-				held[boundOf(c.Rung, c.Measure, x.Against)] = true
+				held[boundOf(c.Rung, c.Measure, x.Against)] = x.pairs()
 			}
-			if x.Verdict == missed {
+			if misses(x.Verdict) {
 				errs = append(errs, fmt.Errorf("%s: %s: %s of %s, %s with %.0f %%, want %s",
-					c.Rung, c.Measure, show(x.Median), x.Against, x.span(), 100*x.Coverage, bounded(x.Bound, c.Lower)))
+					c.Rung, c.Measure, cmp.Or(show(x.Median), "0"), x.Against, x.span(), 100*x.Coverage, bounded(x.Bound, c.Lower)))
 			}
 		}
 		if c.Verdict != "" {
-			held[boundOf(c.Rung, c.Measure, "")] = true
+			held[boundOf(c.Rung, c.Measure, "")] = len(c.Results[0].Values)
 		}
-		if c.Verdict == missed {
+		if misses(c.Verdict) {
 			errs = append(errs, fmt.Errorf("%s: %s: %s %s, want %s", c.Rung, c.Measure, show(c.Results[0].Median), c.Unit, bounded(c.Bound, c.Lower)))
 		}
 	}
 	for _, b := range r.wanted {
-		if !held[b] {
+		switch n := held[b]; {
+		case n == 0:
 			errs = append(errs, fmt.Errorf("%s: %s: not measured against %s", b.rung, b.measure, b.against))
+		case n < r.plan.least:
+			errs = append(errs, fmt.Errorf("%s: %s: only %d of %d pairs with %s", b.rung, b.measure, n, r.plan.rounds, b.against))
 		}
 	}
 	if len(held) == 0 && len(errs) == 0 {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -11,7 +12,7 @@ import (
 func sample() *Report {
 	result := func(way string, v float64) Result { return Result{Way: way, Values: []float64{v}, Median: v} }
 	ratio := func(against string, low, median, high, coverage, bound float64, verdict string) Ratio {
-		return Ratio{Against: against, Low: low, Median: median, High: high, Coverage: coverage, Bound: bound, Aim: 1, Verdict: verdict}
+		return Ratio{Against: against, Values: slices.Repeat([]float64{median}, 12), Low: low, Median: median, High: high, Coverage: coverage, Bound: bound, Aim: 1, Verdict: verdict}
 	}
 	return &Report{
 		Machine: Machine{Cores: 2, CPU: "AMD EPYC", MemoryMB: 25200, Load: "0.10", Kernel: "6.18.2", Docker: "28.1.1",
@@ -26,8 +27,8 @@ func sample() *Report {
 				Ratios:  []Ratio{ratio("kernel VXLAN", 1.35, 1.6, 1.7, 0.961, 1.4, noisy)}},
 			{Rung: twoHosts, Measure: udpSmall, Unit: "packets/s",
 				Results: []Result{result(ourWay, 40123), result("kernel VXLAN", 80246)},
-				Ratios:  []Ratio{ratio("kernel VXLAN", 0.45, 0.5, 0.55, 0.961, 0.8, missed)}},
-			{Rung: alone, Measure: rssIdle, Unit: "MB", Lower: true, Results: []Result{result(ourWay, 70)}, Bound: 64, Aim: 40, Verdict: missed},
+				Ratios:  []Ratio{ratio("kernel VXLAN", 0.45, 0.5, 0.55, 0.961, 0.8, below)}},
+			{Rung: alone, Measure: rssIdle, Unit: "MB", Lower: true, Results: []Result{result(ourWay, 70)}, Bound: 64, Aim: 40, Verdict: above},
 		},
 		Parts:   []Part{{Name: "memory copy", Gbps: 81.5, Nanos: 2.5, Allocs: 0.0001}},
 		Curves:  []Curve{{Name: "start-up", X: "endpoints", Y: "ms", Points: []Point{{2, 20}, {1000, 1404}}, Note: "one after the other"}},
@@ -96,6 +97,20 @@ func TestVerdict(t *testing.T) {
 	r.wanted = []bound{boundOf(oneHost, tcpOne, "kernel bridge"), boundOf(twoHosts, udpSmall, "kernel VXLAN")}
 	if err := r.Verdict(); err == nil || err.Error() != "two hosts: UDP 64 B: not measured against kernel VXLAN" {
 		t.Errorf("what was not measured: %v", err)
+	}
+	// A daemon that dies in the midst leaves rounds that say nothing.
+	r.wanted, r.plan = r.wanted[:1], plan{rounds: 12, least: 10}
+	r.Cases[0].Ratios[0].Values = []float64{0.9, 0.9, 0.9}
+	r.Cases[0].Ratios[0].Failed = 2
+	if err := r.Verdict(); err == nil || err.Error() != "one host: TCP, 1 flow: only 5 of 12 pairs with kernel bridge" {
+		t.Errorf("too few rounds: %v", err)
+	}
+	if got := r.failing(); !slices.Equal(got, r.wanted) {
+		t.Errorf("failing are %v", got)
+	}
+	r.Cases[0].Ratios[0].Values = make([]float64, 8)
+	if err := r.Verdict(); err != nil {
+		t.Errorf("as many rounds as the plan wants: %v", err)
 	}
 	if (&Report{}).Verdict() == nil {
 		t.Error("a report of nothing passes")

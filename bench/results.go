@@ -2,17 +2,20 @@ package bench
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/google/renameio/v2"
 )
 
 // WriteResults writes RESULTS.md and its pictures, plots/*.svg, into a directory that exists. Each file is replaced
-// whole, RESULTS.md after the pictures; last goes what an earlier run left in plots.
+// whole, RESULTS.md after the pictures; last go the pictures that only the page of an earlier run shows.
 func WriteResults(dir string, r *Report) error {
 	plots := filepath.Join(dir, "plots")
 	if err := os.MkdirAll(plots, 0o755); err != nil {
@@ -21,11 +24,16 @@ func WriteResults(dir string, r *Report) error {
 	if err := WritePlots(plots, "svg", r); err != nil {
 		return err
 	}
-	all := sections(r)
-	if err := renameio.WriteFile(filepath.Join(dir, "RESULTS.md"), page(r, all), 0o644); err != nil {
+	path := filepath.Join(dir, "RESULTS.md")
+	before, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read earlier results: %w", err)
+	}
+	now := page(r, sections(r))
+	if err := renameio.WriteFile(path, now, 0o644); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	return tidy(plots, all)
+	return tidy(plots, before, now)
 }
 
 // WritePlots writes all pictures as files of a format, "svg" or "png", into a directory that exists.
@@ -44,33 +52,46 @@ func WritePlots(dir, format string, r *Report) error {
 	return nil
 }
 
-// tidy removes pictures that are not of these sections.
-func tidy(plots string, all []section) error {
+// pictured finds the pictures that a page of ours shows.
+var pictured = regexp.MustCompile(`\]\(plots/([^/()\s]+\.svg)\)`)
+
+// tidy removes the pictures that an earlier page shows and this one does not. Others are not ours.
+func tidy(plots string, before, now []byte) error {
 	keep := map[string]bool{}
-	for _, s := range all {
-		for _, c := range s.figures {
-			keep[c.name+".svg"] = true
-		}
+	for _, found := range pictured.FindAllSubmatch(now, -1) {
+		keep[string(found[1])] = true
 	}
-	entries, err := os.ReadDir(plots)
-	if err != nil {
-		return fmt.Errorf("tidy plots: %w", err)
-	}
-	for _, e := range entries {
-		if keep[e.Name()] || filepath.Ext(e.Name()) != ".svg" {
+	for _, found := range pictured.FindAllSubmatch(before, -1) {
+		name := string(found[1])
+		if keep[name] {
 			continue
 		}
-		if err := os.Remove(filepath.Join(plots, e.Name())); err != nil {
+		if err := os.Remove(filepath.Join(plots, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("tidy plots: %w", err)
 		}
 	}
 	return nil
 }
 
+// title says what kind of run it was, unless that was a full one.
+func (r *Report) title() string {
+	t := "Results of the bench"
+	if r.Plan != "" && r.Plan != "full" {
+		t += ": a " + r.Plan + " run"
+	}
+	if r.Only != nil {
+		t += r.restricted()
+	}
+	if len(r.Runs) > 0 {
+		t += ", " + runs(len(r.Runs))
+	}
+	return t
+}
+
 // page is RESULTS.md.
 func page(r *Report, all []section) []byte {
 	var b bytes.Buffer
-	fmt.Fprint(&b, "# Results of the bench\n\nWritten by `tapestry bench`.\n\n")
+	fmt.Fprintf(&b, "# %s\n\nWritten by `tapestry bench`.\n\n", markdown(r.title()))
 	sheet{head: []string{"", ""}, rows: facts(r)}.markdown(&b)
 	for _, s := range all {
 		fmt.Fprintf(&b, "## %s\n\n", markdown(s.title))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -59,6 +60,29 @@ func TestNothingIsLost(t *testing.T) {
 	}
 	if got, want := strings.Count(page.String(), "<svg "), len(charts(r)); got != want {
 		t.Errorf("%d pictures in the page, want %d", got, want)
+	}
+}
+
+// The title tells of a run that is no full one, and a target that was not held stands there with the reason.
+func TestPartialResults(t *testing.T) {
+	r := madeUp()
+	r.Plan, r.Only = "quick", []string{"TCP, 1 flow"}
+	r.Skipped = append(r.Skipped, Skip{"two hosts: Open vSwitch", "needs ovs-vswitchd\nand more"})
+	for i := range r.Cases {
+		if r.Cases[i].Rung == twoHosts {
+			r.Cases[i].Ratios = slices.DeleteFunc(r.Cases[i].Ratios, func(x Ratio) bool { return x.Against == "Open vSwitch" })
+		}
+	}
+	md := strings.ReplaceAll(string(page(r, sections(r))), "\\", "")
+	for _, want := range []string{"# Results of the bench: a quick run, only \"TCP, 1 flow\"\n",
+		"| two hosts | TCP, 1 flow | Open vSwitch | ≥ 9 | ≥ 13 | – | – | not measured: needs ovs-vswitchd |",
+		"| docker, one host | docker run to first ping | Docker bridge | ≤ 1.2 | ≤ 1.1 | – | – | not measured: left out by --only |"} {
+		if !strings.Contains(md, want) {
+			t.Errorf("no %q in\n%s", want, md[:min(len(md), 6000)])
+		}
+	}
+	if md := string(page(madeUp(), nil)); !strings.HasPrefix(md, "# Results of the bench\n") {
+		t.Errorf("a full run begins with %.60q", md)
 	}
 }
 
@@ -124,9 +148,10 @@ func TestWriteResultsAgain(t *testing.T) {
 	if err := WriteResults(dir, madeUp()); err != nil {
 		t.Fatal(err)
 	}
-	mine := filepath.Join(dir, "plots", "mine.txt")
-	if err := os.WriteFile(mine, []byte("x"), 0o644); err != nil {
-		t.Fatal(err)
+	for _, mine := range []string{"mine.txt", "mine.svg"} {
+		if err := os.WriteFile(filepath.Join(dir, "plots", mine), []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r := madeUp()
 	r.Cases = r.Cases[:1]
@@ -137,8 +162,8 @@ func TestWriteResultsAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) != len(charts(r))+1 {
-		t.Errorf("plots hold %d files, want %d and one that was there", len(files), len(charts(r)))
+	if len(files) != len(charts(r))+2 {
+		t.Errorf("plots hold %d files, want %d and two that were there", len(files), len(charts(r)))
 	}
 	old, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
 	if err != nil {

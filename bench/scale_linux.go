@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
 
 // curves grows one thing after the other and shows what that does.
 func curves(ctx context.Context, binary string, quick bool, progress io.Writer) (all []Curve, skipped []Skip, err error) {
-	for _, grow := range []struct {
+	for _, c := range []struct {
 		what string
 		run  func() ([]Curve, error)
 	}{
@@ -19,15 +20,15 @@ func curves(ctx context.Context, binary string, quick bool, progress io.Writer) 
 		{"peers flooded to", func() ([]Curve, error) { return byPeers(ctx, quick, progress) }},
 		{"learned addresses", func() ([]Curve, error) { return byAddresses(ctx, quick, progress) }},
 	} {
-		grown, err := grow.run()
+		grown, err := c.run()
 		if ctx.Err() != nil {
 			return all, skipped, ctx.Err()
 		}
 		if err != nil {
-			skipped = append(skipped, Skip{grow.what, err.Error()})
-			fmt.Fprintf(progress, "  %s: skipped: %v\n", grow.what, err)
+			skipped = append(skipped, Skip{c.what, err.Error()})
+			fmt.Fprintf(progress, "  %s: skipped: %v\n", c.what, err)
 		}
-		all = append(all, grown...)
+		all = append(all, slices.DeleteFunc(grown, func(c Curve) bool { return len(c.Points) == 0 })...) // also of what failed later
 	}
 	return all, skipped, nil
 }
@@ -38,6 +39,16 @@ func steps(quick bool, few []int, all ...int) []int {
 		return few
 	}
 	return all
+}
+
+// grow goes through sizes; the first that fails is the last.
+func grow(of string, sizes []int, measure func(n int) error) error {
+	for _, n := range sizes {
+		if err := measure(n); err != nil {
+			return fmt.Errorf("from %d %s on: %w", n, of, err)
+		}
+	}
+	return nil
 }
 
 // add puts a point on a curve.
@@ -98,26 +109,26 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range steps(quick, []int{2, 50, 200}, 2, 10, 100, 500, 1000) {
+	err = grow("endpoints", steps(quick, []int{2, 50, 200}, 2, 10, 100, 500, 1000), func(n int) error {
 		each, err := d.endpoints(ctx, 0, n-d.made)
 		if err != nil {
-			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+			return err
 		}
 		used, err := d.idle(ctx, settle)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		held, err := slab()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		p50, err := d.roundTrip(ctx, 0, times)
 		if err != nil {
-			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+			return err
 		}
 		back, err := d.restart(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%d endpoints: %w", n, err)
+			return err
 		}
 		rss.add(n, used.rss)
 		kernel.add(n, held-bare)
@@ -130,21 +141,27 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 		trip.add(n, p50)
 		fmt.Fprintf(progress, "  %4d endpoints: RSS %.1f MB, kernel %.0f MB, %d threads, %d files, %.1f ms to create one, %.0f ms to start, round trip %.1f µs\n",
 			n, used.rss, held-bare, used.threads, used.files, float64(each.Microseconds())/1e3, float64(back.Microseconds())/1e3, p50)
-	}
-	rss.judge(1000, "kB", "%s for each endpoint: some 2 kB are in use, the rest is what the collector has not yet taken of the last look at all links")
-	kernel.judge(1000, "kB", "%s for each endpoint: its three links and their queues")
+		return nil
+	})
+	rss.judge(1000, "kB", "%s for each endpoint; expected: some 2 kB are in use, the rest is what the collector has not yet taken of the last look at all links")
+	kernel.judge(1000, "kB", "%s for each endpoint; expected: its links and their queues")
 	threads.judge(1, "threads", "%s for each endpoint")
-	files.judge(1, "files", "%s for each endpoint: its TAP's queue")
-	created.judge(1e3, "µs", "%s more for each endpoint that is there: the network's record is written whole")
-	started.judge(1, "ms", "%s for each endpoint: its links are looked at and its TAP opened, one after the other")
+	files.judge(1, "files", "%s for each endpoint; expected: its TAP's queues")
+	created.judge(1e3, "µs", "%s more for each endpoint that is there; expected: the network's record is written whole")
+	started.judge(1, "ms", "%s for each endpoint; expected: its links are looked at and its TAP opened, one after the other")
 	trip.judge(1e3, "ns", "%s for each endpoint")
-	return []Curve{rss, kernel, threads, files, created, started, trip}, nil
+	return []Curve{rss, kernel, threads, files, created, started, trip}, err
 }
 
 // byNetworks makes networks of two endpoints each.
 func byNetworks(ctx context.Context, binary string, quick bool, progress io.Writer) ([]Curve, error) {
 	rss := Curve{Name: "RSS by networks of two endpoints", X: "networks", Y: "MB"}
 	started := Curve{Name: "start-up by networks of two endpoints", X: "networks", Y: "ms"}
+	trip := Curve{Name: "round trip by networks of two endpoints", X: "networks", Y: "µs, p50"}
+	times := 10_000
+	if quick {
+		times = 2000
+	}
 	d, err := newDaemon(ctx, binary)
 	if err != nil {
 		return nil, err
@@ -153,28 +170,35 @@ func byNetworks(ctx context.Context, binary string, quick bool, progress io.Writ
 	if _, err := d.start(ctx); err != nil {
 		return nil, err
 	}
-	for _, n := range steps(quick, []int{1, 10, 50}, 1, 10, 50, 100, 200) {
+	err = grow("networks", steps(quick, []int{1, 10, 50}, 1, 10, 50, 100, 200), func(n int) error {
 		for d.networks < n {
 			if err := d.network(ctx); err != nil {
-				return nil, fmt.Errorf("%d networks: %w", n, err)
+				return err
 			}
 			if _, err := d.endpoints(ctx, d.networks-1, 2); err != nil {
-				return nil, fmt.Errorf("%d networks: %w", n, err)
+				return err
 			}
 		}
 		used, err := d.idle(ctx, 2*time.Second)
 		if err != nil {
-			return nil, err
+			return err
+		}
+		p50, err := d.roundTrip(ctx, 0, times)
+		if err != nil {
+			return err
 		}
 		back, err := d.restart(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%d networks: %w", n, err)
+			return err
 		}
 		rss.add(n, used.rss)
 		started.add(n, float64(back.Microseconds())/1e3)
-		fmt.Fprintf(progress, "  %4d networks: RSS %.1f MB, %.0f ms to start\n", n, used.rss, float64(back.Microseconds())/1e3)
-	}
-	rss.judge(1000, "kB", "%s for each network and its two endpoints: as with endpoints, little of it is in use")
-	started.judge(1, "ms", "%s for each network and its two endpoints, one after the other")
-	return []Curve{rss, started}, nil
+		trip.add(n, p50)
+		fmt.Fprintf(progress, "  %4d networks: RSS %.1f MB, %.0f ms to start, round trip %.1f µs\n", n, used.rss, float64(back.Microseconds())/1e3, p50)
+		return nil
+	})
+	rss.judge(1000, "kB", "%s for each network and its two endpoints; expected: as with endpoints, little of it is in use")
+	started.judge(1, "ms", "%s for each network and its two endpoints; expected: one after the other")
+	trip.judge(1e3, "ns", "%s for each network")
+	return []Curve{rss, started, trip}, err
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -121,5 +122,20 @@ func TestDaemon(t *testing.T) {
 	links, err := said(d.crowd.command(ctx, "ip", "-brief", "link"))
 	if err != nil || strings.Count(links, "tpc") != 3 {
 		t.Errorf("the crowd has\n%s\n%v; want three containers' links", links, err)
+	}
+}
+
+// What was measured before something failed stays.
+func TestGrow(t *testing.T) {
+	var c Curve
+	err := grow("endpoints", []int{2, 10, 1000}, func(n int) error {
+		if n == 1000 {
+			return errors.New("no room")
+		}
+		c.add(n, 1)
+		return nil
+	})
+	if err == nil || err.Error() != "from 1000 endpoints on: no room" || len(c.Points) != 2 {
+		t.Errorf("%v, %v", c, err)
 	}
 }

@@ -36,7 +36,7 @@ type sheet struct {
 func sections(r *Report) []section {
 	all := []section{glance(r)}
 	for _, rung := range r.rungs() {
-		all = append(all, section{title: sentence(rung), tables: rungTables(r, rung), figures: rungCharts(r, rung)})
+		all = append(all, section{title: sentence(rung), text: r.notes(rung), tables: rungTables(r, rung), figures: rungCharts(r, rung)})
 	}
 	if len(r.Parts) > 0 {
 		all = append(all, partsSection(r.Parts))
@@ -49,26 +49,76 @@ func sections(r *Report) []section {
 
 func glance(r *Report) section {
 	s := section{title: "At a glance"}
-	wanted := targets(r)
+	wanted, without := targets(r), r.unmeasured()
 	if len(wanted) == 0 {
 		s.text = []string{"Nothing that this run measured has a bound."}
-		return s
 	}
 	t := sheet{head: []string{"where", "measure", "against", "wanted", "aim", "measured", "interval", "verdict"}}
+	if len(r.Runs) > 0 {
+		t.head = append(t.head, "each run")
+	}
 	for _, x := range wanted {
 		s.items = append(s.items, item{x.verdict(), x.sentence()})
 		measured := "–"
 		if len(x.Values) > 0 {
 			measured = x.show(x.Median)
 		}
-		t.rows = append(t.rows, []string{x.rung, x.measure, cmp.Or(x.Against, "–"), bounded(x.Bound, x.lower),
-			cmp.Or(bounded(x.Aim, x.lower), "–"), measured, x.interval(), x.verdict()})
+		row := []string{x.rung, x.measure, cmp.Or(x.Against, "–"), bounded(x.Bound, x.lower),
+			cmp.Or(bounded(x.Aim, x.lower), "–"), measured, x.interval(), x.verdict()}
+		if len(r.Runs) > 0 {
+			row = append(row, cmp.Or(x.each(), "–"))
+		}
+		t.rows = append(t.rows, row)
+	}
+	for _, x := range without {
+		s.items = append(s.items, item{"not measured", fmt.Sprintf("%s, %s%s: not measured: %s.", sentence(x.rung), x.measure,
+			map[bool]string{true: " against " + x.against}[x.against != ""], x.why)})
+		row := []string{x.rung, x.measure, cmp.Or(x.against, "–"), bounded(x.bound.bound, x.lower()), bounded(x.aim, x.lower()), "–", "–", "not measured: " + x.why}
+		if len(r.Runs) > 0 {
+			row = append(row, "–")
+		}
+		t.rows = append(t.rows, row)
 	}
 	s.instead = &t
 	if ratios := slices.DeleteFunc(wanted, func(t target) bool { return t.Against == "" }); len(ratios) > 0 {
 		s.figures = []chart{ratioChart("targets", "What is wanted of tapestry, and what it does", ratios)}
 	}
 	return s
+}
+
+// An unmeasured bound is one that a report holds nothing against.
+type unmeasured struct {
+	bound
+	why string
+}
+
+// unmeasured are the bounds that this report lacks: a target that nobody held does not vanish.
+func (r *Report) unmeasured() (all []unmeasured) {
+	for _, b := range bounds {
+		if slices.ContainsFunc(targets(r), func(t target) bool { return t.rung == b.rung && t.measure == b.measure && t.Against == b.against }) {
+			continue
+		}
+		why := "no value came of it"
+		switch {
+		case len(r.Only) > 0:
+			why = "left out by --only"
+		case r.Plan != "" && r.Plan != "full":
+			why = "not in a " + r.Plan + " run"
+		}
+		for _, s := range r.Skipped { // what the run says itself is nearer to it
+			if s.What == b.rung || s.What == b.rung+": "+b.against || b.rung != alone && strings.HasPrefix(s.What, b.rung+": "+b.measure+",") ||
+				b.measure == rssIdle && strings.HasPrefix(s.What, "endpoints of one host") || b.measure == decision && strings.HasPrefix(s.What, "switch alone, one") {
+				why = firstLine(s.Why)
+			}
+		}
+		all = append(all, unmeasured{b, why})
+	}
+	return all
+}
+
+// lower says whether a bound is an upper one.
+func (b bound) lower() bool {
+	return b.measure != tcpOne && b.measure != tcpEight && b.measure != udpSmall
 }
 
 // rungTables hold all cases of a rung: the medians, and tapestry's ratio to each other way.
@@ -169,10 +219,15 @@ func method(r *Report) section {
 			"machine does changes slowly, so it touches all ways of a round alike. A ratio is tapestry's figure over another way's of " +
 			"the same round; shown is the median of those ratios. The interval holds the true median with 95 %, or with the percentage " +
 			"that stands behind it, if there were too few rounds.",
-		"A verdict is ok if the median keeps the bound, within noise if the median misses it but the interval reaches it, and below " +
-			"if the whole interval misses it.",
+		"A verdict is ok if the median keeps the bound, within noise if the median misses it but the interval reaches it, below (or " +
+			"above, where lower is better) if the whole interval misses it, and too few rounds if they do not make an interval of 95 %. " +
+			"A round in which tapestry failed twice and the other way did not counts as worse than all others; what failed once stands under Not measured.",
 		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so between real machines the figures are others.",
 	}}
+	if len(r.Runs) > 0 {
+		s.text = append(s.text, "This is "+runs(len(r.Runs))+", one after the other. A ratio is the median of the runs' medians, its interval is that of "+
+			"all rounds of all runs; a way's figure is the median of all its rounds. Parts and curves are those of the last run that has them.")
+	}
 	if slices.Contains(waysOf(r.Cases), "wireguard-go") {
 		s.text = append(s.text, "wireguard-go encrypts and the others do not: it stands here as the yardstick of a good tunnel written in Go.")
 	}
@@ -182,7 +237,7 @@ func method(r *Report) section {
 func repeat(r *Report) section {
 	return section{title: "How to repeat it",
 		text: []string{"On Linux, from a checkout" + map[bool]string{true: " of " + r.Machine.Commit}[r.Machine.Commit != ""] +
-			". The full run takes a quarter of an hour; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
+			". The full run takes twelve minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
 		code: "sudo make bench BENCH='--html report.html --results bench'"}
 }
 
@@ -197,7 +252,10 @@ func facts(r *Report) [][]string {
 	if m.MemoryMB > 0 {
 		machine = append(machine, round(m.MemoryMB/1000)+" GB of memory")
 	}
-	when := []string{cmp.Or(r.Plan, "unknown plan")}
+	when := []string{cmp.Or(r.Plan, "unknown plan") + r.restricted()}
+	if len(r.Runs) > 0 {
+		when = append(when, runs(len(r.Runs)))
+	}
 	if !r.Began.IsZero() {
 		when = append(when, r.Began.UTC().Format("2006-01-02 15:04 UTC"))
 	}
@@ -207,15 +265,29 @@ func facts(r *Report) [][]string {
 	some := func(words ...string) string {
 		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), ", ")
 	}
-	return [][]string{
+	all := [][]string{
 		{"machine", some(append(machine, m.Arch)...)},
 		{"load before", cmp.Or(m.Load, "unknown")},
 		{"kernel", cmp.Or(m.Kernel, "unknown")},
 		{"Docker", cmp.Or(m.Docker, "none")},
 		{"tapestry", some(m.Version, m.Go)},
 		{"commit", commit},
+		{"besides", cmp.Or(some(versioned("Open vSwitch", m.OVS), versioned("VDE", m.VDE), versioned("wireguard-go", m.Wireguard)), "none")},
 		{"run", some(when...)},
 	}
+	for i, x := range r.Runs {
+		all = append(all, []string{fmt.Sprintf("run %d", i+1), fmt.Sprintf("%s, took %s, load before %s", x.Began.UTC().Format("2006-01-02 15:04 UTC"),
+			minutes(time.Duration(x.Seconds*float64(time.Second))), cmp.Or(x.Load, "unknown"))})
+	}
+	return all
+}
+
+// versioned puts a name before a version, "" if there is none.
+func versioned(name, version string) string {
+	if version == "" {
+		return ""
+	}
+	return name + " " + version
 }
 
 // A target is a ratio, and the case that it is of. Where it is against nothing, it is tapestry's own figure.
@@ -248,7 +320,7 @@ func (c Case) alone() Ratio {
 	x := Ratio{Bound: c.Bound, Aim: c.Aim, Verdict: c.Verdict}
 	for _, r := range c.Results {
 		if r.Way == ourWay && len(r.Values) > 0 {
-			x.Values, x.Median = r.Values, r.Median
+			x.Values, x.Median, x.Runs = r.Values, r.Median, r.Runs
 			x.Low, x.High, x.Coverage = interval(r.Values)
 		}
 	}
@@ -295,6 +367,15 @@ func (t target) figures() string {
 	return t.show(t.Median) + " (" + t.interval() + ")"
 }
 
+// each is its median in each run, "" of one run.
+func (t target) each() string {
+	var all []string
+	for _, v := range t.Runs {
+		all = append(all, t.show(v))
+	}
+	return strings.Join(all, ", ")
+}
+
 func (t target) sentence() string {
 	want := "at least "
 	if t.lower {
@@ -302,7 +383,15 @@ func (t target) sentence() string {
 	}
 	want += t.show(t.Bound) + " is wanted."
 	s := sentence(t.rung) + ", " + t.measure + ": "
+	if t.Failed > 0 {
+		want = fmt.Sprintf("failed in %d of %d rounds; ", t.Failed, t.pairs()) + want
+	}
+	if each := t.each(); each != "" {
+		want = "each run " + each + "; " + want
+	}
 	switch {
+	case len(t.Values) == 0 && t.Failed > 0:
+		return s + want
 	case len(t.Values) == 0:
 		return s + "not measured; " + want
 	case t.Against == "":

@@ -1,6 +1,9 @@
 package bench
 
-import "slices"
+import (
+	"math"
+	"slices"
+)
 
 // median of one value or more; of an even number the mean of the middle two.
 func median(values []float64) float64 {
@@ -49,25 +52,74 @@ func covers(n, k int) float64 {
 // Verdicts on a figure with a bound.
 const (
 	fine   = "ok"
-	noisy  = "within noise" // the median misses the bound, but for all that is known the true one does not
-	missed = "below"        // the whole interval misses the bound
+	noisy  = "within noise"   // the median misses the bound, but for all that is known the true one does not
+	below  = "below"          // the whole interval misses the bound
+	above  = "above"          // the same, where lower is better
+	tooFew = "too few rounds" // to be sure of anything
 )
+
+// missed is the verdict of a whole interval that misses its bound.
+func missed(lower bool) string {
+	if lower {
+		return above
+	}
+	return below
+}
+
+// misses says whether a verdict is that the bound is missed for sure.
+func misses(verdict string) bool { return verdict == below || verdict == above }
 
 // judge holds a ratio against its bound: at least, or at most where lower is better.
 func (r Ratio) judge(lower bool) string {
-	misses := func(v float64) bool { return lower && v > r.Bound || !lower && v < r.Bound }
+	off := func(v float64) bool { return lower && v > r.Bound || !lower && v < r.Bound }
 	switch {
-	case !misses(r.Median):
+	case r.Coverage < sure:
+		return tooFew
+	case !off(r.Median):
 		return fine
-	case misses(r.Low) && misses(r.High) && r.Coverage >= sure:
-		return missed
+	case off(r.Low) && off(r.High):
+		return missed(lower)
 	}
 	return noisy
 }
 
+// pairs is the number of rounds that say something.
+func (r Ratio) pairs() int { return len(r.Values) + r.Failed }
+
+// settle makes median, interval and verdict of the values. A round in which tapestry alone failed is worse than any
+// other: left out, a way that breaks under load would look as good as in its best rounds. Without a value there is no
+// figure, but there may be a verdict.
+func (r *Ratio) settle(lower bool) {
+	if r.pairs() == 0 {
+		return
+	}
+	worst := 0.0
+	if lower {
+		worst = math.Inf(1)
+	}
+	all := slices.Concat(r.Values, slices.Repeat([]float64{worst}, r.Failed))
+	r.Low, r.High, r.Coverage = interval(all)
+	if r.Median = median(all); len(r.Runs) > 0 && 2*r.Failed < r.pairs() {
+		r.Median = median(r.Runs)
+	}
+	if r.Bound > 0 {
+		r.Verdict = r.judge(lower)
+	}
+	// JSON has no infinity: what lies beyond the worst value is shown as that.
+	for _, v := range []*float64{&r.Median, &r.Low, &r.High} {
+		if math.IsInf(*v, 1) {
+			*v = 0
+			if len(r.Values) > 0 {
+				*v = slices.Max(r.Values)
+			}
+		}
+	}
+}
+
 // compare makes the ratio of ours to theirs, over the rounds that both have. It takes the median of the rounds' ratios,
 // not the ratio of the medians: what the machine does besides changes slowly, and so touches both.
-// Without a common round it has no values.
+// Without a common round it has no values. Where we failed and the other did not, the round counts; where the other
+// failed, it does not.
 func compare(against string, ours, theirs *series, b bound, lower bool) Ratio {
 	r := Ratio{Against: against, Values: []float64{}, Bound: b.bound, Aim: b.aim}
 	for i, round := range ours.rounds {
@@ -75,13 +127,11 @@ func compare(against string, ours, theirs *series, b bound, lower bool) Ratio {
 			r.Values = append(r.Values, ours.values[i]/theirs.values[j])
 		}
 	}
-	if len(r.Values) == 0 {
-		return r
+	for _, round := range ours.failed {
+		if slices.Contains(theirs.rounds, round) {
+			r.Failed++
+		}
 	}
-	r.Median = median(r.Values)
-	r.Low, r.High, r.Coverage = interval(r.Values)
-	if r.Bound > 0 {
-		r.Verdict = r.judge(lower)
-	}
+	r.settle(lower)
 	return r
 }

@@ -91,18 +91,18 @@ func TestJudge(t *testing.T) {
 		"at the bound":                {0.85, 0.85, 0.85, 0.85, false, fine},
 		"median above, low end below": {0.8, 0.9, 0.95, 0.85, false, fine},
 		"median below, high end not":  {0.7, 0.8, 0.85, 0.85, false, noisy},
-		"all below":                   {0.7, 0.8, 0.84, 0.85, false, missed},
+		"all below":                   {0.7, 0.8, 0.84, 0.85, false, below},
 		"lower is better, under":      {1.0, 1.1, 1.3, 1.2, true, fine},
 		"lower is better, median not": {1.1, 1.3, 1.5, 1.2, true, noisy},
-		"lower is better, all over":   {1.21, 1.3, 1.5, 1.2, true, missed},
+		"lower is better, all over":   {1.21, 1.3, 1.5, 1.2, true, above},
 	} {
 		r := Ratio{Low: c.low, Median: c.median, High: c.high, Bound: c.bound, Coverage: 0.96}
 		if got := r.judge(c.lower); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 		r.Coverage = 0.94
-		if got := r.judge(c.lower); c.want == missed && got != noisy {
-			t.Errorf("%s, of too few rounds: %q, want %q", name, got, noisy)
+		if got := r.judge(c.lower); got != tooFew {
+			t.Errorf("%s, of too few rounds: %q, want %q", name, got, tooFew)
 		}
 	}
 }
@@ -111,8 +111,8 @@ func TestJudge(t *testing.T) {
 func TestCompareTakesRatiosWithinRounds(t *testing.T) {
 	ours := inTurn(8, 4, 8)
 	r := compare("kernel", ours, inTurn(16, 8, 4), bound{bound: 0.6}, false)
-	if r.Median != 0.5 || r.Low != 0.5 || r.High != 2 || r.Coverage != 0.75 || r.Verdict != noisy {
-		t.Errorf("got %+v, want 0.5 in 0.5..2 with 0.75, %s", r, noisy)
+	if r.Median != 0.5 || r.Low != 0.5 || r.High != 2 || r.Coverage != 0.75 || r.Verdict != tooFew {
+		t.Errorf("got %+v, want 0.5 in 0.5..2 with 0.75, %s", r, tooFew)
 	}
 	holed := compare("slow", ours, &series{rounds: []int{1, 2, 5}, values: []float64{2, 16, 1}}, bound{}, false)
 	if !slices.Equal(holed.Values, []float64{2, 0.5}) || holed.Verdict != "" {
@@ -120,6 +120,21 @@ func TestCompareTakesRatiosWithinRounds(t *testing.T) {
 	}
 	if none := compare("gone", ours, new(series), bound{bound: 1}, false); len(none.Values) != 0 || none.Verdict != "" {
 		t.Errorf("a way without rounds: %+v", none)
+	}
+}
+
+// A way that breaks in most rounds misses its bound, however well it does in the others.
+func TestCompareCountsFailures(t *testing.T) {
+	theirs := inTurn(1, 1, 1, 1, 1, 1)
+	ours := &series{rounds: []int{0}, values: []float64{1}, failed: []int{1, 2, 3, 4, 5, 6}} // they lack round 6
+	for lower, want := range map[bool]string{false: noisy, true: noisy} {
+		if r := compare("kernel", ours, theirs, bound{bound: 1}, lower); r.Failed != 5 || r.Verdict != want || math.IsInf(r.High, 0) || math.IsInf(r.Median, 0) {
+			t.Errorf("lower %v: %+v, want %s", lower, r, want)
+		}
+		none := &series{failed: []int{0, 1, 2, 3, 4, 5}}
+		if r := compare("kernel", none, theirs, bound{bound: 1}, lower); r.Verdict != missed(lower) || r.Median != 0 {
+			t.Errorf("no round holds, lower %v: %+v", lower, r)
+		}
 	}
 }
 
@@ -145,10 +160,10 @@ func TestCheckDoesNotCryWolf(t *testing.T) {
 			same[i] = 0.85 * 1.03 * (1 + 0.1*rnd.NormFloat64())
 			half[i] = same[i] * 0.7
 		}
-		if compare("", inTurn(same...), inTurn(theirs...), bound{bound: 0.85}, false).Verdict == missed {
+		if compare("", inTurn(same...), inTurn(theirs...), bound{bound: 0.85}, false).Verdict == below {
 			wolf++
 		}
-		if compare("", inTurn(half...), inTurn(theirs...), bound{bound: 0.85}, false).Verdict == missed {
+		if compare("", inTurn(half...), inTurn(theirs...), bound{bound: 0.85}, false).Verdict == below {
 			seen++
 		}
 	}

@@ -74,7 +74,7 @@ func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []Curve, 
 	})
 	cost.judge(1, "ns", "%s more for each peer")
 	memory.judge(1000, "bytes", "%s more for each peer")
-	added.judge(1000, "ns", "%s for each peer there is: the tables that look-ups read are copied whole")
+	added.judge(1000, "ns", "%s for each peer there is; expected: the tables that look-ups read are copied whole")
 	return []Curve{cost, memory, added}, err
 }
 
@@ -140,11 +140,11 @@ func byAddresses(ctx context.Context, quick bool, progress io.Writer) ([]Curve, 
 		fmt.Fprintf(progress, "  %7d addresses: %.0f ns a frame, %.0f ns and %.0f bytes a new address, %.0f ns at the bound, tick %.1f µs\n",
 			n, last(find), last(learn), last(memory), last(bound), last(tick))
 	}
-	find.judge(1, "ns", "a large table is in no cache: each level of it that a look-up goes down waits for memory")
-	learn.judge(1, "ns", "a large table is in no cache, and the collector has more to look through")
+	find.judge(1, "ns", "expected: a large table is in no cache: each level of it that a look-up goes down waits for memory")
+	learn.judge(1, "ns", "expected: a large table is in no cache, and the collector has more to look through")
 	memory.judge(1, "bytes", "%s more for each address")
-	tick.judge(1e3, "ns", "%s for each address: all are looked at once a second")
-	bound.judge(1e3, "ns", "%s for each address that the port owns: the oldest is looked for among them")
+	tick.judge(1e3, "ns", "%s for each address; expected: all are looked at once a second")
+	bound.judge(1e3, "ns", "%s for each address that the port owns; expected: the oldest is looked for among them")
 	return []Curve{find, learn, memory, tick, bound}, nil
 }
 

@@ -154,7 +154,7 @@ func call(ctx context.Context, s site, method string, request object) (r reply, 
 	if err != nil {
 		return r, err
 	}
-	client := http.Client{Transport: &http.Transport{
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(s.dir, "tapestry.sock"))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 )
 
 // wireguard is wireguard-go between two hosts: the yardstick of a good tunnel in Go. It carries IP, not Ethernet, and
@@ -55,9 +56,7 @@ func (wireguard) set(ctx context.Context, s site, lines string) error {
 		return err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		conn.SetDeadline(deadline)
-	}
+	conn.SetDeadline(time.Now().Add(patience))
 	if _, err := fmt.Fprintf(conn, "set=1\n%s\n", lines); err != nil {
 		return fmt.Errorf("configure wireguard-go: %w", err)
 	}

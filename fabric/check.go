@@ -5,6 +5,9 @@ import (
 	"io/fs"
 )
 
+// ErrVersion is of a whole record that another version of tapestry has written.
+var ErrVersion = errors.New("run the tapestry that wrote it")
+
 // CheckState reads every record in a state directory as Open does, and gives their number. It changes
 // nothing, and a daemon may be at work there.
 func CheckState(dir string) (networks int, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // OffloadView is one offload of the kernel's, over all that could use it.
 type OffloadView struct {
-	Name    string        // csum, tso4, tso6, uso: of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there
+	Name    string        // csum, tso4, tso6, uso: of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
 	State   string        // "on", "off" (somewhere), "unavailable" (the kernel has it not), "unused" (there is nothing that could use it)
 	Why     string        // it is off, where it went off last
 	Since   time.Duration // it has been off there
@@ -27,8 +28,14 @@ type OffloadView struct {
 
 // offloads gives every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
-	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_gso"}, {Name: "udp_gro"}}
-	gso, gro := &all[4], &all[5]
+	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
+	gso, gro, sums := &all[4], &all[5], &all[6]
+	open := make(map[netip.Addr]*ether.GateState)
+	if f.vtep != nil {
+		for _, p := range f.vtep.Peers() {
+			open[p.Host.Addr()] = p.State().RemoteSum
+		}
+	}
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
 			if e.dev == nil {
@@ -41,6 +48,9 @@ func (f *Fabric) offloads() []OffloadView {
 		for _, r := range n.remotes {
 			gso.add(r.link.Stats().GSO)
 			gro.add(f.vtep.GRO())
+			if g := open[r.addr.Addr()]; g != nil {
+				sums.add(*g)
+			}
 		}
 	}
 	for i := range all {
@@ -100,8 +110,11 @@ func (f *Fabric) testTrains(now time.Duration) {
 	}
 }
 
-// TestPeers tests the trains to every host that has a link, and gives what came of it, by address. It
-// takes some seconds; if ctx ends before, it gives what is known by then and an error.
+// testFresh is how old a test may be that is not made anew on request: with many peers, each test takes a while.
+const testFresh = 10 * time.Second
+
+// TestPeers tests the trains to every host that has a link and was not tested just now, and gives what came of it, by
+// address. It takes some seconds; if ctx ends before, it gives what is known by then and an error.
 func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	if err := f.acquire(ctx); err != nil {
 		return nil, err
@@ -110,8 +123,13 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	if f.vtep == nil {
 		return nil, nil
 	}
+	now := f.now()
 	for _, p := range f.vtep.Peers() {
-		p.Test()
+		s := p.State()
+		known := s.Verdict == tunnel.Good || s.Verdict == tunnel.NoAnswer // what was wrong may be mended
+		if !known || s.Narrow > 0 || now-s.Tested > testFresh {
+			p.Test()
+		}
 	}
 	var err error
 	for err == nil && f.testing() {
@@ -139,7 +157,7 @@ func (f *Fabric) peerTests() (all []PeerTest) {
 	now := f.now()
 	for _, p := range f.vtep.Peers() {
 		s := p.State()
-		t := PeerTest{Addr: s.Host, GSO: string(s.Verdict), Why: s.Why, RTT: s.RTT, Age: -1}
+		t := PeerTest{Addr: s.Host, GSO: string(s.Verdict), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow}
 		if s.Tested > 0 {
 			t.Age = (now - s.Tested).Truncate(time.Second)
 		}

@@ -142,7 +142,7 @@ func decodeRecord(b []byte) (r record, err error) {
 		return r, fmt.Errorf("not whole: %w", err)
 	}
 	if f.Version != stateVersion {
-		return r, fmt.Errorf("it is of version %d and this tapestry reads version %d, so run the tapestry that wrote it", f.Version, stateVersion)
+		return r, fmt.Errorf("it is of version %d and this tapestry reads version %d, so %w", f.Version, stateVersion, ErrVersion)
 	}
 	var body bytes.Buffer
 	if err := json.Compact(&body, f.Record); err != nil {

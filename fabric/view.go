@@ -112,6 +112,8 @@ type PeerTest struct {
 	Why  string        // in words, of what is mangled or refused
 	RTT  time.Duration // of the answer; 0: there was none
 	Age  time.Duration // since the test ended, to the second; negative: never
+
+	Narrow int // bytes of the outer IP packets none of which arrived, though shorter ones did; 0: they do, or nothing is known
 }
 
 // look takes the lock for a reader.
@@ -263,7 +265,10 @@ func (f *Fabric) Peers(network string) []PeerView {
 				v.RemoteSum = s.RemoteSum
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
-				if r.heard != 0 {
+				switch {
+				case s.WireRx != r.rx: // since the last tick
+					v.Heard = 0
+				case r.heard != 0:
 					v.Heard = (now - r.heard).Truncate(time.Second)
 				}
 			}

@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -74,6 +75,20 @@ func TestDoctor(t *testing.T) {
 		eventually(t, 15*time.Second, func() error {
 			_, lines := a.doctor(t)
 			return finds(lines, "mtu", "ok", "", "")
+		})
+	})
+
+	t.Run("the way to a peer swallows long datagrams", func(t *testing.T) {
+		rule := []string{"INPUT", "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1401:65535", "-j", "DROP"}
+		b.in(t, append([]string{"iptables", "-A"}, rule...)...)
+		eventually(t, 30*time.Second, func() error { // what was just found good is not tested again
+			_, lines := a.doctor(t)
+			return finds(lines, "mtu", "fail", "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2")
+		})
+		b.in(t, append([]string{"iptables", "-D"}, rule...)...)
+		eventually(t, 15*time.Second, func() error {
+			_, lines := a.doctor(t)
+			return errors.Join(finds(lines, "mtu", "ok", "", ""), finds(lines, "selftest", "ok", "arrive whole at 1 peer", ""))
 		})
 	})
 

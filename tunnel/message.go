@@ -51,9 +51,11 @@ type message struct {
 	features uint16 // of an answer
 	nonce    uint64
 	body     []byte
+	open     bool // it travels as a frame whose checksum is left open (see remoteSum); of any kind, in no byte of its own
 }
 
-// Features are what a host understands of what plain VXLAN does not have.
+// Features are what a host understands of what plain VXLAN does not have. Of who says featureRemoteSum it is also
+// tried whether the flag gets there: each question goes twice, at first as an open message.
 const (
 	featureRemoteSum = 1 << iota // it adds up checksums that are left open, see remoteSum
 
@@ -110,6 +112,14 @@ func trainShapes(full int) [shapes]shape {
 // all is the train's segments, a bit for each.
 func (s shape) all() uint64 { return 1<<(s.n-1)<<1 - 1 }
 
+// long is those of them that are size long.
+func (s shape) long() uint64 {
+	if s.last < s.size {
+		return s.all() >> 1
+	}
+	return s.all()
+}
+
 // frames makes the train for one way. The body is what it may be, and is lent.
 func (s shape) frames(m message, body []byte) []*ether.Frame {
 	room := make([]byte, s.n*(ether.Headroom+s.size))
@@ -133,6 +143,7 @@ func (s shape) frames(m message, body []byte) []*ether.Frame {
 // A report is what came of a test.
 type report struct {
 	known   bool // the test was opened, and is not forgotten yet
+	open    bool // an open message came, and came as one
 	intact  [shapes][ways]uint64
 	spoiled [ways]uint16 // segments that came otherwise than they were sent
 }
@@ -143,7 +154,10 @@ func (r *report) encode(b []byte) {
 	_ = b[reportLen-1]
 	b[0] = 0
 	if r.known {
-		b[0] = 1
+		b[0] |= 1
+	}
+	if r.open {
+		b[0] |= 2
 	}
 	b = b[1:]
 	for shape := range r.intact {
@@ -162,7 +176,7 @@ func (r *report) decode(b []byte) bool {
 	if len(b) < reportLen {
 		return false
 	}
-	r.known = b[0] == 1
+	r.known, r.open = b[0]&1 != 0, b[0]&2 != 0
 	b = b[1:]
 	for shape := range r.intact {
 		for way := range r.intact[shape] {
@@ -175,6 +189,22 @@ func (r *report) decode(b []byte) bool {
 		b = b[2:]
 	}
 	return true
+}
+
+// narrow tells whether the path takes short datagrams and none of the longest ones.
+func (r *report) narrow(full int) bool {
+	all, short := trainShapes(full), false
+	for i, s := range all {
+		switch {
+		case s.size == all[0].size && (r.intact[i][singly]|r.intact[i][inTrain])&s.long() != 0:
+			return false
+		case s.size < all[0].size && r.intact[i][singly]&s.all() != s.all():
+			return false // it loses others too
+		case s.size < all[0].size:
+			short = true
+		}
+	}
+	return short
 }
 
 // note enters a segment.

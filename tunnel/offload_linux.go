@@ -15,6 +15,9 @@ var (
 	ErrMangled     = errors.New("the peer does not get them as they were sent")
 )
 
+// ErrFlagLost is why checksums are finished before they leave though the host would do it.
+var ErrFlagLost = errors.New("the way there does not keep their flag")
+
 // probeSenders sees whether the kernel has UDP_SEGMENT (since Linux 4.18).
 func (v *VTEP) probeSenders() {
 	v.gso = unix.SetsockoptInt(v.send[0], unix.SOL_UDP, unix.UDP_SEGMENT, 0) == nil
@@ -72,7 +75,7 @@ func (v *VTEP) part(l *Link, links map[linkKey]*Link) {
 
 // judge brings a link's trains and open checksums in line with what is known of its host.
 func (p *Peer) judge(l *Link) {
-	l.remoteSum.Store(p.sums.Load() && !p.v.FinishSums)
+	l.remoteSum.Store(p.sums.Open() && !p.v.FinishSums)
 	switch {
 	case !p.v.gso:
 		l.gso.Bar(ErrUnavailable)

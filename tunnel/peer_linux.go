@@ -53,7 +53,7 @@ type Peer struct {
 	links          int   // guarded by v.mu
 	trains, singly *Link // of VNI 0: as the data path sends, and one by one
 	off            atomic.Bool
-	sums           atomic.Bool // it adds up what we leave open
+	sums           ether.Gate // it adds up what we leave open
 
 	// Only Tick and Test use these.
 	phase     phase
@@ -62,11 +62,13 @@ type Peer struct {
 	asks      int           // of the question that is open
 	full      int           // frame of the test's longest datagrams
 	stuck     bool          // some datagrams of the test did not leave this host
+	twice     bool          // the question that is open went as an open message too
 	good, bad int           // tests in a row
 
 	mu         sync.Mutex // guards what follows
 	state      PeerState
 	settled    bool
+	tried      bool // sums tells something
 	wish       bool // the peer seems to be new
 	nonce      uint64
 	ask        uint8
@@ -101,6 +103,13 @@ type PeerState struct {
 	Tested   time.Duration // when the test ended, by Tick's clock; 0: never
 	Settled  bool          // no test is under way
 	Features uint16        // what the host says that it understands, in answers that we asked for; 0 while there is none
+
+	// Narrow is the length of outer IP packets, in bytes, none of which arrived in the last test though the kernel takes
+	// the path to be that wide and shorter ones did arrive. 0: they do, or nothing is known.
+	Narrow int
+	// RemoteSum is whether checksums stay open on the way there; nil: the host has not said that it finishes them, it was
+	// not tried yet, or they never do (FinishSums).
+	RemoteSum *ether.GateState
 }
 
 func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
@@ -112,6 +121,9 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly.gso.Bar(ErrUnavailable)
+	p.singly.remoteSum.Store(true) // of the messages that want it
+	p.trains.SetMTU(1<<16 - 1)     // nothing in talk is a super-frame
+	p.sums.Bar(ErrFlagLost)        // until it was tried
 	p.trains.Bind(p.hear)
 	return p, nil
 }
@@ -133,6 +145,10 @@ func (p *Peer) State() PeerState {
 	defer p.mu.Unlock()
 	s := p.state
 	s.Settled = p.settled
+	if p.tried {
+		g := p.sums.State()
+		s.RemoteSum = &g
+	}
 	return s
 }
 
@@ -182,13 +198,14 @@ func (p *Peer) step(now time.Duration) bool {
 	case p.phase == idle:
 		p.open()
 	case p.phase == opening && answered && now < p.trainsDue:
-		p.agree()
+		p.agree(answer)
 		p.end(now, askEvery)
 		return false
 	case p.phase == opening && answered:
-		p.agree()
+		p.agree(answer)
 		p.send(now)
 	case p.phase == trying && answered:
+		p.agree(answer)
 		p.weigh(now, answer)
 		return false
 	case p.asks == tries:
@@ -225,13 +242,22 @@ func (p *Peer) question(kind uint8) {
 	p.ask++
 	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // an ask waits behind the trains
 	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
+	p.twice = p.state.Features&featureRemoteSum != 0 && !p.v.FinishSums
 	p.mu.Unlock()
+	if p.twice { // the open one first: what is answered first counts
+		m.open = true
+		p.say(m, nil)
+		m.open = false
+	}
 	p.say(m, nil)
 }
 
 // say sends one message.
 func (p *Peer) say(m message, body []byte) {
 	frames := shape{n: 1, size: messageHead + len(body), last: messageHead + len(body)}.frames(m, body)
+	if m.open {
+		frames[0].Off = ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16} // as TCP over IPv4
+	}
 	p.singly.Send(frames)
 }
 
@@ -272,6 +298,13 @@ func (p *Peer) unsent() (n uint64) {
 
 // weigh draws the conclusion from an answer.
 func (p *Peer) weigh(now time.Duration, r report) {
+	narrow := 0
+	if r.known && !p.stuck && r.narrow(p.full) {
+		narrow = trainShapes(p.full)[0].size + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+	}
+	p.mu.Lock()
+	p.state.Narrow = narrow
+	p.mu.Unlock()
 	if why := p.trains.gso.State().Why; why != nil { // then those went singly too
 		p.set(now, Refused, why.Error())
 		p.end(now, doubtEvery)
@@ -287,6 +320,10 @@ func (p *Peer) weigh(now time.Duration, r report) {
 		if n == s.n {
 			whole++
 		}
+	}
+	if narrow > 0 { // nothing can be said of the trains that matter
+		p.end(now, doubtEvery)
+		return
 	}
 	lossy := sound < shapes && whole > 0 // and then a train may be lost as anything else is
 	switch {
@@ -322,10 +359,25 @@ func (p *Peer) weigh(now time.Duration, r report) {
 	}
 }
 
-// agree has the links do what the host says that it understands.
-func (p *Peer) agree() {
-	open := p.State().Features&featureRemoteSum != 0
-	if p.sums.Swap(open) != open {
+// agree has the links do what the host says that it understands, and the way there lets through.
+func (p *Peer) agree(r report) {
+	before := p.sums.Open()
+	p.mu.Lock()
+	says := p.state.Features&featureRemoteSum != 0
+	switch {
+	case !says:
+		p.tried = false
+		p.sums.Bar(ErrFlagLost)
+	case !p.twice || !r.known: // this answer tells nothing of it
+	case r.open:
+		p.tried = true
+		p.sums.Clear()
+	default:
+		p.tried = true
+		p.sums.Bar(ErrFlagLost)
+	}
+	p.mu.Unlock()
+	if p.sums.Open() != before {
 		p.judgeAll()
 	}
 }
@@ -337,9 +389,9 @@ func (p *Peer) silent(now time.Duration) {
 		return
 	}
 	p.mu.Lock()
-	p.state.RTT, p.state.Features = 0, 0
+	p.state.RTT, p.state.Features, p.state.Narrow = 0, 0, 0
 	p.mu.Unlock()
-	p.agree()
+	p.agree(report{})
 	p.trainsDue = 0
 	if !p.off.Load() {
 		p.set(now, NoAnswer, "")
@@ -369,6 +421,7 @@ func (p *Peer) hear(frames []ether.Frame) {
 			continue
 		}
 		var body [reportLen]byte
+		m.open = frames[i].Off.NeedsSum
 		if p.enter(m, intact, &body) {
 			p.say(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
 		}
@@ -414,11 +467,13 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 			*t = theirTest{m.nonce, report{known: true}}
 			p.wish = true
 		}
+		t.open = t.open || m.open
 		t.encode(body[:])
 		return true
 	case m.kind == kindAsk:
 		var none report
 		if t != nil {
+			t.open = t.open || m.open
 			none = t.report
 		}
 		none.encode(body[:])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -152,7 +153,7 @@ func TestPeerGood(t *testing.T) {
 	for range 300 {
 		p.tick()
 	}
-	if n := p.bytes - before; n > 2000 || p.trains != trains {
+	if n := p.bytes - before; n > 3000 || p.trains != trains {
 		t.Errorf("%d bytes and %d trains of tests within five minutes though all is well", n, p.trains-trains)
 	}
 	for range 400 {
@@ -277,6 +278,29 @@ func TestPeerUnsure(t *testing.T) {
 	}
 	if s := p.verdict(); s.Verdict != Untested || !s.Settled || s.RTT <= 0 {
 		t.Errorf("neither trains nor singles arrive: %+v", s)
+	}
+}
+
+// TestPeerNarrow: a path that swallows the longest datagrams, and sends no ICMP, is no good one, whatever the short ones do.
+func TestPeerNarrow(t *testing.T) {
+	p := newPath(t)
+	p.single = func(d []byte) bool { return len(d) <= 1400 }
+	p.mangle = func(train [][]byte) [][]byte {
+		return slices.DeleteFunc(train, func(d []byte) bool { return !p.single(d) })
+	}
+	for range 5 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != Untested || s.Narrow != 1500 || !s.Settled {
+		t.Errorf("%+v", s)
+	}
+	p.single, p.mangle = nil, nil
+	p.a.Peers()[0].Test()
+	for range 5 {
+		p.tick()
+	}
+	if s := p.verdict(); s.Verdict != Good || s.Narrow != 0 {
+		t.Errorf("the path is wide again: %+v", s)
 	}
 }
 
@@ -460,7 +484,7 @@ func TestWeigh(t *testing.T) {
 		}
 		return r
 	}
-	const good, bad, unsure = "good", "bad", "unsure"
+	const good, bad, unsure, narrow = "good", "bad", "unsure", "narrow"
 	for name, tt := range map[string]struct {
 		change func(r *report)
 		stuck  bool
@@ -473,11 +497,18 @@ func TestWeigh(t *testing.T) {
 		"nothing long comes, and no short train": {func(r *report) { r.intact = [shapes][ways]uint64{3: {0, 3}} }, false, bad},
 		"nothing long comes":                     {func(r *report) { r.intact = [shapes][ways]uint64{3: {3, 3}} }, false, good},
 		"nothing came":                           {func(r *report) { r.intact = [shapes][ways]uint64{} }, false, unsure},
-		"forgotten":                              {func(r *report) { *r = report{} }, false, unsure},
-		"not all was sent":                       {func(r *report) { r.intact[1][inTrain] = 0 }, true, unsure},
-		"bits that are no segments":              {func(r *report) { r.intact[3] = [ways]uint64{1 << 60, 1 << 61} }, false, good},
+		"all but the longest came": {func(r *report) {
+			r.intact[0] = [ways]uint64{1 << (all[0].n - 1), 1 << (all[0].n - 1)}
+			r.intact[1] = [ways]uint64{}
+		}, false, narrow},
+		"one of the longest came":         {func(r *report) { r.intact[0], r.intact[1] = [ways]uint64{}, [ways]uint64{0, 2} }, false, good},
+		"the longest came in trains only": {func(r *report) { r.intact[0][singly], r.intact[1][singly] = 0, 0 }, false, good},
+		"not all of the longest was sent": {func(r *report) { r.intact[0], r.intact[1] = [ways]uint64{}, [ways]uint64{} }, true, unsure},
+		"forgotten":                       {func(r *report) { *r = report{} }, false, unsure},
+		"not all was sent":                {func(r *report) { r.intact[1][inTrain] = 0 }, true, unsure},
+		"bits that are no segments":       {func(r *report) { r.intact[3] = [ways]uint64{1 << 60, 1 << 61} }, false, good},
 	} {
-		p := &Peer{v: &VTEP{gso: true}, full: full, stuck: tt.stuck, trains: &Link{}, singly: &Link{}}
+		p := &Peer{Host: at("127.0.0.3"), v: &VTEP{gso: true}, full: full, stuck: tt.stuck, trains: &Link{}, singly: &Link{}}
 		p.v.links.Store(&map[linkKey]*Link{})
 		r := whole()
 		tt.change(&r)
@@ -488,6 +519,9 @@ func TestWeigh(t *testing.T) {
 		}
 		if p.bad == 1 {
 			got = bad
+		}
+		if got == unsure && p.state.Narrow == full-ether.HeaderLen+Overhead(false) {
+			got = narrow
 		}
 		if got != tt.want || p.off.Load() {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -187,13 +188,54 @@ func TestRemoteSumAgreed(t *testing.T) {
 	}
 }
 
+// Checksums are left open only where the flag that says so arrives.
+func TestRemoteSumFlagLost(t *testing.T) {
+	p := newPath(t)
+	open := 0
+	clear := func(d []byte) bool {
+		if d[1] != 0 {
+			open++
+		}
+		d[1] = 0
+		return true
+	}
+	p.single = clear
+	for range 5 {
+		p.tick()
+	}
+	if p.to.Stats().RemoteSum {
+		t.Error("checksums are left open on a path that loses the flag")
+	}
+	if s := p.verdict(); s.Verdict != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || open == 0 {
+		t.Errorf("%+v after %d open messages", s, open)
+	}
+	p.data()
+	p.single = func(d []byte) bool { return d[1] == 0 } // or drops what has it
+	minute := func() {
+		for range int(askEvery/time.Second) + 3 {
+			p.tick()
+		}
+	}
+	if minute(); p.to.Stats().RemoteSum || p.verdict().Verdict != Good {
+		t.Errorf("the path drops what has the flag: %+v", p.verdict())
+	}
+	p.single = nil
+	if minute(); !p.to.Stats().RemoteSum || p.verdict().RemoteSum.Why != nil {
+		t.Errorf("the path keeps the flag now: %+v", p.verdict())
+	}
+	p.single = clear
+	if minute(); p.to.Stats().RemoteSum {
+		t.Error("and it loses it again")
+	}
+}
+
 func TestFinishSums(t *testing.T) {
 	p := newPath(t)
 	p.a.FinishSums = true
 	for range 5 {
 		p.tick()
 	}
-	if p.to.Stats().RemoteSum {
+	if p.to.Stats().RemoteSum || p.verdict().RemoteSum != nil {
 		t.Error("checksums are left open though they must not be")
 	}
 	p.data()

@@ -16,8 +16,9 @@ import (
 func newBench(c *client) *cobra.Command {
 	var o bench.Options
 	var html, results string
+	var merge bool
 	cmd := &cobra.Command{
-		Use:   "bench",
+		Use:   "bench [--merge FILE…]",
 		Short: "Measure tapestry against the kernel's own networks, here",
 		Long: `Measure this binary against what else carries containers' frames, on this machine, as root: the kernel's bridge
 and VXLAN, Docker's bridge and overlay, Open vSwitch and VDE in user space, and wireguard-go (which encrypts). What is not
@@ -25,19 +26,41 @@ installed is left out, with the reason. Each measure is taken of all in turn, A 
 medians, the ratio to each other way, and the interval that holds the true ratio with 95 %.
 
 All that it makes lives in namespaces of its own, and is gone when it ends, also by Ctrl-C. It needs no daemon and
-touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 15 minutes.
+touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 12 minutes.
+Three runs say more than one: --merge measures nothing, it makes one report of those that --json printed.
 
 NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP"), "parts" or "curves".` +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry bench --quick
   tapestry bench --html report.html --results .
   tapestry bench --only "TCP, 1 flow" --pairs 5 --seconds 3
-  tapestry bench --json | jq '.cases[] | {rung, measure, ratios}'`,
-		Args:              arguments(0, 0),
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Quick && o.Check {
+  tapestry bench --json | jq '.cases[] | {rung, measure, ratios}'
+  tapestry bench --merge one.json two.json three.json --results .`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if merge {
+				return nil
+			}
+			return arguments(0, 0)(cmd, args)
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			if merge {
+				return []string{"json"}, cobra.ShellCompDirectiveFilterFileExt
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if merge {
+				r, err := mergeReports(o, args)
+				if err != nil {
+					return err
+				}
+				return deliver(cmd, c, r, html, results, false)
+			}
+			switch {
+			case o.Quick && o.Check:
 				return failf(exitUsage, "--quick and --check are two plans: want one of them, or none for a full run")
+			case o.Check && o.Pairs > 0 && o.Pairs < bench.FewestPairs:
+				return failf(exitUsage, "--check with --pairs %d could never fail: want %d pairs or more", o.Pairs, bench.FewestPairs)
 			}
 			o.Progress = cmd.ErrOrStderr()
 			r, err := bench.Run(cmd.Context(), o)
@@ -58,17 +81,42 @@ NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.Quick, "quick", false, "2 minutes: fewer measures, shorter runs, wide intervals")
-	f.BoolVar(&o.Check, "check", false, "4 minutes: exit 1 when a ratio misses its bound with its whole interval")
+	f.BoolVar(&o.Check, "check", false, "4 minutes: exit 1 when a ratio misses its bound with its whole interval, twice")
 	f.BoolVar(&c.json, "json", false, "print JSON")
 	f.StringVar(&html, "html", "", "write a report with plots to `FILE` as well")
 	f.StringVar(&results, "results", "", "write RESULTS.md and its plots into `DIR` as well")
 	f.StringArrayVar(&o.Only, "only", nil, "measure only what has `NAME` in its name; may be repeated")
-	f.Var(set(&o.Pairs, "N", "", parseCount), "pairs", "take each measure `N` times (default 9; 3 quick, 12 check)")
-	f.Var(set(&o.Seconds, "S", "", parseSeconds), "seconds", "send for `S` seconds each time (default 1.2; 0.5 quick, 1 check)")
+	f.BoolVar(&merge, "merge", false, "make one report of those in the FILEs, JSON of several runs")
+	pairs, seconds := bench.Defaults(bench.Options{})
+	quickPairs, quickSeconds := bench.Defaults(bench.Options{Quick: true})
+	checkPairs, checkSeconds := bench.Defaults(bench.Options{Check: true})
+	f.Var(set(&o.Pairs, "N", "", parseCount), "pairs",
+		fmt.Sprintf("take each measure `N` times (default %d; %d quick, %d check)", pairs, quickPairs, checkPairs))
+	f.Var(set(&o.Seconds, "S", "", parseSeconds), "seconds",
+		fmt.Sprintf("send for `S` seconds each time (default %g; %g quick, %g check)", seconds, quickSeconds, checkSeconds))
 	_ = cmd.MarkFlagFilename("html", "html") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("results")
 	cmd.AddCommand(newAgent())
 	return cmd
+}
+
+// mergeReports makes one report of those in files.
+func mergeReports(o bench.Options, paths []string) (*bench.Report, error) {
+	if o.Quick || o.Check || o.Only != nil || o.Pairs > 0 || o.Seconds > 0 {
+		return nil, failf(exitUsage, "--merge measures nothing: want it with files, --json, --html and --results alone")
+	}
+	if len(paths) < 2 {
+		return nil, failf(exitUsage, "--merge with %d files: want two or more that tapestry bench --json printed", len(paths))
+	}
+	var all []*bench.Report
+	for _, path := range paths {
+		r, err := bench.ReadReport(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return bench.Merge(all)
 }
 
 // deliver prints a report and writes its files.

@@ -63,7 +63,7 @@ wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   
 func TestStatus(t *testing.T) {
 	r := tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
 	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
-		"strangers  no_peer 12 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (the kernel has it not, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s)\n",
+		"strangers  no_peer 12 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (the kernel has it not, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s, refused 1×, 45 sent again)\n",
 		"wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
@@ -103,6 +103,7 @@ func TestExitCodes(t *testing.T) {
 		{"help prots", exitUsage, `did you mean ports?`},
 		{"peers ad wide 192.0.2.3", exitUsage, `did you mean add?`},
 		{"xyzzy", exitUsage, `see tapestry --help`},
+		{"bench quick", exitUsage, `no command "quick", did you mean --quick?`},
 		{"ports --jsn", exitUsage, `no flag --jsn, did you mean --json?`},
 		{"ports -x", exitUsage, `no flag -x, see tapestry ports --help`},
 		{"ports --json=maybe", exitUsage, `want true or false`},
@@ -128,7 +129,12 @@ func TestExitCodes(t *testing.T) {
 		{"bench --pairs 0", exitUsage, `--pairs "0": want a number from 1 to 1000`},
 		{"bench --seconds NaN", exitUsage, `want seconds from 0.1 to 600`},
 		{"bench --only quic", exitUsage, `no rung and no measure of this plan has "quic" in its name`},
-		{"bench quick", exitUsage, `no command "quick", see tapestry bench --help`},
+		{"bench --check --pairs 5", exitUsage, `--check with --pairs 5 could never fail: want 6 pairs or more`},
+		{"bench --merge one.json", exitUsage, `--merge with 1 files: want two or more`},
+		{"bench --merge one.json two.json --quick", exitUsage, `--merge measures nothing`},
+		{"bench --merge /dev/null /dev/null", exitNo, `/dev/null is not what tapestry bench --json prints`},
+		{"bench one.json", exitUsage, `no command "one.json", see tapestry bench --help`},
+		{"bench --merg", exitUsage, `did you mean --merge?`},
 		{"run now", exitUsage, `"now" is one argument too many`},
 		{"ports wid", exitNoTarget, `no network "wid", did you mean wide?`},
 		{"fdb 81", exitNoTarget, `did you mean 80?`},

@@ -87,6 +87,9 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	return nil
 }
 
+// errNoDaemon is where nobody listens.
+var errNoDaemon = errors.New("no daemon answers")
+
 // noDaemon explains a call that got no answer, and what to do.
 func (c *client) noDaemon(err error) error {
 	if errors.Is(err, context.Canceled) {
@@ -99,7 +102,11 @@ func (c *client) noDaemon(err error) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return failf(exitNoDaemon, "the daemon at %s does not answer in time: see its log (journalctl -u tapestry)", c.socket)
 	}
-	return failf(exitNoDaemon, "no daemon answers at %s: start it with `tapestry run` as root, or `systemctl start tapestry`", c.socket)
+	var dial *net.OpError
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return failf(exitNoDaemon, "what answers at %s hangs up: see the daemon's log (journalctl -u tapestry): %w", c.socket, bare(err))
+	}
+	return failf(exitNoDaemon, "%w at %s: start it with `tapestry run` as root, or `systemctl start tapestry`", errNoDaemon, c.socket)
 }
 
 // refused turns the daemon's refusal into an error with its exit code.

@@ -40,7 +40,7 @@ func newDoctor(c *client, m machine) *cobra.Command {
 
 It looks at the machine, whether the daemon runs or not: /dev/net/tun, veth, tc, UDP (buffers, segmentation), the
 underlay and its MTU, the VXLAN port, Docker, and the state directory. What it tries, it tries in a network namespace
-of its own or on the loopback address. Then it looks at the daemon: its version, its networks and peers, whether the
+of its own or on the loopback address; only the VXLAN port it takes for a moment, if no daemon has it. Then it looks at the daemon: its version, its networks and peers, whether the
 frames of its containers fit the ways to other hosts, and the offloads. With peers that are tapestry too it sends
 test frames, to see that none arrives mangled.
 
@@ -82,12 +82,13 @@ func (d *doctor) run(ctx context.Context, out io.Writer) error {
 			failed = printFinding(out, f)
 		}
 	})
+	if d.json && (err == nil || len(all) > 0) {
+		failed = printJSON(out, all)
+	}
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	if d.json {
-		err = printJSON(out, all)
-	} else {
+	if !d.json {
 		_, err = fmt.Fprintf(out, "\n%d ok, %d warn, %d fail\n", count[good], count[warn], count[bad])
 	}
 	if err == nil && count[bad] > 0 {
@@ -118,13 +119,25 @@ func (d *doctor) examine(ctx context.Context, tell func(finding)) error {
 			d.vtep = vtep
 		}
 	}
-	d.examineKernel(tell)
-	d.examineUnderlay(status, tell)
-	d.examineDocker(ctx, names, tell)
-	networks := d.examineState(tell)
-	tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks))
-	if away != nil {
-		return nil
+	networks := 0
+	for _, section := range []func(){
+		func() { d.examineKernel(tell) },
+		func() { d.examineUnderlay(status, tell) },
+		func() { d.examineDocker(ctx, names, tell) },
+		func() { networks = d.examineState(tell) },
+		func() { tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks)) },
+		func() {
+			if away == nil {
+				d.examineDaemon(ctx, status, names, tell)
+			}
+		},
+	} {
+		if ctx.Err() == nil {
+			section()
+		}
 	}
-	return d.examineDaemon(ctx, status, names, tell)
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	return nil
 }

@@ -7,56 +7,96 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// examineDaemon looks at what a running daemon says of itself.
-func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *docker, tell func(finding)) error {
+// examineDaemon looks at what a running daemon says of itself. What it does not say is a finding.
+func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *docker, tell func(finding)) {
+	each := func(all []finding) {
+		for _, f := range all {
+			if ctx.Err() == nil { // else they are what it was interrupted in
+				tell(f)
+			}
+		}
+	}
+	mute := func(err error) {
+		each([]finding{{"daemon", bad, "does not answer any more: " + err.Error(), restart}})
+	}
 	networks, err := d.networks(ctx)
 	if err != nil {
-		return err
+		mute(err)
+		return
 	}
 	ports, err := of[portReply](ctx, d.client, "ports", "")
 	if err != nil {
-		return err
-	}
-	peers, err := of[peerReply](ctx, d.client, "peers", "")
-	if err != nil {
-		return err
+		mute(err)
+		return
 	}
 	nameAll(ctx, names, ports, func(p *portReply) { p.NetworkName, p.Container = names.label(p.Network), names.portLabel(p.Name) },
 		func(p portReply) string { return p.Network })
 	for i := range networks {
 		networks[i].Name = names.label(networks[i].ID)
 	}
+	each(checkNetworks(networks, status.Conflicts, names))
+	each(checkPorts(ports))
+
+	began := time.Now()
+	tests, untested := d.testPeers(ctx) // first: peers are heard by it, and show what is narrow
+	tests.judge(time.Since(began))
+	peers, err := of[peerReply](ctx, d.client, "peers", "")
+	if err != nil {
+		mute(err)
+		return
+	}
 	for i := range peers {
 		peers[i].NetworkName = names.label(peers[i].Network)
 	}
-	each := func(all []finding) {
-		for _, f := range all {
-			tell(f)
-		}
-	}
-	each(checkNetworks(networks, status.Conflicts, names))
-	each(checkPorts(ports))
 	link, err := d.carrier(d.vtep) // without a name if there is none: checkUnderlay said so
-	each(checkMTU(networks, ports, peers, link))
-	each(checkPeers(peers, status))
+	each(checkMTU(networks, ports, peers, tests.Tests, link))
+	each(checkPeers(peers, tests.Tests, status))
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
-		tell(checkReversePath(filter == "1", link.Name, d.vtep, peers, d.source))
+		each([]finding{checkReversePath(filter == "1", link, d.vtep, peers, d.way)})
 	}
-	tests, err := d.testPeers(ctx)
-	if err != nil {
-		return err
+	if untested != nil {
+		each([]finding{{"selftest", warn, "not tested: " + untested.Error(), restart}})
+	} else {
+		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
+			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
+			return d.way(to).Name
+		}))
 	}
-	each(checkTests(tests.Tests, tests.Why, link.Name))
 	if status, err = d.status(ctx); err != nil { // anew: the tests may have switched something
-		return err
+		mute(err)
+		return
 	}
-	tell(checkOffloads(status.Offloads))
-	return nil
+	each([]finding{checkOffloads(status.Offloads)})
+}
+
+const restart = "systemctl restart tapestry: containers keep their connections"
+
+// way is the link by which datagrams to a host leave; without a name if there is no way.
+func (m machine) way(to netip.AddrPort) net.Interface {
+	from := m.source(to)
+	if !from.IsValid() {
+		return net.Interface{}
+	}
+	link, _ := m.carrier(from) // none if the address has just gone
+	return link
+}
+
+// judge takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
+func (r *testsReply) judge(took time.Duration) {
+	const fresh = 10 * time.Second // what is younger is not tested again
+	for i := range r.Tests {
+		t := &r.Tests[i]
+		if age := time.Duration(t.AgeSeconds) * time.Second; t.GSO == "ok" && (age < 0 || age > took+fresh) {
+			t.GSO = "untested"
+		}
+	}
 }
 
 func checkNetworks(networks []networkReply, conflicts []conflictReply, names *docker) (all []finding) {
@@ -82,7 +122,12 @@ func checkPorts(ports []portReply) (all []finding) {
 			continue
 		}
 		containers++
-		if p.Why != "" {
+		switch p.Why {
+		case "":
+		case tap.ErrGone.Error():
+			all = append(all, finding{"ports", warn, fmt.Sprintf("%s on %s: %s, as after a reboot", p.Container, p.NetworkName, p.Why),
+				"nothing: it is swept after --sweep-after (60 s) and some seconds, unless its container comes back"})
+		default:
 			all = append(all, finding{"ports", bad, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why),
 				fmt.Sprintf("docker network disconnect %s %s, and connect", p.NetworkName, p.Container)})
 		}
@@ -94,7 +139,7 @@ func checkPorts(ports []portReply) (all []finding) {
 }
 
 // checkMTU holds what containers may send against what the ways to other hosts take, in bytes of IP packet.
-func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, link net.Interface) (all []finding) {
+func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, tests []testReply, link net.Interface) (all []finding) {
 	for _, p := range peers {
 		longest := 0
 		for _, n := range networks {
@@ -107,12 +152,25 @@ func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, lin
 				longest = max(longest, c.MTU)
 			}
 		}
+		to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
+		overhead := tunnel.Overhead(to.Addr().Is6())
+		narrow := 0
+		for _, t := range tests {
+			if t.Addr == p.Addr {
+				narrow = t.Narrow
+			}
+		}
+		if narrow > 0 && min(longest, p.MTU)+overhead >= narrow {
+			all = append(all, finding{"mtu", bad,
+				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s, shorter ones do: something on the way drops them and does not say so", p.NetworkName, narrow, p.Addr),
+				fmt.Sprintf("find the longest SIZE that passes: ping -M do -s SIZE %s; then make the network anew with SIZE - 22 for -o com.docker.network.driver.mtu", to.Addr())})
+			continue
+		}
 		if p.MTU == 0 || longest <= p.MTU {
 			continue
 		}
 		remedy := "widen the way"
-		to, _ := netip.ParseAddrPort(p.Addr)
-		if outer := longest + tunnel.Overhead(to.Addr().Is6()); link.Name != "" && link.MTU < outer {
+		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
 		all = append(all, finding{"mtu", bad,
@@ -125,12 +183,14 @@ func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, lin
 	return all
 }
 
-func checkPeers(peers []peerReply, s statusReply) (all []finding) {
-	var silent []string
+func checkPeers(peers []peerReply, tests []testReply, s statusReply) (all []finding) {
+	var silent, quiet []string
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
 			all = append(all, finding{"peers", bad, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), "tapestry peers shows when there is: it is tried every 5 s"})
+		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t testReply) bool { return t.Addr == p.Addr && t.Answers }):
+			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
 			silent = append(silent, p.Addr+" on "+p.NetworkName)
 		}
@@ -140,49 +200,64 @@ func checkPeers(peers []peerReply, s statusReply) (all []finding) {
 			fmt.Sprintf("on those hosts: tapestry peers add NET %s; and let UDP %d pass the firewalls of both", s.VTEP, s.VXLANPort)})
 	}
 	if all == nil {
-		all = []finding{{Check: "peers", State: good, Seen: many(len(peers), "peer") + ", all heard"}}
+		f := finding{Check: "peers", State: good, Seen: many(len(peers), "peer") + ", all heard"}
+		if quiet != nil {
+			f.Seen = fmt.Sprintf("%s; silent so far, but the host answers: %s", many(len(peers), "peer"), strings.Join(quiet, ", "))
+		}
+		all = []finding{f}
 	}
 	return all
 }
 
-// checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes.
-func checkReversePath(strict bool, link string, vtep netip.Addr, peers []peerReply, source func(netip.AddrPort) netip.Addr) finding {
+// checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes. An address on
+// the loopback link is reached by any.
+func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []peerReply, way func(netip.AddrPort) net.Interface) finding {
 	var others []string
 	for _, p := range peers {
 		to, err := netip.ParseAddrPort(p.Addr)
 		if err != nil {
 			continue
 		}
-		if from := source(to); from.IsValid() && from != vtep && !slices.Contains(others, p.Addr) {
+		by := way(to)
+		if by.Name != "" && by.Index != link.Index && (by.Flags|link.Flags)&net.FlagLoopback == 0 && !slices.Contains(others, p.Addr) {
 			others = append(others, p.Addr)
 		}
 	}
 	f := finding{Check: "rp_filter", State: good, Seen: "lets in what peers send"}
 	if strict && vtep.Is4() && others != nil {
-		f.State, f.Remedy = warn, fmt.Sprintf("sysctl -w net.ipv4.conf.%s.rp_filter=2 net.ipv4.conf.all.rp_filter=2; or --vtep with the address on that way", link)
-		f.Seen = fmt.Sprintf("strict on %s, and the way to %s leaves by another link: what they send to %s may be dropped", link, strings.Join(others, ", "), vtep)
+		f.State, f.Remedy = warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or --vtep with the address on that way", link.Name) // the greater of this and all's counts
+		f.Seen = fmt.Sprintf("strict on %s, and the way to %s leaves by another link: what they send to %s may be dropped", link.Name, strings.Join(others, ", "), vtep)
 	}
 	return f
 }
 
-// checkTests is of the segments that the daemon sent to its peers.
-func checkTests(tests []testReply, why, link string) (all []finding) {
-	var sound, mute, untested []string
+// checkTests is of the segments that the daemon sent to its peers; way gives the link of the way to one, "" if none.
+func checkTests(tests []testReply, why string, way func(addr string) string) (all []finding) {
+	var sound, mute, narrow, untested []string
 	if why != "" {
 		all = append(all, finding{"selftest", warn, "not finished: " + why, "tapestry doctor, again"})
 	}
 	for _, t := range tests {
-		switch t.GSO {
-		case "ok":
-			sound = append(sound, t.Addr)
-		case "no answer": // checkPeers tells whether it is heard
+		remedy := "take another kernel on either host"
+		link := way(t.Addr)
+		switch {
+		case t.GSO == "no answer": // checkPeers tells whether it is heard
 			mute = append(mute, t.Addr)
-		case "mangled":
-			all = append(all, finding{"selftest", warn, fmt.Sprintf("segments arrive mangled at %s, so they go one by one, slower: %s", t.Addr, t.Why),
-				fmt.Sprintf("ethtool -K %s tx-udp-segmentation off; if that does not help, take another kernel on either host", link)})
-		case "refused":
-			all = append(all, finding{"selftest", warn, fmt.Sprintf("this kernel refuses segments to %s, so they go one by one, slower: %s", t.Addr, t.Why),
-				fmt.Sprintf("ethtool -K %s tx-checksum-ip-generic on; or take another kernel", link)})
+		case t.Narrow > 0: // checkMTU tells
+			narrow = append(narrow, t.Addr)
+		case t.GSO == "ok":
+			sound = append(sound, t.Addr)
+		case t.GSO == "mangled":
+			if link != "" {
+				remedy = fmt.Sprintf("ethtool -K %s tx-udp-segmentation off; if that does not help, %s", link, remedy)
+			}
+			all = append(all, finding{"selftest", warn, fmt.Sprintf("segments arrive mangled at %s, so they go one by one, slower: %s", t.Addr, t.Why), remedy})
+		case t.GSO == "refused":
+			remedy = "take another kernel"
+			if link != "" {
+				remedy = fmt.Sprintf("ethtool -K %s tx on; if that does not help, %s", link, remedy)
+			}
+			all = append(all, finding{"selftest", warn, fmt.Sprintf("this kernel refuses segments to %s, so they go one by one, slower: %s", t.Addr, t.Why), remedy})
 		default:
 			untested = append(untested, t.Addr)
 		}
@@ -196,6 +271,9 @@ func checkTests(tests []testReply, why, link string) (all []finding) {
 		if mute != nil {
 			seen += "; no tapestry answers at " + strings.Join(mute, ", ")
 		}
+		if narrow != nil {
+			seen += "; not tested where long ones are lost: " + strings.Join(narrow, ", ")
+		}
 		all = []finding{{Check: "selftest", State: good, Seen: seen}}
 	}
 	return all
@@ -203,10 +281,16 @@ func checkTests(tests []testReply, why, link string) (all []finding) {
 
 // checkOffloads is of what the kernel does, or refused to do, for the daemon's ports and peers.
 func checkOffloads(all []offloadReply) finding {
-	off := slices.ContainsFunc(all, func(o offloadReply) bool { return o.State == "off" })
+	refused, flagLost := false, false
+	for _, o := range all {
+		refused = refused || o.State == "off" && o.Name != "remote_checksum"
+		flagLost = flagLost || o.State == "off" && o.Name == "remote_checksum"
+	}
 	switch text := offloadsText(all); {
-	case off:
+	case refused:
 		return finding{"offloads", warn, text + ": done in software there, slower", "tapestry peers shows which peers; what was refused is tried again every 10 s, a newer kernel may take it"}
+	case flagLost:
+		return finding{"offloads", warn, text + ": summed twice there, slower", "find what clears reserved bits of VXLAN headers on the way, if it matters; it is tried again each minute"}
 	case text == "":
 		return finding{Check: "offloads", State: good, Seen: "nothing uses any yet"}
 	default:

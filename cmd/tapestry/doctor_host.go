@@ -142,6 +142,8 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, torn erro
 		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
 	case info.Mode().Perm()&0o022 != 0:
 		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
+	case errors.Is(torn, fabric.ErrVersion):
+		f.Seen, f.Remedy = torn.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
 	case torn != nil:
 		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
 	default:
@@ -154,7 +156,7 @@ func checkSpace(dir string, s unix.Statfs_t, err error) finding {
 	if err != nil {
 		return finding{"space", warn, fmt.Sprintf("look at the file system of %s: %v", dir, err), "findmnt --target " + dir}
 	}
-	free := s.Bavail * uint64(s.Bsize)
+	free := s.Bfree * uint64(s.Bsize) // also what is kept for root, who writes there
 	f := finding{Check: "space", State: good, Seen: bytesText(free) + " free for " + dir}
 	switch {
 	case s.Files > 0 && s.Ffree == 0:
@@ -171,14 +173,18 @@ func checkSpace(dir string, s unix.Statfs_t, err error) finding {
 // checkDaemon tells whether the daemon runs; away is why it does not answer.
 func checkDaemon(s statusReply, away error, version string, stateDir string, networks int) finding {
 	f := finding{Check: "daemon", State: warn}
+	fails, then := "does not run", "cannot be used"
+	if !errors.Is(away, errNoDaemon) { // something is there
+		fails, then = "does not answer", "cannot be looked at"
+	}
 	switch {
 	case away != nil && networks > 0:
-		f.State, f.Seen = bad, fmt.Sprintf("does not run, and %s on record in %s cannot be used", many(networks, "network"), stateDir)
+		f.State, f.Seen = bad, fmt.Sprintf("%s, and %s on record in %s %s", fails, many(networks, "network"), stateDir, then)
 		f.Remedy = away.Error()
 	case away != nil:
-		f.Seen, f.Remedy = "does not run", away.Error()
+		f.Seen, f.Remedy = fails, away.Error()
 	case s.Version != version:
-		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), "systemctl restart tapestry: containers keep their connections"
+		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), restart
 	default:
 		return finding{Check: "daemon", State: good, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", s.Name, s.Version, agoText(s.UptimeSeconds), s.PID)}
 	}

@@ -88,7 +88,7 @@ func (d *doctor) examineKernel(tell func(finding)) {
 	tell(checkTUN(t, err, d.load("tun")))
 	noVeth := d.veth()
 	tell(checkTried("veth", "a pair can be made", noVeth, d.load("veth")))
-	if noVeth == nil {
+	if err == nil && t.Header && noVeth == nil { // it is made of both
 		tell(checkTried("tc", "frames pass from a veth to a TAP and back by ingress, u32, mirred", d.redirect(),
 			d.load("sch_ingress cls_u32 act_mirred")+"; or make networks with -o tapestry.attach=tap"))
 	}
@@ -234,7 +234,7 @@ func checkBridge(call string, gateway bool, load string) finding {
 		return finding{Check: "br_netfilter", State: good,
 			Seen: "bridged frames meet iptables, as docker_gwbridge needs it; tapestry's own cross no bridge"}
 	case call == "" && !gateway:
-		f.Seen, f.Remedy = "not loaded: Docker cannot make docker_gwbridge, the containers' way out", load+"; or make networks with -o tapestry.external=off"
+		return finding{Check: "br_netfilter", State: good, Seen: "not loaded; Docker loads it when needed, for docker_gwbridge"}
 	case call == "":
 		f.Seen, f.Remedy = "not loaded: containers of different networks reach each other over docker_gwbridge", load
 	case !gateway:

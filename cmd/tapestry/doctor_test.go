@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,10 +15,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -93,7 +97,7 @@ func TestCheckUnderlay(t *testing.T) {
 		{"br_netfilter", checkBridge("1", true, ""), good, "cross no bridge", ""},
 		{"br_netfilter off, no bridge", checkBridge("0", false, ""), good, "Docker changes that", ""},
 		{"br_netfilter off", checkBridge("0", true, ""), warn, "reach each other", "bridge-nf-call-iptables=1"},
-		{"no br_netfilter", checkBridge("", false, "modprobe br_netfilter"), warn, "cannot make docker_gwbridge", "modprobe br_netfilter; or make networks with -o tapestry.external=off"},
+		{"no br_netfilter", checkBridge("", false, "modprobe br_netfilter"), good, "Docker loads it when needed", ""},
 		{"br_netfilter unloaded", checkBridge("", true, "modprobe br_netfilter"), warn, "reach each other", "modprobe br_netfilter"},
 
 		{"forwarding", checkForward("1", true), good, "on", ""},
@@ -164,8 +168,9 @@ func TestCheckState(t *testing.T) {
 		}
 		return i
 	}
+	away := fmt.Errorf("%w: start it", errNoDaemon)
 	room := func(free, inodes uint64) unix.Statfs_t {
-		return unix.Statfs_t{Bsize: 1000, Bavail: free / 1000, Files: 1000, Ffree: inodes}
+		return unix.Statfs_t{Bsize: 1000, Bavail: 1, Bfree: free / 1000, Files: 1000, Ffree: inodes}
 	}
 	judge(t, []verdict{
 		{"whole", checkState(dir, info(fs.ModeDir|0o700), nil, 2, nil), good, "2 networks, all records whole", ""},
@@ -173,6 +178,7 @@ func TestCheckState(t *testing.T) {
 		{"read-only", checkState(dir, info(fs.ModeDir|0o700), unix.EROFS, 0, nil), bad, "read-only file system", "findmnt"},
 		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), bad, "is no directory", "--state-dir"},
 		{"open to others", checkState(dir, info(fs.ModeDir|0o777), nil, 0, nil), bad, "mode 777", "chmod 700 " + dir},
+		{"of another version", checkState(dir, info(fs.ModeDir|0o700), nil, 0, fmt.Errorf("state file a.json: %w", fabric.ErrVersion)), bad, "a.json", "run that tapestry"},
 		{"torn", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file a.json: not whole")), bad, "a.json: not whole", "mv that file"},
 
 		{"space", checkSpace(dir, room(5e9, 10), nil), good, "5.0 GB free", ""},
@@ -183,8 +189,10 @@ func TestCheckState(t *testing.T) {
 
 		{"daemon", checkDaemon(statusReply{Name: "tapestry", Version: "v1", PID: 7}, nil, "v1", dir, 1), good, "version v1, running 0s, pid 7", ""},
 		{"another version", checkDaemon(statusReply{Version: "v1"}, nil, "v2", dir, 1), warn, "version v1, this is v2", "systemctl restart"},
-		{"never run", checkDaemon(statusReply{}, errors.New("no daemon: start it"), "v2", dir, 0), warn, "does not run", "start it"},
-		{"down", checkDaemon(statusReply{}, errors.New("no daemon: start it"), "v2", dir, 1), bad, "1 network on record in " + dir, "start it"},
+		{"never run", checkDaemon(statusReply{}, away, "v2", dir, 0), warn, "does not run", "start it"},
+		{"down", checkDaemon(statusReply{}, away, "v2", dir, 1), bad, "does not run, and 1 network on record in " + dir + " cannot be used", "start it"},
+		{"hangs", checkDaemon(statusReply{}, errors.New("not in time: see its log"), "v2", dir, 1), bad, "does not answer, and 1 network on record", "see its log"},
+		{"foreign", checkDaemon(statusReply{}, errors.New("is no tapestry"), "v2", dir, 0), warn, "does not answer", "is no tapestry"},
 	})
 }
 
@@ -194,21 +202,27 @@ func TestCheckDaemon(t *testing.T) {
 	conflict := conflictReply{Network: wideID, MAC: ether.MAC{2, 0x42}, Owner: webID, Rival: "192.0.2.2"}
 	web := portReply{Network: wideID, NetworkName: "wide", Kind: "container", Container: "web", MTU: 1450}
 	long, cut := web, web
-	long.MTU, cut.Why = 8950, "open tap: gone"
+	swept := web
+	long.MTU, cut.Why, swept.Why = 8950, "open tap: gone", tap.ErrGone.Error()
 	heard := int64(3)
 	peer := peerReply{Network: wideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
 	narrow, down, silent := peer, peer, peer
 	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
 	eth := net.Interface{Name: "eth0", MTU: 1500}
 	status := statusReply{VTEP: "192.0.2.1", VXLANPort: 4790}
-	by := func(a string) func(netip.AddrPort) netip.Addr {
-		return func(netip.AddrPort) netip.Addr { a, _ := netip.ParseAddr(a); return a }
+	eth.Index = 2
+	by := func(i int, name string, flags net.Flags) func(netip.AddrPort) net.Interface {
+		return func(netip.AddrPort) net.Interface { return net.Interface{Index: i, Name: name, Flags: flags} }
 	}
+	dotted := eth
+	dotted.Name = "eth0.7"
+	on := func(link string) func(string) string { return func(string) string { return link } }
+	at := peer.Addr
 	vtep := netip.MustParseAddr("192.0.2.1")
 	first := func(all []finding) finding { return all[0] }
 	test := func(verdicts ...string) (all []testReply) {
 		for _, v := range verdicts {
-			all = append(all, testReply{"192.0.2.2:4789", v, "3 of 40"})
+			all = append(all, testReply{Addr: "192.0.2.2:4789", GSO: v, Why: "3 of 40", Answers: v != "no answer"})
 		}
 		return all
 	}
@@ -219,32 +233,41 @@ func TestCheckDaemon(t *testing.T) {
 
 		{"ports", first(checkPorts([]portReply{web, {Kind: "remote", Why: "its own line"}})), good, "1 container, none cut off", ""},
 		{"port down", first(checkPorts([]portReply{web, cut})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
+		{"port of a container that has ended", first(checkPorts([]portReply{web, swept})), warn, "web on wide: the container's link is gone", "--sweep-after"},
 
-		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, eth)), good, "fits 1 way", ""},
-		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, eth)), good, "fits", ""},
-		{"mtu of the way", first(checkMTU([]networkReply{wide}, nil, []peerReply{narrow}, eth)), bad, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
-		{"mtu of the underlay", first(checkMTU([]networkReply{wide}, []portReply{long}, []peerReply{peer}, eth)), bad, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
-		{"mtu of a peer that is down", first(checkMTU([]networkReply{wide}, nil, []peerReply{down}, eth)), good, "fits", ""},
+		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, nil, eth)), good, "fits 1 way", ""},
+		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, nil, eth)), good, "fits", ""},
+		{"mtu of the way", first(checkMTU([]networkReply{wide}, nil, []peerReply{narrow}, nil, eth)), bad, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
+		{"mtu of the underlay", first(checkMTU([]networkReply{wide}, []portReply{long}, []peerReply{peer}, nil, eth)), bad, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
+		{"mtu of a black hole", first(checkMTU([]networkReply{wide}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, eth)), bad, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
+		{"mtu of a black hole that nothing falls into", first(checkMTU([]networkReply{{ID: wideID, MTU: 1300}}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, eth)), good, "fits", ""},
+		{"mtu of a peer that is down", first(checkMTU([]networkReply{wide}, nil, []peerReply{down}, nil, eth)), good, "fits", ""},
 
-		{"peers", first(checkPeers([]peerReply{peer}, status)), good, "1 peer, all heard", ""},
-		{"peer down", first(checkPeers([]peerReply{down}, status)), bad, "wide: no way to 192.0.2.2:4789: no route", "tapestry peers"},
-		{"peer silent", first(checkPeers([]peerReply{peer, silent}, status)), warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
+		{"peers", first(checkPeers([]peerReply{peer}, nil, status)), good, "1 peer, all heard", ""},
+		{"peer down", first(checkPeers([]peerReply{down}, nil, status)), bad, "wide: no way to 192.0.2.2:4789: no route", "tapestry peers"},
+		{"peer silent", first(checkPeers([]peerReply{peer, silent}, test("no answer"), status)), warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
+		{"peer silent, and its host is not", first(checkPeers([]peerReply{peer, silent}, test("ok"), status)), good, "2 peers; silent so far, but the host answers: 192.0.2.2:4789 on wide", ""},
 
-		{"test", first(checkTests(test("ok", "ok", "no answer"), "", "eth0")), good, "whole at 2 peers; no tapestry answers at 192.0.2.2:4789", ""},
-		{"test of nobody", first(checkTests(nil, "", "")), good, "0 peers", ""},
-		{"mangled", first(checkTests(test("ok", "mangled"), "", "eth0")), warn, "arrive mangled at 192.0.2.2:4789, so they go one by one, slower: 3 of 40", "ethtool -K eth0 tx-udp-segmentation off"},
-		{"refused", first(checkTests(test("refused"), "", "eth0")), warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0"},
-		{"untested", first(checkTests(test("untested"), "", "eth0")), warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
-		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", "eth0")), warn, "not finished: wait for", "again"},
+		{"test", first(checkTests(test("ok", "ok", "no answer"), "", on("eth0"))), good, "whole at 2 peers; no tapestry answers at 192.0.2.2:4789", ""},
+		{"test of nobody", first(checkTests(nil, "", on(""))), good, "0 peers", ""},
+		{"mangled", first(checkTests(test("ok", "mangled"), "", on("eth0"))), warn, "arrive mangled at 192.0.2.2:4789, so they go one by one, slower: 3 of 40", "ethtool -K eth0 tx-udp-segmentation off"},
+		{"refused", first(checkTests(test("refused"), "", on("eth0"))), warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0 tx on"},
+		{"refused, and no way", first(checkTests(test("refused"), "", on(""))), warn, "refuses segments to 192.0.2.2:4789", "take another kernel"},
+		{"narrow", first(checkTests([]testReply{{Addr: at, GSO: "untested", Narrow: 1500}}, "", on("eth0"))), good, "not tested where long ones are lost: 192.0.2.2:4789", ""},
+		{"untested", first(checkTests(test("untested"), "", on("eth0"))), warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
+		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", on("eth0"))), warn, "not finished: wait for", "again"},
 
 		{"offloads", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "uso", State: "unavailable", Why: "the kernel has it not"}}), good, "csum on; uso unavailable", ""},
 		{"no offloads yet", checkOffloads([]offloadReply{{Name: "csum", State: "unused"}}), good, "nothing uses any yet", ""},
 		{"offload refused", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
+		{"flag lost", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), warn, "remote_checksum off at 1 of 2 (lost): summed twice there", "reserved bits"},
 
-		{"rp_filter", checkReversePath(true, "eth0", vtep, []peerReply{peer}, by("192.0.2.1")), good, "lets in", ""},
-		{"rp_filter, another way", checkReversePath(true, "eth0", vtep, []peerReply{peer, peer}, by("198.51.100.1")), warn, "the way to 192.0.2.2:4789 leaves by another link", "net.ipv4.conf.eth0.rp_filter=2"},
-		{"rp_filter, loose", checkReversePath(false, "eth0", vtep, []peerReply{peer}, by("198.51.100.1")), good, "lets in", ""},
-		{"rp_filter, no way", checkReversePath(true, "eth0", vtep, []peerReply{peer}, by("")), good, "lets in", ""},
+		{"rp_filter", checkReversePath(true, eth, vtep, []peerReply{peer}, by(2, "eth0", 0)), good, "lets in", ""},
+		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []peerReply{peer, peer}, by(3, "eth1", 0)), warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
+		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []peerReply{peer}, by(3, "eth1", 0)), good, "lets in", ""},
+		{"rp_filter, from an address on lo", checkReversePath(true, eth, vtep, []peerReply{peer}, by(1, "lo", net.FlagLoopback)), good, "lets in", ""},
+		{"rp_filter, loose", checkReversePath(false, eth, vtep, []peerReply{peer}, by(3, "eth1", 0)), good, "lets in", ""},
+		{"rp_filter, no way", checkReversePath(true, eth, vtep, []peerReply{peer}, by(0, "", 0)), good, "lets in", ""},
 	})
 }
 
@@ -258,7 +281,7 @@ func healthy(t *testing.T) machine {
 		address: func() (netip.Addr, error) { return vtep, nil },
 		carrier: func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
 		source:  func(netip.AddrPort) netip.Addr { return vtep },
-		space:   func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bavail: 1e9}, nil }}
+		space:   func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
 }
 
 // put writes a kernel setting of m.
@@ -324,6 +347,12 @@ func TestDoctorWithoutDaemon(t *testing.T) {
 		}
 	}
 
+	m.tun = func() (tap.TUN, error) { return tap.TUN{}, unix.ENOENT }
+	_, found, _ = visit(t, m, "--api-socket", dead, "--docker-host", fakeDocker(t))
+	if s := states(found); s["tun"] != bad || s["veth"] != good || s["tc"] != "" {
+		t.Errorf("without tun: %v", s)
+	}
+	m.tun = healthy(t).tun
 	m.veth = func() error { return unix.EOPNOTSUPP }
 	code, found, text = visit(t, m, "--api-socket", dead, "--docker-host", fakeDocker(t))
 	if s := states(found); code != exitNo || s["veth"] != bad || s["tc"] != "" || !strings.Contains(text, " 1 fail\n") {
@@ -350,6 +379,80 @@ func TestDoctorWithDaemon(t *testing.T) {
 	}
 	if keys := keysOfFindings(t, found); !slices.Equal(keys, slices.Sorted(slices.Values(documented(t)["doctor"]))) {
 		t.Errorf("doctor --json has %v, docs/json.md says otherwise", keys)
+	}
+}
+
+// What a daemon does not answer is a finding, and the others are printed all the same.
+func TestDoctorWithMuteDaemon(t *testing.T) {
+	hangUp := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	for name, tt := range map[string]struct {
+		path   string
+		answer http.HandlerFunc
+		check  string
+		state  string
+		said   string
+		code   int
+	}{
+		"of a version without tests":  {"/v1/peers/test", http.NotFound, "selftest", warn, "not tested: the daemon does not understand this command (HTTP 404)", exitFine},
+		"dies over the tests":         {"/v1/peers/test", hangUp, "selftest", warn, "not tested: what answers at", exitFine},
+		"dies over the networks":      {"/v1/networks", hangUp, "daemon", bad, "does not answer any more: what answers at", exitNo},
+		"dies over the ports":         {"/v1/ports", hangUp, "daemon", bad, "does not answer any more", exitNo},
+		"dies over the peers":         {"/v1/peers", hangUp, "daemon", bad, "does not answer any more", exitNo},
+		"dies over the second status": {"/v1/status", hangUp, "daemon", bad, "does not answer any more", exitNo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHost()
+			h.empty = true
+			whole := (&api{host: h, log: slog.New(slog.DiscardHandler), name: "tapestry"}).handler()
+			asked := 0
+			socket := serveUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/v1/status" {
+					asked++
+				}
+				if r.URL.Path == tt.path && (tt.path != "/v1/status" || asked%2 == 0) {
+					tt.answer(w, r)
+					return
+				}
+				whole.ServeHTTP(w, r)
+			}))
+			code, found, _ := visit(t, healthy(t), "--api-socket", socket, "--docker-host", fakeDocker(t))
+			told := slices.ContainsFunc(found, func(f finding) bool {
+				return f.Check == tt.check && f.State == tt.state && strings.Contains(f.Seen, tt.said) && f.Remedy == restart
+			})
+			if code != tt.code || !told {
+				t.Errorf("exit %d, %+v", code, found)
+			}
+		})
+	}
+}
+
+// Interrupted, it prints what it has found by then, and says that there is no more.
+func TestDoctorInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	m := healthy(t)
+	m.veth = func() error { cancel(); return nil }
+	d := &doctor{client: &client{json: true, socket: filepath.Join(t.TempDir(), "dead.sock"), dockerHost: fakeDocker(t)}, machine: m, name: "tapestry", pluginDir: t.TempDir(), stateDir: t.TempDir()}
+	var out strings.Builder
+	err := d.run(ctx, &out)
+	var found []finding
+	if bad := json.Unmarshal([]byte(out.String()), &found); bad != nil || len(found) == 0 || err == nil || err.Error() != "interrupted" {
+		t.Errorf("%v, %v, %s", err, bad, out.String())
+	}
+	if s := states(found); s["tun"] != good || s["docker"] != "" {
+		t.Errorf("%v", s)
+	}
+}
+
+func TestJudgeTests(t *testing.T) {
+	for _, tt := range []struct {
+		age  int64
+		gso  string
+		want string
+	}{{0, "ok", "ok"}, {12, "ok", "ok"}, {14, "ok", "untested"}, {-1, "ok", "untested"}, {500, "mangled", "mangled"}} {
+		r := testsReply{Tests: []testReply{{GSO: tt.gso, AgeSeconds: tt.age}}}
+		if r.judge(3 * time.Second); r.Tests[0].GSO != tt.want {
+			t.Errorf("%s of %d s: %s, want %s", tt.gso, tt.age, r.Tests[0].GSO, tt.want)
+		}
 	}
 }
 

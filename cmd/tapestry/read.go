@@ -35,7 +35,7 @@ func newStatus(c *client) *cobra.Command {
 		Use:   "status",
 		Short: "Show the daemon at a glance",
 		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, and what somebody should look
-at: datagrams from strangers, addresses that two containers claim. It exits 0 whenever the daemon answers; programs
+at: datagrams from strangers, offloads of the kernel that are off, addresses that two containers claim. It exits 0 whenever the daemon answers; programs
 read the tunnel's state from --json.` + fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
   tapestry status --json | jq .tunnel`,
@@ -118,13 +118,24 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 func offloadsText(all []offloadReply) string {
 	var on, off []string
 	for _, o := range all {
+		counts := ""
+		if o.Refused > 0 {
+			counts = fmt.Sprintf("refused %s×, %s sent again", number(o.Refused), number(o.Resent))
+		}
 		switch o.State {
 		case "on":
+			if counts != "" {
+				off = append(off, o.Name+" on ("+counts+")")
+				continue
+			}
 			on = append(on, o.Name)
 		case "off", "unavailable":
 			text := fmt.Sprintf("%s %s at %d of %d (%s", o.Name, o.State, o.Off, o.Users, o.Why)
 			if o.OffSeconds != nil {
 				text += ", since " + agoText(*o.OffSeconds)
+			}
+			if counts != "" {
+				text += ", " + counts
 			}
 			off = append(off, text+")")
 		}

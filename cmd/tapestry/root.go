@@ -44,6 +44,8 @@ func newHelp() *cobra.Command {
 		Use:   "help [COMMAND]",
 		Short: "Explain a command",
 		Long:  "Explain a command: what it does, its flags, examples.",
+		Example: `  tapestry help run
+  tapestry help peers add`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil {
@@ -106,6 +108,9 @@ func subcommand(cmd *cobra.Command, args []string) error {
 		if sub.IsAvailableCommand() {
 			names = append(names, sub.Name())
 		}
+	}
+	if cmd.Flags().Lookup(args[0]) != nil {
+		return failf(exitUsage, "no command %q, did you mean --%s?", args[0], args[0])
 	}
 	if near := nearest(args[0], names); len(near) > 0 {
 		return failf(exitUsage, "no command %q, did you mean %s?", args[0], strings.Join(near, " or "))

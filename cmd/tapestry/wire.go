@@ -138,9 +138,12 @@ type testsReply struct {
 }
 
 type testReply struct {
-	Addr string `json:"addr"`
-	GSO  string `json:"gso"` // as fabric.PeerTest has it
-	Why  string `json:"why"`
+	Addr       string `json:"addr"`
+	GSO        string `json:"gso"` // as fabric.PeerTest has it
+	Why        string `json:"why"`
+	AgeSeconds int64  `json:"age_seconds"` // of that verdict; -1: there was no test
+	Answers    bool   `json:"answers"`     // the host has answered now
+	Narrow     int    `json:"narrow"`
 }
 
 // peerChange is the body of both POSTs.
@@ -215,7 +218,13 @@ func toPeer(p fabric.PeerView) peerReply {
 	return r
 }
 
-func toTest(t fabric.PeerTest) testReply { return testReply{t.Addr.String(), t.GSO, t.Why} }
+func toTest(t fabric.PeerTest) testReply {
+	r := testReply{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow}
+	if t.Age >= 0 {
+		r.AgeSeconds = int64(t.Age / time.Second)
+	}
+	return r
+}
 
 func state(down string) string {
 	if down == "" {
