@@ -222,7 +222,10 @@ func (r *Report) Verdict() error {
 			if x.Verdict != "" {
 				held[boundOf(c.Rung, c.Measure, x.Against)] = x.pairs()
 			}
-			if misses(x.Verdict) {
+			switch {
+			case r.plan.least > 0 && x.Bound > 0 && x.Failed >= givenUp: // that is no noise
+				errs = append(errs, fmt.Errorf("%s: %s: tapestry failed in %d of %d rounds, %s did not", c.Rung, c.Measure, x.Failed, x.pairs(), x.Against))
+			case misses(x.Verdict):
 				errs = append(errs, fmt.Errorf("%s: %s: %s of %s, %s with %.0f %%, want %s",
 					c.Rung, c.Measure, cmp.Or(show(x.Median), "0"), x.Against, x.span(), 100*x.Coverage, bounded(x.Bound, c.Lower)))
 			}

@@ -101,16 +101,20 @@ func TestVerdict(t *testing.T) {
 	// A daemon that dies in the midst leaves rounds that say nothing.
 	r.wanted, r.plan = r.wanted[:1], plan{rounds: 12, least: 10}
 	r.Cases[0].Ratios[0].Values = []float64{0.9, 0.9, 0.9}
-	r.Cases[0].Ratios[0].Failed = 2
-	if err := r.Verdict(); err == nil || err.Error() != "one host: TCP, 1 flow: only 5 of 12 pairs with kernel bridge" {
+	r.Cases[0].Ratios[0].Failed = 1
+	if err := r.Verdict(); err == nil || err.Error() != "one host: TCP, 1 flow: only 4 of 12 pairs with kernel bridge" {
 		t.Errorf("too few rounds: %v", err)
 	}
 	if got := r.failing(); !slices.Equal(got, r.wanted) {
 		t.Errorf("failing are %v", got)
 	}
-	r.Cases[0].Ratios[0].Values = make([]float64, 8)
+	r.Cases[0].Ratios[0].Values = make([]float64, 9)
 	if err := r.Verdict(); err != nil {
 		t.Errorf("as many rounds as the plan wants: %v", err)
+	}
+	r.Cases[0].Ratios[0].Failed = 2
+	if err := r.Verdict(); err == nil || err.Error() != "one host: TCP, 1 flow: tapestry failed in 2 of 11 rounds, kernel bridge did not" || len(r.failing()) > 0 {
+		t.Errorf("a daemon that dies in the end: %v, to be measured again %v", err, r.failing())
 	}
 	if (&Report{}).Verdict() == nil {
 		t.Error("a report of nothing passes")

@@ -1,0 +1,26 @@
+package bench
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A tool that hangs is ended, with what it began.
+func TestSaidWithin(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "sleep 60; echo late")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	began := time.Now()
+	if _, err := saidWithin(cmd, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "it was ended after 50ms") {
+		t.Errorf("it said %v", err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if out, err := said(exec.CommandContext(t.Context(), "echo", "fine")); out != "fine" || err != nil {
+		t.Errorf("%q, %v", out, err)
+	}
+}
