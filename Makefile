@@ -43,7 +43,7 @@ e2e: build ## real dockerds, real traffic; as root
 bench: build bin/wireguard-go ## tapestry beside what else there is, 12 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)
 
-bench-check: build ## no ratio misses its bound for sure, 4 min; as root
+bench-check: build ## no ratio is below its floor for sure, 4 min; as root
 	@if [ "$$(id -u)" != 0 ] && [ "$$TAPESTRY_MUST" != 1 ]; then echo 'skipped: needs root'; else timeout -k 10 300 bin/tapestry bench --check; fi
 
 bin/wireguard-go: go.mod ## the yardstick of a Go tunnel

@@ -66,7 +66,7 @@ func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, s
 	}
 	for _, m := range r.measures {
 		for _, f := range m.figures {
-			if c := r.summarize(f, lanes); len(c.Results) > 0 {
+			if c := r.summarize(f, lanes, p.gated); len(c.Results) > 0 {
 				cases = append(cases, c)
 			}
 		}
@@ -267,7 +267,7 @@ func (s *series) result(way string) Result {
 }
 
 // summarize makes the case of a figure: the first lane's ratios to the others.
-func (r rung) summarize(f figure, lanes []*lane) Case {
+func (r rung) summarize(f figure, lanes []*lane, gated bool) Case {
 	c := Case{Rung: r.name, Measure: f.name, Unit: f.unit, Lower: f.lower, Results: []Result{}, Ratios: []Ratio{}}
 	for i, l := range lanes {
 		theirs := l.took[f.name]
@@ -279,7 +279,11 @@ func (r rung) summarize(f figure, lanes []*lane) Case {
 		if i == 0 || ours == nil {
 			continue
 		}
-		if x := compare(l.way.name(), ours, theirs, boundOf(r.name, f.name, l.way.name()), f.lower); x.pairs() > 0 {
+		b := boundOf(r.name, f.name, l.way.name())
+		if gated {
+			b.bound = b.gate
+		}
+		if x := compare(l.way.name(), ours, theirs, b, f.lower); x.pairs() > 0 {
 			c.Ratios = append(c.Ratios, x)
 		}
 	}

@@ -217,7 +217,8 @@ func gsoMax(n *network, mtu int) int {
 	if fit < 2 {
 		return 0 // a huge MTU: each segment is a send anyway
 	}
-	return fit*(mtu-headers) + ethernet + headers
+	const kept = 321 // of gso_max_size TCP keeps room for headers: Linux's MAX_TCP_HEADER and one (sk_setup_caps)
+	return fit*(mtu-headers) + kept
 }
 
 // short is an id as people know it.

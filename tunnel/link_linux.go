@@ -84,7 +84,7 @@ func (l *Link) Close() error {
 	return l.v.change(func(links map[linkKey]*Link) error {
 		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // a second Close may find another there
 			delete(links, k)
-			l.v.part(l, links)
+			return l.v.part(l, links)
 		}
 		return nil
 	})
@@ -142,6 +142,7 @@ type load struct {
 	socket    int // index in VTEP.send
 	trains    [maxTrains]train
 	nTrains   int
+	closed    bool // the last train takes no more
 	datagrams [maxLoad]datagram
 	nData     int
 	iovs      [2 * maxLoad]syscall.Iovec
@@ -230,6 +231,9 @@ func (l *Link) pieces(w *load, i int, f *ether.Frame) {
 	header, unsummed := l.unsummed(f)
 	w.cut.Reset(f)
 	w.cut.Unsummed = unsummed
+	if w.nTrains > 0 && !w.trains[w.nTrains-1].takesAll(f) {
+		w.closed = true // a super-frame in two trains would be two at the other end, too
+	}
 	for {
 		l.makeRoom(w)
 		head := w.heads[w.nHeads:][:headRoom]
@@ -255,7 +259,8 @@ func (l *Link) makeRoom(w *load) {
 // begin adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
 // Where trains are refused, each datagram is one.
 func (l *Link) begin(w *load, frame, size int) {
-	if w.nTrains == 0 || !l.gso.Open() || !w.trains[w.nTrains-1].takes(size) {
+	if w.nTrains == 0 || w.closed || !l.gso.Open() || !w.trains[w.nTrains-1].takes(size) {
+		w.closed = false
 		w.trains[w.nTrains] = train{first: w.nData, size: size}
 		w.nTrains++
 	}
@@ -269,6 +274,12 @@ func (l *Link) begin(w *load, frame, size int) {
 
 func (t *train) takes(size int) bool {
 	return t.last == t.size && size <= t.size && t.n < maxTrain && t.bytes+size <= trainBytes
+}
+
+// takesAll tells whether every segment of a super-frame goes on the train, for all that its length says.
+func (t *train) takesAll(f *ether.Frame) bool {
+	n := (f.Len() - int(f.Off.Head) + int(f.Off.Segment) - 1) / int(f.Off.Segment)
+	return t.n+n <= maxTrain && t.bytes+f.Len()+n*(headerLen+int(f.Off.Head)) <= trainBytes
 }
 
 // vector adds bytes to the datagram just begun.
@@ -306,7 +317,7 @@ func (l *Link) flush(w *load) {
 		}
 	}
 	runtime.KeepAlive(l)
-	w.nTrains, w.nData, w.nIovs, w.nHeads = 0, 0, 0, 0
+	w.nTrains, w.nData, w.nIovs, w.nHeads, w.closed = 0, 0, 0, 0, false
 }
 
 // message prepares the i-th message of n vectors.

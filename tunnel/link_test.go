@@ -192,6 +192,34 @@ func TestTrains(t *testing.T) {
 	}
 }
 
+// TestTrainsOfSuperFrames: a super-frame that would be cut in two by the end of a train begins another; small ones share.
+func TestTrainsOfSuperFrames(t *testing.T) {
+	for name, tc := range map[string]struct {
+		payloads []int
+		segment  int
+		want     []int
+	}{
+		"two that do not fit one": {[]int{43 * 1398, 43 * 1398}, 1398, []int{43, 43}},
+		"as many as fit":          {[]int{15 * 1398, 15 * 1398, 14 * 1398, 1398}, 1398, []int{44, 1}},
+		"small ones":              {[]int{2000, 2000, 2000}, 1000, []int{6}},
+		"longer than a train":     {[]int{1398, 100 * 600}, 600, []int{3, 64, 36}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, w := &Link{}, new(load)
+			for i, n := range tc.payloads {
+				l.pieces(w, i, packet{payload: data(n)}.super(t, tc.segment))
+			}
+			var got []int
+			for _, tr := range w.trains[:w.nTrains] {
+				got = append(got, tr.n)
+			}
+			if fmt.Sprint(got) != fmt.Sprint(tc.want) {
+				t.Errorf("trains of %d, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
 // TestSendLoads crosses a load's bounds: 64 trains, 512 datagrams, in the middle of a super-frame too.
 func TestSendLoads(t *testing.T) {
 	tests := []struct {

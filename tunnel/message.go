@@ -35,6 +35,9 @@ const (
 	kindAnswer             // to either
 )
 
+// stillThere, as the shape of an open, says that no test follows: the host is only to say that it is there.
+const stillThere = 1
+
 // Ways that a segment is sent.
 const (
 	inTrain = iota

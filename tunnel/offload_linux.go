@@ -61,25 +61,42 @@ func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
 	return nil
 }
 
-// part ends a Peer with its last link.
-func (v *VTEP) part(l *Link, links map[linkKey]*Link) {
+// part ends a Peer with the last link to its port.
+func (v *VTEP) part(l *Link, links map[linkKey]*Link) error {
+	var rest []*Link
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
-		return
+		return nil
 	}
-	if p.links--; p.links == 0 {
-		delete(links, linkKey{hostVNI, l.Host.Addr()})
-		delete(v.peers, l.Host.Addr())
+	p.links--
+	for k, other := range links {
+		if k.host != l.Host.Addr() || k.vni == hostVNI {
+			continue
+		}
+		if other.Host == p.Host {
+			return nil
+		}
+		rest = append(rest, other)
 	}
+	delete(links, linkKey{hostVNI, l.Host.Addr()})
+	delete(v.peers, l.Host.Addr())
+	for _, other := range rest { // at another port of the same address: another daemon, for all we know
+		if err := v.meet(other, links); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// judge brings a link's trains and open checksums in line with what is known of its host.
+// judge brings a link's trains and open checksums in line with what is known of its host. Of another
+// port at the host's address nothing is known.
 func (p *Peer) judge(l *Link) {
-	l.remoteSum.Store(p.sums.Open() && !p.v.FinishSums)
+	same := l.Host == p.Host
+	l.remoteSum.Store(same && p.sums.Open() && !p.v.FinishSums)
 	switch {
 	case !p.v.gso:
 		l.gso.Bar(ErrUnavailable)
-	case p.off.Load():
+	case same && p.off.Load():
 		l.gso.Bar(ErrMangled)
 	default:
 		l.gso.Clear()

@@ -27,6 +27,7 @@ const (
 )
 
 const (
+	enough    = 10   // silences in a row after which what was known of a host's trains is forgotten
 	tries     = 3    // of each question, and tests in a row that change the verdict
 	rush      = 32   // peers that one Tick talks to at most
 	openTests = 4    // of a peer's that are remembered
@@ -64,6 +65,8 @@ type Peer struct {
 	stuck     bool          // some datagrams of the test did not leave this host
 	twice     bool          // the question that is open went as an open message too
 	good, bad int           // tests in a row
+	still     bool          // the question is whether it is still there: no trains will follow
+	silence   int           // questions in a row that got no answer
 
 	mu         sync.Mutex // guards what follows
 	state      PeerState
@@ -196,12 +199,15 @@ func (p *Peer) step(now time.Duration) bool {
 	case p.phase == idle && now < p.due:
 		return false
 	case p.phase == idle:
+		p.still = now < p.trainsDue
 		p.open()
 	case p.phase == opening && answered && now < p.trainsDue:
+		p.silence = 0
 		p.agree(answer)
 		p.end(now, askEvery)
 		return false
 	case p.phase == opening && answered:
+		p.silence = 0
 		p.agree(answer)
 		p.send(now)
 	case p.phase == trying && answered:
@@ -242,6 +248,9 @@ func (p *Peer) question(kind uint8) {
 	p.ask++
 	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // an ask waits behind the trains
 	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
+	if p.still {
+		m.shape = stillThere
+	}
 	p.twice = p.state.Features&featureRemoteSum != 0 && !p.v.FinishSums
 	p.mu.Unlock()
 	if p.twice { // the open one first: what is answered first counts
@@ -393,6 +402,9 @@ func (p *Peer) silent(now time.Duration) {
 	p.mu.Unlock()
 	p.agree(report{})
 	p.trainsDue = 0
+	if p.silence++; p.silence == enough && p.off.Swap(false) { // it may be another host by now
+		p.judgeAll()
+	}
 	if !p.off.Load() {
 		p.set(now, NoAnswer, "")
 	}
@@ -465,7 +477,7 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 			t = &p.theirs[p.next]
 			p.next = (p.next + 1) % openTests
 			*t = theirTest{m.nonce, report{known: true}}
-			p.wish = true
+			p.wish = m.shape != stillThere
 		}
 		t.open = t.open || m.open
 		t.encode(body[:])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -150,8 +151,12 @@ func TestPeerGood(t *testing.T) {
 		t.Error("the data did not go as a train")
 	}
 	before, trains := p.bytes, p.trains
-	for range 300 {
-		p.tick()
+	for range 300 { // the ends of a real path do not tick together
+		p.now += time.Second
+		p.a.Tick(p.now)
+		p.settle()
+		p.b.Tick(p.now + time.Second/2)
+		p.settle()
 	}
 	if n := p.bytes - before; n > 3000 || p.trains != trains {
 		t.Errorf("%d bytes and %d trains of tests within five minutes though all is well", n, p.trains-trains)
@@ -398,6 +403,28 @@ func TestPeerEnds(t *testing.T) {
 		t.Error("the peer has gone with one of two links")
 	}
 	must(t, second.Close())
+	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
+		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
+	}
+}
+
+// TestPeerPorts: what one daemon says holds for no other at its address, and when its links have gone the other is asked.
+func TestPeerPorts(t *testing.T) {
+	p := newPath(t)
+	other, err := p.a.Link(81, netip.AddrPortFrom(p.to.Host.Addr(), 8472))
+	must(t, err)
+	for range 5 {
+		p.tick()
+	}
+	if !p.to.Stats().RemoteSum || other.Stats().RemoteSum {
+		t.Errorf("checksums are left open for the daemon asked: %v; for the other: %v", p.to.Stats().RemoteSum, other.Stats().RemoteSum)
+	}
+	must(t, p.to.Close())
+	peers := p.a.Peers()
+	if len(peers) != 1 || peers[0].Host != other.Host {
+		t.Errorf("the peers are %v, want %v", peers, other.Host)
+	}
+	must(t, other.Close())
 	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
 		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
 	}
