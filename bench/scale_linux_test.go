@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -108,8 +109,16 @@ func TestDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after.files != before.files+5 || before.rss < 1 {
-		t.Errorf("before %+v, after %+v: want five files more", before, after)
+	workers, err := poll.New(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queues := 5 * workers.Workers() // one of each TAP for each worker
+	if err := workers.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after.files != before.files+queues || before.rss < 1 {
+		t.Errorf("before %+v, after %+v: want %d files more", before, after, queues)
 	}
 	for range 2 {
 		if p50, err := d.roundTrip(ctx, 0, 50); err != nil || p50 <= 0 {
