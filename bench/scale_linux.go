@@ -122,11 +122,7 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 		if err != nil {
 			return err
 		}
-		p50, err := d.roundTrip(ctx, 0, times)
-		if err != nil {
-			return err
-		}
-		back, err := d.restart(ctx)
+		p50, back, err := d.alive(ctx, times)
 		if err != nil {
 			return err
 		}
@@ -151,6 +147,15 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 	started.judge(1, "ms", "%s for each endpoint; expected: its links are looked at and its TAP opened, one after the other")
 	trip.judge(1e3, "ns", "%s for each endpoint")
 	return []Curve{rss, kernel, threads, files, created, started, trip}, err
+}
+
+// alive is the round trip between the first two endpoints, in µs, and how long the daemon takes to start again.
+func (d *daemon) alive(ctx context.Context, times int) (p50 float64, back time.Duration, err error) {
+	if p50, err = d.roundTrip(ctx, 0, times); err != nil {
+		return 0, 0, err
+	}
+	back, err = d.restart(ctx)
+	return p50, back, err
 }
 
 // byNetworks makes networks of two endpoints each.
@@ -183,11 +188,7 @@ func byNetworks(ctx context.Context, binary string, quick bool, progress io.Writ
 		if err != nil {
 			return err
 		}
-		p50, err := d.roundTrip(ctx, 0, times)
-		if err != nil {
-			return err
-		}
-		back, err := d.restart(ctx)
+		p50, back, err := d.alive(ctx, times)
 		if err != nil {
 			return err
 		}

@@ -263,10 +263,10 @@ func (w *worker) weigh(bytes int) {
 // wait gives what is ready. First it looks, again and again, and lets others have the processor in
 // between: a processor that has fallen asleep takes longer to wake up than a frame to pass. It looks as
 // often as has paid lately, so a quiet network costs nothing, and not at all while much is moved: nobody
-// waits for an answer then, and whoever sends and receives needs the processor. Then, for lingerMs after the last frames, it
-// sleeps without telling Go's scheduler, which would hand the thread's processor on, and wake others to
-// look for work, between any two frames; a collection of garbage interrupts that sleep by a signal.
-// Then it sleeps in earnest.
+// waits for an answer then, and whoever sends and receives needs the processor. Then, for lingerMs after
+// the last frames, it sleeps without telling Go's scheduler, which would hand the thread's processor on,
+// and wake others to look for work, between any two frames; a collection of garbage interrupts that sleep
+// by a signal. Then it sleeps in earnest.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 	looks := w.looks
 	if w.heavy > 0 {
