@@ -105,7 +105,7 @@ func tapPart(super bool) (batch, func(), error) {
 				return 0, 0, err
 			}
 			began := time.Now()
-			if _, err := s.Drain(arena); err != nil {
+			if err := s.Drain(arena); err != nil {
 				return 0, 0, err
 			}
 			spent += time.Since(began)
@@ -320,7 +320,7 @@ func tunnelPart(super bool) (run batch, end func(), err error) {
 			return 0, 0, fmt.Errorf("%d of %d frames were sent", sent, n)
 		}
 		for late := began.Add(time.Second); come < n*each; {
-			if _, err := in.Drain(arena); err != nil {
+			if err := in.Drain(arena); err != nil {
 				return 0, 0, err
 			}
 			if come < n*each && time.Now().After(late) {

@@ -188,7 +188,7 @@ func (d *device) Bind(in func([]ether.Frame)) {
 	d.in = in
 }
 
-func (d *device) Drain([]byte) (int, error) {
+func (d *device) Drain([]byte) error {
 	var b [8]byte
 	_, _ = unix.Read(d.fd, b[:])
 	d.mu.Lock()
@@ -198,7 +198,7 @@ func (d *device) Drain([]byte) (int, error) {
 	if len(frames) > 0 && in != nil {
 		in(frames)
 	}
-	return 0, err
+	return err
 }
 
 func (d *device) Send(frames []*ether.Frame) (sent, n int) {

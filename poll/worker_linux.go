@@ -29,9 +29,8 @@ type Source interface {
 	// Fd is the descriptor, non-blocking and open until Remove has returned.
 	Fd() int
 	// Drain reads until the descriptor is empty or a budget is spent, using arena as it likes for
-	// the length of the call, and gives the number of bytes read. An error means that the source is
-	// broken for good: it is removed.
-	Drain(arena []byte) (bytes int, err error)
+	// the length of the call. An error means that the source is broken for good: it is removed.
+	Drain(arena []byte) error
 }
 
 // A Poller is a set of workers.
@@ -45,7 +44,6 @@ type worker struct {
 
 	// Only run uses these.
 	looks int // how often wait looks before it sleeps
-	heavy int // rounds until it looks again, after one that moved much
 
 	mu      sync.Mutex
 	running bool
@@ -61,16 +59,10 @@ type entry struct {
 // lingerMs is how long a worker waits for more frames in its processor's name, in milliseconds.
 const lingerMs = 2
 
-// A round of bulk bytes or more, and so many after it, moved much.
-const (
-	bulk        = 8 << 10
-	heavyRounds = 16
-)
-
 // A worker looks at most maxLooks times before it sleeps, and not longer than longLook; whenever it was
 // woken after less than shortSleep, it looks oftener the next time.
 const (
-	maxLooks   = 128
+	maxLooks   = 64
 	longLook   = 200 * time.Microsecond
 	shortSleep = 100 * time.Microsecond
 )
@@ -222,7 +214,6 @@ func (w *worker) run(ctx context.Context) error {
 	defer func() { _ = unix.Munmap(arena) }()
 	var events [64]unix.EpollEvent
 	for {
-		bytes := 0
 		n, err := w.wait(events[:])
 		if err != nil {
 			return os.NewSyscallError("epoll_wait", err)
@@ -241,42 +232,26 @@ func (w *worker) run(ctx context.Context) error {
 				continue
 			}
 			e := v.(*entry)
-			got, err := e.source.Drain(arena)
-			if bytes += got; err != nil {
+			if err := e.source.Drain(arena); err != nil {
 				w.drop(events[i].Fd, e, err)
 			}
 		}
-		w.weigh(bytes)
 		w.settle(false)
-	}
-}
-
-// weigh notes how much a round has moved.
-func (w *worker) weigh(bytes int) {
-	if bytes >= bulk {
-		w.heavy = heavyRounds
-	} else if w.heavy > 0 {
-		w.heavy--
 	}
 }
 
 // wait gives what is ready. First it looks, again and again, and lets others have the processor in
 // between: a processor that has fallen asleep takes longer to wake up than a frame to pass. It looks as
-// often as has paid lately, so a quiet network costs nothing, and not at all while much is moved: nobody
-// waits for an answer then, and whoever sends and receives needs the processor. Then, for lingerMs after
-// the last frames, it sleeps without telling Go's scheduler, which would hand the thread's processor on,
-// and wake others to look for work, between any two frames; a collection of garbage interrupts that sleep
-// by a signal. Then it sleeps in earnest.
+// often as has paid lately, so a quiet network costs nothing. Then, for lingerMs after the last frames, it
+// sleeps without telling Go's scheduler, which would hand the thread's processor on, and wake others to
+// look for work, between any two frames; a collection of garbage interrupts that sleep by a signal.
+// Then it sleeps in earnest.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
-	looks := w.looks
-	if w.heavy > 0 {
-		looks = 0
-	}
 	var begun time.Time
-	if looks > 0 {
+	if w.looks > 0 {
 		begun = time.Now()
 	}
-	for range looks {
+	for range w.looks {
 		if n, errno := w.ask(events, 0); n > 0 || errno != 0 {
 			w.looks = min(maxLooks, w.looks+1)
 			return n, unlessInterrupted(errno)
@@ -286,13 +261,10 @@ func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 			break
 		}
 	}
-	var asleep time.Time
-	if w.heavy == 0 {
-		w.looks /= 2
-		asleep = time.Now()
-	}
+	w.looks /= 2
+	asleep := time.Now()
 	if n, errno := w.ask(events, lingerMs); n > 0 || errno != 0 && errno != syscall.EINTR {
-		if w.heavy == 0 && time.Since(asleep) < shortSleep {
+		if time.Since(asleep) < shortSleep {
 			w.looks = min(maxLooks, 4*w.looks+4)
 		}
 		return n, unlessInterrupted(errno)

@@ -22,14 +22,13 @@ type pipe struct {
 	r, w  int
 	drain func(p *pipe, arena []byte) error
 	calls atomic.Int64
-	moved int // what Drain says
 }
 
 func (p *pipe) Fd() int { return p.r }
 
-func (p *pipe) Drain(arena []byte) (int, error) {
+func (p *pipe) Drain(arena []byte) error {
 	p.calls.Add(1)
-	return p.moved, p.drain(p, arena)
+	return p.drain(p, arena)
 }
 
 func (p *pipe) write(t *testing.T, b ...byte) {
@@ -399,8 +398,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// A worker looks less when it found nothing and slept long, not at all while much is moved, and more
-// when what it slept for came soon.
+// A worker looks less when it found nothing and slept long, and more when what it slept for came soon.
 func TestLooks(t *testing.T) {
 	w, err := newWorker()
 	if err != nil {
@@ -439,43 +437,5 @@ func TestLooks(t *testing.T) {
 	w.poke() // it is there at once, which is soon
 	if wait(); w.looks == 0 {
 		t.Error("it does not look though frames come soon")
-	}
-	w.looks = 50
-	w.weigh(bulk)
-	for range heavyRounds {
-		time.AfterFunc(time.Millisecond, w.poke)
-		if wait(); w.looks != 50 {
-			t.Fatalf("it looked while much is moved: %d looks are left", w.looks)
-		}
-		w.weigh(bulk - 1)
-	}
-	w.poke()
-	if wait(); w.looks != 51 {
-		t.Error("it does not look though little is moved")
-	}
-}
-
-// What sources say that they read decides whether a worker looks.
-func TestBulkIsNoticed(t *testing.T) {
-	p := newPoller(t, 1)
-	for _, moved := range []int{bulk, 0} {
-		got := make(chan byte)
-		s := newPipe(t, func(p *pipe, arena []byte) error {
-			for _, b := range p.read(arena) {
-				got <- b
-			}
-			return nil
-		})
-		s.moved = moved
-		h := add(t, p, s)
-		p.workers[0].heavy = 0
-		stop := start(t, p)
-		s.write(t, 7)
-		<-got
-		h.Remove()
-		stop()
-		if heavy := p.workers[0].heavy; (heavy > 0) != (moved > 0) {
-			t.Errorf("%d bytes moved, and %d rounds without looking", moved, heavy)
-		}
 	}
 }

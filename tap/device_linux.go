@@ -89,8 +89,8 @@ func (d *Device) Close() error {
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 
 // Drain reads frames until there is none or the budget is spent, and lends them to what Bind named.
-// It gives their bytes. An error means that the TAP is gone (EBADFD) or broken.
-func (q *Queue) Drain(arena []byte) (bytes int, err error) {
+// An error means that the TAP is gone (EBADFD) or broken.
+func (q *Queue) Drain(arena []byte) error {
 	frames := frameLists.Get().(*[readBudget]ether.Frame)
 	defer frameLists.Put(frames)
 	n, off := 0, 0
@@ -105,7 +105,7 @@ func (q *Queue) Drain(arena []byte) (bytes int, err error) {
 		}
 		if errno != 0 {
 			q.d.deliver(frames[:n])
-			return bytes, fmt.Errorf("read from %s: %w", q.d.Link, errno)
+			return fmt.Errorf("read from %s: %w", q.d.Link, errno)
 		}
 		if got < vnetLen {
 			continue
@@ -114,11 +114,10 @@ func (q *Queue) Drain(arena []byte) (bytes int, err error) {
 		// The header has been read by then, so its last bytes are the frame's headroom.
 		frames[n] = ether.Lend(arena[off+vnetLen-ether.Headroom:end], decodeVnet(arena[off:]))
 		n++
-		bytes += int(got) - vnetLen
 		off = (end + 63) &^ 63 // the next begins on a cache line
 	}
 	q.d.deliver(frames[:n])
-	return bytes, nil
+	return nil
 }
 
 func (d *Device) deliver(frames []ether.Frame) {

@@ -19,7 +19,7 @@ func TestDeletedTAP(t *testing.T) {
 	d, _ := port(t, Veth)
 	tap, _, _ := Names(id)
 	must(t, netlink.LinkDel(link(t, tap)))
-	_, err := d.Drain(make([]byte, 512<<10))
+	err := d.Drain(make([]byte, 512<<10))
 	if !errors.Is(err, syscall.EBADFD) || !strings.Contains(err.Error(), tap) {
 		t.Errorf("Drain of a deleted TAP = %v, want EBADFD and its name", err)
 	}

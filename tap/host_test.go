@@ -57,9 +57,6 @@ func sandbox(t testing.TB) (netns.NsHandle, string) {
 	return ns, fmt.Sprintf("/proc/self/fd/%d", int(ns))
 }
 
-// failed is the error of a Drain.
-func failed(_ int, err error) error { return err }
-
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -173,7 +170,7 @@ func (k *catch) settle(t testing.TB, d *Device, n int) []ether.Frame {
 	t.Helper()
 	for len(k.frames) < n {
 		await(t, d.Fd())
-		must(t, failed(d.Drain(k.arena)))
+		must(t, d.Drain(k.arena))
 	}
 	got := k.frames
 	k.frames = nil

@@ -119,10 +119,7 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 		}
 	})
 	arena := make([]byte, 1<<18)
-	err = until(d.fd, &arrived, func() error {
-		_, err := d.Drain(arena)
-		return err
-	})
+	err = until(d.fd, &arrived, func() error { return d.Drain(arena) })
 	if err != nil {
 		return fmt.Errorf("a frame of the container's does not reach the tap: %w", err)
 	}

@@ -261,27 +261,26 @@ type Receiver struct {
 // Fd is the socket, non-blocking.
 func (r *Receiver) Fd() int { return r.fd }
 
-// Drain reads what has arrived, up to a budget, and lends each link its frames. It gives the bytes read.
-func (r *Receiver) Drain(arena []byte) (bytes int, err error) {
+// Drain reads what has arrived, up to a budget, and lends each link its frames.
+func (r *Receiver) Drain(arena []byte) error {
 	n, errno := r.in.recv(r.fd, arena)
 	switch errno {
 	case 0:
 	case syscall.EAGAIN:
-		return 0, nil
+		return nil
 	case syscall.EBADF, syscall.ENOTSOCK, syscall.EFAULT, syscall.EINVAL:
-		return 0, fmt.Errorf("read from UDP %s: %w", r.v.Local, errno)
+		return fmt.Errorf("read from UDP %s: %w", r.v.Local, errno)
 	default:
-		return 0, nil // an ICMP error or want of memory: it concerns one datagram, not the socket
+		return nil // an ICMP error or want of memory: it concerns one datagram, not the socket
 	}
 	r.links, r.link = *r.v.links.Load(), nil
 	for i := range n {
 		train, from := r.in.train(i, arena)
-		bytes += len(train.rest)
 		r.receive(train, from.addr())
 	}
 	r.flush()
 	r.links, r.link = nil, nil
-	return bytes, nil
+	return nil
 }
 
 // receive takes a train from host apart. All of it is of one VNI, that of its first datagram: who
