@@ -193,6 +193,9 @@ func caught(d *Device) *catch {
 	return k
 }
 
+// anywhere opens a socket for each request, in the namespace that the thread is in by then.
+var anywhere = &plumber{Handle: new(netlink.Handle)}
+
 // A wire is a packet socket on a container's end: what is written leaves the container, what is read
 // has come to it. Every packet begins with a virtio-net header.
 type wire struct {
@@ -203,7 +206,7 @@ type wire struct {
 func wireOn(t testing.TB, name string) *wire {
 	t.Helper()
 	l := link(t, name)
-	must(t, silence(l)) // the container's IPv6 would speak in between
+	must(t, anywhere.silence(l)) // the container's IPv6 would speak in between
 	must(t, netlink.LinkSetUp(l))
 	carrying(t)
 	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8

@@ -53,31 +53,52 @@ func (s *Spec) Link() string {
 	return inner
 }
 
+// A plumber works on a port's links, over one netlink socket: one for each request costs more than most requests.
+type plumber struct {
+	Spec
+	*netlink.Handle
+}
+
+// plumb opens a socket of the namespace that the thread is in.
+func (s Spec) plumb() (*plumber, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	return &plumber{s, h}, nil
+}
+
 // Create makes the links, or completes those that are there, and opens the TAP.
 func Create(s Spec) (*Device, error) {
-	if s.Mode == Veth {
-		if err := s.ensureVeth(); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.ensureTAP(); err != nil {
-		return nil, err
-	}
-	d, err := s.open()
+	p, err := s.plumb()
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	defer p.Close()
+	if s.Mode == Veth {
+		if err := p.ensureVeth(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.ensureTAP(); err != nil {
+		return nil, err
+	}
+	return s.open()
 }
 
 // Adopt opens the port of a container that may be running: it mends what is ours (the TAP and the
 // redirects) but does not make a container's link anew. ErrGone if there is none.
 func Adopt(s Spec) (*Device, error) {
+	p, err := s.plumb()
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
 	tap, outer, _ := Names(s.ID)
 	if s.Mode == Veth {
-		l, err := find(outer)
+		l, err := p.find(outer)
 		if err == nil {
-			err = s.completeVeth(l)
+			err = p.completeVeth(l)
 		}
 		if gone(err) {
 			return nil, ErrGone
@@ -85,12 +106,12 @@ func Adopt(s Spec) (*Device, error) {
 		if err != nil {
 			return nil, err
 		}
-	} else if _, err := find(tap); gone(err) {
+	} else if _, err := p.find(tap); gone(err) {
 		return s.openInSandbox()
 	} else if err != nil {
 		return nil, err
 	}
-	if err := s.ensureTAP(); err != nil {
+	if err := p.ensureTAP(); err != nil {
 		return nil, err
 	}
 	return s.open()
@@ -98,10 +119,15 @@ func Adopt(s Spec) (*Device, error) {
 
 // Remove takes the links away that are there and carry the tag. The Device must be closed.
 func Remove(s Spec) error {
+	p, err := s.plumb()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
 	tap, outer, inner := Names(s.ID)
 	var errs []error
 	for _, name := range []string{outer, inner, tap} {
-		l, err := find(name)
+		l, err := p.find(name)
 		if gone(err) {
 			continue
 		}
@@ -109,7 +135,7 @@ func Remove(s Spec) error {
 			err = fmt.Errorf("%s is not ours", name)
 		}
 		if err == nil {
-			err = netlink.LinkDel(l)
+			err = p.LinkDel(l)
 		}
 		if err != nil && !gone(err) {
 			errs = append(errs, fmt.Errorf("remove link %s: %w", name, err))
@@ -170,8 +196,8 @@ func linkList() (links []netlink.Link, err error) {
 	return links, nil
 }
 
-func find(name string) (netlink.Link, error) {
-	l, err := netlink.LinkByName(name)
+func (p *plumber) find(name string) (netlink.Link, error) {
+	l, err := p.LinkByName(name)
 	if err != nil && !gone(err) {
 		return nil, fmt.Errorf("look for link %s: %w", name, err)
 	}
@@ -190,79 +216,79 @@ func (s *Spec) ours(l netlink.Link) bool {
 	return a == s.Tag || a == ""
 }
 
-func (s *Spec) ensureVeth() error {
-	_, outer, inner := Names(s.ID)
-	l, err := find(outer)
+func (p *plumber) ensureVeth() error {
+	_, outer, inner := Names(p.ID)
+	l, err := p.find(outer)
 	if gone(err) {
 		at := netlink.NewLinkAttrs()
-		at.Name, at.MTU, at.TxQLen = outer, s.MTU, 1000
-		v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(s.MAC[:])}
-		if err := netlink.LinkAdd(v); err != nil {
+		at.Name, at.MTU, at.TxQLen = outer, p.MTU, 1000
+		v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(p.MAC[:])}
+		if err := p.LinkAdd(v); err != nil {
 			return fmt.Errorf("make veth %s and %s: %w", outer, inner, err)
 		}
-		l, err = find(outer)
+		l, err = p.find(outer)
 	}
 	if err != nil {
 		return err
 	}
-	return s.completeVeth(l)
+	return p.completeVeth(l)
 }
 
 // completeVeth makes a veth's ends what they should be. The container's end, once Docker has it, is
 // the container's affair.
-func (s *Spec) completeVeth(l netlink.Link) error {
-	_, outer, inner := Names(s.ID)
-	if !s.ours(l) {
+func (p *plumber) completeVeth(l netlink.Link) error {
+	_, outer, inner := Names(p.ID)
+	if !p.ours(l) {
 		return fmt.Errorf("link %s exists and is not ours (alias %q)", outer, l.Attrs().Alias)
 	}
-	if err := s.setMTU(l); err != nil {
+	if err := p.setMTU(l); err != nil {
 		return err
 	}
-	peer, err := find(inner)
-	if err == nil && s.ours(peer) {
-		if err := netlink.LinkSetAlias(peer, s.Tag); err != nil {
+	peer, err := p.find(inner)
+	if err == nil && p.ours(peer) {
+		if err := p.LinkSetAlias(peer, p.Tag); err != nil {
 			return fmt.Errorf("tag link %s: %w", inner, err)
 		}
-		if err := errors.Join(s.setMTU(peer), s.limitGSO(peer)); err != nil {
+		if err := errors.Join(p.setMTU(peer), p.limitGSO(peer)); err != nil {
 			return err
 		}
 	} else if err != nil && !gone(err) {
 		return err
 	}
-	return s.ready(l)
+	return p.ready(l)
 }
 
-func (s *Spec) setMTU(l netlink.Link) error {
-	if l.Attrs().MTU == s.MTU {
+func (p *plumber) setMTU(l netlink.Link) error {
+	if l.Attrs().MTU == p.MTU {
 		return nil
 	}
-	if err := netlink.LinkSetMTU(l, s.MTU); err != nil {
-		return fmt.Errorf("set MTU %d on %s: %w", s.MTU, l.Attrs().Name, err)
+	if err := p.LinkSetMTU(l, p.MTU); err != nil {
+		return fmt.Errorf("set MTU %d on %s: %w", p.MTU, l.Attrs().Name, err)
 	}
 	return nil
 }
 
 // limitGSO keeps a container's super-frames so short that one send takes each of them.
-func (s *Spec) limitGSO(l netlink.Link) error {
-	if s.GSOMax == 0 {
+func (p *plumber) limitGSO(l netlink.Link) error {
+	if p.GSOMax == 0 {
 		return nil
 	}
-	if err := netlink.LinkSetGSOMaxSize(l, s.GSOMax); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+	if err := p.LinkSetGSOMaxSize(l, p.GSOMax); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("limit super-frames of %s: %w", l.Attrs().Name, err)
 	}
 	return nil
 }
 
 // ready tags a host end, silences its IPv6 and brings it up.
-func (s *Spec) ready(l netlink.Link) error {
+func (p *plumber) ready(l netlink.Link) error {
 	name := l.Attrs().Name
-	if err := netlink.LinkSetAlias(l, s.Tag); err != nil {
+	if err := p.LinkSetAlias(l, p.Tag); err != nil {
 		return fmt.Errorf("tag link %s: %w", name, err)
 	}
-	if err := silence(l); err != nil {
+	if err := p.silence(l); err != nil {
 		return err
 	}
-	if err := netlink.LinkSetUp(l); err != nil {
+	if err := p.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring link %s up: %w", name, err)
 	}
 	return nil
@@ -270,10 +296,10 @@ func (s *Spec) ready(l netlink.Link) error {
 
 // silence keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
 // router solicitation, no MLD report. Where /proc/sys is read-only the first half must do.
-func silence(l netlink.Link) error {
+func (p *plumber) silence(l netlink.Link) error {
 	name := l.Attrs().Name
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
-	if err := netlink.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := p.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("take IPv6 off %s: %w", name, err)
 	}
 	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
@@ -283,9 +309,9 @@ func silence(l netlink.Link) error {
 // ensureTAP makes the persistent TAP. The device is laid down by one descriptor that is closed
 // again: only the first queue of a device settles whether virtio-net headers are spoken, and that
 // has to be one that asks for them (see open).
-func (s *Spec) ensureTAP() error {
-	name, outer, _ := Names(s.ID)
-	l, err := find(name)
+func (p *plumber) ensureTAP() error {
+	name, outer, _ := Names(p.ID)
+	l, err := p.find(name)
 	if gone(err) {
 		w, err := water.New(water.Config{DeviceType: water.TAP,
 			PlatformSpecificParams: water.PlatformSpecificParams{Name: name, Persist: true, MultiQueue: true}})
@@ -295,42 +321,42 @@ func (s *Spec) ensureTAP() error {
 		if err := w.Close(); err != nil {
 			return fmt.Errorf("lay tap %s down: %w", name, err)
 		}
-		l, err = find(name)
+		l, err = p.find(name)
 		if err != nil {
 			return err
 		}
 		// A TAP of many queues gets a qdisc of 16 KiB and more for each of 256 that nobody opens: 7 MB of
 		// kernel memory. Its own ring is queue enough.
 		none := &netlink.GenericQdisc{QdiscType: "noqueue", QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT}}
-		if err := netlink.QdiscReplace(none); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) { // without tc
+		if err := p.QdiscReplace(none); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) { // without tc
 			return fmt.Errorf("take the queues off tap %s: %w", name, err)
 		}
 	} else if err != nil {
 		return err
 	}
-	if !s.ours(l) {
+	if !p.ours(l) {
 		return fmt.Errorf("link %s exists and is not ours (alias %q)", name, l.Attrs().Alias)
 	}
-	if err := s.setMTU(l); err != nil {
+	if err := p.setMTU(l); err != nil {
 		return err
 	}
-	if s.Mode == Direct {
-		if err := netlink.LinkSetAlias(l, s.Tag); err != nil {
+	if p.Mode == Direct {
+		if err := p.LinkSetAlias(l, p.Tag); err != nil {
 			return fmt.Errorf("tag link %s: %w", name, err)
 		}
-		if err := netlink.LinkSetHardwareAddr(l, net.HardwareAddr(s.MAC[:])); err != nil {
-			return fmt.Errorf("set address %s on %s: %w", s.MAC, name, err)
+		if err := p.LinkSetHardwareAddr(l, net.HardwareAddr(p.MAC[:])); err != nil {
+			return fmt.Errorf("set address %s on %s: %w", p.MAC, name, err)
 		}
-		return s.limitGSO(l) // Docker brings it up, in the container
+		return p.limitGSO(l) // Docker brings it up, in the container
 	}
-	if err := s.ready(l); err != nil {
+	if err := p.ready(l); err != nil {
 		return err
 	}
-	o, err := find(outer)
+	o, err := p.find(outer)
 	if err != nil {
 		return err
 	}
-	return errors.Join(redirect(o, l), redirect(l, o))
+	return errors.Join(p.redirect(o, l), p.redirect(l, o))
 }
 
 func (s *Spec) open() (*Device, error) {

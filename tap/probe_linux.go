@@ -79,9 +79,9 @@ func ProbeRedirect() error {
 			return err
 		}
 		defer d.Close()
-		l, err := find(s.Link())
+		l, err := netlink.LinkByName(s.Link())
 		if err != nil {
-			return err
+			return fmt.Errorf("look for link %s: %w", s.Link(), err)
 		}
 		if err := netlink.LinkSetUp(l); err != nil {
 			return fmt.Errorf("bring link %s up: %w", s.Link(), err)

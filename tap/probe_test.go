@@ -38,7 +38,7 @@ func TestProbeFindsSwallowedFrames(t *testing.T) {
 		if err := d.passes(link(t, inner).Attrs().Index, s.MAC); err == nil {
 			t.Errorf("without the redirect of %s the probe is content", name)
 		}
-		must(t, redirect(link(t, outer), link(t, tap)))
+		must(t, anywhere.redirect(link(t, outer), link(t, tap)))
 	}
 }
 

@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vishvananda/netlink"
@@ -10,28 +11,33 @@ import (
 // redirect sends everything that comes in by from out of to, before the host's stack sees it. A
 // filter whose target has gone swallows every frame in silence, so anything but the right one is
 // cleared away first.
-func redirect(from, to netlink.Link) error {
+func (p *plumber) redirect(from, to netlink.Link) error {
 	index, name := from.Attrs().Index, from.Attrs().Name
-	if redirected(from, to) {
-		return nil
-	}
 	qdisc := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
-	_ = netlink.QdiscDel(qdisc) // most often there is none
-	if err := netlink.QdiscAdd(qdisc); err != nil {
+	err := p.QdiscAdd(qdisc)
+	if errors.Is(err, unix.EEXIST) {
+		if p.redirected(from, to) {
+			return nil
+		}
+		if err = p.QdiscDel(qdisc); err == nil {
+			err = p.QdiscAdd(qdisc)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("add ingress qdisc to %s: %w", name, err)
 	}
 	filter := &netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
 		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},
 	}
-	if err := netlink.FilterAdd(filter); err != nil {
+	if err := p.FilterAdd(filter); err != nil {
 		return fmt.Errorf("redirect %s to %s: %w", name, to.Attrs().Name, err)
 	}
 	return nil
 }
 
-func redirected(from, to netlink.Link) bool {
-	filters, err := netlink.FilterList(from, netlink.MakeHandle(0xffff, 0))
+func (p *plumber) redirected(from, to netlink.Link) bool {
+	filters, err := p.FilterList(from, netlink.MakeHandle(0xffff, 0))
 	if err != nil {
 		return false
 	}
