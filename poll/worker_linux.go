@@ -36,6 +36,7 @@ type Source interface {
 // A Poller is a set of workers.
 type Poller struct {
 	workers []*worker
+	cores   []int // that Pin found
 }
 
 type worker struct {
@@ -109,6 +110,32 @@ func newWorker() (*worker, error) {
 func (w *worker) control(op, fd int, key int32) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: key}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, op, fd, &ev))
+}
+
+// Pin gives each worker a core for itself, of those that the process may use (sched_setaffinity(2)): who wanders
+// leaves what it has just read in another core's cache. Others may still use the core, and the scheduler moves
+// them away while a worker is busy. It is called before Run.
+func (p *Poller) Pin() error {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return os.NewSyscallError("sched_getaffinity", err)
+	}
+	for core := 0; len(p.cores) < set.Count(); core++ {
+		if set.IsSet(core) {
+			p.cores = append(p.cores, core)
+		}
+	}
+	return nil
+}
+
+// pin moves the thread to the core of worker i. Workers are spread: cores that are neighbours may be one core's threads.
+func (p *Poller) pin(i int) {
+	if len(p.cores) == 0 {
+		return
+	}
+	var set unix.CPUSet
+	set.Set(p.cores[i*max(1, len(p.cores)/len(p.workers))%len(p.cores)])
+	_ = unix.SchedSetaffinity(0, &set) // the core may have gone since: then the thread wanders
 }
 
 // Workers is the number of workers.
@@ -195,7 +222,9 @@ func (p *Poller) Run(ctx context.Context) error {
 	})
 	for i, w := range p.workers {
 		wg.Go(func() {
-			defer cancel() // what one worker had would be silent
+			defer cancel()         // what one worker had would be silent
+			runtime.LockOSThread() // and never unlocked: a pinned thread ends with its worker
+			p.pin(i)
 			errs[i] = w.run(ctx)
 		})
 	}
@@ -204,8 +233,6 @@ func (p *Poller) Run(ctx context.Context) error {
 }
 
 func (w *worker) run(ctx context.Context) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer w.settle(true)
 	arena, err := unix.Mmap(-1, 0, ArenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

@@ -398,6 +398,60 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// cores are those that the thread may run on.
+func cores(t *testing.T) (set unix.CPUSet) {
+	t.Helper()
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		t.Error(err)
+	}
+	return set
+}
+
+// Each pinned worker has a core, another one as long as there are others, and takes it along when it ends.
+func TestPin(t *testing.T) {
+	all := cores(t)
+	p := newPoller(t, 3)
+	if err := p.Pin(); err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, p)
+	used := make(map[unix.CPUSet]bool)
+	for i := range 3 {
+		got := make(chan unix.CPUSet)
+		s := newPipe(t, func(s *pipe, arena []byte) error {
+			s.read(arena)
+			got <- cores(t)
+			return nil
+		})
+		h, err := p.Add(s, i, unbroken(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.write(t, 1)
+		set := <-got
+		if set.Count() != 1 {
+			t.Errorf("worker %d may run on %d cores, want 1", i, set.Count())
+		}
+		used[set] = true
+		h.Remove()
+	}
+	if want := min(3, all.Count()); len(used) != want {
+		t.Errorf("the workers have %d cores, want %d", len(used), want)
+	}
+	stop()
+	for range 50 {
+		seen := make(chan unix.CPUSet)
+		go func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			seen <- cores(t)
+		}()
+		if set := <-seen; set != all {
+			t.Fatalf("a thread of a pinned worker lives on: it may run on %d cores of %d", set.Count(), all.Count())
+		}
+	}
+}
+
 // A worker looks less when it found nothing and slept long, and more when what it slept for came soon.
 func TestLooks(t *testing.T) {
 	w, err := newWorker()

@@ -24,6 +24,7 @@ type settings struct {
 	pluginDir string
 	apiSocket string
 	workers   int
+	pin       bool
 	logLevel  string
 	logFormat string
 }
@@ -52,6 +53,11 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		return fmt.Errorf("make the workers: %w", err)
 	}
 	defer workers.Close()
+	if s.pin {
+		if err := workers.Pin(); err != nil {
+			return fmt.Errorf("pin the workers: %w", err)
+		}
+	}
 	if n := workers.Workers() + 1; n > runtime.GOMAXPROCS(0) { // the rest of the daemon never waits for a worker
 		runtime.GOMAXPROCS(n)
 	}
@@ -135,6 +141,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 		return err
 	}}, "peer", "`ADDR[:PORT]` of another host, for networks without tapestry.peers; may be repeated")
 	f.BoolVar(&s.FinishSums, "finish-checksums", false, "finish every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
+	f.BoolVar(&s.pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(set(&s.logLevel, "LEVEL", s.logLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(set(&s.logFormat, "FORMAT", s.logFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
