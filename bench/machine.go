@@ -20,6 +20,7 @@ type Machine struct {
 	MemoryMB  float64 `json:"memory_mb"` // 10⁶ bytes, MemTotal of proc_meminfo(5)
 	Load      string  `json:"load"`      // of the minute before, proc_loadavg(5): what else ran
 	Kernel    string  `json:"kernel"`
+	TCP       string  `json:"tcp"`    // congestion control that containers have by default: one that paces, as bbr, bounds a single flow
 	Docker    string  `json:"docker"` // version of dockerd; "" where there is none
 	OVS       string  `json:"ovs"`    // versions of these likewise
 	VDE       string  `json:"vde"`
@@ -48,6 +49,9 @@ func describe(ctx context.Context, binary, wireguard string) (Machine, error) {
 			return m, err
 		}
 		*to = strings.Fields(string(text))[0]
+	}
+	if name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil { // else it is not known
+		m.TCP = strings.TrimSpace(string(name))
 	}
 	m.CPU = field("/proc/cpuinfo", "model name")
 	kib, _ := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: not known

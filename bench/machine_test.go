@@ -21,7 +21,7 @@ func TestDescribe(t *testing.T) {
 	if m.Version != "v1" || m.Commit != "abc" || !m.Modified || m.Arch != "amd64" {
 		t.Errorf("the binary is %+v", m)
 	}
-	if m.Cores < 1 || m.MemoryMB < 16 || m.Kernel == "" || !strings.Contains(m.Load, ".") {
+	if m.Cores < 1 || m.MemoryMB < 16 || m.Kernel == "" || m.TCP == "" || !strings.Contains(m.Load, ".") {
 		t.Errorf("the machine is %+v", m)
 	}
 	if _, err := describe(t.Context(), fake+"-none", ""); err == nil || !strings.Contains(err.Error(), "make build") {

@@ -84,6 +84,7 @@ func fits(first, r *Report) error {
 		{"version of tapestry", a.Version, b.Version},
 		{"commit", a.Commit, b.Commit},
 		{"kernel", a.Kernel, b.Kernel},
+		{"congestion control", a.TCP, b.TCP},
 		{"processor", fmt.Sprintf("%d × %s", a.Cores, a.CPU), fmt.Sprintf("%d × %s", b.Cores, b.CPU)},
 	} {
 		if x.first != x.other {

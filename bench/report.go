@@ -58,6 +58,9 @@ func (r *Report) Table(w io.Writer) error {
 func (r *Report) head(w io.Writer) {
 	m := r.Machine
 	fmt.Fprintf(w, "%d cores (%s), %.0f GB, load %s, Linux %s", m.Cores, cmp.Or(m.CPU, "model not known"), m.MemoryMB/1000, m.Load, m.Kernel)
+	if m.TCP != "" {
+		fmt.Fprintf(w, ", TCP %s", m.TCP)
+	}
 	if m.Docker != "" {
 		fmt.Fprintf(w, ", Docker %s", m.Docker)
 	}

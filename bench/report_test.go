@@ -15,7 +15,7 @@ func sample() *Report {
 		return Ratio{Against: against, Values: slices.Repeat([]float64{median}, 12), Low: low, Median: median, High: high, Coverage: coverage, Bound: bound, Aim: 1, Verdict: verdict}
 	}
 	return &Report{
-		Machine: Machine{Cores: 2, CPU: "AMD EPYC", MemoryMB: 25200, Load: "0.10", Kernel: "6.18.2", Docker: "28.1.1",
+		Machine: Machine{Cores: 2, CPU: "AMD EPYC", MemoryMB: 25200, Load: "0.10", Kernel: "6.18.2", TCP: "bbr", Docker: "28.1.1",
 			Version: "v0.1.0", Go: "go1.26.8", Arch: "amd64"},
 		Plan: "full", Seconds: 812,
 		Cases: []Case{
@@ -43,7 +43,7 @@ func TestTable(t *testing.T) {
 	}
 	got := b.String()
 	for _, want := range []string{
-		"2 cores (AMD EPYC), 25 GB, load 0.10, Linux 6.18.2, Docker 28.1.1\n",
+		"2 cores (AMD EPYC), 25 GB, load 0.10, Linux 6.18.2, TCP bbr, Docker 28.1.1\n",
 		"tapestry v0.1.0, go1.26.8 amd64; plan full, 13:32\n",
 		`
 ONE HOST

@@ -234,6 +234,7 @@ func facts(r *Report) [][]string {
 		{"machine", some(append(machine, m.Arch)...)},
 		{"load before", cmp.Or(m.Load, "unknown")},
 		{"kernel", cmp.Or(m.Kernel, "unknown")},
+		{"congestion control", cmp.Or(m.TCP, "unknown")},
 		{"Docker", cmp.Or(m.Docker, "none")},
 		{"tapestry", some(m.Version, m.Go)},
 		{"commit", commit},
