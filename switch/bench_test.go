@@ -51,16 +51,33 @@ func loads(size int) (all []load) {
 	return all
 }
 
-// Nothing on a frame's way allocates.
-func TestAllocs(t *testing.T) {
+// skipRace skips a test that counts allocations where they do not count.
+func skipRace(t *testing.T) {
 	info, _ := debug.ReadBuildInfo()
 	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		t.Skip("the race detector makes sync.Pool forget at random")
 	}
+}
+
+// Nothing on a frame's way allocates.
+func TestAllocs(t *testing.T) {
+	skipRace(t)
 	for _, l := range loads(64) {
 		if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
 			t.Errorf("%s: %v allocations a batch, want 0", l.name, n)
 		}
+	}
+}
+
+func BenchmarkWatched(b *testing.B) {
+	for _, l := range loads(64) {
+		b.Run(l.name, func(b *testing.B) {
+			l.in.sw.Watch(&blind{})
+			for b.Loop() {
+				l.in.Ingress(l.frames)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(l.frames)), "ns/frame")
+		})
 	}
 }
 

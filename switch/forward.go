@@ -33,6 +33,10 @@ func (p *Port) Ingress(frames []ether.Frame) {
 	b := batches.Get().(*batch)
 	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
 	var to *Port
+	var watch Watcher
+	if w := p.sw.watch.Load(); w != nil {
+		watch = *w
+	}
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
 		b.bytes += uint64(f.Len())
@@ -44,10 +48,23 @@ func (p *Port) Ingress(frames []ether.Frame) {
 			v = p.decide(f, to)
 		}
 		b.tally[v]++
+		if watch != nil {
+			out := to
+			if v != Forwarded {
+				out = nil
+			}
+			watch.Watch(p, out, v, f)
+		}
 		switch v {
 		case Forwarded:
 			l := b.forward(p, to, f)
-			i += b.follow(l, f, frames[i+1:])
+			n := b.follow(l, f, frames[i+1:])
+			if watch != nil {
+				for j := range n {
+					watch.Watch(p, to, v, &frames[i+1+j])
+				}
+			}
+			i += n
 		case Flooded:
 			b.sendLots()
 			b.flood = append(b.flood, f)

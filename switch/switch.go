@@ -23,6 +23,14 @@ type Sender interface {
 	Send(frames []*ether.Frame) (sent, bytes int)
 }
 
+// A Watcher sees frames as they are judged.
+type Watcher interface {
+	// Watch is told of a frame that has come in by in: once, after the verdict and before the frame leaves. out
+	// is the port that it is forwarded to, nil with any other verdict. The frame is lent, and whatever its bytes
+	// are, only those of Runt and Offload have not passed ether.Frame.Check. It is called by several goroutines.
+	Watch(in, out *Port, v Verdict, f *ether.Frame)
+}
+
 // Config sets the forwarding database's bounds. Zero values mean the defaults.
 type Config struct {
 	Ageing     time.Duration // after which a learned address that was not seen is forgotten; 300 s
@@ -42,6 +50,7 @@ type Switch struct {
 	fdb
 	ports atomic.Pointer[[]*Port] // for flooding; replaced whole
 	tally [verdicts]atomic.Uint64
+	watch atomic.Pointer[Watcher] // nil: nobody watches
 
 	mu sync.Mutex // attach and detach
 }
@@ -103,6 +112,16 @@ func (p *Port) Detach() {
 	ports := slices.DeleteFunc(slices.Clone(*s.ports.Load()), func(q *Port) bool { return q == p })
 	s.ports.Store(&ports)
 	s.fdb.forget(p)
+}
+
+// Watch shows w every frame from now on, in place of whoever watched before; nil: nobody watches. Batches that are
+// being judged meanwhile may still be shown to the one before.
+func (s *Switch) Watch(w Watcher) {
+	if w == nil {
+		s.watch.Store(nil)
+		return
+	}
+	s.watch.Store(&w)
 }
 
 // Ports gives the attached ports in the order of their coming.

@@ -1,0 +1,86 @@
+package vswitch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// diary is a Watcher that writes down what it is shown, and whether that had left already.
+type diary struct {
+	t     *testing.T
+	lines []string
+	wires []*wire
+}
+
+func (d *diary) Watch(in, out *Port, v Verdict, f *ether.Frame) {
+	number := 0
+	if f.Len() >= 18 {
+		number = int(binary.BigEndian.Uint32(f.Bytes()[14:]))
+	}
+	to := "-"
+	if out != nil {
+		to = out.Name
+	}
+	for _, w := range d.wires {
+		if slices.Contains(w.numbers, number) {
+			d.t.Errorf("frame %d is shown after it has left", number)
+		}
+	}
+	d.lines = append(d.lines, fmt.Sprint(number, " ", in.Name, " ", to, " ", v))
+}
+
+// Each frame of a batch is shown once, in order, with its verdict, before it leaves; nobody is shown anything after.
+func TestWatch(t *testing.T) {
+	s := New(Config{})
+	a, wa := attach(s, "a", false)
+	b, wb := attach(s, "b", false)
+	a.Ingress([]ether.Frame{frame(mac(1), mac(1), 0)})
+	b.Ingress([]ether.Frame{frame(mac(2), mac(2), 0)})
+	d := &diary{t: t, wires: []*wire{wa, wb}}
+	s.Watch(d)
+	batch := []ether.Frame{
+		frame(mac(1), mac(2), 1), frame(mac(1), mac(2), 2), frame(mac(1), mac(2), 3), // a run
+		frame(mac(1), broadcast, 4),
+		frame(mac(1), mac(1), 5),
+		frame(mac(1), mac(2), 6),
+		sized2(mac(1), mac(2), 13),
+	}
+	a.Ingress(batch)
+	want := []string{"1 a b forwarded", "2 a b forwarded", "3 a b forwarded", "4 a - flooded", "5 a - hairpin", "6 a b forwarded", "0 a - runt"}
+	if !slices.Equal(d.lines, want) {
+		t.Errorf("shown was %q, want %q", d.lines, want)
+	}
+	if got := wb.taken(); !slices.Equal(got, []int{1, 2, 3, 4, 6}) {
+		t.Errorf("b got %v", got)
+	}
+	d.lines = nil
+	s.Watch(nil)
+	a.Ingress(batch)
+	if d.lines != nil {
+		t.Errorf("who watches no more is shown %q", d.lines)
+	}
+}
+
+type blind struct{ seen int }
+
+func (b *blind) Watch(_, _ *Port, _ Verdict, _ *ether.Frame) { b.seen++ }
+
+// A watched switch allocates nothing either, and shows as many frames as come.
+func TestWatchAllocs(t *testing.T) {
+	skipRace(t)
+	for _, l := range loads(64) {
+		w := &blind{}
+		l.in.sw.Watch(w)
+		const runs = 200
+		if n := testing.AllocsPerRun(runs, func() { l.in.Ingress(l.frames) }); n != 0 {
+			t.Errorf("%s: %v allocations a batch, want 0", l.name, n)
+		}
+		if want := (runs + 1) * len(l.frames); w.seen != want {
+			t.Errorf("%s: %d frames were shown, want %d", l.name, w.seen, want)
+		}
+	}
+}
