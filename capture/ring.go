@@ -1,0 +1,205 @@
+// Package capture is looking at frames: copies of what the switches judge, in rings that never make a frame wait.
+package capture
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A Record is one frame as the switch judged it.
+type Record struct {
+	Time    int64  // ns since 1970; in one ring never before that of the record before
+	ID      uint64 // of the frame on this host: what is seen at two points is one frame
+	In, Out uint32 // Number of the ports; Out is 0 unless Verdict is Forwarded
+	Verdict vswitch.Verdict
+	Off     ether.Offload // what the kernel had left undone
+	Len     int           // of the frame, in bytes
+	Data    []byte        // its beginning, at most as many bytes as the ring keeps of a frame
+}
+
+// A record in the ring: a head, little-endian, and the data, padded to 8 bytes.
+const (
+	headLen = 56
+
+	atSize    = 0  // u32, of head, data and padding; a skip has the highest bit set, and nothing but this
+	atData    = 4  // u32, bytes of data
+	atLen     = 8  // u32
+	atIn      = 12 // u32
+	atOut     = 16 // u32
+	atVerdict = 20 // u8
+	atKind    = 21 // u8
+	atSum     = 22 // u8, NeedsSum
+	atTime    = 24 // i64
+	atID      = 32 // u64
+	atSegment = 40 // u16, and the three below
+	atHead    = 42
+	atStart   = 44
+	atOffset  = 46
+
+	skip = 1 << 31
+)
+
+// A ring holds records between those who judge frames, who put and never wait, and one reader. All of its memory is
+// there from the beginning.
+//
+// In a full ring the new record is dropped and counted; one that overwrites drops its oldest instead.
+type ring struct {
+	mu        sync.Mutex
+	buf       []byte
+	head      uint64 // of the oldest record, in bytes since the beginning: it lies at head modulo len(buf)
+	tail      uint64 // behind the newest
+	last      int64  // time of the newest
+	overwrite bool
+	now       func() int64
+
+	put, dropped uint64
+	ready        chan struct{} // holds a token when there is something to read
+}
+
+// newRing makes a ring of size bytes, a power of two that has room for a few of the longest frames.
+func newRing(size int, overwrite bool) (*ring, error) {
+	const least = 1 << 18
+	if size < least || size&(size-1) != 0 {
+		return nil, fmt.Errorf("a ring of %d bytes: want a power of two, %d or more", size, least)
+	}
+	return &ring{buf: make([]byte, size), overwrite: overwrite, now: func() int64 { return time.Now().UnixNano() },
+		ready: make(chan struct{}, 1)}, nil
+}
+
+// add puts a copy of the first snap bytes of f into the ring, and stamps it with the time. It tells whether there was room.
+func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
+	data := f.Bytes()
+	data = data[:min(len(data), snap)]
+	size := (headLen + len(data) + 7) &^ 7
+	r.mu.Lock()
+	b := r.room(size)
+	if b == nil {
+		r.dropped++
+		r.mu.Unlock()
+		return false
+	}
+	r.last = max(r.last, r.now()) // a clock that is set back would put later frames before earlier ones
+	le := binary.LittleEndian
+	le.PutUint32(b[atSize:], uint32(size))
+	le.PutUint32(b[atData:], uint32(len(data)))
+	le.PutUint32(b[atLen:], uint32(f.Len()))
+	le.PutUint32(b[atIn:], in)
+	le.PutUint32(b[atOut:], out)
+	b[atVerdict], b[atKind], b[atSum] = byte(v), byte(f.Off.Kind), 0
+	if f.Off.NeedsSum {
+		b[atSum] = 1
+	}
+	le.PutUint64(b[atTime:], uint64(r.last))
+	le.PutUint64(b[atID:], id)
+	le.PutUint16(b[atSegment:], f.Off.Segment)
+	le.PutUint16(b[atHead:], f.Off.Head)
+	le.PutUint16(b[atStart:], f.Off.SumStart)
+	le.PutUint16(b[atOffset:], f.Off.SumOffset)
+	copy(b[headLen:], data)
+	r.tail += uint64(size)
+	r.put++
+	r.mu.Unlock()
+	select {
+	case r.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// room gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
+func (r *ring) room(size int) []byte {
+	whole := uint64(len(r.buf))
+	at := r.tail % whole
+	gap := uint64(0) // at the end of the buffer, too short for the record
+	if at+uint64(size) > whole {
+		gap = whole - at
+	}
+	for r.tail+gap+uint64(size)-r.head > whole {
+		if !r.overwrite {
+			return nil
+		}
+		n := binary.LittleEndian.Uint32(r.buf[r.head%whole:])
+		if n&skip == 0 {
+			r.dropped++
+		}
+		r.head += uint64(n &^ skip)
+	}
+	if gap > 0 {
+		binary.LittleEndian.PutUint32(r.buf[at:], uint32(gap)|skip)
+		r.tail += gap
+		at = 0
+	}
+	return r.buf[at:][:size]
+}
+
+// read lends fn the records that are there, from the oldest to the newest, and then gives their room back. Only one
+// goroutine may read, and not from a ring that overwrites.
+func (r *ring) read(fn func(*Record)) (n int) {
+	r.mu.Lock()
+	from, to := r.head, r.tail
+	r.mu.Unlock()
+	var rec Record
+	for at := from; at < to; {
+		b := r.buf[at%uint64(len(r.buf)):]
+		size := binary.LittleEndian.Uint32(b)
+		at += uint64(size &^ skip)
+		if size&skip != 0 {
+			continue
+		}
+		rec.decode(b)
+		fn(&rec)
+		n++
+	}
+	r.mu.Lock()
+	r.head = to
+	r.mu.Unlock()
+	return n
+}
+
+// snapshot copies the records that are in a ring that overwrites, from the oldest to the newest at the time of the
+// call, and lends them to fn one by one. It takes the lock for a part of them at a time; what is overwritten before it
+// gets there is gone.
+func (r *ring) snapshot(fn func(*Record)) (n int) {
+	const part = 64 << 10
+	whole := uint64(len(r.buf))
+	room := make([]byte, 0, part+ether.MaxFrame+headLen+8)
+	r.mu.Lock()
+	at, to := r.head, r.tail
+	r.mu.Unlock()
+	var rec Record
+	for at < to {
+		room = room[:0]
+		r.mu.Lock()
+		for at = max(at, r.head); at < to && len(room) < part; {
+			b := r.buf[at%whole:]
+			size := binary.LittleEndian.Uint32(b)
+			at += uint64(size &^ skip)
+			if size&skip == 0 {
+				room = append(room, b[:size]...)
+			}
+		}
+		r.mu.Unlock()
+		for b := room; len(b) > 0; b = b[binary.LittleEndian.Uint32(b):] {
+			rec.decode(b)
+			fn(&rec)
+			n++
+		}
+	}
+	return n
+}
+
+func (rec *Record) decode(b []byte) {
+	le := binary.LittleEndian
+	*rec = Record{
+		Time: int64(le.Uint64(b[atTime:])), ID: le.Uint64(b[atID:]),
+		In: le.Uint32(b[atIn:]), Out: le.Uint32(b[atOut:]), Verdict: vswitch.Verdict(b[atVerdict]),
+		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
+			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
+		Len: int(le.Uint32(b[atLen:])), Data: b[headLen:][:le.Uint32(b[atData:])],
+	}
+}

@@ -1,0 +1,253 @@
+package capture
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// numbered is a frame of size bytes that carries a number, and bytes that follow from it.
+func numbered(number, size int) ether.Frame {
+	room := make([]byte, ether.Headroom+size)
+	b := room[ether.Headroom:]
+	for i := range b {
+		b[i] = byte(number + i)
+	}
+	binary.BigEndian.PutUint32(b, uint32(number))
+	return ether.Lend(room, ether.Offload{Kind: ether.TCP6, NeedsSum: number%2 == 0, Head: 74, Segment: uint16(number), SumStart: 54, SumOffset: 16})
+}
+
+func number(r *Record) int { return int(binary.BigEndian.Uint32(r.Data)) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeRing(t testing.TB, size int, overwrite bool) *ring {
+	t.Helper()
+	r, err := newRing(size, overwrite)
+	must(t, err)
+	return r
+}
+
+func TestNewRing(t *testing.T) {
+	for _, size := range []int{-1, 0, 1 << 17, 1<<18 + 1, 3 << 18} {
+		if _, err := newRing(size, false); err == nil {
+			t.Errorf("a ring of %d bytes was made", size)
+		}
+	}
+}
+
+// What is put comes out, whole and in order, also across the end of the buffer, many times over.
+func TestRing(t *testing.T) {
+	r := makeRing(t, 1<<18, false)
+	sizes := rand.New(rand.NewPCG(1, 2))
+	next, read := 0, 0
+	var bytesPut int
+	for bytesPut < 20<<18 {
+		for range 1 + sizes.IntN(40) {
+			size := 4 + sizes.IntN(3000)
+			if sizes.IntN(50) == 0 {
+				size = ether.MaxFrame
+			}
+			f := numbered(next, size)
+			if !r.add(7, uint32(next), vswitch.Hairpin, uint64(next)<<40, &f, 1<<20) {
+				break
+			}
+			bytesPut += size
+			next++
+		}
+		last := int64(0)
+		r.read(func(rec *Record) {
+			f := numbered(read, rec.Len)
+			if number(rec) != read || !bytes.Equal(rec.Data, f.Bytes()) || rec.Off != f.Off {
+				t.Fatalf("record %d is number %d of %d bytes, %+v", read, number(rec), rec.Len, rec.Off)
+			}
+			if rec.In != 7 || rec.Out != uint32(read) || rec.Verdict != vswitch.Hairpin || rec.ID != uint64(read)<<40 {
+				t.Fatalf("record %d: %+v", read, rec)
+			}
+			if rec.Time < last || rec.Time == 0 {
+				t.Fatalf("record %d is of %d, the one before of %d", read, rec.Time, last)
+			}
+			last = rec.Time
+			read++
+		})
+		if read != next {
+			t.Fatalf("%d were put and %d came out", next, read)
+		}
+	}
+}
+
+// Of a longer frame the ring keeps the beginning and the length.
+func TestRingSnap(t *testing.T) {
+	r := makeRing(t, 1<<18, false)
+	f := numbered(5, 1000)
+	r.add(1, 2, vswitch.Forwarded, 0, &f, 128)
+	r.read(func(rec *Record) {
+		if rec.Len != 1000 || !bytes.Equal(rec.Data, f.Bytes()[:128]) {
+			t.Errorf("%d bytes of %d were kept", len(rec.Data), rec.Len)
+		}
+	})
+}
+
+// A full ring drops what is new, and counts it; when it has been read there is room again.
+func TestRingFull(t *testing.T) {
+	r := makeRing(t, 1<<18, false)
+	taken, refused := 0, 0
+	for i := range 1000 {
+		f := numbered(i, 1000)
+		if r.add(1, 2, vswitch.Forwarded, 0, &f, 1000) {
+			taken++
+		} else {
+			refused++
+		}
+	}
+	if want := (1 << 18) / (headLen + 1000); taken != want || r.put != uint64(taken) || r.dropped != uint64(refused) {
+		t.Fatalf("%d taken (%d), %d refused (%d), want %d taken", taken, r.put, refused, r.dropped, want)
+	}
+	first := -1
+	if n := r.read(func(rec *Record) {
+		if first < 0 {
+			first = number(rec)
+		}
+	}); n != taken || first != 0 {
+		t.Errorf("%d of %d came out, from %d", n, taken, first)
+	}
+	f := numbered(1, 1000)
+	if !r.add(1, 2, vswitch.Forwarded, 0, &f, 1000) {
+		t.Error("there is no room in an empty ring")
+	}
+}
+
+// A ring that overwrites keeps the newest, in one piece, and its books balance.
+func TestRingOverwrites(t *testing.T) {
+	r := makeRing(t, 1<<18, true)
+	sizes := rand.New(rand.NewPCG(3, 4))
+	for i := range 5000 {
+		f := numbered(i, 4+sizes.IntN(2000))
+		if !r.add(1, 2, vswitch.Forwarded, 0, &f, 2000) {
+			t.Fatal("it has no room")
+		}
+		if i%100 != 0 {
+			continue
+		}
+		expect := i + 1 - int(r.put-r.dropped)
+		n := r.snapshot(func(rec *Record) {
+			if number(rec) != expect {
+				t.Fatalf("after %d there is %d, want %d", i, number(rec), expect)
+			}
+			expect++
+		})
+		if uint64(n) != r.put-r.dropped || expect != i+1 {
+			t.Fatalf("%d records are there, want %d; the last is %d of %d", n, r.put-r.dropped, expect-1, i)
+		}
+	}
+	if r.dropped == 0 {
+		t.Error("nothing was overwritten")
+	}
+}
+
+// Several producers and a reader, or one that takes snapshots: each producer's frames stay in order, time never goes
+// back, nothing is torn, and every frame is accounted for.
+func TestRingTogether(t *testing.T) {
+	const producers, frames = 4, 20_000
+	for _, overwrite := range []bool{false, true} {
+		r := makeRing(t, 1<<18, overwrite)
+		var wg sync.WaitGroup
+		var taken [producers]int
+		for p := range producers {
+			wg.Go(func() {
+				for i := range frames {
+					f := numbered(i, 4+(i*37)%700)
+					if r.add(uint32(p), 0, vswitch.Forwarded, 0, &f, 800) {
+						taken[p]++
+					}
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() { wg.Wait(); close(done) }()
+		var came [producers]int
+		look := func() {
+			last, lastTime := [producers]int{-1, -1, -1, -1}, int64(0)
+			f := func(rec *Record) {
+				n := number(rec)
+				want := numbered(n, rec.Len)
+				if !bytes.Equal(rec.Data, want.Bytes()) || n <= last[rec.In] || rec.Time < lastTime {
+					t.Fatalf("producer %d: frame %d after %d, at %d after %d", rec.In, n, last[rec.In], rec.Time, lastTime)
+				}
+				last[rec.In], lastTime = n, rec.Time
+				came[rec.In]++
+			}
+			if overwrite {
+				r.snapshot(f)
+			} else {
+				r.read(f)
+			}
+		}
+		for ended := false; !ended; {
+			select {
+			case <-done:
+				ended = true
+			case <-r.ready:
+			}
+			look()
+		}
+		if all := r.put + r.dropped; !overwrite && all != producers*frames || overwrite && r.put != producers*frames {
+			t.Errorf("%d put and %d dropped of %d", r.put, r.dropped, producers*frames)
+		}
+		if !overwrite && came != taken {
+			t.Errorf("%v were put and %v came out", taken, came)
+		}
+	}
+}
+
+// A clock that is set back does not put later frames before earlier ones.
+func TestRingClock(t *testing.T) {
+	r := makeRing(t, 1<<18, false)
+	clock := []int64{100, 50, 200}
+	r.now = func() int64 { n := clock[0]; clock = clock[1:]; return n }
+	f := numbered(0, 60)
+	for range 3 {
+		r.add(1, 2, vswitch.Forwarded, 0, &f, 60)
+	}
+	var times []int64
+	r.read(func(rec *Record) { times = append(times, rec.Time) })
+	if len(times) != 3 || times[0] != 100 || times[1] != 100 || times[2] != 200 {
+		t.Errorf("times are %v, want 100, 100, 200", times)
+	}
+}
+
+func TestRingAllocs(t *testing.T) {
+	r := makeRing(t, 1<<18, false)
+	f := numbered(1, 1514)
+	if n := testing.AllocsPerRun(1000, func() {
+		r.add(1, 2, vswitch.Forwarded, 0, &f, 1514) // in room, and then in a full ring
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+func BenchmarkRing(b *testing.B) {
+	for _, size := range []int{64, 128, 1514, 60000} {
+		b.Run(map[int]string{64: "64 bytes", 128: "128 bytes", 1514: "1514 bytes", 60000: "60 KB"}[size], func(b *testing.B) {
+			r := makeRing(b, 1<<25, true)
+			f := numbered(1, size)
+			b.ReportAllocs()
+			for b.Loop() {
+				r.add(1, 2, vswitch.Forwarded, 0, &f, size)
+			}
+		})
+	}
+}
