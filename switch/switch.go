@@ -76,6 +76,7 @@ func orDefault[T comparable](v, def T) T {
 // A Port is one place where frames come in and go out.
 type Port struct {
 	Name   string // endpoint id or peer address
+	Number uint32 // from 1, of no other port of this process, ever
 	Uplink bool   // leads to a remote host: split horizon
 
 	sw       *Switch
@@ -90,10 +91,12 @@ type Port struct {
 	txBytes          atomic.Uint64
 }
 
+var numbers atomic.Uint32
+
 // Attach adds a port that sends to to. Frames longer than limit bytes, header included, do not fit
 // its way; a super-frame counts as long as its longest segment.
 func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
-	p := &Port{Name: name, Uplink: uplink, sw: s, to: to}
+	p := &Port{Name: name, Number: numbers.Add(1), Uplink: uplink, sw: s, to: to}
 	p.limit.Store(int64(limit))
 	s.mu.Lock()
 	defer s.mu.Unlock()

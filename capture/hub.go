@@ -1,0 +1,201 @@
+package capture
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A Hub shows the frames of all networks of this host to those who look: the Sinks. While there is none, a switch is
+// not watched.
+type Hub struct {
+	frames atomic.Uint64 // IDs that were given
+
+	mu       sync.Mutex
+	networks map[string]*observer
+	sinks    []*Sink
+}
+
+// An observer is the Watcher of one network's switch.
+type observer struct {
+	hub     *Hub
+	network string
+	sw      *vswitch.Switch
+	sinks   atomic.Pointer[[]*Sink] // replaced whole
+}
+
+// NewHub makes a Hub without networks.
+func NewHub() *Hub { return &Hub{networks: make(map[string]*observer)} }
+
+// Add lets the network's frames be seen.
+func (h *Hub) Add(network string, sw *vswitch.Switch) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.networks[network] = &observer{hub: h, network: network, sw: sw}
+	h.show()
+}
+
+// Remove ends that.
+func (h *Hub) Remove(network string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if o := h.networks[network]; o != nil {
+		o.sw.Watch(nil)
+		delete(h.networks, network)
+	}
+}
+
+// show gives every observer the sinks that there are. It needs the lock.
+func (h *Hub) show() {
+	for _, o := range h.networks {
+		sinks := slices.Clone(h.sinks)
+		o.sinks.Store(&sinks)
+		if len(sinks) == 0 {
+			o.sw.Watch(nil)
+		} else {
+			o.sw.Watch(o)
+		}
+	}
+}
+
+// Watch copies the frame to each Sink that wants it.
+func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
+	id := uint64(0)
+	for _, s := range *o.sinks.Load() {
+		s.seen.Add(1)
+		if !s.wants(o.network, in, out, v, f) {
+			s.filtered.Add(1)
+			continue
+		}
+		if id == 0 {
+			id = o.hub.frames.Add(1)
+		}
+		leaves := uint32(0)
+		if out != nil {
+			leaves = out.Number
+		}
+		s.ring.add(in.Number, leaves, v, id, f, s.snap)
+	}
+}
+
+// Options say what a Sink takes.
+type Options struct {
+	Ring      int                                  // bytes of memory, a power of two; 0: DefaultRing
+	Snap      int                                  // bytes of each frame; 0: all
+	DropsOnly bool                                 // frames that went nowhere
+	Match     func(frame []byte, wireLen int) bool // nil: every frame; called by several goroutines
+	Overwrite bool                                 // a full ring forgets its oldest frames: read it with Recent
+}
+
+// DefaultRing holds 8 MiB: a few thousand frames of 1,500 bytes, or some hundred super-frames.
+const DefaultRing = 8 << 20
+
+// A Sink is one who looks. What it does not read in time is dropped and counted.
+type Sink struct {
+	hub      *Hub
+	ring     *ring
+	snap     int
+	drops    bool
+	match    func(frame []byte, wireLen int) bool
+	selected atomic.Pointer[Selection]
+
+	seen, filtered atomic.Uint64
+	delivered      uint64
+}
+
+// A Selection is the ports that a Sink looks at.
+type Selection struct {
+	Ports    map[uint32]bool // by Number
+	Networks map[string]bool // that have such a port, or of which every frame is wanted
+}
+
+// Open lets a new Sink look at every port, until it is closed.
+func (h *Hub) Open(o Options) (*Sink, error) {
+	if o.Ring == 0 {
+		o.Ring = DefaultRing
+	}
+	if o.Snap <= 0 {
+		o.Snap = ether.MaxFrame
+	}
+	r, err := newRing(o.Ring, o.Overwrite)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sink{hub: h, ring: r, snap: o.Snap, drops: o.DropsOnly, match: o.Match}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sinks = append(h.sinks, s)
+	h.show()
+	return s, nil
+}
+
+// Select changes which ports the Sink looks at; nil: all. A frame is wanted if it comes in or leaves by one of them; a
+// flooded one also if one of them is on its network.
+func (s *Sink) Select(ports *Selection) { s.selected.Store(ports) }
+
+// wants judges a frame for the Sink.
+func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) bool {
+	if s.drops && !v.Drop() {
+		return false
+	}
+	if only := s.selected.Load(); only != nil {
+		here := only.Ports[in.Number] || out != nil && only.Ports[out.Number] || v == vswitch.Flooded && only.Networks[network]
+		if !here {
+			return false
+		}
+	}
+	return s.match == nil || s.match(f.Bytes(), f.Len())
+}
+
+// Ready holds a token when there is something to Read.
+func (s *Sink) Ready() <-chan struct{} { return s.ring.ready }
+
+// Read lends fn what has come since it was last called, in the order of time, and gives the number.
+func (s *Sink) Read(fn func(*Record)) int {
+	n := s.ring.read(fn)
+	s.ring.mu.Lock()
+	s.delivered += uint64(n)
+	s.ring.mu.Unlock()
+	return n
+}
+
+// Recent lends fn the records that are in a ring that overwrites.
+func (s *Sink) Recent(fn func(*Record)) int { return s.ring.snapshot(fn) }
+
+// Close ends the looking. What has come before may still be read. A second Close does nothing.
+func (s *Sink) Close() {
+	h := s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sinks = slices.DeleteFunc(h.sinks, func(x *Sink) bool { return x == s })
+	h.show()
+}
+
+// Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may be
+// ahead of Filtered + Accepted.
+type Stats struct {
+	Seen      uint64 // frames that were judged while it looked
+	Filtered  uint64 // not wanted
+	Accepted  uint64 // wanted
+	Delivered uint64 // read
+	Dropped   uint64 // not read in time: the ring was full
+	Waiting   uint64 // in the ring
+}
+
+// Stats reads the books.
+func (s *Sink) Stats() (t Stats) {
+	r := s.ring
+	r.mu.Lock()
+	t.Dropped, t.Delivered = r.dropped, s.delivered
+	if t.Accepted = r.put + r.dropped; r.overwrite {
+		t.Accepted = r.put // what is overwritten was put
+	}
+	r.mu.Unlock()
+	t.Waiting = t.Accepted - t.Delivered - t.Dropped
+	t.Filtered = s.filtered.Load()
+	t.Seen = s.seen.Load()
+	return t
+}

@@ -1,0 +1,228 @@
+package capture
+
+import (
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// wire takes everything and keeps nothing.
+type wire struct{}
+
+func (wire) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
+
+func mac(i byte) ether.MAC { return ether.MAC{2, 0, 0, 0, 0, i} }
+
+// to is a frame of 64 bytes between stations, with a number behind its header.
+func to(src, dst ether.MAC, number byte) ether.Frame {
+	room := make([]byte, ether.Headroom+64)
+	b := room[ether.Headroom:]
+	copy(b, dst[:])
+	copy(b[6:], src[:])
+	b[12], b[13], b[14] = 0x88, 0xb5, number
+	return ether.Lend(room, ether.Offload{})
+}
+
+// A net is a network with three ports, a, b and c, of stations 1, 2 and 3.
+type net struct {
+	sw    *vswitch.Switch
+	ports [4]*vswitch.Port
+}
+
+func newNet(h *Hub, name string) *net {
+	n := &net{sw: vswitch.New(vswitch.Config{})}
+	for i := 1; i <= 3; i++ {
+		n.ports[i] = n.sw.Attach(string(rune('a'+i-1)), wire{}, false, 1514)
+		n.ports[i].Pin(mac(byte(i)))
+	}
+	h.Add(name, n.sw)
+	return n
+}
+
+// send lets a frame from station src in, where it is at home.
+func (n *net) send(src, dst, number byte) {
+	n.ports[src].Ingress([]ether.Frame{to(mac(src), mac(dst), number)})
+}
+
+func open(t *testing.T, h *Hub, o Options) *Sink {
+	t.Helper()
+	s, err := h.Open(o)
+	must(t, err)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// came gives the numbers of the frames that a Sink got.
+func (s *Sink) came() (numbers []byte) {
+	s.Read(func(r *Record) { numbers = append(numbers, r.Data[14]) })
+	return numbers
+}
+
+func TestHub(t *testing.T) {
+	h := NewHub()
+	one, two := newNet(h, "one"), newNet(h, "two")
+	const nobody = 9
+	all := func() {
+		one.send(1, 2, 1)
+		one.send(1, nobody, 2) // flooded
+		one.send(1, 1, 3)      // hairpin
+		two.send(2, 3, 4)
+		two.ports[1].Ingress([]ether.Frame{to(mac(2), mac(3), 5)}) // spoofed
+	}
+	only := func(networks map[string]bool, ports ...*vswitch.Port) *Selection {
+		s := &Selection{Ports: map[uint32]bool{}, Networks: networks}
+		for _, p := range ports {
+			s.Ports[p.Number] = true
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name    string
+		options Options
+		ports   *Selection
+		want    []byte
+	}{
+		{"all", Options{}, nil, []byte{1, 2, 3, 4, 5}},
+		{"drops", Options{DropsOnly: true}, nil, []byte{3, 5}},
+		{"a", Options{}, only(map[string]bool{"one": true}, one.ports[1]), []byte{1, 2, 3}},
+		{"b, which gets", Options{}, only(map[string]bool{"one": true}, one.ports[2]), []byte{1, 2}},
+		{"c, which gets what is flooded", Options{}, only(map[string]bool{"one": true}, one.ports[3]), []byte{2}},
+		{"the other network", Options{}, only(map[string]bool{"two": true}, two.ports[3]), []byte{4}},
+		{"no port", Options{}, only(nil), nil},
+		{"filter", Options{Match: func(f []byte, _ int) bool { return f[14]%2 == 1 }}, nil, []byte{1, 3, 5}},
+		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 3 && n == 64 }}, only(nil, one.ports[2]), []byte{1}},
+	} {
+		s := open(t, h, c.options)
+		s.Select(c.ports)
+		all()
+		if waiting := s.Stats().Waiting; waiting != uint64(len(c.want)) {
+			t.Errorf("%s: %d wait, want %d", c.name, waiting, len(c.want))
+		}
+		if got := s.came(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: frames %v, want %v", c.name, got, c.want)
+		}
+		n := uint64(len(c.want))
+		if got, want := s.Stats(), (Stats{Seen: 5, Filtered: 5 - n, Accepted: n, Delivered: n}); got != want {
+			t.Errorf("%s: %+v, want %+v", c.name, got, want)
+		}
+		s.Close()
+		all()
+		if got := s.came(); got != nil {
+			t.Errorf("%s: after Close came %v", c.name, got)
+		}
+	}
+}
+
+// What two Sinks see of one frame has one ID, and different frames have different ones.
+func TestHubIDs(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	x, y := open(t, h, Options{}), open(t, h, Options{})
+	for i := range byte(3) {
+		n.send(1, 2, i)
+	}
+	ids := func(s *Sink) (all []uint64) {
+		s.Read(func(r *Record) {
+			all = append(all, r.ID)
+			if r.In != n.ports[1].Number || r.Out != n.ports[2].Number || r.Verdict != vswitch.Forwarded {
+				t.Errorf("%+v", r)
+			}
+		})
+		return all
+	}
+	if a, b := ids(x), ids(y); !slices.Equal(a, b) || len(slices.Compact(a)) != 3 || a[0] == 0 {
+		t.Errorf("IDs are %v and %v", a, b)
+	}
+}
+
+// A network that comes later is seen, one that was removed is not.
+func TestHubNetworks(t *testing.T) {
+	h := NewHub()
+	s := open(t, h, Options{})
+	n := newNet(h, "late")
+	n.send(1, 2, 1)
+	h.Remove("late")
+	h.Remove("never")
+	n.send(1, 2, 2)
+	if got := s.came(); !slices.Equal(got, []byte{1}) {
+		t.Errorf("frames %v, want the first only", got)
+	}
+}
+
+// A Sink that nobody reads costs frames nothing but their copies, and the books balance, also while many come.
+func TestStuckReader(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	stuck := open(t, h, Options{Ring: 1 << 18})
+	read := open(t, h, Options{})
+	var wg sync.WaitGroup
+	const frames = 20_000
+	for src := byte(1); src <= 2; src++ {
+		wg.Go(func() {
+			for range frames {
+				n.send(src, 3, src)
+			}
+		})
+	}
+	wg.Wait()
+	if got := n.ports[3].Stats().Tx; got != 2*frames {
+		t.Errorf("%d frames arrived of %d", got, 2*frames)
+	}
+	read.Read(func(*Record) {})
+	for _, s := range []*Sink{stuck, read} {
+		c := s.Stats()
+		if c.Seen != 2*frames || c.Accepted != c.Seen || c.Accepted != c.Delivered+c.Dropped+c.Waiting {
+			t.Errorf("%+v", c)
+		}
+	}
+	if c := stuck.Stats(); c.Dropped == 0 || c.Waiting == 0 || c.Delivered != 0 {
+		t.Errorf("of the stuck: %+v", c)
+	}
+	if c := read.Stats(); c.Delivered != 2*frames {
+		t.Errorf("of the other: %+v", c)
+	}
+}
+
+// Looking allocates nothing.
+func TestWatchAllocs(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	s := open(t, h, Options{Match: func(f []byte, _ int) bool { return f[14] == 1 }})
+	s.Select(&Selection{Ports: map[uint32]bool{n.ports[1].Number: true}})
+	f := to(mac(1), mac(2), 1)
+	o := h.networks["one"]
+	if allocs := testing.AllocsPerRun(1000, func() { o.Watch(n.ports[1], n.ports[2], vswitch.Forwarded, &f) }); allocs != 0 {
+		t.Errorf("%v allocations a frame, want 0", allocs)
+	}
+	if s.Stats().Accepted == 0 {
+		t.Error("nothing was taken")
+	}
+}
+
+func BenchmarkWatch(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		o    Options
+	}{
+		{"rejected", Options{Match: func([]byte, int) bool { return false }}},
+		{"128 bytes", Options{Snap: 128, Overwrite: true}},
+		{"whole", Options{Overwrite: true}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			h := NewHub()
+			n := newNet(h, "one")
+			s, err := h.Open(c.o)
+			must(b, err)
+			defer s.Close()
+			f := numbered(1, 1514)
+			o := h.networks["one"]
+			b.ReportAllocs()
+			for b.Loop() {
+				o.Watch(n.ports[1], n.ports[2], vswitch.Forwarded, &f)
+			}
+		})
+	}
+}
