@@ -1,0 +1,222 @@
+package capture
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// plainSum is RFC 1071's sum, word by word: of b as the words of an IPv4 or IPv6 frame's TCP or UDP with its pseudo-header.
+// It is 0xffff if the checksum is right.
+func plainSum(frame []byte) uint16 {
+	l4, addresses, proto := 34, frame[26:34], frame[23]
+	if frame[12] == 0x86 {
+		l4, addresses, proto = 54, frame[22:54], frame[20]
+	}
+	var sum uint64
+	add := func(b []byte) {
+		for i := 0; i < len(b); i += 2 {
+			word := uint64(b[i]) << 8
+			if i+1 < len(b) {
+				word |= uint64(b[i+1])
+			}
+			sum += word
+		}
+	}
+	add(addresses)
+	add(frame[l4:])
+	sum += uint64(proto) + uint64(len(frame)-l4)
+	for sum>>16 != 0 {
+		sum = sum>>16 + sum&0xffff
+	}
+	return uint16(sum)
+}
+
+// left is a frame as a container's kernel leaves it: TCP or UDP, with n bytes of payload, its checksum field the
+// pseudo-header's sum, segments of size bytes to be cut if size is not 0.
+func left(t *testing.T, v6, udp bool, n, size int) ether.Frame {
+	l4, l4Len, proto, at := 34, 20, byte(6), 16
+	if v6 {
+		l4 = 54
+	}
+	if udp {
+		l4Len, proto, at = 8, 17, 6
+	}
+	room := make([]byte, ether.Headroom+l4+l4Len+n)
+	b := room[ether.Headroom:]
+	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1})
+	be := binary.BigEndian
+	if v6 {
+		b[12], b[13], b[14], b[20], b[21] = 0x86, 0xdd, 0x60, proto, 64
+		be.PutUint16(b[18:], uint16(l4Len+n))
+		b[37], b[53] = 1, 2
+	} else {
+		b[12], b[13], b[14], b[22], b[23] = 8, 0, 0x45, 64, proto
+		be.PutUint16(b[16:], uint16(20+l4Len+n))
+		copy(b[26:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
+	}
+	be.PutUint16(b[l4:], 1000)
+	be.PutUint16(b[l4+2:], 2000)
+	if udp {
+		be.PutUint16(b[l4+4:], uint16(8+n))
+	} else {
+		be.PutUint32(b[l4+4:], 77)
+		b[l4+12], b[l4+13] = 0x50, 0x18
+	}
+	for i := range n {
+		b[l4+l4Len+i] = byte(i * 7)
+	}
+	// The pseudo-header alone: the sum of the frame without what is behind it.
+	bare := append([]byte(nil), b...)
+	clear(bare[l4:])
+	be.PutUint16(b[l4+at:], plainSum(bare))
+	off := ether.Offload{NeedsSum: true, SumStart: uint16(l4), SumOffset: uint16(at)}
+	if size > 0 {
+		off.Segment = uint16(size)
+		switch {
+		case udp:
+			off.Kind = ether.UDP
+		case v6:
+			off.Kind = ether.TCP6
+		default:
+			off.Kind = ether.TCP4
+		}
+	}
+	f := ether.Lend(room, off)
+	if err := f.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// recorded is what a ring keeps of f.
+func recorded(f *ether.Frame, snap int) *Record {
+	data := bytes.Clone(f.Bytes())
+	return &Record{Len: f.Len(), Data: data[:min(len(data), snap)], Off: f.Off, Verdict: vswitch.Forwarded}
+}
+
+func TestWire(t *testing.T) {
+	const all = 1 << 20
+	for _, c := range []struct {
+		name       string
+		v6, udp    bool
+		n, segment int
+	}{
+		{"TCP", false, false, 100, 0}, {"TCP, odd", false, false, 101, 0}, {"TCP, IPv6", true, false, 100, 0},
+		{"UDP", false, true, 33, 0}, {"UDP, IPv6", true, true, 33, 0},
+		{"super-frame", false, false, 30_001, 1400}, {"super-frame, IPv6", true, false, 30_001, 1400},
+		{"UDP super-frame", false, true, 10_001, 1000}, {"UDP super-frame, IPv6", true, true, 10_001, 1000},
+	} {
+		f := left(t, c.v6, c.udp, c.n, c.segment)
+		for mode := range Mode(len(modes)) {
+			w := Wire{Mode: mode}
+			var frames [][]byte
+			r := recorded(&f, all)
+			if !w.Show(r, func(b []byte, length int) {
+				if length != len(b) {
+					t.Errorf("%s, %v: %d bytes of %d", c.name, mode, len(b), length)
+				}
+				frames = append(frames, bytes.Clone(b))
+			}) {
+				t.Errorf("%s, %v: not done", c.name, mode)
+			}
+			want := 1
+			if mode == Segment && c.segment > 0 {
+				want = (c.n + c.segment - 1) / c.segment
+			}
+			if len(frames) != want {
+				t.Fatalf("%s, %v: %d frames, want %d", c.name, mode, len(frames), want)
+			}
+			for i, b := range frames {
+				if right := plainSum(b) == 0xffff; right != (mode != Raw) {
+					t.Errorf("%s, %v: checksum of frame %d right: %v", c.name, mode, i, right)
+				}
+			}
+			var payload []byte
+			head := f.Len() - c.n
+			for _, b := range frames {
+				payload = append(payload, b[head:]...)
+			}
+			if !bytes.Equal(payload, f.Bytes()[head:]) {
+				t.Errorf("%s, %v: the payload differs", c.name, mode)
+			}
+			if mode == Raw && !bytes.Equal(frames[0], f.Bytes()) {
+				t.Errorf("%s: raw is not as it was", c.name)
+			}
+		}
+	}
+}
+
+// Of a frame that was cut short the sum cannot be finished: it is shown as it is, and Show says so.
+func TestWireSnapped(t *testing.T) {
+	f := left(t, false, false, 30_000, 1400)
+	for mode, want := range map[Mode]bool{Fix: false, Segment: false, Raw: true} {
+		w := Wire{Mode: mode}
+		n := 0
+		if done := w.Show(recorded(&f, 128), func(b []byte, length int) {
+			n++
+			if !bytes.Equal(b, f.Bytes()[:128]) || length != f.Len() {
+				t.Errorf("%v: %d bytes of %d", mode, len(b), length)
+			}
+		}); done != want || n != 1 {
+			t.Errorf("%v: done %v, %d frames", mode, done, n)
+		}
+	}
+}
+
+// A frame whose own words contradict its bytes was dropped, and is shown as it is.
+func TestWireLies(t *testing.T) {
+	f := left(t, false, false, 300, 100)
+	r := recorded(&f, 1<<20)
+	r.Off.Segment = 0
+	w := Wire{Mode: Segment}
+	n := 0
+	w.Show(r, func([]byte, int) { n++ })
+	if n != 1 {
+		t.Errorf("%d frames, want 1", n)
+	}
+}
+
+func TestWireAllocs(t *testing.T) {
+	f := left(t, false, false, 30_000, 1400)
+	r := recorded(&f, 1<<20)
+	for mode := range Mode(len(modes)) {
+		w, total := Wire{Mode: mode}, 0
+		fn := func(b []byte, _ int) { total += len(b) }
+		if n := testing.AllocsPerRun(100, func() { w.Show(r, fn) }); n != 0 {
+			t.Errorf("%v: %v allocations, want 0", mode, n)
+		}
+		if total == 0 {
+			t.Errorf("%v: nothing was shown", mode)
+		}
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	for m := range Mode(len(modes)) {
+		if got, err := ParseMode(m.String()); got != m || err != nil {
+			t.Errorf("%v: %v, %v", m, got, err)
+		}
+	}
+	if _, err := ParseMode("fixed"); err == nil {
+		t.Error("fixed is a mode")
+	}
+}
+
+func FuzzWire(f *testing.F) {
+	f.Add([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45}, byte(1), true, uint16(54), uint16(1000), uint16(34), uint16(16), byte(1))
+	f.Add(make([]byte, 1514), byte(3), false, uint16(0), uint16(0), uint16(0), uint16(6), byte(0))
+	f.Fuzz(func(t *testing.T, data []byte, kind byte, sum bool, head, segment, start, offset uint16, mode byte) {
+		r := &Record{Len: len(data), Data: data, Off: ether.Offload{Kind: ether.Kind(kind % 5), NeedsSum: sum, Head: head,
+			Segment: segment, SumStart: start, SumOffset: offset}}
+		w := Wire{Mode: Mode(mode) % Mode(len(modes))}
+		n, total := 0, 0
+		w.Show(r, func(b []byte, length int) { n++; total += length })
+		if n == 0 || n > ether.MaxSegments {
+			t.Errorf("%d frames of %d bytes in all", n, total)
+		}
+	})
+}
