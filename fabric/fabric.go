@@ -52,8 +52,15 @@ type Config struct {
 	FinishSums bool             // finish inner checksums also for peers that would do it
 	SweepAfter time.Duration    // grace before an orphan is removed
 	Poller     *poll.Poller
-	Links      Links // nil: the kernel's
+	Links      Links  // nil: the kernel's
+	Looker     Looker // nil: nobody
 	Log        *slog.Logger
+}
+
+// A Looker is told which networks there are, so that it can watch their switches.
+type Looker interface {
+	Add(network string, sw *vswitch.Switch)
+	Remove(network string)
 }
 
 // Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
@@ -197,7 +204,9 @@ func (f *Fabric) Close() error {
 		f.disconnect(n)
 	}
 	errs = append(errs, f.closeVTEP())
-	clear(f.networks)
+	for id := range f.networks {
+		f.drop(id)
+	}
 	return errors.Join(errs...)
 }
 
@@ -209,7 +218,7 @@ func (f *Fabric) sorted() []*network {
 func (f *Fabric) rebuild(r record) {
 	n := newNetwork(r.Network)
 	n.peers = r.Peers
-	f.networks[n.ID] = n
+	f.add(n)
 	log := f.log.With("network", n.ID)
 	if n.VNI != 0 {
 		if err := f.connect(n); err != nil {

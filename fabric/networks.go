@@ -33,6 +33,22 @@ func newNetwork(n Network) *network {
 	}
 }
 
+// add makes a network known, also to who looks at frames.
+func (f *Fabric) add(n *network) {
+	f.networks[n.ID] = n
+	if f.cfg.Looker != nil {
+		f.cfg.Looker.Add(n.ID, n.sw)
+	}
+}
+
+// drop ends that.
+func (f *Fabric) drop(id string) {
+	delete(f.networks, id)
+	if f.cfg.Looker != nil {
+		f.cfg.Looker.Remove(id)
+	}
+}
+
 // The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and
 // what a TAP takes (65535 less an Ethernet header).
 const (
@@ -70,7 +86,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		f.disconnect(n)
 		return errors.Join(err, f.closeIdleVTEP(), f.store.remove(n.ID))
 	}
-	f.networks[n.ID] = n
+	f.add(n)
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
 	return nil
 }
@@ -191,7 +207,7 @@ func (f *Fabric) deleteNetwork(n *network) error {
 		n.down = err // and mended, should Docker go on using it
 		return errors.Join(append(errs, err)...)
 	}
-	delete(f.networks, n.ID)
+	f.drop(n.ID)
 	f.log.Info("network deleted", "network", n.ID)
 	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }

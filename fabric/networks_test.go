@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -40,6 +41,45 @@ func TestCreateNetwork(t *testing.T) {
 	}
 	if len(h.Networks()) != 0 || len(h.records()) != 0 || h.vtep != nil {
 		t.Error("something is left of the networks")
+	}
+}
+
+// lookout is a Looker that remembers which networks it may watch.
+type lookout map[string]*vswitch.Switch
+
+func (l lookout) Add(network string, sw *vswitch.Switch) { l[network] = sw }
+func (l lookout) Remove(network string)                  { delete(l, network) }
+
+// Who looks at frames knows every network's switch as long as the network is there, also after a restart.
+func TestLooker(t *testing.T) {
+	h := newHost(t)
+	seen := lookout{}
+	h.cfg.Looker = seen
+	h.restart()
+	for i := range 2 {
+		h.mustNetwork(local(1 + i))
+	}
+	check := func(when string, ids ...string) {
+		t.Helper()
+		if len(seen) != len(ids) {
+			t.Errorf("%s %d networks are watched, want %d", when, len(seen), len(ids))
+		}
+		for _, id := range ids {
+			if n := h.networks[id]; seen[id] == nil || n == nil || n.sw != seen[id] {
+				t.Errorf("%s the switch of %s is not the one that is watched", when, id)
+			}
+		}
+	}
+	check("in the beginning", netID(1), netID(2))
+	if err := h.DeleteNetwork(t.Context(), netID(1)); err != nil {
+		t.Fatal(err)
+	}
+	check("after one was deleted", netID(2))
+	h.restart()
+	check("after a restart", netID(2))
+	h.close()
+	if len(seen) != 0 {
+		t.Errorf("after Close %d networks are watched", len(seen))
 	}
 }
 
