@@ -58,6 +58,7 @@ type PortView struct {
 	VNI      uint32
 	Kind     string // "container" or "remote"
 	Name     string // endpoint id, or the peer's address
+	Number   uint32 // vswitch.Port's; 0: it is down
 	Link     string // host link that carries it; "" for a remote
 	MAC      ether.MAC
 	Addrs    []netip.Prefix
@@ -211,7 +212,7 @@ func (f *Fabric) Ports(network string) []PortView {
 func (v *PortView) count(p *vswitch.Port) {
 	var s vswitch.Stats
 	if p != nil {
-		s = p.Stats()
+		s, v.Number = p.Stats(), p.Number
 	}
 	v.RxFrames, v.RxBytes, v.Drops = s.Rx.Rx(), s.RxBytes, s.Rx.Drops()
 	v.TxFrames, v.TxBytes, v.Offered, v.Refused = s.Tx, s.TxBytes, s.Offered, s.Refused
