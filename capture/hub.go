@@ -77,7 +77,11 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 		if out != nil {
 			leaves = out.Number
 		}
-		s.ring.add(in.Number, leaves, v, id, f, s.snap)
+		snap := s.snap
+		if s.headers {
+			snap = min(snap, f.Headers())
+		}
+		s.ring.add(in.Number, leaves, v, id, f, snap)
 	}
 }
 
@@ -85,6 +89,7 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 type Options struct {
 	Ring      int                                  // bytes of memory, a power of two; 0: DefaultRing
 	Snap      int                                  // bytes of each frame; 0: all
+	Headers   bool                                 // of these the headers only, see ether.Frame.Headers
 	DropsOnly bool                                 // frames that went nowhere
 	Match     func(frame []byte, wireLen int) bool // nil: every frame; called by several goroutines
 	Overwrite bool                                 // a full ring forgets its oldest frames: read it with Recent
@@ -98,6 +103,7 @@ type Sink struct {
 	hub      *Hub
 	ring     *ring
 	snap     int
+	headers  bool
 	drops    bool
 	match    func(frame []byte, wireLen int) bool
 	selected atomic.Pointer[Selection]
@@ -124,7 +130,7 @@ func (h *Hub) Open(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{hub: h, ring: r, snap: o.Snap, drops: o.DropsOnly, match: o.Match}
+	s := &Sink{hub: h, ring: r, snap: o.Snap, headers: o.Headers, drops: o.DropsOnly, match: o.Match}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sinks = append(h.sinks, s)

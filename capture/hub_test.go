@@ -138,6 +138,22 @@ func TestHubIDs(t *testing.T) {
 	}
 }
 
+// Who looks at headers gets no payload.
+func TestHubHeaders(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	s := open(t, h, Options{Headers: true, Snap: 128})
+	f := left(t, false, false, 1000, 0)
+	n.ports[1].Ingress([]ether.Frame{f})
+	if s.Read(func(r *Record) {
+		if len(r.Data) != 54 || r.Len != 1054 {
+			t.Errorf("%d bytes of %d were kept, want 54 of 1054", len(r.Data), r.Len)
+		}
+	}) != 1 {
+		t.Error("no frame came")
+	}
+}
+
 // A network that comes later is seen, one that was removed is not.
 func TestHubNetworks(t *testing.T) {
 	h := NewHub()

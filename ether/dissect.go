@@ -164,3 +164,24 @@ func (l headers) sumsRight(b []byte, end int) bool {
 	}
 	return Sum(b[l.l4:end], uint32(l.pseudoSum(b, end-l.l4))) == 0xffff
 }
+
+// Headers is how many bytes at the frame's beginning are headers, Ethernet to TCP or UDP: what may be kept where payload
+// must not. Of other IP packets it counts 28 bytes behind the IP header, since ICMP repeats the headers of the packet that
+// it is about (RFC 792); of fragments, and of what is cut short or longer than it can be, 8 behind the shortest IP header;
+// of a frame that is not IP, all.
+func (f *Frame) Headers() int {
+	b := f.Bytes()
+	if l, ok := dissect(b); ok {
+		return l.head
+	}
+	typ, ip := etherType(b)
+	n := len(b)
+	if _, at := transport(typ, b[ip:]); at > 0 {
+		n = ip + at + 28
+	} else if typ == typeIPv4 {
+		n = ip + ipv4Len + 8
+	} else if typ == typeIPv6 {
+		n = ip + ipv6Len + 8
+	}
+	return min(n, len(b))
+}

@@ -51,6 +51,9 @@ func FuzzFrame(f *testing.F) {
 		if n := fr.WireLen(); n > fr.Len() {
 			t.Errorf("%d bytes on the wire of %d", n, fr.Len())
 		}
+		if n := fr.Headers(); n < 0 || n > fr.Len() {
+			t.Errorf("%d bytes of headers of %d", n, fr.Len())
+		}
 		unchecked := lend(fr.Bytes(), off)
 		unchecked.Finish()
 		found := lend(fr.Bytes(), Offload{})

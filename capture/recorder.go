@@ -1,0 +1,115 @@
+package capture
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// RecordedBytes is what the Recorder keeps of a frame at most.
+const RecordedBytes = 128
+
+// A Recorder always keeps the headers of the latest frames: what led to this. Drops have a ring of their own, so that
+// no flood of others washes them out.
+type Recorder struct {
+	hub *Hub
+
+	mu         sync.Mutex
+	all, drops *Sink // nil: off
+	size       int
+	since      int64 // ns since 1970: it was switched on, or resized
+}
+
+// NewRecorder makes a Recorder that is off.
+func (h *Hub) NewRecorder() *Recorder { return &Recorder{hub: h} }
+
+// Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for drops;
+// 0 switches it off. What it has kept is gone.
+func (r *Recorder) Resize(size int) error {
+	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 {
+		return errors.New("the recorder's memory: want a power of two of 2 MiB or more, or 0 for none")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all, drops *Sink
+	if size > 0 {
+		var err error
+		if all, err = r.hub.Open(Options{Ring: size, Snap: RecordedBytes, Headers: true, Overwrite: true}); err != nil {
+			return err
+		}
+		if drops, err = r.hub.Open(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true, DropsOnly: true}); err != nil {
+			all.Close()
+			return err
+		}
+	}
+	r.close()
+	r.all, r.drops, r.size, r.since = all, drops, size, time.Now().UnixNano()
+	return nil
+}
+
+// Close switches the Recorder off.
+func (r *Recorder) Close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.close()
+}
+
+func (r *Recorder) close() {
+	if r.all != nil {
+		r.all.Close()
+		r.drops.Close()
+	}
+	r.all, r.drops, r.size = nil, nil, 0
+}
+
+// Size is the Recorder's memory in bytes, 0 if it is off.
+func (r *Recorder) Size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size
+}
+
+// Dump lends fn, in the order of time, every frame that is kept and not older than last. It gives the time since when
+// no frame is missing, in ns since 1970, and how many frames there were; before that there may be drops only.
+func (r *Recorder) Dump(last time.Duration, fn func(*Record)) (since int64, n int, err error) {
+	r.mu.Lock()
+	all, drops := r.all, r.drops
+	since = r.since
+	r.mu.Unlock()
+	if all == nil {
+		return 0, 0, errors.New("the recorder is off: tapestry recorder on")
+	}
+	from := time.Now().Add(-last).UnixNano()
+	// The drops first: then none of those before the oldest of all is missing.
+	var dropped []Record
+	drops.Recent(func(rec *Record) {
+		if rec.Time >= from {
+			dropped = append(dropped, rec.clone())
+		}
+	})
+	first := true
+	all.Recent(func(rec *Record) {
+		if first {
+			if all.Stats().Dropped > 0 {
+				since = max(since, rec.Time)
+			}
+			first = false
+			for len(dropped) > 0 && dropped[0].Time < rec.Time && dropped[0].ID < rec.ID {
+				fn(&dropped[0])
+				dropped = dropped[1:]
+				n++
+			}
+		}
+		if rec.Time >= from {
+			fn(rec)
+			n++
+		}
+	})
+	return max(since, from), n, nil
+}
+
+func (rec *Record) clone() Record {
+	c := *rec
+	c.Data = append([]byte(nil), rec.Data...)
+	return c
+}

@@ -1,0 +1,89 @@
+package capture
+
+import (
+	"testing"
+	"time"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+func TestRecorder(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	r := h.NewRecorder()
+	if _, _, err := r.Dump(time.Hour, func(*Record) {}); err == nil || r.Size() != 0 {
+		t.Error("it is on from the beginning")
+	}
+	for _, size := range []int{-1, 1, 1 << 20, 3 << 20} {
+		if err := r.Resize(size); err == nil {
+			t.Errorf("it has %d bytes", size)
+		}
+	}
+	must(t, r.Resize(1<<21))
+	defer r.Close()
+
+	n.send(1, 1, 200) // a drop, that the others will wash out
+	const frames = 30_000
+	for i := range frames {
+		n.send(1, 2, byte(i))
+	}
+	type look struct {
+		drops, others int
+		first, last   int64
+	}
+	dump := func(last time.Duration) (l look, since int64) {
+		t.Helper()
+		ids := map[uint64]bool{}
+		since, count, err := r.Dump(last, func(rec *Record) {
+			if rec.Time < l.last {
+				t.Errorf("a frame of %d comes after one of %d", rec.Time, l.last)
+			}
+			if l.last = rec.Time; l.first == 0 {
+				l.first = rec.Time
+			}
+			if ids[rec.ID] {
+				t.Errorf("frame %d comes twice", rec.ID)
+			}
+			ids[rec.ID] = true
+			if len(rec.Data) > RecordedBytes {
+				t.Errorf("%d bytes are kept", len(rec.Data))
+			}
+			if rec.Verdict == vswitch.Hairpin {
+				l.drops++
+			} else {
+				l.others++
+			}
+		})
+		must(t, err)
+		if count != l.drops+l.others {
+			t.Errorf("%d frames are told, %d came", count, l.drops+l.others)
+		}
+		return l, since
+	}
+	l, since := dump(time.Hour)
+	if l.drops != 1 || l.others == 0 || l.others >= frames {
+		t.Errorf("%d drops and %d others were kept", l.drops, l.others)
+	}
+	if since <= l.first || since > l.last {
+		t.Errorf("nothing is missing since %d, frames are from %d to %d", since, l.first, l.last)
+	}
+	n.send(1, 1, 201) // now both rings have it
+	if l, _ := dump(time.Hour); l.drops != 2 {
+		t.Errorf("%d drops were kept, want 2", l.drops)
+	}
+	if l, since := dump(-time.Hour); l.drops+l.others != 0 || since < time.Now().UnixNano() {
+		t.Errorf("of the future: %+v, since %d", l, since)
+	}
+
+	must(t, r.Resize(1<<22))
+	n.send(1, 2, 1)
+	began := time.Now().Add(-time.Hour).UnixNano()
+	if l, since := dump(2 * time.Hour); l.others != 1 || l.drops != 0 || since < began {
+		t.Errorf("after Resize: %+v, since %d", l, since)
+	}
+	must(t, r.Resize(0))
+	n.send(1, 2, 1)
+	if len(h.sinks) != 0 || r.Size() != 0 {
+		t.Error("it is not off")
+	}
+}
