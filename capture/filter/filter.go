@@ -1,0 +1,155 @@
+// Package filter is the filter language of tcpdump, pcap-filter(7), for Ethernet frames.
+//
+// A filter means what libpcap 1.10's unoptimised program means ("tcpdump -O"), on every frame, whole or cut short. Four
+// facts that surprise are part of that meaning:
+//
+//   - "and" and "or" have equal precedence and group from the left;
+//   - a look beyond the end of the frame rejects the frame, even under "not";
+//   - "vlan" and "mpls" move the offsets of everything written after them, "or" or not;
+//   - in arithmetic only the left operand's protocol is tested: len - tcp[9] > 3 also looks into UDP.
+//
+// Names are never looked up in the DNS. Of what pcap-filter(7) has, these are refused: gateway, protochain, inbound and
+// outbound (a frame does not say where it came from), pppoes, geneve, DECnet addresses, networks by name, and the words
+// for other links than Ethernet. vxlan came only with a later libpcap. "ip broadcast" knows no netmask, as when tcpdump
+// reads a file: it is 0.0.0.0 and 255.255.255.255.
+package filter
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// Names gives the addresses of a host by its name, none if it does not know the name.
+type Names func(name string) []netip.Addr
+
+// A Filter is a compiled expression. It may be used by many goroutines at once.
+type Filter struct {
+	expr  string
+	prog  []step
+	entry int32
+}
+
+// Compile reads an expression of pcap-filter(7), of up to 16 KiB; an empty one matches every frame. names, which may be
+// nil, resolves the words after host, src and dst that are neither addresses nor keywords. Every error is a
+// *SyntaxError.
+func Compile(expr string, names Names) (f *Filter, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(*SyntaxError)
+			if !ok {
+				panic(r)
+			}
+			f, err = nil, e
+		}
+	}()
+	p := parser{lexer: lexer{expr: expr}, names: names, at: ethernet}
+	n := p.filter()
+	f = &Filter{expr: expr, prog: make([]step, 2), entry: accept}
+	if n != nil {
+		f.entry = f.emit(n, accept, reject)
+	}
+	return f, nil
+}
+
+// String gives the expression as it was written.
+func (f *Filter) String() string { return f.expr }
+
+// A step is one test of a frame and where to go on. The first two places of a program stand for its two ends.
+type step struct {
+	load   loader
+	cmp    comparison
+	off    uint32
+	mask   uint32
+	k      uint32
+	yes    int32
+	no     int32
+	header uint32 // of the IPv4 header, for loads behind it
+	value  value
+}
+
+const (
+	reject = 0
+	accept = 1
+)
+
+type loader uint8
+
+const (
+	load8 loader = iota
+	load16
+	load32
+	behind16  // 16 bits behind the IPv4 header
+	loadLen   // the length on the wire
+	loadValue // what step.value gives
+)
+
+type comparison uint8
+
+const (
+	equal comparison = iota
+	greater
+	atLeast
+)
+
+// Match tells if a frame is wanted. frame starts at the destination address and may have been cut short; wireLen is its
+// length in bytes before that.
+func (f *Filter) Match(frame []byte, wireLen int) bool {
+	size, prog, pc := uint64(len(frame)), f.prog, f.entry
+	for uint32(pc) > accept {
+		s := &prog[pc]
+		var v uint32
+		off := uint64(s.off)
+		switch s.load {
+		case load8:
+			if off >= size {
+				return false
+			}
+			v = uint32(frame[off])
+		case load16:
+			if off+2 > size {
+				return false
+			}
+			v = uint32(binary.BigEndian.Uint16(frame[off:]))
+		case load32:
+			if off+4 > size {
+				return false
+			}
+			v = binary.BigEndian.Uint32(frame[off:])
+		case behind16:
+			if uint64(s.header) >= size {
+				return false
+			}
+			off += headerLen(frame[s.header])
+			if off+2 > size {
+				return false
+			}
+			v = uint32(binary.BigEndian.Uint16(frame[off:]))
+		case loadLen:
+			v = uint32(wireLen)
+		case loadValue:
+			var ok bool
+			if v, ok = s.value(frame, wireLen); !ok {
+				return false
+			}
+		}
+		v &= s.mask
+		var holds bool
+		switch s.cmp {
+		case equal:
+			holds = v == s.k
+		case greater:
+			holds = v > s.k
+		case atLeast:
+			holds = v >= s.k
+		}
+		if holds {
+			pc = s.yes
+		} else {
+			pc = s.no
+		}
+	}
+	return pc == accept
+}
+
+// headerLen gives the length of an IPv4 header by its first byte.
+func headerLen(first byte) uint64 { return 4 * uint64(first&15) }
