@@ -19,6 +19,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"tunnel":         {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"capture":        {ours: []string{"ether", "switch"}},
 	"capture/filter": {},
+	"capture/pcapng": {ours: []string{"ether"}},
 	"fabric":         {ours: []string{"ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
 	"plugin":         {ours: []string{"ether", "fabric", "tap"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
 	"cmd/tapestry":   {ours: []string{"bench", "ether", "fabric", "plugin", "poll", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},

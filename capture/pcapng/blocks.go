@@ -1,0 +1,251 @@
+package pcapng
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// short is the error of a block that has no room for its fixed part.
+func short(block string, have, want int) error {
+	return fmt.Errorf("%s has %d bytes, want at least %d", block, have, want)
+}
+
+func (r *Reader) section(b []byte) (Block, error) {
+	if len(b) < 16 {
+		return nil, short("section header", len(b), 16)
+	}
+	if major := r.order.Uint16(b[4:]); major != 1 {
+		return nil, fmt.Errorf("section is of version %d, want 1", major)
+	}
+	r.first += len(r.clocks)
+	r.clocks = r.clocks[:0]
+	s := new(Section)
+	o := r.options(b[16:])
+	for o.next() {
+		switch o.code {
+		case optComment:
+			o.line()
+		case shbHardware:
+			s.Hardware = text(o.value)
+		case shbOS:
+			s.OS = text(o.value)
+		case shbApplication:
+			s.Application = text(o.value)
+		}
+	}
+	s.Comment = o.comment()
+	return s, o.err
+}
+
+func (r *Reader) iface(b []byte) (Block, error) {
+	if len(b) < 8 {
+		return nil, short("interface description", len(b), 8)
+	}
+	if len(r.clocks) == maxInterfaces {
+		return nil, fmt.Errorf("more interfaces in one section than %d", maxInterfaces)
+	}
+	i := &Interface{LinkType: int(r.order.Uint16(b)), SnapLen: clamp(r.order.Uint32(b[4:]))}
+	c := clock{resolution: 6, snap: i.SnapLen}
+	o := r.options(b[8:])
+	for o.next() {
+		switch o.code {
+		case optComment:
+			o.line()
+		case ifName:
+			i.Name = text(o.value)
+		case ifDescription:
+			i.Description = text(o.value)
+		case ifHardware:
+			i.Hardware = text(o.value)
+		case ifFilter:
+			if len(o.value) > 0 && o.value[0] == 0 { // a text
+				i.Filter = text(o.value[1:])
+			}
+		case ifMAC:
+			if v := o.bytes(6); v != nil {
+				i.MAC = ether.MAC(v)
+			}
+		case ifIPv4:
+			if v := o.bytes(8); v != nil {
+				bits, _ := net.IPMask(v[4:]).Size() // 0 of a mask with holes
+				i.Addrs = append(i.Addrs, netip.PrefixFrom(netip.AddrFrom4([4]byte(v[:4])), bits))
+			}
+		case ifIPv6:
+			if v := o.bytes(17); v != nil && v[16] <= 128 {
+				i.Addrs = append(i.Addrs, netip.PrefixFrom(netip.AddrFrom16([16]byte(v[:16])), int(v[16])))
+			}
+		case ifResolution:
+			if v := o.bytes(1); v != nil {
+				c.resolution = v[0]
+			}
+		case ifOffset:
+			c.offset = int64(o.uint64())
+		}
+	}
+	r.clocks = append(r.clocks, c)
+	i.Comment = o.comment()
+	return i, o.err
+}
+
+// interfaceOf returns the clock of a section's interface.
+func (r *Reader) interfaceOf(index uint32) (*clock, error) {
+	if uint64(index) >= uint64(len(r.clocks)) {
+		return nil, fmt.Errorf("no interface %d, the section has %d so far", index, len(r.clocks))
+	}
+	return &r.clocks[index], nil
+}
+
+func (r *Reader) enhanced(b []byte) (Block, error) {
+	if len(b) < 20 {
+		return nil, short("packet block", len(b), 20)
+	}
+	return r.packetOf(r.order.Uint32(b), b[4:], 0)
+}
+
+// obsolete reads a Packet Block, which is as an enhanced one but for its first word, with fewer options.
+func (r *Reader) obsolete(b []byte) (Block, error) {
+	if len(b) < 20 {
+		return nil, short("packet block", len(b), 20)
+	}
+	drops := uint64(r.order.Uint16(b[2:]))
+	if drops == 0xffff { // not known
+		drops = 0
+	}
+	return r.packetOf(uint32(r.order.Uint16(b)), b[4:], drops)
+}
+
+// packetOf reads what enhanced and obsolete packet blocks have in common: time, lengths, data, options.
+func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
+	c, err := r.interfaceOf(index)
+	if err != nil {
+		return nil, err
+	}
+	n, room := clamp(r.order.Uint32(b[8:])), len(b)-16
+	if n > room {
+		return nil, fmt.Errorf("packet has %d bytes in a block with room for %d", n, room)
+	}
+	p := &r.packet
+	*p = Packet{
+		Interface: r.first + int(index),
+		Time:      c.time(r.ticks(b)),
+		Data:      b[16 : 16+n : 16+n],
+		Len:       max(clamp(r.order.Uint32(b[12:])), n),
+		Drops:     drops,
+		Queue:     -1,
+	}
+	o := r.options(b[16+(n+3)&^3:]) // there is room for the padding: block wants multiples of 4
+	for o.next() {
+		switch o.code {
+		case optComment:
+			o.line()
+		case epbFlags:
+			p.Flags = o.uint32()
+		case epbDrops:
+			p.Drops = o.uint64()
+		case epbID:
+			p.ID = o.uint64()
+		case epbQueue:
+			p.Queue = clamp(o.uint32())
+		case epbVerdict:
+			p.Verdict = o.value
+		}
+	}
+	p.Comment = o.comment()
+	return p, o.err
+}
+
+// simple reads a Simple Packet Block. It is of the section's first interface, whose snap length says how much of it
+// there is.
+func (r *Reader) simple(b []byte) (Block, error) {
+	if len(b) < 4 {
+		return nil, short("simple packet block", len(b), 4)
+	}
+	c, err := r.interfaceOf(0)
+	if err != nil {
+		return nil, err
+	}
+	wire, data := clamp(r.order.Uint32(b)), b[4:]
+	n := wire
+	if c.snap != 0 {
+		n = min(n, c.snap)
+	}
+	if n > len(data) {
+		return nil, fmt.Errorf("packet has %d bytes in a block with room for %d", n, len(data))
+	}
+	r.packet = Packet{Interface: r.first, Data: data[:n:n], Len: wire, Queue: -1}
+	return &r.packet, nil
+}
+
+func (r *Reader) names(b []byte) (Block, error) {
+	var all Names
+	o := r.options(b)
+	for o.next() {
+		size := 0
+		switch o.code {
+		case recordIPv4:
+			size = 4
+		case recordIPv6:
+			size = 16
+		default:
+			continue
+		}
+		if len(o.value) < size {
+			return nil, short("name record", len(o.value), size)
+		}
+		addr, _ := netip.AddrFromSlice(o.value[:size])
+		name := bytes.TrimRight(o.value[size:], "\x00")
+		if name = name[bytes.LastIndexByte(name, 0)+1:]; len(name) > 0 {
+			all = append(all, Name{addr, text(name)})
+		}
+	}
+	if o.err != nil || len(all) == 0 {
+		return nil, o.err
+	}
+	return all, nil
+}
+
+func (r *Reader) statistics(b []byte) (Block, error) {
+	if len(b) < 12 {
+		return nil, short("interface statistics", len(b), 12)
+	}
+	index := r.order.Uint32(b)
+	c, err := r.interfaceOf(index)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stats{Interface: r.first + int(index)}
+	o := r.options(b[12:])
+	for o.next() {
+		switch o.code {
+		case optComment:
+			o.line()
+		case isbStart:
+			if v := o.bytes(8); v != nil {
+				s.Start = c.time(r.ticks(v))
+			}
+		case isbEnd:
+			if v := o.bytes(8); v != nil {
+				s.End = c.time(r.ticks(v))
+			}
+		case isbReceived:
+			s.Received = o.uint64()
+		case isbAccepted:
+			s.Accepted = o.uint64()
+		case isbIfDrop, isbOSDrop: // whichever was counted
+			s.Dropped = max(s.Dropped, o.uint64())
+		case isbDelivered:
+			s.Delivered = o.uint64()
+		}
+	}
+	s.Comment = o.comment()
+	return s, o.err
+}
+
+// ticks reads a time, whose upper half goes first in either byte order.
+func (r *Reader) ticks(b []byte) uint64 {
+	return uint64(r.order.Uint32(b))<<32 | uint64(r.order.Uint32(b[4:]))
+}

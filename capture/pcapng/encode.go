@@ -1,0 +1,87 @@
+package pcapng
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+	"unicode/utf8"
+)
+
+var le = binary.LittleEndian
+
+// begin opens a block, whose length stands open until end.
+func begin(b []byte, kind uint32) (block []byte, start int) {
+	start = len(b)
+	b = le.AppendUint32(b, kind)
+	return le.AppendUint32(b, 0), start
+}
+
+// end closes the block that begins at start. If there is something from options on, these are its options.
+func end(b []byte, start, options int) []byte {
+	if len(b) > options {
+		b = appendHead(b, optEnd, 0)
+	}
+	n := uint32(len(b) - start + 4)
+	le.PutUint32(b[start+4:], n)
+	return le.AppendUint32(b, n)
+}
+
+// open begins an option, or a name record, whose value begins at at and has the length that shut finds.
+func open(b []byte, code uint16) (option []byte, at int) {
+	b = appendHead(b, code, 0)
+	return b, len(b)
+}
+
+func shut(b []byte, at int) []byte {
+	n := len(b) - at
+	le.PutUint16(b[at-2:], uint16(n))
+	return pad(b, n)
+}
+
+// appendHead begins an option of n bytes.
+func appendHead(b []byte, code, n uint16) []byte {
+	return le.AppendUint32(b, uint32(n)<<16|uint32(code))
+}
+
+func appendBytes(b []byte, code uint16, value []byte) []byte {
+	return pad(append(appendHead(b, code, uint16(len(value))), value...), len(value))
+}
+
+// appendString appends a text option, none if the text is empty.
+func appendString(b []byte, code uint16, s string) []byte {
+	if s == "" {
+		return b
+	}
+	b, at := open(b, code)
+	return shut(appendText(b, s, math.MaxUint16), at)
+}
+
+// appendText appends at most limit bytes of s, whole runes. Readers in C end a text at NUL, and the format wants UTF-8.
+func appendText(b []byte, s string, limit int) []byte {
+	if len(s) <= limit && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return append(b, s...)
+	}
+	limit += len(b)
+	for _, r := range s {
+		if r == 0 {
+			r = utf8.RuneError
+		}
+		if len(b)+utf8.RuneLen(r) > limit {
+			break
+		}
+		b = utf8.AppendRune(b, r)
+	}
+	return b
+}
+
+// appendTime appends a time of an interface with if_tsresol 9: the upper half goes first.
+func appendTime(b []byte, ns int64) []byte {
+	b = le.AppendUint32(b, uint32(ns>>32))
+	return le.AppendUint32(b, uint32(ns))
+}
+
+// pad fills up a value of n bytes to 32 bits.
+func pad(b []byte, n int) []byte {
+	var zero [3]byte
+	return append(b, zero[:-n&3]...)
+}

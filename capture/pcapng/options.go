@@ -1,0 +1,83 @@
+package pcapng
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"strings"
+)
+
+// options goes through a block's options, or name records, which have the same shape:
+//
+//	for o.next() { … o.code, o.value … }
+//	return o.err
+type options struct {
+	code  uint16
+	value []byte
+	err   error // a wrong length; there is no next then
+
+	lines []byte // of the comments so far
+	rest  []byte
+	order binary.ByteOrder
+}
+
+func (r *Reader) options(b []byte) options { return options{rest: b, order: r.order} }
+
+func (o *options) next() bool {
+	if o.err != nil || len(o.rest) < 4 {
+		return false
+	}
+	code, n := o.order.Uint16(o.rest), int(o.order.Uint16(o.rest[2:]))
+	if code == optEnd {
+		return false
+	}
+	room := len(o.rest) - 4
+	if n > room {
+		o.err = fmt.Errorf("option %d has %d bytes where there is room for %d", code, n, room)
+		return false
+	}
+	o.code, o.value = code, o.rest[4:4+n:4+n]
+	o.rest = o.rest[4+(n+3)&^3:] // there is room for the padding: a block is a multiple of 4
+	return true
+}
+
+// bytes is the value if it has n bytes; else it is nil, and o.err says why.
+func (o *options) bytes(n int) []byte {
+	if len(o.value) != n {
+		o.err = fmt.Errorf("option %d has %d bytes, want %d", o.code, len(o.value), n)
+		return nil
+	}
+	return o.value
+}
+
+func (o *options) uint32() uint32 {
+	if v := o.bytes(4); v != nil {
+		return o.order.Uint32(v)
+	}
+	return 0
+}
+
+func (o *options) uint64() uint64 {
+	if v := o.bytes(8); v != nil {
+		return o.order.Uint64(v)
+	}
+	return 0
+}
+
+// line adds the value to the block's comment.
+func (o *options) line() {
+	if s := text(o.value); s != "" {
+		if len(o.lines) > 0 {
+			o.lines = append(o.lines, '\n')
+		}
+		o.lines = append(o.lines, s...)
+	}
+}
+
+func (o *options) comment() string { return string(o.lines) }
+
+// text is a text as any reader in C sees it, up to a NUL, made valid UTF-8.
+func text(b []byte) string {
+	b, _, _ = bytes.Cut(b, []byte{0})
+	return strings.ToValidUTF8(string(b), "\ufffd")
+}

@@ -1,0 +1,94 @@
+package pcapng
+
+import (
+	"fmt"
+	"io"
+	"math"
+)
+
+// output is what both writers share: the buffer, and the rules of what a file can hold.
+type output struct {
+	w          io.Writer
+	buf        []byte // whole blocks that w has not got
+	sent       int64  // bytes of whole blocks that w has got
+	err        error  // of the Flush that failed
+	snap       int    // bytes; 0 before the first interface
+	interfaces int
+}
+
+// Size returns the file's size in bytes, with what Flush has not written yet. After a failed Flush it is the
+// size of the whole blocks that were written: a file cut to it is complete.
+func (o *output) Size() int64 { return o.sent + int64(len(o.buf)) }
+
+// flush gives the buffer to w in one Write. whole tells how many of some bytes are whole blocks.
+func (o *output) flush(whole func([]byte) int) error {
+	if o.err != nil || len(o.buf) == 0 {
+		return o.err
+	}
+	n, err := o.w.Write(o.buf)
+	if err == nil && n < len(o.buf) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		o.err = fmt.Errorf("write capture: %w", err)
+		n = whole(o.buf[:max(0, min(n, len(o.buf)))])
+	}
+	o.sent += int64(n)
+	o.buf = o.buf[:0]
+	return o.err
+}
+
+// admit holds an interface against the file's rules, and gives back its snap length in bytes.
+func (o *output) admit(i *Interface) (snap int, err error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	if i.LinkType != Ethernet {
+		return 0, fmt.Errorf("interface %q has link type %d, only Ethernet (%d) can be written", i.Name, i.LinkType, Ethernet)
+	}
+	if snap, err = snapLength(i.SnapLen); err != nil {
+		return 0, fmt.Errorf("interface %q: %w", i.Name, err)
+	}
+	if o.snap != 0 && snap != o.snap {
+		return 0, fmt.Errorf("interface %q has snap length %d, want %d as the rest of the file", i.Name, snap, o.snap)
+	}
+	return snap, nil
+}
+
+func snapLength(n int) (int, error) {
+	if n < 0 || n > MaxSnapLen {
+		return 0, fmt.Errorf("snap length is %d, want 1 to %d, or 0 for no limit", n, MaxSnapLen)
+	}
+	if n == 0 {
+		return MaxSnapLen, nil
+	}
+	return n, nil
+}
+
+// check holds a packet against the file's rules.
+func (o *output) check(p *Packet) error {
+	switch {
+	case o.err != nil:
+		return o.err
+	case uint(p.Interface) >= uint(o.interfaces):
+		return o.unknown(p.Interface)
+	case p.Time < 0:
+		return fmt.Errorf("packet's time is %d ns, want one after 1970", p.Time)
+	case p.Len < 0 || p.Len > math.MaxInt32:
+		return fmt.Errorf("packet's length is %d bytes, want 0 to %d", p.Len, math.MaxInt32)
+	case p.Queue > math.MaxInt32:
+		return fmt.Errorf("packet's queue is %d, want at most %d", p.Queue, math.MaxInt32)
+	case len(p.Verdict) > math.MaxUint16:
+		return fmt.Errorf("packet's verdict has %d bytes, want at most %d", len(p.Verdict), math.MaxUint16)
+	}
+	return nil
+}
+
+func (o *output) unknown(index int) error {
+	return fmt.Errorf("no interface %d, the file has %d so far", index, o.interfaces)
+}
+
+// cut gives what of a packet goes into the file, and its length on the wire.
+func (o *output) cut(p *Packet) (data []byte, wire int) {
+	return p.Data[:min(len(p.Data), o.snap)], max(p.Len, len(p.Data))
+}

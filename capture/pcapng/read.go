@@ -1,0 +1,167 @@
+package pcapng
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// maxInterfaces bounds what is kept of one section's interfaces.
+const maxInterfaces = 1 << 16
+
+// Reader reads a pcapng or a classic pcap file, whichever it is. It needs memory for one block only, at most 16 MiB,
+// and reads no further than it must, so that a live stream comes block by block. A Reader is for one goroutine.
+type Reader struct {
+	r      *bufio.Reader
+	step   func() (Block, error) // the file's next block
+	order  binary.ByteOrder      // of the section, or of the pcap file
+	pos    int64                 // bytes before the block that step reads
+	buf    []byte
+	packet Packet
+	err    error
+
+	clocks []clock // pcapng: of the section's interfaces
+	first  int     // pcapng: the index of the section's first interface
+	unit   int64   // pcap: ns in a unit of a record's fraction of a second
+}
+
+// NewReader returns a reader of r, of which nothing is read before Next.
+func NewReader(r io.Reader) *Reader {
+	n := &Reader{r: bufio.NewReaderSize(r, 64<<10)}
+	n.step = n.open
+	return n
+}
+
+// Next returns the next block: *Section, *Interface, *Packet, Names or *Stats. A Packet and its bytes are lent until
+// the next call. Blocks and options of other kinds are skipped. A classic pcap file has one Section and one Interface,
+// both without texts.
+//
+// At the file's end the error is io.EOF. It wraps io.ErrUnexpectedEOF if the file ends within a block; all whole
+// blocks have been returned then. An error stays.
+func (r *Reader) Next() (Block, error) {
+	for r.err == nil {
+		pos := r.pos
+		b, err := r.step()
+		if err == io.EOF {
+			r.err = err
+		} else if err != nil {
+			r.err = fmt.Errorf("capture file at byte %d: %w", pos, err)
+		} else if b != nil {
+			return b, nil
+		}
+	}
+	return nil, r.err
+}
+
+// open finds out what file it is.
+func (r *Reader) open() (Block, error) {
+	b, err := r.peek(4)
+	if err == io.EOF {
+		return nil, fmt.Errorf("nothing there, want a pcapng or pcap file: %w", io.ErrUnexpectedEOF)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if le.Uint32(b) == blockSection {
+		r.step = r.block
+		return nil, nil
+	}
+	for _, order := range []binary.ByteOrder{le, binary.BigEndian} {
+		switch order.Uint32(b) {
+		case magicMicro:
+			return r.openPcap(order, 1000)
+		case magicNano:
+			return r.openPcap(order, 1)
+		}
+	}
+	if b[0] == 0x1f && b[1] == 0x8b {
+		return nil, errors.New("file is packed by gzip, unpack it first")
+	}
+	return nil, fmt.Errorf("file begins with % x, want 0a 0d 0d 0a (pcapng), or a1 b2 c3 d4 or a1 b2 3c 4d in either "+
+		"byte order (pcap)", b)
+}
+
+// block reads a block of pcapng.
+func (r *Reader) block() (Block, error) {
+	b, err := r.peek(12) // the shortest block, and a section's byte order
+	if err != nil {
+		return nil, err
+	}
+	if le.Uint32(b) == blockSection {
+		if le.Uint32(b[8:]) == byteOrder {
+			r.order = le
+		} else if binary.BigEndian.Uint32(b[8:]) == byteOrder {
+			r.order = binary.BigEndian
+		} else {
+			return nil, fmt.Errorf("section has the byte order % x, want 1a 2b 3c 4d or 4d 3c 2b 1a", b[8:12])
+		}
+	}
+	kind, n := r.order.Uint32(b), r.order.Uint32(b[4:])
+	if n < 12 || n%4 != 0 || n > maxBlock {
+		return nil, fmt.Errorf("block has %d bytes, want a multiple of 4 from 12 to %d", n, maxBlock)
+	}
+	if b, err = r.fill(int(n)); err != nil {
+		return nil, err
+	}
+	if again := r.order.Uint32(b[n-4:]); again != n {
+		return nil, fmt.Errorf("block begins with length %d and ends with %d, want the same", n, again)
+	}
+	body := b[8 : n-4]
+	switch kind {
+	case blockSection:
+		return r.section(body)
+	case blockInterface:
+		return r.iface(body)
+	case blockPacket:
+		return r.enhanced(body)
+	case blockObsolete:
+		return r.obsolete(body)
+	case blockSimple:
+		return r.simple(body)
+	case blockNames:
+		return r.names(body)
+	case blockStats:
+		return r.statistics(body)
+	}
+	return nil, nil
+}
+
+// peek shows the next n bytes: io.EOF if there is none, io.ErrUnexpectedEOF if there are fewer.
+func (r *Reader) peek(n int) ([]byte, error) {
+	b, err := r.r.Peek(n)
+	if err == io.EOF && len(b) > 0 {
+		err = cutOff(len(b))
+	}
+	return b, err
+}
+
+// fill reads n bytes into the buffer, which grows with what comes and not by what a block claims to have.
+func (r *Reader) fill(n int) ([]byte, error) {
+	b := r.buf[:0]
+	for len(b) < n {
+		more := min(n-len(b), max(len(b), 64<<10))
+		b = slices.Grow(b, more)
+		m, err := io.ReadFull(r.r, b[len(b):len(b)+more])
+		b = b[:len(b)+m]
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil, cutOff(len(b))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.buf = b
+	r.pos += int64(n)
+	return b, nil
+}
+
+func cutOff(n int) error {
+	return fmt.Errorf("file is cut off %d bytes further: %w", n, io.ErrUnexpectedEOF)
+}
+
+// clamp makes a length of what may be a lie.
+func clamp(n uint32) int { return int(min(n, math.MaxInt32)) }

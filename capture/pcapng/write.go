@@ -1,0 +1,194 @@
+package pcapng
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+)
+
+// maxNames is how long in bytes a block of names grows before the next one begins.
+const maxNames = 1 << 20
+
+// Writer writes a pcapng file. Its methods append to a buffer, which is kept and reused, and only Flush writes.
+// A Writer is for one goroutine.
+type Writer struct{ output }
+
+// NewWriter begins a file with the section s. Nothing is written before the first Flush.
+func NewWriter(w io.Writer, s Section) *Writer {
+	n := &Writer{output{w: w}}
+	b, start := begin(nil, blockSection)
+	b = le.AppendUint32(b, byteOrder)
+	b = le.AppendUint16(b, 1) // version 1.0
+	b = le.AppendUint16(b, 0)
+	b = le.AppendUint64(b, math.MaxUint64) // the section's length: not known
+	options := len(b)
+	b = appendString(b, optComment, s.Comment)
+	b = appendString(b, shbHardware, s.Hardware)
+	b = appendString(b, shbOS, s.OS)
+	b = appendString(b, shbApplication, s.Application)
+	n.buf = end(b, start, options)
+	return n
+}
+
+// AddInterface adds an interface, at any time before its first packet, and returns its index for Packet and Stats.
+// It is an error if it is no Ethernet, if its snap length is not that of the interfaces before it or longer than
+// MaxSnapLen, or if one of its addresses is none.
+func (w *Writer) AddInterface(i *Interface) (index int, err error) {
+	snap, err := w.admit(i)
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range i.Addrs {
+		if !a.IsValid() {
+			return 0, fmt.Errorf("interface %q has an address that is none, want one as 10.0.0.2/24", i.Name)
+		}
+	}
+	b, start := begin(w.buf, blockInterface)
+	b = le.AppendUint16(b, Ethernet)
+	b = le.AppendUint16(b, 0)
+	b = le.AppendUint32(b, uint32(snap))
+	options := len(b)
+	b = appendString(b, optComment, i.Comment)
+	b = appendString(b, ifName, i.Name)
+	b = appendString(b, ifDescription, i.Description)
+	for _, a := range i.Addrs {
+		b = appendAddr(b, a)
+	}
+	if !i.MAC.IsZero() {
+		b = appendBytes(b, ifMAC, i.MAC[:])
+	}
+	b = appendBytes(b, ifResolution, []byte{9}) // 10⁻⁹ s
+	if i.Filter != "" {
+		var at int
+		b, at = open(b, ifFilter)
+		b = append(b, 0) // the filter is a text
+		b = shut(appendText(b, i.Filter, math.MaxUint16-1), at)
+	}
+	b = appendString(b, ifHardware, i.Hardware)
+	w.buf = end(b, start, options)
+	w.snap = snap
+	w.interfaces++
+	return w.interfaces - 1, nil
+}
+
+func appendAddr(b []byte, a netip.Prefix) []byte {
+	if a.Addr().Is4() {
+		b, at := open(b, ifIPv4)
+		b = append(b, a.Addr().AsSlice()...)
+		return shut(append(b, net.CIDRMask(a.Bits(), 32)...), at)
+	}
+	b, at := open(b, ifIPv6)
+	b = append(b, a.Addr().AsSlice()...)
+	return shut(append(b, byte(a.Bits())), at)
+}
+
+// Names names addresses, in one record each: of the names in one record Wireshark takes only the last. They hold for
+// the packets that follow. It is an error, and none is written, if an address is none or a name is empty.
+func (w *Writer) Names(names Names) error {
+	if w.err != nil {
+		return w.err
+	}
+	for _, n := range names {
+		if !n.Addr.IsValid() || n.Name == "" {
+			return fmt.Errorf("address %v has the name %q, want an address and a name that is not empty", n.Addr, n.Name)
+		}
+	}
+	for len(names) > 0 {
+		b, start := begin(w.buf, blockNames)
+		for ; len(names) > 0 && len(b)-start < maxNames; names = names[1:] {
+			b = appendName(b, names[0])
+		}
+		b, _ = open(b, recordEnd)
+		w.buf = end(b, start, len(b))
+	}
+	return nil
+}
+
+// appendName appends a record, which has the shape of an option.
+func appendName(b []byte, n Name) []byte {
+	addr, kind := n.Addr.Unmap(), uint16(recordIPv6)
+	if addr.Is4() {
+		kind = recordIPv4
+	}
+	b, at := open(b, kind)
+	b = append(b, addr.AsSlice()...)
+	b = appendText(b, n.Name, math.MaxUint16-16-1)
+	return shut(append(b, 0), at)
+}
+
+// WritePacket adds a packet, its data cut to the snap length. It keeps nothing of p and does not allocate once the
+// buffer has grown to what lies between two calls of Flush. It is an error, and nothing is written, if the interface
+// was not added or a number does not fit.
+func (w *Writer) WritePacket(p *Packet) error {
+	if err := w.check(p); err != nil {
+		return err
+	}
+	data, wire := w.cut(p)
+	b, start := begin(w.buf, blockPacket)
+	b = le.AppendUint32(b, uint32(p.Interface))
+	b = appendTime(b, p.Time)
+	b = le.AppendUint32(b, uint32(len(data)))
+	b = le.AppendUint32(b, uint32(wire))
+	b = pad(append(b, data...), len(data))
+	options := len(b)
+	if p.Flags != 0 {
+		b = le.AppendUint32(appendHead(b, epbFlags, 4), p.Flags)
+	}
+	if p.Drops != 0 {
+		b = le.AppendUint64(appendHead(b, epbDrops, 8), p.Drops)
+	}
+	if p.ID != 0 {
+		b = le.AppendUint64(appendHead(b, epbID, 8), p.ID)
+	}
+	if p.Queue >= 0 {
+		b = le.AppendUint32(appendHead(b, epbQueue, 4), uint32(p.Queue))
+	}
+	if len(p.Verdict) != 0 {
+		b = appendBytes(b, epbVerdict, p.Verdict)
+	}
+	b = appendString(b, optComment, p.Comment)
+	w.buf = end(b, start, options)
+	return nil
+}
+
+// Statistics adds an interface's books. It is an error if the interface was not added or a time is before 1970.
+func (w *Writer) Statistics(s *Stats) error {
+	switch {
+	case w.err != nil:
+		return w.err
+	case uint(s.Interface) >= uint(w.interfaces):
+		return w.unknown(s.Interface)
+	case s.Start < 0 || s.End < 0:
+		return fmt.Errorf("statistics are of %d to %d ns, want times after 1970", s.Start, s.End)
+	}
+	b, start := begin(w.buf, blockStats)
+	b = le.AppendUint32(b, uint32(s.Interface))
+	b = appendTime(b, max(s.Start, s.End)) // when these were taken
+	options := len(b)
+	b = appendString(b, optComment, s.Comment)
+	if s.Start != 0 {
+		b = appendTime(appendHead(b, isbStart, 8), s.Start)
+	}
+	if s.End != 0 {
+		b = appendTime(appendHead(b, isbEnd, 8), s.End)
+	}
+	b = le.AppendUint64(appendHead(b, isbReceived, 8), s.Received)
+	b = le.AppendUint64(appendHead(b, isbIfDrop, 8), s.Dropped)
+	b = le.AppendUint64(appendHead(b, isbAccepted, 8), s.Accepted)
+	b = le.AppendUint64(appendHead(b, isbOSDrop, 8), s.Dropped)
+	b = le.AppendUint64(appendHead(b, isbDelivered, 8), s.Delivered)
+	w.buf = end(b, start, options)
+	return nil
+}
+
+// Flush writes the blocks of the calls before it, in one Write. An error stays: from then on every method returns it.
+func (w *Writer) Flush() error {
+	return w.flush(func(b []byte) (n int) {
+		for len(b)-n >= 8 && int(le.Uint32(b[n+4:])) <= len(b)-n {
+			n += int(le.Uint32(b[n+4:]))
+		}
+		return n
+	})
+}
