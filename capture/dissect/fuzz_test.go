@@ -1,0 +1,105 @@
+package dissect
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+// safe fails the test if text could do anything to a terminal but stand there.
+func safe(t *testing.T, what, text string) {
+	t.Helper()
+	if !utf8.ValidString(text) {
+		t.Errorf("%s is no UTF-8: %q", what, text)
+	}
+	for _, r := range text {
+		if !unicode.IsPrint(r) {
+			t.Fatalf("%s has %q in it: %q", what, r, text)
+		}
+	}
+}
+
+func FuzzDissect(f *testing.F) {
+	for _, s := range append(samples(f), rare(f)...) {
+		f.Add(s.frame, 0)
+		f.Add(s.frame[:len(s.frame)*2/3], len(s.frame))
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, wire int) {
+		s := Dissect(frame, wire)
+		if strings.HasPrefix(s.Error, "dissector failed") {
+			t.Fatal(s.Error)
+		}
+		line := s.Line(names)
+		if len(line) > maxLine {
+			t.Errorf("the line has %d bytes", len(line))
+		}
+		safe(t, "the line", line)
+		if _, err := json.Marshal(s); err != nil {
+			t.Error(err)
+		}
+		full := Full(frame)
+		if len(full) > maxFull {
+			t.Errorf("the tree has %d bytes", len(full))
+		}
+		safe(t, "the tree", strings.ReplaceAll(full, "\n", ""))
+	})
+}
+
+func FuzzDNS(f *testing.F) {
+	f.Add(query(f, "api.mynet"))
+	f.Add(response(f))
+	f.Add(nxdomain(f))
+	f.Add(unhex(f, "0007 8180 0001 0000 0000 0000 c00c 0001 0001")) // a name that points at itself
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := parseDNS(b)
+		if d == nil {
+			return
+		}
+		safe(t, "the hint", d.describe())
+		if d.Name == "" || d.Type == "" || len(d.Answers) > maxAnswers || len(d.Name) > maxText {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+func FuzzDHCP(f *testing.F) {
+	f.Add(dhcp(f, 1, "0.0.0.0"))
+	f.Add(dhcp(f, 5, "10.77.0.5"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d := parseDHCP(b); d != nil {
+			safe(t, "the hint", (&App{DHCP: d}).describe())
+			if len(d.Host) > maxText || len(d.Type) > 9 {
+				t.Errorf("%+v", d)
+			}
+		}
+	})
+}
+
+func FuzzTLS(f *testing.F) {
+	f.Add(hello(clientHello, sni("example.com"), alpn, versions))
+	f.Add(hello(serverHello, chosen))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if h := parseTLS(b); h != nil {
+			safe(t, "the hint", (&App{TLS: h}).describe())
+			if len(h.SNI) > maxText || len(h.ALPN) > maxProtos {
+				t.Errorf("%+v", h)
+			}
+		}
+	})
+}
+
+func FuzzHTTP(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: api.mynet\r\n\r\n"))
+	f.Add([]byte("HTTP/1.0 200 OK\r\n"))
+	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if h := parseHTTP(b); h != nil {
+			safe(t, "the hint", (&App{HTTP: h}).describe())
+			if len(h.Path) > maxText || len(h.Host) > maxText || (h.Method == "") == (h.Status == 0) {
+				t.Errorf("%+v", h)
+			}
+		}
+	})
+}
