@@ -18,7 +18,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"tap":             {ours: []string{"ether"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
 	"tunnel":          {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"capture":         {ours: []string{"ether", "switch"}},
-	"capture/dissect": {foreign: []string{"github.com/google/gopacket"}},
+	"capture/dissect": {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket"}},
 	"capture/filter":  {},
 	"capture/pcapng":  {ours: []string{"ether"}},
 	"fabric":          {ours: []string{"ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
