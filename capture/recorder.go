@@ -80,7 +80,8 @@ func (r *Recorder) Dump(last time.Duration, fn func(*Record)) (since int64, n in
 		return 0, 0, errors.New("the recorder is off: tapestry recorder on")
 	}
 	from := time.Now().Add(-last).UnixNano()
-	// The drops first: then none of those before the oldest of all is missing.
+	// The drops first: then none of those before the oldest of all is missing. One that is in both rings is in all at
+	// the oldest or after it, so it is not told twice.
 	var dropped []Record
 	drops.Recent(func(rec *Record) {
 		if rec.Time >= from {

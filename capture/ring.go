@@ -24,7 +24,7 @@ type Record struct {
 
 // A record in the ring: a head, little-endian, and the data, padded to 8 bytes.
 const (
-	headLen = 56
+	headLen = 48
 
 	atSize    = 0  // u32, of head, data and padding; a skip has the highest bit set, and nothing but this
 	atData    = 4  // u32, bytes of data

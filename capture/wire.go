@@ -38,7 +38,7 @@ type Wire struct {
 	cutter  ether.Cutter
 }
 
-// Show gives fn the frames that r becomes, with their true length in bytes; they are lent. r.Data is changed. done is
+// Show gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done is
 // false if something is left undone although it should not be, since the ring has not kept the whole frame.
 func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
 	unfinished := r.Off.NeedsSum || r.Off.Kind != ether.None

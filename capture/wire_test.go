@@ -123,6 +123,9 @@ func TestWire(t *testing.T) {
 			}) {
 				t.Errorf("%s, %v: not done", c.name, mode)
 			}
+			if !bytes.Equal(r.Data, f.Bytes()) {
+				t.Errorf("%s, %v: the record is changed", c.name, mode)
+			}
 			want := 1
 			if mode == Segment && c.segment > 0 {
 				want = (c.n + c.segment - 1) / c.segment
