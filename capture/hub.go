@@ -77,11 +77,15 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 		if out != nil {
 			leaves = out.Number
 		}
+		comes := uint32(0)
+		if in != nil {
+			comes = in.Number
+		}
 		snap := s.snap
 		if s.headers {
 			snap = min(snap, f.Headers())
 		}
-		s.ring.add(in.Number, leaves, v, id, f, snap)
+		s.ring.add(comes, leaves, v, id, f, snap)
 	}
 }
 
@@ -148,7 +152,7 @@ func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f
 		return false
 	}
 	if only := s.selected.Load(); only != nil {
-		here := only.Ports[in.Number] || out != nil && only.Ports[out.Number] || v == vswitch.Flooded && only.Networks[network]
+		here := in != nil && only.Ports[in.Number] || out != nil && only.Ports[out.Number] || v == vswitch.Flooded && only.Networks[network]
 		if !here {
 			return false
 		}

@@ -42,6 +42,9 @@ type Frame struct {
 	// Off is what the kernel left undone.
 	Off Offload
 
+	// Fault is what was done to the frame on purpose.
+	Fault Fault
+
 	room []byte // Headroom bytes, then the frame
 }
 

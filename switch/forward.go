@@ -76,6 +76,18 @@ func (p *Port) Ingress(frames []ether.Frame) {
 	batches.Put(b)
 }
 
+// ShowFaulted shows a frame that something was done to on its way out by p, after the switch had judged it, to whoever
+// watches.
+func (p *Port) ShowFaulted(f *ether.Frame) {
+	v := Forwarded
+	if f.Fault&ether.FaultLost != 0 {
+		v = Fault
+	}
+	if w := p.sw.watch.Load(); w != nil {
+		(*w).Watch(nil, p, v, f)
+	}
+}
+
 // admit judges a frame by where it comes from, and learns its source. last is the source that was
 // learned just before, zero if none was.
 func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
@@ -87,6 +99,9 @@ func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
 	}
 	if p.detached.Load() {
 		return Detached
+	}
+	if f.Fault&ether.FaultLost != 0 {
+		return Fault
 	}
 	src := f.Src()
 	if src.Group() || src.IsZero() {
@@ -157,7 +172,7 @@ func (b *batch) follow(l *lot, f *ether.Frame, frames []ether.Frame) (n int) {
 	limit := int(l.port.limit.Load())
 	for i := range frames {
 		g := &frames[i]
-		if !g.SameWay(f) || g.Check() != nil || g.WireLen() > limit {
+		if !g.SameWay(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit {
 			break
 		}
 		l.frames = append(l.frames, g)

@@ -68,6 +68,9 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	if !slices.Contains(m.ports, p) {
 		return Detached
 	}
+	if f.Fault == ether.FaultLost {
+		return Fault
+	}
 	src := f.Src()
 	if src[0]&1 != 0 || src == (ether.MAC{}) {
 		return BadSource
@@ -140,6 +143,8 @@ func random(r *rand.Rand, n, number int) ether.Frame {
 		copy(f.Bytes()[6:], broadcast[:])
 	case 2:
 		clear(f.Bytes()[6:12])
+	case 3:
+		f.Fault = []ether.Fault{ether.FaultLost, ether.FaultDelayed}[r.IntN(2)]
 	}
 	return f
 }

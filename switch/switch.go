@@ -28,6 +28,8 @@ type Watcher interface {
 	// Watch is told of a frame that has come in by in: once, after the verdict and before the frame leaves. out
 	// is the port that it is forwarded to, nil with any other verdict. The frame is lent, and whatever its bytes
 	// are, only those of Runt and Offload have not passed ether.Frame.Check. It is called by several goroutines.
+	//
+	// With in nil it is told again of a frame that goes out by out, or does not, and what was done to it on purpose.
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 

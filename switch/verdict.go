@@ -15,11 +15,12 @@ const (
 	Horizon                  // came from a remote host and would go to one; the mesh is full, so that one has it already
 	MTU                      // longer than its way can carry
 	Detached                 // came by a port that has left the switch
+	Fault                    // lost on purpose: ether.Frame.Fault says how
 	verdicts
 )
 
 var verdictNames = [verdicts]string{
-	"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached",
+	"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault",
 }
 
 func (v Verdict) String() string { return verdictNames[v] }
