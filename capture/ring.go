@@ -18,6 +18,7 @@ type Record struct {
 	In, Out uint32 // Number of the ports; Out is 0 unless Verdict is Forwarded
 	Verdict vswitch.Verdict
 	Off     ether.Offload // what the kernel had left undone
+	Fault   ether.Fault   // what was done to it on purpose
 	Len     int           // of the frame, in bytes
 	Data    []byte        // its beginning, at most as many bytes as the ring keeps of a frame
 }
@@ -34,6 +35,7 @@ const (
 	atVerdict = 20 // u8
 	atKind    = 21 // u8
 	atSum     = 22 // u8, NeedsSum
+	atFault   = 23 // u8
 	atTime    = 24 // i64
 	atID      = 32 // u64
 	atSegment = 40 // u16, and the three below
@@ -94,6 +96,7 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	if f.Off.NeedsSum {
 		b[atSum] = 1
 	}
+	b[atFault] = byte(f.Fault)
 	le.PutUint64(b[atTime:], uint64(r.last))
 	le.PutUint64(b[atID:], id)
 	le.PutUint16(b[atSegment:], f.Off.Segment)
@@ -200,6 +203,6 @@ func (rec *Record) decode(b []byte) {
 		In: le.Uint32(b[atIn:]), Out: le.Uint32(b[atOut:]), Verdict: vswitch.Verdict(b[atVerdict]),
 		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
 			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
-		Len: int(le.Uint32(b[atLen:])), Data: b[headLen:][:le.Uint32(b[atData:])],
+		Fault: ether.Fault(b[atFault]), Len: int(le.Uint32(b[atLen:])), Data: b[headLen:][:le.Uint32(b[atData:])],
 	}
 }

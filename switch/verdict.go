@@ -47,3 +47,6 @@ func (t *Tally) Drops() map[string]uint64 {
 	}
 	return m
 }
+
+// Known tells whether v is one of the above: a number from outside need not be.
+func (v Verdict) Known() bool { return v < verdicts }

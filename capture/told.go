@@ -1,0 +1,158 @@
+package capture
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A Port is what is known of a place where frames are seen. A Stream tells it as an Interface whose Name is the port's.
+type Port struct {
+	Number  uint32 // vswitch.Port's
+	Network string // id
+	VNI     uint32
+	Remote  bool
+	Name    string // endpoint id, or the remote host's address
+	Link    string // host link that carries it; "" for a remote host
+	MAC     ether.MAC
+	Addrs   []netip.Prefix
+	MTU     int    // bytes of IP packet
+	Tunnel  Tunnel // of a remote host's
+	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
+}
+
+// describe is the Interface's Description.
+func (p *Port) describe(outer bool) string {
+	kind := "container"
+	if p.Remote {
+		kind = "remote"
+	}
+	text := fmt.Sprintf("port=%d kind=%s network=%s vni=%d", p.Number, kind, p.Network, p.VNI)
+	if p.Link != "" {
+		text += " link=" + p.Link
+	}
+	if outer {
+		text += " view=outer: the VXLAN datagrams, rebuilt from the inner frames"
+	}
+	return text
+}
+
+// ReadPort reads a Port from a Stream's Interface; false if it is of another origin.
+func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
+	p = Port{Name: i.Name, MAC: i.MAC, Addrs: i.Addrs}
+	for _, word := range strings.Fields(i.Description) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "port":
+			n, err := strconv.ParseUint(value, 10, 32)
+			p.Number, ok = uint32(n), err == nil
+		case "kind":
+			p.Remote = value == "remote"
+		case "network":
+			p.Network = value
+		case "vni":
+			n, _ := strconv.ParseUint(value, 10, 24)
+			p.VNI = uint32(n)
+		case "link":
+			p.Link = value
+		case "view":
+			p.Outer = strings.HasPrefix(value, "outer")
+		}
+	}
+	return p, ok
+}
+
+// A Detail is what is known of a frame and has no place of its own in a file. A Stream with details puts it into the
+// verdict option, of type 0; in a file a comment says the interesting part.
+type Detail struct {
+	Verdict vswitch.Verdict
+	Fault   ether.Fault
+	Kind    ether.Kind // of a super-frame, as it was; None: it is none
+	Segment uint16     // bytes of payload in each of its segments
+	Out     int        // Interface of the port it was forwarded to; -1: none, or none that the Stream has told of
+}
+
+const detailLen = 10
+
+// put writes the Detail into b, little-endian.
+func (d *Detail) put(b *[detailLen]byte) {
+	b[0], b[1], b[2], b[3] = 0, byte(d.Verdict), byte(d.Fault), byte(d.Kind)
+	binary.LittleEndian.PutUint16(b[4:], d.Segment)
+	binary.LittleEndian.PutUint32(b[6:], uint32(d.Out+1))
+}
+
+// ReadDetail reads a packet's Detail; false if it has none.
+func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
+	b := p.Verdict
+	if len(b) != detailLen || b[0] != 0 || !vswitch.Verdict(b[1]).Known() {
+		return Detail{Out: -1}, false
+	}
+	return Detail{Verdict: vswitch.Verdict(b[1]), Fault: ether.Fault(b[2]), Kind: ether.Kind(b[3]),
+		Segment: binary.LittleEndian.Uint16(b[4:]), Out: int(binary.LittleEndian.Uint32(b[6:])) - 1}, true
+}
+
+// Reasons say in words why a frame was dropped.
+var reasons = map[vswitch.Verdict]string{
+	vswitch.Runt:      "shorter than an Ethernet header",
+	vswitch.Offload:   "what it says about its segments or checksums contradicts its bytes",
+	vswitch.BadSource: "it comes from a group address or from none",
+	vswitch.Spoofed:   "its source address belongs to another container of this host",
+	vswitch.Hairpin:   "it would go back to where it came from",
+	vswitch.Horizon:   "it came from a remote host and would go to one",
+	vswitch.MTU:       "too long for its way",
+	vswitch.Detached:  "came by a port that is being taken away",
+	vswitch.Fault:     "lost on purpose, by tapestry fault",
+}
+
+// Reason says in words why frames with a verdict are dropped; "" if they are not.
+func Reason(v vswitch.Verdict) string { return reasons[v] }
+
+// comment says a frame's verdict and fault as its packet's comment: words for programs, and behind a colon those for
+// people. all: also of a frame that was delivered and left alone.
+func comment(r *Record, out string, all bool) string {
+	var text string
+	switch {
+	case r.Verdict.Drop():
+		text = "verdict=drop reason=" + r.Verdict.String()
+	case r.Fault != 0 || all:
+		text = "verdict=" + r.Verdict.String()
+		if out != "" {
+			text += " out=" + out
+		}
+	default:
+		return ""
+	}
+	if r.Fault != 0 {
+		text += " fault=" + r.Fault.String()
+	}
+	if why := reasons[r.Verdict]; why != "" {
+		text += ": " + why
+	} else if r.Fault != 0 {
+		text += ": this was done on purpose, by tapestry fault"
+	}
+	return text
+}
+
+// ReadComment reads the words of a comment that a Stream wrote: verdict (forwarded, flooded, drop), reason, fault, out.
+// It gives nil for any other comment.
+func ReadComment(text string) map[string]string {
+	text, _, _ = strings.Cut(text, ": ")
+	words := make(map[string]string)
+	for _, word := range strings.Fields(text) {
+		key, value, ok := strings.Cut(word, "=")
+		if !ok {
+			return nil
+		}
+		words[key] = value
+	}
+	if words["verdict"] == "" {
+		return nil
+	}
+	return words
+}

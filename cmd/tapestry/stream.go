@@ -1,0 +1,73 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// A stream is what the daemon sends of a capture, or of the recorder.
+type stream struct {
+	c      *client
+	id     string // of the capture
+	body   io.ReadCloser
+	reader *pcapng.Reader
+}
+
+// openStream asks for a capture ("/v1/captures") or a dump ("/v1/recorder/dump"). The answer comes as soon as the
+// daemon looks.
+func (c *client) openStream(ctx context.Context, path string, want captureRequest) (*stream, error) {
+	sent, err := json.Marshal(want)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://tapestry"+path, bytes.NewReader(sent))
+	if err != nil {
+		return nil, err
+	}
+	h := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, ReadBufferSize: 256 << 10,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.socket)
+		}}}
+	resp, err := h.Do(r)
+	if err != nil {
+		return nil, c.noDaemon(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, c.noDaemon(err)
+		}
+		return nil, refused(resp.StatusCode, text)
+	}
+	return &stream{c, resp.Header.Get("X-Capture-Id"), resp.Body, pcapng.NewReader(resp.Body)}, nil
+}
+
+// Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.
+func (s *stream) Next() (pcapng.Block, error) { return s.reader.Next() }
+
+// Change replaces what the running capture looks at.
+func (s *stream) Change(ctx context.Context, what captureChange) error {
+	return s.c.call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(s.id), what, nil)
+}
+
+// Stop ends the capture. What was seen until now still comes, and then the end.
+func (s *stream) Stop(ctx context.Context) error {
+	return s.c.call(ctx, http.MethodDelete, "/v1/captures/"+url.PathEscape(s.id), nil, nil)
+}
+
+// Books reads the counts.
+func (s *stream) Books(ctx context.Context) (b captureBooks, err error) {
+	return b, s.c.call(ctx, http.MethodGet, "/v1/captures/"+url.PathEscape(s.id), nil, &b)
+}
+
+// Close hangs up; a capture that still runs ends.
+func (s *stream) Close() error { return s.body.Close() }

@@ -1,0 +1,62 @@
+package main
+
+// captureRequest is the body of POST /v1/captures and of POST /v1/recorder/dump: both answer with a stream.
+type captureRequest struct {
+	Targets  captureTargets `json:"targets"`
+	Filter   captureFilter  `json:"filter"`
+	Drops    bool           `json:"drops,omitempty"`       // only frames that went nowhere
+	Snap     int            `json:"snap,omitempty"`        // bytes of each frame; 0: all
+	Headers  bool           `json:"headers,omitempty"`     // of these the headers only
+	Point    string         `json:"point,omitempty"`       // once (default: where it came in), in, out, both
+	View     string         `json:"view,omitempty"`        // inner (default), outer, both
+	Offload  string         `json:"offload,omitempty"`     // fix (default), segment, raw
+	Annotate string         `json:"annotate,omitempty"`    // comments on: drops (default), all, none
+	Detail   bool           `json:"detail,omitempty"`      // a capture.Detail in every packet
+	Format   string         `json:"format,omitempty"`      // pcapng (default), ndjson
+	Frames   uint64         `json:"frames,omitempty"`      // stop after so many; 0: no limit
+	Bytes    int64          `json:"bytes,omitempty"`       // stop before the stream is longer; 0: 1 GiB, negative: no limit
+	Seconds  float64        `json:"seconds,omitempty"`     // stop after; 0: 3600, negative: no limit
+	Last     float64        `json:"last,omitempty"`        // seconds, of a dump only; 0: all that there is
+	Ring     int            `json:"ring,omitempty"`        // bytes of memory for what is not read in time, a power of two; 0: 8 MiB
+	Name     string         `json:"description,omitempty"` // for the daemon's log: the command's words
+}
+
+// captureTargets are the ports that are looked at. All nil: every port, also those that come.
+type captureTargets struct {
+	Endpoints []string `json:"endpoints,omitempty"` // whole ids; one that is not there yet is looked at when it comes
+	Networks  []string `json:"networks,omitempty"`  // whole ids
+	Peers     []string `json:"peers,omitempty"`     // addresses of remote hosts, without port
+	New       bool     `json:"new,omitempty"`       // every port that comes from now on, of whatever network
+	Some      bool     `json:"some,omitempty"`      // only what is named above, also if that is nothing
+}
+
+// captureFilter is an expression of pcap-filter(7), and the addresses of the names in it.
+type captureFilter struct {
+	Expr  string              `json:"expr,omitempty"`
+	Names map[string][]string `json:"names,omitempty"`
+}
+
+// captureChange is the body of PATCH /v1/captures/ID: what is there replaces what was.
+type captureChange struct {
+	Targets *captureTargets `json:"targets,omitempty"`
+	Filter  *captureFilter  `json:"filter,omitempty"`
+}
+
+// captureBooks are a capture's counts: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. GET
+// /v1/captures lists those of all that run; GET /v1/captures/ID gives one's, also for a minute after its end.
+type captureBooks struct {
+	ID        string  `json:"id"`
+	Name      string  `json:"description"`
+	UID       int     `json:"uid"`       // who asked; -1: not known
+	PID       int     `json:"pid"`       // of that process
+	State     string  `json:"state"`     // running; how it ended: stopped, gone (the reader), limit, shutdown (the daemon), failed
+	Seconds   float64 `json:"seconds"`   // since it began, or how long it was
+	Seen      uint64  `json:"seen"`      // frames that were judged while it looked
+	Filtered  uint64  `json:"filtered"`  // not wanted
+	Accepted  uint64  `json:"accepted"`  // wanted
+	Delivered uint64  `json:"delivered"` // written
+	Dropped   uint64  `json:"dropped"`   // not read in time
+	Waiting   uint64  `json:"waiting"`   // not written yet
+	Packets   uint64  `json:"packets"`   // written: with segments, views and points not one for each frame
+	Bytes     int64   `json:"bytes"`     // written
+}
