@@ -17,6 +17,7 @@ type Hub struct {
 	mu       sync.Mutex
 	networks map[string]*observer
 	sinks    []*Sink
+	ports    directory
 }
 
 // An observer is the Watcher of one network's switch.
@@ -28,7 +29,7 @@ type observer struct {
 }
 
 // NewHub makes a Hub without networks.
-func NewHub() *Hub { return &Hub{networks: make(map[string]*observer)} }
+func NewHub() *Hub { return &Hub{networks: make(map[string]*observer), ports: newDirectory()} }
 
 // Add lets the network's frames be seen.
 func (h *Hub) Add(network string, sw *vswitch.Switch) {
@@ -91,13 +92,17 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 
 // Options say what a Sink takes.
 type Options struct {
-	Ring      int                                  // bytes of memory, a power of two; 0: DefaultRing
-	Snap      int                                  // bytes of each frame; 0: all
-	Headers   bool                                 // of these the headers only, see ether.Frame.Headers
-	DropsOnly bool                                 // frames that went nowhere
-	Match     func(frame []byte, wireLen int) bool // nil: every frame; called by several goroutines
-	Overwrite bool                                 // a full ring forgets its oldest frames: read it with Recent
+	Targets   Targets
+	Ring      int   // bytes of memory, a power of two; 0: DefaultRing
+	Snap      int   // bytes of each frame; 0: all
+	Headers   bool  // of these the headers only, see ether.Frame.Headers
+	DropsOnly bool  // frames that went nowhere
+	Match     Match // nil: every frame
+	Overwrite bool  // a full ring forgets its oldest frames: read it with Recent
 }
+
+// A Match tells if a frame is wanted. It is called by several goroutines.
+type Match func(frame []byte, wireLen int) bool
 
 // DefaultRing holds 8 MiB: a few thousand frames of 1,500 bytes, or some hundred super-frames.
 const DefaultRing = 8 << 20
@@ -109,20 +114,19 @@ type Sink struct {
 	snap     int
 	headers  bool
 	drops    bool
-	match    func(frame []byte, wireLen int) bool
-	selected atomic.Pointer[Selection]
+	match    atomic.Pointer[Match]
+	selected atomic.Pointer[selection]
 
 	seen, filtered atomic.Uint64
 	delivered      uint64
+
+	// Of these the hub's lock takes care.
+	targets Targets
+	since   uint32  // Number of the newest port when it was opened
+	fresh   []*Port // that were not told yet
 }
 
-// A Selection is the ports that a Sink looks at.
-type Selection struct {
-	Ports    map[uint32]bool // by Number
-	Networks map[string]bool // that have such a port, or of which every frame is wanted
-}
-
-// Open lets a new Sink look at every port, until it is closed.
+// Open lets a new Sink look until it is closed.
 func (h *Hub) Open(o Options) (*Sink, error) {
 	if o.Ring == 0 {
 		o.Ring = DefaultRing
@@ -134,31 +138,34 @@ func (h *Hub) Open(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{hub: h, ring: r, snap: o.Snap, headers: o.Headers, drops: o.DropsOnly, match: o.Match}
+	s := &Sink{hub: h, ring: r, snap: o.Snap, headers: o.Headers, drops: o.DropsOnly}
+	s.Filter(o.Match)
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	s.since = h.ports.newest
+	s.aim(o.Targets)
 	h.sinks = append(h.sinks, s)
 	h.show()
 	return s, nil
 }
-
-// Select changes which ports the Sink looks at; nil: all. A frame is wanted if it comes in or leaves by one of them; a
-// flooded one also if one of them is on its network.
-func (s *Sink) Select(ports *Selection) { s.selected.Store(ports) }
 
 // wants judges a frame for the Sink.
 func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) bool {
 	if s.drops && !v.Drop() {
 		return false
 	}
-	if only := s.selected.Load(); only != nil {
-		here := in != nil && only.Ports[in.Number] || out != nil && only.Ports[out.Number] || v == vswitch.Flooded && only.Networks[network]
+	if only := s.selected.Load(); !only.all {
+		here := in != nil && only.ports[in.Number] || out != nil && only.ports[out.Number] || v == vswitch.Flooded && only.networks[network]
 		if !here {
 			return false
 		}
 	}
-	return s.match == nil || s.match(f.Bytes(), f.Len())
+	match := *s.match.Load()
+	return match == nil || match(f.Bytes(), f.Len())
 }
+
+// Filter changes which of the ports' frames are wanted; nil: all.
+func (s *Sink) Filter(m Match) { s.match.Store(&m) }
 
 // Ready holds a token when there is something to Read.
 func (s *Sink) Ready() <-chan struct{} { return s.ring.ready }
@@ -208,4 +215,22 @@ func (s *Sink) Stats() (t Stats) {
 	t.Filtered = s.filtered.Load()
 	t.Seen = s.seen.Load()
 	return t
+}
+
+// Tail gives the frames that were dropped since the last one that was kept, by port; 0 stands for ports that were too
+// many to be told apart.
+func (s *Sink) Tail() map[uint32]uint64 {
+	r := s.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tail := make(map[uint32]uint64)
+	if r.lost.other > 0 {
+		tail[0] = r.lost.other
+	}
+	for _, l := range r.lost.slots {
+		if l.n > 0 {
+			tail[l.port] += uint64(l.n)
+		}
+	}
+	return tail
 }

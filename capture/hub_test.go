@@ -37,6 +37,8 @@ func newNet(h *Hub, name string) *net {
 	for i := 1; i <= 3; i++ {
 		n.ports[i] = n.sw.Attach(string(rune('a'+i-1)), wire{}, false, 1514)
 		n.ports[i].Pin(mac(byte(i)))
+		p := Port{Number: n.ports[i].Number, Network: name, Name: name + " " + n.ports[i].Name, MAC: mac(byte(i)), MTU: 1500}
+		h.Plug(p)
 	}
 	h.Add(name, n.sw)
 	return n
@@ -72,31 +74,31 @@ func TestHub(t *testing.T) {
 		two.send(2, 3, 4)
 		two.ports[1].Ingress([]ether.Frame{to(mac(2), mac(3), 5)}) // spoofed
 	}
-	only := func(networks map[string]bool, ports ...*vswitch.Port) *Selection {
-		s := &Selection{Ports: map[uint32]bool{}, Networks: networks}
-		for _, p := range ports {
-			s.Ports[p.Number] = true
+	only := func(names ...string) Targets {
+		t := Targets{Some: true, Endpoints: map[string]bool{}}
+		for _, name := range names {
+			t.Endpoints[name] = true
 		}
-		return s
+		return t
 	}
 	for _, c := range []struct {
 		name    string
 		options Options
-		ports   *Selection
+		targets Targets
 		want    []byte
 	}{
-		{"all", Options{}, nil, []byte{1, 2, 3, 4, 5}},
-		{"drops", Options{DropsOnly: true}, nil, []byte{3, 5}},
-		{"a", Options{}, only(map[string]bool{"one": true}, one.ports[1]), []byte{1, 2, 3}},
-		{"b, which gets", Options{}, only(map[string]bool{"one": true}, one.ports[2]), []byte{1, 2}},
-		{"c, which gets what is flooded", Options{}, only(map[string]bool{"one": true}, one.ports[3]), []byte{2}},
-		{"the other network", Options{}, only(map[string]bool{"two": true}, two.ports[3]), []byte{4}},
-		{"no port", Options{}, only(nil), nil},
-		{"filter", Options{Match: func(f []byte, _ int) bool { return f[14]%2 == 1 }}, nil, []byte{1, 3, 5}},
-		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 3 && n == 64 }}, only(nil, one.ports[2]), []byte{1}},
+		{"all", Options{}, Targets{}, []byte{1, 2, 3, 4, 5}},
+		{"drops", Options{DropsOnly: true}, Targets{}, []byte{3, 5}},
+		{"a", Options{}, only("one a"), []byte{1, 2, 3}},
+		{"b, which gets", Options{}, only("one b"), []byte{1, 2}},
+		{"c, which gets what is flooded", Options{}, only("one c"), []byte{2}},
+		{"the other network", Options{}, only("two c"), []byte{4}},
+		{"no port", Options{}, only(), nil},
+		{"filter", Options{Match: func(f []byte, _ int) bool { return f[14]%2 == 1 }}, Targets{}, []byte{1, 3, 5}},
+		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 2 && n == 64 }}, only("one b"), []byte{1}},
 	} {
 		s := open(t, h, c.options)
-		s.Select(c.ports)
+		s.Aim(c.targets)
 		all()
 		if waiting := s.Stats().Waiting; waiting != uint64(len(c.want)) {
 			t.Errorf("%s: %d wait, want %d", c.name, waiting, len(c.want))
@@ -207,7 +209,7 @@ func TestWatchAllocs(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	s := open(t, h, Options{Match: func(f []byte, _ int) bool { return f[14] == 1 }})
-	s.Select(&Selection{Ports: map[uint32]bool{n.ports[1].Number: true}})
+	s.Aim(Targets{Some: true, Endpoints: map[string]bool{"one a": true}})
 	f := to(mac(1), mac(2), 1)
 	o := h.networks["one"]
 	if allocs := testing.AllocsPerRun(1000, func() { o.Watch(n.ports[1], n.ports[2], vswitch.Forwarded, &f) }); allocs != 0 {

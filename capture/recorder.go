@@ -69,17 +69,21 @@ func (r *Recorder) Size() int {
 	return r.size
 }
 
-// Dump lends fn, in the order of time, every frame that is kept and not older than last. It gives the time since when
-// no frame is missing, in ns since 1970, and how many frames there were; before that there may be drops only.
-func (r *Recorder) Dump(last time.Duration, fn func(*Record)) (since int64, n int, err error) {
+// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them. Before
+// the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time before that
+// there may be drops only.
+func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Record)) error {
 	r.mu.Lock()
 	all, drops := r.all, r.drops
-	since = r.since
+	since := r.since
 	r.mu.Unlock()
 	if all == nil {
-		return 0, 0, errors.New("the recorder is off: tapestry recorder on")
+		return errors.New("the recorder is off: tapestry recorder on")
 	}
-	from := time.Now().Add(-last).UnixNano()
+	from := int64(0)
+	if last > 0 {
+		from = time.Now().Add(-last).UnixNano()
+	}
 	// The drops first: then none of those before the oldest of all is missing. One that is in both rings is in all at
 	// the oldest or after it, so it is not told twice.
 	var dropped []Record
@@ -88,25 +92,49 @@ func (r *Recorder) Dump(last time.Duration, fn func(*Record)) (since int64, n in
 			dropped = append(dropped, rec.clone())
 		}
 	})
-	first := true
+	began := false
+	start := func(oldest *Record) {
+		if began = true; oldest != nil && all.Stats().Dropped > 0 {
+			since = max(since, oldest.Time)
+		}
+		begin(max(since, from))
+		for len(dropped) > 0 && (oldest == nil || dropped[0].Time < oldest.Time && dropped[0].ID < oldest.ID) {
+			fn(&dropped[0])
+			dropped = dropped[1:]
+		}
+	}
 	all.Recent(func(rec *Record) {
-		if first {
-			if all.Stats().Dropped > 0 {
-				since = max(since, rec.Time)
-			}
-			first = false
-			for len(dropped) > 0 && dropped[0].Time < rec.Time && dropped[0].ID < rec.ID {
-				fn(&dropped[0])
-				dropped = dropped[1:]
-				n++
-			}
+		if !began {
+			start(rec)
 		}
 		if rec.Time >= from {
 			fn(rec)
-			n++
 		}
 	})
-	return max(since, from), n, nil
+	if !began {
+		start(nil)
+	}
+	return nil
+}
+
+// A RecorderState is what the Recorder is doing.
+type RecorderState struct {
+	Bytes  int    // of its memory; 0: it is off
+	Since  int64  // ns since 1970: it was switched on, or resized
+	Frames uint64 // seen since then
+	Kept   uint64 // of these, still there
+	Drops  uint64 // frames that went nowhere, still there
+}
+
+// State tells what the Recorder is doing.
+func (r *Recorder) State() (s RecorderState) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		return s
+	}
+	all, drops := r.all.Stats(), r.drops.Stats()
+	return RecorderState{Bytes: r.size, Since: r.since, Frames: all.Accepted, Kept: all.Waiting, Drops: drops.Waiting}
 }
 
 func (rec *Record) clone() Record {

@@ -11,7 +11,7 @@ func TestRecorder(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	r := h.NewRecorder()
-	if _, _, err := r.Dump(time.Hour, func(*Record) {}); err == nil || r.Size() != 0 {
+	if err := r.Dump(time.Hour, nil, nil); err == nil || r.Size() != 0 {
 		t.Error("it is on from the beginning")
 	}
 	for _, size := range []int{-1, 1, 1 << 20, 3 << 20} {
@@ -34,7 +34,9 @@ func TestRecorder(t *testing.T) {
 	dump := func(last time.Duration) (l look, since int64) {
 		t.Helper()
 		ids := map[uint64]bool{}
-		since, count, err := r.Dump(last, func(rec *Record) {
+		count := 0
+		err := r.Dump(last, func(at int64) { since = at }, func(rec *Record) {
+			count++
 			if rec.Time < l.last {
 				t.Errorf("a frame of %d comes after one of %d", rec.Time, l.last)
 			}
@@ -55,8 +57,8 @@ func TestRecorder(t *testing.T) {
 			}
 		})
 		must(t, err)
-		if count != l.drops+l.others {
-			t.Errorf("%d frames are told, %d came", count, l.drops+l.others)
+		if since == 0 || count != l.drops+l.others {
+			t.Errorf("%d frames came, since %d", count, since)
 		}
 		return l, since
 	}
@@ -71,8 +73,14 @@ func TestRecorder(t *testing.T) {
 	if l, _ := dump(time.Hour); l.drops != 2 {
 		t.Errorf("%d drops were kept, want 2", l.drops)
 	}
-	if l, since := dump(-time.Hour); l.drops+l.others != 0 || since < time.Now().UnixNano() {
-		t.Errorf("of the future: %+v, since %d", l, since)
+	if l, since := dump(1); l.drops+l.others != 0 || since < time.Now().Add(-time.Minute).UnixNano() {
+		t.Errorf("of the last nanosecond: %+v, since %d", l, since)
+	}
+	if l, _ := dump(0); l.drops != 2 || l.others == 0 {
+		t.Errorf("of all time: %+v", l)
+	}
+	if s := r.State(); s.Bytes != 1<<21 || s.Frames != frames+2 || s.Drops != 2 || s.Kept == 0 || s.Kept >= frames {
+		t.Errorf("state: %+v", s)
 	}
 
 	must(t, r.Resize(1<<22))

@@ -20,12 +20,13 @@ type Record struct {
 	Off     ether.Offload // what the kernel had left undone
 	Fault   ether.Fault   // what was done to it on purpose
 	Len     int           // of the frame, in bytes
+	Lost    uint32        // frames of the same port that were dropped before this one, for want of room
 	Data    []byte        // its beginning, at most as many bytes as the ring keeps of a frame
 }
 
 // A record in the ring: a head, little-endian, and the data, padded to 8 bytes.
 const (
-	headLen = 48
+	headLen = 56
 
 	atSize    = 0  // u32, of head, data and padding; a skip has the highest bit set, and nothing but this
 	atData    = 4  // u32, bytes of data
@@ -42,6 +43,7 @@ const (
 	atHead    = 42
 	atStart   = 44
 	atOffset  = 46
+	atLost    = 48 // u32
 
 	skip = 1 << 31
 )
@@ -60,6 +62,7 @@ type ring struct {
 	now       func() int64
 
 	put, dropped uint64
+	lost         losses
 	ready        chan struct{} // holds a token when there is something to read
 }
 
@@ -80,8 +83,13 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	size := (headLen + len(data) + 7) &^ 7
 	r.mu.Lock()
 	b := r.room(size)
+	port := in
+	if port == 0 {
+		port = out
+	}
 	if b == nil {
 		r.dropped++
+		r.lost.add(port)
 		r.mu.Unlock()
 		return false
 	}
@@ -103,15 +111,21 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	le.PutUint16(b[atHead:], f.Off.Head)
 	le.PutUint16(b[atStart:], f.Off.SumStart)
 	le.PutUint16(b[atOffset:], f.Off.SumOffset)
+	le.PutUint32(b[atLost:], r.lost.take(port))
 	copy(b[headLen:], data)
 	r.tail += uint64(size)
 	r.put++
 	r.mu.Unlock()
+	r.wake()
+	return true
+}
+
+// wake tells the reader to look.
+func (r *ring) wake() {
 	select {
 	case r.ready <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // room gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
@@ -140,14 +154,14 @@ func (r *ring) room(size int) []byte {
 	return r.buf[at:][:size]
 }
 
-// read lends fn the records that are there, from the oldest to the newest, and then gives their room back. Only one
+// read lends fn the records that are there, from the oldest to the newest, and gives their room back as it goes. Only one
 // goroutine may read, and not from a ring that overwrites.
 func (r *ring) read(fn func(*Record)) (n int) {
 	r.mu.Lock()
-	from, to := r.head, r.tail
+	at, to := r.head, r.tail
 	r.mu.Unlock()
 	var rec Record
-	for at := from; at < to; {
+	for given := at; at < to; {
 		b := r.buf[at%uint64(len(r.buf)):]
 		size := binary.LittleEndian.Uint32(b)
 		at += uint64(size &^ skip)
@@ -157,11 +171,20 @@ func (r *ring) read(fn func(*Record)) (n int) {
 		rec.decode(b)
 		fn(&rec)
 		n++
+		if at-given > uint64(len(r.buf))/16 {
+			given = at
+			r.free(at)
+		}
 	}
-	r.mu.Lock()
-	r.head = to
-	r.mu.Unlock()
+	r.free(to)
 	return n
+}
+
+// free gives the room before at back.
+func (r *ring) free(at uint64) {
+	r.mu.Lock()
+	r.head = at
+	r.mu.Unlock()
 }
 
 // snapshot copies the records that are in a ring that overwrites, from the oldest to the newest at the time of the
@@ -203,6 +226,50 @@ func (rec *Record) decode(b []byte) {
 		In: le.Uint32(b[atIn:]), Out: le.Uint32(b[atOut:]), Verdict: vswitch.Verdict(b[atVerdict]),
 		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
 			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
-		Fault: ether.Fault(b[atFault]), Len: int(le.Uint32(b[atLen:])), Data: b[headLen:][:le.Uint32(b[atData:])],
+		Fault: ether.Fault(b[atFault]), Len: int(le.Uint32(b[atLen:])), Lost: le.Uint32(b[atLost:]), Data: b[headLen:][:le.Uint32(b[atData:])],
 	}
+}
+
+// losses count what was dropped, by port, until the next frame of the port gets in. It is a hash table with linear
+// probing, of a fixed size: what is dropped must cost little. Ports beyond its room are not told apart.
+type losses struct {
+	slots [256]loss
+	any   bool
+	other uint64
+}
+
+type loss struct {
+	port uint32
+	n    uint32
+}
+
+func (l *losses) add(port uint32) {
+	l.any = true
+	for i := range uint32(len(l.slots)) {
+		s := &l.slots[(port+i)%uint32(len(l.slots))]
+		if s.port == port || s.port == 0 {
+			s.port = port
+			s.n++
+			return
+		}
+	}
+	l.other++
+}
+
+// take gives a port's count and begins a new one. Its slot stays: others may lie behind it.
+func (l *losses) take(port uint32) (n uint32) {
+	if !l.any {
+		return 0
+	}
+	for i := range uint32(len(l.slots)) {
+		s := &l.slots[(port+i)%uint32(len(l.slots))]
+		if s.port == port {
+			n, s.n = s.n, 0
+			return n
+		}
+		if s.port == 0 {
+			break
+		}
+	}
+	return 0
 }

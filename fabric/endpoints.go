@@ -112,8 +112,11 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
 	port := n.sw.Attach(e.ID, dev, false, e.MTU+header)
 	port.Pin(e.MAC)
-	dev.Bind(port.Ingress)
 	e.dev, e.port, e.down = dev, port, nil
+	v := f.containerView(n, e)
+	v.Number = port.Number
+	f.cfg.Looker.Plug(v, netip.AddrPort{}, netip.AddrPort{})
+	dev.Bind(port.Ingress)
 	for i, q := range dev.Sources() {
 		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.broke(n.ID, e.ID, dev, err) })
 		if err != nil {
@@ -138,6 +141,7 @@ func (f *Fabric) unplug(e *endpoint) error {
 	}
 	e.port.Detach()
 	f.cfg.Poller.Sync() // nobody sends to it any more
+	f.cfg.Looker.Unplug(e.port.Number)
 	err := e.dev.Close()
 	e.dev, e.port, e.handles = nil, nil, nil
 	return err

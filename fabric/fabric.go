@@ -57,11 +57,22 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// A Looker is told which networks there are, so that it can watch their switches.
+// A Looker is told which networks and ports there are, so that it can watch their switches. It is called with the lock
+// held, and must not call back.
 type Looker interface {
 	Add(network string, sw *vswitch.Switch)
 	Remove(network string)
+	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
+	Unplug(number uint32)
 }
+
+// nobody is the Looker where none is given.
+type nobody struct{}
+
+func (nobody) Add(string, *vswitch.Switch)          {}
+func (nobody) Remove(string)                        {}
+func (nobody) Plug(_ PortView, _, _ netip.AddrPort) {}
+func (nobody) Unplug(uint32)                        {}
 
 // Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
 // memory for tests that have no root.
@@ -141,6 +152,9 @@ func Open(cfg Config) (*Fabric, error) {
 	}
 	if f.links == nil {
 		f.links = kernel{}
+	}
+	if f.cfg.Looker == nil {
+		f.cfg.Looker = nobody{}
 	}
 	records, err := f.store.load()
 	if err == nil {

@@ -36,17 +36,13 @@ func newNetwork(n Network) *network {
 // add makes a network known, also to who looks at frames.
 func (f *Fabric) add(n *network) {
 	f.networks[n.ID] = n
-	if f.cfg.Looker != nil {
-		f.cfg.Looker.Add(n.ID, n.sw)
-	}
+	f.cfg.Looker.Add(n.ID, n.sw)
 }
 
 // drop ends that.
 func (f *Fabric) drop(id string) {
 	delete(f.networks, id)
-	if f.cfg.Looker != nil {
-		f.cfg.Looker.Remove(id)
-	}
+	f.cfg.Looker.Remove(id)
 }
 
 // The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and

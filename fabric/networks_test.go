@@ -49,6 +49,8 @@ type lookout map[string]*vswitch.Switch
 
 func (l lookout) Add(network string, sw *vswitch.Switch) { l[network] = sw }
 func (l lookout) Remove(network string)                  { delete(l, network) }
+func (l lookout) Plug(_ PortView, _, _ netip.AddrPort)   {}
+func (l lookout) Unplug(uint32)                          {}
 
 // Who looks at frames knows every network's switch as long as the network is there, also after a restart.
 func TestLooker(t *testing.T) {

@@ -182,6 +182,9 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 	r := &remote{addr: a, link: l}
 	r.port = n.sw.Attach(a.Addr().String(), l, true, 0)
 	f.probe(n, r)
+	v := n.remoteView(r)
+	v.Number = r.port.Number
+	f.cfg.Looker.Plug(v, f.vtep.Local, a)
 	l.Bind(r.port.Ingress)
 	n.remotes[a.Addr()] = r
 	return nil
@@ -214,6 +217,7 @@ func (n *network) fit(r *remote) {
 func (f *Fabric) removeRemote(n *network, r *remote) {
 	_ = r.link.Close()
 	r.port.Detach()
+	f.cfg.Looker.Unplug(r.port.Number)
 	delete(n.remotes, r.addr.Addr())
 }
 

@@ -192,21 +192,33 @@ func (f *Fabric) Ports(network string) []PortView {
 	for _, n := range f.selected(network) {
 		for _, e := range n.record().Endpoints {
 			live := n.endpoints[e.ID]
-			spec := f.spec(n, live)
-			v := PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
-				MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(live.down), Missed: found[e.ID].Missed}
+			v := f.containerView(n, live)
+			v.Missed = found[e.ID].Missed
 			v.count(live.port)
 			all = append(all, v)
 		}
 		for _, r := range n.sortedRemotes() {
 			s := r.link.Stats()
-			v := PortView{Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
-				Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}, WireTx: s.WireTx, WireRx: s.WireRx}
+			v := n.remoteView(r)
+			v.WireTx, v.WireRx = s.WireTx, s.WireRx
 			v.count(r.port)
 			all = append(all, v)
 		}
 	}
 	return all
+}
+
+// containerView is a container's port without counts.
+func (f *Fabric) containerView(n *network, e *endpoint) PortView {
+	spec := f.spec(n, e)
+	return PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
+		MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(e.down)}
+}
+
+// remoteView is a remote host's port without counts.
+func (n *network) remoteView(r *remote) PortView {
+	return PortView{Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
+		Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}}
 }
 
 func (v *PortView) count(p *vswitch.Port) {

@@ -37,6 +37,8 @@ type api struct {
 	log     *slog.Logger
 	name    string // of the driver
 	started time.Time
+
+	captures *captures // nil: none
 }
 
 func (a *api) handler() http.Handler {
@@ -56,6 +58,9 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("POST /v1/peers/add", a.change(a.host.AddPeer))
 	mux.HandleFunc("POST /v1/peers/rm", a.change(a.host.RemovePeer))
 	mux.HandleFunc("POST /v1/peers/test", a.test)
+	if a.captures != nil {
+		a.captures.routes(mux)
+	}
 	return mux
 }
 

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,8 +69,18 @@ func lockName(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// listenAPI makes the API socket, open to root only, as that of the plugin is made.
-func listenAPI(path string) (net.Listener, error) {
+// listenAPI makes the API socket, as that of the plugin is made: open to root only, and to a group if there is one.
+func listenAPI(path, group string) (net.Listener, error) {
+	gid := -1
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return nil, fmt.Errorf("--api-group %q: there is no such group on this host", group)
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return nil, fmt.Errorf("--api-group %q: its number is %q", group, g.Gid)
+		}
+	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("another daemon answers at --api-socket %s: stop that one or choose another socket", path)
@@ -76,7 +89,68 @@ func listenAPI(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open --api-socket %s: %w", path, err)
 	}
-	return l, nil
+	if gid >= 0 {
+		if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, 0o660)); err != nil {
+			return nil, errors.Join(fmt.Errorf("open --api-socket %s to group %s: %w", path, group, err), l.Close())
+		}
+	}
+	return named{l}, nil
+}
+
+// named is a listener whose connections have their client's credentials for a remote address: those of a Unix socket
+// have none.
+type named struct{ net.Listener }
+
+func (n named) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return namedConn{c, credentialsOfConn(c)}, nil
+}
+
+type namedConn struct {
+	net.Conn
+	who credentials
+}
+
+func (c namedConn) RemoteAddr() net.Addr { return c.who }
+
+// credentials are who asks (SO_PEERCRED, unix(7)); -1: not known.
+type credentials struct{ uid, pid int }
+
+func (c credentials) Network() string { return "unix" }
+func (c credentials) String() string  { return fmt.Sprintf("uid=%d pid=%d", c.uid, c.pid) }
+
+func credentialsOfConn(c net.Conn) credentials {
+	unknown := credentials{-1, -1}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return unknown
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return unknown
+	}
+	who := unknown
+	err = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			who = credentials{int(cred.Uid), int(cred.Pid)}
+		}
+	})
+	if err != nil {
+		return unknown
+	}
+	return who
+}
+
+// credentialsOf reads who sent a request.
+func credentialsOf(r *http.Request) credentials {
+	c := credentials{}
+	if n, err := fmt.Sscanf(r.RemoteAddr, "uid=%d pid=%d", &c.uid, &c.pid); n != 2 || err != nil {
+		return credentials{-1, -1}
+	}
+	return c
 }
 
 // tellReady tells systemd that the unit is up (sd_notify(3)); elsewhere NOTIFY_SOCKET is not set.

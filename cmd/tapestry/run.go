@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/poll"
@@ -23,6 +24,8 @@ type settings struct {
 	fabric.Config
 	pluginDir string
 	apiSocket string
+	apiGroup  string
+	recorder  int // bytes
 	workers   int
 	pin       bool
 	logLevel  string
@@ -61,13 +64,14 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 	if n := workers.Workers() + 1; n > runtime.GOMAXPROCS(0) { // the rest of the daemon never waits for a worker
 		runtime.GOMAXPROCS(n)
 	}
-	s.Poller, s.Log = workers, log
+	hub := capture.NewHub()
+	s.Poller, s.Log, s.Looker = workers, log, looker{hub}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	local, err := listenAPI(s.apiSocket)
+	local, err := listenAPI(s.apiSocket, s.apiGroup)
 	if err != nil {
 		return err
 	}
@@ -77,6 +81,11 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 	path, endPath := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPath()
 	g, ctx := errgroup.WithContext(ctx)
+	looks := newCaptures(hub, log, ctx.Done())
+	if err := looks.recorder.Resize(s.recorder); err != nil {
+		return fmt.Errorf("--recorder: %w", err)
+	}
+	defer looks.recorder.Close()
 	g.Go(func() error { return workers.Run(path) })
 	g.Go(func() error { return f.Run(path) })
 	g.Go(func() error {
@@ -84,7 +93,7 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&api{host: f, log: log, name: s.Name, started: started}).handler())
+		return plugin.Serve(ctx, local, (&api{host: f, log: log, name: s.Name, started: started, captures: looks}).handler())
 	})
 	log.Info("ready", "name", s.Name, "version", buildVersion().Version, "workers", workers.Workers(), "socket", s.apiSocket)
 	if err := tellReady(); err != nil {
@@ -97,7 +106,7 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 
 func newRun(c *client) *cobra.Command {
 	s := settings{Config: fabric.Config{Name: "tapestry", Dir: "/var/lib/tapestry", Port: 4789, SweepAfter: time.Minute},
-		pluginDir: "/run/docker/plugins", logLevel: "info", logFormat: "text"}
+		pluginDir: "/run/docker/plugins", recorder: 32 << 20, logLevel: "info", logFormat: "text"}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon: Docker's network driver and its switch",
@@ -143,6 +152,8 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.BoolVar(&s.FinishSums, "finish-checksums", false, "finish every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
 	f.BoolVar(&s.pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
+	f.Var(set(&s.recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
+	f.StringVar(&s.apiGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
 	f.Var(set(&s.logLevel, "LEVEL", s.logLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(set(&s.logFormat, "FORMAT", s.logFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
 	f.Var(set(&s.workers, "N", "0", parseWorkers), "workers", "`N` threads that move frames; 0: tapestry chooses")

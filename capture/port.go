@@ -1,0 +1,168 @@
+package capture
+
+import (
+	"maps"
+	"slices"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// Targets are the ports that a Sink looks at. A frame is wanted if it comes in or leaves by one of them; a flooded one
+// also if one of them is on its network. The zero Targets are all.
+type Targets struct {
+	Some      bool            // only these:
+	Endpoints map[string]bool // by Port.Name
+	Networks  map[string]bool
+	Peers     map[string]bool // by Port.Name
+	New       bool            // ports that came after the Sink was opened,
+	Since     uint32          // with a Number above this one
+}
+
+func (t *Targets) has(p *Port, since uint32) bool {
+	switch {
+	case !t.Some, t.Networks[p.Network]:
+		return true
+	case p.Remote && t.Peers[p.Name], !p.Remote && t.Endpoints[p.Name]:
+		return true
+	}
+	return t.New && p.Number > max(since, t.Since)
+}
+
+// A selection is what Targets mean just now.
+type selection struct {
+	all      bool
+	ports    map[uint32]bool // by Number
+	networks map[string]bool // that have such a port
+}
+
+// departed is how many ports are remembered that have gone: a ring may hold frames of them.
+const departed = 4096
+
+// A directory is the ports that there are, and those that were there lately.
+type directory struct {
+	all    map[uint32]*Port // by Number
+	here   map[uint32]bool
+	gone   []uint32 // oldest first
+	newest uint32
+}
+
+func newDirectory() directory {
+	return directory{all: make(map[uint32]*Port), here: make(map[uint32]bool)}
+}
+
+// Plug tells of a new port, before its first frame.
+func (h *Hub) Plug(p Port) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := &h.ports
+	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
+	for _, s := range h.sinks {
+		if s.targets.has(&p, s.since) {
+			s.take(&p)
+		}
+	}
+}
+
+// Unplug tells that a port has gone.
+func (h *Hub) Unplug(number uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d := &h.ports
+	if !d.here[number] {
+		return
+	}
+	delete(d.here, number)
+	if d.gone = append(d.gone, number); len(d.gone) > departed {
+		delete(d.all, d.gone[0])
+		d.gone = slices.Delete(d.gone, 0, 1)
+	}
+}
+
+// port gives what is known of a port, also if it has just gone; nil if nothing is.
+func (h *Hub) port(number uint32) *Port {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ports.all[number]
+}
+
+// neighbours are the other ports of a port's network.
+func (h *Hub) neighbours(p *Port) (all []*Port) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for number := range h.ports.here {
+		if q := h.ports.all[number]; q.Network == p.Network && q != p {
+			all = append(all, q)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Port) int { return int(a.Number) - int(b.Number) })
+	return all
+}
+
+// Aim changes which ports the Sink looks at.
+func (s *Sink) Aim(t Targets) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.aim(t)
+}
+
+// aim needs the hub's lock.
+func (s *Sink) aim(t Targets) {
+	s.targets = t
+	before := s.selected.Load()
+	now := &selection{all: !t.Some, ports: make(map[uint32]bool), networks: make(map[string]bool)}
+	d := &s.hub.ports
+	for _, number := range slices.Sorted(maps.Keys(d.here)) {
+		if p := d.all[number]; t.has(p, s.since) {
+			now.ports[number], now.networks[p.Network] = true, true
+			if before == nil || !before.ports[number] {
+				s.fresh = append(s.fresh, p)
+			}
+		}
+	}
+	s.selected.Store(now)
+	s.ring.wake()
+}
+
+// take looks at one port more. It needs the hub's lock.
+func (s *Sink) take(p *Port) {
+	before := s.selected.Load()
+	now := &selection{before.all, maps.Clone(before.ports), maps.Clone(before.networks)}
+	now.ports[p.Number], now.networks[p.Network] = true, true
+	s.selected.Store(now)
+	s.fresh = append(s.fresh, p)
+	s.ring.wake()
+}
+
+// Fresh gives the ports that the Sink looks at since it was last asked.
+func (s *Sink) Fresh() []*Port {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	fresh := s.fresh
+	s.fresh = nil
+	return fresh
+}
+
+// LooksAt tells whether the Sink looks at a port.
+func (s *Sink) LooksAt(number uint32) bool {
+	now := s.selected.Load()
+	return now.all || now.ports[number]
+}
+
+// Wants gives what tells whether a record is of the targets, as they are now and were lately.
+func (h *Hub) Wants(t Targets) func(*Record) bool {
+	if !t.Some {
+		return func(*Record) bool { return true }
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ports, networks, at := make(map[uint32]bool), make(map[string]bool), make(map[uint32]string)
+	for number, p := range h.ports.all {
+		at[number] = p.Network
+		if t.has(p, h.ports.newest) {
+			ports[number], networks[p.Network] = true, true
+		}
+	}
+	return func(r *Record) bool {
+		return ports[r.In] || ports[r.Out] || r.Verdict == vswitch.Flooded && networks[at[r.In]]
+	}
+}

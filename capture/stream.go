@@ -1,0 +1,374 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// A Point is where a frame is shown.
+type Point uint8
+
+const (
+	Once Point = iota // where it came in; one record for each frame
+	In                // where it came in, if that is a port that is looked at
+	Out               // at each port that it left by, and that is looked at
+	Both              // the two before
+)
+
+// A View is which layer is shown.
+type View uint8
+
+const (
+	Inner     View = iota // the containers' frames
+	Outer                 // the VXLAN datagrams of those that travel
+	BothViews             // each of these, as two packets with one ID
+)
+
+// Annotate is which packets get a comment with their verdict.
+type Annotate uint8
+
+const (
+	AnnotateDrops Annotate = iota // drops, and what was done on purpose
+	AnnotateAll
+	AnnotateNone
+)
+
+var (
+	points    = []string{"once", "in", "out", "both"}
+	views     = []string{"inner", "outer", "both"}
+	annotates = []string{"drops", "all", "none"}
+)
+
+// ParsePoint reads once, in, out or both.
+func ParsePoint(text string) (Point, error) { return parse[Point]("point", text, points) }
+
+// ParseView reads inner, outer or both.
+func ParseView(text string) (View, error) { return parse[View]("view", text, views) }
+
+// ParseAnnotate reads drops, all or none.
+func ParseAnnotate(text string) (Annotate, error) {
+	return parse[Annotate]("annotate", text, annotates)
+}
+
+func parse[T ~uint8](what, text string, names []string) (T, error) {
+	if i := slices.Index(names, text); i >= 0 {
+		return T(i), nil
+	}
+	return 0, fmt.Errorf("%s %q: want one of %v", what, text, names)
+}
+
+// Show says how a Stream shows frames.
+type Show struct {
+	Mode     Mode
+	Point    Point
+	View     View
+	Annotate Annotate
+	Detail   bool   // a Detail in every packet
+	Snap     int    // bytes of each packet; 0: all
+	Filter   string // that the frames have passed, as the file tells it
+}
+
+// A Writer is where a Stream writes: pcapng.Writer is one.
+type Writer interface {
+	AddInterface(*pcapng.Interface) (index int, err error)
+	WritePacket(*pcapng.Packet) error
+	Statistics(*pcapng.Stats) error
+	Flush() error
+	Size() int64
+}
+
+// A Stream turns records into packets. It is for one goroutine.
+type Stream struct {
+	Packets uint64 // that were written
+
+	hub   *Hub
+	looks func(number uint32) bool
+	w     Writer
+	show  Show
+	wire  Wire
+	cut   Wire // for outer frames: a datagram carries no super-frame
+	told  map[place]int
+	books map[uint32]*book
+	began int64
+	room  []byte          // of an outer frame
+	about [detailLen]byte // of a Detail
+}
+
+// A place is an Interface of the stream.
+type place struct {
+	number uint32
+	outer  bool
+}
+
+// A book is one port's, in frames.
+type book struct {
+	delivered, dropped uint64
+	untold             uint64 // of the dropped, that no packet has told of
+}
+
+// NewStream makes a Stream that writes to w. looks tells which ports are looked at; nil: all.
+func (h *Hub) NewStream(w Writer, show Show, looks func(number uint32) bool) *Stream {
+	if looks == nil {
+		looks = func(uint32) bool { return true }
+	}
+	s := &Stream{hub: h, looks: looks, w: w, show: show, told: make(map[place]int), books: make(map[uint32]*book),
+		began: time.Now().UnixNano()}
+	s.wire.Mode, s.cut.Mode = show.Mode, Segment
+	return s
+}
+
+// Pump writes what a Sink has, and gives the number of frames.
+func (s *Stream) Pump(sink *Sink) (n int, err error) {
+	n = sink.Read(func(r *Record) {
+		if err == nil {
+			err = s.Write(r)
+		}
+	})
+	return n, err
+}
+
+// Tell writes the ports as Interfaces that were not written yet.
+func (s *Stream) Tell(ports []*Port) error {
+	for _, p := range ports {
+		if s.show.View != Outer || !p.Remote {
+			if _, err := s.face(p, false); err != nil {
+				return err
+			}
+		}
+		if s.show.View != Inner && p.Remote {
+			if _, err := s.face(p, true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// face gives a port's Interface; it is written before its first packet.
+func (s *Stream) face(p *Port, outer bool) (index int, err error) {
+	at := place{p.Number, outer}
+	if index, ok := s.told[at]; ok {
+		return index, nil
+	}
+	index, err = s.w.AddInterface(&pcapng.Interface{Name: p.Name, Description: p.describe(outer), Filter: s.show.Filter,
+		MAC: p.MAC, Addrs: p.Addrs, SnapLen: s.show.Snap, LinkType: pcapng.Ethernet})
+	if err == nil {
+		s.told[at] = index
+	}
+	return index, err
+}
+
+// known gives a port; if nothing is known of it any more, one that says so.
+func (h *Hub) known(number uint32) *Port {
+	if p := h.port(number); p != nil {
+		return p
+	}
+	return &Port{Number: number, Name: fmt.Sprintf("port %d", number)}
+}
+
+// Write writes one record, wherever it is to be shown.
+func (s *Stream) Write(r *Record) error {
+	var in, out *Port
+	if r.In != 0 {
+		in = s.hub.known(r.In)
+	}
+	if r.Out != 0 {
+		out = s.hub.known(r.Out)
+	}
+	first := in
+	if first == nil {
+		first = out
+	}
+	if first == nil {
+		return errors.New("a record of no port")
+	}
+	b := s.books[first.Number]
+	if b == nil {
+		b = &book{}
+		s.books[first.Number] = b
+	}
+	b.delivered++
+	b.dropped += uint64(r.Lost)
+	b.untold += uint64(r.Lost)
+	point := s.show.Point
+	var leaves []*Port
+	if in != nil && (point == Out || point == Both || s.show.View != Inner) {
+		leaves = s.leaves(r, in, out)
+	}
+	if s.show.View != Outer {
+		if point == Once || in != nil && point != Out && s.looks(in.Number) {
+			if err := s.inner(r, first, in != nil, out, b); err != nil {
+				return err
+			}
+		}
+		if in == nil && point != Once && point != In {
+			leaves = []*Port{out}
+		}
+		for _, p := range leaves {
+			if point != Once && point != In && s.looks(p.Number) {
+				if err := s.inner(r, p, false, out, b); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if s.show.View == Inner {
+		return nil
+	}
+	if in != nil && in.Remote {
+		if err := s.outer(r, in, true, b); err != nil {
+			return err
+		}
+	}
+	for _, p := range leaves {
+		if p.Remote {
+			if err := s.outer(r, p, false, b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// leaves gives the ports that a frame has left by. Those of a flooded one are the neighbours of now.
+func (s *Stream) leaves(r *Record, in, out *Port) (all []*Port) {
+	if out != nil {
+		return []*Port{out}
+	}
+	if r.Verdict.Drop() {
+		return nil
+	}
+	longest := r.Len
+	if r.Off.Kind != ether.None {
+		longest = min(r.Len, int(r.Off.Head)+int(r.Off.Segment))
+	}
+	const header = 14 + 4 // a VLAN tag may come on top
+	return slices.DeleteFunc(s.hub.neighbours(in), func(p *Port) bool {
+		return in.Remote && p.Remote || p.MTU > 0 && longest > p.MTU+header
+	})
+}
+
+// inner writes the frame as it is seen at a port.
+func (s *Stream) inner(r *Record, at *Port, in bool, out *Port, b *book) error {
+	p, err := s.packet(r, at, false, in, out)
+	if err != nil {
+		return err
+	}
+	s.wire.Show(r, func(frame []byte, length int) {
+		if err != nil {
+			return
+		}
+		q := p
+		q.Data, q.Len = frame, length
+		if s.show.Mode == Raw && r.Off.NeedsSum || s.partial(r) {
+			q.Flags |= pcapng.SumNotReady
+		}
+		if s.show.Mode != Segment && r.Off.Kind != ether.None {
+			q.Flags |= pcapng.Segmented
+		}
+		q.Drops, b.untold = b.untold, 0
+		s.Packets++
+		err = s.w.WritePacket(&q)
+	})
+	return err
+}
+
+// partial tells whether a sum could not be finished, for want of the frame's end.
+func (s *Stream) partial(r *Record) bool { return r.Off.NeedsSum && len(r.Data) < r.Len }
+
+// outer writes the datagrams that carry the frame between a remote host's port and this host.
+func (s *Stream) outer(r *Record, at *Port, in bool, b *book) error {
+	if !at.Tunnel.Remote.IsValid() {
+		return nil
+	}
+	p, err := s.packet(r, at, true, in, nil)
+	if err != nil {
+		return err
+	}
+	s.cut.Show(r, func(frame []byte, length int) {
+		if err != nil || length+outerRoom > 65535 {
+			return // a super-frame that was not kept whole
+		}
+		q := p
+		s.room = at.Tunnel.outer(s.room[:0], frame, length, at.VNI, in)
+		q.Data, q.Len = s.room, len(s.room)-len(frame)+length
+		q.Drops, b.untold = b.untold, 0
+		s.Packets++
+		err = s.w.WritePacket(&q)
+	})
+	return err
+}
+
+// packet is what a record's packets at one place have in common.
+func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapng.Packet, err error) {
+	p = pcapng.Packet{Time: r.Time, ID: r.ID, Queue: -1, Flags: pcapng.Outbound}
+	if in {
+		p.Flags = pcapng.Inbound
+	}
+	if !outer && len(r.Data) >= 6 {
+		switch d := ether.MAC(r.Data[:6]); {
+		case d == ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}:
+			p.Flags |= pcapng.Broadcast
+		case d.Group():
+			p.Flags |= pcapng.Multicast
+		default:
+			p.Flags |= pcapng.Unicast
+		}
+	}
+	if p.Interface, err = s.face(at, outer); err != nil {
+		return p, err
+	}
+	leaves, name := -1, ""
+	if out != nil {
+		name = out.Name
+		if i, ok := s.told[place{out.Number, false}]; ok {
+			leaves = i
+		}
+	}
+	if s.show.Annotate != AnnotateNone {
+		p.Comment = comment(r, name, s.show.Annotate == AnnotateAll)
+	}
+	if s.show.Detail {
+		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: leaves}
+		d.put(&s.about)
+		p.Verdict = s.about[:]
+	}
+	return p, nil
+}
+
+// Statistics writes every port's books. tail are frames that were dropped behind the last delivered one, by port.
+func (s *Stream) Statistics(tail map[uint32]uint64) error {
+	now := time.Now().UnixNano()
+	for number, n := range tail {
+		if n == 0 {
+			continue
+		}
+		if _, err := s.face(s.hub.known(number), s.show.View == Outer); err != nil {
+			return err
+		}
+	}
+	places := make([]place, 0, len(s.told))
+	for at := range s.told {
+		places = append(places, at)
+	}
+	slices.SortFunc(places, func(a, b place) int { return s.told[a] - s.told[b] })
+	for _, at := range places {
+		var b book
+		if known := s.books[at.number]; known != nil && (!at.outer || s.show.View == Outer) {
+			b = *known
+		}
+		if !at.outer || s.show.View == Outer {
+			b.dropped += tail[at.number]
+		}
+		if err := s.w.Statistics(&pcapng.Stats{Interface: s.told[at], Start: s.began, End: max(now, s.began),
+			Received: b.delivered + b.dropped, Accepted: b.delivered + b.dropped, Dropped: b.dropped, Delivered: b.delivered}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,458 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/filter"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+const (
+	maxCaptures  = 32        // at once: each may have a ring of maxRing
+	maxRing      = 256 << 20 // bytes
+	defaultBytes = 1 << 30
+	defaultTime  = time.Hour
+	remembered   = time.Minute // a capture's books after its end
+)
+
+// looker tells the hub of networks and ports.
+type looker struct{ *capture.Hub }
+
+func (l looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
+	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Name: v.Name,
+		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Tunnel: capture.Tunnel{Local: local, Remote: remote}})
+}
+
+// captures are the captures that run, the daemon's end of them.
+type captures struct {
+	hub      *capture.Hub
+	recorder *capture.Recorder
+	log      *slog.Logger
+	ending   <-chan struct{} // closed when the daemon is about to end
+
+	mu   sync.Mutex
+	last int
+	all  map[string]*session
+}
+
+func newCaptures(hub *capture.Hub, log *slog.Logger, ending <-chan struct{}) *captures {
+	return &captures{hub: hub, recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
+}
+
+func (c *captures) routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/captures", c.start)
+	mux.HandleFunc("GET /v1/captures", c.list)
+	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) { reply(w, http.StatusOK, s.books()) }))
+	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
+	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+		s.stop("stopped")
+		reply(w, http.StatusOK, struct{}{})
+	}))
+	mux.HandleFunc("GET /v1/recorder", c.recorderState)
+	mux.HandleFunc("PUT /v1/recorder", c.recorderSet)
+	mux.HandleFunc("POST /v1/recorder/dump", c.dump)
+}
+
+// A session is one capture.
+type session struct {
+	id    string
+	ask   *asked
+	sink  *capture.Sink
+	who   credentials
+	began time.Time
+
+	once sync.Once
+	stop func(state string) // the first state wins
+	done chan struct{}      // closed by stop
+
+	state   atomic.Pointer[string]
+	length  atomic.Int64 // ns, when it has ended
+	beyond  atomic.Uint64
+	packets atomic.Uint64
+	bytes   atomic.Int64
+}
+
+// asked is a captureRequest that was understood.
+type asked struct {
+	captureRequest
+	show    capture.Show
+	targets capture.Targets
+	match   capture.Match
+}
+
+// understand reads a request for a capture or a dump.
+func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
+	a := &asked{}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
+	d.DisallowUnknownFields()
+	err := d.Decode(&a.captureRequest)
+	if err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	a.show = capture.Show{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
+	if a.show.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
+		return nil, err
+	}
+	if a.show.Point, err = capture.ParsePoint(cmp.Or(a.Point, "once")); err != nil {
+		return nil, err
+	}
+	if a.show.View, err = capture.ParseView(cmp.Or(a.View, "inner")); err != nil {
+		return nil, err
+	}
+	if a.show.Annotate, err = capture.ParseAnnotate(cmp.Or(a.Annotate, "drops")); err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"", "pcapng", "ndjson"}, a.Format) {
+		return nil, fmt.Errorf("format %q: want pcapng or ndjson", a.Format)
+	}
+	if a.Snap < 0 || a.Snap > pcapng.MaxSnapLen {
+		return nil, fmt.Errorf("snap %d: want 1 to %d bytes of each frame, or 0 for all", a.Snap, pcapng.MaxSnapLen)
+	}
+	if a.Ring < 0 || a.Ring > maxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < 1<<18 {
+		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
+	}
+	if a.match, err = a.Filter.compile(); err != nil {
+		return nil, err
+	}
+	a.targets = a.Targets.read()
+	return a, nil
+}
+
+// compile makes a Match of the expression; nil if there is none.
+func (f *captureFilter) compile() (capture.Match, error) {
+	if strings.TrimSpace(f.Expr) == "" {
+		return nil, nil
+	}
+	names := make(map[string][]netip.Addr)
+	for name, all := range f.Names {
+		for _, text := range all {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("the address of %q: %w", name, err)
+			}
+			names[name] = append(names[name], a)
+		}
+	}
+	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr { return names[name] })
+	if err != nil {
+		return nil, fmt.Errorf("filter %q: %w", f.Expr, err)
+	}
+	return compiled.Match, nil
+}
+
+// read is the targets as the hub has them.
+func (t *captureTargets) read() capture.Targets {
+	set := func(all []string) map[string]bool {
+		m := make(map[string]bool, len(all))
+		for _, x := range all {
+			m[x] = true
+		}
+		return m
+	}
+	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil,
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), New: t.New, Since: t.Since}
+}
+
+// start answers with the stream of a new capture.
+func (c *captures) start(w http.ResponseWriter, r *http.Request) {
+	ask, err := understand(w, r)
+	if err != nil {
+		reply(w, http.StatusBadRequest, errorReply{err.Error()})
+		return
+	}
+	s, err := c.open(ask, credentialsOf(r))
+	if err != nil {
+		reply(w, http.StatusConflict, errorReply{err.Error()})
+		return
+	}
+	err = c.run(w, r, s)
+	c.close(s, err)
+}
+
+func (c *captures) open(ask *asked, who credentials) (*session, error) {
+	s := &session{ask: ask, who: who, began: time.Now(), done: make(chan struct{})}
+	running := "running"
+	s.state.Store(&running)
+	s.stop = func(state string) {
+		s.once.Do(func() {
+			s.state.Store(&state)
+			close(s.done)
+		})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	runs := 0
+	for id, other := range c.all {
+		if n := other.length.Load(); n == 0 {
+			runs++
+		} else if time.Since(other.began)-time.Duration(n) > remembered {
+			delete(c.all, id)
+		}
+	}
+	if runs >= maxCaptures {
+		return nil, fmt.Errorf("%d captures run already: stop one (tapestry status shows their processes)", runs)
+	}
+	var err error
+	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: ask.Snap, Headers: ask.Headers,
+		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
+		return nil, err
+	}
+	c.last++
+	s.id = strconv.Itoa(c.last)
+	c.all[s.id] = s
+	return s, nil
+}
+
+// run streams until the capture ends, for whatever reason.
+func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
+	w.Header().Set("X-Capture-Id", s.id)
+	out := newOutput(w, conn, &s.ask.captureRequest)
+	stream := c.hub.NewStream(out.Writer, s.ask.show, s.sink.LooksAt)
+
+	seconds := s.ask.Seconds
+	if seconds == 0 {
+		seconds = defaultTime.Seconds()
+	}
+	var end <-chan time.Time
+	if seconds > 0 {
+		t := time.NewTimer(time.Duration(seconds * float64(time.Second)))
+		defer t.Stop()
+		end = t.C
+	}
+	// A reader that is stuck holds a Write, which nothing but a deadline ends.
+	watch, stopWatch := context.WithCancel(context.Background())
+	defer stopWatch()
+	go func() {
+		select {
+		case <-end:
+			s.stop("limit")
+		case <-c.ending:
+			s.stop("shutdown")
+		case <-r.Context().Done():
+			s.stop("gone")
+		case <-s.done:
+		case <-watch.Done():
+		}
+		grace := 10 * time.Second
+		if *s.state.Load() == "shutdown" {
+			grace = 2 * time.Second
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(grace))
+	}()
+
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	err := out.flush()
+	told := uint64(0)
+	for running := true; running && err == nil; {
+		busy := false
+		select {
+		case <-s.sink.Ready():
+			busy = true
+		case <-tick.C:
+			if lost := s.sink.Stats().Dropped; lost != told {
+				told = lost
+				err = stream.Statistics(s.sink.Tail())
+			}
+		case <-s.done:
+			running = false
+			s.sink.Close()
+		}
+		n := 0
+		if err == nil {
+			err = stream.Tell(s.sink.Fresh())
+		}
+		if err == nil {
+			n, err = c.pump(s, stream, out)
+		}
+		if err == nil && (n > 0 || !busy) {
+			err = out.flush()
+		}
+		s.packets.Store(stream.Packets)
+		s.bytes.Store(out.Size())
+		if n > 16 { // many come: let them, rather than be woken for each
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	s.sink.Close()
+	if err == nil {
+		err = stream.Statistics(s.sink.Tail())
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	s.bytes.Store(out.Size())
+	return err
+}
+
+// pump writes what there is, up to the limits.
+func (c *captures) pump(s *session, stream *capture.Stream, out *output) (n int, err error) {
+	most := s.ask.Bytes
+	if most == 0 {
+		most = defaultBytes
+	}
+	written := s.sink.Stats().Delivered - s.beyond.Load()
+	n = s.sink.Read(func(r *capture.Record) {
+		if err != nil {
+			return
+		}
+		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data)) > most
+		if full {
+			s.beyond.Add(1)
+			s.stop("limit")
+			return
+		}
+		written++
+		err = stream.Write(r)
+		if err == nil && out.waiting() > 1<<18 {
+			err = out.flush()
+		}
+		if s.ask.Frames > 0 && written == s.ask.Frames {
+			s.stop("limit")
+		}
+	})
+	return n, err
+}
+
+// close writes the line that says who looked at what.
+func (c *captures) close(s *session, err error) {
+	s.sink.Close()
+	if err != nil {
+		s.stop("gone")
+	}
+	s.stop("stopped")
+	s.length.Store(int64(max(1, time.Since(s.began))))
+	b := s.books()
+	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name, "targets", s.ask.Targets.String(),
+		"filter", s.ask.Filter.Expr, "took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes,
+		"why", b.State)
+}
+
+func (s *session) books() captureBooks {
+	t, beyond := s.sink.Stats(), s.beyond.Load()
+	length := time.Duration(s.length.Load())
+	if length == 0 {
+		length = time.Since(s.began)
+	} else { // what waits was not written
+		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
+	}
+	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(), Seconds: length.Seconds(),
+		Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond, Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond,
+		Dropped: t.Dropped, Waiting: t.Waiting, Packets: s.packets.Load(), Bytes: s.bytes.Load()}
+}
+
+func (c *captures) list(w http.ResponseWriter, _ *http.Request) {
+	c.mu.Lock()
+	all := []captureBooks{}
+	for _, s := range c.all {
+		if s.length.Load() == 0 {
+			all = append(all, s.books())
+		}
+	}
+	c.mu.Unlock()
+	slices.SortFunc(all, func(a, b captureBooks) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
+	reply(w, http.StatusOK, all)
+}
+
+// one answers about one capture.
+func (c *captures) one(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		s := c.all[r.PathValue("id")]
+		c.mu.Unlock()
+		if s == nil {
+			reply(w, http.StatusNotFound, errorReply{fmt.Sprintf("no capture %q", r.PathValue("id"))})
+			return
+		}
+		do(w, r, s)
+	}
+}
+
+func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
+	var want captureChange
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
+	d.DisallowUnknownFields()
+	err := d.Decode(&want)
+	var match capture.Match
+	if err == nil && want.Filter != nil {
+		match, err = want.Filter.compile()
+	}
+	if err != nil {
+		reply(w, http.StatusBadRequest, errorReply{err.Error()})
+		return
+	}
+	if want.Filter != nil {
+		s.sink.Filter(match)
+	}
+	if want.Targets != nil {
+		s.sink.Aim(want.Targets.read())
+	}
+	reply(w, http.StatusOK, struct{}{})
+}
+
+// An output is a stream on its way to a client.
+type output struct {
+	capture.Writer
+	conn  *http.ResponseController
+	given int64
+}
+
+func newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *captureRequest) *output {
+	o := &output{conn: conn}
+	if ask.Format == "ndjson" {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		o.Writer = capture.NewNDJSON(w)
+	} else {
+		w.Header().Set("Content-Type", "application/x-pcapng")
+		o.Writer = pcapng.NewWriter(w, pcapng.Section{Application: "tapestry " + buildVersion().Version, Comment: ask.Name})
+	}
+	return o
+}
+
+// waiting is how many bytes were not flushed.
+func (o *output) waiting() int64 { return o.Size() - o.given }
+
+func (o *output) flush() error {
+	err := o.Writer.Flush()
+	o.given = o.Size()
+	return errors.Join(err, o.conn.Flush())
+}
+
+// String says what is looked at, for the log.
+func (t captureTargets) String() string {
+	r := t.read()
+	if !r.Some {
+		return "all"
+	}
+	var words []string
+	for _, e := range t.Endpoints {
+		words = append(words, short(e))
+	}
+	for _, n := range t.Networks {
+		words = append(words, "network:"+short(n))
+	}
+	for _, p := range t.Peers {
+		words = append(words, "peer:"+p)
+	}
+	if t.New {
+		words = append(words, "new")
+	}
+	return strings.Join(words, " ")
+}
