@@ -37,7 +37,7 @@ func newNet(h *Hub, name string) *net {
 	for i := 1; i <= 3; i++ {
 		n.ports[i] = n.sw.Attach(string(rune('a'+i-1)), wire{}, false, 1514)
 		n.ports[i].Pin(mac(byte(i)))
-		p := Port{Number: n.ports[i].Number, Network: name, Name: name + " " + n.ports[i].Name, MAC: mac(byte(i)), MTU: 1500}
+		p := Port{Number: n.ports[i].Number, Network: name, Name: name + "-" + n.ports[i].Name, MAC: mac(byte(i)), MTU: 1500}
 		h.Plug(p)
 	}
 	h.Add(name, n.sw)
@@ -89,13 +89,13 @@ func TestHub(t *testing.T) {
 	}{
 		{"all", Options{}, Targets{}, []byte{1, 2, 3, 4, 5}},
 		{"drops", Options{DropsOnly: true}, Targets{}, []byte{3, 5}},
-		{"a", Options{}, only("one a"), []byte{1, 2, 3}},
-		{"b, which gets", Options{}, only("one b"), []byte{1, 2}},
-		{"c, which gets what is flooded", Options{}, only("one c"), []byte{2}},
-		{"the other network", Options{}, only("two c"), []byte{4}},
+		{"a", Options{}, only("one-a"), []byte{1, 2, 3}},
+		{"b, which gets", Options{}, only("one-b"), []byte{1, 2}},
+		{"c, which gets what is flooded", Options{}, only("one-c"), []byte{2}},
+		{"the other network", Options{}, only("two-c"), []byte{4}},
 		{"no port", Options{}, only(), nil},
 		{"filter", Options{Match: func(f []byte, _ int) bool { return f[14]%2 == 1 }}, Targets{}, []byte{1, 3, 5}},
-		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 2 && n == 64 }}, only("one b"), []byte{1}},
+		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 2 && n == 64 }}, only("one-b"), []byte{1}},
 	} {
 		s := open(t, h, c.options)
 		s.Aim(c.targets)
@@ -209,7 +209,7 @@ func TestWatchAllocs(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	s := open(t, h, Options{Match: func(f []byte, _ int) bool { return f[14] == 1 }})
-	s.Aim(Targets{Some: true, Endpoints: map[string]bool{"one a": true}})
+	s.Aim(Targets{Some: true, Endpoints: map[string]bool{"one-a": true}})
 	f := to(mac(1), mac(2), 1)
 	o := h.networks["one"]
 	if allocs := testing.AllocsPerRun(1000, func() { o.Watch(n.ports[1], n.ports[2], vswitch.Forwarded, &f) }); allocs != 0 {
