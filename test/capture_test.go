@@ -1,0 +1,257 @@
+package test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// ask sends a request to the host's tapestry daemon and gives the answer.
+func (h *Host) ask(t *testing.T, method, path, body string) *http.Response {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root/run/tapestry/tapestry.sock", h.pid))
+		},
+	}}
+	r, err := http.NewRequest(method, "http://tapestry"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		t.Fatalf("%s %s: %s: %s", method, path, answer.Status, text)
+	}
+	return answer
+}
+
+// A recording is a capture over the API into a file.
+type recording struct {
+	h    *Host
+	id   string
+	path string
+	done chan error
+}
+
+// record starts one; request is the body of POST /v1/captures.
+func (h *Host) record(t *testing.T, name, request string) *recording {
+	t.Helper()
+	answer := h.ask(t, "POST", "/v1/captures", request)
+	r := &recording{h: h, id: answer.Header.Get("X-Capture-Id"), path: filepath.Join(t.TempDir(), name+".pcapng"), done: make(chan error, 1)}
+	f, err := os.Create(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, err := io.Copy(f, answer.Body)
+		answer.Body.Close()
+		f.Close()
+		r.done <- err
+	}()
+	return r
+}
+
+type captureBooks struct {
+	Seen, Filtered, Accepted, Delivered, Dropped, Waiting, Packets uint64
+	State                                                          string
+}
+
+// end stops the capture, and gives its books: they balance.
+func (r *recording) end(t *testing.T) (b captureBooks) {
+	t.Helper()
+	r.h.ask(t, "DELETE", "/v1/captures/"+r.id, "").Body.Close()
+	if err := <-r.done; err != nil {
+		t.Fatal(err)
+	}
+	answer := r.h.ask(t, "GET", "/v1/captures/"+r.id, "")
+	defer answer.Body.Close()
+	if err := json.NewDecoder(answer.Body).Decode(&b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Seen != b.Filtered+b.Accepted || b.Accepted != b.Delivered+b.Dropped || b.Waiting != 0 {
+		t.Errorf("the books do not balance: %+v", b)
+	}
+	return b
+}
+
+// tool runs a reader of captures and gives what it prints.
+func tool(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, said.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// count gives the packets of a capture that match a display filter, with all checksums checked.
+func count(t *testing.T, path, display string) int {
+	t.Helper()
+	out := tool(t, "tshark", "-r", path, "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE",
+		"-Y", display, "-T", "fields", "-e", "frame.number")
+	return len(strings.Fields(out))
+}
+
+// flagged gives what tshark's analysis of TCP finds wrong with iperf3's data, the second stream; its control connection
+// sends single bytes, which look like keep-alives. Windows that fill are the receiver's business.
+func flagged(t *testing.T, path string) string {
+	t.Helper()
+	return tool(t, "tshark", "-r", path, "-Y", "tcp.stream==1 && tcp.analysis.flags && !tcp.analysis.window_update && !tcp.analysis.zero_window && !tcp.analysis.window_full",
+		"-T", "fields", "-e", "frame.number", "-e", "frame.interface_name", "-e", "tcp.srcport", "-e", "tcp.seq", "-e", "tcp.len", "-e", "_ws.expert.message")
+}
+
+// follow is the bytes of the second TCP stream, iperf3's data, in both directions.
+func follow(t *testing.T, path string) string {
+	t.Helper()
+	var there, back strings.Builder
+	for line := range strings.Lines(tool(t, "tshark", "-r", path, "-q", "-z", "follow,tcp,raw,1")) {
+		line = strings.TrimRight(line, "\n")
+		if rest, ok := strings.CutPrefix(line, "\t"); ok {
+			back.WriteString(rest)
+		} else if strings.Trim(line, "0123456789abcdef") == "" {
+			there.WriteString(line)
+		}
+	}
+	return fmt.Sprintf("%d bytes %x there, %d bytes %x back", there.Len()/2, sha256.Sum256([]byte(there.String())), back.Len()/2, sha256.Sum256([]byte(back.String())))
+}
+
+const badSums = "tcp.checksum.status==0 || udp.checksum.status==0 || ip.checksum.status==0"
+
+// Captures under load, between two containers of one host and through the tunnel, as tshark and reordercap see them.
+func TestCaptureTruth(t *testing.T) {
+	p := newPair(t, "truth", "192.0.2.1", "192.0.2.2", 50)
+	need(t, "tshark", "capinfos", "reordercap")
+	p.a.run(t, "green", "wide", "--ip", "10.80.1.20", "--ip6", "fd00:80::120")
+	for _, way := range []struct {
+		name, client string
+		from         *Host
+	}{{"one host", "green", p.a}, {"tunnel", "blue", p.b}} {
+		for _, load := range [][]string{
+			{"-c", "10.80.1.10", "-n", "15M"}, {"-6", "-c", "fd00:80::10", "-n", "15M"},
+			{"-c", "10.80.1.10", "-n", "3M", "-u", "-b", "300M", "-l", "8000"}, {"-6", "-c", "fd00:80::10", "-n", "3M", "-u", "-b", "300M", "-l", "1200"},
+		} {
+			t.Run(way.name+" "+strings.Join(load, " "), func(t *testing.T) {
+				p.a.quiet(t)
+				// A busy machine makes TCP itself send something twice now and then. A capture that puts frames into a
+				// wrong order has retransmissions every time.
+				var flags string
+				for range 3 {
+					if flags = p.truth(t, way.from, way.client, load); flags == "" || t.Failed() {
+						return
+					}
+					t.Log(flags)
+				}
+				t.Errorf("tshark's analysis of TCP flags packets, three times:\n%s", flags)
+			})
+		}
+	}
+}
+
+// truth captures one run of iperf3 towards red in all modes, and compares what there is to compare. It gives what tshark
+// flags in it.
+func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (flags string) {
+	t.Helper()
+	modes := map[string]*recording{}
+	for _, mode := range []string{"fix", "segment", "raw"} {
+		modes[mode] = p.a.record(t, mode, fmt.Sprintf(`{"offload":%q,"bytes":-1,"ring":268435456}`, mode))
+	}
+	measure(t, p.a, "red", from, client, load...)
+	tcp := !strings.Contains(strings.Join(load, " "), "-u")
+	var streams []string
+	for _, mode := range []string{"fix", "segment", "raw"} {
+		r := modes[mode]
+		b := r.end(t)
+		if b.Dropped != 0 || b.Delivered == 0 {
+			t.Fatalf("%s: %+v", mode, b)
+		}
+		packets, err := strconv.Atoi(tool(t, "sh", "-c", "capinfos -rTmc "+r.path+" | tail -1 | cut -d, -f2"))
+		if err != nil || uint64(packets) != b.Packets || mode != "segment" && b.Packets != b.Delivered {
+			t.Errorf("%s: capinfos counts %d packets (%v), the books say %+v", mode, packets, err, b)
+		}
+		bad := count(t, r.path, badSums)
+		if mode == "raw" && bad == 0 || mode != "raw" && bad != 0 {
+			t.Errorf("%s: %d of %d packets with a bad checksum", mode, bad, packets)
+		}
+		if out := tool(t, "reordercap", "-n", r.path, os.DevNull); !strings.Contains(out, " 0 out of order") {
+			t.Errorf("%s: %s", mode, out)
+		}
+		if mode == "segment" {
+			if long := count(t, r.path, "frame.len > 1464"); long != 0 {
+				t.Errorf("%d segments are longer than MTU and header", long)
+			}
+		}
+		if tcp && mode != "raw" {
+			flags += flagged(t, r.path)
+			streams = append(streams, follow(t, r.path))
+		}
+	}
+	if tcp && (len(streams) != 2 || streams[0] != streams[1]) {
+		t.Errorf("the TCP streams of fix and segment differ: %q", streams)
+	}
+	return flags
+}
+
+// Ten gigabytes with a reader that reads and one that does not: whatever was lost is known exactly, and what was
+// delivered is what tshark counts.
+func TestCaptureBooks(t *testing.T) {
+	h := newNode(t, "tengig")
+	need(t, "tshark")
+	h.network(t, "big", "--subnet", "10.82.0.0/24")
+	h.run(t, "one", "big", "--ip", "10.82.0.11")
+	h.run(t, "two", "big", "--ip", "10.82.0.12")
+	h.quiet(t)
+	stuck := h.ask(t, "POST", "/v1/captures", `{"bytes":-1}`)
+	defer stuck.Body.Close()
+	reads := h.record(t, "reads", `{"filter":{"expr":"tcp and greater 100"},"snap":128,"bytes":-1}`)
+	measure(t, h, "one", h, "two", "-c", "10.82.0.11", "-n", "10G")
+	b := reads.end(t)
+	if b.Filtered == 0 || b.Accepted < 100_000 {
+		t.Errorf("books of ten gigabytes: %+v", b)
+	}
+	if n := count(t, reads.path, "tcp"); uint64(n) != b.Delivered {
+		t.Errorf("tshark counts %d, the books say %+v", n, b)
+	}
+	t.Logf("the one that reads: %+v", b)
+	// The packets tell what was lost before each, the interfaces of all.
+	var told, lost uint64
+	for _, word := range strings.Fields(tool(t, "tshark", "-r", reads.path, "-Y", "frame.drop_count", "-T", "fields", "-e", "frame.drop_count")) {
+		n, err := strconv.ParseUint(word, 0, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		told += n
+	}
+	if told > b.Dropped {
+		t.Errorf("packets tell of %d lost frames, the books of %d", told, b.Dropped)
+	}
+	answer := h.ask(t, "GET", "/v1/captures/"+stuck.Header.Get("X-Capture-Id"), "")
+	defer answer.Body.Close()
+	var s captureBooks
+	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	lost = s.Dropped
+	if s.Filtered != 0 || s.Seen != s.Accepted || s.Accepted != s.Delivered+s.Dropped+s.Waiting || lost == 0 {
+		t.Errorf("books of the one that is stuck: %+v", s)
+	}
+	t.Logf("the one that is stuck: %+v", s)
+}
