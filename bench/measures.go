@@ -130,11 +130,15 @@ func ladder(o Options) []rung {
 			throughput("TCP over IPv6, 1 flow", full, 1, forward, true), largePackets(), residence()}
 	}
 	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary} }
-	return []rung{
+	all := []rung{
 		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, bare(often, full)},
 		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},
 		{dockerOneHost, []way{docker("tapestry"), docker("bridge")}, false, 3,
 			[]measure{oneFlow(), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
 		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), smallPackets(full), echo()}},
 	}
+	if o.Quick {
+		return all
+	}
+	return append(all, looks(o.Binary)...)
 }

@@ -13,8 +13,14 @@ const (
 	dockerOneHost  = "docker, one host"
 	dockerTwoHosts = "docker, two hosts"
 	alone          = "alone"
+	recorderOn     = "flight recorder on"
+	stuckReader    = "capture whose reader is stuck"
+	toFile         = "capture of 128 B of every frame to a file"
 
 	ourWay = "tapestry" // the way that the others are compared with
+
+	recorderOff = "recorder off" // tapestry too, as in the one below
+	nobodyLooks = "capture off"
 
 	tcpOne     = "TCP, 1 flow"
 	tcpEight   = "TCP, 8 flows"
@@ -48,6 +54,9 @@ var bounds = []bound{
 	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, 0},
 	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0},
 	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, 0},
+	{recorderOn, tcpOne, recorderOff, 0.97, 1.0, 0},
+	{stuckReader, tcpOne, nobodyLooks, 0.95, 1.0, 0},
+	{toFile, tcpOne, nobodyLooks, 0.8, 0.9, 0},
 	{alone, rssIdle, "", 64, 40, 0},
 	{alone, decision, "", 15, 8, 0},
 }
@@ -90,7 +99,7 @@ const runExtra = 0.15
 
 // newPlan makes one of three plans. A run takes its length and 0.15 s, a rung's runs are ways × rounds × measures:
 //
-//	full, 12 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 8.8 s), VDE 6 rounds × 1.1 s, beds 2 s        175 s
+//	full, 14 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 8.8 s), VDE 6 rounds × 1.1 s, beds 2 s        175 s
 //	               two hosts     2 ways × (9 × 4.7 s + 6 × 7.4 s), 2 slow ways × (6 × 1.1 s + 3 × 3.6 s), beds  211 s
 //	               Docker        2 ways × (9 × 2.8 s + 6 × 1.7 s) and 2 × (9 × 2.2 s + 6 × 2.5 s), beds 18 s    157 s
 //	               parts 15 s, curves 120 s                                                                     135 s

@@ -12,7 +12,7 @@ func TestPlansEndInTime(t *testing.T) {
 	for _, c := range []struct {
 		o     Options
 		limit time.Duration
-	}{{Options{}, 800 * time.Second}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
+	}{{Options{}, 15 * time.Minute}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
 		p := newPlan(c.o)
 		for _, r := range p.rungs {
 			n, s := p.reckon(r)

@@ -202,7 +202,7 @@ func method(r *Report) section {
 func repeat(r *Report) section {
 	return section{title: "How to repeat it",
 		text: []string{"On Linux, from a checkout" + map[bool]string{true: " of " + r.Machine.Commit}[r.Machine.Commit != ""] +
-			". The full run takes twelve minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
+			". The full run takes fourteen minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
 		code: "sudo make bench BENCH='--html report.html --results bench'"}
 }
 

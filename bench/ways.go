@@ -106,9 +106,12 @@ func (t tapestry) daemon(s site) (args []string, options map[string]string) {
 	return args, options
 }
 
-func (t tapestry) open(ctx context.Context, s site) error {
+func (t tapestry) open(ctx context.Context, s site) error { return t.create(ctx, s) }
+
+// create starts the daemon, with further flags, and makes the network.
+func (t tapestry) create(ctx context.Context, s site, flags ...string) error {
 	args, options := t.daemon(s)
-	if err := s.start(ctx, "msg=ready", args...); err != nil {
+	if err := s.start(ctx, "msg=ready", append(args, flags...)...); err != nil {
 		return err
 	}
 	_, err := call(ctx, s, "CreateNetwork", object{
