@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // captureRequest is the body of POST /v1/captures and of POST /v1/recorder/dump: both answer with a stream.
 type captureRequest struct {
 	Targets  captureTargets `json:"targets"`
@@ -59,4 +61,19 @@ type captureBooks struct {
 	Waiting   uint64  `json:"waiting"`   // not written yet
 	Packets   uint64  `json:"packets"`   // written: with segments, views and points not one for each frame
 	Bytes     int64   `json:"bytes"`     // written
+}
+
+// recorderReply is the answer to GET /v1/recorder.
+type recorderReply struct {
+	On        bool      `json:"on"`
+	Bytes     int       `json:"bytes"`      // of memory; 0: it is off
+	Since     time.Time `json:"since"`      // it was switched on, or resized
+	Frames    uint64    `json:"frames"`     // that are kept
+	Dropped   uint64    `json:"dropped"`    // older ones, overwritten since then
+	DropsKept uint64    `json:"drops_kept"` // frames that the switch dropped and that are kept, also beyond the others
+}
+
+// recorderChange is the body of PUT /v1/recorder.
+type recorderChange struct {
+	Bytes int `json:"bytes"` // 0: off
 }
