@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -44,8 +44,9 @@ was refused, got no answer, was reset or closed says so.
   tapestry flows --last 30s --sort drops
   tapestry flows network:mynet --for 10s -- tcp port 5432
   tapestry flows -r before.pcapng --json | jq '.flows[] | select(.state == "no answer")'`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
 	o.flag(cmd)
 	cmd.Flags().Var(set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
@@ -105,13 +106,13 @@ func (o *flowsCommand) recorded(ctx context.Context, c *client, t *tally) (r flo
 // watch counts what comes.
 func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
 	o.want.Seconds = o.live.Seconds()
-	s, end, err := c.openLive(ctx, o.want)
+	from, end, err := o.open(ctx, c)
 	if err != nil {
 		return r, err
 	}
 	defer end()
 	since := time.Now()
-	err = t.all(c.follow(ctx, s, o.n, o.t, o.expr))
+	err = t.all(from)
 	until := time.Now()
 	if ctx.Err() != nil {
 		r.Why, err = "interrupted", nil
@@ -130,13 +131,13 @@ func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, 
 	if len(words) > 0 {
 		return r, failf(exitUsage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
 	}
-	var host filter.Names
+	host := func(string) []netip.Addr { return nil }
 	if o.n, err = c.names(ctx); err == nil {
 		host = o.n.Host
 	} else {
 		o.n = nil // the file's own remain
 	}
-	if t.only, err = compile(o.expr, host); err != nil {
+	if t.only, _, err = compile(o.expr, host); err != nil {
 		return r, err
 	}
 	f, err := os.Open(o.file)
@@ -218,11 +219,11 @@ func missing(lost uint64, evicted evictedReply) (text string) {
 var flowOrders = map[string]func(a, b flowReply) int{
 	"bytes":  func(a, b flowReply) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
 	"frames": func(a, b flowReply) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
-	"drops":  func(a, b flowReply) int { return cmp.Compare(dropped(b.Drops), dropped(a.Drops)) },
+	"drops":  func(a, b flowReply) int { return cmp.Compare(dropSum(b.Drops), dropSum(a.Drops)) },
 	"last":   func(a, b flowReply) int { return b.Last.Compare(a.Last) },
 }
 
-func dropped(drops map[string]uint64) (n uint64) {
+func dropSum(drops map[string]uint64) (n uint64) {
 	for _, x := range drops {
 		n += x
 	}

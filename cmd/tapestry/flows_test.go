@@ -156,7 +156,7 @@ func TestLookErrors(t *testing.T) {
 		{"flows -r /dev/null web", exitUsage, "a file has no targets"},
 		{"flows -r /dev/null", exitNo, "want a pcapng or pcap file"},
 		{"flows --sort rate", exitUsage, "want bytes, frames, drops, last"},
-		{"flows --last 30", exitUsage, "want a duration greater than zero"},
+		{"flows --last 30", exitUsage, "want a duration of 1s or more"},
 		{"flows -n 0", exitUsage, "want a number of rows"},
 		{"flows -f tcp -- udp", exitUsage, "want one"},
 		{"top --by host", exitUsage, "want flow, port, pair"},

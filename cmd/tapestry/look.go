@@ -4,18 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/tapestry-net/tapestry/capture/filter"
 )
 
-const lookHelp = `TARGET is a container's name, network:NAME, peer:HOST, the beginning of an endpoint's id, or all; without one it is
-all. EXPR is an expression of tcpdump, in which a container's name is a host; it may also stand behind --.`
+const lookHelp = targetHelp + `
+EXPR is a filter as tcpdump has it, in which a container's name is a host; it may also stand behind --.`
 
 // A look is what a command that counts frames looks at.
 type look struct {
@@ -57,7 +54,7 @@ func (l *look) find(ctx context.Context, c *client, cmd *cobra.Command, args []s
 	if l.t, err = c.targets(ctx, l.n, words, false); err != nil {
 		return err
 	}
-	f, err := filterFor(l.expr, l.n.Host)
+	_, f, err := compile(l.expr, l.n.Host)
 	if err != nil {
 		return err
 	}
@@ -66,70 +63,43 @@ func (l *look) find(ctx context.Context, c *client, cmd *cobra.Command, args []s
 	return nil
 }
 
-// filterFor checks an expression, and finds the addresses of the names in it.
-func filterFor(expr string, host filter.Names) (captureFilter, error) {
-	f := captureFilter{Expr: expr}
-	_, err := compile(expr, func(name string) []netip.Addr {
-		all := host(name)
-		if len(all) > 0 && f.Names == nil {
-			f.Names = map[string][]string{}
-		}
-		if len(all) > 0 {
-			f.Names[name] = each(all, netip.Addr.String)
-		}
-		return all
-	})
-	return f, err
-}
-
-// compile points at what is wrong.
-func compile(expr string, host filter.Names) (*filter.Filter, error) {
-	f, err := filter.Compile(expr, host)
-	if wrong := (*filter.SyntaxError)(nil); errors.As(err, &wrong) {
-		return nil, failf(exitUsage, "--filter: %w\n%s", err, wrong.Caret())
-	}
-	return f, err
-}
-
-// openLive begins a capture that ends in order when ctx does: what was seen until then still comes. The caller closes it.
-func (c *client) openLive(ctx context.Context, want captureRequest) (s *stream, end func(), err error) {
-	inner, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+// open begins a capture that ends in order when ctx does: what was seen until then still comes. The caller ends it.
+func (l *look) open(ctx context.Context, c *client) (from *followed, end func(), err error) {
+	own, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	opening := context.AfterFunc(ctx, hangUp)
-	if s, err = c.openStream(inner, "/v1/captures", want); err != nil {
+	s, err := c.openStream(own, "/v1/captures", l.want)
+	if err != nil {
 		hangUp()
 		return nil, nil, err
 	}
 	opening()
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(2*time.Second, hangUp) // a daemon that hangs
-		if s.Stop(inner) != nil {
+		if s.Stop(own) != nil {
 			hangUp()
 		}
 	})
-	return s, func() {
+	return c.follow(own, s, l.n, l.t, l.expr), func() {
 		stop()
 		hangUp()
 		_ = s.Close() // nothing is lost by it
 	}, nil
 }
 
-// networkLabel is what a table shows for a network.
+// networkLabel is what a table shows for a network, of which a file may tell the name instead of the id.
 func (l *look) networkLabel(id string) string {
 	if l.n != nil {
 		if name := l.n.Network(id); name != "" {
 			return name
 		}
 	}
-	return short(id)
+	if isID(id) {
+		return short(id)
+	}
+	return id
 }
 
-func parseSpan(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		return 0, errors.New("want a duration greater than zero, such as 10s or 5m")
-	}
-	return d, nil
-}
+func isID(s string) bool { return len(s) == 64 }
 
 func parseRows(s string) (int, error) {
 	n, err := strconv.Atoi(s)

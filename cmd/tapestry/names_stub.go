@@ -2,13 +2,69 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"os"
 	"strings"
+	"time"
+	"unicode"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// What stands here is a stand-in until names.go, targets.go, follow.go and blocks.go are there.
+// What stands here is a stand-in until the files of names, targets, following and captures are there.
+
+const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST, the beginning of an endpoint's id, or all. Several add up; none
+means all.`
+
+func (c *client) completeTarget(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+func compile(expr string, host filter.Names) (*filter.Filter, captureFilter, error) {
+	want := captureFilter{Expr: expr, Names: map[string][]string{}}
+	f, err := filter.Compile(expr, func(name string) []netip.Addr {
+		all := host(name)
+		if len(all) > 0 {
+			want.Names[name] = each(all, netip.Addr.String)
+		}
+		return all
+	})
+	if bad := (*filter.SyntaxError)(nil); errors.As(err, &bad) {
+		return nil, want, failf(exitUsage, "the filter cannot be read:\n%s", bad.Caret())
+	}
+	return f, want, err
+}
+
+func parseSpan(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Second {
+		return 0, errors.New("want a duration of 1s or more, such as 30s or 5m")
+	}
+	return d, nil
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+}
 
 type blocks interface{ Next() (pcapng.Block, error) }
 

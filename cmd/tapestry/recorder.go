@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -112,13 +111,14 @@ which time that covers. From before that time there may be frames that the switc
 		Example: `  tapestry recorder dump --last 30s -w before.pcapng
   tapestry recorder dump web -- tcp port 5432
   tapestry recorder dump -w - | tshark -r -`,
-		Args: cobra.ArbitraryArgs,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			if err := l.find(ctx, c, cmd, args); err != nil {
 				return err
 			}
-			if file, ok := cmd.OutOrStdout().(*os.File); ok && path == "-" && isTerminal(file) {
+			if path == "-" && isTerminal(cmd.OutOrStdout()) {
 				return failf(exitUsage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
 			l.want.Detail, l.want.Annotate, l.want.Offload = path == "", "", ""
@@ -225,7 +225,7 @@ func (c *client) openDump(ctx context.Context, want captureRequest, asked time.D
 	if !r.On {
 		return nil, v, errRecorderOff
 	}
-	want.Seconds, want.Last = 0, asked.Seconds()
+	want.Seconds, want.Last, want.Targets.New = 0, asked.Seconds(), false
 	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
 		return nil, v, err
 	}

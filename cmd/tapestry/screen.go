@@ -12,12 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isTerminal tells whether f is one.
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
-}
-
 // A screen is a terminal on which a picture is drawn again and again (ECMA-48; the alternate screen is xterm's).
 type screen struct {
 	to      *os.File
@@ -28,7 +22,7 @@ type screen struct {
 // newScreen takes the terminal w; false if it is none.
 func newScreen(w io.Writer) (*screen, bool) {
 	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
+	if !ok || !isTerminal(w) {
 		return nil, false
 	}
 	s := &screen{to: f, resized: make(chan os.Signal, 1)}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strings"
-	"unicode"
 	"unique"
 
 	"github.com/tapestry-net/tapestry/capture"
@@ -24,7 +22,7 @@ type tally struct {
 	only  *filter.Filter // nil: all; the daemon has filtered its streams already
 
 	names       map[netip.Addr]string // that the file tells
-	macs        map[placed]string     // endpoint of a container's address
+	macs        map[placed]string     // port of a container's address
 	first, last int64                 // times of packets, ns since 1970; 0: there was none
 
 	id   uint64 // of the packet before, and where it was seen
@@ -55,8 +53,9 @@ func (t *tally) add(b pcapng.Block) {
 	case *pcapng.Interface:
 		p, _ := capture.ReadPort(b)
 		if p.Network == "" {
-			p.Network = printable(b.Name) // of another origin: no addresses of two interfaces are taken for the same
+			p.Network = b.Name // of another origin: no addresses of two interfaces are taken for the same
 		}
+		p.Network, p.Name = printable(p.Network), printable(p.Name)
 		network := unique.Make(p.Network)
 		t.ports = append(t.ports, tallied{Port: p, network: network})
 		if !p.MAC.IsZero() {
@@ -152,23 +151,17 @@ func (t *tally) all(from blocks) error {
 // name is what an end of a flow is called; "": not known.
 func (t *tally) name(n *names, f *flow.Flow, e flow.End) string {
 	if !e.Addr.IsValid() {
-		if endpoint := t.macs[placed{f.Network, e.MAC}]; endpoint != "" && n != nil {
-			return n.Container(endpoint)
+		port := t.macs[placed{f.Network, e.MAC}]
+		if !isID(port) { // a file's own names
+			return port
 		}
-		return ""
+		if n == nil {
+			return ""
+		}
+		return n.Container(port)
 	}
 	if name := t.names[e.Addr]; name != "" || n == nil {
 		return name
 	}
 	return n.Addr(e.Addr)
-}
-
-// printable is a text of a file's as a terminal may have it.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }

@@ -53,8 +53,9 @@ The daemon copies headers only, and never waits: what it could not hand over is 
   tapestry top network:mynet --by port
   tapestry top web --by pair --every 5s -- not port 22
   tapestry top --once --json | jq .total`,
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
 	o.flag(cmd)
 	cmd.Flags().Var(set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
@@ -73,7 +74,7 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 	if o.live > 0 {
 		o.want.Seconds = o.live.Seconds()
 	}
-	s, end, err := c.openLive(ctx, o.want)
+	from, end, err := o.open(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 	var broke error
 	go func() {
 		defer close(ended)
-		broke = o.count(c.follow(ctx, s, o.n, o.t, o.expr))
+		broke = o.count(from)
 	}()
 	early, err := o.show(w, ended)
 	end()
