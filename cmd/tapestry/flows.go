@@ -32,8 +32,8 @@ func newFlows(c *client) *cobra.Command {
 		Use:   "flows [TARGET...] [-- EXPR]",
 		Short: "Show who talks to whom, and how much",
 		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight recorder
-holds, so the answer comes at once, and is of the past; the last line says which time it covers. With --for it looks at
-what happens from now on, with -r at a file.
+holds, so the answer comes at once, and is of the past; the last line says which time it covers (frames that were dropped are
+kept for longer). With --for it looks at what happens from now on, with -r at a file.
 
 A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / B to A, a super-frame once; BYTES, both ways
 together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP conversation that
@@ -142,7 +142,7 @@ func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, 
 	}
 	f, err := os.Open(o.file)
 	if err != nil {
-		return r, failf(exitNoTarget, "read %s: %w", o.file, bare(err))
+		return r, err
 	}
 	defer f.Close()
 	if err = t.all(pcapng.NewReader(f)); err != nil {
@@ -200,6 +200,9 @@ func (o *flowsCommand) text(r *flowsReply, rows int) string {
 		text += " in the flight recorder: " + o.covers.String()
 	} else {
 		text += " in " + secondsText(time.Duration(r.Seconds*float64(time.Second)))
+		if r.Why != "" {
+			text += " (" + r.Why + ")"
+		}
 	}
 	return text + missing(r.Lost, r.Evicted)
 }

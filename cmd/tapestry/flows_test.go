@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -93,6 +95,28 @@ func TestFlowsLive(t *testing.T) {
 	}
 }
 
+// Who interrupts it gets what was seen until then, and the daemon looks no longer.
+func TestFlowsInterrupted(t *testing.T) {
+	e := newFakeEye(conversation()...)
+	e.stays = true
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	go func() {
+		<-e.sent
+		interrupt()
+	}()
+	var out, stderr bytes.Buffer
+	code := execute(ctx, []string{"flows", "--for", "1h", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t)}, &out, &stderr)
+	if code != exitFine || !strings.Contains(out.String(), "2 flows, 5 frames") || !strings.Contains(out.String(), "(interrupted)") {
+		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
+	}
+	select {
+	case <-e.stopped:
+	default:
+		t.Error("the capture was not stopped")
+	}
+}
+
 func TestFlowsOfFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.pcapng")
 	e := newFakeEye(conversation()...)
@@ -152,7 +176,7 @@ func TestLookErrors(t *testing.T) {
 		{"flows nowhere", exitNoTarget, "nowhere"},
 		{"flows --last 30s --for 10s", exitUsage, "--last looks back and --for ahead"},
 		{"flows -r x --last 3s", exitUsage, "-r looks into a file"},
-		{"flows -r /nonexistent", exitNoTarget, "/nonexistent"},
+		{"flows -r /nonexistent", exitNo, "/nonexistent"},
 		{"flows -r /dev/null web", exitUsage, "a file has no targets"},
 		{"flows -r /dev/null", exitNo, "want a pcapng or pcap file"},
 		{"flows --sort rate", exitUsage, "want bytes, frames, drops, last"},
@@ -172,10 +196,46 @@ func TestLookErrors(t *testing.T) {
 			t.Errorf("%s: exit %d, want %d; %q, want %q; stdout %q", c.args, r.code, c.code, r.stderr, c.want, r.out)
 		}
 	}
+	dead := filepath.Join(t.TempDir(), "dead.sock")
+	for _, command := range []string{"flows", "flows --for 3s", "top", "recorder dump", "recorder on", "recorder status"} {
+		if r := tapestry(t, append(strings.Fields(command), "--api-socket", dead)...); r.code != exitNoDaemon || !strings.Contains(r.stderr, dead) {
+			t.Errorf("%s without a daemon: exit %d, %s", command, r.code, r.stderr)
+		}
+	}
 	for _, command := range []string{"flows", "top", "recorder dump"} {
 		r := tapestry(t, append(strings.Fields(command), "-f", "tcp and and", "--api-socket", socket)...)
 		if r.code != exitUsage || !strings.Contains(r.stderr, "\ntcp and and\n") || !strings.Contains(r.stderr, "^") {
 			t.Errorf("%s: exit %d, %s", command, r.code, r.stderr)
+		}
+	}
+}
+
+// What flows, top and recorder status print is documented.
+func TestLookKeys(t *testing.T) {
+	docs, docker := documented(t), fakeDocker(t)
+	for command, runs := range map[string][]string{
+		"flows":           {"flows --json"},
+		"top":             {"top --every 1h --json", "top --every 1h --by port --json"},
+		"recorder status": {"recorder status --json"},
+	} {
+		var got []string
+		for _, args := range runs {
+			t.Setenv("DOCKER_HOST", docker)
+			frames := conversation()
+			frames[0].Data = slices.Clone(frames[0].Data)
+			copy(frames[0].Data[26:], frames[1].Data[26:34]) // from web to itself, so that B has a name
+			copy(frames[0].Data[30:], frames[0].Data[26:30])
+			r := tapestry(t, append(strings.Fields(args), "--api-socket", newFakeEye(frames...).serve(t))...)
+			var v any
+			if err := json.Unmarshal([]byte(r.out), &v); err != nil {
+				t.Fatalf("%s: %v, %s", args, err, r.stderr)
+			}
+			got = append(got, keysOf(v, "")...)
+		}
+		slices.Sort(got)
+		got = slices.Compact(got)
+		if want := slices.Sorted(slices.Values(docs[command])); !slices.Equal(got, want) {
+			t.Errorf("%s has\n%v\ndocs/json.md says\n%v", command, got, want)
 		}
 	}
 }

@@ -51,16 +51,19 @@ func (s *screen) draw(text []byte) error {
 	rows, columns := s.size()
 	s.buf.Reset()
 	s.buf.WriteString("\x1b[H")
-	for n := 0; n < rows && len(text) > 0; n++ {
+	n := 0
+	for ; n < rows && len(text) > 0; n++ {
 		var line []byte
 		line, text, _ = bytes.Cut(text, []byte("\n"))
 		if n > 0 {
 			s.buf.WriteString("\r\n")
 		}
+		s.buf.WriteString("\x1b[K") // before the line: behind a full one it would take the last character
 		s.buf.Write(cutLine(line, columns))
-		s.buf.WriteString("\x1b[K")
 	}
-	s.buf.WriteString("\x1b[J")
+	if n < rows {
+		s.buf.WriteString("\r\n\x1b[J")
+	}
 	_, err := s.to.Write(s.buf.Bytes())
 	return err
 }

@@ -66,7 +66,7 @@ func (t *tally) add(b pcapng.Block) {
 			t.names[n.Addr] = printable(n.Name)
 		}
 	case *pcapng.Stats:
-		if b.Interface < len(t.ports) {
+		if uint(b.Interface) < uint(len(t.ports)) {
 			p := &t.ports[b.Interface]
 			p.lost = max(p.lost, b.Dropped)
 		}
@@ -76,7 +76,7 @@ func (t *tally) add(b pcapng.Block) {
 }
 
 func (t *tally) packet(b *pcapng.Packet) {
-	if b.Interface >= len(t.ports) {
+	if uint(b.Interface) >= uint(len(t.ports)) {
 		return
 	}
 	in := &t.ports[b.Interface]

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // top runs until the stream ends: one interval.
@@ -148,8 +151,8 @@ func TestTopOnTerminal(t *testing.T) {
 	until("\x1b[?1049h\x1b[?25l")
 	until("wide     web  10.80.2.9")
 	until("\x1b[H")
-	picture := until("\x1b[J")
-	for line := range strings.Lines(strings.ReplaceAll(string(picture), "\x1b[K", "")) {
+	picture := until("\x1b[H")
+	for line := range strings.Lines(strings.NewReplacer("\x1b[K", "", "\x1b[J", "").Replace(string(picture))) {
 		if n := len([]rune(strings.TrimRight(line, "\r\n"))); n > 40 {
 			t.Errorf("a line of %d columns in a window of 40: %q", n, line)
 		}
@@ -157,8 +160,7 @@ func TestTopOnTerminal(t *testing.T) {
 	resize(t, shows, 2, 20)
 	must(t, unix.Kill(os.Getpid(), unix.SIGWINCH)) // the kernel tells only the terminal's own processes
 	for n := 9; n > 1; {
-		until("\x1b[H")
-		n = bytes.Count(until("\x1b[J"), []byte("\r\n"))
+		n = bytes.Count(until("\x1b[H"), []byte("\r\n"))
 	}
 	interrupt()
 	until("\x1b[?25h\x1b[?1049l")
@@ -171,4 +173,33 @@ func TestTopOnTerminal(t *testing.T) {
 	default:
 		t.Error("the capture was not stopped")
 	}
+}
+
+// What a frame costs top, from the daemon's bytes to the row.
+func BenchmarkTally(b *testing.B) {
+	var file bytes.Buffer
+	w := pcapng.NewWriter(&file, pcapng.Section{})
+	_, err := w.AddInterface(&pcapng.Interface{Name: webID, Description: "port=1 kind=container network=" + wideID, SnapLen: 128, LinkType: pcapng.Ethernet})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const frames = 10000
+	for i := range frames {
+		p := seen(0, i, vswitch.Forwarded, 1514, tcpFrame(true, 16))
+		p.Data[34] = byte(i)
+		if err := w.WritePacket(&p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		o := &topCommand{tally: newTally()}
+		if err := o.count(pcapng.NewReader(bytes.NewReader(file.Bytes()))); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/frames, "ns/frame")
 }
