@@ -97,7 +97,7 @@ func TestFlowsLive(t *testing.T) {
 
 // Who interrupts it gets what was seen until then, and the daemon looks no longer.
 func TestFlowsInterrupted(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeEye(slices.Repeat(conversation(), 10000)...) // so much that they are sent only when most of it has been read
 	e.stays = true
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -107,7 +107,7 @@ func TestFlowsInterrupted(t *testing.T) {
 	}()
 	var out, stderr bytes.Buffer
 	code := execute(ctx, []string{"flows", "--for", "1h", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t)}, &out, &stderr)
-	if code != exitFine || !strings.Contains(out.String(), "2 flows, 5 frames") || !strings.Contains(out.String(), "(interrupted)") {
+	if code != exitFine || !strings.Contains(out.String(), "2 flows, 50000 frames") || !strings.Contains(out.String(), "(interrupted)") {
 		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
 	}
 	select {

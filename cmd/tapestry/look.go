@@ -93,13 +93,13 @@ func (l *look) networkLabel(id string) string {
 			return name
 		}
 	}
-	if isID(id) {
+	if wholeID(id) {
 		return short(id)
 	}
 	return id
 }
 
-func isID(s string) bool { return len(s) == 64 }
+func wholeID(s string) bool { return len(s) == 64 }
 
 func parseRows(s string) (int, error) {
 	n, err := strconv.Atoi(s)

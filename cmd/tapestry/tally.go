@@ -152,7 +152,7 @@ func (t *tally) all(from blocks) error {
 func (t *tally) name(n *names, f *flow.Flow, e flow.End) string {
 	if !e.Addr.IsValid() {
 		port := t.macs[placed{f.Network, e.MAC}]
-		if !isID(port) { // a file's own names
+		if !wholeID(port) { // a file's own names
 			return port
 		}
 		if n == nil {
