@@ -17,6 +17,11 @@ import (
 
 var eyeTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
+func ago(d time.Duration) *time.Time {
+	t := eyeTime.Add(-d)
+	return &t
+}
+
 // A fakeEye is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
 type fakeEye struct {
 	recorder    recorderReply
@@ -35,7 +40,7 @@ type fakeEye struct {
 }
 
 func newFakeEye(packets ...pcapng.Packet) *fakeEye {
-	return &fakeEye{recorder: recorderReply{On: true, Bytes: 32 << 20, Since: eyeTime.Add(-time.Hour), Frames: 7, Dropped: 5, DropsKept: 1}, covers: 12400 * time.Millisecond,
+	return &fakeEye{recorder: recorderReply{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
 		packets: packets, sent: make(chan struct{}), stopped: make(chan struct{})}
 }
 
@@ -51,7 +56,7 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 		}
 		e.resized = append(e.resized, c.Bytes)
 		e.recorder.On, e.recorder.Bytes = c.Bytes > 0, c.Bytes
-		reply(w, http.StatusOK, struct{}{})
+		reply(w, http.StatusOK, e.recorder)
 	})
 	mux.HandleFunc("POST /v1/recorder/dump", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(eyeTime.Add(-e.covers).UnixNano(), 10))
@@ -83,12 +88,12 @@ func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) 
 		{Name: "192.0.2.2", Description: "port=2 kind=remote network=" + wideID + " vni=80", SnapLen: 128, LinkType: pcapng.Ethernet}}
 	for i := range ports {
 		_, err := w.AddInterface(&ports[i])
-		must(t, err)
+		expect(t, err)
 	}
 	for i := range e.packets {
-		must(t, w.WritePacket(&e.packets[i]))
+		expect(t, w.WritePacket(&e.packets[i]))
 	}
-	must(t, w.Flush())
+	expect(t, w.Flush())
 	_ = http.NewResponseController(to).Flush() // fails only when the command is gone
 	if e.stays {
 		close(e.sent)
@@ -102,12 +107,12 @@ func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) 
 		panic(http.ErrAbortHandler)
 	}
 	if e.lost > 0 {
-		must(t, w.Statistics(&pcapng.Stats{Interface: 0, Dropped: e.lost}))
+		expect(t, w.Statistics(&pcapng.Stats{Interface: 0, Dropped: e.lost}))
 	}
 	_ = w.Flush() // as above
 }
 
-func must(t *testing.T, err error) {
+func expect(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Error(err)

@@ -48,7 +48,7 @@ func TestFlows(t *testing.T) {
 	if f := asked.Filter; f.Expr != "host web and tcp" || !slices.Equal(f.Names["web"], []string{"10.80.1.2"}) || !slices.Equal(asked.Targets.Endpoints, []string{webID}) {
 		t.Errorf("asked for %+v", asked)
 	}
-	e.recorder.Since = eyeTime.Add(-e.covers)
+	e.recorder.Since = ago(e.covers)
 	if r := tapestry(t, "flows", "--last", "1m", "--api-socket", socket, "--docker-host", docker); !strings.Contains(r.out, "asked for the last 1m 0s, have 12.4 s (since the recorder was switched on)") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
@@ -142,8 +142,8 @@ func TestFlowsOfFile(t *testing.T) {
 		t.Errorf("without a daemon: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	b, err := os.ReadFile(path)
-	must(t, err)
-	must(t, os.WriteFile(path, b[:len(b)-5], 0o600))
+	expect(t, err)
+	expect(t, os.WriteFile(path, b[:len(b)-5], 0o600))
 	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitNo || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "10.80.1.2") {
 		t.Errorf("of a file that is cut off: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
@@ -186,9 +186,10 @@ func TestLookErrors(t *testing.T) {
 		{"top --by host", exitUsage, "want flow, port, pair"},
 		{"top --every 1ms", exitUsage, "want a duration of 100ms or more"},
 		{"recorder dmp", exitUsage, "did you mean dump?"},
-		{"recorder size 100MiB", exitUsage, "want a power of two from 2MiB to 1GiB"},
+		{"recorder size 100MiB", exitUsage, "want a power of two from 2MB to 8GB"},
 		{"recorder size 1MiB", exitUsage, "want a power of two"},
 		{"recorder size 9999999GiB", exitUsage, "want a power of two"},
+		{"recorder size much", exitUsage, "want a size such as"},
 		{"recorder size -1", exitUsage, "tapestry recorder size --help"},
 	} {
 		r := tapestry(t, append([]string{"--api-socket", socket}, strings.Fields(c.args)...)...)

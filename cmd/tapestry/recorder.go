@@ -2,20 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 )
 
-const (
-	recorderBytes = 32 << 20 // what recorder on asks for
-	recorderLeast = 2 << 20
-)
+const recorderBytes = 32 << 20 // what recorder on asks for
 
 func newRecorder(c *client) *cobra.Command {
 	cmd := &cobra.Command{
@@ -26,7 +20,7 @@ each, so that one can see what led to something. Frames that the switch dropped 
 washes them out. Nothing of it is on disk before recorder dump writes it.`,
 		Example: `  tapestry recorder status
   tapestry recorder dump --last 30s -w before.pcapng
-  tapestry recorder size 128MiB`,
+  tapestry recorder size 128MB`,
 		Args: subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -80,7 +74,7 @@ washes them out. Nothing of it is on disk before recorder dump writes it.`,
 		Short: "Give it more memory, or less",
 		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of 128 bytes
 or more needs 176: 32 MiB are the last 190,000 frames. Beside that it takes an eighth as much for dropped ones.`,
-		Example: `  tapestry recorder size 128MiB`,
+		Example: `  tapestry recorder size 128MB`,
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := parseRecorder(args[0])
@@ -150,23 +144,20 @@ func (c *client) recorder(ctx context.Context) (r recorderReply, err error) {
 }
 
 func (c *client) resizeRecorder(cmd *cobra.Command, bytes int) error {
-	if err := c.call(cmd.Context(), http.MethodPut, "/v1/recorder", recorderChange{bytes}, nil); err != nil {
+	var r recorderReply
+	if err := c.call(cmd.Context(), http.MethodPut, "/v1/recorder", recorderChange{bytes}, &r); err != nil {
 		return err
 	}
-	r, err := c.recorder(cmd.Context())
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), r.text())
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), r.text())
 	return err
 }
 
 func (r *recorderReply) text() string {
-	if !r.On {
+	if !r.On || r.Since == nil {
 		return "off: tapestry recorder on"
 	}
-	return fmt.Sprintf("on, %s, since %s (%s): %d frames kept, %d older ones overwritten, %d drops kept", memoryText(r.Bytes),
-		r.Since.Format(time.RFC3339), agoText(int64(time.Since(r.Since)/time.Second)), r.Frames, r.Dropped, r.DropsKept)
+	return fmt.Sprintf("on, %s, since %s (%s): %d frames seen, %d of them kept, %d drops kept", memoryText(r.Bytes),
+		r.Since.Format(time.RFC3339), agoText(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
 }
 
 // memoryText writes a power of two as people set it.
@@ -177,26 +168,6 @@ func memoryText(n int) string {
 		}
 	}
 	return fmt.Sprintf("%d GiB", n>>30)
-}
-
-// parseRecorder reads a size of memory that the recorder can have.
-func parseRecorder(s string) (int, error) {
-	wrong := errors.New("want a power of two from 2MiB to 1GiB, such as 64MiB; recorder off gives the memory back")
-	text, shift := strings.ToLower(s), 0
-	for unit, n := range map[string]int{"kib": 10, "mib": 20, "gib": 30} {
-		if number, ok := strings.CutSuffix(text, unit); ok {
-			text, shift = strings.TrimSpace(number), n
-		}
-	}
-	n, err := strconv.ParseUint(text, 10, 31)
-	if err != nil || n == 0 || n > 1<<30>>shift {
-		return 0, wrong
-	}
-	bytes := int(n) << shift
-	if bytes < recorderLeast || bytes&(bytes-1) != 0 {
-		return 0, wrong
-	}
-	return bytes, nil
 }
 
 // A coverage is which time a dump is of.
@@ -229,11 +200,11 @@ func (c *client) openDump(ctx context.Context, want captureRequest, asked time.D
 	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
 		return nil, v, err
 	}
-	const same = time.Millisecond // two readings of a clock
+	const same = 100 * time.Millisecond // the daemon reads its clock more than once
 	v.asked, v.have = asked, time.Duration(max(0, s.until-s.since))
 	switch {
 	case asked > 0 && v.have >= asked-same:
-	case s.since > r.Since.Add(same).UnixNano():
+	case r.Since != nil && s.since > r.Since.UnixNano():
 		v.why = "older frames were overwritten"
 	default:
 		v.why = "since the recorder was switched on"

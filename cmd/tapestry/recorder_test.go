@@ -15,14 +15,15 @@ import (
 
 func TestRecorder(t *testing.T) {
 	e := newFakeEye()
-	e.recorder.Since = time.Now().Add(-90 * time.Second)
+	since := time.Now().Add(-90 * time.Second)
+	e.recorder.Since = &since
 	socket := e.serve(t)
 	for _, c := range []struct {
 		args, want string
 		resized    []int
 	}{
 		{"status", "on, 32 MiB, since ", nil},
-		{"status", "(1m 30s): 7 frames kept, 5 older ones overwritten, 1 drops kept\n", nil},
+		{"status", "(1m 30s): 12 frames seen, 7 of them kept, 1 drops kept\n", nil},
 		{"on", "it was on already: on, 32 MiB", nil},
 		{"off", "off: tapestry recorder on\n", []int{0}},
 		{"status", "off: tapestry recorder on\n", nil},
@@ -74,7 +75,7 @@ func TestRecorderDump(t *testing.T) {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
 	file, err := os.ReadFile(path)
-	must(t, err)
+	expect(t, err)
 	if interfaces, packets := blocksOf(t, file); interfaces != 2 || packets != 5 {
 		t.Errorf("%d interfaces, %d packets", interfaces, packets)
 	}

@@ -99,9 +99,9 @@ func terminal(t *testing.T, rows, columns uint16) (shows, has *os.File) {
 	}
 	t.Cleanup(func() { _ = shows.Close() })
 	fd := int(shows.Fd())
-	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	expect(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	must(t, err)
+	expect(t, err)
 	resize(t, shows, rows, columns)
 	if has, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func terminal(t *testing.T, rows, columns uint16) (shows, has *os.File) {
 
 func resize(t *testing.T, shows *os.File, rows, columns uint16) {
 	t.Helper()
-	must(t, unix.IoctlSetWinsize(int(shows.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
+	expect(t, unix.IoctlSetWinsize(int(shows.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
 }
 
 // On a terminal it draws in place, in the window that there is, and gives the terminal back after an interrupt.
@@ -158,7 +158,7 @@ func TestTopOnTerminal(t *testing.T) {
 		}
 	}
 	resize(t, shows, 2, 20)
-	must(t, unix.Kill(os.Getpid(), unix.SIGWINCH)) // the kernel tells only the terminal's own processes
+	expect(t, unix.Kill(os.Getpid(), unix.SIGWINCH)) // the kernel tells only the terminal's own processes
 	for n := 9; n > 1; {
 		n = bytes.Count(until("\x1b[H"), []byte("\r\n"))
 	}

@@ -29,6 +29,7 @@ type captureTargets struct {
 	Networks  []string `json:"networks,omitempty"`  // whole ids
 	Peers     []string `json:"peers,omitempty"`     // addresses of remote hosts, without port
 	New       bool     `json:"new,omitempty"`       // every port that comes from now on, of whatever network
+	Since     uint32   `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
 	Some      bool     `json:"some,omitempty"`      // only what is named above, also if that is nothing
 }
 
@@ -63,17 +64,17 @@ type captureBooks struct {
 	Bytes     int64   `json:"bytes"`     // written
 }
 
-// recorderReply is the answer to GET /v1/recorder.
+// recorderReply is the recorder's state.
 type recorderReply struct {
-	On        bool      `json:"on"`
-	Bytes     int       `json:"bytes"`      // of memory; 0: it is off
-	Since     time.Time `json:"since"`      // it was switched on, or resized
-	Frames    uint64    `json:"frames"`     // that are kept
-	Dropped   uint64    `json:"dropped"`    // older ones, overwritten since then
-	DropsKept uint64    `json:"drops_kept"` // frames that the switch dropped and that are kept, also beyond the others
+	On        bool       `json:"on"`
+	Bytes     int        `json:"bytes"`      // of its memory; an eighth as many beside them are for drops
+	Since     *time.Time `json:"since"`      // it was switched on or resized; null: it is off
+	Frames    uint64     `json:"frames"`     // that it has seen since
+	Kept      uint64     `json:"kept"`       // of these, still there
+	DropsKept uint64     `json:"drops_kept"` // dropped ones that are still there, in memory of their own
 }
 
 // recorderChange is the body of PUT /v1/recorder.
 type recorderChange struct {
-	Bytes int `json:"bytes"` // 0: off
+	Bytes int `json:"bytes"` // a power of two of 2 MiB or more; 0: off
 }
