@@ -191,11 +191,11 @@ func (o *flowsCommand) show(w io.Writer, c *client, t *tally, r *flowsReply) err
 
 // text is the line below the table.
 func (o *flowsCommand) text(r *flowsReply, rows int) string {
-	text := fmt.Sprintf("%d flows", len(r.Flows))
+	text := plural(uint64(len(r.Flows)), "flow")
 	if rows < len(r.Flows) {
 		text = fmt.Sprintf("%d of %s", rows, text)
 	}
-	text += fmt.Sprintf(", %d frames, %s", r.Total.Frames, bytesText(r.Total.Bytes))
+	text += fmt.Sprintf(", %s, %s", plural(r.Total.Frames, "frame"), bytesText(r.Total.Bytes))
 	if r.Source == "recorder" {
 		text += " in the flight recorder: " + o.covers.String()
 	} else {
@@ -210,10 +210,10 @@ func (o *flowsCommand) text(r *flowsReply, rows int) string {
 // missing says what a table does not show; "" if nothing.
 func missing(lost uint64, evicted evictedReply) (text string) {
 	if evicted.Flows > 0 {
-		text += fmt.Sprintf("; %d flows more had no room in the table (%d frames, %s)", evicted.Flows, evicted.Frames, bytesText(evicted.Bytes))
+		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", plural(evicted.Flows, "flow"), plural(evicted.Frames, "frame"), bytesText(evicted.Bytes))
 	}
 	if lost > 0 {
-		text += fmt.Sprintf("; %d frames LOST, they came faster than they were read", lost)
+		text += fmt.Sprintf("; %s LOST, more came than were read in time", plural(lost, "frame"))
 	}
 	return text
 }

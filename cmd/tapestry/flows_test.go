@@ -134,7 +134,7 @@ func TestFlowsOfFile(t *testing.T) {
 	r := tapestry(t, "flows", "-r", path, "-f", "tcp", "--api-socket", socket, "--docker-host", docker)
 	// Without details a super-frame is one long frame.
 	if want := "wide     web  10.80.2.9  tcp 40000→80  3/1     4.7 kB"; !strings.Contains(r.out, want) || !strings.Contains(r.out, "mtu 1") ||
-		!strings.Contains(r.out, "\n1 flows, 4 frames, 4.7 kB in 3 s\n") {
+		!strings.Contains(r.out, "\n1 flow, 4 frames, 4.7 kB in 3 s\n") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
@@ -161,6 +161,28 @@ func TestStates(t *testing.T) {
 		r := tapestry(t, "flows", "--api-socket", newFakeEye(frames...).serve(t), "--docker-host", fakeDocker(t))
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s%s", want, r.out, r.stderr)
+		}
+	}
+}
+
+func TestLookTexts(t *testing.T) {
+	evicted := evictedReply{1, countsReply{2, 3, 4000}}
+	if got := missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || missing(0, evictedReply{}) != "" {
+		t.Errorf("missing are told as %q", got)
+	}
+	for d, want := range map[time.Duration]string{0: "0 s", 1: "1 ms", 40 * time.Millisecond: "40 ms", 12449 * time.Millisecond: "12.4 s", 30 * time.Second: "30 s", 90 * time.Second: "1m 30s"} {
+		if got := secondsText(d); got != want {
+			t.Errorf("%v is %q, want %q", d, got, want)
+		}
+	}
+	for rate, want := range map[float64]string{0: "0 b/s", 100: "800 b/s", 125: "1.0 kb/s", 1.25e6: "10 Mb/s", 1.25e9: "10 Gb/s"} {
+		if got := rateText(rate); got != want {
+			t.Errorf("%v bytes a second are %q, want %q", rate, got, want)
+		}
+	}
+	for n, want := range map[int]string{2 << 20: "2 MiB", 32 << 20: "32 MiB", 1 << 30: "1 GiB", 8 << 30: "8 GiB"} {
+		if got := memoryText(n); got != want {
+			t.Errorf("%d bytes are %q, want %q", n, got, want)
 		}
 	}
 }

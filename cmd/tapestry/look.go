@@ -109,12 +109,23 @@ func parseRows(s string) (int, error) {
 	return n, nil
 }
 
-// secondsText writes a duration as people say it: 12.4 s, 5m 10s.
+// secondsText writes a duration as people say it: 40 ms, 12.4 s, 5m 10s.
 func secondsText(d time.Duration) string {
-	if d >= time.Minute {
+	switch {
+	case d >= time.Minute:
 		return agoText(int64(d.Round(time.Second) / time.Second))
+	case d >= time.Second || d == 0:
+		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
 	}
-	return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	return fmt.Sprintf("%d ms", max(1, d.Milliseconds()))
+}
+
+// plural writes how many of something there are.
+func plural(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // rateText writes bytes in a second as bits, in decimal units as networks have them.

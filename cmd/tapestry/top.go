@@ -92,7 +92,7 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 		err = broke
 	}
 	if !c.json && !o.once {
-		fmt.Fprintf(w, "%s: %d frames, %s%s\n", secondsText(time.Since(began)), o.all.Frames, bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
+		fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(time.Since(began)), plural(o.all.Frames, "frame"), bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
 	}
 	return err
 }
