@@ -153,7 +153,8 @@ func (t *Table) Add(p *Packet) Counts {
 	t.front(i)
 	f := &t.rows[i].Flow
 	back := turned != (f.A != k.low)
-	if begins := h.flags&(SYN|ack) == SYN && f.Sent&SYN == 0; back && begins || !known && back != (h.flags&(SYN|ack) == SYN|ack) {
+	begins, answers := h.flags&(SYN|ack) == SYN, h.flags&(SYN|ack) == SYN|ack
+	if known && back && begins && f.Sent&SYN == 0 || !known && back != answers {
 		f.turn()
 		back = !back
 	}
@@ -236,7 +237,7 @@ func (t *Table) Total() Sum { return t.total }
 func (t *Table) Evicted() (flows uint64, s Sum) { return t.gone, t.evicted }
 
 // Take lends fn the flows that were seen since the Take before, the one seen last first. Then all counts, sums and TCP
-// flags are zero again, but which flows there are, and who began them, stays known. It costs nothing for flows that are silent.
+// flags but SYN are zero again; which flows there are, and who began them, stays known. Silent flows cost nothing.
 func (t *Table) Take(fn func(*Flow)) {
 	for f := range t.All() {
 		if f.Out.Frames+f.Back.Frames == 0 { // so are all that were seen before it

@@ -210,7 +210,8 @@ func (o *flowsCommand) text(r *flowsReply, rows int) string {
 // missing says what a table does not show; "" if nothing.
 func missing(lost uint64, evicted evictedReply) (text string) {
 	if evicted.Flows > 0 {
-		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", plural(evicted.Flows, "flow"), plural(evicted.Frames, "frame"), bytesText(evicted.Bytes))
+		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", plural(evicted.Flows, "flow"),
+			plural(evicted.Frames, "frame"), bytesText(evicted.Bytes))
 	}
 	if lost > 0 {
 		text += fmt.Sprintf("; %s LOST, more came than were read in time", plural(lost, "frame"))

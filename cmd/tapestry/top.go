@@ -61,7 +61,8 @@ The daemon copies headers only, and never waits: what it could not hand over is 
 	cmd.Flags().Var(set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
 	cmd.Flags().Var(set(&o.every, "DURATION", "1s", parseEvery), "every", "length of an interval")
 	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for", "end after `DURATION`")
-	cmd.Flags().VarP(set(&o.rows, "N", "", parseRows), "rows", "n", "at most `N` rows (default: what fits the window, 20 elsewhere); JSON has all")
+	cmd.Flags().VarP(set(&o.rows, "N", "", parseRows), "rows", "n",
+		"at most `N` rows (default: what fits the window, 20 elsewhere); JSON has all")
 	cmd.Flags().BoolVar(&o.once, "once", false, "end after one interval")
 	return cmd
 }
@@ -92,7 +93,8 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 		err = broke
 	}
 	if !c.json && !o.once {
-		fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(time.Since(began)), plural(o.all.Frames, "frame"), bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
+		fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(time.Since(began)), plural(o.all.Frames, "frame"),
+			bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
 	}
 	return err
 }
@@ -164,7 +166,8 @@ func (o *topCommand) interval() *topReply {
 	now, t := time.Now(), o.tally
 	seconds, lost, total := now.Sub(o.began).Seconds(), t.lost(), t.table.Total()
 	gone, evicted := t.table.Evicted()
-	r := &topReply{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts), Evicted: evictedReply{gone, toCounts(evicted.Counts)}}
+	r := &topReply{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
+		Evicted: evictedReply{gone, toCounts(evicted.Counts)}}
 	o.began, o.lost = now, lost
 	o.all.Add(&total)
 	pairs := map[pair]*flow.Flow{}
@@ -255,11 +258,12 @@ func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
 	case "port":
 		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
 		lines = each(r.Ports[:min(rows, len(r.Ports))], func(p trafficRow) []string {
-			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, p.label()), frames(p.From), rate(p.From), frames(p.To), rate(p.To), countsText(p.Drops)}
+			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, p.label()), frames(p.From), rate(p.From),
+				frames(p.To), rate(p.To), countsText(p.Drops)}
 		})
 	}
-	_, err := fmt.Fprintf(w, "%s  %d of %d rows, %s frames/s, %s%s\n\n", r.Time.Local().Format("15:04:05"), len(lines), len(r.Flows)+len(r.Ports),
-		frames(r.Total), rate(r.Total), missing(r.Lost, r.Evicted))
+	_, err := fmt.Fprintf(w, "%s  %d of %d rows, %s frames/s, %s%s\n\n", r.Time.Local().Format("15:04:05"),
+		len(lines), len(r.Flows)+len(r.Ports), frames(r.Total), rate(r.Total), missing(r.Lost, r.Evicted))
 	if err != nil {
 		return err
 	}
