@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
@@ -18,6 +19,8 @@ type stream struct {
 	id     string // of the capture
 	body   io.ReadCloser
 	reader *pcapng.Reader
+
+	since, until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
 }
 
 // openStream asks for a capture ("/v1/captures") or a dump ("/v1/recorder/dump"). The answer comes as soon as the
@@ -48,7 +51,10 @@ func (c *client) openStream(ctx context.Context, path string, want captureReques
 		}
 		return nil, refused(resp.StatusCode, text)
 	}
-	return &stream{c, resp.Header.Get("X-Capture-Id"), resp.Body, pcapng.NewReader(resp.Body)}, nil
+	s := &stream{c: c, id: resp.Header.Get("X-Capture-Id"), body: resp.Body, reader: pcapng.NewReader(resp.Body)}
+	s.since, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Since"), 10, 64)
+	s.until, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Until"), 10, 64)
+	return s, nil
 }
 
 // Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+var eyeTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func ago(d time.Duration) *time.Time {
+	t := eyeTime.Add(-d)
+	return &t
+}
+
+// A fakeEye is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
+type fakeEye struct {
+	recorder    recorderReply
+	covers      time.Duration // of the recorder, until eyeTime
+	packets     []pcapng.Packet
+	lost        uint64
+	breaksOff   bool
+	stays       bool // the stream ends when it is stopped
+	sent        chan struct{}
+	stopped     chan struct{}
+	stoppedOnce sync.Once
+
+	mu      sync.Mutex
+	asked   []captureRequest
+	resized []int
+}
+
+func newFakeEye(packets ...pcapng.Packet) *fakeEye {
+	return &fakeEye{recorder: recorderReply{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
+		packets: packets, sent: make(chan struct{}), stopped: make(chan struct{})}
+}
+
+// serve adds the real API, of a fakeHost.
+func (e *fakeEye) serve(t *testing.T) (socket string) {
+	mux := http.NewServeMux()
+	mux.Handle("/", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), name: "tapestry"}).handler())
+	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, e.recorder) })
+	mux.HandleFunc("PUT /v1/recorder", func(w http.ResponseWriter, r *http.Request) {
+		var c recorderChange
+		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
+			t.Error(err)
+		}
+		e.resized = append(e.resized, c.Bytes)
+		e.recorder.On, e.recorder.Bytes = c.Bytes > 0, c.Bytes
+		reply(w, http.StatusOK, e.recorder)
+	})
+	mux.HandleFunc("POST /v1/recorder/dump", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(eyeTime.Add(-e.covers).UnixNano(), 10))
+		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(eyeTime.UnixNano(), 10))
+		e.stream(t, w, r)
+	})
+	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Capture-Id", "7")
+		e.stream(t, w, r)
+	})
+	mux.HandleFunc("DELETE /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
+		e.stoppedOnce.Do(func() { close(e.stopped) })
+		reply(w, http.StatusOK, struct{}{})
+	})
+	return serveUnix(t, "tapestry.sock", mux)
+}
+
+func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) {
+	var want captureRequest
+	if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
+		t.Error(err)
+	}
+	e.mu.Lock()
+	e.asked = append(e.asked, want)
+	e.mu.Unlock()
+	w := pcapng.NewWriter(to, pcapng.Section{Application: "tapestry"})
+	ports := []pcapng.Interface{
+		{Name: webID, Description: "port=1 kind=container network=" + wideID + " vni=80 link=tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, SnapLen: 128, LinkType: pcapng.Ethernet},
+		{Name: "192.0.2.2", Description: "port=2 kind=remote network=" + wideID + " vni=80", SnapLen: 128, LinkType: pcapng.Ethernet}}
+	for i := range ports {
+		_, err := w.AddInterface(&ports[i])
+		expect(t, err)
+	}
+	for i := range e.packets {
+		expect(t, w.WritePacket(&e.packets[i]))
+	}
+	expect(t, w.Flush())
+	_ = http.NewResponseController(to).Flush() // fails only when the command is gone
+	if e.stays {
+		close(e.sent)
+		select {
+		case <-e.stopped:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	if e.breaksOff {
+		panic(http.ErrAbortHandler)
+	}
+	if e.lost > 0 {
+		expect(t, w.Statistics(&pcapng.Stats{Interface: 0, Dropped: e.lost}))
+	}
+	_ = w.Flush() // as above
+}
+
+func expect(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// seen is a packet as the daemon tells of it, n ms before eyeTime.
+func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
+	detail := make([]byte, 10)
+	detail[1] = byte(v)
+	if length > 1514 {
+		detail[3] = byte(ether.TCP4)
+		binary.LittleEndian.PutUint16(detail[4:], 1000)
+	}
+	if v == vswitch.Forwarded {
+		binary.LittleEndian.PutUint32(detail[6:], uint32(1-port+1))
+	}
+	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: detail}
+}
+
+// tcpFrame is one of web's connection to 10.80.2.9, from web or to it.
+func tcpFrame(fromWeb bool, flags byte) []byte {
+	b := make([]byte, 54)
+	copy(b, []byte{2, 0x42, 10, 80, 2, 9, 2, 0x42, 10, 80, 1, 2, 8, 0, 0x45})
+	b[23] = 6
+	copy(b[26:], []byte{10, 80, 1, 2, 10, 80, 2, 9, 0x9c, 0x40, 0, 80})
+	if !fromWeb {
+		copy(b, []byte{2, 0x42, 10, 80, 1, 2, 2, 0x42, 10, 80, 2, 9})
+		copy(b[26:], []byte{10, 80, 2, 9, 10, 80, 1, 2, 0, 80, 0x9c, 0x40})
+	}
+	b[46], b[47] = 5<<4, flags
+	return b
+}
+
+func arpFrame() []byte {
+	b := make([]byte, 42)
+	copy(b, []byte{255, 255, 255, 255, 255, 255, 2, 0x42, 10, 80, 1, 2, 8, 6})
+	return b
+}
+
+// conversation is what most tests see: a connection with a super-frame of three segments, one frame that was dropped, and ARP.
+func conversation() []pcapng.Packet {
+	const syn, ack = 2, 16
+	return []pcapng.Packet{
+		seen(1, 9000, vswitch.Forwarded, 54, tcpFrame(false, syn|ack)),
+		seen(0, 8000, vswitch.Forwarded, 54, tcpFrame(true, syn)),
+		seen(0, 7000, vswitch.Forwarded, 54+3000, tcpFrame(true, ack)),
+		seen(0, 6000, vswitch.MTU, 1514, tcpFrame(true, ack)),
+		seen(0, 3000, vswitch.Flooded, 42, arpFrame()),
+	}
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// flowsCommand is what the flags of flows say.
+type flowsCommand struct {
+	look
+	last, live time.Duration // 0: not given
+	file, sort string
+	rows       int
+	covers     coverage // of the recorder
+}
+
+func newFlows(c *client) *cobra.Command {
+	o := &flowsCommand{sort: "bytes", rows: 20}
+	cmd := c.reader(&cobra.Command{
+		Use:   "flows [TARGET...] [-- EXPR]",
+		Short: "Show who talks to whom, and how much",
+		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight recorder
+holds, so the answer comes at once, and is of the past; the last line says which time it covers (frames that were dropped are
+kept for longer). With --for it looks at what happens from now on, with -r at a file.
+
+A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / B to A, a super-frame once; BYTES, both ways
+together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP conversation that
+was refused, got no answer, was reset or closed says so.
+
+` + lookHelp + fmt.Sprintf(jsonHelp, "one object"),
+		Example: `  tapestry flows web
+  tapestry flows --last 30s --sort drops
+  tapestry flows network:mynet --for 10s -- tcp port 5432
+  tapestry flows -r before.pcapng --json | jq '.flows[] | select(.state == "no answer")'`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
+	})
+	o.flag(cmd)
+	cmd.Flags().Var(set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
+	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for", "look for `DURATION` from now on, not into the recorder")
+	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE`, pcapng or pcap")
+	cmd.Flags().Var(set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort", "what stands first")
+	cmd.Flags().VarP(set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
+	return cmd
+}
+
+func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
+	ctx, t := cmd.Context(), newTally()
+	var r flowsReply
+	var err error
+	switch {
+	case o.last > 0 && o.live > 0:
+		return failf(exitUsage, "--last looks back and --for ahead: want one of them")
+	case o.file != "" && (o.last > 0 || o.live > 0):
+		return failf(exitUsage, "-r looks into a file, without --last and --for")
+	case o.file != "":
+		r, err = o.read(ctx, c, cmd, args, t)
+	default:
+		if err = o.find(ctx, c, cmd, args); err != nil {
+			return err
+		}
+		if o.live > 0 {
+			r, err = o.watch(ctx, c, t)
+		} else {
+			r, err = o.recorded(ctx, c, t)
+		}
+	}
+	if err != nil && t.last == 0 {
+		return err
+	}
+	if told := o.show(cmd.OutOrStdout(), c, t, &r); told != nil {
+		return told
+	}
+	return err
+}
+
+// recorded counts what the recorder holds.
+func (o *flowsCommand) recorded(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
+	s, covers, err := c.openDump(ctx, o.want, o.last)
+	if errors.Is(err, errRecorderOff) {
+		return r, failf(exitNo, "%w, or look at what comes from now on with --for 10s", err)
+	}
+	if err != nil {
+		return r, err
+	}
+	defer s.Close()
+	err = t.all(s)
+	r.Source, r.Why, o.covers = "recorder", covers.why, covers
+	r.span(s.since, s.until)
+	return r, err
+}
+
+// watch counts what comes.
+func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
+	o.want.Seconds = o.live.Seconds()
+	from, end, err := o.open(ctx, c)
+	if err != nil {
+		return r, err
+	}
+	defer end()
+	since := time.Now()
+	err = t.all(from)
+	until := time.Now()
+	if ctx.Err() != nil {
+		r.Why, err = "interrupted", nil
+	}
+	r.Source = "live"
+	r.span(since.UnixNano(), until.UnixNano())
+	return r, err
+}
+
+// read counts a file. Names are as in the file; in the filter also those of now.
+func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, args []string, t *tally) (r flowsReply, err error) {
+	words, err := o.words(cmd, args)
+	if err != nil {
+		return r, err
+	}
+	if len(words) > 0 {
+		return r, failf(exitUsage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
+	}
+	host := func(string) []netip.Addr { return nil }
+	if o.n, err = c.names(ctx); err == nil {
+		host = o.n.Host
+	} else {
+		o.n = nil // the file's own remain
+	}
+	if t.only, _, err = compile(o.expr, host); err != nil {
+		return r, err
+	}
+	f, err := os.Open(o.file)
+	if err != nil {
+		return r, err
+	}
+	defer f.Close()
+	if err = t.all(pcapng.NewReader(f)); err != nil {
+		err = fmt.Errorf("%s: %w", o.file, err)
+	}
+	r.Source = "file"
+	r.span(t.first, t.last)
+	return r, err
+}
+
+// span fills in the time, in ns since 1970.
+func (r *flowsReply) span(since, until int64) {
+	if until <= since {
+		return
+	}
+	r.Since, r.Until = time.Unix(0, since).UTC().Format(time.RFC3339Nano), time.Unix(0, until).UTC().Format(time.RFC3339Nano)
+	r.Seconds = time.Duration(until - since).Seconds()
+}
+
+// show prints the flows.
+func (o *flowsCommand) show(w io.Writer, c *client, t *tally, r *flowsReply) error {
+	r.Flows = []flowReply{}
+	for f := range t.table.All() {
+		r.Flows = append(r.Flows, t.toFlow(&o.look, f, r.Seconds))
+	}
+	slices.SortStableFunc(r.Flows, flowOrders[o.sort])
+	gone, evicted := t.table.Evicted()
+	r.Lost, r.Total, r.Evicted = t.lost(), toCounts(t.table.Total().Counts), evictedReply{gone, toCounts(evicted.Counts)}
+	if c.json {
+		return printJSON(w, r)
+	}
+	until, err := time.Parse(time.RFC3339Nano, r.Until)
+	if err != nil {
+		until = time.Unix(0, t.last)
+	}
+	rows := each(r.Flows[:min(o.rows, len(r.Flows))], func(f flowReply) []string {
+		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(), number(f.Out.Frames) + "/" + number(f.Back.Frames),
+			bytesText(f.Out.Bytes + f.Back.Bytes), rateText(f.Rate), f.dropsText(), agoText(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
+	})
+	if err := printTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"}, rows); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "\n%s\n", o.text(r, len(rows)))
+	return err
+}
+
+// text is the line below the table.
+func (o *flowsCommand) text(r *flowsReply, rows int) string {
+	text := plural(uint64(len(r.Flows)), "flow")
+	if rows < len(r.Flows) {
+		text = fmt.Sprintf("%d of %s", rows, text)
+	}
+	text += fmt.Sprintf(", %s, %s", plural(r.Total.Frames, "frame"), bytesText(r.Total.Bytes))
+	if r.Source == "recorder" {
+		text += " in the flight recorder: " + o.covers.String()
+	} else {
+		text += " in " + secondsText(time.Duration(r.Seconds*float64(time.Second)))
+		if r.Why != "" {
+			text += " (" + r.Why + ")"
+		}
+	}
+	return text + missing(r.Lost, r.Evicted)
+}
+
+// missing says what a table does not show; "" if nothing.
+func missing(lost uint64, evicted evictedReply) (text string) {
+	if evicted.Flows > 0 {
+		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", plural(evicted.Flows, "flow"),
+			plural(evicted.Frames, "frame"), bytesText(evicted.Bytes))
+	}
+	if lost > 0 {
+		text += fmt.Sprintf("; %s LOST, more came than were read in time", plural(lost, "frame"))
+	}
+	return text
+}
+
+// flowOrders are what --sort may say, the most first.
+var flowOrders = map[string]func(a, b flowReply) int{
+	"bytes":  func(a, b flowReply) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
+	"frames": func(a, b flowReply) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
+	"drops":  func(a, b flowReply) int { return cmp.Compare(dropSum(b.Drops), dropSum(a.Drops)) },
+	"last":   func(a, b flowReply) int { return b.Last.Compare(a.Last) },
+}
+
+func dropSum(drops map[string]uint64) (n uint64) {
+	for _, x := range drops {
+		n += x
+	}
+	return n
+}
+
+// label is an end's name, or its address.
+func (e endReply) label() string { return cmp.Or(e.Name, e.Address) }
+
+// what is the protocol, the ports, and how it went.
+func (f *flowReply) what() string {
+	text := f.Proto
+	if f.A.Port != 0 || f.B.Port != 0 {
+		text += fmt.Sprintf(" %d→%d", f.A.Port, f.B.Port)
+	}
+	if f.State != "" {
+		text += " " + f.State
+	}
+	return text
+}
+
+func (f *flowReply) dropsText() string {
+	text := countsText(f.Drops)
+	if f.Faults > 0 {
+		text = strings.TrimPrefix(text+fmt.Sprintf(", %d by tapestry fault", f.Faults), ", ")
+	}
+	return text
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const recorderBytes = 32 << 20 // what recorder on asks for
+
+func newRecorder(c *client) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "recorder",
+		Short: "Look at what the flight recorder has kept, switch it on and off",
+		Long: `The flight recorder keeps the headers of the latest frames of all networks in the daemon's memory, at most 128 bytes of
+each, so that one can see what led to something. Frames that the switch dropped have room of their own: no flood of others
+washes them out. Nothing of it is on disk before recorder dump writes it.`,
+		Example: `  tapestry recorder status
+  tapestry recorder dump --last 30s -w before.pcapng
+  tapestry recorder size 128MB`,
+		Args: subcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	status := &cobra.Command{
+		Use:     "status",
+		Short:   "Show whether it is on, and what it holds",
+		Long:    "Show whether the recorder is on, since when, and how many frames it holds." + fmt.Sprintf(jsonHelp, "one object"),
+		Example: "  tapestry recorder status --json | jq .on",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := c.recorder(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), r.text())
+			return err
+		},
+	}
+	status.Flags().BoolVar(&c.json, "json", false, "print JSON")
+	on := &cobra.Command{
+		Use:     "on",
+		Short:   "Switch it on",
+		Long:    "Switch the recorder on, with 32 MiB of memory until the daemon ends. One that is on stays as it is, with what it holds.",
+		Example: "  tapestry recorder on",
+		Args:    arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := c.recorder(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if r.On {
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "it was on already: %s\n", r.text())
+				return err
+			}
+			return c.resizeRecorder(cmd, recorderBytes)
+		},
+	}
+	off := &cobra.Command{
+		Use:     "off",
+		Short:   "Switch it off",
+		Long:    "Switch the recorder off until the daemon starts again. What it holds is gone.",
+		Example: "  tapestry recorder off",
+		Args:    arguments(0, 0),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.resizeRecorder(cmd, 0) },
+	}
+	size := &cobra.Command{
+		Use:   "size SIZE",
+		Short: "Give it more memory, or less",
+		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of 128 bytes
+or more needs 176: 32 MiB are the last 190,000 frames. Beside that it takes an eighth as much for dropped ones.`,
+		Example: `  tapestry recorder size 128MB`,
+		Args:    arguments(1, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := parseRecorder(args[0])
+			if err != nil {
+				return failf(exitUsage, "%q: %w", args[0], err)
+			}
+			return c.resizeRecorder(cmd, n)
+		},
+	}
+	for _, sub := range []*cobra.Command{status, on, off, size} {
+		sub.ValidArgsFunction = cobra.NoFileCompletions
+	}
+	cmd.AddCommand(status, on, off, size, newRecorderDump(c))
+	return cmd
+}
+
+func newRecorderDump(c *client) *cobra.Command {
+	var l look
+	var last time.Duration
+	path := ""
+	cmd := c.namer(&cobra.Command{
+		Use:   "dump [TARGET...] [-- EXPR]",
+		Short: "Show or save what it holds",
+		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump read. It says
+which time that covers. From before that time there may be frames that the switch dropped, and no others.
+
+` + lookHelp,
+		Example: `  tapestry recorder dump --last 30s -w before.pcapng
+  tapestry recorder dump web -- tcp port 5432
+  tapestry recorder dump -w - | tshark -r -`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			if err := l.find(ctx, c, cmd, args); err != nil {
+				return err
+			}
+			if path == "-" && isTerminal(cmd.OutOrStdout()) {
+				return failf(exitUsage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
+			}
+			l.want.Detail, l.want.Annotate, l.want.Offload = path == "", "", ""
+			s, covers, err := c.openDump(ctx, l.want, last)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			switch path {
+			case "":
+				err = printLines(s, &l, cmd.OutOrStdout())
+			case "-":
+				err = writeBlocks(ctx, s, cmd.OutOrStdout())
+			default:
+				err = saveBlocks(ctx, s, path)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", covers)
+			return err
+		},
+	})
+	l.flag(cmd)
+	cmd.Flags().Var(set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
+	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
+	return cmd
+}
+
+func (c *client) recorder(ctx context.Context) (r recorderReply, err error) {
+	return r, c.call(ctx, http.MethodGet, "/v1/recorder", nil, &r)
+}
+
+func (c *client) resizeRecorder(cmd *cobra.Command, bytes int) error {
+	var r recorderReply
+	if err := c.call(cmd.Context(), http.MethodPut, "/v1/recorder", recorderChange{bytes}, &r); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), r.text())
+	return err
+}
+
+func (r *recorderReply) text() string {
+	if !r.On || r.Since == nil {
+		return "off: tapestry recorder on"
+	}
+	return fmt.Sprintf("on, %s, since %s (%s): %d frames seen, %d of them kept, %d drops kept", memoryText(r.Bytes),
+		r.Since.Format(time.RFC3339), agoText(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
+}
+
+// memoryText writes a power of two as people set it.
+func memoryText(n int) string {
+	for shift, unit := range []string{"B", "KiB", "MiB", "GiB"} {
+		if n>>(10*shift) < 1024 {
+			return fmt.Sprintf("%d %s", n>>(10*shift), unit)
+		}
+	}
+	return fmt.Sprintf("%d GiB", n>>30)
+}
+
+// A coverage is which time a dump is of.
+type coverage struct {
+	asked time.Duration // 0: for all
+	have  time.Duration
+	why   string // it is less than was asked for, or not more; "": it is what was asked for
+}
+
+func (v coverage) String() string {
+	switch {
+	case v.why == "":
+		return "the last " + secondsText(v.asked)
+	case v.asked == 0:
+		return fmt.Sprintf("the last %s (%s)", secondsText(v.have), v.why)
+	}
+	return fmt.Sprintf("asked for the last %s, have %s (%s)", secondsText(v.asked), secondsText(v.have), v.why)
+}
+
+// openDump asks for what the recorder holds of the time asked for, 0: of all.
+func (c *client) openDump(ctx context.Context, want captureRequest, asked time.Duration) (s *stream, v coverage, err error) {
+	r, err := c.recorder(ctx)
+	if err != nil {
+		return nil, v, err
+	}
+	if !r.On {
+		return nil, v, errRecorderOff
+	}
+	want.Seconds, want.Last, want.Targets.New = 0, asked.Seconds(), false
+	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
+		return nil, v, err
+	}
+	const same = 100 * time.Millisecond // the daemon reads its clock more than once
+	v.asked, v.have = asked, time.Duration(max(0, s.until-s.since))
+	switch {
+	case asked > 0 && v.have >= asked-same:
+	case r.Since != nil && s.since > r.Since.UnixNano():
+		v.why = "older frames were overwritten"
+	default:
+		v.why = "since the recorder was switched on"
+	}
+	return s, v, nil
+}
+
+var errRecorderOff = failf(exitNo, "the recorder is off, it has kept nothing: tapestry recorder on")

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"unique"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/filter"
+	"github.com/tapestry-net/tapestry/capture/flow"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A tally counts the packets of a stream, or of a file, as flows and by port.
+type tally struct {
+	table *flow.Table
+	ports []tallied
+	only  *filter.Filter // nil: all; the daemon has filtered its streams already
+
+	names       map[netip.Addr]string // that the file tells
+	macs        map[placed]string     // port of a container's address
+	first, last int64                 // times of packets, ns since 1970; 0: there was none
+
+	id   uint64 // of the packet before, and where it was seen
+	seen [2]uint32
+}
+
+// placed is an address on a network.
+type placed struct {
+	network unique.Handle[string]
+	mac     ether.MAC
+}
+
+// tallied is a port, and what came from it and left to it since the last look.
+type tallied struct {
+	capture.Port
+	network  unique.Handle[string]
+	from, to flow.Sum
+	lost     uint64 // frames that were not read in time, from the beginning
+}
+
+func newTally() *tally {
+	return &tally{table: flow.New(0), names: map[netip.Addr]string{}, macs: map[placed]string{}}
+}
+
+// add counts one block.
+func (t *tally) add(b pcapng.Block) {
+	switch b := b.(type) {
+	case *pcapng.Interface:
+		p, _ := capture.ReadPort(b)
+		if p.Network == "" {
+			p.Network = b.Name // of another origin: no addresses of two interfaces are taken for the same
+		}
+		p.Network, p.Name = printable(p.Network), printable(p.Name)
+		network := unique.Make(p.Network)
+		t.ports = append(t.ports, tallied{Port: p, network: network})
+		if !p.MAC.IsZero() {
+			t.macs[placed{network, p.MAC}] = p.Name
+		}
+	case pcapng.Names:
+		for _, n := range b {
+			t.names[n.Addr] = printable(n.Name)
+		}
+	case *pcapng.Stats:
+		if uint(b.Interface) < uint(len(t.ports)) {
+			p := &t.ports[b.Interface]
+			p.lost = max(p.lost, b.Dropped)
+		}
+	case *pcapng.Packet:
+		t.packet(b)
+	}
+}
+
+func (t *tally) packet(b *pcapng.Packet) {
+	if uint(b.Interface) >= uint(len(t.ports)) {
+		return
+	}
+	in := &t.ports[b.Interface]
+	in.lost += b.Drops
+	seen := [2]uint32{uint32(b.Interface), b.Flags & pcapng.Direction}
+	again := b.ID != 0 && b.ID == t.id && seen != t.seen // the same frame at another place
+	if in.Outer || again || t.only != nil && !t.only.Match(b.Data, max(b.Len, len(b.Data))) {
+		return
+	}
+	t.id, t.seen = b.ID, seen
+	d, ok := capture.ReadDetail(b)
+	if !ok {
+		d = said(b.Comment)
+	}
+	p := flow.Packet{Network: in.network, Time: b.Time, Data: b.Data, Len: b.Len, Verdict: d.Verdict, Fault: d.Fault}
+	if d.Kind != ether.None {
+		p.Segment = int(d.Segment)
+	}
+	s := flow.Sum{Counts: t.table.Add(&p)}
+	s.Verdicts[d.Verdict]++
+	in.from.Add(&s)
+	if d.Out >= 0 && d.Out < len(t.ports) {
+		t.ports[d.Out].to.Add(&s)
+	}
+	if t.first == 0 {
+		t.first = b.Time
+	}
+	t.last = max(t.last, b.Time)
+}
+
+// said is what a file's comment tells of a frame.
+func said(comment string) capture.Detail {
+	d := capture.Detail{Out: -1}
+	words := capture.ReadComment(comment)
+	verdict := words["verdict"]
+	if verdict == "drop" {
+		verdict = words["reason"]
+	}
+	for v := vswitch.Verdict(0); v.Known(); v++ {
+		if v.String() == verdict {
+			d.Verdict = v
+		}
+	}
+	if words["fault"] != "" {
+		d.Fault = ether.FaultLost
+	}
+	return d
+}
+
+// lost is how many frames are missing.
+func (t *tally) lost() (n uint64) {
+	for i := range t.ports {
+		n += t.ports[i].lost
+	}
+	return n
+}
+
+// all counts until the end. What was counted before an error stays.
+func (t *tally) all(from blocks) error {
+	for {
+		b, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the frames broke off: %w", bare(err))
+		}
+		t.add(b)
+	}
+}
+
+// name is what an end of a flow is called; "": not known.
+func (t *tally) name(n *names, f *flow.Flow, e flow.End) string {
+	if !e.Addr.IsValid() {
+		port := t.macs[placed{f.Network, e.MAC}]
+		if !wholeID(port) { // a file's own names
+			return port
+		}
+		if n == nil {
+			return ""
+		}
+		return n.Container(port)
+	}
+	if name := t.names[e.Addr]; name != "" || n == nil {
+		return name
+	}
+	return n.Addr(e.Addr)
+}

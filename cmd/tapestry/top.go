@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unique"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture/flow"
+)
+
+// topCommand is what the flags of top say, and what it sees.
+type topCommand struct {
+	look
+	by    string
+	every time.Duration
+	live  time.Duration // 0: until it is interrupted
+	rows  int           // 0: as many as fit
+	once  bool
+
+	json  bool
+	mu    sync.Mutex // the stream is counted while the table is drawn
+	tally *tally
+	began time.Time // of the interval
+	all   flow.Sum  // of the intervals before
+	lost  uint64    // in these
+}
+
+func newTop(c *client) *cobra.Command {
+	o := &topCommand{by: "flow", every: time.Second}
+	cmd := c.reader(&cobra.Command{
+		Use:   "top [TARGET...] [-- EXPR]",
+		Short: "Show live who talks most",
+		Long: `Show live who talks most: the conversations with the most bytes in each interval, on a terminal in place until Ctrl-C,
+elsewhere one table after another. Rates are bits on a wire, A to B / B to A as flows has them. With --by pair it is one row for
+each two that talk, with --by port one for each port of the switches, a container's link or a remote host: FROM came from it,
+TO left to it and to no other (what was flooded is in no TO). DROPS are those of the interval, with the reason.
+
+The daemon copies headers only, and never waits: what it could not hand over is counted as lost.
+
+` + lookHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
+		Example: `  tapestry top
+  tapestry top network:mynet --by port
+  tapestry top web --by pair --every 5s -- not port 22
+  tapestry top --once --json | jq .total`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: c.completeTarget,
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
+	})
+	o.flag(cmd)
+	cmd.Flags().Var(set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
+	cmd.Flags().Var(set(&o.every, "DURATION", "1s", parseEvery), "every", "length of an interval")
+	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for", "end after `DURATION`")
+	cmd.Flags().VarP(set(&o.rows, "N", "", parseRows), "rows", "n",
+		"at most `N` rows (default: what fits the window, 20 elsewhere); JSON has all")
+	cmd.Flags().BoolVar(&o.once, "once", false, "end after one interval")
+	return cmd
+}
+
+func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
+	ctx, w := cmd.Context(), cmd.OutOrStdout()
+	if err := o.find(ctx, c, cmd, args); err != nil {
+		return err
+	}
+	if o.live > 0 {
+		o.want.Seconds = o.live.Seconds()
+	}
+	from, end, err := o.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	o.tally, o.json, o.began = newTally(), c.json, time.Now()
+	began, ended := o.began, make(chan struct{})
+	var broke error
+	go func() {
+		defer close(ended)
+		broke = o.count(from)
+	}()
+	early, err := o.show(w, ended)
+	end()
+	<-ended
+	if err == nil && !early && ctx.Err() == nil {
+		err = broke
+	}
+	if !c.json && !o.once {
+		fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(time.Since(began)), plural(o.all.Frames, "frame"),
+			bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
+	}
+	return err
+}
+
+// count is tally.all while others look.
+func (o *topCommand) count(from blocks) error {
+	for {
+		b, err := from.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the frames broke off: %w", bare(err))
+		}
+		o.mu.Lock()
+		o.tally.add(b)
+		o.mu.Unlock()
+	}
+}
+
+// show draws a table for each interval. early: it ended before the stream did.
+func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err error) {
+	var s *screen
+	var resized <-chan os.Signal
+	if !o.json && !o.once {
+		if on, ok := newScreen(w); ok {
+			defer on.Close()
+			s, resized = on, on.resized
+		}
+	}
+	tick := time.NewTicker(o.every)
+	defer tick.Stop()
+	last := &topReply{Time: o.began}
+	for printed := false; ; printed = true {
+		if s != nil {
+			rows, _ := s.size()
+			var text bytes.Buffer
+			if err := o.print(&text, last, cmp.Or(o.rows, max(0, rows-headRows))); err != nil {
+				return true, err
+			}
+			if err := s.draw(text.Bytes()); err != nil {
+				return true, err
+			}
+		}
+		over := false
+		select {
+		case <-resized:
+			continue
+		case <-ended:
+			over = true
+		case <-tick.C:
+		}
+		last = o.interval()
+		if s == nil && (!over || !printed || last.Total.Frames > 0) {
+			if err := o.print(w, last, cmp.Or(o.rows, 20)); err != nil {
+				return true, err
+			}
+		}
+		if over || o.once {
+			return !over, nil
+		}
+	}
+}
+
+// interval tells what was seen since it was called before.
+func (o *topCommand) interval() *topReply {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now, t := time.Now(), o.tally
+	seconds, lost, total := now.Sub(o.began).Seconds(), t.lost(), t.table.Total()
+	gone, evicted := t.table.Evicted()
+	r := &topReply{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
+		Evicted: evictedReply{gone, toCounts(evicted.Counts)}}
+	o.began, o.lost = now, lost
+	o.all.Add(&total)
+	pairs := map[pair]*flow.Flow{}
+	t.table.Take(func(f *flow.Flow) {
+		switch o.by {
+		case "flow":
+			r.Flows = append(r.Flows, t.toFlow(&o.look, f, seconds))
+		case "pair":
+			merge(pairs, f)
+		}
+	})
+	for _, f := range pairs {
+		both := t.toFlow(&o.look, f, seconds)
+		both.Proto = ""
+		r.Flows = append(r.Flows, both)
+	}
+	for i := range t.ports {
+		if p := &t.ports[i]; o.by == "port" && p.from.Frames+p.to.Frames > 0 {
+			r.Ports = append(r.Ports, o.toTraffic(p, seconds))
+		}
+		t.ports[i].from, t.ports[i].to = flow.Sum{}, flow.Sum{}
+	}
+	slices.SortStableFunc(r.Flows, func(a, b flowReply) int {
+		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address), strings.Compare(a.B.Address, b.B.Address))
+	})
+	slices.SortStableFunc(r.Ports, func(a, b trafficRow) int { return cmp.Compare(b.Rate, a.Rate) })
+	return r
+}
+
+// A pair is two who talk, whatever by.
+type pair struct {
+	network unique.Handle[string]
+	a, b    flow.End
+}
+
+// merge adds a flow to that of its two ends.
+func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
+	both := *f
+	both.Type, both.Proto, both.A.Port, both.B.Port, both.Sent, both.Got = 0, 0, 0, 0, 0, 0
+	if both.A.Compare(&both.B) > 0 {
+		both.A, both.B, both.Out, both.Back = both.B, both.A, both.Back, both.Out
+	}
+	k := pair{both.Network, both.A, both.B}
+	if had := pairs[k]; had != nil {
+		both.Out.Add(had.Out)
+		both.Back.Add(had.Back)
+		for v, n := range had.Verdicts {
+			both.Verdicts[v] += n
+		}
+		both.Faults += had.Faults
+		both.First, both.Last = min(had.First, both.First), max(had.Last, both.Last)
+	}
+	pairs[k] = &both
+}
+
+func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
+	r := trafficRow{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.from.Counts), To: toCounts(p.to.Counts),
+		Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
+	if p.Remote {
+		r.Kind = "remote"
+	}
+	r.NetworkName, r.Container = o.n.Network(p.Network), o.n.Container(p.Name)
+	return r
+}
+
+const headRows = 3 // of print, beside the table's rows
+
+// print writes one interval, of the table so many rows.
+func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
+	if o.json {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		return e.Encode(r)
+	}
+	rate := func(c countsReply) string { return rateText(perSecond(c.Bytes, r.Seconds)) }
+	frames := func(c countsReply) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
+	head := []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES/S", "RATE", "DROPS"}
+	lines := each(r.Flows[:min(rows, len(r.Flows))], func(f flowReply) []string {
+		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(), frames(f.Out) + "/" + frames(f.Back),
+			rate(f.Out) + " / " + rate(f.Back), f.dropsText()}
+	})
+	switch o.by {
+	case "pair":
+		head = slices.Delete(head, 3, 4)
+		for i := range lines {
+			lines[i] = slices.Delete(lines[i], 3, 4)
+		}
+	case "port":
+		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
+		lines = each(r.Ports[:min(rows, len(r.Ports))], func(p trafficRow) []string {
+			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, p.label()), frames(p.From), rate(p.From),
+				frames(p.To), rate(p.To), countsText(p.Drops)}
+		})
+	}
+	_, err := fmt.Fprintf(w, "%s  %d of %d rows, %s frames/s, %s%s\n\n", r.Time.Local().Format("15:04:05"),
+		len(lines), len(r.Flows)+len(r.Ports), frames(r.Total), rate(r.Total), missing(r.Lost, r.Evicted))
+	if err != nil {
+		return err
+	}
+	if err := printTable(w, head, lines); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w)
+	return err
+}
+
+// label is a remote host's address, or a short id.
+func (p *trafficRow) label() string {
+	if p.Kind == "remote" {
+		return p.Name
+	}
+	return short(p.Name)
+}
+
+func parseEvery(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 100*time.Millisecond {
+		return 0, errors.New("want a duration of 100ms or more, such as 1s or 1m")
+	}
+	return d, nil
+}
