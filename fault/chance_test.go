@@ -77,7 +77,7 @@ func TestSeed(t *testing.T) {
 			s := &sink{}
 			g := checked(t, spec, s.take)
 			feed(g, 10_000)
-			time.Sleep(time.Minute)
+			rest(g, time.Minute)
 			gone := lost(s)
 			slices.Sort(gone)
 			return gone, g.Stats()
