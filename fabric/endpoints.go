@@ -111,7 +111,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		return err
 	}
 	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
-	lane := attach(n.sw, e.ID, dev, false, e.MTU+header)
+	lane := attach(n, e.ID, dev, false, e.MTU+header)
 	port := lane.port
 	port.Pin(e.MAC)
 	dev.Bind(lane.ingress)
@@ -138,7 +138,7 @@ func (f *Fabric) unplug(e *endpoint) error {
 	for _, h := range e.handles {
 		h.Remove()
 	}
-	e.lane.close()
+	f.empty(e.lane)
 	e.port.Detach()
 	f.settle() // nobody sends to it any more
 	err := e.dev.Close()

@@ -44,6 +44,7 @@ type FaultView struct {
 // A lane lies between a port and what it leads to, and is where faults are put. Without one it costs a load for each
 // batch.
 type lane struct {
+	network  string // id
 	far      vswitch.Sender
 	port     *vswitch.Port
 	from, to atomic.Pointer[trouble]
@@ -59,9 +60,9 @@ type trouble struct {
 }
 
 // attach is the switch's Attach with a lane before far.
-func attach(sw *vswitch.Switch, name string, far vswitch.Sender, uplink bool, limit int) *lane {
-	l := &lane{far: far}
-	l.port = sw.Attach(name, l, uplink, limit)
+func attach(n *network, name string, far vswitch.Sender, uplink bool, limit int) *lane {
+	l := &lane{network: n.ID, far: far}
+	l.port = n.sw.Attach(name, l, uplink, limit)
 	return l
 }
 
@@ -126,24 +127,25 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 	}
 }
 
-// lift takes a fault away, and lets out what waits in it before anything that comes later.
-func (l *lane) lift(d Direction) *trouble {
+// lift takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was one.
+func (f *Fabric) lift(l *lane, d Direction, why string) bool {
 	t := l.way(d).Load()
 	if t == nil {
-		return nil
+		return false
 	}
 	if t.timer != nil {
 		t.timer.Stop()
 	}
 	t.gate.Close()
 	l.way(d).Store(nil)
-	return t
+	f.log.Info("fault cleared", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "why", why)
+	return true
 }
 
-// close takes both faults away, before what is behind the lane is closed.
-func (l *lane) close() {
-	l.lift(From)
-	l.lift(To)
+// empty takes both faults away, before what is behind the lane is closed.
+func (f *Fabric) empty(l *lane) {
+	f.lift(l, From, "its port goes")
+	f.lift(l, To, "its port goes")
 }
 
 // settle returns when nobody sends any more to a port that was taken from its switch before: neither a worker, nor a
@@ -189,10 +191,10 @@ func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fa
 		spec.Seed = uint64(rand.Uint32()) + 1
 	}
 	found := false
-	for n, l := range f.lanes() {
+	for _, l := range f.lanes() {
 		if l.port.Name == name {
 			found = true
-			f.trouble(n, l, d, spec)
+			f.trouble(l, d, spec)
 		}
 	}
 	if !found {
@@ -201,7 +203,7 @@ func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fa
 	return nil
 }
 
-func (f *Fabric) trouble(n *network, l *lane, d Direction, spec fault.Spec) {
+func (f *Fabric) trouble(l *lane, d Direction, spec fault.Spec) {
 	t := &trouble{spec: spec}
 	out := l.port.Ingress
 	if d == To {
@@ -211,31 +213,22 @@ func (f *Fabric) trouble(n *network, l *lane, d Direction, spec fault.Spec) {
 	t.gate = fault.New(spec, out)
 	if spec.For > 0 {
 		t.ends = f.now() + spec.For
-		t.timer = time.AfterFunc(spec.For, func() { f.expire(n, l, d, t) })
+		t.timer = time.AfterFunc(spec.For, func() { f.expire(l, d, t) })
 	}
-	l.lift(d)
+	f.lift(l, d, "another takes its place")
 	l.way(d).Store(t)
-	f.log.Info("fault set", "network", n.ID, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "seed", t.spec.Seed, "for", t.spec.For)
+	f.log.Info("fault set", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "seed", t.spec.Seed, "for", t.spec.For)
 }
 
 // expire ends a fault whose time is over, if it is still there.
-func (f *Fabric) expire(n *network, l *lane, d Direction, t *trouble) {
+func (f *Fabric) expire(l *lane, d Direction, t *trouble) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}
 	defer f.release()
 	if l.way(d).Load() == t {
-		f.lift(n, l, d, "its time is over")
+		f.lift(l, d, "its time is over")
 	}
-}
-
-func (f *Fabric) lift(n *network, l *lane, d Direction, why string) bool {
-	t := l.lift(d)
-	if t == nil {
-		return false
-	}
-	f.log.Info("fault cleared", "network", n.ID, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "why", why)
-	return true
 }
 
 func (f *Fabric) noLane(name string) error {
@@ -255,13 +248,13 @@ func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int,
 	}
 	defer f.release()
 	found, cleared := name == "", 0
-	for n, l := range f.lanes() {
+	for _, l := range f.lanes() {
 		if name != "" && l.port.Name != name {
 			continue
 		}
 		found = true
 		for _, way := range []Direction{From, To} {
-			if (d == "" || d == way) && f.lift(n, l, way, "as asked") {
+			if (d == "" || d == way) && f.lift(l, way, "as asked") {
 				cleared++
 			}
 		}

@@ -181,7 +181,7 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 		return err
 	}
 	r := &remote{addr: a, link: l}
-	r.lane = attach(n.sw, a.Addr().String(), l, true, 0)
+	r.lane = attach(n, a.Addr().String(), l, true, 0)
 	r.port = r.lane.port
 	f.probe(n, r)
 	l.Bind(r.lane.ingress)
@@ -214,7 +214,7 @@ func (n *network) fit(r *remote) {
 }
 
 func (f *Fabric) removeRemote(n *network, r *remote) {
-	r.lane.close()
+	f.empty(r.lane)
 	_ = r.link.Close()
 	r.port.Detach()
 	delete(n.remotes, r.addr.Addr())

@@ -162,7 +162,11 @@ done, and it exits 0.
 				}
 				sum += r.Cleared
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d faults cleared\n", sum)
+			what := "faults"
+			if sum == 1 {
+				what = "fault"
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d %s cleared\n", sum, what)
 			return err
 		},
 	})

@@ -83,11 +83,11 @@ func TestFault(t *testing.T) {
 			[]string{view(webID, fabric.From, all), view(webID, fabric.To, half)}},
 		{"set peer:192.0.2.2:4789 --dir from --loss 100%", "fault set on 192.0.2.2:4789 of wide, direction from: loss 100%\n",
 			[]string{view(webID, fabric.From, all), view(webID, fabric.To, half), view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
-		{"clear web --dir from", "1 faults cleared\n", []string{view(webID, fabric.To, half), view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
-		{"clear 9b1d", "1 faults cleared\n", []string{view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
+		{"clear web --dir from", "1 fault cleared\n", []string{view(webID, fabric.To, half), view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
+		{"clear 9b1d", "1 fault cleared\n", []string{view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
 		{"clear web", "0 faults cleared\n", []string{view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
 		{"clear all --dir to", "0 faults cleared\n", []string{view(fakeRemote, fabric.From, fault.Spec{Loss: 1})}},
-		{"clear all", "1 faults cleared\n", nil},
+		{"clear all", "1 fault cleared\n", nil},
 	} {
 		r := tapestry(t, append(strings.Fields("fault "+c.args), "--api-socket", socket, "--docker-host", dockerHost)...)
 		if r.code != exitFine || r.out != c.out {
