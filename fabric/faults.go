@@ -127,7 +127,8 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 	}
 }
 
-// lift takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was one.
+// lift takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was
+// one.
 func (f *Fabric) lift(l *lane, d Direction, why string) bool {
 	t := l.way(d).Load()
 	if t == nil {
@@ -138,7 +139,8 @@ func (f *Fabric) lift(l *lane, d Direction, why string) bool {
 	}
 	t.gate.Close()
 	l.way(d).Store(nil)
-	f.log.Info("fault cleared", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "why", why)
+	f.log.Info("fault cleared", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
+		"why", why)
 	return true
 }
 
@@ -177,8 +179,8 @@ func (f *Fabric) lanes() iter.Seq2[*network, *lane] {
 	}
 }
 
-// SetFault puts a fault on one direction of the port of an endpoint, in place of what was there; name is the endpoint's id,
-// or a remote host's address for its port in every network. ErrNoEndpoint if there is none.
+// SetFault puts a fault on one direction of the port of an endpoint, in place of what was there; name is the endpoint's
+// id, or a remote host's address for its port in every network. ErrNoEndpoint if there is none.
 func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fault.Spec) error {
 	if err := spec.Check(); err != nil {
 		return err
@@ -217,7 +219,8 @@ func (f *Fabric) trouble(l *lane, d Direction, spec fault.Spec) {
 	}
 	f.lift(l, d, "another takes its place")
 	l.way(d).Store(t)
-	f.log.Info("fault set", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(), "seed", t.spec.Seed, "for", t.spec.For)
+	f.log.Info("fault set", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
+		"seed", t.spec.Seed, "for", t.spec.For)
 }
 
 // expire ends a fault whose time is over, if it is still there.
@@ -240,8 +243,8 @@ func (f *Fabric) noLane(name string) error {
 	return fmt.Errorf("port %s: %w", name, ErrNoEndpoint)
 }
 
-// ClearFault takes the fault from one direction of a port, named as in SetFault; "" means all ports, and both directions. It
-// gives the number of faults there were: none is fine, a port that is not there is ErrNoEndpoint.
+// ClearFault takes the fault from one direction of a port, named as in SetFault; "" means all ports, and both
+// directions. It gives the number of faults there were: none is fine, a port that is not there is ErrNoEndpoint.
 func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int, error) {
 	if err := f.acquire(ctx); err != nil {
 		return 0, err
@@ -291,7 +294,7 @@ func (f *Fabric) faults() []FaultView {
 		}
 	}
 	slices.SortFunc(all, func(a, b FaultView) int {
-		return cmp.Or(strings.Compare(a.Network, b.Network), strings.Compare(a.Name, b.Name), strings.Compare(string(a.Direction), string(b.Direction)))
+		return cmp.Or(strings.Compare(a.Network, b.Network), strings.Compare(a.Name, b.Name), cmp.Compare(a.Direction, b.Direction))
 	})
 	return all
 }
