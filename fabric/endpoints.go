@@ -21,6 +21,7 @@ type endpoint struct {
 	dev     Device         // nil: down
 	handles []*poll.Handle // of its queues
 	port    *vswitch.Port
+	lane    *lane // between both
 	down    error
 	// suspect is since when nothing speaks for its container, 0 while something does.
 	suspect time.Duration
@@ -110,13 +111,14 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		return err
 	}
 	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
-	port := n.sw.Attach(e.ID, dev, false, e.MTU+header)
+	lane := attach(n, e.ID, dev, false, e.MTU+header)
+	port := lane.port
 	port.Pin(e.MAC)
-	e.dev, e.port, e.down = dev, port, nil
+	e.dev, e.port, e.lane, e.down = dev, port, lane, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
 	f.cfg.Looker.Plug(v, netip.AddrPort{}, netip.AddrPort{})
-	dev.Bind(port.Ingress)
+	dev.Bind(lane.ingress)
 	for i, q := range dev.Sources() {
 		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.broke(n.ID, e.ID, dev, err) })
 		if err != nil {
@@ -139,11 +141,12 @@ func (f *Fabric) unplug(e *endpoint) error {
 	for _, h := range e.handles {
 		h.Remove()
 	}
+	f.empty(e.lane)
 	e.port.Detach()
-	f.cfg.Poller.Sync() // nobody sends to it any more
+	f.settle() // nobody sends to it any more
 	f.cfg.Looker.Unplug(e.port.Number)
 	err := e.dev.Close()
-	e.dev, e.port, e.handles = nil, nil, nil
+	e.dev, e.port, e.lane, e.handles = nil, nil, nil, nil
 	return err
 }
 

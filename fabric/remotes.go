@@ -18,7 +18,8 @@ type remote struct {
 	addr  netip.AddrPort
 	link  *tunnel.Link
 	port  *vswitch.Port
-	mtu   int // of the path, outer
+	lane  *lane // between both
+	mtu   int   // of the path, outer
 	rx    uint64
 	heard time.Duration // when rx last rose; 0: never
 }
@@ -124,7 +125,7 @@ func (f *Fabric) closeVTEP() error {
 	for reason, n := range f.vtep.Strangers() {
 		f.strange[reason] += n
 	}
-	err := f.vtep.close(f.cfg.Poller.Sync)
+	err := f.vtep.close(f.settle)
 	f.vtep = nil
 	f.log.Info("tunnel closed")
 	return err
@@ -180,12 +181,13 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 		return err
 	}
 	r := &remote{addr: a, link: l}
-	r.port = n.sw.Attach(a.Addr().String(), l, true, 0)
+	r.lane = attach(n, a.Addr().String(), l, true, 0)
+	r.port = r.lane.port
 	f.probe(n, r)
 	v := n.remoteView(r)
 	v.Number = r.port.Number
 	f.cfg.Looker.Plug(v, f.vtep.Local, a)
-	l.Bind(r.port.Ingress)
+	l.Bind(r.lane.ingress)
 	n.remotes[a.Addr()] = r
 	return nil
 }
@@ -215,6 +217,7 @@ func (n *network) fit(r *remote) {
 }
 
 func (f *Fabric) removeRemote(n *network, r *remote) {
+	f.empty(r.lane)
 	_ = r.link.Close()
 	r.port.Detach()
 	f.cfg.Looker.Unplug(r.port.Number)

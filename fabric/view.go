@@ -27,6 +27,7 @@ type Status struct {
 	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, overflow
 	Offloads  []OffloadView
 	Conflicts []Conflict
+	Faults    int // set, see FaultView
 }
 
 // Conflict is one address seen at two places: a station of this host and another port.
@@ -134,6 +135,7 @@ func (f *Fabric) Status() Status {
 		}
 	}
 	s.Offloads = f.offloads()
+	s.Faults = len(f.faults())
 	s.VTEP, _ = f.underlay()
 	switch {
 	case f.vtep != nil:

@@ -29,6 +29,7 @@ type host interface {
 	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
 	ForgetNetwork(ctx context.Context, id string) error
 	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
+	faulter
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -61,6 +62,7 @@ func (a *api) handler() http.Handler {
 	if a.captures != nil {
 		a.captures.routes(mux)
 	}
+	a.faultRoutes(mux)
 	return mux
 }
 
@@ -69,7 +71,7 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
 		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers, Goroutines: runtime.NumGoroutine(),
 		VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why, Networks: s.Networks, Endpoints: s.Endpoints,
-		Strangers: counts(s.Strangers), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict)}
+		Strangers: counts(s.Strangers), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict), Faults: s.Faults}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
 	}
@@ -134,7 +136,7 @@ func (a *api) test(w http.ResponseWriter, r *http.Request) {
 // changed answers a change with what came of it.
 func (a *api) changed(w http.ResponseWriter, r *http.Request, err error, network string) {
 	switch {
-	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer):
+	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer), errors.Is(err, fabric.ErrNoEndpoint):
 		reply(w, http.StatusNotFound, errorReply{err.Error()})
 	case err != nil:
 		a.log.Info("request refused", "method", r.URL.Path, "network", network, "err", err)

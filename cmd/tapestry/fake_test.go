@@ -42,6 +42,7 @@ type fakeHost struct {
 	peers  []netip.AddrPort
 
 	empty bool
+	fakeFaults
 }
 
 func newFakeHost() *fakeHost {
@@ -49,6 +50,12 @@ func newFakeHost() *fakeHost {
 }
 
 func (h *fakeHost) Status() fabric.Status {
+	s := h.fixed()
+	s.Faults = len(h.Faults())
+	return s
+}
+
+func (h *fakeHost) fixed() fabric.Status {
 	if h.empty {
 		return fabric.Status{Tunnel: "closed", Port: 4789}
 	}

@@ -97,6 +97,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	if offloads := offloadsText(s.Offloads); offloads != "" {
 		facts = append(facts, [2]string{"offloads", offloads})
 	}
+	if s.Faults > 0 {
+		facts = append(facts, [2]string{"faults", fmt.Sprintf("%d set on purpose, see tapestry fault list", s.Faults)})
+	}
 	for _, f := range facts {
 		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
 			return err

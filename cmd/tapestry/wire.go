@@ -28,6 +28,7 @@ type statusReply struct {
 	Strangers     map[string]uint64 `json:"strangers"`
 	Offloads      []offloadReply    `json:"offloads"`
 	Conflicts     []conflictReply   `json:"conflicts"`
+	Faults        int               `json:"faults"`
 }
 
 type offloadReply struct {

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/fault"
+)
+
+func newFault(c *client) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fault",
+		Short: "Make a container's network bad on purpose",
+		Long: `Make the network of a container, or the way to another host, bad on purpose: slow, lossy, out of order.
+Everything is done per frame as on a wire, also to the super-frames that kernels hand over. A frame that something was
+done to is marked so in captures, and one that is lost is counted as drop "fault" or, on its way to the container, as
+refused.
+
+Faults are kept in the daemon's memory only, and belong to the connection of a container to a network: they end when the
+container is stopped or restarted, or leaves the network, and when the daemon restarts.`,
+		Example: `  tapestry fault set web --loss 2% --delay 50ms
+  tapestry fault list
+  tapestry fault clear web`,
+		Args: subcommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newFaultSet(c), newFaultList(c), newFaultClear(c))
+	return cmd
+}
+
+func newFaultSet(c *client) *cobra.Command {
+	var spec fault.Spec
+	dir := "both"
+	cmd := c.namer(&cobra.Command{
+		Use:   "set PORT",
+		Short: "Put a fault on a port",
+		Long: `Put a fault on a port, in place of the one that was there. --dir from is what comes from the container (or the other
+host), to is what goes there, both is each of them: with --delay 50ms a round trip takes 100 ms longer.
+
+What waits in a delay or for a rate is let out in order when the fault is cleared. At most 32 MB wait in one direction;
+what comes then is lost. A delay is kept to about a millisecond.
+
+` + portHelp,
+		Example: `  tapestry fault set web --loss 2% --delay 50ms --jitter 10ms --for 1m
+  tapestry fault set web --dir to --rate 10mbit
+  tapestry fault set web --loss 5% --burst 10 --seed 7
+  tapestry fault set peer:192.0.2.2 --loss 100%`,
+		Args:              arguments(1, 1),
+		ValidArgsFunction: c.completeContainer,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := spec.Check(); err != nil {
+				return &failure{exitUsage, err}
+			}
+			ports, d, err := c.findPorts(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			for _, name := range portNames(ports) {
+				if err := c.call(cmd.Context(), http.MethodPut, faultPath(name, dir), toFaultSpec(spec), nil); err != nil {
+					return err
+				}
+			}
+			ends := ""
+			if spec.For > 0 {
+				ends = fmt.Sprintf(", for %v", spec.For)
+			}
+			for _, p := range ports {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "fault set on %s of %s, %s: %v%s\n",
+					d.portLabel(p.Name), d.label(p.Network), directionText(dir), spec, ends); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	})
+	f := cmd.Flags()
+	share := func(to *float64, name, about string) {
+		f.Var(set(to, "PERCENT", "", parsePercent), name, "`PERCENT` of frames that "+about)
+	}
+	f.Var(set(&spec.Delay, "TIME", "", parseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
+	f.Var(set(&spec.Jitter, "TIME", "", parseDelay), "jitter", "let the delay wander by up to `TIME` to either side; frames keep their order")
+	share(&spec.Loss, "loss", "are lost, such as 2%")
+	f.Var(set(&spec.Burst, "N", "", parseBurst), "burst", "lose `N` frames in a row on average, as many in the long run as without")
+	share(&spec.Duplicate, "duplicate", "come twice")
+	share(&spec.Reorder, "reorder", "are held back until the next three have passed, or for 50 ms if fewer come")
+	share(&spec.Corrupt, "corrupt", "have one bit flipped behind the Ethernet header, with the checksum of before")
+	f.Var(set(&spec.Rate, "RATE", "", parseRate), "rate", "let through no more than `RATE`, such as 10mbit; what comes faster waits in a queue of 100 ms, or of 32 kB where that is more")
+	f.Var(set(&spec.Seed, "N", "", parseSeed), "seed", "repeat the choices of another time: with the same seed the same frames of a sequence are hit (default: drawn, see fault list)")
+	f.Var(set(&spec.For, "TIME", "", parseGrace), "for", "end by itself after `TIME`, such as 1m")
+	directionFlag(cmd, &dir)
+	return cmd
+}
+
+func newFaultList(c *client) *cobra.Command {
+	return c.reader(&cobra.Command{
+		Use:   "list",
+		Short: "List the faults that are set",
+		Long: `List the faults that are set, and what each has done. Frames are counted as on a wire: a super-frame is many.` +
+			fmt.Sprintf(jsonHelp, "an array, an object for one direction of a port"),
+		Example: `  tapestry fault list
+  tapestry fault list --json | jq '.[] | {container, direction, lost}'`,
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return show(cmd, c, nil, "faults",
+				func(r *faultReply, d *docker) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Name] },
+				func(r faultReply) string { return r.Network },
+				[]string{"NETWORK", "PORT", "DIRECTION", "FAULT", "SEED", "ENDS", "FRAMES", "DONE"},
+				func(r faultReply, d *docker) []string {
+					ends := ""
+					if r.LeftSeconds != nil {
+						ends = "in " + agoText(int64(math.Ceil(*r.LeftSeconds)))
+					}
+					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow, "duplicated": r.Duplicated,
+						"delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted, "refused": r.Refused, "waiting": uint64(r.Waiting)}
+					return []string{d.label(r.Network), d.portLabel(r.Name), r.Direction, r.spec().String(),
+						number(r.Seed), ends, number(r.Frames), countsText(done)}
+				})
+		},
+	})
+}
+
+func newFaultClear(c *client) *cobra.Command {
+	dir := "both"
+	cmd := c.namer(&cobra.Command{
+		Use:   "clear PORT|all",
+		Short: "Take faults away",
+		Long: `Take faults away from a port, or from all. What waits is let out in order, nothing is lost. Where none is set nothing is
+done, and it exits 0.
+
+` + portHelp,
+		Example: `  tapestry fault clear web
+  tapestry fault clear web --dir to
+  tapestry fault clear all`,
+		Args:              arguments(1, 1),
+		ValidArgsFunction: c.completeContainer,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			names, sum := []string{"all"}, 0
+			if args[0] != "all" {
+				ports, _, err := c.findPorts(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				names = portNames(ports)
+			}
+			for _, name := range names {
+				var r clearedReply
+				if err := c.call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); err != nil {
+					return err
+				}
+				sum += r.Cleared
+			}
+			what := "faults"
+			if sum == 1 {
+				what = "fault"
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d %s cleared\n", sum, what)
+			return err
+		},
+	})
+	directionFlag(cmd, &dir)
+	return cmd
+}
+
+func directionFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().Var(set(dir, "DIR", *dir, oneOf("from", "to", "both")), "dir", "`DIR`ection, seen from the container: from, to, both")
+}
+
+func directionText(dir string) string {
+	if dir == "both" {
+		return "both directions"
+	}
+	return "direction " + dir
+}
+
+func faultPath(port, dir string) string { return "/v1/faults/" + url.PathEscape(port) + "/" + dir }
+
+// parsePercent reads a share that is written with its sign: 0.02 could be meant as 2 % by one and 0.02 % by another.
+func parsePercent(s string) (float64, error) {
+	text, signed := strings.CutSuffix(s, "%")
+	x, err := strconv.ParseFloat(text, 64)
+	switch {
+	case err != nil || math.IsNaN(x) || x < 0 || x > 100:
+		return 0, errors.New("want 0% to 100%, such as 2% or 0.1%")
+	case !signed && x > 0 && x < 1:
+		return 0, fmt.Errorf("want a percentage with its sign: %s%%, or %s%% if one in %.6g is meant", text, strconv.FormatFloat(x*100, 'g', 6, 64), 1/x)
+	case !signed:
+		return 0, fmt.Errorf("want a percentage with its sign: %s%%", text)
+	}
+	return x / 100, nil
+}
+
+func parseDelay(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, errors.New("want a duration, such as 50ms or 1.5s")
+	}
+	return d, nil
+}
+
+func parseBurst(s string) (float64, error) {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(n >= 1) {
+		return 0, errors.New("want a mean number of frames of 1 or more, such as 5")
+	}
+	return n, nil
+}
+
+func parseSeed(s string) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n == 0 {
+		return 0, errors.New("want a number from 1 to 18446744073709551615")
+	}
+	return n, nil
+}
+
+// parseRate reads bits a second, as tc(8) writes them.
+func parseRate(s string) (int64, error) {
+	for unit, bits := range map[string]float64{"kbit": 1e3, "mbit": 1e6, "gbit": 1e9} {
+		if text, ok := strings.CutSuffix(strings.ToLower(s), unit); ok {
+			if x, err := strconv.ParseFloat(text, 64); err == nil && x > 0 && x*bits <= 1e12 {
+				return int64(math.Round(x * bits)), nil
+			}
+		}
+	}
+	return 0, errors.New("want a number with kbit, mbit or gbit, such as 10mbit")
+}

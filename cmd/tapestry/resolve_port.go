@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an endpoint id that no
+other has, or peer:ADDR for another host, in all networks that reach it.`
+
+// portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
+func portNames(ports []portReply) []string {
+	return slices.Compact(slices.Sorted(slices.Values(each(ports, func(p portReply) string { return p.Name }))))
+}
+
+// findPorts looks for the ports that arg names: by container, whole endpoint id, peer:ADDR, or the beginning of an id.
+func (c *client) findPorts(ctx context.Context, arg string) ([]portReply, *docker, error) {
+	d, err := c.askDocker(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := of[portReply](ctx, c, "ports", "")
+	if err != nil {
+		return nil, nil, err
+	}
+	nameAll(ctx, d, all, func(p *portReply) { p.Container = d.containers[p.Name] }, func(p portReply) string { return p.Network })
+	ports, err := resolvePorts(arg, all, d)
+	return ports, d, err
+}
+
+func resolvePorts(arg string, all []portReply, d *docker) ([]portReply, error) {
+	match := func(way func(p portReply) bool) (ports []portReply) {
+		for _, p := range all {
+			if way(p) {
+				ports = append(ports, p)
+			}
+		}
+		return ports
+	}
+	peer, isPeer := strings.CutPrefix(arg, "peer:")
+	for _, way := range []func(p portReply) bool{
+		func(p portReply) bool { return arg != "" && p.Container == arg },
+		func(p portReply) bool { return p.Kind == "container" && p.Name == arg },
+		func(p portReply) bool { return isPeer && p.Kind == "remote" && p.Name == peer },
+	} {
+		if ports := match(way); ports != nil {
+			return ports, nil
+		}
+	}
+	ports := match(func(p portReply) bool { return arg != "" && p.Kind == "container" && strings.HasPrefix(p.Name, arg) })
+	switch len(ports) {
+	case 0:
+		return nil, noPort(arg, all, d)
+	case 1:
+		return ports, nil
+	}
+	return nil, failf(exitUsage, "%q can be %s: name one by more of its id", arg, strings.Join(each(ports, func(p portReply) string {
+		if p.Container == "" {
+			return p.Name
+		}
+		return fmt.Sprintf("%s (%s)", p.Name, p.Container)
+	}), " or "))
+}
+
+// noPort says that nothing is called arg, and what it may have meant.
+func noPort(arg string, all []portReply, d *docker) error {
+	unnamed := ""
+	if !d.answered {
+		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so ports are known by endpoint id only)", d.at)
+	}
+	var words, labels []string
+	for _, p := range all {
+		label := d.portLabel(p.Name)
+		if p.Kind == "remote" {
+			label = "peer:" + p.Name
+		} else {
+			words = append(words, p.Name[:min(len(p.Name), max(len(arg), 4))])
+		}
+		labels = append(labels, label)
+	}
+	if len(all) == 0 {
+		return failf(exitNoTarget, "no port %q: this daemon has none yet%s", arg, unnamed)
+	}
+	slices.Sort(labels)
+	labels = slices.Compact(labels)
+	words = append(words, labels...)
+	if slices.Contains(words, "peer:"+arg) {
+		return failf(exitNoTarget, "no container %q, did you mean peer:%s?", arg, arg)
+	}
+	if near := nearest(arg, words); len(near) > 0 {
+		return failf(exitNoTarget, "no port %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
+	}
+	if len(labels) > 5 {
+		labels = append(labels[:5], "…")
+	}
+	return failf(exitNoTarget, "no port %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
+}
+
+// completeContainer offers the names of containers, or short ids where Docker tells no name, and other hosts.
+func (c *client) completeContainer(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	defer cancel()
+	d, err := c.askDocker(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	all, _ := of[portReply](ctx, c, "ports", "") // nothing to offer when the daemon does not answer
+	nameAll(ctx, d, all, func(*portReply) {}, func(p portReply) string { return p.Network })
+	names := each(all, func(p portReply) string {
+		if p.Kind == "remote" {
+			return "peer:" + p.Name
+		}
+		return d.portLabel(p.Name)
+	})
+	slices.Sort(names)
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+}

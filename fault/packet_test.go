@@ -1,0 +1,135 @@
+package fault
+
+import (
+	"encoding/binary"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// numbered is an ordinary frame of length bytes that carries a number.
+func numbered(n, length int) ether.Frame {
+	room := make([]byte, ether.Headroom+length)
+	b := room[ether.Headroom:]
+	b[5], b[11], b[12], b[13] = 2, 1, 0x88, 0xb5
+	binary.BigEndian.PutUint32(b[ether.HeaderLen:], uint32(n))
+	return ether.Lend(room, ether.Offload{})
+}
+
+func number(f *ether.Frame) int {
+	return int(binary.BigEndian.Uint32(f.Bytes()[ether.HeaderLen:]))
+}
+
+const tcpHead = ether.HeaderLen + 20 + 20
+
+// tcp is an IPv4 TCP frame with payload bytes, its checksum left to be added up; more than segment bytes make it a
+// super-frame.
+func tcp(payload, segment int) ether.Frame {
+	room := make([]byte, ether.Headroom+tcpHead+payload)
+	b := room[ether.Headroom:]
+	b[5], b[11], b[12] = 2, 1, 8
+	ip, l4 := b[14:34], b[34:]
+	ip[0], ip[8], ip[9], ip[15], ip[19] = 0x45, 64, 6, 1, 2
+	binary.BigEndian.PutUint16(ip[2:], uint16(40+payload))
+	binary.BigEndian.PutUint16(ip[10:], ^ether.Sum(ip, 0))
+	binary.BigEndian.PutUint16(l4, 40000)
+	binary.BigEndian.PutUint16(l4[2:], 80)
+	l4[12], l4[13] = 5<<4, 0x10
+	for i := range b[tcpHead:] {
+		b[tcpHead+i] = byte(i * 7)
+	}
+	binary.BigEndian.PutUint16(l4[16:], pseudo(b))
+	off := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}
+	if payload > segment {
+		off.Kind, off.Segment = ether.TCP4, uint16(segment)
+	}
+	return ether.Lend(room, off)
+}
+
+// pseudo is the sum of the pseudo-header (RFC 9293 §3.1).
+func pseudo(b []byte) uint16 { return ether.Sum(b[26:34], uint32(6+len(b)-34)) }
+
+// right tells whether a TCP frame's checksums are.
+func right(f *ether.Frame) bool {
+	b := f.Bytes()
+	return ether.Sum(b[14:34], 0) == 0xffff && ether.Sum(b[34:], uint32(pseudo(b))) == 0xffff
+}
+
+// sink is where a gate leads to.
+type sink struct {
+	frames []ether.Frame // copies
+}
+
+func (s *sink) take(frames []ether.Frame) {
+	for i := range frames {
+		f := ether.Lend(append([]byte(nil), frames[i].Room()...), frames[i].Off)
+		f.Fault = frames[i].Fault
+		s.frames = append(s.frames, f)
+	}
+}
+
+// with counts the frames that have all of these marks.
+func (s *sink) with(mark ether.Fault) (n int) {
+	for i := range s.frames {
+		if s.frames[i].Fault&mark == mark {
+			n++
+		}
+	}
+	return n
+}
+
+// passed are the numbers of the frames that were not lost, in the order of their coming.
+func (s *sink) passed() (all []int) {
+	for i := range s.frames {
+		if s.frames[i].Fault&ether.FaultLost == 0 {
+			all = append(all, number(&s.frames[i]))
+		}
+	}
+	return all
+}
+
+func lost(s *sink) []int {
+	var all []int
+	for i := range s.frames {
+		if s.frames[i].Fault&ether.FaultLost != 0 {
+			all = append(all, number(&s.frames[i]))
+		}
+	}
+	return all
+}
+
+// checked makes a gate of a spec that must be right, and balances its books in the end.
+func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Gate {
+	t.Helper()
+	if err := spec.Check(); err != nil {
+		t.Fatal(err)
+	}
+	g := New(spec, out)
+	t.Cleanup(func() {
+		balance(t, g)
+		g.Close()
+		balance(t, g)
+	})
+	return g
+}
+
+func balance(t testing.TB, g *Gate) {
+	t.Helper()
+	s := g.Stats()
+	if s.Frames+s.Duplicated != s.Passed+s.Lost+s.OverRate+s.Overflow+uint64(s.Waiting) {
+		t.Errorf("the books do not balance: %+v", s)
+	}
+	if (s.Waiting == 0) != (s.WaitingBytes == 0) || s.WaitingBytes > maxWaiting {
+		t.Errorf("%d frames wait with %d bytes", s.Waiting, s.WaitingBytes)
+	}
+}
+
+// feed passes n numbered frames, one a call.
+func feed(g *Gate, n int) {
+	for i := range n {
+		g.Pass([]ether.Frame{numbered(i, 60)})
+	}
+}
