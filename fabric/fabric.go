@@ -55,6 +55,9 @@ type Config struct {
 	Links      Links  // nil: the kernel's
 	Looker     Looker // nil: nobody
 	Log        *slog.Logger
+
+	// Faults tells in words what is done on purpose to the frames of a port, by its name; "": nothing. nil: nobody does.
+	Faults func(port string) string
 }
 
 // A Looker is told which networks there are, so that it can watch their switches.
