@@ -73,7 +73,11 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 		if c.check == CheckSource && !drop {
 			break
 		}
-		e.Steps = append(e.Steps, Step{Check: c.check, Found: found(c.check, e.Verdict, &g), Drop: drop})
+		step := Step{Check: c.check, Found: found(c.check, e.Verdict, &g), Drop: drop}
+		if c.check == CheckSource {
+			step.MAC = g.Src()
+		}
+		e.Steps = append(e.Steps, step)
 		if drop {
 			return e
 		}

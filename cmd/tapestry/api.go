@@ -29,6 +29,7 @@ type host interface {
 	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
 	ForgetNetwork(ctx context.Context, id string) error
 	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
+	tracer
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -56,6 +57,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("POST /v1/peers/add", a.change(a.host.AddPeer))
 	mux.HandleFunc("POST /v1/peers/rm", a.change(a.host.RemovePeer))
 	mux.HandleFunc("POST /v1/peers/test", a.test)
+	a.traceRoutes(mux)
 	return mux
 }
 
