@@ -218,3 +218,23 @@ func TestInject(t *testing.T) {
 		t.Errorf("b got %v", got)
 	}
 }
+
+// Whatever a frame and its offload are, explaining them agrees with what is then done.
+func FuzzExplain(f *testing.F) {
+	for _, seed := range []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), sized2(mac(1), mac(2), 5)} {
+		f.Add(seed.Bytes(), uint8(seed.Off.Kind), seed.Off.NeedsSum, seed.Off.Head, seed.Off.Segment, seed.Off.SumStart, seed.Off.SumOffset, uint8(seed.Fault))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, kind uint8, needsSum bool, head, segment, start, offset uint16, fault uint8) {
+		s := New(Config{})
+		a, _ := attach(s, "a", false)
+		p, _ := attach(s, "b", true)
+		p.SetLimit(1500)
+		p.Pin(mac(2))
+		g := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{Kind: ether.Kind(kind), NeedsSum: needsSum, Head: head,
+			Segment: segment, SumStart: start, SumOffset: offset})
+		g.Fault = ether.Fault(fault)
+		if e, done := a.Explain(&g), a.Inject(g); e.Verdict != done || e.Steps[len(e.Steps)-1].Drop != done.Drop() {
+			t.Errorf("explained was %s, done was %s: %+v", e.Verdict, done, e.Steps)
+		}
+	})
+}

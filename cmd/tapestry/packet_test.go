@@ -15,7 +15,7 @@ import (
 
 // What is made is read by gopacket as what was wanted, and gopacket writes the same lengths and checksums.
 func TestPacket(t *testing.T) {
-	ends := packet{src: ether.MAC{2, 0, 0, 0, 0, 1}, dst: ether.MAC{2, 0, 0, 0, 0, 2}, sport: 49152, dport: 53}
+	ends := packet{src: ether.MAC{2, 0, 0, 0, 0, 1}, dst: ether.MAC{2, 0, 0, 0, 0, 2}, sport: 50000, dport: 53}
 	for _, v6 := range []bool{false, true} {
 		ends.from, ends.to = netip.MustParseAddr("10.77.0.2"), netip.MustParseAddr("10.77.0.3")
 		ip := "IPv4"

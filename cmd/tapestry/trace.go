@@ -25,7 +25,7 @@ type tracing struct {
 }
 
 func newTrace(c *client) *cobra.Command {
-	t := &tracing{client: c, sport: 49152}
+	t := &tracing{client: c, sport: 50000} // of Linux's ephemeral ones; 49152 is a protocol to tcpdump
 	cmd := c.reader(&cobra.Command{
 		Use:   "trace FROM TO",
 		Short: "Tell which way a frame would go, and why it would be dropped",
@@ -68,7 +68,7 @@ It exits 1 when the frame would be dropped or nobody would get it.` + fmt.Sprint
 	f.Var(set(&t.udp, "PORT", "", parsePort), "udp", "a UDP datagram to `PORT`")
 	f.BoolVar(&t.icmp, "icmp", false, "an ICMP echo request")
 	f.BoolVar(&t.arp, "arp", false, "the question who has TO's IP address: ARP, or a neighbour solicitation")
-	f.Var(set(&t.sport, "PORT", "49152", parsePort), "sport", "`PORT` that TCP and UDP come from")
+	f.Var(set(&t.sport, "PORT", "50000", parsePort), "sport", "`PORT` that TCP and UDP come from")
 	f.Var(set(&t.size, "BYTES", "", parseSize), "size", "`BYTES` of the IP packet, as MTUs count (default: as short as can be)")
 	f.StringVar(&t.network, "network", "", "`NET` to trace on, where FROM and TO share several")
 	f.BoolVar(&t.inject, "inject", false, "then really send the frame")

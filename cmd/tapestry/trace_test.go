@@ -102,7 +102,7 @@ func TestTraceText(t *testing.T) {
 	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
 	r := traced(t, h, "web", "db", "--tcp", "5432", "--inject")
 	want := `
-frame        TCP SYN 10.80.1.2:49152 → 10.80.1.3:5432, 54 bytes, from web to db on wide
+frame        TCP SYN 10.80.1.2:50000 → 10.80.1.3:5432, 54 bytes, from web to db on wide
 offload      54 bytes, nothing was left to be finished
 port         web is up (link tpc9b1d, MTU 1450)
 fault        none
@@ -191,7 +191,7 @@ func TestTraceFrames(t *testing.T) {
 		{"cache db --udp 53 --sport 1000", webToo, "02:00:00:00:00:05 02:00:00:00:00:06 10.77.0.2 10.77.0.3 UDP", "UDP 10.77.0.2:1000 → 10.77.0.3:53, 42 bytes, from cache to db on mynet"},
 		{"db cache", dbToo, "02:00:00:00:00:06 02:00:00:00:00:05 10.77.0.3 10.77.0.2 ICMPv4", "from db to cache on mynet"},
 		{"9b1d db11 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
-		{"web fd80::3 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:49152 → [fd80::3]:80"},
+		{"web fd80::3 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:50000 → [fd80::3]:80"},
 		{"web db --arp", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "ARP, who has 10.80.1.3? tell 10.80.1.2"},
 		{"web 10.80.9.9 --tcp 80", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "note         No container of this host has 10.80.9.9. Before anything else web would ask who has it, by ARP, of all stations"},
 		{"web fd80::9:abcd", webID, "02:00:00:00:00:02 33:33:ff:09:ab:cd fd80::2 ff02::1:ff09:abcd ICMPv6", "neighbour solicitation, who has fd80::9:abcd? tell fd80::2"},
