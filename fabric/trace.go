@@ -71,9 +71,9 @@ type TracePort struct {
 	RemoteSum bool   // as PeerView
 }
 
-// Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it, and
-// changes nothing. With Inject the frame then comes in, as if the port had read it. A port that is down is an answer; one
-// that does not exist is ErrNoEndpoint or ErrNoPeer.
+// Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it,
+// and changes nothing. With Inject the frame then comes in, as if the port had read it. A port that is down is an
+// answer; one that does not exist is ErrNoEndpoint or ErrNoPeer.
 func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	if len(r.Frame) > ether.MaxFrame {
 		return TraceView{}, fmt.Errorf("a frame of %d bytes: want %d at most", len(r.Frame), ether.MaxFrame)
@@ -90,7 +90,8 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	if err != nil {
 		return TraceView{}, err
 	}
-	v := TraceView{Network: n.ID, VNI: n.VNI, Down: text(n.down), In: f.tracePort(n, r.Port, r.Off.Kind), Bytes: len(r.Frame)}
+	v := TraceView{Network: n.ID, VNI: n.VNI, Down: text(n.down), Bytes: len(r.Frame),
+		In: f.tracePort(n, r.Port, r.Off.Kind)}
 	if port == nil {
 		v.Verdict, v.Drop = vswitch.Detached.String(), true
 		v.Steps = []TraceStep{{Check: string(vswitch.CheckPort), Found: "down", Drop: true, Why: text(down)}}
@@ -141,7 +142,8 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 		t.Port = s.Port.Name
 	}
 	if s.Evict != nil {
-		t.Evict = EntryView{Network: n.ID, VNI: n.VNI, MAC: s.Evict.MAC, Port: s.Evict.Port.Name, Remote: s.Evict.Port.Uplink, Age: s.Evict.Age}
+		t.Evict = EntryView{Network: n.ID, VNI: n.VNI, MAC: s.Evict.MAC, Port: s.Evict.Port.Name,
+			Remote: s.Evict.Port.Uplink, Age: s.Evict.Age}
 	}
 	switch s.Check {
 	case vswitch.CheckFault:

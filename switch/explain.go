@@ -50,37 +50,16 @@ type Way struct {
 	Limit   int     // the longest frame that it carries, in bytes
 }
 
-// vetted are the verdicts of vet, in its order, with the checks that they end.
-var vetted = []struct {
-	check Check
-	ends  []Verdict
-}{
-	{CheckOffload, []Verdict{Runt, Offload}},
-	{CheckPort, []Verdict{Detached}},
-	{CheckFault, []Verdict{Fault}},
-	{CheckSource, []Verdict{BadSource}},
-}
-
-// Explain tells what Ingress by p would do with f, if it came now and alone. It changes nothing: nothing is learned, counted,
-// shown or sent, and f stays as it is. Its word holds until the next frame, change or tick of the switch.
+// Explain tells what Ingress by p would do with f, if it came now and alone. It changes nothing: nothing is learned,
+// counted, shown or sent, and f stays as it is. Its word holds until the next frame, change or tick of the switch.
 func (p *Port) Explain(f *ether.Frame) Explanation {
 	g := *f // Check writes into it
 	p.sw.change.Lock()
 	defer p.sw.change.Unlock()
 	e := Explanation{Verdict: p.vet(&g)}
-	for _, c := range vetted {
-		drop := e.Verdict == c.ends[0] || e.Verdict == c.ends[len(c.ends)-1]
-		if c.check == CheckSource && !drop {
-			break
-		}
-		step := Step{Check: c.check, Found: found(c.check, e.Verdict, &g), Drop: drop}
-		if c.check == CheckSource {
-			step.MAC = g.Src()
-		}
-		e.Steps = append(e.Steps, step)
-		if drop {
-			return e
-		}
+	e.Steps = vetted(&g, e.Verdict)
+	if e.Verdict.Drop() {
+		return e
 	}
 	source := p.explainSource(&g)
 	e.Steps = append(e.Steps, source)
@@ -99,29 +78,37 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	return e
 }
 
-// found is what a check of vet has found in f, which has verdict v.
-func found(c Check, v Verdict, f *ether.Frame) string {
+// vetted is the steps of vet that gave f the verdict v, of the source only if that ends it.
+func vetted(f *ether.Frame, v Verdict) []Step {
+	offload := Step{Check: CheckOffload, Found: "none"}
 	switch {
-	case c == CheckOffload && v == Runt:
-		return "runt"
-	case c == CheckOffload && v == Offload:
-		return "contradiction"
-	case c == CheckOffload && f.Off.Kind != ether.None:
-		return "super-frame"
-	case c == CheckOffload && f.Off.NeedsSum:
-		return "checksum"
-	case c == CheckPort && v == Detached:
-		return "detached"
-	case c == CheckPort:
-		return "attached"
-	case c == CheckFault && f.Fault != 0:
-		return f.Fault.String()
-	case c == CheckSource && f.Src().IsZero():
-		return "zero"
-	case c == CheckSource:
-		return "group"
+	case v == Runt:
+		offload.Found, offload.Drop = "runt", true
+		return []Step{offload}
+	case v == Offload:
+		offload.Found, offload.Drop = "contradiction", true
+		return []Step{offload}
+	case f.Off.Kind != ether.None:
+		offload.Found = "super-frame"
+	case f.Off.NeedsSum:
+		offload.Found = "checksum"
 	}
-	return "none"
+	if v == Detached {
+		return []Step{offload, {Check: CheckPort, Found: "detached", Drop: true}}
+	}
+	fault := Step{Check: CheckFault, Found: "none", Drop: v == Fault}
+	if f.Fault != 0 {
+		fault.Found = f.Fault.String()
+	}
+	steps := []Step{offload, {Check: CheckPort, Found: "attached"}, fault}
+	if v == BadSource {
+		source := Step{Check: CheckSource, Found: "group", Drop: true, MAC: f.Src()}
+		if f.Src().IsZero() {
+			source.Found = "zero"
+		}
+		steps = append(steps, source)
+	}
+	return steps
 }
 
 // explainSource tells what learn would do. fdb.change is held.

@@ -107,7 +107,8 @@ func (a *api) trace(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	v, err := a.host.Trace(ctx, fabric.TraceRequest{Network: t.Network, Port: t.Port, Frame: t.Frame, Off: off, Inject: t.Inject})
+	v, err := a.host.Trace(ctx, fabric.TraceRequest{Network: t.Network, Port: t.Port, Frame: t.Frame, Off: off,
+		Inject: t.Inject})
 	switch {
 	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer), errors.Is(err, fabric.ErrNoEndpoint):
 		reply(w, http.StatusNotFound, errorReply{err.Error()})
@@ -115,7 +116,8 @@ func (a *api) trace(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusConflict, errorReply{err.Error()})
 	default:
 		if v.Injected != "" {
-			a.log.Info("frame injected", "network", v.Network, "port", v.In.Name, "bytes", len(t.Frame), "verdict", v.Injected)
+			a.log.Info("frame injected", "network", v.Network, "port", v.In.Name, "bytes", len(t.Frame),
+				"verdict", v.Injected)
 		}
 		reply(w, http.StatusOK, toTrace(v))
 	}
@@ -134,13 +136,15 @@ func (o traceOffload) read() (ether.Offload, error) {
 }
 
 func toTrace(v fabric.TraceView) traceReply {
-	return traceReply{Network: v.Network, VNI: v.VNI, Down: v.Down, In: toTracePort(v.In), Notes: []string{}, Bytes: v.Bytes,
-		Steps: each(v.Steps, toTraceStep), Verdict: v.Verdict, Drop: v.Drop, Injected: v.Injected,
-		Ways: each(v.Ways, func(w fabric.TraceWay) traceWay { return traceWay{toTracePort(w.TracePort), w.Verdict, w.Limit} })}
+	way := func(w fabric.TraceWay) traceWay { return traceWay{toTracePort(w.TracePort), w.Verdict, w.Limit} }
+	return traceReply{Network: v.Network, VNI: v.VNI, Down: v.Down, In: toTracePort(v.In), Notes: []string{},
+		Bytes: v.Bytes, Steps: each(v.Steps, toTraceStep), Ways: each(v.Ways, way),
+		Verdict: v.Verdict, Drop: v.Drop, Injected: v.Injected}
 }
 
 func toTraceStep(s fabric.TraceStep) traceStep {
-	t := traceStep{Check: s.Check, Found: s.Found, Drop: s.Drop, Why: s.Why, Port: s.Port, AgeSeconds: int64(s.Age / time.Second), Limit: s.Limit}
+	t := traceStep{Check: s.Check, Found: s.Found, Drop: s.Drop, Why: s.Why, Port: s.Port,
+		AgeSeconds: int64(s.Age / time.Second), Limit: s.Limit}
 	if s.Check == "source" || s.Check == "destination" {
 		t.MAC = s.MAC.String()
 	}
@@ -152,8 +156,8 @@ func toTraceStep(s fabric.TraceStep) traceStep {
 }
 
 func toTracePort(p fabric.TracePort) tracePort {
-	t := tracePort{Port: p.Name, Kind: p.Kind, Link: p.Link, MTU: p.MTU, Faults: p.Faults, PathMTU: p.PathMTU, Overhead: p.Overhead,
-		GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum}
+	t := tracePort{Port: p.Name, Kind: p.Kind, Link: p.Link, MTU: p.MTU, Faults: p.Faults, PathMTU: p.PathMTU,
+		Overhead: p.Overhead, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum}
 	if p.Addr.IsValid() {
 		t.Addr = p.Addr.String()
 	}

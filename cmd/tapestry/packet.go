@@ -20,7 +20,7 @@ const (
 type packet struct {
 	src, dst     ether.MAC
 	from, to     netip.Addr // of one IP version
-	kind         string     // tcp (a SYN), udp, icmp (an echo request), arp (of IPv6: a neighbour solicitation); "": neither
+	kind         string     // tcp (a SYN), udp, icmp (an echo request), arp (in IPv6: a solicitation); "": none of them
 	sport, dport uint16
 	size         int // of the IP packet in bytes, padded with zeros; 0: as short as can be
 }
@@ -147,8 +147,8 @@ func (p packet) solicitation() []byte {
 	return append(append(p.ethernet(0x86dd), head...), body...)
 }
 
-// groupMAC is where packets to a multicast address go: RFC 1112 §6.4, RFC 2464 §7. To any other IPv4 address it is the
-// broadcast address.
+// groupMAC is where packets to a multicast address go: RFC 1112 §6.4, RFC 2464 §7. For any other IPv4 address it is
+// the broadcast address.
 func groupMAC(a netip.Addr) ether.MAC {
 	b := a.AsSlice()
 	switch {

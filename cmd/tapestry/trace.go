@@ -29,12 +29,12 @@ func newTrace(c *client) *cobra.Command {
 	cmd := c.reader(&cobra.Command{
 		Use:   "trace FROM TO",
 		Short: "Tell which way a frame would go, and why it would be dropped",
-		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks the very
-functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it.
+		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
+the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it.
 
-FROM is a container's name or the beginning of its endpoint's id; TO is the same, an IP address or a MAC address. The frame
-is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
-first is traced: the question who has it.
+FROM is a container's name or the beginning of its endpoint's id; TO is the same, an IP address or a MAC address. The
+frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM
+would send first is traced: the question who has it.
 
 It exits 1 when the frame would be dropped or nobody would get it.` + fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry trace web db --tcp 5432
@@ -69,12 +69,13 @@ It exits 1 when the frame would be dropped or nobody would get it.` + fmt.Sprint
 	f.BoolVar(&t.icmp, "icmp", false, "an ICMP echo request")
 	f.BoolVar(&t.arp, "arp", false, "the question who has TO's IP address: ARP, or a neighbour solicitation")
 	f.Var(set(&t.sport, "PORT", "50000", parsePort), "sport", "`PORT` that TCP and UDP come from")
-	f.Var(set(&t.size, "BYTES", "", parseSize), "size", "`BYTES` of the IP packet, as MTUs count (default: as short as can be)")
+	f.Var(set(&t.size, "BYTES", "", parseSize), "size", "`BYTES` of the IP packet, as MTUs count (default: the least)")
 	f.StringVar(&t.network, "network", "", "`NET` to trace on, where FROM and TO share several")
 	f.BoolVar(&t.inject, "inject", false, "then really send the frame")
-	_ = cmd.RegisterFlagCompletionFunc("network", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+	complete := func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return c.completeNetwork(cmd, nil, typed)
-	}) // the flag exists, so this cannot fail
+	}
+	_ = cmd.RegisterFlagCompletionFunc("network", complete) // the flag exists, so this cannot fail
 	return cmd
 }
 
@@ -119,10 +120,8 @@ func (t *tracing) prepare(ctx context.Context, from, to string) (*docker, traceR
 	if err != nil {
 		return nil, traceRequest{}, err
 	}
-	nameAll(ctx, on.docker, ports, func(p *portReply) {
-		p.NetworkName, p.Container = on.docker.name(p.Network), on.docker.containers[p.Name]
-	},
-		func(p portReply) string { return p.Network })
+	name := func(p *portReply) { p.Container = on.docker.containers[p.Name] }
+	nameAll(ctx, on.docker, ports, name, func(p portReply) string { return p.Network })
 	if err := t.aim(traceEnds{on.docker, ports}, from, to); err != nil {
 		return nil, traceRequest{}, err
 	}

@@ -186,15 +186,19 @@ func (r traceReply) fate() string {
 
 // dropText is for each reason of a drop what it means, and what to do; docs/troubleshooting.md says more.
 var dropText = map[string]string{
-	"runt":       "it is shorter than an Ethernet header. Find the program that sends it",
-	"offload":    "what it says about segments or checksums contradicts its bytes. A raw socket of the container's, or a kernel bug",
+	"runt": "it is shorter than an Ethernet header. Find the program that sends it",
+	"offload": "what it says about segments or checksums contradicts its bytes. A raw socket of the container's, " +
+		"or a kernel bug",
 	"bad_source": "it comes from a group address or from zero. Find the program that sends it",
 	"spoofed":    "its source address belongs to another port. See the conflicts in `tapestry status`",
-	"hairpin":    "its destination is behind the port that it came by. If that is wrong, `tapestry fdb` shows where the address was learned, and it goes when it is silent",
-	"horizon":    "remote hosts send to each other directly. If this lasts, one of them lacks a peer: `tapestry peers` on each",
-	"mtu":        "it is too long for its way. Send smaller packets: a smaller MTU of the network (com.docker.network.driver.mtu), or a larger one of the underlay",
-	"detached":   "its port is not up. `tapestry ports` and the daemon's log say why",
-	"fault":      "that was asked for. `tapestry fault list` shows by whom",
+	"hairpin": "its destination is behind the port that it came by. If that is wrong, `tapestry fdb` shows where the " +
+		"address was learned, and it goes when it is silent",
+	"horizon": "remote hosts send to each other directly. If this lasts, one of them lacks a peer: `tapestry peers` " +
+		"on each",
+	"mtu": "it is too long for its way. Send smaller packets: a smaller MTU of the network " +
+		"(com.docker.network.driver.mtu), or a larger one of the underlay",
+	"detached": "its port is not up. `tapestry ports` and the daemon's log say why",
+	"fault":    "that was asked for. `tapestry fault list` shows by whom",
 }
 
 // verdict is the last line: what becomes of the frame, why, and what to do.
