@@ -90,7 +90,7 @@ func TestTraceIsTruth(t *testing.T) {
 		wires := map[*Port]*wire{}
 		var ports, gone []*Port
 		now := time.Duration(0)
-		for range 5000 {
+		for range 4000 {
 			if r.IntN(25) == 0 && len(ports) < 8 || len(ports) == 0 {
 				p, w := attach(s, "", r.IntN(2) == 0)
 				if r.IntN(2) == 0 {
@@ -108,7 +108,10 @@ func TestTraceIsTruth(t *testing.T) {
 			case 4:
 				p.Detach()
 				ports = slices.DeleteFunc(ports, func(q *Port) bool { return q == p })
-				gone = append(gone, p)
+				if gone = append(gone, p); len(gone) > 3 {
+					delete(wires, gone[0])
+					gone = gone[1:]
+				}
 			case 5, 6, 7:
 				now += time.Duration(r.IntN(10)) * time.Second
 				s.Tick(now)
