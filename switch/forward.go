@@ -60,8 +60,10 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 		f := &frames[i]
 		b.bytes += uint64(f.Len())
 		v := p.vet(f)
-		if v == Forwarded && f.Src() != src {
-			v, src = p.admit(f.Src())
+		if v == Forwarded {
+			if from := f.Src(); from != src {
+				v, src = p.admit(from)
+			}
 		}
 		if v == Forwarded {
 			if d := f.Dst(); to == nil || d != dst {
