@@ -35,29 +35,58 @@ type station struct {
 	slot int // place in port.learned, guarded by fdb.change
 }
 
+// station gives m's entry, nil if that is not known or m is a group address.
+func (t *fdb) station(m ether.MAC) *station {
+	if v, ok := t.stations.Load(m); ok {
+		return v.(*station)
+	}
+	return nil
+}
+
 // find gives the port that leads to m, nil if that is not known or m is a group address.
 func (t *fdb) find(m ether.MAC) *Port {
-	if v, ok := t.stations.Load(m); ok {
+	if v, ok := t.stations.Load(m); ok { // not by station: it would be one more call for each frame
 		return v.(*station).port.Load()
 	}
 	return nil
 }
 
+// A sighting is what a source address is to the port that it was seen at.
+type sighting uint8
+
+const (
+	fresh sighting = iota // nobody's: to be learned
+	here                  // this port's
+	moved                 // learned at another port: to be learned here
+	taken                 // pinned to another port
+)
+
+// at judges a sighting of the station at p; s is nil if its address is not known.
+func (s *station) at(p *Port) sighting {
+	switch {
+	case s == nil:
+		return fresh
+	case s.port.Load() == p:
+		return here
+	case s.pinned:
+		return taken
+	}
+	return moved
+}
+
 // learn notes that m was seen at p. False: m is pinned to another port. A pinned address is not
 // changed, and a group address must not be given.
 func (t *fdb) learn(m ether.MAC, p *Port) bool {
-	v, ok := t.stations.Load(m)
-	if !ok {
+	s := t.station(m)
+	switch s.at(p) {
+	case fresh:
 		return t.insert(m, p)
-	}
-	s := v.(*station)
-	if s.port.Load() != p {
-		if s.pinned {
-			s.rival.Store(p)
-			s.rivals.Add(1)
-			return false
-		}
+	case moved:
 		return t.move(s, p)
+	case taken:
+		s.rival.Store(p)
+		s.rivals.Add(1)
+		return false
 	}
 	if now := t.now.Load(); s.seen.Load() != now {
 		s.seen.Store(now)
@@ -97,20 +126,10 @@ func (t *fdb) move(s *station, p *Port) bool {
 	return true
 }
 
-// own enters a learned station at p, and makes room for it first: the port that is at its bound
-// loses its oldest; if the whole table is, the port with the most does. So whoever floods the table
-// with addresses loses his own, not his neighbours'.
+// own enters a learned station at p, and makes room for it first.
 func (t *fdb) own(s *station, p *Port) {
-	if len(p.learned) >= t.perPort {
-		t.evict(p)
-	} else if t.count >= t.perNetwork {
-		greedy := p
-		for _, q := range t.full {
-			if len(q.learned) > len(greedy.learned) {
-				greedy = q
-			}
-		}
-		t.evict(greedy)
+	if old := t.victim(p, t.count); old != nil {
+		t.remove(old)
 	}
 	if len(p.learned) == 0 {
 		t.full = append(t.full, p)
@@ -122,16 +141,33 @@ func (t *fdb) own(s *station, p *Port) {
 	s.port.Store(p)
 }
 
-func (t *fdb) evict(p *Port) {
-	var oldest *station
+// victim is the learned station that has to go before p gets one more, with count in the table; nil if there is room.
+// The port that is at its bound loses its oldest; if the whole table is, the port with the most does. So whoever floods
+// the table with addresses loses his own, not his neighbours'.
+func (t *fdb) victim(p *Port, count int) *station {
+	if len(p.learned) >= t.perPort {
+		return p.oldest()
+	}
+	if count < t.perNetwork {
+		return nil
+	}
+	greedy := p
+	for _, q := range t.full {
+		if len(q.learned) > len(greedy.learned) {
+			greedy = q
+		}
+	}
+	return greedy.oldest()
+}
+
+// oldest is the port's learned station that was not seen for longest, nil without any. fdb.change is held.
+func (p *Port) oldest() (oldest *station) {
 	for _, s := range p.learned {
 		if oldest == nil || s.seen.Load() < oldest.seen.Load() {
 			oldest = s
 		}
 	}
-	if oldest != nil {
-		t.remove(oldest)
-	}
+	return oldest
 }
 
 // remove forgets a learned station.
@@ -247,17 +283,18 @@ type Entry struct {
 // Entries gives the forwarding database in no order. It changes under the reader's eyes.
 func (s *Switch) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		now := s.now.Load()
-		s.stations.Range(func(_, v any) bool {
-			st := v.(*station)
-			e := Entry{MAC: st.mac, Port: st.port.Load(), Pinned: st.pinned, Stolen: st.rivals.Load()}
-			if r := st.rival.Load(); r != nil && !r.detached.Load() {
-				e.Rival = r
-			}
-			if !st.pinned {
-				e.Age = max(0, time.Duration(now-st.seen.Load())*time.Second) // it may be seen again meanwhile
-			}
-			return yield(e)
-		})
+		s.stations.Range(func(_, v any) bool { return yield(s.entry(v.(*station))) })
 	}
+}
+
+// entry reads one station.
+func (t *fdb) entry(s *station) Entry {
+	e := Entry{MAC: s.mac, Port: s.port.Load(), Pinned: s.pinned, Stolen: s.rivals.Load()}
+	if r := s.rival.Load(); r != nil && !r.detached.Load() {
+		e.Rival = r
+	}
+	if !s.pinned {
+		e.Age = max(0, time.Duration(t.now.Load()-s.seen.Load())*time.Second) // it may be seen again meanwhile
+	}
+	return e
 }

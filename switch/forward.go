@@ -31,6 +31,25 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 // sent on. They are lent for the length of the call.
 func (p *Port) Ingress(frames []ether.Frame) {
 	b := batches.Get().(*batch)
+	p.pass(b, frames)
+	p.count(b)
+	batches.Put(b)
+}
+
+// Inject is Ingress for one frame, and tells its verdict.
+func (p *Port) Inject(f ether.Frame) (v Verdict) {
+	b := batches.Get().(*batch)
+	p.pass(b, []ether.Frame{f})
+	for b.tally[v] == 0 {
+		v++
+	}
+	p.count(b)
+	batches.Put(b)
+	return v
+}
+
+// pass judges frames and sends them on.
+func (p *Port) pass(b *batch, frames []ether.Frame) {
 	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
 	var to *Port
 	var watch Watcher
@@ -40,8 +59,13 @@ func (p *Port) Ingress(frames []ether.Frame) {
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
 		b.bytes += uint64(f.Len())
-		v := p.admit(f, &src)
-		if !v.Drop() {
+		v := p.vet(f)
+		if v == Forwarded {
+			if from := f.Src(); from != src {
+				v, src = p.admit(from)
+			}
+		}
+		if v == Forwarded {
 			if d := f.Dst(); to == nil || d != dst {
 				dst, to = d, p.sw.find(d)
 			}
@@ -72,8 +96,6 @@ func (p *Port) Ingress(frames []ether.Frame) {
 	}
 	b.sendLots()
 	b.sendFlood(p)
-	p.count(b)
-	batches.Put(b)
 }
 
 // ShowFaulted shows a frame that something was done to on its way out by p, after the switch had judged it, to whoever
@@ -88,9 +110,8 @@ func (p *Port) ShowFaulted(f *ether.Frame) {
 	}
 }
 
-// admit judges a frame by where it comes from, and learns its source. last is the source that was
-// learned just before, zero if none was.
-func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
+// vet judges what can be told of a frame without the table.
+func (p *Port) vet(f *ether.Frame) Verdict {
 	if err := f.Check(); err != nil {
 		if f.Len() < ether.HeaderLen {
 			return Runt
@@ -103,30 +124,36 @@ func (p *Port) admit(f *ether.Frame, last *ether.MAC) Verdict {
 	if f.Fault&ether.FaultLost != 0 {
 		return Fault
 	}
-	src := f.Src()
-	if src.Group() || src.IsZero() {
+	if src := f.Src(); src.Group() || src.IsZero() {
 		return BadSource
 	}
-	if src == *last {
-		return Forwarded
-	}
-	if !p.sw.learn(src, p) {
-		return Spoofed
-	}
-	*last = src
 	return Forwarded
+}
+
+// admit learns a source, and gives it back; of one that is another port's, Spoofed and zero.
+func (p *Port) admit(src ether.MAC) (Verdict, ether.MAC) {
+	if !p.sw.learn(src, p) {
+		return Spoofed, ether.MAC{}
+	}
+	return Forwarded, src
 }
 
 // decide judges a frame by where it goes: to is the port that owns its destination, nil if none.
 func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
-	switch {
-	case to == nil:
+	if to == nil {
 		return p.flood(f)
-	case to == p:
+	}
+	return p.way(f, to)
+}
+
+// way judges the way from p to q for a frame.
+func (p *Port) way(f *ether.Frame, q *Port) Verdict {
+	switch {
+	case q == p:
 		return Hairpin
-	case p.Uplink && to.Uplink:
+	case p.Uplink && q.Uplink:
 		return Horizon
-	case int64(f.WireLen()) > to.limit.Load():
+	case int64(f.WireLen()) > q.limit.Load():
 		return MTU
 	}
 	return Forwarded
@@ -137,13 +164,12 @@ func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
 func (p *Port) flood(f *ether.Frame) Verdict {
 	v := Flooded
 	for _, q := range *p.sw.ports.Load() {
-		if q == p || p.Uplink && q.Uplink {
-			continue
-		}
-		if int64(f.WireLen()) <= q.limit.Load() {
+		switch p.way(f, q) {
+		case Forwarded:
 			return Flooded
+		case MTU:
+			v = MTU
 		}
-		v = MTU
 	}
 	return v
 }

@@ -340,6 +340,12 @@ func TestBooks(t *testing.T) {
 		}
 		s.Tally()
 	})
+	meanwhile(6, func(r *rand.Rand) {
+		f := random(r, stations, 0)
+		if e := pick(r).Explain(&f); len(e.Steps) == 0 || e.Steps[len(e.Steps)-1].Drop != e.Verdict.Drop() {
+			t.Errorf("explained as %+v", e)
+		}
+	})
 	wg.Wait()
 
 	var sum Tally

@@ -11,7 +11,7 @@ import (
 
 var (
 	pingTimes = regexp.MustCompile(`= ([\d.]+)/([\d.]+)/([\d.]+)/`) // min, avg, max
-	goodputs = regexp.MustCompile(`([\d.]+) [kMG]?bits/sec.*receiver`)
+	goodputs  = regexp.MustCompile(`([\d.]+) [kMG]?bits/sec.*receiver`)
 )
 
 // rtt is the shortest of some round trips, in milliseconds: what the way takes when the machine is not busy elsewhere.

@@ -30,6 +30,7 @@ type host interface {
 	ForgetNetwork(ctx context.Context, id string) error
 	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
 	faulter
+	tracer
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -63,6 +64,7 @@ func (a *api) handler() http.Handler {
 		a.captures.routes(mux)
 	}
 	a.faultRoutes(mux)
+	a.traceRoutes(mux)
 	return mux
 }
 

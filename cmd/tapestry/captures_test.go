@@ -60,7 +60,7 @@ func newLens(t *testing.T) *lens {
 	hub := capture.NewHub()
 	l := &lens{sw: vswitch.New(vswitch.Config{}), log: &lockedBuffer{}}
 	hub.Add(wideID, l.sw)
-	for i, name := range []string{webID, dbID, "192.0.2.2"} {
+	for i, name := range []string{webID, farID, "192.0.2.2"} {
 		p := l.plug(hub, name, byte(i+1))
 		l.ports[i+1] = p
 	}
@@ -86,7 +86,7 @@ func newLens(t *testing.T) *lens {
 	return l
 }
 
-const dbID = "db1d555555555555555555555555555555555555555555555555555555555555"
+const farID = "db1d555555555555555555555555555555555555555555555555555555555555"
 
 func (l *lens) plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
 	remote := strings.Contains(name, ".")
@@ -161,7 +161,7 @@ func TestCaptureStream(t *testing.T) {
 		{"drops", captureRequest{Drops: true}, 3, []byte{2}},
 		{"filter", captureRequest{Filter: captureFilter{Expr: "ether[14] > 2"}}, 3, []byte{3, 4}},
 		{"two frames", captureRequest{Frames: 2}, 3, []byte{1, 2}},
-		{"in", captureRequest{Point: "in", Targets: captureTargets{Endpoints: []string{dbID}}}, 1, []byte{4}},
+		{"in", captureRequest{Point: "in", Targets: captureTargets{Endpoints: []string{farID}}}, 1, []byte{4}},
 		{"out", captureRequest{Point: "out"}, 3, []byte{1, 3, 3, 4, 4}},
 	} {
 		s := l.open(t, c.want)
@@ -353,7 +353,7 @@ func TestRecorderAPI(t *testing.T) {
 		got  []byte
 	}{
 		"all": {captureRequest{}, []byte{1, 2, 3}}, "drops": {captureRequest{Drops: true}, []byte{2}}, "one": {captureRequest{Frames: 1}, []byte{1}},
-		"db": {captureRequest{Targets: captureTargets{Endpoints: []string{dbID}}, Last: 3600}, []byte{1, 3}}, "filter": {captureRequest{Filter: captureFilter{Expr: "ether[14] != 3"}}, []byte{1, 2}},
+		"db": {captureRequest{Targets: captureTargets{Endpoints: []string{farID}}, Last: 3600}, []byte{1, 3}}, "filter": {captureRequest{Filter: captureFilter{Expr: "ether[14] != 3"}}, []byte{1, 2}},
 	} {
 		s, err := l.client.openStream(t.Context(), "/v1/recorder/dump", c.want)
 		must(t, err)

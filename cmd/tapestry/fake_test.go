@@ -148,6 +148,10 @@ func (h *fakeHost) ForgetNetwork(_ context.Context, id string) error {
 	return nil
 }
 
+func (h *fakeHost) Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error) {
+	return fabric.TraceView{}, errors.New("this host traces nothing")
+}
+
 func (h *fakeHost) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 	if h.empty {
 		return nil, nil

@@ -77,6 +77,7 @@ func TestJSONKeys(t *testing.T) {
 		delete(docs, command)
 	}
 	delete(docs, "bench")      // TestBenchKeys
+	delete(docs, "trace")      // TestTraceJSON
 	delete(docs, "fault list") // TestFaultList
 	for _, command := range []string{"flows", "top", "recorder status"} {
 		delete(docs, command) // TestLookKeys

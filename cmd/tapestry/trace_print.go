@@ -1,0 +1,228 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// printTrace writes a line for each check and way, and the verdict last.
+func printTrace(w io.Writer, r traceReply, d *docker) error {
+	var lines [][2]string
+	line := func(word, format string, args ...any) {
+		lines = append(lines, [2]string{word, fmt.Sprintf(format, args...)})
+	}
+	if r.About != "" {
+		line("frame", "%s", r.About)
+	}
+	for _, n := range r.Notes {
+		line("note", "%s", n)
+	}
+	for _, s := range r.Steps {
+		line(s.Check, "%s", s.text(r, d))
+	}
+	for _, x := range r.Ways {
+		line("way", "%s: %s", d.portLabel(x.Port), x.text(r))
+	}
+	if r.Down != "" {
+		line("tunnel", "down: %s", r.Down)
+	}
+	if r.Injected != "" {
+		line("injected", "the frame was sent, and the switch's verdict was: %s", r.Injected)
+	} else if r.Request.Inject {
+		line("injected", "no: the port is down")
+	}
+	line("verdict", "%s", r.verdict(d))
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%-12s %s\n", l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// text says in words what a check has found.
+func (s traceStep) text(r traceReply, d *docker) string {
+	owner, age := d.portLabel(s.Port), agoText(s.AgeSeconds)+" ago"
+	what := map[string]string{
+		"offload none":          fmt.Sprintf("%d bytes, nothing was left to be finished", r.Bytes),
+		"offload checksum":      fmt.Sprintf("%d bytes, the checksum was left to be finished", r.Bytes),
+		"offload super-frame":   fmt.Sprintf("a super-frame, to be cut into frames of up to %d bytes", r.Bytes),
+		"offload runt":          fmt.Sprintf("%d bytes are too short for an Ethernet header", r.Bytes),
+		"offload contradiction": "what it says about segments or checksums contradicts its bytes",
+		"port attached":         d.portLabel(r.In.Port) + " is up" + inParentheses(r.In.where()),
+		"port detached":         d.portLabel(r.In.Port) + " is being removed",
+		"port down":             d.portLabel(r.In.Port) + " is down: " + s.Why,
+		"source pinned":         s.MAC + " is " + owner + "'s own",
+		"source known":          s.MAC + " is known there, last seen " + age,
+		"source new":            s.MAC + " is new: it is learned",
+		"source moved":          fmt.Sprintf("%s moves here from %s, where it was last seen %s", s.MAC, owner, age),
+		"source taken":          s.MAC + " belongs to " + owner,
+		"source group":          s.MAC + " is a group address: no station has it",
+		"source zero":           s.MAC + " is no station's address",
+		"destination pinned":    s.MAC + " is " + owner + "'s own",
+		"destination learned":   fmt.Sprintf("%s was learned at %s, last seen %s", s.MAC, owner, age),
+		"destination unknown":   s.MAC + " is not known: to all ports",
+		"destination group":     s.MAC + " is a group address: to all ports",
+		"hairpin no":            "no: it leaves by another port than it came by",
+		"hairpin yes":           "yes: it would go back by the port that it came by",
+		"horizon no":            "no: it does not go from one remote host to another",
+		"horizon yes":           "yes: it came from a remote host and would go to one, which has it already",
+		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
+		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
+		"flood some":            fmt.Sprintf("to %s", portsText(r.sent())),
+		"flood nobody":          "there is no port that it may leave by",
+		"flood long":            fmt.Sprintf("%d bytes are too long for each port", r.Bytes),
+	}[s.Check+" "+s.Found]
+	if what == "" { // a word of another version's, or the fault's
+		what = s.Found
+	}
+	switch {
+	case s.Check == "fault" && s.Why != "":
+		what += ", but this port has faults: " + s.Why
+	case s.Check == "destination" && s.Why != "":
+		what += fmt.Sprintf("; %s has it and is down: %s", owner, s.Why)
+	}
+	if s.Evicts != nil {
+		what += fmt.Sprintf("; the table is full, so that %s at %s is forgotten", s.Evicts.MAC, d.portLabel(s.Evicts.Port))
+	}
+	return what
+}
+
+func inParentheses(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}
+
+// where says what a port is.
+func (p tracePort) where() string {
+	var facts []string
+	fact := func(format string, args ...any) { facts = append(facts, fmt.Sprintf(format, args...)) }
+	if p.Link != "" {
+		fact("link %s", p.Link)
+	}
+	if p.Addr != "" {
+		fact("VXLAN to %s", p.Addr)
+	}
+	if p.MTU != 0 {
+		fact("MTU %d", p.MTU)
+	}
+	if p.PathMTU != 0 {
+		fact("path MTU %d less %d", p.PathMTU, p.Overhead)
+	}
+	return strings.Join(facts, ", ")
+}
+
+// text says in words whether the frame leaves by a way.
+func (x traceWay) text(r traceReply) string {
+	facts := []string{x.where()}
+	if x.Kind == "remote" && x.Addr != "" {
+		facts = append(facts, fmt.Sprintf("VNI %d", r.VNI), offloadText(x.GSO, x.GSOWhy, "many datagrams in one send"))
+		if x.RemoteSum {
+			facts = append(facts, "checksums are finished there")
+		}
+	} else if x.GSOWhy != "" {
+		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))
+	}
+	if x.Faults != "" {
+		facts = append(facts, "this port has faults: "+x.Faults)
+	}
+	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
+		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by"}[x.Verdict]
+	return end + inParentheses(strings.Join(facts, ", "))
+}
+
+func offloadText(on bool, why, what string) string {
+	if on {
+		return what
+	}
+	return "not " + what + ": " + why
+}
+
+// sent is the number of ports that the frame leaves by.
+func (r traceReply) sent() (n int) {
+	for _, x := range r.Ways {
+		if x.Verdict == "forwarded" {
+			n++
+		}
+	}
+	return n
+}
+
+func portsText(n int) string {
+	if n == 1 {
+		return "1 port"
+	}
+	return fmt.Sprintf("%d ports", n)
+}
+
+// arrives tells whether anybody gets the frame whom it is for.
+func (r traceReply) arrives() bool { return !r.Drop && r.sent() > 0 && r.downOwner() == "" }
+
+// downOwner is the port that has the frame's destination and is down, "" if none is.
+func (r traceReply) downOwner() string {
+	for _, s := range r.Steps {
+		if s.Check == "destination" && s.Why != "" {
+			return s.Port
+		}
+	}
+	return ""
+}
+
+// fate is the verdict in a few words.
+func (r traceReply) fate() string {
+	switch {
+	case r.Drop:
+		return "would be dropped: " + r.Verdict
+	case r.sent() == 0:
+		return "would reach nobody: there is no other port"
+	case r.downOwner() != "":
+		return "would not reach its destination, which is down"
+	}
+	return "would be " + r.Verdict
+}
+
+// dropText is for each reason of a drop what it means, and what to do; docs/troubleshooting.md says more.
+var dropText = map[string]string{
+	"runt": "it is shorter than an Ethernet header. Find the program that sends it",
+	"offload": "what it says about segments or checksums contradicts its bytes. A raw socket of the container's, " +
+		"or a kernel bug",
+	"bad_source": "it comes from a group address or from zero. Find the program that sends it",
+	"spoofed":    "its source address belongs to another port. See the conflicts in `tapestry status`",
+	"hairpin": "its destination is behind the port that it came by. If that is wrong, `tapestry fdb` shows where the " +
+		"address was learned, and it goes when it is silent",
+	"horizon": "remote hosts send to each other directly. If this lasts, one of them lacks a peer: `tapestry peers` " +
+		"on each",
+	"mtu": "it is too long for its way. Send smaller packets: a smaller MTU of the network " +
+		"(com.docker.network.driver.mtu), or a larger one of the underlay",
+	"detached": "its port is not up. `tapestry ports` and the daemon's log say why",
+	"fault":    "that was asked for. `tapestry fault list` shows by whom",
+}
+
+// verdict is the last line: what becomes of the frame, why, and what to do.
+func (r traceReply) verdict(d *docker) string {
+	var names []string
+	for _, x := range r.Ways {
+		if x.Verdict == "forwarded" {
+			names = append(names, d.portLabel(x.Port))
+		}
+	}
+	switch {
+	case r.Drop && dropText[r.Verdict] != "":
+		return fmt.Sprintf("dropped (%s): %s", r.Verdict, dropText[r.Verdict])
+	case r.Drop:
+		return "dropped: " + r.Verdict
+	case len(names) == 0:
+		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
+	}
+	if owner := r.downOwner(); owner != "" {
+		return fmt.Sprintf("%s, but %s, whom it is for, is down: see `tapestry ports`", r.Verdict, d.portLabel(owner))
+	}
+	const most = 5
+	if len(names) > most {
+		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return fmt.Sprintf("%s to %s", r.Verdict, strings.Join(names, ", "))
+}

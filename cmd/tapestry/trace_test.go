@@ -1,0 +1,325 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// traceHost has containers on two networks, remembers what it was asked, and gives one answer.
+type traceHost struct {
+	*fakeHost
+	asked  []fabric.TraceRequest
+	answer fabric.TraceView
+	err    error
+}
+
+const (
+	dbID   = "db11555555555555555555555555555555555555555555555555555555555555"
+	dbToo  = "db22666666666666666666666666666666666666666666666666666666666666"
+	webToo = "9b1e777777777777777777777777777777777777777777777777777777777777"
+	bareID = "ba5e888888888888888888888888888888888888888888888888888888888888"
+)
+
+func (h *traceHost) Ports(network string) (all []fabric.PortView) {
+	for _, p := range []struct {
+		network, id string
+		last        byte
+		addrs       string
+	}{
+		{wideID, webID, 2, "10.80.1.2/16 fd80::2/64"}, {wideID, dbID, 3, "10.80.1.3/16 fd80::3/64"}, {wideID, bareID, 4, ""},
+		{localID, webToo, 5, "10.77.0.2/24"}, {localID, dbToo, 6, "10.77.0.3/24"},
+	} {
+		if network != "" && network != p.network {
+			continue
+		}
+		v := fabric.PortView{Network: p.network, Kind: "container", Name: p.id, MAC: ether.MAC{2, 0, 0, 0, 0, p.last}, MTU: 1450}
+		for _, a := range strings.Fields(p.addrs) {
+			v.Addrs = append(v.Addrs, netip.MustParsePrefix(a))
+		}
+		all = append(all, v)
+	}
+	return append(all, fabric.PortView{Network: wideID, Kind: "remote", Name: "192.0.2.2"})
+}
+
+func (h *traceHost) Trace(_ context.Context, r fabric.TraceRequest) (fabric.TraceView, error) {
+	h.asked = append(h.asked, r)
+	v := h.answer
+	v.Network, v.In.Name, v.Bytes = r.Network, r.Port, len(r.Frame)
+	if r.Inject {
+		v.Injected = v.Verdict
+	}
+	return v, h.err
+}
+
+// forwarded is the answer for a frame that goes from web to db.
+func forwarded() fabric.TraceView {
+	return fabric.TraceView{VNI: 80, In: fabric.TracePort{Kind: "container", Link: "tpc9b1d", MTU: 1450}, Verdict: "forwarded",
+		Steps: []fabric.TraceStep{{Check: "offload", Found: "none"}, {Check: "port", Found: "attached"}, {Check: "fault", Found: "none"},
+			{Check: "source", Found: "new", MAC: ether.MAC{2, 0, 0, 0, 0, 2}, Evict: fabric.EntryView{Network: wideID, MAC: ether.MAC{2, 0, 0, 0, 0, 9}, Port: webID, Age: 200 * time.Second}},
+			{Check: "destination", Found: "learned", MAC: ether.MAC{2, 0, 0, 0, 0, 3}, Port: dbID, Age: 12 * time.Second},
+			{Check: "hairpin", Found: "no"}, {Check: "horizon", Found: "no"}, {Check: "length", Found: "fits", Limit: 1468}},
+		Ways: []fabric.TraceWay{{TracePort: fabric.TracePort{Name: dbID, Kind: "container", Link: "tpcdb11", MTU: 1450, GSO: true}, Verdict: "forwarded", Limit: 1468}}}
+}
+
+// traced runs trace against h and a Docker that has both networks.
+func traced(t *testing.T, h *traceHost, args ...string) result {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode([]dockerNetwork{{ID: wideID, Name: "wide"}, {ID: localID, Name: "mynet"}})
+	})
+	mux.HandleFunc("GET /networks/{id}", func(w http.ResponseWriter, r *http.Request) {
+		ids := map[string]map[string]string{wideID: {webID: "web", dbID: "db", bareID: "bare"}, localID: {webToo: "cache", dbToo: "db"}}[r.PathValue("id")]
+		var members []string
+		for id, name := range ids {
+			members = append(members, fmt.Sprintf(`"c%s":{"Name":%q,"EndpointID":%q}`, id, name, id))
+		}
+		_, _ = fmt.Fprintf(w, `{"Id":%q,"Containers":{%s}}`, r.PathValue("id"), strings.Join(members, ","))
+	})
+	a := &api{host: h, log: slog.New(slog.DiscardHandler), name: "tapestry"}
+	return tapestry(t, append(append([]string{"trace"}, args...), "--api-socket", serveUnix(t, "api.sock", a.handler()), "--docker-host", "unix://"+serveUnix(t, "docker.sock", mux))...)
+}
+
+func TestTraceText(t *testing.T) {
+	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	r := traced(t, h, "web", "db", "--tcp", "5432", "--inject")
+	want := `
+frame        TCP SYN 10.80.1.2:50000 → 10.80.1.3:5432, 54 bytes, from web to db on wide
+offload      54 bytes, nothing was left to be finished
+port         web is up (link tpc9b1d, MTU 1450)
+fault        none
+source       02:00:00:00:00:02 is new: it is learned; the table is full, so that 02:00:00:00:00:09 at web is forgotten
+destination  02:00:00:00:00:03 was learned at db, last seen 12s ago
+hairpin      no: it leaves by another port than it came by
+horizon      no: it does not go from one remote host to another
+length       54 bytes fit, the way takes 1468
+way          db: it leaves (link tpcdb11, MTU 1450)
+injected     the frame was sent, and the switch's verdict was: forwarded
+verdict      forwarded to db`
+	if r.code != exitFine || trimmed(r.out) != trimmed(want) {
+		t.Errorf("exit %d, %s, got\n%s\nwant\n%s", r.code, r.stderr, r.out, want)
+	}
+	if len(h.asked) != 1 || !h.asked[0].Inject || h.asked[0].Network != wideID || h.asked[0].Port != webID || h.asked[0].Off != (ether.Offload{}) {
+		t.Errorf("asked was %+v", h.asked)
+	}
+
+	remote := fabric.TracePort{Name: "192.0.2.2", Kind: "remote", MTU: 1450, Addr: netip.MustParseAddrPort("192.0.2.2:4789"), PathMTU: 1500, Overhead: 50, GSOWhy: "EIO", RemoteSum: true, Faults: "loss 2%"}
+	for _, tc := range []struct {
+		name   string
+		answer fabric.TraceView
+		code   int
+		says   []string
+	}{
+		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
+			Ways: []fabric.TraceWay{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exitNo,
+			[]string{"length       42 bytes are too long, the way takes 40", "way          192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
+				"tunnel       down: no route", "verdict      dropped (mtu): it is too long for its way", "the frame would be dropped: mtu"}},
+		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
+			Ways: []fabric.TraceWay{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: dbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exitFine,
+			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
+		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exitNo,
+			[]string{"verdict      flooded, but nobody gets it: no other port is up", "would reach nobody"}},
+		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: dbID, Why: "bad state"}},
+			Ways: []fabric.TraceWay{{TracePort: remote, Verdict: "forwarded"}}}, exitNo,
+			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but db, whom it is for, is down"}},
+		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exitNo,
+			[]string{"port         web is down: bad state", "dropped (detached)"}},
+		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exitNo,
+			[]string{"policy       refused", "verdict      dropped: policy"}},
+		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exitNo,
+			[]string{"fault        loss, but this port has faults: loss 2%", "dropped (fault): that was asked for"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := traced(t, &traceHost{fakeHost: newFakeHost(), answer: tc.answer}, "web", "db")
+			if r.code != tc.code {
+				t.Errorf("exit %d, want %d: %s", r.code, tc.code, r.stderr)
+			}
+			for _, want := range tc.says {
+				if !strings.Contains(r.out+r.stderr, want) {
+					t.Errorf("no %q in\n%s%s", want, r.out, r.stderr)
+				}
+			}
+		})
+	}
+}
+
+// Every word that a check can find has a sentence, and every drop its reason.
+func TestTraceWords(t *testing.T) {
+	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
+		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
+		"length": "fits long", "flood": "some nobody long"} {
+		for _, found := range strings.Fields(words) {
+			if got := (traceStep{Check: check, Found: found}).text(traceReply{}, &docker{}); got == found {
+				t.Errorf("%s %s has no words", check, found)
+			}
+		}
+	}
+	for reason := range newFakeHost().Ports(wideID)[1].Drops {
+		if dropText[reason] == "" {
+			t.Errorf("%s has no words", reason)
+		}
+	}
+}
+
+// What is sent for which arguments.
+func TestTraceFrames(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		port string
+		is   string // the frame, as gopacket reads it
+		says string
+	}{
+		{"web db", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "ICMP echo request 10.80.1.2 → 10.80.1.3, 42 bytes, from web to db on wide"},
+		{"cache db --udp 53 --sport 1000", webToo, "02:00:00:00:00:05 02:00:00:00:00:06 10.77.0.2 10.77.0.3 UDP", "UDP 10.77.0.2:1000 → 10.77.0.3:53, 42 bytes, from cache to db on mynet"},
+		{"db cache", dbToo, "02:00:00:00:00:06 02:00:00:00:00:05 10.77.0.3 10.77.0.2 ICMPv4", "from db to cache on mynet"},
+		{"9b1d db11 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
+		{"web fd80::3 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:50000 → [fd80::3]:80"},
+		{"web db --arp", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "ARP, who has 10.80.1.3? tell 10.80.1.2"},
+		{"web 10.80.9.9 --tcp 80", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "note         No container of this host has 10.80.9.9. Before anything else web would ask who has it, by ARP, of all stations"},
+		{"web fd80::9:abcd", webID, "02:00:00:00:00:02 33:33:ff:09:ab:cd fd80::2 ff02::1:ff09:abcd ICMPv6", "neighbour solicitation, who has fd80::9:abcd? tell fd80::2"},
+		{"web 10.80.255.255 --udp 5", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff 10.80.1.2 10.80.255.255 UDP", "UDP"},
+		{"web 224.0.0.251 --udp 5353", webID, "02:00:00:00:00:02 01:00:5e:00:00:fb 10.80.1.2 224.0.0.251 UDP", "UDP"},
+		{"web 02:00:00:00:00:03", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "from web to db"},
+		{"web 02:00:00:00:09:09 --size 46", webID, "02:00:00:00:00:02 02:00:00:00:09:09", "note         No IP address is known that both ends could use"},
+		{"web bare", webID, "02:00:00:00:00:02 02:00:00:00:00:04", "02:00:00:00:00:02 → 02:00:00:00:00:04, 14 bytes, from web to bare on wide"},
+		{"db web --network 80", dbID, "02:00:00:00:00:03 02:00:00:00:00:02 10.80.1.3 10.80.1.2 ICMPv4", "on wide"},
+		{"web web", webID, "02:00:00:00:00:02 02:00:00:00:00:02 10.80.1.2 10.80.1.2 ICMPv4", "own address"},
+		{"web db --size 1500", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "note         The MTU of web is 1450"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+			r := traced(t, h, strings.Fields(tc.args)...)
+			if r.code != exitFine || !strings.Contains(r.out, tc.says) || len(h.asked) != 1 {
+				t.Fatalf("exit %d, %s, want %q in\n%s", r.code, r.stderr, tc.says, r.out)
+			}
+			read := gopacket.NewPacket(h.asked[0].Frame, layers.LayerTypeEthernet, gopacket.Default)
+			eth := read.LinkLayer().LinkFlow()
+			words := []string{eth.Src().String(), eth.Dst().String()}
+			if ip := read.NetworkLayer(); ip != nil {
+				words = append(words, ip.NetworkFlow().Src().String(), ip.NetworkFlow().Dst().String())
+			}
+			for _, l := range []gopacket.LayerType{layers.LayerTypeARP, layers.LayerTypeTCP, layers.LayerTypeUDP, layers.LayerTypeICMPv4, layers.LayerTypeICMPv6} {
+				if read.Layer(l) != nil {
+					words = append(words, l.String())
+				}
+			}
+			if got := strings.Join(words, " "); got != tc.is || h.asked[0].Port != tc.port {
+				t.Errorf("from %.4s the frame is %s, want %.4s, %s", h.asked[0].Port, got, tc.port, tc.is)
+			}
+		})
+	}
+}
+
+func TestTraceRefuses(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"wbe db", exitNoTarget, `no container "wbe", did you mean web?`},
+		{"web postgres", exitNoTarget, `no container "postgres", there are: bare, cache, db, web`},
+		{"web", exitUsage, "too few arguments"},
+		{"9b1 db", exitUsage, `"9b1" can be the endpoint ` + webID + " or " + webToo},
+		{"db 02:00:00:00:00:77", exitUsage, "db is on several networks, choose one: --network mynet or --network wide"},
+		{"db db", exitUsage, "--network mynet or --network wide"},
+		{"web cache", exitNo, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
+		{"web db --network mynet", exitNoTarget, `no container "web"`},
+		{"web db --network mynt", exitNoTarget, `did you mean mynet?`},
+		{"web 8.8.8.8", exitNo, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
+		{"bare 10.80.1.3", exitNo, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
+		{"bare 10.80.9.9", exitNo, "tapestry knows no IP address of bare"},
+		{"cache fd80::3", exitNo, "is in no subnet of cache's"},
+		{"web bare --tcp 80", exitUsage, "--tcp needs IP addresses"},
+		{"web db --tcp 80 --udp 53", exitUsage, "--tcp and --udp are two frames"},
+		{"web db --arp --size 99", exitUsage, "--arp has a size of its own"},
+		{"web db --tcp 0", exitUsage, `--tcp "0": want a port from 1 to 65535`},
+		{"web db --size 65536", exitUsage, `--size "65536": want a size from 1 to 65535 bytes`},
+		{"web db --size 20", exitUsage, "--size 20: want 28 to 65535 bytes"},
+	} {
+		t.Run(tc.args, func(t *testing.T) {
+			h := &traceHost{fakeHost: newFakeHost()}
+			r := traced(t, h, strings.Fields(tc.args)...)
+			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || strings.Count(r.stderr, "\n") != 1 || len(h.asked) != 0 {
+				t.Errorf("exit %d, want %d; %q, want %q", r.code, tc.code, r.stderr, tc.says)
+			}
+		})
+	}
+}
+
+// Every key that trace prints is documented, and every documented key is printed.
+func TestTraceJSON(t *testing.T) {
+	r := traced(t, &traceHost{fakeHost: newFakeHost(), answer: forwarded()}, "web", "db", "--json", "--size", "1500")
+	var v any
+	if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != exitFine {
+		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
+	}
+	want := slices.Sorted(slices.Values(documented(t)["trace"]))
+	if got := keysOf(v, ""); !slices.Equal(got, want) {
+		t.Errorf("trace --json has\n%v\ndocs/json.md says\n%v", got, want)
+	}
+	var reply traceReply
+	if err := json.Unmarshal([]byte(r.out), &reply); err != nil || reply.NetworkName != "wide" || reply.In.Container != "web" ||
+		reply.Ways[0].Container != "db" || reply.Steps[4].Container != "db" || len(reply.Request.Frame) != 1514 || len(reply.Notes) != 1 {
+		t.Errorf("%v: %+v", err, reply)
+	}
+}
+
+func TestTraceAPI(t *testing.T) {
+	body := func(frame []byte, rest string) string {
+		return `{"network": "n", "port": "p", "frame": "` + base64.StdEncoding.EncodeToString(frame) + `"` + rest + `}`
+	}
+	small := make([]byte, 60)
+	for _, tc := range []struct {
+		name, body string
+		err        error
+		status     int
+		says       string
+	}{
+		{"no body", "", nil, http.StatusBadRequest, "read the request"},
+		{"no base64", `{"frame": "§"}`, nil, http.StatusBadRequest, "read the request"},
+		{"no frame", `{"network": "n", "port": "p"}`, nil, http.StatusBadRequest, "frame has 0 bytes, want 1 to 65557"},
+		{"longest", body(make([]byte, ether.MaxFrame), ""), nil, http.StatusOK, `"verdict":"forwarded"`},
+		{"too long", body(make([]byte, ether.MaxFrame+1), ""), nil, http.StatusBadRequest, "frame has 65558 bytes"},
+		{"much too long", body(make([]byte, 1<<20), ""), nil, http.StatusBadRequest, "too large"},
+		{"unknown kind", body(small, `, "offload": {"kind": "tso"}`), nil, http.StatusBadRequest, `want none, tcp4, tcp6 or udp`},
+		{"unknown network", body(small, ""), fabric.ErrNoNetwork, http.StatusNotFound, "no such network"},
+		{"unknown endpoint", body(small, ""), fabric.ErrNoEndpoint, http.StatusNotFound, "no such endpoint"},
+		{"unknown peer", body(small, ""), fabric.ErrNoPeer, http.StatusNotFound, "no such peer"},
+		{"busy", body(small, ""), errors.New("busy"), http.StatusConflict, "busy"},
+		{"offload", body(small, `, "inject": true, "offload": {"kind": "tcp6", "segment": 1400, "needs_sum": true, "sum_start": 54, "sum_offset": 16}`), nil, http.StatusOK, `"injected":"forwarded"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := &traceHost{fakeHost: newFakeHost(), answer: forwarded(), err: tc.err}
+			a := (&api{host: h, log: slog.New(slog.DiscardHandler)}).handler()
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/trace", bytes.NewReader([]byte(tc.body))))
+			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.says) {
+				t.Errorf("HTTP %d, want %d and %q: %s", w.Code, tc.status, tc.says, w.Body)
+			}
+			if tc.name != "offload" {
+				return
+			}
+			if want := (ether.Offload{Kind: ether.TCP6, Segment: 1400, NeedsSum: true, SumStart: 54, SumOffset: 16}); len(h.asked) != 1 || h.asked[0].Off != want || !h.asked[0].Inject {
+				t.Errorf("asked was %+v", h.asked)
+			}
+		})
+	}
+}

@@ -1,0 +1,186 @@
+package fabric
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// TraceRequest asks what becomes of a frame.
+type TraceRequest struct {
+	Network string // id
+	Port    string // that it comes in by: endpoint id, or the peer's address
+	Frame   []byte // from the destination address on, at most ether.MaxFrame; whatever its bytes are
+	Off     ether.Offload
+	Inject  bool // let it come in, after the explanation
+}
+
+// TraceView is what becomes of a frame, and why.
+type TraceView struct {
+	Network  string
+	VNI      uint32
+	Down     string // why a network with a VNI has no tunnel; "": it has, or needs none
+	In       TracePort
+	Bytes    int    // of the longest frame that it becomes on a wire
+	Verdict  string // as in NetworkView.Drops, or forwarded, flooded
+	Drop     bool   // the verdict is none of these two
+	Steps    []TraceStep
+	Ways     []TraceWay // as vswitch.Explanation has them
+	Injected string     // the verdict that it got when it was sent; "": it was not
+}
+
+// TraceStep is one check of the frame: see vswitch.Step for the words.
+type TraceStep struct {
+	Check, Found string
+	Drop         bool
+	Why          string // what is known besides: of a port or an owner that is down, of faults that are set on the port
+	MAC          ether.MAC
+	Port         string // who has that address; "": nobody
+	Age          time.Duration
+	Evict        EntryView // the address that is forgotten for this frame's; zero MAC: none
+	Limit        int
+}
+
+// TraceWay is a port by which the frame leaves, or would have.
+type TraceWay struct {
+	TracePort
+	Verdict string // forwarded: it leaves; else why not
+	Limit   int    // bytes of the longest frame
+}
+
+// TracePort is a port as a frame meets it.
+type TracePort struct {
+	Name   string // endpoint id, or the peer's address
+	Kind   string // "container" or "remote"
+	MTU    int    // bytes of IP packet
+	Faults string // what is done on purpose to its frames; "": nothing
+
+	Link string // host link of a container
+
+	Addr     netip.AddrPort // of a remote
+	PathMTU  int            // of the outer packets on the way there
+	Overhead int            // bytes that VXLAN takes of that
+
+	GSO       bool   // a container: its TAP takes what the kernel left undone in this frame; a remote: as PeerView
+	GSOWhy    string // why not
+	RemoteSum bool   // as PeerView
+}
+
+// Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it,
+// and changes nothing. With Inject the frame then comes in, as if the port had read it. A port that is down is an
+// answer; one that does not exist is ErrNoEndpoint or ErrNoPeer.
+func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
+	if len(r.Frame) > ether.MaxFrame {
+		return TraceView{}, fmt.Errorf("a frame of %d bytes: want %d at most", len(r.Frame), ether.MaxFrame)
+	}
+	if err := f.acquire(ctx); err != nil {
+		return TraceView{}, err
+	}
+	defer f.release()
+	n, err := f.network(r.Network)
+	if err != nil {
+		return TraceView{}, err
+	}
+	port, down, err := f.portOf(n, r.Port)
+	if err != nil {
+		return TraceView{}, err
+	}
+	v := TraceView{Network: n.ID, VNI: n.VNI, Down: text(n.down), Bytes: len(r.Frame),
+		In: f.tracePort(n, r.Port, From, r.Off.Kind)}
+	if port == nil {
+		v.Verdict, v.Drop = vswitch.Detached.String(), true
+		v.Steps = []TraceStep{{Check: string(vswitch.CheckPort), Found: "down", Drop: true, Why: text(down)}}
+		return v, nil
+	}
+	frame := ether.Lend(append(make([]byte, ether.Headroom), r.Frame...), r.Off)
+	e := port.Explain(&frame)
+	v.Verdict, v.Drop = e.Verdict.String(), e.Verdict.Drop()
+	if checked := frame; checked.Check() == nil {
+		v.Bytes = checked.WireLen()
+	}
+	for _, s := range e.Steps {
+		v.Steps = append(v.Steps, f.traceStep(n, s, v.In.Faults))
+	}
+	for _, w := range e.Ways {
+		v.Ways = append(v.Ways, TraceWay{f.tracePort(n, w.Port.Name, To, r.Off.Kind), w.Verdict.String(), w.Limit})
+	}
+	if r.Inject {
+		v.Injected = port.Inject(frame).String()
+	}
+	return v, nil
+}
+
+// portOf finds a port by its name; nil is one that is down, and why.
+func (f *Fabric) portOf(n *network, name string) (p *vswitch.Port, down, err error) {
+	if e, ok := n.endpoints[name]; ok {
+		return e.port, e.down, nil
+	}
+	addr, err := netip.ParseAddr(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("endpoint %q of network %s: %w", short(name), short(n.ID), ErrNoEndpoint)
+	}
+	if r := n.remotes[addr]; r != nil {
+		return r.port, nil, nil
+	}
+	for _, a := range f.peersOf(n) {
+		if a.Addr() == addr {
+			return nil, n.down, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("network %s: %w %s", short(n.ID), ErrNoPeer, addr)
+}
+
+// traceStep adds to a step what the switch does not know.
+func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep {
+	t := TraceStep{Check: string(s.Check), Found: s.Found, Drop: s.Drop, MAC: s.MAC, Age: s.Age, Limit: s.Limit}
+	if s.Port != nil {
+		t.Port = s.Port.Name
+	}
+	if s.Evict != nil {
+		t.Evict = EntryView{Network: n.ID, VNI: n.VNI, MAC: s.Evict.MAC, Port: s.Evict.Port.Name,
+			Remote: s.Evict.Port.Uplink, Age: s.Evict.Age}
+	}
+	switch s.Check {
+	case vswitch.CheckFault:
+		t.Why = faults
+	case vswitch.CheckDestination:
+		for _, e := range n.endpoints {
+			if s.Port == nil && e.MAC == s.MAC {
+				t.Port, t.Why = e.ID, text(e.down)
+			}
+		}
+	}
+	return t
+}
+
+// tracePort is what is known of a port; d is the frame's way, kind is its.
+func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind) TracePort {
+	t := TracePort{Name: name}
+	for m, l := range f.lanes() {
+		if trouble := l.way(d).Load(); m == n && l.port.Name == name && trouble != nil {
+			t.Faults = trouble.spec.String()
+		}
+	}
+	if e, ok := n.endpoints[name]; ok {
+		spec := f.spec(n, e)
+		t.Kind, t.MTU, t.Link = "container", e.MTU, spec.Link()
+		if e.dev != nil {
+			why := e.dev.Offload(kind).Why
+			t.GSO, t.GSOWhy = why == nil, reason(why)
+		}
+		return t
+	}
+	t.Kind = "remote"
+	if addr, err := netip.ParseAddr(name); err == nil && n.remotes[addr] != nil {
+		r := n.remotes[addr]
+		s := r.link.Stats()
+		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
+		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, reason(s.GSO.Why), s.RemoteSum
+	}
+	return t
+}

@@ -1,0 +1,210 @@
+package vswitch
+
+import (
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// An Explanation is what Ingress would do with one frame, and why.
+type Explanation struct {
+	Verdict Verdict
+	Steps   []Step // what was asked, in order, up to the one that ends the frame
+	Ways    []Way  // of a frame with one owner: that port; of a flooded one: each port but its own; else none
+}
+
+// A Check is a question that is asked of every frame that gets so far.
+type Check string
+
+// The checks in their order. A frame has either Hairpin, Horizon and Length, or Flood.
+const (
+	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
+	CheckPort        Check = "port"        // attached; detached
+	CheckFault       Check = "fault"       // none, or ether.Fault.String
+	CheckSource      Check = "source"      // pinned, known, new, moved; taken, group, zero
+	CheckDestination Check = "destination" // pinned, learned, unknown, group
+	CheckHairpin     Check = "hairpin"     // no; yes
+	CheckHorizon     Check = "horizon"     // no; yes
+	CheckLength      Check = "length"      // fits; long
+	CheckFlood       Check = "flood"       // some, nobody; long
+)
+
+// A Step is one check of a frame.
+type Step struct {
+	Check Check
+	Found string // a word: those of the check, before the semicolon what lets the frame go on
+	Drop  bool   // the frame ends here
+
+	MAC   ether.MAC     // of source and destination
+	Port  *Port         // who has that address, before this frame; nil: nobody
+	Age   time.Duration // since a learned one was last seen, in whole seconds
+	Evict *Entry        // the learned address that goes when this source is learned; nil: there is room
+
+	Limit int // of length, in bytes
+}
+
+// A Way is a port by which a frame leaves, or would have.
+type Way struct {
+	Port    *Port
+	Verdict Verdict // Forwarded: it leaves; else why not
+	Limit   int     // the longest frame that it carries, in bytes
+}
+
+// Explain tells what Ingress by p would do with f, if it came now and alone. It changes nothing: nothing is learned,
+// counted, shown or sent, and f stays as it is. Its word holds until the next frame, change or tick of the switch.
+func (p *Port) Explain(f *ether.Frame) Explanation {
+	g := *f // Check writes into it
+	p.sw.change.Lock()
+	defer p.sw.change.Unlock()
+	e := Explanation{Verdict: p.vet(&g)}
+	e.Steps = vetted(&g, e.Verdict)
+	if e.Verdict.Drop() {
+		return e
+	}
+	source := p.explainSource(&g)
+	e.Steps = append(e.Steps, source)
+	if source.Drop {
+		e.Verdict = Spoofed
+		return e
+	}
+	to, destination := p.explainDestination(&g, source)
+	e.Steps = append(e.Steps, destination)
+	e.Verdict = p.decide(&g, to)
+	if to == nil {
+		p.explainFlood(&g, &e)
+	} else {
+		p.explainWay(&g, to, &e)
+	}
+	return e
+}
+
+// vetted is the steps of vet that gave f the verdict v, of the source only if that ends it.
+func vetted(f *ether.Frame, v Verdict) []Step {
+	offload := Step{Check: CheckOffload, Found: "none"}
+	switch {
+	case v == Runt:
+		offload.Found, offload.Drop = "runt", true
+		return []Step{offload}
+	case v == Offload:
+		offload.Found, offload.Drop = "contradiction", true
+		return []Step{offload}
+	case f.Off.Kind != ether.None:
+		offload.Found = "super-frame"
+	case f.Off.NeedsSum:
+		offload.Found = "checksum"
+	}
+	if v == Detached {
+		return []Step{offload, {Check: CheckPort, Found: "detached", Drop: true}}
+	}
+	fault := Step{Check: CheckFault, Found: "none", Drop: v == Fault}
+	if f.Fault != 0 {
+		fault.Found = f.Fault.String()
+	}
+	steps := []Step{offload, {Check: CheckPort, Found: "attached"}, fault}
+	if v == BadSource {
+		source := Step{Check: CheckSource, Found: "group", Drop: true, MAC: f.Src()}
+		if f.Src().IsZero() {
+			source.Found = "zero"
+		}
+		steps = append(steps, source)
+	}
+	return steps
+}
+
+// explainSource tells what learn would do. fdb.change is held.
+func (p *Port) explainSource(f *ether.Frame) Step {
+	s := p.sw.station(f.Src())
+	step := Step{Check: CheckSource, MAC: f.Src()}
+	if s != nil {
+		e := p.sw.entry(s)
+		step.Port, step.Age = e.Port, e.Age
+	}
+	count := p.sw.count
+	switch s.at(p) {
+	case taken:
+		step.Found, step.Drop = "taken", true
+		return step
+	case here:
+		step.Found = "known"
+		if s.pinned {
+			step.Found = "pinned"
+		}
+		return step
+	case fresh:
+		step.Found = "new"
+	case moved:
+		step.Found = "moved"
+		count-- // it leaves its port first
+	}
+	if old := p.sw.victim(p, count); old != nil {
+		e := p.sw.entry(old)
+		step.Evict = &e
+	}
+	return step
+}
+
+// explainDestination tells what find would give, after the source was learned. fdb.change is held.
+func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step Step) {
+	step = Step{Check: CheckDestination, Found: "unknown", MAC: f.Dst()}
+	if f.Dst().Group() {
+		step.Found = "group"
+	}
+	s := p.sw.station(f.Dst())
+	switch {
+	case f.Dst() == f.Src(): // whoever had it
+		step.Found, step.Port = "learned", p
+		if source.Found == "pinned" {
+			step.Found = "pinned"
+		}
+	case s == nil, source.Evict != nil && source.Evict.MAC == f.Dst():
+	default:
+		e := p.sw.entry(s)
+		step.Found, step.Port, step.Age = "learned", e.Port, e.Age
+		if e.Pinned {
+			step.Found = "pinned"
+		}
+	}
+	return step.Port, step
+}
+
+// explainWay adds the steps and the way of a frame to the one port that owns its destination.
+func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
+	limit := int(to.limit.Load())
+	e.Ways = []Way{{to, e.Verdict, limit}}
+	for _, c := range []struct {
+		check    Check
+		end      Verdict
+		good, no string
+	}{{CheckHairpin, Hairpin, "no", "yes"}, {CheckHorizon, Horizon, "no", "yes"}, {CheckLength, MTU, "fits", "long"}} {
+		step := Step{Check: c.check, Found: c.good, Drop: e.Verdict == c.end}
+		if step.Drop {
+			step.Found = c.no
+		}
+		if c.check == CheckLength {
+			step.Limit = limit
+		}
+		e.Steps = append(e.Steps, step)
+		if step.Drop {
+			return
+		}
+	}
+}
+
+// explainFlood adds the step and the ways of a frame whose destination has no one port.
+func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
+	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict == MTU}
+	for _, q := range *p.sw.ports.Load() {
+		if q == p {
+			continue
+		}
+		w := Way{q, p.way(f, q), int(q.limit.Load())}
+		if w.Verdict == Forwarded {
+			step.Found = "some"
+		}
+		e.Ways = append(e.Ways, w)
+	}
+	if step.Drop {
+		step.Found = "long"
+	}
+	e.Steps = append(e.Steps, step)
+}
