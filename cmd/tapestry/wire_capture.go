@@ -27,6 +27,7 @@ type captureTargets struct {
 	Networks  []string `json:"networks,omitempty"`  // whole ids
 	Peers     []string `json:"peers,omitempty"`     // addresses of remote hosts, without port
 	New       bool     `json:"new,omitempty"`       // every port that comes from now on, of whatever network
+	Since     uint32   `json:"since,omitempty"`     // of these, ports with a Number above this one
 	Some      bool     `json:"some,omitempty"`      // only what is named above, also if that is nothing
 }
 
