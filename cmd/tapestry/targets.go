@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -126,7 +125,7 @@ func (c *client) completeTarget(cmd *cobra.Command, args []string, _ string) ([]
 		}
 	}
 	for _, w := range l.networks {
-		about["network:"+n.docker.label(w.ID)] = fmt.Sprintf("a network with %d containers", w.Endpoints)
+		about["network:"+n.docker.label(w.ID)] = "network"
 	}
 	for _, host := range l.peers {
 		about["peer:"+host] = "another host"
