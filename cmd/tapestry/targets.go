@@ -33,8 +33,7 @@ type targets struct {
 
 // targets reads the words of a command. With wait a container that is not there is awaited.
 func (c *client) targets(ctx context.Context, n *names, words []string, wait bool) (*targets, error) {
-	t := &targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), endpoints: make(map[string]bool),
-		names: make(map[string]bool), containers: make(map[string]bool)}
+	t := newTargets(n)
 	look := &lookup{c: c, n: n, d: n.now.Load(), wait: wait}
 	for _, word := range words {
 		if err := look.add(ctx, t, word); err != nil {
@@ -44,6 +43,11 @@ func (c *client) targets(ctx context.Context, n *names, words []string, wait boo
 	t.all = t.all || len(words) == 0
 	t.follows = n.docker.answered && len(t.names)+len(t.containers) > 0
 	return t, nil
+}
+
+func newTargets(n *names) *targets {
+	return &targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), endpoints: make(map[string]bool),
+		names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
 // Request is what to ask of the daemon. With New the request must ask for details, too: by them followed judges frames.
