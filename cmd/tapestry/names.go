@@ -208,7 +208,7 @@ func (d *directory) derive() {
 		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]), strings.Compare(a.network, b.network), strings.Compare(x, y))
 	})
 	d.addrs, d.hosts = make(map[netip.Addr]string), make(map[string][]netip.Addr)
-	here := make(map[string]bool) // names of containers that are there
+	last := make(map[string]uint64) // when the container of this name went last; 0: it is there
 	departed := 0
 	for _, id := range ids {
 		e := d.endpoints[id]
@@ -217,15 +217,16 @@ func (d *directory) derive() {
 				delete(d.endpoints, id)
 				continue
 			}
-		} else {
-			here[e.name] = true
+		}
+		if _, known := last[e.name]; !known {
+			last[e.name] = e.gone
 		}
 		for _, a := range e.addrs {
 			if _, taken := d.addrs[a]; !taken {
 				d.addrs[a] = e.name
 			}
 			// An address that a container had before it was restarted is no longer its own, nor is one that is another's now.
-			if e.gone == 0 || !here[e.name] && d.addrs[a] == e.name {
+			if e.gone == last[e.name] && (e.gone == 0 || d.addrs[a] == e.name) {
 				d.hosts[e.name] = append(d.hosts[e.name], a)
 			}
 		}
