@@ -27,13 +27,15 @@ type docker struct {
 
 // dockerNetwork is what is needed of Docker's GET /networks and /networks/ID (Docker Engine API, Network).
 type dockerNetwork struct {
-	ID         string `json:"Id"`
-	Name       string
-	Driver     string
-	Containers map[string]dockerEndpoint // by container id, or "ep-" and the endpoint's while it joins; only in /networks/ID
+	ID     string `json:"Id"`
+	Name   string
+	Driver string
+
+	// Containers is only in /networks/ID: by container id, or by "ep-" and the endpoint's id while it joins or leaves.
+	Containers map[string]dockerEndpoint
 }
 
-// dockerEndpoint is a container's end of a network. Docker shows it from the driver's CreateEndpoint on, until it has gone.
+// dockerEndpoint is a container's end of a network, which Docker shows from before the driver's Join until it has gone.
 type dockerEndpoint struct {
 	Name        string // the container's
 	EndpointID  string
@@ -52,7 +54,7 @@ type dockerContainer struct {
 }
 
 // errNotInDocker is that Docker answers, but does not have it.
-var errNotInDocker = errors.New("Docker does not have it")
+var errNotInDocker = errors.New("not known to Docker")
 
 // askDocker reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
 func (c *client) askDocker(ctx context.Context) (*docker, error) {

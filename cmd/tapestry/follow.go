@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	refreshGap   = 100 * time.Millisecond // between one round of asking Docker and the next: what happens meanwhile is asked for together
+	refreshGap   = 100 * time.Millisecond // from one round of asking Docker to the next: many events are one round
 	refreshAgain = time.Second            // when Docker or the daemon did not answer
 	newPortWait  = 10 * time.Second       // Docker must have said by then whose a new port is
 	eventsAgain  = 100 * time.Millisecond // to the next attempt to read Docker's events, and twice as long each time
@@ -83,8 +83,8 @@ func follow(ctx context.Context, s running, n *names, t *targets, expr string) *
 }
 
 func newFollowed(ctx context.Context, s running, n *names, t *targets, expr string) *followed {
-	f := &followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, kick: make(chan struct{}, 1), stale: make(map[string]bool),
-		asked: t.Request(), hold: hold{news: make(chan struct{}, 1)}}
+	f := &followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, asked: t.Request(),
+		kick: make(chan struct{}, 1), stale: make(map[string]bool), hold: hold{news: make(chan struct{}, 1)}}
 	f.filter, _ = n.filter(expr) // it was compiled before
 	f.ctx, f.stop = context.WithCancel(ctx)
 	return f

@@ -64,7 +64,9 @@ func newLiveDaemon(t *testing.T, docker string) *liveDaemon {
 func (d *liveDaemon) port(kind, network, name string) (index int) {
 	d.ports++
 	about := fmt.Sprintf("port=%d kind=%s network=%s vni=80 link=x", d.ports, kind, network)
-	d.write <- func(w *pcapng.Writer) { _, _ = w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Description: about}) }
+	d.write <- func(w *pcapng.Writer) {
+		_, _ = w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Description: about})
+	}
 	return d.ports - 1
 }
 

@@ -13,7 +13,7 @@ import (
 // The frames of a new port are held until Docker has said whose it is. What comes behind them is held as well, so that
 // all leaves in the order of time. That is for orderWait at most, and for queueBytes: when Docker takes longer, the
 // other frames go ahead, and those of the port, if they are wanted, come late and out of order, since an order can be
-// restored and a frame that was thrown away cannot. newPortWait and heldBytes are the end of it: then they are discarded.
+// restored and a frame that was thrown away cannot. newPortWait and heldBytes are the end: then they are discarded.
 const (
 	orderWait  = 2 * time.Second
 	queueBytes = 64 << 20 // of all that is held
@@ -50,8 +50,8 @@ type arrival struct {
 	err   error
 }
 
-// Held is how many packets wait to be judged, or behind one that does. Packets that the daemon has written are returned,
-// held or discarded.
+// Held is how many packets wait to be judged, or behind one that does. All packets that the daemon has written are
+// returned, held or discarded.
 func (f *followed) Held() uint64 { return f.held.Load() }
 
 // Discarded is how many packets were not wanted, or came from a port of which Docker said too late whose it is.

@@ -229,7 +229,7 @@ func TestHold(t *testing.T) {
 			b.s.frame(never, -1, "c")
 			time.Sleep(orderWait - 1)
 			b.want(t, "web1:")
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			b.want(t, "b@web1")
 			b.s.frame(slow, -1, "d")
 			b.s.frame(web, -1, "e")

@@ -93,7 +93,8 @@ func (l *lookup) peer(ctx context.Context, t *targets, host string) error {
 	return failf(exitNoTarget, "no peer %q, there are: %s", host, few(l.peers))
 }
 
-// container takes, in this order: a container's name, a whole endpoint id, the beginning of a container's or endpoint's id.
+// container takes, in this order: a container's name, a whole endpoint id, the beginning of a container's or an
+// endpoint's id.
 func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
 	if ends := l.d.ends(func(_ string, e namedEnd) bool { return e.name == name }); len(ends) > 0 {
@@ -106,7 +107,8 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 		}
 	}
 	if !l.n.docker.answered {
-		return l.notFound(ctx, word, fmt.Sprintf(" (Docker does not answer at %s, so containers are known by their endpoints' ids only)", l.n.docker.at))
+		return l.notFound(ctx, word, fmt.Sprintf(" (Docker does not answer at %s, so only endpoints are known, by their ids)",
+			l.n.docker.at))
 	}
 	var x dockerContainer
 	err := l.n.docker.get(ctx, "/containers/"+url.PathEscape(name)+"/json", &x)
@@ -164,7 +166,7 @@ func (l *lookup) elsewhere(x *dockerContainer) error {
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	for _, w := range on {
 		if _, ours := l.d.networks[x.NetworkSettings.Networks[w].NetworkID]; ours && !x.State.Running {
-			return failf(exitNoTarget, "container %s does not run: start it, or capture it from its first frame with --wait", name)
+			return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait", name)
 		}
 	}
 	has := "no network"

@@ -15,8 +15,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// names is what Docker calls the networks, endpoints and addresses of this daemon. It may be asked by many goroutines at
-// once, for every frame: what it knows is in a directory that is never changed, only replaced.
+// names is what Docker calls the networks, endpoints and addresses of this daemon. It may be asked by many goroutines,
+// for every frame: what it knows is in a directory that is never changed, only replaced.
 //
 // A container that has stopped keeps its names: its frames may still be on their way to the reader. Its address is
 // another's as soon as another has it.
@@ -35,7 +35,7 @@ type directory struct {
 	version   uint64
 	networks  map[string]string       // of the daemon: id → Docker's name, "" not known
 	endpoints map[string]namedEnd     // that Docker has or had on them, by id
-	ports     map[string][]netip.Addr // the containers' ports that the daemon had when all was read: endpoint → addresses
+	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
 
 	// These follow from those above.
 	addrs map[netip.Addr]string
@@ -67,7 +67,7 @@ func (c *client) names(ctx context.Context) (*names, error) {
 }
 
 // errDockerAway is that Docker does not answer.
-var errDockerAway = errors.New("Docker does not answer")
+var errDockerAway = errors.New("no answer from Docker")
 
 // Container gives the name of the container whose endpoint this is or was, "" if it is not known.
 func (n *names) Container(endpoint string) string { return n.now.Load().endpoints[endpoint].name }
@@ -185,7 +185,8 @@ func (n *names) replace(change func(*directory)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now.Load()
-	next := &directory{version: now.version + 1, networks: maps.Clone(now.networks), endpoints: maps.Clone(now.endpoints), ports: now.ports}
+	next := &directory{version: now.version + 1, ports: now.ports,
+		networks: maps.Clone(now.networks), endpoints: maps.Clone(now.endpoints)}
 	if next.endpoints == nil {
 		next.networks, next.endpoints = make(map[string]string), make(map[string]namedEnd)
 	}
@@ -205,7 +206,8 @@ func (d *directory) derive() {
 		if a.gone != b.gone {
 			return cmp.Compare(b.gone-1, a.gone-1) // who is there comes first, 0 - 1 being the most; then who went last
 		}
-		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]), strings.Compare(a.network, b.network), strings.Compare(x, y))
+		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]),
+			strings.Compare(a.network, b.network), strings.Compare(x, y))
 	})
 	d.addrs, d.hosts = make(map[netip.Addr]string), make(map[string][]netip.Addr)
 	last := make(map[string]uint64) // when the container of this name went last; 0: it is there

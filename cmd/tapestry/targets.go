@@ -14,9 +14,6 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 )
 
-const targetHelp = `TARGET is a container's name or the beginning of its id, network:NAME (or its id or VNI), peer:HOST (another host's
-address, as tapestry peers shows it), the beginning of an endpoint's id, or all. Several add up; none means all.`
-
 // targets are the ports that a command looks at, as words say them.
 type targets struct {
 	all       bool
@@ -61,10 +58,12 @@ func (t *targets) Request() captureTargets {
 	for _, id := range t.n.now.Load().ends(t.isTarget) {
 		ends[id] = true
 	}
-	return captureTargets{Endpoints: sortedKeys(ends), Networks: sortedKeys(t.networks), Peers: sortedKeys(t.peers), New: t.follows, Some: true}
+	return captureTargets{Endpoints: sortedKeys(ends), Networks: sortedKeys(t.networks), Peers: sortedKeys(t.peers),
+		New: t.follows, Some: true}
 }
 
-// isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs the lock.
+// isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs
+// the lock.
 func (t *targets) isTarget(id string, e namedEnd) bool {
 	if t.names[e.name] && e.container != "" {
 		t.containers[e.container] = true
@@ -137,5 +136,6 @@ func (c *client) completeTarget(cmd *cobra.Command, args []string, _ string) ([]
 	for _, given := range args {
 		delete(about, given)
 	}
-	return each(sortedKeys(about), func(word string) string { return cobra.CompletionWithDesc(word, about[word]) }), cobra.ShellCompDirectiveNoFileComp
+	words := each(sortedKeys(about), func(word string) string { return cobra.CompletionWithDesc(word, about[word]) })
+	return words, cobra.ShellCompDirectiveNoFileComp
 }

@@ -64,7 +64,7 @@ func TestTargets(t *testing.T) {
 		{live, "production", "no container \"production\", there are: db, starting, web", exitNoTarget},
 		{live, "lonely", "container lonely is on no network of this daemon, it has: alan, bridge", exitNoTarget},
 		{live, "none", "it has: no network", exitNoTarget},
-		{live, "old", "container old does not run: start it, or capture it from its first frame with --wait", exitNoTarget},
+		{live, "old", "container old does not run: start it, or await its first frame with --wait", exitNoTarget},
 		{live, "9b1e444", "did you mean 9b1d44444444?", exitNoTarget},
 		{live, "--wait net:wide", "no container \"net:wide\"", exitNoTarget},
 		{away, "web", "Docker does not answer at " + away, exitNoTarget},
