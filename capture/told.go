@@ -87,6 +87,13 @@ func (d *Detail) put(b *[detailLen]byte) {
 	binary.LittleEndian.PutUint32(b[6:], uint32(d.Out+1))
 }
 
+// AppendTo appends the Detail to b as the bytes of a packet's Verdict.
+func (d *Detail) AppendTo(b []byte) []byte {
+	var fixed [detailLen]byte
+	d.put(&fixed)
+	return append(b, fixed[:]...)
+}
+
 // ReadDetail reads a packet's Detail; false if it has none.
 func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 	b := p.Verdict

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -21,16 +22,39 @@ type docker struct {
 	answered   bool
 	networks   []dockerNetwork
 	containers map[string]string // endpoint id → container name
-	get        func(ctx context.Context, path string, answer any) error
+	http       *http.Client      // nil: where it is cannot be asked
 }
 
 // dockerNetwork is what is needed of Docker's GET /networks and /networks/ID (Docker Engine API, Network).
 type dockerNetwork struct {
-	ID         string `json:"Id"`
-	Name       string
-	Driver     string
-	Containers map[string]struct{ Name, EndpointID string } // by container id; only in /networks/ID
+	ID     string `json:"Id"`
+	Name   string
+	Driver string
+
+	// Containers is only in /networks/ID: by container id, or by "ep-" and the endpoint's id while it joins or leaves.
+	Containers map[string]dockerEndpoint
 }
+
+// dockerEndpoint is a container's end of a network, which Docker shows from before the driver's Join until it has gone.
+type dockerEndpoint struct {
+	Name        string // the container's
+	EndpointID  string
+	IPv4Address string // with the length of its prefix
+	IPv6Address string
+}
+
+// dockerContainer is what is needed of Docker's GET /containers/ID/json.
+type dockerContainer struct {
+	ID              string `json:"Id"`
+	Name            string // with a leading /
+	State           struct{ Running bool }
+	NetworkSettings struct {
+		Networks map[string]struct{ NetworkID string } // by name; also those that it will have when it is started
+	}
+}
+
+// errNotInDocker is that Docker answers, but does not have it.
+var errNotInDocker = errors.New("not known to Docker")
 
 // askDocker reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
 func (c *client) askDocker(ctx context.Context) (*docker, error) {
@@ -49,14 +73,11 @@ func (c *client) askDocker(ctx context.Context) (*docker, error) {
 	if err != nil {
 		return d, nil // a DOCKER_HOST over ssh or the like: names stay unknown
 	}
-	h := &http.Client{Transport: &http.Transport{
+	d.http = &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}}}
-	d.get = func(ctx context.Context, path string, answer any) error { return getJSON(ctx, h, path, answer) }
-	ctx, cancel := context.WithTimeout(ctx, dockerWait)
-	defer cancel()
 	d.answered = d.get(ctx, "/networks", &d.networks) == nil
 	return d, nil
 }
@@ -74,20 +95,57 @@ func dockerAddress(at string) (network, address string, err error) {
 	return "", "", errors.New("want unix:///PATH or tcp://HOST:PORT (without TLS)")
 }
 
-func getJSON(ctx context.Context, h *http.Client, path string, answer any) error {
+// get reads Docker's answer, within dockerWait.
+func (d *docker) get(ctx context.Context, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, dockerWait)
+	defer cancel()
+	body, err := d.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(answer)
+}
+
+// open asks on a connection of its own, and leaves the answer to be read.
+func (d *docker) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := h.Do(r)
+	resp, err := d.http.Do(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask Docker for %s: HTTP %d", path, resp.StatusCode)
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
 	}
-	return json.NewDecoder(resp.Body).Decode(answer)
+	resp.Body.Close()
+	err = fmt.Errorf("ask Docker for %s: HTTP %d", path, resp.StatusCode)
+	if resp.StatusCode == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", errNotInDocker, err)
+	}
+	return nil, err
+}
+
+// network reads a network with its containers.
+func (d *docker) network(ctx context.Context, id string) (n dockerNetwork, err error) {
+	return n, d.get(ctx, "/networks/"+url.PathEscape(id), &n)
+}
+
+// A dockerEvent is what is needed of Docker's GET /events.
+type dockerEvent struct {
+	Type, Action string
+	Actor        struct{ ID string } // of the network, or of the container
+}
+
+// events opens the stream of what changes names: containers that come to networks, leave them (also by being started
+// and stopped), and are renamed. It begins with what has happened since.
+func (d *docker) events(ctx context.Context, since time.Time) (io.ReadCloser, error) {
+	q := url.Values{
+		"since":   {fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond())},
+		"filters": {`{"type":["network","container"],"event":["connect","disconnect","rename"]}`}}
+	return d.open(ctx, "/events?"+q.Encode())
 }
 
 // nameContainers learns the container names on these networks, as far as Docker answers in time.
@@ -98,11 +156,15 @@ func (d *docker) nameContainers(ctx context.Context, ids map[string]bool) {
 	ctx, cancel := context.WithTimeout(ctx, dockerWait)
 	defer cancel()
 	for id := range ids {
-		var n dockerNetwork
-		if d.known(id) && d.get(ctx, "/networks/"+url.PathEscape(id), &n) == nil {
-			for _, c := range n.Containers {
-				d.containers[c.EndpointID] = c.Name
-			}
+		if !d.known(id) {
+			continue
+		}
+		n, err := d.network(ctx, id)
+		if err != nil {
+			continue
+		}
+		for _, c := range n.Containers {
+			d.containers[c.EndpointID] = c.Name
 		}
 	}
 }

@@ -24,9 +24,7 @@ import (
 func (d *doctor) examineDocker(ctx context.Context, names *docker, tell func(finding)) {
 	var v struct{ Version, ApiVersion string }
 	err := errors.New("no socket to ask")
-	if names.get != nil {
-		ctx, cancel := context.WithTimeout(ctx, dockerWait)
-		defer cancel()
+	if names.http != nil {
 		err = bare(names.get(ctx, "/version", &v))
 	}
 	tell(checkDocker(names.at, v.Version, err))

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// containerName is what Docker allows as one.
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// A lookup finds what words name. What only some words need is asked once.
+type lookup struct {
+	c        *client
+	n        *names
+	d        *directory
+	wait     bool
+	networks []networkReply
+	peers    []string // hosts
+}
+
+func (l *lookup) add(ctx context.Context, t *targets, word string) error {
+	switch kind, name, _ := strings.Cut(word, ":"); {
+	case word == "":
+		return failf(exitUsage, "TARGET is empty: want a container, network:NAME, peer:HOST, an endpoint's id or all")
+	case word == "all":
+		t.all = true
+		return nil
+	case kind == "network":
+		return l.network(ctx, t, name)
+	case kind == "peer":
+		return l.peer(ctx, t, name)
+	}
+	return l.container(ctx, t, word)
+}
+
+func (l *lookup) network(ctx context.Context, t *targets, name string) error {
+	if name == "" {
+		return failf(exitUsage, "network: names none: want network:NAME, with its name, id or VNI")
+	}
+	if err := l.askNetworks(ctx); err != nil {
+		return err
+	}
+	found, err := resolve(name, l.networks, l.n.docker)
+	if err == nil {
+		t.networks[found.ID] = true
+	}
+	return err
+}
+
+func (l *lookup) askNetworks(ctx context.Context) (err error) {
+	if l.networks == nil {
+		l.networks, err = l.c.networks(ctx)
+	}
+	return err
+}
+
+func (l *lookup) askPeers(ctx context.Context) error {
+	if l.peers != nil {
+		return nil
+	}
+	all, err := of[peerReply](ctx, l.c, "peers", "")
+	if err != nil {
+		return err
+	}
+	l.peers = slices.Compact(slices.Sorted(slices.Values(each(all, func(p peerReply) string { return hostOf(p.Addr) }))))
+	return nil
+}
+
+func (l *lookup) peer(ctx context.Context, t *targets, host string) error {
+	if err := l.askPeers(ctx); err != nil {
+		return err
+	}
+	switch found := hostOf(host); {
+	case host == "":
+		return failf(exitUsage, "peer: names none: want peer:HOST, with an address that tapestry peers shows")
+	case slices.Contains(l.peers, found):
+		t.peers[found] = true
+		return nil
+	case len(l.peers) == 0:
+		return failf(exitNoTarget, "no peer %q: this daemon has none", host)
+	}
+	if near := nearest(host, l.peers); len(near) > 0 {
+		return failf(exitNoTarget, "no peer %q, did you mean peer:%s?", host, strings.Join(near, " or peer:"))
+	}
+	return failf(exitNoTarget, "no peer %q, there are: %s", host, few(l.peers))
+}
+
+// container takes, in this order: a container's name, a whole endpoint id, the beginning of a container's or an
+// endpoint's id.
+func (l *lookup) container(ctx context.Context, t *targets, word string) error {
+	name := strings.TrimPrefix(word, "/")
+	if ends := l.d.ends(func(_ string, e namedEnd) bool { return e.name == name }); len(ends) > 0 {
+		t.names[name] = true
+		return nil
+	}
+	if isID(word) {
+		if found, err := l.byID(t, word); found || err != nil {
+			return err
+		}
+	}
+	if !l.n.docker.answered {
+		return l.notFound(ctx, word, fmt.Sprintf(" (Docker does not answer at %s, so only endpoints are known, by their ids)",
+			l.n.docker.at))
+	}
+	var x dockerContainer
+	err := l.n.docker.get(ctx, "/containers/"+url.PathEscape(name)+"/json", &x)
+	switch {
+	case err == nil && l.wait:
+		t.names[strings.TrimPrefix(x.Name, "/")], t.containers[x.ID] = true, true
+		return nil
+	case err == nil:
+		return l.elsewhere(&x)
+	case l.wait && containerName.MatchString(name):
+		t.names[name] = true
+		return nil
+	}
+	return l.notFound(ctx, word, "")
+}
+
+// isID tells whether a word can be the beginning of an id: a whole one may be of another form.
+func isID(word string) bool { return len(word) >= 4 && strings.Trim(word, "0123456789abcdef") == "" }
+
+// byID looks for what has an id that is word, or begins so.
+func (l *lookup) byID(t *targets, word string) (found bool, err error) {
+	containers, ends := make(map[string]bool), make(map[string]bool)
+	var choices []string
+	add := func(to map[string]bool, id, about string) {
+		if strings.HasPrefix(id, word) && !to[id] {
+			to[id] = true
+			choices = append(choices, id+" ("+about+")")
+		}
+	}
+	for id := range l.d.ports {
+		if id == word { // whole: nothing else is meant
+			t.endpoints[id] = true
+			return true, nil
+		}
+		add(ends, id, "endpoint of "+cmp.Or(l.d.endpoints[id].name, "a container"))
+	}
+	for id, e := range l.d.endpoints {
+		if e.gone == 0 {
+			add(ends, id, "endpoint of "+e.name)
+			add(containers, e.container, "container "+e.name)
+		}
+	}
+	if len(choices) > 1 {
+		slices.Sort(choices)
+		return false, failf(exitUsage, "%q can be %s: name one by more of its id", word, strings.Join(choices, " or "))
+	}
+	maps.Copy(t.containers, containers)
+	maps.Copy(t.endpoints, ends)
+	return len(choices) == 1, nil
+}
+
+// elsewhere explains that a container is there, but not on a network of this daemon.
+func (l *lookup) elsewhere(x *dockerContainer) error {
+	name := strings.TrimPrefix(x.Name, "/")
+	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
+	for _, w := range on {
+		if _, ours := l.d.networks[x.NetworkSettings.Networks[w].NetworkID]; ours && !x.State.Running {
+			return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait", name)
+		}
+	}
+	has := "no network"
+	if len(on) > 0 {
+		has = strings.Join(on, ", ")
+	}
+	return failf(exitNoTarget, "container %s is on no network of this daemon, it has: %s", name, has)
+}
+
+// notFound says what a word may have meant.
+func (l *lookup) notFound(ctx context.Context, word, why string) error {
+	if err := errors.Join(l.askNetworks(ctx), l.askPeers(ctx)); err != nil {
+		return err
+	}
+	means := make(map[string]string) // what looks like the word → the target
+	var containers []string
+	for _, e := range l.d.endpoints {
+		if e.gone == 0 {
+			means[e.name], containers = e.name, append(containers, e.name)
+		}
+	}
+	for _, id := range sortedKeys(l.d.ports) {
+		means[id[:min(len(id), max(len(word), 4))]] = short(id)
+	}
+	for _, w := range l.networks {
+		label := l.n.docker.label(w.ID)
+		means["network:"+label] = "network:" + label
+		if _, taken := means[label]; !taken {
+			means[label] = "network:" + label
+		}
+	}
+	for _, host := range l.peers {
+		means["peer:"+host], means[host] = "peer:"+host, "peer:"+host
+	}
+	if a, err := netip.ParseAddr(word); err == nil && l.n.Addr(a) != "" {
+		return failf(exitNoTarget, "no target %q, did you mean %s? It has that address.", word, l.n.Addr(a))
+	}
+	if near := nearest(word, sortedKeys(means)); len(near) > 0 {
+		near = slices.Compact(each(near, func(w string) string { return means[w] }))
+		return failf(exitNoTarget, "no container %q, did you mean %s?%s", word, strings.Join(near, " or "), why)
+	}
+	if len(containers) == 0 {
+		return failf(exitNoTarget, "no container %q: this daemon's networks have none that is known%s", word, why)
+	}
+	slices.Sort(containers)
+	return failf(exitNoTarget, "no container %q, there are: %s%s", word, few(slices.Compact(containers)), why)
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// few lists five of words at most.
+func few(words []string) string {
+	if len(words) > 5 {
+		words = append(words[:5:5], "…")
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+const (
+	dbID  = "5a5a555555555555555555555555555555555555555555555555555555555555"
+	newID = "7c7c666666666666666666666666666666666666666666666666666666666666"
+
+	webContainer = "c1c1000000000000000000000000000000000000000000000000000000000000"
+	dbContainer  = "d2d2000000000000000000000000000000000000000000000000000000000000"
+)
+
+// newNames asks a fake daemon and this Docker.
+func newNames(t *testing.T, docker string) (*client, *names) {
+	t.Helper()
+	c := &client{socket: fakeDaemon(t, newFakeHost()), dockerHost: docker}
+	n, err := c.names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, n
+}
+
+// dump writes what names gives, in one line.
+func dump(n *names) string {
+	var words []string
+	for _, x := range n.All() {
+		words = append(words, fmt.Sprintf("%s=%s", x.Addr, x.Name))
+	}
+	for _, id := range []string{webID, dbID, newID} {
+		words = append(words, id[:4]+"="+n.Container(id))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestNames(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+	d.join(wideID, dbContainer, "db", dbID, "10.80.1.3/16")
+	c, n := newNames(t, d.at)
+	if got, want := dump(n), "10.80.1.2=web 10.80.1.3=db 9b1d=web 5a5a=db 7c7c="; got != want {
+		t.Fatalf("at first %s\nwant %s", got, want)
+	}
+	if n.Network(wideID) != "wide" || n.Network(otherID) != "" || n.Addr(netip.MustParseAddr("::ffff:10.80.1.3")) != "db" {
+		t.Errorf("network %q, address %q", n.Network(wideID), n.Addr(netip.MustParseAddr("::ffff:10.80.1.3")))
+	}
+	refresh := func(want string) {
+		t.Helper()
+		before, was := n.Version(), dump(n)
+		if err := n.refresh(t.Context(), []string{wideID, localID, "not the daemon's"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := dump(n); got != want || was != want && n.Version() == before {
+			t.Errorf("version %d, before %d: %s\nwant %s", n.Version(), before, got, want)
+		}
+	}
+	// Nothing is different, so nothing rises.
+	version := n.Version()
+	refresh("10.80.1.2=web 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=")
+	if err := n.refreshAll(t.Context()); err != nil || n.Version() != version {
+		t.Errorf("version %d, was %d: %v", n.Version(), version, err)
+	}
+	// A container that has stopped keeps its names, until another has its address.
+	d.leave(wideID, webContainer)
+	refresh("10.80.1.2=web 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=")
+	if got := n.Host("web"); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.80.1.2")}) {
+		t.Errorf("a stopped web is %v", got)
+	}
+	d.join(wideID, "x", "other", newID, "10.80.1.2/16")
+	refresh("10.80.1.2=other 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=other")
+	if got := n.Host("web"); len(got) != 0 {
+		t.Errorf("web is %v, which is other's", got)
+	}
+	// Two networks with one address: mynet comes before wide.
+	d.join(localID, dbContainer, "db", "eeee", "10.80.1.2/24")
+	refresh("10.80.1.2=db 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=other")
+	if got := n.Host("other"); len(got) != 1 {
+		t.Errorf("other is %v: a filter still means it", got)
+	}
+	// A rename.
+	d.join(wideID, "x", "renamed", newID, "10.80.1.2/16")
+	refresh("10.80.1.2=db 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=renamed")
+	// A network that Docker has no longer.
+	d.mu.Lock()
+	delete(d.networks, localID)
+	d.mu.Unlock()
+	refresh("10.80.1.2=renamed 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=renamed")
+	// Docker away: all stays.
+	d.mu.Lock()
+	d.down = true
+	d.mu.Unlock()
+	version = n.Version()
+	if err := n.refresh(t.Context(), []string{wideID}); err == nil || n.Version() != version {
+		t.Errorf("Docker is down: %v, version %d, was %d", err, n.Version(), version)
+	}
+	if _, err := c.names(t.Context()); err != nil {
+		t.Errorf("Docker is down: %v", err)
+	}
+}
+
+func TestNamesAway(t *testing.T) {
+	_, n := newNames(t, "unix://"+filepath.Join(t.TempDir(), "none.sock"))
+	if n.Container(webID) != "" || len(n.All()) != 0 || n.Addr(netip.Addr{}) != "" || n.Host("web") != nil {
+		t.Errorf("without Docker: %s", dump(n))
+	}
+	c := &client{socket: filepath.Join(t.TempDir(), "none.sock"), dockerHost: fakeDocker(t)}
+	if _, err := c.names(t.Context()); exitCode(err) != exitNoDaemon {
+		t.Errorf("without a daemon: %v", err)
+	}
+	c.dockerHost = "ssh://me@host"
+	if _, err := c.names(t.Context()); exitCode(err) != exitUsage {
+		t.Errorf("a --docker-host that cannot be: %v", err)
+	}
+}
+
+// TestNamesBounded: containers that come and go for days do not fill the memory.
+func TestNamesBounded(t *testing.T) {
+	d := &directory{version: 1, networks: map[string]string{wideID: "wide"}, endpoints: make(map[string]namedEnd)}
+	for i := range departedNames + 100 {
+		addr := netip.AddrFrom4([4]byte{10, 80, byte(i >> 8), byte(i)})
+		d.endpoints[fmt.Sprint(i)] = namedEnd{network: wideID, name: "c", addrs: []netip.Addr{addr}, gone: uint64(i) + 1}
+	}
+	d.endpoints["here"] = namedEnd{network: wideID, name: "here"}
+	d.derive()
+	_, first := d.endpoints["99"]
+	_, last := d.endpoints["100"]
+	if len(d.endpoints) != departedNames+1 || len(d.addrs) != departedNames || first || !last {
+		t.Errorf("%d endpoints, %d addresses, the oldest %v, the oldest that may stay %v", len(d.endpoints), len(d.addrs), first, last)
+	}
+}
+
+func TestNamesTogether(t *testing.T) {
+	d := newLiveDocker(t)
+	_, n := newNames(t, d.at)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 20 {
+				d.join(wideID, webContainer, fmt.Sprint("web", i, j), webID, "10.80.1.2/16")
+				if err := n.refresh(t.Context(), []string{wideID}); err != nil {
+					t.Error(err)
+				}
+				if n.Addr(netip.MustParseAddr("10.80.1.2")) == "" || n.Container(webID) == "" || n.Host("nobody") != nil {
+					t.Error("an address without a name")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a := netip.MustParseAddr("10.80.1.2")
+	if got := testing.AllocsPerRun(100, func() { n.Addr(a); n.Container(webID); n.Network(wideID); n.Version() }); got != 0 {
+		t.Errorf("%v allocations for a frame's names", got)
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture"
+)
+
+func targetText(t *targets) string {
+	text, _ := json.Marshal(t.Request())
+	return string(text)
+}
+
+func TestTargets(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+	d.join(wideID, dbContainer, "db", dbID, "10.80.1.3/16")
+	d.join(localID, dbContainer, "db", newID, "10.81.0.3/16")
+	d.join(localID, "ep-eeee", "starting", "eeee", "10.81.0.4/16")
+	d.containers["lonely"] = `{"Id":"ff","Name":"/lonely","State":{"Running":true},"NetworkSettings":{"Networks":{"bridge":{"NetworkID":"b"},"alan":{"NetworkID":"c"}}}}`
+	d.containers["none"] = `{"Id":"ff","Name":"/none","State":{"Running":true}}`
+	d.containers["old"] = `{"Id":"ab12","Name":"/old","NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
+	d.containers["ab12"] = d.containers["old"]
+	live := d.at
+	away := "unix://" + filepath.Join(t.TempDir(), "none.sock")
+	for _, c := range []struct {
+		docker, words, want string
+		code                int
+	}{
+		{live, "", `{}`, exitFine},
+		{live, "all web", `{}`, exitFine},
+		{live, "web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "/web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "db web", `{"endpoints":["` + dbID + `","` + newID + `","` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "starting", `{"endpoints":["eeee"],"new":true,"some":true}`, exitFine},
+		{live, "d2d2", `{"endpoints":["` + dbID + `","` + newID + `"],"new":true,"some":true}`, exitFine},
+		{live, webID, `{"endpoints":["` + webID + `"],"some":true}`, exitFine},
+		{live, "9b1d4", `{"endpoints":["` + webID + `"],"some":true}`, exitFine},
+		{away, "9b1d4", `{"endpoints":["` + webID + `"],"some":true}`, exitFine},
+		{live, "network:mynet", `{"networks":["` + localID + `"],"some":true}`, exitFine},
+		{live, "network:80 peer:192.0.2.2", `{"networks":["` + wideID + `"],"peers":["192.0.2.2"],"some":true}`, exitFine},
+		{live, "peer:192.0.2.2:4789 peer:[2001:db8::2]:1 web", `{"endpoints":["` + webID + `"],"peers":["192.0.2.2","2001:db8::2"],"new":true,"some":true}`, exitFine},
+		{live, "peer:2001:DB8:0::2", `{"peers":["2001:db8::2"],"some":true}`, exitFine},
+		{live, "--wait later", `{"new":true,"some":true}`, exitFine},
+		{live, "--wait old web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "--wait ab12", `{"new":true,"some":true}`, exitFine},
+
+		{live, "wbe", "did you mean web?", exitNoTarget},
+		{live, "mynt", "did you mean network:mynet?", exitNoTarget},
+		{live, "network:mynt", "no network \"mynt\", did you mean mynet?", exitNoTarget},
+		{live, "network:", "want network:NAME", exitUsage},
+		{live, "netwrk:mynet", "did you mean network:mynet?", exitNoTarget},
+		{live, "192.0.2.2", "did you mean peer:192.0.2.2?", exitNoTarget},
+		{live, "10.80.1.3", "did you mean db? It has that address.", exitNoTarget},
+		{live, "peer:192.0.2.3", "did you mean peer:192.0.2.2?", exitNoTarget},
+		{live, "peer:far.example.com", "there are: 192.0.2.2, 2001:db8::2", exitNoTarget},
+		{live, "peer:", "want peer:HOST", exitUsage},
+		{live, "production", "no container \"production\", there are: db, starting, web", exitNoTarget},
+		{live, "lonely", "container lonely is on no network of this daemon, it has: alan, bridge", exitNoTarget},
+		{live, "none", "it has: no network", exitNoTarget},
+		{live, "old", "container old does not run: start it, or await its first frame with --wait", exitNoTarget},
+		{live, "9b1e444", "did you mean 9b1d44444444?", exitNoTarget},
+		{live, "--wait net:wide", "no container \"net:wide\"", exitNoTarget},
+		{away, "web", "Docker does not answer at " + away, exitNoTarget},
+		{away, "--wait web", "Docker does not answer at " + away, exitNoTarget},
+	} {
+		t.Run(c.words, func(t *testing.T) {
+			client, n := newNames(t, c.docker)
+			words := strings.Fields(c.words)
+			wait := slices.Contains(words, "--wait")
+			if wait {
+				words = words[1:]
+			}
+			found, err := client.targets(t.Context(), n, words, wait)
+			if exitCode(err) != c.code {
+				t.Fatalf("exit %d, want %d: %v", exitCode(err), c.code, err)
+			}
+			if err == nil && targetText(found) != c.want || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %s", err, c.want)
+				if err == nil {
+					t.Error(targetText(found))
+				}
+			}
+		})
+	}
+	client, n := newNames(t, live)
+	if _, err := client.targets(t.Context(), n, []string{""}, true); exitCode(err) != exitUsage {
+		t.Errorf("an empty target: %v", err)
+	}
+	d.join(wideID, "c1c1999", "twin", "9b1d9", "")
+	client, n = newNames(t, live)
+	for word, want := range map[string]string{
+		"9b1d": `"9b1d" can be 9b1d` + webID[4:] + " (endpoint of web) or 9b1d9 (endpoint of twin): name one by more of its id",
+		"c1c1": `"c1c1" can be ` + webContainer + " (container web) or c1c1999 (container twin): name one by more of its id",
+	} {
+		if _, err := client.targets(t.Context(), n, []string{word}, false); exitCode(err) != exitUsage || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestTargetsJudge(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+	d.join(wideID, "ep-x", "web", "joins", "10.80.1.4/16")
+	d.join(wideID, "ep-y", "else", "nameless", "10.80.1.5/16")
+	d.join(wideID, dbContainer, "db", dbID, "10.80.1.3/16")
+	client, n := newNames(t, d.at)
+	some, err := client.targets(t.Context(), n, []string{"web", "network:mynet", "peer:192.0.2.2"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := client.targets(t.Context(), n, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	judge := func(network, name string, remote bool, want judgement) {
+		t.Helper()
+		p := &capture.Port{Network: network, Name: name, Remote: remote}
+		if got := some.judge(p); got != want {
+			t.Errorf("%s on %s is %d, want %d", name, short(network), got, want)
+		}
+		if got := all.judge(p); got != wanted {
+			t.Errorf("%s of all is %d", name, got)
+		}
+	}
+	judge(wideID, webID, false, wanted)
+	judge(wideID, "joins", false, wanted)     // its name is enough
+	judge(wideID, "nameless", false, unknown) // it may be a renamed web that is started again
+	judge(wideID, dbID, false, unwanted)
+	judge(wideID, newID, false, unknown)
+	judge(localID, newID, false, wanted)
+	judge(wideID, "192.0.2.2:4789", true, wanted)
+	judge(wideID, "192.0.2.2", true, wanted)
+	judge(wideID, "192.0.2.3:4789", true, unwanted)
+
+	// Renamed, it is still one; a container of its old name is another.
+	d.join(wideID, webContainer, "web-old", webID, "10.80.1.2/16")
+	d.join(wideID, "c2", "web", newID, "10.80.1.6/16")
+	if err := n.refresh(t.Context(), []string{wideID}); err != nil {
+		t.Fatal(err)
+	}
+	judge(wideID, webID, false, wanted)
+	judge(wideID, newID, false, wanted)
+	d.join(wideID, webContainer, "web-old", "restarted", "10.80.1.2/16")
+	if err := n.refresh(t.Context(), []string{wideID}); err != nil {
+		t.Fatal(err)
+	}
+	judge(wideID, "restarted", false, wanted)
+}
+
+func TestCompleteTarget(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+	c, _ := newNames(t, d.at)
+	cmd := &cobra.Command{}
+	cmd.SetContext(t.Context())
+	got, how := c.completeTarget(cmd, []string{"network:mynet"}, "")
+	want := []string{"all\tevery port", "network:80cc33333333\tnetwork", "network:wide\tnetwork",
+		"peer:192.0.2.2\tanother host", "peer:2001:db8::2\tanother host", "web\tcontainer"}
+	if !slices.Equal(got, want) || how != cobra.ShellCompDirectiveNoFileComp {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	c.socket = filepath.Join(t.TempDir(), "none.sock")
+	if got, _ := c.completeTarget(cmd, nil, ""); got != nil {
+		t.Errorf("without a daemon: %q", got)
+	}
+}
