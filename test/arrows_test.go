@@ -19,11 +19,12 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"tunnel":          {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}},
 	"capture/dissect": {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket"}},
+	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/filter":  {},
 	"capture/pcapng":  {ours: []string{"ether"}},
 	"fabric":          {ours: []string{"ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
 	"plugin":          {ours: []string{"ether", "fabric", "tap"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
-	"cmd/tapestry":    {ours: []string{"bench", "capture", "capture/dissect", "capture/filter", "capture/pcapng", "ether", "fabric", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
+	"cmd/tapestry":    {ours: []string{"bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/pcapng", "ether", "fabric", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
 	"bench":           {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
 	"test":            {},
 }
