@@ -42,7 +42,10 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		cancel()
 		return nil, err
 	}
-	stop()
+	if !stop() {
+		s.Close()
+		return nil, errors.New("interrupted")
+	}
 	return &shot{j, n, j.c.follow(own, s, n, t, j.o.filter), s, cancel}, nil
 }
 
