@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,7 +11,7 @@ import (
 
 // listen gives each connection a capture of its own, until ctx ends.
 func (j *job) listen(ctx context.Context) error {
-	if _, _, err := compileOnce(ctx, j); err != nil {
+	if err := j.check(ctx); err != nil {
 		return err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.o.listen)
@@ -40,19 +39,23 @@ func (j *job) listen(ctx context.Context) error {
 	}
 }
 
-// compileOnce finds what is wrong with filter or targets before somebody connects.
-func compileOnce(ctx context.Context, j *job) (*targets, *names, error) {
+// check finds what is wrong with filter or targets before somebody connects.
+func (j *job) check(ctx context.Context) error {
 	n, err := j.c.names(ctx)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if _, _, err := compile(j.o.filter, n.Host); err != nil {
-		return nil, nil, err
+		return err
 	}
-	t, err := j.c.targets(ctx, n, j.targets, j.o.wait)
-	return t, n, err
+	if j.o.wait {
+		return nil // each connection waits for itself
+	}
+	_, err = j.c.targets(ctx, n, j.targets, false)
+	return err
 }
 
+// serve gives a connection its capture.
 func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	h, err := j.begin(ctx)
@@ -77,7 +80,9 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(stopWait)) }) // a reader that is stuck
 	defer stop()
 	src, dst := h.pump(ctx, m)
-	dst = errors.Join(dst, m.close())
+	if err := m.close(); dst == nil {
+		dst = err
+	}
 	b := h.books(ctx)
 	select {
 	case <-left:

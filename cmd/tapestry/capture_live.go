@@ -100,9 +100,11 @@ func (j *job) live(ctx context.Context) error {
 		fmt.Fprintln(j.news, j.startText(where()))
 	}
 	src, dst := h.pump(ctx, m)
-	closed := m.close()
+	if err := m.close(); dst == nil {
+		dst = err
+	}
 	m.clear()
-	return j.close(ctx, m, where, h.books(ctx), src, errors.Join(dst, closed))
+	return j.close(ctx, m, where, h.books(ctx), src, dst)
 }
 
 // startText says what begins.
@@ -135,10 +137,13 @@ func (j *job) close(ctx context.Context, m *meter, where func() string, b *captu
 		return nil // the reader has what it wanted
 	}
 	m.loss()
+	if dst != nil {
+		return failf(exitNo, "%w", dst)
+	}
 	lost, frames := m.total(), m.frames
 	if b != nil {
 		lost = max(lost, b.Dropped)
-		if dst == nil && src == io.EOF {
+		if src == io.EOF {
 			frames = b.Delivered
 		}
 	}
@@ -153,8 +158,8 @@ func (j *job) close(ctx context.Context, m *meter, where func() string, b *captu
 		j.show.sum.print(j.news, lost)
 	}
 	switch {
-	case dst != nil:
-		return failf(exitNo, "%w", dst)
+	case errors.Is(src, io.ErrUnexpectedEOF):
+		return failf(exitNo, "the daemon went away in the middle%s", complete(where))
 	case src != io.EOF:
 		return failf(exitNo, "the daemon went away in the middle%s: %w", complete(where), src)
 	case b == nil || b.State == "shutdown":

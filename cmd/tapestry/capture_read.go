@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -160,7 +159,6 @@ func (j *job) offline(ctx context.Context) error {
 		}
 		in, disk = f, f
 	}
-	// A syntax error is worth more than what is wrong with the file, but names come from there.
 	f := &recorded{ctx: ctx, r: pcapng.NewReader(in), drops: j.o.drops, cut: j.o.snap, frames: j.o.frames}
 	f.whole = j.o.filter == "" && !j.o.drops && j.o.frames == 0
 	if err := f.ahead(); err != nil {
@@ -185,17 +183,18 @@ func (j *job) offline(ctx context.Context) error {
 	defer ignoreBrokenPipes()()
 	m := newMeter(to, nil, false)
 	src, dst := pump(f, m, func() {})
-	dst = errors.Join(dst, m.close())
+	if err := m.close(); dst == nil {
+		dst = err
+	}
 	switch {
 	case isGone(dst):
 		return nil
+	case dst != nil:
+		return failf(exitNo, "%w", dst)
 	case where != nil:
 		fmt.Fprintf(j.news, "read %s from %s, wrote %s into %s\n", count(f.read, "frame"), name, thousands(f.given), where())
 	default:
 		j.show.sum.print(j.news, m.total())
-	}
-	if dst != nil {
-		return failf(exitNo, "%w", dst)
 	}
 	if src != io.EOF {
 		return failf(exitNo, "%s: %w; what comes before was read", name, src)
