@@ -7,6 +7,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,11 +55,12 @@ type Set struct {
 	interfaces []pcapng.Interface
 	books      []books
 	names      pcapng.Names
-	from       int64 // time of the file's first packet; with Every, when its span begins; 0: none yet
-	last       int64 // time of the last packet
-	packets    int   // in the file
-	complete   int64 // bytes that are flushed
-	err        error // that ended it
+	named      map[netip.Addr]int // in names
+	from       int64              // time of the file's first packet; with Every, when its span begins; 0: none yet
+	last       int64              // time of the last packet
+	packets    int                // in the file
+	complete   int64              // bytes that are flushed
+	err        error              // that ended it
 }
 
 // Create makes the first file. A capture or an empty file that is there already is replaced; another regular file is

@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -39,13 +40,26 @@ func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	return n, nil
 }
 
-// Names gives all names that are known now: for the packets that follow, and for files that begin later.
+// Names names addresses: for the packets that follow, also in files that begin later. A later name of an address replaces
+// an earlier one.
 func (s *Set) Names(names pcapng.Names) error {
 	if s.err != nil {
 		return s.err
 	}
-	s.names = names
-	return s.blocks.Names(names)
+	if err := s.blocks.Names(names); err != nil {
+		return err
+	}
+	for _, n := range names {
+		if i, known := s.named[n.Addr]; known {
+			s.names[i] = n
+			continue
+		}
+		if s.named == nil {
+			s.named = make(map[netip.Addr]int)
+		}
+		s.named[n.Addr], s.names = len(s.names), append(s.names, n)
+	}
+	return nil
 }
 
 // WritePacket writes a packet, in the next file if this one is full.

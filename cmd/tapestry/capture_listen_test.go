@@ -30,67 +30,77 @@ func TestCaptureTerminal(t *testing.T) {
 	}
 }
 
-func TestCaptureListen(t *testing.T) {
-	d := newCapturing(t, func(f *feed) {
-		f.ports()
-		f.packet(100, nil)
-		f.flush()
-		select {
-		case <-f.gone:
-		case <-f.d.stopped:
-			f.packet(100, nil)
-		}
-	})
-	ctx, interrupt := context.WithCancel(t.Context())
-	news, told := io.Pipe()
-	code := make(chan int)
+// listening runs capture --listen until the test interrupts it, and gives where it listens.
+func listening(t *testing.T, d *capturing) (at string, interrupt func() (code int)) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	line, code := make(chan string, 100), make(chan int)
 	args := d.args(t, "capture", "--listen", "127.0.0.1:0", "web")
-	go func() { code <- execute(ctx, args, io.Discard, told) }()
-	lines := make(chan string, 100)
-	go func() {
-		b := make([]byte, 4096)
-		for {
-			n, err := news.Read(b)
-			if err != nil {
-				return
-			}
-			lines <- string(b[:n])
-		}
-	}()
-	at := regexp.MustCompile(`TCP@(\S+)`).FindStringSubmatch(<-lines)
-	read := func(count int) net.Conn {
-		conn, err := net.Dial("tcp", at[1])
+	go func() { code <- execute(ctx, args, io.Discard, writing(func(b []byte) { line <- string(b) })) }()
+	found := regexp.MustCompile(`TCP@(\S+)`).FindStringSubmatch(<-line)
+	return found[1], func() int { cancel(); return <-code }
+}
+
+// onePacket feeds one until somebody hangs up, and another if it was stopped.
+func onePacket(f *feed) {
+	f.ports()
+	f.packet(100, nil)
+	f.flush()
+	select {
+	case <-f.gone:
+	case <-f.d.stopped:
+		f.packet(100, nil)
+	}
+}
+
+// Each connection has a capture of its own; one that hangs up ends its own only, Ctrl-C all, in order.
+func TestCaptureListen(t *testing.T) {
+	d := newCapturing(t, onePacket)
+	at, interrupt := listening(t, d)
+	connect := func() net.Conn {
+		conn, err := net.Dial("tcp", at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-		r := pcapng.NewReader(conn)
-		for n := 0; n < count; {
+		for r := pcapng.NewReader(conn); ; {
 			b, err := r.Next()
 			if err != nil {
 				t.Fatal(err)
 			}
 			if _, ok := b.(*pcapng.Packet); ok {
-				n++
+				return conn
 			}
 		}
-		return conn
 	}
-	first, second := read(1), read(1)
+	first, second := connect(), connect()
 	if len(d.asked) != 2 || d.asked[1].Targets.Endpoints[0] != webID {
 		t.Errorf("asked %+v", d.asked)
 	}
 	first.Close()
-	interrupt()
-	rest, err := io.ReadAll(second)
-	if err != nil || len(rest) == 0 {
-		t.Errorf("after the end %d bytes, %v", len(rest), err)
+	rest := make(chan int)
+	go func() {
+		b, err := io.ReadAll(second)
+		if err != nil {
+			t.Error(err)
+		}
+		rest <- len(b)
+	}()
+	if code := interrupt(); code != exitFine {
+		t.Errorf("exit %d", code)
+	}
+	if n := <-rest; n < 100 {
+		t.Errorf("after the end %d bytes, want the second packet", n)
 	}
 	second.Close()
-	if c := <-code; c != exitFine {
-		t.Errorf("exit %d", c)
+}
+
+func TestCaptureListenWireshark(t *testing.T) {
+	at, interrupt := listening(t, newCapturing(t, onePacket))
+	defer interrupt()
+	if out := tool(t, "tshark", "-i", "TCP@"+at, "-c", "1", "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\n" {
+		t.Errorf("tshark reads %q", out)
 	}
-	told.Close()
 }
 
 // On a terminal a line tells how it goes.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net/netip"
 
 	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
@@ -29,8 +30,9 @@ type writer struct {
 	filter  string // of the interfaces
 	fixed   bool   // all interfaces are told with the snap length snap
 	snap    int
-	told    int    // interfaces that are written
-	version uint64 // of the names that are written
+	told    int                   // interfaces that are written
+	names   map[netip.Addr]string // that are written
+	version uint64                // of these
 }
 
 // writeStream writes a file to what is no file.
@@ -111,13 +113,20 @@ func (w *writer) tell() error {
 		}
 	}
 	v := w.labels.who.Version()
-	if all := w.labels.who.All(); v != w.version && len(all) > 0 {
-		if err := w.to.Names(all); err != nil {
-			return err
-		}
+	if v == w.version {
+		return nil
 	}
 	w.version = v
-	return nil
+	var fresh pcapng.Names
+	for _, n := range w.labels.who.All() {
+		if w.names[n.Addr] != n.Name {
+			if w.names == nil {
+				w.names = make(map[netip.Addr]string)
+			}
+			w.names[n.Addr], fresh = n.Name, append(fresh, n)
+		}
+	}
+	return w.to.Names(fresh)
 }
 
 func (w *writer) flush() error {

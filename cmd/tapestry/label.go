@@ -124,8 +124,8 @@ func hostOf(name string) string {
 
 // fileNames are the names that a file tells.
 type fileNames struct {
-	addrs   map[netip.Addr]string
 	all     pcapng.Names
+	at      map[netip.Addr]int      // in all
 	hosts   map[string][]netip.Addr // of interfaces that are called as their container
 	version uint64
 }
@@ -144,28 +144,35 @@ func (f *fileNames) iface(i *pcapng.Interface) {
 }
 
 func (f *fileNames) add(names pcapng.Names) {
-	if f.addrs == nil {
-		f.addrs = make(map[netip.Addr]string)
+	if f.at == nil {
+		f.at = make(map[netip.Addr]int)
 	}
 	for _, n := range names {
 		n.Addr = n.Addr.Unmap()
-		was := f.addrs[n.Addr]
-		if n.Name == "" || was == n.Name {
+		i, known := f.at[n.Addr]
+		switch {
+		case n.Name == "" || known && f.all[i].Name == n.Name:
 			continue
+		case known:
+			f.all[i] = n
+		default:
+			f.at[n.Addr], f.all = len(f.all), append(f.all, n)
 		}
-		if was != "" {
-			f.all = slices.DeleteFunc(f.all, func(o pcapng.Name) bool { return o.Addr == n.Addr })
-		}
-		f.addrs[n.Addr], f.all = n.Name, append(f.all, n)
 		f.version++
 	}
 }
 
 func (f *fileNames) Container(string) string  { return "" }
 func (f *fileNames) Network(id string) string { return id }
-func (f *fileNames) Addr(a netip.Addr) string { return f.addrs[a.Unmap()] }
 func (f *fileNames) All() pcapng.Names        { return f.all }
 func (f *fileNames) Version() uint64          { return f.version }
+
+func (f *fileNames) Addr(a netip.Addr) string {
+	if i, ok := f.at[a.Unmap()]; ok {
+		return f.all[i].Name
+	}
+	return ""
+}
 
 // Host gives the addresses of a name, for a filter.
 func (f *fileNames) Host(name string) []netip.Addr {
