@@ -23,11 +23,9 @@ import (
 )
 
 const (
-	maxCaptures  = 32        // at once: each may have a ring of maxRing
-	maxRing      = 256 << 20 // bytes
-	defaultBytes = 1 << 30
-	defaultTime  = time.Hour
-	remembered   = time.Minute // a capture's books after its end
+	maxCaptures = 32          // at once: each may have a ring of maxRing
+	maxRing     = 256 << 20   // bytes
+	remembered  = time.Minute // a capture's books after its end
 )
 
 // looker tells the hub of networks and ports.
@@ -228,7 +226,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 
 	seconds := s.ask.Seconds
 	if seconds == 0 {
-		seconds = defaultTime.Seconds()
+		seconds = defaultSeconds
 	}
 	var end <-chan time.Time
 	if seconds > 0 {

@@ -205,7 +205,8 @@ func fakeDocker(t *testing.T, networks ...dockerNetwork) (dockerHost string) {
 	mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(networks) })
 	mux.HandleFunc("GET /networks/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.PathValue("id") == wideID {
-			_, _ = w.Write([]byte(`{"Id":"` + wideID + `","Name":"wide","Containers":{"c0":{"Name":"web","EndpointID":"` + webID + `"}}}`))
+			_, _ = w.Write([]byte(`{"Id":"` + wideID + `","Name":"wide","Containers":{"c0":{"Name":"web","EndpointID":"` + webID + `","IPv4Address":"10.80.1.2/16"},` +
+				`"c1":{"Name":"db","EndpointID":"` + dbID + `","IPv4Address":"10.80.1.3/16"}}}`))
 			return
 		}
 		http.NotFound(w, r)

@@ -108,28 +108,18 @@ func oneOf(words ...string) func(string) (string, error) {
 	}
 }
 
-// parseSize reads a number of bytes: 4096, 100MB, 1GiB; a unit without "i" means the same, as tcpdump's users expect.
-func parseSize(s string) (int64, error) {
-	text := strings.TrimSuffix(strings.TrimSuffix(strings.ToLower(strings.TrimSpace(s)), "b"), "i")
-	shift := 0
-	for unit, n := range map[string]int{"k": 10, "m": 20, "g": 30} {
-		if rest, ok := strings.CutSuffix(text, unit); ok {
-			text, shift = rest, n
-			break
-		}
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > 1<<62>>shift {
-		return 0, errors.New("want a size such as 500kB, 100MB or 1GB (k, M and G are powers of 1024)")
-	}
-	return n << shift, nil
-}
-
-// parseRecorder reads the size of the recorder's memory.
+// parseRecorder reads the size of the recorder's memory, of which the daemon wants a power of two.
 func parseRecorder(s string) (int, error) {
-	n, err := parseSize(s)
-	if err == nil && (n > 8<<30 || n&(n-1) != 0 || n > 0 && n < 1<<21) {
-		err = errors.New("want a power of two from 2MB to 8GB, such as 32MB, or 0 for none")
+	if s == "0" {
+		return 0, nil
 	}
-	return int(n), err
+	n, err := parseSize(s)
+	if err != nil || n < 1<<20 || n > 8<<30 {
+		return 0, errors.New("want a size from 2MB to 8GB, such as 32MB, or 0 for none")
+	}
+	size := 1 << 21
+	for int64(size) < n {
+		size *= 2
+	}
+	return size, nil
 }

@@ -138,13 +138,13 @@ func TestFlowsOfFile(t *testing.T) {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
-	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "10.80.1.2") {
+	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("without a daemon: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	b, err := os.ReadFile(path)
 	expect(t, err)
 	expect(t, os.WriteFile(path, b[:len(b)-5], 0o600))
-	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitNo || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "10.80.1.2") {
+	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitNo || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("of a file that is cut off: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -208,10 +208,10 @@ func TestLookErrors(t *testing.T) {
 		{"top --by host", exitUsage, "want flow, port, pair"},
 		{"top --every 1ms", exitUsage, "want a duration of 100ms or more"},
 		{"recorder dmp", exitUsage, "did you mean dump?"},
-		{"recorder size 100MiB", exitUsage, "want a power of two from 2MB to 8GB"},
-		{"recorder size 1MiB", exitUsage, "want a power of two"},
-		{"recorder size 9999999GiB", exitUsage, "want a power of two"},
-		{"recorder size much", exitUsage, "want a size such as"},
+		{"recorder size 9GiB", exitUsage, "want a size from 2MB to 8GB"},
+		{"recorder size 1kB", exitUsage, "want a size from 2MB to 8GB"},
+		{"recorder size 9999999GiB", exitUsage, "want a size from 2MB"},
+		{"recorder size much", exitUsage, "want a size from 2MB"},
 		{"recorder size -1", exitUsage, "tapestry recorder size --help"},
 	} {
 		r := tapestry(t, append([]string{"--api-socket", socket}, strings.Fields(c.args)...)...)

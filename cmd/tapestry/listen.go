@@ -94,27 +94,27 @@ func listenAPI(path, group string) (net.Listener, error) {
 			return nil, errors.Join(fmt.Errorf("open --api-socket %s to group %s: %w", path, group, err), l.Close())
 		}
 	}
-	return named{l}, nil
+	return credited{l}, nil
 }
 
-// named is a listener whose connections have their client's credentials for a remote address: those of a Unix socket
+// credited is a listener whose connections have their client's credentials for a remote address: those of a Unix socket
 // have none.
-type named struct{ net.Listener }
+type credited struct{ net.Listener }
 
-func (n named) Accept() (net.Conn, error) {
+func (n credited) Accept() (net.Conn, error) {
 	c, err := n.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return namedConn{c, credentialsOfConn(c)}, nil
+	return creditedConn{c, credentialsOfConn(c)}, nil
 }
 
-type namedConn struct {
+type creditedConn struct {
 	net.Conn
 	who credentials
 }
 
-func (c namedConn) RemoteAddr() net.Addr { return c.who }
+func (c creditedConn) RemoteAddr() net.Addr { return c.who }
 
 // credentials are who asks (SO_PEERCRED, unix(7)); -1: not known.
 type credentials struct{ uid, pid int }

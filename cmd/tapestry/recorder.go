@@ -3,10 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/file"
 )
 
 const recorderBytes = 32 << 20 // what recorder on asks for
@@ -121,22 +127,51 @@ which time that covers. From before that time there may be frames that the switc
 				return err
 			}
 			defer s.Close()
-			switch path {
-			case "":
-				err = printLines(s, &l, cmd.OutOrStdout())
-			case "-":
-				err = writeBlocks(ctx, s, cmd.OutOrStdout())
-			default:
-				err = saveBlocks(ctx, s, path)
+			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
+				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
+			if path == "" {
+				j.lines()
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s\n", covers)
-			return err
+			return j.dump(ctx, s, l.n, covers)
 		},
 	})
 	l.flag(cmd)
 	cmd.Flags().Var(set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
 	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
 	return cmd
+}
+
+// dump writes or prints what a stream of the recorder's has.
+func (j *job) dump(ctx context.Context, s *stream, n *names, covers coverage) error {
+	to, where, err := j.open(n, file.Options{SnapLen: capture.RecordedBytes})
+	if err != nil {
+		return err
+	}
+	if w, ok := to.(*writer); ok {
+		w.filter = j.o.filter
+	}
+	defer ignoreBrokenPipes()()
+	m := newMeter(to, nil, false)
+	src, dst := pump(s, m, func() { s.Close() })
+	if closed := m.close(); dst == nil {
+		dst = closed
+	}
+	switch {
+	case isGone(dst):
+		return nil
+	case dst != nil:
+		return failf(exitNo, "%w", dst)
+	case src != io.EOF && ctx.Err() != nil:
+		return failf(exitNo, "interrupted%s", complete(where))
+	case src != io.EOF:
+		return failf(exitNo, "the frames broke off%s: %w", complete(where), bare(src))
+	}
+	text := count(m.frames, "frame")
+	if where != nil {
+		text += " into " + where()
+	}
+	_, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text)
+	return err
 }
 
 func (c *client) recorder(ctx context.Context) (r recorderReply, err error) {

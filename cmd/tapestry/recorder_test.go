@@ -41,8 +41,8 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// blocksOf reads a whole file.
-func blocksOf(t *testing.T, file []byte) (interfaces, packets int) {
+// countsOf reads a whole file.
+func countsOf(t *testing.T, file []byte) (interfaces, packets int) {
 	t.Helper()
 	for r := pcapng.NewReader(bytes.NewReader(file)); ; {
 		b, err := r.Next()
@@ -71,12 +71,12 @@ func TestRecorderDump(t *testing.T) {
 		return tapestry(t, append([]string{"recorder", "dump", "--api-socket", socket, "--docker-host", docker}, args...)...)
 	}
 	r := dump("--last", "30s", "-w", path, "web")
-	if want := "asked for the last 30 s, have 12.4 s (older frames were overwritten)\n"; r.code != exitFine || r.out != "" || r.stderr != want {
+	if want := "asked for the last 30 s, have 12.4 s (older frames were overwritten): 5 frames into " + path + "\n"; r.code != exitFine || r.out != "" || r.stderr != want {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
 	file, err := os.ReadFile(path)
 	expect(t, err)
-	if interfaces, packets := blocksOf(t, file); interfaces != 2 || packets != 5 {
+	if interfaces, packets := countsOf(t, file); interfaces != 2 || packets != 5 {
 		t.Errorf("%d interfaces, %d packets", interfaces, packets)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -86,7 +86,7 @@ func TestRecorderDump(t *testing.T) {
 		t.Errorf("asked for %+v", asked)
 	}
 	r = dump("-w", "-")
-	if interfaces, packets := blocksOf(t, []byte(r.out)); interfaces != 2 || packets != 5 {
+	if interfaces, packets := countsOf(t, []byte(r.out)); interfaces != 2 || packets != 5 {
 		t.Errorf("%d interfaces, %d packets on the standard output", interfaces, packets)
 	}
 	r = dump()
@@ -98,7 +98,7 @@ func TestRecorderDump(t *testing.T) {
 	if file, err = os.ReadFile(path); err != nil || r.code != exitNo || !strings.Contains(r.stderr, "broke off") {
 		t.Errorf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
-	if _, packets := blocksOf(t, file); packets != 5 {
+	if _, packets := countsOf(t, file); packets != 5 {
 		t.Errorf("%d packets of a dump that broke off", packets)
 	}
 	e.recorder.On = false

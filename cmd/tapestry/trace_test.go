@@ -32,7 +32,6 @@ type traceHost struct {
 }
 
 const (
-	dbID   = "db11555555555555555555555555555555555555555555555555555555555555"
 	dbToo  = "db22666666666666666666666666666666666666666666666666666666666666"
 	webToo = "9b1e777777777777777777777777777777777777777777777777777777777777"
 	bareID = "ba5e888888888888888888888888888888888888888888888888888888888888"
@@ -190,7 +189,7 @@ func TestTraceFrames(t *testing.T) {
 		{"web db", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "ICMP echo request 10.80.1.2 → 10.80.1.3, 42 bytes, from web to db on wide"},
 		{"cache db --udp 53 --sport 1000", webToo, "02:00:00:00:00:05 02:00:00:00:00:06 10.77.0.2 10.77.0.3 UDP", "UDP 10.77.0.2:1000 → 10.77.0.3:53, 42 bytes, from cache to db on mynet"},
 		{"db cache", dbToo, "02:00:00:00:00:06 02:00:00:00:00:05 10.77.0.3 10.77.0.2 ICMPv4", "from db to cache on mynet"},
-		{"9b1d db11 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
+		{"9b1d 5a5a --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
 		{"web fd80::3 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:50000 → [fd80::3]:80"},
 		{"web db --arp", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "ARP, who has 10.80.1.3? tell 10.80.1.2"},
 		{"web 10.80.9.9 --tcp 80", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "note         No container of this host has 10.80.9.9. Before anything else web would ask who has it, by ARP, of all stations"},

@@ -1,0 +1,237 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// Bytes that are kept free in a file of bounded size: of a packet's block besides its data and comment, at most; and
+// of an interface's statistics.
+const (
+	packetRoom = 96
+	statsRoom  = 160
+)
+
+// books are an interface's counts.
+type books struct {
+	whole pcapng.Stats // from the capture's beginning on
+	told  pcapng.Stats // of these, those that the files before have
+	id    uint64       // of the last packet: what else has it is the same frame
+	wrote bool         // and it is in the file
+}
+
+// AddInterface is pcapng.Writer.AddInterface; files that begin later have the interface too.
+func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.blocks.AddInterface(i)
+	if err != nil {
+		return n, err
+	}
+	s.interfaces = append(s.interfaces, *i)
+	s.books = append(s.books, books{whole: pcapng.Stats{Interface: n}})
+	return n, nil
+}
+
+// Names names addresses: for the packets that follow, also in files that begin later. A later name of an address replaces
+// an earlier one.
+func (s *Set) Names(names pcapng.Names) error {
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.blocks.Names(names); err != nil {
+		return err
+	}
+	for _, n := range names {
+		if i, known := s.named[n.Addr]; known {
+			s.names[i] = n
+			continue
+		}
+		if s.named == nil {
+			s.named = make(map[netip.Addr]int)
+		}
+		s.named[n.Addr], s.names = len(s.names), append(s.names, n)
+	}
+	return nil
+}
+
+// WritePacket writes a packet, in the next file if this one is full.
+func (s *Set) WritePacket(p *pcapng.Packet) error {
+	if s.err != nil {
+		return s.err
+	}
+	if uint(p.Interface) >= uint(len(s.books)) {
+		return s.blocks.WritePacket(p) // says what is wrong
+	}
+	if s.full(p) {
+		if err := s.rotate(p.Time); err != nil {
+			return err
+		}
+	}
+	if err := s.blocks.WritePacket(p); err != nil {
+		return err
+	}
+	if s.from == 0 {
+		s.from = p.Time
+	}
+	s.last = p.Time
+	s.packets++
+	b := &s.books[p.Interface]
+	if p.ID == 0 || p.ID != b.id {
+		b.whole.Delivered++
+	}
+	b.id = p.ID
+	b.whole.Dropped += p.Drops
+	b.wrote = false
+	return nil
+}
+
+// full tells whether the next packet belongs into the next file.
+func (s *Set) full(p *pcapng.Packet) bool {
+	if s.packets == 0 {
+		return false
+	}
+	if s.o.Every > 0 && p.Time-s.from >= int64(s.o.Every) {
+		return true
+	}
+	return s.o.MaxBytes > 0 &&
+		s.blocks.Size()+int64(len(p.Data)+len(p.Comment)+packetRoom+statsRoom*len(s.interfaces)) > s.o.MaxBytes
+}
+
+func (s *Set) rotate(at int64) error {
+	if err := s.finish(); err != nil {
+		return err
+	}
+	switch {
+	case s.o.Every > 0 && at >= s.from: // spans are of equal length, and those without packets have no file
+		s.from += (at - s.from) / int64(s.o.Every) * int64(s.o.Every)
+	default:
+		s.from = at
+	}
+	if err := s.next(time.Unix(0, at)); err != nil {
+		s.err = err
+		return err
+	}
+	return nil
+}
+
+// Statistics takes an interface's books from the capture's beginning on. In each file stands what came since the file
+// before, so that those of all files add up.
+func (s *Set) Statistics(t *pcapng.Stats) error {
+	if s.err != nil || uint(t.Interface) >= uint(len(s.books)) {
+		return errors.Join(s.err, s.blocks.Statistics(t))
+	}
+	b := &s.books[t.Interface]
+	b.whole = *t
+	return s.tell(b)
+}
+
+// tell writes an interface's books of this file.
+func (s *Set) tell(b *books) error {
+	t := b.since()
+	if s.from > 0 && (t.Start == 0 || b.told.Accepted > 0) {
+		t.Start = s.from
+	}
+	if t.End == 0 {
+		t.End = s.last
+	}
+	b.wrote = true
+	return s.blocks.Statistics(&t)
+}
+
+// since is what the files before have not told. Of what the filter refused only the source knows.
+func (b *books) since() pcapng.Stats {
+	w := &b.whole
+	w.Accepted = max(w.Accepted, w.Delivered+w.Dropped)
+	w.Received = max(w.Received, w.Accepted)
+	t := *w
+	t.Received = less(t.Received, b.told.Received)
+	t.Accepted = less(t.Accepted, b.told.Accepted)
+	t.Dropped = less(t.Dropped, b.told.Dropped)
+	t.Delivered = less(t.Delivered, b.told.Delivered)
+	return t
+}
+
+func less(a, b uint64) uint64 { return a - min(a, b) }
+
+// Flush writes what is waiting. After an error the file is cut back to its last whole block, and nothing more is
+// written.
+func (s *Set) Flush() error {
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.blocks.Flush(); err != nil {
+		s.fail(err)
+		return s.err
+	}
+	s.complete = s.blocks.Size()
+	return nil
+}
+
+// Waiting is the bytes that Flush would write.
+func (s *Set) Waiting() int64 { return s.blocks.Size() - s.complete }
+
+// fail ends the set.
+func (s *Set) fail(err error) {
+	path := s.file.Name()
+	switch {
+	case errors.Is(err, syscall.EPIPE):
+		s.err = fmt.Errorf("%s: %w", path, err)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		s.err = fmt.Errorf("the disk of %s is full; the file is complete up to there: %w", path, err)
+	default:
+		s.err = fmt.Errorf("%s, which is complete up to there: %w", path, err)
+	}
+	if i, statErr := s.file.Stat(); statErr == nil && i.Mode().IsRegular() {
+		if cut := s.file.Truncate(s.blocks.Size()); cut != nil {
+			s.err = fmt.Errorf("%s ends within a block, and cannot be cut: %w", path, errors.Join(err, cut))
+		}
+	}
+	s.file.Close() // what it would tell is told
+}
+
+// finish ends a file.
+func (s *Set) finish() error {
+	for i := range s.books {
+		b := &s.books[i]
+		if !b.wrote {
+			if err := s.tell(b); err != nil {
+				return err
+			}
+		}
+		t := b.since()
+		b.told.Received += t.Received
+		b.told.Accepted += t.Accepted
+		b.told.Dropped += t.Dropped
+		b.told.Delivered += t.Delivered
+		b.wrote = false
+	}
+	if err := s.Flush(); err != nil {
+		return err
+	}
+	if err := s.file.Close(); err != nil {
+		s.err = fmt.Errorf("close %s: %w", s.file.Name(), err)
+		return s.err
+	}
+	return nil
+}
+
+// Close writes what is waiting and the books, and closes the file.
+func (s *Set) Close() error {
+	if s.err != nil {
+		if errors.Is(s.err, os.ErrClosed) {
+			return nil
+		}
+		return s.err
+	}
+	err := s.finish()
+	s.err = os.ErrClosed
+	return err
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// blocks are where a capture comes from: a stream of the daemon, or a file.
+type blocks interface {
+	// Next gives the next block, lent until the next call; io.EOF behind the last.
+	Next() (pcapng.Block, error)
+}
+
+// A sink is what is done with a capture's blocks.
+type sink interface {
+	put(pcapng.Block) error // keeps nothing of a packet
+	flush() error           // lets the reader see what was put
+	close() error           // ends it in order, also after an error of the others
+}
+
+const flushEvery = 100 * time.Millisecond
+
+// pump puts all blocks into a sink, and flushes it while none come. It returns why each of both ended: from is never
+// nil, and io.EOF at the end; to is nil if the sink took everything. hangUp must make a Next that waits return, and is
+// called when the sink fails.
+func pump(src blocks, dst sink, hangUp func()) (from, to error) {
+	var mu sync.Mutex // of dst and failed
+	var failed error
+	fail := func(err error) {
+		if err != nil && failed == nil {
+			failed = err
+			hangUp()
+		}
+	}
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(flushEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+			mu.Lock()
+			if failed == nil {
+				fail(dst.flush())
+			}
+			mu.Unlock()
+		}
+	}()
+	defer func() { <-ended }()
+	defer close(end)
+	for {
+		b, err := src.Next()
+		mu.Lock()
+		if err == nil && failed == nil {
+			fail(dst.put(b))
+		}
+		to = failed
+		mu.Unlock()
+		if err != nil || to != nil {
+			return err, to
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/tapestry-net/tapestry/capture/file"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), the beginning of an endpoint's id, or all.
+Without one it looks at all of this host. The filter is tcpdump's (pcap-filter(7)), by -f or behind --; containers'
+names are hosts in it.`
+
+func newCapture(c *client) *cobra.Command {
+	o := &captureFlags{}
+	cmd := c.namer(&cobra.Command{
+		Use:   "capture [TARGET...] [flags] [-- EXPR]",
+		Short: "Capture frames, into files or for Wireshark",
+		Long: `Capture what the switch sees, each frame with its verdict, and write it as pcapng: for Wireshark, tshark,
+tcpdump and all that read it. Interfaces have containers' names, dropped frames the reason as comment. Without --write
+it prints a line a frame, as tapestry watch does.
+
+` + targetHelp + `
+
+What is written has a limit of 1 GiB and 1 hour, unless --for says another time, --no-limit lifts it, or --max-size and
+--keep bound the disk themselves. Frames that come faster than they are read are lost in the capture, never in the network;
+that is told at once, in the file and at the end.
+
+Ctrl-C ends it in order. A file that ends in .pcap is classic pcap: packets only, without names, verdicts and drops. With
+--max-size or --every the files are named as Wireshark's own sets are, db_00001_20260301080000.pcapng, and each opens
+alone. Files are readable by you only.
+
+With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it, split it, look at it.`,
+		Example: `  tapestry capture web -w - | wireshark -k -i -
+  tapestry capture web db -f 'tcp port 5432 and not host 10.77.0.9' -w db.pcapng -C 100MB -W 10
+  tapestry capture network:mynet --drops
+  tapestry capture web --listen 127.0.0.1:19000     # then: wireshark -k -i TCP@127.0.0.1:19000
+  tapestry capture -r old.pcapng -w part.pcapng -- host web and port 53`,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			targets, err := o.words(cmd, args)
+			if err == nil {
+				err = o.check(cmd, targets)
+			}
+			if err != nil {
+				return err
+			}
+			o.finish(cmd)
+			j := &job{c: c, o: o, targets: targets, words: "tapestry " + quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
+			if o.write == "" && o.listen == "" {
+				j.lines()
+			}
+			return j.run(cmd.Context())
+		},
+	})
+	o.looking(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&o.write, "write", "w", "", "write pcapng into `FILE`; - is stdout")
+	f.BoolVar(&o.pcap, "pcap", false, "write classic pcap (default for names that end in .pcap)")
+	f.BoolVar(&o.force, "force", false, "replace a file that is no capture")
+	f.VarP(set(&o.maxBytes, "SIZE", "", parseFileSize), "max-size", "C", "begin the next file before one is longer, such as 100MB")
+	f.VarP(set(&o.every, "TIME", "", parseSpan), "every", "G", "begin the next file after this time, such as 60s")
+	f.VarP(set(&o.keep, "N", "", parseKeep), "keep", "W", "keep the latest N files, remove older ones of this capture")
+	f.VarP(set(&o.snap, "BYTES", "", parseSnap), "snap", "s", "keep the first bytes of each frame only")
+	f.BoolVar(&o.headers, "headers", false, "keep headers only, no payload")
+	f.Var(set(&o.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point", "take a frame once (where it came in), or at ports as it goes in, out, or both")
+	f.Var(set(&o.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view", "of frames to other hosts: inner as the containers see them, outer rebuilt VXLAN datagrams, both")
+	f.Var(set(&o.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload", "unfinished checksums: fix them; segment also cuts super-frames as on the wire; raw")
+	f.Var(set(&o.annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate", "comments on frames: none, drops (and faults), all")
+	f.Var(set(&o.ring, "SIZE", "", parseRing), "ring", "memory in the daemon for what is not read in time (default 8MiB)")
+	f.BoolVar(&o.strict, "strict", false, "exit 3 if frames were lost")
+	f.BoolVar(&o.wait, "wait", false, "wait for containers that are not there yet")
+	f.BoolVar(&o.noLimit, "no-limit", false, "no limit of 1 GiB and 1 hour")
+	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen", "give each TCP connection from this host a capture of its own")
+	return cmd
+}
+
+// commandWords are the words of a command line, from the command on.
+func commandWords(cmd *cobra.Command) []string {
+	words := strings.Fields(cmd.CommandPath())[1:]
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		switch {
+		case f.Name == "api-socket" || f.Name == "docker-host":
+		case f.Value.Type() == "bool":
+			words = append(words, "--"+f.Name)
+		default:
+			words = append(words, "--"+f.Name, f.Value.String())
+		}
+	})
+	args := cmd.Flags().Args()
+	if n := cmd.ArgsLenAtDash(); n >= 0 {
+		return append(append(append(words, args[:n]...), "--"), args[n:]...)
+	}
+	return append(words, args...)
+}
+
+// A job is one capture: from where, to where.
+type job struct {
+	c         *client
+	o         *captureFlags
+	targets   []string
+	words     string // as they would be typed
+	in        io.Reader
+	out, news io.Writer
+	want      captureRequest
+	show      *lines // what prints, if not a file
+}
+
+// lines has the job print what it captures.
+func (j *job) lines() {
+	j.show = &lines{out: j.out, json: j.o.json, verbose: j.o.verbose, headers: j.o.headers, colour: colours(j.o.colour, j.out)}
+	j.want.Detail, j.want.Annotate = true, "none"
+}
+
+func (j *job) run(ctx context.Context) error {
+	if j.o.write == "-" && isTerminal(j.out) {
+		return failf(exitUsage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.words)
+	}
+	switch {
+	case j.o.read != "":
+		return j.offline(ctx)
+	case j.o.listen != "":
+		return j.listen(ctx)
+	}
+	return j.live(ctx)
+}
+
+// section says who captured.
+func (j *job) section() pcapng.Section {
+	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "tapestry " + buildVersion().Version, Comment: j.words}
+}
+
+// open makes the sink that the flags ask for. snap is of classic pcap.
+func (j *job) open(who naming, first file.Options) (to sink, where func() string, err error) {
+	switch {
+	case j.show != nil:
+		j.show.labels.who = who
+		return j.show, nil, nil
+	case j.o.write == "-":
+		w, err := writeStream(j.out, j.o.pcap, j.section(), first.SnapLen)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.labels.who = who
+		return w, func() string { return "stdout" }, nil
+	}
+	first.Path, first.Pcap, first.Force, first.Section = j.o.write, j.o.pcap, j.o.force, j.section()
+	first.MaxBytes, first.Every, first.Keep = j.o.maxBytes, j.o.every, j.o.keep
+	s, err := file.Create(first)
+	if err != nil {
+		return nil, nil, failf(exitNo, "%w", err)
+	}
+	w := writeSet(s, j.o.pcap, first.SnapLen)
+	w.labels.who = who
+	return w, func() string { return filesText(s.Paths()) }, nil
+}
+
+// filesText names the files of a capture.
+func filesText(paths []string) string {
+	if len(paths) == 1 {
+		return paths[0]
+	}
+	return fmt.Sprintf("%d files, %s to %s", len(paths), paths[0], filepath.Base(paths[len(paths)-1]))
+}
+
+// sameFile tells whether a path is what f has open.
+func sameFile(path string, f *os.File) bool {
+	a, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	b, err := f.Stat()
+	return err == nil && os.SameFile(a, b)
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// listen gives each connection a capture of its own, until ctx ends.
+func (j *job) listen(ctx context.Context) error {
+	if err := j.check(ctx); err != nil {
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.o.listen)
+	if err != nil {
+		return failf(exitNo, "--listen: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	j.news = &lockedWriter{w: j.news}
+	fmt.Fprintf(j.news, "listening, Ctrl-C ends it: wireshark -k -i TCP@%s\n", l.Addr())
+	var running sync.WaitGroup
+	defer running.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return failf(exitNo, "--listen: %w", err)
+		}
+		running.Go(func() {
+			if err := j.serve(ctx, conn); err != nil {
+				fmt.Fprintf(j.news, "%s: %v\n", conn.RemoteAddr(), err)
+			}
+		})
+	}
+}
+
+// check finds what is wrong with filter or targets before somebody connects.
+func (j *job) check(ctx context.Context) error {
+	n, err := j.c.names(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := compile(j.o.filter, n.Host); err != nil {
+		return err
+	}
+	if j.o.wait {
+		return nil // each connection waits for itself
+	}
+	_, err = j.c.targets(ctx, n, j.targets, false)
+	return err
+}
+
+// serve gives a connection its capture.
+func (j *job) serve(ctx context.Context, conn net.Conn) error {
+	defer conn.Close()
+	h, err := j.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.end()
+	w, err := writeStream(conn, false, j.section(), 0)
+	if err != nil {
+		return err
+	}
+	w.labels.who, w.filter = h.names, j.o.filter
+	m := newMeter(w, j.news, false)
+	fmt.Fprintln(j.news, j.startText(conn.RemoteAddr().String()))
+	left := make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() { // Wireshark says nothing; when it goes away the capture ends, also if no frame comes
+		_, _ = io.Copy(io.Discard, conn)
+		close(left)
+		h.s.Close()
+	})
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(stopWait)) }) // a reader that is stuck
+	defer stop()
+	src, dst := h.pump(ctx, m)
+	if err := m.close(); dst == nil {
+		dst = err
+	}
+	b := h.books(ctx)
+	select {
+	case <-left:
+		if ctx.Err() == nil {
+			src, dst = io.EOF, nil
+		}
+	default:
+	}
+	conn.Close()
+	reading.Wait()
+	return j.close(ctx, m, conn.RemoteAddr().String, b, src, dst)
+}
+
+// lockedWriter is for several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/file"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// A shot is a running capture.
+type shot struct {
+	*job
+	names  *names
+	src    blocks
+	s      *stream
+	cancel context.CancelFunc
+}
+
+// begin asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
+func (j *job) begin(ctx context.Context) (*shot, error) {
+	n, err := j.c.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	want := j.want
+	if _, want.Filter, err = compile(j.o.filter, n.Host); err != nil {
+		return nil, err
+	}
+	t, err := j.c.targets(ctx, n, j.targets, j.o.wait)
+	if err != nil {
+		return nil, err
+	}
+	want.Targets, want.Name = t.Request(), j.words
+	most := want.Frames
+	if want.Targets.New { // what comes besides is discarded here, by its Detail
+		want.Detail, want.Frames = true, 0
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel) // while the daemon does not answer
+	s, err := j.c.openStream(own, "/v1/captures", want)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if !stop() {
+		s.Close()
+		return nil, errors.New("interrupted")
+	}
+	h := &shot{j, n, j.c.follow(own, s, n, t, j.o.filter), s, cancel}
+	if want.Targets.New && most > 0 {
+		h.src = &bounded{blocks: h.src, most: most, stop: func() { _ = s.Stop(own) }} // if it fails the stream has ended
+	}
+	return h, nil
+}
+
+// bounded ends a capture after so many frames, of those that are let through.
+type bounded struct {
+	blocks
+	most   uint64
+	stop   func()
+	frames uint64
+	last   uint64 // ID
+}
+
+func (b *bounded) Next() (pcapng.Block, error) {
+	for {
+		x, err := b.blocks.Next()
+		p, ok := x.(*pcapng.Packet)
+		if !ok || err != nil {
+			return x, err
+		}
+		if p.ID == 0 || p.ID != b.last {
+			if b.frames++; b.frames == b.most {
+				b.stop()
+			}
+			b.last = p.ID
+		}
+		if b.frames <= b.most {
+			return x, nil
+		}
+	}
+}
+
+// stopWait is how long the daemon may take to end a capture, and to tell its books.
+const stopWait = 5 * time.Second
+
+// pump runs the shot until its end, or that of ctx.
+func (h *shot) pump(ctx context.Context, to sink) (src, dst error) {
+	defer context.AfterFunc(ctx, func() {
+		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+		defer cancel()
+		if h.s.Stop(again) != nil {
+			h.s.Close()
+		}
+	})()
+	return pump(h.src, to, func() { h.s.Close() })
+}
+
+// books are the daemon's, or nil if it tells none.
+func (h *shot) books(ctx context.Context) *captureBooks {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+	defer cancel()
+	b, err := h.s.Books(ctx)
+	if err != nil {
+		return nil
+	}
+	return &b
+}
+
+func (h *shot) end() {
+	h.s.Close()
+	h.cancel()
+}
+
+// live captures until the daemon, the reader or the user ends it.
+func (j *job) live(ctx context.Context) error {
+	h, err := j.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.end()
+	to, where, err := j.open(h.names, file.Options{SnapLen: j.o.snap})
+	if err != nil {
+		return err
+	}
+	if w, ok := to.(*writer); ok {
+		w.filter = j.o.filter
+	}
+	defer ignoreBrokenPipes()()
+	m := newMeter(to, j.news, where != nil && isTerminal(j.news))
+	if where != nil {
+		fmt.Fprintln(j.news, j.startText(where()))
+	}
+	src, dst := h.pump(ctx, m)
+	if err := m.close(); dst == nil {
+		dst = err
+	}
+	m.clear()
+	return j.close(ctx, m, where, h.books(ctx), src, dst)
+}
+
+// startText says what begins.
+func (j *job) startText(where string) string {
+	text := "capturing all of this host"
+	if len(j.targets) > 0 {
+		text = "capturing " + strings.Join(j.targets, ", ")
+	}
+	if j.o.drops {
+		text += ", dropped frames only"
+	}
+	if j.o.filter != "" {
+		text += ", filter: " + j.o.filter
+	}
+	text += ", into " + where
+	switch {
+	case j.o.limited() && j.o.during == 0:
+		text += ", at most 1 GiB and 1h"
+	case j.o.limited():
+		text += ", at most 1 GiB and " + spanText(j.o.during)
+	case j.o.during > 0:
+		text += ", for " + spanText(j.o.during)
+	}
+	return text + " (Ctrl-C ends it)"
+}
+
+// close tells how a live capture went, and gives the command's outcome.
+func (j *job) close(ctx context.Context, m *meter, where func() string, b *captureBooks, src, dst error) error {
+	if isGone(dst) {
+		return nil // the reader has what it wanted
+	}
+	m.loss()
+	if dst != nil {
+		return failf(exitNo, "%w", dst)
+	}
+	lost, frames := m.total(), m.frames
+	if b != nil {
+		lost = max(lost, b.Dropped)
+		if src == io.EOF {
+			frames = b.Delivered
+		}
+	}
+	switch {
+	case where != nil:
+		filtered := ""
+		if b != nil {
+			filtered = thousands(b.Filtered) + " filtered, "
+		}
+		fmt.Fprintf(j.news, "captured %s (%s%s lost) into %s\n", count(frames, "frame"), filtered, thousands(lost), where())
+	default:
+		j.show.sum.print(j.news, lost)
+	}
+	switch {
+	case errors.Is(src, io.ErrUnexpectedEOF):
+		return failf(exitNo, "the daemon went away in the middle%s", complete(where))
+	case src != io.EOF:
+		return failf(exitNo, "the daemon went away in the middle%s: %w", complete(where), src)
+	case b == nil || b.State == "shutdown":
+		if ctx.Err() == nil {
+			return failf(exitNo, "the daemon was stopped%s", complete(where))
+		}
+	case b.State == "failed":
+		return failf(exitNo, "the capture failed in the daemon%s: see its log (journalctl -u tapestry)", complete(where))
+	case b.State == "limit":
+		if text := j.limitText(b); text != "" {
+			fmt.Fprintln(j.news, text)
+		}
+	}
+	if lost > 0 && j.o.strict {
+		return failf(exitLost, "%s lost", count(lost, "frame"))
+	}
+	return nil
+}
+
+func complete(where func() string) string {
+	if where == nil {
+		return ""
+	}
+	return "; what came until then is in " + where()
+}
+
+// limitText names the limit that nobody asked for, if it was one.
+func (j *job) limitText(b *captureBooks) string {
+	switch {
+	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
+	case j.o.during == 0 && b.Seconds >= defaultSeconds-1:
+		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
+	case b.Bytes > defaultBytes-(1<<20):
+		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
+	}
+	return ""
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"io"
+	"net/netip"
+
+	"github.com/tapestry-net/tapestry/capture/file"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// fileWriter is what file.Set and both writers of pcapng have.
+type fileWriter interface {
+	AddInterface(*pcapng.Interface) (int, error)
+	Names(pcapng.Names) error
+	WritePacket(*pcapng.Packet) error
+	Statistics(*pcapng.Stats) error
+	Flush() error
+}
+
+// writeAt is the bytes that are collected before they are written.
+const writeAt = 256 << 10
+
+// A writer is a sink that makes a capture file of blocks: named, and without what only this program reads.
+type writer struct {
+	to      fileWriter
+	waiting func() int64 // bytes that Flush would write
+	shut    func() error
+	gone    func() bool // nobody reads any more
+	labels  labels
+	filter  string // of the interfaces
+	fixed   bool   // all interfaces are told with the snap length snap
+	snap    int
+	told    int                   // interfaces that are written
+	names   map[netip.Addr]string // that are written
+	version uint64                // of these
+}
+
+// writeStream writes a file to what is no file.
+func writeStream(w io.Writer, pcap bool, section pcapng.Section, snap int) (*writer, error) {
+	n := &writer{gone: func() bool { return readerGone(w) }, fixed: pcap, snap: snap}
+	var to interface {
+		fileWriter
+		Size() int64
+	} = pcapng.NewWriter(w, section)
+	if pcap {
+		p, err := pcapng.NewPcapWriter(w, snap)
+		if err != nil {
+			return nil, err
+		}
+		to = p
+	}
+	var flushed int64
+	n.waiting = func() int64 { return to.Size() - flushed }
+	n.to = flushing{to, func() { flushed = to.Size() }}
+	n.shut = to.Flush
+	return n, nil
+}
+
+// flushing tells when something was flushed.
+type flushing struct {
+	fileWriter
+	done func()
+}
+
+func (f flushing) Flush() error {
+	err := f.fileWriter.Flush()
+	f.done()
+	return err
+}
+
+func writeSet(s *file.Set, pcap bool, snap int) *writer {
+	return &writer{to: s, waiting: s.Waiting, shut: s.Close, gone: s.Gone, fixed: pcap, snap: snap}
+}
+
+func (w *writer) put(b pcapng.Block) error {
+	if i, ok := b.(*pcapng.Interface); ok {
+		w.labels.add(i) // written when all those that begin the stream are known: what a port is called depends on them
+		return nil
+	}
+	if err := w.tell(); err != nil {
+		return err
+	}
+	switch b := b.(type) {
+	case *pcapng.Packet:
+		b.Verdict = nil // what other programs save of a file with verdicts is corrupt
+		b.Comment = w.labels.comment(b.Comment)
+		if err := w.to.WritePacket(b); err != nil {
+			return err
+		}
+	case *pcapng.Stats:
+		if err := w.to.Statistics(b); err != nil {
+			return err
+		}
+	}
+	if w.waiting() >= writeAt {
+		return w.to.Flush()
+	}
+	return nil
+}
+
+// tell writes the interfaces and names that are new.
+func (w *writer) tell() error {
+	for ; w.told < len(w.labels.interfaces); w.told++ {
+		i := w.labels.told(w.told)
+		if w.filter != "" {
+			i.Filter = w.filter
+		}
+		if w.fixed {
+			i.SnapLen = w.snap
+		}
+		if _, err := w.to.AddInterface(&i); err != nil {
+			return err
+		}
+	}
+	v := w.labels.who.Version()
+	if v == w.version {
+		return nil
+	}
+	w.version = v
+	var fresh pcapng.Names
+	for _, n := range w.labels.who.All() {
+		if w.names[n.Addr] != n.Name {
+			if w.names == nil {
+				w.names = make(map[netip.Addr]string)
+			}
+			w.names[n.Addr], fresh = n.Name, append(fresh, n)
+		}
+	}
+	return w.to.Names(fresh)
+}
+
+func (w *writer) flush() error {
+	if err := w.tell(); err != nil {
+		return err
+	}
+	if w.gone() {
+		return errReaderGone
+	}
+	return w.to.Flush()
+}
+
+func (w *writer) close() error {
+	told := w.tell() // no file is written to after an error, so this has the same
+	if err := w.shut(); err != nil {
+		return err
+	}
+	return told
+}

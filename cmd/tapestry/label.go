@@ -1,0 +1,178 @@
+package main
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// naming says who is called what: *names as Docker does, *fileNames as a file does.
+type naming interface {
+	Container(endpoint string) string // "" not known
+	Network(id string) string         // "" not known
+	Addr(netip.Addr) string           // "" not known
+	All() pcapng.Names
+	Version() uint64
+}
+
+// labels are what people call a capture's interfaces.
+type labels struct {
+	who        naming
+	interfaces []pcapng.Interface
+	ports      []capture.Port // of the same index; zero of another origin
+	texts      []string
+	version    uint64 // of who, when texts was made
+}
+
+func (l *labels) add(i *pcapng.Interface) {
+	p, ok := capture.ReadPort(i)
+	if !ok {
+		p = capture.Port{}
+	}
+	l.interfaces, l.ports, l.texts = append(l.interfaces, *i), append(l.ports, p), nil
+}
+
+// of is the label of an interface; "" if there is none of this index.
+func (l *labels) of(index int) string {
+	if uint(index) >= uint(len(l.interfaces)) {
+		return ""
+	}
+	if v := l.who.Version(); v != l.version || len(l.texts) < len(l.interfaces) {
+		l.version, l.texts = v, l.texts[:0]
+		for i := range l.interfaces {
+			l.texts = append(l.texts, l.make(i))
+		}
+	}
+	return l.texts[index]
+}
+
+func (l *labels) make(i int) string {
+	p := &l.ports[i]
+	if _, ok := l.who.(*fileNames); ok || p.Name == "" {
+		return l.interfaces[i].Name
+	}
+	text := l.port(p)
+	if p.Remote {
+		text = "peer " + hostOf(p.Name) + "@" + l.network(p)
+	} else if slices.ContainsFunc(l.ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.port(&q) == text }) {
+		text += "@" + l.network(p)
+	}
+	if p.Outer {
+		text += " (outer)"
+	}
+	return text
+}
+
+func (l *labels) port(p *capture.Port) string {
+	if name := l.who.Container(p.Name); name != "" {
+		return name
+	}
+	return short(p.Name)
+}
+
+func (l *labels) network(p *capture.Port) string {
+	if name := l.who.Network(p.Network); name != "" {
+		return name
+	}
+	return short(p.Network)
+}
+
+// told is an interface for a file: with names, and the ids in its description.
+func (l *labels) told(i int) pcapng.Interface {
+	told, p := l.interfaces[i], &l.ports[i]
+	if _, ok := l.who.(*fileNames); ok || p.Name == "" {
+		return told
+	}
+	told.Name = l.of(i)
+	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.network(p), 1)
+	if !p.Remote {
+		before, view, outer := strings.Cut(told.Description, " view=")
+		told.Description = before + " endpoint=" + short(p.Name)
+		if outer {
+			told.Description += " view=" + view
+		}
+	}
+	return told
+}
+
+// comment is a packet's, with the name of the port that a frame was forwarded to.
+func (l *labels) comment(text string) string {
+	before, rest, ok := strings.Cut(text, " out=")
+	if !ok {
+		return text
+	}
+	out, rest, more := strings.Cut(rest, " ")
+	if name := l.who.Container(out); name != "" {
+		out = name
+	}
+	if more {
+		rest = " " + rest
+	}
+	return before + " out=" + out + rest
+}
+
+// fileNames are the names that a file tells.
+type fileNames struct {
+	all     pcapng.Names
+	at      map[netip.Addr]int      // in all
+	hosts   map[string][]netip.Addr // of interfaces that are called as their container
+	version uint64
+}
+
+// iface takes an interface for the host that it is called after.
+func (f *fileNames) iface(i *pcapng.Interface) {
+	name, _, _ := strings.Cut(i.Name, "@")
+	if f.hosts == nil {
+		f.hosts = make(map[string][]netip.Addr)
+	}
+	for _, a := range i.Addrs {
+		if !slices.Contains(f.hosts[name], a.Addr()) {
+			f.hosts[name] = append(f.hosts[name], a.Addr())
+		}
+	}
+}
+
+func (f *fileNames) add(names pcapng.Names) {
+	if f.at == nil {
+		f.at = make(map[netip.Addr]int)
+	}
+	for _, n := range names {
+		n.Addr = n.Addr.Unmap()
+		i, known := f.at[n.Addr]
+		switch {
+		case n.Name == "" || known && f.all[i].Name == n.Name:
+			continue
+		case known:
+			f.all[i] = n
+		default:
+			f.at[n.Addr], f.all = len(f.all), append(f.all, n)
+		}
+		f.version++
+	}
+}
+
+func (f *fileNames) Container(string) string  { return "" }
+func (f *fileNames) Network(id string) string { return id }
+func (f *fileNames) All() pcapng.Names        { return f.all }
+func (f *fileNames) Version() uint64          { return f.version }
+
+func (f *fileNames) Addr(a netip.Addr) string {
+	if i, ok := f.at[a.Unmap()]; ok {
+		return f.all[i].Name
+	}
+	return ""
+}
+
+// Host gives the addresses of a name, for a filter.
+func (f *fileNames) Host(name string) []netip.Addr {
+	all := slices.Clone(f.hosts[name])
+	for _, n := range f.all {
+		if n.Name == name && !slices.Contains(all, n.Addr) {
+			all = append(all, n.Addr)
+		}
+	}
+	return all
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// Bytes that gopacket, or anything of ours, could stumble over end no watch, and no text of theirs reaches a terminal.
+func TestWatchHostile(t *testing.T) {
+	d := newCapturing(t, func(f *feed) {
+		f.ports()
+		for n := range 60 { // IPv6 with extension headers, and DNS, cut off everywhere
+			f.packet(60, func(p *pcapng.Packet) {
+				copy(p.Data[12:], []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0xff, 0xff, 0, 64})
+				p.Data, p.Len = p.Data[:n], 60
+				p.Comment = "\x1b[2J verdict"
+			})
+			f.packet(100, func(p *pcapng.Packet) { p.Data[37], p.Data[36] = 53, 0; p.Data = p.Data[:42+n%58]; p.Len = 100 })
+		}
+	})
+	r := tapestry(t, d.args(t, "watch", "-v")...)
+	if r.code != exitFine || strings.Count(r.out, ":") < 120 || strings.Contains(r.out, "\x1b") {
+		t.Errorf("exit %d, %s\n%q", r.code, r.stderr, r.out)
+	}
+}
+
+func TestLabels(t *testing.T) {
+	n := &names{}
+	n.now.Store(&directory{endpoints: map[string]namedEnd{webID: {name: "web"}}})
+	l := &labels{who: n}
+	if l.of(0) != "" || l.of(-1) != "" {
+		t.Error("what is not there has a name")
+	}
+	l.add(&pcapng.Interface{Name: webID, Description: "port=1 kind=container network=" + wideID + " vni=80 link=x view=outer: rebuilt"})
+	l.add(&pcapng.Interface{Name: otherID, Description: "port=2 kind=container network=" + wideID + " vni=80"})
+	l.add(&pcapng.Interface{Name: "eth0", Description: "of somebody else"})
+	for i, want := range []string{"web (outer)", "80cc33333333", "eth0"} {
+		if got := l.of(i); got != want {
+			t.Errorf("%d is %q, want %q", i, got, want)
+		}
+	}
+	if got := l.told(0).Description; got != "port=1 kind=container network=aaaa11111111 vni=80 link=x endpoint=9b1d44444444 view=outer: rebuilt" {
+		t.Error(got)
+	}
+	told := l.told(0)
+	if p, ok := capture.ReadPort(&told); !ok || !p.Outer || p.VNI != 80 {
+		t.Errorf("%+v, %v", p, ok)
+	}
+	if got := l.comment("verdict=forwarded out=" + webID); got != "verdict=forwarded out=web" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/dissect"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// lines is a sink that prints packets for people, or as JSON.
+type lines struct {
+	out     io.Writer
+	json    bool
+	verbose bool // every field, too
+	headers bool // frames were cut behind their headers
+	colour  bool
+	labels  labels
+	sum     sums
+	buf     []byte
+}
+
+// A frame is a packet in words; watch --json prints it, and docs/json.md explains it.
+type frame struct {
+	Time      string `json:"time"`
+	ID        uint64 `json:"id,omitempty"`
+	Interface string `json:"interface"`
+	Out       string `json:"out,omitempty"`
+	Network   string `json:"network,omitempty"`
+	Verdict   string `json:"verdict,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	Fault     string `json:"fault,omitempty"`
+	Segments  int    `json:"segments,omitempty"`
+	Lost      uint64 `json:"lost,omitempty"`
+	Comment   string `json:"comment,omitempty"`
+	SrcName   string `json:"src_name,omitempty"`
+	DstName   string `json:"dst_name,omitempty"`
+	*dissect.Summary
+}
+
+func (l *lines) put(b pcapng.Block) error {
+	switch b := b.(type) {
+	case *pcapng.Interface:
+		l.labels.add(b)
+	case *pcapng.Packet:
+		return l.packet(b)
+	}
+	return nil
+}
+
+func (l *lines) packet(p *pcapng.Packet) error {
+	f := l.frame(p)
+	l.sum.add(f, p.Time)
+	switch {
+	case l.json:
+		text, err := json.Marshal(f)
+		if err != nil {
+			return err
+		}
+		l.buf = append(append(l.buf, text...), '\n')
+	default:
+		if p.Drops > 0 {
+			l.line(yellow, fmt.Sprintf("(%s lost here: more came than was read in time)", count(p.Drops, "frame")))
+		}
+		l.line(l.colourOf(f), time.Unix(0, p.Time).Format("15:04:05.000000 ")+l.text(f))
+		if l.verbose {
+			for row := range strings.Lines(dissect.Full(p.Data)) {
+				l.buf = append(append(l.buf, "    "...), row...)
+			}
+		}
+	}
+	if len(l.buf) >= writeAt {
+		return l.flush()
+	}
+	return nil
+}
+
+func (l *lines) line(colour, text string) {
+	if l.colour {
+		text = paint(colour, text)
+	}
+	l.buf = append(append(l.buf, text...), '\n')
+}
+
+// frame says what is known of a packet.
+func (l *lines) frame(p *pcapng.Packet) *frame {
+	s := dissect.Dissect(p.Data, p.Len)
+	f := &frame{Time: time.Unix(0, p.Time).UTC().Format(time.RFC3339Nano), ID: p.ID, Interface: l.labels.of(p.Interface),
+		Lost: p.Drops, Summary: s}
+	if uint(p.Interface) < uint(len(l.labels.ports)) {
+		if port := &l.labels.ports[p.Interface]; port.Network != "" {
+			f.Network = l.labels.network(port)
+		}
+		if snap := l.labels.interfaces[p.Interface].SnapLen; !l.json && s.Captured > 0 && (l.headers || snap > 0 && snap < s.Len) {
+			s.Captured = 0 // cut on purpose
+		}
+	}
+	l.verdict(f, p)
+	if src, dst, ok := addrs(s); ok {
+		f.SrcName, f.DstName = l.labels.who.Addr(src), l.labels.who.Addr(dst)
+	}
+	return f
+}
+
+// verdict takes what the daemon tells, or else the words of a file's comment.
+func (l *lines) verdict(f *frame, p *pcapng.Packet) {
+	if d, ok := capture.ReadDetail(p); ok {
+		f.Verdict, f.Fault, f.Out = d.Verdict.String(), d.Fault.String(), l.labels.of(d.Out)
+		if d.Verdict.Drop() {
+			f.Verdict, f.Reason = "drop", d.Verdict.String()
+		}
+		if d.Kind != ether.None && d.Segment > 0 && f.L4 != nil {
+			f.Segments = (f.L4.Len + int(d.Segment) - 1) / int(d.Segment)
+		}
+		return
+	}
+	words := capture.ReadComment(p.Comment)
+	if words == nil {
+		f.Comment = p.Comment
+		return
+	}
+	f.Verdict, f.Reason, f.Fault, f.Out = words["verdict"], words["reason"], words["fault"], words["out"]
+}
+
+// addrs are the IP addresses of a frame's ends.
+func addrs(s *dissect.Summary) (src, dst netip.Addr, ok bool) {
+	switch {
+	case s.IP != nil:
+		return s.IP.Src, s.IP.Dst, true
+	case s.ARP != nil:
+		return s.ARP.SenderIP, s.ARP.TargetIP, true
+	}
+	return src, dst, false
+}
+
+// text is the line but its time. What was simply forwarded says so by silence.
+func (l *lines) text(f *frame) string {
+	text := f.Line(l.labels.who.Addr)
+	if f.Segments > 1 {
+		text += fmt.Sprintf(" ×%d", f.Segments)
+	}
+	if f.Verdict == vswitch.Flooded.String() {
+		text += "  flooded"
+	}
+	if f.Reason != "" {
+		text += "  DROP " + printable(f.Reason)
+		if why := whyDropped(f.Reason); why != "" {
+			text += ": " + why
+		}
+	}
+	if f.Fault != "" {
+		text += "  FAULT " + printable(f.Fault)
+	}
+	if f.Comment != "" {
+		text += "  (" + printable(f.Comment) + ")"
+	}
+	return text
+}
+
+// printable is a text of a file as a terminal may get it: in one line, without control characters, and not too long.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
+}
+
+// whyDropped is capture.Reason of a verdict's name.
+func whyDropped(reason string) string {
+	for v := vswitch.Verdict(0); v.Known(); v++ {
+		if v.String() == reason {
+			return capture.Reason(v)
+		}
+	}
+	return ""
+}
+
+func (l *lines) colourOf(f *frame) string {
+	switch {
+	case f.Reason != "":
+		return red
+	case f.Fault != "" || f.Error != "":
+		return yellow
+	case f.L4 != nil && f.L4.TCP != nil && strings.Contains(f.L4.Flags.String(), "RST"):
+		return magenta
+	case f.App != nil:
+		return cyan
+	case f.ICMP != nil:
+		return green
+	case f.ARP != nil || f.Verdict == vswitch.Flooded.String():
+		return faint
+	}
+	return plain
+}
+
+func (l *lines) flush() error {
+	if len(l.buf) == 0 {
+		if readerGone(l.out) {
+			return errReaderGone
+		}
+		return nil
+	}
+	_, err := l.out.Write(l.buf)
+	l.buf = l.buf[:0]
+	return err
+}
+
+func (l *lines) close() error { return l.flush() }

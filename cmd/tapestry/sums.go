@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// maxTalkers bounds the pairs that are counted each for itself.
+const maxTalkers = 1 << 16
+
+// sums are what a watch tells at its end.
+type sums struct {
+	frames, bytes uint64
+	verdicts      map[string]uint64
+	reasons       map[string]uint64
+	protocols     map[string]uint64
+	talkers       map[[2]string]*talk
+	other         talk // of pairs that found no room
+	first, last   int64
+}
+
+type talk struct{ frames, bytes uint64 }
+
+func (s *sums) add(f *frame, at int64) {
+	if s.frames == 0 {
+		s.verdicts, s.reasons, s.protocols = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+		s.talkers = map[[2]string]*talk{}
+		s.first = at
+	}
+	s.last = at
+	s.frames++
+	s.bytes += uint64(f.Len)
+	if f.Verdict != "" {
+		s.verdicts[printable(f.Verdict)]++
+	}
+	if f.Reason != "" {
+		s.reasons[printable(f.Reason)]++
+	}
+	s.protocols[protocol(f)]++
+	pair, ok := ends(f)
+	if !ok {
+		return
+	}
+	t := s.talkers[pair]
+	if t == nil && len(s.talkers) < maxTalkers {
+		t = new(talk)
+		s.talkers[pair] = t
+	}
+	if t == nil {
+		t = &s.other
+	}
+	t.frames++
+	t.bytes += uint64(f.Len)
+}
+
+// protocol is what a frame is counted as.
+func protocol(f *frame) string {
+	switch {
+	case f.L4 != nil:
+		return strings.ToUpper(f.L4.Proto)
+	case f.ICMP != nil && f.IP.Version == 6:
+		return "ICMPv6"
+	case f.ICMP != nil:
+		return "ICMP"
+	case f.IGMP != nil:
+		return "IGMP"
+	case f.ARP != nil:
+		return "ARP"
+	case f.IP != nil:
+		return fmt.Sprintf("IP protocol %d", f.IP.Proto)
+	case f.Eth != nil:
+		return f.Eth.Type.String()
+	}
+	return "broken"
+}
+
+// ends are who talks to whom, by name where there is one.
+func ends(f *frame) (pair [2]string, ok bool) {
+	if src, dst, ok := addrs(f.Summary); ok {
+		return [2]string{cmp.Or(printable(f.SrcName), src.String()), cmp.Or(printable(f.DstName), dst.String())}, true
+	}
+	if f.Eth != nil {
+		return [2]string{f.Eth.Src.String(), f.Eth.Dst.String()}, true
+	}
+	return pair, false
+}
+
+// print tells it, with what was lost on the way.
+func (s *sums) print(w io.Writer, lost uint64) {
+	head := fmt.Sprintf("%s, %s, %s lost", count(s.frames, "frame"), bytesText(s.bytes), thousands(lost))
+	if s.frames > 0 {
+		head += fmt.Sprintf(", %s to %s", time.Unix(0, s.first).Format("15:04:05"), time.Unix(0, s.last).Format("15:04:05"))
+	}
+	fmt.Fprintln(w, head)
+	if s.frames == 0 {
+		return
+	}
+	if text := countsText(s.verdicts); text != "" {
+		fmt.Fprintf(w, "verdicts   %s\n", text)
+	}
+	if text := countsText(s.reasons); text != "" {
+		fmt.Fprintf(w, "drops      %s\n", text)
+	}
+	fmt.Fprintf(w, "protocols  %s\n", countsText(s.protocols))
+	pairs := slices.SortedFunc(maps.Keys(s.talkers), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(s.talkers[b].bytes, s.talkers[a].bytes), strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]))
+	})
+	for i, p := range pairs[:min(5, len(pairs))] {
+		head := "talkers  "
+		if i > 0 {
+			head = "         "
+		}
+		t := s.talkers[p]
+		fmt.Fprintf(w, "%s  %s → %s  %s, %s\n", head, p[0], p[1], count(t.frames, "frame"), bytesText(t.bytes))
+	}
+	if s.other.frames > 0 {
+		fmt.Fprintf(w, "           and %s of more pairs than were counted\n", count(s.other.frames, "frame"))
+	}
+}
