@@ -34,7 +34,7 @@ on this host and carries them to other hosts in VXLAN; the other commands show w
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&c.socket, "api-socket", defaultSocket, "`PATH` of the daemon's API socket")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c),
-		newCapture(c), newWatch(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
+		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
 		newDoctor(c, thisMachine()), newBench(c), newVersion(c), newCompletion())
 	root.SetHelpCommand(newHelp())
 	return root

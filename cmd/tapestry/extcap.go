@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// extcapPrefix stands before a target in the name of Wireshark's interface.
+const extcapPrefix = "tapestry-"
+
+// extcapFlags are what Wireshark says to an external capture program (extcap(4)).
+type extcapFlags struct {
+	interfaces, config, dlts, capture bool
+	version, name, fifo, filter       string
+	ignored                           string
+
+	view, offload, point string
+	drops                bool
+	snap                 int
+}
+
+func newExtcap(c *client) *cobra.Command {
+	e := &extcapFlags{}
+	cmd := c.namer(&cobra.Command{
+		Use:   "extcap",
+		Short: "Show tapestry's networks and containers among Wireshark's interfaces",
+		Long: `Be an external capture program of Wireshark (extcap(4)): after tapestry extcap install its list of interfaces has
+all of this host, each network and each container, with tapestry's choices in their options, and tshark knows
+them too. Wireshark itself gives the flags below; whoever runs it must be allowed to talk to the daemon (root, or a member of
+--api-group).`,
+		Example: `  tapestry extcap install
+  tshark -D | grep tapestry
+  tshark -i tapestry-web -f 'tcp port 80'
+  tapestry extcap remove`,
+		Args:              arguments(0, 0),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case e.interfaces:
+				return e.list(cmd.Context(), c, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			case e.name == "":
+				return cmd.Help()
+			case !strings.HasPrefix(e.name, extcapPrefix):
+				return failf(exitNoTarget, "no interface %q: want one that tapestry extcap --extcap-interfaces lists", e.name)
+			case e.dlts:
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), "dlt {number=1}{name=EN10MB}{display=Ethernet}")
+				return err
+			case e.config:
+				_, err := fmt.Fprint(cmd.OutOrStdout(), extcapChoices)
+				return err
+			case e.capture:
+				return e.run(cmd.Context(), c, cmd.ErrOrStderr())
+			}
+			return e.verify(cmd.Context(), c, cmd.OutOrStdout())
+		},
+	})
+	f := cmd.Flags()
+	f.BoolVar(&e.interfaces, "extcap-interfaces", false, "list the interfaces")
+	f.StringVar(&e.version, "extcap-version", "", "Wireshark's `VERSION`")
+	f.StringVar(&e.name, "extcap-interface", "", "the `NAME` of an interface")
+	f.BoolVar(&e.dlts, "extcap-dlts", false, "list its link types")
+	f.BoolVar(&e.config, "extcap-config", false, "list its options")
+	f.StringVar(&e.filter, "extcap-capture-filter", "", "capture filter `EXPR`; without --capture it is only checked")
+	f.BoolVar(&e.capture, "capture", false, "capture")
+	f.StringVar(&e.fifo, "fifo", "", "`PATH` to write to")
+	f.StringVar(&e.ignored, "extcap-control-in", "", "not used")
+	f.StringVar(&e.ignored, "extcap-control-out", "", "not used")
+	f.Var(set(&e.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view", "as in tapestry capture")
+	f.Var(set(&e.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload", "as in tapestry capture")
+	f.Var(set(&e.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point", "as in tapestry capture")
+	f.BoolVar(&e.drops, "drops", false, "as in tapestry capture")
+	f.Var(set(&e.snap, "BYTES", "", parseSnap), "snap", "as in tapestry capture")
+	_ = f.MarkHidden("extcap-control-in") // the flags exist, so neither call can fail
+	_ = f.MarkHidden("extcap-control-out")
+	e.view, e.offload, e.point = "inner", "fix", "once"
+	cmd.AddCommand(newExtcapInstall(c), newExtcapRemove())
+	return cmd
+}
+
+// extcapChoices are an interface's options, as Wireshark shows them behind its gear wheel.
+const extcapChoices = `arg {number=0}{call=--view}{display=View}{tooltip=Frames as the containers see them, or the VXLAN datagrams that carry them to other hosts}{type=selector}
+value {arg=0}{value=inner}{display=Inner: the containers' frames}{default=true}
+value {arg=0}{value=outer}{display=Outer: VXLAN datagrams, rebuilt}{default=false}
+value {arg=0}{value=both}{display=Both}{default=false}
+arg {number=1}{call=--offload}{display=Offloads}{tooltip=What the kernel has left undone: checksums, and the cutting of super-frames}{type=selector}
+value {arg=1}{value=fix}{display=Finish checksums}{default=true}
+value {arg=1}{value=segment}{display=Cut super-frames too, as on a wire}{default=false}
+value {arg=1}{value=raw}{display=Raw}{default=false}
+arg {number=2}{call=--point}{display=Point}{tooltip=Where a frame is shown}{type=selector}
+value {arg=2}{value=once}{display=Once, where it came in}{default=true}
+value {arg=2}{value=in}{display=In}{default=false}
+value {arg=2}{value=out}{display=Out}{default=false}
+value {arg=2}{value=both}{display=Both}{default=false}
+arg {number=3}{call=--drops}{display=Dropped frames only}{type=boolflag}{default=false}
+`
+
+// list prints the interfaces. Without a daemon there is none, and Wireshark starts all the same.
+func (e *extcapFlags) list(ctx context.Context, c *client, out, news io.Writer) error {
+	if _, err := fmt.Fprintf(out, "extcap {version=%s}{display=tapestry}\n", buildVersion().Version); err != nil {
+		return err
+	}
+	all, err := c.extcapInterfaces(ctx)
+	if err != nil {
+		fmt.Fprintf(news, "tapestry: no interfaces: %v\n", err)
+		return nil
+	}
+	for _, i := range all {
+		if _, err := fmt.Fprintf(out, "interface {value=%s%s}{display=tapestry: %s}\n", extcapPrefix, i[0], i[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extcapInterfaces gives what can be captured: a target's word, and what it is.
+func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err error) {
+	networks, err := c.networks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := of[portReply](ctx, c, "ports", "")
+	if err != nil {
+		return nil, err
+	}
+	n, err := c.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	label := func(id string) string {
+		if name := n.Network(id); name != "" {
+			return name
+		}
+		return short(id)
+	}
+	for _, w := range networks {
+		all = append(all, [2]string{"network:" + label(w.ID), "network " + label(w.ID)})
+	}
+	on := map[string][]string{} // networks of a container
+	for _, p := range ports {
+		if p.Kind != "container" {
+			continue
+		}
+		word := n.Container(p.Name)
+		if word == "" {
+			word = short(p.Name)
+		}
+		on[word] = append(on[word], label(p.Network))
+	}
+	for word, where := range on {
+		slices.Sort(where)
+		all = append(all, [2]string{word, "container " + word + " on " + strings.Join(slices.Compact(where), ", ")})
+	}
+	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[1], b[1]) })
+	return append([][2]string{{"all", "all containers of this host"}}, all...), nil
+}
+
+// verify says on standard output what is wrong with a filter: nothing means that it is fine.
+func (e *extcapFlags) verify(ctx context.Context, c *client, out io.Writer) error {
+	n, err := c.names(ctx)
+	if err != nil {
+		return err
+	}
+	if _, _, err := compile(e.filter, n.Host); err != nil {
+		fmt.Fprintln(out, err)
+	}
+	return nil
+}
+
+// run captures into Wireshark's pipe, until Wireshark closes it or ends this process.
+func (e *extcapFlags) run(ctx context.Context, c *client, news io.Writer) error {
+	if e.fifo == "" {
+		return failf(exitUsage, "--capture without --fifo: want the pipe to write to")
+	}
+	pipe, err := os.OpenFile(e.fifo, os.O_WRONLY, 0)
+	if err != nil {
+		return failf(exitNo, "--fifo: %w", err)
+	}
+	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops, snap: e.snap, noLimit: true}
+	word := strings.TrimPrefix(e.name, extcapPrefix)
+	j := &job{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard, want: o.request()}
+	return errors.Join(j.live(ctx), pipe.Close())
+}
