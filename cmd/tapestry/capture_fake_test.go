@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
@@ -70,6 +73,8 @@ func newCapturing(t *testing.T, run func(f *feed)) *capturing {
 		defer d.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(d.books)
 	})
+	rest := &api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), name: "tapestry", started: time.Now()}
+	mux.Handle("/", rest.handler())
 	d.socket = serveUnix(t, "tapestry.sock", mux)
 	return d
 }
@@ -122,10 +127,20 @@ func udpFrame(length int) []byte {
 	return b
 }
 
+// named is a Docker with web, at 10.80.1.2, and db, at 10.80.1.3, on the network wide.
 func named(t *testing.T) (dockerHost string) {
 	stubNames = pcapng.Names{{Addr: netip.MustParseAddr("10.80.1.2"), Name: "web"}, {Addr: netip.MustParseAddr("10.80.1.3"), Name: "db"}}
 	t.Cleanup(func() { stubNames = nil })
-	return fakeDocker(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`[{"Id":"` + wideID + `","Name":"wide","Driver":"tapestry"},{"Id":"` + localID + `","Name":"mynet","Driver":"tapestry"}]`))
+	})
+	mux.HandleFunc("GET /networks/"+wideID, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"Id":"` + wideID + `","Name":"wide","Containers":{
+			"c0":{"Name":"web","EndpointID":"` + webID + `","IPv4Address":"10.80.1.2/16"},
+			"c1":{"Name":"db","EndpointID":"` + strings.Repeat("d", 64) + `","IPv4Address":"10.80.1.3/16"}}}`))
+	})
+	return "unix://" + serveUnix(t, "docker.sock", mux)
 }
 
 func (d *capturing) args(t *testing.T, words ...string) []string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -30,8 +31,23 @@ func TestWatchHostile(t *testing.T) {
 	}
 }
 
+// calledWeb knows one container, and no network.
+type calledWeb struct{}
+
+func (calledWeb) Container(id string) string {
+	if id == webID {
+		return "web"
+	}
+	return ""
+}
+
+func (calledWeb) Network(string) string  { return "" }
+func (calledWeb) Addr(netip.Addr) string { return "" }
+func (calledWeb) All() pcapng.Names      { return nil }
+func (calledWeb) Version() uint64        { return 1 }
+
 func TestLabels(t *testing.T) {
-	l := &labels{who: &names{docker: &docker{containers: map[string]string{webID: "web"}}}}
+	l := &labels{who: calledWeb{}}
 	if l.of(0) != "" || l.of(-1) != "" {
 		t.Error("what is not there has a name")
 	}
