@@ -56,7 +56,7 @@ func (l *labels) make(i int) string {
 	}
 	text := l.port(p)
 	if p.Remote {
-		text = "peer " + hostOf(p.Name) + "@" + l.network(p)
+		text = "peer " + withoutPort(p.Name) + "@" + l.network(p)
 	} else if slices.ContainsFunc(l.ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.port(&q) == text }) {
 		text += "@" + l.network(p)
 	}
@@ -114,8 +114,8 @@ func (l *labels) comment(text string) string {
 	return before + " out=" + out + rest
 }
 
-// hostOf is an address without its port.
-func hostOf(name string) string {
+// withoutPort is an address without its port.
+func withoutPort(name string) string {
 	if a, err := netip.ParseAddrPort(name); err == nil {
 		return a.Addr().String()
 	}
