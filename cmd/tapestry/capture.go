@@ -68,20 +68,27 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
 	f.StringVarP(&o.write, "write", "w", "", "write pcapng into `FILE`; - is stdout")
 	f.BoolVar(&o.pcap, "pcap", false, "write classic pcap (default for names that end in .pcap)")
 	f.BoolVar(&o.force, "force", false, "replace a file that is no capture")
-	f.VarP(set(&o.maxBytes, "SIZE", "", parseFileSize), "max-size", "C", "begin the next file before one is longer, such as 100MB")
+	f.VarP(set(&o.maxBytes, "SIZE", "", parseFileSize), "max-size", "C",
+		"begin the next file before one is longer, such as 100MB")
 	f.VarP(set(&o.every, "TIME", "", parseSpan), "every", "G", "begin the next file after this time, such as 60s")
 	f.VarP(set(&o.keep, "N", "", parseKeep), "keep", "W", "keep the latest N files, remove older ones of this capture")
 	f.VarP(set(&o.snap, "BYTES", "", parseSnap), "snap", "s", "keep the first bytes of each frame only")
 	f.BoolVar(&o.headers, "headers", false, "keep headers only, no payload")
-	f.Var(set(&o.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point", "take a frame once (where it came in), or at ports as it goes in, out, or both")
-	f.Var(set(&o.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view", "of frames to other hosts: inner as the containers see them, outer rebuilt VXLAN datagrams, both")
-	f.Var(set(&o.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload", "unfinished checksums: fix them; segment also cuts super-frames as on the wire; raw")
-	f.Var(set(&o.annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate", "comments on frames: none, drops (and faults), all")
-	f.Var(set(&o.ring, "SIZE", "", parseRing), "ring", "memory in the daemon for what is not read in time (default 8MiB)")
+	f.Var(set(&o.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point",
+		"take a frame once (where it came in), or at ports as it goes in, out, or both")
+	f.Var(set(&o.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view",
+		"of frames to other hosts: inner as the containers see them, outer rebuilt VXLAN datagrams, both")
+	f.Var(set(&o.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload",
+		"unfinished checksums: fix them; segment also cuts super-frames as on the wire; raw")
+	f.Var(set(&o.annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate",
+		"comments on frames: none, drops (and faults), all")
+	f.Var(set(&o.ring, "SIZE", "", parseRing), "ring",
+		"memory in the daemon for what is not read in time (default 8MiB)")
 	f.BoolVar(&o.strict, "strict", false, "exit 3 if frames were lost")
 	f.BoolVar(&o.wait, "wait", false, "wait for containers that are not there yet")
 	f.BoolVar(&o.noLimit, "no-limit", false, "no limit of 1 GiB and 1 hour")
-	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen", "give each TCP connection from this host a capture of its own")
+	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen",
+		"give each TCP connection from this host a capture of its own")
 	return cmd
 }
 

@@ -26,16 +26,16 @@ func TestCaptureFile(t *testing.T) {
 	})
 	d.tell(captureBooks{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
 	path := filepath.Join(t.TempDir(), "db.pcapng")
-	r := tapestry(t, d.args(t, "capture", "web", "-w", path, "--", "host", "web", "and", "udp")...)
-	want := "capturing web, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
+	r := tapestry(t, d.args(t, "capture", "all", "-w", path, "--", "host", "web", "and", "udp")...)
+	want := "capturing all, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
 		"2 frames lost: more came than was read in time (--ring gives more memory, -s or -f take less of it)\n" +
 		"captured 3 frames (12 filtered, 2 lost) into " + path + "\n"
 	if r.code != exitFine || r.out != "" || r.stderr != want {
 		t.Errorf("exit %d, stdout %q, stderr\n%s\nwant\n%s", r.code, r.out, r.stderr, want)
 	}
 	asked := d.asked[0]
-	if got := fmt.Sprint(asked.Filter, asked.Targets.Endpoints, asked.Detail, asked.Bytes, asked.Seconds); got !=
-		fmt.Sprint(captureFilter{"host web and udp", map[string][]string{"web": {"10.80.1.2"}}}, []string{webID}, true, 0, 0) {
+	if got := fmt.Sprint(asked.Filter, asked.Detail, asked.Bytes, asked.Seconds); got !=
+		fmt.Sprint(captureFilter{"host web and udp", map[string][]string{"web": {"10.80.1.2"}}}, false, 0, 0) {
 		t.Errorf("the daemon was asked for %s", got)
 	}
 	if i, err := os.Stat(path); err != nil || i.Mode() != 0o600 {
@@ -43,7 +43,7 @@ func TestCaptureFile(t *testing.T) {
 	}
 	all := blocksOf(t, path)
 	s := all[0].(*pcapng.Section)
-	if s.Application != "tapestry "+buildVersion().Version || s.Comment != "tapestry capture --write "+path+" web -- host web and udp" {
+	if s.Application != "tapestry "+buildVersion().Version || s.Comment != "tapestry capture --write "+path+" all -- host web and udp" {
 		t.Errorf("section %+v", s)
 	}
 	var ports []string
@@ -51,7 +51,8 @@ func TestCaptureFile(t *testing.T) {
 		ports = append(ports, i.Name+"|"+i.Description+"|"+i.Filter)
 	}
 	wantPorts := "web@wide|port=1 kind=container network=wide vni=80 link=tp9b1d endpoint=9b1d44444444|host web and udp\n" +
-		"web@mynet|port=2 kind=container network=mynet vni=0 link=tp9b1e endpoint=9b1d44444444|host web and udp"
+		"web@mynet|port=2 kind=container network=mynet vni=0 link=tp9b1e endpoint=9b1d44444444|host web and udp\n" +
+		"peer 192.0.2.2@wide|port=3 kind=remote network=wide vni=80|host web and udp"
 	if got := strings.Join(ports, "\n"); got != wantPorts {
 		t.Errorf("interfaces\n%s\nwant\n%s", got, wantPorts)
 	}
@@ -63,7 +64,7 @@ func TestCaptureFile(t *testing.T) {
 		t.Errorf("packets %+v", packets)
 	}
 	stats := pick[*pcapng.Stats](all)
-	if len(stats) != 2 || stats[0].Received != 17 || stats[0].Delivered != 3 || stats[0].Dropped != 2 {
+	if len(stats) != 3 || stats[0].Received != 17 || stats[0].Delivered != 3 || stats[0].Dropped != 2 {
 		t.Errorf("statistics %+v", stats)
 	}
 }

@@ -10,7 +10,7 @@ const (
 	exitFine     = 0
 	exitNo       = 1 // the answer is no, or it could not be done
 	exitUsage    = 2 // a wrong command, flag or argument
-	exitLost     = 3 // frames were lost; kept for the commands that measure
+	exitLost     = 3 // frames were lost, and --strict was asked for
 	exitNoTarget = 4 // no such network
 	exitNoDaemon = 5 // nothing answers at the API socket
 )
@@ -19,7 +19,7 @@ const exitHelp = `Exit codes of every command:
   0  fine
   1  the answer is no, or it could not be done
   2  wrong usage
-  3  frames were lost (kept for the commands that measure)
+  3  frames were lost (capture --strict)
   4  no such target
   5  no daemon`
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/dissect"
@@ -164,13 +165,13 @@ func (l *lines) text(f *frame) string {
 	return text
 }
 
-// printable is a text of a file as a terminal may get it: in one line, without control characters, and not too long.
+// printable is a text of a file as a terminal may get it: in one line, of what is seen only, and not too long.
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return ' '
+		if unicode.IsPrint(r) {
+			return r
 		}
-		return r
+		return ' '
 	}, s)
 	if len(s) > 200 {
 		s = strings.ToValidUTF8(s[:200], "") + "…"
