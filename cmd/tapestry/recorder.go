@@ -127,7 +127,7 @@ which time that covers. From before that time there may be frames that the switc
 				return err
 			}
 			defer s.Close()
-			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
+			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
 				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
 			if path == "" {
 				j.lines()
