@@ -34,13 +34,13 @@ unit:
 race:
 	go test -race -short $(UNITS)
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
+fuzz: ## every fuzz target for FUZZTIME (20s)
 	@test/fuzz.sh
 
 e2e: build ## real dockerds, real traffic; as root
 	go test -count=1 -timeout 20m ./test
 
-bench: build bin/wireguard-go ## tapestry beside what else there is, 12 min, BENCH=--quick 2 min; as root
+bench: build bin/wireguard-go ## tapestry beside what else there is, 14 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)
 
 bench-check: build ## no ratio is below its floor for sure, 4 min; as root

@@ -3,7 +3,7 @@
 # can take all of the time.
 set -euo pipefail
 
-export FUZZTIME=${FUZZTIME:-30s}
+export FUZZTIME=${FUZZTIME:-20s}
 targets=$(go list ./... | while read -r package; do
     go test -list '^Fuzz' "$package" | grep '^Fuzz' | sed "s|^|$package |" || true
 done)
