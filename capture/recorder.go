@@ -26,8 +26,8 @@ func (h *Hub) NewRecorder() *Recorder { return &Recorder{hub: h} }
 // Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for drops;
 // 0 switches it off. What it has kept is gone.
 func (r *Recorder) Resize(size int) error {
-	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 {
-		return errors.New("the recorder's memory: want a power of two of 2 MiB or more, or 0 for none")
+	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 || size > 1<<30 {
+		return errors.New("the recorder's memory: want a power of two from 2 MiB to 1 GiB, or 0 for none")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,7 @@ func TestRecorder(t *testing.T) {
 	if err := r.Dump(time.Hour, nil, nil); err == nil || r.Size() != 0 {
 		t.Error("it is on from the beginning")
 	}
-	for _, size := range []int{-1, 1, 1 << 20, 3 << 20} {
+	for _, size := range []int{-1, 1, 1 << 20, 3 << 20, 1 << 31, 1 << 62} {
 		if err := r.Resize(size); err == nil {
 			t.Errorf("it has %d bytes", size)
 		}

@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	maxCaptures = 32          // at once: each may have a ring of maxRing
-	maxRing     = 256 << 20   // bytes
+	maxCaptures = 32          // at once
+	maxRing     = 256 << 20   // bytes of memory for one
+	maxRings    = 1 << 30     // and for all of them
 	remembered  = time.Minute // a capture's books after its end
 )
 
@@ -194,16 +195,20 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	runs := 0
+	runs, memory := 0, ringOf(ask)
 	for id, other := range c.all {
 		if n := other.length.Load(); n == 0 {
 			runs++
+			memory += ringOf(other.ask)
 		} else if time.Since(other.began)-time.Duration(n) > remembered {
 			delete(c.all, id)
 		}
 	}
 	if runs >= maxCaptures {
 		return nil, fmt.Errorf("%d captures run already: stop one (tapestry status shows their processes)", runs)
+	}
+	if memory > maxRings {
+		return nil, errors.New("the captures that run have all of the memory that there is for them, 1 GiB: stop one, or want a smaller ring")
 	}
 	var err error
 	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: ask.Snap, Headers: ask.Headers,
@@ -215,6 +220,9 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	c.all[s.id] = s
 	return s, nil
 }
+
+// ringOf is the memory that a capture asks for.
+func ringOf(a *asked) int { return cmp.Or(a.Ring, capture.DefaultRing) }
 
 // run streams until the capture ends, for whatever reason.
 func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error {

@@ -333,6 +333,18 @@ func TestCaptureRefused(t *testing.T) {
 	for _, s := range all {
 		must(t, s.Close())
 	}
+	for range 4 {
+		s, err := l.client.openStream(t.Context(), "/v1/captures", captureRequest{Ring: maxRing})
+		for deadline := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(deadline); { // until those before have ended
+			time.Sleep(time.Millisecond)
+			s, err = l.client.openStream(t.Context(), "/v1/captures", captureRequest{Ring: maxRing})
+		}
+		must(t, err)
+		defer s.Close()
+	}
+	if _, err := l.client.openStream(t.Context(), "/v1/captures", captureRequest{Ring: 1 << 18}); err == nil || !strings.Contains(err.Error(), "1 GiB") {
+		t.Errorf("more memory than there is: %v", err)
+	}
 }
 
 func TestRecorderAPI(t *testing.T) {

@@ -114,8 +114,8 @@ func parseRecorder(s string) (int, error) {
 		return 0, nil
 	}
 	n, err := parseSize(s)
-	if err != nil || n < 1<<20 || n > 8<<30 {
-		return 0, errors.New("want a size from 2MB to 8GB, such as 32MB, or 0 for none")
+	if err != nil || n < 1<<20 || n > 1<<30 {
+		return 0, errors.New("want a size from 2MB to 1GiB, such as 32MB, or 0 for none")
 	}
 	size := 1 << 21
 	for int64(size) < n {
