@@ -326,8 +326,10 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 	leaves, name := -1, ""
 	if out != nil {
 		name = out.Name
-		if i, ok := s.told[place{out.Number, false}]; ok {
-			leaves = i
+		if s.show.Detail {
+			if leaves, err = s.face(out, false); err != nil {
+				return p, err
+			}
 		}
 	}
 	if s.show.Annotate != AnnotateNone {

@@ -45,7 +45,7 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
   tapestry capture network:mynet --drops
   tapestry capture web --listen 127.0.0.1:19000     # then: wireshark -k -i TCP@127.0.0.1:19000
   tapestry capture -r old.pcapng -w part.pcapng -- host web and port 53`,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := o.words(cmd, args)
 			if err == nil {

@@ -58,7 +58,7 @@ func (f *followed) Held() uint64 { return f.held.Load() }
 func (f *followed) Discarded() uint64 { return f.discarded.Load() }
 
 // Next gives the next block, lent until the next call, as the stream's Next does. It gives only what is of the targets:
-// an Interface is returned if it is a target, or when a packet has it, and an Interface in Packet, Stats and
+// an Interface is returned if it is a target, or when a packet came or left by it, and an Interface in Packet, Stats and
 // capture.Detail counts those that were returned.
 func (f *followed) Next() (pcapng.Block, error) {
 	b, err := f.next()
@@ -296,12 +296,16 @@ func (f *followed) show(b pcapng.Block) pcapng.Block {
 			f.later = b
 			return f.introduce(p)
 		}
-		x.Interface = p.index
-		if d, ok := capture.ReadDetail(x); ok && d.Out >= 0 {
-			out := -1
-			if d.Out < len(f.ports) {
-				out = f.ports[d.Out].index
+		d, ok := capture.ReadDetail(x)
+		out := -1
+		if ok && d.Out >= 0 && d.Out < len(f.ports) {
+			if out = f.ports[d.Out].index; out < 0 {
+				f.later = b
+				return f.introduce(f.ports[d.Out])
 			}
+		}
+		x.Interface = p.index
+		if ok {
 			if out != d.Out {
 				d.Out = out
 				f.verdict = d.AppendTo(f.verdict[:0])

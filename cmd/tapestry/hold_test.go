@@ -20,9 +20,9 @@ func TestHold(t *testing.T) {
 			b.want(t, "web1: a@web1")
 			web2 := b.s.port("container", wideID, "web2")
 			b.s.frame(web, web2, "b") // wanted anyway, and nothing is held yet
-			b.want(t, "b@web1")
+			b.want(t, "web2: b@web1>web2")
 			b.s.frame(web2, web, "c") // wanted for web1
-			b.want(t, "web2: c@web2>web1")
+			b.want(t, "c@web2>web1")
 			b.s.frame(web2, -1, "d")
 			b.s.frame(web, web2, "e")
 			b.s.frame(web2, -1, "f")
@@ -42,15 +42,15 @@ func TestHold(t *testing.T) {
 			b.s.blocks <- &pcapng.Stats{Interface: other}
 			b.want(t, "web1:")
 			b.says(localID, "other", "other")
-			b.want(t, "b@web1")
+			b.want(t, "other: b@web1>other")
 			b.s.frame(other, -1, "c")
 			b.s.frame(web, other, "d")
 			b.s.blocks <- &pcapng.Stats{Interface: other}
 			b.s.blocks <- &pcapng.Stats{Interface: web}
-			b.want(t, "d@web1 stats@web1")
+			b.want(t, "d@web1>other stats@other stats@web1")
 			b.books(t, 0, 2)
 			b.s.frame(other, web, "e") // of another, but wanted
-			b.want(t, "other: e@other>web1")
+			b.want(t, "e@other>web1")
 			b.s.judged(other, -1, vswitch.Flooded, "f") // on a network where web is not
 			b.want(t, "")
 			b.books(t, 0, 3)

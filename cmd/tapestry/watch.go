@@ -22,7 +22,7 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
   tapestry watch network:mynet --drops --for 1m
   tapestry watch --json -- port 53 | jq -r .info
   tapestry watch -r old.pcapng -v -n 1`,
-		ValidArgsFunction: cobra.NoFileCompletions,
+		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := o.words(cmd, args)
 			if err == nil {
