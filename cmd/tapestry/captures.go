@@ -356,7 +356,10 @@ func (s *session) books() captureBooks {
 		Dropped: t.Dropped, Waiting: t.Waiting, Packets: s.packets.Load(), Bytes: s.bytes.Load()}
 }
 
-func (c *captures) list(w http.ResponseWriter, _ *http.Request) {
+func (c *captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.running()) }
+
+// running are the books of those that run, in the order in which they began.
+func (c *captures) running() []captureBooks {
 	c.mu.Lock()
 	all := []captureBooks{}
 	for _, s := range c.all {
@@ -366,7 +369,7 @@ func (c *captures) list(w http.ResponseWriter, _ *http.Request) {
 	}
 	c.mu.Unlock()
 	slices.SortFunc(all, func(a, b captureBooks) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
-	reply(w, http.StatusOK, all)
+	return all
 }
 
 // one answers about one capture.

@@ -11,13 +11,17 @@ import (
 
 // recorderState answers GET /v1/recorder.
 func (c *captures) recorderState(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, c.recorderReply())
+}
+
+func (c *captures) recorderReply() recorderReply {
 	s := c.recorder.State()
 	r := recorderReply{On: s.Bytes > 0, Bytes: s.Bytes, Frames: s.Frames, Kept: s.Kept, DropsKept: s.Drops}
 	if r.On {
 		since := time.Unix(0, s.Since).UTC()
 		r.Since = &since
 	}
-	reply(w, http.StatusOK, r)
+	return r
 }
 
 // recorderSet answers PUT /v1/recorder.
