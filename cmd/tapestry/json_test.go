@@ -76,9 +76,10 @@ func TestJSONKeys(t *testing.T) {
 		}
 		delete(docs, command)
 	}
-	delete(docs, "bench")      // TestBenchKeys
-	delete(docs, "trace")      // TestTraceJSON
-	delete(docs, "fault list") // TestFaultList
+	delete(docs, "bench")        // TestBenchKeys
+	delete(docs, "trace")        // TestTraceJSON
+	delete(docs, "trace --live") // TestTraceLiveJSON
+	delete(docs, "fault list")   // TestFaultList
 	for _, command := range []string{"flows", "top", "recorder status"} {
 		delete(docs, command) // TestLookKeys
 	}

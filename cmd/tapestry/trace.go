@@ -22,12 +22,13 @@ type tracing struct {
 	from, to        portReply // to is empty when it is no port of this host
 	about           string
 	notes           []string
+	live            liveTrace
 }
 
 func newTrace(c *client) *cobra.Command {
-	t := &tracing{client: c, sport: 50000} // of Linux's ephemeral ones; 49152 is a protocol to tcpdump
+	t := &tracing{client: c, sport: 50000, live: liveTrace{frames: 5}} // 50000 is of Linux's ephemeral ones; 49152 is a protocol to tcpdump
 	cmd := c.reader(&cobra.Command{
-		Use:   "trace FROM TO",
+		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
 		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
 the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it.
@@ -36,13 +37,38 @@ FROM is a container's name or the beginning of its endpoint's id; TO is the same
 frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM
 would send first is traced: the question who has it.
 
-It exits 1 when the frame would be dropped or nobody would get it.` + fmt.Sprintf(jsonHelp, "one object"),
+It exits 1 when the frame would be dropped or nobody would get it.
+
+With --live it takes the next real frames of the TARGETs (five, or -n) that match the filter. For each it prints the frame,
+what the switch did with it, and the explanation of the same bytes at the same port. That one is of a moment later: where
+it differs, a line says so. Then it exits 1 when one of them was dropped.
+
+` + lookHelp + fmt.Sprintf(jsonHelp, "one object, with --live one a line"),
 		Example: `  tapestry trace web db --tcp 5432
   tapestry trace web 10.77.0.9
   tapestry trace web db --udp 4433 --size 1500
-  tapestry trace web 02:42:0a:4d:00:03 --inject`,
-		Args: arguments(2, 2),
+  tapestry trace web 02:42:0a:4d:00:03 --inject
+  tapestry trace --live web -n 3 -- host db and tcp port 5432
+  tapestry trace --live network:mynet --drops --for 1m`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if t.live.on {
+				return nil
+			}
+			return arguments(2, 2)(cmd, args)
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			if t.live.on {
+				return c.completeTarget(cmd, args, typed)
+			}
+			return c.completeContainer(cmd, args, typed)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := t.live.check(cmd); err != nil {
+				return err
+			}
+			if t.live.on {
+				return t.live.run(cmd.Context(), c, cmd, args)
+			}
 			d, request, err := t.prepare(cmd.Context(), args[0], args[1])
 			if err != nil {
 				return err
@@ -72,6 +98,7 @@ It exits 1 when the frame would be dropped or nobody would get it.` + fmt.Sprint
 	f.Var(set(&t.size, "BYTES", "", parsePacketSize), "size", "`BYTES` of the IP packet, as MTUs count (default: the least)")
 	f.StringVar(&t.network, "network", "", "`NET` to trace on, where FROM and TO share several")
 	f.BoolVar(&t.inject, "inject", false, "then really send the frame")
+	t.live.flags(cmd)
 	complete := func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return c.completeNetwork(cmd, nil, typed)
 	}
