@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -33,9 +36,10 @@ func newTrace(c *client) *cobra.Command {
 		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
 the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it.
 
-FROM is a container's name or the beginning of its endpoint's id; TO is the same, an IP address or a MAC address. The
-frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM
-would send first is traced: the question who has it.
+FROM is a container's name, the beginning of its endpoint's id, or peer:HOST for a frame that comes in from another host
+(of the MAC address that was last seen there, without IP). TO is a container, an IP address or a MAC address. The frame
+is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
+first is traced: the question who has it.
 
 It exits 1 when the frame would be dropped or nobody would get it.
 
@@ -48,6 +52,7 @@ it differs, a line says so. Then it exits 1 when one of them was dropped.
   tapestry trace web 10.77.0.9
   tapestry trace web db --udp 4433 --size 1500
   tapestry trace web 02:42:0a:4d:00:03 --inject
+  tapestry trace peer:192.0.2.2 web
   tapestry trace --live web -n 3 -- host db and tcp port 5432
   tapestry trace --live network:mynet --drops --for 1m`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -149,6 +154,13 @@ func (t *tracing) prepare(ctx context.Context, from, to string) (*docker, traceR
 	}
 	name := func(p *portReply) { p.Container = on.docker.containers[p.Name] }
 	nameAll(ctx, on.docker, ports, name, func(p portReply) string { return p.Network })
+	if strings.HasPrefix(from, "peer:") {
+		entries, err := of[entryReply](ctx, t.client, "fdb", on.id)
+		if err != nil {
+			return nil, traceRequest{}, err
+		}
+		latest(ports, entries)
+	}
 	if err := t.aim(traceEnds{on.docker, ports}, from, to); err != nil {
 		return nil, traceRequest{}, err
 	}
@@ -157,7 +169,28 @@ func (t *tracing) prepare(ctx context.Context, from, to string) (*docker, traceR
 		return nil, traceRequest{}, failf(exitUsage, "--size %d: %w", t.size, err)
 	}
 	t.describe(on.docker, len(frame))
-	return on.docker, traceRequest{Network: t.from.Network, Port: t.from.Name, Frame: frame, Inject: t.inject}, nil
+	request := traceRequest{Network: t.from.Network, Port: t.from.Name, Frame: frame, Inject: t.inject}
+	if t.from.Kind == "remote" {
+		request.Port = hostOf(t.from.Name)
+	}
+	return on.docker, request, nil
+}
+
+// latest gives each port of another host the MAC address that was last seen behind it, if one is known, and none of
+// that host's own IP addresses: no frame in the network has them.
+func latest(ports []portReply, entries []entryReply) {
+	slices.SortStableFunc(entries, func(a, b entryReply) int { return cmp.Compare(a.AgeSeconds, b.AgeSeconds) })
+	for i := range ports {
+		p := &ports[i]
+		if p.Kind != "remote" {
+			continue
+		}
+		p.Addresses = nil
+		at := slices.IndexFunc(entries, func(e entryReply) bool { return e.Network == p.Network && hostOf(e.Port) == hostOf(p.Name) })
+		if at >= 0 {
+			p.MAC = entries[at].MAC.String()
+		}
+	}
 }
 
 // oneKind refuses flags that contradict each other.
