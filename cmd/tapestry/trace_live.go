@@ -64,6 +64,7 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 		return err
 	}
 	l.want.Headers, l.want.Snap, l.want.Drops = false, 0, l.drops
+	l.want.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
 	l.want.Name = "tapestry " + quoted(commandWords(cmd))
 	if l.during > 0 {
 		l.want.Seconds = l.during.Seconds()
@@ -138,6 +139,10 @@ func (n *names) asDocker() *docker {
 // explainReal has the daemon explain a frame that was seen. What cannot be asked any more is no error.
 func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pcapng.Packet) (r realTrace, err error) {
 	r.Frame = show.frame(p)
+	left := capture.ReadComment(p.Comment)["out"]
+	if r.Frame.Out == "" && left != "" {
+		r.Frame.Out = d.portLabel(left)
+	}
 	var port capture.Port
 	if uint(p.Interface) < uint(len(show.labels.ports)) {
 		port = show.labels.ports[p.Interface]
@@ -162,7 +167,7 @@ func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pca
 		return r, err
 	}
 	r.Trace = &t
-	r.compare(seen, show, d)
+	r.compare(seen, left, d)
 	return r, nil
 }
 
@@ -203,18 +208,14 @@ func checksum(b []byte) (start, offset uint16) {
 	return 0, 0
 }
 
-// compare says where the explanation is not what has happened.
-func (r *realTrace) compare(seen capture.Detail, show *lines, d *docker) {
+// compare says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
+func (r *realTrace) compare(seen capture.Detail, left string, d *docker) {
 	was, would := seen.Verdict.String(), r.Trace.Verdict
 	switch {
 	case seen.Verdict == vswitch.Fault:
 		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + r.Trace.fate()
 		return
-	case was == would && seen.Verdict == vswitch.Forwarded && r.Frame.Out != "" && len(r.Trace.Ways) == 1:
-		left := show.labels.ports[seen.Out].Name
-		if hostOf(left) == hostOf(r.Trace.Ways[0].Port) {
-			return
-		}
+	case was == would && left != "" && len(r.Trace.Ways) == 1 && hostOf(left) != hostOf(r.Trace.Ways[0].Port):
 		was, would = was+" to "+r.Frame.Out, would+" to "+d.portLabel(r.Trace.Ways[0].Port)
 	case was == would:
 		return

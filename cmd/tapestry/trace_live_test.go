@@ -35,12 +35,15 @@ func TestTraceLive(t *testing.T) {
 	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
 	d := newCapturingAt(t, h, func(f *feed) {
 		f.ports()
-		f.packet(100, judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			p.Comment = "verdict=forwarded out=" + dbID
+		})
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
 		f.packet(3000, func(p *pcapng.Packet) {
 			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: 2, Kind: ether.UDP, Segment: 1400})(p)
 			p.Flags |= pcapng.SumNotReady
-			p.Drops = 3
+			p.Drops, p.Comment = 3, "verdict=forwarded out=192.0.2.2:4789"
 		})
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1}))
 		f.packet(100, func(p *pcapng.Packet) {
@@ -71,7 +74,7 @@ func TestTraceLive(t *testing.T) {
 		t.Fatalf("exit %d, %s, %d frames:\n%s", r.code, r.stderr, len(blocks), r.out)
 	}
 	for i, words := range [][]string{
-		{" web → db  UDP", "\nswitch       forwarded\noffload      100 bytes", "\nverdict      forwarded to db"},
+		{" web → db  UDP", "\nswitch       forwarded to db\noffload      100 bytes", "\nverdict      forwarded to db"},
 		{"\nswitch       flooded\n", "\nverdict      forwarded to db\ndiffers      the switch's verdict was flooded, and asked a moment later it is forwarded:"},
 		{"\nswitch       forwarded to peer 192.0.2.2@wide\nnote         3 frames before it came faster",
 			"differs      the switch's verdict was forwarded to peer 192.0.2.2@wide, and asked a moment later it is forwarded to db:"},
@@ -91,7 +94,7 @@ func TestTraceLive(t *testing.T) {
 		t.Errorf("differs where it does not, or explained what cannot be:\n%s", r.out)
 	}
 	asked := d.asked[0]
-	if asked.Frames != 8 || asked.Snap != 0 || asked.Headers || !asked.Detail || asked.Offload != "raw" || asked.Drops || asked.Seconds != -1 ||
+	if asked.Frames != 8 || asked.Snap != 0 || asked.Headers || !asked.Detail || asked.Offload != "raw" || asked.Annotate != "all" || asked.Drops || asked.Seconds != -1 ||
 		asked.Filter.Expr != "udp" || asked.Name != "tapestry trace --count 8 --live -- udp" {
 		t.Errorf("asked for %+v", asked)
 	}
