@@ -55,7 +55,9 @@ func newCaptures(hub *capture.Hub, log *slog.Logger, ending <-chan struct{}) *ca
 func (c *captures) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/captures", c.start)
 	mux.HandleFunc("GET /v1/captures", c.list)
-	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) { reply(w, http.StatusOK, s.books()) }))
+	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+		reply(w, http.StatusOK, s.books())
+	}))
 	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
 	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		s.stop("stopped")
@@ -338,9 +340,9 @@ func (c *captures) close(s *session, err error) {
 	s.stop("stopped")
 	s.length.Store(int64(max(1, time.Since(s.began))))
 	b := s.books()
-	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name, "targets", s.ask.Targets.String(),
-		"filter", s.ask.Filter.Expr, "took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes,
-		"why", b.State)
+	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name,
+		"targets", s.ask.Targets.String(), "filter", s.ask.Filter.Expr,
+		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
 }
 
 func (s *session) books() captureBooks {
@@ -351,9 +353,10 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(), Seconds: length.Seconds(),
-		Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond, Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond,
-		Dropped: t.Dropped, Waiting: t.Waiting, Packets: s.packets.Load(), Bytes: s.bytes.Load()}
+	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
+		Seconds: length.Seconds(), Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond,
+		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
+		Packets: s.packets.Load(), Bytes: s.bytes.Load()}
 }
 
 func (c *captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.running()) }

@@ -36,7 +36,8 @@ func newStatus(c *client) *cobra.Command {
 		Short: "Show the daemon at a glance",
 		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, who captures and whether the
 flight recorder is on, and what somebody should look at: datagrams from strangers, offloads of the kernel that are off,
-addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` + fmt.Sprintf(jsonHelp, "one object"),
+addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
+			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
   tapestry status --json | jq .tunnel`,
 		Args:              arguments(0, 0),
@@ -128,8 +129,8 @@ func (b captureBooks) text() string {
 	if b.UID >= 0 {
 		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
 	}
-	return fmt.Sprintf("%s %q %s, %s, %s lost", who, printable(b.Name), secondsText(time.Duration(b.Seconds*float64(time.Second))),
-		count(b.Delivered, "frame"), thousands(b.Dropped))
+	return fmt.Sprintf("%s %q %s, %s, %s lost", who, printable(b.Name),
+		secondsText(time.Duration(b.Seconds*float64(time.Second))), count(b.Delivered, "frame"), thousands(b.Dropped))
 }
 
 // offloadsText names the offloads that are on everywhere, and then the others one by one.

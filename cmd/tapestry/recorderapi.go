@@ -60,7 +60,8 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 		stream = c.hub.NewStream(out.Writer, ask.show, nil)
 		err = c.flush(out, conn)
 	}, func(rec *capture.Record) {
-		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() || ask.match != nil && !ask.match(rec.Data, rec.Len) ||
+		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() ||
+			ask.match != nil && !ask.match(rec.Data, rec.Len) ||
 			ask.Frames > 0 && frames >= ask.Frames {
 			return
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an endpoint id that no
-other has, or peer:ADDR for another host, in all networks that reach it.`
+const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an
+endpoint id that no other has, or peer:ADDR for another host, in all networks that reach it.`
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []portReply) []string {
@@ -61,12 +61,13 @@ func resolvePorts(what, arg string, all []portReply, d *docker) ([]portReply, er
 	case 1:
 		return ports, nil
 	}
-	return nil, failf(exitUsage, "%q can be %s: name one by more of its id", arg, strings.Join(each(ports, func(p portReply) string {
-		if p.Container == "" {
-			return p.Name
-		}
-		return fmt.Sprintf("%s (%s)", p.Name, p.Container)
-	}), " or "))
+	return nil, failf(exitUsage, "%q can be %s: name one by more of its id", arg,
+		strings.Join(each(ports, func(p portReply) string {
+			if p.Container == "" {
+				return p.Name
+			}
+			return fmt.Sprintf("%s (%s)", p.Name, p.Container)
+		}), " or "))
 }
 
 // noPort says that nothing is called arg, and what it may have meant.

@@ -29,7 +29,8 @@ type tracing struct {
 }
 
 func newTrace(c *client) *cobra.Command {
-	t := &tracing{client: c, sport: 50000, live: liveTrace{frames: 5}} // 50000 is of Linux's ephemeral ones; 49152 is a protocol to tcpdump
+	// 50000 is one of Linux's ephemeral ports; 49152 is a protocol to tcpdump.
+	t := &tracing{client: c, sport: 50000, live: liveTrace{frames: 5}}
 	cmd := c.reader(&cobra.Command{
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
@@ -43,9 +44,9 @@ first is traced: the question who has it.
 
 It exits 1 when the frame would be dropped or nobody would get it.
 
-With --live it takes the next real frames of the TARGETs (five, or -n) that match the filter. For each it prints the frame,
-what the switch did with it, and the explanation of the same bytes at the same port. That one is of a moment later: where
-it differs, a line says so. Then it exits 1 when one of them was dropped.
+With --live it takes the next real frames of the TARGETs (five, or -n) that match the filter. For each it prints the
+frame, what the switch did with it, and the explanation of the same bytes at the same port. That one is of a moment
+later: where it differs, a line says so. Then it exits 1 when one of them was dropped.
 
 ` + lookHelp + fmt.Sprintf(jsonHelp, "one object, with --live one a line"),
 		Example: `  tapestry trace web db --tcp 5432
@@ -100,7 +101,8 @@ it differs, a line says so. Then it exits 1 when one of them was dropped.
 	f.BoolVar(&t.icmp, "icmp", false, "an ICMP echo request")
 	f.BoolVar(&t.arp, "arp", false, "the question who has TO's IP address: ARP, or a neighbour solicitation")
 	f.Var(set(&t.sport, "PORT", "50000", parsePort), "sport", "`PORT` that TCP and UDP come from")
-	f.Var(set(&t.size, "BYTES", "", parsePacketSize), "size", "`BYTES` of the IP packet, as MTUs count (default: the least)")
+	f.Var(set(&t.size, "BYTES", "", parsePacketSize), "size",
+		"`BYTES` of the IP packet, as MTUs count (default: the least)")
 	f.StringVar(&t.network, "network", "", "`NET` to trace on, where FROM and TO share several")
 	f.BoolVar(&t.inject, "inject", false, "then really send the frame")
 	t.live.flags(cmd)
@@ -186,7 +188,9 @@ func latest(ports []portReply, entries []entryReply) {
 			continue
 		}
 		p.Addresses = nil
-		at := slices.IndexFunc(entries, func(e entryReply) bool { return e.Network == p.Network && hostOf(e.Port) == hostOf(p.Name) })
+		at := slices.IndexFunc(entries, func(e entryReply) bool {
+			return e.Network == p.Network && hostOf(e.Port) == hostOf(p.Name)
+		})
 		if at >= 0 {
 			p.MAC = entries[at].MAC.String()
 		}

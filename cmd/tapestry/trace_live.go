@@ -221,8 +221,8 @@ func (r *realTrace) compare(seen capture.Detail, left string, d *docker) {
 		return
 	}
 	r.Differs = true
-	r.Note = fmt.Sprintf("the switch's verdict was %s, and asked a moment later it is %s: addresses, ports or faults have "+
-		"changed in between", was, would)
+	r.Note = fmt.Sprintf("the switch's verdict was %s, and asked a moment later it is %s: "+
+		"addresses, ports or faults have changed in between", was, would)
 }
 
 // print writes what was seen, what the switch did, and the explanation.
