@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -124,6 +126,34 @@ func TestTraceLiveUnanswered(t *testing.T) {
 	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live")...)
 	if r.code != exitNo || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+// A stoppingHost is interrupted while it explains.
+type stoppingHost struct {
+	*traceHost
+	interrupt func()
+}
+
+func (h *stoppingHost) Trace(ctx context.Context, r fabric.TraceRequest) (fabric.TraceView, error) {
+	h.interrupt()
+	return h.traceHost.Trace(ctx, r)
+}
+
+// Ctrl-C ends it, and is no error.
+func TestTraceLiveInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	h := &stoppingHost{&traceHost{fakeHost: newFakeHost(), answer: forwarded()}, cancel}
+	d := newCapturingAt(t, h, func(f *feed) {
+		f.ports()
+		f.packet(100, judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
+		f.flush()
+		<-f.gone
+	})
+	var out, stderr bytes.Buffer
+	code := execute(ctx, d.args(t, "trace", "--live", "web"), &out, &stderr)
+	if code != exitFine || out.Len() > 0 || stderr.String() != "no such frame has passed\n" {
+		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
 	}
 }
 
