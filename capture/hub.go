@@ -155,7 +155,8 @@ func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f
 		return false
 	}
 	if only := s.selected.Load(); !only.all {
-		here := in != nil && only.ports[in.Number] || out != nil && only.ports[out.Number] || v == vswitch.Flooded && only.networks[network]
+		here := in != nil && only.ports[in.Number] || out != nil && only.ports[out.Number] ||
+			v == vswitch.Flooded && only.networks[network]
 		if !here {
 			return false
 		}
@@ -191,8 +192,8 @@ func (s *Sink) Close() {
 	h.show()
 }
 
-// Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may be
-// ahead of Filtered + Accepted.
+// Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may
+// be ahead of Filtered + Accepted.
 type Stats struct {
 	Seen      uint64 // frames that were judged while it looked
 	Filtered  uint64 // not wanted

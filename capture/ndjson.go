@@ -62,7 +62,8 @@ type booksLine struct {
 // AddInterface writes a port's line.
 func (n *NDJSON) AddInterface(i *pcapng.Interface) (index int, err error) {
 	p, _ := ReadPort(i)
-	line := portLine{Index: n.ports, Name: p.Name, Kind: "container", Network: p.Network, VNI: p.VNI, Addrs: p.Addrs, Outer: p.Outer}
+	line := portLine{Index: n.ports, Name: p.Name, Kind: "container", Network: p.Network, VNI: p.VNI, Addrs: p.Addrs,
+		Outer: p.Outer}
 	if line.Addrs == nil {
 		line.Addrs = []netip.Prefix{}
 	}
@@ -77,8 +78,8 @@ func (n *NDJSON) AddInterface(i *pcapng.Interface) (index int, err error) {
 
 // WritePacket writes a frame's line; what is not in the packet's Detail is left out.
 func (n *NDJSON) WritePacket(p *pcapng.Packet) error {
-	line := frameLine{Time: time.Unix(0, p.Time).UTC(), ID: p.ID, Port: p.Interface, Inbound: p.Flags&pcapng.Direction == pcapng.Inbound,
-		Lost: p.Drops, Len: p.Len, Data: p.Data}
+	line := frameLine{Time: time.Unix(0, p.Time).UTC(), ID: p.ID, Port: p.Interface,
+		Inbound: p.Flags&pcapng.Direction == pcapng.Inbound, Lost: p.Drops, Len: p.Len, Data: p.Data}
 	if d, ok := ReadDetail(p); ok {
 		line.Verdict, line.Fault, line.Segment = d.Verdict.String(), d.Fault.String(), d.Segment
 		if d.Verdict.Drop() {

@@ -23,8 +23,8 @@ type Recorder struct {
 // NewRecorder makes a Recorder that is off.
 func (h *Hub) NewRecorder() *Recorder { return &Recorder{hub: h} }
 
-// Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for drops;
-// 0 switches it off. What it has kept is gone.
+// Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for
+// drops; 0 switches it off. What it has kept is gone.
 func (r *Recorder) Resize(size int) error {
 	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 || size > 1<<30 {
 		return errors.New("the recorder's memory: want a power of two from 2 MiB to 1 GiB, or 0 for none")
@@ -37,7 +37,8 @@ func (r *Recorder) Resize(size int) error {
 		if all, err = r.hub.Open(Options{Ring: size, Snap: RecordedBytes, Headers: true, Overwrite: true}); err != nil {
 			return err
 		}
-		if drops, err = r.hub.Open(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true, DropsOnly: true}); err != nil {
+		if drops, err = r.hub.Open(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true,
+			DropsOnly: true}); err != nil {
 			all.Close()
 			return err
 		}
@@ -69,9 +70,9 @@ func (r *Recorder) Size() int {
 	return r.size
 }
 
-// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them. Before
-// the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time before that
-// there may be drops only.
+// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them.
+// Before the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time
+// before that there may be drops only.
 func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Record)) error {
 	r.mu.Lock()
 	all, drops := r.all, r.drops

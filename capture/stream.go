@@ -368,7 +368,8 @@ func (s *Stream) Statistics(tail map[uint32]uint64) error {
 			b.dropped += tail[at.number]
 		}
 		if err := s.w.Statistics(&pcapng.Stats{Interface: s.told[at], Start: s.began, End: max(now, s.began),
-			Received: b.delivered + b.dropped, Accepted: b.delivered + b.dropped, Dropped: b.dropped, Delivered: b.delivered}); err != nil {
+			Received: b.delivered + b.dropped, Accepted: b.delivered + b.dropped, Dropped: b.dropped,
+			Delivered: b.delivered}); err != nil {
 			return err
 		}
 	}

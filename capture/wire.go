@@ -29,7 +29,8 @@ func ParseMode(text string) (Mode, error) {
 	return 0, fmt.Errorf("offload mode %q: want fix (checksums finished, super-frames whole), segment (cut as on a wire) or raw", text)
 }
 
-// A Wire turns records into frames as its Mode shows them. Its memory is there after the first frames; it is one goroutine's.
+// A Wire turns records into frames as its Mode shows them. Its memory is there after the first frames; it is one
+// goroutine's.
 type Wire struct {
 	Mode Mode
 
@@ -38,8 +39,8 @@ type Wire struct {
 	cutter  ether.Cutter
 }
 
-// Show gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done is
-// false if something is left undone although it should not be, since the ring has not kept the whole frame.
+// Show gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done
+// is false if something is left undone although it should not be, since the ring has not kept the whole frame.
 func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
 	unfinished := r.Off.NeedsSum || r.Off.Kind != ether.None
 	if w.Mode == Raw || !unfinished {

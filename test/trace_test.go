@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,27 @@ func TestTrace(t *testing.T) {
 	if after := len(objects[struct{ MAC string }](t, a, "fdb", "wide")); after != before {
 		t.Errorf("tracing has changed the table from %d to %d addresses", before, after)
 	}
+
+	// A real frame is explained as the switch has decided.
+	live := make(chan string)
+	go func() {
+		out, err := a.command("tapestry", "trace", "--live", "c1", "-n", "2", "--for", "20s", "--", "icmp", "and", "host", "10.80.2.10").CombinedOutput()
+		live <- fmt.Sprintf("%v\n%s", err, out)
+	}()
+	for text := ""; text == ""; {
+		a.ping(t, "c1", "10.80.2.10")
+		select {
+		case text = <-live:
+			for _, want := range []string{"<nil>\n", "switch       forwarded to ", "verdict      forwarded to 192.0.2.2\n",
+				"switch       forwarded to c1\n", "verdict      forwarded to c1\n"} {
+				if !strings.Contains(text, want) || strings.Contains(text, "differs") {
+					t.Errorf("trace --live: no %q in\n%s", want, text)
+				}
+			}
+		default:
+		}
+	}
+	a.traceSays(t, 0, "peer:192.0.2.2 c1", "from the address that was last seen behind 192.0.2.2", "source       "+far, "verdict      forwarded to c1\n")
 
 	// What is injected arrives whole, is answered, and has the checksums that tcpdump wants.
 	for _, tc := range []struct{ args, filter, want string }{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -86,11 +87,18 @@ func tryTrain(from, at int, to unix.Sockaddr, joined bool) error {
 
 // receive waits up to a second for a datagram.
 func receive(fd int, b []byte) (int, error) {
-	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); n == 0 && err == nil {
-		return 0, errors.New("nothing comes within a second")
+	for end := time.Now().Add(time.Second); ; {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		left := time.Until(end)
+		switch {
+		case err == nil || !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
+			return n, err
+		case left <= 0:
+			return 0, errors.New("nothing comes within a second")
+		}
+		// That the runtime's signals interrupt it is no error: then it is tried again.
+		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 	}
-	n, _, err := unix.Recvfrom(fd, b, 0)
-	return n, err
 }
 
 // ProbePort tells whether a VTEP could have this address and port now: EADDRINUSE, EADDRNOTAVAIL.

@@ -126,7 +126,8 @@ func (s *Set) fresh(at time.Time) (f *os.File, path string, err error) {
 	ext := filepath.Ext(s.o.Path)
 	for range 1000 { // what an earlier capture left in the same second
 		s.number++
-		path = fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(s.o.Path, ext), s.number, at.Local().Format("20060102150405"), ext)
+		path = fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(s.o.Path, ext), s.number, at.Local().Format("20060102150405"),
+			ext)
 		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if !errors.Is(err, os.ErrExist) {
 			break
@@ -168,10 +169,12 @@ func own(f *os.File, force bool) error {
 		return fmt.Errorf("%s is there and is no capture: want another path, or --force to replace it", f.Name())
 	}
 	if err := f.Chmod(0o600); err != nil && !force {
-		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)", f.Name(), err)
+		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)",
+			f.Name(), err)
 	}
 	if err := f.Chown(os.Geteuid(), os.Getegid()); err != nil && !force {
-		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)", f.Name(), err)
+		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)",
+			f.Name(), err)
 	}
 	return f.Truncate(0)
 }

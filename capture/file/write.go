@@ -40,8 +40,8 @@ func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	return n, nil
 }
 
-// Names names addresses: for the packets that follow, also in files that begin later. A later name of an address replaces
-// an earlier one.
+// Names names addresses: for the packets that follow, also in files that begin later. A later name of an address
+// replaces an earlier one.
 func (s *Set) Names(names pcapng.Names) error {
 	if s.err != nil {
 		return s.err

@@ -1,7 +1,7 @@
 // Package flow counts who talks to whom: one row for each conversation, both directions in it.
 //
-// It is for the side of the commands. It needs a frame's headers only, as a capture or the recorder gives them, believes
-// no length in them, and holds a bounded number of rows: what was evicted is still in the sums.
+// It is for the side of the commands. It needs a frame's headers only, as a capture or the recorder gives them,
+// believes no length in them, and holds a bounded number of rows: what was evicted is still in the sums.
 package flow
 
 import (

@@ -103,8 +103,8 @@ func read(b []byte) (h headers) {
 	return h
 }
 
-// extensions finds the protocol behind IPv6's extension headers, and where that begins; whole is false in a fragment (but
-// not in one that is the whole packet, RFC 8200 §4.5), and where the headers do not end in what is here.
+// extensions finds the protocol behind IPv6's extension headers, and where that begins; whole is false in a fragment
+// (but not in one that is the whole packet, RFC 8200 §4.5), and where the headers do not end in what is here.
 func (h *headers) extensions(p []byte) (at int, whole bool) {
 	h.proto, at = p[6], ipv6Len
 	for range maxExtensions {

@@ -71,11 +71,16 @@ func (a *api) handler() http.Handler {
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	s := a.host.Status()
 	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
-		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers, Goroutines: runtime.NumGoroutine(),
-		VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why, Networks: s.Networks, Endpoints: s.Endpoints,
-		Strangers: counts(s.Strangers), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict), Faults: s.Faults}
+		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
+		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
+		Networks: s.Networks, Endpoints: s.Endpoints,
+		Strangers: counts(s.Strangers), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict),
+		Faults: s.Faults, Captures: []captureBooks{}}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
+	}
+	if a.captures != nil {
+		r.Captures, r.Recorder = a.captures.running(), a.captures.recorderReply()
 	}
 	reply(w, http.StatusOK, r)
 }

@@ -74,7 +74,8 @@ func (a *api) faultRoutes(mux *http.ServeMux) {
 func (a *api) faults(w http.ResponseWriter, _ *http.Request) {
 	all := each(a.host.Faults(), toFault)
 	slices.SortFunc(all, func(x, y faultReply) int {
-		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Name, y.Name), strings.Compare(x.Direction, y.Direction))
+		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Name, y.Name),
+			strings.Compare(x.Direction, y.Direction))
 	})
 	reply(w, http.StatusOK, all)
 }
@@ -140,8 +141,9 @@ func parseDirection(s string) ([]fabric.Direction, error) {
 }
 
 func (s faultSpec) spec() fault.Spec {
-	return fault.Spec{Delay: fromSeconds(s.DelaySeconds), Jitter: fromSeconds(s.JitterSeconds), Loss: s.Loss, Burst: s.Burst,
-		Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, Rate: s.RateBits, Seed: s.Seed, For: fromSeconds(s.ForSeconds)}
+	return fault.Spec{Delay: fromSeconds(s.DelaySeconds), Jitter: fromSeconds(s.JitterSeconds), Loss: s.Loss,
+		Burst: s.Burst, Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, Rate: s.RateBits, Seed: s.Seed,
+		For: fromSeconds(s.ForSeconds)}
 }
 
 // fromSeconds keeps what a Duration cannot hold out of bounds.
@@ -154,14 +156,16 @@ func fromSeconds(s float64) time.Duration {
 
 func toFaultSpec(s fault.Spec) faultSpec {
 	return faultSpec{DelaySeconds: s.Delay.Seconds(), JitterSeconds: s.Jitter.Seconds(), Loss: s.Loss, Burst: s.Burst,
-		Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, RateBits: s.Rate, Seed: s.Seed, ForSeconds: s.For.Seconds()}
+		Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, RateBits: s.Rate, Seed: s.Seed,
+		ForSeconds: s.For.Seconds()}
 }
 
 func toFault(v fabric.FaultView) faultReply {
 	s := v.Stats
-	r := faultReply{Network: v.Network, VNI: v.VNI, Kind: v.Kind, Name: v.Name, Direction: string(v.Direction), faultSpec: toFaultSpec(v.Spec),
-		Frames: s.Frames, Passed: s.Passed, Lost: s.Lost, OverRate: s.OverRate, Overflow: s.Overflow, Duplicated: s.Duplicated,
-		Delayed: s.Delayed, Reordered: s.Reordered, Corrupted: s.Corrupted, Refused: v.Refused, Waiting: s.Waiting, WaitingBytes: s.WaitingBytes}
+	r := faultReply{Network: v.Network, VNI: v.VNI, Kind: v.Kind, Name: v.Name, Direction: string(v.Direction),
+		faultSpec: toFaultSpec(v.Spec), Frames: s.Frames, Passed: s.Passed, Lost: s.Lost, OverRate: s.OverRate,
+		Overflow: s.Overflow, Duplicated: s.Duplicated, Delayed: s.Delayed, Reordered: s.Reordered, Corrupted: s.Corrupted,
+		Refused: v.Refused, Waiting: s.Waiting, WaitingBytes: s.WaitingBytes}
 	if v.Left > 0 {
 		left := v.Left.Seconds()
 		r.LeftSeconds = &left

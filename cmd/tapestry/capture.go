@@ -16,9 +16,9 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), the beginning of an endpoint's id, or all.
-Without one it looks at all of this host. The filter is tcpdump's (pcap-filter(7)), by -f or behind --; containers'
-names are hosts in it.`
+const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), the beginning of an endpoint's
+id, or all. Without one it looks at all of this host. The filter is tcpdump's (pcap-filter(7)), by -f or behind --;
+containers' names are hosts in it.`
 
 func newCapture(c *client) *cobra.Command {
 	o := &captureFlags{}
@@ -32,12 +32,12 @@ it prints a line a frame, as tapestry watch does.
 ` + targetHelp + `
 
 What is written has a limit of 1 GiB and 1 hour, unless --for says another time, --no-limit lifts it, or --max-size and
---keep bound the disk themselves. Frames that come faster than they are read are lost in the capture, never in the network;
-that is told at once, in the file and at the end.
+--keep bound the disk themselves. Frames that come faster than they are read are lost in the capture, never in the
+network; that is told at once, in the file and at the end.
 
-Ctrl-C ends it in order. A file that ends in .pcap is classic pcap: packets only, without names, verdicts and drops. With
---max-size or --every the files are named as Wireshark's own sets are, db_00001_20260301080000.pcapng, and each opens
-alone. Files are readable by you only.
+Ctrl-C ends it in order. A file that ends in .pcap is classic pcap: packets only, without names, verdicts and drops.
+With --max-size or --every the files are named as Wireshark's own sets are, db_00001_20260301080000.pcapng, and each
+opens alone. Files are readable by you only.
 
 With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it, split it, look at it.`,
 		Example: `  tapestry capture web -w - | wireshark -k -i -
@@ -125,7 +125,8 @@ type job struct {
 
 // lines has the job print what it captures.
 func (j *job) lines() {
-	j.show = &lines{out: j.out, json: j.o.json, verbose: j.o.verbose, headers: j.o.headers, colour: colours(j.o.colour, j.out)}
+	j.show = &lines{out: j.out, json: j.o.json, verbose: j.o.verbose, headers: j.o.headers,
+		colour: colours(j.o.colour, j.out)}
 	j.want.Detail, j.want.Annotate = true, "none"
 }
 
@@ -144,7 +145,8 @@ func (j *job) run(ctx context.Context) error {
 
 // section says who captured.
 func (j *job) section() pcapng.Section {
-	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "tapestry " + buildVersion().Version, Comment: j.words}
+	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "tapestry " + buildVersion().Version,
+		Comment: j.words}
 }
 
 // open makes the sink that the flags ask for. snap is of classic pcap.

@@ -43,9 +43,14 @@ type feed struct {
 
 func newCapturing(t *testing.T, run func(f *feed)) *capturing {
 	t.Helper()
+	return newCapturingAt(t, newFakeHost(), run)
+}
+
+func newCapturingAt(t *testing.T, h host, run func(f *feed)) *capturing {
+	t.Helper()
 	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: captureBooks{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
-	mux.Handle("/", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler)}).handler())
+	mux.Handle("/", (&api{host: h, log: slog.New(slog.DiscardHandler)}).handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
 		var want captureRequest
 		if err := json.NewDecoder(r.Body).Decode(&want); err != nil {

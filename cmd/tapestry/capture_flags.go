@@ -39,12 +39,14 @@ type captureFlags struct {
 // looking are the flags of capture and watch.
 func (o *captureFlags) looking(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&o.filter, "filter", "f", "", "only frames that `EXPR` takes, in tcpdump's words (pcap-filter(7)); host knows containers' names")
+	f.StringVarP(&o.filter, "filter", "f", "",
+		"only frames that `EXPR` takes, in tcpdump's words (pcap-filter(7)); host knows containers' names")
 	f.VarP(set(&o.frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
 	f.Var(set(&o.during, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
 	f.BoolVar(&o.drops, "drops", false, "only frames that went nowhere")
 	f.StringVarP(&o.read, "read", "r", "", "read from `FILE` (- for stdin) instead of the daemon")
-	f.Var(set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color", "auto (on a terminal, without NO_COLOR), always, never")
+	f.Var(set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
+		"auto (on a terminal, without NO_COLOR), always, never")
 	o.colour = "auto"
 }
 
@@ -87,8 +89,8 @@ func parseSize(s string) (int64, error) {
 		at = len(s)
 	}
 	n, err := strconv.ParseFloat(s[:at], 64)
-	unit, ok := map[string]float64{"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "t": 1e12, "tb": 1e12,
-		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}[strings.ToLower(strings.TrimSpace(s[at:]))]
+	unit, ok := map[string]float64{"": 1, "b": 1, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9,
+		"t": 1e12, "tb": 1e12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}[strings.ToLower(strings.TrimSpace(s[at:]))]
 	n *= unit
 	if err != nil || !ok || n < 1 || n > 1<<60 {
 		return 0, errors.New("want a size such as 100MB or 1GiB")
@@ -165,8 +167,10 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	case cmd.Flags().Changed("write") && o.write == "", cmd.Flags().Changed("read") && o.read == "":
 		return failf(exitUsage, "the file's name is empty: want a path, or -")
 	case o.read != "" && len(targets) > 0:
-		return failf(exitUsage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0], targets[0])
-	case o.read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring") != "":
+		return failf(exitUsage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0],
+			targets[0])
+	case o.read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit",
+		"listen", "ring") != "":
 		return failf(exitUsage, "--%s with --read: what is in a file was captured already",
 			set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring"))
 	case o.write == "" && set(append(many, "pcap", "force")...) != "":

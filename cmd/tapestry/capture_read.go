@@ -91,7 +91,8 @@ func (f *recorded) Next() (pcapng.Block, error) {
 				return nil, err
 			}
 			if f.snap != 0 && f.cut == 0 && (b.SnapLen == 0 || b.SnapLen > f.snap) {
-				return nil, fmt.Errorf("interface %q keeps more bytes of a frame than the %d of those before it: want -s", b.Name, f.snap)
+				return nil, fmt.Errorf("interface %q keeps more bytes of a frame than the %d of those before it: want -s", b.Name,
+					f.snap)
 			}
 			f.lost = append(f.lost, 0)
 		case *pcapng.Stats:

@@ -56,7 +56,9 @@ func newCaptures(hub *capture.Hub, log *slog.Logger, ending <-chan struct{}) *ca
 func (c *captures) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/captures", c.start)
 	mux.HandleFunc("GET /v1/captures", c.list)
-	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) { reply(w, http.StatusOK, s.books()) }))
+	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+		reply(w, http.StatusOK, s.books())
+	}))
 	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
 	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		s.stop("stopped")
@@ -346,9 +348,9 @@ func (c *captures) close(s *session, err error) {
 	s.stop("stopped")
 	s.length.Store(int64(max(1, time.Since(s.began))))
 	b := s.books()
-	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name, "targets", s.ask.Targets.String(),
-		"filter", s.ask.Filter.Expr, "took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes,
-		"why", b.State)
+	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name,
+		"targets", s.ask.Targets.String(), "filter", s.ask.Filter.Expr,
+		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
 }
 
 func (s *session) books() captureBooks {
@@ -359,12 +361,16 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(), Seconds: length.Seconds(),
-		Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond, Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond,
-		Dropped: t.Dropped, Waiting: t.Waiting, Packets: s.packets.Load(), Bytes: s.bytes.Load()}
+	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
+		Seconds: length.Seconds(), Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond,
+		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
+		Packets: s.packets.Load(), Bytes: s.bytes.Load()}
 }
 
-func (c *captures) list(w http.ResponseWriter, _ *http.Request) {
+func (c *captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.running()) }
+
+// running are the books of those that run, in the order in which they began.
+func (c *captures) running() []captureBooks {
 	c.mu.Lock()
 	all := []captureBooks{}
 	for _, s := range c.all {
@@ -374,7 +380,7 @@ func (c *captures) list(w http.ResponseWriter, _ *http.Request) {
 	}
 	c.mu.Unlock()
 	slices.SortFunc(all, func(a, b captureBooks) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
-	reply(w, http.StatusOK, all)
+	return all
 }
 
 // one answers about one capture.

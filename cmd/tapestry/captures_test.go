@@ -391,9 +391,9 @@ func TestCaptureNDJSON(t *testing.T) {
 	defer c.Close()
 	body := `{"format":"ndjson","frames":1}`
 	fmt.Fprintf(c, "POST /v1/captures HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	for n := 0; n == 0; n = len(l.all) { // until it looks
+	for looks := false; !looks; {
 		l.mu.Lock()
-		n = len(l.all)
+		looks = len(l.all) > 0
 		l.mu.Unlock()
 	}
 	l.send(1, 1, 5)

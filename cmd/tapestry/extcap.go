@@ -31,10 +31,10 @@ func newExtcap(c *client) *cobra.Command {
 	cmd := c.namer(&cobra.Command{
 		Use:   "extcap",
 		Short: "Show tapestry's networks and containers among Wireshark's interfaces",
-		Long: `Be an external capture program of Wireshark (extcap(4)): after tapestry extcap install its list of interfaces has
-all of this host, each network and each container, with tapestry's choices in their options, and tshark knows
-them too. Wireshark itself gives the flags below; whoever runs it must be allowed to talk to the daemon (root, or a member of
---api-group).`,
+		Long: `Be an external capture program of Wireshark (extcap(4)): after tapestry extcap install its list of interfaces
+has all of this host, each network and each container, with tapestry's choices in their options, and tshark knows
+them too. Wireshark itself gives the flags below; whoever runs it must be allowed to talk to the daemon (root, or a
+member of --api-group).`,
 		Example: `  tapestry extcap install
   tshark -D | grep tapestry
   tshark -i tapestry-web -f 'tcp port 80'
@@ -112,7 +112,8 @@ func (e *extcapFlags) list(ctx context.Context, c *client, out, news io.Writer) 
 		return nil
 	}
 	for _, i := range all {
-		if _, err := fmt.Fprintf(out, "interface {value=%s%s}{display=tapestry: %s}\n", extcapPrefix, i[0], i[1]); err != nil {
+		if _, err := fmt.Fprintf(out, "interface {value=%s%s}{display=tapestry: %s}\n", extcapPrefix, i[0],
+			i[1]); err != nil {
 			return err
 		}
 	}
@@ -182,8 +183,10 @@ func (e *extcapFlags) run(ctx context.Context, c *client, news io.Writer) error 
 	if err != nil {
 		return failf(exitNo, "--fifo: %w", err)
 	}
-	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops, snap: e.snap, noLimit: true}
+	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
+		snap: e.snap, noLimit: true}
 	word := strings.TrimPrefix(e.name, extcapPrefix)
-	j := &job{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard, want: o.request()}
+	j := &job{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard,
+		want: o.request()}
 	return errors.Join(j.live(ctx), pipe.Close())
 }

@@ -26,8 +26,8 @@ func newExtcapInstall(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Put tapestry into Wireshark's folder of capture programs",
-		Long: `Put a small script into Wireshark's extcap folder, which runs this very binary with --api-socket as given here. The folder
-is what tshark or wireshark says (-G folders), or --dir.`,
+		Long: `Put a small script into Wireshark's extcap folder, which runs this very binary with --api-socket as given here.
+The folder is what tshark or wireshark says (-G folders), or --dir.`,
 		Example: `  tapestry extcap install
   tapestry extcap install --dir ~/.local/lib/wireshark/extcap`,
 		Args:              arguments(0, 0),
@@ -41,7 +41,8 @@ is what tshark or wireshark says (-G folders), or --dir.`,
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap --api-socket %s \"$@\"\n", extcapMark, shellWord(binary), shellWord(c.socket))
+			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap --api-socket %s \"$@\"\n", extcapMark, shellWord(binary),
+				shellWord(c.socket))
 			if err := replaceExtcap(path, []byte(script)); err != nil {
 				return err
 			}
@@ -49,7 +50,8 @@ is what tshark or wireshark says (-G folders), or --dir.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` of Wireshark's capture programs (default: what tshark or wireshark says)")
+	cmd.Flags().StringVar(&dir, "dir", "",
+		"`DIR` of Wireshark's capture programs (default: what tshark or wireshark says)")
 	_ = cmd.MarkFlagDirname("dir") // the flag exists
 	return cmd
 }
@@ -80,7 +82,8 @@ func newExtcapRemove() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", "", "`DIR` of Wireshark's capture programs (default: what tshark or wireshark says)")
+	cmd.Flags().StringVar(&dir, "dir", "",
+		"`DIR` of Wireshark's capture programs (default: what tshark or wireshark says)")
 	_ = cmd.MarkFlagDirname("dir") // the flag exists
 	return cmd
 }

@@ -42,8 +42,8 @@ func newFaultSet(c *client) *cobra.Command {
 	cmd := c.namer(&cobra.Command{
 		Use:   "set PORT",
 		Short: "Put a fault on a port",
-		Long: `Put a fault on a port, in place of the one that was there. --dir from is what comes from the container (or the other
-host), to is what goes there, both is each of them: with --delay 50ms a round trip takes 100 ms longer.
+		Long: `Put a fault on a port, in place of the one that was there. --dir from is what comes from the container (or the
+other host), to is what goes there, both is each of them: with --delay 50ms a round trip takes 100 ms longer.
 
 What waits in a delay or for a rate is let out in order when the fault is cleared. At most 32 MB wait in one direction;
 what comes then is lost. A delay is kept to about a millisecond.
@@ -86,14 +86,18 @@ what comes then is lost. A delay is kept to about a millisecond.
 		f.Var(set(to, "PERCENT", "", parsePercent), name, "`PERCENT` of frames that "+about)
 	}
 	f.Var(set(&spec.Delay, "TIME", "", parseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
-	f.Var(set(&spec.Jitter, "TIME", "", parseDelay), "jitter", "let the delay wander by up to `TIME` to either side; frames keep their order")
+	f.Var(set(&spec.Jitter, "TIME", "", parseDelay), "jitter",
+		"let the delay wander by up to `TIME` to either side; frames keep their order")
 	share(&spec.Loss, "loss", "are lost, such as 2%")
-	f.Var(set(&spec.Burst, "N", "", parseBurst), "burst", "lose `N` frames in a row on average, as many in the long run as without")
+	f.Var(set(&spec.Burst, "N", "", parseBurst), "burst",
+		"lose `N` frames in a row on average, as many in the long run as without")
 	share(&spec.Duplicate, "duplicate", "come twice")
 	share(&spec.Reorder, "reorder", "are held back until the next three have passed, or for 50 ms if fewer come")
 	share(&spec.Corrupt, "corrupt", "have one bit flipped behind the Ethernet header, with the checksum of before")
-	f.Var(set(&spec.Rate, "RATE", "", parseRate), "rate", "let through no more than `RATE`, such as 10mbit; what comes faster waits in a queue of 100 ms, or of 32 kB where that is more")
-	f.Var(set(&spec.Seed, "N", "", parseSeed), "seed", "repeat the choices of another time: with the same seed the same frames of a sequence are hit (default: drawn, see fault list)")
+	f.Var(set(&spec.Rate, "RATE", "", parseRate), "rate",
+		"let through no more than `RATE`, such as 10mbit; what comes faster waits in a queue of 100 ms, or of 32 kB where that is more")
+	f.Var(set(&spec.Seed, "N", "", parseSeed), "seed",
+		"repeat the choices of another time: with the same seed the same frames of a sequence are hit (default: drawn, see fault list)")
 	f.Var(set(&spec.For, "TIME", "", parseGrace), "for", "end by itself after `TIME`, such as 1m")
 	directionFlag(cmd, &dir)
 	return cmd
@@ -119,8 +123,9 @@ func newFaultList(c *client) *cobra.Command {
 					if r.LeftSeconds != nil {
 						ends = "in " + agoText(int64(math.Ceil(*r.LeftSeconds)))
 					}
-					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow, "duplicated": r.Duplicated,
-						"delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted, "refused": r.Refused, "waiting": uint64(r.Waiting)}
+					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow,
+						"duplicated": r.Duplicated, "delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted,
+						"refused": r.Refused, "waiting": uint64(r.Waiting)}
 					return []string{d.label(r.Network), d.portLabel(r.Name), r.Direction, r.spec().String(),
 						number(r.Seed), ends, number(r.Frames), countsText(done)}
 				})
@@ -133,8 +138,8 @@ func newFaultClear(c *client) *cobra.Command {
 	cmd := c.namer(&cobra.Command{
 		Use:   "clear PORT|all",
 		Short: "Take faults away",
-		Long: `Take faults away from a port, or from all. What waits is let out in order, nothing is lost. Where none is set nothing is
-done, and it exits 0.
+		Long: `Take faults away from a port, or from all. What waits is let out in order, nothing is lost. Where none is set
+nothing is done, and it exits 0.
 
 ` + portHelp,
 		Example: `  tapestry fault clear web
@@ -171,7 +176,8 @@ done, and it exits 0.
 }
 
 func directionFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().Var(set(dir, "DIR", *dir, oneOf("from", "to", "both")), "dir", "`DIR`ection, seen from the container: from, to, both")
+	cmd.Flags().Var(set(dir, "DIR", *dir, oneOf("from", "to", "both")), "dir",
+		"`DIR`ection, seen from the container: from, to, both")
 }
 
 func directionText(dir string) string {
@@ -191,7 +197,8 @@ func parsePercent(s string) (float64, error) {
 	case err != nil || math.IsNaN(x) || x < 0 || x > 100:
 		return 0, errors.New("want 0% to 100%, such as 2% or 0.1%")
 	case !signed && x > 0 && x < 1:
-		return 0, fmt.Errorf("want a percentage with its sign: %s%%, or %s%% if one in %.6g is meant", text, strconv.FormatFloat(x*100, 'g', 6, 64), 1/x)
+		return 0, fmt.Errorf("want a percentage with its sign: %s%%, or %s%% if one in %.6g is meant", text,
+			strconv.FormatFloat(x*100, 'g', 6, 64), 1/x)
 	case !signed:
 		return 0, fmt.Errorf("want a percentage with its sign: %s%%", text)
 	}

@@ -222,22 +222,22 @@ func TestResolvePorts(t *testing.T) {
 	all := []portReply{{Kind: "container", Name: "aab1", Container: "web"}, {Kind: "container", Name: "aac2", Container: "web"},
 		{Kind: "container", Name: "aad3"}, {Kind: "remote", Name: "aa::1"}}
 	d := &docker{answered: true}
-	if ports, err := resolvePorts("web", all, d); err != nil || len(ports) != 2 {
+	if ports, err := resolvePorts("port", "web", all, d); err != nil || len(ports) != 2 {
 		t.Errorf("web is %v, %v", ports, err)
 	}
-	_, err := resolvePorts("aa", all, d)
+	_, err := resolvePorts("port", "aa", all, d)
 	if exitCode(err) != exitUsage || err.Error() != `"aa" can be aab1 (web) or aac2 (web) or aad3: name one by more of its id` {
 		t.Errorf("aa: %v", err)
 	}
 	for arg, want := range map[string]string{"aad": "aad3", "peer:aa::1": "aa::1"} {
-		if ports, err := resolvePorts(arg, all, d); err != nil || len(ports) != 1 || ports[0].Name != want {
+		if ports, err := resolvePorts("port", arg, all, d); err != nil || len(ports) != 1 || ports[0].Name != want {
 			t.Errorf("%s is %v, %v", arg, ports, err)
 		}
 	}
-	if _, err := resolvePorts("", all, d); exitCode(err) != exitNoTarget {
+	if _, err := resolvePorts("port", "", all, d); exitCode(err) != exitNoTarget {
 		t.Errorf("an empty name: %v", err)
 	}
-	if _, err := resolvePorts("web", nil, d); exitCode(err) != exitNoTarget || !strings.Contains(err.Error(), "none yet") {
+	if _, err := resolvePorts("port", "web", nil, d); exitCode(err) != exitNoTarget || !strings.Contains(err.Error(), "none yet") {
 		t.Errorf("without ports: %v", err)
 	}
 }

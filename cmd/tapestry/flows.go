@@ -31,13 +31,13 @@ func newFlows(c *client) *cobra.Command {
 	cmd := c.reader(&cobra.Command{
 		Use:   "flows [TARGET...] [-- EXPR]",
 		Short: "Show who talks to whom, and how much",
-		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight recorder
-holds, so the answer comes at once, and is of the past; the last line says which time it covers (frames that were dropped are
-kept for longer). With --for it looks at what happens from now on, with -r at a file.
+		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight
+recorder holds, so the answer comes at once, and is of the past; the last line says which time it covers (frames that
+were dropped are kept for longer). With --for it looks at what happens from now on, with -r at a file.
 
-A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / B to A, a super-frame once; BYTES, both ways
-together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP conversation that
-was refused, got no answer, was reset or closed says so.
+A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / B to A, a super-frame once; BYTES, both
+ways together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP
+conversation that was refused, got no answer, was reset or closed says so.
 
 ` + lookHelp + fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry flows web
@@ -50,9 +50,11 @@ was refused, got no answer, was reset or closed says so.
 	})
 	o.flag(cmd)
 	cmd.Flags().Var(set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
-	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for", "look for `DURATION` from now on, not into the recorder")
+	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for",
+		"look for `DURATION` from now on, not into the recorder")
 	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE`, pcapng or pcap")
-	cmd.Flags().Var(set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort", "what stands first")
+	cmd.Flags().Var(set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort",
+		"what stands first")
 	cmd.Flags().VarP(set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
 	return cmd
 }
@@ -123,7 +125,8 @@ func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsR
 }
 
 // read counts a file. Names are as in the file; in the filter also those of now.
-func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, args []string, t *tally) (r flowsReply, err error) {
+func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, args []string, t *tally) (
+	r flowsReply, err error) {
 	words, err := o.words(cmd, args)
 	if err != nil {
 		return r, err
@@ -158,7 +161,8 @@ func (r *flowsReply) span(since, until int64) {
 	if until <= since {
 		return
 	}
-	r.Since, r.Until = time.Unix(0, since).UTC().Format(time.RFC3339Nano), time.Unix(0, until).UTC().Format(time.RFC3339Nano)
+	r.Since, r.Until = time.Unix(0, since).UTC().Format(time.RFC3339Nano),
+		time.Unix(0, until).UTC().Format(time.RFC3339Nano)
 	r.Seconds = time.Duration(until - since).Seconds()
 }
 
@@ -179,10 +183,12 @@ func (o *flowsCommand) show(w io.Writer, c *client, t *tally, r *flowsReply) err
 		until = time.Unix(0, t.last)
 	}
 	rows := each(r.Flows[:min(o.rows, len(r.Flows))], func(f flowReply) []string {
-		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(), number(f.Out.Frames) + "/" + number(f.Back.Frames),
-			bytesText(f.Out.Bytes + f.Back.Bytes), rateText(f.Rate), f.dropsText(), agoText(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
+		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(),
+			number(f.Out.Frames) + "/" + number(f.Back.Frames), bytesText(f.Out.Bytes + f.Back.Bytes), rateText(f.Rate),
+			f.dropsText(), agoText(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
 	})
-	if err := printTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"}, rows); err != nil {
+	if err := printTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
+		rows); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "\n%s\n", o.text(r, len(rows)))

@@ -57,7 +57,7 @@ func keysOf(v any, prefix string) []string {
 
 // Every key that a command prints is documented, and every documented key is printed.
 func TestJSONKeys(t *testing.T) {
-	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	socket, dockerHost := lookedAt(t), fakeDocker(t)
 	docs := documented(t)
 	delete(docs, "doctor") // TestDoctorWithDaemon
 	for _, command := range []string{"status", "networks", "ports", "fdb", "peers", "version"} {
@@ -76,9 +76,10 @@ func TestJSONKeys(t *testing.T) {
 		}
 		delete(docs, command)
 	}
-	delete(docs, "bench")      // TestBenchKeys
-	delete(docs, "trace")      // TestTraceJSON
-	delete(docs, "fault list") // TestFaultList
+	delete(docs, "bench")        // TestBenchKeys
+	delete(docs, "trace")        // TestTraceJSON
+	delete(docs, "trace --live") // TestTraceLiveJSON
+	delete(docs, "fault list")   // TestFaultList
 	for _, command := range []string{"flows", "top", "recorder status"} {
 		delete(docs, command) // TestLookKeys
 	}
@@ -141,7 +142,7 @@ func TestJSONEmpty(t *testing.T) {
 		}
 	}
 	r := tapestry(t, "status", "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent")
-	if strings.Contains(r.out, "null") || !strings.Contains(r.out, `"conflicts": []`) || !strings.Contains(r.out, `"strangers": {}`) {
+	if strings.Count(r.out, "null") != 1 || !strings.Contains(r.out, `"since": null`) || !strings.Contains(r.out, `"captures": []`) || !strings.Contains(r.out, `"conflicts": []`) || !strings.Contains(r.out, `"strangers": {}`) {
 		t.Errorf("status of nothing prints %s", r.out)
 	}
 }

@@ -99,7 +99,8 @@ func (l *lines) frame(p *pcapng.Packet) *frame {
 		if port := &l.labels.ports[p.Interface]; port.Network != "" {
 			f.Network = l.labels.network(port)
 		}
-		if snap := l.labels.interfaces[p.Interface].SnapLen; !l.json && s.Captured > 0 && (l.headers || snap > 0 && snap < s.Len) {
+		if snap := l.labels.interfaces[p.Interface].SnapLen; !l.json && s.Captured > 0 &&
+			(l.headers || snap > 0 && snap < s.Len) {
 			s.Captured = 0 // cut on purpose
 		}
 	}

@@ -58,8 +58,8 @@ func (l *look) find(ctx context.Context, c *client, cmd *cobra.Command, args []s
 	if err != nil {
 		return err
 	}
-	l.want = captureRequest{Targets: l.t.Request(), Filter: f, Headers: true, Snap: 128, Detail: true, Offload: "raw", Annotate: "none",
-		Bytes: -1, Seconds: -1, Name: strings.Join(append([]string{cmd.CommandPath()}, args...), " ")}
+	l.want = captureRequest{Targets: l.t.Request(), Filter: f, Headers: true, Snap: 128, Detail: true, Offload: "raw",
+		Annotate: "none", Bytes: -1, Seconds: -1, Name: strings.Join(append([]string{cmd.CommandPath()}, args...), " ")}
 	return nil
 }
 

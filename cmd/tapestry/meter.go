@@ -66,8 +66,8 @@ func (m *meter) flush() error {
 		m.loss()
 		if m.live {
 			m.shown = true
-			fmt.Fprintf(m.news, "\r%s, %s, %s lost, %s\x1b[K", count(m.frames, "frame"), bytesText(m.bytes), thousands(m.total()),
-				agoText(int64(time.Since(m.began).Seconds())))
+			fmt.Fprintf(m.news, "\r%s, %s, %s lost, %s\x1b[K", count(m.frames, "frame"), bytesText(m.bytes),
+				thousands(m.total()), agoText(int64(time.Since(m.began).Seconds())))
 		}
 	}
 	return m.sink.flush()

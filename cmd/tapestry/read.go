@@ -34,9 +34,10 @@ func newStatus(c *client) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon at a glance",
-		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, and what somebody should look
-at: datagrams from strangers, offloads of the kernel that are off, addresses that two containers claim. It exits 0 whenever the daemon answers; programs
-read the tunnel's state from --json.` + fmt.Sprintf(jsonHelp, "one object"),
+		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, who captures and whether the
+flight recorder is on, and what somebody should look at: datagrams from strangers, offloads of the kernel that are off,
+addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
+			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
   tapestry status --json | jq .tunnel`,
 		Args:              arguments(0, 0),
@@ -100,6 +101,11 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	if s.Faults > 0 {
 		facts = append(facts, [2]string{"faults", fmt.Sprintf("%d set on purpose, see tapestry fault list", s.Faults)})
 	}
+	if len(s.Captures) > 0 {
+		facts = append(facts, [2]string{"captures", fmt.Sprintf("%d: %s", len(s.Captures),
+			strings.Join(each(s.Captures, captureBooks.text), "; "))})
+	}
+	facts = append(facts, [2]string{"recorder", s.Recorder.text()})
 	for _, f := range facts {
 		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
 			return err
@@ -115,6 +121,16 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 			d.portLabel(x.Owner), d.portLabel(x.Rival), number(x.Frames)})
 	}
 	return printTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
+}
+
+// text says whose a running capture is, and how it goes.
+func (b captureBooks) text() string {
+	who := "somebody"
+	if b.UID >= 0 {
+		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
+	}
+	return fmt.Sprintf("%s %q %s, %s, %s lost", who, printable(b.Name),
+		secondsText(time.Duration(b.Seconds*float64(time.Second))), count(b.Delivered, "frame"), thousands(b.Dropped))
 }
 
 // offloadsText names the offloads that are on everywhere, and then the others one by one.

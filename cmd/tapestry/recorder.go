@@ -21,9 +21,9 @@ func newRecorder(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recorder",
 		Short: "Look at what the flight recorder has kept, switch it on and off",
-		Long: `The flight recorder keeps the headers of the latest frames of all networks in the daemon's memory, at most 128 bytes of
-each, so that one can see what led to something. Frames that the switch dropped have room of their own: no flood of others
-washes them out. Nothing of it is on disk before recorder dump writes it.`,
+		Long: `The flight recorder keeps the headers of the latest frames of all networks in the daemon's memory, at most 128
+bytes of each, so that one can see what led to something. Frames that the switch dropped have room of their own: no
+flood of others washes them out. Nothing of it is on disk before recorder dump writes it.`,
 		Example: `  tapestry recorder status
   tapestry recorder dump --last 30s -w before.pcapng
   tapestry recorder size 128MB`,
@@ -31,9 +31,10 @@ washes them out. Nothing of it is on disk before recorder dump writes it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	status := &cobra.Command{
-		Use:     "status",
-		Short:   "Show whether it is on, and what it holds",
-		Long:    "Show whether the recorder is on, since when, and how many frames it holds." + fmt.Sprintf(jsonHelp, "one object"),
+		Use:   "status",
+		Short: "Show whether it is on, and what it holds",
+		Long: "Show whether the recorder is on, since when, and how many frames it holds." +
+			fmt.Sprintf(jsonHelp, "one object"),
 		Example: "  tapestry recorder status --json | jq .on",
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -78,8 +79,8 @@ washes them out. Nothing of it is on disk before recorder dump writes it.`,
 	size := &cobra.Command{
 		Use:   "size SIZE",
 		Short: "Give it more memory, or less",
-		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of 128 bytes
-or more needs 176: 32 MiB are the last 190,000 frames. Beside that it takes an eighth as much for dropped ones.`,
+		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of
+128 bytes or more needs 176: 32 MiB are the last 190,000 frames. Beside that it takes an eighth as much for dropped ones.`,
 		Example: `  tapestry recorder size 128MB`,
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,8 +105,8 @@ func newRecorderDump(c *client) *cobra.Command {
 	cmd := c.namer(&cobra.Command{
 		Use:   "dump [TARGET...] [-- EXPR]",
 		Short: "Show or save what it holds",
-		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump read. It says
-which time that covers. From before that time there may be frames that the switch dropped, and no others.
+		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump
+read. It says which time that covers. From before that time there may be frames that the switch dropped, and no others.
 
 ` + lookHelp,
 		Example: `  tapestry recorder dump --last 30s -w before.pcapng
@@ -127,7 +128,8 @@ which time that covers. From before that time there may be frames that the switc
 				return err
 			}
 			defer s.Close()
-			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
+			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true,
+				pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
 				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
 			if path == "" {
 				j.lines()
@@ -223,7 +225,8 @@ func (v coverage) String() string {
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
-func (c *client) openDump(ctx context.Context, want captureRequest, asked time.Duration) (s *stream, v coverage, err error) {
+func (c *client) openDump(ctx context.Context, want captureRequest, asked time.Duration) (
+	s *stream, v coverage, err error) {
 	r, err := c.recorder(ctx)
 	if err != nil {
 		return nil, v, err

@@ -11,13 +11,17 @@ import (
 
 // recorderState answers GET /v1/recorder.
 func (c *captures) recorderState(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, c.recorderReply())
+}
+
+func (c *captures) recorderReply() recorderReply {
 	s := c.recorder.State()
 	r := recorderReply{On: s.Bytes > 0, Bytes: s.Bytes, Frames: s.Frames, Kept: s.Kept, DropsKept: s.Drops}
 	if r.On {
 		since := time.Unix(0, s.Since).UTC()
 		r.Since = &since
 	}
-	reply(w, http.StatusOK, r)
+	return r
 }
 
 // recorderSet answers PUT /v1/recorder.
@@ -56,7 +60,8 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 		stream = c.hub.NewStream(out.Writer, ask.show, nil)
 		err = c.flush(out, conn)
 	}, func(rec *capture.Record) {
-		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() || ask.match != nil && !ask.match(rec.Data, rec.Len) ||
+		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() ||
+			ask.match != nil && !ask.match(rec.Data, rec.Len) ||
 			ask.Frames > 0 && frames >= ask.Frames {
 			return
 		}

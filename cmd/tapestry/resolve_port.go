@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an endpoint id that no
-other has, or peer:ADDR for another host, in all networks that reach it.`
+const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an
+endpoint id that no other has, or peer:ADDR for another host, in all networks that reach it.`
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []portReply) []string {
@@ -29,11 +29,13 @@ func (c *client) findPorts(ctx context.Context, arg string) ([]portReply, *docke
 		return nil, nil, err
 	}
 	nameAll(ctx, d, all, func(p *portReply) { p.Container = d.containers[p.Name] }, func(p portReply) string { return p.Network })
-	ports, err := resolvePorts(arg, all, d)
+	ports, err := resolvePorts("port", arg, all, d)
 	return ports, d, err
 }
 
-func resolvePorts(arg string, all []portReply, d *docker) ([]portReply, error) {
+// resolvePorts picks those of all that arg names, on each network where there is one. what says in an error what was
+// looked for.
+func resolvePorts(what, arg string, all []portReply, d *docker) ([]portReply, error) {
 	match := func(way func(p portReply) bool) (ports []portReply) {
 		for _, p := range all {
 			if way(p) {
@@ -55,23 +57,24 @@ func resolvePorts(arg string, all []portReply, d *docker) ([]portReply, error) {
 	ports := match(func(p portReply) bool { return arg != "" && p.Kind == "container" && strings.HasPrefix(p.Name, arg) })
 	switch len(ports) {
 	case 0:
-		return nil, noPort(arg, all, d)
+		return nil, noPort(what, arg, all, d)
 	case 1:
 		return ports, nil
 	}
-	return nil, failf(exitUsage, "%q can be %s: name one by more of its id", arg, strings.Join(each(ports, func(p portReply) string {
-		if p.Container == "" {
-			return p.Name
-		}
-		return fmt.Sprintf("%s (%s)", p.Name, p.Container)
-	}), " or "))
+	return nil, failf(exitUsage, "%q can be %s: name one by more of its id", arg,
+		strings.Join(each(ports, func(p portReply) string {
+			if p.Container == "" {
+				return p.Name
+			}
+			return fmt.Sprintf("%s (%s)", p.Name, p.Container)
+		}), " or "))
 }
 
 // noPort says that nothing is called arg, and what it may have meant.
-func noPort(arg string, all []portReply, d *docker) error {
+func noPort(what, arg string, all []portReply, d *docker) error {
 	unnamed := ""
 	if !d.answered {
-		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so ports are known by endpoint id only)", d.at)
+		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so %ss are known by endpoint id only)", d.at, what)
 	}
 	var words, labels []string
 	for _, p := range all {
@@ -84,7 +87,7 @@ func noPort(arg string, all []portReply, d *docker) error {
 		labels = append(labels, label)
 	}
 	if len(all) == 0 {
-		return failf(exitNoTarget, "no port %q: this daemon has none yet%s", arg, unnamed)
+		return failf(exitNoTarget, "no %s %q: this daemon has none yet%s", what, arg, unnamed)
 	}
 	slices.Sort(labels)
 	labels = slices.Compact(labels)
@@ -93,12 +96,12 @@ func noPort(arg string, all []portReply, d *docker) error {
 		return failf(exitNoTarget, "no container %q, did you mean peer:%s?", arg, arg)
 	}
 	if near := nearest(arg, words); len(near) > 0 {
-		return failf(exitNoTarget, "no port %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
+		return failf(exitNoTarget, "no %s %q, did you mean %s?%s", what, arg, strings.Join(near, " or "), unnamed)
 	}
 	if len(labels) > 5 {
 		labels = append(labels[:5], "…")
 	}
-	return failf(exitNoTarget, "no port %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
+	return failf(exitNoTarget, "no %s %q, there are: %s%s", what, arg, strings.Join(labels, ", "), unnamed)
 }
 
 // completeContainer offers the names of containers, or short ids where Docker tells no name, and other hosts.

@@ -36,7 +36,8 @@ func isGone(err error) bool {
 	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// ignoreBrokenPipes lets a write to stdout that nobody reads fail, instead of ending the process before it closed its files.
+// ignoreBrokenPipes lets a write to stdout that nobody reads fail, instead of ending the process before it closed its
+// files.
 func ignoreBrokenPipes() (restore func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	return func() { signal.Reset(syscall.SIGPIPE) }

@@ -41,10 +41,11 @@ func newTop(c *client) *cobra.Command {
 	cmd := c.reader(&cobra.Command{
 		Use:   "top [TARGET...] [-- EXPR]",
 		Short: "Show live who talks most",
-		Long: `Show live who talks most: the conversations with the most bytes in each interval, on a terminal in place until Ctrl-C,
-elsewhere one table after another. Rates are bits on a wire, A to B / B to A as flows has them. With --by pair it is one row for
-each two that talk, with --by port one for each port of the switches, a container's link or a remote host: FROM came from it,
-TO left to it and to no other (what was flooded is in no TO). DROPS are those of the interval, with the reason.
+		Long: `Show live who talks most: the conversations with the most bytes in each interval, on a terminal in place until
+Ctrl-C, elsewhere one table after another. Rates are bits on a wire, A to B / B to A as flows has them. With --by pair
+it is one row for each two that talk, with --by port one for each port of the switches, a container's link or a remote
+host: FROM came from it, TO left to it and to no other (what was flooded is in no TO). DROPS are those of the interval,
+with the reason.
 
 The daemon copies headers only, and never waits: what it could not hand over is counted as lost.
 
@@ -191,7 +192,8 @@ func (o *topCommand) interval() *topReply {
 		t.ports[i].from, t.ports[i].to = flow.Sum{}, flow.Sum{}
 	}
 	slices.SortStableFunc(r.Flows, func(a, b flowReply) int {
-		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address), strings.Compare(a.B.Address, b.B.Address))
+		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address),
+			strings.Compare(a.B.Address, b.B.Address))
 	})
 	slices.SortStableFunc(r.Ports, func(a, b trafficRow) int { return cmp.Compare(b.Rate, a.Rate) })
 	return r
@@ -224,8 +226,8 @@ func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
 }
 
 func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
-	r := trafficRow{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.from.Counts), To: toCounts(p.to.Counts),
-		Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
+	r := trafficRow{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.from.Counts),
+		To: toCounts(p.to.Counts), Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
 	if p.Remote {
 		r.Kind = "remote"
 	}

@@ -11,9 +11,14 @@ import (
 
 // aim decides which frame goes from where to where.
 func (t *tracing) aim(e traceEnds, from, to string) error {
-	froms, err := e.containers(from)
+	froms, err := resolvePorts("container", from, e.ports, e.docker)
 	if err != nil {
 		return err
+	}
+	if froms[0].Kind == "remote" {
+		if froms, err = t.aimFrom(e, froms); err != nil {
+			return err
+		}
 	}
 	if mac, err := ether.ParseMAC(to); err == nil {
 		return t.aimMAC(e, froms, mac)
@@ -21,7 +26,7 @@ func (t *tracing) aim(e traceEnds, from, to string) error {
 	if addr, err := netip.ParseAddr(to); err == nil {
 		return t.aimAddr(e, froms, addr.Unmap().WithZone(""))
 	}
-	tos, err := e.containers(to)
+	tos, err := resolvePorts("container", to, e.containers(), e.docker)
 	if err != nil {
 		return err
 	}
@@ -36,6 +41,17 @@ func (t *tracing) aim(e traceEnds, from, to string) error {
 			from, to, from, where(froms), to, where(tos))
 	}
 	return t.aimPort(e, links)
+}
+
+// aimFrom is for frames from another host: only those networks count on which an address behind it is known.
+func (t *tracing) aimFrom(e traceEnds, froms []portReply) ([]portReply, error) {
+	known := slices.DeleteFunc(slices.Clone(froms), func(p portReply) bool { return p.MAC == "" })
+	if len(known) == 0 {
+		return nil, failf(exitNo, "no MAC address is known behind peer:%s, so there is none that a frame could come from: "+
+			"see `tapestry fdb`, and `tapestry peers` for when it was last heard", froms[0].Name)
+	}
+	t.note("It comes from the address that was last seen behind %s.", e.docker.portLabel(known[0].Name))
+	return known, nil
 }
 
 // aimPort is for a container of this host: by IPv4 if both have it.
@@ -139,7 +155,7 @@ func (t *tracing) fill(e traceEnds, dst string, from, to netip.Addr) error {
 		t.note("%s is in no subnet of %s's (%s): it would send the packet to its gateway. What is traced is a packet that "+
 			"went here all the same.", to, who, strings.Join(t.from.Addresses, ", "))
 	}
-	if p.size > t.from.MTU {
+	if p.size > t.from.MTU && t.from.Kind == "container" {
 		t.note("The MTU of %s is %d: its kernel would cut or refuse such a packet. What is traced is a packet that left "+
 			"all the same.", who, t.from.MTU)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,57 +12,9 @@ type traceEnds struct {
 	ports  []portReply
 }
 
-// containers gives the ports of the container that arg names, one for each of its networks, or the port whose endpoint
-// id begins so.
-func (e traceEnds) containers(arg string) ([]portReply, error) {
-	var named, begin []portReply
-	for _, p := range e.ports {
-		if p.Kind != "container" {
-			continue
-		}
-		if p.Container == arg && arg != "" {
-			named = append(named, p)
-		}
-		if strings.HasPrefix(p.Name, arg) && arg != "" {
-			begin = append(begin, p)
-		}
-	}
-	switch {
-	case len(named) > 0:
-		return named, nil
-	case len(begin) > 1:
-		return nil, failf(exitUsage, "%q can be the endpoint %s: name one by more of its id", arg,
-			strings.Join(each(begin, func(p portReply) string { return p.Name }), " or "))
-	case len(begin) == 1:
-		return begin, nil
-	}
-	return nil, e.notFound(arg)
-}
-
-// notFound says what there is instead of arg.
-func (e traceEnds) notFound(arg string) error {
-	unnamed := ""
-	if !e.docker.answered {
-		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so containers are known by endpoint id only)", e.docker.at)
-	}
-	var labels []string
-	for _, p := range e.ports {
-		if p.Kind == "container" {
-			labels = append(labels, e.docker.portLabel(p.Name))
-		}
-	}
-	slices.Sort(labels)
-	labels = slices.Compact(labels)
-	if len(labels) == 0 {
-		return failf(exitNoTarget, "no container %q: there is none%s", arg, unnamed)
-	}
-	if near := nearest(arg, labels); len(near) > 0 {
-		return failf(exitNoTarget, "no container %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
-	}
-	if len(labels) > 5 {
-		labels = append(labels[:5], "…")
-	}
-	return failf(exitNoTarget, "no container %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
+// containers are the ports of containers.
+func (e traceEnds) containers() []portReply {
+	return slices.DeleteFunc(slices.Clone(e.ports), func(p portReply) bool { return p.Kind != "container" })
 }
 
 // A traceLink is a network that FROM and TO meet on; to is empty when TO is no port of this host.
@@ -83,8 +34,8 @@ func (e traceEnds) one(links []traceLink) (traceLink, error) {
 // meet gives the networks on which one of froms can meet a port that is wanted.
 func (e traceEnds) meet(froms []portReply, wanted func(portReply) bool) (links []traceLink) {
 	for _, from := range froms {
-		for _, to := range e.ports {
-			if to.Network == from.Network && to.Kind == "container" && wanted(to) {
+		for _, to := range e.containers() {
+			if to.Network == from.Network && wanted(to) {
 				links = append(links, traceLink{from, to})
 			}
 		}

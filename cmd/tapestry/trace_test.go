@@ -201,6 +201,8 @@ func TestTraceFrames(t *testing.T) {
 		{"web bare", webID, "02:00:00:00:00:02 02:00:00:00:00:04", "02:00:00:00:00:02 → 02:00:00:00:00:04, 14 bytes, from web to bare on wide"},
 		{"db web --network 80", dbID, "02:00:00:00:00:03 02:00:00:00:00:02 10.80.1.3 10.80.1.2 ICMPv4", "on wide"},
 		{"web web", webID, "02:00:00:00:00:02 02:00:00:00:00:02 10.80.1.2 10.80.1.2 ICMPv4", "own address"},
+		{"peer:192.0.2.2 web", "192.0.2.2", "02:42:0a:50:02:09 02:00:00:00:00:02",
+			"note         It comes from the address that was last seen behind 192.0.2.2."},
 		{"web db --size 1500", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "note         The MTU of web is 1450"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
@@ -236,11 +238,15 @@ func TestTraceRefuses(t *testing.T) {
 		{"wbe db", exitNoTarget, `no container "wbe", did you mean web?`},
 		{"web postgres", exitNoTarget, `no container "postgres", there are: bare, cache, db, web`},
 		{"web", exitUsage, "too few arguments"},
-		{"9b1 db", exitUsage, `"9b1" can be the endpoint ` + webID + " or " + webToo},
+		{"9b1 db", exitUsage, `"9b1" can be ` + webID + " (web) or " + webToo + " (cache)"},
 		{"db 02:00:00:00:00:77", exitUsage, "db is on several networks, choose one: --network mynet or --network wide"},
 		{"db db", exitUsage, "--network mynet or --network wide"},
 		{"web cache", exitNo, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
 		{"web db --network mynet", exitNoTarget, `no container "web"`},
+		{"peer:192.0.2.3 web", exitNoTarget, `no container "peer:192.0.2.3", did you mean peer:192.0.2.2?`},
+		{"192.0.2.2 web", exitNoTarget, `no container "192.0.2.2", did you mean peer:192.0.2.2?`},
+		{"web peer:192.0.2.2", exitNoTarget, `no container "peer:192.0.2.2"`},
+		{"peer:192.0.2.2 web --tcp 80", exitUsage, "--tcp needs IP addresses"},
 		{"web db --network mynt", exitNoTarget, `did you mean mynet?`},
 		{"web 8.8.8.8", exitNo, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
 		{"bare 10.80.1.3", exitNo, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
@@ -260,6 +266,26 @@ func TestTraceRefuses(t *testing.T) {
 				t.Errorf("exit %d, want %d; %q, want %q", r.code, tc.code, r.stderr, tc.says)
 			}
 		})
+	}
+}
+
+// From another host comes what was seen there last, on the networks where anything was.
+func TestTraceFromPeer(t *testing.T) {
+	ports := []portReply{{Kind: "remote", Network: wideID, Name: "192.0.2.2", Addresses: []string{"192.0.2.2/32"}},
+		{Kind: "remote", Network: localID, Name: "192.0.2.2"}, {Kind: "container", Network: wideID, Name: webID, MAC: "02:00:00:00:00:02"}}
+	latest(ports, []entryReply{{Network: wideID, Port: "192.0.2.2", MAC: ether.MAC{2, 9}, AgeSeconds: 7},
+		{Network: wideID, Port: "192.0.2.2", MAC: ether.MAC{2, 8}, AgeSeconds: 3}, {Network: wideID, Port: webID, MAC: ether.MAC{2, 7}}})
+	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
+		t.Errorf("%+v", ports)
+	}
+	e := traceEnds{&docker{answered: true}, ports}
+	var x tracing
+	if err := x.aim(e, "peer:192.0.2.2", webID); err != nil || x.from.Network != wideID || x.packet.src != (ether.MAC{2, 8}) {
+		t.Errorf("%v, %+v", err, x)
+	}
+	e.ports = ports[1:]
+	if err := x.aim(e, "peer:192.0.2.2", webID); exitCode(err) != exitNo || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
+		t.Errorf("%v", err)
 	}
 }
 

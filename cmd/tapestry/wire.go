@@ -29,6 +29,8 @@ type statusReply struct {
 	Offloads      []offloadReply    `json:"offloads"`
 	Conflicts     []conflictReply   `json:"conflicts"`
 	Faults        int               `json:"faults"`
+	Captures      []captureBooks    `json:"captures"`
+	Recorder      recorderReply     `json:"recorder"`
 }
 
 type offloadReply struct {

@@ -96,8 +96,9 @@ func (t *tally) toFlow(l *look, f *flow.Flow, seconds float64) flowReply {
 	}
 	sum := f.Sum()
 	r := flowReply{Network: f.Network.Value(), Proto: protoName(f), A: end(f.A), B: end(f.B),
-		Out: toCounts(f.Out), Back: toCounts(f.Back), Forwarded: f.Verdicts[vswitch.Forwarded], Flooded: f.Verdicts[vswitch.Flooded],
-		Drops: f.Verdicts.Drops(), Faults: f.Faults, TCP: []string{}, State: stateOf(f),
+		Out: toCounts(f.Out), Back: toCounts(f.Back), Forwarded: f.Verdicts[vswitch.Forwarded],
+		Flooded: f.Verdicts[vswitch.Flooded], Drops: f.Verdicts.Drops(), Faults: f.Faults,
+		TCP: []string{}, State: stateOf(f),
 		First: time.Unix(0, f.First).UTC(), Last: time.Unix(0, f.Last).UTC(), Rate: perSecond(sum.Bytes, seconds)}
 	if f.Type != 0 {
 		r.EtherType = dissect.EtherType(f.Type).String()
@@ -124,8 +125,8 @@ func perSecond(n uint64, seconds float64) float64 {
 }
 
 // protocols that tables name, by their number (IANA).
-var protocols = map[uint8]string{1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
-	58: "icmpv6", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}
+var protocols = map[uint8]string{1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 33: "dccp", 41: "ipv6",
+	47: "gre", 50: "esp", 51: "ah", 58: "icmpv6", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}
 
 func isTCP(f *flow.Flow) bool { return f.A.Addr.IsValid() && f.Proto == 6 }
 

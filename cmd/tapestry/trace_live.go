@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// liveTrace is trace --live and its flags.
+type liveTrace struct {
+	look
+	on     bool
+	frames uint64
+	drops  bool
+	during time.Duration
+}
+
+// A realTrace is a frame that was seen, and what would become of the same bytes a moment later; trace --live --json
+// prints it.
+type realTrace struct {
+	Frame   *frame      `json:"frame"`
+	Trace   *traceReply `json:"trace"`   // null: there was nothing to ask
+	Differs bool        `json:"differs"` // the switch decided otherwise
+	Note    string      `json:"note"`    // why either is so; "": neither
+}
+
+func (l *liveTrace) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&l.on, "live", false, "explain real frames, as they pass")
+	l.flag(cmd)
+	f.VarP(set(&l.frames, "N", "5", parseFrames), "count", "n", "with --live: stop after so many frames")
+	f.BoolVar(&l.drops, "drops", false, "with --live: only frames that went nowhere")
+	f.Var(set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
+}
+
+// check refuses flags that are of --live without it, and those that are of a made-up frame with it.
+func (l *liveTrace) check(cmd *cobra.Command) error {
+	names, format := []string{"filter", "count", "drops", "for"}, "--%s is of real frames: want --live, too"
+	if l.on {
+		names = []string{"tcp", "udp", "icmp", "arp", "sport", "size", "network", "inject"}
+		format = "--%s is of a frame that is made up, --live is of real ones: leave out one of them"
+	}
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			return failf(exitUsage, format, name)
+		}
+	}
+	return nil
+}
+
+// run explains the next frames that are wanted.
+func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args []string) error {
+	if err := l.find(ctx, c, cmd, args); err != nil {
+		return err
+	}
+	l.want.Headers, l.want.Snap, l.want.Drops = false, 0, l.drops
+	l.want.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
+	l.want.Name = "tapestry " + quoted(commandWords(cmd))
+	if l.during > 0 {
+		l.want.Seconds = l.during.Seconds()
+	}
+	if !l.want.Targets.New { // else some of what comes is not wanted
+		l.want.Frames = l.frames
+	}
+	from, end, err := l.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer end()
+	show, out := &lines{labels: labels{who: l.n}}, cmd.OutOrStdout()
+	var seen, dropped uint64
+	for seen < l.frames && ctx.Err() == nil {
+		b, err := from.Next()
+		if ctx.Err() != nil || err == io.EOF {
+			break
+		}
+		if err != nil {
+			return failf(exitNo, "the daemon went away in the middle: %w", bare(err))
+		}
+		if i, ok := b.(*pcapng.Interface); ok {
+			show.labels.add(i)
+		}
+		p, ok := b.(*pcapng.Packet)
+		if !ok {
+			continue
+		}
+		d := l.n.asDocker()
+		r, err := c.explainReal(ctx, d, show, p)
+		if ctx.Err() != nil {
+			break
+		}
+		if err == nil && c.json {
+			err = json.NewEncoder(out).Encode(r)
+		} else if err == nil {
+			err = r.print(out, show, d, seen > 0)
+		}
+		if err != nil {
+			return err
+		}
+		seen++
+		if r.Frame.Reason != "" {
+			dropped++
+		}
+	}
+	switch {
+	case dropped > 0:
+		return failf(exitNo, "%d of %s dropped", dropped, count(seen, "frame"))
+	case seen < l.frames && ctx.Err() == nil && l.during == 0:
+		return failf(exitNo, "the daemon was stopped")
+	case seen == 0:
+		fmt.Fprintln(cmd.ErrOrStderr(), "no such frame has passed")
+	}
+	return nil
+}
+
+// asDocker is what is known now, as tables want it.
+func (n *names) asDocker() *docker {
+	now := n.now.Load()
+	d := &docker{at: n.docker.at, answered: n.docker.answered, containers: make(map[string]string, len(now.endpoints))}
+	for id, e := range now.endpoints {
+		d.containers[id] = e.name
+	}
+	for id, name := range now.networks {
+		d.networks = append(d.networks, dockerNetwork{ID: id, Name: name})
+	}
+	return d
+}
+
+// explainReal has the daemon explain a frame that was seen. What cannot be asked any more is no error.
+func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pcapng.Packet) (r realTrace, err error) {
+	r.Frame = show.frame(p)
+	left := capture.ReadComment(p.Comment)["out"]
+	if r.Frame.Out == "" && left != "" {
+		r.Frame.Out = d.portLabel(left)
+	}
+	var port capture.Port
+	if uint(p.Interface) < uint(len(show.labels.ports)) {
+		port = show.labels.ports[p.Interface]
+	}
+	switch {
+	case port.Network == "":
+		r.Note = "the port that it came in by has gone, and nothing is known of it any more"
+		return r, nil
+	case p.Flags&pcapng.Direction == pcapng.Outbound:
+		r.Note = "this was on its way out to " + r.Frame.Interface + ": what the switch decides had been decided"
+		return r, nil
+	case len(p.Data) < p.Len:
+		r.Note = "it was not kept whole, so that it cannot be asked again"
+		return r, nil
+	}
+	seen, _ := capture.ReadDetail(p)
+	t, err := c.explain(ctx, d, requestOf(&port, p, seen))
+	if code := exitCode(err); err != nil && (code == exitNoTarget || code == exitNo) {
+		r.Note = fmt.Sprintf("the port that it came in by cannot be asked any more: %v", err)
+		return r, nil
+	} else if err != nil {
+		return r, err
+	}
+	r.Trace = &t
+	r.compare(seen, left, d)
+	return r, nil
+}
+
+// requestOf asks about a frame as it came in by its port.
+func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) traceRequest {
+	t := traceRequest{Network: port.Network, Port: port.Name, Frame: p.Data}
+	if port.Remote {
+		t.Port = hostOf(port.Name)
+	}
+	if seen.Kind != ether.None {
+		t.Offload.Kind, t.Offload.Segment = seen.Kind.String(), seen.Segment
+	}
+	if p.Flags&pcapng.SumNotReady != 0 {
+		t.Offload.SumStart, t.Offload.SumOffset = checksum(p.Data)
+		t.Offload.NeedsSum = t.Offload.SumStart > 0
+	}
+	return t
+}
+
+// checksum says where a kernel leaves the checksum of TCP or UDP to be finished; zero of anything else, as of IPv6 with
+// extension headers.
+func checksum(b []byte) (start, offset uint16) {
+	const ip = ether.HeaderLen
+	proto := byte(0)
+	switch {
+	case len(b) < ip+20:
+	case binary.BigEndian.Uint16(b[ip-2:]) == 0x0800:
+		proto, start = b[ip+9], ip+uint16(b[ip]&15)*4
+	case binary.BigEndian.Uint16(b[ip-2:]) == 0x86dd:
+		proto, start = b[ip+6], ip+40
+	}
+	switch proto {
+	case protoTCP:
+		return start, 16
+	case protoUDP:
+		return start, 6
+	}
+	return 0, 0
+}
+
+// compare says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
+func (r *realTrace) compare(seen capture.Detail, left string, d *docker) {
+	was, would := seen.Verdict.String(), r.Trace.Verdict
+	switch {
+	case seen.Verdict == vswitch.Fault:
+		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + r.Trace.fate()
+		return
+	case was == would && left != "" && len(r.Trace.Ways) == 1 && hostOf(left) != hostOf(r.Trace.Ways[0].Port):
+		was, would = was+" to "+r.Frame.Out, would+" to "+d.portLabel(r.Trace.Ways[0].Port)
+	case was == would:
+		return
+	}
+	r.Differs = true
+	r.Note = fmt.Sprintf("the switch's verdict was %s, and asked a moment later it is %s: "+
+		"addresses, ports or faults have changed in between", was, would)
+}
+
+// print writes what was seen, what the switch did, and the explanation.
+func (r *realTrace) print(w io.Writer, show *lines, d *docker, more bool) error {
+	f, at := r.Frame, ""
+	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {
+		at = seen.Local().Format("15:04:05.000000 ")
+	}
+	did := f.Verdict
+	switch {
+	case f.Reason != "":
+		did = "dropped (" + f.Reason + ")"
+	case f.Out != "":
+		did += " to " + f.Out
+	}
+	if more {
+		at = "\n" + at
+	}
+	text := fmt.Sprintf("%s%s\n%-12s %s\n", at, show.text(f), "switch", did)
+	if f.Lost > 0 {
+		text += fmt.Sprintf("%-12s %s before it came faster than they were read\n", "note", count(f.Lost, "frame"))
+	}
+	if _, err := io.WriteString(w, text); err != nil {
+		return err
+	}
+	if r.Trace != nil {
+		if err := printTrace(w, *r.Trace, d); err != nil {
+			return err
+		}
+	}
+	if r.Note == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "%-12s %s\n", map[bool]string{true: "differs", false: "note"}[r.Differs], r.Note)
+	return err
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// judged marks a packet as the daemon does.
+func judged(d capture.Detail) func(*pcapng.Packet) {
+	return func(p *pcapng.Packet) { p.Flags, p.Verdict = pcapng.Inbound, d.AppendTo(nil) }
+}
+
+// passing sends frames of all sorts until it is told to stop, or what it was asked for has come.
+func passing(changes ...func(*pcapng.Packet)) func(*feed) {
+	return func(f *feed) {
+		f.ports()
+		for _, change := range changes {
+			f.packet(100, change)
+		}
+		f.flush()
+		f.stats(f.n, 0)
+	}
+}
+
+func TestTraceLive(t *testing.T) {
+	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	d := newCapturingAt(t, h, func(f *feed) {
+		f.ports()
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			p.Comment = "verdict=forwarded out=" + dbID
+		})
+		f.packet(100, judged(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
+		f.packet(3000, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: 2, Kind: ether.UDP, Segment: 1400})(p)
+			p.Flags |= pcapng.SumNotReady
+			p.Drops, p.Comment = 3, "verdict=forwarded out=192.0.2.2:4789"
+		})
+		f.packet(100, judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1}))
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1})(p)
+			p.Flags = pcapng.Outbound
+		})
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			p.Interface = 2
+		})
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			p.Data = p.Data[:60]
+			p.Len = 100
+		})
+		if _, err := f.AddInterface(&pcapng.Interface{Name: "port 9", Description: "port=9 kind=container network= vni=0",
+			LinkType: pcapng.Ethernet}); err != nil {
+			t.Error(err)
+		}
+		f.packet(100, func(p *pcapng.Packet) {
+			judged(capture.Detail{Verdict: vswitch.Spoofed, Out: -1})(p)
+			p.Interface = 3
+		})
+	})
+	r := tapestry(t, d.args(t, "trace", "--live", "-n", "8", "--", "udp")...)
+	blocks := strings.Split(r.out, "\n\n")
+	if r.code != exitNo || r.stderr != "tapestry: 3 of 8 frames dropped\n" || len(blocks) != 8 {
+		t.Fatalf("exit %d, %s, %d frames:\n%s", r.code, r.stderr, len(blocks), r.out)
+	}
+	for i, words := range [][]string{
+		{" web → db  UDP", "\nswitch       forwarded to db\noffload      100 bytes", "\nverdict      forwarded to db"},
+		{"\nswitch       flooded\n", "\nverdict      forwarded to db\ndiffers      the switch's verdict was flooded, and asked a moment later it is forwarded:"},
+		{"\nswitch       forwarded to peer 192.0.2.2@wide\nnote         3 frames before it came faster",
+			"differs      the switch's verdict was forwarded to peer 192.0.2.2@wide, and asked a moment later it is forwarded to db:"},
+		{"DROP fault", "FAULT loss", "\nswitch       dropped (fault)\n", "\nnote         it was lost on purpose (loss); without that it would be forwarded"},
+		{"\nnote         this was on its way out to web@wide: what the switch decides had been decided"},
+		{"\nverdict      forwarded to db"},
+		{"\nnote         it was not kept whole"},
+		{"DROP spoofed", "\nswitch       dropped (spoofed)\nnote         the port that it came in by has gone"},
+	} {
+		for _, want := range words {
+			if !strings.Contains(blocks[i], want) {
+				t.Errorf("frame %d: no %q in\n%s", i+1, want, blocks[i])
+			}
+		}
+	}
+	if strings.Contains(blocks[0], "differs") || strings.Contains(blocks[5], "differs") || strings.Contains(blocks[4], "verdict ") {
+		t.Errorf("differs where it does not, or explained what cannot be:\n%s", r.out)
+	}
+	asked := d.asked[0]
+	if asked.Frames != 8 || asked.Snap != 0 || asked.Headers || !asked.Detail || asked.Offload != "raw" || asked.Annotate != "all" || asked.Drops || asked.Seconds != -1 ||
+		asked.Filter.Expr != "udp" || asked.Name != "tapestry trace --count 8 --live -- udp" {
+		t.Errorf("asked for %+v", asked)
+	}
+	train := ether.Offload{Kind: ether.UDP, Segment: 1400, NeedsSum: true, SumStart: 34, SumOffset: 6}
+	if len(h.asked) != 5 || h.asked[0].Off != (ether.Offload{}) || len(h.asked[0].Frame) != 100 || h.asked[2].Off != train ||
+		h.asked[0].Port != webID || h.asked[0].Network != wideID || h.asked[4].Port != "192.0.2.2" {
+		t.Errorf("the daemon was asked about %+v", h.asked)
+	}
+}
+
+// A daemon that knows a port no more, or explains nothing, is no reason to end.
+func TestTraceLiveUnanswered(t *testing.T) {
+	h := &traceHost{fakeHost: newFakeHost(), err: fabric.ErrNoEndpoint}
+	fine := judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
+	r := tapestry(t, newCapturingAt(t, h, passing(fine, fine)).args(t, "trace", "--live", "-n", "2")...)
+	if r.code != exitFine || strings.Count(r.out, "note         the port that it came in by cannot be asked any more: ") != 2 {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live", "--for", "1s")...)
+	if r.code != exitFine || !strings.Contains(r.out, "this host traces nothing") {
+		t.Errorf("--for: exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	r = tapestry(t, newCapturing(t, passing()).args(t, "trace", "--live", "--for", "1s", "--drops")...)
+	if r.code != exitFine || r.out != "" || r.stderr != "no such frame has passed\n" {
+		t.Errorf("nothing: exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live")...)
+	if r.code != exitNo || !strings.Contains(r.stderr, "the daemon was stopped") {
+		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+// A stoppingHost is interrupted while it explains.
+type stoppingHost struct {
+	*traceHost
+	interrupt func()
+}
+
+func (h *stoppingHost) Trace(ctx context.Context, r fabric.TraceRequest) (fabric.TraceView, error) {
+	h.interrupt()
+	return h.traceHost.Trace(ctx, r)
+}
+
+// Ctrl-C ends it, and is no error.
+func TestTraceLiveInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	h := &stoppingHost{&traceHost{fakeHost: newFakeHost(), answer: forwarded()}, cancel}
+	d := newCapturingAt(t, h, func(f *feed) {
+		f.ports()
+		f.packet(100, judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
+		f.flush()
+		<-f.gone
+	})
+	var out, stderr bytes.Buffer
+	code := execute(ctx, d.args(t, "trace", "--live", "web"), &out, &stderr)
+	if code != exitFine || out.Len() > 0 || stderr.String() != "no such frame has passed\n" {
+		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
+	}
+}
+
+func TestTraceLiveUsage(t *testing.T) {
+	for args, says := range map[string]string{
+		"web db --drops":             "--drops is of real frames: want --live, too",
+		"web db -n 3":                "--count is of real frames",
+		"--live web --tcp 80":        "--tcp is of a frame that is made up, --live is of real ones",
+		"--live --inject":            "--inject is of a frame that is made up",
+		"--live -n 0":                "want a number of frames from 1 on",
+		"--live -f udp -- tcp":       "want one",
+		"--live -- host":             "the filter cannot be read",
+		"web":                        "too few arguments",
+		"web db more":                `"more" is one argument too many`,
+		"--live peer:":               "peer: names none",
+		"--live web db --network no": "--network is of a frame that is made up",
+	} {
+		h := &traceHost{fakeHost: newFakeHost()}
+		d := newCapturingAt(t, h, passing())
+		if r := tapestry(t, d.args(t, strings.Fields("trace "+args)...)...); r.code != exitUsage || !strings.Contains(r.stderr, says) || len(h.asked) != 0 {
+			t.Errorf("trace %s: exit %d, %q, want %q", args, r.code, r.stderr, says)
+		}
+	}
+}
+
+// Every key that trace --live prints is documented, and every documented key is printed.
+func TestTraceLiveJSON(t *testing.T) {
+	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	r := tapestry(t, newCapturingAt(t, h, passing(judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))).
+		args(t, "trace", "--live", "-n", "1", "--json")...)
+	var x struct {
+		Frame struct {
+			Verdict string
+			SrcName string `json:"src_name"`
+		}
+		Trace   traceReply
+		Differs bool
+	}
+	var keys map[string]any
+	if err := json.Unmarshal([]byte(r.out), &x); err != nil || r.code != exitFine || strings.Count(r.out, "\n") != 1 {
+		t.Fatalf("exit %d, %v, %s%s", r.code, err, r.out, r.stderr)
+	}
+	if x.Frame.Verdict != "forwarded" || x.Frame.SrcName != "web" || x.Trace.Verdict != "forwarded" || x.Trace.In.Container != "web" || x.Differs {
+		t.Errorf("%s", r.out)
+	}
+	if err := json.Unmarshal([]byte(r.out), &keys); err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Sorted(slices.Values(documented(t)["trace --live"]))
+	if got := slices.Sorted(maps.Keys(keys)); !slices.Equal(got, want) {
+		t.Errorf("trace --live --json has %v, docs/json.md says %v", got, want)
+	}
+}
+
+// What the daemon sends is hostile at worst: no bytes may make this panic.
+func FuzzChecksum(f *testing.F) {
+	f.Add(udpFrame(60))
+	f.Add(tcpFrame(true, 2))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		start, offset := checksum(b)
+		if start == 0 != (offset == 0) || start != 0 && start < ether.HeaderLen {
+			t.Errorf("%d and %d of %x", start, offset, b)
+		}
+	})
+}
