@@ -108,10 +108,10 @@ func parseFileSize(s string) (int64, error) {
 // parseRing reads the memory of a capture, of which the daemon wants a power of two.
 func parseRing(s string) (int, error) {
 	n, err := parseSize(s)
-	if err != nil || n < 64<<10 || n > 1<<30 {
-		return 0, errors.New("want a size from 64KiB to 1GiB, such as 32MiB")
+	if err != nil || n < minRing || n > maxRing {
+		return 0, errors.New("want a size from 256KiB to 256MiB, such as 32MiB")
 	}
-	ring := 64 << 10
+	ring := minRing
 	for int64(ring) < n {
 		ring *= 2
 	}

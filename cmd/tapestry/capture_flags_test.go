@@ -27,7 +27,7 @@ func TestCaptureUsage(t *testing.T) {
 		{"capture -w a -C 100XB", "want a size such as 100MB"},
 		{"capture -w a -C 12", "want 4096 bytes or more"},
 		{"capture --for 5", "want a duration of 1s or more"},
-		{"capture --ring 1", "want a size from 64KiB"},
+		{"capture --ring 1", "want a size from 256KiB"},
 		{"capture --offload cut", "want fix, segment, raw"},
 		{"watch --color blue", "want auto, always, never"},
 		{"capture -w ", "the file's name is empty"},
@@ -54,6 +54,11 @@ func TestSizes(t *testing.T) {
 	}
 	if n, err := parseRing("10MB"); n != 16<<20 || err != nil {
 		t.Errorf("10MB of ring are %d, %v", n, err)
+	}
+	for _, text := range []string{"128KiB", "257MiB"} { // the daemon would refuse it
+		if n, err := parseRing(text); err == nil || !strings.Contains(err.Error(), "256KiB to 256MiB") {
+			t.Errorf("%s of ring are %d, %v", text, n, err)
+		}
 	}
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {
