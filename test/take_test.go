@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
@@ -34,7 +35,11 @@ func (h *Host) take(t *testing.T, file string, args ...string) *take {
 	}
 	k := &take{h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), file}
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
-	k.await(t, "capturing ")
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not capture: %s", k.said.String())
+		}
+	}
 	return k
 }
 
