@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	maxCaptures = 32          // at once: each may have a ring of maxRing
-	minRing     = 256 << 10   // bytes
+	maxCaptures = 32        // at once: each may have a ring of maxRing
+	minRing     = 256 << 10 // bytes
 	maxRing     = 256 << 20
 	remembered  = time.Minute // a capture's books after its end
 )
