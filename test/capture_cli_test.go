@@ -127,9 +127,11 @@ func captureTargets(t *testing.T, h *Host) {
 		for name, k := range takes {
 			if strings.Contains(line, `"msg":"capture ended"`) && strings.Contains(line, k.path) {
 				audited++
-				if want := fmt.Sprintf(`"frames":%d,`, frames[name]); !strings.Contains(line, want) && name != "name" ||
-					!strings.Contains(line, `"uid":0,"pid":`) || strings.Contains(line, `"pid":-1`) || !strings.Contains(line, `"command":"tapestry capture --write `) {
-					t.Errorf("%s: the log says %s, want %s", name, line, want)
+				for _, want := range []string{fmt.Sprintf(`"frames":%d,"lost":0,`, frames[name]), fmt.Sprintf(`"uid":0,"pid":%s,`, k.pid),
+					`"command":"tapestry capture `, `"why":"stopped"`} {
+					if !strings.Contains(line, want) {
+						t.Errorf("%s: the log says %s, want %s", name, line, want)
+					}
 				}
 			}
 		}
@@ -362,7 +364,7 @@ func captureFullDisk(t *testing.T, h *Host) {
 	h.quiet(t)
 	h.in(t, "sh", "-ec", "mkdir /run/small && mount -t tmpfs -o size=1M small /run/small")
 	defer h.in(t, "umount", "/run/small")
-	takes := []*take{h.take(t, "/run/small/x.pcapng", "all", "-f", "icmp")}
+	takes := []*take{h.take(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.take(t, "/run/small/y.pcap", "all", "-f", "icmp")}
 	load := h.background(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-s", "1400", dbAddress)
 	for _, k := range takes {
 		code, said := k.exit(t)

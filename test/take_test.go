@@ -25,6 +25,7 @@ import (
 type take struct {
 	*background
 	path string
+	pid  string // as the host counts
 }
 
 // take starts one, and waits until it captures. The file's name is relative to the test's directory.
@@ -33,12 +34,15 @@ func (h *Host) take(t *testing.T, file string, args ...string) *take {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(t.TempDir(), file)
 	}
-	k := &take{h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), file}
+	k := &take{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
 	for end := time.Now().Add(10 * time.Second); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it does not capture: %s", k.said.String())
 		}
+	}
+	for _, pid := range k.children() {
+		k.pid = tool(t, "sh", "-c", "sed -n 's/^NSpid:.*[[:space:]]//p' /proc/$1/status", "sh", strconv.Itoa(pid))
 	}
 	return k
 }

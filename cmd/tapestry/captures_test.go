@@ -379,7 +379,7 @@ func TestCaptureNDJSON(t *testing.T) {
 	defer c.Close()
 	body := `{"format":"ndjson","frames":1}`
 	fmt.Fprintf(c, "POST /v1/captures HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	for n := 0; n == 0; n = len(l.all) { // until it looks
+	for n := 0; n == 0; { // until it looks
 		l.mu.Lock()
 		n = len(l.all)
 		l.mu.Unlock()
