@@ -110,10 +110,10 @@ func parseFileSize(s string) (int64, error) {
 // parseRing reads the memory of a capture, of which the daemon wants a power of two.
 func parseRing(s string) (int, error) {
 	n, err := parseSize(s)
-	if err != nil || n < 256<<10 || n > maxRing {
+	if err != nil || n < minRing || n > maxRing {
 		return 0, errors.New("want a size from 256KiB to 256MiB, such as 32MiB")
 	}
-	ring := 256 << 10
+	ring := minRing
 	for int64(ring) < n {
 		ring *= 2
 	}

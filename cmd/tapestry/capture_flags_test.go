@@ -55,6 +55,11 @@ func TestSizes(t *testing.T) {
 	if n, err := parseRing("10MB"); n != 16<<20 || err != nil {
 		t.Errorf("10MB of ring are %d, %v", n, err)
 	}
+	for _, text := range []string{"128KiB", "257MiB"} { // the daemon would refuse it
+		if n, err := parseRing(text); err == nil || !strings.Contains(err.Error(), "256KiB to 256MiB") {
+			t.Errorf("%s of ring are %d, %v", text, n, err)
+		}
+	}
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)

@@ -98,7 +98,7 @@ func (w *writer) put(b pcapng.Block) error {
 	return nil
 }
 
-// tell writes the interfaces and names that are new.
+// tell writes the interfaces and names that are new, no names before the first interface.
 func (w *writer) tell() error {
 	for ; w.told < len(w.labels.interfaces); w.told++ {
 		i := w.labels.told(w.told)
@@ -113,8 +113,8 @@ func (w *writer) tell() error {
 		}
 	}
 	v := w.labels.who.Version()
-	if v == w.version {
-		return nil
+	if v == w.version || w.told == 0 {
+		return nil // libwiretap learns a file's link type from what stands before its first names and packets
 	}
 	w.version = v
 	var fresh pcapng.Names

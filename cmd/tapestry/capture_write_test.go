@@ -22,6 +22,11 @@ func TestRenamed(t *testing.T) {
 	}
 	w.labels.who = n
 	web, db := netip.MustParseAddr("10.80.1.2"), netip.MustParseAddr("10.80.1.3")
+	// Nothing was seen yet, but names are known: libwiretap wants an interface before them.
+	n.add(pcapng.Names{{Addr: web, Name: "web"}})
+	if err := w.flush(); err != nil {
+		t.Fatal(err)
+	}
 	for _, b := range []pcapng.Block{
 		&pcapng.Interface{Name: "x", LinkType: pcapng.Ethernet},
 		pcapng.Names{{Addr: web, Name: "web"}, {Addr: db, Name: "db"}},

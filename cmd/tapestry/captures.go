@@ -23,8 +23,9 @@ import (
 )
 
 const (
-	maxCaptures = 32          // at once
-	maxRing     = 256 << 20   // bytes of memory for one
+	maxCaptures = 32        // at once
+	minRing     = 256 << 10 // bytes of memory for one
+	maxRing     = 256 << 20
 	maxRings    = 1 << 30     // and for all of them
 	remembered  = time.Minute // a capture's books after its end
 )
@@ -124,7 +125,7 @@ func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
 	if a.Snap < 0 || a.Snap > pcapng.MaxSnapLen {
 		return nil, fmt.Errorf("snap %d: want 1 to %d bytes of each frame, or 0 for all", a.Snap, pcapng.MaxSnapLen)
 	}
-	if a.Ring < 0 || a.Ring > maxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < 1<<18 {
+	if a.Ring < 0 || a.Ring > maxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < minRing {
 		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
 	}
 	if a.match, err = a.Filter.compile(); err != nil {

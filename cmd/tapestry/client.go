@@ -96,7 +96,7 @@ func (c *client) noDaemon(err error) error {
 		return errors.New("interrupted")
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return failf(exitNoDaemon, "no permission to talk to the daemon at %s: run this as root", c.socket)
+		return failf(exitNoDaemon, "no permission to talk to the daemon at %s: run this as root, or as a member of its --api-group", c.socket)
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {

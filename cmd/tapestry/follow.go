@@ -35,6 +35,7 @@ type followed struct {
 	t      *targets
 	expr   string
 	judges bool // the daemon streams new ports that may not be wanted
+	holds  bool // there is a Docker that says what new ports are called
 	ctx    context.Context
 	stop   context.CancelFunc
 	kick   chan struct{} // holds a token when Docker is to be asked
@@ -83,8 +84,8 @@ func follow(ctx context.Context, s running, n *names, t *targets, expr string) *
 }
 
 func newFollowed(ctx context.Context, s running, n *names, t *targets, expr string) *followed {
-	f := &followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, asked: t.Request(),
-		kick: make(chan struct{}, 1), stale: make(map[string]bool), hold: hold{news: make(chan struct{}, 1)}}
+	f := &followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, holds: n.docker.answered,
+		asked: t.Request(), kick: make(chan struct{}, 1), stale: make(map[string]bool), hold: hold{news: make(chan struct{}, 1)}}
 	f.filter, _ = n.filter(expr) // it was compiled before
 	f.ctx, f.stop = context.WithCancel(ctx)
 	return f
@@ -298,9 +299,15 @@ func (f *followed) judge(p *seenPort) judgement {
 	if !p.ours {
 		return wanted
 	}
-	verdict := f.t.judge(&p.port)
-	if verdict == unknown && time.Since(p.came) >= newPortWait {
+	verdict, age := wanted, time.Since(p.came)
+	if f.judges {
+		verdict = f.t.judge(&p.port)
+	}
+	switch {
+	case verdict == unknown && age >= newPortWait:
 		return unwanted // docker run has failed
+	case verdict == wanted && age < orderWait && f.unnamed(p):
+		return nameless
 	}
 	return verdict
 }

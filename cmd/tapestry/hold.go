@@ -10,10 +10,12 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// The frames of a new port are held until Docker has said whose it is. What comes behind them is held as well, so that
-// all leaves in the order of time. That is for orderWait at most, and for queueBytes: when Docker takes longer, the
-// other frames go ahead, and those of the port, if they are wanted, come late and out of order, since an order can be
-// restored and a frame that was thrown away cannot. newPortWait and heldBytes are the end: then they are discarded.
+// The frames of a new port are held until Docker has said whose it is. One that is wanted anyway waits for its name: in a
+// file that stands before the first frame, for good. What comes behind them is held as well, so that all leaves in the
+// order of time. That is for orderWait at most, and for queueBytes: when Docker takes longer, the other frames go ahead.
+// Those of a port that is wanted anyway go then, too, without a name; others, if they turn out to be wanted, come late and
+// out of order, since an order can be restored and a frame that was thrown away cannot. newPortWait and heldBytes are the
+// end: then they are discarded.
 const (
 	orderWait  = 2 * time.Second
 	queueBytes = 64 << 20 // of all that is held
@@ -69,7 +71,7 @@ func (f *followed) Next() (pcapng.Block, error) {
 }
 
 func (f *followed) next() (pcapng.Block, error) {
-	if !f.judges {
+	if !f.holds {
 		b, err := f.s.Next()
 		if i, ok := b.(*pcapng.Interface); ok {
 			f.meet(i)
@@ -183,7 +185,7 @@ func (f *followed) take() pcapng.Block {
 		h := f.queue[0]
 		verdict, by := f.verdictOn(h.block)
 		over := f.ctx.Err() != nil // nobody will judge any more
-		if verdict == unknown && !over && f.bytes <= queueBytes && time.Since(by.came) < orderWait {
+		if (verdict == unknown || verdict == nameless) && !over && f.bytes <= queueBytes && time.Since(by.came) < orderWait {
 			return nil
 		}
 		f.queue[0] = heldBlock{}
@@ -193,7 +195,7 @@ func (f *followed) take() pcapng.Block {
 			continue
 		}
 		f.release(h)
-		if verdict == wanted {
+		if verdict >= nameless {
 			return h.block
 		}
 		f.discard(h.block)
@@ -244,8 +246,8 @@ func (f *followed) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
 	switch b := b.(type) {
 	case *pcapng.Packet:
 		by = f.ports[b.Interface]
-		if by.judgement == wanted {
-			return wanted, by
+		if by.judgement >= nameless {
+			return by.judgement, by
 		}
 		d, _ := capture.ReadDetail(b)
 		if d.Out >= 0 && d.Out < len(f.ports) && f.ports[d.Out].judgement > by.judgement {

@@ -107,6 +107,36 @@ func TestHold(t *testing.T) {
 			b.s.frame(never, -1, "f")
 			b.want(t, "never: f@never")
 		},
+		"a name first": func(t *testing.T, b *stage) {
+			b.t.networks[wideID] = true
+			web, late := b.s.port("container", wideID, "web1"), b.s.port("container", wideID, "late")
+			b.s.frame(late, web, "a") // wanted, but what is it called?
+			b.s.frame(web, -1, "b")
+			b.want(t, "web1:")
+			b.says(wideID, "late", "late")
+			b.want(t, "late: a@late>web1 b@web1")
+			never := b.s.port("container", wideID, "never")
+			b.s.frame(never, -1, "c")
+			b.s.frame(web, -1, "d")
+			b.want(t, "")
+			time.Sleep(orderWait)
+			b.want(t, "never: c@never d@web1")
+			b.s.frame(b.s.port("container", wideID, "last"), -1, "e")
+			b.want(t, "")
+			b.stop()
+			b.want(t, "last: e@last")
+			b.books(t, 0, 0)
+		},
+		"all, and a name first": func(t *testing.T, b *stage) {
+			b.judges = false
+			other := b.s.port("container", localID, "other")
+			b.s.frame(other, -1, "a")
+			b.s.frame(b.s.port("remote", localID, "192.0.2.2:4789"), -1, "b")
+			b.want(t, "192.0.2.2:4789:")
+			b.says(localID, "other", "other")
+			b.want(t, "other: a@other b@192.0.2.2:4789")
+			b.books(t, 0, 0)
+		},
 		"the end": func(t *testing.T, b *stage) {
 			web := b.s.port("container", wideID, "web1")
 			first, second := b.s.port("container", localID, "first"), b.s.port("container", localID, "second")

@@ -77,6 +77,7 @@ type judgement uint8
 const (
 	unwanted judgement = iota
 	unknown            // until Docker has said whose it is
+	nameless           // wanted, and Docker will say in a moment what it is called
 	wanted
 )
 

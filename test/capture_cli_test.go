@@ -1,0 +1,487 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// newWatched makes a node with containers to look at: web 10.77.0.11 and db 10.77.0.12 on mynet, and lone on other.
+func newWatched(t *testing.T, name string, flags ...string) *Host {
+	h := newNode(t, name, flags...)
+	need(t, "tshark", "capinfos", "reordercap", "mergecap")
+	h.network(t, "mynet", "--subnet", "10.77.0.0/24")
+	h.network(t, "other", "--subnet", "10.78.0.0/24")
+	h.run(t, "web", "mynet", "--ip", "10.77.0.11")
+	h.run(t, "db", "mynet", "--ip", "10.77.0.12")
+	h.run(t, "lone", "other", "--ip", "10.78.0.11")
+	return h
+}
+
+const (
+	dbAddress = "10.77.0.12"
+	dbMAC     = "02:42:0a:4d:00:0c"
+)
+
+// pings sends some pings from a container, all answered. Args are options of ping.
+func (h *Host) pings(t *testing.T, container, to string, n int, args ...string) {
+	t.Helper()
+	h.exec(t, container, append(append([]string{"ping", "-n", "-q", "-c", fmt.Sprint(n), "-i", "0.01", "-W1"}, args...), to)...)
+}
+
+// TestCaptureCommands: tapestry capture, as people use it and as Wireshark's tools read it.
+func TestCaptureCommands(t *testing.T) {
+	h := newWatched(t, "commands")
+	t.Run("targets", func(t *testing.T) { captureTargets(t, h) })
+	t.Run("tshark reads a pipe", func(t *testing.T) { capturePipe(t, h) })
+	t.Run("tshark connects to a listener", func(t *testing.T) { captureListen(t, h) })
+	t.Run("extcap", func(t *testing.T) { captureExtcap(t, h) })
+	t.Run("a container that is renamed", func(t *testing.T) { captureRenamed(t, h) })
+	t.Run("a container that starts again", func(t *testing.T) { captureRestarted(t, h) })
+	t.Run("a container that comes", func(t *testing.T) { captureComes(t, h) })
+	t.Run("rotation", func(t *testing.T) { captureRotation(t, h) })
+	t.Run("a full disk", func(t *testing.T) { captureFullDisk(t, h) })
+	t.Run("strict", func(t *testing.T) { captureStrict(t, h) })
+	t.Run("wrong words", func(t *testing.T) { captureWrong(t, h) })
+	t.Run("two hundred leave nothing", func(t *testing.T) { captureLeaves(t, h) })
+	t.Run("a group's members", func(t *testing.T) { captureGroup(t, h) })
+}
+
+func captureTargets(t *testing.T, h *Host) {
+	h.quiet(t, "address conflict")
+	from := h.mark()
+	id := h.docker(t, "inspect", "-f", "{{.NetworkSettings.Networks.mynet.EndpointID}}", "web")
+	takes := map[string]*take{
+		"name":    h.take(t, "name.pcapng", "web"),
+		"network": h.take(t, "network.pcapng", "network:mynet"),
+		"id":      h.take(t, "id.pcapng", id[:10]),
+		"all":     h.take(t, "all.pcapng", "all"),
+		"classic": h.take(t, "all.pcap"),
+		"other":   h.take(t, "other.pcapng", "network:other"),
+		"filter":  h.take(t, "filter.pcapng", "--", "icmp", "and", "host", "db"),
+	}
+	h.pings(t, "web", dbAddress, 5, "-s", "100")
+	h.spoof(t, "web", dbMAC, dbAddress)
+	h.try("docker", "exec", "lone", "arping", "-c1", "-w1", "-I", "eth0", "10.78.0.99")
+	frames, pings := map[string]int{}, map[string][]string{}
+	for name, k := range takes {
+		frames[name] = k.end(t)
+		if info, err := os.Stat(k.path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v: want a file for its owner only", name, info.Mode(), err)
+		}
+		dumped := tool(t, "sh", "-c", `tcpdump -n -r - <"$1" 2>/dev/null | wc -l`, "sh", k.path)
+		if n := packets(t, k.path); n != frames[name] || dumped != fmt.Sprint(n) || len(readFile(t, k.path).packets) != n {
+			t.Errorf("%s: capinfos counts %d packets, tcpdump %s; it said %d", name, n, dumped, frames[name])
+		}
+		if text := tool(t, "capinfos", "-t", k.path); !strings.Contains(text, "nano") && strings.HasSuffix(k.path, ".pcap") {
+			t.Errorf("%s: %s", name, text)
+		}
+		inOrder(t, k.path)
+		pings[name] = sums(slices.DeleteFunc(readFile(t, k.path).packets, func(p pcapng.Packet) bool { return len(p.Data) != 142 }), 0)
+	}
+	for name, list := range pings {
+		if name == "other" && len(list) != 0 || name != "other" && (len(list) != 10 || !slices.Equal(list, pings["all"])) {
+			t.Errorf("%s: these pings: %v", name, list)
+		}
+	}
+	if n := len(rows(t, takes["other"].path, "arp && frame.interface_name == lone", "frame.number")); n == 0 || n != frames["other"] {
+		t.Errorf("of the other network %d of %d packets are lone's ARP", n, frames["other"])
+	}
+	if frames["filter"] != 10 || frames["classic"] != frames["all"] {
+		t.Errorf("frames %v", frames)
+	}
+
+	seen, odd := map[string]bool{}, false
+	for i, row := range rows(t, takes["name"].path, "icmp", "frame.interface_name", "frame.packet_flags_direction", "ip.src_host", "ip.dst_host",
+		"frame.packet_id", "frame.time_epoch") {
+		cells := strings.Split(row, "|")
+		want := []string{"web|0x00000001|web|db", "db|0x00000001|db|web"}[i%2]
+		if strings.Join(cells[:4], "|") != want || cells[4] == "" || seen[cells[4]] {
+			t.Errorf("packet %d reads %s, want %s and an id of its own", i, row, want)
+		}
+		seen[cells[4]] = true
+		odd = odd || !strings.HasSuffix(cells[5], "000")
+	}
+	if text := tool(t, "capinfos", "-A", takes["name"].path); !odd || !strings.Contains(text, "Time precision = nanoseconds (9)") {
+		t.Errorf("no nanoseconds: %s", text)
+	}
+	for _, name := range []string{"name", "network"} {
+		const dropped = `frame.comment contains "verdict=drop reason=spoofed"`
+		if n := count(t, takes[name].path, dropped+` && frame.interface_name == "web" && eth.src == `+dbMAC); n == 0 || n != count(t, takes[name].path, "frame.comment") {
+			t.Errorf("%s: %d spoofed frames with a comment", name, n)
+		}
+	}
+	if n := count(t, takes["classic"].path, "arp && eth.src == "+dbMAC+" && arp.src.proto_ipv4 == 10.77.0.11"); n == 0 {
+		t.Error("the spoofed frame is not in the pcap file")
+	}
+
+	audited := 0
+	for _, line := range h.since(t, "tapestry.log", from.tapestry) {
+		for name, k := range takes {
+			if strings.Contains(line, `"msg":"capture ended"`) && strings.Contains(line, k.path) {
+				audited++
+				for _, want := range []string{fmt.Sprintf(`"frames":%d,"lost":0,`, frames[name]), fmt.Sprintf(`"uid":0,"pid":%s,`, k.pid),
+					`"command":"tapestry capture `, `"why":"stopped"`} {
+					if !strings.Contains(line, want) {
+						t.Errorf("%s: the log says %s, want %s", name, line, want)
+					}
+				}
+			}
+		}
+	}
+	if audited != len(takes) {
+		t.Errorf("the log tells of %d captures, want %d", audited, len(takes))
+	}
+}
+
+func capturePipe(t *testing.T, h *Host) {
+	h.quiet(t)
+	pipe := h.background(t, "", "bash", "-o", "pipefail", "-c", "tapestry capture web -f icmp -w - | tshark -i - -c 4 -T fields -e frame.interface_name -e ip.src")
+	pipe.await(t, "capturing web")
+	h.pings(t, "web", dbAddress, 3)
+	code, said := pipe.exit(t)
+	if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+func captureListen(t *testing.T, h *Host) {
+	h.quiet(t)
+	listener := h.background(t, "", "tapestry", "capture", "web", "-f", "icmp", "--listen", "127.0.0.1:19000")
+	listener.await(t, "listening")
+	for range 2 {
+		before := strings.Count(listener.said.String(), "capturing web")
+		shark := h.background(t, "", "tshark", "-i", "TCP@127.0.0.1:19000", "-c", "4", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+		eventually(t, 10*time.Second, func() error {
+			if strings.Count(listener.said.String(), "capturing web") == before {
+				return fmt.Errorf("nobody has connected: %s", shark.said.String())
+			}
+			return nil
+		})
+		h.pings(t, "web", dbAddress, 3)
+		code, said := shark.exit(t)
+		if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+	}
+	listener.signal(syscall.SIGINT)
+	if code, said := listener.exit(t); code != 0 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+func captureExtcap(t *testing.T, h *Host) {
+	h.quiet(t)
+	folder := ""
+	for line := range strings.Lines(h.in(t, "tshark", "-G", "folders")) {
+		if key, value, _ := strings.Cut(line, ":"); key == "Extcap path" || key == "Global Extcap path" {
+			folder = strings.TrimSpace(value)
+		}
+	}
+	// The folder is the machine's: the host gets one of its own over it.
+	h.in(t, "sh", "-ec", `mkdir /run/extcap && mount --bind /run/extcap "$1"`, "sh", folder)
+	defer h.in(t, "umount", folder)
+	if said := h.tapestry(t, "extcap", "install"); !strings.Contains(said, filepath.Join(folder, "tapestry")) {
+		t.Errorf("install says %s", said)
+	}
+	list := h.in(t, "tshark", "-D")
+	for _, want := range []string{" tapestry-all (", " tapestry-network:mynet (tapestry: network mynet)", " tapestry-network:other (",
+		" tapestry-web (tapestry: container web on mynet)", " tapestry-db ("} {
+		if !strings.Contains(list, want) {
+			t.Errorf("tshark -D lists no %q:\n%s", want, list)
+		}
+	}
+	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "3", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+	eventually(t, 10*time.Second, func() error {
+		if len(h.captures(t)) == 0 {
+			return fmt.Errorf("no capture runs: %s", shark.said.String())
+		}
+		return nil
+	})
+	h.pings(t, "web", dbAddress, 3)
+	if code, said := shark.exit(t); code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 1 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	eventually(t, 10*time.Second, func() error {
+		if running := h.captures(t); len(running) != 0 {
+			return fmt.Errorf("tshark has ended, but a capture runs: %+v", running)
+		}
+		return nil
+	})
+	wrong := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "tcp prot 80", "-c", "1")
+	if code, said := wrong.exit(t); code == 0 || !strings.Contains(said, "prot") {
+		t.Errorf("a wrong filter: exit code %d: %s", code, said)
+	}
+	h.tapestry(t, "extcap", "remove")
+	if list := h.in(t, "tshark", "-D"); strings.Contains(list, "tapestry") {
+		t.Errorf("after remove tshark -D lists:\n%s", list)
+	}
+	if code, said := h.exit(t, "extcap", "remove"); code != 1 || !strings.Contains(said, "not installed") {
+		t.Errorf("remove again: exit code %d: %s", code, said)
+	}
+}
+
+func captureRenamed(t *testing.T, h *Host) {
+	h.quiet(t)
+	k := h.take(t, "renamed.pcapng", "web", "-f", "icmp")
+	h.pings(t, "web", dbAddress, 2)
+	h.docker(t, "rename", "web", "shop")
+	defer h.docker(t, "rename", "shop", "web")
+	h.pings(t, "shop", dbAddress, 2)
+	// The new name is written as soon as Docker has told it.
+	eventually(t, 10*time.Second, func() error {
+		h.pings(t, "shop", dbAddress, 1)
+		if text, err := os.ReadFile(k.path); err != nil || !strings.Contains(string(text), "shop") {
+			return fmt.Errorf("no new name in the file: %v", err)
+		}
+		return nil
+	})
+	n := k.end(t)
+	if pings := rows(t, k.path, "icmp.type == 8", "ip.src_host"); n < 10 || len(pings) != n/2 || pings[len(pings)-1] != "shop" || pings[0] != "web" {
+		t.Errorf("%d frames, from %v", n, pings)
+	}
+}
+
+func captureRestarted(t *testing.T, h *Host) {
+	h.quiet(t)
+	k := h.take(t, "restarted.pcapng", "db", "-f", "icmp")
+	h.pings(t, "web", dbAddress, 2)
+	h.docker(t, "restart", "-t", "0", "db")
+	h.pings(t, "web", dbAddress, 2)
+	n := k.end(t)
+	answers := rows(t, k.path, "icmp.type == 0 && frame.interface_name == db", "frame.interface_id", "ip.src_host")
+	if n != 8 || len(answers) != 4 || answers[0] != answers[1] || answers[2] != answers[3] || answers[0] == answers[2] {
+		t.Errorf("%d frames, the answers are from %v: want two and two, of two interfaces", n, answers)
+	}
+	inOrder(t, k.path)
+}
+
+func captureComes(t *testing.T, h *Host) {
+	h.quiet(t)
+	all := h.take(t, "all.pcapng", "all")
+	takes := map[string]*take{"network": h.take(t, "network.pcapng", "network:mynet"), "wait": h.take(t, "wait.pcapng", "late", "--wait")}
+	if code, said := h.exit(t, "capture", "late", "-w", filepath.Join(t.TempDir(), "x.pcapng")); code != 4 || !strings.Contains(said, "late") {
+		t.Errorf("without --wait: exit code %d: %s", code, said)
+	}
+	h.run(t, "late", "mynet", "--ip", "10.77.0.40")
+	h.pings(t, "late", dbAddress, 2)
+	all.end(t)
+	want := rows(t, all.path, `frame.interface_name == late`, "frame.packet_id", "frame.md5_hash", "eth.type", "frame.time_epoch")
+	if len(want) < 3 || !strings.Contains(want[0], "|0x0806|") {
+		t.Errorf("from late came %v: want its announcement first", want)
+	}
+	for name, k := range takes {
+		k.end(t)
+		got := rows(t, k.path, `frame.interface_name == late`, "frame.packet_id", "frame.md5_hash", "eth.type", "frame.time_epoch")
+		if len(got) != len(want) {
+			t.Errorf("%s: from late came\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			continue
+		}
+		for i := range got { // the times are each capture's own
+			if got[i][:len(got[i])-20] != want[i][:len(want[i])-20] {
+				t.Errorf("%s: frame %d of late is %s, want %s", name, i, got[i], want[i])
+			}
+		}
+		inOrder(t, k.path)
+	}
+	if n := count(t, takes["wait"].path, `frame.interface_name == web`); n != 0 {
+		t.Errorf("web's %d frames are in late's file", n)
+	}
+	if n := count(t, takes["wait"].path, `icmp && frame.interface_name == db`); n != 2 {
+		t.Errorf("%d of db's answers to late, want 2", n)
+	}
+}
+
+// files are those of a set, in order.
+func files(t *testing.T, path string) []string {
+	t.Helper()
+	ext := filepath.Ext(path)
+	all, err := filepath.Glob(strings.TrimSuffix(path, ext) + "_*" + ext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func captureRotation(t *testing.T, h *Host) {
+	h.quiet(t)
+	whole := h.take(t, "whole.pcapng", "all", "-f", "icmp")
+	sets := map[string]*take{
+		"size":     h.take(t, "size.pcapng", "all", "-f", "icmp", "-C", "64KB"),
+		"time":     h.take(t, "time.pcapng", "all", "-f", "icmp", "-G", "1s"),
+		"classic":  h.take(t, "classic.pcap", "all", "-f", "icmp", "-C", "64KB"),
+		"the last": h.take(t, "last.pcapng", "all", "-f", "icmp", "-C", "64KB", "-W", "2"),
+	}
+	h.pings(t, "web", dbAddress, 120, "-s", "1000", "-i", "0.02")
+	if n := whole.end(t); n != 240 {
+		t.Errorf("%d frames, want 240", n)
+	}
+	want := sums(readFile(t, whole.path).packets, 0)
+	for name, k := range sets {
+		k.end(t)
+		list := files(t, k.path)
+		least := map[string]int{"size": 5, "time": 3, "classic": 4, "the last": 2}[name]
+		if len(list) < least || name == "the last" && len(list) != 2 {
+			t.Errorf("%s: files %v", name, list)
+			continue
+		}
+		for _, file := range list {
+			c := readFile(t, file)
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || name != "time" && info.Size() > 64_000 {
+				t.Errorf("%s: %s: %v %v", name, file, info, err)
+			}
+			if n := packets(t, file); n != len(c.packets) || c.cut || name != "classic" && n > 0 && len(c.interfaces) < 2 {
+				t.Errorf("%s: %s: %d packets, we read %d: %+v", name, file, n, len(c.packets), c.interfaces)
+			}
+		}
+		if last := list[len(list)-1]; name == "size" && len(rows(t, last, "icmp && ip.src_host == web && frame.interface_name == web", "frame.number")) == 0 {
+			t.Errorf("%s does not know its names", last)
+		}
+		merged := filepath.Join(t.TempDir(), "merged.pcapng")
+		tool(t, append([]string{"mergecap", "-w", merged}, list...)...)
+		got := readFile(t, merged).packets
+		if name == "the last" {
+			all := readFile(t, whole.path).packets
+			if len(got) == 0 || len(got) > 120 || !slices.Equal(sums(got, 0), sums(all[len(all)-len(got):], 0)) {
+				t.Errorf("%s: %d packets, not the latest ones", name, len(got))
+			}
+		} else if !slices.Equal(sums(got, 0), want) {
+			t.Errorf("%s: %d packets in %d files are not those of the whole capture, %d", name, len(got), len(list), len(want))
+		}
+		inOrder(t, merged)
+	}
+}
+
+func captureFullDisk(t *testing.T, h *Host) {
+	h.quiet(t)
+	h.in(t, "sh", "-ec", "mkdir /run/small && mount -t tmpfs -o size=1M small /run/small")
+	defer h.in(t, "umount", "/run/small")
+	takes := []*take{h.take(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.take(t, "/run/small/y.pcap", "all", "-f", "icmp")}
+	load := h.background(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-s", "1400", dbAddress)
+	for _, k := range takes {
+		code, said := k.exit(t)
+		if code != 1 || !strings.Contains(said, "no space left") {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+		copied := filepath.Join(t.TempDir(), filepath.Base(k.path))
+		h.in(t, "cp", k.path, copied)
+		c := readFile(t, copied)
+		if n := count(t, copied, "icmp"); c.cut || n < 100 || n != len(c.packets) {
+			t.Errorf("%d packets, we read %d, cut off: %v", n, len(c.packets), c.cut)
+		}
+	}
+	load.wait(t)
+}
+
+func captureStrict(t *testing.T, h *Host) {
+	h.quiet(t)
+	k := h.take(t, "strict.pcapng", "all", "-f", "icmp", "--strict", "--ring", "256KiB")
+	k.signal(syscall.SIGSTOP)
+	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-W1", "-s", "1400", dbAddress)
+	for range 2 { // nsenter has stopped, too
+		k.signal(syscall.SIGCONT)
+		k.cmd.Process.Signal(syscall.SIGCONT)
+	}
+	// It reads what there is, and what comes then is not lost.
+	h.pings(t, "web", dbAddress, 2)
+	k.signal(syscall.SIGINT)
+	code, said := k.exit(t)
+	frames, lost := k.books(t)
+	if code != 3 || lost == 0 || frames+lost != 6004 || !strings.Contains(said, "lost") {
+		t.Errorf("exit code %d, %d frames and %d lost, want 6004: %s", code, frames, lost, said)
+	}
+	var told, dropped uint64
+	c := readFile(t, k.path)
+	for _, p := range c.packets {
+		told += p.Drops
+	}
+	for _, s := range c.stats {
+		dropped += s.Dropped
+	}
+	if len(c.packets) != frames || told == 0 || told > uint64(lost) || dropped != uint64(lost) {
+		t.Errorf("the file has %d packets, they tell of %d lost ones, and its interfaces of %d; it said %d and %d", len(c.packets), told, dropped, frames, lost)
+	}
+	if code, said := h.exit(t, "capture", "all", "--ring", "64KiB", "-n", "1"); code != 2 || !strings.Contains(said, "256KiB") {
+		t.Errorf("a ring that is too small: exit code %d: %s", code, said)
+	}
+}
+
+func captureWrong(t *testing.T, h *Host) {
+	h.quiet(t)
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"capture wbe", 4, "did you mean web"},
+		{"capture network:mynett", 4, "mynet"},
+		{"capture peer:192.0.2.99", 4, "192.0.2.99"},
+		{"capture web -f tcp_prot_80", 2, "^"},
+		{"capture web -n 0", 2, "frames"},
+		{"capture web -w /no/such/dir/x.pcapng", 1, "no such file"},
+		{"watch web -- host nobody", 2, "nobody"},
+	} {
+		code, said := h.exit(t, strings.Fields(strings.ReplaceAll(c.args, "_", " "))...)
+		if strings.Contains(c.args, "_") {
+			code, said = h.exit(t, "capture", "web", "-f", "tcp prot 80")
+		}
+		if code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("%s: exit code %d, want %d and %q: %s", c.args, code, c.code, c.says, said)
+		}
+	}
+}
+
+// captures are those that run.
+func (h *Host) captures(t *testing.T) []captureBooks {
+	t.Helper()
+	return got[[]captureBooks](t, h, "/v1/captures")
+}
+
+func captureLeaves(t *testing.T, h *Host) {
+	h.quiet(t)
+	h.pings(t, "web", dbAddress, 1)
+	before := h.snapshot(t)
+	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.002", dbAddress)
+	h.in(t, "sh", "-ec", `mkdir /run/many; seq 200 | xargs -P 8 -I N tapestry capture web -n 1 -w /run/many/N.pcapng 2>/run/many/said`)
+	if n := h.in(t, "sh", "-c", "capinfos -rTc /run/many/*.pcapng | cut -f2 | grep -cx 1"); n != "200" {
+		t.Errorf("%s files hold one frame, want 200", n)
+	}
+	load.cmd.Process.Signal(syscall.SIGINT)
+	load.signal(syscall.SIGINT)
+	load.wait(t)
+	h.audit(t, before)
+}
+
+func captureGroup(t *testing.T, h *Host) {
+	h.quiet(t)
+	h.in(t, "sh", "-ec", "echo 'watchers:x:4242:' >>/etc/group; mkdir /run/member; chown 4711 /run/member")
+	h.flags = []string{"--api-group", "watchers"}
+	h.stopDaemon(t, "TERM")
+	h.startDaemon(t)
+	from := h.mark()
+	user := []string{"setpriv", "--reuid", "4711", "--regid", "4711"}
+	member := h.background(t, "", append(user, "--groups", "4242", "tapestry", "capture", "all", "-n", "2", "-w", "/run/member/x.pcapng", "-f", "icmp")...)
+	member.await(t, "capturing")
+	h.pings(t, "web", dbAddress, 2)
+	if code, said := member.exit(t); code != 0 {
+		t.Errorf("a member: exit code %d: %s", code, said)
+	}
+	if got := h.in(t, "stat", "-c", "%u %a", "/run/member/x.pcapng"); got != "4711 600" {
+		t.Errorf("its file is %s", got)
+	}
+	if log := strings.Join(h.since(t, "tapestry.log", from.tapestry), "\n"); !strings.Contains(log, `"uid":4711,"pid":`) {
+		t.Errorf("the log does not say who it was: %s", log)
+	}
+	stranger := h.background(t, "", append(user, "--clear-groups", "tapestry", "capture", "all", "-n", "1")...)
+	if code, said := stranger.exit(t); code != 5 || !strings.Contains(said, "no permission") || !strings.Contains(said, "group") {
+		t.Errorf("a stranger: exit code %d: %s", code, said)
+	}
+}

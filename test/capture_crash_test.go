@@ -1,0 +1,123 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestCaptureCrash: whoever ends, and however, what was captured until then can be read.
+func TestCaptureCrash(t *testing.T) {
+	h := newWatched(t, "capturecrash")
+	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.002", "-s", "200", dbAddress)
+	t.Cleanup(func() { load.signal(syscall.SIGINT); load.cmd.Wait() })
+
+	t.Run("a signal to the command", func(t *testing.T) {
+		h.quiet(t)
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			k := h.take(t, "x.pcapng", "web")
+			k.grows(t)
+			k.signal(signal)
+			if code, said := k.exit(t); code != 0 || !strings.Contains(said, "captured ") {
+				t.Errorf("%v: exit code %d: %s", signal, code, said)
+			}
+			frames, _ := k.books(t)
+			k.whole(t, frames)
+		}
+	})
+
+	for _, c := range []struct{ signal, says string }{{"TERM", "the daemon was stopped"}, {"KILL", "the daemon went away"}} {
+		t.Run("the daemon ends by "+c.signal, func(t *testing.T) {
+			h.quiet(t)
+			k, classic := h.take(t, "x.pcapng", "web"), h.take(t, "x.pcap")
+			k.grows(t)
+			classic.grows(t)
+			h.stopDaemon(t, c.signal)
+			h.startDaemon(t)
+			for _, k := range []*take{k, classic} {
+				code, said := k.exit(t)
+				if want := "; what came until then is in " + k.path; code != 1 || !strings.Contains(said, c.says) || !strings.Contains(said, want) {
+					t.Errorf("exit code %d: %s", code, said)
+				}
+				frames, _ := k.books(t)
+				k.whole(t, frames)
+			}
+		})
+	}
+
+	t.Run("kill -9, a hundred times each", func(t *testing.T) {
+		h.quiet(t)
+		rounds := 100
+		if testing.Short() {
+			rounds = 10
+		}
+		cut := 0
+		for i := range rounds {
+			killed, left := h.take(t, fmt.Sprintf("killed%d.pcapng", i), "web"), h.take(t, fmt.Sprintf("left%d.pcapng", i), "web")
+			killed.grows(t)
+			left.grows(t)
+			killed.signal(syscall.SIGKILL)
+			killed.exit(t)
+			h.stopDaemon(t, "KILL")
+			h.startDaemon(t)
+			if code, said := left.exit(t); code != 1 || !strings.Contains(said, "the daemon went away") {
+				t.Errorf("round %d: exit code %d: %s", i, code, said)
+			}
+			frames, _ := left.books(t)
+			c := readFile(t, left.path)
+			if n := packets(t, left.path); c.cut || n != frames || len(c.packets) != frames {
+				t.Errorf("round %d: the command says %d frames, capinfos %d, we read %d, cut off: %v", i, frames, n, len(c.packets), c.cut)
+			}
+			c = readFile(t, killed.path)
+			if c.cut {
+				cut++
+			}
+			if n := readable(t, killed.path, i%10 == 0); n == 0 || n != len(c.packets) {
+				t.Errorf("round %d: of the killed command's packets others read %d, we %d", i, n, len(c.packets))
+			}
+			if t.Failed() {
+				return
+			}
+		}
+		t.Logf("%d of %d files end within a block", cut, rounds)
+	})
+}
+
+// grows waits until there are packets in the file.
+func (k *take) grows(t *testing.T) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if info, err := os.Stat(k.path); err == nil && info.Size() > 4096 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("nothing comes into the file: %s", k.said.String())
+		}
+	}
+}
+
+// whole wants a file that is complete and has so many packets.
+func (k *take) whole(t *testing.T, frames int) {
+	t.Helper()
+	c := readFile(t, k.path)
+	if n := len(rows(t, k.path, "frame", "frame.number")); c.cut || n != frames || len(c.packets) != frames {
+		t.Errorf("%s: it said %d frames, tshark reads %d, we %d, cut off: %v", filepath.Base(k.path), frames, n, len(c.packets), c.cut)
+	}
+}
+
+// readable counts the packets that tshark, or for less work capinfos, reads of a file that may be cut off.
+func readable(t *testing.T, path string, thoroughly bool) (n int) {
+	t.Helper()
+	text := ""
+	if thoroughly {
+		text = tool(t, "sh", "-c", `tshark -r "$1" -T fields -e frame.number 2>/dev/null | wc -l`, "sh", path)
+	} else {
+		text = tool(t, "sh", "-c", `capinfos -rTc "$1" 2>/dev/null | cut -f2`, "sh", path)
+	}
+	fmt.Sscan(text, &n)
+	return n
+}

@@ -1,0 +1,255 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestRecorder: what led to this, who talks to whom, and what passes now.
+func TestRecorder(t *testing.T) {
+	h := newWatched(t, "recorder")
+	t.Run("a drop outlives a flood", func(t *testing.T) { recorderFlood(t, h) })
+	t.Run("off and on", func(t *testing.T) { recorderOff(t, h) })
+	t.Run("flows and top", func(t *testing.T) { recorderFlows(t, h) })
+	t.Run("watch", func(t *testing.T) { watchLines(t, h) })
+	t.Run("faults are marked", func(t *testing.T) { watchFaults(t, h) })
+}
+
+type recorderState struct {
+	On           bool
+	Bytes        int
+	Frames, Kept uint64
+	Since        string
+	DropsKept    uint64 `json:"drops_kept"`
+}
+
+func (h *Host) recorder(t *testing.T) (r recorderState) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(h.tapestry(t, "recorder", "status", "--json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// dump saves what the recorder holds, and gives what the command says to it.
+func (h *Host) dump(t *testing.T, args ...string) (path, said string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "dump.pcapng")
+	code, said := h.exit(t, append([]string{"recorder", "dump", "-w", path}, args...)...)
+	if code != 0 {
+		t.Fatalf("recorder dump: exit code %d: %s", code, said)
+	}
+	return path, said
+}
+
+func recorderFlood(t *testing.T, h *Host) {
+	h.quiet(t, "address conflict")
+	if r := h.recorder(t); !r.On || r.Bytes != 32<<20 || r.Since == "" {
+		t.Errorf("at the start the recorder is %+v", r)
+	}
+	h.tapestry(t, "recorder", "size", "2MB")
+	h.spoof(t, "web", dbMAC, "10.77.0.99")
+	if path, said := h.dump(t); !strings.Contains(said, "since the recorder was switched on") || len(readFile(t, path).packets) == 0 {
+		t.Errorf("before the flood: %s", said)
+	}
+	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "10000", "-W1", "-s", "400", dbAddress)
+	r := h.recorder(t)
+	if r.Bytes != 2<<20 || r.Frames < 20_000 || r.Kept > 19_000 || r.Kept < 5_000 || r.DropsKept == 0 {
+		t.Errorf("after the flood %+v", r)
+	}
+	path, said := h.dump(t, "--last", "30s")
+	if !regexp.MustCompile(`asked for the last 30(\.0)? s, have [\d.]+ (ms|s) \(older frames were overwritten\): [\d,]+ frames into`).MatchString(said) {
+		t.Errorf("the dump says: %s", said)
+	}
+	dropped := rows(t, path, `frame.comment contains "reason=spoofed"`, "frame.interface_name", "arp.dst.proto_ipv4")
+	if len(dropped) == 0 || dropped[0] != "web|10.77.0.99" {
+		t.Errorf("the drops that were kept: %q", dropped)
+	}
+	c := readFile(t, path)
+	if n := packets(t, path); n != len(c.packets) || n < int(r.Kept) {
+		t.Errorf("the dump has %d packets, we read %d, kept were %d", n, len(c.packets), r.Kept)
+	}
+	for _, p := range c.packets {
+		if len(p.Data) > 128 || p.Drops != 0 || p.Verdict != nil {
+			t.Fatalf("%d bytes are kept, %d lost before it", len(p.Data), p.Drops)
+		}
+	}
+	inOrder(t, path)
+	if said := h.tapestry(t, "recorder", "dump", "web", "--", "arp", "host", "10.77.0.99"); !strings.Contains(said, "DROP spoofed: its source address") {
+		t.Errorf("the drops read: %s", said)
+	}
+}
+
+func recorderOff(t *testing.T, h *Host) {
+	h.quiet(t)
+	h.tapestry(t, "recorder", "off")
+	h.pings(t, "web", dbAddress, 1)
+	if r := h.recorder(t); r.On || r.Frames != 0 {
+		t.Errorf("off it is %+v", r)
+	}
+	for _, args := range [][]string{{"recorder", "dump"}, {"flows"}} {
+		if code, said := h.exit(t, args...); code != 1 || !strings.Contains(said, "tapestry recorder on") {
+			t.Errorf("%v of a recorder that is off: exit code %d: %s", args, code, said)
+		}
+	}
+	h.tapestry(t, "recorder", "on")
+	h.pings(t, "web", dbAddress, 2)
+	if r := h.recorder(t); !r.On || r.Bytes != 32<<20 || r.Kept < 4 || r.Kept != r.Frames {
+		t.Errorf("on again it is %+v", r)
+	}
+	if said := h.tapestry(t, "recorder", "dump", "web", "--", "icmp"); strings.Count(said, "web → db  ICMP echo request") != 2 || strings.Count(said, "db → web  ICMP echo reply") != 2 {
+		t.Errorf("dump prints: %s", said)
+	}
+	if code, said := h.exit(t, "recorder", "size", "1MB"); code != 2 {
+		t.Errorf("too small: exit code %d: %s", code, said)
+	}
+}
+
+type flowTable struct {
+	Source string
+	Total  struct{ Frames, Bytes uint64 }
+	Flows  []struct {
+		Network   string `json:"network_name"`
+		Proto     string
+		A, B      struct{ Address, Name string }
+		Out       struct{ Frames, Bytes uint64 } `json:"a_to_b"`
+		Back      struct{ Frames, Bytes uint64 } `json:"b_to_a"`
+		Forwarded uint64
+		Drops     map[string]uint64
+	}
+}
+
+// pingFlow wants a table with one conversation of so many pings between web and db.
+func pingFlow(t *testing.T, text, source string, n uint64) {
+	t.Helper()
+	var table flowTable
+	if err := json.Unmarshal([]byte(text), &table); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	found := 0
+	for _, f := range table.Flows {
+		if f.Proto == "icmp" && f.A.Name == "web" && f.B.Name == "db" && f.A.Address == "10.77.0.11" && (f.Network == "mynet" || source == "file") {
+			found++
+			if f.Out.Frames != n || f.Back.Frames != n || f.Out.Bytes != 98*n || f.Forwarded != 2*n || f.Drops["spoofed"] != 0 {
+				t.Errorf("%d pings are %+v", n, f)
+			}
+		}
+	}
+	if found != 1 || table.Source != source {
+		t.Errorf("%d conversations of web and db, want one, from %q, not %q: %s", found, source, table.Source, text)
+	}
+}
+
+func recorderFlows(t *testing.T, h *Host) {
+	h.quiet(t)
+	h.tapestry(t, "recorder", "size", "32MB") // empty
+	h.pings(t, "web", dbAddress, 7)
+	pingFlow(t, h.tapestry(t, "flows", "web", "--json"), "recorder", 7)
+	if said := h.tapestry(t, "flows"); !regexp.MustCompile(`(?m)^mynet +web +db +icmp +7/7 +1,?\.?\d* ?\w+ `).MatchString(said) || !strings.Contains(said, "in the flight recorder: the last ") {
+		t.Errorf("flows prints:\n%s", said)
+	}
+	path, _ := h.dump(t)
+	pingFlow(t, h.tapestry(t, "flows", "-r", path, "--json"), "file", 7)
+
+	top := h.background(t, "", "tapestry", "top", "--once", "--json", "--every", "2s", "--", "icmp")
+	h.awaitCaptures(t, 1)
+	h.pings(t, "web", dbAddress, 5)
+	code, said := top.exit(t)
+	if code != 0 {
+		t.Fatalf("top: exit code %d: %s", code, said)
+	}
+	pingFlow(t, said, "", 5)
+}
+
+// awaitCaptures waits until so many captures run.
+func (h *Host) awaitCaptures(t *testing.T, n int) {
+	t.Helper()
+	eventually(t, 10e9, func() error {
+		if running := len(h.captures(t)); running != n {
+			return fmt.Errorf("%d captures run, want %d", running, n)
+		}
+		return nil
+	})
+}
+
+// watch runs tapestry watch until it ends by itself, and makes the traffic that it is to show.
+func (h *Host) watch(t *testing.T, traffic func(), args ...string) []string {
+	t.Helper()
+	running := len(h.captures(t))
+	w := &background{cmd: h.command(append([]string{"tapestry", "watch"}, args...)...)}
+	w.cmd.Stdout = &w.said // the sums go to stderr
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitCaptures(t, running+1)
+	traffic()
+	if code, said := w.exit(t); code != 0 {
+		t.Fatalf("watch: exit code %d: %s", code, said)
+	}
+	return strings.Split(strings.TrimSpace(w.said.String()), "\n")
+}
+
+func watchLines(t *testing.T, h *Host) {
+	h.quiet(t, "address conflict")
+	ping := func() { h.pings(t, "web", dbAddress, 3) }
+	const clock = `^\d\d:\d\d:\d\d\.\d{6} `
+	lines := h.watch(t, ping, "web", "-n", "3", "-f", "icmp")
+	for i, want := range []string{`web → db  ICMP echo request id \d+ seq 1  98 B$`, `db → web  ICMP echo reply id \d+ seq 1  98 B$`, `web → db  ICMP echo request id \d+ seq 2  98 B$`} {
+		if len(lines) != 3 || !regexp.MustCompile(clock+want).MatchString(lines[i]) {
+			t.Fatalf("watch prints %q, want line %d like %s", lines, i, want)
+		}
+	}
+	dropped := h.watch(t, func() { h.spoof(t, "web", dbMAC, "10.77.0.99") }, "network:mynet", "--drops", "-n", "1")
+	if want := clock + `web → broadcast  ARP who has 10\.77\.0\.99\? tell web  42 B  DROP spoofed: its source address belongs to another container`; len(dropped) != 1 ||
+		!regexp.MustCompile(strings.Replace(want, "tell web", `tell \S+`, 1)).MatchString(dropped[0]) {
+		t.Errorf("watch --drops prints %q", dropped)
+	}
+	for i, line := range h.watch(t, ping, "web", "--json", "-n", "3", "--", "icmp") {
+		var f struct {
+			Time, Interface, Network, Verdict, Info string
+			SrcName                                 string `json:"src_name"`
+			DstName                                 string `json:"dst_name"`
+			ID                                      uint64
+			Len                                     int
+			IP                                      struct{ Src, Dst string }
+			ICMP                                    struct{ Type, Seq int }
+		}
+		if err := json.Unmarshal([]byte(line), &f); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		want := []string{"web web db 8 1", "db db web 0 1", "web web db 8 2"}[i]
+		if got := fmt.Sprint(f.Interface, " ", f.SrcName, " ", f.DstName, " ", f.ICMP.Type, " ", f.ICMP.Seq); got != want ||
+			f.Network != "mynet" || f.Verdict != "forwarded" || f.ID == 0 || f.Len != 98 || f.Time == "" || f.Info == "" || f.IP.Src == "" {
+			t.Errorf("line %d is %s, want %s in %s", i, got, want, line)
+		}
+	}
+}
+
+func watchFaults(t *testing.T, h *Host) {
+	h.quiet(t)
+	defer h.tapestry(t, "fault", "clear", "all")
+	h.tapestry(t, "fault", "set", "web", "--delay", "20ms", "--dir", "from")
+	k := h.take(t, "fault.pcapng", "web", "db", "-f", "icmp") // what is lost on its way to db is seen at db
+	lines := h.watch(t, func() { h.pings(t, "web", dbAddress, 2) }, "web", "-n", "4", "-f", "icmp")
+	for _, line := range lines {
+		if strings.Contains(line, "echo request") != strings.HasSuffix(line, "  98 B  FAULT delay") {
+			t.Errorf("watch prints %q", lines)
+		}
+	}
+	h.tapestry(t, "fault", "clear", "all")
+	h.tapestry(t, "fault", "set", "db", "--loss", "100%", "--dir", "to")
+	h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W1", dbAddress)
+	h.tapestry(t, "fault", "clear", "all")
+	h.pings(t, "web", dbAddress, 1)
+	k.end(t)
+	got := rows(t, k.path, "icmp", "icmp.type", "frame.comment")
+	const delayed, lost = "8|verdict=forwarded out=db fault=delay: this was done on purpose, by tapestry fault", "8|verdict=drop reason=fault fault=loss: lost on purpose, by tapestry fault"
+	want := []string{delayed, "0|", delayed, "0|", "8|", lost, "8|", "0|"}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("the capture reads\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}

@@ -1,0 +1,201 @@
+package test
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// A take is a `tapestry capture` that writes into a file, as its user has started it.
+type take struct {
+	*background
+	path string
+	pid  string // as the host counts
+}
+
+// take starts one, and waits until it captures. The file's name is relative to the test's directory.
+func (h *Host) take(t *testing.T, file string, args ...string) *take {
+	t.Helper()
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(t.TempDir(), file)
+	}
+	k := &take{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
+	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not capture: %s", k.said.String())
+		}
+	}
+	for _, pid := range k.children() {
+		k.pid = tool(t, "sh", "-c", "sed -n 's/^NSpid:.*[[:space:]]//p' /proc/$1/status", "sh", strconv.Itoa(pid))
+	}
+	return k
+}
+
+// signal sends the command a signal: nsenter waits for it, and it is nsenter's only child.
+func (b *background) signal(s syscall.Signal) {
+	for _, pid := range b.children() {
+		syscall.Kill(pid, s)
+	}
+}
+
+func (b *background) children() (pids []int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", b.cmd.Process.Pid))
+	for _, word := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// exit waits for the command's end and gives its exit code and all that it said.
+func (b *background) exit(t *testing.T) (int, string) {
+	t.Helper()
+	said, err := b.wait(t)
+	var status *exec.ExitError
+	if err != nil && !errors.As(err, &status) {
+		t.Fatal(err)
+	}
+	return b.cmd.ProcessState.ExitCode(), said
+}
+
+var tookFrames = regexp.MustCompile(`captured ([\d,]+) frames? \((?:[\d,]+ filtered, )?([\d,]+) lost\)`)
+
+// end interrupts the command, as Ctrl-C does, and gives how many frames it says that it has written. None is lost.
+func (k *take) end(t *testing.T) int {
+	t.Helper()
+	k.signal(syscall.SIGINT)
+	code, said := k.exit(t)
+	frames, lost := k.books(t)
+	if code != 0 || lost != 0 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	return frames
+}
+
+// books are what it said at its end.
+func (k *take) books(t *testing.T) (frames, lost int) {
+	t.Helper()
+	m := tookFrames.FindStringSubmatch(k.said.String())
+	if m == nil {
+		t.Fatalf("it does not say what it captured: %s", k.said.String())
+	}
+	frames, _ = strconv.Atoi(strings.ReplaceAll(m[1], ",", ""))
+	lost, _ = strconv.Atoi(strings.ReplaceAll(m[2], ",", ""))
+	return frames, lost
+}
+
+// rows are what tshark reads of the packets that match a display filter: a row each, the fields with a | between.
+func rows(t *testing.T, path, display string, fields ...string) []string {
+	t.Helper()
+	args := []string{"tshark", "-r", path, "-N", "n", "-o", "frame.generate_md5_hash:TRUE", "-Y", display, "-T", "fields", "-E", "separator=|"}
+	for _, f := range fields {
+		args = append(args, "-e", f)
+	}
+	out := tool(t, args...)
+	if out == "" {
+		return nil
+	}
+	return strings.Split(out, "\n")
+}
+
+// packets counts the packets of a file as capinfos does.
+func packets(t *testing.T, path string) int {
+	t.Helper()
+	n, err := strconv.Atoi(tool(t, "sh", "-c", `capinfos -rTc "$1" | cut -f2`, "sh", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// inOrder wants a file's packets in the order of time.
+func inOrder(t *testing.T, path string) {
+	t.Helper()
+	if out := tool(t, "reordercap", "-n", path, os.DevNull); !strings.Contains(out, " 0 out of order") {
+		t.Errorf("%s: %s", path, out)
+	}
+}
+
+// A contents is what our own reader finds in a file.
+type contents struct {
+	packets    []pcapng.Packet
+	interfaces []pcapng.Interface
+	stats      map[int]pcapng.Stats // the last of each interface
+	cut        bool                 // the file ends within a block
+}
+
+func readFile(t *testing.T, path string) (c contents) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := pcapng.NewReader(bytes.NewReader(text))
+	c.stats = map[int]pcapng.Stats{}
+	for {
+		b, err := r.Next()
+		switch b := b.(type) {
+		case *pcapng.Packet:
+			p := *b
+			p.Data = bytes.Clone(b.Data)
+			c.packets = append(c.packets, p)
+		case *pcapng.Interface:
+			c.interfaces = append(c.interfaces, *b)
+		case *pcapng.Stats:
+			c.stats[b.Interface] = *b
+		}
+		if err == nil {
+			continue
+		}
+		c.cut = errors.Is(err, io.ErrUnexpectedEOF)
+		if err != io.EOF && !c.cut {
+			t.Errorf("%s: %v", path, err)
+		}
+		return c
+	}
+}
+
+// sums are the checksums of frames without their first bytes, sorted.
+func sums(all []pcapng.Packet, skip int) (list []string) {
+	for _, p := range all {
+		list = append(list, fmt.Sprintf("%x", md5.Sum(p.Data[min(skip, len(p.Data)):])))
+	}
+	slices.Sort(list)
+	return list
+}
+
+// spoof has a container ask for an address with the MAC of another one.
+func (h *Host) spoof(t *testing.T, container, mac, address string) {
+	t.Helper()
+	own := h.exec(t, container, "cat", "/sys/class/net/eth0/address")
+	h.in(t, "nsenter", "-n", "-t", h.init(t, container), "sh", "-c",
+		`ip link set eth0 address "$2"; busybox arping -c1 -w1 -I eth0 "$3" >/dev/null; ip link set eth0 address "$1"`, "sh", own, mac, address)
+}
+
+// got is what the daemon answers to a GET.
+func got[T any](t *testing.T, h *Host, path string) (v T) {
+	t.Helper()
+	answer := h.ask(t, "GET", path, "")
+	defer answer.Body.Close()
+	if err := json.NewDecoder(answer.Body).Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
