@@ -64,15 +64,14 @@ func (h *Hub) show() {
 
 // Watch copies the frame to each Sink that wants it.
 func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
-	id := uint64(0)
 	for _, s := range *o.sinks.Load() {
 		s.seen.Add(1)
 		if !s.wants(o.network, in, out, v, f) {
 			s.filtered.Add(1)
 			continue
 		}
-		if id == 0 {
-			id = o.hub.frames.Add(1)
+		if f.ID == 0 {
+			f.ID = o.hub.frames.Add(1)
 		}
 		leaves := uint32(0)
 		if out != nil {
@@ -86,7 +85,7 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 		if s.headers {
 			snap = min(snap, f.Headers())
 		}
-		s.ring.add(comes, leaves, v, id, f, snap)
+		s.ring.add(comes, leaves, v, f.ID, f, snap)
 	}
 }
 
@@ -187,9 +186,20 @@ func (s *Sink) Recent(fn func(*Record)) int { return s.ring.snapshot(fn) }
 func (s *Sink) Close() {
 	h := s.hub
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.sinks = slices.DeleteFunc(h.sinks, func(x *Sink) bool { return x == s })
 	h.show()
+	h.mu.Unlock()
+	s.ring.mu.Lock()
+	s.ring.closed = true // somebody may still be watching for it
+	s.ring.mu.Unlock()
+}
+
+// Free closes the Sink and gives its memory back; there is nothing to read any more. Its books stay.
+func (s *Sink) Free() {
+	s.Close()
+	s.ring.mu.Lock()
+	s.ring.buf, s.ring.head = nil, s.ring.tail
+	s.ring.mu.Unlock()
 }
 
 // Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may
@@ -208,12 +218,13 @@ func (s *Sink) Stats() (t Stats) {
 	r := s.ring
 	r.mu.Lock()
 	t.Dropped, t.Delivered = r.dropped, s.delivered
+	late := r.late
 	if t.Accepted = r.put + r.dropped; r.overwrite {
 		t.Accepted = r.put // what is overwritten was put
 	}
 	r.mu.Unlock()
 	t.Waiting = t.Accepted - t.Delivered - t.Dropped
-	t.Filtered = s.filtered.Load()
+	t.Filtered = s.filtered.Load() + late
 	t.Seen = s.seen.Load()
 	return t
 }

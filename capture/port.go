@@ -2,6 +2,7 @@ package capture
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -57,7 +58,7 @@ func (h *Hub) Plug(p Port) {
 	d := &h.ports
 	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
 	for _, s := range h.sinks {
-		if s.targets.has(&p, s.since) {
+		if !s.ring.overwrite && s.targets.has(&p, s.since) { // those that overwrite look at all, and tell of none
 			s.take(&p)
 		}
 	}
@@ -112,7 +113,7 @@ func (s *Sink) aim(t Targets) {
 	now := &selection{all: !t.Some, ports: make(map[uint32]bool), networks: make(map[string]bool)}
 	d := &s.hub.ports
 	for _, number := range slices.Sorted(maps.Keys(d.here)) {
-		if p := d.all[number]; t.has(p, s.since) {
+		if p := d.all[number]; !s.ring.overwrite && t.has(p, s.since) {
 			now.ports[number], now.networks[p.Network] = true, true
 			if before == nil || !before.ports[number] {
 				s.fresh = append(s.fresh, p)
@@ -125,10 +126,14 @@ func (s *Sink) aim(t Targets) {
 
 // take looks at one port more. It needs the hub's lock.
 func (s *Sink) take(p *Port) {
-	before := s.selected.Load()
-	now := &selection{before.all, maps.Clone(before.ports), maps.Clone(before.networks)}
-	now.ports[p.Number], now.networks[p.Network] = true, true
-	s.selected.Store(now)
+	if before := s.selected.Load(); !before.all {
+		now := &selection{ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
+		now.ports[p.Number], now.networks[p.Network] = true, true
+		if here := s.hub.ports.here; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
+			maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
+		}
+		s.selected.Store(now)
+	}
 	s.fresh = append(s.fresh, p)
 	s.ring.wake()
 }
@@ -148,7 +153,8 @@ func (s *Sink) LooksAt(number uint32) bool {
 	return now.all || now.ports[number]
 }
 
-// Wants gives what tells whether a record is of the targets, as they are now and were lately.
+// Wants gives what tells whether a record is of the targets: of the ports that there are, and of those that have gone and
+// had the same address.
 func (h *Hub) Wants(t Targets) func(*Record) bool {
 	if !t.Some {
 		return func(*Record) bool { return true }
@@ -156,10 +162,23 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ports, networks, at := make(map[uint32]bool), make(map[string]bool), make(map[uint32]string)
+	type end struct {
+		network string
+		addr    netip.Addr
+	}
+	ends := make(map[end]bool)
 	for number, p := range h.ports.all {
 		at[number] = p.Network
 		if t.has(p, h.ports.newest) {
 			ports[number], networks[p.Network] = true, true
+			for _, a := range p.Addrs {
+				ends[end{p.Network, a.Addr()}] = true
+			}
+		}
+	}
+	for number, p := range h.ports.all { // a container that was started again has another endpoint, with its old address
+		if !h.ports.here[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool { return ends[end{p.Network, a.Addr()}] }) {
+			ports[number] = true
 		}
 	}
 	return func(r *Record) bool {

@@ -15,7 +15,7 @@ import (
 type Record struct {
 	Time    int64  // ns since 1970; in one ring never before that of the record before
 	ID      uint64 // of the frame on this host: what is seen at two points is one frame
-	In, Out uint32 // Number of the ports; Out is 0 unless Verdict is Forwarded
+	In, Out uint32 // Number of the ports. Out is 0 unless it was forwarded; In is 0 of a frame seen again, on its way out by Out
 	Verdict vswitch.Verdict
 	Off     ether.Offload // what the kernel had left undone
 	Fault   ether.Fault   // what was done to it on purpose
@@ -48,6 +48,9 @@ const (
 	skip = 1 << 31
 )
 
+// wrongClock is by how much a clock may be set back without the frames' times following it.
+const wrongClock = 10 * time.Second
+
 // A ring holds records between those who judge frames, who put and never wait, and one reader. All of its memory is
 // there from the beginning.
 //
@@ -59,9 +62,11 @@ type ring struct {
 	tail      uint64 // behind the newest
 	last      int64  // time of the newest
 	overwrite bool
+	closed    bool // takes no more
 	now       func() int64
 
 	put, dropped uint64
+	late         uint64 // came when it was closed
 	lost         losses
 	ready        chan struct{} // holds a token when there is something to read
 }
@@ -82,6 +87,11 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	data = data[:min(len(data), snap)]
 	size := (headLen + len(data) + 7) &^ 7
 	r.mu.Lock()
+	if r.closed {
+		r.late++
+		r.mu.Unlock()
+		return false
+	}
 	b := r.room(size)
 	port := in
 	if port == 0 {
@@ -93,7 +103,11 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 		r.mu.Unlock()
 		return false
 	}
-	r.last = max(r.last, r.now()) // a clock that is set back would put later frames before earlier ones
+	// A clock that is set back a little would put later frames before earlier ones. One that is set back by more has been
+	// wrong before.
+	if now := r.now(); now > r.last || now < r.last-int64(wrongClock) {
+		r.last = now
+	}
 	le := binary.LittleEndian
 	le.PutUint32(b[atSize:], uint32(size))
 	le.PutUint32(b[atData:], uint32(len(data)))
@@ -234,7 +248,7 @@ func (rec *Record) decode(b []byte) {
 // probing, of a fixed size: what is dropped must cost little. Ports beyond its room are not told apart.
 type losses struct {
 	slots [256]loss
-	any   bool
+	sum   uint64 // of all slots
 	other uint64
 }
 
@@ -244,12 +258,12 @@ type loss struct {
 }
 
 func (l *losses) add(port uint32) {
-	l.any = true
 	for i := range uint32(len(l.slots)) {
 		s := &l.slots[(port+i)%uint32(len(l.slots))]
 		if s.port == port || s.port == 0 {
 			s.port = port
 			s.n++
+			l.sum++
 			return
 		}
 	}
@@ -258,13 +272,16 @@ func (l *losses) add(port uint32) {
 
 // take gives a port's count and begins a new one. Its slot stays: others may lie behind it.
 func (l *losses) take(port uint32) (n uint32) {
-	if !l.any {
+	if l.sum == 0 {
 		return 0
 	}
 	for i := range uint32(len(l.slots)) {
 		s := &l.slots[(port+i)%uint32(len(l.slots))]
 		if s.port == port {
 			n, s.n = s.n, 0
+			if l.sum -= uint64(n); l.sum == 0 {
+				clear(l.slots[:]) // room for other ports
+			}
 			return n
 		}
 		if s.port == 0 {

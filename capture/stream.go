@@ -14,7 +14,7 @@ import (
 type Point uint8
 
 const (
-	Once Point = iota // where it came in; one record for each frame
+	Once Point = iota // where it came in; and again where a fault did something to it on its way out, with the same ID
 	In                // where it came in, if that is a port that is looked at
 	Out               // at each port that it left by, and that is looked at
 	Both              // the two before
@@ -247,8 +247,11 @@ func (s *Stream) leaves(r *Record, in, out *Port) (all []*Port) {
 	if r.Off.Kind != ether.None {
 		longest = min(r.Len, int(r.Off.Head)+int(r.Off.Segment))
 	}
-	const header = 14 + 4 // a VLAN tag may come on top
 	return slices.DeleteFunc(s.hub.neighbours(in), func(p *Port) bool {
+		header := 14
+		if !p.Remote {
+			header += 4 // a VLAN tag may come on top
+		}
 		return in.Remote && p.Remote || p.MTU > 0 && longest > p.MTU+header
 	})
 }
@@ -268,7 +271,7 @@ func (s *Stream) inner(r *Record, at *Port, in bool, out *Port, b *book) error {
 		if s.show.Mode == Raw && r.Off.NeedsSum || s.partial(r) {
 			q.Flags |= pcapng.SumNotReady
 		}
-		if s.show.Mode != Segment && r.Off.Kind != ether.None {
+		if r.Off.Kind != ether.None && (s.show.Mode != Segment || len(r.Data) < r.Len) {
 			q.Flags |= pcapng.Segmented
 		}
 		q.Drops, b.untold = b.untold, 0

@@ -45,6 +45,9 @@ type Frame struct {
 	// Fault is what was done to the frame on purpose.
 	Fault Fault
 
+	// ID is of the frame on this host, for those who look at it; 0: nobody has looked yet.
+	ID uint64
+
 	room []byte // Headroom bytes, then the frame
 }
 

@@ -161,7 +161,7 @@ func (g *Gate) meet(now time.Duration, f ether.Frame) (kept bool) {
 		}
 		p.room = append(p.room[:ether.Headroom+n], payload...)
 		p.frame = ether.Lend(p.room, ether.Offload{})
-		p.frame.Fault = f.Fault
+		p.frame.Fault, p.frame.ID = f.Fault, f.ID
 		kept = g.treat(now, p) || kept
 	}
 }

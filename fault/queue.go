@@ -212,10 +212,10 @@ func (p *parcel) own() {
 	if len(p.room) > 0 {
 		return
 	}
-	fault := p.frame.Fault
-	p.room = append(p.room, p.frame.Room()...)
-	p.frame = ether.Lend(p.room, p.frame.Off)
-	p.frame.Fault = fault
+	f := p.frame
+	p.room = append(p.room, f.Room()...)
+	p.frame = ether.Lend(p.room, f.Off)
+	p.frame.Fault, p.frame.ID = f.Fault, f.ID
 }
 
 func (p *parcel) recycle() {

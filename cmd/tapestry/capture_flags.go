@@ -181,6 +181,8 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 		return failf(exitUsage, "--keep without --max-size or --every: when shall the next file begin?")
 	case o.listen != "" && o.write != "":
 		return failf(exitUsage, "--listen with --write: want one of them")
+	case o.headers && o.offload == "segment":
+		return failf(exitUsage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each piece")
 	case o.headers && o.snap > 0:
 		return failf(exitUsage, "--headers with --snap: want one of them")
 	case o.pcap && set("annotate") != "" && o.annotate != "none":

