@@ -141,93 +141,6 @@ func captureTargets(t *testing.T, h *Host) {
 	}
 }
 
-func capturePipe(t *testing.T, h *Host) {
-	h.quiet(t)
-	pipe := h.background(t, "", "bash", "-o", "pipefail", "-c", "tapestry capture web -f icmp -w - | tshark -i - -c 4 -T fields -e frame.interface_name -e ip.src")
-	pipe.await(t, "capturing web")
-	h.pings(t, "web", dbAddress, 3)
-	code, said := pipe.exit(t)
-	if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
-		t.Errorf("exit code %d: %s", code, said)
-	}
-}
-
-func captureListen(t *testing.T, h *Host) {
-	h.quiet(t)
-	listener := h.background(t, "", "tapestry", "capture", "web", "-f", "icmp", "--listen", "127.0.0.1:19000")
-	listener.await(t, "listening")
-	for range 2 {
-		before := strings.Count(listener.said.String(), "capturing web")
-		shark := h.background(t, "", "tshark", "-i", "TCP@127.0.0.1:19000", "-c", "4", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
-		eventually(t, 10*time.Second, func() error {
-			if strings.Count(listener.said.String(), "capturing web") == before {
-				return fmt.Errorf("nobody has connected: %s", shark.said.String())
-			}
-			return nil
-		})
-		h.pings(t, "web", dbAddress, 3)
-		code, said := shark.exit(t)
-		if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
-			t.Errorf("exit code %d: %s", code, said)
-		}
-	}
-	listener.signal(syscall.SIGINT)
-	if code, said := listener.exit(t); code != 0 {
-		t.Errorf("exit code %d: %s", code, said)
-	}
-}
-
-func captureExtcap(t *testing.T, h *Host) {
-	h.quiet(t)
-	folder := ""
-	for line := range strings.Lines(h.in(t, "tshark", "-G", "folders")) {
-		if key, value, _ := strings.Cut(line, ":"); key == "Extcap path" || key == "Global Extcap path" {
-			folder = strings.TrimSpace(value)
-		}
-	}
-	// The folder is the machine's: the host gets one of its own over it.
-	h.in(t, "sh", "-ec", `mkdir /run/extcap && mount --bind /run/extcap "$1"`, "sh", folder)
-	defer h.in(t, "umount", folder)
-	if said := h.tapestry(t, "extcap", "install"); !strings.Contains(said, filepath.Join(folder, "tapestry")) {
-		t.Errorf("install says %s", said)
-	}
-	list := h.in(t, "tshark", "-D")
-	for _, want := range []string{" tapestry-all (", " tapestry-network:mynet (tapestry: network mynet)", " tapestry-network:other (",
-		" tapestry-web (tapestry: container web on mynet)", " tapestry-db ("} {
-		if !strings.Contains(list, want) {
-			t.Errorf("tshark -D lists no %q:\n%s", want, list)
-		}
-	}
-	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "3", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
-	eventually(t, 10*time.Second, func() error {
-		if len(h.captures(t)) == 0 {
-			return fmt.Errorf("no capture runs: %s", shark.said.String())
-		}
-		return nil
-	})
-	h.pings(t, "web", dbAddress, 3)
-	if code, said := shark.exit(t); code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 1 {
-		t.Errorf("exit code %d: %s", code, said)
-	}
-	eventually(t, 10*time.Second, func() error {
-		if running := h.captures(t); len(running) != 0 {
-			return fmt.Errorf("tshark has ended, but a capture runs: %+v", running)
-		}
-		return nil
-	})
-	wrong := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "tcp prot 80", "-c", "1")
-	if code, said := wrong.exit(t); code == 0 || !strings.Contains(said, "prot") {
-		t.Errorf("a wrong filter: exit code %d: %s", code, said)
-	}
-	h.tapestry(t, "extcap", "remove")
-	if list := h.in(t, "tshark", "-D"); strings.Contains(list, "tapestry") {
-		t.Errorf("after remove tshark -D lists:\n%s", list)
-	}
-	if code, said := h.exit(t, "extcap", "remove"); code != 1 || !strings.Contains(said, "not installed") {
-		t.Errorf("remove again: exit code %d: %s", code, said)
-	}
-}
-
 func captureRenamed(t *testing.T, h *Host) {
 	h.quiet(t)
 	k := h.take(t, "renamed.pcapng", "web", "-f", "icmp")
@@ -299,88 +212,6 @@ func captureComes(t *testing.T, h *Host) {
 	}
 }
 
-// files are those of a set, in order.
-func files(t *testing.T, path string) []string {
-	t.Helper()
-	ext := filepath.Ext(path)
-	all, err := filepath.Glob(strings.TrimSuffix(path, ext) + "_*" + ext)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(all)
-	return all
-}
-
-func captureRotation(t *testing.T, h *Host) {
-	h.quiet(t)
-	whole := h.take(t, "whole.pcapng", "all", "-f", "icmp")
-	sets := map[string]*take{
-		"size":     h.take(t, "size.pcapng", "all", "-f", "icmp", "-C", "64KB"),
-		"time":     h.take(t, "time.pcapng", "all", "-f", "icmp", "-G", "1s"),
-		"classic":  h.take(t, "classic.pcap", "all", "-f", "icmp", "-C", "64KB"),
-		"the last": h.take(t, "last.pcapng", "all", "-f", "icmp", "-C", "64KB", "-W", "2"),
-	}
-	h.pings(t, "web", dbAddress, 120, "-s", "1000", "-i", "0.02")
-	if n := whole.end(t); n != 240 {
-		t.Errorf("%d frames, want 240", n)
-	}
-	want := sums(readFile(t, whole.path).packets, 0)
-	for name, k := range sets {
-		k.end(t)
-		list := files(t, k.path)
-		least := map[string]int{"size": 5, "time": 3, "classic": 4, "the last": 2}[name]
-		if len(list) < least || name == "the last" && len(list) != 2 {
-			t.Errorf("%s: files %v", name, list)
-			continue
-		}
-		for _, file := range list {
-			c := readFile(t, file)
-			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || name != "time" && info.Size() > 64_000 {
-				t.Errorf("%s: %s: %v %v", name, file, info, err)
-			}
-			if n := packets(t, file); n != len(c.packets) || c.cut || name != "classic" && n > 0 && len(c.interfaces) < 2 {
-				t.Errorf("%s: %s: %d packets, we read %d: %+v", name, file, n, len(c.packets), c.interfaces)
-			}
-		}
-		if last := list[len(list)-1]; name == "size" && len(rows(t, last, "icmp && ip.src_host == web && frame.interface_name == web", "frame.number")) == 0 {
-			t.Errorf("%s does not know its names", last)
-		}
-		merged := filepath.Join(t.TempDir(), "merged.pcapng")
-		tool(t, append([]string{"mergecap", "-w", merged}, list...)...)
-		got := readFile(t, merged).packets
-		if name == "the last" {
-			all := readFile(t, whole.path).packets
-			if len(got) == 0 || len(got) > 120 || !slices.Equal(sums(got, 0), sums(all[len(all)-len(got):], 0)) {
-				t.Errorf("%s: %d packets, not the latest ones", name, len(got))
-			}
-		} else if !slices.Equal(sums(got, 0), want) {
-			t.Errorf("%s: %d packets in %d files are not those of the whole capture, %d", name, len(got), len(list), len(want))
-		}
-		inOrder(t, merged)
-	}
-}
-
-func captureFullDisk(t *testing.T, h *Host) {
-	h.quiet(t)
-	h.in(t, "sh", "-ec", "mkdir /run/small && mount -t tmpfs -o size=1M small /run/small")
-	defer h.in(t, "umount", "/run/small")
-	takes := []*take{h.take(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.take(t, "/run/small/y.pcap", "all", "-f", "icmp")}
-	load := h.background(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-s", "1400", dbAddress)
-	for _, k := range takes {
-		code, said := k.exit(t)
-		if code != 1 || !strings.Contains(said, "no space left") {
-			t.Errorf("exit code %d: %s", code, said)
-		}
-		copied := filepath.Join(t.TempDir(), filepath.Base(k.path))
-		h.in(t, "cp", k.path, copied)
-		c := readFile(t, copied)
-		if n := count(t, copied, "icmp"); c.cut || n < 100 || n != len(c.packets) {
-			t.Errorf("%d packets, we read %d, cut off: %v", n, len(c.packets), c.cut)
-		}
-	}
-	load.wait(t)
-}
-
 func captureStrict(t *testing.T, h *Host) {
 	h.quiet(t)
 	k := h.take(t, "strict.pcapng", "all", "-f", "icmp", "--strict", "--ring", "256KiB")
@@ -417,24 +248,20 @@ func captureStrict(t *testing.T, h *Host) {
 func captureWrong(t *testing.T, h *Host) {
 	h.quiet(t)
 	for _, c := range []struct {
-		args string
+		args []string
 		code int
 		says string
 	}{
-		{"capture wbe", 4, "did you mean web"},
-		{"capture network:mynett", 4, "mynet"},
-		{"capture peer:192.0.2.99", 4, "192.0.2.99"},
-		{"capture web -f tcp_prot_80", 2, "^"},
-		{"capture web -n 0", 2, "frames"},
-		{"capture web -w /no/such/dir/x.pcapng", 1, "no such file"},
-		{"watch web -- host nobody", 2, "nobody"},
+		{[]string{"capture", "wbe"}, 4, "did you mean web"},
+		{[]string{"capture", "network:mynett"}, 4, "mynet"},
+		{[]string{"capture", "peer:192.0.2.99"}, 4, "192.0.2.99"},
+		{[]string{"capture", "web", "-f", "tcp prot 80"}, 2, "^"},
+		{[]string{"capture", "web", "-n", "0"}, 2, "frames"},
+		{[]string{"capture", "web", "-w", "/no/such/dir/x.pcapng"}, 1, "no such file"},
+		{[]string{"watch", "web", "--", "host", "nobody"}, 2, "nobody"},
 	} {
-		code, said := h.exit(t, strings.Fields(strings.ReplaceAll(c.args, "_", " "))...)
-		if strings.Contains(c.args, "_") {
-			code, said = h.exit(t, "capture", "web", "-f", "tcp prot 80")
-		}
-		if code != c.code || !strings.Contains(said, c.says) {
-			t.Errorf("%s: exit code %d, want %d and %q: %s", c.args, code, c.code, c.says, said)
+		if code, said := h.exit(t, c.args...); code != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("%v: exit code %d, want %d and %q: %s", c.args, code, c.code, c.says, said)
 		}
 	}
 }

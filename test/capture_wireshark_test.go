@@ -1,0 +1,97 @@
+package test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func capturePipe(t *testing.T, h *Host) {
+	h.quiet(t)
+	pipe := h.background(t, "", "bash", "-o", "pipefail", "-c", "tapestry capture web -f icmp -w - | tshark -i - -c 4 -T fields -e frame.interface_name -e ip.src")
+	pipe.await(t, "capturing web")
+	h.pings(t, "web", dbAddress, 3)
+	code, said := pipe.exit(t)
+	if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+func captureListen(t *testing.T, h *Host) {
+	h.quiet(t)
+	listener := h.background(t, "", "tapestry", "capture", "web", "-f", "icmp", "--listen", "127.0.0.1:19000")
+	listener.await(t, "listening")
+	for range 2 {
+		before := strings.Count(listener.said.String(), "capturing web")
+		shark := h.background(t, "", "tshark", "-i", "TCP@127.0.0.1:19000", "-c", "4", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+		eventually(t, 10*time.Second, func() error {
+			if strings.Count(listener.said.String(), "capturing web") == before {
+				return fmt.Errorf("nobody has connected: %s", shark.said.String())
+			}
+			return nil
+		})
+		h.pings(t, "web", dbAddress, 3)
+		code, said := shark.exit(t)
+		if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+			t.Errorf("exit code %d: %s", code, said)
+		}
+	}
+	listener.signal(syscall.SIGINT)
+	if code, said := listener.exit(t); code != 0 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+func captureExtcap(t *testing.T, h *Host) {
+	h.quiet(t)
+	folder := ""
+	for line := range strings.Lines(h.in(t, "tshark", "-G", "folders")) {
+		if key, value, _ := strings.Cut(line, ":"); key == "Extcap path" || key == "Global Extcap path" {
+			folder = strings.TrimSpace(value)
+		}
+	}
+	// The folder is the machine's: the host gets one of its own over it.
+	h.in(t, "sh", "-ec", `mkdir /run/extcap && mount --bind /run/extcap "$1"`, "sh", folder)
+	defer h.in(t, "umount", folder)
+	if said := h.tapestry(t, "extcap", "install"); !strings.Contains(said, filepath.Join(folder, "tapestry")) {
+		t.Errorf("install says %s", said)
+	}
+	list := h.in(t, "tshark", "-D")
+	for _, want := range []string{" tapestry-all (", " tapestry-network:mynet (tapestry: network mynet)", " tapestry-network:other (",
+		" tapestry-web (tapestry: container web on mynet)", " tapestry-db ("} {
+		if !strings.Contains(list, want) {
+			t.Errorf("tshark -D lists no %q:\n%s", want, list)
+		}
+	}
+	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "3", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+	eventually(t, 10*time.Second, func() error {
+		if len(h.captures(t)) == 0 {
+			return fmt.Errorf("no capture runs: %s", shark.said.String())
+		}
+		return nil
+	})
+	h.pings(t, "web", dbAddress, 3)
+	if code, said := shark.exit(t); code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 1 {
+		t.Errorf("exit code %d: %s", code, said)
+	}
+	eventually(t, 10*time.Second, func() error {
+		if running := h.captures(t); len(running) != 0 {
+			return fmt.Errorf("tshark has ended, but a capture runs: %+v", running)
+		}
+		return nil
+	})
+	wrong := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "tcp prot 80", "-c", "1")
+	if code, said := wrong.exit(t); code == 0 || !strings.Contains(said, "prot") {
+		t.Errorf("a wrong filter: exit code %d: %s", code, said)
+	}
+	h.tapestry(t, "extcap", "remove")
+	if list := h.in(t, "tshark", "-D"); strings.Contains(list, "tapestry") {
+		t.Errorf("after remove tshark -D lists:\n%s", list)
+	}
+	if code, said := h.exit(t, "extcap", "remove"); code != 1 || !strings.Contains(said, "not installed") {
+		t.Errorf("remove again: exit code %d: %s", code, said)
+	}
+}
