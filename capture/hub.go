@@ -246,3 +246,10 @@ func (s *Sink) Tail() map[uint32]uint64 {
 	}
 	return tail
 }
+
+// Memory is the bytes that the Sink has for frames.
+func (s *Sink) Memory() int {
+	s.ring.mu.Lock()
+	defer s.ring.mu.Unlock()
+	return len(s.ring.buf)
+}

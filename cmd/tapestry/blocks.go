@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -65,5 +66,26 @@ func pump(src blocks, dst sink, hangUp func()) (from, to error) {
 		if err != nil || to != nil {
 			return err, to
 		}
+	}
+}
+
+// endWait is how long a command may take to end in order.
+const endWait = 2 * stopWait
+
+// within runs a command, and no longer waits for it some time after ctx has ended: it may read from a pipe that nobody
+// writes to, or write to one that nobody reads.
+func within(ctx context.Context, run func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(endWait):
+		return failf(exitNo, "interrupted, in the middle of reading or writing: what was written last may be cut off")
 	}
 }

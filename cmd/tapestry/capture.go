@@ -60,7 +60,7 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
 			if o.write == "" && o.listen == "" {
 				j.lines()
 			}
-			return j.run(cmd.Context())
+			return within(cmd.Context(), j.run)
 		},
 	})
 	o.looking(cmd)

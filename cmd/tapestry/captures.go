@@ -221,7 +221,7 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	for id, other := range c.all {
 		if n := other.length.Load(); n == 0 {
 			runs++
-			memory += ringOf(other.ask)
+			memory += other.sink.Memory()
 		} else if time.Since(other.began)-time.Duration(n) > remembered {
 			delete(c.all, id)
 		}

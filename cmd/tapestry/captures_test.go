@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -411,4 +412,111 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// What an ended capture has cost is given back; its books stay. A change of a running one is in the log, with who asked.
+func TestCaptureLeavesNothing(t *testing.T) {
+	l := newLens(t)
+	s := l.open(t, captureRequest{Targets: captureTargets{Endpoints: []string{webID}}, Ring: 1 << 22})
+	l.send(1, 2, 1)
+	must(t, s.Change(t.Context(), captureChange{Targets: &captureTargets{}, Filter: &captureFilter{Expr: "ether[14] = 7"}}))
+	l.send(2, 9, 7)
+	must(t, s.Stop(t.Context()))
+	if _, numbers, _, _ := rest(t, s); !bytes.Equal(numbers, []byte{1, 7}) {
+		t.Errorf("frames %v", numbers)
+	}
+	who := fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())
+	if want := `msg="capture changed" capture=1 ` + who + ` targets=all filter="ether[14] = 7"`; !strings.Contains(l.log.text(), want) {
+		t.Errorf("no %s in\n%s", want, l.log.text())
+	}
+	for deadline := time.Now().Add(5 * time.Second); !strings.Contains(l.log.text(), "capture ended"); {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not end")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := l.all["1"].sink.Memory(); n != 0 {
+		t.Errorf("an ended capture keeps %d bytes", n)
+	}
+	if b, err := s.Books(t.Context()); err != nil || b.Delivered != 2 || b.Seen != 2 || b.State != "stopped" {
+		t.Errorf("its books are %+v, %v", b, err)
+	}
+}
+
+// Names in a filter are bounded: each address is looked for in every frame.
+func TestCaptureNames(t *testing.T) {
+	l := newLens(t)
+	var many []string
+	for i := range 600 {
+		many = append(many, fmt.Sprintf("10.0.%d.%d", i/250, i%250))
+	}
+	names := map[string][]string{"web": many}
+	s := l.open(t, captureRequest{Filter: captureFilter{Expr: "host web", Names: names}})
+	must(t, s.Close())
+	_, err := l.client.openStream(t.Context(), "/v1/captures", captureRequest{Filter: captureFilter{Expr: "src web or dst web", Names: names}})
+	if exitCode(err) != exitUsage || !strings.Contains(err.Error(), "1024 at most") {
+		t.Errorf("twice 600 addresses: %v", err)
+	}
+}
+
+// A super-frame is cut also if only the first bytes of its pieces are kept.
+func TestCaptureSegmentSnap(t *testing.T) {
+	l := newLens(t)
+	s := l.open(t, captureRequest{Offload: "segment", Snap: 100, Frames: 1})
+	const payload = 10 * 1000
+	room := make([]byte, ether.Headroom+54+payload)
+	b := room[ether.Headroom:]
+	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, byte((40 + payload) >> 8), byte((40 + payload) & 0xff), 0, 0, 0, 0, 64, 6})
+	copy(b[26:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
+	b[46] = 0x50
+	l.ports[1].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{Kind: ether.TCP4, Segment: 1000, Head: 54, NeedsSum: true, SumStart: 34, SumOffset: 16})})
+	n := 0
+	for {
+		b, err := s.Next()
+		if err == io.EOF {
+			break
+		}
+		must(t, err)
+		if p, ok := b.(*pcapng.Packet); ok {
+			if n++; p.Len != 1054 || len(p.Data) != 100 {
+				t.Errorf("piece %d: %d bytes, %d kept", n, p.Len, len(p.Data))
+			}
+		}
+	}
+	if n != 10 {
+		t.Errorf("%d pieces, want 10", n)
+	}
+	if _, err := l.client.openStream(t.Context(), "/v1/captures", captureRequest{Offload: "segment", Headers: true}); exitCode(err) != exitUsage {
+		t.Errorf("headers cannot be cut: %v", err)
+	}
+}
+
+// The recorder's frames of a container are also those from before it was started again: another endpoint, the same address.
+func TestRecorderRestart(t *testing.T) {
+	l := newLens(t)
+	must(t, l.recorder.Resize(1<<21))
+	defer l.recorder.Close()
+	port := func(id string, addr string) *vswitch.Port {
+		p := l.sw.Attach(id, nowhere{}, false, 1514)
+		p.Pin(ether.MAC{2, 0, 0, 0, 0, 7})
+		l.hub.Plug(capture.Port{Number: p.Number, Network: wideID, Name: id, Addrs: []netip.Prefix{netip.MustParsePrefix(addr)}})
+		return p
+	}
+	for i, end := range []struct{ id, addr string }{{"0ther", "10.0.0.8/24"}, {"first", "10.0.0.7/24"}, {"again", "10.0.0.7/24"}} {
+		p := port(end.id, end.addr)
+		l.ports[3] = p
+		room := make([]byte, ether.Headroom+60)
+		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 7, 0x88, 0xb5, byte(i)})
+		p.Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
+		if i < 2 {
+			p.Detach()
+			l.hub.Unplug(p.Number)
+		}
+	}
+	s, err := l.client.openStream(t.Context(), "/v1/recorder/dump", captureRequest{Targets: captureTargets{Endpoints: []string{"again"}}})
+	must(t, err)
+	if _, numbers, _, _ := rest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
+		t.Errorf("frames %v, want those of both endpoints", numbers)
+	}
+	must(t, s.Close())
 }

@@ -140,14 +140,27 @@ func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, 
 	} else {
 		o.n = nil // the file's own remain
 	}
-	if t.only, _, err = compile(o.expr, host); err != nil {
-		return r, err
-	}
 	f, err := os.Open(o.file)
 	if err != nil {
 		return r, err
 	}
 	defer f.Close()
+	told := &recorded{ctx: ctx, r: pcapng.NewReader(f)}
+	if err := told.ahead(); err != nil {
+		return r, fmt.Errorf("%s: %w", o.file, err)
+	}
+	byFile := told.host(f)
+	if t.only, _, err = compile(o.expr, func(name string) []netip.Addr {
+		if all := byFile(name); len(all) > 0 { // who had the name then
+			return all
+		}
+		return host(name)
+	}); err != nil {
+		return r, err
+	}
+	if _, err = f.Seek(0, io.SeekStart); err != nil {
+		return r, fmt.Errorf("%s: %w: want a file, no pipe", o.file, err)
+	}
 	if err = t.all(pcapng.NewReader(f)); err != nil {
 		err = fmt.Errorf("%s: %w", o.file, err)
 	}

@@ -138,6 +138,10 @@ func TestFlowsOfFile(t *testing.T) {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
+	// Names in the filter are those of the file.
+	if r := tapestry(t, "flows", "-r", path, "-f", "host web", "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "tcp 40000→80") {
+		t.Errorf("of a host by the file's name: exit %d, %s%s", r.code, r.out, r.stderr)
+	}
 	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("without a daemon: exit %d, %s%s", r.code, r.out, r.stderr)
 	}

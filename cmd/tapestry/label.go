@@ -40,6 +40,9 @@ func (l *labels) of(index int) string {
 	if uint(index) >= uint(len(l.interfaces)) {
 		return ""
 	}
+	if _, ok := l.who.(*fileNames); ok { // as the file has it: what joins changes no other
+		return l.interfaces[index].Name
+	}
 	if v := l.who.Version(); v != l.version || len(l.texts) < len(l.interfaces) {
 		l.version, l.texts = v, l.texts[:0]
 		for i := range l.interfaces {

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -202,4 +204,24 @@ func BenchmarkTally(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/frames, "ns/frame")
+}
+
+// A frame that a fault does something to on its way out is seen twice, and counted once.
+func TestTallyFaulted(t *testing.T) {
+	tl := newTally()
+	for i, name := range []string{webID, dbID} {
+		tl.add(&pcapng.Interface{Name: name, Description: fmt.Sprintf("port=%d kind=container network=%s vni=0", i+1, wideID)})
+	}
+	in, out := capture.Detail{Out: 1}, capture.Detail{Out: 1, Fault: ether.FaultDelayed}
+	for i, p := range []*pcapng.Packet{
+		{Interface: 0, Time: 1, ID: 1, Flags: pcapng.Inbound, Verdict: in.AppendTo(nil)},
+		{Interface: 0, Time: 2, ID: 2, Flags: pcapng.Inbound, Verdict: in.AppendTo(nil)},
+		{Interface: 1, Time: 3, ID: 1, Flags: pcapng.Outbound, Verdict: out.AppendTo(nil)},
+	} {
+		p.Data, p.Len = udpFrame(100), 100
+		tl.add(p)
+		if n := tl.ports[0].from.Frames; n != uint64(min(i+1, 2)) || tl.ports[1].from.Frames != 0 || tl.ports[1].to.Frames != n {
+			t.Errorf("packet %d: %d from web, %d from db, %d to db", i, n, tl.ports[1].from.Frames, tl.ports[1].to.Frames)
+		}
+	}
 }

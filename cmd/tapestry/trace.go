@@ -35,7 +35,7 @@ func newTrace(c *client) *cobra.Command {
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
 		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
-the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it.
+the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it, but past the faults of FROM.
 
 FROM is a container's name, the beginning of its endpoint's id, or peer:HOST for a frame that comes in from another host
 (of the MAC address that was last seen there, without IP). TO is a container, an IP address or a MAC address. The frame

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -159,7 +160,18 @@ func portsText(n int) string {
 }
 
 // arrives tells whether anybody gets the frame whom it is for.
-func (r traceReply) arrives() bool { return !r.Drop && r.sent() > 0 && r.downOwner() == "" }
+func (r traceReply) arrives() bool {
+	return !r.Drop && r.sent() > 0 && r.downOwner() == "" && !strings.Contains(r.faults(), "loss 100%")
+}
+
+// faults are those that a frame meets which is not dropped: where it comes in, and where it leaves if that is one way.
+func (r traceReply) faults() string {
+	all := []string{r.In.Faults}
+	if len(r.Ways) == 1 {
+		all = append(all, r.Ways[0].Faults)
+	}
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ", ")
+}
 
 // downOwner is the port that has the frame's destination and is down, "" if none is.
 func (r traceReply) downOwner() string {
@@ -180,6 +192,9 @@ func (r traceReply) fate() string {
 		return "would reach nobody: there is no other port"
 	case r.downOwner() != "":
 		return "would not reach its destination, which is down"
+	}
+	if faults := r.faults(); faults != "" {
+		return "would be " + r.Verdict + ", but for what is done on purpose: " + faults
 	}
 	return "would be " + r.Verdict
 }

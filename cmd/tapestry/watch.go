@@ -37,7 +37,7 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
 				j.want.Snap = 0
 			}
 			j.lines()
-			return j.run(cmd.Context())
+			return within(cmd.Context(), j.run)
 		},
 	})
 	o.looking(cmd)
