@@ -323,22 +323,27 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 	if p.Interface, err = s.face(at, outer); err != nil {
 		return p, err
 	}
-	leaves, name := -1, ""
+	name := ""
 	if out != nil {
 		name = out.Name
-		if i, ok := s.told[place{out.Number, false}]; ok {
-			leaves = i
-		}
 	}
 	if s.show.Annotate != AnnotateNone {
 		p.Comment = comment(r, name, s.show.Annotate == AnnotateAll)
 	}
 	if s.show.Detail {
-		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: leaves}
+		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: s.at(r.Out), In: s.at(r.In)}
 		d.put(&s.about)
 		p.Verdict = s.about[:]
 	}
 	return p, nil
+}
+
+// at gives the Interface of a port's own frames, -1 if it was not told of.
+func (s *Stream) at(number uint32) int {
+	if i, ok := s.told[place{number, false}]; ok {
+		return i
+	}
+	return -1
 }
 
 // Statistics writes every port's books. tail are frames that were dropped behind the last delivered one, by port.

@@ -203,7 +203,7 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 		}
 	}
 	if runs >= maxCaptures {
-		return nil, fmt.Errorf("%d captures run already: stop one (tapestry status shows their processes)", runs)
+		return nil, fmt.Errorf("%d captures run already: end one (GET /v1/captures lists them, with the processes that asked)", runs)
 	}
 	var err error
 	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: ask.Snap, Headers: ask.Headers,
