@@ -48,7 +48,7 @@ TO left to it and to no other (what was flooded is in no TO). DROPS are those of
 
 The daemon copies headers only, and never waits: what it could not hand over is counted as lost.
 
-` + lookHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
+` + targetHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
 		Example: `  tapestry top
   tapestry top network:mynet --by port
   tapestry top web --by pair --every 5s -- not port 22
