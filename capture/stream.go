@@ -326,11 +326,11 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 	if p.Interface, err = s.face(at, outer); err != nil {
 		return p, err
 	}
-	leaves, name := -1, ""
+	name := ""
 	if out != nil {
 		name = out.Name
 		if s.show.Detail {
-			if leaves, err = s.face(out, false); err != nil {
+			if _, err := s.face(out, false); err != nil {
 				return p, err
 			}
 		}
@@ -339,11 +339,19 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 		p.Comment = comment(r, name, s.show.Annotate == AnnotateAll)
 	}
 	if s.show.Detail {
-		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: leaves}
+		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: s.at(r.Out), In: s.at(r.In)}
 		d.put(&s.about)
 		p.Verdict = s.about[:]
 	}
 	return p, nil
+}
+
+// at gives the Interface of a port's own frames, -1 if it was not told of.
+func (s *Stream) at(number uint32) int {
+	if i, ok := s.told[place{number, false}]; ok {
+		return i
+	}
+	return -1
 }
 
 // Statistics writes every port's books. tail are frames that were dropped behind the last delivered one, by port.

@@ -45,6 +45,9 @@ func seen(t *testing.T, file []byte) (ports, packets []string, stats map[int]pca
 			if w := ReadComment(b.Comment); w != nil {
 				text += " " + w["verdict"] + w["reason"] + w["fault"]
 			}
+			if d, ok := ReadDetail(b); ok && d.In >= 0 && d.In != b.Interface {
+				text += " from " + ports[d.In]
+			}
 			if d, ok := ReadDetail(b); ok && d.Out >= 0 {
 				text += " to " + ports[d.Out]
 			}
@@ -74,6 +77,7 @@ func TestStream(t *testing.T) {
 		{Show{Annotate: AnnotateNone, Point: Out}, nil, []string{"one-b>1", "one-a>3", "one-c>3", "192.0.2.2>3", "192.0.2.2>4", "one-b>5", "one-b>6"}},
 		{Show{Annotate: AnnotateNone, Point: Both}, []string{"one-b"}, []string{"one-b>1", "one-b<3", "one-b>5", "one-b>6"}},
 		{Show{View: Outer}, nil, []string{"192.0.2.2*>3", "192.0.2.2*>4", "192.0.2.2*<5"}},
+		{Show{View: Outer, Detail: true}, nil, []string{"192.0.2.2*>3 from one-b", "192.0.2.2*>4 from one-a", "192.0.2.2*<5 to one-b"}},
 		{Show{Annotate: AnnotateNone, View: BothViews}, nil, []string{"one-a<1", "one-a<2", "one-b<3", "192.0.2.2*>3", "one-a<4", "192.0.2.2*>4", "192.0.2.2<5", "192.0.2.2*<5", "one-b>6"}},
 	} {
 		h.frames.Store(0)

@@ -76,15 +76,17 @@ type Detail struct {
 	Kind    ether.Kind // of a super-frame, as it was; None: it is none
 	Segment uint16     // bytes of payload in each of its segments
 	Out     int        // Interface of the port it was forwarded to; -1: none, or none that the Stream has told of
+	In      int        // Interface of the port it came in by, as Out; of a rebuilt datagram it is not the packet's
 }
 
-const detailLen = 10
+const detailLen = 14
 
 // put writes the Detail into b, little-endian.
 func (d *Detail) put(b *[detailLen]byte) {
 	b[0], b[1], b[2], b[3] = 0, byte(d.Verdict), byte(d.Fault), byte(d.Kind)
 	binary.LittleEndian.PutUint16(b[4:], d.Segment)
 	binary.LittleEndian.PutUint32(b[6:], uint32(d.Out+1))
+	binary.LittleEndian.PutUint32(b[10:], uint32(d.In+1))
 }
 
 // AppendTo appends the Detail to b as the bytes of a packet's Verdict.
@@ -98,10 +100,11 @@ func (d *Detail) AppendTo(b []byte) []byte {
 func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 	b := p.Verdict
 	if len(b) != detailLen || b[0] != 0 || !vswitch.Verdict(b[1]).Known() {
-		return Detail{Out: -1}, false
+		return Detail{Out: -1, In: -1}, false
 	}
 	return Detail{Verdict: vswitch.Verdict(b[1]), Fault: ether.Fault(b[2]), Kind: ether.Kind(b[3]),
-		Segment: binary.LittleEndian.Uint16(b[4:]), Out: int(binary.LittleEndian.Uint32(b[6:])) - 1}, true
+		Segment: binary.LittleEndian.Uint16(b[4:]), Out: int(binary.LittleEndian.Uint32(b[6:])) - 1,
+		In: int(binary.LittleEndian.Uint32(b[10:])) - 1}, true
 }
 
 // Reasons say in words why a frame was dropped.

@@ -121,7 +121,7 @@ func expect(t *testing.T, err error) {
 
 // seen is a packet as the daemon tells of it, n ms before eyeTime.
 func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
-	detail := make([]byte, 10)
+	detail := make([]byte, 14)
 	detail[1] = byte(v)
 	if length > 1514 {
 		detail[3] = byte(ether.TCP4)
@@ -130,6 +130,7 @@ func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
 	if v == vswitch.Forwarded {
 		binary.LittleEndian.PutUint32(detail[6:], uint32(1-port+1))
 	}
+	binary.LittleEndian.PutUint32(detail[10:], uint32(port+1))
 	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: detail}
 }
 

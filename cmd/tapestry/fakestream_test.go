@@ -67,8 +67,13 @@ func (s *fakeStream) frame(in, out int, text string) {
 }
 
 func (s *fakeStream) judged(in, out int, v vswitch.Verdict, text string) {
-	d := capture.Detail{Verdict: v, Out: out}
-	s.blocks <- &pcapng.Packet{Interface: in, Data: []byte(text), Len: len(text), Verdict: d.AppendTo(nil)}
+	s.rebuilt(in, in, out, v, text)
+}
+
+// rebuilt is a frame as it is shown at another port than it came in by.
+func (s *fakeStream) rebuilt(at, in, out int, v vswitch.Verdict, text string) {
+	d := capture.Detail{Verdict: v, Out: out, In: in}
+	s.blocks <- &pcapng.Packet{Interface: at, Data: []byte(text), Len: len(text), Verdict: d.AppendTo(nil)}
 }
 
 // describe writes a block as "name:" for an Interface, "text@name>name" for a packet, by the interfaces that were given.

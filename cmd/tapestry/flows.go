@@ -39,7 +39,7 @@ A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / 
 ways together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP
 conversation that was refused, got no answer, was reset or closed says so.
 
-` + lookHelp + fmt.Sprintf(jsonHelp, "one object"),
+` + targetHelp + fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry flows web
   tapestry flows --last 30s --sort drops
   tapestry flows network:mynet --for 10s -- tcp port 5432

@@ -71,7 +71,7 @@ func (d *liveDaemon) port(kind, network, name string) (index int) {
 }
 
 func (d *liveDaemon) frame(in int, text string) {
-	detail := capture.Detail{Verdict: vswitch.MTU, Out: -1}
+	detail := capture.Detail{Verdict: vswitch.MTU, Out: -1, In: in}
 	d.write <- func(w *pcapng.Writer) {
 		_ = w.WritePacket(&pcapng.Packet{Interface: in, Time: 1, Data: []byte(text), Queue: -1, Verdict: detail.AppendTo(nil)})
 	}

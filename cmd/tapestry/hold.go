@@ -250,8 +250,10 @@ func (f *followed) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
 			return by.judgement, by
 		}
 		d, _ := capture.ReadDetail(b)
-		if d.Out >= 0 && d.Out < len(f.ports) && f.ports[d.Out].judgement > by.judgement {
-			by = f.ports[d.Out]
+		for _, at := range [...]int{d.In, d.Out} { // a rebuilt datagram is at another port than it came in by
+			if at >= 0 && at < len(f.ports) && f.ports[at].judgement > by.judgement {
+				by = f.ports[at]
+			}
 		}
 		if d.Verdict == vswitch.Flooded {
 			if best := f.flooded[by.port.Network]; best != nil && best.judgement > by.judgement {
@@ -299,23 +301,27 @@ func (f *followed) show(b pcapng.Block) pcapng.Block {
 			return f.introduce(p)
 		}
 		d, ok := capture.ReadDetail(x)
-		out := -1
-		if ok && d.Out >= 0 && d.Out < len(f.ports) {
-			if out = f.ports[d.Out].index; out < 0 {
-				f.later = b
-				return f.introduce(f.ports[d.Out])
-			}
+		out, in := f.counted(d.Out), f.counted(d.In)
+		if out < 0 && uint(d.Out) < uint(len(f.ports)) {
+			f.later = b
+			return f.introduce(f.ports[d.Out])
 		}
 		x.Interface = p.index
-		if ok {
-			if out != d.Out {
-				d.Out = out
-				f.verdict = d.AppendTo(f.verdict[:0])
-				x.Verdict = f.verdict
-			}
+		if ok && (out != d.Out || in != d.In) {
+			d.Out, d.In = out, in
+			f.verdict = d.AppendTo(f.verdict[:0])
+			x.Verdict = f.verdict
 		}
 	case *pcapng.Stats:
 		x.Interface = f.ports[x.Interface].index
 	}
 	return b
+}
+
+// counted gives an Interface of the daemon's as Next counts them, -1 if it was not returned.
+func (f *followed) counted(i int) int {
+	if i < 0 || i >= len(f.ports) {
+		return -1
+	}
+	return f.ports[i].index
 }

@@ -77,6 +77,18 @@ func TestHold(t *testing.T) {
 			b.want(t, "web2: 192.0.2.2:4789: c@192.0.2.2:4789 e@web2")
 			b.books(t, 0, 2)
 		},
+		"datagrams": func(t *testing.T, b *stage) {
+			remote := b.s.port("remote", wideID, "192.0.2.2")
+			web := b.s.port("container", wideID, "web1")
+			other := b.s.port("container", wideID, "other")
+			b.says(wideID, "other", "other")
+			b.s.rebuilt(remote, other, -1, vswitch.Forwarded, "a")
+			b.s.rebuilt(remote, -1, other, vswitch.Forwarded, "b")
+			b.s.rebuilt(remote, web, -1, vswitch.Forwarded, "c") // to the remote host, which is no target
+			b.s.rebuilt(remote, -1, web, vswitch.Forwarded, "d")
+			b.want(t, "web1: 192.0.2.2: c@192.0.2.2 d@192.0.2.2>web1")
+			b.books(t, 0, 2)
+		},
 		"Docker takes long": func(t *testing.T, b *stage) {
 			web := b.s.port("container", wideID, "web1")
 			slow, never := b.s.port("container", localID, "slow"), b.s.port("container", localID, "never")

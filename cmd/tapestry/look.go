@@ -11,9 +11,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const lookHelp = targetHelp + `
-EXPR is a filter as tcpdump has it, in which a container's name is a host; it may also stand behind --.`
-
 // A look is what a command that counts frames looks at.
 type look struct {
 	expr string // --filter

@@ -108,7 +108,7 @@ func newRecorderDump(c *client) *cobra.Command {
 		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump
 read. It says which time that covers. From before that time there may be frames that the switch dropped, and no others.
 
-` + lookHelp,
+` + targetHelp,
 		Example: `  tapestry recorder dump --last 30s -w before.pcapng
   tapestry recorder dump web -- tcp port 5432
   tapestry recorder dump -w - | tshark -r -`,

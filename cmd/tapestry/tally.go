@@ -112,7 +112,7 @@ func (t *tally) packet(b *pcapng.Packet) {
 
 // said is what a file's comment tells of a frame.
 func said(comment string) capture.Detail {
-	d := capture.Detail{Out: -1}
+	d := capture.Detail{Out: -1, In: -1}
 	words := capture.ReadComment(comment)
 	verdict := words["verdict"]
 	if verdict == "drop" {

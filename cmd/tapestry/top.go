@@ -49,7 +49,7 @@ with the reason.
 
 The daemon copies headers only, and never waits: what it could not hand over is counted as lost.
 
-` + lookHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
+` + targetHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
 		Example: `  tapestry top
   tapestry top network:mynet --by port
   tapestry top web --by pair --every 5s -- not port 22

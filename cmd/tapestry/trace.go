@@ -48,7 +48,7 @@ With --live it takes the next real frames of the TARGETs (five, or -n) that matc
 frame, what the switch did with it, and the explanation of the same bytes at the same port. That one is of a moment
 later: where it differs, a line says so. Then it exits 1 when one of them was dropped.
 
-` + lookHelp + fmt.Sprintf(jsonHelp, "one object, with --live one a line"),
+` + targetHelp + fmt.Sprintf(jsonHelp, "one object, with --live one a line"),
 		Example: `  tapestry trace web db --tcp 5432
   tapestry trace web 10.77.0.9
   tapestry trace web db --udp 4433 --size 1500

@@ -19,7 +19,7 @@ import (
 func detail(v vswitch.Verdict, fault ether.Fault, kind ether.Kind, segment uint16, out int) func(*pcapng.Packet) {
 	return func(p *pcapng.Packet) {
 		o := uint32(out + 1)
-		p.Verdict = []byte{0, byte(v), byte(fault), byte(kind), byte(segment), byte(segment >> 8), byte(o), byte(o >> 8), byte(o >> 16), byte(o >> 24)}
+		p.Verdict = []byte{0, byte(v), byte(fault), byte(kind), byte(segment), byte(segment >> 8), byte(o), byte(o >> 8), byte(o >> 16), byte(o >> 24), 0, 0, 0, 0}
 	}
 }
 
