@@ -80,7 +80,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Use:   "size SIZE",
 		Short: "Give it more memory, or less",
 		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of
-128 bytes or more needs 176: 32 MiB are the last 190,000 frames. Beside that it takes an eighth as much for dropped ones.`,
+128 bytes or more needs 184: 32 MiB are the last 180,000 frames. Beside that it takes an eighth as much for dropped ones.`,
 		Example: `  tapestry recorder size 128MB`,
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
