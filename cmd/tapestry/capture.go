@@ -49,12 +49,12 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			targets, err := o.words(cmd, args)
 			if err == nil {
+				o.finish(cmd)
 				err = o.check(cmd, targets)
 			}
 			if err != nil {
 				return err
 			}
-			o.finish(cmd)
 			j := &job{c: c, o: o, targets: targets, words: "tapestry " + quoted(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
 			if o.write == "" && o.listen == "" {

@@ -27,6 +27,7 @@ func TestCaptureUsage(t *testing.T) {
 		{"capture -w a -C 100XB", "want a size such as 100MB"},
 		{"capture -w a -C 12", "want 4096 bytes or more"},
 		{"capture --for 5", "want a duration of 1s or more"},
+		{"capture -w a.pcap --annotate all", "classic pcap has no comments"},
 		{"capture --ring 1", "want a size from 256KiB"},
 		{"capture --offload cut", "want fix, segment, raw"},
 		{"watch --color blue", "want auto, always, never"},
