@@ -227,7 +227,7 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 		}
 	}
 	if runs >= maxCaptures {
-		return nil, fmt.Errorf("%d captures run already: end one (GET /v1/captures lists them, with the processes that asked)", runs)
+		return nil, fmt.Errorf("%d captures run already: end one (tapestry status shows them, with the processes that asked)", runs)
 	}
 	if memory > maxRings {
 		return nil, errors.New("the captures that run have all of the memory that there is for them, 1 GiB: stop one, or want a smaller ring")
