@@ -27,15 +27,16 @@ func (l looking) open(ctx context.Context, s site) error {
 func looks(binary string) []rung {
 	binary, _ = filepath.Abs(binary) // as it is, if there is no working directory
 	nobody := func(name string) way { return looking{tapestry{binary}, name, "0", ""} }
-	one := func(name string, with looking, against string, more ...measure) rung {
+	one := func(name string, with looking, against string, across bool, more ...measure) rung {
 		with.tapestry, with.as = tapestry{binary}, ourWay
 		flow := oneFlow()
 		flow.rank = full
-		return rung{name, []way{with, nobody(against)}, false, 0.8, append([]measure{flow}, more...)}
+		return rung{name, []way{with, nobody(against)}, across, 0.8, append([]measure{flow}, more...)}
 	}
 	return []rung{
-		one(recorderOn, looking{recorder: "32MB"}, recorderOff, smallPackets(full)),
-		one(stuckReader, looking{recorder: "0", capture: "-w - | sleep 100000"}, nobodyLooks),
-		one(toFile, looking{recorder: "0", capture: "-s 128 -w /run/all.pcapng"}, nobodyLooks, smallPackets(full)),
+		one(recorderOn, looking{recorder: "32MB"}, recorderOff, false, smallPackets(full)),
+		one(recorderAcross, looking{recorder: "32MB"}, recorderOff, true),
+		one(stuckReader, looking{recorder: "0", capture: "-w - | sleep 100000"}, nobodyLooks, false),
+		one(toFile, looking{recorder: "0", capture: "-s 128 -w /run/all.pcapng"}, nobodyLooks, false, smallPackets(full)),
 	}
 }

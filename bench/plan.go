@@ -14,6 +14,7 @@ const (
 	dockerTwoHosts = "docker, two hosts"
 	alone          = "alone"
 	recorderOn     = "flight recorder on"
+	recorderAcross = "flight recorder on, two hosts"
 	stuckReader    = "capture whose reader is stuck"
 	toFile         = "capture of 128 B of every frame to a file"
 
@@ -55,6 +56,7 @@ var bounds = []bound{
 	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0},
 	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, 0},
 	{recorderOn, tcpOne, recorderOff, 0.97, 1.0, 0},
+	{recorderAcross, tcpOne, recorderOff, 0.97, 1.0, 0},
 	{stuckReader, tcpOne, nobodyLooks, 0.95, 1.0, 0},
 	{toFile, tcpOne, nobodyLooks, 0.8, 0.9, 0},
 	{alone, rssIdle, "", 64, 40, 0},

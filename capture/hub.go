@@ -65,9 +65,14 @@ func (h *Hub) show() {
 // Watch copies the frame to each Sink that wants it.
 func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
 	for _, s := range *o.sinks.Load() {
-		s.seen.Add(1)
+		counts := !s.ring.overwrite // the recorder's frames need no books; workers that count together wait for each other
+		if counts {
+			s.seen.Add(1)
+		}
 		if !s.wants(o.network, in, out, v, f) {
-			s.filtered.Add(1)
+			if counts {
+				s.filtered.Add(1)
+			}
 			continue
 		}
 		if f.ID == 0 {
@@ -205,7 +210,7 @@ func (s *Sink) Free() {
 // Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may
 // be ahead of Filtered + Accepted.
 type Stats struct {
-	Seen      uint64 // frames that were judged while it looked
+	Seen      uint64 // frames that were judged while it looked; not counted, as Filtered, if it overwrites
 	Filtered  uint64 // not wanted
 	Accepted  uint64 // wanted
 	Delivered uint64 // read
