@@ -65,32 +65,55 @@ func (h *Hub) show() {
 // Watch copies the frame to each Sink that wants it.
 func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
 	for _, s := range *o.sinks.Load() {
-		counts := !s.ring.overwrite // the recorder's frames need no books; workers that count together wait for each other
+		o.show(s, in, out, v, f)
+	}
+}
+
+// show copies the frame to a Sink if it wants it.
+func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
+	counts := !s.ring.overwrite // the recorder's frames need no books; workers that count together wait for each other
+	if counts {
+		s.seen.Add(1)
+	}
+	if !s.wants(o.network, in, out, v, f) {
 		if counts {
-			s.seen.Add(1)
+			s.filtered.Add(1)
 		}
-		if !s.wants(o.network, in, out, v, f) {
-			if counts {
-				s.filtered.Add(1)
+		return
+	}
+	if f.ID == 0 {
+		f.ID = o.hub.frames.Add(1)
+	}
+	leaves := uint32(0)
+	if out != nil {
+		leaves = out.Number
+	}
+	comes := uint32(0)
+	if in != nil {
+		comes = in.Number
+	}
+	snap := s.snap
+	if s.headers {
+		snap = min(snap, f.Headers())
+	}
+	s.ring.add(comes, leaves, v, f.ID, f, snap)
+}
+
+// WatchRun is Watch for frames that came together and are forwarded one way.
+func (o *observer) WatchRun(in, out *vswitch.Port, frames []ether.Frame) {
+	last := o.hub.frames.Add(uint64(len(frames)))
+	for i := range frames {
+		frames[i].ID = last - uint64(len(frames)-1-i)
+	}
+	for _, s := range *o.sinks.Load() {
+		switch {
+		case !s.ring.overwrite:
+			for i := range frames {
+				o.show(s, in, out, vswitch.Forwarded, &frames[i])
 			}
-			continue
+		case !s.drops: // the recorder
+			s.ring.addRun(in.Number, out.Number, vswitch.Forwarded, frames, s.snap, s.headers)
 		}
-		if f.ID == 0 {
-			f.ID = o.hub.frames.Add(1)
-		}
-		leaves := uint32(0)
-		if out != nil {
-			leaves = out.Number
-		}
-		comes := uint32(0)
-		if in != nil {
-			comes = in.Number
-		}
-		snap := s.snap
-		if s.headers {
-			snap = min(snap, f.Headers())
-		}
-		s.ring.add(comes, leaves, v, f.ID, f, snap)
 	}
 }
 

@@ -244,3 +244,48 @@ func BenchmarkWatch(b *testing.B) {
 		})
 	}
 }
+
+// Frames that come together are shown as if they had come one by one: to the recorder and to a capture, each once, in
+// order, with IDs that both have. None of it allocates.
+func TestHubRun(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	seen := open(t, h, Options{})
+	odd := open(t, h, Options{Match: func(f []byte, _ int) bool { return f[14]%2 == 1 }})
+	kept := open(t, h, Options{Overwrite: true, Snap: 20, Headers: true})
+	drops := open(t, h, Options{Overwrite: true, DropsOnly: true})
+	frames := make([]ether.Frame, 10)
+	for i := range frames {
+		frames[i] = to(mac(1), mac(2), byte(i))
+	}
+	n.ports[1].Ingress(frames)
+	ids := map[byte]uint64{}
+	last := uint64(0)
+	seen.Read(func(r *Record) {
+		if ids[r.Data[14]] = r.ID; r.ID <= last {
+			t.Errorf("frame %d has ID %d, the one before %d", r.Data[14], r.ID, last)
+		}
+		last = r.ID
+	})
+	count := 0
+	kept.Recent(func(r *Record) {
+		count++
+		if r.In != n.ports[1].Number || r.Out != n.ports[2].Number || r.Verdict != vswitch.Forwarded || r.Len != 64 || len(r.Data) > 20 ||
+			r.ID != uint64(count)+ids[0]-1 {
+			t.Errorf("kept: %+v", r)
+		}
+	})
+	if count != len(frames) || len(ids) != len(frames) || drops.Stats().Waiting != 0 {
+		t.Errorf("%d were kept, %d seen, %d drops", count, len(ids), drops.Stats().Waiting)
+	}
+	if got := odd.came(); !slices.Equal(got, []byte{1, 3, 5, 7, 9}) {
+		t.Errorf("odd: %v", got)
+	}
+	if s := seen.Stats(); s.Seen != 10 || s.Accepted != 10 || s.Delivered != 10 {
+		t.Errorf("%+v", s)
+	}
+	o := h.networks["one"]
+	if allocs := testing.AllocsPerRun(100, func() { o.WatchRun(n.ports[1], n.ports[2], frames) }); allocs != 0 {
+		t.Errorf("%v allocations a run, want 0", allocs)
+	}
+}

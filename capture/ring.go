@@ -98,15 +98,54 @@ func clock() func() int64 {
 
 // add puts a copy of the first snap bytes of f into the ring, and stamps it with the time. It tells whether there was room.
 func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
-	data := f.Bytes()
-	data = data[:min(len(data), snap)]
-	size := (headLen + len(data) + 7) &^ 7
 	r.mu.Lock()
 	if r.closed {
 		r.late++
 		r.mu.Unlock()
 		return false
 	}
+	r.stamp()
+	kept := r.keep(in, out, v, id, f, snap)
+	r.mu.Unlock()
+	if kept {
+		r.wake()
+	}
+	return kept
+}
+
+// addRun is add for frames that came together and go one way: with one look at the clock.
+func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) {
+	r.mu.Lock()
+	if r.closed {
+		r.late += uint64(len(frames))
+		r.mu.Unlock()
+		return
+	}
+	r.stamp()
+	for i := range frames {
+		f, n := &frames[i], snap
+		if headers {
+			n = min(n, f.Headers())
+		}
+		r.keep(in, out, v, f.ID, f, n)
+	}
+	r.mu.Unlock()
+	r.wake()
+}
+
+// stamp takes the time. A clock that is set back a little would put later frames before earlier ones. One that is set
+// back by more has been wrong before. It needs the lock.
+func (r *ring) stamp() {
+	if now := r.now(); now > r.last || now < r.last-int64(wrongClock) {
+		r.last = now
+	}
+}
+
+// keep is add with the lock held.
+func (r *ring) keep(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
+	data := f.Bytes()
+	data = data[:min(len(data), snap)]
+	size := (headLen + len(data) + 7) &^ 7
 	b := r.room(size)
 	port := in
 	if port == 0 {
@@ -115,13 +154,7 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	if b == nil {
 		r.dropped++
 		r.lost.add(port)
-		r.mu.Unlock()
 		return false
-	}
-	// A clock that is set back a little would put later frames before earlier ones. One that is set back by more has been
-	// wrong before.
-	if now := r.now(); now > r.last || now < r.last-int64(wrongClock) {
-		r.last = now
 	}
 	le := binary.LittleEndian
 	le.PutUint32(b[atSize:], uint32(size))
@@ -144,8 +177,6 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	copy(b[headLen:], data)
 	r.tail += uint64(size)
 	r.put++
-	r.mu.Unlock()
-	r.wake()
 	return true
 }
 

@@ -83,10 +83,8 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 		case Forwarded:
 			l := b.forward(p, to, f)
 			n := b.follow(l, f, frames[i+1:])
-			if watch != nil {
-				for j := range n {
-					watch.Watch(p, to, v, &frames[i+1+j])
-				}
+			if watch != nil && n > 0 {
+				showRun(watch, p, to, frames[i+1:][:n])
 			}
 			i += n
 		case Flooded:
@@ -96,6 +94,17 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 	}
 	b.sendLots()
 	b.sendFlood(p)
+}
+
+// showRun shows frames that follow one that is forwarded.
+func showRun(w Watcher, in, out *Port, frames []ether.Frame) {
+	if r, ok := w.(RunWatcher); ok {
+		r.WatchRun(in, out, frames)
+		return
+	}
+	for i := range frames {
+		w.Watch(in, out, Forwarded, &frames[i])
+	}
 }
 
 // ShowFaulted shows a frame that something was done to on its way out by p, after the switch had judged it, to whoever

@@ -33,6 +33,11 @@ type Watcher interface {
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
+// A RunWatcher is a Watcher that is told of frames which came together, by one port, and are forwarded to one, in one call.
+type RunWatcher interface {
+	WatchRun(in, out *Port, frames []ether.Frame)
+}
+
 // Config sets the forwarding database's bounds. Zero values mean the defaults.
 type Config struct {
 	Ageing     time.Duration // after which a learned address that was not seen is forgotten; 300 s
