@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 )
 
 // looking is tapestry with somebody who looks at its frames, or nobody.
@@ -25,7 +24,6 @@ func (l looking) open(ctx context.Context, s site) error {
 
 // looks are the rungs where tapestry is measured against itself: what looking costs.
 func looks(binary string) []rung {
-	binary, _ = filepath.Abs(binary) // as it is, if there is no working directory
 	nobody := func(name string) way { return looking{tapestry{binary}, name, "0", ""} }
 	one := func(name string, with looking, against string, across bool, more ...measure) rung {
 		with.tapestry, with.as = tapestry{binary}, ourWay

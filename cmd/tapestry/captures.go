@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/fabric"
 )
@@ -88,102 +87,6 @@ type session struct {
 	beyond  atomic.Uint64
 	packets atomic.Uint64
 	bytes   atomic.Int64
-}
-
-// asked is a captureRequest that was understood.
-type asked struct {
-	captureRequest
-	show    capture.Show
-	targets capture.Targets
-	match   capture.Match
-}
-
-// understand reads a request for a capture or a dump.
-func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
-	a := &asked{}
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
-	d.DisallowUnknownFields()
-	err := d.Decode(&a.captureRequest)
-	if err != nil {
-		return nil, fmt.Errorf("read the request: %w", err)
-	}
-	a.show = capture.Show{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
-	if a.show.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
-		return nil, err
-	}
-	if a.show.Point, err = capture.ParsePoint(cmp.Or(a.Point, "once")); err != nil {
-		return nil, err
-	}
-	if a.show.View, err = capture.ParseView(cmp.Or(a.View, "inner")); err != nil {
-		return nil, err
-	}
-	if a.show.Annotate, err = capture.ParseAnnotate(cmp.Or(a.Annotate, "drops")); err != nil {
-		return nil, err
-	}
-	if !slices.Contains([]string{"", "pcapng", "ndjson"}, a.Format) {
-		return nil, fmt.Errorf("format %q: want pcapng or ndjson", a.Format)
-	}
-	if a.Snap < 0 || a.Snap > pcapng.MaxSnapLen {
-		return nil, fmt.Errorf("snap %d: want 1 to %d bytes of each frame, or 0 for all", a.Snap, pcapng.MaxSnapLen)
-	}
-	if a.Ring < 0 || a.Ring > maxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < minRing {
-		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
-	}
-	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == "/v1/captures" {
-		return nil, errors.New("headers and offload segment: want one of them, what is cut must be whole")
-	}
-	if a.match, err = a.Filter.compile(); err != nil {
-		return nil, err
-	}
-	a.targets = a.Targets.read()
-	return a, nil
-}
-
-// compile makes a Match of the expression; nil if there is none.
-func (f *captureFilter) compile() (capture.Match, error) {
-	if strings.TrimSpace(f.Expr) == "" {
-		return nil, nil
-	}
-	names := make(map[string][]netip.Addr)
-	if len(f.Names) > maxNames {
-		return nil, fmt.Errorf("%d names for the filter: want %d at most", len(f.Names), maxNames)
-	}
-	for name, all := range f.Names {
-		for _, text := range all {
-			a, err := netip.ParseAddr(text)
-			if err != nil {
-				return nil, fmt.Errorf("the address of %q: %w", name, err)
-			}
-			names[name] = append(names[name], a)
-		}
-	}
-	addrs := 0 // each is looked for in every frame
-	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr {
-		if addrs += len(names[name]); addrs > maxNames {
-			return nil
-		}
-		return names[name]
-	})
-	if addrs > maxNames {
-		return nil, fmt.Errorf("the names in the filter stand for %d addresses: want %d at most", addrs, maxNames)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("filter %q: %w", f.Expr, err)
-	}
-	return compiled.Match, nil
-}
-
-// read is the targets as the hub has them.
-func (t *captureTargets) read() capture.Targets {
-	set := func(all []string) map[string]bool {
-		m := make(map[string]bool, len(all))
-		for _, x := range all {
-			m[x] = true
-		}
-		return m
-	}
-	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil,
-		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), New: t.New, Since: t.Since}
 }
 
 // start answers with the stream of a new capture.
@@ -391,7 +294,7 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	if length < 0 || *s.state.Load() == "running" { // it is counted first
+	if *s.state.Load() == "running" { // it is counted first
 		t.Seen = t.Filtered + t.Accepted
 	}
 	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
@@ -497,26 +400,4 @@ func (o *output) flush() error {
 		return fmt.Errorf("%w: %w", errUnread, err)
 	}
 	return nil
-}
-
-// String says what is looked at, for the log.
-func (t captureTargets) String() string {
-	r := t.read()
-	if !r.Some {
-		return "all"
-	}
-	var words []string
-	for _, e := range t.Endpoints {
-		words = append(words, short(e))
-	}
-	for _, n := range t.Networks {
-		words = append(words, "network:"+short(n))
-	}
-	for _, p := range t.Peers {
-		words = append(words, "peer:"+p)
-	}
-	if t.New {
-		words = append(words, "new")
-	}
-	return strings.Join(words, " ")
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -93,15 +91,8 @@ func newFollowed(ctx context.Context, s running, n *names, t *targets, expr stri
 
 // filter is what to ask of the daemon for an expression: with the addresses of the names in it.
 func (n *names) filter(expr string) (captureFilter, error) {
-	used := make(map[string][]string)
-	_, err := filter.Compile(expr, func(name string) []netip.Addr {
-		addrs := n.Host(name)
-		if len(addrs) > 0 {
-			used[name] = each(addrs, netip.Addr.String)
-		}
-		return addrs
-	})
-	return captureFilter{Expr: expr, Names: used}, err
+	_, want, err := compile(expr, n.Host)
+	return want, err
 }
 
 // poke puts a token into a channel that holds one.

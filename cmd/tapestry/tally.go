@@ -138,7 +138,10 @@ func (t *tally) lost() (n uint64) {
 }
 
 // all counts until the end. What was counted before an error stays.
-func (t *tally) all(from blocks) error {
+func (t *tally) all(from blocks) error { return drain(from, t.add) }
+
+// drain lends take all blocks.
+func drain(from blocks, take func(pcapng.Block)) error {
 	for {
 		b, err := from.Next()
 		if errors.Is(err, io.EOF) {
@@ -147,7 +150,7 @@ func (t *tally) all(from blocks) error {
 		if err != nil {
 			return fmt.Errorf("the frames broke off: %w", bare(err))
 		}
-		t.add(b)
+		take(b)
 	}
 }
 

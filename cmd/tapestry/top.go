@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/capture/flow"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 // topCommand is what the flags of top say, and what it sees.
@@ -102,18 +103,11 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 
 // count is tally.all while others look.
 func (o *topCommand) count(from blocks) error {
-	for {
-		b, err := from.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("the frames broke off: %w", bare(err))
-		}
+	return drain(from, func(b pcapng.Block) {
 		o.mu.Lock()
+		defer o.mu.Unlock()
 		o.tally.add(b)
-		o.mu.Unlock()
-	}
+	})
 }
 
 // show draws a table for each interval. early: it ended before the stream did.
