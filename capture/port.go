@@ -64,6 +64,17 @@ func (h *Hub) Plug(p Port) {
 	}
 }
 
+// SetMTU tells that a port's way carries other packets than it did: the path MTU to a remote host is another.
+func (h *Hub) SetMTU(number uint32, mtu int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ports.here[number] {
+		p := *h.ports.all[number] // who looks at it now has no lock
+		p.MTU = mtu
+		h.ports.all[number] = &p
+	}
+}
+
 // Unplug tells that a port has gone.
 func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()
@@ -91,7 +102,7 @@ func (h *Hub) neighbours(p *Port) (all []*Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for number := range h.ports.here {
-		if q := h.ports.all[number]; q.Network == p.Network && q != p {
+		if q := h.ports.all[number]; q.Network == p.Network && q.Number != p.Number {
 			all = append(all, q)
 		}
 	}

@@ -117,6 +117,41 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A flooded frame leaves by the ways that it fits, as long as they now are.
+func TestStreamNarrower(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	up := n.sw.Attach("192.0.2.2", wire{}, true, 1514)
+	h.SetMTU(up.Number, 99) // nobody knows it yet
+	h.Plug(Port{Number: up.Number, Network: "one", Name: "192.0.2.2", Remote: true, MTU: 1450})
+	for _, c := range []struct {
+		mtu  int
+		want []string
+	}{
+		{0, []string{"one-a>1", "one-c>1", "192.0.2.2>1"}},
+		{50, []string{"one-a>1", "one-c>1", "192.0.2.2>1"}}, // 64 bytes are 50 and a header
+		{49, []string{"one-a>1", "one-c>1"}},
+	} {
+		if c.mtu > 0 {
+			h.SetMTU(up.Number, c.mtu)
+		}
+		h.frames.Store(0)
+		sink := open(t, h, Options{})
+		n.send(2, 8, 3)
+		var file bytes.Buffer
+		w := pcapng.NewWriter(&file, pcapng.Section{})
+		s := h.NewStream(w, Show{Point: Out, Annotate: AnnotateNone}, nil)
+		must(t, s.Tell(sink.Fresh()))
+		_, err := s.Pump(sink)
+		must(t, err)
+		must(t, w.Flush())
+		if _, packets, _ := seen(t, file.Bytes()); !slices.Equal(packets, c.want) {
+			t.Errorf("MTU %d: got %q, want %q", c.mtu, packets, c.want)
+		}
+		sink.Close()
+	}
+}
+
 // Wireshark reads the outer view as VXLAN of the right network, with sound IP headers, over IPv4 and IPv6.
 func TestOuterTshark(t *testing.T) {
 	if _, err := exec.LookPath("tshark"); err != nil {

@@ -63,6 +63,7 @@ type Looker interface {
 	Add(network string, sw *vswitch.Switch)
 	Remove(network string)
 	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
+	SetMTU(number uint32, mtu int)                 // of a remote host's port; also before Plug, which tells it again
 	Unplug(number uint32)
 }
 
@@ -72,6 +73,7 @@ type nobody struct{}
 func (nobody) Add(string, *vswitch.Switch)          {}
 func (nobody) Remove(string)                        {}
 func (nobody) Plug(_ PortView, _, _ netip.AddrPort) {}
+func (nobody) SetMTU(uint32, int)                   {}
 func (nobody) Unplug(uint32)                        {}
 
 // Links makes and removes containers' links. There are two: the kernel's (package tap), and one in

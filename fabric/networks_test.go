@@ -44,18 +44,24 @@ func TestCreateNetwork(t *testing.T) {
 	}
 }
 
-// lookout is a Looker that remembers which networks it may watch.
-type lookout map[string]*vswitch.Switch
+// lookout is a Looker that remembers which networks it may watch, and the MTU that it was told last of a port's way.
+type lookout struct {
+	networks map[string]*vswitch.Switch
+	mtu      map[uint32]int
+}
 
-func (l lookout) Add(network string, sw *vswitch.Switch) { l[network] = sw }
-func (l lookout) Remove(network string)                  { delete(l, network) }
-func (l lookout) Plug(_ PortView, _, _ netip.AddrPort)   {}
-func (l lookout) Unplug(uint32)                          {}
+func newLookout() lookout { return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int)} }
+
+func (l lookout) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
+func (l lookout) Remove(network string)                  { delete(l.networks, network) }
+func (l lookout) SetMTU(number uint32, mtu int)          { l.mtu[number] = mtu }
+func (l lookout) Plug(p PortView, _, _ netip.AddrPort)   { l.mtu[p.Number] = p.MTU }
+func (l lookout) Unplug(number uint32)                   { delete(l.mtu, number) }
 
 // Who looks at frames knows every network's switch as long as the network is there, also after a restart.
 func TestLooker(t *testing.T) {
 	h := newHost(t)
-	seen := lookout{}
+	seen := newLookout()
 	h.cfg.Looker = seen
 	h.restart()
 	for i := range 2 {
@@ -63,11 +69,11 @@ func TestLooker(t *testing.T) {
 	}
 	check := func(when string, ids ...string) {
 		t.Helper()
-		if len(seen) != len(ids) {
-			t.Errorf("%s %d networks are watched, want %d", when, len(seen), len(ids))
+		if len(seen.networks) != len(ids) {
+			t.Errorf("%s %d networks are watched, want %d", when, len(seen.networks), len(ids))
 		}
 		for _, id := range ids {
-			if n := h.networks[id]; seen[id] == nil || n == nil || n.sw != seen[id] {
+			if n := h.networks[id]; seen.networks[id] == nil || n == nil || n.sw != seen.networks[id] {
 				t.Errorf("%s the switch of %s is not the one that is watched", when, id)
 			}
 		}
@@ -80,9 +86,40 @@ func TestLooker(t *testing.T) {
 	h.restart()
 	check("after a restart", netID(2))
 	h.close()
-	if len(seen) != 0 {
-		t.Errorf("after Close %d networks are watched", len(seen))
+	if len(seen.networks) != 0 || len(seen.mtu) != 0 {
+		t.Errorf("after Close %d networks are watched, and %d ports", len(seen.networks), len(seen.mtu))
 	}
+}
+
+// The MTU of the way to a remote host is told again when it changes.
+func TestLookerMTU(t *testing.T) {
+	h := newHost(t)
+	seen := newLookout()
+	h.cfg.Looker = seen
+	h.restart()
+	h.mustNetwork(wide(1, 80, "127.0.0.2"))
+	if err := h.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer h.release()
+	for n, l := range h.lanes() {
+		r := n.remotes[netip.MustParseAddr("127.0.0.2")]
+		if got := seen.mtu[l.port.Number]; got != r.innerMTU() || got < 68 {
+			t.Fatalf("told of %d bytes, the way has %d", got, r.innerMTU())
+		}
+		was := r.innerMTU()
+		r.mtu -= 100 // as if it had been narrower until now
+		h.probe(n, r)
+		if got := seen.mtu[l.port.Number]; got != was {
+			t.Errorf("told of %d bytes, the way has %d", got, was)
+		}
+		seen.mtu[l.port.Number] = 7
+		if h.probe(n, r); seen.mtu[l.port.Number] != 7 {
+			t.Error("told again of what has not changed")
+		}
+		return
+	}
+	t.Error("no remote")
 }
 
 // What cannot be made is refused with a sentence, and nothing has changed.

@@ -203,6 +203,7 @@ func (f *Fabric) probe(n *network, r *remote) {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)
+		f.cfg.Looker.SetMTU(r.port.Number, r.innerMTU())
 	}
 	n.fit(r)
 }

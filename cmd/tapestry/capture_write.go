@@ -116,9 +116,8 @@ func (w *writer) tell() error {
 	if v == w.version || w.told == 0 {
 		return nil // libwiretap learns a file's link type from what stands before its first names and packets
 	}
-	w.version = v
 	var fresh pcapng.Names
-	for _, n := range w.labels.who.All() {
+	for _, n := range w.labels.who.Since(w.version) {
 		if w.names[n.Addr] != n.Name {
 			if w.names == nil {
 				w.names = make(map[netip.Addr]string)
@@ -126,6 +125,7 @@ func (w *writer) tell() error {
 			w.names[n.Addr], fresh = n.Name, append(fresh, n)
 		}
 	}
+	w.version = v
 	return w.to.Names(fresh)
 }
 

@@ -11,11 +11,11 @@ import (
 
 // naming says who is called what: *names as Docker does, *fileNames as a file does.
 type naming interface {
-	Container(endpoint string) string // "" not known
-	Network(id string) string         // "" not known
-	Addr(netip.Addr) string           // "" not known
-	All() pcapng.Names
-	Version() uint64
+	Container(endpoint string) string  // "" not known
+	Network(id string) string          // "" not known
+	Addr(netip.Addr) string            // "" not known
+	Version() uint64                   // rises with every change of what the others give
+	Since(version uint64) pcapng.Names // the names of addresses that came or changed after that version, if not more
 }
 
 // labels are what people call a capture's interfaces.
@@ -117,12 +117,11 @@ func (l *labels) comment(text string) string {
 	return before + " out=" + out + rest
 }
 
-// fileNames are the names that a file tells.
+// fileNames are the names that a file tells. Their version is the number of those told.
 type fileNames struct {
-	all     pcapng.Names
-	at      map[netip.Addr]int      // in all
-	hosts   map[string][]netip.Addr // of interfaces that are called as their container
-	version uint64
+	told  pcapng.Names            // in order; an address has the name that was told last
+	last  map[netip.Addr]int      // where that is in told
+	hosts map[string][]netip.Addr // of interfaces that are called as their container
 }
 
 // iface takes an interface for the host that it is called after.
@@ -139,32 +138,24 @@ func (f *fileNames) iface(i *pcapng.Interface) {
 }
 
 func (f *fileNames) add(names pcapng.Names) {
-	if f.at == nil {
-		f.at = make(map[netip.Addr]int)
+	if f.last == nil {
+		f.last = make(map[netip.Addr]int)
 	}
 	for _, n := range names {
-		n.Addr = n.Addr.Unmap()
-		i, known := f.at[n.Addr]
-		switch {
-		case n.Name == "" || known && f.all[i].Name == n.Name:
-			continue
-		case known:
-			f.all[i] = n
-		default:
-			f.at[n.Addr], f.all = len(f.all), append(f.all, n)
+		if n.Addr = n.Addr.Unmap(); n.Name != "" && n.Name != f.Addr(n.Addr) {
+			f.last[n.Addr], f.told = len(f.told), append(f.told, n)
 		}
-		f.version++
 	}
 }
 
-func (f *fileNames) Container(string) string  { return "" }
-func (f *fileNames) Network(id string) string { return id }
-func (f *fileNames) All() pcapng.Names        { return f.all }
-func (f *fileNames) Version() uint64          { return f.version }
+func (f *fileNames) Container(string) string           { return "" }
+func (f *fileNames) Network(id string) string          { return id }
+func (f *fileNames) Version() uint64                   { return uint64(len(f.told)) }
+func (f *fileNames) Since(version uint64) pcapng.Names { return f.told[version:] }
 
 func (f *fileNames) Addr(a netip.Addr) string {
-	if i, ok := f.at[a.Unmap()]; ok {
-		return f.all[i].Name
+	if i, ok := f.last[a.Unmap()]; ok {
+		return f.told[i].Name
 	}
 	return ""
 }
@@ -172,8 +163,8 @@ func (f *fileNames) Addr(a netip.Addr) string {
 // Host gives the addresses of a name, for a filter.
 func (f *fileNames) Host(name string) []netip.Addr {
 	all := slices.Clone(f.hosts[name])
-	for _, n := range f.all {
-		if n.Name == name && !slices.Contains(all, n.Addr) {
+	for i, n := range f.told {
+		if n.Name == name && f.last[n.Addr] == i && !slices.Contains(all, n.Addr) {
 			all = append(all, n.Addr)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -41,10 +42,33 @@ func (calledWeb) Container(id string) string {
 	return ""
 }
 
-func (calledWeb) Network(string) string  { return "" }
-func (calledWeb) Addr(netip.Addr) string { return "" }
-func (calledWeb) All() pcapng.Names      { return nil }
-func (calledWeb) Version() uint64        { return 1 }
+func (calledWeb) Network(string) string     { return "" }
+func (calledWeb) Addr(netip.Addr) string    { return "" }
+func (calledWeb) Since(uint64) pcapng.Names { return nil }
+func (calledWeb) Version() uint64           { return 1 }
+
+// A file with names between all of its packets costs what it is long: who knows the names up to there is told the new
+// ones only.
+func TestFileNamesSince(t *testing.T) {
+	n := &fileNames{}
+	a := netip.MustParseAddr("10.0.0.0")
+	for i := range 1000 {
+		a = a.Next()
+		v := n.Version()
+		n.add(pcapng.Names{{Addr: a, Name: fmt.Sprint("c", i)}, {Addr: a, Name: fmt.Sprint("c", i)}, {Addr: a}})
+		if news := n.Since(v); len(news) != 1 || news[0].Addr != a {
+			t.Fatalf("after one name: %v", news)
+		}
+	}
+	v := n.Version()
+	n.add(pcapng.Names{{Addr: a, Name: "web"}})
+	if got := fmt.Sprint(n.Since(v), " ", n.Addr(a), " ", n.Host("web"), n.Host("c999")); got != "[{10.0.3.232 web}] web [10.0.3.232] []" {
+		t.Errorf("renamed: %s", got)
+	}
+	if len(n.Since(n.Version())) > 0 {
+		t.Error("nothing is new, yet it is told")
+	}
+}
 
 func TestLabels(t *testing.T) {
 	l := &labels{who: calledWeb{}}

@@ -82,9 +82,12 @@ func (n *names) Addr(a netip.Addr) string { return n.now.Load().addrs[a.Unmap()]
 // Host gives all addresses of the container with this name, sorted. It is a filter.Names.
 func (n *names) Host(name string) []netip.Addr { return slices.Clone(n.now.Load().hosts[name]) }
 
-// All gives the name of every address, sorted by address.
-func (n *names) All() pcapng.Names {
+// Since gives, if the version is another by now, the name of every address, sorted by address.
+func (n *names) Since(version uint64) pcapng.Names {
 	d := n.now.Load()
+	if d.version == version {
+		return nil
+	}
 	all := make(pcapng.Names, 0, len(d.addrs))
 	for a, name := range d.addrs {
 		all = append(all, pcapng.Name{Addr: a, Name: name})

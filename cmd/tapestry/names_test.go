@@ -32,7 +32,7 @@ func newNames(t *testing.T, docker string) (*client, *names) {
 // dump writes what names gives, in one line.
 func dump(n *names) string {
 	var words []string
-	for _, x := range n.All() {
+	for _, x := range n.Since(0) {
 		words = append(words, fmt.Sprintf("%s=%s", x.Addr, x.Name))
 	}
 	for _, id := range []string{webID, dbID, newID} {
@@ -108,7 +108,7 @@ func TestNames(t *testing.T) {
 
 func TestNamesAway(t *testing.T) {
 	_, n := newNames(t, "unix://"+filepath.Join(t.TempDir(), "none.sock"))
-	if n.Container(webID) != "" || len(n.All()) != 0 || n.Addr(netip.Addr{}) != "" || n.Host("web") != nil {
+	if n.Container(webID) != "" || len(n.Since(0)) != 0 || n.Addr(netip.Addr{}) != "" || n.Host("web") != nil {
 		t.Errorf("without Docker: %s", dump(n))
 	}
 	c := &client{socket: filepath.Join(t.TempDir(), "none.sock"), dockerHost: fakeDocker(t)}
