@@ -15,15 +15,16 @@ type Targets struct {
 	Endpoints map[string]bool // by Port.Name
 	Networks  map[string]bool
 	Peers     map[string]bool // by Port.Name
-	New       bool            // ports that came after the Sink was opened,
-	Since     uint32          // with a Number above this one
+	Sandboxes map[string]bool
+	New       bool   // ports that came after the Sink was opened,
+	Since     uint32 // with a Number above this one
 }
 
 func (t *Targets) has(p *Port, since uint32) bool {
 	switch {
 	case !t.Some, t.Networks[p.Network]:
 		return true
-	case p.Remote && t.Peers[p.Name], !p.Remote && t.Endpoints[p.Name]:
+	case p.Remote && t.Peers[p.Name], !p.Remote && (t.Endpoints[p.Name] || t.Sandboxes[p.Sandbox]):
 		return true
 	}
 	return t.New && p.Number > max(since, t.Since)
@@ -65,12 +66,19 @@ func (h *Hub) Plug(p Port) {
 }
 
 // SetMTU tells that a port's way carries other packets than it did: the path MTU to a remote host is another.
-func (h *Hub) SetMTU(number uint32, mtu int) {
+func (h *Hub) SetMTU(number uint32, mtu int) { h.change(number, func(p *Port) { p.MTU = mtu }) }
+
+// SetSandbox tells of a port which container it will have.
+func (h *Hub) SetSandbox(number uint32, sandbox string) {
+	h.change(number, func(p *Port) { p.Sandbox = sandbox })
+}
+
+func (h *Hub) change(number uint32, what func(*Port)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ports.here[number] {
 		p := *h.ports.all[number] // who looks at it now has no lock
-		p.MTU = mtu
+		what(&p)
 		h.ports.all[number] = &p
 	}
 }

@@ -23,6 +23,7 @@ type Port struct {
 	MAC     ether.MAC
 	Addrs   []netip.Prefix
 	MTU     int    // bytes of IP packet
+	Sandbox string // of the container: the name of its network namespace's file; "" before it is known
 	Tunnel  Tunnel // of a remote host's
 	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
 }
@@ -36,6 +37,9 @@ func (p *Port) describe(outer bool) string {
 	text := fmt.Sprintf("port=%d kind=%s network=%s vni=%d", p.Number, kind, p.Network, p.VNI)
 	if p.Link != "" {
 		text += " link=" + p.Link
+	}
+	if p.Sandbox != "" {
+		text += " sandbox=" + p.Sandbox
 	}
 	if outer {
 		text += " view=outer: the VXLAN datagrams, rebuilt from the inner frames"
@@ -61,6 +65,8 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 			p.VNI = uint32(n)
 		case "link":
 			p.Link = value
+		case "sandbox":
+			p.Sandbox = value
 		case "view":
 			p.Outer = strings.HasPrefix(value, "outer")
 		}

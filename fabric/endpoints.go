@@ -23,6 +23,7 @@ type endpoint struct {
 	port    *vswitch.Port
 	lane    *lane // between both
 	down    error
+	joined  string // Join's sandbox, "" if another process heard it: no start of a container waits for a disk because of it
 	// suspect is since when nothing speaks for its container, 0 while something does.
 	suspect time.Duration
 	rivals  uint64 // frames of other ports with its address, as last logged
@@ -217,6 +218,8 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 			return Attachment{}, err
 		}
 	}
+	e.joined = sandbox
+	f.cfg.Looker.SetSandbox(e.port.Number, sandbox)
 	e.suspect = 0
 	e.port.Ingress(announcements(e.Endpoint))
 	spec := f.spec(n, e)

@@ -64,6 +64,7 @@ type Looker interface {
 	Remove(network string)
 	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
 	SetMTU(number uint32, mtu int)                 // of a remote host's port; also before Plug, which tells it again
+	SetSandbox(number uint32, path string)
 	Unplug(number uint32)
 }
 
@@ -73,6 +74,7 @@ type nobody struct{}
 func (nobody) Add(string, *vswitch.Switch)          {}
 func (nobody) Remove(string)                        {}
 func (nobody) Plug(_ PortView, _, _ netip.AddrPort) {}
+func (nobody) SetSandbox(uint32, string)            {}
 func (nobody) SetMTU(uint32, int)                   {}
 func (nobody) Unplug(uint32)                        {}
 

@@ -48,15 +48,24 @@ func TestCreateNetwork(t *testing.T) {
 type lookout struct {
 	networks map[string]*vswitch.Switch
 	mtu      map[uint32]int
+	sandbox  map[uint32]string
 }
 
-func newLookout() lookout { return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int)} }
+func newLookout() lookout {
+	return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int), make(map[uint32]string)}
+}
 
 func (l lookout) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
 func (l lookout) Remove(network string)                  { delete(l.networks, network) }
 func (l lookout) SetMTU(number uint32, mtu int)          { l.mtu[number] = mtu }
-func (l lookout) Plug(p PortView, _, _ netip.AddrPort)   { l.mtu[p.Number] = p.MTU }
-func (l lookout) Unplug(number uint32)                   { delete(l.mtu, number) }
+func (l lookout) Plug(p PortView, _, _ netip.AddrPort) {
+	l.mtu[p.Number], l.sandbox[p.Number] = p.MTU, p.Sandbox
+}
+func (l lookout) SetSandbox(number uint32, path string) { l.sandbox[number] = path }
+func (l lookout) Unplug(number uint32) {
+	delete(l.mtu, number)
+	delete(l.sandbox, number)
+}
 
 // Who looks at frames knows every network's switch as long as the network is there, also after a restart.
 func TestLooker(t *testing.T) {
@@ -88,6 +97,38 @@ func TestLooker(t *testing.T) {
 	h.close()
 	if len(seen.networks) != 0 || len(seen.mtu) != 0 {
 		t.Errorf("after Close %d networks are watched, and %d ports", len(seen.networks), len(seen.mtu))
+	}
+}
+
+// A container's network namespace is told when Docker names it, and again of a port that takes the place of the old one.
+func TestLookerSandbox(t *testing.T) {
+	h := newHost(t)
+	seen := newLookout()
+	h.cfg.Looker = seen
+	h.restart()
+	h.mustNetwork(local(1))
+	h.mustEndpoint(netID(1), ep(1))
+	port := func() uint32 { return h.networks[netID(1)].endpoints[epID(1)].port.Number }
+	if got, told := seen.sandbox[port()]; got != "" || !told {
+		t.Errorf("before Join it is %q, %v", got, told)
+	}
+	if _, err := h.Join(t.Context(), netID(1), epID(1), "/sandbox/1"); err != nil {
+		t.Fatal(err)
+	}
+	was := port()
+	if got := seen.sandbox[was]; got != "/sandbox/1" {
+		t.Errorf("after Join it is %q", got)
+	}
+	n := h.networks[netID(1)]
+	e := n.endpoints[epID(1)]
+	if err := h.unplug(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.plug(n, e, h.links.Adopt); err != nil {
+		t.Fatal(err)
+	}
+	if got := seen.sandbox[port()]; got != "/sandbox/1" || port() == was {
+		t.Errorf("plugged again it is %q", got)
 	}
 }
 

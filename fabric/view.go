@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -63,6 +64,7 @@ type PortView struct {
 	Link     string // host link that carries it; "" for a remote
 	MAC      ether.MAC
 	Addrs    []netip.Prefix
+	Sandbox  string            // path of the container's network namespace as Join named it; "" if it is not known
 	MTU      int               // bytes of IP packet
 	Down     string            // why it is down; "": up
 	RxFrames uint64            // frames that came in by this port
@@ -214,7 +216,7 @@ func (f *Fabric) Ports(network string) []PortView {
 func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 	spec := f.spec(n, e)
 	return PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
-		MAC: e.MAC, Addrs: e.Addrs, MTU: e.MTU, Down: text(e.down)}
+		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: text(e.down)}
 }
 
 // remoteView is a remote host's port without counts.

@@ -14,6 +14,7 @@ func TestRecorder(t *testing.T) {
 	h := newWatched(t, "recorder")
 	t.Run("a drop outlives a flood", func(t *testing.T) { recorderFlood(t, h) })
 	t.Run("off and on", func(t *testing.T) { recorderOff(t, h) })
+	t.Run("a container that has stopped", func(t *testing.T) { recorderStopped(t, h) })
 	t.Run("flows and top", func(t *testing.T) { recorderFlows(t, h) })
 	t.Run("watch", func(t *testing.T) { watchLines(t, h) })
 	t.Run("faults are marked", func(t *testing.T) { watchFaults(t, h) })
@@ -107,6 +108,40 @@ func recorderOff(t *testing.T, h *Host) {
 	if code, said := h.exit(t, "recorder", "size", "1MB"); code != 2 {
 		t.Errorf("too small: exit code %d: %s", code, said)
 	}
+}
+
+// What led to it can be asked of a container that has crashed.
+func recorderStopped(t *testing.T, h *Host) {
+	h.quiet(t)
+	if said, err := h.try("docker", "run", "--name", "job", "--network", "mynet", "--ip", "10.77.0.55", "tp/net",
+		"sh", "-c", "ping -n -q -c 3 -i 0.01 "+dbAddress+"; exit 7"); err == nil {
+		t.Fatalf("it should have failed: %s", said)
+	}
+	if said := h.tapestry(t, "recorder", "dump", "job", "--", "icmp"); strings.Count(said, "job → db  ICMP echo request") != 3 || strings.Count(said, "db → job  ICMP echo reply") != 3 {
+		t.Errorf("dump prints: %s", said)
+	}
+	path, _ := h.dump(t, "job")
+	if names := rows(t, path, "icmp.type == 8", "frame.interface_name", "ip.src_host"); len(names) != 3 || names[0] != "job|job" {
+		t.Errorf("the file says %q", names)
+	}
+	if info := rows(t, path, "frame.number == 1", "frame.interface_description"); strings.Contains(strings.Join(info, ""), "sandbox=") {
+		t.Errorf("the file says %q", info)
+	}
+	if said := h.tapestry(t, "flows", "job"); !regexp.MustCompile(`(?m)^mynet +job +db +icmp +3/3 `).MatchString(said) {
+		t.Errorf("flows prints:\n%s", said)
+	}
+	if code, said := h.exit(t, "watch", "job"); code != 4 || !strings.Contains(said, "container job does not run") {
+		t.Errorf("watch: exit code %d: %s", code, said)
+	}
+	h.docker(t, "rm", "job")
+	if code, said := h.exit(t, "recorder", "dump", "job"); code != 4 || !strings.Contains(said, `no container "job"`) {
+		t.Errorf("removed: exit code %d: %s", code, said)
+	}
+	h.docker(t, "create", "--name", "job", "--network", "mynet", "tp/net", "true")
+	if code, said := h.exit(t, "flows", "job"); code != 4 || !strings.Contains(said, "container job has never run") {
+		t.Errorf("created: exit code %d: %s", code, said)
+	}
+	h.docker(t, "rm", "job")
 }
 
 type flowTable struct {

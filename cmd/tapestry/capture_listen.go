@@ -51,7 +51,7 @@ func (j *job) check(ctx context.Context) error {
 	if j.o.wait {
 		return nil // each connection waits for itself
 	}
-	_, err = j.c.targets(ctx, n, j.targets, false)
+	_, err = j.c.targets(ctx, n, j.targets, present)
 	return err
 }
 

@@ -31,7 +31,11 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 	if _, want.Filter, err = compile(j.o.filter, n.Host); err != nil {
 		return nil, err
 	}
-	t, err := j.c.targets(ctx, n, j.targets, j.o.wait)
+	of := present
+	if j.o.wait {
+		of = future
+	}
+	t, err := j.c.targets(ctx, n, j.targets, of)
 	if err != nil {
 		return nil, err
 	}

@@ -35,8 +35,15 @@ type looker struct{ *capture.Hub }
 
 func (l looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
 	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Name: v.Name,
-		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Tunnel: capture.Tunnel{Local: local, Remote: remote}})
+		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: sandboxName(v.Sandbox),
+		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
 }
+
+func (l looker) SetSandbox(number uint32, path string) { l.Hub.SetSandbox(number, sandboxName(path)) }
+
+// sandboxName is the name of a network namespace's file, whose path Docker tells of a container that runs, and of one
+// that has stopped.
+func sandboxName(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
 // captures are the captures that run, the daemon's end of them.
 type captures struct {

@@ -107,8 +107,9 @@ func (t *captureTargets) read() capture.Targets {
 		}
 		return m
 	}
-	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil,
-		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), New: t.New, Since: t.Since}
+	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes),
+		New: t.New, Since: t.Since}
 }
 
 // String says what is looked at, for the log.

@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -517,6 +518,39 @@ func TestRecorderRestart(t *testing.T) {
 	must(t, err)
 	if _, numbers, _, _ := rest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
 		t.Errorf("frames %v, want those of both endpoints", numbers)
+	}
+	must(t, s.Close())
+}
+
+// A container that has stopped is known by its network namespace: its frames are dumped, under its name.
+func TestRecorderStopped(t *testing.T) {
+	l := newLens(t)
+	must(t, l.recorder.Resize(1<<21))
+	defer l.recorder.Close()
+	for i, id := range []string{"0ther", "crashed"} {
+		p := l.sw.Attach(id, nowhere{}, false, 1514)
+		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
+		to := looker{l.hub}
+		to.Plug(fabric.PortView{Number: p.Number, Network: wideID, Kind: "container", Name: id,
+			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
+		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)
+		room := make([]byte, ether.Headroom+60)
+		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, byte(7 + i), 0x88, 0xb5, byte(i)})
+		p.Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
+		p.Detach()
+		to.Unplug(p.Number)
+	}
+	n := &names{stopped: map[string]string{"of-crashed": "web", "of-nobody": "db"}}
+	n.now.Store(&directory{})
+	s, err := l.client.openStream(t.Context(), "/v1/recorder/dump", captureRequest{Targets: captureTargets{Sandboxes: []string{"of-crashed"}}})
+	must(t, err)
+	s.names = n
+	ports, numbers, _, _ := rest(t, s)
+	if !bytes.Equal(numbers, []byte{1}) || len(ports) != 1 {
+		t.Errorf("frames %v of %q, want that of the crashed one", numbers, ports)
+	}
+	if n.Container("crashed") != "web" || n.Addr(netip.MustParseAddr("10.0.0.8")) != "web" || n.Container("0ther") != "" {
+		t.Errorf("names are %+v", n.now.Load())
 	}
 	must(t, s.Close())
 }

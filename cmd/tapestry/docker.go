@@ -49,7 +49,8 @@ type dockerContainer struct {
 	Name            string // with a leading /
 	State           struct{ Running bool }
 	NetworkSettings struct {
-		Networks map[string]struct{ NetworkID string } // by name; also those that it will have when it is started
+		SandboxKey string                                // path of its network namespace, also of one that has gone; "": it never ran
+		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have when it is started
 	}
 }
 

@@ -71,6 +71,9 @@ func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
 	case o.file != "":
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
+		if o.live == 0 {
+			o.of = past
+		}
 		if err = o.find(ctx, c, cmd, args); err != nil {
 			return err
 		}
@@ -91,7 +94,7 @@ func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
 
 // recorded counts what the recorder holds.
 func (o *flowsCommand) recorded(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
-	s, covers, err := c.openDump(ctx, o.want, o.last)
+	s, covers, err := o.openDump(ctx, c, o.last)
 	if errors.Is(err, errRecorderOff) {
 		return r, failf(exitNo, "%w, or look at what comes from now on with --for 10s", err)
 	}

@@ -90,7 +90,7 @@ func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit 
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg, err := d.c.targets(t.Context(), n, words, true)
+	tg, err := d.c.targets(t.Context(), n, words, future)
 	if err != nil {
 		t.Fatal(err)
 	}

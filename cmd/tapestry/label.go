@@ -90,6 +90,7 @@ func (l *labels) told(i int) pcapng.Interface {
 		return told
 	}
 	told.Name = l.of(i)
+	told.Description = strings.Replace(told.Description, " sandbox="+p.Sandbox, "", 1)
 	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.network(p), 1)
 	if !p.Remote {
 		before, view, outer := strings.Cut(told.Description, " view=")

@@ -17,6 +17,7 @@ type look struct {
 	n    *names
 	t    *targets
 	want captureRequest
+	of   tense // of the targets
 }
 
 // flag adds what all looks have.
@@ -48,7 +49,7 @@ func (l *look) find(ctx context.Context, c *client, cmd *cobra.Command, args []s
 	if l.n, err = c.names(ctx); err != nil {
 		return err
 	}
-	if l.t, err = c.targets(ctx, l.n, words, false); err != nil {
+	if l.t, err = c.targets(ctx, l.n, words, l.of); err != nil {
 		return err
 	}
 	_, f, err := compile(l.expr, l.n.Host)

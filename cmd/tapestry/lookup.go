@@ -21,7 +21,7 @@ type lookup struct {
 	c        *client
 	n        *names
 	d        *directory
-	wait     bool
+	of       tense
 	networks []networkReply
 	peers    []string // hosts
 }
@@ -113,12 +113,12 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 	var x dockerContainer
 	err := l.n.docker.get(ctx, "/containers/"+url.PathEscape(name)+"/json", &x)
 	switch {
-	case err == nil && l.wait:
+	case err == nil && l.of == future:
 		t.names[strings.TrimPrefix(x.Name, "/")], t.containers[x.ID] = true, true
 		return nil
 	case err == nil:
-		return l.elsewhere(&x)
-	case l.wait && containerName.MatchString(name):
+		return l.away(t, &x)
+	case l.of == future && containerName.MatchString(name):
 		t.names[name] = true
 		return nil
 	}
@@ -160,14 +160,23 @@ func (l *lookup) byID(t *targets, word string) (found bool, err error) {
 	return len(choices) == 1, nil
 }
 
-// elsewhere explains that a container is there, but not on a network of this daemon.
-func (l *lookup) elsewhere(x *dockerContainer) error {
+// away takes a container that has no port here: a stopped one is told by its network namespace, if that may be.
+func (l *lookup) away(t *targets, x *dockerContainer) error {
 	name := strings.TrimPrefix(x.Name, "/")
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	for _, w := range on {
-		if _, ours := l.d.networks[x.NetworkSettings.Networks[w].NetworkID]; ours && !x.State.Running {
-			return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait", name)
+		if _, ours := l.d.networks[x.NetworkSettings.Networks[w].NetworkID]; !ours || x.State.Running {
+			continue
 		}
+		sandbox := sandboxName(x.NetworkSettings.SandboxKey)
+		switch {
+		case l.of == past && sandbox != "":
+			t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
+			return nil
+		case l.of == past:
+			return failf(exitNoTarget, "container %s has never run", name)
+		}
+		return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait; what it did: tapestry recorder dump %[1]s", name)
 	}
 	has := "no network"
 	if len(on) > 0 {
@@ -207,6 +216,9 @@ func (l *lookup) notFound(ctx context.Context, word, why string) error {
 	if near := nearest(word, sortedKeys(means)); len(near) > 0 {
 		near = slices.Compact(each(near, func(w string) string { return means[w] }))
 		return failf(exitNoTarget, "no container %q, did you mean %s?%s", word, strings.Join(near, " or "), why)
+	}
+	if l.of == past {
+		why += "; one that was removed has lost its name: network:NAME, or its address with -f 'host ADDR'"
 	}
 	if len(containers) == 0 {
 		return failf(exitNoTarget, "no container %q: this daemon's networks have none that is known%s", word, why)

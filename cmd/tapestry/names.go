@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -24,7 +25,10 @@ type names struct {
 	c      *client
 	docker *docker
 	now    atomic.Pointer[directory]
-	mu     sync.Mutex // of those who replace it
+
+	stopped map[string]string // containers that were asked for, and have no port: name by sandbox
+
+	mu sync.Mutex // of those who replace it
 }
 
 // departedNames is how many endpoints that have gone are remembered.
@@ -57,7 +61,7 @@ func (c *client) names(ctx context.Context) (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &names{c: c, docker: d}
+	n := &names{c: c, docker: d, stopped: make(map[string]string)}
 	n.now.Store(&directory{})
 	// What Docker does not answer in time stays unknown. It is asked again when something happens.
 	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {
@@ -160,6 +164,21 @@ func (n *names) meet(id string) {
 	if _, known := n.now.Load().networks[id]; !known {
 		n.replace(func(d *directory) { d.networks[id] = "" })
 	}
+}
+
+// recall names a port that was a stopped container's.
+func (n *names) recall(p *capture.Port) {
+	name := n.stopped[p.Sandbox]
+	if _, known := n.now.Load().endpoints[p.Name]; known || name == "" {
+		return
+	}
+	n.replace(func(d *directory) {
+		e := namedEnd{network: p.Network, name: name, gone: d.version}
+		for _, a := range p.Addrs {
+			e.addrs = append(e.addrs, a.Addr())
+		}
+		d.endpoints[p.Name] = e
+	})
 }
 
 // learn takes what Docker told of networks, and that it has not the others.

@@ -107,6 +107,7 @@ func newRecorderDump(c *client) *cobra.Command {
 		Short: "Show or save what it holds",
 		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump
 read. It says which time that covers. From before that time there may be frames that the switch dropped, and no others.
+A container that has stopped is a TARGET, too.
 
 ` + targetHelp,
 		Example: `  tapestry recorder dump --last 30s -w before.pcapng
@@ -116,6 +117,7 @@ read. It says which time that covers. From before that time there may be frames 
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
+			l.of = past
 			if err := l.find(ctx, c, cmd, args); err != nil {
 				return err
 			}
@@ -123,7 +125,7 @@ read. It says which time that covers. From before that time there may be frames 
 				return failf(exitUsage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
 			l.want.Detail, l.want.Annotate, l.want.Offload = path == "", "", ""
-			s, covers, err := c.openDump(ctx, l.want, last)
+			s, covers, err := l.openDump(ctx, c, last)
 			if err != nil {
 				return err
 			}
@@ -225,8 +227,8 @@ func (v coverage) String() string {
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
-func (c *client) openDump(ctx context.Context, want captureRequest, asked time.Duration) (
-	s *stream, v coverage, err error) {
+func (l *look) openDump(ctx context.Context, c *client, asked time.Duration) (s *stream, v coverage, err error) {
+	want := l.want
 	r, err := c.recorder(ctx)
 	if err != nil {
 		return nil, v, err
@@ -238,6 +240,7 @@ func (c *client) openDump(ctx context.Context, want captureRequest, asked time.D
 	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
 		return nil, v, err
 	}
+	s.names = l.n
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once
 	v.asked, v.have = asked, time.Duration(max(0, s.until-s.since))
 	switch {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -19,6 +20,8 @@ type stream struct {
 	id     string // of the capture
 	body   io.ReadCloser
 	reader *pcapng.Reader
+
+	names *names // of who reads a dump: they learn of its containers that have stopped
 
 	since, until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
 }
@@ -58,7 +61,15 @@ func (c *client) openStream(ctx context.Context, path string, want captureReques
 }
 
 // Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.
-func (s *stream) Next() (pcapng.Block, error) { return s.reader.Next() }
+func (s *stream) Next() (pcapng.Block, error) {
+	b, err := s.reader.Next()
+	if i, ok := b.(*pcapng.Interface); ok && s.names != nil {
+		if p, ok := capture.ReadPort(i); ok {
+			s.names.recall(&p)
+		}
+	}
+	return b, err
+}
 
 // Change replaces what the running capture looks at.
 func (s *stream) Change(ctx context.Context, what captureChange) error {

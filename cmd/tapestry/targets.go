@@ -20,6 +20,7 @@ type targets struct {
 	networks  map[string]bool // ids
 	peers     map[string]bool // addresses, without port
 	endpoints map[string]bool // ids, that were named by it
+	sandboxes map[string]bool // of containers that have stopped
 	follows   bool            // there are containers, and a Docker that tells which endpoints are theirs
 
 	mu         sync.Mutex
@@ -28,10 +29,19 @@ type targets struct {
 	n          *names
 }
 
-// targets reads the words of a command. With wait a container that is not there is awaited.
-func (c *client) targets(ctx context.Context, n *names, words []string, wait bool) (*targets, error) {
+// A tense says which containers a command takes that do not run.
+type tense uint8
+
+const (
+	present tense = iota // none
+	future               // those that will: they are awaited
+	past                 // those that did
+)
+
+// targets reads the words of a command.
+func (c *client) targets(ctx context.Context, n *names, words []string, of tense) (*targets, error) {
 	t := newTargets(n)
-	look := &lookup{c: c, n: n, d: n.now.Load(), wait: wait}
+	look := &lookup{c: c, n: n, d: n.now.Load(), of: of}
 	for _, word := range words {
 		if err := look.add(ctx, t, word); err != nil {
 			return nil, err
@@ -44,7 +54,7 @@ func (c *client) targets(ctx context.Context, n *names, words []string, wait boo
 
 func newTargets(n *names) *targets {
 	return &targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), endpoints: make(map[string]bool),
-		names: make(map[string]bool), containers: make(map[string]bool)}
+		sandboxes: make(map[string]bool), names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
 // Request is what to ask of the daemon. With New the request must ask for details, too: by them followed judges frames.
@@ -59,7 +69,7 @@ func (t *targets) Request() captureTargets {
 		ends[id] = true
 	}
 	return captureTargets{Endpoints: sortedKeys(ends), Networks: sortedKeys(t.networks), Peers: sortedKeys(t.peers),
-		New: t.follows, Some: true}
+		Sandboxes: sortedKeys(t.sandboxes), New: t.follows, Some: true}
 }
 
 // isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs

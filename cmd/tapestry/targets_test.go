@@ -27,6 +27,8 @@ func TestTargets(t *testing.T) {
 	d.containers["none"] = `{"Id":"ff","Name":"/none","State":{"Running":true}}`
 	d.containers["old"] = `{"Id":"ab12","Name":"/old","NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["ab12"] = d.containers["old"]
+	d.containers["crashed"] = `{"Id":"ab13","Name":"/crashed","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
+	d.containers["stranger"] = strings.NewReplacer("crashed", "stranger", wideID, "b").Replace(d.containers["crashed"])
 	live := d.at
 	away := "unix://" + filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
@@ -50,7 +52,13 @@ func TestTargets(t *testing.T) {
 		{live, "--wait later", `{"new":true,"some":true}`, exitFine},
 		{live, "--wait old web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
 		{live, "--wait ab12", `{"new":true,"some":true}`, exitFine},
+		{live, "--past crashed", `{"sandboxes":["beef"],"some":true}`, exitFine},
+		{live, "--past crashed web", `{"endpoints":["` + webID + `"],"sandboxes":["beef"],"new":true,"some":true}`, exitFine},
 
+		{live, "crashed", "container crashed does not run", exitNoTarget},
+		{live, "--past old", "container old has never run", exitNoTarget},
+		{live, "--past stranger", "container stranger is on no network of this daemon, it has: wide", exitNoTarget},
+		{live, "--past production", "there are: db, starting, web; one that was removed has lost its name: network:NAME, or", exitNoTarget},
 		{live, "wbe", "did you mean web?", exitNoTarget},
 		{live, "mynt", "did you mean network:mynet?", exitNoTarget},
 		{live, "network:mynt", "no network \"mynt\", did you mean mynet?", exitNoTarget},
@@ -73,11 +81,14 @@ func TestTargets(t *testing.T) {
 		t.Run(c.words, func(t *testing.T) {
 			client, n := newNames(t, c.docker)
 			words := strings.Fields(c.words)
-			wait := slices.Contains(words, "--wait")
-			if wait {
-				words = words[1:]
+			of := present
+			switch strings.Join(words[:min(1, len(words))], "") {
+			case "--wait":
+				of, words = future, words[1:]
+			case "--past":
+				of, words = past, words[1:]
 			}
-			found, err := client.targets(t.Context(), n, words, wait)
+			found, err := client.targets(t.Context(), n, words, of)
 			if exitCode(err) != c.code {
 				t.Fatalf("exit %d, want %d: %v", exitCode(err), c.code, err)
 			}
@@ -90,7 +101,7 @@ func TestTargets(t *testing.T) {
 		})
 	}
 	client, n := newNames(t, live)
-	if _, err := client.targets(t.Context(), n, []string{""}, true); exitCode(err) != exitUsage {
+	if _, err := client.targets(t.Context(), n, []string{""}, future); exitCode(err) != exitUsage {
 		t.Errorf("an empty target: %v", err)
 	}
 	d.join(wideID, "c1c1999", "twin", "9b1d9", "")
@@ -99,7 +110,7 @@ func TestTargets(t *testing.T) {
 		"9b1d": `"9b1d" can be 9b1d` + webID[4:] + " (endpoint of web) or 9b1d9 (endpoint of twin): name one by more of its id",
 		"c1c1": `"c1c1" can be ` + webContainer + " (container web) or c1c1999 (container twin): name one by more of its id",
 	} {
-		if _, err := client.targets(t.Context(), n, []string{word}, false); exitCode(err) != exitUsage || err.Error() != want {
+		if _, err := client.targets(t.Context(), n, []string{word}, present); exitCode(err) != exitUsage || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -112,11 +123,11 @@ func TestTargetsJudge(t *testing.T) {
 	d.join(wideID, "ep-y", "else", "nameless", "10.80.1.5/16")
 	d.join(wideID, dbContainer, "db", dbID, "10.80.1.3/16")
 	client, n := newNames(t, d.at)
-	some, err := client.targets(t.Context(), n, []string{"web", "network:mynet", "peer:192.0.2.2"}, false)
+	some, err := client.targets(t.Context(), n, []string{"web", "network:mynet", "peer:192.0.2.2"}, present)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := client.targets(t.Context(), n, nil, false)
+	all, err := client.targets(t.Context(), n, nil, present)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ type captureTargets struct {
 	Endpoints []string `json:"endpoints,omitempty"` // whole ids; one that is not there yet is looked at when it comes
 	Networks  []string `json:"networks,omitempty"`  // whole ids
 	Peers     []string `json:"peers,omitempty"`     // addresses of remote hosts, without port
+	Sandboxes []string `json:"sandboxes,omitempty"` // of containers, also stopped ones: the last part of Docker's SandboxKey
 	New       bool     `json:"new,omitempty"`       // every port that comes from now on, of whatever network
 	Since     uint32   `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
 	Some      bool     `json:"some,omitempty"`      // only what is named above, also if that is nothing
