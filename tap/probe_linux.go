@@ -109,9 +109,6 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 	frame[12], frame[13] = experimental>>8, experimental&0xff
 	copy(frame[14:], "tapestry")
 
-	if _, err := unix.Write(fd, frame); err != nil {
-		return fmt.Errorf("send a frame from the container's end: %w", err)
-	}
 	arrived := false
 	d.Bind(func(frames []ether.Frame) {
 		for i := range frames {
@@ -119,17 +116,24 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 		}
 	})
 	arena := make([]byte, 1<<18)
-	err = until(d.fd, &arrived, func() error { return d.Drain(arena) })
+	send := func() error {
+		_, err := unix.Write(fd, frame)
+		return err
+	}
+	err = until(d.fd, &arrived, send, func() error { return d.Drain(arena) })
 	if err != nil {
 		return fmt.Errorf("a frame of the container's does not reach the tap: %w", err)
 	}
 
 	back := ether.Lend(room, ether.Offload{})
-	if sent, _ := d.Send([]*ether.Frame{&back}); sent != 1 {
-		return errors.New("the tap takes no frame")
+	send = func() error {
+		if sent, _ := d.Send([]*ether.Frame{&back}); sent != 1 {
+			return errors.New("the tap takes none")
+		}
+		return nil
 	}
 	arrived = false
-	err = until(fd, &arrived, func() error {
+	err = until(fd, &arrived, send, func() error {
 		n, err := unix.Read(fd, arena)
 		arrived = n > 0 && bytes.Equal(arena[:n], frame)
 		return err
@@ -140,14 +144,23 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 	return nil
 }
 
-// until reads whenever fd has something, for at most a second, until done.
-func until(fd int, done *bool, read func() error) error {
+// until sends, and reads whenever fd has something, for at most a second, until done. It sends again and again: a link
+// that has just come up loses what is sent before the kernel has given it a queue, which a busy machine does when it can.
+func until(fd int, done *bool, send, read func() error) error {
+	const often = 50 * time.Millisecond
+	var next time.Time
 	for end := time.Now().Add(time.Second); !*done; {
-		left := time.Until(end)
-		if left <= 0 {
+		now := time.Now()
+		if !now.Before(end) {
 			return errors.New("not within a second")
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if !now.Before(next) {
+			if err := send(); err != nil {
+				return fmt.Errorf("send it: %w", err)
+			}
+			next = now.Add(often)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(often.Milliseconds()))
 		if n > 0 {
 			err = read()
 		}

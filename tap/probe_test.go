@@ -2,9 +2,11 @@ package tap
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // What tapestry needs is here, and looking for it leaves nothing behind.
@@ -53,5 +55,38 @@ func TestApart(t *testing.T) {
 	})
 	if !errors.Is(err, want) || inside != 1 {
 		t.Errorf("%d links inside, %v; want lo alone, and fn's error", inside, err)
+	}
+}
+
+// What a link loses that has just come up is sent again.
+func TestProbeSendsAgain(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[0])
+	defer unix.Close(pipe[1])
+	sent, done := 0, false
+	send := func() (err error) {
+		if sent++; sent == 3 { // those before are lost
+			_, err = unix.Write(pipe[1], []byte("frame"))
+		}
+		return err
+	}
+	read := func() error {
+		n, err := unix.Read(pipe[0], make([]byte, 8))
+		done = n == 5
+		return err
+	}
+	if err := until(pipe[0], &done, send, read); err != nil || sent != 3 {
+		t.Errorf("%d were sent: %v", sent, err)
+	}
+	done = false
+	nothing := func() error { return nil }
+	if err := until(pipe[0], &done, nothing, read); err == nil || !strings.Contains(err.Error(), "not within a second") {
+		t.Errorf("nothing comes: %v", err)
+	}
+	if err := until(pipe[0], &done, func() error { return unix.ENETDOWN }, read); !errors.Is(err, unix.ENETDOWN) {
+		t.Errorf("nothing can be sent: %v", err)
 	}
 }
