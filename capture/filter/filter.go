@@ -5,13 +5,16 @@
 //
 //   - "and" and "or" have equal precedence and group from the left;
 //   - a look beyond the end of the frame rejects the frame, even under "not";
-//   - "vlan" and "mpls" move the offsets of everything written after them, "or" or not;
+//   - "vlan", "mpls" and "vxlan" move the offsets of everything written after them, "or" or not;
 //   - in arithmetic only the left operand's protocol is tested: len - tcp[9] > 3 also looks into UDP.
 //
 // Names are never looked up in the DNS. Of what pcap-filter(7) has, these are refused: gateway, protochain, inbound and
 // outbound (a frame does not say where it came from), pppoes, geneve, DECnet addresses, networks by name, and the words
-// for other links than Ethernet. vxlan came only with a later libpcap. "ip broadcast" knows no netmask, as when tcpdump
-// reads a file: it is 0.0.0.0 and 255.255.255.255.
+// for other links than Ethernet. "ip broadcast" knows no netmask, as when tcpdump reads a file: it is 0.0.0.0 and
+// 255.255.255.255.
+//
+// "vxlan [VNI]" came with a later libpcap only: a VXLAN datagram to port 4789. What stands behind it is of the frame
+// inside, and does not hold where there is none; "len" stays the whole frame's.
 package filter
 
 import (
@@ -24,9 +27,10 @@ type Names func(name string) []netip.Addr
 
 // A Filter is a compiled expression. It may be used by many goroutines at once.
 type Filter struct {
-	expr  string
-	prog  []step
-	entry int32
+	expr    string
+	prog    []step
+	entry   int32
+	tunnels []place // where the frames are that have frames inside, by vxlan word
 }
 
 // Compile reads an expression of pcap-filter(7), of up to 16 KiB; an empty one matches every frame. names, which may be
@@ -44,7 +48,7 @@ func Compile(expr string, names Names) (f *Filter, err error) {
 	}()
 	p := parser{lexer: lexer{expr: expr}, names: names, at: ethernet}
 	n := p.filter()
-	f = &Filter{expr: expr, prog: make([]step, 2), entry: accept}
+	f = &Filter{expr: expr, prog: make([]step, 2), entry: accept, tunnels: p.tunnels}
 	if n != nil {
 		f.entry = f.emit(n, accept, reject)
 	}
@@ -81,6 +85,8 @@ const (
 	behind16  // 16 bits behind the IPv4 header
 	loadLen   // the length on the wire
 	loadValue // what step.value gives
+	loadVNI   // of VXLAN; step.off is the number of the word, from 0
+	enter     // the same, and from there on the frame inside is the frame: no step goes back
 )
 
 type comparison uint8
@@ -95,6 +101,7 @@ const (
 // length in bytes before that.
 func (f *Filter) Match(frame []byte, wireLen int) bool {
 	size, prog, pc := uint64(len(frame)), f.prog, f.entry
+	itself := frame
 	for uint32(pc) > accept {
 		s := &prog[pc]
 		var v uint32
@@ -130,6 +137,15 @@ func (f *Filter) Match(frame []byte, wireLen int) bool {
 			var ok bool
 			if v, ok = s.value(frame, wireLen); !ok {
 				return false
+			}
+		case loadVNI, enter:
+			inner, vni, ok := f.inside(s.off, itself)
+			if !ok {
+				pc = s.no
+				continue
+			}
+			if v = vni; s.load == enter {
+				frame, size = inner, uint64(len(inner))
 			}
 		}
 		v &= s.mask

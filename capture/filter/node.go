@@ -5,6 +5,7 @@ type node struct {
 	kind    nodeKind
 	a, b, c *node
 	test    step
+	placed  bool // it is known in which frame it looks
 }
 
 type nodeKind uint8
@@ -101,6 +102,7 @@ func be32(b []byte) (v uint32) {
 
 // A place is where the headers are after the vlan and mpls words read so far, in bytes from the frame's start.
 type place struct {
+	depth     int // how many vxlan words: each leads into the frame inside
 	etherType uint32
 	payload   uint32 // behind the Ethernet header and the tags
 	labels    uint32 // bytes of MPLS labels in the payload before the network header

@@ -15,6 +15,9 @@ type parser struct {
 	lexer
 	names Names
 	at    place
+
+	tunnels []place // where the vxlan words read so far have looked
+
 	depth int
 	regs  int // of the 16 that libpcap has for arithmetic
 }
@@ -78,6 +81,7 @@ func (p *parser) list(q qualifier, end string) item {
 			p.fail(at, "%s cannot be mixed with addresses or numbers in one pair of parentheses", at.text)
 		}
 		n, q = join(n, m), it.q
+		n.placed = true // its parts are
 	}
 	if p.tok.kind != tokEnd && !p.is(")") {
 		p.want("and", "or", end)
@@ -89,15 +93,15 @@ func (p *parser) list(q qualifier, end string) item {
 	return item{kind: kind, node: n, q: q}
 }
 
-// node makes a test of an item.
+// node makes a test of the item read last.
 func (p *parser) node(it item) *node {
 	switch it.kind {
 	case isNumber:
-		return p.number32(it.num, it.q)
+		it.node = p.number32(it.num, it.q)
 	case isArith:
 		p.want("a comparison", "an operator")
 	}
-	return it.node
+	return p.placed(it.node)
 }
 
 func (p *parser) is(word string) bool { return p.tok.kind == tokWord && p.tok.text == word }
@@ -135,7 +139,9 @@ func (p *parser) item(q qualifier) item {
 		if it.kind == isNumber {
 			it.kind = isID
 		}
-		return item{kind: it.kind, node: not(n), q: it.q}
+		n = not(n)
+		n.placed = true
+		return item{kind: it.kind, node: n, q: it.q}
 	case p.take("("):
 		return p.inside(q)
 	case start.kind == tokNumber:
@@ -175,9 +181,6 @@ func (p *parser) begin() {
 }
 
 func (p *parser) refuse() {
-	if p.tok.kind == tokName && p.tok.text == "vxlan" {
-		p.fail(p.tok, "vxlan is not supported: write udp port 4789, and udp[12:4] >> 8 = N for network N")
-	}
 	if p.tok.kind == tokRefused {
 		p.fail(p.tok, refused[p.tok.text], p.tok.text)
 	}
@@ -218,6 +221,8 @@ func (p *parser) keyword(proto string) item {
 		return item{node: p.vlan(start, p.optional())}
 	case p.take("mpls"):
 		return item{node: p.mpls(start, p.optional())}
+	case p.take("vxlan"):
+		return item{node: p.vxlan(start, p.optional())}
 	case p.take("pppoed"):
 		return item{node: p.linkType(start, typePPPoED)}
 	case p.take("llc"):

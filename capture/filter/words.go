@@ -64,11 +64,11 @@ var aliases = map[string]string{
 }
 
 var keywords = set("src", "dst", "host", "net", "mask", "port", "portrange", "proto", "less", "greater", "broadcast",
-	"multicast", "and", "or", "!", "len", "vlan", "mpls", "pppoed", "llc", "rnr")
+	"multicast", "and", "or", "!", "len", "vlan", "mpls", "vxlan", "pppoed", "llc", "rnr")
 
 // hints are what a misspelt word may have been, wherever it stands.
 var hints = []string{"tcp", "udp", "icmp", "icmp6", "ip6", "arp", "host", "port", "net", "portrange", "src", "dst",
-	"proto", "vlan", "mpls", "ether", "broadcast", "multicast", "less", "greater", "and", "not", "tcpflags", "icmptype"}
+	"proto", "vlan", "vxlan", "mpls", "ether", "broadcast", "multicast", "less", "greater", "and", "not", "tcpflags", "icmptype"}
 
 func set(words ...string) map[string]bool {
 	m := make(map[string]bool, len(words))
@@ -82,12 +82,12 @@ func set(words ...string) map[string]bool {
 var refused = func() map[string]string {
 	m := make(map[string]string)
 	for why, words := range map[string][]string{
-		"%s is not supported: write ether host and not host":                   {"gateway"},
-		"%s is not supported: write ip proto or ip6 proto":                     {"protochain"},
-		"%s is not supported: a frame does not say which way it went":          {"inbound", "outbound"},
-		"%s is not supported: a frame does not say its interface":              {"ifindex", "on", "ifname"},
-		"%s is not supported: write ether[N], as in ether[0] & 1 != 0":         {"byte"},
-		"%s is not supported: only the plain frame and VLAN and MPLS are read": {"pppoes", "geneve"},
+		"%s is not supported: write ether host and not host":                       {"gateway"},
+		"%s is not supported: write ip proto or ip6 proto":                         {"protochain"},
+		"%s is not supported: a frame does not say which way it went":              {"inbound", "outbound"},
+		"%s is not supported: a frame does not say its interface":                  {"ifindex", "on", "ifname"},
+		"%s is not supported: write ether[N], as in ether[0] & 1 != 0":             {"byte"},
+		"%s is not supported: only the plain frame, VLAN, MPLS and VXLAN are read": {"pppoes", "geneve"},
 		"%s is for pf, not for Ethernet": {"rset", "ruleset", "rulenum", "srnr", "subrulenum", "reason",
 			"action"},
 		"%s is for 802.11, not for Ethernet": {"type", "subtype", "direction", "dir", "address1", "addr1", "address2",

@@ -50,7 +50,7 @@ type dockerContainer struct {
 	State           struct{ Running bool }
 	NetworkSettings struct {
 		SandboxKey string                                // path of its network namespace, also of one that has gone; "": it never ran
-		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have when it is started
+		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have, without id before its first start
 	}
 }
 

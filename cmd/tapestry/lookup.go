@@ -165,7 +165,12 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 	name := strings.TrimPrefix(x.Name, "/")
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	for _, w := range on {
-		if _, ours := l.d.networks[x.NetworkSettings.Networks[w].NetworkID]; !ours || x.State.Running {
+		id := x.NetworkSettings.Networks[w].NetworkID
+		_, ours := l.d.networks[id]
+		if id == "" { // it has not been started yet, and Docker knows the network by name only
+			ours = slices.Contains(slices.Collect(maps.Values(l.d.networks)), w)
+		}
+		if !ours || x.State.Running {
 			continue
 		}
 		sandbox := sandboxName(x.NetworkSettings.SandboxKey)

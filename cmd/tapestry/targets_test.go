@@ -29,6 +29,7 @@ func TestTargets(t *testing.T) {
 	d.containers["ab12"] = d.containers["old"]
 	d.containers["crashed"] = `{"Id":"ab13","Name":"/crashed","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["stranger"] = strings.NewReplacer("crashed", "stranger", wideID, "b").Replace(d.containers["crashed"])
+	d.containers["fresh"] = `{"Id":"ab14","Name":"/fresh","NetworkSettings":{"Networks":{"mynet":{"NetworkID":""}}}}`
 	live := d.at
 	away := "unix://" + filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
@@ -57,6 +58,9 @@ func TestTargets(t *testing.T) {
 
 		{live, "crashed", "container crashed does not run", exitNoTarget},
 		{live, "--past old", "container old has never run", exitNoTarget},
+		{live, "--past fresh", "container fresh has never run", exitNoTarget},
+		{live, "fresh", "container fresh does not run", exitNoTarget},
+		{live, "--wait fresh", `{"new":true,"some":true}`, exitFine},
 		{live, "--past stranger", "container stranger is on no network of this daemon, it has: wide", exitNoTarget},
 		{live, "--past production", "there are: db, starting, web; one that was removed has lost its name: network:NAME, or", exitNoTarget},
 		{live, "wbe", "did you mean web?", exitNoTarget},
