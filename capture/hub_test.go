@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -287,5 +288,77 @@ func TestHubRun(t *testing.T) {
 	o := h.networks["one"]
 	if allocs := testing.AllocsPerRun(100, func() { o.WatchRun(n.ports[1], n.ports[2], frames) }); allocs != 0 {
 		t.Errorf("%v allocations a run, want 0", allocs)
+	}
+}
+
+// A container that has gone is known by its sandbox, for as long as it was there: neither who has its address after it,
+// nor what its network said before and after is its own.
+func TestWantsGone(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	addr := []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}
+	lives := []Port{{Number: 1001, Sandbox: "first"}, {Number: 1002, Sandbox: "job"}, {Number: 1003, Sandbox: "heir"}}
+	for i := range lives {
+		p := &lives[i]
+		p.Network, p.Name, p.Addrs = "one", p.Sandbox, addr
+		h.Plug(*p)
+		h.Unplug(p.Number)
+		*p = *h.port(p.Number)
+	}
+	h.Plug(Port{Number: 1004, Network: "one", Name: "none", Addrs: addr})
+	job := &lives[1]
+	if job.came == 0 || job.gone < job.came {
+		t.Fatalf("it was there from %d to %d", job.came, job.gone)
+	}
+	a := n.ports[1].Number
+	for _, c := range []struct {
+		what string
+		r    Record
+		want bool
+	}{
+		{"from it", Record{In: 1002, Out: a}, true},
+		{"to it", Record{In: a, Out: 1002}, true},
+		{"from who had the address before, and may have been the same", Record{In: 1001, Out: a}, true},
+		{"from who has it after", Record{In: 1003, Out: a}, false},
+		{"from who has it now", Record{In: 1004, Out: a}, false},
+		{"of others", Record{In: a, Out: n.ports[2].Number}, false},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.came}, true},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone}, true},
+		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].came - 1}, false},
+		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone + 1}, false},
+	} {
+		if got := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}})(&c.r); got != c.want {
+			t.Errorf("%s: %v", c.what, got)
+		}
+	}
+	young := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}, Born: map[string]int64{"job": job.came}})
+	if young(&Record{In: 1001, Out: a}) || !young(&Record{In: 1002, Out: a}) {
+		t.Error("who had the address before it was made is not it")
+	}
+	if all := h.Ports(Targets{Some: true, Sandboxes: map[string]bool{"job": true, "": true}}); len(all) != 1 || all[0].Number != 1002 {
+		t.Errorf("the sandbox is that of %v", all)
+	}
+	if h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"": true}})(&Record{In: 1004}) {
+		t.Error("no sandbox is the name of every port without one")
+	}
+}
+
+// A capture of a sandbox begins when its port is told whose it is.
+func TestSandboxIsTaken(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	s := open(t, h, Options{Targets: Targets{Some: true, Sandboxes: map[string]bool{"job": true}}})
+	n.send(1, 2, 1)
+	h.SetSandbox(n.ports[1].Number, "job")
+	h.SetSandbox(n.ports[1].Number, "job")
+	h.SetSandbox(n.ports[3].Number, "other")
+	h.SetSandbox(99999, "job")
+	n.send(1, 2, 2)
+	n.send(3, 2, 3)
+	if got := s.came(); !slices.Equal(got, []byte{2}) {
+		t.Errorf("frames %v, want the second", got)
+	}
+	if fresh := s.Fresh(); len(fresh) != 1 || fresh[0].Sandbox != "job" {
+		t.Errorf("fresh are %v", fresh)
 	}
 }

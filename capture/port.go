@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -16,15 +17,16 @@ type Targets struct {
 	Networks  map[string]bool
 	Peers     map[string]bool // by Port.Name
 	Sandboxes map[string]bool
-	New       bool   // ports that came after the Sink was opened,
-	Since     uint32 // with a Number above this one
+	Born      map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports that came before are not its, whatever their address
+	New       bool             // ports that came after the Sink was opened,
+	Since     uint32           // with a Number above this one
 }
 
 func (t *Targets) has(p *Port, since uint32) bool {
 	switch {
 	case !t.Some, t.Networks[p.Network]:
 		return true
-	case p.Remote && t.Peers[p.Name], !p.Remote && (t.Endpoints[p.Name] || t.Sandboxes[p.Sandbox]):
+	case p.Remote && t.Peers[p.Name], !p.Remote && t.Endpoints[p.Name], p.Sandbox != "" && t.Sandboxes[p.Sandbox]:
 		return true
 	}
 	return t.New && p.Number > max(since, t.Since)
@@ -57,6 +59,7 @@ func (h *Hub) Plug(p Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
+	p.came = time.Now().UnixNano()
 	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
 	for _, s := range h.sinks {
 		if !s.ring.overwrite && s.targets.has(&p, s.since) { // those that overwrite look at all, and tell of none
@@ -71,6 +74,15 @@ func (h *Hub) SetMTU(number uint32, mtu int) { h.change(number, func(p *Port) { 
 // SetSandbox tells of a port which container it will have.
 func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	h.change(number, func(p *Port) { p.Sandbox = sandbox })
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p := h.ports.all[number]; p != nil {
+		for _, s := range h.sinks {
+			if !s.ring.overwrite && s.targets.has(p, s.since) && !s.LooksAt(number) {
+				s.take(p)
+			}
+		}
+	}
 }
 
 func (h *Hub) change(number uint32, what func(*Port)) {
@@ -92,6 +104,9 @@ func (h *Hub) Unplug(number uint32) {
 		return
 	}
 	delete(d.here, number)
+	p := *d.all[number]
+	p.gone = time.Now().UnixNano()
+	d.all[number] = &p
 	if d.gone = append(d.gone, number); len(d.gone) > departed {
 		delete(d.all, d.gone[0])
 		d.gone = slices.Delete(d.gone, 0, 1)
@@ -172,35 +187,60 @@ func (s *Sink) LooksAt(number uint32) bool {
 	return now.all || now.ports[number]
 }
 
+// Ports gives the targets that there are, and those that have gone and are remembered, by Number.
+func (h *Hub) Ports(t Targets) (all []*Port) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, number := range slices.Sorted(maps.Keys(h.ports.all)) {
+		if p := h.ports.all[number]; t.has(p, h.ports.newest) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // Wants gives what tells whether a record is of the targets: of the ports that there are, and of those that have gone and
-// had the same address.
+// had the same address before them.
 func (h *Hub) Wants(t Targets) func(*Record) bool {
 	if !t.Some {
 		return func(*Record) bool { return true }
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	ports, networks, at := make(map[uint32]bool), make(map[string]bool), make(map[uint32]string)
 	type end struct {
 		network string
 		addr    netip.Addr
 	}
-	ends := make(map[end]bool)
+	ports, at, ends := make(map[uint32]*Port), make(map[uint32]string), make(map[end]*Port)
 	for number, p := range h.ports.all {
 		at[number] = p.Network
 		if t.has(p, h.ports.newest) {
-			ports[number], networks[p.Network] = true, true
+			ports[number] = p
 			for _, a := range p.Addrs {
-				ends[end{p.Network, a.Addr()}] = true
+				if last := ends[end{p.Network, a.Addr()}]; last == nil || last.Number < number {
+					ends[end{p.Network, a.Addr()}] = p
+				}
 			}
 		}
 	}
 	for number, p := range h.ports.all { // a container that was started again has another endpoint, with its old address
-		if !h.ports.here[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool { return ends[end{p.Network, a.Addr()}] }) {
-			ports[number] = true
+		if !h.ports.here[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool {
+			last := ends[end{p.Network, a.Addr()}]
+			return last != nil && number < last.Number && p.came >= max(t.Born[last.Name], t.Born[last.Sandbox])
+		}) {
+			ports[number] = p
 		}
 	}
+	neighbours := make(map[string][]*Port)
+	for _, p := range ports {
+		neighbours[p.Network] = append(neighbours[p.Network], p)
+	}
 	return func(r *Record) bool {
-		return ports[r.In] || ports[r.Out] || r.Verdict == vswitch.Flooded && networks[at[r.In]]
+		if ports[r.In] != nil || ports[r.Out] != nil {
+			return true
+		}
+		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {
+			return p.came <= r.Time && (p.gone == 0 || r.Time <= p.gone)
+		})
 	}
 }

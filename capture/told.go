@@ -26,6 +26,8 @@ type Port struct {
 	Sandbox string // of the container: the name of its network namespace's file; "" before it is known
 	Tunnel  Tunnel // of a remote host's
 	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
+
+	came, gone int64 // ns since 1970: when it was plugged and unplugged; 0: not yet
 }
 
 // describe is the Interface's Description.

@@ -60,7 +60,7 @@ func TestCaptureHosts(t *testing.T) {
 		t.Errorf("the other host shows %d other datagrams", len(far))
 	}
 	// The filter looks into what others have captured, too.
-	for expr, want := range map[string]int{"vxlan 80 and icmp and host 10.80.1.10": len(wire), "vxlan and udp port 4789": 0, "vxlan 81": 0} {
+	for expr, want := range map[string]int{"vxlan 80 and icmp and host 10.80.1.10": len(wire), "vxlan 80 and icmp and host red": len(wire), "vxlan and udp port 4789": 0, "vxlan 81": 0} {
 		part := filepath.Join(t.TempDir(), "part.pcapng")
 		a.tapestry(t, "capture", "-r", underlay, "-w", part, "-f", expr)
 		if got := readFile(t, part).packets; len(got) != want || want > 0 && !slices.Equal(sums(wire, 0), sums(got, 0)) {

@@ -113,16 +113,22 @@ func recorderOff(t *testing.T, h *Host) {
 // What led to it can be asked of a container that has crashed.
 func recorderStopped(t *testing.T, h *Host) {
 	h.quiet(t)
-	if said, err := h.try("docker", "run", "--name", "job", "--network", "mynet", "--ip", "10.77.0.55", "tp/net",
+	if said, err := h.try("docker", "run", "--name", "job", "--network", "mynet", "tp/net",
 		"sh", "-c", "ping -n -q -c 3 -i 0.01 "+dbAddress+"; exit 7"); err == nil {
 		t.Fatalf("it should have failed: %s", said)
 	}
+	h.run(t, "heir", "mynet") // gets job's address
+	h.pings(t, "heir", dbAddress, 1)
 	if said := h.tapestry(t, "recorder", "dump", "job", "--", "icmp"); strings.Count(said, "job → db  ICMP echo request") != 3 || strings.Count(said, "db → job  ICMP echo reply") != 3 {
 		t.Errorf("dump prints: %s", said)
 	}
 	path, _ := h.dump(t, "job")
-	if names := rows(t, path, "icmp.type == 8", "frame.interface_name", "ip.src_host"); len(names) != 3 || names[0] != "job|job" {
+	names := rows(t, path, "icmp.type == 8", "frame.interface_name", "ip.src_host", "ip.src")
+	if len(names) != 3 || names[0] != "job|job|"+h.address(t, "heir", "mynet") {
 		t.Errorf("the file says %q", names)
+	}
+	if said := h.tapestry(t, "recorder", "dump", "heir", "--", "icmp"); strings.Count(said, "heir → db  ICMP echo request") != 1 {
+		t.Errorf("dump of who has the address now prints: %s", said)
 	}
 	if info := rows(t, path, "frame.number == 1", "frame.interface_description"); strings.Contains(strings.Join(info, ""), "sandbox=") {
 		t.Errorf("the file says %q", info)
@@ -142,6 +148,17 @@ func recorderStopped(t *testing.T, h *Host) {
 		t.Errorf("created: exit code %d: %s", code, said)
 	}
 	h.docker(t, "rm", "job")
+	h.docker(t, "run", "-d", "--restart", "always", "--name", "loop", "--network", "mynet", "tp/net", "ping", "-c", "1", dbAddress)
+	eventually(t, 20e9, func() error {
+		if state := strings.TrimSpace(h.docker(t, "inspect", "-f", "{{.State.Restarting}}", "loop")); state != "true" {
+			return fmt.Errorf("restarting: %s", state)
+		}
+		return nil
+	})
+	if said := h.tapestry(t, "recorder", "dump", "loop", "--", "icmp"); !strings.Contains(said, "loop → db  ICMP echo request") {
+		t.Errorf("of a container that is started again and again, dump prints: %s", said)
+	}
+	h.docker(t, "rm", "-f", "loop", "heir")
 }
 
 type flowTable struct {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture"
@@ -166,7 +167,20 @@ func (j *job) offline(ctx context.Context) error {
 		return failf(exitNo, "%s: %w", name, err)
 	}
 	var err error
-	if f.filter, _, err = compile(j.o.filter, f.host(disk)); err != nil {
+	then, now := f.host(disk), sync.OnceValue(func() *names {
+		n, _ := j.c.names(ctx) // none without a daemon: the file's own remain
+		return n
+	})
+	if f.filter, _, err = compile(j.o.filter, func(name string) []netip.Addr {
+		all := then(name)
+		if len(all) > 0 { // who had the name then
+			return all
+		}
+		if n := now(); n != nil {
+			all = n.Host(name)
+		}
+		return all
+	}); err != nil {
 		return err
 	}
 	snap := f.snap

@@ -108,7 +108,7 @@ func (t *captureTargets) read() capture.Targets {
 		return m
 	}
 	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
-		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes),
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), Born: t.Born,
 		New: t.New, Since: t.Since}
 }
 
@@ -127,6 +127,9 @@ func (t captureTargets) String() string {
 	}
 	for _, p := range t.Peers {
 		words = append(words, "peer:"+p)
+	}
+	for _, s := range t.Sandboxes {
+		words = append(words, "sandbox:"+s)
 	}
 	if t.New {
 		words = append(words, "new")

@@ -540,8 +540,13 @@ func TestRecorderStopped(t *testing.T) {
 		p.Detach()
 		to.Unplug(p.Number)
 	}
-	n := &names{stopped: map[string]string{"of-crashed": "web", "of-nobody": "db"}}
-	n.now.Store(&directory{})
+	n := &names{stopped: map[string]string{"of-crashed": "web"}}
+	// Its address is another's now.
+	heir := namedEnd{network: wideID, container: dbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
+	n.now.Store(&directory{endpoints: map[string]namedEnd{"heir": heir}, networks: map[string]string{}})
+	if err := n.forgotten(); exitCode(err) != exitNoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
+		t.Errorf("before the dump: %v", err)
+	}
 	s, err := l.client.openStream(t.Context(), "/v1/recorder/dump", captureRequest{Targets: captureTargets{Sandboxes: []string{"of-crashed"}}})
 	must(t, err)
 	s.names = n
@@ -552,5 +557,11 @@ func TestRecorderStopped(t *testing.T) {
 	if n.Container("crashed") != "web" || n.Addr(netip.MustParseAddr("10.0.0.8")) != "web" || n.Container("0ther") != "" {
 		t.Errorf("names are %+v", n.now.Load())
 	}
+	if err := n.forgotten(); err != nil {
+		t.Error(err)
+	}
 	must(t, s.Close())
+	if text := (captureTargets{Sandboxes: []string{"of-crashed"}}).String(); text != "sandbox:of-crashed" {
+		t.Errorf("the log says %q", text)
+	}
 }

@@ -45,9 +45,10 @@ type dockerEndpoint struct {
 
 // dockerContainer is what is needed of Docker's GET /containers/ID/json.
 type dockerContainer struct {
-	ID              string `json:"Id"`
-	Name            string // with a leading /
-	State           struct{ Running bool }
+	Created         time.Time
+	ID              string                             `json:"Id"`
+	Name            string                             // with a leading /
+	State           struct{ Running, Restarting bool } // also Running while it waits to be started again
 	NetworkSettings struct {
 		SandboxKey string                                // path of its network namespace, also of one that has gone; "": it never ran
 		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have, without id before its first start

@@ -89,6 +89,9 @@ func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
 	if told := o.show(cmd.OutOrStdout(), c, t, &r); told != nil {
 		return told
 	}
+	if err == nil && r.Source == "recorder" {
+		err = o.n.forgotten()
+	}
 	return err
 }
 

@@ -69,6 +69,29 @@ func (l *labels) make(i int) string {
 	return text
 }
 
+// addr is what the container with an address is called, "" if that is not known. ports are those of the frame: if one of
+// them had the address then, its container's name counts, and not that of who has the address now. Only of a container
+// that was asked for it is taken that a port with its address was its own before it was started again.
+func (l *labels) addr(a netip.Addr, ports ...int) string {
+	now := l.who.Addr(a)
+	n, ok := l.who.(*names)
+	if !ok {
+		return now
+	}
+	for _, i := range ports {
+		if uint(i) >= uint(len(l.ports)) || l.ports[i].Remote || l.ports[i].Name == "" {
+			continue
+		}
+		p := &l.ports[i]
+		if slices.ContainsFunc(p.Addrs, func(q netip.Prefix) bool { return q.Addr() == a.Unmap() }) {
+			if name := n.Container(p.Name); name != "" || !n.asked[now] {
+				return name
+			}
+		}
+	}
+	return now
+}
+
 func (l *labels) port(p *capture.Port) string {
 	if name := l.who.Container(p.Name); name != "" {
 		return name

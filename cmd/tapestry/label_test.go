@@ -47,6 +47,35 @@ func (calledWeb) Addr(netip.Addr) string    { return "" }
 func (calledWeb) Since(uint64) pcapng.Names { return nil }
 func (calledWeb) Version() uint64           { return 1 }
 
+// Who has an address now is not who had it when another port's frame was seen.
+func TestLabelsAddr(t *testing.T) {
+	n := &names{}
+	n.now.Store(&directory{addrs: map[netip.Addr]string{netip.MustParseAddr("10.80.0.7"): "heir", netip.MustParseAddr("10.80.0.8"): "db"},
+		endpoints: map[string]namedEnd{webID: {name: "web"}, "heir": {name: "heir"}}})
+	l := &labels{who: n}
+	seven := []netip.Prefix{netip.MustParsePrefix("10.80.0.7/16")}
+	for i, id := range []string{webID, otherID, "heir"} {
+		l.add(&pcapng.Interface{Name: id, Addrs: seven, Description: fmt.Sprintf("port=%d kind=container network=%s vni=80", i+1, wideID)})
+	}
+	l.add(&pcapng.Interface{Name: "192.0.2.2", Addrs: seven, Description: "port=4 kind=remote network=" + wideID + " vni=80"})
+	for _, c := range []struct {
+		addr  string
+		ports []int
+		want  string
+	}{
+		{"10.80.0.7", nil, "heir"}, {"10.80.0.7", []int{-1, 9}, "heir"}, {"10.80.0.7", []int{0}, "web"}, {"::ffff:10.80.0.7", []int{-1, 0}, "web"},
+		{"10.80.0.7", []int{1}, ""}, {"10.80.0.7", []int{2}, "heir"}, {"10.80.0.7", []int{3}, "heir"}, {"10.80.0.8", []int{0}, "db"},
+	} {
+		if got := l.addr(netip.MustParseAddr(c.addr), c.ports...); got != c.want {
+			t.Errorf("%s at %v is %q, want %q", c.addr, c.ports, got, c.want)
+		}
+	}
+	n.asked = map[string]bool{"heir": true}
+	if l.addr(seven[0].Addr(), 1) != "heir" || l.addr(seven[0].Addr(), 0) != "web" {
+		t.Error("what was asked for is not known from before it was started again, or too much is")
+	}
+}
+
 // A file with names between all of its packets costs what it is long: who knows the names up to there is told the new
 // ones only.
 func TestFileNamesSince(t *testing.T) {

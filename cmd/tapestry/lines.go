@@ -44,6 +44,7 @@ type frame struct {
 	SrcName   string `json:"src_name,omitempty"`
 	DstName   string `json:"dst_name,omitempty"`
 	*dissect.Summary
+	ports [3]int // interfaces that it has to do with; -1: none
 }
 
 func (l *lines) put(b pcapng.Block) error {
@@ -106,14 +107,15 @@ func (l *lines) frame(p *pcapng.Packet) *frame {
 	}
 	l.verdict(f, p)
 	if src, dst, ok := addrs(s); ok {
-		f.SrcName, f.DstName = l.labels.who.Addr(src), l.labels.who.Addr(dst)
+		f.SrcName, f.DstName = l.labels.addr(src, f.ports[:]...), l.labels.addr(dst, f.ports[:]...)
 	}
 	return f
 }
 
 // verdict takes what the daemon tells, or else the words of a file's comment.
 func (l *lines) verdict(f *frame, p *pcapng.Packet) {
-	if d, ok := capture.ReadDetail(p); ok {
+	d, ok := capture.ReadDetail(p)
+	if f.ports = [3]int{p.Interface, d.In, d.Out}; ok {
 		f.Verdict, f.Fault, f.Out = d.Verdict.String(), d.Fault.String(), l.labels.of(d.Out)
 		if d.Verdict.Drop() {
 			f.Verdict, f.Reason = "drop", d.Verdict.String()
@@ -144,7 +146,7 @@ func addrs(s *dissect.Summary) (src, dst netip.Addr, ok bool) {
 
 // text is the line but its time. What was simply forwarded says so by silence.
 func (l *lines) text(f *frame) string {
-	text := f.Line(l.labels.who.Addr)
+	text := f.Line(func(a netip.Addr) string { return l.labels.addr(a, f.ports[:]...) })
 	if f.Segments > 1 {
 		text += fmt.Sprintf(" ×%d", f.Segments)
 	}

@@ -98,7 +98,7 @@ func (l *lookup) peer(ctx context.Context, t *targets, host string) error {
 func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
 	if ends := l.d.ends(func(_ string, e namedEnd) bool { return e.name == name }); len(ends) > 0 {
-		t.names[name] = true
+		t.names[name], l.n.asked[name] = true, true
 		return nil
 	}
 	if isID(word) {
@@ -123,6 +123,24 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 		return nil
 	}
 	return l.notFound(ctx, word, "")
+}
+
+// born learns when the containers that are targets were made: what had their addresses before that was another.
+func (l *lookup) born(ctx context.Context, t *targets) {
+	known := make(map[string]int64)
+	for id, e := range l.d.endpoints {
+		if e.container == "" || e.gone != 0 || !t.endpoints[id] && !t.isTarget(id, e) {
+			continue
+		}
+		if _, asked := known[e.container]; !asked {
+			var x dockerContainer
+			if l.n.docker.get(ctx, "/containers/"+url.PathEscape(e.container)+"/json", &x) != nil {
+				continue
+			}
+			known[e.container] = x.Created.UnixNano()
+		}
+		t.born[id] = known[e.container]
+	}
 }
 
 // isID tells whether a word can be the beginning of an id: a whole one may be of another form.
@@ -160,7 +178,7 @@ func (l *lookup) byID(t *targets, word string) (found bool, err error) {
 	return len(choices) == 1, nil
 }
 
-// away takes a container that has no port here: a stopped one is told by its network namespace, if that may be.
+// away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
 func (l *lookup) away(t *targets, x *dockerContainer) error {
 	name := strings.TrimPrefix(x.Name, "/")
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
@@ -170,18 +188,25 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 		if id == "" { // it has not been started yet, and Docker knows the network by name only
 			ours = slices.Contains(slices.Collect(maps.Values(l.d.networks)), w)
 		}
-		if !ours || x.State.Running {
+		if !ours {
 			continue
 		}
 		sandbox := sandboxName(x.NetworkSettings.SandboxKey)
 		switch {
+		case x.State.Running && !x.State.Restarting:
+			return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, w)
 		case l.of == past && sandbox != "":
-			t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
+			t.sandboxes[sandbox], l.n.stopped[sandbox], l.n.asked[name] = true, name, true
+			t.born[sandbox] = x.Created.UnixNano()
 			return nil
 		case l.of == past:
 			return failf(exitNoTarget, "container %s has never run", name)
 		}
-		return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait; what it did: tapestry recorder dump %[1]s", name)
+		did := ""
+		if sandbox != "" {
+			did = "; what it did: tapestry recorder dump " + name
+		}
+		return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, did)
 	}
 	has := "no network"
 	if len(on) > 0 {

@@ -20,13 +20,14 @@ import (
 // for every frame: what it knows is in a directory that is never changed, only replaced.
 //
 // A container that has stopped keeps its names: its frames may still be on their way to the reader. Its address is
-// another's as soon as another has it.
+// another's as soon as another has it, but not if the one that has stopped is asked for.
 type names struct {
 	c      *client
 	docker *docker
 	now    atomic.Pointer[directory]
 
-	stopped map[string]string // containers that were asked for, and have no port: name by sandbox
+	asked   map[string]bool   // containers that are targets by their name
+	stopped map[string]string // those of them that have no port: name by sandbox
 
 	mu sync.Mutex // of those who replace it
 }
@@ -53,6 +54,7 @@ type namedEnd struct {
 	name      string // of the container
 	addrs     []netip.Addr
 	gone      uint64 // the version since which it has been gone; 0: it is there
+	recalled  bool   // it is asked for: what is looked at is of its time
 }
 
 // names asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
@@ -61,7 +63,7 @@ func (c *client) names(ctx context.Context) (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &names{c: c, docker: d, stopped: make(map[string]string)}
+	n := &names{c: c, docker: d, asked: make(map[string]bool), stopped: make(map[string]string)}
 	n.now.Store(&directory{})
 	// What Docker does not answer in time stays unknown. It is asked again when something happens.
 	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {
@@ -173,12 +175,27 @@ func (n *names) recall(p *capture.Port) {
 		return
 	}
 	n.replace(func(d *directory) {
-		e := namedEnd{network: p.Network, name: name, gone: d.version}
+		e := namedEnd{network: p.Network, name: name, gone: d.version, recalled: true}
 		for _, a := range p.Addrs {
 			e.addrs = append(e.addrs, a.Addr())
 		}
 		d.endpoints[p.Name] = e
 	})
+}
+
+// forgotten says of stopped containers that were asked for that the daemon knew no port of theirs; nil if it did.
+func (n *names) forgotten() error {
+	for _, name := range slices.Sorted(maps.Values(n.stopped)) {
+		found := false
+		for _, e := range n.now.Load().endpoints {
+			found = found || e.recalled && e.name == name
+		}
+		if !found {
+			return failf(exitNoTarget, "container %s was started before this daemon, or long ago: "+
+				"its frames are found by its address only, -f 'host ADDR'", name)
+		}
+	}
+	return nil
 }
 
 // learn takes what Docker told of networks, and that it has not the others.
@@ -225,6 +242,9 @@ func (n *names) replace(change func(*directory)) {
 func (d *directory) derive() {
 	ids := slices.SortedFunc(maps.Keys(d.endpoints), func(x, y string) int {
 		a, b := d.endpoints[x], d.endpoints[y]
+		if a.recalled != b.recalled {
+			return map[bool]int{true: -1, false: 1}[a.recalled] // its address was its own then
+		}
 		if a.gone != b.gone {
 			return cmp.Compare(b.gone-1, a.gone-1) // who is there comes first, 0 - 1 being the most; then who went last
 		}

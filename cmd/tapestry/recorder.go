@@ -174,8 +174,10 @@ func (j *job) dump(ctx context.Context, s *stream, n *names, covers coverage) er
 	if where != nil {
 		text += " into " + where()
 	}
-	_, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text)
-	return err
+	if _, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text); err != nil {
+		return err
+	}
+	return n.forgotten()
 }
 
 func (c *client) recorder(ctx context.Context) (r recorderReply, err error) {

@@ -58,7 +58,12 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
 		out = newOutput(w, conn, &ask.captureRequest)
 		stream = c.hub.NewStream(out.Writer, ask.show, nil)
-		err = c.flush(out, conn)
+		if gone := (capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}); err == nil {
+			err = stream.Tell(c.hub.Ports(gone)) // so that they have names from the first frame on
+		}
+		if err == nil {
+			err = c.flush(out, conn)
+		}
 	}, func(rec *capture.Record) {
 		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() ||
 			ask.match != nil && !ask.match(rec.Data, rec.Len) ||

@@ -17,11 +17,12 @@ import (
 // targets are the ports that a command looks at, as words say them.
 type targets struct {
 	all       bool
-	networks  map[string]bool // ids
-	peers     map[string]bool // addresses, without port
-	endpoints map[string]bool // ids, that were named by it
-	sandboxes map[string]bool // of containers that have stopped
-	follows   bool            // there are containers, and a Docker that tells which endpoints are theirs
+	networks  map[string]bool  // ids
+	peers     map[string]bool  // addresses, without port
+	endpoints map[string]bool  // ids, that were named by it
+	sandboxes map[string]bool  // of containers that have stopped
+	born      map[string]int64 // when those of the past were made, ns since 1970: by endpoint or sandbox
+	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
 
 	mu         sync.Mutex
 	names      map[string]bool // of containers
@@ -47,6 +48,9 @@ func (c *client) targets(ctx context.Context, n *names, words []string, of tense
 			return nil, err
 		}
 	}
+	if of == past && n.docker.answered {
+		look.born(ctx, t)
+	}
 	t.all = t.all || len(words) == 0
 	t.follows = n.docker.answered && len(t.names)+len(t.containers) > 0
 	return t, nil
@@ -54,7 +58,7 @@ func (c *client) targets(ctx context.Context, n *names, words []string, of tense
 
 func newTargets(n *names) *targets {
 	return &targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), endpoints: make(map[string]bool),
-		sandboxes: make(map[string]bool), names: make(map[string]bool), containers: make(map[string]bool)}
+		sandboxes: make(map[string]bool), born: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
 // Request is what to ask of the daemon. With New the request must ask for details, too: by them followed judges frames.
@@ -69,7 +73,7 @@ func (t *targets) Request() captureTargets {
 		ends[id] = true
 	}
 	return captureTargets{Endpoints: sortedKeys(ends), Networks: sortedKeys(t.networks), Peers: sortedKeys(t.peers),
-		Sandboxes: sortedKeys(t.sandboxes), New: t.follows, Some: true}
+		Sandboxes: sortedKeys(t.sandboxes), Born: t.born, New: t.follows, Some: true}
 }
 
 // isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs

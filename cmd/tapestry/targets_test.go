@@ -27,9 +27,12 @@ func TestTargets(t *testing.T) {
 	d.containers["none"] = `{"Id":"ff","Name":"/none","State":{"Running":true}}`
 	d.containers["old"] = `{"Id":"ab12","Name":"/old","NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["ab12"] = d.containers["old"]
-	d.containers["crashed"] = `{"Id":"ab13","Name":"/crashed","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
+	d.containers["crashed"] = `{"Id":"ab13","Name":"/crashed","Created":"2026-03-01T08:00:00.5Z","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["stranger"] = strings.NewReplacer("crashed", "stranger", wideID, "b").Replace(d.containers["crashed"])
+	d.containers["loops"] = strings.NewReplacer("crashed", "loops", `"Id"`, `"State":{"Running":true,"Restarting":true},"Id"`).Replace(d.containers["crashed"])
+	d.containers["slow"] = strings.NewReplacer("crashed", "slow", `"Id"`, `"State":{"Running":true},"Id"`).Replace(d.containers["crashed"])
 	d.containers["fresh"] = `{"Id":"ab14","Name":"/fresh","NetworkSettings":{"Networks":{"mynet":{"NetworkID":""}}}}`
+	d.containers[webContainer] = `{"Id":"` + webContainer + `","Name":"/web","Created":"2026-03-01T08:00:00Z"}`
 	live := d.at
 	away := "unix://" + filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
@@ -53,11 +56,14 @@ func TestTargets(t *testing.T) {
 		{live, "--wait later", `{"new":true,"some":true}`, exitFine},
 		{live, "--wait old web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
 		{live, "--wait ab12", `{"new":true,"some":true}`, exitFine},
-		{live, "--past crashed", `{"sandboxes":["beef"],"some":true}`, exitFine},
-		{live, "--past crashed web", `{"endpoints":["` + webID + `"],"sandboxes":["beef"],"new":true,"some":true}`, exitFine},
+		{live, "--past crashed", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
+		{live, "--past crashed web", `{"endpoints":["` + webID + `"],"sandboxes":["beef"],"born":{"` + webID + `":1772352000000000000,"beef":1772352000500000000},"new":true,"some":true}`, exitFine},
 
 		{live, "crashed", "container crashed does not run", exitNoTarget},
 		{live, "--past old", "container old has never run", exitNoTarget},
+		{live, "--past loops", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
+		{live, "loops", "container loops does not run: start it, or await its first frame with --wait; what it did: tapestry recorder dump loops", exitNoTarget},
+		{live, "--past slow", "container slow is on wide, but Docker does not tell yet as what: try again", exitNo},
 		{live, "--past fresh", "container fresh has never run", exitNoTarget},
 		{live, "fresh", "container fresh does not run", exitNoTarget},
 		{live, "--wait fresh", `{"new":true,"some":true}`, exitFine},

@@ -25,13 +25,14 @@ type captureRequest struct {
 
 // captureTargets are the ports that are looked at. All nil: every port, also those that come.
 type captureTargets struct {
-	Endpoints []string `json:"endpoints,omitempty"` // whole ids; one that is not there yet is looked at when it comes
-	Networks  []string `json:"networks,omitempty"`  // whole ids
-	Peers     []string `json:"peers,omitempty"`     // addresses of remote hosts, without port
-	Sandboxes []string `json:"sandboxes,omitempty"` // of containers, also stopped ones: the last part of Docker's SandboxKey
-	New       bool     `json:"new,omitempty"`       // every port that comes from now on, of whatever network
-	Since     uint32   `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
-	Some      bool     `json:"some,omitempty"`      // only what is named above, also if that is nothing
+	Endpoints []string         `json:"endpoints,omitempty"` // whole ids; one that is not there yet is looked at when it comes
+	Networks  []string         `json:"networks,omitempty"`  // whole ids
+	Peers     []string         `json:"peers,omitempty"`     // addresses of remote hosts, without port
+	Sandboxes []string         `json:"sandboxes,omitempty"` // of containers, also stopped ones: the last part of Docker's SandboxKey
+	Born      map[string]int64 `json:"born,omitempty"`      // ns since 1970, by endpoint or sandbox: no port that came before is taken for it because of its address
+	New       bool             `json:"new,omitempty"`       // every port that comes from now on, of whatever network
+	Since     uint32           `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
+	Some      bool             `json:"some,omitempty"`      // only what is named above, also if that is nothing
 }
 
 // captureFilter is an expression of pcap-filter(7), and the addresses of the names in it.
