@@ -77,8 +77,8 @@ func newRing(size int, overwrite bool) (*ring, error) {
 	if size < least || size&(size-1) != 0 {
 		return nil, fmt.Errorf("a ring of %d bytes: want a power of two, %d or more", size, least)
 	}
-	return &ring{buf: make([]byte, size), overwrite: overwrite, now: clock(),
-		ready: make(chan struct{}, 1)}, nil
+	r := &ring{overwrite: overwrite, now: clock(), ready: make(chan struct{}, 1)}
+	return r, r.allocate(size)
 }
 
 // clock gives the time in ns since 1970. It reads the wall clock once a second and counts on from there, which takes
