@@ -158,7 +158,7 @@ func listen(lines *bufio.Scanner, out io.Closer) {
 // close ends all that runs in the host, and with it the host.
 func (h *host) close() {
 	for _, cmd := range h.running {
-		cmd.Process.Kill() // an error means that it has ended
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with what it began; an error means that all has ended
 	}
 	for _, cmd := range h.running {
 		cmd.Wait() // its error is that it was killed

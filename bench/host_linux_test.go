@@ -8,6 +8,23 @@ import (
 	"time"
 )
 
+// What a host's processes began ends with it.
+func TestHostEndsAll(t *testing.T) {
+	h := &host{}
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "(echo ready; sleep 1000) | (cat; sleep 1000)")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := h.keep(cmd, "ready"); err != nil {
+		t.Fatal(err)
+	}
+	group := cmd.Process.Pid
+	h.close()
+	for end := time.Now().Add(10 * time.Second); syscall.Kill(-group, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("something of its group is still there")
+		}
+	}
+}
+
 // A tool that hangs is ended, with what it began.
 func TestSaidWithin(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", "sleep 60; echo late")

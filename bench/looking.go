@@ -19,7 +19,7 @@ func (l looking) open(ctx context.Context, s site) error {
 	if err := l.create(ctx, s, "--recorder", l.recorder); err != nil || l.capture == "" {
 		return err
 	}
-	return s.start(ctx, "capturing", "sh", "-c", fmt.Sprintf("%s capture all --api-socket /run/tapestry.sock --no-limit %s", l.binary, l.capture))
+	return s.keep(s.inside(ctx, "sh", "-c", fmt.Sprintf("%s capture all --api-socket /run/tapestry.sock --no-limit %s", l.binary, l.capture)), "capturing")
 }
 
 // looks are the rungs where tapestry is measured against itself: what looking costs.

@@ -226,7 +226,7 @@ func (s *Sink) Close() {
 func (s *Sink) Free() {
 	s.Close()
 	s.ring.mu.Lock()
-	s.ring.buf, s.ring.head = nil, s.ring.tail
+	s.ring.giveBack()
 	s.ring.mu.Unlock()
 }
 

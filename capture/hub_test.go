@@ -307,8 +307,8 @@ func TestWantsGone(t *testing.T) {
 	}
 	h.Plug(Port{Number: 1004, Network: "one", Name: "none", Addrs: addr})
 	job := &lives[1]
-	if job.came == 0 || job.gone < job.came {
-		t.Fatalf("it was there from %d to %d", job.came, job.gone)
+	if job.Came == 0 || job.gone < job.Came {
+		t.Fatalf("it was there from %d to %d", job.Came, job.gone)
 	}
 	a := n.ports[1].Number
 	for _, c := range []struct {
@@ -322,16 +322,16 @@ func TestWantsGone(t *testing.T) {
 		{"from who has it after", Record{In: 1003, Out: a}, false},
 		{"from who has it now", Record{In: 1004, Out: a}, false},
 		{"of others", Record{In: a, Out: n.ports[2].Number}, false},
-		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.came}, true},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.Came}, true},
 		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone}, true},
-		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].came - 1}, false},
+		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].Came - 1}, false},
 		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone + 1}, false},
 	} {
 		if got := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}})(&c.r); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}
-	young := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}, Born: map[string]int64{"job": job.came}})
+	young := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}, Born: map[string]int64{"job": job.Came}})
 	if young(&Record{In: 1001, Out: a}) || !young(&Record{In: 1002, Out: a}) {
 		t.Error("who had the address before it was made is not it")
 	}

@@ -9,20 +9,29 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
-// addressSpace is that of this process in bytes. proc_pid_status(5), VmSize.
-func addressSpace(t *testing.T) (n int) {
+// mapped tells whether all of a ring's memory is there. proc_pid_maps(5)
+func mapped(t *testing.T, at uintptr, size int) bool {
 	t.Helper()
-	status, err := os.ReadFile("/proc/self/status")
+	maps, err := os.ReadFile("/proc/self/maps")
 	must(t, err)
-	_, rest, _ := strings.Cut(string(status), "VmSize:")
-	_, err = fmt.Sscan(rest, &n)
-	must(t, err)
-	return n << 10
+	for line := range strings.Lines(string(maps)) {
+		var from, to uintptr
+		_, err := fmt.Sscanf(line, "%x-%x", &from, &to)
+		must(t, err)
+		if from <= at && at+uintptr(size) <= to {
+			return true
+		}
+	}
+	return false
 }
 
-// A ring's memory is not on the heap, where it would let as much garbage lie, and is given back when it is not used any more.
+func (r *ring) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(r.buf))) }
+
+// A ring's memory is not on the heap, where it would let as much garbage lie. It is given back when the recorder is off,
+// when a capture has ended, and in any case when nobody has the ring any more.
 func TestRingMemory(t *testing.T) {
 	const size = 256 << 20
 	heap := func() uint64 {
@@ -31,19 +40,45 @@ func TestRingMemory(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	was, wide := heap(), addressSpace(t)
+	was := heap()
 	r, err := newRing(size, true)
 	must(t, err)
 	if now := heap(); now > was+1<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", was, now)
 	}
-	if now := addressSpace(t); now < wide+size {
-		t.Fatalf("%d bytes of addresses, %d with the ring: this tells nothing", wide, now)
+	at := r.address()
+	if !mapped(t, at, size) {
+		t.Fatal("the ring's memory is not found")
 	}
 	runtime.KeepAlive(r)
-	for end := time.Now().Add(10 * time.Second); addressSpace(t) > wide+size/2; runtime.GC() {
+	for end := time.Now().Add(10 * time.Second); mapped(t, at, size); runtime.GC() {
 		if time.Now().After(end) {
 			t.Fatal("the memory of a ring that nobody has is not given back")
 		}
 	}
+
+	h := NewHub()
+	rec := h.NewRecorder()
+	must(t, rec.Resize(size))
+	sink, err := h.Open(Options{Ring: size})
+	must(t, err)
+	n := newNet(h, "one")
+	n.send(1, 2, 1)
+	all := []uintptr{rec.all.ring.address(), sink.ring.address()}
+	var seen []byte
+	must(t, rec.Dump(0, func(int64) {
+		must(t, rec.Resize(0)) // while somebody reads it
+	}, func(r *Record) { seen = append(seen, r.Data[14]) }))
+	sink.Free()
+	sink.Free()
+	for i, at := range all {
+		if mapped(t, at, size) {
+			t.Errorf("the memory of ring %d of 2 is not given back", i+1)
+		}
+	}
+	n.send(1, 2, 2)
+	if s := sink.Stats(); s.Accepted != 1 || s.Seen != 1 || len(seen) != 1 {
+		t.Errorf("the books are %+v, the dump had %v", s, seen)
+	}
+	runtime.KeepAlive(rec)
 }

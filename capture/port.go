@@ -59,7 +59,7 @@ func (h *Hub) Plug(p Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
-	p.came = time.Now().UnixNano()
+	p.Came = time.Now().UnixNano()
 	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
 	for _, s := range h.sinks {
 		if !s.ring.overwrite && s.targets.has(&p, s.since) { // those that overwrite look at all, and tell of none
@@ -76,7 +76,7 @@ func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	h.change(number, func(p *Port) { p.Sandbox = sandbox })
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.ports.all[number]; p != nil {
+	if p := h.ports.all[number]; h.ports.here[number] {
 		for _, s := range h.sinks {
 			if !s.ring.overwrite && s.targets.has(p, s.since) && !s.LooksAt(number) {
 				s.take(p)
@@ -211,22 +211,22 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 		network string
 		addr    netip.Addr
 	}
-	ports, at, ends := make(map[uint32]*Port), make(map[uint32]string), make(map[end]*Port)
+	ports, at, ends := make(map[uint32]*Port), make(map[uint32]string), make(map[end][]*Port)
 	for number, p := range h.ports.all {
 		at[number] = p.Network
 		if t.has(p, h.ports.newest) {
 			ports[number] = p
 			for _, a := range p.Addrs {
-				if last := ends[end{p.Network, a.Addr()}]; last == nil || last.Number < number {
-					ends[end{p.Network, a.Addr()}] = p
-				}
+				at := end{p.Network, a.Addr()}
+				ends[at] = append(ends[at], p)
 			}
 		}
 	}
 	for number, p := range h.ports.all { // a container that was started again has another endpoint, with its old address
 		if !h.ports.here[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool {
-			last := ends[end{p.Network, a.Addr()}]
-			return last != nil && number < last.Number && p.came >= max(t.Born[last.Name], t.Born[last.Sandbox])
+			return slices.ContainsFunc(ends[end{p.Network, a.Addr()}], func(later *Port) bool {
+				return number < later.Number && p.Came >= max(t.Born[later.Name], t.Born[later.Sandbox])
+			})
 		}) {
 			ports[number] = p
 		}
@@ -235,12 +235,16 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 	for _, p := range ports {
 		neighbours[p.Network] = append(neighbours[p.Network], p)
 	}
+	now := time.Now().UnixNano()
 	return func(r *Record) bool {
 		if ports[r.In] != nil || ports[r.Out] != nil {
 			return true
 		}
 		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {
-			return p.came <= r.Time && (p.gone == 0 || r.Time <= p.gone)
+			if p.gone == 0 {
+				return p.Came <= r.Time || p.Came > now // by a clock that was wrong then
+			}
+			return p.Came <= r.Time && r.Time <= p.gone
 		})
 	}
 }

@@ -57,8 +57,8 @@ func (r *Recorder) Close() {
 
 func (r *Recorder) close() {
 	if r.all != nil {
-		r.all.Close()
-		r.drops.Close()
+		r.all.Free() // who dumps it now gets no more
+		r.drops.Free()
 	}
 	r.all, r.drops, r.size = nil, nil, 0
 }

@@ -56,8 +56,8 @@ const wrongClock = 10 * time.Second
 //
 // In a full ring the new record is dropped and counted; one that overwrites drops its oldest instead.
 type ring struct {
-	mu        sync.Mutex
-	buf       []byte
+	mu sync.Mutex
+	memory
 	head      uint64 // of the oldest record, in bytes since the beginning: it lies at head modulo len(buf)
 	tail      uint64 // behind the newest
 	last      int64  // time of the newest
@@ -252,7 +252,6 @@ func (r *ring) free(at uint64) {
 // gets there is gone.
 func (r *ring) snapshot(fn func(*Record)) (n int) {
 	const part = 64 << 10
-	whole := uint64(len(r.buf))
 	room := make([]byte, 0, part+ether.MaxFrame+headLen+8)
 	r.mu.Lock()
 	at, to := r.head, r.tail
@@ -261,8 +260,8 @@ func (r *ring) snapshot(fn func(*Record)) (n int) {
 	for at < to {
 		room = room[:0]
 		r.mu.Lock()
-		for at = max(at, r.head); at < to && len(room) < part; {
-			b := r.buf[at%whole:]
+		for at = max(at, r.head); at < to && len(room) < part; { // of one that was given back nothing is left
+			b := r.buf[at%uint64(len(r.buf)):]
 			size := binary.LittleEndian.Uint32(b)
 			at += uint64(size &^ skip)
 			if size&skip == 0 {

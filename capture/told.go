@@ -27,7 +27,8 @@ type Port struct {
 	Tunnel  Tunnel // of a remote host's
 	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
 
-	came, gone int64 // ns since 1970: when it was plugged and unplugged; 0: not yet
+	Came int64 // ns since 1970: when it was plugged
+	gone int64 // and unplugged; 0: not yet
 }
 
 // describe is the Interface's Description.
@@ -41,7 +42,7 @@ func (p *Port) describe(outer bool) string {
 		text += " link=" + p.Link
 	}
 	if p.Sandbox != "" {
-		text += " sandbox=" + p.Sandbox
+		text += fmt.Sprintf(" sandbox=%s came=%d", p.Sandbox, p.Came)
 	}
 	if outer {
 		text += " view=outer: the VXLAN datagrams, rebuilt from the inner frames"
@@ -69,6 +70,8 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 			p.Link = value
 		case "sandbox":
 			p.Sandbox = value
+		case "came":
+			p.Came, _ = strconv.ParseInt(value, 10, 64)
 		case "view":
 			p.Outer = strings.HasPrefix(value, "outer")
 		}

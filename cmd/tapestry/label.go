@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -84,9 +85,11 @@ func (l *labels) addr(a netip.Addr, ports ...int) string {
 		}
 		p := &l.ports[i]
 		if slices.ContainsFunc(p.Addrs, func(q netip.Prefix) bool { return q.Addr() == a.Unmap() }) {
-			if name := n.Container(p.Name); name != "" || !n.asked[now] {
-				return name
+			name := n.Container(p.Name)
+			if born, asked := n.asked[now]; name == "" && asked && p.Came >= born {
+				return now
 			}
+			return name
 		}
 	}
 	return now
@@ -106,6 +109,9 @@ func (l *labels) network(p *capture.Port) string {
 	return short(p.Network)
 }
 
+// ownWords are what the daemon tells its commands of a port, and nobody else.
+var ownWords = regexp.MustCompile(` (sandbox|came)=\S*`)
+
 // told is an interface for a file: with names, and the ids in its description.
 func (l *labels) told(i int) pcapng.Interface {
 	told, p := l.interfaces[i], &l.ports[i]
@@ -113,7 +119,7 @@ func (l *labels) told(i int) pcapng.Interface {
 		return told
 	}
 	told.Name = l.of(i)
-	told.Description = strings.Replace(told.Description, " sandbox="+p.Sandbox, "", 1)
+	told.Description = ownWords.ReplaceAllString(told.Description, "")
 	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.network(p), 1)
 	if !p.Remote {
 		before, view, outer := strings.Cut(told.Description, " view=")

@@ -55,7 +55,7 @@ func TestLabelsAddr(t *testing.T) {
 	l := &labels{who: n}
 	seven := []netip.Prefix{netip.MustParsePrefix("10.80.0.7/16")}
 	for i, id := range []string{webID, otherID, "heir"} {
-		l.add(&pcapng.Interface{Name: id, Addrs: seven, Description: fmt.Sprintf("port=%d kind=container network=%s vni=80", i+1, wideID)})
+		l.add(&pcapng.Interface{Name: id, Addrs: seven, Description: fmt.Sprintf("port=%d kind=container network=%s vni=80 sandbox=x came=7", i+1, wideID)})
 	}
 	l.add(&pcapng.Interface{Name: "192.0.2.2", Addrs: seven, Description: "port=4 kind=remote network=" + wideID + " vni=80"})
 	for _, c := range []struct {
@@ -70,9 +70,11 @@ func TestLabelsAddr(t *testing.T) {
 			t.Errorf("%s at %v is %q, want %q", c.addr, c.ports, got, c.want)
 		}
 	}
-	n.asked = map[string]bool{"heir": true}
-	if l.addr(seven[0].Addr(), 1) != "heir" || l.addr(seven[0].Addr(), 0) != "web" {
-		t.Error("what was asked for is not known from before it was started again, or too much is")
+	for born, want := range map[int64]string{5: "heir", 7: "heir", 8: ""} { // the port came at 7
+		n.asked = map[string]int64{"heir": born}
+		if got := l.addr(seven[0].Addr(), 1); got != want || l.addr(seven[0].Addr(), 0) != "web" {
+			t.Errorf("made at %d, before it was started again it is called %q, want %q", born, got, want)
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (l *lookup) peer(ctx context.Context, t *targets, host string) error {
 func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
 	if ends := l.d.ends(func(_ string, e namedEnd) bool { return e.name == name }); len(ends) > 0 {
-		t.names[name], l.n.asked[name] = true, true
+		t.names[name] = true
 		return nil
 	}
 	if isID(word) {
@@ -139,7 +139,7 @@ func (l *lookup) born(ctx context.Context, t *targets) {
 			}
 			known[e.container] = x.Created.UnixNano()
 		}
-		t.born[id] = known[e.container]
+		t.born[id], l.n.asked[e.name] = known[e.container], known[e.container]
 	}
 }
 
@@ -196,11 +196,14 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 		case x.State.Running && !x.State.Restarting:
 			return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, w)
 		case l.of == past && sandbox != "":
-			t.sandboxes[sandbox], l.n.stopped[sandbox], l.n.asked[name] = true, name, true
-			t.born[sandbox] = x.Created.UnixNano()
+			t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
+			t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
 			return nil
 		case l.of == past:
 			return failf(exitNoTarget, "container %s has never run", name)
+		}
+		if x.State.Restarting {
+			return failf(exitNoTarget, "container %s ended and waits to be started again: await its first frame with --wait; what it did: tapestry recorder dump %[1]s", name)
 		}
 		did := ""
 		if sandbox != "" {

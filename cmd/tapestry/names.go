@@ -26,7 +26,7 @@ type names struct {
 	docker *docker
 	now    atomic.Pointer[directory]
 
-	asked   map[string]bool   // containers that are targets by their name
+	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
 	stopped map[string]string // those of them that have no port: name by sandbox
 
 	mu sync.Mutex // of those who replace it
@@ -63,7 +63,7 @@ func (c *client) names(ctx context.Context) (*names, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &names{c: c, docker: d, asked: make(map[string]bool), stopped: make(map[string]string)}
+	n := &names{c: c, docker: d, asked: make(map[string]int64), stopped: make(map[string]string)}
 	n.now.Store(&directory{})
 	// What Docker does not answer in time stays unknown. It is asked again when something happens.
 	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {

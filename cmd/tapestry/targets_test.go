@@ -62,7 +62,7 @@ func TestTargets(t *testing.T) {
 		{live, "crashed", "container crashed does not run", exitNoTarget},
 		{live, "--past old", "container old has never run", exitNoTarget},
 		{live, "--past loops", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
-		{live, "loops", "container loops does not run: start it, or await its first frame with --wait; what it did: tapestry recorder dump loops", exitNoTarget},
+		{live, "loops", "container loops ended and waits to be started again: await its first frame with --wait; what it did: tapestry recorder dump loops", exitNoTarget},
 		{live, "--past slow", "container slow is on wide, but Docker does not tell yet as what: try again", exitNo},
 		{live, "--past fresh", "container fresh has never run", exitNoTarget},
 		{live, "fresh", "container fresh does not run", exitNoTarget},
