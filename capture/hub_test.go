@@ -349,7 +349,17 @@ func TestSandboxIsTaken(t *testing.T) {
 	n := newNet(h, "one")
 	s := open(t, h, Options{Targets: Targets{Some: true, Sandboxes: map[string]bool{"job": true}}})
 	n.send(1, 2, 1)
+	all := open(t, h, Options{})
+	all.Fresh()
+	h.Plug(Port{Number: 2000, Network: "one"})
+	if fresh := all.Fresh(); len(fresh) != 1 {
+		t.Errorf("fresh are %v", fresh)
+	}
+	h.SetSandbox(2000, "new")
 	h.SetSandbox(n.ports[1].Number, "job")
+	if fresh := all.Fresh(); len(fresh) != 0 {
+		t.Errorf("what is looked at already is fresh again: %v", fresh)
+	}
 	h.SetSandbox(n.ports[1].Number, "job")
 	h.SetSandbox(n.ports[3].Number, "other")
 	h.SetSandbox(99999, "job")

@@ -54,6 +54,17 @@ func newDirectory() directory {
 	return directory{all: make(map[uint32]*Port), here: make(map[uint32]bool)}
 }
 
+// change makes a port that is there another, and gives that; nil if it is not there. Who looks at the old one has no lock.
+func (d *directory) change(number uint32, what func(*Port)) *Port {
+	if !d.here[number] {
+		return nil
+	}
+	p := *d.all[number]
+	what(&p)
+	d.all[number] = &p
+	return &p
+}
+
 // Plug tells of a new port, before its first frame.
 func (h *Hub) Plug(p Port) {
 	h.mu.Lock()
@@ -61,37 +72,32 @@ func (h *Hub) Plug(p Port) {
 	d := &h.ports
 	p.Came = time.Now().UnixNano()
 	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
+	h.offer(&p)
+}
+
+// offer lets each Sink take a port that it is to look at. It needs the lock.
+func (h *Hub) offer(p *Port) {
 	for _, s := range h.sinks {
-		if !s.ring.overwrite && s.targets.has(&p, s.since) { // those that overwrite look at all, and tell of none
-			s.take(&p)
+		// Those that overwrite look at all, and tell of none.
+		if !s.ring.overwrite && s.targets.has(p, s.since) && !s.selected.Load().ports[p.Number] {
+			s.take(p)
 		}
 	}
 }
 
 // SetMTU tells that a port's way carries other packets than it did: the path MTU to a remote host is another.
-func (h *Hub) SetMTU(number uint32, mtu int) { h.change(number, func(p *Port) { p.MTU = mtu }) }
+func (h *Hub) SetMTU(number uint32, mtu int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ports.change(number, func(p *Port) { p.MTU = mtu })
+}
 
 // SetSandbox tells of a port which container it will have.
 func (h *Hub) SetSandbox(number uint32, sandbox string) {
-	h.change(number, func(p *Port) { p.Sandbox = sandbox })
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.ports.all[number]; h.ports.here[number] {
-		for _, s := range h.sinks {
-			if !s.ring.overwrite && s.targets.has(p, s.since) && !s.LooksAt(number) {
-				s.take(p)
-			}
-		}
-	}
-}
-
-func (h *Hub) change(number uint32, what func(*Port)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ports.here[number] {
-		p := *h.ports.all[number] // who looks at it now has no lock
-		what(&p)
-		h.ports.all[number] = &p
+	if p := h.ports.change(number, func(p *Port) { p.Sandbox = sandbox }); p != nil && sandbox != "" {
+		h.offer(p)
 	}
 }
 
@@ -100,13 +106,10 @@ func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
-	if !d.here[number] {
+	if d.change(number, func(p *Port) { p.gone = time.Now().UnixNano() }) == nil {
 		return
 	}
 	delete(d.here, number)
-	p := *d.all[number]
-	p.gone = time.Now().UnixNano()
-	d.all[number] = &p
 	if d.gone = append(d.gone, number); len(d.gone) > departed {
 		delete(d.all, d.gone[0])
 		d.gone = slices.Delete(d.gone, 0, 1)
@@ -160,14 +163,13 @@ func (s *Sink) aim(t Targets) {
 
 // take looks at one port more. It needs the hub's lock.
 func (s *Sink) take(p *Port) {
-	if before := s.selected.Load(); !before.all {
-		now := &selection{ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
-		now.ports[p.Number], now.networks[p.Network] = true, true
-		if here := s.hub.ports.here; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
-			maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
-		}
-		s.selected.Store(now)
+	before := s.selected.Load()
+	now := &selection{all: before.all, ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
+	now.ports[p.Number], now.networks[p.Network] = true, true
+	if here := s.hub.ports.here; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
+		maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
 	}
+	s.selected.Store(now)
 	s.fresh = append(s.fresh, p)
 	s.ring.wake()
 }
