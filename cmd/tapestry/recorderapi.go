@@ -58,10 +58,8 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
 		out = newOutput(w, conn, &ask.captureRequest)
 		stream = c.hub.NewStream(out.Writer, ask.show, nil)
-		if gone := (capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}); err == nil {
-			err = stream.Tell(c.hub.Ports(gone)) // so that they have names from the first frame on
-		}
-		if err == nil {
+		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
+		if err = stream.Tell(c.hub.Ports(stopped)); err == nil { // so that they have names from the first frame on
 			err = c.flush(out, conn)
 		}
 	}, func(rec *capture.Record) {
