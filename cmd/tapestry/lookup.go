@@ -180,42 +180,37 @@ func (l *lookup) byID(t *targets, word string) (found bool, err error) {
 
 // away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
 func (l *lookup) away(t *targets, x *dockerContainer) error {
-	name := strings.TrimPrefix(x.Name, "/")
+	name, sandbox := strings.TrimPrefix(x.Name, "/"), sandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
-	for _, w := range on {
+	ours := slices.IndexFunc(on, func(w string) bool {
 		id := x.NetworkSettings.Networks[w].NetworkID
-		_, ours := l.d.networks[id]
 		if id == "" { // it has not been started yet, and Docker knows the network by name only
-			ours = slices.Contains(slices.Collect(maps.Values(l.d.networks)), w)
+			return slices.Contains(slices.Collect(maps.Values(l.d.networks)), w)
 		}
-		if !ours {
-			continue
-		}
-		sandbox := sandboxName(x.NetworkSettings.SandboxKey)
-		switch {
-		case x.State.Running && !x.State.Restarting:
-			return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, w)
-		case l.of == past && sandbox != "":
-			t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
-			t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
-			return nil
-		case l.of == past:
-			return failf(exitNoTarget, "container %s has never run", name)
-		}
-		if x.State.Restarting {
-			return failf(exitNoTarget, "container %s ended and waits to be started again: await its first frame with --wait; what it did: tapestry recorder dump %[1]s", name)
-		}
-		did := ""
-		if sandbox != "" {
-			did = "; what it did: tapestry recorder dump " + name
-		}
-		return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, did)
+		_, ours := l.d.networks[id]
+		return ours
+	})
+	did := ""
+	if sandbox != "" {
+		did = "; what it did: tapestry recorder dump " + name
 	}
-	has := "no network"
-	if len(on) > 0 {
-		has = strings.Join(on, ", ")
+	switch {
+	case len(on) == 0:
+		return failf(exitNoTarget, "container %s is on no network of this daemon, it has: no network", name)
+	case ours < 0:
+		return failf(exitNoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
+	case x.State.Running && !x.State.Restarting:
+		return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
+	case l.of == past && sandbox == "":
+		return failf(exitNoTarget, "container %s has never run", name)
+	case l.of == past:
+		t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
+		t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
+		return nil
+	case x.State.Restarting:
+		return failf(exitNoTarget, "container %s ended and waits to be started again: await its first frame with --wait%s", name, did)
 	}
-	return failf(exitNoTarget, "container %s is on no network of this daemon, it has: %s", name, has)
+	return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, did)
 }
 
 // notFound says what a word may have meant.
