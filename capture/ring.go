@@ -24,26 +24,28 @@ type Record struct {
 	Data    []byte        // its beginning, at most as many bytes as the ring keeps of a frame
 }
 
-// A record in the ring: a head, little-endian, and the data, padded to 8 bytes.
+// What lies in the ring, little-endian: a head, and behind it one frame, or several that came together and share it, their
+// IDs being consecutive. Each is its lengths and its data, padded to 8 bytes.
 const (
-	headLen = 56
+	headLen = 48
 
-	atSize    = 0  // u32, of head, data and padding; a skip has the highest bit set, and nothing but this
-	atData    = 4  // u32, bytes of data
-	atLen     = 8  // u32
-	atIn      = 12 // u32
-	atOut     = 16 // u32
-	atVerdict = 20 // u8
-	atKind    = 21 // u8
-	atSum     = 22 // u8, NeedsSum
-	atFault   = 23 // u8
+	atSize    = 0  // u32, of all of it; a skip has the highest bit set, and nothing but this
+	atCount   = 4  // u32, frames
+	atIn      = 8  // u32
+	atOut     = 12 // u32
+	atVerdict = 16 // u8
+	atKind    = 17 // u8
+	atSum     = 18 // u8, NeedsSum
+	atFault   = 19 // u8
+	atLost    = 20 // u32, before the first
 	atTime    = 24 // i64
-	atID      = 32 // u64
+	atID      = 32 // u64, of the first
 	atSegment = 40 // u16, and the three below
 	atHead    = 42
 	atStart   = 44
 	atOffset  = 46
-	atLost    = 48 // u32
+
+	lengthsLen = 8 // u32 of the data, u32 of the frame
 
 	skip = 1 << 31
 )
@@ -62,13 +64,28 @@ type ring struct {
 	tail      uint64 // behind the newest
 	last      int64  // time of the newest
 	overwrite bool
-	closed    bool // takes no more
+	marks     marks // of one that overwrites
+	closed    bool  // takes no more
 	now       func() int64
 
 	put, dropped uint64
 	late         uint64 // came when it was closed
 	lost         losses
 	ready        chan struct{} // holds a token when there is something to read
+}
+
+// marks stand at the beginning of records, one in about every 128th part of the ring, the oldest at its head. What a full
+// ring gives up are all records from one mark to the next: who puts need not read how long the old ones are, which are in
+// no cache any more.
+type marks struct {
+	queue  [256]mark
+	oldest uint64
+	next   uint64 // behind the newest
+}
+
+type mark struct {
+	at  uint64 // in bytes since the beginning
+	put uint64 // records before it
 }
 
 // newRing makes a ring of size bytes, a power of two that has room for a few of the longest frames.
@@ -113,7 +130,8 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 	return kept
 }
 
-// addRun is add for frames that came together and go one way: with one look at the clock.
+// addRun is add for frames that came together and go one way, with consecutive IDs, into a ring that overwrites: with one
+// look at the clock. With headers it keeps at most these.
 func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) {
 	r.mu.Lock()
 	if r.closed {
@@ -122,12 +140,9 @@ func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, s
 		return
 	}
 	r.stamp()
-	for i := range frames {
-		f, n := &frames[i], snap
-		if headers {
-			n = min(n, f.Headers())
-		}
-		r.keep(in, out, v, f.ID, f, n)
+	for len(frames) > 0 {
+		n := r.keepRun(in, out, v, frames, snap, headers)
+		frames = frames[n:]
 	}
 	r.mu.Unlock()
 	r.wake()
@@ -143,41 +158,81 @@ func (r *ring) stamp() {
 
 // keep is add with the lock held.
 func (r *ring) keep(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
-	data := f.Bytes()
-	data = data[:min(len(data), snap)]
-	size := (headLen + len(data) + 7) &^ 7
-	b := r.room(size)
-	port := in
-	if port == 0 {
-		port = out
-	}
+	n := min(snap, f.Len())
+	b := r.room(headLen + entryLen(n))
 	if b == nil {
 		r.dropped++
-		r.lost.add(port)
+		r.lost.add(seenAt(in, out))
 		return false
 	}
-	le := binary.LittleEndian
-	le.PutUint32(b[atSize:], uint32(size))
-	le.PutUint32(b[atData:], uint32(len(data)))
-	le.PutUint32(b[atLen:], uint32(f.Len()))
-	le.PutUint32(b[atIn:], in)
-	le.PutUint32(b[atOut:], out)
-	b[atVerdict], b[atKind], b[atSum] = byte(v), byte(f.Off.Kind), 0
-	if f.Off.NeedsSum {
-		b[atSum] = 1
-	}
-	b[atFault] = byte(f.Fault)
-	le.PutUint64(b[atTime:], uint64(r.last))
-	le.PutUint64(b[atID:], id)
-	le.PutUint16(b[atSegment:], f.Off.Segment)
-	le.PutUint16(b[atHead:], f.Off.Head)
-	le.PutUint16(b[atStart:], f.Off.SumStart)
-	le.PutUint16(b[atOffset:], f.Off.SumOffset)
-	le.PutUint32(b[atLost:], r.lost.take(port))
-	copy(b[headLen:], data)
-	r.tail += uint64(size)
-	r.put++
+	r.write(b, in, out, v, id, f, 1, headLen+putEntry(b[headLen:], f, n))
 	return true
+}
+
+// runBytes bounds what shares a head.
+const runBytes = 16 << 10
+
+// keepRun keeps the first of frames, with those that follow and are like it, and tells how many they are.
+func (r *ring) keepRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) (count int) {
+	first := &frames[0]
+	frames = frames[:min(len(frames), max(1, runBytes/entryLen(snap)))]
+	b := r.room(headLen + len(frames)*entryLen(snap))
+	size := headLen
+	for i := range frames {
+		f := &frames[i]
+		if f.Off != first.Off || f.Fault != first.Fault {
+			break
+		}
+		n := min(snap, f.Len())
+		if headers {
+			n = min(n, f.Headers())
+		}
+		size += putEntry(b[size:], f, n)
+		count++
+	}
+	r.write(b, in, out, v, first.ID, first, count, size)
+	return count
+}
+
+// write puts the head before the entries of count frames, and all of it into the ring.
+func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, count, size int) {
+	h, le := (*[headLen]byte)(b), binary.LittleEndian
+	le.PutUint32(h[atSize:], uint32(size))
+	le.PutUint32(h[atCount:], uint32(count))
+	le.PutUint32(h[atIn:], in)
+	le.PutUint32(h[atOut:], out)
+	h[atVerdict], h[atKind], h[atSum], h[atFault] = byte(v), byte(f.Off.Kind), 0, byte(f.Fault)
+	if f.Off.NeedsSum {
+		h[atSum] = 1
+	}
+	le.PutUint32(h[atLost:], r.lost.take(seenAt(in, out)))
+	le.PutUint64(h[atTime:], uint64(r.last))
+	le.PutUint64(h[atID:], id)
+	le.PutUint16(h[atSegment:], f.Off.Segment)
+	le.PutUint16(h[atHead:], f.Off.Head)
+	le.PutUint16(h[atStart:], f.Off.SumStart)
+	le.PutUint16(h[atOffset:], f.Off.SumOffset)
+	r.tail += uint64(size)
+	r.put += uint64(count)
+}
+
+// entryLen is what n bytes of a frame take behind a head.
+func entryLen(n int) int { return (lengthsLen + n + 7) &^ 7 }
+
+// putEntry writes n bytes of f, and tells how many it has written.
+func putEntry(b []byte, f *ether.Frame, n int) int {
+	data := f.Bytes()
+	binary.LittleEndian.PutUint64(b, uint64(n)|uint64(len(data))<<32)
+	copy(b[lengthsLen:], data[:n])
+	return entryLen(n)
+}
+
+// seenAt is the port that a frame was seen at.
+func seenAt(in, out uint32) uint32 {
+	if in == 0 {
+		return out
+	}
+	return in
 }
 
 // wake tells the reader to look.
@@ -191,27 +246,54 @@ func (r *ring) wake() {
 // room gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
 func (r *ring) room(size int) []byte {
 	whole := uint64(len(r.buf))
-	at := r.tail % whole
-	gap := uint64(0) // at the end of the buffer, too short for the record
-	if at+uint64(size) > whole {
-		gap = whole - at
-	}
-	for r.tail+gap+uint64(size)-r.head > whole {
-		if !r.overwrite {
+	at := r.tail & (whole - 1)
+	if at+uint64(size) > whole { // the end of the buffer is too short for the record
+		gap := whole - at
+		if !r.clear(gap + uint64(size)) {
 			return nil
 		}
-		n := binary.LittleEndian.Uint32(r.buf[r.head%whole:])
-		if n&skip == 0 {
-			r.dropped++
-		}
-		r.head += uint64(n &^ skip)
-	}
-	if gap > 0 {
 		binary.LittleEndian.PutUint32(r.buf[at:], uint32(gap)|skip)
 		r.tail += gap
 		at = 0
+	} else if r.tail+uint64(size)-r.head > whole && !r.clear(uint64(size)) {
+		return nil
+	}
+	if r.overwrite {
+		r.mark()
 	}
 	return r.buf[at:][:size]
+}
+
+// clear makes sure that n bytes behind the newest record are free, if it can.
+func (r *ring) clear(n uint64) bool {
+	for r.tail+n-r.head > uint64(len(r.buf)) {
+		if !r.overwrite {
+			return false
+		}
+		r.giveUp()
+	}
+	return true
+}
+
+// mark sets a mark before the next record, if the newest one is far enough away.
+func (r *ring) mark() {
+	m, parts := &r.marks, uint64(len(r.marks.queue)/2)
+	if m.next > m.oldest && r.tail-m.queue[(m.next-1)%uint64(len(m.queue))].at < uint64(len(r.buf))/parts {
+		return
+	}
+	m.queue[m.next%uint64(len(m.queue))] = mark{r.tail, r.put}
+	m.next++
+}
+
+// giveUp drops the records up to the second mark.
+func (r *ring) giveUp() {
+	m, to := &r.marks, mark{r.tail, r.put}
+	from := m.queue[m.oldest%uint64(len(m.queue))]
+	if m.oldest++; m.oldest < m.next {
+		to = m.queue[m.oldest%uint64(len(m.queue))]
+	}
+	r.head = to.at
+	r.dropped += to.put - from.put
 }
 
 // read lends fn the records that are there, from the oldest to the newest, and gives their room back as it goes. Only one
@@ -228,9 +310,7 @@ func (r *ring) read(fn func(*Record)) (n int) {
 		if size&skip != 0 {
 			continue
 		}
-		rec.decode(b)
-		fn(&rec)
-		n++
+		n += rec.each(b, fn)
 		if at-given > uint64(len(r.buf))/16 {
 			given = at
 			r.free(at)
@@ -252,7 +332,7 @@ func (r *ring) free(at uint64) {
 // gets there is gone.
 func (r *ring) snapshot(fn func(*Record)) (n int) {
 	const part = 64 << 10
-	room := make([]byte, 0, part+ether.MaxFrame+headLen+8)
+	room := make([]byte, 0, part+ether.MaxFrame+headLen+lengthsLen+8)
 	r.mu.Lock()
 	at, to := r.head, r.tail
 	r.mu.Unlock()
@@ -270,23 +350,32 @@ func (r *ring) snapshot(fn func(*Record)) (n int) {
 		}
 		r.mu.Unlock()
 		for b := room; len(b) > 0; b = b[binary.LittleEndian.Uint32(b):] {
-			rec.decode(b)
-			fn(&rec)
-			n++
+			n += rec.each(b, fn)
 		}
 	}
 	return n
 }
 
-func (rec *Record) decode(b []byte) {
+// each lends fn what lies at the beginning of b, as Records, and tells how many they are.
+func (rec *Record) each(b []byte, fn func(*Record)) (n int) {
 	le := binary.LittleEndian
 	*rec = Record{
 		Time: int64(le.Uint64(b[atTime:])), ID: le.Uint64(b[atID:]),
 		In: le.Uint32(b[atIn:]), Out: le.Uint32(b[atOut:]), Verdict: vswitch.Verdict(b[atVerdict]),
 		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
 			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
-		Fault: ether.Fault(b[atFault]), Len: int(le.Uint32(b[atLen:])), Lost: le.Uint32(b[atLost:]), Data: b[headLen:][:le.Uint32(b[atData:])],
+		Fault: ether.Fault(b[atFault]), Lost: le.Uint32(b[atLost:]),
 	}
+	count := int(le.Uint32(b[atCount:]))
+	for b = b[headLen:]; n < count; n++ {
+		length := int(le.Uint32(b))
+		rec.Len, rec.Data = int(le.Uint32(b[4:])), b[lengthsLen:][:length:length]
+		fn(rec)
+		rec.ID++
+		rec.Lost = 0
+		b = b[entryLen(length):]
+	}
+	return n
 }
 
 // losses count what was dropped, by port, until the next frame of the port gets in. It is a hash table with linear

@@ -115,7 +115,7 @@ func TestRingFull(t *testing.T) {
 			refused++
 		}
 	}
-	if want := (1 << 18) / (headLen + 1000); taken != want || r.put != uint64(taken) || r.dropped != uint64(refused) {
+	if want := (1 << 18) / (headLen + entryLen(1000)); taken != want || r.put != uint64(taken) || r.dropped != uint64(refused) {
 		t.Fatalf("%d taken (%d), %d refused (%d), want %d taken", taken, r.put, refused, r.dropped, want)
 	}
 	first := -1

@@ -171,6 +171,13 @@ func (l headers) sumsRight(b []byte, end int) bool {
 // of a frame that is not IP, all.
 func (f *Frame) Headers() int {
 	b := f.Bytes()
+	if n := plainHeaders(b); n > 0 {
+		return n
+	}
+	return anyHeaders(b)
+}
+
+func anyHeaders(b []byte) int {
 	if l, ok := dissect(b); ok {
 		return l.head
 	}
@@ -184,4 +191,34 @@ func (f *Frame) Headers() int {
 		n = ip + ipv6Len + 8
 	}
 	return min(n, len(b))
+}
+
+// plainHeaders is the length of the headers of most frames: of TCP or UDP in IPv4 without options or in IPv6 without
+// extension headers, untagged, unfragmented; 0 if they are something else. The recorder asks for every frame.
+func plainHeaders(b []byte) int {
+	const tcpOffset = 12
+	if len(b) < HeaderLen+ipv6Len+udpLen {
+		return 0
+	}
+	l4, proto := HeaderLen+ipv4Len, b[HeaderLen+9]
+	switch kind := binary.BigEndian.Uint32(b[HeaderLen-2:]) >> 8; {
+	case kind == typeIPv4<<8|0x45 && binary.BigEndian.Uint16(b[HeaderLen+6:])&0x3fff == 0:
+	case kind>>4 == typeIPv6<<4|6:
+		l4, proto = HeaderLen+ipv6Len, b[HeaderLen+6]
+	default:
+		return 0
+	}
+	n := l4 + udpLen
+	if proto == protoTCP && len(b) > l4+tcpOffset {
+		if n = int(b[l4+tcpOffset]>>4) * 4; n < tcpLen {
+			return 0
+		}
+		n += l4
+	} else if proto != protoUDP {
+		return 0
+	}
+	if n > len(b) {
+		return 0
+	}
+	return n
 }

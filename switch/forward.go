@@ -72,22 +72,19 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 			v = p.decide(f, to)
 		}
 		b.tally[v]++
-		if watch != nil {
-			out := to
-			if v != Forwarded {
-				out = nil
-			}
-			watch.Watch(p, out, v, f)
-		}
-		switch v {
-		case Forwarded:
+		if v == Forwarded {
 			l := b.forward(p, to, f)
 			n := b.follow(l, f, frames[i+1:])
-			if watch != nil && n > 0 {
-				showRun(watch, p, to, frames[i+1:][:n])
+			if watch != nil {
+				showRun(watch, p, to, frames[i:][:1+n])
 			}
 			i += n
-		case Flooded:
+			continue
+		}
+		if watch != nil {
+			watch.Watch(p, nil, v, f)
+		}
+		if v == Flooded {
 			b.sendLots()
 			b.flood = append(b.flood, f)
 		}
@@ -96,7 +93,7 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 	b.sendFlood(p)
 }
 
-// showRun shows frames that follow one that is forwarded.
+// showRun shows frames that are forwarded one way.
 func showRun(w Watcher, in, out *Port, frames []ether.Frame) {
 	if r, ok := w.(RunWatcher); ok {
 		r.WatchRun(in, out, frames)
