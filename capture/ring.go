@@ -56,7 +56,7 @@ const wrongClock = 10 * time.Second
 // A ring holds records between those who judge frames, who put and never wait, and one reader. All of its memory is
 // there from the beginning.
 //
-// In a full ring the new record is dropped and counted; one that overwrites drops its oldest instead.
+// In a full ring the new record is dropped and counted; one that overwrites drops a part of its oldest instead.
 type ring struct {
 	mu sync.Mutex
 	memory
@@ -68,8 +68,8 @@ type ring struct {
 	closed    bool  // takes no more
 	now       func() int64
 
-	put, dropped uint64
-	late         uint64 // came when it was closed
+	put, dropped uint64 // frames
+	late         uint64 // that came when it was closed
 	lost         losses
 	ready        chan struct{} // holds a token when there is something to read
 }
@@ -85,7 +85,7 @@ type marks struct {
 
 type mark struct {
 	at  uint64 // in bytes since the beginning
-	put uint64 // records before it
+	put uint64 // frames before it
 }
 
 // newRing makes a ring of size bytes, a power of two that has room for a few of the longest frames.
@@ -255,7 +255,7 @@ func (r *ring) room(size int) []byte {
 		binary.LittleEndian.PutUint32(r.buf[at:], uint32(gap)|skip)
 		r.tail += gap
 		at = 0
-	} else if r.tail+uint64(size)-r.head > whole && !r.clear(uint64(size)) {
+	} else if !r.clear(uint64(size)) {
 		return nil
 	}
 	if r.overwrite {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -129,6 +130,76 @@ func TestRingFull(t *testing.T) {
 	f := numbered(1, 1000)
 	if !r.add(1, 2, vswitch.Forwarded, 0, &f, 1000) {
 		t.Error("there is no room in an empty ring")
+	}
+}
+
+// A full ring gives up its oldest by the part, and no more than it has to.
+func TestRingGivesUp(t *testing.T) {
+	const size, data = 1 << 20, 72
+	r := makeRing(t, size, true)
+	f := numbered(1, data)
+	fits := size / (headLen + entryLen(data))
+	for i := range 10 * fits {
+		r.add(1, 2, vswitch.Forwarded, 0, &f, data)
+		if kept := int(r.put - r.dropped); i >= fits && kept < fits*98/100 {
+			t.Fatalf("after %d frames %d are kept of %d that fit", i+1, kept, fits)
+		}
+	}
+}
+
+// Frames that are put together come out as if they had been put one by one.
+func TestRingRun(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	for _, c := range []struct {
+		snap    int
+		headers bool
+	}{{RecordedBytes, true}, {RecordedBytes, false}, {ether.MaxFrame, false}} {
+		runs, single := makeRing(t, 1<<20, true), makeRing(t, 1<<22, true)
+		runs.now = func() int64 { return 7 }
+		single.now = runs.now
+		id := uint64(0)
+		for range 2000 {
+			frames := make([]ether.Frame, 1+random.IntN(200))
+			var size, off, fault int
+			for i := range frames {
+				if i == 0 || random.IntN(10) == 0 {
+					size, off, fault = random.IntN(2000), random.IntN(2), random.IntN(4)/3
+				}
+				frames[i] = numbered(i, max(4, size))
+				binary.BigEndian.PutUint32(frames[i].Bytes(), uint32(id))
+				if len(frames[i].Bytes()) > 60 && random.IntN(2) == 0 {
+					copy(frames[i].Bytes()[12:], "\x08\x00\x45\x00\x00\x00\x00\x00\x00\x00\x00\x11") // UDP
+				}
+				frames[i].Off.Segment, frames[i].Off.NeedsSum = uint16(off), off > 0
+				frames[i].Fault = ether.Fault(fault)
+				id++
+				frames[i].ID = id
+			}
+			runs.addRun(3, 4, vswitch.Forwarded, frames, c.snap, c.headers)
+			for i := range frames {
+				n := c.snap
+				if c.headers {
+					n = min(n, frames[i].Headers())
+				}
+				single.add(3, 4, vswitch.Forwarded, frames[i].ID, &frames[i], n)
+			}
+		}
+		var want []Record
+		single.snapshot(func(rec *Record) { want = append(want, rec.clone()) })
+		skip, came := -1, 0
+		runs.snapshot(func(rec *Record) {
+			if skip < 0 {
+				skip = slices.IndexFunc(want, func(w Record) bool { return w.ID == rec.ID })
+				want = want[max(skip, 0):]
+			}
+			if came++; len(want) == 0 || !reflect.DeepEqual(*rec, want[0]) {
+				t.Fatalf("%+v: frame %d in the ring of runs is %+v", c, came, rec)
+			}
+			want = want[1:]
+		})
+		if came < 100 || len(want) > 0 || runs.put != id {
+			t.Errorf("%+v: %d frames came, %d are missing, %d were put of %d", c, came, len(want), runs.put, id)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package ether
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/google/gopacket/layers"
 )
 
 func TestHeaders(t *testing.T) {
@@ -42,6 +44,25 @@ func TestHeaders(t *testing.T) {
 	} {
 		if got := c.f.Headers(); got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+// What most frames are is known at first sight.
+func TestPlainHeaders(t *testing.T) {
+	payload := make([]byte, 100)
+	options := layers.TCP{Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: payload[:8]}}}
+	for _, p := range []packet{{payload: payload}, {payload: payload, tcp: options}, {tcp: options}, {udp: true, payload: payload},
+		{v6: true, payload: payload, tcp: options}, {v6: true, udp: true, payload: payload}} {
+		f := p.frame(t)
+		if n, want := plainHeaders(f.Bytes()), anyHeaders(f.Bytes()); n != want || n != f.Len()-len(p.payload) {
+			t.Errorf("%+v: %d bytes, want %d", p, n, want)
+		}
+	}
+	for _, p := range []packet{{tags: 1, payload: payload}, {v6: true, hop: payload[:6], payload: payload}} {
+		f := p.frame(t)
+		if n := plainHeaders(f.Bytes()); n != 0 {
+			t.Errorf("%+v: %d bytes", p, n)
 		}
 	}
 }

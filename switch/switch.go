@@ -33,7 +33,8 @@ type Watcher interface {
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
-// A RunWatcher is a Watcher that is told of frames which came together, by one port, and are forwarded to one, in one call.
+// A RunWatcher is a Watcher that is told of forwarded frames in runs: one or more that came together, by one port, and
+// leave by one.
 type RunWatcher interface {
 	WatchRun(in, out *Port, frames []ether.Frame)
 }
