@@ -125,7 +125,7 @@ type Options struct {
 	Headers   bool  // of these the headers only, see ether.Frame.Headers
 	DropsOnly bool  // frames that went nowhere
 	Match     Match // nil: every frame
-	Overwrite bool  // a full ring forgets its oldest frames: read it with Recent
+	Overwrite bool  // a full ring forgets its oldest frames, for a Recorder: every frame that is forwarded gets into it
 }
 
 // A Match tells if a frame is wanted. It is called by several goroutines.
@@ -158,7 +158,7 @@ func (h *Hub) Open(o Options) (*Sink, error) {
 	if o.Ring == 0 {
 		o.Ring = DefaultRing
 	}
-	if o.Snap <= 0 {
+	if o.Snap <= 0 || o.Snap > ether.MaxFrame {
 		o.Snap = ether.MaxFrame
 	}
 	r, err := newRing(o.Ring, o.Overwrite)
@@ -206,9 +206,6 @@ func (s *Sink) Read(fn func(*Record)) int {
 	s.ring.mu.Unlock()
 	return n
 }
-
-// Recent lends fn the records that are in a ring that overwrites.
-func (s *Sink) Recent(fn func(*Record)) int { return s.ring.snapshot(fn) }
 
 // Close ends the looking. What has come before may still be read. A second Close does nothing.
 func (s *Sink) Close() {

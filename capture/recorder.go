@@ -57,7 +57,7 @@ func (r *Recorder) Close() {
 
 func (r *Recorder) close() {
 	if r.all != nil {
-		r.all.Free() // who dumps it now gets no more
+		r.all.Free() // who dumps it now has a copy
 		r.drops.Free()
 	}
 	r.all, r.drops, r.size = nil, nil, 0
@@ -87,15 +87,25 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Re
 	}
 	// The drops first: then none of those before the oldest of all is missing. One that is in both rings is in all at
 	// the oldest or after it, so it is not told twice.
+	lost, err := drops.ring.snapshot()
+	if err != nil {
+		return err
+	}
+	defer lost.giveBack()
+	kept, err := all.ring.snapshot()
+	if err != nil {
+		return err
+	}
+	defer kept.giveBack()
 	var dropped []Record
-	drops.Recent(func(rec *Record) {
+	lost.read(func(rec *Record) {
 		if rec.Time >= from {
 			dropped = append(dropped, rec.clone())
 		}
 	})
-	began := false
+	began, full := false, kept.head > 0
 	start := func(oldest *Record) {
-		if began = true; oldest != nil && all.Stats().Dropped > 0 {
+		if began = true; oldest != nil && full {
 			since = max(since, oldest.Time)
 		}
 		begin(max(since, from))
@@ -104,7 +114,7 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Re
 			dropped = dropped[1:]
 		}
 	}
-	all.Recent(func(rec *Record) {
+	kept.read(func(rec *Record) {
 		if !began {
 			start(rec)
 		}

@@ -95,3 +95,35 @@ func TestRecorder(t *testing.T) {
 		t.Error("it is not off")
 	}
 }
+
+// Who reads a dump slowly misses nothing, however much comes meanwhile.
+func TestRecorderSlowReader(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	r := h.NewRecorder()
+	must(t, r.Resize(1<<21))
+	defer r.Close()
+	flood := func() {
+		for i := range 30_000 {
+			n.send(1, 2, byte(i))
+		}
+	}
+	flood()
+	var first, last uint64
+	var since, oldest int64
+	must(t, r.Dump(0, func(at int64) {
+		since = at
+		flood()
+	}, func(rec *Record) {
+		if first == 0 {
+			first, oldest = rec.ID, rec.Time
+			flood()
+		} else if rec.ID != last+1 {
+			t.Fatalf("frame %d comes after %d", rec.ID, last)
+		}
+		last = rec.ID
+	}))
+	if last != 30_000 || first > 20_000 || since != oldest {
+		t.Errorf("frames %d to %d came, want up to 30,000; nothing is missing since %d, the oldest is of %d", first, last, since, oldest)
+	}
+}

@@ -78,7 +78,7 @@ type ring struct {
 // ring gives up are all records from one mark to the next: who puts need not read how long the old ones are, which are in
 // no cache any more.
 type marks struct {
-	queue  [256]mark
+	queue  [256]mark // twice as many as there can be
 	oldest uint64
 	next   uint64 // behind the newest
 }
@@ -285,15 +285,13 @@ func (r *ring) mark() {
 	m.next++
 }
 
-// giveUp drops the records up to the second mark.
+// giveUp drops the records up to the second mark. There is one: room asks for less than two of the longest records at
+// once, and the newest mark is less than one and a part behind the tail; newRing's least ring is longer than that together.
 func (r *ring) giveUp() {
-	m, to := &r.marks, mark{r.tail, r.put}
-	from := m.queue[m.oldest%uint64(len(m.queue))]
-	if m.oldest++; m.oldest < m.next {
-		to = m.queue[m.oldest%uint64(len(m.queue))]
-	}
-	r.head = to.at
-	r.dropped += to.put - from.put
+	m := &r.marks
+	m.oldest++
+	to := m.queue[m.oldest%uint64(len(m.queue))]
+	r.head, r.dropped = to.at, to.put
 }
 
 // read lends fn the records that are there, from the oldest to the newest, and gives their room back as it goes. Only one
@@ -327,33 +325,33 @@ func (r *ring) free(at uint64) {
 	r.mu.Unlock()
 }
 
-// snapshot copies the records that are in a ring that overwrites, from the oldest to the newest at the time of the
-// call, and lends them to fn one by one. It takes the lock for a part of them at a time; what is overwritten before it
-// gets there is gone.
-func (r *ring) snapshot(fn func(*Record)) (n int) {
-	const part = 64 << 10
-	room := make([]byte, 0, part+ether.MaxFrame+headLen+lengthsLen+8)
+// snapshot gives what is in a ring that overwrites, from one record on all of them to the newest at the time of the call, in
+// a ring of its own: however slowly that is read, it has no hole. Its caller gives it back. The lock is taken for a part at
+// a time, and what is overwritten before its turn comes is gone with all before it.
+func (r *ring) snapshot() (*ring, error) {
+	const part = 16 << 10
 	r.mu.Lock()
-	at, to := r.head, r.tail
+	c, whole := &ring{closed: true, head: r.head, tail: r.tail}, uint64(len(r.buf))
 	r.mu.Unlock()
-	var rec Record
-	for at < to {
-		room = room[:0]
+	if c.head == c.tail {
+		return c, nil
+	}
+	if err := c.allocate(int(whole)); err != nil {
+		return nil, err
+	}
+	for at := c.head; at < c.tail; {
 		r.mu.Lock()
-		for at = max(at, r.head); at < to && len(room) < part; { // of one that was given back nothing is left
-			b := r.buf[at%uint64(len(r.buf)):]
-			size := binary.LittleEndian.Uint32(b)
-			at += uint64(size &^ skip)
-			if size&skip == 0 {
-				room = append(room, b[:size]...)
-			}
+		if r.head > at { // of a ring that was given back this is behind everything
+			at = min(r.head, c.tail)
+			c.head = at
+		}
+		if at < c.tail {
+			from := at % whole
+			at += uint64(copy(c.buf[from:], r.buf[from:][:min(part, c.tail-at, whole-from)]))
 		}
 		r.mu.Unlock()
-		for b := room; len(b) > 0; b = b[binary.LittleEndian.Uint32(b):] {
-			n += rec.each(b, fn)
-		}
 	}
-	return n
+	return c, nil
 }
 
 // each lends fn what lies at the beginning of b, as Records, and tells how many they are.

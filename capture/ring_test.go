@@ -44,6 +44,15 @@ func makeRing(t testing.TB, size int, overwrite bool) *ring {
 	return r
 }
 
+// recent lends fn what a ring that overwrites has.
+func recent(t testing.TB, r *ring, fn func(*Record)) int {
+	t.Helper()
+	c, err := r.snapshot()
+	must(t, err)
+	defer c.giveBack()
+	return c.read(fn)
+}
+
 func TestNewRing(t *testing.T) {
 	for _, size := range []int{-1, 0, 1 << 17, 1<<18 + 1, 3 << 18} {
 		if _, err := newRing(size, false); err == nil {
@@ -147,6 +156,30 @@ func TestRingGivesUp(t *testing.T) {
 	}
 }
 
+// The least ring has room for the longest frames, however they lie.
+func TestRingLongest(t *testing.T) {
+	r := makeRing(t, 1<<18, true)
+	sizes := rand.New(rand.NewPCG(7, 8))
+	frames := make([]ether.Frame, 3)
+	for i := range 2000 {
+		for k := range frames {
+			frames[k] = numbered(i, ether.MaxFrame-sizes.IntN(2)*sizes.IntN(ether.MaxFrame-4))
+			frames[k].ID = uint64(3*i + k)
+		}
+		r.addRun(1, 2, vswitch.Forwarded, frames, ether.MaxFrame, false)
+		last := uint64(0)
+		n := recent(t, r, func(rec *Record) {
+			if want := numbered(int(rec.ID/3), rec.Len); !bytes.Equal(rec.Data, want.Bytes()) || last > 0 && rec.ID != last+1 {
+				t.Fatalf("frame %d of %d bytes after %d", rec.ID, rec.Len, last)
+			}
+			last = rec.ID
+		})
+		if n == 0 || last != uint64(3*i+2) || uint64(n) != r.put-r.dropped {
+			t.Fatalf("%d frames up to %d, %d were put and %d dropped", n, last, r.put, r.dropped)
+		}
+	}
+}
+
 // Frames that are put together come out as if they had been put one by one.
 func TestRingRun(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
@@ -185,9 +218,9 @@ func TestRingRun(t *testing.T) {
 			}
 		}
 		var want []Record
-		single.snapshot(func(rec *Record) { want = append(want, rec.clone()) })
+		recent(t, single, func(rec *Record) { want = append(want, rec.clone()) })
 		skip, came := -1, 0
-		runs.snapshot(func(rec *Record) {
+		recent(t, runs, func(rec *Record) {
 			if skip < 0 {
 				skip = slices.IndexFunc(want, func(w Record) bool { return w.ID == rec.ID })
 				want = want[max(skip, 0):]
@@ -197,8 +230,8 @@ func TestRingRun(t *testing.T) {
 			}
 			want = want[1:]
 		})
-		if came < 100 || len(want) > 0 || runs.put != id {
-			t.Errorf("%+v: %d frames came, %d are missing, %d were put of %d", c, came, len(want), runs.put, id)
+		if came < 100 || len(want) > 0 || runs.put != id || uint64(came) != runs.put-runs.dropped {
+			t.Errorf("%+v: %d frames came, %d are missing; of %d were put %d, dropped %d", c, came, len(want), id, runs.put, runs.dropped)
 		}
 	}
 }
@@ -216,7 +249,7 @@ func TestRingOverwrites(t *testing.T) {
 			continue
 		}
 		expect := i + 1 - int(r.put-r.dropped)
-		n := r.snapshot(func(rec *Record) {
+		n := recent(t, r, func(rec *Record) {
 			if number(rec) != expect {
 				t.Fatalf("after %d there is %d, want %d", i, number(rec), expect)
 			}
@@ -241,8 +274,16 @@ func TestRingTogether(t *testing.T) {
 		var taken [producers]int
 		for p := range producers {
 			wg.Go(func() {
+				var run []ether.Frame
 				for i := range frames {
 					f := numbered(i, 4+(i*37)%700)
+					if overwrite {
+						if run = append(run, f); len(run) == 20 {
+							r.addRun(uint32(p), 0, vswitch.Forwarded, run, 800, false)
+							run = run[:0]
+						}
+						continue
+					}
 					if r.add(uint32(p), 0, vswitch.Forwarded, 0, &f, 800) {
 						taken[p]++
 					}
@@ -257,14 +298,15 @@ func TestRingTogether(t *testing.T) {
 			f := func(rec *Record) {
 				n := number(rec)
 				want := numbered(n, rec.Len)
-				if !bytes.Equal(rec.Data, want.Bytes()) || n <= last[rec.In] || rec.Time < lastTime {
+				hole := n <= last[rec.In] || overwrite && last[rec.In] >= 0 && n != last[rec.In]+1
+				if !bytes.Equal(rec.Data, want.Bytes()) || hole || rec.Time < lastTime {
 					t.Fatalf("producer %d: frame %d after %d, at %d after %d", rec.In, n, last[rec.In], rec.Time, lastTime)
 				}
 				last[rec.In], lastTime = n, rec.Time
 				came[rec.In]++
 			}
 			if overwrite {
-				r.snapshot(f)
+				recent(t, r, f)
 			} else {
 				r.read(f)
 			}

@@ -33,8 +33,8 @@ type Watcher interface {
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
-// A RunWatcher is a Watcher that is told of forwarded frames in runs: one or more that came together, by one port, and
-// leave by one.
+// A RunWatcher is a Watcher that is told of frames that come in and are forwarded in runs: one or more that came together,
+// by one port, and leave by one. Of all else Watch tells.
 type RunWatcher interface {
 	WatchRun(in, out *Port, frames []ether.Frame)
 }

@@ -69,7 +69,6 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		frames++
-		rec.Lost = 0 // a ring that overwrites has lost nothing between two of its frames
 		if err = stream.Write(rec); err == nil && out.waiting() > 1<<18 {
 			err = c.flush(out, conn)
 		}
@@ -85,7 +84,7 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 		"filter", ask.Filter.Expr, "took", time.Since(began).Round(time.Millisecond), "frames", frames, "bytes", out.Size())
 }
 
-// flush gives a reader ten seconds for each part: frames are copied out of the ring while it reads.
+// flush gives a reader ten seconds for each part: while it reads, a copy of the ring is kept.
 func (c *captures) flush(out *output, conn *http.ResponseController) error {
 	_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	return out.flush()
