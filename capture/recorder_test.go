@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -126,4 +127,41 @@ func TestRecorderSlowReader(t *testing.T) {
 	if last != 30_000 || first > 20_000 || since != oldest {
 		t.Errorf("frames %d to %d came, want up to 30,000; nothing is missing since %d, the oldest is of %d", first, last, since, oldest)
 	}
+}
+
+// It may be resized, and its memory given back, while others dump it.
+func TestRecorderResizedMeanwhile(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	r := h.NewRecorder()
+	must(t, r.Resize(1<<21))
+	defer r.Close()
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for size := 1 << 21; ; size ^= 1<<21 | 1<<22 {
+			select {
+			case <-done:
+				return
+			default:
+				if err := r.Resize(size); err != nil {
+					t.Error(err)
+				}
+				for i := range 1000 {
+					n.send(1, 2, byte(i))
+				}
+			}
+		}
+	})
+	for range 300 {
+		last := uint64(0)
+		must(t, r.Dump(0, func(int64) {}, func(rec *Record) {
+			if last > 0 && rec.ID != last+1 {
+				t.Errorf("frame %d comes after %d", rec.ID, last)
+			}
+			last = rec.ID
+		}))
+	}
+	close(done)
+	wg.Wait()
 }
