@@ -96,7 +96,7 @@ func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *et
 	if s.headers {
 		snap = min(snap, f.Headers())
 	}
-	s.ring.add(comes, leaves, v, f.ID, f, snap)
+	s.ring.add(comes, leaves, v, f, snap)
 }
 
 // WatchRun is Watch for frames that came together and are forwarded one way.

@@ -88,6 +88,9 @@ type mark struct {
 	put uint64 // frames before it
 }
 
+// nth is the n-th mark that was set.
+func (m *marks) nth(n uint64) *mark { return &m.queue[n%uint64(len(m.queue))] }
+
 // newRing makes a ring of size bytes, a power of two that has room for a few of the longest frames.
 func newRing(size int, overwrite bool) (*ring, error) {
 	const least = 1 << 18
@@ -114,7 +117,7 @@ func clock() func() int64 {
 }
 
 // add puts a copy of the first snap bytes of f into the ring, and stamps it with the time. It tells whether there was room.
-func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
+func (r *ring) add(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	r.mu.Lock()
 	if r.closed {
 		r.late++
@@ -122,7 +125,7 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame,
 		return false
 	}
 	r.stamp()
-	kept := r.keep(in, out, v, id, f, snap)
+	kept := r.keep(in, out, v, f, snap)
 	r.mu.Unlock()
 	if kept {
 		r.wake()
@@ -157,7 +160,7 @@ func (r *ring) stamp() {
 }
 
 // keep is add with the lock held.
-func (r *ring) keep(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, snap int) bool {
+func (r *ring) keep(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	n := min(snap, f.Len())
 	b := r.room(headLen + entryLen(n))
 	if b == nil {
@@ -165,7 +168,7 @@ func (r *ring) keep(in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame
 		r.lost.add(seenAt(in, out))
 		return false
 	}
-	r.write(b, in, out, v, id, f, 1, headLen+putEntry(b[headLen:], f, n))
+	r.write(b, in, out, v, f, 1, headLen+putEntry(b[headLen:], f, n))
 	return true
 }
 
@@ -190,12 +193,12 @@ func (r *ring) keepRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, 
 		size += putEntry(b[size:], f, n)
 		count++
 	}
-	r.write(b, in, out, v, first.ID, first, count, size)
+	r.write(b, in, out, v, first, count, size)
 	return count
 }
 
-// write puts the head before the entries of count frames, and all of it into the ring.
-func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, id uint64, f *ether.Frame, count, size int) {
+// write puts the head before the entries of count frames, of which f is the first, and all of it into the ring.
+func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame, count, size int) {
 	h, le := (*[headLen]byte)(b), binary.LittleEndian
 	le.PutUint32(h[atSize:], uint32(size))
 	le.PutUint32(h[atCount:], uint32(count))
@@ -207,7 +210,7 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, id uint64, f *
 	}
 	le.PutUint32(h[atLost:], r.lost.take(seenAt(in, out)))
 	le.PutUint64(h[atTime:], uint64(r.last))
-	le.PutUint64(h[atID:], id)
+	le.PutUint64(h[atID:], f.ID)
 	le.PutUint16(h[atSegment:], f.Off.Segment)
 	le.PutUint16(h[atHead:], f.Off.Head)
 	le.PutUint16(h[atStart:], f.Off.SumStart)
@@ -277,20 +280,20 @@ func (r *ring) clear(n uint64) bool {
 
 // mark sets a mark before the next record, if the newest one is far enough away.
 func (r *ring) mark() {
-	m, parts := &r.marks, uint64(len(r.marks.queue)/2)
-	if m.next > m.oldest && r.tail-m.queue[(m.next-1)%uint64(len(m.queue))].at < uint64(len(r.buf))/parts {
+	m := &r.marks
+	part := uint64(len(r.buf) / (len(m.queue) / 2))
+	if m.next > m.oldest && r.tail-m.nth(m.next-1).at < part {
 		return
 	}
-	m.queue[m.next%uint64(len(m.queue))] = mark{r.tail, r.put}
+	*m.nth(m.next) = mark{r.tail, r.put}
 	m.next++
 }
 
 // giveUp drops the records up to the second mark. There is one: room asks for less than two of the longest records at
 // once, and the newest mark is less than one and a part behind the tail; newRing's least ring is longer than that together.
 func (r *ring) giveUp() {
-	m := &r.marks
-	m.oldest++
-	to := m.queue[m.oldest%uint64(len(m.queue))]
+	r.marks.oldest++
+	to := r.marks.nth(r.marks.oldest)
 	r.head, r.dropped = to.at, to.put
 }
 

@@ -74,7 +74,8 @@ func TestRing(t *testing.T) {
 				size = ether.MaxFrame
 			}
 			f := numbered(next, size)
-			if !r.add(7, uint32(next), vswitch.Hairpin, uint64(next)<<40, &f, 1<<20) {
+			f.ID = uint64(next) << 40
+			if !r.add(7, uint32(next), vswitch.Hairpin, &f, 1<<20) {
 				break
 			}
 			bytesPut += size
@@ -105,7 +106,7 @@ func TestRing(t *testing.T) {
 func TestRingSnap(t *testing.T) {
 	r := makeRing(t, 1<<18, false)
 	f := numbered(5, 1000)
-	r.add(1, 2, vswitch.Forwarded, 0, &f, 128)
+	r.add(1, 2, vswitch.Forwarded, &f, 128)
 	r.read(func(rec *Record) {
 		if rec.Len != 1000 || !bytes.Equal(rec.Data, f.Bytes()[:128]) {
 			t.Errorf("%d bytes of %d were kept", len(rec.Data), rec.Len)
@@ -119,7 +120,7 @@ func TestRingFull(t *testing.T) {
 	taken, refused := 0, 0
 	for i := range 1000 {
 		f := numbered(i, 1000)
-		if r.add(1, 2, vswitch.Forwarded, 0, &f, 1000) {
+		if r.add(1, 2, vswitch.Forwarded, &f, 1000) {
 			taken++
 		} else {
 			refused++
@@ -137,7 +138,7 @@ func TestRingFull(t *testing.T) {
 		t.Errorf("%d of %d came out, from %d", n, taken, first)
 	}
 	f := numbered(1, 1000)
-	if !r.add(1, 2, vswitch.Forwarded, 0, &f, 1000) {
+	if !r.add(1, 2, vswitch.Forwarded, &f, 1000) {
 		t.Error("there is no room in an empty ring")
 	}
 }
@@ -149,7 +150,7 @@ func TestRingGivesUp(t *testing.T) {
 	f := numbered(1, data)
 	fits := size / (headLen + entryLen(data))
 	for i := range 10 * fits {
-		r.add(1, 2, vswitch.Forwarded, 0, &f, data)
+		r.add(1, 2, vswitch.Forwarded, &f, data)
 		if kept := int(r.put - r.dropped); i >= fits && kept < fits*98/100 {
 			t.Fatalf("after %d frames %d are kept of %d that fit", i+1, kept, fits)
 		}
@@ -214,7 +215,7 @@ func TestRingRun(t *testing.T) {
 				if c.headers {
 					n = min(n, frames[i].Headers())
 				}
-				single.add(3, 4, vswitch.Forwarded, frames[i].ID, &frames[i], n)
+				single.add(3, 4, vswitch.Forwarded, &frames[i], n)
 			}
 		}
 		var want []Record
@@ -242,7 +243,7 @@ func TestRingOverwrites(t *testing.T) {
 	sizes := rand.New(rand.NewPCG(3, 4))
 	for i := range 5000 {
 		f := numbered(i, 4+sizes.IntN(2000))
-		if !r.add(1, 2, vswitch.Forwarded, 0, &f, 2000) {
+		if !r.add(1, 2, vswitch.Forwarded, &f, 2000) {
 			t.Fatal("it has no room")
 		}
 		if i%100 != 0 {
@@ -284,7 +285,7 @@ func TestRingTogether(t *testing.T) {
 						}
 						continue
 					}
-					if r.add(uint32(p), 0, vswitch.Forwarded, 0, &f, 800) {
+					if r.add(uint32(p), 0, vswitch.Forwarded, &f, 800) {
 						taken[p]++
 					}
 				}
@@ -336,7 +337,7 @@ func TestRingClock(t *testing.T) {
 	r.now = func() int64 { n := clock[0]; clock = clock[1:]; return n }
 	f := numbered(0, 60)
 	for range 5 {
-		r.add(1, 2, vswitch.Forwarded, 0, &f, 60)
+		r.add(1, 2, vswitch.Forwarded, &f, 60)
 	}
 	var times []int64
 	r.read(func(rec *Record) { times = append(times, rec.Time) })
@@ -349,7 +350,7 @@ func TestRingAllocs(t *testing.T) {
 	r := makeRing(t, 1<<18, false)
 	f := numbered(1, 1514)
 	if n := testing.AllocsPerRun(1000, func() {
-		r.add(1, 2, vswitch.Forwarded, 0, &f, 1514) // in room, and then in a full ring
+		r.add(1, 2, vswitch.Forwarded, &f, 1514) // in room, and then in a full ring
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
@@ -362,7 +363,7 @@ func BenchmarkRing(b *testing.B) {
 			f := numbered(1, size)
 			b.ReportAllocs()
 			for b.Loop() {
-				r.add(1, 2, vswitch.Forwarded, 0, &f, size)
+				r.add(1, 2, vswitch.Forwarded, &f, size)
 			}
 		})
 	}
@@ -372,17 +373,17 @@ func BenchmarkRing(b *testing.B) {
 func TestRingLosses(t *testing.T) {
 	r := makeRing(t, 1<<18, false)
 	f := numbered(1, 1000)
-	for r.add(1, 2, 0, 1, &f, 1000) {
+	for r.add(1, 2, 0, &f, 1000) {
 	}
 	put := func(port uint32, times int) {
 		for range times {
-			r.add(port, 9, 0, 1, &f, 1000)
+			r.add(port, 9, 0, &f, 1000)
 		}
 	}
 	put(1, 1) // with the one above, two
 	put(257, 3)
-	r.add(0, 7, 0, 1, &f, 1000) // on its way out
-	const many = 300            // ports, more than are told apart
+	r.add(0, 7, 0, &f, 1000) // on its way out
+	const many = 300         // ports, more than are told apart
 	for i := range uint32(many) {
 		put(1000+i, 1)
 	}

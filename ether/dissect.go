@@ -177,6 +177,7 @@ func (f *Frame) Headers() int {
 	return anyHeaders(b)
 }
 
+// anyHeaders is Headers of a frame of which nothing is known.
 func anyHeaders(b []byte) int {
 	if l, ok := dissect(b); ok {
 		return l.head
