@@ -8,7 +8,7 @@ INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
 
-.PHONY: build test deps lint cross unit race fuzz e2e bench bench-check demo install uninstall clean
+.PHONY: build test deps lint cross unit race fuzz e2e bench bench-check demo install uninstall release clean
 
 build: ## bin/tapestry, one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
@@ -64,5 +64,12 @@ install: build ## binary, systemd unit, completions
 uninstall:
 	rm -f $(INTO)/bin/tapestry $(SHARED)
 
+release: ## dist/: what a release carries: static binaries, the unit, their sums, a script that installs and checks them
+	rm -rf dist && mkdir dist
+	GOARCH=amd64 $(GO_BUILD) -o dist/tapestry-linux-amd64 ./cmd/tapestry
+	GOARCH=arm64 $(GO_BUILD) -o dist/tapestry-linux-arm64 ./cmd/tapestry
+	cp packaging/tapestry.service dist
+	packaging/sums.sh dist $(VERSION)
+
 clean:
-	rm -rf bin
+	rm -rf bin dist
