@@ -71,7 +71,7 @@ var (
 
 // Check holds f.Off against the bytes: ErrRunt, ErrOffload or nil. What is inside a frame that claims
 // nothing is none of its business. Afterwards Off.Head is the true header length, a super-frame cuts into
-// at most MaxSegments segments of at most 65535 bytes of IP, and Cutter and Finish can rely on the rest.
+// at most MaxSegments segments of at most 65535 bytes of IP, and Cutter and Checksum can rely on the rest.
 //
 // A super-frame with no more payload than one segment is legal, the kernel makes them; it is cut into one.
 // IP and UDP lengths are not looked at: in a super-frame they may be zero (big TCP).
@@ -112,19 +112,27 @@ func (f *Frame) checkOffload() error {
 	return nil
 }
 
-// Finish completes the checksum of an ordinary frame in place. The frame must have passed Check;
-// a super-frame or a finished frame stays as it is.
-func (f *Frame) Finish() {
+// Checksum is the checksum that the kernel left open in an ordinary frame, and the byte of the frame that it begins at.
+// The frame must have passed Check, and stays as it is; of a super-frame or a finished frame, open is false.
+func (f *Frame) Checksum() (at int, sum [2]byte, open bool) {
 	b, start := f.Bytes(), int(f.Off.SumStart)
-	field := start + int(f.Off.SumOffset)
-	if f.Off.Kind != None || !f.Off.NeedsSum || field+2 > len(b) {
-		return
+	at = start + int(f.Off.SumOffset)
+	if f.Off.Kind != None || !f.Off.NeedsSum || at+2 > len(b) {
+		return 0, sum, false
 	}
 	// The field holds the pseudo-header's sum and is summed up with the rest.
-	sum := ^Sum(b[start:], 0)
+	s := ^Sum(b[start:], 0)
 	if f.Off.SumOffset == 6 { // no other protocol than UDP has its checksum there
-		sum = nonZero(sum)
+		s = nonZero(s)
 	}
-	binary.BigEndian.PutUint16(b[field:], sum)
-	f.Off.NeedsSum, f.Off.SumStart, f.Off.SumOffset = false, 0, 0
+	binary.BigEndian.PutUint16(sum[:], s)
+	return at, sum, true
+}
+
+// Finish writes Checksum into the frame, whose bytes must be the caller's own.
+func (f *Frame) Finish() {
+	if at, sum, open := f.Checksum(); open {
+		copy(f.Bytes()[at:], sum[:])
+		f.Off.NeedsSum, f.Off.SumStart, f.Off.SumOffset = false, 0, 0
+	}
 }

@@ -133,7 +133,15 @@ func TestFinish(t *testing.T) {
 			if err := f.Check(); err != nil {
 				t.Fatal(err)
 			}
+			before, off := string(f.Bytes()), f.Off
+			at, sum, open := f.Checksum()
+			if !open || string(f.Bytes()) != before || f.Off != off {
+				t.Errorf("open %v, and the frame is %+v, %x", open, f.Off, f.Bytes())
+			}
 			f.Finish()
+			if string(f.Bytes()) != before[:at]+string(sum[:])+before[at+2:] {
+				t.Errorf("Finish wrote something else than Checksum says, %x at %d", sum, at)
+			}
 			if name == "udp sum zero" {
 				if got := binary.BigEndian.Uint16(f.Bytes()[40:]); got != 0xffff {
 					t.Errorf("checksum %#04x, want 0xffff", got)
@@ -149,8 +157,9 @@ func TestFinish(t *testing.T) {
 	t.Run("super-frame stays", func(t *testing.T) {
 		f := stream(5000).super(t, 1000)
 		before, off := string(f.Bytes()), f.Off
+		_, _, open := f.Checksum()
 		f.Finish()
-		if string(f.Bytes()) != before || f.Off != off {
+		if open || string(f.Bytes()) != before || f.Off != off {
 			t.Error("a super-frame was changed")
 		}
 	})

@@ -2,6 +2,9 @@
 // super-frames are cut into frames and frames joined into super-frames. A Gate is whether the kernel does
 // such work for us.
 //
+// A frame's bytes are lent: nobody writes into them, except the tunnel into the headroom, and who wants a frame changed
+// changes a copy. The same bytes may be on their way to other ports, each with a note of its own of what is left undone.
+//
 // It is pure bytes, without the OS. Nothing in it keeps a frame longer than a call, except a Joiner
 // and a Cutter until their next use; nothing on a frame's way allocates; and no frame that has passed
 // Check, whatever its bytes, makes it panic or cuts into more than MaxSegments.
@@ -37,7 +40,7 @@ const (
 // A Frame is one Ethernet frame, or one super-frame: many segments of one flow under one header,
 // which the kernel left to be cut later.
 //
-// Lent: look, write in the headroom, hand on within the call. Keep nothing.
+// Lent: look, hand on within the call. Keep nothing, and write nothing but, as the tunnel, the headroom.
 type Frame struct {
 	// Off is what the kernel left undone.
 	Off Offload

@@ -98,6 +98,9 @@ func FuzzFrame(f *testing.F) {
 		}
 		fr.Dst()
 		fr.Src()
+		if fr.Checksum(); !bytes.Equal(before, fr.Room()) {
+			t.Error("Checksum changed the frame")
+		}
 		fr.Finish()
 		if fr.Off != (Offload{}) {
 			t.Errorf("left undone: %+v", fr.Off)

@@ -231,8 +231,12 @@ func (d *device) wake() {
 func (d *device) feed(src, dst ether.MAC, payload string) {
 	room := make([]byte, ether.Headroom, 100)
 	room = append(append(append(room, dst[:]...), src[:]...), 0x88, 0xb5)
+	d.feedFrame(ether.Lend(append(room, payload...), ether.Offload{}))
+}
+
+func (d *device) feedFrame(f ether.Frame) {
 	d.mu.Lock()
-	d.inbox = append(d.inbox, ether.Lend(append(room, payload...), ether.Offload{}))
+	d.inbox = append(d.inbox, f)
 	d.mu.Unlock()
 	d.wake()
 }

@@ -182,7 +182,7 @@ func (g *Gate) treat(now time.Duration, p *parcel) bool {
 		second = parcels.Get().(*parcel)
 		second.frame = p.frame
 		second.frame.Fault |= ether.FaultDuplicate
-		second.own() // whoever takes the first may finish its checksum in place
+		second.own() // the first's bytes go with the first
 	}
 	kept := g.place(now, p)
 	return second != nil && g.place(now, second) || kept

@@ -80,8 +80,14 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 // how many frames went, and the last error.
 func (d *Device) writeFinished(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
 	if f.Off.Kind == ether.None {
-		f.Finish()
-		if errno = d.write(w, f.Bytes(), nil); errno == 0 {
+		b := f.Bytes()
+		if at, sum, open := f.Checksum(); open {
+			field := w.head[:copy(w.head[:], sum[:])] // the frame is only lent
+			errno = d.write(w, b[:at], field, b[at+len(field):])
+		} else {
+			errno = d.write(w, b)
+		}
+		if errno == 0 {
 			n = 1
 		}
 		return n, errno
@@ -103,11 +109,12 @@ func (d *Device) writeFinished(w *writer, f *ether.Frame) (n int, errno syscall.
 	}
 }
 
-// write writes a finished frame that lies in two parts.
-func (d *Device) write(w *writer, head, payload []byte) syscall.Errno {
+// write writes a finished frame that lies in parts.
+func (d *Device) write(w *writer, parts ...[]byte) syscall.Errno {
 	clear(w.vnet[:])
 	w.set(0, w.vnet[:])
-	w.set(1, head)
-	w.set(2, payload)
-	return d.writev(w, 3)
+	for i, p := range parts {
+		w.set(1+i, p)
+	}
+	return d.writev(w, 1+len(parts))
 }

@@ -118,6 +118,12 @@ func TestSumRefused(t *testing.T) {
 			for range 2 {
 				f := p.super(t, 0)
 				f.Off.Kind, f.Off.Head = ether.None, 0
+				lent, off := bytes.Clone(f.Room()), f.Off
+				defer func() {
+					if !bytes.Equal(f.Room(), lent) || f.Off != off {
+						t.Error("Send wrote into the lent frame")
+					}
+				}()
 				if sent, n := d.Send([]*ether.Frame{&f}); sent != 1 || n != want.Len() {
 					t.Fatalf("Send = %d, %d", sent, n)
 				}

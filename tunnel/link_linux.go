@@ -145,7 +145,7 @@ type load struct {
 	closed    bool // the last train takes no more
 	datagrams [maxLoad]datagram
 	nData     int
-	iovs      [2 * maxLoad]syscall.Iovec
+	iovs      [3 * maxLoad]syscall.Iovec
 	nIovs     int
 	heads     [maxLoad * headRoom]byte
 	nHeads    int
@@ -199,16 +199,24 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// whole adds an ordinary frame: its header goes into the frame's headroom.
+// whole adds an ordinary frame: its header goes into the frame's headroom, and a checksum that is to be finished in
+// between two parts of the frame, which is only lent.
 func (l *Link) whole(w *load, i int, f *ether.Frame) {
-	header, ok := l.unsummed(f)
-	if !ok {
-		f.Finish()
-	}
+	header, unsummed := l.unsummed(f)
 	l.makeRoom(w)
 	room := f.Room()
 	copy(room, header[:])
 	l.begin(w, i, len(room))
+	if !unsummed {
+		if at, sum, open := f.Checksum(); open {
+			field := w.heads[w.nHeads:][:copy(w.heads[w.nHeads:], sum[:])]
+			w.nHeads += len(field)
+			at += ether.Headroom
+			w.vector(room[:at])
+			w.vector(field)
+			room = room[at+len(field):]
+		}
+	}
 	w.vector(room)
 }
 

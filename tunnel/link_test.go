@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -267,6 +268,43 @@ func TestSendLoads(t *testing.T) {
 	}
 }
 
+// TestSendLends: a frame whose checksum is open goes out finished, in trains and alone, wherever its checksum stands; what
+// was lent is as it was, but for the headroom, and can be sent again.
+func TestSendLends(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	var lot []*ether.Frame
+	var lent, want [][]byte
+	for i := range 300 {
+		p := packet{udp: i%3 > 0, v6: i%2 > 0, id: uint16(i), payload: data(500)}
+		f := p.super(t, 0)
+		lot, lent, want = append(lot, f), append(lent, room(f)), append(want, room(p.frame(t)))
+	}
+	far := packet{payload: data(1200)}.frame(t) // only for a test is a checksum there
+	far.Off = ether.Offload{NeedsSum: true, SumStart: 700, SumOffset: 101}
+	must(t, far.Check())
+	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
+	finished.Finish()
+	lot, lent, want = append(lot, far), append(lent, room(far)), append(want, finished.Bytes())
+	for _, gso := range []bool{true, true, false} {
+		if !gso {
+			l.gso.Shut(unix.EINVAL)
+		}
+		if sent, _ := l.Send(lot); sent != len(lot) {
+			t.Fatalf("%d of %d went", sent, len(lot))
+		}
+		got := k.settle(t, len(want))
+		for _, all := range [][][]byte{got, want} { // flows of several sockets come in any order
+			slices.SortFunc(all, bytes.Compare)
+		}
+		same(t, got, want)
+		for i, f := range lot {
+			if !bytes.Equal(f.Bytes(), lent[i]) || !f.Off.NeedsSum {
+				t.Fatalf("frame %d: Send wrote into it", i)
+			}
+		}
+	}
+}
+
 func TestLinkRefuses(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -295,8 +333,13 @@ func TestSendNoAllocations(t *testing.T) {
 	for i := range many {
 		many[i] = packet{udp: true, payload: data(100)}.frame(t)
 	}
+	open := make([]*ether.Frame, 64)
+	for i := range open {
+		open[i] = packet{udp: true, payload: data(100)}.super(t, 0)
+	}
 	for name, lot := range map[string][]*ether.Frame{
-		"one frame": {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
+		"open checksums": open,
+		"one frame":      {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
 		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
 	} {
 		if n := testing.AllocsPerRun(100, func() {

@@ -1,0 +1,183 @@
+package fabric
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fault"
+)
+
+// openDatagram is a broadcast UDP datagram whose checksum the container's kernel left open, and what it is when finished.
+func openDatagram(src ether.MAC) (open ether.Frame, finished []byte) {
+	payload := []byte("one frame for everybody")
+	b := append(append([]byte{}, broadcast[:]...), src[:]...)
+	b = append(b, 0x08, 0x00, 0x45, 0, 0, byte(28+len(payload)), 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 0, 1, 10, 77, 0, 255)
+	binary.BigEndian.PutUint16(b[24:], ^ether.Sum(b[14:34], 0))
+	b = append(b, 0x11, 0x51, 0xca, 0x6c, 0, byte(8+len(payload)), 0, 0)
+	binary.BigEndian.PutUint16(b[40:], ether.Sum(b[26:34], uint32(17+8+len(payload))))
+	b = append(b, payload...)
+	open = ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6})
+	binary.BigEndian.PutUint16(b[40:], ^ether.Sum(b[34:], 0))
+	return open, b
+}
+
+// datagrams gives what IPv4 frames reach the container, without headroom, or the remote host, without VXLAN.
+func (d *device) datagrams(t *testing.T, n int) (got [][]byte) {
+	t.Helper()
+	for limit := time.After(10 * time.Second); len(got) < n; {
+		select {
+		case b := <-d.out:
+			if b[12] == 0x08 && b[13] == 0x00 {
+				got = append(got, b)
+			}
+		case <-limit:
+			t.Fatalf("%d frames of %d have come", len(got), n)
+		}
+	}
+	return got
+}
+
+func (f *far) datagrams(t *testing.T, n int) (got [][]byte) {
+	t.Helper()
+	if err := f.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	for len(got) < n {
+		b := make([]byte, 2000)
+		size, err := f.conn.Read(b)
+		if err != nil {
+			t.Fatalf("%d datagrams of %d have come: %v", len(got), n, err)
+		}
+		if size >= 22 && b[20] == 0x08 && b[21] == 0x00 {
+			got = append(got, b[8:size])
+		}
+	}
+	return got
+}
+
+// nothingElse checks that no more than what was wanted has come.
+func (d *device) nothingElse(t *testing.T) {
+	t.Helper()
+	for {
+		select {
+		case b := <-d.out:
+			if b[12] == 0x08 && b[13] == 0x00 {
+				t.Errorf("one frame too many: %x", b)
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (f *far) nothingElse(t *testing.T) {
+	t.Helper()
+	if err := f.conn.SetReadDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 2000)
+	for {
+		n, err := f.conn.Read(b)
+		if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n >= 22 && b[20] == 0x08 && b[21] == 0x00 {
+			t.Errorf("one datagram too many: %x", b[8:n])
+		}
+	}
+}
+
+// One frame is flooded to containers and remote hosts, and something is wrong with one of them, or with the sender: each
+// gets the frame as its own faults make it, whatever happened to the others', and the lent bytes are as they were.
+func TestFloodedFrameIsLent(t *testing.T) {
+	h := newHost(t)
+	remotes := []*far{newFar(h, "127.0.0.2"), newFar(h, "127.0.0.3")}
+	h.mustNetwork(wide(1, 80, "127.0.0.2", "127.0.0.3"))
+	for i := 1; i <= 3; i++ {
+		h.container(netID(1), ep(i))
+	}
+	type place interface {
+		datagrams(t *testing.T, n int) [][]byte
+		nothingElse(t *testing.T)
+	}
+	places := map[string]place{"127.0.0.2": remotes[0], "127.0.0.3": remotes[1], epID(2): h.m.dev(t, epID(2)), epID(3): h.m.dev(t, epID(3))}
+	sender := h.m.dev(t, epID(1))
+
+	for _, k := range []struct {
+		name   string
+		spec   fault.Spec
+		copies int
+	}{
+		{"no fault", fault.Spec{}, 1},
+		{"delay", fault.Spec{Delay: 5 * time.Millisecond}, 1},
+		{"loss", fault.Spec{Loss: 1}, 0},
+		{"duplicate", fault.Spec{Duplicate: 1}, 2},
+		{"reorder", fault.Spec{Reorder: 1}, 1},
+		{"corrupt", fault.Spec{Corrupt: 1}, 1},
+		{"rate", fault.Spec{Rate: 100_000}, 1},
+	} {
+		for _, where := range []struct {
+			name string
+			d    Direction
+		}{{"127.0.0.2", To}, {"127.0.0.3", To}, {epID(2), To}, {epID(3), To}, {epID(1), From}} {
+			t.Run(fmt.Sprintf("%s %s %s", k.name, where.d, where.name[max(0, len(where.name)-9):]), func(t *testing.T) {
+				if k.spec != (fault.Spec{}) {
+					h.setFault(where.name, where.d, k.spec)
+					defer h.clearFault(where.name, where.d, 1)
+				}
+				open, finished := openDatagram(ep(1).MAC)
+				before := bytes.Clone(open.Bytes())
+				rx := h.book(epID(1)).RxFrames
+				sender.feedFrame(open)
+				for name, p := range places {
+					want := finished
+					if _, container := p.(*device); container {
+						want = before // its kernel adds it up
+					}
+					copies, changed := 1, 0
+					if where.name == name || where.d == From {
+						if copies = k.copies; k.spec.Corrupt > 0 {
+							changed, want = 1, finished
+						}
+					}
+					for _, got := range p.datagrams(t, copies) {
+						if n := bitsChanged(got, want); n != changed {
+							t.Errorf("to %s: %d bits are not as sent, want %d\n%x, want\n%x", name, n, changed, got, want)
+						}
+					}
+				}
+				// The call has ended when the frame is in the books.
+				frames := max(1, uint64(k.copies))
+				if where.d == To {
+					frames = 1
+				}
+				eventually(t, func() bool { return h.book(epID(1)).RxFrames >= rx+frames })
+				for _, p := range places {
+					p.nothingElse(t)
+				}
+				if got := open.Bytes(); !bytes.Equal(got, before) {
+					t.Errorf("lent bytes were changed\n%x, were\n%x", got, before)
+				}
+			})
+		}
+	}
+}
+
+func bitsChanged(a, b []byte) (n int) {
+	if len(a) != len(b) {
+		return 8 * max(len(a), len(b))
+	}
+	for i := range a {
+		n += bits.OnesCount8(a[i] ^ b[i])
+	}
+	return n
+}
