@@ -101,6 +101,13 @@ func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	}
 }
 
+// SetAddrs tells that a container has other addresses than it had: one was given to another container.
+func (h *Hub) SetAddrs(number uint32, addrs []netip.Prefix) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ports.change(number, func(p *Port) { p.Addrs = addrs })
+}
+
 // Unplug tells that a port has gone.
 func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()

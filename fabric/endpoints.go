@@ -33,6 +33,20 @@ type endpoint struct {
 // succeeds, and makes what a crash in the middle has left out; with other data, or with a MAC that
 // another endpoint of the network has, it is ErrInUse.
 func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
+	for until := f.now() + f.linger; ; {
+		mac, err := f.createEndpoint(ctx, network, want)
+		var rival rivalLives
+		if !errors.As(err, &rival) || f.now() >= until || ctx.Err() != nil {
+			return mac, err
+		}
+		select { // a namespace without processes takes the kernel a moment to end
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
 	if err := f.acquire(ctx); err != nil {
 		return ether.MAC{}, err
 	}
@@ -76,26 +90,54 @@ func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoi
 	return e.MAC, nil
 }
 
-// makeWay removes endpoints that stand in a new one's way and that Docker has forgotten: after a
-// dockerd that was killed, nobody says that they have gone, and restarted containers get their old
-// addresses at once. Docker gives no address out twice, so whoever has one of the new endpoint's is
-// such a one. Who has only its MAC may be alive, with an address that the user chose for both.
+// rivalLives is the ErrInUse of a MAC that an endpoint has whose container is there. It may end by itself.
+type rivalLives struct{ error }
+
+func (r rivalLives) Unwrap() error { return r.error }
+
+// makeWay lets the endpoints give way that have an address of a new one's. A dockerd that was killed never says which of
+// its endpoints have gone, and restarted containers get their old addresses at once. But nor does dockerd say that it
+// took an address away from a container that runs, for the next (29, when a sysctl disables the link's IPv6). So an
+// equal address only suggests that an endpoint is dead, and its link decides: who is dead is removed; who is alive keeps
+// its link, and its record loses the address. Two with one MAC cannot be: then a living one is rivalLives.
 func (f *Fabric) makeWay(n *network, want Endpoint) error {
+	wanted := func(p netip.Prefix) bool {
+		return slices.ContainsFunc(want.Addrs, func(q netip.Prefix) bool { return p.Addr() == q.Addr() })
+	}
+	var dead, stripped []*endpoint
+	var found map[string]tap.Found // asked for once, if at all
 	for _, other := range n.endpoints {
-		stale := slices.ContainsFunc(other.Addrs, func(p netip.Prefix) bool { return slices.Contains(want.Addrs, p) })
-		if !stale && other.MAC != want.MAC {
+		shared := slices.ContainsFunc(other.Addrs, wanted)
+		if !shared && other.MAC != want.MAC {
 			continue
 		}
-		if !stale {
-			found, err := f.links.List(f.tag())
-			if err != nil {
+		if found == nil {
+			var err error
+			if found, err = f.links.List(f.tag()); err != nil {
 				return err
 			}
-			unjoined := found[other.ID].Inner || n.Attach == tap.Direct && found[other.ID].TAP
-			if unjoined || n.alive(other, found) {
-				return inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))
-			}
 		}
+		unjoined := found[other.ID].Inner || n.Attach == tap.Direct && found[other.ID].TAP
+		switch alive := n.alive(other, found); {
+		case other.MAC == want.MAC && alive && shared:
+			return rivalLives{inUsef("%s and MAC address %s belong to endpoint %s of this network, whose container is still there: stop that one, or give this container another --ip",
+				want.Addrs[0].Addr(), want.MAC, short(other.ID))}
+		case other.MAC == want.MAC && (alive || unjoined && !shared): // who has not joined yet may do so
+			return rivalLives{inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))}
+		case alive:
+			stripped = append(stripped, other)
+		default:
+			dead = append(dead, other)
+		}
+	}
+	for _, other := range stripped {
+		f.log.Info("endpoint loses an address that Docker has given to another", "network", n.ID, "endpoint", other.ID, "to", want.ID)
+		other.Addrs = slices.DeleteFunc(slices.Clone(other.Addrs), wanted) // the record is written with the new endpoint's
+		if other.port != nil {
+			f.cfg.Looker.SetAddrs(other.port.Number, other.Addrs)
+		}
+	}
+	for _, other := range dead {
 		f.log.Info("orphan endpoint makes way", "network", n.ID, "endpoint", other.ID, "for", want.ID)
 		if err := f.removeEndpoint(n, other); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/tap"
 )
@@ -334,50 +335,132 @@ func TestGSOMax(t *testing.T) {
 	}
 }
 
-// A killed dockerd forgets its endpoints, and gives their addresses out again at once.
+// A killed dockerd forgets its endpoints, and gives their addresses out again at once. Who is alive is not one of them.
 func TestEndpointMakesWay(t *testing.T) {
 	sameAddress := func(e *Endpoint) { e.ID, e.MAC[5] = epID(2), 99 }
 	sameMAC := func(e *Endpoint) { e.ID, e.Addrs = epID(2), ep(2).Addrs }
+	both := func(e *Endpoint) { e.ID = epID(2) }
+	running := func(m *memory) { m.enter(epID(1), "") }
+	gone := func(m *memory) { m.enter(epID(1), ""); m.die(epID(1)) }
+	unjoined := func(*memory) {}
+	old, heir := []string{epID(1)}, []string{epID(2)}
 	for _, tc := range []struct {
 		name   string
 		want   func(*Endpoint)
 		before func(*memory)
-		gone   bool
-		taken  bool
+		left   []string
 	}{
-		{"its address, running", sameAddress, func(m *memory) { m.enter(epID(1), "") }, false, false},
-		{"its address, link gone", sameAddress, func(m *memory) { m.enter(epID(1), ""); m.die(epID(1)) }, true, false},
-		{"its address, never joined", sameAddress, func(*memory) {}, false, false},
-		{"its MAC only, running", sameMAC, func(m *memory) { m.enter(epID(1), "") }, false, true},
-		{"its MAC only, never joined", sameMAC, func(*memory) {}, false, true},
-		{"its MAC only, link gone", sameMAC, func(m *memory) { m.enter(epID(1), ""); m.die(epID(1)) }, true, false},
+		{"its address, running", sameAddress, running, []string{epID(1), epID(2)}},
+		{"its address, link gone", sameAddress, gone, heir},
+		{"its address, never joined", sameAddress, unjoined, heir},
+		{"its MAC only, running", sameMAC, running, old},
+		{"its MAC only, never joined", sameMAC, unjoined, old},
+		{"its MAC only, link gone", sameMAC, gone, heir},
+		{"both, running", both, running, old},
+		{"both, never joined", both, unjoined, heir},
+		{"both, link gone", both, gone, heir},
 	} {
 		direct := local(1)
 		direct.Attach = tap.Direct
 		for _, n := range []Network{local(1), direct} {
 			t.Run(tc.name+", "+string(n.Attach), func(t *testing.T) {
 				h := newHost(t)
+				h.linger = 0
 				h.mustNetwork(n)
 				h.mustEndpoint(netID(1), ep(1))
 				tc.before(h.m)
-				for tc.gone && n.Attach == tap.Direct && h.Ports("")[0].Down == "" { // until the fabric has heard of it
+				for strings.HasSuffix(tc.name, "gone") && n.Attach == tap.Direct && h.Ports("")[0].Down == "" { // until the fabric has heard of it
 					h.poller.Sync()
 				}
 				e := ep(1)
 				tc.want(&e)
 				_, err := h.CreateEndpoint(t.Context(), netID(1), e)
-				if errors.Is(err, ErrInUse) != tc.taken {
-					t.Fatal(err)
+				if taken := !slices.Contains(tc.left, epID(2)); errors.Is(err, ErrInUse) != taken || !taken && err != nil {
+					t.Errorf("got %v", err)
 				}
-				left := epID(2)
-				if tc.taken {
-					left = epID(1)
+				var ports []string
+				for _, p := range h.Ports(netID(1)) {
+					if ports = append(ports, p.Name); p.Down != "" {
+						t.Errorf("%s is down: %s", p.Name, p.Down)
+					}
 				}
-				ports := h.Ports(netID(1))
-				if len(ports) != 1 || ports[0].Name != left || !slices.Equal(h.m.ids(), []string{left}) {
-					t.Errorf("ports %v, links %v, want %s only", ports, h.m.ids(), left)
+				if !slices.Equal(ports, tc.left) || !slices.Equal(h.m.ids(), tc.left) {
+					t.Errorf("ports %v, links %v, want %v", ports, h.m.ids(), tc.left)
 				}
 			})
 		}
+	}
+}
+
+// dockerd 29 takes the IPv6 address from a container whose sysctls disable IPv6, after Join, and gives it to the next. The
+// first keeps its link, and what was its address is nobody's reason any more to take one of the two for the other.
+func TestAddressGivenToTheNext(t *testing.T) {
+	v6 := netip.MustParsePrefix("fd77::2/64")
+	h := newHost(t)
+	seen := newLookout()
+	h.cfg.Looker = seen
+	h.restart()
+	h.mustNetwork(local(1))
+	robbed, next := ep(1), ep(2)
+	robbed.Addrs = append(robbed.Addrs, v6)
+	next.Addrs = append(next.Addrs, v6)
+	h.container(netID(1), robbed)
+	h.container(netID(1), next)
+	check := func(when string) {
+		t.Helper()
+		h.m.dev(t, epID(1)).feed(robbed.MAC, next.MAC, when)
+		h.m.dev(t, epID(2)).expect(t, when)
+		for _, p := range h.Ports(netID(1)) {
+			want := ep(1).Addrs
+			if p.Name == next.ID {
+				want = next.Addrs
+			}
+			if !slices.Equal(p.Addrs, want) || !slices.Equal(seen.addrs[p.Number], want) {
+				t.Errorf("%s endpoint %s has %v, who looks was told of %v, want %v", when, p.Name, p.Addrs, seen.addrs[p.Number], want)
+			}
+		}
+	}
+	check("at once")
+	h.restart()
+	check("after a restart")
+	for _, now := range []time.Duration{first, first + 2*grace} {
+		h.at(now)
+	}
+	check("after the sweep")
+	if err := h.DeleteEndpoint(t.Context(), netID(1), next.ID); err != nil {
+		t.Error(err)
+	}
+	if got := h.m.ids(); !slices.Equal(got, []string{robbed.ID}) {
+		t.Errorf("the second's end leaves %v", got)
+	}
+}
+
+// A namespace whose processes have ended takes the kernel a moment to go. Who takes over its MAC waits for that.
+func TestEndpointAwaitsTheEnd(t *testing.T) {
+	h := newHost(t)
+	h.linger = time.Minute
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	listed := 0
+	h.m.listed = func() {
+		if listed++; listed == 3 {
+			h.m.die(epID(1))
+		}
+	}
+	heir := ep(1)
+	heir.ID = epID(2)
+	h.mustEndpoint(netID(1), heir)
+	if got := h.m.ids(); !slices.Equal(got, []string{heir.ID}) || listed < 3 {
+		t.Errorf("after %d looks links are %v", listed, got)
+	}
+
+	// The wait ends with the request.
+	h.m.enter(heir.ID, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	h.m.listed = cancel
+	third := heir
+	third.ID = epID(3)
+	if _, err := h.CreateEndpoint(ctx, netID(1), third); !errors.Is(err, ErrInUse) && !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

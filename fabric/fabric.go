@@ -65,6 +65,7 @@ type Looker interface {
 	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
 	SetMTU(number uint32, mtu int)                 // of a remote host's port; also before Plug, which tells it again
 	SetSandbox(number uint32, path string)
+	SetAddrs(number uint32, addrs []netip.Prefix) // a container has lost some of its addresses
 	Unplug(number uint32)
 }
 
@@ -75,6 +76,7 @@ func (nobody) Add(string, *vswitch.Switch)          {}
 func (nobody) Remove(string)                        {}
 func (nobody) Plug(_ PortView, _, _ netip.AddrPort) {}
 func (nobody) SetSandbox(uint32, string)            {}
+func (nobody) SetAddrs(uint32, []netip.Prefix)      {}
 func (nobody) SetMTU(uint32, int)                   {}
 func (nobody) Unplug(uint32)                        {}
 
@@ -129,6 +131,8 @@ type Fabric struct {
 	born  time.Time
 	fatal chan error
 
+	linger time.Duration // how long the end of a container is waited for whose MAC another is to have
+
 	lock     chan struct{} // one token; guards what follows
 	networks map[string]*network
 	vtep     *vtep             // nil: closed
@@ -148,7 +152,7 @@ type Fabric struct {
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
-		store: store{cfg.Dir}, fatal: make(chan error, 1), lock: make(chan struct{}, 1), ticked: make(chan struct{}),
+		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
 		networks: make(map[string]*network), strange: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {

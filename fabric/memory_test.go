@@ -24,6 +24,8 @@ type memory struct {
 	asked []string // ids that were to be removed
 	// hook is called at the beginning and the end of every change; an error ends it.
 	hook func(op string, s tap.Spec) error
+	// listed is called after each List.
+	listed func()
 }
 
 // A link is what the kernel has of one endpoint. It is plain, so that copies are snapshots.
@@ -99,6 +101,9 @@ func (m *memory) Remove(s tap.Spec) error {
 }
 
 func (m *memory) List(prefix string) (map[string]tap.Found, error) {
+	if m.listed != nil {
+		defer m.listed() // without the lock
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found := map[string]tap.Found{}

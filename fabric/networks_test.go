@@ -49,19 +49,21 @@ type lookout struct {
 	networks map[string]*vswitch.Switch
 	mtu      map[uint32]int
 	sandbox  map[uint32]string
+	addrs    map[uint32][]netip.Prefix
 }
 
 func newLookout() lookout {
-	return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int), make(map[uint32]string)}
+	return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int), make(map[uint32]string), make(map[uint32][]netip.Prefix)}
 }
 
 func (l lookout) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
 func (l lookout) Remove(network string)                  { delete(l.networks, network) }
 func (l lookout) SetMTU(number uint32, mtu int)          { l.mtu[number] = mtu }
 func (l lookout) Plug(p PortView, _, _ netip.AddrPort) {
-	l.mtu[p.Number], l.sandbox[p.Number] = p.MTU, p.Sandbox
+	l.mtu[p.Number], l.sandbox[p.Number], l.addrs[p.Number] = p.MTU, p.Sandbox, p.Addrs
 }
-func (l lookout) SetSandbox(number uint32, path string) { l.sandbox[number] = path }
+func (l lookout) SetSandbox(number uint32, path string)        { l.sandbox[number] = path }
+func (l lookout) SetAddrs(number uint32, addrs []netip.Prefix) { l.addrs[number] = addrs }
 func (l lookout) Unplug(number uint32) {
 	delete(l.mtu, number)
 	delete(l.sandbox, number)
