@@ -222,6 +222,7 @@ func (s *Sink) Close() {
 // Free closes the Sink and gives its memory back; there is nothing to read any more. Its books stay.
 func (s *Sink) Free() {
 	s.Close()
+	s.Filter(nil)
 	s.ring.mu.Lock()
 	s.ring.giveBack()
 	s.ring.mu.Unlock()

@@ -3,13 +3,18 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // mapped tells whether all of a ring's memory is there. proc_pid_maps(5)
@@ -66,9 +71,12 @@ func TestRingMemory(t *testing.T) {
 	n.send(1, 2, 1)
 	all := []uintptr{rec.all.ring.address(), sink.ring.address()}
 	var seen []byte
-	must(t, rec.Dump(0, func(int64) {
-		must(t, rec.Resize(0)) // while somebody reads it
-	}, func(r *Record) { seen = append(seen, r.Data[14]) }))
+	must(t, rec.Dump(0, func(int64) error {
+		return rec.Resize(0) // while somebody reads it
+	}, func(r *Record) error {
+		seen = append(seen, r.Data[14])
+		return nil
+	}))
 	sink.Free()
 	sink.Free()
 	for i, at := range all {
@@ -81,4 +89,40 @@ func TestRingMemory(t *testing.T) {
 		t.Errorf("the books are %+v, the dump had %v", s, seen)
 	}
 	runtime.KeepAlive(rec)
+}
+
+// A Recorder for which memory is short gives back what it has got: a smaller one fits then. The test is a process of its
+// own, whose address space is bounded.
+func TestResizeShort(t *testing.T) {
+	const size = 1 << 30
+	const room = size + size/16 // for the frames, but not for the drops beside them
+	if os.Getenv("SHORT_OF_MEMORY") == "" {
+		c := exec.Command(os.Args[0], "-test.run=^TestResizeShort$")
+		c.Env = append(os.Environ(), "SHORT_OF_MEMORY=1")
+		if said, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, said)
+		}
+		return
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what is not given back stays
+	r := NewHub().NewRecorder()
+	defer r.Close()
+	must(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: virtual(t) + room, Max: unix.RLIM_INFINITY}))
+	if err := r.Resize(size); err == nil || !errors.Is(err, unix.ENOMEM) {
+		t.Fatalf("without room for its drops: %v", err)
+	}
+	if err := r.Resize(size / 2); err != nil {
+		t.Errorf("half of it has no room: %v", err)
+	}
+}
+
+// virtual is the process's address space in bytes. proc_pid_statm(5)
+func virtual(t *testing.T) uint64 {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	must(t, err)
+	var pages uint64
+	_, err = fmt.Sscan(string(text), &pages)
+	must(t, err)
+	return pages * uint64(os.Getpagesize())
 }

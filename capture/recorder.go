@@ -2,6 +2,7 @@ package capture
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -18,6 +19,8 @@ type Recorder struct {
 	all, drops *Sink // nil: off
 	size       int
 	since      int64 // ns since 1970: it was switched on, or resized
+	dumps      int   // that are being read
+	copied     int   // bytes of their copies
 }
 
 // NewRecorder makes a Recorder that is off.
@@ -26,7 +29,7 @@ func (h *Hub) NewRecorder() *Recorder { return &Recorder{hub: h} }
 // Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for
 // drops; 0 switches it off. What it has kept is gone.
 func (r *Recorder) Resize(size int) error {
-	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 || size > 1<<30 {
+	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 || size > maxRecorder {
 		return errors.New("the recorder's memory: want a power of two from 2 MiB to 1 GiB, or 0 for none")
 	}
 	r.mu.Lock()
@@ -39,7 +42,7 @@ func (r *Recorder) Resize(size int) error {
 		}
 		if drops, err = r.hub.Open(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true,
 			DropsOnly: true}); err != nil {
-			all.Close()
+			all.Free()
 			return err
 		}
 	}
@@ -70,17 +73,16 @@ func (r *Recorder) Size() int {
 	return r.size
 }
 
-// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them.
-// Before the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time
-// before that there may be drops only.
-func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Record)) error {
-	r.mu.Lock()
-	all, drops := r.all, r.drops
-	since := r.since
-	r.mu.Unlock()
-	if all == nil {
-		return errors.New("the recorder is off: tapestry recorder on")
+// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them. Before
+// the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time before that
+// there may be drops only. It ends with the first error of either. A dump is of a copy, so that a slow reader finds no
+// hole in it: there are MaxDumps at most at one time, with no more memory together than the largest Recorder has.
+func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn func(*Record) error) error {
+	all, drops, since, done, err := r.admit()
+	if err != nil {
+		return err
 	}
+	defer done()
 	from := int64(0)
 	if last > 0 {
 		from = time.Now().Add(-last).UnixNano()
@@ -97,36 +99,69 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64), fn func(*Re
 		return err
 	}
 	defer kept.giveBack()
-	var dropped []Record
-	lost.read(func(rec *Record) {
+	var oldest *Record
+	for rec := range kept.records() {
+		oldest = &Record{Time: rec.Time, ID: rec.ID}
+		break
+	}
+	if oldest != nil && kept.head > 0 {
+		since = max(since, oldest.Time)
+	}
+	if err := begin(max(since, from)); err != nil {
+		return err
+	}
+	for rec := range lost.records() {
+		if oldest != nil && (rec.Time >= oldest.Time || rec.ID >= oldest.ID) {
+			break
+		}
 		if rec.Time >= from {
-			dropped = append(dropped, rec.clone())
-		}
-	})
-	began, full := false, kept.head > 0
-	start := func(oldest *Record) {
-		if began = true; oldest != nil && full {
-			since = max(since, oldest.Time)
-		}
-		begin(max(since, from))
-		for len(dropped) > 0 && (oldest == nil || dropped[0].Time < oldest.Time && dropped[0].ID < oldest.ID) {
-			fn(&dropped[0])
-			dropped = dropped[1:]
+			if err := fn(rec); err != nil {
+				return err
+			}
 		}
 	}
-	kept.read(func(rec *Record) {
-		if !began {
-			start(rec)
-		}
+	for rec := range kept.records() {
 		if rec.Time >= from {
-			fn(rec)
+			if err := fn(rec); err != nil {
+				return err
+			}
 		}
-	})
-	if !began {
-		start(nil)
 	}
 	return nil
 }
+
+// MaxDumps is how many dumps there may be at one time.
+const MaxDumps = 4
+
+// admit lets a dump begin, if there is room for its copy; its caller calls done when that is given back.
+func (r *Recorder) admit() (all, drops *Sink, since int64, done func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	size := withDrops(r.size)
+	switch {
+	case r.all == nil:
+		return nil, nil, 0, nil, errors.New("the recorder is off: tapestry recorder on")
+	case r.dumps >= MaxDumps:
+		return nil, nil, 0, nil, fmt.Errorf("%d dumps of the recorder are being read, which is the most: "+
+			"try again when one of them has ended", r.dumps)
+	case r.copied+size > withDrops(maxRecorder):
+		return nil, nil, 0, nil, fmt.Errorf("a dump needs %d MiB for its copy of the recorder, and those that are being read have %d of %d: "+
+			"try again when one of them has ended, or make the recorder smaller (tapestry recorder size)",
+			size>>20, r.copied>>20, withDrops(maxRecorder)>>20)
+	}
+	r.dumps, r.copied = r.dumps+1, r.copied+size
+	return r.all, r.drops, r.since, func() {
+		r.mu.Lock()
+		r.dumps, r.copied = r.dumps-1, r.copied-size
+		r.mu.Unlock()
+	}, nil
+}
+
+// maxRecorder is the most memory in bytes that a Recorder may have, without that for drops.
+const maxRecorder = 1 << 30
+
+// withDrops is a Recorder's memory in bytes, with the eighth for drops.
+func withDrops(size int) int { return size + size/8 }
 
 // A RecorderState is what the Recorder is doing.
 type RecorderState struct {
@@ -146,10 +181,4 @@ func (r *Recorder) State() (s RecorderState) {
 	}
 	all, drops := r.all.Stats(), r.drops.Stats()
 	return RecorderState{Bytes: r.size, Since: r.since, Frames: all.Accepted, Kept: all.Waiting, Drops: drops.Waiting}
-}
-
-func (rec *Record) clone() Record {
-	c := *rec
-	c.Data = append([]byte(nil), rec.Data...)
-	return c
 }

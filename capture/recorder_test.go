@@ -1,6 +1,9 @@
 package capture
 
 import (
+	"cmp"
+	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +39,7 @@ func TestRecorder(t *testing.T) {
 		t.Helper()
 		ids := map[uint64]bool{}
 		count := 0
-		err := r.Dump(last, func(at int64) { since = at }, func(rec *Record) {
+		err := r.Dump(last, func(at int64) error { since = at; return nil }, func(rec *Record) error {
 			count++
 			if rec.Time < l.last {
 				t.Errorf("a frame of %d comes after one of %d", rec.Time, l.last)
@@ -56,6 +59,7 @@ func TestRecorder(t *testing.T) {
 			} else {
 				l.others++
 			}
+			return nil
 		})
 		must(t, err)
 		if since == 0 || count != l.drops+l.others {
@@ -112,10 +116,11 @@ func TestRecorderSlowReader(t *testing.T) {
 	flood()
 	var first, last uint64
 	var since, oldest int64
-	must(t, r.Dump(0, func(at int64) {
+	must(t, r.Dump(0, func(at int64) error {
 		since = at
 		flood()
-	}, func(rec *Record) {
+		return nil
+	}, func(rec *Record) error {
 		if first == 0 {
 			first, oldest = rec.ID, rec.Time
 			flood()
@@ -123,6 +128,7 @@ func TestRecorderSlowReader(t *testing.T) {
 			t.Fatalf("frame %d comes after %d", rec.ID, last)
 		}
 		last = rec.ID
+		return nil
 	}))
 	if last != 30_000 || first > 20_000 || since != oldest {
 		t.Errorf("frames %d to %d came, want up to 30,000; nothing is missing since %d, the oldest is of %d", first, last, since, oldest)
@@ -155,13 +161,78 @@ func TestRecorderResizedMeanwhile(t *testing.T) {
 	})
 	for range 300 {
 		last := uint64(0)
-		must(t, r.Dump(0, func(int64) {}, func(rec *Record) {
+		must(t, r.Dump(0, func(int64) error { return nil }, func(rec *Record) error {
 			if last > 0 && rec.ID != last+1 {
 				t.Errorf("frame %d comes after %d", rec.ID, last)
 			}
 			last = rec.ID
+			return nil
 		}))
 	}
 	close(done)
 	wg.Wait()
+}
+
+// What dumps take is bounded: their number, and the memory of their copies.
+func TestDumpsBounded(t *testing.T) {
+	h := NewHub()
+	r := h.NewRecorder()
+	defer r.Close()
+	// within has n dumps begun and not ended, and gives why there were not as many.
+	var within func(n int) error
+	within = func(n int) (refused error) {
+		if n == 0 {
+			return nil
+		}
+		err := r.Dump(0, func(int64) error {
+			refused = within(n - 1)
+			return nil
+		}, func(*Record) error { return nil })
+		return cmp.Or(err, refused)
+	}
+	for _, c := range []struct {
+		size, dumps int
+		refused     string
+	}{
+		{1 << 21, MaxDumps, "4 dumps of the recorder are being read"},
+		{1 << 28, 4, "4 dumps"},
+		{1 << 29, 2, "a dump needs 576 MiB for its copy of the recorder, and those that are being read have 1152 of 1152"},
+		{1 << 30, 1, "a dump needs 1152 MiB"},
+	} {
+		must(t, r.Resize(c.size))
+		must(t, within(c.dumps))
+		if err := within(c.dumps + 1); err == nil || !strings.Contains(err.Error(), c.refused) || !strings.Contains(err.Error(), "try again when one of them has ended") {
+			t.Errorf("%d MiB: one dump more than %d: %v", c.size>>20, c.dumps, err)
+		}
+		must(t, within(c.dumps)) // what those before had is free again
+	}
+}
+
+// A dump ends with the first error of who reads it.
+func TestDumpError(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	r := h.NewRecorder()
+	must(t, r.Resize(1<<21))
+	defer r.Close()
+	n.send(1, 1, 1)
+	n.send(1, 2, 2)
+	n.send(1, 2, 3)
+	stop := errors.New("stop")
+	for after := range 4 {
+		count := 0
+		err := r.Dump(0, func(int64) error { return nil }, func(*Record) error {
+			if count == after {
+				return stop
+			}
+			count++
+			return nil
+		})
+		if want := map[bool]error{true: stop}[after < 3]; err != want || count != after {
+			t.Errorf("after %d frames: %v, %d came", after, err, count)
+		}
+	}
+	if err := r.Dump(0, func(int64) error { return stop }, nil); err != stop {
+		t.Errorf("at the beginning: %v", err)
+	}
 }

@@ -4,6 +4,7 @@ package capture
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -311,7 +312,11 @@ func (r *ring) read(fn func(*Record)) (n int) {
 		if size&skip != 0 {
 			continue
 		}
-		n += rec.each(b, fn)
+		rec.each(b, func(rec *Record) bool {
+			n++
+			fn(rec)
+			return true
+		})
 		if at-given > uint64(len(r.buf))/16 {
 			given = at
 			r.free(at)
@@ -357,8 +362,23 @@ func (r *ring) snapshot() (*ring, error) {
 	return c, nil
 }
 
-// each lends fn what lies at the beginning of b, as Records, and tells how many they are.
-func (rec *Record) each(b []byte, fn func(*Record)) (n int) {
+// records lends what is in a snapshot, from the oldest to the newest.
+func (r *ring) records() iter.Seq[*Record] {
+	return func(yield func(*Record) bool) {
+		var rec Record
+		for at := r.head; at < r.tail; {
+			b := r.buf[at%uint64(len(r.buf)):]
+			size := binary.LittleEndian.Uint32(b)
+			at += uint64(size &^ skip)
+			if size&skip == 0 && !rec.each(b, yield) {
+				return
+			}
+		}
+	}
+}
+
+// each lends fn what lies at the beginning of b, as Records, until it returns false, and tells whether it never did.
+func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 	le := binary.LittleEndian
 	*rec = Record{
 		Time: int64(le.Uint64(b[atTime:])), ID: le.Uint64(b[atID:]),
@@ -367,16 +387,18 @@ func (rec *Record) each(b []byte, fn func(*Record)) (n int) {
 			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
 		Fault: ether.Fault(b[atFault]), Lost: le.Uint32(b[atLost:]),
 	}
-	count := int(le.Uint32(b[atCount:]))
-	for b = b[headLen:]; n < count; n++ {
+	count := le.Uint32(b[atCount:])
+	for b = b[headLen:]; count > 0; count-- {
 		length := int(le.Uint32(b))
 		rec.Len, rec.Data = int(le.Uint32(b[4:])), b[lengthsLen:][:length:length]
-		fn(rec)
+		if !fn(rec) {
+			return false
+		}
 		rec.ID++
 		rec.Lost = 0
 		b = b[entryLen(length):]
 	}
-	return n
+	return true
 }
 
 // losses count what was dropped, by port, until the next frame of the port gets in. It is a hash table with linear

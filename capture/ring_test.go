@@ -28,6 +28,12 @@ func numbered(number, size int) ether.Frame {
 	return ether.Lend(room, ether.Offload{Kind: ether.TCP6, NeedsSum: number%2 == 0, Head: 74, Segment: uint16(number), SumStart: 54, SumOffset: 16})
 }
 
+func (rec *Record) clone() Record {
+	c := *rec
+	c.Data = bytes.Clone(rec.Data)
+	return c
+}
+
 func number(r *Record) int { return int(binary.BigEndian.Uint32(r.Data)) }
 
 func must(t testing.TB, err error) {

@@ -155,6 +155,7 @@ func (a *api) changed(w http.ResponseWriter, r *http.Request, err error, network
 
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readWait)) // who does not read keeps no memory
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // fails only when the client is gone
 }

@@ -27,7 +27,9 @@ const (
 	maxRing     = 256 << 20
 	maxRings    = 1 << 30     // and for all of them
 	maxNames    = 1024        // addresses in a filter's names
-	remembered  = time.Minute // a capture's books after its end
+	packetRoom  = 100         // bytes that a packet takes in a stream beside its data
+	remembered  = time.Minute // a capture's books after its end,
+	maxEnded    = 64          // but not of more captures
 )
 
 // looker tells the hub of networks and ports.
@@ -80,7 +82,8 @@ func (c *captures) routes(mux *http.ServeMux) {
 // A session is one capture.
 type session struct {
 	id    string
-	ask   *asked
+	name  string
+	ask   *asked // nil: it has ended. Only its own goroutine uses it
 	sink  *capture.Sink
 	who   credentials
 	began time.Time
@@ -108,15 +111,20 @@ func (c *captures) start(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusConflict, errorReply{err.Error()})
 		return
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		c.close(s, err)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the stream has no end: its reader is told
+		}
+	}()
 	err = c.run(w, r, s)
-	c.close(s, err)
-	if err != nil {
-		panic(http.ErrAbortHandler) // the stream has no end: its reader is told
-	}
 }
 
 func (c *captures) open(ask *asked, who credentials) (*session, error) {
-	s := &session{ask: ask, who: who, began: time.Now(), done: make(chan struct{})}
+	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{})}
 	running := "running"
 	s.state.Store(&running)
 	s.stop = func(state string) {
@@ -128,14 +136,12 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	runs, memory := 0, ringOf(ask)
-	for id, other := range c.all {
-		if n := other.length.Load(); n == 0 {
+	for _, other := range c.all {
+		if memory += other.sink.Memory(); other.length.Load() == 0 {
 			runs++
-			memory += other.sink.Memory()
-		} else if time.Since(other.began)-time.Duration(n) > remembered {
-			delete(c.all, id)
 		}
 	}
+	c.forget()
 	if runs >= maxCaptures {
 		return nil, fmt.Errorf("%d captures run already: end one (tapestry status shows them, with the processes that asked)", runs)
 	}
@@ -156,6 +162,27 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	c.all[s.id] = s
 	return s, nil
 }
+
+// forget drops captures that have ended, but the latest ones for a while. It needs the lock.
+func (c *captures) forget() {
+	var ended []*session
+	for id, s := range c.all {
+		switch n := s.length.Load(); {
+		case n == 0:
+		case time.Since(s.began)-time.Duration(n) > remembered:
+			delete(c.all, id)
+		default:
+			ended = append(ended, s)
+		}
+	}
+	slices.SortFunc(ended, func(a, b *session) int { return b.end().Compare(a.end()) })
+	for _, s := range ended[min(maxEnded, len(ended)):] {
+		delete(c.all, s.id)
+	}
+}
+
+// end is when a capture has ended.
+func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
 
 // ringOf is the memory that a capture asks for.
 func ringOf(a *asked) int { return cmp.Or(a.Ring, capture.DefaultRing) }
@@ -196,8 +223,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		if *s.state.Load() == "shutdown" {
 			grace = 2 * time.Second
 		}
-		out.grace.Store(int64(grace))
-		_ = conn.SetWriteDeadline(time.Now().Add(grace)) // of a flush that hangs already
+		out.hurry(grace)
 	}()
 
 	tick := time.NewTicker(time.Second)
@@ -256,7 +282,7 @@ func (c *captures) pump(s *session, stream *capture.Stream, out *output) (n int,
 		if err != nil {
 			return
 		}
-		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data)) > most
+		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data))+packetRoom > most
 		if full {
 			s.beyond.Add(1)
 			s.stop("limit")
@@ -277,20 +303,25 @@ func (c *captures) pump(s *session, stream *capture.Stream, out *output) (n int,
 // close writes the line that says who looked at what.
 func (c *captures) close(s *session, err error) {
 	s.sink.Close()
+	s.stop("stopped")
+	broke := ""
 	switch {
 	case errors.Is(err, errUnread):
-		s.stop("gone")
+		broke = "gone"
 	case err != nil:
-		s.stop("failed")
+		broke = "failed"
 		c.log.Error("capture failed", "capture", s.id, "err", err)
 	}
-	s.stop("stopped")
+	if broke != "" { // whatever was to end it, its reader has not got all
+		s.state.Store(&broke)
+	}
 	s.length.Store(int64(max(1, time.Since(s.began))))
 	b := s.books()
 	s.sink.Free()
 	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name,
 		"targets", s.ask.Targets.String(), "filter", s.ask.Filter.Expr,
 		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
+	s.ask = nil
 }
 
 func (s *session) books() captureBooks {
@@ -304,7 +335,7 @@ func (s *session) books() captureBooks {
 	if *s.state.Load() == "running" { // it is counted first
 		t.Seen = t.Filtered + t.Accepted
 	}
-	return captureBooks{ID: s.id, Name: s.ask.Name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
+	return captureBooks{ID: s.id, Name: s.name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
 		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
 		Packets: s.packets.Load(), Bytes: s.bytes.Load()}
@@ -353,6 +384,10 @@ func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		reply(w, http.StatusBadRequest, errorReply{err.Error()})
 		return
 	}
+	if s.length.Load() != 0 {
+		reply(w, http.StatusConflict, errorReply{fmt.Sprintf("capture %s has ended", s.id)})
+		return
+	}
 	if want.Filter != nil {
 		s.sink.Filter(match)
 	}
@@ -377,6 +412,7 @@ type output struct {
 	conn  *http.ResponseController
 	given int64
 	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
+	until time.Time    // and all of them; zero: for ever
 }
 
 func newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *captureRequest) *output {
@@ -397,10 +433,26 @@ func (o *output) waiting() int64 { return o.Size() - o.given }
 // errUnread is that nobody reads any more.
 var errUnread = errors.New("the reader is gone")
 
-func (o *output) flush() error {
-	if grace := time.Duration(o.grace.Load()); grace > 0 {
-		_ = o.conn.SetWriteDeadline(time.Now().Add(grace))
+// hurry lets each flush from now on, and one that hangs, take no longer than grace.
+func (o *output) hurry(grace time.Duration) {
+	o.grace.Store(int64(grace))
+	o.setDeadline()
+}
+
+func (o *output) setDeadline() {
+	grace := time.Duration(o.grace.Load())
+	if grace == 0 {
+		return
 	}
+	end := time.Now().Add(grace)
+	if !o.until.IsZero() && o.until.Before(end) {
+		end = o.until
+	}
+	_ = o.conn.SetWriteDeadline(end)
+}
+
+func (o *output) flush() error {
+	o.setDeadline()
 	err := o.Writer.Flush()
 	o.given = o.Size()
 	if err = errors.Join(err, o.conn.Flush()); err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/file"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 const recorderBytes = 32 << 20 // what recorder on asks for
@@ -242,7 +243,8 @@ func (l *look) openDump(ctx context.Context, c *client, asked time.Duration) (s 
 	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
 		return nil, v, err
 	}
-	s.names = l.n
+	s.names, s.body = l.n, newSpool(s.body)
+	s.reader = pcapng.NewReader(s.body)
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once
 	v.asked, v.have = asked, time.Duration(max(0, s.until-s.since))
 	switch {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -40,6 +41,11 @@ func (c *captures) recorderSet(w http.ResponseWriter, r *http.Request) {
 	c.recorderState(w, r)
 }
 
+const (
+	readWait = 10 * time.Second // for an answer to be taken, or for a part of a dump
+	dumpWait = 10 * time.Minute // and for all of it: while it is read, a copy of the recorder is kept
+)
+
 // dump answers with a stream of what the recorder holds.
 func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 	began, who := time.Now(), credentialsOf(r)
@@ -53,39 +59,58 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 	var out *output
 	var stream *capture.Stream
 	wants, frames := c.hub.Wants(ask.targets), uint64(0)
-	err = c.recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) {
+	err = c.recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) error {
 		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(since, 10))
 		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
 		out = newOutput(w, conn, &ask.captureRequest)
+		out.until = began.Add(dumpWait)
+		out.hurry(readWait)
 		stream = c.hub.NewStream(out.Writer, ask.show, nil)
 		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
-		if err = stream.Tell(c.hub.Ports(stopped)); err == nil { // so that they have names from the first frame on
-			err = c.flush(out, conn)
+		if err := stream.Tell(c.hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
+			return err
 		}
-	}, func(rec *capture.Record) {
-		if err != nil || !wants(rec) || ask.Drops && !rec.Verdict.Drop() ||
-			ask.match != nil && !ask.match(rec.Data, rec.Len) ||
-			ask.Frames > 0 && frames >= ask.Frames {
-			return
+		return out.flush()
+	}, func(rec *capture.Record) error {
+		if !wants(rec) || ask.Drops && !rec.Verdict.Drop() || ask.match != nil && !ask.match(rec.Data, rec.Len) {
+			return nil
+		}
+		if ask.Frames > 0 && frames >= ask.Frames || ask.Bytes > 0 && out.Size()+int64(len(rec.Data))+packetRoom > ask.Bytes {
+			return errLimit
 		}
 		frames++
-		if err = stream.Write(rec); err == nil && out.waiting() > 1<<18 {
-			err = c.flush(out, conn)
+		if err := stream.Write(rec); err != nil || out.waiting() < 1<<18 {
+			return err
+		}
+		select {
+		case <-c.ending:
+			return errEnding
+		default:
+			return out.flush()
 		}
 	})
 	if out == nil {
 		reply(w, http.StatusConflict, errorReply{err.Error()})
 		return
 	}
-	if err == nil {
-		_ = c.flush(out, conn) // a reader that is gone needs no more
+	if err == nil || errors.Is(err, errLimit) {
+		err = out.flush()
 	}
-	c.log.Info("recorder dumped", "uid", who.uid, "pid", who.pid, "command", ask.Name, "targets", ask.Targets.String(),
+	log := c.log.With("uid", who.uid, "pid", who.pid, "command", ask.Name, "targets", ask.Targets.String(),
 		"filter", ask.Filter.Expr, "took", time.Since(began).Round(time.Millisecond), "frames", frames, "bytes", out.Size())
+	switch {
+	case err == nil:
+		log.Info("recorder dumped")
+		return
+	case errors.Is(err, errUnread), errors.Is(err, errEnding):
+		log.Info("recorder dump broke off", "err", err)
+	default:
+		log.Error("recorder dump failed", "err", err)
+	}
+	panic(http.ErrAbortHandler) // the stream has no end: its reader is told
 }
 
-// flush gives a reader ten seconds for each part: while it reads, a copy of the ring is kept.
-func (c *captures) flush(out *output, conn *http.ResponseController) error {
-	_ = conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
-	return out.flush()
-}
+var (
+	errLimit  = errors.New("as much as was asked for")
+	errEnding = errors.New("the daemon ends")
+)
