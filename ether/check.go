@@ -51,9 +51,14 @@ type Offload struct {
 }
 
 const (
-	// MaxSegments bounds the segments of one super-frame. An honest one of 64 KiB has 122 at the
-	// smallest usual MSS of 536; thousands come from a gso_size that is a lie.
-	MaxSegments = 256
+	// MaxSegments bounds the segments of one super-frame. An honest one of 64 KiB has 45 at the usual MSS, 442 at a MTU of
+	// 200, and this many at the smallest MTU there is. A gso_size that is a lie would make 60,000.
+	MaxSegments = 4096
+
+	// More than fewSegments have to be of leastSegment bytes: what IP and TCP with timestamps leave of a MTU of 68
+	// (RFC 791 §3.2). So what a worker reads at once makes no more datagrams when its sizes are lies than when they are not.
+	fewSegments  = 256
+	leastSegment = 68 - ipv4Len - tcpLen - 12
 
 	// MaxHead bounds a super-frame's header, which is repeated in every segment: Ethernet with two tags
 	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) in its
@@ -105,7 +110,7 @@ func (f *Frame) checkOffload() error {
 		return ErrOffload
 	}
 	payload, segment := f.Len()-l.head, int(f.Off.Segment)
-	if segment == 0 || payload > segment*MaxSegments || l.head-l.ip+min(segment, payload) > 65535 {
+	if segment == 0 || payload > segment*fewSegments && (segment < leastSegment || payload > segment*MaxSegments) || l.head-l.ip+min(segment, payload) > 65535 {
 		return ErrOffload
 	}
 	f.Off.Head = uint16(l.head)

@@ -29,6 +29,7 @@ func TestCheck(t *testing.T) {
 	tcp6.v6 = true
 	udp4 := packet{udp: true, payload: data(5000)}
 	udp6 := packet{udp: true, v6: true, payload: data(5000)}
+	udp64k := packet{udp: true, payload: data(65507)}.frame(t)
 	tagged := tcp6
 	tagged.tags = 2
 	routed := func(left byte) Frame {
@@ -73,7 +74,14 @@ func TestCheck(t *testing.T) {
 
 		{"segment 0", claim(func(o *Offload) { o.Segment = 0 }), ErrOffload, 0},
 		{"segment 1", claim(func(o *Offload) { o.Segment = 1 }), ErrOffload, 0},
-		{"257 segments", stream(256*20+1).super(t, 20), ErrOffload, 0},
+		{"256 segments of a byte", stream(256).super(t, 1), nil, 66},
+		{"257 segments of a byte", stream(257).super(t, 1), ErrOffload, 0},
+		{"257 segments, too short for any MTU", stream(256*15+1).super(t, 15), ErrOffload, 0},
+		{"257 segments", stream(256*16+1).super(t, 16), nil, 66},
+		{"64 KiB at MTU 200", stream(65469).super(t, 148), nil, 66},
+		{"64 KiB at MTU 68", stream(65469).super(t, 16), nil, 66},
+		{"64 KiB of UDP at MTU 68", lend(udp64k.Bytes(), Offload{Kind: UDP, Segment: 40}), nil, 42},
+		{"64 KiB of a byte each", stream(65469).super(t, 1), ErrOffload, 0},
 		{"unknown kind", claim(func(o *Offload) { o.Kind = 9 }), ErrOffload, 0},
 		{"tcp6 on IPv4", claim(func(o *Offload) { o.Kind = TCP6 }), ErrOffload, 0},
 		{"udp on TCP", claim(func(o *Offload) { o.Kind = UDP }), ErrOffload, 0},

@@ -5,6 +5,9 @@ import (
 	"math"
 )
 
+// MaxJoined bounds the frames of a run, and so the vectors of one write: the kernel takes 1024 (UIO_MAXIOV).
+const MaxJoined = 256
+
 // maxJoinUDP bounds a run of datagrams. A socket with UDP_GRO is promised no more than this at once
 // (UDP_GRO_CNT_MAX in Linux).
 const maxJoinUDP = 64
@@ -31,7 +34,7 @@ type Joiner struct {
 	push       uint16 // TCP: FIN and PSH of the last frame
 
 	n        int
-	payloads [MaxSegments][]byte
+	payloads [MaxJoined][]byte
 	head     [MaxHead]byte
 }
 
@@ -133,7 +136,7 @@ func (j *Joiner) Add(f *Frame) bool {
 	j.n++
 	j.total += size
 	j.id, j.idStep, j.seq, j.push = id, idStep, j.seq+uint32(size), push
-	j.done = size < j.size || push != 0 || j.n == MaxSegments || l.kind == UDP && j.n == maxJoinUDP
+	j.done = size < j.size || push != 0 || j.n == MaxJoined || l.kind == UDP && j.n == maxJoinUDP
 	return true
 }
 

@@ -50,6 +50,18 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// A sender's kernel on the same machine does not cut at a small MTU either.
+func TestRecoverSmallMTU(t *testing.T) {
+	for _, mtu := range []int{68, 200, 576} {
+		f := stream(65469).super(t, mtu-52)
+		f.Off = Offload{}
+		f.Recover(mtu, 0)
+		if err := f.Check(); err != nil || f.Off.Kind != TCP4 || f.WireLen() != mtu+HeaderLen {
+			t.Errorf("MTU %d: %+v, %v", mtu, f.Off, err)
+		}
+	}
+}
+
 // A frame whose right checksum happens to be its pseudo-header's sum is finished.
 func TestRecoverByChance(t *testing.T) {
 	p := packet{udp: true, payload: data(100)}

@@ -137,7 +137,7 @@ type writer struct {
 	fd   int // of the queue
 	join ether.Joiner
 	vnet [vnetLen]byte
-	iov  [2 + ether.MaxSegments]syscall.Iovec
+	iov  [2 + ether.MaxJoined]syscall.Iovec
 	cut  ether.Cutter
 	head [ether.MaxHead]byte
 }

@@ -3,6 +3,8 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,13 @@ func TestOffloads(t *testing.T) {
 		}
 	})
 
+	t.Run("super-frames of many small segments cross", func(t *testing.T) {
+		smallSegments(t, b, "blue", a, "red", "10.80.2.10", 88-12, "--set-mss", "88")
+		for _, h := range []*Host{a, b} {
+			h.believed(t)
+		}
+	})
+
 	t.Run("a path that loses trains is found, and data still flows", func(t *testing.T) {
 		// A train passes a veth as one packet, and is dropped here as nothing else is.
 		rule := []string{"INPUT", "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1501:65535", "-j", "DROP"}
@@ -91,4 +100,67 @@ func TestOffloads(t *testing.T) {
 		a.exit(t, "doctor") // tests anew; what else it finds is not wanted here
 		a.tests(t, "ok", true)
 	})
+}
+
+// TestSmallSegments: a small MTU and a peer with a small MSS make super-frames of hundreds of segments, and all of them are
+// believed.
+func TestSmallSegments(t *testing.T) {
+	h := newNode(t, "segments")
+	h.network(t, "narrow", "--subnet", "10.77.0.0/24", "-o", "com.docker.network.driver.mtu=200")
+	h.network(t, "wide", "--subnet", "10.78.0.0/24", "-o", "tapestry.attach=tap")
+	for _, c := range []struct {
+		network string
+		payload int // of a segment: there are timestamps
+		args    []string
+	}{{"narrow", 200 - 40 - 12, nil}, {"wide", 88 - 12, []string{"--set-mss", "88"}}} {
+		client, server := c.network+"1", c.network+"2"
+		h.run(t, client, c.network)
+		h.run(t, server, c.network)
+		smallSegments(t, h, server, h, client, h.address(t, server, c.network), c.payload, c.args...)
+	}
+	h.believed(t)
+}
+
+// smallSegments has a TCP flow run until one of its super-frames had more than 256 segments.
+func smallSegments(t *testing.T, serverHost *Host, server string, clientHost *Host, client, address string, payload int, args ...string) {
+	t.Helper()
+	const many = 256
+	running := len(clientHost.captures(t))
+	watch := clientHost.background(t, "", "tapestry", "watch", client, "--json", "-n", "1", "-f", fmt.Sprint("tcp and greater ", 66+(many+1)*payload))
+	clientHost.awaitCaptures(t, running+1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = watch.cmd.Wait()
+	}()
+	for range 20 {
+		measure(t, serverHost, server, clientHost, client, append([]string{"-c", address, "-n", "20M"}, args...)...)
+		select {
+		case <-ended:
+			m := segments.FindStringSubmatch(watch.said.String())
+			if m == nil {
+				t.Fatalf("watch shows no super-frame: %s", watch.said.String())
+			}
+			if n, _ := strconv.Atoi(m[1]); n <= many {
+				t.Errorf("a super-frame of %d segments, want more than %d: %s", n, many, watch.said.String())
+			}
+			return
+		default:
+		}
+	}
+	watch.cmd.Process.Kill()
+	<-ended
+	t.Errorf("%s: no super-frame had more than %d segments", client, many)
+}
+
+var segments = regexp.MustCompile(`"segments":(\d+)`)
+
+// believed wants no frame to have been dropped for what it says of its segments.
+func (h *Host) believed(t *testing.T) {
+	t.Helper()
+	for _, n := range objects[network](t, h, "networks") {
+		if n.Drops["offload"] != 0 {
+			t.Errorf("%s: %d super-frames of network %.12s were dropped as offload", h.name, n.Drops["offload"], n.ID)
+		}
+	}
 }
