@@ -238,7 +238,7 @@ func (f *Fabric) sorted() []*network {
 
 // rebuild brings one recorded network back.
 func (f *Fabric) rebuild(r record) {
-	n := newNetwork(r.Network)
+	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
 	f.add(n)
 	log := f.log.With("network", n.ID)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -24,10 +25,10 @@ type network struct {
 	down      error // why there is no tunnel though there should be
 }
 
-func newNetwork(n Network) *network {
+func newNetwork(n Network, now time.Duration) *network {
 	return &network{
 		Network: n, peers: n.Peers,
-		sw:        vswitch.New(vswitch.Config{Ageing: n.Ageing}),
+		sw:        vswitch.New(vswitch.Config{Start: now, Ageing: n.Ageing}),
 		endpoints: make(map[string]*endpoint),
 		remotes:   make(map[netip.Addr]*remote),
 	}
@@ -70,7 +71,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 	if err := f.check(spec); err != nil {
 		return err
 	}
-	n := newNetwork(spec)
+	n := newNetwork(spec, f.now())
 	err := f.store.save(n.record())
 	if err == nil && n.VNI != 0 {
 		err = f.connect(n)

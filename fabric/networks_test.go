@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 )
@@ -367,6 +368,23 @@ func TestDeleteNetworkFails(t *testing.T) {
 }
 
 // What arrives uncut is cut for the narrowest container.
+// A network that is made when the daemon is old does not forget at the next tick what it has just learned.
+func TestYoungNetworkLearns(t *testing.T) {
+	h := newHost(t)
+	h.aged(time.Hour)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.container(netID(1), ep(2))
+	guest := ether.MAC{2, 9, 9, 9, 9, 9} // behind a container, not its own
+	h.m.dev(t, epID(1)).feed(guest, broadcast, "here I am")
+	h.m.dev(t, epID(2)).expect(t, "here I am")
+	h.at(h.now())
+	known := slices.ContainsFunc(h.Entries(""), func(e EntryView) bool { return e.MAC == guest && e.Age < time.Minute })
+	if !known {
+		t.Errorf("forgotten: %+v", h.Entries(""))
+	}
+}
+
 func TestFit(t *testing.T) {
 	h := newHost(t)
 	narrow := wide(1, 80, "127.0.0.2")

@@ -74,56 +74,56 @@ func (s *station) at(p *Port) sighting {
 	return moved
 }
 
-// learn notes that m was seen at p. False: m is pinned to another port. A pinned address is not
-// changed, and a group address must not be given.
-func (t *fdb) learn(m ether.MAC, p *Port) bool {
+// learn notes that m was seen at p, and gives what it was until then: with fresh and moved, look-ups made before may not
+// hold any more. A pinned address is not changed, and a group address must not be given.
+func (t *fdb) learn(m ether.MAC, p *Port) sighting {
 	s := t.station(m)
 	switch s.at(p) {
 	case fresh:
 		return t.insert(m, p)
 	case moved:
-		return t.move(s, p)
+		t.move(s, p)
+		return moved
 	case taken:
 		s.rival.Store(p)
 		s.rivals.Add(1)
-		return false
+		return taken
 	}
 	if now := t.now.Load(); s.seen.Load() != now {
 		s.seen.Store(now)
 	}
-	return true
+	return here
 }
 
-func (t *fdb) insert(m ether.MAC, p *Port) bool {
+func (t *fdb) insert(m ether.MAC, p *Port) sighting {
 	t.change.Lock()
 	defer t.change.Unlock()
 	if p.detached.Load() {
-		return true // its addresses are forgotten already
+		return fresh // its addresses are forgotten already
 	}
 	if v, ok := t.stations.Load(m); ok { // somebody was faster
 		s := v.(*station)
 		if s.pinned {
-			return s.port.Load() == p
+			return s.at(p)
 		}
 		t.disown(s)
 		t.own(s, p)
-		return true
+		return moved
 	}
 	s := &station{mac: m}
 	t.own(s, p)
 	t.stations.Store(m, s)
-	return true
+	return fresh
 }
 
-func (t *fdb) move(s *station, p *Port) bool {
+func (t *fdb) move(s *station, p *Port) {
 	t.change.Lock()
 	defer t.change.Unlock()
 	if s.slot < 0 || p.detached.Load() { // forgotten, or pinned anew, meanwhile: the next frame will tell
-		return true
+		return
 	}
 	t.disown(s)
 	t.own(s, p)
-	return true
 }
 
 // own enters a learned station at p, and makes room for it first.

@@ -226,6 +226,27 @@ func TestAgeing(t *testing.T) {
 	}
 }
 
+// What a switch learns before its first tick ages from then on, whatever the clock shows.
+func TestAgeingOfTheYoung(t *testing.T) {
+	const start = 5000*time.Second + 700*time.Millisecond
+	s := New(Config{Start: start, Ageing: 10 * time.Second})
+	a, _ := attach(s, "a", false)
+	a.show(1)
+	for e := range s.Entries() {
+		if e.Age != 0 {
+			t.Errorf("%s old when it has just been seen", e.Age)
+		}
+	}
+	s.Tick(start + 9*time.Second)
+	if s.at(1) != a {
+		t.Error("forgotten after 9 s of 10")
+	}
+	s.Tick(start + 10*time.Second)
+	if s.at(1) != nil {
+		t.Error("still known after 10 s of 10")
+	}
+}
+
 // The table changes under its reader, who still sees no negative age.
 func TestEntriesWhileTicking(t *testing.T) {
 	s := New(Config{})

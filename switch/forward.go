@@ -51,7 +51,7 @@ func (p *Port) Inject(f ether.Frame) (v Verdict) {
 // pass judges frames and sends them on.
 func (p *Port) pass(b *batch, frames []ether.Frame) {
 	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
-	var to *Port
+	var to *Port           // dst's owner; nil: to be looked up
 	var watch Watcher
 	if w := p.sw.watch.Load(); w != nil {
 		watch = *w
@@ -62,7 +62,13 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 		v := p.vet(f)
 		if v == Forwarded {
 			if from := f.Src(); from != src {
-				v, src = p.admit(from)
+				switch src = from; p.sw.learn(from, p) {
+				case here:
+				case taken:
+					v, src = Spoofed, ether.MAC{}
+				default: // the destination may have moved, or gone to make room
+					to = nil
+				}
 			}
 		}
 		if v == Forwarded {
@@ -134,14 +140,6 @@ func (p *Port) vet(f *ether.Frame) Verdict {
 		return BadSource
 	}
 	return Forwarded
-}
-
-// admit learns a source, and gives it back; of one that is another port's, Spoofed and zero.
-func (p *Port) admit(src ether.MAC) (Verdict, ether.MAC) {
-	if !p.sw.learn(src, p) {
-		return Spoofed, ether.MAC{}
-	}
-	return Forwarded, src
 }
 
 // decide judges a frame by where it goes: to is the port that owns its destination, nil if none.

@@ -240,6 +240,54 @@ func TestModel(t *testing.T) {
 	}
 }
 
+// A batch does what its frames would do one by one, whatever they do to the table on the way: addresses move, also those
+// that are being sent to, and go to make room for others.
+func TestBatchIsItsFrames(t *testing.T) {
+	for _, cfg := range []Config{{}, {PerPort: 2}, {PerPort: 100, PerNetwork: 5}} {
+		r := rand.New(rand.NewPCG(8, uint64(cfg.PerPort)))
+		const nPorts, stations = 4, 10
+		var whole, single [nPorts]*Port
+		var wholeOut, singleOut [nPorts]*wire
+		a, b := New(cfg), New(cfg)
+		for i := range nPorts {
+			whole[i], wholeOut[i] = attach(a, "", i == 0)
+			single[i], singleOut[i] = attach(b, "", i == 0)
+		}
+		whole[1].Pin(mac(0))
+		single[1].Pin(mac(0))
+		for step := range 5000 {
+			in := r.IntN(nPorts)
+			frames := make([]ether.Frame, 2+r.IntN(6))
+			for i := range frames {
+				src, dst := mac(r.IntN(stations)), mac(r.IntN(stations)) // also to itself
+				if i > 0 && r.IntN(2) == 0 {
+					dst = frames[i-1].Dst()
+				}
+				frames[i] = frame(src, dst, 10*step+i)
+			}
+			for i := range frames {
+				f := frames[i]
+				single[in].Ingress([]ether.Frame{f})
+			}
+			whole[in].Ingress(frames)
+			if got, want := a.Tally(), b.Tally(); got != want {
+				t.Fatalf("%+v, step %d: verdicts %v, one by one %v", cfg, step, got, want)
+			}
+			for i := range nPorts {
+				if got, want := wholeOut[i].taken(), singleOut[i].taken(); !slices.Equal(got, want) {
+					t.Fatalf("%+v, step %d: port %d got %v, one by one %v", cfg, step, i, got, want)
+				}
+			}
+			if step%7 == 0 {
+				now := time.Duration(step) * time.Second
+				a.Tick(now)
+				b.Tick(now)
+			}
+		}
+		balanced(t, a)
+	}
+}
+
 // fickle is a Sender that refuses some frames, and keeps books of its own.
 type fickle struct{ given, took, bytes, calls atomic.Uint64 }
 

@@ -41,6 +41,7 @@ type RunWatcher interface {
 
 // Config sets the forwarding database's bounds. Zero values mean the defaults.
 type Config struct {
+	Start      time.Duration // Tick's clock when the switch is made
 	Ageing     time.Duration // after which a learned address that was not seen is forgotten; 300 s
 	PerPort    int           // learned addresses one port may own; 256
 	PerNetwork int           // learned addresses in all; 8192
@@ -69,6 +70,7 @@ func New(cfg Config) *Switch {
 	s.fdb.ageing = orDefault(cfg.Ageing, DefaultAgeing)
 	s.fdb.perPort = orDefault(cfg.PerPort, DefaultPerPort)
 	s.fdb.perNetwork = orDefault(cfg.PerNetwork, DefaultPerNetwork)
+	s.fdb.now.Store(int64(cfg.Start / time.Second))
 	s.ports.Store(&[]*Port{})
 	return s
 }
