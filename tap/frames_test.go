@@ -215,6 +215,32 @@ func TestSendJoinedTagged(t *testing.T) {
 	}
 }
 
+// TestShortFrames: what has fewer bytes behind its Ethernet header than a filter likes to look at passes both ways.
+func TestShortFrames(t *testing.T) {
+	for _, mode := range []Mode{Veth, Direct} {
+		t.Run(string(mode), func(t *testing.T) {
+			d, w := port(t, mode)
+			c := caught(d)
+			for n := range 6 {
+				whole := tcp(10).frame(t)
+				b := append([]byte(nil), whole.Bytes()[:ether.HeaderLen+n]...)
+				b[12], b[13] = 0x88, 0xb5
+				must(t, w.write(ether.Offload{}, b))
+				if got := c.settle(t, d, 1)[0]; !bytes.Equal(got.Bytes(), b) {
+					t.Errorf("%d bytes of payload came from the container as %x, want %x", n, got.Bytes(), b)
+				}
+				f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
+				if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
+					t.Errorf("%d bytes of payload: refused", n)
+				}
+				if _, got := w.read(); !bytes.Equal(got, b) {
+					t.Errorf("%d bytes of payload came to the container as %x, want %x", n, got, b)
+				}
+			}
+		})
+	}
+}
+
 // TestSendOrder: runs of several flows, and frames that join nothing, keep their order.
 func TestSendOrder(t *testing.T) {
 	d, w := port(t, Veth)

@@ -57,7 +57,7 @@ func redirects(t *testing.T, from, to string) {
 				t.Fatalf("%s does %v", from, a)
 			}
 			targets = append(targets, m.Ifindex)
-			if u.Protocol != unix.ETH_P_ALL || u.Sel == nil || len(u.Sel.Keys) != 1 || u.Sel.Keys[0].Mask != 0 {
+			if u.Protocol != unix.ETH_P_ALL || u.Sel == nil || u.Sel.Nkeys != 0 {
 				t.Errorf("the filter on %s does not take everything: protocol %#x, %+v", from, u.Protocol, u.Sel)
 			}
 		}
@@ -160,6 +160,15 @@ func TestCreateCompletes(t *testing.T) {
 			must(t, netlink.QdiscDel(ingress(t, outer)))
 			must(t, netlink.QdiscAdd(ingress(t, outer)))
 			filter(t, outer, 1, &nl.TcU32Key{Mask: 0xffffffff, Val: 0x0a4d0002, Off: 12}, netlink.NewMirredAction(link(t, tapName).Attrs().Index))
+		}},
+		{"filters that short frames do not match", func(t *testing.T, s Spec) { // as v0.1.0 made them
+			whole(t, s)
+			tapName, outer, _ := Names(s.ID)
+			for _, way := range [][2]string{{outer, tapName}, {tapName, outer}} {
+				must(t, netlink.QdiscDel(ingress(t, way[0])))
+				must(t, netlink.QdiscAdd(ingress(t, way[0])))
+				filter(t, way[0], 1, nil, netlink.NewMirredAction(link(t, way[1]).Attrs().Index))
+			}
 		}},
 		{"a mirror where the redirect was", func(t *testing.T, s Spec) {
 			whole(t, s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +28,9 @@ func (p *plumber) redirect(from, to netlink.Link) error {
 		return fmt.Errorf("add ingress qdisc to %s: %w", name, err)
 	}
 	filter := &netlink.U32{
+		// No key, not one with an empty mask: to look at a key takes four bytes behind the Ethernet header, and a frame
+		// without them would match nothing and be lost without a count (u32_classify in net/sched/cls_u32.c).
+		Sel:         &nl.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
 		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},
 	}
@@ -47,7 +51,7 @@ func (p *plumber) redirected(from, to netlink.Link) bool {
 		if !ok {
 			return false
 		}
-		everything := u.Protocol == unix.ETH_P_ALL && u.Sel != nil && len(u.Sel.Keys) == 1 && u.Sel.Keys[0].Mask == 0
+		everything := u.Protocol == unix.ETH_P_ALL && u.Sel != nil && u.Sel.Nkeys == 0
 		for _, a := range u.Actions {
 			n++
 			m, ok := a.(*netlink.MirredAction)
