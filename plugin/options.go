@@ -49,7 +49,7 @@ type option struct {
 	set func(n *fabric.Network, value string) error
 }
 
-// networkOptions lists every key that means something here. Those of other drivers pass unread.
+// networkOptions lists every key that means something here. For those of other drivers see foreignOptions.
 func networkOptions() []option {
 	return []option{
 		{optVNI, setVNI},
@@ -80,7 +80,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if err != nil {
 		return fabric.Network{}, err
 	}
-	if err := refuseUnknown(given); err != nil {
+	if err := cmp.Or(refuseUnknown(given), refuseForeign(req.Options, given)); err != nil {
 		return fabric.Network{}, err
 	}
 	for _, o := range networkOptions() {
@@ -280,13 +280,15 @@ func setPrefix(n *fabric.Network, value string) error {
 	return nil
 }
 
+const notEncrypted = "tapestry's VXLAN is not encrypted; leave the option away and, where the underlay is not trusted, join the hosts by IPsec or WireGuard"
+
 // setEncrypted refuses overlay's key: nobody may believe in encryption that is not there.
 // Overlay itself takes the bare key, and every value but a false one, as a wish for encryption.
 func setEncrypted(_ *fabric.Network, value string) error {
 	if on, err := strconv.ParseBool(value); err == nil && !on {
 		return nil
 	}
-	return errors.New("tapestry's VXLAN is not encrypted; leave the option away and, where the underlay is not trusted, join the hosts by IPsec or WireGuard")
+	return errors.New(notEncrypted)
 }
 
 // parsePools reads the subnets of a network, IPv4 first. What stands for "no pool" is left out:

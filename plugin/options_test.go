@@ -58,7 +58,7 @@ func TestParseNetwork(t *testing.T) {
 		{"smallest MTU", map[string]any{optMTU: "68"}, func(n *fabric.Network) { n.MTU = 68 }},
 		{"largest MTU", map[string]any{optMTU: "65521"}, func(n *fabric.Network) { n.MTU = 65521 }},
 		{"prefix", map[string]any{optPrefix: "dc-lan.1_ab"}, func(n *fabric.Network) { n.Prefix = "dc-lan.1_ab" }},
-		{"foreign options", map[string]any{"com.docker.network.something": "1", "tapestry": "x", "parent": 7.0, "weave.multicast": "true"}, func(n *fabric.Network) {}},
+		{"foreign options", map[string]any{"com.docker.network.something": "1", "works.weave.multicast": "true", "foreign": 7.0}, func(n *fabric.Network) {}},
 		{"not encrypted", map[string]any{"encrypted": "false"}, func(n *fabric.Network) {}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -79,6 +79,9 @@ func quote(s string) string {
 func nearest(s string, candidates []string) string {
 	best, least := "", 3
 	for _, c := range candidates {
+		if len(s)-len(c) >= least || len(c)-len(s) >= least {
+			continue // that many edits at least
+		}
 		if d := distance(s, c); d < least && d*3 <= len(c)-len(ownSpace) {
 			best, least = c, d
 		}

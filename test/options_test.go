@@ -51,6 +51,12 @@ func TestOptions(t *testing.T) {
 			{"tapestry.ageing=300", "tapestry.ageing"},
 			{"tapestry.attach=macvlan", "tapestry.attach"},
 			{"tapestry.external=perhaps", "tapestry.external"},
+			{"com.docker.network.bridge.host_binding_ipv4=127.0.0.1", "docker run -p 127.0.0.1:"},
+			{"com.docker.network.bridge.enable_icc=false", "network of their own"},
+			{"com.docker.network.enable_ipv6=sure", "com.docker.network.enable_ipv6"}, // new daemons say so themselves
+			{"vni=80", "tapestry.vni"},
+			{"MTU=1400", "com.docker.network.driver.mtu"},
+			{"parent=eth0", "macvlan"},
 			{"encrypted", "encrypt"},
 			{"encrypted=true", "encrypt"},
 		} {
@@ -92,7 +98,8 @@ func TestOptions(t *testing.T) {
 
 	t.Run("row12 options of others pass", func(t *testing.T) {
 		h.quiet(t)
-		h.network(t, "X", "-o", "com.docker.network.something=1", "-o", "foreign")
+		h.network(t, "X", "-o", "com.docker.network.something=1", "-o", "foreign",
+			"-o", "com.docker.network.bridge.enable_icc=true", "-o", "com.docker.network.bridge.host_binding_ipv4=0.0.0.0", "-o", "works.weave.multicast=true")
 		h.run(t, "c1", "X")
 	})
 
