@@ -64,132 +64,124 @@ func needBeds(t *testing.T) (binary string) {
 // needRoot skips the test where no host can be made.
 func needRoot(t *testing.T) {
 	t.Helper()
-	switch err := ready(); {
-	case err != nil && os.Getenv("TAPESTRY_MUST") == "1":
-		t.Fatal(err)
-	case err != nil:
-		t.Skip(err)
+	if err := ready(); err != nil {
+		cannot(t, err)
 	}
 }
 
-// skipMissing skips a way that this machine lacks something for.
-func (w someWay) skipMissing(t *testing.T) {
-	t.Helper()
-	why := w.way.missing()
-	if why != "" && !w.free && os.Getenv("TAPESTRY_MUST") == "1" {
-		t.Fatal(why)
-	}
-	if why != "" {
-		t.Skip(why)
+// eachWay runs a subtest for each way. One that is free is left out where it is missing.
+func eachWay(t *testing.T, binary string, try func(t *testing.T, w someWay)) {
+	for _, w := range someWays(binary) {
+		why := w.way.missing()
+		if why != "" && w.free {
+			t.Logf("%s is not tried: %s", w.name, why)
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			if why != "" {
+				cannot(t, why)
+			}
+			try(t, w)
+		})
 	}
 }
 
 func TestWays(t *testing.T) {
 	binary := needBeds(t)
-	for _, w := range someWays(binary) {
-		t.Run(w.name, func(t *testing.T) {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
-			w.skipMissing(t)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			began := time.Now()
-			b, err := build(ctx, w.way, w.across) // it pings, over IPv4 and IPv6
-			if err != nil {
-				t.Fatal(err)
+	eachWay(t, binary, func(t *testing.T, w someWay) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ctx := t.Context()
+		began := time.Now()
+		b, err := build(ctx, w.way, w.across) // it pings, over IPv4 and IPv6
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("built in %.1f s", time.Since(began).Seconds())
+		left := watch(t, b.traces())
+		defer func() {
+			b.close()
+			if left := left(); left != nil {
+				t.Errorf("after close there are still %q", left)
 			}
-			t.Logf("built in %.1f s", time.Since(began).Seconds())
-			left := watch(t, b.traces())
-			defer func() {
-				b.close()
-				if left := left(); left != nil {
-					t.Errorf("after close there are still %q", left)
-				}
-			}()
-			for _, v6 := range []bool{false, true} {
-				if r, err := b.stream(ctx, 1, forward, v6, 300*time.Millisecond); err != nil || r.value <= 0 {
-					t.Errorf("stream, IPv6 %v: %+v, %v", v6, r, err)
-				} else {
-					t.Logf("one TCP flow, IPv6 %v: %.2f Gb/s", v6, r.value)
-				}
-			}
-			if l, err := b.echo(ctx, "tcp", 300*time.Millisecond); err != nil {
-				t.Error(err)
+		}()
+		for _, v6 := range []bool{false, true} {
+			if r, err := b.stream(ctx, 1, forward, v6, 300*time.Millisecond); err != nil || r.value <= 0 {
+				t.Errorf("stream, IPv6 %v: %+v, %v", v6, r, err)
 			} else {
-				t.Logf("echo: %+v", l.p50)
+				t.Logf("one TCP flow, IPv6 %v: %.2f Gb/s", v6, r.value)
 			}
-			if w.way.name() == "tapestry" {
-				if mb, err := b.sites[0].rss(); err != nil || mb < 5 || mb > 500 {
-					t.Errorf("RSS %v MB, %v", mb, err)
-				} else {
-					t.Logf("RSS %.1f MB", mb)
-				}
+		}
+		if l, err := b.echo(ctx, "tcp", 300*time.Millisecond); err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("echo: %+v", l.p50)
+		}
+		if w.way.name() == "tapestry" {
+			if mb, err := b.sites[0].rss(); err != nil || mb < 5 || mb > 500 {
+				t.Errorf("RSS %v MB, %v", mb, err)
+			} else {
+				t.Logf("RSS %.1f MB", mb)
 			}
-			if _, ok := w.way.(*onDocker); !ok || w.across {
-				return
+		}
+		if _, ok := w.way.(*onDocker); !ok || w.across {
+			return
+		}
+		for _, external := range []bool{true, false, true, false} {
+			if took, err := b.arrive(ctx, external); err != nil || took <= 0 || took > 30*time.Second {
+				t.Errorf("arrive, external %v: %v, %v", external, took, err)
+			} else {
+				t.Logf("docker run to first ping, external %v: %v", external, took)
 			}
-			for _, external := range []bool{true, false, true, false} {
-				if took, err := b.arrive(ctx, external); err != nil || took <= 0 || took > 30*time.Second {
-					t.Errorf("arrive, external %v: %v, %v", external, took, err)
-				} else {
-					t.Logf("docker run to first ping, external %v: %v", external, took)
-				}
-			}
-		})
-	}
+		}
+	})
 }
 
 // A killed bench leaves nothing either.
 func TestKilledBenchLeavesNothing(t *testing.T) {
 	binary := needBeds(t)
-	for _, w := range someWays(binary) {
-		t.Run(w.name, func(t *testing.T) {
-			w.skipMissing(t)
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
+	eachWay(t, binary, func(t *testing.T, w someWay) {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), "BED="+w.name, "TAPESTRY="+binary)
+		cmd.Stderr = os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Wait()
+		defer cmd.Process.Kill()
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatalf("no bed was built: %v", err)
+		}
+		left := watch(t, strings.Fields(line))
+		cmd.Process.Kill()
+		for end := time.Now().Add(time.Minute); left() != nil; {
+			if time.Now().After(end) {
+				t.Fatalf("there are still %q", left())
 			}
-			cmd := exec.Command(self, "-test.run=^TestHoldBed$")
-			cmd.Env = append(os.Environ(), "BED="+w.name, "TAPESTRY="+binary)
-			cmd.Stderr = os.Stderr
-			cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			defer cmd.Wait()
-			defer cmd.Process.Kill()
-			line, err := bufio.NewReader(out).ReadString('\n')
-			if err != nil {
-				t.Fatalf("no bed was built: %v", err)
-			}
-			left := watch(t, strings.Fields(line))
-			cmd.Process.Kill()
-			for end := time.Now().Add(15 * time.Second); left() != nil; {
-				if time.Now().After(end) {
-					t.Fatalf("there are still %q", left())
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-		})
-	}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
 }
 
-// TestHoldBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, tells its traces, and stays.
-func TestHoldBed(t *testing.T) {
-	ways := someWays(os.Getenv("TAPESTRY"))
-	i := slices.IndexFunc(ways, func(w someWay) bool { return w.name == os.Getenv("BED") })
-	if i < 0 {
-		t.Skip("another test runs it")
-	}
-	needRoot(t)
+// holdBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, tells its traces, and stays.
+func holdBed(binary, name string) {
+	ways := someWays(binary)
+	i := slices.IndexFunc(ways, func(w someWay) bool { return w.name == name })
 	runtime.LockOSThread() // what a bed starts ends with the thread that started it
-	b, err := build(t.Context(), ways[i].way, ways[i].across)
+	b, err := build(context.Background(), ways[i].way, ways[i].across)
 	if err != nil {
-		t.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	fmt.Println(strings.Join(b.traces(), " "))
 	select {}

@@ -1,8 +1,6 @@
 package vswitch
 
 import (
-	"runtime/debug"
-	"slices"
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -49,24 +47,6 @@ func loads(size int) (all []load) {
 		all = append(all, l)
 	}
 	return all
-}
-
-// skipRace skips a test that counts allocations where they do not count.
-func skipRace(t *testing.T) {
-	info, _ := debug.ReadBuildInfo()
-	if slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		t.Skip("the race detector makes sync.Pool forget at random")
-	}
-}
-
-// Nothing on a frame's way allocates.
-func TestAllocs(t *testing.T) {
-	skipRace(t)
-	for _, l := range loads(64) {
-		if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
-			t.Errorf("%s: %v allocations a batch, want 0", l.name, n)
-		}
-	}
 }
 
 func BenchmarkWatched(b *testing.B) {

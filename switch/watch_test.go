@@ -68,19 +68,3 @@ func TestWatch(t *testing.T) {
 type blind struct{ seen int }
 
 func (b *blind) Watch(_, _ *Port, _ Verdict, _ *ether.Frame) { b.seen++ }
-
-// A watched switch allocates nothing either, and shows as many frames as come.
-func TestWatchAllocs(t *testing.T) {
-	skipRace(t)
-	for _, l := range loads(64) {
-		w := &blind{}
-		l.in.sw.Watch(w)
-		const runs = 200
-		if n := testing.AllocsPerRun(runs, func() { l.in.Ingress(l.frames) }); n != 0 {
-			t.Errorf("%s: %v allocations a batch, want 0", l.name, n)
-		}
-		if want := (runs + 1) * len(l.frames); w.seen != want {
-			t.Errorf("%s: %d frames were shown, want %d", l.name, w.seen, want)
-		}
-	}
-}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -23,10 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func host(t testing.TB) netns.NsHandle {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("TAPESTRY_MUST") == "1" {
-			t.Fatal("needs root to make a network namespace")
-		}
-		t.Skip("needs root to make a network namespace")
+		cannot(t, "needs root to make a network namespace")
 	}
 	runtime.LockOSThread()
 	before, err := netns.Get()
@@ -100,17 +96,6 @@ func there(t testing.TB, name string) bool {
 		t.Fatal(err)
 	}
 	return err == nil
-}
-
-// raceDetector tells whether the test was built with -race, under which sync.Pool drops what it is given.
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	for i := 0; ok && i < len(info.Settings); i++ {
-		if s := info.Settings[i]; s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-	return false
 }
 
 // await waits for a descriptor to be readable.

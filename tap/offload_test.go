@@ -172,7 +172,7 @@ func TestRefusedForNow(t *testing.T) {
 func TestRefusedByContent(t *testing.T) {
 	d, w := port(t, Direct)
 	if _, udp := d.Offloads(); !udp {
-		t.Skip("the kernel's TAP does not segment UDP")
+		cannot(t, "the kernel's TAP does not segment UDP")
 	}
 	p := packet{udp: true, payload: data(20000)}
 	super, want := p.super(t, 100), p.train(t, 100)

@@ -342,7 +342,7 @@ func TestList(t *testing.T) {
 func TestHostEndsAreSilent(t *testing.T) {
 	host(t)
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		t.Skip("the kernel has no IPv6")
+		cannot(t, "the kernel has no IPv6")
 	}
 	s := spec(Veth)
 	create(t, s)

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// need skips the test where it cannot run; with TAPESTRY_MUST=1 it fails instead.
+// need skips the test where it cannot run.
 func need(t *testing.T, tools ...string) {
 	t.Helper()
 	var missing []string
@@ -44,10 +44,7 @@ func need(t *testing.T, tools ...string) {
 	if missing == nil {
 		return
 	}
-	if os.Getenv("TAPESTRY_MUST") == "1" {
-		t.Fatalf("needs %s", strings.Join(missing, ", "))
-	}
-	t.Skipf("needs %s", strings.Join(missing, ", "))
+	cannot(t, "needs ", strings.Join(missing, ", "))
 }
 
 // A Host is one machine as host.sh makes it.

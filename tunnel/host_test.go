@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -34,10 +33,7 @@ func must(t testing.TB, err error) {
 func host(t testing.TB) netns.NsHandle {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("TAPESTRY_MUST") == "1" {
-			t.Fatal("needs root to make a network namespace")
-		}
-		t.Skip("needs root to make a network namespace")
+		cannot(t, "needs root to make a network namespace")
 	}
 	runtime.LockOSThread()
 	before, err := netns.Get()
@@ -81,17 +77,6 @@ func lo(t testing.TB) netlink.Link {
 	l, err := netlink.LinkByName("lo")
 	must(t, err)
 	return l
-}
-
-// raceDetector tells whether the test was built with -race, under which sync.Pool drops what it is given.
-func raceDetector() bool {
-	info, ok := debug.ReadBuildInfo()
-	for i := 0; ok && i < len(info.Settings); i++ {
-		if s := info.Settings[i]; s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-	return false
 }
 
 const port, vni = 4789, 80

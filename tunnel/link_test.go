@@ -322,41 +322,6 @@ func TestLinkRefuses(t *testing.T) {
 	}
 }
 
-func TestSendNoAllocations(t *testing.T) {
-	if raceDetector() {
-		t.Skip("the race detector empties the pools")
-	}
-	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	fd := k.v.receivers[0].fd
-	discard := make([]byte, 1<<17)
-	many := make([]*ether.Frame, 64)
-	for i := range many {
-		many[i] = packet{udp: true, payload: data(100)}.frame(t)
-	}
-	open := make([]*ether.Frame, 64)
-	for i := range open {
-		open[i] = packet{udp: true, payload: data(100)}.super(t, 0)
-	}
-	for name, lot := range map[string][]*ether.Frame{
-		"open checksums": open,
-		"one frame":      {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
-		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
-	} {
-		if n := testing.AllocsPerRun(100, func() {
-			if sent, _ := l.Send(lot); sent != len(lot) {
-				t.Errorf("%s: refused", name)
-			}
-			for {
-				if _, err := unix.Read(fd, discard); err != nil {
-					break
-				}
-			}
-		}); n != 0 {
-			t.Errorf("%s: %v allocations", name, n)
-		}
-	}
-}
-
 func BenchmarkLinkSend(b *testing.B) {
 	l, k := pair(b, "127.0.0.1", "127.0.0.2")
 	f := packet{payload: data(60000)}.super(b, 1388)

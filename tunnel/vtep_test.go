@@ -220,7 +220,7 @@ func TestLongTrains(t *testing.T) {
 		}
 		_, _, err := c.WriteMsgUDP(b, control[:], nil)
 		if errors.Is(err, syscall.EINVAL) {
-			t.Skip("the kernel sends no trains of 128 datagrams")
+			cannot(t, "the kernel sends no trains of 128 datagrams")
 		}
 		must(t, err)
 	}
@@ -365,31 +365,6 @@ func TestDrainClosedSocket(t *testing.T) {
 	}
 	if err := r.Drain(make([]byte, 512<<10)); !errors.Is(err, syscall.EBADF) {
 		t.Errorf("Drain after Close = %v, want EBADF", err)
-	}
-}
-
-func TestDrainNoAllocations(t *testing.T) {
-	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	frames := 0
-	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
-	raw, arena := k.v.receivers[0], k.arena
-	lot := []*ether.Frame{packet{payload: data(30000)}.super(t, 1000), packet{payload: data(100)}.frame(t)}
-	sent := 0
-	n := testing.AllocsPerRun(100, func() {
-		l.Send(lot)
-		sent += 31
-		for deadline := 0; frames < sent && deadline < 1e6; deadline++ {
-			if err := raw.Drain(arena); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
-	if frames != sent {
-		t.Errorf("%d frames came, want %d", frames, sent)
-	}
-	if n != 0 && !raceDetector() {
-		t.Errorf("%v allocations", n)
 	}
 }
 

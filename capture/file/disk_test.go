@@ -111,7 +111,7 @@ func TestDiskFull(t *testing.T) {
 // full fills a file that may have 10001 bytes.
 func full(t *testing.T, path string) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10001, Max: 10001}); err != nil {
-		t.Skip(err)
+		cannot(t, err)
 	}
 	s, err := Create(Options{Path: path})
 	if err != nil {
@@ -141,7 +141,7 @@ func full(t *testing.T, path string) {
 func TestDiskFullText(t *testing.T) {
 	s, err := Create(Options{Path: "/dev/full"})
 	if err != nil {
-		t.Skip(err)
+		cannot(t, err)
 	}
 	if err := s.Close(); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk of /dev/full is full") {
 		t.Errorf("%v", err)

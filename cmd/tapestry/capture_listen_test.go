@@ -137,7 +137,7 @@ func TestCaptureNamedPipe(t *testing.T) {
 	d := newCapturing(t, func(f *feed) { f.ports(); f.packet(100, nil); f.flush(); <-f.gone })
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Skip(err)
+		cannot(t, err)
 	}
 	args := d.args(t, "capture", "-w", path)
 	code := make(chan int)
@@ -166,7 +166,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip("needs a pseudo-terminal: ", err)
+		cannot(t, "needs a pseudo-terminal: ", err)
 	}
 	slave, err = grantTerminal(master)
 	if err != nil {

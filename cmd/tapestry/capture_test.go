@@ -216,10 +216,7 @@ func TestCaptureStdout(t *testing.T) {
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("TAPESTRY_MUST") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("needs " + name)
+		cannot(t, "needs ", name)
 	}
 	out, err := exec.CommandContext(t.Context(), name, args...).Output()
 	if err != nil {

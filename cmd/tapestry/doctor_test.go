@@ -489,10 +489,7 @@ func TestSettings(t *testing.T) {
 // The real machine: what tapestry needs is here, or there is a good reason.
 func TestThisMachine(t *testing.T) {
 	if os.Geteuid() != 0 {
-		if os.Getenv("TAPESTRY_MUST") == "1" {
-			t.Fatal("needs root to try what the daemon does")
-		}
-		t.Skip("needs root to try what the daemon does")
+		cannot(t, "needs root to try what the daemon does")
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	code, found, text := visit(t, thisMachine(), "--api-socket", dead, "--docker-host", "unix:///nonexistent", "--vtep", "127.0.0.1", "--vxlan-port", "24789") // no port that the kernel gives to others

@@ -1,0 +1,62 @@
+//go:build !race
+
+// The race detector makes sync.Pool forget at random.
+
+package tap
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"golang.org/x/sys/unix"
+)
+
+func TestNoAllocations(t *testing.T) {
+	d, w := port(t, Direct)
+	arena := make([]byte, 512<<10)
+	one := []*ether.Frame{new(ether.Frame)}
+	*one[0] = tcp(500).frame(t)
+	joined := packet{payload: data(20000)}.train(t, 1000)
+	super := tcp(30000).super(t, 1000)
+	discard := make([]byte, 1<<17)
+	empty := func() {
+		for {
+			if _, err := unix.Read(w.fd, discard); err != nil {
+				return
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		frames []*ether.Frame
+	}{{"one frame", one}, {"joined", joined}, {"super-frame", []*ether.Frame{&super}}} {
+		if n := testing.AllocsPerRun(100, func() {
+			if sent, _ := d.Send(tt.frames); sent != len(tt.frames) {
+				t.Errorf("%s: refused", tt.name)
+			}
+			empty()
+		}); n != 0 {
+			t.Errorf("Send, %s: %v allocations", tt.name, n)
+		}
+	}
+	got := 0
+	d.Bind(func(frames []ether.Frame) { got += len(frames) })
+	packet := append(make([]byte, vnetLen), one[0].Bytes()...)
+	deadline := time.Now().Add(time.Minute)
+	if n := testing.AllocsPerRun(100, func() {
+		before := got
+		if _, err := unix.Write(w.fd, packet); err != nil {
+			t.Error(err)
+			return
+		}
+		for got == before && time.Now().Before(deadline) {
+			if err := d.Drain(arena); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}); n != 0 || got < 100 {
+		t.Errorf("Drain: %v allocations, %d frames", n, got)
+	}
+}

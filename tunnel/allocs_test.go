@@ -1,0 +1,71 @@
+//go:build !race
+
+// The race detector makes sync.Pool forget at random.
+
+package tunnel
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"golang.org/x/sys/unix"
+)
+
+func TestSendNoAllocations(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	fd := k.v.receivers[0].fd
+	discard := make([]byte, 1<<17)
+	many := make([]*ether.Frame, 64)
+	for i := range many {
+		many[i] = packet{udp: true, payload: data(100)}.frame(t)
+	}
+	open := make([]*ether.Frame, 64)
+	for i := range open {
+		open[i] = packet{udp: true, payload: data(100)}.super(t, 0)
+	}
+	for name, lot := range map[string][]*ether.Frame{
+		"open checksums": open,
+		"one frame":      {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
+		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
+	} {
+		if n := testing.AllocsPerRun(100, func() {
+			if sent, _ := l.Send(lot); sent != len(lot) {
+				t.Errorf("%s: refused", name)
+			}
+			for {
+				if _, err := unix.Read(fd, discard); err != nil {
+					break
+				}
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+func TestDrainNoAllocations(t *testing.T) {
+	l, k := pair(t, "127.0.0.1", "127.0.0.2")
+	frames := 0
+	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
+	raw, arena := k.v.receivers[0], k.arena
+	lot := []*ether.Frame{packet{payload: data(30000)}.super(t, 1000), packet{payload: data(100)}.frame(t)}
+	sent, deadline := 0, time.Now().Add(time.Minute)
+	n := testing.AllocsPerRun(100, func() {
+		l.Send(lot)
+		sent += 31
+		for frames < sent && time.Now().Before(deadline) {
+			if err := raw.Drain(arena); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	if frames != sent {
+		t.Errorf("%d frames came, want %d", frames, sent)
+	}
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
