@@ -33,7 +33,7 @@ func TestArrive(t *testing.T) {
 			continue
 		}
 		at, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
-		if took := time.Unix(0, at).Sub(began); err != nil || took < 0 || took > 5*time.Second {
+		if took := time.Unix(0, at).Sub(began); err != nil || took < 0 || took > time.Minute {
 			t.Errorf("%s arrived after %v, %v", target, took, err)
 		}
 	}

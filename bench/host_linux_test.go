@@ -18,7 +18,7 @@ func TestHostEndsAll(t *testing.T) {
 	}
 	group := cmd.Process.Pid
 	h.close()
-	for end := time.Now().Add(10 * time.Second); syscall.Kill(-group, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); syscall.Kill(-group, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("something of its group is still there")
 		}
@@ -27,14 +27,14 @@ func TestHostEndsAll(t *testing.T) {
 
 // A tool that hangs is ended, with what it began.
 func TestSaidWithin(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", "sleep 60; echo late")
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", "sleep 600; echo late")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	began := time.Now()
 	if _, err := saidWithin(cmd, 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "it was ended after 50ms") {
 		t.Errorf("it said %v", err)
 	}
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 5*time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	if out, err := said(exec.CommandContext(t.Context(), "echo", "fine")); out != "fine" || err != nil {
