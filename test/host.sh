@@ -15,9 +15,10 @@
 #   host.sh down NAME                     end the host and remove all of it
 #
 # Environment: HOSTS, a directory (made if missing); OWNER, a pid: when it ends, so do the hosts it made;
-# TAPESTRY, the binary (default bin/tapestry of this tree), which is in the hosts' PATH.
+# TAPESTRY, the binary (default bin/tapestry of this tree), which is in the hosts' PATH; DOCKER_BIN, a directory with another
+# dockerd, containerd, runc and docker than the machine's (test/docker/build.sh makes one).
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin
+PATH=${DOCKER_BIN:+$DOCKER_BIN:}$PATH:/usr/sbin:/sbin
 
 HOSTS=${HOSTS:-/tmp/tapestry-hosts}
 self=$(realpath "$0")
@@ -124,6 +125,8 @@ signal() { # NAME DAEMON SIGNAL
 dockerd() { # NAME start [FLAG…] | NAME SIGNAL
     local name=$1 verb=$2 dir=$HOSTS/$1; shift 2
     [[ $verb == start ]] || { signal "$name" dockerd "$verb"; return; }
+    # A runc without seccomp refuses every container that has a profile.
+    runc --version | grep -q libseccomp || set -- --seccomp-profile unconfined "$@"
     spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid \
         --host unix:///run/docker.sock --bridge none --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/tapestry-$name-$(<"$dir/pid")" "$@"
     # The socket exists before dockerd has restored its containers, and then answers when it has.

@@ -1,5 +1,5 @@
 // Package test runs tapestry as its users do: real dockerds, real containers, real traffic, on hosts made by host.sh.
-// Names of subtests say which row of the remote driver checklist (docs/design.md) they prove.
+// Names of subtests say which row of the checklist in docs/driver.md they prove.
 package test
 
 import (

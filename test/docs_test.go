@@ -1,0 +1,155 @@
+package test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// text is a file of the project, by its path from the root.
+func text(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// section is what stands below a headline of a Markdown file.
+func section(t *testing.T, path, headline string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(text(t, path), "\n## "+headline+"\n")
+	if !ok {
+		t.Fatalf("%s has no section %s", path, headline)
+	}
+	before, _, _ := strings.Cut(rest, "\n## ")
+	return before
+}
+
+// TestDocsVerdicts: the design counts the drops that the switch has, and JSON's reference names each.
+func TestDocsVerdicts(t *testing.T) {
+	drops := (&vswitch.Tally{}).Drops()
+	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"}
+	if want := words[len(drops)] + " others drop"; !strings.Contains(text(t, "docs/design.md"), want) {
+		t.Errorf("docs/design.md does not say %q: there are %d reasons", want, len(drops))
+	}
+	for name := range drops {
+		if !strings.Contains(text(t, "docs/json.md"), "\n| "+name+" |") {
+			t.Errorf("docs/json.md does not know the reason %s", name)
+		}
+	}
+}
+
+// TestDocsTree: CONTRIBUTING shows every room, and no other.
+func TestDocsTree(t *testing.T) {
+	shown := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^    ([a-z/]+)/ +\S`).FindAllStringSubmatch(section(t, "CONTRIBUTING.md", "The tree"), -1) {
+		shown[m[1]] = true
+		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+			t.Errorf("CONTRIBUTING.md shows %s/: %v", m[1], err)
+		}
+	}
+	for room := range rooms {
+		if !shown[room] {
+			t.Errorf("CONTRIBUTING.md does not show %s/", room)
+		}
+	}
+}
+
+// TestDocsNotYet: no option that the commands have is said to be missing.
+func TestDocsNotYet(t *testing.T) {
+	for _, m := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(section(t, "docs/design.md", "Not yet"), -1) {
+		files, err := filepath.Glob("../cmd/tapestry/*.go")
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%d files, %v", len(files), err)
+		}
+		for _, file := range files {
+			if strings.Contains(text(t, "cmd/tapestry/"+filepath.Base(file)), fmt.Sprintf("%q", m[1])) {
+				t.Errorf("docs/design.md says that --%s is not there yet, but %s has it", m[1], file)
+			}
+		}
+	}
+}
+
+// TestDocsRows: each row that a test cites stands in the checklist, and each row there is cited by a test.
+func TestDocsRows(t *testing.T) {
+	listed, cited := map[string]bool{}, map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(text(t, "docs/driver.md"), -1) {
+		listed[fmt.Sprintf("row%02s", m[1])] = true
+	}
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if file == "docs_test.go" {
+			continue
+		}
+		for _, row := range regexp.MustCompile(`\brow\d\d\b`).FindAllString(text(t, "test/"+file), -1) {
+			cited[row] = true
+		}
+	}
+	if len(cited) < 40 {
+		t.Fatalf("%d rows are cited", len(cited))
+	}
+	for _, row := range slices.Sorted(maps.Keys(cited)) {
+		if !listed[row] {
+			t.Errorf("a test proves %s, which docs/driver.md does not list", row)
+		}
+	}
+	for _, row := range slices.Sorted(maps.Keys(listed)) {
+		if !cited[row] {
+			t.Errorf("docs/driver.md lists %s, which no test proves", row)
+		}
+	}
+}
+
+// TestDocsDissector: SECURITY says which rooms of the daemon have gopacket, an unmaintained reader of hostile bytes.
+func TestDocsDissector(t *testing.T) {
+	_, about, ok := strings.Cut(text(t, "SECURITY.md"), "**Hostile bytes**")
+	if !ok {
+		t.Fatal("SECURITY.md says nothing of hostile bytes")
+	}
+	about, _, _ = strings.Cut(about, "\n- ")
+	for room, r := range rooms {
+		if room == "capture/dissect" || !slices.Contains(r.foreign, "github.com/google/gopacket") {
+			continue
+		}
+		if !strings.Contains(about, "gopacket") || !strings.Contains(about, "`"+room+"`") {
+			t.Errorf("SECURITY.md does not say that %s, which is in the daemon, uses gopacket: %s", room, about)
+		}
+	}
+}
+
+// TestDocsTargets: CONTRIBUTING tells of each make target that tests something, and which need root, as the Makefile does.
+func TestDocsTargets(t *testing.T) {
+	told := map[string]string{} // what it needs
+	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z0-9-]+)[^|]*\\|[^|]*\\|([^|]*)\\|").FindAllStringSubmatch(section(t, "CONTRIBUTING.md", "Build and test"), -1) {
+		told[m[1]] = m[2]
+	}
+	makefile := text(t, "Makefile")
+	_, phony, _ := strings.Cut(makefile, ".PHONY: ")
+	phony, _, _ = strings.Cut(strings.ReplaceAll(phony, "\\\n", ""), "\n")
+	other := []string{"install", "uninstall", "clean", "release", "demo", "deps", "cross"}
+	for _, target := range strings.Fields(phony) {
+		needs, ok := told[target]
+		if !ok {
+			if !slices.Contains(other, target) {
+				t.Errorf("CONTRIBUTING.md does not tell of make %s", target)
+			}
+			continue
+		}
+		line := regexp.MustCompile(`(?m)^` + target + `:.*$`).FindString(makefile)
+		if root := strings.Contains(line, "as root"); root != strings.Contains(needs, "root") {
+			t.Errorf("make %s needs %q in CONTRIBUTING.md, the Makefile says %q", target, strings.TrimSpace(needs), line)
+		}
+	}
+}
