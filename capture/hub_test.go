@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"sync"
@@ -23,7 +24,7 @@ func to(src, dst ether.MAC, number byte) ether.Frame {
 	b := room[ether.Headroom:]
 	copy(b, dst[:])
 	copy(b[6:], src[:])
-	b[12], b[13], b[14] = 0x88, 0xb5, number
+	b[12], b[13], b[14] = 0x08, 0x06, number // ARP: the recorder keeps what follows
 	return ether.Lend(room, ether.Offload{})
 }
 
@@ -258,8 +259,9 @@ func BenchmarkRecord(b *testing.B) {
 	for i := range trains * segments {
 		f := ether.Lend(memory[i*room:][:ether.Headroom+1450], ether.Offload{})
 		copy(f.Bytes()[12:], "\x08\x00\x45") // IPv4
-		f.Bytes()[23] = 6                    // TCP
-		f.Bytes()[46] = 8 << 4               // with timestamps
+		binary.BigEndian.PutUint16(f.Bytes()[16:], uint16(f.Len()-ether.HeaderLen))
+		f.Bytes()[23] = 6      // TCP
+		f.Bytes()[46] = 8 << 4 // with timestamps
 		frames = append(frames, f)
 	}
 	o := h.networks["one"]

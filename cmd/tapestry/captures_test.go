@@ -105,7 +105,7 @@ func (l *lens) send(from, to byte, numbers ...byte) {
 	for _, n := range numbers {
 		room := make([]byte, ether.Headroom+60)
 		b := room[ether.Headroom:]
-		copy(b, []byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 0x88, 0xb5, n})
+		copy(b, []byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 0x08, 0x06, n}) // ARP: the recorder keeps what follows
 		l.ports[from].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
 	}
 }
@@ -507,7 +507,7 @@ func TestRecorderRestart(t *testing.T) {
 		p := port(end.id, end.addr)
 		l.ports[3] = p
 		room := make([]byte, ether.Headroom+60)
-		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 7, 0x88, 0xb5, byte(i)})
+		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 7, 0x08, 0x06, byte(i)})
 		p.Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
 		if i < 2 {
 			p.Detach()
@@ -535,7 +535,7 @@ func TestRecorderStopped(t *testing.T) {
 			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
 		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)
 		room := make([]byte, ether.Headroom+60)
-		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, byte(7 + i), 0x88, 0xb5, byte(i)})
+		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, byte(7 + i), 0x08, 0x06, byte(i)})
 		p.Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
 		p.Detach()
 		to.Unplug(p.Number)
