@@ -82,6 +82,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	must("create network", create(local(1)))
 	must("create direct network", create(direct))
 	must("create wide network", create(tunnelled))
+	must("create hosted network", create(hosted(4)))
 	must("create endpoint", endpoint(1, 1))
 	must("create second endpoint", endpoint(1, 2))
 	must("create direct endpoint", endpoint(2, 3))
@@ -95,6 +96,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	must("delete network", func() error { return h.DeleteNetwork(ctx, netID(1)) })
 	must("delete direct network", func() error { return h.DeleteNetwork(ctx, netID(2)) })
 	must("delete wide network", func() error { return h.DeleteNetwork(ctx, netID(3)) })
+	must("delete hosted network", func() error { return h.DeleteNetwork(ctx, netID(4)) })
 	h.close()
 	if len(moments) < 50 {
 		t.Errorf("%d steps were seen", len(moments))
@@ -114,6 +116,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 				for _, e := range r.Endpoints {
 					known[e.ID] = true
 				}
+				if r.Network.Host != nil {
+					known[r.Network.Host.ID] = true
+				}
 			}
 			living := map[string]bool{}
 			for id, l := range m.links {
@@ -121,6 +126,13 @@ func TestCrashAtEveryStep(t *testing.T) {
 					t.Errorf("endpoint %s has links and no record", id)
 				}
 				living[id] = l.mode == tap.Veth && !l.inner || l.mode == tap.Direct && !l.tap
+			}
+			var hosts []string // of networks that are recorded
+			for _, r := range records {
+				if r.Network.Host != nil {
+					hosts = append(hosts, r.Network.Host.ID)
+					delete(living, r.Network.Host.ID)
+				}
 			}
 			h.start()
 			defer h.close()
@@ -156,7 +168,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				}
 			}
 			slices.Sort(want)
-			if got := h.m.ids(); !slices.Equal(got, want) || !slices.Equal(h.recordedEndpoints(), want) {
+			if got := h.m.ids(); !slices.Equal(got, append(slices.Clone(want), hosts...)) || !slices.Equal(h.recordedEndpoints(), want) {
 				t.Errorf("links %v and records %v are left, want those of %v", got, h.recordedEndpoints(), want)
 			}
 		})

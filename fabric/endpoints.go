@@ -67,6 +67,9 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		}
 		return old.MAC, nil
 	}
+	if err := n.asHost(want); err != nil {
+		return ether.MAC{}, err
+	}
 	if err := f.makeWay(n, want); err != nil {
 		return ether.MAC{}, err
 	}
@@ -220,7 +223,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 	}
 	defer f.release()
 	n := f.networks[network]
-	if n == nil || n.endpoints[id] == nil {
+	if n == nil || n.ofDocker(id) == nil {
 		return nil
 	}
 	err := f.removeEndpoint(n, n.endpoints[id])
@@ -245,8 +248,8 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	if err != nil {
 		return Attachment{}, err
 	}
-	e, ok := n.endpoints[id]
-	if !ok {
+	e := n.ofDocker(id)
+	if e == nil {
 		return Attachment{}, fmt.Errorf("endpoint %s of network %s: %w", short(id), short(network), ErrNoEndpoint)
 	}
 	if e.dev == nil {

@@ -85,6 +85,7 @@ func (nobody) Unplug(uint32)                        {}
 type Links interface {
 	Create(tap.Spec) (Device, error)
 	Adopt(tap.Spec) (Device, error) // tap.ErrGone: the container's link does not exist any more
+	Settle(tap.Spec) error          // completes a host's own port, which is open
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
 }
@@ -103,6 +104,7 @@ type kernel struct{}
 
 func (kernel) Create(s tap.Spec) (Device, error)                { return opened(tap.Create(s)) }
 func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(tap.Adopt(s)) }
+func (kernel) Settle(s tap.Spec) error                          { return tap.Settle(s) }
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 
@@ -259,6 +261,9 @@ func (f *Fabric) rebuild(r record) {
 		default:
 			log.Info("endpoint is back", "endpoint", e.ID)
 		}
+	}
+	if err := f.plugHost(n); err != nil {
+		log.Error("the host's port is down for now", "err", err)
 	}
 }
 

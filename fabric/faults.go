@@ -286,6 +286,8 @@ func (f *Fabric) faults() []FaultView {
 				Stats: t.gate.Stats(), Refused: t.refused.Load()}
 			if l.port.Uplink {
 				v.Kind = "remote"
+			} else if e := n.endpoints[l.port.Name]; e != nil {
+				v.Kind = n.kind(e)
 			}
 			if t.ends > 0 {
 				v.Left = max(t.ends-f.now(), 1)

@@ -86,6 +86,9 @@ func (h *host) recorded() {
 					return nil
 				}
 			}
+			if r.Network.Host != nil && r.Network.Host.ID == s.ID {
+				return nil
+			}
 		}
 		h.t.Errorf("%s %s: no record names it", op, s.ID)
 		return nil
@@ -233,6 +236,15 @@ func wide(i int, vni uint32, peers ...string) Network {
 	for _, p := range peers {
 		n.Peers = append(n.Peers, netip.AddrPortFrom(netip.MustParseAddr(p), 0))
 	}
+	return n
+}
+
+// hosted is a network on which the host has a port.
+func hosted(i int) Network {
+	n := local(i)
+	host := ep(1)
+	host.ID = HostPort(n.ID)
+	n.Host = &host
 	return n
 }
 

@@ -22,6 +22,8 @@ type memory struct {
 	links map[string]link
 	open  map[string]*device
 	asked []string // ids that were to be removed
+	settled   int   // how often a host's port was completed
+	unsettled error // what that says
 	// hook is called at the beginning and the end of every change; an error ends it.
 	hook func(op string, s tap.Spec) error
 	// listed is called after each List.
@@ -83,6 +85,17 @@ func (m *memory) change(op string, s tap.Spec, fresh bool) (Device, error) {
 		m.open[s.ID] = d
 	}
 	return d, err
+}
+
+// Settle is asked of an open host's port only.
+func (m *memory) Settle(s tap.Spec) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.open[s.ID] == nil || s.Host == nil {
+		return errors.New("settled, and is no host's port that is open")
+	}
+	m.settled++
+	return m.unsettled
 }
 
 func (m *memory) Remove(s tap.Spec) error {

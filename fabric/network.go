@@ -19,6 +19,7 @@ type Network struct {
 	External bool             `json:"external"`         // false: no docker_gwbridge
 	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
 	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
+	Host     *Endpoint        `json:"host,omitempty"`   // the host's own, its id HostPort(ID); nil: none
 }
 
 // Endpoint is one container's connection to a network, as Docker asked for it.

@@ -77,9 +77,13 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		err = f.connect(n)
 	}
 	if err == nil {
+		err = f.plugHost(n)
+	}
+	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
+		err = errors.Join(err, f.unplugHost(n))
 		f.disconnect(n)
 		return errors.Join(err, f.closeIdleVTEP(), f.store.remove(n.ID))
 	}
@@ -187,7 +191,7 @@ func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 		return err
 	}
 	for _, e := range n.endpoints {
-		if n.alive(e, found) {
+		if !n.isHost(e) && n.alive(e, found) {
 			return inUsef("network %s: the container with endpoint %s runs on it", short(id), short(e.ID))
 		}
 	}
@@ -197,8 +201,11 @@ func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 func (f *Fabric) deleteNetwork(n *network) error {
 	var errs []error
 	for _, e := range n.endpoints {
-		errs = append(errs, f.removeEndpoint(n, e))
+		if !n.isHost(e) {
+			errs = append(errs, f.removeEndpoint(n, e))
+		}
 	}
+	errs = append(errs, f.unplugHost(n))
 	f.disconnect(n)
 	if err := f.store.remove(n.ID); err != nil { // it would be back at the next start: known until then
 		n.down = err // and mended, should Docker go on using it
@@ -212,7 +219,9 @@ func (f *Fabric) deleteNetwork(n *network) error {
 func (n *network) record() record {
 	r := record{Network: n.Network, Peers: n.peers}
 	for _, e := range n.endpoints {
-		r.Endpoints = append(r.Endpoints, e.endpointRecord)
+		if !n.isHost(e) {
+			r.Endpoints = append(r.Endpoints, e.endpointRecord)
+		}
 	}
 	slices.SortFunc(r.Endpoints, func(a, b endpointRecord) int { return strings.Compare(a.ID, b.ID) })
 	return r
@@ -246,8 +255,12 @@ func (f *Fabric) network(id string) (*network, error) {
 }
 
 func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
-	return tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
+	s := tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
 		Queues: f.cfg.Poller.Workers(), GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
+	if n.isHost(e) {
+		s.Mode, s.Host = tap.Direct, e.Addrs
+	}
+	return s
 }
 
 // tag begins the alias of every link of this daemon's; the endpoint's id follows.

@@ -56,6 +56,7 @@ func (f *Fabric) tick(now time.Duration) {
 // mend tries again what did not come up: tunnels, and taps whose container is still there.
 func (f *Fabric) mend() {
 	for _, n := range f.networks {
+		f.mendHost(n)
 		if n.down == nil || n.VNI == 0 {
 			continue
 		}
@@ -104,6 +105,10 @@ func (f *Fabric) sweep(now time.Duration) {
 	}
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
+			if n.isHost(e) {
+				delete(found, e.ID)
+				continue
+			}
 			if n.Attach == tap.Direct { // only an open device shows that the container is there
 				f.revive(n, e)
 			}

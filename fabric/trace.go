@@ -56,7 +56,7 @@ type TraceWay struct {
 // TracePort is a port as a frame meets it.
 type TracePort struct {
 	Name   string // endpoint id, or the peer's address
-	Kind   string // "container" or "remote"
+	Kind   string // PortView's
 	MTU    int    // bytes of IP packet
 	Faults string // what is done on purpose to its frames; "": nothing
 
@@ -168,7 +168,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 	}
 	if e, ok := n.endpoints[name]; ok {
 		spec := f.spec(n, e)
-		t.Kind, t.MTU, t.Link = "container", e.MTU, spec.Link()
+		t.Kind, t.MTU, t.Link = n.kind(e), e.MTU, spec.Link()
 		if e.dev != nil {
 			why := e.dev.Offload(kind).Why
 			t.GSO, t.GSOWhy = why == nil, reason(why)

@@ -58,7 +58,7 @@ type NetworkView struct {
 type PortView struct {
 	Network  string // network id
 	VNI      uint32
-	Kind     string // "container" or "remote"
+	Kind     string // "container", "host" for the host's own, or "remote"
 	Name     string // endpoint id, or the peer's address
 	Number   uint32 // vswitch.Port's; 0: it is down
 	Link     string // host link that carries it; "" for a remote
@@ -146,7 +146,7 @@ func (f *Fabric) Status() Status {
 		s.Tunnel, s.Why = "down", f.vtepWhy.Error()
 	}
 	for _, n := range f.sorted() {
-		s.Endpoints += len(n.endpoints)
+		s.Endpoints += n.containers()
 		for entry := range n.sw.Entries() {
 			if entry.Rival == nil {
 				continue
@@ -167,7 +167,7 @@ func (f *Fabric) Networks() []NetworkView {
 	var all []NetworkView
 	for _, n := range f.sorted() {
 		t := n.sw.Tally()
-		v := NetworkView{Network: n.Network, Endpoints: len(n.endpoints), Down: text(n.down),
+		v := NetworkView{Network: n.Network, Endpoints: n.containers(), Down: text(n.down),
 			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Drops: t.Drops()}
 		v.Peers = n.peers
 		v.LinkMTU, _ = f.linkMTU(n)
@@ -194,10 +194,9 @@ func (f *Fabric) Ports(network string) []PortView {
 	var all []PortView
 	found, _ := f.links.List(f.tag()) // without it, nothing is known to have been missed
 	for _, n := range f.selected(network) {
-		for _, e := range n.record().Endpoints {
-			live := n.endpoints[e.ID]
+		for _, live := range n.sortedEndpoints() {
 			v := f.containerView(n, live)
-			v.Missed = found[e.ID].Missed
+			v.Missed = found[live.ID].Missed
 			v.count(live.port)
 			all = append(all, v)
 		}
@@ -215,7 +214,7 @@ func (f *Fabric) Ports(network string) []PortView {
 // containerView is a container's port without counts.
 func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 	spec := f.spec(n, e)
-	return PortView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: e.ID, Link: spec.Link(),
+	return PortView{Network: n.ID, VNI: n.VNI, Kind: n.kind(e), Name: e.ID, Link: spec.Link(),
 		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: text(e.down)}
 }
 
@@ -232,6 +231,11 @@ func (v *PortView) count(p *vswitch.Port) {
 	}
 	v.RxFrames, v.RxBytes, v.Drops = s.Rx.Rx(), s.RxBytes, s.Rx.Drops()
 	v.TxFrames, v.TxBytes, v.Offered, v.Refused = s.Tx, s.TxBytes, s.Offered, s.Refused
+}
+
+// sortedEndpoints are by id; the host's is the last one.
+func (n *network) sortedEndpoints() []*endpoint {
+	return slices.SortedFunc(maps.Values(n.endpoints), func(a, b *endpoint) int { return strings.Compare(a.ID, b.ID) })
 }
 
 func (n *network) sortedRemotes() []*remote {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -31,6 +32,8 @@ type Spec struct {
 	Queues  int       // to open, one for each worker; 0: one
 	GSOMax  int       // longest super-frame the container may make, in bytes; 0: the kernel's default
 	Sandbox string    // path of the container's network namespace once Join has named it; for Direct
+
+	Host []netip.Prefix // not nil: the host's own port, a TAP in the daemon's namespace with these addresses; for Direct
 }
 
 // Names of the links of an endpoint, at most 15 bytes (IFNAMSIZ in net_device(7) less the NUL): the
@@ -125,6 +128,7 @@ func Remove(s Spec) error {
 	}
 	defer p.Close()
 	tap, outer, inner := Names(s.ID)
+	hosts := s.Host
 	var errs []error
 	for _, name := range []string{outer, inner, tap} {
 		l, err := p.find(name)
@@ -134,12 +138,18 @@ func Remove(s Spec) error {
 		if err == nil && !s.ours(l) {
 			err = fmt.Errorf("%s is not ours", name)
 		}
+		if err == nil && name == tap && hosts == nil {
+			hosts = p.hostAddrs(l) // of one that no record names
+		}
 		if err == nil {
 			err = p.LinkDel(l)
 		}
 		if err != nil && !gone(err) {
 			errs = append(errs, fmt.Errorf("remove link %s: %w", name, err))
 		}
+	}
+	if hosts != nil {
+		errs = append(errs, p.unruly(tap, hosts))
 	}
 	return errors.Join(errs...)
 }
@@ -297,13 +307,24 @@ func (p *plumber) ready(l netlink.Link) error {
 // silence keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
 // router solicitation, no MLD report. Where /proc/sys is read-only the first half must do.
 func (p *plumber) silence(l netlink.Link) error {
-	name := l.Attrs().Name
+	if err := p.noLinkLocal(l); err != nil {
+		return err
+	}
+	disableIPv6(l.Attrs().Name)
+	return nil
+}
+
+// noLinkLocal lets a link have no IPv6 address but those that it is given.
+func (p *plumber) noLinkLocal(l netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 	if err := p.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("take IPv6 off %s: %w", name, err)
+		return fmt.Errorf("take IPv6 off %s: %w", l.Attrs().Name, err)
 	}
-	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 	return nil
+}
+
+func disableIPv6(link string) {
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", []byte("1"), 0)
 }
 
 // ensureTAP makes the persistent TAP. The device is laid down by one descriptor that is closed
@@ -347,7 +368,10 @@ func (p *plumber) ensureTAP() error {
 		if err := p.LinkSetHardwareAddr(l, net.HardwareAddr(p.MAC[:])); err != nil {
 			return fmt.Errorf("set address %s on %s: %w", p.MAC, name, err)
 		}
-		return p.limitGSO(l) // Docker brings it up, in the container
+		if err := p.limitGSO(l); err != nil || p.Host == nil {
+			return err // Docker brings a container's up
+		}
+		return p.settle(l)
 	}
 	if err := p.ready(l); err != nil {
 		return err
