@@ -23,6 +23,7 @@ const (
 	optAttach    = "tapestry.attach"
 	optAgeing    = "tapestry.ageing"
 	optExternal  = "tapestry.external"
+	optHost      = "tapestry.host"
 	optMTU       = "com.docker.network.driver.mtu"
 	optVNIList   = "com.docker.network.driver.overlay.vxlanid_list"
 	optPrefix    = "com.docker.network.container_iface_prefix"
@@ -58,6 +59,7 @@ func networkOptions() []option {
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
+		{optHost, setHost},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
@@ -101,6 +103,11 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	}
 	if n.Pools, err = parsePools(req.IPv4Data, req.IPv6Data); err != nil {
 		return fabric.Network{}, err
+	}
+	if n.Host != nil {
+		if err := placeHost(n.Host, hostPools(req.IPv4Data, req.IPv6Data)); err != nil {
+			return fabric.Network{}, err
+		}
 	}
 	return n, nil
 }
