@@ -1,0 +1,112 @@
+package plugin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// setHost takes the host's own port: on, off, or its addresses. placeHost completes it.
+func setHost(n *fabric.Network, value string) error {
+	if value == "off" {
+		return nil
+	}
+	n.Host = &fabric.Endpoint{ID: fabric.HostPort(n.ID)}
+	if value == "on" {
+		return nil
+	}
+	for s := range strings.SplitSeq(value, ",") {
+		s = strings.TrimSpace(s)
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || p.Addr().Is4In6() || p.Addr().Zone() != "" || !p.Addr().IsGlobalUnicast() {
+			return errors.New("want on (this host has the network's gateway address), off, or this host's addresses on the network, as in 10.77.0.9 or 10.77.0.9,fd77::9")
+		}
+		if slices.ContainsFunc(n.Host.Addrs, func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
+			return fmt.Errorf("%s is there twice", p.Addr())
+		}
+		n.Host.Addrs = append(n.Host.Addrs, p)
+	}
+	return nil
+}
+
+// A pool is a subnet with what Docker gives to no container of it.
+type pool struct {
+	subnet   netip.Prefix
+	gateway  netip.Addr // zero: none
+	reserved []netip.Addr
+}
+
+// hostPools reads the subnets that the host can have an address in, IPv4 first. Which of them cannot be read has been said.
+func hostPools(lists ...[]*network.IPAMData) (all []pool) {
+	for _, list := range lists {
+		for _, d := range list {
+			if d == nil {
+				continue
+			}
+			subnet, err := netip.ParsePrefix(d.Pool)
+			if err != nil || subnet.Bits() == 0 {
+				continue
+			}
+			p := pool{subnet: subnet.Masked()}
+			if g, err := netip.ParsePrefix(d.Gateway); err == nil {
+				p.gateway, p.reserved = g.Addr(), []netip.Addr{g.Addr()}
+			}
+			for _, text := range d.AuxAddresses {
+				s, _ := text.(string)
+				s, _, _ = strings.Cut(s, "/")
+				if a, err := netip.ParseAddr(s); err == nil {
+					p.reserved = append(p.reserved, a)
+				}
+			}
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// placeHost gives the host its addresses: those that were named, else the gateways'. Docker must give none of them to a
+// container, so each is one that it has put aside.
+func placeHost(h *fabric.Endpoint, pools []pool) error {
+	if h.Addrs == nil && len(pools) == 0 {
+		return fmt.Errorf("%s=on: this network has no subnet; name the host's address with its prefix length, as in %s=10.77.0.1/24", optHost, optHost)
+	}
+	if h.Addrs == nil {
+		for _, p := range pools {
+			if !p.gateway.IsValid() {
+				return fmt.Errorf("%s=on gives this host the network's gateway address, and %s has none: add --gateway ADDRESS, or name the address, %s=ADDRESS",
+					optHost, p.subnet, optHost)
+			}
+			h.Addrs = append(h.Addrs, netip.PrefixFrom(p.gateway, p.subnet.Bits()))
+		}
+	} else if len(pools) > 0 {
+		for i, a := range h.Addrs {
+			at := slices.IndexFunc(pools, func(p pool) bool { return p.subnet.Contains(a.Addr()) })
+			if at < 0 {
+				return fmt.Errorf("%s: %s is in no subnet of this network's", optHost, a.Addr())
+			}
+			p := pools[at]
+			if a.Bits() != p.subnet.Bits() && a.Bits() != a.Addr().BitLen() {
+				return fmt.Errorf("%s: %s is in %s; leave the prefix length away", optHost, a, p.subnet)
+			}
+			if !slices.Contains(p.reserved, a.Addr()) {
+				return fmt.Errorf("%s: Docker may give %s to a container; reserve it with --aux-address host=%s", optHost, a.Addr(), a.Addr())
+			}
+			h.Addrs[i] = netip.PrefixFrom(a.Addr(), p.subnet.Bits())
+		}
+	} else if i := slices.IndexFunc(h.Addrs, netip.Prefix.IsSingleIP); i >= 0 {
+		return fmt.Errorf("%s: this network has no subnet, so say how long the prefix of %s is, as in %s/24", optHost, h.Addrs[i].Addr(), h.Addrs[i].Addr())
+	}
+	slices.SortStableFunc(h.Addrs, func(a, b netip.Prefix) int { return cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()) })
+	h.MAC = makeMAC(*h)
+	return nil
+}
