@@ -72,6 +72,9 @@ func (n *NDJSON) AddInterface(i *pcapng.Interface) (index int, err error) {
 	} else {
 		line.MAC = p.MAC.String()
 	}
+	if p.Host {
+		line.Kind = "host"
+	}
 	n.ports++
 	return line.Index, n.enc.Encode(map[string]any{"port": line})
 }

@@ -18,6 +18,7 @@ type Port struct {
 	Network string // id
 	VNI     uint32
 	Remote  bool
+	Host    bool   // this host's own
 	Name    string // endpoint id, or the remote host's address
 	Link    string // host link that carries it; "" for a remote host
 	MAC     ether.MAC
@@ -36,6 +37,8 @@ func (p *Port) describe(outer bool) string {
 	kind := "container"
 	if p.Remote {
 		kind = "remote"
+	} else if p.Host {
+		kind = "host"
 	}
 	text := fmt.Sprintf("port=%d kind=%s network=%s vni=%d", p.Number, kind, p.Network, p.VNI)
 	if p.Link != "" {
@@ -60,7 +63,7 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 			n, err := strconv.ParseUint(value, 10, 32)
 			p.Number, ok = uint32(n), err == nil
 		case "kind":
-			p.Remote = value == "remote"
+			p.Remote, p.Host = value == "remote", value == "host"
 		case "network":
 			p.Network = value
 		case "vni":

@@ -16,8 +16,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), the beginning of an endpoint's
-id, or all. Without one it looks at all of this host. The filter is tcpdump's (pcap-filter(7)), by -f or behind --;
+const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), host:NAME (this host's own port
+on a network), the beginning of an endpoint's id, or all. Without one it looks at all of this host. The filter is tcpdump's (pcap-filter(7)), by -f or behind --;
 containers' names are hosts in it.`
 
 func newCapture(c *client) *cobra.Command {

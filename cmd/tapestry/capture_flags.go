@@ -146,7 +146,7 @@ func (o *captureFlags) words(cmd *cobra.Command, args []string) (targets []strin
 	}
 	for _, w := range args {
 		if w == "" {
-			return nil, failf(exitUsage, "a target is empty: want a container's name, network:NAME, peer:HOST, an endpoint's id or all")
+			return nil, failf(exitUsage, "a target is empty: want a container's name, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
 		}
 	}
 	return args, nil

@@ -36,7 +36,7 @@ const (
 type looker struct{ *capture.Hub }
 
 func (l looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
-	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Name: v.Name,
+	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Host: v.Kind == "host", Name: v.Name,
 		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: sandboxName(v.Sandbox),
 		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
 }

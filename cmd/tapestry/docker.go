@@ -191,8 +191,11 @@ func (d *docker) label(network string) string {
 	return short(network)
 }
 
-// portLabel is what a table shows for a port: the container's name, the remote's address, or a short id.
+// portLabel is what a table shows for a port: the container's name, the remote's address, the host's word, or a short id.
 func (d *docker) portLabel(port string) string {
+	if id := hostNetwork(port); id != "" {
+		return hostWord + d.label(id)
+	}
 	if name := d.containers[port]; name != "" {
 		return name
 	}

@@ -118,6 +118,10 @@ func checkNetworks(networks []networkReply, conflicts []conflictReply, names *do
 func checkPorts(ports []portReply) (all []finding) {
 	containers := 0
 	for _, p := range ports {
+		if p.Kind == "host" && p.Why != "" {
+			all = append(all, finding{"ports", bad, fmt.Sprintf("this host is cut off from %s: %s", p.NetworkName, p.Why),
+				"what it says: the port is tried again every 5 s"})
+		}
 		if p.Kind != "container" {
 			continue
 		}
@@ -148,7 +152,7 @@ func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, tes
 			}
 		}
 		for _, c := range ports {
-			if c.Network == p.Network && c.Kind == "container" {
+			if c.Network == p.Network && c.Kind != "remote" {
 				longest = max(longest, c.MTU)
 			}
 		}

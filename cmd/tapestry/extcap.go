@@ -145,6 +145,9 @@ func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err err
 	}
 	on := map[string][]string{} // networks of a container
 	for _, p := range ports {
+		if p.Kind == "host" {
+			all = append(all, [2]string{hostWord + label(p.Network), "this host on " + label(p.Network)})
+		}
 		if p.Kind != "container" {
 			continue
 		}

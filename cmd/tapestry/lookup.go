@@ -29,7 +29,7 @@ type lookup struct {
 func (l *lookup) add(ctx context.Context, t *targets, word string) error {
 	switch kind, name, _ := strings.Cut(word, ":"); {
 	case word == "":
-		return failf(exitUsage, "TARGET is empty: want a container, network:NAME, peer:HOST, an endpoint's id or all")
+		return failf(exitUsage, "TARGET is empty: want a container, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
 	case word == "all":
 		t.all = true
 		return nil
@@ -37,6 +37,8 @@ func (l *lookup) add(ctx context.Context, t *targets, word string) error {
 		return l.network(ctx, t, name)
 	case kind == "peer":
 		return l.peer(ctx, t, name)
+	case kind == "host":
+		return l.host(ctx, t, name)
 	}
 	return l.container(ctx, t, word)
 }
@@ -231,6 +233,9 @@ func (l *lookup) notFound(ctx context.Context, word, why string) error {
 	for _, w := range l.networks {
 		label := l.n.docker.label(w.ID)
 		means["network:"+label] = "network:" + label
+		if len(w.Host) > 0 {
+			means["host"], means[hostWord+label] = hostWord+label, hostWord+label
+		}
 		if _, taken := means[label]; !taken {
 			means[label] = "network:" + label
 		}

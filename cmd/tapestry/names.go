@@ -75,8 +75,14 @@ func (c *client) names(ctx context.Context) (*names, error) {
 // errDockerAway is that Docker does not answer.
 var errDockerAway = errors.New("no answer from Docker")
 
-// Container gives the name of the container whose endpoint this is or was, "" if it is not known.
-func (n *names) Container(endpoint string) string { return n.now.Load().endpoints[endpoint].name }
+// Container gives the name of the container whose endpoint this is or was, "" if it is not known; of the host's own port
+// its word.
+func (n *names) Container(endpoint string) string {
+	if id := hostNetwork(endpoint); id != "" {
+		return hostWord + cmp.Or(n.Network(id), short(id))
+	}
+	return n.now.Load().endpoints[endpoint].name
+}
 
 // Network gives the name of a network, "" if it is not known.
 func (n *names) Network(id string) string { return n.now.Load().networks[id] }

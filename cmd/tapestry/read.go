@@ -206,8 +206,8 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 func newPorts(c *client) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "ports [NET]",
-		Short: "List the ports of the switches: containers and remote hosts",
-		Long: `List the ports of the switches. A port is a container's link or a remote host of that network. RX came from
+		Short: "List the ports of the switches: containers, this host, remote hosts",
+		Long: `List the ports of the switches. A port is a container's link, this host's own, or a remote host of that network. RX came from
 it, TX left to it; DROPS are its own frames that were not passed on, with the reason, "refused" those that it
 could not take, and "missed" those that the container sent faster than they were read.
 

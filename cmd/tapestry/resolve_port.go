@@ -11,7 +11,8 @@ import (
 )
 
 const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an
-endpoint id that no other has, or peer:ADDR for another host, in all networks that reach it.`
+endpoint id that no other has, peer:ADDR for another host, in all networks that reach it, or host:NET for this host's
+own port on a network.`
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []portReply) []string {
@@ -48,6 +49,7 @@ func resolvePorts(what, arg string, all []portReply, d *docker) ([]portReply, er
 	for _, way := range []func(p portReply) bool{
 		func(p portReply) bool { return arg != "" && p.Container == arg },
 		func(p portReply) bool { return p.Kind == "container" && p.Name == arg },
+		func(p portReply) bool { return d.isHost(p, arg) },
 		func(p portReply) bool { return isPeer && p.Kind == "remote" && p.Name == peer },
 	} {
 		if ports := match(way); ports != nil {
@@ -81,7 +83,7 @@ func noPort(what, arg string, all []portReply, d *docker) error {
 		label := d.portLabel(p.Name)
 		if p.Kind == "remote" {
 			label = "peer:" + p.Name
-		} else {
+		} else if p.Kind == "container" {
 			words = append(words, p.Name[:min(len(p.Name), max(len(arg), 4))])
 		}
 		labels = append(labels, label)

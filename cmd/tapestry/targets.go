@@ -100,7 +100,7 @@ func (t *targets) judge(p *capture.Port) judgement {
 	if t.all || t.networks[p.Network] || !p.Remote && t.endpoints[p.Name] || p.Remote && t.peers[hostOf(p.Name)] {
 		return wanted
 	}
-	if p.Remote || !t.follows {
+	if p.Remote || p.Host || !t.follows {
 		return unwanted
 	}
 	e := t.n.now.Load().endpoints[p.Name]
@@ -144,6 +144,9 @@ func (c *client) completeTarget(cmd *cobra.Command, args []string, _ string) ([]
 	}
 	for _, w := range l.networks {
 		about["network:"+n.docker.label(w.ID)] = "network"
+		if len(w.Host) > 0 {
+			about[hostWord+n.docker.label(w.ID)] = "this host"
+		}
 	}
 	for _, host := range l.peers {
 		about["peer:"+host] = "another host"

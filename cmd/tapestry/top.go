@@ -224,8 +224,13 @@ func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
 		To: toCounts(p.to.Counts), Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
 	if p.Remote {
 		r.Kind = "remote"
+	} else if p.Host {
+		r.Kind = "host"
 	}
-	r.NetworkName, r.Container = o.n.Network(p.Network), o.n.Container(p.Name)
+	r.NetworkName = o.n.Network(p.Network)
+	if !p.Host {
+		r.Container = o.n.Container(p.Name)
+	}
 	return r
 }
 
@@ -272,8 +277,11 @@ func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
 
 // label is a remote host's address, or a short id.
 func (p *trafficRow) label() string {
-	if p.Kind == "remote" {
+	switch p.Kind {
+	case "remote":
 		return p.Name
+	case "host":
+		return hostWord + cmp.Or(p.NetworkName, short(p.Network))
 	}
 	return short(p.Name)
 }

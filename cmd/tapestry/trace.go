@@ -37,9 +37,9 @@ func newTrace(c *client) *cobra.Command {
 		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
 the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it, but past the faults of FROM.
 
-FROM is a container's name, the beginning of its endpoint's id, or peer:HOST for a frame that comes in from another host
-(of the MAC address that was last seen there, without IP). TO is a container, an IP address or a MAC address. The frame
-is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
+FROM is a container's name, the beginning of its endpoint's id, peer:HOST for a frame that comes in from another host
+(of the MAC address that was last seen there, without IP), or host:NET for this host's own port. TO is a container,
+host:NET, an IP address or a MAC address. The frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
 first is traced: the question who has it.
 
 It exits 1 when the frame would be dropped or nobody would get it.

@@ -155,7 +155,7 @@ func (t *tracing) fill(e traceEnds, dst string, from, to netip.Addr) error {
 		t.note("%s is in no subnet of %s's (%s): it would send the packet to its gateway. What is traced is a packet that "+
 			"went here all the same.", to, who, strings.Join(t.from.Addresses, ", "))
 	}
-	if p.size > t.from.MTU && t.from.Kind == "container" {
+	if p.size > t.from.MTU && t.from.Kind != "remote" {
 		t.note("The MTU of %s is %d: its kernel would cut or refuse such a packet. What is traced is a packet that left "+
 			"all the same.", who, t.from.MTU)
 	}

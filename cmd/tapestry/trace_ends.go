@@ -12,9 +12,9 @@ type traceEnds struct {
 	ports  []portReply
 }
 
-// containers are the ports of containers.
+// containers are the ports of containers, and the host's own.
 func (e traceEnds) containers() []portReply {
-	return slices.DeleteFunc(slices.Clone(e.ports), func(p portReply) bool { return p.Kind != "container" })
+	return slices.DeleteFunc(slices.Clone(e.ports), func(p portReply) bool { return p.Kind == "remote" })
 }
 
 // A traceLink is a network that FROM and TO meet on; to is empty when TO is no port of this host.

@@ -63,6 +63,7 @@ type networkReply struct {
 	Attach         string            `json:"attach"`
 	AgeingSeconds  float64           `json:"ageing_seconds"`
 	External       bool              `json:"external"`
+	Host           []string          `json:"host"`
 	Endpoints      int               `json:"endpoints"`
 	AddressesKnown int               `json:"addresses_known"`
 	Down           string            `json:"down"`
@@ -175,9 +176,13 @@ func toConflict(c fabric.Conflict) conflictReply {
 }
 
 func toNetwork(n fabric.NetworkView) networkReply {
-	return networkReply{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
+	r := networkReply{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
-		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops)}
+		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops), Host: []string{}}
+	if n.Network.Host != nil {
+		r.Host = addresses(n.Network.Host.Addrs)
+	}
+	return r
 }
 
 func toPort(p fabric.PortView) portReply {
