@@ -10,7 +10,7 @@ import (
 // hostState are the host's routing rules and routes that are tapestry's.
 func (h *Host) hostState(t *testing.T) string {
 	t.Helper()
-	return h.in(t, "sh", "-c", "for f in -4 -6; do ip $f rule list priority 10; ip $f route show table 4789; done 2>/dev/null; true")
+	return h.in(t, "sh", "-c", "for f in -4 -6; do ip $f rule list priority 10; ip $f route show table 4789; done 2>/dev/null | sort")
 }
 
 // reaches sends one ping from the host.

@@ -37,7 +37,7 @@ func (l *lookup) add(ctx context.Context, t *targets, word string) error {
 		return l.network(ctx, t, name)
 	case kind == "peer":
 		return l.peer(ctx, t, name)
-	case kind == "host":
+	case kind == "host" && kind != word: // which may be a container's name
 		return l.host(ctx, t, name)
 	}
 	return l.container(ctx, t, word)
