@@ -18,12 +18,12 @@ import (
 
 // memory is Links without a kernel. It holds what outlives the daemon: the links.
 type memory struct {
-	mu    sync.Mutex
-	links map[string]link
-	open  map[string]*device
-	asked []string // ids that were to be removed
-	settled   int   // how often a host's port was completed
-	unsettled error // what that says
+	mu        sync.Mutex
+	links     map[string]link
+	open      map[string]*device
+	asked     []string // ids that were to be removed
+	settled   int      // how often a host's port was completed
+	unsettled error    // what that says
 	// hook is called at the beginning and the end of every change; an error ends it.
 	hook func(op string, s tap.Spec) error
 	// listed is called after each List.
