@@ -36,7 +36,7 @@ const (
 	atOut     = 12 // u32
 	atVerdict = 16 // u8
 	atKind    = 17 // u8
-	atSum     = 18 // u8, NeedsSum
+	atSum     = 18 // u8, 1: NeedsSum; more: NeedsSum, and Inner
 	atFault   = 19 // u8
 	atLost    = 20 // u32, before the first
 	atTime    = 24 // i64
@@ -208,6 +208,9 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 	h[atVerdict], h[atKind], h[atSum], h[atFault] = byte(v), byte(f.Off.Kind), 0, byte(f.Fault)
 	if f.Off.NeedsSum {
 		h[atSum] = 1
+		if inner := f.Off.Inner; inner > 1 && inner <= ether.MaxHead-1 {
+			h[atSum] = byte(inner)
+		}
 	}
 	le.PutUint32(h[atLost:], r.lost.take(seenAt(in, out)))
 	le.PutUint64(h[atTime:], uint64(r.last))
@@ -386,6 +389,9 @@ func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
 			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
 		Fault: ether.Fault(b[atFault]), Lost: le.Uint32(b[atLost:]),
+	}
+	if b[atSum] > 1 {
+		rec.Off.Inner = uint16(b[atSum])
 	}
 	count := le.Uint32(b[atCount:])
 	for b = b[headLen:]; count > 0; count-- {

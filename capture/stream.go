@@ -339,7 +339,7 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 		p.Comment = comment(r, name, s.show.Annotate == AnnotateAll)
 	}
 	if s.show.Detail {
-		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Out: s.at(r.Out), In: s.at(r.In)}
+		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Inner: uint8(r.Off.Inner), Out: s.at(r.Out), In: s.at(r.In)}
 		d.put(&s.about)
 		p.Verdict = s.about[:]
 	}

@@ -89,11 +89,12 @@ type Detail struct {
 	Fault   ether.Fault
 	Kind    ether.Kind // of a super-frame, as it was; None: it is none
 	Segment uint16     // bytes of payload in each of its segments
+	Inner   uint8      // where the inner IP header begins in one that travels in a UDP tunnel
 	Out     int        // Interface of the port it was forwarded to; -1: none, or none that the Stream has told of
 	In      int        // Interface of the port it came in by, as Out; of a rebuilt datagram it is not the packet's
 }
 
-const detailLen = 14
+const detailLen = 15
 
 // put writes the Detail into b, little-endian.
 func (d *Detail) put(b *[detailLen]byte) {
@@ -101,6 +102,7 @@ func (d *Detail) put(b *[detailLen]byte) {
 	binary.LittleEndian.PutUint16(b[4:], d.Segment)
 	binary.LittleEndian.PutUint32(b[6:], uint32(d.Out+1))
 	binary.LittleEndian.PutUint32(b[10:], uint32(d.In+1))
+	b[14] = d.Inner
 }
 
 // AppendTo appends the Detail to b as the bytes of a packet's Verdict.
@@ -118,7 +120,7 @@ func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 	}
 	return Detail{Verdict: vswitch.Verdict(b[1]), Fault: ether.Fault(b[2]), Kind: ether.Kind(b[3]),
 		Segment: binary.LittleEndian.Uint16(b[4:]), Out: int(binary.LittleEndian.Uint32(b[6:])) - 1,
-		In: int(binary.LittleEndian.Uint32(b[10:])) - 1}, true
+		In: int(binary.LittleEndian.Uint32(b[10:])) - 1, Inner: b[14]}, true
 }
 
 // Reasons say in words why a frame was dropped.

@@ -14,7 +14,34 @@ const (
 	TCP4             // VIRTIO_NET_HDR_GSO_TCPV4
 	TCP6             // VIRTIO_NET_HDR_GSO_TCPV6
 	UDP              // VIRTIO_NET_HDR_GSO_UDP_L4, either IP version
+
+	// The same within a UDP tunnel (VIRTIO_NET_HDR_GSO_UDP_TUNNEL_IPV4 or _IPV6, virtio 1.4 §5.1.6): what a container
+	// sends that has a VXLAN or Geneve device of its own. Each segment gets the outer headers, too.
+	TunnelTCP4
+	TunnelTCP6
+	TunnelUDP
+
+	Kinds // their number
 )
+
+// Tunnelled tells whether the super-frame travels in a UDP tunnel.
+func (k Kind) Tunnelled() bool { return k >= TunnelTCP4 && k <= TunnelUDP }
+
+// InTunnel is the kind of a super-frame of kind k within a UDP tunnel.
+func (k Kind) InTunnel() Kind {
+	if k < TCP4 || k > UDP {
+		return 0xff
+	}
+	return k + TunnelTCP4 - TCP4
+}
+
+// segments is the kind of what is to be cut: the packet inside, if it travels in a tunnel.
+func (k Kind) segments() Kind {
+	if k.Tunnelled() {
+		return k - TunnelTCP4 + TCP4
+	}
+	return k
+}
 
 func (k Kind) String() string {
 	switch k {
@@ -26,6 +53,8 @@ func (k Kind) String() string {
 		return "tcp6"
 	case UDP:
 		return "udp"
+	case TunnelTCP4, TunnelTCP6, TunnelUDP:
+		return "tunnel_" + k.segments().String()
 	}
 	return "unknown"
 }
@@ -39,9 +68,13 @@ type Offload struct {
 	// to the end are to be added.
 	NeedsSum bool
 
-	// Head is a super-frame's header in bytes, Ethernet to TCP or UDP; 0 in an ordinary frame.
-	// Check writes the true one, whatever was claimed.
+	// Head is a super-frame's header in bytes, Ethernet to TCP or UDP; 0 in an ordinary frame. In a UDP tunnel
+	// it goes up to the inner TCP or UDP. Check writes the true one, whatever was claimed.
 	Head uint16
+
+	// Of a super-frame in a UDP tunnel, counted from the frame's first byte: where the tunnel's UDP header begins
+	// (outer_th_offset), and the IP header inside (inner_nh_offset). Check writes the true Outer.
+	Outer, Inner uint16
 
 	// Segment is how many payload bytes go behind each copy of the header (gso_size); the last may be shorter.
 	Segment uint16
@@ -99,22 +132,51 @@ func (f *Frame) checkOffload() error {
 		f.Off.SumStart, f.Off.SumOffset = 0, 0
 	}
 	if f.Off.Kind == None {
-		f.Off.Head, f.Off.Segment = 0, 0
+		f.Off.Head, f.Off.Segment, f.Off.Outer, f.Off.Inner = 0, 0, 0, 0
 		return nil
 	}
-	l, ok := dissect(f.Bytes())
-	if !ok || l.kind != f.Off.Kind || l.head > MaxHead {
+	l, outer, ok := f.layout()
+	if !ok || l.head > MaxHead || f.Off.Kind.Tunnelled() && !f.Off.NeedsSum {
 		return ErrOffload
 	}
 	if f.Off.NeedsSum && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset()) {
 		return ErrOffload
 	}
 	payload, segment := f.Len()-l.head, int(f.Off.Segment)
-	if segment == 0 || payload > segment*fewSegments && (segment < leastSegment || payload > segment*MaxSegments) || l.head-l.ip+min(segment, payload) > 65535 {
+	if segment == 0 || payload > segment*fewSegments && (segment < leastSegment || payload > segment*MaxSegments) || l.head-outermost(l, outer).ip+min(segment, payload) > 65535 {
 		return ErrOffload
 	}
-	f.Off.Head = uint16(l.head)
+	f.Off.Head, f.Off.Outer = uint16(l.head), uint16(outer.l4)
+	if outer.l4 == 0 {
+		f.Off.Inner = 0
+	}
 	return nil
+}
+
+// layout finds the headers of a super-frame: those of what is to be cut, and the tunnel's around them, zero if there
+// is none. ok is false if they are not what f.Off says. A tunnel's own header is at least as long as VXLAN's, and ends
+// with an Ethernet header; more of it is not looked at.
+func (f *Frame) layout() (l, outer headers, ok bool) {
+	b := f.Bytes()
+	if !f.Off.Kind.Tunnelled() {
+		l, ok = dissect(b)
+		return l, outer, ok && l.kind == f.Off.Kind
+	}
+	outer, ok = dissect(b)
+	ip := int(f.Off.Inner)
+	if !ok || outer.kind != UDP || ip < outer.head+tunnelLen+HeaderLen || ip > len(b) || (ip-outer.l4)%2 != 0 { // an odd header could not be summed up
+		return l, outer, false
+	}
+	l, ok = dissectIP(b, binary.BigEndian.Uint16(b[ip-2:]), ip)
+	return l, outer, ok && l.kind == f.Off.Kind.segments()
+}
+
+// outermost are the headers that the underlay sees.
+func outermost(l, outer headers) headers {
+	if outer.l4 > 0 {
+		return outer
+	}
+	return l
 }
 
 // Checksum is the checksum that the kernel left open in an ordinary frame, and the byte of the frame that it begins at.
@@ -134,10 +196,28 @@ func (f *Frame) Checksum() (at int, sum [2]byte, open bool) {
 	return at, sum, true
 }
 
-// Finish writes Checksum into the frame, whose bytes must be the caller's own.
+// Finish writes Checksum into the frame, whose bytes must be the caller's own. The checksum of a UDP tunnel around it is
+// right already, since its sender reckons with this ("local checksum offload", checksum-offloads.rst of Linux), but for
+// what was a super-frame: who shows one whole calls it an ordinary frame first.
 func (f *Frame) Finish() {
 	if at, sum, open := f.Checksum(); open {
 		copy(f.Bytes()[at:], sum[:])
 		f.Off.NeedsSum, f.Off.SumStart, f.Off.SumOffset = false, 0, 0
+		if f.Off.Inner > 0 {
+			f.finishTunnel()
+		}
+	}
+}
+
+// finishTunnel completes the checksum of the tunnel around what was a super-frame, if it has one.
+func (f *Frame) finishTunnel() {
+	b := f.Bytes()
+	o, ok := dissect(b)
+	f.Off.Outer, f.Off.Inner = 0, 0
+	if !ok || o.kind != UDP || o.end(b) > len(b) || o.end(b) < o.head {
+		return
+	}
+	if udp := b[o.l4:o.end(b)]; take16(udp[6:]) != 0 {
+		binary.BigEndian.PutUint16(udp[6:], nonZero(^Sum(udp, uint32(o.pseudoSum(b, len(udp))))))
 	}
 }

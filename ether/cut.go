@@ -23,12 +23,14 @@ type Cutter struct {
 	Unsummed bool
 
 	at      headers
-	payload []byte // not yet cut
+	outer   headers // the tunnel's, if there is one
+	payload []byte  // not yet cut
 	segment int
 	first   bool
 	id      uint16 // IPv4
 	seq     uint32 // TCP
 	flags   uint16 // TCP, with the data offset
+	outerID uint16 // IPv4 of the tunnel
 
 	// head is the super-frame's header with the fields zero that differ from segment to segment,
 	// and the sums of what stays the same.
@@ -39,8 +41,8 @@ type Cutter struct {
 // Reset begins with f, which must have passed Check and be a super-frame; anything else gives no segment.
 func (c *Cutter) Reset(f *Frame) {
 	b := f.Bytes()
-	l, ok := dissect(b)
-	c.at, c.segment, c.first = l, int(f.Off.Segment), ok && f.Off.Kind == l.kind && f.Off.Segment > 0 && l.head <= MaxHead
+	l, outer, ok := f.layout()
+	c.at, c.outer, c.segment, c.first = l, outer, int(f.Off.Segment), ok && f.Off.Segment > 0 && l.head <= MaxHead
 	c.payload = nil
 	if !c.first {
 		return
@@ -65,6 +67,9 @@ func (c *Cutter) Reset(f *Frame) {
 	}
 	c.pseudo = uint32(l.pseudoSum(h, 0))
 	c.l4Sum = uint32(Sum(l4, c.pseudo))
+	if outer.l4 > 0 && !outer.v6 {
+		c.outerID = binary.BigEndian.Uint16(h[outer.ip+4:])
+	}
 }
 
 // Next writes the next segment's headers, Ethernet to TCP or UDP, into head, which must have room
@@ -112,8 +117,32 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 		}
 		c.seq += uint32(length)
 	}
+	if c.outer.l4 > 0 {
+		c.wrap(head, length, l4Len)
+	}
 	c.first = false
 	return l.head, payload, true
+}
+
+// wrap writes the tunnel's headers anew, around a segment of length bytes of payload. The payload is not added up again:
+// a TCP or UDP packet whose checksum is right, or will be, sums up to the complement of its pseudo-header.
+func (c *Cutter) wrap(head []byte, length int, l4Len uint32) {
+	l, o := c.at, c.outer
+	o.setLengths(head, l.head-o.head+length)
+	if !o.v6 {
+		ip := head[o.ip:o.l4]
+		binary.BigEndian.PutUint16(ip[4:], c.outerID)
+		take16(ip[10:])
+		binary.BigEndian.PutUint16(ip[10:], ^Sum(ip, 0))
+		c.outerID++
+	}
+	udp := head[o.l4:]
+	if take16(udp[6:]) == 0 { // it is sent without (RFC 7348 §5)
+		return
+	}
+	inner := ^fold(uint64(c.pseudo) + uint64(l4Len))
+	sum := Sum(head[o.l4:l.l4], uint32(o.pseudoSum(head, l.head-o.l4+length))+uint32(inner))
+	binary.BigEndian.PutUint16(udp[6:], nonZero(^sum))
 }
 
 // take16 reads a field and leaves it zero.

@@ -21,6 +21,8 @@ const (
 	tcpLen  = 20 // without options
 	udpLen  = 8
 
+	tunnelLen = 8 // of VXLAN, RFC 7348 §5; Geneve's is that or more, RFC 8926 §3.4
+
 	maxExtensions = 8 // IPv6 extension headers walked before giving up
 )
 
@@ -35,6 +37,11 @@ type headers struct {
 // headers whole. It believes no length but those of the headers themselves.
 func dissect(b []byte) (l headers, ok bool) {
 	typ, ip := etherType(b)
+	return dissectIP(b, typ, ip)
+}
+
+// dissectIP is dissect for an IP packet of the given EtherType that begins at ip.
+func dissectIP(b []byte, typ uint16, ip int) (l headers, ok bool) {
 	proto, at := transport(typ, b[ip:])
 	if at == 0 {
 		return headers{}, false

@@ -44,7 +44,7 @@ func FuzzFrame(f *testing.F) {
 	}
 	f.Add([]byte{1, 2, 3}, uint8(0), false, uint16(0), uint16(0), uint16(0), uint16(0))
 	f.Fuzz(func(t *testing.T, room []byte, kind uint8, needs bool, head, segment, start, offset uint16) {
-		off := Offload{Kind(kind), needs, head, segment, start, offset}
+		off := Offload{Kind: Kind(kind), NeedsSum: needs, Head: head, Inner: head, Segment: segment, SumStart: start, SumOffset: offset}
 		fr := Lend(room, off)
 		fr.Type()
 		fr.Flow()

@@ -16,7 +16,7 @@ import (
 
 // OffloadView is one offload of the kernel's, over all that could use it.
 type OffloadView struct {
-	Name    string        // csum, tso4, tso6, uso: of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
+	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
 	State   string        // "on", "off" (somewhere), "unavailable" (the kernel has it not), "unused" (there is nothing that could use it)
 	Why     string        // it is off, where it went off last
 	Since   time.Duration // it has been off there
@@ -28,8 +28,8 @@ type OffloadView struct {
 
 // offloads gives every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
-	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
-	gso, gro, sums := &all[4], &all[5], &all[6]
+	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
+	gso, gro, sums := &all[5], &all[6], &all[7]
 	open := make(map[netip.Addr]*ether.GateState)
 	if f.vtep != nil {
 		for _, p := range f.vtep.Peers() {
@@ -44,6 +44,7 @@ func (f *Fabric) offloads() []OffloadView {
 			for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
 				all[i].add(e.dev.Offload(kind))
 			}
+			all[4].add(worst(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
 		}
 		for _, r := range n.remotes {
 			gso.add(r.link.Stats().GSO)
@@ -63,6 +64,19 @@ func (f *Fabric) offloads() []OffloadView {
 		case v.State == "":
 			v.State = "off"
 		}
+	}
+	return all
+}
+
+// worst is several gates as one: shut if one of them is.
+func worst(gates ...ether.GateState) (all ether.GateState) {
+	for _, g := range gates {
+		g.Refused += all.Refused
+		g.Resent += all.Resent
+		if g.Why == nil {
+			g.Why, g.Since, g.Barred = all.Why, all.Since, all.Barred
+		}
+		all = g
 	}
 	return all
 }

@@ -33,13 +33,14 @@ type Device struct {
 
 	others   []*Queue
 	offloads int // TUN_F_*, as the kernel took them
+	vnetLen  int // of the header before each frame, in bytes
 	in       atomic.Pointer[func([]ether.Frame)]
 	unbound  atomic.Uint64
 	refuse   func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
 	gates    [nKinds]ether.Gate                    // what the kernel takes: super-frames of a kind; of None, unfinished checksums
 }
 
-const nKinds = ether.UDP + 1
+const nKinds = ether.Kinds
 
 // A Queue is one of a Device's: a source of frames for one worker.
 type Queue struct {
@@ -94,9 +95,10 @@ func (q *Queue) Drain(arena []byte) error {
 	frames := frameLists.Get().(*[readBudget]ether.Frame)
 	defer frameLists.Put(frames)
 	n, off := 0, 0
-	for n < readBudget && len(arena)-off >= vnetLen+ether.MaxFrame {
+	header := q.d.vnetLen
+	for n < readBudget && len(arena)-off >= header+ether.MaxFrame {
 		got, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(q.fd),
-			uintptr(unsafe.Pointer(&arena[off])), vnetLen+ether.MaxFrame)
+			uintptr(unsafe.Pointer(&arena[off])), uintptr(header+ether.MaxFrame))
 		if errno == syscall.EAGAIN {
 			break
 		}
@@ -107,12 +109,12 @@ func (q *Queue) Drain(arena []byte) error {
 			q.d.deliver(frames[:n])
 			return fmt.Errorf("read from %s: %w", q.d.Link, errno)
 		}
-		if got < vnetLen {
+		if int(got) < header {
 			continue
 		}
 		end := off + int(got)
 		// The header has been read by then, so its last bytes are the frame's headroom.
-		frames[n] = ether.Lend(arena[off+vnetLen-ether.Headroom:end], decodeVnet(arena[off:]))
+		frames[n] = ether.Lend(arena[off+header-ether.Headroom:end], decodeVnet(arena[off:off+header]))
 		n++
 		off = (end + 63) &^ 63 // the next begins on a cache line
 	}
@@ -136,7 +138,7 @@ func (d *Device) deliver(frames []ether.Frame) {
 type writer struct {
 	fd   int // of the queue
 	join ether.Joiner
-	vnet [vnetLen]byte
+	vnet [vnetTunnelLen]byte
 	iov  [2 + ether.MaxJoined]syscall.Iovec
 	cut  ether.Cutter
 	head [ether.MaxHead]byte
@@ -191,8 +193,8 @@ func (w *writer) gather(frames []*ether.Frame) int {
 }
 
 func (d *Device) writeJoined(w *writer) syscall.Errno {
-	encodeVnet(w.vnet[:], w.join.Off())
-	w.set(0, w.vnet[:])
+	encodeVnet(w.vnet[:d.vnetLen], w.join.Off())
+	w.set(0, w.vnet[:d.vnetLen])
 	w.set(1, w.join.Head())
 	n := 2
 	for _, p := range w.join.Payloads() {
@@ -210,8 +212,11 @@ func (d *Device) writeOne(w *writer, f *ether.Frame) syscall.Errno {
 		_, errno := d.writeFinished(w, f)
 		return errno
 	}
-	encodeVnet(w.vnet[:], f.Off)
-	w.set(0, w.vnet[:])
+	encodeVnet(w.vnet[:d.vnetLen], f.Off)
+	if f.Off.Kind.Tunnelled() { // the gate is open, so the kernel has the longer header
+		encodeTunnel(w.vnet[:d.vnetLen], f)
+	}
+	w.set(0, w.vnet[:d.vnetLen])
 	w.set(1, f.Bytes())
 	errno := d.writev(w, 2)
 	if errno != 0 {

@@ -80,7 +80,7 @@ func TestDrainBudget(t *testing.T) {
 		t.Errorf("one Drain read %d frames (%v), want %d", d.Unbound(), err, readBudget)
 	}
 	// An arena for one frame at a time, and headroom that is free to write up to the frame before.
-	c := &catch{arena: make([]byte, vnetLen+ether.MaxFrame)}
+	c := &catch{arena: make([]byte, d.vnetLen+ether.MaxFrame)}
 	var sizes []int
 	d.Bind(func(frames []ether.Frame) { sizes = append(sizes, len(frames)) })
 	for range 10 {
@@ -296,7 +296,7 @@ func TestJoinTooLong(t *testing.T) {
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
 	must(t, unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
-	d := &Device{Link: "shim", Queue: Queue{fd: fds[0]}}
+	d := &Device{vnetLen: vnetLen, Link: "shim", Queue: Queue{fd: fds[0]}}
 	frames := packet{payload: data(45000)}.train(t, 1000)
 	sent, _ := d.Send(frames)
 	if sent == 0 {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"golang.org/x/sys/unix"
 )
 
 // The kernel takes super-frames and unfinished checksums, if it does. What it refuses is done here
@@ -33,13 +34,18 @@ func (d *Device) gate(kind ether.Kind) *ether.Gate { return &d.gates[kind%nKinds
 
 // probed bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
 func (d *Device) probed() {
-	if tcp, udp := d.Offloads(); !udp {
-		d.gate(ether.UDP).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
-		if !tcp {
-			d.gate(ether.TCP4).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
-			d.gate(ether.TCP6).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
+	bar := func(needs int, kinds ...ether.Kind) {
+		if d.offloads&needs == needs {
+			return
+		}
+		for _, kind := range kinds {
+			d.gate(kind).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
 		}
 	}
+	bar(unix.TUN_F_TSO4, ether.TCP4)
+	bar(unix.TUN_F_TSO6, ether.TCP6)
+	bar(unix.TUN_F_USO4, ether.UDP)
+	bar(tunnels, ether.TunnelTCP4, ether.TunnelTCP6, ether.TunnelUDP)
 }
 
 // unjoined notes that a joined write was refused, and n of its frames went by themselves.
@@ -70,7 +76,7 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 		return errno
 	}
 	g.Count(n)
-	if refused == syscall.EINVAL && (kind != ether.UDP || segments <= maxUDP) {
+	if refused == syscall.EINVAL && (kind != ether.UDP && kind != ether.TunnelUDP || segments <= maxUDP) {
 		g.Shut(refused)
 	}
 	return errno
@@ -112,7 +118,7 @@ func (d *Device) writeFinished(w *writer, f *ether.Frame) (n int, errno syscall.
 // write writes a finished frame that lies in parts.
 func (d *Device) write(w *writer, parts ...[]byte) syscall.Errno {
 	clear(w.vnet[:])
-	w.set(0, w.vnet[:])
+	w.set(0, w.vnet[:d.vnetLen])
 	for i, p := range parts {
 		w.set(1+i, p)
 	}

@@ -20,6 +20,7 @@ type TUN struct {
 	Header    bool // virtio-net headers, as TUNGETIFF confirms
 	Csum, TSO bool // TUNSETOFFLOAD takes TUN_F_CSUM; TUN_F_TSO4 and TUN_F_TSO6
 	USO       bool // TUN_F_USO4 and TUN_F_USO6, since Linux 6.2
+	Tunnels   bool // TUN_F_UDP_TUNNEL_GSO and TUN_F_UDP_TUNNEL_GSO_CSUM, since Linux 6.17
 }
 
 // ProbeTUN makes a TAP and asks what it can do. fs.ErrNotExist is a /dev/net/tun that is not there.
@@ -53,6 +54,7 @@ func ProbeTUN() (t TUN, err error) {
 		t.Csum = takes(0)
 		t.TSO = takes(unix.TUN_F_TSO4 | unix.TUN_F_TSO6)
 		t.USO = takes(unix.TUN_F_USO4 | unix.TUN_F_USO6)
+		t.Tunnels = takes(unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6 | tunnels)
 		return nil
 	})
 	return t, err

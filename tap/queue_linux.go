@@ -60,11 +60,16 @@ func (d *Device) prepare(fd int) error {
 	if req.Uint16()&unix.IFF_VNET_HDR == 0 {
 		return fmt.Errorf("flags %#x: it speaks no virtio-net header; another program holds a queue of it", req.Uint16())
 	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, vnetLen); err != nil {
-		return fmt.Errorf("set the virtio-net header's length: %w", err)
-	}
 	const csum, tso, uso = unix.TUN_F_CSUM, unix.TUN_F_TSO4 | unix.TUN_F_TSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6
-	for _, want := range []int{csum | tso | uso, csum | tso, csum, 0} {
+	for _, want := range []int{csum | tso | uso | tunnels, csum | tso | uso, csum | tso, csum, 0} {
+		d.vnetLen = vnetLen
+		if want&tunnels != 0 {
+			d.vnetLen = vnetTunnelLen
+		}
+		// The length first: with the offload on and a short header, the kernel would hand over nothing.
+		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, d.vnetLen); err != nil {
+			return fmt.Errorf("set the virtio-net header's length: %w", err)
+		}
 		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, want); err == nil {
 			d.offloads = want
 			d.probed()
@@ -73,3 +78,7 @@ func (d *Device) prepare(fd int) error {
 	}
 	return fmt.Errorf("set offloads: %w", err)
 }
+
+// tunnels are TUN_F_UDP_TUNNEL_GSO and TUN_F_UDP_TUNNEL_GSO_CSUM, since Linux 6.17: super-frames within UDP tunnels,
+// whose headers have a checksum or none.
+const tunnels = 0x080 | 0x100

@@ -23,7 +23,7 @@ func TestVnetRoundTrip(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := bytes.Repeat([]byte{0xee}, vnetLen+1) // no bit of what was there may stay
-			encodeVnet(b, tt.off)
+			encodeVnet(b[:vnetLen], tt.off)
 			want := bytes.Clone(tt.want)
 			for _, v := range []uint16{tt.off.Head, tt.off.Segment, tt.off.SumStart, tt.off.SumOffset} {
 				want = native.AppendUint16(want, v)

@@ -62,6 +62,9 @@ func TestOffloads(t *testing.T) {
 				}
 			}
 			for _, o := range h.offloads(t) {
+				if o.Name == "udp_tunnel" && o.State == "unavailable" { // before Linux 6.17
+					continue
+				}
 				if o.State != "on" || o.Users != 2 || o.Off+int(o.Refused) != 0 {
 					t.Errorf("%s: %+v", h.name, o)
 				}

@@ -23,8 +23,9 @@ type traceRequest struct {
 
 // traceOffload is ether.Offload. Its zero value is a finished ordinary frame.
 type traceOffload struct {
-	Kind      string `json:"kind"`      // none or "", tcp4, tcp6, udp
+	Kind      string `json:"kind"`      // none or "", tcp4, tcp6, udp; tunnel_tcp4, tunnel_tcp6, tunnel_udp
 	Segment   uint16 `json:"segment"`   // payload bytes of each segment
+	Inner     uint16 `json:"inner"`     // where the IP header inside a UDP tunnel begins
 	NeedsSum  bool   `json:"needs_sum"` //
 	SumStart  uint16 `json:"sum_start"`
 	SumOffset uint16 `json:"sum_offset"`
@@ -125,14 +126,14 @@ func (a *api) trace(w http.ResponseWriter, r *http.Request) {
 
 // read gives the offload that is asked for.
 func (o traceOffload) read() (ether.Offload, error) {
-	off := ether.Offload{Segment: o.Segment, NeedsSum: o.NeedsSum, SumStart: o.SumStart, SumOffset: o.SumOffset}
-	for _, k := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
+	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, NeedsSum: o.NeedsSum, SumStart: o.SumStart, SumOffset: o.SumOffset}
+	for k := range ether.Kinds {
 		if o.Kind == k.String() || o.Kind == "" {
 			off.Kind = k
 			return off, nil
 		}
 	}
-	return off, fmt.Errorf("offload.kind is %q, want none, tcp4, tcp6 or udp", o.Kind)
+	return off, fmt.Errorf("offload.kind is %q, want none, tcp4, tcp6, udp, or tunnel_ and one of the last three", o.Kind)
 }
 
 func toTrace(v fabric.TraceView) traceReply {

@@ -116,7 +116,7 @@ func checkTUN(t tap.TUN, err error, load string) finding {
 		f.State, f.Seen = good, "/dev/net/tun makes TAPs with virtio-net headers"
 	}
 	takes := map[bool]string{true: "yes", false: "no"}
-	f.Seen += fmt.Sprintf(" (checksums %s, TSO %s, USO %s)", takes[t.Csum], takes[t.TSO], takes[t.USO])
+	f.Seen += fmt.Sprintf(" (checksums %s, TSO %s, USO %s, UDP tunnels %s)", takes[t.Csum], takes[t.TSO], takes[t.USO], takes[t.Tunnels])
 	return f
 }
 

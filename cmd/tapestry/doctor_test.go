@@ -48,7 +48,7 @@ func judge(t *testing.T, all []verdict) {
 	}
 }
 
-var all = tap.TUN{Header: true, Csum: true, TSO: true, USO: true}
+var all = tap.TUN{Header: true, Csum: true, TSO: true, USO: true, Tunnels: true}
 
 func TestCheckKernel(t *testing.T) {
 	wrap := func(err error) error { return fmt.Errorf("open /dev/net/tun: %w", err) }
@@ -56,8 +56,8 @@ func TestCheckKernel(t *testing.T) {
 		return tunnel.Sockets{Wanted: 8 << 20, Receive: receive, Send: send}
 	}
 	judge(t, []verdict{
-		{"tun", checkTUN(all, nil, "modprobe tun"), good, "checksums yes, TSO yes, USO yes", ""},
-		{"tun without USO", checkTUN(tap.TUN{Header: true, Csum: true, TSO: true}, nil, ""), good, "USO no", ""},
+		{"tun", checkTUN(all, nil, "modprobe tun"), good, "checksums yes, TSO yes, USO yes, UDP tunnels yes", ""},
+		{"tun without USO", checkTUN(tap.TUN{Header: true, Csum: true, TSO: true}, nil, ""), good, "USO no, UDP tunnels no", ""},
 		{"tun without TSO", checkTUN(tap.TUN{Header: true, Csum: true}, nil, ""), warn, "TSO no", "newer kernel"},
 		{"tun without a header", checkTUN(tap.TUN{Csum: true, TSO: true}, nil, ""), bad, "IFF_VNET_HDR", "newer kernel"},
 		{"no tun", checkTUN(tap.TUN{}, wrap(unix.ENOENT), "modprobe tun"), bad, "/dev/net/tun: no such file", "modprobe tun"},

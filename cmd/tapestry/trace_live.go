@@ -178,26 +178,25 @@ func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) traceR
 		t.Port = hostOf(port.Name)
 	}
 	if seen.Kind != ether.None {
-		t.Offload.Kind, t.Offload.Segment = seen.Kind.String(), seen.Segment
+		t.Offload.Kind, t.Offload.Segment, t.Offload.Inner = seen.Kind.String(), seen.Segment, uint16(seen.Inner)
 	}
 	if p.Flags&pcapng.SumNotReady != 0 {
-		t.Offload.SumStart, t.Offload.SumOffset = checksum(p.Data)
+		t.Offload.SumStart, t.Offload.SumOffset = checksum(p.Data, max(ether.HeaderLen, int(seen.Inner)))
 		t.Offload.NeedsSum = t.Offload.SumStart > 0
 	}
 	return t
 }
 
-// checksum says where a kernel leaves the checksum of TCP or UDP to be finished; zero of anything else, as of IPv6 with
-// extension headers.
-func checksum(b []byte) (start, offset uint16) {
-	const ip = ether.HeaderLen
+// checksum says where a kernel leaves the checksum of TCP or UDP to be finished, behind the IP header at ip; zero of
+// anything else, as of IPv6 with extension headers.
+func checksum(b []byte, ip int) (start, offset uint16) {
 	proto := byte(0)
 	switch {
 	case len(b) < ip+20:
 	case binary.BigEndian.Uint16(b[ip-2:]) == 0x0800:
-		proto, start = b[ip+9], ip+uint16(b[ip]&15)*4
+		proto, start = b[ip+9], uint16(ip)+uint16(b[ip]&15)*4
 	case binary.BigEndian.Uint16(b[ip-2:]) == 0x86dd:
-		proto, start = b[ip+6], ip+40
+		proto, start = b[ip+6], uint16(ip)+40
 	}
 	switch proto {
 	case protoTCP:

@@ -210,12 +210,13 @@ func TestTraceLiveJSON(t *testing.T) {
 
 // What the daemon sends is hostile at worst: no bytes may make this panic.
 func FuzzChecksum(f *testing.F) {
-	f.Add(udpFrame(60))
-	f.Add(tcpFrame(true, 2))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		start, offset := checksum(b)
-		if start == 0 != (offset == 0) || start != 0 && start < ether.HeaderLen {
-			t.Errorf("%d and %d of %x", start, offset, b)
+	f.Add(udpFrame(60), uint8(0))
+	f.Add(tcpFrame(true, 2), uint8(64))
+	f.Fuzz(func(t *testing.T, b []byte, inner uint8) {
+		ip := max(ether.HeaderLen, int(inner))
+		start, offset := checksum(b, ip)
+		if start == 0 != (offset == 0) || start != 0 && int(start) < ip {
+			t.Errorf("%d and %d of %x at %d", start, offset, b, ip)
 		}
 	})
 }
