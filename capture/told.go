@@ -115,6 +115,9 @@ func (d *Detail) AppendTo(b []byte) []byte {
 // ReadDetail reads a packet's Detail; false if it has none.
 func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 	b := p.Verdict
+	if len(b) == detailLen-1 { // a daemon of v0.1 knows no tunnels
+		b = append(b[:len(b):len(b)], 0)
+	}
 	if len(b) != detailLen || b[0] != 0 || !vswitch.Verdict(b[1]).Known() {
 		return Detail{Out: -1, In: -1}, false
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -121,17 +121,14 @@ func expect(t *testing.T, err error) {
 
 // seen is a packet as the daemon tells of it, n ms before eyeTime.
 func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
-	detail := make([]byte, 14)
-	detail[1] = byte(v)
+	d := capture.Detail{Verdict: v, In: port, Out: -1}
 	if length > 1514 {
-		detail[3] = byte(ether.TCP4)
-		binary.LittleEndian.PutUint16(detail[4:], 1000)
+		d.Kind, d.Segment = ether.TCP4, 1000
 	}
 	if v == vswitch.Forwarded {
-		binary.LittleEndian.PutUint32(detail[6:], uint32(1-port+1))
+		d.Out = 1 - port
 	}
-	binary.LittleEndian.PutUint32(detail[10:], uint32(port+1))
-	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: detail}
+	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: d.AppendTo(nil)}
 }
 
 // tcpFrame is one of web's connection to 10.80.2.9, from web or to it.

@@ -324,7 +324,7 @@ func TestTraceAPI(t *testing.T) {
 		{"longest", body(make([]byte, ether.MaxFrame), ""), nil, http.StatusOK, `"verdict":"forwarded"`},
 		{"too long", body(make([]byte, ether.MaxFrame+1), ""), nil, http.StatusBadRequest, "frame has 65558 bytes"},
 		{"much too long", body(make([]byte, 1<<20), ""), nil, http.StatusBadRequest, "too large"},
-		{"unknown kind", body(small, `, "offload": {"kind": "tso"}`), nil, http.StatusBadRequest, `want none, tcp4, tcp6 or udp`},
+		{"unknown kind", body(small, `, "offload": {"kind": "tso"}`), nil, http.StatusBadRequest, `want none, tcp4, tcp6, udp, or tunnel_`},
 		{"unknown network", body(small, ""), fabric.ErrNoNetwork, http.StatusNotFound, "no such network"},
 		{"unknown endpoint", body(small, ""), fabric.ErrNoEndpoint, http.StatusNotFound, "no such endpoint"},
 		{"unknown peer", body(small, ""), fabric.ErrNoPeer, http.StatusNotFound, "no such peer"},
