@@ -36,6 +36,30 @@ type Driver struct {
 // New returns the driver of f.
 func New(f *fabric.Fabric) *Driver { return &Driver{host: f} }
 
+// capabilities are network.CapabilitiesResponse and what dockerd asks for since 28.0: whether GwAllocCheck is answered.
+type capabilities struct {
+	network.CapabilitiesResponse
+	GwAllocChecker bool
+}
+
+// gwAllocRequest and gwAllocResponse are of a call that dockerd makes since 28.0, before it gives a network its addresses.
+type (
+	gwAllocRequest  struct{ Options map[string]any } // as in CreateNetwork
+	gwAllocResponse struct{ SkipIPv4, SkipIPv6 bool }
+)
+
+// GwAllocCheck tells dockerd to set no address aside as the gateway, since nobody would answer there. It does so all
+// the same with --gateway, and for a host that is to have that address.
+func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocResponse, error) {
+	given, err := genericOptions(req.Options)
+	if err != nil {
+		return nil, err
+	}
+	host, ok := given[optHost]
+	skip := !ok || host == "off"
+	return &gwAllocResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
+}
+
 // CreateNetwork makes a network. To make it again with equal data is fine.
 func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRequest) error {
 	n, err := parseNetwork(req)

@@ -49,14 +49,17 @@ func TestNewerDaemon(t *testing.T) {
 }
 
 func TestAnswersThatNeverChange(t *testing.T) {
-	local := map[string]any{"Scope": "local", "ConnectivityScope": "global"}
+	local := map[string]any{"Scope": "local", "ConnectivityScope": "global", "GwAllocChecker": true}
 	for _, tc := range []struct {
 		path, body string
 		want       map[string]any
 	}{
 		{"/Plugin.Activate", "", map[string]any{"Implements": []any{"NetworkDriver"}}},
 		{"/NetworkDriver.GetCapabilities", "", local},
-		{"/NetworkDriver.GwAllocCheck", `{"Options":null}`, map[string]any{"SkipIPv4": false, "SkipIPv6": false}},
+		{"/NetworkDriver.GwAllocCheck", `{"Options":null}`, map[string]any{"SkipIPv4": true, "SkipIPv6": true}},
+		{"/NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.enable_ipv4":true,"com.docker.network.generic":{"tapestry.vni":"80","tapestry.host":"off"}}}`,
+			map[string]any{"SkipIPv4": true, "SkipIPv6": true}},
+		{"/NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.generic":{"tapestry.host":"on"}}}`, map[string]any{"SkipIPv4": false, "SkipIPv6": false}},
 		{"/NetworkDriver.EndpointOperInfo", `{"NetworkID":"nobody","EndpointID":"knows"}`, map[string]any{"Value": map[string]any{}}},
 		{"/NetworkDriver.EndpointOperInfo", "", map[string]any{"Value": map[string]any{}}},
 		{"/NetworkDriver.ProgramExternalConnectivity", `{"NetworkID":"a","EndpointID":"b","Options":{}}`, map[string]any{}},

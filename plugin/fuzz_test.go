@@ -22,6 +22,7 @@ func FuzzPlugin(f *testing.F) {
 		f.Add("/NetworkDriver.CreateNetwork", []byte(body))
 	}
 	f.Add("/NetworkDriver.CreateEndpoint", []byte(`{"NetworkID":"a","EndpointID":"b","Interface":{"Address":"10.0.0.2/8","AddressIPv6":"fd00::2/64","MacAddress":"02:aa:bb:cc:dd:01"}}`))
+	f.Add("/NetworkDriver.GwAllocCheck", []byte(`{"Options":{"com.docker.network.generic":{"tapestry.host":7}}}`))
 	f.Add("", []byte("\xff"))
 
 	f.Fuzz(func(t *testing.T, path string, body []byte) {

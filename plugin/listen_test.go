@@ -65,7 +65,7 @@ func TestOddButLegalRequests(t *testing.T) {
 	const headers = "User-Agent: Go-http-client/1.1\r\nAccept: application/vnd.docker.plugins.v1.2+json\r\nAccept-Encoding: gzip\r\n"
 	for _, tc := range []struct{ name, request, want string }{
 		{"29", "POST /Plugin.Activate HTTP/1.1\r\nHost: plugin.moby.localhost\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Implements":["NetworkDriver"]}`},
-		{"20.10", "POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: %2Frun%2Fdocker%2Fplugins%2Ftapestry.sock\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Scope":"local","ConnectivityScope":"global"}`},
+		{"20.10", "POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: %2Frun%2Fdocker%2Fplugins%2Ftapestry.sock\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`},
 		{"chunked", "POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\n" + headers + "Transfer-Encoding: chunked\r\n\r\n22\r\n{\"NetworkID\":\"a\",\"EndpointID\":\"b\"}\r\n0\r\n\r\n", "{}"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -61,8 +61,8 @@ func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
 		log:      log,
 		methods: map[string]method{
 			"/Plugin.Activate":                           answer(map[string]any{"Implements": []string{"NetworkDriver"}}),
-			"/NetworkDriver.GetCapabilities":             answer(network.CapabilitiesResponse{Scope: network.LocalScope, ConnectivityScope: network.GlobalScope}),
-			"/NetworkDriver.GwAllocCheck":                answer(map[string]any{"SkipIPv4": false, "SkipIPv6": false}),
+			"/NetworkDriver.GetCapabilities":             answer(capabilities{network.CapabilitiesResponse{Scope: network.LocalScope, ConnectivityScope: network.GlobalScope}, true}),
+			"/NetworkDriver.GwAllocCheck":                ask(d.GwAllocCheck),
 			"/NetworkDriver.AllocateNetwork":             ask(d.AllocateNetwork),
 			"/NetworkDriver.FreeNetwork":                 nothing,
 			"/NetworkDriver.CreateNetwork":               do(d.CreateNetwork),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,36 @@ func TestOptions(t *testing.T) {
 		h.ping(t, "c3", "10.77.0.10")
 	})
 
+	t.Run("no address is set aside as the gateway, unless it is named", func(t *testing.T) {
+		h.quiet(t)
+		from := h.mark()
+		asks := h.apiVersion(t) >= 48
+		h.network(t, "unnamed", "--subnet", "10.77.0.0/24")
+		if body := h.find(t, from, "CreateNetwork").Body; strings.Contains(body, "10.77.0.1/24") == asks {
+			t.Errorf("this dockerd asks: %v, and creates the network by %s", asks, body)
+		}
+		from = h.mark()
+		h.network(t, "named", "--subnet", "10.78.0.0/24", "--gateway", "10.78.0.1")
+		if body := h.find(t, from, "CreateNetwork").Body; !strings.Contains(body, `"Gateway":"10.78.0.1/24"`) {
+			t.Errorf("the gateway that was named is not in %s", body)
+		}
+		h.run(t, "c1", "named")
+		if got := h.address(t, "c1", "named"); got != "10.78.0.2" {
+			t.Errorf("c1 has %s", got)
+		}
+		if !asks {
+			return
+		}
+		h.network(t, "two", "--subnet", "10.79.0.0/31")
+		h.run(t, "c2", "two", "-p", "18080:80")
+		h.run(t, "c3", "two")
+		h.ping(t, "c2", "c3")
+		h.ping(t, "c2", "192.0.2.2")
+		if got := h.address(t, "c2", "two") + " " + h.address(t, "c3", "two"); got != "10.79.0.0 10.79.0.1" {
+			t.Errorf("the two have %s", got)
+		}
+	})
+
 	t.Run("tapestry.attach=tap", func(t *testing.T) {
 		h.quiet(t)
 		before := h.snapshot(t)
@@ -242,6 +273,18 @@ func TestOptions(t *testing.T) {
 		change("192.0.2.1", "192.0.2.11")
 		change("192.0.2.11", "192.0.2.1")
 	})
+}
+
+// apiVersion is the minor version of the API that dockerd speaks: 41 is Docker 20.10, 48 is 28.0, 52 is 29.0. What it says
+// of its own version depends on how it was built.
+func (h *Host) apiVersion(t *testing.T) int {
+	t.Helper()
+	version := h.docker(t, "version", "-f", "{{.Server.APIVersion}}")
+	minor, err := strconv.Atoi(strings.TrimPrefix(version, "1."))
+	if err != nil {
+		t.Fatalf("dockerd speaks API %q", version)
+	}
+	return minor
 }
 
 // noWayOut checks that a container has no link but eth0 and no default route.
