@@ -44,7 +44,8 @@ type frame struct {
 	SrcName   string `json:"src_name,omitempty"`
 	DstName   string `json:"dst_name,omitempty"`
 	*dissect.Summary
-	ports [3]int // interfaces that it has to do with; -1: none
+	ports  [3]int // interfaces that it has to do with; -1: none
+	sender string // interface that it came in by, if its source address is another's; "": it is not, or that is not known
 }
 
 func (l *lines) put(b pcapng.Block) error {
@@ -109,7 +110,27 @@ func (l *lines) frame(p *pcapng.Packet) *frame {
 	if src, dst, ok := addrs(s); ok {
 		f.SrcName, f.DstName = l.labels.addr(src, f.ports[:]...), l.labels.addr(dst, f.ports[:]...)
 	}
+	f.sender = l.sender(f, p)
 	return f
+}
+
+// sender is the port that a frame came in by, where its addresses say something else. Behind a remote host is whoever
+// is called something.
+func (l *lines) sender(f *frame, p *pcapng.Packet) string {
+	in, spoofed := f.ports[1], f.Reason == vswitch.Spoofed.String()
+	if in < 0 && (spoofed || p.Flags&pcapng.Direction == pcapng.Inbound) {
+		in = p.Interface
+	}
+	if uint(in) >= uint(len(l.labels.ports)) {
+		return ""
+	}
+	label, port := l.labels.of(in), &l.labels.ports[in]
+	name, _, _ := strings.Cut(label, "@")
+	another := f.SrcName != "" && port.Network != "" && !port.Remote
+	if f.SrcName != name && (another || spoofed) {
+		return label
+	}
+	return ""
 }
 
 // verdict takes what the daemon tells, or else the words of a file's comment.
@@ -149,6 +170,9 @@ func (l *lines) text(f *frame) string {
 	text := f.Line(func(a netip.Addr) string { return l.labels.addr(a, f.ports[:]...) })
 	if f.Segments > 1 {
 		text += fmt.Sprintf(" ×%d", f.Segments)
+	}
+	if f.sender != "" {
+		text += "  sent by " + printable(f.sender)
 	}
 	if f.Verdict == vswitch.Flooded.String() {
 		text += "  flooded"

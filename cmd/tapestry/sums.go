@@ -82,10 +82,10 @@ func protocol(f *frame) string {
 // ends are who talks to whom, by name where there is one.
 func ends(f *frame) (pair [2]string, ok bool) {
 	if src, dst, ok := addrs(f.Summary); ok {
-		return [2]string{cmp.Or(printable(f.SrcName), src.String()), cmp.Or(printable(f.DstName), dst.String())}, true
+		return [2]string{cmp.Or(printable(f.sender), printable(f.SrcName), src.String()), cmp.Or(printable(f.DstName), dst.String())}, true
 	}
 	if f.Eth != nil {
-		return [2]string{f.Eth.Src.String(), f.Eth.Dst.String()}, true
+		return [2]string{cmp.Or(printable(f.sender), f.Eth.Src.String()), f.Eth.Dst.String()}, true
 	}
 	return pair, false
 }
