@@ -76,3 +76,57 @@ func TestVnetDecode(t *testing.T) {
 		})
 	}
 }
+
+// Whatever a header is, what it is decoded as is written as the same again, and nothing that is not known passes Check.
+func FuzzVnet(f *testing.F) {
+	super := tcp(3000).super(f, 1000)
+	for _, h := range [][]byte{
+		make([]byte, vnetLen),
+		{1, 0, 0, 0, 0, 0, 34, 0, 16, 0},                // an open checksum
+		{1, 1, 54, 0, 0x78, 5, 34, 0, 16, 0},            // TCP over IPv4
+		{1, 4, 74, 0, 0x64, 5, 54, 0, 16, 0},            // TCP over IPv6
+		{1, 5, 42, 0, 0xb0, 4, 34, 0, 6, 0},             // UDP
+		{1, 0x81, 54, 0, 0x78, 5, 34, 0, 16, 0},         // with ECN
+		{2, 0, 0, 0, 0, 0, 0, 0, 0, 0},                  // DATA_VALID
+		{1, 3, 42, 0, 0xb0, 4, 34, 0, 6, 0},             // UFO
+		{0xff, 0x7f, 255, 255, 255, 255, 255, 255, 255}, // no such type, and too short
+		bytes.Repeat([]byte{0xff}, vnetLen),
+	} {
+		f.Add(h, super.Bytes())
+	}
+	f.Add(make([]byte, vnetLen), []byte{})
+	f.Fuzz(func(t *testing.T, header, frame []byte) {
+		if len(header) < vnetLen {
+			return // Drain looks at none
+		}
+		before := bytes.Clone(header)
+		off := decodeVnet(header)
+		if !bytes.Equal(header, before) {
+			t.Error("decoding changed the header")
+		}
+		known := off.Kind <= ether.UDP
+		if !off.NeedsSum && (off.SumStart != 0 || off.SumOffset != 0) || off.Kind == ether.None && (off.Head != 0 || off.Segment != 0) {
+			t.Errorf("%x: %+v has words that mean nothing", header, off)
+		}
+		if off.NeedsSum != (header[0]&needsCsum != 0) {
+			t.Errorf("%x: %+v", header, off)
+		}
+		if known {
+			written := make([]byte, vnetLen)
+			encodeVnet(written, off)
+			if again := decodeVnet(written); again != off {
+				t.Errorf("%x: %+v is written as %x, which is %+v", header, off, written, again)
+			}
+		}
+		g := ether.Lend(append(make([]byte, ether.Headroom), frame...), off)
+		if g.Check() != nil {
+			return
+		}
+		if !known {
+			t.Errorf("%x: %+v passes Check", header, off)
+		}
+		if n := len(cut(&g)); g.Off.Kind != ether.None && (n == 0 || n > ether.MaxSegments) {
+			t.Errorf("%x, %d bytes: %d segments", header, g.Len(), n)
+		}
+	})
+}
