@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestFrames: what is, and what is not, on a network's wire.
@@ -31,9 +30,20 @@ func TestFrames(t *testing.T) {
 
 	t.Run("row52 host ends are silent", func(t *testing.T) {
 		h.quiet(t)
+		// A link that nobody silences is made when the host ends are there: by its third router solicitation they would have
+		// spoken as well. Links that come solicit routers after 0, 1 and 3 s, and not as usual after up to 1, 4 and 12.
+		h.in(t, "sh", "-ec", "cd /proc/sys/net/ipv6/conf/default; echo 2 >accept_ra; echo 0 >router_solicitation_delay; echo 1 >router_solicitation_interval")
 		seen := h.capture(t, "c1", "eth0", "ip6 and not ether src "+h.exec(t, "c1", "cat", "/sys/class/net/eth0/address"))
 		h.run(t, "c3", "X")
-		time.Sleep(10 * time.Second) // silence has no event: the third router solicitation would come after 8 s
+		h.in(t, "ip", "link", "add", "loud", "type", "veth", "peer", "name", "ear")
+		defer h.in(t, "ip", "link", "delete", "loud")
+		h.in(t, "ip", "link", "set", "ear", "up")
+		heard := h.background(t, "", "tcpdump", "-n", "--immediate-mode", "-i", "ear", "-Q", "in", "-c", "3", "icmp6 and ip6[40] = 133")
+		heard.await(t, "listening on")
+		h.in(t, "ip", "link", "set", "loud", "up")
+		if said, err := heard.wait(t); err != nil {
+			t.Fatalf("the link beside: %v: %s", err, said)
+		}
 		if lines := seen.end(t); len(lines) != 0 {
 			t.Errorf("on a network without IPv6:\n%s", strings.Join(lines, "\n"))
 		}
