@@ -77,6 +77,9 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	if err != nil {
 		return ether.MAC{}, err
 	}
+	if err := f.arm(n, want); err != nil {
+		return ether.MAC{}, err
+	}
 	e := &endpoint{endpointRecord: endpointRecord{Endpoint: want, MTU: mtu}}
 	n.endpoints[e.ID] = e
 	err = f.store.save(n.record())
@@ -145,6 +148,17 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 		if err := f.removeEndpoint(n, other); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// arm begins the capture that the endpoint was asked for with, if any.
+func (f *Fabric) arm(n *network, want Endpoint) error {
+	if want.Capture == "" {
+		return nil
+	}
+	if err := f.cfg.Looker.Arm(n.ID, want.ID, want.Capture); err != nil {
+		return fmt.Errorf("tapestry.capture=%s: %w", want.Capture, err)
 	}
 	return nil
 }
@@ -234,6 +248,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
+	f.cfg.Looker.Disarm(e.ID)
 	return errors.Join(err, f.store.save(n.record()))
 }
 

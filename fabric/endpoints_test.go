@@ -464,3 +464,56 @@ func TestEndpointAwaitsTheEnd(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A container's own capture is armed before its link is made, again when the daemon comes back, and ends with the endpoint.
+// One that cannot be is an error, and nothing is left.
+func TestEndpointCapture(t *testing.T) {
+	h := newHost(t)
+	seen := newLookout()
+	h.cfg.Looker = seen
+	h.restart()
+	h.mustNetwork(local(1))
+	recorded := h.m.hook
+	h.m.hook = func(op string, s tap.Spec) error {
+		if op == "create" && seen.armed[s.ID] == "" {
+			t.Errorf("endpoint %s was made before its capture", short(s.ID))
+		}
+		return recorded(op, s)
+	}
+	with := ep(1)
+	with.Capture = "tcp port 80"
+	h.container(netID(1), with)
+	want := netID(1) + " tcp port 80"
+	if seen.armed[epID(1)] != want {
+		t.Errorf("armed: %v", seen.armed)
+	}
+	h.mustEndpoint(netID(1), with) // again
+	clear(seen.armed)
+	h.crash()
+	h.start()
+	if seen.armed[epID(1)] != want {
+		t.Errorf("armed after a crash: %v", seen.armed)
+	}
+	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(1)); err != nil || len(seen.armed) != 0 {
+		t.Errorf("%v; still armed: %v", err, seen.armed)
+	}
+
+	bad := ep(2)
+	bad.Capture = "bad"
+	if _, err := h.CreateEndpoint(t.Context(), netID(1), bad); err == nil || err.Error() != "tapestry.capture=bad: it cannot be read" {
+		t.Errorf("it says %v", err)
+	}
+	failing := errors.New("no TAP")
+	h.m.hook = func(op string, s tap.Spec) error {
+		if op == "create" {
+			return failing
+		}
+		return nil
+	}
+	if _, err := h.CreateEndpoint(t.Context(), netID(1), with); !errors.Is(err, failing) {
+		t.Errorf("it says %v", err)
+	}
+	if len(seen.armed) != 0 || len(h.recordedEndpoints()) != 0 || len(h.m.ids()) != 0 {
+		t.Errorf("left: armed %v, records %v, links %v", seen.armed, h.recordedEndpoints(), h.m.ids())
+	}
+}

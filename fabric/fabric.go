@@ -67,6 +67,8 @@ type Looker interface {
 	SetSandbox(number uint32, path string)
 	SetAddrs(number uint32, addrs []netip.Prefix) // a container has lost some of its addresses
 	Unplug(number uint32)
+	Arm(network, endpoint, filter string) error // before the endpoint is made: a capture from its first frame on
+	Disarm(endpoint string)                     // it has gone; there may have been none
 }
 
 // nobody is the Looker where none is given.
@@ -79,6 +81,8 @@ func (nobody) SetSandbox(uint32, string)            {}
 func (nobody) SetAddrs(uint32, []netip.Prefix)      {}
 func (nobody) SetMTU(uint32, int)                   {}
 func (nobody) Unplug(uint32)                        {}
+func (nobody) Arm(_, _, _ string) error             { return nil }
+func (nobody) Disarm(string)                        {}
 
 // Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
 // memory for tests that have no root.
@@ -252,6 +256,9 @@ func (f *Fabric) rebuild(r record) {
 	for _, re := range r.Endpoints {
 		e := &endpoint{endpointRecord: re}
 		n.endpoints[e.ID] = e
+		if err := f.arm(n, e.Endpoint); err != nil {
+			log.Warn("container goes on without its capture", "endpoint", e.ID, "err", err)
+		}
 		err := f.plug(n, e, f.links.Adopt)
 		switch {
 		case errors.Is(err, tap.ErrGone):

@@ -24,10 +24,12 @@ type Network struct {
 
 // Endpoint is one container's connection to a network, as Docker asked for it.
 type Endpoint struct {
-	ID     string         `json:"id"`
-	MAC    ether.MAC      `json:"mac"`              // unicast
-	Addrs  []netip.Prefix `json:"addrs,omitempty"`  // IPv4 first; empty with null IPAM
-	IfName string         `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
+	ID      string         `json:"id"`
+	MAC     ether.MAC      `json:"mac"`               // unicast
+	Addrs   []netip.Prefix `json:"addrs,omitempty"`   // IPv4 first; empty with null IPAM
+	Capture string         `json:"capture,omitempty"` // filter of a capture from its first frame on, or all; "": none
+
+	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
 }
 
 // Attachment is what Docker needs to move an endpoint's link into its container.

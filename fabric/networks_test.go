@@ -50,11 +50,13 @@ type lookout struct {
 	networks map[string]*vswitch.Switch
 	mtu      map[uint32]int
 	sandbox  map[uint32]string
+	armed    map[string]string
 	addrs    map[uint32][]netip.Prefix
 }
 
 func newLookout() lookout {
-	return lookout{make(map[string]*vswitch.Switch), make(map[uint32]int), make(map[uint32]string), make(map[uint32][]netip.Prefix)}
+	return lookout{networks: make(map[string]*vswitch.Switch), mtu: make(map[uint32]int), sandbox: make(map[uint32]string), armed: make(map[string]string),
+		addrs: make(map[uint32][]netip.Prefix)}
 }
 
 func (l lookout) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
@@ -65,6 +67,14 @@ func (l lookout) Plug(p PortView, _, _ netip.AddrPort) {
 }
 func (l lookout) SetSandbox(number uint32, path string)        { l.sandbox[number] = path }
 func (l lookout) SetAddrs(number uint32, addrs []netip.Prefix) { l.addrs[number] = addrs }
+func (l lookout) Arm(network, endpoint, filter string) error {
+	if filter == "bad" {
+		return errors.New("it cannot be read")
+	}
+	l.armed[endpoint] = network + " " + filter
+	return nil
+}
+func (l lookout) Disarm(endpoint string) { delete(l.armed, endpoint) }
 func (l lookout) Unplug(number uint32) {
 	delete(l.mtu, number)
 	delete(l.sandbox, number)

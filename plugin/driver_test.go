@@ -170,6 +170,14 @@ func TestCreateEndpoint(t *testing.T) {
 		{"user's MAC", `{"Address":"10.77.0.2/24","MacAddress":"02:aa:bb:cc:dd:01"}`, `{"com.docker.network.endpoint.macaddress":"Aqq7zN0B"}`,
 			fabric.Endpoint{MAC: ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}, Addrs: prefixes("10.77.0.2/24")}, ""},
 		{"base64 MAC alone", `{}`, `{"com.docker.network.endpoint.macaddress":"Aqq7zN0B"}`, fabric.Endpoint{MAC: hashed}, hashed.String()},
+		{"own MAC", `{"Address":"10.77.0.2/24"}`, `{"tapestry.mac":"02-AA-bb-cc-dd-02"}`,
+			fabric.Endpoint{MAC: ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 2}, Addrs: prefixes("10.77.0.2/24")}, "02:aa:bb:cc:dd:02"},
+		{"own MAC and Docker's, the same", `{"MacAddress":"02:aa:bb:cc:dd:02"}`, `{"tapestry.mac":"02:aa:bb:cc:dd:02"}`,
+			fabric.Endpoint{MAC: ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 2}}, ""},
+		{"Docker's key, of a user", `{}`, `{"com.docker.network.endpoint.macaddress":"02:aa:bb:cc:dd:03"}`,
+			fabric.Endpoint{MAC: ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 3}}, "02:aa:bb:cc:dd:03"},
+		{"Docker's key, null", `{}`, `{"com.docker.network.endpoint.macaddress":null}`, fabric.Endpoint{MAC: hashed}, hashed.String()},
+		{"capture", `{}`, `{"tapestry.capture":"tcp port 80"}`, fabric.Endpoint{MAC: hashed, Capture: "tcp port 80"}, hashed.String()},
 		{"link's name", `{}`, `{"com.docker.network.endpoint.ifname":"lan0","foo":"bar"}`, fabric.Endpoint{MAC: hashed, IfName: "lan0"}, hashed.String()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -220,7 +228,16 @@ func TestRefusedEndpoints(t *testing.T) {
 		{"name of dots", `{}`, `{"com.docker.network.endpoint.ifname":".."}`, "want 1 to 15"},
 		{"name empty", `{}`, `{"com.docker.network.endpoint.ifname":""}`, "want 1 to 15"},
 		{"name as a number", `{}`, `{"com.docker.network.endpoint.ifname":5}`, "want a string, got a number"},
-		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: tapestry has no options of its own for one container"},
+		{"capture empty", `{}`, `{"tapestry.capture":" "}`, "tapestry.capture= : want a filter"},
+		{"capture endless", `{}`, `{"tapestry.capture":"` + strings.Repeat("a", 5000) + `"}`, "want a filter as of tcpdump in at most 4096 bytes"},
+		{"capture as a number", `{}`, `{"tapestry.capture":5}`, "tapestry.capture: want a string, got a number"},
+		{"own MAC text", `{}`, `{"tapestry.mac":"mine"}`, "tapestry.mac mine: want one station's"},
+		{"own MAC empty", `{}`, `{"tapestry.mac":""}`, "tapestry.mac none: want one station's"},
+		{"own MAC of a group", `{}`, `{"tapestry.mac":"03:00:00:00:00:01"}`, "one station's"},
+		{"two MACs", `{"MacAddress":"02:00:00:00:00:01"}`, `{"tapestry.mac":"02:00:00:00:00:02"}`, "tapestry.mac 02:00:00:00:00:02: MacAddress says 02:00:00:00:00:01"},
+		{"Docker's key with a bad MAC", `{}`, `{"com.docker.network.endpoint.macaddress":"02:00:00:00:00"}`, "want one station's"},
+		{"own slip", `{}`, `{"tapestry.captur":"all"}`, "tapestry.captur: no such option for one container; did you mean tapestry.capture? Known are tapestry.capture, tapestry.mac"},
+		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.capture, tapestry.mac"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &recorder{}

@@ -1,9 +1,12 @@
 package plugin
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -11,19 +14,28 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// optIfName is a `--driver-opt` of an endpoint: the whole name of its link in the container.
-const optIfName = "com.docker.network.endpoint.ifname"
+// Keys of an endpoint's `--driver-opt`. docs/options.md explains them.
+const (
+	optIfName  = "com.docker.network.endpoint.ifname" // the whole name of its link in the container
+	optMAC     = "tapestry.mac"
+	optCapture = "tapestry.capture"
 
-// parseEndpoint reads a CreateEndpoint request. The endpoint's MAC is the one that was asked for,
+	// optDockerMAC is where Docker repeats the MAC, as base64. A user's own value is in the form of a MAC, and Docker
+	// takes no notice of it.
+	optDockerMAC = "com.docker.network.endpoint.macaddress"
+)
+
+const maxFilter = 4096 // bytes
+
+// parseEndpoint reads a CreateEndpoint request. The endpoint's MAC is the one that was asked for, of Docker or in an option,
 // else one that follows from its address or its id.
-// Docker repeats the MAC in the options as base64; only the readable one counts.
 func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) {
 	e := fabric.Endpoint{ID: req.EndpointID}
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return fabric.Endpoint{}, err
 	}
-	if own := sortedOwn(req.Options); len(own) > 0 {
-		return fabric.Endpoint{}, fmt.Errorf("%s: tapestry has no options of its own for one container; give them to docker network create", show(own[0]))
+	if err := refuseUnknownEndpoint(req.Options); err != nil {
+		return fabric.Endpoint{}, err
 	}
 	name, ok, err := text(req.Options, optIfName)
 	if err != nil {
@@ -41,14 +53,72 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if e.Addrs, err = parseAddrs(in); err != nil {
 		return fabric.Endpoint{}, err
 	}
-	if absent(in.MacAddress) {
-		e.MAC = makeMAC(e)
-		return e, nil
+	if e.Capture, ok, err = text(req.Options, optCapture); err != nil {
+		return fabric.Endpoint{}, err
 	}
-	if e.MAC, err = ether.ParseMAC(in.MacAddress); err != nil || e.MAC.Group() || e.MAC.IsZero() {
-		return fabric.Endpoint{}, fmt.Errorf("MacAddress %s: want one station's Ethernet address, as in 02:42:0a:4d:00:02", show(in.MacAddress))
+	if ok && (strings.TrimSpace(e.Capture) == "" || len(e.Capture) > maxFilter) {
+		return fabric.Endpoint{}, fmt.Errorf("%s=%s: want a filter as of tcpdump in at most %d bytes, or all for every frame", optCapture, show(e.Capture), maxFilter)
+	}
+	if e.MAC, err = wantedMAC(req.Options, in.MacAddress); err != nil {
+		return fabric.Endpoint{}, err
+	}
+	if e.MAC.IsZero() {
+		e.MAC = makeMAC(e)
 	}
 	return e, nil
+}
+
+// refuseUnknownEndpoint refuses keys of tapestry's own space that mean nothing for one container.
+func refuseUnknownEndpoint(given map[string]any) error {
+	known := []string{optCapture, optMAC}
+	for _, k := range sortedOwn(given) {
+		if slices.Contains(known, k) {
+			continue
+		}
+		hint := ""
+		if near := nearest(strings.ToLower(k), known); near != "" {
+			hint = fmt.Sprintf("; did you mean %s?", near)
+		} else if slices.Contains(ownKeys(), k) {
+			hint = ": it is the network's, give it to docker network create."
+		}
+		return fmt.Errorf("%s: no such option for one container%s Known are %s", show(k), cmp.Or(hint, "."), strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// wantedMAC is the MAC that was asked for; zero: none. Docker's own counts, and the options are for where it has no other
+// way to say it: 20.10 for the second network of a container, and docker network connect.
+func wantedMAC(given map[string]any, docker string) (want ether.MAC, err error) {
+	from := ""
+	named, ok, err := text(given, optMAC)
+	if err != nil {
+		return ether.MAC{}, err
+	}
+	if ok && named == "" {
+		named = "none"
+	}
+	if absent(docker) {
+		docker = ""
+	}
+	repeated, _ := given[optDockerMAC].(string)
+	if !strings.ContainsAny(repeated, ":-.") { // base64
+		repeated = ""
+	}
+	for _, o := range [][2]string{{"MacAddress", docker}, {optMAC, named}, {optDockerMAC, repeated}} {
+		key, value := o[0], o[1]
+		if value == "" {
+			continue
+		}
+		mac, err := ether.ParseMAC(value)
+		if err != nil || mac.Group() || mac.IsZero() {
+			return ether.MAC{}, fmt.Errorf("%s %s: want one station's Ethernet address, as in 02:42:0a:4d:00:02", key, show(value))
+		}
+		if from != "" && mac != want {
+			return ether.MAC{}, fmt.Errorf("%s %s: %s says %s; give only one of the two, or both the same", key, mac, from, want)
+		}
+		want, from = mac, key
+	}
+	return want, nil
 }
 
 // parseAddrs reads the addresses of an endpoint, IPv4 first. None at all is fine: null IPAM.

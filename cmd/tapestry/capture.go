@@ -87,6 +87,7 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
 	f.BoolVar(&o.strict, "strict", false, "exit 3 if frames were lost")
 	f.BoolVar(&o.wait, "wait", false, "wait for containers that are not there yet")
 	f.BoolVar(&o.noLimit, "no-limit", false, "no limit of 1 GiB and 1 hour")
+	f.StringVar(&o.attach, "attach", "", "read the capture that a container was started with (tapestry.capture), by its name or the capture's `ID`")
 	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen",
 		"give each TCP connection from this host a capture of its own")
 	return cmd

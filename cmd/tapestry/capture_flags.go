@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +32,7 @@ type captureFlags struct {
 	keep, snap, ring                       int
 	frames                                 uint64
 	point, view, offload, annotate, colour string
-	listen                                 string
+	listen, attach                         string
 	pcap, force, headers, drops            bool
 	strict, wait, noLimit, json, verbose   bool
 }
@@ -163,7 +164,14 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 		return ""
 	}
 	many := []string{"max-size", "every", "keep"}
+	own := []string{"filter", "drops", "headers", "ring", "wait", "listen", "read"}
 	switch {
+	case cmd.Flags().Changed("attach") && o.attach == "":
+		return failf(exitUsage, "--attach is empty: want the number of a capture that tapestry status shows, or its container")
+	case o.attach != "" && len(targets) > 0:
+		return failf(exitUsage, "%q with --attach: that capture has its target", targets[0])
+	case o.attach != "" && (o.filter != "" || set(own...) != ""):
+		return failf(exitUsage, "--%s with --attach: that capture has its target and its filter, and keeps whole frames", cmp.Or(set(own...), "filter"))
 	case cmd.Flags().Changed("write") && o.write == "", cmd.Flags().Changed("read") && o.read == "":
 		return failf(exitUsage, "the file's name is empty: want a path, or -")
 	case o.read != "" && len(targets) > 0:

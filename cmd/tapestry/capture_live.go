@@ -31,15 +31,21 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 	if _, want.Filter, err = compile(j.o.filter, n.Host); err != nil {
 		return nil, err
 	}
-	of := present
-	if j.o.wait {
-		of = future
+	var t *targets
+	if want.Name = j.words; j.o.attach != "" {
+		if t, err = j.armed(ctx, n, &want); err != nil {
+			return nil, err
+		}
+	} else {
+		of := present
+		if j.o.wait {
+			of = future
+		}
+		if t, err = j.c.targets(ctx, n, j.targets, of); err != nil {
+			return nil, err
+		}
+		want.Targets = t.Request()
 	}
-	t, err := j.c.targets(ctx, n, j.targets, of)
-	if err != nil {
-		return nil, err
-	}
-	want.Targets, want.Name = t.Request(), j.words
 	most := want.Frames
 	if want.Targets.New { // what comes besides is discarded here, by its Detail
 		want.Detail, want.Frames = true, 0
@@ -151,7 +157,9 @@ func (j *job) live(ctx context.Context) error {
 // startText says what begins.
 func (j *job) startText(where string) string {
 	text := "capturing all of this host"
-	if len(j.targets) > 0 {
+	if j.o.attach != "" {
+		text = "reading the capture that " + j.o.attach + " was started with"
+	} else if len(j.targets) > 0 {
 		text = "capturing " + strings.Join(j.targets, ", ")
 	}
 	if j.o.drops {

@@ -33,7 +33,10 @@ const (
 )
 
 // looker tells the hub of networks and ports.
-type looker struct{ *capture.Hub }
+type looker struct {
+	*capture.Hub
+	captures *captures
+}
 
 func (l looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
 	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Host: v.Kind == "host", Name: v.Name,
@@ -71,7 +74,7 @@ func (c *captures) routes(mux *http.ServeMux) {
 	}))
 	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
 	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
-		s.stop("stopped")
+		c.cancel(s)
 		reply(w, http.StatusOK, struct{}{})
 	}))
 	mux.HandleFunc("GET /v1/recorder", c.recorderState)
@@ -87,6 +90,9 @@ type session struct {
 	sink  *capture.Sink
 	who   credentials
 	began time.Time
+
+	network, endpoint string       // of the container that it was armed for; "": of none
+	left              atomic.Int64 // ns since 1970, when that had gone
 
 	once sync.Once
 	stop func(state string) // the first state wins
@@ -106,7 +112,11 @@ func (c *captures) start(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, errorReply{err.Error()})
 		return
 	}
-	s, err := c.open(ask, credentialsOf(r))
+	begin := c.open
+	if ask.Attach != "" {
+		begin = c.take
+	}
+	s, err := begin(ask, credentialsOf(r))
 	if err != nil {
 		reply(w, http.StatusConflict, errorReply{err.Error()})
 		return
@@ -123,26 +133,39 @@ func (c *captures) start(w http.ResponseWriter, r *http.Request) {
 	err = c.run(w, r, s)
 }
 
-func (c *captures) open(ask *asked, who credentials) (*session, error) {
-	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{})}
-	running := "running"
-	s.state.Store(&running)
+// newSession is one that nobody knows yet.
+func newSession(ask *asked, who credentials) *session {
+	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{}),
+		network: ask.network, endpoint: ask.endpoint}
+	state := "running"
+	if ask.endpoint != "" {
+		state = "armed"
+	}
+	s.state.Store(&state)
 	s.stop = func(state string) {
 		s.once.Do(func() {
 			s.state.Store(&state)
 			close(s.done)
 		})
 	}
+	return s
+}
+
+func (c *captures) open(ask *asked, who credentials) (*session, error) {
+	s := newSession(ask, who)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	runs, memory := 0, ringOf(ask)
 	for _, other := range c.all {
-		if memory += other.sink.Memory(); other.length.Load() == 0 {
+		if memory += other.sink.Memory(); other.length.Load() == 0 && !other.waits() {
 			runs++
 		}
 	}
 	c.forget()
-	if runs >= maxCaptures {
+	if n := len(c.armed()); ask.endpoint != "" && n >= maxArmed {
+		return nil, fmt.Errorf("%d containers have a capture of their own already: read or end one (tapestry status shows them)", n)
+	}
+	if runs >= maxCaptures && ask.endpoint == "" {
 		return nil, fmt.Errorf("%d captures run already: end one (tapestry status shows them, with the processes that asked)", runs)
 	}
 	if memory > maxRings {
@@ -332,19 +355,20 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	if *s.state.Load() == "running" { // it is counted first
+	if state := *s.state.Load(); state == "running" || state == "armed" { // it is counted first
 		t.Seen = t.Filtered + t.Accepted
 	}
 	return captureBooks{ID: s.id, Name: s.name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
 		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
-		Packets: s.packets.Load(), Bytes: s.bytes.Load()}
+		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}
 }
 
 func (c *captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.running()) }
 
 // running are the books of those that run, in the order in which they began.
 func (c *captures) running() []captureBooks {
+	c.room()
 	c.mu.Lock()
 	all := []captureBooks{}
 	for _, s := range c.all {

@@ -21,6 +21,8 @@ type asked struct {
 	show    capture.Show
 	targets capture.Targets
 	match   capture.Match
+
+	network, endpoint string // of a container that it is armed for; "": of none
 }
 
 // understand reads a request for a capture or a dump.
@@ -61,6 +63,9 @@ func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
 		return nil, err
 	}
 	a.targets = a.Targets.read()
+	if a.Attach != "" && (a.match != nil || a.targets.Some || a.Drops || a.Headers || a.Ring != 0) {
+		return nil, errors.New("attach: that capture has its targets and its filter, and keeps whole frames")
+	}
 	return a, nil
 }
 

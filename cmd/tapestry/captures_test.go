@@ -530,7 +530,7 @@ func TestRecorderStopped(t *testing.T) {
 	for i, id := range []string{"0ther", "crashed"} {
 		p := l.sw.Attach(id, nowhere{}, false, 1514)
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
-		to := looker{l.hub}
+		to := looker{Hub: l.hub}
 		to.Plug(fabric.PortView{Number: p.Number, Network: wideID, Kind: "container", Name: id,
 			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
 		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)

@@ -53,6 +53,7 @@ addresses that two containers claim. It exits 0 whenever the daemon answers; pro
 			}
 			nameAll(cmd.Context(), d, s.Conflicts, func(r *conflictReply) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Owner] },
 				func(r conflictReply) string { return r.Network })
+			nameAll(cmd.Context(), d, s.Captures, func(*captureBooks) {}, func(b captureBooks) string { return b.Network })
 			if c.json {
 				return printJSON(cmd.OutOrStdout(), s)
 			}
@@ -103,7 +104,7 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	}
 	if len(s.Captures) > 0 {
 		facts = append(facts, [2]string{"captures", fmt.Sprintf("%d: %s", len(s.Captures),
-			strings.Join(each(s.Captures, captureBooks.text), "; "))})
+			strings.Join(each(s.Captures, func(b captureBooks) string { return b.text(d) }), "; "))})
 	}
 	facts = append(facts, [2]string{"recorder", s.Recorder.text()})
 	for _, f := range facts {
@@ -124,7 +125,10 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 }
 
 // text says whose a running capture is, and how it goes.
-func (b captureBooks) text() string {
+func (b captureBooks) text(d *docker) string {
+	if b.State == "armed" || b.State == "kept" {
+		return b.armedText(d)
+	}
 	who := "somebody"
 	if b.UID >= 0 {
 		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)

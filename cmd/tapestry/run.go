@@ -65,7 +65,9 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		runtime.GOMAXPROCS(n)
 	}
 	hub := capture.NewHub()
-	s.Poller, s.Log, s.Looker = workers, log, looker{hub}
+	g, ctx := errgroup.WithContext(ctx)
+	looks := newCaptures(hub, log, ctx.Done())
+	s.Poller, s.Log, s.Looker = workers, log, looker{hub, looks}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err
@@ -80,8 +82,6 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 	// The path ends after Docker's last call has been answered: a call may need it.
 	path, endPath := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPath()
-	g, ctx := errgroup.WithContext(ctx)
-	looks := newCaptures(hub, log, ctx.Done())
 	if err := looks.recorder.Resize(s.recorder); err != nil {
 		return fmt.Errorf("--recorder: %w", err)
 	}

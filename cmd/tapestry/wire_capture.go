@@ -20,6 +20,7 @@ type captureRequest struct {
 	Seconds  float64        `json:"seconds,omitempty"`     // stop after; 0: 3600, negative: no limit
 	Last     float64        `json:"last,omitempty"`        // seconds, of a dump only; 0: all that there is
 	Ring     int            `json:"ring,omitempty"`        // bytes of memory for what is not read in time, a power of two; 0: 8 MiB
+	Attach   string         `json:"attach,omitempty"`      // the id of a capture that waits for a reader: that one, from its first frame on
 	Name     string         `json:"description,omitempty"` // for the daemon's log: the command's words
 }
 
@@ -54,7 +55,7 @@ type captureBooks struct {
 	Name      string  `json:"description"`
 	UID       int     `json:"uid"`       // who asked; -1: not known
 	PID       int     `json:"pid"`       // of that process
-	State     string  `json:"state"`     // running; how it ended: stopped, gone (the reader), limit, shutdown (the daemon), failed
+	State     string  `json:"state"`     // running; without a reader: armed, kept (its container has gone); how it ended: stopped, gone (the reader), limit, container (has gone), shutdown (the daemon), failed
 	Seconds   float64 `json:"seconds"`   // since it began, or how long it was
 	Seen      uint64  `json:"seen"`      // frames that were judged while it looked
 	Filtered  uint64  `json:"filtered"`  // not wanted
@@ -64,6 +65,9 @@ type captureBooks struct {
 	Waiting   uint64  `json:"waiting"`   // not written yet
 	Packets   uint64  `json:"packets"`   // written: with segments, views and points not one for each frame
 	Bytes     int64   `json:"bytes"`     // written
+
+	Network  string `json:"network,omitempty"`  // id, of the container whose capture it is from its first frame on
+	Endpoint string `json:"endpoint,omitempty"` // that container's; "": it is an ordinary one
 }
 
 // recorderReply is the recorder's state.
