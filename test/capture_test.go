@@ -69,7 +69,7 @@ func (h *Host) record(t *testing.T, name, request string) *recording {
 
 type captureBooks struct {
 	Seen, Filtered, Accepted, Delivered, Dropped, Waiting, Packets uint64
-	State                                                          string
+	State, ID                                                      string
 }
 
 // end stops the capture, and gives its books: they balance.

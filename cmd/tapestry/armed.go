@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (c *captures) arm(network, endpoint, expr string) error {
 	}
 	var err error
 	if a.match, err = a.Filter.compile(); err != nil {
-		return err
+		return cmp.Or(errors.Unwrap(err), err) // the filter has been said
 	}
 	a.targets = a.Targets.read()
 	c.disarm(endpoint)

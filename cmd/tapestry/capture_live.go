@@ -158,7 +158,7 @@ func (j *job) live(ctx context.Context) error {
 func (j *job) startText(where string) string {
 	text := "capturing all of this host"
 	if j.o.attach != "" {
-		text = "reading the capture that " + j.o.attach + " was started with"
+		text = "capturing " + j.o.attach + " from its start"
 	} else if len(j.targets) > 0 {
 		text = "capturing " + strings.Join(j.targets, ", ")
 	}

@@ -24,13 +24,16 @@ func lookedAt(t *testing.T) (socket string) {
 		}
 		t.Cleanup(func() { looks.close(s, nil) })
 	}
+	if err := looks.arm(wideID, webID, "tcp port 80"); err != nil {
+		t.Fatal(err)
+	}
 	return serveUnix(t, "tapestry.sock", (&api{host: newFakeHost(), log: log, name: "tapestry", captures: looks}).handler())
 }
 
 func TestStatusOfLooks(t *testing.T) {
 	r := tapestry(t, "status", "--api-socket", lookedAt(t), "--docker-host", fakeDocker(t))
-	for _, want := range []string{"captures   2: ", `uid 0 pid 4711 "tapestry capture web -w x" `, " ms, 0 frames, 0 lost",
-		`somebody "mine [2J" `, "recorder   on, 2 MiB, since "} {
+	for _, want := range []string{"captures   3: ", `uid 0 pid 4711 "tapestry capture web -w x" `, " ms, 0 frames, 0 lost",
+		`somebody "mine [2J" `, ` of web, from its start on, "tcp port 80": 0 frames to read, 0 lost (tapestry capture --attach `, "recorder   on, 2 MiB, since "} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
