@@ -86,6 +86,10 @@ func TestEndpointOptions(t *testing.T) {
 			t.Errorf("captures: %+v", got)
 		}
 		h.docker(t, "rm", "-f", "long")
+		h.ask(t, "DELETE", "/v1/captures/"+armed()[0].ID, "").Body.Close() // by hand
+		if got := armed(); len(got) != 0 {
+			t.Errorf("left: %+v", got)
+		}
 	})
 
 	t.Run("a MAC", func(t *testing.T) {
