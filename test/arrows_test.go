@@ -20,7 +20,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"fault":           {ours: []string{"ether"}},
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/dissect": {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket"}},
-	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"golang.org/x/sys"}},
+	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
 	"capture/filter":  {},
 	"capture/flow":    {ours: []string{"ether", "switch"}},
 	"capture/pcapng":  {ours: []string{"ether"}},

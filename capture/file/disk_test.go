@@ -127,7 +127,7 @@ func full(t *testing.T, path string) {
 			failed = s.Flush()
 		}
 	}
-	if !errors.Is(failed, syscall.EFBIG) || !strings.Contains(failed.Error(), path+", which is complete up to there") {
+	if !errors.Is(failed, syscall.EFBIG) || !strings.Contains(failed.Error(), path+"; its first ") {
 		t.Errorf("the error is %v", failed)
 	}
 	if err := s.Close(); !errors.Is(err, syscall.EFBIG) {
@@ -135,6 +135,98 @@ func full(t *testing.T, path string) {
 	}
 	if err := s.WritePacket(&pcapng.Packet{}); !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("WritePacket says %v", err)
+	}
+}
+
+// A disk that is full at the first byte: nothing is left behind, an older file stays, and the error says so.
+func TestDiskFullAtOnce(t *testing.T) {
+	if path := os.Getenv("FILE_FULL"); path != "" {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 20, Max: 20}); err != nil {
+			t.Skip(err)
+		}
+		s, err := Create(Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); !errors.Is(err, syscall.EFBIG) || !strings.Contains(err.Error(), path+"; "+os.Getenv("FILE_SAYS")+": ") {
+			t.Error(err)
+		}
+		if len(s.Paths()) != 0 {
+			t.Errorf("told: %v", s.Paths())
+		}
+		return
+	}
+	for says, old := range map[string]string{"no frame was written": "", "nothing was written, and what was there before still is": "\x0a\x0d\x0d\x0a an older capture"} {
+		path := filepath.Join(t.TempDir(), "a.pcapng")
+		if old != "" {
+			if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=TestDiskFullAtOnce$", "-test.v")
+		cmd.Env = append(os.Environ(), "FILE_FULL="+path, "FILE_SAYS="+says)
+		if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("PASS: TestDiskFullAtOnce")) {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if now, err := os.ReadFile(path); string(now) != old || (err == nil) != (old != "") {
+			t.Errorf("%q is left, %v; it was %q", now, err, old)
+		}
+		if all, _ := os.ReadDir(filepath.Dir(path)); len(all) > 1 {
+			t.Errorf("left behind: %v", all)
+		}
+	}
+}
+
+// A link is followed, and a directory that takes no new file is no obstacle.
+func TestReplaced(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
+	old := []byte("\x0a\x0d\x0d\x0a old")
+	if err := errors.Join(os.WriteFile(real, old, 0o644), os.Symlink("real", link)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Create(Options{Path: link})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, _ := os.ReadFile(real); !bytes.Equal(now, old) {
+		t.Errorf("changed before anything was written: %q", now)
+	}
+	fill(t, s, 3)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, packets, _ := read(t, real); len(packets) != 3 {
+		t.Errorf("%d packets", len(packets))
+	}
+	if i, err := os.Lstat(link); err != nil || i.Mode()&os.ModeSymlink == 0 {
+		t.Error("the link is gone")
+	}
+	for _, in := range []string{"place", "turned"} { // as a directory does that takes no file, and one that renames none
+		path := filepath.Join(dir, in)
+		if err := os.WriteFile(path, old, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Create(Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in == "place" {
+			s.file.drop()
+			s.file.File = s.file.old
+		} else if err := os.Rename(s.file.temp, s.file.temp+"x"); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, 3)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, packets, _ := read(t, path); len(packets) != 3 {
+			t.Errorf("%s: %d packets", in, len(packets))
+		}
+		if i, _ := os.Stat(path); i.Mode() != 0o600 {
+			t.Errorf("%s: %v", in, i.Mode())
+		}
 	}
 }
 

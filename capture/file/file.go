@@ -7,7 +7,6 @@ package file
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +21,7 @@ import (
 type Options struct {
 	Path     string
 	Pcap     bool          // classic pcap
+	LinkType int           // of classic pcap
 	SnapLen  int           // bytes of a packet in classic pcap; 0: pcapng.MaxSnapLen
 	MaxBytes int64         // of a file, after which the next begins; 0: no bound
 	Every    time.Duration // of packets' time in a file, after which the next begins; 0: no bound
@@ -42,29 +42,32 @@ type blocks interface {
 	Statistics(*pcapng.Stats) error
 	Flush() error
 	Size() int64
+	Packets() uint64
 }
 
 // A Set is the files of one capture. It is for one goroutine.
 type Set struct {
 	o    Options
-	file *os.File
+	file *target
 	blocks
 	paths  []string // that are there
+	counts []Count  // of each of them
 	number int      // of the file, from 1
 
 	interfaces []pcapng.Interface
 	books      []books
 	names      pcapng.Names
-	named      map[netip.Addr]int // in names
-	from       int64              // time of the file's first packet; with Every, when its span begins; 0: none yet
-	last       int64              // time of the last packet
-	packets    int                // in the file
-	complete   int64              // bytes that are flushed
-	err        error              // that ended it
+	from       int64  // time of the file's first packet; with Every, when its span begins; 0: none yet
+	first      int64  // time of the earliest packet in the file
+	last       int64  // time of the latest packet
+	packets    int    // in the file
+	id         uint64 // of the packet before
+	complete   int64  // bytes that are flushed
+	err        error  // that ended it
 }
 
-// Create makes the first file. A capture or an empty file that is there already is replaced; another regular file is
-// not, unless Force is set. A pipe or a device is written to as it is.
+// Create makes the first file. A capture or an empty file that is there already is replaced when there is something to
+// write; another regular file is not, unless Force is set. A pipe or a device is written to as it is.
 func Create(o Options) (*Set, error) {
 	if o.Keep > 0 && !o.many() {
 		return nil, errors.New("how many files to keep needs a size or a time after which the next one begins")
@@ -94,27 +97,23 @@ func (s *Set) next(at time.Time) (err error) {
 	if err != nil {
 		return err
 	}
-	s.paths = append(s.paths, path)
+	s.paths, s.counts = append(s.paths, path), append(s.counts, Count{})
 	if s.o.Keep > 0 && len(s.paths) > s.o.Keep {
 		err = os.Remove(s.paths[0])
-		s.paths = s.paths[1:]
+		s.paths, s.counts = s.paths[1:], s.counts[1:]
 	}
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil // somebody took it away
 	}
 	s.packets, s.complete = 0, 0
 	if s.o.Pcap {
-		w, bad := pcapng.NewPcapWriter(s.file, s.o.SnapLen)
-		if bad != nil {
-			return bad
-		}
-		s.blocks = w
+		s.blocks = pcapng.NewPcapWriter(s.file, s.o.LinkType, s.o.SnapLen)
 	} else {
 		s.blocks = pcapng.NewWriter(s.file, s.o.Section)
 	}
 	for i := range s.interfaces {
 		if _, err := s.blocks.AddInterface(&s.interfaces[i]); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return errors.Join(err, s.blocks.Names(s.names))
@@ -122,68 +121,28 @@ func (s *Set) next(at time.Time) (err error) {
 
 // fresh makes a file of a set, named as Wireshark names its own, whose File Set menu then finds them:
 // PREFIX_NNNNN_YYYYMMDDHHMMSS.EXT, the time being local.
-func (s *Set) fresh(at time.Time) (f *os.File, path string, err error) {
+func (s *Set) fresh(at time.Time) (t *target, path string, err error) {
+	t = new(target)
 	ext := filepath.Ext(s.o.Path)
 	for range 1000 { // what an earlier capture left in the same second
 		s.number++
 		path = fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(s.o.Path, ext), s.number, at.Local().Format("20060102150405"),
 			ext)
-		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		t.path = path
+		t.File, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if !errors.Is(err, os.ErrExist) {
 			break
 		}
 	}
-	return f, path, err
-}
-
-// open opens the only file.
-func open(path string, force bool) (*os.File, error) {
-	if i, err := os.Stat(path); err == nil && i.IsDir() {
-		return nil, fmt.Errorf("%s is a directory: want the path of a file", path)
-	} else if err == nil && !i.Mode().IsRegular() {
-		return os.OpenFile(path, os.O_WRONLY, 0)
-	}
-	// No O_TRUNC: what is there may be somebody's letters.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := own(f, force); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// own empties a file that was there already, and makes it as private as a new one.
-func own(f *os.File, force bool) error {
-	i, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if !i.Mode().IsRegular() {
-		return fmt.Errorf("%s is %s: want a file", f.Name(), kind(i.Mode()))
-	}
-	var magic [4]byte
-	if n, _ := f.ReadAt(magic[:], 0); n > 0 && !force && !isCapture(magic) {
-		return fmt.Errorf("%s is there and is no capture: want another path, or --force to replace it", f.Name())
-	}
-	if err := f.Chmod(0o600); err != nil && !force {
-		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)",
-			f.Name(), err)
-	}
-	if err := f.Chown(os.Geteuid(), os.Getegid()); err != nil && !force {
-		return fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force (%w)",
-			f.Name(), err)
-	}
-	return f.Truncate(0)
+	return t, path, err
 }
 
 // isCapture tells what pcapng and pcap files of either byte order begin with.
 func isCapture(magic [4]byte) bool {
 	switch magic {
 	case [4]byte{0x0a, 0x0d, 0x0d, 0x0a}, [4]byte{0xd4, 0xc3, 0xb2, 0xa1}, [4]byte{0xa1, 0xb2, 0xc3, 0xd4},
-		[4]byte{0x4d, 0x3c, 0xb2, 0xa1}, [4]byte{0xa1, 0xb2, 0x3c, 0x4d}:
+		[4]byte{0x4d, 0x3c, 0xb2, 0xa1}, [4]byte{0xa1, 0xb2, 0x3c, 0x4d},
+		[4]byte{0x34, 0xcd, 0xb2, 0xa1}, [4]byte{0xa1, 0xb2, 0xcd, 0x34}:
 		return true
 	}
 	return false
@@ -204,8 +163,20 @@ func kind(m os.FileMode) string {
 // Paths are the files that are there, the oldest first.
 func (s *Set) Paths() []string { return s.paths }
 
+// A Count is how much is in a file. Packets that follow each other with one ID are one frame.
+type Count struct{ Frames, Packets uint64 }
+
+// Kept is what is in the files that are there: with Keep, less than was written.
+func (s *Set) Kept() (n Count) {
+	for _, c := range s.counts {
+		n.Frames += c.Frames
+		n.Packets += c.Packets
+	}
+	return n
+}
+
 // Gone tells whether what is written to is a pipe that nobody reads any more.
-func (s *Set) Gone() bool { return s.file != nil && Gone(s.file) }
+func (s *Set) Gone() bool { return s.file != nil && Gone(s.file.File) }
 
 // Gone tells whether f is a pipe or a socket that nobody reads any more, which else only a write would tell.
 func Gone(f *os.File) bool {

@@ -83,7 +83,7 @@ func read(t *testing.T, path string) (interfaces, names int, packets []pcapng.Pa
 func TestOneFile(t *testing.T) {
 	for _, name := range []string{"a.pcapng", "a.pcap"} {
 		path := filepath.Join(t.TempDir(), name)
-		s, err := Create(Options{Path: path, Pcap: name == "a.pcap"})
+		s, err := Create(Options{Path: path, Pcap: name == "a.pcap", LinkType: pcapng.Ethernet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestRotation(t *testing.T) {
 		{"time", Options{Every: 2 * time.Second}, 5},
 		{"both", Options{MaxBytes: 1 << 20, Every: 5 * time.Second}, 2},
 		{"keep", Options{Every: 2 * time.Second, Keep: 3}, 3},
-		{"pcap", Options{Every: 2 * time.Second, Pcap: true}, 5},
+		{"pcap", Options{Every: 2 * time.Second, Pcap: true, LinkType: pcapng.Ethernet}, 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()

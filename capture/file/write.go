@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -33,32 +34,31 @@ func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	}
 	n, err := s.blocks.AddInterface(i)
 	if err != nil {
-		return n, err
+		return n, s.refuse(err)
 	}
 	s.interfaces = append(s.interfaces, *i)
 	s.books = append(s.books, books{whole: pcapng.Stats{Interface: n}})
 	return n, nil
 }
 
-// Names names addresses: for the packets that follow, also in files that begin later. A later name of an address
-// replaces an earlier one.
+// maxNames is how many names are kept for the files that begin later.
+const maxNames = 1 << 16
+
+// Names names addresses: for the packets that follow, also in files that begin later. An address may have several names.
+// In files that begin later it has those only that it was given last.
 func (s *Set) Names(names pcapng.Names) error {
 	if s.err != nil {
 		return s.err
 	}
 	if err := s.blocks.Names(names); err != nil {
-		return err
+		return s.refuse(err)
 	}
+	now := make(map[netip.Addr]bool)
 	for _, n := range names {
-		if i, known := s.named[n.Addr]; known {
-			s.names[i] = n
-			continue
-		}
-		if s.named == nil {
-			s.named = make(map[netip.Addr]int)
-		}
-		s.named[n.Addr], s.names = len(s.names), append(s.names, n)
+		now[n.Addr] = true
 	}
+	s.names = append(slices.DeleteFunc(s.names, func(n pcapng.Name) bool { return now[n.Addr] }), names...)
+	s.names = slices.Delete(s.names, 0, max(0, len(s.names)-maxNames))
 	return nil
 }
 
@@ -71,22 +71,31 @@ func (s *Set) WritePacket(p *pcapng.Packet) error {
 		return s.blocks.WritePacket(p) // says what is wrong
 	}
 	if s.full(p) {
-		if err := s.rotate(p.Time); err != nil {
+		if err := s.rotate(max(p.Time, 0)); err != nil {
 			return err
 		}
 	}
 	if err := s.blocks.WritePacket(p); err != nil {
-		return err
+		return s.refuse(err)
 	}
 	if s.from == 0 {
-		s.from = p.Time
+		s.from = max(p.Time, 0)
 	}
-	s.last = p.Time
+	if s.packets == 0 || p.Time < s.first {
+		s.first = p.Time
+	}
+	s.last = max(s.last, p.Time)
 	s.packets++
 	b := &s.books[p.Interface]
 	if p.ID == 0 || p.ID != b.id {
 		b.whole.Delivered++
 	}
+	c := &s.counts[len(s.counts)-1]
+	c.Packets++
+	if p.ID == 0 || p.ID != s.id {
+		c.Frames++
+	}
+	s.id = p.ID
 	b.id = p.ID
 	b.whole.Dropped += p.Drops
 	b.wrote = false
@@ -98,7 +107,7 @@ func (s *Set) full(p *pcapng.Packet) bool {
 	if s.packets == 0 {
 		return false
 	}
-	if s.o.Every > 0 && p.Time-s.from >= int64(s.o.Every) {
+	if s.o.Every > 0 && max(p.Time, 0)-s.from >= int64(s.o.Every) {
 		return true
 	}
 	return s.o.MaxBytes > 0 &&
@@ -138,6 +147,9 @@ func (s *Set) tell(b *books) error {
 	t := b.since()
 	if s.from > 0 && (t.Start == 0 || b.told.Accepted > 0) {
 		t.Start = s.from
+		if s.packets > 0 {
+			t.Start = min(s.from, s.first)
+		}
 	}
 	if t.End == 0 {
 		t.End = s.last
@@ -178,23 +190,54 @@ func (s *Set) Flush() error {
 // Waiting is the bytes that Flush would write.
 func (s *Set) Waiting() int64 { return s.blocks.Size() - s.complete }
 
-// fail ends the set.
+// refuse says what file cannot hold something. If that is the first thing that it should, nothing comes of the file.
+func (s *Set) refuse(err error) error {
+	err = fmt.Errorf("%s: %w", s.file.path, err)
+	if s.packets > 0 || s.complete > 0 {
+		return err
+	}
+	if _, bad := s.file.end(0); bad != nil {
+		err = fmt.Errorf("%w; %w", err, bad)
+	}
+	last := len(s.paths) - 1
+	s.paths, s.counts, s.err = s.paths[:last], s.counts[:last], err
+	return err
+}
+
+// fail ends the set, and says how much of the file is there.
 func (s *Set) fail(err error) {
-	path := s.file.Name()
+	path := s.file.path
+	size, packets := s.blocks.Size(), s.blocks.Packets()
+	if packets == 0 {
+		size = 0
+	}
+	was := s.file.old != nil
+	there, bad := s.file.end(size)
+	last := len(s.paths) - 1
+	s.counts[last] = Count{min(s.counts[last].Frames, packets), packets}
+	what := fmt.Sprintf("its first %d frames are complete", packets)
+	switch {
+	case was && !there:
+		what = "nothing was written, and what was there before still is"
+	case packets == 0:
+		what = "no frame was written"
+	case packets == 1:
+		what = "its first frame is complete"
+	}
+	if !there {
+		s.paths, s.counts = s.paths[:last], s.counts[:last]
+	}
 	switch {
 	case errors.Is(err, syscall.EPIPE):
 		s.err = fmt.Errorf("%s: %w", path, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		s.err = fmt.Errorf("the disk of %s is full; the file is complete up to there: %w", path, err)
+		s.err = fmt.Errorf("the disk of %s is full; %s: %w", path, what, err)
 	default:
-		s.err = fmt.Errorf("%s, which is complete up to there: %w", path, err)
+		s.err = fmt.Errorf("%s; %s: %w", path, what, err)
 	}
-	if i, statErr := s.file.Stat(); statErr == nil && i.Mode().IsRegular() {
-		if cut := s.file.Truncate(s.blocks.Size()); cut != nil {
-			s.err = fmt.Errorf("%s ends within a block, and cannot be cut: %w", path, errors.Join(err, cut))
-		}
+	if bad != nil {
+		s.err = fmt.Errorf("%w; %w", s.err, bad)
 	}
-	s.file.Close() // what it would tell is told
 }
 
 // finish ends a file.
@@ -217,7 +260,7 @@ func (s *Set) finish() error {
 		return err
 	}
 	if err := s.file.Close(); err != nil {
-		s.err = fmt.Errorf("close %s: %w", s.file.Name(), err)
+		s.err = fmt.Errorf("close %s: %w", s.file.path, err)
 		return s.err
 	}
 	return nil

@@ -37,6 +37,10 @@ type Filter struct {
 // nil, resolves the words after host, src and dst that are neither addresses nor keywords. Every error is a
 // *SyntaxError.
 func Compile(expr string, names Names) (f *Filter, err error) {
+	return CompileFor(0, expr, names)
+}
+
+func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*SyntaxError)

@@ -14,8 +14,7 @@ func full() *Packet {
 
 // No packet costs an allocation, written or read.
 func TestAllocs(t *testing.T) {
-	classic, err := NewPcapWriter(io.Discard, 0)
-	must(t, err)
+	classic := NewPcapWriter(io.Discard, Ethernet, 0)
 	for name, w := range map[string]fileWriter{"pcapng": NewWriter(io.Discard, Section{}), "pcap": classic} {
 		put(t, w, &Interface{LinkType: Ethernet})
 		for what, p := range map[string]*Packet{"full": full(), "bad text": {Comment: "a\x00\xff"}, "bare": {Queue: -1}} {

@@ -2,6 +2,7 @@ package pcapng
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -38,7 +39,7 @@ func (r *Reader) section(b []byte) (Block, error) {
 		}
 	}
 	s.Comment = o.comment()
-	return s, o.err
+	return s, nil
 }
 
 func (r *Reader) iface(b []byte) (Block, error) {
@@ -49,7 +50,7 @@ func (r *Reader) iface(b []byte) (Block, error) {
 		return nil, fmt.Errorf("more interfaces in one section than %d", maxInterfaces)
 	}
 	i := &Interface{LinkType: int(r.order.Uint16(b)), SnapLen: clamp(r.order.Uint32(b[4:]))}
-	c := clock{resolution: 6, snap: i.SnapLen}
+	c := clock{resolution: 6, snap: i.SnapLen, link: i.LinkType}
 	o := r.options(b[8:])
 	for o.next() {
 		switch o.code {
@@ -88,7 +89,7 @@ func (r *Reader) iface(b []byte) (Block, error) {
 	}
 	r.clocks = append(r.clocks, c)
 	i.Comment = o.comment()
-	return i, o.err
+	return i, nil
 }
 
 // interfaceOf returns the clock of a section's interface.
@@ -137,6 +138,7 @@ func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
 		Drops:     drops,
 		Queue:     -1,
 	}
+	r.turn(c.link, p.Data)
 	o := r.options(b[16+(n+3)&^3:]) // there is room for the padding: block wants multiples of 4
 	for o.next() {
 		switch o.code {
@@ -149,13 +151,15 @@ func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
 		case epbID:
 			p.ID = o.uint64()
 		case epbQueue:
-			p.Queue = clamp(o.uint32())
+			if v := o.bytes(4); v != nil {
+				p.Queue = clamp(r.order.Uint32(v))
+			}
 		case epbVerdict:
 			p.Verdict = o.value
 		}
 	}
 	p.Comment = o.comment()
-	return p, o.err
+	return p, nil
 }
 
 // simple reads a Simple Packet Block. It is of the section's first interface, whose snap length says how much of it
@@ -177,9 +181,11 @@ func (r *Reader) simple(b []byte) (Block, error) {
 		return nil, fmt.Errorf("packet has %d bytes in a block with room for %d", n, len(data))
 	}
 	r.packet = Packet{Interface: r.first, Data: data[:n:n], Len: wire, Queue: -1}
+	r.turn(c.link, r.packet.Data)
 	return &r.packet, nil
 }
 
+// names reads each name of each record. A record that is too short is as if it were not there.
 func (r *Reader) names(b []byte) (Block, error) {
 	var all Names
 	o := r.options(b)
@@ -194,28 +200,29 @@ func (r *Reader) names(b []byte) (Block, error) {
 			continue
 		}
 		if len(o.value) < size {
-			return nil, short("name record", len(o.value), size)
+			continue
 		}
 		addr, _ := netip.AddrFromSlice(o.value[:size])
-		name := bytes.TrimRight(o.value[size:], "\x00")
-		if name = name[bytes.LastIndexByte(name, 0)+1:]; len(name) > 0 {
-			all = append(all, Name{addr, text(name)})
+		for name := range bytes.SplitSeq(o.value[size:], []byte{0}) {
+			if len(name) > 0 {
+				all = append(all, Name{addr, text(name)})
+			}
 		}
 	}
-	if o.err != nil || len(all) == 0 {
-		return nil, o.err
+	if len(all) == 0 {
+		return nil, nil
 	}
 	return all, nil
 }
 
 func (r *Reader) statistics(b []byte) (Block, error) {
 	if len(b) < 12 {
-		return nil, short("interface statistics", len(b), 12)
+		return nil, nil // the packets behind it are worth more than the complaint
 	}
 	index := r.order.Uint32(b)
 	c, err := r.interfaceOf(index)
 	if err != nil {
-		return nil, err
+		return nil, nil
 	}
 	s := &Stats{Interface: r.first + int(index)}
 	o := r.options(b[12:])
@@ -242,10 +249,17 @@ func (r *Reader) statistics(b []byte) (Block, error) {
 		}
 	}
 	s.Comment = o.comment()
-	return s, o.err
+	return s, nil
 }
 
 // ticks reads a time, whose upper half goes first in either byte order.
 func (r *Reader) ticks(b []byte) uint64 {
 	return uint64(r.order.Uint32(b))<<32 | uint64(r.order.Uint32(b[4:]))
+}
+
+// turn makes what a file of the other byte order says in that order what one of this order says.
+func (r *Reader) turn(link int, data []byte) {
+	if link == Null && r.order == binary.BigEndian && len(data) >= 4 {
+		le.PutUint32(data, binary.BigEndian.Uint32(data))
+	}
 }

@@ -10,6 +10,7 @@ type clock struct {
 	resolution byte  // if_tsresol: a tick is 10⁻ⁿ s, with the upper bit 2⁻ⁿ s
 	offset     int64 // if_tsoffset, seconds
 	snap       int   // bytes, 0: no limit
+	link       int   // LINKTYPE_ number
 }
 
 // time is ticks in nanoseconds since 1970, or the nearest that int64 can say.

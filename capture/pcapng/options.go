@@ -3,18 +3,18 @@ package pcapng
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"strings"
 )
 
 // options goes through a block's options, or name records, which have the same shape:
 //
 //	for o.next() { … o.code, o.value … }
-//	return o.err
+//
+// One of a wrong length is as if it were not there, and so is all behind one that is longer than the block: no packet
+// is lost by what is said about it.
 type options struct {
 	code  uint16
 	value []byte
-	err   error // a wrong length; there is no next then
 
 	lines []byte // of the comments so far
 	rest  []byte
@@ -24,16 +24,14 @@ type options struct {
 func (r *Reader) options(b []byte) options { return options{rest: b, order: r.order} }
 
 func (o *options) next() bool {
-	if o.err != nil || len(o.rest) < 4 {
+	if len(o.rest) < 4 {
 		return false
 	}
 	code, n := o.order.Uint16(o.rest), int(o.order.Uint16(o.rest[2:]))
 	if code == optEnd {
 		return false
 	}
-	room := len(o.rest) - 4
-	if n > room {
-		o.err = fmt.Errorf("option %d has %d bytes where there is room for %d", code, n, room)
+	if n > len(o.rest)-4 {
 		return false
 	}
 	o.code, o.value = code, o.rest[4:4+n:4+n]
@@ -41,10 +39,9 @@ func (o *options) next() bool {
 	return true
 }
 
-// bytes is the value if it has n bytes; else it is nil, and o.err says why.
+// bytes is the value if it has n bytes, else nil.
 func (o *options) bytes(n int) []byte {
 	if len(o.value) != n {
-		o.err = fmt.Errorf("option %d has %d bytes, want %d", o.code, len(o.value), n)
 		return nil
 	}
 	return o.value

@@ -14,14 +14,20 @@ type output struct {
 	err        error  // of the Flush that failed
 	snap       int    // bytes; 0 before the first interface
 	interfaces int
+	packets    uint64 // that w has got, whole
+	waiting    uint64 // in buf
 }
 
 // Size returns the file's size in bytes, with what Flush has not written yet. After a failed Flush it is the
 // size of the whole blocks that were written: a file cut to it is complete.
 func (o *output) Size() int64 { return o.sent + int64(len(o.buf)) }
 
-// flush gives the buffer to w in one Write. whole tells how many of some bytes are whole blocks.
-func (o *output) flush(whole func([]byte) int) error {
+// Packets returns how many packets Flush has written, whole ones also when it failed.
+func (o *output) Packets() uint64 { return o.packets }
+
+// flush gives the buffer to w in one Write. whole tells how many of some bytes are whole blocks, and how many packets
+// are in these.
+func (o *output) flush(whole func([]byte) (n int, packets uint64)) error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
 	}
@@ -31,8 +37,9 @@ func (o *output) flush(whole func([]byte) int) error {
 	}
 	if err != nil {
 		o.err = fmt.Errorf("write capture: %w", err)
-		n = whole(o.buf[:max(0, min(n, len(o.buf)))])
+		n, o.waiting = whole(o.buf[:max(0, min(n, len(o.buf)))])
 	}
+	o.packets, o.waiting = o.packets+o.waiting, 0
 	o.sent += int64(n)
 	o.buf = o.buf[:0]
 	return o.err
@@ -43,27 +50,26 @@ func (o *output) admit(i *Interface) (snap int, err error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	if i.LinkType != Ethernet {
-		return 0, fmt.Errorf("interface %q has link type %d, only Ethernet (%d) can be written", i.Name, i.LinkType, Ethernet)
+	if i.LinkType < 0 || i.LinkType > math.MaxUint16 {
+		return 0, fmt.Errorf("interface %q has link type %d, want 0 to %d", i.Name, i.LinkType, math.MaxUint16)
 	}
-	if snap, err = snapLength(i.SnapLen); err != nil {
-		return 0, fmt.Errorf("interface %q: %w", i.Name, err)
-	}
+	snap = snapLength(i.SnapLen)
 	if o.snap != 0 && snap != o.snap {
 		return 0, fmt.Errorf("interface %q has snap length %d, want %d as the rest of the file", i.Name, snap, o.snap)
 	}
 	return snap, nil
 }
 
-func snapLength(n int) (int, error) {
-	if n < 0 || n > MaxSnapLen {
-		return 0, fmt.Errorf("snap length is %d, want 1 to %d, or 0 for no limit", n, MaxSnapLen)
+// snapLength is what is written for a snap length: what is longer than any packet means no limit, as 0 does.
+func snapLength(n int) int {
+	if n <= 0 || n > MaxSnapLen {
+		return MaxSnapLen
 	}
-	if n == 0 {
-		return MaxSnapLen, nil
-	}
-	return n, nil
+	return n
 }
+
+// sayable is a time as both formats can say it: not before 1970.
+func sayable(ns int64) int64 { return max(ns, 0) }
 
 // check holds a packet against the file's rules.
 func (o *output) check(p *Packet) error {
@@ -72,8 +78,6 @@ func (o *output) check(p *Packet) error {
 		return o.err
 	case uint(p.Interface) >= uint(o.interfaces):
 		return o.unknown(p.Interface)
-	case p.Time < 0:
-		return fmt.Errorf("packet's time is %d ns, want one after 1970", p.Time)
 	case p.Len < 0 || p.Len > math.MaxInt32:
 		return fmt.Errorf("packet's length is %d bytes, want 0 to %d", p.Len, math.MaxInt32)
 	case p.Queue > math.MaxInt32:
@@ -88,7 +92,8 @@ func (o *output) unknown(index int) error {
 	return fmt.Errorf("no interface %d, the file has %d so far", index, o.interfaces)
 }
 
-// cut gives what of a packet goes into the file, and its length on the wire.
+// cut gives what of a packet, which is counted, goes into the file, and its length on the wire.
 func (o *output) cut(p *Packet) (data []byte, wire int) {
+	o.waiting++
 	return p.Data[:min(len(p.Data), o.snap)], max(p.Len, len(p.Data))
 }

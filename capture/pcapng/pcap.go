@@ -11,43 +11,48 @@ import (
 const (
 	magicMicro = 0xa1b2c3d4
 	magicNano  = 0xa1b23c4d
+	magicLong  = 0xa1b2cd34 // with longer heads of records, by a patch of 1999 that others took over
 )
 
 // Bytes of classic pcap's file header, and of a record's.
 const (
 	pcapHeader = 24
 	pcapRecord = 16
+	longRecord = 24
 )
 
 // PcapWriter writes a classic pcap file with nanoseconds, by the methods of Writer. The format knows packets with
 // their time and length on the wire and nothing else, so this is lost without an error: who captured, what an
-// interface is and which a packet is of, Flags, ID, Drops, Verdict, Queue, all comments, Names and Statistics.
-type PcapWriter struct{ output }
+// interface is and which a packet is of, Flags, ID, Drops, Verdict, Queue, all comments, Names and Statistics. A time in
+// 2106 or later, which the format cannot say, is written as the last second that it can.
+type PcapWriter struct {
+	output
+	link  int
+	links []int // of the interfaces
+}
 
-// NewPcapWriter begins a file of at most snapLen bytes a packet, 0 for MaxSnapLen. It is an error if snapLen is
-// longer than that. Nothing is written before the first Flush.
-func NewPcapWriter(w io.Writer, snapLen int) (*PcapWriter, error) {
-	snap, err := snapLength(snapLen)
-	if err != nil {
-		return nil, err
-	}
-	n := &PcapWriter{output{w: w, snap: snap}}
+// NewPcapWriter begins a file of packets of one link type with at most snapLen bytes each, 0 for MaxSnapLen, which is
+// also the most. Nothing is written before the first Flush.
+func NewPcapWriter(w io.Writer, link, snapLen int) *PcapWriter {
+	snap := snapLength(snapLen)
+	n := &PcapWriter{output: output{w: w, snap: snap}, link: link}
 	n.buf = le.AppendUint32(n.buf, magicNano)
 	n.buf = le.AppendUint16(n.buf, 2) // version 2.4
 	n.buf = le.AppendUint16(n.buf, 4)
 	n.buf = le.AppendUint64(n.buf, 0) // time zone and accuracy: always 0
 	n.buf = le.AppendUint32(n.buf, uint32(snap))
-	n.buf = le.AppendUint32(n.buf, Ethernet)
-	return n, nil
+	n.buf = le.AppendUint32(n.buf, uint32(link))
+	return n
 }
 
-// AddInterface is Writer.AddInterface. It writes nothing, but has the same errors: also a pcap file has one link type
-// and one snap length.
+// AddInterface is Writer.AddInterface. It writes nothing, but has the same errors. One of another link type may be
+// added as long as no packet is of it.
 func (w *PcapWriter) AddInterface(i *Interface) (index int, err error) {
 	if _, err := w.admit(i); err != nil {
 		return 0, err
 	}
 	w.interfaces++
+	w.links = append(w.links, i.LinkType)
 	return w.interfaces - 1, nil
 }
 
@@ -57,18 +62,18 @@ func (w *PcapWriter) Names(Names) error { return w.err }
 // Statistics writes nothing.
 func (w *PcapWriter) Statistics(*Stats) error { return w.err }
 
-// WritePacket is Writer.WritePacket. Besides, a time in 2106 or later is an error.
+// WritePacket is Writer.WritePacket. Besides, it is an error if the packet's link type is not the file's.
 func (w *PcapWriter) WritePacket(p *Packet) error {
 	if err := w.check(p); err != nil {
 		return err
 	}
-	sec := p.Time / 1e9
-	if sec > math.MaxUint32 {
-		return fmt.Errorf("packet's time is %d s after 1970, want at most %d in a pcap file", sec, uint32(math.MaxUint32))
+	if link := w.links[p.Interface]; link != w.link {
+		return fmt.Errorf("a packet is of link type %d, and a pcap file has one only, which is %d: want pcapng", link, w.link)
 	}
 	data, wire := w.cut(p)
-	w.buf = le.AppendUint32(w.buf, uint32(sec))
-	w.buf = le.AppendUint32(w.buf, uint32(p.Time%1e9))
+	at := min(sayable(p.Time), math.MaxUint32*1e9+999_999_999)
+	w.buf = le.AppendUint32(w.buf, uint32(at/1e9))
+	w.buf = le.AppendUint32(w.buf, uint32(at%1e9))
 	w.buf = le.AppendUint32(w.buf, uint32(len(data)))
 	w.buf = le.AppendUint32(w.buf, uint32(wire))
 	w.buf = append(w.buf, data...)
@@ -78,31 +83,38 @@ func (w *PcapWriter) WritePacket(p *Packet) error {
 // Flush is Writer.Flush.
 func (w *PcapWriter) Flush() error {
 	first := w.sent == 0
-	return w.flush(func(b []byte) (n int) {
+	return w.flush(func(b []byte) (n int, packets uint64) {
 		if first {
 			if len(b) < pcapHeader {
-				return 0
+				return 0, 0
 			}
 			n = pcapHeader
 		}
 		for len(b)-n >= pcapRecord && pcapRecord+int(le.Uint32(b[n+8:])) <= len(b)-n {
 			n += pcapRecord + int(le.Uint32(b[n+8:]))
+			packets++
 		}
-		return n
+		return n, packets
 	})
 }
 
-// openPcap reads the file header of a classic pcap file whose fractions of a second are units of unit ns.
-func (r *Reader) openPcap(order binary.ByteOrder, unit int64) (Block, error) {
+// openPcap reads the file header of a classic pcap file whose records have heads of head bytes and fractions of a second
+// in units of unit ns.
+func (r *Reader) openPcap(order binary.ByteOrder, unit int64, head int) (Block, error) {
 	b, err := r.fill(pcapHeader)
 	if err != nil {
 		return nil, err
 	}
-	if major := order.Uint16(b[4:]); major != 2 {
+	major, minor := order.Uint16(b[4:]), order.Uint16(b[6:])
+	if major < 2 {
 		return nil, fmt.Errorf("pcap of version %d, want 2", major)
 	}
-	r.order, r.unit = order, unit
+	const dgux = 543 // some version of tcpdump there had it
+	r.swapped = major == dgux || major == 2 && minor < 3
+	r.perhaps = major == 2 && minor == 3
+	r.order, r.unit, r.head = order, unit, head
 	only := &Interface{SnapLen: clamp(order.Uint32(b[16:])), LinkType: int(order.Uint32(b[20:]) & math.MaxUint16)}
+	r.clocks = append(r.clocks, clock{link: only.LinkType})
 	r.step = func() (Block, error) {
 		r.step = r.record
 		return only, nil
@@ -112,23 +124,27 @@ func (r *Reader) openPcap(order binary.ByteOrder, unit int64) (Block, error) {
 
 // record reads a packet of classic pcap.
 func (r *Reader) record() (Block, error) {
-	head, err := r.peek(pcapRecord)
+	head, err := r.peek(r.head)
 	if err != nil {
 		return nil, err
 	}
-	n := r.order.Uint32(head[8:])
+	n, wire := r.order.Uint32(head[8:]), r.order.Uint32(head[12:])
+	if r.swapped || r.perhaps && n > wire { // the two lengths, in files before version 2.4
+		n, wire = wire, n
+	}
 	if n > maxBlock {
 		return nil, fmt.Errorf("packet of %d bytes, want at most %d", n, maxBlock)
 	}
-	b, err := r.fill(pcapRecord + int(n))
+	b, err := r.fill(r.head + int(n))
 	if err != nil {
 		return nil, err
 	}
 	r.packet = Packet{
 		Time:  int64(r.order.Uint32(b))*1e9 + int64(r.order.Uint32(b[4:]))*r.unit,
-		Data:  b[pcapRecord:],
-		Len:   max(clamp(r.order.Uint32(b[12:])), int(n)),
+		Data:  b[r.head:],
+		Len:   max(clamp(wire), int(n)),
 		Queue: -1,
 	}
+	r.turn(r.clocks[0].link, r.packet.Data)
 	return &r.packet, nil
 }

@@ -2,10 +2,11 @@
 // (draft-ietf-opsawg-pcap).
 //
 // Written is what Wireshark, tshark, tcpdump and capinfos read without a plugin: little-endian, one section,
-// Ethernet only, one snap length in a file (libpcap refuses a file whose interfaces differ), nanoseconds, and no
+// one snap length in a file (libpcap refuses a file whose interfaces differ), nanoseconds, and no
 // Custom Blocks, which Wireshark shows as packets. Read is also what others write: either byte order, several
-// sections, obsolete blocks, any resolution of time. What was written here is the same after it was read and
-// written again.
+// sections, obsolete blocks, any link type, any resolution of time, and what contradicts itself as the most forgiving
+// of tshark and tcpdump takes it: no packet is lost by what is said about it. Whatever was read can be written, and
+// what was written here is the same after it was read and written again.
 package pcapng
 
 import (
@@ -15,14 +16,26 @@ import (
 )
 
 const (
-	// Ethernet is LINKTYPE_ETHERNET, the only link type that is written.
-	Ethernet = 1
-
 	// MaxSnapLen is the longest snap length in bytes: tcpdump and Wireshark take no longer packet of an Ethernet.
 	MaxSnapLen = 262144
 
 	// maxBlock is the longest block in bytes that is read; libpcap and Wireshark have the same bound.
 	maxBlock = 16 << 20
+)
+
+// Link types (LINKTYPE_ numbers) that this program knows more of than their number. Of tcpdump, Null is its NULL, read as
+// in a little-endian file; Loop has the same header in the network's byte order.
+const (
+	Null      = 0
+	Ethernet  = 1
+	Raw       = 101
+	RawBSD    = 12 // DLT_RAW itself, which some wrote into files
+	RawOpen   = 14 // the same of OpenBSD
+	Loop      = 108
+	LinuxSLL  = 113 // tcpdump -i any, until 2021
+	IPv4      = 228
+	IPv6      = 229
+	LinuxSLL2 = 276 // tcpdump -i any
 )
 
 // Bits of Packet.Flags (draft-ietf-opsawg-pcapng §4.3.1). Direction masks Inbound and Outbound, Reception masks
@@ -61,8 +74,8 @@ type Interface struct {
 	Comment     string
 	MAC         ether.MAC      // zero: not told
 	Addrs       []netip.Prefix // with the host's bits
-	SnapLen     int            // bytes; 0: no limit, written as MaxSnapLen; equal for all interfaces of a file
-	LinkType    int            // LINKTYPE_ number; only Ethernet can be written
+	SnapLen     int            // bytes; 0 or more than MaxSnapLen: no limit, written as MaxSnapLen; equal for all interfaces of a file
+	LinkType    int            // LINKTYPE_ number
 }
 
 // Packet is a packet block, or a record of classic pcap.
@@ -71,7 +84,7 @@ type Packet struct {
 	// from 0 and on through all sections of a file.
 	Interface int
 
-	// Time is nanoseconds since 1970, UTC; not negative where it is written. Read, what int64 cannot say is the
+	// Time is nanoseconds since 1970, UTC; a negative one is written as 0. Read, what int64 cannot say is the
 	// nearest that it can, and a Simple Packet Block, which tells no time, has 0.
 	Time int64
 
@@ -95,8 +108,8 @@ type Name struct {
 	Name string
 }
 
-// Names is a Name Resolution Block, as far as it names IPv4 and IPv6 addresses. Where a record has several names, the
-// last is read, which is also the one that Wireshark takes.
+// Names is a Name Resolution Block, as far as it names IPv4 and IPv6 addresses. An address may have several names, in one
+// record or in several: all are here, and the last is the one that Wireshark shows.
 type Names []Name
 
 // Stats is an Interface Statistics Block: an interface's books from Start to End. A later one replaces an earlier one.

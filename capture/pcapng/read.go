@@ -3,7 +3,6 @@ package pcapng
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -27,6 +26,9 @@ type Reader struct {
 	clocks []clock // pcapng: of the section's interfaces
 	first  int     // pcapng: the index of the section's first interface
 	unit   int64   // pcap: ns in a unit of a record's fraction of a second
+	head   int     // pcap: bytes before a packet
+
+	swapped, perhaps bool // pcap: a record has its two lengths the other way round, or has if that makes sense
 }
 
 // NewReader returns a reader of r, of which nothing is read before Next.
@@ -73,13 +75,12 @@ func (r *Reader) open() (Block, error) {
 	for _, order := range []binary.ByteOrder{le, binary.BigEndian} {
 		switch order.Uint32(b) {
 		case magicMicro:
-			return r.openPcap(order, 1000)
+			return r.openPcap(order, 1000, pcapRecord)
 		case magicNano:
-			return r.openPcap(order, 1)
+			return r.openPcap(order, 1, pcapRecord)
+		case magicLong:
+			return r.openPcap(order, 1000, longRecord)
 		}
-	}
-	if b[0] == 0x1f && b[1] == 0x8b {
-		return nil, errors.New("file is packed by gzip, unpack it first")
 	}
 	return nil, fmt.Errorf("file begins with % x, want 0a 0d 0d 0a (pcapng), or a1 b2 c3 d4 or a1 b2 3c 4d in either "+
 		"byte order (pcap)", b)

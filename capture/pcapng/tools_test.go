@@ -112,8 +112,7 @@ func TestTcpdump(t *testing.T) {
 	section, all := sample()
 	f, _ := file(t, section, all...)
 	var classic bytes.Buffer
-	w, err := NewPcapWriter(&classic, 1500)
-	must(t, err)
+	w := NewPcapWriter(&classic, Ethernet, 1500)
 	put(t, w, all...)
 	must(t, w.Flush())
 	for name, b := range map[string][]byte{"f.pcapng": f, "f.pcap": classic.Bytes()} {
@@ -155,8 +154,7 @@ func TestGopacket(t *testing.T) {
 		t.Errorf("gopacket reads the interface %+v", i)
 	}
 	var classic bytes.Buffer
-	w, err := NewPcapWriter(&classic, 1500)
-	must(t, err)
+	w := NewPcapWriter(&classic, Ethernet, 1500)
 	put(t, w, all...)
 	must(t, w.Flush())
 	c, err := pcapgo.NewReader(&classic)

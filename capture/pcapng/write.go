@@ -33,8 +33,8 @@ func NewWriter(w io.Writer, s Section) *Writer {
 }
 
 // AddInterface adds an interface, at any time before its first packet, and returns its index for Packet and Stats.
-// It is an error if it is no Ethernet, if its snap length is not that of the interfaces before it or longer than
-// MaxSnapLen, or if one of its addresses is none.
+// It is an error if its snap length is not that of the interfaces before it (one longer than MaxSnapLen is written as
+// MaxSnapLen), or if one of its addresses is none.
 func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 	snap, err := w.admit(i)
 	if err != nil {
@@ -46,7 +46,7 @@ func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 		}
 	}
 	b, start := begin(w.buf, blockInterface)
-	b = le.AppendUint16(b, Ethernet)
+	b = le.AppendUint16(b, uint16(i.LinkType))
 	b = le.AppendUint16(b, 0)
 	b = le.AppendUint32(b, uint32(snap))
 	options := len(b)
@@ -128,7 +128,7 @@ func (w *Writer) WritePacket(p *Packet) error {
 	data, wire := w.cut(p)
 	b, start := begin(w.buf, blockPacket)
 	b = le.AppendUint32(b, uint32(p.Interface))
-	b = appendTime(b, p.Time)
+	b = appendTime(b, sayable(p.Time))
 	b = le.AppendUint32(b, uint32(len(data)))
 	b = le.AppendUint32(b, uint32(wire))
 	b = pad(append(b, data...), len(data))
@@ -153,26 +153,25 @@ func (w *Writer) WritePacket(p *Packet) error {
 	return nil
 }
 
-// Statistics adds an interface's books. It is an error if the interface was not added or a time is before 1970.
+// Statistics adds an interface's books. It is an error if the interface was not added.
 func (w *Writer) Statistics(s *Stats) error {
 	switch {
 	case w.err != nil:
 		return w.err
 	case uint(s.Interface) >= uint(w.interfaces):
 		return w.unknown(s.Interface)
-	case s.Start < 0 || s.End < 0:
-		return fmt.Errorf("statistics are of %d to %d ns, want times after 1970", s.Start, s.End)
 	}
+	from, to := sayable(s.Start), sayable(s.End)
 	b, start := begin(w.buf, blockStats)
 	b = le.AppendUint32(b, uint32(s.Interface))
-	b = appendTime(b, max(s.Start, s.End)) // when these were taken
+	b = appendTime(b, max(from, to)) // when these were taken
 	options := len(b)
 	b = appendString(b, optComment, s.Comment)
-	if s.Start != 0 {
-		b = appendTime(appendHead(b, isbStart, 8), s.Start)
+	if from != 0 {
+		b = appendTime(appendHead(b, isbStart, 8), from)
 	}
-	if s.End != 0 {
-		b = appendTime(appendHead(b, isbEnd, 8), s.End)
+	if to != 0 {
+		b = appendTime(appendHead(b, isbEnd, 8), to)
 	}
 	b = le.AppendUint64(appendHead(b, isbReceived, 8), s.Received)
 	b = le.AppendUint64(appendHead(b, isbIfDrop, 8), s.Dropped)
@@ -185,10 +184,13 @@ func (w *Writer) Statistics(s *Stats) error {
 
 // Flush writes the blocks of the calls before it, in one Write. An error stays: from then on every method returns it.
 func (w *Writer) Flush() error {
-	return w.flush(func(b []byte) (n int) {
+	return w.flush(func(b []byte) (n int, packets uint64) {
 		for len(b)-n >= 8 && int(le.Uint32(b[n+4:])) <= len(b)-n {
+			if le.Uint32(b[n:]) == blockPacket {
+				packets++
+			}
 			n += int(le.Uint32(b[n+4:]))
 		}
-		return n
+		return n, packets
 	})
 }

@@ -178,8 +178,7 @@ func TestGolden(t *testing.T) {
 
 func TestGoldenPcap(t *testing.T) {
 	var out bytes.Buffer
-	w, err := NewPcapWriter(&out, 4)
-	must(t, err)
+	w := NewPcapWriter(&out, Ethernet, 4)
 	put(t, w, &Interface{Name: "lost", SnapLen: 4, LinkType: Ethernet}, Names{{}}, &Stats{},
 		&Packet{Time: 0x44332211*1e9 + 0x11223344, Data: []byte{1, 2, 3, 4, 5}, Comment: "lost"})
 	must(t, w.Flush())
@@ -246,8 +245,7 @@ func TestSnapLen(t *testing.T) {
 	} {
 		var ng, classic bytes.Buffer
 		w := NewWriter(&ng, Section{})
-		p, err := NewPcapWriter(&classic, c.snap)
-		must(t, err)
+		p := NewPcapWriter(&classic, Ethernet, c.snap)
 		for _, w := range []fileWriter{w, p} {
 			put(t, w, &Interface{SnapLen: c.snap, LinkType: Ethernet}, &Packet{Data: make([]byte, c.data), Len: c.len})
 			must(t, w.Flush())

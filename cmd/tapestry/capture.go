@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -128,6 +129,7 @@ type job struct {
 func (j *job) lines() {
 	j.show = &lines{out: j.out, json: j.o.json, verbose: j.o.verbose, headers: j.o.headers,
 		colour: colours(j.o.colour, j.out)}
+	j.show.sum.today = time.Now().Format(time.DateOnly)
 	j.want.Detail, j.want.Annotate = true, "none"
 }
 
@@ -144,25 +146,50 @@ func (j *job) run(ctx context.Context) error {
 	return j.live(ctx)
 }
 
+// application is what the names of this program's versions begin with, in files.
+const application = "tapestry "
+
+// A place is where frames are written to.
+type place struct {
+	name func() string
+	kept func() file.Count // of what was written; nil: all
+}
+
+func placeOf(name string) *place { return &place{name: func() string { return name }} }
+
+// lacks tells whether less is there than was written, and how much is.
+func (p *place) lacks(wrote file.Count) (kept file.Count, lacks bool) {
+	if p.kept == nil {
+		return wrote, false
+	}
+	kept = p.kept()
+	return kept, kept.Packets < wrote.Packets
+}
+
+// into says where went what was written, which text tells.
+func (p *place) into(wrote file.Count, text string) string {
+	if kept, lacks := p.lacks(wrote); lacks {
+		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, thousands(kept.Frames), p.name())
+	}
+	return text + " into " + p.name()
+}
+
 // section says who captured.
 func (j *job) section() pcapng.Section {
-	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: "tapestry " + buildVersion().Version,
+	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: application + buildVersion().Version,
 		Comment: j.words}
 }
 
-// open makes the sink that the flags ask for. snap is of classic pcap.
-func (j *job) open(who naming, first file.Options) (to sink, where func() string, err error) {
+// open makes the sink that the flags ask for.
+func (j *job) open(who naming, first file.Options) (to sink, where *place, err error) {
 	switch {
 	case j.show != nil:
 		j.show.labels.who = who
 		return j.show, nil, nil
 	case j.o.write == "-":
-		w, err := writeStream(j.out, j.o.pcap, j.section(), first.SnapLen)
-		if err != nil {
-			return nil, nil, err
-		}
+		w := writeStream(j.out, j.o.pcap, j.section(), first.LinkType, first.SnapLen)
 		w.labels.who = who
-		return w, func() string { return "stdout" }, nil
+		return w, placeOf("stdout"), nil
 	}
 	first.Path, first.Pcap, first.Force, first.Section = j.o.write, j.o.pcap, j.o.force, j.section()
 	first.MaxBytes, first.Every, first.Keep = j.o.maxBytes, j.o.every, j.o.keep
@@ -172,12 +199,15 @@ func (j *job) open(who naming, first file.Options) (to sink, where func() string
 	}
 	w := writeSet(s, j.o.pcap, first.SnapLen)
 	w.labels.who = who
-	return w, func() string { return filesText(s.Paths()) }, nil
+	return w, &place{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 
 // filesText names the files of a capture.
 func filesText(paths []string) string {
-	if len(paths) == 1 {
+	switch len(paths) {
+	case 0:
+		return "no file"
+	case 1:
 		return paths[0]
 	}
 	return fmt.Sprintf("%d files, %s to %s", len(paths), paths[0], filepath.Base(paths[len(paths)-1]))

@@ -227,8 +227,13 @@ func (o *captureFlags) limited() bool {
 
 // compile reads the filter, and resolves the names in it.
 func compile(expr string, host filter.Names) (*filter.Filter, captureFilter, error) {
+	return compileFor(pcapng.Ethernet, expr, host)
+}
+
+// compileFor is compile for frames of another link type.
+func compileFor(link int, expr string, host filter.Names) (*filter.Filter, captureFilter, error) {
 	want := captureFilter{Expr: expr}
-	f, err := filter.Compile(expr, func(name string) []netip.Addr {
+	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {
 		all := host(name)
 		if len(all) > 0 {
 			if want.Names == nil {

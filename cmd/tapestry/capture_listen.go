@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 // listen gives each connection a capture of its own, until ctx ends.
@@ -63,13 +65,11 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer h.end()
-	w, err := writeStream(conn, false, j.section(), 0)
-	if err != nil {
-		return err
-	}
+	w := writeStream(conn, false, j.section(), pcapng.Ethernet, 0)
 	w.labels.who, w.filter = h.names, j.o.filter
 	m := newMeter(w, j.news, false)
 	fmt.Fprintln(j.news, j.startText(conn.RemoteAddr().String()))
+	where := placeOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
 	var reading sync.WaitGroup
 	reading.Go(func() { // Wireshark says nothing; when it goes away the capture ends, also if no frame comes
@@ -88,12 +88,13 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	case <-left:
 		if ctx.Err() == nil {
 			src, dst = io.EOF, nil
+			where = placeOf(conn.RemoteAddr().String() + ", which hung up: the last of them may not have come there")
 		}
 	default:
 	}
 	conn.Close()
 	reading.Wait()
-	return j.close(ctx, m, conn.RemoteAddr().String, b, src, dst)
+	return j.close(ctx, m, where, b, src, dst)
 }
 
 // lockedWriter is for several goroutines.

@@ -134,7 +134,7 @@ func (j *job) live(ctx context.Context) error {
 		return err
 	}
 	defer h.end()
-	to, where, err := j.open(h.names, file.Options{SnapLen: j.o.snap})
+	to, where, err := j.open(h.names, file.Options{LinkType: pcapng.Ethernet, SnapLen: j.o.snap})
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (j *job) live(ctx context.Context) error {
 	defer ignoreBrokenPipes()()
 	m := newMeter(to, j.news, where != nil && isTerminal(j.news))
 	if where != nil {
-		fmt.Fprintln(j.news, j.startText(where()))
+		fmt.Fprintln(j.news, j.startText(j.o.write))
 	}
 	src, dst := h.pump(ctx, m)
 	if err := m.close(); dst == nil {
@@ -181,7 +181,7 @@ func (j *job) startText(where string) string {
 }
 
 // close tells how a live capture went, and gives the command's outcome.
-func (j *job) close(ctx context.Context, m *meter, where func() string, b *captureBooks, src, dst error) error {
+func (j *job) close(ctx context.Context, m *meter, where *place, b *captureBooks, src, dst error) error {
 	if isGone(dst) { // the reader has what it wanted
 		if lost := m.total(); lost > 0 && j.o.strict {
 			return failf(exitLost, "%s lost", count(lost, "frame"))
@@ -202,21 +202,21 @@ func (j *job) close(ctx context.Context, m *meter, where func() string, b *captu
 		if b != nil {
 			filtered = thousands(b.Filtered) + " filtered, "
 		}
-		fmt.Fprintf(j.news, "captured %s (%s%s lost) into %s\n", count(frames, "frame"), filtered, thousands(lost), where())
+		fmt.Fprintf(j.news, "captured %s\n", where.into(m.count(), fmt.Sprintf("%s (%s%s lost)", count(frames, "frame"), filtered, thousands(lost))))
 	default:
 		j.show.sum.print(j.news, lost)
 	}
 	switch {
 	case errors.Is(src, io.ErrUnexpectedEOF):
-		return failf(exitNo, "the daemon went away in the middle%s", complete(where))
+		return failf(exitNo, "the daemon went away in the middle%s", complete(where, m.count()))
 	case src != io.EOF:
-		return failf(exitNo, "the daemon went away in the middle%s: %w", complete(where), src)
+		return failf(exitNo, "the daemon went away in the middle%s: %w", complete(where, m.count()), src)
 	case b == nil || b.State == "shutdown":
 		if ctx.Err() == nil {
-			return failf(exitNo, "the daemon was stopped%s", complete(where))
+			return failf(exitNo, "the daemon was stopped%s", complete(where, m.count()))
 		}
 	case b.State == "failed":
-		return failf(exitNo, "the capture failed in the daemon%s: see its log (journalctl -u tapestry)", complete(where))
+		return failf(exitNo, "the capture failed in the daemon%s: see its log (journalctl -u tapestry)", complete(where, m.count()))
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
 			fmt.Fprintln(j.news, text)
@@ -228,11 +228,19 @@ func (j *job) close(ctx context.Context, m *meter, where func() string, b *captu
 	return nil
 }
 
-func complete(where func() string) string {
+// complete says what is there of a capture that ended before its time.
+func complete(where *place, wrote file.Count) string {
 	if where == nil {
 		return ""
 	}
-	return "; what came until then is in " + where()
+	kept, lacks := where.lacks(wrote)
+	switch {
+	case wrote.Packets == 0:
+		return "; no frame had come until then"
+	case lacks:
+		return fmt.Sprintf("; of what came until then the latest %s are in %s", count(kept.Frames, "frame"), where.name())
+	}
+	return "; what came until then is in " + where.name()
 }
 
 // limitText names the limit that nobody asked for, if it was one.

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,21 +25,27 @@ type recorded struct {
 	r      *pcapng.Reader
 	head   []pcapng.Block // read ahead: all up to the first packet
 	names  fileNames
-	filter *filter.Filter
+	filter linkFilters
 	drops  bool   // only frames that went nowhere
 	cut    int    // bytes of each frame; 0: all
 	frames uint64 // at most; 0: no bound
 	whole  bool   // nothing is left out, so that the file's books still hold
-	snap   int    // bytes, of the interfaces in the head; 0: no bound
+	snap   int    // bytes, of what is written; 0: no bound
+	link   int    // type of the first packet
 	begin  time.Time
 
 	read, given uint64
+	links       []int    // by interface
 	lost        []uint64 // by interface: in front of packets that were left out
 }
 
+// maxHead is how many blocks may stand before a file's first packet: it is memory.
+const maxHead = 1 << 17
+
 // ahead reads all up to the first packet.
 func (f *recorded) ahead() error {
-	for first := true; ; {
+	var links []int
+	for f.link = pcapng.Ethernet; len(f.head) < maxHead; {
 		b, err := f.r.Next()
 		if err != nil && (err != io.EOF || len(f.head) == 0) {
 			return err
@@ -45,29 +55,41 @@ func (f *recorded) ahead() error {
 		}
 		f.head = append(f.head, b)
 		switch b := b.(type) {
+		case *pcapng.Section:
+			f.snap = 0
 		case pcapng.Names:
 			f.names.add(b)
 		case *pcapng.Interface:
-			if err := ethernetOnly(b); err != nil {
-				return err
-			}
 			f.names.iface(b)
-			if first || f.snap != 0 && (b.SnapLen == 0 || b.SnapLen > f.snap) {
-				f.snap = b.SnapLen
+			if links = append(links, b.LinkType); len(links) == 1 {
+				f.link = b.LinkType
 			}
-			first = false
 		case *pcapng.Packet:
-			f.begin = time.Unix(0, b.Time)
+			f.link, f.begin = links[b.Interface], time.Unix(0, b.Time)
+			f.snap = f.trusted()
 			return nil
 		}
 	}
+	return errors.New("no packet among its first blocks: want a capture")
 }
 
-func ethernetOnly(i *pcapng.Interface) error {
-	if i.LinkType != pcapng.Ethernet {
-		return fmt.Errorf("interface %q has frames of link type %d, want Ethernet (%d)", i.Name, i.LinkType, pcapng.Ethernet)
+// trusted is the snap length that all interfaces of the head have, if this program wrote them: in other files there are
+// packets that are longer than they say.
+func (f *recorded) trusted() (snap int) {
+	for _, b := range f.head {
+		switch b := b.(type) {
+		case *pcapng.Section:
+			if !strings.HasPrefix(b.Application, application) {
+				return 0
+			}
+		case *pcapng.Interface:
+			if snap != 0 && snap != b.SnapLen {
+				return 0
+			}
+			snap = b.SnapLen
+		}
 	}
-	return nil
+	return snap
 }
 
 // Next gives the next block that is wanted.
@@ -83,25 +105,23 @@ func (f *recorded) Next() (pcapng.Block, error) {
 		}
 		switch b := b.(type) {
 		case pcapng.Names:
-			if !ahead {
-				f.names.add(b)
+			if !ahead && f.names.add(b) {
+				if err := f.filter.again(); err != nil {
+					return nil, err
+				}
 			}
 			continue // the sink asks for all that are known
 		case *pcapng.Interface:
-			if err := ethernetOnly(b); err != nil {
-				return nil, err
-			}
-			if f.snap != 0 && f.cut == 0 && (b.SnapLen == 0 || b.SnapLen > f.snap) {
-				return nil, fmt.Errorf("interface %q keeps more bytes of a frame than the %d of those before it: want -s", b.Name,
-					f.snap)
-			}
-			f.lost = append(f.lost, 0)
+			f.links, f.lost = append(f.links, b.LinkType), append(f.lost, 0)
 		case *pcapng.Stats:
 			if !f.whole {
 				continue
 			}
 		case *pcapng.Packet:
-			if !f.wants(b) {
+			if wanted, err := f.wants(b); err != nil || !wanted {
+				if err != nil {
+					return nil, err
+				}
 				continue
 			}
 		}
@@ -111,26 +131,66 @@ func (f *recorded) Next() (pcapng.Block, error) {
 }
 
 // wants tells whether a packet is wanted, and makes it what is wanted of it.
-func (f *recorded) wants(p *pcapng.Packet) bool {
+func (f *recorded) wants(p *pcapng.Packet) (bool, error) {
 	f.read++
-	known := uint(p.Interface) < uint(len(f.lost))
-	if known {
-		p.Drops += f.lost[p.Interface]
-		f.lost[p.Interface] = 0
-	}
+	p.Drops += f.lost[p.Interface]
+	f.lost[p.Interface] = 0
 	wire := max(p.Len, len(p.Data))
-	if f.drops && !dropped(p) || !f.filter.Match(p.Data, wire) {
-		if known {
-			f.lost[p.Interface] = p.Drops
+	wanted := !f.drops || dropped(p)
+	if wanted {
+		only, err := f.filter.of(f.links[p.Interface])
+		if err != nil {
+			return false, err
 		}
-		return false
+		wanted = only.Match(p.Data, wire)
+	}
+	if !wanted {
+		f.lost[p.Interface] = p.Drops
+		return false, nil
 	}
 	f.given++
 	p.Len = wire
 	if f.cut > 0 {
 		p.Data = p.Data[:min(f.cut, len(p.Data))]
 	}
-	return true
+	return true, nil
+}
+
+// linkFilters are an expression, compiled for each type of link that there are packets of.
+type linkFilters struct {
+	expr  string
+	names filter.Names
+	made  map[int]*filter.Filter
+	named bool // there are names in it
+}
+
+func (l *linkFilters) of(link int) (*filter.Filter, error) {
+	if f, ok := l.made[link]; ok {
+		return f, nil
+	}
+	f, want, err := compileFor(link, l.expr, l.names)
+	if err != nil {
+		return nil, err
+	}
+	if l.made == nil {
+		l.made = make(map[int]*filter.Filter)
+	}
+	l.made[link], l.named = f, l.named || len(want.Names) > 0
+	return f, nil
+}
+
+// again compiles anew when names have come that may be in it.
+func (l *linkFilters) again() error {
+	if !l.named {
+		return nil
+	}
+	for _, link := range slices.Sorted(maps.Keys(l.made)) {
+		delete(l.made, link)
+		if _, err := l.of(link); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dropped tells whether a packet's frame went nowhere.
@@ -141,37 +201,34 @@ func dropped(p *pcapng.Packet) bool {
 	return capture.ReadComment(p.Comment)["verdict"] == "drop"
 }
 
-// offline reads from a file instead of the daemon.
-func (j *job) offline(ctx context.Context) error {
-	in, name := j.in, j.o.read
-	var disk *os.File
-	if name == "-" {
+// openRecorded opens what -r names: a file, or stdin. What the flags want of it is not set yet.
+func (c *client) openRecorded(ctx context.Context, path string, stdin io.Reader, expr string) (f *recorded, from *file.Source,
+	name string, err error) {
+	if name = path; path == "-" {
 		name = "stdin"
-		if isTerminal(in) {
-			return failf(exitUsage, "stdin is a terminal: want a capture from a pipe, or a file's name")
+		if isTerminal(stdin) {
+			return nil, nil, name, failf(exitUsage, "stdin is a terminal: want a capture from a pipe, or a file's name")
+		}
+		if from, err = file.Unpack(stdin); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
 		}
 	} else {
-		f, err := os.Open(name)
-		if err != nil {
-			return failf(exitNo, "%w", err)
-		}
-		defer f.Close()
-		if j.o.write != "" && j.o.write != "-" && sameFile(j.o.write, f) {
-			return failf(exitUsage, "%s would be written while it is read: want another file", name)
-		}
-		in, disk = f, f
+		from, err = file.Open(path)
 	}
-	f := &recorded{ctx: ctx, r: pcapng.NewReader(in), drops: j.o.drops, cut: j.o.snap, frames: j.o.frames}
-	f.whole = j.o.filter == "" && !j.o.drops && j.o.frames == 0
-	if err := f.ahead(); err != nil {
-		return failf(exitNo, "%s: %w", name, err)
+	if err != nil {
+		return nil, nil, name, failf(exitNo, "%w", err)
 	}
-	var err error
-	then, now := f.host(disk), sync.OnceValue(func() *names {
-		n, _ := j.c.names(ctx) // none without a daemon: the file's own remain
+	f = &recorded{ctx: ctx, r: pcapng.NewReader(from)}
+	if err = f.ahead(); err != nil {
+		from.Close()
+		return nil, nil, name, failf(exitNo, "%s: %w", name, err)
+	}
+	now := sync.OnceValue(func() *names {
+		n, _ := c.names(ctx) // none without a daemon: the file's own remain
 		return n
 	})
-	if f.filter, _, err = compile(j.o.filter, func(name string) []netip.Addr {
+	then := f.host(from.Disk)
+	f.filter = linkFilters{expr: expr, names: func(name string) []netip.Addr {
 		all := then(name)
 		if len(all) > 0 { // who had the name then
 			return all
@@ -180,14 +237,31 @@ func (j *job) offline(ctx context.Context) error {
 			all = n.Host(name)
 		}
 		return all
-	}); err != nil {
+	}}
+	if _, err = f.filter.of(f.link); err != nil {
+		from.Close()
+		return nil, nil, name, err
+	}
+	return f, from, name, nil
+}
+
+// offline reads from a file instead of the daemon.
+func (j *job) offline(ctx context.Context) error {
+	f, from, name, err := j.c.openRecorded(ctx, j.o.read, j.in, j.o.filter)
+	if err != nil {
 		return err
 	}
+	defer from.Close()
+	if from.Disk != nil && j.o.write != "" && j.o.write != "-" && sameFile(j.o.write, from.Disk) {
+		return failf(exitUsage, "%s would be written while it is read: want another file", name)
+	}
+	f.drops, f.cut, f.frames = j.o.drops, j.o.snap, j.o.frames
+	f.whole = j.o.filter == "" && !j.o.drops && j.o.frames == 0
 	snap := f.snap
 	if f.cut > 0 && (snap == 0 || snap > f.cut) {
 		snap = f.cut
 	}
-	to, where, err := j.open(&f.names, file.Options{SnapLen: snap, Begin: f.begin})
+	to, where, err := j.open(&f.names, file.Options{LinkType: f.link, SnapLen: snap, Begin: f.begin})
 	if err != nil {
 		return err
 	}
@@ -207,36 +281,39 @@ func (j *job) offline(ctx context.Context) error {
 	case dst != nil:
 		return failf(exitNo, "%w", dst)
 	case where != nil:
-		fmt.Fprintf(j.news, "read %s from %s, wrote %s into %s\n", count(f.read, "frame"), name, thousands(f.given), where())
+		fmt.Fprintf(j.news, "read %s from %s, wrote %s\n", count(f.read, "frame"), name, where.into(file.Count{Frames: f.given, Packets: f.given}, thousands(f.given)))
 	default:
 		j.show.sum.print(j.news, m.total())
 	}
 	if src != io.EOF {
-		return failf(exitNo, "%s: %w; what comes before was read", name, src)
+		return failf(exitNo, "%s: %w; before that %s could be read", name, src, count(f.read, "frame"))
 	}
 	return nil
 }
 
-// host resolves names by what the file tells. Names may stand anywhere in a file, which is read through for one that is
-// not at the beginning; a pipe is not.
+// host resolves names by what the file tells. Names may stand anywhere in a file, which is read through for them; of a
+// pipe those count that have come.
 func (f *recorded) host(disk *os.File) filter.Names {
 	through := disk == nil
+	if disk != nil {
+		i, err := disk.Stat()
+		through = err != nil || !i.Mode().IsRegular()
+	}
 	return func(name string) []netip.Addr {
-		all := f.names.Host(name)
-		if len(all) > 0 || through {
-			return all
+		if through {
+			return f.names.Host(name)
 		}
 		through = true
-		again, err := os.Open(disk.Name())
+		again, err := file.Open(disk.Name())
 		if err != nil {
-			return nil
+			return f.names.Host(name)
 		}
 		defer again.Close()
 		for r := pcapng.NewReader(again); ; {
 			b, err := r.Next()
 			switch b := b.(type) {
 			case pcapng.Names:
-				f.names.add(b)
+				f.names.hosted(b)
 			case *pcapng.Interface:
 				f.names.iface(b)
 			}

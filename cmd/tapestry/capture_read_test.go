@@ -141,7 +141,7 @@ func TestReadBackErrors(t *testing.T) {
 		{"watch -r " + filepath.Join(dir, "none"), "no such file", exitNo},
 		{"watch -r " + dir, "is a directory", exitNo},
 		{"watch -r " + old + " -f host\x00nobody", "the filter cannot be read:\nhost nobody\n", exitUsage},
-		{"capture -r " + cut + " -w " + filepath.Join(dir, "mended.pcapng"), "what comes before was read", exitNo},
+		{"capture -r " + cut + " -w " + filepath.Join(dir, "mended.pcapng"), "; before that 10 frames could be read", exitNo},
 	} {
 		var args []string
 		for _, a := range strings.Fields(c.args) {

@@ -36,24 +36,20 @@ type writer struct {
 }
 
 // writeStream writes a file to what is no file.
-func writeStream(w io.Writer, pcap bool, section pcapng.Section, snap int) (*writer, error) {
+func writeStream(w io.Writer, pcap bool, section pcapng.Section, link, snap int) *writer {
 	n := &writer{gone: func() bool { return readerGone(w) }, fixed: pcap, snap: snap}
 	var to interface {
 		fileWriter
 		Size() int64
 	} = pcapng.NewWriter(w, section)
 	if pcap {
-		p, err := pcapng.NewPcapWriter(w, snap)
-		if err != nil {
-			return nil, err
-		}
-		to = p
+		to = pcapng.NewPcapWriter(w, link, snap)
 	}
 	var flushed int64
 	n.waiting = func() int64 { return to.Size() - flushed }
 	n.to = flushing{to, func() { flushed = to.Size() }}
 	n.shut = to.Flush
-	return n, nil
+	return n
 }
 
 // flushing tells when something was flushed.

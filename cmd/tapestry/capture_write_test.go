@@ -16,10 +16,7 @@ import (
 func TestRenamed(t *testing.T) {
 	var out bytes.Buffer
 	n := &fileNames{}
-	w, err := writeStream(&out, false, pcapng.Section{}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := writeStream(&out, false, pcapng.Section{}, pcapng.Ethernet, 0)
 	w.labels.who = n
 	web, db := netip.MustParseAddr("10.80.1.2"), netip.MustParseAddr("10.80.1.3")
 	// Nothing was seen yet, but names are known: libwiretap wants an interface before them.
@@ -81,10 +78,7 @@ var errBroken = errors.New("no more room")
 func TestPumpBroken(t *testing.T) {
 	hung := make(chan struct{})
 	src := &waiting{left: 3, hung: hung}
-	w, err := writeStream(&broken{300}, false, pcapng.Section{}, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := writeStream(&broken{300}, false, pcapng.Section{}, pcapng.Ethernet, 0)
 	w.labels.who = &fileNames{}
 	from, to := pump(src, newMeter(w, nil, false), func() { close(hung) })
 	if !errors.Is(to, errBroken) || from == nil {

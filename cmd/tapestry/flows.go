@@ -6,15 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 // flowsCommand is what the flags of flows say.
@@ -52,7 +48,7 @@ conversation that was refused, got no answer, was reset or closed says so.
 	cmd.Flags().Var(set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
 	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for",
 		"look for `DURATION` from now on, not into the recorder")
-	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE`, pcapng or pcap")
+	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE` (- for stdin), pcapng or pcap")
 	cmd.Flags().Var(set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort",
 		"what stands first")
 	cmd.Flags().VarP(set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
@@ -140,35 +136,20 @@ func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, 
 	if len(words) > 0 {
 		return r, failf(exitUsage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
 	}
-	host := func(string) []netip.Addr { return nil }
-	if o.n, err = c.names(ctx); err == nil {
-		host = o.n.Host
-	} else {
-		o.n = nil // the file's own remain
-	}
-	f, err := os.Open(o.file)
+	f, from, name, err := c.openRecorded(ctx, o.file, cmd.InOrStdin(), o.expr)
 	if err != nil {
 		return r, err
 	}
-	defer f.Close()
-	told := &recorded{ctx: ctx, r: pcapng.NewReader(f)}
-	if err := told.ahead(); err != nil {
-		return r, fmt.Errorf("%s: %w", o.file, err)
+	defer from.Close()
+	if o.n, err = c.names(ctx); err != nil {
+		o.n = nil // the file's own remain
 	}
-	byFile := told.host(f)
-	if t.only, _, err = compile(o.expr, func(name string) []netip.Addr {
-		if all := byFile(name); len(all) > 0 { // who had the name then
-			return all
-		}
-		return host(name)
-	}); err != nil {
-		return r, err
+	f.whole, t.told = true, &f.names
+	if err = t.all(f); err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
 	}
-	if _, err = f.Seek(0, io.SeekStart); err != nil {
-		return r, fmt.Errorf("%s: %w: want a file, no pipe", o.file, err)
-	}
-	if err = t.all(pcapng.NewReader(f)); err != nil {
-		err = fmt.Errorf("%s: %w", o.file, err)
+	for i, n := range f.lost {
+		t.ports[i].lost += n
 	}
 	r.Source = "file"
 	r.span(t.first, t.last)

@@ -147,35 +147,58 @@ func (l *labels) comment(text string) string {
 	return before + " out=" + out + rest
 }
 
+// maxFileNames bounds what is kept of a file's names.
+const maxFileNames = 1 << 18
+
 // fileNames are the names that a file tells. Their version is the number of those told.
 type fileNames struct {
-	told  pcapng.Names            // in order; an address has the name that was told last
-	last  map[netip.Addr]int      // where that is in told
-	hosts map[string][]netip.Addr // of interfaces that are called as their container
+	told  pcapng.Names            // in order; an address is called as it was told last
+	last  map[netip.Addr]string   // that
+	hosts map[string][]netip.Addr // every address that a name, or an interface that is called as its container, was told with
+	size  int                     // entries of hosts
 }
 
 // iface takes an interface for the host that it is called after.
 func (f *fileNames) iface(i *pcapng.Interface) {
 	name, _, _ := strings.Cut(i.Name, "@")
-	if f.hosts == nil {
-		f.hosts = make(map[string][]netip.Addr)
-	}
 	for _, a := range i.Addrs {
-		if !slices.Contains(f.hosts[name], a.Addr()) {
-			f.hosts[name] = append(f.hosts[name], a.Addr())
-		}
+		f.host(name, a.Addr())
 	}
 }
 
-func (f *fileNames) add(names pcapng.Names) {
+// host adds an address of a name, and tells whether it is new.
+func (f *fileNames) host(name string, a netip.Addr) bool {
+	a = a.Unmap()
+	if name == "" || f.size >= maxFileNames || slices.Contains(f.hosts[name], a) {
+		return false
+	}
+	if f.hosts == nil {
+		f.hosts = make(map[string][]netip.Addr)
+	}
+	f.hosts[name] = append(f.hosts[name], a)
+	f.size++
+	return true
+}
+
+// hosted takes names for filters only, and tells whether some are new.
+func (f *fileNames) hosted(names pcapng.Names) (fresh bool) {
+	for _, n := range names {
+		fresh = f.host(n.Name, n.Addr) || fresh
+	}
+	return fresh
+}
+
+// add takes names for what follows them, too.
+func (f *fileNames) add(names pcapng.Names) (fresh bool) {
 	if f.last == nil {
-		f.last = make(map[netip.Addr]int)
+		f.last = make(map[netip.Addr]string)
 	}
 	for _, n := range names {
-		if n.Addr = n.Addr.Unmap(); n.Name != "" && n.Name != f.Addr(n.Addr) {
-			f.last[n.Addr], f.told = len(f.told), append(f.told, n)
+		if n.Addr = n.Addr.Unmap(); n.Name != "" && n.Name != f.last[n.Addr] && len(f.told) < maxFileNames {
+			f.last[n.Addr], f.told = n.Name, append(f.told, n)
 		}
 	}
+	return f.hosted(names)
 }
 
 func (f *fileNames) Container(string) string           { return "" }
@@ -183,20 +206,7 @@ func (f *fileNames) Network(id string) string          { return id }
 func (f *fileNames) Version() uint64                   { return uint64(len(f.told)) }
 func (f *fileNames) Since(version uint64) pcapng.Names { return f.told[version:] }
 
-func (f *fileNames) Addr(a netip.Addr) string {
-	if i, ok := f.last[a.Unmap()]; ok {
-		return f.told[i].Name
-	}
-	return ""
-}
+func (f *fileNames) Addr(a netip.Addr) string { return f.last[a.Unmap()] }
 
 // Host gives the addresses of a name, for a filter.
-func (f *fileNames) Host(name string) []netip.Addr {
-	all := slices.Clone(f.hosts[name])
-	for i, n := range f.told {
-		if n.Name == name && f.last[n.Addr] == i && !slices.Contains(all, n.Addr) {
-			all = append(all, n.Addr)
-		}
-	}
-	return all
-}
+func (f *fileNames) Host(name string) []netip.Addr { return slices.Clone(f.hosts[name]) }

@@ -72,7 +72,7 @@ func (l *lines) packet(p *pcapng.Packet) error {
 		if p.Drops > 0 {
 			l.line(yellow, fmt.Sprintf("(%s lost here: more came than was read in time)", count(p.Drops, "frame")))
 		}
-		l.line(l.colourOf(f), time.Unix(0, p.Time).Format("15:04:05.000000 ")+l.text(f))
+		l.line(l.colourOf(f), clockText(p.Time, l.sum.today)+" "+l.text(f))
 		if l.verbose {
 			for row := range strings.Lines(dissect.Full(p.Data)) {
 				l.buf = append(append(l.buf, "    "...), row...)

@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -51,6 +52,9 @@ func (m *meter) put(b pcapng.Block) error {
 	}
 	return m.sink.put(b)
 }
+
+// count is what went through.
+func (m *meter) count() file.Count { return file.Count{Frames: m.frames, Packets: m.packets} }
 
 // total is how many frames were lost.
 func (m *meter) total() (n uint64) {

@@ -148,7 +148,7 @@ A container that has stopped is a TARGET, too.
 
 // dump writes or prints what a stream of the recorder's has.
 func (j *job) dump(ctx context.Context, s *stream, n *names, covers coverage) error {
-	to, where, err := j.open(n, file.Options{SnapLen: capture.RecordedBytes})
+	to, where, err := j.open(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
 	if err != nil {
 		return err
 	}
@@ -167,13 +167,13 @@ func (j *job) dump(ctx context.Context, s *stream, n *names, covers coverage) er
 	case dst != nil:
 		return failf(exitNo, "%w", dst)
 	case src != io.EOF && ctx.Err() != nil:
-		return failf(exitNo, "interrupted%s", complete(where))
+		return failf(exitNo, "interrupted%s", complete(where, m.count()))
 	case src != io.EOF:
-		return failf(exitNo, "the frames broke off%s: %w", complete(where), bare(src))
+		return failf(exitNo, "the frames broke off%s: %w", complete(where, m.count()), bare(src))
 	}
 	text := count(m.frames, "frame")
 	if where != nil {
-		text += " into " + where()
+		text = where.into(m.count(), text)
 	}
 	if _, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text); err != nil {
 		return err

@@ -22,6 +22,7 @@ type sums struct {
 	talkers       map[[2]string]*talk
 	other         talk // of pairs that found no room
 	first, last   int64
+	today         string // dates of other days are told
 }
 
 type talk struct{ frames, bytes uint64 }
@@ -30,9 +31,9 @@ func (s *sums) add(f *frame, at int64) {
 	if s.frames == 0 {
 		s.verdicts, s.reasons, s.protocols = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
 		s.talkers = map[[2]string]*talk{}
-		s.first = at
+		s.first, s.last = at, at
 	}
-	s.last = at
+	s.first, s.last = min(s.first, at), max(s.last, at)
 	s.frames++
 	s.bytes += uint64(f.Len)
 	if f.Verdict != "" {
@@ -90,11 +91,20 @@ func ends(f *frame) (pair [2]string, ok bool) {
 	return pair, false
 }
 
+// clockText is a time of day, with the date if that is another than today, a date as by time.DateOnly.
+func clockText(ns int64, today string) string {
+	at := time.Unix(0, ns)
+	if at.Format(time.DateOnly) == today {
+		return at.Format("15:04:05.000000")
+	}
+	return at.Format("2006-01-02 15:04:05.000000")
+}
+
 // print tells it, with what was lost on the way.
 func (s *sums) print(w io.Writer, lost uint64) {
 	head := fmt.Sprintf("%s, %s, %s lost", count(s.frames, "frame"), bytesText(s.bytes), thousands(lost))
 	if s.frames > 0 {
-		head += fmt.Sprintf(", %s to %s", time.Unix(0, s.first).Format("15:04:05"), time.Unix(0, s.last).Format("15:04:05"))
+		head += fmt.Sprintf(", %s to %s", clockText(s.first, s.today), clockText(s.last, s.today))
 	}
 	fmt.Fprintln(w, head)
 	if s.frames == 0 {

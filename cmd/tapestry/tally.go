@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"unique"
 
 	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/flow"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
@@ -19,11 +17,10 @@ import (
 type tally struct {
 	table *flow.Table
 	ports []tallied
-	only  *filter.Filter // nil: all; the daemon has filtered its streams already
+	told  *fileNames // of a file; nil: it is none
 
-	names       map[netip.Addr]string // that the file tells
-	macs        map[placed]string     // port of a container's address
-	first, last int64                 // times of packets, ns since 1970; 0: there was none
+	macs        map[placed]string // port of a container's address
+	first, last int64             // times of packets, ns since 1970; 0: there was none
 
 	id   uint64 // of the packet before, and where it was seen
 	seen [2]uint32
@@ -44,7 +41,7 @@ type tallied struct {
 }
 
 func newTally() *tally {
-	return &tally{table: flow.New(0), names: map[netip.Addr]string{}, macs: map[placed]string{}}
+	return &tally{table: flow.New(0), macs: map[placed]string{}}
 }
 
 // add counts one block.
@@ -60,10 +57,6 @@ func (t *tally) add(b pcapng.Block) {
 		t.ports = append(t.ports, tallied{Port: p, network: network})
 		if !p.MAC.IsZero() {
 			t.macs[placed{network, p.MAC}] = p.Name
-		}
-	case pcapng.Names:
-		for _, n := range b {
-			t.names[n.Addr] = printable(n.Name)
 		}
 	case *pcapng.Stats:
 		if uint(b.Interface) < uint(len(t.ports)) {
@@ -86,7 +79,7 @@ func (t *tally) packet(b *pcapng.Packet) {
 	if d, live := capture.ReadDetail(b); live && d.Fault != 0 && b.Flags&pcapng.Direction == pcapng.Outbound {
 		again = true // it was counted where it came in; what a fault did to it on its way out is the fault's to count
 	}
-	if in.Outer || again || t.only != nil && !t.only.Match(b.Data, max(b.Len, len(b.Data))) {
+	if in.Outer || again {
 		return
 	}
 	t.id, t.seen = b.ID, seen
@@ -104,7 +97,7 @@ func (t *tally) packet(b *pcapng.Packet) {
 	if d.Out >= 0 && d.Out < len(t.ports) {
 		t.ports[d.Out].to.Add(&s)
 	}
-	if t.first == 0 {
+	if t.first == 0 || b.Time < t.first {
 		t.first = b.Time
 	}
 	t.last = max(t.last, b.Time)
@@ -166,8 +159,13 @@ func (t *tally) name(n *names, f *flow.Flow, e flow.End) string {
 		}
 		return n.Container(port)
 	}
-	if name := t.names[e.Addr]; name != "" || n == nil {
-		return name
+	if t.told != nil {
+		if name := t.told.Addr(e.Addr); name != "" {
+			return printable(name)
+		}
+	}
+	if n == nil {
+		return ""
 	}
 	return n.Addr(e.Addr)
 }

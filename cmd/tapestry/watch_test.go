@@ -39,7 +39,7 @@ func mixed(f *feed) {
 func TestWatch(t *testing.T) {
 	d := newCapturing(t, mixed)
 	r := tapestry(t, d.args(t, "watch", "web")...)
-	at := func(n int64) string { return time.Unix(0, feedStart+n*1e6).Format("15:04:05.000000") }
+	at := func(n int64) string { return time.Unix(0, feedStart+n*1e6).Format("2006-01-02 15:04:05.000000") } // not today
 	udp := " web → db  UDP 40212→8080"
 	lines := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
 	want := []string{
@@ -61,12 +61,12 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	summary := fmt.Sprintf(`3 frames lost: more came than was read in time (--ring gives more memory, -s or -f take less of it)
-6 frames, 5.5 kB, 3 lost, %s to %[1]s
+6 frames, 5.5 kB, 3 lost, %s to %s
 verdicts   forwarded 3, drop 1, flooded 1
 drops      spoofed 1
 protocols  UDP 6
 talkers    web → db  6 frames, 5.5 kB
-`, time.Unix(0, feedStart).Format("15:04:05"))
+`, at(1), at(6))
 	if r.stderr != summary {
 		t.Errorf("summary\n%s\nwant\n%s", r.stderr, summary)
 	}

@@ -1,0 +1,183 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// A target is a file that is written to. What was there before stays until the first write is on the disk.
+type target struct {
+	*os.File
+	path string
+	temp string   // where the file is until then; "": at its path
+	old  *os.File // what is there until then, of a regular file; nil: nothing
+}
+
+// open opens the only file of a capture. It changes nothing of what is there.
+func open(path string, force bool) (*target, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	t := &target{path: path}
+	i, err := os.Stat(path)
+	switch {
+	case err == nil && i.IsDir():
+		return nil, fmt.Errorf("%s is a directory: want the path of a file", path)
+	case err == nil && !i.Mode().IsRegular():
+		t.File, err = os.OpenFile(path, os.O_WRONLY, 0)
+		return t, err
+	case err == nil:
+		if t.old, err = replaceable(path, force); err != nil {
+			return nil, err
+		}
+	}
+	t.File, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	switch {
+	case err == nil:
+		t.temp = t.Name()
+	case t.old != nil: // a directory that nothing can be added to: the file is written over
+		t.File, err = t.old, nil
+	default:
+		err = &os.PathError{Op: "create", Path: path, Err: errors.Unwrap(err)}
+	}
+	return t, err
+}
+
+// replaceable opens a file that is there already, if it may be replaced.
+func replaceable(path string, force bool) (f *os.File, err error) {
+	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	i, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !i.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is %s: want a file", path, kind(i.Mode()))
+	}
+	var magic [4]byte
+	if n, _ := f.ReadAt(magic[:], 0); n > 0 && !force && !isCapture(magic) {
+		return nil, fmt.Errorf("%s is there and is no capture: want another path, or --force to replace it", path)
+	}
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	if me := os.Geteuid(); me != 0 && int(s.Uid) != me && !force {
+		return nil, fmt.Errorf("%s belongs to somebody else, who could read the capture: want another path, or --force", path)
+	}
+	return f, nil
+}
+
+// Write is os.File's. The first one that goes well puts the file at its path.
+func (t *target) Write(b []byte) (n int, err error) {
+	if t.old == t.File && t.old != nil {
+		if err := t.over(); err != nil {
+			return 0, err
+		}
+	}
+	n, err = t.File.Write(b)
+	if err != nil {
+		return n, t.named(err)
+	}
+	if t.temp == "" {
+		return n, nil
+	}
+	if err = t.place(); err == nil || t.old == nil {
+		return n, err
+	}
+	// Nothing can be renamed to where it is, a mount point perhaps: it is written over.
+	t.drop()
+	t.File = t.old
+	if err = t.over(); err != nil {
+		return 0, err
+	}
+	return t.File.Write(b)
+}
+
+// named is an error of the file by its own name.
+func (t *target) named(err error) error {
+	if bad := (*os.PathError)(nil); errors.As(err, &bad) {
+		return &os.PathError{Op: bad.Op, Path: t.path, Err: bad.Err}
+	}
+	return err
+}
+
+// place moves the file to its path.
+func (t *target) place() error {
+	if err := os.Rename(t.temp, t.path); err != nil {
+		return err
+	}
+	t.temp = ""
+	if t.old != nil {
+		t.old.Close()
+		t.old = nil
+	}
+	return nil
+}
+
+// over empties the file that was there, and makes it as private as a new one.
+func (t *target) over() error {
+	t.old = nil
+	_ = t.Chmod(0o600) // of somebody else's with --force
+	_ = t.Chown(os.Geteuid(), os.Getegid())
+	return t.Truncate(0)
+}
+
+// drop removes a file that has not come to its path.
+func (t *target) drop() {
+	if t.temp != "" {
+		t.File.Close()
+		_ = os.Remove(t.temp)
+		t.temp = ""
+	}
+}
+
+// end closes the file behind size whole bytes, and tells whether anything is there. A file of which nothing was written
+// is not left behind, and what was there before it still is.
+func (t *target) end(size int64) (there bool, err error) {
+	defer func() { err = errors.Join(err, bare(t.Close())) }()
+	if t.old != nil { // nothing came to the path
+		if t.old != t.File {
+			t.old.Close()
+		}
+		t.drop()
+		return false, nil
+	}
+	i, err := t.Stat()
+	if err != nil || !i.Mode().IsRegular() {
+		return err == nil, err
+	}
+	if size == 0 {
+		if t.temp != "" {
+			t.drop()
+			return false, nil
+		}
+		return false, os.Remove(t.path)
+	}
+	if err := t.Truncate(size); err != nil {
+		return true, fmt.Errorf("it ends within a block, and cannot be cut: %w", err)
+	}
+	if t.temp != "" { // the first write came to the disk in part
+		err = t.place()
+	}
+	return true, err
+}
+
+// bare takes away that a file was closed before.
+func bare(err error) error {
+	if errors.Is(err, fs.ErrClosed) {
+		return nil
+	}
+	return err
+}
