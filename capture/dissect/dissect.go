@@ -114,7 +114,12 @@ func (s *Summary) ethernet(p part) {
 		e.Type = etherType(p.b[2:])
 		p = p.skip(4)
 	}
-	switch e.Type {
+	s.network(e.Type, p)
+}
+
+// network reads what is behind a link's header.
+func (s *Summary) network(typ EtherType, p part) {
+	switch typ {
 	case typeARP:
 		s.arp(p)
 	case typeIPv4:

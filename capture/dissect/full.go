@@ -48,13 +48,15 @@ func (t *tree) line(depth int, name, value string) {
 }
 
 // frame contains gopacket, which panics on some frames.
-func (t *tree) frame(frame []byte) {
+func (t *tree) frame(frame []byte) { t.layers(frame, layers.LayerTypeEthernet) }
+
+func (t *tree) layers(frame []byte, first gopacket.Decoder) {
 	defer func() {
 		if r := recover(); r != nil {
 			t.line(0, "Error", fmt.Sprint(r))
 		}
 	}()
-	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
+	p := gopacket.NewPacket(frame, first, gopacket.NoCopy)
 	for _, l := range p.Layers() {
 		if f, ok := l.(*gopacket.DecodeFailure); ok {
 			t.line(0, "Error", f.Error().Error())

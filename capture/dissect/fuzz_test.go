@@ -103,3 +103,22 @@ func FuzzHTTP(f *testing.F) {
 		}
 	})
 }
+
+func FuzzLink(f *testing.F) {
+	ip := unhex(f, "4500 001c 0000 0000 4011 0000 0a00 0001 0a00 0002 0001 0002 0008 0000")
+	for link, head := range map[uint16]string{113: "0000 0001 0006 0242 0a4d 0002 0000 0800", 276: "0800 0000 0000 0002 0001 0406 0242 0a4d 0002 0000",
+		0: "0200 0000", 108: "0000 0002", 101: "", 147: "00"} {
+		f.Add(link, append(unhex(f, head), ip...), 0)
+	}
+	f.Fuzz(func(t *testing.T, link uint16, frame []byte, wire int) {
+		s := DissectLink(int(link), frame, wire)
+		if strings.HasPrefix(s.Error, "dissector failed") {
+			t.Fatal(s.Error)
+		}
+		safe(t, "the line", s.Line(names))
+		safe(t, "the tree", strings.ReplaceAll(FullLink(int(link), frame), "\n", ""))
+		if b := AsEthernet(nil, int(link), frame, 128); b != nil && (len(b) < 14 || len(b) > 142) {
+			t.Errorf("an Ethernet frame of %d bytes", len(b))
+		}
+	})
+}

@@ -20,7 +20,7 @@ var broadcastMAC = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 //	web → dns  UDP 40212→53  DNS A? api.mynet  70 B
 func (s *Summary) Line(names Names) string {
 	b := make([]byte, 0, 256)
-	if s.Eth != nil {
+	if s.Eth != nil || s.Link != nil {
 		src, dst := s.ends(names)
 		b = append(b, src...)
 		b = append(b, " → "...)
@@ -54,21 +54,29 @@ func (names Names) name(a netip.Addr) string {
 
 // ends are the names of the two ends: of containers, else their IP addresses, else their MACs.
 func (s *Summary) ends(names Names) (src, dst string) {
-	src, dst = s.Eth.Src.String(), s.Eth.Dst.String()
-	if s.Eth.Dst == broadcastMAC {
+	all := false // it went to all
+	if s.Eth != nil {
+		src, dst, all = s.Eth.Src.String(), s.Eth.Dst.String(), s.Eth.Dst == broadcastMAC
+	} else {
+		src, dst, all = "?", "?", s.Link.Packet == broadcast
+		if s.Link.Src != "" {
+			src = s.Link.Src
+		}
+	}
+	if all {
 		dst = broadcast
 	}
 	switch {
 	case s.IP != nil:
 		src = names.name(s.IP.Src)
-		if s.Eth.Dst != broadcastMAC || s.IP.Dst.IsMulticast() {
+		if !all || s.IP.Dst.IsMulticast() {
 			dst = names.name(s.IP.Dst)
 		}
 	case s.ARP != nil:
 		if a := known(s.ARP.SenderIP); a.IsValid() {
 			src = names.name(a)
 		}
-		if a := known(s.ARP.TargetIP); a.IsValid() && s.Eth.Dst != broadcastMAC {
+		if a := known(s.ARP.TargetIP); a.IsValid() && !all {
 			dst = names.name(a)
 		}
 	}
@@ -77,19 +85,25 @@ func (s *Summary) ends(names Names) (src, dst string) {
 
 // describe appends what Info holds; addresses in it are named.
 func (s *Summary) describe(b []byte, names Names) []byte {
-	if s.Eth == nil {
+	var typ EtherType
+	switch {
+	case s.Link != nil:
+		typ = s.Link.Proto
+	case s.Eth == nil:
 		return append(b, "not an Ethernet frame"...)
-	}
-	for i, id := range s.Eth.VLAN {
-		b = append(b, []string{"VLAN ", "."}[i]...)
-		b = strconv.AppendUint(b, uint64(id), 10)
-	}
-	if len(s.Eth.VLAN) > 0 {
-		b = append(b, "  "...)
+	default:
+		typ = s.Eth.Type
+		for i, id := range s.Eth.VLAN {
+			b = append(b, []string{"VLAN ", "."}[i]...)
+			b = strconv.AppendUint(b, uint64(id), 10)
+		}
+		if len(s.Eth.VLAN) > 0 {
+			b = append(b, "  "...)
+		}
 	}
 	switch {
 	case s.IP == nil && s.ARP == nil:
-		return append(b, s.Eth.Type.describe()...)
+		return append(b, typ.describe()...)
 	case s.ARP != nil:
 		return s.ARP.describe(b)
 	case s.L4 != nil:

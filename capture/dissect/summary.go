@@ -23,6 +23,7 @@ type Summary struct {
 	Len      int    `json:"len"`                // bytes on the wire, without FCS
 	Captured int    `json:"captured,omitempty"` // bytes that were kept, if fewer
 	Eth      *Eth   `json:"eth,omitempty"`
+	Link     *Link  `json:"link,omitempty"` // of what is not Ethernet
 	ARP      *ARP   `json:"arp,omitempty"`
 	IP       *IP    `json:"ip,omitempty"`
 	L4       *L4    `json:"l4,omitempty"`

@@ -23,6 +23,7 @@ func (p *parser) id(q qualifier) *node {
 	if q.proto != "ether" || q.what != "" && q.what != "host" {
 		p.fail(t, "an Ethernet address stands after ether host, ether src or ether dst only")
 	}
+	p.ethernetOnly(t, "Ethernet addresses that can be looked for")
 	return ether(mac(t.text), q.dir)
 }
 

@@ -190,12 +190,12 @@ func corpus(seed uint64, n int) []captured {
 }
 
 // pcap is the frames as a file; the seconds count them.
-func pcap(frames []captured) []byte {
+func pcap(link int, frames []captured) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, 0xa1b2c3d4)
 	b = le.AppendUint16(le.AppendUint16(b, 2), 4)
 	b = le.AppendUint32(le.AppendUint64(b, 0), 262144)
-	b = le.AppendUint32(b, 1)
+	b = le.AppendUint32(b, uint32(link))
 	for i, c := range frames {
 		b = le.AppendUint32(le.AppendUint32(b, uint32(i)), 0)
 		b = le.AppendUint32(le.AppendUint32(b, uint32(len(c.frame))), uint32(c.wireLen))

@@ -1,4 +1,4 @@
-// Package filter is the filter language of tcpdump, pcap-filter(7), for Ethernet frames.
+// Package filter is the filter language of tcpdump, pcap-filter(7), for Ethernet frames, and for what files have besides.
 //
 // A filter means what libpcap 1.10's unoptimised program means ("tcpdump -O"), on every frame, whole or cut short. Four
 // facts that surprise are part of that meaning:
@@ -20,6 +20,9 @@ package filter
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 // Names gives the addresses of a host by its name, none if it does not know the name.
@@ -37,9 +40,12 @@ type Filter struct {
 // nil, resolves the words after host, src and dst that are neither addresses nor keywords. Every error is a
 // *SyntaxError.
 func Compile(expr string, names Names) (f *Filter, err error) {
-	return CompileFor(0, expr, names)
+	return CompileFor(pcapng.Ethernet, expr, names)
 }
 
+// CompileFor is Compile for frames of another link type, a LINKTYPE_ number: Ethernet, LINUX_SLL, LINUX_SLL2, RAW, IPV4,
+// IPV6, NULL (little-endian) and LOOP. An expression means on each what tcpdump means when it reads a file of it. What a
+// link type does not have, such as Ethernet addresses in RAW, is an error.
 func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -50,7 +56,11 @@ func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
 			f, err = nil, e
 		}
 	}()
-	p := parser{lexer: lexer{expr: expr}, names: names, at: ethernet}
+	at, ok := linkPlace(link)
+	if !ok && strings.TrimSpace(expr) != "" {
+		return nil, unknownLink(link, expr)
+	}
+	p := parser{lexer: lexer{expr: expr}, names: names, at: at}
 	n := p.filter()
 	f = &Filter{expr: expr, prog: make([]step, 2), entry: accept, tunnels: p.tunnels}
 	if n != nil {
@@ -101,7 +111,7 @@ const (
 	atLeast
 )
 
-// Match tells if a frame is wanted. frame starts at the destination address and may have been cut short; wireLen is its
+// Match tells if a frame is wanted. frame starts with the link type's header and may have been cut short; wireLen is its
 // length in bytes before that.
 func (f *Filter) Match(frame []byte, wireLen int) bool {
 	size, prog, pc := uint64(len(frame)), f.prog, f.entry

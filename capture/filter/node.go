@@ -1,5 +1,7 @@
 package filter
 
+import "github.com/tapestry-net/tapestry/capture/pcapng"
+
 // A node is an expression that is true, false, or rejects the frame.
 type node struct {
 	kind    nodeKind
@@ -102,13 +104,14 @@ func be32(b []byte) (v uint32) {
 
 // A place is where the headers are after the vlan and mpls words read so far, in bytes from the frame's start.
 type place struct {
+	link      int // LINKTYPE_ number
 	depth     int // how many vxlan words: each leads into the frame inside
 	etherType uint32
 	payload   uint32 // behind the Ethernet header and the tags
 	labels    uint32 // bytes of MPLS labels in the payload before the network header
 }
 
-var ethernet = place{etherType: 12, payload: 14}
+var ethernet = place{link: pcapng.Ethernet, etherType: 12, payload: 14}
 
 // net gives where a byte of the network header is.
 func (at place) net(off uint32) uint32 { return at.payload + at.labels + off }

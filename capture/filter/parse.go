@@ -154,6 +154,11 @@ func (p *parser) item(q qualifier) item {
 		return p.protocol(start)
 	case start.kind == tokWord:
 		return p.keyword("")
+	case start.kind == tokRefused:
+		if n := p.cookedOnly(start); n != nil {
+			p.next()
+			return item{node: n}
+		}
 	case q.given && (start.kind == tokName || start.kind == tokDotted || start.kind == tokIPv6 || start.kind == tokMAC):
 		return item{kind: isID, node: p.id(q), q: q}
 	}
@@ -226,7 +231,7 @@ func (p *parser) keyword(proto string) item {
 	case p.take("pppoed"):
 		return item{node: p.linkType(start, typePPPoED)}
 	case p.take("llc"):
-		return item{node: p.llc()}
+		return item{node: p.llc(start)}
 	}
 	p.begin()
 	return item{}

@@ -1,6 +1,10 @@
 package filter
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
 
 // linkType tests the Ethernet type, or for the values of IEEE 802.2 the access point; behind MPLS labels, which have no
 // type, the version of IP. t is the word to blame.
@@ -13,6 +17,9 @@ func (p *parser) linkType(t token, v uint32) *node {
 		}
 		bottom := masked(load8, at.net(0)-2, 1, equal, 1)
 		return and(bottom, masked(load8, at.net(0), 0xf0, equal, version))
+	}
+	if at.link != pcapng.Ethernet {
+		return at.otherLinkType(v)
 	}
 	length := not(test(load16, at.etherType, greater, maxLength))
 	exact := test(load16, at.etherType, equal, v)
@@ -57,7 +64,10 @@ func (p *parser) abbreviation(name token) *node {
 
 // carried tests for protocol v in the header of another, "" for IPv4 or IPv6.
 func (p *parser) carried(t token, v uint32, by string) *node {
-	const noSNAP = 3 // an OSI header begins behind three bytes of IEEE 802.2
+	noSNAP := uint32(3) // an OSI header begins behind three bytes of IEEE 802.2
+	if p.at.link != pcapng.Ethernet {
+		noSNAP = 0 // so libpcap has it
+	}
 	switch by {
 	case "":
 		return choose(p.linkType(t, typeIP), test(load8, p.at.net(9), equal, v), p.carried(t, v, "ip6"))
@@ -102,6 +112,7 @@ func (p *parser) protoName(t token, by string) uint32 {
 // vlan tests for a tag, with an id if one is given, and moves what follows behind it. A frame has one more tag for each
 // word: "vlan 5 and vlan 7" are the outer and the inner.
 func (p *parser) vlan(t token, id *token) *node {
+	p.ethernetOnly(t, "VLAN tags")
 	if p.at.labels > 0 {
 		p.fail(t, "vlan cannot come after mpls")
 	}
@@ -120,6 +131,7 @@ func (p *parser) vlan(t token, id *token) *node {
 
 // mpls tests for a label, with a number if one is given, and moves what follows behind it.
 func (p *parser) mpls(t token, label *token) *node {
+	p.ethernetOnly(t, "MPLS labels that can be looked for")
 	var n *node
 	if p.at.labels > 0 {
 		n = masked(load8, p.at.net(0)-2, 1, equal, 0) // not the bottom of the stack
@@ -147,7 +159,8 @@ var controls = map[string]control{
 }
 
 // llc tests for an IEEE 802.2 header, and for its kind if one is named.
-func (p *parser) llc() *node {
+func (p *parser) llc(t token) *node {
+	p.ethernetOnly(t, "IEEE 802.2 headers that can be looked for")
 	n := and(not(test(load16, p.at.etherType, greater, maxLength)), not(test(load16, p.at.payload, equal, 0xffff)))
 	if p.tok.kind != tokName && !p.is("rnr") {
 		return n
@@ -164,6 +177,7 @@ func (p *parser) llc() *node {
 func (p *parser) broadcast(t token, proto string) *node {
 	switch proto {
 	case "", "ether":
+		p.ethernetOnly(t, "Ethernet broadcasts: write ip broadcast")
 		return bytesAt(0, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	case "ip":
 		// No netmask is known, as when tcpdump reads a file.
@@ -177,6 +191,7 @@ func (p *parser) broadcast(t token, proto string) *node {
 func (p *parser) multicast(t token, proto string) *node {
 	switch proto {
 	case "", "ether":
+		p.ethernetOnly(t, "Ethernet multicasts: write ip multicast or ip6 multicast")
 		return masked(load8, 0, 1, equal, 1)
 	case "ip":
 		return and(p.linkType(t, typeIP), test(load8, p.at.net(16), atLeast, 224))

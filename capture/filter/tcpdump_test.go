@@ -15,23 +15,28 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
 // A truth asks tcpdump.
 type truth struct {
 	file   string
 	frames []captured
+	link   int
 }
 
-func newTruth(t testing.TB, frames []captured) truth {
+func newTruth(t testing.TB, frames []captured) truth { return linkTruth(t, pcapng.Ethernet, frames) }
+
+func linkTruth(t testing.TB, link int, frames []captured) truth {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		cannot(t, "tcpdump is missing: ", err)
 	}
 	file := filepath.Join(t.TempDir(), "corpus.pcap")
-	if err := os.WriteFile(file, pcap(frames), 0o600); err != nil {
+	if err := os.WriteFile(file, pcap(link, frames), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return truth{file, frames}
+	return truth{file, frames, link}
 }
 
 // ask gives which frames match, or ok = false and the reason if tcpdump refuses the expression.
@@ -68,7 +73,7 @@ func (tr truth) differ(expr string, n *count) (diff string) {
 	if err != nil {
 		return err.Error()
 	}
-	f, err := Compile(expr, nil)
+	f, err := CompileFor(tr.link, expr, nil)
 	switch {
 	case err != nil && !ok:
 		return ""

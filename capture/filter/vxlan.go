@@ -56,7 +56,7 @@ func (f *Filter) inside(tunnel uint32, frame []byte) (inner []byte, vni uint32, 
 		return nil, 0, false
 	}
 	header := frame[at.payload:]
-	typ, transport := binary.BigEndian.Uint16(frame[at.etherType:]), uint64(40)
+	typ, transport := at.typeOf(frame), uint64(40)
 	switch {
 	case typ == typeIP && header[9] == udp && binary.BigEndian.Uint16(header[6:])&0x1fff == 0:
 		transport = headerLen(header[0])

@@ -74,7 +74,7 @@ func (l *lines) packet(p *pcapng.Packet) error {
 		}
 		l.line(l.colourOf(f), clockText(p.Time, l.sum.today)+" "+l.text(f))
 		if l.verbose {
-			for row := range strings.Lines(dissect.Full(p.Data)) {
+			for row := range strings.Lines(dissect.FullLink(l.link(p), p.Data)) {
 				l.buf = append(append(l.buf, "    "...), row...)
 			}
 		}
@@ -92,9 +92,17 @@ func (l *lines) line(colour, text string) {
 	l.buf = append(append(l.buf, text...), '\n')
 }
 
+// link is a packet's link type.
+func (l *lines) link(p *pcapng.Packet) int {
+	if uint(p.Interface) < uint(len(l.labels.interfaces)) {
+		return l.labels.interfaces[p.Interface].LinkType
+	}
+	return pcapng.Ethernet
+}
+
 // frame says what is known of a packet.
 func (l *lines) frame(p *pcapng.Packet) *frame {
-	s := dissect.Dissect(p.Data, p.Len)
+	s := dissect.DissectLink(l.link(p), p.Data, p.Len)
 	f := &frame{Time: time.Unix(0, p.Time).UTC().Format(time.RFC3339Nano), ID: p.ID, Interface: l.labels.of(p.Interface),
 		Lost: p.Drops, Summary: s}
 	if uint(p.Interface) < uint(len(l.labels.ports)) {

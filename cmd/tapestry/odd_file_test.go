@@ -5,7 +5,9 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -256,4 +258,87 @@ func tapestryIn(t *testing.T, in []byte, args ...string) result {
 	root.SetArgs(args)
 	err := root.ExecuteContext(t.Context())
 	return result{exitCode(err), out.String(), stderr.String()}
+}
+
+// What tcpdump -i any and others write is read, filtered as tcpdump does, and written as it is.
+func TestReadLinks(t *testing.T) {
+	udp := []byte("\x45\x00\x00\x1c\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02\x00\x01\x00\x35\x00\x08\x00\x00")
+	for link, head := range map[uint32]string{
+		pcapng.LinuxSLL:  "\x00\x00\x00\x01\x00\x06\x02\x42\x0a\x4d\x00\x02\x00\x00\x08\x00",
+		pcapng.LinuxSLL2: "\x08\x00\x00\x00\x00\x00\x00\x02\x00\x01\x04\x06\x02\x42\x0a\x4d\x00\x02\x00\x00",
+		pcapng.Raw:       "", pcapng.RawBSD: "", pcapng.Null: "\x02\x00\x00\x00", pcapng.Loop: "\x00\x00\x00\x02",
+	} {
+		data := append([]byte(head), udp...)
+		in := saved(t, "in", classic(65535, link, data, 1700000000))
+		for expr, n := range map[string]int{"udp dst port 53": 1, "tcp": 0, "host 10.0.0.2 and ip[8] = 64": 1} {
+			if got := strings.Count(tool(t, "tcpdump", "-n", "-r", in, expr), "\n"); got != n {
+				t.Fatalf("link type %d: tcpdump shows %d of %s", link, got, expr)
+			}
+			r := tapestry(t, "watch", "-r", in, "-v", "--", expr)
+			if r.code != exitFine || strings.Count(r.out, "10.0.0.1 → 10.0.0.2  UDP 1→53") != n || strings.Count(r.out, "UDP (") != n {
+				t.Errorf("link type %d, %s: exit %d, %s%s", link, expr, r.code, r.out, r.stderr)
+			}
+			var told flowsReply
+			unmarshal(t, tapestry(t, "flows", "--json", "-r", in, "--", expr).out, &told)
+			if len(told.Flows) != n || n == 1 && (told.Flows[0].A.Address != "10.0.0.1" || told.Flows[0].B.Port != 53) {
+				t.Errorf("link type %d, %s: %+v", link, expr, told.Flows)
+			}
+			for _, name := range []string{"out.pcap", "out.pcapng"} {
+				out := filepath.Join(t.TempDir(), name)
+				r := tapestry(t, "capture", "-r", in, "-w", out, "--", expr)
+				all := blocksOf(t, out)
+				p := pick[*pcapng.Packet](all)
+				if r.code != exitFine || len(p) != n || n == 1 && !bytes.Equal(p[0].Data, data) || uint32(pick[*pcapng.Interface](all)[0].LinkType) != link {
+					t.Errorf("link type %d, %s: exit %d, %s, %v", link, name, r.code, r.stderr, all)
+				}
+			}
+		}
+	}
+	// One that nobody here knows is shown by its length, and written as it is.
+	in := saved(t, "in", classic(65535, 147, shortFrame, 1700000000))
+	if r := tapestry(t, "watch", "-r", in); r.code != exitFine || !strings.Contains(r.out, "frame of link type 147  14 B") {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	if r := tapestry(t, "watch", "-r", in, "--", "tcp"); r.code != exitUsage || !strings.Contains(r.stderr, "link type 147") {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+}
+
+// A name with several addresses, an address with several names, wherever the file tells them: all work in filters.
+func TestReadNames(t *testing.T) {
+	var in bytes.Buffer
+	w := pcapng.NewWriter(&in, pcapng.Section{})
+	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.9")
+	if _, err := w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet}); err != nil {
+		t.Fatal(err)
+	}
+	for i, names := range []pcapng.Names{{{Addr: a, Name: "web"}, {Addr: a, Name: "web.mynet"}, {Addr: a, Name: "alias"}}, {{Addr: b, Name: "web"}}, {{Addr: a, Name: "late"}}} {
+		frame := append(append([]byte{}, shortFrame[:12]...), "\x08\x00\x45\x00\x00\x1c\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02\x00\x01\x00\x35\x00\x08\x00\x00"...)
+		if i == 1 {
+			frame[14+15] = 9
+		}
+		if err := errors.Join(w.Names(names), w.WritePacket(&pcapng.Packet{Time: int64(i), Data: frame, Queue: -1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	path := saved(t, "in", in.Bytes())
+	for name, n := range map[string]int{"web": 3, "web.mynet": 2, "alias": 2, "late": 2} {
+		if r := tapestry(t, "watch", "-r", path, "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+			t.Errorf("%s: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
+		}
+		if name == "late" {
+			continue // a pipe cannot know it at the beginning
+		}
+		if r := tapestryIn(t, in.Bytes(), "watch", "-r", "-", "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+			t.Errorf("%s from a pipe: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
+		}
+		out := filepath.Join(t.TempDir(), "out.pcapng")
+		tapestry(t, "capture", "-r", path, "-w", out)
+		if r := tapestry(t, "watch", "-r", out, "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+			t.Errorf("%s in what was written again: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
+		}
+	}
 }

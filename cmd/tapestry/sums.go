@@ -76,6 +76,8 @@ func protocol(f *frame) string {
 		return fmt.Sprintf("IP protocol %d", f.IP.Proto)
 	case f.Eth != nil:
 		return f.Eth.Type.String()
+	case f.Link != nil:
+		return f.Link.Proto.String()
 	}
 	return "broken"
 }

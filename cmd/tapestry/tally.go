@@ -7,6 +7,7 @@ import (
 	"unique"
 
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/dissect"
 	"github.com/tapestry-net/tapestry/capture/flow"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
@@ -22,6 +23,8 @@ type tally struct {
 	macs        map[placed]string // port of a container's address
 	first, last int64             // times of packets, ns since 1970; 0: there was none
 
+	ether []byte // a frame of another link type as one
+
 	id   uint64 // of the packet before, and where it was seen
 	seen [2]uint32
 }
@@ -36,6 +39,7 @@ type placed struct {
 type tallied struct {
 	capture.Port
 	network  unique.Handle[string]
+	link     int // type
 	from, to flow.Sum
 	lost     uint64 // frames that were not read in time, from the beginning
 }
@@ -54,7 +58,7 @@ func (t *tally) add(b pcapng.Block) {
 		}
 		p.Network, p.Name = printable(p.Network), printable(p.Name)
 		network := unique.Make(p.Network)
-		t.ports = append(t.ports, tallied{Port: p, network: network})
+		t.ports = append(t.ports, tallied{Port: p, network: network, link: b.LinkType})
 		if !p.MAC.IsZero() {
 			t.macs[placed{network, p.MAC}] = p.Name
 		}
@@ -87,7 +91,12 @@ func (t *tally) packet(b *pcapng.Packet) {
 	if !ok {
 		d = said(b.Comment)
 	}
-	p := flow.Packet{Network: in.network, Time: b.Time, Data: b.Data, Len: b.Len, Verdict: d.Verdict, Fault: d.Fault}
+	data := b.Data
+	if in.link != pcapng.Ethernet {
+		t.ether = dissect.AsEthernet(t.ether, in.link, data, 256)
+		data = t.ether
+	}
+	p := flow.Packet{Network: in.network, Time: b.Time, Data: data, Len: b.Len, Verdict: d.Verdict, Fault: d.Fault}
 	if d.Kind != ether.None {
 		p.Segment = int(d.Segment)
 	}
