@@ -127,7 +127,7 @@ func TestWatchJSON(t *testing.T) {
 		}
 	}
 	for _, k := range docs {
-		if own := !strings.Contains(k, ".") && !slices.Contains([]string{"arp", "icmp", "igmp", "app", "error"}, k); own && !keys[k] {
+		if own := !strings.Contains(k, ".") && !slices.Contains([]string{"link", "arp", "icmp", "igmp", "app", "error"}, k); own && !keys[k] {
 			t.Errorf("docs/json.md explains %s, which is not there", k)
 		}
 	}
@@ -167,7 +167,7 @@ func TestWatchNamesTheSender(t *testing.T) {
 				if i == 2 {
 					kind, addr = "remote", netip.MustParsePrefix("192.0.2.2/32")
 				}
-				l.labels.add(&pcapng.Interface{Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, wideID)})
+				l.labels.add(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, wideID)})
 			}
 			data := append(bytes.Repeat([]byte{2}, 12), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 80, 1, c.from, 10, 80, 1, 9, 0, 1, 0, 2, 0, 8, 0, 0)
 			p := &pcapng.Packet{Interface: c.in, Data: data, Len: len(data), Flags: pcapng.Inbound}
