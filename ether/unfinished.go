@@ -33,9 +33,11 @@ func (f *Frame) Recover(mtu, segment int) {
 	}
 }
 
-// CutShort tells whether the frame is a UDP packet that ends before its IP header says.
-func (f *Frame) CutShort() bool {
+// Uncut tells whether the frame may be a UDP super-frame of segments of that many bytes that nobody has cut: its lengths
+// are those of all its bytes, more than one segment, and its checksum is open.
+func (f *Frame) Uncut(segment int) bool {
 	b := f.Bytes()
 	l, ok := dissect(b)
-	return ok && l.kind == UDP && l.end(b) > len(b)
+	return ok && l.kind == UDP && l.end(b) == len(b) && len(b)-l.head > segment &&
+		binary.BigEndian.Uint16(b[l.l4+l.sumOffset():]) == l.pseudoSum(b, len(b)-l.l4)
 }

@@ -81,23 +81,31 @@ func TestRecoverByChance(t *testing.T) {
 	t.Fatal("no payload gives that sum")
 }
 
-func TestCutShort(t *testing.T) {
-	udp, tcp := packet{udp: true, payload: data(100)}.frame(t), stream(100).frame(t)
-	short := func(f Frame, n int) Frame { return lend(f.Bytes()[:f.Len()-n], Offload{}) }
+func TestUncut(t *testing.T) {
+	udp, tcp := packet{udp: true, payload: data(100)}.super(t, 20), stream(100).super(t, 20)
+	finished := packet{udp: true, payload: data(100)}.frame(t)
+	lie := func(length byte) Frame {
+		b := bytes.Clone(udp.Room())
+		b[Headroom+17] = length
+		return Lend(b, Offload{})
+	}
 	for _, tc := range []struct {
-		name string
-		f    Frame
-		want bool
+		name    string
+		f       Frame
+		segment int
+		want    bool
 	}{
-		{"whole", udp, false},
-		{"one byte less", short(udp, 1), true},
-		{"headers only", short(udp, 100), true},
-		{"not even these", short(udp, 101), false},
-		{"padded", lend(append(udp.Bytes(), 0), Offload{}), false},
-		{"TCP", short(tcp, 10), false},
-		{"nothing", lend(nil, Offload{}), false},
+		{"segments shorter than the headers", udp, 20, true},
+		{"two segments", udp, 99, true},
+		{"one", udp, 100, false},
+		{"one byte less", lend(udp.Bytes()[:udp.Len()-1], Offload{}), 20, false},
+		{"padded", lend(append(bytes.Clone(udp.Bytes()), 0), Offload{}), 20, false},
+		{"its length is a lie", lie(20 + 8 + 20), 20, false},
+		{"summed up", finished, 20, false},
+		{"TCP", tcp, 20, false},
+		{"nothing", lend(nil, Offload{}), 20, false},
 	} {
-		if got := tc.f.CutShort(); got != tc.want {
+		if got := tc.f.Uncut(tc.segment); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}
 	}

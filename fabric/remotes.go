@@ -63,17 +63,27 @@ func (f *Fabric) listen() (*vtep, error) {
 	}
 	t.FinishSums = f.cfg.FinishSums
 	v := &vtep{VTEP: t, mtu: mtu}
+	failed := func(err error) {
+		select {
+		case f.fatal <- err:
+		default: // one is enough
+		}
+	}
 	for i, r := range t.Receivers() {
-		h, err := f.cfg.Poller.Add(r, i, func(err error) {
-			select {
-			case f.fatal <- err:
-			default: // one is enough
-			}
-		})
+		h, err := f.cfg.Poller.Add(r, i, failed)
 		if err != nil {
 			return nil, errors.Join(err, v.close(f.cfg.Poller.Sync))
 		}
 		v.handles = append(v.handles, h)
+	}
+	later := 0
+	t.Attend = func(r *tunnel.Receiver) (func(), error) {
+		later++
+		h, err := f.cfg.Poller.Add(r, later, failed)
+		if err != nil {
+			return nil, err
+		}
+		return h.Remove, nil
 	}
 	f.log.Info("tunnel open", "vtep", t.Local)
 	return v, nil

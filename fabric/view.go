@@ -25,7 +25,7 @@ type Status struct {
 	Workers   int
 	Networks  int
 	Endpoints int
-	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, overflow
+	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
 	Offloads  []OffloadView
 	Conflicts []Conflict
 	Faults    int // set, see FaultView

@@ -32,6 +32,7 @@ type Link struct {
 	to     sockaddr
 	header [headerLen]byte
 	in     atomic.Pointer[func([]ether.Frame)]
+	peer   atomic.Pointer[Peer] // the host
 
 	mtu                atomic.Int64 // of an inner IP packet
 	gso                ether.Gate   // trains go as one message

@@ -57,7 +57,12 @@ func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
 		links[linkKey{hostVNI, l.Host.Addr()}] = p.trains
 	}
 	p.links++
+	if l.Host != p.Host {
+		p.foreign++
+	}
+	l.peer.Store(p)
 	p.judge(l)
+	p.divide()
 	return nil
 }
 
@@ -69,23 +74,39 @@ func (v *VTEP) part(l *Link, links map[linkKey]*Link) error {
 		return nil
 	}
 	p.links--
+	if l.Host != p.Host {
+		p.foreign--
+	}
 	for k, other := range links {
 		if k.host != l.Host.Addr() || k.vni == hostVNI {
 			continue
 		}
 		if other.Host == p.Host {
+			p.divide()
 			return nil
 		}
 		rest = append(rest, other)
 	}
 	delete(links, linkKey{hostVNI, l.Host.Addr()})
 	delete(v.peers, l.Host.Addr())
+	if p.own != nil {
+		p.own.retire()
+	}
 	for _, other := range rest { // at another port of the same address: another daemon, for all we know
 		if err := v.meet(other, links); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// open reads from a header what the host left open: if it was told that we add it up. From all others those bits are
+// reserved, and RFC 7348 section 5 wants them ignored. In talk the flag is only looked at.
+func (l *Link) open(header []byte) ether.Offload {
+	if !flagged(header) || l.VNI != hostVNI && !l.peer.Load().told.Load() {
+		return ether.Offload{}
+	}
+	return remoteSum(header)
 }
 
 // judge brings a link's trains and open checksums in line with what is known of its host. Of another

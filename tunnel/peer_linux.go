@@ -51,10 +51,19 @@ type Peer struct {
 	Host netip.AddrPort
 
 	v              *VTEP
-	links          int   // guarded by v.mu
 	trains, singly *Link // of VNI 0: as the data path sends, and one by one
 	off            atomic.Bool
 	sums           ether.Gate // it adds up what we leave open
+
+	// What Receiver.receive goes by.
+	cuts    atomic.Bool // it is a tapestry: each datagram that it sends has one frame
+	several atomic.Bool // it has links of more than one VNI
+	told    atomic.Bool // it was told that we add up what it leaves open
+
+	// Guarded by v.mu.
+	links   int       // with this address, to any port
+	foreign int       // of these, to other ports than Host's
+	own     *Receiver // takes what comes from the host, and no trains; nil: there is none
 
 	// Only Tick and Test use these.
 	phase     phase
@@ -71,6 +80,8 @@ type Peer struct {
 	mu         sync.Mutex // guards what follows
 	state      PeerState
 	settled    bool
+	answers    bool // the last question was answered: it is a tapestry
+	hasAsked   bool // us, since the last Tick
 	tried      bool // sums tells something
 	wish       bool // the peer seems to be new
 	nonce      uint64
@@ -80,7 +91,8 @@ type Peer struct {
 	timed      bool // the answer tells the round trip time
 	report     report
 	theirs     [openTests]theirTest
-	next, left int // in theirs; of the budget
+	next, left int           // in theirs; of the budget
+	lastAsked  time.Duration // by Tick's clock, about
 }
 
 type phase uint8
@@ -127,6 +139,7 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	p.singly.remoteSum.Store(true) // of the messages that want it
 	p.trains.SetMTU(1<<16 - 1)     // nothing in talk is a super-frame
 	p.sums.Bar(ErrFlagLost)        // until it was tried
+	p.trains.peer.Store(p)
 	p.trains.Bind(p.hear)
 	return p, nil
 }
@@ -175,6 +188,11 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 		if after := p.State(); after.Verdict != before {
 			news = append(news, after)
 		}
+		v.mu.Lock()
+		if v.peers[p.Host.Addr()] == p {
+			p.divide()
+		}
+		v.mu.Unlock()
 	}
 	return news
 }
@@ -184,6 +202,11 @@ func (p *Peer) begin(now time.Duration) Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left = budget
+	if p.hasAsked {
+		p.hasAsked, p.lastAsked = false, now
+	} else if now-p.lastAsked > tries*askEvery { // another host by now, for all we know
+		p.told.Store(false)
+	}
 	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < doubtEvery/2
 	if p.wish && p.phase == idle && !fresh {
 		p.due, p.trainsDue = 0, 0
@@ -398,7 +421,7 @@ func (p *Peer) silent(now time.Duration) {
 		return
 	}
 	p.mu.Lock()
-	p.state.RTT, p.state.Features, p.state.Narrow = 0, 0, 0
+	p.state.RTT, p.state.Features, p.state.Narrow, p.answers = 0, 0, 0, false
 	p.mu.Unlock()
 	p.agree(report{})
 	p.trainsDue = 0
@@ -435,6 +458,7 @@ func (p *Peer) hear(frames []ether.Frame) {
 		var body [reportLen]byte
 		m.open = frames[i].Off.NeedsSum
 		if p.enter(m, intact, &body) {
+			p.told.Store(true)
 			p.say(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
 		}
 	}
@@ -455,7 +479,7 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 	if m.kind == kindAnswer {
 		var r report
 		if intact && m.nonce == p.nonce && m.ask == p.ask && !p.answered && r.decode(m.body) {
-			p.report, p.answered, p.state.Features = r, true, m.features
+			p.report, p.answered, p.answers, p.state.Features = r, true, true, m.features
 			if p.timed {
 				p.state.RTT = time.Since(p.asked)
 			}
@@ -473,6 +497,7 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 		t.note(m, intact)
 	case !intact:
 	case m.kind == kindOpen:
+		p.hasAsked = true
 		if t == nil {
 			t = &p.theirs[p.next]
 			p.next = (p.next + 1) % openTests
@@ -483,6 +508,7 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 		t.encode(body[:])
 		return true
 	case m.kind == kindAsk:
+		p.hasAsked = true
 		var none report
 		if t != nil {
 			t.open = t.open || m.open

@@ -240,3 +240,64 @@ func TestFinishSums(t *testing.T) {
 	}
 	p.data()
 }
+
+// TestReservedBits: from who was never told that we finish checksums, the flag for that is a reserved bit as any other, and ignored
+// (RFC 7348 section 5). Who was told and has not asked again for three minutes is another host by now.
+func TestReservedBits(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	k, l := caught(t, v, vni, "127.0.0.2")
+	l.SetMTU(1450)
+	var got []ether.Offload
+	l.Bind(func(frames []ether.Frame) {
+		for i := range frames {
+			if err := frames[i].Check(); err != nil {
+				t.Errorf("frame %d: %v", len(got), err)
+			}
+			got = append(got, frames[i].Off)
+		}
+	})
+	f := packet{udp: true, payload: data(50)}.frame(t).Bytes()
+	var sent [][]byte
+	for bit := range 64 {
+		d := encapsulated(t, vni, f)
+		if bit != 4 && (bit < 32 || bit >= 56) { // I and the VNI
+			d[bit/8] |= 0x80 >> (bit % 8)
+			sent = append(sent, d)
+		}
+	}
+	all := encapsulated(t, vni, f)
+	all[0], all[1], all[2], all[3], all[7] = 0xff, 0xff, 0xff, 0xff, 0xff
+	open := encapsulated(t, vni, f)
+	open[1], open[7] = flagC, sumUDP|17 // as a tapestry says of UDP over IPv4
+	sent = append(sent, all, open)
+	expect := func(want ether.Offload, datagrams ...[]byte) {
+		t.Helper()
+		got = nil
+		from(t, "127.0.0.2", v, datagrams...)
+		for len(got) < len(datagrams) && k.drain(t, 5*time.Second) {
+		}
+		if len(got) != len(datagrams) {
+			t.Fatalf("%d frames came, want %d", len(got), len(datagrams))
+		}
+		for i, off := range got {
+			if off != want {
+				t.Errorf("header %x: %+v, want %+v", datagrams[i][:headerLen], off, want)
+			}
+		}
+	}
+	expect(ether.Offload{}, sent...)
+
+	p := l.peer.Load()
+	question := shape{n: 1, size: messageHead, last: messageHead}.frames(message{kind: kindOpen, shape: stillThere, nonce: 7}, nil)[0]
+	from(t, "127.0.0.2", v, encapsulated(t, hostVNI, question.Bytes()))
+	for !p.told.Load() && k.drain(t, 5*time.Second) {
+	}
+	agreed := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}
+	expect(agreed, open)
+	v.Tick(time.Hour)
+	v.Tick(time.Hour + tries*askEvery)
+	expect(agreed, open)
+	v.Tick(time.Hour + tries*askEvery + 1)
+	expect(ether.Offload{}, open)
+}

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +46,11 @@ type VTEP struct {
 	refuse    func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
 	links     atomic.Pointer[map[linkKey]*Link]
 	strangers [reasons]atomic.Uint64
+	overflow  atomic.Uint64 // of receivers that are closed
+
+	// Attend has a worker read a receiver that is opened later than Listen, until stop has returned (see Peer.divide).
+	// It may be set before the first link; without it, Receivers has to be asked again after each change of links.
+	Attend func(*Receiver) (stop func(), err error)
 
 	mu    sync.Mutex // changes of links
 	peers map[netip.Addr]*Peer
@@ -72,15 +78,13 @@ func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 func (v *VTEP) open(sockets int) error {
 	// SO_REUSEPORT would let us share the port with a stranger that asks for it too: the first
 	// socket is bound without, to see that nobody is there.
-	if sockets > 1 {
-		fd, err := bind(v.Local, false)
-		if err != nil {
-			return err
-		}
-		unix.Close(fd)
+	fd, err := bind(v.Local, false)
+	if err != nil {
+		return err
 	}
+	unix.Close(fd)
 	for range sockets {
-		fd, err := bind(v.Local, sockets > 1)
+		fd, err := bindReceiver(v.Local)
 		if err != nil {
 			return err
 		}
@@ -131,9 +135,6 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 // the containers' TAPs. Without it the kernel goes by a hash of its own, and any choice is right.
 func (v *VTEP) spread() {
 	n := uint32(len(v.receivers))
-	if n < 2 {
-		return
-	}
 	const netOff = 1<<32 - 0x100000   // SKF_NET_OFF of linux/filter.h: from the IP header on
 	sourcePort := uint32(netOff + 20) // behind an IPv4 header without options
 	if v.Local.Addr().Is6() {
@@ -201,8 +202,18 @@ func (v *VTEP) PathMTU(host netip.Addr) (int, error) {
 	return unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
 }
 
-// Receivers are the sources of datagrams, for the workers.
-func (v *VTEP) Receivers() []*Receiver { return v.receivers }
+// Receivers are the sources of datagrams, for the workers: first as many as Listen was asked for.
+func (v *VTEP) Receivers() []*Receiver {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := slices.Clone(v.receivers)
+	for _, p := range v.peers {
+		if p.own != nil {
+			all = append(all, p.own)
+		}
+	}
+	return all
+}
 
 // Strangers counts the datagrams that reached no link, by reason: overflow is those that came faster
 // than they were read.
@@ -211,7 +222,8 @@ func (v *VTEP) Strangers() map[string]uint64 {
 	for r := short; r < reasons; r++ {
 		m[reasonNames[r]] = v.strangers[r].Load()
 	}
-	for _, r := range v.receivers {
+	m["overflow"] = v.overflow.Load()
+	for _, r := range v.Receivers() {
 		m["overflow"] += socketDrops(r.fd)
 	}
 	return m
@@ -219,10 +231,15 @@ func (v *VTEP) Strangers() map[string]uint64 {
 
 // Close closes the sockets. No Drain and no Send may run any more.
 func (v *VTEP) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	var errs []error
+	for _, p := range v.peers {
+		errs = append(errs, p.own.close())
+		p.own = nil
+	}
 	for _, r := range v.receivers {
-		errs = append(errs, unix.Close(r.fd))
-		r.fd = -1 // the number may be another file's at once
+		errs = append(errs, r.close())
 	}
 	v.receivers = nil
 	for i, fd := range v.send {
@@ -249,6 +266,7 @@ func (v *VTEP) change(fn func(map[linkKey]*Link) error) error {
 type Receiver struct {
 	v     *VTEP
 	fd    int
+	stop  func() // ends what Attend began; nil: there was none
 	in    receiver
 	vx    layers.VXLAN
 	links map[linkKey]*Link // as they were when Drain began
@@ -283,38 +301,53 @@ func (r *Receiver) Drain(arena []byte) error {
 	return nil
 }
 
-// receive takes a train from host apart. All of it is of one VNI, that of its first datagram: who
-// makes a train, makes it of one flow, and a train that lies about that must not reach another network.
+// receive takes apart what came from host in one piece. Where it says a segment size it is one of two things, and
+// nothing in it or about it tells which, since a container can write what looks like either:
+//
+//   - a train: datagrams of one size, of any VNI, that this host's kernel or a network card joined (UDP_GRO), or the
+//     sender's did not cut (UDP_SEGMENT);
+//   - one datagram with an inner UDP super-frame that no device has cut, as from a kernel VTEP over a virtual wire. The
+//     size is of that one's segments, and what stands where a next datagram would begin is payload of a container's.
+//
+// So it depends on the host. One that is a tapestry cuts what it sends: its trains are trains, and each datagram in them
+// stands for itself. Of another the kernel cuts for us if it has several networks here (see Peer.divide). If it has but
+// one there is no other network to be reached, and the inner lengths decide.
 func (r *Receiver) receive(t segments, host netip.Addr) {
-	segment, alone := 0, t.size == 0
-	if !alone && t.uncut() {
-		segment, alone, t.size = t.size, true, 0
+	segment, look := 0, true
+	if t.size > 0 && len(t.rest) > t.size {
+		talk := r.links[linkKey{hostVNI, host}]
+		if talk == nil {
+			r.v.strangers[noPeer].Add(t.count())
+			return
+		}
+		switch p := talk.peer.Load(); {
+		case p.cuts.Load():
+			look = false
+		case p.several.Load(): // it came before the kernel was told to cut
+			r.v.strangers[ambiguous].Add(t.count())
+			return
+		case t.uncut():
+			segment, t.size = t.size, 0
+		}
 	}
-	var vni uint32
-	for begun := false; !begun || len(t.rest) > 0; {
+	for first := true; first || len(t.rest) > 0; first = false {
 		d := t.next()
 		why := decode(d, &r.vx)
-		if why == accepted && begun && r.vx.VNI != vni {
-			why = badHeader
-		}
 		if why == accepted {
-			begun, vni = true, r.vx.VNI
-			if r.find(vni, host); r.link == nil {
+			if r.find(r.vx.VNI, host); r.link == nil {
 				why = noPeer
 			}
 		}
 		if why != accepted {
 			r.v.strangers[why].Add(1)
-			if !begun {
-				return // what does not begin as VXLAN is none
-			}
 			continue
 		}
 		// The spent VXLAN header is the frame's headroom.
-		off, mtu := remoteSum(d), int(r.link.mtu.Load())
+		off, open, mtu := r.link.open(d), flagged(d), int(r.link.mtu.Load())
 		f := &r.lot[r.used]
 		*f = ether.Lend(d, off)
-		if uncut := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu; alone && (uncut || !off.NeedsSum) {
+		long := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu
+		if look && (long || !off.NeedsSum) || open && !off.NeedsSum {
 			f.Off = ether.Offload{} // Recover finds an open checksum as well, and what has not been cut
 			if f.Recover(mtu, segment); f.Off == (ether.Offload{}) {
 				f.Off = off
@@ -341,4 +374,18 @@ func (r *Receiver) flush() {
 	r.link.deliver(r.lot[:r.used])
 	clear(r.lot[:r.used])
 	r.used = 0
+}
+
+// close closes the socket, once.
+func (r *Receiver) close() error {
+	if r == nil || r.fd < 0 {
+		return nil
+	}
+	if r.stop != nil {
+		r.stop()
+	}
+	r.v.overflow.Add(socketDrops(r.fd))
+	err := unix.Close(r.fd)
+	r.fd = -1 // the number may be another file's at once
+	return err
 }

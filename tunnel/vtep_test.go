@@ -56,7 +56,7 @@ func TestStrangers(t *testing.T) {
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	same(t, k.settle(t, 3), [][]byte{f, f, f})
 	same(t, k9.settle(t, 1), [][]byte{f})
-	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "overflow": 0}
+	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0}
 	if got := v.Strangers(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("strangers %v, want %v", got, want)
 	}
@@ -136,7 +136,7 @@ func sendTrain(t testing.TB, addr string, v *VTEP, size int, datagram []byte) {
 }
 
 // TestUncutUDP: an inner UDP super-frame that no device has cut looks like a train. It is one frame,
-// and the payload that stands where a next datagram would begin is read by no other network.
+// and the payload that stands where a next datagram would begin is read by nobody else.
 func TestUncutUDP(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -149,9 +149,9 @@ func TestUncutUDP(t *testing.T) {
 			got = append(got, frames[i].Off)
 		}
 	})
-	other, _ := caught(t, v, 81, "127.0.0.2")
+	other, _ := caught(t, v, 81, "127.0.0.3")
 	payload := data(5000)
-	header, err := template(81)
+	header, err := template(vni)
 	must(t, err)
 	copy(payload[1000-headerLen-14-20-8:], append(header[:], packet{}.frame(t).Bytes()...))
 	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{udp: true, payload: payload}.super(t, 1000).Bytes()))
@@ -163,7 +163,7 @@ func TestUncutUDP(t *testing.T) {
 	}
 }
 
-// TestTrainOfTwoNetworks: a train that changes its VNI on the way is not believed.
+// TestTrainOfTwoNetworks: a train may hold datagrams of several networks, and each comes to its own.
 func TestTrainOfTwoNetworks(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -173,8 +173,81 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	one, two := encapsulated(t, vni, f), encapsulated(t, 81, f)
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, two, one))
 	same(t, k.settle(t, 2), [][]byte{f, f})
-	if n := v.Strangers()["bad_header"]; n != 1 || len(other.frames) != 0 {
-		t.Errorf("%d bad headers, %d frames in another network", n, len(other.frames))
+	same(t, other.frames, [][]byte{f})
+	if got := v.Strangers(); got["bad_header"]+got["no_peer"]+got["ambiguous"] != 0 {
+		t.Errorf("strangers %v", got)
+	}
+}
+
+// TestTrainOfBefore: a train that came before its host had a second network is not guessed at.
+func TestTrainOfBefore(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	k, _ := caught(t, v, vni, "127.0.0.2")
+	one := encapsulated(t, vni, packet{payload: data(100)}.frame(t).Bytes())
+	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
+	other, l := caught(t, v, 81, "127.0.0.2")
+	k.settle(t, 0)
+	if n := v.Strangers()["ambiguous"]; n != 3 || len(other.frames) != 0 {
+		t.Errorf("%d are ambiguous, want 3; %d frames in another network", n, len(other.frames))
+	}
+	must(t, l.Close())
+	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
+	k.settle(t, 3)
+}
+
+// TestOwnReceiver: a host has a socket of its own from its second network on, until it is known to cut what it sends. Nothing is lost
+// when it goes, and nothing left of it.
+func TestOwnReceiver(t *testing.T) {
+	host(t)
+	for _, family := range families {
+		v := listen(t, family.a, 2)
+		attended := 0
+		v.Attend = func(*Receiver) (func(), error) { attended++; return func() { attended-- }, nil }
+		own := func(want int) {
+			t.Helper()
+			if n := len(v.Receivers()) - 2; n != want || attended != want {
+				t.Fatalf("%d sockets of hosts, %d of them attended, want %d", n, attended, want)
+			}
+		}
+		k, l := caught(t, v, vni, family.b)
+		own(0)
+		_, l81 := caught(t, v, 81, family.b)
+		own(1)
+		p := l.peer.Load()
+		know := func(answers bool) {
+			p.answers = answers
+			v.Tick(time.Hour) // it is idle until then
+			p.phase = idle
+		}
+		f := packet{payload: data(50)}.frame(t).Bytes()
+		from(t, family.b, v, encapsulated(t, vni, f))
+		know(true)
+		own(0)
+		same(t, k.settle(t, 1), [][]byte{f})
+		know(false)
+		own(1)
+		another, err := v.Link(82, netip.AddrPortFrom(p.Host.Addr(), port+1)) // another daemon there, for all we know
+		must(t, err)
+		know(true)
+		own(1)
+		must(t, another.Close())
+		own(0)
+		know(false)
+		own(1)
+		from(t, family.a, v, encapsulated(t, vni, f)) // not the host's
+		if n := v.Receivers()[2]; n.Drain(k.arena) != nil || v.Strangers()["no_peer"] != 0 {
+			t.Error("a host's socket takes what is another's")
+		}
+		k.drain(t, 5*time.Second)
+		if n := v.Strangers()["no_peer"]; n != 1 {
+			t.Errorf("%d strangers, want 1", n)
+		}
+		must(t, l81.Close())
+		own(0)
+		must(t, l.Close())
+		own(0)
+		must(t, v.Close())
 	}
 }
 

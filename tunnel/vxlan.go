@@ -69,9 +69,12 @@ func remoteSumByte(off ether.Offload) (last byte, ok bool) {
 	return 0, false
 }
 
+// flagged tells whether a header says that the inner checksum is open.
+func flagged(header []byte) bool { return header[1]&flagC != 0 }
+
 // remoteSum reads what remoteSumByte wrote: the zero Offload if the flag is clear.
 func remoteSum(header []byte) (off ether.Offload) {
-	if header[1]&flagC == 0 {
+	if !flagged(header) {
 		return off
 	}
 	off.NeedsSum, off.SumStart, off.SumOffset = true, uint16(header[7]&sumStart)*2, 16
@@ -89,10 +92,11 @@ const (
 	short            // no room for a VXLAN header
 	badHeader        // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
 	noPeer           // its source is no peer of its VNI
+	ambiguous        // nobody can tell whether it is one datagram or many, see Receiver.receive
 	reasons
 )
 
-var reasonNames = [reasons]string{"accepted", "short", "bad_header", "no_peer"}
+var reasonNames = [reasons]string{"accepted", "short", "bad_header", "no_peer", "ambiguous"}
 
 // decode reads a datagram's header.
 func decode(datagram []byte, vx *layers.VXLAN) reason {
@@ -122,15 +126,14 @@ func (s *segments) next() []byte {
 	return d
 }
 
-// uncut tells whether this is no train at all: the kernel reports a segment size also for one datagram
-// with an inner UDP super-frame that no device has cut (see ether.Frame.Recover), and it is that one's.
+// uncut tells whether this may be no train but one datagram with an inner UDP super-frame: its IP header claims all of it.
 func (s *segments) uncut() bool {
-	if len(s.rest) <= s.size {
-		return false
-	}
-	first := ether.Lend(s.rest[:s.size], ether.Offload{})
-	return first.CutShort()
+	whole := ether.Lend(s.rest, ether.Offload{})
+	return whole.Uncut(s.size)
 }
+
+// count is how many datagrams a train has.
+func (s *segments) count() uint64 { return uint64((len(s.rest) + s.size - 1) / s.size) }
 
 // groSize finds the size of a train's datagrams in a message's control data (cmsg(3)), 0 if there is
 // none. struct cmsghdr: u64 len, u32 level, u32 type, on the 64-bit systems that we build for.

@@ -1,0 +1,418 @@
+package tunnel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// A wire is a veth between two hosts, and the test's thread is at one of them.
+type wire struct {
+	t           testing.TB
+	here, there netns.NsHandle
+}
+
+// newWire: here is 192.0.2.1 and fd00:1::1, there .2 and ::2. The test begins here.
+func newWire(t testing.TB) *wire {
+	t.Helper()
+	w := &wire{t: t, here: host(t)}
+	var err error
+	w.there, err = netns.New()
+	must(t, err)
+	t.Cleanup(func() { w.there.Close() })
+	must(t, netns.Set(w.here))
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(w.there)}))
+	for i, ns := range []netns.NsHandle{w.here, w.there} {
+		w.at(ns, func() {
+			w.sh("ip link set lo up; ip address add 192.0.2.%[1]d/24 dev underlay; ip address add fd00:1::%[1]d/64 dev underlay nodad; ip link set underlay up", i+1)
+		})
+	}
+	return w
+}
+
+// at has fn run in a namespace. It must not end the test.
+func (w *wire) at(ns netns.NsHandle, fn func()) {
+	w.t.Helper()
+	must(w.t, netns.Set(ns))
+	defer func() { must(w.t, netns.Set(w.here)) }()
+	fn()
+}
+
+// sh runs a script where the test's thread is.
+func (w *wire) sh(format string, args ...any) {
+	w.t.Helper()
+	cmd := exec.Command("sh", "-ec", fmt.Sprintf(format, args...))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		w.t.Fatalf("%s: %v: %s", cmd, err, out)
+	}
+}
+
+// join has the kernel here join what comes from there, as a network card's driver does, and none there leave joined.
+func (w *wire) join() {
+	w.t.Helper()
+	if _, err := exec.LookPath("ethtool"); err != nil {
+		if os.Getenv("TAPESTRY_MUST") == "1" {
+			w.t.Fatal("needs ethtool")
+		}
+		w.t.Skip("needs ethtool")
+	}
+	w.sh("ethtool -K underlay gro on")
+	// What comes within 20 ms is looked at together, however slow the machine is.
+	w.sh("exec unshare -m sh -ec 'mount -t sysfs sysfs /sys; cd /sys/class/net/underlay; echo 20000000 > gro_flush_timeout; echo 2 > napi_defer_hard_irqs; echo 1 > threaded'")
+	w.at(w.there, func() { w.sh("ethtool -K underlay tso off tx-udp-segmentation off") })
+}
+
+// datagrams is how many datagrams the kernel here gave to sockets since the last call; joined ones count once.
+func (w *wire) datagrams(v6 bool) (n int) {
+	w.t.Helper()
+	table, name := "/proc/thread-self/net/snmp", "Udp:"
+	if v6 {
+		table, name = "/proc/thread-self/net/snmp6", "Udp6InDatagrams"
+	}
+	b, err := os.ReadFile(table)
+	must(w.t, err)
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
+			if n, err = strconv.Atoi(f[1]); err == nil { // else the line of headings
+				return n
+			}
+		}
+	}
+	w.t.Fatalf("%s has no %s", table, name)
+	return 0
+}
+
+// know has the tapestries learn of each other.
+func know(t testing.TB, a, b *VTEP) {
+	t.Helper()
+	known := func(v *VTEP) bool {
+		for _, p := range v.Peers() {
+			if !p.cuts.Load() || !p.told.Load() {
+				return false
+			}
+		}
+		return true
+	}
+	arena := make([]byte, recvMsgs*recvRoom)
+	deadline := time.Now().Add(time.Minute)
+	for now := time.Second; !known(a) || !known(b); now += time.Second {
+		if time.Now().After(deadline) {
+			t.Fatal("they do not learn of each other within a minute")
+		}
+		a.Tick(now)
+		b.Tick(now)
+		for {
+			var fds []unix.PollFd
+			all := append(a.Receivers(), b.Receivers()...)
+			for _, r := range all {
+				fds = append(fds, unix.PollFd{Fd: int32(r.Fd()), Events: unix.POLLIN})
+			}
+			n, err := unix.Poll(fds, 200)
+			if err != unix.EINTR {
+				must(t, err)
+			}
+			for _, r := range all {
+				must(t, r.Drain(arena))
+			}
+			if n == 0 || known(a) && known(b) {
+				break
+			}
+		}
+	}
+}
+
+// TestJoinedTrains: the kernel joins datagrams of two networks, since it does not know them, and each comes to its own.
+func TestJoinedTrains(t *testing.T) {
+	const each, size = 250, 100
+	for _, family := range []struct{ name, here, there string }{{"IPv4", "192.0.2.1", "192.0.2.2"}, {"IPv6", "fd00:1::1", "fd00:1::2"}} {
+		for _, known := range []bool{true, false} {
+			for _, sent := range []string{"singles", "trains"} {
+				t.Run(fmt.Sprintf("%s underlay/known %v/%s", family.name, known, sent), func(t *testing.T) {
+					w := newWire(t)
+					w.join()
+					v := listen(t, family.here, 2)
+					k, _ := caught(t, v, vni, family.there)
+					k81, _ := caught(t, v, 81, family.there)
+					var links [2]*Link
+					w.at(w.there, func() {
+						from := listen(t, family.there, 1)
+						for i, n := range []uint32{vni, 81} {
+							l, err := from.Link(n, at(family.here))
+							must(t, err)
+							l.Bind(func([]ether.Frame) {})
+							links[i] = l
+						}
+						if known {
+							know(t, v, from)
+						}
+					})
+					before := w.datagrams(family.there[0] == 'f')
+					var want [2][][]byte
+					for i := range each {
+						for j, l := range links { // of one flow, and so from one port
+							p := packet{udp: true, id: uint16(i), payload: bytes.Repeat([]byte{byte(j)}, size)}
+							p.payload[0] = byte(i)
+							frames := []*ether.Frame{p.frame(t)}
+							want[j] = append(want[j], room(frames[0]))
+							if sent == "trains" && i%5 == 0 {
+								for n := range 4 {
+									q := p
+									q.id, q.payload = uint16(each+i+n), slices.Clone(p.payload)
+									q.payload[1] = byte(n + 2)
+									frames = append(frames, q.frame(t))
+									want[j] = append(want[j], room(frames[len(frames)-1]))
+								}
+							}
+							if n, _ := l.Send(frames); n != len(frames) {
+								t.Fatal("refused")
+							}
+						}
+						for i%25 == 24 && len(k.frames)+len(k81.frames) < 2*len(want[0]) && k.drain(t, 5*time.Second) { // the veth holds 256
+						}
+					}
+					if n := w.datagrams(family.there[0] == 'f') - before; known && n >= 2*len(want[0]) {
+						t.Errorf("%d datagrams came as %d: this kernel joins nothing", 2*len(want[0]), n)
+					}
+					if len(k.frames) != len(want[0]) || len(k81.frames) != len(want[1]) {
+						t.Fatalf("%d + %d frames came, want %d + %d; %v", len(k.frames), len(k81.frames), len(want[0]), len(want[1]), v.Strangers())
+					}
+					for _, frames := range [][][]byte{k.frames, k81.frames, want[0], want[1]} {
+						slices.SortFunc(frames, bytes.Compare) // a veth has a queue for each core, and the test's thread moves
+					}
+					same(t, k.frames, want[0])
+					same(t, k81.frames, want[1])
+					for why, n := range v.Strangers() {
+						if n != 0 {
+							t.Errorf("%d are %s", n, why)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// A train may hold talk between hosts, and what belongs to no network.
+func TestTrainOfAll(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	k, l := caught(t, v, vni, "127.0.0.2")
+	p := l.peer.Load()
+	size := messageHead + 64
+	talk := shape{n: 1, size: size, last: size}.frames(message{kind: kindOpen, nonce: 7}, nil)[0]
+	f := make([]byte, size)
+	copy(f, packet{}.frame(t).Bytes())
+	bad := encapsulated(t, vni, f)
+	bad[0] = 0
+	open := encapsulated(t, vni, packet{udp: true, payload: data(size - 42)}.super(t, 0).Bytes())
+	train := slices.Concat(bad, encapsulated(t, hostVNI, talk.Bytes()), encapsulated(t, vni, f), encapsulated(t, 99, f), open, open[:7])
+	for _, cuts := range []bool{false, true} {
+		before := v.Strangers()
+		p.theirs, k.frames = [openTests]theirTest{}, nil
+		p.cuts.Store(cuts)
+		r := v.receivers[0]
+		r.links = *v.links.Load()
+		r.receive(segments{bytes.Clone(train), headerLen + size}, p.Host.Addr())
+		r.flush()
+		r.links, r.link = nil, nil
+		if !slices.ContainsFunc(p.theirs[:], func(their theirTest) bool { return their.known && their.nonce == 7 }) {
+			t.Error("the talk is lost")
+		}
+		after := v.Strangers()
+		for why, n := range map[string]uint64{"bad_header": 1, "no_peer": 1, "short": 1, "ambiguous": 0} {
+			if got := after[why] - before[why]; got != n {
+				t.Errorf("cuts %v: %d are %s, want %d", cuts, got, why, n)
+			}
+		}
+		finished := packet{udp: true, payload: data(size - 42)}.frame(t).Bytes()
+		if cuts { // it says so, where it leaves a checksum open
+			finished = open[headerLen:]
+		}
+		same(t, k.frames, [][]byte{f, finished})
+	}
+}
+
+// inject sends frames into a vxlan device of the namespace, as a container behind it can with CAP_NET_RAW: with a virtio-net
+// header that says what it likes (packet(7), PACKET_VNET_HDR).
+func inject(t testing.TB, device string, off ether.Offload, frame []byte) {
+	t.Helper()
+	l, err := netlink.LinkByName(device)
+	must(t, err)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
+	head := []byte{0, 0}
+	if off.NeedsSum {
+		head[0] = 1
+	}
+	if off.Kind == ether.UDP {
+		head[1] = 5 // VIRTIO_NET_HDR_GSO_UDP_L4
+	}
+	for _, n := range []uint16{off.Head, off.Segment, off.SumStart, off.SumOffset} {
+		head = binary.NativeEndian.AppendUint16(head, n)
+	}
+	must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: l.Attrs().Index}))
+}
+
+// ofTest are the frames of a packet's addresses: a kernel VTEP says things of its own, about IPv6.
+func ofTest(frames [][]byte) (some [][]byte) {
+	for _, b := range frames {
+		if bytes.HasPrefix(b, []byte{2, 0x42, 10, 77, 0, 3, 2, 0x42, 10, 77, 0, 2}) {
+			some = append(some, b)
+		}
+	}
+	return some
+}
+
+const kernelVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local 192.0.2.2 remote 192.0.2.1 srcport 50000 50001 udpcsum; ip link set vx%[1]d up addrgenmode none;`
+
+// TestImitatedHeader: a container behind a kernel VTEP sends an inner super-frame that nobody cuts on the way. It says that its first
+// segment is all of its packet, and where the next begins it has another network's VXLAN header and a frame. That reaches no
+// other network, whatever the kernel makes of it. The same the other way round: a frame that claims what comes behind it gets nothing
+// of another network.
+func TestImitatedHeader(t *testing.T) {
+	w := newWire(t)
+	v := listen(t, "192.0.2.1", 2)
+	k, l := caught(t, v, vni, "192.0.2.2")
+	l.SetMTU(1450)
+	k81, l81 := caught(t, v, 81, "192.0.2.2")
+	l81.SetMTU(1450)
+	secret := packet{udp: true, payload: bytes.Repeat([]byte("secret"), 20)}.frame(t).Bytes()
+	segment := headerLen + len(secret) // of what seems to be a train
+	last := packet{udp: true, id: 9, payload: data(50)}.frame(t).Bytes()
+	frame := func(length int, payload []byte) *ether.Frame {
+		p := packet{udp: true, payload: data(segment - headerLen - 42)}
+		f := p.super(t, 0)
+		b := append(bytes.Clone(f.Room()), payload...)
+		binary.BigEndian.PutUint16(b[ether.Headroom+16:], uint16(length))
+		binary.BigEndian.PutUint16(b[ether.Headroom+38:], uint16(length-20))
+		binary.BigEndian.PutUint16(b[ether.Headroom+24:], 0)
+		binary.BigEndian.PutUint16(b[ether.Headroom+24:], ^ether.Sum(b[ether.Headroom+14:ether.Headroom+34], 0))
+		binary.BigEndian.PutUint16(b[ether.Headroom+40:], ether.Sum(b[ether.Headroom+26:ether.Headroom+34], 17+uint32(length-20)))
+		g := ether.Lend(b, ether.Offload{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: uint16(segment), SumStart: 34, SumOffset: 6})
+		return &g
+	}
+	whole := segment - headerLen - 14
+	came := func(n int) {
+		t.Helper()
+		for k.drain(t, 5*time.Second*time.Duration(min(1, max(0, n-len(ofTest(k.frames))-len(ofTest(k81.frames)))))) {
+		}
+	}
+	w.at(w.there, func() {
+		w.sh(kernelVTEP, vni)
+		lie := frame(whole, slices.Concat(encapsulated(t, 81, secret), encapsulated(t, 81, secret)))
+		inject(t, "vx80", lie.Off, lie.Bytes())
+		inject(t, "vx80", ether.Offload{}, last)
+	})
+	came(1)
+	if got := ofTest(k81.frames); len(got) != 0 {
+		t.Errorf("%d frames in another network, injected from the first: %x", len(got), got[0])
+	}
+	if got := ofTest(k.frames); len(got) == 0 || !bytes.Equal(got[len(got)-1], last) {
+		t.Error("the honest frame behind it is lost")
+	}
+
+	k.frames, k81.frames = nil, nil
+	w.join()
+	w.at(w.there, func() {
+		w.sh("ip link del vx80") // its port is ours now
+		fd, err := bind(netip.MustParseAddrPort("192.0.2.2:50000"), false)
+		must(t, err)
+		defer unix.Close(fd)
+		claim := encapsulated(t, vni, frame(2*segment-headerLen-14, nil).Bytes())
+		for _, d := range [][]byte{claim, encapsulated(t, 81, secret), encapsulated(t, vni, last)} {
+			must(t, unix.Sendto(fd, d, 0, toSockaddr(v.Local)))
+		}
+	})
+	came(3)
+	for _, b := range ofTest(k.frames) {
+		if bytes.Contains(b, []byte("secret")) {
+			t.Errorf("another network's frame came as payload: %d bytes", len(b))
+		}
+	}
+	same(t, ofTest(k81.frames), [][]byte{secret})
+}
+
+// TestKernelVTEPsTrains: what a Linux vxlan device sends comes whole, be it joined on the way, or never cut, from one network and from two.
+func TestKernelVTEPsTrains(t *testing.T) {
+	for _, vnis := range [][]uint32{{vni}, {vni, 81}} {
+		for _, joined := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%d networks, joined %v", len(vnis), joined), func(t *testing.T) {
+				w := newWire(t)
+				if joined {
+					w.join()
+				}
+				v := listen(t, "192.0.2.1", 2)
+				var catches []*catch
+				for _, n := range vnis {
+					k, l := caught(t, v, n, "192.0.2.2")
+					l.SetMTU(1450)
+					l.Bind(func(frames []ether.Frame) {
+						for i := range frames {
+							if err := frames[i].Check(); err != nil {
+								t.Error(err)
+							}
+							var c ether.Cutter
+							if c.Reset(&frames[i]); frames[i].Off.Kind == ether.None {
+								k.in(frames[i : i+1])
+								continue
+							}
+							for head := make([]byte, ether.MaxHead); ; {
+								n, payload, ok := c.Next(head)
+								if !ok {
+									break
+								}
+								k.frames = append(k.frames, append(bytes.Clone(head[:n]), payload...))
+							}
+						}
+					})
+					catches = append(catches, k)
+				}
+				super := packet{udp: true, payload: data(20 * 1000)}
+				var want [][]byte
+				w.at(w.there, func() {
+					for _, n := range vnis {
+						w.sh(kernelVTEP, n)
+					}
+					for i := range 50 {
+						p := packet{udp: true, id: uint16(i), payload: data(500)}
+						for _, n := range vnis { // as a container's kernel leaves it
+							f := p.super(t, 0)
+							inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
+						}
+						want = append(want, p.frame(t).Bytes())
+					}
+					for _, n := range vnis {
+						f := super.super(t, 1000)
+						inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
+					}
+					want = append(want, super.segments(t, 1000)...)
+				})
+				for _, k := range catches {
+					for len(ofTest(k.frames)) < len(want) && k.drain(t, 5*time.Second) {
+					}
+				}
+				for _, k := range catches {
+					same(t, ofTest(k.frames), want)
+				}
+				if s := v.Strangers(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
+					t.Errorf("strangers %v", s)
+				}
+			})
+		}
+	}
+}
