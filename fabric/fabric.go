@@ -144,6 +144,7 @@ type Fabric struct {
 	vtep     *vtep             // nil: closed
 	vtepWhy  error             // why it could not be opened
 	strange  map[string]uint64 // strangers' datagrams at tunnels since closed
+	outside  map[string]uint64 // of the kernel's at tunnels since closed
 	suspects map[string]time.Duration
 	spared   map[string]bool // unrecorded links of containers, warned of
 	mended   time.Duration   // when the tunnel was last tried
@@ -159,7 +160,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
 		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), strange: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
+		networks: make(map[string]*network), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)

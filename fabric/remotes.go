@@ -128,13 +128,19 @@ func (f *Fabric) checkVTEP() {
 	f.vtepWhy = errors.Join(err, f.closeVTEP())
 }
 
+// count adds numbers to those of before.
+func count(all, more map[string]uint64) {
+	for reason, n := range more {
+		all[reason] += n
+	}
+}
+
 func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
 	}
-	for reason, n := range f.vtep.Strangers() {
-		f.strange[reason] += n
-	}
+	count(f.strange, f.vtep.Strangers())
+	count(f.outside, f.vtep.Outside())
 	err := f.vtep.close(f.settle)
 	f.vtep = nil
 	f.log.Info("tunnel closed")

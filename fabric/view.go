@@ -26,6 +26,7 @@ type Status struct {
 	Networks  int
 	Endpoints int
 	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
+	Outside   map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
 	Offloads  []OffloadView
 	Conflicts []Conflict
 	Faults    int // set, see FaultView
@@ -130,11 +131,10 @@ func (f *Fabric) look() func() {
 func (f *Fabric) Status() Status {
 	defer f.look()()
 	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
-		Strangers: maps.Clone(f.strange)}
+		Strangers: maps.Clone(f.strange), Outside: maps.Clone(f.outside)}
 	if f.vtep != nil {
-		for reason, n := range f.vtep.Strangers() {
-			s.Strangers[reason] += n
-		}
+		count(s.Strangers, f.vtep.Strangers())
+		count(s.Outside, f.vtep.Outside())
 	}
 	s.Offloads = f.offloads()
 	s.Faults = len(f.faults())

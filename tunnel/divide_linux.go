@@ -1,14 +1,24 @@
 package tunnel
 
 import (
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
 
-// bindReceiver opens a socket on the VXLAN port, which others of this VTEP have as well.
+// bindReceiver opens a socket on the VXLAN port, which others of this VTEP have as well. A checksum of zero has to be
+// accepted (RFC 7348 section 5), over IPv6 too (RFC 6935), where the kernel would not without being asked (Linux's udp.h,
+// UDP_NO_CHECK6_RX).
 func bindReceiver(local netip.AddrPort) (int, error) {
-	return bind(local, true)
+	fd, err := bind(local, true)
+	if err == nil && local.Addr().Is6() {
+		if err = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1); err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("accept datagrams without checksum on UDP %s: %w", local, err)
+		}
+	}
+	return fd, err
 }
 
 // divide gives a host a receiving socket of its own while it has links of several VNIs and is not known to cut what it sends.

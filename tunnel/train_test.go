@@ -64,10 +64,7 @@ func (w *wire) sh(format string, args ...any) {
 func (w *wire) join() {
 	w.t.Helper()
 	if _, err := exec.LookPath("ethtool"); err != nil {
-		if os.Getenv("TAPESTRY_MUST") == "1" {
-			w.t.Fatal("needs ethtool")
-		}
-		w.t.Skip("needs ethtool")
+		cannot(w.t, "needs ethtool")
 	}
 	w.sh("ethtool -K underlay gro on")
 	// What comes within 20 ms is looked at together, however slow the machine is.

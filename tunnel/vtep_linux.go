@@ -46,7 +46,8 @@ type VTEP struct {
 	refuse    func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
 	links     atomic.Pointer[map[linkKey]*Link]
 	strangers [reasons]atomic.Uint64
-	overflow  atomic.Uint64 // of receivers that are closed
+	drops     atomic.Uint64 // of receivers that are closed
+	before    kernelUDP     // as it was when the VTEP was opened
 
 	// Attend has a worker read a receiver that is opened later than Listen, until stop has returned (see Peer.divide).
 	// It may be set before the first link; without it, Receivers has to be asked again after each change of links.
@@ -65,6 +66,7 @@ type linkKey struct {
 // A port that is taken is EADDRINUSE.
 func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
+	v.before = readKernelUDP(local.Addr().Is6())
 	v.links.Store(&map[linkKey]*Link{})
 	for i := range v.send {
 		v.send[i] = -1
@@ -222,10 +224,14 @@ func (v *VTEP) Strangers() map[string]uint64 {
 	for r := short; r < reasons; r++ {
 		m[reasonNames[r]] = v.strangers[r].Load()
 	}
-	m["overflow"] = v.overflow.Load()
+	drops := v.drops.Load()
 	for _, r := range v.Receivers() {
-		m["overflow"] += socketDrops(r.fd)
+		drops += socketDrops(r.fd)
 	}
+	if drops > 0 {
+		drops = v.overflowed(drops)
+	}
+	m["overflow"] = drops
 	return m
 }
 
@@ -384,7 +390,7 @@ func (r *Receiver) close() error {
 	if r.stop != nil {
 		r.stop()
 	}
-	r.v.overflow.Add(socketDrops(r.fd))
+	r.v.drops.Add(socketDrops(r.fd))
 	err := unix.Close(r.fd)
 	r.fd = -1 // the number may be another file's at once
 	return err

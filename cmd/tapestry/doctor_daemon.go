@@ -73,7 +73,7 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 		mute(err)
 		return
 	}
-	each([]finding{checkOffloads(status.Offloads)})
+	each([]finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
 }
 
 const restart = "systemctl restart tapestry: containers keep their connections"
@@ -281,6 +281,29 @@ func checkTests(tests []testReply, why string, way func(addr string) string) (al
 		all = []finding{{Check: "selftest", State: good, Seen: seen}}
 	}
 	return all
+}
+
+// checkReceived is of what came to this host and no network got for this host's own sake.
+func checkReceived(s statusReply, link string) finding {
+	if link == "" {
+		link = "the underlay's link"
+	}
+	f := finding{Check: "received", State: good, Seen: "no datagram was lost between the link and the networks"}
+	switch {
+	case s.Outside["bad_checksum"] > 0:
+		f.State = warn
+		f.Seen = fmt.Sprintf("the kernel dropped %s for a wrong checksum (of all UDP of this host, while the tunnel was open)", count(s.Outside["bad_checksum"], "datagram"))
+		f.Remedy = fmt.Sprintf("tcpdump -ni %s -vv udp port %d shows whose are wrong; there: ethtool -K LINK tx off. A NAT on the way breaks them too", link, s.VXLANPort)
+	case s.Outside["no_memory"] > 0:
+		f.State = warn
+		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", count(s.Outside["no_memory"], "datagram"))
+		f.Remedy = "raise sysctl net.ipv4.udp_mem"
+	case s.Strangers["overflow"] > 0:
+		f.State = warn
+		f.Seen = count(s.Strangers["overflow"], "datagram") + " came faster than they were read"
+		f.Remedy = "more processor time for this host; the buffers line tells whether a burst has room"
+	}
+	return f
 }
 
 // checkOffloads is of what the kernel does, or refused to do, for the daemon's ports and peers.

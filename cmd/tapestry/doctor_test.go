@@ -263,6 +263,11 @@ func TestCheckDaemon(t *testing.T) {
 		{"offload refused", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
 		{"flag lost", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), warn, "remote_checksum off at 1 of 2 (lost): summed twice there", "reserved bits"},
 
+		{"received", checkReceived(statusReply{Outside: map[string]uint64{"bad_checksum": 0}, Strangers: map[string]uint64{"no_peer": 7}}, "eth0"), good, "no datagram was lost", ""},
+		{"received with wrong checksums", checkReceived(statusReply{VXLANPort: 4790, Outside: map[string]uint64{"bad_checksum": 3}}, "eth0"), warn, "dropped 3 datagrams for a wrong checksum", "tcpdump -ni eth0 -vv udp port 4790"},
+		{"received without memory", checkReceived(statusReply{Outside: map[string]uint64{"no_memory": 1}}, ""), warn, "dropped 1 datagram since", "net.ipv4.udp_mem"},
+		{"received too fast", checkReceived(statusReply{Strangers: map[string]uint64{"overflow": 2}}, ""), warn, "2 datagrams came faster", "buffers"},
+
 		{"rp_filter", checkReversePath(true, eth, vtep, []peerReply{peer}, by(2, "eth0", 0)), good, "lets in", ""},
 		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []peerReply{peer, peer}, by(3, "eth1", 0)), warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
 		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []peerReply{peer}, by(3, "eth1", 0)), good, "lets in", ""},
@@ -369,13 +374,13 @@ func TestDoctorWithDaemon(t *testing.T) {
 	code, found, _ := visit(t, m, "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
 	s := states(found)
 	// The fake host has a network whose port is taken, a rival, a peer that was never heard and one that mangles.
-	if code != exitNo || s["daemon"] != good || s["networks"] != bad || s["port"] != good || s["mtu"] != good || s["peers"] != warn || s["selftest"] != warn || s["offloads"] != warn || s["rp_filter"] != good {
+	if code != exitNo || s["daemon"] != good || s["networks"] != bad || s["port"] != good || s["mtu"] != good || s["peers"] != warn || s["selftest"] != warn || s["offloads"] != warn || s["received"] != warn || s["rp_filter"] != good {
 		t.Errorf("exit %d, %v", code, s)
 	}
 	h := newFakeHost()
 	h.empty = true
 	code, found, _ = visit(t, m, "--api-socket", fakeDaemon(t, h), "--docker-host", fakeDocker(t))
-	if s := states(found); code != exitFine || s["networks"] != good || s["peers"] != good || s["offloads"] != good {
+	if s := states(found); code != exitFine || s["networks"] != good || s["peers"] != good || s["offloads"] != good || s["received"] != good {
 		t.Errorf("an idle daemon: exit %d, %v", code, s)
 	}
 	if keys := keysOfFindings(t, found); !slices.Equal(keys, slices.Sorted(slices.Values(documented(t)["doctor"]))) {

@@ -42,7 +42,7 @@ func keysOf(v any, prefix string) []string {
 			if _, one := inner.(map[string]any); one {
 				into = "."
 			}
-			if k != "drops" && k != "strangers" {
+			if k != "drops" && k != "strangers" && k != "outside" {
 				keys = append(keys, keysOf(inner, prefix+k+into)...)
 			}
 		}

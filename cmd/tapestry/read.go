@@ -96,6 +96,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	if strangers := countsText(s.Strangers); strangers != "" {
 		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
 	}
+	if outside := countsText(s.Outside); outside != "" {
+		facts = append(facts, [2]string{"outside", outside + " (UDP datagrams of the whole host that its kernel dropped and no socket got)"})
+	}
 	if offloads := offloadsText(s.Offloads); offloads != "" {
 		facts = append(facts, [2]string{"offloads", offloads})
 	}

@@ -26,6 +26,7 @@ type statusReply struct {
 	Networks      int               `json:"networks"`
 	Endpoints     int               `json:"endpoints"`
 	Strangers     map[string]uint64 `json:"strangers"`
+	Outside       map[string]uint64 `json:"outside"`
 	Offloads      []offloadReply    `json:"offloads"`
 	Conflicts     []conflictReply   `json:"conflicts"`
 	Faults        int               `json:"faults"`
