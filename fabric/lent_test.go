@@ -30,7 +30,7 @@ func openDatagram(src ether.MAC) (open ether.Frame, finished []byte) {
 // datagrams gives what IPv4 frames reach the container, without headroom, or the remote host, without VXLAN.
 func (d *device) datagrams(t *testing.T, n int) (got [][]byte) {
 	t.Helper()
-	for limit := time.After(10 * time.Second); len(got) < n; {
+	for limit := time.After(time.Minute); len(got) < n; {
 		select {
 		case b := <-d.out:
 			if b[12] == 0x08 && b[13] == 0x00 {
@@ -45,7 +45,7 @@ func (d *device) datagrams(t *testing.T, n int) (got [][]byte) {
 
 func (f *far) datagrams(t *testing.T, n int) (got [][]byte) {
 	t.Helper()
-	if err := f.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := f.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	for len(got) < n {

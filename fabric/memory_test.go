@@ -269,7 +269,7 @@ func (d *device) snap(err error) {
 // expect waits for a frame with the payload to reach the container, whatever comes before it.
 func (d *device) expect(t *testing.T, payload string) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		select {
 		case b := <-d.out:

@@ -193,7 +193,7 @@ func (f *far) send(vni uint32, src, dst ether.MAC, payload string) {
 // expect waits for a datagram of the network with the payload, whatever comes before it.
 func (f *far) expect(vni uint32, payload string) {
 	f.t.Helper()
-	if err := f.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := f.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		f.t.Fatal(err)
 	}
 	for b := make([]byte, 2000); ; {

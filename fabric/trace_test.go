@@ -129,7 +129,7 @@ func TestTraceDown(t *testing.T) {
 	h.container(netID(1), ep(1))
 	h.container(netID(1), ep(2))
 	h.m.dev(t, epID(2)).snap(errors.New("file descriptor in bad state"))
-	for limit := time.Now().Add(10 * time.Second); h.containers()[1].Down == ""; {
+	for limit := time.Now().Add(time.Minute); h.containers()[1].Down == ""; {
 		if time.Now().After(limit) {
 			t.Fatal("a broken TAP does not take its port down")
 		}

@@ -487,9 +487,14 @@ func TestLooks(t *testing.T) {
 	if wait(); w.looks != maxLooks {
 		t.Errorf("%d looks, want no more than %d", w.looks, maxLooks)
 	}
-	w.looks = 0
-	w.poke() // it is there at once, which is soon
-	if wait(); w.looks == 0 {
-		t.Error("it does not look though frames come soon")
+	for try := 0; ; try++ { // on a busy machine soon may be late
+		w.looks = 0
+		w.poke() // it is there at once, which is soon
+		if wait(); w.looks > 0 {
+			break
+		}
+		if try == 100 {
+			t.Fatal("it does not look though frames come soon")
+		}
 	}
 }

@@ -90,7 +90,7 @@ func TestCaptureCrash(t *testing.T) {
 // grows waits until there are packets in the file.
 func (k *take) grows(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if info, err := os.Stat(k.path); err == nil && info.Size() > 4096 {
 			return
 		}

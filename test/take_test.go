@@ -36,7 +36,7 @@ func (h *Host) take(t *testing.T, file string, args ...string) *take {
 	}
 	k := &take{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("it does not capture: %s", k.said.String())
 		}

@@ -62,7 +62,7 @@ func TestCaptureListen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		for r := pcapng.NewReader(conn); ; {
 			b, err := r.Next()
 			if err != nil {

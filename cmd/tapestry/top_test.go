@@ -134,7 +134,7 @@ func TestTopOnTerminal(t *testing.T) {
 	// until reads until the terminal shows what is wanted, behind what was read before.
 	until := func(want string) []byte {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; {
+		for deadline := time.Now().Add(time.Minute); ; {
 			if before, after, ok := bytes.Cut(text, []byte(want)); ok {
 				text = after
 				return before
