@@ -6,7 +6,6 @@ import (
 	"maps"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A ledger holds two countings of the same frames: tapestry's and the kernel's.
@@ -49,7 +48,7 @@ func (h *Host) ledger(t *testing.T) ledger {
 // with the links.
 func (h *Host) books(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error { return h.ledger(t).check() })
+	eventually(t, patience, func() error { return h.ledger(t).check() })
 }
 
 func (l ledger) check() error {

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
@@ -33,7 +32,7 @@ const (
 // pings sends some pings from a container, all answered. Args are options of ping.
 func (h *Host) pings(t *testing.T, container, to string, n int, args ...string) {
 	t.Helper()
-	h.exec(t, container, append(append([]string{"ping", "-n", "-q", "-c", fmt.Sprint(n), "-i", "0.01", "-W1"}, args...), to)...)
+	h.exec(t, container, append(append([]string{"ping", "-n", "-q", "-c", fmt.Sprint(n), "-i", "0.01", "-W20"}, args...), to)...)
 }
 
 // TestCaptureCommands: tapestry capture, as people use it and as Wireshark's tools read it.
@@ -67,9 +66,9 @@ func captureTargets(t *testing.T, h *Host) {
 		"other":   h.take(t, "other.pcapng", "network:other"),
 		"filter":  h.take(t, "filter.pcapng", "--", "icmp", "and", "host", "db"),
 	}
-	h.pings(t, "web", dbAddress, 5, "-s", "100")
+	h.pings(t, "web", dbAddress, 5, "-s", "100", "-i", "1") // each answer before the next question
 	h.spoof(t, "web", dbMAC, dbAddress)
-	h.try("docker", "exec", "lone", "arping", "-c1", "-w1", "-I", "eth0", "10.78.0.99")
+	h.try("docker", "exec", "lone", "arping", "-c1", "-w2", "-I", "eth0", "10.78.0.99")
 	frames, pings := map[string]int{}, map[string][]string{}
 	for name, k := range takes {
 		frames[name] = k.end(t)
@@ -149,7 +148,7 @@ func captureRenamed(t *testing.T, h *Host) {
 	defer h.docker(t, "rename", "shop", "web")
 	h.pings(t, "shop", dbAddress, 2)
 	// The new name is written as soon as Docker has told it.
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		h.pings(t, "shop", dbAddress, 1)
 		if text, err := os.ReadFile(k.path); err != nil || !strings.Contains(string(text), "shop") {
 			return fmt.Errorf("no new name in the file: %v", err)
@@ -193,11 +192,12 @@ func captureComes(t *testing.T, h *Host) {
 	for name, k := range takes {
 		k.end(t)
 		got := rows(t, k.path, `frame.interface_name == late`, "frame.packet_id", "frame.md5_hash", "eth.type", "frame.time_epoch")
-		if len(got) != len(want) {
+		// From 28 on dockerd announces a container's address three times, a second apart: who ends later sees more of it.
+		if len(got) < len(want) || slices.ContainsFunc(got[len(want):], func(row string) bool { return !strings.Contains(row, "|0x0806|") }) {
 			t.Errorf("%s: from late came\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			continue
 		}
-		for i := range got { // the times are each capture's own
+		for i := range want { // the times are each capture's own
 			if got[i][:len(got[i])-20] != want[i][:len(want[i])-20] {
 				t.Errorf("%s: frame %d of late is %s, want %s", name, i, got[i], want[i])
 			}
@@ -216,7 +216,8 @@ func captureStrict(t *testing.T, h *Host) {
 	h.quiet(t)
 	k := h.take(t, "strict.pcapng", "all", "-f", "icmp", "--strict", "--ring", "256KiB")
 	k.signal(syscall.SIGSTOP)
-	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-W1", "-s", "1400", dbAddress)
+	flood := h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-W20", "-s", "1400", dbAddress)
+	missed := lost(t, flood)
 	for range 2 { // nsenter has stopped, too
 		k.signal(syscall.SIGCONT)
 		k.cmd.Process.Signal(syscall.SIGCONT)
@@ -226,8 +227,9 @@ func captureStrict(t *testing.T, h *Host) {
 	k.signal(syscall.SIGINT)
 	code, said := k.exit(t)
 	frames, lost := k.books(t)
-	if code != 3 || lost == 0 || frames+lost != 6004 || !strings.Contains(said, "lost") {
-		t.Errorf("exit code %d, %d frames and %d lost, want 6004: %s", code, frames, lost, said)
+	want := 3000 + 4 + 3000 - missed // a flood may be too much for a queue on a busy machine
+	if code != 3 || lost == 0 || frames+lost < want || frames+lost > 6004 || !strings.Contains(said, "lost") {
+		t.Errorf("exit code %d, %d frames and %d lost, want %d to 6004: %s", code, frames, lost, want, said)
 	}
 	var told, dropped uint64
 	c := readFile(t, k.path)

@@ -32,7 +32,7 @@ func TestCaptureHosts(t *testing.T) {
 		"both":  a.take(t, "both.pcapng", "all", "--view", "both", "-f", "icmp"),
 		"far":   p.b.take(t, "far.pcapng", "peer:192.0.2.1", "-f", "icmp", "--view", "outer"),
 	}
-	a.exec(t, "red", "ping", "-n", "-q", "-c", "10", "-i", "0.02", "-W1", "-s", "700", "-p", hex.EncodeToString([]byte("tapestry")), "10.80.2.10")
+	a.exec(t, "red", "ping", "-n", "-q", "-c", "10", "-i", "0.02", "-W20", "-s", "700", "-p", hex.EncodeToString([]byte("tapestry")), "10.80.2.10")
 	a.pings(t, "red", "10.80.1.20", 3) // does not travel
 	for _, k := range takes {
 		k.end(t)

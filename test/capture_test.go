@@ -151,24 +151,24 @@ func TestCaptureTruth(t *testing.T) {
 		} {
 			t.Run(way.name+" "+strings.Join(load, " "), func(t *testing.T) {
 				p.a.quiet(t)
-				// A busy machine makes TCP itself send something twice now and then. A capture that puts frames into a
-				// wrong order has retransmissions every time.
-				var flags string
-				for range 3 {
-					if flags = p.truth(t, way.from, way.client, load); flags == "" || t.Failed() {
+				// A busy machine loses copies, which the books tell, and makes TCP itself send something twice now and then.
+				// A capture that loses frames in silence or puts them into a wrong order does so every time.
+				var odd string
+				for range 10 {
+					if odd = p.truth(t, way.from, way.client, load); odd == "" || t.Failed() {
 						return
 					}
-					t.Log(flags)
+					t.Log(odd)
 				}
-				t.Errorf("tshark's analysis of TCP flags packets, three times:\n%s", flags)
+				t.Errorf("ten times:\n%s", odd)
 			})
 		}
 	}
 }
 
-// truth captures one run of iperf3 towards red in all modes, and compares what there is to compare. It gives what tshark
-// flags in it.
-func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (flags string) {
+// truth captures one run of iperf3 towards red in all modes, and compares what there is to compare. It gives what keeps the run
+// from proof: copies that were lost, packets that tshark flags.
+func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (odd string) {
 	t.Helper()
 	modes := map[string]*recording{}
 	for _, mode := range []string{"fix", "segment", "raw"} {
@@ -180,8 +180,11 @@ func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (fl
 	for _, mode := range []string{"fix", "segment", "raw"} {
 		r := modes[mode]
 		b := r.end(t)
-		if b.Dropped != 0 || b.Delivered == 0 {
+		if b.Delivered == 0 {
 			t.Fatalf("%s: %+v", mode, b)
+		}
+		if b.Dropped != 0 {
+			odd += fmt.Sprintf("%s: %d copies were lost\n", mode, b.Dropped)
 		}
 		packets, err := strconv.Atoi(tool(t, "sh", "-c", "capinfos -rTmc "+r.path+" | tail -1 | cut -d, -f2"))
 		if err != nil || uint64(packets) != b.Packets || mode != "segment" && b.Packets != b.Delivered {
@@ -200,14 +203,14 @@ func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (fl
 			}
 		}
 		if tcp && mode != "raw" {
-			flags += flagged(t, r.path)
+			odd += flagged(t, r.path)
 			streams = append(streams, follow(t, r.path))
 		}
 	}
 	if tcp && (len(streams) != 2 || streams[0] != streams[1]) {
-		t.Errorf("the TCP streams of fix and segment differ: %q", streams)
+		odd += fmt.Sprintf("the TCP streams of fix and segment differ: %q\n", streams)
 	}
-	return flags
+	return odd
 }
 
 // Ten gigabytes with a reader that reads and one that does not: whatever was lost is known exactly, and what was

@@ -58,8 +58,8 @@ func TestContainers(t *testing.T) {
 
 	t.Run("row03 two containers talk from the first packet on", func(t *testing.T) {
 		h.quiet(t)
-		h.exec(t, "c1", "ping", "-n", "-c3", "-i0.2", "-W1", h.address(t, "c2", "X"))
-		h.exec(t, "c2", "ping", "-n", "-c3", "-i0.2", "-W1", h.address(t, "c1", "X"))
+		h.exec(t, "c1", "ping", "-n", "-c3", "-i0.2", "-W20", h.address(t, "c2", "X"))
+		h.exec(t, "c2", "ping", "-n", "-c3", "-i0.2", "-W20", h.address(t, "c1", "X"))
 	})
 
 	t.Run("row04 names and aliases", func(t *testing.T) {

@@ -18,7 +18,7 @@ func TestControl(t *testing.T) {
 	h.ping(t, "c2", "c1")
 	h.ping(t, "c2", "192.0.2.2")
 	h.ping(t, "c2", h.address(t, "c1", "X"), "-M", "do", "-s", "1472")
-	outside.in(t, "ping", "-c1", "-W1", "2001:db8::1")
+	outside.in(t, "ping", "-c1", "-W20", "2001:db8::1")
 	if err := outside.asksWeb("192.0.2.1", "18080"); err != nil {
 		t.Errorf("published port: %v", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 var (
@@ -17,7 +16,7 @@ var (
 // rtt is the shortest of some round trips, in milliseconds: what the way takes when the machine is not busy elsewhere.
 func (h *Host) rtt(t *testing.T, container, to string) float64 {
 	t.Helper()
-	said := h.exec(t, container, "ping", "-n", "-q", "-c8", "-i0.2", "-W2", to)
+	said := h.exec(t, container, "ping", "-n", "-q", "-c8", "-i0.2", "-W20", to)
 	m := pingTimes.FindStringSubmatch(said)
 	if m == nil {
 		t.Fatalf("ping said: %s", said)
@@ -58,13 +57,20 @@ func TestFault(t *testing.T) {
 	h.run(t, "db", "X", "--ip", "10.77.0.50")
 	const db = "10.77.0.50"
 	h.ping(t, "web", db)
-	base := h.rtt(t, "web", db)
+	// near wants round trips that take so many milliseconds more: never less, and within 5 % and what a timer may be late on each
+	// way. A busy machine has ten tries for that.
 	near := func(t *testing.T, want float64) {
 		t.Helper()
-		// Within 5 %, and what a timer may be late on each way.
-		if got := h.rtt(t, "web", db) - base; got < want-1 || got > want*1.05+4 {
-			t.Errorf("round trips take %.2f ms more, want %v", got, want)
+		got := 0.
+		for range 10 {
+			if got = h.rtt(t, "web", db); got < want {
+				t.Errorf("round trips take %.2f ms, want %v", got, want)
+			}
+			if got <= want*1.05+4 {
+				return
+			}
 		}
+		t.Errorf("ten times round trips take at least %.2f ms, want %v", got, want)
 	}
 
 	t.Run("delay", func(t *testing.T) {
@@ -115,7 +121,7 @@ func TestFault(t *testing.T) {
 		h.quiet(t)
 		h.tapestry(t, "fault", "set", "db", "--delay", "10s", "--dir", "to")
 		ping := h.background(t, "web", "ping", "-n", "-q", "-c20", "-i0.05", "-W20", db)
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if f := objects[faultSet](t, h, "fault", "list"); len(f) != 1 || f[0].Waiting < 20 {
 				return fmt.Errorf("waiting: %+v", f)
 			}
@@ -131,11 +137,21 @@ func TestFault(t *testing.T) {
 		h.quiet(t)
 		h.tapestry(t, "fault", "set", "web", "--rate", "20mbit", "--dir", "from")
 		// Of each frame of 1442 bytes 1400 are payload; TCP is offloaded, and comes in super-frames.
-		if got, want := h.goodput(t, "db", "web", "-u", "-b40M", "-l1400", "-t4"), 20*1400/1442.; got < want*0.95 || got > want*1.05 {
-			t.Errorf("UDP moves %v Mbit/s, want %v", got, want)
-		}
-		if got := h.goodput(t, "db", "web", "-t4"); got < 15 || got > 20 {
-			t.Errorf("TCP moves %v Mbit/s of 20", got)
+		// A busy machine may move less, and has five tries; more it must not move.
+		for _, way := range []struct {
+			name        string
+			least, most float64
+			args        []string
+		}{{"UDP", 20 * 1400 / 1442. * 0.95, 20 * 1400 / 1442. * 1.05, []string{"-u", "-b40M", "-l1400", "-t4"}}, {"TCP", 15, 20, []string{"-t4"}}} {
+			got := 0.
+			for try := 0; try < 5 && got < way.least; try++ {
+				if got = h.goodput(t, "db", "web", way.args...); got > way.most {
+					break
+				}
+			}
+			if got < way.least || got > way.most {
+				t.Errorf("%s moves %v Mbit/s, want %v to %v", way.name, got, way.least, way.most)
+			}
 		}
 	})
 
@@ -164,8 +180,8 @@ func TestFault(t *testing.T) {
 		h.docker(t, "restart", "-t", "0", "web")
 		h.ping(t, "web", db)
 		h.tapestry(t, "fault", "set", "web", "--loss", "100%", "--for", "300ms")
-		eventually(t, 10*time.Second, func() error {
-			_, err := h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W1", db)
+		eventually(t, patience, func() error {
+			_, err := h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W5", db)
 			return err
 		})
 		if code, said := h.exit(t, "fault", "set", "wbe", "--loss", "1%"); code != 4 || !strings.Contains(said, "did you mean web?") {

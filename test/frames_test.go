@@ -22,7 +22,7 @@ func TestFrames(t *testing.T) {
 		h.in(t, "iptables", "-P", "FORWARD", "DROP")
 		chain := func() string { return h.in(t, "iptables", "-v", "-x", "-n", "-L", "FORWARD") }
 		before := chain()
-		h.exec(t, "c1", "ping", "-n", "-c3", "-i0.2", "-W1", h.address(t, "c2", "X"))
+		h.exec(t, "c1", "ping", "-n", "-c3", "-i0.2", "-W20", h.address(t, "c2", "X"))
 		if after := chain(); after != before {
 			t.Errorf("the frames met iptables:\n%s\nbefore:\n%s", after, before)
 		}
@@ -53,9 +53,9 @@ func TestFrames(t *testing.T) {
 		h.quiet(t)
 		onX := h.capture(t, "c2", "eth0", "arp or icmp")
 		onY := h.capture(t, "d1", "eth0", "net 10.77.0.0/24 or arp net 10.77.0.0/24")
-		h.exec(t, "c1", "arping", "-c1", "-w2", "-I", "eth0", h.address(t, "c2", "X"))
+		h.exec(t, "c1", "arping", "-c1", "-w20", "-I", "eth0", h.address(t, "c2", "X"))
 		for _, group := range []string{"224.0.0.1", "10.77.0.255"} {
-			args := []string{"ping", "-n", "-c1", "-W1", "-I", "eth0"}
+			args := []string{"ping", "-n", "-c1", "-W20", "-I", "eth0"}
 			if strings.HasSuffix(group, ".255") {
 				args = append(args, "-b")
 			}

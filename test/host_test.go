@@ -225,10 +225,26 @@ func (h *Host) exec(t *testing.T, container string, args ...string) string {
 	return h.docker(t, append([]string{"exec", container}, args...)...)
 }
 
-// ping sends one ping from a container and wants its answer within a second. Args are options of ping.
+// ping sends one ping from a container and wants its answer, whenever it comes. Args are options of ping.
 func (h *Host) ping(t *testing.T, container, to string, args ...string) {
 	t.Helper()
-	h.exec(t, container, append(append([]string{"ping", "-n", "-c1", "-W1"}, args...), to)...)
+	h.exec(t, container, append(append([]string{"ping", "-n", "-c1", "-W20"}, args...), to)...)
+}
+
+// pingGroup sends pings to a group or broadcast address, from a container ("": the host), until one of the answers is from an
+// address. The sender itself may answer too, so ping listens for a second each time.
+func (h *Host) pingGroup(t *testing.T, container, from string, args ...string) {
+	t.Helper()
+	command := append([]string{"ping", "-n", "-w1"}, args...)
+	if container != "" {
+		command = append([]string{"docker", "exec", container}, command...)
+	}
+	eventually(t, patience, func() error {
+		if got, err := h.try(command...); !strings.Contains(got, "from "+from) {
+			return fmt.Errorf("%v: no answer from %s: %s, %v", command, from, got, err)
+		}
+		return nil
+	})
 }
 
 // address is a container's IPv4 address on a network.
@@ -255,6 +271,9 @@ func (h *Host) links(t *testing.T, container string) []string {
 	t.Helper()
 	return strings.Fields(h.exec(t, container, "ls", "/sys/class/net"))
 }
+
+// patience is how long anything is waited for: only what hangs needs it.
+const patience = 2 * time.Minute
 
 // eventually waits until f returns nil.
 func eventually(t *testing.T, within time.Duration, f func() error) {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 // TestLifecycle: containers that stop, start again, fail and come in crowds.
@@ -27,7 +26,7 @@ func TestLifecycle(t *testing.T) {
 			from := h.mark()
 			h.docker(t, end...)
 			h.docker(t, "wait", "c2")
-			eventually(t, 5*time.Second, func() error {
+			eventually(t, patience, func() error {
 				if got, want := h.methods(t, from), "Leave DeleteEndpoint"; got != want {
 					return fmt.Errorf("after docker %s: requests %q, want %q", strings.Join(end, " "), got, want)
 				}
@@ -57,7 +56,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("requests %q, want %q", got, want)
 		}
 		// The links have the new endpoint's names: count them.
-		eventually(t, 5*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if now := h.snapshot(t); len(now) != len(before) {
 				return fmt.Errorf("%d objects, were %d: %w", len(now), len(before), now.diff(before))
 			}
@@ -104,7 +103,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("%d different addresses and MACs, want %d", len(unique), 2*(len(names)+1))
 		}
 		// One container asks all, and each asks its neighbour.
-		const all = `for n in "$@"; do ping -n -c1 -W1 $n >/dev/null || { echo $n is not reached; exit 1; }; done`
+		const all = `for n in "$@"; do ping -n -c1 -W20 $n >/dev/null || { echo $n is not reached; exit 1; }; done`
 		h.exec(t, "c1", append([]string{"sh", "-c", all, "sh"}, names...)...)
 		for i := 0; i < len(names); i += 7 {
 			h.ping(t, names[i], names[(i+1)%len(names)])

@@ -241,7 +241,7 @@ func (s snapshot) diff(before snapshot) error {
 // audit waits until the host is as it was in a snapshot: the kernel and dockerd end some things a little later.
 func (h *Host) audit(t *testing.T, before snapshot) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error { return h.snapshot(t).diff(before) })
+	eventually(t, patience, func() error { return h.snapshot(t).diff(before) })
 }
 
 // post sends a request to the driver as dockerd does, without a Content-Type, and gives the status and the reply.

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 type offload struct {
@@ -34,7 +33,7 @@ type tested struct {
 // tests waits until every peer is shown with the same verdict.
 func (h *Host) tests(t *testing.T, verdict string, gso bool) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		peers := objects[tested](t, h, "peers")
 		for _, p := range peers {
 			if p.Test != verdict || p.GSO != gso {

@@ -57,7 +57,7 @@ func recorderFlood(t *testing.T, h *Host) {
 	if path, said := h.dump(t); !strings.Contains(said, "since the recorder was switched on") || len(readFile(t, path).packets) == 0 {
 		t.Errorf("before the flood: %s", said)
 	}
-	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "10000", "-W1", "-s", "400", dbAddress)
+	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "10000", "-W20", "-s", "400", dbAddress)
 	r := h.recorder(t)
 	if r.Bytes != 2<<20 || r.Frames < 20_000 || r.Kept > 19_000 || r.Kept < 5_000 || r.DropsKept == 0 {
 		t.Errorf("after the flood %+v", r)
@@ -149,7 +149,7 @@ func recorderStopped(t *testing.T, h *Host) {
 	}
 	h.docker(t, "rm", "job")
 	h.docker(t, "run", "-d", "--restart", "always", "--name", "loop", "--network", "mynet", "tp/net", "ping", "-c", "1", dbAddress)
-	eventually(t, 20e9, func() error {
+	eventually(t, patience, func() error {
 		if state := strings.TrimSpace(h.docker(t, "inspect", "-f", "{{.State.Restarting}}", "loop")); state != "true" {
 			return fmt.Errorf("restarting: %s", state)
 		}
@@ -207,7 +207,7 @@ func recorderFlows(t *testing.T, h *Host) {
 	path, _ := h.dump(t)
 	pingFlow(t, h.tapestry(t, "flows", "-r", path, "--json"), "file", 7)
 
-	top := h.background(t, "", "tapestry", "top", "--once", "--json", "--every", "2s", "--", "icmp")
+	top := h.background(t, "", "tapestry", "top", "--once", "--json", "--every", "8s", "--", "icmp")
 	h.awaitCaptures(t, 1)
 	h.pings(t, "web", dbAddress, 5)
 	code, said := top.exit(t)
@@ -220,7 +220,7 @@ func recorderFlows(t *testing.T, h *Host) {
 // awaitCaptures waits until so many captures run.
 func (h *Host) awaitCaptures(t *testing.T, n int) {
 	t.Helper()
-	eventually(t, 10e9, func() error {
+	eventually(t, patience, func() error {
 		if running := len(h.captures(t)); running != n {
 			return fmt.Errorf("%d captures run, want %d", running, n)
 		}
@@ -247,7 +247,7 @@ func (h *Host) watch(t *testing.T, traffic func(), args ...string) []string {
 
 func watchLines(t *testing.T, h *Host) {
 	h.quiet(t, "address conflict")
-	ping := func() { h.pings(t, "web", dbAddress, 3) }
+	ping := func() { h.pings(t, "web", dbAddress, 3, "-i", "1") } // each answer before the next question
 	const clock = `^\d\d:\d\d:\d\d\.\d{6} `
 	lines := h.watch(t, ping, "web", "-n", "3", "-f", "icmp")
 	for i, want := range []string{`web → db  ICMP echo request id \d+ seq 1  98 B$`, `db → web  ICMP echo reply id \d+ seq 1  98 B$`, `web → db  ICMP echo request id \d+ seq 2  98 B$`} {
@@ -286,7 +286,7 @@ func watchFaults(t *testing.T, h *Host) {
 	defer h.tapestry(t, "fault", "clear", "all")
 	h.tapestry(t, "fault", "set", "web", "--delay", "20ms", "--dir", "from")
 	k := h.take(t, "fault.pcapng", "web", "db", "-f", "icmp") // what is lost on its way to db is seen at db
-	lines := h.watch(t, func() { h.pings(t, "web", dbAddress, 2) }, "web", "-n", "4", "-f", "icmp")
+	lines := h.watch(t, func() { h.pings(t, "web", dbAddress, 2, "-i", "1") }, "web", "-n", "4", "-f", "icmp")
 	for _, line := range lines {
 		if strings.Contains(line, "echo request") != strings.HasSuffix(line, "  98 B  FAULT delay") {
 			t.Errorf("watch prints %q", lines)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestSweep: the links of a running container are never swept, whatever tapestry's records say of them.
@@ -65,7 +64,7 @@ func TestSweep(t *testing.T) {
 		from := h.mark()
 		h.startDaemon(t)
 		warned := 0
-		eventually(t, 15*time.Second, func() error {
+		eventually(t, patience, func() error {
 			swept := false
 			warned = 0
 			for _, r := range h.records(t, from) {
