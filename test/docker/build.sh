@@ -14,7 +14,9 @@ if [[ ! -d $dir ]]; then
     mkdir -p "$cache"
     new=$(mktemp -d "$cache/new.XXXXXX")
     trap 'rm -rf "$new"' EXIT
-    build() { go build -trimpath -ldflags '-s -w' -o "$new/" "$@"; }
+    # What a release of Docker says of itself; moby's module, which it is made from, has a version of another kind.
+    says="-X github.com/moby/moby/v2/dockerversion.Version=29.7.2 -X github.com/docker/cli/cli/version.Version=29.7.2"
+    build() { go build -trimpath -ldflags "-s -w $says" -o "$new/" "$@"; }
     export CGO_ENABLED=0
     build -tags netgo,osusergo,static_build,nri_no_wasm,no_cri,exclude_graphdriver_btrfs \
         github.com/moby/moby/v2/cmd/{dockerd,docker-proxy} \
