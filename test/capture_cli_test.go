@@ -93,7 +93,11 @@ func captureTargets(t *testing.T, h *Host) {
 	if n := len(rows(t, takes["other"].path, "arp && frame.interface_name == lone", "frame.number")); n == 0 || n != frames["other"] {
 		t.Errorf("of the other network %d of %d packets are lone's ARP", n, frames["other"])
 	}
-	if frames["filter"] != 10 || frames["classic"] != frames["all"] {
+	// They end one after the other, and from 28 on dockerd announces addresses meanwhile: ARP aside they have the same.
+	talk := func(name string) []string {
+		return sums(slices.DeleteFunc(readFile(t, takes[name].path).packets, func(p pcapng.Packet) bool { return p.Data[12] == 8 && p.Data[13] == 6 }), 0)
+	}
+	if frames["filter"] != 10 || !slices.Equal(talk("classic"), talk("all")) {
 		t.Errorf("frames %v", frames)
 	}
 

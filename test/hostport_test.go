@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // hostState are the host's routing rules and routes that are tapestry's.
@@ -35,7 +34,7 @@ func TestHostPort(t *testing.T) {
 	h.run(t, "c2", "X", "--ip", "10.77.0.12", "--ip6", "fd77::12")
 	talk := func(t *testing.T) {
 		t.Helper()
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			for _, to := range []string{"10.77.0.11", "fd77::12"} {
 				if err := h.reaches(to); err != nil {
 					return err
@@ -91,13 +90,13 @@ func TestHostPort(t *testing.T) {
 		// As any other link, with the route in the main table and without the rule, it would: the test can tell. The daemon
 		// makes the rule again within 5 s.
 		h.in(t, "ip", "route", "add", "10.77.0.0/24", "dev", link)
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			h.try("sh", "-c", "while ip rule del priority 10 iif $1; do :; done; sysctl -qw net.ipv4.conf.$1.forwarding=1", "sh", link)
 			_, err := h.try("docker", "exec", "other", "ping", "-n", "-c1", "-W1", "10.77.0.11")
 			return err
 		})
 		h.in(t, "ip", "route", "del", "10.77.0.0/24", "dev", link)
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if now := h.hostState(t); now != state {
 				return fmt.Errorf("rules and routes are\n%s\nwere\n%s", now, state)
 			}
@@ -215,7 +214,7 @@ func TestHostPort(t *testing.T) {
 		h.quiet(t)
 		h.docker(t, "rm", "-f", "c1", "c2")
 		h.docker(t, "network", "rm", "X")
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if now := h.hostState(t); now != "" {
 				return fmt.Errorf("left: %s", now)
 			}
