@@ -32,15 +32,18 @@ it prints a line a frame, as tapestry watch does.
 
 ` + targetHelp + `
 
-What is written has a limit of 1 GiB and 1 hour, unless --for says another time, --no-limit lifts it, or --max-size and
---keep bound the disk themselves. Frames that come faster than they are read are lost in the capture, never in the
+What is written has a limit of 1 GiB and 1 hour, unless --bytes and --for say another, --no-limit lifts it, or --max-size
+and --keep bound the disk themselves. Frames that come faster than they are read are lost in the capture, never in the
 network; that is told at once, in the file and at the end.
 
 Ctrl-C ends it in order. A file that ends in .pcap is classic pcap: packets only, without names, verdicts and drops.
 With --max-size or --every the files are named as Wireshark's own sets are, db_00001_20260301080000.pcapng, and each
 opens alone. Files are readable by you only.
 
-With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it, split it, look at it.`,
+With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it, split it, look at it.
+
+With --json it prints an object a line, as tapestry watch does; docs/json.md explains the keys. capture change gives a
+capture that runs another filter (a container of the name change is /change here).`,
 		Example: `  tapestry capture web -w - | wireshark -k -i -
   tapestry capture web db -f 'tcp port 5432 and not host 10.77.0.9' -w db.pcapng -C 100MB -W 10
   tapestry capture network:mynet --drops
@@ -89,8 +92,12 @@ With --read a file (pcapng or pcap) takes the daemon's place: filter it, cut it,
 	f.BoolVar(&o.wait, "wait", false, "wait for containers that are not there yet")
 	f.BoolVar(&o.noLimit, "no-limit", false, "no limit of 1 GiB and 1 hour")
 	f.StringVar(&o.attach, "attach", "", "read the capture that a container was started with (tapestry.capture), by its name or the capture's `ID`")
+	f.Var(set(&o.bytes, "SIZE", "", parseSize), "bytes",
+		"stop before the frames take more than this as pcapng, such as 100MB (default 1GiB with -w and --listen)")
+	f.BoolVar(&o.json, "json", false, "print JSON, an object a line, as watch does")
 	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen",
 		"give each TCP connection from this host a capture of its own")
+	cmd.AddCommand(newCaptureChange(c))
 	return cmd
 }
 

@@ -27,7 +27,7 @@ const (
 type captureFlags struct {
 	filter                                 string
 	write, read                            string
-	maxBytes                               int64
+	maxBytes, bytes                        int64
 	every, during                          time.Duration
 	keep, snap, ring                       int
 	frames                                 uint64
@@ -178,9 +178,13 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 		return failf(exitUsage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0],
 			targets[0])
 	case o.read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit",
-		"listen", "ring") != "":
+		"listen", "ring", "bytes") != "":
 		return failf(exitUsage, "--%s with --read: what is in a file was captured already",
-			set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring"))
+			set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring", "bytes"))
+	case o.json && (o.write != "" || o.listen != ""):
+		return failf(exitUsage, "--json with --%s: lines of JSON go to stdout, want one of them", set("write", "listen"))
+	case o.bytes > 0 && o.noLimit:
+		return failf(exitUsage, "--bytes with --no-limit: want one of them")
 	case o.write == "" && set(append(many, "pcap", "force")...) != "":
 		return failf(exitUsage, "--%s without --write: want a file", set(append(many, "pcap", "force")...))
 	case o.write == "-" && set(many...) != "":
@@ -215,6 +219,9 @@ func (o *captureFlags) request() captureRequest {
 	}
 	if o.during > 0 {
 		r.Seconds = o.during.Seconds()
+	}
+	if o.bytes > 0 {
+		r.Bytes = o.bytes
 	}
 	return r
 }

@@ -46,9 +46,12 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		}
 		want.Targets = t.Request()
 	}
-	most := want.Frames
+	limit := bounded{most: want.Frames, mostBytes: j.o.bytes}
 	if want.Targets.New { // what comes besides is discarded here, by its Detail
 		want.Detail, want.Frames = true, 0
+		if j.o.bytes > 0 {
+			want.Bytes = -1
+		}
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while the daemon does not answer
@@ -62,19 +65,23 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		return nil, errors.New("interrupted")
 	}
 	h := &shot{j, n, j.c.follow(own, s, n, t, j.o.filter), s, cancel}
-	if want.Targets.New && most > 0 {
-		h.src = &bounded{blocks: h.src, most: most, stop: func() { _ = s.Stop(own) }} // if it fails the stream has ended
+	if want.Targets.New && (limit.most > 0 || limit.mostBytes > 0) {
+		limit.blocks, limit.stop = h.src, func() { _ = s.Stop(own) } // if it fails the stream has ended
+		h.src = &limit
 	}
 	return h, nil
 }
 
-// bounded ends a capture after so many frames, of those that are let through.
+// bounded ends a capture after so many frames, or bytes, of those that are let through.
 type bounded struct {
 	blocks
-	most   uint64
-	stop   func()
-	frames uint64
-	last   uint64 // ID
+	most      uint64 // 0: no bound
+	mostBytes int64  // 0: no bound
+	stop      func()
+	frames    uint64
+	bytes     int64  // of the packets in a stream, about
+	last      uint64 // ID
+	full      bool
 }
 
 func (b *bounded) Next() (pcapng.Block, error) {
@@ -84,15 +91,22 @@ func (b *bounded) Next() (pcapng.Block, error) {
 		if !ok || err != nil {
 			return x, err
 		}
+		if b.full && (p.ID == 0 || p.ID != b.last || b.mostBytes > 0) {
+			continue
+		}
+		if b.bytes += int64(len(p.Data)+len(p.Comment)) + packetRoom; b.mostBytes > 0 && b.bytes > b.mostBytes {
+			b.full = true
+			b.stop()
+			continue
+		}
 		if p.ID == 0 || p.ID != b.last {
 			if b.frames++; b.frames == b.most {
+				b.full = true
 				b.stop()
 			}
 			b.last = p.ID
 		}
-		if b.frames <= b.most {
-			return x, nil
-		}
+		return x, nil
 	}
 }
 
@@ -169,11 +183,19 @@ func (j *job) startText(where string) string {
 		text += ", filter: " + j.o.filter
 	}
 	text += ", into " + where
+	most := "1 GiB"
+	if j.o.bytes > 0 {
+		most = bytesText(uint64(j.o.bytes))
+	}
 	switch {
 	case j.o.limited() && j.o.during == 0:
-		text += ", at most 1 GiB and 1h"
+		text += ", at most " + most + " and 1h"
 	case j.o.limited():
-		text += ", at most 1 GiB and " + spanText(j.o.during)
+		text += ", at most " + most + " and " + spanText(j.o.during)
+	case j.o.bytes > 0 && j.o.during > 0:
+		text += ", at most " + most + " and for " + spanText(j.o.during)
+	case j.o.bytes > 0:
+		text += ", at most " + most
 	case j.o.during > 0:
 		text += ", for " + spanText(j.o.during)
 	}
@@ -249,7 +271,7 @@ func (j *job) limitText(b *captureBooks) string {
 	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
 	case j.o.during == 0 && b.Seconds >= defaultSeconds-1:
 		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
-	case b.Bytes > defaultBytes-(1<<20):
+	case j.o.bytes == 0 && b.Bytes > defaultBytes-(1<<20):
 		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
 	}
 	return ""

@@ -35,7 +35,7 @@ func TestCaptureFile(t *testing.T) {
 	}
 	asked := d.asked[0]
 	if got := fmt.Sprint(asked.Filter, asked.Detail, asked.Bytes, asked.Seconds); got !=
-		fmt.Sprint(captureFilter{"host web and udp", map[string][]string{"web": {"10.80.1.2"}}}, false, 0, 0) {
+		fmt.Sprint(captureFilter{Expr: "host web and udp", Names: map[string][]string{"web": {"10.80.1.2"}}}, false, 0, 0) {
 		t.Errorf("the daemon was asked for %s", got)
 	}
 	if i, err := os.Stat(path); err != nil || i.Mode() != 0o600 {

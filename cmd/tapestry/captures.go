@@ -98,6 +98,8 @@ type session struct {
 	stop func(state string) // the first state wins
 	done chan struct{}      // closed by stop
 
+	changes sync.Mutex             // of the filter
+	filter  atomic.Pointer[string] // its expression
 	state   atomic.Pointer[string]
 	length  atomic.Int64 // ns, when it has ended
 	beyond  atomic.Uint64
@@ -142,6 +144,7 @@ func newSession(ask *asked, who credentials) *session {
 		state = "armed"
 	}
 	s.state.Store(&state)
+	s.filter.Store(&ask.Filter.Expr)
 	s.stop = func(state string) {
 		s.once.Do(func() {
 			s.state.Store(&state)
@@ -342,7 +345,7 @@ func (c *captures) close(s *session, err error) {
 	b := s.books()
 	s.sink.Free()
 	c.log.Info("capture ended", "capture", s.id, "uid", s.who.uid, "pid", s.who.pid, "command", s.ask.Name,
-		"targets", s.ask.Targets.String(), "filter", s.ask.Filter.Expr,
+		"targets", s.ask.Targets.String(), "filter", *s.filter.Load(),
 		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
 	s.ask = nil
 }
@@ -358,7 +361,7 @@ func (s *session) books() captureBooks {
 	if state := *s.state.Load(); state == "running" || state == "armed" { // it is counted first
 		t.Seen = t.Filtered + t.Accepted
 	}
-	return captureBooks{ID: s.id, Name: s.name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(),
+	return captureBooks{ID: s.id, Name: s.name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(), Filter: *s.filter.Load(),
 		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
 		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}
@@ -412,8 +415,12 @@ func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		reply(w, http.StatusConflict, errorReply{fmt.Sprintf("capture %s has ended", s.id)})
 		return
 	}
-	if want.Filter != nil {
-		s.sink.Filter(match)
+	if want.Filter != nil && !s.refilter(want.Filter, match) {
+		want.Filter = nil
+	}
+	if want.Targets == nil && want.Filter == nil {
+		reply(w, http.StatusOK, struct{}{})
+		return
 	}
 	if want.Targets != nil {
 		s.sink.Aim(want.Targets.read())
@@ -428,6 +435,18 @@ func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 	log.Info("capture changed")
 	reply(w, http.StatusOK, struct{}{})
+}
+
+// refilter gives a capture another filter, unless that is to renew one which it has not any more.
+func (s *session) refilter(f *captureFilter, match capture.Match) bool {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if f.Was != nil && *f.Was != *s.filter.Load() {
+		return false
+	}
+	s.filter.Store(&f.Expr)
+	s.sink.Filter(match)
+	return true
 }
 
 // An output is a stream on its way to a client.

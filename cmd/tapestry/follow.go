@@ -238,6 +238,7 @@ func (f *followed) tell(want captureTargets) error {
 		what.Targets = &want
 	}
 	if now, err := f.n.filter(f.expr); err == nil && !maps.EqualFunc(now.Names, f.filter.Names, slices.Equal[[]string]) {
+		now.Was = &f.expr
 		what.Filter = &now
 	}
 	if what.Targets == nil && what.Filter == nil {

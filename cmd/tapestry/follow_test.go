@@ -268,7 +268,7 @@ func TestFollowFilter(t *testing.T) {
 	const expr = "host web and tcp port 80 or host 10.80.9.9"
 	p := pursue(t, d, expr)
 	receive(t, docker.came)
-	if got, err := p.n.filter(expr); err != nil || fmt.Sprint(got) != "{"+expr+" map[web:[10.80.1.2]]}" {
+	if got, err := p.n.filter(expr); err != nil || fmt.Sprint(got.Expr, " ", got.Names) != expr+" map[web:[10.80.1.2]]" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := p.n.filter("host wbe"); err == nil {

@@ -136,7 +136,7 @@ func (b captureBooks) text(d *docker) string {
 	if b.UID >= 0 {
 		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
 	}
-	return fmt.Sprintf("%s %q %s, %s, %s lost", who, printable(b.Name),
+	return fmt.Sprintf("capture %s of %s %q %s, %s, %s lost", b.ID, who, printable(b.Name),
 		secondsText(time.Duration(b.Seconds*float64(time.Second))), count(b.Delivered, "frame"), thousands(b.Dropped))
 }
 

@@ -102,7 +102,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 func newRecorderDump(c *client) *cobra.Command {
 	var l look
 	var last time.Duration
-	path := ""
+	path, asJSON := "", false
 	cmd := c.namer(&cobra.Command{
 		Use:   "dump [TARGET...] [-- EXPR]",
 		Short: "Show or save what it holds",
@@ -110,7 +110,9 @@ func newRecorderDump(c *client) *cobra.Command {
 read. It says which time that covers. From before that time there may be frames that the switch dropped, and no others.
 A container that has stopped is a TARGET, too.
 
-` + targetHelp,
+` + targetHelp + `
+
+With --json it prints an object a line, as tapestry watch does; docs/json.md explains the keys.`,
 		Example: `  tapestry recorder dump --last 30s -w before.pcapng
   tapestry recorder dump web -- tcp port 5432
   tapestry recorder dump -w - | tshark -r -`,
@@ -122,6 +124,9 @@ A container that has stopped is a TARGET, too.
 			if err := l.find(ctx, c, cmd, args); err != nil {
 				return err
 			}
+			if asJSON && path != "" {
+				return failf(exitUsage, "--json with --write: lines of JSON go to stdout, want one of them")
+			}
 			if path == "-" && isTerminal(cmd.OutOrStdout()) {
 				return failf(exitUsage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
@@ -131,7 +136,7 @@ A container that has stopped is a TARGET, too.
 				return err
 			}
 			defer s.Close()
-			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true,
+			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
 				pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
 				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
 			if path == "" {
@@ -142,6 +147,7 @@ A container that has stopped is a TARGET, too.
 	})
 	l.flag(cmd)
 	cmd.Flags().Var(set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line, as watch does")
 	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
 	return cmd
 }

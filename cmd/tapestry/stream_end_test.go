@@ -2,10 +2,14 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -204,5 +208,106 @@ func TestEndedCaptures(t *testing.T) {
 	l.mu.Lock()
 	if exitCode(err) != exitNo || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("it was changed: %v", err)
+	}
+}
+
+// Another command gives a running capture another filter. The one that began it, which renews the names in its own, does
+// not undo that.
+func TestCaptureChangeCommand(t *testing.T) {
+	l := newLens(t)
+	socket := serveUnix(t, "all.sock", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), captures: l.captures}).handler())
+	s := l.open(t, captureRequest{Filter: captureFilter{Expr: "ether[14] = 1"}, Frames: 2})
+	change := func(args ...string) result {
+		return tapestry(t, append([]string{"capture", "change", "--api-socket", socket, "--docker-host", "unix:///nowhere"}, args...)...)
+	}
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{s.id, "no filter: want -f EXPR", exitUsage}, {"-f icmp", "0 captures: want one ID", exitUsage},
+		{"99 -f icmp", `no capture "99"`, exitNoTarget}, {s.id + " -f tcp -f prot", "cannot be read", exitUsage},
+		{s.id + " -- ether[14] = 2", "", exitFine},
+	} {
+		if r := change(strings.Fields(c.args)...); r.code != c.code || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%s: exit %d, %s", c.args, r.code, r.stderr)
+		}
+	}
+	l.send(1, 2, 1, 2)
+	was := "ether[14] = 1"
+	must(t, s.Change(t.Context(), captureChange{Filter: &captureFilter{Expr: was, Was: &was}}))
+	if b, err := s.Books(t.Context()); err != nil || b.Filter != "ether[14] = 2" {
+		t.Errorf("the books are %+v, %v", b, err)
+	}
+	if r := tapestry(t, "status", "--api-socket", socket, "--docker-host", "unix:///nowhere"); !strings.Contains(r.out, "capture "+s.id+" of ") {
+		t.Errorf("status does not tell its ID:\n%s", r.out)
+	}
+	l.send(1, 2, 1, 2)
+	if _, numbers, _, _ := rest(t, s); !bytes.Equal(numbers, []byte{2, 2}) {
+		t.Errorf("frames %v", numbers)
+	}
+}
+
+// --bytes ends a capture before its frames take more; --json prints what watch --json does.
+func TestCaptureBytesAndJSON(t *testing.T) {
+	l := newLens(t)
+	socket := serveUnix(t, "all.sock", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), captures: l.captures}).handler())
+	path := filepath.Join(t.TempDir(), "x.pcapng")
+	done := make(chan result)
+	run := func(args ...string) {
+		go func() {
+			done <- tapestry(t, append([]string{"capture", "--api-socket", socket, "--docker-host", "unix:///nowhere"}, args...)...)
+		}()
+		for len(l.running()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	run("-w", path, "--bytes", "20kB")
+	l.send(1, 2, make([]byte, 1000)...)
+	r := <-done
+	info, err := os.Stat(path)
+	if r.code != exitFine || err != nil || info.Size() > 21_000 || info.Size() < 12_000 || !strings.Contains(r.stderr, ", at most 20 kB and 1h") {
+		t.Errorf("exit %d, %v, %v: %s", r.code, info, err, r.stderr)
+	}
+	l.awaitLog(t, "capture ended")
+	run("--json", "-n", "2")
+	l.send(1, 2, 1, 2)
+	r = <-done
+	var f map[string]any
+	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &f) != nil || f["verdict"] != "forwarded" {
+		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	must(t, l.recorder.Resize(1<<21))
+	defer l.recorder.Close()
+	l.send(1, 2, 1, 2, 3)
+	r = tapestry(t, "recorder", "dump", "--json", "--api-socket", socket, "--docker-host", "unix:///nowhere")
+	if r.code != exitFine || strings.Count(r.out, `"verdict":"forwarded"`) != 3 {
+		t.Errorf("recorder dump --json: exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	r = tapestry(t, "recorder", "dump", "--json", "-w", path, "--api-socket", socket)
+	if r.code != exitUsage || !strings.Contains(r.stderr, "--json with --write") {
+		t.Errorf("both: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+// Of a capture that streams more than is wanted the bounds are those of what is let through.
+func TestBoundedBytes(t *testing.T) {
+	s := newFakeStream()
+	s.port("container", wideID, "web")
+	for range 10 {
+		s.frame(0, 0, "frame")
+	}
+	close(s.blocks)
+	stopped, packets := 0, 0
+	for b := (&bounded{blocks: s, mostBytes: 4 * (5 + packetRoom), stop: func() { stopped++ }}); ; {
+		x, err := b.Next()
+		if err == io.EOF {
+			break
+		}
+		if _, ok := x.(*pcapng.Packet); ok {
+			packets++
+		}
+	}
+	if stopped != 1 || packets != 4 {
+		t.Errorf("%d packets, stopped %d times", packets, stopped)
 	}
 }

@@ -40,6 +40,10 @@ type captureTargets struct {
 type captureFilter struct {
 	Expr  string              `json:"expr,omitempty"`
 	Names map[string][]string `json:"names,omitempty"`
+
+	// Was, in a change: only if this is the expression there is now. Who renews the names in a filter must not undo
+	// another's change of it.
+	Was *string `json:"was,omitempty"`
 }
 
 // captureChange is the body of PATCH /v1/captures/ID: what is there replaces what was.
@@ -56,6 +60,7 @@ type captureBooks struct {
 	UID       int     `json:"uid"`       // who asked; -1: not known
 	PID       int     `json:"pid"`       // of that process
 	State     string  `json:"state"`     // running; without a reader: armed, kept (its container has gone); how it ended: stopped, gone (the reader), limit, container (has gone), shutdown (the daemon), failed
+	Filter    string  `json:"filter"`    // "": none
 	Seconds   float64 `json:"seconds"`   // since it began, or how long it was
 	Seen      uint64  `json:"seen"`      // frames that were judged while it looked
 	Filtered  uint64  `json:"filtered"`  // not wanted

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// newCaptureChange is the command that changes a capture of whatever command.
+func newCaptureChange(c *client) *cobra.Command {
+	expr := ""
+	cmd := c.namer(&cobra.Command{
+		Use:   "change ID -f EXPR",
+		Short: "Give a capture that runs another filter",
+		Long: `Give a capture that runs another filter, which holds from the next frame on. ID is what tapestry status shows. An empty
+EXPR lets every frame of its targets through. Names in EXPR stand for the addresses that they have now. The log has a line
+about it, and files go on telling the filter that their capture began with.`,
+		Example: `  tapestry status
+  tapestry capture change 3 -f 'tcp port 5432'
+  tapestry capture change 3 -- not port 22`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l := look{expr: expr}
+			given := cmd.Flags().Changed("filter") || cmd.ArgsLenAtDash() >= 0
+			words, err := l.words(cmd, args)
+			switch {
+			case err != nil:
+				return err
+			case len(words) != 1:
+				return failf(exitUsage, "%s: want one ID, which tapestry status shows: tapestry capture change ID -f EXPR",
+					plural(uint64(len(words)), "capture"))
+			case !given:
+				return failf(exitUsage, "no filter: want -f EXPR, or -f '' to let every frame through")
+			}
+			ctx := cmd.Context()
+			n, err := c.names(ctx)
+			if err != nil {
+				return err
+			}
+			_, f, err := compile(strings.TrimSpace(l.expr), n.Host)
+			if err != nil {
+				return err
+			}
+			return c.call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(words[0]), captureChange{Filter: &f}, nil)
+		},
+	})
+	cmd.Flags().StringVarP(&expr, "filter", "f", "", "frames that match `EXPR`, as tcpdump has it")
+	return cmd
+}
