@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestEndpointOptions: what one container asks for by --driver-opt.
@@ -54,7 +53,7 @@ func TestEndpointOptions(t *testing.T) {
 		h.quiet(t)
 		h.docker(t, "run", "--rm", "--network", "name=net,driver-opt=tapestry.capture=icmp", "tp/net", "ping", "-n", "-c2", "-i0.2", "-W2", "10.77.0.2")
 		var kept captureBooks
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			for _, kept = range armed() {
 				if kept.State == "kept" {
 					return nil

@@ -77,7 +77,7 @@ func TestArmed(t *testing.T) {
 		numbers, state := l.attached(t, "1", 0)
 		done <- numbers + state
 	}()
-	limit := time.After(10 * time.Second)
+	limit := time.After(time.Minute)
 	for l.running()[0].Delivered < 2 {
 		select {
 		case <-limit:
@@ -98,7 +98,7 @@ func TestArmed(t *testing.T) {
 		if got != "3 4 6 container" {
 			t.Errorf("the reader got %q", got)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the capture does not end with its container")
 	}
 	if len(l.running()) != 0 {
