@@ -20,6 +20,7 @@ type bed struct {
 	binary     string // this program
 	sites      []site
 	containers []*host
+	nested     bool // there is a tunnel between the containers, see nest
 }
 
 // A site is a host that has containers, alone or one of two.

@@ -62,6 +62,30 @@ func oneFlow() measure {
 		}}
 }
 
+// nestedFlow is TCP within a VXLAN tunnel that the containers have between them.
+func nestedFlow() measure {
+	return measure{[]figure{{name: tcpNested, unit: "Gb/s"}}, full, 1, 0, 0, false,
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
+			r, err := b.nestedStream(ctx, d)
+			return outcome{values: []float64{r.value}}, err
+		}}
+}
+
+// iperfTime is what a run of iperf3 takes, in seconds: it knows whole ones only, and the first is not like the others.
+const iperfTime = 2
+
+// iperf is TCP as iperf3 measures it, which is how others do.
+func iperf(control string) measure {
+	return measure{[]figure{{name: "iperf3, 1 flow, " + control, unit: "Gb/s"}}, full, 1, iperfTime, 0.3, false,
+		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
+			rate, ok, err := b.iperf(ctx, control, d)
+			if err != nil || !ok {
+				return outcome{}, err
+			}
+			return outcome{values: []float64{rate}}, nil
+		}}
+}
+
 // searchTime is what the search for a rate takes at the least, in seconds.
 const searchTime = 2
 
@@ -129,13 +153,14 @@ func ladder(o Options) []rung {
 			throughput("TCP, 1 flow, reverse", full, 1, reverse, false), throughput("TCP, 1 flow each way", full, 1, both, false),
 			throughput("TCP over IPv6, 1 flow", full, 1, forward, true), largePackets(), residence()}
 	}
+	near := append(bare(often, full), nestedFlow())
 	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary} }
 	all := []rung{
-		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, bare(often, full)},
+		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, near},
 		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},
 		{dockerOneHost, []way{docker("tapestry"), docker("bridge")}, false, 3,
-			[]measure{oneFlow(), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
-		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), smallPackets(full), echo()}},
+			[]measure{oneFlow(), iperf("cubic"), iperf("bbr"), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
+		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), iperf("cubic"), iperf("bbr"), smallPackets(full), echo()}},
 	}
 	if o.Quick {
 		return all

@@ -36,7 +36,7 @@ func TestOrder(t *testing.T) {
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					j := job{Kind: "order", Flows: c.flows, Size: 64, Frames: c.frames, Train: c.trains, For: 5 * time.Minute}
-					a, err := b.ask(ctx, j, false)
+					a, err := b.ask(ctx, j, b.target(false))
 					if err != nil {
 						t.Fatal(err)
 					}

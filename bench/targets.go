@@ -150,5 +150,5 @@ func (r *Report) unmeasured() (all []unmeasured) {
 
 // lower says whether a bound is an upper one.
 func (b bound) lower() bool {
-	return b.measure != tcpOne && b.measure != tcpEight && b.measure != udpSmall
+	return b.measure != tcpOne && b.measure != tcpEight && b.measure != tcpNested && b.measure != udpSmall
 }

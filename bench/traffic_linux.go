@@ -31,7 +31,19 @@ type latency struct {
 
 // stream gives the Gb/s that arrived, of both directions together, in flows TCP connections each way.
 func (b *bed) stream(ctx context.Context, flows int, dir direction, v6 bool, d time.Duration) (run, error) {
-	a, err := b.ask(ctx, job{Kind: "stream", Flows: flows, Direction: dir, For: d}, v6)
+	return b.streamTo(ctx, b.target(v6), flows, dir, d)
+}
+
+// nestedStream is stream of one flow within the tunnel that nest makes.
+func (b *bed) nestedStream(ctx context.Context, d time.Duration) (run, error) {
+	if err := b.nest(ctx); err != nil {
+		return run{}, err
+	}
+	return b.streamTo(ctx, "10.79.0.2", 1, forward, d)
+}
+
+func (b *bed) streamTo(ctx context.Context, target string, flows int, dir direction, d time.Duration) (run, error) {
+	a, err := b.ask(ctx, job{Kind: "stream", Flows: flows, Direction: dir, For: d}, target)
 	if err == nil && !(a.Value > 0 && a.Bytes > 0) {
 		err = errors.New("TCP: nothing arrived")
 	}
@@ -42,7 +54,7 @@ func (b *bed) stream(ctx context.Context, flows int, dir direction, v6 bool, d t
 // was lost: those that were received in a second. The processor time is that of all trials that held. Where not even
 // a flood loses more, the sender is the bound.
 func (b *bed) packets(ctx context.Context, size int, d time.Duration) (run, error) {
-	a, err := b.ask(ctx, job{Kind: "packets", Size: size, For: d}, false)
+	a, err := b.ask(ctx, job{Kind: "packets", Size: size, For: d}, b.target(false))
 	if err == nil && !(a.Value > 0 && a.Packets > 0) {
 		err = errors.New("UDP: nothing arrived")
 	}
@@ -55,7 +67,7 @@ func (b *bed) packets(ctx context.Context, size int, d time.Duration) (run, erro
 
 // echo gives the times of round trips of 64 bytes each way, one after the other. network is tcp or udp.
 func (b *bed) echo(ctx context.Context, network string, d time.Duration) (latency, error) {
-	a, err := b.ask(ctx, job{Kind: "echo", Network: network, For: d}, false)
+	a, err := b.ask(ctx, job{Kind: "echo", Network: network, For: d}, b.target(false))
 	if err == nil && !(a.P50 > 0 && a.Count > 0) {
 		err = fmt.Errorf("echo over %s: nothing came back", network)
 	}
@@ -65,14 +77,14 @@ func (b *bed) echo(ctx context.Context, network string, d time.Duration) (latenc
 func (a answer) run() run { return run{value: a.Value, cpu: a.CPU, bytes: a.Bytes, packets: a.Packets} }
 
 // ask lets the agent in container 1 do a job with the one that serves in container 2.
-func (b *bed) ask(ctx context.Context, j job, v6 bool) (answer, error) {
+func (b *bed) ask(ctx context.Context, j job, target string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, j.For+5*time.Second) // one that is stuck is tried up to four times
 	defer cancel()
 	text, err := json.Marshal(j)
 	if err != nil {
 		return answer{}, err
 	}
-	address := net.JoinHostPort(b.target(v6), fmt.Sprint(AgentPort))
+	address := net.JoinHostPort(target, fmt.Sprint(AgentPort))
 	out, err := b.containers[0].command(ctx, b.binary, "bench", "agent", string(text), address).Output()
 	if ctx.Err() != nil {
 		return answer{}, fmt.Errorf("%s: %w", j.Kind, ctx.Err())
