@@ -135,33 +135,43 @@ func (f *Frame) checkOffload() error {
 		f.Off.Head, f.Off.Segment, f.Off.Outer, f.Off.Inner = 0, 0, 0, 0
 		return nil
 	}
-	l, outer, ok := f.layout()
-	if !ok || l.head > MaxHead || f.Off.Kind.Tunnelled() && !f.Off.NeedsSum {
+	if f.Off.Kind.Tunnelled() {
+		return f.checkTunnel()
+	}
+	l, ok := dissect(f.Bytes())
+	if !ok || l.kind != f.Off.Kind || l.head > MaxHead {
 		return ErrOffload
 	}
-	if f.Off.NeedsSum && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset()) {
+	if f.Off.NeedsSum && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset()) || !f.fair(l.head, l.ip) {
 		return ErrOffload
 	}
-	payload, segment := f.Len()-l.head, int(f.Off.Segment)
-	if segment == 0 || payload > segment*fewSegments && (segment < leastSegment || payload > segment*MaxSegments) || l.head-outermost(l, outer).ip+min(segment, payload) > 65535 {
-		return ErrOffload
-	}
-	f.Off.Head, f.Off.Outer = uint16(l.head), uint16(outer.l4)
-	if outer.l4 == 0 {
-		f.Off.Inner = 0
-	}
+	f.Off.Head, f.Off.Outer, f.Off.Inner = uint16(l.head), 0, 0
 	return nil
 }
 
-// layout finds the headers of a super-frame: those of what is to be cut, and the tunnel's around them, zero if there
-// is none. ok is false if they are not what f.Off says. A tunnel's own header is at least as long as VXLAN's, and ends
-// with an Ethernet header; more of it is not looked at.
-func (f *Frame) layout() (l, outer headers, ok bool) {
-	b := f.Bytes()
-	if !f.Off.Kind.Tunnelled() {
-		l, ok = dissect(b)
-		return l, outer, ok && l.kind == f.Off.Kind
+// checkTunnel is Check for a super-frame in a UDP tunnel.
+func (f *Frame) checkTunnel() error {
+	l, outer, ok := f.tunnel()
+	if !ok || l.head > MaxHead || !f.Off.NeedsSum || int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || !f.fair(l.head, outer.ip) {
+		return ErrOffload
 	}
+	f.Off.Head, f.Off.Outer = uint16(l.head), uint16(outer.l4)
+	return nil
+}
+
+// fair tells whether a super-frame with a header of head bytes, of which those from ip on are IP's, makes segments that an
+// honest kernel would: not too many, and none too long.
+func (f *Frame) fair(head, ip int) bool {
+	payload, segment := f.Len()-head, int(f.Off.Segment)
+	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
+		head-ip+min(segment, payload) <= 65535
+}
+
+// tunnel finds the headers of a super-frame in a UDP tunnel: those of what is to be cut, and the tunnel's around them. ok
+// is false if they are not what f.Off says. A tunnel's own header is at least as long as VXLAN's, and ends with an
+// Ethernet header; more of it is not looked at.
+func (f *Frame) tunnel() (l, outer headers, ok bool) {
+	b := f.Bytes()
 	outer, ok = dissect(b)
 	ip := int(f.Off.Inner)
 	if !ok || outer.kind != UDP || ip < outer.head+tunnelLen+HeaderLen || ip > len(b) || (ip-outer.l4)%2 != 0 { // an odd header could not be summed up
@@ -169,14 +179,6 @@ func (f *Frame) layout() (l, outer headers, ok bool) {
 	}
 	l, ok = dissectIP(b, binary.BigEndian.Uint16(b[ip-2:]), ip)
 	return l, outer, ok && l.kind == f.Off.Kind.segments()
-}
-
-// outermost are the headers that the underlay sees.
-func outermost(l, outer headers) headers {
-	if outer.l4 > 0 {
-		return outer
-	}
-	return l
 }
 
 // Checksum is the checksum that the kernel left open in an ordinary frame, and the byte of the frame that it begins at.

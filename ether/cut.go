@@ -41,7 +41,14 @@ type Cutter struct {
 // Reset begins with f, which must have passed Check and be a super-frame; anything else gives no segment.
 func (c *Cutter) Reset(f *Frame) {
 	b := f.Bytes()
-	l, outer, ok := f.layout()
+	var l, outer headers
+	var ok bool
+	if f.Off.Kind.Tunnelled() {
+		l, outer, ok = f.tunnel()
+	} else {
+		l, ok = dissect(b)
+		ok = ok && f.Off.Kind == l.kind
+	}
 	c.at, c.outer, c.segment, c.first = l, outer, int(f.Off.Segment), ok && f.Off.Segment > 0 && l.head <= MaxHead
 	c.payload = nil
 	if !c.first {

@@ -225,7 +225,7 @@ func FuzzTunnel(f *testing.F) {
 		if !fr.Off.Kind.Tunnelled() {
 			return
 		}
-		l, o, ok := fr.layout()
+		l, o, ok := fr.tunnel()
 		fr.Off.SumStart, fr.Off.SumOffset = uint16(l.l4), uint16(l.sumOffset())
 		if err := fr.Check(); err != nil {
 			return
