@@ -85,7 +85,7 @@ func lost(t *testing.T, said string) int {
 
 // TestDriverCrash: tapestry ends in every way while containers live on.
 func TestDriverCrash(t *testing.T) {
-	h := newNode(t, "drivercrash", "--sweep-after", "2s")
+	h := newNode(t, "drivercrash", "--sweep-after", "10s")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
 	h.network(t, "T", "--subnet", "10.78.0.0/24", "-o", "tapestry.attach=tap")
 	for _, c := range []string{"c1", "c2"} {
@@ -213,7 +213,7 @@ func TestDriverCrash(t *testing.T) {
 
 // TestDriverDown: dockerd is alone for a while. Its patience is 15 s a call.
 func TestDriverDown(t *testing.T) {
-	h := newNode(t, "driverdown", "--sweep-after", "2s")
+	h := newNode(t, "driverdown", "--sweep-after", "10s")
 	clean := h.snapshot(t)
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
 	h.network(t, "Y", "--subnet", "10.78.0.0/24")

@@ -9,7 +9,7 @@ import (
 
 // TestDockerdCrash: dockerd ends in every way, with tapestry or without it.
 func TestDockerdCrash(t *testing.T) {
-	h, _ := newLoneNode(t, "dockerdcrash", "--sweep-after", "2s")
+	h, _ := newLoneNode(t, "dockerdcrash", "--sweep-after", "10s")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
 	always := []string{"--restart", "always", "--init"}
 	h.run(t, "c1", "X", append(always, "--ip", "10.77.0.11")...)

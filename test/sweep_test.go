@@ -8,7 +8,7 @@ import (
 
 // TestSweep: the links of a running container are never swept, whatever tapestry's records say of them.
 func TestSweep(t *testing.T) {
-	h := newNode(t, "sweep", "--sweep-after", "2s")
+	h := newNode(t, "sweep", "--sweep-after", "10s")
 	for network, attach := range map[string]string{"X": "veth", "T": "tap"} {
 		h.network(t, network, "-o", "tapestry.attach="+attach)
 	}
@@ -27,7 +27,7 @@ func TestSweep(t *testing.T) {
 	t.Run("a second daemon of that name does not start", func(t *testing.T) {
 		h.quiet(t)
 		h.in(t, "mkdir", "-m", "700", "/run/second")
-		out, err := h.try("timeout", "-s", "KILL", "10", "tapestry", "run", "--sweep-after", "1s",
+		out, err := h.try("timeout", "-s", "KILL", "60", "tapestry", "run", "--sweep-after", "1s",
 			"--state-dir", "/run/second/state", "--plugin-dir", "/run/second", "--api-socket", "/run/second/api.sock")
 		if err == nil || !strings.Contains(err.Error(), "--name tapestry runs on this host already") {
 			t.Errorf("it said %v%s", err, out)
