@@ -157,9 +157,8 @@ func TestArmedLimit(t *testing.T) {
 // There is room for so many; the oldest of containers that have gone make way, and those of living ones do not.
 func TestArmedBound(t *testing.T) {
 	l := newLens(t)
-	to := looker{l.hub, l.captures}
+	to := l.late(t, "all")
 	id := func(i int) string { return fmt.Sprintf("%064x", i) }
-	to = l.late(t, "all")
 	l.send(2, 1, 1)
 	to.Disarm(lateID)
 	for i := range maxArmed {
