@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -136,15 +137,17 @@ type Fabric struct {
 	log   *slog.Logger
 	born  time.Time
 	fatal chan error
+	deaf  atomic.Bool // changes of links and routes are not heard of: every tick looks
 
 	linger time.Duration // how long the end of a container is waited for whose MAC another is to have
 
 	lock     chan struct{} // one token; guards what follows
 	networks map[string]*network
-	vtep     *vtep             // nil: closed
-	vtepWhy  error             // why it could not be opened
-	strange  map[string]uint64 // strangers' datagrams at tunnels since closed
-	outside  map[string]uint64 // of the kernel's at tunnels since closed
+	paths    map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
+	vtep     *vtep               // nil: closed
+	vtepWhy  error               // why it could not be opened
+	strange  map[string]uint64   // strangers' datagrams at tunnels since closed
+	outside  map[string]uint64   // of the kernel's at tunnels since closed
 	suspects map[string]time.Duration
 	spared   map[string]bool // unrecorded links of containers, warned of
 	mended   time.Duration   // when the tunnel was last tried
@@ -160,7 +163,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
 		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
+		networks: make(map[string]*network), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -200,16 +203,29 @@ func (f *Fabric) release() { f.lock <- struct{}{} }
 // now is the time since the daemon's start: a clock that no one sets.
 func (f *Fabric) now() time.Duration { return time.Since(f.born) }
 
-// Run does what has to be done once a second, until ctx ends. It fails if the tunnel's socket does.
+// Run does what has to be done once a second, and what changes of links and routes ask for, until ctx ends. It fails
+// if the tunnel's socket does.
 func (f *Fabric) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	changed, end := f.listenForChanges()
+	defer end()
+	const pause = 100 * time.Millisecond // a routing daemon changes thousands of routes at once
+	heed, again := changed, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-f.fatal:
 			return fmt.Errorf("the tunnel's socket broke: %w", err)
+		case <-heed:
+			heed, again = nil, time.After(pause)
+			if f.acquire(ctx) == nil {
+				f.changed()
+				f.release()
+			}
+		case <-again:
+			heed = changed
 		case <-t.C:
 			if f.acquire(ctx) == nil {
 				f.tick(f.now())
@@ -279,5 +295,4 @@ func (f *Fabric) rebuild(r record) {
 type vtep struct {
 	*tunnel.VTEP
 	handles []*poll.Handle
-	mtu     int // of the underlay link
 }

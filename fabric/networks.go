@@ -108,9 +108,9 @@ func (f *Fabric) check(n Network) error {
 			return fmt.Errorf("peer %s is named twice", p.Addr())
 		}
 	}
-	least, why := minMTU, ""
-	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		least, why = minMTUv6, ", since the network has IPv6"
+	least, why := n.leastMTU(), ""
+	if least == minMTUv6 {
+		why = ", since the network has IPv6"
 	}
 	if n.MTU != 0 && (n.MTU < least || n.MTU > maxMTU) {
 		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, least, maxMTU, why)
@@ -118,15 +118,27 @@ func (f *Fabric) check(n Network) error {
 	if n.VNI == 0 {
 		return nil
 	}
-	most, err := f.tunnelMTU()
+	tunnels := &network{Network: n, peers: n.Peers}
+	if err := f.checkPeers(tunnels); err != nil {
+		return err
+	}
+	to, most, err := f.tunnelMTU(tunnels)
 	switch {
 	case err != nil: // connect will say why
 	case n.MTU == 0 && most < least:
-		return fmt.Errorf("the underlay leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", most, least, why)
+		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, least, why)
 	case n.MTU > most:
-		return fmt.Errorf("MTU %d: the underlay leaves room for %d at most, VXLAN takes the rest", n.MTU, most)
+		return fmt.Errorf("MTU %d: %s leaves room for %d at most, VXLAN takes the rest", n.MTU, to, most)
 	}
 	return nil
+}
+
+// leastMTU is the least that containers of the network may have.
+func (n Network) leastMTU() int {
+	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return minMTUv6
+	}
+	return minMTU
 }
 
 // linkMTU is the MTU that a new container's link gets.
@@ -135,31 +147,20 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 		return n.MTU, nil
 	}
 	if n.VNI != 0 {
-		return f.tunnelMTU()
+		_, most, err := f.tunnelMTU(n)
+		if err != nil {
+			return 0, err
+		}
+		return max(most, n.leastMTU()), nil
 	}
 	addr, err := f.underlay()
 	if err != nil {
-		return 1500, nil // a host without a network: Ethernet's own
+		return etherMTU, nil // a host without a network: Ethernet's own
 	}
-	mtu, err := tunnel.LinkMTU(addr)
-	if err != nil {
-		return 1500, nil
+	if p, _ := tunnel.Underlay(addr); p.MTU > 0 {
+		return min(p.MTU, maxMTU), nil
 	}
-	return min(mtu, maxMTU), nil
-}
-
-// tunnelMTU is the underlay's MTU less what VXLAN takes.
-func (f *Fabric) tunnelMTU() (int, error) {
-	addr, err := f.underlay()
-	if err != nil {
-		return 0, err
-	}
-	mtu, err := tunnel.LinkMTU(addr)
-	if err != nil {
-		return 0, err
-	}
-	const maxPacket = 65535 // RFC 791's total length; lo's MTU is more
-	return min(mtu, maxPacket) - tunnel.Overhead(addr.Is6()), nil
+	return etherMTU, nil
 }
 
 // DeleteNetwork removes a network with what is left of its endpoints. One that is not there is fine.

@@ -163,12 +163,12 @@ func TestLookerMTU(t *testing.T) {
 		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
-		h.probe(n, r)
+		h.follow(n, r)
 		if got := seen.mtu[l.port.Number]; got != was {
 			t.Errorf("told of %d bytes, the way has %d", got, was)
 		}
 		seen.mtu[l.port.Number] = 7
-		if h.probe(n, r); seen.mtu[l.port.Number] != 7 {
+		if h.follow(n, r); seen.mtu[l.port.Number] != 7 {
 			t.Error("told again of what has not changed")
 		}
 		return

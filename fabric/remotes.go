@@ -50,8 +50,7 @@ func (f *Fabric) listen() (*vtep, error) {
 	if err != nil {
 		return nil, err
 	}
-	mtu, err := tunnel.LinkMTU(addr)
-	if err != nil {
+	if _, err := tunnel.Underlay(addr); errors.Is(err, tunnel.ErrNoAddress) {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
 	t, err := tunnel.Listen(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.Poller.Workers())
@@ -62,7 +61,7 @@ func (f *Fabric) listen() (*vtep, error) {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
 	t.FinishSums = f.cfg.FinishSums
-	v := &vtep{VTEP: t, mtu: mtu}
+	v := &vtep{VTEP: t}
 	failed := func(err error) {
 		select {
 		case f.fatal <- err:
@@ -114,7 +113,7 @@ func (f *Fabric) checkVTEP() {
 	if f.vtep == nil {
 		return
 	}
-	_, err := tunnel.LinkMTU(f.vtep.Local.Addr())
+	_, err := tunnel.Underlay(f.vtep.Local.Addr())
 	if !errors.Is(err, tunnel.ErrNoAddress) {
 		return
 	}
@@ -162,7 +161,9 @@ func (f *Fabric) connect(n *network) (err error) {
 	}
 	var errs []error
 	for _, a := range want {
-		if n.remotes[a.Addr()] == nil {
+		if err := tunnel.CheckPeer(f.vtep.Local.Addr(), a.Addr()); err != nil {
+			errs = append(errs, err)
+		} else if n.remotes[a.Addr()] == nil {
 			errs = append(errs, f.addRemote(n, a))
 		}
 	}
@@ -175,9 +176,10 @@ func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 	if peers == nil {
 		peers = f.cfg.Peers
 	}
+	own, _ := f.underlay()
 	var out []netip.AddrPort
 	for _, a := range peers {
-		if a = f.withPort(a); f.vtep == nil || a.Addr() != f.vtep.Local.Addr() {
+		if a = f.withPort(a); a.Addr() != own {
 			out = append(out, a)
 		}
 	}
@@ -199,7 +201,7 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 	r := &remote{addr: a, link: l}
 	r.lane = attach(n, a.Addr().String(), l, true, 0)
 	r.port = r.lane.port
-	f.probe(n, r)
+	f.follow(n, r)
 	v := n.remoteView(r)
 	v.Number = r.port.Number
 	f.cfg.Looker.Plug(v, f.vtep.Local, a)
@@ -208,14 +210,9 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 	return nil
 }
 
-// probe asks the kernel how long a packet may be on the way to the remote, and lets no longer frame
-// be sent there.
-func (f *Fabric) probe(n *network, r *remote) {
-	mtu, err := f.vtep.PathMTU(r.addr.Addr())
-	if err != nil { // no route just now: sending will tell
-		mtu = f.vtep.mtu
-	}
-	if mtu != r.mtu {
+// follow lets no longer frame be sent to the remote than the way there takes.
+func (f *Fabric) follow(n *network, r *remote) {
+	if mtu := f.mtu(r.addr.Addr()); mtu != r.mtu {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)
@@ -255,7 +252,7 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 			if a.Addr() == addr {
 				return nil, fmt.Errorf("%s is this host itself", a.Addr())
 			}
-			if err := tunnel.SameFamily(addr, a.Addr()); err != nil {
+			if err := f.checkPeer(addr, a.Addr()); err != nil {
 				return nil, err
 			}
 		}

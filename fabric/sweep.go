@@ -18,17 +18,15 @@ func (f *Fabric) tick(now time.Duration) {
 	probe := now-f.probed >= probeEvery
 	if probe {
 		f.probed = now
-		f.checkVTEP()
 	}
+	look := probe || f.deaf.Load()
 	for _, n := range f.networks {
 		n.sw.Tick(now)
 		for _, r := range n.remotes {
 			if rx := r.link.Stats().WireRx; rx != r.rx {
 				r.rx, r.heard = rx, now
 			}
-			if r.link.Narrowed() || probe {
-				f.probe(n, r)
-			}
+			look = r.link.Narrowed() || look
 			if probe {
 				r.link.Retry()
 			}
@@ -39,6 +37,9 @@ func (f *Fabric) tick(now time.Duration) {
 			}
 		}
 		f.watchRivals(n)
+	}
+	if look { // what a router complains of is told by nobody
+		f.lookAtPaths()
 	}
 	if now-f.mended >= mendEvery {
 		f.mended = now

@@ -63,6 +63,7 @@ type TracePort struct {
 	Link string // host link of a container
 
 	Addr     netip.AddrPort // of a remote
+	Down     string         // why there is no way there: what leaves by this port is lost
 	PathMTU  int            // of the outer packets on the way there
 	Overhead int            // bytes that VXLAN takes of that
 
@@ -180,6 +181,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		r := n.remotes[addr]
 		s := r.link.Stats()
 		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
+		t.Down = text(f.path(addr).err)
 		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, reason(s.GSO.Why), s.RemoteSum
 	}
 	return t

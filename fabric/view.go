@@ -97,7 +97,7 @@ type PeerView struct {
 	VNI               uint32
 	Addr              netip.AddrPort
 	Default           bool   // from the daemon's --peer list
-	Down              string // why there is no link to it; "": up
+	Down              string // why there is no way to it; "": there is
 	MTU               int    // largest inner IP packet on this way
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
 	GSOWhy            string // why not; "": they do
@@ -203,6 +203,7 @@ func (f *Fabric) Ports(network string) []PortView {
 		for _, r := range n.sortedRemotes() {
 			s := r.link.Stats()
 			v := n.remoteView(r)
+			v.Down = text(f.path(r.addr.Addr()).err)
 			v.WireTx, v.WireRx = s.WireTx, s.WireRx
 			v.count(r.port)
 			all = append(all, v)
@@ -293,8 +294,11 @@ func (f *Fabric) Peers(network string) []PeerView {
 					v.Heard = (now - r.heard).Truncate(time.Second)
 				}
 			}
-			if n.remotes[a.Addr()] == nil {
+			switch {
+			case n.remotes[a.Addr()] == nil:
 				v.Down = text(n.down)
+			default:
+				v.Down = text(f.path(a.Addr()).err)
 			}
 			all = append(all, v)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // Keys of `docker network create --opt`. README and docs/options.md explain them.
@@ -227,22 +228,36 @@ func setPeers(n *fabric.Network, value string) error {
 func ParsePeer(s string) (netip.AddrPort, error) {
 	var p netip.AddrPort
 	if a, err := netip.ParseAddr(s); err == nil {
-		p = netip.AddrPortFrom(a.Unmap(), 0)
+		p = netip.AddrPortFrom(a, 0)
 	} else if ap, err := netip.ParseAddrPort(s); err == nil && ap.Port() != 0 {
-		p = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+		p = ap
 	} else {
 		return netip.AddrPort{}, fmt.Errorf("%s is no peer, want an IP address, or one with a port from 1 to 65535 as in 192.0.2.2:4789 or [2001:db8::2]:4789 (names are not looked up)",
 			quote(s))
 	}
-	switch a := p.Addr(); {
-	case a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return netip.AddrPort{}, fmt.Errorf("%s is no host's address", a)
-	case a.IsMulticast():
-		return netip.AddrPort{}, fmt.Errorf("%s is a multicast group; tapestry sends to each peer by itself, so name the hosts", a)
-	case a.Zone() != "", a.Is6() && a.IsLinkLocalUnicast():
-		return netip.AddrPort{}, fmt.Errorf("%s holds on one link only; want an address that every host can reach", a)
+	a, err := plain(p.Addr())
+	return netip.AddrPortFrom(a, p.Port()), err
+}
+
+// ParseVTEP reads an address of this host: one that a peer could have (see ParsePeer).
+func ParseVTEP(s string) (netip.Addr, error) {
+	const want = "want one host's IP address, such as 192.0.2.1 or 2001:db8::1"
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return a, errors.New(want)
 	}
-	return p, nil
+	if a, err = plain(a); err != nil {
+		return a, fmt.Errorf("%s: %w", want, err)
+	}
+	return a, nil
+}
+
+// plain is an address as it stands in a header, an IPv4 one within IPv6 as IPv4. The error says why no VTEP can have it.
+func plain(a netip.Addr) (netip.Addr, error) {
+	if a.Zone() == "" { // else Unmap would take it away
+		a = a.Unmap()
+	}
+	return a, tunnel.CheckAddr(a)
 }
 
 func setAttach(n *fabric.Network, value string) (err error) {

@@ -151,6 +151,7 @@ func TestRefusedOptions(t *testing.T) {
 		{"peer unspecified", peersOf("0.0.0.0"), []string{"0.0.0.0 is no host's address"}},
 		{"peer broadcast", peersOf("255.255.255.255:4789"), []string{"255.255.255.255 is no host's address"}},
 		{"peer link-local", peersOf("fe80::1%eth0"), []string{"holds on one link only"}},
+		{"peer with a zone, mapped", peersOf("::ffff:192.0.2.2%eth0"), []string{"holds on one link only"}},
 		{"peers without VNI", opts{"tapestry.peers": "192.0.2.2"}, []string{"tapestry.peers without tapestry.vni", "-o tapestry.vni="}},
 
 		{"attach", opts{"tapestry.attach": "macvlan"}, []string{"tapestry.attach=macvlan: want veth or tap"}},

@@ -25,7 +25,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture/flow":    {ours: []string{"ether", "switch"}},
 	"capture/pcapng":  {ours: []string{"ether"}},
 	"fabric":          {ours: []string{"ether", "fault", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2", "golang.org/x/sys"}},
-	"plugin":          {ours: []string{"ether", "fabric", "tap"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
+	"plugin":          {ours: []string{"ether", "fabric", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
 	"cmd/tapestry":    {ours: []string{"bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
 	"bench":           {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
 	"test":            {},

@@ -28,24 +28,14 @@ func dump[T any](list func() ([]T, error)) (all []T, err error) {
 // DefaultAddr is the address that this host speaks from on its default route, IPv4 before IPv6.
 func DefaultAddr() (netip.Addr, error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
+		best, err := defaultRoute(family)
 		if err != nil {
-			return netip.Addr{}, fmt.Errorf("list routes: %w", err)
-		}
-		var best *netlink.Route
-		for i := range routes {
-			r := &routes[i]
-			if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
-				continue
-			}
-			if best == nil || r.Priority < best.Priority {
-				best = r
-			}
+			return netip.Addr{}, err
 		}
 		if best == nil {
 			continue
 		}
-		if a, ok := netip.AddrFromSlice(best.Src); ok {
+		if a, ok := netip.AddrFromSlice(best.Src); ok && a.Unmap().IsGlobalUnicast() {
 			return a.Unmap(), nil
 		}
 		link, err := netlink.LinkByIndex(best.LinkIndex)
@@ -64,28 +54,31 @@ func DefaultAddr() (netip.Addr, error) {
 			}
 		}
 	}
-	return netip.Addr{}, errors.New("there is no default route to take this host's address from: name the address with --vtep")
+	return netip.Addr{}, ErrNoDefault
 }
 
-// ErrNoAddress is an address that this host does not have.
-var ErrNoAddress = errors.New("no link of this host has the address")
+// ErrNoDefault is a host without a default route.
+var ErrNoDefault = errors.New("there is no default route to take this host's address from: name the address with --vtep")
 
-// LinkMTU is the MTU of the link that has the address, in bytes of IP packet.
-func LinkMTU(addr netip.Addr) (int, error) {
-	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+// defaultRoute is an IP version's default route of the least metric; nil if there is none.
+func defaultRoute(family int) (best *netlink.Route, err error) {
+	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
-		return 0, fmt.Errorf("list addresses: %w", err)
+		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
-			link, err := netlink.LinkByIndex(a.LinkIndex)
-			if err != nil {
-				return 0, fmt.Errorf("find the link of %s: %w", addr, err)
-			}
-			return link.Attrs().MTU, nil
+	for i := range routes {
+		r := &routes[i]
+		if r.LinkIndex == 0 && len(r.MultiPath) > 0 { // any of them: they lead to the same place
+			r.LinkIndex = r.MultiPath[0].LinkIndex
+		}
+		if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
+			continue
+		}
+		if best == nil || r.Priority < best.Priority {
+			best = r
 		}
 	}
-	return 0, fmt.Errorf("%w %s", ErrNoAddress, addr)
+	return best, nil
 }
 
 // Holder names who holds a UDP port of this host, as well as can be told.

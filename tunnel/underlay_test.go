@@ -144,12 +144,12 @@ func TestUnderlay(t *testing.T) {
 		t.Errorf("DefaultAddr = %v, %v", a, err)
 	}
 	for _, a := range []string{"192.0.2.10", "2001:db8::10"} {
-		if mtu, err := LinkMTU(netip.MustParseAddr(a)); err != nil || mtu != 1400 {
-			t.Errorf("LinkMTU(%s) = %d, %v, want 1400", a, mtu, err)
+		if p, err := Underlay(netip.MustParseAddr(a)); p != (Path{1400, "under"}) || err == nil || !strings.Contains(err.Error(), "no carrier") { // the peer is down
+			t.Errorf("Underlay(%s) = %+v, %v, want under with 1400, and without a carrier", a, p, err)
 		}
 	}
-	if _, err := LinkMTU(netip.MustParseAddr("192.0.2.99")); err == nil {
-		t.Error("an address that no link has, has an MTU")
+	if _, err := Underlay(netip.MustParseAddr("192.0.2.99")); !errors.Is(err, ErrNoAddress) {
+		t.Errorf("of an address that no link has: %v", err)
 	}
 }
 

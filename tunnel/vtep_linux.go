@@ -187,23 +187,6 @@ func bindSender(local netip.Addr) (int, error) {
 	return -1, err
 }
 
-// PathMTU is the longest outer IP packet that the way to host takes, as the kernel knows it now:
-// the route's, or less after a router has complained (ip(7), IP_MTU).
-func (v *VTEP) PathMTU(host netip.Addr) (int, error) {
-	fd, err := bind(netip.AddrPortFrom(v.Local.Addr(), 0), false)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
-	if err := unix.Connect(fd, toSockaddr(netip.AddrPortFrom(host, v.Local.Port()))); err != nil {
-		return 0, fmt.Errorf("find a route to %s: %w", host, err)
-	}
-	if host.Is4() {
-		return unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU)
-	}
-	return unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
-}
-
 // Receivers are the sources of datagrams, for the workers: first as many as Listen was asked for.
 func (v *VTEP) Receivers() []*Receiver {
 	v.mu.Lock()

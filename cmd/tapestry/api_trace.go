@@ -76,6 +76,7 @@ type tracePort struct {
 	MTU       int    `json:"mtu"`
 	Faults    string `json:"faults"`
 	Addr      string `json:"addr"`
+	Down      string `json:"down"`
 	PathMTU   int    `json:"path_mtu"`
 	Overhead  int    `json:"overhead"`
 	GSO       bool   `json:"gso"`
@@ -157,7 +158,7 @@ func toTraceStep(s fabric.TraceStep) traceStep {
 }
 
 func toTracePort(p fabric.TracePort) tracePort {
-	t := tracePort{Port: p.Name, Kind: p.Kind, Link: p.Link, MTU: p.MTU, Faults: p.Faults, PathMTU: p.PathMTU,
+	t := tracePort{Port: p.Name, Kind: p.Kind, Link: p.Link, MTU: p.MTU, Faults: p.Faults, Down: p.Down, PathMTU: p.PathMTU,
 		Overhead: p.Overhead, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum}
 	if p.Addr.IsValid() {
 		t.Addr = p.Addr.String()

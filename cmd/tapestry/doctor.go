@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/plugin"
 )
 
 // A finding is one line of tapestry doctor.
@@ -64,7 +66,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 	f.Var(set(&d.name, "NAME", d.name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
 	f.Var(set(&d.pluginDir, "DIR", d.pluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(set(&d.stateDir, "DIR", d.stateDir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
-	f.Var(set(&d.vtep, "ADDR", "", parseUnderlay), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
+	f.Var(set(&d.vtep, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
 	f.Var(set(&d.port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else 4789)")
 	_ = cmd.MarkFlagDirname("plugin-dir") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("state-dir")

@@ -55,7 +55,7 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 		peers[i].NetworkName = names.label(peers[i].Network)
 	}
 	link, err := d.carrier(d.vtep) // without a name if there is none: checkUnderlay said so
-	each(checkMTU(networks, ports, peers, tests.Tests, link))
+	each(checkMTU(networks, ports, peers, tests.Tests, d.way))
 	each(checkPeers(peers, tests.Tests, status))
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
@@ -79,13 +79,16 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 const restart = "systemctl restart tapestry: containers keep their connections"
 
 // way is the link by which datagrams to a host leave; without a name if there is no way.
-func (m machine) way(to netip.AddrPort) net.Interface {
-	from := m.source(to)
-	if !from.IsValid() {
+func (d *doctor) way(to netip.AddrPort) net.Interface {
+	p, err := d.path(d.vtep, to.Addr())
+	if err != nil {
 		return net.Interface{}
 	}
-	link, _ := m.carrier(from) // none if the address has just gone
-	return link
+	link, err := d.link(p.Link)
+	if err != nil { // it has just gone
+		return net.Interface{}
+	}
+	return *link
 }
 
 // judge takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
@@ -143,7 +146,7 @@ func checkPorts(ports []portReply) (all []finding) {
 }
 
 // checkMTU holds what containers may send against what the ways to other hosts take, in bytes of IP packet.
-func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, tests []testReply, link net.Interface) (all []finding) {
+func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, tests []testReply, way func(netip.AddrPort) net.Interface) (all []finding) {
 	for _, p := range peers {
 		longest := 0
 		for _, n := range networks {
@@ -173,7 +176,7 @@ func checkMTU(networks []networkReply, ports []portReply, peers []peerReply, tes
 		if p.MTU == 0 || longest <= p.MTU {
 			continue
 		}
-		remedy := "widen the way"
+		remedy, link := "widen the way", way(to)
 		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
@@ -192,7 +195,7 @@ func checkPeers(peers []peerReply, tests []testReply, s statusReply) (all []find
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
-			all = append(all, finding{"peers", bad, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), "tapestry peers shows when there is: it is tried every 5 s"})
+			all = append(all, finding{"peers", bad, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), remedyOf(p)})
 		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t testReply) bool { return t.Addr == p.Addr && t.Answers }):
 			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
@@ -211,6 +214,12 @@ func checkPeers(peers []peerReply, tests []testReply, s statusReply) (all []find
 		all = []finding{f}
 	}
 	return all
+}
+
+// remedyOf is of a peer that there is no way to.
+func remedyOf(p peerReply) string {
+	to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
+	return fmt.Sprintf("ip -brief link; ip route get %s; `tapestry peers` shows when there is one", to.Addr())
 }
 
 // checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes. An address on

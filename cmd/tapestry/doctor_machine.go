@@ -24,16 +24,18 @@ type machine struct {
 	sockets        func() (tunnel.Sockets, error)
 	bind           func(netip.AddrPort) error
 	holder         func(port uint16) string
-	address        func() (netip.Addr, error)              // of the default route
-	carrier        func(netip.Addr) (net.Interface, error) // the link that has an address
-	source         func(to netip.AddrPort) netip.Addr      // that the way to a host leaves from; zero: no way
+	address        func() (netip.Addr, error)                     // of the default route
+	carrier        func(netip.Addr) (net.Interface, error)        // the link that has an address
+	underlay       func(netip.Addr) (tunnel.Path, error)          // the ways to other hosts, from an address
+	path           func(from, to netip.Addr) (tunnel.Path, error) // the way to one of them
+	link           func(name string) (*net.Interface, error)
 	space          func(dir string) (unix.Statfs_t, error)
 }
 
 func thisMachine() machine {
 	return machine{root: "/", tun: tap.ProbeTUN, veth: tap.ProbeVeth, redirect: tap.ProbeRedirect,
 		sockets: tunnel.ProbeSockets, bind: tunnel.ProbePort, holder: tunnel.Holder,
-		address: tunnel.DefaultAddr, carrier: carrier, source: source,
+		address: tunnel.DefaultAddr, carrier: carrier, underlay: tunnel.Underlay, path: tunnel.FindPath, link: net.InterfaceByName,
 		space: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
 }
 
@@ -51,15 +53,6 @@ func carrier(a netip.Addr) (net.Interface, error) {
 		return net.Interface{}, fmt.Errorf("list links: %w", err)
 	}
 	return net.Interface{}, fmt.Errorf("%w %s", tunnel.ErrNoAddress, a)
-}
-
-func source(to netip.AddrPort) netip.Addr {
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)) // sends nothing
-	if err != nil {
-		return netip.Addr{}
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 }
 
 // sysctl is a kernel setting, "" where the kernel has none.
@@ -163,11 +156,14 @@ func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
 	if !d.vtep.IsValid() {
 		d.vtep, err = d.address()
 	}
-	var link net.Interface
+	var way tunnel.Path
 	if err == nil {
-		link, err = d.carrier(d.vtep)
+		way, err = d.underlay(d.vtep)
 	}
-	tell(checkUnderlay(d.vtep, link, err))
+	tell(checkUnderlay(d.vtep, way, err))
+	if d.vtep.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
+		err = nil
+	}
 	if err == nil {
 		local := netip.AddrPortFrom(d.vtep, d.port)
 		if status.Tunnel != "open" {
@@ -184,18 +180,25 @@ func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
 	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway))
 }
 
-func checkUnderlay(vtep netip.Addr, link net.Interface, err error) finding {
+// checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
+func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error) finding {
 	const ipv6 = 1280 // the shortest MTU that IPv6 works with (RFC 8200 section 5)
 	switch {
 	case err != nil && !vtep.IsValid():
 		return finding{"underlay", warn, err.Error(), "tapestry run --vtep ADDR, if networks shall span hosts"}
-	case err != nil:
+	case errors.Is(err, tunnel.ErrNoAddress):
 		return finding{"underlay", bad, err.Error(), "tapestry run --vtep with one of the addresses that `ip -brief address` shows"}
+	case err != nil && way.Link != "":
+		return finding{"underlay", bad, fmt.Sprintf("%s: %v", vtep, err), fmt.Sprintf("ip link set %s up; without a carrier, see what it is connected to", way.Link)}
+	case err != nil:
+		return finding{"underlay", bad, err.Error(), "ip route"}
+	case way.MTU == 0:
+		return finding{Check: "underlay", State: good, Seen: fmt.Sprintf("%s, no default route: the route to each peer tells its MTU", vtep)}
 	}
-	room := link.MTU - tunnel.Overhead(vtep.Is6())
-	f := finding{Check: "underlay", State: good, Seen: fmt.Sprintf("%s on %s, MTU %d: room for %d in a network with a VNI", vtep, link.Name, link.MTU, room)}
+	room := way.MTU - tunnel.Overhead(vtep.Is6())
+	f := finding{Check: "underlay", State: good, Seen: fmt.Sprintf("%s by %s, MTU %d: room for %d in a network with a VNI", vtep, way.Link, way.MTU, room)}
 	if room < ipv6 {
-		f.State, f.Remedy = warn, fmt.Sprintf("ip link set %s mtu 1500, if what it is connected to can take that", link.Name)
+		f.State, f.Remedy = warn, fmt.Sprintf("ip link set %s mtu 1500, if what it is connected to can take that", way.Link)
 		f.Seen += fmt.Sprintf(", IPv6 needs %d", ipv6)
 	}
 	return f

@@ -78,14 +78,16 @@ func TestCheckKernel(t *testing.T) {
 
 func TestCheckUnderlay(t *testing.T) {
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	eth := func(mtu int) net.Interface { return net.Interface{Name: "eth0", MTU: mtu} }
-	none := net.Interface{}
+	eth := func(mtu int) tunnel.Path { return tunnel.Path{Link: "eth0", MTU: mtu} }
+	none := tunnel.Path{}
 	inUse := fmt.Errorf("bind UDP 192.0.2.1:4789: %w", unix.EADDRINUSE)
 	judge(t, []verdict{
-		{"underlay", checkUnderlay(v4, eth(1500), nil), good, "192.0.2.1 on eth0, MTU 1500: room for 1450", ""},
+		{"underlay", checkUnderlay(v4, eth(1500), nil), good, "192.0.2.1 by eth0, MTU 1500: room for 1450", ""},
 		{"underlay, IPv6", checkUnderlay(v6, eth(1500), nil), good, "room for 1430", ""},
 		{"narrow underlay", checkUnderlay(v4, eth(1300), nil), warn, "room for 1250 in a network with a VNI, IPv6 needs 1280", "ip link set eth0 mtu 1500"},
 		{"no default route", checkUnderlay(netip.Addr{}, none, errors.New("there is no default route")), warn, "no default route", "--vtep ADDR"},
+		{"link down", checkUnderlay(v4, eth(1500), errors.New("link eth0 is down")), bad, "192.0.2.1: link eth0 is down", "ip link set eth0 up"},
+		{"no default route to an address on lo", checkUnderlay(v4, none, nil), good, "the route to each peer tells its MTU", ""},
 		{"foreign address", checkUnderlay(v4, none, fmt.Errorf("%w %s", tunnel.ErrNoAddress, v4)), bad, "no link of this host has the address 192.0.2.1", "--vtep"},
 
 		{"port of the daemon", checkPort(4789, statusReply{Tunnel: "open"}, nil, ""), good, "UDP 4789 is the daemon's; whether firewalls", ""},
@@ -210,6 +212,7 @@ func TestCheckDaemon(t *testing.T) {
 	narrow, down, silent := peer, peer, peer
 	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
 	eth := net.Interface{Name: "eth0", MTU: 1500}
+	byEth := func(netip.AddrPort) net.Interface { return eth }
 	status := statusReply{VTEP: "192.0.2.1", VXLANPort: 4790}
 	eth.Index = 2
 	by := func(i int, name string, flags net.Flags) func(netip.AddrPort) net.Interface {
@@ -236,13 +239,14 @@ func TestCheckDaemon(t *testing.T) {
 		{"port down", first(checkPorts([]portReply{web, cut})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
 		{"port of a container that has ended", first(checkPorts([]portReply{web, swept})), warn, "web on wide: the container's link is gone", "--sweep-after"},
 
-		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, nil, eth)), good, "fits 1 way", ""},
-		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, nil, eth)), good, "fits", ""},
-		{"mtu of the way", first(checkMTU([]networkReply{wide}, nil, []peerReply{narrow}, nil, eth)), bad, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
-		{"mtu of the underlay", first(checkMTU([]networkReply{wide}, []portReply{long}, []peerReply{peer}, nil, eth)), bad, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
-		{"mtu of a black hole", first(checkMTU([]networkReply{wide}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, eth)), bad, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
-		{"mtu of a black hole that nothing falls into", first(checkMTU([]networkReply{{ID: wideID, MTU: 1300}}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, eth)), good, "fits", ""},
-		{"mtu of a peer that is down", first(checkMTU([]networkReply{wide}, nil, []peerReply{down}, nil, eth)), good, "fits", ""},
+		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, nil, byEth)), good, "fits 1 way", ""},
+		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, nil, byEth)), good, "fits", ""},
+		{"mtu of the way", first(checkMTU([]networkReply{wide}, nil, []peerReply{narrow}, nil, byEth)), bad, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
+		{"mtu of the underlay", first(checkMTU([]networkReply{wide}, []portReply{long}, []peerReply{peer}, nil, byEth)), bad, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
+		{"mtu of a black hole", first(checkMTU([]networkReply{wide}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, byEth)), bad, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
+		{"mtu of a black hole that nothing falls into", first(checkMTU([]networkReply{{ID: wideID, MTU: 1300}}, nil, []peerReply{peer}, []testReply{{Addr: at, Narrow: 1500}}, byEth)), good, "fits", ""},
+		{"peer without a way", first(checkPeers([]peerReply{down}, nil, statusReply{})), bad, "wide: no way to 192.0.2.2:4789: no route", "ip route get 192.0.2.2"},
+		{"mtu of a peer that is down", first(checkMTU([]networkReply{wide}, nil, []peerReply{down}, nil, byEth)), good, "fits", ""},
 
 		{"peers", first(checkPeers([]peerReply{peer}, nil, status)), good, "1 peer, all heard", ""},
 		{"peer down", first(checkPeers([]peerReply{down}, nil, status)), bad, "wide: no way to 192.0.2.2:4789: no route", "tapestry peers"},
@@ -284,10 +288,12 @@ func healthy(t *testing.T) machine {
 		veth: func() error { return nil }, redirect: func() error { return nil },
 		sockets: func() (tunnel.Sockets, error) { return tunnel.Sockets{}, nil },
 		bind:    func(netip.AddrPort) error { return nil }, holder: func(uint16) string { return "" },
-		address: func() (netip.Addr, error) { return vtep, nil },
-		carrier: func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
-		source:  func(netip.AddrPort) netip.Addr { return vtep },
-		space:   func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
+		address:  func() (netip.Addr, error) { return vtep, nil },
+		carrier:  func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
+		underlay: func(netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
+		path:     func(_, _ netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
+		link:     func(name string) (*net.Interface, error) { return &net.Interface{Name: name, MTU: 1500}, nil },
+		space:    func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
 }
 
 // put writes a kernel setting of m.

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -84,16 +83,6 @@ func parseDriver(s string) (string, error) {
 		return "", errors.New("want up to 32 letters, digits, '_', '.' or '-', beginning with a letter or digit")
 	}
 	return s, nil
-}
-
-// parseUnderlay reads the address of a host.
-func parseUnderlay(s string) (netip.Addr, error) {
-	a, err := netip.ParseAddr(s)
-	a = a.Unmap()
-	if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		return netip.Addr{}, errors.New("want one host's IP address, such as 192.0.2.1 or 2001:db8::1")
-	}
-	return a, nil
 }
 
 // oneOf reads a word from a short list.

@@ -17,6 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/poll"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // settings are the flags of tapestry run.
@@ -124,6 +125,14 @@ kill -9, they and their traffic come back by themselves. The log goes to standar
 				return failf(exitUsage, "--api-socket %q: %w", c.socket, err)
 			}
 			s.apiSocket = socket
+			for _, p := range s.Peers {
+				if !s.VTEP.IsValid() && !p.Addr().IsLoopback() || p.Addr() == s.VTEP {
+					continue // with the address of the default route it is seen later
+				}
+				if err := tunnel.CheckPeer(s.VTEP, p.Addr()); err != nil {
+					return failf(exitUsage, "--peer %s: %w", p.Addr(), err)
+				}
+			}
 			err = runDaemon(cmd.Context(), s, cmd.ErrOrStderr())
 			if errors.Is(err, fs.ErrPermission) {
 				return fmt.Errorf("%w: run it as root", err)
@@ -140,7 +149,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(set(&s.Name, "NAME", s.Name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
 	f.Var(set(&s.pluginDir, "DIR", s.pluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
-	f.Var(set(&s.VTEP, "ADDR", "", parseUnderlay), "vtep", "this host's `ADDR` towards other hosts (default that of the default route)")
+	f.Var(set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route)")
 	f.Var(set(&s.Port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
 	f.Var(&value{kind: "ADDR[:PORT]", read: func(text string) error {
 		p, err := plugin.ParsePeer(text)

@@ -132,6 +132,9 @@ func (x traceWay) text(r traceReply) string {
 	}
 	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
 		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by"}[x.Verdict]
+	if x.lost() {
+		end = "it is lost, there is no way: " + x.Down
+	}
 	return end + inParentheses(strings.Join(facts, ", "))
 }
 
@@ -152,6 +155,22 @@ func (r traceReply) sent() (n int) {
 	return n
 }
 
+// lost tells whether what leaves by a way gets nowhere.
+func (x traceWay) lost() bool { return x.Verdict == "forwarded" && x.Down != "" }
+
+// lost is why all that leaves is lost; "" if something goes somewhere.
+func (r traceReply) lost() (why string) {
+	for _, x := range r.Ways {
+		if x.Verdict == "forwarded" && !x.lost() {
+			return ""
+		}
+		if x.lost() {
+			why = x.Down
+		}
+	}
+	return why
+}
+
 func portsText(n int) string {
 	if n == 1 {
 		return "1 port"
@@ -161,7 +180,7 @@ func portsText(n int) string {
 
 // arrives tells whether anybody gets the frame whom it is for.
 func (r traceReply) arrives() bool {
-	return !r.Drop && r.sent() > 0 && r.downOwner() == "" && !strings.Contains(r.faults(), "loss 100%")
+	return !r.Drop && r.sent() > 0 && r.lost() == "" && r.downOwner() == "" && !strings.Contains(r.faults(), "loss 100%")
 }
 
 // faults are those that a frame meets which is not dropped: where it comes in, and where it leaves if that is one way.
@@ -192,6 +211,8 @@ func (r traceReply) fate() string {
 		return "would reach nobody: there is no other port"
 	case r.downOwner() != "":
 		return "would not reach its destination, which is down"
+	case r.lost() != "":
+		return "would be lost, there is no way: " + r.lost()
 	}
 	if faults := r.faults(); faults != "" {
 		return "would be " + r.Verdict + ", but for what is done on purpose: " + faults
@@ -218,9 +239,12 @@ var dropText = map[string]string{
 
 // verdict is the last line: what becomes of the frame, why, and what to do.
 func (r traceReply) verdict(d *docker) string {
-	var names []string
+	var names, lost []string
 	for _, x := range r.Ways {
-		if x.Verdict == "forwarded" {
+		switch {
+		case x.lost():
+			lost = append(lost, d.portLabel(x.Port))
+		case x.Verdict == "forwarded":
 			names = append(names, d.portLabel(x.Port))
 		}
 	}
@@ -229,15 +253,26 @@ func (r traceReply) verdict(d *docker) string {
 		return fmt.Sprintf("dropped (%s): %s", r.Verdict, dropText[r.Verdict])
 	case r.Drop:
 		return "dropped: " + r.Verdict
+	case r.lost() != "":
+		return fmt.Sprintf("%s to %s, but there is no way: %s. `tapestry doctor` says what to type", r.Verdict, atMost(lost), r.lost())
 	case len(names) == 0:
 		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
 	}
 	if owner := r.downOwner(); owner != "" {
 		return fmt.Sprintf("%s, but %s, whom it is for, is down: see `tapestry ports`", r.Verdict, d.portLabel(owner))
 	}
+	text := fmt.Sprintf("%s to %s", r.Verdict, atMost(names))
+	if lost != nil {
+		text += "; there is no way to " + atMost(lost)
+	}
+	return text
+}
+
+// atMost lists names, the first few of many.
+func atMost(names []string) string {
 	const most = 5
 	if len(names) > most {
-		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
+		names = append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))
 	}
-	return fmt.Sprintf("%s to %s", r.Verdict, strings.Join(names, ", "))
+	return strings.Join(names, ", ")
 }
