@@ -44,17 +44,16 @@ func (f *Fabric) findPath(host netip.Addr) (p path) {
 // changed hears that links, addresses or routes have.
 func (f *Fabric) changed() {
 	f.lookAtPaths()
-	for _, why := range []error{tunnel.ErrNoAddress, tunnel.ErrNoDefault, unix.EADDRNOTAVAIL} {
-		if f.vtep == nil && errors.Is(f.vtepWhy, why) { // that may just have changed
-			f.mend()
-			return
-		}
+	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
+		return // an address that is chosen by the default route is chosen when that has settled, see mendEvery
+	}
+	if errors.Is(f.vtepWhy, tunnel.ErrNoAddress) || errors.Is(f.vtepWhy, unix.EADDRNOTAVAIL) { // that may just have changed
+		f.mend()
 	}
 }
 
 // lookAtPaths asks the kernel anew for the way to each peer, and lets everything follow.
 func (f *Fabric) lookAtPaths() {
-	f.checkVTEP()
 	paths := make(map[netip.Addr]path)
 	for _, n := range f.networks {
 		if n.VNI == 0 {

@@ -18,6 +18,7 @@ func (f *Fabric) tick(now time.Duration) {
 	probe := now-f.probed >= probeEvery
 	if probe {
 		f.probed = now
+		f.checkVTEP()
 	}
 	look := probe || f.deaf.Load()
 	for _, n := range f.networks {
