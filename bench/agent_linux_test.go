@@ -17,15 +17,15 @@ import (
 
 // The tests' own binary is an agent too, and the bench that is killed: both need processes for themselves.
 func TestMain(m *testing.M) {
-	if bed := os.Getenv("BED"); bed != "" {
-		holdBed(os.Getenv("TAPESTRY"), bed)
-	}
 	if len(os.Args) > 3 && os.Args[1] == "bench" && os.Args[2] == "agent" {
 		if err := Agent(context.Background(), os.Args[3:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
+	}
+	if bed := os.Getenv("BED"); bed != "" { // behind the agents, which a bed starts with its own environment
+		holdBed(os.Getenv("TAPESTRY"), bed)
 	}
 	os.Exit(m.Run())
 }
