@@ -2,6 +2,7 @@ package filter
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 	"net/netip"
 	"strconv"
@@ -36,7 +37,7 @@ func (p *parser) number32(t token, q qualifier) *node {
 		return p.carried(t, t.num, q.proto)
 	}
 	if !q.given {
-		p.fail(t, "%s alone has no meaning: want host, net, port, proto or a comparison", t.text)
+		p.meant(t, "port "+t.text, "%s alone has no meaning: want host, net, port, proto or a comparison", t.text)
 	}
 	addr, mask := t.num, uint32(whole)
 	if q.what == "net" && addr != 0 {
@@ -49,17 +50,19 @@ func (p *parser) number32(t token, q qualifier) *node {
 func (p *parser) named(t token, q qualifier) *node {
 	switch q.what {
 	case "port":
-		n, transport := p.service(t, t.text)
+		n, transport := p.service(t, q, t.text)
 		return p.ports(t, q, n, n, transport)
 	case "portrange":
-		low, high, transport := p.portRange(t)
+		low, high, transport := p.portRange(t, q)
 		return p.ports(t, q, low, high, transport)
 	case "proto":
-		return p.carried(t, p.protoName(t, q.proto), q.proto)
+		return p.carried(t, p.protoName(t, q), q.proto)
 	case "net":
+		p.foreignTerm(t, q)
 		p.fail(t, "%s is no network: want one as 10.1.0.0/16, 10.1 or 2001:db8::/32", t.text)
 	}
 	if q.proto == "ether" {
+		p.foreignTerm(t, q)
 		p.fail(t, "%s is no Ethernet address: want one as 02:42:0a:4d:00:02", t.text)
 	}
 	var n *node
@@ -76,6 +79,10 @@ func (p *parser) named(t token, q qualifier) *node {
 		}
 	}
 	if n == nil {
+		p.foreignTerm(t, q)
+		if strings.Trim(t.text, "0123456789.") == "" { // 10.0.0.*
+			p.meant(t, strings.TrimSpace(q.dir+" net "+strings.TrimSuffix(t.text, ".")), "%s is no address", t.text)
+		}
 		e := &SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text}
 		e.Why = "no address is known for the name " + t.text + ", and the DNS is not asked"
 		if q.what == "" {
@@ -99,8 +106,14 @@ func (p *parser) dotted(t token, q qualifier) *node {
 	addr, n := p.quad(t)
 	mask := uint32(whole) << (32 - n)
 	switch {
+	case p.is(":"):
+		dir := q.dir + " "
+		p.meant(t, strings.TrimSpace(dir+"host ")+" "+t.text+" and "+strings.TrimSpace(dir+"port ")+" "+p.argument(), "a port stands behind an address only as a term of its own")
 	case p.take("/"):
 		m := p.tok
+		if m.kind == tokDotted {
+			p.meant(m, "net "+t.text+" mask "+m.text, "want a mask of 0 to 32 bits")
+		}
 		if p.literal() > 32 {
 			p.fail(m, "want a mask of 0 to 32 bits")
 		}
@@ -118,11 +131,15 @@ func (p *parser) dotted(t token, q qualifier) *node {
 		}
 		return p.host4(t, q, addr, mask)
 	}
+	if q.what != "net" {
+		net := fmt.Sprintf("net %s mask %s", netip.AddrFrom4(be4(addr&mask)), netip.AddrFrom4(be4(mask)))
+		if n := bits.OnesCount32(mask); mask == uint32(uint64(whole)<<(32-n)) {
+			net = fmt.Sprintf("net %s/%d", netip.AddrFrom4(be4(addr&mask)), n)
+		}
+		p.meant(t, strings.TrimSpace(q.dir+" "+net), "a mask stands after net only")
+	}
 	if addr&^mask != 0 {
 		p.fail(t, "%s has bits set behind its mask: want %s", t.text, netip.AddrFrom4(be4(addr&mask)))
-	}
-	if q.what != "net" {
-		p.fail(t, "a mask stands after net only")
 	}
 	return p.host4(t, q, addr, mask)
 }
@@ -156,12 +173,14 @@ func (p *parser) ipv6(t token, q qualifier) *node {
 	}
 	net := netip.PrefixFrom(addr, n)
 	switch {
-	case net.Masked() != net:
-		p.fail(t, "%s has bits set behind its mask: want %s", t.text, net.Masked())
 	case q.what == "port" || q.what == "portrange" || q.what == "proto":
 		p.fail(t, "%s is an address: want %s", t.text, wanted(q.what))
 	case q.what != "net" && n != 128:
-		p.fail(t, "a mask stands after net only")
+		p.meant(t, strings.TrimSpace(q.dir+" net "+net.Masked().String()), "a mask stands after net only")
+	case net.Masked() != net:
+		p.fail(t, "%s has bits set behind its mask: want %s", t.text, net.Masked())
+	case p.is("%"):
+		p.meant(t, "host "+t.text, "frames do not say an address's zone")
 	}
 	return p.host6(t, q, net)
 }
@@ -182,12 +201,18 @@ func (p *parser) host4(t token, q qualifier, addr, mask uint32) *node {
 	case q.proto == "arp", q.proto == "rarp":
 		return and(p.linkType(t, protos[q.proto].linkType), inARP)
 	}
+	if hint := q.proto + " and " + strings.TrimSpace(q.dir+" host "+t.text); protos[q.proto].numbers != nil && mask == whole {
+		p.meant(t, hint, "%s has no addresses", q.proto)
+	}
 	p.fail(t, "%s has no IPv4 addresses: want ip, arp or rarp before the address", q.proto)
 	return nil
 }
 
 func (p *parser) host6(t token, q qualifier, net netip.Prefix) *node {
 	if q.proto != "" && q.proto != "ip6" {
+		if hint := q.proto + " and " + strings.TrimSpace(q.dir+" host "+t.text); protos[q.proto].numbers != nil && net.Bits() == 128 {
+			p.meant(t, hint, "%s has no addresses", q.proto)
+		}
 		p.fail(t, "%s has no IPv6 addresses: want ip6 before the address", q.proto)
 	}
 	addr := net.Addr().As16()

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -61,10 +62,15 @@ func (p *parser) fail(t token, format string, args ...any) {
 
 // want ends Compile at the word read last.
 func (p *parser) want(words ...string) {
+	p.foreign(p.tok)
 	e := &SyntaxError{Expr: p.expr, Pos: p.tok.pos, Found: p.tok.text, Want: words}
 	switch p.tok.kind {
 	case tokName, tokDotted, tokIPv6:
 		e.Hint = p.hint(words)
+	case tokNumber:
+		if slices.Contains(words, "port") && p.tok.num <= 65535 {
+			e.Hint = "port " + p.tok.text
+		}
 	case tokMAC:
 		e.Hint = "ether host " + p.tok.text
 	}

@@ -47,6 +47,11 @@ func Compile(expr string, names Names) (f *Filter, err error) {
 // IPV6, NULL (little-endian) and LOOP. An expression means on each what tcpdump means when it reads a file of it. What a
 // link type does not have, such as Ethernet addresses in RAW, is an error.
 func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
+	return compileFor(link, expr, names, false)
+}
+
+// compileFor is CompileFor; plain: its errors have no hints that need another Compile.
+func compileFor(link int, expr string, names Names, plain bool) (f *Filter, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*SyntaxError)
@@ -60,7 +65,7 @@ func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
 	if !ok && strings.TrimSpace(expr) != "" {
 		return nil, unknownLink(link, expr)
 	}
-	p := parser{lexer: lexer{expr: expr}, names: names, at: at}
+	p := parser{lexer: lexer{expr: expr}, names: names, plain: plain, at: at}
 	n := p.filter()
 	f = &Filter{expr: expr, prog: make([]step, 2), entry: accept, tunnels: p.tunnels}
 	if n != nil {

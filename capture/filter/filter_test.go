@@ -204,13 +204,21 @@ func FuzzFilter(f *testing.F) {
 	for i, expr := range known {
 		f.Add(expr, frames[i].frame, frames[i].wireLen)
 	}
+	for i, tc := range hinted {
+		f.Add(tc.expr, frames[i%len(frames)].frame, 60)
+	}
 	m := maker{rand.New(rand.NewPCG(5, 5))}
 	inside := m.encapsulate(m.encapsulate(frames[0].frame, 4789, 8, 1), 4789, 8, 2)
 	for _, expr := range []string{"vxlan", "vlan and vxlan 2 and not (tcp or vxlan 1)", "ip6 and vxlan 2 and vxlan and len > 5 and ether[len - 1] = 3", "mpls or vxlan and vlan 5 or port 80"} {
 		f.Add(expr, inside, len(inside))
 	}
 	f.Fuzz(func(t *testing.T, expr string, frame []byte, wireLen int) {
-		names := func(string) []netip.Addr { return []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{10})} }
+		names := func(name string) []netip.Addr {
+			if len(name)%2 == 0 {
+				return nil
+			}
+			return []netip.Addr{netip.IPv6Loopback(), netip.AddrFrom4([4]byte{10})}
+		}
 		c, err := Compile(expr, names)
 		var e *SyntaxError
 		if err != nil {

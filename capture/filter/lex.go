@@ -183,6 +183,9 @@ func (p *parser) sign(rest string) int {
 		p.tok.text = main
 	}
 	if n == 1 && strings.IndexByte("+-*/%:[]!<>()&|^=", rest[0]) < 0 {
+		if rest[0] == ',' {
+			p.fail(p.tok, "',' has no meaning here: join terms with or, as in port 80 or 443")
+		}
 		p.fail(p.tok, "%q has no meaning here", []rune(rest)[0])
 	}
 	return n

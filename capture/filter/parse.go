@@ -9,11 +9,13 @@ type qualifier struct {
 	proto string // a key of protos, "" for any
 	dir   string // "", "src", "dst", "src or dst", "src and dst"
 	what  string // "", "host", "net", "port", "portrange", "proto"
+	head  bool   // it stands right before: a number is no arithmetic then
 }
 
 type parser struct {
 	lexer
 	names Names
+	plain bool // no hints: this is one
 	at    place
 
 	tunnels []place // where the vxlan words read so far have looked
@@ -146,6 +148,10 @@ func (p *parser) item(q qualifier) item {
 		return p.inside(q)
 	case start.kind == tokNumber:
 		p.next()
+		if q.head {
+			p.notArithmetic(start, q)
+			return item{kind: isNumber, num: start, q: q}
+		}
 		return p.compare(item{kind: isNumber, num: start, q: q})
 	case p.is("len") || p.is("-"):
 		return p.compare(item{kind: isArith, a: p.operand()})
@@ -217,6 +223,9 @@ func (p *parser) keyword(proto string) item {
 		return p.head(proto)
 	case proto != "":
 		p.refuse()
+		if (start.kind == tokDotted || start.kind == tokIPv6) && protos[proto].numbers != nil {
+			p.meant(start, proto+" and host "+start.text, "want and between a protocol and an address")
+		}
 		p.want("port", "portrange", "host", "net", "src", "dst", "proto", "[", "and", "or", "the end")
 	case p.take("less"):
 		return item{node: not(test(loadLen, 0, greater, p.literal()))}
@@ -260,10 +269,14 @@ func (p *parser) head(proto string) item {
 	}
 	start := p.tok
 	switch {
+	case p.comparison() != "":
+		p.compared(q)
 	case start.kind == tokEnd, start.kind == tokProto, start.kind == tokWord && !p.is("(") && !p.is("!"):
 		p.want(wanted(q.what))
 	}
+	q.head = true
 	it := p.item(q)
+	q.head, it.q.head = false, false
 	if it.kind != isNumber && it.kind != isID {
 		p.fail(start, "want %s, not %s", wanted(q.what), start.text)
 	}

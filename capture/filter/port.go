@@ -58,7 +58,7 @@ func portAtoms(q qualifier, low, high uint32, load func(off uint32) step) *node 
 }
 
 // service gives the number of a port by its name, and the transport that has the name, "" if TCP and UDP have the same.
-func (p *parser) service(t token, name string) (port uint32, transport string) {
+func (p *parser) service(t token, q qualifier, name string) (port uint32, transport string) {
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
 		return uint32(n), ""
 	}
@@ -72,17 +72,25 @@ func (p *parser) service(t token, name string) (port uint32, transport string) {
 	case isUDP:
 		return udp, "udp"
 	}
-	p.fail(t, "unknown port %s: want its number, or another name", name)
+	p.foreignTerm(t, q)
+	hint := shown[name]
+	switch lower := strings.ToLower(name); {
+	case strings.Contains(name, "-"):
+		hint = "portrange " + lower
+	case lower != name:
+		hint = "port " + lower
+	}
+	p.meant(t, hint, "unknown port %s: want its number, or another name", name)
 	return 0, ""
 }
 
-func (p *parser) portRange(t token) (low, high uint32, transport string) {
+func (p *parser) portRange(t token, q qualifier) (low, high uint32, transport string) {
 	from, to, ok := strings.Cut(t.text, "-")
 	if !ok {
 		p.fail(t, "%s is no range of ports: want two, as 80-90", t.text)
 	}
-	low, named := p.service(t, from)
-	high, also := p.service(t, to)
+	low, named := p.service(t, q, from)
+	high, also := p.service(t, q, to)
 	if named != also {
 		named = ""
 	}

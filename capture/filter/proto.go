@@ -90,8 +90,8 @@ func (p *parser) carried(t token, v uint32, by string) *node {
 }
 
 // protoName gives the number of a protocol by its name.
-func (p *parser) protoName(t token, by string) uint32 {
-	switch by {
+func (p *parser) protoName(t token, q qualifier) uint32 {
+	switch q.proto {
 	case "", "ip", "ip6":
 		if v, ok := protocolNumbers()[t.text]; ok {
 			return v
@@ -105,6 +105,7 @@ func (p *parser) protoName(t token, by string) uint32 {
 			return pr.numbers[0]
 		}
 	}
+	p.foreignTerm(t, q)
 	p.fail(t, "unknown protocol %s: want its number, or another name", t.text)
 	return 0
 }
