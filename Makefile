@@ -52,7 +52,7 @@ e2e: build ## real dockerds, real traffic, with the machine's Docker; as root
 e2e-current: build ## protocol, lifecycle and containers with a current Docker, built once; as root
 	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && test/e2e.sh $(or $(TESTS),$(CURRENT))
 
-bench: build bin/wireguard-go ## tapestry beside what else there is, 14 min, BENCH=--quick 2 min; as root
+bench: build bin/wireguard-go ## tapestry beside what else there is, 16 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)
 
 bench-check: build ## no ratio is below its floor for sure, 4 min; as root

@@ -103,10 +103,10 @@ const runExtra = 0.15
 
 // newPlan makes one of three plans. A run takes its length and 0.15 s, a rung's runs are ways × rounds × measures:
 //
-//	full, 14 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 8.8 s), VDE 6 rounds × 1.1 s, beds 2 s        175 s
+//	full, 16 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 9.9 s), VDE 6 rounds × 1.1 s, beds 2 s        188 s
 //	               two hosts     2 ways × (9 × 4.7 s + 6 × 7.4 s), 2 slow ways × (6 × 1.1 s + 3 × 3.6 s), beds  211 s
-//	               Docker        2 ways × (9 × 2.8 s + 6 × 1.7 s) and 2 × (9 × 2.2 s + 6 × 2.5 s), beds 18 s    157 s
-//	               parts 15 s, curves 120 s                                                                     135 s
+//	               Docker        2 ways × (9 × 2.8 s + 6 × 6.6 s) and 2 × (9 × 2.2 s + 6 × 7.4 s), beds 18 s    275 s
+//	               what looking costs 120 s, parts 15 s, curves 120 s                                            255 s
 //	quick, 2 min   6 rounds, the fewest with an interval of 95 %: 18 s, 41 s, Docker 41 s, parts 3 s            103 s
 //	check, 4 min   2 ways × 12 rounds × (2.9 s on one host and 4.1 s on two), beds 4 s; once more what fails    170 s
 //

@@ -26,7 +26,7 @@ installed is left out, with the reason. Each measure is taken of all in turn, A 
 medians, the ratio to each other way, and the interval that holds the true ratio with 95 %.
 
 All that it makes lives in namespaces of its own, and is gone when it ends, also by Ctrl-C. It needs no daemon and
-touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 14 minutes.
+touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 16 minutes.
 Three runs say more than one: --merge measures nothing, it makes one report of those that --json printed.
 
 NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP"), "parts" or "curves".` +
