@@ -44,6 +44,7 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		if t, err = j.c.targets(ctx, n, j.targets, of); err != nil {
 			return nil, err
 		}
+		t.tell(j.news)
 		want.Targets = t.Request()
 	}
 	limit := bounded{most: want.Frames, mostBytes: j.o.bytes}

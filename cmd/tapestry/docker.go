@@ -49,6 +49,7 @@ type dockerContainer struct {
 	ID              string                             `json:"Id"`
 	Name            string                             // with a leading /
 	State           struct{ Running, Restarting bool } // also Running while it waits to be started again
+	HostConfig      struct{ NetworkMode string }       // container:ID or container:NAME: it is in that one's network namespace
 	NetworkSettings struct {
 		SandboxKey string                                // path of its network namespace, also of one that has gone; "": it never ran
 		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have, without id before its first start
@@ -129,6 +130,40 @@ func (d *docker) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	}
 	return nil, err
 }
+
+// container reads a container, by its name or id.
+func (d *docker) container(ctx context.Context, word string) (x dockerContainer, err error) {
+	return x, d.get(ctx, "/containers/"+url.PathEscape(word)+"/json", &x)
+}
+
+// mostShared is how many containers in a row may each be in the next one's network namespace.
+const mostShared = 8
+
+// owner gives the container whose network namespace x is in, and words that say so: x itself and "" if it has its own.
+func (d *docker) owner(ctx context.Context, x dockerContainer) (owner dockerContainer, shares string, err error) {
+	owner = x
+	for range mostShared {
+		of, shared := strings.CutPrefix(owner.HostConfig.NetworkMode, "container:")
+		if !shared {
+			return owner, shares, nil
+		}
+		member := owner.name()
+		owner, err = d.container(ctx, of)
+		switch {
+		case errors.Is(err, errNotInDocker):
+			return owner, "", failf(exitNoTarget, "container %s shares the network of container %s, which is removed: make %s again",
+				member, short(of), member)
+		case err != nil:
+			return owner, "", failf(exitNo, "container %s shares the network of container %s, and Docker does not tell what that is: "+
+				"try again: %w", member, short(of), err)
+		}
+		shares = x.name() + " shares the network of " + owner.name()
+	}
+	return owner, "", failf(exitNoTarget, "container %s shares the network of another, and that one of the next, more than %d in a row: "+
+		"name the one that is on the network", x.name(), mostShared)
+}
+
+func (x *dockerContainer) name() string { return strings.TrimPrefix(x.Name, "/") }
 
 // network reads a network with its containers.
 func (d *docker) network(ctx context.Context, id string) (n dockerNetwork, err error) {

@@ -59,7 +59,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 			if err := spec.Check(); err != nil {
 				return &failure{exitUsage, err}
 			}
-			ports, d, err := c.findPorts(cmd.Context(), args[0])
+			ports, d, err := c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -150,7 +150,7 @@ nothing is done, and it exits 0.
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, sum := []string{"all"}, 0
 			if args[0] != "all" {
-				ports, _, err := c.findPorts(cmd.Context(), args[0])
+				ports, _, err := c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr())
 				if err != nil {
 					return err
 				}

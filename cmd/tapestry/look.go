@@ -52,6 +52,7 @@ func (l *look) find(ctx context.Context, c *client, cmd *cobra.Command, args []s
 	if l.t, err = c.targets(ctx, l.n, words, l.of); err != nil {
 		return err
 	}
+	l.t.tell(cmd.ErrOrStderr())
 	_, f, err := compile(l.expr, l.n.Host)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -112,11 +111,19 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 		return l.notFound(ctx, word, fmt.Sprintf(" (Docker does not answer at %s, so only endpoints are known, by their ids)",
 			l.n.docker.at))
 	}
-	var x dockerContainer
-	err := l.n.docker.get(ctx, "/containers/"+url.PathEscape(name)+"/json", &x)
+	x, err := l.n.docker.container(ctx, name)
+	if err == nil {
+		owner, shares, err := l.n.docker.owner(ctx, x)
+		if err != nil {
+			return err
+		}
+		if shares != "" {
+			return l.shared(t, &owner, shares)
+		}
+	}
 	switch {
 	case err == nil && l.of == future:
-		t.names[strings.TrimPrefix(x.Name, "/")], t.containers[x.ID] = true, true
+		t.names[x.name()], t.containers[x.ID] = true, true
 		return nil
 	case err == nil:
 		return l.away(t, &x)
@@ -127,6 +134,18 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 	return l.notFound(ctx, word, "")
 }
 
+// shared takes the container whose network another shares. It is known by its id: one that gets its name later is another.
+func (l *lookup) shared(t *targets, owner *dockerContainer, shares string) error {
+	ends := l.d.ends(func(_ string, e namedEnd) bool { return e.container == owner.ID })
+	if len(ends) > 0 || l.of == future {
+		t.containers[owner.ID] = true
+	} else if err := l.away(t, owner); err != nil {
+		return failf(exitCode(err), "%s: %w", shares, err)
+	}
+	t.notes = append(t.notes, shares+": looking at "+owner.name())
+	return nil
+}
+
 // born learns when the containers that are targets were made: what had their addresses before that was another.
 func (l *lookup) born(ctx context.Context, t *targets) {
 	known := make(map[string]int64)
@@ -135,8 +154,8 @@ func (l *lookup) born(ctx context.Context, t *targets) {
 			continue
 		}
 		if _, asked := known[e.container]; !asked {
-			var x dockerContainer
-			if l.n.docker.get(ctx, "/containers/"+url.PathEscape(e.container)+"/json", &x) != nil {
+			x, err := l.n.docker.container(ctx, e.container)
+			if err != nil {
 				continue
 			}
 			known[e.container] = x.Created.UnixNano()
@@ -182,7 +201,7 @@ func (l *lookup) byID(t *targets, word string) (found bool, err error) {
 
 // away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
 func (l *lookup) away(t *targets, x *dockerContainer) error {
-	name, sandbox := strings.TrimPrefix(x.Name, "/"), sandboxName(x.NetworkSettings.SandboxKey)
+	name, sandbox := x.name(), sandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	ours := slices.IndexFunc(on, func(w string) bool {
 		id := x.NetworkSettings.Networks[w].NetworkID

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -10,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const portHelp = `PORT is a container's name (all of its ports, if it is on several networks), the beginning of an
-endpoint id that no other has, peer:ADDR for another host, in all networks that reach it, or host:NET for this host's
-own port on a network.`
+const portHelp = `PORT is a container's name (all of its ports, if it is on several networks; of one that shares another's
+network, those of that other one), the beginning of an endpoint id that no other has, peer:ADDR for another host, in all
+networks that reach it, or host:NET for this host's own port on a network.`
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []portReply) []string {
@@ -20,7 +21,8 @@ func portNames(ports []portReply) []string {
 }
 
 // findPorts looks for the ports that arg names: by container, whole endpoint id, peer:ADDR, or the beginning of an id.
-func (c *client) findPorts(ctx context.Context, arg string) ([]portReply, *docker, error) {
+// Notes go to news.
+func (c *client) findPorts(ctx context.Context, arg string, news io.Writer) ([]portReply, *docker, error) {
 	d, err := c.askDocker(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -30,8 +32,39 @@ func (c *client) findPorts(ctx context.Context, arg string) ([]portReply, *docke
 		return nil, nil, err
 	}
 	nameAll(ctx, d, all, func(p *portReply) { p.Container = d.containers[p.Name] }, func(p portReply) string { return p.Network })
-	ports, err := resolvePorts("port", arg, all, d)
+	word, note, err := d.portWord(ctx, arg, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	ports, err := resolvePorts("port", word, all, d)
+	if err == nil && note != "" {
+		fmt.Fprintln(news, note)
+	}
 	return ports, d, err
+}
+
+// portWord gives the word for the ports that arg means: arg, or the name of the container whose network the container
+// arg shares, with a note that says so.
+func (d *docker) portWord(ctx context.Context, arg string, all []portReply) (word, note string, err error) {
+	if _, err := resolvePorts("port", arg, all, d); exitCode(err) != exitNoTarget || !d.answered || !containerName.MatchString(arg) {
+		return arg, "", nil
+	}
+	x, err := d.container(ctx, arg)
+	if err != nil {
+		return arg, "", nil // the word is no container's, and resolvePorts says what it can be
+	}
+	owner, shares, err := d.owner(ctx, x)
+	switch {
+	case err != nil:
+		return "", "", err
+	case shares == "":
+		return arg, "", nil
+	case !owner.State.Running:
+		return "", "", failf(exitNoTarget, "%s, which does not run: start %s, then %s", shares, owner.name(), x.name())
+	case !slices.ContainsFunc(all, func(p portReply) bool { return p.Container == owner.name() }):
+		return "", "", failf(exitNoTarget, "%s, which has no port here", shares)
+	}
+	return owner.name(), shares + ": looking at " + owner.name(), nil
 }
 
 // resolvePorts picks those of all that arg names, on each network where there is one. what says in an error what was

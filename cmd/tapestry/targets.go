@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"strings"
@@ -22,6 +24,7 @@ type targets struct {
 	endpoints map[string]bool  // ids, that were named by it
 	sandboxes map[string]bool  // of containers that have stopped
 	born      map[string]int64 // when those of the past were made, ns since 1970: by endpoint or sandbox
+	notes     []string         // what to say of them before the first frame, without the end of the line
 	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
 
 	mu         sync.Mutex
@@ -39,7 +42,7 @@ const (
 	past                 // those that did
 )
 
-// targets reads the words of a command.
+// targets reads the words of a command. The caller prints its notes.
 func (c *client) targets(ctx context.Context, n *names, words []string, of tense) (*targets, error) {
 	t := newTargets(n)
 	look := &lookup{c: c, n: n, d: n.now.Load(), of: of}
@@ -74,6 +77,13 @@ func (t *targets) Request() captureTargets {
 	}
 	return captureTargets{Endpoints: sortedKeys(ends), Networks: sortedKeys(t.networks), Peers: sortedKeys(t.peers),
 		Sandboxes: sortedKeys(t.sandboxes), Born: t.born, New: t.follows, Some: true}
+}
+
+// tell prints the notes.
+func (t *targets) tell(w io.Writer) {
+	for _, note := range t.notes {
+		fmt.Fprintln(w, note)
+	}
 }
 
 // isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs

@@ -33,6 +33,13 @@ func TestTargets(t *testing.T) {
 	d.containers["slow"] = strings.NewReplacer("crashed", "slow", `"Id"`, `"State":{"Running":true},"Id"`).Replace(d.containers["crashed"])
 	d.containers["fresh"] = `{"Id":"ab14","Name":"/fresh","NetworkSettings":{"Networks":{"mynet":{"NetworkID":""}}}}`
 	d.containers[webContainer] = `{"Id":"` + webContainer + `","Name":"/web","Created":"2026-03-01T08:00:00Z"}`
+	d.containers[dbContainer] = `{"Id":"` + dbContainer + `","Name":"/db","State":{"Running":true},"NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
+	// Who is in another's network namespace, as docker run --network container:NAME makes it.
+	for name, of := range map[string]string{"side": webContainer, "byname": "web", "second": "side", "dbside": dbContainer, "late": "crashed",
+		"far": "lonely", "orphan": strings.Repeat("ab", 32), "ring": "ring2", "ring2": "ring"} {
+		d.containers[name] = `{"Id":"ab15` + name + `","Name":"/` + name + `","State":{"Running":true},"HostConfig":{"NetworkMode":"container:` + of + `"},"NetworkSettings":{"Networks":{}}}`
+	}
+	d.containers["web"], d.containers["ab15"] = d.containers[webContainer], d.containers["side"]
 	live := d.at
 	away := "unix://" + filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
@@ -58,6 +65,20 @@ func TestTargets(t *testing.T) {
 		{live, "--wait ab12", `{"new":true,"some":true}`, exitFine},
 		{live, "--past crashed", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
 		{live, "--past crashed web", `{"endpoints":["` + webID + `"],"sandboxes":["beef"],"born":{"` + webID + `":1772352000000000000,"beef":1772352000500000000},"new":true,"some":true}`, exitFine},
+
+		{live, "side", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "ab15", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "byname", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "second", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "dbside web", `{"endpoints":["` + dbID + `","` + newID + `","` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "--wait side", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "--wait late", `{"new":true,"some":true}`, exitFine},
+		{live, "--past side", `{"endpoints":["` + webID + `"],"born":{"` + webID + `":1772352000000000000},"new":true,"some":true}`, exitFine},
+		{live, "--past late", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
+		{live, "late", "late shares the network of crashed: container crashed does not run: start it", exitNoTarget},
+		{live, "far", "far shares the network of lonely: container lonely is on no network of this daemon, it has: alan, bridge", exitNoTarget},
+		{live, "orphan", "container orphan shares the network of container abababababab, which is removed: make orphan again", exitNoTarget},
+		{live, "ring", "container ring shares the network of another, and that one of the next, more than 8 in a row", exitNoTarget},
 
 		{live, "crashed", "container crashed does not run", exitNoTarget},
 		{live, "--past old", "container old has never run", exitNoTarget},
@@ -123,6 +144,62 @@ func TestTargets(t *testing.T) {
 		if _, err := client.targets(t.Context(), n, []string{word}, present); exitCode(err) != exitUsage || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
+	}
+}
+
+// TestSharedNetwork: a container in another's network namespace is looked at as that one's port, in every command that
+// takes a container, and they say so.
+func TestSharedNetwork(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+	d.containers["side"] = `{"Id":"ab15","Name":"/side","State":{"Running":true},"HostConfig":{"NetworkMode":"container:` + webContainer + `"}}`
+	d.containers["late"] = `{"Id":"ab16","Name":"/late","HostConfig":{"NetworkMode":"container:off"}}`
+	d.containers[webContainer] = `{"Id":"` + webContainer + `","Name":"/web","State":{"Running":true},"HostConfig":{"NetworkMode":"wide"}}`
+	d.containers["off"] = `{"Id":"ab17","Name":"/off","HostConfig":{"NetworkMode":"wide"}}`
+	const note = "side shares the network of web: looking at web\n"
+	c, n := newNames(t, d.at)
+	found, err := c.targets(t.Context(), n, []string{"side"}, present)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	if found.tell(&said); said.String() != note {
+		t.Errorf("told %q", said.String())
+	}
+	// Another container that gets the owner's name later is another.
+	d.leave(wideID, webContainer)
+	d.join(wideID, dbContainer, "web", newID, "10.80.1.6/16")
+	if err := n.refresh(t.Context(), []string{wideID}); err != nil {
+		t.Fatal(err)
+	}
+	if got := found.judge(&capture.Port{Network: wideID, Name: newID}); got != unwanted {
+		t.Errorf("a new web is %d", got)
+	}
+	d.leave(wideID, dbContainer)
+	d.join(wideID, webContainer, "web", webID, "10.80.1.2/16")
+
+	h := newFakeHost()
+	socket := fakeDaemon(t, h)
+	run := func(args string) result {
+		t.Helper()
+		return tapestry(t, append(strings.Fields(args), "--api-socket", socket, "--docker-host", d.at)...)
+	}
+	if r := run("fault set side --loss 2%"); r.code != exitFine || r.stderr != note || !strings.HasPrefix(r.out, "fault set on web of wide,") || len(h.Faults()) != 2 {
+		t.Errorf("fault set: exit %d, %s%s, set %v", r.code, r.out, r.stderr, h.Faults())
+	}
+	if r := run("fault clear side"); r.code != exitFine || r.stderr != note || r.out != "2 faults cleared\n" {
+		t.Errorf("fault clear: exit %d, %s%s", r.code, r.out, r.stderr)
+	}
+	if r := run("fault set late --loss 2%"); r.code != exitNoTarget || !strings.Contains(r.stderr, "late shares the network of off, which does not run: start off, then late") {
+		t.Errorf("fault set, the owner does not run: exit %d, %s", r.code, r.stderr)
+	}
+	tr := &tracing{client: &client{socket: socket, dockerHost: d.at}, sport: 50000}
+	if _, request, err := tr.prepare(t.Context(), "side", "ff:ff:ff:ff:ff:ff"); err != nil || request.Port != webID || tr.notes[0] != strings.TrimSuffix(note, "\n")+"." {
+		t.Errorf("trace: %v, %+v, notes %q", err, request, tr.notes)
+	}
+	tr = &tracing{client: &client{socket: socket, dockerHost: d.at}, sport: 50000}
+	if _, _, err := tr.prepare(t.Context(), "web", "late"); exitCode(err) != exitNoTarget || !strings.Contains(err.Error(), "which does not run") {
+		t.Errorf("trace to one whose owner does not run: %v", err)
 	}
 }
 

@@ -163,6 +163,16 @@ func (t *tracing) prepare(ctx context.Context, from, to string) (*docker, traceR
 		}
 		latest(ports, entries)
 	}
+	for _, word := range []*string{&from, &to} {
+		found, note, err := on.docker.portWord(ctx, *word, ports)
+		if err != nil {
+			return nil, traceRequest{}, err
+		}
+		if note != "" {
+			t.note("%s.", note)
+		}
+		*word = found
+	}
 	if err := t.aim(traceEnds{on.docker, ports}, from, to); err != nil {
 		return nil, traceRequest{}, err
 	}
