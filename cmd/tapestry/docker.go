@@ -45,13 +45,16 @@ type dockerEndpoint struct {
 
 // dockerContainer is what is needed of Docker's GET /containers/ID/json.
 type dockerContainer struct {
-	Created         time.Time
-	ID              string                             `json:"Id"`
-	Name            string                             // with a leading /
-	State           struct{ Running, Restarting bool } // also Running while it waits to be started again
-	HostConfig      struct{ NetworkMode string }       // container:ID or container:NAME: it is in that one's network namespace
+	Created time.Time
+	ID      string `json:"Id"`
+	Name    string // with a leading /
+	State   struct {
+		Running, Restarting bool      // also Running while it waits to be started again
+		StartedAt           time.Time // zero: it never ran
+	}
+	HostConfig      struct{ NetworkMode string } // container:ID or container:NAME: it is in that one's network namespace
 	NetworkSettings struct {
-		SandboxKey string                                // path of its network namespace, also of one that has gone; "": it never ran
+		SandboxKey string                                // path of its network namespace, also of one that has gone, before Docker 27; else ""
 		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have, without id before its first start
 	}
 }

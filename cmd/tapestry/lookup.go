@@ -222,8 +222,10 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 		return failf(exitNoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
 	case x.State.Running && !x.State.Restarting:
 		return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
-	case l.of == past && sandbox == "":
+	case l.of == past && sandbox == "" && x.State.StartedAt.IsZero():
 		return failf(exitNoTarget, "container %s has never run", name)
+	case l.of == past && sandbox == "":
+		return failf(exitNoTarget, "container %s has run, but Docker does not tell any more (since its version 27) which endpoint it had: name its address instead, with network:%s -f 'host ADDRESS'", name, on[ours])
 	case l.of == past:
 		t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
 		t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
