@@ -113,6 +113,16 @@ func (d *docker) get(ctx context.Context, path string, answer any) error {
 	return json.NewDecoder(body).Decode(answer)
 }
 
+// firewall is what Docker writes its firewall rules with: iptables, iptables+firewalld or nftables. "" is a Docker that does
+// not tell (before 28.2), or does not answer.
+func (d *docker) firewall(ctx context.Context) string {
+	var info struct{ FirewallBackend struct{ Driver string } }
+	if !d.answered || d.get(ctx, "/info", &info) != nil {
+		return ""
+	}
+	return info.FirewallBackend.Driver
+}
+
 // open asks on a connection of its own, and leaves the answer to be read.
 func (d *docker) open(ctx context.Context, path string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)

@@ -124,7 +124,7 @@ func (d *doctor) examine(ctx context.Context, tell func(finding)) error {
 	networks := 0
 	for _, section := range []func(){
 		func() { d.examineKernel(tell) },
-		func() { d.examineUnderlay(status, tell) },
+		func() { d.examineUnderlay(status, names.firewall(ctx), tell) },
 		func() { d.examineDocker(ctx, names, tell) },
 		func() { networks = d.examineState(tell) },
 		func() { tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks)) },

@@ -151,7 +151,7 @@ func checkBuffers(s tunnel.Sockets) finding {
 	return f
 }
 
-func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
+func (d *doctor) examineUnderlay(status statusReply, firewall string, tell func(finding)) {
 	var err error
 	if !d.vtep.IsValid() {
 		d.vtep, err = d.address()
@@ -177,7 +177,7 @@ func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
 	}
 	gateway := d.hasLink("docker_gwbridge")
 	tell(checkBridge(d.sysctl("net/bridge/bridge-nf-call-iptables"), gateway, d.load("br_netfilter")))
-	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway))
+	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, firewall))
 }
 
 // checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
@@ -235,22 +235,28 @@ func checkBridge(call string, gateway bool, load string) finding {
 	switch {
 	case call == "1":
 		return finding{Check: "br_netfilter", State: good,
-			Seen: "bridged frames meet iptables, as docker_gwbridge needs it; tapestry's own cross no bridge"}
+			Seen: "bridged frames meet the firewall, as docker_gwbridge needs it; tapestry's own cross no bridge"}
 	case call == "" && !gateway:
 		return finding{Check: "br_netfilter", State: good, Seen: "not loaded; Docker loads it when needed, for docker_gwbridge"}
 	case call == "":
 		f.Seen, f.Remedy = "not loaded: containers of different networks reach each other over docker_gwbridge", load
 	case !gateway:
-		return finding{Check: "br_netfilter", State: good, Seen: "bridged frames pass iptables by; Docker changes that with docker_gwbridge"}
+		return finding{Check: "br_netfilter", State: good, Seen: "bridged frames pass the firewall by; Docker changes that with docker_gwbridge"}
 	default:
-		f.Seen = "bridged frames pass iptables by: containers of different networks reach each other over docker_gwbridge"
+		f.Seen = "bridged frames pass the firewall by: containers of different networks reach each other over docker_gwbridge"
 		f.Remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=1"
 	}
 	return f
 }
 
-func checkForward(forward string, gateway bool) finding {
-	if forward == "0" && gateway {
+// checkForward is of IPv4 forwarding. firewall is what Docker writes its rules with: with nftables it turns forwarding on
+// for no bridge, and makes none without it, unless dockerd runs with --ip-forward=false.
+func checkForward(forward string, gateway bool, firewall string) finding {
+	switch {
+	case forward == "0" && !gateway && firewall == "nftables":
+		return finding{"ip_forward", bad, "off, and Docker with nftables does not turn it on: it makes no docker_gwbridge, so no container starts on a network with tapestry.external=on",
+			"sysctl -w net.ipv4.ip_forward=1, and a line in /etc/sysctl.d for the next boot; Docker then drops nothing that is forwarded between other links, so look at this host's own rules"}
+	case forward == "0" && gateway:
 		return finding{"ip_forward", warn, "off: containers do not get out over docker_gwbridge; tapestry itself does not need it", "sysctl -w net.ipv4.ip_forward=1"}
 	}
 	seen := "on, for the containers' way out over docker_gwbridge"

@@ -103,9 +103,11 @@ func TestCheckUnderlay(t *testing.T) {
 		{"no br_netfilter", checkBridge("", false, "modprobe br_netfilter"), good, "Docker loads it when needed", ""},
 		{"br_netfilter unloaded", checkBridge("", true, "modprobe br_netfilter"), warn, "reach each other", "modprobe br_netfilter"},
 
-		{"forwarding", checkForward("1", true), good, "on", ""},
-		{"no forwarding yet", checkForward("0", false), good, "Docker turns it on", ""},
-		{"no forwarding", checkForward("0", true), warn, "do not get out", "ip_forward=1"},
+		{"forwarding", checkForward("1", true, "nftables"), good, "on", ""},
+		{"no forwarding yet", checkForward("0", false, "iptables"), good, "Docker turns it on", ""},
+		{"no forwarding", checkForward("0", true, "nftables"), warn, "do not get out", "ip_forward=1"},
+		{"no forwarding, a Docker that does not tell", checkForward("0", false, ""), good, "Docker turns it on", ""},
+		{"no forwarding, nftables", checkForward("0", false, "nftables"), bad, "no container starts on a network with tapestry.external=on", "ip_forward=1"},
 	})
 }
 
@@ -294,6 +296,29 @@ func healthy(t *testing.T) machine {
 		path:     func(_, _ netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
 		link:     func(name string) (*net.Interface, error) { return &net.Interface{Name: name, MTU: 1500}, nil },
 		space:    func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
+}
+
+// Docker with the nftables backend makes no docker_gwbridge while nothing forwards.
+func TestDoctorFirewall(t *testing.T) {
+	for backend, want := range map[string]string{`{}`: good, `{"FirewallBackend":{"Driver":"iptables"}}`: good, `{"FirewallBackend":{"Driver":"nftables"}}`: bad} {
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) })
+		mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(backend)) })
+		t.Setenv("DOCKER_HOST", "unix://"+serveUnix(t, "docker.sock", mux))
+		m := healthy(t)
+		m.put(t, "net/ipv4/ip_forward", "0")
+		m.link = func(name string) (*net.Interface, error) { return nil, errors.New("no such link") }
+		_, found, _ := visit(t, m)
+		got := ""
+		for _, f := range found {
+			if f.Check == "ip_forward" {
+				got = f.State
+			}
+		}
+		if got != want {
+			t.Errorf("%s: ip_forward is %q, want %q", backend, got, want)
+		}
+	}
 }
 
 // put writes a kernel setting of m.
