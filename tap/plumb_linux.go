@@ -234,7 +234,7 @@ func (p *plumber) ensureVeth() error {
 		at.Name, at.MTU, at.TxQLen = outer, p.MTU, 1000
 		v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(p.MAC[:])}
 		if err := p.LinkAdd(v); err != nil {
-			return fmt.Errorf("make veth %s and %s: %w", outer, inner, err)
+			return fmt.Errorf("make veth %s and %s: %w", outer, inner, explain(err, "veth"))
 		}
 		l, err = p.find(outer)
 	}
@@ -337,7 +337,7 @@ func (p *plumber) ensureTAP() error {
 		w, err := water.New(water.Config{DeviceType: water.TAP,
 			PlatformSpecificParams: water.PlatformSpecificParams{Name: name, Persist: true, MultiQueue: true}})
 		if err != nil {
-			return fmt.Errorf("make tap %s: %w", name, err)
+			return fmt.Errorf("make tap %s: %w", name, explainNode(node, err))
 		}
 		if err := w.Close(); err != nil {
 			return fmt.Errorf("lay tap %s down: %w", name, err)

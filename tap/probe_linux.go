@@ -23,12 +23,12 @@ type TUN struct {
 	Tunnels   bool // TUN_F_UDP_TUNNEL_GSO and TUN_F_UDP_TUNNEL_GSO_CSUM, since Linux 6.17
 }
 
-// ProbeTUN makes a TAP and asks what it can do. fs.ErrNotExist is a /dev/net/tun that is not there.
+// ProbeTUN makes a TAP and asks what it can do. Where none can be made the error is a *NodeError.
 func ProbeTUN() (t TUN, err error) {
 	err = apart(func() error {
-		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return fmt.Errorf("open /dev/net/tun: %w", err)
+			return explainNode(node, err)
 		}
 		defer unix.Close(fd)
 		req, err := unix.NewIfreq("tapestry%d")
@@ -42,7 +42,7 @@ func ProbeTUN() (t TUN, err error) {
 		const want = unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
 		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | uint16(features&want))
 		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
-			return fmt.Errorf("make a tap: %w", err)
+			return fmt.Errorf("make a tap: %w", explainNode(node, err))
 		}
 		if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
 			return fmt.Errorf("read the flags of a tap: %w", err)
@@ -66,7 +66,7 @@ func ProbeVeth() error {
 		at := netlink.NewLinkAttrs()
 		at.Name = "outer"
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "inner"}); err != nil {
-			return fmt.Errorf("make veth: %w", err)
+			return fmt.Errorf("make veth: %w", explain(err, "veth"))
 		}
 		return nil
 	})

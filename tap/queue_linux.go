@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,17 +31,30 @@ func openQueues(name string, n int) (*Device, error) {
 }
 
 func openQueue(name string) (fd int, err error) {
-	t := netlink.Tuntap{Mode: netlink.TUNTAP_MODE_TAP,
-		Flags: netlink.TUNTAP_MULTI_QUEUE | netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR}
-	t.Name = name
-	files, err := t.AddQueues(1)
+	fd, err = unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return -1, explainNode(node, err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err == nil {
+		req.SetUint16(unix.IFF_TAP | unix.IFF_MULTI_QUEUE | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+	}
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		err = errors.New("another program holds it: find it with grep -l " + name + " /proc/[0-9]*/fdinfo/*")
+	case errors.Is(err, unix.EINVAL):
+		err = errors.New("there is a link of this name that is no TAP of several queues")
+	case err != nil:
+		err = explainNode(node, err)
+	default: // without an owner, whoever can open the node could open a queue
+		err = errors.Join(unix.IoctlSetInt(fd, unix.TUNSETOWNER, 0), unix.IoctlSetInt(fd, unix.TUNSETGROUP, 0))
+	}
+	if err != nil {
+		unix.Close(fd)
 		return -1, err
 	}
-	// The file is watched by Go's own poller, which would wake up with each frame for nothing: a
-	// copy of the descriptor is not.
-	defer files[0].Close()
-	return unix.FcntlInt(files[0].Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	return fd, nil
 }
 
 func (d *Device) prepare(fd int) error {

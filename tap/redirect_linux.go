@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// redirectModules are what a kernel needs for redirects, and what to do without.
+const redirectModules = "sch_ingress cls_u32 act_mirred; or make networks with -o tapestry.attach=tap"
+
 // redirect sends everything that comes in by from out of to, before the host's stack sees it. A
 // filter whose target has gone swallows every frame in silence, so anything but the right one is
 // cleared away first.
@@ -25,7 +28,7 @@ func (p *plumber) redirect(from, to netlink.Link) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("add ingress qdisc to %s: %w", name, err)
+		return fmt.Errorf("add ingress qdisc to %s: %w", name, explain(err, redirectModules))
 	}
 	filter := &netlink.U32{
 		// No key, not one with an empty mask: to look at a key takes four bytes behind the Ethernet header, and a frame
@@ -35,7 +38,7 @@ func (p *plumber) redirect(from, to netlink.Link) error {
 		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},
 	}
 	if err := p.FilterAdd(filter); err != nil {
-		return fmt.Errorf("redirect %s to %s: %w", name, to.Attrs().Name, err)
+		return fmt.Errorf("redirect %s to %s: %w", name, to.Attrs().Name, explain(err, redirectModules))
 	}
 	return nil
 }

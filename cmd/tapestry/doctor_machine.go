@@ -94,9 +94,12 @@ func (d *doctor) examineKernel(tell func(finding)) {
 
 func checkTUN(t tap.TUN, err error, load string) finding {
 	f := finding{Check: "tun", State: bad}
+	var node *tap.NodeError
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		f.Seen, f.Remedy = err.Error(), load
+	case errors.As(err, &node):
+		if f.Seen, f.Remedy = node.Wrong, node.Remedy; f.Remedy == "" {
+			f.Remedy = load
+		}
 		return f
 	case err != nil:
 		return checkTried("tun", "", err, load)

@@ -17,6 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/poll"
+	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -47,6 +48,9 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 		return err
 	}
 	defer taken.Close()
+	if err := tap.CheckTUN(); err != nil {
+		return fmt.Errorf("containers cannot be connected: %w", err)
+	}
 	driver, err := plugin.Listen(s.pluginDir, s.Name) // from here on Docker's calls wait instead of failing
 	if err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/tap"
 )
 
 func TestLockState(t *testing.T) {
@@ -36,6 +38,9 @@ func TestLockState(t *testing.T) {
 // daemon starts `tapestry run` in a directory of its own and waits until it is ready.
 func daemon(t *testing.T) (args []string, dir string, stop func() int) {
 	t.Helper()
+	if err := tap.CheckTUN(); err != nil {
+		cannot(t, err)
+	}
 	dir = t.TempDir()
 	args = []string{"run", "--name", "t" + strconv.Itoa(os.Getpid()), "--plugin-dir", filepath.Join(dir, "plugins"), "--state-dir", filepath.Join(dir, "state"),
 		"--api-socket", filepath.Join(dir, "run", "api.sock"), "--log-format", "json"}
