@@ -54,22 +54,25 @@ func checkNode(path string) error {
 // explainNode finds out why path could not be opened, or a TAP not be made with it. An error that it knows nothing of
 // is given back.
 func explainNode(path string, err error) error {
-	make := fmt.Sprintf("mkdir -p %s && mknod -m 666 %s c %d %d; in a container: --device %s", filepath.Dir(path), path, nodeMajor, nodeMinor, path)
+	create := fmt.Sprintf("mkdir -p %s && mknod -m 666 %s c %d %d; in a container: --device %s", filepath.Dir(path), path, nodeMajor, nodeMinor, path)
 	var s unix.Stat_t
 	switch missing := unix.Stat(path, &s); {
 	case errors.Is(missing, fs.ErrNotExist) || errors.Is(missing, unix.ENOTDIR):
 		if !hasTUN() {
 			return &NodeError{Wrong: fmt.Sprintf("there is no %s, and this kernel has no tun driver loaded (/proc/misc)", path)}
 		}
-		return &NodeError{fmt.Sprintf("there is no %s, though this kernel has the tun driver", path), make}
+		return &NodeError{fmt.Sprintf("there is no %s, though this kernel has the tun driver", path), create}
 	case missing != nil:
 		return &NodeError{fmt.Sprintf("%s cannot be looked at: %v", path, missing), "see who has mounted what there: findmnt -T " + path}
 	case s.Mode&unix.S_IFMT != unix.S_IFCHR:
-		return &NodeError{fmt.Sprintf("%s is no device but %s", path, typeOf(s.Mode)), "rm -r " + path + " (or umount it); " + make}
+		return &NodeError{fmt.Sprintf("%s is no device but %s", path, typeOf(s.Mode)), "rm -r " + path + " (or umount it); " + create}
 	case unix.Major(s.Rdev) != nodeMajor || unix.Minor(s.Rdev) != nodeMinor:
-		return &NodeError{fmt.Sprintf("%s is device %d:%d, and the tun driver's is %d:%d", path, unix.Major(s.Rdev), unix.Minor(s.Rdev), nodeMajor, nodeMinor), "rm " + path + "; " + make}
+		return &NodeError{fmt.Sprintf("%s is device %d:%d, and the tun driver's is %d:%d", path, unix.Major(s.Rdev), unix.Minor(s.Rdev), nodeMajor, nodeMinor), "rm " + path + "; " + create}
 	case errors.Is(err, unix.EACCES) && nodev(path):
 		return &NodeError{path + " is on a file system that is mounted nodev", fmt.Sprintf("mount -o remount,dev $(findmnt -no TARGET -T %s)", path)}
+	case errors.Is(err, unix.EACCES) && os.Geteuid() == 0:
+		return &NodeError{path + " may not be opened, though this is root: SELinux, AppArmor or another security module forbids it",
+			"see which: dmesg | grep -i denied, and allow it"}
 	case errors.Is(err, unix.EACCES):
 		return &NodeError{fmt.Sprintf("this user may not open %s (mode %o)", path, s.Mode&0o777), "run it as root"}
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
@@ -80,6 +83,8 @@ func explainNode(path string, err error) error {
 	case errors.Is(err, unix.EPERM):
 		return &NodeError{"this process may not make TAPs: it lacks CAP_NET_ADMIN in the network namespace that it is in",
 			"run it as root on the host itself; in a systemd unit AmbientCapabilities=CAP_NET_ADMIN, in a container --cap-add NET_ADMIN"}
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("open %s: %w: raise ulimit -n, in a systemd unit LimitNOFILE=", path, err)
 	}
 	return err
 }

@@ -37,7 +37,7 @@ func ProbeTUN() (t TUN, err error) {
 		}
 		features, err := unix.IoctlGetUint32(fd, unix.TUNGETFEATURES)
 		if err != nil {
-			return fmt.Errorf("read the features of /dev/net/tun: %w", err)
+			return fmt.Errorf("read the features of %s: %w", node, explainNode(node, err))
 		}
 		const want = unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE
 		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | uint16(features&want))
@@ -57,6 +57,9 @@ func ProbeTUN() (t TUN, err error) {
 		t.Tunnels = takes(unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_USO4 | unix.TUN_F_USO6 | tunnels)
 		return nil
 	})
+	if err == nil {
+		err = CheckTUN() // to be allowed it apart is not to be allowed it here
+	}
 	return t, err
 }
 

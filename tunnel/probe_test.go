@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -73,5 +74,34 @@ func TestProbePort(t *testing.T) {
 	}
 	if err := ProbePort(netip.MustParseAddrPort("127.0.0.1:0")); err != nil {
 		t.Errorf("any free port: %v", err)
+	}
+}
+
+// TestSocketsThatCannotBeHad: the sentence says what is short, and ports to send from are not taken for the VXLAN port.
+func TestSocketsThatCannotBeHad(t *testing.T) {
+	local := netip.MustParseAddr("127.0.0.1")
+	fd, err := bind(netip.AddrPortFrom(local, 0), false)
+	must(t, err)
+	defer unix.Close(fd)
+	at, err := unix.Getsockname(fd)
+	must(t, err)
+	port := at.(*unix.SockaddrInet4).Port
+	_, err = bindSender(local, port, port)
+	if err == nil || errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprintf("no UDP port from %d to %d is free", port, port)) {
+		t.Errorf("no port to send from: %v", err)
+	}
+
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	few := limit
+	few.Cur = 3
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	_, err = Listen(netip.AddrPortFrom(local, 0), 1)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	if !errors.Is(err, unix.EMFILE) || !strings.Contains(err.Error(), "LimitNOFILE") {
+		t.Errorf("without descriptors: %v", err)
+	}
+	if err := explainSocket(unix.EAFNOSUPPORT); !strings.Contains(err.Error(), "this kernel has no IPv6") {
+		t.Errorf("without IPv6: %v", err)
 	}
 }

@@ -95,7 +95,7 @@ func (v *VTEP) open(sockets int) error {
 	}
 	v.spread()
 	for i := range v.send {
-		fd, err := bindSender(v.Local.Addr())
+		fd, err := bindSender(v.Local.Addr(), firstPort, lastPort)
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
+		return -1, explainSocket(err)
 	}
 	if share {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
@@ -130,6 +130,20 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// explainSocket says what to do about a UDP socket that cannot be had.
+func explainSocket(err error) error {
+	err = fmt.Errorf("open a UDP socket: %w", err)
+	switch {
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("%w: this kernel has no IPv6: allow it (ipv6.disable), or name an IPv4 address with --vtep", err)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: raise ulimit -n, in a systemd unit LimitNOFILE=", err)
+	case errors.Is(err, unix.ENFILE):
+		return fmt.Errorf("%w on this host: raise it with sysctl fs.file-max", err)
+	}
+	return err
 }
 
 // spread has the kernel give datagrams to the receiving sockets by their source port, which peers choose
@@ -158,15 +172,14 @@ func toSockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// bindSender opens a socket on a free port of the recommended range. It never fragments (RFC 7348
+// bindSender opens a socket on a free port from first to last. It never fragments (RFC 7348
 // section 4.3), and takes nothing in: answers go to the VXLAN port.
-func bindSender(local netip.Addr) (int, error) {
-	var err error
+func bindSender(local netip.Addr, first, last int) (int, error) {
 	start := os.Getpid() // anywhere; daemons of one host begin at different places
-	for i := range lastPort - firstPort + 1 {
-		port := firstPort + (start*senders+i)%(lastPort-firstPort+1)
-		var fd int
-		if fd, err = bind(netip.AddrPortFrom(local, uint16(port)), false); errors.Is(err, unix.EADDRINUSE) {
+	for i := range last - first + 1 {
+		port := first + (start*senders+i)%(last-first+1)
+		fd, err := bind(netip.AddrPortFrom(local, uint16(port)), false)
+		if errors.Is(err, unix.EADDRINUSE) {
 			continue
 		} else if err != nil {
 			return -1, err
@@ -184,7 +197,8 @@ func bindSender(local netip.Addr) (int, error) {
 		_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &none[0]})
 		return fd, nil
 	}
-	return -1, err
+	// No EADDRINUSE, which Listen says of the VXLAN port.
+	return -1, fmt.Errorf("no UDP port from %d to %d is free at %s to send from: see who holds them: ss -uanp", first, last, local)
 }
 
 // Receivers are the sources of datagrams, for the workers: first as many as Listen was asked for.
