@@ -21,8 +21,9 @@ func TestNoTUN(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h.in(t, "sh", "-ec", tt.prepare)
 			run := strings.Fields(ends + tt.as + "tapestry run --state-dir " + h.dir + "/state")
-			said, err := h.try(run...)
-			if err == nil || !strings.HasSuffix(err.Error(), "exit status 1") || strings.Contains(said, "ready") ||
+			out, err := h.command(run...).CombinedOutput()
+			said := string(out)
+			if err == nil || err.Error() != "exit status 1" || strings.Contains(said, "msg=ready") ||
 				!strings.Contains(said, "tapestry: containers cannot be connected: ") || !strings.Contains(said, tt.wrong) || !strings.Contains(said, tt.remedy) {
 				t.Errorf("run: %v\n%s", err, said)
 			}
