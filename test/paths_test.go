@@ -43,7 +43,7 @@ func TestPaths(t *testing.T) {
 	peers := func(t *testing.T, h *Host, ok func(peer) bool) {
 		t.Helper()
 		began := time.Now()
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if all := objects[peer](t, h, "peers", "wide"); len(all) != 1 || !ok(all[0]) {
 				return fmt.Errorf("the peers of %s are %+v", h.name, all)
 			}
@@ -123,7 +123,7 @@ func TestPaths(t *testing.T) {
 		peers(t, b, up)
 		a.in(t, "ip", "route", "add", "198.51.100.2", "via", "192.0.2.2") // the kernel has forgotten it
 		peers(t, a, up)
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			_, err := a.try("docker", "exec", "red", "ping", "-n", "-c1", "-W1", "10.80.2.10")
 			return err
 		})

@@ -57,9 +57,9 @@ func recorderFlood(t *testing.T, h *Host) {
 	if path, said := h.dump(t); !strings.Contains(said, "since the recorder was switched on") || len(readFile(t, path).packets) == 0 {
 		t.Errorf("before the flood: %s", said)
 	}
-	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "10000", "-W20", "-s", "400", dbAddress)
+	h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "30000", "-W20", "-s", "400", dbAddress)
 	r := h.recorder(t)
-	if r.Bytes != 2<<20 || r.Frames < 20_000 || r.Kept > 19_000 || r.Kept < 5_000 || r.DropsKept == 0 {
+	if r.Bytes != 2<<20 || r.Frames < 60_000 || r.Kept > 45_000 || r.Kept < 5_000 || r.DropsKept == 0 {
 		t.Errorf("after the flood %+v", r)
 	}
 	path, said := h.dump(t, "--last", "30s")
