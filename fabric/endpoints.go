@@ -23,7 +23,8 @@ type endpoint struct {
 	port    *vswitch.Port
 	lane    *lane // between both
 	down    error
-	joined  string // Join's sandbox, "" if another process heard it: no start of a container waits for a disk because of it
+	joined  string         // Join's sandbox, "" if another process heard it: no start of a container waits for a disk because of it
+	groups  []netip.Prefix // routes that Join gave the container, see groupRoutes
 	// suspect is since when nothing speaks for its container, 0 while something does.
 	suspect time.Duration
 	rivals  uint64 // frames of other ports with its address, as last logged
@@ -278,12 +279,40 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 			return Attachment{}, err
 		}
 	}
+	e.groups = f.groupRoutes(e, sandbox)
 	e.joined = sandbox
 	f.cfg.Looker.SetSandbox(e.port.Number, sandbox)
 	e.suspect = 0
 	e.port.Ingress(announcements(e.Endpoint))
 	spec := f.spec(n, e)
-	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External}, nil
+	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
+}
+
+// groupRoutes are the routes by which a container sends to groups and to everybody (multicast, limited broadcast) when it
+// names no interface, and by which it joins groups then. Without them that would be the default route, docker_gwbridge's,
+// or an error. IPv6 has such a route on every link. A container has each route once, or dockerd fails: the
+// first of its networks has them.
+func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
+	if !slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		return nil
+	}
+	// Of a container that runs, its namespace tells; daemons before 28 join a container's networks before there is one.
+	taken, err := f.links.Routes(sandbox)
+	if err != nil {
+		f.log.Warn("a container's routes for multicast and broadcast are left out", "endpoint", e.ID, "sandbox", sandbox, "err", err)
+		return nil
+	}
+	for _, n := range f.networks {
+		for _, other := range n.endpoints {
+			if other != e && sandbox != "" && other.joined == sandbox {
+				taken = append(taken, other.groups...)
+			}
+		}
+	}
+	return slices.DeleteFunc([]netip.Prefix{
+		netip.MustParsePrefix("224.0.0.0/4"),        // RFC 5771
+		netip.MustParsePrefix("255.255.255.255/32"), // RFC 919
+	}, func(p netip.Prefix) bool { return slices.Contains(taken, p) })
 }
 
 // Leave is heard and nothing done: Docker moves the link back out of the container after it, and

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestEndpoint(t *testing.T) {
 			spec := tap.Spec{ID: epID(1), Mode: mode}
 			for range 2 {
 				a, err := h.Join(t.Context(), netID(1), epID(1), "/sandbox/1")
-				if want := (Attachment{Link: spec.Link(), Prefix: "lan", IfName: "net7"}); err != nil || a != want {
+				if want := (Attachment{Link: spec.Link(), Prefix: "lan", IfName: "net7", Routes: groups}); err != nil || !reflect.DeepEqual(a, want) {
 					t.Errorf("joined with %+v, %v; want %+v", a, err, want)
 				}
 			}
@@ -65,6 +66,49 @@ func TestEndpoint(t *testing.T) {
 			}
 		})
 	}
+}
+
+// groups are what a container's link leads to besides its subnet.
+var groups = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32")}
+
+// Each container has each route once: dockerd fails a second one. Before 28 it joins all networks of a container before
+// there is a namespace to look into; later, and when a running container is connected, there is one.
+func TestGroupRoutes(t *testing.T) {
+	h := newHost(t)
+	for i := range 3 {
+		h.mustNetwork(local(1 + i))
+	}
+	join := func(network, i int, sandbox string, want ...netip.Prefix) {
+		t.Helper()
+		a, err := h.Join(t.Context(), netID(network), epID(i), sandbox)
+		if err != nil || !slices.Equal(a.Routes, want) {
+			t.Errorf("endpoint %d of network %d joins %s with %v, %v, want %v", i, network, sandbox, a.Routes, err, want)
+		}
+	}
+	for network := 1; network <= 3; network++ {
+		for i := range 4 {
+			h.mustEndpoint(netID(network), ep(10*network+i))
+		}
+	}
+	join(1, 10, "/a", groups...)
+	join(2, 20, "/a")
+	join(1, 11, "/b", groups...) // another container
+	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(10)); err != nil {
+		t.Fatal(err)
+	}
+	join(3, 30, "/a", groups...) // who had them has gone
+	h.m.routes = map[string][]netip.Prefix{"/c": groups[:1]}
+	join(1, 12, "/c", groups[1]) // somebody made one
+	h.restart()
+	h.m.routes["/c"] = groups
+	join(2, 22, "/c") // another daemon gave them
+
+	bare, six := ep(1), ep(2)
+	bare.Addrs, six.Addrs = nil, []netip.Prefix{netip.MustParsePrefix("fd77::2/64")}
+	h.mustEndpoint(netID(1), bare)
+	h.mustEndpoint(netID(1), six)
+	join(1, 1, "/d")
+	join(1, 2, "/e")
 }
 
 func TestEndpointRefused(t *testing.T) {

@@ -93,6 +93,7 @@ type Links interface {
 	Settle(tap.Spec) error          // completes a host's own port, which is open
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
+	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
 }
 
 // A Device is a container's port.
@@ -112,6 +113,7 @@ func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(
 func (kernel) Settle(s tap.Spec) error                          { return tap.Settle(s) }
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
+func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }
 
 type kernelDevice struct{ *tap.Device }
 

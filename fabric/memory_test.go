@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,8 @@ type memory struct {
 	hook func(op string, s tap.Spec) error
 	// listed is called after each List.
 	listed func()
+	// routes are those of a sandbox that is there.
+	routes map[string][]netip.Prefix
 }
 
 // A link is what the kernel has of one endpoint. It is plain, so that copies are snapshots.
@@ -127,6 +130,8 @@ func (m *memory) List(prefix string) (map[string]tap.Found, error) {
 	}
 	return found, nil
 }
+
+func (m *memory) Routes(sandbox string) ([]netip.Prefix, error) { return m.routes[sandbox], nil }
 
 func (m *memory) ids() []string {
 	m.mu.Lock()

@@ -34,8 +34,9 @@ type Endpoint struct {
 
 // Attachment is what Docker needs to move an endpoint's link into its container.
 type Attachment struct {
-	Link     string // name in the daemon's network namespace, at most 15 bytes
-	Prefix   string // of the name in the container
-	IfName   string // whole name in the container, "": Prefix and a number
-	External bool   // false: no docker_gwbridge for this endpoint
+	Link     string         // name in the daemon's network namespace, at most 15 bytes
+	Prefix   string         // of the name in the container
+	IfName   string         // whole name in the container, "": Prefix and a number
+	External bool           // false: no docker_gwbridge for this endpoint
+	Routes   []netip.Prefix // destinations that are reached by the link itself; without the subnets
 }

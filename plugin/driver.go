@@ -8,6 +8,7 @@ package plugin
 import (
 	"cmp"
 	"context"
+	"net/netip"
 
 	"github.com/docker/go-plugins-helpers/network"
 
@@ -109,10 +110,20 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpoint
 }
 
 // joinResponse is network.JoinResponse with the name of the link in the container, which dockerd honours since
-// moby#52866. It has no gateway and no routes: the way out of a container is docker_gwbridge.
+// moby#52866. It has no gateway and no route that leads to one: the way out of a container is docker_gwbridge.
 type joinResponse struct {
 	InterfaceName         interfaceName
+	StaticRoutes          []staticRoute `json:",omitempty"`
 	DisableGatewayService bool
+}
+
+// connected is the RouteType of a destination that the link reaches itself.
+const connected = 1
+
+type staticRoute struct {
+	Destination netip.Prefix
+	RouteType   int
+	NextHop     string // of connected ones ""
 }
 
 type interfaceName struct {
@@ -130,7 +141,12 @@ func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinRespo
 	if err != nil {
 		return nil, err
 	}
+	var routes []staticRoute
+	for _, p := range a.Routes {
+		routes = append(routes, staticRoute{p, connected, ""})
+	}
 	return &joinResponse{
+		StaticRoutes: routes,
 		InterfaceName: interfaceName{
 			SrcName:   a.Link,
 			DstPrefix: cmp.Or(a.Prefix, "eth"),

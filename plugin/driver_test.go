@@ -271,6 +271,11 @@ func TestJoin(t *testing.T) {
 	}{
 		{"plain", fabric.Attachment{Link: "tp0123456789", External: true},
 			map[string]any{"InterfaceName": map[string]any{"SrcName": "tp0123456789", "DstPrefix": "eth"}, "DisableGatewayService": false}},
+		{"routes", fabric.Attachment{Link: "tp0123456789", External: true, Routes: prefixes("224.0.0.0/4", "255.255.255.255/32")},
+			map[string]any{"InterfaceName": map[string]any{"SrcName": "tp0123456789", "DstPrefix": "eth"}, "DisableGatewayService": false,
+				"StaticRoutes": []any{
+					map[string]any{"Destination": "224.0.0.0/4", "RouteType": 1.0, "NextHop": ""},
+					map[string]any{"Destination": "255.255.255.255/32", "RouteType": 1.0, "NextHop": ""}}}},
 		{"named, not external", fabric.Attachment{Link: "tp0123456789", Prefix: "lan", IfName: "lan7"},
 			map[string]any{"InterfaceName": map[string]any{"SrcName": "tp0123456789", "DstPrefix": "lan", "DstName": "lan7"}, "DisableGatewayService": true}},
 	} {
@@ -279,7 +284,7 @@ func TestJoin(t *testing.T) {
 			status, got := post(t, serving(t, r), "/NetworkDriver.Join",
 				`{"NetworkID":"`+netID+`","EndpointID":"`+epID+`","SandboxKey":"/var/run/docker/netns/0123456789ab","Options":{}}`)
 			mustWork(t, status, got)
-			if !reflect.DeepEqual(got, tc.want) { // above all: no Gateway, no StaticRoutes
+			if !reflect.DeepEqual(got, tc.want) { // above all: no Gateway
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 			if want := []string{"Join " + netID + " " + epID + " /var/run/docker/netns/0123456789ab"}; !slices.Equal(r.calls, want) {

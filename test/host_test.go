@@ -17,6 +17,13 @@ import (
 
 // TestMain gives host.sh its directory. A host lives no longer than this process, even if it is killed.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == groupsHelper {
+		if err := groups(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	dir, err := os.MkdirTemp("", "tapestry-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
