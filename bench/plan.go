@@ -43,17 +43,18 @@ type bound struct {
 	gate                   float64 // what --check holds instead, 0: nothing. It is for whoever breaks something: no goal, and not missed on a bad day
 }
 
-// bounds are ratios, but where there is nothing to compare with.
+// bounds are ratios, but where there is nothing to compare with. The gates leave room for machines: where sleeping processors
+// wake fast, the kernel's echo takes 30 µs instead of 71, and the same tapestry 1.8 × that on one host, 2.9 × across.
 var bounds = []bound{
 	{oneHost, tcpOne, "kernel bridge", 0.85, 1.0, 0.7},
 	{oneHost, tcpEight, "kernel bridge", 0.9, 1.1, 0.4},
 	{oneHost, tcpNested, "kernel bridge", 0.8, 1.0, 0},
-	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, 1.2},
-	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, 0.6},
+	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, 2.5},
+	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, 0.4},
 	{twoHosts, tcpOne, "Open vSwitch", 9, 13, 0},
-	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, 2},
-	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.8},
-	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 1.4},
+	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, 3},
+	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.6},
+	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 4},
 	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, 0},
 	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0},
 	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, 0},
