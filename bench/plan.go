@@ -53,7 +53,7 @@ var bounds = []bound{
 	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, 0.4},
 	{twoHosts, tcpOne, "Open vSwitch", 9, 13, 0},
 	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, 3},
-	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.6},
+	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.8},
 	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 4},
 	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, 0},
 	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0},
