@@ -20,6 +20,7 @@ func FuzzTold(f *testing.F) {
 	f.Add(p.describe(true), comment(&Record{Verdict: vswitch.Forwarded, Fault: ether.FaultDelayed}, "192.0.2.2", true), sent.AppendTo(nil))
 	f.Add("port=-1 port=99999999999 vni=16777216 view=", "verdict= reason", []byte{0, 255, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add("eth0", "a = b: c=d", []byte{1, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add("port=7", "verdict=forwarded", sent.AppendTo(nil)[:detailLen-1])
 	f.Fuzz(func(t *testing.T, description, text string, verdict []byte) {
 		if p, ok := ReadPort(&pcapng.Interface{Name: "x", Description: description}); ok {
 			again, ok := ReadPort(&pcapng.Interface{Name: "x", Description: p.describe(p.Outer)})
@@ -32,6 +33,9 @@ func FuzzTold(f *testing.F) {
 			t.Errorf("%q has no verdict: %v", text, words)
 		}
 		d, ok := ReadDetail(&pcapng.Packet{Verdict: verdict})
+		if len(verdict) == detailLen-1 { // of v0.1: it is written as today's
+			verdict = append(bytes.Clone(verdict), 0)
+		}
 		switch {
 		case ok && !bytes.Equal(d.AppendTo(nil), verdict):
 			t.Errorf("%x is %+v, and written %x", verdict, d, d.AppendTo(nil))
