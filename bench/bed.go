@@ -20,7 +20,9 @@ type bed struct {
 	binary     string // this program
 	sites      []site
 	containers []*host
-	nested     bool // there is a tunnel between the containers, see nest
+
+	nested      bool // there is a tunnel between the containers, see nest
+	iperfServed bool // iperf3 listens in container 2, see serveIperf
 }
 
 // A site is a host that has containers, alone or one of two.

@@ -1,12 +1,10 @@
 package bench
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -24,29 +22,13 @@ func (b *bed) iperf(ctx context.Context, control string, d time.Duration) (rate 
 	if err != nil || !slices.Contains(strings.Fields(string(offered)), control) {
 		return 0, false, err
 	}
+	if err := b.serveIperf(ctx); err != nil {
+		return 0, false, err
+	}
 	seconds := max(1, int(d.Round(time.Second).Seconds()))
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second+10*time.Second)
 	defer cancel()
-
-	server := b.containers[1].command(ctx, "iperf3", "--server", "--one-off", "--forceflush")
-	out, err := server.StdoutPipe()
-	if err != nil {
-		return 0, false, err
-	}
-	if err := server.Start(); err != nil {
-		return 0, false, fmt.Errorf("start iperf3: %w", err)
-	}
-	defer server.Wait()
-	defer server.Cancel()
-	lines := bufio.NewScanner(out)
-	for listens := false; !listens; listens = strings.Contains(lines.Text(), "Server listening") {
-		if !lines.Scan() {
-			return 0, false, errors.New("iperf3 does not listen")
-		}
-	}
-	go io.Copy(io.Discard, out) // ends with the server
-
-	text, err := b.containers[0].command(ctx, "iperf3", "--client", b.target(false), "--time", strconv.Itoa(seconds),
+	text, err := b.containers[0].command(ctx, "iperf3", "--client", b.target(false), "--port", iperfPort, "--time", strconv.Itoa(seconds),
 		"--congestion", control, "--json").Output()
 	var said struct {
 		Error string
@@ -68,6 +50,18 @@ func (b *bed) iperf(ctx context.Context, control string, d time.Duration) (rate 
 		return 0, false, errors.New("iperf3: nothing arrived")
 	}
 	return said.End.Received.Rate / 1e9, true, nil
+}
+
+const iperfPort = "5301" // its own default, 5201, is the agent's here
+
+// serveIperf has container 2 listen, as long as the bed lives.
+func (b *bed) serveIperf(ctx context.Context) error {
+	if b.iperfServed {
+		return nil
+	}
+	err := b.containers[1].start(ctx, "Server listening", "iperf3", "--server", "--port", iperfPort, "--forceflush")
+	b.iperfServed = err == nil
+	return err
 }
 
 // nest gives each container a VXLAN device towards the other one, as Docker in Docker has, with 10.79.0.1 and 10.79.0.2.
