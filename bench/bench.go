@@ -58,7 +58,15 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		if r.Machine.busy() {
 			fmt.Fprintf(o.Progress, "the machine is busy (load %s, %d cores): figures and ratios suffer from it\n", r.Machine.Load, r.Machine.Cores)
 		}
+		if r.Machine.dear() {
+			fmt.Fprintf(o.Progress, "a system call takes %.0f ns here: what works in user space has worse ratios than elsewhere\n", r.Machine.SyscallNS)
+		}
+		p.dear = r.Machine.dear()
+		before, stolenBefore, _ := stolen()
 		err = r.fill(ctx, p, o.Binary, o.Progress)
+		if after, stolenAfter, e := stolen(); e == nil && after > before {
+			r.Machine.Steal = (stolenAfter - stolenBefore) / (after - before)
+		}
 	}
 	if err == nil && o.Check {
 		err = r.again(ctx, p, o.Progress)

@@ -66,7 +66,7 @@ func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, s
 	}
 	for _, m := range r.measures {
 		for _, f := range m.figures {
-			if c := r.summarize(f, lanes, p.gated); len(c.Results) > 0 {
+			if c := r.summarize(f, lanes, p); len(c.Results) > 0 {
 				cases = append(cases, c)
 			}
 		}
@@ -267,7 +267,7 @@ func (s *series) result(way string) Result {
 }
 
 // summarize makes the case of a figure: the first lane's ratios to the others.
-func (r rung) summarize(f figure, lanes []*lane, gated bool) Case {
+func (r rung) summarize(f figure, lanes []*lane, p plan) Case {
 	c := Case{Rung: r.name, Measure: f.name, Unit: f.unit, Lower: f.lower, Results: []Result{}, Ratios: []Ratio{}}
 	for i, l := range lanes {
 		theirs := l.took[f.name]
@@ -280,8 +280,8 @@ func (r rung) summarize(f figure, lanes []*lane, gated bool) Case {
 			continue
 		}
 		b := boundOf(r.name, f.name, l.way.name())
-		if gated {
-			b.bound = b.gate
+		if p.gated {
+			b.bound = b.held(p.dear)
 		}
 		if x := compare(l.way.name(), ours, theirs, b, f.lower); x.pairs() > 0 {
 			c.Ratios = append(c.Ratios, x)

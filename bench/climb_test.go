@@ -63,7 +63,7 @@ func TestRounds(t *testing.T) {
 	if !slices.Equal(skips, want) {
 		t.Errorf("skips %q, want %q", skips, want)
 	}
-	c := r.summarize(m.figures[1], lanes, false)
+	c := r.summarize(m.figures[1], lanes, plan{})
 	if len(c.Results) != 2 || len(c.Results[0].Values) != 5 || c.Results[0].Way != ourWay || !c.Lower ||
 		len(c.Ratios) != 1 || !slices.Equal(c.Ratios[0].Values, []float64{0.5}) {
 		t.Errorf("the case of the second figure: %+v", c)
@@ -108,7 +108,7 @@ func TestOurFailuresCount(t *testing.T) {
 	if len(skips) != 5 || skips[0] != (Skip{"one host: TCP, 1 flow, tapestry, round 2, first try", "broken"}) {
 		t.Errorf("skips %q", skips)
 	}
-	speed, took := r.summarize(m.figures[0], lanes, false).Ratios[0], r.summarize(m.figures[1], lanes, false).Ratios[0]
+	speed, took := r.summarize(m.figures[0], lanes, plan{}).Ratios[0], r.summarize(m.figures[1], lanes, plan{}).Ratios[0]
 	if speed.Failed != 2 || len(speed.Values) != 2 || speed.Low != 0 || speed.Median != 0.5 || speed.High != 1 {
 		t.Errorf("the higher the better: %+v", speed)
 	}

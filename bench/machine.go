@@ -19,6 +19,7 @@ type Machine struct {
 	CPU       string  `json:"cpu"`       // model, proc_cpuinfo(5); "" where the kernel does not tell
 	MemoryMB  float64 `json:"memory_mb"` // 10⁶ bytes, MemTotal of proc_meminfo(5)
 	Load      string  `json:"load"`      // of the minute before, proc_loadavg(5): what else ran
+	Steal     float64 `json:"steal"`     // share of the processors' time, while the bench ran, that the machine below gave to others: 0 to 1
 	Kernel    string  `json:"kernel"`
 	TCP       string  `json:"tcp"`    // congestion control that containers have by default: one that paces, as bbr, bounds a single flow
 	Docker    string  `json:"docker"` // version of dockerd; "" where there is none
@@ -30,6 +31,7 @@ type Machine struct {
 	Modified  bool    `json:"modified"` // the tree had changes that were not committed
 	Go        string  `json:"go"`
 	Arch      string  `json:"arch"`
+	Costs
 }
 
 // describe asks the machine and the binary.
@@ -53,7 +55,13 @@ func describe(ctx context.Context, binary, wireguard string) (Machine, error) {
 	if name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil { // else it is not known
 		m.TCP = strings.TrimSpace(string(name))
 	}
+	if m.Costs, err = costs(); err != nil {
+		return m, fmt.Errorf("measure what a system call costs: %w", err)
+	}
 	m.CPU = field("/proc/cpuinfo", "model name")
+	if family, model := field("/proc/cpuinfo", "cpu family"), field("/proc/cpuinfo", "model"); m.CPU != "" && model != "" {
+		m.CPU += ", family " + family + " model " + model // "AMD EPYC" alone is six generations
+	}
 	kib, _ := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: not known
 	m.MemoryMB = kib * 1024 / 1e6
 	for program, to := range map[string]*string{"dockerd": &m.Docker, "ovs-vswitchd": &m.OVS, "vde_switch": &m.VDE, wireguard: &m.Wireguard} {

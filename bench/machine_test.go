@@ -3,6 +3,7 @@ package bench
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,36 @@ func TestDescribe(t *testing.T) {
 	}
 	if _, err := describe(t.Context(), fake+"-none", ""); err == nil || !strings.Contains(err.Error(), "make build") {
 		t.Errorf("a binary that is not there: %v", err)
+	}
+}
+
+// What a machine costs is of the right order, and names itself.
+func TestCosts(t *testing.T) {
+	c, err := costs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.SyscallNS < 10 || c.CopyGBs < 0.01 || (c.WakeUS == 0) != (runtime.GOMAXPROCS(0) < 2) {
+		t.Errorf("%+v", c)
+	}
+	if text := (Costs{SyscallNS: 992, WakeUS: 22, CopyGBs: 65.536}).String(); text !=
+		"a system call takes 992 ns, copying 64 KiB 1.0 µs, to wake a thread on another core and be woken by it 22.0 µs" {
+		t.Error(text)
+	}
+	if !(Costs{SyscallNS: 992}).dear() || (Costs{SyscallNS: 250}).dear() || (Costs{}).String() != "" {
+		t.Error("what is dear, or not known")
+	}
+}
+
+func TestStolen(t *testing.T) {
+	all, steal, err := parseStolen([]byte("cpu  10 20 30 40 1 2 3 4 50 60\ncpu0 1\n"))
+	if err != nil || all != 110 || steal != 4 {
+		t.Errorf("%v ticks, %v of them stolen, %v: want 110 and 4", all, steal, err)
+	}
+	for _, bad := range []string{"", "cpu", "cpu 1 2 3 4 5 6 7", "cpu 1 2 3 4 5 6 7 x", "intr 1 2 3 4 5 6 7 8"} {
+		if _, _, err := parseStolen([]byte(bad)); err == nil {
+			t.Errorf("%q was read", bad)
+		}
 	}
 }
 

@@ -37,6 +37,9 @@ func TestBoundsAreHeld(t *testing.T) {
 		if got := slices.Contains(check.wanted(), b); got != (b.gate != 0) {
 			t.Errorf("the check holds %+v: %v", b, got)
 		}
+		if strict, wide := b.held(false), b.held(true); (strict == 0) != (wide == 0) || (b.aim > b.bound && wide > strict) || (b.aim < b.bound && wide < strict) {
+			t.Errorf("%+v: the check is no laxer where system calls are dear", b)
+		}
 	}
 	if covers(check.least, 1) < sure {
 		t.Errorf("%d rounds cannot fail", check.least)

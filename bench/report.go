@@ -64,6 +64,9 @@ func (r *Report) head(w io.Writer) {
 	if m.Docker != "" {
 		fmt.Fprintf(w, ", Docker %s", m.Docker)
 	}
+	if c := m.Costs.String(); c != "" {
+		fmt.Fprintf(w, "\n%s", sentence(c))
+	}
 	fmt.Fprintf(w, "\ntapestry %s, %s %s; plan %s%s, %s\n", m.Version, m.Go, m.Arch, r.Plan, r.restricted(),
 		minutes(time.Duration(r.Seconds*float64(time.Second))))
 	if len(r.Runs) > 0 {

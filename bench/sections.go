@@ -188,6 +188,10 @@ func method(r *Report) section {
 			"above, where lower is better) if the whole interval misses it, and too few rounds if they do not make an interval of 95 %. " +
 			"A round in which tapestry failed twice and the other way did not counts as worse than all others; what failed once stands under Not measured.",
 		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so between real machines the figures are others.",
+		"Between machines the ratios differ more than between versions. A switch in user space takes a few system calls and a wake-up for what the " +
+			"kernel does in place, so what those cost on a machine decides, and it stands at the top. --check has wider bounds where a system call " +
+			fmt.Sprintf("takes more than %d ns.", dearCall),
+		"The rows of iperf3 are what somebody gets who starts iperf3 in two containers: nothing is pinned, and the congestion control is the one named.",
 	}}
 	if len(r.Runs) > 0 {
 		s.text = append(s.text, "This is "+runs(len(r.Runs))+", one after the other. A ratio is the median of the runs' medians, its interval is that of "+
@@ -232,7 +236,9 @@ func facts(r *Report) [][]string {
 	}
 	all := [][]string{
 		{"machine", some(append(machine, m.Arch)...)},
+		{"its costs", cmp.Or(m.Costs.String(), "unknown")},
 		{"load before", cmp.Or(m.Load, "unknown")},
+		{"stolen", fmt.Sprintf("%.1f %% of the processors' time while it ran", 100*m.Steal)},
 		{"kernel", cmp.Or(m.Kernel, "unknown")},
 		{"congestion control", cmp.Or(m.TCP, "unknown")},
 		{"Docker", cmp.Or(m.Docker, "none")},

@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Costs are what a machine takes for what a switch in user space does for every frame and one in the kernel does not.
+// They differ more between machines than anything else that is measured here: by ten times for a system call.
+type Costs struct {
+	SyscallNS float64 `json:"syscall_ns"` // a system call that does nothing
+	WakeUS    float64 `json:"wake_us"`    // from one core's thread to another's that sleeps, and back; 0: there is one core
+	CopyGBs   float64 `json:"copy_gb_s"`  // 10⁹ bytes a second, of 64 KiB that are in the cache
+}
+
+// dearCall is where system calls are dear, in ns. Processors of the last ten years take 60 to 250, with the kernel's pages
+// unmapped (PTI) 200 to 500; a virtual machine without the processor's help for it takes 1,000.
+const dearCall = 600
+
+// dear says whether tapestry is slow here for a reason that is not its own.
+func (c Costs) dear() bool { return c.SyscallNS > dearCall }
+
+// String says them in words, "" if they are not known.
+func (c Costs) String() string {
+	if c.SyscallNS == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("a system call takes %.0f ns, copying 64 KiB %.1f µs", c.SyscallNS, 65.536/c.CopyGBs)
+	if c.WakeUS > 0 {
+		text += fmt.Sprintf(", to wake a thread on another core and be woken by it %.1f µs", c.WakeUS)
+	}
+	return text
+}
+
+// costs measures them: some 100 ms.
+func costs() (c Costs, err error) {
+	c.SyscallNS = best(20000, func(n int) {
+		for range n {
+			_, _, _ = syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0)
+		}
+	})
+	from, to := make([]byte, 64<<10), make([]byte, 64<<10)
+	c.CopyGBs = float64(len(from)) / best(1000, func(n int) {
+		for range n {
+			copy(to, from)
+		}
+	})
+	c.WakeUS, err = wakes(1000)
+	return c, err
+}
+
+// best is what one of n takes, in ns, in the fastest of five tries: what disturbs only adds.
+func best(n int, do func(n int)) float64 {
+	all := make([]float64, 5)
+	for i := range all {
+		began := time.Now()
+		do(n)
+		all[i] = float64(time.Since(began)) / float64(n)
+	}
+	return slices.Min(all)
+}
+
+// wakes is the time of a trip between threads of two cores, in µs: each sleeps until the other one wakes it.
+func wakes(trips int) (us float64, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return 0, os.NewSyscallError("sched_getaffinity", err)
+	}
+	if set.Count() < 2 || runtime.GOMAXPROCS(0) < 2 { // each thread keeps a processor of Go's while it sleeps
+		return 0, nil
+	}
+	var cores []int
+	for core := 0; len(cores) < 2; core++ {
+		if set.IsSet(core) {
+			cores = append(cores, core)
+		}
+	}
+	var there, back [2]int // read from the first, write to the second
+	if err := unix.Pipe2(there[:], unix.O_CLOEXEC); err != nil {
+		return 0, os.NewSyscallError("pipe", err)
+	}
+	defer unix.Close(there[0])
+	if err := unix.Pipe2(back[:], unix.O_CLOEXEC); err != nil {
+		unix.Close(there[1])
+		return 0, os.NewSyscallError("pipe", err)
+	}
+	defer unix.Close(back[0])
+
+	b := make([]byte, 1)
+	answered := onCore(cores[1], func() error {
+		defer unix.Close(back[1]) // ends the other's wait
+		for range trips {
+			if err := errors.Join(raw(unix.SYS_READ, there[0], b), raw(unix.SYS_WRITE, back[1], b)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	var took time.Duration
+	asked := onCore(cores[0], func() error {
+		defer unix.Close(there[1])
+		b, began := make([]byte, 1), time.Now()
+		for range trips {
+			if err := errors.Join(raw(unix.SYS_WRITE, there[1], b), raw(unix.SYS_READ, back[0], b)); err != nil {
+				return err
+			}
+		}
+		took = time.Since(began)
+		return nil
+	})
+	if err := errors.Join(<-asked, <-answered); err != nil {
+		return 0, fmt.Errorf("pass a byte between two cores: %w", err)
+	}
+	return float64(took.Nanoseconds()) / 1e3 / float64(trips), nil
+}
+
+// onCore runs do on a core. Its thread ends with it, since it stays locked: where it may run is nobody else's affair.
+func onCore(core int, do func() error) <-chan error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		var set unix.CPUSet
+		set.Set(core)
+		err := unix.SchedSetaffinity(0, &set)
+		done <- errors.Join(do(), err)
+	}()
+	return done
+}
+
+// raw reads or writes one byte without telling Go's scheduler, which would wake others at each call.
+func raw(call uintptr, fd int, b []byte) error {
+	for {
+		n, _, errno := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), 1)
+		switch {
+		case errno != 0 && errno != syscall.EINTR:
+			return errno
+		case errno == 0 && n == 0:
+			return io.ErrUnexpectedEOF
+		case errno == 0:
+			return nil
+		}
+	}
+}
