@@ -148,7 +148,7 @@ func TestHintedAgainstTcpdump(t *testing.T) {
 			exprs = append(exprs, tc.expr)
 		}
 	}
-	tr := newTruth(t, corpus(11, 3))
+	tr := newTruth(corpus(11, 3))
 	if n := tr.check(t, exprs); n.accepted > 0 {
 		t.Errorf("%d are taken by tcpdump", n.accepted)
 	}

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,36 +18,22 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// A truth asks tcpdump.
+// A truth is what tcpdump says of frames. It was recorded, since a process for each expression takes minutes: record_test.go.
 type truth struct {
-	file   string
+	bytes  []byte // of the frames' file
 	frames []captured
 	link   int
 }
 
-func newTruth(t testing.TB, frames []captured) truth { return linkTruth(t, pcapng.Ethernet, frames) }
+func newTruth(frames []captured) truth { return linkTruth(pcapng.Ethernet, frames) }
 
-func linkTruth(t testing.TB, link int, frames []captured) truth {
-	if _, err := exec.LookPath("tcpdump"); err != nil {
-		cannot(t, "tcpdump is missing: ", err)
-	}
-	file := filepath.Join(t.TempDir(), "corpus.pcap")
-	if err := os.WriteFile(file, pcap(link, frames), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return truth{file, frames, link}
-}
+func linkTruth(link int, frames []captured) truth { return truth{pcap(link, frames), frames, link} }
 
 // ask gives which frames match, or ok = false and the reason if tcpdump refuses the expression.
 func (tr truth) ask(expr string) (match []bool, why string, ok bool, err error) {
-	in, err := os.Open(tr.file)
-	if err != nil {
-		return nil, "", false, err
-	}
-	defer in.Close()
 	var out, diag bytes.Buffer
 	cmd := exec.Command("tcpdump", "-O", "-n", "-r", "-", "-w", "-", "--", expr)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &diag
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(tr.bytes), &out, &diag
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && strings.Contains(diag.String(), "tcpdump: ") {
@@ -64,45 +49,76 @@ func (tr truth) ask(expr string) (match []bool, why string, ok bool, err error) 
 	return match, "", true, nil
 }
 
+// ours gives which frames match here; nil and the reason if the expression is refused.
+func (tr truth) ours(expr string) (match []bool, why error) {
+	f, err := CompileFor(tr.link, expr, nil)
+	if err != nil {
+		return nil, err
+	}
+	match = make([]bool, len(tr.frames))
+	for i, c := range tr.frames {
+		match[i] = f.Match(c.frame, c.wireLen)
+	}
+	return match, nil
+}
+
 // A count is of the expressions that both take, and of those of them that match some frames and not others.
 type count struct{ accepted, telling int }
 
-// differ tells how a filter and tcpdump differ, "" if they do not.
-func (tr truth) differ(expr string, n *count) (diff string) {
+// differ tells how a filter and tcpdump differ, "" if they do not. live: it is asked, whatever is recorded.
+func (tr truth) differ(expr string, live bool, r *record, n *count) (diff string) {
+	got, refused := tr.ours(expr)
+	if refused == nil {
+		n.accepted++
+		if slices.Contains(got, true) && slices.Contains(got, false) {
+			n.telling++
+		}
+	}
+	key := tr.key(expr)
+	was, known := r.get(key)
+	if known && !live && was == answerOf(got) {
+		return ""
+	}
+	if _, err := exec.LookPath("tcpdump"); err != nil && known {
+		if was == answerOf(got) {
+			return ""
+		}
+		return fmt.Sprintf("tcpdump was recorded to say otherwise (its answer was %s); without tcpdump there is no more to say", was)
+	}
 	match, why, ok, err := tr.ask(expr)
+	if errors.Is(err, exec.ErrNotFound) {
+		return "" // check gives it up
+	}
 	if err != nil {
 		return err.Error()
 	}
-	f, err := CompileFor(tr.link, expr, nil)
+	r.put(key, answerOf(match), !known)
 	switch {
-	case err != nil && !ok:
-		return ""
-	case err != nil:
-		return fmt.Sprintf("refused: %v, but tcpdump takes it", err)
-	case !ok:
+	case refused != nil && ok:
+		return fmt.Sprintf("refused: %v, but tcpdump takes it", refused)
+	case refused == nil && !ok:
 		return "taken, but tcpdump says " + why
 	}
-	n.accepted++
-	if slices.Contains(match, true) && slices.Contains(match, false) {
-		n.telling++
-	}
 	for i, c := range tr.frames {
-		if got := f.Match(c.frame, c.wireLen); got != match[i] {
-			return fmt.Sprintf("frame %d (%d of %d bytes) %x: %v, tcpdump says %v", i, len(c.frame), c.wireLen, c.frame, got,
-				match[i])
+		if refused == nil && got[i] != match[i] {
+			return fmt.Sprintf("frame %d (%d of %d bytes) %x: %v, tcpdump says %v", i, len(c.frame), c.wireLen, c.frame, got[i], match[i])
 		}
+	}
+	if known && was != answerOf(match) {
+		return "tcpdump says what it says here, but was recorded to say otherwise: " + renew
 	}
 	return ""
 }
 
-// check compares expressions with tcpdump, two at a time.
+// check compares expressions with tcpdump, two at a time: all of them with what was recorded, and some with what it says now.
 func (tr truth) check(t *testing.T, exprs []string) count {
+	r := readRecord(t)
 	var wg sync.WaitGroup
 	var n [2]count
 	for half := range n {
 		wg.Go(func() {
 			for i := half; i < len(exprs); i += 2 {
-				if diff := tr.differ(exprs[i], &n[half]); diff != "" {
+				if diff := tr.differ(exprs[i], r.live(i), r, &n[half]); diff != "" {
 					t.Errorf("%q: %s", exprs[i], diff)
 				}
 			}
@@ -110,7 +126,11 @@ func (tr truth) check(t *testing.T, exprs []string) count {
 	}
 	wg.Wait()
 	sum := count{n[0].accepted + n[1].accepted, n[0].telling + n[1].telling}
-	t.Logf("%d expressions, %d valid, %d match some frames and not others", len(exprs), sum.accepted, sum.telling)
+	t.Logf("%d expressions, %d valid, %d match some frames and not others; tcpdump was asked about %d", len(exprs), sum.accepted, sum.telling, r.asked)
+	r.close(t)
+	if _, err := exec.LookPath("tcpdump"); err != nil {
+		cannot(t, "tcpdump is missing, all was compared with what was recorded only: ", err)
+	}
 	return sum
 }
 
@@ -143,7 +163,7 @@ func tries(t testing.TB) int {
 
 func TestRandomAgainstTcpdump(t *testing.T) {
 	s := seed(t)
-	tr := newTruth(t, corpus(s, 450))
+	tr := newTruth(corpus(s, 450))
 	g := generator{rand.New(rand.NewPCG(s, 2))}
 	exprs := make([]string, tries(t))
 	for i := range exprs {
@@ -159,7 +179,7 @@ var apart = strings.NewReplacer("(", " ( ", ")", " ) ", "[", " [ ", "]", " ] ")
 // Expressions with words missing, doubled or swapped: both take or both refuse them.
 func TestBrokenAgainstTcpdump(t *testing.T) {
 	s := seed(t)
-	tr := newTruth(t, corpus(s, 50))
+	tr := newTruth(corpus(s, 50))
 	g := generator{rand.New(rand.NewPCG(s, 3))}
 	var exprs []string
 	for len(exprs) < 400 {
@@ -194,7 +214,7 @@ func namesHost(expr string) bool {
 }
 
 func TestKnownAgainstTcpdump(t *testing.T) {
-	tr := newTruth(t, corpus(7, 450))
+	tr := newTruth(corpus(7, 450))
 	if n := tr.check(t, known); n.accepted < len(known)/3 {
 		t.Error("too few expressions are valid: the test says little")
 	}
