@@ -3,6 +3,8 @@ package file
 import (
 	"bufio"
 	"compress/gzip"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -35,8 +37,9 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// Unpack reads a stream. What is packed is known by its first bytes, whatever it is called. Memory is bounded; what comes
-// out of it is not.
+// Unpack reads a stream. What is packed is known by its first bytes, whatever it is called: gzip (RFC 1952), also of several
+// members, or zstd (RFC 8878), also of several frames. It takes some 100 kB of memory, and for zstd as much as maxWindow; what
+// comes out of it is not bounded. It ends with io.EOF only behind the last byte; an error of its own begins with "unpack by".
 func Unpack(r io.Reader) (*Source, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
 	s := &Source{Reader: b, done: func() {}}
@@ -44,18 +47,50 @@ func Unpack(r io.Reader) (*Source, error) {
 	switch {
 	case err != nil: // the reader says what it misses
 	case head[0] == 0x1f && head[1] == 0x8b:
-		if s.Reader, err = gzip.NewReader(b); err != nil {
-			return nil, fmt.Errorf("unpack by gzip: %w", err)
-		}
-	case string(head) == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, fmt.Errorf("unpack by zstd: %w", err)
+			return nil, unpacking("gzip", err)
 		}
-		s.Reader, s.done = z, z.Close
+		s.Reader = unpacker{z, "gzip"}
+	case isZstd([4]byte(head)):
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, unpacking("zstd", err)
+		}
+		s.Reader, s.done = unpacker{z, "zstd"}, z.Close
 	}
 	return s, nil
+}
+
+// isZstd tells whether a stream of zstd begins so: with a frame, or one to be skipped, as pzstd writes them (RFC 8878 section 3.1).
+func isZstd(head [4]byte) bool {
+	const frame, skip = 0xfd2fb528, 0x184d2a50
+	magic := binary.LittleEndian.Uint32(head[:])
+	return magic == frame || magic&^0xf == skip
+}
+
+// An unpacker says in its errors what it was doing.
+type unpacker struct {
+	io.Reader
+	by string
+}
+
+func (u unpacker) Read(b []byte) (int, error) {
+	n, err := u.Reader.Read(b)
+	if err != nil && err != io.EOF {
+		err = unpacking(u.by, err)
+	}
+	return n, err
+}
+
+func unpacking(by string, err error) error {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("unpack by %s: the file is cut off: %w", by, io.ErrUnexpectedEOF)
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return fmt.Errorf("unpack by zstd: it takes more than %d MiB of memory to unpack: do that first, zstd -d --long=31", maxWindow>>20)
+	}
+	return fmt.Errorf("unpack by %s: %w", by, err)
 }
 
 // Close ends it, and closes the file that Open opened.

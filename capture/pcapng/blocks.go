@@ -185,6 +185,9 @@ func (r *Reader) simple(b []byte) (Block, error) {
 	return &r.packet, nil
 }
 
+// maxNamesRead bounds the names of one block: 16 MiB could have eight million of one letter, which take 40 bytes each.
+const maxNamesRead = 1 << 18
+
 // names reads each name of each record. A record that is too short is as if it were not there.
 func (r *Reader) names(b []byte) (Block, error) {
 	var all Names
@@ -204,7 +207,7 @@ func (r *Reader) names(b []byte) (Block, error) {
 		}
 		addr, _ := netip.AddrFromSlice(o.value[:size])
 		for name := range bytes.SplitSeq(o.value[size:], []byte{0}) {
-			if len(name) > 0 {
+			if len(name) > 0 && len(all) < maxNamesRead {
 				all = append(all, Name{addr, text(name)})
 			}
 		}

@@ -35,18 +35,41 @@ type recorded struct {
 	begin  time.Time
 
 	read, given uint64
+	kept        int      // bytes of what is not a packet, about
 	links       []int    // by interface
 	lost        []uint64 // by interface: in front of packets that were left out
 }
 
-// maxHead is how many blocks may stand before a file's first packet: it is memory.
-const maxHead = 1 << 17
+// What a file tells beside its packets is kept, and a small packed file can have any amount of it: how many blocks may stand
+// before the first packet, and how many bytes these and all interfaces may take.
+const (
+	maxHead = 1 << 17
+	maxKept = 64 << 20
+)
+
+// next reads a block.
+func (f *recorded) next() (pcapng.Block, error) {
+	b, err := f.r.Next()
+	if i, ok := b.(*pcapng.Interface); ok {
+		return b, f.keep(len(i.Name) + len(i.Description) + len(i.Filter) + len(i.Hardware) + len(i.Comment) + 32*len(i.Addrs))
+	}
+	return b, err
+}
+
+// keep counts what is kept of a block.
+func (f *recorded) keep(bytes int) error {
+	const room = 200 // of a struct
+	if f.kept += room + bytes; f.kept > maxKept {
+		return fmt.Errorf("it tells more than %d MiB beside its packets: want a capture", maxKept>>20)
+	}
+	return nil
+}
 
 // ahead reads all up to the first packet.
 func (f *recorded) ahead() error {
 	var links []int
 	for f.link = pcapng.Ethernet; len(f.head) < maxHead; {
-		b, err := f.r.Next()
+		b, err := f.next()
 		if err != nil && (err != io.EOF || len(f.head) == 0) {
 			return err
 		}
@@ -57,17 +80,28 @@ func (f *recorded) ahead() error {
 		switch b := b.(type) {
 		case *pcapng.Section:
 			f.snap = 0
+			err = f.keep(len(b.Hardware) + len(b.OS) + len(b.Application) + len(b.Comment))
 		case pcapng.Names:
 			f.names.add(b)
+			size := 0
+			for _, n := range b {
+				size += 48 + len(n.Name)
+			}
+			err = f.keep(size)
 		case *pcapng.Interface:
 			f.names.iface(b)
 			if links = append(links, b.LinkType); len(links) == 1 {
 				f.link = b.LinkType
 			}
+		case *pcapng.Stats:
+			err = f.keep(len(b.Comment))
 		case *pcapng.Packet:
 			f.link, f.begin = links[b.Interface], time.Unix(0, b.Time)
 			f.snap = f.trusted()
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return errors.New("no packet among its first blocks: want a capture")
@@ -100,7 +134,7 @@ func (f *recorded) Next() (pcapng.Block, error) {
 		ahead := len(f.head) > 0
 		if ahead {
 			b, f.head = f.head[0], f.head[1:]
-		} else if b, err = f.r.Next(); err != nil {
+		} else if b, err = f.next(); err != nil {
 			return nil, err
 		}
 		switch b := b.(type) {
@@ -281,6 +315,9 @@ func (j *job) offline(ctx context.Context) error {
 	case dst != nil:
 		return failf(exitNo, "%w", dst)
 	case where != nil:
+		if ctx.Err() != nil {
+			name += " (interrupted)"
+		}
 		fmt.Fprintf(j.news, "read %s from %s, wrote %s\n", count(f.read, "frame"), name, where.into(file.Count{Frames: f.given, Packets: f.given}, thousands(f.given)))
 	default:
 		j.show.sum.print(j.news, m.total())

@@ -147,8 +147,11 @@ func (l *labels) comment(text string) string {
 	return before + " out=" + out + rest
 }
 
-// maxFileNames bounds what is kept of a file's names.
-const maxFileNames = 1 << 18
+// maxFileNames bounds what is kept of a file's names. What is longer than maxName is none (RFC 1035 section 2.3.4).
+const (
+	maxFileNames = 1 << 18
+	maxName      = 255
+)
 
 // fileNames are the names that a file tells. Their version is the number of those told.
 type fileNames struct {
@@ -169,7 +172,7 @@ func (f *fileNames) iface(i *pcapng.Interface) {
 // host adds an address of a name, and tells whether it is new.
 func (f *fileNames) host(name string, a netip.Addr) bool {
 	a = a.Unmap()
-	if name == "" || f.size >= maxFileNames || slices.Contains(f.hosts[name], a) {
+	if name == "" || len(name) > maxName || f.size >= maxFileNames || slices.Contains(f.hosts[name], a) {
 		return false
 	}
 	if f.hosts == nil {
@@ -194,7 +197,7 @@ func (f *fileNames) add(names pcapng.Names) (fresh bool) {
 		f.last = make(map[netip.Addr]string)
 	}
 	for _, n := range names {
-		if n.Addr = n.Addr.Unmap(); n.Name != "" && n.Name != f.last[n.Addr] && len(f.told) < maxFileNames {
+		if n.Addr = n.Addr.Unmap(); n.Name != "" && len(n.Name) <= maxName && n.Name != f.last[n.Addr] && len(f.told) < maxFileNames {
 			f.last[n.Addr], f.told = n.Name, append(f.told, n)
 		}
 	}
