@@ -10,8 +10,8 @@ import (
 type kernelUDP struct{ badChecksum, noMemory, full uint64 }
 
 // Outside counts the datagrams that the kernel dropped since the VTEP was opened without giving them to any socket, so that no other
-// count here has them: bad_checksum, whose UDP checksum is wrong, and no_memory, for which all of UDP had too little
-// (sysctl net.ipv4.udp_mem). They are of the whole namespace, of the VTEP's IP version: not all of them need be VXLAN.
+// count here has them: bad_checksum, whose UDP checksum is wrong, and no_memory, for which the host's UDP
+// had too little (sysctl net.ipv4.udp_mem, which is one for all namespaces) or the cgroup had. They are of the whole namespace, of the VTEP's IP version: not all of them need be VXLAN.
 func (v *VTEP) Outside() map[string]uint64 {
 	now := readKernelUDP(v.Local.Addr().Is6())
 	return map[string]uint64{"bad_checksum": now.badChecksum - v.before.badChecksum, "no_memory": now.noMemory - v.before.noMemory}

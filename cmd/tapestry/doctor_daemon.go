@@ -306,7 +306,7 @@ func checkReceived(s statusReply, link string) finding {
 	case s.Outside["no_memory"] > 0:
 		f.State = warn
 		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", count(s.Outside["no_memory"], "datagram"))
-		f.Remedy = "raise sysctl net.ipv4.udp_mem"
+		f.Remedy = "raise the third number of sysctl net.ipv4.udp_mem: the pages (mostly 4 KiB) that UDP of the whole host may take, IPv6 too. Only the host's own network namespace shows it. If the daemon's cgroup bounds its memory, raise that instead"
 	case s.Strangers["overflow"] > 0:
 		f.State = warn
 		f.Seen = count(s.Strangers["overflow"], "datagram") + " came faster than they were read"

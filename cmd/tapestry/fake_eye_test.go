@@ -29,7 +29,8 @@ type fakeEye struct {
 	packets     []pcapng.Packet
 	lost        uint64
 	breaksOff   bool
-	stays       bool // the stream ends when it is stopped
+	stays       bool   // the stream ends when it is stopped
+	state       string // of the capture, when it has ended
 	sent        chan struct{}
 	stopped     chan struct{}
 	stoppedOnce sync.Once
@@ -41,7 +42,7 @@ type fakeEye struct {
 
 func newFakeEye(packets ...pcapng.Packet) *fakeEye {
 	return &fakeEye{recorder: recorderReply{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
-		packets: packets, sent: make(chan struct{}), stopped: make(chan struct{})}
+		packets: packets, state: "limit", sent: make(chan struct{}), stopped: make(chan struct{})}
 }
 
 // serve adds the real API, of a fakeHost.
@@ -66,6 +67,9 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Capture-Id", "7")
 		e.stream(t, w, r)
+	})
+	mux.HandleFunc("GET /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, captureBooks{ID: "7", State: e.state})
 	})
 	mux.HandleFunc("DELETE /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
 		e.stoppedOnce.Do(func() { close(e.stopped) })

@@ -63,22 +63,26 @@ what comes then is lost. A delay is kept to about a millisecond.
 			if err != nil {
 				return err
 			}
-			for _, name := range portNames(ports) {
-				if err := c.call(cmd.Context(), http.MethodPut, faultPath(name, dir), toFaultSpec(spec), nil); err != nil {
-					return err
-				}
-			}
 			ends := ""
 			if spec.For > 0 {
 				ends = fmt.Sprintf(", for %v", spec.For)
 			}
-			for _, p := range ports {
-				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "fault set on %s of %s, %s: %v%s\n",
-					d.portLabel(p.Name), d.label(p.Network), directionText(dir), spec, ends); err != nil {
-					return err
+			var said error
+			for _, name := range portNames(ports) {
+				if err := c.call(cmd.Context(), http.MethodPut, faultPath(name, dir), toFaultSpec(spec), nil); err != nil {
+					return failf(exitCode(err), "%s: %w", portPlace(name, ports, d), err)
+				}
+				for _, p := range ports {
+					if p.Name != name {
+						continue
+					}
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "fault set on %s of %s, %s: %v%s\n",
+						d.portLabel(p.Name), d.label(p.Network), directionText(dir), spec, ends); said == nil {
+						said = err // what was asked for is done all the same
+					}
 				}
 			}
-			return nil
+			return said
 		},
 	})
 	f := cmd.Flags()
@@ -149,30 +153,47 @@ nothing is done, and it exits 0.
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, sum := []string{"all"}, 0
+			var ports []portReply
+			var d *docker
+			var failed error
 			if args[0] != "all" {
-				ports, _, err := c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr())
-				if err != nil {
-					return err
+				if ports, d, failed = c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr()); failed != nil {
+					return failed
 				}
 				names = portNames(ports)
 			}
 			for _, name := range names {
 				var r clearedReply
-				if err := c.call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); err != nil {
-					return err
+				if failed = c.call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); failed != nil {
+					if ports != nil {
+						failed = failf(exitCode(failed), "%s: %w", portPlace(name, ports, d), failed)
+					}
+					break
 				}
 				sum += r.Cleared
 			}
-			what := "faults"
-			if sum == 1 {
-				what = "fault"
+			if failed != nil && sum == 0 {
+				return failed
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%d %s cleared\n", sum, what)
-			return err
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s cleared\n", plural(uint64(sum), "fault")); failed == nil {
+				failed = err
+			}
+			return failed
 		},
 	})
 	directionFlag(cmd, &dir)
 	return cmd
+}
+
+// portPlace says which of ports is called name, and on which networks it is.
+func portPlace(name string, ports []portReply, d *docker) string {
+	var on []string
+	for _, p := range ports {
+		if p.Name == name {
+			on = append(on, d.label(p.Network))
+		}
+	}
+	return d.portLabel(name) + " of " + strings.Join(on, ", ")
 }
 
 func directionFlag(cmd *cobra.Command, dir *string) {

@@ -101,7 +101,13 @@ func (o *flowsCommand) recorded(ctx context.Context, c *client, t *tally) (r flo
 		return r, err
 	}
 	defer s.Close()
-	err = t.all(s)
+	if err = t.all(s); err != nil { // the oldest come first
+		s.until = max(s.since, t.last)
+		covers.have, covers.ended, covers.why = time.Duration(s.until-s.since), true, "the frames broke off"
+		if ctx.Err() != nil {
+			covers.why, err = "interrupted", nil
+		}
+	}
 	r.Source, r.Why, o.covers = "recorder", covers.why, covers
 	r.span(s.since, s.until)
 	return r, err
@@ -118,8 +124,11 @@ func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsR
 	since := time.Now()
 	err = t.all(from)
 	until := time.Now()
-	if ctx.Err() != nil {
-		r.Why, err = "interrupted", nil
+	switch err = o.ended(ctx, err); {
+	case ctx.Err() != nil:
+		r.Why = "interrupted"
+	case err != nil:
+		r.Why = "the daemon went away"
 	}
 	r.Source = "live"
 	r.span(since.UnixNano(), until.UnixNano())
@@ -151,7 +160,9 @@ func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, 
 	for i, n := range f.lost {
 		t.ports[i].lost += n
 	}
-	r.Source = "file"
+	if r.Source = "file"; ctx.Err() != nil {
+		r.Why = "interrupted"
+	}
 	r.span(t.first, t.last)
 	return r, err
 }

@@ -18,6 +18,7 @@ type look struct {
 	t    *targets
 	want captureRequest
 	of   tense // of the targets
+	s    *stream
 }
 
 // flag adds what all looks have.
@@ -72,6 +73,7 @@ func (l *look) open(ctx context.Context, c *client) (from *followed, end func(),
 		return nil, nil, err
 	}
 	opening()
+	l.s = s
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(2*time.Second, hangUp) // a daemon that hangs
 		if s.Stop(own) != nil {
@@ -83,6 +85,28 @@ func (l *look) open(ctx context.Context, c *client) (from *followed, end func(),
 		hangUp()
 		_ = s.Close() // nothing is lost by it
 	}, nil
+}
+
+// ended says why what open began has ended before its time: nil if it has not, or was interrupted. broke is why it broke off;
+// nil: it ended in order, and the daemon knows why.
+func (l *look) ended(ctx context.Context, broke error) error {
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case broke != nil:
+		return broke
+	}
+	asking, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	switch b, err := l.s.Books(asking); {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil || b.State == "shutdown":
+		return failf(exitNo, "the daemon was stopped")
+	case b.State == "failed":
+		return failf(exitNo, "the capture failed in the daemon: see its log (journalctl -u tapestry)")
+	}
+	return nil
 }
 
 // networkLabel is what a table shows for a network, of which a file may tell the name instead of the id.

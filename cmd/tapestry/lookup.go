@@ -26,18 +26,23 @@ type lookup struct {
 }
 
 func (l *lookup) add(ctx context.Context, t *targets, word string) error {
-	switch kind, name, _ := strings.Cut(word, ":"); {
+	switch kind, name, is := strings.Cut(word, ":"); {
 	case word == "":
 		return failf(exitUsage, "TARGET is empty: want a container, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
 	case word == "all":
 		t.all = true
 		return nil
+	case !is: // network, peer and host may be containers' names
 	case kind == "network":
 		return l.network(ctx, t, name)
 	case kind == "peer":
 		return l.peer(ctx, t, name)
-	case kind == "host" && kind != word: // which may be a container's name
+	case kind == "host":
 		return l.host(ctx, t, name)
+	case kind == "container" && name == "":
+		return failf(exitUsage, "container: names none: want container:NAME")
+	case kind == "container":
+		return l.container(ctx, t, name)
 	}
 	return l.container(ctx, t, word)
 }
@@ -236,6 +241,9 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 	return failf(exitNoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, did)
 }
 
+// kinds are words that begin a target of some kind, as one is written.
+var kinds = map[string]string{"network": "network:NAME", "peer": "peer:HOST", "host": "host:NAME", "container": "container:NAME"}
+
 // notFound says what a word may have meant.
 func (l *lookup) notFound(ctx context.Context, word, why string) error {
 	if err := errors.Join(l.askNetworks(ctx), l.askPeers(ctx)); err != nil {
@@ -260,6 +268,9 @@ func (l *lookup) notFound(ctx context.Context, word, why string) error {
 		if _, taken := means[label]; !taken {
 			means[label] = "network:" + label
 		}
+	}
+	if form := kinds[word]; form != "" && means[word] == "" {
+		return failf(exitNoTarget, "no container %q, did you mean %s?%s", word, form, why)
 	}
 	for _, host := range l.peers {
 		means["peer:"+host], means[host] = "peer:"+host, "peer:"+host

@@ -223,10 +223,13 @@ type coverage struct {
 	asked time.Duration // 0: for all
 	have  time.Duration
 	why   string // it is less than was asked for, or not more; "": it is what was asked for
+	ended bool   // before its time: the latest frames have not come
 }
 
 func (v coverage) String() string {
 	switch {
+	case v.ended:
+		return fmt.Sprintf("only the oldest %s (%s)", secondsText(v.have), v.why)
 	case v.why == "":
 		return "the last " + secondsText(v.asked)
 	case v.asked == 0:

@@ -13,7 +13,10 @@ import (
 
 const portHelp = `PORT is a container's name (all of its ports, if it is on several networks; of one that shares another's
 network, those of that other one), the beginning of an endpoint id that no other has, peer:ADDR for another host, in all
-networks that reach it, or host:NET for this host's own port on a network.`
+networks that reach it, or host:NET for this host's own port on a network. container:NAME is a container, whatever it is called.`
+
+// containerWord begins the word for a container whose name alone would be taken for something else.
+const containerWord = "container:"
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []portReply) []string {
@@ -46,10 +49,11 @@ func (c *client) findPorts(ctx context.Context, arg string, news io.Writer) ([]p
 // portWord gives the word for the ports that arg means: arg, or the name of the container whose network the container
 // arg shares, with a note that says so.
 func (d *docker) portWord(ctx context.Context, arg string, all []portReply) (word, note string, err error) {
-	if _, err := resolvePorts("port", arg, all, d); exitCode(err) != exitNoTarget || !d.answered || !containerName.MatchString(arg) {
+	name := strings.TrimPrefix(arg, containerWord)
+	if _, err := resolvePorts("port", arg, all, d); exitCode(err) != exitNoTarget || !d.answered || !containerName.MatchString(name) {
 		return arg, "", nil
 	}
-	x, err := d.container(ctx, arg)
+	x, err := d.container(ctx, name)
 	if err != nil {
 		return arg, "", nil // the word is no container's, and resolvePorts says what it can be
 	}
@@ -79,8 +83,9 @@ func resolvePorts(what, arg string, all []portReply, d *docker) ([]portReply, er
 		return ports
 	}
 	peer, isPeer := strings.CutPrefix(arg, "peer:")
+	name := strings.TrimPrefix(arg, containerWord)
 	for _, way := range []func(p portReply) bool{
-		func(p portReply) bool { return arg != "" && p.Container == arg },
+		func(p portReply) bool { return name != "" && p.Container == name },
 		func(p portReply) bool { return p.Kind == "container" && p.Name == arg },
 		func(p portReply) bool { return d.isHost(p, arg) },
 		func(p portReply) bool { return isPeer && p.Kind == "remote" && p.Name == peer },
@@ -130,7 +135,7 @@ func noPort(what, arg string, all []portReply, d *docker) error {
 	if slices.Contains(words, "peer:"+arg) {
 		return failf(exitNoTarget, "no container %q, did you mean peer:%s?", arg, arg)
 	}
-	if near := nearest(arg, words); len(near) > 0 {
+	if near := nearest(strings.TrimPrefix(arg, containerWord), words); len(near) > 0 {
 		return failf(exitNoTarget, "no %s %q, did you mean %s?%s", what, arg, strings.Join(near, " or "), unnamed)
 	}
 	if len(labels) > 5 {

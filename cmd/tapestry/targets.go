@@ -148,8 +148,11 @@ func (c *client) completeTarget(cmd *cobra.Command, args []string, _ string) ([]
 	_ = errors.Join(l.askNetworks(ctx), l.askPeers(ctx)) // nothing of it to offer when the daemon does not answer
 	about := map[string]string{"all": "every port"}
 	for _, e := range l.d.endpoints {
-		if e.gone == 0 {
-			about[e.name] = "container"
+		if word := e.name; e.gone == 0 {
+			if word == "all" {
+				word = containerWord + word
+			}
+			about[word] = "container"
 		}
 	}
 	for _, w := range l.networks {

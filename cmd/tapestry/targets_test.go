@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -96,6 +97,14 @@ func TestTargets(t *testing.T) {
 		{live, "mynt", "did you mean network:mynet?", exitNoTarget},
 		{live, "network:mynt", "no network \"mynt\", did you mean mynet?", exitNoTarget},
 		{live, "network:", "want network:NAME", exitUsage},
+		{live, "network", "no container \"network\", did you mean network:NAME?", exitNoTarget},
+		{live, "peer", "no container \"peer\", did you mean peer:HOST?", exitNoTarget},
+		{live, "host", "no container \"host\", did you mean host:NAME?", exitNoTarget},
+		{live, "container", "no container \"container\", did you mean container:NAME?", exitNoTarget},
+		{live, "container:", "want container:NAME", exitUsage},
+		{live, "container:web", `{"endpoints":["` + webID + `"],"new":true,"some":true}`, exitFine},
+		{live, "container:wbe", "did you mean web?", exitNoTarget},
+		{live, "--wait network", `{"new":true,"some":true}`, exitFine},
 		{live, "netwrk:mynet", "did you mean network:mynet?", exitNoTarget},
 		{live, "192.0.2.2", "did you mean peer:192.0.2.2?", exitNoTarget},
 		{live, "10.80.1.3", "did you mean db? It has that address.", exitNoTarget},
@@ -203,6 +212,47 @@ func TestSharedNetwork(t *testing.T) {
 	if _, _, err := tr.prepare(t.Context(), "web", "late"); exitCode(err) != exitNoTarget || !strings.Contains(err.Error(), "which does not run") {
 		t.Errorf("trace to one whose owner does not run: %v", err)
 	}
+}
+
+// A container may be called as a kind of target, or all. Whatever takes a container takes it.
+func TestTargetsOddNames(t *testing.T) {
+	d := newLiveDocker(t)
+	all := []string{"network", "peer", "host", "container", "port", "all", "10.80.9.9"}
+	for i, name := range all {
+		d.join(wideID, "c"+name, name, fmt.Sprintf("%064x", 0xe000+i), fmt.Sprintf("10.80.1.%d/16", 10+i))
+	}
+	socket := fakeDaemon(t, newFakeHost())
+	for i, name := range all {
+		id := fmt.Sprintf("%064x", 0xe000+i)
+		for _, word := range []string{name, "container:" + name} {
+			client, n := newNames(t, d.at)
+			found, err := client.targets(t.Context(), n, []string{word}, present)
+			want := `{"endpoints":["` + id + `"],"new":true,"some":true}`
+			if word == "all" {
+				want = `{}`
+			}
+			if err != nil || targetText(found) != want {
+				t.Errorf("%s: %v", word, err)
+			}
+			ports, err := resolvePorts("port", word, []portReply{{Kind: "container", Name: webID, Container: "web"}, {Kind: "container", Name: id, Container: name}},
+				client.mustDocker(t))
+			if err != nil || len(ports) != 1 || ports[0].Name != id {
+				t.Errorf("as a port, %s: %v, %v", word, ports, err)
+			}
+		}
+	}
+	if r := tapestry(t, "fault", "clear", "container:nobody", "--api-socket", socket, "--docker-host", d.at); r.code != exitNoTarget || !strings.Contains(r.stderr, `no port "container:nobody"`) {
+		t.Errorf("exit %d, %s", r.code, r.stderr)
+	}
+}
+
+func (c *client) mustDocker(t *testing.T) *docker {
+	t.Helper()
+	d, err := c.askDocker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func TestTargetsJudge(t *testing.T) {

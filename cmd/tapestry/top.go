@@ -89,16 +89,22 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 		broke = o.count(from)
 	}()
 	early, err := o.show(w, ended)
+	took := time.Since(began)
 	end()
 	<-ended
-	if err == nil && !early && ctx.Err() == nil {
-		err = broke
+	if err != nil { // nobody reads what would be said
+		return err
 	}
 	if !c.json && !o.once {
-		fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(time.Since(began)), plural(o.all.Frames, "frame"),
-			bytesText(o.all.Bytes), missing(o.tally.lost(), evictedReply{}))
+		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(took), plural(o.all.Frames, "frame"), bytesText(o.all.Bytes),
+			missing(o.tally.lost(), evictedReply{})); err != nil {
+			return err
+		}
 	}
-	return err
+	if early {
+		return nil
+	}
+	return o.ended(ctx, broke)
 }
 
 // count is tally.all while others look.

@@ -79,6 +79,7 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 	defer end()
 	show, out := &lines{labels: labels{who: l.n}}, cmd.OutOrStdout()
 	var seen, dropped uint64
+	lost := map[int]uint64{} // by interface: frames that came faster than they were read
 	for seen < l.frames && ctx.Err() == nil {
 		b, err := from.Next()
 		if ctx.Err() != nil || err == io.EOF {
@@ -89,6 +90,9 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 		}
 		if i, ok := b.(*pcapng.Interface); ok {
 			show.labels.add(i)
+		}
+		if s, ok := b.(*pcapng.Stats); ok {
+			lost[s.Interface] = max(lost[s.Interface], s.Dropped)
 		}
 		p, ok := b.(*pcapng.Packet)
 		if !ok {
@@ -112,15 +116,34 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 			dropped++
 		}
 	}
+	var short error // why there are fewer than were wanted
+	if seen < l.frames {
+		short = l.ended(ctx, nil)
+	}
 	switch {
+	case dropped > 0 && short != nil:
+		return failf(exitNo, "%d of %s dropped, and %w", dropped, count(seen, "frame"), short)
 	case dropped > 0:
 		return failf(exitNo, "%d of %s dropped", dropped, count(seen, "frame"))
-	case seen < l.frames && ctx.Err() == nil && l.during == 0:
-		return failf(exitNo, "the daemon was stopped")
+	case short != nil:
+		return short
 	case seen == 0:
-		fmt.Fprintln(cmd.ErrOrStderr(), "no such frame has passed")
+		return l.nothing(cmd.ErrOrStderr(), lost)
 	}
 	return nil
+}
+
+// nothing says that no frame was seen, which does not mean that none has passed.
+func (l *liveTrace) nothing(w io.Writer, lost map[int]uint64) error {
+	var all uint64
+	for _, n := range lost {
+		all += n
+	}
+	if all > 0 {
+		return failf(exitNo, "no such frame was seen%s", missing(all, evictedReply{}))
+	}
+	_, err := fmt.Fprintln(w, "no such frame has passed")
+	return err
 }
 
 // asDocker is what is known now, as tables want it.

@@ -123,7 +123,9 @@ func TestTraceLiveUnanswered(t *testing.T) {
 	if r.code != exitFine || r.out != "" || r.stderr != "no such frame has passed\n" {
 		t.Errorf("nothing: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live")...)
+	ends := newCapturing(t, passing(fine))
+	ends.tell(captureBooks{State: "shutdown"})
+	r = tapestry(t, ends.args(t, "trace", "--live")...)
 	if r.code != exitNo || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
 	}
