@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -91,10 +92,19 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		err = ctx.Err() // the answer would come too late: as if it had never been
 	}
 	if err != nil {
-		return ether.MAC{}, errors.Join(err, f.removeEndpoint(n, e))
+		return ether.MAC{}, undone(err, f.removeEndpoint(n, e))
 	}
 	f.log.Info("endpoint created", "network", n.ID, "endpoint", e.ID, "mac", e.MAC)
 	return e.MAC, nil
+}
+
+// undone is the error of what failed, and of what came of undoing it, if that has another reason.
+func undone(err, undo error) error {
+	var why syscall.Errno
+	if undo == nil || errors.As(err, &why) && errors.Is(undo, why) {
+		return err
+	}
+	return fmt.Errorf("%w; and it could not be undone: %w", err, undo)
 }
 
 // rivalLives is the ErrInUse of a MAC that an endpoint has whose container is there. It may end by itself.
@@ -299,7 +309,8 @@ func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
 	// Of a container that runs, its namespace tells; daemons before 28 join a container's networks before there is one.
 	taken, err := f.links.Routes(sandbox)
 	if err != nil {
-		f.log.Warn("a container's routes for multicast and broadcast are left out", "endpoint", e.ID, "sandbox", sandbox, "err", err)
+		f.log.Warn("a container gets no routes for multicast and broadcast: what names no interface leaves by docker_gwbridge, or fails without it; the rest of its network works",
+			"endpoint", e.ID, "sandbox", sandbox, "err", err)
 		return nil
 	}
 	for _, n := range f.networks {

@@ -83,9 +83,9 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		err = errors.Join(err, f.unplugHost(n))
+		undo := f.unplugHost(n)
 		f.disconnect(n)
-		return errors.Join(err, f.closeIdleVTEP(), f.store.remove(n.ID))
+		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.store.remove(n.ID)))
 	}
 	f.add(n)
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)

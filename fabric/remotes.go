@@ -51,7 +51,7 @@ func (f *Fabric) listen() (*vtep, error) {
 		return nil, err
 	}
 	if _, err := tunnel.Underlay(addr); errors.Is(err, tunnel.ErrNoAddress) {
-		return nil, fmt.Errorf("open the tunnel: %w", err)
+		return nil, fmt.Errorf("open the tunnel: %w: give it to one, lo will do, or start tapestry with another --vtep", err)
 	}
 	t, err := tunnel.Listen(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.Poller.Workers())
 	if errors.Is(err, unix.EADDRINUSE) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/renameio/v2"
 )
@@ -52,15 +53,35 @@ func (s store) save(r record) error {
 		return fmt.Errorf("write state of network %s: %w", r.Network.ID, err)
 	}
 	if err := renameio.WriteFile(s.path(r.Network.ID), b, 0o600, renameio.WithTempDir(s.networks())); err != nil {
-		return fmt.Errorf("write state file: %w", err)
+		return fmt.Errorf("write the state of network %s to %s: %w", short(r.Network.ID), s.networks(), explain(err))
 	}
 	return syncDir(s.networks())
+}
+
+// explain says what to do about an error of the disk's, with the kernel's own word behind it.
+func explain(err error) error {
+	for errno, text := range map[syscall.Errno]string{
+		syscall.ENOSPC: "no room is left there: make some (df -h, df -i), or move the directory and name it with --state-dir",
+		syscall.EDQUOT: "the quota there is used up: raise it, or move the directory and name it with --state-dir",
+		syscall.EROFS:  "the file system is read-only there: mount -o remount,rw, after a look at dmesg for why",
+		syscall.EACCES: "this process may not write there: see the directory's owner and mode, ReadWritePaths= and StateDirectory= of a systemd unit, SELinux and AppArmor",
+		syscall.EPERM:  "this process may not change what is there: see lsattr, SELinux and AppArmor",
+		syscall.ENOENT: "the directory is gone: start tapestry again, which makes it",
+		syscall.EIO:    "the disk fails: see dmesg",
+		syscall.EMFILE: "this process has as many files open as it may: raise ulimit -n, in a systemd unit LimitNOFILE=",
+		syscall.ENFILE: "this host has as many files open as it may: raise sysctl fs.file-max",
+	} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("%s (%w)", text, errno)
+		}
+	}
+	return err
 }
 
 // prepare makes the directory, and removes what a crash left of unfinished files.
 func (s store) prepare() error {
 	if err := os.MkdirAll(s.networks(), 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
+		return fmt.Errorf("make the state directory %s: %w", s.networks(), explain(err))
 	}
 	unfinished, err := filepath.Glob(filepath.Join(s.networks(), ".*.json*"))
 	if err != nil {
@@ -68,7 +89,7 @@ func (s store) prepare() error {
 	}
 	for _, path := range unfinished {
 		if err := os.Remove(path); err != nil {
-			return fmt.Errorf("remove unfinished state file: %w", err)
+			return fmt.Errorf("remove the unfinished state file %s: %w", path, explain(err))
 		}
 	}
 	return errors.Join(syncDir(s.networks()), syncDir(s.dir))
@@ -76,7 +97,7 @@ func (s store) prepare() error {
 
 func (s store) remove(id string) error {
 	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove state file: %w", err)
+		return fmt.Errorf("remove the state file %s: %w", s.path(id), explain(err))
 	}
 	return syncDir(s.networks())
 }
@@ -85,11 +106,11 @@ func (s store) remove(id string) error {
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open state directory: %w", err)
+		return fmt.Errorf("open the state directory %s: %w", path, explain(err))
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync state directory: %w", err)
+		return fmt.Errorf("write the state directory %s to the disk: %w", path, explain(err))
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ package plugin
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/docker/go-plugins-helpers/network"
@@ -61,6 +63,17 @@ func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocR
 	return &gwAllocResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }
 
+// explain says to whoever starts a container what to do about what tapestry does not know.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, fabric.ErrNoNetwork):
+		return fmt.Errorf("%w: Docker has it, and tapestry's state directory has not: bring that back, or docker network rm it and create it again", err)
+	case errors.Is(err, fabric.ErrNoEndpoint):
+		return fmt.Errorf("%w: it was removed while the container was being started: start the container again", err)
+	}
+	return err
+}
+
 // CreateNetwork makes a network. To make it again with equal data is fine.
 func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRequest) error {
 	n, err := parseNetwork(req)
@@ -92,7 +105,7 @@ func (d *Driver) CreateEndpoint(ctx context.Context, req *network.CreateEndpoint
 	}
 	mac, err := d.host.CreateEndpoint(ctx, req.NetworkID, e)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	reply := &network.CreateEndpointResponse{}
 	if req.Interface == nil || absent(req.Interface.MacAddress) {
@@ -139,7 +152,7 @@ func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinRespo
 	}
 	a, err := d.host.Join(ctx, req.NetworkID, req.EndpointID, req.SandboxKey)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	var routes []staticRoute
 	for _, p := range a.Routes {

@@ -42,7 +42,7 @@ func Listen(dir, name string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s: the path is longer than %d bytes", path, maxPath)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the plugin directory: %w", err)
+		return nil, fmt.Errorf("make the plugin directory: %w", explainDir(err))
 	}
 	unlock, err := lock(dir)
 	if err != nil {
@@ -54,9 +54,26 @@ func Listen(dir, name string) (net.Listener, error) {
 	}
 	l, err := bind(dir, path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
+		return nil, fmt.Errorf("listen on %s: %w", path, explainDir(err))
 	}
 	return l, nil
+}
+
+// explainDir says what to do about a directory in which no socket can be made, with the kernel's own word behind it.
+func explainDir(err error) error {
+	for errno, text := range map[syscall.Errno]string{
+		syscall.EACCES:  "this process may not write there",
+		syscall.EPERM:   "this process may not write there: see lsattr, SELinux and AppArmor",
+		syscall.EROFS:   "the file system is read-only there: mount -o remount,rw, or ReadWritePaths= in a systemd unit",
+		syscall.ENOSPC:  "no room is left there: make some (df -h, df -i)",
+		syscall.ENOTDIR: "a part of that path is a file: move it away",
+		syscall.EMFILE:  "this process has as many files open as it may: raise ulimit -n, in a systemd unit LimitNOFILE=",
+	} {
+		if errors.Is(err, errno) {
+			return fmt.Errorf("%s (%w)", text, err)
+		}
+	}
+	return err
 }
 
 // lock keeps other processes out of Listen for the same dir, so that two of them
@@ -64,7 +81,7 @@ func Listen(dir, name string) (net.Listener, error) {
 func lock(dir string) (unlock func() error, err error) {
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the plugin directory: %w", err)
+		return nil, fmt.Errorf("open the plugin directory: %w", explainDir(err))
 	}
 	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), d.Close())

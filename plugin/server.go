@@ -170,7 +170,7 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 		}
 	}
 	if res.err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return nil, fmt.Errorf("%s took longer than %v and was given up: %w", name, h.deadline, res.err)
+		return nil, fmt.Errorf("%s took longer than %v and was given up, try again; if that does not help, tapestry's log tells what it waits for: %w", name, h.deadline, res.err)
 	}
 	return res.reply, res.err
 }

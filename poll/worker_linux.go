@@ -159,9 +159,20 @@ func (p *Poller) Add(s Source, worker int, failed func(error)) (*Handle, error) 
 	w.entries.Store(h.key, &entry{s, failed})
 	if err := w.control(unix.EPOLL_CTL_ADD, h.fd, h.key); err != nil {
 		w.entries.Delete(h.key)
-		return nil, fmt.Errorf("watch descriptor %d: %w", h.fd, err)
+		return nil, fmt.Errorf("have a worker read descriptor %d: %w", h.fd, explain(err))
 	}
 	return h, nil
+}
+
+// explain says what to do where the kernel lets no more be watched (epoll(7)).
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fmt.Errorf("this user watches as many descriptors as it may: raise sysctl fs.epoll.max_user_watches (%w)", err)
+	case errors.Is(err, unix.ENOMEM):
+		return fmt.Errorf("the kernel has no memory left for it: see free -m, and the limit of the daemon's cgroup (%w)", err)
+	}
+	return err
 }
 
 // Remove takes the source from its worker. When it returns the worker does not use the source any

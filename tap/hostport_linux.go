@@ -63,7 +63,7 @@ func (p *plumber) settle(l netlink.Link) error {
 	}
 	has, err := p.AddrList(l, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("list addresses of %s: %w", name, err)
+		return fmt.Errorf("list addresses of %s: %w", name, explain(err, ""))
 	}
 	for _, a := range p.Host {
 		if slices.ContainsFunc(has, func(h netlink.Addr) bool { return prefixOf(h.IPNet) == a }) {
@@ -77,17 +77,17 @@ func (p *plumber) settle(l netlink.Link) error {
 			flags |= unix.IFA_F_NODAD
 		}
 		if err := p.AddrReplace(l, &netlink.Addr{IPNet: ipNet(a), Flags: flags}); err != nil {
-			return fmt.Errorf("give %s the address %s: %w", name, a, err)
+			return fmt.Errorf("give %s the address %s: %w", name, a, explain(err, ""))
 		}
 	}
 	if err := p.LinkSetUp(l); err != nil {
-		return fmt.Errorf("bring link %s up: %w", name, err)
+		return fmt.Errorf("bring link %s up: %w", name, explain(err, ""))
 	}
 	for _, a := range p.Host {
 		r := &netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(a.Masked()), Src: a.Addr().AsSlice(), Table: hostTable,
 			Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_STATIC}
 		if err := p.RouteReplace(r); err != nil {
-			return fmt.Errorf("make the host's route to %s by %s: %w", a.Masked(), name, err)
+			return fmt.Errorf("make the host's route to %s by %s: %w", a.Masked(), name, explain(err, ""))
 		}
 	}
 	for _, r := range hostRules(name, p.Host) {
@@ -95,7 +95,7 @@ func (p *plumber) settle(l netlink.Link) error {
 			if r.Family == unix.AF_INET6 && !slices.Contains(speaks, unix.AF_INET6) {
 				continue // a host without IPv6
 			}
-			return fmt.Errorf("make the rule %q (the kernel needs policy routing, IP_MULTIPLE_TABLES): %w", r, err)
+			return fmt.Errorf("make the rule %q (the kernel needs policy routing, IP_MULTIPLE_TABLES): %w", r, explain(err, ""))
 		}
 	}
 	return nil
@@ -122,7 +122,7 @@ func (p *plumber) unruly(name string, addrs []netip.Prefix) error {
 	for _, r := range hostRules(name, addrs) {
 		err := p.RuleDel(r)
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-			errs = append(errs, fmt.Errorf("remove the rule %q: %w", r, err))
+			errs = append(errs, fmt.Errorf("remove the rule %q: %w", r, explain(err, "")))
 		}
 	}
 	return errors.Join(errs...)
@@ -143,7 +143,7 @@ func (p *plumber) hostAddrs(l netlink.Link) (all []netip.Prefix) {
 func (p *plumber) unused(l netlink.Link, subnet netip.Prefix) error {
 	routes, err := p.RouteListFiltered(families([]netip.Prefix{subnet})[0], &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
-		return fmt.Errorf("list this host's routes: %w", err)
+		return fmt.Errorf("list this host's routes: %w", explain(err, ""))
 	}
 	for _, r := range routes {
 		dst := prefixOf(r.Dst)
@@ -174,6 +174,12 @@ func sysctl(family int, link, key, value string) error {
 		return nil
 	}
 	if err := os.WriteFile(path, []byte(value), 0); err != nil {
+		switch {
+		case errors.Is(err, unix.ENOENT) && family == unix.AF_INET6:
+			err = fmt.Errorf("this kernel has no IPv6 (ipv6.disable): allow it, or give the host no IPv6 address with tapestry.host=ADDRESS (%w)", unix.ENOENT)
+		case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+			err = fmt.Errorf("this process may not write there, as in a container without --privileged: mount -o remount,rw /proc/sys, or leave tapestry.host away (%w)", errors.Unwrap(err))
+		}
 		return fmt.Errorf("keep containers from changing this host's network: set %s to %s: %w", path, value, err)
 	}
 	return nil

@@ -83,10 +83,8 @@ func explainNode(path string, err error) error {
 	case errors.Is(err, unix.EPERM):
 		return &NodeError{"this process may not make TAPs: it lacks CAP_NET_ADMIN in the network namespace that it is in",
 			"run it as root on the host itself; in a systemd unit AmbientCapabilities=CAP_NET_ADMIN, in a container --cap-add NET_ADMIN"}
-	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("open %s: %w: raise ulimit -n, in a systemd unit LimitNOFILE=", path, err)
 	}
-	return err
+	return explain(err, "")
 }
 
 func mayOpen(path string) bool {
@@ -123,15 +121,4 @@ func typeOf(mode uint32) string {
 		return "a block device"
 	}
 	return "something else"
-}
-
-// explain adds to an error of netlink's what the kernel lacks, or the process. modules are those that the work needs.
-func explain(err error, modules string) error {
-	switch {
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: this process lacks CAP_NET_ADMIN in the network namespace that it is in", err)
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPROTONOSUPPORT):
-		return fmt.Errorf("%w: this kernel lacks a part: modprobe -a %s", err, modules)
-	}
-	return err
 }

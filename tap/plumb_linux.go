@@ -66,7 +66,7 @@ type plumber struct {
 func (s Spec) plumb() (*plumber, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
+		return nil, fmt.Errorf("open a netlink socket: %w", explain(err, ""))
 	}
 	return &plumber{s, h}, nil
 }
@@ -136,7 +136,7 @@ func Remove(s Spec) error {
 			continue
 		}
 		if err == nil && !s.ours(l) {
-			err = fmt.Errorf("%s is not ours", name)
+			err = errors.New("it is not ours any more (ip -d link show " + name + "), and stays")
 		}
 		if err == nil && name == tap && hosts == nil {
 			hosts = p.hostAddrs(l) // of one that no record names
@@ -145,7 +145,7 @@ func Remove(s Spec) error {
 			err = p.LinkDel(l)
 		}
 		if err != nil && !gone(err) {
-			errs = append(errs, fmt.Errorf("remove link %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("remove link %s: %w", name, explain(err, "")))
 		}
 	}
 	if hosts != nil {
@@ -201,7 +201,7 @@ func linkList() (links []netlink.Link, err error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list links: %w", err)
+		return nil, fmt.Errorf("list links: %w", explain(err, ""))
 	}
 	return links, nil
 }
@@ -209,7 +209,7 @@ func linkList() (links []netlink.Link, err error) {
 func (p *plumber) find(name string) (netlink.Link, error) {
 	l, err := p.LinkByName(name)
 	if err != nil && !gone(err) {
-		return nil, fmt.Errorf("look for link %s: %w", name, err)
+		return nil, fmt.Errorf("look for link %s: %w", name, explain(err, ""))
 	}
 	return l, err
 }
@@ -233,7 +233,9 @@ func (p *plumber) ensureVeth() error {
 		at := netlink.NewLinkAttrs()
 		at.Name, at.MTU, at.TxQLen = outer, p.MTU, 1000
 		v := &netlink.Veth{LinkAttrs: at, PeerName: inner, PeerTxQLen: -1, PeerHardwareAddr: net.HardwareAddr(p.MAC[:])}
-		if err := p.LinkAdd(v); err != nil {
+		if err := p.LinkAdd(v); errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make veth %s and %s: there is a link %s already: see whose it is (ip -d link show %s), and rename or remove it (%w)", outer, inner, inner, inner, err)
+		} else if err != nil {
 			return fmt.Errorf("make veth %s and %s: %w", outer, inner, explain(err, "veth"))
 		}
 		l, err = p.find(outer)
@@ -249,7 +251,7 @@ func (p *plumber) ensureVeth() error {
 func (p *plumber) completeVeth(l netlink.Link) error {
 	_, outer, inner := Names(p.ID)
 	if !p.ours(l) {
-		return fmt.Errorf("link %s exists and is not ours (alias %q)", outer, l.Attrs().Alias)
+		return fmt.Errorf("link %s exists and is not ours (alias %q): rename or remove it, tapestry needs the name", outer, l.Attrs().Alias)
 	}
 	if err := p.setMTU(l); err != nil {
 		return err
@@ -257,7 +259,7 @@ func (p *plumber) completeVeth(l netlink.Link) error {
 	peer, err := p.find(inner)
 	if err == nil && p.ours(peer) {
 		if err := p.LinkSetAlias(peer, p.Tag); err != nil {
-			return fmt.Errorf("tag link %s: %w", inner, err)
+			return fmt.Errorf("tag link %s: %w", inner, explain(err, ""))
 		}
 		if err := errors.Join(p.setMTU(peer), p.limitGSO(peer)); err != nil {
 			return err
@@ -273,7 +275,7 @@ func (p *plumber) setMTU(l netlink.Link) error {
 		return nil
 	}
 	if err := p.LinkSetMTU(l, p.MTU); err != nil {
-		return fmt.Errorf("set MTU %d on %s: %w", p.MTU, l.Attrs().Name, err)
+		return fmt.Errorf("set MTU %d on %s: %w", p.MTU, l.Attrs().Name, explain(err, ""))
 	}
 	return nil
 }
@@ -284,7 +286,7 @@ func (p *plumber) limitGSO(l netlink.Link) error {
 		return nil
 	}
 	if err := p.LinkSetGSOMaxSize(l, p.GSOMax); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("limit super-frames of %s: %w", l.Attrs().Name, err)
+		return fmt.Errorf("limit super-frames of %s: %w", l.Attrs().Name, explain(err, ""))
 	}
 	return nil
 }
@@ -293,13 +295,13 @@ func (p *plumber) limitGSO(l netlink.Link) error {
 func (p *plumber) ready(l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := p.LinkSetAlias(l, p.Tag); err != nil {
-		return fmt.Errorf("tag link %s: %w", name, err)
+		return fmt.Errorf("tag link %s: %w", name, explain(err, ""))
 	}
 	if err := p.silence(l); err != nil {
 		return err
 	}
 	if err := p.LinkSetUp(l); err != nil {
-		return fmt.Errorf("bring link %s up: %w", name, err)
+		return fmt.Errorf("bring link %s up: %w", name, explain(err, ""))
 	}
 	return nil
 }
@@ -318,7 +320,7 @@ func (p *plumber) silence(l netlink.Link) error {
 func (p *plumber) noLinkLocal(l netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 	if err := p.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("take IPv6 off %s: %w", l.Attrs().Name, err)
+		return fmt.Errorf("take IPv6 off %s: %w", l.Attrs().Name, explain(err, ""))
 	}
 	return nil
 }
@@ -350,23 +352,23 @@ func (p *plumber) ensureTAP() error {
 		// kernel memory. Its own ring is queue enough.
 		none := &netlink.GenericQdisc{QdiscType: "noqueue", QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT}}
 		if err := p.QdiscReplace(none); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) { // without tc
-			return fmt.Errorf("take the queues off tap %s: %w", name, err)
+			return fmt.Errorf("take the queues off tap %s: %w", name, explain(err, ""))
 		}
 	} else if err != nil {
 		return err
 	}
 	if !p.ours(l) {
-		return fmt.Errorf("link %s exists and is not ours (alias %q)", name, l.Attrs().Alias)
+		return fmt.Errorf("link %s exists and is not ours (alias %q): rename or remove it, tapestry needs the name", name, l.Attrs().Alias)
 	}
 	if err := p.setMTU(l); err != nil {
 		return err
 	}
 	if p.Mode == Direct {
 		if err := p.LinkSetAlias(l, p.Tag); err != nil {
-			return fmt.Errorf("tag link %s: %w", name, err)
+			return fmt.Errorf("tag link %s: %w", name, explain(err, ""))
 		}
 		if err := p.LinkSetHardwareAddr(l, net.HardwareAddr(p.MAC[:])); err != nil {
-			return fmt.Errorf("set address %s on %s: %w", p.MAC, name, err)
+			return fmt.Errorf("set address %s on %s: %w", p.MAC, name, explain(err, ""))
 		}
 		if err := p.limitGSO(l); err != nil || p.Host == nil {
 			return err // Docker brings a container's up
@@ -434,7 +436,7 @@ func inside(path string, fn func() error) error {
 		return ErrGone
 	}
 	if err != nil {
-		return fmt.Errorf("open namespace %s: %w", path, err)
+		return fmt.Errorf("open namespace %s: %w", path, explainNamespace(err))
 	}
 	defer ns.Close()
 	done := make(chan error)
@@ -444,7 +446,7 @@ func inside(path string, fn func() error) error {
 			if errors.Is(err, unix.EINVAL) { // the mount has gone, an empty file is left
 				err = ErrGone
 			}
-			done <- fmt.Errorf("enter namespace %s: %w", path, err)
+			done <- fmt.Errorf("enter namespace %s: %w", path, explainNamespace(err))
 			return
 		}
 		done <- fn()

@@ -44,7 +44,7 @@ func openQueue(name string) (fd int, err error) {
 	case errors.Is(err, unix.EBUSY):
 		err = errors.New("another program holds it: find it with grep -l " + name + " /proc/[0-9]*/fdinfo/*")
 	case errors.Is(err, unix.EINVAL):
-		err = errors.New("there is a link of this name that is no TAP of several queues")
+		err = errors.New("there is a link of this name that is no TAP of several queues: rename or remove it, tapestry needs the name")
 	case err != nil:
 		err = explainNode(node, err)
 	default: // without an owner, whoever can open the node could open a queue
@@ -67,7 +67,7 @@ func (d *Device) prepare(fd int) error {
 		return err
 	}
 	if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, req); err != nil {
-		return fmt.Errorf("read its flags: %w", err)
+		return fmt.Errorf("read its flags: %w", explain(err, ""))
 	}
 	if req.Uint16()&unix.IFF_VNET_HDR == 0 {
 		return fmt.Errorf("flags %#x: it speaks no virtio-net header; another program holds a queue of it", req.Uint16())
@@ -80,7 +80,7 @@ func (d *Device) prepare(fd int) error {
 		}
 		// The length first: with the offload on and a short header, the kernel would hand over nothing.
 		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, d.vnetLen); err != nil {
-			return fmt.Errorf("set the virtio-net header's length: %w", err)
+			return fmt.Errorf("set the virtio-net header's length: %w", explain(err, ""))
 		}
 		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, want); err == nil {
 			d.offloads = want
@@ -88,7 +88,7 @@ func (d *Device) prepare(fd int) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("set offloads: %w", err)
+	return fmt.Errorf("set offloads: %w", explain(err, ""))
 }
 
 // tunnels are TUN_F_UDP_TUNNEL_GSO and TUN_F_UDP_TUNNEL_GSO_CSUM, since Linux 6.17: super-frames within UDP tunnels,

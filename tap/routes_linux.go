@@ -17,7 +17,7 @@ func Routes(path string) (dst []netip.Prefix, err error) {
 	err = inside(path, func() error {
 		routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 		if err != nil {
-			return fmt.Errorf("list routes of %s: %w", path, err)
+			return fmt.Errorf("list routes of %s: %w", path, explain(err, ""))
 		}
 		for _, r := range routes {
 			if r.Dst == nil {

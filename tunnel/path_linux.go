@@ -32,11 +32,11 @@ func FindPath(local, host netip.Addr) (p Path, err error) {
 	case errors.Is(err, unix.ENETUNREACH):
 		return p, fmt.Errorf("no route to %s", host)
 	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES):
-		return p, fmt.Errorf("the route to %s is one that refuses: %w", host, err)
+		return p, fmt.Errorf("the route to %s is one that refuses, unreachable or prohibit (%w)", host, err)
 	case errors.Is(err, unix.EINVAL):
 		return p, fmt.Errorf("the route to %s is a black hole", host)
 	case err != nil:
-		return p, fmt.Errorf("find a route to %s: %w", host, err)
+		return p, fmt.Errorf("find a route to %s: %w", host, explainLimit(err))
 	case len(routes) == 0:
 		return p, fmt.Errorf("no route to %s", host)
 	}
@@ -48,7 +48,7 @@ func FindPath(local, host netip.Addr) (p Path, err error) {
 	}
 	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
 	if err != nil {
-		return p, fmt.Errorf("find the link of the route to %s: %w", host, err)
+		return p, fmt.Errorf("find the link of the route to %s: %w", host, explainLimit(err))
 	}
 	p.Link = link.Attrs().Name
 	mtu, err := pathMTU(local, host)
@@ -80,7 +80,7 @@ func pathMTU(local, host netip.Addr) (int, error) {
 	defer unix.Close(fd)
 	const discard = 9 // any port will do: nothing is sent
 	if err := unix.Connect(fd, toSockaddr(netip.AddrPortFrom(host, discard))); err != nil {
-		return 0, fmt.Errorf("find a route to %s: %w", host, err)
+		return 0, fmt.Errorf("find a route to %s: %w", host, explainLimit(err))
 	}
 	if host.Is4() {
 		return unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU)
@@ -103,13 +103,13 @@ func hasAddr(addr netip.Addr) bool {
 func addrLink(addr netip.Addr) (netlink.Link, error) {
 	addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
-		return nil, fmt.Errorf("list addresses: %w", err)
+		return nil, fmt.Errorf("list addresses: %w", explainLimit(err))
 	}
 	for _, a := range addrs {
 		if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
 			link, err := netlink.LinkByIndex(a.LinkIndex)
 			if err != nil {
-				return nil, fmt.Errorf("find the link of %s: %w", addr, err)
+				return nil, fmt.Errorf("find the link of %s: %w", addr, explainLimit(err))
 			}
 			return link, nil
 		}
@@ -147,7 +147,7 @@ func defaultLink(addr netip.Addr) (netlink.Link, error) {
 	}
 	link, err := netlink.LinkByIndex(best.LinkIndex)
 	if err != nil {
-		return nil, fmt.Errorf("find the default route's link: %w", err)
+		return nil, fmt.Errorf("find the default route's link: %w", explainLimit(err))
 	}
 	return link, nil
 }
@@ -164,7 +164,7 @@ func NewMonitor() (*Monitor, error) {
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
 		unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV6_RULE)
 	if err != nil {
-		return nil, fmt.Errorf("listen for changes of links and routes: %w", err)
+		return nil, fmt.Errorf("listen for changes of links and routes: %w", explainLimit(err))
 	}
 	return &Monitor{socket: s}, nil
 }

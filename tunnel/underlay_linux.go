@@ -40,11 +40,11 @@ func DefaultAddr() (netip.Addr, error) {
 		}
 		link, err := netlink.LinkByIndex(best.LinkIndex)
 		if err != nil {
-			return netip.Addr{}, fmt.Errorf("find the default route's link: %w", err)
+			return netip.Addr{}, fmt.Errorf("find the default route's link: %w", explainLimit(err))
 		}
 		addrs, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
 		if err != nil {
-			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, explainLimit(err))
 		}
 		const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED // on IPv6
 		for _, a := range addrs {
@@ -64,7 +64,7 @@ var ErrNoDefault = errors.New("there is no default route to take this host's add
 func defaultRoute(family int) (best *netlink.Route, err error) {
 	routes, err := dump(func() ([]netlink.Route, error) { return netlink.RouteList(nil, family) })
 	if err != nil {
-		return nil, fmt.Errorf("list routes: %w", err)
+		return nil, fmt.Errorf("list routes: %w", explainLimit(err))
 	}
 	for i := range routes {
 		r := &routes[i]

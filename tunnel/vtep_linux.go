@@ -122,7 +122,7 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("bind UDP %s: %w", local, err)
+		return -1, fmt.Errorf("bind UDP %s: %w", local, explainBind(err))
 	}
 	for _, opt := range []struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, opt.force, bufferSize) != nil {
@@ -130,20 +130,6 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 		}
 	}
 	return fd, nil
-}
-
-// explainSocket says what to do about a UDP socket that cannot be had.
-func explainSocket(err error) error {
-	err = fmt.Errorf("open a UDP socket: %w", err)
-	switch {
-	case errors.Is(err, unix.EAFNOSUPPORT):
-		return fmt.Errorf("%w: this kernel has no IPv6: allow it (ipv6.disable), or name an IPv4 address with --vtep", err)
-	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("%w: raise ulimit -n, in a systemd unit LimitNOFILE=", err)
-	case errors.Is(err, unix.ENFILE):
-		return fmt.Errorf("%w on this host: raise it with sysctl fs.file-max", err)
-	}
-	return err
 }
 
 // spread has the kernel give datagrams to the receiving sockets by their source port, which peers choose
