@@ -139,7 +139,10 @@ func (b *bed) meet(ctx context.Context) error {
 
 // close ends the bed; there is nothing to take apart, the kernel does that when nobody is left in a namespace.
 func (b *bed) close() {
-	for _, s := range b.sites { // daemons first, they need not see the containers go
+	for _, s := range b.sites { // daemons first, they need not see the containers go, nor each other
+		s.kill()
+	}
+	for _, s := range b.sites {
 		s.close()
 	}
 	for _, c := range b.containers {

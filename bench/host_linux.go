@@ -155,11 +155,16 @@ func listen(lines *bufio.Scanner, out io.Closer) {
 	}
 }
 
-// close ends all that runs in the host, and with it the host.
-func (h *host) close() {
+// kill ends all that runs in the host, and waits for nothing.
+func (h *host) kill() {
 	for _, cmd := range h.running {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with what it began; an error means that all has ended
 	}
+}
+
+// close ends all that runs in the host, and with it the host.
+func (h *host) close() {
+	h.kill()
 	for _, cmd := range h.running {
 		cmd.Wait() // its error is that it was killed
 	}
