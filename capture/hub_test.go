@@ -333,8 +333,8 @@ func TestWantsGone(t *testing.T) {
 	}
 	h.Plug(Port{Number: 1004, Network: "one", Name: "none", Addrs: addr})
 	job := &lives[1]
-	if job.Came == 0 || job.gone < job.Came {
-		t.Fatalf("it was there from %d to %d", job.Came, job.gone)
+	if job.Came == 0 || job.Gone < job.Came {
+		t.Fatalf("it was there from %d to %d", job.Came, job.Gone)
 	}
 	a := n.ports[1].Number
 	for _, c := range []struct {
@@ -349,9 +349,9 @@ func TestWantsGone(t *testing.T) {
 		{"from who has it now", Record{In: 1004, Out: a}, false},
 		{"of others", Record{In: a, Out: n.ports[2].Number}, false},
 		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.Came}, true},
-		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone}, true},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.Gone}, true},
 		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].Came - 1}, false},
-		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.gone + 1}, false},
+		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.Gone + 1}, false},
 	} {
 		if got := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}})(&c.r); got != c.want {
 			t.Errorf("%s: %v", c.what, got)

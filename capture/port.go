@@ -113,7 +113,7 @@ func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
-	if d.change(number, func(p *Port) { p.gone = time.Now().UnixNano() }) == nil {
+	if d.change(number, func(p *Port) { p.Gone = time.Now().UnixNano() }) == nil {
 		return
 	}
 	delete(d.here, number)
@@ -250,10 +250,10 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 			return true
 		}
 		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {
-			if p.gone == 0 {
+			if p.Gone == 0 {
 				return p.Came <= r.Time || p.Came > now // by a clock that was wrong then
 			}
-			return p.Came <= r.Time && r.Time <= p.gone
+			return p.Came <= r.Time && r.Time <= p.Gone
 		})
 	}
 }

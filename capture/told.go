@@ -29,7 +29,7 @@ type Port struct {
 	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
 
 	Came int64 // ns since 1970: when it was plugged
-	gone int64 // and unplugged; 0: not yet
+	Gone int64 // and unplugged; 0: not yet
 }
 
 // describe is the Interface's Description.

@@ -171,6 +171,43 @@ func TestOptions(t *testing.T) {
 		h.ping(t, "c2", "c1", "-4")
 	})
 
+	if h.apiVersion(t) >= 52 { // before it Docker refuses to start such a container
+		t.Run("an IPv6 address that Docker takes from a living container for the next", func(t *testing.T) {
+			h.quiet(t)
+			h.network(t, "rel", "--ipv6", "--subnet", "10.79.0.0/24", "--subnet", "fd00:79::/64")
+			from := h.mark()
+			h.run(t, "c1", "name=rel,driver-opt=com.docker.network.endpoint.sysctls=net.ipv6.conf.IFNAME.disable_ipv6=1")
+			h.run(t, "c2", "rel")
+			var given []string
+			for _, r := range h.requests(t, from) {
+				if methodName(r) == "CreateEndpoint" {
+					given = append(given, regexp.MustCompile(`"AddressIPv6":"[^"]*"`).FindString(r.Body))
+				}
+			}
+			if len(given) != 2 || given[0] != given[1] || !strings.Contains(given[0], "fd00:79::") {
+				t.Fatalf("Docker has given %q, want the same IPv6 address twice", given)
+			}
+			freed := strings.Split(given[1], `"`)[3]
+			for _, p := range objects[struct {
+				Container, State string
+				Addresses        []string
+			}](t, h, "ports", "rel") {
+				if has := slices.Contains(p.Addresses, freed); p.State != "up" || has != (p.Container == "c2") || len(p.Addresses) != map[bool]int{false: 1, true: 2}[has] {
+					t.Errorf("port %+v, and %s is c2's", p, freed)
+				}
+			}
+			h.run(t, "c3", "rel")
+			if got := h.links(t, "c1"); !slices.Contains(got, "eth0") {
+				t.Errorf("c1 has links %v", got)
+			}
+			h.ping(t, "c1", "c2", "-4")
+			h.ping(t, "c2", "c1", "-4")
+			h.ping(t, "c3", "c2", "-4")
+			h.ping(t, "c3", "c2", "-6")
+			h.ping(t, "c2", "c3", "-6")
+		})
+	}
+
 	t.Run("row20 null IPAM is a bare layer 2", func(t *testing.T) {
 		h.quiet(t)
 		from := h.mark()

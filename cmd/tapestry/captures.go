@@ -80,6 +80,7 @@ func (c *captures) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/recorder", c.recorderState)
 	mux.HandleFunc("PUT /v1/recorder", c.recorderSet)
 	mux.HandleFunc("POST /v1/recorder/dump", c.dump)
+	mux.HandleFunc("GET /v1/recorder/ports", c.recorderPorts)
 }
 
 // A session is one capture.

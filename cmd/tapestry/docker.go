@@ -49,14 +49,20 @@ type dockerContainer struct {
 	ID      string `json:"Id"`
 	Name    string // with a leading /
 	State   struct {
-		Running, Restarting bool      // also Running while it waits to be started again
-		StartedAt           time.Time // zero: it never ran
+		Running, Restarting   bool      // also Running while it waits to be started again
+		StartedAt, FinishedAt time.Time // of the last run; zero: there was none
 	}
 	HostConfig      struct{ NetworkMode string } // container:ID or container:NAME: it is in that one's network namespace
 	NetworkSettings struct {
-		SandboxKey string                                // path of its network namespace, also of one that has gone, before Docker 27; else ""
-		Networks   map[string]struct{ NetworkID string } // by name; also those that it will have, without id before its first start
+		SandboxKey string                    // path of its network namespace, also of one that has gone, before Docker 27; else ""
+		Networks   map[string]dockerSettings // by name; also those that it will have
 	}
+}
+
+// dockerSettings are a container's of one network.
+type dockerSettings struct {
+	NetworkID  string                                     // "" before the first start
+	IPAMConfig *struct{ IPv4Address, IPv6Address string } // those that it has each time; nil: none
 }
 
 // errNotInDocker is that Docker answers, but does not have it.
@@ -186,17 +192,43 @@ func (d *docker) network(ctx context.Context, id string) (n dockerNetwork, err e
 // A dockerEvent is what is needed of Docker's GET /events.
 type dockerEvent struct {
 	Type, Action string
-	Actor        struct{ ID string } // of the network, or of the container
+	TimeNano     int64 `json:"timeNano"` // since 1970
+	Actor        struct {
+		ID         string                     // of the network, or of the container
+		Attributes struct{ Container string } // id, in a network's
+	}
 }
 
 // events opens the stream of what changes names: containers that come to networks, leave them (also by being started
 // and stopped), and are renamed. It begins with what has happened since.
 func (d *docker) events(ctx context.Context, since time.Time) (io.ReadCloser, error) {
-	q := url.Values{
-		"since":   {fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond())},
-		"filters": {`{"type":["network","container"],"event":["connect","disconnect","rename"]}`}}
+	q := url.Values{"since": {eventTime(since)}, "filters": {`{"type":["network","container"],"event":["connect","disconnect","rename"]}`}}
 	return d.open(ctx, "/events?"+q.Encode())
 }
+
+// past gives what Docker still remembers of containers that came to networks and left them since then: it keeps its
+// last 256 events, of all kinds.
+func (d *docker) past(ctx context.Context, since time.Time) (all []dockerEvent) {
+	ctx, cancel := context.WithTimeout(ctx, dockerWait)
+	defer cancel()
+	q := url.Values{"since": {eventTime(since)}, "until": {eventTime(time.Now())},
+		"filters": {`{"type":["network"],"event":["connect","disconnect"]}`}}
+	body, err := d.open(ctx, "/events?"+q.Encode())
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	for from := json.NewDecoder(body); ; {
+		var e dockerEvent
+		if from.Decode(&e) != nil {
+			return all
+		}
+		all = append(all, e)
+	}
+}
+
+// eventTime is a time as GET /events takes it.
+func eventTime(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
 
 // nameContainers learns the container names on these networks, as far as Docker answers in time.
 func (d *docker) nameContainers(ctx context.Context, ids map[string]bool) {

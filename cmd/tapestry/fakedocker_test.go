@@ -17,6 +17,7 @@ type liveDocker struct {
 	mu         sync.Mutex
 	networks   map[string]dockerNetwork // by id
 	containers map[string]string        // GET /containers/NAME/json, by name
+	past       []string                 // events that it remembers
 	asked      []string                 // paths
 	listeners  map[chan string]bool
 	down       bool
@@ -65,6 +66,14 @@ func (d *liveDocker) serve(answer func(*http.Request) (any, bool)) http.HandlerF
 }
 
 func (d *liveDocker) events(w http.ResponseWriter, r *http.Request) {
+	if r.FormValue("until") != "" {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for _, line := range d.past {
+			_, _ = w.Write([]byte(line + "\n"))
+		}
+		return
+	}
 	lines := make(chan string, 100)
 	d.mu.Lock()
 	down := d.down

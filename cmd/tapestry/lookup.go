@@ -123,7 +123,7 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 			return err
 		}
 		if shares != "" {
-			return l.shared(t, &owner, shares)
+			return l.shared(ctx, t, &owner, shares)
 		}
 	}
 	switch {
@@ -131,7 +131,7 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 		t.names[x.name()], t.containers[x.ID] = true, true
 		return nil
 	case err == nil:
-		return l.away(t, &x)
+		return l.away(ctx, t, &x)
 	case l.of == future && containerName.MatchString(name):
 		t.names[name] = true
 		return nil
@@ -140,11 +140,11 @@ func (l *lookup) container(ctx context.Context, t *targets, word string) error {
 }
 
 // shared takes the container whose network another shares. It is known by its id: one that gets its name later is another.
-func (l *lookup) shared(t *targets, owner *dockerContainer, shares string) error {
+func (l *lookup) shared(ctx context.Context, t *targets, owner *dockerContainer, shares string) error {
 	ends := l.d.ends(func(_ string, e namedEnd) bool { return e.container == owner.ID })
 	if len(ends) > 0 || l.of == future {
 		t.containers[owner.ID] = true
-	} else if err := l.away(t, owner); err != nil {
+	} else if err := l.away(ctx, t, owner); err != nil {
 		return failf(exitCode(err), "%s: %w", shares, err)
 	}
 	t.notes = append(t.notes, shares+": looking at "+owner.name())
@@ -205,7 +205,7 @@ func (l *lookup) byID(t *targets, word string) (found bool, err error) {
 }
 
 // away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
-func (l *lookup) away(t *targets, x *dockerContainer) error {
+func (l *lookup) away(ctx context.Context, t *targets, x *dockerContainer) (err error) {
 	name, sandbox := x.name(), sandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	ours := slices.IndexFunc(on, func(w string) bool {
@@ -216,8 +216,9 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 		_, ours := l.d.networks[id]
 		return ours
 	})
+	has := sandbox != "" || !x.State.StartedAt.IsZero() // a past
 	did := ""
-	if sandbox != "" {
+	if has {
 		did = "; what it did: tapestry recorder dump " + name
 	}
 	switch {
@@ -227,11 +228,14 @@ func (l *lookup) away(t *targets, x *dockerContainer) error {
 		return failf(exitNoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
 	case x.State.Running && !x.State.Restarting:
 		return failf(exitNo, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
-	case l.of == past && sandbox == "" && x.State.StartedAt.IsZero():
+	case l.of == past && !has:
 		return failf(exitNoTarget, "container %s has never run", name)
-	case l.of == past && sandbox == "":
-		return failf(exitNoTarget, "container %s has run, but Docker does not tell any more (since its version 27) which endpoint it had: name its address instead, with network:%s -f 'host ADDRESS'", name, on[ours])
 	case l.of == past:
+		if sandbox == "" {
+			if sandbox, err = l.lastSandbox(ctx, t, x, on[ours]); err != nil {
+				return err
+			}
+		}
 		t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
 		t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
 		return nil

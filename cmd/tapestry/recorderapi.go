@@ -41,6 +41,17 @@ func (c *captures) recorderSet(w http.ResponseWriter, r *http.Request) {
 	c.recorderState(w, r)
 }
 
+// recorderPorts answers with the containers' ports that the recorder may have frames of.
+func (c *captures) recorderPorts(w http.ResponseWriter, _ *http.Request) {
+	all := []recordedPort{}
+	for _, p := range c.hub.Ports(capture.Targets{}) {
+		if !p.Remote && !p.Host {
+			all = append(all, recordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, Came: p.Came, Gone: p.Gone})
+		}
+	}
+	reply(w, http.StatusOK, all)
+}
+
 const (
 	readWait = 10 * time.Second // for an answer to be taken, or for a part of a dump
 	dumpWait = 10 * time.Minute // and for all of it: while it is read, a copy of the recorder is kept

@@ -28,7 +28,6 @@ func TestTargets(t *testing.T) {
 	d.containers["none"] = `{"Id":"ff","Name":"/none","State":{"Running":true}}`
 	d.containers["old"] = `{"Id":"ab12","Name":"/old","NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["ab12"] = d.containers["old"]
-	d.containers["job"] = `{"Id":"ab19","Name":"/job","Created":"2026-03-01T08:00:00.5Z","State":{"StartedAt":"2026-03-01T08:00:01Z"},"NetworkSettings":{"SandboxKey":"","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["crashed"] = `{"Id":"ab13","Name":"/crashed","Created":"2026-03-01T08:00:00.5Z","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + wideID + `"}}}}`
 	d.containers["stranger"] = strings.NewReplacer("crashed", "stranger", wideID, "b").Replace(d.containers["crashed"])
 	d.containers["loops"] = strings.NewReplacer("crashed", "loops", `"Id"`, `"State":{"Running":true,"Restarting":true},"Id"`).Replace(d.containers["crashed"])
@@ -84,7 +83,6 @@ func TestTargets(t *testing.T) {
 
 		{live, "crashed", "container crashed does not run", exitNoTarget},
 		{live, "--past old", "container old has never run", exitNoTarget},
-		{live, "--past job", "container job has run, but Docker does not tell any more (since its version 27) which endpoint it had: name its address instead, with network:wide -f 'host ADDRESS'", exitNoTarget},
 		{live, "--past loops", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exitFine},
 		{live, "loops", "container loops ended and waits to be started again: await its first frame with --wait; what it did: tapestry recorder dump loops", exitNoTarget},
 		{live, "--past slow", "container slow is on wide, but Docker does not tell yet as what: try again", exitNo},

@@ -1,6 +1,9 @@
 package main
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // captureRequest is the body of POST /v1/captures and of POST /v1/recorder/dump: both answer with a stream.
 type captureRequest struct {
@@ -83,6 +86,16 @@ type recorderReply struct {
 	Frames    uint64     `json:"frames"`     // that it has seen since
 	Kept      uint64     `json:"kept"`       // of these, still there
 	DropsKept uint64     `json:"drops_kept"` // dropped ones that are still there, in memory of their own
+}
+
+// recordedPort is a container's port that the recorder may have frames of: one that is there, or has gone lately.
+type recordedPort struct {
+	Network   string         `json:"network"`   // id
+	Endpoint  string         `json:"endpoint"`  // id
+	Sandbox   string         `json:"sandbox"`   // as in captureTargets; "": the daemon was started after the container
+	Addresses []netip.Prefix `json:"addresses"` //
+	Came      int64          `json:"came"`      // ns since 1970: when it was plugged
+	Gone      int64          `json:"gone"`      // and unplugged; 0: it is there
 }
 
 // recorderChange is the body of PUT /v1/recorder.
