@@ -27,7 +27,7 @@ func TestHostPort(t *testing.T) {
 	// No firewall hides what the host would forward.
 	h.in(t, "sh", "-ec", "iptables -P FORWARD ACCEPT; iptables -I FORWARD -j ACCEPT; sysctl -qw net.ipv6.conf.all.forwarding=1")
 	h.network(t, "Y", "--subnet", "10.70.0.0/24")
-	h.run(t, "other", "Y")
+	h.run(t, "other", "Y", "--ip", "10.70.0.2") // the first one is another with a Docker that sets none aside
 	before := len(h.state(t))
 	h.network(t, "X", "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "-o", "tapestry.host=on")
 	h.run(t, "c1", "X", "--ip", "10.77.0.11", "--ip6", "fd77::11")
@@ -186,7 +186,7 @@ func TestHostPort(t *testing.T) {
 	t.Run("an address that is the host's is nobody else's", func(t *testing.T) {
 		h.quiet(t, "request refused", "returned error", "(?i)remote:")
 		h.network(t, "A", "--subnet", "10.71.0.0/24", "--aux-address", "host=10.71.0.9", "-o", "tapestry.host=10.71.0.9", "--internal", "-o", "tapestry.attach=tap")
-		h.run(t, "a1", "A")
+		h.run(t, "a1", "A", "--ip", "10.71.0.2")
 		if err := h.reaches("10.71.0.2"); err != nil {
 			t.Error(err)
 		}
