@@ -83,16 +83,22 @@ func TestStoppedContainer(t *testing.T) {
 	c := &client{socket: serveUnix(t, "tapestry.sock", a.handler())}
 	d := newLiveDocker(t)
 	c.dockerHost = d.at
-	// run is a container's, or nobody's.
+	// begin is a run's beginning, end its end.
 	number := uint32(0)
-	run := func(sandbox string, addrs map[string]string) (came, gone time.Time) {
-		for id, addr := range addrs {
+	begin := func(sandbox string, addrs map[string]string) (end func(), came time.Time) {
+		var ends []func()
+		for _, id := range sortedKeys(addrs) {
 			number++
-			hub.Plug(capture.Port{Number: number, Network: id, Name: fmt.Sprint(sandbox, number), Addrs: []netip.Prefix{netip.MustParsePrefix(addr)}})
+			number := number
+			hub.Plug(capture.Port{Number: number, Network: id, Name: fmt.Sprint(sandbox, number), Addrs: []netip.Prefix{netip.MustParsePrefix(addrs[id])}})
 			hub.SetSandbox(number, sandbox)
-			defer hub.Unplug(number)
+			ends = append(ends, func() { hub.Unplug(number) })
 		}
-		return time.Now(), time.Now()
+		return func() {
+			for _, end := range ends {
+				end()
+			}
+		}, time.Now()
 	}
 	inspect := func(name string, came, gone time.Time, networks string) {
 		d.mu.Lock()
@@ -119,7 +125,9 @@ func TestStoppedContainer(t *testing.T) {
 	}
 	const lost = " has run, but Docker does not tell any more (since its version 27) which endpoint it had, and "
 
-	began, ended := run("beef", map[string]string{wideID: "10.80.1.2/16", localID: "10.81.0.2/24"})
+	end, began := begin("beef", map[string]string{wideID: "10.80.1.2/16", localID: "10.81.0.2/24"})
+	ended := time.Now()
+	end()
 	inspect("pair", began, ended, wide+","+mynet)
 	wants("pair", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`,
 		"pair has stopped: taken for 10.80.1.2 on wide and 10.81.0.2 on mynet, which came and went with its last run")
@@ -139,12 +147,15 @@ func TestStoppedContainer(t *testing.T) {
 		"looping has stopped: taken for 10.80.1.2 on wide and 10.81.0.2 on mynet, which came and went with its last run")
 
 	// Another comes and goes with it. Docker's events tell them apart.
-	began, ended = run("cafe", map[string]string{wideID: "10.80.1.3/16"})
+	end, began = begin("cafe", map[string]string{wideID: "10.80.1.3/16"})
+	endOther, _ := begin("babe", map[string]string{wideID: "10.80.1.4/16"})
+	ended = time.Now()
+	end()
 	inspect("job", began, ended, wide)
 	wants("job", `{"sandboxes":["cafe"],"born":{"cafe":1772352000500000000},"some":true}`,
 		"job has stopped: taken for 10.80.1.3 on wide, which came and went with its last run")
 	known := time.Now()
-	run("babe", map[string]string{wideID: "10.80.1.4/16"})
+	endOther()
 	refuses("job", "container job"+lost+"2 containers came and went with it: name its address instead, network:wide -f 'host 10.80.1.4', network:wide -f 'host 10.80.1.3'")
 	event := func(action, container string, at time.Time) {
 		d.mu.Lock()
