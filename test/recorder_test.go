@@ -155,9 +155,12 @@ func recorderStopped(t *testing.T, h *Host) {
 		}
 		return nil
 	})
-	if said := h.tapestry(t, "recorder", "dump", "loop", "--", "icmp"); !strings.Contains(said, "loop → db  ICMP echo request") {
-		t.Errorf("of a container that is started again and again, dump prints: %s", said)
-	}
+	eventually(t, patience, func() error { // while it starts Docker does not tell as what
+		if said, err := h.try("tapestry", "recorder", "dump", "loop", "--", "icmp"); err != nil || !strings.Contains(said, "loop → db  ICMP echo request") {
+			return fmt.Errorf("of a container that is started again and again, dump prints: %s, %v", said, err)
+		}
+		return nil
+	})
 	h.docker(t, "rm", "-f", "loop", "heir")
 }
 

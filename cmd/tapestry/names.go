@@ -174,14 +174,17 @@ func (n *names) meet(id string) {
 	}
 }
 
-// recall names a port that was a stopped container's.
+// recall names a port that was a stopped container's, and the addresses of one that is leaving: Docker tells none of it any more.
 func (n *names) recall(p *capture.Port) {
 	name := n.stopped[p.Sandbox]
-	if _, known := n.now.Load().endpoints[p.Name]; known || name == "" {
+	e, known := n.now.Load().endpoints[p.Name]
+	if known && (len(e.addrs) > 0 || len(p.Addrs) == 0) || !known && name == "" {
 		return
 	}
 	n.replace(func(d *directory) {
-		e := namedEnd{network: p.Network, name: name, gone: d.version, recalled: true}
+		if e, known = d.endpoints[p.Name]; !known {
+			e = namedEnd{network: p.Network, name: name, gone: d.version, recalled: true}
+		}
 		for _, a := range p.Addrs {
 			e.addrs = append(e.addrs, a.Addr())
 		}

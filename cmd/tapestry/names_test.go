@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/capture"
 )
 
 const (
@@ -103,6 +105,26 @@ func TestNames(t *testing.T) {
 	}
 	if _, err := c.names(t.Context()); err != nil {
 		t.Errorf("Docker is down: %v", err)
+	}
+}
+
+// A container that is leaving has an endpoint in Docker's list, and no address there any more; its port tells it.
+func TestNamesLeaving(t *testing.T) {
+	d := newLiveDocker(t)
+	d.join(localID, webContainer, "web", newID, "")
+	_, n := newNames(t, d.at)
+	a := netip.MustParseAddr("10.81.0.2")
+	if got := n.Addr(a); got != "" {
+		t.Fatalf("%v is %q's", a, got)
+	}
+	p := capture.Port{Network: localID, Name: newID}
+	n.recall(&p)
+	p.Addrs = []netip.Prefix{netip.PrefixFrom(a, 24)}
+	n.recall(&p)
+	p.Addrs = []netip.Prefix{netip.MustParsePrefix("10.81.0.3/24")}
+	n.recall(&p)
+	if got := dump(n); got != "10.81.0.2=web 9b1d= 5a5a= 7c7c=web" {
+		t.Errorf("names are %s", got)
 	}
 }
 
