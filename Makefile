@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 UNITS = $$(go list ./... | grep -v /test$$)
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
-CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestOptions TestProtocol TestSweep 'TestTwoHosts$$'
+CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestOptions TestProtocol TestRecorder TestSweep 'TestTwoHosts$$'
 INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
