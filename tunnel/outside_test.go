@@ -85,6 +85,28 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// TestSortLosses: every drop of our sockets is in one count, whatever the kernel counts elsewhere.
+func TestSortLosses(t *testing.T) {
+	for _, c := range []struct {
+		name                    string
+		drops                   uint64
+		namespace               kernelUDP
+		overflow, noMemory, bad uint64
+	}{
+		{"nothing", 0, kernelUDP{}, 0, 0, 0},
+		{"a full buffer", 7, kernelUDP{full: 7}, 7, 0, 0},
+		{"others' full buffers", 2, kernelUDP{full: 7}, 2, 0, 0},
+		{"a wrong checksum", 3, kernelUDP{badChecksum: 3}, 0, 0, 3},
+		{"no memory, before Linux 6.18", 5, kernelUDP{noMemory: 5}, 0, 5, 0},
+		{"no memory, since Linux 6.18", 5, kernelUDP{}, 0, 5, 0},
+		{"all of them", 15, kernelUDP{badChecksum: 3, full: 7}, 7, 5, 3},
+	} {
+		if o, n, b := sortLosses(c.drops, c.namespace); o != c.overflow || n != c.noMemory || b != c.bad {
+			t.Errorf("%s: overflow %d, no memory %d, bad checksum %d", c.name, o, n, b)
+		}
+	}
+}
+
 func TestParseSNMP(t *testing.T) {
 	const heads = "Ip: Forwarding DefaultTTL\nIp: 1 64\nUdp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors\n"
 	for in, want := range map[string]kernelUDP{

@@ -66,7 +66,7 @@ type linkKey struct {
 // A port that is taken is EADDRINUSE.
 func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
-	v.before = readKernelUDP(local.Addr().Is6())
+	v.before, _ = readKernelUDP(local.Addr().Is6()) // zero: so are the counts
 	v.links.Store(&map[linkKey]*Link{})
 	for i := range v.send {
 		v.send[i] = -1
@@ -207,14 +207,7 @@ func (v *VTEP) Strangers() map[string]uint64 {
 	for r := short; r < reasons; r++ {
 		m[reasonNames[r]] = v.strangers[r].Load()
 	}
-	drops := v.drops.Load()
-	for _, r := range v.Receivers() {
-		drops += socketDrops(r.fd)
-	}
-	if drops > 0 {
-		drops = v.overflowed(drops)
-	}
-	m["overflow"] = drops
+	m["overflow"], _, _ = v.losses()
 	return m
 }
 
