@@ -137,6 +137,7 @@ var reasons = map[vswitch.Verdict]string{
 	vswitch.MTU:       "too long for its way",
 	vswitch.Detached:  "came by a port that is being taken away",
 	vswitch.Fault:     "lost on purpose, by tapestry fault",
+	vswitch.Down:      "the link that it would leave by is down",
 }
 
 // Reason says in words why frames with a verdict are dropped; "" if they are not.

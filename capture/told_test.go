@@ -9,6 +9,15 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
+// Each drop has its reason in words, and a delivery has none.
+func TestReasons(t *testing.T) {
+	for v := vswitch.Verdict(0); v.Known(); v++ {
+		if (Reason(v) != "") != v.Drop() {
+			t.Errorf("the reason of %s is %q", v, Reason(v))
+		}
+	}
+}
+
 // A file is anybody's: whatever its interfaces, comments and verdicts are, they are read as they would be written, or not
 // at all.
 func FuzzTold(f *testing.F) {
@@ -19,6 +28,7 @@ func FuzzTold(f *testing.F) {
 	p.Remote, p.Link = true, ""
 	f.Add(p.describe(true), comment(&Record{Verdict: vswitch.Forwarded, Fault: ether.FaultDelayed}, "192.0.2.2", true), sent.AppendTo(nil))
 	f.Add("port=-1 port=99999999999 vni=16777216 view=", "verdict= reason", []byte{0, 255, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Add("port=7", comment(&Record{Verdict: vswitch.Down}, "", false), (&Detail{Verdict: vswitch.Down, Out: -1, In: 1}).AppendTo(nil))
 	f.Add("eth0", "a = b: c=d", []byte{1, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Add("port=7", "verdict=forwarded", sent.AppendTo(nil)[:detailLen-1])
 	f.Fuzz(func(t *testing.T, description, text string, verdict []byte) {

@@ -24,6 +24,8 @@ type endpoint struct {
 	port    *vswitch.Port
 	lane    *lane // between both
 	down    error
+	started bool           // its link has been up, or in a container for a while: that it is down means something
+	cut     error          // why what is sent does not get to the container, as of lookAtLink
 	joined  string         // Join's sandbox, "" if another process heard it: no start of a container waits for a disk because of it
 	groups  []netip.Prefix // routes that Join gave the container, see groupRoutes
 	// suspect is since when nothing speaks for its container, 0 while something does.
@@ -185,7 +187,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 	lane := attach(n, e.ID, dev, false, e.MTU+header)
 	port := lane.port
 	port.Pin(e.MAC)
-	e.dev, e.port, e.lane, e.down = dev, port, lane, nil
+	e.dev, e.port, e.lane, e.down, e.started, e.cut = dev, port, lane, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
 	f.cfg.Looker.Plug(v, netip.AddrPort{}, netip.AddrPort{})
@@ -217,7 +219,7 @@ func (f *Fabric) unplug(e *endpoint) error {
 	f.settle() // nobody sends to it any more
 	f.cfg.Looker.Unplug(e.port.Number)
 	err := e.dev.Close()
-	e.dev, e.port, e.lane, e.handles = nil, nil, nil, nil
+	e.dev, e.port, e.lane, e.handles, e.cut = nil, nil, nil, nil, nil
 	return err
 }
 

@@ -102,6 +102,7 @@ type Device interface {
 	Sources() []poll.Source // one for each worker, or fewer
 	Bind(in func([]ether.Frame))
 	Offload(ether.Kind) ether.GateState // see tap.Device
+	Carrier() error                     // see tap.Device
 	Retry()
 	Close() error
 }
@@ -285,6 +286,7 @@ func (f *Fabric) rebuild(r record) {
 		case err != nil:
 			log.Warn("endpoint is down", "endpoint", e.ID, "err", err)
 		default:
+			e.started = true
 			log.Info("endpoint is back", "endpoint", e.ID)
 		}
 	}

@@ -75,6 +75,7 @@ func (l *lane) way(d Direction) *atomic.Pointer[trouble] {
 
 // ingress is the way of frames from the far end.
 func (l *lane) ingress(frames []ether.Frame) {
+	l.port.Heard()
 	if t := l.from.Load(); t != nil {
 		t.gate.Pass(frames)
 		return
@@ -119,7 +120,10 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 			}
 		}
 		if len(rest) > 0 {
-			sent, _ := l.far.Send(rest)
+			sent := 0
+			if !l.port.IsDown() { // it was up when they were on their way into the fault
+				sent, _ = l.far.Send(rest)
+			}
 			t.refused.Add(uint64(len(rest) - sent))
 		}
 		clear(rest)

@@ -190,6 +190,7 @@ type device struct {
 	in     func([]ether.Frame)
 	inbox  []ether.Frame
 	broken error
+	cut    error // what Carrier says
 }
 
 func newDevice(m *memory, id string) (*device, error) {
@@ -204,6 +205,18 @@ func (d *device) Sources() []poll.Source { return []poll.Source{d} }
 func (d *device) Offload(ether.Kind) ether.GateState { return ether.GateState{} }
 
 func (d *device) Retry() {}
+
+func (d *device) Carrier() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cut
+}
+
+func (d *device) setCarrier(cut error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = cut
+}
 
 func (d *device) Bind(in func([]ether.Frame)) {
 	d.mu.Lock()

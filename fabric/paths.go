@@ -43,6 +43,7 @@ func (f *Fabric) findPath(host netip.Addr) (p path) {
 
 // changed hears that links, addresses or routes have.
 func (f *Fabric) changed() {
+	f.lookAtLinks()
 	f.lookAtPaths()
 	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
 		return // an address that is chosen by the default route is chosen when that has settled, see mendEvery

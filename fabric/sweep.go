@@ -20,6 +20,7 @@ func (f *Fabric) tick(now time.Duration) {
 		f.probed = now
 		f.checkVTEP()
 	}
+	f.lookAtLinks()
 	look := probe || f.deaf.Load()
 	for _, n := range f.networks {
 		n.sw.Tick(now)
@@ -117,6 +118,7 @@ func (f *Fabric) sweep(now time.Duration) {
 			if n.alive(e, found) {
 				e.suspect = 0
 				f.revive(n, e)
+				e.started = e.dev != nil
 			} else if f.overdue(&e.suspect, now) {
 				if err := f.removeEndpoint(n, e); err != nil {
 					f.log.Warn("orphan endpoint not removed", "network", n.ID, "endpoint", e.ID, "err", err)

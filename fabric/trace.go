@@ -60,10 +60,11 @@ type TracePort struct {
 	MTU    int    // bytes of IP packet
 	Faults string // what is done on purpose to its frames; "": nothing
 
+	Down string // why there is no way there; "": there is
+
 	Link string // host link of a container
 
 	Addr     netip.AddrPort // of a remote
-	Down     string         // why there is no way there: what leaves by this port is lost
 	PathMTU  int            // of the outer packets on the way there
 	Overhead int            // bytes that VXLAN takes of that
 
@@ -87,6 +88,7 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	if err != nil {
 		return TraceView{}, err
 	}
+	f.lookAtLinks()
 	port, down, err := f.portOf(n, r.Port)
 	if err != nil {
 		return TraceView{}, err
@@ -169,7 +171,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 	}
 	if e, ok := n.endpoints[name]; ok {
 		spec := f.spec(n, e)
-		t.Kind, t.MTU, t.Link = n.kind(e), e.MTU, spec.Link()
+		t.Kind, t.MTU, t.Link, t.Down = n.kind(e), e.MTU, spec.Link(), text(e.cut)
 		if e.dev != nil {
 			why := e.dev.Offload(kind).Why
 			t.GSO, t.GSOWhy = why == nil, reason(why)

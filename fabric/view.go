@@ -30,6 +30,7 @@ type Status struct {
 	Offloads  []OffloadView
 	Conflicts []Conflict
 	Faults    int // set, see FaultView
+	Down      int // ports of containers and of this host that are down, see PortView
 }
 
 // Conflict is one address seen at two places: a station of this host and another port.
@@ -147,6 +148,11 @@ func (f *Fabric) Status() Status {
 	}
 	for _, n := range f.sorted() {
 		s.Endpoints += n.containers()
+		for _, e := range n.endpoints {
+			if e.why() != nil {
+				s.Down++
+			}
+		}
 		for entry := range n.sw.Entries() {
 			if entry.Rival == nil {
 				continue
@@ -216,7 +222,7 @@ func (f *Fabric) Ports(network string) []PortView {
 func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 	spec := f.spec(n, e)
 	return PortView{Network: n.ID, VNI: n.VNI, Kind: n.kind(e), Name: e.ID, Link: spec.Link(),
-		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: text(e.down)}
+		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: text(e.why())}
 }
 
 // remoteView is a remote host's port without counts.

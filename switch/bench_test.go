@@ -29,6 +29,7 @@ func loads(size int) (all []load) {
 		{"sixteen interleaved", 17, func(i int) ether.MAC { return mac(1 + i%16) }},
 		{"unicast and flood", 9, func(i int) ether.MAC { return []ether.MAC{mac(1), broadcast}[i%2] }},
 		{"flood to 100", 101, func(int) ether.MAC { return broadcast }},
+		{"down", 1, func(int) ether.MAC { return mac(1) }},
 	} {
 		s := New(Config{})
 		var in *Port
@@ -39,6 +40,11 @@ func loads(size int) (all []load) {
 			} else {
 				p.show(i)
 			}
+		}
+		if k.name == "down" {
+			p := s.Attach("", sink{}, false, 1500)
+			p.Pin(mac(1))
+			p.SetDown(func() bool { return true })
 		}
 		l := load{name: k.name, in: in}
 		for i := range size {

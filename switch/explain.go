@@ -16,7 +16,7 @@ type Explanation struct {
 // A Check is a question that is asked of every frame that gets so far.
 type Check string
 
-// The checks in their order. A frame has either Hairpin, Horizon and Length, or Flood.
+// The checks in their order. A frame has either Hairpin, Horizon, Link and Length, or Flood.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
@@ -25,8 +25,9 @@ const (
 	CheckDestination Check = "destination" // pinned, learned, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
+	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long
-	CheckFlood       Check = "flood"       // some, nobody; long
+	CheckFlood       Check = "flood"       // some, nobody; long, down
 )
 
 // A Step is one check of a frame.
@@ -175,7 +176,7 @@ func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
 		check    Check
 		end      Verdict
 		good, no string
-	}{{CheckHairpin, Hairpin, "no", "yes"}, {CheckHorizon, Horizon, "no", "yes"}, {CheckLength, MTU, "fits", "long"}} {
+	}{{CheckHairpin, Hairpin, "no", "yes"}, {CheckHorizon, Horizon, "no", "yes"}, {CheckLink, Down, "up", "down"}, {CheckLength, MTU, "fits", "long"}} {
 		step := Step{Check: c.check, Found: c.good, Drop: e.Verdict == c.end}
 		if step.Drop {
 			step.Found = c.no
@@ -192,7 +193,7 @@ func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
 
 // explainFlood adds the step and the ways of a frame whose destination has no one port.
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
-	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict == MTU}
+	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
 	for _, q := range *p.sw.ports.Load() {
 		if q == p {
 			continue
@@ -203,8 +204,11 @@ func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 		}
 		e.Ways = append(e.Ways, w)
 	}
-	if step.Drop {
+	switch e.Verdict {
+	case MTU:
 		step.Found = "long"
+	case Down:
+		step.Found = "down"
 	}
 	e.Steps = append(e.Steps, step)
 }

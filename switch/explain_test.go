@@ -112,6 +112,10 @@ func TestTraceIsTruth(t *testing.T) {
 					delete(wires, gone[0])
 					gone = gone[1:]
 				}
+			case 8, 9:
+				p.SetDown(func() bool { return true })
+			case 10, 11, 12:
+				p.SetDown(nil)
 			case 5, 6, 7:
 				now += time.Duration(r.IntN(10)) * time.Second
 				s.Tick(now)
@@ -177,7 +181,7 @@ func TestTraceIsTruth(t *testing.T) {
 	for _, step := range strings.Split("offload none,offload checksum,offload super-frame,offload runt,offload contradiction,port attached,port detached,"+
 		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source taken,source group,source zero,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
-		"length fits,length long,flood some,flood nobody,flood long,evict", ",") {
+		"link up,link down,length fits,length long,flood some,flood nobody,flood long,flood down,evict", ",") {
 		if steps[step] == 0 {
 			t.Errorf("%q was never explained", step)
 		}

@@ -157,14 +157,16 @@ func (p *Port) way(f *ether.Frame, q *Port) Verdict {
 		return Hairpin
 	case p.Uplink && q.Uplink:
 		return Horizon
+	case q.IsDown():
+		return Down
 	case int64(f.WireLen()) > q.limit.Load():
 		return MTU
 	}
 	return Forwarded
 }
 
-// flood judges a frame for every port that may have its destination: MTU if there are such ports
-// and it is too long for each of them.
+// flood judges a frame for every port that may have its destination: MTU if there are such ports, none takes it, and it is
+// too long for one of them; Down if they all are down.
 func (p *Port) flood(f *ether.Frame) Verdict {
 	v := Flooded
 	for _, q := range *p.sw.ports.Load() {
@@ -173,6 +175,10 @@ func (p *Port) flood(f *ether.Frame) Verdict {
 			return Flooded
 		case MTU:
 			v = MTU
+		case Down:
+			if v == Flooded {
+				v = Down
+			}
 		}
 	}
 	return v
@@ -224,7 +230,7 @@ func (b *batch) sendLots() {
 }
 
 // sendFlood sends the gathered run to every port but the one it came by, and to no uplink if it came
-// by one: in a full mesh that is loop-free.
+// by one: in a full mesh that is loop-free. A port that is down has refused it.
 func (b *batch) sendFlood(in *Port) {
 	if len(b.flood) == 0 {
 		return
@@ -235,6 +241,10 @@ func (b *batch) sendFlood(in *Port) {
 	}
 	for _, q := range *in.sw.ports.Load() {
 		if q == in || in.Uplink && q.Uplink {
+			continue
+		}
+		if q.IsDown() {
+			q.refuse(len(b.flood))
 			continue
 		}
 		if limit := int(q.limit.Load()); longest > limit {
@@ -254,12 +264,16 @@ func (b *batch) floodFitting(q *Port, limit int) {
 			b.some = append(b.some, f)
 		}
 	}
-	long := uint64(len(b.flood) - len(b.some))
-	q.offered.Add(long)
-	q.refused.Add(long)
+	q.refuse(len(b.flood) - len(b.some))
 	q.send(b.some)
 	clear(b.some)
 	b.some = b.some[:0]
+}
+
+// refuse writes into the books that n frames were for the port and are not sent to it.
+func (p *Port) refuse(n int) {
+	p.offered.Add(uint64(n))
+	p.refused.Add(uint64(n))
 }
 
 // send hands frames to the port's way out and writes it into the books.

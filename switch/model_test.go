@@ -19,6 +19,7 @@ type model struct {
 	ports   []*Port
 	pinned  map[ether.MAC]*Port
 	learned map[ether.MAC]place
+	down    map[*Port]bool
 	out     map[*Port][]int
 	tally   Tally
 }
@@ -51,7 +52,7 @@ func (m *model) ingress(p *Port, f *ether.Frame, number int) {
 	m.tally[v]++
 	to := m.find(f.Dst())
 	for _, q := range m.ports {
-		if v == Forwarded && q == to || v == Flooded && q != p && !(p.Uplink && q.Uplink) && f.Len() <= int(q.limit.Load()) {
+		if v == Forwarded && q == to || v == Flooded && q != p && !(p.Uplink && q.Uplink) && !m.down[q] && f.Len() <= int(q.limit.Load()) {
 			m.out[q] = append(m.out[q], number)
 		}
 	}
@@ -83,14 +84,21 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	to := m.find(f.Dst())
 	switch {
 	case to == nil:
-		ways, wide := 0, 0
+		ways, up, wide := 0, 0, 0
 		for _, q := range m.ports {
 			if q != p && !(p.Uplink && q.Uplink) {
 				ways++
+				if m.down[q] {
+					continue
+				}
+				up++
 				if f.Len() <= int(q.limit.Load()) {
 					wide++
 				}
 			}
+		}
+		if ways > 0 && up == 0 {
+			return Down
 		}
 		if ways > 0 && wide == 0 {
 			return MTU
@@ -100,6 +108,8 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 		return Hairpin
 	case p.Uplink && to.Uplink:
 		return Horizon
+	case m.down[to]:
+		return Down
 	case f.Len() > int(to.limit.Load()):
 		return MTU
 	}
@@ -163,7 +173,7 @@ func TestModel(t *testing.T) {
 			const ageing = 50
 			r := rand.New(rand.NewPCG(1, 2))
 			s := New(Config{PerPort: tc.perPort, Ageing: ageing * time.Second})
-			m := &model{perPort: tc.perPort, pinned: map[ether.MAC]*Port{}, learned: map[ether.MAC]place{}}
+			m := &model{perPort: tc.perPort, pinned: map[ether.MAC]*Port{}, learned: map[ether.MAC]place{}, down: map[*Port]bool{}}
 			wires := map[*Port]*wire{}
 			var gone []*Port
 			now, number := 0, 0
@@ -197,6 +207,12 @@ func TestModel(t *testing.T) {
 					p.Detach()
 					m.forget(p)
 					gone = append(gone, p)
+				case 10, 11:
+					if m.down[p] = !m.down[p]; m.down[p] {
+						p.SetDown(func() bool { return true })
+					} else {
+						p.SetDown(nil)
+					}
 				}
 				if len(gone) > 0 && r.IntN(30) == 0 {
 					p = gone[r.IntN(len(gone))]

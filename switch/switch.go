@@ -91,7 +91,8 @@ type Port struct {
 
 	sw       *Switch
 	to       Sender
-	limit    atomic.Int64 // longest frame that its way carries, in bytes with the Ethernet header
+	limit    atomic.Int64                // longest frame that its way carries, in bytes with the Ethernet header
+	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
 	learned  []*station // of this port, guarded by fdb.mu
 
@@ -142,6 +143,29 @@ func (s *Switch) Ports() []*Port { return slices.Clone(*s.ports.Load()) }
 
 // SetLimit changes the longest frame that the port's way carries.
 func (p *Port) SetLimit(limit int) { p.limit.Store(int64(limit)) }
+
+// SetDown says that nothing gets to where the port leads; with nil that it does again. Frames to it are dropped as Down as long as
+// still says so: whoever has brought some asks it, so it must neither block nor allocate.
+func (p *Port) SetDown(still func() bool) {
+	if still == nil {
+		p.down.Store(nil)
+		return
+	}
+	p.down.Store(&still)
+}
+
+// Heard says that frames have come from where the port leads. So the way there is up, whatever SetDown was told before.
+func (p *Port) Heard() {
+	if p.down.Load() != nil {
+		p.down.Store(nil)
+	}
+}
+
+// IsDown tells what SetDown was told, as it is now.
+func (p *Port) IsDown() bool {
+	still := p.down.Load()
+	return still != nil && (*still)()
+}
 
 // Tally gives the switch's books: every frame that any port ever brought in, by verdict.
 func (s *Switch) Tally() (t Tally) {

@@ -16,11 +16,12 @@ const (
 	MTU                      // longer than its way can carry
 	Detached                 // came by a port that has left the switch
 	Fault                    // lost on purpose: ether.Frame.Fault says how
+	Down                     // the link that it would leave by is down: Port.SetDown
 	verdicts
 )
 
 var verdictNames = [verdicts]string{
-	"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault",
+	"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault", "down",
 }
 
 func (v Verdict) String() string { return verdictNames[v] }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,5 +59,28 @@ func TestNoAllocations(t *testing.T) {
 		}
 	}); n != 0 || got < 100 {
 		t.Errorf("Drain: %v allocations, %d frames", n, got)
+	}
+}
+
+func TestCarrierAllocatesNothing(t *testing.T) {
+	for _, mode := range []Mode{Veth, Direct} {
+		host(t)
+		s := spec(mode)
+		d := create(t, s)
+		for _, up := range []bool{false, true} {
+			if up {
+				must(t, netlink.LinkSetUp(link(t, s.Link())))
+				carrierIs(t, d, nil)
+			}
+			if n := testing.AllocsPerRun(100, func() {
+				if (d.Carrier() == nil) != up {
+					t.Errorf("%s: the link is said to be: %v", mode, d.Carrier())
+				}
+			}); n != 0 {
+				t.Errorf("%s, up %v: %v allocations", mode, up, n)
+			}
+		}
+		must(t, d.Close())
+		must(t, Remove(s))
 	}
 }

@@ -32,6 +32,7 @@ type Device struct {
 	Link string // the TAP's name when it was opened
 
 	others   []*Queue
+	carrier  carrier
 	offloads int // TUN_F_*, as the kernel took them
 	vnetLen  int // of the header before each frame, in bytes
 	in       atomic.Pointer[func([]ether.Frame)]
@@ -84,6 +85,7 @@ func (d *Device) Close() error {
 			errs = append(errs, os.NewSyscallError("close", unix.Close(fd)))
 		}
 	}
+	errs = append(errs, d.carrier.close())
 	return errors.Join(errs...)
 }
 

@@ -386,8 +386,15 @@ func (p *plumber) ensureTAP() error {
 }
 
 func (s *Spec) open() (*Device, error) {
-	tap, _, _ := Names(s.ID)
-	return openQueues(tap, s.Queues)
+	tap, outer, _ := Names(s.ID)
+	d, err := openQueues(tap, s.Queues)
+	if err != nil || s.Mode != Veth {
+		return d, err
+	}
+	if err := d.carrier.follow(outer); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
 
 // openInSandbox opens a TAP that Docker has moved into the container, and renamed there. A TAP is

@@ -80,6 +80,11 @@ func twoHosts(t *testing.T, p *pair) {
 		a.ping(t, "red", "10.80.2.10", "-s", "4000") // in fragments
 	})
 
+	t.Run("row54 VLAN tags, frames of the longest size", func(t *testing.T) {
+		quiet(t)
+		p.vlans(t)
+	})
+
 	t.Run("row54 iperf3", func(t *testing.T) {
 		quiet(t)
 		for _, args := range [][]string{

@@ -75,7 +75,7 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
 		Networks: s.Networks, Endpoints: s.Endpoints,
 		Strangers: counts(s.Strangers), Outside: counts(s.Outside), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict),
-		Faults: s.Faults, Captures: []captureBooks{}}
+		Faults: s.Faults, PortsDown: s.Down, Captures: []captureBooks{}}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
 	}

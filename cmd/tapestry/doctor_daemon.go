@@ -134,6 +134,11 @@ func checkPorts(ports []portReply) (all []finding) {
 		case tap.ErrGone.Error():
 			all = append(all, finding{"ports", warn, fmt.Sprintf("%s on %s: %s, as after a reboot", p.Container, p.NetworkName, p.Why),
 				"nothing: it is swept after --sweep-after (60 s) and some seconds, unless its container comes back"})
+		case tap.ErrHostEnd.Error(): // the daemon sets it up when it starts
+			all = append(all, finding{"ports", bad, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why), restart})
+		case tap.ErrDown.Error():
+			all = append(all, finding{"ports", warn, fmt.Sprintf("%s on %s gets nothing: %s", p.Container, p.NetworkName, p.Why),
+				fmt.Sprintf("docker exec --privileged %s ip link set eth0 up (the link that has %s)", p.Container, p.MAC)})
 		default:
 			all = append(all, finding{"ports", bad, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why),
 				fmt.Sprintf("docker network disconnect %s %s, and connect", p.NetworkName, p.Container)})

@@ -208,7 +208,8 @@ func TestCheckDaemon(t *testing.T) {
 	conflict := conflictReply{Network: wideID, MAC: ether.MAC{2, 0x42}, Owner: webID, Rival: "192.0.2.2"}
 	web := portReply{Network: wideID, NetworkName: "wide", Kind: "container", Container: "web", MTU: 1450}
 	long, cut := web, web
-	swept := web
+	swept, unplugged, halved := web, web, web
+	unplugged.MAC, unplugged.Why, halved.Why = "02:42:0a:50:01:02", tap.ErrDown.Error(), tap.ErrHostEnd.Error()
 	long.MTU, cut.Why, swept.Why = 8950, "open tap: gone", tap.ErrGone.Error()
 	heard := int64(3)
 	peer := peerReply{Network: wideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
@@ -240,6 +241,8 @@ func TestCheckDaemon(t *testing.T) {
 
 		{"ports", first(checkPorts([]portReply{web, {Kind: "remote", Why: "its own line"}})), good, "1 container, none cut off", ""},
 		{"port down", first(checkPorts([]portReply{web, cut})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
+		{"port whose link is down", first(checkPorts([]portReply{web, unplugged})), warn, "web on wide gets nothing: the link is down in the container", "docker exec --privileged web ip link set eth0 up (the link that has 02:42:0a:50:01:02)"},
+		{"port whose host end is down", first(checkPorts([]portReply{web, halved})), bad, "web on wide is cut off: the link's end on this host is down", "systemctl restart tapestry"},
 		{"port of a container that has ended", first(checkPorts([]portReply{web, swept})), warn, "web on wide: the container's link is gone", "--sweep-after"},
 
 		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, nil, byEth)), good, "fits 1 way", ""},

@@ -35,8 +35,8 @@ func newStatus(c *client) *cobra.Command {
 		Use:   "status",
 		Short: "Show the daemon at a glance",
 		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, who captures and whether the
-flight recorder is on, and what somebody should look at: datagrams from strangers, offloads of the kernel that are off,
-addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
+flight recorder is on, and what somebody should look at: datagrams from strangers, ports that are down, offloads of the
+kernel that are off, addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
   tapestry status --json | jq .tunnel`,
@@ -101,6 +101,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	}
 	if offloads := offloadsText(s.Offloads); offloads != "" {
 		facts = append(facts, [2]string{"offloads", offloads})
+	}
+	if s.PortsDown > 0 {
+		facts = append(facts, [2]string{"ports", fmt.Sprintf("%d down, see tapestry ports", s.PortsDown)})
 	}
 	if s.Faults > 0 {
 		facts = append(facts, [2]string{"faults", fmt.Sprintf("%d set on purpose, see tapestry fault list", s.Faults)})

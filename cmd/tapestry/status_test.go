@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"log/slog"
 	"strings"
 	"testing"
@@ -41,5 +42,18 @@ func TestStatusOfLooks(t *testing.T) {
 	r = tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
 	if strings.Contains(r.out, "captures") || !strings.Contains(r.out, "recorder   off: tapestry recorder on\n") {
 		t.Errorf("a daemon that nobody looks through shows\n%s", r.out)
+	}
+}
+
+// A port that is down is seen at a glance.
+func TestPortsDownInStatus(t *testing.T) {
+	for down, want := range map[int]bool{0: false, 2: true} {
+		var out bytes.Buffer
+		if err := printStatus(&out, statusReply{PortsDown: down}, &docker{}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(out.String(), "ports      2 down, see tapestry ports\n") != want {
+			t.Errorf("%d down: %s", down, out.String())
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -69,16 +70,21 @@ func (s traceStep) text(r traceReply, d *docker) string {
 		"hairpin yes":           "yes: it would go back by the port that it came by",
 		"horizon no":            "no: it does not go from one remote host to another",
 		"horizon yes":           "yes: it came from a remote host and would go to one, which has it already",
+		"link up":               "the link that it leaves by is up",
+		"link down":             "the link that it would leave by is down",
 		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
 		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
 		"flood some":            fmt.Sprintf("to %s", portsText(r.sent())),
 		"flood nobody":          "there is no port that it may leave by",
-		"flood long":            fmt.Sprintf("%d bytes are too long for each port", r.Bytes),
+		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
+		"flood down":            "each port that it may leave by is down",
 	}[s.Check+" "+s.Found]
 	if what == "" { // a word of another version's, or the fault's
 		what = s.Found
 	}
 	switch {
+	case s.Check == "port" && s.Found == "attached" && r.In.Kind != "remote" && r.In.Down != "":
+		what = fmt.Sprintf("nothing comes from %s now: %s", d.portLabel(r.In.Port), r.In.Down) + inParentheses(r.In.where())
 	case s.Check == "fault" && s.Why != "":
 		what += ", but this port has faults: " + s.Why
 	case s.Check == "destination" && s.Why != "":
@@ -131,7 +137,7 @@ func (x traceWay) text(r traceReply) string {
 		facts = append(facts, "this port has faults: "+x.Faults)
 	}
 	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
-		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by"}[x.Verdict]
+		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down}[x.Verdict]
 	if x.lost() {
 		end = "it is lost, there is no way: " + x.Down
 	}
@@ -235,6 +241,8 @@ var dropText = map[string]string{
 		"(com.docker.network.driver.mtu), or a larger one of the underlay",
 	"detached": "its port is not up. `tapestry ports` and the daemon's log say why",
 	"fault":    "that was asked for. `tapestry fault list` shows by whom",
+	"down": "the link that it would leave by is down. In the container, with the right to: ip link set eth0 up; " +
+		"`tapestry doctor` says what to type",
 }
 
 // verdict is the last line: what becomes of the frame, why, and what to do.
@@ -250,7 +258,11 @@ func (r traceReply) verdict(d *docker) string {
 	}
 	switch {
 	case r.Drop && dropText[r.Verdict] != "":
-		return fmt.Sprintf("dropped (%s): %s", r.Verdict, dropText[r.Verdict])
+		text := fmt.Sprintf("dropped (%s): %s", r.Verdict, dropText[r.Verdict])
+		if r.Verdict == "mtu" && tagged(r.Request.Frame) {
+			text += ". It has a VLAN tag: the VLAN's link needs a MTU 4 bytes smaller than the link below it"
+		}
+		return text
 	case r.Drop:
 		return "dropped: " + r.Verdict
 	case r.lost() != "":
@@ -266,6 +278,15 @@ func (r traceReply) verdict(d *docker) string {
 		text += "; there is no way to " + atMost(lost)
 	}
 	return text
+}
+
+// tagged tells whether a frame has a VLAN tag of IEEE 802.1Q.
+func tagged(frame []byte) bool {
+	if len(frame) < 14 {
+		return false
+	}
+	typ := binary.BigEndian.Uint16(frame[12:])
+	return typ == 0x8100 || typ == 0x88a8
 }
 
 // atMost lists names, the first few of many.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // traceHost has containers on two networks, remembers what it was asked, and gives one answer.
@@ -149,6 +150,15 @@ verdict      forwarded to db`
 			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but db, whom it is for, is down"}},
 		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exitNo,
 			[]string{"port         web is down: bad state", "dropped (detached)"}},
+		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
+			Ways: []fabric.TraceWay{{TracePort: fabric.TracePort{Name: dbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exitNo,
+			[]string{"link         the link that it would leave by is down\n", "way          db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
+				"verdict      dropped (down): the link that it would leave by is down. In the container", "the frame would be dropped: down"}},
+		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exitNo,
+			[]string{"flood        each port that it may leave by is down\n"}},
+		{"from a link that is down", fabric.TraceView{Verdict: "forwarded", In: fabric.TracePort{Kind: "container", Down: "the link is down in the container"},
+			Steps: []fabric.TraceStep{{Check: "port", Found: "attached"}}, Ways: []fabric.TraceWay{{TracePort: fabric.TracePort{Name: dbID, Kind: "container"}, Verdict: "forwarded"}}}, exitFine,
+			[]string{"port         nothing comes from web now: the link is down in the container\n", "verdict      forwarded to db\n"}},
 		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exitNo,
 			[]string{"policy       refused", "verdict      dropped: policy"}},
 		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exitNo,
@@ -172,14 +182,14 @@ verdict      forwarded to db`
 func TestTraceWords(t *testing.T) {
 	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
 		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
-		"length": "fits long", "flood": "some nobody long"} {
+		"link": "up down", "length": "fits long", "flood": "some nobody long down"} {
 		for _, found := range strings.Fields(words) {
 			if got := (traceStep{Check: check, Found: found}).text(traceReply{}, &docker{}); got == found {
 				t.Errorf("%s %s has no words", check, found)
 			}
 		}
 	}
-	for reason := range newFakeHost().Ports(wideID)[1].Drops {
+	for reason := range (&vswitch.Tally{}).Drops() {
 		if dropText[reason] == "" {
 			t.Errorf("%s has no words", reason)
 		}
@@ -354,5 +364,24 @@ func TestTraceAPI(t *testing.T) {
 				t.Errorf("asked was %+v", h.asked)
 			}
 		})
+	}
+}
+
+// Of a tagged frame that is too long, trace says which MTU its link needs.
+func TestTraceVLAN(t *testing.T) {
+	const hint = "It has a VLAN tag"
+	for _, tc := range []struct {
+		typ  byte // first byte of the EtherType
+		want bool
+	}{{0x81, true}, {0x88, false}, {0x08, false}} {
+		r := traceReply{Verdict: "mtu", Drop: true, Request: traceRequest{Frame: append(make([]byte, 12), tc.typ, 0, 0, 5, 8, 0)}}
+		if got := r.verdict(&docker{}); strings.Contains(got, hint) != tc.want {
+			t.Errorf("EtherType %#x00: %s", tc.typ, got)
+		}
+	}
+	for _, frame := range [][]byte{nil, make([]byte, 13)} {
+		if tagged(frame) {
+			t.Errorf("%d bytes have a tag", len(frame))
+		}
 	}
 }

@@ -30,6 +30,7 @@ type statusReply struct {
 	Offloads      []offloadReply    `json:"offloads"`
 	Conflicts     []conflictReply   `json:"conflicts"`
 	Faults        int               `json:"faults"`
+	PortsDown     int               `json:"ports_down"`
 	Captures      []captureBooks    `json:"captures"`
 	Recorder      recorderReply     `json:"recorder"`
 }

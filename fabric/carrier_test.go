@@ -1,0 +1,149 @@
+package fabric
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+func (h *host) portView(network, name string) PortView {
+	h.t.Helper()
+	for _, p := range h.Ports(network) {
+		if p.Name == name {
+			return p
+		}
+	}
+	h.t.Fatalf("network %s has no port %s", short(network), short(name))
+	return PortView{}
+}
+
+// What is sent to a container whose link is down is counted as not delivered, and said to be; once the link is up it arrives,
+// also before anybody has looked.
+func TestLinkDown(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	for i := range 3 {
+		h.container(netID(1), ep(i+1))
+	}
+	from, to := h.m.dev(t, epID(1)), h.m.dev(t, epID(2))
+	h.at(first) // its link has been up
+	to.setCarrier(tap.ErrDown)
+	h.at(first + 1)
+	if v := h.portView(netID(1), epID(2)); v.Down != "the link is down in the container" || v.Number == 0 {
+		t.Errorf("the port is %+v", v)
+	}
+	if s := h.Status(); s.Down != 1 {
+		t.Errorf("%d ports are down, want 1", s.Down)
+	}
+	before := h.book(epID(2))
+	from.feed(ep(1).MAC, ep(2).MAC, "lost")
+	from.feed(ep(1).MAC, broadcast, "to all")
+	h.m.dev(t, epID(3)).expect(t, "to all")
+	h.poller.Sync()
+	if v := h.book(epID(1)); v.Drops["down"] != 1 {
+		t.Errorf("drops of the sender: %v", v.Drops)
+	}
+	if v := h.book(epID(2)); v.TxFrames != before.TxFrames || v.Refused != 1 {
+		t.Errorf("its books: %+v, before %+v", v, before)
+	}
+	v := h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
+	if v.Verdict != "down" || !v.Drop || v.step("link").Found != "down" || v.Ways[0].Down != "the link is down in the container" {
+		t.Errorf("trace to it: %+v", v)
+	}
+	if v := h.trace(TraceRequest{Network: netID(1), Port: epID(2), Frame: framed(ep(2).MAC, ep(1).MAC, 60)}); v.In.Down == "" || v.Verdict != "forwarded" {
+		t.Errorf("trace from it: %+v", v)
+	}
+
+	to.setCarrier(nil)
+	from.feed(ep(1).MAC, ep(2).MAC, "up again")
+	to.expect(t, "up again")
+	h.at(first + 2)
+	if v := h.portView(netID(1), epID(2)); v.Down != "" || h.Status().Down != 0 {
+		t.Errorf("up again, the port is %+v", v)
+	}
+
+	// Whoever speaks is heard, and can be answered, whatever the kernel says so far.
+	to.setCarrier(tap.ErrDown)
+	h.at(first + 3)
+	to.feed(ep(2).MAC, ep(1).MAC, "question")
+	from.expect(t, "question")
+	from.feed(ep(1).MAC, ep(2).MAC, "answer")
+	to.expect(t, "answer")
+	h.at(first + 4)
+	if v := h.portView(netID(1), epID(2)); v.Down == "" {
+		t.Error("a link that is down is not seen again")
+	}
+}
+
+// A link that is being made is down, and nothing is said or lost because of that; one that does not come up in its
+// container is.
+func TestLinkInTheMaking(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.mustEndpoint(netID(1), ep(2))
+	from, to := h.m.dev(t, epID(1)), h.m.dev(t, epID(2))
+	to.setCarrier(tap.ErrDown)
+	for now := time.Second; now < first; now += time.Second {
+		h.at(now)
+		if v := h.portView(netID(1), epID(2)); v.Down != "" {
+			t.Fatalf("down: %q", v.Down)
+		}
+	}
+	from.feed(ep(1).MAC, ep(2).MAC, "early")
+	to.expect(t, "early")
+	h.m.enter(epID(2), "/s")
+	h.at(2 * first) // the sweep finds it in its container
+	h.at(2*first + 1)
+	if v := h.portView(netID(1), epID(2)); v.Down == "" {
+		t.Error("it has not come up in its container, and nobody says so")
+	}
+}
+
+// A daemon that starts under a container whose link is down knows.
+func TestLinkDownAtStart(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.restart()
+	h.m.dev(t, epID(1)).setCarrier(tap.ErrDown)
+	h.at(1)
+	if v := h.portView(netID(1), epID(1)); v.Down == "" {
+		t.Error("nobody says so")
+	}
+}
+
+// The host's own port is not in a container.
+func TestHostPortDown(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(hosted(1))
+	h.at(first)
+	h.m.dev(t, HostPort(netID(1))).setCarrier(tap.ErrDown)
+	h.at(first + 1)
+	if v := h.hostView(netID(1)); !strings.Contains(v.Down, "on this host") {
+		t.Errorf("down: %q", v.Down)
+	}
+}
+
+// What comes out of a fault, to a port that has gone down meanwhile, is not counted as passed to it.
+func TestLinkDownBehindFault(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(1))
+	h.at(first)
+	l, held := h.networks[netID(1)].endpoints[epID(1)].lane, &trouble{}
+	out := l.toFar(held)
+	frames := func() []ether.Frame {
+		return []ether.Frame{ether.Lend(append(make([]byte, ether.Headroom), framed(ep(2).MAC, ep(1).MAC, 60)...), ether.Offload{})}
+	}
+	out(frames())
+	h.m.dev(t, epID(1)).setCarrier(tap.ErrDown)
+	h.at(first + 1)
+	out(frames())
+	if got := held.refused.Load(); got != 1 {
+		t.Errorf("%d frames are refused, want 1 of 2", got)
+	}
+}

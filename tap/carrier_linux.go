@@ -1,0 +1,111 @@
+package tap
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Why nothing that is sent gets to the container. ErrGone is one more.
+var (
+	ErrDown    = errors.New("the link is down in the container")
+	ErrHostEnd = errors.New("the link's end on this host is down")
+)
+
+// carrier is what a Device asks the kernel about its links. A TAP that is down refuses what is written (EIO), but behind
+// a veth the TAP is always up: it takes each frame, and the redirect drops what the veth cannot carry, without a count of
+// frames (tcf_mirred in net/sched/act_mirred.c).
+type carrier struct {
+	veth   bool
+	socket int    // for ioctls
+	outer  uint32 // index of the veth's host end
+}
+
+// ifreq is that of netdevice(7), as SIOCGIFNAME and SIOCGIFFLAGS use it.
+type ifreq struct {
+	name [unix.IFNAMSIZ]byte
+	data [24]byte // index, or flags
+}
+
+// follow begins to ask about a veth.
+func (c *carrier) follow(outer string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket to ask about %s: %w", outer, err)
+	}
+	req, err := unix.NewIfreq(outer)
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return fmt.Errorf("find the index of %s: %w", outer, err)
+	}
+	c.veth, c.socket, c.outer = true, fd, req.Uint32()
+	return nil
+}
+
+func (c *carrier) close() error {
+	if !c.veth {
+		return nil
+	}
+	c.veth = false
+	return os.NewSyscallError("close", unix.Close(c.socket))
+}
+
+// Carrier tells whether what is sent gets to the container: nil, ErrDown, ErrHostEnd or ErrGone. It asks the kernel, which answers
+// without rtnl, the lock that whoever changes links holds: so it may be called on a frame's way. It allocates nothing.
+func (d *Device) Carrier() error {
+	tap := unix.PollFd{Fd: int32(d.fd), Events: unix.POLLOUT}
+	var now unix.Timespec
+	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&tap)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	switch {
+	case errno != 0: // nothing is known
+	case n > 0 && tap.Revents&unix.POLLERR != 0:
+		return ErrGone
+	case n == 0 && d.carrier.veth: // tun_chr_poll in drivers/net/tun.c: only a TAP that is up can be written
+		return ErrHostEnd
+	case n == 0:
+		return ErrDown
+	case d.carrier.veth:
+		return d.carrier.ask()
+	}
+	return nil
+}
+
+// ask asks about the veth: by its index, since to ask for a name that nobody has runs modprobe (dev_load in
+// net/core/dev_ioctl.c).
+func (c *carrier) ask() error {
+	var req ifreq
+	binary.NativeEndian.PutUint32(req.data[:], c.outer)
+	if errno := c.ioctl(unix.SIOCGIFNAME, &req); errno != 0 {
+		return goneOr(errno)
+	}
+	if errno := c.ioctl(unix.SIOCGIFFLAGS, &req); errno != 0 {
+		return goneOr(errno)
+	}
+	switch flags := binary.NativeEndian.Uint16(req.data[:]); {
+	case flags&unix.IFF_UP == 0:
+		return ErrHostEnd
+	case flags&unix.IFF_RUNNING == 0: // the other end is down, or up so shortly that this one's queue is still shut (linkwatch_do_dev in net/core/link_watch.c)
+		return ErrDown
+	}
+	return nil
+}
+
+func (c *carrier) ioctl(request uintptr, req *ifreq) syscall.Errno {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(c.socket), request, uintptr(unsafe.Pointer(req)))
+	return errno
+}
+
+func goneOr(errno syscall.Errno) error {
+	if errno == syscall.ENODEV {
+		return ErrGone
+	}
+	return nil // nothing is known
+}

@@ -1,0 +1,100 @@
+package test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// vlanFrame is a TCP segment of IPv4 with a VLAN tag, its checksum left open.
+func vlanFrame(t *testing.T, src, dst, from, to string, payload int) []byte {
+	t.Helper()
+	b := make([]byte, 12, 58+payload)
+	for i, text := range []string{dst, src} {
+		mac, err := net.ParseMAC(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(b[6*i:], mac)
+	}
+	b = append(b, 0x81, 0, 0, 5, 8, 0)
+	ip := []byte{0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0}
+	binary.BigEndian.PutUint16(ip[2:], uint16(40+payload))
+	ip = append(append(ip, netip.MustParseAddr(from).AsSlice()...), netip.MustParseAddr(to).AsSlice()...)
+	addresses := ip[12:]
+	binary.BigEndian.PutUint16(ip[10:], ^ether.Sum(ip, 0))
+	tcp := make([]byte, 20+payload)
+	binary.BigEndian.PutUint16(tcp, 50000)
+	binary.BigEndian.PutUint16(tcp[2:], 41500)
+	tcp[12], tcp[13] = 5<<4, 0x10
+	binary.BigEndian.PutUint16(tcp[16:], ether.Sum(addresses, uint32(6+len(tcp))))
+	return append(append(b, ip...), tcp...)
+}
+
+// vlans: the longest frame that goes to another host is the path's MTU less VXLAN, with its VLAN tag; so are the segments of a super-frame.
+func (p *pair) vlans(t *testing.T) {
+	var network, red string
+	for _, p := range objects[portState](t, p.a, "ports", "wide") {
+		if p.Container == "red" {
+			network, red = p.Network, p.Name
+		}
+	}
+	mac := func(h *Host, container string) string {
+		return h.exec(t, container, "cat", "/sys/class/net/eth0/address")
+	}
+	src, dst := mac(p.a, "red"), mac(p.b, "blue")
+	received := func() int {
+		n, err := strconv.Atoi(p.b.exec(t, "blue", "cat", "/sys/class/net/eth0/statistics/rx_bytes"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	p.a.ping(t, "red", "10.80.2.10") // so that blue is known here
+	limit := 1500 - p.overhead + 14
+	for _, super := range []bool{false, true} {
+		for more := range 2 {
+			segment := limit - 58 + more
+			payload, offload := segment, map[string]any{"needs_sum": true, "sum_start": 38, "sum_offset": 16}
+			if super {
+				payload = 5*segment + 100
+				offload["kind"], offload["segment"] = "tcp4", segment
+			}
+			body, err := json.Marshal(map[string]any{"network": network, "port": red, "inject": true,
+				"frame": vlanFrame(t, src, dst, "10.80.1.10", "10.80.2.10", payload), "offload": offload})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				Bytes             int
+				Verdict, Injected string
+			}
+			before := received()
+			answer := p.a.ask(t, "POST", "/v1/trace", string(body))
+			err = json.NewDecoder(answer.Body).Decode(&got)
+			answer.Body.Close()
+			want := []string{"forwarded", "mtu"}[more]
+			if err != nil || got.Bytes != limit+more || got.Verdict != want || got.Injected != want {
+				t.Errorf("super-frame %v, %d bytes too long: %+v, %v; want %s", super, more, got, err, want)
+			}
+			if more == 0 {
+				eventually(t, patience, func() error {
+					if now := received(); now < before+payload {
+						return fmt.Errorf("super-frame %v: blue has got %d bytes, want %d and more", super, now-before, payload)
+					}
+					return nil
+				})
+			}
+		}
+	}
+	peers := objects[struct{ Lost map[string]uint64 }](t, p.a, "peers", "wide")
+	if len(peers) != 1 || peers[0].Lost["long"] != 0 {
+		t.Errorf("peers: %+v", peers)
+	}
+}
