@@ -104,6 +104,16 @@ func (f *Frame) WireLen() int {
 	return min(f.Len(), int(f.Off.Head)+int(f.Off.Segment))
 }
 
+// OuterTag is the length in bytes of the outermost VLAN tag (0x8100, 0x88a8); 0 without one.
+func (f *Frame) OuterTag() int {
+	if b := f.Bytes(); len(b) >= HeaderLen {
+		if typ := binary.BigEndian.Uint16(b[HeaderLen-2:]); typ == typeVLAN || typ == typeQinQ {
+			return tagLen
+		}
+	}
+	return 0
+}
+
 // etherType is the type behind up to two VLAN tags, and where its payload begins.
 // A frame that ends before it has type 0.
 func etherType(b []byte) (typ uint16, at int) {

@@ -67,6 +67,22 @@ func TestWireLen(t *testing.T) {
 	}
 }
 
+func TestOuterTag(t *testing.T) {
+	for _, tc := range []struct {
+		behind []byte // the addresses
+		want   int
+	}{{[]byte{8, 0, 0x45, 0}, 0}, {[]byte{0x81, 0, 0, 5, 8, 0}, 4}, {[]byte{0x88, 0xa8, 0, 5, 0x81, 0, 0, 5, 8, 0}, 4}, {[]byte{0x81, 0}, 4},
+		{[]byte{0x81}, 0}, {nil, 0}} {
+		f := lend(append(make([]byte, 12), tc.behind...), Offload{})
+		if got := f.OuterTag(); got != tc.want {
+			t.Errorf("%x: %d bytes, want %d", tc.behind, got, tc.want)
+		}
+	}
+	if none := (Frame{}); none.OuterTag() != 0 {
+		t.Error("no frame has a tag")
+	}
+}
+
 func TestSameWay(t *testing.T) {
 	a := stream(10).frame(t)
 	for at := range a.Len() {

@@ -48,7 +48,7 @@ type Step struct {
 type Way struct {
 	Port    *Port
 	Verdict Verdict // Forwarded: it leaves; else why not
-	Limit   int     // the longest frame that it carries, in bytes
+	Limit   int     // the longest frame with this one's outermost VLAN tag that it carries, in bytes
 }
 
 // Explain tells what Ingress by p would do with f, if it came now and alone. It changes nothing: nothing is learned,
@@ -170,7 +170,7 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 
 // explainWay adds the steps and the way of a frame to the one port that owns its destination.
 func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
-	limit := int(to.limit.Load())
+	limit := to.limitOf(f)
 	e.Ways = []Way{{to, e.Verdict, limit}}
 	for _, c := range []struct {
 		check    Check
@@ -198,7 +198,7 @@ func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 		if q == p {
 			continue
 		}
-		w := Way{q, p.way(f, q), int(q.limit.Load())}
+		w := Way{q, p.way(f, q), q.limitOf(f)}
 		if w.Verdict == Forwarded {
 			step.Found = "some"
 		}

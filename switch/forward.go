@@ -159,10 +159,25 @@ func (p *Port) way(f *ether.Frame, q *Port) Verdict {
 		return Horizon
 	case q.IsDown():
 		return Down
-	case int64(f.WireLen()) > q.limit.Load():
+	case !q.fits(f):
 		return MTU
 	}
 	return Forwarded
+}
+
+// fits tells whether f is not too long for the way to p.
+func (p *Port) fits(f *ether.Frame) bool {
+	n := f.WireLen()
+	return n <= int(p.limit.Load()) || n <= p.limitOf(f)
+}
+
+// limitOf is the longest frame with f's outermost tag that the way to p takes.
+func (p *Port) limitOf(f *ether.Frame) int {
+	limit := int(p.limit.Load())
+	if !p.Uplink {
+		limit += f.OuterTag()
+	}
+	return limit
 }
 
 // flood judges a frame for every port that may have its destination: MTU if there are such ports, none takes it, and it is
@@ -248,7 +263,7 @@ func (b *batch) sendFlood(in *Port) {
 			continue
 		}
 		if limit := int(q.limit.Load()); longest > limit {
-			b.floodFitting(q, limit)
+			b.floodFitting(q)
 			continue
 		}
 		q.send(b.flood)
@@ -258,9 +273,9 @@ func (b *batch) sendFlood(in *Port) {
 }
 
 // floodFitting sends q what fits its way; the rest q has refused.
-func (b *batch) floodFitting(q *Port, limit int) {
+func (b *batch) floodFitting(q *Port) {
 	for _, f := range b.flood {
-		if f.WireLen() <= limit {
+		if q.fits(f) {
 			b.some = append(b.some, f)
 		}
 	}

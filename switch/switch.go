@@ -105,7 +105,8 @@ type Port struct {
 var numbers atomic.Uint32
 
 // Attach adds a port that sends to to. Frames longer than limit bytes, header included, do not fit
-// its way; a super-frame counts as long as its longest segment.
+// its way; a super-frame counts as long as its longest segment. On a way that is no uplink, the outermost VLAN
+// tag does not count: a kernel has it beside the frame (skb_vlan_untag, is_skb_forwardable in net/core).
 func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
 	p := &Port{Name: name, Number: numbers.Add(1), Uplink: uplink, sw: s, to: to}
 	p.limit.Store(int64(limit))

@@ -144,3 +144,35 @@ func TestVLAN(t *testing.T) {
 	await(t, w.fd)
 	must(t, unix.SetNonblock(w.fd, true))
 }
+
+// TestTaggedLengths: the kernel passes to a container what the switch lets through, and not a byte more: the link's MTU, an
+// Ethernet header and a tag, and the outermost tag, which is not in the frame any more.
+func TestTaggedLengths(t *testing.T) {
+	d, w := port(t, Veth)
+	for tags := range 3 {
+		limit := 1450 + ether.HeaderLen + 4
+		if tags > 0 {
+			limit += 4
+		}
+		for more := range 2 {
+			p := tcp(limit + more - 54 - 4*tags)
+			f := p.frame(t)
+			b := append([]byte(nil), f.Room()[:ether.Headroom+12]...)
+			for range tags {
+				b = append(b, 0x81, 0, 0, 42)
+			}
+			f = ether.Lend(append(b, f.Bytes()[12:]...), ether.Offload{})
+			if f.Len() != limit+more {
+				t.Fatalf("%d bytes, want %d", f.Len(), limit+more)
+			}
+			if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
+				t.Fatalf("%d tags, %d bytes: refused", tags, f.Len())
+			}
+			if more > 0 {
+				w.quiet()
+			} else {
+				w.read()
+			}
+		}
+	}
+}
