@@ -192,20 +192,29 @@ func TestTsharkExtremes(t *testing.T) {
 	compare(t, got, want)
 }
 
-// A file cut in a packet is read by others as by us: up to its last whole block.
+// A file cut in a packet is read by others as by us: up to its last whole block. capinfos reads as tshark does, and starts in a
+// tenth of the time.
 func TestToolsCut(t *testing.T) {
 	tool(t, "tshark")
+	tool(t, "capinfos")
 	tool(t, "tcpdump")
 	section, all := sample()
 	f, ends := file(t, section, all[:8]...)
 	last := ends[len(ends)-2] // where the fourth packet begins
 	for _, n := range []int{last + 1, last + 4, last + 11, last + 28, last + 60, len(f) - 1} {
 		path := save(t, "f.pcapng", f[:n])
-		for _, args := range [][]string{{"tshark", "-r", path, "-n"}, {"tcpdump", "-n", "-r", path}} {
+		programs := [][]string{{"tcpdump", "-n", "-r", path}}
+		if n == len(f)-1 {
+			programs = append(programs, []string{"tshark", "-r", path, "-n"})
+		}
+		for _, args := range programs {
 			out, errs, err := run(args[0], args[1:]...)
 			if strings.Count(out, "\n") != 3 || err == nil {
 				t.Errorf("%s of %d bytes of %d: %v, %s\n%swant 3 packets and an error", args[0], n, len(f), err, errs, out)
 			}
+		}
+		if out, errs, err := run("capinfos", "-rTc", path); strings.TrimSpace(out) != path+"\t3" || err == nil {
+			t.Errorf("capinfos of %d bytes of %d: %v, %s\n%swant 3 packets and an error", n, len(f), err, errs, out)
 		}
 	}
 	whole := save(t, "f.pcapng", f[:last])
