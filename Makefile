@@ -16,7 +16,7 @@ build: ## bin/tapestry, one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
 
 check: ## what to run first: no root, no Docker
-	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
 	go test -short $(UNITS)
 	go test -run 'TestArrows|TestDocs|TestLedger|TestPatience|TestSkips' ./test
@@ -28,7 +28,7 @@ deps: ## install what the tests need (Debian, Ubuntu)
 	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool stdlib.h
 
 lint:
-	@test -z "$$(gofmt -l . | tee /dev/stderr)"
+	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
