@@ -23,7 +23,11 @@ func near(t *testing.T, what string, got, want, sigma float64) {
 }
 
 func TestLoss(t *testing.T) {
-	for seed := range uint64(3) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		for _, p := range []float64{0.001, 0.02, 0.5, 0.999} {
 			s := &sink{}
 			g := checked(t, Spec{Loss: p, Seed: seed}, s.take)
