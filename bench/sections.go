@@ -189,7 +189,7 @@ func method(r *Report) section {
 			"A round in which tapestry failed twice and the other way did not counts as worse than all others; what failed once stands under Not measured.",
 		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so between real machines the figures are others.",
 		"Between machines the ratios differ more than between versions. A switch in user space takes a few system calls and a wake-up for what the " +
-			"kernel does in place, so what those cost on a machine decides, and it stands at the top. --check has wider bounds where a system call " +
+			"kernel does in place, so what those cost on a machine decides, and it stands at the top; docs/design.md (The spread between machines) has two of them side by side. --check has wider bounds where a system call " +
 			fmt.Sprintf("takes more than %d ns.", dearCall),
 		"The rows of iperf3 are what somebody gets who starts iperf3 in two containers: nothing is pinned, and the congestion control is the one named.",
 	}}
@@ -206,7 +206,7 @@ func method(r *Report) section {
 func repeat(r *Report) section {
 	return section{title: "How to repeat it",
 		text: []string{"On Linux, from a checkout" + map[bool]string{true: " of " + r.Machine.Commit}[r.Machine.Commit != ""] +
-			". The full run takes fourteen minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
+			". The full run takes sixteen minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
 		code: "sudo make bench BENCH='--html report.html --results bench'"}
 }
 
