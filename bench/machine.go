@@ -55,9 +55,7 @@ func describe(ctx context.Context, binary, wireguard string) (Machine, error) {
 	if name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil { // else it is not known
 		m.TCP = strings.TrimSpace(string(name))
 	}
-	if m.Costs, err = costs(); err != nil {
-		return m, fmt.Errorf("measure what a system call costs: %w", err)
-	}
+	m.Costs, _ = costs() // what could not be measured is 0: not known
 	m.CPU = field("/proc/cpuinfo", "model name")
 	if family, model := field("/proc/cpuinfo", "cpu family"), field("/proc/cpuinfo", "model"); m.CPU != "" && model != "" {
 		m.CPU += ", family " + family + " model " + model // "AMD EPYC" alone is six generations

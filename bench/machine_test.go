@@ -48,6 +48,25 @@ func TestCosts(t *testing.T) {
 	}
 }
 
+// A collection of garbage stops all threads, also those that wait for each other.
+func TestWakesBesideCollections(t *testing.T) {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if _, err := wakes(200); err != nil {
+			t.Error(err)
+		}
+	}()
+	for {
+		select {
+		case <-ended:
+			return
+		default:
+			runtime.GC()
+		}
+	}
+}
+
 func TestStolen(t *testing.T) {
 	all, steal, err := parseStolen([]byte("cpu  10 20 30 40 1 2 3 4 50 60\ncpu0 1\n"))
 	if err != nil || all != 110 || steal != 4 {

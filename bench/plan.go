@@ -51,17 +51,18 @@ func (b bound) held(dear bool) float64 {
 	return b.gate
 }
 
-// bounds are ratios, but where there is nothing to compare with.
+// bounds are ratios, but where there is nothing to compare with. The gates of the echo leave room for machines whose sleeping
+// processors wake fast: the kernel gains more by it.
 var bounds = []bound{
 	{oneHost, tcpOne, "kernel bridge", 0.85, 1.0, 0.7, 0.5},
 	{oneHost, tcpEight, "kernel bridge", 0.9, 1.1, 0.4, 0.3},
 	{oneHost, tcpNested, "kernel bridge", 0.8, 1.0, 0, 0},
-	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, 1.3, 2.4},
+	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, 2, 2.4},
 	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, 0.6, 0.4},
 	{twoHosts, tcpOne, "Open vSwitch", 9, 13, 0, 0},
 	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, 2, 3},
 	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.8, 0.6},
-	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 1.5, 3.8},
+	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 2.8, 3.8},
 	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, 0, 0},
 	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0, 0},
 	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, 0, 0},

@@ -4,7 +4,7 @@ import "github.com/tapestry-net/tapestry/tap"
 
 // Links that are down. The kernel takes what is sent to a container whose link is down, and drops it in silence; a TAP in the
 // container, or the host's, refuses it. So links are looked at when rtnetlink tells of a change, and each second: nobody
-// tells of those in containers' namespaces. A port that was found down asks the kernel again for each frame, and
+// tells of those in containers' namespaces. A port that was found down asks the kernel again for each batch of frames, and
 // believes those that come from it: what is told late loses nothing that would arrive.
 
 // lookAtLinks looks at every container's link.

@@ -14,6 +14,24 @@ func setDown(p *Port) *bool {
 	return &still
 }
 
+// A run of frames to a port that is down asks once whether it still is.
+func TestDownAskedOnce(t *testing.T) {
+	s := New(Config{})
+	a, _ := attach(s, "a", false)
+	b, _ := attach(s, "b", false)
+	b.Pin(mac(2))
+	asked := 0
+	b.SetDown(func() bool { asked++; return true })
+	var frames []ether.Frame
+	for i := range 50 {
+		frames = append(frames, frame(mac(1), mac(2), i))
+	}
+	a.Ingress(frames)
+	if got := a.Stats().Rx; asked != 1 || got[Down] != 50 {
+		t.Errorf("asked %d times, verdicts %v", asked, got)
+	}
+}
+
 // A frame to a port that is down is dropped as that, and one that is flooded is not copied to it.
 func TestDown(t *testing.T) {
 	s := New(Config{})

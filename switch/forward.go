@@ -52,6 +52,7 @@ func (p *Port) Inject(f ether.Frame) (v Verdict) {
 func (p *Port) pass(b *batch, frames []ether.Frame) {
 	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
 	var to *Port           // dst's owner; nil: to be looked up
+	var down *Port         // asked in this call, and down: to ask takes system calls
 	var watch Watcher
 	if w := p.sw.watch.Load(); w != nil {
 		watch = *w
@@ -75,7 +76,14 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 			if d := f.Dst(); to == nil || d != dst {
 				dst, to = d, p.sw.find(d)
 			}
-			v = p.decide(f, to)
+			if to == nil || to != down {
+				v = p.decide(f, to)
+			} else {
+				v = Down
+			}
+			if v == Down {
+				down = to
+			}
 		}
 		b.tally[v]++
 		if v == Forwarded {

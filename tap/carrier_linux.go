@@ -63,7 +63,10 @@ func (c *carrier) close() error {
 func (d *Device) Carrier() error {
 	tap := unix.PollFd{Fd: int32(d.fd), Events: unix.POLLOUT}
 	var now unix.Timespec
-	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&tap)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	n, _, errno := uintptr(0), uintptr(0), syscall.EINTR
+	for errno == syscall.EINTR { // it says that if a signal is due, as Go's own are at each collection of garbage
+		n, _, errno = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&tap)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	}
 	switch {
 	case errno != 0: // nothing is known
 	case n > 0 && tap.Revents&unix.POLLERR != 0:
@@ -99,7 +102,7 @@ func (c *carrier) ask() error {
 }
 
 func (c *carrier) ioctl(request uintptr, req *ifreq) syscall.Errno {
-	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(c.socket), request, uintptr(unsafe.Pointer(req)))
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(c.socket), request, uintptr(unsafe.Pointer(req)))
 	return errno
 }
 

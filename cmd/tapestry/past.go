@@ -11,12 +11,13 @@ import (
 )
 
 // From version 27 on Docker forgets the endpoints, addresses and network namespace of a container that stops. It still
-// tells when the container ran and on which networks, and the daemon when its ports came and went: only one network
-// namespace may fit, and then that was it.
+// tells when the container ran and on which networks, and the daemon when its ports came and went. So one network namespace after
+// the other is ruled out, and if one is left, it was that. What only makes one less likely rules nothing out: a container that
+// was started and stopped with this one, as by Compose, fits as well.
 
-// runSlack is how far from the beginning of a run its ports may come, and after its end go, where no event of Docker's
-// says when they did. Docker makes them before or after it notes the beginning; which depends on its version.
-const runSlack = int64(15 * time.Second)
+// runSlack is how far from the beginning of a run its ports may come, and after its end go. Docker makes them before or
+// after it notes the beginning, which depends on its version, and a slow disk is between both.
+const runSlack = int64(2 * time.Minute)
 
 // A lastRun is what Docker tells of a stopped container's last run. Times are in ns since 1970.
 type lastRun struct {
@@ -56,10 +57,11 @@ func (l *lookup) lastRun(ctx context.Context, x *dockerContainer) *lastRun {
 	return r
 }
 
-// had tells whether a port may have been the run's when that ended.
-func (r *lastRun) had(p recordedPort) bool {
+// may tells whether a port may have been the run's when that ended, as far as its network and its times tell. Docker tells of a
+// connection when the port has come, and of its end when it has gone.
+func (r *lastRun) may(p recordedPort) bool {
 	on := r.stays[p.Network]
-	if on == nil || p.Gone == 0 {
+	if on == nil {
 		return false
 	}
 	for _, a := range on.fixed {
@@ -67,39 +69,48 @@ func (r *lastRun) had(p recordedPort) bool {
 			return false
 		}
 	}
-	return p.Came >= r.started-runSlack && p.Came <= min(r.finished, cmp.Or(on.joined, r.started+runSlack)) &&
-		p.Gone >= r.finished && p.Gone <= cmp.Or(on.left, r.finished+runSlack)
+	return p.Came >= r.started-runSlack && p.Came <= min(r.finished, cmp.Or(on.joined, r.finished)) &&
+		(p.Gone == 0 || p.Gone >= r.finished && p.Gone <= cmp.Or(on.left, r.finished+runSlack))
 }
 
-// among gives, for each network namespace that may have been the run's, its ports when that ended.
-func (r *lastRun) among(ports []recordedPort) (found [][]recordedPort) {
+// among gives, for each network namespace that may have been the run's, its ports when that ended. runs tells whether
+// Docker knows a port as that of a container that runs.
+func (r *lastRun) among(ports []recordedPort, runs func(recordedPort) bool) (found [][]recordedPort) {
 	sandboxes := make(map[string][]recordedPort)
 	for _, p := range ports {
 		of := cmp.Or(p.Sandbox, p.Endpoint)
-		sandboxes[of] = append(sandboxes[of], p)
-	}
-	var whole [][]recordedPort // with a port on each of the networks
-	for _, of := range sortedKeys(sandboxes) {
-		var had []recordedPort
-		other := false // it was there after the run, or on a network that the container has not
-		for _, p := range sandboxes[of] {
-			if r.had(p) {
-				had = append(had, p)
-			} else if p.Gone == 0 || p.Gone >= r.finished {
-				other = true
+		// A port that was mended came anew, and its endpoint stayed.
+		if i := slices.IndexFunc(sandboxes[of], func(q recordedPort) bool { return q.Endpoint == p.Endpoint }); i >= 0 {
+			q := &sandboxes[of][i]
+			q.Came = min(q.Came, p.Came)
+			if p.Gone == 0 || q.Gone == 0 {
+				q.Gone = 0
+			} else {
+				q.Gone = max(q.Gone, p.Gone)
 			}
-		}
-		if len(had) == 0 || other {
 			continue
 		}
-		if found = append(found, had); len(had) == len(r.stays) {
-			whole = append(whole, had)
-		}
+		sandboxes[of] = append(sandboxes[of], p)
 	}
-	if len(whole) > 0 {
-		return whole
+	for _, of := range sortedKeys(sandboxes) {
+		all := sandboxes[of]
+		had := slices.DeleteFunc(slices.Clone(all), func(p recordedPort) bool { return !r.may(p) })
+		if len(had) == 0 || slices.ContainsFunc(all, func(p recordedPort) bool { return p.Gone == 0 && runs(p) }) || r.misses(had) {
+			continue
+		}
+		found = append(found, had)
 	}
 	return found
+}
+
+// misses tells whether ports of one network namespace lack one on a network that the container certainly was on.
+func (r *lastRun) misses(had []recordedPort) bool {
+	for id, on := range r.stays {
+		if on.joined != 0 && !slices.ContainsFunc(had, func(p recordedPort) bool { return p.Network == id }) {
+			return true
+		}
+	}
+	return false
 }
 
 // lastSandbox finds the network namespace of a stopped container's last run, and notes what was taken for it. The network
@@ -110,15 +121,20 @@ func (l *lookup) lastSandbox(ctx context.Context, t *targets, x *dockerContainer
 		return "", err
 	}
 	r := l.lastRun(ctx, x)
-	found := r.among(ports)
+	found := r.among(ports, func(p recordedPort) bool {
+		return l.d.endpoints[p.Endpoint].container != "" && l.d.endpoints[p.Endpoint].gone == 0
+	})
 	if len(found) == 1 && found[0][0].Sandbox != "" {
 		as := each(found[0], func(p recordedPort) string { return p.addr() + " on " + r.stays[p.Network].name })
-		t.notes = append(t.notes, fmt.Sprintf("%s has stopped: taken for %s, which came and went with its last run", x.name(), strings.Join(as, " and ")))
+		t.notes = append(t.notes, fmt.Sprintf("%s has stopped: its last run was %s, no other container fits", x.name(), strings.Join(as, " and ")))
 		return found[0][0].Sandbox, nil
 	}
-	know, ways := "none that this daemon knows since its start came and went with it", []string{"network:" + network + " -f 'host ADDRESS'"}
-	if len(found) > 1 {
-		know, ways = fmt.Sprintf("%d containers came and went with it", len(found)), nil
+	know, ways := "no port that this daemon knows came and went with its last run", []string{"network:" + network + " -f 'host ADDRESS'"}
+	if len(found) > 0 { // one: of a container that is older than the daemon, which then knows no network namespace
+		know, ways = fmt.Sprintf("%d containers may have been it, by when they came and went", len(found)), nil
+		if len(found) == 1 {
+			know = "one container may have been it, by when it came and went"
+		}
 		for _, p := range slices.Concat(found...) {
 			way := "network:" + r.stays[p.Network].name
 			if len(p.Addresses) > 0 {

@@ -241,8 +241,7 @@ var dropText = map[string]string{
 		"(com.docker.network.driver.mtu), or a larger one of the underlay",
 	"detached": "its port is not up. `tapestry ports` and the daemon's log say why",
 	"fault":    "that was asked for. `tapestry fault list` shows by whom",
-	"down": "the link that it would leave by is down. In the container, with the right to: ip link set eth0 up; " +
-		"`tapestry doctor` says what to type",
+	"down":     "the link that it would leave by is down. `tapestry doctor` says what to type",
 }
 
 // verdict is the last line: what becomes of the frame, why, and what to do.

@@ -153,7 +153,7 @@ verdict      forwarded to db`
 		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
 			Ways: []fabric.TraceWay{{TracePort: fabric.TracePort{Name: dbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exitNo,
 			[]string{"link         the link that it would leave by is down\n", "way          db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
-				"verdict      dropped (down): the link that it would leave by is down. In the container", "the frame would be dropped: down"}},
+				"verdict      dropped (down): the link that it would leave by is down. `tapestry doctor`", "the frame would be dropped: down"}},
 		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exitNo,
 			[]string{"flood        each port that it may leave by is down\n"}},
 		{"from a link that is down", fabric.TraceView{Verdict: "forwarded", In: fabric.TracePort{Kind: "container", Down: "the link is down in the container"},
