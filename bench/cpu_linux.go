@@ -25,39 +25,33 @@ func stolen() (all, steal float64, err error) {
 	return parseStolen(stat)
 }
 
-// parseStolen reads the first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal; guest is in user already.
+// parseStolen takes all of the ticks, and those that were stolen; guest is in user already.
 func parseStolen(stat []byte) (all, steal float64, err error) {
-	line, _, _ := bytes.Cut(stat, []byte("\n"))
-	fields := bytes.Fields(line)
-	if len(fields) < 9 || string(fields[0]) != "cpu" {
-		return 0, 0, fmt.Errorf("/proc/stat starts with %q, which has no processor times", line)
+	t, err := parseTicks(stat)
+	for _, n := range t {
+		all += float64(n)
 	}
-	for _, f := range fields[1:9] {
-		n, err := strconv.ParseUint(string(f), 10, 64)
-		if err != nil {
-			return 0, 0, fmt.Errorf("read /proc/stat: %w", err)
-		}
-		steal = float64(n) // the last
-		all += steal
-	}
-	return all, steal, nil
+	return all, float64(t[7]), err
 }
 
-// parseCPU adds up the first line of proc_stat(5): user, nice, system, irq and softirq. Not idle and iowait, nor steal,
-// when this machine did not run; guest is in user already. The unit, USER_HZ, is 1/100 s wherever Go runs.
+// parseCPU adds up user, nice, system, irq and softirq, in seconds. Not idle and iowait, nor steal, when this machine did not
+// run; guest is in user already. The unit, USER_HZ, is 1/100 s wherever Go runs.
 func parseCPU(stat []byte) (float64, error) {
+	t, err := parseTicks(stat)
+	return float64(t[0]+t[1]+t[2]+t[5]+t[6]) / 100, err
+}
+
+// parseTicks reads the first line of proc_stat(5): user, nice, system, idle, iowait, irq, softirq and steal, of all processors.
+func parseTicks(stat []byte) (t [8]uint64, err error) {
 	line, _, _ := bytes.Cut(stat, []byte("\n"))
 	fields := bytes.Fields(line)
-	if len(fields) < 8 || string(fields[0]) != "cpu" {
-		return 0, fmt.Errorf("/proc/stat starts with %q, which has no processor times", line)
+	if len(fields) <= len(t) || string(fields[0]) != "cpu" {
+		return t, fmt.Errorf("/proc/stat starts with %q, which has no processor times", line)
 	}
-	var ticks uint64
-	for _, i := range []int{1, 2, 3, 6, 7} {
-		n, err := strconv.ParseUint(string(fields[i]), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("read /proc/stat: %w", err)
+	for i := range t {
+		if t[i], err = strconv.ParseUint(string(fields[1+i]), 10, 64); err != nil {
+			return [8]uint64{}, fmt.Errorf("read /proc/stat: %w", err)
 		}
-		ticks += n
 	}
-	return float64(ticks) / 100, nil
+	return t, nil
 }

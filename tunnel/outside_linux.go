@@ -34,7 +34,7 @@ func (v *VTEP) losses() (overflow, noMemory, badChecksum uint64) {
 
 // sortLosses tells the drops of our sockets (SK_MEMINFO_DROPS) apart by what the namespace counted, which may be other programs' too:
 // a socket counts all reasons alike. What no reason explains is for want of memory: Linux 6.18 counts that at the socket only
-// ("TODO: update SNMP values" in __udp_enqueue_schedule_skb).
+// (__udp_enqueue_schedule_skb in net/ipv4/udp.c leaves out the namespace's).
 func sortLosses(drops uint64, k kernelUDP) (overflow, noMemory, badChecksum uint64) {
 	noMemory = k.noMemory
 	if explained := k.full + k.badChecksum + k.noMemory; drops > explained {
