@@ -84,7 +84,7 @@ func asked(t *testing.T, address string, j job) (answer, error) {
 }
 
 // All jobs of a bed are asked of one agent, one after the other; that is how it is done here. On a busy machine a job may
-// hardly get to run in its time, so each has ten tries.
+// hardly get to run in its time, so each has ten tries, of which each takes longer.
 func TestAgent(t *testing.T) {
 	const d = 200 * time.Millisecond
 	for _, on := range []struct{ name, address string }{{"IPv4", "127.0.0.1:0"}, {"IPv6", "[::1]:0"}} {
@@ -93,14 +93,14 @@ func TestAgent(t *testing.T) {
 			for _, c := range []struct {
 				name string
 				job  job
-				good func(a answer) bool
+				good func(a answer, d time.Duration) bool
 			}{
 				{"stream forward", job{Kind: "stream", Flows: 1, Direction: forward, For: d}, moved},
 				{"stream reverse", job{Kind: "stream", Flows: 2, Direction: reverse, For: d}, moved},
 				{"stream both", job{Kind: "stream", Flows: 4, Direction: both, For: d}, moved},
 				{"echo tcp", job{Kind: "echo", Network: "tcp", For: d}, echoed},
 				{"echo udp", job{Kind: "echo", Network: "udp", For: d}, echoed},
-				{"packets", job{Kind: "packets", Size: 64, For: 2 * d}, func(a answer) bool {
+				{"packets", job{Kind: "packets", Size: 64, For: 2 * d}, func(a answer, _ time.Duration) bool {
 					return a.Value > 1000 && a.Packets > 100 && len(a.Rates) > 0
 				}},
 				{"order, trains", job{Kind: "order", Flows: 3, Size: 64, Frames: 64_000, Train: 64, For: time.Minute}, inOrder(64_000)},
@@ -108,14 +108,16 @@ func TestAgent(t *testing.T) {
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					for try := 1; ; try++ {
-						a, err := asked(t, address, c.job)
-						if err != nil {
+						j := c.job
+						j.For *= time.Duration(try)
+						a, err := asked(t, address, j)
+						if err != nil && (try == 10 || !tooBusy(err)) {
 							t.Fatal(err)
 						}
 						if a.Reordered > 0 || a.Duplicates > 0 || a.Received > a.Sent {
 							t.Fatalf("%+v", a)
 						}
-						if c.good(a) {
+						if err == nil && c.good(a, j.For) {
 							return
 						}
 						if try == 10 {
@@ -128,12 +130,17 @@ func TestAgent(t *testing.T) {
 	}
 }
 
-func moved(a answer) bool {
-	gbps := a.Bytes * 8 / 1e9 / 0.18 // a tenth of the 200 ms is not measured
+// tooBusy says whether an agent, which reports its errors as text, found the machine too busy to measure.
+func tooBusy(err error) bool {
+	return strings.Contains(err.Error(), errNoRate.Error()) || strings.Contains(err.Error(), errNotConfirmed.Error())
+}
+
+func moved(a answer, d time.Duration) bool {
+	gbps := a.Bytes * 8 / 1e9 / (0.9 * d.Seconds()) // a tenth of the time is not measured
 	return a.Value > 0.1 && a.Value < 10_000 && gbps > a.Value/2 && gbps < a.Value*4
 }
 
-func echoed(a answer) bool {
+func echoed(a answer, _ time.Duration) bool {
 	if len(a.CDF) == 0 {
 		return false
 	}
@@ -141,8 +148,8 @@ func echoed(a answer) bool {
 	return a.Count > 10 && a.P50 > 0 && a.P50 <= a.P99 && a.P99 <= a.P999 && a.P999 <= end.X && end.Y == 1 && len(a.CDF) <= 200
 }
 
-func inOrder(frames int) func(answer) bool {
-	return func(a answer) bool {
+func inOrder(frames int) func(answer, time.Duration) bool {
+	return func(a answer, _ time.Duration) bool {
 		return a.Sent == frames && a.Received > frames*9/10
 	}
 }

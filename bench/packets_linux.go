@@ -170,6 +170,12 @@ func packets(c control, data string, j job) (answer, error) {
 	return a, err
 }
 
+// What a search ends with on a machine that is too busy to hold any rate for as long as a trial takes.
+var (
+	errNoRate       = errors.New("no rate was found at which less than 0.5 % was lost")
+	errNotConfirmed = errors.New("no rate held in two of three trials")
+)
+
 // confirmed is how many trials a rate's figure is the median of, most of which have to hold.
 const confirmed = 3
 
@@ -198,7 +204,7 @@ func search(try func(rate float64) (trial, error), more func() bool) (best trial
 		rate *= less
 	}
 	if err == nil {
-		err = errors.New("no rate held in two of three trials")
+		err = errNotConfirmed
 	}
 	return best, err
 }
@@ -264,7 +270,7 @@ func paced(flood trial, try func(rate float64) (trial, error), more func() bool)
 		}
 	}
 	if best == 0 {
-		return best, errors.New("no rate was found at which less than 0.5 % was lost")
+		return best, errNoRate
 	}
 	return best, nil
 }
