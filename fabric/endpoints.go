@@ -55,6 +55,9 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		return ether.MAC{}, err
 	}
 	defer f.release()
+	if err := f.unpark(ctx, network); err != nil {
+		return ether.MAC{}, err
+	}
 	n, err := f.network(network)
 	if err != nil {
 		return ether.MAC{}, err
@@ -283,9 +286,9 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	if e.dev == nil {
 		return Attachment{}, fmt.Errorf("endpoint %s is down: %w", short(id), e.down)
 	}
-	if n.Attach == tap.Direct && e.Sandbox != sandbox {
+	if e.Sandbox != sandbox && (n.Attach == tap.Direct || f.links.Enters() != nil) {
 		old := e.Sandbox
-		e.Sandbox = sandbox // the TAP will be found there again
+		e.Sandbox = sandbox // the TAP will be found there again; or it is the only way to know a container's other networks
 		if err := f.store.save(n.record()); err != nil {
 			e.Sandbox = old
 			return Attachment{}, err
@@ -298,6 +301,12 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	e.port.Ingress(announcements(e.Endpoint))
 	spec := f.spec(n, e)
 	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
+}
+
+// groups are the IPv4 destinations that are many stations.
+var groups = []netip.Prefix{
+	netip.MustParsePrefix("224.0.0.0/4"),        // RFC 5771
+	netip.MustParsePrefix("255.255.255.255/32"), // RFC 919
 }
 
 // groupRoutes are the routes by which a container sends to groups and to everybody (multicast, limited broadcast) when it
@@ -322,10 +331,7 @@ func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
 			}
 		}
 	}
-	return slices.DeleteFunc([]netip.Prefix{
-		netip.MustParsePrefix("224.0.0.0/4"),        // RFC 5771
-		netip.MustParsePrefix("255.255.255.255/32"), // RFC 919
-	}, func(p netip.Prefix) bool { return slices.Contains(taken, p) })
+	return slices.DeleteFunc(slices.Clone(groups), func(p netip.Prefix) bool { return slices.Contains(taken, p) })
 }
 
 // Leave is heard and nothing done: Docker moves the link back out of the container after it, and

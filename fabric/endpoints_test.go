@@ -68,9 +68,6 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
-// groups are what a container's link leads to besides its subnet.
-var groups = []netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32")}
-
 // Each container has each route once: dockerd fails a second one. Before 28 it joins all networks of a container before
 // there is a namespace to look into; later, and when a running container is connected, there is one.
 func TestGroupRoutes(t *testing.T) {
@@ -102,6 +99,16 @@ func TestGroupRoutes(t *testing.T) {
 	h.restart()
 	h.m.routes["/c"] = groups
 	join(2, 22, "/c") // another daemon gave them
+
+	// Who may not look into the container remembers what it was given.
+	h.m.routes, h.m.shut = nil, errors.New("no right")
+	for i := range 2 {
+		h.mustEndpoint(netID(1+i), ep(40+i))
+	}
+	join(1, 40, "/f", groups...)
+	h.m.enter(epID(40), "/f")
+	h.restart()
+	join(2, 41, "/f")
 
 	bare, six := ep(1), ep(2)
 	bare.Addrs, six.Addrs = nil, []netip.Prefix{netip.MustParsePrefix("fd77::2/64")}

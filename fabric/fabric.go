@@ -1,8 +1,8 @@
 // Package fabric is this host: its networks and endpoints. It wires the rooms together - a TAP and a
 // switch, a link and a switch, both and the workers - and remembers what it was asked for.
 //
-// networks.go and endpoints.go are what Docker asks for, remotes.go the other hosts, sweep.go what
-// happens by itself, store.go the disk, view.go the answers to people.
+// networks.go and endpoints.go are what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
+// sweep.go what happens by itself, store.go the disk, view.go the answers to people.
 //
 // The order of every change: the record first, then the kernel, then the switch; on the way out the
 // other way round. So wherever the process dies, the record names at least what may exist, and Open
@@ -94,6 +94,7 @@ type Links interface {
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
 	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
+	Enters() error                                 // see tap.CheckEnter
 }
 
 // A Device is a container's port.
@@ -115,6 +116,7 @@ func (kernel) Settle(s tap.Spec) error                          { return tap.Set
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }
+func (kernel) Enters() error                                    { return tap.CheckEnter() }
 
 type kernelDevice struct{ *tap.Device }
 
@@ -146,6 +148,8 @@ type Fabric struct {
 
 	lock     chan struct{} // one token; guards what follows
 	networks map[string]*network
+	parked   map[string]record   // see park
+	swarm    swarm               // as on disk
 	paths    map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
 	vtep     *vtep               // nil: closed
 	vtepWhy  error               // why it could not be opened
@@ -166,7 +170,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
 		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
+		networks: make(map[string]*network), parked: make(map[string]record), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -178,6 +182,9 @@ func Open(cfg Config) (*Fabric, error) {
 		f.cfg.Looker = nobody{}
 	}
 	records, err := f.store.load()
+	if err == nil {
+		f.swarm, err = f.store.loadSwarm()
+	}
 	if err == nil {
 		err = f.store.prepare()
 	}
@@ -264,6 +271,10 @@ func (f *Fabric) sorted() []*network {
 
 // rebuild brings one recorded network back.
 func (f *Fabric) rebuild(r record) {
+	if !r.Parked.IsZero() {
+		f.parked[r.Network.ID] = r
+		return
+	}
 	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
 	f.add(n)
@@ -274,7 +285,10 @@ func (f *Fabric) rebuild(r record) {
 		}
 	}
 	for _, re := range r.Endpoints {
-		e := &endpoint{endpointRecord: re}
+		e := &endpoint{endpointRecord: re, joined: re.Sandbox}
+		if e.Sandbox != "" && n.Attach == tap.Veth { // the container's routes cannot be seen
+			e.groups = groups
+		}
 		n.endpoints[e.ID] = e
 		if err := f.arm(n, e.Endpoint); err != nil {
 			log.Warn("container goes on without its capture", "endpoint", e.ID, "err", err)

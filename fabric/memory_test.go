@@ -31,6 +31,8 @@ type memory struct {
 	listed func()
 	// routes are those of a sandbox that is there.
 	routes map[string][]netip.Prefix
+	// shut is why sandboxes cannot be entered.
+	shut error
 }
 
 // A link is what the kernel has of one endpoint. It is plain, so that copies are snapshots.
@@ -132,6 +134,8 @@ func (m *memory) List(prefix string) (map[string]tap.Found, error) {
 }
 
 func (m *memory) Routes(sandbox string) ([]netip.Prefix, error) { return m.routes[sandbox], nil }
+
+func (m *memory) Enters() error { return m.shut }
 
 func (m *memory) ids() []string {
 	m.mu.Lock()

@@ -22,7 +22,8 @@ type network struct {
 	sw        *vswitch.Switch
 	endpoints map[string]*endpoint
 	remotes   map[netip.Addr]*remote
-	down      error // why there is no tunnel though there should be
+	down      error         // why there is no tunnel though there should be
+	idle      time.Duration // of the Swarm: since when no container uses it, 0 while one does
 }
 
 func newNetwork(n Network, now time.Duration) *network {
@@ -68,13 +69,26 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		}
 		return inUsef("network %s exists with other options: remove it first", short(spec.ID))
 	}
-	if err := f.check(spec); err != nil {
+	n := newNetwork(spec, f.now())
+	if r, ok := f.parked[n.ID]; ok && reflect.DeepEqual(r.Network, spec) {
+		n.peers = r.Peers
+	}
+	return f.create(ctx, n)
+}
+
+// create makes a network that is not there, or is parked.
+func (f *Fabric) create(ctx context.Context, n *network) error {
+	if err := f.check(n.Network); err != nil {
 		return err
 	}
-	n := newNetwork(spec, f.now())
+	before, wasParked := f.parked[n.ID]
 	err := f.store.save(n.record())
 	if err == nil && n.VNI != 0 {
-		err = f.connect(n)
+		// A node of the Swarm that cannot be reached is no reason to refuse the others.
+		if err = f.connect(n); err != nil && n.Swarm && f.vtep != nil {
+			f.log.Info("network does not reach every node of the Swarm for now", "network", n.ID, "err", err)
+			err = nil
+		}
 	}
 	if err == nil {
 		err = f.plugHost(n)
@@ -85,8 +99,13 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 	if err != nil {
 		undo := f.unplugHost(n)
 		f.disconnect(n)
-		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.store.remove(n.ID)))
+		recorded := f.store.remove
+		if wasParked {
+			recorded = func(string) error { return f.store.save(before) }
+		}
+		return undone(err, errors.Join(undo, f.closeIdleVTEP(), recorded(n.ID)))
 	}
+	delete(f.parked, n.ID)
 	f.add(n)
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
 	return nil
@@ -94,26 +113,11 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 
 // check refuses what cannot work, before anything has changed.
 func (f *Fabric) check(n Network) error {
-	for _, other := range f.networks {
-		if n.VNI != 0 && other.VNI == n.VNI {
-			return inUsef("VNI %d belongs to network %s already: take another; if Docker has no such network, `tapestry networks rm %d` frees it",
-				n.VNI, short(other.ID), n.VNI)
-		}
+	if err := f.checkSpec(n); err != nil {
+		return err
 	}
-	if n.VNI > tunnel.MaxVNI {
-		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
-	}
-	for i, p := range n.Peers {
-		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
-			return fmt.Errorf("peer %s is named twice", p.Addr())
-		}
-	}
-	least, why := n.leastMTU(), ""
-	if least == minMTUv6 {
-		why = ", since the network has IPv6"
-	}
-	if n.MTU != 0 && (n.MTU < least || n.MTU > maxMTU) {
-		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, least, maxMTU, why)
+	if err := f.checkVNI(n.ID, n.VNI); err != nil {
+		return err
 	}
 	if n.VNI == 0 {
 		return nil
@@ -125,12 +129,39 @@ func (f *Fabric) check(n Network) error {
 	to, most, err := f.tunnelMTU(tunnels)
 	switch {
 	case err != nil: // connect will say why
-	case n.MTU == 0 && most < least:
-		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, least, why)
+	case n.MTU == 0 && most < n.leastMTU():
+		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, n.leastMTU(), n.leastWhy())
 	case n.MTU > most:
 		return fmt.Errorf("MTU %d: %s leaves room for %d at most, VXLAN takes the rest", n.MTU, to, most)
 	}
 	return nil
+}
+
+// checkVNI refuses one that another network of this host has.
+func (f *Fabric) checkVNI(id string, vni uint32) error {
+	for _, other := range f.networks {
+		if vni != 0 && other.VNI == vni && other.ID != id {
+			return inUsef("VNI %d belongs to network %s already: take another; if Docker has no such network, `tapestry networks rm %d` frees it",
+				vni, short(other.ID), vni)
+		}
+	}
+	return nil
+}
+
+// checkSpec refuses what cannot work on any host.
+func (f *Fabric) checkSpec(n Network) error {
+	if n.VNI > tunnel.MaxVNI {
+		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
+	}
+	for i, p := range n.Peers {
+		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
+			return fmt.Errorf("peer %s is named twice", p.Addr())
+		}
+	}
+	if n.MTU != 0 && (n.MTU < n.leastMTU() || n.MTU > maxMTU) {
+		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, n.leastMTU(), maxMTU, n.leastWhy())
+	}
+	return f.checkAttach(n)
 }
 
 // leastMTU is the least that containers of the network may have.
@@ -139,6 +170,14 @@ func (n Network) leastMTU() int {
 		return minMTUv6
 	}
 	return minMTU
+}
+
+// leastWhy is the reason, as the end of a sentence.
+func (n Network) leastWhy() string {
+	if n.leastMTU() == minMTUv6 {
+		return ", since the network has IPv6"
+	}
+	return ""
 }
 
 // linkMTU is the MTU that a new container's link gets.
@@ -169,6 +208,13 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 		return err
 	}
 	defer f.release()
+	if _, ok := f.parked[id]; ok {
+		if err := f.store.remove(id); err != nil {
+			return err
+		}
+		delete(f.parked, id)
+		f.log.Info("network deleted", "network", id)
+	}
 	n, ok := f.networks[id]
 	if !ok {
 		return nil

@@ -138,6 +138,9 @@ func (f *Fabric) checkPeers(n *network) error {
 		return nil // connect will say why
 	}
 	for _, a := range f.peersOf(n) {
+		if _, told := f.ofSwarm(n, a.Addr()); told {
+			continue // nobody here named it
+		}
 		if err := f.checkPeer(own, a.Addr()); err != nil {
 			return err
 		}

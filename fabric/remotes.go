@@ -24,13 +24,18 @@ type remote struct {
 	heard time.Duration // when rx last rose; 0: never
 }
 
-// underlay is this host's VTEP address: the one it was given, or that of the default route.
+// underlay is this host's VTEP address: the one it was given, or that in the Swarm, or that of the default route.
 func (f *Fabric) underlay() (netip.Addr, error) {
 	if f.vtep != nil {
 		return f.vtep.Local.Addr(), nil
 	}
 	if f.cfg.VTEP.IsValid() {
 		return f.cfg.VTEP, nil
+	}
+	if f.swarm.Self.IsValid() {
+		if _, err := tunnel.Underlay(f.swarm.Self); !errors.Is(err, tunnel.ErrNoAddress) {
+			return f.swarm.Self, nil
+		}
 	}
 	return tunnel.DefaultAddr()
 }
@@ -172,10 +177,7 @@ func (f *Fabric) connect(n *network) (err error) {
 
 // peersOf gives the peers of a network as they are to be reached, this host left out.
 func (f *Fabric) peersOf(n *network) []netip.AddrPort {
-	peers := n.peers
-	if peers == nil {
-		peers = f.cfg.Peers
-	}
+	peers := f.listed(n)
 	own, _ := f.underlay()
 	var out []netip.AddrPort
 	for _, a := range peers {
@@ -184,6 +186,32 @@ func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 		}
 	}
 	return out
+}
+
+// listed gives the peer list of a network: its own, or the daemon's and the nodes of the Swarm.
+func (f *Fabric) listed(n *network) []netip.AddrPort {
+	if n.peers != nil || !n.Swarm {
+		if n.peers == nil {
+			return f.cfg.Peers
+		}
+		return n.peers
+	}
+	all := slices.Clone(f.cfg.Peers)
+	for _, d := range f.swarm.Nodes {
+		if !slices.ContainsFunc(all, func(a netip.AddrPort) bool { return a.Addr() == d.Addr }) {
+			all = append(all, netip.AddrPortFrom(d.Addr, 0))
+		}
+	}
+	return all
+}
+
+// ofSwarm gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
+func (f *Fabric) ofSwarm(n *network, addr netip.Addr) (d node, ok bool) {
+	i := f.nodeAt(addr)
+	if i < 0 || n.peers != nil || !n.Swarm || slices.ContainsFunc(f.cfg.Peers, func(a netip.AddrPort) bool { return a.Addr() == addr }) {
+		return node{}, false
+	}
+	return f.swarm.Nodes[i], true
 }
 
 func (f *Fabric) withPort(a netip.AddrPort) netip.AddrPort {
@@ -245,7 +273,7 @@ func (f *Fabric) disconnect(n *network) {
 }
 
 // AddPeer adds a remote host to a network that tunnels, and remembers it. One that is there is fine.
-// A network that followed the daemon's --peer list has a list of its own from now on.
+// A network that followed the daemon's --peer list or the Swarm's nodes has a list of its own from now on.
 func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		if addr, err := f.underlay(); err == nil {
@@ -295,11 +323,7 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
 	}
 	old := n.peers
-	inForce := old
-	if inForce == nil {
-		inForce = f.cfg.Peers
-	}
-	peers, err := change(n, inForce)
+	peers, err := change(n, f.listed(n))
 	if err != nil {
 		return err
 	}

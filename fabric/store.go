@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -20,6 +21,7 @@ import (
 // store is the state directory: one JSON file a network, readable with cat, written whole.
 //
 //	DIR/networks/ID.json  {"version": 1, "sum": "sha256 of record", "record": {…}}
+//	DIR/swarm.json        the same, of what Docker has told of its Swarm
 type store struct{ dir string }
 
 const stateVersion = 1
@@ -29,6 +31,7 @@ type record struct {
 	Network   Network          `json:"network"`
 	Peers     []netip.AddrPort `json:"peers"` // in force; null: the daemon's
 	Endpoints []endpointRecord `json:"endpoints"`
+	Parked    time.Time        `json:"parked,omitzero"` // since when; zero: it is at work
 }
 
 type endpointRecord struct {
@@ -44,11 +47,12 @@ type stateFile struct {
 }
 
 func (s store) networks() string      { return filepath.Join(s.dir, "networks") }
+func (s store) swarm() string         { return filepath.Join(s.dir, "swarm.json") }
 func (s store) path(id string) string { return filepath.Join(s.networks(), id+".json") }
 
 // save writes a network's record; when it returns, the record outlives a power cut.
 func (s store) save(r record) error {
-	b, err := encodeRecord(r)
+	b, err := encode(r)
 	if err != nil {
 		return fmt.Errorf("write state of network %s: %w", r.Network.ID, err)
 	}
@@ -56,6 +60,33 @@ func (s store) save(r record) error {
 		return fmt.Errorf("write the state of network %s to %s: %w", short(r.Network.ID), s.networks(), explain(err))
 	}
 	return syncDir(s.networks())
+}
+
+// saveSwarm writes what Docker has told of its Swarm, as save does.
+func (s store) saveSwarm(w swarm) error {
+	b, err := encode(w)
+	if err == nil {
+		err = renameio.WriteFile(s.swarm(), b, 0o600, renameio.WithTempDir(s.networks()))
+	}
+	if err != nil {
+		return fmt.Errorf("write what is known of the Swarm to %s: %w", s.swarm(), explain(err))
+	}
+	return syncDir(s.dir)
+}
+
+// loadSwarm reads that; nothing if there is no file.
+func (s store) loadSwarm() (w swarm, err error) {
+	b, err := os.ReadFile(s.swarm())
+	if errors.Is(err, fs.ErrNotExist) {
+		return swarm{}, nil
+	}
+	if err == nil {
+		err = decode(b, &w)
+	}
+	if err != nil {
+		return w, fmt.Errorf("state file %s: %w; it was left as it is: fix it, or move it away: then a restart of dockerd lets Docker tell the Swarm's nodes again", s.swarm(), err)
+	}
+	return w, nil
 }
 
 // explain says what to do about an error of the disk's, with the kernel's own word behind it.
@@ -148,8 +179,8 @@ func (s store) load() ([]record, error) {
 	return records, nil
 }
 
-func encodeRecord(r record) ([]byte, error) {
-	body, err := json.Marshal(r)
+func encode(record any) ([]byte, error) {
+	body, err := json.Marshal(record)
 	if err != nil {
 		return nil, err
 	}
@@ -157,22 +188,25 @@ func encodeRecord(r record) ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-func decodeRecord(b []byte) (r record, err error) {
+func decodeRecord(b []byte) (r record, err error) { return r, decode(b, &r) }
+
+// decode reads a state file's record.
+func decode(b []byte, record any) error {
 	var f stateFile
 	if err := json.Unmarshal(b, &f); err != nil { // not strictly: a newer version may have more
-		return r, fmt.Errorf("not whole: %w", err)
+		return fmt.Errorf("not whole: %w", err)
 	}
 	if f.Version != stateVersion {
-		return r, fmt.Errorf("it is of version %d and this tapestry reads version %d, so %w", f.Version, stateVersion, ErrVersion)
+		return fmt.Errorf("it is of version %d and this tapestry reads version %d, so %w", f.Version, stateVersion, ErrVersion)
 	}
 	var body bytes.Buffer
 	if err := json.Compact(&body, f.Record); err != nil {
-		return r, fmt.Errorf("its record: %w", err)
+		return fmt.Errorf("its record: %w", err)
 	}
 	if got := sum(body.Bytes()); got != f.Sum {
-		return r, fmt.Errorf("its content has changed since it was written (sha256 %.12s…, noted %.12s…)", got, f.Sum)
+		return fmt.Errorf("its content has changed since it was written (sha256 %.12s…, noted %.12s…)", got, f.Sum)
 	}
-	return r, strictly(f.Record, &r)
+	return strictly(f.Record, record)
 }
 
 // strictly reads one JSON value with known fields only, and nothing after it.

@@ -97,7 +97,7 @@ func TestStoreRefused(t *testing.T) {
 func TestTorn(t *testing.T) {
 	h := newHost(t)
 	h.close()
-	whole, err := encodeRecord(sample())
+	whole, err := encode(sample())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func (h *host) store0() store { return store{h.cfg.Dir} }
 // outside the record) means the same.
 func TestBitFlips(t *testing.T) {
 	want := sample()
-	whole, err := encodeRecord(want)
+	whole, err := encode(want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestExtraFiles(t *testing.T) {
 // Any bytes are read without panic, and what is read is written as it was.
 func FuzzState(f *testing.F) {
 	for _, r := range []record{sample(), {Network: local(1)}, {}} {
-		b, err := encodeRecord(r)
+		b, err := encode(r)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func FuzzState(f *testing.F) {
 			if err != nil {
 				return
 			}
-			again, err := encodeRecord(r)
+			again, err := encode(r)
 			if err != nil {
 				t.Fatalf("read but not written: %v", err)
 			}
@@ -243,7 +243,7 @@ func FuzzState(f *testing.F) {
 			if err != nil {
 				t.Fatalf("written but not read: %v", err)
 			}
-			if third, err := encodeRecord(r2); err != nil || !bytes.Equal(again, third) {
+			if third, err := encode(r2); err != nil || !bytes.Equal(again, third) {
 				t.Fatalf("%s is written as %s, %v", again, third, err)
 			}
 		}

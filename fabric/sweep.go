@@ -40,6 +40,7 @@ func (f *Fabric) tick(now time.Duration) {
 		}
 		f.watchRivals(n)
 	}
+	f.watchNodes()
 	if look { // what a router complains of is told by nobody
 		f.lookAtPaths()
 	}
@@ -50,6 +51,7 @@ func (f *Fabric) tick(now time.Duration) {
 	if now-f.swept >= max(time.Second, min(f.cfg.SweepAfter/6, 10*time.Second)) {
 		f.swept = now
 		f.sweep(now)
+		f.park(now)
 	}
 	f.testTrains(now)
 	close(f.ticked)

@@ -71,6 +71,7 @@ type TracePort struct {
 	GSO       bool   // a container: its TAP takes what the kernel left undone in this frame; a remote: as PeerView
 	GSOWhy    string // why not
 	RemoteSum bool   // as PeerView
+	Sparse    bool   // a remote: what is flooded goes there at most once a second, see PeerView.Left
 }
 
 // Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it,
@@ -185,6 +186,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
 		t.Down = text(f.path(addr).err)
 		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, reason(s.GSO.Why), s.RemoteSum
+		t.Sparse = r.port.IsSparse()
 	}
 	return t
 }

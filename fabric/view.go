@@ -98,6 +98,8 @@ type PeerView struct {
 	VNI               uint32
 	Addr              netip.AddrPort
 	Default           bool   // from the daemon's --peer list
+	Node              bool   // a node of Docker's Swarm, as Docker told
+	Left              bool   // and it has left, Docker says: it is flooded to less once it is silent
 	Down              string // why there is no way to it; "": there is
 	MTU               int    // largest inner IP packet on this way
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
@@ -285,7 +287,8 @@ func (f *Fabric) Peers(network string) []PeerView {
 			continue
 		}
 		for _, a := range f.peersOf(n) {
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil, Heard: -1}
+			d, node := f.ofSwarm(n, a.Addr())
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !node, Node: node, Left: !d.Left.IsZero(), Heard: -1}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx

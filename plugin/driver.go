@@ -26,6 +26,10 @@ type host interface {
 	DeleteEndpoint(ctx context.Context, network, id string) error
 	Join(ctx context.Context, network, id, sandbox string) (fabric.Attachment, error)
 	Leave(ctx context.Context, network, id string) error
+	Allocate(ctx context.Context, n fabric.Network) (vni uint32, err error)
+	Free(ctx context.Context, id string) error
+	Discover(ctx context.Context, addr netip.Addr, self bool) error
+	Undiscover(ctx context.Context, addr netip.Addr) error
 }
 
 var _ host = (*fabric.Fabric)(nil)
@@ -33,11 +37,20 @@ var _ host = (*fabric.Fabric)(nil)
 // Driver answers Docker's requests with this host's fabric. Its methods may be called from many goroutines.
 // Their errors are sentences for whoever typed the docker command.
 type Driver struct {
-	host host
+	host  host
+	scope string
 }
 
-// New returns the driver of f.
-func New(f *fabric.Fabric) *Driver { return &Driver{host: f} }
+// Scopes of the driver's networks. Docker makes local ones on the host where they were asked for, and gives them addresses
+// there. Global ones are the Swarm's: the leading manager gives addresses, and the options go to every node. Docker before
+// 24 makes no global ones outside of a Swarm.
+const (
+	Local  = network.LocalScope
+	Global = network.GlobalScope
+)
+
+// New returns the driver of f, whose networks have that scope.
+func New(f *fabric.Fabric, scope string) *Driver { return &Driver{host: f, scope: scope} }
 
 // capabilities are network.CapabilitiesResponse and what dockerd asks for since 28.0: whether GwAllocCheck is answered.
 type capabilities struct {
@@ -50,6 +63,11 @@ type (
 	gwAllocRequest  struct{ Options map[string]any } // as in CreateNetwork
 	gwAllocResponse struct{ SkipIPv4, SkipIPv6 bool }
 )
+
+// GetCapabilities says how far the networks reach, that Docker is to tell of the Swarm's nodes, and that GwAllocCheck is answered.
+func (d *Driver) GetCapabilities(context.Context, []byte) (any, error) {
+	return capabilities{network.CapabilitiesResponse{Scope: d.scope, ConnectivityScope: network.GlobalScope}, true}, nil
+}
 
 // GwAllocCheck tells dockerd to set no address aside as the gateway, since nobody would answer there. It does so all
 // the same with --gateway, and for a host that is to have that address.
@@ -89,11 +107,6 @@ func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRe
 		return err
 	}
 	return d.host.DeleteNetwork(ctx, req.NetworkID)
-}
-
-// AllocateNetwork hands back what it was given: networks are local, there is nothing to agree on.
-func (d *Driver) AllocateNetwork(_ context.Context, req *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
-	return &network.AllocateNetworkResponse{Options: req.Options}, nil
 }
 
 // CreateEndpoint makes an endpoint. Its MAC is in the reply only when the request named none:

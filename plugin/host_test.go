@@ -1,11 +1,14 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	netID   = "9f1c0a7e5b3d2846f0e1d2c3b4a5968778695a4b3c2d1e0f6482d3b5e7a0c1f9"
 	epID    = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	swarmID = "x7s1k2m9qz0p4r8t6v3w5y1ab" // 25 letters and digits
+	nodeNet = "x7s1k2m9qz0p4r8t6v3w5y1ab" // of a Swarm
 )
 
 // recorder is a host that remembers what it was told.
@@ -31,8 +34,8 @@ type recorder struct {
 	hook       func(ctx context.Context) error // instead of fail
 
 	mu        sync.Mutex
-	calls     []string // method and ids
-	networks  []fabric.Network
+	calls     []string         // method and ids
+	networks  []fabric.Network // created or allocated
 	endpoints []fabric.Endpoint
 }
 
@@ -76,10 +79,28 @@ func (r *recorder) Leave(ctx context.Context, network, id string) error {
 	return r.note(ctx, "Leave", network, id)
 }
 
+// Allocate gives the VNI that was asked for, or 4711.
+func (r *recorder) Allocate(ctx context.Context, n fabric.Network) (uint32, error) {
+	r.mu.Lock()
+	r.networks = append(r.networks, n)
+	r.mu.Unlock()
+	return cmp.Or(n.VNI, 4711), r.note(ctx, "Allocate", n.ID)
+}
+
+func (r *recorder) Free(ctx context.Context, id string) error { return r.note(ctx, "Free", id) }
+
+func (r *recorder) Discover(ctx context.Context, addr netip.Addr, self bool) error {
+	return r.note(ctx, "Discover", addr.String(), fmt.Sprint(self))
+}
+
+func (r *recorder) Undiscover(ctx context.Context, addr netip.Addr) error {
+	return r.note(ctx, "Undiscover", addr.String())
+}
+
 // serving is the handler over r, logging to the test.
 func serving(t testing.TB, r *recorder) *handler {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return newHandler(&Driver{host: r}, log, deadline)
+	return newHandler(&Driver{host: r, scope: Local}, log, deadline)
 }
 
 // post sends one request to h and returns the status and the reply, which must be a JSON object.

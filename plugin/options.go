@@ -72,6 +72,7 @@ func networkOptions() []option {
 func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	n := fabric.Network{
 		ID:       req.NetworkID,
+		Swarm:    swarmID(req.NetworkID),
 		Attach:   tap.Veth,
 		Ageing:   defaultAgeing,
 		External: true,

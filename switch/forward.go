@@ -253,7 +253,7 @@ func (b *batch) sendLots() {
 }
 
 // sendFlood sends the gathered run to every port but the one it came by, and to no uplink if it came
-// by one: in a full mesh that is loop-free. A port that is down has refused it.
+// by one: in a full mesh that is loop-free. A port that is down has refused it, a sparse one most of it.
 func (b *batch) sendFlood(in *Port) {
 	if len(b.flood) == 0 {
 		return
@@ -266,7 +266,7 @@ func (b *batch) sendFlood(in *Port) {
 		if q == in || in.Uplink && q.Uplink {
 			continue
 		}
-		if q.IsDown() {
+		if q.IsDown() || !q.floodable() {
 			q.refuse(len(b.flood))
 			continue
 		}

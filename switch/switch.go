@@ -94,7 +94,9 @@ type Port struct {
 	limit    atomic.Int64                // longest frame that its way carries, in bytes with the Ethernet header
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
-	learned  []*station // of this port, guarded by fdb.mu
+	sparse   atomic.Bool  // see SetSparse
+	flooded  atomic.Int64 // while it is sparse: second of the coarse clock in which frames were last flooded to it
+	learned  []*station   // of this port, guarded by fdb.mu
 
 	tally            [verdicts]atomic.Uint64 // of frames that came in
 	rxBytes          atomic.Uint64
@@ -166,6 +168,25 @@ func (p *Port) Heard() {
 func (p *Port) IsDown() bool {
 	still := p.down.Load()
 	return still != nil && (*still)()
+}
+
+// SetSparse says whether frames that are flooded are sent to the port at most once in each second of the coarse clock; it
+// refuses the others. That is for a host that may have gone: it can still be found, and costs next to nothing.
+func (p *Port) SetSparse(sparse bool) {
+	p.flooded.Store(-1)
+	p.sparse.Store(sparse)
+}
+
+// IsSparse tells what SetSparse was told.
+func (p *Port) IsSparse() bool { return p.sparse.Load() }
+
+// floodable tells whether flooded frames may be sent to the port now.
+func (p *Port) floodable() bool {
+	if !p.sparse.Load() {
+		return true
+	}
+	now := p.sw.now.Load()
+	return p.flooded.Swap(now) != now
 }
 
 // Tally gives the switch's books: every frame that any port ever brought in, by verdict.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,13 +31,15 @@ type settings struct {
 	recorder  int // bytes
 	workers   int
 	pin       bool
+	scope     string // plugin.Local or plugin.Global
 	logLevel  string
 	logFormat string
+	logOutput string // stderr or stdout
 }
 
 // runDaemon is the whole life of the daemon. It returns nil when ctx ends.
-func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
-	log, started := newLogger(stderr, s.logLevel, s.logFormat), time.Now()
+func runDaemon(ctx context.Context, s settings, out io.Writer) (err error) {
+	log, started := newLogger(out, s.logLevel, s.logFormat), time.Now()
 
 	lock, err := lockState(s.Dir)
 	if err != nil {
@@ -95,7 +98,7 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 	g.Go(func() error { return f.Run(path) })
 	g.Go(func() error {
 		defer endPath()
-		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f), log))
+		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.scope), log))
 	})
 	g.Go(func() error {
 		return plugin.Serve(ctx, local, (&api{host: f, log: log, name: s.Name, started: started, captures: looks}).handler())
@@ -111,17 +114,22 @@ func runDaemon(ctx context.Context, s settings, stderr io.Writer) (err error) {
 
 func newRun(c *client) *cobra.Command {
 	s := settings{Config: fabric.Config{Name: "tapestry", Dir: "/var/lib/tapestry", Port: 4789, SweepAfter: time.Minute},
-		pluginDir: "/run/docker/plugins", recorder: 32 << 20, logLevel: "info", logFormat: "text"}
+		pluginDir: "/run/docker/plugins", recorder: 32 << 20, scope: plugin.Local, logLevel: "info", logFormat: "text", logOutput: "stderr"}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon: Docker's network driver and its switch",
 		Long: `Run the daemon until SIGINT or SIGTERM, as root and on the host that dockerd runs on. Docker finds it by the socket
 NAME.sock in --plugin-dir. Networks and endpoints are remembered in --state-dir: after a restart, also one by
-kill -9, they and their traffic come back by themselves. The log goes to standard error.`,
+kill -9, they and their traffic come back by themselves. The log goes to standard error.
+
+In Docker's managed plugin (docs/plugin.md) this command is what runs, and docker plugin set NAME args="…" gives it flags.`,
 		Example: `  tapestry run
   tapestry run --peer 192.0.2.2 --peer 192.0.2.3
   tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json`,
-		Args:              arguments(0, 0),
+		Args: func(cmd *cobra.Command, args []string) error {
+			// docker plugin set NAME args="" gives one empty argument.
+			return arguments(0, 0)(cmd, slices.DeleteFunc(args, func(s string) bool { return s == "" }))
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			socket, err := parseSocket(c.socket)
@@ -137,7 +145,11 @@ kill -9, they and their traffic come back by themselves. The log goes to standar
 					return failf(exitUsage, "--peer %s: %w", p.Addr(), err)
 				}
 			}
-			err = runDaemon(cmd.Context(), s, cmd.ErrOrStderr())
+			out := cmd.ErrOrStderr()
+			if s.logOutput == "stdout" {
+				out = cmd.OutOrStdout()
+			}
+			err = runDaemon(cmd.Context(), s, out)
 			if errors.Is(err, fs.ErrPermission) {
 				return fmt.Errorf("%w: run it as root", err)
 			}
@@ -169,10 +181,14 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.StringVar(&s.apiGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
 	f.Var(set(&s.logLevel, "LEVEL", s.logLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(set(&s.logFormat, "FORMAT", s.logFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
+	f.Var(set(&s.logOutput, "WHERE", s.logOutput, oneOf("stderr", "stdout")), "log-output", "`WHERE` the log goes: stderr, stdout (dockerd takes what a managed plugin says on stderr for errors)")
+	f.Var(set(&s.scope, "SCOPE", s.scope, oneOf(plugin.Local, plugin.Global)), "scope", "`SCOPE` of the networks: local, or global for those of a Swarm, which takes a managed plugin")
 	f.Var(set(&s.workers, "N", "0", parseWorkers), "workers", "`N` threads that move frames; 0: tapestry chooses")
 	// The flags exist, so neither call can fail.
 	_ = f.MarkHidden("workers")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("log-output", cobra.FixedCompletions([]string{"stderr", "stdout"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("scope", cobra.FixedCompletions([]string{plugin.Local, plugin.Global}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.MarkFlagDirname("plugin-dir")
 	_ = cmd.MarkFlagDirname("state-dir")

@@ -1,0 +1,117 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strconv"
+
+	"github.com/docker/go-plugins-helpers/network"
+
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// Docker's Swarm. The leading manager allocates a network once, and again each time that a manager begins to lead. What
+// AllocateNetwork answers are the only options that reach the nodes' CreateNetwork.
+
+// swarmID tells whether an id of Docker's is one of its Swarm: 25 letters and digits, where others are 64 hex digits
+// (moby/swarmkit, identity.NewID).
+func swarmID(id string) bool { return len(id) == 25 }
+
+// AllocateNetwork checks a network of the Swarm before any node makes it, and gives it a VNI if it asks for none. Docker
+// shows an error in its log only, and tries again after some minutes: docker network create has succeeded by then.
+func (d *Driver) AllocateNetwork(ctx context.Context, req *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
+	n, err := parseAllocation(req)
+	if err != nil {
+		return nil, err
+	}
+	asked := n.VNI
+	vni, err := d.host.Allocate(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	options := maps.Clone(req.Options)
+	if asked == 0 {
+		if options == nil {
+			options = make(map[string]string)
+		}
+		options[optVNI] = strconv.FormatUint(uint64(vni), 10)
+	}
+	return &network.AllocateNetworkResponse{Options: options}, nil
+}
+
+// parseAllocation reads the request as the CreateNetwork that each node will get.
+func parseAllocation(req *network.AllocateNetworkRequest) (fabric.Network, error) {
+	given := make(map[string]any, len(req.Options))
+	for k, v := range req.Options {
+		given[k] = v
+	}
+	create := &network.CreateNetworkRequest{NetworkID: req.NetworkID, Options: map[string]any{generic: given}}
+	for i := range req.IPv4Data {
+		create.IPv4Data = append(create.IPv4Data, &req.IPv4Data[i])
+	}
+	for i := range req.IPv6Data {
+		create.IPv6Data = append(create.IPv6Data, &req.IPv6Data[i])
+	}
+	if host, ok := given[optHost]; ok && host != "off" {
+		return fabric.Network{}, fmt.Errorf("%s=%v: every node of the Swarm would have the same address; leave the option away, and join the hosts that need one by a config-only network (docs/swarm.md)", optHost, host)
+	}
+	if given[optVNI] != nil || given[optVNIList] != nil {
+		return parseNetwork(create)
+	}
+	given[optVNI] = "1" // it is given one, so that the other options are read as those of a network that has one
+	n, err := parseNetwork(create)
+	n.VNI = 0
+	return n, err
+}
+
+// FreeNetwork forgets a network that was removed from the Swarm; an unknown one is fine.
+func (d *Driver) FreeNetwork(ctx context.Context, req *network.FreeNetworkRequest) error {
+	if err := checkID("NetworkID", req.NetworkID); err != nil {
+		return err
+	}
+	return d.host.Free(ctx, req.NetworkID)
+}
+
+// A discovery tells of a node of the Swarm (libnetwork, discoverapi.NodeDiscoveryData).
+type discovery struct {
+	DiscoveryType int
+	DiscoveryData struct {
+		Address string // of this host: that of the data path; of others: the one they advertise
+		Self    bool
+	}
+}
+
+// nodeDiscovery is the DiscoveryType of nodes. Others are not meant for drivers outside of dockerd.
+const nodeDiscovery = 1
+
+// DiscoverNew hears of a node of the Swarm.
+func (d *Driver) DiscoverNew(ctx context.Context, req *discovery) error {
+	addr, err := req.addr()
+	if err != nil || !addr.IsValid() {
+		return err
+	}
+	return d.host.Discover(ctx, addr, req.DiscoveryData.Self)
+}
+
+// DiscoverDelete hears that a node has left the Swarm, or that Docker does not see it any more.
+func (d *Driver) DiscoverDelete(ctx context.Context, req *discovery) error {
+	addr, err := req.addr()
+	if err != nil || !addr.IsValid() || req.DiscoveryData.Self {
+		return err
+	}
+	return d.host.Undiscover(ctx, addr)
+}
+
+// addr is the node's address; zero: this is about something else.
+func (r *discovery) addr() (netip.Addr, error) {
+	if r.DiscoveryType != nodeDiscovery {
+		return netip.Addr{}, nil
+	}
+	a, err := netip.ParseAddr(r.DiscoveryData.Address)
+	if err != nil || a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("DiscoveryData.Address %s: want an IP address", show(r.DiscoveryData.Address))
+	}
+	return a.Unmap(), nil
+}

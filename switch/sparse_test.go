@@ -1,0 +1,51 @@
+package vswitch
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// What is flooded goes to a sparse port once a second; what is for a station behind it goes there always.
+func TestSparse(t *testing.T) {
+	s := New(Config{})
+	a, _ := attach(s, "a", false)
+	b, wb := attach(s, "b", true)
+	c, wc := attach(s, "c", true)
+	b.Pin(mac(2))
+	b.SetSparse(true)
+	flood := func(ids ...int) {
+		for _, id := range ids {
+			a.Ingress([]ether.Frame{frame(mac(1), broadcast, id)})
+		}
+	}
+	flood(1, 2, 3)
+	a.Ingress([]ether.Frame{frame(mac(1), mac(2), 4), frame(mac(1), mac(2), 5)})
+	s.Tick(time.Second)
+	flood(6, 7)
+	if got := wb.taken(); !slices.Equal(got, []int{1, 4, 5, 6}) {
+		t.Errorf("the sparse port got %v", got)
+	}
+	if got := wc.taken(); !slices.Equal(got, []int{1, 2, 3, 6, 7}) {
+		t.Errorf("the other port got %v", got)
+	}
+	if st := b.Stats(); st.Offered != 7 || st.Refused != 3 || st.Tx != 4 {
+		t.Errorf("the sparse port's books: %+v", st)
+	}
+	if st := c.Stats(); st.Offered != 5 || st.Refused != 0 {
+		t.Errorf("the other port's books: %+v", st)
+	}
+	if !b.IsSparse() || c.IsSparse() {
+		t.Error("the wrong port is sparse")
+	}
+	b.SetSparse(false)
+	flood(8, 9)
+	if got := wb.taken(); !slices.Equal(got, []int{8, 9}) {
+		t.Errorf("afterwards it got %v", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { b.SetSparse(true); b.floodable() }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
