@@ -82,6 +82,7 @@ type tracePort struct {
 	GSO       bool   `json:"gso"`
 	GSOWhy    string `json:"gso_why"`
 	RemoteSum bool   `json:"remote_checksum"`
+	Sparse    bool   `json:"sparse"`
 }
 
 // tracer is what the API asks of *fabric.Fabric for this.
@@ -159,7 +160,7 @@ func toTraceStep(s fabric.TraceStep) traceStep {
 
 func toTracePort(p fabric.TracePort) tracePort {
 	t := tracePort{Port: p.Name, Kind: p.Kind, Link: p.Link, MTU: p.MTU, Faults: p.Faults, Down: p.Down, PathMTU: p.PathMTU,
-		Overhead: p.Overhead, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum}
+		Overhead: p.Overhead, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Sparse: p.Sparse}
 	if p.Addr.IsValid() {
 		t.Addr = p.Addr.String()
 	}

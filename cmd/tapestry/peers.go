@@ -15,7 +15,9 @@ func newPeers(c *client) *cobra.Command {
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
-for networks that name none, from the daemon's --peer list (shown as default). GSO tells whether many datagrams leave
+for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
+Swarm's nodes too (swarm). One that has left, Docker says, stays a peer for a day: while it is silent, what is flooded goes
+to it once a second at most. GSO tells whether many datagrams leave
 in one send: yes; untested, when the peer does not tell how they arrive; no, with the reason.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
@@ -36,7 +38,7 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 		newPeerChange(c, "add", "add NET ADDR[:PORT]", "Let a network reach another host",
 			`Let a network reach another host, from now on and after a restart. The other host must be told of this one too.
 Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing. A network that used the
-daemon's --peer list gets a list of its own by this, beginning with that one.`,
+daemon's --peer list or the Swarm's nodes gets a list of its own by this, beginning with those.`,
 			`  tapestry peers add wide 192.0.2.3
   tapestry peers add wide [2001:db8::3]:4789`, "added to"),
 		newPeerChange(c, "rm", "rm NET ADDR[:PORT]", "Cut a network off from another host",
@@ -48,8 +50,13 @@ peer, and names those it has. Without a port it is the peer at this address, wha
 
 func peerRow(p peerReply, d *docker) []string {
 	from, heard := "network", "never"
-	if p.Default {
+	switch {
+	case p.Default:
 		from = "default"
+	case p.Swarm && p.Left:
+		from = "swarm (left)"
+	case p.Swarm:
+		from = "swarm"
 	}
 	if p.HeardSeconds != nil {
 		heard = agoText(*p.HeardSeconds) + " ago"

@@ -133,6 +133,9 @@ func (x traceWay) text(r traceReply) string {
 	} else if x.GSOWhy != "" {
 		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))
 	}
+	if x.Sparse && r.Verdict == "flooded" {
+		facts = append(facts, "once a second at most: Docker says that this host has left the Swarm, and it is silent")
+	}
 	if x.Faults != "" {
 		facts = append(facts, "this port has faults: "+x.Faults)
 	}

@@ -124,6 +124,8 @@ verdict      forwarded to db`
 	remote := fabric.TracePort{Name: "192.0.2.2", Kind: "remote", MTU: 1450, Addr: netip.MustParseAddrPort("192.0.2.2:4789"), PathMTU: 1500, Overhead: 50, GSOWhy: "EIO", RemoteSum: true, Faults: "loss 2%"}
 	lost := remote
 	lost.Down = "link eth0 is down"
+	sparse := remote
+	sparse.Sparse = true
 	for _, tc := range []struct {
 		name   string
 		answer fabric.TraceView
@@ -137,6 +139,8 @@ verdict      forwarded to db`
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
 			Ways: []fabric.TraceWay{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: dbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exitFine,
 			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
+		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Ways: []fabric.TraceWay{{TracePort: sparse, Verdict: "forwarded"}}}, exitFine,
+			[]string{"once a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
 		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Ways: []fabric.TraceWay{{TracePort: lost, Verdict: "forwarded"}}}, exitNo,
 			[]string{"way          192.0.2.2: it is lost, there is no way: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, but there is no way: link eth0 is down. `tapestry doctor`",
 				"the frame would be lost, there is no way: link eth0 is down"}},

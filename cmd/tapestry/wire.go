@@ -65,6 +65,7 @@ type networkReply struct {
 	Attach         string            `json:"attach"`
 	AgeingSeconds  float64           `json:"ageing_seconds"`
 	External       bool              `json:"external"`
+	Swarm          bool              `json:"swarm"`
 	Host           []string          `json:"host"`
 	Endpoints      int               `json:"endpoints"`
 	AddressesKnown int               `json:"addresses_known"`
@@ -117,6 +118,8 @@ type peerReply struct {
 	VNI          uint32            `json:"vni"`
 	Addr         string            `json:"addr"`
 	Default      bool              `json:"default"`
+	Swarm        bool              `json:"swarm"`
+	Left         bool              `json:"left"`
 	State        string            `json:"state"`
 	Why          string            `json:"why"`
 	MTU          int               `json:"mtu"`
@@ -179,7 +182,7 @@ func toConflict(c fabric.Conflict) conflictReply {
 
 func toNetwork(n fabric.NetworkView) networkReply {
 	r := networkReply{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
-		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
+		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
 		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops), Host: []string{}}
 	if n.Network.Host != nil {
 		r.Host = addresses(n.Network.Host.Addrs)
@@ -208,7 +211,7 @@ func toEntry(e fabric.EntryView) entryReply {
 }
 
 func toPeer(p fabric.PeerView) peerReply {
-	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, State: state(p.Down),
+	r := peerReply{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, Swarm: p.Node, Left: p.Left, State: state(p.Down),
 		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
 		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Heard >= 0 {
