@@ -1,6 +1,7 @@
 #!/bin/bash
-# e2e.sh [TEST…] runs the tests of this directory one after the other, each in a process of its own, with a line for each test
-# and subtest as it ends; what a failed test said follows it. TESTs are regular expressions of names (default: all).
+# e2e.sh [TEST…] runs the tests of this directory, each in a process of its own, JOBS (2) at a time since most of them wait, with
+# a line for each test and subtest as it ends; what a failed test said follows it. TESTs are regular expressions of names
+# (default: all).
 #
 # With DOCKER_BIN the hosts have another Docker than the machine's (test/docker/build.sh makes one). A single subtest:
 #   go test -count=1 -run 'TestCaptureCommands/rotation' ./test
@@ -9,20 +10,23 @@ cd "$(dirname "$0")"
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
+export dir
 go test -c -o "$dir/test" .
 only=$(IFS='|'; echo "$*")
-"$dir/test" -test.list "${only:-.}" >"$dir/names"
-grep -q '^Test' "$dir/names" || { echo "no test is called ${only}" >&2; exit 1; }
+"$dir/test" -test.list "${only:-.}" | grep '^Test' >"$dir/names" || { echo "no test is called ${only}" >&2; exit 1; }
 
-failed=()
-while read -r name; do
+run() { # TEST
     # The time limit is for a test that hangs: a slow machine needs a part of it only.
-    if ! "$dir/test" -test.v -test.timeout 30m -test.run "^$name\$" </dev/null 2>&1 | tee "$dir/said" |
+    if ! "$dir/test" -test.v -test.timeout 30m -test.run "^$1\$" </dev/null 2>&1 | tee "$dir/$1.said" |
         sed -un '/^ *--- \(PASS\|FAIL\|SKIP\)/p'; then
-        cat "$dir/said"
-        failed+=("$name")
+        echo "$1" >>"$dir/failed"
+        cat "$dir/$1.said"
     fi
-done <"$dir/names"
+}
+export -f run
+export SHELLOPTS # pipefail, in run too
+xargs -P "${JOBS:-2}" -I{} bash -c 'run "$1"' run {} <"$dir/names"
+
 printf '%d tests in %d min %02d s' "$(wc -l <"$dir/names")" $((SECONDS / 60)) $((SECONDS % 60))
-[[ ${#failed[@]} == 0 ]] || { printf '; failed: %s\n' "${failed[*]}"; exit 1; }
+[[ ! -s $dir/failed ]] || { printf '; failed: %s\n' "$(paste -sd' ' "$dir/failed")"; exit 1; }
 printf ', all passed\n'

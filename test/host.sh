@@ -1,12 +1,13 @@
 #!/bin/bash
 # host.sh makes and removes "hosts" on one machine, for the tests and the demo.
 #
-# A host is a network, mount and process namespace with its own /run, dockerd (and containerd) and tapestry daemon.
+# A host is a network, mount, process and UTS namespace with its own name, /run, dockerd (and containerd) and tapestry daemon.
 # Nothing of it is shared with the machine's own Docker, and when its first process ends everything in it ends.
 # All of a host's files are in $HOSTS/NAME: pid (its first process), dockerd.log, tapestry.log, docker/, state/.
 #
 #   host.sh up NAME                       make a host
 #   host.sh wire A B                      veth link between two hosts: A is 192.0.2.1, 2001:db8::1; B is …2; each the other's gateway
+#   host.sh lan HUB A B…                  a bridge on HUB, with a veth link to each: A is 192.0.2.1, 2001:db8::1, B is …2 …; HUB …254, the gateway
 #   host.sh in NAME CMD…                  run a command there
 #   host.sh dockerd NAME start [FLAG…]    start dockerd, wait until it answers
 #   host.sh tapestry NAME start [FLAG…]   start `tapestry run`, wait until it answers
@@ -39,7 +40,7 @@ enter() { # NAME COMMAND…
     local pid=$HOSTS/$1/pid
     [[ -s $pid ]] || die "no host $1"
     shift
-    exec nsenter --target "$(<"$pid")" --mount --net --pid -- env \
+    exec nsenter --target "$(<"$pid")" --mount --net --pid --uts -- env \
         PATH="$(dirname "$TAPESTRY"):$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
 }
 within() { (enter "$@"); }
@@ -62,6 +63,7 @@ first() { # NAME
         mount -t overlay -o "lowerdir=/$over,upperdir=/run/host/$over/upper,workdir=/run/host/$over/work" "$over" "/$over"
     done
     ip link set lo up
+    echo "$1" >/proc/sys/kernel/hostname
     echo "$pid" >"$dir/pid.new" && mv "$dir/pid.new" "$dir/pid"
     while :; do sleep 1000 & wait; done
 }
@@ -70,7 +72,7 @@ up() { # NAME
     local dir=$HOSTS/$1
     mkdir -p "$HOSTS" && mkdir "$dir" || die "host $1 exists in $HOSTS"
     echo '{}' >"$dir/daemon.json"
-    setsid unshare --mount --net --pid --fork "$self" first "$1" </dev/null >"$dir/first.log" 2>&1 &
+    setsid unshare --mount --net --pid --uts --fork "$self" first "$1" </dev/null >"$dir/first.log" 2>&1 &
     await 10 test -s "$dir/pid" || { cat "$dir/first.log" >&2; die "host $1 did not come up"; }
     if [[ -n ${OWNER:-} ]]; then
         setsid bash -c 'tail --pid="$1" -f /dev/null; exec "$2" down "$3"' guard "$OWNER" "$self" "$1" </dev/null >/dev/null 2>&1 &
@@ -90,6 +92,26 @@ wire() { # A B
             ip link set underlay up
             ip route add default via 192.0.2.$peer
             ip -6 route add default via 2001:db8::$peer dev underlay"
+    done
+}
+
+lan() { # HUB HOST…
+    local hub=$1 n=0 host; shift
+    within "$hub" sh -ec "
+        ip link add lan type bridge
+        ip address add 192.0.2.254/24 dev lan
+        ip address add 2001:db8::254/64 dev lan nodad
+        ip link set lan up"
+    for host; do
+        n=$((n + 1))
+        nsenter --target "$(<"$HOSTS/$hub/pid")" --net ip link add "port$n" type veth peer name underlay netns "$(<"$HOSTS/$host/pid")"
+        within "$hub" ip link set "port$n" master lan up
+        within "$host" sh -ec "
+            ip address add 192.0.2.$n/24 dev underlay
+            ip address add 2001:db8::$n/64 dev underlay nodad
+            ip link set underlay up
+            ip route add default via 192.0.2.254
+            ip -6 route add default via 2001:db8::254 dev underlay"
     done
 }
 
@@ -175,7 +197,7 @@ down() { # NAME
 
 verb=${1:-}
 case $verb in
-up | wire | image | down | dockerd | tapestry | first) shift; "$verb" "$@" ;;
+up | wire | lan | image | down | dockerd | tapestry | first) shift; "$verb" "$@" ;;
 in) shift; enter "$@" ;;
 *) sed -n '2,/^set /{/^#/p}' "$self" >&2; exit 2 ;;
 esac
