@@ -31,6 +31,7 @@ type host interface {
 	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
 	faulter
 	tracer
+	swarmer
 }
 
 // api answers the commands on this host. Networks are named by their whole id; answers are sorted.
@@ -38,6 +39,7 @@ type api struct {
 	host    host
 	log     *slog.Logger
 	name    string // of the driver
+	scope   string // of its networks: local or global
 	started time.Time
 
 	captures *captures // nil: none
@@ -63,6 +65,7 @@ func (a *api) handler() http.Handler {
 	if a.captures != nil {
 		a.captures.routes(mux)
 	}
+	a.nodeRoutes(mux)
 	a.faultRoutes(mux)
 	a.traceRoutes(mux)
 	return mux
@@ -70,7 +73,7 @@ func (a *api) handler() http.Handler {
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 	s := a.host.Status()
-	r := statusReply{Name: a.name, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
+	r := statusReply{Name: a.name, Scope: a.scope, Version: buildVersion().Version, StartedAt: a.started.Truncate(time.Second),
 		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
 		Networks: s.Networks, Endpoints: s.Endpoints,

@@ -239,7 +239,7 @@ func (j *job) close(ctx context.Context, m *meter, where *place, b *captureBooks
 			return failf(exitNo, "the daemon was stopped%s", complete(where, m.count()))
 		}
 	case b.State == "failed":
-		return failf(exitNo, "the capture failed in the daemon%s: see its log (journalctl -u tapestry)", complete(where, m.count()))
+		return failf(exitNo, "the capture failed in the daemon%s: see its log (%s)", complete(where, m.count()), j.c.log())
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
 			fmt.Fprintln(j.news, text)

@@ -171,7 +171,7 @@ func TestNoDaemon(t *testing.T) {
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	for _, args := range []string{"status", "networks", "ports", "ports wide", "fdb", "peers", "peers add wide 192.0.2.3", "peers rm wide 192.0.2.3"} {
 		r := tapestry(t, append(strings.Fields(args), "--api-socket", dead, "--docker-host", fakeDocker(t))...)
-		want := "tapestry: no daemon answers at " + dead + ": start it with `tapestry run` as root, or `systemctl start tapestry`\n"
+		want := "tapestry: no daemon answers at " + dead + ": start one: `tapestry run` as root, `systemctl start tapestry`, or `docker plugin enable tapestry`\n"
 		if r.code != exitNoDaemon || r.stderr != want {
 			t.Errorf("%s: exit %d, %q", args, r.code, r.stderr)
 		}

@@ -11,14 +11,19 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 )
 
 // client is a command's way to the daemon, and the flags that say where it and Docker are.
 type client struct {
-	socket     string // --api-socket
+	socket     string // --api-socket; "": the daemon is looked for in places
+	places     places
 	dockerHost string // --docker-host
 	json       bool   // --json
+
+	mu    sync.Mutex
+	found string // the socket in places at which the daemon is; "": none yet
 }
 
 func (c *client) status(ctx context.Context) (s statusReply, err error) {
@@ -64,7 +69,7 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	h := &http.Client{Timeout: 12 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.socket)
+			return c.dial(ctx)
 		}}}
 	resp, err := h.Do(r)
 	if err != nil {
@@ -82,32 +87,36 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.socket, err)
+		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.at(), err)
 	}
 	return nil
 }
-
-// errNoDaemon is where nobody listens.
-var errNoDaemon = errors.New("no daemon answers")
 
 // noDaemon explains a call that got no answer, and what to do.
 func (c *client) noDaemon(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted")
 	}
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return f // of the search
+	}
+	at := c.at()
 	if errors.Is(err, fs.ErrPermission) {
-		return failf(exitNoDaemon, "no permission to talk to the daemon at %s: run this as root, or as a member of its --api-group", c.socket)
+		return failf(exitNoDaemon, "no permission to talk to the daemon at %s: run this as root, or as a member of its --api-group", at)
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return failf(exitNoDaemon, "the daemon at %s does not answer in time: see its log (journalctl -u tapestry)", c.socket)
+		return failf(exitNoDaemon, "the daemon at %s does not answer in time: see its log (%s)", at, c.log())
 	}
 	var dial *net.OpError
 	if !errors.As(err, &dial) || dial.Op != "dial" {
-		return failf(exitNoDaemon, "what answers at %s hangs up: see the daemon's log (journalctl -u tapestry): %w", c.socket, bare(err))
+		return failf(exitNoDaemon, "what answers at %s hangs up: see the daemon's log (%s): %w", at, c.log(), bare(err))
 	}
-	return failf(exitNoDaemon, "%w at %s: start it with `tapestry run` as root, or `systemctl start tapestry`", errNoDaemon, c.socket)
+	return failf(exitNoDaemon, "%w at %s: start one: %s", errNoDaemon, at, startOne)
 }
+
+// log is where the log of this client's daemon is.
+func (c *client) log() string { return supervisor{dockerPlugin{ID: pluginOf(c.at())}}.log() }
 
 // refused turns the daemon's refusal into an error with its exit code.
 func refused(status int, text []byte) error {

@@ -23,6 +23,8 @@ type docker struct {
 	networks   []dockerNetwork
 	containers map[string]string // endpoint id → container name
 	http       *http.Client      // nil: where it is cannot be asked
+
+	elsewhere func(network string) string // of the client that asked it; nil: none
 }
 
 // dockerNetwork is what is needed of Docker's GET /networks and /networks/ID (Docker Engine API, Network).
@@ -30,6 +32,10 @@ type dockerNetwork struct {
 	ID     string `json:"Id"`
 	Name   string
 	Driver string
+	Scope  string // local, swarm, global
+
+	// Peers is only in /networks/ID, of a network of the Swarm that has containers on this host: the nodes that have some.
+	Peers []struct{ IP string }
 
 	// Containers is only in /networks/ID: by container id, or by "ep-" and the endpoint's id while it joins or leaves.
 	Containers map[string]dockerEndpoint
@@ -70,6 +76,17 @@ var errNotInDocker = errors.New("not known to Docker")
 
 // askDocker reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
 func (c *client) askDocker(ctx context.Context) (*docker, error) {
+	d, err := c.docker()
+	if err != nil || d.http == nil {
+		return d, err
+	}
+	d.answered = d.get(ctx, "/networks", &d.networks) == nil
+	d.elsewhere = func(network string) string { return c.elsewhere(ctx, d, network) }
+	return d, nil
+}
+
+// docker is where Docker is, not asked for anything yet.
+func (c *client) docker() (*docker, error) {
 	at := c.dockerHost
 	if at == "" {
 		at = os.Getenv("DOCKER_HOST")
@@ -90,7 +107,6 @@ func (c *client) askDocker(ctx context.Context) (*docker, error) {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}}}
-	d.answered = d.get(ctx, "/networks", &d.networks) == nil
 	return d, nil
 }
 
@@ -119,14 +135,26 @@ func (d *docker) get(ctx context.Context, path string, answer any) error {
 	return json.NewDecoder(body).Decode(answer)
 }
 
-// firewall is what Docker writes its firewall rules with: iptables, iptables+firewalld or nftables. "" is a Docker that does
-// not tell (before 28.2), or does not answer.
-func (d *docker) firewall(ctx context.Context) string {
-	var info struct{ FirewallBackend struct{ Driver string } }
-	if !d.answered || d.get(ctx, "/info", &info) != nil {
-		return ""
+// dockerInfo is what is needed of Docker's GET /info.
+type dockerInfo struct {
+	ServerVersion   string
+	DockerRootDir   string
+	FirewallBackend struct{ Driver string } // iptables, iptables+firewalld or nftables; "" of a Docker that does not tell (before 28.2)
+	Swarm           struct {
+		LocalNodeState   string // active: a node of a Swarm
+		NodeID, NodeAddr string // the address that the other nodes know
+		ControlAvailable bool   // a manager
+		RemoteManagers   []struct{ NodeID, Addr string }
+		Cluster          *struct{ DataPathPort uint16 } // nil: not a manager
 	}
-	return info.FirewallBackend.Driver
+}
+
+// info is zero of a Docker that does not answer.
+func (d *docker) info(ctx context.Context) (i dockerInfo) {
+	if !d.answered || d.get(ctx, "/info", &i) != nil {
+		return dockerInfo{}
+	}
+	return i
 }
 
 // open asks on a connection of its own, and leaves the answer to be read.

@@ -28,13 +28,20 @@ const good, warn, bad = "ok", "warn", "fail"
 type doctor struct {
 	*client
 	machine
-	name, pluginDir, stateDir string
+	name, pluginDir, stateDir string // name and stateDir: "" if not given, until meet
 	vtep                      netip.Addr
-	port                      uint16
+	port                      uint16 // 0 if not given, until meet
+
+	// What meet has found.
+	info     dockerInfo
+	plugins  []dockerPlugin
+	unlisted error      // why the list of plugins is not known
+	by       supervisor // of the daemon that is examined
+	scope    string     // of its networks; "": not known
 }
 
 func newDoctor(c *client, m machine) *cobra.Command {
-	d := &doctor{client: c, machine: m, name: "tapestry", pluginDir: "/run/docker/plugins", stateDir: "/var/lib/tapestry", port: 4789}
+	d := &doctor{client: c, machine: m, pluginDir: pluginSockets}
 	cmd := c.reader(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this host and its daemon, and say what to do",
@@ -44,9 +51,11 @@ It looks at the machine, whether the daemon runs or not: /dev/net/tun, veth, tc,
 underlay and its MTU, the VXLAN port, Docker, and the state directory. What it tries, it tries in a network namespace
 of its own or on the loopback address; only the VXLAN port it takes for a moment, if no daemon has it. Then it looks at the daemon: its version, its networks and peers, whether the
 frames of its containers fit the ways to other hosts, and the offloads. With peers that are tapestry too it sends
-test frames, to see that none arrives mangled.
+test frames, to see that none arrives mangled. Of a managed plugin it looks at the settings, at where Docker keeps its
+files, and at why its last start failed; on a node of a Swarm, at whether the daemon fits it and knows the other nodes.
 
-Flags that tapestry run was given (--name, --plugin-dir, --state-dir, --vtep, --vxlan-port) are given here too.
+Flags that tapestry run was given (--name, --plugin-dir, --state-dir, --vtep, --vxlan-port) are given here too; those of
+a managed plugin are known.
 
 It exits 1 if any line says fail, else 0: also with warnings, and without a daemon on a host that has no network yet.` +
 			fmt.Sprintf(jsonHelp, "an array, an object for a line"),
@@ -63,11 +72,11 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 		},
 	})
 	f := cmd.Flags()
-	f.Var(set(&d.name, "NAME", d.name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
+	f.Var(set(&d.name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
 	f.Var(set(&d.pluginDir, "DIR", d.pluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
-	f.Var(set(&d.stateDir, "DIR", d.stateDir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
+	f.Var(set(&d.stateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
 	f.Var(set(&d.vtep, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
-	f.Var(set(&d.port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else 4789)")
+	f.Var(set(&d.port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
 	_ = cmd.MarkFlagDirname("plugin-dir") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("state-dir")
 	return cmd
@@ -115,8 +124,8 @@ func (d *doctor) examine(ctx context.Context, tell func(finding)) error {
 	if err != nil {
 		return err
 	}
+	d.meet(ctx, names, status, away)
 	if away == nil {
-		d.name, d.port = status.Name, status.VXLANPort
 		if vtep, err := netip.ParseAddr(status.VTEP); err == nil {
 			d.vtep = vtep
 		}
@@ -124,13 +133,17 @@ func (d *doctor) examine(ctx context.Context, tell func(finding)) error {
 	networks := 0
 	for _, section := range []func(){
 		func() { d.examineKernel(tell) },
-		func() { d.examineUnderlay(status, names.firewall(ctx), tell) },
-		func() { d.examineDocker(ctx, names, tell) },
+		func() { d.examineUnderlay(status, tell) },
+		func() { d.examineDocker(ctx, names, status, tell) },
 		func() { networks = d.examineState(tell) },
-		func() { tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks)) },
+		func() { tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks, d.by)) },
 		func() {
 			if away == nil {
 				d.examineDaemon(ctx, status, names, tell)
+				return
+			}
+			for _, f := range d.checkLost(names.networks, nil, nil) {
+				tell(f)
 			}
 		},
 	} {

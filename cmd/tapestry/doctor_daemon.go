@@ -23,7 +23,7 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 		}
 	}
 	mute := func(err error) {
-		each([]finding{{"daemon", bad, "does not answer any more: " + err.Error(), restart}})
+		each([]finding{{"daemon", bad, "does not answer any more: " + err.Error(), d.by.restart()}})
 	}
 	networks, err := d.networks(ctx)
 	if err != nil {
@@ -40,8 +40,13 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 	for i := range networks {
 		networks[i].Name = names.label(networks[i].ID)
 	}
-	each(checkNetworks(networks, status.Conflicts, names))
-	each(checkPorts(ports))
+	known := make(map[string]bool)
+	for _, n := range networks {
+		known[n.ID] = true
+	}
+	lost := d.checkLost(names.networks, known, func(id string) (bool, error) { return names.used(ctx, id) })
+	each(checkNetworks(networks, status.Conflicts, names, lost))
+	each(checkPorts(ports, d.by))
 
 	began := time.Now()
 	tests, untested := d.testPeers(ctx) // first: peers are heard by it, and show what is narrow
@@ -57,12 +62,13 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 	link, err := d.carrier(d.vtep) // without a name if there is none: checkUnderlay said so
 	each(checkMTU(networks, ports, peers, tests.Tests, d.way))
 	each(checkPeers(peers, tests.Tests, status))
+	d.examineNodes(ctx, names, func(f finding) { each([]finding{f}) })
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
-		each([]finding{checkReversePath(filter == "1", link, d.vtep, peers, d.way)})
+		each([]finding{checkReversePath(filter == "1", link, d.vtep, peers, d.way, d.by)})
 	}
 	if untested != nil {
-		each([]finding{{"selftest", warn, "not tested: " + untested.Error(), restart}})
+		each([]finding{{"selftest", warn, "not tested: " + untested.Error(), d.by.restart()}})
 	} else {
 		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
 			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
@@ -75,8 +81,6 @@ func (d *doctor) examineDaemon(ctx context.Context, status statusReply, names *d
 	}
 	each([]finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
 }
-
-const restart = "systemctl restart tapestry: containers keep their connections"
 
 // way is the link by which datagrams to a host leave; without a name if there is no way.
 func (d *doctor) way(to netip.AddrPort) net.Interface {
@@ -102,7 +106,8 @@ func (r *testsReply) judge(took time.Duration) {
 	}
 }
 
-func checkNetworks(networks []networkReply, conflicts []conflictReply, names *docker) (all []finding) {
+func checkNetworks(networks []networkReply, conflicts []conflictReply, names *docker, lost []finding) (all []finding) {
+	all = lost
 	for _, n := range networks {
 		if n.Down != "" {
 			all = append(all, finding{"networks", bad, n.Name + " has no tunnel: " + n.Down, "tapestry networks shows when it has: it is tried every 5 s"})
@@ -118,7 +123,7 @@ func checkNetworks(networks []networkReply, conflicts []conflictReply, names *do
 	return all
 }
 
-func checkPorts(ports []portReply) (all []finding) {
+func checkPorts(ports []portReply, by supervisor) (all []finding) {
 	containers := 0
 	for _, p := range ports {
 		if p.Kind == "host" && p.Why != "" {
@@ -135,7 +140,7 @@ func checkPorts(ports []portReply) (all []finding) {
 			all = append(all, finding{"ports", warn, fmt.Sprintf("%s on %s: %s, as after a reboot", p.Container, p.NetworkName, p.Why),
 				"nothing: it is swept after --sweep-after (60 s) and some seconds, unless its container comes back"})
 		case tap.ErrHostEnd.Error(): // the daemon sets it up when it starts
-			all = append(all, finding{"ports", bad, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why), restart})
+			all = append(all, finding{"ports", bad, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why), by.restart()})
 		case tap.ErrDown.Error():
 			all = append(all, finding{"ports", warn, fmt.Sprintf("%s on %s gets nothing: %s", p.Container, p.NetworkName, p.Why),
 				fmt.Sprintf("docker exec --privileged %s ip link set eth0 up (the link that has %s)", p.Container, p.MAC)})
@@ -229,7 +234,7 @@ func remedyOf(p peerReply) string {
 
 // checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes. An address on
 // the loopback link is reached by any.
-func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []peerReply, way func(netip.AddrPort) net.Interface) finding {
+func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []peerReply, way func(netip.AddrPort) net.Interface, by supervisor) finding {
 	var others []string
 	for _, p := range peers {
 		to, err := netip.ParseAddrPort(p.Addr)
@@ -243,7 +248,7 @@ func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []
 	}
 	f := finding{Check: "rp_filter", State: good, Seen: "lets in what peers send"}
 	if strict && vtep.Is4() && others != nil {
-		f.State, f.Remedy = warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or --vtep with the address on that way", link.Name) // the greater of this and all's counts
+		f.State, f.Remedy = warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or %s, with the address on that way", link.Name, by.flags("--vtep ADDR")) // the greater of this and all's counts
 		f.Seen = fmt.Sprintf("strict on %s, and the way to %s leaves by another link: what they send to %s may be dropped", link.Name, strings.Join(others, ", "), vtep)
 	}
 	return f

@@ -21,20 +21,17 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-func (d *doctor) examineDocker(ctx context.Context, names *docker, tell func(finding)) {
+func (d *doctor) examineDocker(ctx context.Context, names *docker, status statusReply, tell func(finding)) {
 	var v struct{ Version, ApiVersion string }
 	err := errors.New("no socket to ask")
 	if names.http != nil {
 		err = bare(names.get(ctx, "/version", &v))
 	}
 	tell(checkDocker(names.at, v.Version, err))
-	path := filepath.Join(d.pluginDir, d.name+".sock")
-	_, missing := os.Lstat(path)
-	var implements []string
-	if err = missing; err == nil {
-		implements, err = activate(ctx, path)
+	d.examinePlugin(ctx, tell)
+	for _, f := range d.checkSwarm(status.Tunnel) {
+		tell(f)
 	}
-	tell(checkPlugin(path, implements, err))
 }
 
 // checkDocker is of dockerd. The oldest whose calls are known to be answered is 20.10, the newest 29.
@@ -96,7 +93,7 @@ func checkPlugin(path string, implements []string, err error) finding {
 	f := finding{Check: "plugin", State: bad}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		f.State, f.Seen, f.Remedy = warn, path+" does not exist: Docker finds no such driver", "systemctl start tapestry, or the --plugin-dir and --name that it was started with"
+		f.State, f.Seen, f.Remedy = warn, path+" does not exist: Docker finds no such driver", "systemctl start tapestry; or install the managed plugin (docs/plugin.md); or say the --plugin-dir and --name that it was started with"
 	case errors.Is(err, unix.ECONNREFUSED):
 		f.Seen, f.Remedy = path+" is stale, nobody listens: each of Docker's calls waits 15 s and fails", "systemctl restart tapestry: it replaces the socket"
 	case err != nil:
@@ -169,22 +166,31 @@ func checkSpace(dir string, s unix.Statfs_t, err error) finding {
 }
 
 // checkDaemon tells whether the daemon runs; away is why it does not answer.
-func checkDaemon(s statusReply, away error, version string, stateDir string, networks int) finding {
+func checkDaemon(s statusReply, away error, version string, stateDir string, networks int, by supervisor) finding {
 	f := finding{Check: "daemon", State: warn}
 	fails, then := "does not run", "cannot be used"
 	if !errors.Is(away, errNoDaemon) { // something is there
 		fails, then = "does not answer", "cannot be looked at"
 	}
+	remedy := ""
+	if away != nil {
+		if remedy = away.Error(); by.managed() && errors.Is(away, errNoDaemon) {
+			remedy = by.start() // the plugin line tells more
+		}
+	}
 	switch {
 	case away != nil && networks > 0:
 		f.State, f.Seen = bad, fmt.Sprintf("%s, and %s on record in %s %s", fails, many(networks, "network"), stateDir, then)
-		f.Remedy = away.Error()
+		f.Remedy = remedy
 	case away != nil:
-		f.Seen, f.Remedy = fails, away.Error()
+		f.Seen, f.Remedy = fails, remedy
 	case s.Version != version:
-		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), restart
+		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), by.restart()
+		if by.managed() {
+			f.Remedy = "docker plugin upgrade " + by.name() + ", or take the commands of the plugin's version"
+		}
 	default:
-		return finding{Check: "daemon", State: good, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", s.Name, s.Version, agoText(s.UptimeSeconds), s.PID)}
+		return finding{Check: "daemon", State: good, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", by.driver(s.Name), s.Version, agoText(s.UptimeSeconds), s.PID)}
 	}
 	return f
 }

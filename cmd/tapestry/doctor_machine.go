@@ -154,7 +154,7 @@ func checkBuffers(s tunnel.Sockets) finding {
 	return f
 }
 
-func (d *doctor) examineUnderlay(status statusReply, firewall string, tell func(finding)) {
+func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
 	var err error
 	if !d.vtep.IsValid() {
 		d.vtep, err = d.address()
@@ -163,7 +163,7 @@ func (d *doctor) examineUnderlay(status statusReply, firewall string, tell func(
 	if err == nil {
 		way, err = d.underlay(d.vtep)
 	}
-	tell(checkUnderlay(d.vtep, way, err))
+	tell(checkUnderlay(d.vtep, way, err, d.by))
 	if d.vtep.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}
@@ -176,21 +176,21 @@ func (d *doctor) examineUnderlay(status statusReply, firewall string, tell func(
 		if errors.Is(err, unix.EADDRINUSE) {
 			holder = d.holder(d.port)
 		}
-		tell(checkPort(d.port, status, err, holder))
+		tell(checkPort(d.port, status, err, holder, d.by))
 	}
 	gateway := d.hasLink("docker_gwbridge")
 	tell(checkBridge(d.sysctl("net/bridge/bridge-nf-call-iptables"), gateway, d.load("br_netfilter")))
-	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, firewall))
+	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, d.info.FirewallBackend.Driver))
 }
 
 // checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
-func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error) finding {
+func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error, by supervisor) finding {
 	const ipv6 = 1280 // the shortest MTU that IPv6 works with (RFC 8200 section 5)
 	switch {
 	case err != nil && !vtep.IsValid():
-		return finding{"underlay", warn, err.Error(), "tapestry run --vtep ADDR, if networks shall span hosts"}
+		return finding{"underlay", warn, err.Error(), by.flags("--vtep ADDR") + ", if networks shall span hosts"}
 	case errors.Is(err, tunnel.ErrNoAddress):
-		return finding{"underlay", bad, err.Error(), "tapestry run --vtep with one of the addresses that `ip -brief address` shows"}
+		return finding{"underlay", bad, err.Error(), by.flags("--vtep ADDR") + ", with one of the addresses that `ip -brief address` shows"}
 	case err != nil && way.Link != "":
 		return finding{"underlay", bad, fmt.Sprintf("%s: %v", vtep, err), fmt.Sprintf("ip link set %s up; without a carrier, see what it is connected to", way.Link)}
 	case err != nil:
@@ -208,7 +208,7 @@ func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error) finding {
 }
 
 // checkPort is of the VXLAN port: err and holder are what an attempt to bind it gave, unless the tunnel is open.
-func checkPort(port uint16, s statusReply, err error, holder string) finding {
+func checkPort(port uint16, s statusReply, err error, holder string, by supervisor) finding {
 	const firewall = "; whether firewalls let it pass cannot be seen from here"
 	f := finding{Check: "port", State: warn}
 	if s.Tunnel == "down" {
@@ -219,10 +219,10 @@ func checkPort(port uint16, s statusReply, err error, holder string) finding {
 		return finding{Check: "port", State: good, Seen: fmt.Sprintf("UDP %d is the daemon's", port) + firewall}
 	case holder != "":
 		f.Seen = fmt.Sprintf("UDP %d is taken by %s: no network can have a VNI", port, holder)
-		f.Remedy = "start tapestry with another --vxlan-port on every host, or free this one: ip -detail link show type vxlan; " +
+		f.Remedy = by.flags("--vxlan-port PORT") + " with another one, on every host; or free this one: ip -detail link show type vxlan; " +
 			fmt.Sprintf("ss -ulpn sport = :%d", port)
 	case err != nil:
-		f.Seen, f.Remedy = err.Error(), "tapestry run --vtep ADDR --vxlan-port PORT with what can be had"
+		f.Seen, f.Remedy = err.Error(), by.flags("--vtep ADDR", "--vxlan-port PORT")+", with what can be had"
 	case s.Tunnel == "down":
 		f.Seen, f.Remedy = "the tunnel is down: "+s.Why, "look again: it is tried every 5 s"
 	default:

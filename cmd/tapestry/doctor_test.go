@@ -83,20 +83,20 @@ func TestCheckUnderlay(t *testing.T) {
 	none := tunnel.Path{}
 	inUse := fmt.Errorf("bind UDP 192.0.2.1:4789: %w", unix.EADDRINUSE)
 	judge(t, []verdict{
-		{"underlay", checkUnderlay(v4, eth(1500), nil), good, "192.0.2.1 by eth0, MTU 1500: room for 1450", ""},
-		{"underlay, IPv6", checkUnderlay(v6, eth(1500), nil), good, "room for 1430", ""},
-		{"narrow underlay", checkUnderlay(v4, eth(1300), nil), warn, "room for 1250 in a network with a VNI, IPv6 needs 1280", "ip link set eth0 mtu 1500"},
-		{"no default route", checkUnderlay(netip.Addr{}, none, errors.New("there is no default route")), warn, "no default route", "--vtep ADDR"},
-		{"link down", checkUnderlay(v4, eth(1500), errors.New("link eth0 is down")), bad, "192.0.2.1: link eth0 is down", "ip link set eth0 up"},
-		{"no default route to an address on lo", checkUnderlay(v4, none, nil), good, "the route to each peer tells its MTU", ""},
-		{"foreign address", checkUnderlay(v4, none, fmt.Errorf("%w %s", tunnel.ErrNoAddress, v4)), bad, "no link of this host has the address 192.0.2.1", "--vtep"},
+		{"underlay", checkUnderlay(v4, eth(1500), nil, supervisor{}), good, "192.0.2.1 by eth0, MTU 1500: room for 1450", ""},
+		{"underlay, IPv6", checkUnderlay(v6, eth(1500), nil, supervisor{}), good, "room for 1430", ""},
+		{"narrow underlay", checkUnderlay(v4, eth(1300), nil, supervisor{}), warn, "room for 1250 in a network with a VNI, IPv6 needs 1280", "ip link set eth0 mtu 1500"},
+		{"no default route", checkUnderlay(netip.Addr{}, none, errors.New("there is no default route"), supervisor{}), warn, "no default route", "--vtep ADDR"},
+		{"link down", checkUnderlay(v4, eth(1500), errors.New("link eth0 is down"), supervisor{}), bad, "192.0.2.1: link eth0 is down", "ip link set eth0 up"},
+		{"no default route to an address on lo", checkUnderlay(v4, none, nil, supervisor{}), good, "the route to each peer tells its MTU", ""},
+		{"foreign address", checkUnderlay(v4, none, fmt.Errorf("%w %s", tunnel.ErrNoAddress, v4), supervisor{}), bad, "no link of this host has the address 192.0.2.1", "--vtep"},
 
-		{"port of the daemon", checkPort(4789, statusReply{Tunnel: "open"}, nil, ""), good, "UDP 4789 is the daemon's; whether firewalls", ""},
-		{"free port", checkPort(4790, statusReply{}, nil, ""), good, "UDP 4790 is free; whether firewalls", ""},
-		{"taken port", checkPort(4789, statusReply{Tunnel: "closed"}, inUse, "the kernel's vxlan device vx9 (VNI 9)"), warn, "taken by the kernel's vxlan device vx9", "ss -ulpn sport = :4789"},
-		{"taken port that is needed", checkPort(4789, statusReply{Tunnel: "down", Why: "…"}, inUse, "named (process 7)"), bad, "taken by named (process 7)", "--vxlan-port"},
-		{"address gone", checkPort(4789, statusReply{Tunnel: "down"}, unix.EADDRNOTAVAIL, ""), bad, "assign requested address", "--vtep"},
-		{"tunnel down, port free again", checkPort(4789, statusReply{Tunnel: "down", Why: "UDP port 4789 was taken"}, nil, ""), bad, "UDP port 4789 was taken", "every 5 s"},
+		{"port of the daemon", checkPort(4789, statusReply{Tunnel: "open"}, nil, "", supervisor{}), good, "UDP 4789 is the daemon's; whether firewalls", ""},
+		{"free port", checkPort(4790, statusReply{}, nil, "", supervisor{}), good, "UDP 4790 is free; whether firewalls", ""},
+		{"taken port", checkPort(4789, statusReply{Tunnel: "closed"}, inUse, "the kernel's vxlan device vx9 (VNI 9)", supervisor{}), warn, "taken by the kernel's vxlan device vx9", "ss -ulpn sport = :4789"},
+		{"taken port that is needed", checkPort(4789, statusReply{Tunnel: "down", Why: "…"}, inUse, "named (process 7)", supervisor{}), bad, "taken by named (process 7)", "--vxlan-port"},
+		{"address gone", checkPort(4789, statusReply{Tunnel: "down"}, unix.EADDRNOTAVAIL, "", supervisor{}), bad, "assign requested address", "--vtep"},
+		{"tunnel down, port free again", checkPort(4789, statusReply{Tunnel: "down", Why: "UDP port 4789 was taken"}, nil, "", supervisor{}), bad, "UDP port 4789 was taken", "every 5 s"},
 
 		{"br_netfilter", checkBridge("1", true, ""), good, "cross no bridge", ""},
 		{"br_netfilter off, no bridge", checkBridge("0", false, ""), good, "Docker changes that", ""},
@@ -193,12 +193,12 @@ func TestCheckState(t *testing.T) {
 		{"no inodes", checkSpace(dir, room(5e9, 0), nil), bad, "no inode", "df -i"},
 		{"space unknown", checkSpace(dir, unix.Statfs_t{}, unix.EIO), warn, "input/output error", "findmnt"},
 
-		{"daemon", checkDaemon(statusReply{Name: "tapestry", Version: "v1", PID: 7}, nil, "v1", dir, 1), good, "version v1, running 0s, pid 7", ""},
-		{"another version", checkDaemon(statusReply{Version: "v1"}, nil, "v2", dir, 1), warn, "version v1, this is v2", "systemctl restart"},
-		{"never run", checkDaemon(statusReply{}, away, "v2", dir, 0), warn, "does not run", "start it"},
-		{"down", checkDaemon(statusReply{}, away, "v2", dir, 1), bad, "does not run, and 1 network on record in " + dir + " cannot be used", "start it"},
-		{"hangs", checkDaemon(statusReply{}, errors.New("not in time: see its log"), "v2", dir, 1), bad, "does not answer, and 1 network on record", "see its log"},
-		{"foreign", checkDaemon(statusReply{}, errors.New("is no tapestry"), "v2", dir, 0), warn, "does not answer", "is no tapestry"},
+		{"daemon", checkDaemon(statusReply{Name: "tapestry", Version: "v1", PID: 7}, nil, "v1", dir, 1, supervisor{}), good, "version v1, running 0s, pid 7", ""},
+		{"another version", checkDaemon(statusReply{Version: "v1"}, nil, "v2", dir, 1, supervisor{}), warn, "version v1, this is v2", "systemctl restart"},
+		{"never run", checkDaemon(statusReply{}, away, "v2", dir, 0, supervisor{}), warn, "does not run", "start it"},
+		{"down", checkDaemon(statusReply{}, away, "v2", dir, 1, supervisor{}), bad, "does not run, and 1 network on record in " + dir + " cannot be used", "start it"},
+		{"hangs", checkDaemon(statusReply{}, errors.New("not in time: see its log"), "v2", dir, 1, supervisor{}), bad, "does not answer, and 1 network on record", "see its log"},
+		{"foreign", checkDaemon(statusReply{}, errors.New("is no tapestry"), "v2", dir, 0, supervisor{}), warn, "does not answer", "is no tapestry"},
 	})
 }
 
@@ -235,15 +235,15 @@ func TestCheckDaemon(t *testing.T) {
 		return all
 	}
 	judge(t, []verdict{
-		{"networks", first(checkNetworks([]networkReply{wide}, nil, d)), good, "1 network, no address claimed twice", ""},
-		{"network down", first(checkNetworks([]networkReply{{Name: "wide", Down: "UDP port 4789 is taken"}}, nil, d)), bad, "wide has no tunnel: UDP port", "tapestry networks"},
-		{"claimed twice", first(checkNetworks([]networkReply{wide}, []conflictReply{conflict}, d)), warn, "is claimed by 192.0.2.2 too", "--ip-range"},
+		{"networks", first(checkNetworks([]networkReply{wide}, nil, d, nil)), good, "1 network, no address claimed twice", ""},
+		{"network down", first(checkNetworks([]networkReply{{Name: "wide", Down: "UDP port 4789 is taken"}}, nil, d, nil)), bad, "wide has no tunnel: UDP port", "tapestry networks"},
+		{"claimed twice", first(checkNetworks([]networkReply{wide}, []conflictReply{conflict}, d, nil)), warn, "is claimed by 192.0.2.2 too", "--ip-range"},
 
-		{"ports", first(checkPorts([]portReply{web, {Kind: "remote", Why: "its own line"}})), good, "1 container, none cut off", ""},
-		{"port down", first(checkPorts([]portReply{web, cut})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
-		{"port whose link is down", first(checkPorts([]portReply{web, unplugged})), warn, "web on wide gets nothing: the link is down in the container", "docker exec --privileged web ip link set eth0 up (the link that has 02:42:0a:50:01:02)"},
-		{"port whose host end is down", first(checkPorts([]portReply{web, halved})), bad, "web on wide is cut off: the link's end on this host is down", "systemctl restart tapestry"},
-		{"port of a container that has ended", first(checkPorts([]portReply{web, swept})), warn, "web on wide: the container's link is gone", "--sweep-after"},
+		{"ports", first(checkPorts([]portReply{web, {Kind: "remote", Why: "its own line"}}, supervisor{})), good, "1 container, none cut off", ""},
+		{"port down", first(checkPorts([]portReply{web, cut}, supervisor{})), bad, "web on wide is cut off: open tap", "docker network disconnect wide web"},
+		{"port whose link is down", first(checkPorts([]portReply{web, unplugged}, supervisor{})), warn, "web on wide gets nothing: the link is down in the container", "docker exec --privileged web ip link set eth0 up (the link that has 02:42:0a:50:01:02)"},
+		{"port whose host end is down", first(checkPorts([]portReply{web, halved}, supervisor{})), bad, "web on wide is cut off: the link's end on this host is down", "systemctl restart tapestry"},
+		{"port of a container that has ended", first(checkPorts([]portReply{web, swept}, supervisor{})), warn, "web on wide: the container's link is gone", "--sweep-after"},
 
 		{"mtu", first(checkMTU([]networkReply{wide}, []portReply{web}, []peerReply{peer}, nil, byEth)), good, "fits 1 way", ""},
 		{"mtu of another network", first(checkMTU([]networkReply{wide}, []portReply{{Network: otherID, Kind: "container", MTU: 9000}}, []peerReply{peer}, nil, byEth)), good, "fits", ""},
@@ -278,12 +278,12 @@ func TestCheckDaemon(t *testing.T) {
 		{"received without memory", checkReceived(statusReply{Outside: map[string]uint64{"no_memory": 1}}, ""), warn, "dropped 1 datagram since", "net.ipv4.udp_mem"},
 		{"received too fast", checkReceived(statusReply{Strangers: map[string]uint64{"overflow": 2}}, ""), warn, "2 datagrams came faster", "buffers"},
 
-		{"rp_filter", checkReversePath(true, eth, vtep, []peerReply{peer}, by(2, "eth0", 0)), good, "lets in", ""},
-		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []peerReply{peer, peer}, by(3, "eth1", 0)), warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
-		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []peerReply{peer}, by(3, "eth1", 0)), good, "lets in", ""},
-		{"rp_filter, from an address on lo", checkReversePath(true, eth, vtep, []peerReply{peer}, by(1, "lo", net.FlagLoopback)), good, "lets in", ""},
-		{"rp_filter, loose", checkReversePath(false, eth, vtep, []peerReply{peer}, by(3, "eth1", 0)), good, "lets in", ""},
-		{"rp_filter, no way", checkReversePath(true, eth, vtep, []peerReply{peer}, by(0, "", 0)), good, "lets in", ""},
+		{"rp_filter", checkReversePath(true, eth, vtep, []peerReply{peer}, by(2, "eth0", 0), supervisor{}), good, "lets in", ""},
+		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []peerReply{peer, peer}, by(3, "eth1", 0), supervisor{}), warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
+		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []peerReply{peer}, by(3, "eth1", 0), supervisor{}), good, "lets in", ""},
+		{"rp_filter, from an address on lo", checkReversePath(true, eth, vtep, []peerReply{peer}, by(1, "lo", net.FlagLoopback), supervisor{}), good, "lets in", ""},
+		{"rp_filter, loose", checkReversePath(false, eth, vtep, []peerReply{peer}, by(3, "eth1", 0), supervisor{}), good, "lets in", ""},
+		{"rp_filter, no way", checkReversePath(true, eth, vtep, []peerReply{peer}, by(0, "", 0), supervisor{}), good, "lets in", ""},
 	})
 }
 
@@ -340,9 +340,14 @@ func (m machine) put(t *testing.T, name, text string) {
 // visit runs doctor on a machine and gives its exit code, its findings, and what it says without --json.
 func visit(t *testing.T, m machine, args ...string) (int, []finding, string) {
 	t.Helper()
-	args = append(args, "--plugin-dir", t.TempDir(), "--state-dir", t.TempDir())
+	plugins := t.TempDir()
+	if i := slices.Index(args, "--plugin-dir"); i >= 0 {
+		plugins = args[i+1]
+	} else {
+		args = append(args, "--plugin-dir", plugins, "--state-dir", t.TempDir())
+	}
 	run := func(args ...string) (int, string) {
-		c := &client{}
+		c := &client{places: places{plugins: plugins}}
 		cmd := newDoctor(c, m)
 		cmd.Flags().StringVar(&c.socket, "api-socket", "", "")
 		var out strings.Builder
@@ -414,7 +419,7 @@ func TestDoctorWithDaemon(t *testing.T) {
 	}
 	h := newFakeHost()
 	h.empty = true
-	code, found, _ = visit(t, m, "--api-socket", fakeDaemon(t, h), "--docker-host", fakeDocker(t))
+	code, found, _ = visit(t, m, "--api-socket", fakeDaemon(t, h), "--docker-host", fakeDocker(t, dockerNetwork{Driver: "bridge"}))
 	if s := states(found); code != exitFine || s["networks"] != good || s["peers"] != good || s["offloads"] != good || s["received"] != good {
 		t.Errorf("an idle daemon: exit %d, %v", code, s)
 	}
@@ -454,7 +459,7 @@ func TestDoctorWithMuteDaemon(t *testing.T) {
 				}
 				whole.ServeHTTP(w, r)
 			}))
-			code, found, _ := visit(t, healthy(t), "--api-socket", socket, "--docker-host", fakeDocker(t))
+			code, found, _ := visit(t, healthy(t), "--api-socket", socket, "--docker-host", fakeDocker(t, dockerNetwork{Driver: "bridge"}))
 			told := slices.ContainsFunc(found, func(f finding) bool {
 				return f.Check == tt.check && f.State == tt.state && strings.Contains(f.Seen, tt.said) && f.Remedy == restart
 			})

@@ -26,8 +26,8 @@ func newExtcapInstall(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Put tapestry into Wireshark's folder of capture programs",
-		Long: `Put a small script into Wireshark's extcap folder, which runs this very binary with --api-socket as given here.
-The folder is what tshark or wireshark says (-G folders), or --dir.`,
+		Long: `Put a small script into Wireshark's extcap folder, which runs this very binary, with --api-socket if it is given
+here: without, it finds the daemon as every command does. The folder is what tshark or wireshark says (-G folders), or --dir.`,
 		Example: `  tapestry extcap install
   tapestry extcap install --dir ~/.local/lib/wireshark/extcap`,
 		Args:              arguments(0, 0),
@@ -41,8 +41,11 @@ The folder is what tshark or wireshark says (-G folders), or --dir.`,
 			if err != nil {
 				return fmt.Errorf("find this program: %w", err)
 			}
-			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap --api-socket %s \"$@\"\n", extcapMark, shellWord(binary),
-				shellWord(c.socket))
+			socket := "" // the daemon may be another plugin tomorrow
+			if c.socket != "" {
+				socket = "--api-socket " + shellWord(c.socket) + " "
+			}
+			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap %s\"$@\"\n", extcapMark, shellWord(binary), socket)
 			if err := replaceExtcap(path, []byte(script)); err != nil {
 				return err
 			}

@@ -133,3 +133,16 @@ func TestExtcapInstall(t *testing.T) {
 		t.Errorf("%v is left, %v", left, err)
 	}
 }
+
+// Without --api-socket the script has none either: it finds the daemon each time, as another plugin tomorrow.
+func TestExtcapInstallFinds(t *testing.T) {
+	dir := t.TempDir()
+	if r := tapestry(t, "extcap", "install", "--dir", dir); r.code != exitFine {
+		t.Fatalf("exit %d, %s", r.code, r.stderr)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "tapestry"))
+	must(t, err)
+	if !strings.HasSuffix(string(text), `' extcap "$@"`+"\n") || strings.Contains(string(text), "--api-socket") {
+		t.Errorf("%s", text)
+	}
+}

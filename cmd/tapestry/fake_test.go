@@ -42,6 +42,7 @@ type fakeHost struct {
 	peers  []netip.AddrPort
 
 	empty bool
+	nodes []netip.Addr // of the Swarm
 	fakeFaults
 }
 
@@ -158,6 +159,24 @@ func (h *fakeHost) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 	}
 	return []fabric.PeerTest{{Addr: netip.MustParseAddrPort("192.0.2.2:4789"), GSO: "mangled", Why: "3 of 40 segments arrived"},
 		{Addr: netip.MustParseAddrPort("[2001:db8::2]:1"), GSO: "no answer"}}, nil
+}
+
+func (h *fakeHost) Nodes() []netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.nodes)
+}
+
+func (h *fakeHost) Discover(_ context.Context, addr netip.Addr, _ bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if addr == netip.MustParseAddr("192.0.2.66") {
+		return errors.New("write what is known of the Swarm: no space left on device")
+	}
+	if !slices.Contains(h.nodes, addr) {
+		h.nodes = append(h.nodes, addr)
+	}
+	return nil
 }
 
 func (h *fakeHost) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {

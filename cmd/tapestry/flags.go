@@ -70,6 +70,13 @@ func parseDir(s string) (string, error) {
 	return filepath.Clean(s), nil
 }
 
+func parsePath(s string) (string, error) {
+	if s == "" {
+		return "", errors.New("want a path")
+	}
+	return s, nil
+}
+
 func parseSocket(s string) (string, error) {
 	if !filepath.IsAbs(s) || filepath.Ext(s) != ".sock" {
 		return "", errors.New("want an absolute path that ends in .sock")

@@ -202,16 +202,21 @@ func (l *lines) text(f *frame) string {
 
 // printable is a text of a file as a terminal may get it: in one line, of what is seen only, and not too long.
 func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
+	s = oneLine(s)
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
+}
+
+// oneLine has spaces for what is not seen.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
 		}
 		return ' '
 	}, s)
-	if len(s) > 200 {
-		s = strings.ToValidUTF8(s[:200], "") + "…"
-	}
-	return s
 }
 
 // whyDropped is capture.Reason of a verdict's name.

@@ -104,7 +104,7 @@ func (l *look) ended(ctx context.Context, broke error) error {
 	case err != nil || b.State == "shutdown":
 		return failf(exitNo, "the daemon was stopped")
 	case b.State == "failed":
-		return failf(exitNo, "the capture failed in the daemon: see its log (journalctl -u tapestry)")
+		return failf(exitNo, "the capture failed in the daemon: see its log (%s)", l.s.c.log())
 	}
 	return nil
 }

@@ -30,9 +30,12 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil {
 		fmt.Fprintf(stderr, "tapestry: %v\n", err)
+		if cmd.Name() == "run" {
+			writeErrorFile(err)
+		}
 	}
 	return exitCode(err)
 }

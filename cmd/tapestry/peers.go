@@ -13,7 +13,7 @@ import (
 func newPeers(c *client) *cobra.Command {
 	peers := c.reader(&cobra.Command{
 		Use:   "peers [NET]",
-		Short: "List a network's other hosts, add and remove them",
+		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
 for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
 Swarm's nodes too (swarm). One that has left, Docker says, stays a peer for a day: while it is silent, what is flooded goes
@@ -34,7 +34,7 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)
 		},
 	})
-	peers.AddCommand(
+	peers.AddCommand(newPeersLearn(c),
 		newPeerChange(c, "add", "add NET ADDR[:PORT]", "Let a network reach another host",
 			`Let a network reach another host, from now on and after a restart. The other host must be told of this one too.
 Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing. A network that used the

@@ -34,7 +34,7 @@ func newStatus(c *client) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon at a glance",
-		Long: `Show the daemon at a glance: since when it runs, its tunnel to other hosts, who captures and whether the
+		Long: `Show the daemon at a glance: what Docker calls its driver, as what and since when it runs, its tunnel to other hosts, who captures and whether the
 flight recorder is on, and what somebody should look at: datagrams from strangers, ports that are down, offloads of the
 kernel that are off, addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
 			fmt.Sprintf(jsonHelp, "one object"),
@@ -51,6 +51,8 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			if err != nil {
 				return err
 			}
+			by := supervisorAt(cmd.Context(), c.at(), d)
+			s.Plugin, s.PluginID = by.plugin.Name, by.plugin.ID
 			nameAll(cmd.Context(), d, s.Conflicts, func(r *conflictReply) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Owner] },
 				func(r conflictReply) string { return r.Network })
 			nameAll(cmd.Context(), d, s.Captures, func(*captureBooks) {}, func(b captureBooks) string { return b.Network })
@@ -84,8 +86,14 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	default:
 		tunnel += ": " + s.Why
 	}
+	by := supervisor{dockerPlugin{ID: s.PluginID, Name: s.Plugin}}
+	driver := by.driver(s.Name)
+	if s.Scope != "" { // "": a daemon of an older version
+		driver += ", scope " + s.Scope
+	}
 	facts := [][2]string{
-		{"driver", s.Name},
+		{"driver", driver},
+		{"runs as", by.text()},
 		{"version", s.Version},
 		{"running", fmt.Sprintf("%s, since %s, pid %d", agoText(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
 		{"workers", strconv.Itoa(s.Workers)},

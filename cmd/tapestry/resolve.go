@@ -75,7 +75,11 @@ func (d *docker) notFound(arg string, all []networkReply) error {
 		if n.Name != arg && n.ID != arg && (len(arg) < 12 || !strings.HasPrefix(n.ID, arg)) {
 			continue
 		}
-		return failf(exitNoTarget, "network %s exists but its driver is %s, and this daemon does not have it", n.Name, n.Driver)
+		other := ""
+		if d.elsewhere != nil {
+			other = d.elsewhere(n.ID)
+		}
+		return failf(exitNoTarget, "network %s exists but its driver is %s, and this daemon does not have it%s", n.Name, n.Driver, other)
 	}
 	unnamed := ""
 	if !d.answered {

@@ -9,16 +9,16 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const defaultSocket = "/run/tapestry/tapestry.sock"
-
 func newRoot() *cobra.Command {
-	c := &client{}
+	c := &client{places: places{usualSocket, pluginSockets}}
 	root := &cobra.Command{
 		Use:     "tapestry",
 		Version: buildVersion().Version,
 		Short:   "A Docker network driver with its switch in user space",
 		Long: `tapestry is a network driver for Docker. Its daemon (tapestry run) switches the frames of the containers
-on this host and carries them to other hosts in VXLAN; the other commands show what it does.
+on this host and carries them to other hosts in VXLAN; the other commands show what it does. They find the daemon by
+themselves, whether it is a unit of systemd, a process or a managed plugin of Docker: --api-socket is for another one.
+Docker calls the driver of a plugin by its name with the tag: docker network create -d tapestry:latest.
 
 ` + exitHelp,
 		Example: `  tapestry run &
@@ -32,7 +32,8 @@ on this host and carries them to other hosts in VXLAN; the other commands show w
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().StringVar(&c.socket, "api-socket", defaultSocket, "`PATH` of the daemon's API socket")
+	root.PersistentFlags().Var(set(&c.socket, "PATH", "", parsePath), "api-socket",
+		"`PATH` of the daemon's API socket (default "+usualSocket+", else that of the plugin that runs)")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c),
 		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
 		newDoctor(c, thisMachine()), newBench(c), newVersion(c), newCompletion())

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,12 +102,13 @@ func runDaemon(ctx context.Context, s settings, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.scope), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&api{host: f, log: log, name: s.Name, started: started, captures: looks}).handler())
+		return plugin.Serve(ctx, local, (&api{host: f, log: log, name: s.Name, scope: s.scope, started: started, captures: looks}).handler())
 	})
 	log.Info("ready", "name", s.Name, "version", buildVersion().Version, "workers", workers.Workers(), "socket", s.apiSocket)
 	if err := tellReady(); err != nil {
 		log.Warn("systemd was not told", "err", err)
 	}
+	removeErrorFile()
 	err = g.Wait()
 	log.Info("stopped", "name", s.Name)
 	return err
@@ -132,7 +134,7 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			socket, err := parseSocket(c.socket)
+			socket, err := parseSocket(cmp.Or(c.socket, usualSocket))
 			if err != nil {
 				return failf(exitUsage, "--api-socket %q: %w", c.socket, err)
 			}

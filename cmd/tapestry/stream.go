@@ -40,7 +40,7 @@ func (c *client) openStream(ctx context.Context, path string, want captureReques
 	h := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true, ReadBufferSize: 256 << 10,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.socket)
+			return c.dial(ctx)
 		}}}
 	resp, err := h.Do(r)
 	if err != nil {

@@ -13,6 +13,9 @@ import (
 
 type statusReply struct {
 	Name          string            `json:"name"`
+	Scope         string            `json:"scope"`
+	Plugin        string            `json:"plugin"`    // Docker's name of the managed plugin that the daemon is
+	PluginID      string            `json:"plugin_id"` // "": it is none. Both are for the commands to fill in
 	Version       string            `json:"version"`
 	StartedAt     time.Time         `json:"started_at"`
 	UptimeSeconds int64             `json:"uptime_seconds"`

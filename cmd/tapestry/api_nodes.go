@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// swarmer is what the API asks of *fabric.Fabric about the other nodes of Docker's Swarm.
+type swarmer interface {
+	Nodes() []netip.Addr
+	Discover(ctx context.Context, addr netip.Addr, self bool) error
+}
+
+// nodesReply are addresses of nodes: those that are known, or, in a request, to be known.
+type nodesReply struct {
+	Nodes []string `json:"nodes"`
+}
+
+// mostNodes is how many a request may name: more than a Swarm can have.
+const mostNodes = 4096
+
+func (a *api) nodeRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, nodesReply{each(a.host.Nodes(), netip.Addr.String)})
+	})
+	mux.HandleFunc("POST /v1/nodes", a.learn)
+}
+
+// learn answers peers learn: one address that is none, and nothing is learned.
+func (a *api) learn(w http.ResponseWriter, r *http.Request) {
+	var asked nodesReply
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 256<<10)).Decode(&asked); err != nil {
+		reply(w, http.StatusBadRequest, errorReply{"read the request: " + err.Error()})
+		return
+	}
+	if len(asked.Nodes) > mostNodes {
+		reply(w, http.StatusBadRequest, errorReply{fmt.Sprintf("%d nodes: want %d at most", len(asked.Nodes), mostNodes)})
+		return
+	}
+	var nodes []netip.Addr
+	for _, text := range asked.Nodes {
+		addr, err := plugin.ParseVTEP(text)
+		if err != nil {
+			reply(w, http.StatusBadRequest, errorReply{fmt.Sprintf("node %q: %v", text, err)})
+			return
+		}
+		nodes = append(nodes, addr)
+	}
+	before := a.host.Nodes()
+	for _, addr := range nodes {
+		if err := a.host.Discover(r.Context(), addr, false); err != nil {
+			a.changed(w, r, err, "")
+			return
+		}
+	}
+	answer := learnReply{Found: []string{}, New: []string{}, Nodes: []string{}}
+	for _, addr := range a.host.Nodes() {
+		answer.Nodes = append(answer.Nodes, addr.String())
+		if !slices.Contains(before, addr) {
+			answer.New = append(answer.New, addr.String())
+		}
+	}
+	reply(w, http.StatusOK, answer)
+}
