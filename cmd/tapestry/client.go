@@ -23,11 +23,20 @@ type client struct {
 	json       bool   // --json
 
 	mu    sync.Mutex
-	found string // the socket in places at which the daemon is; "": none yet
+	found string // the socket in places at which the daemon is; "": none yet; guarded by mu
+	pid   int    // of the daemon, as this command sees it; guarded by mu
 }
 
 func (c *client) status(ctx context.Context) (s statusReply, err error) {
-	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+	if err := c.call(ctx, http.MethodGet, "/v1/status", nil, &s); err != nil {
+		return s, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid > 0 {
+		s.PID = c.pid // a plugin's has another one in its own namespace
+	}
+	return s, nil
 }
 
 func (c *client) networks(ctx context.Context) (n []networkReply, err error) {
@@ -69,7 +78,13 @@ func (c *client) call(ctx context.Context, method, path string, body, answer any
 	h := &http.Client{Timeout: 12 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return c.dial(ctx)
+			conn, err := c.dial(ctx)
+			if err == nil {
+				c.mu.Lock()
+				c.pid = credentialsOfConn(conn).pid
+				c.mu.Unlock()
+			}
+			return conn, err
 		}}}
 	resp, err := h.Do(r)
 	if err != nil {

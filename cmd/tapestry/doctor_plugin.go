@@ -194,7 +194,7 @@ func (d *doctor) checkLost(all []dockerNetwork, known map[string]bool, used func
 				fmt.Sprintf("docker network inspect %s shows how it was made; disconnect its containers, docker network rm %s, and create it anew", n.Name, n.Name)})
 		case tagged && name == "tapestry" && !has && d.unlisted == nil:
 			lost = append(lost, finding{"networks", bad, fmt.Sprintf("%s: its driver is %s, and Docker has no such plugin, as after docker plugin rm -f", n.Name, n.Driver),
-				fmt.Sprintf("docker network rm %s; with the plugin installed again under that name, create it anew: what it knew of the network is gone", n.Name)})
+				fmt.Sprintf("install the plugin again under that name, then docker network rm %s, and create it anew: what the plugin knew of it is gone", n.Name)})
 		case n.Driver == d.name && d.by.managed() && noUnit != nil:
 			lost = append(lost, finding{"networks", bad, fmt.Sprintf("%s: its driver is %s, which is a unit or a process, and none runs", n.Name, n.Driver),
 				fmt.Sprintf("systemctl start tapestry; or docker network rm %s, and create it with -d %s", n.Name, driver)})

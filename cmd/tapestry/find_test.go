@@ -278,6 +278,15 @@ func TestStatusOfPlugin(t *testing.T) {
 	}
 }
 
+// In its own namespace a plugin's daemon is process 1.
+func TestStatusPID(t *testing.T) {
+	at := filepath.Join(shortDir(t), pluginID, pluginAPI)
+	serveAt(t, at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, statusReply{PID: 1}) }))
+	if s, err := (&client{socket: at}).status(t.Context()); err != nil || s.PID != os.Getpid() {
+		t.Errorf("pid %d, want %d (%v)", s.PID, os.Getpid(), err)
+	}
+}
+
 func TestEmptySocket(t *testing.T) {
 	if r := tapestry(t, "status", "--api-socket", ""); r.code != exitUsage || !strings.Contains(r.stderr, `--api-socket "": want a path`) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
