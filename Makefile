@@ -5,12 +5,16 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 UNITS = $$(go list ./... | grep -v /test$$)
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
-CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestOptions TestProtocol TestRecorder TestSweep 'TestTwoHosts$$'
+CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSweep 'TestTwoHosts$$'
+# The same with tapestry as a managed plugin: what depends on who starts and ends it, and one test of the rest.
+MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestLifecycle TestOptions TestProtocol TestSweep
+# What make plugin calls it: NAME or NAME:TAG.
+PLUGIN ?= tapestry
 INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
 
-.PHONY: build check test deps lint cross unit race fuzz e2e e2e-current bench bench-check demo install uninstall release clean
+.PHONY: build check test deps lint cross unit race fuzz e2e e2e-current e2e-plugin e2e-plugin-current bench bench-check demo install uninstall release plugin plugin-push clean
 
 build: ## bin/tapestry, one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
@@ -22,7 +26,7 @@ check: ## what to run first: no root, no Docker
 	go test -run 'TestArrows|TestDocs|TestLedger|TestPatience|TestSkips' ./test
 
 test: ## all that CI runs; as root
-	@test/steps.sh deps lint build cross unit race fuzz e2e e2e-current bench-check
+	@test/steps.sh deps lint build cross unit race fuzz e2e e2e-current e2e-plugin e2e-plugin-current bench-check
 
 deps: ## install what the tests need (Debian, Ubuntu)
 	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool zstd stdlib.h
@@ -51,6 +55,12 @@ e2e: build ## real dockerds, real traffic, with the machine's Docker; as root
 
 e2e-current: build ## protocol, lifecycle and containers with a current Docker, built once; as root
 	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && test/e2e.sh $(or $(TESTS),$(CURRENT))
+
+e2e-plugin: build ## containers, lifecycle and crashes with tapestry as a managed plugin of the machine's Docker; as root
+	@TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED))
+
+e2e-plugin-current: build ## the same with a current Docker, built once; as root
+	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED))
 
 bench: build bin/wireguard-go ## tapestry beside what else there is, 16 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)
@@ -82,6 +92,12 @@ release: ## dist/: what a release carries: static binaries, the unit, their sums
 	GOARCH=arm64 $(GO_BUILD) -o dist/tapestry-linux-arm64 ./cmd/tapestry
 	cp packaging/tapestry.service dist
 	packaging/sums.sh dist $(VERSION)
+
+plugin: build ## a managed plugin of this host's Docker, called PLUGIN (tapestry); as root
+	@packaging/plugin.sh create $(PLUGIN)
+
+plugin-push: build ## a managed plugin in a registry: REPO=registry.example.com/tapestry:TAG; as root
+	@packaging/plugin.sh push "$(REPO)"
 
 clean:
 	rm -rf bin dist

@@ -19,6 +19,7 @@ import (
 
 const (
 	maxBody     = 1 << 20
+	maxLogged   = 8 << 10          // bytes of a body; the log may write six for one
 	deadline    = 10 * time.Second // dockerd itself waits for ever, and holds the container's lock
 	contentType = "application/vnd.docker.plugins.v1.2+json"
 )
@@ -108,7 +109,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	body, err := read(r)
 	log := h.log.With("method", name).With(about(body)...)
-	log.Debug("request", "body", string(body))
+	log.Debug("request", "body", shorten(body))
 	var reply any
 	if err == nil {
 		if m, ok := h.methods[r.URL.Path]; ok {
@@ -139,6 +140,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		log.Debug("request done", "took", time.Since(began))
 	}
+}
+
+// shorten is a body for the log. Older dockerds (20.10) read no more of a managed plugin's log after a line of more than 64 KiB.
+func shorten(body []byte) string {
+	if len(body) <= maxLogged {
+		return string(body)
+	}
+	return fmt.Sprintf("%s… (of %d bytes)", strings.ToValidUTF8(string(body[:maxLogged]), "\uFFFD"), len(body))
 }
 
 // call runs m, but waits no longer than the deadline: a method that is late is left to end by its context.
@@ -241,10 +250,10 @@ func about(body []byte) []any {
 	_ = json.Unmarshal(body, &ids) // the method itself says what is wrong
 	var attrs []any
 	if ids.NetworkID != "" {
-		attrs = append(attrs, "network", ids.NetworkID)
+		attrs = append(attrs, "network", show(ids.NetworkID))
 	}
 	if ids.EndpointID != "" {
-		attrs = append(attrs, "endpoint", ids.EndpointID)
+		attrs = append(attrs, "endpoint", show(ids.EndpointID))
 	}
 	return attrs
 }

@@ -226,3 +226,29 @@ func TestLog(t *testing.T) {
 		t.Errorf("log lacks the error:\n%s", &log)
 	}
 }
+
+// TestLogOfLongBody: no line of the log is longer than what a dockerd reads of a managed plugin's, 64 KiB.
+func TestLogOfLongBody(t *testing.T) {
+	for name, body := range map[string]string{
+		"letters": `{"NetworkID":"` + strings.Repeat("f", maxBody-100) + `"}`,
+		"escaped": strings.Repeat("\x01", maxBody),
+		"no text": strings.Repeat("\xff", maxBody),
+	} {
+		for _, format := range []func(*bytes.Buffer, *slog.HandlerOptions) slog.Handler{
+			func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(b, o) },
+			func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(b, o) },
+		} {
+			var log bytes.Buffer
+			h := newHandler(&Driver{host: &recorder{}}, slog.New(format(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), deadline)
+			post(t, h, "/NetworkDriver.CreateNetwork", body)
+			if !strings.Contains(log.String(), "bytes)") {
+				t.Errorf("%s: the log does not say how long it was", name)
+			}
+			for line := range strings.Lines(log.String()) {
+				if len(line) >= 64<<10 {
+					t.Errorf("%s: a line of %d bytes", name, len(line))
+				}
+			}
+		}
+	}
+}

@@ -178,7 +178,7 @@ func sysctl(family int, link, key, value string) error {
 		case errors.Is(err, unix.ENOENT) && family == unix.AF_INET6:
 			err = fmt.Errorf("this kernel has no IPv6 (ipv6.disable): allow it, or give the host no IPv6 address with tapestry.host=ADDRESS (%w)", unix.ENOENT)
 		case errors.Is(err, unix.EROFS), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-			err = fmt.Errorf("this process may not write there, as in a container without --privileged: mount -o remount,rw /proc/sys, or leave tapestry.host away (%w)", errors.Unwrap(err))
+			err = fmt.Errorf("this process may not write there, as in a managed plugin or in a container without --privileged: run tapestry by its systemd unit (in a container: mount -o remount,rw /proc/sys), or leave tapestry.host away (%w)", errors.Unwrap(err))
 		}
 		return fmt.Errorf("keep containers from changing this host's network: set %s to %s: %w", path, value, err)
 	}

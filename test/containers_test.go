@@ -18,15 +18,19 @@ func TestContainers(t *testing.T) {
 
 	t.Run("row01 the driver is activated at its first use, with local scope", func(t *testing.T) {
 		h.quiet(t)
-		if requests := h.requests(t, mark{}); len(requests) != 0 {
-			t.Errorf("before the first use dockerd asked: %v", requests)
+		before, first := "", "Activate GetCapabilities CreateNetwork"
+		if h.managed { // Docker asks it when it is enabled, and knows by its config what it is
+			before, first = "GetCapabilities", "CreateNetwork"
+		}
+		if got := h.methods(t, mark{}); got != before {
+			t.Errorf("before the first use dockerd asked %q, want %q", got, before)
 		}
 		from := h.mark()
-		h.docker(t, "network", "create", "-d", "tapestry", "--subnet", "10.77.0.0/24", "X")
-		if got, want := h.methods(t, from), "Activate GetCapabilities CreateNetwork"; got != want {
-			t.Errorf("requests %q, want %q", got, want)
+		h.docker(t, "network", "create", "-d", h.driver(), "--subnet", "10.77.0.0/24", "X")
+		if got := h.methods(t, from); got != first {
+			t.Errorf("requests %q, want %q", got, first)
 		}
-		if got := h.docker(t, "network", "inspect", "-f", "{{.Scope}} {{.Driver}}", "X"); got != "local tapestry" {
+		if got := h.docker(t, "network", "inspect", "-f", "{{.Scope}} {{.Driver}}", "X"); got != h.scope(t)+" "+h.driver() {
 			t.Errorf("scope and driver are %q", got)
 		}
 		if got := h.docker(t, "info", "-f", "{{.Plugins.Network}}"); !strings.Contains(got, "tapestry") {
@@ -39,14 +43,14 @@ func TestContainers(t *testing.T) {
 
 	t.Run("row02 requests without body and Content-Type are answered", func(t *testing.T) {
 		h.quiet(t)
-		for _, r := range h.requests(t, mark{})[:2] {
-			if r.Body != "" {
+		for _, r := range h.requests(t, mark{}) {
+			if name := methodName(r); r.Body != "" && (name == "Activate" || name == "GetCapabilities") {
 				t.Errorf("%s came with a body: %s", r.Method, r.Body)
 			}
 		}
 		for method, want := range map[string]string{
 			"Plugin.Activate":               `"NetworkDriver"`,
-			"NetworkDriver.GetCapabilities": `"local"`,
+			"NetworkDriver.GetCapabilities": `"` + h.scope(t) + `"`,
 		} {
 			status, reply := h.post(t, method, "")
 			if status != 200 || !strings.Contains(reply, want) || !json.Valid([]byte(reply)) {

@@ -52,8 +52,9 @@ func TestDockerdCrash(t *testing.T) {
 		from := h.mark()
 		h.stopDockerd(t, "KILL")
 		h.startDockerd(t)
-		if got := h.methods(t, from); strings.Contains(got, "Leave") {
-			t.Errorf("this dockerd says goodbye: %q", got)
+		// When it undoes what was there it knows a managed plugin already, and no other.
+		if got := h.methods(t, from); strings.Contains(got, "Leave") != h.managed {
+			t.Errorf("what dockerd says of those that are gone: %q", got)
 		}
 		both(t)
 		if ports := objects[port](t, h, "ports", "X"); len(ports) != 2 {
@@ -75,7 +76,7 @@ func TestDockerdCrash(t *testing.T) {
 			if said, _ := ping.wait(t); lost(t, said) != 0 {
 				t.Errorf("after %s: %s", signal, said)
 			}
-			if got := h.methods(t, from); got != "" && got != "Activate GetCapabilities" { // from 28 on it asks who we are
+			if got := h.methods(t, from); got != "" && got != "Activate GetCapabilities" && !(h.managed && got == "GetCapabilities") { // from 28 on it asks who we are
 				t.Errorf("after %s: requests %q", signal, got)
 			}
 		}
@@ -90,6 +91,9 @@ func TestDockerdCrash(t *testing.T) {
 	})
 
 	for _, first := range []string{"tapestry", "dockerd"} {
+		if !h.has("row45") {
+			break
+		}
 		t.Run("row45 both restart, "+first+" first", func(t *testing.T) {
 			h.quiet(t, "(?i)unable to (locate|connect to) plugin", "(?i)sweep|swept|forgot|orphan")
 			h.stopDockerd(t, "TERM")
@@ -117,7 +121,7 @@ func TestDockerdCrash(t *testing.T) {
 		h.quiet(t)
 		before := h.snapshot(t)
 		for range 3 {
-			h.docker(t, "network", "create", "-d", "tapestry", "--subnet", "10.90.0.0/24", "-o", "tapestry.vni=90", "again")
+			h.docker(t, "network", "create", "-d", h.driver(), "--subnet", "10.90.0.0/24", "-o", "tapestry.vni=90", "again")
 			if got := h.in(t, "ss", "-Hlun", "sport = :4789"); got == "" {
 				t.Error("nobody listens on UDP 4789")
 			}

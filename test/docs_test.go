@@ -138,7 +138,7 @@ func TestDocsTargets(t *testing.T) {
 	makefile := text(t, "Makefile")
 	_, phony, _ := strings.Cut(makefile, ".PHONY: ")
 	phony, _, _ = strings.Cut(strings.ReplaceAll(phony, "\\\n", ""), "\n")
-	other := []string{"install", "uninstall", "clean", "release", "demo", "deps", "cross"}
+	other := []string{"install", "uninstall", "clean", "release", "demo", "deps", "cross", "plugin", "plugin-push"}
 	for _, target := range strings.Fields(phony) {
 		needs, ok := told[target]
 		if !ok {

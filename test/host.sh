@@ -12,6 +12,10 @@
 #   host.sh dockerd NAME start [FLAG…]    start dockerd, wait until it answers
 #   host.sh tapestry NAME start [FLAG…]   start `tapestry run`, wait until it answers
 #   host.sh dockerd|tapestry NAME SIGNAL  send TERM, INT, KILL …, wait until it is gone
+#   host.sh plugin NAME start [FLAG…]     run tapestry as a managed plugin of the host's dockerd instead, wait until it answers
+#   host.sh plugin NAME TERM              docker plugin disable -f
+#   host.sh plugin NAME KILL              kill -9, wait until it is gone: dockerd starts it again by itself
+#   host.sh plugin NAME id|pid            print its ID, its process
 #   host.sh image NAME                    make the image tp/net: busybox, ping, iperf3
 #   host.sh down NAME                     end the host and remove all of it
 #
@@ -162,6 +166,48 @@ tapestry() { # NAME start [FLAG…] | NAME SIGNAL
     ready "$name" tapestry sh -c 'test -S /run/docker/plugins/tapestry.sock && tapestry status'
 }
 
+# pluginid is the plugin's ID; it fails if there is none.
+pluginid() { within "$1" docker plugin inspect --format '{{.ID}}' tapestry 2>/dev/null; } # NAME
+
+# pluginpid is its process, as containerd wrote it down; it fails if it does not run.
+pluginpid() { # NAME
+    local id
+    id=$(pluginid "$1") && within "$1" sh -ec '
+        pid=$(cat "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/plugins.moby/$1/init.pid" 2>/dev/null)
+        [ -d "/proc/$pid" ] && echo "$pid"' sh "$id"
+}
+
+pluginruns() { pluginpid "$1" >/dev/null && within "$1" tapestry --api-socket "/run/docker/plugins/$2/tapestry-api.sock" status; } # NAME ID
+
+plugin() { # NAME start [FLAG…] | NAME TERM|KILL|id|pid
+    local name=$1 verb=$2 id pid said is; shift 2
+    case $verb in
+    start)
+        pluginid "$name" >/dev/null ||
+            within "$name" env TAPESTRY="$TAPESTRY" "$(dirname "$self")/../packaging/plugin.sh" create tapestry >/dev/null
+        id=$(pluginid "$name")
+        is=$(within "$name" docker plugin inspect --format '{{.Enabled}} {{join .Settings.Args " "}}' tapestry)
+        if [[ $is != "true $*" ]]; then
+            [[ $is != true* ]] || within "$name" docker plugin disable -f tapestry >/dev/null
+            within "$name" docker plugin set tapestry args="$*"
+            if ! said=$(within "$name" docker plugin enable tapestry 2>&1); then
+                cat "$HOSTS/$name/docker/plugins/$id/propagated-mount/error" >&2 || true
+                die "the plugin does not start on host $name: $said"
+            fi
+        fi
+        await 60 pluginruns "$name" "$id" || die "the plugin does not answer on host $name"
+        ;;
+    TERM) within "$name" docker plugin disable -f tapestry >/dev/null ;;
+    KILL)
+        pid=$(pluginpid "$name") || die "the plugin does not run on host $name"
+        within "$name" sh -c 'kill -9 "$1"' kill "$pid"
+        await 60 within "$name" sh -c '! test -d "/proc/$1"' sh "$pid" || die "the plugin did not end on host $name"
+        ;;
+    id | pid) "plugin$verb" "$name" ;;
+    *) die "plugin $name $verb: no such verb" ;;
+    esac
+}
+
 # image imports tp/net: busybox with all its names, ping (busybox's cannot forbid fragments), iperf3 and their libraries.
 image() { # NAME
     local root=$HOSTS/$1/root bin lib
@@ -179,7 +225,7 @@ image() { # NAME
 }
 
 down() { # NAME
-    local dir=$HOSTS/$1 pid guard
+    local dir=$HOSTS/$1 pid guard plugin
     [[ -d $dir ]] || return 0
     if [[ -s $dir/guard ]]; then
         guard=$(<"$dir/guard")
@@ -190,6 +236,10 @@ down() { # NAME
         kill -KILL "$pid" 2>/dev/null || true # the kernel ends every process of the namespace with it
         await 20 bash -c "! kill -0 $pid" || die "host $1 does not end"
         find /sys/fs/cgroup -depth -type d -path "*/tapestry-$1-$pid*" -exec rmdir {} + 2>/dev/null || true
+        for plugin in "$dir"/docker/plugins/*/config.json; do # a plugin's has its ID for a name, wherever dockerd is
+            plugin=$(basename "$(dirname "$plugin")")
+            [[ ! $plugin =~ ^[0-9a-f]{64}$ ]] || find /sys/fs/cgroup -depth -type d -path "*/$plugin*" -exec rmdir {} + 2>/dev/null || true
+        done
     fi
     rm -rf "$dir"
     rmdir --ignore-fail-on-non-empty "$HOSTS"
@@ -197,7 +247,7 @@ down() { # NAME
 
 verb=${1:-}
 case $verb in
-up | wire | lan | image | down | dockerd | tapestry | first) shift; "$verb" "$@" ;;
+up | wire | lan | image | down | dockerd | tapestry | plugin | first) shift; "$verb" "$@" ;;
 in) shift; enter "$@" ;;
 *) sed -n '2,/^set /{/^#/p}' "$self" >&2; exit 2 ;;
 esac

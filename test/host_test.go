@@ -56,10 +56,11 @@ func need(t *testing.T, tools ...string) {
 
 // A Host is one machine as host.sh makes it.
 type Host struct {
-	name  string
-	dir   string // of its files, seen alike from inside and outside
-	pid   int    // its first process
-	flags []string
+	name    string
+	dir     string // of its files, seen alike from inside and outside
+	pid     int    // its first process
+	flags   []string
+	managed bool // tapestry runs as a managed plugin of its dockerd (managed_test.go)
 }
 
 // newHost makes a host with nothing running on it. It goes with the test.
@@ -67,7 +68,7 @@ func newHost(t *testing.T, name string) *Host {
 	t.Helper()
 	need(t)
 	script(t, "up", name)
-	h := &Host{name: name, dir: filepath.Join(os.Getenv("HOSTS"), name)}
+	h := &Host{name: name, dir: filepath.Join(os.Getenv("HOSTS"), name), managed: os.Getenv("TAPESTRY_AS") == "plugin"}
 	t.Cleanup(func() {
 		if t.Failed() {
 			h.tail(t, "dockerd.log")
@@ -193,13 +194,18 @@ func (h *Host) exit(t *testing.T, args ...string) (int, string) {
 
 func (h *Host) startDaemon(t *testing.T) {
 	t.Helper()
-	script(t, append([]string{"tapestry", h.name, "start", "--log-level", "debug", "--log-format", "json"}, h.flags...)...)
+	flags := []string{"--log-level", "debug", "--log-format", "json"}
+	if h.managed {
+		flags = append(flags, h.pluginFlags(t)...)
+	}
+	script(t, append(append([]string{h.verb(), h.name, "start"}, flags...), h.flags...)...)
 }
 
-// stopDaemon sends tapestry a signal (TERM, INT, KILL) and waits for its end.
+// stopDaemon sends tapestry a signal (TERM, INT, KILL) and waits for its end. A managed plugin is disabled by TERM, and after KILL
+// it comes back by itself.
 func (h *Host) stopDaemon(t *testing.T, signal string) {
 	t.Helper()
-	script(t, "tapestry", h.name, signal)
+	script(t, h.verb(), h.name, signal)
 }
 
 func (h *Host) startDockerd(t *testing.T, flags ...string) {
@@ -215,7 +221,7 @@ func (h *Host) stopDockerd(t *testing.T, signal string) {
 // network makes a tapestry network that goes with the test.
 func (h *Host) network(t *testing.T, name string, args ...string) {
 	t.Helper()
-	h.docker(t, append(append([]string{"network", "create", "-d", "tapestry"}, args...), name)...)
+	h.docker(t, append(append([]string{"network", "create", "-d", h.driver()}, args...), name)...)
 	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
 }
 

@@ -201,7 +201,7 @@ func TestHostPort(t *testing.T) {
 			{[]string{"--subnet", "10.72.0.0/24", "-o", "tapestry.host=yes"}, "tapestry.host=yes: want on"},
 		} {
 			held := h.snapshot(t)
-			said := h.dockerRefuses(t, append(append([]string{"network", "create", "-d", "tapestry"}, bad.args...), "bad")...)
+			said := h.dockerRefuses(t, append(append([]string{"network", "create", "-d", h.driver()}, bad.args...), "bad")...)
 			if !strings.Contains(said, bad.want) {
 				t.Errorf("the user reads: %s", said)
 			}

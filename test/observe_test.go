@@ -39,6 +39,7 @@ type record struct {
 type mark struct{ tapestry, dockerd int64 }
 
 func (h *Host) mark() mark {
+	h.settle() // who reads the log is told of an error
 	size := func(name string) int64 {
 		info, err := os.Stat(filepath.Join(h.dir, name))
 		if err != nil {
@@ -46,12 +47,18 @@ func (h *Host) mark() mark {
 		}
 		return info.Size()
 	}
+	if h.managed {
+		return mark{size("dockerd.log"), size("dockerd.log")}
+	}
 	return mark{size("tapestry.log"), size("dockerd.log")}
 }
 
 // since are the whole lines of a log after an offset.
 func (h *Host) since(t *testing.T, name string, offset int64) []string {
 	t.Helper()
+	if h.managed && name == "tapestry.log" {
+		return h.pluginLog(t, offset)
+	}
 	text, err := os.ReadFile(filepath.Join(h.dir, name))
 	if os.IsNotExist(err) {
 		return nil
@@ -81,6 +88,9 @@ func (h *Host) records(t *testing.T, from mark) []record {
 		r := record{line: line}
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("tapestry's log has a line that is not a JSON object with text fields: %s: %v", line, err)
+		}
+		if strings.HasPrefix(r.Network, settled) {
+			continue
 		}
 		records = append(records, r)
 	}
@@ -145,6 +155,9 @@ func (h *Host) checkLogs(t *testing.T, from mark, allow ...string) {
 	}
 	complaint := regexp.MustCompile(dockerdComplaints)
 	for _, line := range h.since(t, "dockerd.log", from.dockerd) {
+		if _, plugin := pluginLine(line); plugin {
+			continue // tapestry's, looked at above
+		}
 		if complaint.MatchString(line) && !strings.Contains(line, "level=debug") && !allowed(line) {
 			t.Errorf("dockerd on %s logged: %s", h.name, line)
 		}
@@ -187,7 +200,7 @@ func (h *Host) snapshot(t *testing.T) snapshot {
 func (h *Host) state(t *testing.T) snapshot {
 	t.Helper()
 	s := snapshot{}
-	dir := filepath.Join(h.dir, "state")
+	dir := h.stateDir(t)
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if os.IsNotExist(err) || err == nil && entry.IsDir() {
 			return nil // written whole and renamed: a file may vanish while we look
@@ -209,6 +222,9 @@ func (h *Host) state(t *testing.T) snapshot {
 
 func (h *Host) daemonPID(t *testing.T) string {
 	t.Helper()
+	if h.managed {
+		return h.plugin(t, "pid")
+	}
 	text, err := os.ReadFile(filepath.Join(h.dir, "tapestry.started"))
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +263,7 @@ func (h *Host) audit(t *testing.T, before snapshot) {
 // post sends a request to the driver as dockerd does, without a Content-Type, and gives the status and the reply.
 func (h *Host) post(t *testing.T, method, body string) (int, string) {
 	t.Helper()
-	return h.send(t, "/run/docker/plugins/tapestry.sock", "/"+method, "", body)
+	return h.send(t, h.socket(), "/"+method, "", body)
 }
 
 // dockerAPI sends dockerd a POST that has to succeed.
@@ -261,15 +277,23 @@ func (h *Host) dockerAPI(t *testing.T, path, body string) {
 // send POSTs a body to one of the host's sockets.
 func (h *Host) send(t *testing.T, socket, path, contentType, body string) (int, string) {
 	t.Helper()
+	status, reply, err := h.trySend(socket, path, contentType, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, reply
+}
+
+func (h *Host) trySend(socket, path, contentType, body string) (status int, reply string, err error) {
 	client := http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root%s", h.pid, socket))
+			return h.dial(ctx, socket)
 		},
 	}}
 	request, err := http.NewRequest("POST", "http://plugin.moby.localhost"+path, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	request.Header.Set("Accept", "application/vnd.docker.plugins.v1.2+json")
 	if contentType != "" {
@@ -277,14 +301,21 @@ func (h *Host) send(t *testing.T, socket, path, contentType, body string) (int, 
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		t.Fatal(err)
+		return 0, "", err
 	}
 	defer response.Body.Close()
-	reply, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(bytes.TrimSpace(text)), err
+}
+
+// dial connects to one of the host's sockets. Its path from here may be longer than a socket's may be (unix(7)).
+func (h *Host) dial(ctx context.Context, socket string) (net.Conn, error) {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/root%s", h.pid, filepath.Dir(socket)))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	return response.StatusCode, string(bytes.TrimSpace(reply))
+	defer dir.Close()
+	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(socket)))
 }
 
 // A capture is a running tcpdump.

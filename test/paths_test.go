@@ -64,7 +64,7 @@ func TestPaths(t *testing.T) {
 		a.ping(t, "red", "10.80.2.10", "-M", "do", "-s", strconv.Itoa(1450-28))
 		iperf(t, b, "blue", a, "red", "-c", "10.80.2.10", "--time", "1")
 		iperf(t, b, "blue", a, "red", "-c", "10.80.2.10", "--time", "1", "-R")
-		if said := a.dockerRefuses(t, "network", "create", "-d", "tapestry", "-o", "tapestry.vni=81", "-o", "tapestry.peers=198.51.100.2",
+		if said := a.dockerRefuses(t, "network", "create", "-d", a.driver(), "-o", "tapestry.vni=81", "-o", "tapestry.peers=198.51.100.2",
 			"-o", "com.docker.network.driver.mtu=1451", "bad"); !strings.Contains(said, "MTU 1451: the way to 198.51.100.2 leaves room for 1450 at most") {
 			t.Errorf("the user reads: %s", said)
 		}
@@ -149,7 +149,7 @@ func TestPaths(t *testing.T) {
 			"239.1.1.1":   "239.1.1.1 is a multicast group",
 			"2001:db8::2": "different IP versions",
 		} {
-			if said := a.dockerRefuses(t, "network", "create", "-d", "tapestry", "-o", "tapestry.vni=81", "-o", "tapestry.peers="+addr, "bad"); !strings.Contains(said, want) {
+			if said := a.dockerRefuses(t, "network", "create", "-d", a.driver(), "-o", "tapestry.vni=81", "-o", "tapestry.peers="+addr, "bad"); !strings.Contains(said, want) {
 				t.Errorf("peer %s: the user reads: %s", addr, said)
 			}
 			if code, said := a.exit(t, "peers", "add", "wide", addr); code == 0 || !strings.Contains(said, want) {

@@ -34,7 +34,7 @@ func TestProtocol(t *testing.T) {
 
 	t.Run("row34 the driver's sentence reaches the user", func(t *testing.T) {
 		h.quiet(t, "request refused", "returned error")
-		said := h.dockerRefuses(t, "network", "create", "-d", "tapestry", "-o", "tapestry.vni=80", "Y")
+		said := h.dockerRefuses(t, "network", "create", "-d", h.driver(), "-o", "tapestry.vni=80", "Y")
 		if !strings.Contains(said, "80") || !strings.Contains(strings.ToLower(said), "vni") || strings.Contains(said, "EOF") {
 			t.Errorf("the user reads: %s", said)
 		}

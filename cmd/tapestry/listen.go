@@ -61,7 +61,11 @@ func writePID(f *os.File) error {
 func lockName(name string) (net.Listener, error) {
 	l, err := net.Listen("unix", "@tapestry/"+name)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("a tapestry with --name %s runs on this host already, as a unit, a process or a plugin of Docker: stop that one or choose another name", name)
+		other := " or choose another name"
+		if inPlugin() {
+			other = "" // it has its name by its configuration
+		}
+		return nil, fmt.Errorf("a tapestry with --name %s runs on this host already, as a unit, a process or a plugin of Docker: stop that one%s", name, other)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take the name %s: %w", name, err)

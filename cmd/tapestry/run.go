@@ -147,9 +147,17 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 					return failf(exitUsage, "--peer %s: %w", p.Addr(), err)
 				}
 			}
+			if inPlugin() {
+				if err := checkManaged(cmd.Flags()); err != nil {
+					return err
+				}
+			}
 			out := cmd.ErrOrStderr()
 			if s.logOutput == "stdout" {
 				out = cmd.OutOrStdout()
+				if p := newLogPipe(out, s.logLevel, s.logFormat); p != nil {
+					out = p
+				}
 			}
 			err = runDaemon(cmd.Context(), s, out)
 			if errors.Is(err, fs.ErrPermission) {
