@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
@@ -151,5 +152,52 @@ func TestDocsTargets(t *testing.T) {
 		if root := strings.Contains(line, "as root"); root != strings.Contains(needs, "root") {
 			t.Errorf("make %s needs %q in CONTRIBUTING.md, the Makefile says %q", target, strings.TrimSpace(needs), line)
 		}
+	}
+}
+
+// TestDocsPlugin: docs/plugin.md tells of all that the managed plugin's config.json asks for, and that is no more than it argues for.
+func TestDocsPlugin(t *testing.T) {
+	var config struct {
+		Entrypoint []string
+		Args       struct {
+			Name     string
+			Settable []string
+		}
+		Env     []struct{ Name, Value string }
+		Network struct{ Type string }
+		Linux   struct {
+			Capabilities    []string
+			AllowAllDevices bool
+			Devices         []struct{ Path string }
+		}
+		Mounts           []any
+		PropagatedMount  string
+		IpcHost, PidHost bool
+	}
+	d := json.NewDecoder(strings.NewReader(text(t, "packaging/plugin/config.json")))
+	if err := d.Decode(&config); err != nil {
+		t.Fatal(err)
+	}
+	if len(config.Mounts) != 0 || config.Linux.AllowAllDevices || config.IpcHost || config.PidHost || len(config.Linux.Capabilities) != 1 || len(config.Linux.Devices) != 1 {
+		t.Errorf("it asks for more than docs/plugin.md argues for: %+v", config)
+	}
+	if len(config.Entrypoint) < 2 || !slices.Equal(config.Entrypoint[:2], []string{"/tapestry", "run"}) || !slices.Equal(config.Args.Settable, []string{"value"}) {
+		t.Errorf("entrypoint %q, args %+v", config.Entrypoint, config.Args)
+	}
+	about := section(t, "docs/plugin.md", "What it may do, and why")
+	for _, want := range []string{"network `" + config.Network.Type + "`", "`" + config.Linux.Capabilities[0] + "`", "`" + config.Linux.Devices[0].Path + "`",
+		"`" + config.PropagatedMount + "`", "`" + config.Args.Name + "`", "`" + config.Env[0].Name + "`"} {
+		if !strings.Contains(about, want) {
+			t.Errorf("docs/plugin.md does not argue for %s", want)
+		}
+	}
+	settings := section(t, "docs/plugin.md", "Settings")
+	for i := 2; i+1 < len(config.Entrypoint); i += 2 {
+		if want := "`" + config.Entrypoint[i] + " " + config.Entrypoint[i+1] + "`"; config.Entrypoint[i] != "--api-socket" && !strings.Contains(settings, want) {
+			t.Errorf("docs/plugin.md does not tell of %s", want)
+		}
+	}
+	if !strings.HasPrefix(config.Env[0].Value, config.PropagatedMount+"/") {
+		t.Errorf("the reason of a failed start goes to %s, which does not last", config.Env[0].Value)
 	}
 }

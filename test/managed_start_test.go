@@ -51,6 +51,37 @@ func TestManagedStart(t *testing.T) {
 		h.stopDaemon(t, "TERM")
 	}
 
+	t.Run("plugin.sh", func(t *testing.T) {
+		root, err := filepath.Abs("..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := []string{root + "/packaging/plugin.sh", "create", "tapestry"}
+		for _, tt := range []struct {
+			before   []string
+			sentence string
+		}{
+			{nil, "this Docker has a plugin tapestry already"},
+			{[]string{"env", "DOCKER_HOST=unix:///run/none.sock"}, "Docker does not answer: "},
+			{[]string{"setpriv", "--reuid", "65534", "--clear-groups"}, "run this as root"},
+		} {
+			out, err := h.try(append(tt.before, create...)...)
+			if err == nil || !strings.Contains(err.Error(), tt.sentence) {
+				t.Errorf("%q: it said %v%s", tt.before, err, out)
+			}
+		}
+		dir := h.dir + "/twice"
+		h.in(t, create[0], "build", dir)
+		if files := h.in(t, "find", dir, "-type", "f"); strings.TrimSpace(files) == "" || len(strings.Fields(files)) != 2 {
+			t.Errorf("the plugin's files are %s", files)
+		}
+		h.docker(t, "plugin", "create", "one", dir)
+		if said := h.dockerRefuses(t, "plugin", "create", "two", dir); !strings.Contains(said, "already exists") {
+			t.Errorf("the same files under another name: %s", said) // plugin.sh looks for these words
+		}
+		h.docker(t, "plugin", "rm", "one")
+	})
+
 	for _, bad := range []struct{ args, sentence string }{
 		{"--no-such-flag", "no flag --no-such-flag"},
 		{"--peer 192.0.2.300", "192.0.2.300"},
