@@ -14,11 +14,20 @@ type line struct{ Check, State, Seen, Remedy string }
 func (h *Host) doctor(t *testing.T) (code int, lines []line) {
 	t.Helper()
 	code, text := h.exit(t, "doctor", "--json", "--state-dir", h.dir+"/state")
-	text, _, _ = strings.Cut(text, "\ntapestry: ")
-	if err := json.Unmarshal([]byte(text), &lines); err != nil {
-		t.Fatalf("doctor exits %d: %v in %s", code, err, text)
+	lines, err := findings(text)
+	if err != nil {
+		t.Fatalf("doctor exits %d: %v", code, err)
 	}
 	return code, lines
+}
+
+// findings reads what doctor --json prints, and leaves what it says on standard error.
+func findings(text string) (lines []line, err error) {
+	text, _, _ = strings.Cut(text, "\ntapestry: ")
+	if err := json.Unmarshal([]byte(text), &lines); err != nil {
+		return nil, fmt.Errorf("%w in %s", err, text)
+	}
+	return lines, nil
 }
 
 // finds tells whether the lines of a check have this state, and one of them these words seen and for remedy.

@@ -1,13 +1,22 @@
 package main
 
 import (
+	"bufio"
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/plugin"
+	"github.com/tapestry-net/tapestry/tap"
 )
 
 // Why tapestry run ended stands in the error file as on standard error, with the time; of other commands nothing does.
@@ -55,13 +64,29 @@ func TestErrorFile(t *testing.T) {
 
 // A daemon that is ready has no error.
 func TestErrorFileOfReady(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "error")
+	if err := tap.CheckTUN(); err != nil {
+		cannot(t, err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "error")
 	must(t, os.WriteFile(path, []byte("2026-01-02T03:04:05Z tapestry: UDP port 8472 is taken\n"), 0o600))
 	t.Setenv(errorFileEnv, path)
-	_, _, stop := daemon(t)
-	if code := stop(); code != exitFine {
-		t.Fatalf("exit %d", code)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := runDaemon(ctx, settings{Config: fabric.Config{Name: "e" + strconv.Itoa(os.Getpid()), Dir: filepath.Join(dir, "state"), Port: 8472, SweepAfter: time.Minute},
+			pluginDir: dir, apiSocket: filepath.Join(dir, "api.sock"), scope: plugin.Local, logLevel: "info", logFormat: "text"}, w)
+		w.Close()
+		ended <- err
+	}()
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if strings.Contains(lines.Text(), "msg=ready") {
+			cancel()
+		}
 	}
+	must(t, <-ended)
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the error file is still there")
 	}
