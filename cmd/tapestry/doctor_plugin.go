@@ -87,7 +87,7 @@ func (p dockerPlugin) runFlags() (value func(flag string) string, err error) {
 	if err := run.ParseFlags(words); err != nil {
 		return nil, flagError(run, err)
 	}
-	if err := run.ValidateArgs(run.Flags().Args()); err != nil {
+	if err := cmp.Or(run.ValidateArgs(run.Flags().Args()), checkManaged(run.Flags())); err != nil {
 		return nil, err
 	}
 	return func(flag string) string {

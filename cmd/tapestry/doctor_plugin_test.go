@@ -211,6 +211,7 @@ func TestRunFlags(t *testing.T) {
 		{[]string{"--vxlan-port", "4790", "--peer=192.0.2.2"}, "4790", ""},
 		{[]string{"--vxlan-port", "x"}, "", "want a port from 1 to 65535"},
 		{[]string{"now"}, "", `"now" is one argument too many`},
+		{[]string{"--state-dir", "/x"}, "", "--state-dir cannot be set in a managed plugin"},
 	} {
 		p.Settings.Args = tt.args
 		flags, err := p.runFlags()
