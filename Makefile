@@ -47,7 +47,7 @@ unit: ## each room by itself; as root, or else a part is skipped
 race: ## the same with the race detector, without the beds of the bench; as root, or else a part is skipped
 	go test -timeout 30m -race -short $(UNITS)
 
-fuzz: ## every fuzz target: its seeds, then FUZZTIME (5s)
+fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh
 
 e2e: build ## real dockerds, real traffic, with the machine's Docker; as root

@@ -1,11 +1,11 @@
 #!/bin/bash
-# fuzz.sh [PACKAGE…] runs every fuzz target of the module, or of these packages, for FUZZTIME (5s): its seeds, then what
+# fuzz.sh [PACKAGE…] runs every fuzz target of the module, or of these packages, for FUZZTIME (3s): its seeds, then what
 # the fuzzer makes of them. Two run at a time. Each package is built once for all of its targets. Inputs are not made small
 # for long: that can take all of the time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-export FUZZTIME=${FUZZTIME:-5s}
+export FUZZTIME=${FUZZTIME:-3s}
 FUZZ_DIR=$(mktemp -d) FUZZ_CACHE=$(go env GOCACHE)/fuzz
 export FUZZ_DIR FUZZ_CACHE
 trap 'rm -rf "$FUZZ_DIR"' EXIT

@@ -32,17 +32,43 @@ func newCluster(t *testing.T, name string, size int) *cluster {
 	script(t, lan...)
 	for i, h := range c.nodes {
 		h.in(t, "sh", "-c", "echo nameserver 127.0.0.1 >/etc/resolv.conf") // no registry is there: that is known at once
+		// Not the address of the default route is the one by which the others know the node.
+		own := fmt.Sprintf("198.51.100.%d", i+1)
+		h.in(t, "sh", "-ec", "ip address add "+own+"/24 dev underlay; ip route replace default via 192.0.2.254 src "+own)
 		h.startDockerd(t)
 		script(t, "image", h.name)
 		h.startDaemon(t)
 		if i == 0 {
+			// A network that is there when Docker names the address moves to it.
+			const early = "earlynetwork0123456789abc"
+			h.answers(t, "CreateNetwork", fmt.Sprintf(`{"NetworkID":%q,"Options":{"com.docker.network.generic":{"tapestry.vni":"5"}}}`, early))
+			if got := h.vtep(t); got != own {
+				t.Errorf("before the Swarm the tunnel speaks from %s, want %s", got, own)
+			}
 			h.docker(t, "swarm", "init", "--advertise-addr", c.address(0))
+			eventually(t, patience, func() error {
+				if got := h.vtep(t); got != c.address(0) {
+					return fmt.Errorf("in the Swarm the tunnel speaks from %s, want %s", got, c.address(0))
+				}
+				return nil
+			})
+			h.answers(t, "DeleteNetwork", fmt.Sprintf(`{"NetworkID":%q}`, early))
 			continue
 		}
 		token := c.nodes[0].docker(t, "swarm", "join-token", "-q", "manager")
 		h.docker(t, "swarm", "join", "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
 	}
 	return c
+}
+
+// vtep is the address that the host's tunnel speaks from.
+func (h *Host) vtep(t *testing.T) string {
+	t.Helper()
+	var status struct{ VTEP string }
+	if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status.VTEP
 }
 
 func (c *cluster) address(i int) string { return fmt.Sprintf("192.0.2.%d", i+1) }
@@ -377,8 +403,61 @@ func TestSwarm(t *testing.T) {
 		}
 	})
 
+	t.Run("a plugin that is enabled later", func(t *testing.T) {
+		b.quiet(t)
+		a.run(t, "one", "net", "--ip", "10.60.0.200")
+		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		peers := func(want int) {
+			t.Helper()
+			if all := objects[struct{ Addr string }](t, b, "peers", "net"); len(all) != want {
+				t.Errorf("%s has peers %v, want %d", b.name, all, want)
+			}
+		}
+		again := func(forget bool) {
+			t.Helper()
+			b.stopDaemon(t, "TERM")
+			if forget {
+				b.in(t, "rm", b.stateDir(t)+"/swarm.json")
+			}
+			b.startDaemon(t)
+		}
+		again(false)
+		peers(2) // remembered
+		b.ping(t, "two", "10.60.0.200")
+		again(true)
+		peers(0) // Docker does not say it again
+		b.tapestry(t, "peers", "learn")
+		peers(2)
+		b.ping(t, "two", "10.60.0.200")
+	})
+
 	c.nodes[0].docker(t, "network", "rm", "net")
 	c.gone(t)
+
+	t.Run("config-only networks, with local scope", func(t *testing.T) {
+		for i, h := range c.nodes {
+			h.stopDaemon(t, "TERM")
+			h.flags = []string{"--scope", "local", "--vxlan-port", "8472"}
+			h.startDaemon(t)
+			h.docker(t, "network", "create", "--config-only", "--subnet", "10.63.0.0/16", "--ip-range", fmt.Sprintf("10.63.%d.0/24", i+1),
+				"--gateway", fmt.Sprintf("10.63.%d.254", i+1), "-o", "tapestry.vni=63", "own")
+		}
+		c.quiet(t)
+		h := c.nodes[0]
+		t.Cleanup(func() { h.try("docker", "network", "rm", "shared") })
+		h.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--config-from", "own", "shared")
+		c.service(t, "far", "shared", "--mode", "global")
+		all := c.tasks(t, "far", "shared", 3)
+		reach(t, all)
+		for addr, k := range all {
+			if i := slices.Index(c.nodes, k.host); addr.As4()[2] != byte(i+1) {
+				t.Errorf("%s is the address of a task on %s", addr, k.host.name)
+			}
+			if ids := k.host.networkIDs(t); len(ids) != 1 || slices.Collect(maps.Values(ids))[0] != 63 {
+				t.Errorf("%s has networks %v", k.host.name, ids)
+			}
+		}
+	})
 }
 
 // TestSwarmChanges: nodes and managers come and go under twenty tasks.
