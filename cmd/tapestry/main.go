@@ -6,7 +6,7 @@
 //
 // Log keys, the same in every package: network, endpoint, peer, peers, vni, link, mac, addr, vtep, mtu, down (what it
 // is about); method, status, took, body (a call by Docker or by a command); err, stack (what went wrong); name, version,
-// socket, dir, workers (the daemon itself).
+// socket, dir, workers, lines (the daemon itself).
 package main
 
 import (
