@@ -81,6 +81,26 @@ func TestManagedBoot(t *testing.T) {
 		absent(t)
 	})
 
+	t.Run("the host boots", func(t *testing.T) {
+		h.quiet(t, "(?i)sweep|swept|forgot|orphan", "stale sandbox", "failed revoking external connectivity .*not found")
+		const boot = `kill -9 -1 || true
+			grep -o ' /[^ ]*/docker/[^ ]* ' /proc/mounts | sort -r | xargs -r umount -l
+			rm -rf /run/docker /run/docker.* /run/containerd
+			for link in $(ls /sys/class/net | grep -v '^lo$'); do ip link del $link 2>/dev/null || true; done`
+		h.in(t, "sh", "-ec", boot)
+		if left := h.remains(t); len(left) != 0 {
+			t.Fatalf("that was no boot, left are %q", left)
+		}
+		h.startDockerd(t)
+		both(t)
+		eventually(t, patience, func() error { // what was there before is swept
+			if ports := objects[port](t, h, "ports", "X"); len(ports) != 2 {
+				return fmt.Errorf("%d ports, want 2: %+v", len(ports), ports)
+			}
+			return nil
+		})
+	})
+
 	t.Run("live-restore", func(t *testing.T) {
 		h.stopDockerd(t, "TERM")
 		h.startDockerd(t, "--live-restore")
