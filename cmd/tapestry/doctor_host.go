@@ -137,6 +137,8 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, torn erro
 		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
 	case info.Mode().Perm()&0o022 != 0:
 		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
+	case torn != nil && strings.Contains(torn.Error(), filepath.Join(dir, "swarm.json")): // what Docker has told of its Swarm
+		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", start the daemon, then tapestry peers learn"
 	case errors.Is(torn, fabric.ErrVersion):
 		f.Seen, f.Remedy = torn.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
 	case torn != nil:

@@ -256,14 +256,14 @@ func TestCheckSwarm(t *testing.T) {
 	}
 	judge(t, []verdict{
 		{"a node", check(info("29.7.2", "active", 0), managed, "global", 8472, "open"), good, "a node at 192.0.2.1, scope global, UDP 8472 beside Swarm's 4789", ""},
-		{"a worker", check(info("29.7.2", "active", 1), managed, "global", 8472, "open"), good, "beside Swarm's 4789", ""},
+		{"a worker", check(info("29.7.2", "active", 1), managed, "global", 8472, "open"), good, "scope global, UDP 8472", ""},
 		{"Swarm's own port", check(info("29.7.2", "active", 0), managed, "global", 4789, "open"), bad, "UDP 4789 is the port of Swarm's own", set + `"--vxlan-port 8472"`},
-		{"Swarm's own port, at a unit", check(info("29.7.2", "active", 1), supervisor{}, "local", 4789, "down"), bad, "UDP 4789", "tapestry run --vxlan-port 8472, on every host"},
+		{"Swarm's own port, at a unit", check(info("29.7.2", "active", 1), supervisor{}, "local", 4789, "down"), warn, "which a worker is not told", "tapestry run --vxlan-port 8472, on every host"},
 		{"Swarm's own port, not wanted yet", check(info("29.7.2", "active", 0), managed, "global", 4789, "closed"), warn, "UDP 4789", "--vxlan-port 8472"},
 		{"Swarm's port is another", check(info("29.7.2", "active", 8472), managed, "global", 8472, "open"), bad, "UDP 8472 is the port of Swarm's own", "--vxlan-port"},
 		{"scope local", check(info("29.7.2", "active", 0), managed, "local", 8472, "open"), warn, "scope local", set + `"--scope global"`},
 		{"a unit", check(info("29.7.2", "active", 0), supervisor{}, "local", 8472, "open"), good, "to managed plugins only", ""},
-		{"two addresses", check(moved, managed, "global", 8472, "open"), warn, "in the Swarm is 198.51.100.1, and its VTEP is 192.0.2.1", "tapestry.peers"},
+		{"two addresses", check(moved, managed, "global", 8472, "open"), warn, "in the Swarm is 198.51.100.1, and its VTEP is 192.0.2.1", set + `"--vtep 198.51.100.1" && docker plugin enable tapestry:latest, and so on each node`},
 		{"an old Docker off a Swarm", check(info("20.10.24+dfsg1", "inactive", 1), managed, "global", 8472, "closed"), warn, "Docker 20.10.24+dfsg1 makes no network", set + `"--scope local"`},
 	})
 	for name, f := range map[string]finding{
@@ -294,8 +294,11 @@ func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fakeHos
 	i.Swarm.Cluster = &struct{ DataPathPort uint16 }{7777} // the daemon has 4789
 	h.docker["/info"] = i
 	if manager {
-		node := func(id, addr string) any { return map[string]any{"ID": id, "Status": map[string]string{"Addr": addr}} }
-		h.docker["/nodes"] = []any{node("m1", "192.0.2.2"), node("me", "0.0.0.0"), node("w1", "192.0.2.3"), node("w2", "::ffff:192.0.2.4"), node("w3", "")}
+		node := func(id, state, addr, manager string) any {
+			return map[string]any{"ID": id, "Status": map[string]string{"State": state, "Addr": addr}, "ManagerStatus": map[string]string{"Addr": manager}}
+		}
+		h.docker["/nodes"] = []any{node("m1", "ready", "0.0.0.0", "192.0.2.2:2377"), node("me", "ready", "0.0.0.0", "192.0.2.1:2377"), node("w1", "ready", "192.0.2.3", ""),
+			node("w2", "ready", "::ffff:192.0.2.4", ""), node("w3", "unknown", "", ""), node("w4", "down", "192.0.2.8", "")}
 	}
 	const net = "swarmnetwork0000000000000"
 	h.docker["/networks"] = []dockerNetwork{{ID: net, Name: "net", Driver: "tapestry:latest", Scope: "swarm"}, {ID: wideID, Name: "over", Driver: "overlay", Scope: "swarm"}}

@@ -43,12 +43,16 @@ func (d *doctor) checkSwarm(tunnel string) (all []finding) {
 		if tunnel != "open" && tunnel != "down" { // no network wants it now
 			f.State = warn
 		}
+		if i.Swarm.Cluster == nil {
+			f.State = warn
+			f.Seen += " (unless docker swarm init was given another --data-path-port, which a worker is not told)"
+		}
 		all = append(all, f)
 	}
 	if at, err := netip.ParseAddr(i.Swarm.NodeAddr); err == nil && d.by.managed() && d.vtep.IsValid() && at != d.vtep {
 		all = append(all, finding{"swarm", warn, fmt.Sprintf("this node's address in the Swarm is %s, and its VTEP is %s: "+
 			"Docker names other nodes by addresses of the first kind (--advertise-addr), and if theirs differ too, tapestry does not reach them (--data-path-addr)", at, d.vtep),
-			"name the other hosts' VTEPs: docker network create -o tapestry.peers=ADDR,…; or " + d.by.flags("--peer ADDR")})
+			fmt.Sprintf("%s, and so on each node with its own; or, to keep the data path, docker network create -o tapestry.peers=ADDR,… with the VTEPs of all", d.by.flags("--vtep "+at.String()))})
 	}
 	switch {
 	case all != nil:
@@ -58,7 +62,10 @@ func (d *doctor) checkSwarm(tunnel string) (all []finding) {
 		all = []finding{{"swarm", warn, "the daemon has scope local: networks with --scope swarm get no options, and each node gives its containers addresses of its own, unless they are made by --config-from",
 			d.by.flags("--scope "+plugin.Global) + ", on every node"}}
 	default:
-		all = []finding{{Check: "swarm", State: good, Seen: fmt.Sprintf("this host is a node at %s, scope %s, UDP %d beside Swarm's %d", i.Swarm.NodeAddr, d.scope, d.port, i.dataPathPort())}}
+		all = []finding{{Check: "swarm", State: good, Seen: fmt.Sprintf("this host is a node at %s, scope %s, UDP %d", i.Swarm.NodeAddr, d.scope, d.port)}}
+		if i.Swarm.Cluster != nil {
+			all[0].Seen += fmt.Sprintf(" beside Swarm's %d", i.dataPathPort())
+		}
 	}
 	return all
 }
@@ -100,19 +107,24 @@ func (d *docker) swarmNodes(ctx context.Context, i dockerInfo, driver string, ow
 			all = append(all, a)
 		}
 	}
-	for _, m := range i.Swarm.RemoteManagers {
-		add(m.NodeID, m.Addr)
-	}
-	if i.Swarm.ControlAvailable {
+	if !i.Swarm.ControlAvailable {
+		for _, m := range i.Swarm.RemoteManagers {
+			add(m.NodeID, m.Addr)
+		}
+	} else {
 		var nodes []struct {
-			ID     string
-			Status struct{ Addr string }
+			ID            string
+			Status        struct{ State, Addr string }
+			ManagerStatus struct{ Addr string } // of a manager, whose other address may be 0.0.0.0
 		}
 		if err := d.get(ctx, "/nodes", &nodes); err != nil {
 			return nil, fmt.Errorf("ask Docker for the Swarm's nodes: %w", bare(err))
 		}
 		for _, n := range nodes {
-			add(n.ID, n.Status.Addr)
+			if n.Status.State != "down" { // Docker tells of it when it comes back
+				add(n.ID, n.Status.Addr)
+				add(n.ID, n.ManagerStatus.Addr)
+			}
 		}
 	}
 	for _, n := range d.networks {

@@ -185,6 +185,7 @@ func TestCheckState(t *testing.T) {
 		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), bad, "is no directory", "--state-dir"},
 		{"open to others", checkState(dir, info(fs.ModeDir|0o777), nil, 0, nil), bad, "mode 777", "chmod 700 " + dir},
 		{"of another version", checkState(dir, info(fs.ModeDir|0o700), nil, 0, fmt.Errorf("state file a.json: %w", fabric.ErrVersion)), bad, "a.json", "run that tapestry"},
+		{"torn, of the Swarm", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file "+dir+"/swarm.json: not whole")), bad, "swarm.json: not whole", "tapestry peers learn"},
 		{"torn", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file a.json: not whole")), bad, "a.json: not whole", "mv that file"},
 
 		{"space", checkSpace(dir, room(5e9, 10), nil), good, "5.0 GB free", ""},

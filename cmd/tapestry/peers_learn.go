@@ -22,7 +22,8 @@ Swarm: Docker tells it of the nodes that come later, and of those that are there
 
 A manager knows all nodes. A worker knows the managers, and the nodes that have containers on networks that it has
 containers on too: there, run it again when the first tasks have come. Docker names a node by the address of
---advertise-addr; where docker swarm init or join was given another --data-path-addr, use tapestry.peers or --peer.` +
+--advertise-addr; where docker swarm init or join was given another --data-path-addr, it is no VTEP, and tapestry doctor
+says what to do.` +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry peers learn
   tapestry peers learn --json | jq -r '.new[]'`,
