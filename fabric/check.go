@@ -19,5 +19,8 @@ func CheckState(dir string) (networks int, err error) {
 			break
 		}
 	}
+	if err == nil {
+		_, err = store{dir}.loadSwarm()
+	}
 	return networks, err
 }

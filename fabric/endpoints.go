@@ -26,7 +26,7 @@ type endpoint struct {
 	down    error
 	started bool           // its link has been up, or in a container for a while: that it is down means something
 	cut     error          // why what is sent does not get to the container, as of lookAtLink
-	joined  string         // Join's sandbox, "" if another process heard it: no start of a container waits for a disk because of it
+	joined  string         // Join's sandbox; of an earlier process's only what the record has
 	groups  []netip.Prefix // routes that Join gave the container, see groupRoutes
 	// suspect is since when nothing speaks for its container, 0 while something does.
 	suspect time.Duration
@@ -286,15 +286,19 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	if e.dev == nil {
 		return Attachment{}, fmt.Errorf("endpoint %s is down: %w", short(id), e.down)
 	}
-	if e.Sandbox != sandbox && (n.Attach == tap.Direct || f.links.Enters() != nil) {
-		old := e.Sandbox
-		e.Sandbox = sandbox // the TAP will be found there again; or it is the only way to know a container's other networks
+	routes, blind := f.groupRoutes(e, sandbox), f.links.Enters() != nil
+	if e.Sandbox != sandbox && (n.Attach == tap.Direct || blind) {
+		old := e.endpointRecord
+		e.Sandbox = sandbox // the TAP will be found there again
+		if blind {
+			e.Groups = routes // there is no other way to know them, after a restart
+		}
 		if err := f.store.save(n.record()); err != nil {
-			e.Sandbox = old
+			e.endpointRecord = old
 			return Attachment{}, err
 		}
 	}
-	e.groups = f.groupRoutes(e, sandbox)
+	e.groups = routes
 	e.joined = sandbox
 	f.cfg.Looker.SetSandbox(e.port.Number, sandbox)
 	e.suspect = 0

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -51,6 +52,7 @@ type Config struct {
 	Port       uint16           // VXLAN UDP port, here and by default at peers
 	Peers      []netip.AddrPort // for networks that name none
 	FinishSums bool             // finish inner checksums also for peers that would do it
+	Managed    bool             // as a managed plugin of Docker's: of a host in a Swarm, the tunnel has the address that Docker names
 	SweepAfter time.Duration    // grace before an orphan is removed
 	Poller     *poll.Poller
 	Links      Links  // nil: the kernel's
@@ -146,21 +148,25 @@ type Fabric struct {
 
 	linger time.Duration // how long the end of a container is waited for whose MAC another is to have
 
-	lock     chan struct{} // one token; guards what follows
-	networks map[string]*network
-	parked   map[string]record   // see park
-	swarm    swarm               // as on disk
-	paths    map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
-	vtep     *vtep               // nil: closed
-	vtepWhy  error               // why it could not be opened
-	strange  map[string]uint64   // strangers' datagrams at tunnels since closed
-	outside  map[string]uint64   // of the kernel's at tunnels since closed
-	suspects map[string]time.Duration
-	spared   map[string]bool // unrecorded links of containers, warned of
-	mended   time.Duration   // when the tunnel was last tried
-	swept    time.Duration
-	probed   time.Duration
-	ticked   chan struct{} // closed by the next tick
+	lock       chan struct{} // one token; guards what follows
+	networks   map[string]*network
+	parked     map[string]record // see park
+	swarm      swarm
+	unwritten  bool                // the disk did not take swarm
+	replayed   map[string]bool     // networks that Docker has named since this host last began to lead
+	replayedAt time.Duration       // when it last did; 0: never
+	stuck      netip.Addr          // the address that moveVTEP has warned of
+	paths      map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
+	vtep       *vtep               // nil: closed
+	vtepWhy    error               // why it could not be opened
+	strange    map[string]uint64   // strangers' datagrams at tunnels since closed
+	outside    map[string]uint64   // of the kernel's at tunnels since closed
+	suspects   map[string]time.Duration
+	spared     map[string]bool // unrecorded links of containers, warned of
+	mended     time.Duration   // when the tunnel was last tried
+	swept      time.Duration
+	probed     time.Duration
+	ticked     chan struct{} // closed by the next tick
 }
 
 // Open reads the state directory and brings back what it names: switches, links to other hosts, the
@@ -170,7 +176,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
 		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), parked: make(map[string]record), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
+		networks: make(map[string]*network), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -183,10 +189,10 @@ func Open(cfg Config) (*Fabric, error) {
 	}
 	records, err := f.store.load()
 	if err == nil {
-		f.swarm, err = f.store.loadSwarm()
+		err = f.store.prepare()
 	}
 	if err == nil {
-		err = f.store.prepare()
+		err = f.recall(records)
 	}
 	if err != nil {
 		return nil, err
@@ -196,6 +202,26 @@ func Open(cfg Config) (*Fabric, error) {
 	}
 	f.lock <- struct{}{}
 	return f, nil
+}
+
+// recall reads what is known of the Swarm. These are hints and what Docker says again, so a damaged file does not stop the
+// daemon: it is put aside.
+func (f *Fabric) recall(records []record) (err error) {
+	if f.swarm, err = f.store.loadSwarm(); err != nil {
+		f.log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
+		if err := os.Rename(f.store.swarm(), f.store.swarm()+".damaged"); err != nil {
+			return fmt.Errorf("put %s aside: %w", f.store.swarm(), explain(err))
+		}
+	}
+	for i, d := range f.swarm.Nodes {
+		if !d.Left.IsZero() {
+			f.swarm.Nodes[i].Left = time.Now() // whether it was heard is not known
+		}
+	}
+	for _, r := range records { // it ended between the two files
+		f.unparked(r.Network.ID)
+	}
+	return nil
 }
 
 // acquire takes the lock, or gives up when ctx ends.
@@ -271,10 +297,6 @@ func (f *Fabric) sorted() []*network {
 
 // rebuild brings one recorded network back.
 func (f *Fabric) rebuild(r record) {
-	if !r.Parked.IsZero() {
-		f.parked[r.Network.ID] = r
-		return
-	}
 	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
 	f.add(n)
@@ -285,10 +307,7 @@ func (f *Fabric) rebuild(r record) {
 		}
 	}
 	for _, re := range r.Endpoints {
-		e := &endpoint{endpointRecord: re, joined: re.Sandbox}
-		if e.Sandbox != "" && n.Attach == tap.Veth { // the container's routes cannot be seen
-			e.groups = groups
-		}
+		e := &endpoint{endpointRecord: re, joined: re.Sandbox, groups: re.Groups}
 		n.endpoints[e.ID] = e
 		if err := f.arm(n, e.Endpoint); err != nil {
 			log.Warn("container goes on without its capture", "endpoint", e.ID, "err", err)

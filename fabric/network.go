@@ -19,7 +19,7 @@ type Network struct {
 	External bool             `json:"external"`         // false: no docker_gwbridge
 	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
 	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
-	Swarm    bool             `json:"swarm,omitempty"`  // of Docker's Swarm: without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
+	Swarm    bool             `json:"-"`                // OfSwarm(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
 	Host     *Endpoint        `json:"host,omitempty"`   // the host's own, its id HostPort(ID); nil: none
 }
 

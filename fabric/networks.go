@@ -70,25 +70,21 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 		return inUsef("network %s exists with other options: remove it first", short(spec.ID))
 	}
 	n := newNetwork(spec, f.now())
-	if r, ok := f.parked[n.ID]; ok && reflect.DeepEqual(r.Network, spec) {
-		n.peers = r.Peers
+	if p, ok := f.swarm.Parked[n.ID]; ok && reflect.DeepEqual(p.Record.Network, spec) {
+		n.peers = p.Record.Peers
 	}
 	return f.create(ctx, n)
 }
 
 // create makes a network that is not there, or is parked.
 func (f *Fabric) create(ctx context.Context, n *network) error {
+	f.makeRoom(n.VNI)
 	if err := f.check(n.Network); err != nil {
 		return err
 	}
-	before, wasParked := f.parked[n.ID]
 	err := f.store.save(n.record())
 	if err == nil && n.VNI != 0 {
-		// A node of the Swarm that cannot be reached is no reason to refuse the others.
-		if err = f.connect(n); err != nil && n.Swarm && f.vtep != nil {
-			f.log.Info("network does not reach every node of the Swarm for now", "network", n.ID, "err", err)
-			err = nil
-		}
+		err = f.connect(n)
 	}
 	if err == nil {
 		err = f.plugHost(n)
@@ -99,13 +95,12 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 	if err != nil {
 		undo := f.unplugHost(n)
 		f.disconnect(n)
-		recorded := f.store.remove
-		if wasParked {
-			recorded = func(string) error { return f.store.save(before) }
-		}
-		return undone(err, errors.Join(undo, f.closeIdleVTEP(), recorded(n.ID)))
+		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.store.remove(n.ID)))
 	}
-	delete(f.parked, n.ID)
+	if _, ok := f.swarm.Parked[n.ID]; ok {
+		f.unparked(n.ID)
+		f.remember()
+	}
 	f.add(n)
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
 	return nil
@@ -123,6 +118,7 @@ func (f *Fabric) check(n Network) error {
 		return nil
 	}
 	tunnels := &network{Network: n, peers: n.Peers}
+	tunnels.Swarm = false // a node that Docker tells of is no reason to refuse the others
 	if err := f.checkPeers(tunnels); err != nil {
 		return err
 	}
@@ -162,6 +158,18 @@ func (f *Fabric) checkSpec(n Network) error {
 		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, n.leastMTU(), maxMTU, n.leastWhy())
 	}
 	return f.checkAttach(n)
+}
+
+// checkAttach refuses TAPs in containers where they could not be found again: after a restart of this daemon, who has to
+// enter the containers' network namespaces for that.
+func (f *Fabric) checkAttach(n Network) error {
+	if n.Attach != tap.Direct {
+		return nil
+	}
+	if err := f.links.Enters(); err != nil {
+		return fmt.Errorf("tapestry.attach=tap: a restart of tapestry would cut its containers off: %w; leave the option away, or run tapestry as a service of the host", err)
+	}
+	return nil
 }
 
 // leastMTU is the least that containers of the network may have.
@@ -208,11 +216,9 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 		return err
 	}
 	defer f.release()
-	if _, ok := f.parked[id]; ok {
-		if err := f.store.remove(id); err != nil {
-			return err
-		}
-		delete(f.parked, id)
+	if _, ok := f.swarm.Parked[id]; ok {
+		f.unparked(id)
+		f.remember()
 		f.log.Info("network deleted", "network", id)
 	}
 	n, ok := f.networks[id]

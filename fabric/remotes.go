@@ -32,10 +32,8 @@ func (f *Fabric) underlay() (netip.Addr, error) {
 	if f.cfg.VTEP.IsValid() {
 		return f.cfg.VTEP, nil
 	}
-	if f.swarm.Self.IsValid() {
-		if _, err := tunnel.Underlay(f.swarm.Self); !errors.Is(err, tunnel.ErrNoAddress) {
-			return f.swarm.Self, nil
-		}
+	if self, ok := f.self(); ok {
+		return self, nil
 	}
 	return tunnel.DefaultAddr()
 }
@@ -120,6 +118,9 @@ func (f *Fabric) checkVTEP() {
 	}
 	_, err := tunnel.Underlay(f.vtep.Local.Addr())
 	if !errors.Is(err, tunnel.ErrNoAddress) {
+		if err := f.moveVTEP(); err != nil { // the Swarm's address may have come
+			f.log.Warn("the tunnel's move is not complete", "err", err)
+		}
 		return
 	}
 	f.log.Warn("tunnel lost its address", "vtep", f.vtep.Local, "err", err)
@@ -166,10 +167,12 @@ func (f *Fabric) connect(n *network) (err error) {
 	}
 	var errs []error
 	for _, a := range want {
-		if err := tunnel.CheckPeer(f.vtep.Local.Addr(), a.Addr()); err != nil {
+		err := tunnel.CheckPeer(f.vtep.Local.Addr(), a.Addr())
+		if err == nil && n.remotes[a.Addr()] == nil {
+			err = f.addRemote(n, a)
+		}
+		if _, told := f.ofSwarm(n, a.Addr()); !told { // Docker may tell of nodes that cannot be reached: the view of a peer says why
 			errs = append(errs, err)
-		} else if n.remotes[a.Addr()] == nil {
-			errs = append(errs, f.addRemote(n, a))
 		}
 	}
 	return errors.Join(errs...)
@@ -177,7 +180,7 @@ func (f *Fabric) connect(n *network) (err error) {
 
 // peersOf gives the peers of a network as they are to be reached, this host left out.
 func (f *Fabric) peersOf(n *network) []netip.AddrPort {
-	peers := f.listed(n)
+	peers := f.peerList(n)
 	own, _ := f.underlay()
 	var out []netip.AddrPort
 	for _, a := range peers {
@@ -188,15 +191,23 @@ func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 	return out
 }
 
-// listed gives the peer list of a network: its own, or the daemon's and the nodes of the Swarm.
+// listed gives the peer list of a network: its own, or the daemon's.
 func (f *Fabric) listed(n *network) []netip.AddrPort {
-	if n.peers != nil || !n.Swarm {
-		if n.peers == nil {
-			return f.cfg.Peers
-		}
-		return n.peers
+	if n.peers == nil {
+		return f.cfg.Peers
 	}
-	all := slices.Clone(f.cfg.Peers)
+	return n.peers
+}
+
+// follows tells whether the nodes of the Swarm are peers of the network, beside those that are listed.
+func (n *network) follows() bool { return n.Swarm && n.Peers == nil }
+
+// peerList gives the peers of a network as they were named, this host perhaps among them.
+func (f *Fabric) peerList(n *network) []netip.AddrPort {
+	all := slices.Clone(f.listed(n))
+	if !n.follows() {
+		return all
+	}
 	for _, d := range f.swarm.Nodes {
 		if !slices.ContainsFunc(all, func(a netip.AddrPort) bool { return a.Addr() == d.Addr }) {
 			all = append(all, netip.AddrPortFrom(d.Addr, 0))
@@ -208,7 +219,7 @@ func (f *Fabric) listed(n *network) []netip.AddrPort {
 // ofSwarm gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
 func (f *Fabric) ofSwarm(n *network, addr netip.Addr) (d node, ok bool) {
 	i := f.nodeAt(addr)
-	if i < 0 || n.peers != nil || !n.Swarm || slices.ContainsFunc(f.cfg.Peers, func(a netip.AddrPort) bool { return a.Addr() == addr }) {
+	if i < 0 || !n.follows() || slices.ContainsFunc(f.listed(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
 		return node{}, false
 	}
 	return f.swarm.Nodes[i], true
@@ -273,7 +284,7 @@ func (f *Fabric) disconnect(n *network) {
 }
 
 // AddPeer adds a remote host to a network that tunnels, and remembers it. One that is there is fine.
-// A network that followed the daemon's --peer list or the Swarm's nodes has a list of its own from now on.
+// A network that followed the daemon's --peer list has a list of its own from now on; the Swarm's nodes stay beside it.
 func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		if addr, err := f.underlay(); err == nil {
@@ -283,6 +294,9 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 			if err := f.checkPeer(addr, a.Addr()); err != nil {
 				return nil, err
 			}
+		}
+		if _, told := f.ofSwarm(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
+			return peers, nil
 		}
 		for _, p := range peers {
 			if p.Addr() == a.Addr() {
@@ -300,6 +314,9 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 // A port of 0 means whatever port it has.
 func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
+		if _, told := f.ofSwarm(n, a.Addr()); told {
+			return nil, fmt.Errorf("%s is a node of the Swarm, and so a peer of each of its networks that was made without tapestry.peers", a.Addr())
+		}
 		left := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
 			return p.Addr() == a.Addr() && (a.Port() == 0 || f.withPort(p) == a)
 		})

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -31,13 +30,14 @@ type record struct {
 	Network   Network          `json:"network"`
 	Peers     []netip.AddrPort `json:"peers"` // in force; null: the daemon's
 	Endpoints []endpointRecord `json:"endpoints"`
-	Parked    time.Time        `json:"parked,omitzero"` // since when; zero: it is at work
 }
 
 type endpointRecord struct {
 	Endpoint
 	MTU     int    `json:"mtu"`
 	Sandbox string `json:"sandbox,omitempty"`
+
+	Groups []netip.Prefix `json:"groups,omitempty"` // routes that Join gave the container, where they cannot be seen
 }
 
 type stateFile struct {
@@ -84,7 +84,11 @@ func (s store) loadSwarm() (w swarm, err error) {
 		err = decode(b, &w)
 	}
 	if err != nil {
-		return w, fmt.Errorf("state file %s: %w; it was left as it is: fix it, or move it away: then a restart of dockerd lets Docker tell the Swarm's nodes again", s.swarm(), err)
+		return swarm{}, fmt.Errorf("state file %s: %w", s.swarm(), err)
+	}
+	for id, p := range w.Parked {
+		p.Record.Network.Swarm = OfSwarm(id)
+		w.Parked[id] = p
 	}
 	return w, nil
 }
@@ -168,6 +172,7 @@ func (s store) load() ([]record, error) {
 			return nil, fmt.Errorf("read state file: %w", err)
 		}
 		r, err := decodeRecord(b)
+		r.Network.Swarm = OfSwarm(r.Network.ID)
 		if err == nil && r.Network.ID != id {
 			err = fmt.Errorf("it is the record of network %q", r.Network.ID)
 		}

@@ -1,11 +1,11 @@
 package fabric
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +19,7 @@ import (
 func ofSwarm(i int, vni uint32, peers ...string) Network {
 	n := wide(i, vni, peers...)
 	n.ID = fmt.Sprintf("%025d", i)
-	n.Swarm = true
+	n.Swarm = OfSwarm(n.ID)
 	return n
 }
 
@@ -74,14 +74,98 @@ func TestSwarmPeers(t *testing.T) {
 		}
 	}
 	h.discover("2001:db8::2") // cannot be reached from an IPv4 VTEP: the others can
-	for _, v := range h.Networks() {
-		if v.Swarm != (v.ID != netID(3)) || (v.Down != "") != (v.ID == ofSwarm(1, 0).ID) {
-			t.Errorf("a node that cannot be reached is told so: %+v", v)
-		}
-	}
 	h.mustNetwork(ofSwarm(4, 4))
 	if got := len(h.networks[ofSwarm(4, 0).ID].remotes); got != 3 {
 		t.Errorf("a new network has %d remotes, want 3", got)
+	}
+	for _, v := range h.Networks() {
+		if v.Swarm != (v.ID != netID(3)) || v.Down != "" {
+			t.Errorf("network %+v", v)
+		}
+	}
+	for _, p := range h.Peers(ofSwarm(4, 0).ID) {
+		if (p.Down != "") != p.Addr.Addr().Is6() {
+			t.Errorf("peer %+v", p)
+		}
+	}
+}
+
+// Peers that people add to a network of the Swarm stand beside its nodes, which nobody can take away.
+func TestSwarmPeersByHand(t *testing.T) {
+	h := newHost(t)
+	n := ofSwarm(1, 1)
+	h.mustNetwork(n)
+	h.discover("127.0.0.2")
+	check := func(when string, want ...string) {
+		t.Helper()
+		if got := h.peers(n.ID); !slices.Equal(got, want) {
+			t.Errorf("%s: peers %v, want %v", when, got, want)
+		}
+	}
+	for _, a := range []string{"127.0.0.9:0", "127.0.0.2:0"} {
+		if err := h.AddPeer(t.Context(), n.ID, peer(a)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.discover("127.0.0.3")
+	check("added", "127.0.0.2", "127.0.0.3", "127.0.0.9")
+	h.restart()
+	check("restarted", "127.0.0.2", "127.0.0.3", "127.0.0.9")
+	if err := h.RemovePeer(t.Context(), n.ID, peer("127.0.0.2:0")); err == nil || !strings.Contains(err.Error(), "is a node of the Swarm") {
+		t.Errorf("a node is taken away: %v", err)
+	}
+	if err := h.RemovePeer(t.Context(), n.ID, peer("127.0.0.9:0")); err != nil {
+		t.Fatal(err)
+	}
+	check("removed", "127.0.0.2", "127.0.0.3")
+}
+
+// The disk is full: what Docker tells counts all the same, and is written later.
+func TestSwarmDiskFull(t *testing.T) {
+	h := newHost(t)
+	n := ofSwarm(1, 1)
+	h.mustNetwork(n)
+	if _, err := h.Allocate(t.Context(), ofSwarm(5, 5), false); err != nil {
+		t.Fatal(err)
+	}
+	path := h.store0().swarm()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(path, 0o700); err != nil { // what cannot be replaced by a file
+		t.Fatal(err)
+	}
+	h.discover("127.0.0.2", "127.0.0.3")
+	if err := h.Undiscover(t.Context(), netip.MustParseAddr("127.0.0.3")); err != nil {
+		t.Error(err)
+	}
+	if err := h.Free(t.Context(), ofSwarm(5, 0).ID); err != nil {
+		t.Error(err)
+	}
+	if vni, err := h.Allocate(t.Context(), ofSwarm(6, 6), true); err != nil || vni != 6 {
+		t.Errorf("a network that Docker has is allocated with %d, %v", vni, err)
+	}
+	if _, err := h.Allocate(t.Context(), ofSwarm(7, 7), false); err == nil {
+		t.Error("a VNI is given that is not on the disk")
+	}
+	if got := h.peers(n.ID); !slices.Equal(got, []string{"127.0.0.2", "127.0.0.3"}) {
+		t.Errorf("peers %v", got)
+	}
+	if h.log.count("is not on the disk") != 1 {
+		t.Errorf("told %d times: %s", h.log.count("is not on the disk"), &h.log.b)
+	}
+	h.at(first)
+	h.at(first + grace) // and the network is not freed, since its record would be lost
+	if len(h.Networks()) != 1 {
+		t.Error("a network was freed")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	h.at(first + grace + mendEvery)
+	h.restart()
+	if got := h.Nodes(); len(got) != 2 {
+		t.Errorf("written later, the nodes are %v", got)
 	}
 }
 
@@ -122,6 +206,16 @@ func TestSwarmNodeLeft(t *testing.T) {
 	since(sparseAfter)
 	sparse(false)
 	n.remotes[left].heard = 0
+	h.mustNetwork(ofSwarm(2, 2, "127.0.0.2")) // that lists it
+	since(sparseAfter)
+	sparse(true)
+	if h.networks[ofSwarm(2, 0).ID].remotes[left].port.IsSparse() {
+		t.Error("a peer that was listed by hand is sparse")
+	}
+	h.restart() // whether it was heard is not known
+	n = h.networks[n.ID]
+	h.watchNodes()
+	sparse(false)
 	since(sparseAfter)
 	sparse(true)
 	h.discover(left.String())
@@ -147,118 +241,151 @@ func TestSwarmNodeLeft(t *testing.T) {
 	}
 }
 
-// The tunnel speaks from the address that Docker names, but from --vtep if there is one.
+// The tunnel speaks from the address that Docker names where tapestry is a managed plugin, but from --vtep if there is one.
+// That it moves is proven with a real Swarm (TestSwarm): here are loopback addresses only.
 func TestSwarmSelf(t *testing.T) {
 	h := newHost(t)
-	self := netip.MustParseAddr("127.0.0.5") // of no link either
-	told := func(addr netip.Addr) {
-		t.Helper()
-		if err := h.Discover(t.Context(), addr, true); err != nil {
+	h.mustNetwork(ofSwarm(1, 1, "127.0.0.9"))
+	for _, managed := range []bool{false, true} {
+		h.close()
+		h.cfg.Managed = managed
+		h.start()
+		if err := h.Discover(t.Context(), netip.MustParseAddr("127.0.0.5"), true); err != nil {
 			t.Fatal(err)
 		}
-	}
-	h.mustNetwork(ofSwarm(1, 1, "127.0.0.9"))
-	told(self)
-	if got := h.Status().VTEP; got != netip.MustParseAddr("127.0.0.1") {
-		t.Errorf("with --vtep 127.0.0.1 the tunnel speaks from %s", got)
-	}
-	if got := h.Nodes(); got != nil {
-		t.Errorf("this host is a node of its own: %v", got)
-	}
-	told(netip.MustParseAddr("203.0.113.9")) // nobody's here
-	if h.log.count("no link here has") != 2 {
-		t.Errorf("an address of no link: %s", &h.log.b)
+		if got := h.swarm.Self.IsValid(); got != managed {
+			t.Errorf("managed %t: remembered %t", managed, got)
+		}
+		if got := h.Status().VTEP; got != netip.MustParseAddr("127.0.0.1") {
+			t.Errorf("with --vtep 127.0.0.1 the tunnel speaks from %s", got)
+		}
+		if got := h.Nodes(); got != nil {
+			t.Errorf("this host is a node of its own: %v", got)
+		}
 	}
 }
 
 // A manager gives each network of the Swarm a VNI of its own, whoever leads.
 func TestAllocate(t *testing.T) {
 	a, b := newHost(t), newHost(t)
-	allocate := func(h *host, n Network) uint32 {
+	allocate := func(h *host, n Network, again bool) uint32 {
 		t.Helper()
-		vni, err := h.Allocate(t.Context(), n)
+		vni, err := h.Allocate(t.Context(), n, again)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return vni
+	}
+	taken := func(h *host, vni uint32) {
+		t.Helper()
+		if _, err := h.Allocate(t.Context(), ofSwarm(99, vni), false); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("VNI %d belongs to network", vni)) {
+			t.Errorf("VNI %d is given twice: %v", vni, err)
+		}
 	}
 	// What Docker remembers.
 	all := map[string]uint32{}
 	fresh := func(h *host, i int, want uint32) {
 		t.Helper()
 		n := ofSwarm(i, want)
-		vni := allocate(h, n)
+		vni := allocate(h, n, false)
 		if want != 0 && vni != want || want == 0 && (vni < firstAutoVNI || vni > tunnel.MaxVNI) {
 			t.Errorf("network %d wants %d, gets %d", i, want, vni)
 		}
 		for id, other := range all {
-			if other == vni {
+			if other == vni && id != n.ID {
 				t.Errorf("network %d gets %d, which %s has", i, vni, id)
 			}
 		}
 		all[n.ID] = vni
 	}
-	// leads is a manager that begins to lead.
+	// leads is a manager that begins to lead: Docker names all networks, in any order.
 	leads := func(h *host) {
 		t.Helper()
-		for i := range 100 {
-			if vni, ok := all[ofSwarm(i, 0).ID]; ok && allocate(h, ofSwarm(i, vni)) != vni {
-				t.Errorf("network %d does not keep its VNI", i)
+		h.replayedAt -= 2 * replayTime // the last time was long ago
+		for id, vni := range all {
+			n := ofSwarm(0, vni)
+			n.ID = id
+			if got := allocate(h, n, true); got != vni {
+				t.Errorf("network %s had VNI %d, gets %d", id, vni, got)
 			}
 		}
+	}
+	free := func(h *host, i int) {
+		t.Helper()
+		if err := h.Free(t.Context(), ofSwarm(i, 0).ID); err != nil {
+			t.Fatal(err)
+		}
+		delete(all, ofSwarm(i, 0).ID)
 	}
 	for i := 1; i <= 20; i++ {
 		fresh(a, i, 0)
 	}
 	fresh(a, 21, 80)
-	if vni := allocate(a, ofSwarm(1, 0)); vni != all[ofSwarm(1, 0).ID] {
-		t.Errorf("asked again without its VNI, a network gets %d", vni)
+	if vni := allocate(a, ofSwarm(1, 0), false); vni != all[ofSwarm(1, 0).ID] {
+		t.Errorf("asked again, a network gets %d", vni)
 	}
-	if _, err := a.Allocate(t.Context(), ofSwarm(22, 80)); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "VNI 80 belongs to network") {
-		t.Errorf("a VNI is given twice: %v", err)
-	}
+	fresh(a, 21, 80) // the answer came too late: Docker asks anew
+	taken(a, 80)
 	a.restart()
 	fresh(a, 23, 0)
-	if _, err := a.Allocate(t.Context(), ofSwarm(22, 80)); !errors.Is(err, ErrInUse) {
-		t.Errorf("restarted, a VNI is given twice: %v", err)
+	taken(a, 80)
+	leads(b)
+	taken(b, 80)
+	for i := 24; i < 30; i++ {
+		fresh(b, i, 0)
+	}
+	free(b, 21)
+	free(b, 1)
+	fresh(b, 22, 80) // what 21 had
+	leads(a)         // who knows 21 with that, and not 22
+	taken(a, 80)
+	if _, ok := a.swarm.Allocated[ofSwarm(1, 0).ID]; ok {
+		fresh(a, 30, 0)
+	}
+	if len(a.swarm.Allocated) != len(all) {
+		t.Errorf("%d networks are remembered, there are %d", len(a.swarm.Allocated), len(all))
 	}
 	leads(b)
-	fresh(b, 24, 0)
-	fresh(b, 25, 0)
-	for _, i := range []int{21, 1} { // removed while b leads
-		if err := b.Free(t.Context(), ofSwarm(i, 0).ID); err != nil {
-			t.Fatal(err)
-		}
-		delete(all, ofSwarm(i, 0).ID)
+	fresh(b, 31, 0)
+	if len(b.swarm.Allocated) != len(all) {
+		t.Errorf("%d networks are remembered, there are %d", len(b.swarm.Allocated), len(all))
 	}
-	leads(a)
-	fresh(a, 22, 80) // a does not know that 21 has gone, but has not been told of it again
 	if err := a.Free(t.Context(), "nobody"); err != nil {
 		t.Errorf("free of what is not there: %v", err)
 	}
 
-	// A manager may have networks of its own.
+	// A manager may have networks of its own. What Docker has already is never refused.
 	a.mustNetwork(wide(1, 90))
-	if _, err := a.Allocate(t.Context(), ofSwarm(30, 90)); !errors.Is(err, ErrInUse) {
+	if _, err := a.Allocate(t.Context(), ofSwarm(40, 90), false); !errors.Is(err, ErrInUse) {
 		t.Errorf("a VNI that a local network has: %v", err)
 	}
+	if vni := allocate(a, ofSwarm(40, 90), true); vni != 90 {
+		t.Errorf("a network that Docker has gets %d", vni)
+	}
 	for want, n := range map[string]Network{
-		"MTU 67": func() Network { n := ofSwarm(31, 0); n.MTU = 67; return n }(),
-		"twice":  ofSwarm(31, 0, "127.0.0.2", "127.0.0.2"),
-		"want 1": ofSwarm(31, 1<<24),
+		"MTU 67":      func() Network { n := ofSwarm(41, 0); n.MTU = 67; return n }(),
+		"MTU 65500":   func() Network { n := ofSwarm(41, 0); n.MTU = 65500; return n }(), // less than a TAP's bound, more than the underlay's
+		"twice":       ofSwarm(41, 0, "127.0.0.2", "127.0.0.2"),
+		"IP versions": ofSwarm(41, 0, "2001:db8::2"),
+		"want 1":      ofSwarm(41, 1<<24),
 	} {
-		if _, err := a.Allocate(t.Context(), n); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := a.Allocate(t.Context(), n, false); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %s: %v", want, err)
 		}
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := len(a.swarm.Allocated)
+	if _, err := a.Allocate(late, ofSwarm(42, 0), false); err == nil || len(a.swarm.Allocated) != before {
+		t.Errorf("nobody waits for the answer, and it is remembered: %v", err)
 	}
 }
 
 // Two networks whose ids lead to one VNI get two.
 func TestFreeVNI(t *testing.T) {
 	h := newHost(t)
-	first := h.freeVNI("a")
-	h.swarm.Allocated = map[string]allocation{"x": {VNI: first}, "y": {VNI: first + 1}}
-	if got := h.freeVNI("a"); got != first+2 && first+2 <= tunnel.MaxVNI {
+	first := h.freeVNI("a", nil)
+	if got := h.freeVNI("a", map[string]allocation{"x": {VNI: first}, "y": {VNI: first + 1}}); got != first+2 {
 		t.Errorf("got %d, want %d", got, first+2)
 	}
 }
@@ -297,7 +424,7 @@ func TestPark(t *testing.T) {
 	if got := h.peers(one.ID); !slices.Equal(got, []string{"127.0.0.2"}) {
 		t.Errorf("back again, its peers are %v", got)
 	}
-	if got := h.records()[one.ID]; !got.Parked.IsZero() || len(got.Endpoints) != 1 {
+	if got := h.records()[one.ID]; len(got.Endpoints) != 1 || len(h.swarm.Parked) != 0 {
 		t.Errorf("its record is %+v", got)
 	}
 
@@ -320,7 +447,7 @@ func TestPark(t *testing.T) {
 	if _, err := h.CreateEndpoint(t.Context(), one.ID, ep(1)); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "VNI 1") {
 		t.Errorf("an endpoint of it: %v", err)
 	}
-	if h.records()[one.ID].Parked.IsZero() {
+	if _, ok := h.records()[one.ID]; ok || len(h.swarm.Parked) != 1 {
 		t.Error("its record is that of a network at work")
 	}
 	if err := h.DeleteNetwork(t.Context(), netID(4)); err != nil {
@@ -336,22 +463,59 @@ func TestPark(t *testing.T) {
 	if err := h.DeleteNetwork(t.Context(), one.ID); err != nil {
 		t.Fatal(err)
 	}
-	if r, ok := h.records()[one.ID]; ok || len(h.parked) != 0 {
-		t.Errorf("deleted, its record is there: %+v", r)
+	if len(h.swarm.Parked) != 0 {
+		t.Errorf("deleted, its record is there: %+v", h.swarm.Parked)
 	}
 
 	h.mustNetwork(one)
 	h.mustEndpoint(one.ID, ep(1))
 	park()
-	r := h.parked[one.ID]
-	r.Parked = time.Now().Add(-parkedFor)
-	h.parked[one.ID] = r
+	p := h.swarm.Parked[one.ID]
+	p.Since = time.Now().Add(-parkedFor)
+	h.swarm.Parked[one.ID] = p
 	h.at(clock + 2*grace)
-	if _, ok := h.records()[one.ID]; ok {
-		t.Error("a day later its record is there")
+	if len(h.swarm.Parked) != 1 {
+		t.Error("forgotten by a clock that may be wrong")
+	}
+	h.at(clock + parkedFor/30)
+	if len(h.swarm.Parked) != 0 {
+		t.Error("a month later its record is there")
 	}
 	if _, err := h.CreateEndpoint(t.Context(), one.ID, ep(1)); !errors.Is(err, ErrNoNetwork) {
 		t.Errorf("an endpoint of it: %v", err)
+	}
+}
+
+// What a killed dockerd has left of a removed network does not stand in the way of the next one with its VNI.
+func TestMakeRoom(t *testing.T) {
+	h := newHost(t)
+	old, next := ofSwarm(1, 80), ofSwarm(2, 80)
+	h.mustNetwork(old)
+	h.container(old.ID, ep(1))
+	if err := h.CreateNetwork(t.Context(), next); !errors.Is(err, ErrInUse) {
+		t.Fatalf("with a container on the other network: %v", err)
+	}
+	h.m.die(epID(1))
+	h.mustNetwork(next)
+	if got := h.Networks(); len(got) != 1 || got[0].ID != next.ID || len(h.swarm.Parked) != 1 {
+		t.Errorf("networks %+v", got)
+	}
+	h.mustNetwork(wide(3, 81)) // not the Swarm's: Docker says when it goes
+	if err := h.CreateNetwork(t.Context(), ofSwarm(4, 81)); !errors.Is(err, ErrInUse) {
+		t.Errorf("a local network made room: %v", err)
+	}
+}
+
+// A crash between the two files of a network that is parked leaves it at work.
+func TestParkTorn(t *testing.T) {
+	h := newHost(t)
+	n := ofSwarm(1, 1)
+	h.mustNetwork(n)
+	h.swarm.Parked = map[string]parked{n.ID: {Record: h.networks[n.ID].record(), Since: time.Now()}}
+	h.remember()
+	h.restart()
+	if len(h.Networks()) != 1 || len(h.swarm.Parked) != 0 {
+		t.Errorf("networks %+v, parked %+v", h.Networks(), h.swarm.Parked)
 	}
 }
 
@@ -367,7 +531,7 @@ func TestAttachWithoutRight(t *testing.T) {
 	}
 	n = ofSwarm(1, 0)
 	n.Attach = tap.Direct
-	if _, err := h.Allocate(t.Context(), n); err == nil {
+	if _, err := h.Allocate(t.Context(), n, false); err == nil {
 		t.Error("allocated")
 	}
 	if len(h.records()) != 0 {
@@ -375,11 +539,11 @@ func TestAttachWithoutRight(t *testing.T) {
 	}
 }
 
-// What is remembered of the Swarm is whole, or the daemon does not start.
+// What is remembered of the Swarm is whole, or put aside.
 func TestSwarmState(t *testing.T) {
 	h := newHost(t)
 	h.discover("127.0.0.2")
-	path := filepath.Join(h.cfg.Dir, "swarm.json")
+	path := h.store0().swarm()
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -389,12 +553,17 @@ func TestSwarmState(t *testing.T) {
 		if err := os.WriteFile(path, torn, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := h.tryStart(); err == nil || !strings.Contains(err.Error(), path) {
-			t.Errorf("%d bytes: %v", len(torn), err)
+		if _, err := CheckState(h.cfg.Dir); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("the check of %d bytes says %v", len(torn), err)
 		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != string(torn) {
-			t.Errorf("it was changed: %v", err)
+		h.start()
+		if got, err := os.ReadFile(path + ".damaged"); err != nil || string(got) != string(torn) {
+			t.Errorf("%d bytes are not put aside: %v", len(torn), err)
 		}
+		if got := h.Nodes(); got != nil || h.log.count("is lost: the file is put aside") == 0 {
+			t.Errorf("nodes %v; %s", got, &h.log.b)
+		}
+		h.close()
 	}
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)

@@ -60,8 +60,14 @@ func (f *Fabric) tick(now time.Duration) {
 
 // mend tries again what did not come up: tunnels, and taps whose container is still there.
 func (f *Fabric) mend() {
+	if f.unwritten {
+		f.remember()
+	}
 	for _, n := range f.networks {
 		f.mendHost(n)
+		if n.down == nil && n.follows() && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
+			_ = f.connect(n) // to the nodes that could not be reached
+		}
 		if n.down == nil || n.VNI == 0 {
 			continue
 		}

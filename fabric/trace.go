@@ -71,7 +71,7 @@ type TracePort struct {
 	GSO       bool   // a container: its TAP takes what the kernel left undone in this frame; a remote: as PeerView
 	GSOWhy    string // why not
 	RemoteSum bool   // as PeerView
-	Sparse    bool   // a remote: what is flooded goes there at most once a second, see PeerView.Left
+	Sparse    bool   // a remote: what is flooded goes there a few times a second at most, see PeerView.Left
 }
 
 // Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it,

@@ -3,6 +3,7 @@ package fabric
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -304,8 +305,11 @@ func (f *Fabric) Peers(network string) []PeerView {
 				}
 			}
 			switch {
-			case n.remotes[a.Addr()] == nil:
+			case n.remotes[a.Addr()] == nil && n.down != nil:
 				v.Down = text(n.down)
+			case n.remotes[a.Addr()] == nil:
+				own, _ := f.underlay()
+				v.Down = text(cmp.Or(tunnel.CheckPeer(own, a.Addr()), errUnmade))
 			default:
 				v.Down = text(f.path(a.Addr()).err)
 			}
@@ -314,6 +318,9 @@ func (f *Fabric) Peers(network string) []PeerView {
 	}
 	return all
 }
+
+// errUnmade is of a node of the Swarm whose link could not be made, or not yet.
+var errUnmade = errors.New("the link to it is not made yet; it is tried again every 5 s")
 
 func text(err error) string {
 	if err == nil {

@@ -26,7 +26,7 @@ type host interface {
 	DeleteEndpoint(ctx context.Context, network, id string) error
 	Join(ctx context.Context, network, id, sandbox string) (fabric.Attachment, error)
 	Leave(ctx context.Context, network, id string) error
-	Allocate(ctx context.Context, n fabric.Network) (vni uint32, err error)
+	Allocate(ctx context.Context, n fabric.Network, again bool) (vni uint32, err error)
 	Free(ctx context.Context, id string) error
 	Discover(ctx context.Context, addr netip.Addr, self bool) error
 	Undiscover(ctx context.Context, addr netip.Addr) error

@@ -80,11 +80,11 @@ func (r *recorder) Leave(ctx context.Context, network, id string) error {
 }
 
 // Allocate gives the VNI that was asked for, or 4711.
-func (r *recorder) Allocate(ctx context.Context, n fabric.Network) (uint32, error) {
+func (r *recorder) Allocate(ctx context.Context, n fabric.Network, again bool) (uint32, error) {
 	r.mu.Lock()
 	r.networks = append(r.networks, n)
 	r.mu.Unlock()
-	return cmp.Or(n.VNI, 4711), r.note(ctx, "Allocate", n.ID)
+	return cmp.Or(n.VNI, 4711), r.note(ctx, "Allocate", n.ID, fmt.Sprint(again))
 }
 
 func (r *recorder) Free(ctx context.Context, id string) error { return r.note(ctx, "Free", id) }

@@ -25,6 +25,7 @@ const (
 	optAgeing    = "tapestry.ageing"
 	optExternal  = "tapestry.external"
 	optHost      = "tapestry.host"
+	optAllocated = "tapestry.allocated" // set by AllocateNetwork, for itself
 	optMTU       = "com.docker.network.driver.mtu"
 	optVNIList   = "com.docker.network.driver.overlay.vxlanid_list"
 	optPrefix    = "com.docker.network.container_iface_prefix"
@@ -61,6 +62,7 @@ func networkOptions() []option {
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
 		{optHost, setHost},
+		{optAllocated, func(*fabric.Network, string) error { return nil }},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
@@ -72,7 +74,7 @@ func networkOptions() []option {
 func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	n := fabric.Network{
 		ID:       req.NetworkID,
-		Swarm:    swarmID(req.NetworkID),
+		Swarm:    fabric.OfSwarm(req.NetworkID),
 		Attach:   tap.Veth,
 		Ageing:   defaultAgeing,
 		External: true,
@@ -131,7 +133,7 @@ func genericOptions(all map[string]any) (map[string]any, error) {
 func refuseUnknown(given map[string]any) error {
 	known := ownKeys()
 	for _, k := range sortedOwn(given) {
-		if slices.Contains(known, k) {
+		if k == optAllocated || slices.Contains(known, k) {
 			continue
 		}
 		hint := ""
@@ -148,7 +150,7 @@ func refuseUnknown(given map[string]any) error {
 func ownKeys() []string {
 	var keys []string
 	for _, o := range networkOptions() {
-		if strings.HasPrefix(o.key, ownSpace) {
+		if strings.HasPrefix(o.key, ownSpace) && o.key != optAllocated {
 			keys = append(keys, o.key)
 		}
 	}

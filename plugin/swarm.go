@@ -15,27 +15,26 @@ import (
 // Docker's Swarm. The leading manager allocates a network once, and again each time that a manager begins to lead. What
 // AllocateNetwork answers are the only options that reach the nodes' CreateNetwork.
 
-// swarmID tells whether an id of Docker's is one of its Swarm: 25 letters and digits, where others are 64 hex digits
-// (moby/swarmkit, identity.NewID).
-func swarmID(id string) bool { return len(id) == 25 }
-
 // AllocateNetwork checks a network of the Swarm before any node makes it, and gives it a VNI if it asks for none. Docker
-// shows an error in its log only, and tries again after some minutes: docker network create has succeeded by then.
+// shows an error in its log only, and tries again after some minutes: docker network create has succeeded by then. An allocated
+// network, of which Docker only tells a manager that begins to lead, is known by an option of the answer, optAllocated.
 func (d *Driver) AllocateNetwork(ctx context.Context, req *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
+	_, again := req.Options[optAllocated]
 	n, err := parseAllocation(req)
 	if err != nil {
 		return nil, err
 	}
 	asked := n.VNI
-	vni, err := d.host.Allocate(ctx, n)
+	vni, err := d.host.Allocate(ctx, n, again)
 	if err != nil {
 		return nil, err
 	}
 	options := maps.Clone(req.Options)
+	if options == nil {
+		options = make(map[string]string)
+	}
+	options[optAllocated] = "true"
 	if asked == 0 {
-		if options == nil {
-			options = make(map[string]string)
-		}
 		options[optVNI] = strconv.FormatUint(uint64(vni), 10)
 	}
 	return &network.AllocateNetworkResponse{Options: options}, nil

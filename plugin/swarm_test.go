@@ -37,12 +37,20 @@ func TestAllocate(t *testing.T) {
 			h := serving(t, r)
 			status, got := post(t, h, "/NetworkDriver.AllocateNetwork", `{"NetworkID":"`+nodeNet+`",`+tc.body+`}`)
 			mustWork(t, status, got)
+			tc.options[optAllocated] = "true"
 			if !reflect.DeepEqual(got["Options"], tc.options) {
 				t.Errorf("options %v, want %v", got["Options"], tc.options)
 			}
 			if n := r.networks[0]; n.VNI != tc.vni || !n.Swarm {
 				t.Errorf("allocated %+v, want VNI %d", n, tc.vni)
 			}
+			// A manager that begins to lead gets it again, and answers the same.
+			status, repeated := post(t, h, "/NetworkDriver.AllocateNetwork", `{"NetworkID":"`+nodeNet+`","Options":`+object(t, tc.options)+`}`)
+			mustWork(t, status, repeated)
+			if !reflect.DeepEqual(repeated, got) || r.calls[0] != "Allocate "+nodeNet+" false" || r.calls[1] != "Allocate "+nodeNet+" true" {
+				t.Errorf("asked again it answers %v; calls %q", repeated, r.calls)
+			}
+			r.networks = r.networks[:1]
 			// A node gets what was answered, and makes the same of it.
 			status, got = post(t, h, "/NetworkDriver.CreateNetwork", `{"NetworkID":"`+nodeNet+`","Options":{"com.docker.network.generic":`+object(t, tc.options)+`}}`)
 			mustWork(t, status, got)
@@ -102,9 +110,6 @@ func TestDiscovery(t *testing.T) {
 
 // The ids of local networks and of a Swarm's are told apart by their form.
 func TestSwarmID(t *testing.T) {
-	if swarmID(netID) || !swarmID(nodeNet) {
-		t.Error("mixed up")
-	}
 	for _, id := range []string{netID, nodeNet} {
 		r := &recorder{}
 		status, got := post(t, serving(t, r), "/NetworkDriver.CreateNetwork", `{"NetworkID":"`+id+`"}`)

@@ -95,7 +95,7 @@ type Port struct {
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
 	sparse   atomic.Bool  // see SetSparse
-	flooded  atomic.Int64 // while it is sparse: second of the coarse clock in which frames were last flooded to it
+	flooded  atomic.Int64 // while it is sparse: a second of the coarse clock, and in the low half how often frames were flooded to it then
 	learned  []*station   // of this port, guarded by fdb.mu
 
 	tally            [verdicts]atomic.Uint64 // of frames that came in
@@ -170,12 +170,12 @@ func (p *Port) IsDown() bool {
 	return still != nil && (*still)()
 }
 
-// SetSparse says whether frames that are flooded are sent to the port at most once in each second of the coarse clock; it
-// refuses the others. That is for a host that may have gone: it can still be found, and costs next to nothing.
-func (p *Port) SetSparse(sparse bool) {
-	p.flooded.Store(-1)
-	p.sparse.Store(sparse)
-}
+// sparseBudget is how many batches of frames are flooded to a sparse port in a second.
+const sparseBudget = 16
+
+// SetSparse says whether frames that are flooded are sent to the port in a few batches only in each second of the coarse clock;
+// it refuses the others. That is for a host that may have gone: it can still be found, and costs next to nothing.
+func (p *Port) SetSparse(sparse bool) { p.sparse.Store(sparse) }
 
 // IsSparse tells what SetSparse was told.
 func (p *Port) IsSparse() bool { return p.sparse.Load() }
@@ -185,8 +185,11 @@ func (p *Port) floodable() bool {
 	if !p.sparse.Load() {
 		return true
 	}
-	now := p.sw.now.Load()
-	return p.flooded.Swap(now) != now
+	now := p.sw.now.Load() << 32
+	if p.flooded.Load()>>32<<32 != now {
+		p.flooded.Store(now)
+	}
+	return p.flooded.Add(1) <= now+sparseBudget
 }
 
 // Tally gives the switch's books: every frame that any port ever brought in, by verdict.

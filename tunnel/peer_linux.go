@@ -117,6 +117,7 @@ type PeerState struct {
 	RTT      time.Duration // of the last answer, 0: none
 	Tested   time.Duration // when the test ended, by Tick's clock; 0: never
 	Settled  bool          // no test is under way
+	Answers  bool          // it answered the last question, and is asked each minute: it is there, and a tapestry
 	Features uint16        // what the host says that it understands, in answers that we asked for; 0 while there is none
 
 	// Narrow is the length of outer IP packets, in bytes, none of which arrived in the last test though the kernel takes
@@ -160,7 +161,7 @@ func (p *Peer) State() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state
-	s.Settled = p.settled
+	s.Settled, s.Answers = p.settled, p.answers
 	if p.tried {
 		g := p.sums.State()
 		s.RemoteSum = &g

@@ -63,11 +63,12 @@ func newLogPipe(w io.Writer, level, format string) *logPipe {
 func (p *logPipe) Write(line []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lost > 0 && p.flush() {
-		p.rest = append(p.rest, p.notice(p.lost)...)
-		p.lost = 0
+	room := p.flush()
+	if room && p.lost > 0 {
+		p.rest, p.lost = append(p.rest[:0], p.notice(p.lost)...), 0
+		room = p.flush()
 	}
-	if !p.flush() {
+	if !room {
 		p.lost++
 		return len(line), nil
 	}

@@ -17,7 +17,7 @@ func newPeers(c *client) *cobra.Command {
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
 for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
 Swarm's nodes too (swarm). One that has left, Docker says, stays a peer for a day: while it is silent, what is flooded goes
-to it once a second at most. GSO tells whether many datagrams leave
+to it a few times a second at most. GSO tells whether many datagrams leave
 in one send: yes; untested, when the peer does not tell how they arrive; no, with the reason.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
@@ -38,7 +38,8 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 		newPeerChange(c, "add", "add NET ADDR[:PORT]", "Let a network reach another host",
 			`Let a network reach another host, from now on and after a restart. The other host must be told of this one too.
 Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing. A network that used the
-daemon's --peer list or the Swarm's nodes gets a list of its own by this, beginning with those.`,
+daemon's --peer list gets a list of its own by this, beginning with that one. A network of a Swarm has it beside the
+Swarm's nodes, until the last container of this host leaves it.`,
 			`  tapestry peers add wide 192.0.2.3
   tapestry peers add wide [2001:db8::3]:4789`, "added to"),
 		newPeerChange(c, "rm", "rm NET ADDR[:PORT]", "Cut a network off from another host",

@@ -76,6 +76,7 @@ func runDaemon(ctx context.Context, s settings, out io.Writer) (err error) {
 	hub := capture.NewHub()
 	g, ctx := errgroup.WithContext(ctx)
 	looks := newCaptures(hub, log, ctx.Done())
+	s.Managed = inPlugin()
 	s.Poller, s.Log, s.Looker = workers, log, looker{hub, looks}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
@@ -175,7 +176,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Var(set(&s.Name, "NAME", s.Name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
 	f.Var(set(&s.pluginDir, "DIR", s.pluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
-	f.Var(set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route)")
+	f.Var(set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
 	f.Var(set(&s.Port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
 	f.Var(&value{kind: "ADDR[:PORT]", read: func(text string) error {
 		p, err := plugin.ParsePeer(text)

@@ -134,7 +134,7 @@ func (x traceWay) text(r traceReply) string {
 		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))
 	}
 	if x.Sparse && r.Verdict == "flooded" {
-		facts = append(facts, "once a second at most: Docker says that this host has left the Swarm, and it is silent")
+		facts = append(facts, "a few times a second at most: Docker says that this host has left the Swarm, and it is silent")
 	}
 	if x.Faults != "" {
 		facts = append(facts, "this port has faults: "+x.Faults)

@@ -140,7 +140,7 @@ verdict      forwarded to db`
 			Ways: []fabric.TraceWay{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: dbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exitFine,
 			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
 		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Ways: []fabric.TraceWay{{TracePort: sparse, Verdict: "forwarded"}}}, exitFine,
-			[]string{"once a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
+			[]string{"a few times a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
 		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Ways: []fabric.TraceWay{{TracePort: lost, Verdict: "forwarded"}}}, exitNo,
 			[]string{"way          192.0.2.2: it is lost, there is no way: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, but there is no way: link eth0 is down. `tapestry doctor`",
 				"the frame would be lost, there is no way: link eth0 is down"}},

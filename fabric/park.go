@@ -1,0 +1,122 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// A parked network is one of the Swarm that no container here uses. Docker makes it on a node with the first task and
+// removes it with the last, but never says so when dockerd was killed. So after the grace period its VNI, its switch and
+// its links to other hosts are freed, and its record goes to swarm.json: should Docker use it after all (a task's image took
+// long to come), it is made again.
+
+// parkedFor is how long a parked network is remembered.
+const parkedFor = 30 * 24 * time.Hour
+
+// park frees networks of the Swarm that nobody uses, and forgets those that were freed long ago.
+func (f *Fabric) park(now time.Duration) {
+	found, err := f.links.List(f.tag())
+	if err != nil {
+		return // sweep has said so
+	}
+	for _, n := range f.sorted() {
+		switch {
+		case !n.Swarm || n.used(found):
+			n.idle = 0
+		case f.overdue(&n.idle, now) && n.containers() == 0: // those of dead containers are the sweep's
+			f.parkOne(n)
+		}
+	}
+	old := false
+	for id, p := range f.swarm.Parked {
+		if time.Since(p.Since) >= parkedFor && now >= parkedFor/30 { // a clock may be wrong at boot
+			f.unparked(id)
+			old = true
+		}
+	}
+	if old {
+		f.remember()
+	}
+}
+
+// used tells whether a container may have one of the network's links, or get it soon.
+func (n *network) used(found map[string]tap.Found) bool {
+	for _, e := range n.endpoints {
+		if l := found[e.ID]; !n.isHost(e) && (l.Outer || l.TAP && n.Attach == tap.Direct || n.alive(e, found)) {
+			return true
+		}
+	}
+	return false
+}
+
+// parkOne frees a network. Its record is in swarm.json before it is nowhere else.
+func (f *Fabric) parkOne(n *network) {
+	r := n.record()
+	f.swarm.Parked = maps.Clone(f.swarm.Parked)
+	if f.swarm.Parked == nil {
+		f.swarm.Parked = make(map[string]parked)
+	}
+	f.swarm.Parked[n.ID] = parked{r, time.Now().UTC().Truncate(time.Second)}
+	f.remember()
+	var err error
+	if f.unwritten {
+		err = errors.New("its record cannot be kept")
+	} else {
+		err = f.store.remove(n.ID)
+	}
+	if err != nil {
+		f.unparked(n.ID)
+		f.log.Debug("network of the Swarm that no container here uses is not freed yet", "network", n.ID, "err", err)
+		return
+	}
+	err = f.unplugHost(n)
+	f.disconnect(n)
+	f.drop(n.ID)
+	f.log.Info("network of the Swarm is freed, since no container here uses it; the next one brings it back", "network", n.ID, "vni", n.VNI)
+	if err = errors.Join(err, f.closeIdleVTEP()); err != nil {
+		f.log.Warn("a part of a freed network stays", "network", n.ID, "err", err)
+	}
+}
+
+// unparked forgets a parked network. It is to be remembered.
+func (f *Fabric) unparked(id string) {
+	f.swarm.Parked = maps.Clone(f.swarm.Parked)
+	delete(f.swarm.Parked, id)
+}
+
+// unpark brings a parked network back that Docker uses. Without one it does nothing.
+func (f *Fabric) unpark(ctx context.Context, id string) error {
+	p, ok := f.swarm.Parked[id]
+	if !ok {
+		return nil
+	}
+	n := newNetwork(p.Record.Network, f.now())
+	n.peers = p.Record.Peers
+	return f.create(ctx, n)
+}
+
+// makeRoom frees the network of the Swarm that has a VNI which another is to have, if no container here uses it: Docker has
+// removed it, and dockerd was killed before it could say so.
+func (f *Fabric) makeRoom(vni uint32) {
+	for _, n := range f.sorted() {
+		if vni == 0 || n.VNI != vni || !n.Swarm {
+			continue
+		}
+		found, err := f.links.List(f.tag())
+		if err != nil || n.used(found) {
+			return
+		}
+		for _, e := range n.endpoints {
+			if !n.isHost(e) {
+				err = errors.Join(err, f.removeEndpoint(n, e))
+			}
+		}
+		if err == nil {
+			f.parkOne(n)
+		}
+	}
+}
