@@ -24,8 +24,8 @@ run() { # TEST
     fi
 }
 export -f run
-export SHELLOPTS # pipefail, in run too
-xargs -P "${JOBS:-2}" -I{} bash -c 'run "$1"' run {} <"$dir/names"
+# Not by SHELLOPTS: ldd, which host.sh needs, is a bash script that breaks under nounset.
+xargs -P "${JOBS:-2}" -I{} bash -c 'set -o pipefail; run "$1"' run {} <"$dir/names"
 
 printf '%d tests in %d min %02d s' "$(wc -l <"$dir/names")" $((SECONDS / 60)) $((SECONDS % 60))
 [[ ! -s $dir/failed ]] || { printf '; failed: %s\n' "$(paste -sd' ' "$dir/failed")"; exit 1; }
