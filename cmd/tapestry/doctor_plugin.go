@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -124,6 +127,9 @@ func (d *doctor) examinePlugin(ctx context.Context, tell func(finding)) {
 		implements, err = activate(ctx, path)
 	}
 	f := checkPlugin(path, implements, err)
+	if errors.Is(err, unix.ECONNREFUSED) && len(d.plugins) > 0 {
+		f.Remedy += fmt.Sprintf("; or rm %s, if the plugin has taken its place", path)
+	}
 	tell(f)
 	if f.State == good && running != "" {
 		tell(finding{"plugin", warn, fmt.Sprintf("a daemon that is no plugin runs beside the plugin %s: neither has the other's networks", running),

@@ -130,7 +130,7 @@ func TestDoctorPlugin(t *testing.T) {
 			staleAt(t, filepath.Join(h.plugins(), "tapestry.sock"))
 		}, code: exitNo, want: []want{
 			{"plugin", good, "is enabled and answers", ""},
-			{"plugin", bad, "tapestry.sock is stale", "systemctl restart tapestry"},
+			{"plugin", bad, "tapestry.sock is stale", "/p/tapestry.sock, if the plugin has taken its place"},
 		}},
 		"networks that are lost": {plugin: on, make: func(t *testing.T, h *pluginHost) {
 			h.serves(t, pluginID, newFakeHost())

@@ -53,7 +53,12 @@ func readErrorFile(path string) (sentence, when string) {
 	}
 	text := make([]byte, mostErrorFile)
 	n, _ := f.Read(text)
-	sentence = strings.ToValidUTF8(oneLine(strings.TrimSpace(string(text[:n]))), "")
+	return parseErrorFile(text[:n])
+}
+
+// parseErrorFile gives one line of what is seen, whatever the text is.
+func parseErrorFile(text []byte) (sentence, when string) {
+	sentence = oneLine(strings.TrimSpace(strings.ToValidUTF8(string(text), "")))
 	if first, rest, ok := strings.Cut(sentence, " "); ok {
 		if _, err := time.Parse(time.RFC3339, first); err == nil {
 			sentence, when = rest, first

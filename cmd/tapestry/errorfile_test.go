@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +92,21 @@ func TestErrorFileOfReady(t *testing.T) {
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the error file is still there")
 	}
+}
+
+func FuzzErrorFile(f *testing.F) {
+	for _, seed := range []string{"", "torn", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z tapestry: a\x1b[2Jb\nc", "2026-01-02T03:04:05Z é\xff", "tapestry: tapestry: x"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		sentence, when := parseErrorFile(text)
+		if len(sentence)+len(when) > 3*len(text) || !utf8.ValidString(sentence) || strings.ContainsFunc(sentence+when, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%q is read as %q, %q", text, sentence, when)
+		}
+		if _, err := time.Parse(time.RFC3339, when); when != "" && err != nil {
+			t.Errorf("%q has the time %q", text, when)
+		}
+	})
 }
 
 // What a plugin has left is read as text of one line, and never as another file.
