@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -314,6 +315,45 @@ func TestSwarm(t *testing.T) {
 		})
 	})
 
+	t.Run("Docker's own gossip is cut", func(t *testing.T) {
+		c.quiet(t, "192.0.2.", "memberlist|bulk sync|node/agent|heartbeat|raft|rpc error")
+		a.run(t, "one", "net", "--ip", "10.60.0.200")
+		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		left := func(want bool) {
+			t.Helper()
+			eventually(t, patience, func() error {
+				for _, p := range objects[struct {
+					Addr string
+					Left bool
+				}](t, a, "peers", "net") {
+					if strings.HasPrefix(p.Addr, c.address(2)+":") && p.Left == want {
+						return nil
+					}
+				}
+				return fmt.Errorf("%s is no peer of %s with left %t", b.name, a.name, want)
+			})
+		}
+		left(false)
+		ping := a.background(t, "one", "ping", "-n", "-i", "0.2", "-W20", "10.60.0.201")
+		ping.await(t, "icmp_seq=2 ")
+		for _, proto := range []string{"tcp", "udp"} {
+			b.in(t, "iptables", "-I", "INPUT", "-p", proto, "--dport", "7946", "-j", "DROP")
+			b.in(t, "iptables", "-I", "OUTPUT", "-p", proto, "--dport", "7946", "-j", "DROP")
+		}
+		left(true) // Docker says
+		b.in(t, "nsenter", "-n", "-t", b.init(t, "two"), "ip", "neighbour", "flush", "all")
+		b.ping(t, "two", "10.60.0.200") // found by a question to all
+		for _, proto := range []string{"tcp", "udp"} {
+			b.in(t, "iptables", "-D", "INPUT", "-p", proto, "--dport", "7946", "-j", "DROP")
+			b.in(t, "iptables", "-D", "OUTPUT", "-p", proto, "--dport", "7946", "-j", "DROP")
+		}
+		left(false)
+		ping.signal(syscall.SIGINT)
+		if said, _ := ping.wait(t); lost(t, said) > 1 { // the last one may have had no time
+			t.Errorf("a connection was cut: %s", said)
+		}
+	})
+
 	t.Run("two networks between the same nodes", func(t *testing.T) {
 		c.quiet(t)
 		c.network(t, "other", "10.62.0.0/16", "-o", "tapestry.vni=77", "-o", "com.docker.network.driver.mtu=1400")
@@ -321,12 +361,13 @@ func TestSwarm(t *testing.T) {
 			t.Errorf("VNI %s", got)
 		}
 		a.run(t, "one", "net", "--ip", "10.60.0.200")
-		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		b.run(t, "two", "net", "--ip", "10.60.0.201", "--cap-add", "NET_ADMIN")
 		a.docker(t, "network", "connect", "--ip", "10.62.0.200", "other", "one")
 		b.run(t, "three", "other", "--ip", "10.62.0.201")
 		a.ping(t, "one", "10.62.0.201")
 		a.ping(t, "one", "10.60.0.201")
-		if _, err := b.try("docker", "exec", "two", "ping", "-n", "-c1", "-W2", "10.62.0.200"); err == nil {
+		b.exec(t, "two", "ip", "route", "add", "10.62.0.0/16", "dev", "eth0") // else it asks docker_gwbridge
+		if _, err := b.try("docker", "exec", "two", "ping", "-n", "-c1", "-W2", "10.62.0.201"); err == nil {
 			t.Error("one network reaches the other")
 		}
 		if mtu := b.exec(t, "three", "cat", "/sys/class/net/eth0/mtu"); mtu != "1400" {
@@ -535,7 +576,7 @@ func TestSwarmChanges(t *testing.T) {
 
 	for _, signal := range []string{"KILL", "TERM"} {
 		t.Run("the leader ends by "+signal, func(t *testing.T) {
-			c.quiet(t, dying, "192.0.2.", "rpc error|raft|manager|heartbeat")
+			c.quiet(t, dying, "192.0.2.", "rpc error|raft|manager|heartbeat", "VNI "+vni)
 			leader, other := c.leader(t, h)
 			leader.stopDockerd(t, signal)
 			next, _ := c.leader(t, other)
@@ -555,6 +596,17 @@ func TestSwarmChanges(t *testing.T) {
 			if fresh == vni {
 				t.Errorf("VNI %s is given twice", vni)
 			}
+			from := next.mark()
+			other.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "-o", "tapestry.vni="+vni, "thief")
+			eventually(t, patience, func() error {
+				for _, line := range next.since(t, "dockerd.log", from.dockerd) {
+					if _, ours := pluginLine(line); !ours && strings.Contains(line, "VNI "+vni+" belongs to network") {
+						return nil
+					}
+				}
+				return fmt.Errorf("%s, which leads now, does not refuse VNI %s", next.name, vni)
+			})
+			other.docker(t, "network", "rm", "thief")
 			leader.startDockerd(t)
 			leader.startDaemon(t)
 			kept(t)
