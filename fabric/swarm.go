@@ -145,7 +145,7 @@ func (f *Fabric) moveVTEP() error {
 		if n.VNI != 0 && !n.Swarm {
 			if f.stuck != self {
 				f.stuck = self
-				f.log.Warn("the other nodes of the Swarm know this host by another address than that of its tunnel, which stays because of a network that is not the Swarm's: set --vtep",
+				f.log.Warn("the other nodes of the Swarm know this host by another address than that of its tunnel, which stays until a restart because of a network that is not the Swarm's: set --vtep",
 					"addr", self, "vtep", f.vtep.Local, "network", n.ID)
 			}
 			return nil
