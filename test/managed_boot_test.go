@@ -151,8 +151,10 @@ func TestManagedBoot(t *testing.T) {
 		if said := h.dockerRefuses(t, "run", "--rm", "--network", "X", "tp/net", "true"); !strings.Contains(said, "tapestry's state directory has not") {
 			t.Errorf("the user reads: %s", said)
 		}
-		h.docker(t, "plugin", "disable", "-f", "tapestry")
-		h.in(t, "sh", "-ec", `rm -rf "$2"/*; cp -a "$1/." "$2"`, "sh", keep, h.stateDir(t)) // with the old one's state
+		h.docker(t, "plugin", "rm", "-f", "tapestry")
+		root, binary := tree(t)
+		h.in(t, "env", "TAPESTRY="+binary, root+"/packaging/plugin.sh", "create", "tapestry")
+		h.in(t, "sh", "-ec", `mkdir -p "$2" && cp -a "$1/." "$2"`, "sh", keep, h.stateDir(t)) // with the old one's state
 		h.startDaemon(t)
 		both(t)
 		h.docker(t, "plugin", "disable", "-f", "tapestry")

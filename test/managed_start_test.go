@@ -52,10 +52,7 @@ func TestManagedStart(t *testing.T) {
 	}
 
 	t.Run("plugin.sh", func(t *testing.T) {
-		root, err := filepath.Abs("..")
-		if err != nil {
-			t.Fatal(err)
-		}
+		root, _ := tree(t)
 		create := []string{root + "/packaging/plugin.sh", "create", "tapestry"}
 		for _, tt := range []struct {
 			before   []string

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -98,17 +99,20 @@ func (h *Host) registry(t *testing.T, port string) {
 // push makes a plugin of this tree's binary and pushes it. Each has files of its own: the binary ends with the plugin's name.
 func (h *Host) push(t *testing.T, repo string) {
 	t.Helper()
+	root, binary := tree(t)
+	other := h.dir + "/tapestry"
+	h.in(t, "sh", "-ec", `cp "$1" "$2"; echo "$3" >>"$2"`, "sh", binary, other, repo)
+	h.in(t, "env", "TAPESTRY="+other, "make", "-C", root, "-o", "build", "plugin-push", "REPO="+repo)
+}
+
+// tree is where this tree is, and the binary that is tested.
+func tree(t *testing.T) (root, binary string) {
+	t.Helper()
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary := os.Getenv("TAPESTRY")
-	if binary == "" {
-		binary = root + "/bin/tapestry"
-	}
-	other := h.dir + "/tapestry"
-	h.in(t, "sh", "-ec", `cp "$1" "$2"; echo "$3" >>"$2"`, "sh", binary, other, repo)
-	h.in(t, "env", "TAPESTRY="+other, "make", "-C", root, "-o", "build", "plugin-push", "REPO="+repo)
+	return root, cmp.Or(os.Getenv("TAPESTRY"), root+"/bin/tapestry")
 }
 
 // survives does something to tapestry while c1 pings c2, 10.77.0.12, and sends it a stream. Both have to go on, with a gap that is
