@@ -74,6 +74,7 @@ func TestProtocol(t *testing.T) {
 			{"wrong type", "CreateNetwork", `{"NetworkID":"` + strings.Repeat("ef", 32) + `","Options":{"com.docker.network.generic":5}}`},
 			{"no id", "CreateNetwork", `{}`},
 			{"unknown endpoint", "Join", fmt.Sprintf(`{"NetworkID":%q,"EndpointID":%q,"SandboxKey":"/x"}`, created.Network, strings.Repeat("cd", 32))},
+			{"900 KiB", "CreateNetwork", `{"NetworkID":"` + strings.Repeat("f", 900<<10) + `"}`}, // dockerd's log of a managed plugin goes on
 			{"2 MiB", "CreateNetwork", `{"NetworkID":"` + strings.Repeat("f", 2<<20) + `"}`},
 		} {
 			t.Run(bad.name+" "+bad.method, func(t *testing.T) {
