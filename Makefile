@@ -7,7 +7,7 @@ GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VE
 # What depends on Docker; the rest of e2e is the same with any.
 CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm TestSweep 'TestTwoHosts$$'
 # The same with tapestry as a managed plugin: what depends on who starts and ends it, and one test of the rest.
-MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestLifecycle TestOptions TestProtocol TestSweep
+MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestFrames TestLifecycle TestOptions TestProtocol TestSweep
 # What make plugin calls it: NAME or NAME:TAG.
 PLUGIN ?= tapestry
 INTO = $(DESTDIR)$(PREFIX)
