@@ -10,7 +10,7 @@ import (
 
 // TestLifecycle: containers that stop, start again, fail and come in crowds.
 func TestLifecycle(t *testing.T) {
-	h := newNode(t, "lifecycle")
+	h := newNode(t, "lifecycle", "--sweep-after", "10m") // on a slow machine fifty starts at once take more than a minute each
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
 	h.run(t, "c1", "X")
 
