@@ -162,8 +162,12 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	done := make(chan result, 1)
 	go func() {
 		reply, err := contain(ctx, log, m, body)
+		level := slog.LevelWarn
+		if errors.Is(ctx.Err(), context.Canceled) {
+			level = slog.LevelInfo // dockerd has ended
+		}
 		if ctx.Err() != nil {
-			log.Warn("request ended when nobody waited for it any more", "err", err)
+			log.Log(context.WithoutCancel(ctx), level, "request ended when nobody waited for it any more", "err", err)
 		}
 		done <- result{reply, err}
 	}()

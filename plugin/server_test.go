@@ -252,3 +252,23 @@ func TestLogOfLongBody(t *testing.T) {
 		}
 	}
 }
+
+// TestClientGone: a dockerd that ends in the middle of a request is no trouble of tapestry's.
+func TestClientGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for level, wait := range map[string]time.Duration{"INFO": deadline / 2, "WARN": 2 * deadline} {
+			var log bytes.Buffer
+			ctx, cancel := context.WithCancel(t.Context())
+			r := &recorder{hook: func(ctx context.Context) error { <-ctx.Done(); return nil }}
+			h := newHandler(&Driver{host: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
+			time.AfterFunc(wait, cancel)
+			req := httptest.NewRequest(http.MethodPost, "/NetworkDriver.Leave", strings.NewReader(bodies()["/NetworkDriver.Leave"]))
+			h.ServeHTTP(httptest.NewRecorder(), req.WithContext(ctx))
+			synctest.Wait()
+			if want := "level=" + level + ` msg="request ended when nobody waited`; !strings.Contains(log.String(), want) {
+				t.Errorf("after %v: log lacks %s:\n%s", wait, want, &log)
+			}
+			cancel()
+		}
+	})
+}
