@@ -24,6 +24,7 @@ type endpoint struct {
 	port    *vswitch.Port
 	lane    *lane // between both
 	down    error
+	entered bool           // its link has been in a container, as the sweep saw
 	started bool           // its link has been up, or in a container for a while: that it is down means something
 	cut     error          // why what is sent does not get to the container, as of lookAtLink
 	joined  string         // Join's sandbox; of an earlier process's only what the record has

@@ -27,7 +27,7 @@ func (f *Fabric) park(now time.Duration) {
 		switch {
 		case !n.Swarm || n.used(found):
 			n.idle = 0
-		case f.overdue(&n.idle, now) && n.containers() == 0: // those of dead containers are the sweep's
+		case f.overdue(&n.idle, now, f.cfg.SweepAfter) && n.containers() == 0: // those of dead containers are the sweep's
 			f.parkOne(n)
 		}
 	}

@@ -126,8 +126,8 @@ func (f *Fabric) sweep(now time.Duration) {
 			if n.alive(e, found) {
 				e.suspect = 0
 				f.revive(n, e)
-				e.started = e.dev != nil
-			} else if f.overdue(&e.suspect, now) {
+				e.started, e.entered = e.dev != nil, true
+			} else if f.overdue(&e.suspect, now, e.grace(found, f.cfg.SweepAfter)) {
 				if err := f.removeEndpoint(n, e); err != nil {
 					f.log.Warn("orphan endpoint not removed", "network", n.ID, "endpoint", e.ID, "err", err)
 				} else {
@@ -152,7 +152,7 @@ func (f *Fabric) sweep(now time.Duration) {
 			continue
 		}
 		since := f.suspects[id]
-		if f.overdue(&since, now) {
+		if f.overdue(&since, now, f.cfg.SweepAfter) {
 			err := f.links.Remove(tap.Spec{ID: id, Tag: f.tag() + id})
 			f.log.Info("orphan links swept", "endpoint", id, "err", err)
 			delete(f.suspects, id)
@@ -162,13 +162,22 @@ func (f *Fabric) sweep(now time.Duration) {
 	}
 }
 
+// grace is how long an endpoint may be without its container. One that Docker has joined and whose link waits is of a container
+// that is being started, which takes a busy host its time.
+func (e *endpoint) grace(found map[string]tap.Found, usual time.Duration) time.Duration {
+	if e.joined != "" && !e.entered && found[e.ID].Inner {
+		return 10 * usual
+	}
+	return usual
+}
+
 // overdue starts the grace period at the first call and tells whether it has run out.
-func (f *Fabric) overdue(since *time.Duration, now time.Duration) bool {
+func (f *Fabric) overdue(since *time.Duration, now, grace time.Duration) bool {
 	if *since == 0 {
 		*since = now
 		return false
 	}
-	return now-*since >= f.cfg.SweepAfter
+	return now-*since >= grace
 }
 
 // revive mends the port of a container that is there.

@@ -61,6 +61,25 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A container whose start takes long has ten times of grace once Docker has joined it.
+func TestSweepSlowStart(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.mustEndpoint(netID(1), ep(1))
+	if _, err := h.Join(t.Context(), netID(1), epID(1), "/s"); err != nil {
+		t.Fatal(err)
+	}
+	h.at(first)
+	h.at(first + 10*grace - time.Second)
+	if got := h.m.ids(); len(got) != 1 {
+		t.Fatalf("links %v are left", got)
+	}
+	h.at(first + 10*grace + 10*time.Second)
+	if got := h.m.ids(); len(got) != 0 {
+		t.Errorf("links %v are left", got)
+	}
+}
+
 // A link that is moved about for a while is suspected anew each time.
 func TestSweepSuspectsAnew(t *testing.T) {
 	h := newHost(t)
