@@ -14,9 +14,15 @@ func capturePipe(t *testing.T, h *Host) {
 	pipe.await(t, "capturing web")
 	h.pings(t, "web", dbAddress, 3)
 	code, said := pipe.exit(t)
-	if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+	if code != 0 || !fourPings(said) {
 		t.Errorf("exit code %d: %s", code, said)
 	}
+}
+
+// fourPings tells whether tshark saw four packets, of both containers: a slow machine may send two before the first answer.
+func fourPings(said string) bool {
+	web, db := strings.Count(said, "web\t10.77.0.11"), strings.Count(said, "db\t"+dbAddress)
+	return web+db == 4 && web > 0 && db > 0
 }
 
 func captureListen(t *testing.T, h *Host) {
@@ -34,7 +40,7 @@ func captureListen(t *testing.T, h *Host) {
 		})
 		h.pings(t, "web", dbAddress, 3)
 		code, said := shark.exit(t)
-		if code != 0 || strings.Count(said, "web\t10.77.0.11") != 2 || strings.Count(said, "db\t"+dbAddress) != 2 {
+		if code != 0 || !fourPings(said) {
 			t.Errorf("exit code %d: %s", code, said)
 		}
 	}
