@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -90,6 +91,20 @@ func TestCrashAtEveryStep(t *testing.T) {
 	must("join", join(1, 1))
 	must("join direct", join(2, 3))
 	must("join wide", join(3, 4))
+	must("discover", func() error { return h.Discover(ctx, netip.MustParseAddr("127.0.0.9"), false) })
+	must("allocate", func() error { _, err := h.Allocate(ctx, ofSwarm(5, 0), false); return err })
+	must("create swarm network", create(ofSwarm(5, 500)))
+	must("park", func() error {
+		h.at(first)
+		h.m.enter(epID(2), "/sandbox/"+epID(2)) // the sweep is not meant
+		h.at(first + grace)
+		if len(h.swarm.Parked) != 1 {
+			return errors.New("not parked")
+		}
+		return nil
+	})
+	must("unpark", func() error { _, err := h.CreateEndpoint(ctx, ofSwarm(5, 0).ID, ep(5)); return err })
+	must("delete swarm network", func() error { return h.DeleteNetwork(ctx, ofSwarm(5, 0).ID) })
 	must("add peer", func() error { return h.AddPeer(ctx, netID(3), netip.MustParseAddrPort("127.0.0.3:0")) })
 	must("remove peer", func() error { return h.RemovePeer(ctx, netID(3), netip.MustParseAddrPort("127.0.0.2:0")) })
 	must("delete endpoint", func() error { return h.DeleteEndpoint(ctx, netID(1), epID(2)) })
