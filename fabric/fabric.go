@@ -150,7 +150,6 @@ type Fabric struct {
 
 	lock       chan struct{} // one token; guards what follows
 	networks   map[string]*network
-	parked     map[string]record // see park
 	swarm      swarm
 	unwritten  bool                // the disk did not take swarm
 	replayed   map[string]bool     // networks that Docker has named since this host last began to lead
