@@ -253,6 +253,19 @@ func (c *cluster) gone(t *testing.T) {
 	}
 }
 
+// idle waits until the tasks of services that were removed have ended on all nodes.
+func (c *cluster) idle(t *testing.T) {
+	t.Helper()
+	for _, h := range c.nodes {
+		eventually(t, patience, func() error {
+			if ids := h.docker(t, "ps", "-q", "--filter", "label=com.docker.swarm.task"); ids != "" {
+				return fmt.Errorf("%s has tasks %q", h.name, ids)
+			}
+			return nil
+		})
+	}
+}
+
 func (c *cluster) service(t *testing.T, name, network string, args ...string) {
 	t.Helper()
 	h := c.nodes[0]
@@ -445,6 +458,7 @@ func TestSwarm(t *testing.T) {
 	})
 
 	t.Run("a plugin that is enabled later", func(t *testing.T) {
+		c.idle(t) // dockerd asks the plugin when they end
 		b.quiet(t)
 		a.run(t, "one", "net", "--ip", "10.60.0.200")
 		b.run(t, "two", "net", "--ip", "10.60.0.201")
@@ -476,6 +490,7 @@ func TestSwarm(t *testing.T) {
 	c.gone(t)
 
 	t.Run("config-only networks, with local scope", func(t *testing.T) {
+		c.idle(t)
 		for i, h := range c.nodes {
 			h.stopDaemon(t, "TERM")
 			h.flags = []string{"--scope", "local", "--vxlan-port", "8472"}
