@@ -29,6 +29,8 @@ HOSTS=${HOSTS:-/tmp/tapestry-hosts}
 self=$(realpath "$0")
 TAPESTRY=$(realpath -m "${TAPESTRY:-$(dirname "$self")/../bin/tapestry}")
 
+patience=180 # seconds: only what hangs takes so long
+
 die() { echo "host.sh: $*" >&2; exit 1; }
 
 # await SECONDS COMMAND… polls until the command succeeds.
@@ -77,7 +79,7 @@ up() { # NAME
     mkdir -p "$HOSTS" && mkdir "$dir" || die "host $1 exists in $HOSTS"
     echo '{}' >"$dir/daemon.json"
     setsid unshare --mount --net --pid --uts --fork "$self" first "$1" </dev/null >"$dir/first.log" 2>&1 &
-    await 10 test -s "$dir/pid" || { cat "$dir/first.log" >&2; die "host $1 did not come up"; }
+    await $patience test -s "$dir/pid" || { cat "$dir/first.log" >&2; die "host $1 did not come up"; }
     if [[ -n ${OWNER:-} ]]; then
         setsid bash -c 'tail --pid="$1" -f /dev/null; exec "$2" down "$3"' guard "$OWNER" "$self" "$1" </dev/null >/dev/null 2>&1 &
         echo $! >"$dir/guard"
@@ -133,9 +135,9 @@ alive() { send "$@" 0; } # NAME DAEMON
 
 gone() { ! alive "$@"; }
 
-# ready NAME DAEMON COMMAND… waits up to 30 s until the command succeeds there; it ends early if the daemon ends.
+# ready NAME DAEMON COMMAND… waits until the command succeeds there; it ends early if the daemon ends.
 ready() {
-    local name=$1 daemon=$2 end=$((SECONDS + 30)); shift 2
+    local name=$1 daemon=$2 end=$((SECONDS + patience)); shift 2
     until within "$name" "$@" >/dev/null 2>&1; do
         alive "$name" "$daemon" 2>/dev/null || { tail -5 "$HOSTS/$name/$daemon.log" >&2; die "$daemon ended on host $name"; }
         ((SECONDS < end)) || die "$daemon does not answer on host $name"
@@ -145,7 +147,7 @@ ready() {
 
 signal() { # NAME DAEMON SIGNAL
     send "$@" || die "$2 does not run on host $1"
-    await 60 gone "$1" "$2" || die "$2 did not end on host $1"
+    await $patience gone "$1" "$2" || die "$2 did not end on host $1"
 }
 
 dockerd() { # NAME start [FLAG…] | NAME SIGNAL
@@ -195,13 +197,13 @@ plugin() { # NAME start [FLAG…] | NAME TERM|KILL|id|pid
                 die "the plugin does not start on host $name: $said"
             fi
         fi
-        await 60 pluginruns "$name" "$id" || die "the plugin does not answer on host $name"
+        await $patience pluginruns "$name" "$id" || die "the plugin does not answer on host $name"
         ;;
     TERM) within "$name" docker plugin disable -f tapestry >/dev/null ;;
     KILL)
         pid=$(pluginpid "$name") || die "the plugin does not run on host $name"
         within "$name" sh -c 'kill -9 "$1"' kill "$pid"
-        await 60 within "$name" sh -c '! test -d "/proc/$1"' sh "$pid" || die "the plugin did not end on host $name"
+        await $patience within "$name" sh -c '! test -d "/proc/$1"' sh "$pid" || die "the plugin did not end on host $name"
         ;;
     id | pid) "plugin$verb" "$name" ;;
     *) die "plugin $name $verb: no such verb" ;;
@@ -234,7 +236,7 @@ down() { # NAME
     if [[ -s $dir/pid ]]; then
         pid=$(<"$dir/pid")
         kill -KILL "$pid" 2>/dev/null || true # the kernel ends every process of the namespace with it
-        await 20 bash -c "! kill -0 $pid" || die "host $1 does not end"
+        await $patience bash -c "! kill -0 $pid" || die "host $1 does not end"
         find /sys/fs/cgroup -depth -type d -path "*/tapestry-$1-$pid*" -exec rmdir {} + 2>/dev/null || true
         for plugin in "$dir"/docker/plugins/*/config.json; do # a plugin's has its ID for a name, wherever dockerd is
             plugin=$(basename "$(dirname "$plugin")")
