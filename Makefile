@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 UNITS = $$(go list ./... | grep -v /test$$)
 GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
-CURRENT = TestConnect TestContainers TestControl TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm TestSweep 'TestTwoHosts$$'
+CURRENT = TestConnect TestContainers TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm TestSweep
 # The same with tapestry as a managed plugin: what depends on who starts and ends it, and one test of the rest.
 MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestFrames TestLifecycle TestOptions TestProtocol TestSweep
 # With a current Docker the containers', lifecycle and crash rows of these.
