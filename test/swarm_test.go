@@ -459,7 +459,7 @@ func TestSwarm(t *testing.T) {
 
 	t.Run("a plugin that is enabled later", func(t *testing.T) {
 		c.idle(t) // dockerd asks the plugin when they end
-		b.quiet(t)
+		b.quiet(t, "failed revoking external connectivity .*not found") // 29 has forgotten its endpoints
 		a.run(t, "one", "net", "--ip", "10.60.0.200")
 		b.run(t, "two", "net", "--ip", "10.60.0.201")
 		peers := func(want int) {
@@ -489,6 +489,9 @@ func TestSwarm(t *testing.T) {
 	c.nodes[0].docker(t, "network", "rm", "net")
 	c.gone(t)
 
+	if c.nodes[0].apiVersion(t) >= 43 {
+		return // newer managers keep the scope that the driver had when they first saw it (docs/swarm.md)
+	}
 	t.Run("config-only networks, with local scope", func(t *testing.T) {
 		c.idle(t)
 		for i, h := range c.nodes {
