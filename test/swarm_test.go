@@ -458,7 +458,7 @@ func TestSwarm(t *testing.T) {
 	})
 
 	t.Run("a plugin that is enabled later", func(t *testing.T) {
-		c.idle(t) // dockerd asks the plugin when they end
+		c.idle(t)                                                       // dockerd asks the plugin when they end
 		b.quiet(t, "failed revoking external connectivity .*not found") // 29 has forgotten its endpoints
 		a.run(t, "one", "net", "--ip", "10.60.0.200")
 		b.run(t, "two", "net", "--ip", "10.60.0.201")
