@@ -218,7 +218,7 @@ func (f *Fabric) recall(records []record) (err error) {
 		}
 	}
 	for _, r := range records { // it ended between the two files
-		f.unparked(r.Network.ID)
+		delete(f.swarm.Parked, r.Network.ID)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.store.remove(n.ID)))
 	}
 	if _, ok := f.swarm.Parked[n.ID]; ok {
-		f.unparked(n.ID)
+		delete(f.swarm.Parked, n.ID)
 		f.remember()
 	}
 	f.add(n)
@@ -217,7 +217,7 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	}
 	defer f.release()
 	if _, ok := f.swarm.Parked[id]; ok {
-		f.unparked(id)
+		delete(f.swarm.Parked, id)
 		f.remember()
 		f.log.Info("network deleted", "network", id)
 	}

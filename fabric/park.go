@@ -3,7 +3,6 @@ package fabric
 import (
 	"context"
 	"errors"
-	"maps"
 	"time"
 
 	"github.com/tapestry-net/tapestry/tap"
@@ -17,12 +16,8 @@ import (
 // parkedFor is how long a parked network is remembered.
 const parkedFor = 30 * 24 * time.Hour
 
-// park frees networks of the Swarm that nobody uses, and forgets those that were freed long ago.
-func (f *Fabric) park(now time.Duration) {
-	found, err := f.links.List(f.tag())
-	if err != nil {
-		return // sweep has said so
-	}
+// park frees networks of the Swarm that nobody uses, and forgets those that were freed long ago. found are all links of ours.
+func (f *Fabric) park(now time.Duration, found map[string]tap.Found) {
 	for _, n := range f.sorted() {
 		switch {
 		case !n.Swarm || n.used(found):
@@ -34,7 +29,7 @@ func (f *Fabric) park(now time.Duration) {
 	old := false
 	for id, p := range f.swarm.Parked {
 		if time.Since(p.Since) >= parkedFor && now >= parkedFor/30 { // a clock may be wrong at boot
-			f.unparked(id)
+			delete(f.swarm.Parked, id)
 			old = true
 		}
 	}
@@ -56,7 +51,6 @@ func (n *network) used(found map[string]tap.Found) bool {
 // parkOne frees a network. Its record is in swarm.json before it is nowhere else.
 func (f *Fabric) parkOne(n *network) {
 	r := n.record()
-	f.swarm.Parked = maps.Clone(f.swarm.Parked)
 	if f.swarm.Parked == nil {
 		f.swarm.Parked = make(map[string]parked)
 	}
@@ -69,7 +63,7 @@ func (f *Fabric) parkOne(n *network) {
 		err = f.store.remove(n.ID)
 	}
 	if err != nil {
-		f.unparked(n.ID)
+		delete(f.swarm.Parked, n.ID)
 		f.log.Debug("network of the Swarm that no container here uses is not freed yet", "network", n.ID, "err", err)
 		return
 	}
@@ -80,12 +74,6 @@ func (f *Fabric) parkOne(n *network) {
 	if err = errors.Join(err, f.closeIdleVTEP()); err != nil {
 		f.log.Warn("a part of a freed network stays", "network", n.ID, "err", err)
 	}
-}
-
-// unparked forgets a parked network. It is to be remembered.
-func (f *Fabric) unparked(id string) {
-	f.swarm.Parked = maps.Clone(f.swarm.Parked)
-	delete(f.swarm.Parked, id)
 }
 
 // unpark brings a parked network back that Docker uses. Without one it does nothing.

@@ -341,7 +341,6 @@ func (f *Fabric) Free(ctx context.Context, id string) error {
 	}
 	defer f.release()
 	if _, ok := f.swarm.Allocated[id]; ok {
-		f.swarm.Allocated = maps.Clone(f.swarm.Allocated)
 		delete(f.swarm.Allocated, id)
 		f.remember()
 	}

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/tapestry-net/tapestry/tap"
@@ -51,7 +52,6 @@ func (f *Fabric) tick(now time.Duration) {
 	if now-f.swept >= max(time.Second, min(f.cfg.SweepAfter/6, 10*time.Second)) {
 		f.swept = now
 		f.sweep(now)
-		f.park(now)
 	}
 	f.testTrains(now)
 	close(f.ticked)
@@ -114,10 +114,11 @@ func (f *Fabric) sweep(now time.Duration) {
 		f.log.Warn("sweep put off", "err", err)
 		return
 	}
+	rest := maps.Clone(found) // what no record names
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
 			if n.isHost(e) {
-				delete(found, e.ID)
+				delete(rest, e.ID)
 				continue
 			}
 			if n.Attach == tap.Direct { // only an open device shows that the container is there
@@ -134,15 +135,16 @@ func (f *Fabric) sweep(now time.Duration) {
 					f.log.Info("orphan endpoint swept", "network", n.ID, "endpoint", e.ID)
 				}
 			}
-			delete(found, e.ID)
+			delete(rest, e.ID)
 		}
 	}
+	f.park(now, found)
 	for id := range f.suspects {
-		if _, there := found[id]; !there {
+		if _, there := rest[id]; !there {
 			delete(f.suspects, id)
 		}
 	}
-	for id, l := range found {
+	for id, l := range rest {
 		if l.Outer && !l.Inner {
 			if !f.spared[id] {
 				f.spared[id] = true

@@ -62,7 +62,6 @@ func networkOptions() []option {
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
 		{optHost, setHost},
-		{optAllocated, func(*fabric.Network, string) error { return nil }},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
@@ -86,6 +85,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if err != nil {
 		return fabric.Network{}, err
 	}
+	delete(given, optAllocated) // ours, and no option of anybody's
 	if err := cmp.Or(refuseUnknown(given), refuseForeign(req.Options, given)); err != nil {
 		return fabric.Network{}, err
 	}
@@ -133,7 +133,7 @@ func genericOptions(all map[string]any) (map[string]any, error) {
 func refuseUnknown(given map[string]any) error {
 	known := ownKeys()
 	for _, k := range sortedOwn(given) {
-		if k == optAllocated || slices.Contains(known, k) {
+		if slices.Contains(known, k) {
 			continue
 		}
 		hint := ""
@@ -150,7 +150,7 @@ func refuseUnknown(given map[string]any) error {
 func ownKeys() []string {
 	var keys []string
 	for _, o := range networkOptions() {
-		if strings.HasPrefix(o.key, ownSpace) && o.key != optAllocated {
+		if strings.HasPrefix(o.key, ownSpace) {
 			keys = append(keys, o.key)
 		}
 	}
