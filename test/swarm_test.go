@@ -253,6 +253,36 @@ func (c *cluster) gone(t *testing.T) {
 	}
 }
 
+// seesNode waits until the host has a node of the Swarm as a peer, of which Docker says that it has left, or that it has not.
+func (h *Host) seesNode(t *testing.T, addr string, left bool) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		all := objects[struct {
+			Addr string
+			Left bool
+		}](t, h, "peers", "net")
+		for _, p := range all {
+			if strings.HasPrefix(p.Addr, addr+":") && p.Left == left {
+				return nil
+			}
+		}
+		return fmt.Errorf("peers of %s are %+v, want %s with left %t", h.name, all, addr, left)
+	})
+}
+
+// dockerdSays waits until dockerd itself, and not only the plugin, has logged something since a mark.
+func (h *Host) dockerdSays(t *testing.T, from mark, what string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		for _, line := range h.since(t, "dockerd.log", from.dockerd) {
+			if _, ours := pluginLine(line); !ours && strings.Contains(line, what) {
+				return nil
+			}
+		}
+		return fmt.Errorf("dockerd's log on %s does not say %q", h.name, what)
+	})
+}
+
 // idle waits until the tasks of services that were removed have ended on all nodes.
 func (c *cluster) idle(t *testing.T) {
 	t.Helper()
@@ -334,17 +364,7 @@ func TestSwarm(t *testing.T) {
 		b.run(t, "two", "net", "--ip", "10.60.0.201")
 		left := func(want bool) {
 			t.Helper()
-			eventually(t, patience, func() error {
-				for _, p := range objects[struct {
-					Addr string
-					Left bool
-				}](t, a, "peers", "net") {
-					if strings.HasPrefix(p.Addr, c.address(2)+":") && p.Left == want {
-						return nil
-					}
-				}
-				return fmt.Errorf("%s is no peer of %s with left %t", b.name, a.name, want)
-			})
+			a.seesNode(t, c.address(2), want)
 		}
 		left(false)
 		ping := a.background(t, "one", "ping", "-n", "-i", "0.2", "-W20", "10.60.0.201")
@@ -442,14 +462,7 @@ func TestSwarm(t *testing.T) {
 		for want, option := range map[string]string{"VNI " + vni + " belongs to network": "tapestry.vni=" + vni, "is not encrypted": "encrypted="} {
 			from := leader.mark()
 			leader.docker(t, "network", "create", "-d", leader.driver(), "--scope", "swarm", "-o", option, "bad")
-			eventually(t, patience, func() error {
-				for _, line := range leader.since(t, "dockerd.log", from.dockerd) {
-					if _, ours := pluginLine(line); !ours && strings.Contains(line, want) {
-						return nil
-					}
-				}
-				return fmt.Errorf("dockerd's log on %s does not say %q", leader.name, want)
-			})
+			leader.dockerdSays(t, from, want)
 			if got := leader.docker(t, "network", "inspect", "-f", "{{.Options}}", "bad"); strings.Contains(got, "vni") {
 				t.Errorf("with %s it was allocated: %s", option, got)
 			}
@@ -550,25 +563,10 @@ func TestSwarmChanges(t *testing.T) {
 		c.quiet(t, dying, "192.0.2.3")
 		last.stopDockerd(t, "KILL")
 		reach(t, c.tasks(t, "web", "net", many, c.nodes[:2]...))
-		peers := func(left bool) {
-			t.Helper()
-			eventually(t, patience, func() error {
-				all := objects[struct {
-					Addr string
-					Left bool
-				}](t, h, "peers")
-				for _, p := range all {
-					if strings.HasPrefix(p.Addr, "192.0.2.3:") && p.Left == left {
-						return nil
-					}
-				}
-				return fmt.Errorf("peers are %+v, want 192.0.2.3 with left %t", all, left)
-			})
-		}
-		peers(true)
+		h.seesNode(t, c.address(2), true)
 		last.startDockerd(t)
 		last.startDaemon(t)
-		peers(false)
+		h.seesNode(t, c.address(2), false)
 		h.docker(t, "service", "scale", "--detach", "web=12")
 		c.tasks(t, "web", "net", 12)
 		h.docker(t, "service", "scale", "--detach", fmt.Sprintf("web=%d", many)) // the new ones go to the node that has none
@@ -616,14 +614,7 @@ func TestSwarmChanges(t *testing.T) {
 			}
 			from := next.mark()
 			other.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "-o", "tapestry.vni="+vni, "thief")
-			eventually(t, patience, func() error {
-				for _, line := range next.since(t, "dockerd.log", from.dockerd) {
-					if _, ours := pluginLine(line); !ours && strings.Contains(line, "VNI "+vni+" belongs to network") {
-						return nil
-					}
-				}
-				return fmt.Errorf("%s, which leads now, does not refuse VNI %s", next.name, vni)
-			})
+			next.dockerdSays(t, from, "VNI "+vni+" belongs to network")
 			other.docker(t, "network", "rm", "thief")
 			leader.startDockerd(t)
 			leader.startDaemon(t)

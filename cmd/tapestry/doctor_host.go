@@ -65,7 +65,7 @@ func activate(ctx context.Context, path string) ([]string, error) {
 	defer cancel()
 	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
+			return dialUnix(ctx, path)
 		}}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/Plugin.Activate", nil)
 	if err != nil {
