@@ -167,21 +167,43 @@ func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 	return fmt.Errorf("on %s %s has no address of the tasks %v", h.name, name, missing)
 }
 
-// reach lets one task on each node ping all.
-func reach(t *testing.T, tasks map[netip.Addr]task) {
+// reach waits until so many tasks run, lets one on each node ping all, and gives them. A task that Docker ends meanwhile is
+// replaced by another: then all of it begins anew. One that runs has to be reached.
+func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
 	t.Helper()
-	var all []string
-	for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
-		all = append(all, a.String())
-	}
-	const ask = `for a in "$@"; do ping -n -c1 -W20 $a >/dev/null || { echo $a is not reached; exit 1; }; done`
-	from := map[*Host]bool{}
-	for _, k := range tasks {
-		if !from[k.host] {
-			from[k.host] = true
-			k.host.exec(t, k.container, append([]string{"sh", "-c", ask, "sh"}, all...)...)
+	eventually(t, patience, func() error {
+		tasks = c.tasks(t, service, network, want, on...)
+		var all []string
+		for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
+			all = append(all, a.String())
 		}
-	}
+		const ask = `for a in "$@"; do ping -n -c1 -W20 $a >/dev/null || { echo $a; exit 1; }; done`
+		from := map[*Host]bool{}
+		for _, k := range tasks {
+			if from[k.host] {
+				continue
+			}
+			from[k.host] = true
+			said, err := k.host.try(append([]string{"docker", "exec", k.container, "sh", "-c", ask, "sh"}, all...)...)
+			if err == nil {
+				continue
+			}
+			a, _ := netip.ParseAddr(said)
+			if to, ok := tasks[a]; ok && to.runs() && k.runs() {
+				t.Fatalf("a task on %s does not reach %s on %s, which runs:\n%s\n%s", k.host.name, a, to.host.name,
+					k.host.tapestry(t, "fdb", network), to.host.tapestry(t, "ports", network))
+			}
+			return fmt.Errorf("on %s: %w", k.host.name, err)
+		}
+		return nil
+	})
+	return tasks
+}
+
+// runs tells whether Docker has not ended the task by now.
+func (k task) runs() bool {
+	said, err := k.host.try("docker", "inspect", "-f", "{{.State.Running}}", k.container)
+	return err == nil && said == "true"
 }
 
 // leader gives the leading manager and one that does not lead, as a node that runs sees it.
@@ -321,8 +343,7 @@ func TestSwarm(t *testing.T) {
 	t.Run("a service on all nodes", func(t *testing.T) {
 		c.quiet(t)
 		c.service(t, "web", "net", "--mode", "global")
-		all := c.tasks(t, "web", "net", 3)
-		reach(t, all)
+		all := c.reach(t, "web", "net", 3)
 		for _, h := range c.nodes {
 			ids := h.networkIDs(t)
 			if len(ids) != 1 || fmt.Sprint(slices.Collect(maps.Values(ids))[0]) != vni {
@@ -519,8 +540,7 @@ func TestSwarm(t *testing.T) {
 		t.Cleanup(func() { h.try("docker", "network", "rm", "shared") })
 		h.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--config-from", "own", "shared")
 		c.service(t, "far", "shared", "--mode", "global")
-		all := c.tasks(t, "far", "shared", 3)
-		reach(t, all)
+		all := c.reach(t, "far", "shared", 3)
 		for addr, k := range all {
 			if i := slices.Index(c.nodes, k.host); addr.As4()[2] != byte(i+1) {
 				t.Errorf("%s is the address of a task on %s", addr, k.host.name)
@@ -539,7 +559,7 @@ func TestSwarmChanges(t *testing.T) {
 	vni := c.vni(t, "net")
 	const many = 20
 	c.service(t, "web", "net", "--replicas", fmt.Sprint(many))
-	reach(t, c.tasks(t, "web", "net", many))
+	c.reach(t, "web", "net", many)
 	h := c.nodes[0]
 	kept := func(t *testing.T) {
 		t.Helper()
@@ -553,16 +573,16 @@ func TestSwarmChanges(t *testing.T) {
 	t.Run("scale down and up", func(t *testing.T) {
 		c.quiet(t)
 		h.docker(t, "service", "scale", "--detach", "web=5")
-		reach(t, c.tasks(t, "web", "net", 5))
+		c.reach(t, "web", "net", 5)
 		h.docker(t, "service", "scale", "--detach", fmt.Sprintf("web=%d", many))
-		reach(t, c.tasks(t, "web", "net", many))
+		c.reach(t, "web", "net", many)
 	})
 
 	last := c.nodes[2]
 	t.Run("a node's dockerd is killed", func(t *testing.T) {
 		c.quiet(t, dying, "192.0.2.3")
 		last.stopDockerd(t, "KILL")
-		reach(t, c.tasks(t, "web", "net", many, c.nodes[:2]...))
+		c.reach(t, "web", "net", many, c.nodes[:2]...)
 		h.seesNode(t, c.address(2), true)
 		last.startDockerd(t)
 		last.startDaemon(t)
@@ -570,7 +590,7 @@ func TestSwarmChanges(t *testing.T) {
 		h.docker(t, "service", "scale", "--detach", "web=12")
 		c.tasks(t, "web", "net", 12)
 		h.docker(t, "service", "scale", "--detach", fmt.Sprintf("web=%d", many)) // the new ones go to the node that has none
-		reach(t, c.tasks(t, "web", "net", many))
+		c.reach(t, "web", "net", many)
 		if n := len(last.networkIDs(t)); n != 1 {
 			t.Errorf("the node that is back has %d networks", n)
 		}
@@ -580,7 +600,7 @@ func TestSwarmChanges(t *testing.T) {
 	t.Run("drain a node", func(t *testing.T) {
 		c.quiet(t)
 		h.docker(t, "node", "update", "--availability", "drain", last.name)
-		reach(t, c.tasks(t, "web", "net", many, c.nodes[:2]...))
+		c.reach(t, "web", "net", many, c.nodes[:2]...)
 		eventually(t, patience, func() error { // also those that the killed dockerd left
 			if ids := last.networkIDs(t); len(ids) != 0 {
 				return fmt.Errorf("the drained node has networks %v", ids)
@@ -619,7 +639,7 @@ func TestSwarmChanges(t *testing.T) {
 			leader.startDockerd(t)
 			leader.startDaemon(t)
 			kept(t)
-			reach(t, c.tasks(t, "web", "net", many))
+			c.reach(t, "web", "net", many)
 		})
 	}
 
