@@ -71,12 +71,8 @@ func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Fram
 
 // show copies the frame to a Sink if it wants it.
 func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
-	counts := !s.ring.overwrite // the recorder's frames need no books; workers that count together wait for each other
-	if counts {
-		s.seen.Add(1)
-	}
 	if !s.wants(o.network, in, out, v, f) {
-		if counts {
+		if !s.ring.overwrite { // the recorder's frames need no books; workers that count together wait for each other
 			s.filtered.Add(1)
 		}
 		return
@@ -144,8 +140,8 @@ type Sink struct {
 	match    atomic.Pointer[Match]
 	selected atomic.Pointer[selection]
 
-	seen, filtered atomic.Uint64
-	delivered      uint64
+	filtered  atomic.Uint64
+	delivered uint64 // guarded by the ring's lock
 
 	// Of these the hub's lock takes care.
 	targets Targets
@@ -228,11 +224,11 @@ func (s *Sink) Free() {
 	s.ring.mu.Unlock()
 }
 
-// Stats are a Sink's books: Accepted = Delivered + Dropped + Waiting. Seen is counted first: while frames come it may
-// be ahead of Filtered + Accepted.
+// Stats are a Sink's books: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting, at every time: a
+// frame gets into them when it is judged for the Sink.
 type Stats struct {
-	Seen      uint64 // frames that were judged while it looked; not counted, as Filtered, if it overwrites
-	Filtered  uint64 // not wanted
+	Seen      uint64 // frames that were judged while it looked
+	Filtered  uint64 // not wanted; not counted if it overwrites
 	Accepted  uint64 // wanted
 	Delivered uint64 // read
 	Dropped   uint64 // not read in time: the ring was full
@@ -251,7 +247,7 @@ func (s *Sink) Stats() (t Stats) {
 	r.mu.Unlock()
 	t.Waiting = t.Accepted - t.Delivered - t.Dropped
 	t.Filtered = s.filtered.Load() + late
-	t.Seen = s.seen.Load()
+	t.Seen = t.Filtered + t.Accepted
 	return t
 }
 

@@ -120,6 +120,27 @@ func TestHub(t *testing.T) {
 	}
 }
 
+// The books balance also while a frame is on its way into them: a capture may end at that time.
+func TestBooksMeanwhile(t *testing.T) {
+	h := NewHub()
+	n := newNet(h, "one")
+	var s *Sink
+	judged := 0
+	s = open(t, h, Options{Match: func([]byte, int) bool {
+		judged++
+		if c := s.Stats(); c.Seen != c.Filtered+c.Accepted || c.Seen != uint64(judged-1) {
+			t.Errorf("while frame %d is judged: %+v", judged, c)
+		}
+		return judged%2 == 0
+	}})
+	for i := range byte(4) {
+		n.send(1, 2, i)
+	}
+	if c := s.Stats(); judged != 4 || c.Seen != 4 || c.Filtered != 2 || c.Accepted != 2 {
+		t.Errorf("of %d judged: %+v", judged, c)
+	}
+}
+
 // What two Sinks see of one frame has one ID, and different frames have different ones.
 func TestHubIDs(t *testing.T) {
 	h := NewHub()

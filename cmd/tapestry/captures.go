@@ -359,9 +359,6 @@ func (s *session) books() captureBooks {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	if state := *s.state.Load(); state == "running" || state == "armed" { // it is counted first
-		t.Seen = t.Filtered + t.Accepted
-	}
 	return captureBooks{ID: s.id, Name: s.name, UID: s.who.uid, PID: s.who.pid, State: *s.state.Load(), Filter: *s.filter.Load(),
 		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
