@@ -103,7 +103,7 @@ type session struct {
 	filter  atomic.Pointer[string] // its expression
 	state   atomic.Pointer[string]
 	length  atomic.Int64 // ns, when it has ended
-	beyond  atomic.Uint64
+	beyond  atomic.Uint64 // frames that were read when the limit was reached
 	packets atomic.Uint64
 	bytes   atomic.Int64
 }
@@ -352,7 +352,8 @@ func (c *captures) close(s *session, err error) {
 }
 
 func (s *session) books() captureBooks {
-	t, beyond := s.sink.Stats(), s.beyond.Load()
+	t := s.sink.Stats()
+	beyond := min(s.beyond.Load(), t.Delivered) // it is counted before the read that it is of has ended
 	length := time.Duration(s.length.Load())
 	if length == 0 {
 		length = time.Since(s.began)

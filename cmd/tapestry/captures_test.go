@@ -306,6 +306,27 @@ func TestCaptureEnds(t *testing.T) {
 	}
 }
 
+// Books that are asked for while a frame beyond the limit is read balance.
+func TestCaptureBooksAtLimit(t *testing.T) {
+	l := newLens(t)
+	s := newSession(&asked{}, credentials{})
+	var err error
+	s.sink, err = l.hub.Open(capture.Options{})
+	must(t, err)
+	defer s.sink.Free()
+	l.send(1, 2, 1)
+	balance := func(when string, filtered uint64) {
+		if b := s.books(); b.Seen != 1 || b.Filtered != filtered || b.Accepted != 1-filtered || b.Delivered != 0 || b.Waiting != 1-filtered {
+			t.Errorf("%s: %+v", when, b)
+		}
+	}
+	s.sink.Read(func(*capture.Record) {
+		s.beyond.Add(1)
+		balance("meanwhile", 0)
+	})
+	balance("then", 1)
+}
+
 func TestCaptureRefused(t *testing.T) {
 	l := newLens(t)
 	for want, r := range map[string]captureRequest{
