@@ -20,13 +20,13 @@ type cluster struct {
 	outside *Host // 192.0.2.254
 }
 
-func newCluster(t *testing.T, name string, size int) *cluster {
+func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 	t.Helper()
 	c := &cluster{outside: newHost(t, name+"-outside")}
 	lan := []string{"lan", c.outside.name}
 	for i := range size {
 		h := newHost(t, fmt.Sprintf("%s%d", name, i+1))
-		h.managed, h.flags = true, []string{"--scope", "global", "--vxlan-port", "8472"} // and 60 s of grace: a task's start may take long
+		h.managed, h.flags = true, []string{"--scope", scope, "--vxlan-port", "8472"} // and 60 s of grace: a task's start may take long
 		c.nodes = append(c.nodes, h)
 		lan = append(lan, h.name)
 	}
@@ -335,7 +335,7 @@ func (c *cluster) network(t *testing.T, name, subnet string, args ...string) {
 
 // TestSwarm: what a user of a Swarm does with three nodes.
 func TestSwarm(t *testing.T) {
-	c := newCluster(t, "swarm", 3)
+	c := newCluster(t, "swarm", 3, "global")
 	a, b := c.nodes[1], c.nodes[2]
 	c.network(t, "net", "10.60.0.0/16")
 	vni := c.vni(t, "net")
@@ -522,39 +522,38 @@ func TestSwarm(t *testing.T) {
 
 	c.nodes[0].docker(t, "network", "rm", "net")
 	c.gone(t)
+}
 
-	if c.nodes[0].apiVersion(t) >= 43 {
-		return // newer managers keep the scope that the driver had when they first saw it (docs/swarm.md)
+// TestSwarmLocal: nodes whose scope is local since before they joined, and config-only networks.
+func TestSwarmLocal(t *testing.T) {
+	c := newCluster(t, "local", 2, "local")
+	for i, h := range c.nodes {
+		h.docker(t, "network", "create", "--config-only", "--subnet", "10.63.0.0/16", "--ip-range", fmt.Sprintf("10.63.%d.0/24", i+1),
+			"--gateway", fmt.Sprintf("10.63.%d.254", i+1), "-o", "tapestry.vni=63", "own")
 	}
-	t.Run("config-only networks, with local scope", func(t *testing.T) {
-		c.idle(t)
-		for i, h := range c.nodes {
-			h.stopDaemon(t, "TERM")
-			h.flags = []string{"--scope", "local", "--vxlan-port", "8472"}
-			h.startDaemon(t)
-			h.docker(t, "network", "create", "--config-only", "--subnet", "10.63.0.0/16", "--ip-range", fmt.Sprintf("10.63.%d.0/24", i+1),
-				"--gateway", fmt.Sprintf("10.63.%d.254", i+1), "-o", "tapestry.vni=63", "own")
+	c.quiet(t)
+	h := c.nodes[0]
+	t.Cleanup(func() { h.try("docker", "network", "rm", "shared") })
+	h.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--config-from", "own", "shared")
+	c.service(t, "far", "shared", "--mode", "global")
+	all := c.reach(t, "far", "shared", 2)
+	for addr, k := range all {
+		if i := slices.Index(c.nodes, k.host); addr.As4()[2] != byte(i+1) {
+			t.Errorf("%s is the address of a task on %s", addr, k.host.name)
 		}
-		c.quiet(t)
-		h := c.nodes[0]
-		t.Cleanup(func() { h.try("docker", "network", "rm", "shared") })
-		h.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--config-from", "own", "shared")
-		c.service(t, "far", "shared", "--mode", "global")
-		all := c.reach(t, "far", "shared", 3)
-		for addr, k := range all {
-			if i := slices.Index(c.nodes, k.host); addr.As4()[2] != byte(i+1) {
-				t.Errorf("%s is the address of a task on %s", addr, k.host.name)
-			}
-			if ids := k.host.networkIDs(t); len(ids) != 1 || slices.Collect(maps.Values(ids))[0] != 63 {
-				t.Errorf("%s has networks %v", k.host.name, ids)
-			}
+		if ids := k.host.networkIDs(t); len(ids) != 1 || slices.Collect(maps.Values(ids))[0] != 63 {
+			t.Errorf("%s has networks %v", k.host.name, ids)
 		}
-	})
+	}
+	h.docker(t, "service", "rm", "far")
+	c.idle(t)
+	h.docker(t, "network", "rm", "shared")
+	c.gone(t)
 }
 
 // TestSwarmChanges: nodes and managers come and go under twenty tasks.
 func TestSwarmChanges(t *testing.T) {
-	c := newCluster(t, "changes", 3)
+	c := newCluster(t, "changes", 3, "global")
 	c.network(t, "net", "10.60.0.0/16")
 	vni := c.vni(t, "net")
 	const many = 20
