@@ -102,7 +102,7 @@ type session struct {
 	changes sync.Mutex             // of the filter
 	filter  atomic.Pointer[string] // its expression
 	state   atomic.Pointer[string]
-	length  atomic.Int64 // ns, when it has ended
+	length  atomic.Int64  // ns, when it has ended
 	beyond  atomic.Uint64 // frames that were read when the limit was reached
 	packets atomic.Uint64
 	bytes   atomic.Int64
