@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-const dockerWait = 2 * time.Second
+// dockerWait is how long an answer of Docker is waited for. Tests have more: on a busy machine a fake Docker is slow too.
+var dockerWait = 2 * time.Second
 
 // docker is what Docker calls the things that the daemon knows by id. Without an answer from Docker it is empty.
 type docker struct {

@@ -25,7 +25,10 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dockerWait = time.Minute
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	wideID  = "aaaa111111111111111111111111111111111111111111111111111111111111"
