@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -121,8 +122,8 @@ func TestCrashAtEveryStep(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			h := &host{t: t, m: newMemory(), log: &lines{}, cfg: h.cfg}
 			h.m.links, h.cfg.Dir, h.cfg.Links, h.cfg.Port = m.links, m.dir, h.m, freePort(t)
-			named := store{m.dir}
-			records, err := named.load()
+			named := state.Dir(m.dir)
+			records, err := named.Load()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -302,8 +303,8 @@ func TestConcurrent(t *testing.T) {
 func TestHalfMade(t *testing.T) {
 	h := newHost(t)
 	h.close()
-	r := record{Network: wide(1, 80, "127.0.0.2"), Endpoints: []endpointRecord{{Endpoint: ep(1), MTU: 1400}}}
-	if err := h.store0().save(r); err != nil {
+	r := state.Record{Network: wide(1, 80, "127.0.0.2"), Endpoints: []state.EndpointRecord{{Endpoint: ep(1), MTU: 1400}}}
+	if err := h.stateDir().Save(r); err != nil {
 		t.Fatal(err)
 	}
 	h.start()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -18,7 +19,7 @@ import (
 
 // endpoint is an Endpoint at work.
 type endpoint struct {
-	endpointRecord
+	state.EndpointRecord
 	dev     Device         // nil: down
 	handles []*poll.Handle // of its queues
 	port    *vswitch.Port
@@ -88,9 +89,9 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	if err := f.arm(n, want); err != nil {
 		return ether.MAC{}, err
 	}
-	e := &endpoint{endpointRecord: endpointRecord{Endpoint: want, MTU: mtu}}
+	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu}}
 	n.endpoints[e.ID] = e
-	err = f.store.save(n.record())
+	err = f.dir.Save(n.record())
 	if err == nil {
 		err = f.plug(n, e, f.links.Create)
 	}
@@ -266,7 +267,7 @@ func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
 	f.cfg.Looker.Disarm(e.ID)
-	return errors.Join(err, f.store.save(n.record()))
+	return errors.Join(err, f.dir.Save(n.record()))
 }
 
 // Join names the link that Docker is to move into the container whose network namespace will be at
@@ -289,13 +290,13 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	}
 	routes, blind := f.groupRoutes(e, sandbox), f.links.Enters() != nil
 	if e.Sandbox != sandbox && (n.Attach == tap.Direct || blind) {
-		old := e.endpointRecord
+		old := e.EndpointRecord
 		e.Sandbox = sandbox // the TAP will be found there again
 		if blind {
 			e.Groups = routes // there is no other way to know them, after a restart
 		}
-		if err := f.store.save(n.record()); err != nil {
-			e.endpointRecord = old
+		if err := f.dir.Save(n.record()); err != nil {
+			e.EndpointRecord = old
 			return Attachment{}, err
 		}
 	}

@@ -2,7 +2,7 @@
 // switch, a link and a switch, both and the workers - and remembers what it was asked for.
 //
 // networks.go and endpoints.go are what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
-// sweep.go what happens by itself, store.go the disk, view.go the answers to people.
+// sweep.go what happens by itself, view.go the answers to people; package state keeps the disk.
 //
 // The order of every change: the record first, then the kernel, then the switch; on the way out the
 // other way round. So wherever the process dies, the record names at least what may exist, and Open
@@ -16,13 +16,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -140,7 +140,7 @@ func opened(d *tap.Device, err error) (Device, error) {
 type Fabric struct {
 	cfg   Config
 	links Links
-	store store
+	dir   state.Dir
 	log   *slog.Logger
 	born  time.Time
 	fatal chan error
@@ -150,8 +150,9 @@ type Fabric struct {
 
 	lock       chan struct{} // one token; guards what follows
 	networks   map[string]*network
-	swarm      swarm
+	swarm      state.Swarm
 	unwritten  bool                // the disk did not take swarm
+	sparse     map[netip.Addr]bool // nodes of swarm that are flooded to less: they left, and are silent
 	replayed   map[string]bool     // networks that Docker has named since this host last began to lead
 	replayedAt time.Duration       // when it last did; 0: never
 	stuck      netip.Addr          // the address that moveVTEP has warned of
@@ -174,7 +175,7 @@ type Fabric struct {
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
-		store: store{cfg.Dir}, fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
+		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
 		networks: make(map[string]*network), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
 	}
 	if f.log == nil {
@@ -186,9 +187,9 @@ func Open(cfg Config) (*Fabric, error) {
 	if f.cfg.Looker == nil {
 		f.cfg.Looker = nobody{}
 	}
-	records, err := f.store.load()
+	records, err := f.dir.Load()
 	if err == nil {
-		err = f.store.prepare()
+		err = f.dir.Prepare()
 	}
 	if err == nil {
 		err = f.recall(records)
@@ -205,11 +206,11 @@ func Open(cfg Config) (*Fabric, error) {
 
 // recall reads what is known of the Swarm. These are hints and what Docker says again, so a damaged file does not stop the
 // daemon: it is put aside.
-func (f *Fabric) recall(records []record) (err error) {
-	if f.swarm, err = f.store.loadSwarm(); err != nil {
+func (f *Fabric) recall(records []state.Record) (err error) {
+	if f.swarm, err = f.dir.LoadSwarm(); err != nil {
 		f.log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
-		if err := os.Rename(f.store.swarm(), f.store.swarm()+".damaged"); err != nil {
-			return fmt.Errorf("put %s aside: %w", f.store.swarm(), explain(err))
+		if err := f.dir.SetSwarmAside(); err != nil {
+			return err
 		}
 	}
 	for i, d := range f.swarm.Nodes {
@@ -295,7 +296,7 @@ func (f *Fabric) sorted() []*network {
 }
 
 // rebuild brings one recorded network back.
-func (f *Fabric) rebuild(r record) {
+func (f *Fabric) rebuild(r state.Record) {
 	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
 	f.add(n)
@@ -306,7 +307,7 @@ func (f *Fabric) rebuild(r record) {
 		}
 	}
 	for _, re := range r.Endpoints {
-		e := &endpoint{endpointRecord: re, joined: re.Sandbox, groups: re.Groups}
+		e := &endpoint{EndpointRecord: re, joined: re.Sandbox, groups: re.Groups}
 		n.endpoints[e.ID] = e
 		if err := f.arm(n, e.Endpoint); err != nil {
 			log.Warn("container goes on without its capture", "endpoint", e.ID, "err", err)

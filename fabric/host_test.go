@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
 	"go.uber.org/goleak"
@@ -76,7 +77,7 @@ func (h *host) recorded() {
 		if op != "create" && op != "adopt" {
 			return nil
 		}
-		records, err := store{h.cfg.Dir}.load()
+		records, err := state.Dir(h.cfg.Dir).Load()
 		if err != nil {
 			h.t.Errorf("%s %s: %v", op, s.ID, err)
 		}
@@ -166,13 +167,13 @@ func (h *host) at(now time.Duration) {
 	h.tick(now)
 }
 
-func (h *host) records() map[string]record {
+func (h *host) records() map[string]state.Record {
 	h.t.Helper()
-	all, err := h.store.load()
+	all, err := h.dir.Load()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	m := map[string]record{}
+	m := map[string]state.Record{}
 	for _, r := range all {
 		m[r.Network.ID] = r
 	}

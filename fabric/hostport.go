@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+
+	"github.com/tapestry-net/tapestry/fabric/state"
 )
 
 // The host's own port on a network is an endpoint that follows from the network's record, that Docker knows nothing of,
@@ -46,7 +48,7 @@ func (f *Fabric) plugHost(n *network) (err error) {
 	}
 	e := n.endpoints[n.Host.ID]
 	if e == nil {
-		e = &endpoint{endpointRecord: endpointRecord{Endpoint: *n.Host}}
+		e = &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: *n.Host}}
 		n.endpoints[e.ID] = e
 	}
 	if e.MTU, err = f.linkMTU(n); err != nil {

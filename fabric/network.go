@@ -2,36 +2,23 @@ package fabric
 
 import (
 	"net/netip"
-	"time"
+	"slices"
 
-	"github.com/tapestry-net/tapestry/ether"
-	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/fabric/state"
 )
 
-// Network is what was asked for when a network was created. It is also what stands on disk.
-type Network struct {
-	ID       string           `json:"id"`            // Docker's: 64 hex, or 25 letters and digits in a swarm
-	VNI      uint32           `json:"vni,omitempty"` // 0: host-local, no tunnel; else 1 to 1<<24-1
-	Peers    []netip.AddrPort `json:"peers"`         // nil: the daemon's --peer list; port 0: the daemon's --vxlan-port
-	Attach   tap.Mode         `json:"attach"`
-	Ageing   time.Duration    `json:"ageing"`           // of learned addresses
-	MTU      int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
-	External bool             `json:"external"`         // false: no docker_gwbridge
-	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
-	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
-	Swarm    bool             `json:"-"`                // OfSwarm(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
-	Host     *Endpoint        `json:"host,omitempty"`   // the host's own, its id HostPort(ID); nil: none
-}
+// What Docker asks for is also what stands on the disk.
+type (
+	Network  = state.Network
+	Endpoint = state.Endpoint
+)
 
-// Endpoint is one container's connection to a network, as Docker asked for it.
-type Endpoint struct {
-	ID      string         `json:"id"`
-	MAC     ether.MAC      `json:"mac"`               // unicast
-	Addrs   []netip.Prefix `json:"addrs,omitempty"`   // IPv4 first; empty with null IPAM
-	Capture string         `json:"capture,omitempty"` // filter of a capture from its first frame on, or all; "": none
+// CheckState reads every file of a state directory as Open does, and gives the number of networks. It changes
+// nothing, and a daemon may be running on the directory.
+func CheckState(dir string) (networks int, err error) { return state.Dir(dir).Check() }
 
-	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
-}
+// ErrVersion is CheckState's of an intact file that another version of tapestry wrote.
+var ErrVersion = state.ErrVersion
 
 // Attachment is what Docker needs to move an endpoint's link into its container.
 type Attachment struct {
@@ -40,4 +27,28 @@ type Attachment struct {
 	IfName   string         // whole name in the container, "": Prefix and a number
 	External bool           // false: no docker_gwbridge for this endpoint
 	Routes   []netip.Prefix // destinations that are reached by the link itself; without the subnets
+}
+
+// The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and
+// what a TAP takes (65535 less an Ethernet header).
+const (
+	minMTU   = 68
+	minMTUv6 = 1280
+	maxMTU   = 65521
+)
+
+// minMTUOf is the smallest MTU that containers of the network may have.
+func minMTUOf(n *Network) int {
+	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return minMTUv6
+	}
+	return minMTU
+}
+
+// minMTUReason is why, as the end of a sentence.
+func minMTUReason(n *Network) string {
+	if minMTUOf(n) == minMTUv6 {
+		return ", since the network has IPv6"
+	}
+	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/state"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -47,14 +48,6 @@ func (f *Fabric) drop(id string) {
 	f.cfg.Looker.Remove(id)
 }
 
-// The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and
-// what a TAP takes (65535 less an Ethernet header).
-const (
-	minMTU   = 68
-	minMTUv6 = 1280
-	maxMTU   = 65521
-)
-
 // CreateNetwork makes a network. A repeated one with equal data succeeds; with other data, or with a
 // VNI that another network has, it is ErrInUse. UDP is opened with the first network that has a VNI:
 // if that fails, the network is not made.
@@ -82,7 +75,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 	if err := f.check(n.Network); err != nil {
 		return err
 	}
-	err := f.store.save(n.record())
+	err := f.dir.Save(n.record())
 	if err == nil && n.VNI != 0 {
 		err = f.connect(n)
 	}
@@ -95,7 +88,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 	if err != nil {
 		undo := f.unplugHost(n)
 		f.disconnect(n)
-		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.store.remove(n.ID)))
+		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.dir.Remove(n.ID)))
 	}
 	if _, ok := f.swarm.Parked[n.ID]; ok {
 		delete(f.swarm.Parked, n.ID)
@@ -125,8 +118,8 @@ func (f *Fabric) check(n Network) error {
 	to, most, err := f.tunnelMTU(tunnels)
 	switch {
 	case err != nil: // connect will say why
-	case n.MTU == 0 && most < n.leastMTU():
-		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, n.leastMTU(), n.leastWhy())
+	case n.MTU == 0 && most < minMTUOf(&n):
+		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, minMTUOf(&n), minMTUReason(&n))
 	case n.MTU > most:
 		return fmt.Errorf("MTU %d: %s leaves room for %d at most, VXLAN takes the rest", n.MTU, to, most)
 	}
@@ -154,8 +147,8 @@ func (f *Fabric) checkSpec(n Network) error {
 			return fmt.Errorf("peer %s is named twice", p.Addr())
 		}
 	}
-	if n.MTU != 0 && (n.MTU < n.leastMTU() || n.MTU > maxMTU) {
-		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, n.leastMTU(), maxMTU, n.leastWhy())
+	if n.MTU != 0 && (n.MTU < minMTUOf(&n) || n.MTU > maxMTU) {
+		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, minMTUOf(&n), maxMTU, minMTUReason(&n))
 	}
 	return f.checkAttach(n)
 }
@@ -172,22 +165,6 @@ func (f *Fabric) checkAttach(n Network) error {
 	return nil
 }
 
-// leastMTU is the least that containers of the network may have.
-func (n Network) leastMTU() int {
-	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return minMTUv6
-	}
-	return minMTU
-}
-
-// leastWhy is the reason, as the end of a sentence.
-func (n Network) leastWhy() string {
-	if n.leastMTU() == minMTUv6 {
-		return ", since the network has IPv6"
-	}
-	return ""
-}
-
 // linkMTU is the MTU that a new container's link gets.
 func (f *Fabric) linkMTU(n *network) (int, error) {
 	if n.MTU != 0 {
@@ -198,7 +175,7 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		return max(most, n.leastMTU()), nil
+		return max(most, minMTUOf(&n.Network)), nil
 	}
 	addr, err := f.underlay()
 	if err != nil {
@@ -260,7 +237,7 @@ func (f *Fabric) deleteNetwork(n *network) error {
 	}
 	errs = append(errs, f.unplugHost(n))
 	f.disconnect(n)
-	if err := f.store.remove(n.ID); err != nil { // it would be back at the next start: known until then
+	if err := f.dir.Remove(n.ID); err != nil { // it would be back at the next start: known until then
 		n.down = err // and mended, should Docker go on using it
 		return errors.Join(append(errs, err)...)
 	}
@@ -269,14 +246,14 @@ func (f *Fabric) deleteNetwork(n *network) error {
 	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }
 
-func (n *network) record() record {
-	r := record{Network: n.Network, Peers: n.peers}
+func (n *network) record() state.Record {
+	r := state.Record{Network: n.Network, Peers: n.peers}
 	for _, e := range n.endpoints {
 		if !n.isHost(e) {
-			r.Endpoints = append(r.Endpoints, e.endpointRecord)
+			r.Endpoints = append(r.Endpoints, e.EndpointRecord)
 		}
 	}
-	slices.SortFunc(r.Endpoints, func(a, b endpointRecord) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(r.Endpoints, func(a, b state.EndpointRecord) int { return strings.Compare(a.ID, b.ID) })
 	return r
 }
 

@@ -355,7 +355,7 @@ func TestCreateNetworkTooLate(t *testing.T) {
 func TestDeleteNetworkFails(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(wide(1, 80, "127.0.0.2"))
-	path := h.store.path(netID(1))
+	path := h.dir.Network(netID(1))
 	if err := errors.Join(os.Rename(path, path+".away"), os.MkdirAll(path+"/in the way", 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -413,30 +413,30 @@ func TestFit(t *testing.T) {
 // A state directory that cannot be written refuses, and changes nothing.
 func TestUnwritable(t *testing.T) {
 	h := newHost(t)
-	if err := os.Remove(h.store.networks()); err != nil {
+	if err := os.Remove(h.dir.Networks()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(h.store.networks(), nil, 0o600); err != nil {
+	if err := os.WriteFile(h.dir.Networks(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.CreateNetwork(t.Context(), local(1)); err == nil || !strings.Contains(err.Error(), h.store.networks()) {
+	if err := h.CreateNetwork(t.Context(), local(1)); err == nil || !strings.Contains(err.Error(), h.dir.Networks()) {
 		t.Errorf("got %v", err)
 	}
 	if len(h.Networks()) != 0 {
 		t.Error("a network that is not on disk stands")
 	}
-	if err := os.Remove(h.store.networks()); err != nil {
+	if err := os.Remove(h.dir.Networks()); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.store.prepare(); err != nil {
+	if err := h.dir.Prepare(); err != nil {
 		t.Fatal(err)
 	}
 	h.mustNetwork(local(1))
 	h.mustEndpoint(netID(1), ep(1))
-	if err := os.Rename(h.store.networks(), h.store.networks()+".away"); err != nil {
+	if err := os.Rename(h.dir.Networks(), h.dir.Networks()+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(h.store.networks(), nil, 0o600); err != nil {
+	if err := os.WriteFile(h.dir.Networks(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	h.m.hook = nil

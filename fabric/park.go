@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -52,15 +53,15 @@ func (n *network) used(found map[string]tap.Found) bool {
 func (f *Fabric) parkOne(n *network) {
 	r := n.record()
 	if f.swarm.Parked == nil {
-		f.swarm.Parked = make(map[string]parked)
+		f.swarm.Parked = make(map[string]state.Parked)
 	}
-	f.swarm.Parked[n.ID] = parked{r, time.Now().UTC().Truncate(time.Second)}
+	f.swarm.Parked[n.ID] = state.Parked{Record: r, Since: time.Now().UTC().Truncate(time.Second)}
 	f.remember()
 	var err error
 	if f.unwritten {
 		err = errors.New("its record cannot be kept")
 	} else {
-		err = f.store.remove(n.ID)
+		err = f.dir.Remove(n.ID)
 	}
 	if err != nil {
 		delete(f.swarm.Parked, n.ID)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/state"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 	"golang.org/x/sys/unix"
@@ -217,10 +218,10 @@ func (f *Fabric) peerList(n *network) []netip.AddrPort {
 }
 
 // ofSwarm gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
-func (f *Fabric) ofSwarm(n *network, addr netip.Addr) (d node, ok bool) {
+func (f *Fabric) ofSwarm(n *network, addr netip.Addr) (d state.Node, ok bool) {
 	i := f.nodeAt(addr)
 	if i < 0 || !n.follows() || slices.ContainsFunc(f.listed(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
-		return node{}, false
+		return state.Node{}, false
 	}
 	return f.swarm.Nodes[i], true
 }
@@ -345,7 +346,7 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		return err
 	}
 	n.peers = append([]netip.AddrPort{}, peers...) // never nil: its own list, be it empty
-	if err := f.store.save(n.record()); err != nil {
+	if err := f.dir.Save(n.record()); err != nil {
 		n.peers = old
 		return err
 	}

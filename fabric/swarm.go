@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -25,39 +26,8 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// swarm is what is remembered of Docker's Swarm.
-type swarm struct {
-	Self      netip.Addr            `json:"self"` // this host's address as Docker names it; zero: never told
-	Nodes     []node                `json:"nodes"`
-	Allocated map[string]allocation `json:"allocated"` // by network id, at a manager
-	Parked    map[string]parked     `json:"parked"`    // by network id, see park
-}
-
-// node is another host of the Swarm.
-type node struct {
-	Addr netip.Addr `json:"addr"`
-	Left time.Time  `json:"left,omitzero"` // when Docker said that it had left, or it was last heard since; zero: it is there
-
-	sparse bool // it left, and is silent
-}
-
-// allocation is the VNI of a Swarm's network.
-type allocation struct {
-	VNI uint32 `json:"vni"`
-	// Sure: Docker has named the network since this host last began to lead. Others may have been removed while another
-	// manager led.
-	Sure bool `json:"sure"`
-}
-
-// parked is the record of a network that no container here uses.
-type parked struct {
-	Record record    `json:"record"`
-	Since  time.Time `json:"since"`
-}
-
-// OfSwarm tells whether an id of Docker's is that of a Swarm's network: 25 letters and digits, where others are 64 hex digits
-// (moby/swarmkit, identity.NewID).
-func OfSwarm(id string) bool { return len(id) == 25 }
+// OfSwarm is state.OfSwarm.
+func OfSwarm(network string) bool { return state.OfSwarm(network) }
 
 // The VNIs of Swarm networks for which none was asked: the upper half, so that people have the lower one.
 const (
@@ -67,7 +37,7 @@ const (
 
 // remember writes what is known of the Swarm. If that fails it is tried again by the tick, and told once.
 func (f *Fabric) remember() {
-	err := f.store.saveSwarm(f.swarm)
+	err := f.dir.SaveSwarm(f.swarm)
 	if err != nil && !f.unwritten {
 		f.log.Warn("what Docker tells of its Swarm is not on the disk, and would be lost with this process; tried again", "err", err)
 	}
@@ -93,7 +63,7 @@ func (f *Fabric) Discover(ctx context.Context, addr netip.Addr, self bool) error
 	}
 	switch i := f.nodeAt(addr); {
 	case i < 0:
-		f.swarm.Nodes = append(f.swarm.Nodes, node{Addr: addr})
+		f.swarm.Nodes = append(f.swarm.Nodes, state.Node{Addr: addr})
 	case !f.swarm.Nodes[i].Left.IsZero():
 		f.swarm.Nodes[i].Left = time.Time{}
 	default:
@@ -122,7 +92,7 @@ func (f *Fabric) Undiscover(ctx context.Context, addr netip.Addr) error {
 }
 
 func (f *Fabric) nodeAt(addr netip.Addr) int {
-	return slices.IndexFunc(f.swarm.Nodes, func(n node) bool { return n.Addr == addr })
+	return slices.IndexFunc(f.swarm.Nodes, func(n state.Node) bool { return n.Addr == addr })
 }
 
 // self is this host's address in the Swarm, if there is one and a link here has it.
@@ -177,7 +147,7 @@ func (f *Fabric) followSwarm() {
 
 // watchNodes floods less to nodes that are said to have left and are silent, and at last forgets them.
 func (f *Fabric) watchNodes() {
-	if !slices.ContainsFunc(f.swarm.Nodes, func(d node) bool { return !d.Left.IsZero() || d.sparse }) {
+	if len(f.sparse) == 0 && !slices.ContainsFunc(f.swarm.Nodes, func(d state.Node) bool { return !d.Left.IsZero() }) {
 		return
 	}
 	answers := make(map[netip.Addr]bool)
@@ -187,6 +157,7 @@ func (f *Fabric) watchNodes() {
 		}
 	}
 	now, forget := time.Now(), false
+	f.sparse = make(map[netip.Addr]bool)
 	for i := range f.swarm.Nodes {
 		d := &f.swarm.Nodes[i]
 		heard := answers[d.Addr]
@@ -197,11 +168,13 @@ func (f *Fabric) watchNodes() {
 		if heard && !d.Left.IsZero() {
 			d.Left = now // Docker's word counts from now on, if it falls silent
 		}
-		d.sparse = !d.Left.IsZero() && now.Sub(d.Left) >= sparseAfter
+		if !d.Left.IsZero() && now.Sub(d.Left) >= sparseAfter {
+			f.sparse[d.Addr] = true
+		}
 		for _, n := range f.networks {
 			if r := n.remotes[d.Addr]; r != nil {
 				_, told := f.ofSwarm(n, d.Addr)
-				r.port.SetSparse(told && d.sparse)
+				r.port.SetSparse(told && f.sparse[d.Addr])
 			}
 		}
 		forget = forget || !d.Left.IsZero() && now.Sub(d.Left) >= forgetAfter
@@ -209,7 +182,7 @@ func (f *Fabric) watchNodes() {
 	if !forget {
 		return
 	}
-	f.swarm.Nodes = slices.DeleteFunc(f.swarm.Nodes, func(d node) bool {
+	f.swarm.Nodes = slices.DeleteFunc(f.swarm.Nodes, func(d state.Node) bool {
 		gone := !d.Left.IsZero() && now.Sub(d.Left) >= forgetAfter
 		if gone {
 			f.log.Info("node of the Swarm is forgotten: it left and was not heard for a day", "peer", d.Addr)
@@ -248,7 +221,7 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 	}
 	// Docker names what there is before it asks for what is new. So what it has not named by now has gone.
 	all := maps.Clone(f.swarm.Allocated)
-	maps.DeleteFunc(all, func(_ string, a allocation) bool { return !a.Sure })
+	maps.DeleteFunc(all, func(_ string, a state.Allocation) bool { return !a.Sure })
 	if vni = n.VNI; vni == 0 {
 		vni = all[n.ID].VNI
 	}
@@ -265,12 +238,12 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 		return 0, err
 	}
 	if all == nil {
-		all = make(map[string]allocation)
+		all = make(map[string]state.Allocation)
 	}
-	all[n.ID] = allocation{VNI: vni, Sure: true}
+	all[n.ID] = state.Allocation{VNI: vni, Sure: true}
 	with := f.swarm
 	with.Allocated = all
-	err = f.store.saveSwarm(with)
+	err = f.dir.SaveSwarm(with)
 	if err == nil {
 		err = ctx.Err() // the answer would come too late: as if it had never been
 	}
@@ -289,7 +262,7 @@ func (f *Fabric) replay(id string, vni uint32) {
 	known, ok := f.swarm.Allocated[id]
 	all := maps.Clone(f.swarm.Allocated)
 	if all == nil {
-		all = make(map[string]allocation)
+		all = make(map[string]state.Allocation)
 	}
 	now := f.now()
 	begins := ok && known.Sure && f.replayed[id] || f.replayedAt == 0 || now-f.replayedAt > replayTime
@@ -309,7 +282,7 @@ func (f *Fabric) replay(id string, vni uint32) {
 			delete(all, other)
 		}
 	}
-	all[id] = allocation{VNI: vni, Sure: true}
+	all[id] = state.Allocation{VNI: vni, Sure: true}
 	if !maps.Equal(all, f.swarm.Allocated) {
 		f.swarm.Allocated = all
 		f.remember()
@@ -318,7 +291,7 @@ func (f *Fabric) replay(id string, vni uint32) {
 
 // freeVNI is one that no network has which is known here. It follows from the network's id, so that managers which know
 // the same networks give the same one.
-func (f *Fabric) freeVNI(id string, allocated map[string]allocation) uint32 {
+func (f *Fabric) freeVNI(id string, allocated map[string]state.Allocation) uint32 {
 	taken := make(map[uint32]bool)
 	for _, a := range allocated {
 		taken[a.VNI] = true

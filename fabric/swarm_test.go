@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -128,7 +129,7 @@ func TestSwarmDiskFull(t *testing.T) {
 	if _, err := h.Allocate(t.Context(), ofSwarm(5, 5), false); err != nil {
 		t.Fatal(err)
 	}
-	path := h.store0().swarm()
+	path := h.stateDir().Swarm()
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +386,7 @@ func TestAllocate(t *testing.T) {
 func TestFreeVNI(t *testing.T) {
 	h := newHost(t)
 	first := h.freeVNI("a", nil)
-	if got := h.freeVNI("a", map[string]allocation{"x": {VNI: first}, "y": {VNI: first + 1}}); got != first+2 {
+	if got := h.freeVNI("a", map[string]state.Allocation{"x": {VNI: first}, "y": {VNI: first + 1}}); got != first+2 {
 		t.Errorf("got %d, want %d", got, first+2)
 	}
 }
@@ -511,7 +512,7 @@ func TestParkTorn(t *testing.T) {
 	h := newHost(t)
 	n := ofSwarm(1, 1)
 	h.mustNetwork(n)
-	h.swarm.Parked = map[string]parked{n.ID: {Record: h.networks[n.ID].record(), Since: time.Now()}}
+	h.swarm.Parked = map[string]state.Parked{n.ID: {Record: h.networks[n.ID].record(), Since: time.Now()}}
 	h.remember()
 	h.restart()
 	if len(h.Networks()) != 1 || len(h.swarm.Parked) != 0 {
@@ -543,7 +544,7 @@ func TestAttachWithoutRight(t *testing.T) {
 func TestSwarmState(t *testing.T) {
 	h := newHost(t)
 	h.discover("127.0.0.2")
-	path := h.store0().swarm()
+	path := h.stateDir().Swarm()
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

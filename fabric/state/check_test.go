@@ -1,34 +1,32 @@
-package fabric
+package state
 
 import (
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
 
-func TestCheckState(t *testing.T) {
-	dir := t.TempDir()
+func TestCheck(t *testing.T) {
+	dir := Dir(t.TempDir())
 	want := func(networks int, says string) {
 		t.Helper()
-		n, err := CheckState(dir)
+		n, err := dir.Check()
 		if n != networks || (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%d networks, %v; want %d and %q", n, err, networks, says)
 		}
 	}
 	want(0, "")
-	s := store{dir}
-	if err := s.prepare(); err != nil {
+	if err := dir.Prepare(); err != nil {
 		t.Fatal(err)
 	}
 	want(0, "")
 	for _, id := range []string{"a1", "b2"} {
-		if err := s.save(record{Network: Network{ID: id}}); err != nil {
+		if err := dir.Save(Record{Network: Network{ID: id}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want(2, "")
-	torn := filepath.Join(dir, "networks", "b2.json")
+	torn := dir.Network("b2")
 	if err := os.Truncate(torn, 20); err != nil {
 		t.Fatal(err)
 	}

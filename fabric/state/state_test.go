@@ -1,8 +1,9 @@
-package fabric
+package state
 
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -11,123 +12,99 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
+func local(i int) Network {
+	return Network{ID: fmt.Sprintf("%064x", 0xabc000+i), Attach: tap.Veth, External: true, Prefix: "eth",
+		Pools: []netip.Prefix{netip.MustParsePrefix("10.77.0.0/24")}}
+}
+
+func ep(i byte) Endpoint {
+	return Endpoint{ID: fmt.Sprintf("%060x%04x", i, i), MAC: ether.MAC{2, 0x42, 10, 77, 0, i},
+		Addrs: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 77, 0, i}), 24)}}
+}
+
 // sample is a record with something in every field.
-func sample() record {
-	n := wide(1, 80, "192.0.2.2")
+func sample() Record {
+	n := local(1)
+	n.VNI, n.Peers = 80, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:0")}
 	n.Ageing, n.MTU, n.Attach = time.Minute, 1400, tap.Direct
 	e := ep(3)
 	e.IfName = "net0"
 	e.Addrs = append(e.Addrs, netip.MustParsePrefix("fd77::3/64"))
-	return record{Network: n, Peers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:4790")},
-		Endpoints: []endpointRecord{{Endpoint: e, MTU: 1400, Sandbox: "/run/docker/netns/abc"}, {Endpoint: ep(4), MTU: 1400}}}
+	return Record{Network: n, Peers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:4790")},
+		Endpoints: []EndpointRecord{{Endpoint: e, MTU: 1400, Sandbox: "/run/docker/netns/abc"}, {Endpoint: ep(4), MTU: 1400}}}
 }
 
-func TestStore(t *testing.T) {
+func TestDir(t *testing.T) {
 	empty := sample()
 	empty.Network.Peers, empty.Peers, empty.Network.Pools = []netip.AddrPort{}, []netip.AddrPort{}, nil
-	for name, want := range map[string]record{
+	for name, want := range map[string]Record{
 		"full":     sample(),
 		"no peers": empty,
 		"plain":    {Network: local(1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := store{t.TempDir()}
-			if got, err := s.load(); err != nil || got != nil {
+			d := Dir(t.TempDir())
+			if got, err := d.Load(); err != nil || got != nil {
 				t.Fatalf("an empty directory has %v, %v", got, err)
 			}
-			if err := s.prepare(); err != nil {
+			if err := d.Prepare(); err != nil {
 				t.Fatal(err)
 			}
-			unfinished := filepath.Join(s.networks(), "."+want.Network.ID+".json123")
+			unfinished := filepath.Join(d.Networks(), "."+want.Network.ID+".json123")
 			if err := os.WriteFile(unfinished, []byte("{"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := s.load(); err != nil || got != nil {
+			if got, err := d.Load(); err != nil || got != nil {
 				t.Fatalf("an unfinished file is %v, %v", got, err)
 			}
-			if err := s.prepare(); err != nil {
+			if err := d.Prepare(); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
-				if err := s.save(want); err != nil {
+				if err := d.Save(want); err != nil {
 					t.Fatal(err)
 				}
 			}
-			got, err := s.load()
+			got, err := d.Load()
 			if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 				t.Errorf("got %+v, %v; want %+v", got, err, want)
 			}
-			info, err := os.Stat(s.path(want.Network.ID))
+			info, err := os.Stat(d.Network(want.Network.ID))
 			if err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("the file is %v, %v", info.Mode(), err)
 			}
-			if files, _ := os.ReadDir(s.networks()); len(files) != 1 {
+			if files, _ := os.ReadDir(d.Networks()); len(files) != 1 {
 				t.Errorf("%d files, want one", len(files))
 			}
 			for range 2 {
-				if err := s.remove(want.Network.ID); err != nil {
+				if err := d.Remove(want.Network.ID); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if got, err := s.load(); err != nil || got != nil {
+			if got, err := d.Load(); err != nil || got != nil {
 				t.Errorf("after remove there is %v, %v", got, err)
 			}
 		})
 	}
 }
 
-func TestStoreRefused(t *testing.T) {
+func TestDirRefused(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (store{file}).save(sample()); err == nil || !strings.Contains(err.Error(), file) {
+	if err := Dir(file).Save(sample()); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("saved under a file: %v", err)
 	}
-	if _, err := (store{file}).load(); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := Dir(file).Load(); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("loaded from under a file: %v", err)
 	}
 }
-
-// A file that ends early, wherever it does, is an error that names it, and stays as it is.
-func TestTorn(t *testing.T) {
-	h := newHost(t)
-	h.close()
-	whole, err := encode(sample())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.store0().save(sample()); err != nil {
-		t.Fatal(err)
-	}
-	path := h.store0().path(netID(1))
-	for n := range len(whole) - 1 { // the last byte is the line's end
-		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
-			t.Fatal(err)
-		}
-		f, err := Open(h.cfg)
-		if err == nil {
-			_ = f.Close()
-			t.Fatalf("opened with %d of %d bytes", n, len(whole))
-		}
-		if !strings.Contains(err.Error(), path) {
-			t.Fatalf("%d bytes: the error does not name the file: %v", n, err)
-		}
-		if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, whole[:n]) {
-			t.Fatalf("%d bytes: the file was changed: %v", n, err)
-		}
-	}
-	if len(h.m.links) != 0 {
-		t.Error("links were made")
-	}
-}
-
-// store0 is the store of a host whose daemon is not running.
-func (h *host) store0() store { return store{h.cfg.Dir} }
 
 // No bit of a state file can change unnoticed: it is an error, or (white space, the case of a key
 // outside the record) means the same.
@@ -186,41 +163,9 @@ func TestDecodeRecord(t *testing.T) {
 	}
 }
 
-// What is no record does not matter; a record under another's name does.
-func TestExtraFiles(t *testing.T) {
-	h := newHost(t)
-	h.mustNetwork(local(1))
-	h.close()
-	dir := h.store0().networks()
-	for _, name := range []string{".abc.json123", ".hidden.json", "notes.txt", "abc.json~", "abc.jsn"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("no json"), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	h.start()
-	if got := h.Networks(); len(got) != 1 || got[0].ID != netID(1) {
-		t.Errorf("networks are %+v", got)
-	}
-	h.close()
-	b, err := os.ReadFile(h.store0().path(netID(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := h.store0().path(netID(2))
-	if err := os.WriteFile(other, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.tryStart(); err == nil || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), netID(1)) {
-		t.Errorf("a copy under another name: %v", err)
-	}
-}
-
 // Any bytes are read without panic, and what is read is written as it was.
 func FuzzState(f *testing.F) {
-	for _, r := range []record{sample(), {Network: local(1)}, {}} {
+	for _, r := range []Record{sample(), {Network: local(1)}, {}} {
 		b, err := encode(r)
 		if err != nil {
 			f.Fatal(err)

@@ -1,0 +1,50 @@
+package state
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// Record is one network with all that has to come back after a crash.
+type Record struct {
+	Network   Network          `json:"network"`
+	Peers     []netip.AddrPort `json:"peers"` // in force; null: the daemon's
+	Endpoints []EndpointRecord `json:"endpoints"`
+}
+
+// EndpointRecord is one container's endpoint, with what was chosen when its link was made.
+type EndpointRecord struct {
+	Endpoint
+	MTU     int    `json:"mtu"`               // bytes of IP packet
+	Sandbox string `json:"sandbox,omitempty"` // path of the container's network namespace, where it is needed to find the link again
+
+	Groups []netip.Prefix `json:"groups,omitempty"` // multicast and broadcast routes that Join gave the container, where they cannot be read from its namespace
+}
+
+// Network is what was asked for when a network was created.
+type Network struct {
+	ID       string           `json:"id"`            // Docker's: 64 hex, or 25 letters and digits in a swarm
+	VNI      uint32           `json:"vni,omitempty"` // 0: host-local, no tunnel; else 1 to 1<<24-1
+	Peers    []netip.AddrPort `json:"peers"`         // nil: the daemon's --peer list; port 0: the daemon's --vxlan-port
+	Attach   tap.Mode         `json:"attach"`
+	Ageing   time.Duration    `json:"ageing"`           // of learned addresses
+	MTU      int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
+	External bool             `json:"external"`         // false: no docker_gwbridge
+	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
+	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
+	Swarm    bool             `json:"-"`                // OfSwarm(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
+	Host     *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
+}
+
+// Endpoint is one container's connection to a network, as Docker asked for it, or the host port's.
+type Endpoint struct {
+	ID      string         `json:"id"`
+	MAC     ether.MAC      `json:"mac"`               // unicast
+	Addrs   []netip.Prefix `json:"addrs,omitempty"`   // IPv4 first; empty with null IPAM
+	Capture string         `json:"capture,omitempty"` // filter of a capture from its first frame on, or all; "": none
+
+	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
+}
