@@ -307,7 +307,7 @@ func tunnelPart(super bool) (run batch, end func(), err error) {
 		}
 		lot[i] = &frames[i]
 		if !super {
-			frames[i].Finish()
+			frames[i].CompleteChecksum()
 		}
 	}
 	come := 0

@@ -32,7 +32,7 @@ func superFrame(from, to ether.MAC) ether.Frame {
 	l4 := room[ether.Headroom+34:]
 	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10 /* ACK */, 1, 0})
 	binary.BigEndian.PutUint16(l4[16:], ether.Sum(room[ether.Headroom+26:][:8], unix.IPPROTO_TCP+tcp+superPayload))
-	return ether.Lend(room, ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 34 + tcp, Segment: segmentSize, SumStart: 34, SumOffset: 16})
+	return ether.Lend(room, ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 34 + tcp, Segment: segmentSize, ChecksumStart: 34, ChecksumOffset: 16})
 }
 
 // shortest is a UDP frame of 64 bytes; its checksum is left to who needs it.
@@ -46,7 +46,7 @@ func datagrams(from, to ether.MAC, n int) ether.Frame {
 	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51})
 	binary.BigEndian.PutUint16(l4[4:], uint16(udp+n*payload))
 	binary.BigEndian.PutUint16(l4[6:], ether.Sum(room[ether.Headroom+26:][:8], uint32(unix.IPPROTO_UDP+udp+n*payload)))
-	off := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}
+	off := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
 	if n > 1 {
 		off.Kind, off.Head, off.Segment = ether.UDP, 34+udp, payload
 	}
@@ -71,7 +71,7 @@ func ipv4(from, to ether.MAC, protocol byte, length int) []byte {
 
 // finish sums an ordinary frame, as one that has come over a wire.
 func finish(f ether.Frame) ether.Frame {
-	f.Finish()
+	f.CompleteChecksum()
 	return f
 }
 
@@ -114,10 +114,10 @@ type mmsghdr struct {
 
 func newVolley(f ether.Frame, n int) *volley {
 	v := &volley{msgs: make([]mmsghdr, n), room: f.Bytes()}
-	if f.Off.NeedsSum {
+	if f.Off.PartialChecksum {
 		v.vnet[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
-		binary.NativeEndian.PutUint16(v.vnet[6:], f.Off.SumStart)
-		binary.NativeEndian.PutUint16(v.vnet[8:], f.Off.SumOffset)
+		binary.NativeEndian.PutUint16(v.vnet[6:], f.Off.ChecksumStart)
+		binary.NativeEndian.PutUint16(v.vnet[8:], f.Off.ChecksumOffset)
 	}
 	if f.Off.Kind != ether.None {
 		v.vnet[1] = map[ether.Kind]byte{ether.TCP4: 1, ether.TCP6: 4, ether.UDP: 5}[f.Off.Kind] // VIRTIO_NET_HDR_GSO_*

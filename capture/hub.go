@@ -90,7 +90,7 @@ func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *et
 	}
 	snap := s.snap
 	if s.headers {
-		snap = min(snap, f.Headers())
+		snap = min(snap, f.HeadersLen())
 	}
 	s.ring.add(comes, leaves, v, f, snap)
 }
@@ -118,7 +118,7 @@ type Options struct {
 	Targets   Targets
 	Ring      int   // bytes of memory, a power of two; 0: DefaultRing
 	Snap      int   // bytes of each frame; 0: all
-	Headers   bool  // of these the headers only, see ether.Frame.Headers
+	Headers   bool  // of these the headers only, see ether.Frame.HeadersLen
 	DropsOnly bool  // frames that went nowhere
 	Match     Match // nil: every frame
 	Overwrite bool  // a full ring forgets its oldest frames, for a Recorder: every frame that is forwarded gets into it

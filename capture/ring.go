@@ -36,7 +36,7 @@ const (
 	atOut     = 12 // u32
 	atVerdict = 16 // u8
 	atKind    = 17 // u8
-	atSum     = 18 // u8, 1: NeedsSum; more: NeedsSum, and Inner
+	atSum     = 18 // u8, 1: PartialChecksum; more: that, and Inner
 	atFault   = 19 // u8
 	atLost    = 20 // u32, before the first
 	atTime    = 24 // i64
@@ -189,7 +189,7 @@ func (r *ring) keepRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, 
 		}
 		n := min(snap, f.Len())
 		if headers {
-			n = min(n, f.Headers())
+			n = min(n, f.HeadersLen())
 		}
 		size += putEntry(b[size:], f, n)
 		count++
@@ -206,7 +206,7 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 	le.PutUint32(h[atIn:], in)
 	le.PutUint32(h[atOut:], out)
 	h[atVerdict], h[atKind], h[atSum], h[atFault] = byte(v), byte(f.Off.Kind), 0, byte(f.Fault)
-	if f.Off.NeedsSum {
+	if f.Off.PartialChecksum {
 		h[atSum] = 1
 		if inner := f.Off.Inner; inner > 1 && inner <= ether.MaxHead-1 {
 			h[atSum] = byte(inner)
@@ -217,8 +217,8 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 	le.PutUint64(h[atID:], f.ID)
 	le.PutUint16(h[atSegment:], f.Off.Segment)
 	le.PutUint16(h[atHead:], f.Off.Head)
-	le.PutUint16(h[atStart:], f.Off.SumStart)
-	le.PutUint16(h[atOffset:], f.Off.SumOffset)
+	le.PutUint16(h[atStart:], f.Off.ChecksumStart)
+	le.PutUint16(h[atOffset:], f.Off.ChecksumOffset)
 	r.tail += uint64(size)
 	r.put += uint64(count)
 }
@@ -387,7 +387,7 @@ func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 		Time: int64(le.Uint64(b[atTime:])), ID: le.Uint64(b[atID:]),
 		In: le.Uint32(b[atIn:]), Out: le.Uint32(b[atOut:]), Verdict: vswitch.Verdict(b[atVerdict]),
 		Off: ether.Offload{Kind: ether.Kind(b[atKind]), Segment: le.Uint16(b[atSegment:]), Head: le.Uint16(b[atHead:]),
-			NeedsSum: b[atSum] != 0, SumStart: le.Uint16(b[atStart:]), SumOffset: le.Uint16(b[atOffset:])},
+			PartialChecksum: b[atSum] != 0, ChecksumStart: le.Uint16(b[atStart:]), ChecksumOffset: le.Uint16(b[atOffset:])},
 		Fault: ether.Fault(b[atFault]), Lost: le.Uint32(b[atLost:]),
 	}
 	if b[atSum] > 1 {

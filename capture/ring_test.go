@@ -28,7 +28,7 @@ func numbered(number, size int) ether.Frame {
 		copy(b[n:], b[:n])
 	}
 	binary.BigEndian.PutUint32(b, uint32(number))
-	return ether.Lend(room, ether.Offload{Kind: ether.TCP6, NeedsSum: number%2 == 0, Head: 74, Segment: uint16(number), SumStart: 54, SumOffset: 16})
+	return ether.Lend(room, ether.Offload{Kind: ether.TCP6, PartialChecksum: number%2 == 0, Head: 74, Segment: uint16(number), ChecksumStart: 54, ChecksumOffset: 16})
 }
 
 func (rec *Record) clone() Record {
@@ -217,7 +217,7 @@ func TestRingRun(t *testing.T) {
 				if len(frames[i].Bytes()) > 60 && random.IntN(2) == 0 {
 					copy(frames[i].Bytes()[12:], "\x08\x00\x45\x00\x00\x00\x00\x00\x00\x00\x00\x11") // UDP
 				}
-				frames[i].Off.Segment, frames[i].Off.NeedsSum = uint16(off), off > 0
+				frames[i].Off.Segment, frames[i].Off.PartialChecksum = uint16(off), off > 0
 				frames[i].Fault = ether.Fault(fault)
 				id++
 				frames[i].ID = id
@@ -226,7 +226,7 @@ func TestRingRun(t *testing.T) {
 			for i := range frames {
 				n := c.snap
 				if c.headers {
-					n = min(n, frames[i].Headers())
+					n = min(n, frames[i].HeadersLen())
 				}
 				single.add(3, 4, vswitch.Forwarded, &frames[i], n)
 			}

@@ -268,7 +268,7 @@ func (s *Stream) inner(r *Record, at *Port, in bool, out *Port, b *book) error {
 		}
 		q := p
 		q.Data, q.Len = frame, length
-		if s.show.Mode == Raw && r.Off.NeedsSum || s.partial(r) {
+		if s.show.Mode == Raw && r.Off.PartialChecksum || s.partial(r) {
 			q.Flags |= pcapng.SumNotReady
 		}
 		if r.Off.Kind != ether.None && (s.show.Mode != Segment || len(r.Data) < r.Len) {
@@ -282,7 +282,7 @@ func (s *Stream) inner(r *Record, at *Port, in bool, out *Port, b *book) error {
 }
 
 // partial tells whether a sum could not be finished, for want of the frame's end.
-func (s *Stream) partial(r *Record) bool { return r.Off.NeedsSum && len(r.Data) < r.Len }
+func (s *Stream) partial(r *Record) bool { return r.Off.PartialChecksum && len(r.Data) < r.Len }
 
 // outer writes the datagrams that carry the frame between a remote host's port and this host.
 func (s *Stream) outer(r *Record, at *Port, in bool, b *book) error {

@@ -89,7 +89,7 @@ func TestStream(t *testing.T) {
 		up.Ingress([]ether.Frame{to(mac(9), mac(2), 5)})
 		lost := to(mac(1), mac(2), 6)
 		lost.Fault = ether.FaultLost
-		n.ports[2].ShowFaulted(&lost)
+		n.ports[2].WatchFaulted(&lost)
 		var file bytes.Buffer
 		w := pcapng.NewWriter(&file, pcapng.Section{})
 		var looks func(uint32) bool

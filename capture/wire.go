@@ -42,14 +42,14 @@ type Wire struct {
 // Show gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done
 // is false if something is left undone although it should not be, since the ring has not kept the whole frame.
 func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
-	unfinished := r.Off.NeedsSum || r.Off.Kind != ether.None
+	unfinished := r.Off.PartialChecksum || r.Off.Kind != ether.None
 	if w.Mode == Raw || !unfinished {
 		fn(r.Data, r.Len)
 		return true
 	}
 	if len(r.Data) < r.Len {
 		fn(r.Data, r.Len)
-		return !r.Off.NeedsSum && w.Mode == Fix
+		return !r.Off.PartialChecksum && w.Mode == Fix
 	}
 	if w.Mode == Segment && r.Off.Kind != ether.None {
 		if w.cut(r, fn) > 0 {
@@ -58,9 +58,9 @@ func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
 	}
 	f := w.lend(r)
 	f.Off.Kind = ether.None // the sum of a super-frame's is over all of it
-	f.Finish()
+	f.CompleteChecksum()
 	fn(f.Bytes(), r.Len)
-	return !f.Off.NeedsSum
+	return !f.Off.PartialChecksum
 }
 
 // lend makes a frame of a record.

@@ -73,7 +73,7 @@ func left(t *testing.T, v6, udp bool, n, size int) ether.Frame {
 	bare := append([]byte(nil), b...)
 	clear(bare[l4:])
 	be.PutUint16(b[l4+at:], plainSum(bare))
-	off := ether.Offload{NeedsSum: true, SumStart: uint16(l4), SumOffset: uint16(at)}
+	off := ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(at)}
 	if size > 0 {
 		off.Segment = uint16(size)
 		switch {
@@ -213,8 +213,8 @@ func FuzzWire(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45}, byte(1), true, uint16(54), uint16(1000), uint16(34), uint16(16), byte(1))
 	f.Add(make([]byte, 1514), byte(3), false, uint16(0), uint16(0), uint16(0), uint16(6), byte(0))
 	f.Fuzz(func(t *testing.T, data []byte, kind byte, sum bool, head, segment, start, offset uint16, mode byte) {
-		r := &Record{Len: len(data), Data: data, Off: ether.Offload{Kind: ether.Kind(kind % 5), NeedsSum: sum, Head: head,
-			Segment: segment, SumStart: start, SumOffset: offset}}
+		r := &Record{Len: len(data), Data: data, Off: ether.Offload{Kind: ether.Kind(kind % 5), PartialChecksum: sum, Head: head,
+			Segment: segment, ChecksumStart: start, ChecksumOffset: offset}}
 		w := Wire{Mode: Mode(mode) % Mode(len(modes))}
 		n, total := 0, 0
 		w.Show(r, func(b []byte, length int) { n++; total += length })

@@ -64,9 +64,9 @@ func (k Kind) String() string {
 type Offload struct {
 	Kind Kind
 
-	// NeedsSum: the checksum field holds the sum of the pseudo-header only; the bytes from SumStart
+	// PartialChecksum: the checksum field holds the sum of the pseudo-header only; the bytes from ChecksumStart
 	// to the end are to be added.
-	NeedsSum bool
+	PartialChecksum bool
 
 	// Head is a super-frame's header in bytes, Ethernet to TCP or UDP; 0 in an ordinary frame. In a UDP tunnel
 	// it goes up to the inner TCP or UDP. Check writes the true one, whatever was claimed.
@@ -79,8 +79,8 @@ type Offload struct {
 	// Segment is how many payload bytes go behind each copy of the header (gso_size); the last may be shorter.
 	Segment uint16
 
-	SumStart  uint16 // where the checksummed bytes begin, counted from the frame's first byte (csum_start)
-	SumOffset uint16 // where the checksum stands, counted from SumStart (csum_offset)
+	ChecksumStart  uint16 // where the checksummed bytes begin, counted from the frame's first byte (csum_start)
+	ChecksumOffset uint16 // where the checksum stands, counted from ChecksumStart (csum_offset)
 }
 
 const (
@@ -114,7 +114,7 @@ var (
 // A super-frame with no more payload than one segment is legal, the kernel makes them; it is cut into one.
 // IP and UDP lengths are not looked at: in a super-frame they may be zero (big TCP).
 func (f *Frame) Check() error {
-	if len(f.room) < Headroom+HeaderLen {
+	if len(f.buf) < Headroom+HeaderLen {
 		return ErrRunt
 	}
 	if f.Off == (Offload{}) {
@@ -124,12 +124,12 @@ func (f *Frame) Check() error {
 }
 
 func (f *Frame) checkOffload() error {
-	sumEnd := int(f.Off.SumStart) + int(f.Off.SumOffset) + 2
-	if f.Off.NeedsSum && (f.Off.SumStart < HeaderLen+ipv4Len || sumEnd > f.Len()) { // as kernels see it: behind an IP header
+	sumEnd := int(f.Off.ChecksumStart) + int(f.Off.ChecksumOffset) + 2
+	if f.Off.PartialChecksum && (f.Off.ChecksumStart < HeaderLen+ipv4Len || sumEnd > f.Len()) { // as kernels see it: behind an IP header
 		return ErrOffload
 	}
-	if !f.Off.NeedsSum {
-		f.Off.SumStart, f.Off.SumOffset = 0, 0
+	if !f.Off.PartialChecksum {
+		f.Off.ChecksumStart, f.Off.ChecksumOffset = 0, 0
 	}
 	if f.Off.Kind == None {
 		f.Off.Head, f.Off.Segment, f.Off.Outer, f.Off.Inner = 0, 0, 0, 0
@@ -144,7 +144,7 @@ func (f *Frame) checkOffload() error {
 	if !ok || l.kind != f.Off.Kind || l.head > MaxHead {
 		return ErrOffload
 	}
-	if f.Off.NeedsSum && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset()) || !f.fair(l.head, l.ip) {
+	if f.Off.PartialChecksum && (int(f.Off.ChecksumStart) != l.l4 || int(f.Off.ChecksumOffset) != l.checksumOffset()) || !f.validSegments(l.head, l.ip) {
 		return ErrOffload
 	}
 	f.Off.Head, f.Off.Outer, f.Off.Inner = uint16(l.head), 0, 0
@@ -154,16 +154,16 @@ func (f *Frame) checkOffload() error {
 // checkTunnel is Check for a super-frame in a UDP tunnel.
 func (f *Frame) checkTunnel() error {
 	l, outer, ok := f.tunnel()
-	if !ok || l.head > MaxHead || !f.Off.NeedsSum || int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || !f.fair(l.head, outer.ip) {
+	if !ok || l.head > MaxHead || !f.Off.PartialChecksum || int(f.Off.ChecksumStart) != l.l4 || int(f.Off.ChecksumOffset) != l.checksumOffset() || !f.validSegments(l.head, outer.ip) {
 		return ErrOffload
 	}
 	f.Off.Head, f.Off.Outer = uint16(l.head), uint16(outer.l4)
 	return nil
 }
 
-// fair tells whether a super-frame with a header of head bytes, of which those from ip on are IP's, makes segments that an
+// validSegments tells whether a super-frame with a header of head bytes, of which those from ip on are IP's, makes segments that an
 // honest kernel would: not too many, and none too long.
-func (f *Frame) fair(head, ip int) bool {
+func (f *Frame) validSegments(head, ip int) bool {
 	payload, segment := f.Len()-head, int(f.Off.Segment)
 	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
 		head-ip+min(segment, payload) <= 65535
@@ -186,42 +186,42 @@ func (f *Frame) tunnel() (l, outer headers, ok bool) {
 // Checksum is the checksum that the kernel left open in an ordinary frame, and the byte of the frame that it begins at.
 // The frame must have passed Check, and stays as it is; of a super-frame or a finished frame, open is false.
 func (f *Frame) Checksum() (at int, sum [2]byte, open bool) {
-	b, start := f.Bytes(), int(f.Off.SumStart)
-	at = start + int(f.Off.SumOffset)
-	if f.Off.Kind != None || !f.Off.NeedsSum || at+2 > len(b) {
+	b, start := f.Bytes(), int(f.Off.ChecksumStart)
+	at = start + int(f.Off.ChecksumOffset)
+	if f.Off.Kind != None || !f.Off.PartialChecksum || at+2 > len(b) {
 		return 0, sum, false
 	}
 	// The field holds the pseudo-header's sum and is summed up with the rest.
 	s := ^Sum(b[start:], 0)
-	if f.Off.SumOffset == 6 { // no other protocol than UDP has its checksum there
+	if f.Off.ChecksumOffset == 6 { // no other protocol than UDP has its checksum there
 		s = nonZero(s)
 	}
 	binary.BigEndian.PutUint16(sum[:], s)
 	return at, sum, true
 }
 
-// Finish writes Checksum into the frame, whose bytes must be the caller's own. The checksum of a UDP tunnel around it is
+// CompleteChecksum writes Checksum into the frame, whose bytes must be the caller's own. The checksum of a UDP tunnel around it is
 // right already, since its sender reckons with this ("local checksum offload", checksum-offloads.rst of Linux), but for
 // what was a super-frame: who shows one whole calls it an ordinary frame first.
-func (f *Frame) Finish() {
+func (f *Frame) CompleteChecksum() {
 	if at, sum, open := f.Checksum(); open {
 		copy(f.Bytes()[at:], sum[:])
-		f.Off.NeedsSum, f.Off.SumStart, f.Off.SumOffset = false, 0, 0
+		f.Off.PartialChecksum, f.Off.ChecksumStart, f.Off.ChecksumOffset = false, 0, 0
 		if f.Off.Inner > 0 {
-			f.finishTunnel()
+			f.completeTunnelChecksum()
 		}
 	}
 }
 
-// finishTunnel completes the checksum of the tunnel around what was a super-frame, if it has one.
-func (f *Frame) finishTunnel() {
+// completeTunnelChecksum completes the checksum of the tunnel around what was a super-frame, if it has one.
+func (f *Frame) completeTunnelChecksum() {
 	b := f.Bytes()
 	o, ok := dissect(b)
 	f.Off.Outer, f.Off.Inner = 0, 0
 	if !ok || o.kind != UDP || o.end(b) > len(b) || o.end(b) < o.head {
 		return
 	}
-	if udp := b[o.l4:o.end(b)]; take16(udp[6:]) != 0 {
+	if udp := b[o.l4:o.end(b)]; takeAndZero16(udp[6:]) != 0 {
 		binary.BigEndian.PutUint16(udp[6:], nonZero(^Sum(udp, uint32(o.pseudoSum(b, len(udp))))))
 	}
 }

@@ -19,7 +19,7 @@ func hops(f Frame, n int, of byte) Frame {
 	}
 	out := append(append(append([]byte{}, b[:54]...), chain...), b[54:]...)
 	out[20] = of
-	f.Off.SumStart += uint16(len(chain))
+	f.Off.ChecksumStart += uint16(len(chain))
 	return lend(out, f.Off)
 }
 
@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 		{"one segment", tcp4.super(t, 5000), nil, 66},
 		{"less than one segment", tcp4.super(t, 60000), nil, 66},
 		{"no payload", packet{tcp: tcp4.tcp}.super(t, 1000), nil, 66},
-		{"without NeedsSum", claim(func(o *Offload) { *o = Offload{Kind: TCP4, Segment: 1000} }), nil, 66},
+		{"without PartialChecksum", claim(func(o *Offload) { *o = Offload{Kind: TCP4, Segment: 1000} }), nil, 66},
 		{"head is the whole frame", claim(func(o *Offload) { o.Head = 5066 }), nil, 66},
 		{"head 0", claim(func(o *Offload) { o.Head = 0 }), nil, 66},
 		{"IP length 0", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[16], b[17] = 0, 0 }), nil, 66},
@@ -86,8 +86,8 @@ func TestCheck(t *testing.T) {
 		{"tcp6 on IPv4", claim(func(o *Offload) { o.Kind = TCP6 }), ErrOffload, 0},
 		{"udp on TCP", claim(func(o *Offload) { o.Kind = UDP }), ErrOffload, 0},
 		{"tcp4 on UDP", edit(udp4.super(t, 1000), func(_ []byte, o *Offload) { o.Kind = TCP4 }), ErrOffload, 0},
-		{"sum at IP", claim(func(o *Offload) { o.SumStart = 14 }), ErrOffload, 0},
-		{"sum offset of UDP", claim(func(o *Offload) { o.SumOffset = 6 }), ErrOffload, 0},
+		{"sum at IP", claim(func(o *Offload) { o.ChecksumStart = 14 }), ErrOffload, 0},
+		{"sum offset of UDP", claim(func(o *Offload) { o.ChecksumOffset = 6 }), ErrOffload, 0},
 		{"ARP", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[13] = 6 }), ErrOffload, 0},
 		{"IP version 5", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x55 }), ErrOffload, 0},
 		{"IHL 0", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x40 }), ErrOffload, 0},
@@ -102,17 +102,17 @@ func TestCheck(t *testing.T) {
 			func(b []byte, o *Offload) {
 				b[55] = 24 // 200 bytes, then what happens to be there
 				copy(b[54+200:], b[62:94])
-				o.SumStart = 254
+				o.ChecksumStart = 254
 			}), ErrOffload, 0},
 		{"IPv6 fragment", hops(tcp6.super(t, 1000), 1, protoFragment), ErrOffload, 0},
 		{"source route on its way", routed(1), ErrOffload, 0},
-		{"segment over 65535 bytes of IP", lend(append(tcp4.super(t, 1000).room[Headroom:], make([]byte, 62000)...),
+		{"segment over 65535 bytes of IP", lend(append(tcp4.super(t, 1000).buf[Headroom:], make([]byte, 62000)...),
 			Offload{Kind: TCP4, Segment: 65535}), ErrOffload, 0},
 
-		{"ordinary, sum at the last two bytes", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 42, SumOffset: 16}), nil, 0},
-		{"ordinary, sum behind the end", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 43, SumOffset: 16}), ErrOffload, 0},
-		{"ordinary, sum offset 65535", lend(make([]byte, 60), Offload{NeedsSum: true, SumStart: 34, SumOffset: 65535}), ErrOffload, 0},
-		{"ordinary, sum in the Ethernet header", lend(make([]byte, 60), Offload{NeedsSum: true, SumOffset: 6}), ErrOffload, 0},
+		{"ordinary, sum at the last two bytes", lend(make([]byte, 60), Offload{PartialChecksum: true, ChecksumStart: 42, ChecksumOffset: 16}), nil, 0},
+		{"ordinary, sum behind the end", lend(make([]byte, 60), Offload{PartialChecksum: true, ChecksumStart: 43, ChecksumOffset: 16}), ErrOffload, 0},
+		{"ordinary, sum offset 65535", lend(make([]byte, 60), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 65535}), ErrOffload, 0},
+		{"ordinary, sum in the Ethernet header", lend(make([]byte, 60), Offload{PartialChecksum: true, ChecksumOffset: 6}), ErrOffload, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := tc.f
@@ -146,9 +146,9 @@ func TestFinish(t *testing.T) {
 			if !open || string(f.Bytes()) != before || f.Off != off {
 				t.Errorf("open %v, and the frame is %+v, %x", open, f.Off, f.Bytes())
 			}
-			f.Finish()
+			f.CompleteChecksum()
 			if string(f.Bytes()) != before[:at]+string(sum[:])+before[at+2:] {
-				t.Errorf("Finish wrote something else than Checksum says, %x at %d", sum, at)
+				t.Errorf("CompleteChecksum wrote something else than Checksum says, %x at %d", sum, at)
 			}
 			if name == "udp sum zero" {
 				if got := binary.BigEndian.Uint16(f.Bytes()[40:]); got != 0xffff {
@@ -166,7 +166,7 @@ func TestFinish(t *testing.T) {
 		f := stream(5000).super(t, 1000)
 		before, off := string(f.Bytes()), f.Off
 		_, _, open := f.Checksum()
-		f.Finish()
+		f.CompleteChecksum()
 		if open || string(f.Bytes()) != before || f.Off != off {
 			t.Error("a super-frame was changed")
 		}

@@ -18,9 +18,9 @@ const (
 // written anew, payload borrowed, checksums finished. It allocates nothing, can be used again, and
 // leaves the super-frame as it was. The zero Cutter has nothing to cut.
 type Cutter struct {
-	// Unsummed leaves in the checksum field of TCP or UDP the pseudo-header's sum, for somebody behind
-	// who adds the rest: a frame with NeedsSum. That saves reading the payload.
-	Unsummed bool
+	// PartialChecksum leaves in the checksum field of TCP or UDP the pseudo-header's sum, for somebody behind
+	// who adds the rest: a frame with PartialChecksum. That saves reading the payload.
+	PartialChecksum bool
 
 	at      headers
 	outer   headers // the tunnel's, if there is one
@@ -59,18 +59,18 @@ func (c *Cutter) Reset(f *Frame) {
 	copy(h, b)
 	if !l.v6 {
 		ip := h[l.ip:l.l4]
-		c.id = take16(ip[4:])
-		take16(ip[2:])
-		take16(ip[10:])
+		c.id = takeAndZero16(ip[4:])
+		takeAndZero16(ip[2:])
+		takeAndZero16(ip[10:])
 		c.ipSum = uint32(Sum(ip, 0))
 	}
 	l4 := h[l.l4:]
-	take16(l4[l.sumOffset():])
+	takeAndZero16(l4[l.checksumOffset():])
 	if l.kind == UDP {
-		take16(l4[4:])
+		takeAndZero16(l4[4:])
 	} else {
-		c.seq = uint32(take16(l4[4:]))<<16 | uint32(take16(l4[6:]))
-		c.flags = take16(l4[12:])
+		c.seq = uint32(takeAndZero16(l4[4:]))<<16 | uint32(takeAndZero16(l4[6:]))
+		c.flags = takeAndZero16(l4[12:])
 	}
 	c.pseudo = uint32(l.pseudoSum(h, 0))
 	c.l4Sum = uint32(Sum(l4, c.pseudo))
@@ -100,7 +100,7 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 	}
 	l4, l4Len := head[l.l4:], uint32(l.head-l.l4+length)
 	if l.kind == UDP {
-		if c.Unsummed {
+		if c.PartialChecksum {
 			binary.BigEndian.PutUint16(l4[6:], fold(uint64(c.pseudo)+uint64(l4Len)))
 		} else {
 			// The length stands in the pseudo-header and once more in the header (RFC 768).
@@ -116,7 +116,7 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 		}
 		binary.BigEndian.PutUint32(l4[4:], c.seq)
 		binary.BigEndian.PutUint16(l4[12:], flags)
-		if c.Unsummed {
+		if c.PartialChecksum {
 			binary.BigEndian.PutUint16(l4[16:], fold(uint64(c.pseudo)+uint64(l4Len)))
 		} else {
 			sum := c.l4Sum + l4Len + c.seq>>16 + c.seq&0xffff + uint32(flags)
@@ -125,26 +125,26 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 		c.seq += uint32(length)
 	}
 	if c.outer.l4 > 0 {
-		c.wrap(head, length, l4Len)
+		c.writeOuter(head, length, l4Len)
 	}
 	c.first = false
 	return l.head, payload, true
 }
 
-// wrap writes the tunnel's headers anew, around a segment of length bytes of payload. The payload is not added up again:
+// writeOuter writes the tunnel's headers anew, around a segment of length bytes of payload. The payload is not added up again:
 // a TCP or UDP packet whose checksum is right, or will be, sums up to the complement of its pseudo-header.
-func (c *Cutter) wrap(head []byte, length int, l4Len uint32) {
+func (c *Cutter) writeOuter(head []byte, length int, l4Len uint32) {
 	l, o := c.at, c.outer
 	o.setLengths(head, l.head-o.head+length)
 	if !o.v6 {
 		ip := head[o.ip:o.l4]
 		binary.BigEndian.PutUint16(ip[4:], c.outerID)
-		take16(ip[10:])
+		takeAndZero16(ip[10:])
 		binary.BigEndian.PutUint16(ip[10:], ^Sum(ip, 0))
 		c.outerID++
 	}
 	udp := head[o.l4:]
-	if take16(udp[6:]) == 0 { // it is sent without (RFC 7348 §5)
+	if takeAndZero16(udp[6:]) == 0 { // it is sent without (RFC 7348 §5)
 		return
 	}
 	inner := ^fold(uint64(c.pseudo) + uint64(l4Len))
@@ -152,8 +152,8 @@ func (c *Cutter) wrap(head []byte, length int, l4Len uint32) {
 	binary.BigEndian.PutUint16(udp[6:], nonZero(^sum))
 }
 
-// take16 reads a field and leaves it zero.
-func take16(b []byte) uint16 {
+// takeAndZero16 reads a field and leaves it zero.
+func takeAndZero16(b []byte) uint16 {
 	v := binary.BigEndian.Uint16(b)
 	b[0], b[1] = 0, 0
 	return v

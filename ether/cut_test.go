@@ -90,7 +90,7 @@ func TestCutOptions(t *testing.T) {
 	options := append(bytes.Clone(b[:34]), 7, 7, 4, 0, 0, 0, 0, 0) // record route
 	options[14] = 0x47
 	f := lend(append(options, b[34:]...), plain.Off)
-	f.Off.SumStart += 8
+	f.Off.ChecksumStart += 8
 	p.v6 = true
 	six := hops(p.super(t, 1000), 3, protoHopByHop)
 	for name, f := range map[string]*Frame{"ipv4": &f, "ipv6": &six} {

@@ -122,8 +122,8 @@ func (l headers) proto() uint8 {
 	return protoTCP
 }
 
-// sumOffset is where in the TCP or UDP header the checksum stands.
-func (l headers) sumOffset() int {
+// checksumOffset is where in the TCP or UDP header the checksum stands.
+func (l headers) checksumOffset() int {
 	if l.kind == UDP {
 		return 6
 	}
@@ -164,8 +164,8 @@ func (l headers) pseudoSum(b []byte, length int) uint16 {
 	return Sum(l.addresses(b), uint32(l.proto())+uint32(length))
 }
 
-// sumsRight tells whether the checksums of IPv4 and of TCP or UDP are right, in a packet that ends at end.
-func (l headers) sumsRight(b []byte, end int) bool {
+// checksumsValid tells whether the checksums of IPv4 and of TCP or UDP are right, in a packet that ends at end.
+func (l headers) checksumsValid(b []byte, end int) bool {
 	if !l.v6 && Sum(b[l.ip:l.l4], 0) != 0xffff {
 		return false
 	}

@@ -33,19 +33,19 @@ func (f *Frame) Flow() uint32 {
 	switch {
 	case typ == typeIPv4 && len(p) >= ipv4Len:
 		word := binary.BigEndian.Uint32
-		return between(uint64(word(p[12:]))<<16|from, uint64(word(p[16:]))<<16|to, uint64(proto))
+		return hashPair(uint64(word(p[12:]))<<16|from, uint64(word(p[16:]))<<16|to, uint64(proto))
 	case typ == typeIPv6 && len(p) >= ipv6Len:
 		word := binary.BigEndian.Uint64
 		a, b := mix(word(p[8:])^mixA, word(p[16:])^mixB), mix(word(p[24:])^mixA, word(p[32:])^mixB)
-		return between(a+from*mixC, b+to*mixC, uint64(proto))
+		return hashPair(a+from*mixC, b+to*mixC, uint64(proto))
 	}
 	word := binary.BigEndian.Uint64
-	return between(word(b)>>16, word(b[4:])<<16>>16, uint64(typ))
+	return hashPair(word(b)>>16, word(b[4:])<<16>>16, uint64(typ))
 }
 
-// between hashes two ends, whichever is the first, and what is spoken between them.
-func between(a, b, what uint64) uint32 {
-	return finish(mix(min(a, b)^mixA, max(a, b)^what<<56^what<<48^mixB))
+// hashPair hashes two ends, whichever is the first, and what is spoken between them.
+func hashPair(a, b, what uint64) uint32 {
+	return finalize(mix(min(a, b)^mixA, max(a, b)^what<<56^what<<48^mixB))
 }
 
 // mix multiplies to 128 bits and folds them.
@@ -54,7 +54,7 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-func finish(h uint64) uint32 {
+func finalize(h uint64) uint32 {
 	h = mix(h, mixC)
 	return uint32(h>>32) ^ uint32(h)
 }

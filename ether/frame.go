@@ -1,6 +1,6 @@
 // Package ether is what travels: Ethernet frames and super-frames, their addresses and flows, and how
-// super-frames are cut into frames and frames joined into super-frames. A Gate is whether the kernel does
-// such work for us.
+// super-frames are cut into frames and frames joined into super-frames.
+// (Whether the kernel does such work for us is the affair of package offload.)
 //
 // A frame's bytes are lent: nobody writes into them, except the tunnel into the headroom, and who wants a frame changed
 // changes a copy. The same bytes may be on their way to other ports, each with a note of its own of what is left undone.
@@ -51,26 +51,26 @@ type Frame struct {
 	// ID is of the frame on this host, for those who look at it; 0: nobody has looked yet.
 	ID uint64
 
-	room []byte // Headroom bytes, then the frame
+	buf []byte // Headroom bytes, then the frame
 }
 
 // Lend makes a frame of room: Headroom bytes, then the frame. A room shorter than its headroom
 // holds an empty frame.
-func Lend(room []byte, off Offload) Frame { return Frame{Off: off, room: room} }
+func Lend(room []byte, off Offload) Frame { return Frame{Off: off, buf: room} }
 
 // Bytes is the frame, from the destination address on.
 func (f *Frame) Bytes() []byte {
-	if len(f.room) < Headroom {
+	if len(f.buf) < Headroom {
 		return nil
 	}
-	return f.room[Headroom:]
+	return f.buf[Headroom:]
 }
 
-// Room is the frame with Headroom bytes before it.
-func (f *Frame) Room() []byte { return f.room }
+// WithHeadroom is the frame with Headroom bytes before it.
+func (f *Frame) WithHeadroom() []byte { return f.buf }
 
 // Len is the frame's length in bytes.
-func (f *Frame) Len() int { return max(0, len(f.room)-Headroom) }
+func (f *Frame) Len() int { return max(0, len(f.buf)-Headroom) }
 
 // Dst is the destination address. The frame must be HeaderLen bytes or more.
 func (f *Frame) Dst() MAC { return MAC(f.Bytes()[:6]) }
@@ -78,13 +78,13 @@ func (f *Frame) Dst() MAC { return MAC(f.Bytes()[:6]) }
 // Src is the source address. The frame must be HeaderLen bytes or more.
 func (f *Frame) Src() MAC { return MAC(f.Bytes()[6:12]) }
 
-// SameWay tells whether both frames have a whole header, with the same addresses.
-func (f *Frame) SameWay(g *Frame) bool {
+// SameAddresses tells whether both frames have a whole header, with the same addresses.
+func (f *Frame) SameAddresses(g *Frame) bool {
 	const addresses = 12
-	if len(f.room) < Headroom+HeaderLen || len(g.room) < Headroom+HeaderLen {
+	if len(f.buf) < Headroom+HeaderLen || len(g.buf) < Headroom+HeaderLen {
 		return false
 	}
-	a, b := f.room[Headroom:Headroom+addresses], g.room[Headroom:Headroom+addresses]
+	a, b := f.buf[Headroom:Headroom+addresses], g.buf[Headroom:Headroom+addresses]
 	return binary.LittleEndian.Uint64(a) == binary.LittleEndian.Uint64(b) &&
 		binary.LittleEndian.Uint32(a[8:]) == binary.LittleEndian.Uint32(b[8:])
 }

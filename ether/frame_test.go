@@ -6,9 +6,9 @@ func TestLend(t *testing.T) {
 	for n := range Headroom + 3 {
 		room := make([]byte, n)
 		f := Lend(room, Offload{})
-		if want := max(0, n-Headroom); f.Len() != want || len(f.Bytes()) != want || len(f.Room()) != n {
-			t.Errorf("room of %d bytes: frame %d, Bytes %d, Room %d; want %d, %d, %d",
-				n, f.Len(), len(f.Bytes()), len(f.Room()), want, want, n)
+		if want := max(0, n-Headroom); f.Len() != want || len(f.Bytes()) != want || len(f.WithHeadroom()) != n {
+			t.Errorf("room of %d bytes: frame %d, Bytes %d, WithHeadroom %d; want %d, %d, %d",
+				n, f.Len(), len(f.Bytes()), len(f.WithHeadroom()), want, want, n)
 		}
 	}
 	var zero Frame
@@ -88,12 +88,12 @@ func TestSameWay(t *testing.T) {
 	for at := range a.Len() {
 		b := lend(a.Bytes(), Offload{})
 		b.Bytes()[at] ^= 1
-		if got, want := a.SameWay(&b), at >= 12; got != want {
+		if got, want := a.SameAddresses(&b), at >= 12; got != want {
 			t.Errorf("byte %d changed: %v, want %v", at, got, want)
 		}
 	}
 	short := lend(a.Bytes()[:HeaderLen-1], Offload{})
-	if a.SameWay(&short) || short.SameWay(&a) || short.SameWay(&short) {
+	if a.SameAddresses(&short) || short.SameAddresses(&a) || short.SameAddresses(&short) {
 		t.Error("a runt is on its way")
 	}
 }

@@ -31,7 +31,7 @@ func seeds(t testing.TB) []Frame {
 		one.frame(t),
 		lie,
 		total,
-		lend(make([]byte, HeaderLen), Offload{NeedsSum: true}),
+		lend(make([]byte, HeaderLen), Offload{PartialChecksum: true}),
 		lend(append(make([]byte, 12), 0x81, 0, 0, 1), Offload{Kind: UDP, Segment: 1}),
 	}
 }
@@ -40,30 +40,30 @@ func seeds(t testing.TB) []Frame {
 func FuzzFrame(f *testing.F) {
 	for _, s := range seeds(f) {
 		o := s.Off
-		f.Add(s.Room(), uint8(o.Kind), o.NeedsSum, o.Head, o.Segment, o.SumStart, o.SumOffset)
+		f.Add(s.WithHeadroom(), uint8(o.Kind), o.PartialChecksum, o.Head, o.Segment, o.ChecksumStart, o.ChecksumOffset)
 	}
 	f.Add([]byte{1, 2, 3}, uint8(0), false, uint16(0), uint16(0), uint16(0), uint16(0))
 	f.Fuzz(func(t *testing.T, room []byte, kind uint8, needs bool, head, segment, start, offset uint16) {
-		off := Offload{Kind: Kind(kind), NeedsSum: needs, Head: head, Inner: head, Segment: segment, SumStart: start, SumOffset: offset}
+		off := Offload{Kind: Kind(kind), PartialChecksum: needs, Head: head, Inner: head, Segment: segment, ChecksumStart: start, ChecksumOffset: offset}
 		fr := Lend(room, off)
 		fr.Type()
 		fr.Flow()
 		if n := fr.WireLen(); n > fr.Len() {
 			t.Errorf("%d bytes on the wire of %d", n, fr.Len())
 		}
-		if n := fr.Headers(); n < 0 || n > fr.Len() {
+		if n := fr.HeadersLen(); n < 0 || n > fr.Len() {
 			t.Errorf("%d bytes of headers of %d", n, fr.Len())
 		}
 		if n, want := plainHeaders(fr.Bytes()), linkHeaders(fr.Bytes()); n != 0 && n != want {
 			t.Errorf("%d bytes of headers at first sight, %d at the second", n, want)
 		}
 		unchecked := lend(fr.Bytes(), off)
-		unchecked.Finish()
+		unchecked.CompleteChecksum()
 		found := lend(fr.Bytes(), Offload{})
-		found.Recover(int(segment), int(head))
-		_ = found.Uncut(int(segment))
+		found.RestoreOffload(int(segment), int(head))
+		_ = found.MaybeUnsegmented(int(segment))
 		if err := found.Check(); err != nil && err != ErrRunt && found.Off.Segment >= leastSegment && found.Off.Segment != head {
-			t.Errorf("Recover made %+v, and Check says %v", found.Off, err)
+			t.Errorf("RestoreOffload made %+v, and Check says %v", found.Off, err)
 		}
 		cut := lend(fr.Bytes(), off)
 		var c Cutter
@@ -74,9 +74,9 @@ func FuzzFrame(f *testing.F) {
 			t.Error("Start and Frames do not agree")
 		}
 
-		before := bytes.Clone(fr.Room())
+		before := bytes.Clone(fr.WithHeadroom())
 		err := fr.Check()
-		if !bytes.Equal(before, fr.Room()) {
+		if !bytes.Equal(before, fr.WithHeadroom()) {
 			t.Error("Check changed the frame")
 		}
 		if err != nil {
@@ -86,7 +86,7 @@ func FuzzFrame(f *testing.F) {
 		if again := fr.Check(); again != nil || fr.Off != o {
 			t.Errorf("a second Check: %v, %+v; the first left %+v", again, fr.Off, o)
 		}
-		if o.NeedsSum && int(o.SumStart)+int(o.SumOffset)+2 > fr.Len() {
+		if o.PartialChecksum && int(o.ChecksumStart)+int(o.ChecksumOffset)+2 > fr.Len() {
 			t.Errorf("checksum behind the end: %+v of %d bytes", o, fr.Len())
 		}
 		if o.Kind != None {
@@ -98,10 +98,10 @@ func FuzzFrame(f *testing.F) {
 		}
 		fr.Dst()
 		fr.Src()
-		if fr.Checksum(); !bytes.Equal(before, fr.Room()) {
+		if fr.Checksum(); !bytes.Equal(before, fr.WithHeadroom()) {
 			t.Error("Checksum changed the frame")
 		}
-		fr.Finish()
+		fr.CompleteChecksum()
 		if fr.Off != (Offload{}) {
 			t.Errorf("left undone: %+v", fr.Off)
 		}
@@ -204,9 +204,9 @@ func normal(f *Frame) Frame {
 	l, _ := dissect(b)
 	l.setLengths(b, len(b)-l.head)
 	resum(b)
-	field := b[l.l4+l.sumOffset():]
+	field := b[l.l4+l.checksumOffset():]
 	sum := slowPseudo(b, l, len(b)-l.l4)
 	field[0], field[1] = byte(sum>>8), byte(sum)
-	g.Off.NeedsSum, g.Off.SumStart, g.Off.SumOffset = true, uint16(l.l4), uint16(l.sumOffset())
+	g.Off.PartialChecksum, g.Off.ChecksumStart, g.Off.ChecksumOffset = true, uint16(l.l4), uint16(l.checksumOffset())
 	return g
 }

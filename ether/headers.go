@@ -22,9 +22,9 @@ const (
 	protoICMPv6 = 58
 )
 
-// Headers is how many bytes at the frame's beginning are headers, Ethernet to TCP, UDP or whatever else is known there; of
+// HeadersLen is how many bytes at the frame's beginning are headers, Ethernet to TCP, UDP or whatever else is known there; of
 // what ICMP and ND repeat of another packet the headers, too. It is what may be kept where payload must not.
-func (f *Frame) Headers() int {
+func (f *Frame) HeadersLen() int {
 	b := f.Bytes()
 	if n := plainHeaders(b); n > 0 {
 		return n
@@ -63,7 +63,7 @@ func plainHeaders(b []byte) int {
 	return n
 }
 
-// linkHeaders is Headers of a frame of which nothing is known. Like those below it may be more than there is.
+// linkHeaders is HeadersLen of a frame of which nothing is known. Like those below it may be more than there is.
 func linkHeaders(b []byte) int {
 	typ, at := etherType(b)
 	p := b[at:]

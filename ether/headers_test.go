@@ -138,7 +138,7 @@ func TestHeaders(t *testing.T) {
 		{"nothing", nil, 0},
 	} {
 		f := lend(c.frame, Offload{})
-		got := f.Headers()
+		got := f.HeadersLen()
 		if got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
 		}
@@ -149,8 +149,8 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 		for n := range c.frame { // cut short it has no more
-			if short := lend(c.frame[:n], Offload{}); short.Headers() > min(n, max(got, HeaderLen)) {
-				t.Errorf("%s: %d bytes of the first %d, %d of all", c.name, short.Headers(), n, got)
+			if short := lend(c.frame[:n], Offload{}); short.HeadersLen() > min(n, max(got, HeaderLen)) {
+				t.Errorf("%s: %d bytes of the first %d, %d of all", c.name, short.HeadersLen(), n, got)
 			}
 		}
 	}
@@ -185,7 +185,7 @@ func BenchmarkHeaders(b *testing.B) {
 			f := lend(p, Offload{})
 			b.ReportAllocs()
 			for b.Loop() {
-				if f.Headers() == 0 {
+				if f.HeadersLen() == 0 {
 					b.Fatal("none")
 				}
 			}

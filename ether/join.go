@@ -23,8 +23,8 @@ type Joiner struct {
 	at       headers
 	first    []byte // the first frame
 	verified bool   // its checksums were found right
-	unsummed bool   // all frames have NeedsSum
-	pseudo   uint32 // sum of the pseudo-header without the length, if unsummed
+	partial  bool   // all frames have PartialChecksum
+	pseudo   uint32 // sum of the pseudo-header without the length, if partial
 	done     bool   // nothing can follow
 
 	size, total int // payload bytes of the first frame, of the run
@@ -42,7 +42,7 @@ type Joiner struct {
 // be joined with nothing behind it: not TCP or UDP, a super-frame, a fragment, IPv4 options or IPv6 extension
 // headers, no payload, a datagram without checksum, a TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
 //
-// Checksums are not looked at before a second frame fits. Frames with NeedsSum are joined with their like.
+// Checksums are not looked at before a second frame fits. Frames with PartialChecksum are joined with their like.
 func (j *Joiner) Start(f *Frame) bool {
 	j.n, j.done, j.verified = 0, true, false
 	b := f.Bytes()
@@ -53,9 +53,9 @@ func (j *Joiner) Start(f *Frame) bool {
 	if !ok || l.l4-l.ip != l.ipLen() {
 		return false
 	}
-	j.unsummed = f.Off.NeedsSum
-	if j.unsummed {
-		if int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || l.end(b) != len(b) {
+	j.partial = f.Off.PartialChecksum
+	if j.partial {
+		if int(f.Off.ChecksumStart) != l.l4 || int(f.Off.ChecksumOffset) != l.checksumOffset() || l.end(b) != len(b) {
 			return false
 		}
 		j.pseudo = uint32(l.pseudoSum(b, 0))
@@ -90,12 +90,12 @@ func (j *Joiner) Start(f *Frame) bool {
 // as well: they mean nothing then, RFC 6864 §4.1, and are counted on when cut.)
 func (j *Joiner) Add(f *Frame) bool {
 	b := f.Bytes()
-	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.NeedsSum != j.unsummed || !j.sameHeaders(b) {
+	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.PartialChecksum != j.partial || !j.sameHeaders(b) {
 		return false
 	}
 	l := j.at
 	end := l.end(b)
-	if j.unsummed && (int(f.Off.SumStart) != l.l4 || int(f.Off.SumOffset) != l.sumOffset() || end != len(b)) {
+	if j.partial && (int(f.Off.ChecksumStart) != l.l4 || int(f.Off.ChecksumOffset) != l.checksumOffset() || end != len(b)) {
 		return false
 	}
 	size := end - l.head
@@ -123,13 +123,13 @@ func (j *Joiner) Add(f *Frame) bool {
 		push = tcpFlags(b[l.l4:]) & (flagFIN | flagPSH)
 	}
 	if !j.verified {
-		if !j.sumsRight(j.first, l.head+j.size) {
+		if !j.checksumsValid(j.first, l.head+j.size) {
 			j.done = true
 			return false
 		}
 		j.verified = true
 	}
-	if !j.sumsRight(b, end) {
+	if !j.checksumsValid(b, end) {
 		return false
 	}
 	j.payloads[j.n] = b[l.head:end:end]
@@ -140,14 +140,14 @@ func (j *Joiner) Add(f *Frame) bool {
 	return true
 }
 
-// sumsRight tells whether the checksums of a frame of the run are right, up to what NeedsSum leaves open.
-func (j *Joiner) sumsRight(b []byte, end int) bool {
+// checksumsValid tells whether the checksums of a frame of the run are right, up to what PartialChecksum leaves open.
+func (j *Joiner) checksumsValid(b []byte, end int) bool {
 	l := j.at
-	if !j.unsummed {
-		return l.sumsRight(b, end)
+	if !j.partial {
+		return l.checksumsValid(b, end)
 	}
 	return (l.v6 || Sum(b[l.ip:l.l4], 0) == 0xffff) &&
-		binary.BigEndian.Uint16(b[l.l4+l.sumOffset():]) == fold(uint64(j.pseudo)+uint64(end-l.l4))
+		binary.BigEndian.Uint16(b[l.l4+l.checksumOffset():]) == fold(uint64(j.pseudo)+uint64(end-l.l4))
 }
 
 // sameHeaders tells whether b begins with the first frame's headers, but for what differs from
@@ -179,7 +179,7 @@ func (j *Joiner) sameHeaders(b []byte) bool {
 func (j *Joiner) Frames() int { return j.n }
 
 // Head is the run's header, Ethernet to TCP or UDP, with the pseudo-header's sum in the checksum field, as
-// virtio wants it of a frame with NeedsSum. It is good until the next call of Head.
+// virtio wants it of a frame with PartialChecksum. It is good until the next call of Head.
 func (j *Joiner) Head() []byte {
 	if j.n == 0 {
 		return nil
@@ -193,28 +193,28 @@ func (j *Joiner) Head() []byte {
 	l.setLengths(h, j.total)
 	if !l.v6 {
 		ip := h[l.ip:l.l4]
-		take16(ip[10:])
+		takeAndZero16(ip[10:])
 		binary.BigEndian.PutUint16(ip[10:], ^Sum(ip, 0))
 	}
 	l4 := h[l.l4:]
 	if l.kind != UDP {
 		binary.BigEndian.PutUint16(l4[12:], tcpFlags(l4)|j.push)
 	}
-	binary.BigEndian.PutUint16(l4[l.sumOffset():], l.pseudoSum(h, len(l4)+j.total))
+	binary.BigEndian.PutUint16(l4[l.checksumOffset():], l.pseudoSum(h, len(l4)+j.total))
 	return h
 }
 
 // Off is the run's Offload, as Check leaves it: of a super-frame if it holds two frames or more.
 func (j *Joiner) Off() Offload {
-	if j.n == 0 || j.n == 1 && !j.unsummed {
+	if j.n == 0 || j.n == 1 && !j.partial {
 		return Offload{}
 	}
 	l := j.at
 	if j.n == 1 {
-		return Offload{NeedsSum: true, SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+		return Offload{PartialChecksum: true, ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
 	}
-	return Offload{Kind: l.kind, NeedsSum: true, Head: uint16(l.head), Segment: uint16(j.size),
-		SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+	return Offload{Kind: l.kind, PartialChecksum: true, Head: uint16(l.head), Segment: uint16(j.size),
+		ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
 }
 
 // Payloads are the frames' payloads in order, without their padding. Head and Payloads one behind the other are the

@@ -15,16 +15,16 @@ func resum(b []byte) {
 	}
 	if !l.v6 {
 		ip := b[l.ip:l.l4]
-		take16(ip[10:])
+		takeAndZero16(ip[10:])
 		binary.BigEndian.PutUint16(ip[10:], ^slowSum(ip, 0))
 	}
 	l4 := b[l.l4:l.end(b)]
-	take16(l4[l.sumOffset():])
+	takeAndZero16(l4[l.checksumOffset():])
 	sum := ^slowSum(l4, uint32(slowPseudo(b, l, len(l4))))
 	if l.kind == UDP {
 		sum = nonZero(sum)
 	}
-	binary.BigEndian.PutUint16(l4[l.sumOffset():], sum)
+	binary.BigEndian.PutUint16(l4[l.checksumOffset():], sum)
 }
 
 func TestJoinUndoesCut(t *testing.T) {
@@ -95,9 +95,9 @@ func TestJoinStart(t *testing.T) {
 		{"CWR", tcp.frame(t), flag(flagCWR), true},
 		{"nothing", Frame{}, nil, false},
 		{"super-frame", tcp.super(t, 100), nil, false},
-		{"unfinished", lend(tcp.super(t, 100).room[Headroom:], Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}), nil, true},
-		{"unfinished elsewhere", lend(tcp.super(t, 100).room[Headroom:], Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}), nil, false},
-		{"unfinished and padded", lend(append(tcp.super(t, 100).room[Headroom:], 0), Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}), nil, false},
+		{"unfinished", lend(tcp.super(t, 100).buf[Headroom:], Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}), nil, true},
+		{"unfinished elsewhere", lend(tcp.super(t, 100).buf[Headroom:], Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}), nil, false},
+		{"unfinished and padded", lend(append(tcp.super(t, 100).buf[Headroom:], 0), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}), nil, false},
 		{"ARP", tcp.frame(t), func(b []byte) { b[13] = 6 }, false},
 		{"ICMP", tcp.frame(t), func(b []byte) { b[23] = 1 }, false},
 		{"fragment", tcp.frame(t), func(b []byte) { b[21] = 1 }, false},
@@ -263,12 +263,12 @@ func wantRun(t *testing.T, j *Joiner, frames []Frame) {
 	if len(cut) != len(frames) {
 		t.Fatalf("%d frames after joining and cutting, want %d", len(cut), len(frames))
 	}
-	first := binary.BigEndian.Uint16(frames[0].Bytes()[want.SumStart-16:])
+	first := binary.BigEndian.Uint16(frames[0].Bytes()[want.ChecksumStart-16:])
 	for i := range cut {
 		b := frames[i].Bytes()
 		l, _ := dissect(b)
 		b = bytes.Clone(b[:l.end(b)])
-		if !l.sumsRight(b, len(b)) {
+		if !l.checksumsValid(b, len(b)) {
 			t.Errorf("frame %d was joined with a wrong checksum", i)
 		}
 		if !l.v6 && b[l.ip+6]&0x40 != 0 && binary.BigEndian.Uint16(b[l.ip+4:]) == first {
@@ -395,7 +395,7 @@ func wantUnsummed(t *testing.T, f *Frame) {
 		if err := finished.Check(); err != nil {
 			t.Fatalf("segment %d: %v", i, err)
 		}
-		if finished.Finish(); !bytes.Equal(finished.Bytes(), want[i].Bytes()) {
+		if finished.CompleteChecksum(); !bytes.Equal(finished.Bytes(), want[i].Bytes()) {
 			t.Errorf("segment %d finished is\n%x, want\n%x", i, finished.Bytes(), want[i].Bytes())
 		}
 	}
@@ -420,7 +420,7 @@ func wantUnsummed(t *testing.T, f *Frame) {
 	}
 	last := &open[len(open)-1]
 	l, _ := dissect(last.Bytes())
-	last.Bytes()[l.l4+l.sumOffset()] ^= 1
+	last.Bytes()[l.l4+l.checksumOffset()] ^= 1
 	if j.Start(&open[0]); len(open) == 2 && j.Add(last) {
 		t.Error("a frame goes on the run whose field holds no sum of the pseudo-header")
 	}
@@ -429,8 +429,8 @@ func wantUnsummed(t *testing.T, f *Frame) {
 // cutOpen is every segment of f with its checksum left open.
 func cutOpen(f *Frame) (frames []Frame) {
 	l, _ := dissect(f.Bytes())
-	off := Offload{NeedsSum: true, SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
-	c := Cutter{Unsummed: true}
+	off := Offload{PartialChecksum: true, ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
+	c := Cutter{PartialChecksum: true}
 	var head [MaxHead]byte
 	for c.Reset(f); ; {
 		n, payload, ok := c.Next(head[:])

@@ -95,10 +95,10 @@ func (p packet) super(t testing.TB, segment int) Frame {
 	if !ok {
 		t.Fatal("not a TCP or UDP packet")
 	}
-	field := b[l.l4+l.sumOffset():]
+	field := b[l.l4+l.checksumOffset():]
 	binary.BigEndian.PutUint16(field, slowPseudo(b, l, len(b)-l.l4))
-	f.Off = Offload{Kind: l.kind, NeedsSum: true, Head: uint16(l.head), Segment: uint16(segment),
-		SumStart: uint16(l.l4), SumOffset: uint16(l.sumOffset())}
+	f.Off = Offload{Kind: l.kind, PartialChecksum: true, Head: uint16(l.head), Segment: uint16(segment),
+		ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
 	return f
 }
 

@@ -30,7 +30,7 @@ func inTunnel(t testing.TB, inner Frame, v6 bool, tags int, header []byte, sum b
 	off := inner.Off
 	off.Kind = off.Kind.InTunnel()
 	off.Head += at
-	off.SumStart += at
+	off.ChecksumStart += at
 	off.Outer, off.Inner = uint16(o.l4), at+uint16(l.ip)
 	f.Off = off
 	return f
@@ -126,7 +126,7 @@ func TestTunnelCut(t *testing.T) {
 func TestTunnelUnsummed(t *testing.T) {
 	for _, n := range nests(t) {
 		want := cutAll(t, &n.f)
-		c := Cutter{Unsummed: true}
+		c := Cutter{PartialChecksum: true}
 		c.Reset(&n.f)
 		var head [MaxHead]byte
 		for i := range want {
@@ -134,11 +134,11 @@ func TestTunnelUnsummed(t *testing.T) {
 			if !ok {
 				t.Fatalf("%s: %d segments, want %d", n.name, i, len(want))
 			}
-			got := lend(append(bytes.Clone(head[:size]), payload...), Offload{NeedsSum: true, SumStart: n.f.Off.SumStart, SumOffset: n.f.Off.SumOffset})
+			got := lend(append(bytes.Clone(head[:size]), payload...), Offload{PartialChecksum: true, ChecksumStart: n.f.Off.ChecksumStart, ChecksumOffset: n.f.Off.ChecksumOffset})
 			if err := got.Check(); err != nil {
 				t.Fatal(err)
 			}
-			if got.Finish(); !bytes.Equal(got.Bytes(), want[i].Bytes()) {
+			if got.CompleteChecksum(); !bytes.Equal(got.Bytes(), want[i].Bytes()) {
 				t.Errorf("%s: segment %d is\n%x, want\n%x", n.name, i, got.Bytes(), want[i].Bytes())
 			}
 		}
@@ -150,17 +150,17 @@ func TestTunnelFinish(t *testing.T) {
 	for _, n := range nests(t) {
 		f := lend(n.f.Bytes(), n.f.Off)
 		f.Off.Kind = None
-		f.Finish()
+		f.CompleteChecksum()
 		b := f.Bytes()
 		o, _ := dissect(b)
 		l, _ := dissect(b[n.f.Off.Inner-HeaderLen:])
-		if in := b[n.f.Off.Inner-HeaderLen:]; !l.sumsRight(in, len(in)) {
+		if in := b[n.f.Off.Inner-HeaderLen:]; !l.checksumsValid(in, len(in)) {
 			t.Errorf("%s: the inner checksum is wrong", n.name)
 		}
-		if field := binary.BigEndian.Uint16(b[o.l4+6:]); n.sum && !o.sumsRight(b, len(b)) || n.sum != (field != 0) {
+		if field := binary.BigEndian.Uint16(b[o.l4+6:]); n.sum && !o.checksumsValid(b, len(b)) || n.sum != (field != 0) {
 			t.Errorf("%s: the outer checksum is %#04x", n.name, field)
 		}
-		if f.Off.NeedsSum || f.Off.Outer != 0 || f.Off.Inner != 0 {
+		if f.Off.PartialChecksum || f.Off.Outer != 0 || f.Off.Inner != 0 {
 			t.Errorf("%s: left undone: %+v", n.name, f.Off)
 		}
 	}
@@ -178,9 +178,9 @@ func TestTunnelLies(t *testing.T) {
 		{"an inner header behind the end", func(f *Frame) { f.Off.Inner = 65000 }},
 		{"another EtherType inside", func(f *Frame) { f.Bytes()[f.Off.Inner-1] = 6 }},
 		{"another kind inside", func(f *Frame) { f.Off.Kind = TunnelUDP }},
-		{"a sum from elsewhere", func(f *Frame) { f.Off.SumStart = f.Off.Outer }},
-		{"a sum to elsewhere", func(f *Frame) { f.Off.SumOffset = 6 }},
-		{"no sum", func(f *Frame) { f.Off.NeedsSum = false }},
+		{"a sum from elsewhere", func(f *Frame) { f.Off.ChecksumStart = f.Off.Outer }},
+		{"a sum to elsewhere", func(f *Frame) { f.Off.ChecksumOffset = 6 }},
+		{"no sum", func(f *Frame) { f.Off.PartialChecksum = false }},
 		{"no segments", func(f *Frame) { f.Off.Segment = 0 }},
 		{"the tunnel is TCP", func(f *Frame) { f.Bytes()[HeaderLen+9] = protoTCP }},
 		{"the tunnel is a fragment", func(f *Frame) { f.Bytes()[HeaderLen+6] = 0x20 }},
@@ -221,12 +221,12 @@ func FuzzTunnel(f *testing.F) {
 		f.Add(n.f.Bytes(), uint8(n.f.Off.Kind), n.f.Off.Segment, n.f.Off.Inner)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, kind uint8, segment, inner uint16) {
-		fr := lend(b, Offload{Kind: Kind(kind), NeedsSum: true, Segment: segment, Inner: inner})
+		fr := lend(b, Offload{Kind: Kind(kind), PartialChecksum: true, Segment: segment, Inner: inner})
 		if !fr.Off.Kind.Tunnelled() {
 			return
 		}
 		l, o, ok := fr.tunnel()
-		fr.Off.SumStart, fr.Off.SumOffset = uint16(l.l4), uint16(l.sumOffset())
+		fr.Off.ChecksumStart, fr.Off.ChecksumOffset = uint16(l.l4), uint16(l.checksumOffset())
 		if err := fr.Check(); err != nil {
 			return
 		} else if !ok {

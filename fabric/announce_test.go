@@ -27,7 +27,7 @@ func TestAnnouncements(t *testing.T) {
 			t.Fatal(err.Error())
 		}
 		eth := p.LinkLayer().(*layers.Ethernet)
-		if !bytes.Equal(eth.SrcMAC, mac) || frames[i].Check() != nil || len(frames[i].Room()) != len(b)+8 {
+		if !bytes.Equal(eth.SrcMAC, mac) || frames[i].Check() != nil || len(frames[i].WithHeadroom()) != len(b)+8 {
 			t.Errorf("%s: sent by %s", addr, eth.SrcMAC)
 		}
 		if addr.Is4() {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -104,8 +105,8 @@ type Device interface {
 	vswitch.Sender
 	Sources() []poll.Source // one for each worker, or fewer
 	Bind(in func([]ether.Frame))
-	Offload(ether.Kind) ether.GateState // see tap.Device
-	Carrier() error                     // see tap.Device
+	Offload(ether.Kind) offload.Status // see tap.Device
+	Carrier() error                    // see tap.Device
 	Retry()
 	Close() error
 }

@@ -75,7 +75,7 @@ func (l *lane) way(d Direction) *atomic.Pointer[trouble] {
 
 // ingress is the way of frames from the far end.
 func (l *lane) ingress(frames []ether.Frame) {
-	l.port.Heard()
+	l.port.MarkUp()
 	if t := l.from.Load(); t != nil {
 		t.gate.Pass(frames)
 		return
@@ -113,7 +113,7 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 		for i := range frames {
 			f := &frames[i]
 			if f.Fault != 0 {
-				l.port.ShowFaulted(f)
+				l.port.WatchFaulted(f)
 			}
 			if f.Fault&ether.FaultLost == 0 {
 				rest = append(rest, f)

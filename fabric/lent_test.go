@@ -22,7 +22,7 @@ func openDatagram(src ether.MAC) (open ether.Frame, finished []byte) {
 	b = append(b, 0x11, 0x51, 0xca, 0x6c, 0, byte(8+len(payload)), 0, 0)
 	binary.BigEndian.PutUint16(b[40:], ether.Sum(b[26:34], uint32(17+8+len(payload))))
 	b = append(b, payload...)
-	open = ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6})
+	open = ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
 	binary.BigEndian.PutUint16(b[40:], ^ether.Sum(b[34:], 0))
 	return open, b
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
 	"golang.org/x/sys/unix"
@@ -206,7 +207,7 @@ func (d *device) Fd() int { return d.fd }
 
 func (d *device) Sources() []poll.Source { return []poll.Source{d} }
 
-func (d *device) Offload(ether.Kind) ether.GateState { return ether.GateState{} }
+func (d *device) Offload(ether.Kind) offload.Status { return offload.Status{} }
 
 func (d *device) Retry() {}
 

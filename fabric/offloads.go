@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
-	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/tunnel"
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +17,7 @@ import (
 // OffloadView is one offload of the kernel's, over all that could use it.
 type OffloadView struct {
 	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
-	State   string        // "on", "off" (somewhere), "unavailable" (the kernel has it not), "unused" (there is nothing that could use it)
+	State   string        // "on", "off" (somewhere), "unavailable" (not supported by this kernel), "unused" (there is nothing that could use it)
 	Why     string        // it is off, where it went off last
 	Since   time.Duration // it has been off there
 	Users   int           // TAPs, or links to other hosts
@@ -30,7 +30,7 @@ type OffloadView struct {
 func (f *Fabric) offloads() []OffloadView {
 	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
 	gso, gro, sums := &all[5], &all[6], &all[7]
-	open := make(map[netip.Addr]*ether.GateState)
+	open := make(map[netip.Addr]*offload.Status)
 	if f.vtep != nil {
 		for _, p := range f.vtep.Peers() {
 			open[p.Host.Addr()] = p.State().RemoteSum
@@ -69,19 +69,19 @@ func (f *Fabric) offloads() []OffloadView {
 }
 
 // worst is several gates as one: shut if one of them is.
-func worst(gates ...ether.GateState) (all ether.GateState) {
+func worst(gates ...offload.Status) (all offload.Status) {
 	for _, g := range gates {
 		g.Refused += all.Refused
 		g.Resent += all.Resent
 		if g.Why == nil {
-			g.Why, g.Since, g.Barred = all.Why, all.Since, all.Barred
+			g.Why, g.Since, g.Blocked = all.Why, all.Since, all.Blocked
 		}
 		all = g
 	}
 	return all
 }
 
-func (v *OffloadView) add(s ether.GateState) {
+func (v *OffloadView) add(s offload.Status) {
 	v.Users++
 	v.Refused += s.Refused
 	v.Resent += s.Resent
@@ -92,7 +92,7 @@ func (v *OffloadView) add(s ether.GateState) {
 		v.Why, v.Since = reason(s.Why), age
 	}
 	v.Off++
-	if errors.Is(s.Why, tap.ErrUnavailable) || errors.Is(s.Why, tunnel.ErrUnavailable) {
+	if errors.Is(s.Why, offload.ErrUnsupported) {
 		v.State = "unavailable"
 	}
 }

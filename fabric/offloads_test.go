@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/tunnel"
 	"golang.org/x/sys/unix"
 )
@@ -221,20 +222,20 @@ func TestPeersSilent(t *testing.T) {
 }
 
 func TestOffloadViews(t *testing.T) {
-	ago := func(d time.Duration, why error) ether.GateState {
-		return ether.GateState{Why: why, Since: time.Now().Add(-d), Refused: 1, Resent: 10}
+	ago := func(d time.Duration, why error) offload.Status {
+		return offload.Status{Why: why, Since: time.Now().Add(-d), Refused: 1, Resent: 10}
 	}
-	none := fmt.Errorf("set: %w", tunnel.ErrUnavailable)
+	none := fmt.Errorf("set: %w", offload.ErrUnsupported)
 	for _, tt := range []struct {
 		name   string
-		states []ether.GateState
+		states []offload.Status
 		want   OffloadView
 	}{
-		{"one that is on", []ether.GateState{{Refused: 2, Resent: 3}}, OffloadView{Users: 1, Refused: 2, Resent: 3}},
-		{"the last reason", []ether.GateState{ago(time.Hour, syscall.EIO), {}, ago(time.Minute, syscall.EINVAL), ago(time.Hour, syscall.EIO)},
+		{"one that is on", []offload.Status{{Refused: 2, Resent: 3}}, OffloadView{Users: 1, Refused: 2, Resent: 3}},
+		{"the last reason", []offload.Status{ago(time.Hour, syscall.EIO), {}, ago(time.Minute, syscall.EINVAL), ago(time.Hour, syscall.EIO)},
 			OffloadView{Why: "EINVAL", Since: time.Minute, Users: 4, Off: 3, Refused: 3, Resent: 30}},
-		{"the kernel has it not", []ether.GateState{ago(time.Minute, none)},
-			OffloadView{State: "unavailable", Why: "set: the kernel has it not", Since: time.Minute, Users: 1, Off: 1, Refused: 1, Resent: 10}},
+		{"not supported by this kernel", []offload.Status{ago(time.Minute, none)},
+			OffloadView{State: "unavailable", Why: "set: not supported by this kernel", Since: time.Minute, Users: 1, Off: 1, Refused: 1, Resent: 10}},
 	} {
 		var v OffloadView
 		for _, s := range tt.states {

@@ -85,11 +85,11 @@ func (f *Fabric) watchRivals(n *network) {
 		if e == nil || !entry.Pinned {
 			continue
 		}
-		if entry.Rival != nil && e.rivals == 0 {
+		if entry.SpoofedBy != nil && e.rivals == 0 {
 			f.log.Warn("address conflict: frames with a station's address come by another port and are dropped",
-				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.Rival.Name)
+				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.SpoofedBy.Name)
 		}
-		e.rivals = entry.Stolen // 0 again when the rival has left
+		e.rivals = entry.Spoofed // 0 again when the rival has left
 	}
 }
 

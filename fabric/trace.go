@@ -110,7 +110,7 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	for _, s := range e.Steps {
 		v.Steps = append(v.Steps, f.traceStep(n, s, v.In.Faults))
 	}
-	for _, w := range e.Ways {
+	for _, w := range e.Egress {
 		v.Ways = append(v.Ways, TraceWay{f.tracePort(n, w.Port.Name, To, r.Off.Kind), w.Verdict.String(), w.Limit})
 	}
 	if r.Inject {

@@ -157,10 +157,10 @@ func (f *Fabric) Status() Status {
 			}
 		}
 		for entry := range n.sw.Entries() {
-			if entry.Rival == nil {
+			if entry.SpoofedBy == nil {
 				continue
 			}
-			c := Conflict{Network: n.ID, MAC: entry.MAC, Owner: entry.Port.Name, Rival: entry.Rival.Name, Count: entry.Stolen}
+			c := Conflict{Network: n.ID, MAC: entry.MAC, Owner: entry.Port.Name, Rival: entry.SpoofedBy.Name, Count: entry.Spoofed}
 			if e := n.endpoints[c.Owner]; e != nil {
 				c.Addrs = e.Addrs
 			}

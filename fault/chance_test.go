@@ -129,7 +129,7 @@ func TestCorrupt(t *testing.T) {
 		name string
 		make func() ether.Frame
 	}{
-		{"finished", func() ether.Frame { f := tcp(500, 1000); f.Check(); f.Finish(); return f }},
+		{"finished", func() ether.Frame { f := tcp(500, 1000); f.Check(); f.CompleteChecksum(); return f }},
 		{"unfinished", func() ether.Frame { return tcp(500, 1000) }},
 		{"super-frame", func() ether.Frame { return tcp(1400, 500) }},
 	} {
@@ -147,7 +147,7 @@ func TestCorrupt(t *testing.T) {
 			for i := range after.frames {
 				a, b := before.frames[i], after.frames[i]
 				a.Check()
-				a.Finish()
+				a.CompleteChecksum()
 				if !right(&a) || right(&b) || b.Off != (ether.Offload{}) || b.Fault != ether.FaultCorrupt {
 					t.Errorf("checksums are right: %v before, %v after; %+v, %v", right(&a), right(&b), b.Off, b.Fault)
 				}
@@ -229,7 +229,7 @@ func FuzzGate(f *testing.F) {
 	f.Add(super.Bytes(), uint8(1), true, uint16(1000), uint16(34), uint16(16), uint64(1))
 	f.Add([]byte{1, 2, 3}, uint8(3), true, uint16(0), uint16(9), uint16(9), uint64(2))
 	f.Fuzz(func(t *testing.T, b []byte, kind uint8, needs bool, segment, start, offset uint16, seed uint64) {
-		off := ether.Offload{Kind: ether.Kind(kind), NeedsSum: needs, Segment: segment, SumStart: start, SumOffset: offset}
+		off := ether.Offload{Kind: ether.Kind(kind), PartialChecksum: needs, Segment: segment, ChecksumStart: start, ChecksumOffset: offset}
 		fr := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
 		half := Spec{Delay: time.Hour, Loss: 0.5, Duplicate: 0.5, Reorder: 0.5, Corrupt: 0.5, Rate: 1e6, Seed: seed}
 		g := New(half, func([]ether.Frame) {})

@@ -215,7 +215,7 @@ func (g *Gate) lose(p *parcel, cause ether.Fault, count *uint64) {
 func (g *Gate) corrupt(p *parcel) {
 	g.stats.Corrupted++
 	p.own()
-	p.frame.Finish() // else somebody would add up a checksum that is right again
+	p.frame.CompleteChecksum() // else somebody would add up a checksum that is right again
 	bit := g.random[forCorrupt].IntN((p.frame.Len() - ether.HeaderLen) * 8)
 	p.frame.Bytes()[ether.HeaderLen+bit/8] ^= 1 << (bit % 8)
 	p.frame.Off = ether.Offload{}

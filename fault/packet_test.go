@@ -42,7 +42,7 @@ func tcp(payload, segment int) ether.Frame {
 		b[tcpHead+i] = byte(i * 7)
 	}
 	binary.BigEndian.PutUint16(l4[16:], pseudo(b))
-	off := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}
+	off := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
 	if payload > segment {
 		off.Kind, off.Segment = ether.TCP4, uint16(segment)
 	}
@@ -65,7 +65,7 @@ type sink struct {
 
 func (s *sink) take(frames []ether.Frame) {
 	for i := range frames {
-		f := ether.Lend(append([]byte(nil), frames[i].Room()...), frames[i].Off)
+		f := ether.Lend(append([]byte(nil), frames[i].WithHeadroom()...), frames[i].Off)
 		f.Fault = frames[i].Fault
 		s.frames = append(s.frames, f)
 	}

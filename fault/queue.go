@@ -213,7 +213,7 @@ func (p *parcel) own() {
 		return
 	}
 	f := p.frame
-	p.room = append(p.room, f.Room()...)
+	p.room = append(p.room, f.WithHeadroom()...)
 	p.frame = ether.Lend(p.room, f.Off)
 	p.frame.Fault, p.frame.ID = f.Fault, f.ID
 }

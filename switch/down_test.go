@@ -60,11 +60,11 @@ func TestDown(t *testing.T) {
 		t.Errorf("shown: %+v", w.all)
 	}
 	f := frame(mac(1), mac(2), 0)
-	if e := a.Explain(&f); e.Verdict != Down || e.Steps[len(e.Steps)-1].Check != CheckLink || e.Ways[0].Port != b || e.Ways[0].Verdict != Down {
+	if e := a.Explain(&f); e.Verdict != Down || e.Steps[len(e.Steps)-1].Check != CheckLink || e.Egress[0].Port != b || e.Egress[0].Verdict != Down {
 		t.Errorf("explained as %+v", e)
 	}
 	f = frame(mac(1), broadcast, 0)
-	if e := a.Explain(&f); e.Verdict != Flooded || e.Ways[0].Verdict != Down || e.Ways[1].Verdict != Forwarded {
+	if e := a.Explain(&f); e.Verdict != Flooded || e.Egress[0].Verdict != Down || e.Egress[1].Verdict != Forwarded {
 		t.Errorf("a flooded one is explained as %+v", e)
 	}
 
@@ -75,7 +75,7 @@ func TestDown(t *testing.T) {
 		t.Errorf("up again, it got %v", got)
 	}
 	*still = true
-	b.Heard()
+	b.MarkUp()
 	a.Ingress([]ether.Frame{frame(mac(1), mac(2), 7)})
 	if got := wb.taken(); !slices.Equal(got, []int{7}) {
 		t.Errorf("heard, it got %v", got)

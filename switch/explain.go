@@ -9,14 +9,15 @@ import (
 // An Explanation is what Ingress would do with one frame, and why.
 type Explanation struct {
 	Verdict Verdict
-	Steps   []Step // what was asked, in order, up to the one that ends the frame
-	Ways    []Way  // of a frame with one owner: that port; of a flooded one: each port but its own; else none
+	Steps   []Step   // the checks in order, up to the one that drops the frame
+	Egress  []Egress // of a known destination: its port; of a flooded frame: each port but its own; else none
 }
 
-// A Check is a question that is asked of every frame that gets so far.
+// A Check is one of the checks that a frame has to pass.
 type Check string
 
-// The checks in their order. A frame has either Hairpin, Horizon, Link and Length, or Flood.
+// The checks in their order, each with the words of Step.Found: before the semicolon those with which the frame passes.
+// A frame has either Hairpin, Horizon, Link and Length, or Flood.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
@@ -33,32 +34,32 @@ const (
 // A Step is one check of a frame.
 type Step struct {
 	Check Check
-	Found string // a word: those of the check, before the semicolon what lets the frame go on
-	Drop  bool   // the frame ends here
+	Found string // one word, see the checks
+	Drop  bool   // the frame is dropped here
 
 	MAC   ether.MAC     // of source and destination
-	Port  *Port         // who has that address, before this frame; nil: nobody
+	Port  *Port         // owns that address, before this frame; nil: none does
 	Age   time.Duration // since a learned one was last seen, in whole seconds
-	Evict *Entry        // the learned address that goes when this source is learned; nil: there is room
+	Evict *Entry        // the learned address that is evicted when this source is learned; nil: there is room
 
 	Limit int // of length, in bytes
 }
 
-// A Way is a port by which a frame leaves, or would have.
-type Way struct {
+// An Egress is a port by which a frame leaves, or would leave if the verdict allowed it.
+type Egress struct {
 	Port    *Port
-	Verdict Verdict // Forwarded: it leaves; else why not
-	Limit   int     // the longest frame with this one's outermost VLAN tag that it carries, in bytes
+	Verdict Verdict // Forwarded: it leaves; else the reason why not
+	Limit   int     // length of the longest frame, tagged as this one, that the port can send, in bytes
 }
 
-// Explain tells what Ingress by p would do with f, if it came now and alone. It changes nothing: nothing is learned,
-// counted, shown or sent, and f stays as it is. Its word holds until the next frame, change or tick of the switch.
+// Explain tells what Ingress by p would do with f, if it were received now and alone. It changes nothing: nothing is
+// learned, counted, shown or sent, and f stays as it is. The answer holds until the next frame, change or tick.
 func (p *Port) Explain(f *ether.Frame) Explanation {
 	g := *f // Check writes into it
-	p.sw.change.Lock()
-	defer p.sw.change.Unlock()
-	e := Explanation{Verdict: p.vet(&g)}
-	e.Steps = vetted(&g, e.Verdict)
+	p.sw.tableMu.Lock()
+	defer p.sw.tableMu.Unlock()
+	e := Explanation{Verdict: p.validate(&g)}
+	e.Steps = validationSteps(&g, e.Verdict)
 	if e.Verdict.Drop() {
 		return e
 	}
@@ -74,13 +75,13 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	if to == nil {
 		p.explainFlood(&g, &e)
 	} else {
-		p.explainWay(&g, to, &e)
+		p.explainUnicast(&g, to, &e)
 	}
 	return e
 }
 
-// vetted is the steps of vet that gave f the verdict v, of the source only if that ends it.
-func vetted(f *ether.Frame, v Verdict) []Step {
+// validationSteps are the steps of validate, which gave f the verdict v; with the source only if that drops the frame.
+func validationSteps(f *ether.Frame, v Verdict) []Step {
 	offload := Step{Check: CheckOffload, Found: "none"}
 	switch {
 	case v == Runt:
@@ -91,7 +92,7 @@ func vetted(f *ether.Frame, v Verdict) []Step {
 		return []Step{offload}
 	case f.Off.Kind != ether.None:
 		offload.Found = "super-frame"
-	case f.Off.NeedsSum:
+	case f.Off.PartialChecksum:
 		offload.Found = "checksum"
 	}
 	if v == Detached {
@@ -112,7 +113,7 @@ func vetted(f *ether.Frame, v Verdict) []Step {
 	return steps
 }
 
-// explainSource tells what learn would do. fdb.change is held.
+// explainSource tells what learnSource would do. tableMu is held.
 func (p *Port) explainSource(f *ether.Frame) Step {
 	s := p.sw.station(f.Src())
 	step := Step{Check: CheckSource, MAC: f.Src()}
@@ -121,21 +122,21 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 		step.Port, step.Age = e.Port, e.Age
 	}
 	count := p.sw.count
-	switch s.at(p) {
-	case taken:
+	switch s.sourceAt(p) {
+	case sourceSpoofed:
 		step.Found, step.Drop = "taken", true
 		return step
-	case here:
+	case sourceKnown:
 		step.Found = "known"
 		if s.pinned {
 			step.Found = "pinned"
 		}
 		return step
-	case fresh:
+	case sourceNew:
 		step.Found = "new"
-	case moved:
+	case sourceMoved:
 		step.Found = "moved"
-		count-- // it leaves its port first
+		count-- // its old entry goes first
 	}
 	if old := p.sw.victim(p, count); old != nil {
 		e := p.sw.entry(old)
@@ -144,7 +145,7 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 	return step
 }
 
-// explainDestination tells what find would give, after the source was learned. fdb.change is held.
+// explainDestination tells what find would return after the source was learned. tableMu is held.
 func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step Step) {
 	step = Step{Check: CheckDestination, Found: "unknown", MAC: f.Dst()}
 	if f.Dst().Group() {
@@ -152,7 +153,7 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 	}
 	s := p.sw.station(f.Dst())
 	switch {
-	case f.Dst() == f.Src(): // whoever had it
+	case f.Dst() == f.Src(): // whichever port had it
 		step.Found, step.Port = "learned", p
 		if source.Found == "pinned" {
 			step.Found = "pinned"
@@ -168,10 +169,10 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 	return step.Port, step
 }
 
-// explainWay adds the steps and the way of a frame to the one port that owns its destination.
-func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
+// explainUnicast adds the steps and the egress port of a frame whose destination is known.
+func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 	limit := to.limitOf(f)
-	e.Ways = []Way{{to, e.Verdict, limit}}
+	e.Egress = []Egress{{to, e.Verdict, limit}}
 	for _, c := range []struct {
 		check    Check
 		end      Verdict
@@ -191,18 +192,18 @@ func (p *Port) explainWay(f *ether.Frame, to *Port, e *Explanation) {
 	}
 }
 
-// explainFlood adds the step and the ways of a frame whose destination has no one port.
+// explainFlood adds the step and the egress ports of a frame whose destination is not known, or a group.
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
 	for _, q := range *p.sw.ports.Load() {
 		if q == p {
 			continue
 		}
-		w := Way{q, p.way(f, q), q.limitOf(f)}
+		w := Egress{q, p.egressVerdict(f, q), q.limitOf(f)}
 		if w.Verdict == Forwarded {
 			step.Found = "some"
 		}
-		e.Ways = append(e.Ways, w)
+		e.Egress = append(e.Egress, w)
 	}
 	switch e.Verdict {
 	case MTU:

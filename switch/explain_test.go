@@ -33,10 +33,10 @@ type stationState struct {
 
 func stateOf(s *Switch, wires map[*Port]*wire) state {
 	st := state{stations: map[ether.MAC]stationState{}, lists: map[*Port][]ether.MAC{}, stats: map[*Port]Stats{},
-		tally: s.Tally(), count: s.count, full: slices.Clone(s.full)}
+		tally: s.Tally(), count: s.count, full: slices.Clone(s.learners)}
 	s.stations.Range(func(m, v any) bool {
 		x := v.(*station)
-		st.stations[m.(ether.MAC)] = stationState{x.port.Load(), x.rival.Load(), x.pinned, x.seen.Load(), x.rivals.Load(), x.slot}
+		st.stations[m.(ether.MAC)] = stationState{x.port.Load(), x.spoofer.Load(), x.pinned, x.seen.Load(), x.spoofed.Load(), x.slot}
 		return true
 	})
 	for p, w := range wires {
@@ -62,8 +62,8 @@ func anyFrame(r *rand.Rand, n int) ether.Frame {
 		return super(src, dst, 1+r.IntN(60000), 400+r.IntN(1200))
 	case 1:
 		f := super(src, dst, 1+r.IntN(60000), 400+r.IntN(1200))
-		f.Off = ether.Offload{Kind: ether.Kind(r.IntN(5)), NeedsSum: r.IntN(2) == 0, Head: uint16(r.IntN(80)),
-			Segment: uint16(r.IntN(1500)), SumStart: uint16(r.IntN(50)), SumOffset: uint16(r.IntN(20))}
+		f.Off = ether.Offload{Kind: ether.Kind(r.IntN(5)), PartialChecksum: r.IntN(2) == 0, Head: uint16(r.IntN(80)),
+			Segment: uint16(r.IntN(1500)), ChecksumStart: uint16(r.IntN(50)), ChecksumOffset: uint16(r.IntN(20))}
 		return f
 	case 2:
 		return sized2(src, dst, r.IntN(20))
@@ -124,14 +124,14 @@ func TestTraceIsTruth(t *testing.T) {
 				p = gone[r.IntN(len(gone))]
 			}
 			f := anyFrame(r, stations)
-			bytesBefore, off, fault := bytes.Clone(f.Room()), f.Off, f.Fault
+			bytesBefore, off, fault := bytes.Clone(f.WithHeadroom()), f.Off, f.Fault
 			before := stateOf(s, wires)
 			s.Watch(watcher)
 			e := p.Explain(&f)
 			if watcher.all != nil || !reflect.DeepEqual(before, stateOf(s, wires)) {
 				t.Fatalf("explaining has changed %+v into %+v", before, stateOf(s, wires))
 			}
-			if !bytes.Equal(bytesBefore, f.Room()) || off != f.Off || fault != f.Fault {
+			if !bytes.Equal(bytesBefore, f.WithHeadroom()) || off != f.Off || fault != f.Fault {
 				t.Fatalf("explaining has changed the frame: %+v", f)
 			}
 			p.Ingress([]ether.Frame{f})
@@ -146,7 +146,7 @@ func TestTraceIsTruth(t *testing.T) {
 				}
 			}
 			said := map[*Port]int{}
-			for _, w := range e.Ways {
+			for _, w := range e.Egress {
 				if w.Verdict == Forwarded {
 					said[w.Port]++
 				}
@@ -229,7 +229,7 @@ func TestInject(t *testing.T) {
 // Whatever a frame and its offload are, explaining them agrees with what is then done.
 func FuzzExplain(f *testing.F) {
 	for _, seed := range []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), sized2(mac(1), mac(2), 5)} {
-		f.Add(seed.Bytes(), uint8(seed.Off.Kind), seed.Off.NeedsSum, seed.Off.Head, seed.Off.Segment, seed.Off.SumStart, seed.Off.SumOffset, uint8(seed.Fault))
+		f.Add(seed.Bytes(), uint8(seed.Off.Kind), seed.Off.PartialChecksum, seed.Off.Head, seed.Off.Segment, seed.Off.ChecksumStart, seed.Off.ChecksumOffset, uint8(seed.Fault))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, kind uint8, needsSum bool, head, segment, start, offset uint16, fault uint8) {
 		s := New(Config{})
@@ -237,8 +237,8 @@ func FuzzExplain(f *testing.F) {
 		p, _ := attach(s, "b", true)
 		p.SetLimit(1500)
 		p.Pin(mac(2))
-		g := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{Kind: ether.Kind(kind), NeedsSum: needsSum, Head: head,
-			Segment: segment, SumStart: start, SumOffset: offset})
+		g := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{Kind: ether.Kind(kind), PartialChecksum: needsSum, Head: head,
+			Segment: segment, ChecksumStart: start, ChecksumOffset: offset})
 		g.Fault = ether.Fault(fault)
 		if e, done := a.Explain(&g), a.Inject(g); e.Verdict != done || e.Steps[len(e.Steps)-1].Drop != done.Drop() {
 			t.Errorf("explained was %s, done was %s: %+v", e.Verdict, done, e.Steps)

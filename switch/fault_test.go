@@ -17,8 +17,8 @@ func TestFaulted(t *testing.T) {
 	frames[1].Fault = ether.FaultLost
 	frames[2].Fault = ether.FaultDelayed | ether.FaultCorrupt
 	a.Ingress(frames)
-	b.ShowFaulted(&frames[1])
-	b.ShowFaulted(&frames[2])
+	b.WatchFaulted(&frames[1])
+	b.WatchFaulted(&frames[2])
 	want := []shownFrame{
 		{a, b, Forwarded, 0}, {a, nil, Fault, ether.FaultLost}, {a, b, Forwarded, ether.FaultDelayed | ether.FaultCorrupt},
 		{nil, b, Fault, ether.FaultLost}, {nil, b, Forwarded, ether.FaultDelayed | ether.FaultCorrupt},

@@ -10,32 +10,32 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// fdb is the forwarding database: which port leads to which station. Look-ups take no lock; changes
-// take one, and are rare.
+// fdb is the forwarding database: which port leads to which address. Look-ups take no lock. Changes, which are
+// rare, take one.
 type fdb struct {
-	ageing              time.Duration
-	perPort, perNetwork int
-	now                 atomic.Int64 // coarse clock, in seconds, moved by Tick
-	stations            sync.Map     // ether.MAC → *station
+	ageing              time.Duration // see Config
+	perPort, perNetwork int           // see Config
+	now                 atomic.Int64  // coarse clock, in seconds, moved by Tick
+	stations            sync.Map      // ether.MAC → *station
 
-	change sync.Mutex // guards what follows, and the stations' slots
-	count  int        // learned addresses
-	full   []*Port    // ports that own learned addresses
+	tableMu  sync.Mutex // guards what follows, station.slot and Port.learned
+	count    int        // learned addresses
+	learners []*Port    // ports that own learned addresses
 }
 
-// A station is one address. Its port changes when it moves; what is pinned does not move.
+// A station is one entry of the table. A learned one moves to the port where it was seen last; a pinned one stays.
 type station struct {
-	mac    ether.MAC
-	pinned bool // for ever
-	port   atomic.Pointer[Port]
-	seen   atomic.Int64
-	rival  atomic.Pointer[Port] // another port that used the pinned address
-	rivals atomic.Uint64        // frames it lost by that
+	mac     ether.MAC
+	pinned  bool // static: it neither ages nor moves
+	port    atomic.Pointer[Port]
+	seen    atomic.Int64         // when, by the coarse clock
+	spoofer atomic.Pointer[Port] // another port that sent with the pinned address; nil: none
+	spoofed atomic.Uint64        // frames dropped because of that
 
-	slot int // place in port.learned, guarded by fdb.change
+	slot int // index in port.learned, -1: none; guarded by tableMu
 }
 
-// station gives m's entry, nil if that is not known or m is a group address.
+// station gives m's entry, nil if there is none. Group addresses have none.
 func (t *fdb) station(m ether.MAC) *station {
 	if v, ok := t.stations.Load(m); ok {
 		return v.(*station)
@@ -43,96 +43,96 @@ func (t *fdb) station(m ether.MAC) *station {
 	return nil
 }
 
-// find gives the port that leads to m, nil if that is not known or m is a group address.
+// find gives the port that leads to m, nil if none is known. Group addresses have none.
 func (t *fdb) find(m ether.MAC) *Port {
-	if v, ok := t.stations.Load(m); ok { // not by station: it would be one more call for each frame
+	if v, ok := t.stations.Load(m); ok { // without station, which would be one more call for each frame
 		return v.(*station).port.Load()
 	}
 	return nil
 }
 
-// A sighting is what a source address is to the port that it was seen at.
-type sighting uint8
+// A sourceState is how a source address relates to the port by which it was received.
+type sourceState uint8
 
 const (
-	fresh sighting = iota // nobody's: to be learned
-	here                  // this port's
-	moved                 // learned at another port: to be learned here
-	taken                 // pinned to another port
+	sourceNew     sourceState = iota // not in the table: to be learned
+	sourceKnown                      // this port's
+	sourceMoved                      // learned at another port: to be learned here
+	sourceSpoofed                    // pinned to another port
 )
 
-// at judges a sighting of the station at p; s is nil if its address is not known.
-func (s *station) at(p *Port) sighting {
+// sourceAt gives the state of s as a source address at p; s is nil if the address is not in the table.
+func (s *station) sourceAt(p *Port) sourceState {
 	switch {
 	case s == nil:
-		return fresh
+		return sourceNew
 	case s.port.Load() == p:
-		return here
+		return sourceKnown
 	case s.pinned:
-		return taken
+		return sourceSpoofed
 	}
-	return moved
+	return sourceMoved
 }
 
-// learn notes that m was seen at p, and gives what it was until then: with fresh and moved, look-ups made before may not
-// hold any more. A pinned address is not changed, and a group address must not be given.
-func (t *fdb) learn(m ether.MAC, p *Port) sighting {
+// learnSource notes that m was seen at p, and returns its state before. After sourceNew and sourceMoved, earlier results
+// of find may be wrong. A pinned address is not changed. m must not be a group address.
+func (t *fdb) learnSource(m ether.MAC, p *Port) sourceState {
 	s := t.station(m)
-	switch s.at(p) {
-	case fresh:
+	switch s.sourceAt(p) {
+	case sourceNew:
 		return t.insert(m, p)
-	case moved:
+	case sourceMoved:
 		t.move(s, p)
-		return moved
-	case taken:
-		s.rival.Store(p)
-		s.rivals.Add(1)
-		return taken
+		return sourceMoved
+	case sourceSpoofed:
+		s.spoofer.Store(p)
+		s.spoofed.Add(1)
+		return sourceSpoofed
 	}
 	if now := t.now.Load(); s.seen.Load() != now {
 		s.seen.Store(now)
 	}
-	return here
+	return sourceKnown
 }
 
-func (t *fdb) insert(m ether.MAC, p *Port) sighting {
-	t.change.Lock()
-	defer t.change.Unlock()
+func (t *fdb) insert(m ether.MAC, p *Port) sourceState {
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
 	if p.detached.Load() {
-		return fresh // its addresses are forgotten already
+		return sourceNew // its addresses were removed already
 	}
-	if v, ok := t.stations.Load(m); ok { // somebody was faster
+	if v, ok := t.stations.Load(m); ok { // another goroutine has inserted it
 		s := v.(*station)
 		if s.pinned {
-			return s.at(p)
+			return s.sourceAt(p)
 		}
-		t.disown(s)
-		t.own(s, p)
-		return moved
+		t.release(s)
+		t.assign(s, p)
+		return sourceMoved
 	}
 	s := &station{mac: m}
-	t.own(s, p)
+	t.assign(s, p)
 	t.stations.Store(m, s)
-	return fresh
+	return sourceNew
 }
 
 func (t *fdb) move(s *station, p *Port) {
-	t.change.Lock()
-	defer t.change.Unlock()
-	if s.slot < 0 || p.detached.Load() { // forgotten, or pinned anew, meanwhile: the next frame will tell
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
+	if s.slot < 0 || p.detached.Load() { // removed or pinned meanwhile: the next frame finds out
 		return
 	}
-	t.disown(s)
-	t.own(s, p)
+	t.release(s)
+	t.assign(s, p)
 }
 
-// own enters a learned station at p, and makes room for it first.
-func (t *fdb) own(s *station, p *Port) {
+// assign makes p the port of a learned station, after it has evicted another one if there is no room. tableMu is held.
+func (t *fdb) assign(s *station, p *Port) {
 	if old := t.victim(p, t.count); old != nil {
 		t.remove(old)
 	}
 	if len(p.learned) == 0 {
-		t.full = append(t.full, p)
+		t.learners = append(t.learners, p)
 	}
 	s.slot = len(p.learned)
 	p.learned = append(p.learned, s)
@@ -141,9 +141,9 @@ func (t *fdb) own(s *station, p *Port) {
 	s.port.Store(p)
 }
 
-// victim is the learned station that has to go before p gets one more, with count in the table; nil if there is room.
-// The port that is at its bound loses its oldest; if the whole table is, the port with the most does. So whoever floods
-// the table with addresses loses his own, not his neighbours'.
+// victim is the learned station to evict before p gets one more, with count in the table; nil if there is room.
+// A port at its bound loses its oldest one. If the table is at its bound, the port with the most addresses does: so
+// whoever floods the table loses his own addresses, not those of others. tableMu is held.
 func (t *fdb) victim(p *Port, count int) *station {
 	if len(p.learned) >= t.perPort {
 		return p.oldest()
@@ -152,7 +152,7 @@ func (t *fdb) victim(p *Port, count int) *station {
 		return nil
 	}
 	greedy := p
-	for _, q := range t.full {
+	for _, q := range t.learners {
 		if len(q.learned) > len(greedy.learned) {
 			greedy = q
 		}
@@ -160,7 +160,7 @@ func (t *fdb) victim(p *Port, count int) *station {
 	return greedy.oldest()
 }
 
-// oldest is the port's learned station that was not seen for longest, nil without any. fdb.change is held.
+// oldest is the port's learned station that was not seen for the longest time, nil if it has none. tableMu is held.
 func (p *Port) oldest() (oldest *station) {
 	for _, s := range p.learned {
 		if oldest == nil || s.seen.Load() < oldest.seen.Load() {
@@ -170,14 +170,14 @@ func (p *Port) oldest() (oldest *station) {
 	return oldest
 }
 
-// remove forgets a learned station.
+// remove removes a learned station from the table. tableMu is held.
 func (t *fdb) remove(s *station) {
-	t.disown(s)
+	t.release(s)
 	t.stations.Delete(s.mac)
 }
 
-// disown takes a learned station from its port.
-func (t *fdb) disown(s *station) {
+// release removes a learned station from its port's list. tableMu is held.
+func (t *fdb) release(s *station) {
 	p := s.port.Load()
 	last := len(p.learned) - 1
 	p.learned[s.slot] = p.learned[last]
@@ -187,23 +187,23 @@ func (t *fdb) disown(s *station) {
 	s.slot = -1
 	t.count--
 	if last == 0 {
-		for i, q := range t.full {
+		for i, q := range t.learners {
 			if q == p {
-				t.full[i] = t.full[len(t.full)-1]
-				t.full = t.full[:len(t.full)-1]
+				t.learners[i] = t.learners[len(t.learners)-1]
+				t.learners = t.learners[:len(t.learners)-1]
 				break
 			}
 		}
 	}
 }
 
-// Pin ties a station's address to the port: it is known before the first frame, does not age, and
-// frames with it that come by another port are dropped as Spoofed. False: another port has pinned it,
-// or this one has left the switch.
+// Pin makes an address a static entry of the port: it is known before the first frame and does not age, and frames
+// with that source that another port receives are dropped as Spoofed. It returns false if another port has pinned
+// the address, or if this one is detached.
 func (p *Port) Pin(m ether.MAC) bool {
 	t := &p.sw.fdb
-	t.change.Lock()
-	defer t.change.Unlock()
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
 	if p.detached.Load() {
 		return false
 	}
@@ -212,7 +212,7 @@ func (p *Port) Pin(m ether.MAC) bool {
 		if s.pinned {
 			return s.port.Load() == p
 		}
-		t.disown(s)
+		t.release(s)
 	}
 	s := &station{mac: m, pinned: true, slot: -1}
 	s.port.Store(p)
@@ -220,11 +220,11 @@ func (p *Port) Pin(m ether.MAC) bool {
 	return true
 }
 
-// Unpin forgets an address that this port has pinned.
+// Unpin removes an address that this port has pinned.
 func (p *Port) Unpin(m ether.MAC) {
 	t := &p.sw.fdb
-	t.change.Lock()
-	defer t.change.Unlock()
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
 	if v, ok := t.stations.Load(m); ok {
 		if s := v.(*station); s.pinned && s.port.Load() == p {
 			t.stations.Delete(m)
@@ -232,10 +232,10 @@ func (p *Port) Unpin(m ether.MAC) {
 	}
 }
 
-// forget drops every address of p.
+// forget removes every address of p, and p as a spoofer of others.
 func (t *fdb) forget(p *Port) {
-	t.change.Lock()
-	defer t.change.Unlock()
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
 	for len(p.learned) > 0 {
 		t.remove(p.learned[len(p.learned)-1])
 	}
@@ -244,23 +244,23 @@ func (t *fdb) forget(p *Port) {
 		if s.port.Load() == p {
 			t.stations.Delete(m)
 		}
-		if s.rival.Load() == p {
-			s.rival.Store(nil)
-			s.rivals.Store(0)
+		if s.spoofer.Load() == p {
+			s.spoofer.Store(nil)
+			s.spoofed.Store(0)
 		}
 		return true
 	})
 }
 
-// Tick moves the coarse clock to now, a time since some fixed start, and forgets what has not been
+// Tick sets the coarse clock to now, a time since some fixed start, and removes the learned addresses that were not
 // seen for the ageing time.
 func (s *Switch) Tick(now time.Duration) {
 	t := &s.fdb
 	sec := int64(now / time.Second)
 	t.now.Store(sec)
 	oldest := sec - int64(math.Ceil(t.ageing.Seconds()))
-	t.change.Lock()
-	defer t.change.Unlock()
+	t.tableMu.Lock()
+	defer t.tableMu.Unlock()
 	for _, p := range s.Ports() {
 		for i := len(p.learned) - 1; i >= 0; i-- {
 			if p.learned[i].seen.Load() <= oldest {
@@ -272,15 +272,15 @@ func (s *Switch) Tick(now time.Duration) {
 
 // An Entry is one address of the forwarding database.
 type Entry struct {
-	MAC    ether.MAC
-	Port   *Port
-	Pinned bool
-	Age    time.Duration // since last seen, in whole seconds; 0 if pinned
-	Rival  *Port         // another port that used this pinned address, nil if none did
-	Stolen uint64        // frames dropped because of that
+	MAC       ether.MAC
+	Port      *Port
+	Pinned    bool
+	Age       time.Duration // since it was last seen, in whole seconds; 0 if pinned
+	SpoofedBy *Port         // another port that sent with this pinned address; nil: none
+	Spoofed   uint64        // frames dropped because of that
 }
 
-// Entries gives the forwarding database in no order. It changes under the reader's eyes.
+// Entries gives the forwarding database in no order. Changes made meanwhile may or may not be seen.
 func (s *Switch) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		s.stations.Range(func(_, v any) bool { return yield(s.entry(v.(*station))) })
@@ -289,9 +289,9 @@ func (s *Switch) Entries() iter.Seq[Entry] {
 
 // entry reads one station.
 func (t *fdb) entry(s *station) Entry {
-	e := Entry{MAC: s.mac, Port: s.port.Load(), Pinned: s.pinned, Stolen: s.rivals.Load()}
-	if r := s.rival.Load(); r != nil && !r.detached.Load() {
-		e.Rival = r
+	e := Entry{MAC: s.mac, Port: s.port.Load(), Pinned: s.pinned, Spoofed: s.spoofed.Load()}
+	if r := s.spoofer.Load(); r != nil && !r.detached.Load() {
+		e.SpoofedBy = r
 	}
 	if !s.pinned {
 		e.Age = max(0, time.Duration(t.now.Load()-s.seen.Load())*time.Second) // it may be seen again meanwhile

@@ -19,8 +19,8 @@ func (s *Switch) at(i int) *Port { return s.find(mac(i)) }
 // balanced holds the table's accounts against its entries. No Ingress may run.
 func balanced(t *testing.T, s *Switch) {
 	t.Helper()
-	s.change.Lock()
-	defer s.change.Unlock()
+	s.tableMu.Lock()
+	defer s.tableMu.Unlock()
 	learned := map[*Port]int{}
 	n := 0
 	s.stations.Range(func(k, v any) bool {
@@ -48,10 +48,10 @@ func balanced(t *testing.T, s *Switch) {
 	if n > s.perNetwork {
 		t.Errorf("%d addresses are learned, bound %d", n, s.perNetwork)
 	}
-	if len(s.full) != len(learned) {
-		t.Errorf("%d ports are noted as owners, %d are", len(s.full), len(learned))
+	if len(s.learners) != len(learned) {
+		t.Errorf("%d ports are noted as owners, %d are", len(s.learners), len(learned))
 	}
-	for _, p := range s.full {
+	for _, p := range s.learners {
 		if len(p.learned) != learned[p] || learned[p] > s.perPort {
 			t.Errorf("%s lists %d addresses and owns %d, bound %d", p.Name, len(p.learned), learned[p], s.perPort)
 		}
@@ -112,7 +112,7 @@ func TestPin(t *testing.T) {
 	n := 0
 	for e := range s.Entries() {
 		n++
-		if e.MAC != mac(1) || e.Port != b || !e.Pinned || e.Age != 0 || e.Rival != a || e.Stolen != 2 {
+		if e.MAC != mac(1) || e.Port != b || !e.Pinned || e.Age != 0 || e.SpoofedBy != a || e.Spoofed != 2 {
 			t.Errorf("entry is %+v", e)
 		}
 	}
@@ -174,8 +174,8 @@ func TestRivalLeaves(t *testing.T) {
 	a.show(1)
 	a.Detach()
 	for e := range s.Entries() {
-		if e.Rival != nil || e.Stolen != 0 {
-			t.Errorf("%s is accused of %d frames", e.Rival.Name, e.Stolen)
+		if e.SpoofedBy != nil || e.Spoofed != 0 {
+			t.Errorf("%s is accused of %d frames", e.SpoofedBy.Name, e.Spoofed)
 		}
 	}
 }
@@ -343,8 +343,8 @@ func TestPerNetwork(t *testing.T) {
 	for _, p := range s.Ports() {
 		p.Detach()
 	}
-	if s.count != 0 || len(s.full) != 0 {
-		t.Errorf("%d addresses of %d ports are left", s.count, len(s.full))
+	if s.count != 0 || len(s.learners) != 0 {
+		t.Errorf("%d addresses of %d ports are left", s.count, len(s.learners))
 	}
 	balanced(t, s)
 }

@@ -6,40 +6,40 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// maxLots is how many leaving ports one batch is sorted into before it is sent.
-const maxLots = 8
+// maxEgress is the maximum of egress ports that a batch is sorted by before it is sent.
+const maxEgress = 8
 
-// A lot is the frames of one batch that leave by one port, in order.
-type lot struct {
+// An egressBatch is the frames of one batch that leave by one port, in order.
+type egressBatch struct {
 	port   *Port
 	frames []*ether.Frame
 }
 
 // batch is Ingress's scratch.
 type batch struct {
-	lots  [maxLots]lot
-	used  int
-	flood []*ether.Frame
-	some  []*ether.Frame // flood, less what is too long for one port
-	tally Tally
-	bytes uint64
+	egress  [maxEgress]egressBatch
+	used    int
+	flood   []*ether.Frame
+	fitting []*ether.Frame // flood, less what is too long for one port
+	tally   Tally
+	bytes   uint64
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// Ingress is the way of a frame: frames have come in by p; each is judged, its source learned, and
-// sent on. They are lent for the length of the call.
+// Ingress processes frames that p has received: each gets its verdict, its source is learned, and it is sent on.
+// The frames are lent for the call. Several goroutines may call it at once.
 func (p *Port) Ingress(frames []ether.Frame) {
 	b := batches.Get().(*batch)
-	p.pass(b, frames)
+	p.process(b, frames)
 	p.count(b)
 	batches.Put(b)
 }
 
-// Inject is Ingress for one frame, and tells its verdict.
+// Inject is Ingress for one frame, and returns its verdict.
 func (p *Port) Inject(f ether.Frame) (v Verdict) {
 	b := batches.Get().(*batch)
-	p.pass(b, []ether.Frame{f})
+	p.process(b, []ether.Frame{f})
 	for b.tally[v] == 0 {
 		v++
 	}
@@ -48,11 +48,11 @@ func (p *Port) Inject(f ether.Frame) (v Verdict) {
 	return v
 }
 
-// pass judges frames and sends them on.
-func (p *Port) pass(b *batch, frames []ether.Frame) {
-	var src, dst ether.MAC // of the frame before: a run of one flow costs no look-up
-	var to *Port           // dst's owner; nil: to be looked up
-	var down *Port         // asked in this call, and down: to ask takes system calls
+// process gives each frame its verdict and sends it on.
+func (p *Port) process(b *batch, frames []ether.Frame) {
+	var src, dst ether.MAC // of the previous frame: a run of one flow needs one look-up
+	var to *Port           // owns dst; nil: to be looked up
+	var down *Port         // was found down in this call: to ask again would cost system calls
 	var watch Watcher
 	if w := p.sw.watch.Load(); w != nil {
 		watch = *w
@@ -60,14 +60,14 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
 		b.bytes += uint64(f.Len())
-		v := p.vet(f)
+		v := p.validate(f)
 		if v == Forwarded {
 			if from := f.Src(); from != src {
-				switch src = from; p.sw.learn(from, p) {
-				case here:
-				case taken:
+				switch src = from; p.sw.learnSource(from, p) {
+				case sourceKnown:
+				case sourceSpoofed:
 					v, src = Spoofed, ether.MAC{}
-				default: // the destination may have moved, or gone to make room
+				default: // dst may be the address that has moved, or that was evicted
 					to = nil
 				}
 			}
@@ -87,10 +87,10 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 		}
 		b.tally[v]++
 		if v == Forwarded {
-			l := b.forward(p, to, f)
-			n := b.follow(l, f, frames[i+1:])
+			e := b.enqueue(p, to, f)
+			n := b.enqueueRun(e, f, frames[i+1:])
 			if watch != nil {
-				showRun(watch, p, to, frames[i:][:1+n])
+				watchRun(watch, p, to, frames[i:][:1+n])
 			}
 			i += n
 			continue
@@ -99,16 +99,16 @@ func (p *Port) pass(b *batch, frames []ether.Frame) {
 			watch.Watch(p, nil, v, f)
 		}
 		if v == Flooded {
-			b.sendLots()
+			b.sendEgress()
 			b.flood = append(b.flood, f)
 		}
 	}
-	b.sendLots()
+	b.sendEgress()
 	b.sendFlood(p)
 }
 
-// showRun shows frames that are forwarded one way.
-func showRun(w Watcher, in, out *Port, frames []ether.Frame) {
+// watchRun shows frames that are forwarded from in to out.
+func watchRun(w Watcher, in, out *Port, frames []ether.Frame) {
 	if r, ok := w.(RunWatcher); ok {
 		r.WatchRun(in, out, frames)
 		return
@@ -118,9 +118,8 @@ func showRun(w Watcher, in, out *Port, frames []ether.Frame) {
 	}
 }
 
-// ShowFaulted shows a frame that something was done to on its way out by p, after the switch had judged it, to whoever
-// watches.
-func (p *Port) ShowFaulted(f *ether.Frame) {
+// WatchFaulted shows the Watcher a frame that a fault on the way out by p has changed, delayed or lost, after its verdict.
+func (p *Port) WatchFaulted(f *ether.Frame) {
 	v := Forwarded
 	if f.Fault&ether.FaultLost != 0 {
 		v = Fault
@@ -130,8 +129,8 @@ func (p *Port) ShowFaulted(f *ether.Frame) {
 	}
 }
 
-// vet judges what can be told of a frame without the table.
-func (p *Port) vet(f *ether.Frame) Verdict {
+// validate gives the verdict as far as it needs no address table: a drop, or Forwarded.
+func (p *Port) validate(f *ether.Frame) Verdict {
 	if err := f.Check(); err != nil {
 		if f.Len() < ether.HeaderLen {
 			return Runt
@@ -150,16 +149,16 @@ func (p *Port) vet(f *ether.Frame) Verdict {
 	return Forwarded
 }
 
-// decide judges a frame by where it goes: to is the port that owns its destination, nil if none.
+// decide gives the verdict of a valid frame. to is the port that owns its destination; nil: none is known.
 func (p *Port) decide(f *ether.Frame, to *Port) Verdict {
 	if to == nil {
 		return p.flood(f)
 	}
-	return p.way(f, to)
+	return p.egressVerdict(f, to)
 }
 
-// way judges the way from p to q for a frame.
-func (p *Port) way(f *ether.Frame, q *Port) Verdict {
+// egressVerdict is the verdict of a frame that was received by p if it were to leave by q.
+func (p *Port) egressVerdict(f *ether.Frame, q *Port) Verdict {
 	switch {
 	case q == p:
 		return Hairpin
@@ -173,13 +172,13 @@ func (p *Port) way(f *ether.Frame, q *Port) Verdict {
 	return Forwarded
 }
 
-// fits tells whether f is not too long for the way to p.
+// fits tells whether p can send f: it is not too long.
 func (p *Port) fits(f *ether.Frame) bool {
 	n := f.WireLen()
 	return n <= int(p.limit.Load()) || n <= p.limitOf(f)
 }
 
-// limitOf is the longest frame with f's outermost tag that the way to p takes.
+// limitOf is the length of the longest frame, tagged as f is, that p can send.
 func (p *Port) limitOf(f *ether.Frame) int {
 	limit := int(p.limit.Load())
 	if !p.Uplink {
@@ -188,12 +187,12 @@ func (p *Port) limitOf(f *ether.Frame) int {
 	return limit
 }
 
-// flood judges a frame for every port that may have its destination: MTU if there are such ports, none takes it, and it is
-// too long for one of them; Down if they all are down.
+// flood is the verdict of a frame without a known destination port: Flooded if a port can send it, or if there is none.
+// Otherwise MTU if it is too long for one of them, else Down.
 func (p *Port) flood(f *ether.Frame) Verdict {
 	v := Flooded
 	for _, q := range *p.sw.ports.Load() {
-		switch p.way(f, q) {
+		switch p.egressVerdict(f, q) {
 		case Forwarded:
 			return Flooded
 		case MTU:
@@ -207,34 +206,34 @@ func (p *Port) flood(f *ether.Frame) Verdict {
 	return v
 }
 
-// forward puts f into its port's lot, and gives that.
-func (b *batch) forward(in, to *Port, f *ether.Frame) *lot {
+// enqueue adds f to its port's egress batch and returns that.
+func (b *batch) enqueue(in, to *Port, f *ether.Frame) *egressBatch {
 	b.sendFlood(in)
-	for i := range b.lots[:b.used] {
-		if l := &b.lots[i]; l.port == to {
-			l.frames = append(l.frames, f)
-			return l
+	for i := range b.egress[:b.used] {
+		if e := &b.egress[i]; e.port == to {
+			e.frames = append(e.frames, f)
+			return e
 		}
 	}
-	if b.used == maxLots {
-		b.sendLots()
+	if b.used == maxEgress {
+		b.sendEgress()
 	}
-	l := &b.lots[b.used]
+	e := &b.egress[b.used]
 	b.used++
-	l.port, l.frames = to, append(l.frames, f)
-	return l
+	e.port, e.frames = to, append(e.frames, f)
+	return e
 }
 
-// follow puts what has the same addresses as f, and would be judged the same, into f's lot, up to the
-// first frame that differs: most of a busy port's frames are a run of one flow. It gives their number.
-func (b *batch) follow(l *lot, f *ether.Frame, frames []ether.Frame) (n int) {
-	limit := int(l.port.limit.Load())
+// enqueueRun adds to f's egress batch the frames behind f that have its addresses and must get its verdict, up to the
+// first one that differs, and returns their number. Most frames of a busy port are runs of one flow.
+func (b *batch) enqueueRun(e *egressBatch, f *ether.Frame, frames []ether.Frame) (n int) {
+	limit := int(e.port.limit.Load())
 	for i := range frames {
 		g := &frames[i]
-		if !g.SameWay(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit {
+		if !g.SameAddresses(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit {
 			break
 		}
-		l.frames = append(l.frames, g)
+		e.frames = append(e.frames, g)
 		b.bytes += uint64(g.Len())
 		n++
 	}
@@ -242,18 +241,18 @@ func (b *batch) follow(l *lot, f *ether.Frame, frames []ether.Frame) (n int) {
 	return n
 }
 
-func (b *batch) sendLots() {
-	for i := range b.lots[:b.used] {
-		l := &b.lots[i]
-		l.port.send(l.frames)
-		clear(l.frames)
-		l.port, l.frames = nil, l.frames[:0]
+func (b *batch) sendEgress() {
+	for i := range b.egress[:b.used] {
+		e := &b.egress[i]
+		e.port.send(e.frames)
+		clear(e.frames)
+		e.port, e.frames = nil, e.frames[:0]
 	}
 	b.used = 0
 }
 
-// sendFlood sends the gathered run to every port but the one it came by, and to no uplink if it came
-// by one: in a full mesh that is loop-free. A port that is down has refused it, a sparse one most of it.
+// sendFlood sends the collected frames to every port but in, and to no uplink if in is one: in a full mesh that is
+// loop-free (split horizon). They count as refused by a port that is down, or sparse and over its budget.
 func (b *batch) sendFlood(in *Port) {
 	if len(b.flood) == 0 {
 		return
@@ -280,26 +279,26 @@ func (b *batch) sendFlood(in *Port) {
 	b.flood = b.flood[:0]
 }
 
-// floodFitting sends q what fits its way; the rest q has refused.
+// floodFitting sends those frames by q that fit; the others count as refused.
 func (b *batch) floodFitting(q *Port) {
 	for _, f := range b.flood {
 		if q.fits(f) {
-			b.some = append(b.some, f)
+			b.fitting = append(b.fitting, f)
 		}
 	}
-	q.refuse(len(b.flood) - len(b.some))
-	q.send(b.some)
-	clear(b.some)
-	b.some = b.some[:0]
+	q.refuse(len(b.flood) - len(b.fitting))
+	q.send(b.fitting)
+	clear(b.fitting)
+	b.fitting = b.fitting[:0]
 }
 
-// refuse writes into the books that n frames were for the port and are not sent to it.
+// refuse counts n frames that should have left by the port and are not sent.
 func (p *Port) refuse(n int) {
 	p.offered.Add(uint64(n))
 	p.refused.Add(uint64(n))
 }
 
-// send hands frames to the port's way out and writes it into the books.
+// send sends frames by the port and counts them.
 func (p *Port) send(frames []*ether.Frame) {
 	if len(frames) == 0 {
 		return
@@ -313,7 +312,7 @@ func (p *Port) send(frames []*ether.Frame) {
 	p.txBytes.Add(uint64(bytes))
 }
 
-// count adds a batch to the books, once.
+// count adds a batch to the counters of the port and of the switch.
 func (p *Port) count(b *batch) {
 	for v, n := range b.tally {
 		if n > 0 {

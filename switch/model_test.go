@@ -444,7 +444,7 @@ func TestBooks(t *testing.T) {
 	for e := range s.Entries() {
 		t.Errorf("%s has survived every port", e.MAC)
 	}
-	if s.count != 0 || len(s.full) != 0 {
-		t.Errorf("%d addresses of %d ports are left", s.count, len(s.full))
+	if s.count != 0 || len(s.learners) != 0 {
+		t.Errorf("%d addresses of %d ports are left", s.count, len(s.learners))
 	}
 }

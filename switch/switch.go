@@ -2,9 +2,9 @@
 //
 // It lives in the directory switch; the word is a Go keyword and cannot name a package.
 //
-// The switch is passive. It owns no goroutine, no channel and no socket: whoever has read frames
-// calls Port.Ingress with them, and when the call returns each frame has been handed to the ports it
-// goes to, or dropped and counted. The way of a frame is in forward.go, the addresses in fdb.go.
+// The switch is passive. It owns no goroutine, no channel and no socket: whoever has read frames calls
+// Port.Ingress with them. When the call returns, each frame was sent to its egress ports, or dropped and
+// counted. forward.go has the data path, fdb.go the addresses, verdict.go what can become of a frame.
 package vswitch
 
 import (
@@ -16,25 +16,25 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Sender takes the frames that leave by a port.
+// A Sender transmits the frames that leave by a port.
 type Sender interface {
-	// Send takes the frames, all of them before it returns, and gives the number it took and their
-	// bytes; the rest were refused. It must keep no frame, and may be called by several goroutines.
+	// Send transmits the frames before it returns, and gives how many were accepted and their bytes; the rest
+	// were refused. It must not keep a frame. Several goroutines may call it at once.
 	Send(frames []*ether.Frame) (sent, bytes int)
 }
 
-// A Watcher sees frames as they are judged.
+// A Watcher is shown each frame and its verdict.
 type Watcher interface {
-	// Watch is told of a frame that has come in by in: once, after the verdict and before the frame leaves. out
-	// is the port that it is forwarded to, nil with any other verdict. The frame is lent, and whatever its bytes
-	// are, only those of Runt and Offload have not passed ether.Frame.Check. It is called by several goroutines.
+	// Watch shows a frame that was received by in: once, after the verdict and before the frame is sent. out is the
+	// port that it is forwarded to, nil with any other verdict. The frame is lent for the call. It has passed
+	// ether.Frame.Check, unless the verdict is Runt or Offload. Several goroutines may call it at once.
 	//
-	// With in nil it is told again of a frame that goes out by out, or does not, and what was done to it on purpose.
+	// With in nil, the frame was shown before: a fault on its way out by out has changed, delayed or lost it.
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
-// A RunWatcher is a Watcher that is told of frames that come in and are forwarded in runs: one or more that came together,
-// by one port, and leave by one. Of all else Watch tells.
+// A RunWatcher is a Watcher that is shown forwarded frames in runs: one or more frames that were received together by
+// one port and leave by one port. All other frames are shown by Watch.
 type RunWatcher interface {
 	WatchRun(in, out *Port, frames []ether.Frame)
 }
@@ -42,12 +42,12 @@ type RunWatcher interface {
 // Config sets the forwarding database's bounds. Zero values mean the defaults.
 type Config struct {
 	Start      time.Duration // Tick's clock when the switch is made
-	Ageing     time.Duration // after which a learned address that was not seen is forgotten; 300 s
-	PerPort    int           // learned addresses one port may own; 256
-	PerNetwork int           // learned addresses in all; 8192
+	Ageing     time.Duration // a learned address is removed when it was not seen for so long; DefaultAgeing
+	PerPort    int           // maximum of learned addresses of one port; DefaultPerPort
+	PerNetwork int           // maximum of learned addresses in all; DefaultPerNetwork
 }
 
-// Defaults of Config, those of IEEE 802.1Q table 8-6 and of Open vSwitch.
+// Defaults of Config: the ageing time is that of IEEE 802.1Q table 8-6 and of Open vSwitch.
 const (
 	DefaultAgeing     = 300 * time.Second
 	DefaultPerPort    = 256
@@ -57,11 +57,11 @@ const (
 // A Switch is one network's layer 2 on this host.
 type Switch struct {
 	fdb
-	ports atomic.Pointer[[]*Port] // for flooding; replaced whole
+	ports atomic.Pointer[[]*Port] // attached; an immutable slice, replaced with mu held
 	tally [verdicts]atomic.Uint64
 	watch atomic.Pointer[Watcher] // nil: nobody watches
 
-	mu sync.Mutex // attach and detach
+	mu sync.Mutex // serialises Attach and Detach
 }
 
 // New makes a switch without ports.
@@ -83,32 +83,32 @@ func orDefault[T comparable](v, def T) T {
 	return v
 }
 
-// A Port is one place where frames come in and go out.
+// A Port of a Switch: where frames are received and sent.
 type Port struct {
 	Name   string // endpoint id or peer address
-	Number uint32 // from 1, of no other port of this process, ever
+	Number uint32 // from 1; never used again in this process
 	Uplink bool   // leads to a remote host: split horizon
 
 	sw       *Switch
 	to       Sender
-	limit    atomic.Int64                // longest frame that its way carries, in bytes with the Ethernet header
+	limit    atomic.Int64                // longest frame that can be sent, in bytes with the Ethernet header
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
 	sparse   atomic.Bool  // see SetSparse
-	flooded  atomic.Int64 // while it is sparse: a second of the coarse clock, and in the low half how often frames were flooded to it then
-	learned  []*station   // of this port, guarded by fdb.mu
+	flooded  atomic.Int64 // of a sparse port: high 32 bits a second of the coarse clock, low 32 bits the batches flooded in it
+	learned  []*station   // guarded by fdb.tableMu
 
-	tally            [verdicts]atomic.Uint64 // of frames that came in
+	tally            [verdicts]atomic.Uint64 // received frames by verdict
 	rxBytes          atomic.Uint64
-	offered, refused atomic.Uint64 // of frames that went out, or should have
+	offered, refused atomic.Uint64 // frames to be sent by the port; those of them that were not
 	txBytes          atomic.Uint64
 }
 
 var numbers atomic.Uint32
 
-// Attach adds a port that sends to to. Frames longer than limit bytes, header included, do not fit
-// its way; a super-frame counts as long as its longest segment. On a way that is no uplink, the outermost VLAN
-// tag does not count: a kernel has it beside the frame (skb_vlan_untag, is_skb_forwardable in net/core).
+// Attach adds a port that sends to to. Frames longer than limit bytes, Ethernet header included, are not sent by it;
+// the length of a super-frame is that of its longest segment. Unless the port is an uplink, the outermost VLAN tag is
+// not counted: the kernel keeps it outside of the frame (skb_vlan_untag, is_skb_forwardable in net/core).
 func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
 	p := &Port{Name: name, Number: numbers.Add(1), Uplink: uplink, sw: s, to: to}
 	p.limit.Store(int64(limit))
@@ -119,8 +119,8 @@ func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
 	return p
 }
 
-// Detach takes the port out and forgets its addresses, pinned ones too. Frames that still come in by
-// it are dropped as Detached. A second Detach does nothing.
+// Detach removes the port and its addresses, pinned ones too. Frames that are received by it afterwards are
+// dropped as Detached. A second Detach does nothing.
 func (p *Port) Detach() {
 	s := p.sw
 	s.mu.Lock()
@@ -131,8 +131,8 @@ func (p *Port) Detach() {
 	s.fdb.forget(p)
 }
 
-// Watch shows w every frame from now on, in place of whoever watched before; nil: nobody watches. Batches that are
-// being judged meanwhile may still be shown to the one before.
+// Watch shows every frame to w from now on, instead of to the previous Watcher; nil ends it. Batches that are
+// in progress may still be shown to the previous one.
 func (s *Switch) Watch(w Watcher) {
 	if w == nil {
 		s.watch.Store(nil)
@@ -141,46 +141,47 @@ func (s *Switch) Watch(w Watcher) {
 	s.watch.Store(&w)
 }
 
-// Ports gives the attached ports in the order of their coming.
+// Ports gives the attached ports, in the order in which they were attached.
 func (s *Switch) Ports() []*Port { return slices.Clone(*s.ports.Load()) }
 
-// SetLimit changes the longest frame that the port's way carries.
+// SetLimit changes the length of the longest frame that the port can send, see Attach.
 func (p *Port) SetLimit(limit int) { p.limit.Store(int64(limit)) }
 
-// SetDown says that nothing gets to where the port leads; with nil that it does again. Frames to it are dropped as Down as long as
-// still says so: whoever has brought some asks it, so it must neither block nor allocate.
-func (p *Port) SetDown(still func() bool) {
-	if still == nil {
+// SetDown marks the port's link as down; nil marks it as up. Frames to the port are dropped as Down while isDown returns
+// true. isDown is called on the data path, so it must neither block nor allocate.
+func (p *Port) SetDown(isDown func() bool) {
+	if isDown == nil {
 		p.down.Store(nil)
 		return
 	}
-	p.down.Store(&still)
+	p.down.Store(&isDown)
 }
 
-// Heard says that frames have come from where the port leads. So the way there is up, whatever SetDown was told before.
-func (p *Port) Heard() {
+// MarkUp is SetDown(nil), at the cost of one load if the port is up. It is for frames that were received from the
+// port's link: the link must be up.
+func (p *Port) MarkUp() {
 	if p.down.Load() != nil {
 		p.down.Store(nil)
 	}
 }
 
-// IsDown tells what SetDown was told, as it is now.
+// IsDown tells whether the port's link is down now.
 func (p *Port) IsDown() bool {
-	still := p.down.Load()
-	return still != nil && (*still)()
+	isDown := p.down.Load()
+	return isDown != nil && (*isDown)()
 }
 
-// sparseBudget is how many batches of frames are flooded to a sparse port in a second.
+// sparseBudget is the maximum of batches that are flooded to a sparse port in one second.
 const sparseBudget = 16
 
-// SetSparse says whether frames that are flooded are sent to the port in a few batches only in each second of the coarse clock;
-// it refuses the others. That is for a host that may have gone: it can still be found, and costs next to nothing.
+// SetSparse limits the flooding to the port to sparseBudget batches a second; the others count as refused. It is for a
+// host that may have gone: if it is still there it can be found, and if not it costs next to nothing.
 func (p *Port) SetSparse(sparse bool) { p.sparse.Store(sparse) }
 
-// IsSparse tells what SetSparse was told.
+// IsSparse tells whether flooding to the port is limited.
 func (p *Port) IsSparse() bool { return p.sparse.Load() }
 
-// floodable tells whether flooded frames may be sent to the port now.
+// floodable tells whether a batch may be flooded to the port now, and counts it.
 func (p *Port) floodable() bool {
 	if !p.sparse.Load() {
 		return true
@@ -192,7 +193,7 @@ func (p *Port) floodable() bool {
 	return p.flooded.Add(1) <= now+sparseBudget
 }
 
-// Tally gives the switch's books: every frame that any port ever brought in, by verdict.
+// Tally counts all frames that any port has ever received, by verdict.
 func (s *Switch) Tally() (t Tally) {
 	for v := range t {
 		t[v] = s.tally[v].Load()
@@ -202,7 +203,7 @@ func (s *Switch) Tally() (t Tally) {
 
 // Stats are a port's counters. Frames are counted as received: a super-frame is one.
 type Stats struct {
-	Rx          Tally // frames that came in by the port, by verdict
+	Rx          Tally // frames that were received by the port, by verdict
 	RxBytes     uint64
 	Offered     uint64 // frames the switch sent to the port: Tx + Refused
 	Tx, Refused uint64
@@ -216,7 +217,7 @@ func (p *Port) Stats() (s Stats) {
 	}
 	s.RxBytes = p.rxBytes.Load()
 	s.TxBytes = p.txBytes.Load()
-	s.Refused = p.refused.Load() // before offered, which is counted first: Tx never goes below zero
+	s.Refused = p.refused.Load() // read before offered, which is incremented first: so Tx is never below zero
 	s.Offered = p.offered.Load()
 	s.Tx = s.Offered - s.Refused
 	return s

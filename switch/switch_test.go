@@ -42,7 +42,7 @@ func super(src, dst ether.MAC, n, size int) ether.Frame {
 	b[14], b[22], b[23] = 0x45, 64, 6
 	binary.BigEndian.PutUint16(b[16:], uint16(40+n))
 	b[46] = 0x50
-	f.Off = ether.Offload{Kind: ether.TCP4, Segment: uint16(size), NeedsSum: true, SumStart: 34, SumOffset: 16}
+	f.Off = ether.Offload{Kind: ether.TCP4, Segment: uint16(size), PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
 	return f
 }
 
@@ -114,7 +114,7 @@ func TestVerdicts(t *testing.T) {
 		{"segment 0", "a", super(mac(a), mac(b), 3000, 0), Offload, nil},
 		{"too many segments", "a", super(mac(a), mac(b), 3000, 1), Offload, nil},
 		{"super-frame of no known protocol", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{Kind: ether.TCP6, Segment: 1000}), Offload, nil},
-		{"checksum behind the end", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{NeedsSum: true, SumStart: 60, SumOffset: 16}), Offload, nil},
+		{"checksum behind the end", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{PartialChecksum: true, ChecksumStart: 60, ChecksumOffset: 16}), Offload, nil},
 		{"broadcast source", "a", frame(broadcast, mac(b), 0), BadSource, nil},
 		{"multicast source", "a", frame(ether.MAC{1, 0, 0x5e, 0, 0, 1}, mac(b), 0), BadSource, nil},
 		{"zero source", "a", frame(ether.MAC{}, mac(b), 0), BadSource, nil},
@@ -178,7 +178,7 @@ func TestVerdicts(t *testing.T) {
 // sized2 is a frame too short for a number.
 func sized2(src, dst ether.MAC, length int) ether.Frame {
 	f := frame(src, dst, 0)
-	return ether.Lend(f.Room()[:ether.Headroom+length], ether.Offload{})
+	return ether.Lend(f.WithHeadroom()[:ether.Headroom+length], ether.Offload{})
 }
 
 func claiming(f ether.Frame, off ether.Offload) ether.Frame {
@@ -257,7 +257,7 @@ func TestFloodMTU(t *testing.T) {
 func TestOrder(t *testing.T) {
 	s := New(Config{})
 	in, _ := attach(s, "in", false)
-	const others = 3 * maxLots
+	const others = 3 * maxEgress
 	var wires []*wire
 	for i := range others {
 		p, w := attach(s, mac(i).String(), false)
@@ -289,7 +289,7 @@ func TestOrder(t *testing.T) {
 
 // A batch for more ports than it has lots for reaches them all, and a run for few is one call a port.
 func TestLots(t *testing.T) {
-	for _, n := range []int{1, maxLots - 1, maxLots, maxLots + 1, 5 * maxLots} {
+	for _, n := range []int{1, maxEgress - 1, maxEgress, maxEgress + 1, 5 * maxEgress} {
 		s := New(Config{})
 		in, _ := attach(s, "in", false)
 		var wires []*wire
@@ -307,7 +307,7 @@ func TestLots(t *testing.T) {
 			if got, want := w.taken(), []int{i, i + n, i + 2*n, i + 3*n}; !slices.Equal(got, want) {
 				t.Errorf("%d destinations: port %d got %v, want %v", n, i, got, want)
 			}
-			if n <= maxLots && w.calls != 1 {
+			if n <= maxEgress && w.calls != 1 {
 				t.Errorf("%d destinations: port %d was called %d times, want once", n, i, w.calls)
 			}
 		}
@@ -353,12 +353,12 @@ func TestDetach(t *testing.T) {
 		t.Error("a port that has left could pin an address")
 	}
 	b.Ingress([]ether.Frame{frame(mac(3), mac(9), 0)})
-	s.learn(mac(3), b) // as a batch does that was under way
+	s.learnSource(mac(3), b) // as a batch does that was under way
 	for e := range s.Entries() {
 		t.Errorf("%s is remembered at %s", e.MAC, e.Port.Name)
 	}
 	a.show(1)
-	s.learn(mac(1), b)
+	s.learnSource(mac(1), b)
 	if s.at(1) != a {
 		t.Error("a station has moved to a port that has left")
 	}
@@ -378,7 +378,7 @@ func TestRunIsJudged(t *testing.T) {
 	good := func(n int) ether.Frame { return frame(mac(1), mac(2), n) }
 	for name, odd := range map[string]ether.Frame{
 		"too many segments":       super(mac(1), mac(2), 3000, 1),
-		"checksum behind the end": claiming(good(9), ether.Offload{NeedsSum: true, SumStart: 60, SumOffset: 16}),
+		"checksum behind the end": claiming(good(9), ether.Offload{PartialChecksum: true, ChecksumStart: 60, ChecksumOffset: 16}),
 		"too long":                sized(mac(1), mac(2), 9, 101),
 		"segments too long":       super(mac(1), mac(2), 1000, 100-53),
 		"another source":          frame(mac(3), mac(2), 9),
@@ -399,7 +399,7 @@ func TestRunIsJudged(t *testing.T) {
 				to.Ingress([]ether.Frame{frame(mac(2), mac(2), 0)})
 				batch := []ether.Frame{good(1), odd, good(2), good(3), odd, good(4)}
 				for k := range batch {
-					batch[k] = ether.Lend(slices.Clone(batch[k].Room()), batch[k].Off)
+					batch[k] = ether.Lend(slices.Clone(batch[k].WithHeadroom()), batch[k].Off)
 				}
 				if i == 0 {
 					from.Ingress(batch)

@@ -35,7 +35,7 @@ func TestTags(t *testing.T) {
 			}
 			f := tagged(sized(mac(1), mac(2), 0, n), tc.tags)
 			e := in.Explain(&f)
-			if e.Verdict != want || e.Ways[0].Limit != tc.most || e.Steps[len(e.Steps)-1].Limit != tc.most {
+			if e.Verdict != want || e.Egress[0].Limit != tc.most || e.Steps[len(e.Steps)-1].Limit != tc.most {
 				t.Errorf("%d tags, uplink %v, %d bytes: explained as %+v", tc.tags, tc.uplink, n, e)
 			}
 			before := s.Tally()

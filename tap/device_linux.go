@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,7 +39,7 @@ type Device struct {
 	in       atomic.Pointer[func([]ether.Frame)]
 	unbound  atomic.Uint64
 	refuse   func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
-	gates    [nKinds]ether.Gate                    // what the kernel takes: super-frames of a kind; of None, unfinished checksums
+	gates    [nKinds]offload.Feature               // what the kernel takes: super-frames of a kind; of None, unfinished checksums
 }
 
 const nKinds = ether.Kinds
@@ -156,7 +157,7 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 		n := w.gather(frames[i:])
 		w.fd = d.queue(frames[i])
 		refused, before := syscall.Errno(0), sent
-		if n > 1 && d.gates[w.join.Off().Kind].Open() {
+		if n > 1 && d.gates[w.join.Off().Kind].Enabled() {
 			if refused = d.writeJoined(w); refused == 0 {
 				for _, f := range frames[i : i+n] {
 					sent++
@@ -210,7 +211,7 @@ func (d *Device) writeOne(w *writer, f *ether.Frame) syscall.Errno {
 	if f.Len() < ether.HeaderLen {
 		return syscall.EINVAL
 	}
-	if !d.gates[f.Off.Kind%nKinds].Open() {
+	if !d.gates[f.Off.Kind%nKinds].Enabled() {
 		_, errno := d.writeFinished(w, f)
 		return errno
 	}

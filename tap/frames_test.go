@@ -60,8 +60,8 @@ func TestDrain(t *testing.T) {
 					if !bytes.Equal(got.Bytes(), want.Bytes()) {
 						t.Errorf("frame %d: %d bytes that are not the %d sent", i, got.Len(), want.Len())
 					}
-					if len(got.Room()) != got.Len()+ether.Headroom {
-						t.Errorf("frame %d has %d bytes of headroom", i, len(got.Room())-got.Len())
+					if len(got.WithHeadroom()) != got.Len()+ether.Headroom {
+						t.Errorf("frame %d has %d bytes of headroom", i, len(got.WithHeadroom())-got.Len())
 					}
 				}
 			})
@@ -103,7 +103,7 @@ func TestHeadroomIsFree(t *testing.T) {
 	var got int
 	d.Bind(func(frames []ether.Frame) {
 		for i := range frames {
-			copy(frames[i].Room()[:ether.Headroom], "scribble")
+			copy(frames[i].WithHeadroom()[:ether.Headroom], "scribble")
 		}
 		for i := range frames {
 			if !bytes.Equal(frames[i].Bytes(), want[got]) {
@@ -186,7 +186,7 @@ func TestSendJoinedTagged(t *testing.T) {
 			p.payload = data(5000)
 			frames := p.train(t, 1000)
 			for i, f := range frames {
-				b := append(bytes.Clone(f.Room()[:ether.Headroom+12]), 0x81, 0, 0, 42)
+				b := append(bytes.Clone(f.WithHeadroom()[:ether.Headroom+12]), 0x81, 0, 0, 42)
 				tagged := ether.Lend(append(b, f.Bytes()[12:]...), ether.Offload{})
 				frames[i] = &tagged
 			}
@@ -194,7 +194,7 @@ func TestSendJoinedTagged(t *testing.T) {
 				t.Fatalf("%d of %d went", sent, len(frames))
 			}
 			for i := range d.gates {
-				if !d.gates[i].Open() {
+				if !d.gates[i].Enabled() {
 					t.Errorf("the kernel refused a super-frame of kind %s", ether.Kind(i))
 				}
 			}
@@ -265,7 +265,7 @@ func TestJoinRefused(t *testing.T) {
 	d, w := port(t, Veth)
 	tap, _, _ := Names(id)
 	frames := packet{payload: data(3000)}.train(t, 1000)
-	d.gates[ether.TCP4].Shut(unix.EINVAL)
+	d.gates[ether.TCP4].Disable(unix.EINVAL)
 	if sent, _ := d.Send(frames); sent != 3 {
 		t.Fatalf("%d of 3 went", sent)
 	}
@@ -280,7 +280,7 @@ func TestJoinRefused(t *testing.T) {
 	if sent, n := d.Send(frames); sent != 0 || n != 0 {
 		t.Errorf("a TAP that is down took %d frames, %d bytes", sent, n)
 	}
-	if !d.gates[ether.TCP4].Open() {
+	if !d.gates[ether.TCP4].Enabled() {
 		t.Error("a TAP that is down taught the device not to join")
 	}
 	must(t, netlink.LinkSetUp(link(t, tap)))
@@ -310,7 +310,7 @@ func TestJoinTooLong(t *testing.T) {
 			t.Fatalf("frame %d is not what was sent", i)
 		}
 	}
-	if !d.gates[ether.TCP4].Open() {
+	if !d.gates[ether.TCP4].Enabled() {
 		t.Error("one message that was too long taught the device not to join")
 	}
 }

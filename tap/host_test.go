@@ -172,7 +172,7 @@ func caught(d *Device) *catch {
 	k := &catch{arena: make([]byte, 512<<10)}
 	d.Bind(func(frames []ether.Frame) {
 		for i := range frames {
-			k.frames = append(k.frames, ether.Lend(append([]byte(nil), frames[i].Room()...), frames[i].Off))
+			k.frames = append(k.frames, ether.Lend(append([]byte(nil), frames[i].WithHeadroom()...), frames[i].Off))
 		}
 	})
 	return k

@@ -36,17 +36,17 @@ func TestLies(t *testing.T) {
 		{"unknown type", same(func(_ []byte, _ *ether.Offload, raw *[2]byte) { raw[1] = 0x7f }), true, false},
 		{"hdr_len beyond the frame", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Head = 65535 }), false, false},
 		{"hdr_len 0", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Head = 0 }), false, true},
-		{"TCPV4 with its sum done", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.NeedsSum = false }), false, true},
+		{"TCPV4 with its sum done", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.PartialChecksum = false }), false, true},
 		{"TCPV6 on IPv4", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Kind = ether.TCP6 }), true, false},
 		{"UDP_L4 on TCP", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Kind = ether.UDP }), true, false},
 		{"UFO", same(func(_ []byte, _ *ether.Offload, raw *[2]byte) { raw[1] = 3 }), false, false},
 		{"ECN", same(func(_ []byte, _ *ether.Offload, raw *[2]byte) { raw[1] = gsoTCPv4 | gsoECN }), false, true},
 		{"flags 0xff", same(func(_ []byte, _ *ether.Offload, raw *[2]byte) { raw[0] = 0xff }), false, true},
-		{"csum_start beyond the frame", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.SumStart = 65535 }), false, false},
-		{"csum_start 0", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.SumStart = 0 }), false, false},
-		{"csum_offset 65535", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.SumOffset = 65535 }), false, false},
+		{"csum_start beyond the frame", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.ChecksumStart = 65535 }), false, false},
+		{"csum_start 0", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.ChecksumStart = 0 }), false, false},
+		{"csum_offset 65535", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.ChecksumOffset = 65535 }), false, false},
 		{"NEEDS_CSUM on ARP", func(b []byte, off *ether.Offload, _ *[2]byte) []byte {
-			*off = ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}
+			*off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
 			b[12], b[13] = 8, 6
 			return b[:42]
 		}, false, false},
@@ -131,7 +131,7 @@ func TestVLAN(t *testing.T) {
 	b = binary.BigEndian.AppendUint16(b, 0x8100)
 	b = binary.BigEndian.AppendUint16(b, 42)
 	b = append(b, f.Bytes()[12:]...)
-	off := ether.Offload{NeedsSum: true, SumStart: f.Off.SumStart + 4, SumOffset: f.Off.SumOffset}
+	off := ether.Offload{PartialChecksum: true, ChecksumStart: f.Off.ChecksumStart + 4, ChecksumOffset: f.Off.ChecksumOffset}
 	must(t, w.write(off, b))
 	got := c.settle(t, d, 1)[0]
 	must(t, got.Check())
@@ -157,7 +157,7 @@ func TestTaggedLengths(t *testing.T) {
 		for more := range 2 {
 			p := tcp(limit + more - 54 - 4*tags)
 			f := p.frame(t)
-			b := append([]byte(nil), f.Room()[:ether.Headroom+12]...)
+			b := append([]byte(nil), f.WithHeadroom()[:ether.Headroom+12]...)
 			for range tags {
 				b = append(b, 0x81, 0, 0, 42)
 			}

@@ -1,11 +1,11 @@
 package tap
 
 import (
-	"errors"
 	"fmt"
 	"syscall"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"golang.org/x/sys/unix"
 )
 
@@ -17,11 +17,8 @@ import (
 // maxUDP is how many datagrams a kernel takes for one super-frame: UDP_MAX_SEGMENTS before Linux 6.9.
 const maxUDP = 64
 
-// ErrUnavailable is an offload that this kernel has not.
-var ErrUnavailable = errors.New("the kernel has it not")
-
 // Offload tells whether the kernel takes super-frames of a kind, or, of the kind None, unfinished checksums.
-func (d *Device) Offload(kind ether.Kind) ether.GateState { return d.gate(kind).State() }
+func (d *Device) Offload(kind ether.Kind) offload.Status { return d.gate(kind).Status() }
 
 // Retry offers again what the kernel refused.
 func (d *Device) Retry() {
@@ -30,7 +27,7 @@ func (d *Device) Retry() {
 	}
 }
 
-func (d *Device) gate(kind ether.Kind) *ether.Gate { return &d.gates[kind%nKinds] }
+func (d *Device) gate(kind ether.Kind) *offload.Feature { return &d.gates[kind%nKinds] }
 
 // probed bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
 func (d *Device) probed() {
@@ -39,7 +36,7 @@ func (d *Device) probed() {
 			return
 		}
 		for _, kind := range kinds {
-			d.gate(kind).Bar(fmt.Errorf("TUNSETOFFLOAD: %w", ErrUnavailable))
+			d.gate(kind).Block(fmt.Errorf("TUNSETOFFLOAD: %w", offload.ErrUnsupported))
 		}
 	}
 	bar(unix.TUN_F_TSO4, ether.TCP4)
@@ -54,9 +51,9 @@ func (d *Device) unjoined(kind ether.Kind, n int, errno syscall.Errno) {
 		return
 	}
 	g := d.gate(kind)
-	g.Count(n)
+	g.CountFallback(n)
 	if errno == syscall.EINVAL {
-		g.Shut(errno)
+		g.Disable(errno)
 	}
 }
 
@@ -75,9 +72,9 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 	if n == 0 {
 		return errno
 	}
-	g.Count(n)
+	g.CountFallback(n)
 	if refused == syscall.EINVAL && (kind != ether.UDP && kind != ether.TunnelUDP || segments <= maxUDP) {
-		g.Shut(refused)
+		g.Disable(refused)
 	}
 	return errno
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 )
 
 // refusing has a Device's kernel refuse writes by their virtio-net header.
@@ -78,7 +79,7 @@ func TestSuperRefused(t *testing.T) {
 				send()
 				one()
 				s := d.Offload(kind)
-				if !errors.Is(s.Why, syscall.EINVAL) || s.Refused != 1 || s.Resent != 11 || s.Barred || *refused != 1 {
+				if !errors.Is(s.Why, syscall.EINVAL) || s.Refused != 1 || s.Resent != 11 || s.Blocked || *refused != 1 {
 					t.Errorf("%+v after %d refusals, want EINVAL, one refused, 11 sent again", s, *refused)
 				}
 				for other := ether.None; other <= ether.UDP; other++ {
@@ -111,16 +112,16 @@ func TestSumRefused(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			d, w := port(t, Veth)
-			refused := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.NeedsSum })
+			refused := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.PartialChecksum })
 			p := k.p
 			p.payload = data(700)
 			want := p.frame(t)
 			for range 2 {
 				f := p.super(t, 0)
 				f.Off.Kind, f.Off.Head = ether.None, 0
-				lent, off := bytes.Clone(f.Room()), f.Off
+				lent, off := bytes.Clone(f.WithHeadroom()), f.Off
 				defer func() {
-					if !bytes.Equal(f.Room(), lent) || f.Off != off {
+					if !bytes.Equal(f.WithHeadroom(), lent) || f.Off != off {
 						t.Error("Send wrote into the lent frame")
 					}
 				}()
@@ -199,7 +200,7 @@ func TestUnavailable(t *testing.T) {
 	asked := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.Kind != ether.None })
 	d.Retry()
 	for _, k := range kinds {
-		if s := d.Offload(kindOf(k.p)); !errors.Is(s.Why, ErrUnavailable) || !s.Barred {
+		if s := d.Offload(kindOf(k.p)); !errors.Is(s.Why, offload.ErrUnsupported) || !s.Blocked {
 			t.Errorf("%s: %+v", k.name, s)
 		}
 		p := k.p

@@ -87,7 +87,7 @@ func (p packet) super(t testing.TB, segment int) ether.Frame {
 	if p.v6 {
 		addresses = b[22:54]
 	}
-	f.Off = ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: uint16(head), Segment: uint16(segment), SumStart: uint16(l4), SumOffset: uint16(sum)}
+	f.Off = ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: uint16(head), Segment: uint16(segment), ChecksumStart: uint16(l4), ChecksumOffset: uint16(sum)}
 	switch {
 	case p.udp:
 		f.Off.Kind, proto = ether.UDP, 17
@@ -128,7 +128,7 @@ func cut(f *ether.Frame) (frames [][]byte) {
 	}
 }
 
-// sumsRight is gopacket's opinion of a finished frame's checksum.
+// checksumsValid is gopacket's opinion of a finished frame's checksum.
 func sumsRight(t testing.TB, frame []byte) {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)

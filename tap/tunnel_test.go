@@ -24,7 +24,7 @@ func (p packet) inTunnel(t testing.TB, segment int, v6, sum bool) ether.Frame {
 	f.Off = inner.Off
 	f.Off.Kind = inner.Off.Kind.InTunnel()
 	f.Off.Head += at
-	f.Off.SumStart += at
+	f.Off.ChecksumStart += at
 	f.Off.Outer, f.Off.Inner = uint16(l4), at+ether.HeaderLen
 	must(t, f.Check())
 	return f
@@ -49,7 +49,7 @@ func TestVnetTunnel(t *testing.T) {
 			encodeVnet(b, f.Off)
 			encodeTunnel(b, &f)
 			want := []byte{tt.flags, tt.typ | map[ether.Kind]byte{ether.TCP4: 1, ether.TCP6: 4, ether.UDP: 5}[kindOf(k.p)]}
-			for _, v := range []uint16{f.Off.Head, 1000, f.Off.SumStart, f.Off.SumOffset} {
+			for _, v := range []uint16{f.Off.Head, 1000, f.Off.ChecksumStart, f.Off.ChecksumOffset} {
 				want = native.AppendUint16(want, v)
 			}
 			want = append(want, make([]byte, 10)...)
@@ -79,7 +79,7 @@ func TestSendTunnel(t *testing.T) {
 				kind := f.Off.Kind
 				if d.offloads&tunnels == 0 {
 					if s := d.Offload(kind); s.Why == nil {
-						t.Errorf("%v is on, although the kernel has it not", kind)
+						t.Errorf("%v is on, although this kernel does not support it", kind)
 					}
 				} else {
 					if sent, n := d.Send([]*ether.Frame{&f}); sent != 1 || n != f.Len() {
@@ -92,7 +92,7 @@ func TestSendTunnel(t *testing.T) {
 						t.Errorf("%s, %v: %+v, %d bytes that are not the %d sent", mode, kind, off, len(got), f.Len())
 					}
 				}
-				d.gate(kind).Shut(unix.EINVAL)
+				d.gate(kind).Disable(unix.EINVAL)
 				if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
 					t.Fatalf("%s, %v: not sent in segments", mode, kind)
 				}

@@ -38,7 +38,7 @@ var native = binary.NativeEndian
 // passes Check with, so that the switch drops and counts it.
 func decodeVnet(b []byte) ether.Offload {
 	_ = b[vnetLen-1]
-	o := ether.Offload{NeedsSum: b[0]&needsCsum != 0}
+	o := ether.Offload{PartialChecksum: b[0]&needsCsum != 0}
 	switch b[1] &^ (gsoECN | gsoTun4 | gsoTun6) {
 	case gsoNone:
 	case gsoTCPv4:
@@ -61,8 +61,8 @@ func decodeVnet(b []byte) ether.Offload {
 	if o.Kind != ether.None {
 		o.Head, o.Segment = native.Uint16(b[2:]), native.Uint16(b[4:])
 	}
-	if o.NeedsSum {
-		o.SumStart, o.SumOffset = native.Uint16(b[6:]), native.Uint16(b[8:])
+	if o.PartialChecksum {
+		o.ChecksumStart, o.ChecksumOffset = native.Uint16(b[6:]), native.Uint16(b[8:])
 	}
 	return o
 }
@@ -71,10 +71,10 @@ func decodeVnet(b []byte) ether.Offload {
 func encodeVnet(b []byte, o ether.Offload) {
 	_ = b[vnetLen-1]
 	clear(b)
-	if o.NeedsSum {
+	if o.PartialChecksum {
 		b[0] = needsCsum
-		native.PutUint16(b[6:], o.SumStart)
-		native.PutUint16(b[8:], o.SumOffset)
+		native.PutUint16(b[6:], o.ChecksumStart)
+		native.PutUint16(b[8:], o.ChecksumOffset)
 	}
 	switch o.Kind {
 	case ether.None:

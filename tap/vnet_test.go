@@ -14,18 +14,18 @@ func TestVnetRoundTrip(t *testing.T) {
 		want []byte // flags, gso_type; the four words follow as they are
 	}{
 		{"ordinary", ether.Offload{}, []byte{0, 0}},
-		{"unfinished sum", ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}, []byte{1, 0}},
-		{"TCP over IPv4", ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 66, Segment: 1448, SumStart: 34, SumOffset: 16}, []byte{1, 1}},
-		{"TCP over IPv6", ether.Offload{Kind: ether.TCP6, NeedsSum: true, Head: 86, Segment: 1428, SumStart: 54, SumOffset: 16}, []byte{1, 4}},
-		{"UDP", ether.Offload{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: 1200, SumStart: 34, SumOffset: 6}, []byte{1, 5}},
-		{"largest", ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 0xffff, Segment: 0xffff, SumStart: 0xffff, SumOffset: 0xffff}, []byte{1, 1}},
+		{"unfinished sum", ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, []byte{1, 0}},
+		{"TCP over IPv4", ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 66, Segment: 1448, ChecksumStart: 34, ChecksumOffset: 16}, []byte{1, 1}},
+		{"TCP over IPv6", ether.Offload{Kind: ether.TCP6, PartialChecksum: true, Head: 86, Segment: 1428, ChecksumStart: 54, ChecksumOffset: 16}, []byte{1, 4}},
+		{"UDP", ether.Offload{Kind: ether.UDP, PartialChecksum: true, Head: 42, Segment: 1200, ChecksumStart: 34, ChecksumOffset: 6}, []byte{1, 5}},
+		{"largest", ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 0xffff, Segment: 0xffff, ChecksumStart: 0xffff, ChecksumOffset: 0xffff}, []byte{1, 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			b := bytes.Repeat([]byte{0xee}, vnetLen+1) // no bit of what was there may stay
 			encodeVnet(b[:vnetLen], tt.off)
 			want := bytes.Clone(tt.want)
-			for _, v := range []uint16{tt.off.Head, tt.off.Segment, tt.off.SumStart, tt.off.SumOffset} {
+			for _, v := range []uint16{tt.off.Head, tt.off.Segment, tt.off.ChecksumStart, tt.off.ChecksumOffset} {
 				want = native.AppendUint16(want, v)
 			}
 			if want = append(want, 0xee); !bytes.Equal(b, want) {
@@ -50,9 +50,9 @@ func TestVnetDecode(t *testing.T) {
 	}{
 		{"nothing, with words that mean nothing", 0, 0, ether.Offload{}},
 		{"DATA_VALID is no offload", 2, 0, ether.Offload{}},
-		{"every flag", 0xff, 0, ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}},
+		{"every flag", 0xff, 0, ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}},
 		{"sum already there", 0, 1, ether.Offload{Kind: ether.TCP4, Head: 54, Segment: 1000}},
-		{"ECN on TCP4", 1, 0x81, ether.Offload{Kind: ether.TCP4, NeedsSum: true, Head: 54, Segment: 1000, SumStart: 34, SumOffset: 16}},
+		{"ECN on TCP4", 1, 0x81, ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 54, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 16}},
 		{"ECN on TCP6", 0, 0x84, ether.Offload{Kind: ether.TCP6, Head: 54, Segment: 1000}},
 		{"ECN on nothing", 0, 0x80, ether.Offload{}},
 		{"UDP_L4", 0, 5, ether.Offload{Kind: ether.UDP, Head: 54, Segment: 1000}},
@@ -105,10 +105,10 @@ func FuzzVnet(f *testing.F) {
 			t.Error("decoding changed the header")
 		}
 		known := off.Kind <= ether.UDP
-		if !off.NeedsSum && (off.SumStart != 0 || off.SumOffset != 0) || off.Kind == ether.None && (off.Head != 0 || off.Segment != 0) {
+		if !off.PartialChecksum && (off.ChecksumStart != 0 || off.ChecksumOffset != 0) || off.Kind == ether.None && (off.Head != 0 || off.Segment != 0) {
 			t.Errorf("%x: %+v has words that mean nothing", header, off)
 		}
-		if off.NeedsSum != (header[0]&needsCsum != 0) {
+		if off.PartialChecksum != (header[0]&needsCsum != 0) {
 			t.Errorf("%x: %+v", header, off)
 		}
 		if known {

@@ -13,10 +13,11 @@ import (
 // draws it. A new room needs a line here.
 var rooms = map[string]struct{ ours, foreign []string }{
 	"ether":           {},
+	"offload":         {},
 	"poll":            {foreign: []string{"golang.org/x/sys"}},
 	"switch":          {ours: []string{"ether"}},
-	"tap":             {ours: []string{"ether"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
-	"tunnel":          {ours: []string{"ether"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"tap":             {ours: []string{"ether", "offload"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
+	"tunnel":          {ours: []string{"ether", "offload"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"fault":           {ours: []string{"ether"}},
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/dissect": {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
@@ -24,7 +25,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture/filter":  {ours: []string{"capture/pcapng"}},
 	"capture/flow":    {ours: []string{"ether", "switch"}},
 	"capture/pcapng":  {ours: []string{"ether"}},
-	"fabric":          {ours: []string{"ether", "fabric/state", "fault", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
+	"fabric":          {ours: []string{"ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/state":    {ours: []string{"ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},
 	"plugin":          {ours: []string{"ether", "fabric", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
 	"cmd/tapestry":    {ours: []string{"bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},

@@ -106,7 +106,7 @@ type catch struct {
 
 func (k *catch) in(frames []ether.Frame) {
 	for i := range frames {
-		frames[i].Finish() // a link to a peer may leave checksums open
+		frames[i].CompleteChecksum() // a link to a peer may leave checksums open
 		k.frames = append(k.frames, bytes.Clone(frames[i].Bytes()))
 	}
 }
@@ -229,7 +229,7 @@ func (p packet) super(t testing.TB, segment int) *ether.Frame {
 		kind, proto, head, sum = ether.UDP, 17, l4+8, 6
 	}
 	binary.BigEndian.PutUint16(b[l4+sum:], ether.Sum(addresses, proto+uint32(head-l4+len(p.payload))))
-	f.Off = ether.Offload{NeedsSum: true, SumStart: uint16(l4), SumOffset: uint16(sum)}
+	f.Off = ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(sum)}
 	if segment > 0 {
 		f.Off.Kind, f.Off.Head, f.Off.Segment = kind, uint16(head), uint16(segment)
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 )
 
 // Terms of the way out, smallest to largest: a datagram carries one frame or one segment of a
@@ -34,10 +35,10 @@ type Link struct {
 	in     atomic.Pointer[func([]ether.Frame)]
 	peer   atomic.Pointer[Peer] // the host
 
-	mtu                atomic.Int64 // of an inner IP packet
-	gso                ether.Gate   // trains go as one message
-	remoteSum          atomic.Bool  // the host finishes checksums that we leave open
-	tooLong            atomic.Bool  // the kernel says that the path is narrower than we thought
+	mtu                atomic.Int64    // of an inner IP packet
+	gso                offload.Feature // trains go as one message
+	remoteSum          atomic.Bool     // the host finishes checksums that we leave open
+	tooLong            atomic.Bool     // the kernel says that the path is narrower than we thought
 	wireTx, wireRx     atomic.Uint64
 	full, long, failed atomic.Uint64
 }
@@ -94,24 +95,24 @@ func (l *Link) Close() error {
 // LinkStats counts datagrams; the switch's port counts frames.
 type LinkStats struct {
 	WireTx, WireRx uint64
-	Full           uint64          // the socket's buffer was full
-	Long           uint64          // longer than the path takes (EMSGSIZE)
-	Failed         uint64          // any other refusal: no route, a firewall
-	GSO            ether.GateState // trains go as one message
-	MTU            int             // as SetMTU said
-	RemoteSum      bool            // the host finishes inner checksums
+	Full           uint64         // the socket's buffer was full
+	Long           uint64         // longer than the path takes (EMSGSIZE)
+	Failed         uint64         // any other refusal: no route, a firewall
+	GSO            offload.Status // trains go as one message
+	MTU            int            // as SetMTU said
+	RemoteSum      bool           // the host finishes inner checksums
 }
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.State(), int(l.mtu.Load()), l.remoteSum.Load()}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.Status(), int(l.mtu.Load()), l.remoteSum.Load()}
 }
 
 // Retry lets a link whose trains were refused try again: the route may have changed.
 func (l *Link) Retry() { l.gso.Retry() }
 
 // SetMTU says how long an inner IP packet may be, in bytes. It is wanted for super-frames that arrive
-// uncut, see ether.Frame.Recover.
+// uncut, see ether.Frame.RestoreOffload.
 func (l *Link) SetMTU(mtu int) { l.mtu.Store(int64(mtu)) }
 
 // Narrowed tells, once, that the path turned out narrower than what was sent.
@@ -205,7 +206,7 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 func (l *Link) whole(w *load, i int, f *ether.Frame) {
 	header, unsummed := l.unsummed(f)
 	l.makeRoom(w)
-	room := f.Room()
+	room := f.WithHeadroom()
 	copy(room, header[:])
 	l.begin(w, i, len(room))
 	if !unsummed {
@@ -224,7 +225,7 @@ func (l *Link) whole(w *load, i int, f *ether.Frame) {
 // unsummed gives the VXLAN header for a frame; false: its checksums must be finished.
 func (l *Link) unsummed(f *ether.Frame) (header [headerLen]byte, ok bool) {
 	header = l.header
-	if !f.Off.NeedsSum || !l.remoteSum.Load() {
+	if !f.Off.PartialChecksum || !l.remoteSum.Load() {
 		return header, false
 	}
 	last, ok := remoteSumByte(f.Off)
@@ -239,7 +240,7 @@ func (l *Link) unsummed(f *ether.Frame) (header [headerLen]byte, ok bool) {
 func (l *Link) pieces(w *load, i int, f *ether.Frame) {
 	header, unsummed := l.unsummed(f)
 	w.cut.Reset(f)
-	w.cut.Unsummed = unsummed
+	w.cut.PartialChecksum = unsummed
 	if w.nTrains > 0 && !w.trains[w.nTrains-1].takesAll(f) {
 		w.closed = true // a super-frame in two trains would be two at the other end, too
 	}
@@ -268,7 +269,7 @@ func (l *Link) makeRoom(w *load) {
 // begin adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
 // Where trains are refused, each datagram is one.
 func (l *Link) begin(w *load, frame, size int) {
-	if w.nTrains == 0 || w.closed || !l.gso.Open() || !w.trains[w.nTrains-1].takes(size) {
+	if w.nTrains == 0 || w.closed || !l.gso.Enabled() || !w.trains[w.nTrains-1].takes(size) {
 		w.closed = false
 		w.trains[w.nTrains] = train{first: w.nData, size: size}
 		w.nTrains++
@@ -359,8 +360,8 @@ func (l *Link) refused(w *load, t *train, errno syscall.Errno) {
 	}
 	w.sent += uint64(went)
 	if first { // the last may be short enough for a path that the others are too long for
-		l.gso.Count(went)
-		l.gso.Shut(errno)
+		l.gso.CountFallback(went)
+		l.gso.Disable(errno)
 	}
 }
 

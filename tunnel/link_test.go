@@ -163,7 +163,7 @@ func TestTrains(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l, w := &Link{}, new(load)
 			if tt.noGSO {
-				l.gso.Shut(unix.EINVAL)
+				l.gso.Disable(unix.EINVAL)
 			}
 			for i, n := range tt.sizes {
 				f := ether.Lend(make([]byte, n), ether.Offload{})
@@ -253,7 +253,7 @@ func TestSendLoads(t *testing.T) {
 		l, k := pair(t, "127.0.0.1", "127.0.0.2")
 		for _, gso := range []bool{true, false} {
 			if !gso {
-				l.gso.Shut(unix.EINVAL)
+				l.gso.Disable(unix.EINVAL)
 			}
 			before := l.Stats().WireTx
 			lot, want := tt.lot()
@@ -280,14 +280,14 @@ func TestSendLends(t *testing.T) {
 		lot, lent, want = append(lot, f), append(lent, room(f)), append(want, room(p.frame(t)))
 	}
 	far := packet{payload: data(1200)}.frame(t) // only for a test is a checksum there
-	far.Off = ether.Offload{NeedsSum: true, SumStart: 700, SumOffset: 101}
+	far.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 700, ChecksumOffset: 101}
 	must(t, far.Check())
 	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
-	finished.Finish()
+	finished.CompleteChecksum()
 	lot, lent, want = append(lot, far), append(lent, room(far)), append(want, finished.Bytes())
 	for _, gso := range []bool{true, true, false} {
 		if !gso {
-			l.gso.Shut(unix.EINVAL)
+			l.gso.Disable(unix.EINVAL)
 		}
 		if sent, _ := l.Send(lot); sent != len(lot) {
 			t.Fatalf("%d of %d went", sent, len(lot))
@@ -298,7 +298,7 @@ func TestSendLends(t *testing.T) {
 		}
 		same(t, got, want)
 		for i, f := range lot {
-			if !bytes.Equal(f.Bytes(), lent[i]) || !f.Off.NeedsSum {
+			if !bytes.Equal(f.Bytes(), lent[i]) || !f.Off.PartialChecksum {
 				t.Fatalf("frame %d: Send wrote into it", i)
 			}
 		}

@@ -11,10 +11,10 @@ import (
 // tagged is f with a VLAN tag, as a container's kernel hands it over.
 func tagged(t testing.TB, f *ether.Frame) *ether.Frame {
 	t.Helper()
-	b := append(bytes.Clone(f.Room()[:ether.Headroom+12]), 0x81, 0, 0, 5)
+	b := append(bytes.Clone(f.WithHeadroom()[:ether.Headroom+12]), 0x81, 0, 0, 5)
 	off := f.Off
-	if off.NeedsSum {
-		off.SumStart += 4
+	if off.PartialChecksum {
+		off.ChecksumStart += 4
 	}
 	if off.Head > 0 {
 		off.Head += 4

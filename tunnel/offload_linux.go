@@ -6,16 +6,14 @@ import (
 	"syscall"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"golang.org/x/sys/unix"
 )
 
-// Why trains go one by one though no send was refused.
-var (
-	ErrUnavailable = errors.New("the kernel has it not")
-	ErrMangled     = errors.New("the peer does not get them as they were sent")
-)
+// ErrMangled is why no trains are sent to a host though the kernel takes them.
+var ErrMangled = errors.New("the peer does not get them as they were sent")
 
-// ErrFlagLost is why checksums are finished before they leave though the host would do it.
+// ErrFlagLost is why checksums are completed here though the host would do it.
 var ErrFlagLost = errors.New("the way there does not keep their flag")
 
 // probeSenders sees whether the kernel has UDP_SEGMENT (since Linux 4.18).
@@ -26,7 +24,7 @@ func (v *VTEP) probeSenders() {
 // takeTrains asks for UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams come one by one.
 func (v *VTEP) takeTrains(fd int) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
-		v.gro.Bar(fmt.Errorf("set UDP_GRO: %w: %w", err, ErrUnavailable))
+		v.gro.Block(fmt.Errorf("set UDP_GRO: %w: %w", err, offload.ErrUnsupported))
 	}
 }
 
@@ -43,7 +41,7 @@ func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
 }
 
 // GRO tells whether the kernel hands trains over as they came.
-func (v *VTEP) GRO() ether.GateState { return v.gro.State() }
+func (v *VTEP) GRO() offload.Status { return v.gro.Status() }
 
 // meet makes a new link's host a Peer, if it is none yet, and tells the link what is known of trains there.
 func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
@@ -113,14 +111,14 @@ func (l *Link) open(header []byte) ether.Offload {
 // port at the host's address nothing is known.
 func (p *Peer) judge(l *Link) {
 	same := l.Host == p.Host
-	l.remoteSum.Store(same && p.sums.Open() && !p.v.FinishSums)
+	l.remoteSum.Store(same && p.sums.Enabled() && !p.v.FinishSums)
 	switch {
 	case !p.v.gso:
-		l.gso.Bar(ErrUnavailable)
+		l.gso.Block(offload.ErrUnsupported)
 	case same && p.off.Load():
-		l.gso.Bar(ErrMangled)
+		l.gso.Block(ErrMangled)
 	default:
-		l.gso.Clear()
+		l.gso.Enable()
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"golang.org/x/sys/unix"
 )
 
@@ -88,7 +89,7 @@ func TestSendErrors(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(s.GSO.Why, tt.errno) || s.GSO.Barred || s.GSO.Refused != uint64(trains) || s.GSO.Resent != 36 {
+			if !errors.Is(s.GSO.Why, tt.errno) || s.GSO.Blocked || s.GSO.Refused != uint64(trains) || s.GSO.Resent != 36 {
 				t.Errorf("%+v", s.GSO)
 			}
 			*refused = 0
@@ -159,7 +160,7 @@ func TestNoTrains(t *testing.T) {
 	old, err := l.v.Link(81, at("127.0.0.2"))
 	must(t, err)
 	old.Retry()
-	if s := old.Stats().GSO; !errors.Is(s.Why, ErrUnavailable) {
+	if s := old.Stats().GSO; !errors.Is(s.Why, offload.ErrUnsupported) {
 		t.Errorf("%+v", s)
 	}
 	kk, _ := caught(t, k.v, 81, "127.0.0.1")
@@ -176,7 +177,7 @@ func TestNoTrains(t *testing.T) {
 	must(t, err)
 	defer unix.Close(fd)
 	l.v.takeTrains(fd)
-	if s := l.v.GRO(); !errors.Is(s.Why, ErrUnavailable) || !errors.Is(s.Why, unix.ENOTSOCK) {
+	if s := l.v.GRO(); !errors.Is(s.Why, offload.ErrUnsupported) || !errors.Is(s.Why, unix.ENOTSOCK) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 )
 
 // Kernels have been shipped that mangle trains, and their sender cannot tell. So peers test each other:
@@ -53,7 +54,7 @@ type Peer struct {
 	v              *VTEP
 	trains, singly *Link // of VNI 0: as the data path sends, and one by one
 	off            atomic.Bool
-	sums           ether.Gate // it adds up what we leave open
+	sums           offload.Feature // it adds up what we leave open
 
 	// What Receiver.receive goes by.
 	cuts    atomic.Bool // it is a tapestry: each datagram that it sends has one frame
@@ -125,7 +126,7 @@ type PeerState struct {
 	Narrow int
 	// RemoteSum is whether checksums stay open on the way there; nil: the host has not said that it finishes them, it was
 	// not tried yet, or they never do (FinishSums).
-	RemoteSum *ether.GateState
+	RemoteSum *offload.Status
 }
 
 func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
@@ -136,10 +137,10 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	p := &Peer{Host: host, v: v, left: budget, state: PeerState{Host: host, Verdict: Untested}}
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
-	p.singly.gso.Bar(ErrUnavailable)
+	p.singly.gso.Block(offload.ErrUnsupported)
 	p.singly.remoteSum.Store(true) // of the messages that want it
 	p.trains.SetMTU(1<<16 - 1)     // nothing in talk is a super-frame
-	p.sums.Bar(ErrFlagLost)        // until it was tried
+	p.sums.Block(ErrFlagLost)      // until it was tried
 	p.trains.peer.Store(p)
 	p.trains.Bind(p.hear)
 	return p, nil
@@ -163,7 +164,7 @@ func (p *Peer) State() PeerState {
 	s := p.state
 	s.Settled, s.Answers = p.settled, p.answers
 	if p.tried {
-		g := p.sums.State()
+		g := p.sums.Status()
 		s.RemoteSum = &g
 	}
 	return s
@@ -289,7 +290,7 @@ func (p *Peer) question(kind uint8) {
 func (p *Peer) say(m message, body []byte) {
 	frames := shape{n: 1, size: messageHead + len(body), last: messageHead + len(body)}.frames(m, body)
 	if m.open {
-		frames[0].Off = ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 16} // as TCP over IPv4
+		frames[0].Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
 	}
 	p.singly.Send(frames)
 }
@@ -303,9 +304,9 @@ func (p *Peer) send(now time.Duration) {
 		return
 	}
 	if p.v.gso {
-		p.trains.gso.Clear()
+		p.trains.gso.Enable()
 	} else {
-		p.trains.gso.Bar(ErrUnavailable)
+		p.trains.gso.Block(offload.ErrUnsupported)
 	}
 	body := make([]byte, p.full-messageHead)
 	_, _ = rand.Read(body)
@@ -338,7 +339,7 @@ func (p *Peer) weigh(now time.Duration, r report) {
 	p.mu.Lock()
 	p.state.Narrow = narrow
 	p.mu.Unlock()
-	if why := p.trains.gso.State().Why; why != nil { // then those went singly too
+	if why := p.trains.gso.Status().Why; why != nil { // then those went singly too
 		p.set(now, Refused, why.Error())
 		p.end(now, doubtEvery)
 		return
@@ -394,23 +395,23 @@ func (p *Peer) weigh(now time.Duration, r report) {
 
 // agree has the links do what the host says that it understands, and the way there lets through.
 func (p *Peer) agree(r report) {
-	before := p.sums.Open()
+	before := p.sums.Enabled()
 	p.mu.Lock()
 	says := p.state.Features&featureRemoteSum != 0
 	switch {
 	case !says:
 		p.tried = false
-		p.sums.Bar(ErrFlagLost)
+		p.sums.Block(ErrFlagLost)
 	case !p.twice || !r.known: // this answer tells nothing of it
 	case r.open:
 		p.tried = true
-		p.sums.Clear()
+		p.sums.Enable()
 	default:
 		p.tried = true
-		p.sums.Bar(ErrFlagLost)
+		p.sums.Block(ErrFlagLost)
 	}
 	p.mu.Unlock()
-	if p.sums.Open() != before {
+	if p.sums.Enabled() != before {
 		p.judgeAll()
 	}
 }
@@ -457,7 +458,7 @@ func (p *Peer) hear(frames []ether.Frame) {
 			continue
 		}
 		var body [reportLen]byte
-		m.open = frames[i].Off.NeedsSum
+		m.open = frames[i].Off.PartialChecksum
 		if p.enter(m, intact, &body) {
 			p.told.Store(true)
 			p.say(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])

@@ -206,7 +206,7 @@ func TestPeerMangled(t *testing.T) {
 				t.Fatalf("%+v", s)
 			}
 			gso := p.to.Stats().GSO
-			if !errors.Is(gso.Why, ErrMangled) || !gso.Barred {
+			if !errors.Is(gso.Why, ErrMangled) || !gso.Blocked {
 				t.Errorf("%+v", gso)
 			}
 			p.to.Retry()
@@ -367,7 +367,7 @@ func TestPeerRefused(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	p.data()
-	if s := p.to.Stats().GSO; !errors.Is(s.Why, unix.EINVAL) || s.Barred {
+	if s := p.to.Stats().GSO; !errors.Is(s.Why, unix.EINVAL) || s.Blocked {
 		t.Errorf("%+v", s)
 	}
 }

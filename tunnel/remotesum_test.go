@@ -22,7 +22,7 @@ func TestRemoteSumInHeader(t *testing.T) {
 		{34, 16, true}, {34, 6, true}, {54, 16, true}, {254, 6, true},
 		{35, 16, false}, {256, 16, false}, {34, 12, false}, {34, 0, false},
 	} {
-		off := ether.Offload{NeedsSum: true, SumStart: c.start, SumOffset: c.offset}
+		off := ether.Offload{PartialChecksum: true, ChecksumStart: c.start, ChecksumOffset: c.offset}
 		last, ok := remoteSumByte(off)
 		if ok != c.ok {
 			t.Errorf("%+v: %v, want %v", off, ok, c.ok)
@@ -63,7 +63,7 @@ func TestRemoteSum(t *testing.T) {
 				link.SetMTU(1450)
 				link.Bind(func(frames []ether.Frame) {
 					for i := range frames {
-						if frames[i].Off.NeedsSum {
+						if frames[i].Off.PartialChecksum {
 							open++
 						}
 						if err := frames[i].Check(); err != nil {
@@ -134,10 +134,10 @@ func TestRemoteSumOfLinux(t *testing.T) {
 				continue // the kernel's own, about IPv6
 			}
 			must(t, f.Check())
-			if f.Off.NeedsSum {
+			if f.Off.PartialChecksum {
 				open++
 			}
-			f.Finish()
+			f.CompleteChecksum()
 			b := f.Bytes()
 			if sum := ether.Sum(b[34:], uint32(ether.Sum(b[26:34], 17+uint32(len(b)-34)))); sum != 0xffff {
 				t.Errorf("finished, it sums up to %#04x", sum)
@@ -293,7 +293,7 @@ func TestReservedBits(t *testing.T) {
 	from(t, "127.0.0.2", v, encapsulated(t, hostVNI, question.Bytes()))
 	for !p.told.Load() && k.drain(t, 5*time.Second) {
 	}
-	agreed := ether.Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}
+	agreed := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
 	expect(agreed, open)
 	v.Tick(time.Hour)
 	v.Tick(time.Hour + tries*askEvery)

@@ -253,13 +253,13 @@ func inject(t testing.TB, device string, off ether.Offload, frame []byte) {
 	defer unix.Close(fd)
 	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
 	head := []byte{0, 0}
-	if off.NeedsSum {
+	if off.PartialChecksum {
 		head[0] = 1
 	}
 	if off.Kind == ether.UDP {
 		head[1] = 5 // VIRTIO_NET_HDR_GSO_UDP_L4
 	}
-	for _, n := range []uint16{off.Head, off.Segment, off.SumStart, off.SumOffset} {
+	for _, n := range []uint16{off.Head, off.Segment, off.ChecksumStart, off.ChecksumOffset} {
 		head = binary.NativeEndian.AppendUint16(head, n)
 	}
 	must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: l.Attrs().Index}))
@@ -294,13 +294,13 @@ func TestImitatedHeader(t *testing.T) {
 	frame := func(length int, payload []byte) *ether.Frame {
 		p := packet{udp: true, payload: data(segment - headerLen - 42)}
 		f := p.super(t, 0)
-		b := append(bytes.Clone(f.Room()), payload...)
+		b := append(bytes.Clone(f.WithHeadroom()), payload...)
 		binary.BigEndian.PutUint16(b[ether.Headroom+16:], uint16(length))
 		binary.BigEndian.PutUint16(b[ether.Headroom+38:], uint16(length-20))
 		binary.BigEndian.PutUint16(b[ether.Headroom+24:], 0)
 		binary.BigEndian.PutUint16(b[ether.Headroom+24:], ^ether.Sum(b[ether.Headroom+14:ether.Headroom+34], 0))
 		binary.BigEndian.PutUint16(b[ether.Headroom+40:], ether.Sum(b[ether.Headroom+26:ether.Headroom+34], 17+uint32(length-20)))
-		g := ether.Lend(b, ether.Offload{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: uint16(segment), SumStart: 34, SumOffset: 6})
+		g := ether.Lend(b, ether.Offload{Kind: ether.UDP, PartialChecksum: true, Head: 42, Segment: uint16(segment), ChecksumStart: 34, ChecksumOffset: 6})
 		return &g
 	}
 	whole := segment - headerLen - 14

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +43,7 @@ type VTEP struct {
 	receivers []*Receiver
 	send      [senders]int
 	gso       bool // the kernel has UDP_SEGMENT
-	gro       ether.Gate
+	gro       offload.Feature
 	refuse    func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
 	links     atomic.Pointer[map[linkKey]*Link]
 	strangers [reasons]atomic.Uint64
@@ -329,9 +330,9 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 		f := &r.lot[r.used]
 		*f = ether.Lend(d, off)
 		long := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu
-		if look && (long || !off.NeedsSum) || open && !off.NeedsSum {
-			f.Off = ether.Offload{} // Recover finds an open checksum as well, and what has not been cut
-			if f.Recover(mtu, segment); f.Off == (ether.Offload{}) {
+		if look && (long || !off.PartialChecksum) || open && !off.PartialChecksum {
+			f.Off = ether.Offload{} // RestoreOffload finds an open checksum as well, and what has not been cut
+			if f.RestoreOffload(mtu, segment); f.Off == (ether.Offload{}) {
 				f.Off = off
 			}
 		}

@@ -119,7 +119,7 @@ func TestUncut(t *testing.T) {
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	for len(got) < 2 && k.drain(t, time.Minute) {
 	}
-	want := []ether.Offload{{Kind: ether.TCP4, NeedsSum: true, Head: 54, Segment: 1410, SumStart: 34, SumOffset: 16}, {}}
+	want := []ether.Offload{{Kind: ether.TCP4, PartialChecksum: true, Head: 54, Segment: 1410, ChecksumStart: 34, ChecksumOffset: 16}, {}}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
@@ -157,7 +157,7 @@ func TestUncutUDP(t *testing.T) {
 	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{udp: true, payload: payload}.super(t, 1000).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	k.drain(t, time.Minute)
-	want := []ether.Offload{{Kind: ether.UDP, NeedsSum: true, Head: 42, Segment: 1000, SumStart: 34, SumOffset: 6}}
+	want := []ether.Offload{{Kind: ether.UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}}
 	if !slices.Equal(got, want) || len(other.frames) != 0 {
 		t.Errorf("got %+v, want %+v; %d frames in another network", got, want, len(other.frames))
 	}
@@ -259,7 +259,7 @@ func TestHeadroomIsFree(t *testing.T) {
 	in := *(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].in.Load()
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(frames []ether.Frame) {
 		for i := range frames {
-			copy(frames[i].Room()[:ether.Headroom], "scribble")
+			copy(frames[i].WithHeadroom()[:ether.Headroom], "scribble")
 		}
 		in(frames)
 	})

@@ -54,13 +54,13 @@ const (
 	sumStart = 0x7f
 )
 
-// remoteSumByte gives the header's last byte for a frame with NeedsSum; false if it cannot be said there.
+// remoteSumByte gives the header's last byte for a frame with PartialChecksum; false if it cannot be said there.
 func remoteSumByte(off ether.Offload) (last byte, ok bool) {
-	if off.SumStart&1 != 0 || off.SumStart > 2*sumStart {
+	if off.ChecksumStart&1 != 0 || off.ChecksumStart > 2*sumStart {
 		return 0, false
 	}
-	last = byte(off.SumStart / 2)
-	switch off.SumOffset {
+	last = byte(off.ChecksumStart / 2)
+	switch off.ChecksumOffset {
 	case 6:
 		return last | sumUDP, true
 	case 16:
@@ -77,9 +77,9 @@ func remoteSum(header []byte) (off ether.Offload) {
 	if !flagged(header) {
 		return off
 	}
-	off.NeedsSum, off.SumStart, off.SumOffset = true, uint16(header[7]&sumStart)*2, 16
+	off.PartialChecksum, off.ChecksumStart, off.ChecksumOffset = true, uint16(header[7]&sumStart)*2, 16
 	if header[7]&sumUDP != 0 {
-		off.SumOffset = 6
+		off.ChecksumOffset = 6
 	}
 	return off
 }
@@ -129,7 +129,7 @@ func (s *segments) next() []byte {
 // uncut tells whether this may be no train but one datagram with an inner UDP super-frame: its IP header claims all of it.
 func (s *segments) uncut() bool {
 	whole := ether.Lend(s.rest, ether.Offload{})
-	return whole.Uncut(s.size)
+	return whole.MaybeUnsegmented(s.size)
 }
 
 // count is how many datagrams a train has.

@@ -128,7 +128,7 @@ func (a *api) trace(w http.ResponseWriter, r *http.Request) {
 
 // read gives the offload that is asked for.
 func (o traceOffload) read() (ether.Offload, error) {
-	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, NeedsSum: o.NeedsSum, SumStart: o.SumStart, SumOffset: o.SumOffset}
+	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, PartialChecksum: o.NeedsSum, ChecksumStart: o.SumStart, ChecksumOffset: o.SumOffset}
 	for k := range ether.Kinds {
 		if o.Kind == k.String() || o.Kind == "" {
 			off.Kind = k

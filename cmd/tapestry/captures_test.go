@@ -491,7 +491,7 @@ func TestCaptureSegmentSnap(t *testing.T) {
 	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, byte((40 + payload) >> 8), byte((40 + payload) & 0xff), 0, 0, 0, 0, 64, 6})
 	copy(b[26:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
 	b[46] = 0x50
-	l.ports[1].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{Kind: ether.TCP4, Segment: 1000, Head: 54, NeedsSum: true, SumStart: 34, SumOffset: 16})})
+	l.ports[1].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{Kind: ether.TCP4, Segment: 1000, Head: 54, PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16})})
 	n := 0
 	for {
 		b, err := s.Next()

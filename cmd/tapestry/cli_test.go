@@ -63,7 +63,7 @@ wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   
 func TestStatus(t *testing.T) {
 	r := tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
 	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
-		"strangers  no_peer 12 (", "outside    bad_checksum 3 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (the kernel has it not, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s, refused 1×, 45 sent again)\n",
+		"strangers  no_peer 12 (", "outside    bad_checksum 3 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (not supported by this kernel, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s, refused 1×, 45 sent again)\n",
 		"wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)

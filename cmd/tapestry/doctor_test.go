@@ -269,7 +269,7 @@ func TestCheckDaemon(t *testing.T) {
 		{"untested", first(checkTests(test("untested"), "", on("eth0"))), warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
 		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", on("eth0"))), warn, "not finished: wait for", "again"},
 
-		{"offloads", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "uso", State: "unavailable", Why: "the kernel has it not"}}), good, "csum on; uso unavailable", ""},
+		{"offloads", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel"}}), good, "csum on; uso unavailable", ""},
 		{"no offloads yet", checkOffloads([]offloadReply{{Name: "csum", State: "unused"}}), good, "nothing uses any yet", ""},
 		{"offload refused", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
 		{"flag lost", checkOffloads([]offloadReply{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), warn, "remote_checksum off at 1 of 2 (lost): summed twice there", "reserved bits"},

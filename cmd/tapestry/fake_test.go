@@ -66,7 +66,7 @@ func (h *fakeHost) fixed() fabric.Status {
 	return fabric.Status{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, Tunnel: "open", Workers: 2, Networks: 3, Endpoints: 1,
 		Strangers: map[string]uint64{"no_peer": 12, "short": 0}, Outside: map[string]uint64{"bad_checksum": 3},
 		Offloads: []fabric.OffloadView{{Name: "csum", State: "on", Users: 3}, {Name: "tso4", State: "on", Users: 3},
-			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "the kernel has it not", Since: time.Hour, Users: 3, Off: 3},
+			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel", Since: time.Hour, Users: 3, Off: 3},
 			{Name: "udp_gso", State: "off", Why: "EINVAL", Since: 12 * time.Second, Users: 2, Off: 1, Refused: 1, Resent: 45}},
 		Conflicts: []fabric.Conflict{{Network: wideID, MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, Owner: webID, Rival: "192.0.2.2:4789", Count: 4,
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}

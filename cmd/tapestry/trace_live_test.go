@@ -100,7 +100,7 @@ func TestTraceLive(t *testing.T) {
 		asked.Filter.Expr != "udp" || asked.Name != "tapestry trace --count 8 --live -- udp" {
 		t.Errorf("asked for %+v", asked)
 	}
-	train := ether.Offload{Kind: ether.UDP, Segment: 1400, NeedsSum: true, SumStart: 34, SumOffset: 6}
+	train := ether.Offload{Kind: ether.UDP, Segment: 1400, PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
 	if len(h.asked) != 5 || h.asked[0].Off != (ether.Offload{}) || len(h.asked[0].Frame) != 100 || h.asked[2].Off != train ||
 		h.asked[0].Port != webID || h.asked[0].Network != wideID || h.asked[4].Port != "192.0.2.2" {
 		t.Errorf("the daemon was asked about %+v", h.asked)

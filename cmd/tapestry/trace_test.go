@@ -364,7 +364,7 @@ func TestTraceAPI(t *testing.T) {
 			if tc.name != "offload" {
 				return
 			}
-			if want := (ether.Offload{Kind: ether.TCP6, Segment: 1400, NeedsSum: true, SumStart: 54, SumOffset: 16}); len(h.asked) != 1 || h.asked[0].Off != want || !h.asked[0].Inject {
+			if want := (ether.Offload{Kind: ether.TCP6, Segment: 1400, PartialChecksum: true, ChecksumStart: 54, ChecksumOffset: 16}); len(h.asked) != 1 || h.asked[0].Off != want || !h.asked[0].Inject {
 				t.Errorf("asked was %+v", h.asked)
 			}
 		})

@@ -16,14 +16,14 @@ func TestRecover(t *testing.T) {
 		want    Offload
 		segment int
 	}{
-		{"TCP, one segment", unfinished(stream(100).super(t, 1398)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 16}, 0},
-		{"TCP, a whole super-frame", unfinished(stream(5000).super(t, 1398)), Offload{Kind: TCP4, NeedsSum: true, Head: 66, Segment: mtu - 52, SumStart: 34, SumOffset: 16}, 0},
-		{"TCP over IPv6, a whole super-frame", unfinished(six.super(t, 1378)), Offload{Kind: TCP6, NeedsSum: true, Head: 86, Segment: mtu - 72, SumStart: 54, SumOffset: 16}, 0},
-		{"UDP", unfinished(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 0},
-		{"UDP, too long: its segments cannot be told", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 0},
-		{"UDP, a whole super-frame", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, NeedsSum: true, Head: 42, Segment: 1000, SumStart: 34, SumOffset: 6}, 1000},
-		{"UDP, one segment", unfinished(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{NeedsSum: true, SumStart: 34, SumOffset: 6}, 1000},
-		{"behind a VLAN tag", unfinished(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{NeedsSum: true, SumStart: 38, SumOffset: 6}, 0},
+		{"TCP, one segment", unfinished(stream(100).super(t, 1398)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, 0},
+		{"TCP, a whole super-frame", unfinished(stream(5000).super(t, 1398)), Offload{Kind: TCP4, PartialChecksum: true, Head: 66, Segment: mtu - 52, ChecksumStart: 34, ChecksumOffset: 16}, 0},
+		{"TCP over IPv6, a whole super-frame", unfinished(six.super(t, 1378)), Offload{Kind: TCP6, PartialChecksum: true, Head: 86, Segment: mtu - 72, ChecksumStart: 54, ChecksumOffset: 16}, 0},
+		{"UDP", unfinished(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, too long: its segments cannot be told", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, a whole super-frame", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"UDP, one segment", unfinished(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"behind a VLAN tag", unfinished(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
 		{"finished", stream(100).frame(t), Offload{}, 0},
 		{"finished and long", stream(5000).frame(t), Offload{}, 0},
 		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}, 0},
@@ -36,7 +36,7 @@ func TestRecover(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := bytes.Clone(tc.f.Bytes())
-			tc.f.Recover(mtu, tc.segment)
+			tc.f.RestoreOffload(mtu, tc.segment)
 			if tc.f.Off != tc.want {
 				t.Errorf("got %+v, want %+v", tc.f.Off, tc.want)
 			}
@@ -55,7 +55,7 @@ func TestRecoverSmallMTU(t *testing.T) {
 	for _, mtu := range []int{68, 200, 576} {
 		f := stream(65469).super(t, mtu-52)
 		f.Off = Offload{}
-		f.Recover(mtu, 0)
+		f.RestoreOffload(mtu, 0)
 		if err := f.Check(); err != nil || f.Off.Kind != TCP4 || f.WireLen() != mtu+HeaderLen {
 			t.Errorf("MTU %d: %+v, %v", mtu, f.Off, err)
 		}
@@ -71,7 +71,7 @@ func TestRecoverByChance(t *testing.T) {
 		b := f.Bytes()
 		l, _ := dissect(b)
 		if got := uint16(b[40])<<8 | uint16(b[41]); got == l.pseudoSum(b, len(b)-l.l4) {
-			f.Recover(1450, 0)
+			f.RestoreOffload(1450, 0)
 			if f.Off != (Offload{}) {
 				t.Errorf("taken for unfinished: %+v", f.Off)
 			}
@@ -85,7 +85,7 @@ func TestUncut(t *testing.T) {
 	udp, tcp := packet{udp: true, payload: data(100)}.super(t, 20), stream(100).super(t, 20)
 	finished := packet{udp: true, payload: data(100)}.frame(t)
 	lie := func(length byte) Frame {
-		b := bytes.Clone(udp.Room())
+		b := bytes.Clone(udp.WithHeadroom())
 		b[Headroom+17] = length
 		return Lend(b, Offload{})
 	}
@@ -105,7 +105,7 @@ func TestUncut(t *testing.T) {
 		{"TCP", tcp, 20, false},
 		{"nothing", lend(nil, Offload{}), 20, false},
 	} {
-		if got := tc.f.Uncut(tc.segment); got != tc.want {
+		if got := tc.f.MaybeUnsegmented(tc.segment); got != tc.want {
 			t.Errorf("%s: %v", tc.name, got)
 		}
 	}
