@@ -115,7 +115,7 @@ type kernel struct{}
 
 func (kernel) Create(s tap.Spec) (Device, error)                { return opened(tap.Create(s)) }
 func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(tap.Adopt(s)) }
-func (kernel) Settle(s tap.Spec) error                          { return tap.Settle(s) }
+func (kernel) Settle(s tap.Spec) error                          { return tap.RepairHostPort(s) }
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }

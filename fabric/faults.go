@@ -52,7 +52,7 @@ type lane struct {
 
 // trouble is a fault at work.
 type trouble struct {
-	gate    *fault.Gate
+	gate    *fault.Injector
 	spec    fault.Spec
 	ends    time.Duration // Fabric.now; 0: it does not
 	timer   *time.Timer   // for that
@@ -77,7 +77,7 @@ func (l *lane) way(d Direction) *atomic.Pointer[trouble] {
 func (l *lane) ingress(frames []ether.Frame) {
 	l.port.MarkUp()
 	if t := l.from.Load(); t != nil {
-		t.gate.Pass(frames)
+		t.gate.Process(frames)
 		return
 	}
 	l.port.Ingress(frames)
@@ -99,7 +99,7 @@ func (l *lane) Send(frames []*ether.Frame) (sent, bytes int) {
 		g.Fault = 0 // what was done elsewhere has been told there
 		*list = append(*list, g)
 	}
-	sent, bytes = t.gate.Pass(*list)
+	sent, bytes = t.gate.Process(*list)
 	clear(*list)
 	*list = (*list)[:0]
 	frameLists.Put(list)

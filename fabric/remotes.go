@@ -59,12 +59,12 @@ func (f *Fabric) listen() (*vtep, error) {
 	}
 	t, err := tunnel.Listen(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.Poller.Workers())
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("UDP port %d is taken by %s: start tapestry with another --vxlan-port on every host, or free this one", f.cfg.Port, tunnel.Holder(f.cfg.Port))
+		return nil, fmt.Errorf("UDP port %d is taken by %s: start tapestry with another --vxlan-port on every host, or free this one", f.cfg.Port, tunnel.PortUser(f.cfg.Port))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
-	t.FinishSums = f.cfg.FinishSums
+	t.CompleteChecksums = f.cfg.FinishSums
 	v := &vtep{VTEP: t}
 	failed := func(err error) {
 		select {
@@ -80,7 +80,7 @@ func (f *Fabric) listen() (*vtep, error) {
 		v.handles = append(v.handles, h)
 	}
 	later := 0
-	t.Attend = func(r *tunnel.Receiver) (func(), error) {
+	t.StartReceiver = func(r *tunnel.Receiver) (func(), error) {
 		later++
 		h, err := f.cfg.Poller.Add(r, later, failed)
 		if err != nil {
@@ -145,8 +145,8 @@ func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
 	}
-	count(f.strange, f.vtep.Strangers())
-	count(f.outside, f.vtep.Outside())
+	count(f.strange, f.vtep.RxDropped())
+	count(f.outside, f.vtep.KernelDropped())
 	err := f.vtep.close(f.settle)
 	f.vtep = nil
 	f.log.Info("tunnel closed")

@@ -137,8 +137,8 @@ func (f *Fabric) Status() Status {
 	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
 		Strangers: maps.Clone(f.strange), Outside: maps.Clone(f.outside)}
 	if f.vtep != nil {
-		count(s.Strangers, f.vtep.Strangers())
-		count(s.Outside, f.vtep.Outside())
+		count(s.Strangers, f.vtep.RxDropped())
+		count(s.Outside, f.vtep.KernelDropped())
 	}
 	s.Offloads = f.offloads()
 	s.Faults = len(f.faults())
@@ -205,7 +205,7 @@ func (f *Fabric) Ports(network string) []PortView {
 	for _, n := range f.selected(network) {
 		for _, live := range n.sortedEndpoints() {
 			v := f.containerView(n, live)
-			v.Missed = found[live.ID].Missed
+			v.Missed = found[live.ID].Overruns
 			v.count(live.port)
 			all = append(all, v)
 		}

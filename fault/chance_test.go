@@ -139,8 +139,8 @@ func TestCorrupt(t *testing.T) {
 			g := checked(t, Spec{Corrupt: 1, Seed: 3}, after.take)
 			f := c.make()
 			lent := string(f.Bytes())
-			clean.Pass([]ether.Frame{f})
-			g.Pass([]ether.Frame{f})
+			clean.Process([]ether.Frame{f})
+			g.Process([]ether.Frame{f})
 			if string(f.Bytes()) != lent {
 				t.Error("the lent frame was changed")
 			}
@@ -169,7 +169,7 @@ func TestCorrupt(t *testing.T) {
 	}
 	s := &sink{}
 	bare := ether.Lend(make([]byte, ether.Headroom+ether.HeaderLen), ether.Offload{})
-	checked(t, Spec{Corrupt: 1}, s.take).Pass([]ether.Frame{bare})
+	checked(t, Spec{Corrupt: 1}, s.take).Process([]ether.Frame{bare})
 	if s.frames[0].Fault != 0 {
 		t.Error("a frame that is all header was corrupted")
 	}
@@ -181,7 +181,7 @@ func TestSuperFrame(t *testing.T) {
 	g := checked(t, Spec{Loss: 0.5, Seed: 1}, s.take)
 	const segments = 40
 	f := tcp(segments*1000-1, 1000)
-	kept, bytes := g.Pass([]ether.Frame{f})
+	kept, bytes := g.Process([]ether.Frame{f})
 	if kept != 1 || bytes != f.Len() {
 		t.Errorf("kept %d frames of %d bytes, want 1 of %d", kept, bytes, f.Len())
 	}
@@ -199,7 +199,7 @@ func TestSuperFrame(t *testing.T) {
 		t.Errorf("segments carry %d bytes", payload)
 	}
 	all := checked(t, Spec{Loss: 1}, (&sink{}).take)
-	if kept, bytes := all.Pass([]ether.Frame{f, numbered(1, 60)}); kept != 0 || bytes != 0 {
+	if kept, bytes := all.Process([]ether.Frame{f, numbered(1, 60)}); kept != 0 || bytes != 0 {
 		t.Errorf("kept %d frames of %d bytes where all is lost", kept, bytes)
 	}
 }
@@ -216,7 +216,7 @@ func TestStrange(t *testing.T) {
 	liar := ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{Kind: ether.TCP4, Segment: 1})
 	marked := numbered(0, 60)
 	marked.Fault = ether.FaultRate
-	g.Pass([]ether.Frame{runt, liar, marked, ether.Lend(nil, ether.Offload{})})
+	g.Process([]ether.Frame{runt, liar, marked, ether.Lend(nil, ether.Offload{})})
 	for i, want := range []ether.Fault{0, 0, ether.FaultRate | ether.FaultLost, 0} {
 		if got := s.frames[i].Fault; got != want {
 			t.Errorf("frame %d is marked %v, want %v", i, got, want)
@@ -233,7 +233,7 @@ func FuzzGate(f *testing.F) {
 		fr := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
 		half := Spec{Delay: time.Hour, Loss: 0.5, Duplicate: 0.5, Reorder: 0.5, Corrupt: 0.5, Rate: 1e6, Seed: seed}
 		g := New(half, func([]ether.Frame) {})
-		g.Pass([]ether.Frame{fr, fr, fr})
+		g.Process([]ether.Frame{fr, fr, fr})
 		balance(t, g)
 		g.Close()
 		balance(t, g)

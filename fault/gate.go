@@ -22,33 +22,33 @@ const (
 	choices
 )
 
-// A Gate lies in the way of frames and does to them what its Spec says.
+// An Injector lies in the way of frames and does to them what its Spec says.
 //
 // Frames come out in order, but for those that Reorder holds back, by the call that brings them or, if they have to
 // wait, by a timer's goroutine. One call of out runs at a time.
-type Gate struct {
-	spec  Spec
-	out   func([]ether.Frame)
-	limit time.Duration // that the rate's queue holds
+type Injector struct {
+	spec      Spec
+	out       func([]ether.Frame)
+	rateLimit time.Duration // that the rate's queue holds
 
-	mu     sync.Mutex
-	closed bool
-	random [choices]*rand.Rand
-	bad    bool // a burst of loss goes on
-	stats  Stats
+	mu      sync.Mutex
+	closed  bool
+	random  [choices]*rand.Rand
+	inBurst bool // a burst of loss goes on
+	stats   Stats
 
-	born  time.Time
-	free  time.Duration // since born: when the rate has let all pass that came; less than now: tokens are left
-	leg   leg
-	last  time.Duration // when the last one is due that waits or has waited
-	queue []*parcel     // that wait, in order
-	held  []*parcel     // that are held back, in order
-	timer *time.Timer
-	alarm time.Duration // when timer fires; 0: it does not
+	start    time.Time
+	rateFree time.Duration // since born: when the rate has let all pass that came; less than now: tokens are left
+	ramp     jitterRamp
+	lastDue  time.Duration // when the last one is due that waits or has waited
+	queue    []*wireFrame  // that wait, in order
+	held     []*wireFrame  // that are held back, in order
+	timer    *time.Timer
+	timerAt  time.Duration // when timer fires; 0: it does not
 
-	batch []ether.Frame // to go out
-	spent []*parcel     // theirs
-	cut   ether.Cutter
+	batch       []ether.Frame // to go out
+	batchFrames []*wireFrame  // theirs
+	cut         ether.Cutter
 }
 
 // Stats are a Gate's counters, of frames as on a wire:
@@ -70,20 +70,20 @@ type Stats struct {
 // New makes a gate. The spec must have passed Check. out takes what comes out, lent for the call: frames that are lost
 // too, with ether.FaultLost, so that they can be counted. Each has the marks of what was done to it, beside those it
 // came with.
-func New(spec Spec, out func([]ether.Frame)) *Gate {
-	g := &Gate{spec: spec, out: out, born: time.Now()}
+func New(spec Spec, out func([]ether.Frame)) *Injector {
+	g := &Injector{spec: spec, out: out, start: time.Now()}
 	for i := range g.random {
 		g.random[i] = rand.New(rand.NewPCG(spec.Seed, uint64(i)))
 	}
 	if spec.Rate > 0 {
-		g.limit = max(rateWait, g.cost(rateBytes))
+		g.rateLimit = max(rateWait, g.cost(rateBytes))
 	}
 	return g
 }
 
-// Pass takes frames, which are lent for the call. kept is the number of those of which anything goes on, now or later,
+// Process takes frames, which are lent for the call. kept is the number of those of which anything goes on, now or later,
 // and bytes their length: of the others all is lost. Several goroutines may call it.
-func (g *Gate) Pass(frames []ether.Frame) (kept, bytes int) {
+func (g *Injector) Process(frames []ether.Frame) (kept, bytes int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -93,21 +93,21 @@ func (g *Gate) Pass(frames []ether.Frame) (kept, bytes int) {
 		g.out(frames)
 		return len(frames), bytes
 	}
-	now := time.Since(g.born)
-	g.release(now)
+	now := time.Since(g.start)
+	g.releaseDue(now)
 	for _, f := range frames {
-		if g.meet(now, f) {
+		if g.segment(now, f) {
 			kept++
 			bytes += f.Len()
 		}
 	}
 	g.flush()
-	g.wake()
+	g.setTimer()
 	return kept, bytes
 }
 
 // Close lets out at once what waits, in order. What comes later goes straight on.
-func (g *Gate) Close() {
+func (g *Injector) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -117,19 +117,19 @@ func (g *Gate) Close() {
 	if g.timer != nil {
 		g.timer.Stop()
 	}
-	g.letOut(&g.queue, len(g.queue))
-	g.letOut(&g.held, len(g.held))
+	g.releaseFirst(&g.queue, len(g.queue))
+	g.releaseFirst(&g.held, len(g.held))
 	g.flush()
 }
 
 // Sync returns when nothing is on its way out that was so when it was called.
-func (g *Gate) Sync() {
+func (g *Injector) Sync() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 }
 
 // Stats reads the counters.
-func (g *Gate) Stats() Stats {
+func (g *Injector) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.stats
@@ -137,84 +137,84 @@ func (g *Gate) Stats() Stats {
 	return s
 }
 
-// meet takes one frame in, cut as on a wire, and tells whether anything of it goes on.
-func (g *Gate) meet(now time.Duration, f ether.Frame) (kept bool) {
+// segment takes one frame in, cut as on a wire, and tells whether anything of it goes on.
+func (g *Injector) segment(now time.Duration, f ether.Frame) (kept bool) {
 	bad := f.Check() != nil // the switch drops it and says why
 	if bad || f.Off.Kind == ether.None {
-		p := parcels.Get().(*parcel)
+		p := wireFrames.Get().(*wireFrame)
 		p.frame = f
 		if bad {
 			g.stats.Frames++
 			g.emit(p)
 			return true
 		}
-		return g.treat(now, p)
+		return g.impair(now, p)
 	}
 	g.cut.Reset(&f)
 	for {
-		p := parcels.Get().(*parcel)
-		p.room = slices.Grow(p.room[:0], ether.Headroom+ether.MaxHead+int(f.Off.Segment))
-		n, payload, ok := g.cut.Next(p.room[ether.Headroom : ether.Headroom+ether.MaxHead])
+		p := wireFrames.Get().(*wireFrame)
+		p.buf = slices.Grow(p.buf[:0], ether.Headroom+ether.MaxHead+int(f.Off.Segment))
+		n, payload, ok := g.cut.Next(p.buf[ether.Headroom : ether.Headroom+ether.MaxHead])
 		if !ok {
 			p.recycle()
 			return kept
 		}
-		p.room = append(p.room[:ether.Headroom+n], payload...)
-		p.frame = ether.Lend(p.room, ether.Offload{})
+		p.buf = append(p.buf[:ether.Headroom+n], payload...)
+		p.frame = ether.Lend(p.buf, ether.Offload{})
 		p.frame.Fault, p.frame.ID = f.Fault, f.ID
-		kept = g.treat(now, p) || kept
+		kept = g.impair(now, p) || kept
 	}
 }
 
-// treat decides about one frame, and tells whether it or its duplicate goes on.
-func (g *Gate) treat(now time.Duration, p *parcel) bool {
+// impair decides about one frame, and tells whether it or its duplicate goes on.
+func (g *Injector) impair(now time.Duration, p *wireFrame) bool {
 	g.stats.Frames++
-	if g.loses() {
-		g.lose(p, 0, &g.stats.Lost)
+	if g.drawLoss() {
+		g.drop(p, 0, &g.stats.Lost)
 		return false
 	}
 	if g.chance(forCorrupt, g.spec.Corrupt) && p.frame.Len() > ether.HeaderLen {
 		g.corrupt(p)
 	}
-	var second *parcel
+	var second *wireFrame
 	if g.chance(forDuplicate, g.spec.Duplicate) {
 		g.stats.Duplicated++
-		second = parcels.Get().(*parcel)
+		second = wireFrames.Get().(*wireFrame)
 		second.frame = p.frame
 		second.frame.Fault |= ether.FaultDuplicate
-		second.own() // the first's bytes go with the first
+		second.copyBytes() // the first's bytes go with the first
 	}
-	kept := g.place(now, p)
-	return second != nil && g.place(now, second) || kept
+	kept := g.schedule(now, p)
+	return second != nil && g.schedule(now, second) || kept
 }
 
 // chance draws for one kind of choice.
-func (g *Gate) chance(kind int, p float64) bool { return p > 0 && g.random[kind].Float64() < p }
+func (g *Injector) chance(kind int, p float64) bool { return p > 0 && g.random[kind].Float64() < p }
 
-// loses draws for the next frame. In bursts it is a chain of two states, with as many steps from good to bad as back.
-func (g *Gate) loses() bool {
+// drawLoss draws for the next frame. In bursts it is a chain of two states, with as many steps from good to bad as back.
+func (g *Injector) drawLoss() bool {
 	loss, burst := g.spec.Loss, g.spec.Burst
 	switch {
 	case burst == 0 || loss == 1:
 		return g.chance(forLoss, loss)
-	case g.bad:
-		g.bad = !g.chance(forLoss, 1/burst)
+	case g.inBurst:
+		g.inBurst = !g.chance(forLoss, 1/burst)
 	default:
-		g.bad = g.chance(forLoss, loss/(burst*(1-loss)))
+		g.inBurst = g.chance(forLoss, loss/(burst*(1-loss)))
 	}
-	return g.bad
+	return g.inBurst
 }
 
-// lose lets a frame out as one that is lost, for a cause beside chance if it has one.
-func (g *Gate) lose(p *parcel, cause ether.Fault, count *uint64) {
+// drop lets a frame out as one that is lost, for a cause beside chance if it has one.
+func (g *Injector) drop(p *wireFrame, cause ether.Fault, count *uint64) {
 	*count++
 	p.frame.Fault |= cause | ether.FaultLost
 	g.emit(p)
 }
 
-func (g *Gate) corrupt(p *parcel) {
+func (g *Injector) corrupt(p *wireFrame) {
 	g.stats.Corrupted++
-	p.own()
+	p.copyBytes()
 	p.frame.CompleteChecksum() // else somebody would add up a checksum that is right again
 	bit := g.random[forCorrupt].IntN((p.frame.Len() - ether.HeaderLen) * 8)
 	p.frame.Bytes()[ether.HeaderLen+bit/8] ^= 1 << (bit % 8)

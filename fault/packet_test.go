@@ -102,7 +102,7 @@ func lost(s *sink) []int {
 }
 
 // checked makes a gate of a spec that must be right, and balances its books in the end.
-func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Gate {
+func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Injector {
 	t.Helper()
 	if err := spec.Check(); err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Gate {
 	return g
 }
 
-func balance(t testing.TB, g *Gate) {
+func balance(t testing.TB, g *Injector) {
 	t.Helper()
 	s := g.Stats()
 	if s.Frames+s.Duplicated != s.Passed+s.Lost+s.OverRate+s.Overflow+uint64(s.Waiting) {
@@ -128,8 +128,8 @@ func balance(t testing.TB, g *Gate) {
 }
 
 // feed passes n numbered frames, one a call.
-func feed(g *Gate, n int) {
+func feed(g *Injector, n int) {
 	for i := range n {
-		g.Pass([]ether.Frame{numbered(i, 60)})
+		g.Process([]ether.Frame{numbered(i, 60)})
 	}
 }

@@ -35,7 +35,7 @@ func TestDelay(t *testing.T) {
 		for i := range 1000 {
 			copy(lent.Bytes()[ether.HeaderLen:], numberedBytes(i))
 			sent = append(sent, time.Since(s.began))
-			g.Pass([]ether.Frame{lent})
+			g.Process([]ether.Frame{lent})
 			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
 		}
 		copy(lent.Bytes()[ether.HeaderLen:], "used for another")
@@ -54,7 +54,7 @@ func TestDelay(t *testing.T) {
 }
 
 // rest lets time pass, and the timer's goroutine do what was due.
-func rest(g *Gate, d time.Duration) {
+func rest(g *Injector, d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 	g.Sync()
@@ -74,7 +74,7 @@ func TestJitter(t *testing.T) {
 				s := &timed{began: time.Now()}
 				g := checked(t, Spec{Delay: 50 * time.Millisecond, Jitter: 10 * time.Millisecond, Seed: 9}, s.take)
 				for i := range n {
-					g.Pass([]ether.Frame{numbered(i, 60)})
+					g.Process([]ether.Frame{numbered(i, 60)})
 					time.Sleep(every)
 				}
 				rest(g, time.Second)
@@ -113,7 +113,7 @@ func TestRate(t *testing.T) {
 					frames = append(frames, numbered(n, c.length))
 					n++
 				}
-				g.Pass(frames)
+				g.Process(frames)
 				time.Sleep(c.every)
 			}
 			rest(g, 0)
@@ -146,7 +146,7 @@ func TestRateKeepsTo(t *testing.T) {
 		s := &timed{began: time.Now()}
 		g := checked(t, Spec{Rate: 100e6}, s.take)
 		for range 200 {
-			if kept, _ := g.Pass([]ether.Frame{tcp(60_000, 1400)}); kept != 1 {
+			if kept, _ := g.Process([]ether.Frame{tcp(60_000, 1400)}); kept != 1 {
 				t.Fatal("a super-frame is lost")
 			}
 			time.Sleep(5 * time.Millisecond) // 60 kB at 100 Mb/s take 4.8, and their headers 0.2
@@ -163,7 +163,7 @@ func TestRateLongFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		g := checked(t, Spec{Rate: 8e6}, s.take)
-		g.Pass([]ether.Frame{numbered(0, 60_000), numbered(1, 60_000)})
+		g.Process([]ether.Frame{numbered(0, 60_000), numbered(1, 60_000)})
 		rest(g, time.Second)
 		if got := s.passed(); len(got) != 1 || len(lost(s)) != 1 {
 			t.Errorf("passed %v, lost %v", got, lost(s))
@@ -179,7 +179,7 @@ func TestReorder(t *testing.T) {
 			g := checked(t, Spec{Reorder: 0.01, Delay: delay, Seed: 5}, s.take)
 			const n = 20_000
 			for i := range n {
-				g.Pass([]ether.Frame{numbered(i, 60)})
+				g.Process([]ether.Frame{numbered(i, 60)})
 				time.Sleep(10 * time.Microsecond)
 			}
 			rest(g, time.Second)
@@ -190,7 +190,7 @@ func TestReorder(t *testing.T) {
 					continue
 				}
 				late++
-				if ahead := i - number(&f); (ahead < overtakers || ahead > overtakers+3) && number(&f) < n-10 {
+				if ahead := i - number(&f); (ahead < reorderAfter || ahead > reorderAfter+3) && number(&f) < n-10 {
 					t.Errorf("frame %d was overtaken by %d", number(&f), ahead)
 				}
 			}
@@ -251,7 +251,7 @@ func TestQueueBound(t *testing.T) {
 		const length = 60_000
 		n := maxWaiting/(length+overhead) + 100
 		for i := range n {
-			g.Pass([]ether.Frame{numbered(i, length)})
+			g.Process([]ether.Frame{numbered(i, length)})
 		}
 		shown := s.with(ether.FaultDelayed | ether.FaultLost)
 		if stats := g.Stats(); stats.Overflow != 100 || stats.WaitingBytes > maxWaiting || shown != 100 {
@@ -281,7 +281,7 @@ func TestConcurrent(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 2000 {
-				g.Pass([]ether.Frame{numbered(i, 100), tcp(5000, 1000)})
+				g.Process([]ether.Frame{numbered(i, 100), tcp(5000, 1000)})
 				if i%100 == 0 {
 					balance(t, g)
 				}
@@ -308,7 +308,7 @@ func BenchmarkPass(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(f.Len()))
 				for b.Loop() {
-					g.Pass([]ether.Frame{f})
+					g.Process([]ether.Frame{f})
 				}
 			})
 		}

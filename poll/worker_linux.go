@@ -44,7 +44,7 @@ type worker struct {
 	entries     sync.Map // int32 → *entry, by key
 
 	// Only run uses these.
-	looks int // how often wait looks before it sleeps
+	spins int // how often wait looks before it sleeps
 
 	mu      sync.Mutex
 	running bool
@@ -57,15 +57,15 @@ type entry struct {
 	failed func(error)
 }
 
-// lingerMs is how long a worker waits for more frames in its processor's name, in milliseconds.
-const lingerMs = 2
+// rawWaitMs is how long a worker waits for more frames in its processor's name, in milliseconds.
+const rawWaitMs = 2
 
 // A worker looks at most maxLooks times before it sleeps, and not longer than longLook; whenever it was
 // woken after less than shortSleep, it looks oftener the next time.
 const (
-	maxLooks   = 64
-	longLook   = 200 * time.Microsecond
-	shortSleep = 100 * time.Microsecond
+	maxSpins    = 64
+	maxSpinTime = 200 * time.Microsecond
+	shortSleep  = 100 * time.Microsecond
 )
 
 // wakeKey stands for the worker's eventfd among the keys of its sources.
@@ -204,11 +204,11 @@ func (w *worker) sync() {
 	done := make(chan struct{})
 	w.pending = append(w.pending, done)
 	w.mu.Unlock()
-	w.poke()
+	w.wakeUp()
 	<-done
 }
 
-func (w *worker) poke() {
+func (w *worker) wakeUp() {
 	one := [8]byte{1}
 	_, _ = unix.Write(w.wake, one[:]) // full means that a wake-up is already due
 }
@@ -228,7 +228,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	wg.Go(func() {
 		<-ctx.Done()
 		for _, w := range p.workers {
-			w.poke()
+			w.wakeUp()
 		}
 	})
 	for i, w := range p.workers {
@@ -244,7 +244,7 @@ func (p *Poller) Run(ctx context.Context) error {
 }
 
 func (w *worker) run(ctx context.Context) error {
-	defer w.settle(true)
+	defer w.endRound(true)
 	arena, err := unix.Mmap(-1, 0, ArenaSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
@@ -271,10 +271,10 @@ func (w *worker) run(ctx context.Context) error {
 			}
 			e := v.(*entry)
 			if err := e.source.Drain(arena); err != nil {
-				w.drop(events[i].Fd, e, err)
+				w.removeFailed(events[i].Fd, e, err)
 			}
 		}
-		w.settle(false)
+		w.endRound(false)
 	}
 }
 
@@ -286,26 +286,26 @@ func (w *worker) run(ctx context.Context) error {
 // Then it sleeps in earnest.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 	var begun time.Time
-	if w.looks > 0 {
+	if w.spins > 0 {
 		begun = time.Now()
 	}
-	for range w.looks {
-		if n, errno := w.ask(events, 0); n > 0 || errno != 0 {
-			w.looks = min(maxLooks, w.looks+1)
-			return n, unlessInterrupted(errno)
+	for range w.spins {
+		if n, errno := w.epollWait(events, 0); n > 0 || errno != 0 {
+			w.spins = min(maxSpins, w.spins+1)
+			return n, ignoreEINTR(errno)
 		}
 		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		if time.Since(begun) > longLook { // others need the processor
+		if time.Since(begun) > maxSpinTime { // others need the processor
 			break
 		}
 	}
-	w.looks /= 2
+	w.spins /= 2
 	asleep := time.Now()
-	if n, errno := w.ask(events, lingerMs); n > 0 || errno != 0 && errno != syscall.EINTR {
+	if n, errno := w.epollWait(events, rawWaitMs); n > 0 || errno != 0 && errno != syscall.EINTR {
 		if time.Since(asleep) < shortSleep {
-			w.looks = min(maxLooks, 4*w.looks+4)
+			w.spins = min(maxSpins, 4*w.spins+4)
 		}
-		return n, unlessInterrupted(errno)
+		return n, ignoreEINTR(errno)
 	}
 	n, err := unix.EpollWait(w.epoll, events, -1)
 	if err == syscall.EINTR {
@@ -314,8 +314,8 @@ func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 	return n, err
 }
 
-// ask is epoll_wait as a raw system call.
-func (w *worker) ask(events []unix.EpollEvent, ms uintptr) (int, syscall.Errno) {
+// epollWait is epoll_wait as a raw system call.
+func (w *worker) epollWait(events []unix.EpollEvent, ms uintptr) (int, syscall.Errno) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll),
 		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), ms, 0, 0)
 	if errno != 0 {
@@ -324,16 +324,16 @@ func (w *worker) ask(events []unix.EpollEvent, ms uintptr) (int, syscall.Errno) 
 	return int(n), 0
 }
 
-func unlessInterrupted(errno syscall.Errno) error {
+func ignoreEINTR(errno syscall.Errno) error {
 	if errno == 0 || errno == syscall.EINTR {
 		return nil
 	}
 	return errno
 }
 
-// drop takes a broken source out; its owner hears of it on a goroutine, since the owner will want to
+// removeFailed takes a broken source out; its owner hears of it on a goroutine, since the owner will want to
 // Remove it, and Remove waits for this worker.
-func (w *worker) drop(key int32, e *entry, err error) {
+func (w *worker) removeFailed(key int32, e *entry, err error) {
 	if _, was := w.entries.LoadAndDelete(key); !was {
 		return
 	}
@@ -341,8 +341,8 @@ func (w *worker) drop(key int32, e *entry, err error) {
 	go e.failed(err)
 }
 
-// settle answers those who wait in Remove; between two rounds no source is in use.
-func (w *worker) settle(last bool) {
+// endRound answers those who wait in Remove; between two rounds no source is in use.
+func (w *worker) endRound(last bool) {
 	w.mu.Lock()
 	if last {
 		w.running = false

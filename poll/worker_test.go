@@ -471,26 +471,26 @@ func TestLooks(t *testing.T) {
 		}
 	}
 	for looks, want := range map[int]int{0: 0, 1: 0, 64: 32} {
-		w.looks = looks
-		time.AfterFunc(20*time.Millisecond, w.poke)
-		if wait(); w.looks != want {
-			t.Errorf("%d looks for nothing, and then %d, want %d", looks, w.looks, want)
+		w.spins = looks
+		time.AfterFunc(20*time.Millisecond, w.wakeUp)
+		if wait(); w.spins != want {
+			t.Errorf("%d looks for nothing, and then %d, want %d", looks, w.spins, want)
 		}
 	}
-	w.looks = 5
-	w.poke()
-	if wait(); w.looks != 6 {
-		t.Errorf("5 looks found something, and then %d, want 6", w.looks)
+	w.spins = 5
+	w.wakeUp()
+	if wait(); w.spins != 6 {
+		t.Errorf("5 looks found something, and then %d, want 6", w.spins)
 	}
-	w.looks = maxLooks
-	w.poke()
-	if wait(); w.looks != maxLooks {
-		t.Errorf("%d looks, want no more than %d", w.looks, maxLooks)
+	w.spins = maxSpins
+	w.wakeUp()
+	if wait(); w.spins != maxSpins {
+		t.Errorf("%d looks, want no more than %d", w.spins, maxSpins)
 	}
 	for try := 0; ; try++ { // on a busy machine soon may be late
-		w.looks = 0
-		w.poke() // it is there at once, which is soon
-		if wait(); w.looks > 0 {
+		w.spins = 0
+		w.wakeUp() // it is there at once, which is soon
+		if wait(); w.spins > 0 {
 			break
 		}
 		if try == 100 {

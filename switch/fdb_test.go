@@ -165,7 +165,7 @@ func TestSpoofedRun(t *testing.T) {
 	}
 }
 
-// A rival that has left is no longer accused.
+// A spoofer that has left is no longer accused.
 func TestRivalLeaves(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)

@@ -147,7 +147,7 @@ func TestAmong(t *testing.T) {
 		{"another endpoint's", []netlink.Link{link("eth0", "tapestry:tapestry:two", mac)}, ""},
 		{"none", []netlink.Link{other}, ""},
 	} {
-		if got := s.among(tc.links); got != tc.want {
+		if got := s.findTagged(tc.links); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.name, got, tc.want)
 		}
 	}

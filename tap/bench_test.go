@@ -13,7 +13,7 @@ func bench(b *testing.B) *Device {
 	host(b)
 	d := create(b, spec(Direct))
 	l := link(b, d.Link)
-	must(b, anywhere.silence(l))
+	must(b, anywhere.disableHostIPv6(l))
 	must(b, netlink.LinkSetUp(l))
 	must(b, netlink.LinkSetHardwareAddr(l, []byte{2, 0x42, 1, 1, 1, 1}))
 	return d

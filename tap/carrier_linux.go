@@ -32,8 +32,8 @@ type ifreq struct {
 	data [24]byte // index, or flags
 }
 
-// follow begins to ask about a veth.
-func (c *carrier) follow(outer string) error {
+// watchVeth begins to ask about a veth.
+func (c *carrier) watchVeth(outer string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open a socket to ask about %s: %w", outer, err)
@@ -76,14 +76,14 @@ func (d *Device) Carrier() error {
 	case n == 0:
 		return ErrDown
 	case d.carrier.veth:
-		return d.carrier.ask()
+		return d.carrier.vethState()
 	}
 	return nil
 }
 
-// ask asks about the veth: by its index, since to ask for a name that nobody has runs modprobe (dev_load in
+// vethState asks about the veth: by its index, since to ask for a name that nobody has runs modprobe (dev_load in
 // net/core/dev_ioctl.c).
-func (c *carrier) ask() error {
+func (c *carrier) vethState() error {
 	var req ifreq
 	binary.NativeEndian.PutUint32(req.data[:], c.outer)
 	if errno := c.ioctl(unix.SIOCGIFNAME, &req); errno != 0 {

@@ -102,7 +102,7 @@ func TestCarrierElsewhere(t *testing.T) {
 			ns, path := sandbox(t)
 			must(t, netlink.LinkSetNsFd(link(t, s.Link()), int(ns)))
 			set := func(change func(netlink.Link) error) {
-				must(t, inside(path, func() error {
+				must(t, inNamespace(path, func() error {
 					l, err := netlink.LinkByName(s.Link())
 					return errors.Join(err, change(l))
 				}))

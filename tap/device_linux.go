@@ -32,14 +32,14 @@ type Device struct {
 
 	Link string // the TAP's name when it was opened
 
-	others   []*Queue
-	carrier  carrier
-	offloads int // TUN_F_*, as the kernel took them
-	vnetLen  int // of the header before each frame, in bytes
-	in       atomic.Pointer[func([]ether.Frame)]
-	unbound  atomic.Uint64
-	refuse   func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
-	gates    [nKinds]offload.Feature               // what the kernel takes: super-frames of a kind; of None, unfinished checksums
+	others    []*Queue
+	carrier   carrier
+	offloads  int // TUN_F_*, as the kernel took them
+	vnetLen   int // of the header before each frame, in bytes
+	in        atomic.Pointer[func([]ether.Frame)]
+	unbound   atomic.Uint64
+	failWrite func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
+	features  [nKinds]offload.Feature               // what the kernel takes: super-frames of a kind; of None, unfinished checksums
 }
 
 const nKinds = ether.Kinds
@@ -154,10 +154,10 @@ var writers = sync.Pool{New: func() any { return new(writer) }}
 func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := writers.Get().(*writer)
 	for i := 0; i < len(frames); {
-		n := w.gather(frames[i:])
+		n := w.joinRun(frames[i:])
 		w.fd = d.queue(frames[i])
 		refused, before := syscall.Errno(0), sent
-		if n > 1 && d.gates[w.join.Off().Kind].Enabled() {
+		if n > 1 && d.features[w.join.Off().Kind].Enabled() {
 			if refused = d.writeJoined(w); refused == 0 {
 				for _, f := range frames[i : i+n] {
 					sent++
@@ -174,7 +174,7 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 			}
 		}
 		if refused != 0 {
-			d.unjoined(w.join.Off().Kind, sent-before, refused)
+			d.joinRefused(w.join.Off().Kind, sent-before, refused)
 		}
 		i += n
 	}
@@ -183,8 +183,8 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// gather counts the leading frames that make one super-frame, at least one.
-func (w *writer) gather(frames []*ether.Frame) int {
+// joinRun counts the leading frames that make one super-frame, at least one.
+func (w *writer) joinRun(frames []*ether.Frame) int {
 	if len(frames) < 2 || !w.join.Start(frames[0]) {
 		return 1
 	}
@@ -211,8 +211,8 @@ func (d *Device) writeOne(w *writer, f *ether.Frame) syscall.Errno {
 	if f.Len() < ether.HeaderLen {
 		return syscall.EINVAL
 	}
-	if !d.gates[f.Off.Kind%nKinds].Enabled() {
-		_, errno := d.writeFinished(w, f)
+	if !d.features[f.Off.Kind%nKinds].Enabled() {
+		_, errno := d.writeWithoutOffload(w, f)
 		return errno
 	}
 	encodeVnet(w.vnet[:d.vnetLen], f.Off)
@@ -235,8 +235,8 @@ func (w *writer) set(i int, b []byte) {
 
 // writev writes the first n vectors. The descriptor does not block, so the call is raw.
 func (d *Device) writev(w *writer, n int) syscall.Errno {
-	if d.refuse != nil {
-		if errno := d.refuse(n, w.vnet[:]); errno != 0 {
+	if d.failWrite != nil {
+		if errno := d.failWrite(n, w.vnet[:]); errno != 0 {
 			return errno
 		}
 	}

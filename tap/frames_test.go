@@ -193,8 +193,8 @@ func TestSendJoinedTagged(t *testing.T) {
 			if sent, _ := d.Send(frames); sent != len(frames) {
 				t.Fatalf("%d of %d went", sent, len(frames))
 			}
-			for i := range d.gates {
-				if !d.gates[i].Enabled() {
+			for i := range d.features {
+				if !d.features[i].Enabled() {
 					t.Errorf("the kernel refused a super-frame of kind %s", ether.Kind(i))
 				}
 			}
@@ -265,7 +265,7 @@ func TestJoinRefused(t *testing.T) {
 	d, w := port(t, Veth)
 	tap, _, _ := Names(id)
 	frames := packet{payload: data(3000)}.train(t, 1000)
-	d.gates[ether.TCP4].Disable(unix.EINVAL)
+	d.features[ether.TCP4].Disable(unix.EINVAL)
 	if sent, _ := d.Send(frames); sent != 3 {
 		t.Fatalf("%d of 3 went", sent)
 	}
@@ -280,7 +280,7 @@ func TestJoinRefused(t *testing.T) {
 	if sent, n := d.Send(frames); sent != 0 || n != 0 {
 		t.Errorf("a TAP that is down took %d frames, %d bytes", sent, n)
 	}
-	if !d.gates[ether.TCP4].Enabled() {
+	if !d.features[ether.TCP4].Enabled() {
 		t.Error("a TAP that is down taught the device not to join")
 	}
 	must(t, netlink.LinkSetUp(link(t, tap)))
@@ -310,7 +310,7 @@ func TestJoinTooLong(t *testing.T) {
 			t.Fatalf("frame %d is not what was sent", i)
 		}
 	}
-	if !d.gates[ether.TCP4].Enabled() {
+	if !d.features[ether.TCP4].Enabled() {
 		t.Error("one message that was too long taught the device not to join")
 	}
 }

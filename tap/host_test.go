@@ -179,7 +179,7 @@ func caught(d *Device) *catch {
 }
 
 // anywhere opens a socket for each request, in the namespace that the thread is in by then.
-var anywhere = &plumber{Handle: new(netlink.Handle)}
+var anywhere = &linkSetup{Handle: new(netlink.Handle)}
 
 // A wire is a packet socket on a container's end: what is written leaves the container, what is read
 // has come to it. Every packet begins with a virtio-net header.
@@ -191,7 +191,7 @@ type wire struct {
 func wireOn(t testing.TB, name string) *wire {
 	t.Helper()
 	l := link(t, name)
-	must(t, anywhere.silence(l)) // the container's IPv6 would speak in between
+	must(t, anywhere.disableHostIPv6(l)) // the container's IPv6 would speak in between
 	must(t, netlink.LinkSetUp(l))
 	carrying(t)
 	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8

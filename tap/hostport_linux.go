@@ -29,9 +29,9 @@ var hostSysctls = map[int][][2]string{
 	unix.AF_INET6: {{"forwarding", "0"}, {"accept_ra", "0"}, {"autoconf", "0"}, {"accept_redirects", "0"}, {"disable_ipv6", "0"}},
 }
 
-// Settle completes a host's port that is open: what others took away of its addresses, routes and rules comes back.
-func Settle(s Spec) error {
-	p, err := s.plumb()
+// RepairHostPort completes a host's port that is open: what others took away of its addresses, routes and rules comes back.
+func RepairHostPort(s Spec) error {
+	p, err := s.newSetup()
 	if err != nil {
 		return err
 	}
@@ -41,14 +41,14 @@ func Settle(s Spec) error {
 	if err != nil {
 		return err
 	}
-	return p.settle(l)
+	return p.configureHostPort(l)
 }
 
-// settle gives the TAP the host's addresses, and the host its way to them.
-func (p *plumber) settle(l netlink.Link) error {
+// configureHostPort gives the TAP the host's addresses, and the host its way to them.
+func (p *linkSetup) configureHostPort(l netlink.Link) error {
 	name := l.Attrs().Name
 	speaks := families(p.Host)
-	if err := p.noLinkLocal(l); err != nil {
+	if err := p.disableLinkLocal(l); err != nil {
 		return err
 	}
 	if !slices.Contains(speaks, unix.AF_INET6) {
@@ -69,7 +69,7 @@ func (p *plumber) settle(l netlink.Link) error {
 		if slices.ContainsFunc(has, func(h netlink.Addr) bool { return prefixOf(h.IPNet) == a }) {
 			continue
 		}
-		if err := p.unused(l, a.Masked()); err != nil {
+		if err := p.checkSubnetFree(l, a.Masked()); err != nil {
 			return err
 		}
 		flags := unix.IFA_F_NOPREFIXROUTE
@@ -116,8 +116,8 @@ func hostRules(name string, addrs []netip.Prefix) (all []*netlink.Rule) {
 	return all
 }
 
-// unruly takes the rules of a host's port away; those that are not there are fine.
-func (p *plumber) unruly(name string, addrs []netip.Prefix) error {
+// removeHostRules takes the rules of a host's port away; those that are not there are fine.
+func (p *linkSetup) removeHostRules(name string, addrs []netip.Prefix) error {
 	var errs []error
 	for _, r := range hostRules(name, addrs) {
 		err := p.RuleDel(r)
@@ -129,7 +129,7 @@ func (p *plumber) unruly(name string, addrs []netip.Prefix) error {
 }
 
 // hostAddrs are the addresses that a host's port had, if l is one.
-func (p *plumber) hostAddrs(l netlink.Link) (all []netip.Prefix) {
+func (p *linkSetup) hostAddrs(l netlink.Link) (all []netip.Prefix) {
 	has, _ := p.AddrList(l, netlink.FAMILY_ALL) // none of a link that has just gone
 	for _, h := range has {
 		if a := prefixOf(h.IPNet); !a.Addr().IsLinkLocalUnicast() {
@@ -139,8 +139,8 @@ func (p *plumber) hostAddrs(l netlink.Link) (all []netip.Prefix) {
 	return all
 }
 
-// unused refuses a subnet that this host reaches by another link already: directly, or by a route that is no shorter.
-func (p *plumber) unused(l netlink.Link, subnet netip.Prefix) error {
+// checkSubnetFree refuses a subnet that this host reaches by another link already: directly, or by a route that is no shorter.
+func (p *linkSetup) checkSubnetFree(l netlink.Link, subnet netip.Prefix) error {
 	routes, err := p.RouteListFiltered(families([]netip.Prefix{subnet})[0], &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
 		return fmt.Errorf("list this host's routes: %w", explain(err, ""))

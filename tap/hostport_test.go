@@ -111,7 +111,7 @@ func TestHostPort(t *testing.T) {
 		}
 	}
 	check("made")
-	must(t, Settle(s))
+	must(t, RepairHostPort(s))
 	if n := len(rules(t)); n != 4 {
 		t.Errorf("%d rules, want 4: %v", n, rules(t))
 	}
@@ -122,7 +122,7 @@ func TestHostPort(t *testing.T) {
 	a, err := netlink.ParseAddr("10.77.0.1/24")
 	must(t, err)
 	must(t, netlink.AddrDel(link(t, name), a))
-	must(t, Settle(s))
+	must(t, RepairHostPort(s))
 	check("mended")
 	must(t, d.Close())
 	d, err = Create(s)
@@ -197,7 +197,7 @@ func TestHostPortTwice(t *testing.T) {
 		t.Errorf("it says: %v", err)
 	}
 	must(t, Remove(s))
-	if err := Settle(s); !gone(err) && !errors.Is(err, ErrGone) {
+	if err := RepairHostPort(s); !gone(err) && !errors.Is(err, ErrGone) {
 		t.Errorf("what is not there was completed: %v", err)
 	}
 }

@@ -18,25 +18,25 @@ import (
 const maxUDP = 64
 
 // Offload tells whether the kernel takes super-frames of a kind, or, of the kind None, unfinished checksums.
-func (d *Device) Offload(kind ether.Kind) offload.Status { return d.gate(kind).Status() }
+func (d *Device) Offload(kind ether.Kind) offload.Status { return d.feature(kind).Status() }
 
 // Retry offers again what the kernel refused.
 func (d *Device) Retry() {
-	for i := range d.gates {
-		d.gates[i].Retry()
+	for i := range d.features {
+		d.features[i].Retry()
 	}
 }
 
-func (d *Device) gate(kind ether.Kind) *offload.Feature { return &d.gates[kind%nKinds] }
+func (d *Device) feature(kind ether.Kind) *offload.Feature { return &d.features[kind%nKinds] }
 
-// probed bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
-func (d *Device) probed() {
+// disableUnsupported bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
+func (d *Device) disableUnsupported() {
 	bar := func(needs int, kinds ...ether.Kind) {
 		if d.offloads&needs == needs {
 			return
 		}
 		for _, kind := range kinds {
-			d.gate(kind).Block(fmt.Errorf("TUNSETOFFLOAD: %w", offload.ErrUnsupported))
+			d.feature(kind).Block(fmt.Errorf("TUNSETOFFLOAD: %w", offload.ErrUnsupported))
 		}
 	}
 	bar(unix.TUN_F_TSO4, ether.TCP4)
@@ -45,12 +45,12 @@ func (d *Device) probed() {
 	bar(tunnels, ether.TunnelTCP4, ether.TunnelTCP6, ether.TunnelUDP)
 }
 
-// unjoined notes that a joined write was refused, and n of its frames went by themselves.
-func (d *Device) unjoined(kind ether.Kind, n int, errno syscall.Errno) {
+// joinRefused notes that a joined write was refused, and n of its frames went by themselves.
+func (d *Device) joinRefused(kind ether.Kind, n int, errno syscall.Errno) {
 	if n == 0 { // it was not the joining
 		return
 	}
-	g := d.gate(kind)
+	g := d.feature(kind)
 	g.CountFallback(n)
 	if errno == syscall.EINVAL {
 		g.Disable(errno)
@@ -67,8 +67,8 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 	if f.Off == (ether.Offload{}) {
 		return refused
 	}
-	g, kind, segments := d.gate(f.Off.Kind), f.Off.Kind, f.Len()/max(1, int(f.Off.Segment))
-	n, errno := d.writeFinished(w, f)
+	g, kind, segments := d.feature(f.Off.Kind), f.Off.Kind, f.Len()/max(1, int(f.Off.Segment))
+	n, errno := d.writeWithoutOffload(w, f)
 	if n == 0 {
 		return errno
 	}
@@ -79,9 +79,9 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 	return errno
 }
 
-// writeFinished writes a frame with its checksum finished, or the segments of a super-frame. It gives
+// writeWithoutOffload writes a frame with its checksum finished, or the segments of a super-frame. It gives
 // how many frames went, and the last error.
-func (d *Device) writeFinished(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
+func (d *Device) writeWithoutOffload(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
 	if f.Off.Kind == ether.None {
 		b := f.Bytes()
 		if at, sum, open := f.Checksum(); open {

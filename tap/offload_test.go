@@ -13,7 +13,7 @@ import (
 // refusing has a Device's kernel refuse writes by their virtio-net header.
 func refusing(d *Device, errno syscall.Errno, which func(off ether.Offload) bool) (refused *int) {
 	refused = new(int)
-	d.refuse = func(_ int, b []byte) syscall.Errno {
+	d.failWrite = func(_ int, b []byte) syscall.Errno {
 		if !which(decodeVnet(b)) {
 			return 0
 		}
@@ -92,7 +92,7 @@ func TestSuperRefused(t *testing.T) {
 				if *refused != 1 || d.Offload(kind).Refused != 1 {
 					t.Errorf("the kernel was asked %d times, want once", *refused)
 				}
-				d.refuse = nil
+				d.failWrite = nil
 				d.Retry()
 				send()
 				if off, _ := w.read(); off.Kind != kind {
@@ -196,7 +196,7 @@ func TestRefusedByContent(t *testing.T) {
 func TestUnavailable(t *testing.T) {
 	d, w := port(t, Direct)
 	d.offloads = 0
-	d.probed()
+	d.disableUnsupported()
 	asked := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.Kind != ether.None })
 	d.Retry()
 	for _, k := range kinds {

@@ -57,23 +57,23 @@ func (s *Spec) Link() string {
 }
 
 // A plumber works on a port's links, over one netlink socket: one for each request costs more than most requests.
-type plumber struct {
+type linkSetup struct {
 	Spec
 	*netlink.Handle
 }
 
-// plumb opens a socket of the namespace that the thread is in.
-func (s Spec) plumb() (*plumber, error) {
+// newSetup opens a socket of the namespace that the thread is in.
+func (s Spec) newSetup() (*linkSetup, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", explain(err, ""))
 	}
-	return &plumber{s, h}, nil
+	return &linkSetup{s, h}, nil
 }
 
 // Create makes the links, or completes those that are there, and opens the TAP.
 func Create(s Spec) (*Device, error) {
-	p, err := s.plumb()
+	p, err := s.newSetup()
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,7 @@ func Create(s Spec) (*Device, error) {
 // Adopt opens the port of a container that may be running: it mends what is ours (the TAP and the
 // redirects) but does not make a container's link anew. ErrGone if there is none.
 func Adopt(s Spec) (*Device, error) {
-	p, err := s.plumb()
+	p, err := s.newSetup()
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func Adopt(s Spec) (*Device, error) {
 
 // Remove takes the links away that are there and carry the tag. The Device must be closed.
 func Remove(s Spec) error {
-	p, err := s.plumb()
+	p, err := s.newSetup()
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func Remove(s Spec) error {
 		}
 	}
 	if hosts != nil {
-		errs = append(errs, p.unruly(tap, hosts))
+		errs = append(errs, p.removeHostRules(tap, hosts))
 	}
 	return errors.Join(errs...)
 }
@@ -157,7 +157,7 @@ func Remove(s Spec) error {
 // Found is what the daemon's namespace shows of one endpoint.
 type Found struct {
 	TAP, Outer, Inner bool
-	Missed            uint64 // frames that the TAP's queue had no room for
+	Overruns          uint64 // frames that the TAP's queue had no room for
 }
 
 // List gives the links whose tag begins with prefix, by the rest of the tag.
@@ -178,7 +178,7 @@ func List(prefix string) (map[string]Found, error) {
 		case tap:
 			f.TAP = true
 			if s := l.Attrs().Statistics; s != nil {
-				f.Missed = s.TxDropped
+				f.Overruns = s.TxDropped
 			}
 		case outer:
 			f.Outer = true
@@ -206,7 +206,7 @@ func linkList() (links []netlink.Link, err error) {
 	return links, nil
 }
 
-func (p *plumber) find(name string) (netlink.Link, error) {
+func (p *linkSetup) find(name string) (netlink.Link, error) {
 	l, err := p.LinkByName(name)
 	if err != nil && !gone(err) {
 		return nil, fmt.Errorf("look for link %s: %w", name, explain(err, ""))
@@ -226,7 +226,7 @@ func (s *Spec) ours(l netlink.Link) bool {
 	return a == s.Tag || a == ""
 }
 
-func (p *plumber) ensureVeth() error {
+func (p *linkSetup) ensureVeth() error {
 	_, outer, inner := Names(p.ID)
 	l, err := p.find(outer)
 	if gone(err) {
@@ -248,7 +248,7 @@ func (p *plumber) ensureVeth() error {
 
 // completeVeth makes a veth's ends what they should be. The container's end, once Docker has it, is
 // the container's affair.
-func (p *plumber) completeVeth(l netlink.Link) error {
+func (p *linkSetup) completeVeth(l netlink.Link) error {
 	_, outer, inner := Names(p.ID)
 	if !p.ours(l) {
 		return fmt.Errorf("link %s exists and is not ours (alias %q): rename or remove it, tapestry needs the name", outer, l.Attrs().Alias)
@@ -267,10 +267,10 @@ func (p *plumber) completeVeth(l netlink.Link) error {
 	} else if err != nil && !gone(err) {
 		return err
 	}
-	return p.ready(l)
+	return p.bringUp(l)
 }
 
-func (p *plumber) setMTU(l netlink.Link) error {
+func (p *linkSetup) setMTU(l netlink.Link) error {
 	if l.Attrs().MTU == p.MTU {
 		return nil
 	}
@@ -281,7 +281,7 @@ func (p *plumber) setMTU(l netlink.Link) error {
 }
 
 // limitGSO keeps a container's super-frames so short that one send takes each of them.
-func (p *plumber) limitGSO(l netlink.Link) error {
+func (p *linkSetup) limitGSO(l netlink.Link) error {
 	if p.GSOMax == 0 {
 		return nil
 	}
@@ -291,13 +291,13 @@ func (p *plumber) limitGSO(l netlink.Link) error {
 	return nil
 }
 
-// ready tags a host end, silences its IPv6 and brings it up.
-func (p *plumber) ready(l netlink.Link) error {
+// bringUp tags a host end, silences its IPv6 and brings it up.
+func (p *linkSetup) bringUp(l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := p.LinkSetAlias(l, p.Tag); err != nil {
 		return fmt.Errorf("tag link %s: %w", name, explain(err, ""))
 	}
-	if err := p.silence(l); err != nil {
+	if err := p.disableHostIPv6(l); err != nil {
 		return err
 	}
 	if err := p.LinkSetUp(l); err != nil {
@@ -306,18 +306,18 @@ func (p *plumber) ready(l netlink.Link) error {
 	return nil
 }
 
-// silence keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
+// disableHostIPv6 keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
 // router solicitation, no MLD report. Where /proc/sys is read-only the first half must do.
-func (p *plumber) silence(l netlink.Link) error {
-	if err := p.noLinkLocal(l); err != nil {
+func (p *linkSetup) disableHostIPv6(l netlink.Link) error {
+	if err := p.disableLinkLocal(l); err != nil {
 		return err
 	}
 	disableIPv6(l.Attrs().Name)
 	return nil
 }
 
-// noLinkLocal lets a link have no IPv6 address but those that it is given.
-func (p *plumber) noLinkLocal(l netlink.Link) error {
+// disableLinkLocal lets a link have no IPv6 address but those that it is given.
+func (p *linkSetup) disableLinkLocal(l netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 	if err := p.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("take IPv6 off %s: %w", l.Attrs().Name, explain(err, ""))
@@ -332,7 +332,7 @@ func disableIPv6(link string) {
 // ensureTAP makes the persistent TAP. The device is laid down by one descriptor that is closed
 // again: only the first queue of a device settles whether virtio-net headers are spoken, and that
 // has to be one that asks for them (see open).
-func (p *plumber) ensureTAP() error {
+func (p *linkSetup) ensureTAP() error {
 	name, outer, _ := Names(p.ID)
 	l, err := p.find(name)
 	if gone(err) {
@@ -373,9 +373,9 @@ func (p *plumber) ensureTAP() error {
 		if err := p.limitGSO(l); err != nil || p.Host == nil {
 			return err // Docker brings a container's up
 		}
-		return p.settle(l)
+		return p.configureHostPort(l)
 	}
-	if err := p.ready(l); err != nil {
+	if err := p.bringUp(l); err != nil {
 		return err
 	}
 	o, err := p.find(outer)
@@ -391,7 +391,7 @@ func (s *Spec) open() (*Device, error) {
 	if err != nil || s.Mode != Veth {
 		return d, err
 	}
-	if err := d.carrier.follow(outer); err != nil {
+	if err := d.carrier.watchVeth(outer); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -403,12 +403,12 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 	if s.Sandbox == "" {
 		return nil, ErrGone
 	}
-	err = inside(s.Sandbox, func() error {
+	err = inNamespace(s.Sandbox, func() error {
 		links, err := linkList()
 		if err != nil {
 			return err
 		}
-		name := s.among(links)
+		name := s.findTagged(links)
 		if name == "" {
 			return ErrGone
 		}
@@ -418,9 +418,9 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 	return d, err
 }
 
-// among finds the TAP in a container by its tag; or, since the container may have changed that, by its
+// findTagged finds the TAP in a container by its tag; or, since the container may have changed that, by its
 // MAC among those with no tag of ours.
-func (s *Spec) among(links []netlink.Link) (name string) {
+func (s *Spec) findTagged(links []netlink.Link) (name string) {
 	for _, l := range links {
 		a := l.Attrs()
 		if _, is := l.(*netlink.Tuntap); !is {
@@ -436,8 +436,8 @@ func (s *Spec) among(links []netlink.Link) (name string) {
 	return name
 }
 
-// inside runs fn on a thread in the network namespace at path; ErrGone if there is none.
-func inside(path string, fn func() error) error {
+// inNamespace runs fn on a thread in the network namespace at path; ErrGone if there is none.
+func inNamespace(path string, fn func() error) error {
 	ns, err := netns.GetFromPath(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return ErrGone

@@ -25,7 +25,7 @@ type TUN struct {
 
 // ProbeTUN makes a TAP and asks what it can do. Where none can be made the error is a *NodeError.
 func ProbeTUN() (t TUN, err error) {
-	err = apart(func() error {
+	err = inNewNamespace(func() error {
 		fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return explainNode(node, err)
@@ -65,7 +65,7 @@ func ProbeTUN() (t TUN, err error) {
 
 // ProbeVeth makes a veth pair.
 func ProbeVeth() error {
-	return apart(func() error {
+	return inNewNamespace(func() error {
 		at := netlink.NewLinkAttrs()
 		at.Name = "outer"
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "inner"}); err != nil {
@@ -77,7 +77,7 @@ func ProbeVeth() error {
 
 // ProbeRedirect makes a whole port as a container gets it, and sends a frame through it each way.
 func ProbeRedirect() error {
-	return apart(func() error {
+	return inNewNamespace(func() error {
 		s := Spec{ID: "probe", Tag: "tapestry:probe", Mode: Veth, MAC: ether.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}
 		d, err := Create(s)
 		if err != nil {
@@ -91,12 +91,12 @@ func ProbeRedirect() error {
 		if err := netlink.LinkSetUp(l); err != nil {
 			return fmt.Errorf("bring link %s up: %w", s.Link(), err)
 		}
-		return d.passes(l.Attrs().Index, s.MAC)
+		return d.checkRedirect(l.Attrs().Index, s.MAC)
 	})
 }
 
-// passes sends a frame from the container's end to d, and one from d to the container's end.
-func (d *Device) passes(index int, mac ether.MAC) error {
+// checkRedirect sends a frame from the container's end to d, and one from d to the container's end.
+func (d *Device) checkRedirect(index int, mac ether.MAC) error {
 	const experimental = 0x88b5 // IEEE 802: for tries like this one
 	protocol := uint16(experimental>>8 | experimental&0xff<<8)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
@@ -125,7 +125,7 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 		_, err := unix.Write(fd, frame)
 		return err
 	}
-	err = until(d.fd, &arrived, send, func() error { return d.Drain(arena) })
+	err = sendUntil(d.fd, &arrived, send, func() error { return d.Drain(arena) })
 	if err != nil {
 		return fmt.Errorf("a frame of the container's does not reach the tap: %w", err)
 	}
@@ -138,7 +138,7 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 		return nil
 	}
 	arrived = false
-	err = until(fd, &arrived, send, func() error {
+	err = sendUntil(fd, &arrived, send, func() error {
 		n, err := unix.Read(fd, arena)
 		arrived = n > 0 && bytes.Equal(arena[:n], frame)
 		return err
@@ -149,9 +149,9 @@ func (d *Device) passes(index int, mac ether.MAC) error {
 	return nil
 }
 
-// until sends, and reads whenever fd has something, for at most a second, until done. It sends again and again: a link
+// sendUntil sends, and reads whenever fd has something, for at most a second, until done. It sends again and again: a link
 // that has just come up loses what is sent before the kernel has given it a queue, which a busy machine does when it can.
-func until(fd int, done *bool, send, read func() error) error {
+func sendUntil(fd int, done *bool, send, read func() error) error {
 	const often = 50 * time.Millisecond
 	var next time.Time
 	for end := time.Now().Add(time.Second); !*done; {
@@ -176,16 +176,16 @@ func until(fd int, done *bool, send, read func() error) error {
 	return nil
 }
 
-// ErrNotApart means that nothing could be tried.
-var ErrNotApart = errors.New("make a network namespace")
+// ErrNoNamespace means that nothing could be tried.
+var ErrNoNamespace = errors.New("make a network namespace")
 
-// apart runs fn on a thread in a network namespace that is made for it and ends with it.
-func apart(fn func() error) error {
+// inNewNamespace runs fn on a thread in a network namespace that is made for it and ends with it.
+func inNewNamespace(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("%w: %w", ErrNotApart, err)
+			done <- fmt.Errorf("%w: %w", ErrNoNamespace, err)
 			return
 		}
 		done <- fn()

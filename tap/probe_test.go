@@ -33,11 +33,11 @@ func TestProbeFindsSwallowedFrames(t *testing.T) {
 	d := create(t, s)
 	tap, outer, inner := Names(s.ID)
 	must(t, netlink.LinkSetUp(link(t, inner)))
-	must(t, d.passes(link(t, inner).Attrs().Index, s.MAC))
+	must(t, d.checkRedirect(link(t, inner).Attrs().Index, s.MAC))
 	for _, name := range []string{outer, tap} {
 		must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index,
 			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}))
-		if err := d.passes(link(t, inner).Attrs().Index, s.MAC); err == nil {
+		if err := d.checkRedirect(link(t, inner).Attrs().Index, s.MAC); err == nil {
 			t.Errorf("without the redirect of %s the probe is content", name)
 		}
 		must(t, anywhere.redirect(link(t, outer), link(t, tap)))
@@ -48,7 +48,7 @@ func TestApart(t *testing.T) {
 	host(t)
 	want := errors.New("as fn says")
 	inside := 0
-	err := apart(func() error {
+	err := inNewNamespace(func() error {
 		links, err := netlink.LinkList()
 		inside = len(links)
 		return errors.Join(err, want)
@@ -78,15 +78,15 @@ func TestProbeSendsAgain(t *testing.T) {
 		done = n == 5
 		return err
 	}
-	if err := until(pipe[0], &done, send, read); err != nil || sent != 3 {
+	if err := sendUntil(pipe[0], &done, send, read); err != nil || sent != 3 {
 		t.Errorf("%d were sent: %v", sent, err)
 	}
 	done = false
 	nothing := func() error { return nil }
-	if err := until(pipe[0], &done, nothing, read); err == nil || !strings.Contains(err.Error(), "not within a second") {
+	if err := sendUntil(pipe[0], &done, nothing, read); err == nil || !strings.Contains(err.Error(), "not within a second") {
 		t.Errorf("nothing comes: %v", err)
 	}
-	if err := until(pipe[0], &done, func() error { return unix.ENETDOWN }, read); !errors.Is(err, unix.ENETDOWN) {
+	if err := sendUntil(pipe[0], &done, func() error { return unix.ENETDOWN }, read); !errors.Is(err, unix.ENETDOWN) {
 		t.Errorf("nothing can be sent: %v", err)
 	}
 }

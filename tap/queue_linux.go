@@ -84,7 +84,7 @@ func (d *Device) prepare(fd int) error {
 		}
 		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, want); err == nil {
 			d.offloads = want
-			d.probed()
+			d.disableUnsupported()
 			return nil
 		}
 	}

@@ -15,7 +15,7 @@ const redirectModules = "sch_ingress cls_u32 act_mirred; or make networks with -
 // redirect sends everything that comes in by from out of to, before the host's stack sees it. A
 // filter whose target has gone swallows every frame in silence, so anything but the right one is
 // cleared away first.
-func (p *plumber) redirect(from, to netlink.Link) error {
+func (p *linkSetup) redirect(from, to netlink.Link) error {
 	index, name := from.Attrs().Index, from.Attrs().Name
 	qdisc := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
 	err := p.QdiscAdd(qdisc)
@@ -43,7 +43,7 @@ func (p *plumber) redirect(from, to netlink.Link) error {
 	return nil
 }
 
-func (p *plumber) redirected(from, to netlink.Link) bool {
+func (p *linkSetup) redirected(from, to netlink.Link) bool {
 	filters, err := p.FilterList(from, netlink.MakeHandle(0xffff, 0))
 	if err != nil {
 		return false

@@ -14,7 +14,7 @@ func Routes(path string) (dst []netip.Prefix, err error) {
 	if path == "" {
 		return nil, nil
 	}
-	err = inside(path, func() error {
+	err = inNamespace(path, func() error {
 		routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
 		if err != nil {
 			return fmt.Errorf("list routes of %s: %w", path, explain(err, ""))

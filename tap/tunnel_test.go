@@ -92,7 +92,7 @@ func TestSendTunnel(t *testing.T) {
 						t.Errorf("%s, %v: %+v, %d bytes that are not the %d sent", mode, kind, off, len(got), f.Len())
 					}
 				}
-				d.gate(kind).Disable(unix.EINVAL)
+				d.feature(kind).Disable(unix.EINVAL)
 				if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
 					t.Fatalf("%s, %v: not sent in segments", mode, kind)
 				}

@@ -21,33 +21,33 @@ func bindReceiver(local netip.AddrPort) (int, error) {
 	return fd, err
 }
 
-// divide gives a host a receiving socket of its own while it has links of several VNIs and is not known to cut what it sends.
+// updateReceiver gives a host a receiving socket of its own while it has links of several VNIs and is not known to cut what it sends.
 // That socket has no UDP_GRO: the kernel joins nothing for it, and cuts what comes joined or uncut (udp(7)). Only the kernel knows
 // where. v.mu is held. What fails is tried again with the next Tick; until then trains from the host are ambiguous.
-func (p *Peer) divide() {
+func (p *Peer) updateReceiver() {
 	p.mu.Lock()
-	p.cuts.Store(p.answers && p.foreign == 0)
+	p.isTapestry.Store(p.answers && p.otherPort == 0)
 	p.mu.Unlock()
-	p.several.Store(p.links > 1)
-	switch want := p.links > 1 && !p.cuts.Load(); {
-	case want && p.own == nil:
-		p.own, _ = p.v.ownReceiver(p.Host.Addr())
-	case !want && p.own != nil:
-		p.own.retire()
-		p.own = nil
+	p.multipleVNIs.Store(p.links > 1)
+	switch want := p.links > 1 && !p.isTapestry.Load(); {
+	case want && p.receiver == nil:
+		p.receiver, _ = p.v.openPeerReceiver(p.Host.Addr())
+	case !want && p.receiver != nil:
+		p.receiver.drainAndClose()
+		p.receiver = nil
 	}
 }
 
-// ownReceiver opens a socket that gets what comes from one host, from any port: the kernel prefers it to those that are
+// openPeerReceiver opens a socket that gets what comes from one host, from any port: the kernel prefers it to those that are
 // not connected.
-func (v *VTEP) ownReceiver(host netip.Addr) (*Receiver, error) {
+func (v *VTEP) openPeerReceiver(host netip.Addr) (*Receiver, error) {
 	fd, err := bindReceiver(v.Local)
 	if err != nil {
 		return nil, err
 	}
 	r := &Receiver{v: v, fd: fd}
-	if err = unix.Connect(fd, toSockaddr(netip.AddrPortFrom(host, 0))); err == nil && v.Attend != nil {
-		r.stop, err = v.Attend(r)
+	if err = unix.Connect(fd, toSockaddr(netip.AddrPortFrom(host, 0))); err == nil && v.StartReceiver != nil {
+		r.stopWorker, err = v.StartReceiver(r)
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -56,12 +56,12 @@ func (v *VTEP) ownReceiver(host netip.Addr) (*Receiver, error) {
 	return r, nil
 }
 
-// retire closes the socket when it has given what it has got.
-func (r *Receiver) retire() {
+// drainAndClose closes the socket when it has given what it has got.
+func (r *Receiver) drainAndClose() {
 	if unix.Connect(r.fd, toSockaddr(r.v.Local)) == nil { // from where nothing comes
-		if r.stop != nil {
-			r.stop()
-			r.stop = nil
+		if r.stopWorker != nil {
+			r.stopWorker()
+			r.stopWorker = nil
 		}
 		arena := make([]byte, recvMsgs*recvRoom)
 		for n := 1; n > 0; n, _ = unix.Poll([]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}}, 0) {

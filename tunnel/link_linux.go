@@ -17,11 +17,11 @@ import (
 // super-frame; a train is datagrams of one size (the last perhaps shorter) that one UDP_SEGMENT
 // message carries; a load is the trains of one sendmmsg.
 const (
-	maxTrain   = 64    // UDP_MAX_SEGMENTS of the kernels before 6.9; later ones take 128
-	trainBytes = 65507 // the longest UDP payload over IPv4
-	maxTrains  = 64
-	maxLoad    = 512 // datagrams of a load: two full super-frames of the shortest segments
-	headRoom   = headerLen + ether.MaxHead
+	maxTrain     = 64    // UDP_MAX_SEGMENTS of the kernels before 6.9; later ones take 128
+	trainBytes   = 65507 // the longest UDP payload over IPv4
+	maxTrains    = 64
+	maxDatagrams = 512 // datagrams of a load: two full super-frames of the shortest segments
+	headRoom     = headerLen + ether.MaxHead
 )
 
 // A Link is the way to one remote host on one network. It is a port of that network's switch.
@@ -38,7 +38,7 @@ type Link struct {
 	mtu                atomic.Int64    // of an inner IP packet
 	gso                offload.Feature // trains go as one message
 	remoteSum          atomic.Bool     // the host finishes checksums that we leave open
-	tooLong            atomic.Bool     // the kernel says that the path is narrower than we thought
+	pathNarrowed       atomic.Bool     // the kernel says that the path is narrower than we thought
 	wireTx, wireRx     atomic.Uint64
 	full, long, failed atomic.Uint64
 }
@@ -56,13 +56,13 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 		return nil, fmt.Errorf("write the VXLAN header of VNI %d: %w", vni, err)
 	}
 	l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
-	err = v.change(func(links map[linkKey]*Link) error {
+	err = v.changeLinks(func(links map[linkKey]*Link) error {
 		k := linkKey{vni, host.Addr()}
 		if _, taken := links[k]; taken {
 			return fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr())
 		}
 		links[k] = l
-		return v.meet(l, links)
+		return v.addPeer(l, links)
 	})
 	if err != nil {
 		return nil, err
@@ -83,10 +83,10 @@ func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
 
 // Close ends the link: datagrams from the host are strangers' from now on.
 func (l *Link) Close() error {
-	return l.v.change(func(links map[linkKey]*Link) error {
+	return l.v.changeLinks(func(links map[linkKey]*Link) error {
 		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // a second Close may find another there
 			delete(links, k)
-			return l.v.part(l, links)
+			return l.v.removePeer(l, links)
 		}
 		return nil
 	})
@@ -116,12 +116,12 @@ func (l *Link) Retry() { l.gso.Retry() }
 func (l *Link) SetMTU(mtu int) { l.mtu.Store(int64(mtu)) }
 
 // Narrowed tells, once, that the path turned out narrower than what was sent.
-func (l *Link) Narrowed() bool { return l.tooLong.Swap(false) }
+func (l *Link) Narrowed() bool { return l.pathNarrowed.Swap(false) }
 
 func (l *Link) deliver(frames []ether.Frame) {
 	in := l.in.Load()
 	if in == nil {
-		l.v.strangers[noPeer].Add(uint64(len(frames)))
+		l.v.rxDropped[noPeer].Add(uint64(len(frames)))
 		return
 	}
 	l.wireRx.Add(uint64(len(frames)))
@@ -139,17 +139,17 @@ type train struct {
 	bytes      int // of all
 }
 
-// load is Send's scratch.
-type load struct {
+// sendBatch is Send's scratch.
+type sendBatch struct {
 	socket    int // index in VTEP.send
 	trains    [maxTrains]train
 	nTrains   int
 	closed    bool // the last train takes no more
-	datagrams [maxLoad]datagram
+	datagrams [maxDatagrams]datagram
 	nData     int
-	iovs      [3 * maxLoad]syscall.Iovec
+	iovs      [3 * maxDatagrams]syscall.Iovec
 	nIovs     int
-	heads     [maxLoad * headRoom]byte
+	heads     [maxDatagrams * headRoom]byte
 	nHeads    int
 	hdrs      [maxTrains]mmsghdr
 	control   [maxTrains][segmentControl]byte
@@ -159,13 +159,13 @@ type load struct {
 	sent      uint64  // datagrams
 }
 
-var loads = sync.Pool{New: func() any { return new(load) }}
+var sendBatches = sync.Pool{New: func() any { return new(sendBatch) }}
 
 // Send sends frames to the remote host: super-frames are cut, with their checksums finished, and
 // frames of one size and flow leave as one train, order kept within a flow. It gives the number of
 // frames of which every datagram was sent, and their bytes.
 func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
-	w := loads.Get().(*load)
+	w := sendBatches.Get().(*sendBatch)
 	w.lost = append(w.lost[:0], make([]bool, len(frames))...) // the compiler makes no slice for it
 	w.sockets = w.sockets[:0]
 	var used uint32 // a bit for each socket
@@ -182,9 +182,9 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 				continue
 			}
 			if f.Off.Kind == ether.None {
-				l.whole(w, i, f)
+				l.addFrame(w, i, f)
 			} else {
-				l.pieces(w, i, f)
+				l.addSegments(w, i, f)
 			}
 		}
 		l.flush(w)
@@ -197,33 +197,33 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	}
 	l.wireTx.Add(w.sent)
 	w.sent = 0
-	loads.Put(w)
+	sendBatches.Put(w)
 	return sent, bytes
 }
 
-// whole adds an ordinary frame: its header goes into the frame's headroom, and a checksum that is to be finished in
+// addFrame adds an ordinary frame: its header goes into the frame's headroom, and a checksum that is to be finished in
 // between two parts of the frame, which is only lent.
-func (l *Link) whole(w *load, i int, f *ether.Frame) {
-	header, unsummed := l.unsummed(f)
+func (l *Link) addFrame(w *sendBatch, i int, f *ether.Frame) {
+	header, unsummed := l.headerFor(f)
 	l.makeRoom(w)
 	room := f.WithHeadroom()
 	copy(room, header[:])
-	l.begin(w, i, len(room))
+	l.addDatagram(w, i, len(room))
 	if !unsummed {
 		if at, sum, open := f.Checksum(); open {
 			field := w.heads[w.nHeads:][:copy(w.heads[w.nHeads:], sum[:])]
 			w.nHeads += len(field)
 			at += ether.Headroom
-			w.vector(room[:at])
-			w.vector(field)
+			w.addVector(room[:at])
+			w.addVector(field)
 			room = room[at+len(field):]
 		}
 	}
-	w.vector(room)
+	w.addVector(room)
 }
 
-// unsummed gives the VXLAN header for a frame; false: its checksums must be finished.
-func (l *Link) unsummed(f *ether.Frame) (header [headerLen]byte, ok bool) {
+// headerFor gives the VXLAN header for a frame; false: its checksums must be finished.
+func (l *Link) headerFor(f *ether.Frame) (header [headerLen]byte, ok bool) {
 	header = l.header
 	if !f.Off.PartialChecksum || !l.remoteSum.Load() {
 		return header, false
@@ -236,9 +236,9 @@ func (l *Link) unsummed(f *ether.Frame) (header [headerLen]byte, ok bool) {
 	return header, ok
 }
 
-// pieces adds a super-frame's segments: each a header of its own and a part of the borrowed payload.
-func (l *Link) pieces(w *load, i int, f *ether.Frame) {
-	header, unsummed := l.unsummed(f)
+// addSegments adds a super-frame's segments: each a header of its own and a part of the borrowed payload.
+func (l *Link) addSegments(w *sendBatch, i int, f *ether.Frame) {
+	header, unsummed := l.headerFor(f)
 	w.cut.Reset(f)
 	w.cut.PartialChecksum = unsummed
 	if w.nTrains > 0 && !w.trains[w.nTrains-1].takesAll(f) {
@@ -253,22 +253,22 @@ func (l *Link) pieces(w *load, i int, f *ether.Frame) {
 		}
 		copy(head, header[:])
 		w.nHeads += headerLen + n
-		l.begin(w, i, headerLen+n+len(payload))
-		w.vector(head[:headerLen+n])
-		w.vector(payload)
+		l.addDatagram(w, i, headerLen+n+len(payload))
+		w.addVector(head[:headerLen+n])
+		w.addVector(payload)
 	}
 }
 
 // makeRoom makes sure that one more datagram fits the load.
-func (l *Link) makeRoom(w *load) {
-	if w.nData == maxLoad || w.nTrains == maxTrains {
+func (l *Link) makeRoom(w *sendBatch) {
+	if w.nData == maxDatagrams || w.nTrains == maxTrains {
 		l.flush(w)
 	}
 }
 
-// begin adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
+// addDatagram adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
 // Where trains are refused, each datagram is one.
-func (l *Link) begin(w *load, frame, size int) {
+func (l *Link) addDatagram(w *sendBatch, frame, size int) {
 	if w.nTrains == 0 || w.closed || !l.gso.Enabled() || !w.trains[w.nTrains-1].takes(size) {
 		w.closed = false
 		w.trains[w.nTrains] = train{first: w.nData, size: size}
@@ -292,8 +292,8 @@ func (t *train) takesAll(f *ether.Frame) bool {
 	return t.n+n <= maxTrain && t.bytes+f.Len()+n*(headerLen+int(f.Off.Head)) <= trainBytes
 }
 
-// vector adds bytes to the datagram just begun.
-func (w *load) vector(b []byte) {
+// addVector adds bytes to the datagram just begun.
+func (w *sendBatch) addVector(b []byte) {
 	if len(b) == 0 {
 		return
 	}
@@ -304,11 +304,11 @@ func (w *load) vector(b []byte) {
 }
 
 // flush sends the load and empties it.
-func (l *Link) flush(w *load) {
+func (l *Link) flush(w *sendBatch) {
 	for i := range w.nTrains {
 		t := &w.trains[i]
 		first, last := &w.datagrams[t.first], &w.datagrams[t.first+t.n-1]
-		l.message(w, i, first.iov, last.iov+last.vecs-first.iov)
+		l.setMessage(w, i, first.iov, last.iov+last.vecs-first.iov)
 		if h := &w.hdrs[i].hdr; t.n > 1 {
 			setSegment(&w.control[i], uint16(t.size))
 			h.Control = &w.control[i][0]
@@ -322,7 +322,7 @@ func (l *Link) flush(w *load) {
 			i++
 		}
 		if errno != 0 {
-			l.refused(w, &w.trains[i], errno)
+			l.handleRefused(w, &w.trains[i], errno)
 			i++
 		}
 	}
@@ -330,8 +330,8 @@ func (l *Link) flush(w *load) {
 	w.nTrains, w.nData, w.nIovs, w.nHeads, w.closed = 0, 0, 0, 0, false
 }
 
-// message prepares the i-th message of n vectors.
-func (l *Link) message(w *load, i, iov, n int) {
+// setMessage prepares the i-th message of n vectors.
+func (l *Link) setMessage(w *sendBatch, i, iov, n int) {
 	h := &w.hdrs[i].hdr
 	h.Name, h.Namelen = l.to.ptr(), l.to.len
 	h.Iov, h.Iovlen = &w.iovs[iov], uint64(n)
@@ -339,20 +339,20 @@ func (l *Link) message(w *load, i, iov, n int) {
 	h.SetControllen(0)
 }
 
-// refused deals with a train that the kernel did not take. If it was the train as such that displeased
+// handleRefused deals with a train that the kernel did not take. If it was the train as such that displeased
 // (EIO: the device cannot sum; EINVAL: no segmentation on this route), its datagrams go one by one,
 // and if they do go the link makes no more trains.
-func (l *Link) refused(w *load, t *train, errno syscall.Errno) {
+func (l *Link) handleRefused(w *sendBatch, t *train, errno syscall.Errno) {
 	if t.n == 1 || errno != syscall.EIO && errno != syscall.EINVAL && errno != syscall.EMSGSIZE {
-		l.lose(w, t.first, t.n, errno)
+		l.countFailed(w, t.first, t.n, errno)
 		return
 	}
 	went, first := 0, false
 	for i := range t.n {
 		d := &w.datagrams[t.first+i]
-		l.message(w, 0, d.iov, d.vecs) // the first has been dealt with
+		l.setMessage(w, 0, d.iov, d.vecs) // the first has been dealt with
 		if _, errno := l.v.transmit(w.socket, w.hdrs[:1]); errno != 0 {
-			l.lose(w, t.first+i, 1, errno)
+			l.countFailed(w, t.first+i, 1, errno)
 			continue
 		}
 		first = first || i == 0
@@ -365,8 +365,8 @@ func (l *Link) refused(w *load, t *train, errno syscall.Errno) {
 	}
 }
 
-// lose counts datagrams that were not sent, and marks their frames.
-func (l *Link) lose(w *load, first, n int, errno syscall.Errno) {
+// countFailed counts datagrams that were not sent, and marks their frames.
+func (l *Link) countFailed(w *sendBatch, first, n int, errno syscall.Errno) {
 	for _, d := range w.datagrams[first:][:n] {
 		w.lost[d.frame] = true
 	}
@@ -375,7 +375,7 @@ func (l *Link) lose(w *load, first, n int, errno syscall.Errno) {
 		l.full.Add(uint64(n))
 	case syscall.EMSGSIZE:
 		l.long.Add(uint64(n))
-		l.tooLong.Store(true)
+		l.pathNarrowed.Store(true)
 	default:
 		l.failed.Add(uint64(n))
 	}

@@ -161,13 +161,13 @@ func TestTrains(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l, w := &Link{}, new(load)
+			l, w := &Link{}, new(sendBatch)
 			if tt.noGSO {
 				l.gso.Disable(unix.EINVAL)
 			}
 			for i, n := range tt.sizes {
 				f := ether.Lend(make([]byte, n), ether.Offload{})
-				l.whole(w, i, &f)
+				l.addFrame(w, i, &f)
 			}
 			var got []int
 			at := 0
@@ -206,9 +206,9 @@ func TestTrainsOfSuperFrames(t *testing.T) {
 		"longer than a train":     {[]int{1398, 100 * 600}, 600, []int{3, 64, 36}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, w := &Link{}, new(load)
+			l, w := &Link{}, new(sendBatch)
 			for i, n := range tc.payloads {
-				l.pieces(w, i, packet{payload: data(n)}.super(t, tc.segment))
+				l.addSegments(w, i, packet{payload: data(n)}.super(t, tc.segment))
 			}
 			var got []int
 			for _, tr := range w.trains[:w.nTrains] {

@@ -21,10 +21,10 @@ import (
 //	32  CRC-32C of all from byte 14 on, without these four
 //	36  body: of a segment anything, of an answer a report
 const (
-	hostVNI     = 0
-	hostType    = 0x88b5
-	hostVersion = 1
-	messageHead = 36
+	hostVNI        = 0
+	hostType       = 0x88b5
+	hostVersion    = 1
+	messageHeadLen = 36
 )
 
 // The kinds of message. A test is: open, answered; trains and the same singly, segment by segment; ask, answered.
@@ -36,7 +36,7 @@ const (
 )
 
 // stillThere, as the shape of an open, says that no test follows: the host is only to say that it is there.
-const stillThere = 1
+const keepaliveOnly = 1
 
 // Ways that a segment is sent.
 const (
@@ -81,17 +81,17 @@ func (m *message) encode(b []byte) {
 
 // parse reads a frame. ok: it is a message; intact: it is as it was sent.
 func parse(b []byte) (m message, intact, ok bool) {
-	if len(b) < messageHead || binary.BigEndian.Uint16(b[12:]) != hostType || b[14] != hostVersion {
+	if len(b) < messageHeadLen || binary.BigEndian.Uint16(b[12:]) != hostType || b[14] != hostVersion {
 		return m, false, false
 	}
 	m = message{kind: b[15], shape: b[16], way: b[17], index: b[18], ask: b[19], features: binary.BigEndian.Uint16(b[22:]),
-		nonce: binary.BigEndian.Uint64(b[24:]), body: b[messageHead:]}
+		nonce: binary.BigEndian.Uint64(b[24:]), body: b[messageHeadLen:]}
 	intact = int(binary.BigEndian.Uint16(b[20:])) == len(b) && binary.BigEndian.Uint32(b[32:]) == messageSum(b)
 	return m, intact, true
 }
 
 func messageSum(b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(b[14:32], castagnoli), castagnoli, b[messageHead:])
+	return crc32.Update(crc32.Checksum(b[14:32], castagnoli), castagnoli, b[messageHeadLen:])
 }
 
 // A shape is a train: n frames of size bytes, the last of them shorter or as long.
@@ -134,7 +134,7 @@ func (s shape) frames(m message, body []byte) []*ether.Frame {
 		}
 		b := room[:size:size]
 		room = room[size:]
-		copy(b[ether.Headroom+messageHead:], body)
+		copy(b[ether.Headroom+messageHeadLen:], body)
 		m.index = uint8(i)
 		m.encode(b[ether.Headroom:])
 		f := ether.Lend(b, ether.Offload{})
@@ -148,7 +148,7 @@ type report struct {
 	known   bool // the test was opened, and is not forgotten yet
 	open    bool // an open message came, and came as one
 	intact  [shapes][ways]uint64
-	spoiled [ways]uint16 // segments that came otherwise than they were sent
+	damaged [ways]uint16 // segments that came otherwise than they were sent
 }
 
 const reportLen = 1 + shapes*ways*8 + ways*2
@@ -169,7 +169,7 @@ func (r *report) encode(b []byte) {
 			b = b[8:]
 		}
 	}
-	for _, n := range r.spoiled {
+	for _, n := range r.damaged {
 		binary.BigEndian.PutUint16(b, n)
 		b = b[2:]
 	}
@@ -187,8 +187,8 @@ func (r *report) decode(b []byte) bool {
 			b = b[8:]
 		}
 	}
-	for way := range r.spoiled {
-		r.spoiled[way] = binary.BigEndian.Uint16(b)
+	for way := range r.damaged {
+		r.damaged[way] = binary.BigEndian.Uint16(b)
 		b = b[2:]
 	}
 	return true
@@ -211,10 +211,10 @@ func (r *report) narrow(full int) bool {
 }
 
 // note enters a segment.
-func (r *report) note(m message, intact bool) {
+func (r *report) countSegment(m message, intact bool) {
 	if intact && m.shape < shapes && m.way < ways && m.index < maxTrain {
 		r.intact[m.shape][m.way] |= 1 << m.index
-	} else if n := &r.spoiled[m.way%ways]; *n < 1<<16-1 {
+	} else if n := &r.damaged[m.way%ways]; *n < 1<<16-1 {
 		*n++
 	}
 }

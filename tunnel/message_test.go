@@ -7,15 +7,15 @@ import (
 )
 
 func TestTrainShapes(t *testing.T) {
-	for _, full := range []int{2 * messageHead, 82, 540, 1464, 8964, 65500} {
+	for _, full := range []int{2 * messageHeadLen, 82, 540, 1464, 8964, 65500} {
 		for i, s := range trainShapes(full) {
 			size := (s.n-1)*(s.size+headerLen) + s.last + headerLen
-			if s.n < 2 || s.n > maxTrain || size > trainBytes || s.size > full || s.last > s.size || s.last < messageHead {
+			if s.n < 2 || s.n > maxTrain || size > trainBytes || s.size > full || s.last > s.size || s.last < messageHeadLen {
 				t.Errorf("full %d, shape %d: %+v", full, i, s)
 			}
-			l, w := &Link{}, new(load)
-			for j, f := range s.frames(message{kind: kindSegment, nonce: 7}, data(s.size-messageHead)) {
-				l.whole(w, j, f)
+			l, w := &Link{}, new(sendBatch)
+			for j, f := range s.frames(message{kind: kindSegment, nonce: 7}, data(s.size-messageHeadLen)) {
+				l.addFrame(w, j, f)
 				m, intact, ok := parse(f.Bytes())
 				if !intact || !ok || int(m.index) != j || m.nonce != 7 || m.kind != kindSegment {
 					t.Fatalf("segment %d: %+v", j, m)
@@ -34,12 +34,12 @@ func TestTrainShapes(t *testing.T) {
 // FuzzMessage: whatever comes is read without panic, nothing but what was sent is intact, and what is read is bounded.
 func FuzzMessage(f *testing.F) {
 	seed := func(m message, body []byte) {
-		b := append(make([]byte, messageHead), body...)
+		b := append(make([]byte, messageHeadLen), body...)
 		m.encode(b)
 		f.Add(b)
 	}
 	var r report
-	r.note(message{shape: 1, way: 1, index: 63}, true)
+	r.countSegment(message{shape: 1, way: 1, index: 63}, true)
 	body := make([]byte, reportLen)
 	r.encode(body)
 	seed(message{kind: kindOpen, nonce: 1}, nil)
@@ -48,15 +48,15 @@ func FuzzMessage(f *testing.F) {
 	seed(message{kind: kindAnswer, ask: 3, features: 1}, body)
 	seed(message{kind: 77}, data(3))
 	f.Add([]byte(nil))
-	f.Add(make([]byte, messageHead))
-	p := &Peer{v: &VTEP{}, left: 1 << 62}
+	f.Add(make([]byte, messageHeadLen))
+	p := &Peer{v: &VTEP{}, budgetLeft: 1 << 62}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, intact, ok := parse(b)
-		if intact && !ok || ok && len(b) < messageHead {
+		if intact && !ok || ok && len(b) < messageHeadLen {
 			t.Fatalf("%x: %v, %v", b, intact, ok)
 		}
 		var answer [reportLen]byte
-		if p.enter(m, intact, &answer) && (!intact || m.kind != kindOpen && m.kind != kindAsk) {
+		if p.handleMessage(m, intact, &answer) && (!intact || m.kind != kindOpen && m.kind != kindAsk) {
 			t.Fatalf("%+v is answered", m)
 		}
 		if intact {

@@ -21,8 +21,8 @@ func (v *VTEP) probeSenders() {
 	v.gso = unix.SetsockoptInt(v.send[0], unix.SOL_UDP, unix.UDP_SEGMENT, 0) == nil
 }
 
-// takeTrains asks for UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams come one by one.
-func (v *VTEP) takeTrains(fd int) {
+// enableGRO asks for UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams come one by one.
+func (v *VTEP) enableGRO(fd int) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
 		v.gro.Block(fmt.Errorf("set UDP_GRO: %w: %w", err, offload.ErrUnsupported))
 	}
@@ -30,8 +30,8 @@ func (v *VTEP) takeTrains(fd int) {
 
 // transmit is sendmmsg on one of the sending sockets.
 func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
-	if v.refuse != nil {
-		n, errno := v.refuse(hdrs)
+	if v.failSend != nil {
+		n, errno := v.failSend(hdrs)
 		if n == 0 {
 			return 0, errno
 		}
@@ -43,8 +43,8 @@ func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
 // GRO tells whether the kernel hands trains over as they came.
 func (v *VTEP) GRO() offload.Status { return v.gro.Status() }
 
-// meet makes a new link's host a Peer, if it is none yet, and tells the link what is known of trains there.
-func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
+// addPeer makes a new link's host a Peer, if it is none yet, and tells the link what is known of trains there.
+func (v *VTEP) addPeer(l *Link, links map[linkKey]*Link) error {
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
 		var err error
@@ -56,16 +56,16 @@ func (v *VTEP) meet(l *Link, links map[linkKey]*Link) error {
 	}
 	p.links++
 	if l.Host != p.Host {
-		p.foreign++
+		p.otherPort++
 	}
 	l.peer.Store(p)
-	p.judge(l)
-	p.divide()
+	p.updateLink(l)
+	p.updateReceiver()
 	return nil
 }
 
-// part ends a Peer with the last link to its port.
-func (v *VTEP) part(l *Link, links map[linkKey]*Link) error {
+// removePeer ends a Peer with the last link to its port.
+func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) error {
 	var rest []*Link
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
@@ -73,62 +73,62 @@ func (v *VTEP) part(l *Link, links map[linkKey]*Link) error {
 	}
 	p.links--
 	if l.Host != p.Host {
-		p.foreign--
+		p.otherPort--
 	}
 	for k, other := range links {
 		if k.host != l.Host.Addr() || k.vni == hostVNI {
 			continue
 		}
 		if other.Host == p.Host {
-			p.divide()
+			p.updateReceiver()
 			return nil
 		}
 		rest = append(rest, other)
 	}
 	delete(links, linkKey{hostVNI, l.Host.Addr()})
 	delete(v.peers, l.Host.Addr())
-	if p.own != nil {
-		p.own.retire()
+	if p.receiver != nil {
+		p.receiver.drainAndClose()
 	}
 	for _, other := range rest { // at another port of the same address: another daemon, for all we know
-		if err := v.meet(other, links); err != nil {
+		if err := v.addPeer(other, links); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// open reads from a header what the host left open: if it was told that we add it up. From all others those bits are
+// readFlag reads from a header what the host left open: if it was told that we add it up. From all others those bits are
 // reserved, and RFC 7348 section 5 wants them ignored. In talk the flag is only looked at.
-func (l *Link) open(header []byte) ether.Offload {
-	if !flagged(header) || l.VNI != hostVNI && !l.peer.Load().told.Load() {
+func (l *Link) readFlag(header []byte) ether.Offload {
+	if !flagged(header) || l.VNI != hostVNI && !l.peer.Load().mayRemoteSum.Load() {
 		return ether.Offload{}
 	}
 	return remoteSum(header)
 }
 
-// judge brings a link's trains and open checksums in line with what is known of its host. Of another
+// updateLink brings a link's trains and open checksums in line with what is known of its host. Of another
 // port at the host's address nothing is known.
-func (p *Peer) judge(l *Link) {
+func (p *Peer) updateLink(l *Link) {
 	same := l.Host == p.Host
-	l.remoteSum.Store(same && p.sums.Enabled() && !p.v.FinishSums)
+	l.remoteSum.Store(same && p.remoteSum.Enabled() && !p.v.CompleteChecksums)
 	switch {
 	case !p.v.gso:
 		l.gso.Block(offload.ErrUnsupported)
-	case same && p.off.Load():
+	case same && p.trainsOff.Load():
 		l.gso.Block(ErrMangled)
 	default:
 		l.gso.Enable()
 	}
 }
 
-// judgeAll does so for every link to the host.
-func (p *Peer) judgeAll() {
+// updateLinks does so for every link to the host.
+func (p *Peer) updateLinks() {
 	p.v.mu.Lock()
 	defer p.v.mu.Unlock()
 	for k, l := range *p.v.links.Load() {
 		if k.host == p.Host.Addr() && k.vni != hostVNI {
-			p.judge(l)
+			p.updateLink(l)
 		}
 	}
 }

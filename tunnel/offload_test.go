@@ -15,7 +15,7 @@ func isTrain(h *mmsghdr) bool { return h.hdr.Controllen > 0 }
 // refusing lets the kernel have the messages before the first that which names, and refuses that one.
 func refusing(v *VTEP, errno syscall.Errno, which func(h *mmsghdr) bool) (refused *int) {
 	refused = new(int)
-	v.refuse = func(hdrs []mmsghdr) (int, syscall.Errno) {
+	v.failSend = func(hdrs []mmsghdr) (int, syscall.Errno) {
 		for i := range hdrs {
 			if which(&hdrs[i]) {
 				if i == 0 {
@@ -97,7 +97,7 @@ func TestSendErrors(t *testing.T) {
 				t.Errorf("%d went, and %d trains were tried again", sent, *refused)
 			}
 			same(t, k.settle(t, len(want)), want)
-			l.v.refuse = nil
+			l.v.failSend = nil
 			l.Retry()
 			if sent, _ := l.Send(frames); sent != len(frames) || l.Stats().GSO.Why != nil {
 				t.Errorf("after Retry: %d went, %+v", sent, l.Stats().GSO)
@@ -111,7 +111,7 @@ func TestSendErrors(t *testing.T) {
 func TestSendPartly(t *testing.T) {
 	for _, most := range []int{1, 2, 5} {
 		l, k := pair(t, "127.0.0.1", "127.0.0.2")
-		l.v.refuse = func(hdrs []mmsghdr) (int, syscall.Errno) { return min(most, len(hdrs)), 0 }
+		l.v.failSend = func(hdrs []mmsghdr) (int, syscall.Errno) { return min(most, len(hdrs)), 0 }
 		frames, want, _ := lot(t)
 		if sent, _ := l.Send(frames); sent != len(frames) {
 			t.Errorf("%d at once: %d of %d went", most, sent, len(frames))
@@ -176,7 +176,7 @@ func TestNoTrains(t *testing.T) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC) // takes no option of a socket's
 	must(t, err)
 	defer unix.Close(fd)
-	l.v.takeTrains(fd)
+	l.v.enableGRO(fd)
 	if s := l.v.GRO(); !errors.Is(s.Why, offload.ErrUnsupported) || !errors.Is(s.Why, unix.ENOTSOCK) {
 		t.Errorf("%+v", s)
 	}

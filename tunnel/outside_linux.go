@@ -9,17 +9,17 @@ import (
 // kernelUDP is what the kernel's own UDP statistics of a network namespace say, of all sockets together, in datagrams.
 type kernelUDP struct{ badChecksum, noMemory, full uint64 }
 
-// Outside counts the datagrams that the kernel dropped since the VTEP was opened and that no other count here has: bad_checksum, whose
+// KernelDropped counts the datagrams that the kernel dropped since the VTEP was opened and that no other count here has: bad_checksum, whose
 // UDP checksum is wrong, and no_memory, for which the host's UDP had too little (sysctl net.ipv4.udp_mem, which is one for
 // all namespaces) or the cgroup had. They are of the whole namespace, of the VTEP's IP version: not all of them need be VXLAN.
-func (v *VTEP) Outside() map[string]uint64 {
-	_, noMemory, badChecksum := v.losses()
+func (v *VTEP) KernelDropped() map[string]uint64 {
+	_, noMemory, badChecksum := v.kernelDrops()
 	return map[string]uint64{"bad_checksum": badChecksum, "no_memory": noMemory}
 }
 
-// losses are what the kernel dropped since the VTEP was opened: what came to our sockets faster than it was read, what it had no
+// kernelDrops are what the kernel dropped since the VTEP was opened: what came to our sockets faster than it was read, what it had no
 // memory for, and what has a wrong checksum.
-func (v *VTEP) losses() (overflow, noMemory, badChecksum uint64) {
+func (v *VTEP) kernelDrops() (overflow, noMemory, badChecksum uint64) {
 	drops := v.drops.Load()
 	for _, r := range v.Receivers() {
 		drops += socketDrops(r.fd)
@@ -28,14 +28,14 @@ func (v *VTEP) losses() (overflow, noMemory, badChecksum uint64) {
 	if err != nil {
 		return drops, 0, 0
 	}
-	before := v.before
-	return sortLosses(drops, kernelUDP{now.badChecksum - before.badChecksum, now.noMemory - before.noMemory, now.full - before.full})
+	before := v.atOpen
+	return sortDrops(drops, kernelUDP{now.badChecksum - before.badChecksum, now.noMemory - before.noMemory, now.full - before.full})
 }
 
-// sortLosses tells the drops of our sockets (SK_MEMINFO_DROPS) apart by what the namespace counted, which may be other programs' too:
+// sortDrops tells the drops of our sockets (SK_MEMINFO_DROPS) apart by what the namespace counted, which may be other programs' too:
 // a socket counts all reasons alike. What no reason explains is for want of memory: Linux 6.18 counts that at the socket only
 // (__udp_enqueue_schedule_skb in net/ipv4/udp.c leaves out the namespace's).
-func sortLosses(drops uint64, k kernelUDP) (overflow, noMemory, badChecksum uint64) {
+func sortDrops(drops uint64, k kernelUDP) (overflow, noMemory, badChecksum uint64) {
 	noMemory = k.noMemory
 	if explained := k.full + k.badChecksum + k.noMemory; drops > explained {
 		noMemory += drops - explained

@@ -34,7 +34,7 @@ func TestZeroChecksum(t *testing.T) {
 				for len(ofTest(k.frames)) == 0 && k.drain(t, 5*time.Second) {
 				}
 				same(t, ofTest(k.frames), [][]byte{f})
-				if n := v.Outside()["bad_checksum"]; n != 0 {
+				if n := v.KernelDropped()["bad_checksum"]; n != 0 {
 					t.Errorf("%d outside the books", n)
 				}
 			})
@@ -67,10 +67,10 @@ func TestOutside(t *testing.T) {
 		}
 		from(t, family.a, v, encapsulated(t, vni, f))
 		same(t, k.settle(t, 1), [][]byte{f})
-		if got := v.Outside(); got["bad_checksum"] != 3 || got["no_memory"] != 0 {
+		if got := v.KernelDropped(); got["bad_checksum"] != 3 || got["no_memory"] != 0 {
 			t.Errorf("%s: outside %v, want 3 of a bad checksum", family.name, got)
 		}
-		if got := v.Strangers()["overflow"]; got != 0 {
+		if got := v.RxDropped()["overflow"]; got != 0 {
 			t.Errorf("%s: %d are counted as overflow", family.name, got)
 		}
 		must(t, unix.SetsockoptInt(v.receivers[0].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<14))
@@ -78,8 +78,8 @@ func TestOutside(t *testing.T) {
 		from(t, family.a, v, slices.Repeat([][]byte{encapsulated(t, vni, f)}, burst)...)
 		for k.drain(t, 0) {
 		}
-		lost := v.Strangers()["overflow"]
-		if got := v.Outside(); lost == 0 || uint64(len(k.frames))+lost != burst || got["bad_checksum"] != 3 {
+		lost := v.RxDropped()["overflow"]
+		if got := v.KernelDropped(); lost == 0 || uint64(len(k.frames))+lost != burst || got["bad_checksum"] != 3 {
 			t.Errorf("%s: %d of %d came and %d overflowed; outside %v", family.name, len(k.frames), burst, lost, got)
 		}
 	}
@@ -101,7 +101,7 @@ func TestSortLosses(t *testing.T) {
 		{"no memory, since Linux 6.18", 5, kernelUDP{}, 0, 5, 0},
 		{"all of them", 15, kernelUDP{badChecksum: 3, full: 7}, 7, 5, 3},
 	} {
-		if o, n, b := sortLosses(c.drops, c.namespace); o != c.overflow || n != c.noMemory || b != c.bad {
+		if o, n, b := sortDrops(c.drops, c.namespace); o != c.overflow || n != c.noMemory || b != c.bad {
 			t.Errorf("%s: overflow %d, no memory %d, bad checksum %d", c.name, o, n, b)
 		}
 	}

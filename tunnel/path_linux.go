@@ -56,11 +56,11 @@ func FindPath(local, host netip.Addr) (p Path, err error) {
 		return p, err
 	}
 	p.MTU = min(mtu, link.Attrs().MTU)
-	return p, carries(link.Attrs())
+	return p, linkState(link.Attrs())
 }
 
-// carries tells why a link moves nothing: nil if it does.
-func carries(l *netlink.LinkAttrs) error {
+// linkState tells why a link moves nothing: nil if it does.
+func linkState(l *netlink.LinkAttrs) error {
 	switch {
 	case l.RawFlags&unix.IFF_UP == 0:
 		return fmt.Errorf("link %s is down", l.Name)
@@ -132,7 +132,7 @@ func Underlay(addr netip.Addr) (Path, error) {
 		}
 		link = routed
 	}
-	return Path{MTU: link.Attrs().MTU, Link: link.Attrs().Name}, carries(link.Attrs())
+	return Path{MTU: link.Attrs().MTU, Link: link.Attrs().Name}, linkState(link.Attrs())
 }
 
 // defaultLink is the link of the default route of an address's IP version; nil if there is none.

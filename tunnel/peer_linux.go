@@ -21,18 +21,18 @@ import (
 
 // How often, by Tick's clock.
 const (
-	testEvery   = 10 * time.Minute // while all is well
-	askEvery    = time.Minute      // between, whether it still understands us: one small datagram
-	doubtEvery  = time.Minute      // of trains that are off, and to a host that does not answer: one small datagram
-	unsureEvery = 10 * time.Second // after a test that showed nothing
+	testEvery      = 10 * time.Minute // while all is well
+	keepaliveEvery = time.Minute      // between, whether it still understands us: one small datagram
+	retryEvery     = time.Minute      // of trains that are off, and to a host that does not answer: one small datagram
+	retestEvery    = 10 * time.Second // after a test that showed nothing
 )
 
 const (
-	enough    = 10   // silences in a row after which what was known of a host's trains is forgotten
-	tries     = 3    // of each question, and tests in a row that change the verdict
-	rush      = 32   // peers that one Tick talks to at most
-	openTests = 4    // of a peer's that are remembered
-	budget    = 1024 // messages from a peer that are heard between two Ticks: a test is some 150
+	maxUnanswered = 10   // silences in a row after which what was known of a host's trains is forgotten
+	maxAttempts   = 3    // of each question, and tests in a row that change the verdict
+	maxPerTick    = 32   // peers that one Tick talks to at most
+	openTests     = 4    // of a peer's that are remembered
+	budget        = 1024 // messages from a peer that are heard between two Ticks: a test is some 150
 )
 
 // A Verdict says what is known of the trains to a host.
@@ -53,47 +53,47 @@ type Peer struct {
 
 	v              *VTEP
 	trains, singly *Link // of VNI 0: as the data path sends, and one by one
-	off            atomic.Bool
-	sums           offload.Feature // it adds up what we leave open
+	trainsOff      atomic.Bool
+	remoteSum      offload.Feature // it adds up what we leave open
 
 	// What Receiver.receive goes by.
-	cuts    atomic.Bool // it is a tapestry: each datagram that it sends has one frame
-	several atomic.Bool // it has links of more than one VNI
-	told    atomic.Bool // it was told that we add up what it leaves open
+	isTapestry   atomic.Bool // it is a tapestry: each datagram that it sends has one frame
+	multipleVNIs atomic.Bool // it has links of more than one VNI
+	mayRemoteSum atomic.Bool // it was told that we add up what it leaves open
 
 	// Guarded by v.mu.
-	links   int       // with this address, to any port
-	foreign int       // of these, to other ports than Host's
-	own     *Receiver // takes what comes from the host, and no trains; nil: there is none
+	links     int       // with this address, to any port
+	otherPort int       // of these, to other ports than Host's
+	receiver  *Receiver // takes what comes from the host, and no trains; nil: there is none
 
 	// Only Tick and Test use these.
-	phase     phase
-	due       time.Duration
-	trainsDue time.Duration // a test before that is over with its first answer
-	asks      int           // of the question that is open
-	full      int           // frame of the test's longest datagrams
-	stuck     bool          // some datagrams of the test did not leave this host
-	twice     bool          // the question that is open went as an open message too
-	good, bad int           // tests in a row
-	still     bool          // the question is whether it is still there: no trains will follow
-	silence   int           // questions in a row that got no answer
+	phase      phase
+	due        time.Duration
+	trainsDue  time.Duration // a test before that is over with its first answer
+	attempts   int           // of the question that is open
+	maxFrame   int           // frame of the test's longest datagrams
+	sendFailed bool          // some datagrams of the test did not leave this host
+	openSent   bool          // the question that is open went as an open message too
+	good, bad  int           // tests in a row
+	keepalive  bool          // the question is whether it is still there: no trains will follow
+	unanswered int           // questions in a row that got no answer
 
-	mu         sync.Mutex // guards what follows
-	state      PeerState
-	settled    bool
-	answers    bool // the last question was answered: it is a tapestry
-	hasAsked   bool // us, since the last Tick
-	tried      bool // sums tells something
-	wish       bool // the peer seems to be new
-	nonce      uint64
-	ask        uint8
-	asked      time.Time
-	answered   bool
-	timed      bool // the answer tells the round trip time
-	report     report
-	theirs     [openTests]theirTest
-	next, left int           // in theirs; of the budget
-	lastAsked  time.Duration // by Tick's clock, about
+	mu                   sync.Mutex // guards what follows
+	state                PeerState
+	settled              bool
+	answers              bool // the last question was answered: it is a tapestry
+	hasAsked             bool // us, since the last Tick
+	remoteSumTested      bool // sums tells something
+	testSoon             bool // the peer seems to be new
+	nonce                uint64
+	ask                  uint8
+	asked                time.Time
+	answered             bool
+	timed                bool // the answer tells the round trip time
+	report               report
+	peerTests            [openTests]peerTest
+	nextTest, budgetLeft int           // in theirs; of the budget
+	lastAsked            time.Duration // by Tick's clock, about
 }
 
 type phase uint8
@@ -104,8 +104,8 @@ const (
 	trying
 )
 
-// theirTest is a test that the peer makes of us.
-type theirTest struct {
+// peerTest is a test that the peer makes of us.
+type peerTest struct {
 	nonce uint64
 	report
 }
@@ -134,15 +134,15 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the VXLAN header of VNI 0: %w", err)
 	}
-	p := &Peer{Host: host, v: v, left: budget, state: PeerState{Host: host, Verdict: Untested}}
+	p := &Peer{Host: host, v: v, budgetLeft: budget, state: PeerState{Host: host, Verdict: Untested}}
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly.gso.Block(offload.ErrUnsupported)
 	p.singly.remoteSum.Store(true) // of the messages that want it
 	p.trains.SetMTU(1<<16 - 1)     // nothing in talk is a super-frame
-	p.sums.Block(ErrFlagLost)      // until it was tried
+	p.remoteSum.Block(ErrFlagLost) // until it was tried
 	p.trains.peer.Store(p)
-	p.trains.Bind(p.hear)
+	p.trains.Bind(p.handle)
 	return p, nil
 }
 
@@ -163,8 +163,8 @@ func (p *Peer) State() PeerState {
 	defer p.mu.Unlock()
 	s := p.state
 	s.Settled, s.Answers = p.settled, p.answers
-	if p.tried {
-		g := p.sums.Status()
+	if p.remoteSumTested {
+		g := p.remoteSum.Status()
 		s.RemoteSum = &g
 	}
 	return s
@@ -183,8 +183,8 @@ func (p *Peer) Test() {
 func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
 	for _, p := range v.Peers() {
-		before := p.begin(now)
-		if talks < rush && p.step(now) {
+		before := p.startTick(now)
+		if talks < maxPerTick && p.step(now) {
 			talks++
 		}
 		if after := p.State(); after.Verdict != before {
@@ -192,28 +192,28 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 		}
 		v.mu.Lock()
 		if v.peers[p.Host.Addr()] == p {
-			p.divide()
+			p.updateReceiver()
 		}
 		v.mu.Unlock()
 	}
 	return news
 }
 
-// begin gives what was known at the last Tick.
-func (p *Peer) begin(now time.Duration) Verdict {
+// addDatagram gives what was known at the last Tick.
+func (p *Peer) startTick(now time.Duration) Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left = budget
+	p.budgetLeft = budget
 	if p.hasAsked {
 		p.hasAsked, p.lastAsked = false, now
-	} else if now-p.lastAsked > tries*askEvery { // another host by now, for all we know
-		p.told.Store(false)
+	} else if now-p.lastAsked > maxAttempts*keepaliveEvery { // another host by now, for all we know
+		p.mayRemoteSum.Store(false)
 	}
-	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < doubtEvery/2
-	if p.wish && p.phase == idle && !fresh {
+	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < retryEvery/2
+	if p.testSoon && p.phase == idle && !fresh {
 		p.due, p.trainsDue = 0, 0
 	}
-	p.wish = false
+	p.testSoon = false
 	return p.state.Verdict
 }
 
@@ -224,28 +224,28 @@ func (p *Peer) step(now time.Duration) bool {
 	case p.phase == idle && now < p.due:
 		return false
 	case p.phase == idle:
-		p.still = now < p.trainsDue
-		p.open()
+		p.keepalive = now < p.trainsDue
+		p.startTest()
 	case p.phase == opening && answered && now < p.trainsDue:
-		p.silence = 0
-		p.agree(answer)
-		p.end(now, askEvery)
+		p.unanswered = 0
+		p.negotiate(answer)
+		p.endTest(now, keepaliveEvery)
 		return false
 	case p.phase == opening && answered:
-		p.silence = 0
-		p.agree(answer)
-		p.send(now)
+		p.unanswered = 0
+		p.negotiate(answer)
+		p.sendTrains(now)
 	case p.phase == trying && answered:
-		p.agree(answer)
-		p.weigh(now, answer)
+		p.negotiate(answer)
+		p.evaluate(now, answer)
 		return false
-	case p.asks == tries:
-		p.silent(now)
+	case p.attempts == maxAttempts:
+		p.handleTimeout(now)
 		return false
 	case p.phase == opening:
-		p.question(kindOpen)
+		p.sendQuestion(kindOpen)
 	default:
-		p.question(kindAsk)
+		p.sendQuestion(kindAsk)
 	}
 	return true
 }
@@ -256,51 +256,51 @@ func (p *Peer) answer() (report, bool) {
 	return p.report, p.answered
 }
 
-// open begins a test.
-func (p *Peer) open() {
+// readFlag begins a test.
+func (p *Peer) startTest() {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	p.mu.Lock()
 	p.nonce, p.settled = binary.BigEndian.Uint64(nonce[:]), false
 	p.mu.Unlock()
-	p.phase, p.asks = opening, 0
-	p.question(kindOpen)
+	p.phase, p.attempts = opening, 0
+	p.sendQuestion(kindOpen)
 }
 
-func (p *Peer) question(kind uint8) {
-	p.asks++
+func (p *Peer) sendQuestion(kind uint8) {
+	p.attempts++
 	p.mu.Lock()
 	p.ask++
 	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // an ask waits behind the trains
 	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
-	if p.still {
-		m.shape = stillThere
+	if p.keepalive {
+		m.shape = keepaliveOnly
 	}
-	p.twice = p.state.Features&featureRemoteSum != 0 && !p.v.FinishSums
+	p.openSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
 	p.mu.Unlock()
-	if p.twice { // the open one first: what is answered first counts
+	if p.openSent { // the open one first: what is answered first counts
 		m.open = true
-		p.say(m, nil)
+		p.sendMessage(m, nil)
 		m.open = false
 	}
-	p.say(m, nil)
+	p.sendMessage(m, nil)
 }
 
-// say sends one message.
-func (p *Peer) say(m message, body []byte) {
-	frames := shape{n: 1, size: messageHead + len(body), last: messageHead + len(body)}.frames(m, body)
+// sendMessage sends one message.
+func (p *Peer) sendMessage(m message, body []byte) {
+	frames := shape{n: 1, size: messageHeadLen + len(body), last: messageHeadLen + len(body)}.frames(m, body)
 	if m.open {
 		frames[0].Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
 	}
 	p.singly.Send(frames)
 }
 
-// send sends the trains, each as the data path would and then singly.
-func (p *Peer) send(now time.Duration) {
+// sendTrains sends the trains, each as the data path would and then singly.
+func (p *Peer) sendTrains(now time.Duration) {
 	mtu, err := p.v.PathMTU(p.Host.Addr())
-	p.full = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
-	if err != nil || p.full < 2*messageHead {
-		p.end(now, unsureEvery)
+	p.maxFrame = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
+	if err != nil || p.maxFrame < 2*messageHeadLen {
+		p.endTest(now, retestEvery)
 		return
 	}
 	if p.v.gso {
@@ -308,17 +308,17 @@ func (p *Peer) send(now time.Duration) {
 	} else {
 		p.trains.gso.Block(offload.ErrUnsupported)
 	}
-	body := make([]byte, p.full-messageHead)
+	body := make([]byte, p.maxFrame-messageHeadLen)
 	_, _ = rand.Read(body)
 	before := p.unsent()
-	for i, s := range trainShapes(p.full) {
+	for i, s := range trainShapes(p.maxFrame) {
 		for way, l := range [ways]*Link{p.trains, p.singly} {
-			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), way: uint8(way), nonce: p.nonce}, body[:s.size-messageHead]))
+			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), way: uint8(way), nonce: p.nonce}, body[:s.size-messageHeadLen]))
 		}
 	}
-	p.stuck = p.unsent() != before
-	p.phase, p.asks = trying, 0
-	p.question(kindAsk)
+	p.sendFailed = p.unsent() != before
+	p.phase, p.attempts = trying, 0
+	p.sendQuestion(kindAsk)
 }
 
 // unsent counts datagrams that the kernel did not take.
@@ -330,22 +330,22 @@ func (p *Peer) unsent() (n uint64) {
 	return n
 }
 
-// weigh draws the conclusion from an answer.
-func (p *Peer) weigh(now time.Duration, r report) {
+// evaluate draws the conclusion from an answer.
+func (p *Peer) evaluate(now time.Duration, r report) {
 	narrow := 0
-	if r.known && !p.stuck && r.narrow(p.full) {
-		narrow = trainShapes(p.full)[0].size + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+	if r.known && !p.sendFailed && r.narrow(p.maxFrame) {
+		narrow = trainShapes(p.maxFrame)[0].size + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
 	}
 	p.mu.Lock()
 	p.state.Narrow = narrow
 	p.mu.Unlock()
 	if why := p.trains.gso.Status().Why; why != nil { // then those went singly too
-		p.set(now, Refused, why.Error())
-		p.end(now, doubtEvery)
+		p.setVerdict(now, Refused, why.Error())
+		p.endTest(now, retryEvery)
 		return
 	}
 	sent, came, sound, whole := 0, 0, 0, 0
-	for i, s := range trainShapes(p.full) {
+	for i, s := range trainShapes(p.maxFrame) {
 		if r.intact[i][singly]&s.all() != s.all() {
 			continue // the network loses datagrams, or they are too long for it
 		}
@@ -356,126 +356,126 @@ func (p *Peer) weigh(now time.Duration, r report) {
 		}
 	}
 	if narrow > 0 { // nothing can be said of the trains that matter
-		p.end(now, doubtEvery)
+		p.endTest(now, retryEvery)
 		return
 	}
 	lossy := sound < shapes && whole > 0 // and then a train may be lost as anything else is
 	switch {
-	case !r.known || sound == 0 || p.stuck:
-		p.end(now, unsureEvery)
+	case !r.known || sound == 0 || p.sendFailed:
+		p.endTest(now, retestEvery)
 		return
 	case came == sent:
 		p.good, p.bad = p.good+1, 0
 	case lossy:
-		p.end(now, unsureEvery)
+		p.endTest(now, retestEvery)
 		return
 	default:
 		p.good, p.bad = 0, p.bad+1
 	}
 	why := fmt.Sprintf("%d of %d segments of trains arrived as they were sent, and every one that was sent singly", came, sent)
-	off := p.off.Load()
+	off := p.trainsOff.Load()
 	switch {
-	case off && p.good > 0 && p.good < tries, !off && p.bad > 0 && p.bad < tries:
+	case off && p.good > 0 && p.good < maxAttempts, !off && p.bad > 0 && p.bad < maxAttempts:
 		p.phase, p.due = idle, now // another test, to be sure
 		return
 	case p.good > 0:
-		p.off.Store(false)
-		p.set(now, Good, "")
+		p.trainsOff.Store(false)
+		p.setVerdict(now, Good, "")
 		p.trainsDue = now + testEvery
-		p.end(now, askEvery)
+		p.endTest(now, keepaliveEvery)
 	default:
-		p.off.Store(true)
-		p.set(now, Mangled, why)
-		p.end(now, doubtEvery)
+		p.trainsOff.Store(true)
+		p.setVerdict(now, Mangled, why)
+		p.endTest(now, retryEvery)
 	}
-	if off != p.off.Load() {
-		p.judgeAll()
+	if off != p.trainsOff.Load() {
+		p.updateLinks()
 	}
 }
 
-// agree has the links do what the host says that it understands, and the way there lets through.
-func (p *Peer) agree(r report) {
-	before := p.sums.Enabled()
+// negotiate has the links do what the host says that it understands, and the way there lets through.
+func (p *Peer) negotiate(r report) {
+	before := p.remoteSum.Enabled()
 	p.mu.Lock()
 	says := p.state.Features&featureRemoteSum != 0
 	switch {
 	case !says:
-		p.tried = false
-		p.sums.Block(ErrFlagLost)
-	case !p.twice || !r.known: // this answer tells nothing of it
+		p.remoteSumTested = false
+		p.remoteSum.Block(ErrFlagLost)
+	case !p.openSent || !r.known: // this answer tells nothing of it
 	case r.open:
-		p.tried = true
-		p.sums.Enable()
+		p.remoteSumTested = true
+		p.remoteSum.Enable()
 	default:
-		p.tried = true
-		p.sums.Block(ErrFlagLost)
+		p.remoteSumTested = true
+		p.remoteSum.Block(ErrFlagLost)
 	}
 	p.mu.Unlock()
-	if p.sums.Enabled() != before {
-		p.judgeAll()
+	if p.remoteSum.Enabled() != before {
+		p.updateLinks()
 	}
 }
 
-// silent ends a test that got no answer.
-func (p *Peer) silent(now time.Duration) {
+// handleTimeout ends a test that got no answer.
+func (p *Peer) handleTimeout(now time.Duration) {
 	if p.phase == trying { // it did speak
-		p.end(now, unsureEvery)
+		p.endTest(now, retestEvery)
 		return
 	}
 	p.mu.Lock()
 	p.state.RTT, p.state.Features, p.state.Narrow, p.answers = 0, 0, 0, false
 	p.mu.Unlock()
-	p.agree(report{})
+	p.negotiate(report{})
 	p.trainsDue = 0
-	if p.silence++; p.silence == enough && p.off.Swap(false) { // it may be another host by now
-		p.judgeAll()
+	if p.unanswered++; p.unanswered == maxUnanswered && p.trainsOff.Swap(false) { // it may be another host by now
+		p.updateLinks()
 	}
-	if !p.off.Load() {
-		p.set(now, NoAnswer, "")
+	if !p.trainsOff.Load() {
+		p.setVerdict(now, NoAnswer, "")
 	}
-	p.end(now, doubtEvery)
+	p.endTest(now, retryEvery)
 }
 
-func (p *Peer) set(now time.Duration, v Verdict, why string) {
+func (p *Peer) setVerdict(now time.Duration, v Verdict, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.state.Verdict, p.state.Why, p.state.Tested = v, why, now
 }
 
-func (p *Peer) end(now, again time.Duration) {
+func (p *Peer) endTest(now, again time.Duration) {
 	p.phase, p.due = idle, now+again
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settled = true
 }
 
-// hear takes in what a peer says, on the worker's thread.
-func (p *Peer) hear(frames []ether.Frame) {
+// handle takes in what a peer says, on the worker's thread.
+func (p *Peer) handle(frames []ether.Frame) {
 	for i := range frames {
 		m, intact, ok := parse(frames[i].Bytes())
-		if !ok || !p.heed() {
-			p.v.strangers[noPeer].Add(1)
+		if !ok || !p.allow() {
+			p.v.rxDropped[noPeer].Add(1)
 			continue
 		}
 		var body [reportLen]byte
 		m.open = frames[i].Off.PartialChecksum
-		if p.enter(m, intact, &body) {
-			p.told.Store(true)
-			p.say(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
+		if p.handleMessage(m, intact, &body) {
+			p.mayRemoteSum.Store(true)
+			p.sendMessage(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
 		}
 	}
 }
 
-// heed bounds what a peer can make us do.
-func (p *Peer) heed() bool {
+// allow bounds what a peer can make us do.
+func (p *Peer) allow() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.left--
-	return p.left >= 0
+	p.budgetLeft--
+	return p.budgetLeft >= 0
 }
 
-// enter notes a message, and tells whether to answer with the body.
-func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
+// handleMessage notes a message, and tells whether to answer with the body.
+func (p *Peer) handleMessage(m message, intact bool, body *[reportLen]byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.kind == kindAnswer {
@@ -488,23 +488,23 @@ func (p *Peer) enter(m message, intact bool, body *[reportLen]byte) bool {
 		}
 		return false
 	}
-	var t *theirTest
-	for i := range p.theirs {
-		if p.theirs[i].known && p.theirs[i].nonce == m.nonce {
-			t = &p.theirs[i]
+	var t *peerTest
+	for i := range p.peerTests {
+		if p.peerTests[i].known && p.peerTests[i].nonce == m.nonce {
+			t = &p.peerTests[i]
 		}
 	}
 	switch {
 	case m.kind == kindSegment && t != nil:
-		t.note(m, intact)
+		t.countSegment(m, intact)
 	case !intact:
 	case m.kind == kindOpen:
 		p.hasAsked = true
 		if t == nil {
-			t = &p.theirs[p.next]
-			p.next = (p.next + 1) % openTests
-			*t = theirTest{m.nonce, report{known: true}}
-			p.wish = m.shape != stillThere
+			t = &p.peerTests[p.nextTest]
+			p.nextTest = (p.nextTest + 1) % openTests
+			*t = peerTest{m.nonce, report{known: true}}
+			p.testSoon = m.shape != keepaliveOnly
 		}
 		t.open = t.open || m.open
 		t.encode(body[:])

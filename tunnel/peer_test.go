@@ -168,7 +168,7 @@ func TestPeerGood(t *testing.T) {
 		t.Errorf("%d trains, want another test by each end after ten minutes", p.trains)
 	}
 	for _, v := range []*VTEP{p.a, p.b} {
-		if s := v.Strangers(); s["no_peer"]+s["short"]+s["bad_header"] != 0 {
+		if s := v.RxDropped(); s["no_peer"]+s["short"]+s["bad_header"] != 0 {
 			t.Errorf("strangers: %v", s)
 		}
 	}
@@ -336,12 +336,12 @@ func TestPeerNoAnswer(t *testing.T) {
 		if err != nil {
 			break
 		}
-		if n != headerLen+messageHead || !bytes.Equal(b[:headerLen], []byte{8, 0, 0, 0, 0, 0, 0, 0}) {
+		if n != headerLen+messageHeadLen || !bytes.Equal(b[:headerLen], []byte{8, 0, 0, 0, 0, 0, 0, 0}) {
 			t.Errorf("%d bytes came: %x", n, b[:headerLen])
 		}
 	}
-	if got != tries {
-		t.Errorf("%d questions, want %d", got, tries)
+	if got != maxAttempts {
+		t.Errorf("%d questions, want %d", got, maxAttempts)
 	}
 	must(t, unix.Close(sink))
 	p.b = listen(t, "127.0.0.2", 1)
@@ -436,11 +436,11 @@ func TestPeerBounds(t *testing.T) {
 	peer := p.b.Peers()[0]
 	answers := func(kind uint8, nonce uint64) (answered int) {
 		m := message{kind: kind, nonce: nonce}
-		b := make([]byte, messageHead)
+		b := make([]byte, messageHeadLen)
 		m.encode(b)
 		f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
 		before := peer.singly.Stats().WireTx
-		peer.hear([]ether.Frame{f})
+		peer.handle([]ether.Frame{f})
 		return int(peer.singly.Stats().WireTx - before)
 	}
 	for i := range uint64(budget) {
@@ -451,17 +451,17 @@ func TestPeerBounds(t *testing.T) {
 	if answers(kindOpen, 99999) != 0 {
 		t.Error("more than the budget is answered")
 	}
-	if n := p.b.Strangers()["no_peer"]; n != 1 {
+	if n := p.b.RxDropped()["no_peer"]; n != 1 {
 		t.Errorf("%d strangers", n)
 	}
 	open := 0
-	for _, th := range peer.theirs {
+	for _, th := range peer.peerTests {
 		if th.known && th.nonce >= budget-openTests {
 			open++
 		}
 	}
 	if open != openTests {
-		t.Errorf("%+v", peer.theirs)
+		t.Errorf("%+v", peer.peerTests)
 	}
 	p.b.Tick(time.Hour)
 	if answers(kindAsk, 1) != 1 {
@@ -480,7 +480,7 @@ func TestAnswersForged(t *testing.T) {
 	body := make([]byte, reportLen)
 	r.encode(body)
 	forge := func(m message) {
-		b := append(make([]byte, messageHead), body...)
+		b := append(make([]byte, messageHeadLen), body...)
 		m.encode(b)
 		must(t, unix.Sendto(p.fd, encapsulated(t, hostVNI, b), 0, toSockaddr(p.a.Local)))
 		p.settle()
@@ -535,11 +535,11 @@ func TestWeigh(t *testing.T) {
 		"not all was sent":                {func(r *report) { r.intact[1][inTrain] = 0 }, true, unsure},
 		"bits that are no segments":       {func(r *report) { r.intact[3] = [ways]uint64{1 << 60, 1 << 61} }, false, good},
 	} {
-		p := &Peer{Host: at("127.0.0.3"), v: &VTEP{gso: true}, full: full, stuck: tt.stuck, trains: &Link{}, singly: &Link{}}
+		p := &Peer{Host: at("127.0.0.3"), v: &VTEP{gso: true}, maxFrame: full, sendFailed: tt.stuck, trains: &Link{}, singly: &Link{}}
 		p.v.links.Store(&map[linkKey]*Link{})
 		r := whole()
 		tt.change(&r)
-		p.weigh(time.Hour, r)
+		p.evaluate(time.Hour, r)
 		got := unsure
 		if p.good == 1 {
 			got = good
@@ -550,7 +550,7 @@ func TestWeigh(t *testing.T) {
 		if got == unsure && p.state.Narrow == full-ether.HeaderLen+Overhead(false) {
 			got = narrow
 		}
-		if got != tt.want || p.off.Load() {
+		if got != tt.want || p.trainsOff.Load() {
 			t.Errorf("%s: %s, want %s", name, got, tt.want)
 		}
 	}

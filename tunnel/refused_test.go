@@ -122,11 +122,11 @@ func TestLose(t *testing.T) {
 		syscall.EAGAIN: {Full: 3}, syscall.ENOBUFS: {Full: 3}, syscall.EMSGSIZE: {Long: 3},
 		syscall.EPERM: {Failed: 3}, syscall.ENETUNREACH: {Failed: 3},
 	} {
-		l, w := &Link{}, &load{lost: make([]bool, 4)}
+		l, w := &Link{}, &sendBatch{lost: make([]bool, 4)}
 		for i := range 4 {
 			w.datagrams[i].frame = i
 		}
-		l.lose(w, 1, 3, errno)
+		l.countFailed(w, 1, 3, errno)
 		if got := l.Stats(); got != want || fmt.Sprint(w.lost) != "[false true true true]" {
 			t.Errorf("%v: %+v, lost %v", errno, got, w.lost)
 		}

@@ -173,14 +173,14 @@ func TestRemoteSumAgreed(t *testing.T) {
 	}
 	p.data()
 	p.single = func([]byte) bool { return false } // the host is another one now, and no tapestry
-	for range int(askEvery/time.Second) + tries + 1 {
+	for range int(keepaliveEvery/time.Second) + maxAttempts + 1 {
 		p.tick()
 	}
 	if p.to.Stats().RemoteSum || another.Stats().RemoteSum {
 		t.Error("checksums are left open for a host that has been silent for a minute")
 	}
 	p.single = nil
-	for range int(doubtEvery/time.Second) + 5 {
+	for range int(retryEvery/time.Second) + 5 {
 		p.tick()
 	}
 	if !p.to.Stats().RemoteSum {
@@ -212,7 +212,7 @@ func TestRemoteSumFlagLost(t *testing.T) {
 	p.data()
 	p.single = func(d []byte) bool { return d[1] == 0 } // or drops what has it
 	minute := func() {
-		for range int(askEvery/time.Second) + 3 {
+		for range int(keepaliveEvery/time.Second) + 3 {
 			p.tick()
 		}
 	}
@@ -231,7 +231,7 @@ func TestRemoteSumFlagLost(t *testing.T) {
 
 func TestFinishSums(t *testing.T) {
 	p := newPath(t)
-	p.a.FinishSums = true
+	p.a.CompleteChecksums = true
 	for range 5 {
 		p.tick()
 	}
@@ -289,15 +289,15 @@ func TestReservedBits(t *testing.T) {
 	expect(ether.Offload{}, sent...)
 
 	p := l.peer.Load()
-	question := shape{n: 1, size: messageHead, last: messageHead}.frames(message{kind: kindOpen, shape: stillThere, nonce: 7}, nil)[0]
+	question := shape{n: 1, size: messageHeadLen, last: messageHeadLen}.frames(message{kind: kindOpen, shape: keepaliveOnly, nonce: 7}, nil)[0]
 	from(t, "127.0.0.2", v, encapsulated(t, hostVNI, question.Bytes()))
-	for !p.told.Load() && k.drain(t, 5*time.Second) {
+	for !p.mayRemoteSum.Load() && k.drain(t, 5*time.Second) {
 	}
 	agreed := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
 	expect(agreed, open)
 	v.Tick(time.Hour)
-	v.Tick(time.Hour + tries*askEvery)
+	v.Tick(time.Hour + maxAttempts*keepaliveEvery)
 	expect(agreed, open)
-	v.Tick(time.Hour + tries*askEvery + 1)
+	v.Tick(time.Hour + maxAttempts*keepaliveEvery + 1)
 	expect(ether.Offload{}, open)
 }

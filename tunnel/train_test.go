@@ -97,7 +97,7 @@ func know(t testing.TB, a, b *VTEP) {
 	t.Helper()
 	known := func(v *VTEP) bool {
 		for _, p := range v.Peers() {
-			if !p.cuts.Load() || !p.told.Load() {
+			if !p.isTapestry.Load() || !p.mayRemoteSum.Load() {
 				return false
 			}
 		}
@@ -184,14 +184,14 @@ func TestJoinedTrains(t *testing.T) {
 						t.Errorf("%d datagrams came as %d: this kernel joins nothing", 2*len(want[0]), n)
 					}
 					if len(k.frames) != len(want[0]) || len(k81.frames) != len(want[1]) {
-						t.Fatalf("%d + %d frames came, want %d + %d; %v", len(k.frames), len(k81.frames), len(want[0]), len(want[1]), v.Strangers())
+						t.Fatalf("%d + %d frames came, want %d + %d; %v", len(k.frames), len(k81.frames), len(want[0]), len(want[1]), v.RxDropped())
 					}
 					for _, frames := range [][][]byte{k.frames, k81.frames, want[0], want[1]} {
 						slices.SortFunc(frames, bytes.Compare) // a veth has a queue for each core, and the test's thread moves
 					}
 					same(t, k.frames, want[0])
 					same(t, k81.frames, want[1])
-					for why, n := range v.Strangers() {
+					for why, n := range v.RxDropped() {
 						if n != 0 {
 							t.Errorf("%d are %s", n, why)
 						}
@@ -208,7 +208,7 @@ func TestTrainOfAll(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	k, l := caught(t, v, vni, "127.0.0.2")
 	p := l.peer.Load()
-	size := messageHead + 64
+	size := messageHeadLen + 64
 	talk := shape{n: 1, size: size, last: size}.frames(message{kind: kindOpen, nonce: 7}, nil)[0]
 	f := make([]byte, size)
 	copy(f, packet{}.frame(t).Bytes())
@@ -217,18 +217,18 @@ func TestTrainOfAll(t *testing.T) {
 	open := encapsulated(t, vni, packet{udp: true, payload: data(size - 42)}.super(t, 0).Bytes())
 	train := slices.Concat(bad, encapsulated(t, hostVNI, talk.Bytes()), encapsulated(t, vni, f), encapsulated(t, 99, f), open, open[:7])
 	for _, cuts := range []bool{false, true} {
-		before := v.Strangers()
-		p.theirs, k.frames = [openTests]theirTest{}, nil
-		p.cuts.Store(cuts)
+		before := v.RxDropped()
+		p.peerTests, k.frames = [openTests]peerTest{}, nil
+		p.isTapestry.Store(cuts)
 		r := v.receivers[0]
 		r.links = *v.links.Load()
 		r.receive(segments{bytes.Clone(train), headerLen + size}, p.Host.Addr())
 		r.flush()
 		r.links, r.link = nil, nil
-		if !slices.ContainsFunc(p.theirs[:], func(their theirTest) bool { return their.known && their.nonce == 7 }) {
+		if !slices.ContainsFunc(p.peerTests[:], func(their peerTest) bool { return their.known && their.nonce == 7 }) {
 			t.Error("the talk is lost")
 		}
-		after := v.Strangers()
+		after := v.RxDropped()
 		for why, n := range map[string]uint64{"bad_header": 1, "no_peer": 1, "short": 1, "ambiguous": 0} {
 			if got := after[why] - before[why]; got != n {
 				t.Errorf("cuts %v: %d are %s, want %d", cuts, got, why, n)
@@ -406,7 +406,7 @@ func TestKernelVTEPsTrains(t *testing.T) {
 				for _, k := range catches {
 					same(t, ofTest(k.frames), want)
 				}
-				if s := v.Strangers(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
+				if s := v.RxDropped(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
 					t.Errorf("strangers %v", s)
 				}
 			})

@@ -81,10 +81,10 @@ func defaultRoute(family int) (best *netlink.Route, err error) {
 	return best, nil
 }
 
-// Holder names who holds a UDP port of this host, as well as can be told.
-func Holder(port uint16) string { return holder(port, holderOf) }
+// PortUser names who holds a UDP port of this host, as well as can be told.
+func PortUser(port uint16) string { return portUser(port, processOf) }
 
-func holder(port uint16, holderOf func(inode string) string) string {
+func portUser(port uint16, holderOf func(inode string) string) string {
 	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
 			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) && vx.Flags&net.FlagUp != 0 {
@@ -99,15 +99,15 @@ func holder(port uint16, holderOf func(inode string) string) string {
 			}
 		}
 	}
-	if !canLook() {
+	if !canSeeSockets() {
 		return fmt.Sprintf("another program, or by the kernel for a Docker Swarm overlay network (`ss -ulpn sport = :%d` as root shows which)", port)
 	}
 	return "the kernel itself: a vxlan device whose link is in another namespace, as Docker Swarm's overlay networks make them"
 }
 
-// canLook tells whether this process may see whose sockets others' are: CAP_SYS_PTRACE (proc(5),
+// canSeeSockets tells whether this process may see whose sockets others' are: CAP_SYS_PTRACE (proc(5),
 // /proc/PID/fd), which a hardened unit does not give.
-func canLook() bool {
+func canSeeSockets() bool {
 	var data [2]unix.CapUserData
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
@@ -129,7 +129,7 @@ func udpInode(table string, port uint16) (string, bool) {
 	return "", false
 }
 
-func holderOf(inode string) string {
+func processOf(inode string) string {
 	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err != nil || to != "socket:["+inode+"]" {

@@ -27,7 +27,7 @@ func TestPortTaken(t *testing.T) {
 		}
 		comm, err := os.ReadFile("/proc/self/comm")
 		must(t, err)
-		if who, want := Holder(port), fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(comm)), os.Getpid()); who != want {
+		if who, want := PortUser(port), fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(comm)), os.Getpid()); who != want {
 			t.Errorf("Holder = %q, want %q", who, want)
 		}
 		must(t, v.Close())
@@ -51,7 +51,7 @@ func TestPortTakenByKernel(t *testing.T) {
 	if v, err := Listen(at("127.0.0.1"), 1); v != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Listen = %v, %v, want EADDRINUSE", v, err)
 	}
-	if who := Holder(port); !strings.Contains(who, "vxlan device vx0") || !strings.Contains(who, "4097") {
+	if who := PortUser(port); !strings.Contains(who, "vxlan device vx0") || !strings.Contains(who, "4097") {
 		t.Errorf("Holder = %q", who)
 	}
 }
@@ -72,7 +72,7 @@ func TestPortTakenBySwarm(t *testing.T) {
 	if v, err := Listen(at("127.0.0.1"), 1); v != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Listen = %v, %v, want EADDRINUSE", v, err)
 	}
-	if who := Holder(port); !strings.Contains(who, "kernel") || !strings.Contains(who, "Swarm") {
+	if who := PortUser(port); !strings.Contains(who, "kernel") || !strings.Contains(who, "Swarm") {
 		t.Errorf("Holder = %q", who)
 	}
 }
@@ -90,10 +90,10 @@ func TestPortTakenUnseen(t *testing.T) {
 	few[0].Effective &^= 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
 	must(t, unix.Capset(&head, &few[0]))
 	defer func() { must(t, unix.Capset(&head, &old[0])) }()
-	if canLook() {
+	if canSeeSockets() {
 		t.Error("the capability has gone, and it is said to be there")
 	}
-	if who := holder(port, func(string) string { return "" }); !strings.HasPrefix(who, "another program") {
+	if who := portUser(port, func(string) string { return "" }); !strings.HasPrefix(who, "another program") {
 		t.Errorf("Holder = %q", who)
 	}
 }
@@ -103,7 +103,7 @@ func TestVxlanThatIsDown(t *testing.T) {
 	host(t)
 	vxlan(t, "vx0")
 	listen(t, "127.0.0.1", 1)
-	if who := Holder(port); strings.Contains(who, "vx0") {
+	if who := PortUser(port); strings.Contains(who, "vx0") {
 		t.Errorf("Holder = %q, but that device is down", who)
 	}
 }

@@ -36,23 +36,23 @@ const bufferSize = 8 << 20
 type VTEP struct {
 	Local netip.AddrPort // where datagrams arrive
 
-	// FinishSums has every inner checksum finished here, also for hosts that would do it (see remoteSum). It
+	// CompleteChecksums has every inner checksum finished here, also for hosts that would do it (see remoteSum). It
 	// may be set before the first link.
-	FinishSums bool
+	CompleteChecksums bool
 
 	receivers []*Receiver
 	send      [senders]int
 	gso       bool // the kernel has UDP_SEGMENT
 	gro       offload.Feature
-	refuse    func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
+	failSend  func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
 	links     atomic.Pointer[map[linkKey]*Link]
-	strangers [reasons]atomic.Uint64
+	rxDropped [dropReasons]atomic.Uint64
 	drops     atomic.Uint64 // of receivers that are closed
-	before    kernelUDP     // as it was when the VTEP was opened
+	atOpen    kernelUDP     // as it was when the VTEP was opened
 
-	// Attend has a worker read a receiver that is opened later than Listen, until stop has returned (see Peer.divide).
+	// StartReceiver has a worker read a receiver that is opened later than Listen, until stop has returned (see Peer.divide).
 	// It may be set before the first link; without it, Receivers has to be asked again after each change of links.
-	Attend func(*Receiver) (stop func(), err error)
+	StartReceiver func(*Receiver) (stop func(), err error)
 
 	mu    sync.Mutex // changes of links
 	peers map[netip.Addr]*Peer
@@ -67,7 +67,7 @@ type linkKey struct {
 // A port that is taken is EADDRINUSE.
 func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
-	v.before, _ = readKernelUDP(local.Addr().Is6()) // zero: so are the counts
+	v.atOpen, _ = readKernelUDP(local.Addr().Is6()) // zero: so are the counts
 	v.links.Store(&map[linkKey]*Link{})
 	for i := range v.send {
 		v.send[i] = -1
@@ -91,10 +91,10 @@ func (v *VTEP) open(sockets int) error {
 		if err != nil {
 			return err
 		}
-		v.takeTrains(fd)
+		v.enableGRO(fd)
 		v.receivers = append(v.receivers, &Receiver{v: v, fd: fd})
 	}
-	v.spread()
+	v.steerFlows()
 	for i := range v.send {
 		fd, err := bindSender(v.Local.Addr(), firstPort, lastPort)
 		if err != nil {
@@ -133,10 +133,10 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 	return fd, nil
 }
 
-// spread has the kernel give datagrams to the receiving sockets by their source port, which peers choose
+// steerFlows has the kernel give datagrams to the receiving sockets by their source port, which peers choose
 // by the inner flow: so both directions of a flow are read by one worker, which also reads that flow from
 // the containers' TAPs. Without it the kernel goes by a hash of its own, and any choice is right.
-func (v *VTEP) spread() {
+func (v *VTEP) steerFlows() {
 	n := uint32(len(v.receivers))
 	const netOff = 1<<32 - 0x100000   // SKF_NET_OFF of linux/filter.h: from the IP header on
 	sourcePort := uint32(netOff + 20) // behind an IPv4 header without options
@@ -194,21 +194,21 @@ func (v *VTEP) Receivers() []*Receiver {
 	defer v.mu.Unlock()
 	all := slices.Clone(v.receivers)
 	for _, p := range v.peers {
-		if p.own != nil {
-			all = append(all, p.own)
+		if p.receiver != nil {
+			all = append(all, p.receiver)
 		}
 	}
 	return all
 }
 
-// Strangers counts the datagrams that reached no link, by reason: overflow is those that came faster
+// RxDropped counts the datagrams that reached no link, by reason: overflow is those that came faster
 // than they were read.
-func (v *VTEP) Strangers() map[string]uint64 {
+func (v *VTEP) RxDropped() map[string]uint64 {
 	m := make(map[string]uint64)
-	for r := short; r < reasons; r++ {
-		m[reasonNames[r]] = v.strangers[r].Load()
+	for r := short; r < dropReasons; r++ {
+		m[dropReasonNames[r]] = v.rxDropped[r].Load()
 	}
-	m["overflow"], _, _ = v.losses()
+	m["overflow"], _, _ = v.kernelDrops()
 	return m
 }
 
@@ -218,8 +218,8 @@ func (v *VTEP) Close() error {
 	defer v.mu.Unlock()
 	var errs []error
 	for _, p := range v.peers {
-		errs = append(errs, p.own.close())
-		p.own = nil
+		errs = append(errs, p.receiver.close())
+		p.receiver = nil
 	}
 	for _, r := range v.receivers {
 		errs = append(errs, r.close())
@@ -234,7 +234,7 @@ func (v *VTEP) Close() error {
 	return errors.Join(errs...)
 }
 
-func (v *VTEP) change(fn func(map[linkKey]*Link) error) error {
+func (v *VTEP) changeLinks(fn func(map[linkKey]*Link) error) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	links := maps.Clone(*v.links.Load())
@@ -247,16 +247,16 @@ func (v *VTEP) change(fn func(map[linkKey]*Link) error) error {
 
 // A Receiver is one socket on the VXLAN port. Only its worker calls Drain.
 type Receiver struct {
-	v     *VTEP
-	fd    int
-	stop  func() // ends what Attend began; nil: there was none
-	in    receiver
-	vx    layers.VXLAN
-	links map[linkKey]*Link // as they were when Drain began
-	link  *Link             // of the lot
-	key   linkKey
-	lot   [recvMsgs * maxTrain]ether.Frame
-	used  int
+	v          *VTEP
+	fd         int
+	stopWorker func() // ends what Attend began; nil: there was none
+	in         receiver
+	vx         layers.VXLAN
+	links      map[linkKey]*Link // as they were when Drain began
+	link       *Link             // of the lot
+	key        linkKey
+	frames     [recvMsgs * maxTrain]ether.Frame
+	used       int
 }
 
 // Fd is the socket, non-blocking.
@@ -300,16 +300,16 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 	if t.size > 0 && len(t.rest) > t.size {
 		talk := r.links[linkKey{hostVNI, host}]
 		if talk == nil {
-			r.v.strangers[noPeer].Add(t.count())
+			r.v.rxDropped[noPeer].Add(t.count())
 			return
 		}
 		switch p := talk.peer.Load(); {
-		case p.cuts.Load():
+		case p.isTapestry.Load():
 			look = false
-		case p.several.Load(): // it came before the kernel was told to cut
-			r.v.strangers[ambiguous].Add(t.count())
+		case p.multipleVNIs.Load(): // it came before the kernel was told to cut
+			r.v.rxDropped[ambiguous].Add(t.count())
 			return
-		case t.uncut():
+		case t.maybeUnsegmented():
 			segment, t.size = t.size, 0
 		}
 	}
@@ -317,17 +317,17 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 		d := t.next()
 		why := decode(d, &r.vx)
 		if why == accepted {
-			if r.find(r.vx.VNI, host); r.link == nil {
+			if r.setLink(r.vx.VNI, host); r.link == nil {
 				why = noPeer
 			}
 		}
 		if why != accepted {
-			r.v.strangers[why].Add(1)
+			r.v.rxDropped[why].Add(1)
 			continue
 		}
 		// The spent VXLAN header is the frame's headroom.
-		off, open, mtu := r.link.open(d), flagged(d), int(r.link.mtu.Load())
-		f := &r.lot[r.used]
+		off, open, mtu := r.link.readFlag(d), flagged(d), int(r.link.mtu.Load())
+		f := &r.frames[r.used]
 		*f = ether.Lend(d, off)
 		long := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu
 		if look && (long || !off.PartialChecksum) || open && !off.PartialChecksum {
@@ -336,14 +336,14 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 				f.Off = off
 			}
 		}
-		if r.used++; r.used == len(r.lot) {
+		if r.used++; r.used == len(r.frames) {
 			r.flush()
 		}
 	}
 }
 
-// find makes the link of the next frames the current one, and delivers those of the one before.
-func (r *Receiver) find(vni uint32, host netip.Addr) {
+// setLink makes the link of the next frames the current one, and delivers those of the one before.
+func (r *Receiver) setLink(vni uint32, host netip.Addr) {
 	if k := (linkKey{vni, host}); r.link == nil || k != r.key {
 		r.flush()
 		r.link, r.key = r.links[k], k
@@ -354,8 +354,8 @@ func (r *Receiver) flush() {
 	if r.used == 0 {
 		return
 	}
-	r.link.deliver(r.lot[:r.used])
-	clear(r.lot[:r.used])
+	r.link.deliver(r.frames[:r.used])
+	clear(r.frames[:r.used])
 	r.used = 0
 }
 
@@ -364,8 +364,8 @@ func (r *Receiver) close() error {
 	if r == nil || r.fd < 0 {
 		return nil
 	}
-	if r.stop != nil {
-		r.stop()
+	if r.stopWorker != nil {
+		r.stopWorker()
 	}
 	r.v.drops.Add(socketDrops(r.fd))
 	err := unix.Close(r.fd)

@@ -57,7 +57,7 @@ func TestStrangers(t *testing.T) {
 	same(t, k.settle(t, 3), [][]byte{f, f, f})
 	same(t, k9.settle(t, 1), [][]byte{f})
 	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0}
-	if got := v.Strangers(); fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := v.RxDropped(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("strangers %v, want %v", got, want)
 	}
 
@@ -65,7 +65,7 @@ func TestStrangers(t *testing.T) {
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	from(t, "127.0.0.2", v, good)
 	same(t, k.settle(t, 1), [][]byte{f})
-	if got := v.Strangers()["no_peer"]; got != 7 || len(k9.frames) != 0 {
+	if got := v.RxDropped()["no_peer"]; got != 7 || len(k9.frames) != 0 {
 		t.Errorf("%d strangers, %d frames from a removed peer", got, len(k9.frames))
 	}
 	if got := l9.Stats().WireRx; got != 1 {
@@ -94,7 +94,7 @@ func TestUnbound(t *testing.T) {
 	from(t, "127.0.0.2", v, encapsulated(t, vni, packet{}.frame(t).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	k.drain(t, time.Minute)
-	if s := l.Stats(); l.v.Strangers()["no_peer"] != 1 || s.WireRx != 0 {
+	if s := l.Stats(); l.v.RxDropped()["no_peer"] != 1 || s.WireRx != 0 {
 		t.Errorf("%+v, want one that came before Bind", s)
 	}
 }
@@ -174,7 +174,7 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, two, one))
 	same(t, k.settle(t, 2), [][]byte{f, f})
 	same(t, other.frames, [][]byte{f})
-	if got := v.Strangers(); got["bad_header"]+got["no_peer"]+got["ambiguous"] != 0 {
+	if got := v.RxDropped(); got["bad_header"]+got["no_peer"]+got["ambiguous"] != 0 {
 		t.Errorf("strangers %v", got)
 	}
 }
@@ -188,7 +188,7 @@ func TestTrainOfBefore(t *testing.T) {
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
 	other, l := caught(t, v, 81, "127.0.0.2")
 	k.settle(t, 0)
-	if n := v.Strangers()["ambiguous"]; n != 3 || len(other.frames) != 0 {
+	if n := v.RxDropped()["ambiguous"]; n != 3 || len(other.frames) != 0 {
 		t.Errorf("%d are ambiguous, want 3; %d frames in another network", n, len(other.frames))
 	}
 	must(t, l.Close())
@@ -203,7 +203,7 @@ func TestOwnReceiver(t *testing.T) {
 	for _, family := range families {
 		v := listen(t, family.a, 2)
 		attended := 0
-		v.Attend = func(*Receiver) (func(), error) { attended++; return func() { attended-- }, nil }
+		v.StartReceiver = func(*Receiver) (func(), error) { attended++; return func() { attended-- }, nil }
 		own := func(want int) {
 			t.Helper()
 			if n := len(v.Receivers()) - 2; n != want || attended != want {
@@ -236,11 +236,11 @@ func TestOwnReceiver(t *testing.T) {
 		know(false)
 		own(1)
 		from(t, family.a, v, encapsulated(t, vni, f)) // not the host's
-		if n := v.Receivers()[2]; n.Drain(k.arena) != nil || v.Strangers()["no_peer"] != 0 {
+		if n := v.Receivers()[2]; n.Drain(k.arena) != nil || v.RxDropped()["no_peer"] != 0 {
 			t.Error("a host's socket takes what is another's")
 		}
 		k.drain(t, 5*time.Second)
-		if n := v.Strangers()["no_peer"]; n != 1 {
+		if n := v.RxDropped()["no_peer"]; n != 1 {
 			t.Errorf("%d strangers, want 1", n)
 		}
 		must(t, l81.Close())

@@ -84,22 +84,22 @@ func remoteSum(header []byte) (off ether.Offload) {
 	return off
 }
 
-// A reason says why a datagram belongs to no link.
-type reason uint8
+// A dropReason says why a datagram belongs to no link.
+type dropReason uint8
 
 const (
-	accepted  reason = iota
-	short            // no room for a VXLAN header
-	badHeader        // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
-	noPeer           // its source is no peer of its VNI
-	ambiguous        // nobody can tell whether it is one datagram or many, see Receiver.receive
-	reasons
+	accepted  dropReason = iota
+	short                // no room for a VXLAN header
+	badHeader            // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
+	noPeer               // its source is no peer of its VNI
+	ambiguous            // nobody can tell whether it is one datagram or many, see Receiver.receive
+	dropReasons
 )
 
-var reasonNames = [reasons]string{"accepted", "short", "bad_header", "no_peer", "ambiguous"}
+var dropReasonNames = [dropReasons]string{"accepted", "short", "bad_header", "no_peer", "ambiguous"}
 
 // decode reads a datagram's header.
-func decode(datagram []byte, vx *layers.VXLAN) reason {
+func decode(datagram []byte, vx *layers.VXLAN) dropReason {
 	if len(datagram) < headerLen {
 		return short
 	}
@@ -126,8 +126,8 @@ func (s *segments) next() []byte {
 	return d
 }
 
-// uncut tells whether this may be no train but one datagram with an inner UDP super-frame: its IP header claims all of it.
-func (s *segments) uncut() bool {
+// maybeUnsegmented tells whether this may be no train but one datagram with an inner UDP super-frame: its IP header claims all of it.
+func (s *segments) maybeUnsegmented() bool {
 	whole := ether.Lend(s.rest, ether.Offload{})
 	return whole.MaybeUnsegmented(s.size)
 }

@@ -36,7 +36,7 @@ func TestDecode(t *testing.T) {
 	tests := []struct {
 		name string
 		in   []byte
-		want reason
+		want dropReason
 		vni  uint32
 	}{
 		{"empty", nil, short, 0},
@@ -57,14 +57,14 @@ func TestDecode(t *testing.T) {
 		tests = append(tests, struct {
 			name string
 			in   []byte
-			want reason
+			want dropReason
 			vni  uint32
 		}{"reserved bit", b, accepted, 1})
 	}
 	for _, tt := range tests {
 		var vx layers.VXLAN
 		if got := decode(tt.in, &vx); got != tt.want || got == accepted && vx.VNI != tt.vni {
-			t.Errorf("%s, %x: %s, VNI %d, want %s, %d", tt.name, tt.in, reasonNames[got], vx.VNI, reasonNames[tt.want], tt.vni)
+			t.Errorf("%s, %x: %s, VNI %d, want %s, %d", tt.name, tt.in, dropReasonNames[got], vx.VNI, dropReasonNames[tt.want], tt.vni)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func FuzzDatagram(f *testing.F) {
 			}
 			switch why := decode(d, &vx); {
 			case (why == short) != (len(d) < headerLen):
-				t.Fatalf("%d bytes are %s", len(d), reasonNames[why])
+				t.Fatalf("%d bytes are %s", len(d), dropReasonNames[why])
 			case why == accepted && (vx.VNI > MaxVNI || vx.VNI != binary.BigEndian.Uint32(d[4:])>>8 || d[0]&flagI == 0):
 				t.Fatalf("%x read as VNI %d", d[:headerLen], vx.VNI)
 			}

@@ -34,7 +34,7 @@ type machine struct {
 
 func thisMachine() machine {
 	return machine{root: "/", tun: tap.ProbeTUN, veth: tap.ProbeVeth, redirect: tap.ProbeRedirect,
-		sockets: tunnel.ProbeSockets, bind: tunnel.ProbePort, holder: tunnel.Holder,
+		sockets: tunnel.ProbeSockets, bind: tunnel.ProbePort, holder: tunnel.PortUser,
 		address: tunnel.DefaultAddr, carrier: carrier, underlay: tunnel.Underlay, path: tunnel.FindPath, link: net.InterfaceByName,
 		space: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
 }
@@ -121,7 +121,7 @@ func checkTried(check, works string, err error, remedy string) finding {
 	switch {
 	case err == nil:
 		return finding{Check: check, State: good, Seen: works}
-	case errors.Is(err, tap.ErrNotApart):
+	case errors.Is(err, tap.ErrNoNamespace):
 		return finding{check, warn, "not tried: " + err.Error(), "run it on the host itself, not in a container"}
 	case errors.Is(err, fs.ErrPermission):
 		return finding{check, bad, err.Error(), "run it on the host itself, as root with CAP_NET_ADMIN"}

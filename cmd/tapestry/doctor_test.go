@@ -64,7 +64,7 @@ func TestCheckKernel(t *testing.T) {
 		{"no tun", checkTUN(tap.TUN{}, &tap.NodeError{Wrong: "this kernel has no tun driver"}, "modprobe tun"), bad, "no tun driver", "modprobe tun"},
 		{"tun without a driver", checkTUN(tap.TUN{}, wrap(unix.ENODEV), "modprobe tun"), bad, "no such device", "modprobe tun"},
 		{"tun forbidden", checkTUN(tap.TUN{}, wrap(unix.EPERM), "modprobe tun"), bad, "not permitted", "as root"},
-		{"no namespace", checkTUN(tap.TUN{}, fmt.Errorf("%w: %w", tap.ErrNotApart, unix.EPERM), ""), warn, "not tried", "not in a container"},
+		{"no namespace", checkTUN(tap.TUN{}, fmt.Errorf("%w: %w", tap.ErrNoNamespace, unix.EPERM), ""), warn, "not tried", "not in a container"},
 		{"veth", checkTried("veth", "it works", nil, ""), good, "it works", ""},
 		{"no veth", checkTried("veth", "", unix.EOPNOTSUPP, "modprobe veth"), bad, "not supported", "modprobe veth"},
 		{"trains", checkTrains(tunnel.Sockets{}, nil), good, "UDP_SEGMENT", ""},
