@@ -7,16 +7,16 @@ import "github.com/tapestry-net/tapestry/tap"
 // tells of those in containers' namespaces. A port that was found down asks the kernel again for each batch of frames, and
 // believes those that come from it: what is told late loses nothing that would arrive.
 
-// lookAtLinks looks at every container's link.
-func (f *Fabric) lookAtLinks() {
+// checkCarriers looks at every container's link.
+func (f *Fabric) checkCarriers() {
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
-			f.lookAtLink(n, e)
+			f.checkCarrier(n, e)
 		}
 	}
 }
 
-func (f *Fabric) lookAtLink(n *network, e *endpoint) {
+func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 	if e.dev == nil {
 		return
 	}
@@ -27,13 +27,13 @@ func (f *Fabric) lookAtLink(n *network, e *endpoint) {
 		e.started = true
 	case !e.started:
 		return // Docker brings it up when it has moved it into the container
-	case n.isHost(e) && why == tap.ErrDown:
+	case n.isHostPort(e) && why == tap.ErrDown:
 		why = tap.ErrHostEnd
 	}
-	if why != e.cut {
-		f.log.Debug("container's link has changed", "network", n.ID, "endpoint", e.ID, "down", text(why)) // at each stop of a container, too
+	if why != e.noCarrier {
+		f.log.Debug("container's link has changed", "network", n.ID, "endpoint", e.ID, "down", errorText(why)) // at each stop of a container, too
 	}
-	e.cut = why
+	e.noCarrier = why
 	if why == nil {
 		e.port.SetDown(nil)
 		return
@@ -41,10 +41,10 @@ func (f *Fabric) lookAtLink(n *network, e *endpoint) {
 	e.port.SetDown(func() bool { return dev.Carrier() != nil })
 }
 
-// why tells why nothing gets to the endpoint; nil: it does.
-func (e *endpoint) why() error {
+// downReason tells why nothing gets to the endpoint; nil: it does.
+func (e *endpoint) downReason() error {
 	if e.down != nil {
 		return e.down
 	}
-	return e.cut
+	return e.noCarrier
 }

@@ -50,7 +50,7 @@ func TestLinkDown(t *testing.T) {
 		t.Errorf("its books: %+v, before %+v", v, before)
 	}
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
-	if v.Verdict != "down" || !v.Drop || v.step("link").Found != "down" || v.Ways[0].Down != "the link is down in the container" {
+	if v.Verdict != "down" || !v.Drop || v.step("link").Found != "down" || v.Egress[0].Down != "the link is down in the container" {
 		t.Errorf("trace to it: %+v", v)
 	}
 	if v := h.trace(TraceRequest{Network: netID(1), Port: epID(2), Frame: framed(ep(2).MAC, ep(1).MAC, 60)}); v.In.Down == "" || v.Verdict != "forwarded" {
@@ -121,7 +121,7 @@ func TestHostPortDown(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(hosted(1))
 	h.at(first)
-	h.m.dev(t, HostPort(netID(1))).setCarrier(tap.ErrDown)
+	h.m.dev(t, HostPortID(netID(1))).setCarrier(tap.ErrDown)
 	h.at(first + 1)
 	if v := h.hostView(netID(1)); !strings.Contains(v.Down, "on this host") {
 		t.Errorf("down: %q", v.Down)
@@ -134,8 +134,8 @@ func TestLinkDownBehindFault(t *testing.T) {
 	h.mustNetwork(local(1))
 	h.container(netID(1), ep(1))
 	h.at(first)
-	l, held := h.networks[netID(1)].endpoints[epID(1)].lane, &trouble{}
-	out := l.toFar(held)
+	l, held := h.networks[netID(1)].endpoints[epID(1)].faults, &activeFault{}
+	out := l.toDevice(held)
 	frames := func() []ether.Frame {
 		return []ether.Frame{ether.Lend(append(make([]byte, ether.Headroom), framed(ep(2).MAC, ep(1).MAC, 60)...), ether.Offload{})}
 	}

@@ -92,7 +92,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	must("join", join(1, 1))
 	must("join direct", join(2, 3))
 	must("join wide", join(3, 4))
-	must("discover", func() error { return h.Discover(ctx, netip.MustParseAddr("127.0.0.9"), false) })
+	must("discover", func() error { return h.NodeJoined(ctx, netip.MustParseAddr("127.0.0.9"), false) })
 	must("allocate", func() error { _, err := h.Allocate(ctx, ofSwarm(5, 0), false); return err })
 	must("create swarm network", create(ofSwarm(5, 500)))
 	must("park", func() error {
@@ -132,8 +132,8 @@ func TestCrashAtEveryStep(t *testing.T) {
 				for _, e := range r.Endpoints {
 					known[e.ID] = true
 				}
-				if r.Network.Host != nil {
-					known[r.Network.Host.ID] = true
+				if r.Network.HostPort != nil {
+					known[r.Network.HostPort.ID] = true
 				}
 			}
 			living := map[string]bool{}
@@ -145,9 +145,9 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 			var hosts []string // of networks that are recorded
 			for _, r := range records {
-				if r.Network.Host != nil {
-					hosts = append(hosts, r.Network.Host.ID)
-					delete(living, r.Network.Host.ID)
+				if r.Network.HostPort != nil {
+					hosts = append(hosts, r.Network.HostPort.ID)
+					delete(living, r.Network.HostPort.ID)
 				}
 			}
 			h.start()

@@ -72,16 +72,16 @@ func TestDiskRefuses(t *testing.T) {
 // What could not be undone is told, unless it is the same again.
 func TestUndone(t *testing.T) {
 	full, busy := error(syscall.ENOSPC), errors.New("in use")
-	if err := undone(full, full); err != full {
+	if err := withUndo(full, full); err != full {
 		t.Error(err)
 	}
-	if err := undone(full, nil); err != full {
+	if err := withUndo(full, nil); err != full {
 		t.Error(err)
 	}
-	if err := undone(full, busy); !errors.Is(err, full) || !errors.Is(err, busy) || err.Error() != full.Error()+"; and it could not be undone: in use" {
+	if err := withUndo(full, busy); !errors.Is(err, full) || !errors.Is(err, busy) || err.Error() != full.Error()+"; and it could not be undone: in use" {
 		t.Error(err)
 	}
-	if err := undone(tap.ErrGone, full); !errors.Is(err, full) {
+	if err := withUndo(tap.ErrGone, full); !errors.Is(err, full) {
 		t.Error(err)
 	}
 }

@@ -20,29 +20,29 @@ import (
 // endpoint is an Endpoint at work.
 type endpoint struct {
 	state.EndpointRecord
-	dev     Device         // nil: down
-	handles []*poll.Handle // of its queues
-	port    *vswitch.Port
-	lane    *lane // between both
-	down    error
-	entered bool           // its link has been in a container, as the sweep saw
-	started bool           // its link has been up, or in a container for a while: that it is down means something
-	cut     error          // why what is sent does not get to the container, as of lookAtLink
-	joined  string         // Join's sandbox; of an earlier process's only what the record has
-	groups  []netip.Prefix // routes that Join gave the container, see groupRoutes
+	dev            Device         // nil: down
+	handles        []*poll.Handle // of its queues
+	port           *vswitch.Port
+	faults         *faultPoint // between both
+	down           error
+	wasInContainer bool           // its link has been in a container, as the sweep saw
+	started        bool           // its link has been up, or in a container for a while: that it is down means something
+	noCarrier      error          // why what is sent does not get to the container, as of lookAtLink
+	joined         string         // Join's sandbox; of an earlier process's only what the record has
+	groups         []netip.Prefix // routes that Join gave the container, see groupRoutes
 	// suspect is since when nothing speaks for its container, 0 while something does.
-	suspect time.Duration
-	rivals  uint64 // frames of other ports with its address, as last logged
+	orphanSince time.Duration
+	conflicts   uint64 // frames of other ports with its address, as last logged
 }
 
 // CreateEndpoint makes a container's port and gives the MAC in force. A repeated one with equal data
 // succeeds, and makes what a crash in the middle has left out; with other data, or with a MAC that
 // another endpoint of the network has, it is ErrInUse.
 func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
-	for until := f.now() + f.linger; ; {
+	for until := f.now() + f.containerExitWait; ; {
 		mac, err := f.createEndpoint(ctx, network, want)
-		var rival rivalLives
-		if !errors.As(err, &rival) || f.now() >= until || ctx.Err() != nil {
+		var taken macInUse
+		if !errors.As(err, &taken) || f.now() >= until || ctx.Err() != nil {
 			return mac, err
 		}
 		select { // a namespace without processes takes the kernel a moment to end
@@ -72,21 +72,21 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 			if err := f.plug(n, old, f.links.Create); err != nil {
 				return ether.MAC{}, err
 			}
-			old.suspect = 0
+			old.orphanSince = 0
 		}
 		return old.MAC, nil
 	}
-	if err := n.asHost(want); err != nil {
+	if err := n.checkHostPort(want); err != nil {
 		return ether.MAC{}, err
 	}
-	if err := f.makeWay(n, want); err != nil {
+	if err := f.resolveConflicts(n, want); err != nil {
 		return ether.MAC{}, err
 	}
 	mtu, err := f.linkMTU(n)
 	if err != nil {
 		return ether.MAC{}, err
 	}
-	if err := f.arm(n, want); err != nil {
+	if err := f.startCapture(n, want); err != nil {
 		return ether.MAC{}, err
 	}
 	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu}}
@@ -99,14 +99,14 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		err = ctx.Err() // the answer would come too late: as if it had never been
 	}
 	if err != nil {
-		return ether.MAC{}, undone(err, f.removeEndpoint(n, e))
+		return ether.MAC{}, withUndo(err, f.removeEndpoint(n, e))
 	}
 	f.log.Info("endpoint created", "network", n.ID, "endpoint", e.ID, "mac", e.MAC)
 	return e.MAC, nil
 }
 
-// undone is the error of what failed, and of what came of undoing it, if that has another reason.
-func undone(err, undo error) error {
+// withUndo is the error of what failed, and of what came of undoing it, if that has another reason.
+func withUndo(err, undo error) error {
 	var why syscall.Errno
 	if undo == nil || errors.As(err, &why) && errors.Is(undo, why) {
 		return err
@@ -114,17 +114,17 @@ func undone(err, undo error) error {
 	return fmt.Errorf("%w; and it could not be undone: %w", err, undo)
 }
 
-// rivalLives is the ErrInUse of a MAC that an endpoint has whose container is there. It may end by itself.
-type rivalLives struct{ error }
+// macInUse is the ErrInUse of a MAC that an endpoint has whose container is there. It may end by itself.
+type macInUse struct{ error }
 
-func (r rivalLives) Unwrap() error { return r.error }
+func (r macInUse) Unwrap() error { return r.error }
 
-// makeWay lets the endpoints give way that have an address of a new one's. A dockerd that was killed never says which of
+// resolveConflicts lets the endpoints give way that have an address of a new one's. A dockerd that was killed never says which of
 // its endpoints have gone, and restarted containers get their old addresses at once. But nor does dockerd say that it
 // took an address away from a container that runs, for the next (29, when a sysctl disables the link's IPv6). So an
 // equal address only suggests that an endpoint is dead, and its link decides: who is dead is removed; who is alive keeps
 // its link, and its record loses the address. Two with one MAC cannot be: then a living one is rivalLives.
-func (f *Fabric) makeWay(n *network, want Endpoint) error {
+func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 	wanted := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(want.Addrs, func(q netip.Prefix) bool { return p.Addr() == q.Addr() })
 	}
@@ -144,10 +144,10 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 		unjoined := found[other.ID].Inner || n.Attach == tap.Direct && found[other.ID].TAP
 		switch alive := n.alive(other, found); {
 		case other.MAC == want.MAC && alive && shared:
-			return rivalLives{inUsef("%s and MAC address %s belong to endpoint %s of this network, whose container is still there: stop that one, or give this container another --ip",
+			return macInUse{inUsef("%s and MAC address %s belong to endpoint %s of this network, whose container is still there: stop that one, or give this container another --ip",
 				want.Addrs[0].Addr(), want.MAC, short(other.ID))}
 		case other.MAC == want.MAC && (alive || unjoined && !shared): // who has not joined yet may do so
-			return rivalLives{inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))}
+			return macInUse{inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))}
 		case alive:
 			stripped = append(stripped, other)
 		default:
@@ -158,7 +158,7 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 		f.log.Info("endpoint loses an address that Docker has given to another", "network", n.ID, "endpoint", other.ID, "to", want.ID)
 		other.Addrs = slices.DeleteFunc(slices.Clone(other.Addrs), wanted) // the record is written with the new endpoint's
 		if other.port != nil {
-			f.cfg.Looker.SetAddrs(other.port.Number, other.Addrs)
+			f.cfg.Observer.SetAddrs(other.port.Number, other.Addrs)
 		}
 	}
 	for _, other := range dead {
@@ -170,12 +170,12 @@ func (f *Fabric) makeWay(n *network, want Endpoint) error {
 	return nil
 }
 
-// arm begins the capture that the endpoint was asked for with, if any.
-func (f *Fabric) arm(n *network, want Endpoint) error {
+// startCapture begins the capture that the endpoint was asked for with, if any.
+func (f *Fabric) startCapture(n *network, want Endpoint) error {
 	if want.Capture == "" {
 		return nil
 	}
-	if err := f.cfg.Looker.Arm(n.ID, want.ID, want.Capture); err != nil {
+	if err := f.cfg.Observer.Arm(n.ID, want.ID, want.Capture); err != nil {
 		return fmt.Errorf("tapestry.capture=%s: %w", want.Capture, err)
 	}
 	return nil
@@ -189,16 +189,16 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		return err
 	}
 	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
-	lane := attach(n, e.ID, dev, false, e.MTU+header)
-	port := lane.port
+	point := attach(n, e.ID, dev, false, e.MTU+header)
+	port := point.port
 	port.Pin(e.MAC)
-	e.dev, e.port, e.lane, e.down, e.started, e.cut = dev, port, lane, nil, false, nil
+	e.dev, e.port, e.faults, e.down, e.started, e.noCarrier = dev, port, point, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
-	f.cfg.Looker.Plug(v, netip.AddrPort{}, netip.AddrPort{})
-	dev.Bind(lane.ingress)
+	f.cfg.Observer.Plug(v, netip.AddrPort{}, netip.AddrPort{})
+	dev.Bind(point.ingress)
 	for i, q := range dev.Sources() {
-		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.broke(n.ID, e.ID, dev, err) })
+		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })
 		if err != nil {
 			e.down = errors.Join(err, f.unplug(e))
 			return e.down
@@ -206,7 +206,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		e.handles = append(e.handles, handle)
 	}
 	for _, r := range n.remotes {
-		n.fit(r)
+		n.setSegmentMTU(r)
 	}
 	return nil
 }
@@ -219,19 +219,19 @@ func (f *Fabric) unplug(e *endpoint) error {
 	for _, h := range e.handles {
 		h.Remove()
 	}
-	f.empty(e.lane)
+	f.clearFaults(e.faults)
 	e.port.Detach()
-	f.settle() // nobody sends to it any more
-	f.cfg.Looker.Unplug(e.port.Number)
+	f.synchronize() // nobody sends to it any more
+	f.cfg.Observer.Unplug(e.port.Number)
 	err := e.dev.Close()
-	e.dev, e.port, e.lane, e.handles, e.cut = nil, nil, nil, nil, nil
+	e.dev, e.port, e.faults, e.handles, e.noCarrier = nil, nil, nil, nil, nil
 	return err
 }
 
-// broke hears that an endpoint's device failed: its TAP was deleted, or its container's namespace
+// deviceFailed hears that an endpoint's device failed: its TAP was deleted, or its container's namespace
 // has gone. It costs the endpoint, not the daemon; the sweep decides what becomes of it. What is
 // heard of a device after another took its place is old news.
-func (f *Fabric) broke(network, id string, dev Device, why error) {
+func (f *Fabric) deviceFailed(network, id string, dev Device, why error) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}
@@ -255,7 +255,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 	}
 	defer f.release()
 	n := f.networks[network]
-	if n == nil || n.ofDocker(id) == nil {
+	if n == nil || n.dockerEndpoint(id) == nil {
 		return nil
 	}
 	err := f.removeEndpoint(n, n.endpoints[id])
@@ -266,7 +266,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
-	f.cfg.Looker.Disarm(e.ID)
+	f.cfg.Observer.Disarm(e.ID)
 	return errors.Join(err, f.dir.Save(n.record()))
 }
 
@@ -281,18 +281,18 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	if err != nil {
 		return Attachment{}, err
 	}
-	e := n.ofDocker(id)
+	e := n.dockerEndpoint(id)
 	if e == nil {
 		return Attachment{}, fmt.Errorf("endpoint %s of network %s: %w", short(id), short(network), ErrNoEndpoint)
 	}
 	if e.dev == nil {
 		return Attachment{}, fmt.Errorf("endpoint %s is down: %w", short(id), e.down)
 	}
-	routes, blind := f.groupRoutes(e, sandbox), f.links.Enters() != nil
-	if e.Sandbox != sandbox && (n.Attach == tap.Direct || blind) {
+	routes, cannotEnter := f.groupRoutes(e, sandbox), f.links.CheckEnter() != nil
+	if e.Sandbox != sandbox && (n.Attach == tap.Direct || cannotEnter) {
 		old := e.EndpointRecord
 		e.Sandbox = sandbox // the TAP will be found there again
-		if blind {
+		if cannotEnter {
 			e.Groups = routes // there is no other way to know them, after a restart
 		}
 		if err := f.dir.Save(n.record()); err != nil {
@@ -302,15 +302,15 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	}
 	e.groups = routes
 	e.joined = sandbox
-	f.cfg.Looker.SetSandbox(e.port.Number, sandbox)
-	e.suspect = 0
+	f.cfg.Observer.SetSandbox(e.port.Number, sandbox)
+	e.orphanSince = 0
 	e.port.Ingress(announcements(e.Endpoint))
 	spec := f.spec(n, e)
 	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
 }
 
-// groups are the IPv4 destinations that are many stations.
-var groups = []netip.Prefix{
+// groupDestinations are the IPv4 destinations that are many stations.
+var groupDestinations = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/4"),        // RFC 5771
 	netip.MustParsePrefix("255.255.255.255/32"), // RFC 919
 }
@@ -337,7 +337,7 @@ func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(groups), func(p netip.Prefix) bool { return slices.Contains(taken, p) })
+	return slices.DeleteFunc(slices.Clone(groupDestinations), func(p netip.Prefix) bool { return slices.Contains(taken, p) })
 }
 
 // Leave is heard and nothing done: Docker moves the link back out of the container after it, and

@@ -29,7 +29,7 @@ func TestEndpoint(t *testing.T) {
 			spec := tap.Spec{ID: epID(1), Mode: mode}
 			for range 2 {
 				a, err := h.Join(t.Context(), netID(1), epID(1), "/sandbox/1")
-				if want := (Attachment{Link: spec.Link(), Prefix: "lan", IfName: "net7", Routes: groups}); err != nil || !reflect.DeepEqual(a, want) {
+				if want := (Attachment{Link: spec.Link(), Prefix: "lan", IfName: "net7", Routes: groupDestinations}); err != nil || !reflect.DeepEqual(a, want) {
 					t.Errorf("joined with %+v, %v; want %+v", a, err, want)
 				}
 			}
@@ -87,17 +87,17 @@ func TestGroupRoutes(t *testing.T) {
 			h.mustEndpoint(netID(network), ep(10*network+i))
 		}
 	}
-	join(1, 10, "/a", groups...)
+	join(1, 10, "/a", groupDestinations...)
 	join(2, 20, "/a")
-	join(1, 11, "/b", groups...) // another container
+	join(1, 11, "/b", groupDestinations...) // another container
 	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(10)); err != nil {
 		t.Fatal(err)
 	}
-	join(3, 30, "/a", groups...) // who had them has gone
-	h.m.routes = map[string][]netip.Prefix{"/c": groups[:1]}
-	join(1, 12, "/c", groups[1]) // somebody made one
+	join(3, 30, "/a", groupDestinations...) // who had them has gone
+	h.m.routes = map[string][]netip.Prefix{"/c": groupDestinations[:1]}
+	join(1, 12, "/c", groupDestinations[1]) // somebody made one
 	h.restart()
-	h.m.routes["/c"] = groups
+	h.m.routes["/c"] = groupDestinations
 	join(2, 22, "/c") // another daemon gave them
 
 	// Who may not look into the container remembers what it was given.
@@ -105,7 +105,7 @@ func TestGroupRoutes(t *testing.T) {
 	for i := range 2 {
 		h.mustEndpoint(netID(1+i), ep(40+i))
 	}
-	join(1, 40, "/f", groups...)
+	join(1, 40, "/f", groupDestinations...)
 	h.m.enter(epID(40), "/f")
 	h.restart()
 	join(2, 41, "/f")
@@ -282,9 +282,9 @@ func TestBroken(t *testing.T) {
 	h.m.dev(t, epID(1)).expect(t, "again")
 
 	// What is heard late of a device that has been replaced does not cost the new one.
-	h.broke(netID(1), epID(1), old, errors.New("late"))
-	h.broke(netID(1), epID(7), old, errors.New("late"))
-	h.broke(netID(7), epID(7), old, errors.New("late"))
+	h.deviceFailed(netID(1), epID(1), old, errors.New("late"))
+	h.deviceFailed(netID(1), epID(7), old, errors.New("late"))
+	h.deviceFailed(netID(7), epID(7), old, errors.New("late"))
 	if p := h.Ports(""); p[0].Down != "" {
 		t.Errorf("the new device is down: %s", p[0].Down)
 	}
@@ -416,7 +416,7 @@ func TestEndpointMakesWay(t *testing.T) {
 		for _, n := range []Network{local(1), direct} {
 			t.Run(tc.name+", "+string(n.Attach), func(t *testing.T) {
 				h := newHost(t)
-				h.linger = 0
+				h.containerExitWait = 0
 				h.mustNetwork(n)
 				h.mustEndpoint(netID(1), ep(1))
 				tc.before(h.m)
@@ -449,7 +449,7 @@ func TestAddressGivenToTheNext(t *testing.T) {
 	v6 := netip.MustParsePrefix("fd77::2/64")
 	h := newHost(t)
 	seen := newLookout()
-	h.cfg.Looker = seen
+	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))
 	robbed, next := ep(1), ep(2)
@@ -489,7 +489,7 @@ func TestAddressGivenToTheNext(t *testing.T) {
 // A namespace whose processes have ended takes the kernel a moment to go. Who takes over its MAC waits for that.
 func TestEndpointAwaitsTheEnd(t *testing.T) {
 	h := newHost(t)
-	h.linger = time.Minute
+	h.containerExitWait = time.Minute
 	h.mustNetwork(local(1))
 	h.container(netID(1), ep(1))
 	listed := 0
@@ -521,7 +521,7 @@ func TestEndpointAwaitsTheEnd(t *testing.T) {
 func TestEndpointCapture(t *testing.T) {
 	h := newHost(t)
 	seen := newLookout()
-	h.cfg.Looker = seen
+	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))
 	recorded := h.m.hook

@@ -56,14 +56,14 @@ type Config struct {
 	Managed    bool             // as a managed plugin of Docker's: of a host in a Swarm, the tunnel has the address that Docker names
 	SweepAfter time.Duration    // grace before an orphan is removed
 	Poller     *poll.Poller
-	Links      Links  // nil: the kernel's
-	Looker     Looker // nil: nobody
+	Links      Links    // nil: the kernel's
+	Observer   Observer // nil: nobody
 	Log        *slog.Logger
 }
 
-// A Looker is told which networks and ports there are, so that it can watch their switches. It is called with the lock
+// A Observer is told which networks and ports there are, so that it can watch their switches. It is called with the lock
 // held, and must not call back.
-type Looker interface {
+type Observer interface {
 	Add(network string, sw *vswitch.Switch)
 	Remove(network string)
 	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
@@ -75,18 +75,18 @@ type Looker interface {
 	Disarm(endpoint string)                     // it has gone; there may have been none
 }
 
-// nobody is the Looker where none is given.
-type nobody struct{}
+// noObserver is the Looker where none is given.
+type noObserver struct{}
 
-func (nobody) Add(string, *vswitch.Switch)          {}
-func (nobody) Remove(string)                        {}
-func (nobody) Plug(_ PortView, _, _ netip.AddrPort) {}
-func (nobody) SetSandbox(uint32, string)            {}
-func (nobody) SetAddrs(uint32, []netip.Prefix)      {}
-func (nobody) SetMTU(uint32, int)                   {}
-func (nobody) Unplug(uint32)                        {}
-func (nobody) Arm(_, _, _ string) error             { return nil }
-func (nobody) Disarm(string)                        {}
+func (noObserver) Add(string, *vswitch.Switch)          {}
+func (noObserver) Remove(string)                        {}
+func (noObserver) Plug(_ PortView, _, _ netip.AddrPort) {}
+func (noObserver) SetSandbox(uint32, string)            {}
+func (noObserver) SetAddrs(uint32, []netip.Prefix)      {}
+func (noObserver) SetMTU(uint32, int)                   {}
+func (noObserver) Unplug(uint32)                        {}
+func (noObserver) Arm(_, _, _ string) error             { return nil }
+func (noObserver) Disarm(string)                        {}
 
 // Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
 // memory for tests that have no root.
@@ -97,7 +97,7 @@ type Links interface {
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
 	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
-	Enters() error                                 // see tap.CheckEnter
+	CheckEnter() error                             // see tap.CheckEnter
 }
 
 // A Device is a container's port.
@@ -119,7 +119,7 @@ func (kernel) Settle(s tap.Spec) error                          { return tap.Rep
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }
-func (kernel) Enters() error                                    { return tap.CheckEnter() }
+func (kernel) CheckEnter() error                                { return tap.CheckEnter() }
 
 type kernelDevice struct{ *tap.Device }
 
@@ -139,35 +139,35 @@ func opened(d *tap.Device, err error) (Device, error) {
 
 // Fabric holds this host's networks. Its methods may be called from many goroutines.
 type Fabric struct {
-	cfg   Config
-	links Links
-	dir   state.Dir
-	log   *slog.Logger
-	born  time.Time
-	fatal chan error
-	deaf  atomic.Bool // changes of links and routes are not heard of: every tick looks
+	cfg         Config
+	links       Links
+	dir         state.Dir
+	log         *slog.Logger
+	started     time.Time
+	fatal       chan error
+	unmonitored atomic.Bool // changes of links and routes are not heard of: every tick looks
 
-	linger time.Duration // how long the end of a container is waited for whose MAC another is to have
+	containerExitWait time.Duration // how long the end of a container is waited for whose MAC another is to have
 
-	lock       chan struct{} // one token; guards what follows
-	networks   map[string]*network
-	swarm      state.Swarm
-	unwritten  bool                // the disk did not take swarm
-	sparse     map[netip.Addr]bool // nodes of swarm that are flooded to less: they left, and are silent
-	replayed   map[string]bool     // networks that Docker has named since this host last began to lead
-	replayedAt time.Duration       // when it last did; 0: never
-	stuck      netip.Addr          // the address that moveVTEP has warned of
-	paths      map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
-	vtep       *vtep               // nil: closed
-	vtepWhy    error               // why it could not be opened
-	strange    map[string]uint64   // strangers' datagrams at tunnels since closed
-	outside    map[string]uint64   // of the kernel's at tunnels since closed
-	suspects   map[string]time.Duration
-	spared     map[string]bool // unrecorded links of containers, warned of
-	mended     time.Duration   // when the tunnel was last tried
-	swept      time.Duration
-	probed     time.Duration
-	ticked     chan struct{} // closed by the next tick
+	lock          chan struct{} // one token; guards what follows
+	networks      map[string]*network
+	swarm         state.Swarm
+	swarmUnsaved  bool                // the disk did not take swarm
+	sparse        map[netip.Addr]bool // nodes of swarm that are flooded to less: they left, and are silent
+	replayed      map[string]bool     // networks that Docker has named since this host last began to lead
+	replayedAt    time.Duration       // when it last did; 0: never
+	warnedVTEP    netip.Addr          // the address that moveVTEP has warned of
+	paths         map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
+	vtep          *vtep               // nil: closed
+	vtepWhy       error               // why it could not be opened
+	rxDropped     map[string]uint64   // strangers' datagrams at tunnels since closed
+	kernelDropped map[string]uint64   // of the kernel's at tunnels since closed
+	orphanSince   map[string]time.Duration
+	warnedLinks   map[string]bool // unrecorded links of containers, warned of
+	lastFix       time.Duration   // when the tunnel was last tried
+	lastSweep     time.Duration
+	lastProbe     time.Duration
+	ticked        chan struct{} // closed by the next tick
 }
 
 // Open reads the state directory and brings back what it names: switches, links to other hosts, the
@@ -175,9 +175,9 @@ type Fabric struct {
 // file; a tunnel or a container that does not come up is logged and shown, and tried again by Run.
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
-		cfg: cfg, links: cfg.Links, log: cfg.Log, born: time.Now(),
-		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), linger: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), paths: make(map[netip.Addr]path), strange: make(map[string]uint64), outside: make(map[string]uint64), suspects: make(map[string]time.Duration), spared: make(map[string]bool),
+		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
+		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
+		networks: make(map[string]*network), paths: make(map[netip.Addr]path), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -185,29 +185,29 @@ func Open(cfg Config) (*Fabric, error) {
 	if f.links == nil {
 		f.links = kernel{}
 	}
-	if f.cfg.Looker == nil {
-		f.cfg.Looker = nobody{}
+	if f.cfg.Observer == nil {
+		f.cfg.Observer = noObserver{}
 	}
 	records, err := f.dir.Load()
 	if err == nil {
 		err = f.dir.Prepare()
 	}
 	if err == nil {
-		err = f.recall(records)
+		err = f.loadSwarm(records)
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range records {
-		f.rebuild(r)
+		f.restore(r)
 	}
 	f.lock <- struct{}{}
 	return f, nil
 }
 
-// recall reads what is known of the Swarm. These are hints and what Docker says again, so a damaged file does not stop the
+// loadSwarm reads what is known of the Swarm. These are hints and what Docker says again, so a damaged file does not stop the
 // daemon: it is put aside.
-func (f *Fabric) recall(records []state.Record) (err error) {
+func (f *Fabric) loadSwarm(records []state.Record) (err error) {
 	if f.swarm, err = f.dir.LoadSwarm(); err != nil {
 		f.log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
 		if err := f.dir.SetSwarmAside(); err != nil {
@@ -238,31 +238,31 @@ func (f *Fabric) acquire(ctx context.Context) error {
 func (f *Fabric) release() { f.lock <- struct{}{} }
 
 // now is the time since the daemon's start: a clock that no one sets.
-func (f *Fabric) now() time.Duration { return time.Since(f.born) }
+func (f *Fabric) now() time.Duration { return time.Since(f.started) }
 
 // Run does what has to be done once a second, and what changes of links and routes ask for, until ctx ends. It fails
 // if the tunnel's socket does.
 func (f *Fabric) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	changed, end := f.listenForChanges()
+	changed, end := f.monitorLinks()
 	defer end()
 	const pause = 100 * time.Millisecond // a routing daemon changes thousands of routes at once
-	heed, again := changed, (<-chan time.Time)(nil)
+	events, resume := changed, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-f.fatal:
 			return fmt.Errorf("the tunnel's socket broke: %w", err)
-		case <-heed:
-			heed, again = nil, time.After(pause)
+		case <-events:
+			events, resume = nil, time.After(pause)
 			if f.acquire(ctx) == nil {
-				f.changed()
+				f.linksChanged()
 				f.release()
 			}
-		case <-again:
-			heed = changed
+		case <-resume:
+			events = changed
 		case <-t.C:
 			if f.acquire(ctx) == nil {
 				f.tick(f.now())
@@ -287,7 +287,7 @@ func (f *Fabric) Close() error {
 	}
 	errs = append(errs, f.closeVTEP())
 	for id := range f.networks {
-		f.drop(id)
+		f.unregister(id)
 	}
 	return errors.Join(errs...)
 }
@@ -296,11 +296,11 @@ func (f *Fabric) sorted() []*network {
 	return slices.SortedFunc(maps.Values(f.networks), func(a, b *network) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// rebuild brings one recorded network back.
-func (f *Fabric) rebuild(r state.Record) {
+// restore brings one recorded network back.
+func (f *Fabric) restore(r state.Record) {
 	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
-	f.add(n)
+	f.register(n)
 	log := f.log.With("network", n.ID)
 	if n.VNI != 0 {
 		if err := f.connect(n); err != nil {
@@ -310,7 +310,7 @@ func (f *Fabric) rebuild(r state.Record) {
 	for _, re := range r.Endpoints {
 		e := &endpoint{EndpointRecord: re, joined: re.Sandbox, groups: re.Groups}
 		n.endpoints[e.ID] = e
-		if err := f.arm(n, e.Endpoint); err != nil {
+		if err := f.startCapture(n, e.Endpoint); err != nil {
 			log.Warn("container goes on without its capture", "endpoint", e.ID, "err", err)
 		}
 		err := f.plug(n, e, f.links.Adopt)
@@ -324,7 +324,7 @@ func (f *Fabric) rebuild(r state.Record) {
 			log.Info("endpoint is back", "endpoint", e.ID)
 		}
 	}
-	if err := f.plugHost(n); err != nil {
+	if err := f.plugHostPort(n); err != nil {
 		log.Error("the host's port is down for now", "err", err)
 	}
 }

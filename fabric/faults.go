@@ -41,17 +41,17 @@ type FaultView struct {
 	Refused   uint64 // frames that it let through to the port and that this could not take: not in PortView's Refused
 }
 
-// A lane lies between a port and what it leads to, and is where faults are put. Without one it costs a load for each
+// A faultPoint lies between a port and what it leads to, and is where faults are put. Without one it costs a load for each
 // batch.
-type lane struct {
+type faultPoint struct {
 	network  string // id
-	far      vswitch.Sender
+	device   vswitch.Sender
 	port     *vswitch.Port
-	from, to atomic.Pointer[trouble]
+	from, to atomic.Pointer[activeFault]
 }
 
-// trouble is a fault at work.
-type trouble struct {
+// activeFault is a fault at work.
+type activeFault struct {
 	gate    *fault.Injector
 	spec    fault.Spec
 	ends    time.Duration // Fabric.now; 0: it does not
@@ -60,13 +60,13 @@ type trouble struct {
 }
 
 // attach is the switch's Attach with a lane before far.
-func attach(n *network, name string, far vswitch.Sender, uplink bool, limit int) *lane {
-	l := &lane{network: n.ID, far: far}
+func attach(n *network, name string, device vswitch.Sender, uplink bool, limit int) *faultPoint {
+	l := &faultPoint{network: n.ID, device: device}
 	l.port = n.sw.Attach(name, l, uplink, limit)
 	return l
 }
 
-func (l *lane) way(d Direction) *atomic.Pointer[trouble] {
+func (l *faultPoint) direction(d Direction) *atomic.Pointer[activeFault] {
 	if d == From {
 		return &l.from
 	}
@@ -74,7 +74,7 @@ func (l *lane) way(d Direction) *atomic.Pointer[trouble] {
 }
 
 // ingress is the way of frames from the far end.
-func (l *lane) ingress(frames []ether.Frame) {
+func (l *faultPoint) ingress(frames []ether.Frame) {
 	l.port.MarkUp()
 	if t := l.from.Load(); t != nil {
 		t.gate.Process(frames)
@@ -88,10 +88,10 @@ var frameLists = sync.Pool{New: func() any { return new([]ether.Frame) }}
 // Send is the way of frames to the far end. Through a fault, a frame counts as sent if anything of it goes on, be it
 // later, and as refused if all of it is lost: so offered = tx + refused for every port. What the far end refuses of what
 // comes out of the fault is the fault's count.
-func (l *lane) Send(frames []*ether.Frame) (sent, bytes int) {
+func (l *faultPoint) Send(frames []*ether.Frame) (sent, bytes int) {
 	t := l.to.Load()
 	if t == nil {
-		return l.far.Send(frames)
+		return l.device.Send(frames)
 	}
 	list := frameLists.Get().(*[]ether.Frame)
 	for _, f := range frames { // of which other ports may be sent the same
@@ -106,8 +106,8 @@ func (l *lane) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// toFar is where frames that pass a fault on their way to the far end come out, one call at a time.
-func (l *lane) toFar(t *trouble) func([]ether.Frame) {
+// toDevice is where frames that pass a fault on their way to the far end come out, one call at a time.
+func (l *faultPoint) toDevice(t *activeFault) func([]ether.Frame) {
 	var rest []*ether.Frame
 	return func(frames []ether.Frame) {
 		for i := range frames {
@@ -122,7 +122,7 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 		if len(rest) > 0 {
 			sent := 0
 			if !l.port.IsDown() { // it was up when they were on their way into the fault
-				sent, _ = l.far.Send(rest)
+				sent, _ = l.device.Send(rest)
 			}
 			t.refused.Add(uint64(len(rest) - sent))
 		}
@@ -131,10 +131,10 @@ func (l *lane) toFar(t *trouble) func([]ether.Frame) {
 	}
 }
 
-// lift takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was
+// clearFault takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was
 // one.
-func (f *Fabric) lift(l *lane, d Direction, why string) bool {
-	t := l.way(d).Load()
+func (f *Fabric) clearFault(l *faultPoint, d Direction, why string) bool {
+	t := l.direction(d).Load()
 	if t == nil {
 		return false
 	}
@@ -142,40 +142,40 @@ func (f *Fabric) lift(l *lane, d Direction, why string) bool {
 		t.timer.Stop()
 	}
 	t.gate.Close()
-	l.way(d).Store(nil)
+	l.direction(d).Store(nil)
 	f.log.Info("fault cleared", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
 		"why", why)
 	return true
 }
 
-// empty takes both faults away, before what is behind the lane is closed.
-func (f *Fabric) empty(l *lane) {
-	f.lift(l, From, "its port goes")
-	f.lift(l, To, "its port goes")
+// clearFaults takes both faults away, before what is behind the lane is closed.
+func (f *Fabric) clearFaults(l *faultPoint) {
+	f.clearFault(l, From, "its port goes")
+	f.clearFault(l, To, "its port goes")
 }
 
-// settle returns when nobody sends any more to a port that was taken from its switch before: neither a worker, nor a
+// synchronize returns when nobody sends any more to a port that was taken from its switch before: neither a worker, nor a
 // fault that had held frames back.
-func (f *Fabric) settle() {
+func (f *Fabric) synchronize() {
 	f.cfg.Poller.Sync()
-	for _, l := range f.lanes() {
+	for _, l := range f.faultPoints() {
 		if t := l.from.Load(); t != nil {
 			t.gate.Sync()
 		}
 	}
 }
 
-// lanes are all that are attached, in no order.
-func (f *Fabric) lanes() iter.Seq2[*network, *lane] {
-	return func(yield func(*network, *lane) bool) {
+// faultPoints are all that are attached, in no order.
+func (f *Fabric) faultPoints() iter.Seq2[*network, *faultPoint] {
+	return func(yield func(*network, *faultPoint) bool) {
 		for _, n := range f.networks {
 			for _, e := range n.endpoints {
-				if e.lane != nil && !yield(n, e.lane) {
+				if e.faults != nil && !yield(n, e.faults) {
 					return
 				}
 			}
 			for _, r := range n.remotes {
-				if !yield(n, r.lane) {
+				if !yield(n, r.faults) {
 					return
 				}
 			}
@@ -197,23 +197,23 @@ func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fa
 		spec.Seed = uint64(rand.Uint32()) + 1
 	}
 	found := false
-	for _, l := range f.lanes() {
+	for _, l := range f.faultPoints() {
 		if l.port.Name == name {
 			found = true
-			f.trouble(l, d, spec)
+			f.applyFault(l, d, spec)
 		}
 	}
 	if !found {
-		return f.noLane(name)
+		return f.portDownOrUnknown(name)
 	}
 	return nil
 }
 
-func (f *Fabric) trouble(l *lane, d Direction, spec fault.Spec) {
-	t := &trouble{spec: spec}
+func (f *Fabric) applyFault(l *faultPoint, d Direction, spec fault.Spec) {
+	t := &activeFault{spec: spec}
 	out := l.port.Ingress
 	if d == To {
-		out = l.toFar(t)
+		out = l.toDevice(t)
 		spec.Seed = ^spec.Seed // or both directions would lose the same ones
 	}
 	t.gate = fault.New(spec, out)
@@ -221,24 +221,24 @@ func (f *Fabric) trouble(l *lane, d Direction, spec fault.Spec) {
 		t.ends = f.now() + spec.For
 		t.timer = time.AfterFunc(spec.For, func() { f.expire(l, d, t) })
 	}
-	f.lift(l, d, "another takes its place")
-	l.way(d).Store(t)
+	f.clearFault(l, d, "another takes its place")
+	l.direction(d).Store(t)
 	f.log.Info("fault set", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
 		"seed", t.spec.Seed, "for", t.spec.For)
 }
 
 // expire ends a fault whose time is over, if it is still there.
-func (f *Fabric) expire(l *lane, d Direction, t *trouble) {
+func (f *Fabric) expire(l *faultPoint, d Direction, t *activeFault) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}
 	defer f.release()
-	if l.way(d).Load() == t {
-		f.lift(l, d, "its time is over")
+	if l.direction(d).Load() == t {
+		f.clearFault(l, d, "its time is over")
 	}
 }
 
-func (f *Fabric) noLane(name string) error {
+func (f *Fabric) portDownOrUnknown(name string) error {
 	for _, n := range f.networks {
 		if e := n.endpoints[name]; e != nil {
 			return fmt.Errorf("endpoint %s is down: %w", short(name), e.down)
@@ -255,34 +255,34 @@ func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int,
 	}
 	defer f.release()
 	found, cleared := name == "", 0
-	for _, l := range f.lanes() {
+	for _, l := range f.faultPoints() {
 		if name != "" && l.port.Name != name {
 			continue
 		}
 		found = true
 		for _, way := range []Direction{From, To} {
-			if (d == "" || d == way) && f.lift(l, way, "as asked") {
+			if (d == "" || d == way) && f.clearFault(l, way, "as asked") {
 				cleared++
 			}
 		}
 	}
 	if !found {
-		return 0, f.noLane(name)
+		return 0, f.portDownOrUnknown(name)
 	}
 	return cleared, nil
 }
 
 // Faults gives what is set, by network, port and direction.
 func (f *Fabric) Faults() []FaultView {
-	defer f.look()()
+	defer f.locked()()
 	return f.faults()
 }
 
 func (f *Fabric) faults() []FaultView {
 	var all []FaultView
-	for n, l := range f.lanes() {
+	for n, l := range f.faultPoints() {
 		for _, d := range []Direction{From, To} {
-			t := l.way(d).Load()
+			t := l.direction(d).Load()
 			if t == nil {
 				continue
 			}

@@ -87,7 +87,7 @@ func (h *host) recorded() {
 					return nil
 				}
 			}
-			if r.Network.Host != nil && r.Network.Host.ID == s.ID {
+			if r.Network.HostPort != nil && r.Network.HostPort.ID == s.ID {
 				return nil
 			}
 		}
@@ -244,8 +244,8 @@ func wide(i int, vni uint32, peers ...string) Network {
 func hosted(i int) Network {
 	n := local(i)
 	host := ep(1)
-	host.ID = HostPort(n.ID)
-	n.Host = &host
+	host.ID = HostPortID(n.ID)
+	n.HostPort = &host
 	return n
 }
 

@@ -11,23 +11,23 @@ import (
 // The host's own port on a network is an endpoint that follows from the network's record, that Docker knows nothing of,
 // and that no container ends.
 
-// HostPort is the id of the host's endpoint on a network. Docker's ids are hexadecimal, so none is alike.
-func HostPort(network string) string { return "host" + network }
+// HostPortID is the id of the host's endpoint on a network. Docker's ids are hexadecimal, so none is alike.
+func HostPortID(network string) string { return "host" + network }
 
-// isHost tells the host's endpoint from containers'.
-func (n *network) isHost(e *endpoint) bool { return n.Host != nil && e.ID == n.Host.ID }
+// isHostPort tells the host's endpoint from containers'.
+func (n *network) isHostPort(e *endpoint) bool { return n.HostPort != nil && e.ID == n.HostPort.ID }
 
 // kind is PortView's, of an endpoint.
 func (n *network) kind(e *endpoint) string {
-	if n.isHost(e) {
+	if n.isHostPort(e) {
 		return "host"
 	}
 	return "container"
 }
 
-// ofDocker is an endpoint that Docker may know; nil if there is none.
-func (n *network) ofDocker(id string) *endpoint {
-	if e := n.endpoints[id]; e != nil && !n.isHost(e) {
+// dockerEndpoint is an endpoint that Docker may know; nil if there is none.
+func (n *network) dockerEndpoint(id string) *endpoint {
+	if e := n.endpoints[id]; e != nil && !n.isHostPort(e) {
 		return e
 	}
 	return nil
@@ -35,20 +35,20 @@ func (n *network) ofDocker(id string) *endpoint {
 
 // containers is the number of endpoints that are containers'.
 func (n *network) containers() int {
-	if n.Host != nil && n.endpoints[n.Host.ID] != nil {
+	if n.HostPort != nil && n.endpoints[n.HostPort.ID] != nil {
 		return len(n.endpoints) - 1
 	}
 	return len(n.endpoints)
 }
 
-// plugHost makes what is missing of the host's port, if the network has one, and announces its addresses.
-func (f *Fabric) plugHost(n *network) (err error) {
-	if n.Host == nil {
+// plugHostPort makes what is missing of the host's port, if the network has one, and announces its addresses.
+func (f *Fabric) plugHostPort(n *network) (err error) {
+	if n.HostPort == nil {
 		return nil
 	}
-	e := n.endpoints[n.Host.ID]
+	e := n.endpoints[n.HostPort.ID]
 	if e == nil {
-		e = &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: *n.Host}}
+		e = &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: *n.HostPort}}
 		n.endpoints[e.ID] = e
 	}
 	if e.MTU, err = f.linkMTU(n); err != nil {
@@ -62,12 +62,12 @@ func (f *Fabric) plugHost(n *network) (err error) {
 	return nil
 }
 
-// unplugHost removes the host's port from the switch and the kernel.
-func (f *Fabric) unplugHost(n *network) error {
-	if n.Host == nil {
+// unplugHostPort removes the host's port from the switch and the kernel.
+func (f *Fabric) unplugHostPort(n *network) error {
+	if n.HostPort == nil {
 		return nil
 	}
-	e := n.endpoints[n.Host.ID]
+	e := n.endpoints[n.HostPort.ID]
 	if e == nil {
 		return nil
 	}
@@ -76,16 +76,16 @@ func (f *Fabric) unplugHost(n *network) error {
 	return errors.Join(err, f.links.Remove(f.spec(n, e)))
 }
 
-// mendHost brings the host's port back, or what others took away of its addresses, routes and rules: those are the
+// fixHostPort brings the host's port back, or what others took away of its addresses, routes and rules: those are the
 // host's, and whoever manages its network may think that they are nobody's.
-func (f *Fabric) mendHost(n *network) {
-	if n.Host == nil {
+func (f *Fabric) fixHostPort(n *network) {
+	if n.HostPort == nil {
 		return
 	}
 	log := f.log.With("network", n.ID)
-	e := n.endpoints[n.Host.ID]
+	e := n.endpoints[n.HostPort.ID]
 	if e == nil || e.dev == nil {
-		if err := f.plugHost(n); err != nil {
+		if err := f.plugHostPort(n); err != nil {
 			log.Debug("the host's port is still down", "err", err)
 			return
 		}
@@ -99,18 +99,18 @@ func (f *Fabric) mendHost(n *network) {
 	e.down = err
 }
 
-// asHost refuses an endpoint that would have what is the host's.
-func (n *network) asHost(want Endpoint) error {
-	if n.Host == nil {
+// checkHostPort refuses an endpoint that would have what is the host's.
+func (n *network) checkHostPort(want Endpoint) error {
+	if n.HostPort == nil {
 		return nil
 	}
 	for _, p := range want.Addrs {
-		if slices.ContainsFunc(n.Host.Addrs, func(h netip.Prefix) bool { return h.Addr() == p.Addr() }) {
+		if slices.ContainsFunc(n.HostPort.Addrs, func(h netip.Prefix) bool { return h.Addr() == p.Addr() }) {
 			return inUsef("address %s is this host's own on network %s (tapestry.host): reserve it with --aux-address when you create the network, or give this container another",
 				p.Addr(), short(n.ID))
 		}
 	}
-	if want.MAC == n.Host.MAC {
+	if want.MAC == n.HostPort.MAC {
 		return inUsef("MAC address %s is this host's own on network %s: give this container another", want.MAC, short(n.ID))
 	}
 	return nil

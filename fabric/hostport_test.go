@@ -27,16 +27,16 @@ func TestHostPort(t *testing.T) {
 	h.mustNetwork(local(2))
 	h.mustNetwork(hosted(1))
 	h.mustNetwork(hosted(1)) // again
-	id := HostPort(netID(1))
+	id := HostPortID(netID(1))
 	h.container(netID(1), ep(2))
 	for _, restart := range []func(){func() {}, h.restart, func() { h.crash(); h.start() }} {
 		restart()
-		if v := h.hostView(netID(1)); v.Down != "" || v.Name != id || v.MAC != hosted(1).Host.MAC || v.MTU == 0 {
+		if v := h.hostView(netID(1)); v.Down != "" || v.Name != id || v.MAC != hosted(1).HostPort.MAC || v.MTU == 0 {
 			t.Errorf("the host's port is %+v", v)
 		}
-		h.m.dev(t, id).feed(hosted(1).Host.MAC, ep(2).MAC, "from the host")
+		h.m.dev(t, id).feed(hosted(1).HostPort.MAC, ep(2).MAC, "from the host")
 		h.m.dev(t, epID(2)).expect(t, "from the host")
-		h.m.dev(t, epID(2)).feed(ep(2).MAC, hosted(1).Host.MAC, "to the host")
+		h.m.dev(t, epID(2)).feed(ep(2).MAC, hosted(1).HostPort.MAC, "to the host")
 		h.m.dev(t, id).expect(t, "to the host")
 		h.at(first)
 		h.at(first + 2*grace)
@@ -71,9 +71,9 @@ func TestHostPortKeepsItsAddress(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(hosted(1))
 	same := ep(2)
-	same.Addrs = hosted(1).Host.Addrs
+	same.Addrs = hosted(1).HostPort.Addrs
 	mac := ep(3)
-	mac.MAC = hosted(1).Host.MAC
+	mac.MAC = hosted(1).HostPort.MAC
 	for want, e := range map[string]Endpoint{"address 10.77.0.1 is this host's own": same, "MAC address 02:42:0a:4d:00:01 is this host's own": mac} {
 		if _, err := h.CreateEndpoint(t.Context(), netID(1), e); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -125,7 +125,7 @@ func TestHostPortTrouble(t *testing.T) {
 	if v := h.hostView(netID(1)); v.Down != "" {
 		t.Errorf("it is down: %q", v.Down)
 	}
-	h.m.dev(t, HostPort(netID(1))).snap(errors.New("somebody removed the TAP"))
+	h.m.dev(t, HostPortID(netID(1))).snap(errors.New("somebody removed the TAP"))
 	limit := time.Now().Add(time.Minute)
 	for h.hostView(netID(1)).Down == "" && time.Now().Before(limit) {
 		time.Sleep(time.Millisecond)
@@ -135,6 +135,6 @@ func TestHostPortTrouble(t *testing.T) {
 		t.Errorf("it is down: %q", v.Down)
 	}
 	h.container(netID(1), ep(2))
-	h.m.dev(t, HostPort(netID(1))).feed(hosted(1).Host.MAC, ether.MAC{2, 0x42, 10, 77, 0, 2}, "again")
+	h.m.dev(t, HostPortID(netID(1))).feed(hosted(1).HostPort.MAC, ether.MAC{2, 0x42, 10, 77, 0, 2}, "again")
 	h.m.dev(t, epID(2)).expect(t, "again")
 }

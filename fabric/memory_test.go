@@ -136,7 +136,7 @@ func (m *memory) List(prefix string) (map[string]tap.Found, error) {
 
 func (m *memory) Routes(sandbox string) ([]netip.Prefix, error) { return m.routes[sandbox], nil }
 
-func (m *memory) Enters() error { return m.shut }
+func (m *memory) CheckEnter() error { return m.shut }
 
 func (m *memory) ids() []string {
 	m.mu.Lock()

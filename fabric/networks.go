@@ -36,16 +36,16 @@ func newNetwork(n Network, now time.Duration) *network {
 	}
 }
 
-// add makes a network known, also to who looks at frames.
-func (f *Fabric) add(n *network) {
+// register makes a network known, also to who looks at frames.
+func (f *Fabric) register(n *network) {
 	f.networks[n.ID] = n
-	f.cfg.Looker.Add(n.ID, n.sw)
+	f.cfg.Observer.Add(n.ID, n.sw)
 }
 
-// drop ends that.
-func (f *Fabric) drop(id string) {
+// unregister ends that.
+func (f *Fabric) unregister(id string) {
 	delete(f.networks, id)
-	f.cfg.Looker.Remove(id)
+	f.cfg.Observer.Remove(id)
 }
 
 // CreateNetwork makes a network. A repeated one with equal data succeeds; with other data, or with a
@@ -71,7 +71,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 
 // create makes a network that is not there, or is parked.
 func (f *Fabric) create(ctx context.Context, n *network) error {
-	f.makeRoom(n.VNI)
+	f.freeStaleVNI(n.VNI)
 	if err := f.check(n.Network); err != nil {
 		return err
 	}
@@ -80,21 +80,21 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 		err = f.connect(n)
 	}
 	if err == nil {
-		err = f.plugHost(n)
+		err = f.plugHostPort(n)
 	}
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		undo := f.unplugHost(n)
+		undo := f.unplugHostPort(n)
 		f.disconnect(n)
-		return undone(err, errors.Join(undo, f.closeIdleVTEP(), f.dir.Remove(n.ID)))
+		return withUndo(err, errors.Join(undo, f.closeIdleVTEP(), f.dir.Remove(n.ID)))
 	}
 	if _, ok := f.swarm.Parked[n.ID]; ok {
 		delete(f.swarm.Parked, n.ID)
-		f.remember()
+		f.saveSwarm()
 	}
-	f.add(n)
+	f.register(n)
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
 	return nil
 }
@@ -159,7 +159,7 @@ func (f *Fabric) checkAttach(n Network) error {
 	if n.Attach != tap.Direct {
 		return nil
 	}
-	if err := f.links.Enters(); err != nil {
+	if err := f.links.CheckEnter(); err != nil {
 		return fmt.Errorf("tapestry.attach=tap: a restart of tapestry would cut its containers off: %w; leave the option away, or run tapestry as a service of the host", err)
 	}
 	return nil
@@ -195,7 +195,7 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	defer f.release()
 	if _, ok := f.swarm.Parked[id]; ok {
 		delete(f.swarm.Parked, id)
-		f.remember()
+		f.saveSwarm()
 		f.log.Info("network deleted", "network", id)
 	}
 	n, ok := f.networks[id]
@@ -221,7 +221,7 @@ func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 		return err
 	}
 	for _, e := range n.endpoints {
-		if !n.isHost(e) && n.alive(e, found) {
+		if !n.isHostPort(e) && n.alive(e, found) {
 			return inUsef("network %s: the container with endpoint %s runs on it", short(id), short(e.ID))
 		}
 	}
@@ -231,17 +231,17 @@ func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 func (f *Fabric) deleteNetwork(n *network) error {
 	var errs []error
 	for _, e := range n.endpoints {
-		if !n.isHost(e) {
+		if !n.isHostPort(e) {
 			errs = append(errs, f.removeEndpoint(n, e))
 		}
 	}
-	errs = append(errs, f.unplugHost(n))
+	errs = append(errs, f.unplugHostPort(n))
 	f.disconnect(n)
 	if err := f.dir.Remove(n.ID); err != nil { // it would be back at the next start: known until then
 		n.down = err // and mended, should Docker go on using it
 		return errors.Join(append(errs, err)...)
 	}
-	f.drop(n.ID)
+	f.unregister(n.ID)
 	f.log.Info("network deleted", "network", n.ID)
 	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }
@@ -249,7 +249,7 @@ func (f *Fabric) deleteNetwork(n *network) error {
 func (n *network) record() state.Record {
 	r := state.Record{Network: n.Network, Peers: n.peers}
 	for _, e := range n.endpoints {
-		if !n.isHost(e) {
+		if !n.isHostPort(e) {
 			r.Endpoints = append(r.Endpoints, e.EndpointRecord)
 		}
 	}
@@ -287,7 +287,7 @@ func (f *Fabric) network(id string) (*network, error) {
 func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
 	s := tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
 		Queues: f.cfg.Poller.Workers(), GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
-	if n.isHost(e) {
+	if n.isHostPort(e) {
 		s.Mode, s.Host = tap.Direct, e.Addrs
 	}
 	return s

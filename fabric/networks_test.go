@@ -84,7 +84,7 @@ func (l lookout) Unplug(number uint32) {
 func TestLooker(t *testing.T) {
 	h := newHost(t)
 	seen := newLookout()
-	h.cfg.Looker = seen
+	h.cfg.Observer = seen
 	h.restart()
 	for i := range 2 {
 		h.mustNetwork(local(1 + i))
@@ -117,7 +117,7 @@ func TestLooker(t *testing.T) {
 func TestLookerSandbox(t *testing.T) {
 	h := newHost(t)
 	seen := newLookout()
-	h.cfg.Looker = seen
+	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))
 	h.mustEndpoint(netID(1), ep(1))
@@ -149,26 +149,26 @@ func TestLookerSandbox(t *testing.T) {
 func TestLookerMTU(t *testing.T) {
 	h := newHost(t)
 	seen := newLookout()
-	h.cfg.Looker = seen
+	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(wide(1, 80, "127.0.0.2"))
 	if err := h.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	defer h.release()
-	for n, l := range h.lanes() {
+	for n, l := range h.faultPoints() {
 		r := n.remotes[netip.MustParseAddr("127.0.0.2")]
 		if got := seen.mtu[l.port.Number]; got != r.innerMTU() || got < 68 {
 			t.Fatalf("told of %d bytes, the way has %d", got, r.innerMTU())
 		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
-		h.follow(n, r)
+		h.updateRemote(n, r)
 		if got := seen.mtu[l.port.Number]; got != was {
 			t.Errorf("told of %d bytes, the way has %d", got, was)
 		}
 		seen.mtu[l.port.Number] = 7
-		if h.follow(n, r); seen.mtu[l.port.Number] != 7 {
+		if h.updateRemote(n, r); seen.mtu[l.port.Number] != 7 {
 			t.Error("told again of what has not changed")
 		}
 		return
@@ -275,7 +275,7 @@ func TestTunnelPort(t *testing.T) {
 		}
 	}
 	taken.Close()
-	h.at(mendEvery)
+	h.at(fixEvery)
 	for _, n := range h.Networks() {
 		if n.Down != "" {
 			t.Errorf("VNI %d is still down: %s", n.VNI, n.Down)
@@ -365,7 +365,7 @@ func TestDeleteNetworkFails(t *testing.T) {
 	if n := h.Networks(); len(n) != 1 || n[0].Down == "" {
 		t.Errorf("networks %+v, want one that is down", n)
 	}
-	h.at(mendEvery)
+	h.at(fixEvery)
 	if n, p := h.Networks(), h.Peers(""); n[0].Down != "" || len(p) != 1 || p[0].Down != "" || p[0].MTU == 0 {
 		t.Errorf("networks %+v, peers %+v", n, p)
 	}

@@ -89,7 +89,7 @@ func (v *OffloadView) add(s offload.Status) {
 		return
 	}
 	if age := time.Since(s.Since); v.Off == 0 || age < v.Since {
-		v.Why, v.Since = reason(s.Why), age
+		v.Why, v.Since = shortReason(s.Why), age
 	}
 	v.Off++
 	if errors.Is(s.Why, offload.ErrUnsupported) {
@@ -97,13 +97,13 @@ func (v *OffloadView) add(s offload.Status) {
 	}
 }
 
-// reason is why an offload is off: the error's name, EINVAL or another, or what it says.
-func reason(err error) string {
+// shortReason is why an offload is off: the error's name, EINVAL or another, or what it says.
+func shortReason(err error) string {
 	var errno unix.Errno
 	if errors.As(err, &errno) && unix.ErrnoName(errno) != "" {
 		return unix.ErrnoName(errno)
 	}
-	return text(err)
+	return errorText(err)
 }
 
 // testTrains goes on with the tests between hosts, and says what is new.

@@ -105,7 +105,7 @@ func (h *host) tunnelEnd() *tunnel.VTEP {
 func (h *host) aged(d time.Duration) {
 	_ = h.acquire(context.Background())
 	defer h.release()
-	h.born = time.Now().Add(-d)
+	h.started = time.Now().Add(-d)
 }
 
 // Two hosts test the trains between them by themselves, and on request.

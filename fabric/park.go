@@ -17,14 +17,14 @@ import (
 // parkedFor is how long a parked network is remembered.
 const parkedFor = 30 * 24 * time.Hour
 
-// park frees networks of the Swarm that nobody uses, and forgets those that were freed long ago. found are all links of ours.
-func (f *Fabric) park(now time.Duration, found map[string]tap.Found) {
+// parkIdle frees networks of the Swarm that nobody uses, and forgets those that were freed long ago. found are all links of ours.
+func (f *Fabric) parkIdle(now time.Duration, found map[string]tap.Found) {
 	for _, n := range f.sorted() {
 		switch {
 		case !n.Swarm || n.used(found):
 			n.idle = 0
-		case f.overdue(&n.idle, now, f.cfg.SweepAfter) && n.containers() == 0: // those of dead containers are the sweep's
-			f.parkOne(n)
+		case f.expired(&n.idle, now, f.cfg.SweepAfter) && n.containers() == 0: // those of dead containers are the sweep's
+			f.parkNetwork(n)
 		}
 	}
 	old := false
@@ -35,30 +35,30 @@ func (f *Fabric) park(now time.Duration, found map[string]tap.Found) {
 		}
 	}
 	if old {
-		f.remember()
+		f.saveSwarm()
 	}
 }
 
 // used tells whether a container may have one of the network's links, or get it soon.
 func (n *network) used(found map[string]tap.Found) bool {
 	for _, e := range n.endpoints {
-		if l := found[e.ID]; !n.isHost(e) && (l.Outer || l.TAP && n.Attach == tap.Direct || n.alive(e, found)) {
+		if l := found[e.ID]; !n.isHostPort(e) && (l.Outer || l.TAP && n.Attach == tap.Direct || n.alive(e, found)) {
 			return true
 		}
 	}
 	return false
 }
 
-// parkOne frees a network. Its record is in swarm.json before it is nowhere else.
-func (f *Fabric) parkOne(n *network) {
+// parkNetwork frees a network. Its record is in swarm.json before it is nowhere else.
+func (f *Fabric) parkNetwork(n *network) {
 	r := n.record()
 	if f.swarm.Parked == nil {
 		f.swarm.Parked = make(map[string]state.Parked)
 	}
 	f.swarm.Parked[n.ID] = state.Parked{Record: r, Since: time.Now().UTC().Truncate(time.Second)}
-	f.remember()
+	f.saveSwarm()
 	var err error
-	if f.unwritten {
+	if f.swarmUnsaved {
 		err = errors.New("its record cannot be kept")
 	} else {
 		err = f.dir.Remove(n.ID)
@@ -68,9 +68,9 @@ func (f *Fabric) parkOne(n *network) {
 		f.log.Debug("network of the Swarm that no container here uses is not freed yet", "network", n.ID, "err", err)
 		return
 	}
-	err = f.unplugHost(n)
+	err = f.unplugHostPort(n)
 	f.disconnect(n)
-	f.drop(n.ID)
+	f.unregister(n.ID)
 	f.log.Info("network of the Swarm is freed, since no container here uses it; the next one brings it back", "network", n.ID, "vni", n.VNI)
 	if err = errors.Join(err, f.closeIdleVTEP()); err != nil {
 		f.log.Warn("a part of a freed network stays", "network", n.ID, "err", err)
@@ -88,9 +88,9 @@ func (f *Fabric) unpark(ctx context.Context, id string) error {
 	return f.create(ctx, n)
 }
 
-// makeRoom frees the network of the Swarm that has a VNI which another is to have, if no container here uses it: Docker has
+// freeStaleVNI frees the network of the Swarm that has a VNI which another is to have, if no container here uses it: Docker has
 // removed it, and dockerd was killed before it could say so.
-func (f *Fabric) makeRoom(vni uint32) {
+func (f *Fabric) freeStaleVNI(vni uint32) {
 	for _, n := range f.sorted() {
 		if vni == 0 || n.VNI != vni || !n.Swarm {
 			continue
@@ -100,12 +100,12 @@ func (f *Fabric) makeRoom(vni uint32) {
 			return
 		}
 		for _, e := range n.endpoints {
-			if !n.isHost(e) {
+			if !n.isHostPort(e) {
 				err = errors.Join(err, f.removeEndpoint(n, e))
 			}
 		}
 		if err == nil {
-			f.parkOne(n)
+			f.parkNetwork(n)
 		}
 	}
 }

@@ -41,20 +41,20 @@ func (f *Fabric) findPath(host netip.Addr) (p path) {
 	return p
 }
 
-// changed hears that links, addresses or routes have.
-func (f *Fabric) changed() {
-	f.lookAtLinks()
-	f.lookAtPaths()
+// linksChanged hears that links, addresses or routes have.
+func (f *Fabric) linksChanged() {
+	f.checkCarriers()
+	f.updatePaths()
 	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
 		return // an address that is chosen by the default route is chosen when that has settled, see mendEvery
 	}
 	if errors.Is(f.vtepWhy, tunnel.ErrNoAddress) || errors.Is(f.vtepWhy, unix.EADDRNOTAVAIL) { // that may just have changed
-		f.mend()
+		f.fix()
 	}
 }
 
-// lookAtPaths asks the kernel anew for the way to each peer, and lets everything follow.
-func (f *Fabric) lookAtPaths() {
+// updatePaths asks the kernel anew for the way to each peer, and lets everything follow.
+func (f *Fabric) updatePaths() {
 	paths := make(map[netip.Addr]path)
 	for _, n := range f.networks {
 		if n.VNI == 0 {
@@ -79,7 +79,7 @@ func (f *Fabric) lookAtPaths() {
 	f.paths = paths
 	for _, n := range f.networks {
 		for _, r := range n.remotes {
-			f.follow(n, r)
+			f.updateRemote(n, r)
 		}
 	}
 }
@@ -138,7 +138,7 @@ func (f *Fabric) checkPeers(n *network) error {
 		return nil // connect will say why
 	}
 	for _, a := range f.peersOf(n) {
-		if _, told := f.ofSwarm(n, a.Addr()); told {
+		if _, told := f.swarmNode(n, a.Addr()); told {
 			continue // nobody here named it
 		}
 		if err := f.checkPeer(own, a.Addr()); err != nil {
@@ -158,13 +158,13 @@ func (f *Fabric) checkPeer(own, host netip.Addr) error {
 	return nil
 }
 
-// listenForChanges gives what fires after changes of links, addresses and routes, and what ends that.
-func (f *Fabric) listenForChanges() (<-chan struct{}, func()) {
+// monitorLinks gives what fires after changes of links, addresses and routes, and what ends that.
+func (f *Fabric) monitorLinks() (<-chan struct{}, func()) {
 	changed, ended := make(chan struct{}, 1), make(chan struct{})
 	changed <- struct{}{} // what was looked at before may have changed since
 	m, err := tunnel.NewMonitor()
 	if err != nil {
-		f.deafen(err)
+		f.monitorFailed(err)
 		return changed, func() {}
 	}
 	go func() {
@@ -175,7 +175,7 @@ func (f *Fabric) listenForChanges() (<-chan struct{}, func()) {
 				return
 			}
 			if err != nil {
-				f.deafen(err)
+				f.monitorFailed(err)
 				return
 			}
 			select {
@@ -187,7 +187,7 @@ func (f *Fabric) listenForChanges() (<-chan struct{}, func()) {
 	return changed, func() { m.Close(); <-ended }
 }
 
-func (f *Fabric) deafen(err error) {
+func (f *Fabric) monitorFailed(err error) {
 	f.log.Warn("changes of links and routes are not heard of, and looked for each second", "err", err)
-	f.deaf.Store(true)
+	f.unmonitored.Store(true)
 }

@@ -72,10 +72,10 @@ func TestNoWay(t *testing.T) {
 		dst, src := broadcast, ep(1).MAC
 		frame := append(append(dst[:], src[:]...), make([]byte, 46)...)
 		v, err := h.Trace(t.Context(), TraceRequest{Network: netID(1), Port: epID(1), Frame: frame})
-		if err != nil || len(v.Ways) != 1 {
+		if err != nil || len(v.Egress) != 1 {
 			t.Fatalf("%+v, %v", v, err)
 		}
-		return [3]string{h.Peers("")[0].Down, h.Ports("")[1].Down, v.Ways[0].Down}
+		return [3]string{h.Peers("")[0].Down, h.Ports("")[1].Down, v.Egress[0].Down}
 	}
 	if got := says(); got != [3]string{} {
 		t.Errorf("peers, ports and trace say %q", got)
@@ -86,7 +86,7 @@ func TestNoWay(t *testing.T) {
 		t.Errorf("peers, ports and trace say %q", got)
 	}
 	_ = h.acquire(t.Context())
-	h.changed()
+	h.linksChanged()
 	h.release()
 	if got := says(); got != [3]string{} {
 		t.Errorf("peers, ports and trace say %q when there is a way again", got)

@@ -16,13 +16,13 @@ import (
 
 // remote is one other host of one network.
 type remote struct {
-	addr  netip.AddrPort
-	link  *tunnel.Link
-	port  *vswitch.Port
-	lane  *lane // between both
-	mtu   int   // of the path, outer
-	rx    uint64
-	heard time.Duration // when rx last rose; 0: never
+	addr   netip.AddrPort
+	link   *tunnel.Link
+	port   *vswitch.Port
+	faults *faultPoint // between both
+	mtu    int         // of the path, outer
+	rx     uint64
+	lastRx time.Duration // when rx last rose; 0: never
 }
 
 // underlay is this host's VTEP address: the one it was given, or that in the Swarm, or that of the default route.
@@ -33,7 +33,7 @@ func (f *Fabric) underlay() (netip.Addr, error) {
 	if f.cfg.VTEP.IsValid() {
 		return f.cfg.VTEP, nil
 	}
-	if self, ok := f.self(); ok {
+	if self, ok := f.swarmAddr(); ok {
 		return self, nil
 	}
 	return tunnel.DefaultAddr()
@@ -134,8 +134,8 @@ func (f *Fabric) checkVTEP() {
 	f.vtepWhy = errors.Join(err, f.closeVTEP())
 }
 
-// count adds numbers to those of before.
-func count(all, more map[string]uint64) {
+// addCounts adds numbers to those of before.
+func addCounts(all, more map[string]uint64) {
 	for reason, n := range more {
 		all[reason] += n
 	}
@@ -145,9 +145,9 @@ func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
 	}
-	count(f.strange, f.vtep.RxDropped())
-	count(f.outside, f.vtep.KernelDropped())
-	err := f.vtep.close(f.settle)
+	addCounts(f.rxDropped, f.vtep.RxDropped())
+	addCounts(f.kernelDropped, f.vtep.KernelDropped())
+	err := f.vtep.close(f.synchronize)
 	f.vtep = nil
 	f.log.Info("tunnel closed")
 	return err
@@ -172,7 +172,7 @@ func (f *Fabric) connect(n *network) (err error) {
 		if err == nil && n.remotes[a.Addr()] == nil {
 			err = f.addRemote(n, a)
 		}
-		if _, told := f.ofSwarm(n, a.Addr()); !told { // Docker may tell of nodes that cannot be reached: the view of a peer says why
+		if _, told := f.swarmNode(n, a.Addr()); !told { // Docker may tell of nodes that cannot be reached: the view of a peer says why
 			errs = append(errs, err)
 		}
 	}
@@ -181,7 +181,7 @@ func (f *Fabric) connect(n *network) (err error) {
 
 // peersOf gives the peers of a network as they are to be reached, this host left out.
 func (f *Fabric) peersOf(n *network) []netip.AddrPort {
-	peers := f.peerList(n)
+	peers := f.namedPeers(n)
 	own, _ := f.underlay()
 	var out []netip.AddrPort
 	for _, a := range peers {
@@ -192,21 +192,21 @@ func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 	return out
 }
 
-// listed gives the peer list of a network: its own, or the daemon's.
-func (f *Fabric) listed(n *network) []netip.AddrPort {
+// configuredPeers gives the peer list of a network: its own, or the daemon's.
+func (f *Fabric) configuredPeers(n *network) []netip.AddrPort {
 	if n.peers == nil {
 		return f.cfg.Peers
 	}
 	return n.peers
 }
 
-// follows tells whether the nodes of the Swarm are peers of the network, beside those that are listed.
-func (n *network) follows() bool { return n.Swarm && n.Peers == nil }
+// usesNodes tells whether the nodes of the Swarm are peers of the network, beside those that are listed.
+func (n *network) usesNodes() bool { return n.Swarm && n.Peers == nil }
 
-// peerList gives the peers of a network as they were named, this host perhaps among them.
-func (f *Fabric) peerList(n *network) []netip.AddrPort {
-	all := slices.Clone(f.listed(n))
-	if !n.follows() {
+// namedPeers gives the peers of a network as they were named, this host perhaps among them.
+func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
+	all := slices.Clone(f.configuredPeers(n))
+	if !n.usesNodes() {
 		return all
 	}
 	for _, d := range f.swarm.Nodes {
@@ -217,10 +217,10 @@ func (f *Fabric) peerList(n *network) []netip.AddrPort {
 	return all
 }
 
-// ofSwarm gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
-func (f *Fabric) ofSwarm(n *network, addr netip.Addr) (d state.Node, ok bool) {
+// swarmNode gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
+func (f *Fabric) swarmNode(n *network, addr netip.Addr) (d state.Node, ok bool) {
 	i := f.nodeAt(addr)
-	if i < 0 || !n.follows() || slices.ContainsFunc(f.listed(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
+	if i < 0 || !n.usesNodes() || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
 		return state.Node{}, false
 	}
 	return f.swarm.Nodes[i], true
@@ -239,30 +239,30 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 		return err
 	}
 	r := &remote{addr: a, link: l}
-	r.lane = attach(n, a.Addr().String(), l, true, 0)
-	r.port = r.lane.port
-	f.follow(n, r)
+	r.faults = attach(n, a.Addr().String(), l, true, 0)
+	r.port = r.faults.port
+	f.updateRemote(n, r)
 	v := n.remoteView(r)
 	v.Number = r.port.Number
-	f.cfg.Looker.Plug(v, f.vtep.Local, a)
-	l.Bind(r.lane.ingress)
+	f.cfg.Observer.Plug(v, f.vtep.Local, a)
+	l.Bind(r.faults.ingress)
 	n.remotes[a.Addr()] = r
 	return nil
 }
 
-// follow lets no longer frame be sent to the remote than the way there takes.
-func (f *Fabric) follow(n *network, r *remote) {
+// updateRemote lets no longer frame be sent to the remote than the way there takes.
+func (f *Fabric) updateRemote(n *network, r *remote) {
 	if mtu := f.mtu(r.addr.Addr()); mtu != r.mtu {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)
-		f.cfg.Looker.SetMTU(r.port.Number, r.innerMTU())
+		f.cfg.Observer.SetMTU(r.port.Number, r.innerMTU())
 	}
-	n.fit(r)
+	n.setSegmentMTU(r)
 }
 
-// fit has what arrives uncut from a remote cut so that every container here can take it.
-func (n *network) fit(r *remote) {
+// setSegmentMTU has what arrives uncut from a remote cut so that every container here can take it.
+func (n *network) setSegmentMTU(r *remote) {
 	mtu := r.innerMTU()
 	for _, e := range n.endpoints {
 		mtu = min(mtu, e.MTU)
@@ -271,10 +271,10 @@ func (n *network) fit(r *remote) {
 }
 
 func (f *Fabric) removeRemote(n *network, r *remote) {
-	f.empty(r.lane)
+	f.clearFaults(r.faults)
 	_ = r.link.Close()
 	r.port.Detach()
-	f.cfg.Looker.Unplug(r.port.Number)
+	f.cfg.Observer.Unplug(r.port.Number)
 	delete(n.remotes, r.addr.Addr())
 }
 
@@ -296,7 +296,7 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 				return nil, err
 			}
 		}
-		if _, told := f.ofSwarm(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
+		if _, told := f.swarmNode(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
 			return peers, nil
 		}
 		for _, p := range peers {
@@ -315,7 +315,7 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 // A port of 0 means whatever port it has.
 func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
-		if _, told := f.ofSwarm(n, a.Addr()); told {
+		if _, told := f.swarmNode(n, a.Addr()); told {
 			return nil, fmt.Errorf("%s is a node of the Swarm, and so a peer of each of its networks that was made without tapestry.peers", a.Addr())
 		}
 		left := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
@@ -341,7 +341,7 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
 	}
 	old := n.peers
-	peers, err := change(n, f.listed(n))
+	peers, err := change(n, f.configuredPeers(n))
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func TestPeersWhileDown(t *testing.T) {
 		t.Errorf("remembered %v", got)
 	}
 	taken.Close()
-	h.at(mendEvery)
+	h.at(fixEvery)
 	if v, peers := h.Networks()[0], h.Peers(netID(1)); v.Down != "" || len(peers) != 1 || peers[0].Down != "" || peers[0].MTU == 0 {
 		t.Errorf("down %q, peers %+v", v.Down, peers)
 	}
@@ -285,7 +285,7 @@ func TestOtherHost(t *testing.T) {
 
 // strangers waits until so many datagrams have been refused.
 func (f *far) strangers(h *host, n uint64) {
-	for h.Status().Strangers["no_peer"] < n && f.t.Context().Err() == nil {
+	for h.Status().RxDropped["no_peer"] < n && f.t.Context().Err() == nil {
 		h.poller.Sync()
 	}
 }

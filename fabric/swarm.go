@@ -26,8 +26,8 @@ const (
 	forgetAfter = 24 * time.Hour
 )
 
-// OfSwarm is state.OfSwarm.
-func OfSwarm(network string) bool { return state.OfSwarm(network) }
+// IsSwarmID is state.OfSwarm.
+func IsSwarmID(network string) bool { return state.IsSwarmID(network) }
 
 // The VNIs of Swarm networks for which none was asked: the upper half, so that people have the lower one.
 const (
@@ -35,18 +35,18 @@ const (
 	autoVNIs     = tunnel.MaxVNI + 1 - firstAutoVNI
 )
 
-// remember writes what is known of the Swarm. If that fails it is tried again by the tick, and told once.
-func (f *Fabric) remember() {
+// saveSwarm writes what is known of the Swarm. If that fails it is tried again by the tick, and told once.
+func (f *Fabric) saveSwarm() {
 	err := f.dir.SaveSwarm(f.swarm)
-	if err != nil && !f.unwritten {
+	if err != nil && !f.swarmUnsaved {
 		f.log.Warn("what Docker tells of its Swarm is not on the disk, and would be lost with this process; tried again", "err", err)
 	}
-	f.unwritten = err != nil
+	f.swarmUnsaved = err != nil
 }
 
-// Discover hears of a node of the Swarm: another host, or with self this one. What is known already changes nothing.
+// NodeJoined hears of a node of the Swarm: another host, or with self this one. What is known already changes nothing.
 // Networks of the Swarm that have no peer list of their own get the node as a peer before it returns.
-func (f *Fabric) Discover(ctx context.Context, addr netip.Addr, self bool) error {
+func (f *Fabric) NodeJoined(ctx context.Context, addr netip.Addr, self bool) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (f *Fabric) Discover(ctx context.Context, addr netip.Addr, self bool) error
 	if self {
 		if f.cfg.Managed && addr != f.swarm.Self {
 			f.swarm.Self = addr
-			f.remember()
+			f.saveSwarm()
 		}
 		return f.moveVTEP()
 	}
@@ -69,14 +69,14 @@ func (f *Fabric) Discover(ctx context.Context, addr netip.Addr, self bool) error
 	default:
 		return nil
 	}
-	f.remember()
+	f.saveSwarm()
 	f.log.Info("node of the Swarm", "peer", addr)
-	f.followSwarm()
+	f.connectSwarm()
 	return nil
 }
 
-// Undiscover hears that a node has left the Swarm.
-func (f *Fabric) Undiscover(ctx context.Context, addr netip.Addr) error {
+// NodeLeft hears that a node has left the Swarm.
+func (f *Fabric) NodeLeft(ctx context.Context, addr netip.Addr) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (f *Fabric) Undiscover(ctx context.Context, addr netip.Addr) error {
 	}
 	f.log.Info("node has left the Swarm, Docker says: it stays a peer", "peer", addr)
 	f.swarm.Nodes[i].Left = time.Now()
-	f.remember()
+	f.saveSwarm()
 	return nil
 }
 
@@ -95,8 +95,8 @@ func (f *Fabric) nodeAt(addr netip.Addr) int {
 	return slices.IndexFunc(f.swarm.Nodes, func(n state.Node) bool { return n.Addr == addr })
 }
 
-// self is this host's address in the Swarm, if there is one and a link here has it.
-func (f *Fabric) self() (netip.Addr, bool) {
+// swarmAddr is this host's address in the Swarm, if there is one and a link here has it.
+func (f *Fabric) swarmAddr() (netip.Addr, bool) {
 	if !f.swarm.Self.IsValid() || f.swarm.Self.IsLoopback() {
 		return netip.Addr{}, false
 	}
@@ -107,14 +107,14 @@ func (f *Fabric) self() (netip.Addr, bool) {
 // moveVTEP lets the tunnel speak from this host's address in the Swarm, by which the other nodes know it, unless --vtep says
 // another. Hosts outside of the Swarm know the address that the tunnel had: with a network that tunnels to such ones it stays.
 func (f *Fabric) moveVTEP() error {
-	self, ok := f.self()
+	self, ok := f.swarmAddr()
 	if !ok || f.cfg.VTEP.IsValid() || f.vtep == nil || f.vtep.Local.Addr() == self {
 		return nil
 	}
 	for _, n := range f.networks {
 		if n.VNI != 0 && !n.Swarm {
-			if f.stuck != self {
-				f.stuck = self
+			if f.warnedVTEP != self {
+				f.warnedVTEP = self
 				f.log.Warn("the other nodes of the Swarm know this host by another address than that of its tunnel, which stays until a restart because of a network that is not the Swarm's: set --vtep",
 					"addr", self, "vtep", f.vtep.Local, "network", n.ID)
 			}
@@ -126,7 +126,7 @@ func (f *Fabric) moveVTEP() error {
 		f.disconnect(n)
 	}
 	err := f.closeVTEP()
-	f.lookAtPaths() // the ways begin at another address
+	f.updatePaths() // the ways begin at another address
 	for _, n := range f.networks {
 		if n.VNI != 0 {
 			err = errors.Join(err, f.connect(n))
@@ -135,18 +135,18 @@ func (f *Fabric) moveVTEP() error {
 	return err
 }
 
-// followSwarm connects the networks of the Swarm with its nodes. What fails is shown with the peer, and tried again by mend.
-func (f *Fabric) followSwarm() {
+// connectSwarm connects the networks of the Swarm with its nodes. What fails is shown with the peer, and tried again by mend.
+func (f *Fabric) connectSwarm() {
 	for _, n := range f.networks {
-		if n.follows() && n.VNI != 0 {
+		if n.usesNodes() && n.VNI != 0 {
 			_ = f.connect(n) // n.down
 		}
 	}
-	f.watchNodes()
+	f.updateSparse()
 }
 
-// watchNodes floods less to nodes that are said to have left and are silent, and at last forgets them.
-func (f *Fabric) watchNodes() {
+// updateSparse floods less to nodes that are said to have left and are silent, and at last forgets them.
+func (f *Fabric) updateSparse() {
 	if len(f.sparse) == 0 && !slices.ContainsFunc(f.swarm.Nodes, func(d state.Node) bool { return !d.Left.IsZero() }) {
 		return
 	}
@@ -163,7 +163,7 @@ func (f *Fabric) watchNodes() {
 		heard := answers[d.Addr]
 		for _, n := range f.networks {
 			r := n.remotes[d.Addr]
-			heard = heard || r != nil && r.heard != 0 && f.now()-r.heard < sparseAfter
+			heard = heard || r != nil && r.lastRx != 0 && f.now()-r.lastRx < sparseAfter
 		}
 		if heard && !d.Left.IsZero() {
 			d.Left = now // Docker's word counts from now on, if it falls silent
@@ -173,7 +173,7 @@ func (f *Fabric) watchNodes() {
 		}
 		for _, n := range f.networks {
 			if r := n.remotes[d.Addr]; r != nil {
-				_, told := f.ofSwarm(n, d.Addr)
+				_, told := f.swarmNode(n, d.Addr)
 				r.port.SetSparse(told && f.sparse[d.Addr])
 			}
 		}
@@ -189,13 +189,13 @@ func (f *Fabric) watchNodes() {
 		}
 		return gone
 	})
-	f.remember()
-	f.followSwarm()
+	f.saveSwarm()
+	f.connectSwarm()
 }
 
 // Nodes gives the other hosts of the Swarm that are known, by address.
 func (f *Fabric) Nodes() []netip.Addr {
-	defer f.look()()
+	defer f.locked()()
 	var all []netip.Addr
 	for _, d := range f.swarm.Nodes {
 		all = append(all, d.Addr)
@@ -221,7 +221,7 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 	}
 	// Docker names what there is before it asks for what is new. So what it has not named by now has gone.
 	all := maps.Clone(f.swarm.Allocated)
-	maps.DeleteFunc(all, func(_ string, a state.Allocation) bool { return !a.Sure })
+	maps.DeleteFunc(all, func(_ string, a state.Allocation) bool { return !a.Confirmed })
 	if vni = n.VNI; vni == 0 {
 		vni = all[n.ID].VNI
 	}
@@ -240,7 +240,7 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 	if all == nil {
 		all = make(map[string]state.Allocation)
 	}
-	all[n.ID] = state.Allocation{VNI: vni, Sure: true}
+	all[n.ID] = state.Allocation{VNI: vni, Confirmed: true}
 	with := f.swarm
 	with.Allocated = all
 	err = f.dir.SaveSwarm(with)
@@ -248,10 +248,10 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 		err = ctx.Err() // the answer would come too late: as if it had never been
 	}
 	if err != nil {
-		f.unwritten = true // what may have been written is undone
+		f.swarmUnsaved = true // what may have been written is undone
 		return 0, err
 	}
-	f.swarm, f.unwritten = with, false
+	f.swarm, f.swarmUnsaved = with, false
 	f.log.Info("network of the Swarm allocated", "network", n.ID, "vni", vni)
 	return vni, nil
 }
@@ -265,27 +265,27 @@ func (f *Fabric) replay(id string, vni uint32) {
 		all = make(map[string]state.Allocation)
 	}
 	now := f.now()
-	begins := ok && known.Sure && f.replayed[id] || f.replayedAt == 0 || now-f.replayedAt > replayTime
+	begins := ok && known.Confirmed && f.replayed[id] || f.replayedAt == 0 || now-f.replayedAt > replayTime
 	if begins {
 		f.replayed = make(map[string]bool)
 		for other, a := range all {
-			a.Sure = false
+			a.Confirmed = false
 			all[other] = a
 		}
 	}
 	f.replayed[id], f.replayedAt = true, now
 	for other, a := range all {
 		if other != id && a.VNI == vni {
-			if a.Sure {
+			if a.Confirmed {
 				f.log.Warn("two networks of the Swarm have one VNI", "vni", vni, "network", id, "other", other)
 			}
 			delete(all, other)
 		}
 	}
-	all[id] = state.Allocation{VNI: vni, Sure: true}
+	all[id] = state.Allocation{VNI: vni, Confirmed: true}
 	if !maps.Equal(all, f.swarm.Allocated) {
 		f.swarm.Allocated = all
-		f.remember()
+		f.saveSwarm()
 	}
 }
 
@@ -315,7 +315,7 @@ func (f *Fabric) Free(ctx context.Context, id string) error {
 	defer f.release()
 	if _, ok := f.swarm.Allocated[id]; ok {
 		delete(f.swarm.Allocated, id)
-		f.remember()
+		f.saveSwarm()
 	}
 	return nil
 }

@@ -20,14 +20,14 @@ import (
 func ofSwarm(i int, vni uint32, peers ...string) Network {
 	n := wide(i, vni, peers...)
 	n.ID = fmt.Sprintf("%025d", i)
-	n.Swarm = OfSwarm(n.ID)
+	n.Swarm = IsSwarmID(n.ID)
 	return n
 }
 
 func (h *host) discover(addrs ...string) {
 	h.t.Helper()
 	for _, a := range addrs {
-		if err := h.Discover(h.t.Context(), netip.MustParseAddr(a), false); err != nil {
+		if err := h.NodeJoined(h.t.Context(), netip.MustParseAddr(a), false); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -61,7 +61,7 @@ func TestSwarmPeers(t *testing.T) {
 	}
 	h.restart()
 	check("restarted", "127.0.0.2", "127.0.0.3", "127.0.0.8")
-	if err := h.Undiscover(t.Context(), netip.MustParseAddr("127.0.0.2")); err != nil {
+	if err := h.NodeLeft(t.Context(), netip.MustParseAddr("127.0.0.2")); err != nil {
 		t.Fatal(err)
 	}
 	h.at(time.Second)
@@ -70,7 +70,7 @@ func TestSwarmPeers(t *testing.T) {
 		t.Errorf("%d complaints: %s", n, &h.log.b)
 	}
 	for _, wrong := range []string{"224.0.0.1", "0.0.0.0", "fe80::1"} {
-		if err := h.Discover(t.Context(), netip.MustParseAddr(wrong), false); err == nil {
+		if err := h.NodeJoined(t.Context(), netip.MustParseAddr(wrong), false); err == nil {
 			t.Errorf("%s is a node", wrong)
 		}
 	}
@@ -137,7 +137,7 @@ func TestSwarmDiskFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.discover("127.0.0.2", "127.0.0.3")
-	if err := h.Undiscover(t.Context(), netip.MustParseAddr("127.0.0.3")); err != nil {
+	if err := h.NodeLeft(t.Context(), netip.MustParseAddr("127.0.0.3")); err != nil {
 		t.Error(err)
 	}
 	if err := h.Free(t.Context(), ofSwarm(5, 0).ID); err != nil {
@@ -163,7 +163,7 @@ func TestSwarmDiskFull(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	h.at(first + grace + mendEvery)
+	h.at(first + grace + fixEvery)
 	h.restart()
 	if got := h.Nodes(); len(got) != 2 {
 		t.Errorf("written later, the nodes are %v", got)
@@ -187,14 +187,14 @@ func TestSwarmNodeLeft(t *testing.T) {
 	// since is when it left.
 	since := func(ago time.Duration) {
 		h.swarm.Nodes[h.nodeAt(left)].Left = time.Now().Add(-ago)
-		h.watchNodes()
+		h.updateSparse()
 	}
 	for range 2 {
-		if err := h.Undiscover(t.Context(), left); err != nil {
+		if err := h.NodeLeft(t.Context(), left); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.watchNodes()
+	h.updateSparse()
 	sparse(false)
 	since(sparseAfter)
 	sparse(true)
@@ -203,10 +203,10 @@ func TestSwarmNodeLeft(t *testing.T) {
 			t.Errorf("peer %+v", p)
 		}
 	}
-	n.remotes[left].heard = h.now() // it speaks
+	n.remotes[left].lastRx = h.now() // it speaks
 	since(sparseAfter)
 	sparse(false)
-	n.remotes[left].heard = 0
+	n.remotes[left].lastRx = 0
 	h.mustNetwork(ofSwarm(2, 2, "127.0.0.2")) // that lists it
 	since(sparseAfter)
 	sparse(true)
@@ -215,14 +215,14 @@ func TestSwarmNodeLeft(t *testing.T) {
 	}
 	h.restart() // whether it was heard is not known
 	n = h.networks[n.ID]
-	h.watchNodes()
+	h.updateSparse()
 	sparse(false)
 	since(sparseAfter)
 	sparse(true)
 	h.discover(left.String())
 	sparse(false)
 
-	if err := h.Undiscover(t.Context(), left); err != nil {
+	if err := h.NodeLeft(t.Context(), left); err != nil {
 		t.Fatal(err)
 	}
 	since(forgetAfter - time.Minute)
@@ -233,7 +233,7 @@ func TestSwarmNodeLeft(t *testing.T) {
 	if got := h.peers(n.ID); !slices.Equal(got, []string{"127.0.0.3"}) {
 		t.Errorf("a day later the peers are %v", got)
 	}
-	if err := h.Undiscover(t.Context(), left); err != nil {
+	if err := h.NodeLeft(t.Context(), left); err != nil {
 		t.Errorf("an unknown node leaves: %v", err)
 	}
 	h.restart()
@@ -251,7 +251,7 @@ func TestSwarmSelf(t *testing.T) {
 		h.close()
 		h.cfg.Managed = managed
 		h.start()
-		if err := h.Discover(t.Context(), netip.MustParseAddr("127.0.0.5"), true); err != nil {
+		if err := h.NodeJoined(t.Context(), netip.MustParseAddr("127.0.0.5"), true); err != nil {
 			t.Fatal(err)
 		}
 		if got := h.swarm.Self.IsValid(); got != managed {
@@ -513,7 +513,7 @@ func TestParkTorn(t *testing.T) {
 	n := ofSwarm(1, 1)
 	h.mustNetwork(n)
 	h.swarm.Parked = map[string]state.Parked{n.ID: {Record: h.networks[n.ID].record(), Since: time.Now()}}
-	h.remember()
+	h.saveSwarm()
 	h.restart()
 	if len(h.Networks()) != 1 || len(h.swarm.Parked) != 0 {
 		t.Errorf("networks %+v, parked %+v", h.Networks(), h.swarm.Parked)

@@ -11,23 +11,23 @@ import (
 // How often, besides the clock of the switches, things are looked after.
 const (
 	probeEvery = 10 * time.Second // paths' MTUs, offloads that were refused
-	mendEvery  = 5 * time.Second  // a tunnel that could not be opened
+	fixEvery   = 5 * time.Second  // a tunnel that could not be opened
 )
 
 // tick is called once a second with the lock held.
 func (f *Fabric) tick(now time.Duration) {
-	probe := now-f.probed >= probeEvery
+	probe := now-f.lastProbe >= probeEvery
 	if probe {
-		f.probed = now
+		f.lastProbe = now
 		f.checkVTEP()
 	}
-	f.lookAtLinks()
-	look := probe || f.deaf.Load()
+	f.checkCarriers()
+	look := probe || f.unmonitored.Load()
 	for _, n := range f.networks {
 		n.sw.Tick(now)
 		for _, r := range n.remotes {
 			if rx := r.link.Stats().WireRx; rx != r.rx {
-				r.rx, r.heard = rx, now
+				r.rx, r.lastRx = rx, now
 			}
 			look = r.link.Narrowed() || look
 			if probe {
@@ -39,18 +39,18 @@ func (f *Fabric) tick(now time.Duration) {
 				e.dev.Retry()
 			}
 		}
-		f.watchRivals(n)
+		f.watchConflicts(n)
 	}
-	f.watchNodes()
+	f.updateSparse()
 	if look { // what a router complains of is told by nobody
-		f.lookAtPaths()
+		f.updatePaths()
 	}
-	if now-f.mended >= mendEvery {
-		f.mended = now
-		f.mend()
+	if now-f.lastFix >= fixEvery {
+		f.lastFix = now
+		f.fix()
 	}
-	if now-f.swept >= max(time.Second, min(f.cfg.SweepAfter/6, 10*time.Second)) {
-		f.swept = now
+	if now-f.lastSweep >= max(time.Second, min(f.cfg.SweepAfter/6, 10*time.Second)) {
+		f.lastSweep = now
 		f.sweep(now)
 	}
 	f.testTrains(now)
@@ -58,14 +58,14 @@ func (f *Fabric) tick(now time.Duration) {
 	f.ticked = make(chan struct{})
 }
 
-// mend tries again what did not come up: tunnels, and taps whose container is still there.
-func (f *Fabric) mend() {
-	if f.unwritten {
-		f.remember()
+// fix tries again what did not come up: tunnels, and taps whose container is still there.
+func (f *Fabric) fix() {
+	if f.swarmUnsaved {
+		f.saveSwarm()
 	}
 	for _, n := range f.networks {
-		f.mendHost(n)
-		if n.down == nil && n.follows() && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
+		f.fixHostPort(n)
+		if n.down == nil && n.usesNodes() && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
 			_ = f.connect(n) // to the nodes that could not be reached
 		}
 		if n.down == nil || n.VNI == 0 {
@@ -77,19 +77,19 @@ func (f *Fabric) mend() {
 	}
 }
 
-// watchRivals says, once for each new one, that a station's address is used at another place too:
+// watchConflicts says, once for each new one, that a station's address is used at another place too:
 // a spoofer, or the same address given out on two hosts.
-func (f *Fabric) watchRivals(n *network) {
+func (f *Fabric) watchConflicts(n *network) {
 	for entry := range n.sw.Entries() {
 		e := n.endpoints[entry.Port.Name]
 		if e == nil || !entry.Pinned {
 			continue
 		}
-		if entry.SpoofedBy != nil && e.rivals == 0 {
+		if entry.SpoofedBy != nil && e.conflicts == 0 {
 			f.log.Warn("address conflict: frames with a station's address come by another port and are dropped",
 				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.SpoofedBy.Name)
 		}
-		e.rivals = entry.Spoofed // 0 again when the rival has left
+		e.conflicts = entry.Spoofed // 0 again when the rival has left
 	}
 }
 
@@ -117,18 +117,18 @@ func (f *Fabric) sweep(now time.Duration) {
 	rest := maps.Clone(found) // what no record names
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
-			if n.isHost(e) {
+			if n.isHostPort(e) {
 				delete(rest, e.ID)
 				continue
 			}
 			if n.Attach == tap.Direct { // only an open device shows that the container is there
-				f.revive(n, e)
+				f.reopen(n, e)
 			}
 			if n.alive(e, found) {
-				e.suspect = 0
-				f.revive(n, e)
-				e.started, e.entered = e.dev != nil, true
-			} else if f.overdue(&e.suspect, now, e.grace(found, f.cfg.SweepAfter)) {
+				e.orphanSince = 0
+				f.reopen(n, e)
+				e.started, e.wasInContainer = e.dev != nil, true
+			} else if f.expired(&e.orphanSince, now, e.grace(found, f.cfg.SweepAfter)) {
 				if err := f.removeEndpoint(n, e); err != nil {
 					f.log.Warn("orphan endpoint not removed", "network", n.ID, "endpoint", e.ID, "err", err)
 				} else {
@@ -138,43 +138,43 @@ func (f *Fabric) sweep(now time.Duration) {
 			delete(rest, e.ID)
 		}
 	}
-	f.park(now, found)
-	for id := range f.suspects {
+	f.parkIdle(now, found)
+	for id := range f.orphanSince {
 		if _, there := rest[id]; !there {
-			delete(f.suspects, id)
+			delete(f.orphanSince, id)
 		}
 	}
 	for id, l := range rest {
 		if l.Outer && !l.Inner {
-			if !f.spared[id] {
-				f.spared[id] = true
+			if !f.warnedLinks[id] {
+				f.warnedLinks[id] = true
 				f.log.Warn("a container has links that no record names: they are left alone", "endpoint", id)
 			}
-			delete(f.suspects, id)
+			delete(f.orphanSince, id)
 			continue
 		}
-		since := f.suspects[id]
-		if f.overdue(&since, now, f.cfg.SweepAfter) {
+		since := f.orphanSince[id]
+		if f.expired(&since, now, f.cfg.SweepAfter) {
 			err := f.links.Remove(tap.Spec{ID: id, Tag: f.tag() + id})
 			f.log.Info("orphan links swept", "endpoint", id, "err", err)
-			delete(f.suspects, id)
+			delete(f.orphanSince, id)
 			continue
 		}
-		f.suspects[id] = since
+		f.orphanSince[id] = since
 	}
 }
 
 // grace is how long an endpoint may be without its container. One that Docker has joined and whose link waits is of a container
 // that is being started, which takes a busy host its time.
 func (e *endpoint) grace(found map[string]tap.Found, usual time.Duration) time.Duration {
-	if e.joined != "" && !e.entered && found[e.ID].Inner {
+	if e.joined != "" && !e.wasInContainer && found[e.ID].Inner {
 		return 10 * usual
 	}
 	return usual
 }
 
-// overdue starts the grace period at the first call and tells whether it has run out.
-func (f *Fabric) overdue(since *time.Duration, now, grace time.Duration) bool {
+// expired starts the grace period at the first call and tells whether it has run out.
+func (f *Fabric) expired(since *time.Duration, now, grace time.Duration) bool {
 	if *since == 0 {
 		*since = now
 		return false
@@ -182,8 +182,8 @@ func (f *Fabric) overdue(since *time.Duration, now, grace time.Duration) bool {
 	return now-*since >= grace
 }
 
-// revive mends the port of a container that is there.
-func (f *Fabric) revive(n *network, e *endpoint) {
+// reopen mends the port of a container that is there.
+func (f *Fabric) reopen(n *network, e *endpoint) {
 	if e.dev != nil {
 		return
 	}

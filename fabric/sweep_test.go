@@ -140,8 +140,8 @@ func TestSweepOrphanLinks(t *testing.T) {
 	if got := h.m.ids(); !slices.Equal(got, []string{epID(1), "theirs"}) {
 		t.Errorf("links are %v", got)
 	}
-	if len(h.suspects) != 0 {
-		t.Errorf("suspects are remembered: %v", h.suspects)
+	if len(h.orphanSince) != 0 {
+		t.Errorf("suspects are remembered: %v", h.orphanSince)
 	}
 }
 

@@ -30,8 +30,8 @@ type TraceView struct {
 	Verdict  string // as in NetworkView.Drops, or forwarded, flooded
 	Drop     bool   // the verdict is none of these two
 	Steps    []TraceStep
-	Ways     []TraceWay // as vswitch.Explanation has them
-	Injected string     // the verdict that it got when it was sent; "": it was not
+	Egress   []TraceEgress // as vswitch.Explanation has them
+	Injected string        // the verdict that it got when it was sent; "": it was not
 }
 
 // TraceStep is one check of the frame: see vswitch.Step for the words.
@@ -46,8 +46,8 @@ type TraceStep struct {
 	Limit        int
 }
 
-// TraceWay is a port by which the frame leaves, or would have.
-type TraceWay struct {
+// TraceEgress is a port by which the frame leaves, or would have.
+type TraceEgress struct {
 	TracePort
 	Verdict string // forwarded: it leaves; else why not
 	Limit   int    // bytes of the longest frame
@@ -89,16 +89,16 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	if err != nil {
 		return TraceView{}, err
 	}
-	f.lookAtLinks()
+	f.checkCarriers()
 	port, down, err := f.portOf(n, r.Port)
 	if err != nil {
 		return TraceView{}, err
 	}
-	v := TraceView{Network: n.ID, VNI: n.VNI, Down: text(n.down), Bytes: len(r.Frame),
+	v := TraceView{Network: n.ID, VNI: n.VNI, Down: errorText(n.down), Bytes: len(r.Frame),
 		In: f.tracePort(n, r.Port, From, r.Off.Kind)}
 	if port == nil {
 		v.Verdict, v.Drop = vswitch.Detached.String(), true
-		v.Steps = []TraceStep{{Check: string(vswitch.CheckPort), Found: "down", Drop: true, Why: text(down)}}
+		v.Steps = []TraceStep{{Check: string(vswitch.CheckPort), Found: "down", Drop: true, Why: errorText(down)}}
 		return v, nil
 	}
 	frame := ether.Lend(append(make([]byte, ether.Headroom), r.Frame...), r.Off)
@@ -111,7 +111,7 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 		v.Steps = append(v.Steps, f.traceStep(n, s, v.In.Faults))
 	}
 	for _, w := range e.Egress {
-		v.Ways = append(v.Ways, TraceWay{f.tracePort(n, w.Port.Name, To, r.Off.Kind), w.Verdict.String(), w.Limit})
+		v.Egress = append(v.Egress, TraceEgress{f.tracePort(n, w.Port.Name, To, r.Off.Kind), w.Verdict.String(), w.Limit})
 	}
 	if r.Inject {
 		v.Injected = port.Inject(frame).String()
@@ -155,7 +155,7 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 	case vswitch.CheckDestination:
 		for _, e := range n.endpoints {
 			if s.Port == nil && e.MAC == s.MAC {
-				t.Port, t.Why = e.ID, text(e.down)
+				t.Port, t.Why = e.ID, errorText(e.down)
 			}
 		}
 	}
@@ -165,17 +165,17 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 // tracePort is what is known of a port; d is the frame's way, kind is its.
 func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind) TracePort {
 	t := TracePort{Name: name}
-	for m, l := range f.lanes() {
-		if trouble := l.way(d).Load(); m == n && l.port.Name == name && trouble != nil {
-			t.Faults = trouble.spec.String()
+	for m, l := range f.faultPoints() {
+		if active := l.direction(d).Load(); m == n && l.port.Name == name && active != nil {
+			t.Faults = active.spec.String()
 		}
 	}
 	if e, ok := n.endpoints[name]; ok {
 		spec := f.spec(n, e)
-		t.Kind, t.MTU, t.Link, t.Down = n.kind(e), e.MTU, spec.Link(), text(e.cut)
+		t.Kind, t.MTU, t.Link, t.Down = n.kind(e), e.MTU, spec.Link(), errorText(e.noCarrier)
 		if e.dev != nil {
 			why := e.dev.Offload(kind).Why
-			t.GSO, t.GSOWhy = why == nil, reason(why)
+			t.GSO, t.GSOWhy = why == nil, shortReason(why)
 		}
 		return t
 	}
@@ -184,8 +184,8 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		r := n.remotes[addr]
 		s := r.link.Stats()
 		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
-		t.Down = text(f.path(addr).err)
-		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, reason(s.GSO.Why), s.RemoteSum
+		t.Down = errorText(f.path(addr).err)
+		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, shortReason(s.GSO.Why), s.RemoteSum
 		t.Sparse = r.port.IsSparse()
 	}
 	return t

@@ -37,7 +37,7 @@ func (v TraceView) step(check string) (s TraceStep) {
 }
 
 func (v TraceView) out() (names []string) {
-	for _, w := range v.Ways {
+	for _, w := range v.Egress {
 		if w.Verdict == "forwarded" {
 			names = append(names, w.Name)
 		}
@@ -65,7 +65,7 @@ func TestTrace(t *testing.T) {
 	if v.Verdict != "forwarded" || v.Drop || v.VNI != 81 || !reflect.DeepEqual(v.out(), []string{epID(2)}) {
 		t.Errorf("to a container: %+v", v)
 	}
-	if w := v.Ways[0]; w.Kind != "container" || w.Link == "" || w.MTU == 0 || w.Limit != w.MTU+18 || !w.GSO || !strings.Contains(w.Faults, "loss 2%") || v.In.Faults != "" || v.In.Link == "" {
+	if w := v.Egress[0]; w.Kind != "container" || w.Link == "" || w.MTU == 0 || w.Limit != w.MTU+18 || !w.GSO || !strings.Contains(w.Faults, "loss 2%") || v.In.Faults != "" || v.In.Link == "" {
 		t.Errorf("its way: %+v", w)
 	}
 	if s := v.step("source"); s.Found != "pinned" || s.Port != epID(1) || s.MAC != ep(1).MAC {
@@ -82,7 +82,7 @@ func TestTrace(t *testing.T) {
 	if v.Verdict != "flooded" || !reflect.DeepEqual(v.out(), []string{epID(2), peer}) && !reflect.DeepEqual(v.out(), []string{peer, epID(2)}) {
 		t.Errorf("to nobody known: %+v", v)
 	}
-	for _, w := range v.Ways {
+	for _, w := range v.Egress {
 		if w.Name == peer && (w.Kind != "remote" || w.Addr.Addr() != netip.MustParseAddr(peer) || w.Overhead != 50 ||
 			w.PathMTU != w.MTU+50 || w.Limit != w.MTU+14 || !w.GSO && w.GSOWhy == "") {
 			t.Errorf("the way to the peer: %+v", w)
@@ -140,7 +140,7 @@ func TestTraceDown(t *testing.T) {
 		t.Errorf("from a port that is down: %+v", v)
 	}
 	v = h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
-	if s := v.step("destination"); v.Verdict != "flooded" || len(v.Ways) != 0 || s.Found != "unknown" || s.Port != epID(2) || !strings.Contains(s.Why, "bad state") {
+	if s := v.step("destination"); v.Verdict != "flooded" || len(v.Egress) != 0 || s.Found != "unknown" || s.Port != epID(2) || !strings.Contains(s.Why, "bad state") {
 		t.Errorf("to a container that is down: %+v", v)
 	}
 	for _, tc := range []struct {

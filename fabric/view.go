@@ -19,19 +19,19 @@ import (
 
 // Status is the daemon at a glance.
 type Status struct {
-	VTEP      netip.Addr // zero: not known (no network has a VNI, and there is no default route)
-	Port      uint16
-	Tunnel    string // "closed" (no network needs it), "open", "down"
-	Why       string // of a tunnel that is down
-	Workers   int
-	Networks  int
-	Endpoints int
-	Strangers map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
-	Outside   map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
-	Offloads  []OffloadView
-	Conflicts []Conflict
-	Faults    int // set, see FaultView
-	Down      int // ports of containers and of this host that are down, see PortView
+	VTEP          netip.Addr // zero: not known (no network has a VNI, and there is no default route)
+	Port          uint16
+	Tunnel        string // "closed" (no network needs it), "open", "down"
+	Why           string // of a tunnel that is down
+	Workers       int
+	Networks      int
+	Endpoints     int
+	RxDropped     map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
+	KernelDropped map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
+	Offloads      []OffloadView
+	Conflicts     []Conflict
+	Faults        int // set, see FaultView
+	Down          int // ports of containers and of this host that are down, see PortView
 }
 
 // Conflict is one address seen at two places: a station of this host and another port.
@@ -125,20 +125,20 @@ type PeerTest struct {
 	Narrow int // bytes of the outer IP packets none of which arrived, though shorter ones did; 0: they do, or nothing is known
 }
 
-// look takes the lock for a reader.
-func (f *Fabric) look() func() {
+// locked takes the lock for a reader.
+func (f *Fabric) locked() func() {
 	_ = f.acquire(context.Background())
 	return f.release
 }
 
 // Status gives the daemon at a glance.
 func (f *Fabric) Status() Status {
-	defer f.look()()
+	defer f.locked()()
 	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
-		Strangers: maps.Clone(f.strange), Outside: maps.Clone(f.outside)}
+		RxDropped: maps.Clone(f.rxDropped), KernelDropped: maps.Clone(f.kernelDropped)}
 	if f.vtep != nil {
-		count(s.Strangers, f.vtep.RxDropped())
-		count(s.Outside, f.vtep.KernelDropped())
+		addCounts(s.RxDropped, f.vtep.RxDropped())
+		addCounts(s.KernelDropped, f.vtep.KernelDropped())
 	}
 	s.Offloads = f.offloads()
 	s.Faults = len(f.faults())
@@ -152,7 +152,7 @@ func (f *Fabric) Status() Status {
 	for _, n := range f.sorted() {
 		s.Endpoints += n.containers()
 		for _, e := range n.endpoints {
-			if e.why() != nil {
+			if e.downReason() != nil {
 				s.Down++
 			}
 		}
@@ -172,11 +172,11 @@ func (f *Fabric) Status() Status {
 
 // Networks gives every network, by id.
 func (f *Fabric) Networks() []NetworkView {
-	defer f.look()()
+	defer f.locked()()
 	var all []NetworkView
 	for _, n := range f.sorted() {
 		t := n.sw.Tally()
-		v := NetworkView{Network: n.Network, Endpoints: n.containers(), Down: text(n.down),
+		v := NetworkView{Network: n.Network, Endpoints: n.containers(), Down: errorText(n.down),
 			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Drops: t.Drops()}
 		v.Peers = n.peers
 		v.LinkMTU, _ = f.linkMTU(n)
@@ -199,7 +199,7 @@ func (f *Fabric) selected(id string) []*network {
 
 // Ports gives the ports of one network, or of all with "": containers first.
 func (f *Fabric) Ports(network string) []PortView {
-	defer f.look()()
+	defer f.locked()()
 	var all []PortView
 	found, _ := f.links.List(f.tag()) // without it, nothing is known to have been missed
 	for _, n := range f.selected(network) {
@@ -212,7 +212,7 @@ func (f *Fabric) Ports(network string) []PortView {
 		for _, r := range n.sortedRemotes() {
 			s := r.link.Stats()
 			v := n.remoteView(r)
-			v.Down = text(f.path(r.addr.Addr()).err)
+			v.Down = errorText(f.path(r.addr.Addr()).err)
 			v.WireTx, v.WireRx = s.WireTx, s.WireRx
 			v.count(r.port)
 			all = append(all, v)
@@ -225,7 +225,7 @@ func (f *Fabric) Ports(network string) []PortView {
 func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 	spec := f.spec(n, e)
 	return PortView{Network: n.ID, VNI: n.VNI, Kind: n.kind(e), Name: e.ID, Link: spec.Link(),
-		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: text(e.why())}
+		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: errorText(e.downReason())}
 }
 
 // remoteView is a remote host's port without counts.
@@ -261,7 +261,7 @@ func (r *remote) innerMTU() int { return r.mtu - tunnel.Overhead(r.addr.Addr().I
 
 // Entries gives the forwarding database of one network, or of all with "", by MAC.
 func (f *Fabric) Entries(network string) []EntryView {
-	defer f.look()()
+	defer f.locked()()
 	var all []EntryView
 	for _, n := range f.selected(network) {
 		first := len(all)
@@ -276,7 +276,7 @@ func (f *Fabric) Entries(network string) []EntryView {
 
 // Peers gives the remote hosts of one network, or of all with "".
 func (f *Fabric) Peers(network string) []PeerView {
-	defer f.look()()
+	defer f.locked()()
 	now := f.now()
 	tests := make(map[netip.Addr]PeerTest)
 	for _, t := range f.peerTests() {
@@ -288,30 +288,30 @@ func (f *Fabric) Peers(network string) []PeerView {
 			continue
 		}
 		for _, a := range f.peersOf(n) {
-			d, node := f.ofSwarm(n, a.Addr())
+			d, node := f.swarmNode(n, a.Addr())
 			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !node, Node: node, Left: !d.Left.IsZero(), Heard: -1}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx
-				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, reason(s.GSO.Why), tests[a.Addr()]
+				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, shortReason(s.GSO.Why), tests[a.Addr()]
 				v.RemoteSum = s.RemoteSum
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
 				switch {
 				case s.WireRx != r.rx: // since the last tick
 					v.Heard = 0
-				case r.heard != 0:
-					v.Heard = (now - r.heard).Truncate(time.Second)
+				case r.lastRx != 0:
+					v.Heard = (now - r.lastRx).Truncate(time.Second)
 				}
 			}
 			switch {
 			case n.remotes[a.Addr()] == nil && n.down != nil:
-				v.Down = text(n.down)
+				v.Down = errorText(n.down)
 			case n.remotes[a.Addr()] == nil:
 				own, _ := f.underlay()
-				v.Down = text(cmp.Or(tunnel.CheckPeer(own, a.Addr()), errUnmade))
+				v.Down = errorText(cmp.Or(tunnel.CheckPeer(own, a.Addr()), errUnmade))
 			default:
-				v.Down = text(f.path(a.Addr()).err)
+				v.Down = errorText(f.path(a.Addr()).err)
 			}
 			all = append(all, v)
 		}
@@ -322,7 +322,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 // errUnmade is of a node of the Swarm whose link could not be made, or not yet.
 var errUnmade = errors.New("the link to it is not made yet; it is tried again every 5 s")
 
-func text(err error) string {
+func errorText(err error) string {
 	if err == nil {
 		return ""
 	}

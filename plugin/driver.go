@@ -18,8 +18,8 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// host is what the protocol needs of a fabric.Fabric.
-type host interface {
+// backend is what the protocol needs of a fabric.Fabric.
+type backend interface {
 	CreateNetwork(ctx context.Context, n fabric.Network) error
 	DeleteNetwork(ctx context.Context, id string) error
 	CreateEndpoint(ctx context.Context, network string, e fabric.Endpoint) (ether.MAC, error)
@@ -28,17 +28,17 @@ type host interface {
 	Leave(ctx context.Context, network, id string) error
 	Allocate(ctx context.Context, n fabric.Network, again bool) (vni uint32, err error)
 	Free(ctx context.Context, id string) error
-	Discover(ctx context.Context, addr netip.Addr, self bool) error
-	Undiscover(ctx context.Context, addr netip.Addr) error
+	NodeJoined(ctx context.Context, addr netip.Addr, self bool) error
+	NodeLeft(ctx context.Context, addr netip.Addr) error
 }
 
-var _ host = (*fabric.Fabric)(nil)
+var _ backend = (*fabric.Fabric)(nil)
 
 // Driver answers Docker's requests with this host's fabric. Its methods may be called from many goroutines.
 // Their errors are sentences for whoever typed the docker command.
 type Driver struct {
-	host  host
-	scope string
+	backend backend
+	scope   string
 }
 
 // Scopes of the driver's networks. Docker makes local ones on the host where they were asked for, and gives them addresses
@@ -50,7 +50,7 @@ const (
 )
 
 // New returns the driver of f, whose networks have that scope.
-func New(f *fabric.Fabric, scope string) *Driver { return &Driver{host: f, scope: scope} }
+func New(f *fabric.Fabric, scope string) *Driver { return &Driver{backend: f, scope: scope} }
 
 // capabilities are network.CapabilitiesResponse and what dockerd asks for since 28.0: whether GwAllocCheck is answered.
 type capabilities struct {
@@ -98,7 +98,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRe
 	if err != nil {
 		return err
 	}
-	return d.host.CreateNetwork(ctx, n)
+	return d.backend.CreateNetwork(ctx, n)
 }
 
 // DeleteNetwork removes a network; an unknown one is fine.
@@ -106,7 +106,7 @@ func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRe
 	if err := checkID("NetworkID", req.NetworkID); err != nil {
 		return err
 	}
-	return d.host.DeleteNetwork(ctx, req.NetworkID)
+	return d.backend.DeleteNetwork(ctx, req.NetworkID)
 }
 
 // CreateEndpoint makes an endpoint. Its MAC is in the reply only when the request named none:
@@ -116,7 +116,7 @@ func (d *Driver) CreateEndpoint(ctx context.Context, req *network.CreateEndpoint
 	if err != nil {
 		return nil, err
 	}
-	mac, err := d.host.CreateEndpoint(ctx, req.NetworkID, e)
+	mac, err := d.backend.CreateEndpoint(ctx, req.NetworkID, e)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -132,7 +132,7 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpoint
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return err
 	}
-	return d.host.DeleteEndpoint(ctx, req.NetworkID, req.EndpointID)
+	return d.backend.DeleteEndpoint(ctx, req.NetworkID, req.EndpointID)
 }
 
 // joinResponse is network.JoinResponse with the name of the link in the container, which dockerd honours since
@@ -163,7 +163,7 @@ func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinRespo
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return nil, err
 	}
-	a, err := d.host.Join(ctx, req.NetworkID, req.EndpointID, req.SandboxKey)
+	a, err := d.backend.Join(ctx, req.NetworkID, req.EndpointID, req.SandboxKey)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -187,5 +187,5 @@ func (d *Driver) Leave(ctx context.Context, req *network.LeaveRequest) error {
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return err
 	}
-	return d.host.Leave(ctx, req.NetworkID, req.EndpointID)
+	return d.backend.Leave(ctx, req.NetworkID, req.EndpointID)
 }

@@ -42,7 +42,7 @@ func TestNewerDaemon(t *testing.T) {
 		{"gateway check", "GwAllocCheck", `{"Options":{"com.docker.network.enable_ipv4":true}}`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			status, got := post(t, serving(t, &recorder{}), "/NetworkDriver."+tc.path, tc.body)
+			status, got := post(t, serving(t, &fakeBackend{}), "/NetworkDriver."+tc.path, tc.body)
 			mustWork(t, status, got)
 		})
 	}
@@ -66,7 +66,7 @@ func TestAnswersThatNeverChange(t *testing.T) {
 		{"/NetworkDriver.RevokeExternalConnectivity", `{"NetworkID":"a","EndpointID":"b"}`, map[string]any{}},
 	} {
 		t.Run(tc.path, func(t *testing.T) {
-			r := &recorder{}
+			r := &fakeBackend{}
 			status, got := post(t, serving(t, r), tc.path, tc.body)
 			mustWork(t, status, got)
 			if !reflect.DeepEqual(got, tc.want) {
@@ -81,7 +81,7 @@ func TestAnswersThatNeverChange(t *testing.T) {
 
 // A create that repeats itself must look equal to fabric, in whatever order its keys come.
 func TestRepeatedCreate(t *testing.T) {
-	r := &recorder{}
+	r := &fakeBackend{}
 	h := serving(t, r)
 	for _, opts := range []string{
 		`{"tapestry.vni":"80","tapestry.peers":"192.0.2.2,192.0.2.3"}`,
@@ -103,7 +103,7 @@ func TestDriverErrorReachesTheUser(t *testing.T) {
 	sentence := "tapestry.vni=80: in use by network 9f1c0a7e; choose another number"
 	for path, body := range bodies() {
 		t.Run(path, func(t *testing.T) {
-			status, got := post(t, serving(t, &recorder{fail: errors.New(sentence)}), path, body)
+			status, got := post(t, serving(t, &fakeBackend{fail: errors.New(sentence)}), path, body)
 			mustRefuse(t, status, 200, got, sentence)
 		})
 	}
@@ -139,7 +139,7 @@ func TestIDs(t *testing.T) {
 			}
 			for _, ids := range pairs {
 				t.Run(fmt.Sprintf("%s %.20q", path, id), func(t *testing.T) {
-					r := &recorder{}
+					r := &fakeBackend{}
 					status, got := post(t, serving(t, r), path, object(t, ids))
 					mustRefuse(t, status, 200, got, "ID ", "want 1 to 128 letters and digits")
 					if len(r.calls) != 0 {
@@ -184,7 +184,7 @@ func TestCreateEndpoint(t *testing.T) {
 		{"link's name", `{}`, `{"com.docker.network.endpoint.ifname":"lan0","foo":"bar"}`, fabric.Endpoint{MAC: hashed, IfName: "lan0"}, hashed.String()},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{}
+			r := &fakeBackend{}
 			status, got := post(t, serving(t, r), "/NetworkDriver.CreateEndpoint",
 				`{"NetworkID":"`+netID+`","EndpointID":"`+epID+`","Interface":`+tc.in+`,"Options":`+tc.options+`}`)
 			mustWork(t, status, got)
@@ -243,7 +243,7 @@ func TestRefusedEndpoints(t *testing.T) {
 		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.capture, tapestry.mac"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{}
+			r := &fakeBackend{}
 			status, got := post(t, serving(t, r), "/NetworkDriver.CreateEndpoint",
 				`{"NetworkID":"`+netID+`","EndpointID":"`+epID+`","Interface":`+tc.in+`,"Options":`+tc.options+`}`)
 			mustRefuse(t, status, 200, got, tc.want)
@@ -283,7 +283,7 @@ func TestJoin(t *testing.T) {
 			map[string]any{"InterfaceName": map[string]any{"SrcName": "tp0123456789", "DstPrefix": "lan", "DstName": "lan7"}, "DisableGatewayService": true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{attachment: tc.attachment}
+			r := &fakeBackend{attachment: tc.attachment}
 			status, got := post(t, serving(t, r), "/NetworkDriver.Join",
 				`{"NetworkID":"`+netID+`","EndpointID":"`+epID+`","SandboxKey":"/var/run/docker/netns/0123456789ab","Options":{}}`)
 			mustWork(t, status, got)
@@ -299,7 +299,7 @@ func TestJoin(t *testing.T) {
 
 // Deletes of the unknown work, twice: fabric says nil, and nothing here makes an error of it.
 func TestDeletesRepeat(t *testing.T) {
-	r := &recorder{}
+	r := &fakeBackend{}
 	h := serving(t, r)
 	for _, path := range []string{"/NetworkDriver.Leave", "/NetworkDriver.DeleteEndpoint", "/NetworkDriver.DeleteNetwork"} {
 		for range 2 {

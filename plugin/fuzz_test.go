@@ -8,7 +8,7 @@ import (
 
 // Any path with any body gets one of the known statuses and a JSON object, and what reaches fabric is sound.
 func FuzzPlugin(f *testing.F) {
-	for path := range newHandler(&Driver{host: &recorder{}}, nil, deadline).methods {
+	for path := range newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline).methods {
 		for _, body := range []string{"", "{}", "null", newCreateNetwork, newCreateEndpoint} {
 			f.Add(path, []byte(body))
 		}
@@ -26,8 +26,8 @@ func FuzzPlugin(f *testing.F) {
 	f.Add("", []byte("\xff"))
 
 	f.Fuzz(func(t *testing.T, path string, body []byte) {
-		r := &recorder{}
-		status, _ := post(t, newHandler(&Driver{host: r}, nil, deadline), path, string(body))
+		r := &fakeBackend{}
+		status, _ := post(t, newHandler(&Driver{backend: r}, nil, deadline), path, string(body))
 		switch status {
 		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
 		default:

@@ -27,8 +27,8 @@ const (
 	nodeNet = "x7s1k2m9qz0p4r8t6v3w5y1ab" // of a Swarm
 )
 
-// recorder is a host that remembers what it was told.
-type recorder struct {
+// fakeBackend remembers what it was asked.
+type fakeBackend struct {
 	attachment fabric.Attachment
 	fail       error                           // of every call
 	hook       func(ctx context.Context) error // instead of fail
@@ -39,7 +39,7 @@ type recorder struct {
 	endpoints []fabric.Endpoint
 }
 
-func (r *recorder) note(ctx context.Context, call ...string) error {
+func (r *fakeBackend) note(ctx context.Context, call ...string) error {
 	r.mu.Lock()
 	r.calls = append(r.calls, strings.Join(call, " "))
 	r.mu.Unlock()
@@ -49,58 +49,58 @@ func (r *recorder) note(ctx context.Context, call ...string) error {
 	return r.fail
 }
 
-func (r *recorder) CreateNetwork(ctx context.Context, n fabric.Network) error {
+func (r *fakeBackend) CreateNetwork(ctx context.Context, n fabric.Network) error {
 	r.mu.Lock()
 	r.networks = append(r.networks, n)
 	r.mu.Unlock()
 	return r.note(ctx, "CreateNetwork", n.ID)
 }
 
-func (r *recorder) DeleteNetwork(ctx context.Context, id string) error {
+func (r *fakeBackend) DeleteNetwork(ctx context.Context, id string) error {
 	return r.note(ctx, "DeleteNetwork", id)
 }
 
-func (r *recorder) CreateEndpoint(ctx context.Context, network string, e fabric.Endpoint) (ether.MAC, error) {
+func (r *fakeBackend) CreateEndpoint(ctx context.Context, network string, e fabric.Endpoint) (ether.MAC, error) {
 	r.mu.Lock()
 	r.endpoints = append(r.endpoints, e)
 	r.mu.Unlock()
 	return e.MAC, r.note(ctx, "CreateEndpoint", network, e.ID)
 }
 
-func (r *recorder) DeleteEndpoint(ctx context.Context, network, id string) error {
+func (r *fakeBackend) DeleteEndpoint(ctx context.Context, network, id string) error {
 	return r.note(ctx, "DeleteEndpoint", network, id)
 }
 
-func (r *recorder) Join(ctx context.Context, network, id, sandbox string) (fabric.Attachment, error) {
+func (r *fakeBackend) Join(ctx context.Context, network, id, sandbox string) (fabric.Attachment, error) {
 	return r.attachment, r.note(ctx, "Join", network, id, sandbox)
 }
 
-func (r *recorder) Leave(ctx context.Context, network, id string) error {
+func (r *fakeBackend) Leave(ctx context.Context, network, id string) error {
 	return r.note(ctx, "Leave", network, id)
 }
 
 // Allocate gives the VNI that was asked for, or 4711.
-func (r *recorder) Allocate(ctx context.Context, n fabric.Network, again bool) (uint32, error) {
+func (r *fakeBackend) Allocate(ctx context.Context, n fabric.Network, again bool) (uint32, error) {
 	r.mu.Lock()
 	r.networks = append(r.networks, n)
 	r.mu.Unlock()
 	return cmp.Or(n.VNI, 4711), r.note(ctx, "Allocate", n.ID, fmt.Sprint(again))
 }
 
-func (r *recorder) Free(ctx context.Context, id string) error { return r.note(ctx, "Free", id) }
+func (r *fakeBackend) Free(ctx context.Context, id string) error { return r.note(ctx, "Free", id) }
 
-func (r *recorder) Discover(ctx context.Context, addr netip.Addr, self bool) error {
-	return r.note(ctx, "Discover", addr.String(), fmt.Sprint(self))
+func (r *fakeBackend) NodeJoined(ctx context.Context, addr netip.Addr, self bool) error {
+	return r.note(ctx, "NodeJoined", addr.String(), fmt.Sprint(self))
 }
 
-func (r *recorder) Undiscover(ctx context.Context, addr netip.Addr) error {
-	return r.note(ctx, "Undiscover", addr.String())
+func (r *fakeBackend) NodeLeft(ctx context.Context, addr netip.Addr) error {
+	return r.note(ctx, "NodeLeft", addr.String())
 }
 
 // serving is the handler over r, logging to the test.
-func serving(t testing.TB, r *recorder) *handler {
+func serving(t testing.TB, r *fakeBackend) *handler {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return newHandler(&Driver{host: r, scope: Local}, log, deadline)
+	return newHandler(&Driver{backend: r, scope: Local}, log, deadline)
 }
 
 // post sends one request to h and returns the status and the reply, which must be a JSON object.

@@ -18,7 +18,7 @@ func setHost(n *fabric.Network, value string) error {
 	if value == "off" {
 		return nil
 	}
-	n.Host = &fabric.Endpoint{ID: fabric.HostPort(n.ID)}
+	n.HostPort = &fabric.Endpoint{ID: fabric.HostPortID(n.ID)}
 	if value == "on" {
 		return nil
 	}
@@ -31,10 +31,10 @@ func setHost(n *fabric.Network, value string) error {
 		if err != nil || p.Addr().Is4In6() || p.Addr().Zone() != "" || !p.Addr().IsGlobalUnicast() {
 			return errors.New("want on (this host has the network's gateway address), off, or this host's addresses on the network, as in 10.77.0.9 or 10.77.0.9,fd77::9")
 		}
-		if slices.ContainsFunc(n.Host.Addrs, func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
+		if slices.ContainsFunc(n.HostPort.Addrs, func(q netip.Prefix) bool { return q.Addr() == p.Addr() }) {
 			return fmt.Errorf("%s is there twice", p.Addr())
 		}
-		n.Host.Addrs = append(n.Host.Addrs, p)
+		n.HostPort.Addrs = append(n.HostPort.Addrs, p)
 	}
 	return nil
 }

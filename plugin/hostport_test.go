@@ -60,8 +60,8 @@ func TestHostOption(t *testing.T) {
 			case err != nil:
 				t.Fatal(err)
 			case tc.mac == "none":
-				if n.Host != nil {
-					t.Errorf("%+v", n.Host)
+				if n.HostPort != nil {
+					t.Errorf("%+v", n.HostPort)
 				}
 				return
 			}
@@ -73,8 +73,8 @@ func TestHostOption(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !reflect.DeepEqual(n.Host.Addrs, want) || n.Host.MAC != mac || n.Host.ID != "host"+netID {
-				t.Errorf("got %+v, want %v %s", n.Host, want, mac)
+			if !reflect.DeepEqual(n.HostPort.Addrs, want) || n.HostPort.MAC != mac || n.HostPort.ID != "host"+netID {
+				t.Errorf("got %+v, want %v %s", n.HostPort, want, mac)
 			}
 		})
 	}

@@ -61,7 +61,7 @@ func send(path, request string) (string, error) {
 
 // The bytes that dockerd sends: no Content-Type, a Host that means nothing, no body for what has no arguments.
 func TestOddButLegalRequests(t *testing.T) {
-	path, _ := start(t, pluginDir(t), serving(t, &recorder{}))
+	path, _ := start(t, pluginDir(t), serving(t, &fakeBackend{}))
 	const headers = "User-Agent: Go-http-client/1.1\r\nAccept: application/vnd.docker.plugins.v1.2+json\r\nAccept-Encoding: gzip\r\n"
 	for _, tc := range []struct{ name, request, want string }{
 		{"29", "POST /Plugin.Activate HTTP/1.1\r\nHost: plugin.moby.localhost\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Implements":["NetworkDriver"]}`},
@@ -91,7 +91,7 @@ func TestOddButLegalRequests(t *testing.T) {
 
 // A client that writes all of its 2 MiB before it reads gets the answer too.
 func TestLargeBodyOverSocket(t *testing.T) {
-	path, _ := start(t, pluginDir(t), newHandler(&Driver{host: &recorder{}}, nil, deadline))
+	path, _ := start(t, pluginDir(t), newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline))
 	got, err := send(path, fmt.Sprintf("POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 2<<20, bytes.Repeat([]byte("a"), 2<<20)))
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 	if err := dead.Close(); err != nil { // as kill -9 leaves it
 		t.Fatal(err)
 	}
-	start(t, dir, serving(t, &recorder{}))
+	start(t, dir, serving(t, &fakeBackend{}))
 	got, err := send(path, "POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 	if err != nil || !strings.HasPrefix(got, "HTTP/1.1 200 ") {
 		t.Errorf("got %s, %v", got, err)
@@ -195,7 +195,7 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 
 func TestLiveSocketIsLeftAlone(t *testing.T) {
 	dir := pluginDir(t)
-	path, _ := start(t, dir, serving(t, &recorder{}))
+	path, _ := start(t, dir, serving(t, &fakeBackend{}))
 	_, err := Listen(dir, "tapestry")
 	if err == nil || !strings.Contains(err.Error(), "already served by another process") {
 		t.Errorf("second Listen: %v", err)
@@ -282,7 +282,7 @@ func TestListenRefuses(t *testing.T) {
 func TestDrain(t *testing.T) {
 	dir := pluginDir(t)
 	entered, release := make(chan struct{}), make(chan struct{})
-	path, stop := start(t, dir, serving(t, &recorder{hook: func(ctx context.Context) error {
+	path, stop := start(t, dir, serving(t, &fakeBackend{hook: func(ctx context.Context) error {
 		close(entered)
 		<-release
 		return ctx.Err()
@@ -330,15 +330,15 @@ func TestServeEndsWithItsListener(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := Serve(t.Context(), l, serving(t, &recorder{})); !errors.Is(err, net.ErrClosed) {
+	if err := Serve(t.Context(), l, serving(t, &fakeBackend{})); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v, want %v", err, net.ErrClosed)
 	}
 }
 
 // Many requests at once, each on a connection of its own, as dockerd sends them for many containers.
 func TestParallelRequests(t *testing.T) {
-	r := &recorder{}
-	path, stop := start(t, pluginDir(t), newHandler(&Driver{host: r}, nil, deadline))
+	r := &fakeBackend{}
+	path, stop := start(t, pluginDir(t), newHandler(&Driver{backend: r}, nil, deadline))
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}}

@@ -73,7 +73,7 @@ func networkOptions() []option {
 func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	n := fabric.Network{
 		ID:       req.NetworkID,
-		Swarm:    fabric.OfSwarm(req.NetworkID),
+		Swarm:    fabric.IsSwarmID(req.NetworkID),
 		Attach:   tap.Veth,
 		Ageing:   defaultAgeing,
 		External: true,
@@ -108,8 +108,8 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if n.Pools, err = parsePools(req.IPv4Data, req.IPv6Data); err != nil {
 		return fabric.Network{}, err
 	}
-	if n.Host != nil {
-		if err := placeHost(n.Host, hostPools(req.IPv4Data, req.IPv6Data)); err != nil {
+	if n.HostPort != nil {
+		if err := placeHost(n.HostPort, hostPools(req.IPv4Data, req.IPv6Data)); err != nil {
 			return fabric.Network{}, err
 		}
 	}

@@ -185,7 +185,7 @@ func TestRefusedOptions(t *testing.T) {
 		{"endless value", opts{"tapestry.vni": strings.Repeat("9", 1<<16)}, []string{"999\"…: want"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{}
+			r := &fakeBackend{}
 			status, got := post(t, serving(t, r), "/NetworkDriver.CreateNetwork", object(t, creating(tc.opts)))
 			mustRefuse(t, status, 200, got, tc.want...)
 			if len(r.calls) != 0 {

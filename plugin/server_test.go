@@ -48,8 +48,8 @@ func TestBadRequests(t *testing.T) {
 		{"unclean path", "//NetworkDriver.Join/../", `{}`, 404, []string{"no such method"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{}
-			status, got := post(t, newHandler(&Driver{host: r}, nil, deadline), tc.path, tc.body)
+			r := &fakeBackend{}
+			status, got := post(t, newHandler(&Driver{backend: r}, nil, deadline), tc.path, tc.body)
 			mustRefuse(t, status, tc.status, got, tc.want...)
 			if len(r.calls) != 0 {
 				t.Errorf("fabric was called: %v", r.calls)
@@ -62,13 +62,13 @@ func TestBadRequests(t *testing.T) {
 func TestLargestBody(t *testing.T) {
 	body := `{"NetworkID":"` + netID + `"}`
 	body += strings.Repeat(" ", maxBody-len(body))
-	status, got := post(t, newHandler(&Driver{host: &recorder{}}, nil, deadline), "/NetworkDriver.DeleteNetwork", body)
+	status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline), "/NetworkDriver.DeleteNetwork", body)
 	mustWork(t, status, got)
 }
 
 // dockerd's retry after a lost connection has no body: it must not do anything, and must say why.
 func TestEmptyBody(t *testing.T) {
-	r := &recorder{}
+	r := &fakeBackend{}
 	h := serving(t, r)
 	for path := range bodies() {
 		status, got := post(t, h, path, "")
@@ -82,7 +82,7 @@ func TestEmptyBody(t *testing.T) {
 }
 
 func TestOnlyPOST(t *testing.T) {
-	h := serving(t, &recorder{})
+	h := serving(t, &fakeBackend{})
 	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 		req := httptest.NewRequest(m, "/Plugin.Activate", nil)
 		status, got := reply(t, h, req)
@@ -92,8 +92,8 @@ func TestOnlyPOST(t *testing.T) {
 
 func TestPanicIsContained(t *testing.T) {
 	var log bytes.Buffer
-	r := &recorder{hook: func(context.Context) error { panic("fault hook") }}
-	h := newHandler(&Driver{host: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
+	r := &fakeBackend{hook: func(context.Context) error { panic("fault hook") }}
+	h := newHandler(&Driver{backend: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
 	for path, body := range bodies() {
 		status, got := post(t, h, path, body)
 		mustRefuse(t, status, 500, got, "tapestry has a bug: fault hook")
@@ -111,7 +111,7 @@ func TestPanicIsContained(t *testing.T) {
 // One request panics while another is being answered: the other is not hurt.
 func TestPanicLeavesOthersAlone(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	slow := &recorder{hook: func(context.Context) error { close(entered); <-release; return nil }}
+	slow := &fakeBackend{hook: func(context.Context) error { close(entered); <-release; return nil }}
 	h := serving(t, slow)
 	h.methods["/NetworkDriver.FreeNetwork"] = func(context.Context, []byte) (any, error) { panic("fault hook") }
 	type answer struct {
@@ -153,7 +153,7 @@ func TestDeadline(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := serving(t, &recorder{hook: tc.hook})
+				h := serving(t, &fakeBackend{hook: tc.hook})
 				began := time.Now()
 				status, got := post(t, h, "/NetworkDriver.CreateEndpoint", newCreateEndpoint)
 				mustRefuse(t, status, 200, got, "NetworkDriver.CreateEndpoint took longer than 10s")
@@ -168,7 +168,7 @@ func TestDeadline(t *testing.T) {
 
 func TestFastEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := serving(t, &recorder{hook: func(context.Context) error { time.Sleep(9 * time.Second); return nil }})
+		h := serving(t, &fakeBackend{hook: func(context.Context) error { time.Sleep(9 * time.Second); return nil }})
 		status, got := post(t, h, "/NetworkDriver.CreateEndpoint", newCreateEndpoint)
 		mustWork(t, status, got)
 	})
@@ -178,7 +178,7 @@ func TestFastEnough(t *testing.T) {
 func TestDaemonGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen error
-		r := &recorder{hook: func(ctx context.Context) error { <-ctx.Done(); seen = ctx.Err(); return seen }}
+		r := &fakeBackend{hook: func(ctx context.Context) error { <-ctx.Done(); seen = ctx.Err(); return seen }}
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		req := httptest.NewRequestWithContext(ctx, http.MethodPost, "/NetworkDriver.CreateEndpoint", strings.NewReader(newCreateEndpoint))
@@ -192,7 +192,7 @@ func TestDaemonGoesAway(t *testing.T) {
 }
 
 func TestBrokenBody(t *testing.T) {
-	r := &recorder{}
+	r := &fakeBackend{}
 	req := httptest.NewRequest(http.MethodPost, "/NetworkDriver.Leave", io.MultiReader(strings.NewReader(`{"Net`), broken{}))
 	status, got := reply(t, serving(t, r), req)
 	mustRefuse(t, status, 400, got, "read the request body: connection reset")
@@ -208,8 +208,8 @@ func (broken) Read([]byte) (int, error) { return 0, errors.New("connection reset
 func TestLog(t *testing.T) {
 	var log bytes.Buffer
 	text := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})
-	r := &recorder{attachment: fabric.Attachment{Link: "tp0"}}
-	h := newHandler(&Driver{host: r}, slog.New(text), deadline)
+	r := &fakeBackend{attachment: fabric.Attachment{Link: "tp0"}}
+	h := newHandler(&Driver{backend: r}, slog.New(text), deadline)
 	join := bodies()["/NetworkDriver.Join"]
 	post(t, h, "/NetworkDriver.Join", join)
 	for _, want := range []string{"level=DEBUG", "method=NetworkDriver.Join", "network=" + netID, "endpoint=" + epID, `body="{`} {
@@ -239,7 +239,7 @@ func TestLogOfLongBody(t *testing.T) {
 			func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(b, o) },
 		} {
 			var log bytes.Buffer
-			h := newHandler(&Driver{host: &recorder{}}, slog.New(format(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), deadline)
+			h := newHandler(&Driver{backend: &fakeBackend{}}, slog.New(format(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), deadline)
 			post(t, h, "/NetworkDriver.CreateNetwork", body)
 			if !strings.Contains(log.String(), "bytes)") {
 				t.Errorf("%s: the log does not say how long it was", name)
@@ -259,8 +259,8 @@ func TestClientGone(t *testing.T) {
 		for level, wait := range map[string]time.Duration{"INFO": deadline / 2, "WARN": 2 * deadline} {
 			var log bytes.Buffer
 			ctx, cancel := context.WithCancel(t.Context())
-			r := &recorder{hook: func(ctx context.Context) error { <-ctx.Done(); return nil }}
-			h := newHandler(&Driver{host: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
+			r := &fakeBackend{hook: func(ctx context.Context) error { <-ctx.Done(); return nil }}
+			h := newHandler(&Driver{backend: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
 			time.AfterFunc(wait, cancel)
 			req := httptest.NewRequest(http.MethodPost, "/NetworkDriver.Leave", strings.NewReader(bodies()["/NetworkDriver.Leave"]))
 			h.ServeHTTP(httptest.NewRecorder(), req.WithContext(ctx))

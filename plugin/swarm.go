@@ -25,7 +25,7 @@ func (d *Driver) AllocateNetwork(ctx context.Context, req *network.AllocateNetwo
 		return nil, err
 	}
 	asked := n.VNI
-	vni, err := d.host.Allocate(ctx, n, again)
+	vni, err := d.backend.Allocate(ctx, n, again)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (d *Driver) FreeNetwork(ctx context.Context, req *network.FreeNetworkReques
 	if err := checkID("NetworkID", req.NetworkID); err != nil {
 		return err
 	}
-	return d.host.Free(ctx, req.NetworkID)
+	return d.backend.Free(ctx, req.NetworkID)
 }
 
 // A discovery tells of a node of the Swarm (libnetwork, discoverapi.NodeDiscoveryData).
@@ -91,7 +91,7 @@ func (d *Driver) DiscoverNew(ctx context.Context, req *discovery) error {
 	if err != nil || !addr.IsValid() {
 		return err
 	}
-	return d.host.Discover(ctx, addr, req.DiscoveryData.Self)
+	return d.backend.NodeJoined(ctx, addr, req.DiscoveryData.Self)
 }
 
 // DiscoverDelete hears that a node has left the Swarm, or that Docker does not see it any more.
@@ -100,7 +100,7 @@ func (d *Driver) DiscoverDelete(ctx context.Context, req *discovery) error {
 	if err != nil || !addr.IsValid() || req.DiscoveryData.Self {
 		return err
 	}
-	return d.host.Undiscover(ctx, addr)
+	return d.backend.NodeLeft(ctx, addr)
 }
 
 // addr is the node's address; zero: this is about something else.

@@ -8,7 +8,7 @@ import (
 
 func TestScope(t *testing.T) {
 	for _, scope := range []string{Local, Global} {
-		status, got := post(t, newHandler(&Driver{host: &recorder{}, scope: scope}, nil, deadline), "/NetworkDriver.GetCapabilities", "")
+		status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}, scope: scope}, nil, deadline), "/NetworkDriver.GetCapabilities", "")
 		mustWork(t, status, got)
 		if got["Scope"] != scope || got["ConnectivityScope"] != Global {
 			t.Errorf("with scope %s: %v", scope, got)
@@ -33,7 +33,7 @@ func TestAllocate(t *testing.T) {
 		{"peers without a VNI", `"Options":{"tapestry.peers":"192.0.2.2"}`, map[string]any{optVNI: "4711", optPeers: "192.0.2.2"}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := &recorder{}
+			r := &fakeBackend{}
 			h := serving(t, r)
 			status, got := post(t, h, "/NetworkDriver.AllocateNetwork", `{"NetworkID":"`+nodeNet+`",`+tc.body+`}`)
 			mustWork(t, status, got)
@@ -71,7 +71,7 @@ func TestAllocateRefused(t *testing.T) {
 		{`{"tapestry.host":"10.60.0.9"}`, "every node"},
 		{`{"tapestry.peers":"db"}`, "no peer"},
 	} {
-		r := &recorder{}
+		r := &fakeBackend{}
 		status, got := post(t, serving(t, r), "/NetworkDriver.AllocateNetwork",
 			`{"NetworkID":"`+nodeNet+`","Options":`+tc.options+`,"IPv4Data":[{"Gateway":"10.60.0.1/16","Pool":"10.60.0.0/16"}]}`)
 		mustRefuse(t, status, 200, got, tc.want)
@@ -87,15 +87,15 @@ func TestDiscovery(t *testing.T) {
 		method, body string
 		want         []string
 	}{
-		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.1","BindAddress":"0.0.0.0","Self":true}}`, []string{"Discover 192.0.2.1 true"}},
-		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.2","BindAddress":"192.0.2.2","Self":false}}`, []string{"Discover 192.0.2.2 false"}},
-		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"::ffff:192.0.2.2"}}`, []string{"Discover 192.0.2.2 false"}},
-		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"2001:db8::2"}}`, []string{"Discover 2001:db8::2 false"}},
-		{"Delete", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.2"}}`, []string{"Undiscover 192.0.2.2"}},
+		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.1","BindAddress":"0.0.0.0","Self":true}}`, []string{"NodeJoined 192.0.2.1 true"}},
+		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.2","BindAddress":"192.0.2.2","Self":false}}`, []string{"NodeJoined 192.0.2.2 false"}},
+		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"::ffff:192.0.2.2"}}`, []string{"NodeJoined 192.0.2.2 false"}},
+		{"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"2001:db8::2"}}`, []string{"NodeJoined 2001:db8::2 false"}},
+		{"Delete", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.2"}}`, []string{"NodeLeft 192.0.2.2"}},
 		{"Delete", `{"DiscoveryType":1,"DiscoveryData":{"Address":"192.0.2.1","Self":true}}`, nil}, // this host is here
 		{"New", `{"DiscoveryType":2,"DiscoveryData":{"Keys":[],"Tags":[]}}`, nil},
 	} {
-		r := &recorder{}
+		r := &fakeBackend{}
 		status, got := post(t, serving(t, r), to+tc.method, tc.body)
 		mustWork(t, status, got)
 		if !slices.Equal(r.calls, tc.want) {
@@ -103,7 +103,7 @@ func TestDiscovery(t *testing.T) {
 		}
 	}
 	for _, address := range []string{"", "node-2", "fe80::1%eth0", "192.0.2.0/24"} {
-		status, got := post(t, serving(t, &recorder{}), to+"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"`+address+`"}}`)
+		status, got := post(t, serving(t, &fakeBackend{}), to+"New", `{"DiscoveryType":1,"DiscoveryData":{"Address":"`+address+`"}}`)
 		mustRefuse(t, status, 200, got, "DiscoveryData.Address", "want an IP address")
 	}
 }
@@ -111,7 +111,7 @@ func TestDiscovery(t *testing.T) {
 // The ids of local networks and of a Swarm's are told apart by their form.
 func TestSwarmID(t *testing.T) {
 	for _, id := range []string{netID, nodeNet} {
-		r := &recorder{}
+		r := &fakeBackend{}
 		status, got := post(t, serving(t, r), "/NetworkDriver.CreateNetwork", `{"NetworkID":"`+id+`"}`)
 		mustWork(t, status, got)
 		if n := r.networks[0]; n.Swarm != (id == nodeNet) {

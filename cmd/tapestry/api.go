@@ -77,7 +77,7 @@ func (a *api) status(w http.ResponseWriter, _ *http.Request) {
 		UptimeSeconds: int64(time.Since(a.started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
 		Networks: s.Networks, Endpoints: s.Endpoints,
-		Strangers: counts(s.Strangers), Outside: counts(s.Outside), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict),
+		Strangers: counts(s.RxDropped), Outside: counts(s.KernelDropped), Offloads: each(s.Offloads, toOffload), Conflicts: each(s.Conflicts, toConflict),
 		Faults: s.Faults, PortsDown: s.Down, Captures: []captureBooks{}}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()

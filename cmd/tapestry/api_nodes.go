@@ -14,7 +14,7 @@ import (
 // swarmer is what the API asks of *fabric.Fabric about the other nodes of Docker's Swarm.
 type swarmer interface {
 	Nodes() []netip.Addr
-	Discover(ctx context.Context, addr netip.Addr, self bool) error
+	NodeJoined(ctx context.Context, addr netip.Addr, self bool) error
 }
 
 // nodesReply are addresses of nodes: those that are known, or, in a request, to be known.
@@ -54,7 +54,7 @@ func (a *api) learn(w http.ResponseWriter, r *http.Request) {
 	}
 	before := a.host.Nodes()
 	for _, addr := range nodes {
-		if err := a.host.Discover(r.Context(), addr, false); err != nil {
+		if err := a.host.NodeJoined(r.Context(), addr, false); err != nil {
 			a.changed(w, r, err, "")
 			return
 		}

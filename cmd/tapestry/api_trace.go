@@ -139,9 +139,9 @@ func (o traceOffload) read() (ether.Offload, error) {
 }
 
 func toTrace(v fabric.TraceView) traceReply {
-	way := func(w fabric.TraceWay) traceWay { return traceWay{toTracePort(w.TracePort), w.Verdict, w.Limit} }
+	way := func(w fabric.TraceEgress) traceWay { return traceWay{toTracePort(w.TracePort), w.Verdict, w.Limit} }
 	return traceReply{Network: v.Network, VNI: v.VNI, Down: v.Down, In: toTracePort(v.In), Notes: []string{},
-		Bytes: v.Bytes, Steps: each(v.Steps, toTraceStep), Ways: each(v.Ways, way),
+		Bytes: v.Bytes, Steps: each(v.Steps, toTraceStep), Ways: each(v.Egress, way),
 		Verdict: v.Verdict, Drop: v.Drop, Injected: v.Injected}
 }
 

@@ -64,7 +64,7 @@ func (h *fakeHost) fixed() fabric.Status {
 		return fabric.Status{Tunnel: "closed", Port: 4789}
 	}
 	return fabric.Status{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, Tunnel: "open", Workers: 2, Networks: 3, Endpoints: 1,
-		Strangers: map[string]uint64{"no_peer": 12, "short": 0}, Outside: map[string]uint64{"bad_checksum": 3},
+		RxDropped: map[string]uint64{"no_peer": 12, "short": 0}, KernelDropped: map[string]uint64{"bad_checksum": 3},
 		Offloads: []fabric.OffloadView{{Name: "csum", State: "on", Users: 3}, {Name: "tso4", State: "on", Users: 3},
 			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel", Since: time.Hour, Users: 3, Off: 3},
 			{Name: "udp_gso", State: "off", Why: "EINVAL", Since: 12 * time.Second, Users: 2, Off: 1, Refused: 1, Resent: 45}},
@@ -170,7 +170,7 @@ func (h *fakeHost) Nodes() []netip.Addr {
 	return slices.Clone(h.nodes)
 }
 
-func (h *fakeHost) Discover(_ context.Context, addr netip.Addr, _ bool) error {
+func (h *fakeHost) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if addr == netip.MustParseAddr("192.0.2.66") {

@@ -11,7 +11,7 @@ const hostWord = "host:" // and a network: how people name the host's own port o
 
 // hostNetwork is the id of the network on which the host's own port has this name; "" if it is no such name.
 func hostNetwork(port string) string {
-	if id, ok := strings.CutPrefix(port, fabric.HostPort("")); ok {
+	if id, ok := strings.CutPrefix(port, fabric.HostPortID("")); ok {
 		return id
 	}
 	return ""
@@ -32,7 +32,7 @@ func (l *lookup) host(ctx context.Context, t *targets, name string) error {
 	case len(found.Host) == 0:
 		return failf(exitNoTarget, "this host has no port on network %s: that has to be made with -o tapestry.host=on", l.n.docker.label(found.ID))
 	}
-	t.endpoints[fabric.HostPort(found.ID)] = true
+	t.endpoints[fabric.HostPortID(found.ID)] = true
 	return nil
 }
 

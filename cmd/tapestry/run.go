@@ -77,7 +77,7 @@ func runDaemon(ctx context.Context, s settings, out io.Writer) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	looks := newCaptures(hub, log, ctx.Done())
 	s.Managed = inPlugin()
-	s.Poller, s.Log, s.Looker = workers, log, looker{hub, looks}
+	s.Poller, s.Log, s.Observer = workers, log, looker{hub, looks}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err

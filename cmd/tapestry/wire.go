@@ -187,8 +187,8 @@ func toNetwork(n fabric.NetworkView) networkReply {
 	r := networkReply{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
 		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops), Host: []string{}}
-	if n.Network.Host != nil {
-		r.Host = addresses(n.Network.Host.Addrs)
+	if n.Network.HostPort != nil {
+		r.Host = addresses(n.Network.HostPort.Addrs)
 	}
 	return r
 }

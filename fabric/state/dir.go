@@ -117,7 +117,7 @@ func (d Dir) Load() ([]Record, error) {
 			return nil, fmt.Errorf("read state file: %w", err)
 		}
 		r, err := decodeRecord(b)
-		r.Network.Swarm = OfSwarm(r.Network.ID)
+		r.Network.Swarm = IsSwarmID(r.Network.ID)
 		if err == nil && r.Network.ID != id {
 			err = fmt.Errorf("it is the record of network %q", r.Network.ID)
 		}
@@ -142,7 +142,7 @@ func (d Dir) LoadSwarm() (w Swarm, err error) {
 		return Swarm{}, fmt.Errorf("state file %s: %w", d.Swarm(), err)
 	}
 	for id, p := range w.Parked {
-		p.Record.Network.Swarm = OfSwarm(id)
+		p.Record.Network.Swarm = IsSwarmID(id)
 		w.Parked[id] = p
 	}
 	return w, nil

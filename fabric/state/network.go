@@ -36,7 +36,7 @@ type Network struct {
 	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
 	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
 	Swarm    bool             `json:"-"`                // OfSwarm(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
-	Host     *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
+	HostPort *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
 }
 
 // Endpoint is one container's connection to a network, as Docker asked for it, or the host port's.

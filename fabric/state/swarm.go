@@ -24,7 +24,7 @@ type Allocation struct {
 	VNI uint32 `json:"vni"`
 	// Sure: Docker has named the network since this host last began to lead. Others may have been removed while another
 	// manager led.
-	Sure bool `json:"sure"`
+	Confirmed bool `json:"sure"`
 }
 
 // Parked is the record of a network of the Swarm that no container of this host uses.
@@ -33,6 +33,6 @@ type Parked struct {
 	Since  time.Time `json:"since"`
 }
 
-// OfSwarm tells whether a network id of Docker's is that of a Swarm's network: 25 letters and digits, where others are 64 hex
+// IsSwarmID tells whether a network id of Docker's is that of a Swarm's network: 25 letters and digits, where others are 64 hex
 // digits (moby/swarmkit, identity.NewID).
-func OfSwarm(id string) bool { return len(id) == 25 }
+func IsSwarmID(id string) bool { return len(id) == 25 }

@@ -25,7 +25,7 @@ func TestSwarm(t *testing.T) {
 	parked.Network.Swarm = true
 	now := time.Now().UTC().Truncate(time.Second)
 	want := Swarm{Self: netip.MustParseAddr("192.0.2.1"), Nodes: []Node{{Addr: netip.MustParseAddr("192.0.2.2"), Left: now}, {Addr: netip.MustParseAddr("192.0.2.3")}},
-		Allocated: map[string]Allocation{parked.Network.ID: {VNI: 80, Sure: true}}, Parked: map[string]Parked{parked.Network.ID: {parked, now}}}
+		Allocated: map[string]Allocation{parked.Network.ID: {VNI: 80, Confirmed: true}}, Parked: map[string]Parked{parked.Network.ID: {parked, now}}}
 	for range 2 {
 		if err := d.SaveSwarm(want); err != nil {
 			t.Fatal(err)
