@@ -126,23 +126,6 @@ func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 		In: int(binary.LittleEndian.Uint32(b[10:])) - 1, Inner: b[14]}, true
 }
 
-// Reasons say in words why a frame was dropped.
-var reasons = map[vswitch.Verdict]string{
-	vswitch.Runt:      "shorter than an Ethernet header",
-	vswitch.Offload:   "what it says about its segments or checksums contradicts its bytes",
-	vswitch.BadSource: "it comes from a group address or from none",
-	vswitch.Spoofed:   "its source address belongs to another container of this host",
-	vswitch.Hairpin:   "it would go back to where it came from",
-	vswitch.Horizon:   "it came from a remote host and would go to one",
-	vswitch.MTU:       "too long for its way",
-	vswitch.Detached:  "came by a port that is being taken away",
-	vswitch.Fault:     "lost on purpose, by tapestry fault",
-	vswitch.Down:      "the link that it would leave by is down",
-}
-
-// Reason says in words why frames with a verdict are dropped; "" if they are not.
-func Reason(v vswitch.Verdict) string { return reasons[v] }
-
 // comment says a frame's verdict and fault as its packet's comment: words for programs, and behind a colon those for
 // people. all: also of a frame that was delivered and left alone.
 func comment(r *Record, out string, all bool) string {
@@ -161,7 +144,7 @@ func comment(r *Record, out string, all bool) string {
 	if r.Fault != 0 {
 		text += " fault=" + r.Fault.String()
 	}
-	if why := reasons[r.Verdict]; why != "" {
+	if why := r.Verdict.Meaning(); why != "" {
 		text += ": " + why
 	} else if r.Fault != 0 {
 		text += ": this was done on purpose, by tapestry fault"

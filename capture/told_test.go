@@ -9,15 +9,6 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// Each drop has its reason in words, and a delivery has none.
-func TestReasons(t *testing.T) {
-	for v := vswitch.Verdict(0); v.Known(); v++ {
-		if (Reason(v) != "") != v.Drop() {
-			t.Errorf("the reason of %s is %q", v, Reason(v))
-		}
-	}
-}
-
 // A file is anybody's: whatever its interfaces, comments and verdicts are, they are read as they would be written, or not
 // at all.
 func FuzzTold(f *testing.F) {

@@ -35,7 +35,7 @@ func section(t *testing.T, path, headline string) string {
 	return before
 }
 
-// TestDocsVerdicts: the design counts the drops that the switch has, and JSON's reference names each.
+// TestDocsVerdicts: the design counts the drops that the switch has; the references have the name and the meaning of each.
 func TestDocsVerdicts(t *testing.T) {
 	drops := (&vswitch.Tally{}).Drops()
 	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"}
@@ -43,8 +43,12 @@ func TestDocsVerdicts(t *testing.T) {
 		t.Errorf("docs/design.md does not say %q: there are %d reasons", want, len(drops))
 	}
 	for name := range drops {
-		if !strings.Contains(text(t, "docs/json.md"), "\n| "+name+" |") {
-			t.Errorf("docs/json.md does not know the reason %s", name)
+		v, _ := vswitch.ParseVerdict(name)
+		for file, row := range map[string]string{"docs/json.md": "| " + name + " | " + v.Meaning() + " |",
+			"docs/troubleshooting.md": "| `" + name + "` | " + v.Meaning() + " |"} {
+			if !strings.Contains(text(t, file), "\n"+row) {
+				t.Errorf("%s does not have the row %q", file, row)
+			}
 		}
 	}
 }

@@ -223,7 +223,7 @@ func oneLine(s string) string {
 func whyDropped(reason string) string {
 	for v := vswitch.Verdict(0); v.Known(); v++ {
 		if v.String() == reason {
-			return capture.Reason(v)
+			return v.Meaning()
 		}
 	}
 	return ""

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // printTrace writes a line for each check and way, and the verdict last.
@@ -51,7 +53,7 @@ func (s traceStep) text(r traceReply, d *docker) string {
 		"offload checksum":      fmt.Sprintf("%d bytes, the checksum was left to be finished", r.Bytes),
 		"offload super-frame":   fmt.Sprintf("a super-frame, to be cut into frames of up to %d bytes", r.Bytes),
 		"offload runt":          fmt.Sprintf("%d bytes are too short for an Ethernet header", r.Bytes),
-		"offload contradiction": "what it says about segments or checksums contradicts its bytes",
+		"offload contradiction": vswitch.Offload.Meaning(),
 		"port attached":         d.portLabel(r.In.Port) + " is up" + inParentheses(r.In.where()),
 		"port detached":         d.portLabel(r.In.Port) + " is being removed",
 		"port down":             d.portLabel(r.In.Port) + " is down: " + s.Why,
@@ -71,7 +73,7 @@ func (s traceStep) text(r traceReply, d *docker) string {
 		"horizon no":            "no: it does not go from one remote host to another",
 		"horizon yes":           "yes: it came from a remote host and would go to one, which has it already",
 		"link up":               "the link that it leaves by is up",
-		"link down":             "the link that it would leave by is down",
+		"link down":             vswitch.Down.Meaning(),
 		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
 		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
 		"flood some":            fmt.Sprintf("to %s", portsText(r.sent())),
@@ -229,24 +231,6 @@ func (r traceReply) fate() string {
 	return "would be " + r.Verdict
 }
 
-// dropText is for each reason of a drop what it means, and what to do; docs/troubleshooting.md says more.
-var dropText = map[string]string{
-	"runt": "it is shorter than an Ethernet header. Find the program that sends it",
-	"offload": "what it says about segments or checksums contradicts its bytes. A raw socket of the container's, " +
-		"or a kernel bug",
-	"bad_source": "it comes from a group address or from zero. Find the program that sends it",
-	"spoofed":    "its source address belongs to another port. See the conflicts in `tapestry status`",
-	"hairpin": "its destination is behind the port that it came by. If that is wrong, `tapestry fdb` shows where the " +
-		"address was learned, and it goes when it is silent",
-	"horizon": "remote hosts send to each other directly. If this lasts, one of them lacks a peer: `tapestry peers` " +
-		"on each",
-	"mtu": "it is too long for its way. Send smaller packets: a smaller MTU of the network " +
-		"(com.docker.network.driver.mtu), or a larger one of the underlay",
-	"detached": "its port is not up. `tapestry ports` and the daemon's log say why",
-	"fault":    "that was asked for. `tapestry fault list` shows by whom",
-	"down":     "the link that it would leave by is down. `tapestry doctor` says what to type",
-}
-
 // verdict is the last line: what becomes of the frame, why, and what to do.
 func (r traceReply) verdict(d *docker) string {
 	var names, lost []string
@@ -258,9 +242,10 @@ func (r traceReply) verdict(d *docker) string {
 			names = append(names, d.portLabel(x.Port))
 		}
 	}
+	v, known := vswitch.ParseVerdict(r.Verdict)
 	switch {
-	case r.Drop && dropText[r.Verdict] != "":
-		text := fmt.Sprintf("dropped (%s): %s", r.Verdict, dropText[r.Verdict])
+	case r.Drop && known:
+		text := fmt.Sprintf("dropped (%s): %s. %s", v, v.Meaning(), v.Advice())
 		if r.Verdict == "mtu" && tagged(r.Request.Frame) {
 			text += ". It has a VLAN tag: the VLAN's link needs a MTU 4 bytes smaller than the link below it"
 		}

@@ -1,0 +1,18 @@
+package vswitch
+
+import "testing"
+
+// Each verdict has a name that is read back; a drop has a meaning and an advice, a delivery has none.
+func TestVerdictTexts(t *testing.T) {
+	for v := range verdicts {
+		if got, ok := ParseVerdict(v.String()); !ok || got != v || v.String() == "" {
+			t.Errorf("verdict %d is called %q, which is read as %d, %v", v, v, got, ok)
+		}
+		if (v.Meaning() != "") != v.Drop() || (v.Advice() != "") != v.Drop() {
+			t.Errorf("%s means %q, advice %q", v, v.Meaning(), v.Advice())
+		}
+	}
+	if v, ok := ParseVerdict("none"); ok {
+		t.Errorf("none is read as %s", v)
+	}
+}
