@@ -91,7 +91,7 @@ const (
 	// More than fewSegments have to be of leastSegment bytes: what IP and TCP with timestamps leave of a MTU of 68
 	// (RFC 791 §3.2). So what a worker reads at once makes no more datagrams when its sizes are lies than when they are not.
 	fewSegments  = 256
-	leastSegment = 68 - ipv4Len - tcpLen - 12
+	leastSegment = MinMTU - ipv4Len - tcpLen - 12
 
 	// MaxHead bounds a super-frame's header, which is repeated in every segment: Ethernet with two tags
 	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) in its

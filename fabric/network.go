@@ -4,7 +4,9 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
+	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // What Docker asks for is also what stands on the disk.
@@ -29,25 +31,20 @@ type Attachment struct {
 	Routes   []netip.Prefix // destinations that are reached by the link itself; without the subnets
 }
 
-// The bounds of a container's MTU in bytes: RFC 791's smallest, RFC 8200's smallest for IPv6, and
-// what a TAP takes (65535 less an Ethernet header).
-const (
-	minMTU   = 68
-	minMTUv6 = 1280
-	maxMTU   = 65521
-)
+// DefaultAgeing of a network.
+const DefaultAgeing = vswitch.DefaultAgeing
 
 // minMTUOf is the smallest MTU that containers of the network may have.
 func minMTUOf(n *Network) int {
 	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return minMTUv6
+		return ether.MinMTUv6
 	}
-	return minMTU
+	return ether.MinMTU
 }
 
 // minMTUReason is why, as the end of a sentence.
 func minMTUReason(n *Network) string {
-	if minMTUOf(n) == minMTUv6 {
+	if minMTUOf(n) == ether.MinMTUv6 {
 		return ", since the network has IPv6"
 	}
 	return ""

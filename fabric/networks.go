@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -139,16 +140,16 @@ func (f *Fabric) checkVNI(id string, vni uint32) error {
 
 // checkSpec refuses what cannot work on any host.
 func (f *Fabric) checkSpec(n Network) error {
-	if n.VNI > tunnel.MaxVNI {
-		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, tunnel.MaxVNI)
+	if n.VNI > ether.MaxVNI {
+		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, ether.MaxVNI)
 	}
 	for i, p := range n.Peers {
 		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
 			return fmt.Errorf("peer %s is named twice", p.Addr())
 		}
 	}
-	if n.MTU != 0 && (n.MTU < minMTUOf(&n) || n.MTU > maxMTU) {
-		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, minMTUOf(&n), maxMTU, minMTUReason(&n))
+	if n.MTU != 0 && (n.MTU < minMTUOf(&n) || n.MTU > ether.MaxMTU) {
+		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, minMTUOf(&n), ether.MaxMTU, minMTUReason(&n))
 	}
 	return f.checkAttach(n)
 }
@@ -182,7 +183,7 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 		return etherMTU, nil // a host without a network: Ethernet's own
 	}
 	if p, _ := tunnel.Underlay(addr); p.MTU > 0 {
-		return min(p.MTU, maxMTU), nil
+		return min(p.MTU, ether.MaxMTU), nil
 	}
 	return etherMTU, nil
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -32,7 +33,7 @@ func IsSwarmID(network string) bool { return state.IsSwarmID(network) }
 // The VNIs of Swarm networks for which none was asked: the upper half, so that people have the lower one.
 const (
 	firstAutoVNI = 1 << 23
-	autoVNIs     = tunnel.MaxVNI + 1 - firstAutoVNI
+	autoVNIs     = ether.MaxVNI + 1 - firstAutoVNI
 )
 
 // saveSwarm writes what is known of the Swarm. If that fails it is tried again by the tick, and told once.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tap"
-	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // ofSwarm is a network of the Swarm.
@@ -289,7 +289,7 @@ func TestAllocate(t *testing.T) {
 		t.Helper()
 		n := ofSwarm(i, want)
 		vni := allocate(h, n, false)
-		if want != 0 && vni != want || want == 0 && (vni < firstAutoVNI || vni > tunnel.MaxVNI) {
+		if want != 0 && vni != want || want == 0 && (vni < firstAutoVNI || vni > ether.MaxVNI) {
 			t.Errorf("network %d wants %d, gets %d", i, want, vni)
 		}
 		for id, other := range all {

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"github.com/tapestry-net/tapestry/ether"
 	"net/http"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func FuzzPlugin(f *testing.F) {
 			t.Errorf("status %d", status)
 		}
 		for _, n := range r.networks {
-			if checkID("NetworkID", n.ID) != nil || n.VNI > maxVNI || n.MTU < 0 || n.MTU > maxMTU || n.Ageing < time.Second ||
+			if checkID("NetworkID", n.ID) != nil || n.VNI > ether.MaxVNI || n.MTU < 0 || n.MTU > ether.MaxMTU || n.Ageing < time.Second ||
 				n.Peers != nil && n.VNI == 0 || n.Prefix != "" && !linkName(n.Prefix, maxPrefix) {
 				t.Errorf("fabric was given %+v", n)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -36,14 +37,8 @@ const (
 )
 
 const (
-	maxVNI = 1<<24 - 1 // RFC 7348 §5
-	minMTU = 68        // RFC 791 §3.2
-	maxMTU = 65521     // what a TAP takes: 65535 less an Ethernet header
-
 	maxName   = 15          // bytes of a link's name, IFNAMSIZ less the final zero
 	maxPrefix = maxName - 4 // leaves room for the number that Docker appends
-
-	defaultAgeing = 300 * time.Second
 )
 
 // option is one key and what its value does to the network.
@@ -75,7 +70,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 		ID:       req.NetworkID,
 		Swarm:    fabric.IsSwarmID(req.NetworkID),
 		Attach:   tap.Veth,
-		Ageing:   defaultAgeing,
+		Ageing:   fabric.DefaultAgeing,
 		External: true,
 	}
 	if err := checkID("NetworkID", n.ID); err != nil {
@@ -185,8 +180,8 @@ func text(given map[string]any, key string) (value string, ok bool, err error) {
 
 func setVNI(n *fabric.Network, value string) error {
 	v, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || v == 0 || v > maxVNI {
-		return fmt.Errorf("want a number from 1 to %d", maxVNI)
+	if err != nil || v == 0 || v > ether.MaxVNI {
+		return fmt.Errorf("want a number from 1 to %d", ether.MaxVNI)
 	}
 	n.VNI = uint32(v)
 	return nil
@@ -290,8 +285,8 @@ func setExternal(n *fabric.Network, value string) error {
 
 func setMTU(n *fabric.Network, value string) error {
 	v, err := strconv.ParseUint(value, 10, 32)
-	if err != nil || v < minMTU || v > maxMTU {
-		return fmt.Errorf("want a number from %d to %d; leave the option away to follow the underlay", minMTU, maxMTU)
+	if err != nil || v < ether.MinMTU || v > ether.MaxMTU {
+		return fmt.Errorf("want a number from %d to %d; leave the option away to follow the underlay", ether.MinMTU, ether.MaxMTU)
 	}
 	n.MTU = int(v)
 	return nil

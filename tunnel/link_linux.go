@@ -45,8 +45,8 @@ type Link struct {
 
 // Link opens the way to host for one VNI. A VNI has one link to each host address.
 func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
-	if vni == 0 || vni > MaxVNI {
-		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, MaxVNI)
+	if vni == 0 || vni > ether.MaxVNI {
+		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, ether.MaxVNI)
 	}
 	if err := SameFamily(v.Local.Addr(), host.Addr()); err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ func TestStrangers(t *testing.T) {
 	reserved := encapsulated(t, vni, f)
 	reserved[0], reserved[1], reserved[7] = 0xff, 0xff, 0xff
 
-	from(t, "127.0.0.2", v, good, []byte{}, bad, good[:7], reserved, encapsulated(t, 9, f), encapsulated(t, MaxVNI, f), encapsulated(t, 0, f), good)
+	from(t, "127.0.0.2", v, good, []byte{}, bad, good[:7], reserved, encapsulated(t, 9, f), encapsulated(t, ether.MaxVNI, f), encapsulated(t, 0, f), good)
 	from(t, "127.0.0.3", v, good)                        // a peer, of another VNI
 	from(t, "127.0.0.4", v, good, encapsulated(t, 9, f)) // nobody
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))

@@ -15,8 +15,6 @@ import (
 const (
 	headerLen = 8
 	flagI     = 0x08 // the VNI is valid
-
-	MaxVNI = 1<<24 - 1
 )
 
 // Overhead is what VXLAN takes of an underlay's MTU: outer IP, UDP, VXLAN and the inner Ethernet

@@ -7,15 +7,16 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // TestTemplate: RFC 7348 section 5, byte for byte, and gopacket reads it back.
 func TestTemplate(t *testing.T) {
 	for vni, want := range map[uint32][]byte{
-		1:        {8, 0, 0, 0, 0, 0, 1, 0},
-		80:       {8, 0, 0, 0, 0, 0, 80, 0},
-		0x123456: {8, 0, 0, 0, 0x12, 0x34, 0x56, 0},
-		MaxVNI:   {8, 0, 0, 0, 0xff, 0xff, 0xff, 0},
+		1:            {8, 0, 0, 0, 0, 0, 1, 0},
+		80:           {8, 0, 0, 0, 0, 0, 80, 0},
+		0x123456:     {8, 0, 0, 0, 0x12, 0x34, 0x56, 0},
+		ether.MaxVNI: {8, 0, 0, 0, 0xff, 0xff, 0xff, 0},
 	} {
 		h, err := template(vni)
 		must(t, err)
@@ -27,7 +28,7 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("VNI %d: gopacket reads %+v", vni, vx)
 		}
 	}
-	if _, err := template(MaxVNI + 1); err == nil {
+	if _, err := template(ether.MaxVNI + 1); err == nil {
 		t.Error("a VNI of 25 bits has a header")
 	}
 }
@@ -42,7 +43,7 @@ func TestDecode(t *testing.T) {
 		{"empty", nil, short, 0},
 		{"seven bytes", []byte{8, 0, 0, 0, 0, 0, 1}, short, 0},
 		{"header only", []byte{8, 0, 0, 0, 0, 0, 1, 0}, accepted, 1},
-		{"largest VNI", []byte{8, 0, 0, 0, 0xff, 0xff, 0xff, 0}, accepted, MaxVNI},
+		{"largest VNI", []byte{8, 0, 0, 0, 0xff, 0xff, 0xff, 0}, accepted, ether.MaxVNI},
 		{"VNI 0", []byte{8, 0, 0, 0, 0, 0, 0, 0}, accepted, 0},
 		{"I flag clear", []byte{0, 0, 0, 0, 0, 0, 1, 0}, badHeader, 0},
 		{"every flag but I", []byte{0xf7, 0xff, 0xff, 0xff, 0, 0, 1, 0xff}, badHeader, 0},
@@ -167,7 +168,7 @@ func FuzzDatagram(f *testing.F) {
 			switch why := decode(d, &vx); {
 			case (why == short) != (len(d) < headerLen):
 				t.Fatalf("%d bytes are %s", len(d), dropReasonNames[why])
-			case why == accepted && (vx.VNI > MaxVNI || vx.VNI != binary.BigEndian.Uint32(d[4:])>>8 || d[0]&flagI == 0):
+			case why == accepted && (vx.VNI > ether.MaxVNI || vx.VNI != binary.BigEndian.Uint32(d[4:])>>8 || d[0]&flagI == 0):
 				t.Fatalf("%x read as VNI %d", d[:headerLen], vx.VNI)
 			}
 			all = append(all, d...)

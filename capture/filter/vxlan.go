@@ -6,9 +6,9 @@ import "encoding/binary"
 const (
 	vxlanPort = 4789
 	vxlanLen  = 8
-	vxlanVNI  = 0x08 // flag: there is one
-	maxVNI    = 1<<24 - 1
-	maxInside = 8 // vxlan words within each other
+	vxlanVNI  = 0x08      // flag: there is one
+	maxVNI    = 1<<24 - 1 // the width of the field
+	maxInside = 8         // vxlan words within each other
 )
 
 // vxlan tests for a VXLAN datagram, of one network if a number is given. What is written behind it looks at the frame

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -185,7 +186,7 @@ func (d *doctor) examineUnderlay(status statusReply, tell func(finding)) {
 
 // checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
 func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error, by supervisor) finding {
-	const ipv6 = 1280 // the shortest MTU that IPv6 works with (RFC 8200 section 5)
+	const ipv6 = ether.MinMTUv6
 	switch {
 	case err != nil && !vtep.IsValid():
 		return finding{"underlay", warn, err.Error(), by.flags("--vtep ADDR") + ", if networks shall span hosts"}
