@@ -105,6 +105,7 @@ func TestCheck(t *testing.T) {
 				o.ChecksumStart = 254
 			}), ErrOffload, 0},
 		{"IPv6 fragment", hops(tcp6.super(t, 1000), 1, protoFragment), ErrOffload, 0},
+		{"IPv6 atomic fragment", atomic(tcp6.super(t, 1000)), ErrOffload, 0},
 		{"source route on its way", routed(1), ErrOffload, 0},
 		{"segment over 65535 bytes of IP", lend(append(tcp4.super(t, 1000).buf[Headroom:], make([]byte, 62000)...),
 			Offload{Kind: TCP4, Segment: 65535}), ErrOffload, 0},

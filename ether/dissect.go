@@ -42,8 +42,8 @@ func dissect(b []byte) (l headers, ok bool) {
 
 // dissectIP is dissect for an IP packet of the given EtherType that begins at ip.
 func dissectIP(b []byte, typ uint16, ip int) (l headers, ok bool) {
-	proto, at := transport(typ, b[ip:])
-	if at == 0 {
+	proto, at, fragment := transport(typ, b[ip:])
+	if at == 0 || fragment != notFragment { // the kernel makes no super-frame of an atomic fragment, and takes none
 		return headers{}, false
 	}
 	l = headers{v6: typ == typeIPv6, ip: ip, l4: ip + at}
@@ -63,47 +63,6 @@ func dissectIP(b []byte, typ uint16, ip int) (l headers, ok bool) {
 		return headers{}, false
 	}
 	return l, true
-}
-
-// transport finds the transport header of an IP packet of the given EtherType: its protocol, and
-// where in p it begins. at is 0 if there is none to be found: not IP, header cut short, a fragment,
-// more than maxExtensions extension headers, or a source route not yet at its end (its checksum is
-// over another destination than the one in the header, RFC 8200 §8.1).
-func transport(typ uint16, p []byte) (proto uint8, at int) {
-	switch {
-	case typ == typeIPv4 && len(p) >= ipv4Len && p[0]>>4 == 4:
-		proto, at = p[9], int(p[0]&15)*4
-		if at < ipv4Len || at > len(p) || binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
-			at = 0
-		}
-		return proto, at
-	case typ == typeIPv6 && len(p) >= ipv6Len && p[0]>>4 == 6:
-		return walkExtensions(p)
-	}
-	return 0, 0
-}
-
-// walkExtensions is transport for IPv6.
-func walkExtensions(p []byte) (proto uint8, at int) {
-	proto, at = p[6], ipv6Len
-	for range maxExtensions + 1 {
-		switch proto {
-		case protoHopByHop, protoDestOpts, protoRouting:
-		case protoFragment:
-			return proto, 0
-		default:
-			return proto, at
-		}
-		if at+8 > len(p) || proto == protoRouting && p[at+3] != 0 {
-			return proto, 0
-		}
-		length := int(p[at+1])*8 + 8
-		if at+length > len(p) {
-			return proto, 0
-		}
-		proto, at = p[at], at+length
-	}
-	return proto, 0
 }
 
 // addresses are the source and destination of the IP header at ip.

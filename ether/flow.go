@@ -13,8 +13,9 @@ const (
 )
 
 // Flow is a hash of the flow that f belongs to, the same for both directions: IP addresses, protocol and
-// ports; for fragments, which carry no ports but the first, addresses and protocol; for what is not IP,
-// MAC addresses and type. All bits are well mixed, and the same in every process.
+// ports; for fragments, of which only the first carries ports, addresses and protocol; for what is not IP,
+// MAC addresses and type. An IPv6 atomic fragment (RFC 6946) is a whole packet. All bits are well mixed, and the same in
+// every process.
 func (f *Frame) Flow() uint32 {
 	b := f.Bytes()
 	if len(b) < HeaderLen {
@@ -22,7 +23,7 @@ func (f *Frame) Flow() uint32 {
 	}
 	typ, ip := etherType(b)
 	p := b[ip:]
-	proto, at := transport(typ, p)
+	proto, at, _ := transport(typ, p)
 	var from, to uint64 // ports
 	switch proto {
 	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPLite:

@@ -1,6 +1,7 @@
 package ether
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"testing"
@@ -69,9 +70,40 @@ func TestFlowFragments(t *testing.T) {
 	p := stream(100)
 	p.v6 = true
 	first, later = hops(p.frame(t), 1, protoFragment), hops(p.frame(t), 1, protoFragment)
+	first.Bytes()[54+3], later.Bytes()[54+3] = 1, 9 // more follow; the later one's offset is 8
+	later.Bytes()[54] = protoUDP                    // which may differ from the first one's, RFC 8200 §4.5
 	later.Bytes()[54+8] ^= 0xff
 	if first.Flow() != later.Flow() {
 		t.Error("IPv6 fragments have two flows")
+	}
+}
+
+// atomic puts a fragment header before the transport header of an IPv6 packet that is whole.
+func atomic(f Frame) Frame {
+	f = hops(f, 1, protoFragment)
+	copy(f.Bytes()[54+2:], []byte{0, 0})
+	return f
+}
+
+// A packet with an IPv6 fragment header of offset 0 and M=0 is whole (RFC 6946): its flow is that of the same packet without
+// that header. But nobody cuts or joins it.
+func TestFlowAtomicFragment(t *testing.T) {
+	p := stream(100)
+	p.v6 = true
+	plain, atomic := p.frame(t), atomic(p.frame(t))
+	if plain.Flow() != atomic.Flow() {
+		t.Error("an atomic fragment has another flow than its packet")
+	}
+	other := lend(bytes.Clone(atomic.Bytes()), Offload{})
+	other.Bytes()[54+8] ^= 0xff // its source port
+	if atomic.Flow() == other.Flow() {
+		t.Error("atomic fragments with different ports have one flow")
+	}
+	if l := LayersOf(atomic.Bytes()); l != (Layers{Type: typeIPv6, Network: 14, IP: true, Proto: protoTCP, Transport: 14 + 40 + 8}) {
+		t.Errorf("its layers are %+v", l)
+	}
+	if _, ok := dissect(atomic.Bytes()); ok {
+		t.Error("it is dissected for offloads")
 	}
 }
 

@@ -26,6 +26,7 @@ func seeds(t testing.TB) []Frame {
 		packet{udp: true, v6: true, tags: 1, payload: data(700)}.super(t, 99),
 		hops(six.super(t, 300), 2, protoHopByHop),
 		hops(six.super(t, 300), 1, protoFragment),
+		atomic(six.frame(t)),
 		hops(six.super(t, 300), 9, protoDestOpts),
 		one.super(t, 1398),
 		one.frame(t),
@@ -56,6 +57,11 @@ func FuzzFrame(f *testing.F) {
 		}
 		if n, want := plainHeaders(fr.Bytes()), linkHeaders(fr.Bytes()); n != 0 && n != want {
 			t.Errorf("%d bytes of headers at first sight, %d at the second", n, want)
+		}
+		if l := LayersOf(fr.Bytes()); l.Network > fr.Len() || l.Transport > fr.Len() || l.Transport > 0 && (!l.IP || l.Transport < l.Network+ipv4Len) {
+			t.Errorf("layers %+v of %d bytes", l, fr.Len())
+		} else if h, ok := dissect(fr.Bytes()); ok && h.l4 != l.Transport {
+			t.Errorf("layers %+v, dissected %+v", l, h)
 		}
 		unchecked := lend(fr.Bytes(), off)
 		unchecked.CompleteChecksum()

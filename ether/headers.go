@@ -100,8 +100,11 @@ func packetHeaders(v6 bool, p []byte, quoted bool) int {
 	}
 	if v6 {
 		p = p[:min(len(p), ipv6Len+int(binary.BigEndian.Uint16(p[4:])))] // behind it is the frame's padding
-		proto, at := extensionHeaders(p)
-		return at + transportHeaders(proto, p[at:], true, quoted)
+		x := walkExtensions(p)
+		if !x.found {
+			return x.at
+		}
+		return x.at + transportHeaders(x.proto, p[x.at:], true, quoted)
 	}
 	h, end := int(p[0]&15)*4, int(binary.BigEndian.Uint16(p[2:]))
 	if h < ipv4Len || h > len(p) || h > end || h > ipv4Len && Sum(p[:h], 0) != 0xffff {
@@ -111,34 +114,6 @@ func packetHeaders(v6 bool, p []byte, quoted bool) int {
 		return h
 	}
 	return h + transportHeaders(p[9], p[h:min(len(p), end)], false, quoted)
-}
-
-// noProto stands for a protocol that is not to be looked for: the packet is cut short, or a later fragment.
-const noProto = 59 // no next header, RFC 8200 §4.7
-
-// extensionHeaders finds what stands behind the extension headers of an IPv6 packet, also of a first fragment.
-func extensionHeaders(p []byte) (proto uint8, at int) {
-	proto, at = p[6], ipv6Len
-	for range maxExtensions {
-		length := 8
-		switch proto {
-		case protoHopByHop, protoDestOpts, protoRouting:
-			if at+2 <= len(p) {
-				length += int(p[at+1]) * 8
-			}
-		case protoFragment:
-			if at+length <= len(p) && binary.BigEndian.Uint16(p[at+2:])&0xfff8 != 0 {
-				return noProto, at + length
-			}
-		default:
-			return proto, at
-		}
-		if at+length > len(p) {
-			return noProto, at
-		}
-		proto, at = p[at], at+length
-	}
-	return noProto, at
 }
 
 // transportHeaders is how many bytes at the beginning of an IP packet's payload are headers.

@@ -89,7 +89,7 @@ func (s *Sum) Add(o *Sum) {
 // A Flow is one conversation. A is who began it: who sent TCP's SYN, else who was seen first.
 type Flow struct {
 	Network     unique.Handle[string]
-	Type        uint16 // EtherType behind up to two VLAN tags; 0: the frame is shorter than an Ethernet header
+	Type        uint16 // EtherType behind up to two VLAN tags; 0: the frame ends before it
 	Proto       uint8  // of IP, behind extension headers
 	A, B        End
 	Out, Back   Counts // A to B, and B to A

@@ -18,6 +18,20 @@ var (
 	here = unique.Make("here")
 )
 
+const (
+	typeIPv4 = 0x0800
+	typeVLAN = 0x8100
+	typeIPv6 = 0x86dd
+	typeQinQ = 0x88a8
+
+	protoHopByHop = 0
+	protoFragment = 44
+	protoDestOpts = 60
+
+	ipv4Len = 20
+	ipv6Len = 40
+)
+
 // eth is an Ethernet header with tags.
 func eth(typ uint16, src, dst ether.MAC, tags ...uint16) []byte {
 	b := append(append([]byte(nil), dst[:]...), src[:]...)
@@ -108,6 +122,40 @@ func TestWho(t *testing.T) {
 				t.Errorf("ports %d and %d, want some: %v", f.A.Port, f.B.Port, c.ports)
 			}
 		})
+	}
+}
+
+// The flows that are counted are those that the switch steers by: frames have the same conversation in both or in neither, also
+// of fragments and of atomic fragments (RFC 6946), which are whole.
+func TestFlowOfSwitch(t *testing.T) {
+	udp := func(extension []byte, ports ...byte) []byte {
+		next, body := byte(protoUDP), ports
+		if extension != nil {
+			next, body = protoFragment, append(append([]byte{protoUDP, 0}, extension...), ports...)
+		}
+		return ipv6(next, append(body, 0, 8, 0, 0)...)
+	}
+	atomic, first, later := []byte{0, 0, 0, 0, 0, 9}, []byte{0, 1, 0, 0, 0, 9}, []byte{0, 9, 0, 0, 0, 9}
+	for _, c := range []struct {
+		name string
+		a, b []byte
+		same bool
+	}{
+		{"other ports", udp(nil, 0, 80, 1, 1), udp(nil, 0, 80, 1, 2), false},
+		{"atomic fragments with other ports", udp(atomic, 0, 80, 1, 1), udp(atomic, 0, 80, 1, 2), false},
+		{"an atomic fragment and its packet", udp(atomic, 0, 80, 1, 1), udp(nil, 0, 80, 1, 1), true},
+		{"fragments", udp(first, 0, 80, 1, 1), udp(later, 9, 9, 9, 9), true},
+	} {
+		table := New(0)
+		var flows [2]uint32
+		for i, b := range [][]byte{c.a, c.b} {
+			table.Add(&Packet{Network: wide, Data: b, Len: len(b)})
+			f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
+			flows[i] = f.Flow()
+		}
+		if counted, steered := table.Len() == 1, flows[0] == flows[1]; counted != c.same || steered != c.same {
+			t.Errorf("%s: counted as one flow: %v, steered as one: %v; want %v", c.name, counted, steered, c.same)
+		}
 	}
 }
 
