@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fault"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -134,16 +135,17 @@ func TestLinkDownBehindFault(t *testing.T) {
 	h.mustNetwork(local(1))
 	h.container(netID(1), ep(1))
 	h.at(first)
-	l, held := h.networks[netID(1)].endpoints[epID(1)].faults, &activeFault{}
-	out := l.toDevice(held)
-	frames := func() []ether.Frame {
-		return []ether.Frame{ether.Lend(append(make([]byte, ether.Headroom), framed(ep(2).MAC, ep(1).MAC, 60)...), ether.Offload{})}
+	h.setFault(epID(1), To, fault.Spec{Duplicate: 1e-12})
+	point := h.networks[netID(1)].endpoints[epID(1)].faults
+	send := func() {
+		f := ether.Lend(append(make([]byte, ether.Headroom), framed(ep(2).MAC, ep(1).MAC, 60)...), ether.Offload{})
+		point.Send([]*ether.Frame{&f})
 	}
-	out(frames())
+	send()
 	h.m.dev(t, epID(1)).setCarrier(tap.ErrDown)
 	h.at(first + 1)
-	out(frames())
-	if got := held.refused.Load(); got != 1 {
+	send()
+	if got := h.Faults()[0].Refused; got != 1 {
 		t.Errorf("%d frames are refused, want 1 of 2", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/fault"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -23,7 +24,7 @@ type endpoint struct {
 	dev            Device         // nil: down
 	handles        []*poll.Handle // of its queues
 	port           *vswitch.Port
-	faults         *faultPoint // between both
+	faults         *fault.Point // between both
 	down           error
 	wasInContainer bool           // its link has been in a container, as the sweep saw
 	started        bool           // its link has been up, or in a container for a while: that it is down means something
@@ -189,14 +190,14 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 		return err
 	}
 	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
-	point := attach(n, e.ID, dev, false, e.MTU+header)
-	port := point.port
+	point := fault.Attach(n.sw, n.ID, e.ID, dev, false, e.MTU+header)
+	port := point.Port
 	port.Pin(e.MAC)
 	e.dev, e.port, e.faults, e.down, e.started, e.noCarrier = dev, port, point, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
 	f.cfg.Observer.Plug(v, netip.AddrPort{}, netip.AddrPort{})
-	dev.Bind(point.ingress)
+	dev.Bind(point.Ingress)
 	for i, q := range dev.Sources() {
 		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })
 		if err != nil {

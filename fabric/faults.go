@@ -8,24 +8,20 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fault"
-	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // Faults are a bad network that somebody asked for. They live in memory only, with the port that they are at: a restart
 // of the daemon ends them, and so does whatever makes the port anew, as the start of a container does.
 
-// A Direction is one of a port's two, seen from what is behind it: a container, or a remote host.
-type Direction string
+// A Direction is one of the two directions of a port.
+type Direction = fault.Direction
 
 const (
-	From Direction = "from"
-	To   Direction = "to"
+	From = fault.From
+	To   = fault.To
 )
 
 // FaultView is the fault of one direction of one port.
@@ -41,133 +37,36 @@ type FaultView struct {
 	Refused   uint64 // frames that it let through to the port and that this could not take: not in PortView's Refused
 }
 
-// A faultPoint lies between a port and what it leads to, and is where faults are put. Without one it costs a load for each
-// batch.
-type faultPoint struct {
-	network  string // id
-	device   vswitch.Sender
-	port     *vswitch.Port
-	from, to atomic.Pointer[activeFault]
-}
-
-// activeFault is a fault at work.
-type activeFault struct {
-	gate    *fault.Injector
-	spec    fault.Spec
-	ends    time.Duration // Fabric.now; 0: it does not
-	timer   *time.Timer   // for that
-	refused atomic.Uint64
-}
-
-// attach is the switch's Attach with a lane before far.
-func attach(n *network, name string, device vswitch.Sender, uplink bool, limit int) *faultPoint {
-	l := &faultPoint{network: n.ID, device: device}
-	l.port = n.sw.Attach(name, l, uplink, limit)
-	return l
-}
-
-func (l *faultPoint) direction(d Direction) *atomic.Pointer[activeFault] {
-	if d == From {
-		return &l.from
-	}
-	return &l.to
-}
-
-// ingress is the way of frames from the far end.
-func (l *faultPoint) ingress(frames []ether.Frame) {
-	l.port.MarkUp()
-	if t := l.from.Load(); t != nil {
-		t.gate.Process(frames)
-		return
-	}
-	l.port.Ingress(frames)
-}
-
-var frameLists = sync.Pool{New: func() any { return new([]ether.Frame) }}
-
-// Send is the way of frames to the far end. Through a fault, a frame counts as sent if anything of it goes on, be it
-// later, and as refused if all of it is lost: so offered = tx + refused for every port. What the far end refuses of what
-// comes out of the fault is the fault's count.
-func (l *faultPoint) Send(frames []*ether.Frame) (sent, bytes int) {
-	t := l.to.Load()
-	if t == nil {
-		return l.device.Send(frames)
-	}
-	list := frameLists.Get().(*[]ether.Frame)
-	for _, f := range frames { // of which other ports may be sent the same
-		g := *f
-		g.Fault = 0 // what was done elsewhere has been told there
-		*list = append(*list, g)
-	}
-	sent, bytes = t.gate.Process(*list)
-	clear(*list)
-	*list = (*list)[:0]
-	frameLists.Put(list)
-	return sent, bytes
-}
-
-// toDevice is where frames that pass a fault on their way to the far end come out, one call at a time.
-func (l *faultPoint) toDevice(t *activeFault) func([]ether.Frame) {
-	var rest []*ether.Frame
-	return func(frames []ether.Frame) {
-		for i := range frames {
-			f := &frames[i]
-			if f.Fault != 0 {
-				l.port.WatchFaulted(f)
-			}
-			if f.Fault&ether.FaultLost == 0 {
-				rest = append(rest, f)
-			}
-		}
-		if len(rest) > 0 {
-			sent := 0
-			if !l.port.IsDown() { // it was up when they were on their way into the fault
-				sent, _ = l.device.Send(rest)
-			}
-			t.refused.Add(uint64(len(rest) - sent))
-		}
-		clear(rest)
-		rest = rest[:0]
-	}
-}
-
-// clearFault takes a fault away, and lets out what waits in it before anything that comes later. It tells whether there was
-// one.
-func (f *Fabric) clearFault(l *faultPoint, d Direction, why string) bool {
-	t := l.direction(d).Load()
-	if t == nil {
+// clearFault removes the fault of one direction, if there is one, and returns whether there was. Frames that wait in it
+// go on before any frame that comes later.
+func (f *Fabric) clearFault(p *fault.Point, d Direction, why string) bool {
+	a := p.Clear(d)
+	if a == nil {
 		return false
 	}
-	if t.timer != nil {
-		t.timer.Stop()
-	}
-	t.gate.Close()
-	l.direction(d).Store(nil)
-	f.log.Info("fault cleared", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
+	f.log.Info("fault cleared", "network", p.Network, "port", p.Port.Name, "direction", d, "fault", a.Spec.String(),
 		"why", why)
 	return true
 }
 
-// clearFaults takes both faults away, before what is behind the lane is closed.
-func (f *Fabric) clearFaults(l *faultPoint) {
-	f.clearFault(l, From, "its port goes")
-	f.clearFault(l, To, "its port goes")
+// clearFaults removes the faults of both directions, before the port's device is closed.
+func (f *Fabric) clearFaults(p *fault.Point) {
+	f.clearFault(p, From, "its port goes")
+	f.clearFault(p, To, "its port goes")
 }
 
-// synchronize returns when nobody sends any more to a port that was taken from its switch before: neither a worker, nor a
-// fault that had held frames back.
+// synchronize returns when nobody sends any more to a port that was detached before: neither a worker, nor a fault that
+// has delayed frames.
 func (f *Fabric) synchronize() {
 	f.cfg.Poller.Sync()
-	for _, l := range f.faultPoints() {
-		if t := l.from.Load(); t != nil {
-			t.gate.Sync()
-		}
+	for _, p := range f.faultPoints() {
+		p.Sync()
 	}
 }
 
 // faultPoints are all that are attached, in no order.
-func (f *Fabric) faultPoints() iter.Seq2[*network, *faultPoint] {
-	return func(yield func(*network, *faultPoint) bool) {
+func (f *Fabric) faultPoints() iter.Seq2[*network, *fault.Point] {
+	return func(yield func(*network, *fault.Point) bool) {
 		for _, n := range f.networks {
 			for _, e := range n.endpoints {
 				if e.faults != nil && !yield(n, e.faults) {
@@ -197,10 +96,10 @@ func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fa
 		spec.Seed = uint64(rand.Uint32()) + 1
 	}
 	found := false
-	for _, l := range f.faultPoints() {
-		if l.port.Name == name {
+	for _, p := range f.faultPoints() {
+		if p.Port.Name == name {
 			found = true
-			f.applyFault(l, d, spec)
+			f.applyFault(p, d, spec)
 		}
 	}
 	if !found {
@@ -209,32 +108,21 @@ func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fa
 	return nil
 }
 
-func (f *Fabric) applyFault(l *faultPoint, d Direction, spec fault.Spec) {
-	t := &activeFault{spec: spec}
-	out := l.port.Ingress
-	if d == To {
-		out = l.toDevice(t)
-		spec.Seed = ^spec.Seed // or both directions would lose the same ones
-	}
-	t.gate = fault.New(spec, out)
-	if spec.For > 0 {
-		t.ends = f.now() + spec.For
-		t.timer = time.AfterFunc(spec.For, func() { f.expire(l, d, t) })
-	}
-	f.clearFault(l, d, "another takes its place")
-	l.direction(d).Store(t)
-	f.log.Info("fault set", "network", l.network, "port", l.port.Name, "direction", d, "fault", t.spec.String(),
-		"seed", t.spec.Seed, "for", t.spec.For)
+func (f *Fabric) applyFault(p *fault.Point, d Direction, spec fault.Spec) {
+	f.clearFault(p, d, "another takes its place")
+	p.Set(d, spec, func(a *fault.Active) { f.expire(p, d, a) })
+	f.log.Info("fault set", "network", p.Network, "port", p.Port.Name, "direction", d, "fault", spec.String(),
+		"seed", spec.Seed, "for", spec.For)
 }
 
-// expire ends a fault whose time is over, if it is still there.
-func (f *Fabric) expire(l *faultPoint, d Direction, t *activeFault) {
+// expire ends a fault whose time is over, if it is still active.
+func (f *Fabric) expire(p *fault.Point, d Direction, a *fault.Active) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}
 	defer f.release()
-	if l.direction(d).Load() == t {
-		f.clearFault(l, d, "its time is over")
+	if p.Active(d) == a {
+		f.clearFault(p, d, "its time is over")
 	}
 }
 
@@ -255,13 +143,13 @@ func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int,
 	}
 	defer f.release()
 	found, cleared := name == "", 0
-	for _, l := range f.faultPoints() {
-		if name != "" && l.port.Name != name {
+	for _, p := range f.faultPoints() {
+		if name != "" && p.Port.Name != name {
 			continue
 		}
 		found = true
 		for _, way := range []Direction{From, To} {
-			if (d == "" || d == way) && f.clearFault(l, way, "as asked") {
+			if (d == "" || d == way) && f.clearFault(p, way, "as asked") {
 				cleared++
 			}
 		}
@@ -280,21 +168,21 @@ func (f *Fabric) Faults() []FaultView {
 
 func (f *Fabric) faults() []FaultView {
 	var all []FaultView
-	for n, l := range f.faultPoints() {
+	for n, p := range f.faultPoints() {
 		for _, d := range []Direction{From, To} {
-			t := l.direction(d).Load()
-			if t == nil {
+			a := p.Active(d)
+			if a == nil {
 				continue
 			}
-			v := FaultView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: l.port.Name, Direction: d, Spec: t.spec,
-				Stats: t.gate.Stats(), Refused: t.refused.Load()}
-			if l.port.Uplink {
+			v := FaultView{Network: n.ID, VNI: n.VNI, Kind: "container", Name: p.Port.Name, Direction: d, Spec: a.Spec,
+				Stats: a.Stats(), Refused: a.Refused()}
+			if p.Port.Uplink {
 				v.Kind = "remote"
-			} else if e := n.endpoints[l.port.Name]; e != nil {
+			} else if e := n.endpoints[p.Port.Name]; e != nil {
 				v.Kind = n.kind(e)
 			}
-			if t.ends > 0 {
-				v.Left = max(t.ends-f.now(), 1)
+			if !a.Ends.IsZero() {
+				v.Left = max(time.Until(a.Ends), 1)
 			}
 			all = append(all, v)
 		}

@@ -158,17 +158,17 @@ func TestLookerMTU(t *testing.T) {
 	defer h.release()
 	for n, l := range h.faultPoints() {
 		r := n.remotes[netip.MustParseAddr("127.0.0.2")]
-		if got := seen.mtu[l.port.Number]; got != r.innerMTU() || got < 68 {
+		if got := seen.mtu[l.Port.Number]; got != r.innerMTU() || got < 68 {
 			t.Fatalf("told of %d bytes, the way has %d", got, r.innerMTU())
 		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
 		h.updateRemote(n, r)
-		if got := seen.mtu[l.port.Number]; got != was {
+		if got := seen.mtu[l.Port.Number]; got != was {
 			t.Errorf("told of %d bytes, the way has %d", got, was)
 		}
-		seen.mtu[l.port.Number] = 7
-		if h.updateRemote(n, r); seen.mtu[l.port.Number] != 7 {
+		seen.mtu[l.Port.Number] = 7
+		if h.updateRemote(n, r); seen.mtu[l.Port.Number] != 7 {
 			t.Error("told again of what has not changed")
 		}
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 	"golang.org/x/sys/unix"
@@ -19,8 +20,8 @@ type remote struct {
 	addr   netip.AddrPort
 	link   *tunnel.Link
 	port   *vswitch.Port
-	faults *faultPoint // between both
-	mtu    int         // of the path, outer
+	faults *fault.Point // between both
+	mtu    int          // of the path, outer
 	rx     uint64
 	lastRx time.Duration // when rx last rose; 0: never
 }
@@ -239,13 +240,13 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 		return err
 	}
 	r := &remote{addr: a, link: l}
-	r.faults = attach(n, a.Addr().String(), l, true, 0)
-	r.port = r.faults.port
+	r.faults = fault.Attach(n.sw, n.ID, a.Addr().String(), l, true, 0)
+	r.port = r.faults.Port
 	f.updateRemote(n, r)
 	v := n.remoteView(r)
 	v.Number = r.port.Number
 	f.cfg.Observer.Plug(v, f.vtep.Local, a)
-	l.Bind(r.faults.ingress)
+	l.Bind(r.faults.Ingress)
 	n.remotes[a.Addr()] = r
 	return nil
 }

@@ -165,9 +165,9 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 // tracePort is what is known of a port; d is the frame's way, kind is its.
 func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind) TracePort {
 	t := TracePort{Name: name}
-	for m, l := range f.faultPoints() {
-		if active := l.direction(d).Load(); m == n && l.port.Name == name && active != nil {
-			t.Faults = active.spec.String()
+	for m, p := range f.faultPoints() {
+		if active := p.Active(d); m == n && p.Port.Name == name && active != nil {
+			t.Faults = active.Spec.String()
 		}
 	}
 	if e, ok := n.endpoints[name]; ok {

@@ -29,7 +29,7 @@ func TestLoss(t *testing.T) {
 	}
 	for seed := range seeds {
 		for _, p := range []float64{0.001, 0.02, 0.5, 0.999} {
-			s := &sink{}
+			s := &output{}
 			g := checked(t, Spec{Loss: p, Seed: seed}, s.take)
 			feed(g, many)
 			n := len(lost(s))
@@ -46,7 +46,7 @@ func TestLoss(t *testing.T) {
 
 func TestAllLost(t *testing.T) {
 	for _, spec := range []Spec{{Loss: 1}, {Loss: 1, Burst: 5}} {
-		s := &sink{}
+		s := &output{}
 		feed(checked(t, spec, s.take), 1000)
 		if n := len(lost(s)); n != 1000 {
 			t.Errorf("%v: %d of 1000 frames lost", spec, n)
@@ -57,7 +57,7 @@ func TestAllLost(t *testing.T) {
 // Bursts have the length asked for, and in the long run no more is lost than without.
 func TestBurst(t *testing.T) {
 	for _, c := range []struct{ loss, burst float64 }{{0.02, 5}, {0.1, 1}, {0.2, 20}, {0.5, 2.5}} {
-		s := &sink{}
+		s := &output{}
 		feed(checked(t, Spec{Loss: c.loss, Burst: c.burst, Seed: 4}, s.take), many)
 		gone := lost(s)
 		runs := 0
@@ -78,7 +78,7 @@ func TestBurst(t *testing.T) {
 func TestSeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := func(spec Spec) ([]int, Stats) {
-			s := &sink{}
+			s := &output{}
 			g := checked(t, spec, s.take)
 			feed(g, 10_000)
 			rest(g, time.Minute)
@@ -106,7 +106,7 @@ func TestSeed(t *testing.T) {
 }
 
 func TestDuplicate(t *testing.T) {
-	s := &sink{}
+	s := &output{}
 	g := checked(t, Spec{Duplicate: 0.01, Seed: 7}, s.take)
 	feed(g, many)
 	near(t, "duplicates", float64(g.Stats().Duplicated), many*0.01, math.Sqrt(many*0.01*0.99))
@@ -134,7 +134,7 @@ func TestCorrupt(t *testing.T) {
 		{"super-frame", func() ether.Frame { return tcp(1400, 500) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before, after := &sink{}, &sink{}
+			before, after := &output{}, &output{}
 			clean := checked(t, Spec{Loss: 1e-15}, before.take)
 			g := checked(t, Spec{Corrupt: 1, Seed: 3}, after.take)
 			f := c.make()
@@ -167,7 +167,7 @@ func TestCorrupt(t *testing.T) {
 			}
 		})
 	}
-	s := &sink{}
+	s := &output{}
 	bare := ether.Lend(make([]byte, ether.Headroom+ether.HeaderLen), ether.Offload{})
 	checked(t, Spec{Corrupt: 1}, s.take).Process([]ether.Frame{bare})
 	if s.frames[0].Fault != 0 {
@@ -177,7 +177,7 @@ func TestCorrupt(t *testing.T) {
 
 // A super-frame is treated segment by segment, and is kept as long as any of it is.
 func TestSuperFrame(t *testing.T) {
-	s := &sink{}
+	s := &output{}
 	g := checked(t, Spec{Loss: 0.5, Seed: 1}, s.take)
 	const segments = 40
 	f := tcp(segments*1000-1, 1000)
@@ -198,19 +198,19 @@ func TestSuperFrame(t *testing.T) {
 	if payload != segments*1000-1 {
 		t.Errorf("segments carry %d bytes", payload)
 	}
-	all := checked(t, Spec{Loss: 1}, (&sink{}).take)
+	all := checked(t, Spec{Loss: 1}, (&output{}).take)
 	if kept, bytes := all.Process([]ether.Frame{f, numbered(1, 60)}); kept != 0 || bytes != 0 {
 		t.Errorf("kept %d frames of %d bytes where all is lost", kept, bytes)
 	}
 }
 
-func lostFrames(s *sink) (all []ether.Frame) {
+func lostFrames(s *output) (all []ether.Frame) {
 	return slices.DeleteFunc(slices.Clone(s.frames), func(f ether.Frame) bool { return f.Fault&ether.FaultLost == 0 })
 }
 
 // What the switch would drop for its form goes straight there; marks of others stay.
 func TestStrange(t *testing.T) {
-	s := &sink{}
+	s := &output{}
 	g := checked(t, Spec{Loss: 1}, s.take)
 	runt := ether.Lend(make([]byte, ether.Headroom+3), ether.Offload{})
 	liar := ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{Kind: ether.TCP4, Segment: 1})
@@ -224,7 +224,7 @@ func TestStrange(t *testing.T) {
 	}
 }
 
-func FuzzGate(f *testing.F) {
+func FuzzInjector(f *testing.F) {
 	super := tcp(3000, 1000)
 	f.Add(super.Bytes(), uint8(1), true, uint16(1000), uint16(34), uint16(16), uint64(1))
 	f.Add([]byte{1, 2, 3}, uint8(3), true, uint16(0), uint16(9), uint16(9), uint64(2))

@@ -58,12 +58,12 @@ func right(f *ether.Frame) bool {
 	return ether.Sum(b[14:34], 0) == 0xffff && ether.Sum(b[34:], uint32(pseudo(b))) == 0xffff
 }
 
-// sink is where a gate leads to.
-type sink struct {
+// output collects what an injector sends on.
+type output struct {
 	frames []ether.Frame // copies
 }
 
-func (s *sink) take(frames []ether.Frame) {
+func (s *output) take(frames []ether.Frame) {
 	for i := range frames {
 		f := ether.Lend(append([]byte(nil), frames[i].WithHeadroom()...), frames[i].Off)
 		f.Fault = frames[i].Fault
@@ -72,7 +72,7 @@ func (s *sink) take(frames []ether.Frame) {
 }
 
 // with counts the frames that have all of these marks.
-func (s *sink) with(mark ether.Fault) (n int) {
+func (s *output) with(mark ether.Fault) (n int) {
 	for i := range s.frames {
 		if s.frames[i].Fault&mark == mark {
 			n++
@@ -82,7 +82,7 @@ func (s *sink) with(mark ether.Fault) (n int) {
 }
 
 // passed are the numbers of the frames that were not lost, in the order of their coming.
-func (s *sink) passed() (all []int) {
+func (s *output) passed() (all []int) {
 	for i := range s.frames {
 		if s.frames[i].Fault&ether.FaultLost == 0 {
 			all = append(all, number(&s.frames[i]))
@@ -91,7 +91,7 @@ func (s *sink) passed() (all []int) {
 	return all
 }
 
-func lost(s *sink) []int {
+func lost(s *output) []int {
 	var all []int
 	for i := range s.frames {
 		if s.frames[i].Fault&ether.FaultLost != 0 {
@@ -101,7 +101,7 @@ func lost(s *sink) []int {
 	return all
 }
 
-// checked makes a gate of a spec that must be right, and balances its books in the end.
+// checked makes an injector of a spec that must be right, and balances its books in the end.
 func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Injector {
 	t.Helper()
 	if err := spec.Check(); err != nil {

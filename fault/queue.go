@@ -8,206 +8,206 @@ import (
 )
 
 const (
-	// maxWaiting bounds the bytes that wait in a gate: 50 ms of 5 Gb/s.
+	// maxWaiting is the maximum of bytes that wait in an Injector: 50 ms at 5 Gb/s.
 	maxWaiting = 32 << 20
-	// overhead is what a frame that waits costs beside its bytes.
+	// overhead is the memory for the management of a waiting frame, in bytes.
 	overhead = 256
 
-	bucketTime   = 2 * time.Millisecond   // of tokens: what may come at once after a pause
-	rateWait     = 100 * time.Millisecond // that the rate's queue holds
+	bucketTime   = 2 * time.Millisecond   // depth of the token bucket: what may pass at once after a pause
+	rateWait     = 100 * time.Millisecond // length of the rate's queue
 	rateBytes    = 32 << 10               // or this, where it is more
-	reorderAfter = 3                      // frames that pass one that is held back: TCP takes so many for a loss (RFC 5681 §3.2)
-	maxHeld      = 50 * time.Millisecond  // that it is held back if fewer come
+	reorderAfter = 3                      // frames that overtake one that is held back: TCP takes that for a loss (RFC 5681 §3.2)
+	maxHeld      = 50 * time.Millisecond  // the longest time that it is held back, if fewer frames come
 )
 
-// A ramp is the way of the delay's jitter between two draws.
+// A jitterRamp is the course of the jitter between two random values.
 type jitterRamp struct {
-	from, to time.Duration // jitter
-	end      time.Duration // since born
+	from, to time.Duration // jitter at its begin and at its end
+	end      time.Duration // since Injector.start
 }
 
-// A wireFrame is a frame as on a wire.
+// A wireFrame is a frame as on a wire: no super-frame.
 type wireFrame struct {
 	frame      ether.Frame
-	buf        []byte // of its own; if not, it is lent
+	buf        []byte // a copy of the bytes; empty: they are lent
 	due        time.Duration
-	size       int // in the queue's books; 0: it is not there
-	toOvertake int // frames that are still to overtake it
+	size       int // counted in WaitingBytes; 0: it does not wait
+	toOvertake int // frames that still have to overtake it
 }
 
 var wireFrames = sync.Pool{New: func() any { return new(wireFrame) }}
 
-// schedule finds out when a frame is due, and tells whether there is room for it until then.
-func (g *Injector) schedule(now time.Duration, p *wireFrame) bool {
+// schedule sends a frame on, or queues it until it is due. It returns false if the frame is lost: there is no room for it.
+func (inj *Injector) schedule(now time.Duration, p *wireFrame) bool {
 	due := now
-	if g.spec.Rate > 0 {
-		wait, cost := g.rateFree-now, g.cost(p.frame.Len())
-		if wait > 0 && wait+cost > g.rateLimit {
-			g.drop(p, ether.FaultRate, &g.stats.OverRate)
+	if inj.spec.Rate > 0 {
+		wait, cost := inj.rateFree-now, inj.cost(p.frame.Len())
+		if wait > 0 && wait+cost > inj.rateLimit {
+			inj.drop(p, ether.FaultRate, &inj.stats.OverRate)
 			return false
 		}
-		if g.rateFree = max(g.rateFree, now-bucketTime) + cost; g.rateFree > now {
-			due = g.rateFree
+		if inj.rateFree = max(inj.rateFree, now-bucketTime) + cost; inj.rateFree > now {
+			due = inj.rateFree
 			p.frame.Fault |= ether.FaultRate
 		}
 	}
-	if d := g.spec.Delay + g.jitter(due); d > 0 {
+	if d := inj.spec.Delay + inj.jitter(due); d > 0 {
 		due += d
 		p.frame.Fault |= ether.FaultDelayed
 	}
-	due = max(due, g.lastDue)
-	hold := g.chance(forReorder, g.spec.Reorder)
+	due = max(due, inj.lastDue)
+	hold := inj.chance(forReorder, inj.spec.Reorder)
 	size := p.frame.Len() + overhead
-	if (hold || due > now || len(g.queue) > 0) && g.stats.WaitingBytes+size > maxWaiting {
-		g.drop(p, 0, &g.stats.Overflow)
+	if (hold || due > now || len(inj.queue) > 0) && inj.stats.WaitingBytes+size > maxWaiting {
+		inj.drop(p, 0, &inj.stats.Overflow)
 		return false
 	}
 	if p.frame.Fault&ether.FaultDelayed != 0 {
-		g.stats.Delayed++
+		inj.stats.Delayed++
 	}
 	if hold {
-		g.stats.Reordered++
+		inj.stats.Reordered++
 		p.frame.Fault |= ether.FaultReordered
 		p.due, p.toOvertake = due+maxHeld, reorderAfter
-		g.retain(p, size)
-		g.held = append(g.held, p)
+		inj.retain(p, size)
+		inj.held = append(inj.held, p)
 		return true
 	}
-	g.lastDue = due
-	g.enqueueOrEmit(now, due, p, size)
-	for _, h := range g.held {
+	inj.lastDue = due
+	inj.enqueueOrEmit(now, due, p, size)
+	for _, h := range inj.held {
 		h.toOvertake--
 	}
-	for len(g.held) > 0 && g.held[0].toOvertake == 0 {
-		h := g.held[0]
-		g.held = g.held[1:]
-		g.enqueueOrEmit(now, due, h, h.size)
+	for len(inj.held) > 0 && inj.held[0].toOvertake == 0 {
+		h := inj.held[0]
+		inj.held = inj.held[1:]
+		inj.enqueueOrEmit(now, due, h, h.size)
 	}
 	return true
 }
 
-// enqueueOrEmit lets a frame out that is due, and has all others stand in line.
-func (g *Injector) enqueueOrEmit(now, due time.Duration, p *wireFrame, size int) {
-	if due <= now && len(g.queue) == 0 {
-		g.emit(p)
+// enqueueOrEmit sends a frame on if it is due and nothing waits before it, and queues it otherwise.
+func (inj *Injector) enqueueOrEmit(now, due time.Duration, p *wireFrame, size int) {
+	if due <= now && len(inj.queue) == 0 {
+		inj.emit(p)
 		return
 	}
 	p.due = due
-	g.retain(p, size)
-	g.queue = append(g.queue, p)
+	inj.retain(p, size)
+	inj.queue = append(inj.queue, p)
 }
 
-// retain has a frame stay behind the call.
-func (g *Injector) retain(p *wireFrame, size int) {
+// retain copies a frame that has to wait for longer than the call, and counts it as waiting.
+func (inj *Injector) retain(p *wireFrame, size int) {
 	if p.size == 0 {
 		p.copyBytes()
 		p.size = size
-		g.stats.WaitingBytes += size
+		inj.stats.WaitingBytes += size
 	}
 }
 
-// cost is the time that n bytes take at the rate.
-func (g *Injector) cost(n int) time.Duration {
-	return time.Duration((int64(n)*8*int64(time.Second) + g.spec.Rate/2) / g.spec.Rate)
+// cost is the time that n bytes need at the rate.
+func (inj *Injector) cost(n int) time.Duration {
+	return time.Duration((int64(n)*8*int64(time.Second) + inj.spec.Rate/2) / inj.spec.Rate)
 }
 
-// jitter is what a frame that begins its way at a time has beside Delay. The times it is asked for never decrease.
-func (g *Injector) jitter(at time.Duration) time.Duration {
-	j := g.spec.Jitter
+// jitter is added to the Delay of a frame whose delay begins at at. at must never decrease.
+func (inj *Injector) jitter(at time.Duration) time.Duration {
+	j := inj.spec.Jitter
 	if j == 0 {
 		return 0
 	}
-	draw := func() time.Duration { return time.Duration(g.random[forJitter].Int64N(2*int64(j)+1)) - j }
-	if l := &g.ramp; at >= l.end {
+	draw := func() time.Duration { return time.Duration(inj.random[forJitter].Int64N(2*int64(j)+1)) - j }
+	if l := &inj.ramp; at >= l.end {
 		l.from = l.to
-		if l.end == 0 || at >= l.end+2*j { // the first leg, or after a pause in which all before has passed
+		if l.end == 0 || at >= l.end+2*j { // the first ramp, or a pause after which no frame waits that could be overtaken
 			l.from, l.end = draw(), at
 		}
 		l.to, l.end = draw(), l.end+2*j
 	}
-	left := float64(g.ramp.end-at) / float64(2*j)
-	return g.ramp.to + time.Duration(left*float64(g.ramp.from-g.ramp.to))
+	left := float64(inj.ramp.end-at) / float64(2*j)
+	return inj.ramp.to + time.Duration(left*float64(inj.ramp.from-inj.ramp.to))
 }
 
-// releaseDue lets out what is due.
-func (g *Injector) releaseDue(now time.Duration) {
-	for _, line := range []*[]*wireFrame{&g.queue, &g.held} {
+// releaseDue sends on what is due.
+func (inj *Injector) releaseDue(now time.Duration) {
+	for _, line := range []*[]*wireFrame{&inj.queue, &inj.held} {
 		n := 0
 		for n < len(*line) && (*line)[n].due <= now {
 			n++
 		}
-		g.releaseFirst(line, n)
+		inj.releaseFirst(line, n)
 	}
 }
 
-// releaseFirst lets out the first n of a line.
-func (g *Injector) releaseFirst(line *[]*wireFrame, n int) {
+// releaseFirst sends on the first n of a line.
+func (inj *Injector) releaseFirst(line *[]*wireFrame, n int) {
 	for i, p := range (*line)[:n] {
 		(*line)[i] = nil
-		g.emit(p)
+		inj.emit(p)
 	}
 	*line = (*line)[n:]
 }
 
-// emit puts a frame on its way out.
-func (g *Injector) emit(p *wireFrame) {
-	g.stats.WaitingBytes -= p.size
+// emit adds a frame to the batch for out.
+func (inj *Injector) emit(p *wireFrame) {
+	inj.stats.WaitingBytes -= p.size
 	if p.frame.Fault&ether.FaultLost == 0 {
-		g.stats.Passed++
+		inj.stats.Passed++
 	}
-	g.batch, g.batchFrames = append(g.batch, p.frame), append(g.batchFrames, p)
-	if len(g.batch) == batchSize {
-		g.flush()
+	inj.batch, inj.batchFrames = append(inj.batch, p.frame), append(inj.batchFrames, p)
+	if len(inj.batch) == batchSize {
+		inj.flush()
 	}
 }
 
-func (g *Injector) flush() {
-	if len(g.batch) == 0 {
+func (inj *Injector) flush() {
+	if len(inj.batch) == 0 {
 		return
 	}
-	g.out(g.batch)
-	for i, p := range g.batchFrames {
+	inj.out(inj.batch)
+	for i, p := range inj.batchFrames {
 		p.recycle()
-		g.batchFrames[i] = nil
+		inj.batchFrames[i] = nil
 	}
-	clear(g.batch)
-	g.batch, g.batchFrames = g.batch[:0], g.batchFrames[:0]
+	clear(inj.batch)
+	inj.batch, inj.batchFrames = inj.batch[:0], inj.batchFrames[:0]
 }
 
-// setTimer sets the timer for what is due next.
-func (g *Injector) setTimer() {
+// setTimer sets the timer to when the next frame is due.
+func (inj *Injector) setTimer() {
 	next := time.Duration(0)
-	for _, line := range [][]*wireFrame{g.queue, g.held} {
+	for _, line := range [][]*wireFrame{inj.queue, inj.held} {
 		if len(line) > 0 && (next == 0 || line[0].due < next) {
 			next = line[0].due
 		}
 	}
-	if next == 0 || g.timerAt != 0 && g.timerAt <= next {
+	if next == 0 || inj.timerAt != 0 && inj.timerAt <= next {
 		return
 	}
-	g.timerAt = next
-	wait := next - time.Since(g.start)
-	if g.timer == nil {
-		g.timer = time.AfterFunc(wait, g.onTimer)
+	inj.timerAt = next
+	wait := next - time.Since(inj.start)
+	if inj.timer == nil {
+		inj.timer = time.AfterFunc(wait, inj.onTimer)
 	} else {
-		g.timer.Reset(wait)
+		inj.timer.Reset(wait)
 	}
 }
 
-// onTimer is the timer's.
-func (g *Injector) onTimer() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
+// onTimer sends on what is due. It runs on the timer's goroutine.
+func (inj *Injector) onTimer() {
+	inj.mu.Lock()
+	defer inj.mu.Unlock()
+	if inj.closed {
 		return
 	}
-	g.timerAt = 0
-	g.releaseDue(time.Since(g.start))
-	g.flush()
-	g.setTimer()
+	inj.timerAt = 0
+	inj.releaseDue(time.Since(inj.start))
+	inj.flush()
+	inj.setTimer()
 }
 
-// copyBytes gives a parcel bytes of its own.
+// copyBytes replaces lent bytes by a copy.
 func (p *wireFrame) copyBytes() {
 	if len(p.buf) > 0 {
 		return

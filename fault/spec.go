@@ -1,8 +1,8 @@
-// Package fault is a bad network on demand: what a Gate lets through comes late, twice, changed, out of order or not
-// at all, as its Spec says.
+// Package fault injects faults: an Injector delays, loses, duplicates, corrupts and reorders frames and limits their rate,
+// as its Spec says. A Point is where that is done: between a port of the switch and its device.
 //
-// Everything is decided for each frame as on a wire: super-frames are cut first, so that 1 % of loss never hits 64 KB
-// at once and a rate counts what a wire would carry. Frames that wait are copies, in a queue with a bound.
+// Each decision is about one frame as on a wire: super-frames are cut first, so that 1 % of loss never loses 64 KB at
+// once, and a rate counts what a wire would carry. Frames that wait are copies, in a queue of bounded size.
 package fault
 
 import (
@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// A Spec is what is wrong with one direction. Probabilities are from 0 to 1, of frames as on a wire. The zero Spec does
+// A Spec says which faults one direction has. Probabilities are from 0 to 1, of frames as on a wire. The zero Spec does
 // nothing.
 type Spec struct {
-	Delay time.Duration // each frame's
+	Delay time.Duration // of each frame
 
-	// Jitter lets the delay wander evenly between Delay - Jitter and Delay + Jitter: a delay is drawn every 2 * Jitter,
-	// and between two draws it moves straight from one to the other. No path is steeper without frames overtaking each
-	// other, and overtaking is Reorder's; the mean stays Delay however dense the traffic is.
+	// Jitter varies the delay between Delay - Jitter and Delay + Jitter: every 2 * Jitter a new random value is drawn, and
+	// in between the delay changes linearly from one to the next. If it fell faster, frames would overtake each other,
+	// which only Reorder shall do. The mean is Delay, however dense the traffic is.
 	Jitter time.Duration
 
 	Loss float64
@@ -29,21 +29,21 @@ type Spec struct {
 
 	Duplicate float64
 
-	// Reorder is how many frames are held back until the next three have passed, or for 50 ms if fewer come.
+	// Reorder is the probability that a frame is held back until the next three have passed, or for 50 ms if fewer come.
 	Reorder float64
 
-	// Corrupt is how many frames have one bit behind the Ethernet header flipped, checksums left as they were before.
+	// Corrupt is the probability that one bit behind the Ethernet header is flipped. Checksums are not adapted.
 	Corrupt float64
 
-	// Rate is in bits a second, of whole frames from the Ethernet header on, 0: no bound. A token bucket of 2 ms; what
-	// comes faster waits in a queue of 100 ms, or of 32 kB where that is more, and what the queue has no room for is lost.
+	// Rate is in bits a second, of whole frames from the Ethernet header on; 0: no limit. It is a token bucket of 2 ms.
+	// What comes faster waits in a queue of 100 ms, or of 32 kB if that is more; what the queue has no room for is lost.
 	Rate int64
 
-	// Seed makes it repeatable: with the same seed and the same frames, the same ones are lost, doubled, held back and
-	// changed, whatever else is set.
+	// Seed makes the faults repeatable: with the same seed and the same frames, the same frames are lost, duplicated, held
+	// back and corrupted, whatever else is set.
 	Seed uint64
 
-	For time.Duration // after which the owner of the Gate is to close it; 0: never
+	For time.Duration // after which the fault ends, see Point.Set; 0: never
 }
 
 // Bounds of a Spec.
@@ -87,7 +87,7 @@ func (s Spec) Check() error {
 	return nil
 }
 
-// String is what people read: "delay 50ms ± 10ms, loss 2% in bursts of 5".
+// String is the text for people: "delay 50ms ± 10ms, loss 2% in bursts of 5".
 func (s Spec) String() string {
 	var words []string
 	add := func(format string, args ...any) { words = append(words, fmt.Sprintf(format, args...)) }
@@ -116,7 +116,7 @@ func (s Spec) String() string {
 	return strings.Join(words, ", ")
 }
 
-// percent writes a share without the dust of binary fractions.
+// percent writes a probability without the rounding errors of binary fractions.
 func percent(share float64) string { return fmt.Sprintf("%.6g%%", share*100) }
 
 func rateText(bits int64) string {

@@ -12,9 +12,9 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// timed is a sink that knows when each frame came.
+// timed is a output that knows when each frame came.
 type timed struct {
-	sink
+	output
 	began time.Time
 	at    []time.Duration
 }
@@ -23,7 +23,7 @@ func (s *timed) take(frames []ether.Frame) {
 	for range frames {
 		s.at = append(s.at, time.Since(s.began))
 	}
-	s.sink.take(frames)
+	s.output.take(frames)
 }
 
 func TestDelay(t *testing.T) {
@@ -161,7 +161,7 @@ func TestRateKeepsTo(t *testing.T) {
 // A frame that is longer than the queue still gets through, alone.
 func TestRateLongFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &sink{}
+		s := &output{}
 		g := checked(t, Spec{Rate: 8e6}, s.take)
 		g.Process([]ether.Frame{numbered(0, 60_000), numbered(1, 60_000)})
 		rest(g, time.Second)
@@ -175,7 +175,7 @@ func TestRateLongFrame(t *testing.T) {
 func TestReorder(t *testing.T) {
 	for _, delay := range []time.Duration{0, 10 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &sink{}
+			s := &output{}
 			g := checked(t, Spec{Reorder: 0.01, Delay: delay, Seed: 5}, s.take)
 			const n = 20_000
 			for i := range n {
@@ -198,7 +198,7 @@ func TestReorder(t *testing.T) {
 			if stats := g.Stats(); int(stats.Reordered) != late || stats.Passed != n {
 				t.Errorf("%+v", stats)
 			}
-			straight := &sink{frames: slices.DeleteFunc(slices.Clone(s.frames), func(f ether.Frame) bool { return f.Fault&ether.FaultReordered != 0 })}
+			straight := &output{frames: slices.DeleteFunc(slices.Clone(s.frames), func(f ether.Frame) bool { return f.Fault&ether.FaultReordered != 0 })}
 			if !slices.IsSorted(straight.passed()) {
 				t.Error("others overtook each other too")
 			}
@@ -218,13 +218,13 @@ func TestReorder(t *testing.T) {
 	})
 }
 
-// What waits when a gate is closed comes out at once and in order, and what comes later goes straight on.
+// What waits when an injector is closed comes out at once and in order, and what comes later goes straight on.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &timed{began: time.Now()}
 		g := checked(t, Spec{Delay: time.Second, Rate: 100e6, Loss: 0.1}, s.take)
 		feed(g, 1000)
-		gone := len(lost(&s.sink))
+		gone := len(lost(&s.output))
 		g.Close()
 		g.Close()
 		if got := s.passed(); len(got)+gone != 1000 || !slices.IsSorted(got) || gone == 0 {
@@ -246,7 +246,7 @@ func TestClose(t *testing.T) {
 
 func TestQueueBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &sink{}
+		s := &output{}
 		g := checked(t, Spec{Delay: 10 * time.Second}, s.take)
 		const length = 60_000
 		n := maxWaiting/(length+overhead) + 100

@@ -18,7 +18,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"switch":          {ours: []string{"ether"}},
 	"tap":             {ours: []string{"ether", "offload"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
 	"tunnel":          {ours: []string{"ether", "offload"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
-	"fault":           {ours: []string{"ether"}},
+	"fault":           {ours: []string{"ether", "switch"}},
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/dissect": {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
 	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
