@@ -14,29 +14,29 @@ import (
 type Hub struct {
 	frames atomic.Uint64 // IDs that were given
 
-	mu       sync.Mutex
-	networks map[string]*observer
-	sinks    []*Sink
-	ports    directory
+	mu          sync.Mutex
+	networks    map[string]*watcher
+	subscribers []*Subscriber
+	ports       portTable
 }
 
-// An observer is the Watcher of one network's switch.
-type observer struct {
-	hub     *Hub
-	network string
-	sw      *vswitch.Switch
-	sinks   atomic.Pointer[[]*Sink] // replaced whole
+// An watcher is the Watcher of one network's switch.
+type watcher struct {
+	hub         *Hub
+	network     string
+	sw          *vswitch.Switch
+	subscribers atomic.Pointer[[]*Subscriber] // replaced whole
 }
 
 // NewHub makes a Hub without networks.
-func NewHub() *Hub { return &Hub{networks: make(map[string]*observer), ports: newDirectory()} }
+func NewHub() *Hub { return &Hub{networks: make(map[string]*watcher), ports: newPortTable()} }
 
 // Add lets the network's frames be seen.
 func (h *Hub) Add(network string, sw *vswitch.Switch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.networks[network] = &observer{hub: h, network: network, sw: sw}
-	h.show()
+	h.networks[network] = &watcher{hub: h, network: network, sw: sw}
+	h.updateWatchers()
 }
 
 // Remove ends that.
@@ -49,11 +49,11 @@ func (h *Hub) Remove(network string) {
 	}
 }
 
-// show gives every observer the sinks that there are. It needs the lock.
-func (h *Hub) show() {
+// updateWatchers gives every observer the sinks that there are. It needs the lock.
+func (h *Hub) updateWatchers() {
 	for _, o := range h.networks {
-		sinks := slices.Clone(h.sinks)
-		o.sinks.Store(&sinks)
+		sinks := slices.Clone(h.subscribers)
+		o.subscribers.Store(&sinks)
 		if len(sinks) == 0 {
 			o.sw.Watch(nil)
 		} else {
@@ -63,14 +63,14 @@ func (h *Hub) show() {
 }
 
 // Watch copies the frame to each Sink that wants it.
-func (o *observer) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
-	for _, s := range *o.sinks.Load() {
-		o.show(s, in, out, v, f)
+func (o *watcher) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
+	for _, s := range *o.subscribers.Load() {
+		o.copyTo(s, in, out, v, f)
 	}
 }
 
-// show copies the frame to a Sink if it wants it.
-func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
+// copyTo copies the frame to a Sink if it wants it.
+func (o *watcher) copyTo(s *Subscriber, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
 	if !s.wants(o.network, in, out, v, f) {
 		if !s.ring.overwrite { // the recorder's frames need no books; workers that count together wait for each other
 			s.filtered.Add(1)
@@ -96,16 +96,16 @@ func (o *observer) show(s *Sink, in, out *vswitch.Port, v vswitch.Verdict, f *et
 }
 
 // WatchRun is Watch for frames that came together and are forwarded one way.
-func (o *observer) WatchRun(in, out *vswitch.Port, frames []ether.Frame) {
+func (o *watcher) WatchRun(in, out *vswitch.Port, frames []ether.Frame) {
 	last := o.hub.frames.Add(uint64(len(frames)))
 	for i := range frames {
 		frames[i].ID = last - uint64(len(frames)-1-i)
 	}
-	for _, s := range *o.sinks.Load() {
+	for _, s := range *o.subscribers.Load() {
 		switch {
 		case !s.ring.overwrite:
 			for i := range frames {
-				o.show(s, in, out, vswitch.Forwarded, &frames[i])
+				o.copyTo(s, in, out, vswitch.Forwarded, &frames[i])
 			}
 		case !s.drops: // the recorder
 			s.ring.addRun(in.Number, out.Number, vswitch.Forwarded, frames, s.snap, s.headers)
@@ -130,8 +130,8 @@ type Match func(frame []byte, wireLen int) bool
 // DefaultRing holds 8 MiB: a few thousand frames of 1,500 bytes, or some hundred super-frames.
 const DefaultRing = 8 << 20
 
-// A Sink is one who looks. What it does not read in time is dropped and counted.
-type Sink struct {
+// A Subscriber is one who looks. What it does not read in time is dropped and counted.
+type Subscriber struct {
 	hub      *Hub
 	ring     *ring
 	snap     int
@@ -144,13 +144,13 @@ type Sink struct {
 	delivered uint64 // guarded by the ring's lock
 
 	// Of these the hub's lock takes care.
-	targets Targets
-	since   uint32  // Number of the newest port when it was opened
-	fresh   []*Port // that were not told yet
+	targets  Targets
+	since    uint32  // Number of the newest port when it was opened
+	newPorts []*Port // that were not told yet
 }
 
-// Open lets a new Sink look until it is closed.
-func (h *Hub) Open(o Options) (*Sink, error) {
+// Subscribe lets a new Sink look until it is closed.
+func (h *Hub) Subscribe(o Options) (*Subscriber, error) {
 	if o.Ring == 0 {
 		o.Ring = DefaultRing
 	}
@@ -161,19 +161,19 @@ func (h *Hub) Open(o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sink{hub: h, ring: r, snap: o.Snap, headers: o.Headers, drops: o.DropsOnly}
+	s := &Subscriber{hub: h, ring: r, snap: o.Snap, headers: o.Headers, drops: o.DropsOnly}
 	s.Filter(o.Match)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s.since = h.ports.newest
-	s.aim(o.Targets)
-	h.sinks = append(h.sinks, s)
-	h.show()
+	s.setTargets(o.Targets)
+	h.subscribers = append(h.subscribers, s)
+	h.updateWatchers()
 	return s, nil
 }
 
 // wants judges a frame for the Sink.
-func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) bool {
+func (s *Subscriber) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) bool {
 	if s.drops && !v.Drop() {
 		return false
 	}
@@ -189,13 +189,13 @@ func (s *Sink) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f
 }
 
 // Filter changes which of the ports' frames are wanted; nil: all.
-func (s *Sink) Filter(m Match) { s.match.Store(&m) }
+func (s *Subscriber) Filter(m Match) { s.match.Store(&m) }
 
 // Ready holds a token when there is something to Read.
-func (s *Sink) Ready() <-chan struct{} { return s.ring.ready }
+func (s *Subscriber) Ready() <-chan struct{} { return s.ring.ready }
 
 // Read lends fn what has come since it was last called, in the order of time, and gives the number.
-func (s *Sink) Read(fn func(*Record)) int {
+func (s *Subscriber) Read(fn func(*Record)) int {
 	n := s.ring.read(fn)
 	s.ring.mu.Lock()
 	s.delivered += uint64(n)
@@ -204,11 +204,11 @@ func (s *Sink) Read(fn func(*Record)) int {
 }
 
 // Close ends the looking. What has come before may still be read. A second Close does nothing.
-func (s *Sink) Close() {
+func (s *Subscriber) Close() {
 	h := s.hub
 	h.mu.Lock()
-	h.sinks = slices.DeleteFunc(h.sinks, func(x *Sink) bool { return x == s })
-	h.show()
+	h.subscribers = slices.DeleteFunc(h.subscribers, func(x *Subscriber) bool { return x == s })
+	h.updateWatchers()
 	h.mu.Unlock()
 	s.ring.mu.Lock()
 	s.ring.closed = true // somebody may still be watching for it
@@ -216,11 +216,11 @@ func (s *Sink) Close() {
 }
 
 // Free closes the Sink and gives its memory back; there is nothing to read any more. Its books stay.
-func (s *Sink) Free() {
+func (s *Subscriber) Free() {
 	s.Close()
 	s.Filter(nil)
 	s.ring.mu.Lock()
-	s.ring.giveBack()
+	s.ring.release()
 	s.ring.mu.Unlock()
 }
 
@@ -236,13 +236,13 @@ type Stats struct {
 }
 
 // Stats reads the books.
-func (s *Sink) Stats() (t Stats) {
+func (s *Subscriber) Stats() (t Stats) {
 	r := s.ring
 	r.mu.Lock()
 	t.Dropped, t.Delivered = r.dropped, s.delivered
-	late := r.late
-	if t.Accepted = r.put + r.dropped; r.overwrite {
-		t.Accepted = r.put // what is overwritten was put
+	late := r.afterClose
+	if t.Accepted = r.accepted + r.dropped; r.overwrite {
+		t.Accepted = r.accepted // what is overwritten was put
 	}
 	r.mu.Unlock()
 	t.Waiting = t.Accepted - t.Delivered - t.Dropped
@@ -251,9 +251,9 @@ func (s *Sink) Stats() (t Stats) {
 	return t
 }
 
-// Tail gives the frames that were dropped since the last one that was kept, by port; 0 stands for ports that were too
+// TrailingDrops gives the frames that were dropped since the last one that was kept, by port; 0 stands for ports that were too
 // many to be told apart.
-func (s *Sink) Tail() map[uint32]uint64 {
+func (s *Subscriber) TrailingDrops() map[uint32]uint64 {
 	r := s.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,7 +270,7 @@ func (s *Sink) Tail() map[uint32]uint64 {
 }
 
 // Memory is the bytes that the Sink has for frames.
-func (s *Sink) Memory() int {
+func (s *Subscriber) Memory() int {
 	s.ring.mu.Lock()
 	defer s.ring.mu.Unlock()
 	return len(s.ring.buf)

@@ -51,16 +51,16 @@ func (n *net) send(src, dst, number byte) {
 	n.ports[src].Ingress([]ether.Frame{to(mac(src), mac(dst), number)})
 }
 
-func open(t *testing.T, h *Hub, o Options) *Sink {
+func open(t *testing.T, h *Hub, o Options) *Subscriber {
 	t.Helper()
-	s, err := h.Open(o)
+	s, err := h.Subscribe(o)
 	must(t, err)
 	t.Cleanup(s.Close)
 	return s
 }
 
 // came gives the numbers of the frames that a Sink got.
-func (s *Sink) came() (numbers []byte) {
+func (s *Subscriber) came() (numbers []byte) {
 	s.Read(func(r *Record) { numbers = append(numbers, r.Data[14]) })
 	return numbers
 }
@@ -100,7 +100,7 @@ func TestHub(t *testing.T) {
 		{"filter and port", Options{Match: func(f []byte, n int) bool { return f[14] < 2 && n == 64 }}, only("one-b"), []byte{1}},
 	} {
 		s := open(t, h, c.options)
-		s.Aim(c.targets)
+		s.SetTargets(c.targets)
 		all()
 		if waiting := s.Stats().Waiting; waiting != uint64(len(c.want)) {
 			t.Errorf("%s: %d wait, want %d", c.name, waiting, len(c.want))
@@ -124,7 +124,7 @@ func TestHub(t *testing.T) {
 func TestBooksMeanwhile(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
-	var s *Sink
+	var s *Subscriber
 	judged := 0
 	s = open(t, h, Options{Match: func([]byte, int) bool {
 		judged++
@@ -149,7 +149,7 @@ func TestHubIDs(t *testing.T) {
 	for i := range byte(3) {
 		n.send(1, 2, i)
 	}
-	ids := func(s *Sink) (all []uint64) {
+	ids := func(s *Subscriber) (all []uint64) {
 		s.Read(func(r *Record) {
 			all = append(all, r.ID)
 			if r.In != n.ports[1].Number || r.Out != n.ports[2].Number || r.Verdict != vswitch.Forwarded {
@@ -213,7 +213,7 @@ func TestStuckReader(t *testing.T) {
 		t.Errorf("%d frames arrived of %d", got, 2*frames)
 	}
 	read.Read(func(*Record) {})
-	for _, s := range []*Sink{stuck, read} {
+	for _, s := range []*Subscriber{stuck, read} {
 		c := s.Stats()
 		if c.Seen != 2*frames || c.Accepted != c.Seen || c.Accepted != c.Delivered+c.Dropped+c.Waiting {
 			t.Errorf("%+v", c)
@@ -232,7 +232,7 @@ func TestWatchAllocs(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	s := open(t, h, Options{Match: func(f []byte, _ int) bool { return f[14] == 1 }})
-	s.Aim(Targets{Some: true, Endpoints: map[string]bool{"one-a": true}})
+	s.SetTargets(Targets{Some: true, Endpoints: map[string]bool{"one-a": true}})
 	f := to(mac(1), mac(2), 1)
 	o := h.networks["one"]
 	if allocs := testing.AllocsPerRun(1000, func() { o.Watch(n.ports[1], n.ports[2], vswitch.Forwarded, &f) }); allocs != 0 {
@@ -254,7 +254,7 @@ func BenchmarkWatch(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			h := NewHub()
 			n := newNet(h, "one")
-			s, err := h.Open(c.o)
+			s, err := h.Subscribe(c.o)
 			must(b, err)
 			defer s.Close()
 			f := numbered(1, 1514)
@@ -354,8 +354,8 @@ func TestWantsGone(t *testing.T) {
 	}
 	h.Plug(Port{Number: 1004, Network: "one", Name: "none", Addrs: addr})
 	job := &lives[1]
-	if job.Came == 0 || job.Gone < job.Came {
-		t.Fatalf("it was there from %d to %d", job.Came, job.Gone)
+	if job.AttachedAt == 0 || job.DetachedAt < job.AttachedAt {
+		t.Fatalf("it was there from %d to %d", job.AttachedAt, job.DetachedAt)
 	}
 	a := n.ports[1].Number
 	for _, c := range []struct {
@@ -369,23 +369,23 @@ func TestWantsGone(t *testing.T) {
 		{"from who has it after", Record{In: 1003, Out: a}, false},
 		{"from who has it now", Record{In: 1004, Out: a}, false},
 		{"of others", Record{In: a, Out: n.ports[2].Number}, false},
-		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.Came}, true},
-		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.Gone}, true},
-		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].Came - 1}, false},
-		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.Gone + 1}, false},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.AttachedAt}, true},
+		{"flooded in its time", Record{In: a, Verdict: vswitch.Flooded, Time: job.DetachedAt}, true},
+		{"flooded before", Record{In: a, Verdict: vswitch.Flooded, Time: lives[0].AttachedAt - 1}, false},
+		{"flooded after", Record{In: a, Verdict: vswitch.Flooded, Time: job.DetachedAt + 1}, false},
 	} {
-		if got := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}})(&c.r); got != c.want {
+		if got := h.Matcher(Targets{Some: true, Sandboxes: map[string]bool{"job": true}})(&c.r); got != c.want {
 			t.Errorf("%s: %v", c.what, got)
 		}
 	}
-	young := h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"job": true}, Born: map[string]int64{"job": job.Came}})
+	young := h.Matcher(Targets{Some: true, Sandboxes: map[string]bool{"job": true}, StartedAt: map[string]int64{"job": job.AttachedAt}})
 	if young(&Record{In: 1001, Out: a}) || !young(&Record{In: 1002, Out: a}) {
 		t.Error("who had the address before it was made is not it")
 	}
 	if all := h.Ports(Targets{Some: true, Sandboxes: map[string]bool{"job": true, "": true}}); len(all) != 1 || all[0].Number != 1002 {
 		t.Errorf("the sandbox is that of %v", all)
 	}
-	if h.Wants(Targets{Some: true, Sandboxes: map[string]bool{"": true}})(&Record{In: 1004}) {
+	if h.Matcher(Targets{Some: true, Sandboxes: map[string]bool{"": true}})(&Record{In: 1004}) {
 		t.Error("no sandbox is the name of every port without one")
 	}
 }
@@ -397,14 +397,14 @@ func TestSandboxIsTaken(t *testing.T) {
 	s := open(t, h, Options{Targets: Targets{Some: true, Sandboxes: map[string]bool{"job": true}}})
 	n.send(1, 2, 1)
 	all := open(t, h, Options{})
-	all.Fresh()
+	all.NewPorts()
 	h.Plug(Port{Number: 2000, Network: "one"})
-	if fresh := all.Fresh(); len(fresh) != 1 {
+	if fresh := all.NewPorts(); len(fresh) != 1 {
 		t.Errorf("fresh are %v", fresh)
 	}
 	h.SetSandbox(2000, "new")
 	h.SetSandbox(n.ports[1].Number, "job")
-	if fresh := all.Fresh(); len(fresh) != 0 {
+	if fresh := all.NewPorts(); len(fresh) != 0 {
 		t.Errorf("what is looked at already is fresh again: %v", fresh)
 	}
 	h.SetSandbox(n.ports[1].Number, "job")
@@ -415,7 +415,7 @@ func TestSandboxIsTaken(t *testing.T) {
 	if got := s.came(); !slices.Equal(got, []byte{2}) {
 		t.Errorf("frames %v, want the second", got)
 	}
-	if fresh := s.Fresh(); len(fresh) != 1 || fresh[0].Sandbox != "job" {
+	if fresh := s.NewPorts(); len(fresh) != 1 || fresh[0].Sandbox != "job" {
 		t.Errorf("fresh are %v", fresh)
 	}
 }

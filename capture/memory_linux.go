@@ -25,8 +25,8 @@ func (r *ring) allocate(size int) error {
 	return nil
 }
 
-// giveBack leaves a closed ring empty. It needs the lock, and nobody may have what it lent.
-func (r *ring) giveBack() {
+// release leaves a closed ring empty. It needs the lock, and nobody may have what it lent.
+func (r *ring) release() {
 	if r.buf != nil {
 		r.unused.Stop()
 		_ = unix.Munmap(r.buf)

@@ -65,7 +65,7 @@ func TestRingMemory(t *testing.T) {
 	h := NewHub()
 	rec := h.NewRecorder()
 	must(t, rec.Resize(size))
-	sink, err := h.Open(Options{Ring: size})
+	sink, err := h.Subscribe(Options{Ring: size})
 	must(t, err)
 	n := newNet(h, "one")
 	n.send(1, 2, 1)

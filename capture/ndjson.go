@@ -53,7 +53,7 @@ type frameLine struct {
 	Data    []byte    `json:"data"`
 }
 
-type booksLine struct {
+type countsLine struct {
 	Port      int    `json:"port"`
 	Delivered uint64 `json:"delivered"`
 	Dropped   uint64 `json:"dropped"`
@@ -72,7 +72,7 @@ func (n *NDJSON) AddInterface(i *pcapng.Interface) (index int, err error) {
 	} else {
 		line.MAC = p.MAC.String()
 	}
-	if p.Host {
+	if p.HostPort {
 		line.Kind = "host"
 	}
 	n.ports++
@@ -97,7 +97,7 @@ func (n *NDJSON) WritePacket(p *pcapng.Packet) error {
 
 // Statistics writes the line of a port's books.
 func (n *NDJSON) Statistics(s *pcapng.Stats) error {
-	return n.enc.Encode(map[string]any{"books": booksLine{s.Interface, s.Delivered, s.Dropped}})
+	return n.enc.Encode(map[string]any{"books": countsLine{s.Interface, s.Delivered, s.Dropped}})
 }
 
 // Flush writes what has come since the last one.

@@ -10,8 +10,8 @@ import (
 // A Tunnel is the two ends of a remote host's port.
 type Tunnel struct{ Local, Remote netip.AddrPort }
 
-// outerRoom is the most that the outer headers take: Ethernet, IPv6, UDP, VXLAN.
-const outerRoom = 14 + 40 + 8 + 8
+// outerHeadersLen is the most that the outer headers take: Ethernet, IPv6, UDP, VXLAN.
+const outerHeadersLen = 14 + 40 + 8 + 8
 
 // outer appends the headers of the VXLAN datagram that carries a frame of length bytes, and the frame, to b (RFC 7348
 // section 5). It is rebuilt, not seen: hardware addresses, TTL and source port are made up; the UDP checksum is zero,
@@ -24,8 +24,8 @@ func (t *Tunnel) outer(b, frame []byte, length int, vni uint32, in bool) []byte 
 		port = t.Local.Port()
 	}
 	be := binary.BigEndian
-	b = append(b, station(dst.Addr())...)
-	b = append(b, station(src.Addr())...)
+	b = append(b, hostMAC(dst.Addr())...)
+	b = append(b, hostMAC(src.Addr())...)
 	udp := 8 + 8 + length
 	if src.Addr().Is4() {
 		b = append(b, 0x08, 0x00)
@@ -56,8 +56,8 @@ func (t *Tunnel) outer(b, frame []byte, length int, vni uint32, in bool) []byte 
 	return append(b, frame...)
 }
 
-// station is a locally administered hardware address that says which host it stands for.
-func station(a netip.Addr) []byte {
+// hostMAC is a locally administered hardware address that says which host it stands for.
+func hostMAC(a netip.Addr) []byte {
 	b := a.AsSlice()
 	return append([]byte{2, 0}, b[len(b)-4:]...)
 }

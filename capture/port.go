@@ -17,12 +17,12 @@ type Targets struct {
 	Networks  map[string]bool
 	Peers     map[string]bool // by Port.Name
 	Sandboxes map[string]bool
-	Born      map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports that came before are not its, whatever their address
+	StartedAt map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports that came before are not its, whatever their address
 	New       bool             // ports that came after the Sink was opened,
 	Since     uint32           // with a Number above this one
 }
 
-func (t *Targets) has(p *Port, since uint32) bool {
+func (t *Targets) match(p *Port, since uint32) bool {
 	switch {
 	case !t.Some, t.Networks[p.Network]:
 		return true
@@ -39,24 +39,24 @@ type selection struct {
 	networks map[string]bool // that have such a port
 }
 
-// departed is how many ports are remembered that have gone: a ring may hold frames of them.
-const departed = 4096
+// maxDetached is how many ports are remembered that have gone: a ring may hold frames of them.
+const maxDetached = 4096
 
-// A directory is the ports that there are, and those that were there lately.
-type directory struct {
-	all    map[uint32]*Port // by Number
-	here   map[uint32]bool
-	gone   []uint32 // oldest first
-	newest uint32
+// A portTable is the ports that there are, and those that were there lately.
+type portTable struct {
+	all      map[uint32]*Port // by Number
+	attached map[uint32]bool
+	detached []uint32 // oldest first
+	newest   uint32
 }
 
-func newDirectory() directory {
-	return directory{all: make(map[uint32]*Port), here: make(map[uint32]bool)}
+func newPortTable() portTable {
+	return portTable{all: make(map[uint32]*Port), attached: make(map[uint32]bool)}
 }
 
-// change makes a port that is there another, and gives that; nil if it is not there. Who looks at the old one has no lock.
-func (d *directory) change(number uint32, what func(*Port)) *Port {
-	if !d.here[number] {
+// update makes a port that is there another, and gives that; nil if it is not there. Who looks at the old one has no lock.
+func (d *portTable) update(number uint32, what func(*Port)) *Port {
+	if !d.attached[number] {
 		return nil
 	}
 	p := *d.all[number]
@@ -70,17 +70,17 @@ func (h *Hub) Plug(p Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
-	p.Came = time.Now().UnixNano()
-	d.all[p.Number], d.here[p.Number], d.newest = &p, true, max(d.newest, p.Number)
-	h.offer(&p)
+	p.AttachedAt = time.Now().UnixNano()
+	d.all[p.Number], d.attached[p.Number], d.newest = &p, true, max(d.newest, p.Number)
+	h.addPort(&p)
 }
 
-// offer lets each Sink take a port that it is to look at. It needs the lock.
-func (h *Hub) offer(p *Port) {
-	for _, s := range h.sinks {
+// addPort lets each Sink take a port that it is to look at. It needs the lock.
+func (h *Hub) addPort(p *Port) {
+	for _, s := range h.subscribers {
 		// Those that overwrite look at all, and tell of none.
-		if !s.ring.overwrite && s.targets.has(p, s.since) && !s.selected.Load().ports[p.Number] {
-			s.take(p)
+		if !s.ring.overwrite && s.targets.match(p, s.since) && !s.selected.Load().ports[p.Number] {
+			s.selectPort(p)
 		}
 	}
 }
@@ -89,15 +89,15 @@ func (h *Hub) offer(p *Port) {
 func (h *Hub) SetMTU(number uint32, mtu int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ports.change(number, func(p *Port) { p.MTU = mtu })
+	h.ports.update(number, func(p *Port) { p.MTU = mtu })
 }
 
 // SetSandbox tells of a port which container it will have.
 func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if p := h.ports.change(number, func(p *Port) { p.Sandbox = sandbox }); p != nil && sandbox != "" {
-		h.offer(p)
+	if p := h.ports.update(number, func(p *Port) { p.Sandbox = sandbox }); p != nil && sandbox != "" {
+		h.addPort(p)
 	}
 }
 
@@ -105,7 +105,7 @@ func (h *Hub) SetSandbox(number uint32, sandbox string) {
 func (h *Hub) SetAddrs(number uint32, addrs []netip.Prefix) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ports.change(number, func(p *Port) { p.Addrs = addrs })
+	h.ports.update(number, func(p *Port) { p.Addrs = addrs })
 }
 
 // Unplug tells that a port has gone.
@@ -113,13 +113,13 @@ func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	d := &h.ports
-	if d.change(number, func(p *Port) { p.Gone = time.Now().UnixNano() }) == nil {
+	if d.update(number, func(p *Port) { p.DetachedAt = time.Now().UnixNano() }) == nil {
 		return
 	}
-	delete(d.here, number)
-	if d.gone = append(d.gone, number); len(d.gone) > departed {
-		delete(d.all, d.gone[0])
-		d.gone = slices.Delete(d.gone, 0, 1)
+	delete(d.attached, number)
+	if d.detached = append(d.detached, number); len(d.detached) > maxDetached {
+		delete(d.all, d.detached[0])
+		d.detached = slices.Delete(d.detached, 0, 1)
 	}
 }
 
@@ -134,7 +134,7 @@ func (h *Hub) port(number uint32) *Port {
 func (h *Hub) neighbours(p *Port) (all []*Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for number := range h.ports.here {
+	for number := range h.ports.attached {
 		if q := h.ports.all[number]; q.Network == p.Network && q.Number != p.Number {
 			all = append(all, q)
 		}
@@ -143,55 +143,55 @@ func (h *Hub) neighbours(p *Port) (all []*Port) {
 	return all
 }
 
-// Aim changes which ports the Sink looks at.
-func (s *Sink) Aim(t Targets) {
+// SetTargets changes which ports the Sink looks at.
+func (s *Subscriber) SetTargets(t Targets) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	s.aim(t)
+	s.setTargets(t)
 }
 
-// aim needs the hub's lock.
-func (s *Sink) aim(t Targets) {
+// setTargets needs the hub's lock.
+func (s *Subscriber) setTargets(t Targets) {
 	s.targets = t
 	before := s.selected.Load()
 	now := &selection{all: !t.Some, ports: make(map[uint32]bool), networks: make(map[string]bool)}
 	d := &s.hub.ports
-	for _, number := range slices.Sorted(maps.Keys(d.here)) {
-		if p := d.all[number]; !s.ring.overwrite && t.has(p, s.since) {
+	for _, number := range slices.Sorted(maps.Keys(d.attached)) {
+		if p := d.all[number]; !s.ring.overwrite && t.match(p, s.since) {
 			now.ports[number], now.networks[p.Network] = true, true
 			if before == nil || !before.ports[number] {
-				s.fresh = append(s.fresh, p)
+				s.newPorts = append(s.newPorts, p)
 			}
 		}
 	}
 	s.selected.Store(now)
-	s.ring.wake()
+	s.ring.notify()
 }
 
-// take looks at one port more. It needs the hub's lock.
-func (s *Sink) take(p *Port) {
+// selectPort looks at one port more. It needs the hub's lock.
+func (s *Subscriber) selectPort(p *Port) {
 	before := s.selected.Load()
 	now := &selection{all: before.all, ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
 	now.ports[p.Number], now.networks[p.Network] = true, true
-	if here := s.hub.ports.here; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
+	if here := s.hub.ports.attached; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
 		maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
 	}
 	s.selected.Store(now)
-	s.fresh = append(s.fresh, p)
-	s.ring.wake()
+	s.newPorts = append(s.newPorts, p)
+	s.ring.notify()
 }
 
-// Fresh gives the ports that the Sink looks at since it was last asked.
-func (s *Sink) Fresh() []*Port {
+// NewPorts gives the ports that the Sink looks at since it was last asked.
+func (s *Subscriber) NewPorts() []*Port {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	fresh := s.fresh
-	s.fresh = nil
+	fresh := s.newPorts
+	s.newPorts = nil
 	return fresh
 }
 
-// LooksAt tells whether the Sink looks at a port.
-func (s *Sink) LooksAt(number uint32) bool {
+// Selects tells whether the Sink looks at a port.
+func (s *Subscriber) Selects(number uint32) bool {
 	now := s.selected.Load()
 	return now.all || now.ports[number]
 }
@@ -201,16 +201,16 @@ func (h *Hub) Ports(t Targets) (all []*Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, number := range slices.Sorted(maps.Keys(h.ports.all)) {
-		if p := h.ports.all[number]; t.has(p, h.ports.newest) {
+		if p := h.ports.all[number]; t.match(p, h.ports.newest) {
 			all = append(all, p)
 		}
 	}
 	return all
 }
 
-// Wants gives what tells whether a record is of the targets: of the ports that there are, and of those that have gone and
+// Matcher gives what tells whether a record is of the targets: of the ports that there are, and of those that have gone and
 // had the same address before them.
-func (h *Hub) Wants(t Targets) func(*Record) bool {
+func (h *Hub) Matcher(t Targets) func(*Record) bool {
 	if !t.Some {
 		return func(*Record) bool { return true }
 	}
@@ -223,7 +223,7 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 	ports, at, ends := make(map[uint32]*Port), make(map[uint32]string), make(map[end][]*Port)
 	for number, p := range h.ports.all {
 		at[number] = p.Network
-		if t.has(p, h.ports.newest) {
+		if t.match(p, h.ports.newest) {
 			ports[number] = p
 			for _, a := range p.Addrs {
 				at := end{p.Network, a.Addr()}
@@ -232,9 +232,9 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 		}
 	}
 	for number, p := range h.ports.all { // a container that was started again has another endpoint, with its old address
-		if !h.ports.here[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool {
+		if !h.ports.attached[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool {
 			return slices.ContainsFunc(ends[end{p.Network, a.Addr()}], func(later *Port) bool {
-				return number < later.Number && p.Came >= max(t.Born[later.Name], t.Born[later.Sandbox])
+				return number < later.Number && p.AttachedAt >= max(t.StartedAt[later.Name], t.StartedAt[later.Sandbox])
 			})
 		}) {
 			ports[number] = p
@@ -250,10 +250,10 @@ func (h *Hub) Wants(t Targets) func(*Record) bool {
 			return true
 		}
 		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {
-			if p.Gone == 0 {
-				return p.Came <= r.Time || p.Came > now // by a clock that was wrong then
+			if p.DetachedAt == 0 {
+				return p.AttachedAt <= r.Time || p.AttachedAt > now // by a clock that was wrong then
 			}
-			return p.Came <= r.Time && r.Time <= p.Gone
+			return p.AttachedAt <= r.Time && r.Time <= p.DetachedAt
 		})
 	}
 }

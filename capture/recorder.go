@@ -16,7 +16,7 @@ type Recorder struct {
 	hub *Hub
 
 	mu         sync.Mutex
-	all, drops *Sink // nil: off
+	all, drops *Subscriber // nil: off
 	size       int
 	since      int64 // ns since 1970: it was switched on, or resized
 	dumps      int   // that are being read
@@ -34,13 +34,13 @@ func (r *Recorder) Resize(size int) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var all, drops *Sink
+	var all, drops *Subscriber
 	if size > 0 {
 		var err error
-		if all, err = r.hub.Open(Options{Ring: size, Snap: RecordedBytes, Headers: true, Overwrite: true}); err != nil {
+		if all, err = r.hub.Subscribe(Options{Ring: size, Snap: RecordedBytes, Headers: true, Overwrite: true}); err != nil {
 			return err
 		}
-		if drops, err = r.hub.Open(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true,
+		if drops, err = r.hub.Subscribe(Options{Ring: size / 8, Snap: RecordedBytes, Headers: true, Overwrite: true,
 			DropsOnly: true}); err != nil {
 			all.Free()
 			return err
@@ -78,7 +78,7 @@ func (r *Recorder) Size() int {
 // there may be drops only. It ends with the first error of either. A dump is of a copy, so that a slow reader finds no
 // hole in it: there are MaxDumps at most at one time, with no more memory together than the largest Recorder has.
 func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn func(*Record) error) error {
-	all, drops, since, done, err := r.admit()
+	all, drops, since, done, err := r.startDump()
 	if err != nil {
 		return err
 	}
@@ -93,12 +93,12 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn fu
 	if err != nil {
 		return err
 	}
-	defer lost.giveBack()
+	defer lost.release()
 	kept, err := all.ring.snapshot()
 	if err != nil {
 		return err
 	}
-	defer kept.giveBack()
+	defer kept.release()
 	var oldest *Record
 	for rec := range kept.records() {
 		oldest = &Record{Time: rec.Time, ID: rec.ID}
@@ -133,21 +133,21 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn fu
 // MaxDumps is how many dumps there may be at one time.
 const MaxDumps = 4
 
-// admit lets a dump begin, if there is room for its copy; its caller calls done when that is given back.
-func (r *Recorder) admit() (all, drops *Sink, since int64, done func(), err error) {
+// startDump lets a dump begin, if there is room for its copy; its caller calls done when that is given back.
+func (r *Recorder) startDump() (all, drops *Subscriber, since int64, done func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	size := withDrops(r.size)
+	size := totalMemory(r.size)
 	switch {
 	case r.all == nil:
 		return nil, nil, 0, nil, errors.New("the recorder is off: tapestry recorder on")
 	case r.dumps >= MaxDumps:
 		return nil, nil, 0, nil, fmt.Errorf("%d dumps of the recorder are being read, which is the most: "+
 			"try again when one of them has ended", r.dumps)
-	case r.copied+size > withDrops(maxRecorder):
+	case r.copied+size > totalMemory(maxRecorder):
 		return nil, nil, 0, nil, fmt.Errorf("a dump needs %d MiB for its copy of the recorder, and those that are being read have %d of %d: "+
 			"try again when one of them has ended, or make the recorder smaller (tapestry recorder size)",
-			size>>20, r.copied>>20, withDrops(maxRecorder)>>20)
+			size>>20, r.copied>>20, totalMemory(maxRecorder)>>20)
 	}
 	r.dumps, r.copied = r.dumps+1, r.copied+size
 	return r.all, r.drops, r.since, func() {
@@ -160,8 +160,8 @@ func (r *Recorder) admit() (all, drops *Sink, since int64, done func(), err erro
 // maxRecorder is the most memory in bytes that a Recorder may have, without that for drops.
 const maxRecorder = 1 << 30
 
-// withDrops is a Recorder's memory in bytes, with the eighth for drops.
-func withDrops(size int) int { return size + size/8 }
+// totalMemory is a Recorder's memory in bytes, with the eighth for drops.
+func totalMemory(size int) int { return size + size/8 }
 
 // A RecorderState is what the Recorder is doing.
 type RecorderState struct {

@@ -96,7 +96,7 @@ func TestRecorder(t *testing.T) {
 	}
 	must(t, r.Resize(0))
 	n.send(1, 2, 1)
-	if len(h.sinks) != 0 || r.Size() != 0 {
+	if len(h.subscribers) != 0 || r.Size() != 0 {
 		t.Error("it is not off")
 	}
 }

@@ -69,10 +69,10 @@ type ring struct {
 	closed    bool  // takes no more
 	now       func() int64
 
-	put, dropped uint64 // frames
-	late         uint64 // that came when it was closed
-	lost         losses
-	ready        chan struct{} // holds a token when there is something to read
+	accepted, dropped uint64 // frames
+	afterClose        uint64 // that came when it was closed
+	lost              losses
+	ready             chan struct{} // holds a token when there is something to read
 }
 
 // marks stand at the beginning of records, one in about every 128th part of the ring, the oldest at its head. What a full
@@ -85,8 +85,8 @@ type marks struct {
 }
 
 type mark struct {
-	at  uint64 // in bytes since the beginning
-	put uint64 // frames before it
+	at       uint64 // in bytes since the beginning
+	accepted uint64 // frames before it
 }
 
 // nth is the n-th mark that was set.
@@ -121,15 +121,15 @@ func clock() func() int64 {
 func (r *ring) add(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	r.mu.Lock()
 	if r.closed {
-		r.late++
+		r.afterClose++
 		r.mu.Unlock()
 		return false
 	}
-	r.stamp()
-	kept := r.keep(in, out, v, f, snap)
+	r.updateTime()
+	kept := r.put(in, out, v, f, snap)
 	r.mu.Unlock()
 	if kept {
-		r.wake()
+		r.notify()
 	}
 	return kept
 }
@@ -139,34 +139,34 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) 
 func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) {
 	r.mu.Lock()
 	if r.closed {
-		r.late += uint64(len(frames))
+		r.afterClose += uint64(len(frames))
 		r.mu.Unlock()
 		return
 	}
-	r.stamp()
+	r.updateTime()
 	for len(frames) > 0 {
-		n := r.keepRun(in, out, v, frames, snap, headers)
+		n := r.putRun(in, out, v, frames, snap, headers)
 		frames = frames[n:]
 	}
 	r.mu.Unlock()
-	r.wake()
+	r.notify()
 }
 
-// stamp takes the time. A clock that is set back a little would put later frames before earlier ones. One that is set
+// updateTime takes the time. A clock that is set back a little would put later frames before earlier ones. One that is set
 // back by more has been wrong before. It needs the lock.
-func (r *ring) stamp() {
+func (r *ring) updateTime() {
 	if now := r.now(); now > r.last || now < r.last-int64(wrongClock) {
 		r.last = now
 	}
 }
 
-// keep is add with the lock held.
-func (r *ring) keep(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
+// put is add with the lock held.
+func (r *ring) put(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	n := min(snap, f.Len())
-	b := r.room(headLen + entryLen(n))
+	b := r.reserve(headLen + entryLen(n))
 	if b == nil {
 		r.dropped++
-		r.lost.add(seenAt(in, out))
+		r.lost.add(portOf(in, out))
 		return false
 	}
 	r.write(b, in, out, v, f, 1, headLen+putEntry(b[headLen:], f, n))
@@ -176,11 +176,11 @@ func (r *ring) keep(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int)
 // runBytes bounds what shares a head.
 const runBytes = 16 << 10
 
-// keepRun keeps the first of frames, with those that follow and are like it, and tells how many they are.
-func (r *ring) keepRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) (count int) {
+// putRun keeps the first of frames, with those that follow and are like it, and tells how many they are.
+func (r *ring) putRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) (count int) {
 	first := &frames[0]
 	frames = frames[:min(len(frames), max(1, runBytes/entryLen(snap)))]
-	b := r.room(headLen + len(frames)*entryLen(snap))
+	b := r.reserve(headLen + len(frames)*entryLen(snap))
 	size := headLen
 	for i := range frames {
 		f := &frames[i]
@@ -212,7 +212,7 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 			h[atSum] = byte(inner)
 		}
 	}
-	le.PutUint32(h[atLost:], r.lost.take(seenAt(in, out)))
+	le.PutUint32(h[atLost:], r.lost.take(portOf(in, out)))
 	le.PutUint64(h[atTime:], uint64(r.last))
 	le.PutUint64(h[atID:], f.ID)
 	le.PutUint16(h[atSegment:], f.Off.Segment)
@@ -220,7 +220,7 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 	le.PutUint16(h[atStart:], f.Off.ChecksumStart)
 	le.PutUint16(h[atOffset:], f.Off.ChecksumOffset)
 	r.tail += uint64(size)
-	r.put += uint64(count)
+	r.accepted += uint64(count)
 }
 
 // entryLen is what n bytes of a frame take behind a head.
@@ -234,35 +234,35 @@ func putEntry(b []byte, f *ether.Frame, n int) int {
 	return entryLen(n)
 }
 
-// seenAt is the port that a frame was seen at.
-func seenAt(in, out uint32) uint32 {
+// portOf is the port that a frame was seen at.
+func portOf(in, out uint32) uint32 {
 	if in == 0 {
 		return out
 	}
 	return in
 }
 
-// wake tells the reader to look.
-func (r *ring) wake() {
+// notify tells the reader to look.
+func (r *ring) notify() {
 	select {
 	case r.ready <- struct{}{}:
 	default:
 	}
 }
 
-// room gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
-func (r *ring) room(size int) []byte {
+// reserve gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
+func (r *ring) reserve(size int) []byte {
 	whole := uint64(len(r.buf))
 	at := r.tail & (whole - 1)
 	if at+uint64(size) > whole { // the end of the buffer is too short for the record
 		gap := whole - at
-		if !r.clear(gap + uint64(size)) {
+		if !r.makeFree(gap + uint64(size)) {
 			return nil
 		}
 		binary.LittleEndian.PutUint32(r.buf[at:], uint32(gap)|skip)
 		r.tail += gap
 		at = 0
-	} else if !r.clear(uint64(size)) {
+	} else if !r.makeFree(uint64(size)) {
 		return nil
 	}
 	if r.overwrite {
@@ -271,13 +271,13 @@ func (r *ring) room(size int) []byte {
 	return r.buf[at:][:size]
 }
 
-// clear makes sure that n bytes behind the newest record are free, if it can.
-func (r *ring) clear(n uint64) bool {
+// makeFree makes sure that n bytes behind the newest record are free, if it can.
+func (r *ring) makeFree(n uint64) bool {
 	for r.tail+n-r.head > uint64(len(r.buf)) {
 		if !r.overwrite {
 			return false
 		}
-		r.giveUp()
+		r.dropOldest()
 	}
 	return true
 }
@@ -289,16 +289,16 @@ func (r *ring) mark() {
 	if m.next > m.oldest && r.tail-m.nth(m.next-1).at < part {
 		return
 	}
-	*m.nth(m.next) = mark{r.tail, r.put}
+	*m.nth(m.next) = mark{r.tail, r.accepted}
 	m.next++
 }
 
-// giveUp drops the records up to the second mark. There is one: room asks for less than two of the longest records at
+// dropOldest drops the records up to the second mark. There is one: room asks for less than two of the longest records at
 // once, and the newest mark is less than one and a part behind the tail; newRing's least ring is longer than that together.
-func (r *ring) giveUp() {
+func (r *ring) dropOldest() {
 	r.marks.oldest++
 	to := r.marks.nth(r.marks.oldest)
-	r.head, r.dropped = to.at, to.put
+	r.head, r.dropped = to.at, to.accepted
 }
 
 // read lends fn the records that are there, from the oldest to the newest, and gives their room back as it goes. Only one

@@ -58,7 +58,7 @@ func recent(t testing.TB, r *ring, fn func(*Record)) int {
 	t.Helper()
 	c, err := r.snapshot()
 	must(t, err)
-	defer c.giveBack()
+	defer c.release()
 	return c.read(fn)
 }
 
@@ -135,8 +135,8 @@ func TestRingFull(t *testing.T) {
 			refused++
 		}
 	}
-	if want := (1 << 18) / (headLen + entryLen(1000)); taken != want || r.put != uint64(taken) || r.dropped != uint64(refused) {
-		t.Fatalf("%d taken (%d), %d refused (%d), want %d taken", taken, r.put, refused, r.dropped, want)
+	if want := (1 << 18) / (headLen + entryLen(1000)); taken != want || r.accepted != uint64(taken) || r.dropped != uint64(refused) {
+		t.Fatalf("%d taken (%d), %d refused (%d), want %d taken", taken, r.accepted, refused, r.dropped, want)
 	}
 	first := -1
 	if n := r.read(func(rec *Record) {
@@ -160,7 +160,7 @@ func TestRingGivesUp(t *testing.T) {
 	fits := size / (headLen + entryLen(data))
 	for i := range 10 * fits {
 		r.add(1, 2, vswitch.Forwarded, &f, data)
-		if kept := int(r.put - r.dropped); i >= fits && kept < fits*98/100 {
+		if kept := int(r.accepted - r.dropped); i >= fits && kept < fits*98/100 {
 			t.Fatalf("after %d frames %d are kept of %d that fit", i+1, kept, fits)
 		}
 	}
@@ -188,8 +188,8 @@ func TestRingLongest(t *testing.T) {
 			}
 			last = rec.ID
 		})
-		if n == 0 || last != uint64(3*i+2) || uint64(n) != r.put-r.dropped {
-			t.Fatalf("%d frames up to %d, %d were put and %d dropped", n, last, r.put, r.dropped)
+		if n == 0 || last != uint64(3*i+2) || uint64(n) != r.accepted-r.dropped {
+			t.Fatalf("%d frames up to %d, %d were put and %d dropped", n, last, r.accepted, r.dropped)
 		}
 	}
 }
@@ -244,8 +244,8 @@ func TestRingRun(t *testing.T) {
 			}
 			want = want[1:]
 		})
-		if came < 100 || len(want) > 0 || runs.put != id || uint64(came) != runs.put-runs.dropped {
-			t.Errorf("%+v: %d frames came, %d are missing; of %d were put %d, dropped %d", c, came, len(want), id, runs.put, runs.dropped)
+		if came < 100 || len(want) > 0 || runs.accepted != id || uint64(came) != runs.accepted-runs.dropped {
+			t.Errorf("%+v: %d frames came, %d are missing; of %d were put %d, dropped %d", c, came, len(want), id, runs.accepted, runs.dropped)
 		}
 	}
 }
@@ -262,15 +262,15 @@ func TestRingOverwrites(t *testing.T) {
 		if i%100 != 0 {
 			continue
 		}
-		expect := i + 1 - int(r.put-r.dropped)
+		expect := i + 1 - int(r.accepted-r.dropped)
 		n := recent(t, r, func(rec *Record) {
 			if number(rec) != expect {
 				t.Fatalf("after %d there is %d, want %d", i, number(rec), expect)
 			}
 			expect++
 		})
-		if uint64(n) != r.put-r.dropped || expect != i+1 {
-			t.Fatalf("%d records are there, want %d; the last is %d of %d", n, r.put-r.dropped, expect-1, i)
+		if uint64(n) != r.accepted-r.dropped || expect != i+1 {
+			t.Fatalf("%d records are there, want %d; the last is %d of %d", n, r.accepted-r.dropped, expect-1, i)
 		}
 	}
 	if r.dropped == 0 {
@@ -333,8 +333,8 @@ func TestRingTogether(t *testing.T) {
 			}
 			look()
 		}
-		if all := r.put + r.dropped; !overwrite && all != producers*frames || overwrite && r.put != producers*frames {
-			t.Errorf("%d put and %d dropped of %d", r.put, r.dropped, producers*frames)
+		if all := r.accepted + r.dropped; !overwrite && all != producers*frames || overwrite && r.accepted != producers*frames {
+			t.Errorf("%d put and %d dropped of %d", r.accepted, r.dropped, producers*frames)
 		}
 		if !overwrite && came != taken {
 			t.Errorf("%v were put and %v came out", taken, came)
@@ -413,8 +413,8 @@ func TestRingLosses(t *testing.T) {
 			}
 		})
 	}
-	s := &Sink{ring: r}
-	tail, sum := s.Tail(), uint64(2+3)
+	s := &Subscriber{ring: r}
+	tail, sum := s.TrailingDrops(), uint64(2+3)
 	for _, n := range tail {
 		sum += n
 	}

@@ -39,7 +39,7 @@ type looker struct {
 }
 
 func (l looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
-	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", Host: v.Kind == "host", Name: v.Name,
+	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
 		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: sandboxName(v.Sandbox),
 		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
 }
@@ -88,7 +88,7 @@ type session struct {
 	id    string
 	name  string
 	ask   *asked // nil: it has ended. Only its own goroutine uses it
-	sink  *capture.Sink
+	sink  *capture.Subscriber
 	who   credentials
 	began time.Time
 
@@ -180,7 +180,7 @@ func (c *captures) open(ask *asked, who credentials) (*session, error) {
 	if ask.show.Mode == capture.Segment || ask.show.View != capture.Inner {
 		snap = 0 // what is to be cut must be whole; the stream keeps the first bytes of each piece
 	}
-	if s.sink, err = c.hub.Open(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
+	if s.sink, err = c.hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
 		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
 		return nil, err
 	}
@@ -220,7 +220,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
 	w.Header().Set("X-Capture-Id", s.id)
 	out := newOutput(w, conn, &s.ask.captureRequest)
-	stream := c.hub.NewStream(out.Writer, s.ask.show, s.sink.LooksAt)
+	stream := c.hub.NewEncoder(out.Writer, s.ask.show, s.sink.Selects)
 
 	seconds := s.ask.Seconds
 	if seconds == 0 {
@@ -265,7 +265,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		case <-tick.C:
 			if lost := s.sink.Stats().Dropped; lost != told {
 				told = lost
-				err = stream.Statistics(s.sink.Tail())
+				err = stream.Statistics(s.sink.TrailingDrops())
 			}
 		case <-s.done:
 			running = false
@@ -273,7 +273,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		}
 		n := 0
 		if err == nil {
-			err = stream.Tell(s.sink.Fresh())
+			err = stream.AddPorts(s.sink.NewPorts())
 		}
 		if err == nil {
 			n, err = c.pump(s, stream, out)
@@ -289,7 +289,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	}
 	s.sink.Close()
 	if err == nil {
-		err = stream.Statistics(s.sink.Tail())
+		err = stream.Statistics(s.sink.TrailingDrops())
 	}
 	if err == nil {
 		err = out.flush()
@@ -299,7 +299,7 @@ func (c *captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 }
 
 // pump writes what there is, up to the limits.
-func (c *captures) pump(s *session, stream *capture.Stream, out *output) (n int, err error) {
+func (c *captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
 	most := s.ask.Bytes
 	if most == 0 {
 		most = defaultBytes
@@ -422,7 +422,7 @@ func (c *captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	if want.Targets != nil {
-		s.sink.Aim(want.Targets.read())
+		s.sink.SetTargets(want.Targets.read())
 	}
 	who := credentialsOf(r)
 	log := c.log.With("capture", s.id, "uid", who.uid, "pid", who.pid)

@@ -18,7 +18,7 @@ import (
 // asked is a captureRequest that was understood.
 type asked struct {
 	captureRequest
-	show    capture.Show
+	show    capture.EncoderOptions
 	targets capture.Targets
 	match   capture.Match
 
@@ -34,7 +34,7 @@ func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
-	a.show = capture.Show{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
+	a.show = capture.EncoderOptions{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
 	if a.show.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (t *captureTargets) read() capture.Targets {
 		return m
 	}
 	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
-		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), Born: t.Born,
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), StartedAt: t.Born,
 		New: t.New, Since: t.Since}
 }
 

@@ -311,7 +311,7 @@ func TestCaptureBooksAtLimit(t *testing.T) {
 	l := newLens(t)
 	s := newSession(&asked{}, credentials{})
 	var err error
-	s.sink, err = l.hub.Open(capture.Options{})
+	s.sink, err = l.hub.Subscribe(capture.Options{})
 	must(t, err)
 	defer s.sink.Free()
 	l.send(1, 2, 1)

@@ -212,7 +212,7 @@ func (f *followed) round() (again time.Duration) {
 
 // unnamed tells whether a port is a container's, and Docker has not said of which.
 func (f *followed) unnamed(p *seenPort) bool {
-	return p.ours && !p.port.Remote && !p.port.Host && f.n.now.Load().endpoints[p.port.Name].container == ""
+	return p.ours && !p.port.Remote && !p.port.HostPort && f.n.now.Load().endpoints[p.port.Name].container == ""
 }
 
 // settle judges the ports by what is known now. It gives what the daemon should look at.

@@ -86,7 +86,7 @@ func (l *labels) addr(a netip.Addr, ports ...int) string {
 		p := &l.ports[i]
 		if slices.ContainsFunc(p.Addrs, func(q netip.Prefix) bool { return q.Addr() == a.Unmap() }) {
 			name := n.Container(p.Name)
-			if born, asked := n.asked[now]; name == "" && asked && p.Came >= born {
+			if born, asked := n.asked[now]; name == "" && asked && p.AttachedAt >= born {
 				return now
 			}
 			return name

@@ -211,7 +211,7 @@ func TestRecorderPorts(t *testing.T) {
 	l.hub.Unplug(71)
 	l.hub.Plug(capture.Port{Number: 72, Network: wideID, Name: "there"})
 	l.hub.Plug(capture.Port{Number: 73, Network: wideID, Name: "192.0.2.2", Remote: true})
-	l.hub.Plug(capture.Port{Number: 74, Network: wideID, Name: "host", Host: true})
+	l.hub.Plug(capture.Port{Number: 74, Network: wideID, Name: "host", HostPort: true})
 	all, err := of[recordedPort](t.Context(), l.client, "recorder/ports", "")
 	must(t, err)
 	all = slices.DeleteFunc(all, func(p recordedPort) bool {

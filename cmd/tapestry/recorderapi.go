@@ -45,8 +45,8 @@ func (c *captures) recorderSet(w http.ResponseWriter, r *http.Request) {
 func (c *captures) recorderPorts(w http.ResponseWriter, _ *http.Request) {
 	all := []recordedPort{}
 	for _, p := range c.hub.Ports(capture.Targets{}) {
-		if !p.Remote && !p.Host {
-			all = append(all, recordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, Came: p.Came, Gone: p.Gone})
+		if !p.Remote && !p.HostPort {
+			all = append(all, recordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, Came: p.AttachedAt, Gone: p.DetachedAt})
 		}
 	}
 	reply(w, http.StatusOK, all)
@@ -68,17 +68,17 @@ func (c *captures) dump(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{})
 	var out *output
-	var stream *capture.Stream
-	wants, frames := c.hub.Wants(ask.targets), uint64(0)
+	var stream *capture.Encoder
+	wants, frames := c.hub.Matcher(ask.targets), uint64(0)
 	err = c.recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) error {
 		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(since, 10))
 		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
 		out = newOutput(w, conn, &ask.captureRequest)
 		out.until = began.Add(dumpWait)
 		out.hurry(readWait)
-		stream = c.hub.NewStream(out.Writer, ask.show, nil)
+		stream = c.hub.NewEncoder(out.Writer, ask.show, nil)
 		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
-		if err := stream.Tell(c.hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
+		if err := stream.AddPorts(c.hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
 			return err
 		}
 		return out.flush()

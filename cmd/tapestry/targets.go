@@ -110,7 +110,7 @@ func (t *targets) judge(p *capture.Port) judgement {
 	if t.all || t.networks[p.Network] || !p.Remote && t.endpoints[p.Name] || p.Remote && t.peers[hostOf(p.Name)] {
 		return wanted
 	}
-	if p.Remote || p.Host || !t.follows {
+	if p.Remote || p.HostPort || !t.follows {
 		return unwanted
 	}
 	e := t.n.now.Load().endpoints[p.Name]

@@ -230,11 +230,11 @@ func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
 		To: toCounts(p.to.Counts), Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
 	if p.Remote {
 		r.Kind = "remote"
-	} else if p.Host {
+	} else if p.HostPort {
 		r.Kind = "host"
 	}
 	r.NetworkName = o.n.Network(p.Network)
-	if !p.Host {
+	if !p.HostPort {
 		r.Container = o.n.Container(p.Name)
 	}
 	return r

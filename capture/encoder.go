@@ -62,8 +62,8 @@ func parse[T ~uint8](what, text string, names []string) (T, error) {
 	return 0, fmt.Errorf("%s %q: want one of %v", what, text, names)
 }
 
-// Show says how a Stream shows frames.
-type Show struct {
+// EncoderOptions says how a Stream shows frames.
+type EncoderOptions struct {
 	Mode     Mode
 	Point    Point
 	View     View
@@ -82,48 +82,48 @@ type Writer interface {
 	Size() int64
 }
 
-// A Stream turns records into packets. It is for one goroutine.
-type Stream struct {
+// A Encoder turns records into packets. It is for one goroutine.
+type Encoder struct {
 	Packets uint64 // that were written
 
-	hub   *Hub
-	looks func(number uint32) bool
-	w     Writer
-	show  Show
-	wire  Wire
-	cut   Wire // for outer frames: a datagram carries no super-frame
-	told  map[place]int
-	books map[uint32]*book
-	began int64
-	room  []byte          // of an outer frame
-	about [detailLen]byte // of a Detail
+	hub        *Hub
+	selects    func(number uint32) bool
+	w          Writer
+	opts       EncoderOptions
+	converter  Converter
+	segmenter  Converter // for outer frames: a datagram carries no super-frame
+	interfaces map[interfaceKey]int
+	counts     map[uint32]*portCounts
+	started    int64
+	buf        []byte          // of an outer frame
+	detail     [detailLen]byte // of a Detail
 }
 
-// A place is an Interface of the stream.
-type place struct {
+// A interfaceKey is an Interface of the stream.
+type interfaceKey struct {
 	number uint32
 	outer  bool
 }
 
-// A book is one port's, in frames.
-type book struct {
+// A portCounts is one port's, in frames.
+type portCounts struct {
 	delivered, dropped uint64
-	untold             uint64 // of the dropped, that no packet has told of
+	unreported         uint64 // of the dropped, that no packet has told of
 }
 
-// NewStream makes a Stream that writes to w. looks tells which ports are looked at; nil: all.
-func (h *Hub) NewStream(w Writer, show Show, looks func(number uint32) bool) *Stream {
-	if looks == nil {
-		looks = func(uint32) bool { return true }
+// NewEncoder makes a Stream that writes to w. looks tells which ports are looked at; nil: all.
+func (h *Hub) NewEncoder(w Writer, opts EncoderOptions, selects func(number uint32) bool) *Encoder {
+	if selects == nil {
+		selects = func(uint32) bool { return true }
 	}
-	s := &Stream{hub: h, looks: looks, w: w, show: show, told: make(map[place]int), books: make(map[uint32]*book),
-		began: time.Now().UnixNano()}
-	s.wire.Mode, s.cut.Mode = show.Mode, Segment
+	s := &Encoder{hub: h, selects: selects, w: w, opts: opts, interfaces: make(map[interfaceKey]int), counts: make(map[uint32]*portCounts),
+		started: time.Now().UnixNano()}
+	s.converter.Mode, s.segmenter.Mode = opts.Mode, Segment
 	return s
 }
 
-// Pump writes what a Sink has, and gives the number of frames.
-func (s *Stream) Pump(sink *Sink) (n int, err error) {
+// WriteFrom writes what a Sink has, and gives the number of frames.
+func (s *Encoder) WriteFrom(sink *Subscriber) (n int, err error) {
 	n = sink.Read(func(r *Record) {
 		if err == nil {
 			err = s.Write(r)
@@ -132,16 +132,16 @@ func (s *Stream) Pump(sink *Sink) (n int, err error) {
 	return n, err
 }
 
-// Tell writes the ports as Interfaces that were not written yet.
-func (s *Stream) Tell(ports []*Port) error {
+// AddPorts writes the ports as Interfaces that were not written yet.
+func (s *Encoder) AddPorts(ports []*Port) error {
 	for _, p := range ports {
-		if s.show.View != Outer || !p.Remote {
-			if _, err := s.face(p, false); err != nil {
+		if s.opts.View != Outer || !p.Remote {
+			if _, err := s.interfaceFor(p, false); err != nil {
 				return err
 			}
 		}
-		if s.show.View != Inner && p.Remote {
-			if _, err := s.face(p, true); err != nil {
+		if s.opts.View != Inner && p.Remote {
+			if _, err := s.interfaceFor(p, true); err != nil {
 				return err
 			}
 		}
@@ -149,22 +149,22 @@ func (s *Stream) Tell(ports []*Port) error {
 	return nil
 }
 
-// face gives a port's Interface; it is written before its first packet.
-func (s *Stream) face(p *Port, outer bool) (index int, err error) {
-	at := place{p.Number, outer}
-	if index, ok := s.told[at]; ok {
+// interfaceFor gives a port's Interface; it is written before its first packet.
+func (s *Encoder) interfaceFor(p *Port, outer bool) (index int, err error) {
+	at := interfaceKey{p.Number, outer}
+	if index, ok := s.interfaces[at]; ok {
 		return index, nil
 	}
-	index, err = s.w.AddInterface(&pcapng.Interface{Name: p.Name, Description: p.describe(outer), Filter: s.show.Filter,
-		MAC: p.MAC, Addrs: p.Addrs, SnapLen: s.show.Snap, LinkType: pcapng.Ethernet})
+	index, err = s.w.AddInterface(&pcapng.Interface{Name: p.Name, Description: p.describe(outer), Filter: s.opts.Filter,
+		MAC: p.MAC, Addrs: p.Addrs, SnapLen: s.opts.Snap, LinkType: pcapng.Ethernet})
 	if err == nil {
-		s.told[at] = index
+		s.interfaces[at] = index
 	}
 	return index, err
 }
 
-// known gives a port; if nothing is known of it any more, one that says so.
-func (h *Hub) known(number uint32) *Port {
+// portOrUnknown gives a port; if nothing is known of it any more, one that says so.
+func (h *Hub) portOrUnknown(number uint32) *Port {
 	if p := h.port(number); p != nil {
 		return p
 	}
@@ -172,13 +172,13 @@ func (h *Hub) known(number uint32) *Port {
 }
 
 // Write writes one record, wherever it is to be shown.
-func (s *Stream) Write(r *Record) error {
+func (s *Encoder) Write(r *Record) error {
 	var in, out *Port
 	if r.In != 0 {
-		in = s.hub.known(r.In)
+		in = s.hub.portOrUnknown(r.In)
 	}
 	if r.Out != 0 {
-		out = s.hub.known(r.Out)
+		out = s.hub.portOrUnknown(r.Out)
 	}
 	first := in
 	if first == nil {
@@ -187,21 +187,21 @@ func (s *Stream) Write(r *Record) error {
 	if first == nil {
 		return errors.New("a record of no port")
 	}
-	b := s.books[first.Number]
+	b := s.counts[first.Number]
 	if b == nil {
-		b = &book{}
-		s.books[first.Number] = b
+		b = &portCounts{}
+		s.counts[first.Number] = b
 	}
 	b.delivered++
 	b.dropped += uint64(r.Lost)
-	b.untold += uint64(r.Lost)
-	point := s.show.Point
+	b.unreported += uint64(r.Lost)
+	point := s.opts.Point
 	var leaves []*Port
-	if in != nil && (point == Out || point == Both || s.show.View != Inner) {
-		leaves = s.leaves(r, in, out)
+	if in != nil && (point == Out || point == Both || s.opts.View != Inner) {
+		leaves = s.egressPorts(r, in, out)
 	}
-	if s.show.View != Outer {
-		if point == Once || in != nil && point != Out && s.looks(in.Number) {
+	if s.opts.View != Outer {
+		if point == Once || in != nil && point != Out && s.selects(in.Number) {
 			if err := s.inner(r, first, in != nil, out, b); err != nil {
 				return err
 			}
@@ -210,14 +210,14 @@ func (s *Stream) Write(r *Record) error {
 			leaves = []*Port{out}
 		}
 		for _, p := range leaves {
-			if point != Once && point != In && s.looks(p.Number) {
+			if point != Once && point != In && s.selects(p.Number) {
 				if err := s.inner(r, p, false, out, b); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	if s.show.View == Inner {
+	if s.opts.View == Inner {
 		return nil
 	}
 	if in != nil && in.Remote {
@@ -235,8 +235,8 @@ func (s *Stream) Write(r *Record) error {
 	return nil
 }
 
-// leaves gives the ports that a frame has left by. Those of a flooded one are the neighbours of now.
-func (s *Stream) leaves(r *Record, in, out *Port) (all []*Port) {
+// egressPorts gives the ports that a frame has left by. Those of a flooded one are the neighbours of now.
+func (s *Encoder) egressPorts(r *Record, in, out *Port) (all []*Port) {
 	if out != nil {
 		return []*Port{out}
 	}
@@ -257,35 +257,37 @@ func (s *Stream) leaves(r *Record, in, out *Port) (all []*Port) {
 }
 
 // inner writes the frame as it is seen at a port.
-func (s *Stream) inner(r *Record, at *Port, in bool, out *Port, b *book) error {
+func (s *Encoder) inner(r *Record, at *Port, in bool, out *Port, b *portCounts) error {
 	p, err := s.packet(r, at, false, in, out)
 	if err != nil {
 		return err
 	}
-	s.wire.Show(r, func(frame []byte, length int) {
+	s.converter.Convert(r, func(frame []byte, length int) {
 		if err != nil {
 			return
 		}
 		q := p
 		q.Data, q.Len = frame, length
-		if s.show.Mode == Raw && r.Off.PartialChecksum || s.partial(r) {
+		if s.opts.Mode == Raw && r.Off.PartialChecksum || s.partialChecksum(r) {
 			q.Flags |= pcapng.SumNotReady
 		}
-		if r.Off.Kind != ether.None && (s.show.Mode != Segment || len(r.Data) < r.Len) {
+		if r.Off.Kind != ether.None && (s.opts.Mode != Segment || len(r.Data) < r.Len) {
 			q.Flags |= pcapng.Segmented
 		}
-		q.Drops, b.untold = b.untold, 0
+		q.Drops, b.unreported = b.unreported, 0
 		s.Packets++
 		err = s.w.WritePacket(&q)
 	})
 	return err
 }
 
-// partial tells whether a sum could not be finished, for want of the frame's end.
-func (s *Stream) partial(r *Record) bool { return r.Off.PartialChecksum && len(r.Data) < r.Len }
+// partialChecksum tells whether a sum could not be finished, for want of the frame's end.
+func (s *Encoder) partialChecksum(r *Record) bool {
+	return r.Off.PartialChecksum && len(r.Data) < r.Len
+}
 
 // outer writes the datagrams that carry the frame between a remote host's port and this host.
-func (s *Stream) outer(r *Record, at *Port, in bool, b *book) error {
+func (s *Encoder) outer(r *Record, at *Port, in bool, b *portCounts) error {
 	if !at.Tunnel.Remote.IsValid() {
 		return nil
 	}
@@ -293,14 +295,14 @@ func (s *Stream) outer(r *Record, at *Port, in bool, b *book) error {
 	if err != nil {
 		return err
 	}
-	s.cut.Show(r, func(frame []byte, length int) {
-		if err != nil || length+outerRoom > 65535 {
+	s.segmenter.Convert(r, func(frame []byte, length int) {
+		if err != nil || length+outerHeadersLen > 65535 {
 			return // a super-frame that was not kept whole
 		}
 		q := p
-		s.room = at.Tunnel.outer(s.room[:0], frame, length, at.VNI, in)
-		q.Data, q.Len = s.room, len(s.room)-len(frame)+length
-		q.Drops, b.untold = b.untold, 0
+		s.buf = at.Tunnel.outer(s.buf[:0], frame, length, at.VNI, in)
+		q.Data, q.Len = s.buf, len(s.buf)-len(frame)+length
+		q.Drops, b.unreported = b.unreported, 0
 		s.Packets++
 		err = s.w.WritePacket(&q)
 	})
@@ -308,7 +310,7 @@ func (s *Stream) outer(r *Record, at *Port, in bool, b *book) error {
 }
 
 // packet is what a record's packets at one place have in common.
-func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapng.Packet, err error) {
+func (s *Encoder) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapng.Packet, err error) {
 	p = pcapng.Packet{Time: r.Time, ID: r.ID, Queue: -1, Flags: pcapng.Outbound}
 	if in {
 		p.Flags = pcapng.Inbound
@@ -323,62 +325,62 @@ func (s *Stream) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapn
 			p.Flags |= pcapng.Unicast
 		}
 	}
-	if p.Interface, err = s.face(at, outer); err != nil {
+	if p.Interface, err = s.interfaceFor(at, outer); err != nil {
 		return p, err
 	}
 	name := ""
 	if out != nil {
 		name = out.Name
-		if s.show.Detail {
-			if _, err := s.face(out, false); err != nil {
+		if s.opts.Detail {
+			if _, err := s.interfaceFor(out, false); err != nil {
 				return p, err
 			}
 		}
 	}
-	if s.show.Annotate != AnnotateNone {
-		p.Comment = comment(r, name, s.show.Annotate == AnnotateAll)
+	if s.opts.Annotate != AnnotateNone {
+		p.Comment = comment(r, name, s.opts.Annotate == AnnotateAll)
 	}
-	if s.show.Detail {
-		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Inner: uint8(r.Off.Inner), Out: s.at(r.Out), In: s.at(r.In)}
-		d.put(&s.about)
-		p.Verdict = s.about[:]
+	if s.opts.Detail {
+		d := Detail{Verdict: r.Verdict, Fault: r.Fault, Kind: r.Off.Kind, Segment: r.Off.Segment, Inner: uint8(r.Off.Inner), Out: s.interfaceIndex(r.Out), In: s.interfaceIndex(r.In)}
+		d.put(&s.detail)
+		p.Verdict = s.detail[:]
 	}
 	return p, nil
 }
 
-// at gives the Interface of a port's own frames, -1 if it was not told of.
-func (s *Stream) at(number uint32) int {
-	if i, ok := s.told[place{number, false}]; ok {
+// interfaceIndex gives the Interface of a port's own frames, -1 if it was not told of.
+func (s *Encoder) interfaceIndex(number uint32) int {
+	if i, ok := s.interfaces[interfaceKey{number, false}]; ok {
 		return i
 	}
 	return -1
 }
 
 // Statistics writes every port's books. tail are frames that were dropped behind the last delivered one, by port.
-func (s *Stream) Statistics(tail map[uint32]uint64) error {
+func (s *Encoder) Statistics(tail map[uint32]uint64) error {
 	now := time.Now().UnixNano()
 	for number, n := range tail {
 		if n == 0 {
 			continue
 		}
-		if _, err := s.face(s.hub.known(number), s.show.View == Outer); err != nil {
+		if _, err := s.interfaceFor(s.hub.portOrUnknown(number), s.opts.View == Outer); err != nil {
 			return err
 		}
 	}
-	places := make([]place, 0, len(s.told))
-	for at := range s.told {
+	places := make([]interfaceKey, 0, len(s.interfaces))
+	for at := range s.interfaces {
 		places = append(places, at)
 	}
-	slices.SortFunc(places, func(a, b place) int { return s.told[a] - s.told[b] })
+	slices.SortFunc(places, func(a, b interfaceKey) int { return s.interfaces[a] - s.interfaces[b] })
 	for _, at := range places {
-		var b book
-		if known := s.books[at.number]; known != nil && (!at.outer || s.show.View == Outer) {
+		var b portCounts
+		if known := s.counts[at.number]; known != nil && (!at.outer || s.opts.View == Outer) {
 			b = *known
 		}
-		if !at.outer || s.show.View == Outer {
+		if !at.outer || s.opts.View == Outer {
 			b.dropped += tail[at.number]
 		}
-		if err := s.w.Statistics(&pcapng.Stats{Interface: s.told[at], Start: s.began, End: max(now, s.began),
+		if err := s.w.Statistics(&pcapng.Stats{Interface: s.interfaces[at], Start: s.started, End: max(now, s.started),
 			Received: b.delivered + b.dropped, Accepted: b.delivered + b.dropped, Dropped: b.dropped,
 			Delivered: b.delivered}); err != nil {
 			return err

@@ -112,10 +112,10 @@ func TestWire(t *testing.T) {
 	} {
 		f := left(t, c.v6, c.udp, c.n, c.segment)
 		for mode := range Mode(len(modes)) {
-			w := Wire{Mode: mode}
+			w := Converter{Mode: mode}
 			var frames [][]byte
 			r := recorded(&f, all)
-			if !w.Show(r, func(b []byte, length int) {
+			if !w.Convert(r, func(b []byte, length int) {
 				if length != len(b) {
 					t.Errorf("%s, %v: %d bytes of %d", c.name, mode, len(b), length)
 				}
@@ -157,9 +157,9 @@ func TestWire(t *testing.T) {
 func TestWireSnapped(t *testing.T) {
 	f := left(t, false, false, 30_000, 1400)
 	for mode, want := range map[Mode]bool{Fix: false, Segment: false, Raw: true} {
-		w := Wire{Mode: mode}
+		w := Converter{Mode: mode}
 		n := 0
-		if done := w.Show(recorded(&f, 128), func(b []byte, length int) {
+		if done := w.Convert(recorded(&f, 128), func(b []byte, length int) {
 			n++
 			if !bytes.Equal(b, f.Bytes()[:128]) || length != f.Len() {
 				t.Errorf("%v: %d bytes of %d", mode, len(b), length)
@@ -175,9 +175,9 @@ func TestWireLies(t *testing.T) {
 	f := left(t, false, false, 300, 100)
 	r := recorded(&f, 1<<20)
 	r.Off.Segment = 0
-	w := Wire{Mode: Segment}
+	w := Converter{Mode: Segment}
 	n := 0
-	w.Show(r, func([]byte, int) { n++ })
+	w.Convert(r, func([]byte, int) { n++ })
 	if n != 1 {
 		t.Errorf("%d frames, want 1", n)
 	}
@@ -187,9 +187,9 @@ func TestWireAllocs(t *testing.T) {
 	f := left(t, false, false, 30_000, 1400)
 	r := recorded(&f, 1<<20)
 	for mode := range Mode(len(modes)) {
-		w, total := Wire{Mode: mode}, 0
+		w, total := Converter{Mode: mode}, 0
 		fn := func(b []byte, _ int) { total += len(b) }
-		if n := testing.AllocsPerRun(100, func() { w.Show(r, fn) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { w.Convert(r, fn) }); n != 0 {
 			t.Errorf("%v: %v allocations, want 0", mode, n)
 		}
 		if total == 0 {
@@ -215,9 +215,9 @@ func FuzzWire(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, kind byte, sum bool, head, segment, start, offset uint16, mode byte) {
 		r := &Record{Len: len(data), Data: data, Off: ether.Offload{Kind: ether.Kind(kind % 5), PartialChecksum: sum, Head: head,
 			Segment: segment, ChecksumStart: start, ChecksumOffset: offset}}
-		w := Wire{Mode: Mode(mode) % Mode(len(modes))}
+		w := Converter{Mode: Mode(mode) % Mode(len(modes))}
 		n, total := 0, 0
-		w.Show(r, func(b []byte, length int) { n++; total += length })
+		w.Convert(r, func(b []byte, length int) { n++; total += length })
 		if n == 0 || n > ether.MaxSegments {
 			t.Errorf("%d frames of %d bytes in all", n, total)
 		}

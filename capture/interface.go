@@ -14,22 +14,22 @@ import (
 
 // A Port is what is known of a place where frames are seen. A Stream tells it as an Interface whose Name is the port's.
 type Port struct {
-	Number  uint32 // vswitch.Port's
-	Network string // id
-	VNI     uint32
-	Remote  bool
-	Host    bool   // this host's own
-	Name    string // endpoint id, or the remote host's address
-	Link    string // host link that carries it; "" for a remote host
-	MAC     ether.MAC
-	Addrs   []netip.Prefix
-	MTU     int    // bytes of IP packet
-	Sandbox string // of the container: the name of its network namespace's file; "" before it is known
-	Tunnel  Tunnel // of a remote host's
-	Outer   bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
+	Number   uint32 // vswitch.Port's
+	Network  string // id
+	VNI      uint32
+	Remote   bool
+	HostPort bool   // this host's own
+	Name     string // endpoint id, or the remote host's address
+	Link     string // host link that carries it; "" for a remote host
+	MAC      ether.MAC
+	Addrs    []netip.Prefix
+	MTU      int    // bytes of IP packet
+	Sandbox  string // of the container: the name of its network namespace's file; "" before it is known
+	Tunnel   Tunnel // of a remote host's
+	Outer    bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
 
-	Came int64 // ns since 1970: when it was plugged
-	Gone int64 // and unplugged; 0: not yet
+	AttachedAt int64 // ns since 1970: when it was plugged
+	DetachedAt int64 // and unplugged; 0: not yet
 }
 
 // describe is the Interface's Description.
@@ -37,7 +37,7 @@ func (p *Port) describe(outer bool) string {
 	kind := "container"
 	if p.Remote {
 		kind = "remote"
-	} else if p.Host {
+	} else if p.HostPort {
 		kind = "host"
 	}
 	text := fmt.Sprintf("port=%d kind=%s network=%s vni=%d", p.Number, kind, p.Network, p.VNI)
@@ -45,7 +45,7 @@ func (p *Port) describe(outer bool) string {
 		text += " link=" + p.Link
 	}
 	if p.Sandbox != "" {
-		text += fmt.Sprintf(" sandbox=%s came=%d", p.Sandbox, p.Came)
+		text += fmt.Sprintf(" sandbox=%s came=%d", p.Sandbox, p.AttachedAt)
 	}
 	if outer {
 		text += " view=outer: the VXLAN datagrams, rebuilt from the inner frames"
@@ -63,7 +63,7 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 			n, err := strconv.ParseUint(value, 10, 32)
 			p.Number, ok = uint32(n), err == nil
 		case "kind":
-			p.Remote, p.Host = value == "remote", value == "host"
+			p.Remote, p.HostPort = value == "remote", value == "host"
 		case "network":
 			p.Network = value
 		case "vni":
@@ -74,7 +74,7 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 		case "sandbox":
 			p.Sandbox = value
 		case "came":
-			p.Came, _ = strconv.ParseInt(value, 10, 64)
+			p.AttachedAt, _ = strconv.ParseInt(value, 10, 64)
 		case "view":
 			p.Outer = strings.HasPrefix(value, "outer")
 		}

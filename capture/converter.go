@@ -29,19 +29,19 @@ func ParseMode(text string) (Mode, error) {
 	return 0, fmt.Errorf("offload mode %q: want fix (checksums finished, super-frames whole), segment (cut as on a wire) or raw", text)
 }
 
-// A Wire turns records into frames as its Mode shows them. Its memory is there after the first frames; it is one
+// A Converter turns records into frames as its Mode shows them. Its memory is there after the first frames; it is one
 // goroutine's.
-type Wire struct {
+type Converter struct {
 	Mode Mode
 
-	room    []byte // headroom and a record's frame
+	buf     []byte // headroom and a record's frame
 	segment []byte
 	cutter  ether.Cutter
 }
 
-// Show gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done
+// Convert gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done
 // is false if something is left undone although it should not be, since the ring has not kept the whole frame.
-func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
+func (w *Converter) Convert(r *Record, fn func(frame []byte, length int)) (done bool) {
 	unfinished := r.Off.PartialChecksum || r.Off.Kind != ether.None
 	if w.Mode == Raw || !unfinished {
 		fn(r.Data, r.Len)
@@ -52,29 +52,29 @@ func (w *Wire) Show(r *Record, fn func(frame []byte, length int)) (done bool) {
 		return !r.Off.PartialChecksum && w.Mode == Fix
 	}
 	if w.Mode == Segment && r.Off.Kind != ether.None {
-		if w.cut(r, fn) > 0 {
+		if w.cutSegments(r, fn) > 0 {
 			return true
 		}
 	}
-	f := w.lend(r)
+	f := w.frame(r)
 	f.Off.Kind = ether.None // the sum of a super-frame's is over all of it
 	f.CompleteChecksum()
 	fn(f.Bytes(), r.Len)
 	return !f.Off.PartialChecksum
 }
 
-// lend makes a frame of a record.
-func (w *Wire) lend(r *Record) ether.Frame {
-	if w.room == nil {
-		w.room = make([]byte, ether.Headroom, ether.Headroom+ether.MaxFrame)
+// frame makes a frame of a record.
+func (w *Converter) frame(r *Record) ether.Frame {
+	if w.buf == nil {
+		w.buf = make([]byte, ether.Headroom, ether.Headroom+ether.MaxFrame)
 	}
-	w.room = append(w.room[:ether.Headroom], r.Data...)
-	return ether.Lend(w.room, r.Off)
+	w.buf = append(w.buf[:ether.Headroom], r.Data...)
+	return ether.Lend(w.buf, r.Off)
 }
 
-// cut gives fn the segments of a super-frame, and their number; 0 if it is none.
-func (w *Wire) cut(r *Record, fn func(frame []byte, length int)) (n int) {
-	f := w.lend(r)
+// cutSegments gives fn the segments of a super-frame, and their number; 0 if it is none.
+func (w *Converter) cutSegments(r *Record, fn func(frame []byte, length int)) (n int) {
+	f := w.frame(r)
 	if f.Check() != nil { // it was dropped for that
 		return 0
 	}

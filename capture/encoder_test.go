@@ -66,19 +66,19 @@ func TestStream(t *testing.T) {
 		Tunnel: Tunnel{netip.MustParseAddrPort("192.0.2.1:4789"), netip.MustParseAddrPort("192.0.2.2:4790")}})
 	up.Ingress([]ether.Frame{to(mac(9), mac(8), 0)}) // station 9 lives there
 	for _, c := range []struct {
-		show  Show
+		show  EncoderOptions
 		looks []string
 		want  []string
 	}{
-		{Show{}, nil, []string{"one-a<1", "one-a<2 dropspoofed", "one-b<3", "one-a<4", "192.0.2.2<5", "one-b>6 dropfaultloss"}},
-		{Show{Detail: true, Annotate: AnnotateAll}, nil, []string{"one-a<1 forwarded to one-b", "one-a<2 dropspoofed", "one-b<3 flooded", "one-a<4 forwarded to 192.0.2.2",
+		{EncoderOptions{}, nil, []string{"one-a<1", "one-a<2 dropspoofed", "one-b<3", "one-a<4", "192.0.2.2<5", "one-b>6 dropfaultloss"}},
+		{EncoderOptions{Detail: true, Annotate: AnnotateAll}, nil, []string{"one-a<1 forwarded to one-b", "one-a<2 dropspoofed", "one-b<3 flooded", "one-a<4 forwarded to 192.0.2.2",
 			"192.0.2.2<5 forwarded to one-b", "one-b>6 dropfaultloss to one-b"}},
-		{Show{Annotate: AnnotateNone, Point: In}, []string{"one-a"}, []string{"one-a<1", "one-a<2", "one-a<4"}},
-		{Show{Annotate: AnnotateNone, Point: Out}, nil, []string{"one-b>1", "one-a>3", "one-c>3", "192.0.2.2>3", "192.0.2.2>4", "one-b>5", "one-b>6"}},
-		{Show{Annotate: AnnotateNone, Point: Both}, []string{"one-b"}, []string{"one-b>1", "one-b<3", "one-b>5", "one-b>6"}},
-		{Show{View: Outer}, nil, []string{"192.0.2.2*>3", "192.0.2.2*>4", "192.0.2.2*<5"}},
-		{Show{View: Outer, Detail: true}, nil, []string{"192.0.2.2*>3 from one-b", "192.0.2.2*>4 from one-a", "192.0.2.2*<5 to one-b"}},
-		{Show{Annotate: AnnotateNone, View: BothViews}, nil, []string{"one-a<1", "one-a<2", "one-b<3", "192.0.2.2*>3", "one-a<4", "192.0.2.2*>4", "192.0.2.2<5", "192.0.2.2*<5", "one-b>6"}},
+		{EncoderOptions{Annotate: AnnotateNone, Point: In}, []string{"one-a"}, []string{"one-a<1", "one-a<2", "one-a<4"}},
+		{EncoderOptions{Annotate: AnnotateNone, Point: Out}, nil, []string{"one-b>1", "one-a>3", "one-c>3", "192.0.2.2>3", "192.0.2.2>4", "one-b>5", "one-b>6"}},
+		{EncoderOptions{Annotate: AnnotateNone, Point: Both}, []string{"one-b"}, []string{"one-b>1", "one-b<3", "one-b>5", "one-b>6"}},
+		{EncoderOptions{View: Outer}, nil, []string{"192.0.2.2*>3", "192.0.2.2*>4", "192.0.2.2*<5"}},
+		{EncoderOptions{View: Outer, Detail: true}, nil, []string{"192.0.2.2*>3 from one-b", "192.0.2.2*>4 from one-a", "192.0.2.2*<5 to one-b"}},
+		{EncoderOptions{Annotate: AnnotateNone, View: BothViews}, nil, []string{"one-a<1", "one-a<2", "one-b<3", "192.0.2.2*>3", "one-a<4", "192.0.2.2*>4", "192.0.2.2<5", "192.0.2.2*<5", "one-b>6"}},
 	} {
 		h.frames.Store(0)
 		sink := open(t, h, Options{})
@@ -96,11 +96,11 @@ func TestStream(t *testing.T) {
 		if c.looks != nil {
 			looks = func(number uint32) bool { return slices.Contains(c.looks, h.port(number).Name) }
 		}
-		s := h.NewStream(w, c.show, looks)
-		must(t, s.Tell(sink.Fresh()))
-		frames, err := s.Pump(sink)
+		s := h.NewEncoder(w, c.show, looks)
+		must(t, s.AddPorts(sink.NewPorts()))
+		frames, err := s.WriteFrom(sink)
 		must(t, err)
-		must(t, s.Statistics(sink.Tail()))
+		must(t, s.Statistics(sink.TrailingDrops()))
 		must(t, w.Flush())
 		_, packets, stats := seen(t, file.Bytes())
 		if !slices.Equal(packets, c.want) {
@@ -140,9 +140,9 @@ func TestStreamNarrower(t *testing.T) {
 		n.send(2, 8, 3)
 		var file bytes.Buffer
 		w := pcapng.NewWriter(&file, pcapng.Section{})
-		s := h.NewStream(w, Show{Point: Out, Annotate: AnnotateNone}, nil)
-		must(t, s.Tell(sink.Fresh()))
-		_, err := s.Pump(sink)
+		s := h.NewEncoder(w, EncoderOptions{Point: Out, Annotate: AnnotateNone}, nil)
+		must(t, s.AddPorts(sink.NewPorts()))
+		_, err := s.WriteFrom(sink)
 		must(t, err)
 		must(t, w.Flush())
 		if _, packets, _ := seen(t, file.Bytes()); !slices.Equal(packets, c.want) {
@@ -175,8 +175,8 @@ func TestOuterTshark(t *testing.T) {
 		file, err := os.Create(path)
 		must(t, err)
 		w := pcapng.NewWriter(file, pcapng.Section{})
-		s := h.NewStream(w, Show{View: Outer}, nil)
-		_, err = s.Pump(sink)
+		s := h.NewEncoder(w, EncoderOptions{View: Outer}, nil)
+		_, err = s.WriteFrom(sink)
 		must(t, err)
 		must(t, errors.Join(w.Flush(), file.Close()))
 		out, err := exec.Command("tshark", "-r", path, "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-T", "fields", "-e", "vxlan.vni",
