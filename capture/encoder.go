@@ -269,7 +269,7 @@ func (s *Encoder) inner(r *Record, at *Port, in bool, out *Port, b *portCounts) 
 		q := p
 		q.Data, q.Len = frame, length
 		if s.opts.Mode == Raw && r.Off.PartialChecksum || s.partialChecksum(r) {
-			q.Flags |= pcapng.SumNotReady
+			q.Flags |= pcapng.ChecksumNotReady
 		}
 		if r.Off.Kind != ether.None && (s.opts.Mode != Segment || len(r.Data) < r.Len) {
 			q.Flags |= pcapng.Segmented

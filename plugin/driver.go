@@ -76,7 +76,7 @@ func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocR
 	if err != nil {
 		return nil, err
 	}
-	host, ok := given[optHost]
+	host, ok := given[optHostPort]
 	skip := !ok || host == "off"
 	return &gwAllocResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }

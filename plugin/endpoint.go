@@ -37,7 +37,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if err := refuseUnknownEndpoint(req.Options); err != nil {
 		return fabric.Endpoint{}, err
 	}
-	name, ok, err := text(req.Options, optIfName)
+	name, ok, err := stringOption(req.Options, optIfName)
 	if err != nil {
 		return fabric.Endpoint{}, err
 	}
@@ -53,7 +53,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if e.Addrs, err = parseAddrs(in); err != nil {
 		return fabric.Endpoint{}, err
 	}
-	if e.Capture, ok, err = text(req.Options, optCapture); err != nil {
+	if e.Capture, ok, err = stringOption(req.Options, optCapture); err != nil {
 		return fabric.Endpoint{}, err
 	}
 	if ok && (strings.TrimSpace(e.Capture) == "" || len(e.Capture) > maxFilter) {
@@ -90,7 +90,7 @@ func refuseUnknownEndpoint(given map[string]any) error {
 // way to say it: 20.10 for the second network of a container, and docker network connect.
 func wantedMAC(given map[string]any, docker string) (want ether.MAC, err error) {
 	from := ""
-	named, ok, err := text(given, optMAC)
+	named, ok, err := stringOption(given, optMAC)
 	if err != nil {
 		return ether.MAC{}, err
 	}

@@ -17,26 +17,26 @@ import (
 // dockerSpace begins the keys of Docker's own drivers.
 const dockerSpace = "com.docker.network."
 
-// A foreign option is known by its last word, alone or behind com.docker.network.: people leave the rest away, and mix
+// A foreignOption option is known by its last word, alone or behind com.docker.network.: people leave the rest away, and mix
 // up '.', '_', '-' and capitals.
-type foreign struct {
-	words string                  // as squash writes them, with blanks between
-	fine  func(value string) bool // what is so anyway; nil: no value is
-	say   string                  // what is wrong, and what would be right
+type foreignOption struct {
+	words   string                  // as squash writes them, with blanks between
+	allowed func(value string) bool // what is so anyway; nil: no value is
+	hint    string                  // what is wrong, and what would be right
 }
 
 // foreignOptions lists what is refused, for `docker network create` of Docker 20.10 to 29, Podman, and Weave's plugin.
 // What is known and harmless is not here: com.docker.network.bridge.inhibit_ipv4 and default_bridge (there is no bridge),
 // com.docker.network.advertise_addr_nmsgs and _ms (Docker itself obeys), Podman's isolate (networks are isolated from
 // each other), works.weave.multicast (multicast always works).
-func foreignOptions() []foreign {
-	flag := func(word, flag string, fine func(string) bool) foreign {
-		return foreign{word, fine, "this is no option but a flag of docker network create: " + flag}
+func foreignOptions() []foreignOption {
+	flag := func(word, flag string, fine func(string) bool) foreignOption {
+		return foreignOption{word, fine, "this is no option but a flag of docker network create: " + flag}
 	}
-	mean := func(words, key string) foreign {
-		return foreign{words, nil, "no such option; did you mean " + key + "?"}
+	mean := func(words, key string) foreignOption {
+		return foreignOption{words, nil, "no such option; did you mean " + key + "?"}
 	}
-	return []foreign{
+	return []foreignOption{
 		mean("vni vnid vxlan vxlanid vxlanvni vxlanidlist segmentid tunnelid", optVNI),
 		mean("mtu", optMTU),
 		mean("remote remotes vteps", optPeers),
@@ -102,7 +102,7 @@ func refuseForeign(all, given map[string]any) error {
 	// Daemons from 28 on obey these two, and say so in the request. An older one does not.
 	for family, normal := range map[string]bool{"ipv4": true, "ipv6": false} {
 		key := dockerSpace + "enable_" + family
-		value, ok, err := text(given, key)
+		value, ok, err := stringOption(given, key)
 		if err != nil {
 			return err
 		}
@@ -132,17 +132,17 @@ func refuseOne(given map[string]any, k string) error {
 	}
 	rest, dockers := strings.CutPrefix(lower, dockerSpace)
 	if dockers || !strings.Contains(lower, ".") {
-		last := squash(rest[strings.LastIndex(rest, ".")+1:])
+		last := normalize(rest[strings.LastIndex(rest, ".")+1:])
 		for _, f := range foreignOptions() {
-			if words := strings.Fields(f.words); !slices.Contains(words, last) && !slices.Contains(words, squash(rest)) {
+			if words := strings.Fields(f.words); !slices.Contains(words, last) && !slices.Contains(words, normalize(rest)) {
 				continue
 			}
-			value, _, err := text(given, k)
+			value, _, err := stringOption(given, k)
 			if err != nil {
 				return err
 			}
-			if f.fine == nil || !f.fine(value) {
-				return fmt.Errorf("%s=%s: %s", show(k), show(value), f.say)
+			if f.allowed == nil || !f.allowed(value) {
+				return fmt.Errorf("%s=%s: %s", show(k), show(value), f.hint)
 			}
 			return nil
 		}
@@ -162,8 +162,8 @@ func refuseOne(given map[string]any, k string) error {
 	return nil
 }
 
-// squash leaves the letters and digits of a key: people mix up '_', '-', '.' and none.
-func squash(s string) string {
+// normalize leaves the letters and digits of a key: people mix up '_', '-', '.' and none.
+func normalize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 128 && alphanumeric(byte(r)) {
 			return r

@@ -13,8 +13,8 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// setHost takes the host's own port: on, off, or its addresses. placeHost completes it.
-func setHost(n *fabric.Network, value string) error {
+// setHostPort takes the host's own port: on, off, or its addresses. placeHost completes it.
+func setHostPort(n *fabric.Network, value string) error {
 	if value == "off" {
 		return nil
 	}
@@ -46,8 +46,8 @@ type pool struct {
 	reserved []netip.Addr
 }
 
-// hostPools reads the subnets that the host can have an address in, IPv4 first. Which of them cannot be read has been said.
-func hostPools(lists ...[]*network.IPAMData) (all []pool) {
+// poolsForHostPort reads the subnets that the host can have an address in, IPv4 first. Which of them cannot be read has been said.
+func poolsForHostPort(lists ...[]*network.IPAMData) (all []pool) {
 	for _, list := range lists {
 		for _, d := range list {
 			if d == nil {
@@ -74,17 +74,17 @@ func hostPools(lists ...[]*network.IPAMData) (all []pool) {
 	return all
 }
 
-// placeHost gives the host its addresses: those that were named, else the gateways'. Docker must give none of them to a
+// completeHostPort gives the host its addresses: those that were named, else the gateways'. Docker must give none of them to a
 // container, so each is one that it has put aside.
-func placeHost(h *fabric.Endpoint, pools []pool) error {
+func completeHostPort(h *fabric.Endpoint, pools []pool) error {
 	if h.Addrs == nil && len(pools) == 0 {
-		return fmt.Errorf("%s=on: this network has no subnet; name the host's address with its prefix length, as in %s=10.77.0.1/24", optHost, optHost)
+		return fmt.Errorf("%s=on: this network has no subnet; name the host's address with its prefix length, as in %s=10.77.0.1/24", optHostPort, optHostPort)
 	}
 	if h.Addrs == nil {
 		for _, p := range pools {
 			if !p.gateway.IsValid() {
 				return fmt.Errorf("%s=on gives this host the network's gateway address, and %s has none: add --gateway ADDRESS, or name the address, %s=ADDRESS",
-					optHost, p.subnet, optHost)
+					optHostPort, p.subnet, optHostPort)
 			}
 			h.Addrs = append(h.Addrs, netip.PrefixFrom(p.gateway, p.subnet.Bits()))
 		}
@@ -92,19 +92,19 @@ func placeHost(h *fabric.Endpoint, pools []pool) error {
 		for i, a := range h.Addrs {
 			at := slices.IndexFunc(pools, func(p pool) bool { return p.subnet.Contains(a.Addr()) })
 			if at < 0 {
-				return fmt.Errorf("%s: %s is in no subnet of this network's", optHost, a.Addr())
+				return fmt.Errorf("%s: %s is in no subnet of this network's", optHostPort, a.Addr())
 			}
 			p := pools[at]
 			if a.Bits() != p.subnet.Bits() && a.Bits() != a.Addr().BitLen() {
-				return fmt.Errorf("%s: %s is in %s; leave the prefix length away", optHost, a, p.subnet)
+				return fmt.Errorf("%s: %s is in %s; leave the prefix length away", optHostPort, a, p.subnet)
 			}
 			if !slices.Contains(p.reserved, a.Addr()) {
-				return fmt.Errorf("%s: Docker may give %s to a container; reserve it with --aux-address host=%s", optHost, a.Addr(), a.Addr())
+				return fmt.Errorf("%s: Docker may give %s to a container; reserve it with --aux-address host=%s", optHostPort, a.Addr(), a.Addr())
 			}
 			h.Addrs[i] = netip.PrefixFrom(a.Addr(), p.subnet.Bits())
 		}
 	} else if i := slices.IndexFunc(h.Addrs, netip.Prefix.IsSingleIP); i >= 0 {
-		return fmt.Errorf("%s: this network has no subnet, so say how long the prefix of %s is, as in %s/24", optHost, h.Addrs[i].Addr(), h.Addrs[i].Addr())
+		return fmt.Errorf("%s: this network has no subnet, so say how long the prefix of %s is, as in %s/24", optHostPort, h.Addrs[i].Addr(), h.Addrs[i].Addr())
 	}
 	slices.SortStableFunc(h.Addrs, func(a, b netip.Prefix) int { return cmp.Compare(a.Addr().BitLen(), b.Addr().BitLen()) })
 	h.MAC = makeMAC(*h)

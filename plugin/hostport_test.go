@@ -48,7 +48,7 @@ func TestHostOption(t *testing.T) {
 		{"a zone", "fe80::1%eth0", data{v4}, nil, "want on", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			req := creating(map[string]any{optHost: tc.value})
+			req := creating(map[string]any{optHostPort: tc.value})
 			req.IPv4Data, req.IPv6Data = tc.v4, tc.v6
 			n, err := parseNetwork(req)
 			switch {

@@ -49,7 +49,7 @@ func Listen(dir, name string) (net.Listener, error) {
 		return nil, err
 	}
 	defer unlock()
-	if err := vacant(path); err != nil {
+	if err := checkFree(path); err != nil {
 		return nil, err
 	}
 	l, err := bind(dir, path)
@@ -89,8 +89,8 @@ func lock(dir string) (unlock func() error, err error) {
 	return d.Close, nil
 }
 
-// vacant tells whether path is free: not there, or a socket that nobody listens on.
-func vacant(path string) error {
+// checkFree tells whether path is free: not there, or a socket that nobody listens on.
+func checkFree(path string) error {
 	file, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -120,29 +120,29 @@ func bind(dir, path string) (*socket, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(private) // what is left is an empty directory at worst
-	unborn := filepath.Join(private, "s")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: unborn, Net: "unix"})
+	temp := filepath.Join(private, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	file, err := finish(unborn, path)
+	file, err := publish(temp, path)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return &socket{UnixListener: l, path: path, file: file}, nil
 }
 
-// finish gives the socket at unborn its mode and its name.
-func finish(unborn, path string) (os.FileInfo, error) {
-	if err := os.Chmod(unborn, 0o600); err != nil {
+// publish gives the socket at unborn its mode and its name.
+func publish(temp, path string) (os.FileInfo, error) {
+	if err := os.Chmod(temp, 0o600); err != nil {
 		return nil, err
 	}
-	file, err := os.Lstat(unborn)
+	file, err := os.Lstat(temp)
 	if err != nil {
 		return nil, err
 	}
-	return file, os.Rename(unborn, path)
+	return file, os.Rename(temp, path)
 }
 
 // Addr is the path that dockerd sees.

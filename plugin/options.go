@@ -25,7 +25,7 @@ const (
 	optAttach    = "tapestry.attach"
 	optAgeing    = "tapestry.ageing"
 	optExternal  = "tapestry.external"
-	optHost      = "tapestry.host"
+	optHostPort  = "tapestry.host"
 	optAllocated = "tapestry.allocated" // set by AllocateNetwork, for itself
 	optMTU       = "com.docker.network.driver.mtu"
 	optVNIList   = "com.docker.network.driver.overlay.vxlanid_list"
@@ -56,7 +56,7 @@ func networkOptions() []option {
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
-		{optHost, setHost},
+		{optHostPort, setHostPort},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
@@ -85,7 +85,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 		return fabric.Network{}, err
 	}
 	for _, o := range networkOptions() {
-		value, ok, err := text(given, o.key)
+		value, ok, err := stringOption(given, o.key)
 		if err != nil {
 			return fabric.Network{}, err
 		}
@@ -104,7 +104,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 		return fabric.Network{}, err
 	}
 	if n.HostPort != nil {
-		if err := placeHost(n.HostPort, hostPools(req.IPv4Data, req.IPv6Data)); err != nil {
+		if err := completeHostPort(n.HostPort, poolsForHostPort(req.IPv4Data, req.IPv6Data)); err != nil {
 			return fabric.Network{}, err
 		}
 	}
@@ -165,8 +165,8 @@ func sortedOwn(given map[string]any) []string {
 	return keys
 }
 
-// text is the string at key. Docker sends every option as a string.
-func text(given map[string]any, key string) (value string, ok bool, err error) {
+// stringOption is the string at key. Docker sends every option as a string.
+func stringOption(given map[string]any, key string) (value string, ok bool, err error) {
 	v, ok := given[key]
 	if !ok {
 		return "", false, nil
@@ -233,7 +233,7 @@ func ParsePeer(s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%s is no peer, want an IP address, or one with a port from 1 to 65535 as in 192.0.2.2:4789 or [2001:db8::2]:4789 (names are not looked up)",
 			quote(s))
 	}
-	a, err := plain(p.Addr())
+	a, err := hostAddr(p.Addr())
 	return netip.AddrPortFrom(a, p.Port()), err
 }
 
@@ -244,14 +244,14 @@ func ParseVTEP(s string) (netip.Addr, error) {
 	if err != nil {
 		return a, errors.New(want)
 	}
-	if a, err = plain(a); err != nil {
+	if a, err = hostAddr(a); err != nil {
 		return a, fmt.Errorf("%s: %w", want, err)
 	}
 	return a, nil
 }
 
-// plain is an address as it stands in a header, an IPv4 one within IPv6 as IPv4. The error says why no VTEP can have it.
-func plain(a netip.Addr) (netip.Addr, error) {
+// hostAddr is an address as it stands in a header, an IPv4 one within IPv6 as IPv4. The error says why no VTEP can have it.
+func hostAddr(a netip.Addr) (netip.Addr, error) {
 	if a.Zone() == "" { // else Unmap would take it away
 		a = a.Unmap()
 	}

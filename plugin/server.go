@@ -27,14 +27,14 @@ const (
 // method answers one call of the protocol. body is the whole request.
 type method func(ctx context.Context, body []byte) (reply any, err error)
 
-// fault is an error that is not the driver's: it has an HTTP status of its own.
-type fault struct {
+// httpError is an error that is not the driver's: it has an HTTP status of its own.
+type httpError struct {
 	status int
 	error
 }
 
-func faultf(status int, format string, args ...any) error {
-	return &fault{status, fmt.Errorf(format, args...)}
+func httpErrorf(status int, format string, args ...any) error {
+	return &httpError{status, fmt.Errorf(format, args...)}
 }
 
 // handler serves the protocol. dockerd's requests have no Content-Type, and a Host that means nothing.
@@ -56,38 +56,38 @@ func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	nothing := answer(struct{}{})
+	nothing := constant(struct{}{})
 	return &handler{
 		deadline: deadline,
 		log:      log,
 		methods: map[string]method{
-			"/Plugin.Activate":                           answer(map[string]any{"Implements": []string{"NetworkDriver"}}),
+			"/Plugin.Activate":                           constant(map[string]any{"Implements": []string{"NetworkDriver"}}),
 			"/NetworkDriver.GetCapabilities":             d.GetCapabilities,
-			"/NetworkDriver.GwAllocCheck":                ask(d.GwAllocCheck),
-			"/NetworkDriver.AllocateNetwork":             ask(d.AllocateNetwork),
-			"/NetworkDriver.FreeNetwork":                 do(d.FreeNetwork),
-			"/NetworkDriver.CreateNetwork":               do(d.CreateNetwork),
-			"/NetworkDriver.DeleteNetwork":               do(d.DeleteNetwork),
-			"/NetworkDriver.CreateEndpoint":              ask(d.CreateEndpoint),
-			"/NetworkDriver.EndpointOperInfo":            answer(map[string]any{"Value": struct{}{}}), // an error here stops containers of 20.10
-			"/NetworkDriver.DeleteEndpoint":              do(d.DeleteEndpoint),
-			"/NetworkDriver.Join":                        ask(d.Join),
-			"/NetworkDriver.Leave":                       do(d.Leave),
-			"/NetworkDriver.DiscoverNew":                 do(d.DiscoverNew),
-			"/NetworkDriver.DiscoverDelete":              do(d.DiscoverDelete),
+			"/NetworkDriver.GwAllocCheck":                withReply(d.GwAllocCheck),
+			"/NetworkDriver.AllocateNetwork":             withReply(d.AllocateNetwork),
+			"/NetworkDriver.FreeNetwork":                 withoutReply(d.FreeNetwork),
+			"/NetworkDriver.CreateNetwork":               withoutReply(d.CreateNetwork),
+			"/NetworkDriver.DeleteNetwork":               withoutReply(d.DeleteNetwork),
+			"/NetworkDriver.CreateEndpoint":              withReply(d.CreateEndpoint),
+			"/NetworkDriver.EndpointOperInfo":            constant(map[string]any{"Value": struct{}{}}), // an error here stops containers of 20.10
+			"/NetworkDriver.DeleteEndpoint":              withoutReply(d.DeleteEndpoint),
+			"/NetworkDriver.Join":                        withReply(d.Join),
+			"/NetworkDriver.Leave":                       withoutReply(d.Leave),
+			"/NetworkDriver.DiscoverNew":                 withoutReply(d.DiscoverNew),
+			"/NetworkDriver.DiscoverDelete":              withoutReply(d.DiscoverDelete),
 			"/NetworkDriver.ProgramExternalConnectivity": nothing,
 			"/NetworkDriver.RevokeExternalConnectivity":  nothing,
 		},
 	}
 }
 
-// answer is a method that reads nothing of its request and always says the same.
-func answer(reply any) method {
+// constant is a method that reads nothing of its request and always says the same.
+func constant(reply any) method {
 	return func(context.Context, []byte) (any, error) { return reply, nil }
 }
 
-// ask is a method whose driver call has a reply.
-func ask[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) method {
+// withReply is a method whose driver call has a reply.
+func withReply[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) method {
 	return func(ctx context.Context, body []byte) (any, error) {
 		req := new(Req)
 		if err := decode(body, req); err != nil {
@@ -97,9 +97,9 @@ func ask[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) method {
 	}
 }
 
-// do is a method whose driver call either works or not.
-func do[Req any](call func(context.Context, *Req) error) method {
-	return ask(func(ctx context.Context, req *Req) (*struct{}, error) {
+// withoutReply is a method whose driver call either works or not.
+func withoutReply[Req any](call func(context.Context, *Req) error) method {
+	return withReply(func(ctx context.Context, req *Req) (*struct{}, error) {
 		return &struct{}{}, call(ctx, req)
 	})
 }
@@ -108,21 +108,21 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	body, err := read(r)
-	log := h.log.With("method", name).With(about(body)...)
+	log := h.log.With("method", name).With(requestIDs(body)...)
 	log.Debug("request", "body", shorten(body))
 	var reply any
 	if err == nil {
 		if m, ok := h.methods[r.URL.Path]; ok {
 			reply, err = h.call(r.Context(), log, name, m, body)
 		} else {
-			err = faultf(http.StatusNotFound, "%s: no such method of a network driver", show(name))
+			err = httpErrorf(http.StatusNotFound, "%s: no such method of a network driver", show(name))
 		}
 	}
 
 	status := http.StatusOK
 	if err != nil {
 		reply = network.ErrorResponse{Err: err.Error()}
-		var f *fault
+		var f *httpError
 		if errors.As(err, &f) {
 			status = f.status
 		}
@@ -161,7 +161,7 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	}
 	done := make(chan result, 1)
 	go func() {
-		reply, err := contain(ctx, log, m, body)
+		reply, err := recoverPanic(ctx, log, m, body)
 		level := slog.LevelWarn
 		if errors.Is(ctx.Err(), context.Canceled) {
 			level = slog.LevelInfo // dockerd has ended
@@ -188,12 +188,12 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	return res.reply, res.err
 }
 
-// contain calls m and turns a panic into an error: a closed connection would make dockerd try again, with an empty body.
-func contain(ctx context.Context, log *slog.Logger, m method, body []byte) (reply any, err error) {
+// recoverPanic calls m and turns a panic into an error: a closed connection would make dockerd try again, with an empty body.
+func recoverPanic(ctx context.Context, log *slog.Logger, m method, body []byte) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			log.Error("panic", "err", p, "stack", string(debug.Stack()))
-			reply, err = nil, faultf(http.StatusInternalServerError, "tapestry has a bug: %v; its log has the details, please report them", p)
+			reply, err = nil, httpErrorf(http.StatusInternalServerError, "tapestry has a bug: %v; its log has the details, please report them", p)
 		}
 	}()
 	return m(ctx, body)
@@ -205,12 +205,12 @@ func read(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
 	case r.Method != http.MethodPost:
-		return nil, faultf(http.StatusMethodNotAllowed, "%s %s: want POST", show(r.Method), show(r.URL.Path))
+		return nil, httpErrorf(http.StatusMethodNotAllowed, "%s %s: want POST", show(r.Method), show(r.URL.Path))
 	case err != nil:
-		return nil, faultf(http.StatusBadRequest, "read the request body: %w", err)
+		return nil, httpErrorf(http.StatusBadRequest, "read the request body: %w", err)
 	case len(body) > maxBody:
 		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16*maxBody)) // only for the client's sake
-		return nil, faultf(http.StatusRequestEntityTooLarge, "the request body is longer than %d bytes; nothing was done", maxBody)
+		return nil, httpErrorf(http.StatusRequestEntityTooLarge, "the request body is longer than %d bytes; nothing was done", maxBody)
 	}
 	return body, nil
 }
@@ -219,10 +219,10 @@ func read(r *http.Request) ([]byte, error) {
 func decode(body []byte, req any) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
-		return faultf(http.StatusBadRequest, "empty request body: the daemon retried after a lost connection; nothing was done, try the command again")
+		return httpErrorf(http.StatusBadRequest, "empty request body: the daemon retried after a lost connection; nothing was done, try the command again")
 	}
 	if body[0] != '{' {
-		return faultf(http.StatusBadRequest, "the request body is no JSON object; nothing was done")
+		return httpErrorf(http.StatusBadRequest, "the request body is no JSON object; nothing was done")
 	}
 	err := json.Unmarshal(body, req)
 	var wrong *json.UnmarshalTypeError
@@ -230,13 +230,13 @@ func decode(body []byte, req any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &wrong):
-		return faultf(http.StatusBadRequest, "%s: want %s, got JSON %s; nothing was done", wrong.Field, wanted(wrong.Type), wrong.Value)
+		return httpErrorf(http.StatusBadRequest, "%s: want %s, got JSON %s; nothing was done", wrong.Field, jsonType(wrong.Type), wrong.Value)
 	}
-	return faultf(http.StatusBadRequest, "the request body is no JSON: %w; nothing was done", err)
+	return httpErrorf(http.StatusBadRequest, "the request body is no JSON: %w; nothing was done", err)
 }
 
-// wanted names in the words of JSON what a field of type t takes.
-func wanted(t reflect.Type) string {
+// jsonType names in the words of JSON what a field of type t takes.
+func jsonType(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
 		return "a string"
@@ -248,8 +248,8 @@ func wanted(t reflect.Type) string {
 	return "an object"
 }
 
-// about finds the ids in a body, for the log. A body without them is no error here.
-func about(body []byte) []any {
+// requestIDs finds the ids in a body, for the log. A body without them is no error here.
+func requestIDs(body []byte) []any {
 	var ids struct{ NetworkID, EndpointID string }
 	_ = json.Unmarshal(body, &ids) // the method itself says what is wrong
 	var attrs []any

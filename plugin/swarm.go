@@ -53,8 +53,8 @@ func parseAllocation(req *network.AllocateNetworkRequest) (fabric.Network, error
 	for i := range req.IPv6Data {
 		create.IPv6Data = append(create.IPv6Data, &req.IPv6Data[i])
 	}
-	if host, ok := given[optHost]; ok && host != "off" {
-		return fabric.Network{}, fmt.Errorf("%s=%v: every node of the Swarm would have the same address; leave the option away, and join the hosts that need one by a config-only network (docs/swarm.md)", optHost, host)
+	if host, ok := given[optHostPort]; ok && host != "off" {
+		return fabric.Network{}, fmt.Errorf("%s=%v: every node of the Swarm would have the same address; leave the option away, and join the hosts that need one by a config-only network (docs/swarm.md)", optHostPort, host)
 	}
 	if given[optVNI] != nil || given[optVNIList] != nil {
 		return parseNetwork(create)

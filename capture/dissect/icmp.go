@@ -68,7 +68,7 @@ func (s *Summary) icmp4(p part) {
 	case echo4, echoReply4:
 		c.Echo = echo(p.b)
 	case unreachable4, exceeded4, parameter4, redirect4:
-		c.About = about(p.b[icmpLen:], 4)
+		c.About = quotedPacket(p.b[icmpLen:], 4)
 	}
 	if c.Type == unreachable4 && c.Code == codeFragment4 {
 		c.MTU = uint32(be16(p.b[6:]))
@@ -88,10 +88,10 @@ func (s *Summary) icmp6(p part) {
 	case echo6, echoReply6:
 		c.Echo = echo(b)
 	case unreachable6, exceeded6, parameter6:
-		c.About = about(b[icmpLen:], 6)
+		c.About = quotedPacket(b[icmpLen:], 6)
 	case tooBig6:
 		c.MTU = be32(b[4:])
-		c.About = about(b[icmpLen:], 6)
+		c.About = quotedPacket(b[icmpLen:], 6)
 	case routerAsk:
 		c.MAC = linkAddr(b[icmpLen:])
 	case routerTell:

@@ -157,8 +157,8 @@ func (s *Summary) transport(p part) {
 	}
 }
 
-// about reads the packet that an ICMP error quotes; nil if too little of it is there.
-func about(b []byte, version int) *About {
+// quotedPacket reads the packet that an ICMP error quotes; nil if too little of it is there.
+func quotedPacket(b []byte, version int) *About {
 	var a About
 	var frag *Frag
 	p := part{b, len(b)}

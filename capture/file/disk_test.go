@@ -212,7 +212,7 @@ func TestReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		if in == "place" {
-			s.file.drop()
+			s.file.discard()
 			s.file.File = s.file.old
 		} else if err := os.Rename(s.file.temp, s.file.temp+"x"); err != nil {
 			t.Fatal(err)
@@ -246,11 +246,11 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	if Gone(w) {
+	if ReaderGone(w) {
 		t.Error("gone while it is there")
 	}
 	r.Close()
-	if !Gone(w) {
+	if !ReaderGone(w) {
 		t.Error("there while it is gone")
 	}
 }

@@ -31,8 +31,8 @@ type Options struct {
 	Section  pcapng.Section
 }
 
-// many tells whether the names are those of a file set.
-func (o *Options) many() bool { return o.MaxBytes > 0 || o.Every > 0 }
+// rotates tells whether the names are those of a file set.
+func (o *Options) rotates() bool { return o.MaxBytes > 0 || o.Every > 0 }
 
 // blocks is what pcapng's two writers have in common.
 type blocks interface {
@@ -55,13 +55,13 @@ type Set struct {
 	number int      // of the file, from 1
 
 	interfaces []pcapng.Interface
-	books      []books
+	counters   []counters
 	names      pcapng.Names
-	from       int64  // time of the file's first packet; with Every, when its span begins; 0: none yet
+	spanStart  int64  // time of the file's first packet; with Every, when its span begins; 0: none yet
 	first      int64  // time of the earliest packet in the file
 	last       int64  // time of the latest packet
 	packets    int    // in the file
-	id         uint64 // of the packet before
+	lastID     uint64 // of the packet before
 	complete   int64  // bytes that are flushed
 	err        error  // that ended it
 }
@@ -69,11 +69,11 @@ type Set struct {
 // Create makes the first file. A capture or an empty file that is there already is replaced when there is something to
 // write; another regular file is not, unless Force is set. A pipe or a device is written to as it is.
 func Create(o Options) (*Set, error) {
-	if o.Keep > 0 && !o.many() {
+	if o.Keep > 0 && !o.rotates() {
 		return nil, errors.New("how many files to keep needs a size or a time after which the next one begins")
 	}
 	s := &Set{o: o}
-	if o.many() {
+	if o.rotates() {
 		if i, err := os.Stat(o.Path); err == nil && !i.Mode().IsRegular() {
 			return nil, fmt.Errorf("%s is %s, and many files need names of their own: want a path as db.pcapng",
 				o.Path, kind(i.Mode()))
@@ -83,14 +83,14 @@ func Create(o Options) (*Set, error) {
 	if at.IsZero() {
 		at = time.Now()
 	}
-	return s, s.next(at)
+	return s, s.begin(at)
 }
 
-// next makes a file.
-func (s *Set) next(at time.Time) (err error) {
+// begin makes a file.
+func (s *Set) begin(at time.Time) (err error) {
 	path := s.o.Path
-	if s.o.many() {
-		s.file, path, err = s.fresh(at)
+	if s.o.rotates() {
+		s.file, path, err = s.createNext(at)
 	} else {
 		s.file, err = open(path, s.o.Force)
 	}
@@ -119,9 +119,9 @@ func (s *Set) next(at time.Time) (err error) {
 	return errors.Join(err, s.blocks.Names(s.names))
 }
 
-// fresh makes a file of a set, named as Wireshark names its own, whose File Set menu then finds them:
+// createNext makes a file of a set, named as Wireshark names its own, whose File Set menu then finds them:
 // PREFIX_NNNNN_YYYYMMDDHHMMSS.EXT, the time being local.
-func (s *Set) fresh(at time.Time) (t *target, path string, err error) {
+func (s *Set) createNext(at time.Time) (t *target, path string, err error) {
 	t = new(target)
 	ext := filepath.Ext(s.o.Path)
 	for range 1000 { // what an earlier capture left in the same second
@@ -175,11 +175,11 @@ func (s *Set) Kept() (n Count) {
 	return n
 }
 
-// Gone tells whether what is written to is a pipe that nobody reads any more.
-func (s *Set) Gone() bool { return s.file != nil && Gone(s.file.File) }
+// ReaderGone tells whether what is written to is a pipe that nobody reads any more.
+func (s *Set) ReaderGone() bool { return s.file != nil && ReaderGone(s.file.File) }
 
-// Gone tells whether f is a pipe or a socket that nobody reads any more, which else only a write would tell.
-func Gone(f *os.File) bool {
+// ReaderGone tells whether f is a pipe or a socket that nobody reads any more, which else only a write would tell.
+func ReaderGone(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return false

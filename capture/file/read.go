@@ -49,13 +49,13 @@ func Unpack(r io.Reader) (*Source, error) {
 	case head[0] == 0x1f && head[1] == 0x8b:
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, unpacking("gzip", err)
+			return nil, unpackError("gzip", err)
 		}
 		s.Reader = unpacker{z, "gzip"}
 	case isZstd([4]byte(head)):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, unpacking("zstd", err)
+			return nil, unpackError("zstd", err)
 		}
 		s.Reader, s.done = unpacker{z, "zstd"}, z.Close
 	}
@@ -78,12 +78,12 @@ type unpacker struct {
 func (u unpacker) Read(b []byte) (int, error) {
 	n, err := u.Reader.Read(b)
 	if err != nil && err != io.EOF {
-		err = unpacking(u.by, err)
+		err = unpackError(u.by, err)
 	}
 	return n, err
 }
 
-func unpacking(by string, err error) error {
+func unpackError(by string, err error) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("unpack by %s: the file is cut off: %w", by, io.ErrUnexpectedEOF)

@@ -82,39 +82,39 @@ func replaceable(path string, force bool) (f *os.File, err error) {
 // Write is os.File's. The first one that goes well puts the file at its path.
 func (t *target) Write(b []byte) (n int, err error) {
 	if t.old == t.File && t.old != nil {
-		if err := t.over(); err != nil {
+		if err := t.overwrite(); err != nil {
 			return 0, err
 		}
 	}
 	n, err = t.File.Write(b)
 	if err != nil {
-		return n, t.named(err)
+		return n, t.withPath(err)
 	}
 	if t.temp == "" {
 		return n, nil
 	}
-	if err = t.place(); err == nil || t.old == nil {
+	if err = t.rename(); err == nil || t.old == nil {
 		return n, err
 	}
 	// Nothing can be renamed to where it is, a mount point perhaps: it is written over.
-	t.drop()
+	t.discard()
 	t.File = t.old
-	if err = t.over(); err != nil {
+	if err = t.overwrite(); err != nil {
 		return 0, err
 	}
 	return t.File.Write(b)
 }
 
-// named is an error of the file by its own name.
-func (t *target) named(err error) error {
+// withPath is an error of the file by its own name.
+func (t *target) withPath(err error) error {
 	if bad := (*os.PathError)(nil); errors.As(err, &bad) {
 		return &os.PathError{Op: bad.Op, Path: t.path, Err: bad.Err}
 	}
 	return err
 }
 
-// place moves the file to its path.
-func (t *target) place() error {
+// rename moves the file to its path.
+func (t *target) rename() error {
 	if err := os.Rename(t.temp, t.path); err != nil {
 		return err
 	}
@@ -126,16 +126,16 @@ func (t *target) place() error {
 	return nil
 }
 
-// over empties the file that was there, and makes it as private as a new one.
-func (t *target) over() error {
+// overwrite empties the file that was there, and makes it as private as a new one.
+func (t *target) overwrite() error {
 	t.old = nil
 	_ = t.Chmod(0o600) // of somebody else's with --force
 	_ = t.Chown(os.Geteuid(), os.Getegid())
 	return t.Truncate(0)
 }
 
-// drop removes a file that has not come to its path.
-func (t *target) drop() {
+// discard removes a file that has not come to its path.
+func (t *target) discard() {
 	if t.temp != "" {
 		t.File.Close()
 		_ = os.Remove(t.temp)
@@ -143,15 +143,15 @@ func (t *target) drop() {
 	}
 }
 
-// end closes the file behind size whole bytes, and tells whether anything is there. A file of which nothing was written
+// closeAt closes the file behind size whole bytes, and tells whether anything is there. A file of which nothing was written
 // is not left behind, and what was there before it still is.
-func (t *target) end(size int64) (there bool, err error) {
-	defer func() { err = errors.Join(err, bare(t.Close())) }()
+func (t *target) closeAt(size int64) (there bool, err error) {
+	defer func() { err = errors.Join(err, ignoreClosed(t.Close())) }()
 	if t.old != nil { // nothing came to the path
 		if t.old != t.File {
 			t.old.Close()
 		}
-		t.drop()
+		t.discard()
 		return false, nil
 	}
 	i, err := t.Stat()
@@ -160,7 +160,7 @@ func (t *target) end(size int64) (there bool, err error) {
 	}
 	if size == 0 {
 		if t.temp != "" {
-			t.drop()
+			t.discard()
 			return false, nil
 		}
 		return false, os.Remove(t.path)
@@ -169,13 +169,13 @@ func (t *target) end(size int64) (there bool, err error) {
 		return true, fmt.Errorf("it ends within a block, and cannot be cut: %w", err)
 	}
 	if t.temp != "" { // the first write came to the disk in part
-		err = t.place()
+		err = t.rename()
 	}
 	return true, err
 }
 
-// bare takes away that a file was closed before.
-func bare(err error) error {
+// ignoreClosed takes away that a file was closed before.
+func ignoreClosed(err error) error {
 	if errors.Is(err, fs.ErrClosed) {
 		return nil
 	}

@@ -19,12 +19,12 @@ const (
 	statsRoom  = 160
 )
 
-// books are an interface's counts.
-type books struct {
-	whole pcapng.Stats // from the capture's beginning on
-	told  pcapng.Stats // of these, those that the files before have
-	id    uint64       // of the last packet: what else has it is the same frame
-	wrote bool         // and it is in the file
+// counters are an interface's counts.
+type counters struct {
+	total   pcapng.Stats // from the capture's beginning on
+	before  pcapng.Stats // of these, those that the files before have
+	id      uint64       // of the last packet: what else has it is the same frame
+	written bool         // and it is in the file
 }
 
 // AddInterface is pcapng.Writer.AddInterface; files that begin later have the interface too.
@@ -34,10 +34,10 @@ func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	}
 	n, err := s.blocks.AddInterface(i)
 	if err != nil {
-		return n, s.refuse(err)
+		return n, s.refused(err)
 	}
 	s.interfaces = append(s.interfaces, *i)
-	s.books = append(s.books, books{whole: pcapng.Stats{Interface: n}})
+	s.counters = append(s.counters, counters{total: pcapng.Stats{Interface: n}})
 	return n, nil
 }
 
@@ -51,7 +51,7 @@ func (s *Set) Names(names pcapng.Names) error {
 		return s.err
 	}
 	if err := s.blocks.Names(names); err != nil {
-		return s.refuse(err)
+		return s.refused(err)
 	}
 	now := make(map[netip.Addr]bool)
 	for _, n := range names {
@@ -67,7 +67,7 @@ func (s *Set) WritePacket(p *pcapng.Packet) error {
 	if s.err != nil {
 		return s.err
 	}
-	if uint(p.Interface) >= uint(len(s.books)) {
+	if uint(p.Interface) >= uint(len(s.counters)) {
 		return s.blocks.WritePacket(p) // says what is wrong
 	}
 	if s.full(p) {
@@ -76,29 +76,29 @@ func (s *Set) WritePacket(p *pcapng.Packet) error {
 		}
 	}
 	if err := s.blocks.WritePacket(p); err != nil {
-		return s.refuse(err)
+		return s.refused(err)
 	}
-	if s.from == 0 {
-		s.from = max(p.Time, 0)
+	if s.spanStart == 0 {
+		s.spanStart = max(p.Time, 0)
 	}
 	if s.packets == 0 || p.Time < s.first {
 		s.first = p.Time
 	}
 	s.last = max(s.last, p.Time)
 	s.packets++
-	b := &s.books[p.Interface]
+	b := &s.counters[p.Interface]
 	if p.ID == 0 || p.ID != b.id {
-		b.whole.Delivered++
+		b.total.Delivered++
 	}
 	c := &s.counts[len(s.counts)-1]
 	c.Packets++
-	if p.ID == 0 || p.ID != s.id {
+	if p.ID == 0 || p.ID != s.lastID {
 		c.Frames++
 	}
-	s.id = p.ID
+	s.lastID = p.ID
 	b.id = p.ID
-	b.whole.Dropped += p.Drops
-	b.wrote = false
+	b.total.Dropped += p.Drops
+	b.written = false
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (s *Set) full(p *pcapng.Packet) bool {
 	if s.packets == 0 {
 		return false
 	}
-	if s.o.Every > 0 && max(p.Time, 0)-s.from >= int64(s.o.Every) {
+	if s.o.Every > 0 && max(p.Time, 0)-s.spanStart >= int64(s.o.Every) {
 		return true
 	}
 	return s.o.MaxBytes > 0 &&
@@ -119,12 +119,12 @@ func (s *Set) rotate(at int64) error {
 		return err
 	}
 	switch {
-	case s.o.Every > 0 && at >= s.from: // spans are of equal length, and those without packets have no file
-		s.from += (at - s.from) / int64(s.o.Every) * int64(s.o.Every)
+	case s.o.Every > 0 && at >= s.spanStart: // spans are of equal length, and those without packets have no file
+		s.spanStart += (at - s.spanStart) / int64(s.o.Every) * int64(s.o.Every)
 	default:
-		s.from = at
+		s.spanStart = at
 	}
-	if err := s.next(time.Unix(0, at)); err != nil {
+	if err := s.begin(time.Unix(0, at)); err != nil {
 		s.err = err
 		return err
 	}
@@ -134,44 +134,44 @@ func (s *Set) rotate(at int64) error {
 // Statistics takes an interface's books from the capture's beginning on. In each file stands what came since the file
 // before, so that those of all files add up.
 func (s *Set) Statistics(t *pcapng.Stats) error {
-	if s.err != nil || uint(t.Interface) >= uint(len(s.books)) {
+	if s.err != nil || uint(t.Interface) >= uint(len(s.counters)) {
 		return errors.Join(s.err, s.blocks.Statistics(t))
 	}
-	b := &s.books[t.Interface]
-	b.whole = *t
-	return s.tell(b)
+	b := &s.counters[t.Interface]
+	b.total = *t
+	return s.writeStats(b)
 }
 
-// tell writes an interface's books of this file.
-func (s *Set) tell(b *books) error {
-	t := b.since()
-	if s.from > 0 && (t.Start == 0 || b.told.Accepted > 0) {
-		t.Start = s.from
+// writeStats writes an interface's books of this file.
+func (s *Set) writeStats(b *counters) error {
+	t := b.inThisFile()
+	if s.spanStart > 0 && (t.Start == 0 || b.before.Accepted > 0) {
+		t.Start = s.spanStart
 		if s.packets > 0 {
-			t.Start = min(s.from, s.first)
+			t.Start = min(s.spanStart, s.first)
 		}
 	}
 	if t.End == 0 {
 		t.End = s.last
 	}
-	b.wrote = true
+	b.written = true
 	return s.blocks.Statistics(&t)
 }
 
-// since is what the files before have not told. Of what the filter refused only the source knows.
-func (b *books) since() pcapng.Stats {
-	w := &b.whole
+// inThisFile is what the files before have not told. Of what the filter refused only the source knows.
+func (b *counters) inThisFile() pcapng.Stats {
+	w := &b.total
 	w.Accepted = max(w.Accepted, w.Delivered+w.Dropped)
 	w.Received = max(w.Received, w.Accepted)
 	t := *w
-	t.Received = less(t.Received, b.told.Received)
-	t.Accepted = less(t.Accepted, b.told.Accepted)
-	t.Dropped = less(t.Dropped, b.told.Dropped)
-	t.Delivered = less(t.Delivered, b.told.Delivered)
+	t.Received = subtract(t.Received, b.before.Received)
+	t.Accepted = subtract(t.Accepted, b.before.Accepted)
+	t.Dropped = subtract(t.Dropped, b.before.Dropped)
+	t.Delivered = subtract(t.Delivered, b.before.Delivered)
 	return t
 }
 
-func less(a, b uint64) uint64 { return a - min(a, b) }
+func subtract(a, b uint64) uint64 { return a - min(a, b) }
 
 // Flush writes what is waiting. After an error the file is cut back to its last whole block, and nothing more is
 // written.
@@ -180,7 +180,7 @@ func (s *Set) Flush() error {
 		return s.err
 	}
 	if err := s.blocks.Flush(); err != nil {
-		s.fail(err)
+		s.failed(err)
 		return s.err
 	}
 	s.complete = s.blocks.Size()
@@ -190,13 +190,13 @@ func (s *Set) Flush() error {
 // Waiting is the bytes that Flush would write.
 func (s *Set) Waiting() int64 { return s.blocks.Size() - s.complete }
 
-// refuse says what file cannot hold something. If that is the first thing that it should, nothing comes of the file.
-func (s *Set) refuse(err error) error {
+// refused says what file cannot hold something. If that is the first thing that it should, nothing comes of the file.
+func (s *Set) refused(err error) error {
 	err = fmt.Errorf("%s: %w", s.file.path, err)
 	if s.packets > 0 || s.complete > 0 {
 		return err
 	}
-	if _, bad := s.file.end(0); bad != nil {
+	if _, bad := s.file.closeAt(0); bad != nil {
 		err = fmt.Errorf("%w; %w", err, bad)
 	}
 	last := len(s.paths) - 1
@@ -204,15 +204,15 @@ func (s *Set) refuse(err error) error {
 	return err
 }
 
-// fail ends the set, and says how much of the file is there.
-func (s *Set) fail(err error) {
+// failed ends the set, and says how much of the file is there.
+func (s *Set) failed(err error) {
 	path := s.file.path
 	size, packets := s.blocks.Size(), s.blocks.Packets()
 	if packets == 0 {
 		size = 0
 	}
 	was := s.file.old != nil
-	there, bad := s.file.end(size)
+	there, bad := s.file.closeAt(size)
 	last := len(s.paths) - 1
 	s.counts[last] = Count{min(s.counts[last].Frames, packets), packets}
 	what := fmt.Sprintf("its first %d frames are complete", packets)
@@ -242,19 +242,19 @@ func (s *Set) fail(err error) {
 
 // finish ends a file.
 func (s *Set) finish() error {
-	for i := range s.books {
-		b := &s.books[i]
-		if !b.wrote {
-			if err := s.tell(b); err != nil {
+	for i := range s.counters {
+		b := &s.counters[i]
+		if !b.written {
+			if err := s.writeStats(b); err != nil {
 				return err
 			}
 		}
-		t := b.since()
-		b.told.Received += t.Received
-		b.told.Accepted += t.Accepted
-		b.told.Dropped += t.Dropped
-		b.told.Delivered += t.Delivered
-		b.wrote = false
+		t := b.inThisFile()
+		b.before.Received += t.Received
+		b.before.Accepted += t.Accepted
+		b.before.Dropped += t.Dropped
+		b.before.Delivered += t.Delivered
+		b.written = false
 	}
 	if err := s.Flush(); err != nil {
 		return err

@@ -34,12 +34,12 @@ func (p *parser) number32(t token, q qualifier) *node {
 	case "port", "portrange":
 		return p.ports(t, q, t.num, t.num, "")
 	case "proto":
-		return p.carried(t, t.num, q.proto)
+		return p.carries(t, t.num, q.proto)
 	}
 	if !q.given {
-		p.meant(t, "port "+t.text, "%s alone has no meaning: want host, net, port, proto or a comparison", t.text)
+		p.failWithHint(t, "port "+t.text, "%s alone has no meaning: want host, net, port, proto or a comparison", t.text)
 	}
-	addr, mask := t.num, uint32(whole)
+	addr, mask := t.num, uint32(allBits)
 	if q.what == "net" && addr != 0 {
 		shift := bits.LeadingZeros32(addr) &^ 7
 		addr, mask = addr<<shift, mask<<shift
@@ -56,13 +56,13 @@ func (p *parser) named(t token, q qualifier) *node {
 		low, high, transport := p.portRange(t, q)
 		return p.ports(t, q, low, high, transport)
 	case "proto":
-		return p.carried(t, p.protoName(t, q), q.proto)
+		return p.carries(t, p.protoName(t, q), q.proto)
 	case "net":
-		p.foreignTerm(t, q)
+		p.rejectWiresharkTerm(t, q)
 		p.fail(t, "%s is no network: want one as 10.1.0.0/16, 10.1 or 2001:db8::/32", t.text)
 	}
 	if q.proto == "ether" {
-		p.foreignTerm(t, q)
+		p.rejectWiresharkTerm(t, q)
 		p.fail(t, "%s is no Ethernet address: want one as 02:42:0a:4d:00:02", t.text)
 	}
 	var n *node
@@ -79,9 +79,9 @@ func (p *parser) named(t token, q qualifier) *node {
 		}
 	}
 	if n == nil {
-		p.foreignTerm(t, q)
+		p.rejectWiresharkTerm(t, q)
 		if strings.Trim(t.text, "0123456789.") == "" { // 10.0.0.*
-			p.meant(t, strings.TrimSpace(q.dir+" net "+strings.TrimSuffix(t.text, ".")), "%s is no address", t.text)
+			p.failWithHint(t, strings.TrimSpace(q.dir+" net "+strings.TrimSuffix(t.text, ".")), "%s is no address", t.text)
 		}
 		e := &SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text}
 		e.Why = "no address is known for the name " + t.text + ", and the DNS is not asked"
@@ -96,7 +96,7 @@ func (p *parser) named(t token, q qualifier) *node {
 func (p *parser) host(t token, q qualifier, net netip.Prefix) *node {
 	if net.Addr().Is4() {
 		b := net.Addr().As4()
-		return p.host4(t, q, binary.BigEndian.Uint32(b[:]), whole)
+		return p.host4(t, q, binary.BigEndian.Uint32(b[:]), allBits)
 	}
 	return p.host6(t, q, net)
 }
@@ -104,20 +104,20 @@ func (p *parser) host(t token, q qualifier, net netip.Prefix) *node {
 // dotted tests for an IPv4 address or a part of one, with a mask or the length of one if it follows.
 func (p *parser) dotted(t token, q qualifier) *node {
 	addr, n := p.quad(t)
-	mask := uint32(whole) << (32 - n)
+	mask := uint32(allBits) << (32 - n)
 	switch {
 	case p.is(":"):
 		dir := q.dir + " "
-		p.meant(t, strings.TrimSpace(dir+"host ")+" "+t.text+" and "+strings.TrimSpace(dir+"port ")+" "+p.argument(), "a port stands behind an address only as a term of its own")
+		p.failWithHint(t, strings.TrimSpace(dir+"host ")+" "+t.text+" and "+strings.TrimSpace(dir+"port ")+" "+p.argument(), "a port stands behind an address only as a term of its own")
 	case p.take("/"):
 		m := p.tok
 		if m.kind == tokDotted {
-			p.meant(m, "net "+t.text+" mask "+m.text, "want a mask of 0 to 32 bits")
+			p.failWithHint(m, "net "+t.text+" mask "+m.text, "want a mask of 0 to 32 bits")
 		}
 		if p.literal() > 32 {
 			p.fail(m, "want a mask of 0 to 32 bits")
 		}
-		mask = uint32(uint64(whole) << (32 - m.num))
+		mask = uint32(uint64(allBits) << (32 - m.num))
 	case p.take("mask"):
 		m := p.tok
 		if m.kind != tokDotted {
@@ -133,10 +133,10 @@ func (p *parser) dotted(t token, q qualifier) *node {
 	}
 	if q.what != "net" {
 		net := fmt.Sprintf("net %s mask %s", netip.AddrFrom4(be4(addr&mask)), netip.AddrFrom4(be4(mask)))
-		if n := bits.OnesCount32(mask); mask == uint32(uint64(whole)<<(32-n)) {
+		if n := bits.OnesCount32(mask); mask == uint32(uint64(allBits)<<(32-n)) {
 			net = fmt.Sprintf("net %s/%d", netip.AddrFrom4(be4(addr&mask)), n)
 		}
-		p.meant(t, strings.TrimSpace(q.dir+" "+net), "a mask stands after net only")
+		p.failWithHint(t, strings.TrimSpace(q.dir+" "+net), "a mask stands after net only")
 	}
 	if addr&^mask != 0 {
 		p.fail(t, "%s has bits set behind its mask: want %s", t.text, netip.AddrFrom4(be4(addr&mask)))
@@ -176,11 +176,11 @@ func (p *parser) ipv6(t token, q qualifier) *node {
 	case q.what == "port" || q.what == "portrange" || q.what == "proto":
 		p.fail(t, "%s is an address: want %s", t.text, wanted(q.what))
 	case q.what != "net" && n != 128:
-		p.meant(t, strings.TrimSpace(q.dir+" net "+net.Masked().String()), "a mask stands after net only")
+		p.failWithHint(t, strings.TrimSpace(q.dir+" net "+net.Masked().String()), "a mask stands after net only")
 	case net.Masked() != net:
 		p.fail(t, "%s has bits set behind its mask: want %s", t.text, net.Masked())
 	case p.is("%"):
-		p.meant(t, "host "+t.text, "frames do not say an address's zone")
+		p.failWithHint(t, "host "+t.text, "frames do not say an address's zone")
 	}
 	return p.host6(t, q, net)
 }
@@ -201,8 +201,8 @@ func (p *parser) host4(t token, q qualifier, addr, mask uint32) *node {
 	case q.proto == "arp", q.proto == "rarp":
 		return and(p.linkType(t, protos[q.proto].linkType), inARP)
 	}
-	if hint := q.proto + " and " + strings.TrimSpace(q.dir+" host "+t.text); protos[q.proto].numbers != nil && mask == whole {
-		p.meant(t, hint, "%s has no addresses", q.proto)
+	if hint := q.proto + " and " + strings.TrimSpace(q.dir+" host "+t.text); protos[q.proto].numbers != nil && mask == allBits {
+		p.failWithHint(t, hint, "%s has no addresses", q.proto)
 	}
 	p.fail(t, "%s has no IPv4 addresses: want ip, arp or rarp before the address", q.proto)
 	return nil
@@ -211,7 +211,7 @@ func (p *parser) host4(t token, q qualifier, addr, mask uint32) *node {
 func (p *parser) host6(t token, q qualifier, net netip.Prefix) *node {
 	if q.proto != "" && q.proto != "ip6" {
 		if hint := q.proto + " and " + strings.TrimSpace(q.dir+" host "+t.text); protos[q.proto].numbers != nil && net.Bits() == 128 {
-			p.meant(t, hint, "%s has no addresses", q.proto)
+			p.failWithHint(t, hint, "%s has no addresses", q.proto)
 		}
 		p.fail(t, "%s has no IPv6 addresses: want ip6 before the address", q.proto)
 	}
@@ -219,7 +219,7 @@ func (p *parser) host6(t token, q qualifier, net netip.Prefix) *node {
 	return and(p.linkType(t, typeIP6), either(q.dir, 8, 24, func(off uint32) *node {
 		var words [4]*node
 		for i := range words {
-			mask := uint32(uint64(whole) << (32 - min(32, max(0, net.Bits()-32*i))))
+			mask := uint32(uint64(allBits) << (32 - min(32, max(0, net.Bits()-32*i))))
 			words[i] = masked(load32, p.at.net(off+4*uint32(i)), mask, equal, binary.BigEndian.Uint32(addr[4*i:]))
 		}
 		return and(words[0], words[1:]...)

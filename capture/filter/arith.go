@@ -12,18 +12,18 @@ type arith struct {
 	k     uint32
 	guard *node
 	// libpcap refuses to divide by an operand whose first number is 0, and to shift by one whose first is above 31.
-	begins   bool
-	beginsBy uint32
+	leading      bool
+	leadingValue uint32
 }
 
 // precedence of the operators; ^ and % have none, and everything binds tighter to their right.
 var precedence = map[string]int{
-	"|": 1, "&": 2, "<<": 3, ">>": 3, "+": 4, "-": 4, "*": 5, "/": 5, "^": anyway, "%": anyway,
+	"|": 1, "&": 2, "<<": 3, ">>": 3, "+": 4, "-": 4, "*": 5, "/": 5, "^": noPrecedence, "%": noPrecedence,
 }
 
 const (
-	sign   = 6
-	anyway = 7
+	sign         = 6
+	noPrecedence = 7
 )
 
 // compare reads on after a number or arithmetic: operators, and then a comparison.
@@ -63,9 +63,9 @@ func (p *parser) operators(a *arith, level int) *arith {
 			break
 		}
 		p.next()
-		p.enter()
+		p.nest()
 		right := prec
-		if prec == anyway {
+		if prec == noPrecedence {
 			right = 0
 		}
 		b := p.operators(p.operand(), right)
@@ -77,7 +77,7 @@ func (p *parser) operators(a *arith, level int) *arith {
 
 // operand reads one operand.
 func (p *parser) operand() *arith {
-	p.enter()
+	p.nest()
 	defer func() { p.depth-- }()
 	start := p.tok
 	switch {
@@ -107,7 +107,7 @@ func (p *parser) operand() *arith {
 		}
 		return p.load(start)
 	}
-	p.refuse()
+	p.rejectUnsupported()
 	p.want("a number", "len", "a protocol with [", "(")
 	return nil
 }
@@ -123,7 +123,7 @@ func (p *parser) register(t token) {
 func (p *parser) fixed(t token) *arith {
 	p.register(t)
 	k := t.num
-	return &arith{value: func([]byte, int) (uint32, bool) { return k, true }, fixed: true, k: k, begins: true, beginsBy: k}
+	return &arith{value: func([]byte, int) (uint32, bool) { return k, true }, fixed: true, k: k, leading: true, leadingValue: k}
 }
 
 // load reads what follows a protocol's name: an offset and perhaps a size in brackets.
@@ -155,12 +155,12 @@ func (p *parser) load(name token) *arith {
 		// The offset wraps around 32 bits together with the header's length, and only then is checked.
 		g := guard(a.guard, p.abbreviation(name), not(masked(load16, p.at.net(6), 0x1fff, greater, 0)))
 		a.guard = and(p.linkType(name, typeIP), g)
-		a.behind(header, size)
+		a.loadAfterIPv4(header, size)
 		return a
 	default:
 		p.fail(name, "%s has no bytes to look at: want ether, ip, ip6, arp, tcp, udp, icmp, icmp6 or the like", name.text)
 	}
-	a.from(base, size)
+	a.loadFrom(base, size)
 	return a
 }
 
@@ -173,8 +173,8 @@ func guard(g *node, more ...*node) *node {
 	return and(g, more...)
 }
 
-// from makes a the bytes at a, counted from base.
-func (a *arith) from(base, size uint32) {
+// loadFrom makes a the bytes at a, counted from base.
+func (a *arith) loadFrom(base, size uint32) {
 	index := a.value
 	if k := a.k; a.fixed {
 		off := uint64(base) + uint64(k)
@@ -191,8 +191,8 @@ func (a *arith) from(base, size uint32) {
 	a.fixed = false
 }
 
-// behind makes a the bytes at a, counted from the end of the IPv4 header at header.
-func (a *arith) behind(header, size uint32) {
+// loadAfterIPv4 makes a the bytes at a, counted from the end of the IPv4 header at header.
+func (a *arith) loadAfterIPv4(header, size uint32) {
 	index := a.value
 	at := func(frame []byte, i uint32) (uint32, bool) {
 		if uint64(header) >= uint64(len(frame)) {
@@ -230,10 +230,10 @@ func fetch(frame []byte, off uint64, size uint32) (uint32, bool) {
 // binary joins two operands. Only a's guard stays.
 func (p *parser) binary(op token, a, b *arith) *arith {
 	switch {
-	case (op.text == "/" || op.text == "%") && b.begins && b.beginsBy == 0:
+	case (op.text == "/" || op.text == "%") && b.leading && b.leadingValue == 0:
 		p.fail(op, "division by zero (the divisor begins with 0)")
-	case (op.text == "<<" || op.text == ">>") && b.begins && b.beginsBy > 31:
-		p.fail(op, "shift by more than 31 bits (the operand on the right begins with %d)", b.beginsBy)
+	case (op.text == "<<" || op.text == ">>") && b.leading && b.leadingValue > 31:
+		p.fail(op, "shift by more than 31 bits (the operand on the right begins with %d)", b.leadingValue)
 	}
 	p.regs--
 	x, f := a.value, operations[op.text]
@@ -287,7 +287,7 @@ var operations = map[string]func(a, b uint32) (uint32, bool){
 // relation compares two operands, behind the guards of both.
 func (p *parser) relation(op string, a, b *arith) *node {
 	p.regs -= 2
-	n := &node{test: step{load: loadValue, mask: whole, k: b.k, value: a.value}}
+	n := &node{test: step{load: loadValue, mask: allBits, k: b.k, value: a.value}}
 	if !b.fixed {
 		// The test is of a number that is 1 if the comparison holds: 2 if it is equal, 1 if greater.
 		x, y := a.value, b.value

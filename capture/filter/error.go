@@ -20,9 +20,9 @@ type SyntaxError struct {
 // Error is one line, without the expression.
 func (e *SyntaxError) Error() string {
 	if e.Found == "" {
-		return "filter: at the end: " + e.say()
+		return "filter: at the end: " + e.message()
 	}
-	return fmt.Sprintf("filter: at byte %d, %.40q: %s", e.Pos, e.Found, e.say())
+	return fmt.Sprintf("filter: at byte %d, %.40q: %s", e.Pos, e.Found, e.message())
 }
 
 // Caret gives the expression, and under it a caret at the place and what is wrong there, in two lines.
@@ -33,10 +33,10 @@ func (e *SyntaxError) Caret() string {
 		}
 		return r
 	}, e.Expr)
-	return line + "\n" + strings.Repeat(" ", utf8.RuneCountInString(e.Expr[:e.Pos])) + "^ " + e.say()
+	return line + "\n" + strings.Repeat(" ", utf8.RuneCountInString(e.Expr[:e.Pos])) + "^ " + e.message()
 }
 
-func (e *SyntaxError) say() string {
+func (e *SyntaxError) message() string {
 	say := e.Why
 	if say == "" {
 		say = "want " + list(e.Want)
@@ -62,7 +62,7 @@ func (p *parser) fail(t token, format string, args ...any) {
 
 // want ends Compile at the word read last.
 func (p *parser) want(words ...string) {
-	p.foreign(p.tok)
+	p.rejectWireshark(p.tok)
 	e := &SyntaxError{Expr: p.expr, Pos: p.tok.pos, Found: p.tok.text, Want: words}
 	switch p.tok.kind {
 	case tokName, tokDotted, tokIPv6:

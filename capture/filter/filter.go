@@ -33,7 +33,7 @@ type Filter struct {
 	expr    string
 	prog    []step
 	entry   int32
-	tunnels []place // where the frames are that have frames inside, by vxlan word
+	tunnels []offsets // where the frames are that have frames inside, by vxlan word
 }
 
 // Compile reads an expression of pcap-filter(7), of up to 16 KiB; an empty one matches every frame. names, which may be
@@ -61,7 +61,7 @@ func compileFor(link int, expr string, names Names, plain bool) (f *Filter, err 
 			f, err = nil, e
 		}
 	}()
-	at, ok := linkPlace(link)
+	at, ok := offsetsOf(link)
 	if !ok && strings.TrimSpace(expr) != "" {
 		return nil, unknownLink(link, expr)
 	}
@@ -101,11 +101,11 @@ const (
 	load8 loader = iota
 	load16
 	load32
-	behind16  // 16 bits behind the IPv4 header
-	loadLen   // the length on the wire
-	loadValue // what step.value gives
-	loadVNI   // of VXLAN; step.off is the number of the word, from 0
-	enter     // the same, and from there on the frame inside is the frame: no step goes back
+	load16AfterIPv4 // 16 bits behind the IPv4 header
+	loadLen         // the length on the wire
+	loadValue       // what step.value gives
+	loadVNI         // of VXLAN; step.off is the number of the word, from 0
+	enterInner      // the same, and from there on the frame inside is the frame: no step goes back
 )
 
 type comparison uint8
@@ -120,7 +120,7 @@ const (
 // length in bytes before that.
 func (f *Filter) Match(frame []byte, wireLen int) bool {
 	size, prog, pc := uint64(len(frame)), f.prog, f.entry
-	itself := frame
+	outer := frame
 	for uint32(pc) > accept {
 		s := &prog[pc]
 		var v uint32
@@ -141,7 +141,7 @@ func (f *Filter) Match(frame []byte, wireLen int) bool {
 				return false
 			}
 			v = binary.BigEndian.Uint32(frame[off:])
-		case behind16:
+		case load16AfterIPv4:
 			if uint64(s.header) >= size {
 				return false
 			}
@@ -157,13 +157,13 @@ func (f *Filter) Match(frame []byte, wireLen int) bool {
 			if v, ok = s.value(frame, wireLen); !ok {
 				return false
 			}
-		case loadVNI, enter:
-			inner, vni, ok := f.inside(s.off, itself)
+		case loadVNI, enterInner:
+			inner, vni, ok := f.decapsulate(s.off, outer)
 			if !ok {
 				pc = s.no
 				continue
 			}
-			if v = vni; s.load == enter {
+			if v = vni; s.load == enterInner {
 				frame, size = inner, uint64(len(inner))
 			}
 		}

@@ -75,7 +75,7 @@ func TestErrors(t *testing.T) {
 
 // Every word that is refused says why, with itself in the sentence.
 func TestRefused(t *testing.T) {
-	for word := range refused {
+	for word := range unsupported {
 		_, err := Compile(word+" 1", nil)
 		if err == nil || !strings.Contains(err.Error(), word+" is ") {
 			t.Errorf("%s: %v, want a sentence about it", word, err)

@@ -97,8 +97,8 @@ func TestHints(t *testing.T) {
 			t.Errorf("%q: %v, want a *SyntaxError", tc.expr, err)
 			continue
 		}
-		if !strings.Contains(e.say(), tc.why) || e.Hint != tc.hint {
-			t.Errorf("%q: %s\nwant %q and the hint %q", tc.expr, e.say(), tc.why, tc.hint)
+		if !strings.Contains(e.message(), tc.why) || e.Hint != tc.hint {
+			t.Errorf("%q: %s\nwant %q and the hint %q", tc.expr, e.message(), tc.why, tc.hint)
 		}
 		if _, err := Compile(e.Hint, nil); err != nil {
 			if _, err = Compile(strings.Replace(tc.expr, e.Found, e.Hint, 1), nil); err != nil && !strings.HasPrefix(tc.expr, `\`) {
@@ -111,7 +111,7 @@ func TestHints(t *testing.T) {
 // Every word of Wireshark's that has a form here has one that compiles.
 func TestForms(t *testing.T) {
 	values := []string{"80", "10.0.0.1", "2001:db8::1", "02:42:0a:4d:00:02"}
-	for field := range fields {
+	for field := range wiresharkFields {
 		if !slices.ContainsFunc(values, func(v string) bool {
 			p := parser{lexer: lexer{expr: field + " == " + v}}
 			return p.translate(token{kind: tokName, text: field}) != ""
@@ -119,7 +119,7 @@ func TestForms(t *testing.T) {
 			t.Errorf("%s: its form takes no value", field)
 		}
 	}
-	for word, form := range shown {
+	for word, form := range wiresharkProtos {
 		if _, err := Compile(form, nil); err != nil {
 			t.Errorf("%s: %v", word, err)
 		}

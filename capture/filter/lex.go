@@ -18,15 +18,15 @@ type token struct {
 type tokenKind uint8
 
 const (
-	tokEnd     tokenKind = iota
-	tokWord              // a keyword, or a sign such as "["
-	tokProto             // a protocol's name
-	tokName              // any other name
-	tokNumber            // num
-	tokDotted            // 10.1 to 10.1.2.3
-	tokIPv6              //
-	tokMAC               //
-	tokRefused           // a keyword of libpcap for something that does not exist here
+	tokEnd         tokenKind = iota
+	tokWord                  // a keyword, or a sign such as "["
+	tokProto                 // a protocol's name
+	tokName                  // any other name
+	tokNumber                // num
+	tokDotted                // 10.1 to 10.1.2.3
+	tokIPv6                  //
+	tokMAC                   //
+	tokUnsupported           // a keyword of libpcap for something that does not exist here
 )
 
 // maxExpr bounds an expression, in bytes.
@@ -129,8 +129,8 @@ func (p *parser) name(rest string) int {
 		p.tok.kind, p.tok.text = tokProto, word
 	case keywords[word]:
 		p.tok.kind, p.tok.text = tokWord, word
-	case refused[word] != "":
-		p.tok.kind = tokRefused
+	case unsupported[word] != "":
+		p.tok.kind = tokUnsupported
 	default:
 		if num, ok := constants[word]; ok {
 			p.tok.kind, p.tok.num = tokNumber, num

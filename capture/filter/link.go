@@ -7,23 +7,23 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// linkPlace is where a frame's headers are by its link type, a LINKTYPE_ number.
-func linkPlace(link int) (place, bool) {
+// offsetsOf is where a frame's headers are by its link type, a LINKTYPE_ number.
+func offsetsOf(link int) (offsets, bool) {
 	switch link {
 	case pcapng.Ethernet:
 		return ethernet, true
 	case pcapng.LinuxSLL:
-		return place{link: link, etherType: 14, payload: 16}, true
+		return offsets{link: link, etherType: 14, payload: 16}, true
 	case pcapng.LinuxSLL2:
-		return place{link: link, etherType: 0, payload: 20}, true
+		return offsets{link: link, etherType: 0, payload: 20}, true
 	case pcapng.Null, pcapng.Loop:
-		return place{link: link, payload: 4}, true
+		return offsets{link: link, payload: 4}, true
 	case pcapng.Raw, pcapng.RawBSD, pcapng.RawOpen:
-		return place{link: pcapng.Raw}, true
+		return offsets{link: pcapng.Raw}, true
 	case pcapng.IPv4, pcapng.IPv6:
-		return place{link: link}, true
+		return offsets{link: link}, true
 	}
-	return place{}, false
+	return offsets{}, false
 }
 
 // linkName is what people call a link type.
@@ -54,7 +54,7 @@ func always(holds bool) *node {
 }
 
 // otherLinkType is linkType of frames that are not Ethernet.
-func (at place) otherLinkType(v uint32) *node {
+func (at offsets) otherLinkType(v uint32) *node {
 	switch at.link {
 	case pcapng.LinuxSLL:
 		return at.cooked(v)
@@ -82,7 +82,7 @@ const (
 	cookedLLC  = 4
 )
 
-func (at place) cooked(v uint32) *node {
+func (at offsets) cooked(v uint32) *node {
 	is := func(v uint32) *node { return test(load16, at.etherType, equal, v) }
 	switch {
 	case v == sapISO || v == sapIP || v == sapNetBEUI:
@@ -106,7 +106,7 @@ const familyIP = 2
 
 var familiesIP6 = []uint32{24, 28, 30}
 
-func (at place) loopback(v uint32) *node {
+func (at offsets) loopback(v uint32) *node {
 	is := func(family uint32) *node {
 		if at.link == pcapng.Null { // little-endian
 			family = binary.BigEndian.Uint32(binary.LittleEndian.AppendUint32(nil, family))
@@ -127,7 +127,7 @@ func (at place) loopback(v uint32) *node {
 }
 
 // typeOf is a frame's Ethernet type, 0 if it says none.
-func (at place) typeOf(frame []byte) uint16 {
+func (at offsets) typeOf(frame []byte) uint16 {
 	switch at.link {
 	case pcapng.Ethernet, pcapng.LinuxSLL, pcapng.LinuxSLL2:
 		return binary.BigEndian.Uint16(frame[at.etherType:])

@@ -7,7 +7,7 @@ type node struct {
 	kind    nodeKind
 	a, b, c *node
 	test    step
-	placed  bool // it is known in which frame it looks
+	framed  bool // it is known in which frame it looks
 }
 
 type nodeKind uint8
@@ -61,11 +61,11 @@ func (f *Filter) emit(n *node, yes, no int32) int32 {
 	return int32(len(f.prog) - 1)
 }
 
-const whole = 0xffffffff
+const allBits = 0xffffffff
 
 // test compares a part of the frame: off counts from the frame's start.
 func test(load loader, off uint32, cmp comparison, k uint32) *node {
-	return masked(load, off, whole, cmp, k)
+	return masked(load, off, allBits, cmp, k)
 }
 
 func masked(load loader, off, mask uint32, cmp comparison, k uint32) *node {
@@ -102,8 +102,8 @@ func be32(b []byte) (v uint32) {
 	return v
 }
 
-// A place is where the headers are after the vlan and mpls words read so far, in bytes from the frame's start.
-type place struct {
+// A offsets is where the headers are after the vlan and mpls words read so far, in bytes from the frame's start.
+type offsets struct {
 	link      int // LINKTYPE_ number
 	depth     int // how many vxlan words: each leads into the frame inside
 	etherType uint32
@@ -111,7 +111,7 @@ type place struct {
 	labels    uint32 // bytes of MPLS labels in the payload before the network header
 }
 
-var ethernet = place{link: pcapng.Ethernet, etherType: 12, payload: 14}
+var ethernet = offsets{link: pcapng.Ethernet, etherType: 12, payload: 14}
 
 // net gives where a byte of the network header is.
-func (at place) net(off uint32) uint32 { return at.payload + at.labels + off }
+func (at offsets) net(off uint32) uint32 { return at.payload + at.labels + off }

@@ -5,20 +5,20 @@ const maxDepth = 200
 
 // A qualifier is what stands before an address, port or protocol, and holds for those after "and" and "or" too.
 type qualifier struct {
-	given bool
-	proto string // a key of protos, "" for any
-	dir   string // "", "src", "dst", "src or dst", "src and dst"
-	what  string // "", "host", "net", "port", "portrange", "proto"
-	head  bool   // it stands right before: a number is no arithmetic then
+	given  bool
+	proto  string // a key of protos, "" for any
+	dir    string // "", "src", "dst", "src or dst", "src and dst"
+	what   string // "", "host", "net", "port", "portrange", "proto"
+	direct bool   // it stands right before: a number is no arithmetic then
 }
 
 type parser struct {
 	lexer
 	names Names
 	plain bool // no hints: this is one
-	at    place
+	at    offsets
 
-	tunnels []place // where the vxlan words read so far have looked
+	tunnels []offsets // where the vxlan words read so far have looked
 
 	depth int
 	regs  int // of the 16 that libpcap has for arithmetic
@@ -83,7 +83,7 @@ func (p *parser) list(q qualifier, end string) item {
 			p.fail(at, "%s cannot be mixed with addresses or numbers in one pair of parentheses", at.text)
 		}
 		n, q = join(n, m), it.q
-		n.placed = true // its parts are
+		n.framed = true // its parts are
 	}
 	if p.tok.kind != tokEnd && !p.is(")") {
 		p.want("and", "or", end)
@@ -103,7 +103,7 @@ func (p *parser) node(it item) *node {
 	case isArith:
 		p.want("a comparison", "an operator")
 	}
-	return p.placed(it.node)
+	return p.inInnerFrame(it.node)
 }
 
 func (p *parser) is(word string) bool { return p.tok.kind == tokWord && p.tok.text == word }
@@ -123,7 +123,7 @@ func (p *parser) expect(word string) {
 	}
 }
 
-func (p *parser) enter() {
+func (p *parser) nest() {
 	if p.depth++; p.depth > maxDepth {
 		p.fail(p.tok, "more than %d parentheses, signs and nots within each other", maxDepth)
 	}
@@ -131,7 +131,7 @@ func (p *parser) enter() {
 
 // item reads one item; q is the qualifier for an address without its own.
 func (p *parser) item(q qualifier) item {
-	p.enter()
+	p.nest()
 	defer func() { p.depth-- }()
 	start := p.tok
 	switch {
@@ -142,13 +142,13 @@ func (p *parser) item(q qualifier) item {
 			it.kind = isID
 		}
 		n = not(n)
-		n.placed = true
+		n.framed = true
 		return item{kind: it.kind, node: n, q: it.q}
 	case p.take("("):
-		return p.inside(q)
+		return p.parenthesized(q)
 	case start.kind == tokNumber:
 		p.next()
-		if q.head {
+		if q.direct {
 			p.notArithmetic(start, q)
 			return item{kind: isNumber, num: start, q: q}
 		}
@@ -160,7 +160,7 @@ func (p *parser) item(q qualifier) item {
 		return p.protocol(start)
 	case start.kind == tokWord:
 		return p.keyword("")
-	case start.kind == tokRefused:
+	case start.kind == tokUnsupported:
 		if n := p.cookedOnly(start); n != nil {
 			p.next()
 			return item{node: n}
@@ -168,12 +168,12 @@ func (p *parser) item(q qualifier) item {
 	case q.given && (start.kind == tokName || start.kind == tokDotted || start.kind == tokIPv6 || start.kind == tokMAC):
 		return item{kind: isID, node: p.id(q), q: q}
 	}
-	p.begin()
+	p.unexpected()
 	return item{}
 }
 
-// inside reads what follows "(".
-func (p *parser) inside(q qualifier) item {
+// parenthesized reads what follows "(".
+func (p *parser) parenthesized(q qualifier) item {
 	it := p.list(q, ")")
 	if !p.take(")") {
 		p.want("and", "or", ")")
@@ -185,15 +185,15 @@ func (p *parser) inside(q qualifier) item {
 	return it
 }
 
-// begin says that nothing begins like the word read last.
-func (p *parser) begin() {
-	p.refuse()
+// unexpected says that nothing begins like the word read last.
+func (p *parser) unexpected() {
+	p.rejectUnsupported()
 	p.want("host", "net", "port", "src", "dst", "a protocol", "a comparison", "not", "(")
 }
 
-func (p *parser) refuse() {
-	if p.tok.kind == tokRefused {
-		p.fail(p.tok, refused[p.tok.text], p.tok.text)
+func (p *parser) rejectUnsupported() {
+	if p.tok.kind == tokUnsupported {
+		p.fail(p.tok, unsupported[p.tok.text], p.tok.text)
 	}
 }
 
@@ -220,11 +220,11 @@ func (p *parser) keyword(proto string) item {
 	case p.take("multicast"):
 		return item{node: p.multicast(start, proto)}
 	case p.is("src"), p.is("dst"), p.is("host"), p.is("net"), p.is("port"), p.is("portrange"), p.is("proto"):
-		return p.head(proto)
+		return p.qualified(proto)
 	case proto != "":
-		p.refuse()
+		p.rejectUnsupported()
 		if (start.kind == tokDotted || start.kind == tokIPv6) && protos[proto].numbers != nil {
-			p.meant(start, proto+" and host "+start.text, "want and between a protocol and an address")
+			p.failWithHint(start, proto+" and host "+start.text, "want and between a protocol and an address")
 		}
 		p.want("port", "portrange", "host", "net", "src", "dst", "proto", "[", "and", "or", "the end")
 	case p.take("less"):
@@ -242,12 +242,12 @@ func (p *parser) keyword(proto string) item {
 	case p.take("llc"):
 		return item{node: p.llc(start)}
 	}
-	p.begin()
+	p.unexpected()
 	return item{}
 }
 
-// head reads a qualifier and what it is for.
-func (p *parser) head(proto string) item {
+// qualified reads a qualifier and what it is for.
+func (p *parser) qualified(proto string) item {
 	q := qualifier{given: true, proto: proto}
 	if p.is("src") || p.is("dst") {
 		q.dir = p.tok.text
@@ -274,9 +274,9 @@ func (p *parser) head(proto string) item {
 	case start.kind == tokEnd, start.kind == tokProto, start.kind == tokWord && !p.is("(") && !p.is("!"):
 		p.want(wanted(q.what))
 	}
-	q.head = true
+	q.direct = true
 	it := p.item(q)
-	q.head, it.q.head = false, false
+	q.direct, it.q.direct = false, false
 	if it.kind != isNumber && it.kind != isID {
 		p.fail(start, "want %s, not %s", wanted(q.what), start.text)
 	}

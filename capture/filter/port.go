@@ -29,7 +29,7 @@ func (p *parser) ports(t token, q qualifier, low, high uint32, named string) *no
 	}))
 	first := not(masked(load16, p.at.net(6), 0x1fff, greater, 0))
 	v4 := and(p.transport(named, 9), first, portAtoms(q, low, high, func(off uint32) step {
-		return step{load: behind16, off: p.at.net(off), header: p.at.net(0)}
+		return step{load: load16AfterIPv4, off: p.at.net(off), header: p.at.net(0)}
 	}))
 	return choose(p.linkType(t, typeIP6), v6, and(p.linkType(t, typeIP), v4))
 }
@@ -46,7 +46,7 @@ func (p *parser) transport(name string, off uint32) *node {
 func portAtoms(q qualifier, low, high uint32, load func(off uint32) step) *node {
 	return either(q.dir, 0, 2, func(off uint32) *node {
 		s := load(off)
-		s.mask, s.k = whole, low
+		s.mask, s.k = allBits, low
 		if q.what == "port" {
 			return &node{test: s}
 		}
@@ -72,15 +72,15 @@ func (p *parser) service(t token, q qualifier, name string) (port uint32, transp
 	case isUDP:
 		return udp, "udp"
 	}
-	p.foreignTerm(t, q)
-	hint := shown[name]
+	p.rejectWiresharkTerm(t, q)
+	hint := wiresharkProtos[name]
 	switch lower := strings.ToLower(name); {
 	case strings.Contains(name, "-"):
 		hint = "portrange " + lower
 	case lower != name:
 		hint = "port " + lower
 	}
-	p.meant(t, hint, "unknown port %s: want its number, or another name", name)
+	p.failWithHint(t, hint, "unknown port %s: want its number, or another name", name)
 	return 0, ""
 }
 

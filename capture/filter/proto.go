@@ -40,7 +40,7 @@ func (p *parser) linkType(t token, v uint32) *node {
 }
 
 // snap tests for an IEEE 802 SNAP header.
-func (at place) snap(org, typ uint32) *node {
+func (at offsets) snap(org, typ uint32) *node {
 	header := []byte{0xaa, 0xaa, 3, byte(org >> 16), byte(org >> 8), byte(org), byte(typ >> 8), byte(typ)}
 	return bytesAt(at.payload, header)
 }
@@ -53,7 +53,7 @@ func (p *parser) abbreviation(name token) *node {
 	}
 	var n *node
 	for _, v := range pr.numbers {
-		t := p.carried(name, v, pr.above)
+		t := p.carries(name, v, pr.parent)
 		if n != nil {
 			t = or(n, t)
 		}
@@ -62,15 +62,15 @@ func (p *parser) abbreviation(name token) *node {
 	return n
 }
 
-// carried tests for protocol v in the header of another, "" for IPv4 or IPv6.
-func (p *parser) carried(t token, v uint32, by string) *node {
+// carries tests for protocol v in the header of another, "" for IPv4 or IPv6.
+func (p *parser) carries(t token, v uint32, by string) *node {
 	noSNAP := uint32(3) // an OSI header begins behind three bytes of IEEE 802.2
 	if p.at.link != pcapng.Ethernet {
 		noSNAP = 0 // so libpcap has it
 	}
 	switch by {
 	case "":
-		return choose(p.linkType(t, typeIP), test(load8, p.at.net(9), equal, v), p.carried(t, v, "ip6"))
+		return choose(p.linkType(t, typeIP), test(load8, p.at.net(9), equal, v), p.carries(t, v, "ip6"))
 	case "ether":
 		return p.linkType(t, v)
 	case "ip":
@@ -83,7 +83,7 @@ func (p *parser) carried(t token, v uint32, by string) *node {
 	case "iso":
 		return and(p.linkType(t, sapISO), test(load8, p.at.net(noSNAP), equal, v))
 	case "isis":
-		return and(p.carried(t, protoISIS, "iso"), test(load8, p.at.net(noSNAP+4), equal, v))
+		return and(p.carries(t, protoISIS, "iso"), test(load8, p.at.net(noSNAP+4), equal, v))
 	}
 	p.fail(t, "%s proto has no meaning: want ether, ip, ip6, iso or isis before proto", by)
 	return nil
@@ -101,11 +101,11 @@ func (p *parser) protoName(t token, q qualifier) uint32 {
 			return v
 		}
 	case "iso":
-		if pr := protos[t.text]; pr.above == "iso" {
+		if pr := protos[t.text]; pr.parent == "iso" {
 			return pr.numbers[0]
 		}
 	}
-	p.foreignTerm(t, q)
+	p.rejectWiresharkTerm(t, q)
 	p.fail(t, "unknown protocol %s: want its number, or another name", t.text)
 	return 0
 }
@@ -183,7 +183,7 @@ func (p *parser) broadcast(t token, proto string) *node {
 	case "ip":
 		// No netmask is known, as when tcpdump reads a file.
 		dst := p.at.net(16)
-		return and(p.linkType(t, typeIP), or(test(load32, dst, equal, 0), test(load32, dst, equal, whole)))
+		return and(p.linkType(t, typeIP), or(test(load32, dst, equal, 0), test(load32, dst, equal, allBits)))
 	}
 	p.fail(t, "%s has no broadcast: want ether or ip broadcast", proto)
 	return nil

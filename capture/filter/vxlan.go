@@ -8,7 +8,7 @@ const (
 	vxlanLen  = 8
 	vxlanVNI  = 0x08      // flag: there is one
 	maxVNI    = 1<<24 - 1 // the width of the field
-	maxInside = 8         // vxlan words within each other
+	maxNested = 8         // vxlan words within each other
 )
 
 // vxlan tests for a VXLAN datagram, of one network if a number is given. What is written behind it looks at the frame
@@ -17,12 +17,12 @@ func (p *parser) vxlan(t token, vni *token) *node {
 	if p.at.labels > 0 {
 		p.fail(t, "vxlan cannot come after mpls")
 	}
-	if len(p.tunnels) == maxInside {
-		p.fail(t, "more than %d times vxlan", maxInside)
+	if len(p.tunnels) == maxNested {
+		p.fail(t, "more than %d times vxlan", maxNested)
 	}
 	s := step{load: loadVNI}
 	if vni != nil {
-		if s.mask, s.k = whole, vni.num; vni.num > maxVNI {
+		if s.mask, s.k = allBits, vni.num; vni.num > maxVNI {
 			p.fail(*vni, "VNI %d: want 0 to %d", vni.num, maxVNI)
 		}
 	}
@@ -30,24 +30,24 @@ func (p *parser) vxlan(t token, vni *token) *node {
 	p.tunnels = append(p.tunnels, p.at)
 	p.at = ethernet
 	p.at.depth = len(p.tunnels)
-	return &node{test: s, placed: true}
+	return &node{test: s, framed: true}
 }
 
-// placed lets what was just read look at the frame inside, if it stands behind a vxlan word. Nothing that is tested after
+// inInnerFrame lets what was just read look at the frame inside, if it stands behind a vxlan word. Nothing that is tested after
 // it looks at the frame outside: what is tested later was written later.
-func (p *parser) placed(n *node) *node {
-	if p.at.depth > 0 && !n.placed {
-		n = and(&node{test: step{load: enter, off: uint32(p.at.depth - 1)}}, n)
+func (p *parser) inInnerFrame(n *node) *node {
+	if p.at.depth > 0 && !n.framed {
+		n = and(&node{test: step{load: enterInner, off: uint32(p.at.depth - 1)}}, n)
 	}
-	n.placed = true
+	n.framed = true
 	return n
 }
 
-// inside gives the frame at the end of a tunnel, and its VNI.
-func (f *Filter) inside(tunnel uint32, frame []byte) (inner []byte, vni uint32, ok bool) {
+// decapsulate gives the frame at the end of a tunnel, and its VNI.
+func (f *Filter) decapsulate(tunnel uint32, frame []byte) (inner []byte, vni uint32, ok bool) {
 	at := &f.tunnels[tunnel]
 	if at.depth > 0 {
-		if frame, _, ok = f.inside(uint32(at.depth-1), frame); !ok {
+		if frame, _, ok = f.decapsulate(uint32(at.depth-1), frame); !ok {
 			return nil, 0, false
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// fields are those of Wireshark's display filters (wireshark-filter(4)) that this language can say. %s stands for the value;
+// wiresharkFields are those of Wireshark's display filters (wireshark-filter(4)) that this language can say. %s stands for the value;
 // without it the text is arithmetic, which is compared.
-var fields = map[string]string{
+var wiresharkFields = map[string]string{
 	"eth.addr": "ether host %s", "eth.src": "ether src %s", "eth.dst": "ether dst %s", "eth.type": "ether proto %s",
 	"ip.addr": "host %s", "ip.src": "src host %s", "ip.dst": "dst host %s",
 	"ip.host": "host %s", "ip.src_host": "src host %s", "ip.dst_host": "dst host %s",
@@ -29,14 +29,14 @@ var fields = map[string]string{
 	"frame.len": "len", "vlan.id": "vlan %s", "vxlan.vni": "vxlan %s", "mpls.label": "mpls %s",
 }
 
-// flags are the fields of one TCP flag.
-var flags = map[string]string{
+// wiresharkFlags are the fields of one TCP flag.
+var wiresharkFlags = map[string]string{
 	"fin": "tcp-fin", "syn": "tcp-syn", "reset": "tcp-rst", "push": "tcp-push", "ack": "tcp-ack", "urg": "tcp-urg",
 	"ece": "tcp-ece", "cwr": "tcp-cwr",
 }
 
-// shown are protocols by Wireshark's name, and what finds them here: by their port, if a port is all that tells.
-var shown = map[string]string{
+// wiresharkProtos are protocols by Wireshark's name, and what finds them here: by their port, if a port is all that tells.
+var wiresharkProtos = map[string]string{
 	"ipv4": "ip", "ipv6": "ip6", "icmpv6": "icmp6", "eth": "", "frame": "", "ip": "ip", "tcp": "tcp", "udp": "udp", "sctp": "sctp",
 	"icmp": "icmp", "igmp": "igmp", "arp": "arp", "vlan": "vlan", "vxlan": "vxlan", "mpls": "mpls", "ospf": "ip proto 89",
 	"gre": "ip proto 47", "lldp": "ether proto 0x88cc", "http": "tcp port 80", "http2": "tcp port 443", "https": "tcp port 443",
@@ -48,16 +48,16 @@ var shown = map[string]string{
 	"resp": "tcp port 6379", "sip": "udp port 5060", "rtp": "udp", "ping": "icmp or icmp6", "syn": "tcp[tcpflags] & tcp-syn != 0",
 }
 
-// foreign ends Compile at a word of another language, or one that is in capitals, and says what it is here. It returns if
+// rejectWireshark ends Compile at a word of another language, or one that is in capitals, and says what it is here. It returns if
 // the word is neither, or names a host.
-func (p *parser) foreign(t token) {
+func (p *parser) rejectWireshark(t token) {
 	if p.plain || t.kind != tokName || p.names != nil && len(p.names(t.text)) > 0 {
 		return
 	}
 	e := &SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text}
 	first, _, isField := strings.Cut(t.text, ".")
 	lower := strings.ToLower(t.text)
-	hint, isShown := shown[first]
+	hint, isShown := wiresharkProtos[first]
 	switch {
 	case p.expr[t.pos] == '\\':
 		if !isKeyword(t.text) {
@@ -83,10 +83,10 @@ func (p *parser) foreign(t token) {
 	panic(e)
 }
 
-// foreignTerm is foreign for a word that may stand for a term of its own; right behind host, port or the like it does not.
-func (p *parser) foreignTerm(t token, q qualifier) {
-	if !q.head {
-		p.foreign(t)
+// rejectWiresharkTerm is foreign for a word that may stand for a term of its own; right behind host, port or the like it does not.
+func (p *parser) rejectWiresharkTerm(t token, q qualifier) {
+	if !q.direct {
+		p.rejectWireshark(t)
 	}
 }
 
@@ -102,18 +102,18 @@ func isKeyword(word string) bool {
 
 var comparedRE = regexp.MustCompile(`^\s*(===?|!==?|~=|>=|<=|=|>|<|(?:eq|ne|gt|lt|ge|le)\b)\s*([0-9A-Za-z.:/_-]+)`)
 
-var wireshark = map[string]string{"eq": "=", "==": "=", "===": "=", "ne": "!=", "!==": "!=", "~=": "!=", "gt": ">", "lt": "<", "ge": ">=", "le": "<="}
+var wiresharkOperators = map[string]string{"eq": "=", "==": "=", "===": "=", "ne": "!=", "!==": "!=", "~=": "!=", "gt": ">", "lt": "<", "ge": ">=", "le": "<="}
 
 // translate gives a field of Wireshark, with the comparison behind it, in this language; "" if that cannot be said.
 func (p *parser) translate(t token) (hint string) {
 	op, v := "", ""
 	if m := comparedRE.FindStringSubmatch(p.expr[t.pos+len(t.text):]); m != nil {
-		if op, v = m[1], m[2]; wireshark[op] != "" {
-			op = wireshark[op]
+		if op, v = m[1], m[2]; wiresharkOperators[op] != "" {
+			op = wiresharkOperators[op]
 		}
 	}
-	form, known := fields[t.text]
-	flag, isFlag := flags[strings.TrimPrefix(t.text, "tcp.flags.")]
+	form, known := wiresharkFields[t.text]
+	flag, isFlag := wiresharkFlags[strings.TrimPrefix(t.text, "tcp.flags.")]
 	switch {
 	case isFlag && strings.HasPrefix(t.text, "tcp.flags."):
 		off := (v == "0" || strings.EqualFold(v, "false")) != (op == "!=")
@@ -129,13 +129,13 @@ func (p *parser) translate(t token) (hint string) {
 			hint = "not " + hint
 		}
 	case strings.Contains(form, "port"):
-		hint = fmt.Sprintf(strings.Replace(form, "port", "portrange", 1), portsThat(op, v))
+		hint = fmt.Sprintf(strings.Replace(form, "port", "portrange", 1), portsMatching(op, v))
 	}
 	return p.checked(hint)
 }
 
-// portsThat are the ports that compare so with a number, as a range; "" if there are none.
-func portsThat(op, number string) string {
+// portsMatching are the ports that compare so with a number, as a range; "" if there are none.
+func portsMatching(op, number string) string {
 	n, err := strconv.ParseUint(number, 10, 16)
 	low, high := int(n), int(n)
 	switch op {
@@ -167,8 +167,8 @@ func (p *parser) checked(hint string) string {
 	return hint
 }
 
-// meant ends Compile as fail does, with a hint if that compiles.
-func (p *parser) meant(t token, hint, format string, args ...any) {
+// failWithHint ends Compile as fail does, with a hint if that compiles.
+func (p *parser) failWithHint(t token, hint, format string, args ...any) {
 	panic(&SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text, Why: fmt.Sprintf(format, args...), Hint: p.checked(hint)})
 }
 
@@ -186,9 +186,9 @@ func (p *parser) notArithmetic(t token, q qualifier) {
 	next := p.argument()
 	switch {
 	case p.is("/") && (q.what == "net" || q.what == "host" || q.what == "") && t.num < 256:
-		p.meant(t, fmt.Sprintf("net %d.0.0.0/%s", t.num, next), "a mask stands after an address with at least one dot")
+		p.failWithHint(t, fmt.Sprintf("net %d.0.0.0/%s", t.num, next), "a mask stands after an address with at least one dot")
 	case p.is(":") && q.what == "portrange":
-		p.meant(t, "portrange "+t.text+"-"+next, "want %s", wanted(q.what))
+		p.failWithHint(t, "portrange "+t.text+"-"+next, "want %s", wanted(q.what))
 	}
 	p.fail(t, "want %s, not arithmetic", wanted(q.what))
 }
@@ -201,11 +201,11 @@ func (p *parser) compared(q qualifier) {
 	case "!=":
 		hint = "not " + hint
 	default:
-		ports := portsThat(p.tok.text, p.argument())
+		ports := portsMatching(p.tok.text, p.argument())
 		hint = strings.Join(strings.Fields(q.proto+" "+q.dir+" portrange "+ports), " ")
 		if q.what != "port" || ports == "" {
 			hint = ""
 		}
 	}
-	p.meant(p.tok, hint, "want %s, without %s", wanted(q.what), p.tok.text)
+	p.failWithHint(p.tok, hint, "want %s, without %s", wanted(q.what), p.tok.text)
 }

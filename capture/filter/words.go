@@ -12,23 +12,23 @@ var protos = map[string]proto{
 	"tcp": {numbers: []uint32{6}}, "udp": {numbers: []uint32{17}},
 	"sctp": {numbers: []uint32{132}}, "pim": {numbers: []uint32{103}},
 	"ah": {numbers: []uint32{51}}, "esp": {numbers: []uint32{50}},
-	"icmp": {above: "ip", numbers: []uint32{1}}, "igmp": {above: "ip", numbers: []uint32{2}},
-	"igrp": {above: "ip", numbers: []uint32{9}}, "vrrp": {above: "ip", numbers: []uint32{112}},
-	"carp": {above: "ip", numbers: []uint32{112}}, "icmp6": {above: "ip6", numbers: []uint32{58}},
+	"icmp": {parent: "ip", numbers: []uint32{1}}, "igmp": {parent: "ip", numbers: []uint32{2}},
+	"igrp": {parent: "ip", numbers: []uint32{9}}, "vrrp": {parent: "ip", numbers: []uint32{112}},
+	"carp": {parent: "ip", numbers: []uint32{112}}, "icmp6": {parent: "ip6", numbers: []uint32{58}},
 
-	"clnp": {above: "iso", numbers: []uint32{0x81}}, "esis": {above: "iso", numbers: []uint32{0x82}},
-	"isis": {above: "iso", numbers: []uint32{protoISIS}},
-	"l1":   {above: "isis", numbers: []uint32{26, 24, 18, 15, 17}},
-	"l2":   {above: "isis", numbers: []uint32{27, 25, 20, 16, 17}},
-	"iih":  {above: "isis", numbers: []uint32{17, 15, 16}}, "lsp": {above: "isis", numbers: []uint32{18, 20}},
-	"snp":  {above: "isis", numbers: []uint32{27, 26, 24, 25}},
-	"csnp": {above: "isis", numbers: []uint32{24, 25}}, "psnp": {above: "isis", numbers: []uint32{26, 27}},
+	"clnp": {parent: "iso", numbers: []uint32{0x81}}, "esis": {parent: "iso", numbers: []uint32{0x82}},
+	"isis": {parent: "iso", numbers: []uint32{protoISIS}},
+	"l1":   {parent: "isis", numbers: []uint32{26, 24, 18, 15, 17}},
+	"l2":   {parent: "isis", numbers: []uint32{27, 25, 20, 16, 17}},
+	"iih":  {parent: "isis", numbers: []uint32{17, 15, 16}}, "lsp": {parent: "isis", numbers: []uint32{18, 20}},
+	"snp":  {parent: "isis", numbers: []uint32{27, 26, 24, 25}},
+	"csnp": {parent: "isis", numbers: []uint32{24, 25}}, "psnp": {parent: "isis", numbers: []uint32{26, 27}},
 }
 
 // A proto is either a link type or numbers in the header of the protocol above it, "" for IPv4 and IPv6.
 type proto struct {
 	linkType uint32
-	above    string
+	parent   string
 	numbers  []uint32
 }
 
@@ -78,8 +78,8 @@ func set(words ...string) map[string]bool {
 	return m
 }
 
-// refused are keywords of libpcap that this package does not do, and why.
-var refused = func() map[string]string {
+// unsupported are keywords of libpcap that this package does not do, and why.
+var unsupported = func() map[string]string {
 	m := make(map[string]string)
 	for why, words := range map[string][]string{
 		"%s is not supported: write ether host and not host":                       {"gateway"},

@@ -106,8 +106,8 @@ func (f *Flow) Sum() Sum {
 	return s
 }
 
-// turn makes B the one who began it.
-func (f *Flow) turn() {
+// swap makes B the one who began it.
+func (f *Flow) swap() {
 	f.A, f.B, f.Out, f.Back, f.Sent, f.Got = f.B, f.A, f.Back, f.Out, f.Got, f.Sent
 }
 
@@ -119,7 +119,7 @@ type Table struct {
 	newest, last int32 // ends of the list of rows by when they were seen; none: empty
 	total        Sum
 	evicted      Sum
-	gone         uint64 // flows that were evicted
+	evictedFlows uint64 // flows that were evicted
 }
 
 type row struct {
@@ -140,22 +140,22 @@ func New(bound int) *Table {
 // Add counts p, and gives what it is on a wire. It keeps nothing of p.
 func (t *Table) Add(p *Packet) Counts {
 	h := read(p.Data)
-	c := h.wire(p)
+	c := h.onWire(p)
 	k, turned := h.key(p.Network)
 	i, known := t.at[k]
 	if known {
 		t.unlink(i)
 	} else {
-		i = t.room()
+		i = t.freeRow()
 		t.at[k] = i
 		t.rows[i].Flow = Flow{Network: k.network, Type: k.typ, Proto: k.proto, A: k.low, B: k.high, First: p.Time}
 	}
-	t.front(i)
+	t.moveToFront(i)
 	f := &t.rows[i].Flow
 	back := turned != (f.A != k.low)
 	begins, answers := h.flags&(SYN|ack) == SYN, h.flags&(SYN|ack) == SYN|ack
 	if known && back && begins && f.Sent&SYN == 0 || !known && back != answers {
-		f.turn()
+		f.swap()
 		back = !back
 	}
 	f.Last = max(f.Last, p.Time)
@@ -176,8 +176,8 @@ func (t *Table) Add(p *Packet) Counts {
 	return c
 }
 
-// room is the number of a row for one more flow: a new one, or that of the least recently seen.
-func (t *Table) room() int32 {
+// freeRow is the number of a row for one more flow: a new one, or that of the least recently seen.
+func (t *Table) freeRow() int32 {
 	if len(t.rows) < t.bound {
 		t.rows = append(t.rows, row{})
 		return int32(len(t.rows) - 1)
@@ -186,7 +186,7 @@ func (t *Table) room() int32 {
 	f := &t.rows[i].Flow
 	sum := f.Sum()
 	t.evicted.Add(&sum)
-	t.gone++
+	t.evictedFlows++
 	t.unlink(i)
 	delete(t.at, f.key())
 	return i
@@ -206,7 +206,7 @@ func (t *Table) unlink(i int32) {
 	}
 }
 
-func (t *Table) front(i int32) {
+func (t *Table) moveToFront(i int32) {
 	t.rows[i].newer, t.rows[i].older = none, t.newest
 	if t.newest == none {
 		t.last = i
@@ -234,7 +234,7 @@ func (t *Table) Len() int { return len(t.at) }
 func (t *Table) Total() Sum { return t.total }
 
 // Evicted is how many flows had to go for others, and what had been counted in them.
-func (t *Table) Evicted() (flows uint64, s Sum) { return t.gone, t.evicted }
+func (t *Table) Evicted() (flows uint64, s Sum) { return t.evictedFlows, t.evicted }
 
 // Take lends fn the flows that were seen since the Take before, the one seen last first. Then all counts, sums and TCP
 // flags but SYN are zero again; which flows there are, and who began them, stays known. Silent flows cost nothing.
@@ -247,5 +247,5 @@ func (t *Table) Take(fn func(*Flow)) {
 		*f = Flow{Network: f.Network, Type: f.Type, Proto: f.Proto, A: f.A, B: f.B, First: f.First, Last: f.Last,
 			Sent: f.Sent & SYN, Got: f.Got & SYN}
 	}
-	t.total, t.evicted, t.gone = Sum{}, Sum{}, 0
+	t.total, t.evicted, t.evictedFlows = Sum{}, Sum{}, 0
 }

@@ -215,8 +215,8 @@ func TestSuperFrames(t *testing.T) {
 	}
 }
 
-// some is a frame of one of many conversations.
-func some(r *rand.Rand, b []byte) Packet {
+// randomPacket is a frame of one of many conversations.
+func randomPacket(r *rand.Rand, b []byte) Packet {
 	b = b[:0]
 	a, z := byte(r.IntN(8)), byte(r.IntN(8))
 	if r.IntN(10) == 0 {
@@ -254,7 +254,7 @@ func TestBalance(t *testing.T) {
 		var want Sum
 		seen, flows := map[key]int{}, 0
 		for i := range 20000 {
-			p := some(r, nil)
+			p := randomPacket(r, nil)
 			h := read(p.Data)
 			k, _ := h.key(p.Network)
 			seen[k] = i

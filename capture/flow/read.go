@@ -23,11 +23,11 @@ const (
 
 // headers are what a frame says of its flow.
 type headers struct {
-	typ      uint16
-	proto    uint8
-	flags    uint8 // TCP's
-	src, dst End
-	head     int // bytes, Ethernet to TCP or UDP, as far as they can be seen
+	typ       uint16
+	proto     uint8
+	flags     uint8 // TCP's
+	src, dst  End
+	headerLen int // bytes, Ethernet to TCP or UDP, as far as they can be seen
 }
 
 // A key is a flow without direction: low is the end that is less.
@@ -51,10 +51,10 @@ func (f *Flow) key() key {
 	return k
 }
 
-// wire is what p is on a wire. The switch cuts no super-frame that contradicts itself.
-func (h *headers) wire(p *Packet) Counts {
+// onWire is what p is on a wire. The switch cuts no super-frame that contradicts itself.
+func (h *headers) onWire(p *Packet) Counts {
 	n, length := uint64(1), uint64(max(p.Len, len(p.Data)))
-	head := uint64(h.head)
+	head := uint64(h.headerLen)
 	if p.Segment > 0 && p.Verdict != vswitch.Offload && length > head {
 		n = (length - head + uint64(p.Segment) - 1) / uint64(p.Segment)
 	}
@@ -64,7 +64,7 @@ func (h *headers) wire(p *Packet) Counts {
 // read reads the headers of a frame, of whatever bytes.
 func read(b []byte) (h headers) {
 	l := ether.LayersOf(b)
-	h.typ, h.head = l.Type, l.Network
+	h.typ, h.headerLen = l.Type, l.Network
 	p := b[l.Network:]
 	switch {
 	case l.IP && p[0]>>4 == 4:
@@ -83,7 +83,7 @@ func read(b []byte) (h headers) {
 
 // transport reads the ports and the flags of what begins at b[at].
 func (h *headers) transport(b []byte, at int) {
-	h.head = at
+	h.headerLen = at
 	switch h.proto {
 	case protoTCP, protoUDP, protoDCCP, protoSCTP, protoUDPLite:
 		if at+4 > len(b) {
@@ -93,12 +93,12 @@ func (h *headers) transport(b []byte, at int) {
 	}
 	switch h.proto {
 	case protoTCP:
-		h.head = at + tcpLen
+		h.headerLen = at + tcpLen
 		if at+14 <= len(b) {
-			h.head = at + max(tcpLen, int(b[at+12]>>4)*4)
+			h.headerLen = at + max(tcpLen, int(b[at+12]>>4)*4)
 			h.flags = b[at+13]
 		}
 	case protoUDP:
-		h.head = at + udpLen
+		h.headerLen = at + udpLen
 	}
 }

@@ -8,7 +8,7 @@ import (
 
 // full is a packet with all that one can have.
 func full() *Packet {
-	return &Packet{Time: start, Data: udp(1358), Flags: Inbound | Unicast | SumNotReady, ID: 101, Drops: 7, Queue: 1,
+	return &Packet{Time: start, Data: udp(1358), Flags: Inbound | Unicast | ChecksumNotReady, ID: 101, Drops: 7, Queue: 1,
 		Verdict: []byte{0, 2}, Comment: "verdict=drop reason=mtu"}
 }
 

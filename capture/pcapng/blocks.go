@@ -10,26 +10,26 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// short is the error of a block that has no room for its fixed part.
-func short(block string, have, want int) error {
+// tooShort is the error of a block that has no room for its fixed part.
+func tooShort(block string, have, want int) error {
 	return fmt.Errorf("%s has %d bytes, want at least %d", block, have, want)
 }
 
 func (r *Reader) section(b []byte) (Block, error) {
 	if len(b) < 16 {
-		return nil, short("section header", len(b), 16)
+		return nil, tooShort("section header", len(b), 16)
 	}
 	if major := r.order.Uint16(b[4:]); major != 1 {
 		return nil, fmt.Errorf("section is of version %d, want 1", major)
 	}
-	r.first += len(r.clocks)
+	r.firstInterface += len(r.clocks)
 	r.clocks = r.clocks[:0]
 	s := new(Section)
 	o := r.options(b[16:])
 	for o.next() {
 		switch o.code {
 		case optComment:
-			o.line()
+			o.addComment()
 		case shbHardware:
 			s.Hardware = text(o.value)
 		case shbOS:
@@ -44,7 +44,7 @@ func (r *Reader) section(b []byte) (Block, error) {
 
 func (r *Reader) iface(b []byte) (Block, error) {
 	if len(b) < 8 {
-		return nil, short("interface description", len(b), 8)
+		return nil, tooShort("interface description", len(b), 8)
 	}
 	if len(r.clocks) == maxInterfaces {
 		return nil, fmt.Errorf("more interfaces in one section than %d", maxInterfaces)
@@ -55,7 +55,7 @@ func (r *Reader) iface(b []byte) (Block, error) {
 	for o.next() {
 		switch o.code {
 		case optComment:
-			o.line()
+			o.addComment()
 		case ifName:
 			i.Name = text(o.value)
 		case ifDescription:
@@ -102,7 +102,7 @@ func (r *Reader) interfaceOf(index uint32) (*clock, error) {
 
 func (r *Reader) enhanced(b []byte) (Block, error) {
 	if len(b) < 20 {
-		return nil, short("packet block", len(b), 20)
+		return nil, tooShort("packet block", len(b), 20)
 	}
 	return r.packetOf(r.order.Uint32(b), b[4:], 0)
 }
@@ -110,7 +110,7 @@ func (r *Reader) enhanced(b []byte) (Block, error) {
 // obsolete reads a Packet Block, which is as an enhanced one but for its first word, with fewer options.
 func (r *Reader) obsolete(b []byte) (Block, error) {
 	if len(b) < 20 {
-		return nil, short("packet block", len(b), 20)
+		return nil, tooShort("packet block", len(b), 20)
 	}
 	drops := uint64(r.order.Uint16(b[2:]))
 	if drops == 0xffff { // not known
@@ -131,19 +131,19 @@ func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
 	}
 	p := &r.packet
 	*p = Packet{
-		Interface: r.first + int(index),
+		Interface: r.firstInterface + int(index),
 		Time:      c.time(r.ticks(b)),
 		Data:      b[16 : 16+n : 16+n],
 		Len:       max(clamp(r.order.Uint32(b[12:])), n),
 		Drops:     drops,
 		Queue:     -1,
 	}
-	r.turn(c.link, p.Data)
+	r.fixByteOrder(c.link, p.Data)
 	o := r.options(b[16+(n+3)&^3:]) // there is room for the padding: block wants multiples of 4
 	for o.next() {
 		switch o.code {
 		case optComment:
-			o.line()
+			o.addComment()
 		case epbFlags:
 			p.Flags = o.uint32()
 		case epbDrops:
@@ -166,7 +166,7 @@ func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
 // there is.
 func (r *Reader) simple(b []byte) (Block, error) {
 	if len(b) < 4 {
-		return nil, short("simple packet block", len(b), 4)
+		return nil, tooShort("simple packet block", len(b), 4)
 	}
 	c, err := r.interfaceOf(0)
 	if err != nil {
@@ -180,8 +180,8 @@ func (r *Reader) simple(b []byte) (Block, error) {
 	if n > len(data) {
 		return nil, fmt.Errorf("packet has %d bytes in a block with room for %d", n, len(data))
 	}
-	r.packet = Packet{Interface: r.first, Data: data[:n:n], Len: wire, Queue: -1}
-	r.turn(c.link, r.packet.Data)
+	r.packet = Packet{Interface: r.firstInterface, Data: data[:n:n], Len: wire, Queue: -1}
+	r.fixByteOrder(c.link, r.packet.Data)
 	return &r.packet, nil
 }
 
@@ -227,12 +227,12 @@ func (r *Reader) statistics(b []byte) (Block, error) {
 	if err != nil {
 		return nil, nil
 	}
-	s := &Stats{Interface: r.first + int(index)}
+	s := &Stats{Interface: r.firstInterface + int(index)}
 	o := r.options(b[12:])
 	for o.next() {
 		switch o.code {
 		case optComment:
-			o.line()
+			o.addComment()
 		case isbStart:
 			if v := o.bytes(8); v != nil {
 				s.Start = c.time(r.ticks(v))
@@ -260,8 +260,8 @@ func (r *Reader) ticks(b []byte) uint64 {
 	return uint64(r.order.Uint32(b))<<32 | uint64(r.order.Uint32(b[4:]))
 }
 
-// turn makes what a file of the other byte order says in that order what one of this order says.
-func (r *Reader) turn(link int, data []byte) {
+// fixByteOrder makes what a file of the other byte order says in that order what one of this order says.
+func (r *Reader) fixByteOrder(link int, data []byte) {
 	if link == Null && r.order == binary.BigEndian && len(data) >= 4 {
 		le.PutUint32(data, binary.BigEndian.Uint32(data))
 	}

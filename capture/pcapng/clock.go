@@ -15,7 +15,7 @@ type clock struct {
 
 // time is ticks in nanoseconds since 1970, or the nearest that int64 can say.
 func (c *clock) time(ticks uint64) int64 {
-	sec, ns := split(ticks, c.resolution)
+	sec, ns := toSeconds(ticks, c.resolution)
 	const most = math.MaxInt64 / 1_000_000_000
 	lo, carry := bits.Add64(sec, uint64(c.offset), 0)
 	hi := c.offset>>63 + int64(carry) // hi and lo are the seconds, of 128 bits
@@ -28,8 +28,8 @@ func (c *clock) time(ticks uint64) int64 {
 	return int64(lo)*1_000_000_000 + ns
 }
 
-// split makes seconds and nanoseconds of ticks, rounded down.
-func split(ticks uint64, resolution byte) (sec uint64, ns int64) {
+// toSeconds makes seconds and nanoseconds of ticks, rounded down.
+func toSeconds(ticks uint64, resolution byte) (sec uint64, ns int64) {
 	const billion = 1_000_000_000
 	n := int(resolution & 0x7f)
 	binary := resolution&0x80 != 0

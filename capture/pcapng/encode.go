@@ -9,42 +9,42 @@ import (
 
 var le = binary.LittleEndian
 
-// begin opens a block, whose length stands open until end.
-func begin(b []byte, kind uint32) (block []byte, start int) {
+// beginBlock opens a block, whose length stands open until end.
+func beginBlock(b []byte, kind uint32) (block []byte, start int) {
 	start = len(b)
 	b = le.AppendUint32(b, kind)
 	return le.AppendUint32(b, 0), start
 }
 
-// end closes the block that begins at start. If there is something from options on, these are its options.
-func end(b []byte, start, options int) []byte {
+// endBlock closes the block that begins at start. If there is something from options on, these are its options.
+func endBlock(b []byte, start, options int) []byte {
 	if len(b) > options {
-		b = appendHead(b, optEnd, 0)
+		b = appendOptionHeader(b, optEnd, 0)
 	}
 	n := uint32(len(b) - start + 4)
 	le.PutUint32(b[start+4:], n)
 	return le.AppendUint32(b, n)
 }
 
-// open begins an option, or a name record, whose value begins at at and has the length that shut finds.
-func open(b []byte, code uint16) (option []byte, at int) {
-	b = appendHead(b, code, 0)
+// beginOption begins an option, or a name record, whose value begins at at and has the length that shut finds.
+func beginOption(b []byte, code uint16) (option []byte, at int) {
+	b = appendOptionHeader(b, code, 0)
 	return b, len(b)
 }
 
-func shut(b []byte, at int) []byte {
+func endOption(b []byte, at int) []byte {
 	n := len(b) - at
 	le.PutUint16(b[at-2:], uint16(n))
 	return pad(b, n)
 }
 
-// appendHead begins an option of n bytes.
-func appendHead(b []byte, code, n uint16) []byte {
+// appendOptionHeader begins an option of n bytes.
+func appendOptionHeader(b []byte, code, n uint16) []byte {
 	return le.AppendUint32(b, uint32(n)<<16|uint32(code))
 }
 
 func appendBytes(b []byte, code uint16, value []byte) []byte {
-	return pad(append(appendHead(b, code, uint16(len(value))), value...), len(value))
+	return pad(append(appendOptionHeader(b, code, uint16(len(value))), value...), len(value))
 }
 
 // appendString appends a text option, none if the text is empty.
@@ -52,8 +52,8 @@ func appendString(b []byte, code uint16, s string) []byte {
 	if s == "" {
 		return b
 	}
-	b, at := open(b, code)
-	return shut(appendText(b, s, math.MaxUint16), at)
+	b, at := beginOption(b, code)
+	return endOption(appendText(b, s, math.MaxUint16), at)
 }
 
 // appendText appends at most limit bytes of s, whole runes. Readers in C end a text at NUL, and the format wants UTF-8.

@@ -16,9 +16,9 @@ type options struct {
 	code  uint16
 	value []byte
 
-	lines []byte // of the comments so far
-	rest  []byte
-	order binary.ByteOrder
+	comments []byte // of the comments so far
+	rest     []byte
+	order    binary.ByteOrder
 }
 
 func (r *Reader) options(b []byte) options { return options{rest: b, order: r.order} }
@@ -61,17 +61,17 @@ func (o *options) uint64() uint64 {
 	return 0
 }
 
-// line adds the value to the block's comment.
-func (o *options) line() {
+// addComment adds the value to the block's comment.
+func (o *options) addComment() {
 	if s := text(o.value); s != "" {
-		if len(o.lines) > 0 {
-			o.lines = append(o.lines, '\n')
+		if len(o.comments) > 0 {
+			o.comments = append(o.comments, '\n')
 		}
-		o.lines = append(o.lines, s...)
+		o.comments = append(o.comments, s...)
 	}
 }
 
-func (o *options) comment() string { return string(o.lines) }
+func (o *options) comment() string { return string(o.comments) }
 
 // text is a text as any reader in C sees it, up to a NUL, made valid UTF-8.
 func text(b []byte) string {

@@ -10,17 +10,17 @@ import (
 type output struct {
 	w          io.Writer
 	buf        []byte // whole blocks that w has not got
-	sent       int64  // bytes of whole blocks that w has got
+	written    int64  // bytes of whole blocks that w has got
 	err        error  // of the Flush that failed
 	snap       int    // bytes; 0 before the first interface
 	interfaces int
 	packets    uint64 // that w has got, whole
-	waiting    uint64 // in buf
+	buffered   uint64 // in buf
 }
 
 // Size returns the file's size in bytes, with what Flush has not written yet. After a failed Flush it is the
 // size of the whole blocks that were written: a file cut to it is complete.
-func (o *output) Size() int64 { return o.sent + int64(len(o.buf)) }
+func (o *output) Size() int64 { return o.written + int64(len(o.buf)) }
 
 // Packets returns how many packets Flush has written, whole ones also when it failed.
 func (o *output) Packets() uint64 { return o.packets }
@@ -37,16 +37,16 @@ func (o *output) flush(whole func([]byte) (n int, packets uint64)) error {
 	}
 	if err != nil {
 		o.err = fmt.Errorf("write capture: %w", err)
-		n, o.waiting = whole(o.buf[:max(0, min(n, len(o.buf)))])
+		n, o.buffered = whole(o.buf[:max(0, min(n, len(o.buf)))])
 	}
-	o.packets, o.waiting = o.packets+o.waiting, 0
-	o.sent += int64(n)
+	o.packets, o.buffered = o.packets+o.buffered, 0
+	o.written += int64(n)
 	o.buf = o.buf[:0]
 	return o.err
 }
 
-// admit holds an interface against the file's rules, and gives back its snap length in bytes.
-func (o *output) admit(i *Interface) (snap int, err error) {
+// checkInterface holds an interface against the file's rules, and gives back its snap length in bytes.
+func (o *output) checkInterface(i *Interface) (snap int, err error) {
 	if o.err != nil {
 		return 0, o.err
 	}
@@ -68,16 +68,16 @@ func snapLength(n int) int {
 	return n
 }
 
-// sayable is a time as both formats can say it: not before 1970.
-func sayable(ns int64) int64 { return max(ns, 0) }
+// since1970 is a time as both formats can say it: not before 1970.
+func since1970(ns int64) int64 { return max(ns, 0) }
 
-// check holds a packet against the file's rules.
-func (o *output) check(p *Packet) error {
+// checkPacket holds a packet against the file's rules.
+func (o *output) checkPacket(p *Packet) error {
 	switch {
 	case o.err != nil:
 		return o.err
 	case uint(p.Interface) >= uint(o.interfaces):
-		return o.unknown(p.Interface)
+		return o.noInterface(p.Interface)
 	case p.Len < 0 || p.Len > math.MaxInt32:
 		return fmt.Errorf("packet's length is %d bytes, want 0 to %d", p.Len, math.MaxInt32)
 	case p.Queue > math.MaxInt32:
@@ -88,12 +88,12 @@ func (o *output) check(p *Packet) error {
 	return nil
 }
 
-func (o *output) unknown(index int) error {
+func (o *output) noInterface(index int) error {
 	return fmt.Errorf("no interface %d, the file has %d so far", index, o.interfaces)
 }
 
-// cut gives what of a packet, which is counted, goes into the file, and its length on the wire.
-func (o *output) cut(p *Packet) (data []byte, wire int) {
-	o.waiting++
+// truncate gives what of a packet, which is counted, goes into the file, and its length on the wire.
+func (o *output) truncate(p *Packet) (data []byte, wire int) {
+	o.buffered++
 	return p.Data[:min(len(p.Data), o.snap)], max(p.Len, len(p.Data))
 }

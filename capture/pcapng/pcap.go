@@ -48,7 +48,7 @@ func NewPcapWriter(w io.Writer, link, snapLen int) *PcapWriter {
 // AddInterface is Writer.AddInterface. It writes nothing, but has the same errors. One of another link type may be
 // added as long as no packet is of it.
 func (w *PcapWriter) AddInterface(i *Interface) (index int, err error) {
-	if _, err := w.admit(i); err != nil {
+	if _, err := w.checkInterface(i); err != nil {
 		return 0, err
 	}
 	w.interfaces++
@@ -64,14 +64,14 @@ func (w *PcapWriter) Statistics(*Stats) error { return w.err }
 
 // WritePacket is Writer.WritePacket. Besides, it is an error if the packet's link type is not the file's.
 func (w *PcapWriter) WritePacket(p *Packet) error {
-	if err := w.check(p); err != nil {
+	if err := w.checkPacket(p); err != nil {
 		return err
 	}
 	if link := w.links[p.Interface]; link != w.link {
 		return fmt.Errorf("a packet is of link type %d, and a pcap file has one only, which is %d: want pcapng", link, w.link)
 	}
-	data, wire := w.cut(p)
-	at := min(sayable(p.Time), math.MaxUint32*1e9+999_999_999)
+	data, wire := w.truncate(p)
+	at := min(since1970(p.Time), math.MaxUint32*1e9+999_999_999)
 	w.buf = le.AppendUint32(w.buf, uint32(at/1e9))
 	w.buf = le.AppendUint32(w.buf, uint32(at%1e9))
 	w.buf = le.AppendUint32(w.buf, uint32(len(data)))
@@ -82,7 +82,7 @@ func (w *PcapWriter) WritePacket(p *Packet) error {
 
 // Flush is Writer.Flush.
 func (w *PcapWriter) Flush() error {
-	first := w.sent == 0
+	first := w.written == 0
 	return w.flush(func(b []byte) (n int, packets uint64) {
 		if first {
 			if len(b) < pcapHeader {
@@ -111,12 +111,12 @@ func (r *Reader) openPcap(order binary.ByteOrder, unit int64, head int) (Block, 
 	}
 	const dgux = 543 // some version of tcpdump there had it
 	r.swapped = major == dgux || major == 2 && minor < 3
-	r.perhaps = major == 2 && minor == 3
-	r.order, r.unit, r.head = order, unit, head
+	r.maybeSwapped = major == 2 && minor == 3
+	r.order, r.tick, r.recordHeader = order, unit, head
 	only := &Interface{SnapLen: clamp(order.Uint32(b[16:])), LinkType: int(order.Uint32(b[20:]) & math.MaxUint16)}
 	r.clocks = append(r.clocks, clock{link: only.LinkType})
-	r.step = func() (Block, error) {
-		r.step = r.record
+	r.readNext = func() (Block, error) {
+		r.readNext = r.record
 		return only, nil
 	}
 	return new(Section), nil
@@ -124,27 +124,27 @@ func (r *Reader) openPcap(order binary.ByteOrder, unit int64, head int) (Block, 
 
 // record reads a packet of classic pcap.
 func (r *Reader) record() (Block, error) {
-	head, err := r.peek(r.head)
+	head, err := r.peek(r.recordHeader)
 	if err != nil {
 		return nil, err
 	}
 	n, wire := r.order.Uint32(head[8:]), r.order.Uint32(head[12:])
-	if r.swapped || r.perhaps && n > wire { // the two lengths, in files before version 2.4
+	if r.swapped || r.maybeSwapped && n > wire { // the two lengths, in files before version 2.4
 		n, wire = wire, n
 	}
 	if n > maxBlock {
 		return nil, fmt.Errorf("packet of %d bytes, want at most %d", n, maxBlock)
 	}
-	b, err := r.fill(r.head + int(n))
+	b, err := r.fill(r.recordHeader + int(n))
 	if err != nil {
 		return nil, err
 	}
 	r.packet = Packet{
-		Time:  int64(r.order.Uint32(b))*1e9 + int64(r.order.Uint32(b[4:]))*r.unit,
-		Data:  b[r.head:],
+		Time:  int64(r.order.Uint32(b))*1e9 + int64(r.order.Uint32(b[4:]))*r.tick,
+		Data:  b[r.recordHeader:],
 		Len:   max(clamp(wire), int(n)),
 		Queue: -1,
 	}
-	r.turn(r.clocks[0].link, r.packet.Data)
+	r.fixByteOrder(r.clocks[0].link, r.packet.Data)
 	return &r.packet, nil
 }

@@ -41,17 +41,17 @@ const (
 // Bits of Packet.Flags (draft-ietf-opsawg-pcapng §4.3.1). Direction masks Inbound and Outbound, Reception masks
 // Unicast to Promiscuous.
 const (
-	Inbound     uint32 = 1
-	Outbound    uint32 = 2
-	Direction   uint32 = 3
-	Unicast     uint32 = 1 << 2
-	Multicast   uint32 = 2 << 2
-	Broadcast   uint32 = 3 << 2
-	Promiscuous uint32 = 4 << 2
-	Reception   uint32 = 7 << 2
-	SumNotReady uint32 = 1 << 9  // the checksum is left to an offload
-	SumValid    uint32 = 1 << 10 // the checksum has been checked already
-	Segmented   uint32 = 1 << 11 // stands for several frames on the wire (TSO, GRO)
+	Inbound          uint32 = 1
+	Outbound         uint32 = 2
+	Direction        uint32 = 3
+	Unicast          uint32 = 1 << 2
+	Multicast        uint32 = 2 << 2
+	Broadcast        uint32 = 3 << 2
+	Promiscuous      uint32 = 4 << 2
+	Reception        uint32 = 7 << 2
+	ChecksumNotReady uint32 = 1 << 9  // the checksum is left to an offload
+	ChecksumValid    uint32 = 1 << 10 // the checksum has been checked already
+	Segmented        uint32 = 1 << 11 // stands for several frames on the wire (TSO, GRO)
 )
 
 // Section is a Section Header Block: who captured. An empty text is one that is not there.

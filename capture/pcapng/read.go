@@ -15,26 +15,26 @@ const maxInterfaces = 1 << 16
 // Reader reads a pcapng or a classic pcap file, whichever it is. It needs memory for one block only, at most 16 MiB,
 // and reads no further than it must, so that a live stream comes block by block. A Reader is for one goroutine.
 type Reader struct {
-	r      *bufio.Reader
-	step   func() (Block, error) // the file's next block
-	order  binary.ByteOrder      // of the section, or of the pcap file
-	pos    int64                 // bytes before the block that step reads
-	buf    []byte
-	packet Packet
-	err    error
+	r        *bufio.Reader
+	readNext func() (Block, error) // the file's next block
+	order    binary.ByteOrder      // of the section, or of the pcap file
+	pos      int64                 // bytes before the block that step reads
+	buf      []byte
+	packet   Packet
+	err      error
 
-	clocks []clock // pcapng: of the section's interfaces
-	first  int     // pcapng: the index of the section's first interface
-	unit   int64   // pcap: ns in a unit of a record's fraction of a second
-	head   int     // pcap: bytes before a packet
+	clocks         []clock // pcapng: of the section's interfaces
+	firstInterface int     // pcapng: the index of the section's first interface
+	tick           int64   // pcap: ns in a unit of a record's fraction of a second
+	recordHeader   int     // pcap: bytes before a packet
 
-	swapped, perhaps bool // pcap: a record has its two lengths the other way round, or has if that makes sense
+	swapped, maybeSwapped bool // pcap: a record has its two lengths the other way round, or has if that makes sense
 }
 
 // NewReader returns a reader of r, of which nothing is read before Next.
 func NewReader(r io.Reader) *Reader {
 	n := &Reader{r: bufio.NewReaderSize(r, 64<<10)}
-	n.step = n.open
+	n.readNext = n.open
 	return n
 }
 
@@ -47,7 +47,7 @@ func NewReader(r io.Reader) *Reader {
 func (r *Reader) Next() (Block, error) {
 	for r.err == nil {
 		pos := r.pos
-		b, err := r.step()
+		b, err := r.readNext()
 		if err == io.EOF {
 			r.err = err
 		} else if err != nil {
@@ -69,7 +69,7 @@ func (r *Reader) open() (Block, error) {
 		return nil, err
 	}
 	if le.Uint32(b) == blockSection {
-		r.step = r.block
+		r.readNext = r.block
 		return nil, nil
 	}
 	for _, order := range []binary.ByteOrder{le, binary.BigEndian} {

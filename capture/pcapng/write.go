@@ -18,7 +18,7 @@ type Writer struct{ output }
 // NewWriter begins a file with the section s. Nothing is written before the first Flush.
 func NewWriter(w io.Writer, s Section) *Writer {
 	n := &Writer{output{w: w}}
-	b, start := begin(nil, blockSection)
+	b, start := beginBlock(nil, blockSection)
 	b = le.AppendUint32(b, byteOrder)
 	b = le.AppendUint16(b, 1) // version 1.0
 	b = le.AppendUint16(b, 0)
@@ -28,7 +28,7 @@ func NewWriter(w io.Writer, s Section) *Writer {
 	b = appendString(b, shbHardware, s.Hardware)
 	b = appendString(b, shbOS, s.OS)
 	b = appendString(b, shbApplication, s.Application)
-	n.buf = end(b, start, options)
+	n.buf = endBlock(b, start, options)
 	return n
 }
 
@@ -36,7 +36,7 @@ func NewWriter(w io.Writer, s Section) *Writer {
 // It is an error if its snap length is not that of the interfaces before it (one longer than MaxSnapLen is written as
 // MaxSnapLen), or if one of its addresses is none.
 func (w *Writer) AddInterface(i *Interface) (index int, err error) {
-	snap, err := w.admit(i)
+	snap, err := w.checkInterface(i)
 	if err != nil {
 		return 0, err
 	}
@@ -45,7 +45,7 @@ func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 			return 0, fmt.Errorf("interface %q has an address that is none, want one as 10.0.0.2/24", i.Name)
 		}
 	}
-	b, start := begin(w.buf, blockInterface)
+	b, start := beginBlock(w.buf, blockInterface)
 	b = le.AppendUint16(b, uint16(i.LinkType))
 	b = le.AppendUint16(b, 0)
 	b = le.AppendUint32(b, uint32(snap))
@@ -62,12 +62,12 @@ func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 	b = appendBytes(b, ifResolution, []byte{9}) // 10⁻⁹ s
 	if i.Filter != "" {
 		var at int
-		b, at = open(b, ifFilter)
+		b, at = beginOption(b, ifFilter)
 		b = append(b, 0) // the filter is a text
-		b = shut(appendText(b, i.Filter, math.MaxUint16-1), at)
+		b = endOption(appendText(b, i.Filter, math.MaxUint16-1), at)
 	}
 	b = appendString(b, ifHardware, i.Hardware)
-	w.buf = end(b, start, options)
+	w.buf = endBlock(b, start, options)
 	w.snap = snap
 	w.interfaces++
 	return w.interfaces - 1, nil
@@ -75,13 +75,13 @@ func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 
 func appendAddr(b []byte, a netip.Prefix) []byte {
 	if a.Addr().Is4() {
-		b, at := open(b, ifIPv4)
+		b, at := beginOption(b, ifIPv4)
 		b = append(b, a.Addr().AsSlice()...)
-		return shut(append(b, net.CIDRMask(a.Bits(), 32)...), at)
+		return endOption(append(b, net.CIDRMask(a.Bits(), 32)...), at)
 	}
-	b, at := open(b, ifIPv6)
+	b, at := beginOption(b, ifIPv6)
 	b = append(b, a.Addr().AsSlice()...)
-	return shut(append(b, byte(a.Bits())), at)
+	return endOption(append(b, byte(a.Bits())), at)
 }
 
 // Names names addresses, in one record each: of the names in one record Wireshark takes only the last. They hold for
@@ -96,12 +96,12 @@ func (w *Writer) Names(names Names) error {
 		}
 	}
 	for len(names) > 0 {
-		b, start := begin(w.buf, blockNames)
+		b, start := beginBlock(w.buf, blockNames)
 		for ; len(names) > 0 && len(b)-start < maxNames; names = names[1:] {
 			b = appendName(b, names[0])
 		}
-		b, _ = open(b, recordEnd)
-		w.buf = end(b, start, len(b))
+		b, _ = beginOption(b, recordEnd)
+		w.buf = endBlock(b, start, len(b))
 	}
 	return nil
 }
@@ -112,44 +112,44 @@ func appendName(b []byte, n Name) []byte {
 	if addr.Is4() {
 		kind = recordIPv4
 	}
-	b, at := open(b, kind)
+	b, at := beginOption(b, kind)
 	b = append(b, addr.AsSlice()...)
 	b = appendText(b, n.Name, math.MaxUint16-16-1)
-	return shut(append(b, 0), at)
+	return endOption(append(b, 0), at)
 }
 
 // WritePacket adds a packet, its data cut to the snap length. It keeps nothing of p and does not allocate once the
 // buffer has grown to what lies between two calls of Flush. It is an error, and nothing is written, if the interface
 // was not added or a number does not fit.
 func (w *Writer) WritePacket(p *Packet) error {
-	if err := w.check(p); err != nil {
+	if err := w.checkPacket(p); err != nil {
 		return err
 	}
-	data, wire := w.cut(p)
-	b, start := begin(w.buf, blockPacket)
+	data, wire := w.truncate(p)
+	b, start := beginBlock(w.buf, blockPacket)
 	b = le.AppendUint32(b, uint32(p.Interface))
-	b = appendTime(b, sayable(p.Time))
+	b = appendTime(b, since1970(p.Time))
 	b = le.AppendUint32(b, uint32(len(data)))
 	b = le.AppendUint32(b, uint32(wire))
 	b = pad(append(b, data...), len(data))
 	options := len(b)
 	if p.Flags != 0 {
-		b = le.AppendUint32(appendHead(b, epbFlags, 4), p.Flags)
+		b = le.AppendUint32(appendOptionHeader(b, epbFlags, 4), p.Flags)
 	}
 	if p.Drops != 0 {
-		b = le.AppendUint64(appendHead(b, epbDrops, 8), p.Drops)
+		b = le.AppendUint64(appendOptionHeader(b, epbDrops, 8), p.Drops)
 	}
 	if p.ID != 0 {
-		b = le.AppendUint64(appendHead(b, epbID, 8), p.ID)
+		b = le.AppendUint64(appendOptionHeader(b, epbID, 8), p.ID)
 	}
 	if p.Queue >= 0 {
-		b = le.AppendUint32(appendHead(b, epbQueue, 4), uint32(p.Queue))
+		b = le.AppendUint32(appendOptionHeader(b, epbQueue, 4), uint32(p.Queue))
 	}
 	if len(p.Verdict) != 0 {
 		b = appendBytes(b, epbVerdict, p.Verdict)
 	}
 	b = appendString(b, optComment, p.Comment)
-	w.buf = end(b, start, options)
+	w.buf = endBlock(b, start, options)
 	return nil
 }
 
@@ -159,26 +159,26 @@ func (w *Writer) Statistics(s *Stats) error {
 	case w.err != nil:
 		return w.err
 	case uint(s.Interface) >= uint(w.interfaces):
-		return w.unknown(s.Interface)
+		return w.noInterface(s.Interface)
 	}
-	from, to := sayable(s.Start), sayable(s.End)
-	b, start := begin(w.buf, blockStats)
+	from, to := since1970(s.Start), since1970(s.End)
+	b, start := beginBlock(w.buf, blockStats)
 	b = le.AppendUint32(b, uint32(s.Interface))
 	b = appendTime(b, max(from, to)) // when these were taken
 	options := len(b)
 	b = appendString(b, optComment, s.Comment)
 	if from != 0 {
-		b = appendTime(appendHead(b, isbStart, 8), from)
+		b = appendTime(appendOptionHeader(b, isbStart, 8), from)
 	}
 	if to != 0 {
-		b = appendTime(appendHead(b, isbEnd, 8), to)
+		b = appendTime(appendOptionHeader(b, isbEnd, 8), to)
 	}
-	b = le.AppendUint64(appendHead(b, isbReceived, 8), s.Received)
-	b = le.AppendUint64(appendHead(b, isbIfDrop, 8), s.Dropped)
-	b = le.AppendUint64(appendHead(b, isbAccepted, 8), s.Accepted)
-	b = le.AppendUint64(appendHead(b, isbOSDrop, 8), s.Dropped)
-	b = le.AppendUint64(appendHead(b, isbDelivered, 8), s.Delivered)
-	w.buf = end(b, start, options)
+	b = le.AppendUint64(appendOptionHeader(b, isbReceived, 8), s.Received)
+	b = le.AppendUint64(appendOptionHeader(b, isbIfDrop, 8), s.Dropped)
+	b = le.AppendUint64(appendOptionHeader(b, isbAccepted, 8), s.Accepted)
+	b = le.AppendUint64(appendOptionHeader(b, isbOSDrop, 8), s.Dropped)
+	b = le.AppendUint64(appendOptionHeader(b, isbDelivered, 8), s.Delivered)
+	w.buf = endBlock(b, start, options)
 	return nil
 }
 

@@ -116,7 +116,7 @@ func sample() (Section, []Block) {
 				LinkType: Ethernet,
 			},
 			Names{{web, "web.mynet"}, {netip.MustParseAddr("fd00::2"), "web.mynet"}},
-			&Packet{Time: start, Data: udp(1), Len: 43, Flags: Inbound | Unicast | SumNotReady, ID: 101, Queue: 0,
+			&Packet{Time: start, Data: udp(1), Len: 43, Flags: Inbound | Unicast | ChecksumNotReady, ID: 101, Queue: 0,
 				Verdict: []byte{0, 1}},
 			&Packet{Time: start + 1, Data: udp(2), Len: 9000, Flags: Outbound | Segmented, Queue: -1, Drops: 7},
 			&Interface{Name: "dns", SnapLen: 1500, LinkType: Ethernet},

@@ -65,7 +65,7 @@ func (f flushing) Flush() error {
 }
 
 func writeSet(s *file.Set, pcap bool, snap int) *writer {
-	return &writer{to: s, waiting: s.Waiting, shut: s.Close, gone: s.Gone, fixed: pcap, snap: snap}
+	return &writer{to: s, waiting: s.Waiting, shut: s.Close, gone: s.ReaderGone, fixed: pcap, snap: snap}
 }
 
 func (w *writer) put(b pcapng.Block) error {

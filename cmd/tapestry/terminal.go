@@ -25,7 +25,7 @@ func isTerminal(stream any) bool {
 // readerGone tells whether what is written to is a pipe or a connection that nobody reads any more.
 func readerGone(stream any) bool {
 	f, ok := stream.(*os.File)
-	return ok && file.Gone(f)
+	return ok && file.ReaderGone(f)
 }
 
 // errReaderGone is that of a write to such a one.

@@ -203,7 +203,7 @@ func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) traceR
 	if seen.Kind != ether.None {
 		t.Offload.Kind, t.Offload.Segment, t.Offload.Inner = seen.Kind.String(), seen.Segment, uint16(seen.Inner)
 	}
-	if p.Flags&pcapng.SumNotReady != 0 {
+	if p.Flags&pcapng.ChecksumNotReady != 0 {
 		t.Offload.SumStart, t.Offload.SumOffset = checksum(p.Data, max(ether.HeaderLen, int(seen.Inner)))
 		t.Offload.NeedsSum = t.Offload.SumStart > 0
 	}

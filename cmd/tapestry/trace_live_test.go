@@ -44,7 +44,7 @@ func TestTraceLive(t *testing.T) {
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
 		f.packet(3000, func(p *pcapng.Packet) {
 			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: 2, Kind: ether.UDP, Segment: 1400})(p)
-			p.Flags |= pcapng.SumNotReady
+			p.Flags |= pcapng.ChecksumNotReady
 			p.Drops, p.Comment = 3, "verdict=forwarded out=192.0.2.2:4789"
 		})
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1}))
