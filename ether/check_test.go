@@ -127,7 +127,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestFinish(t *testing.T) {
+func TestCompleteChecksum(t *testing.T) {
 	zero := zeroSum(t)
 	for name, p := range map[string]packet{
 		"tcp4":         stream(999),

@@ -372,19 +372,19 @@ func joinAll(t *testing.T, frames []Frame) (runs []int) {
 }
 
 // Segments whose checksums are left open are, finished, those of the ordinary cut; and joined they are the super-frame.
-func TestUnsummed(t *testing.T) {
+func TestPartialChecksum(t *testing.T) {
 	for i, f := range seeds(t) {
 		if f.Check() != nil || f.Off.Kind == None {
 			continue
 		}
-		wantUnsummed(t, &f)
+		wantPartialChecksum(t, &f)
 		if t.Failed() {
 			t.Fatalf("that was seed %d", i)
 		}
 	}
 }
 
-func wantUnsummed(t *testing.T, f *Frame) {
+func wantPartialChecksum(t *testing.T, f *Frame) {
 	t.Helper()
 	want, open := cutAll(t, f), cutOpen(f)
 	if len(open) != len(want) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestRecover(t *testing.T) {
+func TestRestoreOffload(t *testing.T) {
 	const mtu = 1450
 	unfinished := func(f Frame) Frame { f.Off = Offload{}; return f }
 	six := stream(5000)
@@ -51,7 +51,7 @@ func TestRecover(t *testing.T) {
 }
 
 // A sender's kernel on the same machine does not cut at a small MTU either.
-func TestRecoverSmallMTU(t *testing.T) {
+func TestRestoreOffloadSmallMTU(t *testing.T) {
 	for _, mtu := range []int{68, 200, 576} {
 		f := stream(65469).super(t, mtu-52)
 		f.Off = Offload{}
@@ -63,7 +63,7 @@ func TestRecoverSmallMTU(t *testing.T) {
 }
 
 // A frame whose right checksum happens to be its pseudo-header's sum is finished.
-func TestRecoverByChance(t *testing.T) {
+func TestRestoreOffloadByChance(t *testing.T) {
 	p := packet{udp: true, payload: data(100)}
 	for i := range 1 << 16 {
 		p.payload[0], p.payload[1] = byte(i>>8), byte(i)

@@ -123,7 +123,7 @@ func TestTunnelCut(t *testing.T) {
 }
 
 // A segment whose inner checksum is left open is the finished one once somebody has finished it.
-func TestTunnelUnsummed(t *testing.T) {
+func TestTunnelPartialChecksum(t *testing.T) {
 	for _, n := range nests(t) {
 		want := cutAll(t, &n.f)
 		c := Cutter{PartialChecksum: true}
@@ -146,7 +146,7 @@ func TestTunnelUnsummed(t *testing.T) {
 }
 
 // A super-frame that is shown whole gets all of its checksums.
-func TestTunnelFinish(t *testing.T) {
+func TestTunnelCompleteChecksum(t *testing.T) {
 	for _, n := range nests(t) {
 		f := lend(n.f.Bytes(), n.f.Off)
 		f.Off.Kind = None

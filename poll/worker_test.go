@@ -453,7 +453,7 @@ func TestPin(t *testing.T) {
 }
 
 // A worker looks less when it found nothing and slept long, and more when what it slept for came soon.
-func TestLooks(t *testing.T) {
+func TestSpins(t *testing.T) {
 	w, err := newWorker()
 	if err != nil {
 		t.Fatal(err)

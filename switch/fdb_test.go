@@ -166,7 +166,7 @@ func TestSpoofedRun(t *testing.T) {
 }
 
 // A spoofer that has left is no longer accused.
-func TestRivalLeaves(t *testing.T) {
+func TestSpooferLeaves(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
 	b, _ := attach(s, "b", false)

@@ -288,7 +288,7 @@ func TestOrder(t *testing.T) {
 }
 
 // A batch for more ports than it has lots for reaches them all, and a run for few is one call a port.
-func TestLots(t *testing.T) {
+func TestEgressBatches(t *testing.T) {
 	for _, n := range []int{1, maxEgress - 1, maxEgress, maxEgress + 1, 5 * maxEgress} {
 		s := New(Config{})
 		in, _ := attach(s, "in", false)

@@ -127,7 +127,7 @@ func adoptHere(t *testing.T, s Spec) (*Device, error) {
 }
 
 // A container may have changed its TAP's alias or its address, but another endpoint's is never taken.
-func TestAmong(t *testing.T) {
+func TestFindTagged(t *testing.T) {
 	mac := ether.MAC{2, 0x42, 10, 77, 0, 2}
 	link := func(name, alias string, m ether.MAC) netlink.Link {
 		l := &netlink.Tuntap{}

@@ -107,8 +107,8 @@ func TestSuperRefused(t *testing.T) {
 	}
 }
 
-// TestSumRefused: a checksum that the kernel will not finish is finished here.
-func TestSumRefused(t *testing.T) {
+// TestChecksumRefused: a checksum that the kernel will not finish is finished here.
+func TestChecksumRefused(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			d, w := port(t, Veth)

@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// CheckAddr tells why an address can never be a VTEP's, whichever host has it: nil if it can. An IPv4 address within
-// IPv6 (RFC 4291 section 2.5.5.2) is to be unmapped before.
+// CheckAddr returns why an address can never be that of a VTEP, on any host: nil if it can. An IPv4-mapped IPv6 address
+// (RFC 4291 section 2.5.5.2) has to be unmapped before.
 func CheckAddr(a netip.Addr) error {
 	switch {
 	case !a.IsValid():
@@ -22,8 +22,8 @@ func CheckAddr(a netip.Addr) error {
 	return nil
 }
 
-// CheckPeer tells why a peer can never be reached from a VTEP, whatever the routes are: nil if it can. A zero vtep is one
-// that is not known yet, and no loopback address.
+// CheckPeer returns why a peer can never be reached from a VTEP, whatever the routes are: nil if it can. A zero vtep is
+// not known yet, and taken for no loopback address.
 func CheckPeer(vtep, peer netip.Addr) error {
 	if err := CheckAddr(peer); err != nil {
 		return fmt.Errorf("peer %w", err)

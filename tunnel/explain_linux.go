@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explainSocket says what to do about a UDP socket that cannot be had, with the kernel's own word behind it.
+// explainSocket says what to do if a UDP socket cannot be opened, followed by the kernel's error.
 func explainSocket(err error) error {
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		err = fmt.Errorf("this kernel has no IPv6: allow it (ipv6.disable), or name an IPv4 address with --vtep (%w)", err)
@@ -15,7 +15,7 @@ func explainSocket(err error) error {
 	return fmt.Errorf("open a UDP socket: %w", explainLimit(err))
 }
 
-// explainLimit says what to do about what this process or this host has too little of.
+// explainLimit says what to do if a limit of this process or host was reached.
 func explainLimit(err error) error {
 	text := ""
 	switch {
@@ -31,7 +31,7 @@ func explainLimit(err error) error {
 	return fmt.Errorf("%s (%w)", text, err)
 }
 
-// explainBind is explainSocket for an address that cannot be had.
+// explainBind says what to do if an address cannot be bound.
 func explainBind(err error) error {
 	switch {
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):

@@ -13,37 +13,37 @@ import (
 	"github.com/tapestry-net/tapestry/offload"
 )
 
-// Terms of the way out, smallest to largest: a datagram carries one frame or one segment of a
-// super-frame; a train is datagrams of one size (the last perhaps shorter) that one UDP_SEGMENT
-// message carries; a load is the trains of one sendmmsg.
+// Terms of sending, smallest to largest: a datagram carries one frame, or one segment of a super-frame; a train is
+// datagrams of one size (the last may be shorter) that are sent as one UDP_SEGMENT message; a sendBatch is the trains
+// that are sent by one sendmmsg.
 const (
-	maxTrain     = 64    // UDP_MAX_SEGMENTS of the kernels before 6.9; later ones take 128
+	maxTrain     = 64    // UDP_MAX_SEGMENTS of kernels before 6.9; later ones take 128
 	trainBytes   = 65507 // the longest UDP payload over IPv4
 	maxTrains    = 64
-	maxDatagrams = 512 // datagrams of a load: two full super-frames of the shortest segments
+	maxDatagrams = 512 // of a sendBatch: two full super-frames of the shortest segments
 	headRoom     = headerLen + ether.MaxHead
 )
 
-// A Link is the way to one remote host on one network. It is a port of that network's switch.
+// A Link is the tunnel to one remote host on one network: the device of a port of that network's switch.
 type Link struct {
 	VNI  uint32
-	Host netip.AddrPort // where datagrams go; they are accepted from its address and any port
+	Host netip.AddrPort // destination of datagrams; they are accepted from its address and any port
 
 	v      *VTEP
 	to     sockaddr
 	header [headerLen]byte
 	in     atomic.Pointer[func([]ether.Frame)]
-	peer   atomic.Pointer[Peer] // the host
+	peer   atomic.Pointer[Peer] // of Host
 
 	mtu                atomic.Int64    // of an inner IP packet
-	gso                offload.Feature // trains go as one message
-	remoteSum          atomic.Bool     // the host finishes checksums that we leave open
-	pathNarrowed       atomic.Bool     // the kernel says that the path is narrower than we thought
+	gso                offload.Feature // UDP_SEGMENT: a train is one message
+	remoteSum          atomic.Bool     // the host completes checksums that are left partial
+	pathNarrowed       atomic.Bool     // a send was refused as too long (EMSGSIZE)
 	wireTx, wireRx     atomic.Uint64
 	full, long, failed atomic.Uint64
 }
 
-// Link opens the way to host for one VNI. A VNI has one link to each host address.
+// Link makes the link to a host for one VNI. There is one link for each VNI and host address.
 func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 	if vni == 0 || vni > ether.MaxVNI {
 		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, ether.MaxVNI)
@@ -70,7 +70,7 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 	return l, nil
 }
 
-// SameFamily tells whether a peer can be reached from a VTEP: both are of one IP version.
+// SameFamily returns an error unless the VTEP and the peer are of the same IP version.
 func SameFamily(vtep, peer netip.Addr) error {
 	if vtep.Is4() != peer.Is4() {
 		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions: give the peer's other address, or start tapestry with another --vtep", peer, vtep)
@@ -78,13 +78,13 @@ func SameFamily(vtep, peer netip.Addr) error {
 	return nil
 }
 
-// Bind says where frames from the host go; until then they are a stranger's.
+// Bind sets the function that receives frames from the host, lent for the call. Before it, they are dropped as no_peer.
 func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
 
-// Close ends the link: datagrams from the host are strangers' from now on.
+// Close ends the link: datagrams from the host are dropped as no_peer from now on.
 func (l *Link) Close() error {
 	return l.v.changeLinks(func(links map[linkKey]*Link) error {
-		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // a second Close may find another there
+		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // after a second Close it may be another link
 			delete(links, k)
 			return l.v.removePeer(l, links)
 		}
@@ -96,11 +96,11 @@ func (l *Link) Close() error {
 type LinkStats struct {
 	WireTx, WireRx uint64
 	Full           uint64         // the socket's buffer was full
-	Long           uint64         // longer than the path takes (EMSGSIZE)
-	Failed         uint64         // any other refusal: no route, a firewall
-	GSO            offload.Status // trains go as one message
-	MTU            int            // as SetMTU said
-	RemoteSum      bool           // the host finishes inner checksums
+	Long           uint64         // longer than the path MTU (EMSGSIZE)
+	Failed         uint64         // any other error: no route, a firewall
+	GSO            offload.Status // UDP_SEGMENT: a train is one message
+	MTU            int            // see SetMTU
+	RemoteSum      bool           // the host completes inner checksums
 }
 
 // Stats reads the counters.
@@ -108,14 +108,14 @@ func (l *Link) Stats() LinkStats {
 	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.Status(), int(l.mtu.Load()), l.remoteSum.Load()}
 }
 
-// Retry lets a link whose trains were refused try again: the route may have changed.
+// Retry makes a link whose trains were refused try them again: the route may have changed.
 func (l *Link) Retry() { l.gso.Retry() }
 
-// SetMTU says how long an inner IP packet may be, in bytes. It is wanted for super-frames that arrive
-// uncut, see ether.Frame.RestoreOffload.
+// SetMTU sets the longest inner IP packet, in bytes. It is needed for super-frames that arrive uncut, see
+// ether.Frame.RestoreOffload.
 func (l *Link) SetMTU(mtu int) { l.mtu.Store(int64(mtu)) }
 
-// Narrowed tells, once, that the path turned out narrower than what was sent.
+// Narrowed tells whether a send was refused as too long since the last call.
 func (l *Link) Narrowed() bool { return l.pathNarrowed.Swap(false) }
 
 func (l *Link) deliver(frames []ether.Frame) {
@@ -129,12 +129,12 @@ func (l *Link) deliver(frames []ether.Frame) {
 }
 
 type datagram struct {
-	iov, vecs int // its vectors
-	frame     int // index in the lot
+	iov, vecs int // first vector, and number of vectors
+	frame     int // index in the frames of Send
 }
 
 type train struct {
-	first, n   int // its datagrams
+	first, n   int // index of its first datagram, and their number
 	size, last int // bytes of the first and the last datagram
 	bytes      int // of all
 }
@@ -144,7 +144,7 @@ type sendBatch struct {
 	socket    int // index in VTEP.send
 	trains    [maxTrains]train
 	nTrains   int
-	closed    bool // the last train takes no more
+	closed    bool // nothing may be added to the last train
 	datagrams [maxDatagrams]datagram
 	nData     int
 	iovs      [3 * maxDatagrams]syscall.Iovec
@@ -154,19 +154,19 @@ type sendBatch struct {
 	hdrs      [maxTrains]mmsghdr
 	control   [maxTrains][segmentControl]byte
 	cut       ether.Cutter
-	lost      []bool  // by frame of the lot
-	sockets   []uint8 // by frame of the lot
+	lost      []bool  // by frame: a datagram of it was not sent
+	sockets   []uint8 // by frame: index in VTEP.send
 	sent      uint64  // datagrams
 }
 
 var sendBatches = sync.Pool{New: func() any { return new(sendBatch) }}
 
-// Send sends frames to the remote host: super-frames are cut, with their checksums finished, and
-// frames of one size and flow leave as one train, order kept within a flow. It gives the number of
-// frames of which every datagram was sent, and their bytes.
+// Send sends frames to the remote host. Super-frames are cut, partial checksums completed unless the host does that, and
+// frames of one size are sent as a train. The order is kept within a flow. It returns the number of frames of which
+// every datagram was sent, and their bytes.
 func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := sendBatches.Get().(*sendBatch)
-	w.lost = append(w.lost[:0], make([]bool, len(frames))...) // the compiler makes no slice for it
+	w.lost = append(w.lost[:0], make([]bool, len(frames))...) // this allocates no second slice
 	w.sockets = w.sockets[:0]
 	var used uint32 // a bit for each socket
 	for _, f := range frames {
@@ -174,7 +174,7 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 		w.sockets = append(w.sockets, socket)
 		used |= 1 << socket
 	}
-	// Socket by socket: flows that alternate would else cost a call for each frame.
+	// Socket by socket: otherwise flows that alternate would cost a system call for each frame.
 	for ; used != 0; used &= used - 1 {
 		w.socket = bits.TrailingZeros32(used)
 		for i, f := range frames {
@@ -201,15 +201,15 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// addFrame adds an ordinary frame: its header goes into the frame's headroom, and a checksum that is to be finished in
-// between two parts of the frame, which is only lent.
+// addFrame adds an ordinary frame: the VXLAN header is written into the frame's headroom. A completed checksum is a vector
+// of its own between two parts of the frame, whose bytes are only lent.
 func (l *Link) addFrame(w *sendBatch, i int, f *ether.Frame) {
-	header, unsummed := l.headerFor(f)
+	header, partial := l.headerFor(f)
 	l.makeRoom(w)
 	room := f.WithHeadroom()
 	copy(room, header[:])
 	l.addDatagram(w, i, len(room))
-	if !unsummed {
+	if !partial {
 		if at, sum, open := f.Checksum(); open {
 			field := w.heads[w.nHeads:][:copy(w.heads[w.nHeads:], sum[:])]
 			w.nHeads += len(field)
@@ -222,7 +222,8 @@ func (l *Link) addFrame(w *sendBatch, i int, f *ether.Frame) {
 	w.addVector(room)
 }
 
-// headerFor gives the VXLAN header for a frame; false: its checksums must be finished.
+// headerFor is the VXLAN header for a frame. ok: a partial checksum may stay partial, as the header says; otherwise it
+// must be completed.
 func (l *Link) headerFor(f *ether.Frame) (header [headerLen]byte, ok bool) {
 	header = l.header
 	if !f.Off.PartialChecksum || !l.remoteSum.Load() {
@@ -236,13 +237,13 @@ func (l *Link) headerFor(f *ether.Frame) (header [headerLen]byte, ok bool) {
 	return header, ok
 }
 
-// addSegments adds a super-frame's segments: each a header of its own and a part of the borrowed payload.
+// addSegments adds a super-frame's segments: each is a header of its own and a part of the payload, which is not copied.
 func (l *Link) addSegments(w *sendBatch, i int, f *ether.Frame) {
-	header, unsummed := l.headerFor(f)
+	header, partial := l.headerFor(f)
 	w.cut.Reset(f)
-	w.cut.PartialChecksum = unsummed
+	w.cut.PartialChecksum = partial
 	if w.nTrains > 0 && !w.trains[w.nTrains-1].takesAll(f) {
-		w.closed = true // a super-frame in two trains would be two at the other end, too
+		w.closed = true // a super-frame in two trains would arrive as two super-frames
 	}
 	for {
 		l.makeRoom(w)
@@ -259,7 +260,7 @@ func (l *Link) addSegments(w *sendBatch, i int, f *ether.Frame) {
 	}
 }
 
-// makeRoom makes sure that one more datagram fits the load.
+// makeRoom makes sure that one more datagram fits the batch.
 func (l *Link) makeRoom(w *sendBatch) {
 	if w.nData == maxDatagrams || w.nTrains == maxTrains {
 		l.flush(w)
@@ -267,7 +268,7 @@ func (l *Link) makeRoom(w *sendBatch) {
 }
 
 // addDatagram adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
-// Where trains are refused, each datagram is one.
+// While trains are disabled, each datagram is a train of its own.
 func (l *Link) addDatagram(w *sendBatch, frame, size int) {
 	if w.nTrains == 0 || w.closed || !l.gso.Enabled() || !w.trains[w.nTrains-1].takes(size) {
 		w.closed = false
@@ -286,7 +287,7 @@ func (t *train) takes(size int) bool {
 	return t.last == t.size && size <= t.size && t.n < maxTrain && t.bytes+size <= trainBytes
 }
 
-// takesAll tells whether every segment of a super-frame goes on the train, for all that its length says.
+// takesAll tells whether all segments of a super-frame fit the train, by their number and length.
 func (t *train) takesAll(f *ether.Frame) bool {
 	n := (f.Len() - int(f.Off.Head) + int(f.Off.Segment) - 1) / int(f.Off.Segment)
 	return t.n+n <= maxTrain && t.bytes+f.Len()+n*(headerLen+int(f.Off.Head)) <= trainBytes
@@ -303,7 +304,7 @@ func (w *sendBatch) addVector(b []byte) {
 	w.datagrams[w.nData-1].vecs++
 }
 
-// flush sends the load and empties it.
+// flush sends the batch and empties it.
 func (l *Link) flush(w *sendBatch) {
 	for i := range w.nTrains {
 		t := &w.trains[i]
@@ -339,9 +340,9 @@ func (l *Link) setMessage(w *sendBatch, i, iov, n int) {
 	h.SetControllen(0)
 }
 
-// handleRefused deals with a train that the kernel did not take. If it was the train as such that displeased
-// (EIO: the device cannot sum; EINVAL: no segmentation on this route), its datagrams go one by one,
-// and if they do go the link makes no more trains.
+// handleRefused handles a train that the kernel has refused. If it may have refused trains as such (EIO: the device cannot
+// compute checksums; EINVAL: no segmentation on this route), the datagrams are sent one by one. If that works, the link
+// makes no more trains.
 func (l *Link) handleRefused(w *sendBatch, t *train, errno syscall.Errno) {
 	if t.n == 1 || errno != syscall.EIO && errno != syscall.EINVAL && errno != syscall.EMSGSIZE {
 		l.countFailed(w, t.first, t.n, errno)
@@ -350,7 +351,7 @@ func (l *Link) handleRefused(w *sendBatch, t *train, errno syscall.Errno) {
 	went, first := 0, false
 	for i := range t.n {
 		d := &w.datagrams[t.first+i]
-		l.setMessage(w, 0, d.iov, d.vecs) // the first has been dealt with
+		l.setMessage(w, 0, d.iov, d.vecs) // the first message was handled already, so its slot is free
 		if _, errno := l.v.transmit(w.socket, w.hdrs[:1]); errno != 0 {
 			l.countFailed(w, t.first+i, 1, errno)
 			continue
@@ -359,7 +360,7 @@ func (l *Link) handleRefused(w *sendBatch, t *train, errno syscall.Errno) {
 		went++
 	}
 	w.sent += uint64(went)
-	if first { // the last may be short enough for a path that the others are too long for
+	if first { // only the last one may be short enough for the path, which says nothing about trains
 		l.gso.CountFallback(went)
 		l.gso.Disable(errno)
 	}

@@ -7,19 +7,19 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// Talk between hosts: datagrams with the VXLAN header of VNI 0, which no network has and kernel VTEPs
-// drop, and in it an Ethernet frame of IEEE 802's local experimental EtherType. No container can make
-// one: its frames leave with its network's VNI. The frame, in bytes and network byte order:
+// Messages between hosts: datagrams with VNI 0, which no network has and kernel VTEPs drop. The inner Ethernet frame has
+// the local experimental EtherType of IEEE 802. No container can send one: its frames have the VNI of its network.
+// The frame, in bytes and network byte order:
 //
-//	 0  destination 01:80:c2:00:00:0f, which no bridge passes on (IEEE 802.1Q table 8-1)
-//	 6  source 02:00 and half of the nonce, so that each test is a flow of its own
+//	 0  destination 01:80:c2:00:00:0f, which no bridge forwards (IEEE 802.1Q table 8-1)
+//	 6  source 02:00 and half of the nonce, so that each test is another flow
 //	12  0x88b5
 //	14  version, kind, shape, way, index, ask
 //	20  size of the frame
 //	22  features of the host that answers
 //	24  nonce of the test, random
 //	32  CRC-32C of all from byte 14 on, without these four
-//	36  body: of a segment anything, of an answer a report
+//	36  body: random bytes in a segment, a report in an answer
 const (
 	hostVNI        = 0
 	hostType       = 0x88b5
@@ -27,18 +27,18 @@ const (
 	messageHeadLen = 36
 )
 
-// The kinds of message. A test is: open, answered; trains and the same singly, segment by segment; ask, answered.
+// The kinds of message. A test is: open and answer; segments, in trains and singly; ask and answer.
 const (
-	kindOpen    = 1 + iota // a test begins, and who is there?
-	kindSegment            //
-	kindAsk                // what came?
-	kindAnswer             // to either
+	kindOpen    = 1 + iota // a test begins; answered by hosts that run tapestry
+	kindSegment            // one datagram of a test
+	kindAsk                // which segments have arrived?
+	kindAnswer             // to open and to ask
 )
 
-// stillThere, as the shape of an open, says that no test follows: the host is only to say that it is there.
+// keepaliveOnly, as the shape of an open, says that no trains follow: the host has to answer, no more.
 const keepaliveOnly = 1
 
-// Ways that a segment is sent.
+// How a segment is sent.
 const (
 	inTrain = iota
 	singly
@@ -50,24 +50,24 @@ type message struct {
 	shape    uint8  // of the train that a segment belongs to
 	way      uint8  // of a segment
 	index    uint8  // of a segment in its train
-	ask      uint8  // counts open and ask, so that an answer is known from an earlier one's
+	ask      uint8  // number of the question, so that late answers to earlier ones are ignored
 	features uint16 // of an answer
 	nonce    uint64
 	body     []byte
-	open     bool // it travels as a frame whose checksum is left open (see remoteSum); of any kind, in no byte of its own
+	open     bool // sent as a frame with a partial checksum (see remoteSum), to test that: a flag of the VXLAN header, not of the message
 }
 
-// Features are what a host understands of what plain VXLAN does not have. Of who says featureRemoteSum it is also
-// tried whether the flag gets there: each question goes twice, at first as an open message.
+// Features are extensions of VXLAN that a host supports. To a host with featureRemoteSum each question is sent twice, first
+// as an open message, to test whether the flag reaches it.
 const (
-	featureRemoteSum = 1 << iota // it adds up checksums that are left open, see remoteSum
+	featureRemoteSum = 1 << iota // it completes partial checksums, see remoteSum
 
 	features = featureRemoteSum // of this version
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode writes a message into all of a frame, which holds its body already.
+// encode writes the head of a message into b, which is the whole frame and holds the body already.
 func (m *message) encode(b []byte) {
 	copy(b, []byte{0x01, 0x80, 0xc2, 0, 0, 0x0f, 0x02, 0})
 	binary.BigEndian.PutUint32(b[8:], uint32(m.nonce))
@@ -79,7 +79,7 @@ func (m *message) encode(b []byte) {
 	binary.BigEndian.PutUint32(b[32:], messageSum(b))
 }
 
-// parse reads a frame. ok: it is a message; intact: it is as it was sent.
+// parse reads a frame. ok: it is a message; intact: its length and CRC are right.
 func parse(b []byte) (m message, intact, ok bool) {
 	if len(b) < messageHeadLen || binary.BigEndian.Uint16(b[12:]) != hostType || b[14] != hostVersion {
 		return m, false, false
@@ -99,8 +99,8 @@ type shape struct{ size, n, last int }
 
 const shapes = 4
 
-// trainShapes are what is tried on a path for frames of up to full bytes: a train as long as trains get, one whose
-// last is no shorter, odd sizes, and a last that lacks one byte.
+// trainShapes are the trains of a test on a path that carries frames of up to full bytes: one of maximum length, one whose
+// last frame is not shorter, one of odd sizes, and one whose last frame is one byte shorter.
 func trainShapes(full int) [shapes]shape {
 	full = min(full, trainBytes/2-headerLen)
 	most := min(maxTrain, trainBytes/(full+headerLen))
@@ -112,10 +112,10 @@ func trainShapes(full int) [shapes]shape {
 	}
 }
 
-// all is the train's segments, a bit for each.
+// all has a bit for each segment of the train.
 func (s shape) all() uint64 { return 1<<(s.n-1)<<1 - 1 }
 
-// long is those of them that are size long.
+// long has a bit for each segment of the full size.
 func (s shape) long() uint64 {
 	if s.last < s.size {
 		return s.all() >> 1
@@ -123,7 +123,7 @@ func (s shape) long() uint64 {
 	return s.all()
 }
 
-// frames makes the train for one way. The body is what it may be, and is lent.
+// frames makes the frames of the train; all have the same body, up to their size.
 func (s shape) frames(m message, body []byte) []*ether.Frame {
 	room := make([]byte, s.n*(ether.Headroom+s.size))
 	frames := make([]*ether.Frame, s.n)
@@ -143,12 +143,12 @@ func (s shape) frames(m message, body []byte) []*ether.Frame {
 	return frames
 }
 
-// A report is what came of a test.
+// A report says what has arrived of a test.
 type report struct {
-	known   bool // the test was opened, and is not forgotten yet
-	open    bool // an open message came, and came as one
+	known   bool // the test is known: it was opened, and is one of the last openTests
+	open    bool // an open message has arrived with its flag
 	intact  [shapes][ways]uint64
-	damaged [ways]uint16 // segments that came otherwise than they were sent
+	damaged [ways]uint16 // segments that have arrived changed
 }
 
 const reportLen = 1 + shapes*ways*8 + ways*2
@@ -194,7 +194,7 @@ func (r *report) decode(b []byte) bool {
 	return true
 }
 
-// narrow tells whether the path takes short datagrams and none of the longest ones.
+// narrow tells whether short datagrams have arrived and none of the longest ones.
 func (r *report) narrow(full int) bool {
 	all, short := trainShapes(full), false
 	for i, s := range all {
@@ -202,7 +202,7 @@ func (r *report) narrow(full int) bool {
 		case s.size == all[0].size && (r.intact[i][singly]|r.intact[i][inTrain])&s.long() != 0:
 			return false
 		case s.size < all[0].size && r.intact[i][singly]&s.all() != s.all():
-			return false // it loses others too
+			return false // it loses others, too
 		case s.size < all[0].size:
 			short = true
 		}
@@ -210,7 +210,7 @@ func (r *report) narrow(full int) bool {
 	return short
 }
 
-// note enters a segment.
+// countSegment adds a segment that has arrived.
 func (r *report) countSegment(m message, intact bool) {
 	if intact && m.shape < shapes && m.way < ways && m.index < maxTrain {
 		r.intact[m.shape][m.way] |= 1 << m.index

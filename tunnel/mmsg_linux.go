@@ -49,7 +49,7 @@ func (s *sockaddr) addr() netip.Addr {
 }
 
 const (
-	recvMsgs    = 7 // a worker's arena holds that many of the longest datagrams
+	recvMsgs    = 7 // as many of the longest datagrams as a worker's arena holds
 	recvRoom    = 1 << 16
 	controlRoom = 64
 )
@@ -84,14 +84,14 @@ func (r *receiver) recv(fd int, arena []byte) (int, syscall.Errno) {
 	}
 }
 
-// train gives the i-th of what recv read.
+// train gives the i-th message that recv has read, and its sender.
 func (r *receiver) train(i int, arena []byte) (segments, *sockaddr) {
 	h := &r.hdrs[i]
 	b := arena[i*recvRoom:][:h.len:h.len]
 	return segments{b, groSize(r.control[i][:h.hdr.Controllen])}, &r.froms[i]
 }
 
-// socketDrops is how many datagrams found the socket's buffer full (sock_diag(7), SK_MEMINFO_DROPS).
+// socketDrops is the number of datagrams that the kernel has dropped at the socket (sock_diag(7), SK_MEMINFO_DROPS).
 func socketDrops(fd int) uint64 {
 	var info [9]uint32
 	size := uint32(unsafe.Sizeof(info))
@@ -106,7 +106,7 @@ func socketDrops(fd int) uint64 {
 
 const segmentControl = 24 // CMSG_SPACE(sizeof(uint16_t))
 
-// setSegment writes the control message that makes one send many datagrams (udp(7), UDP_SEGMENT).
+// setSegment writes the control message that makes the kernel send one message as many datagrams (udp(7), UDP_SEGMENT).
 func setSegment(b *[segmentControl]byte, size uint16) {
 	h := (*syscall.Cmsghdr)(unsafe.Pointer(b))
 	h.Level, h.Type = unix.SOL_UDP, unix.UDP_SEGMENT
@@ -114,8 +114,7 @@ func setSegment(b *[segmentControl]byte, size uint16) {
 	*(*uint16)(unsafe.Pointer(&b[syscall.SizeofCmsghdr])) = size
 }
 
-// sendmmsg sends the messages in order and gives the number sent; an error concerns the first that
-// was not.
+// sendmmsg sends the messages in order and returns how many were sent. An error is about the first one that was not.
 func sendmmsg(fd int, hdrs []mmsghdr) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&hdrs[0])),

@@ -11,17 +11,17 @@ import (
 )
 
 // ErrMangled is why no trains are sent to a host though the kernel takes them.
-var ErrMangled = errors.New("the peer does not get them as they were sent")
+var ErrMangled = errors.New("the peer does not receive trains as they were sent")
 
 // ErrFlagLost is why checksums are completed here though the host would do it.
-var ErrFlagLost = errors.New("the way there does not keep their flag")
+var ErrFlagLost = errors.New("the path does not keep the flag that such checksums need")
 
-// probeSenders sees whether the kernel has UDP_SEGMENT (since Linux 4.18).
+// probeSenders finds out whether the kernel has UDP_SEGMENT (since Linux 4.18).
 func (v *VTEP) probeSenders() {
 	v.gso = unix.SetsockoptInt(v.send[0], unix.SOL_UDP, unix.UDP_SEGMENT, 0) == nil
 }
 
-// enableGRO asks for UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams come one by one.
+// enableGRO sets UDP_GRO (since Linux 5.0) on a receiving socket. Without it, datagrams are received one by one.
 func (v *VTEP) enableGRO(fd int) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
 		v.gro.Block(fmt.Errorf("set UDP_GRO: %w: %w", err, offload.ErrUnsupported))
@@ -40,10 +40,10 @@ func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
 	return sendmmsg(v.send[socket], hdrs)
 }
 
-// GRO tells whether the kernel hands trains over as they came.
+// GRO tells whether the kernel passes trains to us as one message.
 func (v *VTEP) GRO() offload.Status { return v.gro.Status() }
 
-// addPeer makes a new link's host a Peer, if it is none yet, and tells the link what is known of trains there.
+// addPeer makes the Peer of a new link's host, if there is none yet, and sets the link's offloads. v.mu is held.
 func (v *VTEP) addPeer(l *Link, links map[linkKey]*Link) error {
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
@@ -64,7 +64,7 @@ func (v *VTEP) addPeer(l *Link, links map[linkKey]*Link) error {
 	return nil
 }
 
-// removePeer ends a Peer with the last link to its port.
+// removePeer removes the Peer of a closed link, if that was the last link to the Peer's port. v.mu is held.
 func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) error {
 	var rest []*Link
 	p := v.peers[l.Host.Addr()]
@@ -90,7 +90,7 @@ func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) error {
 	if p.receiver != nil {
 		p.receiver.drainAndClose()
 	}
-	for _, other := range rest { // at another port of the same address: another daemon, for all we know
+	for _, other := range rest { // at another port of the same address, which may be another daemon
 		if err := v.addPeer(other, links); err != nil {
 			return err
 		}
@@ -98,8 +98,8 @@ func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) error {
 	return nil
 }
 
-// readFlag reads from a header what the host left open: if it was told that we add it up. From all others those bits are
-// reserved, and RFC 7348 section 5 wants them ignored. In talk the flag is only looked at.
+// readFlag reads from a VXLAN header which checksum is partial, if the host was told that we complete them. From all
+// other hosts these bits are reserved and must be ignored (RFC 7348 section 5). In messages between hosts it is always read.
 func (l *Link) readFlag(header []byte) ether.Offload {
 	if !flagged(header) || l.VNI != hostVNI && !l.peer.Load().mayRemoteSum.Load() {
 		return ether.Offload{}
@@ -107,8 +107,8 @@ func (l *Link) readFlag(header []byte) ether.Offload {
 	return remoteSum(header)
 }
 
-// updateLink brings a link's trains and open checksums in line with what is known of its host. Of another
-// port at the host's address nothing is known.
+// updateLink enables or disables a link's trains and partial checksums by what is known of its host. Of another port at
+// the host's address nothing is known. v.mu is held.
 func (p *Peer) updateLink(l *Link) {
 	same := l.Host == p.Host
 	l.remoteSum.Store(same && p.remoteSum.Enabled() && !p.v.CompleteChecksums)
@@ -122,7 +122,7 @@ func (p *Peer) updateLink(l *Link) {
 	}
 }
 
-// updateLinks does so for every link to the host.
+// updateLinks does so for all links to the host.
 func (p *Peer) updateLinks() {
 	p.v.mu.Lock()
 	defer p.v.mu.Unlock()

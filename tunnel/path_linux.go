@@ -12,18 +12,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Path is the way of datagrams from this host to another one, as the kernel knows it at one moment.
+// A Path is the route of datagrams from this host to another one, as the kernel knows it at one moment.
 type Path struct {
-	MTU  int    // of outer IP packets, in bytes: the route's, or less after a router has complained; 0: not known
-	Link string // by which they leave; "": not known
+	MTU  int    // path MTU of outer IP packets, in bytes: the route's, or less after an ICMP "too big"; 0: not known
+	Link string // the egress link; "": not known
 }
 
-// ErrNoHost is an address that datagrams for another host can never be sent to.
+// ErrNoHost is an address that no other host can have.
 var ErrNoHost = errors.New("no other host has it")
 
-// FindPath asks the kernel for the way from an address of this host to another host. The error says why there is
-// no way: no route, a link that is down or has no carrier; or that there never will be one (ErrNoHost). What is known
-// of the way is given all the same.
+// FindPath asks the kernel for the path from an address of this host to another host. The error says why there is none:
+// no route, a link that is down or has no carrier, or an address that no other host can have (ErrNoHost). With an error
+// too, the path is as far as it is known.
 func FindPath(local, host netip.Addr) (p Path, err error) {
 	routes, err := netlink.RouteGetWithOptions(host.AsSlice(), &netlink.RouteGetOptions{SrcAddr: local.AsSlice()})
 	switch {
@@ -59,7 +59,7 @@ func FindPath(local, host netip.Addr) (p Path, err error) {
 	return p, linkState(link.Attrs())
 }
 
-// linkState tells why a link moves nothing: nil if it does.
+// linkState returns why a link cannot send: nil if it can.
 func linkState(l *netlink.LinkAttrs) error {
 	switch {
 	case l.RawFlags&unix.IFF_UP == 0:
@@ -70,8 +70,8 @@ func linkState(l *netlink.LinkAttrs) error {
 	return nil
 }
 
-// pathMTU is the longest outer IP packet that the way to host takes, as the kernel knows it now:
-// the route's, or less after a router has complained (ip(7), IP_MTU).
+// pathMTU is the path MTU to a host, in bytes of outer IP packet, as the kernel knows it now: the route's, or less after
+// an ICMP "too big" (ip(7), IP_MTU).
 func pathMTU(local, host netip.Addr) (int, error) {
 	fd, err := bind(netip.AddrPortFrom(local, 0), false)
 	if err != nil {
@@ -88,7 +88,7 @@ func pathMTU(local, host netip.Addr) (int, error) {
 	return unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
 }
 
-// PathMTU is the MTU of the way to host, in bytes of outer IP packet.
+// PathMTU is the path MTU to a host, in bytes of outer IP packet.
 func (v *VTEP) PathMTU(host netip.Addr) (int, error) { return pathMTU(v.Local.Addr(), host) }
 
 // ErrNoAddress is an address that this host does not have.
@@ -117,9 +117,9 @@ func addrLink(addr netip.Addr) (netlink.Link, error) {
 	return nil, fmt.Errorf("%w %s", ErrNoAddress, addr)
 }
 
-// Underlay is what is known of the ways to other hosts while none of these is known: by the link that has the address;
-// or, if that is the loopback link, where hosts that route have theirs, by the link of the default route. The error says
-// why they cannot be used: ErrNoAddress, or the link's state. An MTU of 0 is not known.
+// Underlay is a guess at the paths to other hosts while no other host is known: by the link that has the address; or by
+// the link of the default route, if the address is on the loopback link, as on hosts that run a routing protocol. The
+// error says why it cannot be used: ErrNoAddress, or the link's state. An MTU of 0 is not known.
 func Underlay(addr netip.Addr) (Path, error) {
 	link, err := addrLink(addr)
 	if err != nil {
@@ -152,13 +152,13 @@ func defaultLink(addr netip.Addr) (netlink.Link, error) {
 	return link, nil
 }
 
-// A Monitor hears of every change of this host's links, addresses, routes and routing rules (rtnetlink(7)).
+// A Monitor reports changes of this host's links, addresses, routes and routing rules (rtnetlink(7)).
 type Monitor struct {
 	socket *nl.NetlinkSocket
 	closed atomic.Bool
 }
 
-// NewMonitor begins to listen.
+// NewMonitor subscribes to the changes.
 func NewMonitor() (*Monitor, error) {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK,
 		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV4_RULE,
@@ -175,7 +175,7 @@ func (m *Monitor) Wait() error {
 	switch {
 	case m.closed.Load():
 		return net.ErrClosed
-	case errors.Is(err, unix.ENOBUFS): // more has changed than there was room for
+	case errors.Is(err, unix.ENOBUFS): // messages were lost: something has changed
 		return nil
 	case err != nil:
 		return fmt.Errorf("hear of changes of links and routes: %w", err)

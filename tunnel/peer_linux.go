@@ -14,28 +14,28 @@ import (
 	"github.com/tapestry-net/tapestry/offload"
 )
 
-// Kernels have been shipped that mangle trains, and their sender cannot tell. So peers test each other:
-// trains of known content, and the same datagrams singly for comparison. Where the singles arrive and
-// the trains do not, three times in a row, no trains are sent to that host until three in a row have
-// arrived. Where neither arrives there is nothing to be said. Everything is driven by VTEP.Tick.
+// Kernels have been shipped that damage trains (UDP_SEGMENT), which their sender cannot see. So peers test each other: they
+// send trains of known content, and the same datagrams singly for comparison. If the single datagrams arrive and the
+// trains do not, three times in a row, no trains are sent to that host until three tests in a row are good. If neither
+// arrives, the test shows nothing. VTEP.Tick drives the tests.
 
-// How often, by Tick's clock.
+// Intervals, by Tick's clock.
 const (
-	testEvery      = 10 * time.Minute // while all is well
-	keepaliveEvery = time.Minute      // between, whether it still understands us: one small datagram
-	retryEvery     = time.Minute      // of trains that are off, and to a host that does not answer: one small datagram
-	retestEvery    = 10 * time.Second // after a test that showed nothing
+	testEvery      = 10 * time.Minute // of tests, while they are good
+	keepaliveEvery = time.Minute      // of keepalives between tests: one small datagram
+	retryEvery     = time.Minute      // of tests while trains are off, and of questions to a host that does not answer: one small datagram
+	retestEvery    = 10 * time.Second // of tests, after one that showed nothing
 )
 
 const (
-	maxUnanswered = 10   // silences in a row after which what was known of a host's trains is forgotten
-	maxAttempts   = 3    // of each question, and tests in a row that change the verdict
-	maxPerTick    = 32   // peers that one Tick talks to at most
-	openTests     = 4    // of a peer's that are remembered
-	budget        = 1024 // messages from a peer that are heard between two Ticks: a test is some 150
+	maxUnanswered = 10   // questions in a row without answer, after which the result of earlier tests is forgotten
+	maxAttempts   = 3    // of each question; also how many tests in a row change the verdict
+	maxPerTick    = 32   // peers that one Tick sends to
+	openTests     = 4    // tests of one peer that are remembered
+	budget        = 1024 // messages of one peer that are handled between two Ticks; a test has about 150
 )
 
-// A Verdict says what is known of the trains to a host.
+// A Verdict is the result of the tests of trains to a host.
 type Verdict string
 
 // The verdicts.
@@ -44,56 +44,56 @@ const (
 	Good     Verdict = "ok"
 	Mangled  Verdict = "mangled"
 	Refused  Verdict = "refused"   // by this host's kernel
-	NoAnswer Verdict = "no answer" // unreachable, or no tapestry there
+	NoAnswer Verdict = "no answer" // unreachable, or no tapestry runs there
 )
 
-// A Peer is one host that has links, as a partner in talk between hosts.
+// A Peer is a remote host that has links, as the other side of the messages between hosts (message.go).
 type Peer struct {
 	Host netip.AddrPort
 
 	v              *VTEP
-	trains, singly *Link // of VNI 0: as the data path sends, and one by one
+	trains, singly *Link // of VNI 0: one sends trains as the data path does, the other one datagram at a time
 	trainsOff      atomic.Bool
-	remoteSum      offload.Feature // it adds up what we leave open
+	remoteSum      offload.Feature // whether it completes the checksums that we leave partial
 
-	// What Receiver.receive goes by.
-	isTapestry   atomic.Bool // it is a tapestry: each datagram that it sends has one frame
+	// For Receiver.receive.
+	isTapestry   atomic.Bool // it is a tapestry: each datagram that it sends holds one frame
 	multipleVNIs atomic.Bool // it has links of more than one VNI
-	mayRemoteSum atomic.Bool // it was told that we add up what it leaves open
+	mayRemoteSum atomic.Bool // it was told that we complete the checksums that it leaves partial
 
-	// Guarded by v.mu.
-	links     int       // with this address, to any port
-	otherPort int       // of these, to other ports than Host's
-	receiver  *Receiver // takes what comes from the host, and no trains; nil: there is none
+	// Guarded by VTEP.mu.
+	links     int       // to this address, of any UDP port
+	otherPort int       // of these, to other UDP ports than Host's
+	receiver  *Receiver // a socket for this host only, without UDP_GRO; nil: none, see updateReceiver
 
-	// Only Tick and Test use these.
+	// Only Tick and Test use these; the caller does not run both at once.
 	phase      phase
 	due        time.Duration
-	trainsDue  time.Duration // a test before that is over with its first answer
-	attempts   int           // of the question that is open
-	maxFrame   int           // frame of the test's longest datagrams
-	sendFailed bool          // some datagrams of the test did not leave this host
-	openSent   bool          // the question that is open went as an open message too
+	trainsDue  time.Duration // before this time no trains are sent: the first answer ends the test
+	attempts   int           // to get an answer to the current question
+	maxFrame   int           // length of the frame in the test's longest datagrams, in bytes
+	sendFailed bool          // the kernel refused datagrams of the test
+	openSent   bool          // the current question was sent as an open message, too
 	good, bad  int           // tests in a row
-	keepalive  bool          // the question is whether it is still there: no trains will follow
-	unanswered int           // questions in a row that got no answer
+	keepalive  bool          // the current question is a keepalive: no trains follow
+	unanswered int           // questions in a row without answer
 
 	mu                   sync.Mutex // guards what follows
 	state                PeerState
 	settled              bool
-	answers              bool // the last question was answered: it is a tapestry
-	hasAsked             bool // us, since the last Tick
-	remoteSumTested      bool // sums tells something
-	testSoon             bool // the peer seems to be new
+	answers              bool // it answered the last question: it is a tapestry
+	hasAsked             bool // it has sent a question since the last Tick
+	remoteSumTested      bool // remoteSum is known
+	testSoon             bool // the peer seems to have restarted
 	nonce                uint64
 	ask                  uint8
 	asked                time.Time
 	answered             bool
-	timed                bool // the answer tells the round trip time
+	timed                bool // the time until the answer is the round trip time
 	report               report
 	peerTests            [openTests]peerTest
-	nextTest, budgetLeft int           // in theirs; of the budget
-	lastAsked            time.Duration // by Tick's clock, about
+	nextTest, budgetLeft int           // index in peerTests; messages left of budget
+	lastAsked            time.Duration // when it sent a question, by Tick's clock, to a second
 }
 
 type phase uint8
@@ -104,7 +104,7 @@ const (
 	trying
 )
 
-// peerTest is a test that the peer makes of us.
+// A peerTest is a test that the peer makes, as received here.
 type peerTest struct {
 	nonce uint64
 	report
@@ -114,18 +114,18 @@ type peerTest struct {
 type PeerState struct {
 	Host     netip.AddrPort
 	Verdict  Verdict
-	Why      string        // of Mangled and Refused
+	Why      string        // for Mangled and Refused
 	RTT      time.Duration // of the last answer, 0: none
 	Tested   time.Duration // when the test ended, by Tick's clock; 0: never
 	Settled  bool          // no test is under way
-	Answers  bool          // it answered the last question, and is asked each minute: it is there, and a tapestry
-	Features uint16        // what the host says that it understands, in answers that we asked for; 0 while there is none
+	Answers  bool          // it answered the last question, which is at most about a minute old: a tapestry runs there
+	Features uint16        // of its last answer, see featureRemoteSum; 0: none
 
-	// Narrow is the length of outer IP packets, in bytes, none of which arrived in the last test though the kernel takes
-	// the path to be that wide and shorter ones did arrive. 0: they do, or nothing is known.
+	// Narrow is an MTU of the path, in bytes of outer IP packet, that is wrong: the kernel gives it, but in the last test no
+	// packet of that length arrived, and shorter ones did. 0: such packets arrive, or nothing is known.
 	Narrow int
-	// RemoteSum is whether checksums stay open on the way there; nil: the host has not said that it finishes them, it was
-	// not tried yet, or they never do (FinishSums).
+	// RemoteSum tells whether checksums may be left partial for the host to complete; nil: not known yet, or the host
+	// does not complete them, or this one always does (CompleteChecksums).
 	RemoteSum *offload.Status
 }
 
@@ -138,9 +138,9 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly.gso.Block(offload.ErrUnsupported)
-	p.singly.remoteSum.Store(true) // of the messages that want it
-	p.trains.SetMTU(1<<16 - 1)     // nothing in talk is a super-frame
-	p.remoteSum.Block(ErrFlagLost) // until it was tried
+	p.singly.remoteSum.Store(true) // for open messages
+	p.trains.SetMTU(1<<16 - 1)     // no message is a super-frame
+	p.remoteSum.Block(ErrFlagLost) // until it was tested
 	p.trains.peer.Store(p)
 	p.trains.Bind(p.handle)
 	return p, nil
@@ -157,7 +157,7 @@ func (v *VTEP) Peers() []*Peer {
 	return all
 }
 
-// State is what is known.
+// State gives what is known of the host.
 func (p *Peer) State() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,7 +170,7 @@ func (p *Peer) State() PeerState {
 	return s
 }
 
-// Test has the next Tick begin a test anew. It is not to be called during Tick.
+// Test makes the next Tick begin a new test. It must not be called during Tick.
 func (p *Peer) Test() {
 	p.phase, p.due, p.trainsDue = idle, 0, 0
 	p.mu.Lock()
@@ -178,8 +178,8 @@ func (p *Peer) Test() {
 	p.mu.Unlock()
 }
 
-// Tick drives the tests; it is called about once a second. now is the time since some fixed moment. It
-// gives the peers of whom something new is known.
+// Tick drives the tests. It is to be called about once a second; now is the time since some fixed moment. It returns the
+// peers whose verdict has changed.
 func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
 	for _, p := range v.Peers() {
@@ -199,14 +199,14 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	return news
 }
 
-// addDatagram gives what was known at the last Tick.
+// startTick prepares a Tick, and returns the verdict before it.
 func (p *Peer) startTick(now time.Duration) Verdict {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.budgetLeft = budget
 	if p.hasAsked {
 		p.hasAsked, p.lastAsked = false, now
-	} else if now-p.lastAsked > maxAttempts*keepaliveEvery { // another host by now, for all we know
+	} else if now-p.lastAsked > maxAttempts*keepaliveEvery { // it may be another host by now
 		p.mayRemoteSum.Store(false)
 	}
 	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < retryEvery/2
@@ -217,7 +217,7 @@ func (p *Peer) startTick(now time.Duration) Verdict {
 	return p.state.Verdict
 }
 
-// step goes on with a test, and tells whether it has sent something.
+// step continues the test, and tells whether it has sent something.
 func (p *Peer) step(now time.Duration) bool {
 	answer, answered := p.answer()
 	switch {
@@ -256,7 +256,7 @@ func (p *Peer) answer() (report, bool) {
 	return p.report, p.answered
 }
 
-// readFlag begins a test.
+// startTest begins a test, with a new nonce.
 func (p *Peer) startTest() {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
@@ -271,14 +271,14 @@ func (p *Peer) sendQuestion(kind uint8) {
 	p.attempts++
 	p.mu.Lock()
 	p.ask++
-	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // an ask waits behind the trains
+	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // the answer to kindAsk waits behind the trains
 	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
 	if p.keepalive {
 		m.shape = keepaliveOnly
 	}
 	p.openSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
 	p.mu.Unlock()
-	if p.openSent { // the open one first: what is answered first counts
+	if p.openSent { // the open one first, since the first answer counts
 		m.open = true
 		p.sendMessage(m, nil)
 		m.open = false
@@ -286,7 +286,7 @@ func (p *Peer) sendQuestion(kind uint8) {
 	p.sendMessage(m, nil)
 }
 
-// sendMessage sends one message.
+// sendMessage sends one message, by itself.
 func (p *Peer) sendMessage(m message, body []byte) {
 	frames := shape{n: 1, size: messageHeadLen + len(body), last: messageHeadLen + len(body)}.frames(m, body)
 	if m.open {
@@ -295,7 +295,7 @@ func (p *Peer) sendMessage(m message, body []byte) {
 	p.singly.Send(frames)
 }
 
-// sendTrains sends the trains, each as the data path would and then singly.
+// sendTrains sends the trains of a test, each as the data path would and then datagram by datagram.
 func (p *Peer) sendTrains(now time.Duration) {
 	mtu, err := p.v.PathMTU(p.Host.Addr())
 	p.maxFrame = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
@@ -321,7 +321,7 @@ func (p *Peer) sendTrains(now time.Duration) {
 	p.sendQuestion(kindAsk)
 }
 
-// unsent counts datagrams that the kernel did not take.
+// unsent is the number of datagrams that the kernel has refused.
 func (p *Peer) unsent() (n uint64) {
 	for _, l := range []*Link{p.trains, p.singly} {
 		s := l.Stats()
@@ -330,7 +330,7 @@ func (p *Peer) unsent() (n uint64) {
 	return n
 }
 
-// evaluate draws the conclusion from an answer.
+// evaluate evaluates the answer to a test.
 func (p *Peer) evaluate(now time.Duration, r report) {
 	narrow := 0
 	if r.known && !p.sendFailed && r.narrow(p.maxFrame) {
@@ -339,7 +339,7 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 	p.mu.Lock()
 	p.state.Narrow = narrow
 	p.mu.Unlock()
-	if why := p.trains.gso.Status().Why; why != nil { // then those went singly too
+	if why := p.trains.gso.Status().Why; why != nil { // then the datagrams of the trains went singly, too
 		p.setVerdict(now, Refused, why.Error())
 		p.endTest(now, retryEvery)
 		return
@@ -347,7 +347,7 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 	sent, came, sound, whole := 0, 0, 0, 0
 	for i, s := range trainShapes(p.maxFrame) {
 		if r.intact[i][singly]&s.all() != s.all() {
-			continue // the network loses datagrams, or they are too long for it
+			continue // the path loses datagrams, or does not carry this length
 		}
 		n := bits.OnesCount64(r.intact[i][inTrain] & s.all())
 		sent, came, sound = sent+s.n, came+n, sound+1
@@ -355,11 +355,11 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 			whole++
 		}
 	}
-	if narrow > 0 { // nothing can be said of the trains that matter
+	if narrow > 0 { // full-size trains cannot be tested
 		p.endTest(now, retryEvery)
 		return
 	}
-	lossy := sound < shapes && whole > 0 // and then a train may be lost as anything else is
+	lossy := sound < shapes && whole > 0 // datagrams are lost, so a train may be lost for the same reason
 	switch {
 	case !r.known || sound == 0 || p.sendFailed:
 		p.endTest(now, retestEvery)
@@ -393,7 +393,7 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 	}
 }
 
-// negotiate has the links do what the host says that it understands, and the way there lets through.
+// negotiate decides whether checksums are left partial: the host says that it completes them, and the flag reaches it.
 func (p *Peer) negotiate(r report) {
 	before := p.remoteSum.Enabled()
 	p.mu.Lock()
@@ -402,7 +402,7 @@ func (p *Peer) negotiate(r report) {
 	case !says:
 		p.remoteSumTested = false
 		p.remoteSum.Block(ErrFlagLost)
-	case !p.openSent || !r.known: // this answer tells nothing of it
+	case !p.openSent || !r.known: // this answer says nothing about it
 	case r.open:
 		p.remoteSumTested = true
 		p.remoteSum.Enable()
@@ -416,9 +416,9 @@ func (p *Peer) negotiate(r report) {
 	}
 }
 
-// handleTimeout ends a test that got no answer.
+// handleTimeout ends a question that got no answer.
 func (p *Peer) handleTimeout(now time.Duration) {
-	if p.phase == trying { // it did speak
+	if p.phase == trying { // it answered the first question
 		p.endTest(now, retestEvery)
 		return
 	}
@@ -449,7 +449,7 @@ func (p *Peer) endTest(now, again time.Duration) {
 	p.settled = true
 }
 
-// handle takes in what a peer says, on the worker's thread.
+// handle handles messages from the peer. It runs on a worker's thread.
 func (p *Peer) handle(frames []ether.Frame) {
 	for i := range frames {
 		m, intact, ok := parse(frames[i].Bytes())
@@ -466,7 +466,7 @@ func (p *Peer) handle(frames []ether.Frame) {
 	}
 }
 
-// allow bounds what a peer can make us do.
+// allow limits the number of messages that are handled between two Ticks.
 func (p *Peer) allow() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -474,7 +474,7 @@ func (p *Peer) allow() bool {
 	return p.budgetLeft >= 0
 }
 
-// handleMessage notes a message, and tells whether to answer with the body.
+// handleMessage handles one message, and tells whether to answer with body.
 func (p *Peer) handleMessage(m message, intact bool, body *[reportLen]byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

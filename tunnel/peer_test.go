@@ -169,7 +169,7 @@ func TestPeerGood(t *testing.T) {
 	}
 	for _, v := range []*VTEP{p.a, p.b} {
 		if s := v.RxDropped(); s["no_peer"]+s["short"]+s["bad_header"] != 0 {
-			t.Errorf("strangers: %v", s)
+			t.Errorf("dropped: %v", s)
 		}
 	}
 }
@@ -452,7 +452,7 @@ func TestPeerBounds(t *testing.T) {
 		t.Error("more than the budget is answered")
 	}
 	if n := p.b.RxDropped()["no_peer"]; n != 1 {
-		t.Errorf("%d strangers", n)
+		t.Errorf("%d dropped", n)
 	}
 	open := 0
 	for _, th := range peer.peerTests {

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The probes try what a VTEP needs of the kernel, on sockets of their own.
+// The probes test what a VTEP needs of the kernel, on sockets of their own.
 
 // Sockets is what the kernel grants to UDP sockets as a VTEP opens them.
 type Sockets struct {
-	Wanted        int   // bytes of buffer that a VTEP asks for, each way
+	Wanted        int   // bytes of buffer that a VTEP requests, for each direction
 	Receive, Send int   // bytes granted
-	GSO           error // why one send does not make many datagrams (UDP_SEGMENT); nil: it does
-	GRO           error // why one receive does not take many datagrams (UDP_GRO); nil: it does
+	GSO           error // why UDP_SEGMENT does not work; nil: it does
+	GRO           error // why UDP_GRO does not work; nil: it does
 }
 
 // ProbeSockets opens two sockets on the loopback address and sends a train from one to the other.
@@ -51,7 +51,7 @@ func ProbeSockets() (Sockets, error) {
 	return s, nil
 }
 
-// tryTrain sends three datagrams as one, and takes them in one by one, or joined as they left.
+// tryTrain sends three datagrams as one message, and receives them one by one, or joined to one.
 func tryTrain(from, at int, to unix.Sockaddr, joined bool) error {
 	const size, datagrams = 1000, 3
 	train := make([]byte, size*datagrams)
@@ -96,12 +96,12 @@ func receive(fd int, b []byte) (int, error) {
 		case left <= 0:
 			return 0, errors.New("nothing comes within a second")
 		}
-		// That the runtime's signals interrupt it is no error: then it is tried again.
+		// A signal of the Go runtime may interrupt it: then it is tried again.
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
 	}
 }
 
-// ProbePort tells whether a VTEP could have this address and port now: EADDRINUSE, EADDRNOTAVAIL.
+// ProbePort returns why a VTEP cannot have this address and port now: EADDRINUSE, EADDRNOTAVAIL or another; nil if it can.
 func ProbePort(local netip.AddrPort) error {
 	fd, err := bind(local, false)
 	if err != nil {

@@ -229,7 +229,7 @@ func TestRemoteSumFlagLost(t *testing.T) {
 	}
 }
 
-func TestFinishSums(t *testing.T) {
+func TestCompleteChecksums(t *testing.T) {
 	p := newPath(t)
 	p.a.CompleteChecksums = true
 	for range 5 {

@@ -202,7 +202,7 @@ func TestJoinedTrains(t *testing.T) {
 	}
 }
 
-// A train may hold talk between hosts, and what belongs to no network.
+// A train may hold messages between hosts, and what belongs to no network.
 func TestTrainOfAll(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -226,7 +226,7 @@ func TestTrainOfAll(t *testing.T) {
 		r.flush()
 		r.links, r.link = nil, nil
 		if !slices.ContainsFunc(p.peerTests[:], func(their peerTest) bool { return their.known && their.nonce == 7 }) {
-			t.Error("the talk is lost")
+			t.Error("the message is lost")
 		}
 		after := v.RxDropped()
 		for why, n := range map[string]uint64{"bad_header": 1, "no_peer": 1, "short": 1, "ambiguous": 0} {
@@ -407,7 +407,7 @@ func TestKernelVTEPsTrains(t *testing.T) {
 					same(t, ofTest(k.frames), want)
 				}
 				if s := v.RxDropped(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
-					t.Errorf("strangers %v", s)
+					t.Errorf("dropped %v", s)
 				}
 			})
 		}

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dump takes a list again that changed while the kernel gave it out.
+// dump repeats a netlink dump that was interrupted by a change.
 func dump[T any](list func() ([]T, error)) (all []T, err error) {
 	for range 10 {
 		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -25,7 +25,7 @@ func dump[T any](list func() ([]T, error)) (all []T, err error) {
 	return all, err
 }
 
-// DefaultAddr is the address that this host speaks from on its default route, IPv4 before IPv6.
+// DefaultAddr is the source address of this host's default route, IPv4 before IPv6.
 func DefaultAddr() (netip.Addr, error) {
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		best, err := defaultRoute(family)
@@ -46,10 +46,10 @@ func DefaultAddr() (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, explainLimit(err))
 		}
-		const passing = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED // on IPv6
+		const unusable = unix.IFA_F_TEMPORARY | unix.IFA_F_DEPRECATED | unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED // on IPv6
 		for _, a := range addrs {
 			ip, ok := netip.AddrFromSlice(a.IP)
-			if ok && ip.Unmap().IsGlobalUnicast() && (ip.Is4() || a.Flags&passing == 0) {
+			if ok && ip.Unmap().IsGlobalUnicast() && (ip.Is4() || a.Flags&unusable == 0) {
 				return ip.Unmap(), nil
 			}
 		}
@@ -68,7 +68,7 @@ func defaultRoute(family int) (best *netlink.Route, err error) {
 	}
 	for i := range routes {
 		r := &routes[i]
-		if r.LinkIndex == 0 && len(r.MultiPath) > 0 { // any of them: they lead to the same place
+		if r.LinkIndex == 0 && len(r.MultiPath) > 0 { // any of them: all lead to the same destination
 			r.LinkIndex = r.MultiPath[0].LinkIndex
 		}
 		if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
@@ -84,7 +84,7 @@ func defaultRoute(family int) (best *netlink.Route, err error) {
 // PortUser names who holds a UDP port of this host, as well as can be told.
 func PortUser(port uint16) string { return portUser(port, processOf) }
 
-func portUser(port uint16, holderOf func(inode string) string) string {
+func portUser(port uint16, processOf func(inode string) string) string {
 	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
 			if vx, ok := l.(*netlink.Vxlan); ok && vx.Port == int(port) && vx.Flags&net.FlagUp != 0 {
@@ -94,7 +94,7 @@ func portUser(port uint16, holderOf func(inode string) string) string {
 	}
 	for _, table := range []string{"/proc/thread-self/net/udp", "/proc/thread-self/net/udp6"} {
 		if inode, ok := udpInode(table, port); ok {
-			if who := holderOf(inode); who != "" {
+			if who := processOf(inode); who != "" {
 				return who
 			}
 		}
@@ -105,8 +105,8 @@ func portUser(port uint16, holderOf func(inode string) string) string {
 	return "the kernel itself: a vxlan device whose link is in another namespace, as Docker Swarm's overlay networks make them"
 }
 
-// canSeeSockets tells whether this process may see whose sockets others' are: CAP_SYS_PTRACE (proc(5),
-// /proc/PID/fd), which a hardened unit does not give.
+// canSeeSockets tells whether this process may see which sockets other processes have: CAP_SYS_PTRACE (proc(5), /proc/PID/fd),
+// which a hardened systemd unit does not grant.
 func canSeeSockets() bool {
 	var data [2]unix.CapUserData
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}

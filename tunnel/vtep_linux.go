@@ -1,8 +1,8 @@
 // Package tunnel is this host's end of every VXLAN tunnel (RFC 7348): the VTEP, and a Link for each
 // remote host of each network.
 //
-// A datagram's way in: Receiver.Drain (vtep_linux.go), decode (vxlan.go), the Link's bound function.
-// A frame's way out: Link.Send (link_linux.go), which cuts super-frames and sends whole trains.
+// Receiving: Receiver.Drain (vtep_linux.go), decode (vxlan.go), then the function that Link.Bind was given.
+// Sending: Link.Send (link_linux.go), which cuts super-frames and sends trains of datagrams with UDP_SEGMENT.
 package tunnel
 
 import (
@@ -22,39 +22,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// senders is the number of sending sockets: as many underlay flows can be told apart by routers and
-// network cards (RFC 7348 section 5: the source port is a hash of the inner headers).
+// senders is the number of sending sockets, and so of outer flows that routers and network cards can distinguish
+// (RFC 7348 section 5: the source port is a hash of the inner headers).
 const senders = 16
 
 // The range that RFC 7348 section 5 recommends for source ports, RFC 6335's dynamic ports.
 const firstPort, lastPort = 49152, 65535
 
-// bufferSize is asked for each socket, in bytes: some ten milliseconds of 10 Gb/s.
+// bufferSize is the buffer that is requested for each socket, in bytes: about ten milliseconds at 10 Gb/s.
 const bufferSize = 8 << 20
 
-// A VTEP is one underlay address with its UDP sockets.
+// A VTEP is one underlay address with its UDP sockets (RFC 7348 section 3).
 type VTEP struct {
 	Local netip.AddrPort // where datagrams arrive
 
-	// CompleteChecksums has every inner checksum finished here, also for hosts that would do it (see remoteSum). It
-	// may be set before the first link.
+	// CompleteChecksums makes this host complete all inner checksums, also for hosts that would do it (see remoteSum).
+	// It may be set before the first link.
 	CompleteChecksums bool
 
-	receivers []*Receiver
+	receivers []*Receiver // guarded by mu once Listen has returned
 	send      [senders]int
 	gso       bool // the kernel has UDP_SEGMENT
 	gro       offload.Feature
-	failSend  func(hdrs []mmsghdr) (n int, errno syscall.Errno) // of tests: stands before the kernel
+	failSend  func(hdrs []mmsghdr) (n int, errno syscall.Errno) // set by tests: how many messages the kernel gets, and the error if none
 	links     atomic.Pointer[map[linkKey]*Link]
 	rxDropped [dropReasons]atomic.Uint64
-	drops     atomic.Uint64 // of receivers that are closed
-	atOpen    kernelUDP     // as it was when the VTEP was opened
+	drops     atomic.Uint64 // drops of receivers that are closed
+	atOpen    kernelUDP     // the kernel's counters when the VTEP was opened
 
-	// StartReceiver has a worker read a receiver that is opened later than Listen, until stop has returned (see Peer.divide).
-	// It may be set before the first link; without it, Receivers has to be asked again after each change of links.
+	// StartReceiver makes a worker read a receiver that is opened after Listen (see Peer.updateReceiver), until stop has
+	// returned. It may be set before the first link. If it is nil, Receivers has to be read again after each change of links.
 	StartReceiver func(*Receiver) (stop func(), err error)
 
-	mu    sync.Mutex // changes of links
+	mu    sync.Mutex // guards peers, changes of links, and the receivers
 	peers map[netip.Addr]*Peer
 }
 
@@ -63,11 +63,11 @@ type linkKey struct {
 	host netip.Addr
 }
 
-// Listen binds the VXLAN port, with as many receiving sockets as there are workers to read them.
-// A port that is taken is EADDRINUSE.
+// Listen binds the VXLAN port with a number of receiving sockets, one for each worker. The error is EADDRINUSE if the
+// port is in use.
 func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
-	v.atOpen, _ = readKernelUDP(local.Addr().Is6()) // zero: so are the counts
+	v.atOpen, _ = readKernelUDP(local.Addr().Is6()) // on an error zero: then the counts start at the kernel's
 	v.links.Store(&map[linkKey]*Link{})
 	for i := range v.send {
 		v.send[i] = -1
@@ -79,8 +79,8 @@ func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 }
 
 func (v *VTEP) open(sockets int) error {
-	// SO_REUSEPORT would let us share the port with a stranger that asks for it too: the first
-	// socket is bound without, to see that nobody is there.
+	// With SO_REUSEPORT we would share the port with another program that also sets it. So the first socket is bound
+	// without it, to find out that the port is free.
 	fd, err := bind(v.Local, false)
 	if err != nil {
 		return err
@@ -133,13 +133,13 @@ func bind(local netip.AddrPort, share bool) (int, error) {
 	return fd, nil
 }
 
-// steerFlows has the kernel give datagrams to the receiving sockets by their source port, which peers choose
-// by the inner flow: so both directions of a flow are read by one worker, which also reads that flow from
-// the containers' TAPs. Without it the kernel goes by a hash of its own, and any choice is right.
+// steerFlows makes the kernel select the receiving socket by the source port, which peers choose by the inner flow: so
+// one worker reads both directions of a flow, from the tunnel and from the TAPs. If it fails, the kernel selects the
+// socket by a hash of its own, which is correct as well.
 func (v *VTEP) steerFlows() {
 	n := uint32(len(v.receivers))
 	const netOff = 1<<32 - 0x100000   // SKF_NET_OFF of linux/filter.h: from the IP header on
-	sourcePort := uint32(netOff + 20) // behind an IPv4 header without options
+	sourcePort := uint32(netOff + 20) // after an IPv4 header without options
 	if v.Local.Addr().Is6() {
 		sourcePort += 20
 	}
@@ -159,10 +159,10 @@ func toSockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// bindSender opens a socket on a free port from first to last. It never fragments (RFC 7348
-// section 4.3), and takes nothing in: answers go to the VXLAN port.
+// bindSender opens a sending socket on a free port from first to last. It never fragments (RFC 7348 section 4.3) and
+// receives nothing: answers go to the VXLAN port.
 func bindSender(local netip.Addr, first, last int) (int, error) {
-	start := os.Getpid() // anywhere; daemons of one host begin at different places
+	start := os.Getpid() // any start will do; daemons of one host should not try the same ports first
 	for i := range last - first + 1 {
 		port := first + (start*senders+i)%(last-first+1)
 		fd, err := bind(netip.AddrPortFrom(local, uint16(port)), false)
@@ -184,11 +184,11 @@ func bindSender(local netip.Addr, first, last int) (int, error) {
 		_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &none[0]})
 		return fd, nil
 	}
-	// No EADDRINUSE, which Listen says of the VXLAN port.
+	// Not EADDRINUSE, by which Listen means the VXLAN port.
 	return -1, fmt.Errorf("no UDP port from %d to %d is free at %s to send from: see who holds them: ss -uanp", first, last, local)
 }
 
-// Receivers are the sources of datagrams, for the workers: first as many as Listen was asked for.
+// Receivers are all receiving sockets, for the workers: first those of Listen, in order, then those of single hosts.
 func (v *VTEP) Receivers() []*Receiver {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -201,8 +201,8 @@ func (v *VTEP) Receivers() []*Receiver {
 	return all
 }
 
-// RxDropped counts the datagrams that reached no link, by reason: overflow is those that came faster
-// than they were read.
+// RxDropped counts the received datagrams that belong to no link, by reason. overflow is those that came faster than
+// they were read.
 func (v *VTEP) RxDropped() map[string]uint64 {
 	m := make(map[string]uint64)
 	for r := short; r < dropReasons; r++ {
@@ -212,7 +212,7 @@ func (v *VTEP) RxDropped() map[string]uint64 {
 	return m
 }
 
-// Close closes the sockets. No Drain and no Send may run any more.
+// Close closes the sockets. No Drain and no Send may be in progress, nor follow.
 func (v *VTEP) Close() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -245,24 +245,24 @@ func (v *VTEP) changeLinks(fn func(map[linkKey]*Link) error) error {
 	return nil
 }
 
-// A Receiver is one socket on the VXLAN port. Only its worker calls Drain.
+// A Receiver is one socket on the VXLAN port. One worker calls Drain; only it uses the fields below vx.
 type Receiver struct {
 	v          *VTEP
 	fd         int
-	stopWorker func() // ends what Attend began; nil: there was none
+	stopWorker func() // returned by VTEP.StartReceiver; nil: it was not called
 	in         receiver
 	vx         layers.VXLAN
-	links      map[linkKey]*Link // as they were when Drain began
-	link       *Link             // of the lot
+	links      map[linkKey]*Link // a snapshot for one Drain
+	link       *Link             // of frames
 	key        linkKey
 	frames     [recvMsgs * maxTrain]ether.Frame
 	used       int
 }
 
-// Fd is the socket, non-blocking.
+// Fd is the non-blocking socket.
 func (r *Receiver) Fd() int { return r.fd }
 
-// Drain reads what has arrived, up to a budget, and lends each link its frames.
+// Drain reads the datagrams that have arrived, up to a limit, and delivers their frames to their links, lent for the call.
 func (r *Receiver) Drain(arena []byte) error {
 	n, errno := r.in.recv(r.fd, arena)
 	switch errno {
@@ -272,7 +272,7 @@ func (r *Receiver) Drain(arena []byte) error {
 	case syscall.EBADF, syscall.ENOTSOCK, syscall.EFAULT, syscall.EINVAL:
 		return fmt.Errorf("read from UDP %s: %w", r.v.Local, errno)
 	default:
-		return nil // an ICMP error or want of memory: it concerns one datagram, not the socket
+		return nil // an ICMP error, or no memory: that concerns one datagram, not the socket
 	}
 	r.links, r.link = *r.v.links.Load(), nil
 	for i := range n {
@@ -284,29 +284,29 @@ func (r *Receiver) Drain(arena []byte) error {
 	return nil
 }
 
-// receive takes apart what came from host in one piece. Where it says a segment size it is one of two things, and
-// nothing in it or about it tells which, since a container can write what looks like either:
+// receive splits one message from host into frames. If the message has a segment size, it is one of two things. Its bytes
+// do not tell which, since a container can write what looks like either:
 //
-//   - a train: datagrams of one size, of any VNI, that this host's kernel or a network card joined (UDP_GRO), or the
-//     sender's did not cut (UDP_SEGMENT);
-//   - one datagram with an inner UDP super-frame that no device has cut, as from a kernel VTEP over a virtual wire. The
-//     size is of that one's segments, and what stands where a next datagram would begin is payload of a container's.
+//   - a train: datagrams of one size, of any VNI, that this host's kernel or a network card has joined (UDP_GRO), or that
+//     the sender's has not cut (UDP_SEGMENT);
+//   - one datagram with an inner UDP super-frame that no device has cut, as from a kernel VTEP over a veth. The size is
+//     that of its segments, and where a next datagram would begin there is a container's payload.
 //
-// So it depends on the host. One that is a tapestry cuts what it sends: its trains are trains, and each datagram in them
-// stands for itself. Of another the kernel cuts for us if it has several networks here (see Peer.divide). If it has but
-// one there is no other network to be reached, and the inner lengths decide.
+// So it depends on the host. A tapestry cuts what it sends: its trains are trains of independent datagrams. For another
+// host that has several networks here, the kernel cuts (see Peer.updateReceiver). If it has only one network, no other
+// network can be reached, and the inner lengths decide.
 func (r *Receiver) receive(t segments, host netip.Addr) {
 	segment, look := 0, true
 	if t.size > 0 && len(t.rest) > t.size {
-		talk := r.links[linkKey{hostVNI, host}]
-		if talk == nil {
+		peerLink := r.links[linkKey{hostVNI, host}]
+		if peerLink == nil {
 			r.v.rxDropped[noPeer].Add(t.count())
 			return
 		}
-		switch p := talk.peer.Load(); {
+		switch p := peerLink.peer.Load(); {
 		case p.isTapestry.Load():
 			look = false
-		case p.multipleVNIs.Load(): // it came before the kernel was told to cut
+		case p.multipleVNIs.Load(): // it was received before the kernel was told to cut
 			r.v.rxDropped[ambiguous].Add(t.count())
 			return
 		case t.maybeUnsegmented():
@@ -325,13 +325,13 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 			r.v.rxDropped[why].Add(1)
 			continue
 		}
-		// The spent VXLAN header is the frame's headroom.
+		// The VXLAN header, which is not needed any more, becomes the frame's headroom.
 		off, open, mtu := r.link.readFlag(d), flagged(d), int(r.link.mtu.Load())
 		f := &r.frames[r.used]
 		*f = ether.Lend(d, off)
 		long := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu
 		if look && (long || !off.PartialChecksum) || open && !off.PartialChecksum {
-			f.Off = ether.Offload{} // RestoreOffload finds an open checksum as well, and what has not been cut
+			f.Off = ether.Offload{} // RestoreOffload finds a partial checksum as well, and an uncut super-frame
 			if f.RestoreOffload(mtu, segment); f.Off == (ether.Offload{}) {
 				f.Off = off
 			}
@@ -342,7 +342,7 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 	}
 }
 
-// setLink makes the link of the next frames the current one, and delivers those of the one before.
+// setLink sets the link of the next frames, and delivers those of the previous one.
 func (r *Receiver) setLink(vni uint32, host netip.Addr) {
 	if k := (linkKey{vni, host}); r.link == nil || k != r.key {
 		r.flush()
@@ -369,6 +369,6 @@ func (r *Receiver) close() error {
 	}
 	r.v.drops.Add(socketDrops(r.fd))
 	err := unix.Close(r.fd)
-	r.fd = -1 // the number may be another file's at once
+	r.fd = -1 // the number may be reused for another file
 	return err
 }

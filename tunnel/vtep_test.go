@@ -37,8 +37,8 @@ func encapsulated(t testing.TB, vni uint32, frame []byte) []byte {
 	return append(h[:], frame...)
 }
 
-// TestStrangers: what belongs to no link is counted by reason and delivered nowhere.
-func TestStrangers(t *testing.T) {
+// TestRxDropped: what belongs to no link is counted by reason and delivered nowhere.
+func TestRxDropped(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	k, _ := caught(t, v, vni, "127.0.0.2")
@@ -58,15 +58,15 @@ func TestStrangers(t *testing.T) {
 	same(t, k9.settle(t, 1), [][]byte{f})
 	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0}
 	if got := v.RxDropped(); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("strangers %v, want %v", got, want)
+		t.Errorf("dropped %v, want %v", got, want)
 	}
 
-	must(t, l9.Close()) // removed: a stranger from now on
+	must(t, l9.Close()) // removed: its datagrams are dropped from now on
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	from(t, "127.0.0.2", v, good)
 	same(t, k.settle(t, 1), [][]byte{f})
 	if got := v.RxDropped()["no_peer"]; got != 7 || len(k9.frames) != 0 {
-		t.Errorf("%d strangers, %d frames from a removed peer", got, len(k9.frames))
+		t.Errorf("%d dropped, %d frames from a removed peer", got, len(k9.frames))
 	}
 	if got := l9.Stats().WireRx; got != 1 {
 		t.Errorf("the removed link counts %d datagrams, want 1", got)
@@ -99,9 +99,9 @@ func TestUnbound(t *testing.T) {
 	}
 }
 
-// TestUncut: a super-frame that its sender's kernel neither cut nor summed up, since no device between
+// TestUnsegmented: a super-frame that its sender's kernel neither cut nor completed, since no device between
 // here and there needed it, arrives as one again, with segments that fit the network.
-func TestUncut(t *testing.T) {
+func TestUnsegmented(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, at("127.0.0.2"))
@@ -175,7 +175,7 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	same(t, k.settle(t, 2), [][]byte{f, f})
 	same(t, other.frames, [][]byte{f})
 	if got := v.RxDropped(); got["bad_header"]+got["no_peer"]+got["ambiguous"] != 0 {
-		t.Errorf("strangers %v", got)
+		t.Errorf("dropped %v", got)
 	}
 }
 
@@ -241,7 +241,7 @@ func TestOwnReceiver(t *testing.T) {
 		}
 		k.drain(t, 5*time.Second)
 		if n := v.RxDropped()["no_peer"]; n != 1 {
-			t.Errorf("%d strangers, want 1", n)
+			t.Errorf("%d dropped, want 1", n)
 		}
 		must(t, l81.Close())
 		own(0)

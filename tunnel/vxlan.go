@@ -17,8 +17,7 @@ const (
 	flagI     = 0x08 // the VNI is valid
 )
 
-// Overhead is what VXLAN takes of an underlay's MTU: outer IP, UDP, VXLAN and the inner Ethernet
-// header, in bytes.
+// Overhead is the part of the underlay's MTU that VXLAN needs, in bytes: outer IP, UDP, VXLAN and inner Ethernet header.
 func Overhead(ipv6 bool) int {
 	if ipv6 {
 		return 40 + 8 + headerLen + 14
@@ -26,7 +25,7 @@ func Overhead(ipv6 bool) int {
 	return 20 + 8 + headerLen + 14
 }
 
-// template writes the header of every datagram of one VNI.
+// template is the VXLAN header of all datagrams of one VNI.
 func template(vni uint32) (t [headerLen]byte, err error) {
 	buf := gopacket.NewSerializeBuffer()
 	vx := layers.VXLAN{ValidIDFlag: true, VNI: vni}
@@ -38,14 +37,14 @@ func template(vni uint32) (t [headerLen]byte, err error) {
 }
 
 // Remote checksum offload (draft-herbert-vxlan-rco, and Linux's own VXLAN with remcsumtx): a flag says that
-// the inner TCP or UDP checksum holds the sum of the pseudo-header only, and the last byte where it is:
+// the inner TCP or UDP checksum is partial, the sum of the pseudo-header only, and the last byte where it is:
 //
 //	|R|R|R|R|I|R|R|R|R|R|C|          Reserved                       |
 //	|                VXLAN Network Identifier (VNI) |O| Csum start  |
 //
-// The start is in units of two bytes from the inner frame's first; O is set where the checksum stands 6
-// bytes behind it (UDP), else it stands 16 behind (TCP). The outer checksum is over all of it, so nothing is
-// less guarded than before; it is added up once instead of twice.
+// The start is in units of two bytes from the beginning of the inner frame. The checksum is 6 bytes after it if O is set
+// (UDP), else 16 (TCP). The outer UDP checksum is over all of it, so nothing is less protected; the payload is summed
+// once instead of twice.
 const (
 	flagC    = 0x20 // in the second byte
 	sumUDP   = 0x80
@@ -67,10 +66,10 @@ func remoteSumByte(off ether.Offload) (last byte, ok bool) {
 	return 0, false
 }
 
-// flagged tells whether a header says that the inner checksum is open.
+// flagged tells whether a header says that the inner checksum is partial.
 func flagged(header []byte) bool { return header[1]&flagC != 0 }
 
-// remoteSum reads what remoteSumByte wrote: the zero Offload if the flag is clear.
+// remoteSum is the reverse of remoteSumByte: the zero Offload if the flag is clear.
 func remoteSum(header []byte) (off ether.Offload) {
 	if !flagged(header) {
 		return off
@@ -89,8 +88,8 @@ const (
 	accepted  dropReason = iota
 	short                // no room for a VXLAN header
 	badHeader            // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
-	noPeer               // its source is no peer of its VNI
-	ambiguous            // nobody can tell whether it is one datagram or many, see Receiver.receive
+	noPeer               // the source address is not a peer of the VNI
+	ambiguous            // it may be one datagram or many, see Receiver.receive
 	dropReasons
 )
 
@@ -107,8 +106,8 @@ func decode(datagram []byte, vx *layers.VXLAN) dropReason {
 	return accepted
 }
 
-// segments splits a train of datagrams as UDP_GRO hands them over: equal ones of size bytes, the
-// last perhaps shorter (udp(7)). Size 0 means one datagram.
+// segments splits a train of datagrams, as UDP_GRO delivers them: all of size bytes, but the last may be shorter (udp(7)).
+// Size 0 means one datagram.
 type segments struct {
 	rest []byte
 	size int
@@ -124,7 +123,8 @@ func (s *segments) next() []byte {
 	return d
 }
 
-// maybeUnsegmented tells whether this may be no train but one datagram with an inner UDP super-frame: its IP header claims all of it.
+// maybeUnsegmented tells whether this may be one datagram with an inner UDP super-frame instead of a train: the inner IP header
+// gives the length of all of it.
 func (s *segments) maybeUnsegmented() bool {
 	whole := ether.Lend(s.rest, ether.Offload{})
 	return whole.MaybeUnsegmented(s.size)

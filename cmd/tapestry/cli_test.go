@@ -84,7 +84,7 @@ func TestGSOText(t *testing.T) {
 		"yes":                  {State: "up", GSO: true, Test: "ok"},
 		"untested":             {State: "up", GSO: true, Test: "no answer"},
 		"no (refused: EINVAL)": {State: "up", GSOWhy: "EINVAL", Test: "ok"},
-		"no (mangled)":         {State: "up", GSOWhy: "the peer does not get them as they were sent", Test: "mangled"},
+		"no (mangled)":         {State: "up", GSOWhy: "the peer does not receive trains as they were sent", Test: "mangled"},
 	} {
 		if got := gsoText(p); got != want {
 			t.Errorf("%+v is shown as %q, want %q", p, got, want)

@@ -6,25 +6,25 @@ import (
 	"strconv"
 )
 
-// kernelUDP is what the kernel's own UDP statistics of a network namespace say, of all sockets together, in datagrams.
+// kernelUDP is the kernel's UDP counters of a network namespace, for all sockets together, in datagrams.
 type kernelUDP struct{ badChecksum, noMemory, full uint64 }
 
-// KernelDropped counts the datagrams that the kernel dropped since the VTEP was opened and that no other count here has: bad_checksum, whose
-// UDP checksum is wrong, and no_memory, for which the host's UDP had too little (sysctl net.ipv4.udp_mem, which is one for
-// all namespaces) or the cgroup had. They are of the whole namespace, of the VTEP's IP version: not all of them need be VXLAN.
+// KernelDropped counts the datagrams that the kernel has dropped since the VTEP was opened, and that no other counter here
+// has: bad_checksum, for a wrong UDP checksum, and no_memory, for want of memory in the host's UDP (sysctl net.ipv4.udp_mem, one
+// limit for all namespaces) or in the cgroup. They are of the whole namespace and the VTEP's IP version: not all need be VXLAN.
 func (v *VTEP) KernelDropped() map[string]uint64 {
 	_, noMemory, badChecksum := v.kernelDrops()
 	return map[string]uint64{"bad_checksum": badChecksum, "no_memory": noMemory}
 }
 
-// kernelDrops are what the kernel dropped since the VTEP was opened: what came to our sockets faster than it was read, what it had no
-// memory for, and what has a wrong checksum.
+// kernelDrops are what the kernel has dropped since the VTEP was opened: datagrams that came to our sockets faster than they
+// were read, those that it had no memory for, and those with a wrong checksum.
 func (v *VTEP) kernelDrops() (overflow, noMemory, badChecksum uint64) {
 	drops := v.drops.Load()
 	for _, r := range v.Receivers() {
 		drops += socketDrops(r.fd)
 	}
-	now, err := readKernelUDP(v.Local.Addr().Is6()) // after the drops, so that it knows of all of them
+	now, err := readKernelUDP(v.Local.Addr().Is6()) // read after the drops, so that it includes all of them
 	if err != nil {
 		return drops, 0, 0
 	}
@@ -32,9 +32,9 @@ func (v *VTEP) kernelDrops() (overflow, noMemory, badChecksum uint64) {
 	return sortDrops(drops, kernelUDP{now.badChecksum - before.badChecksum, now.noMemory - before.noMemory, now.full - before.full})
 }
 
-// sortDrops tells the drops of our sockets (SK_MEMINFO_DROPS) apart by what the namespace counted, which may be other programs' too:
-// a socket counts all reasons alike. What no reason explains is for want of memory: Linux 6.18 counts that at the socket only
-// (__udp_enqueue_schedule_skb in net/ipv4/udp.c leaves out the namespace's).
+// sortDrops divides the drops of our sockets (SK_MEMINFO_DROPS), which one counter has for all reasons, by the reasons of the
+// namespace's counters, which other programs may have caused, too. The rest is for want of memory: Linux 6.18 counts that
+// at the socket only (__udp_enqueue_schedule_skb in net/ipv4/udp.c leaves out the namespace's counter).
 func sortDrops(drops uint64, k kernelUDP) (overflow, noMemory, badChecksum uint64) {
 	noMemory = k.noMemory
 	if explained := k.full + k.badChecksum + k.noMemory; drops > explained {
@@ -53,7 +53,7 @@ func readKernelUDP(v6 bool) (kernelUDP, error) {
 	return parseSNMP(b), err
 }
 
-// parseSNMP reads two lines of a protocol: names, and numbers in the same order.
+// parseSNMP reads a protocol's two lines: names, and numbers in the same order.
 func parseSNMP(b []byte) (k kernelUDP) {
 	var names [][]byte
 	for line := range bytes.Lines(b) {
@@ -72,7 +72,7 @@ func parseSNMP(b []byte) (k kernelUDP) {
 	return k
 }
 
-// parseSNMP6 reads a name and a number in each line.
+// parseSNMP6 reads lines of a name and a number.
 func parseSNMP6(b []byte) (k kernelUDP) {
 	for line := range bytes.Lines(b) {
 		if f := bytes.Fields(line); len(f) == 2 {

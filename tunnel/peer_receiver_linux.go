@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bindReceiver opens a socket on the VXLAN port, which others of this VTEP have as well. A checksum of zero has to be
-// accepted (RFC 7348 section 5), over IPv6 too (RFC 6935), where the kernel would not without being asked (Linux's udp.h,
-// UDP_NO_CHECK6_RX).
+// bindReceiver opens a socket on the VXLAN port, which this VTEP's other sockets share. A UDP checksum of zero has to be
+// accepted (RFC 7348 section 5). Over IPv6 (RFC 6935) the kernel does so with the option UDP_NO_CHECK6_RX only.
 func bindReceiver(local netip.AddrPort) (int, error) {
 	fd, err := bind(local, true)
 	if err == nil && local.Addr().Is6() {
@@ -21,9 +20,10 @@ func bindReceiver(local netip.AddrPort) (int, error) {
 	return fd, err
 }
 
-// updateReceiver gives a host a receiving socket of its own while it has links of several VNIs and is not known to cut what it sends.
-// That socket has no UDP_GRO: the kernel joins nothing for it, and cuts what comes joined or uncut (udp(7)). Only the kernel knows
-// where. v.mu is held. What fails is tried again with the next Tick; until then trains from the host are ambiguous.
+// updateReceiver opens a receiving socket for the host alone, while the host has links of several VNIs and is not known to cut
+// what it sends; otherwise it closes it. That socket has no UDP_GRO: the kernel joins nothing for it, and cuts what arrives
+// joined or uncut (udp(7)), for only the kernel knows where. If it fails it is tried again with the next Tick; until then
+// trains from the host are dropped as ambiguous. v.mu is held.
 func (p *Peer) updateReceiver() {
 	p.mu.Lock()
 	p.isTapestry.Store(p.answers && p.otherPort == 0)
@@ -38,8 +38,8 @@ func (p *Peer) updateReceiver() {
 	}
 }
 
-// openPeerReceiver opens a socket that gets what comes from one host, from any port: the kernel prefers it to those that are
-// not connected.
+// openPeerReceiver opens a socket that is connected to a host, at any port: the kernel delivers the host's datagrams to it
+// rather than to sockets that are not connected.
 func (v *VTEP) openPeerReceiver(host netip.Addr) (*Receiver, error) {
 	fd, err := bindReceiver(v.Local)
 	if err != nil {
@@ -56,9 +56,9 @@ func (v *VTEP) openPeerReceiver(host netip.Addr) (*Receiver, error) {
 	return r, nil
 }
 
-// drainAndClose closes the socket when it has given what it has got.
+// drainAndClose delivers what the socket has received, and closes it.
 func (r *Receiver) drainAndClose() {
-	if unix.Connect(r.fd, toSockaddr(r.v.Local)) == nil { // from where nothing comes
+	if unix.Connect(r.fd, toSockaddr(r.v.Local)) == nil { // nothing is sent from there
 		if r.stopWorker != nil {
 			r.stopWorker()
 			r.stopWorker = nil
