@@ -1,9 +1,8 @@
-// Package poll runs what reads frames: a few workers, each one locked thread with an epoll set and
-// an arena of its own.
+// Package poll runs the workers that read frames. Each is one locked thread with an epoll set and an arena of its own.
 //
-// A source belongs to one worker from Add to Remove, so what it reads stays in order. An idle source
-// holds neither a thread nor a buffer. Workers read and write non-blocking descriptors with raw
-// system calls, so that Go's scheduler does not take the thread's processor away in the middle.
+// A source belongs to one worker from Add to Remove, so what it reads stays in order. An idle source needs neither a thread
+// nor a buffer. Workers read and write non-blocking descriptors with raw system calls: during an ordinary one, Go's
+// scheduler could give the thread's processor (its P) to another thread.
 package poll
 
 import (
@@ -20,35 +19,34 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ArenaSize is the number of bytes a worker lends to Drain: room for a few super-frames, or for a
-// batch of ordinary ones, and small enough to stay in a core's cache.
+// ArenaSize is the size of the buffer that a worker lends to Drain, in bytes: enough for a few super-frames or a batch of
+// ordinary frames, and small enough to stay in a core's cache.
 const ArenaSize = 512 << 10
 
-// A Source is something with a descriptor that frames can be read from.
+// A Source has a descriptor from which frames can be read.
 type Source interface {
 	// Fd is the descriptor, non-blocking and open until Remove has returned.
 	Fd() int
-	// Drain reads until the descriptor is empty or a budget is spent, using arena as it likes for
-	// the length of the call. An error means that the source is broken for good: it is removed.
+	// Drain reads until the descriptor has no more data, or up to a limit of its own. It may use arena during the call.
+	// An error means that the source cannot be read any more: it is removed.
 	Drain(arena []byte) error
 }
 
 // A Poller is a set of workers.
 type Poller struct {
 	workers []*worker
-	cores   []int // that Pin found
+	cores   []int // for the workers, see Pin; nil: no pinning
 }
 
 type worker struct {
 	epoll, wake int
 	entries     sync.Map // int32 → *entry, by key
 
-	// Only run uses these.
-	spins int // how often wait looks before it sleeps
+	spins int // how often wait polls before it sleeps; only run uses it
 
-	mu      sync.Mutex
-	running bool
-	next    int32
+	mu      sync.Mutex      // guards what follows
+	running bool            // run has begun and not ended
+	next    int32           // key of the next source
 	pending []chan struct{} // closed by the worker between two rounds
 }
 
@@ -57,22 +55,22 @@ type entry struct {
 	failed func(error)
 }
 
-// rawWaitMs is how long a worker waits for more frames in its processor's name, in milliseconds.
+// rawWaitMs is how long a worker sleeps in a raw system call before it sleeps in an ordinary one, in milliseconds.
 const rawWaitMs = 2
 
-// A worker looks at most maxLooks times before it sleeps, and not longer than longLook; whenever it was
-// woken after less than shortSleep, it looks oftener the next time.
+// A worker polls at most maxSpins times before it sleeps, and not longer than maxSpinTime. After a sleep of less than
+// shortSleep, it polls more often the next time.
 const (
 	maxSpins    = 64
 	maxSpinTime = 200 * time.Microsecond
 	shortSleep  = 100 * time.Microsecond
 )
 
-// wakeKey stands for the worker's eventfd among the keys of its sources.
+// wakeKey is the key of the worker's eventfd; those of sources are greater.
 const wakeKey = 0
 
-// New makes a Poller of n workers. With n = 0 it takes half of the cores, at most four, and at least
-// two if there are two: the others belong to those who make the traffic.
+// New makes a Poller of n workers. n = 0 means half of the cores, at most four, and at least two if there are two: the
+// other cores are for the programs that make the traffic.
 func New(n int) (*Poller, error) {
 	if n <= 0 {
 		n = min(4, max(min(2, runtime.NumCPU()), runtime.NumCPU()/2))
@@ -112,9 +110,9 @@ func (w *worker) control(op, fd int, key int32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, op, fd, &ev))
 }
 
-// Pin gives each worker a core for itself, of those that the process may use (sched_setaffinity(2)): who wanders
-// leaves what it has just read in another core's cache. Others may still use the core, and the scheduler moves
-// them away while a worker is busy. It is called before Run.
+// Pin binds each worker to a core, of those that the process may use (sched_setaffinity(2)): a thread that moves to another
+// core leaves the data that it has read in the old one's cache. Other threads may still use the core; the scheduler
+// moves them away while the worker is busy. Pin must be called before Run.
 func (p *Poller) Pin() error {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -128,28 +126,28 @@ func (p *Poller) Pin() error {
 	return nil
 }
 
-// pin moves the thread to the core of worker i. Workers are spread: cores that are neighbours may be one core's threads.
+// pin binds the calling thread to the core of worker i. Workers are spread, since neighbours may be hyperthreads of one core.
 func (p *Poller) pin(i int) {
 	if len(p.cores) == 0 {
 		return
 	}
 	var set unix.CPUSet
 	set.Set(p.cores[i*max(1, len(p.cores)/len(p.workers))%len(p.cores)])
-	_ = unix.SchedSetaffinity(0, &set) // the core may have gone since: then the thread wanders
+	_ = unix.SchedSetaffinity(0, &set) // it fails if the core went offline: then the thread is not bound
 }
 
 // Workers is the number of workers.
 func (p *Poller) Workers() int { return len(p.workers) }
 
-// A Handle is a source's place at its worker.
+// A Handle is a source's registration with its worker.
 type Handle struct {
 	w   *worker
 	key int32
 	fd  int
 }
 
-// Add gives s to a worker, counted round: whoever has a source for each of them numbers them. failed is
-// called once, on a goroutine of its own, if Drain returns an error; s has then left its worker.
+// Add registers s with a worker, by its number modulo the number of workers. If Drain returns an error, s is removed, and
+// failed is called once, on a goroutine of its own.
 func (p *Poller) Add(s Source, worker int, failed func(error)) (*Handle, error) {
 	w := p.workers[worker%len(p.workers)]
 	w.mu.Lock()
@@ -164,7 +162,7 @@ func (p *Poller) Add(s Source, worker int, failed func(error)) (*Handle, error) 
 	return h, nil
 }
 
-// explain says what to do where the kernel lets no more be watched (epoll(7)).
+// explain says what to do if the kernel can watch no more descriptors (epoll(7)).
 func explain(err error) error {
 	switch {
 	case errors.Is(err, unix.ENOSPC):
@@ -175,9 +173,8 @@ func explain(err error) error {
 	return err
 }
 
-// Remove takes the source from its worker. When it returns the worker does not use the source any
-// more and never will, so its descriptor may be closed. A second Remove does nothing. It must not be
-// called from Drain.
+// Remove removes the source from its worker. When it returns, the worker does not use the source any more, so its
+// descriptor may be closed. A second Remove does nothing. It must not be called from Drain.
 func (h *Handle) Remove() {
 	w := h.w
 	if _, was := w.entries.LoadAndDelete(h.key); was {
@@ -186,9 +183,9 @@ func (h *Handle) Remove() {
 	w.sync()
 }
 
-// Sync returns when each worker has ended the round it was in. Whoever could not be found any more
-// when Sync was called is not in use when it returns: this is how a port's way out is closed under
-// readers that take no lock. It must not be called from Drain.
+// Sync returns when each worker has ended the round in which it was. What workers could not find any more when Sync was
+// called, such as a detached port, is not in use when it returns: so a device can be closed although the data path takes
+// no lock (as with synchronize_rcu in Linux). It must not be called from Drain.
 func (p *Poller) Sync() {
 	for _, w := range p.workers {
 		w.sync()
@@ -210,11 +207,10 @@ func (w *worker) sync() {
 
 func (w *worker) wakeUp() {
 	one := [8]byte{1}
-	_, _ = unix.Write(w.wake, one[:]) // full means that a wake-up is already due
+	_, _ = unix.Write(w.wake, one[:]) // it fails if the counter is full: then a wake-up is pending
 }
 
-// Run works until ctx ends or a worker cannot go on, then waits for the workers' last rounds. It is
-// called once.
+// Run runs the workers until ctx ends or a worker fails, and waits for their last rounds. It must be called once.
 func (p *Poller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -233,7 +229,7 @@ func (p *Poller) Run(ctx context.Context) error {
 	})
 	for i, w := range p.workers {
 		wg.Go(func() {
-			defer cancel()         // what one worker had would be silent
+			defer cancel()         // without one worker its sources would not be read
 			runtime.LockOSThread() // and never unlocked: a pinned thread ends with its worker
 			p.pin(i)
 			errs[i] = w.run(ctx)
@@ -278,12 +274,11 @@ func (w *worker) run(ctx context.Context) error {
 	}
 }
 
-// wait gives what is ready. First it looks, again and again, and lets others have the processor in
-// between: a processor that has fallen asleep takes longer to wake up than a frame to pass. It looks as
-// often as has paid lately, so a quiet network costs nothing. Then, for lingerMs after the last frames, it
-// sleeps without telling Go's scheduler, which would hand the thread's processor on, and wake others to
-// look for work, between any two frames; a collection of garbage interrupts that sleep by a signal.
-// Then it sleeps in earnest.
+// wait returns what is ready, in three steps. First it polls, and yields the processor after each poll, since waking up a
+// sleeping processor takes longer than handling a frame. The number of polls depends on whether they were successful
+// lately, so an idle network costs nothing. Then it sleeps for rawWaitMs in a raw system call: Go's scheduler does not know
+// of it, and so does not give the P to another thread between two frames. A garbage collection interrupts that sleep by a
+// signal. At last it sleeps in an ordinary system call.
 func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 	var begun time.Time
 	if w.spins > 0 {
@@ -295,7 +290,7 @@ func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 			return n, ignoreEINTR(errno)
 		}
 		_, _, _ = syscall.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		if time.Since(begun) > maxSpinTime { // others need the processor
+		if time.Since(begun) > maxSpinTime { // other threads need the processor
 			break
 		}
 	}
@@ -331,8 +326,8 @@ func ignoreEINTR(errno syscall.Errno) error {
 	return errno
 }
 
-// removeFailed takes a broken source out; its owner hears of it on a goroutine, since the owner will want to
-// Remove it, and Remove waits for this worker.
+// removeFailed removes a source whose Drain has failed. failed gets a goroutine, since it may call Remove, which waits for
+// this worker.
 func (w *worker) removeFailed(key int32, e *entry, err error) {
 	if _, was := w.entries.LoadAndDelete(key); !was {
 		return
@@ -341,7 +336,7 @@ func (w *worker) removeFailed(key int32, e *entry, err error) {
 	go e.failed(err)
 }
 
-// endRound answers those who wait in Remove; between two rounds no source is in use.
+// endRound wakes those who wait in sync: between two rounds no source is in use.
 func (w *worker) endRound(last bool) {
 	w.mu.Lock()
 	if last {
@@ -355,7 +350,7 @@ func (w *worker) endRound(last bool) {
 	}
 }
 
-// Close gives the workers' descriptors back. Run must have returned or never been called.
+// Close closes the workers' descriptors. Run must have returned, or never been called.
 func (p *Poller) Close() error {
 	var errs []error
 	for _, w := range p.workers {

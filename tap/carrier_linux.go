@@ -11,28 +11,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Why nothing that is sent gets to the container. ErrGone is one more.
+// Why frames cannot reach the container. ErrGone is another reason.
 var (
 	ErrDown    = errors.New("the link is down in the container")
 	ErrHostEnd = errors.New("the link's end on this host is down")
 )
 
-// carrier is what a Device asks the kernel about its links. A TAP that is down refuses what is written (EIO), but behind
-// a veth the TAP is always up: it takes each frame, and the redirect drops what the veth cannot carry, without a count of
-// frames (tcf_mirred in net/sched/act_mirred.c).
+// carrier finds out whether a Device's links are up. A TAP that is down refuses what is written (EIO). With a veth, the
+// TAP is always up: it accepts each frame, and the redirect drops what the veth cannot send, without counting it
+// (tcf_mirred in net/sched/act_mirred.c).
 type carrier struct {
 	veth   bool
 	socket int    // for ioctls
 	outer  uint32 // index of the veth's host end
 }
 
-// ifreq is that of netdevice(7), as SIOCGIFNAME and SIOCGIFFLAGS use it.
+// ifreq is struct ifreq of netdevice(7), as SIOCGIFNAME and SIOCGIFFLAGS use it.
 type ifreq struct {
 	name [unix.IFNAMSIZ]byte
 	data [24]byte // index, or flags
 }
 
-// watchVeth begins to ask about a veth.
+// watchVeth makes Carrier look at a veth, too.
 func (c *carrier) watchVeth(outer string) error {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -58,20 +58,20 @@ func (c *carrier) close() error {
 	return os.NewSyscallError("close", unix.Close(c.socket))
 }
 
-// Carrier tells whether what is sent gets to the container: nil, ErrDown, ErrHostEnd or ErrGone. It asks the kernel, which answers
-// without rtnl, the lock that whoever changes links holds: so it may be called on a frame's way. It allocates nothing.
+// Carrier tells whether frames can reach the container: nil, ErrDown, ErrHostEnd or ErrGone. It may be called on the data
+// path: it allocates nothing, and the kernel answers without rtnl, the lock that is held while links are changed.
 func (d *Device) Carrier() error {
 	tap := unix.PollFd{Fd: int32(d.fd), Events: unix.POLLOUT}
 	var now unix.Timespec
 	n, _, errno := uintptr(0), uintptr(0), syscall.EINTR
-	for errno == syscall.EINTR { // it says that if a signal is due, as Go's own are at each collection of garbage
+	for errno == syscall.EINTR { // a signal is pending, such as the Go runtime's at each garbage collection
 		n, _, errno = syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&tap)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	}
 	switch {
 	case errno != 0: // nothing is known
 	case n > 0 && tap.Revents&unix.POLLERR != 0:
 		return ErrGone
-	case n == 0 && d.carrier.veth: // tun_chr_poll in drivers/net/tun.c: only a TAP that is up can be written
+	case n == 0 && d.carrier.veth: // tun_chr_poll in drivers/net/tun.c: a TAP that is down is not writable
 		return ErrHostEnd
 	case n == 0:
 		return ErrDown
@@ -81,7 +81,7 @@ func (d *Device) Carrier() error {
 	return nil
 }
 
-// vethState asks about the veth: by its index, since to ask for a name that nobody has runs modprobe (dev_load in
+// vethState asks for the veth by its index: to ask for a name that does not exist would run modprobe (dev_load in
 // net/core/dev_ioctl.c).
 func (c *carrier) vethState() error {
 	var req ifreq
@@ -95,7 +95,7 @@ func (c *carrier) vethState() error {
 	switch flags := binary.NativeEndian.Uint16(req.data[:]); {
 	case flags&unix.IFF_UP == 0:
 		return ErrHostEnd
-	case flags&unix.IFF_RUNNING == 0: // the other end is down, or up so shortly that this one's queue is still shut (linkwatch_do_dev in net/core/link_watch.c)
+	case flags&unix.IFF_RUNNING == 0: // the other end is down, or has come up just now, and this one's queue is still stopped (linkwatch_do_dev in net/core/link_watch.c)
 		return ErrDown
 	}
 	return nil

@@ -1,7 +1,7 @@
-// Package tap is a container's port: a TAP device, and what ties it to the container.
+// Package tap is the device of a container's port: a TAP, and the links that connect it with the container.
 //
-// device_linux.go is the way of frames: Drain reads them, Send writes them. plumb_linux.go makes the
-// links and the redirects between them.
+// device_linux.go is the data path: Drain reads frames, Send writes them. plumb_linux.go makes the links and the redirects
+// between them.
 package tap
 
 import (
@@ -19,14 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBudget is how many frames one Drain reads at most, so that one port cannot keep a worker.
+// readBudget is the maximum of frames that one Drain reads, so that one port cannot occupy a worker.
 const readBudget = 64
 
 // A Device is an open TAP with virtio-net headers.
 //
-// It has a queue for each worker. What is written of a flow is written to one queue, and the kernel
-// hands over the other direction of the flow at the same one (tun_flow_update in drivers/net/tun.c): so
-// all of a flow is one worker's, in order and near its cache, and several flows are several workers'.
+// It has a queue for each worker. All frames of a flow are written to one queue, and the kernel delivers the other
+// direction of the flow by the same one (tun_flow_update in drivers/net/tun.c). So one worker handles all of a flow, in
+// order and in its cache, and several flows are spread over the workers.
 type Device struct {
 	Queue // the first
 
@@ -34,26 +34,26 @@ type Device struct {
 
 	others    []*Queue
 	carrier   carrier
-	offloads  int // TUN_F_*, as the kernel took them
-	vnetLen   int // of the header before each frame, in bytes
+	offloads  int // TUN_F_*, as accepted by the kernel
+	vnetLen   int // length of the virtio-net header before each frame, in bytes
 	in        atomic.Pointer[func([]ether.Frame)]
 	unbound   atomic.Uint64
-	failWrite func(n int, off []byte) syscall.Errno // of tests: stands before the kernel
-	features  [nKinds]offload.Feature               // what the kernel takes: super-frames of a kind; of None, unfinished checksums
+	failWrite func(n int, off []byte) syscall.Errno // set by tests: called before the kernel; an error is returned instead
+	features  [nKinds]offload.Feature               // what may be written: super-frames of a kind; for None, partial checksums
 }
 
 const nKinds = ether.Kinds
 
-// A Queue is one of a Device's: a source of frames for one worker.
+// A Queue is one queue of a Device: a source of frames for one worker.
 type Queue struct {
 	d  *Device
 	fd int
 }
 
-// Queues are all queues of the device, the first first.
+// Queues are all queues of the device, in order.
 func (d *Device) Queues() []*Queue { return append([]*Queue{&d.Queue}, d.others...) }
 
-// queue is where f is written: always the same for both directions of a flow.
+// queue is the descriptor that f is written to: the same for both directions of a flow.
 func (d *Device) queue(f *ether.Frame) int {
 	if n := uint32(len(d.others)) + 1; n > 1 {
 		if i := f.Flow() % n; i > 0 {
@@ -63,13 +63,13 @@ func (d *Device) queue(f *ether.Frame) int {
 	return d.fd
 }
 
-// Bind says where frames go; until then they are dropped and counted.
+// Bind sets the function that receives frames, lent for the call. Before it, they are dropped and counted.
 func (d *Device) Bind(in func([]ether.Frame)) { d.in.Store(&in) }
 
-// Unbound is the number of frames that came in before Bind.
+// Unbound is the number of frames that were dropped since they came before Bind.
 func (d *Device) Unbound() uint64 { return d.unbound.Load() }
 
-// Offloads tells what the kernel hands over undone: super-frames of TCP, and of UDP.
+// Offloads tells whether the kernel delivers super-frames of TCP, and of UDP.
 func (d *Device) Offloads() (tcp, udp bool) {
 	return d.offloads&unix.TUN_F_TSO4 != 0, d.offloads&unix.TUN_F_USO4 != 0
 }
@@ -77,12 +77,12 @@ func (d *Device) Offloads() (tcp, udp bool) {
 // Fd is the queue's descriptor, non-blocking.
 func (q *Queue) Fd() int { return q.fd }
 
-// Close gives the queues back; the TAP stays. Drain and Send must not run any more.
+// Close closes the queues; the TAP stays. No Drain and no Send may be in progress, nor follow.
 func (d *Device) Close() error {
 	var errs []error
 	for _, q := range d.Queues() {
 		if fd := q.fd; fd >= 0 {
-			q.fd = -1 // the number may be another file's at once
+			q.fd = -1 // the number may be reused for another file
 			errs = append(errs, os.NewSyscallError("close", unix.Close(fd)))
 		}
 	}
@@ -92,8 +92,8 @@ func (d *Device) Close() error {
 
 var frameLists = sync.Pool{New: func() any { return new([readBudget]ether.Frame) }}
 
-// Drain reads frames until there is none or the budget is spent, and lends them to what Bind named.
-// An error means that the TAP is gone (EBADFD) or broken.
+// Drain reads frames until there is none or readBudget is reached, and lends them to the function of Bind. An error means
+// that the TAP is gone (EBADFD) or broken.
 func (q *Queue) Drain(arena []byte) error {
 	frames := frameLists.Get().(*[readBudget]ether.Frame)
 	defer frameLists.Put(frames)
@@ -116,7 +116,7 @@ func (q *Queue) Drain(arena []byte) error {
 			continue
 		}
 		end := off + int(got)
-		// The header has been read by then, so its last bytes are the frame's headroom.
+		// The virtio-net header is decoded in the same call, so its last bytes can be the frame's headroom.
 		frames[n] = ether.Lend(arena[off+header-ether.Headroom:end], decodeVnet(arena[off:off+header]))
 		n++
 		off = (end + 63) &^ 63 // the next begins on a cache line
@@ -149,8 +149,8 @@ type writer struct {
 
 var writers = sync.Pool{New: func() any { return new(writer) }}
 
-// Send writes frames to the container; neighbours of one flow go as one super-frame.
-// It gives the number of frames the kernel took, and their bytes.
+// Send writes frames to the container; consecutive ones of one flow are joined to a super-frame. It returns the number of
+// frames that the kernel has accepted, and their bytes.
 func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	w := writers.Get().(*writer)
 	for i := 0; i < len(frames); {
@@ -183,7 +183,7 @@ func (d *Device) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// joinRun counts the leading frames that make one super-frame, at least one.
+// joinRun joins the leading frames that make one super-frame, and returns their number, at least one.
 func (w *writer) joinRun(frames []*ether.Frame) int {
 	if len(frames) < 2 || !w.join.Start(frames[0]) {
 		return 1
@@ -216,7 +216,7 @@ func (d *Device) writeOne(w *writer, f *ether.Frame) syscall.Errno {
 		return errno
 	}
 	encodeVnet(w.vnet[:d.vnetLen], f.Off)
-	if f.Off.Kind.Tunnelled() { // the gate is open, so the kernel has the longer header
+	if f.Off.Kind.Tunnelled() { // the feature is enabled, so the header is the longer one
 		encodeTunnel(w.vnet[:d.vnetLen], f)
 	}
 	w.set(0, w.vnet[:d.vnetLen])

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CheckEnter tells why this process can enter no container's network namespace: that takes CAP_SYS_ADMIN (setns(2)), which
-// Docker's managed plugins have only if their configuration asks for it. nil: it has that.
+// CheckEnter returns why this process cannot enter the network namespaces of containers; nil if it can. That needs
+// CAP_SYS_ADMIN (setns(2)), which a managed plugin of Docker has only if its configuration asks for it.
 func CheckEnter() error {
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData // of 32 capabilities each

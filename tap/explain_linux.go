@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// explain says what an error of the kernel's means for whoever typed a docker command, and what to do, with the kernel's own
-// word behind it. modules are what the work needs of the kernel; "": nothing that can be missing. An error that it knows
-// nothing of is given back.
+// explain says what a kernel error means for the user of a docker command, and what to do, followed by the kernel's error.
+// modules are the kernel modules that are needed; "": none that can be missing. Other errors are returned unchanged.
 func explain(err error, modules string) error {
 	say := func(text string) error { return fmt.Errorf("%s (%w)", text, err) }
 	switch {
@@ -18,18 +17,18 @@ func explain(err error, modules string) error {
 	case modules != "" && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT)):
 		return say("this kernel lacks a part: modprobe -a " + modules)
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
-		return say("this kernel does not take it")
+		return say("this kernel does not support it, or not with this value")
 	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
 		return say("the link has gone meanwhile: try again")
 	case errors.Is(err, unix.EBUSY):
-		return say("another program is at work on it: try again")
+		return say("another program is changing it: try again")
 	case errors.Is(err, unix.EEXIST):
 		return say("something of that name is there already")
 	}
 	return explainLimit(err)
 }
 
-// explainLimit is explain for what this process or this host has too little of.
+// explainLimit is explain for limits of this process or host.
 func explainLimit(err error) error {
 	say := func(text string) error { return fmt.Errorf("%s (%w)", text, err) }
 	switch {

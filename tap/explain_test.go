@@ -34,7 +34,7 @@ func sentence(t *testing.T, what string, err error, words ...string) {
 // What the kernel refuses is said with what is wrong and what would be right, and stays the error that it was.
 func TestExplain(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{
-		unix.EPERM: "lacks CAP_NET_ADMIN", unix.EACCES: "lacks CAP_NET_ADMIN", unix.EOPNOTSUPP: "does not take it", unix.EINVAL: "does not take it",
+		unix.EPERM: "lacks CAP_NET_ADMIN", unix.EACCES: "lacks CAP_NET_ADMIN", unix.EOPNOTSUPP: "does not support it", unix.EINVAL: "does not support it",
 		unix.ENODEV: "has gone meanwhile: try again", unix.EBUSY: "another program", unix.EEXIST: "is there already",
 		unix.EMFILE: "raise ulimit -n", unix.ENFILE: "fs.file-max", unix.ENOMEM: "no memory left", unix.ENOBUFS: "no memory left",
 	} {

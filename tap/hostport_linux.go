@@ -13,23 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A host's own port is a TAP that stays in the daemon's namespace and has addresses. The host must not become a router
-// by it, so no route to the network is in the main table: that is in a table of its own, and a rule sends there what the
-// host itself says and nothing that it forwards (ip-rule(8), "iif lo"). A second rule ends what comes in by the TAP and is
+// The host's own port is a TAP with addresses that stays in the daemon's namespace. The host must not become a router by
+// it. So the route to the network is not in the main table but in one of its own, which a rule selects for packets of the
+// host itself and not for forwarded ones (ip-rule(8), "iif lo"). A second rule prohibits what comes in by the TAP and is
 // for none of the host's addresses.
 const (
 	hostTable    = 4789
-	hostPriority = 10 // of the rules: behind the local table's, before everybody's
+	hostPriority = 10 // of the rules: after the local table's, before all others
 )
 
-// hostSysctls are below /proc/sys/net/FAMILY/conf/LINK. A station of the network must not change the host's routes or
-// addresses, nor be told of other addresses of the host.
+// hostSysctls are set below /proc/sys/net/FAMILY/conf/LINK. A station of the network must not change the host's routes or
+// addresses, nor learn other addresses of the host.
 var hostSysctls = map[int][][2]string{
 	unix.AF_INET:  {{"forwarding", "0"}, {"rp_filter", "1"}, {"arp_ignore", "1"}, {"arp_announce", "2"}, {"proxy_arp", "0"}, {"accept_redirects", "0"}},
 	unix.AF_INET6: {{"forwarding", "0"}, {"accept_ra", "0"}, {"autoconf", "0"}, {"accept_redirects", "0"}, {"disable_ipv6", "0"}},
 }
 
-// RepairHostPort completes a host's port that is open: what others took away of its addresses, routes and rules comes back.
+// RepairHostPort restores the addresses, routes and rules of an open host port that others have removed.
 func RepairHostPort(s Spec) error {
 	p, err := s.newSetup()
 	if err != nil {
@@ -44,7 +44,7 @@ func RepairHostPort(s Spec) error {
 	return p.configureHostPort(l)
 }
 
-// configureHostPort gives the TAP the host's addresses, and the host its way to them.
+// configureHostPort gives the TAP the host's addresses, and the host its routes and rules.
 func (p *linkSetup) configureHostPort(l netlink.Link) error {
 	name := l.Attrs().Name
 	speaks := families(p.Host)
@@ -101,7 +101,7 @@ func (p *linkSetup) configureHostPort(l netlink.Link) error {
 	return nil
 }
 
-// hostRules are those of one host's port: none of its frames are forwarded, then where its networks are.
+// hostRules are the rules of one host port: first those that prohibit forwarding, then those that select hostTable.
 func hostRules(name string, addrs []netip.Prefix) (all []*netlink.Rule) {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		r := netlink.NewRule()
@@ -116,7 +116,7 @@ func hostRules(name string, addrs []netip.Prefix) (all []*netlink.Rule) {
 	return all
 }
 
-// removeHostRules takes the rules of a host's port away; those that are not there are fine.
+// removeHostRules removes the rules of a host port, as far as they exist.
 func (p *linkSetup) removeHostRules(name string, addrs []netip.Prefix) error {
 	var errs []error
 	for _, r := range hostRules(name, addrs) {
@@ -128,9 +128,9 @@ func (p *linkSetup) removeHostRules(name string, addrs []netip.Prefix) error {
 	return errors.Join(errs...)
 }
 
-// hostAddrs are the addresses that a host's port had, if l is one.
+// hostAddrs are the addresses of l, if it is a host port.
 func (p *linkSetup) hostAddrs(l netlink.Link) (all []netip.Prefix) {
-	has, _ := p.AddrList(l, netlink.FAMILY_ALL) // none of a link that has just gone
+	has, _ := p.AddrList(l, netlink.FAMILY_ALL) // an error means that the link has gone
 	for _, h := range has {
 		if a := prefixOf(h.IPNet); !a.Addr().IsLinkLocalUnicast() {
 			all = append(all, a)
@@ -139,7 +139,8 @@ func (p *linkSetup) hostAddrs(l netlink.Link) (all []netip.Prefix) {
 	return all
 }
 
-// checkSubnetFree refuses a subnet that this host reaches by another link already: directly, or by a route that is no shorter.
+// checkSubnetFree returns an error if this host reaches the subnet by another link already: directly, or by a route with a
+// prefix at least as long.
 func (p *linkSetup) checkSubnetFree(l netlink.Link, subnet netip.Prefix) error {
 	routes, err := p.RouteListFiltered(families([]netip.Prefix{subnet})[0], &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -166,7 +167,7 @@ func (p *linkSetup) checkSubnetFree(l netlink.Link, subnet netip.Prefix) error {
 	return nil
 }
 
-// sysctl sets a value of a link's, or says why that matters. One that has it already may be read-only.
+// sysctl sets a value of a link, unless it is set already: /proc/sys may be read-only.
 func sysctl(family int, link, key, value string) error {
 	path := "/proc/sys/net/" + map[int]string{unix.AF_INET: "ipv4", unix.AF_INET6: "ipv6"}[family] + "/conf/" + link + "/" + key
 	is, err := os.ReadFile(path)
@@ -203,7 +204,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// prefixOf is zero of none.
+// prefixOf is the zero Prefix for nil.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	if n == nil {
 		return netip.Prefix{}

@@ -2,11 +2,11 @@ package tap
 
 import "fmt"
 
-// Mode says how a container's link reaches its TAP.
+// Mode is how a container is connected to its TAP.
 type Mode string
 
 const (
-	Veth   Mode = "veth" // a veth pair, its host end tied to the TAP by tc redirects
+	Veth   Mode = "veth" // a veth pair; tc redirects connect its host end with the TAP
 	Direct Mode = "tap"  // the TAP itself moves into the container
 )
 

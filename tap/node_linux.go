@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// node is the file that TAPs are made of: character device 10:200, in every Linux (Documentation/admin-guide/devices.txt).
+// node is the device by which TAPs are made: character device 10:200 (Documentation/admin-guide/devices.txt).
 const node = "/dev/net/tun"
 
 const nodeMajor, nodeMinor = 10, 200
 
-// A NodeError says what keeps this process from making TAPs.
+// A NodeError says why this process cannot make TAPs.
 type NodeError struct {
 	Wrong  string // what is wrong
-	Remedy string // what to type, or to allow; "": the kernel has no TAPs to offer
+	Remedy string // what to type, or to allow; "": the kernel has no tun driver
 }
 
 func (e *NodeError) Error() string {
@@ -29,7 +29,7 @@ func (e *NodeError) Error() string {
 	return e.Wrong + ": " + e.Remedy
 }
 
-// CheckTUN tells what keeps this process from making TAPs: a *NodeError, or nil. It makes none.
+// CheckTUN returns why this process cannot make TAPs: a *NodeError, or nil if it can. It makes none.
 func CheckTUN() error { return checkNode(node) }
 
 func checkNode(path string) error {
@@ -42,8 +42,8 @@ func checkNode(path string) error {
 	if err != nil {
 		return err
 	}
-	// Neither IFF_TUN nor IFF_TAP: the kernel asks for the right to make one before it finds that there is nothing to
-	// be made (tun_set_iff in drivers/net/tun.c).
+	// Neither IFF_TUN nor IFF_TAP is set: the kernel checks the permission before it finds that the request is invalid
+	// (tun_set_iff in drivers/net/tun.c).
 	err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	if errors.Is(err, unix.EINVAL) {
 		return nil
@@ -51,8 +51,7 @@ func checkNode(path string) error {
 	return explainNode(path, err)
 }
 
-// explainNode finds out why path could not be opened, or a TAP not be made with it. An error that it knows nothing of
-// is given back.
+// explainNode finds out why path could not be opened, or no TAP be made with it. Other errors are returned unchanged.
 func explainNode(path string, err error) error {
 	create := fmt.Sprintf("mkdir -p %s && mknod -m 666 %s c %d %d; in a container: --device %s", filepath.Dir(path), path, nodeMajor, nodeMinor, path)
 	var s unix.Stat_t

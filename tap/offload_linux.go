@@ -9,18 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The kernel takes super-frames and unfinished checksums, if it does. What it refuses is done here
-// instead, and a kind that it refused is not offered again until Retry. Only EINVAL speaks of the
-// offload (tun_get_user in drivers/net/tun.c: it reads the header so); all else is about this frame or
-// about now.
+// Super-frames and partial checksums are written to the kernel as they are. If it refuses one, the frame is cut or its
+// checksum completed here, and that kind is disabled until Retry. Only EINVAL is about the offload (tun_get_user in
+// drivers/net/tun.c, on reading the header); all other errors are about this frame or this moment.
 
-// maxUDP is how many datagrams a kernel takes for one super-frame: UDP_MAX_SEGMENTS before Linux 6.9.
+// maxUDP is the maximum of datagrams in a super-frame of UDP: UDP_MAX_SEGMENTS before Linux 6.9.
 const maxUDP = 64
 
-// Offload tells whether the kernel takes super-frames of a kind, or, of the kind None, unfinished checksums.
+// Offload tells whether super-frames of a kind may be written; for None, partial checksums.
 func (d *Device) Offload(kind ether.Kind) offload.Status { return d.feature(kind).Status() }
 
-// Retry offers again what the kernel refused.
+// Retry enables again what was disabled since the kernel had refused it.
 func (d *Device) Retry() {
 	for i := range d.features {
 		d.features[i].Retry()
@@ -29,7 +28,7 @@ func (d *Device) Retry() {
 
 func (d *Device) feature(kind ether.Kind) *offload.Feature { return &d.features[kind%nKinds] }
 
-// disableUnsupported bars what TUNSETOFFLOAD did not take: a kernel that cannot hand it over cannot take it either.
+// disableUnsupported blocks what TUNSETOFFLOAD has refused: a kernel that cannot deliver it cannot accept it either.
 func (d *Device) disableUnsupported() {
 	bar := func(needs int, kinds ...ether.Kind) {
 		if d.offloads&needs == needs {
@@ -45,9 +44,9 @@ func (d *Device) disableUnsupported() {
 	bar(tunnels, ether.TunnelTCP4, ether.TunnelTCP6, ether.TunnelUDP)
 }
 
-// joinRefused notes that a joined write was refused, and n of its frames went by themselves.
+// joinRefused handles that a joined write was refused, and that n of its frames were then accepted one by one.
 func (d *Device) joinRefused(kind ether.Kind, n int, errno syscall.Errno) {
-	if n == 0 { // it was not the joining
+	if n == 0 { // joining was not the reason
 		return
 	}
 	g := d.feature(kind)
@@ -57,7 +56,7 @@ func (d *Device) joinRefused(kind ether.Kind, n int, errno syscall.Errno) {
 	}
 }
 
-// resend writes a frame that the kernel refused once more, with nothing left undone.
+// resend writes a frame that the kernel has refused again, without offload.
 func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscall.Errno {
 	switch refused {
 	case syscall.EINVAL, syscall.EMSGSIZE, syscall.ENOMEM, syscall.ENOBUFS:
@@ -79,8 +78,8 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 	return errno
 }
 
-// writeWithoutOffload writes a frame with its checksum finished, or the segments of a super-frame. It gives
-// how many frames went, and the last error.
+// writeWithoutOffload writes a frame with its checksum completed, or the segments of a super-frame. It returns the number
+// of frames written, and the last error.
 func (d *Device) writeWithoutOffload(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
 	if f.Off.Kind == ether.None {
 		b := f.Bytes()
@@ -112,7 +111,7 @@ func (d *Device) writeWithoutOffload(w *writer, f *ether.Frame) (n int, errno sy
 	}
 }
 
-// write writes a finished frame that lies in parts.
+// write writes a frame without offload, from several parts.
 func (d *Device) write(w *writer, parts ...[]byte) syscall.Errno {
 	clear(w.vnet[:])
 	w.set(0, w.vnet[:d.vnetLen])

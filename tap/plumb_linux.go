@@ -19,13 +19,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrGone means that the container's link does not exist any more, so there is nothing to adopt.
+// ErrGone means that the container's link does not exist any more.
 var ErrGone = errors.New("the container's link is gone")
 
-// A Spec is one container's port as it should be.
+// A Spec is the wanted state of one container's port.
 type Spec struct {
 	ID      string    // endpoint id; the links are named from it
-	Tag     string    // alias of every link, so that ours are known from others'
+	Tag     string    // alias of every link, by which ours are recognised
 	Mode    Mode      //
 	MAC     ether.MAC // of the container's end
 	MTU     int       // of every link, in bytes of IP packet
@@ -56,13 +56,13 @@ func (s *Spec) Link() string {
 	return inner
 }
 
-// A plumber works on a port's links, over one netlink socket: one for each request costs more than most requests.
+// A linkSetup works on a port's links with one netlink socket: a socket for each request would cost more than most requests.
 type linkSetup struct {
 	Spec
 	*netlink.Handle
 }
 
-// newSetup opens a socket of the namespace that the thread is in.
+// newSetup opens a netlink socket in the namespace of the calling thread.
 func (s Spec) newSetup() (*linkSetup, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s Spec) newSetup() (*linkSetup, error) {
 	return &linkSetup{s, h}, nil
 }
 
-// Create makes the links, or completes those that are there, and opens the TAP.
+// Create makes the links, or completes those that exist, and opens the TAP.
 func Create(s Spec) (*Device, error) {
 	p, err := s.newSetup()
 	if err != nil {
@@ -89,8 +89,8 @@ func Create(s Spec) (*Device, error) {
 	return s.open()
 }
 
-// Adopt opens the port of a container that may be running: it mends what is ours (the TAP and the
-// redirects) but does not make a container's link anew. ErrGone if there is none.
+// Adopt opens the port of a container that may be running: it repairs the TAP and the redirects, but does not make a new
+// link for the container. ErrGone if the container's link does not exist.
 func Adopt(s Spec) (*Device, error) {
 	p, err := s.newSetup()
 	if err != nil {
@@ -120,7 +120,7 @@ func Adopt(s Spec) (*Device, error) {
 	return s.open()
 }
 
-// Remove takes the links away that are there and carry the tag. The Device must be closed.
+// Remove removes the links that exist and have the tag. The Device must be closed.
 func Remove(s Spec) error {
 	p, err := s.newSetup()
 	if err != nil {
@@ -136,10 +136,10 @@ func Remove(s Spec) error {
 			continue
 		}
 		if err == nil && !s.ours(l) {
-			err = errors.New("it is not ours any more (ip -d link show " + name + "), and stays")
+			err = errors.New("its alias is not tapestry's any more (ip -d link show " + name + "), so it is left alone")
 		}
 		if err == nil && name == tap && hosts == nil {
-			hosts = p.hostAddrs(l) // of one that no record names
+			hosts = p.hostAddrs(l) // of a port that no record names
 		}
 		if err == nil {
 			err = p.LinkDel(l)
@@ -154,13 +154,13 @@ func Remove(s Spec) error {
 	return errors.Join(errs...)
 }
 
-// Found is what the daemon's namespace shows of one endpoint.
+// Found is what exists of one endpoint in the daemon's namespace.
 type Found struct {
 	TAP, Outer, Inner bool
-	Overruns          uint64 // frames that the TAP's queue had no room for
+	Overruns          uint64 // frames that were dropped since the TAP's queue was full
 }
 
-// List gives the links whose tag begins with prefix, by the rest of the tag.
+// List finds the links whose tag begins with prefix, by the rest of the tag.
 func List(prefix string) (map[string]Found, error) {
 	links, err := linkList()
 	if err != nil {
@@ -192,7 +192,7 @@ func List(prefix string) (map[string]Found, error) {
 	return m, nil
 }
 
-// linkList dumps the links; a dump that changed under its reader is taken again.
+// linkList dumps the links; a dump that was interrupted by a change is repeated.
 func linkList() (links []netlink.Link, err error) {
 	for range 10 {
 		links, err = netlink.LinkList()
@@ -219,8 +219,8 @@ func gone(err error) bool {
 	return errors.As(err, &none) || errors.Is(err, unix.ENODEV)
 }
 
-// ours tells whether we made l. A link without an alias is ours by its name: the process ended
-// between making and tagging it.
+// ours tells whether we made l. A link with our name and without an alias is ours, too: a process has ended between making
+// and tagging it.
 func (s *Spec) ours(l netlink.Link) bool {
 	a := l.Attrs().Alias
 	return a == s.Tag || a == ""
@@ -246,8 +246,7 @@ func (p *linkSetup) ensureVeth() error {
 	return p.completeVeth(l)
 }
 
-// completeVeth makes a veth's ends what they should be. The container's end, once Docker has it, is
-// the container's affair.
+// completeVeth configures both ends of a veth. Once Docker has moved the container's end, only the host's end is changed.
 func (p *linkSetup) completeVeth(l netlink.Link) error {
 	_, outer, inner := Names(p.ID)
 	if !p.ours(l) {
@@ -280,18 +279,18 @@ func (p *linkSetup) setMTU(l netlink.Link) error {
 	return nil
 }
 
-// limitGSO keeps a container's super-frames so short that one send takes each of them.
+// limitGSO sets GSOMax on a link, so that each super-frame of the container fits one send.
 func (p *linkSetup) limitGSO(l netlink.Link) error {
 	if p.GSOMax == 0 {
 		return nil
 	}
 	if err := p.LinkSetGSOMaxSize(l, p.GSOMax); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("limit super-frames of %s: %w", l.Attrs().Name, explain(err, ""))
+		return fmt.Errorf("set gso_max_size of %s: %w", l.Attrs().Name, explain(err, ""))
 	}
 	return nil
 }
 
-// bringUp tags a host end, silences its IPv6 and brings it up.
+// bringUp tags a host end, disables its IPv6 and brings it up.
 func (p *linkSetup) bringUp(l netlink.Link) error {
 	name := l.Attrs().Name
 	if err := p.LinkSetAlias(l, p.Tag); err != nil {
@@ -306,8 +305,8 @@ func (p *linkSetup) bringUp(l netlink.Link) error {
 	return nil
 }
 
-// disableHostIPv6 keeps the host's IPv6 from speaking on the container's segment: no link-local address, no
-// router solicitation, no MLD report. Where /proc/sys is read-only the first half must do.
+// disableHostIPv6 keeps the host from sending IPv6 on the container's segment: no link-local address, no router
+// solicitation, no MLD report. If /proc/sys is read-only, only the link-local address is prevented.
 func (p *linkSetup) disableHostIPv6(l netlink.Link) error {
 	if err := p.disableLinkLocal(l); err != nil {
 		return err
@@ -316,11 +315,11 @@ func (p *linkSetup) disableHostIPv6(l netlink.Link) error {
 	return nil
 }
 
-// disableLinkLocal lets a link have no IPv6 address but those that it is given.
+// disableLinkLocal prevents the automatic link-local IPv6 address of a link.
 func (p *linkSetup) disableLinkLocal(l netlink.Link) error {
 	const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h
 	if err := p.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("take IPv6 off %s: %w", l.Attrs().Name, explain(err, ""))
+		return fmt.Errorf("disable link-local IPv6 addresses on %s: %w", l.Attrs().Name, explain(err, ""))
 	}
 	return nil
 }
@@ -329,9 +328,8 @@ func disableIPv6(link string) {
 	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", []byte("1"), 0)
 }
 
-// ensureTAP makes the persistent TAP. The device is laid down by one descriptor that is closed
-// again: only the first queue of a device settles whether virtio-net headers are spoken, and that
-// has to be one that asks for them (see open).
+// ensureTAP makes the persistent TAP, and closes the descriptor that made it: the first open queue of a device determines
+// whether the device has virtio-net headers, and that must be one that requests them (see openQueue).
 func (p *linkSetup) ensureTAP() error {
 	name, outer, _ := Names(p.ID)
 	l, err := p.find(name)
@@ -342,17 +340,17 @@ func (p *linkSetup) ensureTAP() error {
 			return fmt.Errorf("make tap %s: %w", name, explainNode(node, err))
 		}
 		if err := w.Close(); err != nil {
-			return fmt.Errorf("lay tap %s down: %w", name, err)
+			return fmt.Errorf("close tap %s: %w", name, err)
 		}
 		l, err = p.find(name)
 		if err != nil {
 			return err
 		}
-		// A TAP of many queues gets a qdisc of 16 KiB and more for each of 256 that nobody opens: 7 MB of
-		// kernel memory. Its own ring is queue enough.
+		// A multi-queue TAP gets a qdisc of 16 KiB and more for each of 256 possible queues, which are 7 MB of kernel
+		// memory. The TAP's own ring is enough of a queue.
 		none := &netlink.GenericQdisc{QdiscType: "noqueue", QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT}}
-		if err := p.QdiscReplace(none); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) { // without tc
-			return fmt.Errorf("take the queues off tap %s: %w", name, explain(err, ""))
+		if err := p.QdiscReplace(none); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOENT) { // a kernel without tc
+			return fmt.Errorf("set qdisc noqueue on tap %s: %w", name, explain(err, ""))
 		}
 	} else if err != nil {
 		return err
@@ -371,7 +369,7 @@ func (p *linkSetup) ensureTAP() error {
 			return fmt.Errorf("set address %s on %s: %w", p.MAC, name, explain(err, ""))
 		}
 		if err := p.limitGSO(l); err != nil || p.Host == nil {
-			return err // Docker brings a container's up
+			return err // Docker brings up a container's link
 		}
 		return p.configureHostPort(l)
 	}
@@ -397,8 +395,8 @@ func (s *Spec) open() (*Device, error) {
 	return d, nil
 }
 
-// openInSandbox opens a TAP that Docker has moved into the container, and renamed there. A TAP is
-// looked for in the namespace that /dev/net/tun was opened in, so the thread goes there.
+// openInSandbox opens a TAP that Docker has moved into the container, and renamed there. The kernel looks for a TAP in the
+// namespace in which /dev/net/tun was opened, so the thread enters that of the container.
 func (s *Spec) openInSandbox() (d *Device, err error) {
 	if s.Sandbox == "" {
 		return nil, ErrGone
@@ -418,8 +416,8 @@ func (s *Spec) openInSandbox() (d *Device, err error) {
 	return d, err
 }
 
-// findTagged finds the TAP in a container by its tag; or, since the container may have changed that, by its
-// MAC among those with no tag of ours.
+// findTagged finds the TAP in a container by its tag. The container may have changed that: then by its MAC, among TAPs
+// without a tag of ours.
 func (s *Spec) findTagged(links []netlink.Link) (name string) {
 	for _, l := range links {
 		a := l.Attrs()
@@ -436,7 +434,7 @@ func (s *Spec) findTagged(links []netlink.Link) (name string) {
 	return name
 }
 
-// inNamespace runs fn on a thread in the network namespace at path; ErrGone if there is none.
+// inNamespace runs fn on a thread in the network namespace at path. ErrGone if that does not exist.
 func inNamespace(path string, fn func() error) error {
 	ns, err := netns.GetFromPath(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -450,7 +448,7 @@ func inNamespace(path string, fn func() error) error {
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
 		if err := netns.Set(ns); err != nil {
-			if errors.Is(err, unix.EINVAL) { // the mount has gone, an empty file is left
+			if errors.Is(err, unix.EINVAL) { // the namespace was unmounted, and an empty file is left
 				err = ErrGone
 			}
 			done <- fmt.Errorf("enter namespace %s: %w", path, explainNamespace(err))

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The probes try what a container's port needs of the kernel. Each works in a network namespace of its
-// own, which ends with it, so the host's links are not touched; it takes CAP_SYS_ADMIN.
+// The probes test what a container's port needs of the kernel. Each makes a network namespace that ends with it, so the
+// host's links are not touched. That needs CAP_SYS_ADMIN.
 
 // TUN is what the TAPs of this kernel can do.
 type TUN struct {
@@ -23,7 +23,7 @@ type TUN struct {
 	Tunnels   bool // TUN_F_UDP_TUNNEL_GSO and TUN_F_UDP_TUNNEL_GSO_CSUM, since Linux 6.17
 }
 
-// ProbeTUN makes a TAP and asks what it can do. Where none can be made the error is a *NodeError.
+// ProbeTUN makes a TAP and finds out what it can do. If none can be made, the error is a *NodeError.
 func ProbeTUN() (t TUN, err error) {
 	err = inNewNamespace(func() error {
 		fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -58,7 +58,7 @@ func ProbeTUN() (t TUN, err error) {
 		return nil
 	})
 	if err == nil {
-		err = CheckTUN() // to be allowed it apart is not to be allowed it here
+		err = CheckTUN() // the permission in the new namespace does not imply the one in this namespace
 	}
 	return t, err
 }
@@ -75,7 +75,7 @@ func ProbeVeth() error {
 	})
 }
 
-// ProbeRedirect makes a whole port as a container gets it, and sends a frame through it each way.
+// ProbeRedirect makes a port as a container gets it, and sends a frame through it in each direction.
 func ProbeRedirect() error {
 	return inNewNamespace(func() error {
 		s := Spec{ID: "probe", Tag: "tapestry:probe", Mode: Veth, MAC: ether.MAC{2, 0, 0, 0, 0, 1}, MTU: 1500}
@@ -97,7 +97,7 @@ func ProbeRedirect() error {
 
 // checkRedirect sends a frame from the container's end to d, and one from d to the container's end.
 func (d *Device) checkRedirect(index int, mac ether.MAC) error {
-	const experimental = 0x88b5 // IEEE 802: for tries like this one
+	const experimental = 0x88b5 // local experimental EtherType, IEEE 802
 	protocol := uint16(experimental>>8 | experimental&0xff<<8)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {
@@ -176,7 +176,7 @@ func sendUntil(fd int, done *bool, send, read func() error) error {
 	return nil
 }
 
-// ErrNoNamespace means that nothing could be tried.
+// ErrNoNamespace means that a probe could not run.
 var ErrNoNamespace = errors.New("make a network namespace")
 
 // inNewNamespace runs fn on a thread in a network namespace that is made for it and ends with it.

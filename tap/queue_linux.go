@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openQueues opens n queues of an existing TAP, at least one, with virtio-net headers and as many
-// offloads as the kernel has.
+// openQueues opens n queues of an existing TAP, at least one, with virtio-net headers and all offloads that the kernel
+// supports.
 func openQueues(name string, n int) (*Device, error) {
 	d := &Device{Link: name}
 	d.Queue = Queue{d, -1}
@@ -47,7 +47,7 @@ func openQueue(name string) (fd int, err error) {
 		err = errors.New("there is a link of this name that is no TAP of several queues: rename or remove it, tapestry needs the name")
 	case err != nil:
 		err = explainNode(node, err)
-	default: // without an owner, whoever can open the node could open a queue
+	default: // without an owner, everybody who may open the node could open a queue
 		err = errors.Join(unix.IoctlSetInt(fd, unix.TUNSETOWNER, 0), unix.IoctlSetInt(fd, unix.TUNSETGROUP, 0))
 	}
 	if err != nil {
@@ -61,7 +61,7 @@ func (d *Device) prepare(fd int) error {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return err
 	}
-	// The header can be refused without an error, and every frame would then be read shifted.
+	// The kernel may ignore IFF_VNET_HDR without an error; then every frame would be read with a wrong offset.
 	req, err := unix.NewIfreq("")
 	if err != nil {
 		return err
@@ -70,7 +70,7 @@ func (d *Device) prepare(fd int) error {
 		return fmt.Errorf("read its flags: %w", explain(err, ""))
 	}
 	if req.Uint16()&unix.IFF_VNET_HDR == 0 {
-		return fmt.Errorf("flags %#x: it speaks no virtio-net header; another program holds a queue of it", req.Uint16())
+		return fmt.Errorf("flags %#x: it has no virtio-net header; another program holds a queue of it", req.Uint16())
 	}
 	const csum, tso, uso = unix.TUN_F_CSUM, unix.TUN_F_TSO4 | unix.TUN_F_TSO6, unix.TUN_F_USO4 | unix.TUN_F_USO6
 	for _, want := range []int{csum | tso | uso | tunnels, csum | tso | uso, csum | tso, csum, 0} {
@@ -78,7 +78,7 @@ func (d *Device) prepare(fd int) error {
 		if want&tunnels != 0 {
 			d.vnetLen = vnetTunnelLen
 		}
-		// The length first: with the offload on and a short header, the kernel would hand over nothing.
+		// The length first: with this offload and a short header, the kernel would deliver nothing.
 		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, d.vnetLen); err != nil {
 			return fmt.Errorf("set the virtio-net header's length: %w", explain(err, ""))
 		}

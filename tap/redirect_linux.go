@@ -9,12 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// redirectModules are what a kernel needs for redirects, and what to do without.
+// redirectModules are the kernel modules for redirects, and what to do if a kernel lacks them.
 const redirectModules = "sch_ingress cls_u32 act_mirred; or make networks with -o tapestry.attach=tap"
 
-// redirect sends everything that comes in by from out of to, before the host's stack sees it. A
-// filter whose target has gone swallows every frame in silence, so anything but the right one is
-// cleared away first.
+// redirect makes the kernel send everything that from receives by to, before the host's stack sees it. A filter whose
+// target does not exist any more drops every frame without counting it, so anything but the right filter is removed first.
 func (p *linkSetup) redirect(from, to netlink.Link) error {
 	index, name := from.Attrs().Index, from.Attrs().Name
 	qdisc := &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}
@@ -31,8 +30,8 @@ func (p *linkSetup) redirect(from, to netlink.Link) error {
 		return fmt.Errorf("add ingress qdisc to %s: %w", name, explain(err, redirectModules))
 	}
 	filter := &netlink.U32{
-		// No key, not one with an empty mask: to look at a key takes four bytes behind the Ethernet header, and a frame
-		// without them would match nothing and be lost without a count (u32_classify in net/sched/cls_u32.c).
+		// No key, not even one with an empty mask: a key needs four bytes behind the Ethernet header, and a shorter frame
+		// would not match and be lost without a count (u32_classify in net/sched/cls_u32.c).
 		Sel:         &nl.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_ALL},
 		Actions:     []netlink.Action{netlink.NewMirredAction(to.Attrs().Index)},

@@ -8,8 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Routes are the IPv4 destinations, in the main table, of the network namespace at path; none if there is no such
-// namespace yet.
+// Routes are the destinations of the IPv4 routes in the main table of the network namespace at path; none if that does
+// not exist yet.
 func Routes(path string) (dst []netip.Prefix, err error) {
 	if path == "" {
 		return nil, nil

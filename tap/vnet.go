@@ -11,7 +11,7 @@ import (
 //
 //	u8 flags, u8 gso_type, u16 hdr_len, u16 gso_size, u16 csum_start, u16 csum_offset
 //
-// A TAP that hands over super-frames within UDP tunnels has struct virtio_net_hdr_v1_hash_tunnel, where there follow
+// A TAP that delivers super-frames within UDP tunnels has struct virtio_net_hdr_v1_hash_tunnel, where there follow
 //
 //	u16 num_buffers, u32 hash_value, u16 hash_report, u16 padding, le16 outer_th_offset, le16 inner_nh_offset
 const (
@@ -34,8 +34,8 @@ const (
 
 var native = binary.NativeEndian
 
-// decodeVnet reads the header. A segmentation that we do not know becomes a Kind that no frame
-// passes Check with, so that the switch drops and counts it.
+// decodeVnet reads the header. An unknown gso_type becomes a Kind with which no frame passes Check, so that the switch
+// drops and counts it.
 func decodeVnet(b []byte) ether.Offload {
 	_ = b[vnetLen-1]
 	o := ether.Offload{PartialChecksum: b[0]&needsCsum != 0}
