@@ -6,10 +6,9 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// announcements says to the whole segment which station has the endpoint's addresses: an ARP
-// announcement (RFC 5227 section 2.3) for each IPv4 address, an unsolicited neighbour advertisement
-// (RFC 4861 section 7.2.6) for each IPv6 one. Switches elsewhere learn the way, and neighbours forget
-// whoever had the address before; daemons before 28 do not say it themselves.
+// announcements are frames that tell the whole network which MAC has the endpoint's addresses: an ARP announcement (RFC 5227
+// section 2.3) for each IPv4 address, an unsolicited neighbour advertisement (RFC 4861 section 7.2.6) for each IPv6 one. So
+// other hosts' switches learn the port, and neighbours replace stale entries. Docker before 28 does not send them itself.
 func announcements(e Endpoint) []ether.Frame {
 	var frames []ether.Frame
 	for _, p := range e.Addrs {

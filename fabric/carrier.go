@@ -2,12 +2,12 @@ package fabric
 
 import "github.com/tapestry-net/tapestry/tap"
 
-// Links that are down. The kernel takes what is sent to a container whose link is down, and drops it in silence; a TAP in the
-// container, or the host's, refuses it. So links are looked at when rtnetlink tells of a change, and each second: nobody
-// tells of those in containers' namespaces. A port that was found down asks the kernel again for each batch of frames, and
-// believes those that come from it: what is told late loses nothing that would arrive.
+// Links without carrier. If a container's link is down, the kernel accepts frames for it and drops them uncounted (a TAP in
+// the container, or the host's, refuses them). So links are checked when rtnetlink reports a change, and each second, since it
+// does not report changes in containers' namespaces. A port that was found down asks the kernel again for each batch of
+// frames, and is up as soon as a frame comes from it: so late news loses no frame that would have arrived.
 
-// checkCarriers looks at every container's link.
+// checkCarriers checks every container's link.
 func (f *Fabric) checkCarriers() {
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
@@ -26,7 +26,7 @@ func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 	case why == nil:
 		e.started = true
 	case !e.started:
-		return // Docker brings it up when it has moved it into the container
+		return // Docker sets it up after moving it into the container
 	case n.isHostPort(e) && why == tap.ErrDown:
 		why = tap.ErrHostEnd
 	}
@@ -41,7 +41,7 @@ func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 	e.port.SetDown(func() bool { return dev.Carrier() != nil })
 }
 
-// downReason tells why nothing gets to the endpoint; nil: it does.
+// downReason tells why no frame reaches the endpoint; nil: frames do.
 func (e *endpoint) downReason() error {
 	if e.down != nil {
 		return e.down

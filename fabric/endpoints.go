@@ -18,27 +18,26 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// endpoint is an Endpoint at work.
+// endpoint is an Endpoint with its port. Its fields are guarded by Fabric.lock.
 type endpoint struct {
 	state.EndpointRecord
-	dev            Device         // nil: down
-	handles        []*poll.Handle // of its queues
+	dev            Device         // nil: the port is down
+	handles        []*poll.Handle // of dev's queues
 	port           *vswitch.Port
-	faults         *fault.Point // between both
-	down           error
-	wasInContainer bool           // its link has been in a container, as the sweep saw
-	started        bool           // its link has been up, or in a container for a while: that it is down means something
-	noCarrier      error          // why what is sent does not get to the container, as of lookAtLink
-	joined         string         // Join's sandbox; of an earlier process's only what the record has
+	faults         *fault.Point   // between dev and port
+	down           error          // why dev is nil, or what is missing of the host port
+	wasInContainer bool           // the sweep has seen its link in a container
+	started        bool           // its link has been up, or in a container for a while: only then is a missing carrier an error
+	noCarrier      error          // why the kernel drops frames to the container, as of checkCarrier
+	joined         string         // the sandbox that Join was given; after a restart the record's, which may be ""
 	groups         []netip.Prefix // routes that Join gave the container, see groupRoutes
-	// suspect is since when nothing speaks for its container, 0 while something does.
-	orphanSince time.Duration
-	conflicts   uint64 // frames of other ports with its address, as last logged
+	orphanSince    time.Duration  // since when the kernel shows no sign of its container; 0: it does
+	conflicts      uint64         // frames from other ports with its address, as last logged
 }
 
-// CreateEndpoint makes a container's port and gives the MAC in force. A repeated one with equal data
-// succeeds, and makes what a crash in the middle has left out; with other data, or with a MAC that
-// another endpoint of the network has, it is ErrInUse.
+// CreateEndpoint creates a container's port and returns the MAC in force. A repeated call with equal data succeeds, and
+// creates what is missing after a crash in the middle. It is ErrInUse if the endpoint exists with other data, or if another
+// endpoint of the network has the MAC.
 func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoint) (ether.MAC, error) {
 	for until := f.now() + f.containerExitWait; ; {
 		mac, err := f.createEndpoint(ctx, network, want)
@@ -46,7 +45,7 @@ func (f *Fabric) CreateEndpoint(ctx context.Context, network string, want Endpoi
 		if !errors.As(err, &taken) || f.now() >= until || ctx.Err() != nil {
 			return mac, err
 		}
-		select { // a namespace without processes takes the kernel a moment to end
+		select { // the kernel needs a moment to remove a namespace whose last process has ended
 		case <-ctx.Done():
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -97,7 +96,7 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		err = f.plug(n, e, f.links.Create)
 	}
 	if err == nil {
-		err = ctx.Err() // the answer would come too late: as if it had never been
+		err = ctx.Err() // nobody waits for the answer any more: undo it
 	}
 	if err != nil {
 		return ether.MAC{}, withUndo(err, f.removeEndpoint(n, e))
@@ -106,7 +105,7 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	return e.MAC, nil
 }
 
-// withUndo is the error of what failed, and of what came of undoing it, if that has another reason.
+// withUndo adds to an error the one of undoing, unless both have the same errno.
 func withUndo(err, undo error) error {
 	var why syscall.Errno
 	if undo == nil || errors.As(err, &why) && errors.Is(undo, why) {
@@ -115,22 +114,22 @@ func withUndo(err, undo error) error {
 	return fmt.Errorf("%w; and it could not be undone: %w", err, undo)
 }
 
-// macInUse is the ErrInUse of a MAC that an endpoint has whose container is there. It may end by itself.
+// macInUse is the ErrInUse of a MAC whose endpoint still has its container. It may resolve itself: the container may be ending.
 type macInUse struct{ error }
 
 func (r macInUse) Unwrap() error { return r.error }
 
-// resolveConflicts lets the endpoints give way that have an address of a new one's. A dockerd that was killed never says which of
-// its endpoints have gone, and restarted containers get their old addresses at once. But nor does dockerd say that it
-// took an address away from a container that runs, for the next (29, when a sysctl disables the link's IPv6). So an
-// equal address only suggests that an endpoint is dead, and its link decides: who is dead is removed; who is alive keeps
-// its link, and its record loses the address. Two with one MAC cannot be: then a living one is rivalLives.
+// resolveConflicts handles endpoints that have an address of a new one. There are two causes. A dockerd that was killed never
+// says which of its endpoints are gone, and restarted containers get their old addresses at once. And dockerd 29 takes an
+// address from a running container without telling, for the next one, when a sysctl disables the link's IPv6. So the old
+// endpoint's link decides: if it shows no container, the endpoint is removed; else the endpoint keeps its link and loses the
+// address. An equal MAC cannot be resolved while its container is there: that is macInUse.
 func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 	wanted := func(p netip.Prefix) bool {
 		return slices.ContainsFunc(want.Addrs, func(q netip.Prefix) bool { return p.Addr() == q.Addr() })
 	}
 	var dead, stripped []*endpoint
-	var found map[string]tap.Found // asked for once, if at all
+	var found map[string]tap.Found // listed at the first conflict
 	for _, other := range n.endpoints {
 		shared := slices.ContainsFunc(other.Addrs, wanted)
 		if !shared && other.MAC != want.MAC {
@@ -147,7 +146,7 @@ func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 		case other.MAC == want.MAC && alive && shared:
 			return macInUse{inUsef("%s and MAC address %s belong to endpoint %s of this network, whose container is still there: stop that one, or give this container another --ip",
 				want.Addrs[0].Addr(), want.MAC, short(other.ID))}
-		case other.MAC == want.MAC && (alive || unjoined && !shared): // who has not joined yet may do so
+		case other.MAC == want.MAC && (alive || unjoined && !shared): // one that has not joined yet may still do so
 			return macInUse{inUsef("MAC address %s belongs to endpoint %s of this network: give this container another", want.MAC, short(other.ID))}
 		case alive:
 			stripped = append(stripped, other)
@@ -171,7 +170,7 @@ func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 	return nil
 }
 
-// startCapture begins the capture that the endpoint was asked for with, if any.
+// startCapture starts the capture of the endpoint's tapestry.capture option, if it has one.
 func (f *Fabric) startCapture(n *network, want Endpoint) error {
 	if want.Capture == "" {
 		return nil
@@ -182,14 +181,14 @@ func (f *Fabric) startCapture(n *network, want Endpoint) error {
 	return nil
 }
 
-// plug opens the endpoint's device and ties it to the switch.
+// plug opens the endpoint's device and connects it to the switch and the workers.
 func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, error)) error {
 	dev, err := open(f.spec(n, e))
 	if err != nil {
 		e.down = err
 		return err
 	}
-	const header = 14 + 4 // a VLAN tag is let through above the MTU, as the kernel does
+	const header = 14 + 4 // a VLAN tag does not count towards the MTU, as in the kernel
 	point := fault.Attach(n.sw, n.ID, e.ID, dev, false, e.MTU+header)
 	port := point.Port
 	port.Pin(e.MAC)
@@ -212,7 +211,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, erro
 	return nil
 }
 
-// unplug takes the endpoint's device from the switch and closes it; the links stay.
+// unplug disconnects the endpoint's device from the switch and closes it; its links stay in the kernel.
 func (f *Fabric) unplug(e *endpoint) error {
 	if e.dev == nil {
 		return nil
@@ -222,16 +221,15 @@ func (f *Fabric) unplug(e *endpoint) error {
 	}
 	f.clearFaults(e.faults)
 	e.port.Detach()
-	f.synchronize() // nobody sends to it any more
+	f.synchronize() // from here on nobody sends to it
 	f.cfg.Observer.Unplug(e.port.Number)
 	err := e.dev.Close()
 	e.dev, e.port, e.faults, e.handles, e.noCarrier = nil, nil, nil, nil, nil
 	return err
 }
 
-// deviceFailed hears that an endpoint's device failed: its TAP was deleted, or its container's namespace
-// has gone. It costs the endpoint, not the daemon; the sweep decides what becomes of it. What is
-// heard of a device after another took its place is old news.
+// deviceFailed is called when an endpoint's device fails: its TAP was deleted, or its container's namespace is gone. Only that
+// endpoint goes down; the sweep reopens or removes it. A failure of a device that was replaced meanwhile is ignored.
 func (f *Fabric) deviceFailed(network, id string, dev Device, why error) {
 	if f.acquire(context.Background()) != nil {
 		return
@@ -245,7 +243,7 @@ func (f *Fabric) deviceFailed(network, id string, dev Device, why error) {
 	e.down = errors.Join(why, f.unplug(e))
 	found, err := f.links.List(f.tag())
 	if err != nil || n.alive(e, found) {
-		f.log.Warn("endpoint's tap broke, trying to mend it", "network", network, "endpoint", id, "err", why)
+		f.log.Warn("endpoint's tap broke, trying to fix it", "network", network, "endpoint", id, "err", why)
 	}
 }
 
@@ -271,8 +269,8 @@ func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	return errors.Join(err, f.dir.Save(n.record()))
 }
 
-// Join names the link that Docker is to move into the container whose network namespace will be at
-// sandbox, and tells the segment where the container's addresses are now.
+// Join returns the link that Docker moves into the container whose network namespace will be at sandbox, and announces the
+// container's addresses on the network.
 func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachment, error) {
 	if err := f.acquire(ctx); err != nil {
 		return Attachment{}, err
@@ -294,7 +292,7 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 		old := e.EndpointRecord
 		e.Sandbox = sandbox // the TAP will be found there again
 		if cannotEnter {
-			e.Groups = routes // there is no other way to know them, after a restart
+			e.Groups = routes // after a restart they can be known from here only
 		}
 		if err := f.dir.Save(n.record()); err != nil {
 			e.EndpointRecord = old
@@ -310,21 +308,20 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
 }
 
-// groupDestinations are the IPv4 destinations that are many stations.
+// groupDestinations are the IPv4 multicast and limited broadcast destinations.
 var groupDestinations = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/4"),        // RFC 5771
 	netip.MustParsePrefix("255.255.255.255/32"), // RFC 919
 }
 
-// groupRoutes are the routes by which a container sends to groups and to everybody (multicast, limited broadcast) when it
-// names no interface, and by which it joins groups then. Without them that would be the default route, docker_gwbridge's,
-// or an error. IPv6 has such a route on every link. A container has each route once, or dockerd fails: the
-// first of its networks has them.
+// groupRoutes are the routes that a container needs to send multicast and limited broadcast, and to join groups, without
+// naming an interface. Without them that would use the default route, by docker_gwbridge, or fail. IPv6 has such a route on
+// every link. dockerd fails if a container gets a route twice, so only the first of its networks has them.
 func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
 	if !slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
 		return nil
 	}
-	// Of a container that runs, its namespace tells; daemons before 28 join a container's networks before there is one.
+	// A running container's routes are in its namespace; dockerd before 28 joins the networks before the namespace exists.
 	taken, err := f.links.Routes(sandbox)
 	if err != nil {
 		f.log.Warn("a container gets no routes for multicast and broadcast: what names no interface leaves by docker_gwbridge, or fails without it; the rest of its network works",
@@ -341,8 +338,7 @@ func (f *Fabric) groupRoutes(e *endpoint, sandbox string) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(groupDestinations), func(p netip.Prefix) bool { return slices.Contains(taken, p) })
 }
 
-// Leave is heard and nothing done: Docker moves the link back out of the container after it, and
-// DeleteEndpoint follows.
+// Leave does nothing: Docker moves the link out of the container afterwards, and then calls DeleteEndpoint.
 func (f *Fabric) Leave(ctx context.Context, network, id string) error {
 	f.log.Debug("endpoint left", "network", network, "endpoint", id)
 	return nil

@@ -448,7 +448,7 @@ func TestEndpointMakesWay(t *testing.T) {
 func TestAddressGivenToTheNext(t *testing.T) {
 	v6 := netip.MustParsePrefix("fd77::2/64")
 	h := newHost(t)
-	seen := newLookout()
+	seen := newFakeObserver()
 	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))
@@ -520,7 +520,7 @@ func TestEndpointAwaitsTheEnd(t *testing.T) {
 // One that cannot be is an error, and nothing is left.
 func TestEndpointCapture(t *testing.T) {
 	h := newHost(t)
-	seen := newLookout()
+	seen := newFakeObserver()
 	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))

@@ -1,12 +1,12 @@
-// Package fabric is this host: its networks and endpoints. It wires the rooms together - a TAP and a
-// switch, a link and a switch, both and the workers - and remembers what it was asked for.
+// Package fabric holds this host's networks and endpoints. It connects TAPs and VXLAN links to switches, and both to the
+// workers, and keeps on the disk what it was asked for.
 //
-// networks.go and endpoints.go are what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
-// sweep.go what happens by itself, view.go the answers to people; package state keeps the disk.
+// networks.go and endpoints.go do what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
+// sweep.go the periodic work, view.go the answers to people; package state reads and writes the disk.
 //
-// The order of every change: the record first, then the kernel, then the switch; on the way out the
-// other way round. So wherever the process dies, the record names at least what may exist, and Open
-// mends the rest with the functions that made it.
+// Every change is made in the same order: first the record, then the kernel, then the switch; a removal in the reverse
+// order. So wherever the process dies, the record names at least what may exist, and Open completes the rest with the same
+// functions that create it.
 package fabric
 
 import (
@@ -30,7 +30,7 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// Errors that callers decide on; what is returned wraps them with the ids.
+// Errors that callers test for; the methods wrap them with the ids.
 var (
 	ErrNoNetwork  = errors.New("no such network")
 	ErrNoEndpoint = errors.New("no such endpoint")
@@ -38,7 +38,7 @@ var (
 	ErrInUse      = errors.New("in use")
 )
 
-// inUse is an ErrInUse with a sentence of its own.
+// inUse is an ErrInUse with its own text.
 type inUse string
 
 func inUsef(format string, args ...any) error { return inUse(fmt.Sprintf(format, args...)) }
@@ -51,31 +51,31 @@ type Config struct {
 	Dir        string           // state directory
 	VTEP       netip.Addr       // this host's underlay address; zero: that of the default route
 	Port       uint16           // VXLAN UDP port, here and by default at peers
-	Peers      []netip.AddrPort // for networks that name none
-	FinishSums bool             // finish inner checksums also for peers that would do it
-	Managed    bool             // as a managed plugin of Docker's: of a host in a Swarm, the tunnel has the address that Docker names
-	SweepAfter time.Duration    // grace before an orphan is removed
+	Peers      []netip.AddrPort // of networks that name none
+	FinishSums bool             // complete inner checksums also for peers that would do it themselves
+	Managed    bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
+	SweepAfter time.Duration    // grace period before an orphan is removed
 	Poller     *poll.Poller
 	Links      Links    // nil: the kernel's
 	Observer   Observer // nil: nobody
 	Log        *slog.Logger
 }
 
-// A Observer is told which networks and ports there are, so that it can watch their switches. It is called with the lock
-// held, and must not call back.
+// An Observer is told of networks and ports, so that it can watch their switches. It is called with the lock held, and
+// must not call back.
 type Observer interface {
 	Add(network string, sw *vswitch.Switch)
 	Remove(network string)
-	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. A remote host's has a tunnel
-	SetMTU(number uint32, mtu int)                 // of a remote host's port; also before Plug, which tells it again
+	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. local and remote: of the tunnel to a remote host
+	SetMTU(number uint32, mtu int)                 // of a remote host's port; may come before Plug, which has the MTU too
 	SetSandbox(number uint32, path string)
 	SetAddrs(number uint32, addrs []netip.Prefix) // a container has lost some of its addresses
 	Unplug(number uint32)
-	Arm(network, endpoint, filter string) error // before the endpoint is made: a capture from its first frame on
-	Disarm(endpoint string)                     // it has gone; there may have been none
+	Arm(network, endpoint, filter string) error // start a capture, before the endpoint is made: so it has the first frame
+	Disarm(endpoint string)                     // the endpoint is gone; it may have had no capture
 }
 
-// noObserver is the Looker where none is given.
+// noObserver is used if Config has no Observer.
 type noObserver struct{}
 
 func (noObserver) Add(string, *vswitch.Switch)          {}
@@ -88,12 +88,12 @@ func (noObserver) Unplug(uint32)                        {}
 func (noObserver) Arm(_, _, _ string) error             { return nil }
 func (noObserver) Disarm(string)                        {}
 
-// Links makes and removes containers' links. There are two: the kernel's (package tap), and one in
-// memory for tests that have no root.
+// Links creates and removes containers' links. It has two implementations: the kernel's (package tap), and one in memory for
+// tests without root.
 type Links interface {
 	Create(tap.Spec) (Device, error)
-	Adopt(tap.Spec) (Device, error) // tap.ErrGone: the container's link does not exist any more
-	Settle(tap.Spec) error          // completes a host's own port, which is open
+	Adopt(tap.Spec) (Device, error) // opens existing links; tap.ErrGone: the container's link does not exist any more
+	Settle(tap.Spec) error          // see tap.RepairHostPort; the port is open
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
 	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
@@ -137,42 +137,44 @@ func opened(d *tap.Device, err error) (Device, error) {
 	return kernelDevice{d}, nil
 }
 
-// Fabric holds this host's networks. Its methods may be called from many goroutines.
+// Fabric holds this host's networks. Its methods may be called by several goroutines.
 type Fabric struct {
 	cfg         Config
 	links       Links
 	dir         state.Dir
 	log         *slog.Logger
 	started     time.Time
-	fatal       chan error
-	unmonitored atomic.Bool // changes of links and routes are not heard of: every tick looks
+	fatal       chan error  // the error that ends Run
+	unmonitored atomic.Bool // rtnetlink does not report changes of links and routes: each tick looks for them
 
-	containerExitWait time.Duration // how long the end of a container is waited for whose MAC another is to have
+	containerExitWait time.Duration // how long CreateEndpoint waits for the end of a container that has the same MAC
 
-	lock          chan struct{} // one token; guards what follows
-	networks      map[string]*network
+	// lock is a mutex that acquire can give up waiting for: a channel that holds one token. It guards all fields below, with
+	// the networks, endpoints and remotes that they lead to.
+	lock          chan struct{}
+	networks      map[string]*network // by id
 	swarm         state.Swarm
-	swarmUnsaved  bool                // the disk did not take swarm
-	sparse        map[netip.Addr]bool // nodes of swarm that are flooded to less: they left, and are silent
-	replayed      map[string]bool     // networks that Docker has named since this host last began to lead
-	replayedAt    time.Duration       // when it last did; 0: never
-	warnedVTEP    netip.Addr          // the address that moveVTEP has warned of
-	paths         map[netip.Addr]path // to other hosts: the one place that knows their MTU and whether there is a way
-	vtep          *vtep               // nil: closed
-	vtepWhy       error               // why it could not be opened
-	rxDropped     map[string]uint64   // strangers' datagrams at tunnels since closed
-	kernelDropped map[string]uint64   // of the kernel's at tunnels since closed
-	orphanSince   map[string]time.Duration
-	warnedLinks   map[string]bool // unrecorded links of containers, warned of
-	lastFix       time.Duration   // when the tunnel was last tried
+	swarmUnsaved  bool                     // the last write of swarm failed
+	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
+	replayed      map[string]bool          // networks that Docker has named since this host last became the Swarm's leader
+	replayedAt    time.Duration            // when Docker last named one; 0: never
+	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
+	paths         map[netip.Addr]path      // to other hosts: the only place where path MTUs and unreachable hosts are kept
+	vtep          *vtep                    // nil: closed
+	vtepWhy       error                    // why it could not be opened
+	rxDropped     map[string]uint64        // Status.RxDropped of tunnels that are closed
+	kernelDropped map[string]uint64        // Status.KernelDropped of tunnels that are closed
+	orphanSince   map[string]time.Duration // by endpoint id, of links without a record
+	warnedLinks   map[string]bool          // by endpoint id: links without a record, used by a container, that the log has warned of
+	lastFix       time.Duration
 	lastSweep     time.Duration
 	lastProbe     time.Duration
 	ticked        chan struct{} // closed by the next tick
 }
 
-// Open reads the state directory and brings back what it names: switches, links to other hosts, the
-// ports of the containers that still run. A record that cannot be read is an error that names the
-// file; a tunnel or a container that does not come up is logged and shown, and tried again by Run.
+// Open reads the state directory and restores what it names: switches, links to other hosts, the ports of containers that
+// still run. A record that cannot be read is an error that names the file; a tunnel or a port that cannot be opened is
+// logged, shown by Status and Ports, and tried again by Run.
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
@@ -205,8 +207,8 @@ func Open(cfg Config) (*Fabric, error) {
 	return f, nil
 }
 
-// loadSwarm reads what is known of the Swarm. These are hints and what Docker says again, so a damaged file does not stop the
-// daemon: it is put aside.
+// loadSwarm reads what is known of the Swarm. Docker says most of it again, so a damaged file does not stop the daemon: it is
+// put aside.
 func (f *Fabric) loadSwarm(records []state.Record) (err error) {
 	if f.swarm, err = f.dir.LoadSwarm(); err != nil {
 		f.log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
@@ -216,10 +218,10 @@ func (f *Fabric) loadSwarm(records []state.Record) (err error) {
 	}
 	for i, d := range f.swarm.Nodes {
 		if !d.Left.IsZero() {
-			f.swarm.Nodes[i].Left = time.Now() // whether it was heard is not known
+			f.swarm.Nodes[i].Left = time.Now() // the silence counts from now: it may have sent while we were down
 		}
 	}
-	for _, r := range records { // it ended between the two files
+	for _, r := range records { // parkNetwork was interrupted between writing swarm.json and removing the record
 		delete(f.swarm.Parked, r.Network.ID)
 	}
 	return nil
@@ -237,17 +239,17 @@ func (f *Fabric) acquire(ctx context.Context) error {
 
 func (f *Fabric) release() { f.lock <- struct{}{} }
 
-// now is the time since the daemon's start: a clock that no one sets.
+// now is the time since the daemon's start: a monotonic clock.
 func (f *Fabric) now() time.Duration { return time.Since(f.started) }
 
-// Run does what has to be done once a second, and what changes of links and routes ask for, until ctx ends. It fails
-// if the tunnel's socket does.
+// Run does the periodic work, once a second and after changes of links and routes, until ctx ends. It returns an error if the
+// tunnel's socket fails.
 func (f *Fabric) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	changed, end := f.monitorLinks()
 	defer end()
-	const pause = 100 * time.Millisecond // a routing daemon changes thousands of routes at once
+	const pause = 100 * time.Millisecond // between two looks: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
 	for {
 		select {
@@ -272,7 +274,7 @@ func (f *Fabric) Run(ctx context.Context) error {
 	}
 }
 
-// Close lets go of every device. The containers' links stay: the next Open adopts them.
+// Close closes every device. The containers' links stay in the kernel: the next Open adopts them.
 func (f *Fabric) Close() error {
 	if err := f.acquire(context.Background()); err != nil {
 		return err
@@ -296,7 +298,7 @@ func (f *Fabric) sorted() []*network {
 	return slices.SortedFunc(maps.Values(f.networks), func(a, b *network) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// restore brings one recorded network back.
+// restore restores one recorded network.
 func (f *Fabric) restore(r state.Record) {
 	n := newNetwork(r.Network, f.now())
 	n.peers = r.Peers
@@ -329,7 +331,7 @@ func (f *Fabric) restore(r state.Record) {
 	}
 }
 
-// vtep is the tunnel's end while some network needs it.
+// vtep is the open VTEP: it is open while a network needs it.
 type vtep struct {
 	*tunnel.VTEP
 	handles []*poll.Handle

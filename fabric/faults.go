@@ -13,8 +13,8 @@ import (
 	"github.com/tapestry-net/tapestry/fault"
 )
 
-// Faults are a bad network that somebody asked for. They live in memory only, with the port that they are at: a restart
-// of the daemon ends them, and so does whatever makes the port anew, as the start of a container does.
+// Faults make a network bad on request. They are kept in memory, with their port: a restart of the daemon ends them, and so
+// does anything that creates the port again, such as the start of a container.
 
 // A Direction is one of the two directions of a port.
 type Direction = fault.Direction
@@ -31,10 +31,10 @@ type FaultView struct {
 	Kind      string // PortView's
 	Name      string // PortView's
 	Direction Direction
-	Spec      fault.Spec    // with the seed that was drawn if none was given
+	Spec      fault.Spec    // with the seed that is used if none was given
 	Left      time.Duration // until it ends by itself; 0: it does not
 	Stats     fault.Stats
-	Refused   uint64 // frames that it let through to the port and that this could not take: not in PortView's Refused
+	Refused   uint64 // frames that passed the fault and that the port's device refused; they are not in PortView.Refused
 }
 
 // clearFault removes the fault of one direction, if there is one, and returns whether there was. Frames that wait in it
@@ -64,7 +64,7 @@ func (f *Fabric) synchronize() {
 	}
 }
 
-// faultPoints are all that are attached, in no order.
+// faultPoints are those of all ports that are attached, in no order.
 func (f *Fabric) faultPoints() iter.Seq2[*network, *fault.Point] {
 	return func(yield func(*network, *fault.Point) bool) {
 		for _, n := range f.networks {
@@ -82,8 +82,8 @@ func (f *Fabric) faultPoints() iter.Seq2[*network, *fault.Point] {
 	}
 }
 
-// SetFault puts a fault on one direction of the port of an endpoint, in place of what was there; name is the endpoint's
-// id, or a remote host's address for its port in every network. ErrNoEndpoint if there is none.
+// SetFault sets the fault of one direction of a port, in place of the one that is there. name is an endpoint's id, or a
+// remote host's address for its ports in all networks. It is ErrNoEndpoint if there is no such port.
 func (f *Fabric) SetFault(ctx context.Context, name string, d Direction, spec fault.Spec) error {
 	if err := spec.Check(); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int,
 	return cleared, nil
 }
 
-// Faults gives what is set, by network, port and direction.
+// Faults returns what is set, by network, port and direction.
 func (f *Fabric) Faults() []FaultView {
 	defer f.locked()()
 	return f.faults()

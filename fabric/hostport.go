@@ -8,16 +8,16 @@ import (
 	"github.com/tapestry-net/tapestry/fabric/state"
 )
 
-// The host's own port on a network is an endpoint that follows from the network's record, that Docker knows nothing of,
-// and that no container ends.
+// The host port is this host's own port on a network. It is an endpoint that follows from the network's record: Docker does
+// not know it, and no container's end removes it.
 
-// HostPortID is the id of the host's endpoint on a network. Docker's ids are hexadecimal, so none is alike.
+// HostPortID is the id of a network's host port. It cannot be one of Docker's, which are hexadecimal.
 func HostPortID(network string) string { return "host" + network }
 
-// isHostPort tells the host's endpoint from containers'.
+// isHostPort tells whether an endpoint is the host port, and not a container's.
 func (n *network) isHostPort(e *endpoint) bool { return n.HostPort != nil && e.ID == n.HostPort.ID }
 
-// kind is PortView's, of an endpoint.
+// kind is PortView.Kind of an endpoint.
 func (n *network) kind(e *endpoint) string {
 	if n.isHostPort(e) {
 		return "host"
@@ -25,7 +25,7 @@ func (n *network) kind(e *endpoint) string {
 	return "container"
 }
 
-// dockerEndpoint is an endpoint that Docker may know; nil if there is none.
+// dockerEndpoint is an endpoint that Docker may ask for: a container's. nil: there is none of that id.
 func (n *network) dockerEndpoint(id string) *endpoint {
 	if e := n.endpoints[id]; e != nil && !n.isHostPort(e) {
 		return e
@@ -33,7 +33,7 @@ func (n *network) dockerEndpoint(id string) *endpoint {
 	return nil
 }
 
-// containers is the number of endpoints that are containers'.
+// containers is the number of containers' endpoints.
 func (n *network) containers() int {
 	if n.HostPort != nil && n.endpoints[n.HostPort.ID] != nil {
 		return len(n.endpoints) - 1
@@ -41,7 +41,7 @@ func (n *network) containers() int {
 	return len(n.endpoints)
 }
 
-// plugHostPort makes what is missing of the host's port, if the network has one, and announces its addresses.
+// plugHostPort creates what is missing of the host port, if the network has one, and announces its addresses.
 func (f *Fabric) plugHostPort(n *network) (err error) {
 	if n.HostPort == nil {
 		return nil
@@ -62,7 +62,7 @@ func (f *Fabric) plugHostPort(n *network) (err error) {
 	return nil
 }
 
-// unplugHostPort removes the host's port from the switch and the kernel.
+// unplugHostPort removes the host port from the switch and from the kernel.
 func (f *Fabric) unplugHostPort(n *network) error {
 	if n.HostPort == nil {
 		return nil
@@ -76,8 +76,8 @@ func (f *Fabric) unplugHostPort(n *network) error {
 	return errors.Join(err, f.links.Remove(f.spec(n, e)))
 }
 
-// fixHostPort brings the host's port back, or what others took away of its addresses, routes and rules: those are the
-// host's, and whoever manages its network may think that they are nobody's.
+// fixHostPort creates the host port again if it is missing, or those of its addresses, routes and rules that somebody removed:
+// a network manager of the host may remove what it does not know.
 func (f *Fabric) fixHostPort(n *network) {
 	if n.HostPort == nil {
 		return
@@ -99,7 +99,7 @@ func (f *Fabric) fixHostPort(n *network) {
 	e.down = err
 }
 
-// checkHostPort refuses an endpoint that would have what is the host's.
+// checkHostPort refuses an endpoint with an address of the host port.
 func (n *network) checkHostPort(want Endpoint) error {
 	if n.HostPort == nil {
 		return nil

@@ -17,15 +17,15 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// network is a Network at work.
+// network is a Network with its switch and ports. Its fields are guarded by Fabric.lock.
 type network struct {
 	Network
 	peers     []netip.AddrPort // in force; nil: the daemon's
 	sw        *vswitch.Switch
 	endpoints map[string]*endpoint
 	remotes   map[netip.Addr]*remote
-	down      error         // why there is no tunnel though there should be
-	idle      time.Duration // of the Swarm: since when no container uses it, 0 while one does
+	down      error         // why there is no tunnel although the network has a VNI
+	idle      time.Duration // of a Swarm's network: since when no container uses it; 0: one does
 }
 
 func newNetwork(n Network, now time.Duration) *network {
@@ -37,21 +37,21 @@ func newNetwork(n Network, now time.Duration) *network {
 	}
 }
 
-// register makes a network known, also to who looks at frames.
+// register adds a network, and tells the observer.
 func (f *Fabric) register(n *network) {
 	f.networks[n.ID] = n
 	f.cfg.Observer.Add(n.ID, n.sw)
 }
 
-// unregister ends that.
+// unregister undoes register.
 func (f *Fabric) unregister(id string) {
 	delete(f.networks, id)
 	f.cfg.Observer.Remove(id)
 }
 
-// CreateNetwork makes a network. A repeated one with equal data succeeds; with other data, or with a
-// VNI that another network has, it is ErrInUse. UDP is opened with the first network that has a VNI:
-// if that fails, the network is not made.
+// CreateNetwork creates a network. A repeated call with equal data succeeds; it is ErrInUse if the network exists with other
+// data, or if another network has the VNI. The first network with a VNI opens the VXLAN socket: if that fails, the network is
+// not created.
 func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 	return f.create(ctx, n)
 }
 
-// create makes a network that is not there, or is parked.
+// create creates a network that does not exist, or is parked.
 func (f *Fabric) create(ctx context.Context, n *network) error {
 	f.freeStaleVNI(n.VNI)
 	if err := f.check(n.Network); err != nil {
@@ -100,7 +100,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 	return nil
 }
 
-// check refuses what cannot work, before anything has changed.
+// check refuses a network that cannot work, before anything is changed.
 func (f *Fabric) check(n Network) error {
 	if err := f.checkSpec(n); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (f *Fabric) check(n Network) error {
 	}
 	to, most, err := f.tunnelMTU(tunnels)
 	switch {
-	case err != nil: // connect will say why
+	case err != nil: // connect will report it
 	case n.MTU == 0 && most < minMTUOf(&n):
 		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, minMTUOf(&n), minMTUReason(&n))
 	case n.MTU > most:
@@ -127,7 +127,7 @@ func (f *Fabric) check(n Network) error {
 	return nil
 }
 
-// checkVNI refuses one that another network of this host has.
+// checkVNI refuses a VNI that another network of this host has.
 func (f *Fabric) checkVNI(id string, vni uint32) error {
 	for _, other := range f.networks {
 		if vni != 0 && other.VNI == vni && other.ID != id {
@@ -138,7 +138,7 @@ func (f *Fabric) checkVNI(id string, vni uint32) error {
 	return nil
 }
 
-// checkSpec refuses what cannot work on any host.
+// checkSpec refuses a network that cannot work on any host.
 func (f *Fabric) checkSpec(n Network) error {
 	if n.VNI > ether.MaxVNI {
 		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, ether.MaxVNI)
@@ -154,8 +154,8 @@ func (f *Fabric) checkSpec(n Network) error {
 	return f.checkAttach(n)
 }
 
-// checkAttach refuses TAPs in containers where they could not be found again: after a restart of this daemon, who has to
-// enter the containers' network namespaces for that.
+// checkAttach refuses attach=tap where this process may not enter containers' network namespaces: after a restart it could
+// not find the TAPs there.
 func (f *Fabric) checkAttach(n Network) error {
 	if n.Attach != tap.Direct {
 		return nil
@@ -180,7 +180,7 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 	}
 	addr, err := f.underlay()
 	if err != nil {
-		return etherMTU, nil // a host without a network: Ethernet's own
+		return etherMTU, nil // the host has no underlay: Ethernet's default
 	}
 	if p, _ := tunnel.Underlay(addr); p.MTU > 0 {
 		return min(p.MTU, ether.MaxMTU), nil
@@ -188,7 +188,7 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 	return etherMTU, nil
 }
 
-// DeleteNetwork removes a network with what is left of its endpoints. One that is not there is fine.
+// DeleteNetwork removes a network and the endpoints that are left on it. It is no error if the network does not exist.
 func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
@@ -206,8 +206,8 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	return f.deleteNetwork(n)
 }
 
-// ForgetNetwork removes a network that Docker does not know any more: it was removed while this
-// daemon was down, and nobody will ever say so. ErrInUse if a container still runs on it.
+// ForgetNetwork removes a network that Docker removed while this daemon was down: Docker never says so later. It is ErrInUse
+// if a container still runs on it.
 func (f *Fabric) ForgetNetwork(ctx context.Context, id string) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
@@ -238,8 +238,8 @@ func (f *Fabric) deleteNetwork(n *network) error {
 	}
 	errs = append(errs, f.unplugHostPort(n))
 	f.disconnect(n)
-	if err := f.dir.Remove(n.ID); err != nil { // it would be back at the next start: known until then
-		n.down = err // and mended, should Docker go on using it
+	if err := f.dir.Remove(n.ID); err != nil { // the next start would restore it, so it stays registered
+		n.down = err // and is fixed if Docker goes on using it
 		return errors.Join(append(errs, err)...)
 	}
 	f.unregister(n.ID)
@@ -258,8 +258,8 @@ func (n *network) record() state.Record {
 	return r
 }
 
-// gsoMax is the longest super-frame a container may make, so that one UDP_SEGMENT send carries all
-// of its segments: a second send for the last few costs as much as the first.
+// gsoMax is the gso_max_size of a container's link in bytes, 0: the kernel's default. It is chosen so that one UDP_SEGMENT
+// send carries all segments of a super-frame: a second send for the last few would cost as much as the first.
 func gsoMax(n *network, mtu int) int {
 	if n.VNI == 0 {
 		return 0
@@ -268,13 +268,13 @@ func gsoMax(n *network, mtu int) int {
 	const headers = 40 + 12 // IPv4, TCP with timestamps
 	fit := min(segments, payload/(mtu+ethernet+vxlan))
 	if fit < 2 {
-		return 0 // a huge MTU: each segment is a send anyway
+		return 0 // a large MTU: each segment is a send of its own anyway
 	}
-	const kept = 321 // of gso_max_size TCP keeps room for headers: Linux's MAX_TCP_HEADER and one (sk_setup_caps)
+	const kept = 321 // TCP keeps that much of gso_max_size for headers: Linux's MAX_TCP_HEADER + 1 (sk_setup_caps)
 	return fit*(mtu-headers) + kept
 }
 
-// short is an id as people know it.
+// short is an id as Docker's commands show it.
 func short(id string) string { return id[:min(12, len(id))] }
 
 func (f *Fabric) network(id string) (*network, error) {
@@ -294,5 +294,5 @@ func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
 	return s
 }
 
-// tag begins the alias of every link of this daemon's; the endpoint's id follows.
+// tag is the beginning of the alias of all of this daemon's links; the endpoint's id follows.
 func (f *Fabric) tag() string { return "tapestry:" + f.cfg.Name + ":" }

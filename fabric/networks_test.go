@@ -45,8 +45,8 @@ func TestCreateNetwork(t *testing.T) {
 	}
 }
 
-// lookout is a Looker that remembers which networks it may watch, and the MTU that it was told last of a port's way.
-type lookout struct {
+// fakeObserver is an Observer that remembers which networks it may watch, and each port's MTU as it was last told.
+type fakeObserver struct {
 	networks map[string]*vswitch.Switch
 	mtu      map[uint32]int
 	sandbox  map[uint32]string
@@ -54,36 +54,36 @@ type lookout struct {
 	addrs    map[uint32][]netip.Prefix
 }
 
-func newLookout() lookout {
-	return lookout{networks: make(map[string]*vswitch.Switch), mtu: make(map[uint32]int), sandbox: make(map[uint32]string), armed: make(map[string]string),
+func newFakeObserver() fakeObserver {
+	return fakeObserver{networks: make(map[string]*vswitch.Switch), mtu: make(map[uint32]int), sandbox: make(map[uint32]string), armed: make(map[string]string),
 		addrs: make(map[uint32][]netip.Prefix)}
 }
 
-func (l lookout) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
-func (l lookout) Remove(network string)                  { delete(l.networks, network) }
-func (l lookout) SetMTU(number uint32, mtu int)          { l.mtu[number] = mtu }
-func (l lookout) Plug(p PortView, _, _ netip.AddrPort) {
+func (l fakeObserver) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
+func (l fakeObserver) Remove(network string)                  { delete(l.networks, network) }
+func (l fakeObserver) SetMTU(number uint32, mtu int)          { l.mtu[number] = mtu }
+func (l fakeObserver) Plug(p PortView, _, _ netip.AddrPort) {
 	l.mtu[p.Number], l.sandbox[p.Number], l.addrs[p.Number] = p.MTU, p.Sandbox, p.Addrs
 }
-func (l lookout) SetSandbox(number uint32, path string)        { l.sandbox[number] = path }
-func (l lookout) SetAddrs(number uint32, addrs []netip.Prefix) { l.addrs[number] = addrs }
-func (l lookout) Arm(network, endpoint, filter string) error {
+func (l fakeObserver) SetSandbox(number uint32, path string)        { l.sandbox[number] = path }
+func (l fakeObserver) SetAddrs(number uint32, addrs []netip.Prefix) { l.addrs[number] = addrs }
+func (l fakeObserver) Arm(network, endpoint, filter string) error {
 	if filter == "bad" {
 		return errors.New("it cannot be read")
 	}
 	l.armed[endpoint] = network + " " + filter
 	return nil
 }
-func (l lookout) Disarm(endpoint string) { delete(l.armed, endpoint) }
-func (l lookout) Unplug(number uint32) {
+func (l fakeObserver) Disarm(endpoint string) { delete(l.armed, endpoint) }
+func (l fakeObserver) Unplug(number uint32) {
 	delete(l.mtu, number)
 	delete(l.sandbox, number)
 }
 
 // Who looks at frames knows every network's switch as long as the network is there, also after a restart.
-func TestLooker(t *testing.T) {
+func TestObserver(t *testing.T) {
 	h := newHost(t)
-	seen := newLookout()
+	seen := newFakeObserver()
 	h.cfg.Observer = seen
 	h.restart()
 	for i := range 2 {
@@ -114,9 +114,9 @@ func TestLooker(t *testing.T) {
 }
 
 // A container's network namespace is told when Docker names it, and again of a port that takes the place of the old one.
-func TestLookerSandbox(t *testing.T) {
+func TestObserverSandbox(t *testing.T) {
 	h := newHost(t)
-	seen := newLookout()
+	seen := newFakeObserver()
 	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(local(1))
@@ -146,9 +146,9 @@ func TestLookerSandbox(t *testing.T) {
 }
 
 // The MTU of the way to a remote host is told again when it changes.
-func TestLookerMTU(t *testing.T) {
+func TestObserverMTU(t *testing.T) {
 	h := newHost(t)
-	seen := newLookout()
+	seen := newFakeObserver()
 	h.cfg.Observer = seen
 	h.restart()
 	h.mustNetwork(wide(1, 80, "127.0.0.2"))

@@ -14,19 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OffloadView is one offload of the kernel's, over all that could use it.
+// OffloadView is one kernel offload, summed up over all TAPs or links that could use it.
 type OffloadView struct {
 	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
 	State   string        // "on", "off" (somewhere), "unavailable" (not supported by this kernel), "unused" (there is nothing that could use it)
-	Why     string        // it is off, where it went off last
-	Since   time.Duration // it has been off there
+	Why     string        // why it is off, where it was switched off last
+	Since   time.Duration // since it was switched off there
 	Users   int           // TAPs, or links to other hosts
-	Off     int           // of these, where it is off
-	Refused uint64        // how often the kernel refused
-	Resent  uint64        // frames or datagrams that went without it after it had been refused
+	Off     int           // how many of them have it off
+	Refused uint64        // how often the kernel refused it
+	Resent  uint64        // frames or datagrams that were sent again without it after a refusal
 }
 
-// offloads gives every offload, in a fixed order.
+// offloads returns every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
 	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
 	gso, gro, sums := &all[5], &all[6], &all[7]
@@ -97,7 +97,7 @@ func (v *OffloadView) add(s offload.Status) {
 	}
 }
 
-// shortReason is why an offload is off: the error's name, EINVAL or another, or what it says.
+// shortReason is why an offload is off: the errno's name, such as EINVAL, or else the error's text.
 func shortReason(err error) string {
 	var errno unix.Errno
 	if errors.As(err, &errno) && unix.ErrnoName(errno) != "" {
@@ -106,7 +106,7 @@ func shortReason(err error) string {
 	return errorText(err)
 }
 
-// testTrains goes on with the tests between hosts, and says what is new.
+// testTrains continues the tests with super-frames between hosts, and logs new results.
 func (f *Fabric) testTrains(now time.Duration) {
 	if f.vtep == nil {
 		return
@@ -124,11 +124,11 @@ func (f *Fabric) testTrains(now time.Duration) {
 	}
 }
 
-// testFresh is how old a test may be that is not made anew on request: with many peers, each test takes a while.
+// testFresh is the age up to which a test's result is not tested again on request: with many peers the tests take a while.
 const testFresh = 10 * time.Second
 
-// TestPeers tests the trains to every host that has a link and was not tested just now, and gives what came of it, by
-// address. It takes some seconds; if ctx ends before, it gives what is known by then and an error.
+// TestPeers tests all remote hosts that were not tested within testFresh, and returns the results, by address. It takes some
+// seconds; if ctx ends before, it returns the results so far and an error.
 func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	if err := f.acquire(ctx); err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	now := f.now()
 	for _, p := range f.vtep.Peers() {
 		s := p.State()
-		known := s.Verdict == tunnel.Good || s.Verdict == tunnel.NoAnswer // what was wrong may be mended
+		known := s.Verdict == tunnel.Good || s.Verdict == tunnel.NoAnswer // anything else may have been fixed meanwhile
 		if !known || s.Narrow > 0 || now-s.Tested > testFresh {
 			p.Test()
 		}

@@ -9,27 +9,28 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// A parked network is one of the Swarm that no container here uses. Docker makes it on a node with the first task and
-// removes it with the last, but never says so when dockerd was killed. So after the grace period its VNI, its switch and
-// its links to other hosts are freed, and its record goes to swarm.json: should Docker use it after all (a task's image took
-// long to come), it is made again.
+// A parked network is one of the Swarm that no container of this host uses. Docker creates it on a node with the first task
+// and removes it with the last one, but a dockerd that was killed never does. So after the grace period its VNI, its switch
+// and its links to other hosts are freed, and its record moves to swarm.json. If Docker uses it after all (pulling a task's
+// image took long), it is created again.
 
 // parkedFor is how long a parked network is remembered.
 const parkedFor = 30 * 24 * time.Hour
 
-// parkIdle frees networks of the Swarm that nobody uses, and forgets those that were freed long ago. found are all links of ours.
+// parkIdle parks networks of the Swarm that no container uses, and forgets those that were parked long ago. found is what
+// Links.List returned for this daemon.
 func (f *Fabric) parkIdle(now time.Duration, found map[string]tap.Found) {
 	for _, n := range f.sorted() {
 		switch {
 		case !n.Swarm || n.used(found):
 			n.idle = 0
-		case f.expired(&n.idle, now, f.cfg.SweepAfter) && n.containers() == 0: // those of dead containers are the sweep's
+		case f.expired(&n.idle, now, f.cfg.SweepAfter) && n.containers() == 0: // the sweep removes dead containers' endpoints first
 			f.parkNetwork(n)
 		}
 	}
 	old := false
 	for id, p := range f.swarm.Parked {
-		if time.Since(p.Since) >= parkedFor && now >= parkedFor/30 { // a clock may be wrong at boot
+		if time.Since(p.Since) >= parkedFor && now >= parkedFor/30 { // not at boot, when the clock may be wrong
 			delete(f.swarm.Parked, id)
 			old = true
 		}
@@ -39,7 +40,7 @@ func (f *Fabric) parkIdle(now time.Duration, found map[string]tap.Found) {
 	}
 }
 
-// used tells whether a container may have one of the network's links, or get it soon.
+// used tells whether a container has one of the network's links, or may get one soon.
 func (n *network) used(found map[string]tap.Found) bool {
 	for _, e := range n.endpoints {
 		if l := found[e.ID]; !n.isHostPort(e) && (l.Outer || l.TAP && n.Attach == tap.Direct || n.alive(e, found)) {
@@ -49,7 +50,7 @@ func (n *network) used(found map[string]tap.Found) bool {
 	return false
 }
 
-// parkNetwork frees a network. Its record is in swarm.json before it is nowhere else.
+// parkNetwork parks a network. It writes swarm.json first and then removes the record: a crash between leaves both.
 func (f *Fabric) parkNetwork(n *network) {
 	r := n.record()
 	if f.swarm.Parked == nil {
@@ -77,7 +78,7 @@ func (f *Fabric) parkNetwork(n *network) {
 	}
 }
 
-// unpark brings a parked network back that Docker uses. Without one it does nothing.
+// unpark restores a parked network that Docker uses. If there is none of that id, it does nothing.
 func (f *Fabric) unpark(ctx context.Context, id string) error {
 	p, ok := f.swarm.Parked[id]
 	if !ok {
@@ -88,8 +89,8 @@ func (f *Fabric) unpark(ctx context.Context, id string) error {
 	return f.create(ctx, n)
 }
 
-// freeStaleVNI frees the network of the Swarm that has a VNI which another is to have, if no container here uses it: Docker has
-// removed it, and dockerd was killed before it could say so.
+// freeStaleVNI parks the network of the Swarm that has a VNI which a new network is to get, if no container here uses it:
+// Docker has removed it, and dockerd was killed before it could say so.
 func (f *Fabric) freeStaleVNI(vni uint32) {
 	for _, n := range f.sorted() {
 		if vni == 0 || n.VNI != vni || !n.Swarm {

@@ -11,13 +11,13 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// A path is the way to another host as it was when it was last looked at.
+// A path is the route to another host as of the last look-up.
 type path struct {
 	tunnel.Path
-	err error // why there is no way
+	err error // why there is no route
 }
 
-// path gives the way to another host.
+// path is the route to another host.
 func (f *Fabric) path(host netip.Addr) path {
 	p, known := f.paths[host]
 	if !known {
@@ -27,7 +27,7 @@ func (f *Fabric) path(host netip.Addr) path {
 	return p
 }
 
-// findPath asks the kernel. How long packets may be is remembered while there is no way.
+// findPath asks the kernel for the route. While there is none, the last known MTU stays.
 func (f *Fabric) findPath(host netip.Addr) (p path) {
 	local, err := f.underlay()
 	if err != nil {
@@ -41,19 +41,19 @@ func (f *Fabric) findPath(host netip.Addr) (p path) {
 	return p
 }
 
-// linksChanged hears that links, addresses or routes have.
+// linksChanged is called after changes of links, addresses or routes.
 func (f *Fabric) linksChanged() {
 	f.checkCarriers()
 	f.updatePaths()
 	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
-		return // an address that is chosen by the default route is chosen when that has settled, see mendEvery
+		return // without --vtep the default route decides, which may still change: fix chooses it later
 	}
-	if errors.Is(f.vtepWhy, tunnel.ErrNoAddress) || errors.Is(f.vtepWhy, unix.EADDRNOTAVAIL) { // that may just have changed
+	if errors.Is(f.vtepWhy, tunnel.ErrNoAddress) || errors.Is(f.vtepWhy, unix.EADDRNOTAVAIL) { // the address may just have been added
 		f.fix()
 	}
 }
 
-// updatePaths asks the kernel anew for the way to each peer, and lets everything follow.
+// updatePaths asks the kernel again for the route to each peer, logs what has changed, and updates the remotes.
 func (f *Fabric) updatePaths() {
 	paths := make(map[netip.Addr]path)
 	for _, n := range f.networks {
@@ -68,7 +68,7 @@ func (f *Fabric) updatePaths() {
 			p, before := f.findPath(host), f.paths[host]
 			paths[host] = p
 			switch {
-			case f.vtep == nil: // and that has been said
+			case f.vtep == nil: // which is reported already
 			case p.err != nil && before.err == nil:
 				f.log.Warn("no way to a peer", "peer", host, "err", p.err)
 			case p.err == nil && before.err != nil:
@@ -84,21 +84,21 @@ func (f *Fabric) updatePaths() {
 	}
 }
 
-// mtu is the longest outer IP packet that the way to a host takes, in bytes.
+// mtu is the path MTU to another host: of the outer IP packet, in bytes.
 func (f *Fabric) mtu(host netip.Addr) int {
 	if p := f.path(host); p.MTU > 0 {
 		return min(p.MTU, maxPacket)
 	}
-	mtu, _ := f.underlayMTU() // no way just now: sending will tell
+	mtu, _ := f.underlayMTU() // no route at the moment
 	return mtu
 }
 
 const (
-	etherMTU  = 1500  // where nothing is known
-	maxPacket = 65535 // RFC 791's total length; lo's MTU is more
+	etherMTU  = 1500  // if nothing is known
+	maxPacket = 65535 // RFC 791's total length; the MTU of lo is larger
 )
 
-// underlayMTU is the longest outer IP packet that the underlay takes where no peer says more.
+// underlayMTU is the MTU of the underlay's link: of the outer IP packet, in bytes.
 func (f *Fabric) underlayMTU() (int, error) {
 	addr, err := f.underlay()
 	if err != nil {
@@ -114,7 +114,7 @@ func (f *Fabric) underlayMTU() (int, error) {
 	return min(p.MTU, maxPacket), err
 }
 
-// tunnelMTU is the longest inner IP packet that every way to the network's peers takes, and what bounds it, in words.
+// tunnelMTU is the longest inner IP packet in bytes that fits the paths to all peers of the network, and what bounds it, in words.
 func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	mtu, err = f.underlayMTU()
 	if err != nil {
@@ -131,15 +131,15 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	return bound, mtu - tunnel.Overhead(addr.Is6()), nil
 }
 
-// checkPeers refuses peers that can never be reached.
+// checkPeers refuses addresses that can never be a peer.
 func (f *Fabric) checkPeers(n *network) error {
 	own, err := f.underlay()
 	if err != nil {
-		return nil // connect will say why
+		return nil // connect will report it
 	}
 	for _, a := range f.peersOf(n) {
 		if _, told := f.swarmNode(n, a.Addr()); told {
-			continue // nobody here named it
+			continue // Docker named it, not the user
 		}
 		if err := f.checkPeer(own, a.Addr()); err != nil {
 			return err
@@ -158,10 +158,10 @@ func (f *Fabric) checkPeer(own, host netip.Addr) error {
 	return nil
 }
 
-// monitorLinks gives what fires after changes of links, addresses and routes, and what ends that.
+// monitorLinks returns a channel that receives after changes of links, addresses and routes, and a function that ends it.
 func (f *Fabric) monitorLinks() (<-chan struct{}, func()) {
 	changed, ended := make(chan struct{}, 1), make(chan struct{})
-	changed <- struct{}{} // what was looked at before may have changed since
+	changed <- struct{}{} // there may have been changes before the monitor was open
 	m, err := tunnel.NewMonitor()
 	if err != nil {
 		f.monitorFailed(err)
@@ -180,7 +180,7 @@ func (f *Fabric) monitorLinks() (<-chan struct{}, func()) {
 			}
 			select {
 			case changed <- struct{}{}:
-			default: // all is looked at at once
+			default: // one that is pending covers this change too
 			}
 		}
 	}()

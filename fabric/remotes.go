@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// remote is one other host of one network.
+// remote is another host as a port of one network. Its fields are guarded by Fabric.lock.
 type remote struct {
 	addr   netip.AddrPort
 	link   *tunnel.Link
@@ -26,7 +26,7 @@ type remote struct {
 	lastRx time.Duration // when rx last rose; 0: never
 }
 
-// underlay is this host's VTEP address: the one it was given, or that in the Swarm, or that of the default route.
+// underlay is this host's VTEP address: that of --vtep, or this host's in the Swarm, or that of the default route.
 func (f *Fabric) underlay() (netip.Addr, error) {
 	if f.vtep != nil {
 		return f.vtep.Local.Addr(), nil
@@ -40,7 +40,7 @@ func (f *Fabric) underlay() (netip.Addr, error) {
 	return tunnel.DefaultAddr()
 }
 
-// openVTEP opens UDP if it is not open.
+// openVTEP opens the VXLAN socket if it is not open.
 func (f *Fabric) openVTEP() error {
 	if f.vtep != nil {
 		return nil
@@ -70,7 +70,7 @@ func (f *Fabric) listen() (*vtep, error) {
 	failed := func(err error) {
 		select {
 		case f.fatal <- err:
-		default: // one is enough
+		default: // the first error ends Run
 		}
 	}
 	for i, r := range t.Receivers() {
@@ -97,11 +97,11 @@ func (v *vtep) close(sync func()) error {
 	for _, h := range v.handles {
 		h.Remove()
 	}
-	sync() // nobody sends any more
+	sync() // from here on nobody sends
 	return v.VTEP.Close()
 }
 
-// closeIdleVTEP closes UDP when no network has a VNI any more.
+// closeIdleVTEP closes the VXLAN socket if no network has a VNI any more.
 func (f *Fabric) closeIdleVTEP() error {
 	for _, n := range f.networks {
 		if n.VNI != 0 {
@@ -112,15 +112,14 @@ func (f *Fabric) closeIdleVTEP() error {
 	return f.closeVTEP()
 }
 
-// checkVTEP lets the tunnel go when this host has lost the address that it speaks from; mend opens it
-// anew, from another one if need be.
+// checkVTEP closes the tunnel if this host has lost the tunnel's address; fix opens it again, with another address if needed.
 func (f *Fabric) checkVTEP() {
 	if f.vtep == nil {
 		return
 	}
 	_, err := tunnel.Underlay(f.vtep.Local.Addr())
 	if !errors.Is(err, tunnel.ErrNoAddress) {
-		if err := f.moveVTEP(); err != nil { // the Swarm's address may have come
+		if err := f.moveVTEP(); err != nil { // the Swarm's address may have been added
 			f.log.Warn("the tunnel's move is not complete", "err", err)
 		}
 		return
@@ -135,7 +134,7 @@ func (f *Fabric) checkVTEP() {
 	f.vtepWhy = errors.Join(err, f.closeVTEP())
 }
 
-// addCounts adds numbers to those of before.
+// addCounts adds more to all, by reason.
 func addCounts(all, more map[string]uint64) {
 	for reason, n := range more {
 		all[reason] += n
@@ -154,8 +153,8 @@ func (f *Fabric) closeVTEP() error {
 	return err
 }
 
-// connect makes a network's links those of its peer list; those that stand are not touched. What
-// fails is left out, and the network says why.
+// connect adds and removes a network's remotes so that they are those of its peer list. A peer that fails is left out, and
+// network.down says why.
 func (f *Fabric) connect(n *network) (err error) {
 	defer func() { n.down = err }()
 	if err := f.openVTEP(); err != nil {
@@ -180,7 +179,7 @@ func (f *Fabric) connect(n *network) (err error) {
 	return errors.Join(errs...)
 }
 
-// peersOf gives the peers of a network as they are to be reached, this host left out.
+// peersOf are the peers of a network with their ports, without this host.
 func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 	peers := f.namedPeers(n)
 	own, _ := f.underlay()
@@ -193,7 +192,7 @@ func (f *Fabric) peersOf(n *network) []netip.AddrPort {
 	return out
 }
 
-// configuredPeers gives the peer list of a network: its own, or the daemon's.
+// configuredPeers is the peer list of a network: its own, or the daemon's.
 func (f *Fabric) configuredPeers(n *network) []netip.AddrPort {
 	if n.peers == nil {
 		return f.cfg.Peers
@@ -204,7 +203,7 @@ func (f *Fabric) configuredPeers(n *network) []netip.AddrPort {
 // usesNodes tells whether the nodes of the Swarm are peers of the network, beside those that are listed.
 func (n *network) usesNodes() bool { return n.Swarm && n.Peers == nil }
 
-// namedPeers gives the peers of a network as they were named, this host perhaps among them.
+// namedPeers are the peers of a network as they were configured or told, perhaps with this host and without ports.
 func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
 	all := slices.Clone(f.configuredPeers(n))
 	if !n.usesNodes() {
@@ -218,7 +217,7 @@ func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
 	return all
 }
 
-// swarmNode gives the node of the Swarm that a peer of the network is, if it is a peer because of that.
+// swarmNode returns the node of the Swarm that a peer of the network is, if it is a peer because of that.
 func (f *Fabric) swarmNode(n *network, addr netip.Addr) (d state.Node, ok bool) {
 	i := f.nodeAt(addr)
 	if i < 0 || !n.usesNodes() || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
@@ -251,7 +250,7 @@ func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
 	return nil
 }
 
-// updateRemote lets no longer frame be sent to the remote than the way there takes.
+// updateRemote limits the frames that are sent to the remote to the path MTU.
 func (f *Fabric) updateRemote(n *network, r *remote) {
 	if mtu := f.mtu(r.addr.Addr()); mtu != r.mtu {
 		r.mtu = mtu
@@ -262,7 +261,8 @@ func (f *Fabric) updateRemote(n *network, r *remote) {
 	n.setSegmentMTU(r)
 }
 
-// setSegmentMTU has what arrives uncut from a remote cut so that every container here can take it.
+// setSegmentMTU sets the size to which super-frames that arrive from a remote unsegmented are cut, so that every container
+// here accepts them.
 func (n *network) setSegmentMTU(r *remote) {
 	mtu := r.innerMTU()
 	for _, e := range n.endpoints {
@@ -285,8 +285,8 @@ func (f *Fabric) disconnect(n *network) {
 	}
 }
 
-// AddPeer adds a remote host to a network that tunnels, and remembers it. One that is there is fine.
-// A network that followed the daemon's --peer list has a list of its own from now on; the Swarm's nodes stay beside it.
+// AddPeer adds a remote host to a network with a VNI, and saves it. It is no error if the peer is there already. A network that
+// used the daemon's --peer list has its own list from now on; the Swarm's nodes stay peers too.
 func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		if addr, err := f.underlay(); err == nil {
@@ -312,8 +312,7 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 	})
 }
 
-// RemovePeer takes a remote host away from a network, and remembers it. ErrNoPeer if it is not there.
-// A port of 0 means whatever port it has.
+// RemovePeer removes a remote host from a network, and saves that. It is ErrNoPeer if it is no peer. Port 0 means any port.
 func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		if _, told := f.swarmNode(n, a.Addr()); told {
@@ -351,7 +350,7 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 		n.peers = old
 		return err
 	}
-	if err := f.connect(n); err != nil { // remembered all the same: mend goes on trying
+	if err := f.connect(n); err != nil { // saved all the same: fix tries again
 		f.log.Info("network has no tunnel for now", "network", n.ID, "err", err)
 	}
 	f.log.Info("peers changed", "network", n.ID, "peers", f.peersOf(n))

@@ -128,7 +128,7 @@ func TestPeersRefused(t *testing.T) {
 	}
 }
 
-// The list of a network whose tunnel is down can be mended, be it the list that keeps it down.
+// The list of a network whose tunnel is down can be changed, also if that list keeps it down.
 func TestPeersWhileDown(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(wide(1, 1, "127.0.0.2"))

@@ -16,27 +16,27 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// What Docker tells of its Swarm: which nodes there are, and which networks its managers have allocated. Docker tells each
-// of it once, so it is remembered (swarm.json), and kept in memory also while the disk does not take it.
+// What Docker tells of its Swarm: which nodes there are, and which networks its managers have allocated. Docker tells each of
+// it once, so it is saved (swarm.json), and kept in memory also while the disk cannot be written.
 //
-// A node that Docker says has left may be there all the same: that word also comes when a dockerd restarts or when Docker's
-// own gossip is cut. So its ports stay. They are only flooded to less (vswitch.Port.SetSparse), until the node is heard again,
-// Docker says that it is back, or forgetAfter has passed without either.
+// A node that Docker says has left may still be running: Docker also says so when a dockerd restarts or when its own gossip is
+// interrupted. So its ports stay, and only get fewer floods (vswitch.Port.SetSparse), until a datagram comes from the node,
+// Docker says that it is back, or forgetAfter has passed.
 const (
 	sparseAfter = 30 * time.Second // without a datagram from a node that is said to have left
 	forgetAfter = 24 * time.Hour
 )
 
-// IsSwarmID is state.OfSwarm.
+// IsSwarmID is state.IsSwarmID.
 func IsSwarmID(network string) bool { return state.IsSwarmID(network) }
 
-// The VNIs of Swarm networks for which none was asked: the upper half, so that people have the lower one.
+// The VNIs of Swarm networks that asked for none: the upper half, so that the lower one is free for users.
 const (
 	firstAutoVNI = 1 << 23
 	autoVNIs     = ether.MaxVNI + 1 - firstAutoVNI
 )
 
-// saveSwarm writes what is known of the Swarm. If that fails it is tried again by the tick, and told once.
+// saveSwarm writes what is known of the Swarm. If that fails, it is logged once, and fix tries again.
 func (f *Fabric) saveSwarm() {
 	err := f.dir.SaveSwarm(f.swarm)
 	if err != nil && !f.swarmUnsaved {
@@ -45,8 +45,8 @@ func (f *Fabric) saveSwarm() {
 	f.swarmUnsaved = err != nil
 }
 
-// NodeJoined hears of a node of the Swarm: another host, or with self this one. What is known already changes nothing.
-// Networks of the Swarm that have no peer list of their own get the node as a peer before it returns.
+// NodeJoined is called when Docker tells of a node of the Swarm: another host, or with self this one. A node that is known
+// changes nothing. Before it returns, the node is a peer of all networks of the Swarm that have no peer list of their own.
 func (f *Fabric) NodeJoined(ctx context.Context, addr netip.Addr, self bool) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (f *Fabric) NodeJoined(ctx context.Context, addr netip.Addr, self bool) err
 	return nil
 }
 
-// NodeLeft hears that a node has left the Swarm.
+// NodeLeft is called when Docker says that a node has left the Swarm.
 func (f *Fabric) NodeLeft(ctx context.Context, addr netip.Addr) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
@@ -105,8 +105,8 @@ func (f *Fabric) swarmAddr() (netip.Addr, bool) {
 	return f.swarm.Self, !errors.Is(err, tunnel.ErrNoAddress)
 }
 
-// moveVTEP lets the tunnel speak from this host's address in the Swarm, by which the other nodes know it, unless --vtep says
-// another. Hosts outside of the Swarm know the address that the tunnel had: with a network that tunnels to such ones it stays.
+// moveVTEP moves the tunnel to this host's address in the Swarm, which is the one that the other nodes know, unless --vtep is
+// set. Hosts outside of the Swarm know the present address: if a network has such peers, the tunnel stays where it is.
 func (f *Fabric) moveVTEP() error {
 	self, ok := f.swarmAddr()
 	if !ok || f.cfg.VTEP.IsValid() || f.vtep == nil || f.vtep.Local.Addr() == self {
@@ -127,7 +127,7 @@ func (f *Fabric) moveVTEP() error {
 		f.disconnect(n)
 	}
 	err := f.closeVTEP()
-	f.updatePaths() // the ways begin at another address
+	f.updatePaths() // the source address has changed
 	for _, n := range f.networks {
 		if n.VNI != 0 {
 			err = errors.Join(err, f.connect(n))
@@ -136,7 +136,7 @@ func (f *Fabric) moveVTEP() error {
 	return err
 }
 
-// connectSwarm connects the networks of the Swarm with its nodes. What fails is shown with the peer, and tried again by mend.
+// connectSwarm connects the networks of the Swarm to its nodes. A failure is shown with the peer, and fix tries again.
 func (f *Fabric) connectSwarm() {
 	for _, n := range f.networks {
 		if n.usesNodes() && n.VNI != 0 {
@@ -146,7 +146,7 @@ func (f *Fabric) connectSwarm() {
 	f.updateSparse()
 }
 
-// updateSparse floods less to nodes that are said to have left and are silent, and at last forgets them.
+// updateSparse sends fewer floods to nodes that left, as Docker says, and are silent, and forgets them after forgetAfter.
 func (f *Fabric) updateSparse() {
 	if len(f.sparse) == 0 && !slices.ContainsFunc(f.swarm.Nodes, func(d state.Node) bool { return !d.Left.IsZero() }) {
 		return
@@ -167,7 +167,7 @@ func (f *Fabric) updateSparse() {
 			heard = heard || r != nil && r.lastRx != 0 && f.now()-r.lastRx < sparseAfter
 		}
 		if heard && !d.Left.IsZero() {
-			d.Left = now // Docker's word counts from now on, if it falls silent
+			d.Left = now // the time of silence begins again
 		}
 		if !d.Left.IsZero() && now.Sub(d.Left) >= sparseAfter {
 			f.sparse[d.Addr] = true
@@ -194,7 +194,7 @@ func (f *Fabric) updateSparse() {
 	f.connectSwarm()
 }
 
-// Nodes gives the other hosts of the Swarm that are known, by address.
+// Nodes are the known other hosts of the Swarm, by address.
 func (f *Fabric) Nodes() []netip.Addr {
 	defer f.locked()()
 	var all []netip.Addr
@@ -205,12 +205,12 @@ func (f *Fabric) Nodes() []netip.Addr {
 	return all
 }
 
-// replayTime is how long Docker may take to name all networks when a manager begins to lead.
+// replayTime is how long Docker may take to name all networks after a manager became the leader.
 const replayTime = time.Minute
 
-// Allocate checks a network of the Swarm as CreateNetwork would on each node, and gives its VNI: the one that it asks for, or
-// one that no network known here has. It is called at the leading manager when a network is made. With again Docker names a
-// network that was allocated, and its VNI, since a manager has begun to lead: that is never refused.
+// Allocate checks a network of the Swarm as CreateNetwork does on each node, and returns its VNI: the one that it asks for, or
+// one that no network known here has. Docker calls it at the leading manager when a network is created. With again, Docker
+// repeats a network that was allocated before, with its VNI, after a manager became the leader: that is never refused.
 func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint32, err error) {
 	if err := f.acquire(ctx); err != nil {
 		return 0, err
@@ -220,7 +220,7 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 		f.replay(n.ID, n.VNI)
 		return n.VNI, nil
 	}
-	// Docker names what there is before it asks for what is new. So what it has not named by now has gone.
+	// Docker repeats all networks before it asks for a new one. So those that it has not named by now are removed.
 	all := maps.Clone(f.swarm.Allocated)
 	maps.DeleteFunc(all, func(_ string, a state.Allocation) bool { return !a.Confirmed })
 	if vni = n.VNI; vni == 0 {
@@ -246,10 +246,10 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 	with.Allocated = all
 	err = f.dir.SaveSwarm(with)
 	if err == nil {
-		err = ctx.Err() // the answer would come too late: as if it had never been
+		err = ctx.Err() // nobody waits for the answer any more: undo it
 	}
 	if err != nil {
-		f.swarmUnsaved = true // what may have been written is undone
+		f.swarmUnsaved = true // fix writes the old content again
 		return 0, err
 	}
 	f.swarm, f.swarmUnsaved = with, false
@@ -257,8 +257,8 @@ func (f *Fabric) Allocate(ctx context.Context, n Network, again bool) (vni uint3
 	return vni, nil
 }
 
-// replay hears of a network that was allocated before. A manager that begins to lead hears of all that there are: one that is
-// named a second time, or was not known, begins that.
+// replay is called for a network that was allocated before. A manager that becomes the leader is told of all networks. That
+// begins with one that was named before, or after replayTime without any.
 func (f *Fabric) replay(id string, vni uint32) {
 	known, ok := f.swarm.Allocated[id]
 	all := maps.Clone(f.swarm.Allocated)
@@ -290,8 +290,8 @@ func (f *Fabric) replay(id string, vni uint32) {
 	}
 }
 
-// freeVNI is one that no network has which is known here. It follows from the network's id, so that managers which know
-// the same networks give the same one.
+// freeVNI is a VNI that no network known here has. It follows from the network's id, so that managers that know the same
+// networks choose the same one.
 func (f *Fabric) freeVNI(id string, allocated map[string]state.Allocation) uint32 {
 	taken := make(map[uint32]bool)
 	for _, a := range allocated {
@@ -308,7 +308,7 @@ func (f *Fabric) freeVNI(id string, allocated map[string]state.Allocation) uint3
 	}
 }
 
-// Free forgets a network that was removed from the Swarm. One that is not known is fine.
+// Free forgets a network that was removed from the Swarm. It is no error if it is not known.
 func (f *Fabric) Free(ctx context.Context, id string) error {
 	if err := f.acquire(ctx); err != nil {
 		return err

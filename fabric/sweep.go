@@ -8,10 +8,9 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// How often, besides the clock of the switches, things are looked after.
 const (
-	probeEvery = 10 * time.Second // paths' MTUs, offloads that were refused
-	fixEvery   = 5 * time.Second  // a tunnel that could not be opened
+	probeEvery = 10 * time.Second // for path MTUs, and offloads that were refused
+	fixEvery   = 5 * time.Second  // for what could not be opened
 )
 
 // tick is called once a second with the lock held.
@@ -42,7 +41,7 @@ func (f *Fabric) tick(now time.Duration) {
 		f.watchConflicts(n)
 	}
 	f.updateSparse()
-	if look { // what a router complains of is told by nobody
+	if look { // rtnetlink does not report a path MTU that a router sent
 		f.updatePaths()
 	}
 	if now-f.lastFix >= fixEvery {
@@ -58,7 +57,7 @@ func (f *Fabric) tick(now time.Duration) {
 	f.ticked = make(chan struct{})
 }
 
-// fix tries again what did not come up: tunnels, and taps whose container is still there.
+// fix tries again what has failed: the tunnel, links to nodes, host ports, and the Swarm's file.
 func (f *Fabric) fix() {
 	if f.swarmUnsaved {
 		f.saveSwarm()
@@ -66,7 +65,7 @@ func (f *Fabric) fix() {
 	for _, n := range f.networks {
 		f.fixHostPort(n)
 		if n.down == nil && n.usesNodes() && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
-			_ = f.connect(n) // to the nodes that could not be reached
+			_ = f.connect(n) // to the nodes that failed before
 		}
 		if n.down == nil || n.VNI == 0 {
 			continue
@@ -77,8 +76,8 @@ func (f *Fabric) fix() {
 	}
 }
 
-// watchConflicts says, once for each new one, that a station's address is used at another place too:
-// a spoofer, or the same address given out on two hosts.
+// watchConflicts logs each new address conflict once: frames with an endpoint's MAC arrive by another port, from a spoofer or
+// since two hosts gave out the same address.
 func (f *Fabric) watchConflicts(n *network) {
 	for entry := range n.sw.Entries() {
 		e := n.endpoints[entry.Port.Name]
@@ -93,8 +92,8 @@ func (f *Fabric) watchConflicts(n *network) {
 	}
 }
 
-// alive tells, from what the kernel shows, whether an endpoint's container may be there: its link
-// has been moved away from the daemon's namespace and still exists.
+// alive tells whether an endpoint's container may exist, as the kernel shows: the endpoint's link was moved out of the daemon's
+// namespace and still exists.
 func (n *network) alive(e *endpoint, found map[string]tap.Found) bool {
 	l := found[e.ID]
 	if n.Attach == tap.Direct {
@@ -103,25 +102,24 @@ func (n *network) alive(e *endpoint, found map[string]tap.Found) bool {
 	return l.Outer && !l.Inner
 }
 
-// sweep removes what nobody will ever ask to be removed. Docker forgets endpoints (dockerd killed, or
-// this daemon down when a container ended) and never tells: so an endpoint is dead when for the whole
-// grace period its link was gone, or lay unused in the daemon's namespace. The same goes for links
-// with our tag that no record names; but those that a container has are left to it, whoever lost the
-// record.
+// sweep removes orphans. Docker forgets endpoints without a request (dockerd was killed, or this daemon was down when a
+// container ended). So an endpoint is an orphan if for the whole grace period its link was gone, or lay unused in the daemon's
+// namespace. The same holds for links with our tag that no record names. But links without a record that a container uses
+// stay, whatever happened to the record.
 func (f *Fabric) sweep(now time.Duration) {
 	found, err := f.links.List(f.tag())
 	if err != nil {
 		f.log.Warn("sweep put off", "err", err)
 		return
 	}
-	rest := maps.Clone(found) // what no record names
+	rest := maps.Clone(found) // will be those that no record names
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
 			if n.isHostPort(e) {
 				delete(rest, e.ID)
 				continue
 			}
-			if n.Attach == tap.Direct { // only an open device shows that the container is there
+			if n.Attach == tap.Direct { // only an open device shows whether the container exists
 				f.reopen(n, e)
 			}
 			if n.alive(e, found) {
@@ -164,8 +162,8 @@ func (f *Fabric) sweep(now time.Duration) {
 	}
 }
 
-// grace is how long an endpoint may be without its container. One that Docker has joined and whose link waits is of a container
-// that is being started, which takes a busy host its time.
+// grace is how long an endpoint may be without its container. It is longer after Join, while the link waits to be moved: a
+// busy host takes long to start a container.
 func (e *endpoint) grace(found map[string]tap.Found, usual time.Duration) time.Duration {
 	if e.joined != "" && !e.wasInContainer && found[e.ID].Inner {
 		return 10 * usual
@@ -173,7 +171,7 @@ func (e *endpoint) grace(found map[string]tap.Found, usual time.Duration) time.D
 	return usual
 }
 
-// expired starts the grace period at the first call and tells whether it has run out.
+// expired starts the grace period at its first call, and tells whether it is over.
 func (f *Fabric) expired(since *time.Duration, now, grace time.Duration) bool {
 	if *since == 0 {
 		*since = now
@@ -182,7 +180,7 @@ func (f *Fabric) expired(since *time.Duration, now, grace time.Duration) bool {
 	return now-*since >= grace
 }
 
-// reopen mends the port of a container that is there.
+// reopen opens the port of a container again if it is down.
 func (f *Fabric) reopen(n *network, e *endpoint) {
 	if e.dev != nil {
 		return

@@ -11,38 +11,38 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// TraceRequest asks what becomes of a frame.
+// TraceRequest asks what the switch would do with a frame.
 type TraceRequest struct {
 	Network string // id
-	Port    string // that it comes in by: endpoint id, or the peer's address
-	Frame   []byte // from the destination address on, at most ether.MaxFrame; whatever its bytes are
+	Port    string // ingress port: endpoint id, or the peer's address
+	Frame   []byte // from the destination address on, at most ether.MaxFrame; it may be invalid
 	Off     ether.Offload
-	Inject  bool // let it come in, after the explanation
+	Inject  bool // really send it, after the explanation
 }
 
-// TraceView is what becomes of a frame, and why.
+// TraceView is what the switch does with a frame, and why.
 type TraceView struct {
 	Network  string
 	VNI      uint32
 	Down     string // why a network with a VNI has no tunnel; "": it has, or needs none
 	In       TracePort
-	Bytes    int    // of the longest frame that it becomes on a wire
+	Bytes    int    // of the longest frame that it is cut into
 	Verdict  string // as in NetworkView.Drops, or forwarded, flooded
-	Drop     bool   // the verdict is none of these two
+	Drop     bool   // the verdict is a drop
 	Steps    []TraceStep
 	Egress   []TraceEgress // as vswitch.Explanation has them
-	Injected string        // the verdict that it got when it was sent; "": it was not
+	Injected string        // the verdict when it was really sent; "": it was not
 }
 
 // TraceStep is one check of the frame: see vswitch.Step for the words.
 type TraceStep struct {
 	Check, Found string
 	Drop         bool
-	Why          string // what is known besides: of a port or an owner that is down, of faults that are set on the port
+	Why          string // more: why a port or the address's owner is down, or the faults that are set on the port
 	MAC          ether.MAC
-	Port         string // who has that address; "": nobody
+	Port         string // the port that has that address; "": none
 	Age          time.Duration
-	Evict        EntryView // the address that is forgotten for this frame's; zero MAC: none
+	Evict        EntryView // the address that is forgotten to learn this frame's; zero MAC: none
 	Limit        int
 }
 
@@ -58,25 +58,25 @@ type TracePort struct {
 	Name   string // endpoint id, or the peer's address
 	Kind   string // PortView's
 	MTU    int    // bytes of IP packet
-	Faults string // what is done on purpose to its frames; "": nothing
+	Faults string // that are set on it, in this direction; "": none
 
-	Down string // why there is no way there; "": there is
+	Down string // why it is down; "": it is up
 
 	Link string // host link of a container
 
 	Addr     netip.AddrPort // of a remote
-	PathMTU  int            // of the outer packets on the way there
-	Overhead int            // bytes that VXLAN takes of that
+	PathMTU  int            // of the outer packets, in bytes
+	Overhead int            // of VXLAN, in bytes
 
-	GSO       bool   // a container: its TAP takes what the kernel left undone in this frame; a remote: as PeerView
+	GSO       bool   // of a container: its TAP accepts this frame's offload; of a remote: as PeerView
 	GSOWhy    string // why not
 	RemoteSum bool   // as PeerView
-	Sparse    bool   // a remote: what is flooded goes there a few times a second at most, see PeerView.Left
+	Sparse    bool   // of a remote: it gets a few floods a second at most, see PeerView.Left
 }
 
-// Trace tells what the switch would do with a frame that came in by a port, by asking the functions that decide it,
-// and changes nothing. With Inject the frame then comes in, as if the port had read it. A port that is down is an
-// answer; one that does not exist is ErrNoEndpoint or ErrNoPeer.
+// Trace tells what the switch would do with a frame that a port received. It asks the functions that decide it, and changes
+// nothing. With Inject the frame is then really sent, as if the port had received it. A port that is down is no error; one
+// that does not exist is ErrNoEndpoint or ErrNoPeer.
 func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	if len(r.Frame) > ether.MaxFrame {
 		return TraceView{}, fmt.Errorf("a frame of %d bytes: want %d at most", len(r.Frame), ether.MaxFrame)
@@ -119,7 +119,7 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 	return v, nil
 }
 
-// portOf finds a port by its name; nil is one that is down, and why.
+// portOf finds a port by its name. p is nil if the port is down, and down says why.
 func (f *Fabric) portOf(n *network, name string) (p *vswitch.Port, down, err error) {
 	if e, ok := n.endpoints[name]; ok {
 		return e.port, e.down, nil
@@ -139,7 +139,7 @@ func (f *Fabric) portOf(n *network, name string) (p *vswitch.Port, down, err err
 	return nil, nil, fmt.Errorf("network %s: %w %s", short(n.ID), ErrNoPeer, addr)
 }
 
-// traceStep adds to a step what the switch does not know.
+// traceStep adds to a switch's step what the switch does not know.
 func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep {
 	t := TraceStep{Check: string(s.Check), Found: s.Found, Drop: s.Drop, MAC: s.MAC, Age: s.Age, Limit: s.Limit}
 	if s.Port != nil {
@@ -162,7 +162,7 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 	return t
 }
 
-// tracePort is what is known of a port; d is the frame's way, kind is its.
+// tracePort describes a port for a frame of a kind that goes in direction d.
 func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind) TracePort {
 	t := TracePort{Name: name}
 	for m, p := range f.faultPoints() {

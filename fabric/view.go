@@ -15,14 +15,14 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// The views are snapshots for people and programs: read once, never changed.
+// The views are snapshots for people and programs.
 
 // Status is the daemon at a glance.
 type Status struct {
 	VTEP          netip.Addr // zero: not known (no network has a VNI, and there is no default route)
 	Port          uint16
 	Tunnel        string // "closed" (no network needs it), "open", "down"
-	Why           string // of a tunnel that is down
+	Why           string // why the tunnel is down
 	Workers       int
 	Networks      int
 	Endpoints     int
@@ -34,7 +34,7 @@ type Status struct {
 	Down          int // ports of containers and of this host that are down, see PortView
 }
 
-// Conflict is one address seen at two places: a station of this host and another port.
+// Conflict is an address that is used at two places: by an endpoint of this host, and behind another port.
 type Conflict struct {
 	Network string
 	MAC     ether.MAC
@@ -49,7 +49,7 @@ type NetworkView struct {
 	Network
 	LinkMTU   int    // that a new container's link gets; 0: not known
 	Endpoints int    //
-	Stations  int    // addresses known: learned and pinned
+	Stations  int    // MAC addresses in the forwarding database, learned and pinned
 	Down      string // why a network with a VNI has no tunnel; "": it has, or needs none
 	Rx        uint64 // frames as received, from containers and peers
 	Forwarded uint64
@@ -70,14 +70,14 @@ type PortView struct {
 	Sandbox  string            // path of the container's network namespace as Join named it; "" if it is not known
 	MTU      int               // bytes of IP packet
 	Down     string            // why it is down; "": up
-	RxFrames uint64            // frames that came in by this port
+	RxFrames uint64            // frames that this port received
 	RxBytes  uint64            //
-	TxFrames uint64            // frames that left by this port
+	TxFrames uint64            // frames that this port sent
 	TxBytes  uint64            //
 	Offered  uint64            // frames the switch sent to this port = TxFrames + Refused
-	Refused  uint64            // frames that the port could not take
-	Drops    map[string]uint64 // of frames that came in by this port, by verdict
-	Missed   uint64            // frames of the container that its TAP's queue had no room for; the switch never saw them
+	Refused  uint64            // frames that the port's device refused
+	Drops    map[string]uint64 // of frames that this port received, by verdict
+	Missed   uint64            // frames from the container that did not fit into its TAP's queue; the switch never saw them
 	WireTx   uint64            // datagrams; remote only
 	WireRx   uint64
 }
@@ -100,12 +100,12 @@ type PeerView struct {
 	Addr              netip.AddrPort
 	Default           bool   // from the daemon's --peer list
 	Node              bool   // a node of Docker's Swarm, as Docker told
-	Left              bool   // and it has left, Docker says: it is flooded to less once it is silent
-	Down              string // why there is no way to it; "": there is
-	MTU               int    // largest inner IP packet on this way
+	Left              bool   // Docker says that this node has left: it gets fewer floods once it is silent
+	Down              string // why there is no route to it; "": there is
+	MTU               int    // largest inner IP packet that fits the path
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
 	GSOWhy            string // why not; "": they do
-	RemoteSum         bool   // it finishes the inner checksums, see tunnel.VTEP.FinishSums
+	RemoteSum         bool   // it completes the inner checksums, see tunnel.VTEP.CompleteChecksums
 	Test              PeerTest
 	WireTx, WireRx    uint64 // datagrams
 	RxFrames, RxBytes uint64
@@ -122,16 +122,16 @@ type PeerTest struct {
 	RTT  time.Duration // of the answer; 0: there was none
 	Age  time.Duration // since the test ended, to the second; negative: never
 
-	Narrow int // bytes of the outer IP packets none of which arrived, though shorter ones did; 0: they do, or nothing is known
+	Narrow int // length of outer IP packets in bytes of which none arrived, although shorter ones did; 0: they arrive, or nothing is known
 }
 
-// locked takes the lock for a reader.
+// locked takes the lock without a time limit, and returns what releases it.
 func (f *Fabric) locked() func() {
 	_ = f.acquire(context.Background())
 	return f.release
 }
 
-// Status gives the daemon at a glance.
+// Status returns the daemon's state at a glance.
 func (f *Fabric) Status() Status {
 	defer f.locked()()
 	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
@@ -170,7 +170,7 @@ func (f *Fabric) Status() Status {
 	return s
 }
 
-// Networks gives every network, by id.
+// Networks returns every network, by id.
 func (f *Fabric) Networks() []NetworkView {
 	defer f.locked()()
 	var all []NetworkView
@@ -188,7 +188,7 @@ func (f *Fabric) Networks() []NetworkView {
 	return all
 }
 
-// selected gives the networks that a reader asked for: one id, or all with "".
+// selected returns the networks that a reader asked for: one id, or all with "".
 func (f *Fabric) selected(id string) []*network {
 	all := f.sorted()
 	if id == "" {
@@ -197,7 +197,7 @@ func (f *Fabric) selected(id string) []*network {
 	return slices.DeleteFunc(all, func(n *network) bool { return n.ID != id })
 }
 
-// Ports gives the ports of one network, or of all with "": containers first.
+// Ports returns the ports of one network, or of all with "": containers first.
 func (f *Fabric) Ports(network string) []PortView {
 	defer f.locked()()
 	var all []PortView
@@ -259,7 +259,7 @@ func (n *network) sortedRemotes() []*remote {
 
 func (r *remote) innerMTU() int { return r.mtu - tunnel.Overhead(r.addr.Addr().Is6()) }
 
-// Entries gives the forwarding database of one network, or of all with "", by MAC.
+// Entries returns the forwarding database of one network, or of all with "", by MAC.
 func (f *Fabric) Entries(network string) []EntryView {
 	defer f.locked()()
 	var all []EntryView
@@ -274,7 +274,7 @@ func (f *Fabric) Entries(network string) []EntryView {
 	return all
 }
 
-// Peers gives the remote hosts of one network, or of all with "".
+// Peers returns the remote hosts of one network, or of all with "".
 func (f *Fabric) Peers(network string) []PeerView {
 	defer f.locked()()
 	now := f.now()
@@ -319,7 +319,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 	return all
 }
 
-// errUnmade is of a node of the Swarm whose link could not be made, or not yet.
+// errUnmade is PeerView.Down of a node of the Swarm whose link could not be made, or not yet.
 var errUnmade = errors.New("the link to it is not made yet; it is tried again every 5 s")
 
 func errorText(err error) string {

@@ -35,7 +35,7 @@ type Network struct {
 	External bool             `json:"external"`         // false: no docker_gwbridge
 	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
 	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
-	Swarm    bool             `json:"-"`                // OfSwarm(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
+	Swarm    bool             `json:"-"`                // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
 	HostPort *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
 }
 
