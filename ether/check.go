@@ -35,7 +35,7 @@ func (k Kind) InTunnel() Kind {
 	return k + TunnelTCP4 - TCP4
 }
 
-// segments is the kind of what is to be cut: the packet inside, if it travels in a tunnel.
+// segments is the kind without the tunnel: that of the packet that is cut.
 func (k Kind) segments() Kind {
 	if k.Tunnelled() {
 		return k - TunnelTCP4 + TCP4
@@ -59,24 +59,24 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Offload is what the kernel left undone: virtio_net_hdr by another name. The zero Offload is a
-// finished ordinary frame. A container with CAP_NET_RAW writes it as it likes: see Frame.Check.
+// Offload is what the kernel has left to be done, as in struct virtio_net_hdr: segmentation and the checksum. The zero
+// Offload is a complete ordinary frame. A container with CAP_NET_RAW can set any values: see Frame.Check.
 type Offload struct {
 	Kind Kind
 
-	// PartialChecksum: the checksum field holds the sum of the pseudo-header only; the bytes from ChecksumStart
-	// to the end are to be added.
+	// PartialChecksum: the checksum field holds the sum of the pseudo-header only (CHECKSUM_PARTIAL in Linux); the bytes
+	// from ChecksumStart to the end have to be added.
 	PartialChecksum bool
 
 	// Head is a super-frame's header in bytes, Ethernet to TCP or UDP; 0 in an ordinary frame. In a UDP tunnel
-	// it goes up to the inner TCP or UDP. Check writes the true one, whatever was claimed.
+	// it goes up to the inner TCP or UDP. Check sets it from the bytes, whatever its value was.
 	Head uint16
 
 	// Of a super-frame in a UDP tunnel, counted from the frame's first byte: where the tunnel's UDP header begins
-	// (outer_th_offset), and the IP header inside (inner_nh_offset). Check writes the true Outer.
+	// (outer_th_offset), and the IP header inside (inner_nh_offset). Check sets Outer from the bytes.
 	Outer, Inner uint16
 
-	// Segment is how many payload bytes go behind each copy of the header (gso_size); the last may be shorter.
+	// Segment is the number of payload bytes in each segment (gso_size); the last may be shorter.
 	Segment uint16
 
 	ChecksumStart  uint16 // where the checksummed bytes begin, counted from the frame's first byte (csum_start)
@@ -84,22 +84,22 @@ type Offload struct {
 }
 
 const (
-	// MaxSegments bounds the segments of one super-frame. An honest one of 64 KiB has 45 at the usual MSS, 442 at a MTU of
-	// 200, and this many at the smallest MTU there is. A gso_size that is a lie would make 60,000.
+	// MaxSegments is the maximum of segments of one super-frame. One of 64 KiB has 45 at the usual MSS, 442 at a MTU of 200,
+	// and this many at the smallest MTU. A false gso_size could make 60,000.
 	MaxSegments = 4096
 
-	// More than fewSegments have to be of leastSegment bytes: what IP and TCP with timestamps leave of a MTU of 68
-	// (RFC 791 §3.2). So what a worker reads at once makes no more datagrams when its sizes are lies than when they are not.
+	// If there are more than fewSegments, they must have leastSegment bytes: what IP and TCP with timestamps leave of a MTU
+	// of 68 (RFC 791 §3.2). So false sizes do not make more datagrams of one read than true ones can.
 	fewSegments  = 256
 	leastSegment = MinMTU - ipv4Len - tcpLen - 12
 
-	// MaxHead bounds a super-frame's header, which is repeated in every segment: Ethernet with two tags
-	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) in its
-	// place they leave 134 bytes for extension headers.
+	// MaxHead is the maximum length of a super-frame's header, which is repeated in every segment. Ethernet with two tags
+	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) instead, 134 bytes remain for
+	// extension headers.
 	MaxHead = 256
 )
 
-// What Check finds wrong.
+// Errors of Check.
 var (
 	// ErrRunt is a frame that ends before its EtherType.
 	ErrRunt = errors.New("frame is shorter than an Ethernet header")
@@ -107,12 +107,12 @@ var (
 	ErrOffload = errors.New("offload request does not agree with the frame")
 )
 
-// Check holds f.Off against the bytes: ErrRunt, ErrOffload or nil. What is inside a frame that claims
-// nothing is none of its business. Afterwards Off.Head is the true header length, a super-frame cuts into
-// at most MaxSegments segments of at most 65535 bytes of IP, and Cutter and Checksum can rely on the rest.
+// Check compares f.Off with the bytes: ErrRunt, ErrOffload or nil. If f.Off is zero, only the length is checked. Afterwards
+// Off.Head is the true header length, a super-frame cuts into at most MaxSegments segments of at most 65535 bytes of IP,
+// and Cutter and Checksum can rely on the other fields.
 //
-// A super-frame with no more payload than one segment is legal, the kernel makes them; it is cut into one.
-// IP and UDP lengths are not looked at: in a super-frame they may be zero (big TCP).
+// A super-frame with no more payload than one segment is valid, since the kernel makes them; it is cut into one. The IP and
+// UDP lengths are not checked: in a super-frame they may be zero (big TCP).
 func (f *Frame) Check() error {
 	if len(f.buf) < Headroom+HeaderLen {
 		return ErrRunt
@@ -125,7 +125,7 @@ func (f *Frame) Check() error {
 
 func (f *Frame) checkOffload() error {
 	sumEnd := int(f.Off.ChecksumStart) + int(f.Off.ChecksumOffset) + 2
-	if f.Off.PartialChecksum && (f.Off.ChecksumStart < HeaderLen+ipv4Len || sumEnd > f.Len()) { // as kernels see it: behind an IP header
+	if f.Off.PartialChecksum && (f.Off.ChecksumStart < HeaderLen+ipv4Len || sumEnd > f.Len()) { // as in Linux: not before the end of an IP header
 		return ErrOffload
 	}
 	if !f.Off.PartialChecksum {
@@ -139,7 +139,7 @@ func (f *Frame) checkOffload() error {
 		return f.checkTunnel()
 	}
 	b := f.Bytes()
-	typ, ip := etherType(b) // dissect, without a call of its own: 18 ns instead of 25
+	typ, ip := etherType(b) // as dissect, inlined: 18 ns instead of 25
 	l, ok := dissectIP(b, typ, ip)
 	if !ok || l.kind != f.Off.Kind || l.head > MaxHead {
 		return ErrOffload
@@ -161,37 +161,37 @@ func (f *Frame) checkTunnel() error {
 	return nil
 }
 
-// validSegments tells whether a super-frame with a header of head bytes, of which those from ip on are IP's, makes segments that an
-// honest kernel would: not too many, and none too long.
+// validSegments tells whether a super-frame with a header of head bytes, IP from byte ip on, makes segments as a kernel would:
+// not too many, and none too long.
 func (f *Frame) validSegments(head, ip int) bool {
 	payload, segment := f.Len()-head, int(f.Off.Segment)
 	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
 		head-ip+min(segment, payload) <= 65535
 }
 
-// tunnel finds the headers of a super-frame in a UDP tunnel: those of what is to be cut, and the tunnel's around them. ok
-// is false if they are not what f.Off says. A tunnel's own header is at least as long as VXLAN's, and ends with an
-// Ethernet header; more of it is not looked at.
+// tunnel finds the headers of a super-frame in a UDP tunnel: l those of the inner packet, which is cut, and outer those of
+// the tunnel. ok is false if they are not as f.Off says. A tunnel's own header is at least as long as VXLAN's, and is
+// followed by an Ethernet header; nothing else of it is checked.
 func (f *Frame) tunnel() (l, outer headers, ok bool) {
 	b := f.Bytes()
 	outer, ok = dissect(b)
 	ip := int(f.Off.Inner)
-	if !ok || outer.kind != UDP || ip < outer.head+tunnelLen+HeaderLen || ip > len(b) || (ip-outer.l4)%2 != 0 { // an odd header could not be summed up
+	if !ok || outer.kind != UDP || ip < outer.head+tunnelLen+HeaderLen || ip > len(b) || (ip-outer.l4)%2 != 0 { // Sum needs an even length before the inner IP header
 		return l, outer, false
 	}
 	l, ok = dissectIP(b, binary.BigEndian.Uint16(b[ip-2:]), ip)
 	return l, outer, ok && l.kind == f.Off.Kind.segments()
 }
 
-// Checksum is the checksum that the kernel left open in an ordinary frame, and the byte of the frame that it begins at.
-// The frame must have passed Check, and stays as it is; of a super-frame or a finished frame, open is false.
-func (f *Frame) Checksum() (at int, sum [2]byte, open bool) {
+// Checksum computes the complete checksum of an ordinary frame with a partial one; at is its offset in the frame. The frame
+// must have passed Check, and is not changed. partial is false for a super-frame, or if the checksum is complete.
+func (f *Frame) Checksum() (at int, sum [2]byte, partial bool) {
 	b, start := f.Bytes(), int(f.Off.ChecksumStart)
 	at = start + int(f.Off.ChecksumOffset)
 	if f.Off.Kind != None || !f.Off.PartialChecksum || at+2 > len(b) {
 		return 0, sum, false
 	}
-	// The field holds the pseudo-header's sum and is summed up with the rest.
+	// The field holds the pseudo-header's sum, which is added with the other bytes.
 	s := ^Sum(b[start:], 0)
 	if f.Off.ChecksumOffset == 6 { // no other protocol than UDP has its checksum there
 		s = nonZero(s)
@@ -200,11 +200,11 @@ func (f *Frame) Checksum() (at int, sum [2]byte, open bool) {
 	return at, sum, true
 }
 
-// CompleteChecksum writes Checksum into the frame, whose bytes must be the caller's own. The checksum of a UDP tunnel around it is
-// right already, since its sender reckons with this ("local checksum offload", checksum-offloads.rst of Linux), but for
-// what was a super-frame: who shows one whole calls it an ordinary frame first.
+// CompleteChecksum writes Checksum into the frame, whose bytes must belong to the caller. The checksum of a UDP tunnel around it
+// is right already, since its sender expects this ("local checksum offload", checksum-offloads.rst of Linux). It is not
+// right in what was a super-frame, and whose Kind was set to None to show it whole: then it is computed, too.
 func (f *Frame) CompleteChecksum() {
-	if at, sum, open := f.Checksum(); open {
+	if at, sum, partial := f.Checksum(); partial {
 		copy(f.Bytes()[at:], sum[:])
 		f.Off.PartialChecksum, f.Off.ChecksumStart, f.Off.ChecksumOffset = false, 0, 0
 		if f.Off.Inner > 0 {

@@ -14,12 +14,12 @@ const (
 	flagCWR
 )
 
-// A Cutter cuts a super-frame into the frames that the kernel's own GSO would make of it: headers
-// written anew, payload borrowed, checksums finished. It allocates nothing, can be used again, and
-// leaves the super-frame as it was. The zero Cutter has nothing to cut.
+// A Cutter cuts a super-frame into segments, as the kernel's GSO does: with new headers, complete checksums, and payload
+// that is not copied. It allocates nothing, can be used again, and does not change the super-frame. The zero Cutter has
+// nothing to cut.
 type Cutter struct {
-	// PartialChecksum leaves in the checksum field of TCP or UDP the pseudo-header's sum, for somebody behind
-	// who adds the rest: a frame with PartialChecksum. That saves reading the payload.
+	// PartialChecksum leaves the checksum of TCP or UDP partial: the segments are frames with Offload.PartialChecksum, which
+	// the receiver completes. So the payload need not be read.
 	PartialChecksum bool
 
 	at      headers
@@ -32,13 +32,13 @@ type Cutter struct {
 	flags   uint16 // TCP, with the data offset
 	outerID uint16 // IPv4 of the tunnel
 
-	// head is the super-frame's header with the fields zero that differ from segment to segment,
-	// and the sums of what stays the same.
+	// head is the super-frame's header, with zeros in the fields that differ between segments, and the sums are those of
+	// the fields that do not.
 	head                 [MaxHead]byte
 	ipSum, l4Sum, pseudo uint32
 }
 
-// Reset begins with f, which must have passed Check and be a super-frame; anything else gives no segment.
+// Reset begins with f, which must have passed Check and be a super-frame; any other frame has no segment.
 func (c *Cutter) Reset(f *Frame) {
 	b := f.Bytes()
 	var l, outer headers
@@ -79,9 +79,8 @@ func (c *Cutter) Reset(f *Frame) {
 	}
 }
 
-// Next writes the next segment's headers, Ethernet to TCP or UDP, into head, which must have room
-// for MaxHead bytes. It gives their length and the payload that follows them, a part of the
-// super-frame's own bytes; ok is false when there is no segment left.
+// Next writes the next segment's headers, Ethernet to TCP or UDP, into head, which must have MaxHead bytes. It returns their
+// length and the payload that follows them, a slice of the super-frame's bytes. ok is false if no segment is left.
 func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 	if !c.first && len(c.payload) == 0 {
 		return 0, nil, false
@@ -103,7 +102,7 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 		if c.PartialChecksum {
 			binary.BigEndian.PutUint16(l4[6:], fold(uint64(c.pseudo)+uint64(l4Len)))
 		} else {
-			// The length stands in the pseudo-header and once more in the header (RFC 768).
+			// The length is in the pseudo-header, and again in the header (RFC 768).
 			binary.BigEndian.PutUint16(l4[6:], nonZero(^Sum(payload, c.l4Sum+2*l4Len)))
 		}
 	} else {
@@ -131,8 +130,8 @@ func (c *Cutter) Next(head []byte) (n int, payload []byte, ok bool) {
 	return l.head, payload, true
 }
 
-// writeOuter writes the tunnel's headers anew, around a segment of length bytes of payload. The payload is not added up again:
-// a TCP or UDP packet whose checksum is right, or will be, sums up to the complement of its pseudo-header.
+// writeOuter writes the tunnel's headers around a segment of length bytes of payload. The payload is not summed again: a TCP or
+// UDP packet with a right checksum, or one that will be completed, has the complement of its pseudo-header's sum.
 func (c *Cutter) writeOuter(head []byte, length int, l4Len uint32) {
 	l, o := c.at, c.outer
 	o.setLengths(head, l.head-o.head+length)
@@ -144,7 +143,7 @@ func (c *Cutter) writeOuter(head []byte, length int, l4Len uint32) {
 		c.outerID++
 	}
 	udp := head[o.l4:]
-	if takeAndZero16(udp[6:]) == 0 { // it is sent without (RFC 7348 §5)
+	if takeAndZero16(udp[6:]) == 0 { // the tunnel has no checksum (RFC 7348 §5)
 		return
 	}
 	inner := ^fold(uint64(c.pseudo) + uint64(l4Len))
@@ -152,7 +151,7 @@ func (c *Cutter) writeOuter(head []byte, length int, l4Len uint32) {
 	binary.BigEndian.PutUint16(udp[6:], nonZero(^sum))
 }
 
-// takeAndZero16 reads a field and leaves it zero.
+// takeAndZero16 reads a field and sets it to zero.
 func takeAndZero16(b []byte) uint16 {
 	v := binary.BigEndian.Uint16(b)
 	b[0], b[1] = 0, 0

@@ -2,17 +2,17 @@ package ether
 
 import "strings"
 
-// Fault is what somebody asked to be done to a frame on its way, so that nobody takes it for the network's own fault: a
-// set of bits.
+// Fault is what injected faults (package fault) have done to a frame, so that captures do not show it as a failure of the
+// network. It is a set of bits.
 type Fault uint8
 
 const (
 	FaultLost      Fault = 1 << iota // to be dropped
 	FaultDelayed                     // held back
 	FaultDuplicate                   // the second of two
-	FaultReordered                   // let others pass
+	FaultReordered                   // other frames have overtaken it
 	FaultCorrupt                     // bytes were changed
-	FaultRate                        // held back, or lost, for the rate
+	FaultRate                        // held back, or lost, by a limit of the rate
 )
 
 var faultNames = [...]string{"loss", "delay", "duplicate", "reorder", "corrupt", "rate"}

@@ -1,13 +1,12 @@
-// Package ether is what travels: Ethernet frames and super-frames, their addresses and flows, and how
-// super-frames are cut into frames and frames joined into super-frames.
-// (Whether the kernel does such work for us is the affair of package offload.)
+// Package ether has Ethernet frames and super-frames (GSO packets), their addresses, headers and flows, and cuts
+// super-frames into frames and joins frames to super-frames. Which of that the kernel does for us is in package offload.
 //
-// A frame's bytes are lent: nobody writes into them, except the tunnel into the headroom, and who wants a frame changed
-// changes a copy. The same bytes may be on their way to other ports, each with a note of its own of what is left undone.
+// A frame's bytes are lent: nobody writes into them, except the tunnel into the headroom. To change a frame, copy it first:
+// the same bytes may be sent by other ports, with other Offloads.
 //
-// It is pure bytes, without the OS. Nothing in it keeps a frame longer than a call, except a Joiner
-// and a Cutter until their next use; nothing on a frame's way allocates; and no frame that has passed
-// Check, whatever its bytes, makes it panic or cuts into more than MaxSegments.
+// It is about bytes only, without the OS. Nothing in it keeps a frame for longer than a call, except a Joiner and a Cutter
+// until their next use. Nothing on the data path allocates. No frame that has passed Check, whatever its bytes, makes it
+// panic or cuts into more than MaxSegments.
 package ether
 
 import "encoding/binary"
@@ -16,9 +15,8 @@ const (
 	// HeaderLen is the length of an Ethernet header without VLAN tags.
 	HeaderLen = 14
 
-	// Headroom is what every frame has before it, free to write: a VXLAN header (RFC 7348 §5).
-	// Not a byte more: in a train of received datagrams the room of one frame is its own spent
-	// VXLAN header, and what stands before that is the end of the frame before.
+	// Headroom is the number of bytes before every frame that may be written: for a VXLAN header (RFC 7348 §5). It is not
+	// more, since in a train of received datagrams it is the frame's own VXLAN header, and the previous frame ends before.
 	Headroom = 8
 
 	// MaxFrame is the longest frame or super-frame: an IP packet of 65535 bytes (RFC 791 §3.1, and
@@ -29,7 +27,7 @@ const (
 	tagLen  = 4
 )
 
-// EtherTypes (IEEE 802 numbers) that are looked behind or into.
+// EtherTypes (IEEE 802 numbers) of tags and of packets that are dissected.
 const (
 	typeIPv4 = 0x0800
 	typeIPv6 = 0x86dd
@@ -37,26 +35,25 @@ const (
 	typeQinQ = 0x88a8
 )
 
-// A Frame is one Ethernet frame, or one super-frame: many segments of one flow under one header,
-// which the kernel left to be cut later.
+// A Frame is one Ethernet frame, or one super-frame: many segments of one flow with one header, which the kernel has not
+// cut yet.
 //
-// Lent: look, hand on within the call. Keep nothing, and write nothing but, as the tunnel, the headroom.
+// A lent frame may be read and passed on during the call. It must not be kept, nor written to, but for the headroom.
 type Frame struct {
-	// Off is what the kernel left undone.
+	// Off is what the kernel has left to be done.
 	Off Offload
 
-	// Fault is what was done to the frame on purpose.
+	// Fault is what injected faults have done to the frame.
 	Fault Fault
 
-	// ID is of the frame on this host, for those who look at it; 0: nobody has looked yet.
+	// ID identifies the frame on this host, for captures; 0: no capture has seen it yet.
 	ID uint64
 
 	buf []byte // Headroom bytes, then the frame
 }
 
-// Lend makes a frame of room: Headroom bytes, then the frame. A room shorter than its headroom
-// holds an empty frame.
-func Lend(room []byte, off Offload) Frame { return Frame{Off: off, buf: room} }
+// Lend makes a frame of buf: Headroom bytes, then the frame. A shorter buf is an empty frame.
+func Lend(buf []byte, off Offload) Frame { return Frame{Off: off, buf: buf} }
 
 // Bytes is the frame, from the destination address on.
 func (f *Frame) Bytes() []byte {
@@ -89,14 +86,14 @@ func (f *Frame) SameAddresses(g *Frame) bool {
 		binary.LittleEndian.Uint32(a[8:]) == binary.LittleEndian.Uint32(b[8:])
 }
 
-// Type is the EtherType behind up to two VLAN tags (0x8100, 0x88a8); 0 if the frame ends before it.
+// Type is the EtherType after up to two VLAN tags (0x8100, 0x88a8); 0 if the frame ends before it.
 func (f *Frame) Type() uint16 {
 	typ, _ := etherType(f.Bytes())
 	return typ
 }
 
-// WireLen is the length in bytes of the longest frame that f becomes on a wire: header and one
-// segment of a super-frame, else the frame's own length. The frame must have passed Check.
+// WireLen is the length in bytes of the longest frame that f becomes on a wire: for a super-frame the header and one
+// segment, else its own length. The frame must have passed Check.
 func (f *Frame) WireLen() int {
 	if f.Off.Kind == None {
 		return f.Len()
@@ -114,8 +111,7 @@ func (f *Frame) OuterTag() int {
 	return 0
 }
 
-// etherType is the type behind up to two VLAN tags, and where its payload begins.
-// A frame that ends before it has type 0.
+// etherType is the type after up to two VLAN tags, and where its payload begins. If the frame ends before, the type is 0.
 func etherType(b []byte) (typ uint16, at int) {
 	for at = HeaderLen; at <= len(b); at += tagLen {
 		typ = binary.BigEndian.Uint16(b[at-2:])

@@ -5,20 +5,18 @@ import (
 	"math"
 )
 
-// MaxJoined bounds the frames of a run, and so the vectors of one write: the kernel takes 1024 (UIO_MAXIOV).
+// MaxJoined is the maximum of frames of a run, and so of the vectors of one write; the kernel's is 1024 (UIO_MAXIOV).
 const MaxJoined = 256
 
-// maxJoinUDP bounds a run of datagrams. A socket with UDP_GRO is promised no more than this at once
-// (UDP_GRO_CNT_MAX in Linux).
+// maxJoinUDP is the maximum of a run of datagrams. A socket with UDP_GRO never gets more at once (UDP_GRO_CNT_MAX in Linux).
 const maxJoinUDP = 64
 
-// A Joiner joins neighbours of one flow into a super-frame: the reverse of Cutter, by the rules of the
-// kernel's GRO. A run is begun with Start and goes on with Add until one of them says false. A run of
-// one frame is best sent as the frame itself; its Head, Payloads and Off are still those of an
-// ordinary frame.
+// A Joiner joins consecutive frames of one flow, a run, to a super-frame: the reverse of Cutter, by the rules of the kernel's
+// GRO. A run begins with Start and continues with Add until one of them returns false. A run of one frame should be sent
+// as that frame; its Head, Payloads and Off are those of an ordinary frame.
 //
-// Frames are borrowed, not copied: the Joiner is good until they are given back. It allocates
-// nothing and can be used again. The zero Joiner holds no run.
+// Frames are not copied: the Joiner is valid as long as they are lent. It allocates nothing and can be used again. The zero
+// Joiner holds no run.
 type Joiner struct {
 	at       headers
 	first    []byte // the first frame
@@ -38,11 +36,11 @@ type Joiner struct {
 	head     [MaxHead]byte
 }
 
-// Start begins a run with f and forgets the one before. It says false, and there is no run, if f can
-// be joined with nothing behind it: not TCP or UDP, a super-frame, a fragment, IPv4 options or IPv6 extension
-// headers, no payload, a datagram without checksum, a TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
+// Start begins a new run with f. It returns false, and there is no run, if no frame can be joined to f: it is not TCP or UDP,
+// a super-frame, a fragment, has IPv4 options or IPv6 extension headers, no payload, a datagram without checksum, or a
+// TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
 //
-// Checksums are not looked at before a second frame fits. Frames with PartialChecksum are joined with their like.
+// Checksums are verified only when a second frame fits. Frames with a PartialChecksum are joined with each other only.
 func (j *Joiner) Start(f *Frame) bool {
 	j.n, j.done, j.verified = 0, true, false
 	b := f.Bytes()
@@ -84,10 +82,10 @@ func (j *Joiner) Start(f *Frame) bool {
 	return true
 }
 
-// Add tells whether f goes on the run, and if so has added it. If not, the run is as it was.
-// A frame goes on the run if a Cutter would cut the longer super-frame into the same frames, and its
-// checksums, which nobody is going to look at again, are right. (With DF set the identifications may be equal
-// as well: they mean nothing then, RFC 6864 §4.1, and are counted on when cut.)
+// Add adds f to the run and returns true, if it continues the run; otherwise the run is unchanged. A frame continues the run
+// if a Cutter would cut the longer super-frame into the same frames, and its checksums are right, which nobody verifies
+// later. With DF set, equal identifications are accepted, too: they have no meaning then (RFC 6864 §4.1), and increase
+// after cutting.
 func (j *Joiner) Add(f *Frame) bool {
 	b := f.Bytes()
 	if j.done || j.n == 0 || f.Off.Kind != None || f.Off.PartialChecksum != j.partial || !j.sameHeaders(b) {
@@ -140,7 +138,7 @@ func (j *Joiner) Add(f *Frame) bool {
 	return true
 }
 
-// checksumsValid tells whether the checksums of a frame of the run are right, up to what PartialChecksum leaves open.
+// checksumsValid tells whether the checksums of a frame of the run are right; a partial one as such.
 func (j *Joiner) checksumsValid(b []byte, end int) bool {
 	l := j.at
 	if !j.partial {
@@ -150,8 +148,8 @@ func (j *Joiner) checksumsValid(b []byte, end int) bool {
 		binary.BigEndian.Uint16(b[l.l4+l.checksumOffset():]) == fold(uint64(j.pseudo)+uint64(end-l.l4))
 }
 
-// sameHeaders tells whether b begins with the first frame's headers, but for what differs from
-// segment to segment. If so its layout is the first frame's as well.
+// sameHeaders tells whether b begins with the first frame's headers, except for the fields that differ between segments.
+// If so, its layout is that of the first frame, too.
 func (j *Joiner) sameHeaders(b []byte) bool {
 	l, a := j.at, j.first
 	if len(b) < l.head {
@@ -178,8 +176,8 @@ func (j *Joiner) sameHeaders(b []byte) bool {
 // Frames is how many frames are in the run.
 func (j *Joiner) Frames() int { return j.n }
 
-// Head is the run's header, Ethernet to TCP or UDP, with the pseudo-header's sum in the checksum field, as
-// virtio wants it of a frame with PartialChecksum. It is good until the next call of Head.
+// Head is the run's header, Ethernet to TCP or UDP, with a partial checksum, as virtio needs it. It is valid until the next
+// call of Head.
 func (j *Joiner) Head() []byte {
 	if j.n == 0 {
 		return nil
@@ -204,7 +202,7 @@ func (j *Joiner) Head() []byte {
 	return h
 }
 
-// Off is the run's Offload, as Check leaves it: of a super-frame if it holds two frames or more.
+// Off is the run's Offload, as after Check: that of a super-frame if the run has two frames or more.
 func (j *Joiner) Off() Offload {
 	if j.n == 0 || j.n == 1 && !j.partial {
 		return Offload{}
@@ -217,11 +215,11 @@ func (j *Joiner) Off() Offload {
 		ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
 }
 
-// Payloads are the frames' payloads in order, without their padding. Head and Payloads one behind the other are the
-// super-frame. The slice is good until the next Start or Add.
+// Payloads are the frames' payloads in order, without padding. Head followed by Payloads is the super-frame. The slice is
+// valid until the next Start or Add.
 func (j *Joiner) Payloads() [][]byte { return j.payloads[:j.n] }
 
-// datagramWhole tells whether a UDP header gives the length of all that the IP packet carries, and a checksum.
+// datagramWhole tells whether the UDP length is that of the IP payload, and the datagram has a checksum.
 func datagramWhole(udp []byte) bool {
 	return int(binary.BigEndian.Uint16(udp[4:])) == len(udp) && binary.BigEndian.Uint16(udp[6:]) != 0
 }

@@ -2,19 +2,17 @@ package ether
 
 import "encoding/binary"
 
-// RestoreOffload notes what a sender's kernel left undone in a frame that came out of a tunnel.
+// RestoreOffload sets the Offload of a frame that was received by a tunnel.
 //
-// Between two namespaces or guests of one machine no device finishes checksums and none cuts
-// super-frames: a tunnel's datagram then arrives with an inner checksum that is the sum of the
-// pseudo-header only, and with all of a super-frame inside. Such a checksum is noted as PartialChecksum, and
-// the super-frame as one again. Of UDP, segment is its payload size (the kernel tells it; 0: it did
-// not). Of TCP it is lost, and a packet of more than mtu bytes gets segments that fit mtu: TCP does
-// not care where a stream is cut. A frame that is finished stays as it is; only one whose checksum
-// field looks unfinished is summed up to be sure.
+// Between two namespaces or guests of one machine no device completes checksums or cuts super-frames. So a tunnel's datagram
+// may have an inner checksum that is the sum of the pseudo-header only, and contain a super-frame. It is set as a
+// PartialChecksum, and as a super-frame again. segment is the payload size of UDP segments, if the kernel has given it,
+// else 0. The segment size of TCP is lost: a packet of more than mtu bytes gets segments that fit mtu, since TCP may be cut
+// anywhere. A complete frame stays as it is; the payload is summed only if the checksum field looks like a partial one.
 func (f *Frame) RestoreOffload(mtu, segment int) {
 	b := f.Bytes()
 	l, ok := dissect(b)
-	if !ok || f.Off != (Offload{}) || l.end(b) != len(b) { // padded: only a wire does that
+	if !ok || f.Off != (Offload{}) || l.end(b) != len(b) { // padding: the frame has passed a wire, where frames are complete
 		return
 	}
 	sum := binary.BigEndian.Uint16(b[l.l4+l.checksumOffset():])
@@ -33,8 +31,8 @@ func (f *Frame) RestoreOffload(mtu, segment int) {
 	}
 }
 
-// MaybeUnsegmented tells whether the frame may be a UDP super-frame of segments of that many bytes that nobody has cut: its lengths
-// are those of all its bytes, more than one segment, and its checksum is open.
+// MaybeUnsegmented tells whether the frame may be an uncut UDP super-frame with segments of that many bytes: its lengths are
+// those of all its bytes, it is longer than one segment, and its checksum is partial.
 func (f *Frame) MaybeUnsegmented(segment int) bool {
 	b := f.Bytes()
 	l, ok := dissect(b)

@@ -7,9 +7,9 @@ import (
 
 // Sum adds the bytes to initial as the Internet checksum does (RFC 1071): 16-bit big-endian words,
 // ones' complement, an odd last byte padded with zero. The result is not inverted: a header's
-// checksum is ^Sum over it with the field zero, and a packet whose checksum is right sums up to 0xffff.
+// checksum is ^Sum of it with the field zero, and the Sum of a packet with a right checksum is 0xffff.
 //
-// initial may be an earlier Sum (over an even number of bytes) or several 16-bit words added up.
+// initial may be an earlier Sum (of an even number of bytes), or the sum of several 16-bit words.
 func Sum(b []byte, initial uint32) uint16 {
 	// The sum may be taken in either byte order and swapped at the end (RFC 1071 §2.B), and in
 	// words of any multiple of 16 bits, as long as carries come back in below.
@@ -41,7 +41,7 @@ func Sum(b []byte, initial uint32) uint16 {
 	return fold(uint64(bits.ReverseBytes16(fold(sum))) + uint64(initial))
 }
 
-// fold brings a sum of 16-bit words down to 16 bits, carries coming back in below.
+// fold reduces a sum of 16-bit words to 16 bits; carries are added at the low end.
 func fold(sum uint64) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
@@ -49,8 +49,8 @@ func fold(sum uint64) uint16 {
 	return uint16(sum)
 }
 
-// nonZero makes a checksum that may go into a UDP header, where zero means that there is none
-// (RFC 768): the other ones' complement zero.
+// nonZero is a checksum for a UDP header, where 0 means that there is none (RFC 768): 0xffff is the other zero of ones'
+// complement.
 func nonZero(sum uint16) uint16 {
 	if sum == 0 {
 		return 0xffff

@@ -83,7 +83,7 @@ func (d *Device) resend(w *writer, f *ether.Frame, refused syscall.Errno) syscal
 func (d *Device) writeWithoutOffload(w *writer, f *ether.Frame) (n int, errno syscall.Errno) {
 	if f.Off.Kind == ether.None {
 		b := f.Bytes()
-		if at, sum, open := f.Checksum(); open {
+		if at, sum, partial := f.Checksum(); partial {
 			field := w.head[:copy(w.head[:], sum[:])] // the frame is only lent
 			errno = d.write(w, b[:at], field, b[at+len(field):])
 		} else {

@@ -210,7 +210,7 @@ func (l *Link) addFrame(w *sendBatch, i int, f *ether.Frame) {
 	copy(room, header[:])
 	l.addDatagram(w, i, len(room))
 	if !partial {
-		if at, sum, open := f.Checksum(); open {
+		if at, sum, partial := f.Checksum(); partial {
 			field := w.heads[w.nHeads:][:copy(w.heads[w.nHeads:], sum[:])]
 			w.nHeads += len(field)
 			at += ether.Headroom
