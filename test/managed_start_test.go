@@ -54,17 +54,22 @@ func TestManagedStart(t *testing.T) {
 	t.Run("plugin.sh", func(t *testing.T) {
 		root, _ := tree(t)
 		create := []string{root + "/packaging/plugin.sh", "create", "tapestry"}
+		text, err := os.ReadFile(create[0])
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, tt := range []struct {
-			before   []string
+			command  []string
 			sentence string
 		}{
-			{nil, "this Docker has a plugin tapestry already"},
-			{[]string{"env", "DOCKER_HOST=unix:///run/none.sock"}, "Docker does not answer: "},
-			{[]string{"setpriv", "--reuid", "65534", "--clear-groups"}, "run this as root"},
+			{create, "this Docker has a plugin tapestry already"},
+			{append([]string{"env", "DOCKER_HOST=unix:///run/none.sock"}, create...), "Docker does not answer: "},
+			// Its text, not its path: that may lead through a directory of root's own.
+			{append([]string{"setpriv", "--reuid", "65534", "--clear-groups", "bash", "-c", string(text), "/plugin.sh"}, create[1:]...), "run this as root"},
 		} {
-			out, err := h.try(append(tt.before, create...)...)
+			out, err := h.try(tt.command...)
 			if err == nil || !strings.Contains(err.Error(), tt.sentence) {
-				t.Errorf("%q: it said %v%s", tt.before, err, out)
+				t.Errorf("%.100q: it said %v%s", tt.command, err, out)
 			}
 		}
 		dir := h.dir + "/twice"
