@@ -6,13 +6,13 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Mode is how a capture shows what the kernel has left undone: checksums, and the cutting of super-frames.
+// A Mode is how a capture shows frames whose checksum or segmentation the kernel has left to an offload.
 type Mode uint8
 
 const (
-	Fix     Mode = iota // checksums finished in the copy, super-frames whole
-	Segment             // as on a wire: super-frames cut, checksums finished
-	Raw                 // as the switch sees it
+	Fix     Mode = iota // checksums completed in the copy, super-frames not cut
+	Segment             // as on a wire: super-frames cut, checksums completed
+	Raw                 // as the switch gets them
 )
 
 var modes = [...]string{"fix", "segment", "raw"}
@@ -29,8 +29,8 @@ func ParseMode(text string) (Mode, error) {
 	return 0, fmt.Errorf("offload mode %q: want fix (checksums finished, super-frames whole), segment (cut as on a wire) or raw", text)
 }
 
-// A Converter turns records into frames as its Mode shows them. Its memory is there after the first frames; it is one
-// goroutine's.
+// A Converter makes of records the frames that its Mode shows. It keeps its memory for the next record, and is for one
+// goroutine.
 type Converter struct {
 	Mode Mode
 
@@ -39,8 +39,8 @@ type Converter struct {
 	cutter  ether.Cutter
 }
 
-// Convert gives fn the frames that r becomes, with their true length in bytes; they are lent, and r stays as it is. done
-// is false if something is left undone although it should not be, since the ring has not kept the whole frame.
+// Convert calls fn with each frame that r becomes, lent, and its full length in bytes; r is not changed. done is false if the
+// Mode's work is incomplete, since the ring has not kept the whole frame.
 func (w *Converter) Convert(r *Record, fn func(frame []byte, length int)) (done bool) {
 	unfinished := r.Off.PartialChecksum || r.Off.Kind != ether.None
 	if w.Mode == Raw || !unfinished {
@@ -57,7 +57,7 @@ func (w *Converter) Convert(r *Record, fn func(frame []byte, length int)) (done 
 		}
 	}
 	f := w.frame(r)
-	f.Off.Kind = ether.None // the sum of a super-frame's is over all of it
+	f.Off.Kind = ether.None // a super-frame's checksum is over all of it
 	f.CompleteChecksum()
 	fn(f.Bytes(), r.Len)
 	return !f.Off.PartialChecksum
@@ -72,7 +72,7 @@ func (w *Converter) frame(r *Record) ether.Frame {
 	return ether.Lend(w.buf, r.Off)
 }
 
-// cutSegments gives fn the segments of a super-frame, and their number; 0 if it is none.
+// cutSegments calls fn with each segment of a super-frame, and returns their number; 0 if it is none.
 func (w *Converter) cutSegments(r *Record, fn func(frame []byte, length int)) (n int) {
 	f := w.frame(r)
 	if f.Check() != nil { // it was dropped for that

@@ -10,14 +10,14 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Point is where a frame is shown.
+// A Point is where in its path a frame is shown.
 type Point uint8
 
 const (
-	Once Point = iota // where it came in; and again where a fault did something to it on its way out, with the same ID
-	In                // where it came in, if that is a port that is looked at
-	Out               // at each port that it left by, and that is looked at
-	Both              // the two before
+	Once Point = iota // at its ingress port; and at an egress port if a fault did something to it there, with the same ID
+	In                // at its ingress port, if that is selected
+	Out               // at each of its egress ports that is selected
+	Both              // In and Out
 )
 
 // A View is which layer is shown.
@@ -25,15 +25,15 @@ type View uint8
 
 const (
 	Inner     View = iota // the containers' frames
-	Outer                 // the VXLAN datagrams of those that travel
-	BothViews             // each of these, as two packets with one ID
+	Outer                 // the VXLAN datagrams of frames from and to other hosts
+	BothViews             // both, as two packets with one ID
 )
 
 // Annotate is which packets get a comment with their verdict.
 type Annotate uint8
 
 const (
-	AnnotateDrops Annotate = iota // drops, and what was done on purpose
+	AnnotateDrops Annotate = iota // dropped frames, and those that an injected fault has changed
 	AnnotateAll
 	AnnotateNone
 )
@@ -62,7 +62,7 @@ func parse[T ~uint8](what, text string, names []string) (T, error) {
 	return 0, fmt.Errorf("%s %q: want one of %v", what, text, names)
 }
 
-// EncoderOptions says how a Stream shows frames.
+// EncoderOptions say how an Encoder shows frames.
 type EncoderOptions struct {
 	Mode     Mode
 	Point    Point
@@ -70,10 +70,10 @@ type EncoderOptions struct {
 	Annotate Annotate
 	Detail   bool   // a Detail in every packet
 	Snap     int    // bytes of each packet; 0: all
-	Filter   string // that the frames have passed, as the file tells it
+	Filter   string // that the frames have passed, for the file
 }
 
-// A Writer is where a Stream writes: pcapng.Writer is one.
+// A Writer is what an Encoder writes to: pcapng.Writer is one.
 type Writer interface {
 	AddInterface(*pcapng.Interface) (index int, err error)
 	WritePacket(*pcapng.Packet) error
@@ -82,7 +82,7 @@ type Writer interface {
 	Size() int64
 }
 
-// A Encoder turns records into packets. It is for one goroutine.
+// An Encoder makes packets of records. It is for one goroutine.
 type Encoder struct {
 	Packets uint64 // that were written
 
@@ -99,19 +99,19 @@ type Encoder struct {
 	detail     [detailLen]byte // of a Detail
 }
 
-// A interfaceKey is an Interface of the stream.
+// An interfaceKey identifies an Interface that was written.
 type interfaceKey struct {
 	number uint32
 	outer  bool
 }
 
-// A portCounts is one port's, in frames.
+// portCounts are a port's counters, in frames.
 type portCounts struct {
 	delivered, dropped uint64
-	unreported         uint64 // of the dropped, that no packet has told of
+	unreported         uint64 // of the dropped, those that are in no packet's Drops yet
 }
 
-// NewEncoder makes a Stream that writes to w. looks tells which ports are looked at; nil: all.
+// NewEncoder makes an Encoder that writes to w. selects tells which ports are selected; nil: all.
 func (h *Hub) NewEncoder(w Writer, opts EncoderOptions, selects func(number uint32) bool) *Encoder {
 	if selects == nil {
 		selects = func(uint32) bool { return true }
@@ -122,7 +122,7 @@ func (h *Hub) NewEncoder(w Writer, opts EncoderOptions, selects func(number uint
 	return s
 }
 
-// WriteFrom writes what a Sink has, and gives the number of frames.
+// WriteFrom writes what a Subscriber has, and returns the number of frames.
 func (s *Encoder) WriteFrom(sink *Subscriber) (n int, err error) {
 	n = sink.Read(func(r *Record) {
 		if err == nil {
@@ -132,7 +132,7 @@ func (s *Encoder) WriteFrom(sink *Subscriber) (n int, err error) {
 	return n, err
 }
 
-// AddPorts writes the ports as Interfaces that were not written yet.
+// AddPorts writes the Interfaces of those ports that have none yet.
 func (s *Encoder) AddPorts(ports []*Port) error {
 	for _, p := range ports {
 		if s.opts.View != Outer || !p.Remote {
@@ -149,7 +149,7 @@ func (s *Encoder) AddPorts(ports []*Port) error {
 	return nil
 }
 
-// interfaceFor gives a port's Interface; it is written before its first packet.
+// interfaceFor returns the index of a port's Interface, which it writes if there is none yet.
 func (s *Encoder) interfaceFor(p *Port, outer bool) (index int, err error) {
 	at := interfaceKey{p.Number, outer}
 	if index, ok := s.interfaces[at]; ok {
@@ -163,7 +163,7 @@ func (s *Encoder) interfaceFor(p *Port, outer bool) (index int, err error) {
 	return index, err
 }
 
-// portOrUnknown gives a port; if nothing is known of it any more, one that says so.
+// portOrUnknown returns a port; if it is not known any more, one with its number only.
 func (h *Hub) portOrUnknown(number uint32) *Port {
 	if p := h.port(number); p != nil {
 		return p
@@ -171,7 +171,7 @@ func (h *Hub) portOrUnknown(number uint32) *Port {
 	return &Port{Number: number, Name: fmt.Sprintf("port %d", number)}
 }
 
-// Write writes one record, wherever it is to be shown.
+// Write writes one record, at each point and view where it is to be shown.
 func (s *Encoder) Write(r *Record) error {
 	var in, out *Port
 	if r.In != 0 {
@@ -235,7 +235,7 @@ func (s *Encoder) Write(r *Record) error {
 	return nil
 }
 
-// egressPorts gives the ports that a frame has left by. Those of a flooded one are the neighbours of now.
+// egressPorts returns the ports that a frame was sent to. For a flooded one these are the present ports of its network.
 func (s *Encoder) egressPorts(r *Record, in, out *Port) (all []*Port) {
 	if out != nil {
 		return []*Port{out}
@@ -250,13 +250,13 @@ func (s *Encoder) egressPorts(r *Record, in, out *Port) (all []*Port) {
 	return slices.DeleteFunc(s.hub.neighbours(in), func(p *Port) bool {
 		header := 14
 		if !p.Remote {
-			header += 4 // a VLAN tag may come on top
+			header += 4 // a VLAN tag does not count towards the MTU
 		}
-		return in.Remote && p.Remote || p.MTU > 0 && longest > p.MTU+header
+		return in.Remote && p.Remote || p.MTU > 0 && longest > p.MTU+header // split horizon, MTU
 	})
 }
 
-// inner writes the frame as it is seen at a port.
+// inner writes the frame as a packet of a port.
 func (s *Encoder) inner(r *Record, at *Port, in bool, out *Port, b *portCounts) error {
 	p, err := s.packet(r, at, false, in, out)
 	if err != nil {
@@ -281,7 +281,7 @@ func (s *Encoder) inner(r *Record, at *Port, in bool, out *Port, b *portCounts) 
 	return err
 }
 
-// partialChecksum tells whether a sum could not be finished, for want of the frame's end.
+// partialChecksum tells whether a checksum could not be completed, since the ring has not kept the whole frame.
 func (s *Encoder) partialChecksum(r *Record) bool {
 	return r.Off.PartialChecksum && len(r.Data) < r.Len
 }
@@ -297,7 +297,7 @@ func (s *Encoder) outer(r *Record, at *Port, in bool, b *portCounts) error {
 	}
 	s.segmenter.Convert(r, func(frame []byte, length int) {
 		if err != nil || length+outerHeadersLen > 65535 {
-			return // a super-frame that was not kept whole
+			return // a super-frame that the ring has not kept whole
 		}
 		q := p
 		s.buf = at.Tunnel.outer(s.buf[:0], frame, length, at.VNI, in)
@@ -309,7 +309,7 @@ func (s *Encoder) outer(r *Record, at *Port, in bool, b *portCounts) error {
 	return err
 }
 
-// packet is what a record's packets at one place have in common.
+// packet is what all packets of a record at one port have in common.
 func (s *Encoder) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcapng.Packet, err error) {
 	p = pcapng.Packet{Time: r.Time, ID: r.ID, Queue: -1, Flags: pcapng.Outbound}
 	if in {
@@ -348,7 +348,7 @@ func (s *Encoder) packet(r *Record, at *Port, outer, in bool, out *Port) (p pcap
 	return p, nil
 }
 
-// interfaceIndex gives the Interface of a port's own frames, -1 if it was not told of.
+// interfaceIndex returns the Interface of a port's inner frames, -1 if none was written.
 func (s *Encoder) interfaceIndex(number uint32) int {
 	if i, ok := s.interfaces[interfaceKey{number, false}]; ok {
 		return i
@@ -356,7 +356,7 @@ func (s *Encoder) interfaceIndex(number uint32) int {
 	return -1
 }
 
-// Statistics writes every port's books. tail are frames that were dropped behind the last delivered one, by port.
+// Statistics writes the counters of every port. tail is Subscriber.TrailingDrops.
 func (s *Encoder) Statistics(tail map[uint32]uint64) error {
 	now := time.Now().UnixNano()
 	for number, n := range tail {

@@ -58,7 +58,7 @@ func seen(t *testing.T, file []byte) (ports, packets []string, stats map[int]pca
 	}
 }
 
-func TestStream(t *testing.T) {
+func TestEncoder(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	up := n.sw.Attach("192.0.2.2", wire{}, true, 1514)

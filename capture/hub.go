@@ -9,18 +9,17 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A Hub shows the frames of all networks of this host to those who look: the Sinks. While there is none, a switch is
-// not watched.
+// A Hub copies the frames of all networks of this host to its Subscribers. Without one, no switch is watched.
 type Hub struct {
-	frames atomic.Uint64 // IDs that were given
+	frames atomic.Uint64 // the last frame ID that was assigned
 
 	mu          sync.Mutex
-	networks    map[string]*watcher
-	subscribers []*Subscriber
-	ports       portTable
+	networks    map[string]*watcher // by id; guarded by mu
+	subscribers []*Subscriber       // guarded by mu
+	ports       portTable           // guarded by mu
 }
 
-// An watcher is the Watcher of one network's switch.
+// A watcher is the vswitch.Watcher of one network's switch.
 type watcher struct {
 	hub         *Hub
 	network     string
@@ -31,7 +30,7 @@ type watcher struct {
 // NewHub makes a Hub without networks.
 func NewHub() *Hub { return &Hub{networks: make(map[string]*watcher), ports: newPortTable()} }
 
-// Add lets the network's frames be seen.
+// Add adds a network: its frames can be captured.
 func (h *Hub) Add(network string, sw *vswitch.Switch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -39,7 +38,7 @@ func (h *Hub) Add(network string, sw *vswitch.Switch) {
 	h.updateWatchers()
 }
 
-// Remove ends that.
+// Remove removes a network.
 func (h *Hub) Remove(network string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,7 +48,7 @@ func (h *Hub) Remove(network string) {
 	}
 }
 
-// updateWatchers gives every observer the sinks that there are. It needs the lock.
+// updateWatchers returns every watcher the present subscribers. The caller holds mu.
 func (h *Hub) updateWatchers() {
 	for _, o := range h.networks {
 		sinks := slices.Clone(h.subscribers)
@@ -62,17 +61,17 @@ func (h *Hub) updateWatchers() {
 	}
 }
 
-// Watch copies the frame to each Sink that wants it.
+// Watch copies the frame to each Subscriber that wants it.
 func (o *watcher) Watch(in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
 	for _, s := range *o.subscribers.Load() {
 		o.copyTo(s, in, out, v, f)
 	}
 }
 
-// copyTo copies the frame to a Sink if it wants it.
+// copyTo copies the frame to a Subscriber if it wants it.
 func (o *watcher) copyTo(s *Subscriber, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) {
 	if !s.wants(o.network, in, out, v, f) {
-		if !s.ring.overwrite { // the recorder's frames need no books; workers that count together wait for each other
+		if !s.ring.overwrite { // not counted for the recorder: a counter that all workers write slows them down
 			s.filtered.Add(1)
 		}
 		return
@@ -95,7 +94,7 @@ func (o *watcher) copyTo(s *Subscriber, in, out *vswitch.Port, v vswitch.Verdict
 	s.ring.add(comes, leaves, v, f, snap)
 }
 
-// WatchRun is Watch for frames that came together and are forwarded one way.
+// WatchRun is Watch for frames that were received together and are forwarded to one port.
 func (o *watcher) WatchRun(in, out *vswitch.Port, frames []ether.Frame) {
 	last := o.hub.frames.Add(uint64(len(frames)))
 	for i := range frames {
@@ -113,24 +112,24 @@ func (o *watcher) WatchRun(in, out *vswitch.Port, frames []ether.Frame) {
 	}
 }
 
-// Options say what a Sink takes.
+// Options say which frames a Subscriber gets.
 type Options struct {
 	Targets   Targets
 	Ring      int   // bytes of memory, a power of two; 0: DefaultRing
 	Snap      int   // bytes of each frame; 0: all
 	Headers   bool  // of these the headers only, see ether.Frame.HeadersLen
-	DropsOnly bool  // frames that went nowhere
+	DropsOnly bool  // dropped frames only
 	Match     Match // nil: every frame
-	Overwrite bool  // a full ring forgets its oldest frames, for a Recorder: every frame that is forwarded gets into it
+	Overwrite bool  // a full ring overwrites its oldest frames, for a Recorder. Forwarded frames are then not matched: all get into it
 }
 
-// A Match tells if a frame is wanted. It is called by several goroutines.
+// A Match tells whether a frame is wanted. It is called by several goroutines at a time.
 type Match func(frame []byte, wireLen int) bool
 
 // DefaultRing holds 8 MiB: a few thousand frames of 1,500 bytes, or some hundred super-frames.
 const DefaultRing = 8 << 20
 
-// A Subscriber is one who looks. What it does not read in time is dropped and counted.
+// A Subscriber gets copies of frames in a ring. What it does not read in time is dropped and counted.
 type Subscriber struct {
 	hub      *Hub
 	ring     *ring
@@ -141,15 +140,14 @@ type Subscriber struct {
 	selected atomic.Pointer[selection]
 
 	filtered  atomic.Uint64
-	delivered uint64 // guarded by the ring's lock
+	delivered uint64 // guarded by ring.mu
 
-	// Of these the hub's lock takes care.
-	targets  Targets
-	since    uint32  // Number of the newest port when it was opened
-	newPorts []*Port // that were not told yet
+	targets  Targets // guarded by hub.mu
+	since    uint32  // Number of the newest port when it subscribed; guarded by hub.mu
+	newPorts []*Port // selected since the last call of NewPorts; guarded by hub.mu
 }
 
-// Subscribe lets a new Sink look until it is closed.
+// Subscribe adds a Subscriber, which gets frames until it is closed.
 func (h *Hub) Subscribe(o Options) (*Subscriber, error) {
 	if o.Ring == 0 {
 		o.Ring = DefaultRing
@@ -172,7 +170,7 @@ func (h *Hub) Subscribe(o Options) (*Subscriber, error) {
 	return s, nil
 }
 
-// wants judges a frame for the Sink.
+// wants tells whether the Subscriber gets a frame.
 func (s *Subscriber) wants(network string, in, out *vswitch.Port, v vswitch.Verdict, f *ether.Frame) bool {
 	if s.drops && !v.Drop() {
 		return false
@@ -188,13 +186,13 @@ func (s *Subscriber) wants(network string, in, out *vswitch.Port, v vswitch.Verd
 	return match == nil || match(f.Bytes(), f.Len())
 }
 
-// Filter changes which of the ports' frames are wanted; nil: all.
+// Filter changes which of the selected ports' frames are wanted; nil: all.
 func (s *Subscriber) Filter(m Match) { s.match.Store(&m) }
 
 // Ready holds a token when there is something to Read.
 func (s *Subscriber) Ready() <-chan struct{} { return s.ring.ready }
 
-// Read lends fn what has come since it was last called, in the order of time, and gives the number.
+// Read lends fn the records that were added since its last call, ordered by time, and returns their number.
 func (s *Subscriber) Read(fn func(*Record)) int {
 	n := s.ring.read(fn)
 	s.ring.mu.Lock()
@@ -203,7 +201,7 @@ func (s *Subscriber) Read(fn func(*Record)) int {
 	return n
 }
 
-// Close ends the looking. What has come before may still be read. A second Close does nothing.
+// Close ends the subscription. Records from before it can still be read. A second Close does nothing.
 func (s *Subscriber) Close() {
 	h := s.hub
 	h.mu.Lock()
@@ -211,11 +209,11 @@ func (s *Subscriber) Close() {
 	h.updateWatchers()
 	h.mu.Unlock()
 	s.ring.mu.Lock()
-	s.ring.closed = true // somebody may still be watching for it
+	s.ring.closed = true // a worker may be about to add a frame
 	s.ring.mu.Unlock()
 }
 
-// Free closes the Sink and gives its memory back; there is nothing to read any more. Its books stay.
+// Free closes the Subscriber and frees its memory: nothing can be read afterwards. Its Stats stay.
 func (s *Subscriber) Free() {
 	s.Close()
 	s.Filter(nil)
@@ -224,10 +222,10 @@ func (s *Subscriber) Free() {
 	s.ring.mu.Unlock()
 }
 
-// Stats are a Sink's books: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting, at every time: a
-// frame gets into them when it is judged for the Sink.
+// Stats are a Subscriber's counters: at any time Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. A
+// frame is counted when it is decided whether the Subscriber gets it.
 type Stats struct {
-	Seen      uint64 // frames that were judged while it looked
+	Seen      uint64 // frames that were decided on since it subscribed
 	Filtered  uint64 // not wanted; not counted if it overwrites
 	Accepted  uint64 // wanted
 	Delivered uint64 // read
@@ -235,7 +233,7 @@ type Stats struct {
 	Waiting   uint64 // in the ring
 }
 
-// Stats reads the books.
+// Stats reads the counters.
 func (s *Subscriber) Stats() (t Stats) {
 	r := s.ring
 	r.mu.Lock()
@@ -251,8 +249,8 @@ func (s *Subscriber) Stats() (t Stats) {
 	return t
 }
 
-// TrailingDrops gives the frames that were dropped since the last one that was kept, by port; 0 stands for ports that were too
-// many to be told apart.
+// TrailingDrops returns how many frames of each port were dropped after the last one that was kept. Port 0 stands for those of
+// ports beyond the number that is counted separately.
 func (s *Subscriber) TrailingDrops() map[uint32]uint64 {
 	r := s.ring
 	r.mu.Lock()
@@ -269,7 +267,7 @@ func (s *Subscriber) TrailingDrops() map[uint32]uint64 {
 	return tail
 }
 
-// Memory is the bytes that the Sink has for frames.
+// Memory is the size in bytes of the Subscriber's ring.
 func (s *Subscriber) Memory() int {
 	s.ring.mu.Lock()
 	defer s.ring.mu.Unlock()

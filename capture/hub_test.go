@@ -59,7 +59,7 @@ func open(t *testing.T, h *Hub, o Options) *Subscriber {
 	return s
 }
 
-// came gives the numbers of the frames that a Sink got.
+// came gives the numbers of the frames that a Subscriber got.
 func (s *Subscriber) came() (numbers []byte) {
 	s.Read(func(r *Record) { numbers = append(numbers, r.Data[14]) })
 	return numbers
@@ -141,7 +141,7 @@ func TestBooksMeanwhile(t *testing.T) {
 	}
 }
 
-// What two Sinks see of one frame has one ID, and different frames have different ones.
+// What two Subscribers get of one frame has one ID, and different frames have different ones.
 func TestHubIDs(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -193,7 +193,7 @@ func TestHubNetworks(t *testing.T) {
 	}
 }
 
-// A Sink that nobody reads costs frames nothing but their copies, and the books balance, also while many come.
+// A Subscriber that nobody reads costs frames nothing but their copies, and the counters add up, also while many come.
 func TestStuckReader(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")

@@ -12,13 +12,13 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A Port is what is known of a place where frames are seen. A Stream tells it as an Interface whose Name is the port's.
+// A Port is a port of a switch, for captures. An Encoder writes it as an Interface whose Name is the port's.
 type Port struct {
 	Number   uint32 // vswitch.Port's
 	Network  string // id
 	VNI      uint32
 	Remote   bool
-	HostPort bool   // this host's own
+	HostPort bool   // it is this host's own
 	Name     string // endpoint id, or the remote host's address
 	Link     string // host link that carries it; "" for a remote host
 	MAC      ether.MAC
@@ -26,7 +26,7 @@ type Port struct {
 	MTU      int    // bytes of IP packet
 	Sandbox  string // of the container: the name of its network namespace's file; "" before it is known
 	Tunnel   Tunnel // of a remote host's
-	Outer    bool   // its frames are rebuilt VXLAN datagrams; only in what ReadPort gives
+	Outer    bool   // its frames are rebuilt VXLAN datagrams; only ReadPort sets it
 
 	AttachedAt int64 // ns since 1970: when it was plugged
 	DetachedAt int64 // and unplugged; 0: not yet
@@ -53,7 +53,7 @@ func (p *Port) describe(outer bool) string {
 	return text
 }
 
-// ReadPort reads a Port from a Stream's Interface; false if it is of another origin.
+// ReadPort reads a Port from an Interface that an Encoder wrote; false if it is of another origin.
 func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 	p = Port{Name: i.Name, MAC: i.MAC, Addrs: i.Addrs}
 	for _, word := range strings.Fields(i.Description) {
@@ -82,16 +82,16 @@ func ReadPort(i *pcapng.Interface) (p Port, ok bool) {
 	return p, ok
 }
 
-// A Detail is what is known of a frame and has no place of its own in a file. A Stream with details puts it into the
-// verdict option, of type 0; in a file a comment says the interesting part.
+// A Detail is what is known of a frame and has no field in a capture file. An Encoder with Detail writes it into the packet's
+// verdict option, with type 0; in a file, a comment has the interesting part.
 type Detail struct {
 	Verdict vswitch.Verdict
 	Fault   ether.Fault
 	Kind    ether.Kind // of a super-frame, as it was; None: it is none
 	Segment uint16     // bytes of payload in each of its segments
 	Inner   uint8      // where the inner IP header begins in one that travels in a UDP tunnel
-	Out     int        // Interface of the port it was forwarded to; -1: none, or none that the Stream has told of
-	In      int        // Interface of the port it came in by, as Out; of a rebuilt datagram it is not the packet's
+	Out     int        // Interface of the port it was forwarded to; -1: none, or none that was written
+	In      int        // Interface of its ingress port, as Out; of a rebuilt datagram it is not the packet's
 }
 
 const detailLen = 15
@@ -152,7 +152,7 @@ func comment(r *Record, out string, all bool) string {
 	return text
 }
 
-// ReadComment reads the words of a comment that a Stream wrote: verdict (forwarded, flooded, drop), reason, fault, out.
+// ReadComment reads the words of a comment that an Encoder wrote: verdict (forwarded, flooded, drop), reason, fault, out.
 // It gives nil for any other comment.
 func ReadComment(text string) map[string]string {
 	text, _, _ = strings.Cut(text, ": ")

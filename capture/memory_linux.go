@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory is a ring's, zeroed. It is not the collector's: of a heap with some tens of MB that never go away, the collector
-// lets as much garbage lie again before it looks. Pages that were never written take none.
+// memory is a ring's memory, zeroed. It is not on the heap: with some tens of MB there that are never freed, the garbage
+// collector would let as much garbage again pile up before it runs. Pages that were never written use no memory.
 type memory struct {
 	buf    []byte
-	unused runtime.Cleanup // of a ring that nobody has any more, if it was not given back
+	unused runtime.Cleanup // unmaps a ring that is unreachable and was not released
 }
 
 func (r *ring) allocate(size int) error {
@@ -25,7 +25,7 @@ func (r *ring) allocate(size int) error {
 	return nil
 }
 
-// release leaves a closed ring empty. It needs the lock, and nobody may have what it lent.
+// release frees the memory of a closed ring, which is empty afterwards. The caller holds mu, and no lent record is in use.
 func (r *ring) release() {
 	if r.buf != nil {
 		r.unused.Stop()

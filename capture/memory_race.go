@@ -2,7 +2,7 @@
 
 package capture
 
-// memory is the heap's, for the race detector knows no other.
+// memory is on the heap: the race detector watches only that.
 type memory struct{ buf []byte }
 
 func (r *ring) allocate(size int) error {

@@ -11,7 +11,7 @@ import (
 )
 
 // NDJSON is a Writer of lines of JSON, for programs that read no pcapng: {"port":…} before a port's first frame,
-// {"frame":…}, and {"books":…} at the end. Frames are not dissected.
+// {"frame":…}, and {"books":…} with the counters at the end. Frames are not dissected.
 type NDJSON struct {
 	w     io.Writer
 	buf   bytes.Buffer
@@ -95,12 +95,12 @@ func (n *NDJSON) WritePacket(p *pcapng.Packet) error {
 	return n.enc.Encode(map[string]any{"frame": line})
 }
 
-// Statistics writes the line of a port's books.
+// Statistics writes the line of a port's counters.
 func (n *NDJSON) Statistics(s *pcapng.Stats) error {
 	return n.enc.Encode(map[string]any{"books": countsLine{s.Interface, s.Delivered, s.Dropped}})
 }
 
-// Flush writes what has come since the last one.
+// Flush writes the lines since the last Flush.
 func (n *NDJSON) Flush() error {
 	n.size += int64(n.buf.Len())
 	_, err := n.w.Write(n.buf.Bytes())

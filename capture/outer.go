@@ -7,15 +7,15 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Tunnel is the two ends of a remote host's port.
+// A Tunnel is the two VTEPs of a remote host's port.
 type Tunnel struct{ Local, Remote netip.AddrPort }
 
-// outerHeadersLen is the most that the outer headers take: Ethernet, IPv6, UDP, VXLAN.
+// outerHeadersLen is the largest length of the outer headers in bytes: Ethernet, IPv6, UDP, VXLAN.
 const outerHeadersLen = 14 + 40 + 8 + 8
 
 // outer appends the headers of the VXLAN datagram that carries a frame of length bytes, and the frame, to b (RFC 7348
-// section 5). It is rebuilt, not seen: hardware addresses, TTL and source port are made up; the UDP checksum is zero,
-// which says that there is none, also with IPv6 (RFC 6935 section 5).
+// section 5). They are rebuilt, not captured: MAC addresses, TTL and source port are made up; the UDP checksum is zero, which
+// means none, also with IPv6 (RFC 6935 section 5).
 func (t *Tunnel) outer(b, frame []byte, length int, vni uint32, in bool) []byte {
 	src, dst := t.Local, t.Remote
 	port := t.Remote.Port()
@@ -56,7 +56,7 @@ func (t *Tunnel) outer(b, frame []byte, length int, vni uint32, in bool) []byte 
 	return append(b, frame...)
 }
 
-// hostMAC is a locally administered hardware address that says which host it stands for.
+// hostMAC is a locally administered MAC address that ends like the host's IP address.
 func hostMAC(a netip.Addr) []byte {
 	b := a.AsSlice()
 	return append([]byte{2, 0}, b[len(b)-4:]...)

@@ -9,16 +9,16 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// Targets are the ports that a Sink looks at. A frame is wanted if it comes in or leaves by one of them; a flooded one
-// also if one of them is on its network. The zero Targets are all.
+// Targets select ports. A frame is selected if such a port receives or sends it; a flooded one also if such a port is on its
+// network. The zero Targets select all ports.
 type Targets struct {
 	Some      bool            // only these:
 	Endpoints map[string]bool // by Port.Name
 	Networks  map[string]bool
 	Peers     map[string]bool // by Port.Name
 	Sandboxes map[string]bool
-	StartedAt map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports that came before are not its, whatever their address
-	New       bool             // ports that came after the Sink was opened,
+	StartedAt map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports from before that are another container's, even with the same address
+	New       bool             // also ports that were attached after the Subscriber subscribed,
 	Since     uint32           // with a Number above this one
 }
 
@@ -32,17 +32,17 @@ func (t *Targets) match(p *Port, since uint32) bool {
 	return t.New && p.Number > max(since, t.Since)
 }
 
-// A selection is what Targets mean just now.
+// A selection is the ports that Targets select at the moment.
 type selection struct {
 	all      bool
 	ports    map[uint32]bool // by Number
 	networks map[string]bool // that have such a port
 }
 
-// maxDetached is how many ports are remembered that have gone: a ring may hold frames of them.
+// maxDetached is how many detached ports are remembered: a ring may hold frames of them.
 const maxDetached = 4096
 
-// A portTable is the ports that there are, and those that were there lately.
+// A portTable is the attached ports, and those that were detached lately.
 type portTable struct {
 	all      map[uint32]*Port // by Number
 	attached map[uint32]bool
@@ -54,7 +54,8 @@ func newPortTable() portTable {
 	return portTable{all: make(map[uint32]*Port), attached: make(map[uint32]bool)}
 }
 
-// update makes a port that is there another, and gives that; nil if it is not there. Who looks at the old one has no lock.
+// update changes an attached port and returns it; nil if it is not attached. It changes a copy, since the old Port is read
+// without the lock.
 func (d *portTable) update(number uint32, what func(*Port)) *Port {
 	if !d.attached[number] {
 		return nil
@@ -65,7 +66,7 @@ func (d *portTable) update(number uint32, what func(*Port)) *Port {
 	return &p
 }
 
-// Plug tells of a new port, before its first frame.
+// Plug adds a port, before its first frame.
 func (h *Hub) Plug(p Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -75,24 +76,24 @@ func (h *Hub) Plug(p Port) {
 	h.addPort(&p)
 }
 
-// addPort lets each Sink take a port that it is to look at. It needs the lock.
+// addPort adds a port to the selection of each Subscriber whose targets match. The caller holds mu.
 func (h *Hub) addPort(p *Port) {
 	for _, s := range h.subscribers {
-		// Those that overwrite look at all, and tell of none.
+		// A recorder selects all ports, and reports none as new.
 		if !s.ring.overwrite && s.targets.match(p, s.since) && !s.selected.Load().ports[p.Number] {
 			s.selectPort(p)
 		}
 	}
 }
 
-// SetMTU tells that a port's way carries other packets than it did: the path MTU to a remote host is another.
+// SetMTU changes a port's MTU: the path MTU to a remote host has changed.
 func (h *Hub) SetMTU(number uint32, mtu int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ports.update(number, func(p *Port) { p.MTU = mtu })
 }
 
-// SetSandbox tells of a port which container it will have.
+// SetSandbox tells which container a port belongs to.
 func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,14 +102,14 @@ func (h *Hub) SetSandbox(number uint32, sandbox string) {
 	}
 }
 
-// SetAddrs tells that a container has other addresses than it had: one was given to another container.
+// SetAddrs changes a container's addresses: one was given to another container.
 func (h *Hub) SetAddrs(number uint32, addrs []netip.Prefix) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ports.update(number, func(p *Port) { p.Addrs = addrs })
 }
 
-// Unplug tells that a port has gone.
+// Unplug marks a port as detached.
 func (h *Hub) Unplug(number uint32) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -123,7 +124,7 @@ func (h *Hub) Unplug(number uint32) {
 	}
 }
 
-// port gives what is known of a port, also if it has just gone; nil if nothing is.
+// port returns a port, also one that was detached lately; nil if it is not known.
 func (h *Hub) port(number uint32) *Port {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,14 +144,14 @@ func (h *Hub) neighbours(p *Port) (all []*Port) {
 	return all
 }
 
-// SetTargets changes which ports the Sink looks at.
+// SetTargets changes which ports are selected.
 func (s *Subscriber) SetTargets(t Targets) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
 	s.setTargets(t)
 }
 
-// setTargets needs the hub's lock.
+// setTargets is SetTargets. The caller holds hub.mu.
 func (s *Subscriber) setTargets(t Targets) {
 	s.targets = t
 	before := s.selected.Load()
@@ -168,12 +169,12 @@ func (s *Subscriber) setTargets(t Targets) {
 	s.ring.notify()
 }
 
-// selectPort looks at one port more. It needs the hub's lock.
+// selectPort adds one port to the selection. The caller holds hub.mu.
 func (s *Subscriber) selectPort(p *Port) {
 	before := s.selected.Load()
 	now := &selection{all: before.all, ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
 	now.ports[p.Number], now.networks[p.Network] = true, true
-	if here := s.hub.ports.attached; len(now.ports) > 2*len(here)+64 { // some have gone, and the ring has no frame of them any more
+	if here := s.hub.ports.attached; len(now.ports) > 2*len(here)+64 { // many are detached, for so long that the ring has no frame of them
 		maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
 	}
 	s.selected.Store(now)
@@ -181,7 +182,7 @@ func (s *Subscriber) selectPort(p *Port) {
 	s.ring.notify()
 }
 
-// NewPorts gives the ports that the Sink looks at since it was last asked.
+// NewPorts returns the ports that were selected since its last call.
 func (s *Subscriber) NewPorts() []*Port {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -190,13 +191,13 @@ func (s *Subscriber) NewPorts() []*Port {
 	return fresh
 }
 
-// Selects tells whether the Sink looks at a port.
+// Selects tells whether a port is selected.
 func (s *Subscriber) Selects(number uint32) bool {
 	now := s.selected.Load()
 	return now.all || now.ports[number]
 }
 
-// Ports gives the targets that there are, and those that have gone and are remembered, by Number.
+// Ports returns the ports that the targets select, with detached ones that are remembered, by Number.
 func (h *Hub) Ports(t Targets) (all []*Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -208,8 +209,8 @@ func (h *Hub) Ports(t Targets) (all []*Port) {
 	return all
 }
 
-// Matcher gives what tells whether a record is of the targets: of the ports that there are, and of those that have gone and
-// had the same address before them.
+// Matcher returns a function that tells whether a record is of the targets: of ports that they select now, or of detached
+// ports that had the same address before those.
 func (h *Hub) Matcher(t Targets) func(*Record) bool {
 	if !t.Some {
 		return func(*Record) bool { return true }
@@ -231,7 +232,7 @@ func (h *Hub) Matcher(t Targets) func(*Record) bool {
 			}
 		}
 	}
-	for number, p := range h.ports.all { // a container that was started again has another endpoint, with its old address
+	for number, p := range h.ports.all { // a restarted container has a new endpoint with its old address
 		if !h.ports.attached[number] && slices.ContainsFunc(p.Addrs, func(a netip.Prefix) bool {
 			return slices.ContainsFunc(ends[end{p.Network, a.Addr()}], func(later *Port) bool {
 				return number < later.Number && p.AttachedAt >= max(t.StartedAt[later.Name], t.StartedAt[later.Sandbox])
@@ -251,7 +252,7 @@ func (h *Hub) Matcher(t Targets) func(*Record) bool {
 		}
 		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {
 			if p.DetachedAt == 0 {
-				return p.AttachedAt <= r.Time || p.AttachedAt > now // by a clock that was wrong then
+				return p.AttachedAt <= r.Time || p.AttachedAt > now // in the future: the clock was wrong then
 			}
 			return p.AttachedAt <= r.Time && r.Time <= p.DetachedAt
 		})

@@ -10,24 +10,24 @@ import (
 // RecordedBytes is what the Recorder keeps of a frame at most.
 const RecordedBytes = 128
 
-// A Recorder always keeps the headers of the latest frames: what led to this. Drops have a ring of their own, so that
-// no flood of others washes them out.
+// A Recorder is a flight recorder: it always keeps the headers of the latest frames. Dropped frames have a ring of their own,
+// so that other frames do not overwrite them.
 type Recorder struct {
 	hub *Hub
 
 	mu         sync.Mutex
-	all, drops *Subscriber // nil: off
-	size       int
-	since      int64 // ns since 1970: it was switched on, or resized
-	dumps      int   // that are being read
-	copied     int   // bytes of their copies
+	all, drops *Subscriber // nil: off; guarded by mu
+	size       int         // bytes of all's ring; guarded by mu
+	since      int64       // ns since 1970, when it was switched on or resized; guarded by mu
+	dumps      int         // that are being read; guarded by mu
+	copied     int         // bytes of the copies for them; guarded by mu
 }
 
 // NewRecorder makes a Recorder that is off.
 func (h *Hub) NewRecorder() *Recorder { return &Recorder{hub: h} }
 
-// Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth as many beside them for
-// drops; 0 switches it off. What it has kept is gone.
+// Resize switches the Recorder on with size bytes of memory, a power of two, and an eighth of that more for drops; 0 switches
+// it off. Frames that it has kept are lost.
 func (r *Recorder) Resize(size int) error {
 	if size < 0 || size&(size-1) != 0 || size > 0 && size < 1<<21 || size > maxRecorder {
 		return errors.New("the recorder's memory: want a power of two from 2 MiB to 1 GiB, or 0 for none")
@@ -60,7 +60,7 @@ func (r *Recorder) Close() {
 
 func (r *Recorder) close() {
 	if r.all != nil {
-		r.all.Free() // who dumps it now has a copy
+		r.all.Free() // a dump that is being read has a copy
 		r.drops.Free()
 	}
 	r.all, r.drops, r.size = nil, nil, 0
@@ -73,10 +73,10 @@ func (r *Recorder) Size() int {
 	return r.size
 }
 
-// Dump lends fn, in the order of time, every frame that is kept and not older than last; with last 0 all of them. Before
-// the first one it calls begin with the time since when no frame is missing, in ns since 1970; of the time before that
-// there may be drops only. It ends with the first error of either. A dump is of a copy, so that a slow reader finds no
-// hole in it: there are MaxDumps at most at one time, with no more memory together than the largest Recorder has.
+// Dump lends fn every kept frame that is not older than last, ordered by time; with last 0 all of them. Before the first one
+// it calls begin with the time from which on no frame is missing, in ns since 1970; from before that time there may be drops
+// only. It ends with the first error of begin or fn. It reads a copy, so that a slow reader does not miss frames: there are at
+// most MaxDumps dumps at a time, whose copies have at most the memory of the largest Recorder.
 func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn func(*Record) error) error {
 	all, drops, since, done, err := r.startDump()
 	if err != nil {
@@ -87,8 +87,8 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn fu
 	if last > 0 {
 		from = time.Now().Add(-last).UnixNano()
 	}
-	// The drops first: then none of those before the oldest of all is missing. One that is in both rings is in all at
-	// the oldest or after it, so it is not told twice.
+	// The drops are copied first, so that none from before the oldest record of all is missing. One that is in both copies is
+	// not older than that record, so it is not passed on twice.
 	lost, err := drops.ring.snapshot()
 	if err != nil {
 		return err
@@ -130,10 +130,10 @@ func (r *Recorder) Dump(last time.Duration, begin func(since int64) error, fn fu
 	return nil
 }
 
-// MaxDumps is how many dumps there may be at one time.
+// MaxDumps is how many dumps can be read at a time.
 const MaxDumps = 4
 
-// startDump lets a dump begin, if there is room for its copy; its caller calls done when that is given back.
+// startDump begins a dump if there is memory for its copy; the caller calls done when the copy is freed.
 func (r *Recorder) startDump() (all, drops *Subscriber, since int64, done func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,22 +157,22 @@ func (r *Recorder) startDump() (all, drops *Subscriber, since int64, done func()
 	}, nil
 }
 
-// maxRecorder is the most memory in bytes that a Recorder may have, without that for drops.
+// maxRecorder is the largest memory of a Recorder in bytes, without that for drops.
 const maxRecorder = 1 << 30
 
-// totalMemory is a Recorder's memory in bytes, with the eighth for drops.
+// totalMemory is a Recorder's memory in bytes, with that for drops.
 func totalMemory(size int) int { return size + size/8 }
 
-// A RecorderState is what the Recorder is doing.
+// A RecorderState is the state of a Recorder.
 type RecorderState struct {
 	Bytes  int    // of its memory; 0: it is off
-	Since  int64  // ns since 1970: it was switched on, or resized
-	Frames uint64 // seen since then
-	Kept   uint64 // of these, still there
-	Drops  uint64 // frames that went nowhere, still there
+	Since  int64  // ns since 1970, when it was switched on or resized
+	Frames uint64 // recorded since then
+	Kept   uint64 // of these, still kept
+	Drops  uint64 // dropped frames that are still kept
 }
 
-// State tells what the Recorder is doing.
+// State returns the Recorder's state.
 func (r *Recorder) State() (s RecorderState) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

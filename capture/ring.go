@@ -1,4 +1,5 @@
-// Package capture is looking at frames: copies of what the switches judge, in rings that never make a frame wait.
+// Package capture copies the frames that the switches forward or drop, with their verdicts, into rings for readers. A frame
+// never waits for a reader: if a ring is full, the copy is dropped and counted, or overwrites the oldest one.
 package capture
 
 import (
@@ -12,21 +13,21 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A Record is one frame as the switch judged it.
+// A Record is the copy of one frame, with its verdict.
 type Record struct {
 	Time    int64  // ns since 1970; in one ring never before that of the record before
-	ID      uint64 // of the frame on this host: what is seen at two points is one frame
-	In, Out uint32 // Number of the ports. Out is 0 unless it was forwarded; In is 0 of a frame seen again, on its way out by Out
+	ID      uint64 // of the frame on this host: copies from two points of one frame have the same ID
+	In, Out uint32 // Number of the ports. Out is 0 unless the frame was forwarded to one port; In is 0 of a frame that is seen again on its way out by Out
 	Verdict vswitch.Verdict
 	Off     ether.Offload // what the kernel had left undone
-	Fault   ether.Fault   // what was done to it on purpose
+	Fault   ether.Fault   // what an injected fault did to it
 	Len     int           // of the frame, in bytes
-	Lost    uint32        // frames of the same port that were dropped before this one, for want of room
-	Data    []byte        // its beginning, at most as many bytes as the ring keeps of a frame
+	Lost    uint32        // frames of the same port that were dropped before this one since the ring was full
+	Data    []byte        // the frame's first bytes, as many as the ring keeps of a frame
 }
 
-// What lies in the ring, little-endian: a head, and behind it one frame, or several that came together and share it, their
-// IDs being consecutive. Each is its lengths and its data, padded to 8 bytes.
+// The format of the ring, little-endian: a head, followed by one frame, or by several with consecutive IDs that came together
+// and share the head. Each frame is its lengths and its data, padded to 8 bytes.
 const (
 	headLen = 48
 
@@ -51,42 +52,42 @@ const (
 	skip = 1 << 31
 )
 
-// wrongClock is by how much a clock may be set back without the frames' times following it.
+// wrongClock is the largest step back of the clock that the frames' times do not follow.
 const wrongClock = 10 * time.Second
 
-// A ring holds records between those who judge frames, who put and never wait, and one reader. All of its memory is
-// there from the beginning.
+// A ring holds records between the workers, which add them and never wait for a reader, and one reader. All of its memory is
+// allocated at the beginning.
 //
-// In a full ring the new record is dropped and counted; one that overwrites drops a part of its oldest instead.
+// If the ring is full, the new record is dropped and counted; a ring that overwrites drops a part of its oldest ones instead.
 type ring struct {
-	mu sync.Mutex
-	memory
-	head      uint64 // of the oldest record, in bytes since the beginning: it lies at head modulo len(buf)
-	tail      uint64 // behind the newest
-	last      int64  // time of the newest
 	overwrite bool
-	marks     marks // of one that overwrites
-	closed    bool  // takes no more
-	now       func() int64
+	ready     chan struct{} // holds a token when there is something to read
+
+	mu sync.Mutex // guards all below; the records between head and tail are read without it
+	memory
+	head   uint64 // where the oldest record begins, in bytes since the ring's first one: it is at head modulo len(buf)
+	tail   uint64 // where the newest record ends
+	last   int64  // time of the newest record
+	marks  marks  // of a ring that overwrites
+	closed bool   // nothing more is added
+	now    func() int64
 
 	accepted, dropped uint64 // frames
-	afterClose        uint64 // that came when it was closed
+	afterClose        uint64 // frames that came after the ring was closed
 	lost              losses
-	ready             chan struct{} // holds a token when there is something to read
 }
 
-// marks stand at the beginning of records, one in about every 128th part of the ring, the oldest at its head. What a full
-// ring gives up are all records from one mark to the next: who puts need not read how long the old ones are, which are in
-// no cache any more.
+// marks are positions where records begin, about 128 in the ring, the oldest at its head. A full ring drops all records from
+// one mark to the next. So nobody has to read the old records' lengths, which are in no CPU cache any more.
 type marks struct {
-	queue  [256]mark // twice as many as there can be
-	oldest uint64
-	next   uint64 // behind the newest
+	queue  [256]mark // a ring buffer, of twice as many as there can be
+	oldest uint64    // number of the oldest mark
+	next   uint64    // number of the next mark
 }
 
 type mark struct {
-	at       uint64 // in bytes since the beginning
-	accepted uint64 // frames before it
+	at       uint64 // position, as ring.head
+	accepted uint64 // frames before that position
 }
 
 // nth is the n-th mark that was set.
@@ -102,8 +103,8 @@ func newRing(size int, overwrite bool) (*ring, error) {
 	return r, r.allocate(size)
 }
 
-// clock gives the time in ns since 1970. It reads the wall clock once a second and counts on from there, which takes
-// half the time. One goroutine may call it at a time.
+// clock returns a function for the time in ns since 1970. It reads the wall clock once a second only, and the monotonic clock
+// between, which takes half the time. Its calls must not run at the same time.
 func clock() func() int64 {
 	var read time.Time
 	var wall int64
@@ -117,7 +118,7 @@ func clock() func() int64 {
 	}
 }
 
-// add puts a copy of the first snap bytes of f into the ring, and stamps it with the time. It tells whether there was room.
+// add adds a copy of the first snap bytes of f with the present time, and tells whether there was room.
 func (r *ring) add(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	r.mu.Lock()
 	if r.closed {
@@ -134,8 +135,8 @@ func (r *ring) add(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) 
 	return kept
 }
 
-// addRun is add for frames that came together and go one way, with consecutive IDs, into a ring that overwrites: with one
-// look at the clock. With headers it keeps at most these.
+// addRun is add for frames that came together and go to one port, with consecutive IDs, into a ring that overwrites. It reads
+// the clock once. With headers it keeps no more than the headers.
 func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) {
 	r.mu.Lock()
 	if r.closed {
@@ -152,15 +153,15 @@ func (r *ring) addRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, s
 	r.notify()
 }
 
-// updateTime takes the time. A clock that is set back a little would put later frames before earlier ones. One that is set
-// back by more has been wrong before. It needs the lock.
+// updateTime reads the clock. If the clock was set back a little, the time stays, so that later frames are not before earlier
+// ones; if by more, it was wrong before, and the time follows. The caller holds mu.
 func (r *ring) updateTime() {
 	if now := r.now(); now > r.last || now < r.last-int64(wrongClock) {
 		r.last = now
 	}
 }
 
-// put is add with the lock held.
+// put is add; the caller holds mu.
 func (r *ring) put(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) bool {
 	n := min(snap, f.Len())
 	b := r.reserve(headLen + entryLen(n))
@@ -173,10 +174,10 @@ func (r *ring) put(in, out uint32, v vswitch.Verdict, f *ether.Frame, snap int) 
 	return true
 }
 
-// runBytes bounds what shares a head.
+// runBytes is the largest length of frames that share a head.
 const runBytes = 16 << 10
 
-// putRun keeps the first of frames, with those that follow and are like it, and tells how many they are.
+// putRun keeps the first of frames, with those that follow and share its head, and returns how many they are.
 func (r *ring) putRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, snap int, headers bool) (count int) {
 	first := &frames[0]
 	frames = frames[:min(len(frames), max(1, runBytes/entryLen(snap)))]
@@ -198,7 +199,7 @@ func (r *ring) putRun(in, out uint32, v vswitch.Verdict, frames []ether.Frame, s
 	return count
 }
 
-// write puts the head before the entries of count frames, of which f is the first, and all of it into the ring.
+// write writes the head of count frames, of which f is the first and whose entries are in b, and makes them part of the ring.
 func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame, count, size int) {
 	h, le := (*[headLen]byte)(b), binary.LittleEndian
 	le.PutUint32(h[atSize:], uint32(size))
@@ -223,10 +224,10 @@ func (r *ring) write(b []byte, in, out uint32, v vswitch.Verdict, f *ether.Frame
 	r.accepted += uint64(count)
 }
 
-// entryLen is what n bytes of a frame take behind a head.
+// entryLen is the length of an entry with n bytes of a frame.
 func entryLen(n int) int { return (lengthsLen + n + 7) &^ 7 }
 
-// putEntry writes n bytes of f, and tells how many it has written.
+// putEntry writes the entry of n bytes of f, and returns its length.
 func putEntry(b []byte, f *ether.Frame, n int) int {
 	data := f.Bytes()
 	binary.LittleEndian.PutUint64(b, uint64(n)|uint64(len(data))<<32)
@@ -242,7 +243,7 @@ func portOf(in, out uint32) uint32 {
 	return in
 }
 
-// notify tells the reader to look.
+// notify wakes the reader.
 func (r *ring) notify() {
 	select {
 	case r.ready <- struct{}{}:
@@ -250,7 +251,7 @@ func (r *ring) notify() {
 	}
 }
 
-// reserve gives size bytes in one piece behind the newest record, nil if there are not as many. It needs the lock.
+// reserve returns size contiguous bytes after the newest record, nil if there are not as many. The caller holds mu.
 func (r *ring) reserve(size int) []byte {
 	whole := uint64(len(r.buf))
 	at := r.tail & (whole - 1)
@@ -271,7 +272,7 @@ func (r *ring) reserve(size int) []byte {
 	return r.buf[at:][:size]
 }
 
-// makeFree makes sure that n bytes behind the newest record are free, if it can.
+// makeFree makes n bytes after the newest record free, and tells whether they are.
 func (r *ring) makeFree(n uint64) bool {
 	for r.tail+n-r.head > uint64(len(r.buf)) {
 		if !r.overwrite {
@@ -282,7 +283,7 @@ func (r *ring) makeFree(n uint64) bool {
 	return true
 }
 
-// mark sets a mark before the next record, if the newest one is far enough away.
+// mark sets a mark before the next record, if the newest mark is far enough away.
 func (r *ring) mark() {
 	m := &r.marks
 	part := uint64(len(r.buf) / (len(m.queue) / 2))
@@ -293,16 +294,17 @@ func (r *ring) mark() {
 	m.next++
 }
 
-// dropOldest drops the records up to the second mark. There is one: room asks for less than two of the longest records at
-// once, and the newest mark is less than one and a part behind the tail; newRing's least ring is longer than that together.
+// dropOldest drops the records up to the second mark. There always is one: reserve asks for less than two of the longest
+// records at once, the newest mark is less than one such record and a part before the tail, and the smallest ring of newRing
+// is longer than all that together.
 func (r *ring) dropOldest() {
 	r.marks.oldest++
 	to := r.marks.nth(r.marks.oldest)
 	r.head, r.dropped = to.at, to.accepted
 }
 
-// read lends fn the records that are there, from the oldest to the newest, and gives their room back as it goes. Only one
-// goroutine may read, and not from a ring that overwrites.
+// read lends fn the present records, from the oldest to the newest, and frees them in steps. Only one goroutine may read, and
+// not from a ring that overwrites.
 func (r *ring) read(fn func(*Record)) (n int) {
 	r.mu.Lock()
 	at, to := r.head, r.tail
@@ -329,16 +331,16 @@ func (r *ring) read(fn func(*Record)) (n int) {
 	return n
 }
 
-// free gives the room before at back.
+// free frees the records before at.
 func (r *ring) free(at uint64) {
 	r.mu.Lock()
 	r.head = at
 	r.mu.Unlock()
 }
 
-// snapshot gives what is in a ring that overwrites, from one record on all of them to the newest at the time of the call, in
-// a ring of its own: however slowly that is read, it has no hole. Its caller gives it back. The lock is taken for a part at
-// a time, and what is overwritten before its turn comes is gone with all before it.
+// snapshot copies a ring that overwrites into a new ring, which the caller releases: all records from some point on to the
+// newest one at the time of the call, so that a slow reader misses none. It holds the lock for a part at a time only: records
+// that are overwritten before they are copied are missing, with all before them.
 func (r *ring) snapshot() (*ring, error) {
 	const part = 16 << 10
 	r.mu.Lock()
@@ -352,7 +354,7 @@ func (r *ring) snapshot() (*ring, error) {
 	}
 	for at := c.head; at < c.tail; {
 		r.mu.Lock()
-		if r.head > at { // of a ring that was given back this is behind everything
+		if r.head > at { // a ring that was released has its head at its tail
 			at = min(r.head, c.tail)
 			c.head = at
 		}
@@ -365,7 +367,7 @@ func (r *ring) snapshot() (*ring, error) {
 	return c, nil
 }
 
-// records lends what is in a snapshot, from the oldest to the newest.
+// records lends the records of a snapshot, from the oldest to the newest.
 func (r *ring) records() iter.Seq[*Record] {
 	return func(yield func(*Record) bool) {
 		var rec Record
@@ -380,7 +382,7 @@ func (r *ring) records() iter.Seq[*Record] {
 	}
 }
 
-// each lends fn what lies at the beginning of b, as Records, until it returns false, and tells whether it never did.
+// each lends fn the records under the head at the beginning of b, until fn returns false, and tells whether it never did.
 func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 	le := binary.LittleEndian
 	*rec = Record{
@@ -407,12 +409,12 @@ func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 	return true
 }
 
-// losses count what was dropped, by port, until the next frame of the port gets in. It is a hash table with linear
-// probing, of a fixed size: what is dropped must cost little. Ports beyond its room are not told apart.
+// losses counts the dropped frames of each port until the next frame of that port is kept. It is a hash table of fixed size
+// with linear probing, since a drop must cost little. Ports that do not fit are counted together.
 type losses struct {
 	slots [256]loss
 	sum   uint64 // of all slots
-	other uint64
+	other uint64 // of ports that did not fit
 }
 
 type loss struct {
@@ -433,7 +435,7 @@ func (l *losses) add(port uint32) {
 	l.other++
 }
 
-// take gives a port's count and begins a new one. Its slot stays: others may lie behind it.
+// take returns a port's count and resets it. The slot stays in use, since probing for another port may pass it.
 func (l *losses) take(port uint32) (n uint32) {
 	if l.sum == 0 {
 		return 0
@@ -443,7 +445,7 @@ func (l *losses) take(port uint32) (n uint32) {
 		if s.port == port {
 			n, s.n = s.n, 0
 			if l.sum -= uint64(n); l.sum == 0 {
-				clear(l.slots[:]) // room for other ports
+				clear(l.slots[:]) // all counts are 0: make room for other ports
 			}
 			return n
 		}

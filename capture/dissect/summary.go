@@ -14,7 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// Names gives the container name of an address, "" if it knows none. A nil Names knows none.
+// Names returns the container name of an address, "" if it knows none. A nil Names knows none.
 type Names func(netip.Addr) string
 
 // A Summary is what one frame says. Its JSON keys are stable; a layer that the frame does not have is left out.

@@ -25,7 +25,7 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: at byte %d, %.40q: %s", e.Pos, e.Found, e.message())
 }
 
-// Caret gives the expression, and under it a caret at the place and what is wrong there, in two lines.
+// Caret returns the expression, and under it a caret at the place and what is wrong there, in two lines.
 func (e *SyntaxError) Caret() string {
 	line := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -77,7 +77,7 @@ func (p *parser) want(words ...string) {
 	panic(e)
 }
 
-// hint gives a keyword that the word read last is nearly, and else says how a host is written where it may stand.
+// hint returns a keyword that the word read last is nearly, and else says how a host is written where it may stand.
 func (p *parser) hint(words []string) string {
 	best := nearest(p.tok.text, append(words, hints...))
 	if best == "" {
@@ -90,7 +90,7 @@ func (p *parser) hint(words []string) string {
 	return best
 }
 
-// nearest gives the keyword that is most like a word, "" if none is.
+// nearest returns the keyword that is most like a word, "" if none is.
 func nearest(word string, keywords []string) (best string) {
 	least := 3
 	for _, k := range keywords {

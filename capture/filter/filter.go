@@ -25,7 +25,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// Names gives the addresses of a host by its name, none if it does not know the name.
+// Names returns the addresses of a host by its name, none if it does not know the name.
 type Names func(name string) []netip.Addr
 
 // A Filter is a compiled expression. It may be used by many goroutines at once.
@@ -74,7 +74,7 @@ func compileFor(link int, expr string, names Names, plain bool) (f *Filter, err 
 	return f, nil
 }
 
-// String gives the expression as it was written.
+// String returns the expression as it was written.
 func (f *Filter) String() string { return f.expr }
 
 // A step is one test of a frame and where to go on. The first two places of a program stand for its two ends.
@@ -186,5 +186,5 @@ func (f *Filter) Match(frame []byte, wireLen int) bool {
 	return pc == accept
 }
 
-// headerLen gives the length of an IPv4 header by its first byte.
+// headerLen returns the length of an IPv4 header by its first byte.
 func headerLen(first byte) uint64 { return 4 * uint64(first&15) }

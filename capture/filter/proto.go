@@ -89,7 +89,7 @@ func (p *parser) carries(t token, v uint32, by string) *node {
 	return nil
 }
 
-// protoName gives the number of a protocol by its name.
+// protoName returns the number of a protocol by its name.
 func (p *parser) protoName(t token, q qualifier) uint32 {
 	switch q.proto {
 	case "", "ip", "ip6":

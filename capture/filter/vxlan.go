@@ -43,7 +43,7 @@ func (p *parser) inInnerFrame(n *node) *node {
 	return n
 }
 
-// decapsulate gives the frame at the end of a tunnel, and its VNI.
+// decapsulate returns the frame at the end of a tunnel, and its VNI.
 func (f *Filter) decapsulate(tunnel uint32, frame []byte) (inner []byte, vni uint32, ok bool) {
 	at := &f.tunnels[tunnel]
 	if at.depth > 0 {

@@ -38,7 +38,7 @@ type key struct {
 	proto     uint8
 }
 
-// key gives the flow, and whether the frame went from its high end to the low one.
+// key returns the flow, and whether the frame went from its high end to the low one.
 func (h *headers) key(network unique.Handle[string]) (k key, turned bool) {
 	if h.src.Compare(&h.dst) > 0 {
 		return key{network, h.dst, h.src, h.typ, h.proto}, true

@@ -25,7 +25,7 @@ func (o *output) Size() int64 { return o.written + int64(len(o.buf)) }
 // Packets returns how many packets Flush has written, whole ones also when it failed.
 func (o *output) Packets() uint64 { return o.packets }
 
-// flush gives the buffer to w in one Write. whole tells how many of some bytes are whole blocks, and how many packets
+// flush returns the buffer to w in one Write. whole tells how many of some bytes are whole blocks, and how many packets
 // are in these.
 func (o *output) flush(whole func([]byte) (n int, packets uint64)) error {
 	if o.err != nil || len(o.buf) == 0 {
@@ -92,7 +92,7 @@ func (o *output) noInterface(index int) error {
 	return fmt.Errorf("no interface %d, the file has %d so far", index, o.interfaces)
 }
 
-// truncate gives what of a packet, which is counted, goes into the file, and its length on the wire.
+// truncate returns what of a packet, which is counted, goes into the file, and its length on the wire.
 func (o *output) truncate(p *Packet) (data []byte, wire int) {
 	o.buffered++
 	return p.Data[:min(len(p.Data), o.snap)], max(p.Len, len(p.Data))
