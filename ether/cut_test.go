@@ -124,7 +124,7 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 	}
 	if !l.v6 {
 		if got := slowSum(b[l.ip:l.l4], 0); got != 0xffff {
-			t.Errorf("segment %d: IPv4 header sums up to %#04x", i, got)
+			t.Errorf("segment %d: IPv4 header has the sum %#04x", i, got)
 		}
 		first := binary.BigEndian.Uint16(f.Bytes()[l.ip+4:])
 		if got := binary.BigEndian.Uint16(b[l.ip+4:]); got != first+uint16(i) {
@@ -132,7 +132,7 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 		}
 	}
 	if got := slowSum(b[l.l4:], uint32(slowPseudo(b, l, len(b)-l.l4))); got != 0xffff {
-		t.Errorf("segment %d: %v sums up to %#04x", i, l.kind, got)
+		t.Errorf("segment %d: %v has the sum %#04x", i, l.kind, got)
 	}
 	if l.kind == UDP {
 		if got := int(binary.BigEndian.Uint16(b[l.l4+4:])); got != len(b)-l.l4 {

@@ -144,7 +144,7 @@ func FuzzCut(f *testing.F) {
 
 // Segments, damaged in any way, are joined only into what would be cut into the same segments; undamaged
 // ones into the super-frame that they were cut from. An edit is four bytes: which segment, where, xor with what, and
-// what else (bit 0: mend the checksums, bit 1: swap it with the next).
+// what else (bit 0: fix the checksums, bit 1: swap it with the next).
 func FuzzJoin(f *testing.F) {
 	for _, s := range seeds(f) {
 		for _, edits := range []string{"", "\x01\x15\x01\x01", "\x01\x2f\x08\x01", "\x00\x2f\x01\x01", "\x01\x00\x00\x02", "\x02\x80\x01\x00", "\x01\x11\xff\x00"} {
@@ -203,7 +203,7 @@ func joinable(f *Frame, segments int) bool {
 	return tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG) == flagACK
 }
 
-// normal is f with the lengths, the IPv4 checksum and the pseudo-header's sum that an honest kernel writes.
+// normal is f with the lengths, the IPv4 checksum and the pseudo-header's sum that a valid kernel writes.
 func normal(f *Frame) Frame {
 	g := lend(f.Bytes(), f.Off)
 	b := g.Bytes()

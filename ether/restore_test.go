@@ -7,7 +7,7 @@ import (
 
 func TestRestoreOffload(t *testing.T) {
 	const mtu = 1450
-	unfinished := func(f Frame) Frame { f.Off = Offload{}; return f }
+	partial := func(f Frame) Frame { f.Off = Offload{}; return f }
 	six := stream(5000)
 	six.v6 = true
 	for _, tc := range []struct {
@@ -16,19 +16,19 @@ func TestRestoreOffload(t *testing.T) {
 		want    Offload
 		segment int
 	}{
-		{"TCP, one segment", unfinished(stream(100).super(t, 1398)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, 0},
-		{"TCP, a whole super-frame", unfinished(stream(5000).super(t, 1398)), Offload{Kind: TCP4, PartialChecksum: true, Head: 66, Segment: mtu - 52, ChecksumStart: 34, ChecksumOffset: 16}, 0},
-		{"TCP over IPv6, a whole super-frame", unfinished(six.super(t, 1378)), Offload{Kind: TCP6, PartialChecksum: true, Head: 86, Segment: mtu - 72, ChecksumStart: 54, ChecksumOffset: 16}, 0},
-		{"UDP", unfinished(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
-		{"UDP, too long: its segments cannot be told", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
-		{"UDP, a whole super-frame", unfinished(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
-		{"UDP, one segment", unfinished(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
-		{"behind a VLAN tag", unfinished(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
+		{"TCP, one segment", partial(stream(100).super(t, 1398)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, 0},
+		{"TCP, a whole super-frame", partial(stream(5000).super(t, 1398)), Offload{Kind: TCP4, PartialChecksum: true, Head: 66, Segment: mtu - 52, ChecksumStart: 34, ChecksumOffset: 16}, 0},
+		{"TCP over IPv6, a whole super-frame", partial(six.super(t, 1378)), Offload{Kind: TCP6, PartialChecksum: true, Head: 86, Segment: mtu - 72, ChecksumStart: 54, ChecksumOffset: 16}, 0},
+		{"UDP", partial(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, too long: its segments cannot be told", partial(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, a whole super-frame", partial(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"UDP, one segment", partial(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"behind a VLAN tag", partial(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
 		{"finished", stream(100).frame(t), Offload{}, 0},
 		{"finished and long", stream(5000).frame(t), Offload{}, 0},
 		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}, 0},
 		{"padded", func() Frame {
-			f := unfinished(stream(0).super(t, 100))
+			f := partial(stream(0).super(t, 100))
 			return lend(append(f.Bytes(), 0, 0), Offload{})
 		}(), Offload{}, 0},
 		{"claims already", stream(100).super(t, 50), stream(100).super(t, 50).Off, 0},
@@ -73,7 +73,7 @@ func TestRestoreOffloadByChance(t *testing.T) {
 		if got := uint16(b[40])<<8 | uint16(b[41]); got == l.pseudoSum(b, len(b)-l.l4) {
 			f.RestoreOffload(1450, 0)
 			if f.Off != (Offload{}) {
-				t.Errorf("taken for unfinished: %+v", f.Off)
+				t.Errorf("taken for partial: %+v", f.Off)
 			}
 			return
 		}

@@ -76,7 +76,7 @@ func wantWrapped(t *testing.T, f, segment *Frame, i int, sum bool) {
 	}
 	if !o.v6 {
 		if got := slowSum(b[o.ip:o.l4], 0); got != 0xffff {
-			t.Errorf("segment %d: the outer IPv4 header sums up to %#04x", i, got)
+			t.Errorf("segment %d: the outer IPv4 header has the sum %#04x", i, got)
 		}
 		first := binary.BigEndian.Uint16(f.Bytes()[o.ip+4:])
 		if got := binary.BigEndian.Uint16(b[o.ip+4:]); got != first+uint16(i) {
@@ -89,7 +89,7 @@ func wantWrapped(t *testing.T, f, segment *Frame, i int, sum bool) {
 	if field := binary.BigEndian.Uint16(b[o.l4+6:]); sum != (field != 0) {
 		t.Errorf("segment %d: outer checksum %#04x, want one: %v", i, field, sum)
 	} else if got := slowSum(b[o.l4:], uint32(slowPseudo(b, o, len(b)-o.l4))); sum && got != 0xffff {
-		t.Errorf("segment %d: the tunnel sums up to %#04x", i, got)
+		t.Errorf("segment %d: the tunnel has the sum %#04x", i, got)
 	}
 	at := int(f.Off.Inner) - HeaderLen
 	inner, whole := lend(b[at:], Offload{}), lend(f.Bytes()[at:], f.Off)

@@ -130,7 +130,7 @@ func TestCorrupt(t *testing.T) {
 		make func() ether.Frame
 	}{
 		{"finished", func() ether.Frame { f := tcp(500, 1000); f.Check(); f.CompleteChecksum(); return f }},
-		{"unfinished", func() ether.Frame { return tcp(500, 1000) }},
+		{"partial", func() ether.Frame { return tcp(500, 1000) }},
 		{"super-frame", func() ether.Frame { return tcp(1400, 500) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -213,10 +213,10 @@ func TestStrange(t *testing.T) {
 	s := &output{}
 	g := checked(t, Spec{Loss: 1}, s.take)
 	runt := ether.Lend(make([]byte, ether.Headroom+3), ether.Offload{})
-	liar := ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{Kind: ether.TCP4, Segment: 1})
+	invalid := ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{Kind: ether.TCP4, Segment: 1})
 	marked := numbered(0, 60)
 	marked.Fault = ether.FaultRate
-	g.Process([]ether.Frame{runt, liar, marked, ether.Lend(nil, ether.Offload{})})
+	g.Process([]ether.Frame{runt, invalid, marked, ether.Lend(nil, ether.Offload{})})
 	for i, want := range []ether.Fault{0, 0, ether.FaultRate | ether.FaultLost, 0} {
 		if got := s.frames[i].Fault; got != want {
 			t.Errorf("frame %d is marked %v, want %v", i, got, want)

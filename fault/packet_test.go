@@ -101,7 +101,7 @@ func lost(s *output) []int {
 	return all
 }
 
-// checked makes an injector of a spec that must be right, and balances its books in the end.
+// checked makes an injector of a spec that must be right, and checks its counters in the end.
 func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Injector {
 	t.Helper()
 	if err := spec.Check(); err != nil {
@@ -120,7 +120,7 @@ func balance(t testing.TB, g *Injector) {
 	t.Helper()
 	s := g.Stats()
 	if s.Frames+s.Duplicated != s.Passed+s.Lost+s.OverRate+s.Overflow+uint64(s.Waiting) {
-		t.Errorf("the books do not balance: %+v", s)
+		t.Errorf("the counters do not add up: %+v", s)
 	}
 	if (s.Waiting == 0) != (s.WaitingBytes == 0) || s.WaitingBytes > maxWaiting {
 		t.Errorf("%d frames wait with %d bytes", s.Waiting, s.WaitingBytes)

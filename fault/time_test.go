@@ -264,7 +264,7 @@ func TestQueueBound(t *testing.T) {
 	})
 }
 
-// Several workers, a reader and somebody who closes: nothing races, and the books balance.
+// Several workers, a reader and somebody who closes: nothing races, and the counters add up.
 func TestConcurrent(t *testing.T) {
 	var mu sync.Mutex
 	out := 0

@@ -452,7 +452,7 @@ func TestPin(t *testing.T) {
 	}
 }
 
-// A worker looks less when it found nothing and slept long, and more when what it slept for came soon.
+// A worker spins less when it found nothing and slept long, and more when what it slept for came soon.
 func TestSpins(t *testing.T) {
 	w, err := newWorker()
 	if err != nil {
@@ -470,22 +470,22 @@ func TestSpins(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for looks, want := range map[int]int{0: 0, 1: 0, 64: 32} {
-		w.spins = looks
+	for spins, want := range map[int]int{0: 0, 1: 0, 64: 32} {
+		w.spins = spins
 		time.AfterFunc(20*time.Millisecond, w.wakeUp)
 		if wait(); w.spins != want {
-			t.Errorf("%d looks for nothing, and then %d, want %d", looks, w.spins, want)
+			t.Errorf("%d spins for nothing, and then %d, want %d", spins, w.spins, want)
 		}
 	}
 	w.spins = 5
 	w.wakeUp()
 	if wait(); w.spins != 6 {
-		t.Errorf("5 looks found something, and then %d, want 6", w.spins)
+		t.Errorf("5 spins found something, and then %d, want 6", w.spins)
 	}
 	w.spins = maxSpins
 	w.wakeUp()
 	if wait(); w.spins != maxSpins {
-		t.Errorf("%d looks, want no more than %d", w.spins, maxSpins)
+		t.Errorf("%d spins, want no more than %d", w.spins, maxSpins)
 	}
 	for try := 0; ; try++ { // on a busy machine soon may be late
 		w.spins = 0

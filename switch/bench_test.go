@@ -6,10 +6,10 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// sink takes everything and looks at nothing.
-type sink struct{}
+// discard takes everything and looks at nothing.
+type discard struct{}
 
-func (sink) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 64 * len(frames) }
+func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 64 * len(frames) }
 
 // A load is a batch on its way in by one port.
 type load struct {
@@ -34,7 +34,7 @@ func loads(size int) (all []load) {
 		s := New(Config{})
 		var in *Port
 		for i := range k.ports {
-			p := s.Attach("", sink{}, false, 1500)
+			p := s.Attach("", discard{}, false, 1500)
 			if in == nil {
 				in = p
 			} else {
@@ -42,7 +42,7 @@ func loads(size int) (all []load) {
 			}
 		}
 		if k.name == "down" {
-			p := s.Attach("", sink{}, false, 1500)
+			p := s.Attach("", discard{}, false, 1500)
 			p.Pin(mac(1))
 			p.SetDown(func() bool { return true })
 		}

@@ -54,7 +54,7 @@ func TestDown(t *testing.T) {
 		t.Errorf("verdicts %v", got)
 	}
 	if st := b.Stats(); st.Offered != 1 || st.Refused != 1 || st.Tx != 0 || st.TxBytes != 0 {
-		t.Errorf("its books: %+v", st)
+		t.Errorf("its counters: %+v", st)
 	}
 	if want := (shownFrame{a, nil, Down, 0}); len(w.all) != 4 || w.all[0] != want || w.all[1] != want {
 		t.Errorf("shown: %+v", w.all)

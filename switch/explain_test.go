@@ -201,7 +201,7 @@ func (e *Explanation) source() (s Step) {
 	return s
 }
 
-// A frame that is injected gets the verdict that the data path gives, and is in the books.
+// A frame that is injected gets the verdict that the data path gives, and is in the counters.
 func TestInject(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -218,7 +218,7 @@ func TestInject(t *testing.T) {
 			t.Errorf("verdict %s, want %s", got, tc.want)
 		}
 		if got := a.Stats().Rx[tc.want]; got != 1 {
-			t.Errorf("%d frames in the books as %s, want 1", got, tc.want)
+			t.Errorf("%d frames in the counters as %s, want 1", got, tc.want)
 		}
 	}
 	if got := wb.taken(); !slices.Equal(got, []int{7, 8}) {

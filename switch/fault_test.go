@@ -32,7 +32,7 @@ func TestFaulted(t *testing.T) {
 		}
 	}
 	if got := a.Stats().Rx[Fault]; got != 1 {
-		t.Errorf("%d frames in the books as lost on purpose, want 1", got)
+		t.Errorf("%d frames in the counters as lost on purpose, want 1", got)
 	}
 	if got := want[2].fault.String(); got != "delay+corrupt" {
 		t.Errorf("the fault reads %q", got)

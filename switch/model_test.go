@@ -304,7 +304,7 @@ func TestBatchIsItsFrames(t *testing.T) {
 	}
 }
 
-// fickle is a Sender that refuses some frames, and keeps books of its own.
+// fickle is a Sender that refuses some frames, and keeps counters of its own.
 type fickle struct{ given, took, bytes, calls atomic.Uint64 }
 
 func (w *fickle) Send(frames []*ether.Frame) (sent, bytes int) {
@@ -400,7 +400,7 @@ func TestBooks(t *testing.T) {
 			}
 		}
 		if st := pick(r).Stats(); st.Offered != st.Tx+st.Refused || st.Tx > st.Offered {
-			t.Errorf("a port's books do not balance: %+v", st)
+			t.Errorf("a port's counters do not balance: %+v", st)
 		}
 		s.Tally()
 	})
@@ -423,10 +423,10 @@ func TestBooks(t *testing.T) {
 		in := v.(*[2]atomic.Uint64)
 		frames += in[0].Load()
 		if st.Rx.Rx() != in[0].Load() || st.RxBytes != in[1].Load() {
-			t.Errorf("a port received %d frames, %d bytes; the books say %d, %d", in[0].Load(), in[1].Load(), st.Rx.Rx(), st.RxBytes)
+			t.Errorf("a port received %d frames, %d bytes; the counters say %d, %d", in[0].Load(), in[1].Load(), st.Rx.Rx(), st.RxBytes)
 		}
 		if st.Offered != w.given.Load() || st.Tx != w.took.Load() || st.Offered-st.Tx != st.Refused || st.TxBytes != w.bytes.Load() {
-			t.Errorf("a port was given %d frames and took %d, %d bytes; the books say %+v", w.given.Load(), w.took.Load(), w.bytes.Load(), st)
+			t.Errorf("a port was given %d frames and took %d, %d bytes; the counters say %+v", w.given.Load(), w.took.Load(), w.bytes.Load(), st)
 		}
 	}
 	if got := s.Tally(); got != sum || got.Rx() != frames {

@@ -37,10 +37,10 @@ func TestSparse(t *testing.T) {
 		t.Errorf("the other port got %v", got)
 	}
 	if st := b.Stats(); st.Offered != sparseBudget+7 || st.Refused != 3 {
-		t.Errorf("the sparse port's books: %+v", st)
+		t.Errorf("the sparse port's counters: %+v", st)
 	}
 	if st := c.Stats(); st.Offered != sparseBudget+5 || st.Refused != 0 {
-		t.Errorf("the other port's books: %+v", st)
+		t.Errorf("the other port's counters: %+v", st)
 	}
 	if !b.IsSparse() || c.IsSparse() {
 		t.Error("the wrong port is sparse")

@@ -242,10 +242,10 @@ func TestFloodMTU(t *testing.T) {
 		t.Errorf("the wide port got %v", got)
 	}
 	if st := narrow.Stats(); st.Offered != 4 || st.Tx != 2 || st.Refused != 2 || st.TxBytes != 160 {
-		t.Errorf("the narrow port's books: %+v", st)
+		t.Errorf("the narrow port's counters: %+v", st)
 	}
 	if st := wide.Stats(); st.Offered != 4 || st.Tx != 4 || st.Refused != 0 || st.TxBytes != 1761 {
-		t.Errorf("the wide port's books: %+v", st)
+		t.Errorf("the wide port's counters: %+v", st)
 	}
 	a.Ingress([]ether.Frame{sized(mac(1), broadcast, 5, 101)})
 	if got := thin.taken(); got != nil || thin.calls != 1 {
@@ -287,7 +287,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// A batch for more ports than it has lots for reaches them all, and a run for few is one call a port.
+// A batch for more ports than maxEgress reaches them all, and one for fewer is one call a port.
 func TestEgressBatches(t *testing.T) {
 	for _, n := range []int{1, maxEgress - 1, maxEgress, maxEgress + 1, 5 * maxEgress} {
 		s := New(Config{})
@@ -317,7 +317,7 @@ func TestEgressBatches(t *testing.T) {
 	}
 }
 
-// What a way out refuses stands in the books as refused, and the frame is still forwarded.
+// What a way out refuses counts as refused, and the frame is still forwarded.
 func TestRefused(t *testing.T) {
 	s := New(Config{})
 	in, _ := attach(s, "in", false)
@@ -328,7 +328,7 @@ func TestRefused(t *testing.T) {
 		frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0), frame(mac(2), mac(1), 0),
 	})
 	if st := p.Stats(); st.Offered != 4 || st.Tx != 1 || st.Refused != 3 || st.TxBytes != 64 {
-		t.Errorf("books: %+v", st)
+		t.Errorf("counters: %+v", st)
 	}
 	if got := s.Tally(); got[Forwarded] != 4 || got.Rx() != 4 {
 		t.Errorf("verdicts %v", got)

@@ -19,8 +19,8 @@ func bench(b *testing.B) *Device {
 	return d
 }
 
-// kinds of lots: what one Drain or Send has to do with.
-func lots(b *testing.B) (names []string, all map[string][]ether.Frame) {
+// kinds of batches: what one Drain or Send has to do with.
+func batches(b *testing.B) (names []string, all map[string][]ether.Frame) {
 	super, short := tcp(60000).super(b, 1398), packet{udp: true, payload: data(22)}.frame(b)
 	all = map[string][]ether.Frame{"super": make([]ether.Frame, 7), "64 bytes": make([]ether.Frame, readBudget)}
 	for i := range all["super"] {
@@ -47,10 +47,10 @@ func perFrame(b *testing.B, spent time.Duration, frames int) {
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(frames), "ns/frame")
 }
 
-// BenchmarkDrain reads a lot; the writing of it to the TAP is not counted.
+// BenchmarkDrain reads a batch; the writing of it to the TAP is not counted.
 func BenchmarkDrain(b *testing.B) {
 	d := bench(b)
-	names, all := lots(b)
+	names, all := batches(b)
 	w := wireOn(b, d.Link)
 	for _, name := range names {
 		if name == "segments" {
@@ -87,25 +87,25 @@ func BenchmarkDrain(b *testing.B) {
 	}
 }
 
-// BenchmarkSend writes a lot: what is one flow in order, in one piece.
+// BenchmarkSend writes a batch: what is one flow in order, in one piece.
 func BenchmarkSend(b *testing.B) {
 	d := bench(b)
-	names, all := lots(b)
+	names, all := batches(b)
 	for _, name := range names {
 		b.Run(name, func(b *testing.B) {
 			frames := all[name]
-			var lot []*ether.Frame
+			var batch []*ether.Frame
 			for i := range frames {
-				lot = append(lot, &frames[i])
+				batch = append(batch, &frames[i])
 			}
 			b.SetBytes(bytesOf(frames))
 			b.ReportAllocs()
 			for b.Loop() {
-				if sent, _ := d.Send(lot); sent < len(lot) {
-					b.Fatalf("%d of %d frames were sent", sent, len(lot))
+				if sent, _ := d.Send(batch); sent < len(batch) {
+					b.Fatalf("%d of %d frames were sent", sent, len(batch))
 				}
 			}
-			perFrame(b, b.Elapsed(), b.N*len(lot))
+			perFrame(b, b.Elapsed(), b.N*len(batch))
 		})
 	}
 }

@@ -40,14 +40,14 @@ func TestDrain(t *testing.T) {
 				p := k.p
 				p.payload = data(1000)
 				plain := p.frame(t)
-				unfinished := p.super(t, 0)
-				unfinished.Off.Kind, unfinished.Off.Head = ether.None, 0
+				partial := p.super(t, 0)
+				partial.Off.Kind, partial.Off.Head = ether.None, 0
 				p.payload = data(30000)
 				super := p.super(t, 1200)
-				for _, f := range []*ether.Frame{&plain, &unfinished, &super} {
+				for _, f := range []*ether.Frame{&plain, &partial, &super} {
 					must(t, w.write(f.Off, f.Bytes()))
 				}
-				for i, want := range []*ether.Frame{&plain, &unfinished, &super} {
+				for i, want := range []*ether.Frame{&plain, &partial, &super} {
 					var got ether.Frame
 					if c.frames == nil {
 						c.frames = c.settle(t, d, 3-i)
@@ -88,7 +88,7 @@ func TestDrainBudget(t *testing.T) {
 	}
 	must(t, d.Drain(c.arena))
 	if len(sizes) != 10 || sizes[0] != 1 {
-		t.Errorf("lots of %v frames, want ten of one", sizes)
+		t.Errorf("batches of %v frames, want ten of one", sizes)
 	}
 }
 
@@ -247,9 +247,9 @@ func TestSendOrder(t *testing.T) {
 	b := packet{v6: true, payload: data(1000)}.train(t, 500)
 	arp := ether.Lend(append(make([]byte, ether.Headroom), append(bytes.Repeat([]byte{0xff}, 6), append([]byte{2, 0x42, 10, 77, 0, 2, 8, 6}, make([]byte, 28)...)...)...), ether.Offload{})
 	super := packet{payload: data(9000)}.super(t, 1000)
-	lot := append(append(append(append([]*ether.Frame{}, a...), &arp), b...), &super, a[0])
-	if sent, _ := d.Send(lot); sent != len(lot) {
-		t.Fatalf("%d of %d went", sent, len(lot))
+	batch := append(append(append(append([]*ether.Frame{}, a...), &arp), b...), &super, a[0])
+	if sent, _ := d.Send(batch); sent != len(batch) {
+		t.Fatalf("%d of %d went", sent, len(batch))
 	}
 	want := []int{54 + 2400, arp.Len(), 74 + 1000, super.Len(), a[0].Len()}
 	for i, n := range want {

@@ -123,7 +123,7 @@ func TestHostPort(t *testing.T) {
 	must(t, err)
 	must(t, netlink.AddrDel(link(t, name), a))
 	must(t, RepairHostPort(s))
-	check("mended")
+	check("repaired")
 	must(t, d.Close())
 	d, err = Create(s)
 	must(t, err)

@@ -50,20 +50,20 @@ func TestSuperRefused(t *testing.T) {
 				p.payload = data(10*1000 + 300)
 				train, super := p.train(t, 1000), p.super(t, 1000)
 				must(t, super.Check())
-				lot := train
+				batch := train
 				if whole {
-					lot = []*ether.Frame{&super}
+					batch = []*ether.Frame{&super}
 				}
 				tail := packet{v6: !k.p.v6, payload: data(99)}.frame(t)
-				lot = append(append([]*ether.Frame{}, lot...), &tail)
+				batch = append(append([]*ether.Frame{}, batch...), &tail)
 				send := func() {
 					t.Helper()
 					bytesWant := 0
-					for _, f := range lot {
+					for _, f := range batch {
 						bytesWant += f.Len()
 					}
-					if sent, n := d.Send(lot); sent != len(lot) || n != bytesWant {
-						t.Fatalf("Send = %d, %d, want %d, %d", sent, n, len(lot), bytesWant)
+					if sent, n := d.Send(batch); sent != len(batch) || n != bytesWant {
+						t.Fatalf("Send = %d, %d, want %d, %d", sent, n, len(batch), bytesWant)
 					}
 				}
 				one := func() {

@@ -14,7 +14,7 @@ func TestVnetRoundTrip(t *testing.T) {
 		want []byte // flags, gso_type; the four words follow as they are
 	}{
 		{"ordinary", ether.Offload{}, []byte{0, 0}},
-		{"unfinished sum", ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, []byte{1, 0}},
+		{"partial sum", ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, []byte{1, 0}},
 		{"TCP over IPv4", ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 66, Segment: 1448, ChecksumStart: 34, ChecksumOffset: 16}, []byte{1, 1}},
 		{"TCP over IPv6", ether.Offload{Kind: ether.TCP6, PartialChecksum: true, Head: 86, Segment: 1428, ChecksumStart: 54, ChecksumOffset: 16}, []byte{1, 4}},
 		{"UDP", ether.Offload{Kind: ether.UDP, PartialChecksum: true, Head: 42, Segment: 1200, ChecksumStart: 34, ChecksumOffset: 6}, []byte{1, 5}},

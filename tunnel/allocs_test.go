@@ -25,13 +25,13 @@ func TestSendNoAllocations(t *testing.T) {
 	for i := range open {
 		open[i] = packet{udp: true, payload: data(100)}.super(t, 0)
 	}
-	for name, lot := range map[string][]*ether.Frame{
+	for name, batch := range map[string][]*ether.Frame{
 		"open checksums": open,
 		"one frame":      {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
 		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
 	} {
 		if n := testing.AllocsPerRun(100, func() {
-			if sent, _ := l.Send(lot); sent != len(lot) {
+			if sent, _ := l.Send(batch); sent != len(batch) {
 				t.Errorf("%s: refused", name)
 			}
 			for {
@@ -50,10 +50,10 @@ func TestDrainNoAllocations(t *testing.T) {
 	frames := 0
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
 	raw, arena := k.v.receivers[0], k.arena
-	lot := []*ether.Frame{packet{payload: data(30000)}.super(t, 1000), packet{payload: data(100)}.frame(t)}
+	batch := []*ether.Frame{packet{payload: data(30000)}.super(t, 1000), packet{payload: data(100)}.frame(t)}
 	sent, deadline := 0, time.Now().Add(time.Minute)
 	n := testing.AllocsPerRun(100, func() {
-		l.Send(lot)
+		l.Send(batch)
 		sent += 31
 		for frames < sent && time.Now().Before(deadline) {
 			if err := raw.Drain(arena); err != nil {

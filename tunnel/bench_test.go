@@ -7,7 +7,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// BenchmarkLink sends a lot over loopback and takes it in again.
+// BenchmarkLink sends a batch over loopback and takes it in again.
 func BenchmarkLink(b *testing.B) {
 	host(b)
 	a, z := listen(b, families[0].a, 1), listen(b, families[0].b, 1)
@@ -30,7 +30,7 @@ func BenchmarkLink(b *testing.B) {
 	}
 	for _, k := range []struct {
 		name   string
-		lot    []*ether.Frame
+		batch  []*ether.Frame
 		arrive int
 	}{
 		{"super", []*ether.Frame{super}, (60000 + 1397) / 1398},
@@ -39,14 +39,14 @@ func BenchmarkLink(b *testing.B) {
 	} {
 		b.Run(k.name, func(b *testing.B) {
 			var bytes int64
-			for _, f := range k.lot {
+			for _, f := range k.batch {
 				bytes += int64(f.Len())
 			}
 			b.SetBytes(bytes)
 			b.ReportAllocs()
 			for b.Loop() {
-				if sent, _ := out.Send(k.lot); sent < len(k.lot) {
-					b.Fatalf("%d of %d frames were sent", sent, len(k.lot))
+				if sent, _ := out.Send(k.batch); sent < len(k.batch) {
+					b.Fatalf("%d of %d frames were sent", sent, len(k.batch))
 				}
 				late := time.Now().Add(time.Minute)
 				for come = 0; come < k.arrive; {
@@ -56,7 +56,7 @@ func BenchmarkLink(b *testing.B) {
 					}
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(k.lot)), "ns/frame")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(k.batch)), "ns/frame")
 		})
 	}
 }

@@ -212,7 +212,7 @@ func (p packet) frame(t testing.TB) *ether.Frame {
 }
 
 // super is the super-frame of segments of the given size, as a container's kernel leaves it; with
-// size 0, an ordinary frame whose checksum is unfinished.
+// size 0, an ordinary frame whose checksum is partial.
 func (p packet) super(t testing.TB, segment int) *ether.Frame {
 	t.Helper()
 	f := p.frame(t)

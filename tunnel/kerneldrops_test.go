@@ -35,7 +35,7 @@ func TestZeroChecksum(t *testing.T) {
 				}
 				same(t, ofTest(k.frames), [][]byte{f})
 				if n := v.KernelDropped()["bad_checksum"]; n != 0 {
-					t.Errorf("%d outside the books", n)
+					t.Errorf("%d outside the counters", n)
 				}
 			})
 		}

@@ -31,7 +31,7 @@ var kinds = []struct {
 	{"UDP over IPv6", packet{udp: true, v6: true}},
 }
 
-// TestSend: ordinary frames, unfinished ones and super-frames come out finished and byte for byte; the
+// TestSend: ordinary frames, partial ones and super-frames come out finished and byte for byte; the
 // frames wanted are gopacket's, checksums and all.
 func TestSend(t *testing.T) {
 	for _, family := range families {
@@ -73,28 +73,28 @@ func TestSend(t *testing.T) {
 	}
 }
 
-// TestSendMixed: whatever a lot is made of, every frame comes, and those of one flow in order.
+// TestSendMixed: whatever a batch is made of, every frame comes, and those of one flow in order.
 func TestSendMixed(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	var lot []*ether.Frame
+	var batch []*ether.Frame
 	want := make(map[uint16][][]byte) // by source port
 	total := 0
 	for i := range 700 {
 		p := packet{port: uint16(1000 + i/100), udp: i%100 < 50, id: uint16(i), payload: data(1 + i*7%300)}
 		if i%90 == 0 {
 			p.payload = data(20000 + i)
-			lot = append(lot, p.super(t, 200))
+			batch = append(batch, p.super(t, 200))
 			want[p.port] = append(want[p.port], p.segments(t, 200)...)
 			total += len(p.segments(t, 200))
 			continue
 		}
 		f := p.frame(t)
-		lot = append(lot, f)
+		batch = append(batch, f)
 		want[p.port] = append(want[p.port], room(f))
 		total++
 	}
-	if sent, _ := l.Send(lot); sent != len(lot) {
-		t.Fatalf("%d of %d went", sent, len(lot))
+	if sent, _ := l.Send(batch); sent != len(batch) {
+		t.Fatalf("%d of %d went", sent, len(batch))
 	}
 	got := make(map[uint16][][]byte)
 	for _, b := range k.settle(t, total) {
@@ -111,12 +111,12 @@ func TestSendMixed(t *testing.T) {
 // TestSendGathers: the frames of a flow leave as one train, also where flows alternate.
 func TestSendGathers(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	var lot []*ether.Frame
+	var batch []*ether.Frame
 	for i := range 60 {
-		lot = append(lot, packet{udp: true, port: uint16(1000 + i%3), payload: data(100)}.frame(t))
+		batch = append(batch, packet{udp: true, port: uint16(1000 + i%3), payload: data(100)}.frame(t))
 	}
-	if sent, _ := l.Send(lot); sent != len(lot) {
-		t.Fatalf("%d of %d went", sent, len(lot))
+	if sent, _ := l.Send(batch); sent != len(batch) {
+		t.Fatalf("%d of %d went", sent, len(batch))
 	}
 	r := k.v.receivers[0]
 	if n, errno := r.in.recv(r.fd, k.arena); errno != 0 || n > 3 {
@@ -224,29 +224,29 @@ func TestTrainsOfSuperFrames(t *testing.T) {
 // TestSendLoads crosses a load's bounds: 64 trains, 512 datagrams, in the middle of a super-frame too.
 func TestSendLoads(t *testing.T) {
 	tests := []struct {
-		name string
-		lot  func() ([]*ether.Frame, [][]byte)
+		name  string
+		batch func() ([]*ether.Frame, [][]byte)
 	}{
-		{"200 trains", func() (lot []*ether.Frame, want [][]byte) {
+		{"200 trains", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 200 {
 				f := packet{udp: true, id: uint16(i), payload: data(100 + i)}.frame(t)
-				lot, want = append(lot, f), append(want, room(f))
+				batch, want = append(batch, f), append(want, room(f))
 			}
-			return lot, want
+			return batch, want
 		}},
-		{"1300 equal frames", func() (lot []*ether.Frame, want [][]byte) {
+		{"1300 equal frames", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 1300 {
 				f := packet{udp: true, id: uint16(i), payload: data(20)}.frame(t)
-				lot, want = append(lot, f), append(want, room(f))
+				batch, want = append(batch, f), append(want, room(f))
 			}
-			return lot, want
+			return batch, want
 		}},
-		{"five super-frames of 250 segments", func() (lot []*ether.Frame, want [][]byte) {
+		{"five super-frames of 250 segments", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 5 {
 				p := packet{seq: uint32(i * 25000), payload: data(25000)}
-				lot, want = append(lot, p.super(t, 100)), append(want, p.segments(t, 100)...)
+				batch, want = append(batch, p.super(t, 100)), append(want, p.segments(t, 100)...)
 			}
-			return lot, want
+			return batch, want
 		}},
 	}
 	for _, tt := range tests {
@@ -256,9 +256,9 @@ func TestSendLoads(t *testing.T) {
 				l.gso.Disable(unix.EINVAL)
 			}
 			before := l.Stats().WireTx
-			lot, want := tt.lot()
-			if sent, _ := l.Send(lot); sent != len(lot) {
-				t.Fatalf("%s, trains %v: %d of %d went", tt.name, gso, sent, len(lot))
+			batch, want := tt.batch()
+			if sent, _ := l.Send(batch); sent != len(batch) {
+				t.Fatalf("%s, trains %v: %d of %d went", tt.name, gso, sent, len(batch))
 			}
 			same(t, k.settle(t, len(want)), want)
 			if n := l.Stats().WireTx - before; n != uint64(len(want)) {
@@ -272,32 +272,32 @@ func TestSendLoads(t *testing.T) {
 // was lent is as it was, but for the headroom, and can be sent again.
 func TestSendLends(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	var lot []*ether.Frame
+	var batch []*ether.Frame
 	var lent, want [][]byte
 	for i := range 300 {
 		p := packet{udp: i%3 > 0, v6: i%2 > 0, id: uint16(i), payload: data(500)}
 		f := p.super(t, 0)
-		lot, lent, want = append(lot, f), append(lent, room(f)), append(want, room(p.frame(t)))
+		batch, lent, want = append(batch, f), append(lent, room(f)), append(want, room(p.frame(t)))
 	}
 	far := packet{payload: data(1200)}.frame(t) // only for a test is a checksum there
 	far.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 700, ChecksumOffset: 101}
 	must(t, far.Check())
 	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
 	finished.CompleteChecksum()
-	lot, lent, want = append(lot, far), append(lent, room(far)), append(want, finished.Bytes())
+	batch, lent, want = append(batch, far), append(lent, room(far)), append(want, finished.Bytes())
 	for _, gso := range []bool{true, true, false} {
 		if !gso {
 			l.gso.Disable(unix.EINVAL)
 		}
-		if sent, _ := l.Send(lot); sent != len(lot) {
-			t.Fatalf("%d of %d went", sent, len(lot))
+		if sent, _ := l.Send(batch); sent != len(batch) {
+			t.Fatalf("%d of %d went", sent, len(batch))
 		}
 		got := k.settle(t, len(want))
 		for _, all := range [][][]byte{got, want} { // flows of several sockets come in any order
 			slices.SortFunc(all, bytes.Compare)
 		}
 		same(t, got, want)
-		for i, f := range lot {
+		for i, f := range batch {
 			if !bytes.Equal(f.Bytes(), lent[i]) || !f.Off.PartialChecksum {
 				t.Fatalf("frame %d: Send wrote into it", i)
 			}
@@ -325,12 +325,12 @@ func TestLinkRefuses(t *testing.T) {
 func BenchmarkLinkSend(b *testing.B) {
 	l, k := pair(b, "127.0.0.1", "127.0.0.2")
 	f := packet{payload: data(60000)}.super(b, 1388)
-	lot := []*ether.Frame{f}
+	batch := []*ether.Frame{f}
 	fd := k.v.receivers[0].fd
 	discard := make([]byte, 1<<17)
 	b.SetBytes(int64(f.Len()))
 	for b.Loop() {
-		if sent, _ := l.Send(lot); sent != 1 {
+		if sent, _ := l.Send(batch); sent != 1 {
 			b.Fatal("refused")
 		}
 		for {

@@ -29,8 +29,8 @@ func refusing(v *VTEP, errno syscall.Errno, which func(h *mmsghdr) bool) (refuse
 	return refused
 }
 
-// lot is two flows: single frames and trains in turn, that stay apart.
-func lot(t *testing.T) (frames []*ether.Frame, want [][]byte, trains int) {
+// batch is two flows: single frames and trains in turn, that stay apart.
+func batch(t *testing.T) (frames []*ether.Frame, want [][]byte, trains int) {
 	t.Helper()
 	for i := range 6 {
 		f := packet{udp: true, id: uint16(i), payload: data(10 + i)}.frame(t)
@@ -60,7 +60,7 @@ func TestSendErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			l, k := pair(t, "127.0.0.1", "127.0.0.2")
 			refused := refusing(l.v, tt.errno, isTrain)
-			frames, want, trains := lot(t)
+			frames, want, trains := batch(t)
 			sent, _ := l.Send(frames)
 			if tt.off {
 				if sent != len(frames) {
@@ -112,7 +112,7 @@ func TestSendPartly(t *testing.T) {
 	for _, most := range []int{1, 2, 5} {
 		l, k := pair(t, "127.0.0.1", "127.0.0.2")
 		l.v.failSend = func(hdrs []mmsghdr) (int, syscall.Errno) { return min(most, len(hdrs)), 0 }
-		frames, want, _ := lot(t)
+		frames, want, _ := batch(t)
 		if sent, _ := l.Send(frames); sent != len(frames) {
 			t.Errorf("%d at once: %d of %d went", most, sent, len(frames))
 		}
@@ -128,7 +128,7 @@ func TestSingleRefused(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EIO, syscall.EINVAL} {
 		l, k := pair(t, "127.0.0.1", "127.0.0.2")
 		refusing(l.v, errno, func(h *mmsghdr) bool { return !isTrain(h) })
-		frames, _, _ := lot(t)
+		frames, _, _ := batch(t)
 		if sent, _ := l.Send(frames); sent != len(frames)/2 {
 			t.Errorf("%v: %d of %d went, want the trains", errno, sent, len(frames))
 		}
@@ -145,7 +145,7 @@ func TestRefusedAlone(t *testing.T) {
 	other, err := l.v.Link(81, at("127.0.0.3"))
 	must(t, err)
 	refusing(l.v, syscall.EIO, isTrain)
-	frames, _, _ := lot(t)
+	frames, _, _ := batch(t)
 	l.Send(frames)
 	if l.Stats().GSO.Why == nil || other.Stats().GSO.Why != nil {
 		t.Errorf("%+v, %+v", l.Stats(), other.Stats())
@@ -164,7 +164,7 @@ func TestNoTrains(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	kk, _ := caught(t, k.v, 81, "127.0.0.1")
-	frames, want, _ := lot(t)
+	frames, want, _ := batch(t)
 	if sent, _ := old.Send(frames); sent != len(frames) || *refused != 0 {
 		t.Errorf("%d of %d went, %d trains were tried", sent, len(frames), *refused)
 	}

@@ -16,18 +16,18 @@ import (
 func TestSendRefusedInTheMiddle(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
 	must(t, netlink.LinkSetMTU(lo(t), 1000))
-	var lot []*ether.Frame
+	var batch []*ether.Frame
 	var want [][]byte
 	bytesWant := 0
 	for i, n := range []int{100, 100, 2000, 100, 100, 1200, 1200, 1200, 50, 2000} {
 		f := packet{udp: true, id: uint16(i), payload: data(n)}.frame(t)
-		lot = append(lot, f)
+		batch = append(batch, f)
 		if n < 900 {
 			want = append(want, room(f))
 			bytesWant += f.Len()
 		}
 	}
-	if sent, n := l.Send(lot); sent != len(want) || n != bytesWant {
+	if sent, n := l.Send(batch); sent != len(want) || n != bytesWant {
 		t.Errorf("Send = %d, %d, want %d, %d", sent, n, len(want), bytesWant)
 	}
 	same(t, k.settle(t, len(want)), want)
@@ -98,7 +98,7 @@ func TestTrainsRefused(t *testing.T) {
 	l.Send([]*ether.Frame{p.super(t, 1000)})
 	same(t, k.settle(t, 30), want)
 	if s := l.Stats(); s.GSO.Why != nil {
-		t.Errorf("%+v after the route has mended, want trains again", s)
+		t.Errorf("%+v after the route was repaired, want trains again", s)
 	}
 }
 

@@ -140,7 +140,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 			f.CompleteChecksum()
 			b := f.Bytes()
 			if sum := ether.Sum(b[34:], uint32(ether.Sum(b[26:34], 17+uint32(len(b)-34)))); sum != 0xffff {
-				t.Errorf("finished, it sums up to %#04x", sum)
+				t.Errorf("finished, it has the sum %#04x", sum)
 			}
 			k.in(frames[i : i+1])
 		}

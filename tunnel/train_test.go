@@ -320,7 +320,7 @@ func TestImitatedHeader(t *testing.T) {
 		t.Errorf("%d frames in another network, injected from the first: %x", len(got), got[0])
 	}
 	if got := ofTest(k.frames); len(got) == 0 || !bytes.Equal(got[len(got)-1], last) {
-		t.Error("the honest frame behind it is lost")
+		t.Error("the valid frame behind it is lost")
 	}
 
 	k.frames, k81.frames = nil, nil

@@ -446,11 +446,11 @@ func BenchmarkDrain(b *testing.B) {
 	frames := 0
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
 	f := packet{payload: data(60000)}.super(b, 1388)
-	lot := []*ether.Frame{f}
+	batch := []*ether.Frame{f}
 	b.SetBytes(int64(f.Len()))
 	for b.Loop() {
 		b.StopTimer()
-		l.Send(lot)
+		l.Send(batch)
 		before := frames
 		b.StartTimer()
 		for frames == before {

@@ -13,11 +13,11 @@ import (
 // TestLies: what a container with CAP_NET_RAW can claim in a virtio-net header. Nothing may panic;
 // what arrives and passes Check cuts into a bounded number of frames; what must be refused is.
 func TestLies(t *testing.T) {
-	honest := func(t *testing.T) ([]byte, ether.Offload) {
+	valid := func(t *testing.T) ([]byte, ether.Offload) {
 		f := tcp(60000).super(t, 1448)
 		return f.Bytes(), f.Off
 	}
-	type lie struct {
+	type invalidFrame struct {
 		name    string
 		tell    func(b []byte, off *ether.Offload, raw *[2]byte) []byte // raw: flags and gso_type, if not zero
 		refused bool                                                    // whatever comes through must not pass Check
@@ -26,7 +26,7 @@ func TestLies(t *testing.T) {
 	same := func(fn func(b []byte, off *ether.Offload, raw *[2]byte)) func([]byte, *ether.Offload, *[2]byte) []byte {
 		return func(b []byte, off *ether.Offload, raw *[2]byte) []byte { fn(b, off, raw); return b }
 	}
-	lies := []lie{
+	invalid := []invalidFrame{
 		{"none", same(func([]byte, *ether.Offload, *[2]byte) {}), false, true},
 		{"gso_size 1", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 1 }), true, true},
 		{"gso_size 15", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 15 }), true, true},
@@ -59,11 +59,11 @@ func TestLies(t *testing.T) {
 		{"14 bytes", func(b []byte, off *ether.Offload, _ *[2]byte) []byte { *off = ether.Offload{}; return b[:14] }, false, false},
 		{"1 byte", func(b []byte, off *ether.Offload, _ *[2]byte) []byte { *off = ether.Offload{}; return b[:1] }, true, false},
 	}
-	for _, l := range lies {
+	for _, l := range invalid {
 		t.Run(l.name, func(t *testing.T) {
 			d, w := port(t, Veth)
 			c := caught(d)
-			b, off := honest(t)
+			b, off := valid(t)
 			var raw [2]byte
 			b = l.tell(b, &off, &raw)
 			header := make([]byte, vnetLen)
@@ -74,13 +74,13 @@ func TestLies(t *testing.T) {
 				}
 			}
 			err := w.writeRaw(append(header, b...))
-			// An honest frame behind it: what was there before it has come.
+			// A valid frame behind it: what was there before it has come.
 			last := packet{udp: true, payload: []byte("the last")}.frame(t)
 			must(t, w.write(ether.Offload{}, last.Bytes()))
 			var came []ether.Frame
 			for deadline := time.Now().Add(time.Minute); ; {
 				if time.Now().After(deadline) {
-					t.Fatal("the honest frame did not come")
+					t.Fatal("the valid frame did not come")
 				}
 				came = append(came, c.settle(t, d, 1)...)
 				if n := len(came) - 1; string(came[n].Bytes()) == string(last.Bytes()) {
