@@ -118,7 +118,7 @@ func TestEncoder(t *testing.T) {
 }
 
 // A flooded frame leaves by the ways that it fits, as long as they now are.
-func TestStreamNarrower(t *testing.T) {
+func TestEncoderNarrower(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	up := n.sw.Attach("192.0.2.2", wire{}, true, 1514)

@@ -1,7 +1,7 @@
-// Package file writes a capture into a file, or into many that follow each other.
+// Package file writes a capture into one file, or into a set of files that rotates; and it opens capture files, packed or not.
 //
-// Each file opens alone: it begins with the section, all interfaces and all names that are known by then, and ends with
-// its interfaces' books. Whatever goes wrong, what is left on the disk ends with a whole block.
+// Each file can be read alone: it begins with the section and all interfaces and names known by then, and ends with the
+// statistics of its interfaces. After any failure the file on the disk ends with a complete block.
 package file
 
 import (
@@ -24,14 +24,14 @@ type Options struct {
 	LinkType int           // of classic pcap
 	SnapLen  int           // bytes of a packet in classic pcap; 0: pcapng.MaxSnapLen
 	MaxBytes int64         // of a file, after which the next begins; 0: no bound
-	Every    time.Duration // of packets' time in a file, after which the next begins; 0: no bound
-	Keep     int           // files, of which the oldest are removed; 0: all
+	Every    time.Duration // span of packets' time in a file, after which the next begins; 0: no bound
+	Keep     int           // how many files stay, the latest ones; 0: all
 	Begin    time.Time     // in the name of the first of many files; zero: now
 	Force    bool          // replace any regular file, not only a capture
 	Section  pcapng.Section
 }
 
-// rotates tells whether the names are those of a file set.
+// rotates tells whether there are many files, with names of their own.
 func (o *Options) rotates() bool { return o.MaxBytes > 0 || o.Every > 0 }
 
 // blocks is what pcapng's two writers have in common.
@@ -50,7 +50,7 @@ type Set struct {
 	o    Options
 	file *target
 	blocks
-	paths  []string // that are there
+	paths  []string // of the files that exist
 	counts []Count  // of each of them
 	number int      // of the file, from 1
 
@@ -61,13 +61,13 @@ type Set struct {
 	first      int64  // time of the earliest packet in the file
 	last       int64  // time of the latest packet
 	packets    int    // in the file
-	lastID     uint64 // of the packet before
+	lastID     uint64 // of the previous packet
 	complete   int64  // bytes that are flushed
-	err        error  // that ended it
+	err        error  // that ended the set
 }
 
-// Create makes the first file. A capture or an empty file that is there already is replaced when there is something to
-// write; another regular file is not, unless Force is set. A pipe or a device is written to as it is.
+// Create creates the first file. An existing capture or empty file is replaced at the first write; another regular file is an
+// error unless Force is set. A pipe or a device is written to.
 func Create(o Options) (*Set, error) {
 	if o.Keep > 0 && !o.rotates() {
 		return nil, errors.New("how many files to keep needs a size or a time after which the next one begins")
@@ -103,7 +103,7 @@ func (s *Set) begin(at time.Time) (err error) {
 		s.paths, s.counts = s.paths[1:], s.counts[1:]
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		err = nil // somebody took it away
+		err = nil // somebody has removed it
 	}
 	s.packets, s.complete = 0, 0
 	if s.o.Pcap {
@@ -124,7 +124,7 @@ func (s *Set) begin(at time.Time) (err error) {
 func (s *Set) createNext(at time.Time) (t *target, path string, err error) {
 	t = new(target)
 	ext := filepath.Ext(s.o.Path)
-	for range 1000 { // what an earlier capture left in the same second
+	for range 1000 { // an earlier capture may have used numbers in the same second
 		s.number++
 		path = fmt.Sprintf("%s_%05d_%s%s", strings.TrimSuffix(s.o.Path, ext), s.number, at.Local().Format("20060102150405"),
 			ext)
@@ -137,7 +137,7 @@ func (s *Set) createNext(at time.Time) (t *target, path string, err error) {
 	return t, path, err
 }
 
-// isCapture tells what pcapng and pcap files of either byte order begin with.
+// isCapture tells whether a file begins like pcapng or pcap, of either byte order.
 func isCapture(magic [4]byte) bool {
 	switch magic {
 	case [4]byte{0x0a, 0x0d, 0x0d, 0x0a}, [4]byte{0xd4, 0xc3, 0xb2, 0xa1}, [4]byte{0xa1, 0xb2, 0xc3, 0xd4},
@@ -160,13 +160,13 @@ func kind(m os.FileMode) string {
 	return "a device"
 }
 
-// Paths are the files that are there, the oldest first.
+// Paths are the files that exist, the oldest first.
 func (s *Set) Paths() []string { return s.paths }
 
-// A Count is how much is in a file. Packets that follow each other with one ID are one frame.
+// A Count is how much a file holds. Consecutive packets with the same ID are one frame.
 type Count struct{ Frames, Packets uint64 }
 
-// Kept is what is in the files that are there: with Keep, less than was written.
+// Kept is how much is in the files that exist: with Keep, less than was written.
 func (s *Set) Kept() (n Count) {
 	for _, c := range s.counts {
 		n.Frames += c.Frames
@@ -175,17 +175,17 @@ func (s *Set) Kept() (n Count) {
 	return n
 }
 
-// ReaderGone tells whether what is written to is a pipe that nobody reads any more.
+// ReaderGone tells whether the file is a pipe that nobody reads any more.
 func (s *Set) ReaderGone() bool { return s.file != nil && ReaderGone(s.file.File) }
 
-// ReaderGone tells whether f is a pipe or a socket that nobody reads any more, which else only a write would tell.
+// ReaderGone tells whether f is a pipe or a socket that nobody reads any more, without writing to it.
 func ReaderGone(f *os.File) bool {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return false
 	}
 	gone := false
-	_ = raw.Control(func(fd uintptr) { // of a closed file: the next write tells
+	_ = raw.Control(func(fd uintptr) { // it fails if the file is closed: then the next write reports that
 		p := []unix.PollFd{{Fd: int32(fd)}}
 		n, err := unix.Poll(p, 0)
 		gone = err == nil && n == 1 && p[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0

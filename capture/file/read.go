@@ -18,7 +18,7 @@ const maxWindow = 128 << 20
 // A Source is a capture file to read, unpacked if it is packed by gzip or zstd.
 type Source struct {
 	io.Reader
-	Disk *os.File // nil: a stream
+	Disk *os.File // the file that Open opened; nil: a stream
 	done func()
 }
 
@@ -37,15 +37,15 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// Unpack reads a stream. What is packed is known by its first bytes, whatever it is called: gzip (RFC 1952), also of several
-// members, or zstd (RFC 8878), also of several frames. It takes some 100 kB of memory, and for zstd as much as maxWindow; what
-// comes out of it is not bounded. It ends with io.EOF only behind the last byte; an error of its own begins with "unpack by".
+// Unpack reads a stream, and unpacks it if its first bytes are those of gzip (RFC 1952; with any number of members) or zstd
+// (RFC 8878; with any number of frames). It needs some 100 kB of memory, and for zstd up to maxWindow; the length of the
+// result is not bounded. Its Reader returns io.EOF only after the last byte; errors of unpacking begin with "unpack by".
 func Unpack(r io.Reader) (*Source, error) {
 	b := bufio.NewReaderSize(r, 64<<10)
 	s := &Source{Reader: b, done: func() {}}
 	head, err := b.Peek(4)
 	switch {
-	case err != nil: // the reader says what it misses
+	case err != nil: // shorter than 4 bytes: whoever parses it reports that
 	case head[0] == 0x1f && head[1] == 0x8b:
 		z, err := gzip.NewReader(b)
 		if err != nil {
@@ -62,14 +62,14 @@ func Unpack(r io.Reader) (*Source, error) {
 	return s, nil
 }
 
-// isZstd tells whether a stream of zstd begins so: with a frame, or one to be skipped, as pzstd writes them (RFC 8878 section 3.1).
+// isZstd tells whether a stream begins like zstd: with a frame, or with a skippable frame as pzstd writes (RFC 8878 section 3.1).
 func isZstd(head [4]byte) bool {
 	const frame, skip = 0xfd2fb528, 0x184d2a50
 	magic := binary.LittleEndian.Uint32(head[:])
 	return magic == frame || magic&^0xf == skip
 }
 
-// An unpacker says in its errors what it was doing.
+// An unpacker adds to its errors what it was doing.
 type unpacker struct {
 	io.Reader
 	by string
@@ -93,7 +93,7 @@ func unpackError(by string, err error) error {
 	return fmt.Errorf("unpack by %s: %w", by, err)
 }
 
-// Close ends it, and closes the file that Open opened.
+// Close frees the unpacker's memory, and closes the file that Open opened.
 func (s *Source) Close() error {
 	s.done()
 	if s.Disk == nil {

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A target is a file that is written to. What was there before stays until the first write is on the disk.
+// A target is a file that is written to. The file that was at its path before stays until the first write has succeeded.
 type target struct {
 	*os.File
 	path string
-	temp string   // where the file is until then; "": at its path
-	old  *os.File // what is there until then, of a regular file; nil: nothing
+	temp string   // path of the new file until then; "": it is at path
+	old  *os.File // the regular file at path until then; nil: none
 }
 
-// open opens the only file of a capture. It changes nothing of what is there.
+// open opens the only file of a capture. It does not change a file that exists.
 func open(path string, force bool) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -40,7 +40,7 @@ func open(path string, force bool) (*target, error) {
 	switch {
 	case err == nil:
 		t.temp = t.Name()
-	case t.old != nil: // a directory that nothing can be added to: the file is written over
+	case t.old != nil: // nothing can be created in the directory: the old file is overwritten
 		t.File, err = t.old, nil
 	default:
 		err = &os.PathError{Op: "create", Path: path, Err: errors.Unwrap(err)}
@@ -48,7 +48,7 @@ func open(path string, force bool) (*target, error) {
 	return t, err
 }
 
-// replaceable opens a file that is there already, if it may be replaced.
+// replaceable opens an existing file, if it may be replaced.
 func replaceable(path string, force bool) (f *os.File, err error) {
 	if f, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func replaceable(path string, force bool) (f *os.File, err error) {
 	return f, nil
 }
 
-// Write is os.File's. The first one that goes well puts the file at its path.
+// Write is os.File.Write. The first one that succeeds moves the file to its path.
 func (t *target) Write(b []byte) (n int, err error) {
 	if t.old == t.File && t.old != nil {
 		if err := t.overwrite(); err != nil {
@@ -96,7 +96,7 @@ func (t *target) Write(b []byte) (n int, err error) {
 	if err = t.rename(); err == nil || t.old == nil {
 		return n, err
 	}
-	// Nothing can be renamed to where it is, a mount point perhaps: it is written over.
+	// The path cannot be renamed to; it may be a mount point. So the old file is overwritten.
 	t.discard()
 	t.File = t.old
 	if err = t.overwrite(); err != nil {
@@ -105,7 +105,7 @@ func (t *target) Write(b []byte) (n int, err error) {
 	return t.File.Write(b)
 }
 
-// withPath is an error of the file by its own name.
+// withPath replaces the temporary path in an error by the file's own.
 func (t *target) withPath(err error) error {
 	if bad := (*os.PathError)(nil); errors.As(err, &bad) {
 		return &os.PathError{Op: bad.Op, Path: t.path, Err: bad.Err}
@@ -113,7 +113,7 @@ func (t *target) withPath(err error) error {
 	return err
 }
 
-// rename moves the file to its path.
+// rename moves the temporary file to its path.
 func (t *target) rename() error {
 	if err := os.Rename(t.temp, t.path); err != nil {
 		return err
@@ -126,15 +126,15 @@ func (t *target) rename() error {
 	return nil
 }
 
-// overwrite empties the file that was there, and makes it as private as a new one.
+// overwrite truncates the old file, and makes it as private as a new one.
 func (t *target) overwrite() error {
 	t.old = nil
-	_ = t.Chmod(0o600) // of somebody else's with --force
+	_ = t.Chmod(0o600) // with --force it may belong to somebody else
 	_ = t.Chown(os.Geteuid(), os.Getegid())
 	return t.Truncate(0)
 }
 
-// discard removes a file that has not come to its path.
+// discard removes the temporary file.
 func (t *target) discard() {
 	if t.temp != "" {
 		t.File.Close()
@@ -143,11 +143,11 @@ func (t *target) discard() {
 	}
 }
 
-// closeAt closes the file behind size whole bytes, and tells whether anything is there. A file of which nothing was written
-// is not left behind, and what was there before it still is.
+// closeAt truncates the file to size bytes, closes it, and tells whether the file exists. If nothing was written, no file is
+// left, and an old file is still there.
 func (t *target) closeAt(size int64) (there bool, err error) {
 	defer func() { err = errors.Join(err, ignoreClosed(t.Close())) }()
-	if t.old != nil { // nothing came to the path
+	if t.old != nil { // nothing was written to path
 		if t.old != t.File {
 			t.old.Close()
 		}
@@ -168,13 +168,13 @@ func (t *target) closeAt(size int64) (there bool, err error) {
 	if err := t.Truncate(size); err != nil {
 		return true, fmt.Errorf("it ends within a block, and cannot be cut: %w", err)
 	}
-	if t.temp != "" { // the first write came to the disk in part
+	if t.temp != "" { // the first write succeeded in part
 		err = t.rename()
 	}
 	return true, err
 }
 
-// ignoreClosed takes away that a file was closed before.
+// ignoreClosed drops the error that a file was closed before.
 func ignoreClosed(err error) error {
 	if errors.Is(err, fs.ErrClosed) {
 		return nil

@@ -12,22 +12,22 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// Bytes that are kept free in a file of bounded size: of a packet's block besides its data and comment, at most; and
-// of an interface's statistics.
+// Bytes that are reserved in a file of bounded size: for a packet's block besides its data and comment, at most; and for an
+// interface's statistics.
 const (
 	packetRoom = 96
 	statsRoom  = 160
 )
 
-// counters are an interface's counts.
+// counters are an interface's.
 type counters struct {
-	total   pcapng.Stats // from the capture's beginning on
-	before  pcapng.Stats // of these, those that the files before have
-	id      uint64       // of the last packet: what else has it is the same frame
-	written bool         // and it is in the file
+	total   pcapng.Stats // since the capture's beginning
+	before  pcapng.Stats // of these, what is in the previous files
+	id      uint64       // of the last packet: a packet with the same ID is the same frame
+	written bool         // the present file has the statistics
 }
 
-// AddInterface is pcapng.Writer.AddInterface; files that begin later have the interface too.
+// AddInterface is pcapng.Writer.AddInterface; the next files have the interface too.
 func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	if s.err != nil {
 		return 0, s.err
@@ -41,11 +41,11 @@ func (s *Set) AddInterface(i *pcapng.Interface) (int, error) {
 	return n, nil
 }
 
-// maxNames is how many names are kept for the files that begin later.
+// maxNames is how many names are kept for the next files.
 const maxNames = 1 << 16
 
-// Names names addresses: for the packets that follow, also in files that begin later. An address may have several names.
-// In files that begin later it has those only that it was given last.
+// Names names addresses for the packets that follow, also in the next files. An address may have several names; the next files
+// have only those that it was given last.
 func (s *Set) Names(names pcapng.Names) error {
 	if s.err != nil {
 		return s.err
@@ -102,7 +102,7 @@ func (s *Set) WritePacket(p *pcapng.Packet) error {
 	return nil
 }
 
-// full tells whether the next packet belongs into the next file.
+// full tells whether the packet belongs into the next file.
 func (s *Set) full(p *pcapng.Packet) bool {
 	if s.packets == 0 {
 		return false
@@ -119,7 +119,7 @@ func (s *Set) rotate(at int64) error {
 		return err
 	}
 	switch {
-	case s.o.Every > 0 && at >= s.spanStart: // spans are of equal length, and those without packets have no file
+	case s.o.Every > 0 && at >= s.spanStart: // all spans have equal length; one without packets has no file
 		s.spanStart += (at - s.spanStart) / int64(s.o.Every) * int64(s.o.Every)
 	default:
 		s.spanStart = at
@@ -131,8 +131,8 @@ func (s *Set) rotate(at int64) error {
 	return nil
 }
 
-// Statistics takes an interface's books from the capture's beginning on. In each file stands what came since the file
-// before, so that those of all files add up.
+// Statistics takes an interface's counters since the capture's beginning. Each file gets what was added since the previous
+// file, so that the statistics of all files add up.
 func (s *Set) Statistics(t *pcapng.Stats) error {
 	if s.err != nil || uint(t.Interface) >= uint(len(s.counters)) {
 		return errors.Join(s.err, s.blocks.Statistics(t))
@@ -142,7 +142,7 @@ func (s *Set) Statistics(t *pcapng.Stats) error {
 	return s.writeStats(b)
 }
 
-// writeStats writes an interface's books of this file.
+// writeStats writes the statistics of an interface in this file.
 func (s *Set) writeStats(b *counters) error {
 	t := b.inThisFile()
 	if s.spanStart > 0 && (t.Start == 0 || b.before.Accepted > 0) {
@@ -158,7 +158,7 @@ func (s *Set) writeStats(b *counters) error {
 	return s.blocks.Statistics(&t)
 }
 
-// inThisFile is what the files before have not told. Of what the filter refused only the source knows.
+// inThisFile is what the previous files do not have. How many packets the filter refused is known from Statistics only.
 func (b *counters) inThisFile() pcapng.Stats {
 	w := &b.total
 	w.Accepted = max(w.Accepted, w.Delivered+w.Dropped)
@@ -173,8 +173,7 @@ func (b *counters) inThisFile() pcapng.Stats {
 
 func subtract(a, b uint64) uint64 { return a - min(a, b) }
 
-// Flush writes what is waiting. After an error the file is cut back to its last whole block, and nothing more is
-// written.
+// Flush writes what is buffered. After an error the file is truncated to its last complete block, and nothing more is written.
 func (s *Set) Flush() error {
 	if s.err != nil {
 		return s.err
@@ -187,10 +186,10 @@ func (s *Set) Flush() error {
 	return nil
 }
 
-// Waiting is the bytes that Flush would write.
+// Waiting is how many bytes Flush would write.
 func (s *Set) Waiting() int64 { return s.blocks.Size() - s.complete }
 
-// refused says what file cannot hold something. If that is the first thing that it should, nothing comes of the file.
+// refused adds the file's path to an error of its format. If nothing was written before, the file is removed.
 func (s *Set) refused(err error) error {
 	err = fmt.Errorf("%s: %w", s.file.path, err)
 	if s.packets > 0 || s.complete > 0 {
@@ -204,7 +203,7 @@ func (s *Set) refused(err error) error {
 	return err
 }
 
-// failed ends the set, and says how much of the file is there.
+// failed ends the set after a failed write; its error says how much of the file is complete.
 func (s *Set) failed(err error) {
 	path := s.file.path
 	size, packets := s.blocks.Size(), s.blocks.Packets()
@@ -240,7 +239,7 @@ func (s *Set) failed(err error) {
 	}
 }
 
-// finish ends a file.
+// finish writes the statistics and closes the present file.
 func (s *Set) finish() error {
 	for i := range s.counters {
 		b := &s.counters[i]
@@ -266,7 +265,7 @@ func (s *Set) finish() error {
 	return nil
 }
 
-// Close writes what is waiting and the books, and closes the file.
+// Close writes what is buffered and the statistics, and closes the file.
 func (s *Set) Close() error {
 	if s.err != nil {
 		if errors.Is(s.err, os.ErrClosed) {

@@ -1,7 +1,7 @@
-// Package flow counts who talks to whom: one row for each conversation, both directions in it.
+// Package flow counts flows: one row for each conversation, with both directions.
 //
-// It is for the side of the commands. It needs a frame's headers only, as a capture or the recorder gives them,
-// believes no length in them, and holds a bounded number of rows: what was evicted is still in the sums.
+// It is used by the commands, not by the daemon. It needs a frame's headers only, as a capture or the recorder has them, does
+// not rely on the lengths in them, and holds a bounded number of rows: what was evicted is still in the sums.
 package flow
 
 import (
@@ -13,10 +13,10 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// DefaultBound is how many flows a Table holds unless told otherwise: with some 25 MB it is full.
+// DefaultBound is how many flows a Table holds unless told otherwise: it then uses up to some 25 MB.
 const DefaultBound = 1 << 16
 
-// Flags of TCP (RFC 9293 §3.1) that tell how a conversation begins and ends.
+// TCP flags (RFC 9293 §3.1) at the beginning and the end of a connection.
 const (
 	FIN uint8 = 1 << 0
 	SYN uint8 = 1 << 1
@@ -26,17 +26,17 @@ const (
 
 // A Packet is one frame to count.
 type Packet struct {
-	Network unique.Handle[string] // whose switch it came to: addresses of two networks are not the same
+	Network unique.Handle[string] // equal addresses on two networks are different ends
 	Time    int64                 // ns since 1970
-	Data    []byte                // from the Ethernet header on; 128 bytes of it suffice
+	Data    []byte                // from the Ethernet header on; 128 bytes are enough
 	Len     int                   // bytes of the whole frame
 	Segment int                   // bytes of payload in each segment of a super-frame; 0: it is none
 	Verdict vswitch.Verdict       // one that is Known
 	Fault   ether.Fault
 }
 
-// An End is one of the two who talk. Of IP it has an address, and a port where the protocol has ports (but not of a
-// fragment, since only the first one carries them); of anything else the MAC address.
+// An End is one of the two ends of a flow. With IP it has an address, and a port if the protocol has ports (but not of
+// fragments, since only the first one carries them); with anything else it has the MAC address.
 type End struct {
 	Addr netip.Addr
 	MAC  ether.MAC
@@ -56,7 +56,7 @@ func (e *End) Compare(f *End) int {
 	return int(e.Port) - int(f.Port)
 }
 
-// Counts are how much went one way.
+// Counts are how much went in one direction.
 type Counts struct {
 	Frames uint64 // as the switch saw them: a super-frame is one
 	Wire   uint64 // frames on a wire: a super-frame is its segments
@@ -70,11 +70,11 @@ func (c *Counts) Add(d Counts) {
 	c.Bytes += d.Bytes
 }
 
-// A Sum is what several frames have in common.
+// A Sum is the counters of several frames.
 type Sum struct {
 	Counts
 	Verdicts vswitch.Tally
-	Faults   uint64 // frames that something was done to on purpose
+	Faults   uint64 // frames that an injected fault did something to
 }
 
 // Add adds.
@@ -86,7 +86,7 @@ func (s *Sum) Add(o *Sum) {
 	s.Faults += o.Faults
 }
 
-// A Flow is one conversation. A is who began it: who sent TCP's SYN, else who was seen first.
+// A Flow is one conversation. A is the end that began it: the one that sent TCP's SYN, else the one that was seen first.
 type Flow struct {
 	Network     unique.Handle[string]
 	Type        uint16 // EtherType behind up to two VLAN tags; 0: the frame ends before it
@@ -106,17 +106,17 @@ func (f *Flow) Sum() Sum {
 	return s
 }
 
-// swap makes B the one who began it.
+// swap makes B the end that began it.
 func (f *Flow) swap() {
 	f.A, f.B, f.Out, f.Back, f.Sent, f.Got = f.B, f.A, f.Back, f.Out, f.Got, f.Sent
 }
 
-// A Table holds the flows that were seen last. It is one goroutine's. The zero Table holds none: see New.
+// A Table holds the flows that were seen last. It is for one goroutine. New makes it.
 type Table struct {
 	bound        int
 	at           map[key]int32
-	rows         []row // found by number: it grows
-	newest, last int32 // ends of the list of rows by when they were seen; none: empty
+	rows         []row // linked by index, since the slice grows
+	newest, last int32 // ends of the list of rows in the order in which they were seen; none: it is empty
 	total        Sum
 	evicted      Sum
 	evictedFlows uint64 // flows that were evicted
@@ -137,7 +137,7 @@ func New(bound int) *Table {
 	return &Table{bound: bound, at: make(map[key]int32), newest: none, last: none}
 }
 
-// Add counts p, and gives what it is on a wire. It keeps nothing of p.
+// Add counts p, and returns what it is on a wire. It keeps nothing of p.
 func (t *Table) Add(p *Packet) Counts {
 	h := read(p.Data)
 	c := h.onWire(p)
@@ -176,7 +176,7 @@ func (t *Table) Add(p *Packet) Counts {
 	return c
 }
 
-// freeRow is the number of a row for one more flow: a new one, or that of the least recently seen.
+// freeRow returns the index of a row for a new flow: an unused one, or that of the flow whose last frame is the oldest.
 func (t *Table) freeRow() int32 {
 	if len(t.rows) < t.bound {
 		t.rows = append(t.rows, row{})
@@ -233,14 +233,14 @@ func (t *Table) Len() int { return len(t.at) }
 // Total is the sum of all frames that were added: that of All and what was evicted.
 func (t *Table) Total() Sum { return t.total }
 
-// Evicted is how many flows had to go for others, and what had been counted in them.
+// Evicted is how many flows were evicted, and the sum of their counters.
 func (t *Table) Evicted() (flows uint64, s Sum) { return t.evictedFlows, t.evicted }
 
-// Take lends fn the flows that were seen since the Take before, the one seen last first. Then all counts, sums and TCP
-// flags but SYN are zero again; which flows there are, and who began them, stays known. Silent flows cost nothing.
+// Take lends fn the flows that were seen since the previous Take, the one seen last first. Then it resets all counters, sums
+// and TCP flags but SYN; the flows and who began them stay known. Flows without frames since then cost nothing.
 func (t *Table) Take(fn func(*Flow)) {
 	for f := range t.All() {
-		if f.Out.Frames+f.Back.Frames == 0 { // so are all that were seen before it
+		if f.Out.Frames+f.Back.Frames == 0 { // and so have all that were seen before it
 			break
 		}
 		fn(f)

@@ -21,7 +21,7 @@ const (
 	udpLen = 8
 )
 
-// headers are what a frame says of its flow.
+// headers are what a frame's headers say of its flow.
 type headers struct {
 	typ       uint16
 	proto     uint8
@@ -38,7 +38,7 @@ type key struct {
 	proto     uint8
 }
 
-// key returns the flow, and whether the frame went from its high end to the low one.
+// key returns the flow's key, and whether the frame went from its high end to the low one.
 func (h *headers) key(network unique.Handle[string]) (k key, turned bool) {
 	if h.src.Compare(&h.dst) > 0 {
 		return key{network, h.dst, h.src, h.typ, h.proto}, true
@@ -51,7 +51,7 @@ func (f *Flow) key() key {
 	return k
 }
 
-// onWire is what p is on a wire. The switch cuts no super-frame that contradicts itself.
+// onWire is what p is on a wire. A super-frame that contradicts itself is dropped and never cut.
 func (h *headers) onWire(p *Packet) Counts {
 	n, length := uint64(1), uint64(max(p.Len, len(p.Data)))
 	head := uint64(h.headerLen)

@@ -10,7 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// tooShort is the error of a block that has no room for its fixed part.
+// tooShort is the error of a block that is shorter than its fixed part.
 func tooShort(block string, have, want int) error {
 	return fmt.Errorf("%s has %d bytes, want at least %d", block, have, want)
 }
@@ -107,7 +107,7 @@ func (r *Reader) enhanced(b []byte) (Block, error) {
 	return r.packetOf(r.order.Uint32(b), b[4:], 0)
 }
 
-// obsolete reads a Packet Block, which is as an enhanced one but for its first word, with fewer options.
+// obsolete reads a Packet Block. It differs from an enhanced one in its first word, and has fewer options.
 func (r *Reader) obsolete(b []byte) (Block, error) {
 	if len(b) < 20 {
 		return nil, tooShort("packet block", len(b), 20)
@@ -162,8 +162,7 @@ func (r *Reader) packetOf(index uint32, b []byte, drops uint64) (Block, error) {
 	return p, nil
 }
 
-// simple reads a Simple Packet Block. It is of the section's first interface, whose snap length says how much of it
-// there is.
+// simple reads a Simple Packet Block. It belongs to the section's first interface, whose snap length says how long its data is.
 func (r *Reader) simple(b []byte) (Block, error) {
 	if len(b) < 4 {
 		return nil, tooShort("simple packet block", len(b), 4)
@@ -185,10 +184,10 @@ func (r *Reader) simple(b []byte) (Block, error) {
 	return &r.packet, nil
 }
 
-// maxNamesRead bounds the names of one block: 16 MiB could have eight million of one letter, which take 40 bytes each.
+// maxNamesRead bounds the names of one block: 16 MiB could hold eight million names of one letter, which need 40 bytes each.
 const maxNamesRead = 1 << 18
 
-// names reads each name of each record. A record that is too short is as if it were not there.
+// names reads all names of all records. A record that is too short is ignored.
 func (r *Reader) names(b []byte) (Block, error) {
 	var all Names
 	o := r.options(b)
@@ -220,7 +219,7 @@ func (r *Reader) names(b []byte) (Block, error) {
 
 func (r *Reader) statistics(b []byte) (Block, error) {
 	if len(b) < 12 {
-		return nil, nil // the packets behind it are worth more than the complaint
+		return nil, nil // no error: the packets after it can still be read
 	}
 	index := r.order.Uint32(b)
 	c, err := r.interfaceOf(index)
@@ -245,7 +244,7 @@ func (r *Reader) statistics(b []byte) (Block, error) {
 			s.Received = o.uint64()
 		case isbAccepted:
 			s.Accepted = o.uint64()
-		case isbIfDrop, isbOSDrop: // whichever was counted
+		case isbIfDrop, isbOSDrop: // some writers count only one of them
 			s.Dropped = max(s.Dropped, o.uint64())
 		case isbDelivered:
 			s.Delivered = o.uint64()
@@ -255,12 +254,13 @@ func (r *Reader) statistics(b []byte) (Block, error) {
 	return s, nil
 }
 
-// ticks reads a time, whose upper half goes first in either byte order.
+// ticks reads a time, whose upper half is first in either byte order.
 func (r *Reader) ticks(b []byte) uint64 {
 	return uint64(r.order.Uint32(b))<<32 | uint64(r.order.Uint32(b[4:]))
 }
 
-// fixByteOrder makes what a file of the other byte order says in that order what one of this order says.
+// fixByteOrder converts the header of a BSD loopback packet from a big-endian file: it is in the byte order of the host that
+// captured.
 func (r *Reader) fixByteOrder(link int, data []byte) {
 	if link == Null && r.order == binary.BigEndian && len(data) >= 4 {
 		le.PutUint32(data, binary.BigEndian.Uint32(data))

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// clock says what the times of an interface mean.
+// clock says what the times and lengths of an interface mean.
 type clock struct {
 	resolution byte  // if_tsresol: a tick is 10⁻ⁿ s, with the upper bit 2⁻ⁿ s
 	offset     int64 // if_tsoffset, seconds
@@ -13,7 +13,7 @@ type clock struct {
 	link       int   // LINKTYPE_ number
 }
 
-// time is ticks in nanoseconds since 1970, or the nearest that int64 can say.
+// time converts ticks to nanoseconds since 1970, or to the nearest value of an int64.
 func (c *clock) time(ticks uint64) int64 {
 	sec, ns := toSeconds(ticks, c.resolution)
 	const most = math.MaxInt64 / 1_000_000_000
@@ -28,7 +28,7 @@ func (c *clock) time(ticks uint64) int64 {
 	return int64(lo)*1_000_000_000 + ns
 }
 
-// toSeconds makes seconds and nanoseconds of ticks, rounded down.
+// toSeconds converts ticks to seconds and nanoseconds, rounded down.
 func toSeconds(ticks uint64, resolution byte) (sec uint64, ns int64) {
 	const billion = 1_000_000_000
 	n := int(resolution & 0x7f)

@@ -9,14 +9,14 @@ import (
 
 var le = binary.LittleEndian
 
-// beginBlock opens a block, whose length stands open until end.
+// beginBlock appends the beginning of a block; endBlock sets its length.
 func beginBlock(b []byte, kind uint32) (block []byte, start int) {
 	start = len(b)
 	b = le.AppendUint32(b, kind)
 	return le.AppendUint32(b, 0), start
 }
 
-// endBlock closes the block that begins at start. If there is something from options on, these are its options.
+// endBlock ends the block that begins at start. What stands from options on are its options.
 func endBlock(b []byte, start, options int) []byte {
 	if len(b) > options {
 		b = appendOptionHeader(b, optEnd, 0)
@@ -26,7 +26,7 @@ func endBlock(b []byte, start, options int) []byte {
 	return le.AppendUint32(b, n)
 }
 
-// beginOption begins an option, or a name record, whose value begins at at and has the length that shut finds.
+// beginOption appends the beginning of an option, or of a name record, whose value begins at at; endOption sets its length.
 func beginOption(b []byte, code uint16) (option []byte, at int) {
 	b = appendOptionHeader(b, code, 0)
 	return b, len(b)
@@ -38,7 +38,7 @@ func endOption(b []byte, at int) []byte {
 	return pad(b, n)
 }
 
-// appendOptionHeader begins an option of n bytes.
+// appendOptionHeader appends the header of an option whose value has n bytes.
 func appendOptionHeader(b []byte, code, n uint16) []byte {
 	return le.AppendUint32(b, uint32(n)<<16|uint32(code))
 }
@@ -56,7 +56,8 @@ func appendString(b []byte, code uint16, s string) []byte {
 	return endOption(appendText(b, s, math.MaxUint16), at)
 }
 
-// appendText appends at most limit bytes of s, whole runes. Readers in C end a text at NUL, and the format wants UTF-8.
+// appendText appends at most limit bytes of s, without cutting a rune. NUL is replaced, since readers in C end a text there,
+// and so is what is not UTF-8, since the format demands that.
 func appendText(b []byte, s string, limit int) []byte {
 	if len(s) <= limit && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
 		return append(b, s...)
@@ -74,13 +75,13 @@ func appendText(b []byte, s string, limit int) []byte {
 	return b
 }
 
-// appendTime appends a time of an interface with if_tsresol 9: the upper half goes first.
+// appendTime appends a time of an interface with if_tsresol 9, the upper half first.
 func appendTime(b []byte, ns int64) []byte {
 	b = le.AppendUint32(b, uint32(ns>>32))
 	return le.AppendUint32(b, uint32(ns))
 }
 
-// pad fills up a value of n bytes to 32 bits.
+// pad appends zeros after a value of n bytes, up to a multiple of 32 bits.
 func pad(b []byte, n int) []byte {
 	var zero [3]byte
 	return append(b, zero[:-n&3]...)

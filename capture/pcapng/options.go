@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// options goes through a block's options, or name records, which have the same shape:
+// options iterates over a block's options, or over name records, which have the same format:
 //
 //	for o.next() { … o.code, o.value … }
 //
-// One of a wrong length is as if it were not there, and so is all behind one that is longer than the block: no packet
-// is lost by what is said about it.
+// An option of a wrong length is ignored, and so is all after one that is longer than the block: no packet is lost because of
+// its options.
 type options struct {
 	code  uint16
 	value []byte
@@ -35,7 +35,7 @@ func (o *options) next() bool {
 		return false
 	}
 	o.code, o.value = code, o.rest[4:4+n:4+n]
-	o.rest = o.rest[4+(n+3)&^3:] // there is room for the padding: a block is a multiple of 4
+	o.rest = o.rest[4+(n+3)&^3:] // within bounds: a block's length is a multiple of 4
 	return true
 }
 
@@ -61,7 +61,7 @@ func (o *options) uint64() uint64 {
 	return 0
 }
 
-// addComment adds the value to the block's comment.
+// addComment adds the value to the block's comment, as a line.
 func (o *options) addComment() {
 	if s := text(o.value); s != "" {
 		if len(o.comments) > 0 {
@@ -73,7 +73,7 @@ func (o *options) addComment() {
 
 func (o *options) comment() string { return string(o.comments) }
 
-// text is a text as any reader in C sees it, up to a NUL, made valid UTF-8.
+// text is a text up to its first NUL, as a reader in C sees it, made valid UTF-8.
 func text(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})
 	return strings.ToValidUTF8(string(b), "\ufffd")

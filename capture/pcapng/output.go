@@ -6,27 +6,27 @@ import (
 	"math"
 )
 
-// output is what both writers share: the buffer, and the rules of what a file can hold.
+// output is what both writers have in common: the buffer, and the limits of the formats.
 type output struct {
 	w          io.Writer
-	buf        []byte // whole blocks that w has not got
-	written    int64  // bytes of whole blocks that w has got
+	buf        []byte // complete blocks that are not written yet
+	written    int64  // bytes of complete blocks that were written
 	err        error  // of the Flush that failed
 	snap       int    // bytes; 0 before the first interface
 	interfaces int
-	packets    uint64 // that w has got, whole
-	buffered   uint64 // in buf
+	packets    uint64 // that were written completely
+	buffered   uint64 // packets in buf
 }
 
-// Size returns the file's size in bytes, with what Flush has not written yet. After a failed Flush it is the
-// size of the whole blocks that were written: a file cut to it is complete.
+// Size returns the file's size in bytes, with what Flush has not written yet. After a failed Flush it is the size of the
+// complete blocks that were written: a file that is truncated to it is valid.
 func (o *output) Size() int64 { return o.written + int64(len(o.buf)) }
 
-// Packets returns how many packets Flush has written, whole ones also when it failed.
+// Packets returns how many packets Flush has written completely, also if it failed.
 func (o *output) Packets() uint64 { return o.packets }
 
-// flush returns the buffer to w in one Write. whole tells how many of some bytes are whole blocks, and how many packets
-// are in these.
+// flush writes the buffer in one Write. whole tells how many of some bytes are complete blocks, and how many packets these
+// hold.
 func (o *output) flush(whole func([]byte) (n int, packets uint64)) error {
 	if o.err != nil || len(o.buf) == 0 {
 		return o.err
@@ -45,7 +45,7 @@ func (o *output) flush(whole func([]byte) (n int, packets uint64)) error {
 	return o.err
 }
 
-// checkInterface holds an interface against the file's rules, and gives back its snap length in bytes.
+// checkInterface checks that the format can hold an interface, and returns its snap length in bytes.
 func (o *output) checkInterface(i *Interface) (snap int, err error) {
 	if o.err != nil {
 		return 0, o.err
@@ -60,7 +60,7 @@ func (o *output) checkInterface(i *Interface) (snap int, err error) {
 	return snap, nil
 }
 
-// snapLength is what is written for a snap length: what is longer than any packet means no limit, as 0 does.
+// snapLength is what is written for a snap length: MaxSnapLen for 0 and for anything larger, which mean no limit.
 func snapLength(n int) int {
 	if n <= 0 || n > MaxSnapLen {
 		return MaxSnapLen
@@ -68,10 +68,10 @@ func snapLength(n int) int {
 	return n
 }
 
-// since1970 is a time as both formats can say it: not before 1970.
+// since1970 is a time that both formats can hold: not before 1970.
 func since1970(ns int64) int64 { return max(ns, 0) }
 
-// checkPacket holds a packet against the file's rules.
+// checkPacket checks that the format can hold a packet.
 func (o *output) checkPacket(p *Packet) error {
 	switch {
 	case o.err != nil:
@@ -92,7 +92,7 @@ func (o *output) noInterface(index int) error {
 	return fmt.Errorf("no interface %d, the file has %d so far", index, o.interfaces)
 }
 
-// truncate returns what of a packet, which is counted, goes into the file, and its length on the wire.
+// truncate counts a packet, and returns its data cut to the snap length, and its length on the wire.
 func (o *output) truncate(p *Packet) (data []byte, wire int) {
 	o.buffered++
 	return p.Data[:min(len(p.Data), o.snap)], max(p.Len, len(p.Data))

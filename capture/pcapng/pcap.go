@@ -11,7 +11,7 @@ import (
 const (
 	magicMicro = 0xa1b2c3d4
 	magicNano  = 0xa1b23c4d
-	magicLong  = 0xa1b2cd34 // with longer heads of records, by a patch of 1999 that others took over
+	magicLong  = 0xa1b2cd34 // with longer record headers: a patch of 1999 that several systems shipped
 )
 
 // Bytes of classic pcap's file header, and of a record's.
@@ -21,18 +21,18 @@ const (
 	longRecord = 24
 )
 
-// PcapWriter writes a classic pcap file with nanoseconds, by the methods of Writer. The format knows packets with
-// their time and length on the wire and nothing else, so this is lost without an error: who captured, what an
-// interface is and which a packet is of, Flags, ID, Drops, Verdict, Queue, all comments, Names and Statistics. A time in
-// 2106 or later, which the format cannot say, is written as the last second that it can.
+// PcapWriter writes a classic pcap file with nanoseconds; it has the methods of Writer. The format holds packets with their
+// time and length only. So this is dropped without an error: the section's and the interfaces' descriptions, the interface of a
+// packet, Flags, ID, Drops, Verdict, Queue, all comments, Names and Statistics. A time in 2106 or later is written as the last
+// second that the format can hold.
 type PcapWriter struct {
 	output
 	link  int
 	links []int // of the interfaces
 }
 
-// NewPcapWriter begins a file of packets of one link type with at most snapLen bytes each, 0 for MaxSnapLen, which is
-// also the most. Nothing is written before the first Flush.
+// NewPcapWriter begins a file for packets of one link type with at most snapLen bytes each; 0 and anything larger mean
+// MaxSnapLen. Nothing is written before the first Flush.
 func NewPcapWriter(w io.Writer, link, snapLen int) *PcapWriter {
 	snap := snapLength(snapLen)
 	n := &PcapWriter{output: output{w: w, snap: snap}, link: link}
@@ -45,8 +45,8 @@ func NewPcapWriter(w io.Writer, link, snapLen int) *PcapWriter {
 	return n
 }
 
-// AddInterface is Writer.AddInterface. It writes nothing, but has the same errors. One of another link type may be
-// added as long as no packet is of it.
+// AddInterface is Writer.AddInterface. It writes nothing, but returns the same errors. An interface of another link type may be
+// added, but no packet of it can be written.
 func (w *PcapWriter) AddInterface(i *Interface) (index int, err error) {
 	if _, err := w.checkInterface(i); err != nil {
 		return 0, err
@@ -62,7 +62,7 @@ func (w *PcapWriter) Names(Names) error { return w.err }
 // Statistics writes nothing.
 func (w *PcapWriter) Statistics(*Stats) error { return w.err }
 
-// WritePacket is Writer.WritePacket. Besides, it is an error if the packet's link type is not the file's.
+// WritePacket is Writer.WritePacket. It is also an error if the packet's link type is not the file's.
 func (w *PcapWriter) WritePacket(p *Packet) error {
 	if err := w.checkPacket(p); err != nil {
 		return err
@@ -98,8 +98,8 @@ func (w *PcapWriter) Flush() error {
 	})
 }
 
-// openPcap reads the file header of a classic pcap file whose records have heads of head bytes and fractions of a second
-// in units of unit ns.
+// openPcap reads the header of a classic pcap file. head is the length of its records' headers in bytes, unit that of a unit of
+// their fractions of a second in ns.
 func (r *Reader) openPcap(order binary.ByteOrder, unit int64, head int) (Block, error) {
 	b, err := r.fill(pcapHeader)
 	if err != nil {
@@ -109,7 +109,7 @@ func (r *Reader) openPcap(order binary.ByteOrder, unit int64, head int) (Block, 
 	if major < 2 {
 		return nil, fmt.Errorf("pcap of version %d, want 2", major)
 	}
-	const dgux = 543 // some version of tcpdump there had it
+	const dgux = 543 // the version that a tcpdump of DG/UX wrote
 	r.swapped = major == dgux || major == 2 && minor < 3
 	r.maybeSwapped = major == 2 && minor == 3
 	r.order, r.tick, r.recordHeader = order, unit, head

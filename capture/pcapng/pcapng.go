@@ -1,12 +1,11 @@
 // Package pcapng writes and reads capture files: pcapng (draft-ietf-opsawg-pcapng) and classic pcap
 // (draft-ietf-opsawg-pcap).
 //
-// Written is what Wireshark, tshark, tcpdump and capinfos read without a plugin: little-endian, one section,
-// one snap length in a file (libpcap refuses a file whose interfaces differ), nanoseconds, and no
-// Custom Blocks, which Wireshark shows as packets. Read is also what others write: either byte order, several
-// sections, obsolete blocks, any link type, any resolution of time, and what contradicts itself as the most forgiving
-// of tshark and tcpdump takes it: no packet is lost by what is said about it. Whatever was read can be written, and
-// what was written here is the same after it was read and written again.
+// It writes what Wireshark, tshark, tcpdump and capinfos read without a plugin: little-endian, one section, one snap length in
+// a file (libpcap refuses a file whose interfaces differ), nanoseconds, and no Custom Blocks, which Wireshark shows as packets.
+// It also reads what other tools write: either byte order, several sections, obsolete blocks, any link type, any time
+// resolution. Contradictions are read as the more tolerant of tshark and tcpdump reads them: no packet is lost because of its
+// options. Whatever was read can be written, and what was written here is the same after it was read and written again.
 package pcapng
 
 import (
@@ -23,14 +22,14 @@ const (
 	maxBlock = 16 << 20
 )
 
-// Link types (LINKTYPE_ numbers) that this program knows more of than their number. Of tcpdump, Null is its NULL, read as
-// in a little-endian file; Loop has the same header in the network's byte order.
+// Link types (LINKTYPE_ numbers) that this program can look into. The header of Null is taken as little-endian; Loop has the
+// same header in network byte order.
 const (
 	Null      = 0
 	Ethernet  = 1
 	Raw       = 101
-	RawBSD    = 12 // DLT_RAW itself, which some wrote into files
-	RawOpen   = 14 // the same of OpenBSD
+	RawBSD    = 12 // the number of DLT_RAW, which some tools wrote into files
+	RawOpen   = 14 // the same on OpenBSD
 	Loop      = 108
 	LinuxSLL  = 113 // tcpdump -i any, until 2021
 	IPv4      = 228
@@ -54,10 +53,10 @@ const (
 	Segmented        uint32 = 1 << 11 // stands for several frames on the wire (TSO, GRO)
 )
 
-// Section is a Section Header Block: who captured. An empty text is one that is not there.
+// Section is a Section Header Block: where and by what was captured. An empty text is not written.
 //
-// In all texts bytes that are no UTF-8, and NUL, become U+FFFD; a text of more than 65535 bytes is cut between two
-// runes. Several comments in one block are read as one, with line feeds between.
+// In all texts, NUL and bytes that are not UTF-8 become U+FFFD; a text of more than 65535 bytes is cut between two runes.
+// Several comments in one block are read as one, with line feeds between.
 type Section struct {
 	Hardware    string
 	OS          string
@@ -84,15 +83,15 @@ type Packet struct {
 	// from 0 and on through all sections of a file.
 	Interface int
 
-	// Time is nanoseconds since 1970, UTC; a negative one is written as 0. Read, what int64 cannot say is the
-	// nearest that it can, and a Simple Packet Block, which tells no time, has 0.
+	// Time is nanoseconds since 1970, UTC; a negative one is written as 0. What does not fit into an int64 is read as the
+	// nearest value that does. A Simple Packet Block has no time: 0.
 	Time int64
 
-	Data  []byte // what is longer than the snap length is cut when it is written
+	Data  []byte // cut to the snap length when it is written
 	Len   int    // bytes on the wire; less than len(Data), as 0: len(Data)
 	Flags uint32 // epb_flags; 0: not told
 	ID    uint64 // epb_packetid: equal in all packets that are the same frame; 0: not told
-	Drops uint64 // epb_dropcount: lost since the packet before of this interface; 0: not told
+	Drops uint64 // epb_dropcount: lost since the previous packet of this interface; 0: not told
 	Queue int    // epb_queue; negative: not told
 
 	// Verdict is epb_verdict: a type (0 hardware, 1 eBPF TC, 2 XDP) and the verdict's bytes. Empty: not told.
@@ -108,19 +107,19 @@ type Name struct {
 	Name string
 }
 
-// Names is a Name Resolution Block, as far as it names IPv4 and IPv6 addresses. An address may have several names, in one
-// record or in several: all are here, and the last is the one that Wireshark shows.
+// Names is a Name Resolution Block, with its IPv4 and IPv6 addresses. An address may have several names, in one record or in
+// several: all are here, and Wireshark shows the last one.
 type Names []Name
 
-// Stats is an Interface Statistics Block: an interface's books from Start to End. A later one replaces an earlier one.
+// Stats is an Interface Statistics Block: an interface's counters from Start to End. A later one replaces an earlier one.
 type Stats struct {
 	Interface  int   // as in Packet
 	Start, End int64 // nanoseconds since 1970, UTC; 0: not told
 
-	Received  uint64 // isb_ifrecv: packets that were there
-	Accepted  uint64 // isb_filteraccept: of these, what the filter took
-	Dropped   uint64 // isb_ifdrop and isb_osdrop, each the whole: of these, what was lost for want of room
-	Delivered uint64 // isb_usrdeliv: and what came to the user
+	Received  uint64 // isb_ifrecv: packets on the interface
+	Accepted  uint64 // isb_filteraccept: of these, those that the filter accepted
+	Dropped   uint64 // isb_ifdrop and isb_osdrop, both with the full number: of the accepted, those lost since a buffer was full
+	Delivered uint64 // isb_usrdeliv: of the accepted, those that were written
 	Comment   string
 }
 
@@ -144,7 +143,7 @@ const (
 	blockPacket    = 6
 )
 
-// byteOrder is how a section begins, in its own byte order.
+// byteOrder is the Byte-Order Magic of a section.
 const byteOrder = 0x1a2b3c4d
 
 // Option codes of any block, then by block.

@@ -9,11 +9,11 @@ import (
 	"slices"
 )
 
-// maxInterfaces bounds what is kept of one section's interfaces.
+// maxInterfaces is how many interfaces one section may have.
 const maxInterfaces = 1 << 16
 
-// Reader reads a pcapng or a classic pcap file, whichever it is. It needs memory for one block only, at most 16 MiB,
-// and reads no further than it must, so that a live stream comes block by block. A Reader is for one goroutine.
+// Reader reads a pcapng or a classic pcap file. It needs memory for one block, at most 16 MiB, and does not wait for more input
+// than the block needs, so that a live stream can be read block by block. A Reader is for one goroutine.
 type Reader struct {
 	r        *bufio.Reader
 	readNext func() (Block, error) // the file's next block
@@ -31,7 +31,7 @@ type Reader struct {
 	swapped, maybeSwapped bool // pcap: a record has its two lengths the other way round, or has if that makes sense
 }
 
-// NewReader returns a reader of r, of which nothing is read before Next.
+// NewReader returns a reader of r. It reads nothing before the first Next.
 func NewReader(r io.Reader) *Reader {
 	n := &Reader{r: bufio.NewReaderSize(r, 64<<10)}
 	n.readNext = n.open
@@ -42,8 +42,8 @@ func NewReader(r io.Reader) *Reader {
 // the next call. Blocks and options of other kinds are skipped. A classic pcap file has one Section and one Interface,
 // both without texts.
 //
-// At the file's end the error is io.EOF. It wraps io.ErrUnexpectedEOF if the file ends within a block; all whole
-// blocks have been returned then. An error stays.
+// At the file's end the error is io.EOF. If the file ends within a block, the error wraps io.ErrUnexpectedEOF, after all
+// complete blocks were returned. After an error every call returns it again.
 func (r *Reader) Next() (Block, error) {
 	for r.err == nil {
 		pos := r.pos
@@ -59,7 +59,7 @@ func (r *Reader) Next() (Block, error) {
 	return nil, r.err
 }
 
-// open finds out what file it is.
+// open finds out the file's format.
 func (r *Reader) open() (Block, error) {
 	b, err := r.peek(4)
 	if err == io.EOF {
@@ -131,7 +131,7 @@ func (r *Reader) block() (Block, error) {
 	return nil, nil
 }
 
-// peek shows the next n bytes: io.EOF if there is none, io.ErrUnexpectedEOF if there are fewer.
+// peek returns the next n bytes without reading them: io.EOF if there are none, io.ErrUnexpectedEOF if there are fewer.
 func (r *Reader) peek(n int) ([]byte, error) {
 	b, err := r.r.Peek(n)
 	if err == io.EOF && len(b) > 0 {
@@ -140,7 +140,7 @@ func (r *Reader) peek(n int) ([]byte, error) {
 	return b, err
 }
 
-// fill reads n bytes into the buffer, which grows with what comes and not by what a block claims to have.
+// fill reads n bytes into the buffer. The buffer grows with what is read: a block's length may be a lie.
 func (r *Reader) fill(n int) ([]byte, error) {
 	b := r.buf[:0]
 	for len(b) < n {
@@ -164,5 +164,5 @@ func cutOff(n int) error {
 	return fmt.Errorf("file is cut off %d bytes further: %w", n, io.ErrUnexpectedEOF)
 }
 
-// clamp makes a length of what may be a lie.
+// clamp converts a length that may be a lie to an int.
 func clamp(n uint32) int { return int(min(n, math.MaxInt32)) }

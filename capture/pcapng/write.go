@@ -8,7 +8,7 @@ import (
 	"net/netip"
 )
 
-// maxNames is how long in bytes a block of names grows before the next one begins.
+// maxNames is the length in bytes at which a block of names is ended and the next one begins.
 const maxNames = 1 << 20
 
 // Writer writes a pcapng file. Its methods append to a buffer, which is kept and reused, and only Flush writes.
@@ -33,8 +33,8 @@ func NewWriter(w io.Writer, s Section) *Writer {
 }
 
 // AddInterface adds an interface, at any time before its first packet, and returns its index for Packet and Stats.
-// It is an error if its snap length is not that of the interfaces before it (one longer than MaxSnapLen is written as
-// MaxSnapLen), or if one of its addresses is none.
+// It is an error if its snap length is not that of the other interfaces (one longer than MaxSnapLen counts as MaxSnapLen), or
+// if one of its addresses is invalid.
 func (w *Writer) AddInterface(i *Interface) (index int, err error) {
 	snap, err := w.checkInterface(i)
 	if err != nil {
@@ -84,8 +84,8 @@ func appendAddr(b []byte, a netip.Prefix) []byte {
 	return endOption(append(b, byte(a.Bits())), at)
 }
 
-// Names names addresses, in one record each: of the names in one record Wireshark takes only the last. They hold for
-// the packets that follow. It is an error, and none is written, if an address is none or a name is empty.
+// Names names addresses, for the packets that follow. Each name has a record of its own, since Wireshark uses only the last
+// name of a record. It is an error, and none is written, if an address is invalid or a name is empty.
 func (w *Writer) Names(names Names) error {
 	if w.err != nil {
 		return w.err
@@ -106,7 +106,7 @@ func (w *Writer) Names(names Names) error {
 	return nil
 }
 
-// appendName appends a record, which has the shape of an option.
+// appendName appends a name record, which has the format of an option.
 func appendName(b []byte, n Name) []byte {
 	addr, kind := n.Addr.Unmap(), uint16(recordIPv6)
 	if addr.Is4() {
@@ -118,9 +118,9 @@ func appendName(b []byte, n Name) []byte {
 	return endOption(append(b, 0), at)
 }
 
-// WritePacket adds a packet, its data cut to the snap length. It keeps nothing of p and does not allocate once the
-// buffer has grown to what lies between two calls of Flush. It is an error, and nothing is written, if the interface
-// was not added or a number does not fit.
+// WritePacket adds a packet, its data cut to the snap length. It keeps nothing of p, and does not allocate once the buffer has
+// the size that is needed between two calls of Flush. It is an error, and nothing is written, if the interface was not added
+// or a number does not fit.
 func (w *Writer) WritePacket(p *Packet) error {
 	if err := w.checkPacket(p); err != nil {
 		return err
@@ -153,7 +153,7 @@ func (w *Writer) WritePacket(p *Packet) error {
 	return nil
 }
 
-// Statistics adds an interface's books. It is an error if the interface was not added.
+// Statistics adds an interface's counters. It is an error if the interface was not added.
 func (w *Writer) Statistics(s *Stats) error {
 	switch {
 	case w.err != nil:
@@ -164,7 +164,7 @@ func (w *Writer) Statistics(s *Stats) error {
 	from, to := since1970(s.Start), since1970(s.End)
 	b, start := beginBlock(w.buf, blockStats)
 	b = le.AppendUint32(b, uint32(s.Interface))
-	b = appendTime(b, max(from, to)) // when these were taken
+	b = appendTime(b, max(from, to)) // when the counters were read
 	options := len(b)
 	b = appendString(b, optComment, s.Comment)
 	if from != 0 {
@@ -182,7 +182,7 @@ func (w *Writer) Statistics(s *Stats) error {
 	return nil
 }
 
-// Flush writes the blocks of the calls before it, in one Write. An error stays: from then on every method returns it.
+// Flush writes the buffered blocks, in one Write. After an error every method returns it.
 func (w *Writer) Flush() error {
 	return w.flush(func(b []byte) (n int, packets uint64) {
 		for len(b)-n >= 8 && int(le.Uint32(b[n+4:])) <= len(b)-n {
