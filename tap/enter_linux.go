@@ -1,9 +1,15 @@
 package tap
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
+	"strings"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,4 +25,68 @@ func CheckEnter() error {
 		return errors.New("this process may not enter containers' network namespaces, it has no CAP_SYS_ADMIN")
 	}
 	return nil
+}
+
+// openInSandbox opens a TAP that Docker has moved into the container, and renamed there. The kernel looks for a TAP in the
+// namespace in which /dev/net/tun was opened, so the thread enters that of the container.
+func (s *Spec) openInSandbox() (d *Device, err error) {
+	if s.Sandbox == "" {
+		return nil, ErrGone
+	}
+	err = inNamespace(s.Sandbox, func() error {
+		links, err := linkList()
+		if err != nil {
+			return err
+		}
+		name := s.findTagged(links)
+		if name == "" {
+			return ErrGone
+		}
+		d, err = openQueues(name, s.Queues)
+		return err
+	})
+	return d, err
+}
+
+// findTagged finds the TAP in a container by its tag. The container may have changed that: then by its MAC, among TAPs
+// without a tag of ours.
+func (s *Spec) findTagged(links []netlink.Link) (name string) {
+	for _, l := range links {
+		a := l.Attrs()
+		if _, is := l.(*netlink.Tuntap); !is {
+			continue
+		}
+		if a.Alias == s.Tag {
+			return a.Name
+		}
+		if bytes.Equal(a.HardwareAddr, s.MAC[:]) && !strings.HasPrefix(a.Alias, "tapestry:") {
+			name = a.Name
+		}
+	}
+	return name
+}
+
+// inNamespace runs fn on a thread in the network namespace at path. ErrGone if that does not exist.
+func inNamespace(path string, fn func() error) error {
+	ns, err := netns.GetFromPath(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return ErrGone
+	}
+	if err != nil {
+		return fmt.Errorf("open namespace %s: %w", path, explainNamespace(err))
+	}
+	defer ns.Close()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := netns.Set(ns); err != nil {
+			if errors.Is(err, unix.EINVAL) { // the namespace was unmounted, and an empty file is left
+				err = ErrGone
+			}
+			done <- fmt.Errorf("enter namespace %s: %w", path, explainNamespace(err))
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
 }

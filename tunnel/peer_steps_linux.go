@@ -1,0 +1,264 @@
+package tunnel
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/offload"
+)
+
+// This file asks: the tests of a peer's trains, step by step, as VTEP.Tick drives them. peer_linux.go answers.
+
+// startTick prepares a Tick, and returns the verdict before it.
+func (p *Peer) startTick(now time.Duration) Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.budgetLeft = budget
+	if p.hasAsked {
+		p.hasAsked, p.lastAsked = false, now
+	} else if now-p.lastAsked > maxAttempts*keepaliveEvery { // it may be another host by now
+		p.mayRemoteSum.Store(false)
+	}
+	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < retryEvery/2
+	if p.testSoon && p.phase == idle && !fresh {
+		p.due, p.trainsDue = 0, 0
+	}
+	p.testSoon = false
+	return p.state.Verdict
+}
+
+// step continues the test, and tells whether it has sent something.
+func (p *Peer) step(now time.Duration) bool {
+	answer, answered := p.answer()
+	switch {
+	case p.phase == idle && now < p.due:
+		return false
+	case p.phase == idle:
+		p.keepalive = now < p.trainsDue
+		p.startTest()
+	case p.phase == opening && answered && now < p.trainsDue:
+		p.unanswered = 0
+		p.negotiate(answer)
+		p.endTest(now, keepaliveEvery)
+		return false
+	case p.phase == opening && answered:
+		p.unanswered = 0
+		p.negotiate(answer)
+		p.sendTrains(now)
+	case p.phase == trying && answered:
+		p.negotiate(answer)
+		p.evaluate(now, answer)
+		return false
+	case p.attempts == maxAttempts:
+		p.handleTimeout(now)
+		return false
+	case p.phase == opening:
+		p.sendQuestion(kindOpen)
+	default:
+		p.sendQuestion(kindAsk)
+	}
+	return true
+}
+
+func (p *Peer) answer() (report, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.report, p.answered
+}
+
+// startTest begins a test, with a new nonce.
+func (p *Peer) startTest() {
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:]) // never fails
+	p.mu.Lock()
+	p.nonce, p.settled = binary.BigEndian.Uint64(nonce[:]), false
+	p.mu.Unlock()
+	p.phase, p.attempts = opening, 0
+	p.sendQuestion(kindOpen)
+}
+
+func (p *Peer) sendQuestion(kind uint8) {
+	p.attempts++
+	p.mu.Lock()
+	p.ask++
+	p.asked, p.answered, p.timed = time.Now(), false, kind == kindOpen // the answer to kindAsk waits behind the trains
+	m := message{kind: kind, ask: p.ask, nonce: p.nonce}
+	if p.keepalive {
+		m.shape = keepaliveOnly
+	}
+	p.openSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
+	p.mu.Unlock()
+	if p.openSent { // the open one first, since the first answer counts
+		m.open = true
+		p.sendMessage(m, nil)
+		m.open = false
+	}
+	p.sendMessage(m, nil)
+}
+
+// sendMessage sends one message, by itself.
+func (p *Peer) sendMessage(m message, body []byte) {
+	frames := shape{n: 1, size: messageHeadLen + len(body), last: messageHeadLen + len(body)}.frames(m, body)
+	if m.open {
+		frames[0].Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
+	}
+	p.singly.Send(frames)
+}
+
+// sendTrains sends the trains of a test, each as the data path would and then datagram by datagram.
+func (p *Peer) sendTrains(now time.Duration) {
+	mtu, err := p.v.PathMTU(p.Host.Addr())
+	p.maxFrame = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
+	if err != nil || p.maxFrame < 2*messageHeadLen {
+		p.endTest(now, retestEvery)
+		return
+	}
+	if p.v.gso {
+		p.trains.gso.Enable()
+	} else {
+		p.trains.gso.Block(offload.ErrUnsupported)
+	}
+	body := make([]byte, p.maxFrame-messageHeadLen)
+	_, _ = rand.Read(body)
+	before := p.unsent()
+	for i, s := range trainShapes(p.maxFrame) {
+		for way, l := range [ways]*Link{p.trains, p.singly} {
+			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), way: uint8(way), nonce: p.nonce}, body[:s.size-messageHeadLen]))
+		}
+	}
+	p.sendFailed = p.unsent() != before
+	p.phase, p.attempts = trying, 0
+	p.sendQuestion(kindAsk)
+}
+
+// unsent is the number of datagrams that the kernel has refused.
+func (p *Peer) unsent() (n uint64) {
+	for _, l := range []*Link{p.trains, p.singly} {
+		s := l.Stats()
+		n += s.Full + s.Long + s.Failed
+	}
+	return n
+}
+
+// evaluate evaluates the answer to a test.
+func (p *Peer) evaluate(now time.Duration, r report) {
+	narrow := 0
+	if r.known && !p.sendFailed && r.narrow(p.maxFrame) {
+		narrow = trainShapes(p.maxFrame)[0].size + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+	}
+	p.mu.Lock()
+	p.state.Narrow = narrow
+	p.mu.Unlock()
+	if why := p.trains.gso.Status().Why; why != nil { // then the datagrams of the trains went singly, too
+		p.setVerdict(now, Refused, why.Error())
+		p.endTest(now, retryEvery)
+		return
+	}
+	sent, came, sound, whole := 0, 0, 0, 0
+	for i, s := range trainShapes(p.maxFrame) {
+		if r.intact[i][singly]&s.all() != s.all() {
+			continue // the path loses datagrams, or does not carry this length
+		}
+		n := bits.OnesCount64(r.intact[i][inTrain] & s.all())
+		sent, came, sound = sent+s.n, came+n, sound+1
+		if n == s.n {
+			whole++
+		}
+	}
+	if narrow > 0 { // full-size trains cannot be tested
+		p.endTest(now, retryEvery)
+		return
+	}
+	lossy := sound < shapes && whole > 0 // datagrams are lost, so a train may be lost for the same reason
+	switch {
+	case !r.known || sound == 0 || p.sendFailed:
+		p.endTest(now, retestEvery)
+		return
+	case came == sent:
+		p.good, p.bad = p.good+1, 0
+	case lossy:
+		p.endTest(now, retestEvery)
+		return
+	default:
+		p.good, p.bad = 0, p.bad+1
+	}
+	why := fmt.Sprintf("%d of %d segments of trains arrived as they were sent, and every one that was sent singly", came, sent)
+	off := p.trainsOff.Load()
+	switch {
+	case off && p.good > 0 && p.good < maxAttempts, !off && p.bad > 0 && p.bad < maxAttempts:
+		p.phase, p.due = idle, now // another test, to be sure
+		return
+	case p.good > 0:
+		p.trainsOff.Store(false)
+		p.setVerdict(now, Good, "")
+		p.trainsDue = now + testEvery
+		p.endTest(now, keepaliveEvery)
+	default:
+		p.trainsOff.Store(true)
+		p.setVerdict(now, Mangled, why)
+		p.endTest(now, retryEvery)
+	}
+	if off != p.trainsOff.Load() {
+		p.updateLinks()
+	}
+}
+
+// negotiate decides whether checksums are left partial: the host says that it completes them, and the flag reaches it.
+func (p *Peer) negotiate(r report) {
+	before := p.remoteSum.Enabled()
+	p.mu.Lock()
+	says := p.state.Features&featureRemoteSum != 0
+	switch {
+	case !says:
+		p.remoteSumTested = false
+		p.remoteSum.Block(ErrFlagLost)
+	case !p.openSent || !r.known: // this answer says nothing about it
+	case r.open:
+		p.remoteSumTested = true
+		p.remoteSum.Enable()
+	default:
+		p.remoteSumTested = true
+		p.remoteSum.Block(ErrFlagLost)
+	}
+	p.mu.Unlock()
+	if p.remoteSum.Enabled() != before {
+		p.updateLinks()
+	}
+}
+
+// handleTimeout ends a question that got no answer.
+func (p *Peer) handleTimeout(now time.Duration) {
+	if p.phase == trying { // it answered the first question
+		p.endTest(now, retestEvery)
+		return
+	}
+	p.mu.Lock()
+	p.state.RTT, p.state.Features, p.state.Narrow, p.answers = 0, 0, 0, false
+	p.mu.Unlock()
+	p.negotiate(report{})
+	p.trainsDue = 0
+	if p.unanswered++; p.unanswered == maxUnanswered && p.trainsOff.Swap(false) { // it may be another host by now
+		p.updateLinks()
+	}
+	if !p.trainsOff.Load() {
+		p.setVerdict(now, NoAnswer, "")
+	}
+	p.endTest(now, retryEvery)
+}
+
+func (p *Peer) setVerdict(now time.Duration, v Verdict, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state.Verdict, p.state.Why, p.state.Tested = v, why, now
+}
+
+func (p *Peer) endTest(now, again time.Duration) {
+	p.phase, p.due = idle, now+again
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settled = true
+}
