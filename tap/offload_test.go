@@ -10,7 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/offload"
 )
 
-// refusing has a Device's kernel refuse writes by their virtio-net header.
+// refusing makes writes fail, selected by their virtio-net header.
 func refusing(d *Device, errno syscall.Errno, which func(off ether.Offload) bool) (refused *int) {
 	refused = new(int)
 	d.failWrite = func(_ int, b []byte) syscall.Errno {
@@ -33,8 +33,8 @@ func kindOf(p packet) ether.Kind {
 	return ether.TCP4
 }
 
-// TestSuperRefused: what the kernel refuses as a super-frame, joined here or come whole, goes frame by frame: nothing is
-// lost, doubled or out of order; this kind alone is not offered again, until Retry.
+// TestSuperRefused: what the kernel refuses as a super-frame, joined here or received whole, is written frame by frame. Nothing is
+// lost, duplicated or out of order; this kind alone is disabled, until Retry.
 func TestSuperRefused(t *testing.T) {
 	for _, k := range kinds {
 		for _, whole := range []bool{false, true} {
@@ -107,7 +107,7 @@ func TestSuperRefused(t *testing.T) {
 	}
 }
 
-// TestChecksumRefused: a checksum that the kernel will not finish is finished here.
+// TestChecksumRefused: a checksum that the kernel refuses to complete is completed here.
 func TestChecksumRefused(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -143,8 +143,8 @@ func TestChecksumRefused(t *testing.T) {
 	}
 }
 
-// TestRefusedForNow: errors that say nothing about the offload leave it on. Want of memory for the whole is met by
-// pieces; a TAP that is down or full takes no pieces either.
+// TestRefusedForNow: errors that say nothing about the offload do not disable it. If there is no memory for the whole, segments are
+// written; a TAP that is down or full accepts no segments either.
 func TestRefusedForNow(t *testing.T) {
 	for _, tt := range []struct {
 		errno  syscall.Errno
@@ -169,7 +169,7 @@ func TestRefusedForNow(t *testing.T) {
 	}
 }
 
-// TestRefusedByContent: this kernel takes no more than 128 datagrams as one; that is no reason to make none.
+// TestRefusedByContent: this kernel accepts at most 128 datagrams in one super-frame; that does not disable super-frames.
 func TestRefusedByContent(t *testing.T) {
 	d, w := port(t, Direct)
 	if _, udp := d.Offloads(); !udp {
@@ -192,7 +192,7 @@ func TestRefusedByContent(t *testing.T) {
 	}
 }
 
-// TestUnavailable: what the kernel said at the start that it has not is not tried, not by Retry either.
+// TestUnavailable: what the kernel did not support at the start is never tried, not by Retry either.
 func TestUnavailable(t *testing.T) {
 	d, w := port(t, Direct)
 	d.offloads = 0
