@@ -12,9 +12,9 @@ type SyntaxError struct {
 	Expr  string
 	Pos   int      // in bytes
 	Found string   // the word at Pos, empty at the end of the expression
-	Why   string   // what is wrong with it, empty if something else must stand there
+	Why   string   // what is wrong; empty: one of Want is expected there
 	Want  []string // what may stand at Pos
-	Hint  string   // what was perhaps meant, empty if there is no idea
+	Hint  string   // what was perhaps meant, may be empty
 }
 
 // Error is one line, without the expression.
@@ -25,7 +25,7 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: at byte %d, %.40q: %s", e.Pos, e.Found, e.message())
 }
 
-// Caret returns the expression, and under it a caret at the place and what is wrong there, in two lines.
+// Caret returns two lines: the expression, and below it a caret at the position with what is wrong there.
 func (e *SyntaxError) Caret() string {
 	line := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -55,12 +55,12 @@ func list(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// fail ends Compile.
+// fail ends Compile with an error.
 func (p *parser) fail(t token, format string, args ...any) {
 	panic(&SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text, Why: fmt.Sprintf(format, args...)})
 }
 
-// want ends Compile at the word read last.
+// want ends Compile: one of words was expected instead of the last token.
 func (p *parser) want(words ...string) {
 	p.rejectWireshark(p.tok)
 	e := &SyntaxError{Expr: p.expr, Pos: p.tok.pos, Found: p.tok.text, Want: words}
@@ -77,7 +77,7 @@ func (p *parser) want(words ...string) {
 	panic(e)
 }
 
-// hint returns a keyword that the word read last is nearly, and else says how a host is written where it may stand.
+// hint returns the keyword that the last token resembles; without one, "host" and the token where a host may stand.
 func (p *parser) hint(words []string) string {
 	best := nearest(p.tok.text, append(words, hints...))
 	if best == "" {
