@@ -50,7 +50,7 @@ func TestRestoreOffload(t *testing.T) {
 	}
 }
 
-// A sender's kernel on the same machine does not cut at a small MTU either.
+// A kernel on the same machine does not cut at a small MTU either.
 func TestRestoreOffloadSmallMTU(t *testing.T) {
 	for _, mtu := range []int{68, 200, 576} {
 		f := stream(65469).super(t, mtu-52)
@@ -62,7 +62,7 @@ func TestRestoreOffloadSmallMTU(t *testing.T) {
 	}
 }
 
-// A frame whose right checksum happens to be its pseudo-header's sum is finished.
+// A frame whose right checksum happens to be equal to its pseudo-header's sum is complete.
 func TestRestoreOffloadByChance(t *testing.T) {
 	p := packet{udp: true, payload: data(100)}
 	for i := range 1 << 16 {

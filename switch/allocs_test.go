@@ -6,7 +6,7 @@ package vswitch
 
 import "testing"
 
-// Nothing on a frame's way allocates.
+// Nothing on the data path allocates.
 func TestAllocs(t *testing.T) {
 	for _, l := range loads(64) {
 		if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
@@ -15,7 +15,7 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// A watched switch allocates nothing either, and shows as many frames as come.
+// A switch with a Watcher allocates nothing either, and shows every frame.
 func TestWatchAllocs(t *testing.T) {
 	for _, l := range loads(64) {
 		w := &blind{}

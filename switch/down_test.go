@@ -7,14 +7,14 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// setDown says that a port is down, and gives what it may say later.
+// setDown marks a port as down, and returns the value that its isDown returns.
 func setDown(p *Port) *bool {
 	still := true
 	p.SetDown(func() bool { return still })
 	return &still
 }
 
-// A run of frames to a port that is down asks once whether it still is.
+// For a run of frames to a port that is down, isDown is called once.
 func TestDownAskedOnce(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -32,7 +32,7 @@ func TestDownAskedOnce(t *testing.T) {
 	}
 }
 
-// A frame to a port that is down is dropped as that, and one that is flooded is not copied to it.
+// A frame to a port that is down is dropped as down, and a flooded frame is not sent to it.
 func TestDown(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -88,7 +88,7 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// A frame that nobody can get has the reason of those who might have.
+// A frame that no port can send is dropped for the reason of the ports that it is for.
 func TestFloodDown(t *testing.T) {
 	for _, tc := range []struct {
 		name string
