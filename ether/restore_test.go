@@ -81,7 +81,7 @@ func TestRestoreOffloadByChance(t *testing.T) {
 	t.Fatal("no payload gives that sum")
 }
 
-func TestUncut(t *testing.T) {
+func TestMaybeUnsegmented(t *testing.T) {
 	udp, tcp := packet{udp: true, payload: data(100)}.super(t, 20), stream(100).super(t, 20)
 	finished := packet{udp: true, payload: data(100)}.frame(t)
 	lie := func(length byte) Frame {

@@ -147,22 +147,22 @@ func TestChecksumRefused(t *testing.T) {
 // written; a TAP that is down or full accepts no segments either.
 func TestRefusedForNow(t *testing.T) {
 	for _, tt := range []struct {
-		errno  syscall.Errno
-		pieces bool
+		errno    syscall.Errno
+		segments bool
 	}{{syscall.ENOMEM, true}, {syscall.ENOBUFS, true}, {syscall.EMSGSIZE, true}, {syscall.EIO, false}, {syscall.EAGAIN, false}, {syscall.EBADFD, false}} {
 		t.Run(tt.errno.Error(), func(t *testing.T) {
 			d, w := port(t, Direct)
 			refusing(d, tt.errno, func(off ether.Offload) bool { return off.Kind != ether.None })
 			super := packet{payload: data(5000)}.super(t, 1000)
 			must(t, super.Check())
-			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.pieces {
+			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.segments {
 				t.Errorf("%d super-frames went", sent)
 			}
 			for range 5 * max(0, d.Offload(ether.TCP4).Resent/5) {
 				w.read()
 			}
 			w.quiet()
-			if s := d.Offload(ether.TCP4); s.Why != nil || s.Resent != 5 && tt.pieces || s.Resent != 0 && !tt.pieces {
+			if s := d.Offload(ether.TCP4); s.Why != nil || s.Resent != 5 && tt.segments || s.Resent != 0 && !tt.segments {
 				t.Errorf("%+v", s)
 			}
 		})
