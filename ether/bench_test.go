@@ -14,10 +14,10 @@ func big(t testing.TB) Frame {
 	return f
 }
 
-// Nothing on the data path allocates.
+// Nothing on a frame's way allocates.
 func TestAllocs(t *testing.T) {
 	f := big(t)
-	frames, opened, open := cutAll(t, &f), cutPartial(&f), Cutter{PartialChecksum: true}
+	frames, opened, open := cutAll(t, &f), cutOpen(&f), Cutter{PartialChecksum: true}
 	ordinary := stream(1000).super(t, 1)
 	ordinary.Off.Kind = None
 	undone := ordinary.Off
@@ -75,7 +75,7 @@ func BenchmarkSum(b *testing.B) {
 	}
 }
 
-// With complete checksums, and with partial ones for the other host to complete.
+// With checksums finished, and with those left open that the other host finishes.
 func BenchmarkCut(b *testing.B) {
 	f := big(b)
 	var head [MaxHead]byte
@@ -92,7 +92,7 @@ func BenchmarkCut(b *testing.B) {
 
 func BenchmarkJoin(b *testing.B) {
 	f := big(b)
-	for name, frames := range map[string][]Frame{"finished": cutAll(b, &f), "open": cutPartial(&f)} {
+	for name, frames := range map[string][]Frame{"finished": cutAll(b, &f), "open": cutOpen(&f)} {
 		b.Run(name, func(b *testing.B) {
 			var j Joiner
 			b.SetBytes(60000)

@@ -9,7 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// rewritten is the frame as gopacket writes it after reading it, with lengths and checksums computed again.
+// rewritten is the frame as gopacket writes it after reading it, lengths and checksums made anew.
 func rewritten(t *testing.T, b []byte) []byte {
 	t.Helper()
 	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
@@ -107,7 +107,7 @@ func TestCutOptions(t *testing.T) {
 	}
 }
 
-// wantSegment checks what must be true of every segment; this is the i-th of f.
+// wantSegment holds the i-th segment of f against what must be so of every one.
 func wantSegment(t *testing.T, f, segment *Frame, i int) {
 	t.Helper()
 	b := segment.Bytes()

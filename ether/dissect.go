@@ -2,7 +2,7 @@ package ether
 
 import "encoding/binary"
 
-// IP protocol numbers (IANA) of headers that are dissected.
+// IP protocol numbers (IANA) that are looked into.
 const (
 	protoHopByHop = 0
 	protoTCP      = 6
@@ -23,18 +23,18 @@ const (
 
 	tunnelLen = 8 // of VXLAN, RFC 7348 §5; Geneve's is that or more, RFC 8926 §3.4
 
-	maxExtensions = 8 // maximum of IPv6 extension headers that are followed
+	maxExtensions = 8 // IPv6 extension headers walked before giving up
 )
 
-// headers is the kind of a TCP or UDP packet, and where its headers are, in bytes from the frame's first one.
+// headers says what a TCP or UDP packet is and where its headers are, counted from the frame's first byte.
 type headers struct {
 	kind         Kind
 	v6           bool
 	ip, l4, head int // IP header, TCP or UDP header, payload
 }
 
-// dissect finds the headers of an unfragmented TCP or UDP packet; ok tells whether b is one with
-// complete headers. Only the lengths of the headers themselves are used.
+// dissect finds the headers of an unfragmented TCP or UDP packet; ok tells whether b is one with its
+// headers whole. It believes no length but those of the headers themselves.
 func dissect(b []byte) (l headers, ok bool) {
 	typ, ip := etherType(b)
 	return dissectIP(b, typ, ip)
@@ -89,7 +89,7 @@ func (l headers) checksumOffset() int {
 	return 16
 }
 
-// ipLen is the length of the IP header without options or extension headers.
+// ipLen is the IP header's length without options or extension headers.
 func (l headers) ipLen() int {
 	if l.v6 {
 		return ipv6Len
@@ -97,7 +97,7 @@ func (l headers) ipLen() int {
 	return ipv4Len
 }
 
-// end is where the packet ends by its IP header. It may be false: after the end of the frame, or within the headers.
+// end is where the IP header says that the packet ends. It may lie: behind the frame's end or within the headers.
 func (l headers) end(b []byte) int {
 	if l.v6 {
 		return l.ip + ipv6Len + int(binary.BigEndian.Uint16(b[l.ip+4:]))
@@ -105,7 +105,7 @@ func (l headers) end(b []byte) int {
 	return l.ip + int(binary.BigEndian.Uint16(b[l.ip+2:]))
 }
 
-// setLengths sets the lengths in the IP and UDP headers in head, for a payload of n bytes.
+// setLengths writes the lengths that the IP and UDP headers in head give, for a payload of n bytes.
 func (l headers) setLengths(head []byte, n int) {
 	if l.v6 {
 		binary.BigEndian.PutUint16(head[l.ip+4:], uint16(l.head-l.ip-ipv6Len+n))
@@ -123,7 +123,7 @@ func (l headers) pseudoSum(b []byte, length int) uint16 {
 	return Sum(l.addresses(b), uint32(l.proto())+uint32(length))
 }
 
-// checksumsValid tells whether the checksums of IPv4 and of TCP or UDP are right; the packet ends at end.
+// checksumsValid tells whether the checksums of IPv4 and of TCP or UDP are right, in a packet that ends at end.
 func (l headers) checksumsValid(b []byte, end int) bool {
 	if !l.v6 && Sum(b[l.ip:l.l4], 0) != 0xffff {
 		return false

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 )
 
-// Odd constants with about as many ones as zeros, from SplitMix64 and similar generators, so that a product mixes well.
+// Odd constants with as many ones as zeros (SplitMix64 and its like), so that a product mixes well.
 const (
 	mixA = 0x9e3779b97f4a7c15
 	mixB = 0xbf58476d1ce4e5b9
@@ -14,8 +14,8 @@ const (
 
 // Flow is a hash of the flow that f belongs to, the same for both directions: IP addresses, protocol and
 // ports; for fragments, of which only the first carries ports, addresses and protocol; for what is not IP,
-// MAC addresses and type. An IPv6 atomic fragment (RFC 6946) is a whole packet. All bits are well mixed. The hash is the same
-// in every process.
+// MAC addresses and type. An IPv6 atomic fragment (RFC 6946) is a whole packet. All bits are well mixed, and the same in
+// every process.
 func (f *Frame) Flow() uint32 {
 	b := f.Bytes()
 	if len(b) < HeaderLen {
@@ -44,12 +44,12 @@ func (f *Frame) Flow() uint32 {
 	return hashPair(word(b)>>16, word(b[4:])<<16>>16, uint64(typ))
 }
 
-// hashPair hashes two endpoints, in either order, and the protocol.
+// hashPair hashes two ends, whichever is the first, and what is spoken between them.
 func hashPair(a, b, what uint64) uint32 {
 	return finalize(mix(min(a, b)^mixA, max(a, b)^what<<56^what<<48^mixB))
 }
 
-// mix multiplies to 128 bits and combines both halves.
+// mix multiplies to 128 bits and folds them.
 func mix(a, b uint64) uint64 {
 	hi, lo := bits.Mul64(a, b)
 	return hi ^ lo

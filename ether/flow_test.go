@@ -31,7 +31,7 @@ func TestFlowSame(t *testing.T) {
 	}
 }
 
-// Both directions have the same flow.
+// An answer is of the flow that it answers.
 func TestFlowBothWays(t *testing.T) {
 	swap := func(b []byte, at, n int) {
 		for i := range n {
@@ -58,7 +58,7 @@ func TestFlowBothWays(t *testing.T) {
 	}
 }
 
-// Only the first fragment has ports, and all fragments must have one flow.
+// Only the first fragment carries ports, and all must go one way.
 func TestFlowFragments(t *testing.T) {
 	first, later := stream(100).frame(t), stream(100).frame(t)
 	first.Bytes()[20], later.Bytes()[20] = 0x20, 0x01
@@ -86,7 +86,7 @@ func atomic(f Frame) Frame {
 }
 
 // A packet with an IPv6 fragment header of offset 0 and M=0 is whole (RFC 6946): its flow is that of the same packet without
-// that header. But it is neither cut nor joined.
+// that header. But nobody cuts or joins it.
 func TestFlowAtomicFragment(t *testing.T) {
 	p := stream(100)
 	p.v6 = true
@@ -107,8 +107,8 @@ func TestFlowAtomicFragment(t *testing.T) {
 	}
 }
 
-// Each bit of a flow changes about half of the hash's bits, and both the top bits, which select a port, and the low ones are
-// distributed evenly.
+// Each bit that makes a flow moves about half the hash's bits, and fills equally the top bits, from which a
+// port is chosen, and the bottom ones.
 func TestFlowMixes(t *testing.T) {
 	six := stream(100)
 	six.v6 = true

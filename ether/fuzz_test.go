@@ -8,7 +8,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// seeds are super-frames of every kind, and some false offloads, as a container can send with PACKET_VNET_HDR.
+// seeds are super-frames of every kind, and some lies that a container's PACKET_VNET_HDR brings to the TAP.
 func seeds(t testing.TB) []Frame {
 	end := layers.TCP{Seq: 1 << 31, Ack: 1, ACK: true, FIN: true, PSH: true, CWR: true, ECE: true}
 	six := packet{v6: true, tcp: stream(0).tcp, payload: data(900)}
@@ -37,7 +37,7 @@ func seeds(t testing.TB) []Frame {
 	}
 }
 
-// Any bytes with any Offload: no panic, and what passes Check is as Check promises.
+// Whatever bytes with whatever claims: no panic, and what passes Check keeps Check's promises.
 func FuzzFrame(f *testing.F) {
 	for _, s := range seeds(f) {
 		o := s.Off
@@ -114,7 +114,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// Any frame that passes Check is cut into few complete segments with right checksums.
+// Whatever passes Check is cut into few whole segments, with checksums right.
 func FuzzCut(f *testing.F) {
 	for _, s := range seeds(f) {
 		f.Add(s.Bytes(), uint8(s.Off.Kind), s.Off.Segment)
@@ -142,8 +142,8 @@ func FuzzCut(f *testing.F) {
 	})
 }
 
-// Segments, changed in any way, are joined only to what would be cut into the same segments; unchanged ones to the
-// super-frame from which they were cut. An edit is four bytes: which segment, where, xor with what, and
+// Segments, damaged in any way, are joined only into what would be cut into the same segments; undamaged
+// ones into the super-frame that they were cut from. An edit is four bytes: which segment, where, xor with what, and
 // what else (bit 0: fix the checksums, bit 1: swap it with the next).
 func FuzzJoin(f *testing.F) {
 	for _, s := range seeds(f) {
@@ -203,7 +203,7 @@ func joinable(f *Frame, segments int) bool {
 	return tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG) == flagACK
 }
 
-// normal is f with the lengths, the IPv4 checksum and the pseudo-header's sum as a kernel writes them.
+// normal is f with the lengths, the IPv4 checksum and the pseudo-header's sum that a valid kernel writes.
 func normal(f *Frame) Frame {
 	g := lend(f.Bytes(), f.Off)
 	b := g.Bytes()

@@ -2,9 +2,9 @@ package ether
 
 import "encoding/binary"
 
-// The part of a frame that may be kept if payload must not: the headers of link, network and transport layer, and those of
-// ARP, ND, ICMP and IGMP. They are always at the frame's beginning, so one length describes them. Bytes at the place of a
-// header that cannot be one do not count as one: they may be a secret.
+// What may be kept of a frame where payload must not: the headers of link, network and transport layer, and of ARP, ND,
+// ICMP and IGMP what says what they are about. They are always a frame's beginning, so one number tells them. What claims
+// to be a header and cannot be one is none: a secret may lie there.
 
 const (
 	typeARP  = 0x0806
@@ -12,7 +12,7 @@ const (
 	maxLLC   = 1500 // a type up to this is the length of an 802.3 frame
 )
 
-// IP protocol numbers (IANA) of other headers that are known, beside those that are dissected.
+// IP protocol numbers (IANA) of which a header is known, beside those that are looked into.
 const (
 	protoICMP   = 1
 	protoIGMP   = 2
@@ -22,8 +22,8 @@ const (
 	protoICMPv6 = 58
 )
 
-// HeadersLen is the number of bytes of headers at the frame's beginning, from Ethernet to TCP, UDP or another known header. If
-// ICMP or ND quote another packet, its headers count, too. So many bytes may be kept if payload must not.
+// HeadersLen is how many bytes at the frame's beginning are headers, Ethernet to TCP, UDP or whatever else is known there; of
+// what ICMP and ND repeat of another packet the headers, too. It is what may be kept where payload must not.
 func (f *Frame) HeadersLen() int {
 	b := f.Bytes()
 	if n := plainHeaders(b); n > 0 {
@@ -33,7 +33,7 @@ func (f *Frame) HeadersLen() int {
 }
 
 // plainHeaders is the length of the headers of most frames: of TCP or UDP in IPv4 without options or in IPv6 without
-// extension headers, untagged, unfragmented; 0 for all other frames. It is called for every frame that is recorded.
+// extension headers, untagged, unfragmented; 0 if they are something else. The recorder asks for every frame.
 func plainHeaders(b []byte) int {
 	const tcpOffset = 12
 	if len(b) < HeaderLen+ipv6Len+udpLen {
@@ -63,7 +63,7 @@ func plainHeaders(b []byte) int {
 	return n
 }
 
-// linkHeaders is HeadersLen of any frame. Like the functions below, it may return more than the frame's length.
+// linkHeaders is HeadersLen of a frame of which nothing is known. Like those below it may be more than there is.
 func linkHeaders(b []byte) int {
 	typ, at := etherType(b)
 	p := b[at:]
@@ -85,8 +85,8 @@ func linkHeaders(b []byte) int {
 	return at
 }
 
-// packetHeaders is the number of bytes of headers at the beginning of an IP packet. quoted: the packet is part of an ICMP or
-// ND message, which may have cut it short.
+// packetHeaders is how many bytes at the beginning of an IP packet are headers. quoted: the packet is repeated in another
+// one, which may have cut it short.
 func packetHeaders(v6 bool, p []byte, quoted bool) int {
 	least, version := ipv4Len, byte(4)
 	if v6 {
@@ -116,7 +116,7 @@ func packetHeaders(v6 bool, p []byte, quoted bool) int {
 	return h + transportHeaders(p[9], p[h:min(len(p), end)], false, quoted)
 }
 
-// transportHeaders is the number of bytes of headers at the beginning of an IP packet's payload.
+// transportHeaders is how many bytes at the beginning of an IP packet's payload are headers.
 func transportHeaders(proto uint8, p []byte, v6, quoted bool) (n int) {
 	switch proto {
 	case protoTCP:
@@ -268,8 +268,8 @@ func icmp6Header(p []byte, quoted bool) int {
 	return 4
 }
 
-// ndOptions is the length of the options of ND (RFC 4861 §4.6) up to the first one that is not about links, prefixes,
-// routes or name servers.
+// ndOptions is the length of the options of ND (RFC 4861 §4.6) up to the first one that is none of those that tell of links,
+// prefixes, routes and servers.
 func ndOptions(p []byte) (at int) {
 	for at+8 <= len(p) {
 		kind, length := p[at], int(p[at+1])*8

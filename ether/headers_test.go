@@ -9,10 +9,10 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// secret is payload that occurs in no header.
+// secret is what no header has.
 var secret = bytes.Repeat([]byte("\xc5SECRET\xca"), 16)
 
-// ethernet is a frame of that EtherType with a payload.
+// ethernet puts a payload behind an Ethernet header of that type.
 func ethernet(typ uint16, payload ...[]byte) []byte {
 	return slices.Concat([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}, be(typ), slices.Concat(payload...))
 }
@@ -42,7 +42,7 @@ func tcpHeader(options int) []byte {
 	return h
 }
 
-// All headers are counted, and nothing that holds the secret is.
+// Nothing but headers counts as one, whatever carries a secret; and all headers do.
 func TestHeaders(t *testing.T) {
 	p4 := func(proto byte, payload ...[]byte) []byte { return ethernet(typeIPv4, four(proto, 0, nil, payload...)) }
 	p6 := func(next byte, payload ...[]byte) []byte { return ethernet(typeIPv6, six(next, payload...)) }
@@ -156,7 +156,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// plainHeaders knows most frames.
+// What most frames are is known at first sight.
 func TestPlainHeaders(t *testing.T) {
 	payload := make([]byte, 100)
 	options := layers.TCP{Options: []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: payload[:8]}}}

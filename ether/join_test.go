@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// resum computes the checksums of an ordinary TCP or UDP frame again, without its padding.
+// resum makes the checksums of an ordinary TCP or UDP frame right again, padding left out.
 func resum(b []byte) {
 	l, ok := dissect(b)
 	if !ok || l.end(b) > len(b) || l.end(b) < l.head {
@@ -136,7 +136,7 @@ func TestJoinStart(t *testing.T) {
 	}
 }
 
-// pair is two consecutive frames, to be edited before they are joined.
+// pair is two neighbours, to be edited before they are joined.
 type pair struct{ a, b []byte }
 
 func TestJoinAdd(t *testing.T) {
@@ -244,8 +244,8 @@ func TestJoinAdd(t *testing.T) {
 	}
 }
 
-// wantRun cuts j's run again and wants the same frames: without padding, checksum 0 equal to 0xffff, and increasing
-// identifications instead of equal ones, which have no meaning where they are allowed.
+// wantRun cuts j's run again and wants the same frames back: without padding, checksum 0 the same as
+// 0xffff, and equal identifications, which mean nothing where they are allowed, counted on.
 func wantRun(t *testing.T, j *Joiner, frames []Frame) {
 	t.Helper()
 	if j.Frames() != len(frames) || len(j.Payloads()) != len(frames) {
@@ -313,7 +313,7 @@ func TestJoinEnds(t *testing.T) {
 	}
 }
 
-// A connection with segments of these sizes, in this order, makes these runs.
+// A connection whose segments have these sizes, one behind the other, makes these runs.
 func TestJoinRuns(t *testing.T) {
 	sizes := func(n, size int, more ...int) []int { return append(slices.Repeat([]int{size}, n), more...) }
 	for _, tc := range []struct {
@@ -352,8 +352,8 @@ func TestJoinRuns(t *testing.T) {
 	}
 }
 
-// joinAll joins consecutive frames as a sender does, compares every run with its frames, and returns the lengths of the
-// runs.
+// joinAll joins neighbours as a sender does, holds every run against its frames, and gives the
+// runs' lengths.
 func joinAll(t *testing.T, frames []Frame) (runs []int) {
 	t.Helper()
 	var j Joiner
@@ -371,7 +371,7 @@ func joinAll(t *testing.T, frames []Frame) (runs []int) {
 	return runs
 }
 
-// Segments with partial checksums, when completed, are those of the ordinary cut; and joined, they are the super-frame.
+// Segments whose checksums are left open are, finished, those of the ordinary cut; and joined they are the super-frame.
 func TestPartialChecksum(t *testing.T) {
 	for i, f := range seeds(t) {
 		if f.Check() != nil || f.Off.Kind == None {
@@ -386,7 +386,7 @@ func TestPartialChecksum(t *testing.T) {
 
 func wantPartialChecksum(t *testing.T, f *Frame) {
 	t.Helper()
-	want, open := cutAll(t, f), cutPartial(f)
+	want, open := cutAll(t, f), cutOpen(f)
 	if len(open) != len(want) {
 		t.Fatalf("%d segments, want %d", len(open), len(want))
 	}
@@ -426,8 +426,8 @@ func wantPartialChecksum(t *testing.T, f *Frame) {
 	}
 }
 
-// cutPartial is every segment of f with a partial checksum.
-func cutPartial(f *Frame) (frames []Frame) {
+// cutOpen is every segment of f with its checksum left open.
+func cutOpen(f *Frame) (frames []Frame) {
 	l, _ := dissect(f.Bytes())
 	off := Offload{PartialChecksum: true, ChecksumStart: uint16(l.l4), ChecksumOffset: uint16(l.checksumOffset())}
 	c := Cutter{PartialChecksum: true}

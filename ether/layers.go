@@ -2,8 +2,8 @@ package ether
 
 import "encoding/binary"
 
-// Layers says where the headers of a frame begin, in bytes from the frame's first one. Only the lengths of the headers
-// themselves are used, not those of their payload.
+// Layers says where the headers of a frame begin, in bytes from the frame's first one. It is read from the headers alone: no
+// length in them is believed but their own.
 type Layers struct {
 	Type      uint16 // EtherType behind up to two VLAN tags; 0: the frame ends before it
 	Network   int    // where what Type names begins; at most the frame's length
@@ -33,13 +33,12 @@ func LayersOf(frame []byte) (l Layers) {
 	return l
 }
 
-// isIP tells whether p begins with a complete IP header of the given EtherType, without regard to options and extension
-// headers.
+// isIP tells whether p begins with a whole IP header of the given EtherType, options and extension headers aside.
 func isIP(typ uint16, p []byte) bool {
 	return typ == typeIPv4 && len(p) >= ipv4Len && p[0]>>4 == 4 || typ == typeIPv6 && len(p) >= ipv6Len && p[0]>>4 == 6
 }
 
-// fragment tells whether a packet is a fragment.
+// fragment is how much of a packet is here.
 type fragment uint8
 
 const (
@@ -49,7 +48,7 @@ const (
 )
 
 // transport finds the transport header of an IP packet of the given EtherType: its protocol, and
-// where in p it begins. at is 0 if there is none: not IP, header cut short, a real fragment (whose proto is
+// where in p it begins. at is 0 if there is none to be found: not IP, header cut short, a real fragment (whose proto is
 // protoFragment with IPv6: later ones need not repeat the true one), more than maxExtensions extension headers, or a source
 // route not yet at its end (its checksum is over another destination than the one in the header, RFC 8200 §8.1).
 func transport(typ uint16, p []byte) (proto uint8, at int, f fragment) {
@@ -78,7 +77,7 @@ func transport(typ uint16, p []byte) (proto uint8, at int, f fragment) {
 	return x.proto, x.at, x.fragment
 }
 
-// extensions is the result of following the extension headers of an IPv6 packet.
+// extensions is what stands behind the extension headers of an IPv6 packet.
 type extensions struct {
 	proto       uint8
 	at          int  // in the packet
@@ -87,8 +86,8 @@ type extensions struct {
 	sourceRoute bool // not yet at its end
 }
 
-// walkExtensions follows the extension headers of an IPv6 packet, which has at least ipv6Len bytes. No other
-// code does.
+// walkExtensions follows the extension headers of an IPv6 packet, which has at least ipv6Len bytes. It is the one place that
+// does, for all who need it.
 func walkExtensions(p []byte) (x extensions) {
 	x.proto, x.at = p[6], ipv6Len
 	for n := 0; ; n++ {

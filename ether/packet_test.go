@@ -26,7 +26,7 @@ var (
 	macB = MAC{2, 0x42, 10, 77, 0, 3}
 )
 
-// frame is the frame with complete checksums.
+// frame is the finished frame.
 func (p packet) frame(t testing.TB) Frame {
 	t.Helper()
 	eth := &layers.Ethernet{SrcMAC: macA[:], DstMAC: macB[:], EthernetType: layers.EthernetTypeIPv4}
@@ -86,7 +86,7 @@ func (p packet) frame(t testing.TB) Frame {
 	return lend(buf.Bytes(), Offload{})
 }
 
-// super is the super-frame with segments of the given size, as a container's kernel sends it.
+// super is the super-frame with segments of the given size, as a container's kernel leaves it.
 func (p packet) super(t testing.TB, segment int) Frame {
 	t.Helper()
 	f := p.frame(t)
@@ -107,7 +107,7 @@ func lend(b []byte, off Offload) Frame {
 	return Lend(append(make([]byte, Headroom), b...), off)
 }
 
-// data is n bytes of payload, no two consecutive ones equal.
+// data is n bytes of payload, no two neighbours alike.
 func data(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -127,7 +127,7 @@ func stream(payload int) packet {
 		tcp: layers.TCP{Seq: 0xfffffff0, Ack: 77, ACK: true, Window: 501, Options: timestamps}}
 }
 
-// zeroSum is a datagram whose computed checksum is zero, which UDP must send as 0xffff.
+// zeroSum is a datagram whose checksum comes out as zero, which UDP must send as 0xffff.
 func zeroSum(t testing.TB) packet {
 	p := packet{udp: true, payload: data(100)}
 	f := p.frame(t)

@@ -50,7 +50,7 @@ func TestRestoreOffload(t *testing.T) {
 	}
 }
 
-// A kernel on the same machine does not cut at a small MTU either.
+// A sender's kernel on the same machine does not cut at a small MTU either.
 func TestRestoreOffloadSmallMTU(t *testing.T) {
 	for _, mtu := range []int{68, 200, 576} {
 		f := stream(65469).super(t, mtu-52)
@@ -62,7 +62,7 @@ func TestRestoreOffloadSmallMTU(t *testing.T) {
 	}
 }
 
-// A frame whose right checksum happens to be equal to its pseudo-header's sum is complete.
+// A frame whose right checksum happens to be its pseudo-header's sum is finished.
 func TestRestoreOffloadByChance(t *testing.T) {
 	p := packet{udp: true, payload: data(100)}
 	for i := range 1 << 16 {
@@ -81,7 +81,7 @@ func TestRestoreOffloadByChance(t *testing.T) {
 	t.Fatal("no payload gives that sum")
 }
 
-func TestMaybeUnsegmented(t *testing.T) {
+func TestUncut(t *testing.T) {
 	udp, tcp := packet{udp: true, payload: data(100)}.super(t, 20), stream(100).super(t, 20)
 	finished := packet{udp: true, payload: data(100)}.frame(t)
 	lie := func(length byte) Frame {

@@ -8,7 +8,7 @@ import (
 )
 
 // inTunnel is the super-frame inner in a UDP tunnel of the given header, as the kernel of a container with a VXLAN or
-// Geneve device sends it: the tunnel's checksum is the sum of its pseudo-header, or there is none.
+// Geneve device leaves it: the tunnel's checksum is the sum of its pseudo-header, or there is none.
 func inTunnel(t testing.TB, inner Frame, v6 bool, tags int, header []byte, sum bool) Frame {
 	t.Helper()
 	f := packet{v6: v6, udp: true, tags: tags, id: 0xfffe, payload: append(bytes.Clone(header), inner.Bytes()...)}.frame(t)
@@ -65,8 +65,8 @@ func nests(t testing.TB) (all []nested) {
 	return all
 }
 
-// wantWrapped compares a segment of f with what a kernel's GSO makes: the tunnel's lengths, checksums and identification;
-// the inner frame by wantSegment.
+// wantWrapped holds a segment of f against what a kernel's GSO makes of it: the tunnel's lengths, checksums and
+// identification; the inner frame by wantSegment.
 func wantWrapped(t *testing.T, f, segment *Frame, i int, sum bool) {
 	t.Helper()
 	b := segment.Bytes()
@@ -122,7 +122,7 @@ func TestTunnelCut(t *testing.T) {
 	}
 }
 
-// A segment with a partial inner checksum, when completed, is that of the ordinary cut.
+// A segment whose inner checksum is left open is the finished one once somebody has finished it.
 func TestTunnelPartialChecksum(t *testing.T) {
 	for _, n := range nests(t) {
 		want := cutAll(t, &n.f)
@@ -145,7 +145,7 @@ func TestTunnelPartialChecksum(t *testing.T) {
 	}
 }
 
-// A super-frame that is shown whole gets all its checksums completed.
+// A super-frame that is shown whole gets all of its checksums.
 func TestTunnelCompleteChecksum(t *testing.T) {
 	for _, n := range nests(t) {
 		f := lend(n.f.Bytes(), n.f.Off)
@@ -215,7 +215,7 @@ func TestTunnelAllocs(t *testing.T) {
 	}
 }
 
-// Any bytes with any inner header: what passes Check is cut into complete segments with all checksums right.
+// Whatever bytes with whatever inner header: what passes Check is cut into whole segments with all checksums right.
 func FuzzTunnel(f *testing.F) {
 	for _, n := range nests(f) {
 		f.Add(n.f.Bytes(), uint8(n.f.Off.Kind), n.f.Off.Segment, n.f.Off.Inner)

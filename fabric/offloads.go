@@ -30,10 +30,10 @@ type OffloadView struct {
 func (f *Fabric) offloads() []OffloadView {
 	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
 	gso, gro, sums := &all[5], &all[6], &all[7]
-	remoteSums := make(map[netip.Addr]*offload.Status)
+	open := make(map[netip.Addr]*offload.Status)
 	if f.vtep != nil {
 		for _, p := range f.vtep.Peers() {
-			remoteSums[p.Host.Addr()] = p.State().RemoteSum
+			open[p.Host.Addr()] = p.State().RemoteSum
 		}
 	}
 	for _, n := range f.networks {
@@ -49,7 +49,7 @@ func (f *Fabric) offloads() []OffloadView {
 		for _, r := range n.remotes {
 			gso.add(r.link.Stats().GSO)
 			gro.add(f.vtep.GRO())
-			if g := remoteSums[r.addr.Addr()]; g != nil {
+			if g := open[r.addr.Addr()]; g != nil {
 				sums.add(*g)
 			}
 		}
@@ -68,9 +68,9 @@ func (f *Fabric) offloads() []OffloadView {
 	return all
 }
 
-// worst is several features as one: disabled if one of them is.
-func worst(features ...offload.Status) (all offload.Status) {
-	for _, g := range features {
+// worst is several gates as one: shut if one of them is.
+func worst(gates ...offload.Status) (all offload.Status) {
+	for _, g := range gates {
 		g.Refused += all.Refused
 		g.Resent += all.Resent
 		if g.Why == nil {

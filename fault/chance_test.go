@@ -14,7 +14,7 @@ import (
 
 const many = 100_000
 
-// near wants a count within three standard deviations of the expected one.
+// near wants a count within three sigma of what it should be.
 func near(t *testing.T, what string, got, want, sigma float64) {
 	t.Helper()
 	if math.Abs(got-want) > 3*sigma {
@@ -54,7 +54,7 @@ func TestAllLost(t *testing.T) {
 	}
 }
 
-// Bursts have the set mean length, and in the long run no more is lost than without them.
+// Bursts have the length asked for, and in the long run no more is lost than without.
 func TestBurst(t *testing.T) {
 	for _, c := range []struct{ loss, burst float64 }{{0.02, 5}, {0.1, 1}, {0.2, 20}, {0.5, 2.5}} {
 		s := &output{}
@@ -74,7 +74,7 @@ func TestBurst(t *testing.T) {
 	}
 }
 
-// The same seed makes the same decisions, whatever else is set; another seed makes others.
+// The same seed makes the same choices, whatever else is set; another makes others.
 func TestSeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		run := func(spec Spec) ([]int, Stats) {
@@ -123,7 +123,7 @@ func TestDuplicate(t *testing.T) {
 // wantDuplicates is what seed 7 makes of many frames at 1 %: it changes only if the generator does.
 const wantDuplicates = 1005
 
-// One bit is flipped behind the Ethernet header, so the checksum is wrong; the lent bytes are unchanged.
+// One bit is flipped behind the Ethernet header, and the checksum says so; what was lent stays as it was.
 func TestCorrupt(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -175,7 +175,7 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
-// A super-frame is impaired segment by segment, and counts as kept if any segment is.
+// A super-frame is treated segment by segment, and is kept as long as any of it is.
 func TestSuperFrame(t *testing.T) {
 	s := &output{}
 	g := checked(t, Spec{Loss: 0.5, Seed: 1}, s.take)
@@ -208,7 +208,7 @@ func lostFrames(s *output) (all []ether.Frame) {
 	return slices.DeleteFunc(slices.Clone(s.frames), func(f ether.Frame) bool { return f.Fault&ether.FaultLost == 0 })
 }
 
-// Frames that the switch will drop as invalid are passed on at once; marks of other faults stay.
+// What the switch would drop for its form goes straight there; marks of others stay.
 func TestStrange(t *testing.T) {
 	s := &output{}
 	g := checked(t, Spec{Loss: 1}, s.take)

@@ -25,7 +25,7 @@ func number(f *ether.Frame) int {
 
 const tcpHead = ether.HeaderLen + 20 + 20
 
-// tcp is an IPv4 TCP frame with payload bytes, and a partial checksum; with more than segment bytes it is a
+// tcp is an IPv4 TCP frame with payload bytes, its checksum left to be added up; more than segment bytes make it a
 // super-frame.
 func tcp(payload, segment int) ether.Frame {
 	room := make([]byte, ether.Headroom+tcpHead+payload)
@@ -81,7 +81,7 @@ func (s *output) with(mark ether.Fault) (n int) {
 	return n
 }
 
-// passed are the numbers of the frames that were not lost, in order.
+// passed are the numbers of the frames that were not lost, in the order of their coming.
 func (s *output) passed() (all []int) {
 	for i := range s.frames {
 		if s.frames[i].Fault&ether.FaultLost == 0 {
@@ -101,7 +101,7 @@ func lost(s *output) []int {
 	return all
 }
 
-// checked makes an injector of a spec that must be valid, and checks its counters in the end.
+// checked makes an injector of a spec that must be right, and checks its counters in the end.
 func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Injector {
 	t.Helper()
 	if err := spec.Check(); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// timed is an output that records when each frame came.
+// timed is a output that knows when each frame came.
 type timed struct {
 	output
 	began time.Time
@@ -53,7 +53,7 @@ func TestDelay(t *testing.T) {
 	})
 }
 
-// rest lets time pass, and waits until the timer's goroutine has done what was due.
+// rest lets time pass, and the timer's goroutine do what was due.
 func rest(g *Injector, d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -65,7 +65,7 @@ func numberedBytes(n int) []byte {
 	return f.Bytes()[ether.HeaderLen:]
 }
 
-// The delay varies between its bounds, around its mean, with dense and with sparse traffic, and no frame overtakes another.
+// The delay wanders between its bounds, around its mean, whether frames are dense or sparse, and none overtakes another.
 func TestJitter(t *testing.T) {
 	for _, every := range []time.Duration{20 * time.Microsecond, 3 * time.Millisecond, time.Second} {
 		t.Run(every.String(), func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// What comes no faster than the rate is not lost, also in bursts of a super-frame.
+// What comes no faster than the rate is not lost, be it in bursts of a super-frame.
 func TestRateKeepsTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &timed{began: time.Now()}
@@ -158,7 +158,7 @@ func TestRateKeepsTo(t *testing.T) {
 	})
 }
 
-// A frame that is longer than the queue still passes, alone.
+// A frame that is longer than the queue still gets through, alone.
 func TestRateLongFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &output{}
@@ -171,7 +171,7 @@ func TestRateLongFrame(t *testing.T) {
 	})
 }
 
-// A frame that is held back is overtaken by the next three, or waits 50 ms; also with a delay.
+// A frame that is held back is overtaken by the next three, or waits 50 ms; with a delay too.
 func TestReorder(t *testing.T) {
 	for _, delay := range []time.Duration{0, 10 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestReorder(t *testing.T) {
 	})
 }
 
-// When an injector is closed, waiting frames come out at once and in order, and later ones pass unchanged.
+// What waits when an injector is closed comes out at once and in order, and what comes later goes straight on.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &timed{began: time.Now()}
@@ -264,7 +264,7 @@ func TestQueueBound(t *testing.T) {
 	})
 }
 
-// Several workers, a reader and a concurrent Close: nothing races, and the counters add up.
+// Several workers, a reader and somebody who closes: nothing races, and the counters add up.
 func TestConcurrent(t *testing.T) {
 	var mu sync.Mutex
 	out := 0

@@ -3,6 +3,8 @@ package plugin
 import (
 	"fmt"
 	"strconv"
+
+	"github.com/tapestry-net/tapestry/spell"
 )
 
 // maxID bounds Docker's ids: 64 hex digits, or 25 letters and digits in a swarm.
@@ -82,30 +84,9 @@ func nearest(s string, candidates []string) string {
 		if len(s)-len(c) >= least || len(c)-len(s) >= least {
 			continue // that many edits at least
 		}
-		if d := distance(s, c); d < least && d*3 <= len(c)-len(ownSpace) {
+		if d := spell.Distance(s, c); d < least && d*3 <= len(c)-len(ownSpace) {
 			best, least = c, d
 		}
 	}
 	return best
-}
-
-// distance is the Levenshtein distance of a and b in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -33,8 +33,8 @@ func ends(b *testing.B) (r, w int) {
 	return fds[0], fds[1]
 }
 
-// BenchmarkWakeUp sends to a worker and waits for its answer: two wake-ups. There are idle sources, too, which must cost
-// nothing.
+// BenchmarkWakeUp asks a worker and waits for its answer: two wake-ups, the worker's and the asker's. Beside the source
+// that is asked there are idle ones, which must cost nothing.
 func BenchmarkWakeUp(b *testing.B) {
 	for _, k := range []struct {
 		name string

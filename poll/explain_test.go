@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// If epoll has reached a limit, the error is a sentence that says which.
+// What epoll refuses for want of something is said in a sentence.
 func TestExplain(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{unix.ENOSPC: "raise sysctl fs.epoll.max_user_watches", unix.ENOMEM: "no memory left"} {
 		if err := explain(errno); !errors.Is(err, errno) || !strings.Contains(err.Error(), words) || !strings.HasSuffix(err.Error(), "("+errno.Error()+")") {

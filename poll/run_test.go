@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove returns when no worker runs: before Run, when Run has been called, after it has ended.
+// Remove answers when nobody runs: before Run, when Run has been called, after it has ended.
 func TestRemoveWithoutRun(t *testing.T) {
 	p := newPoller(t, 1)
 	early, late, between := ready(t), ready(t), ready(t)
@@ -112,7 +112,7 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
-// One worker that fails ends Run: its sources would never be read again.
+// One worker that cannot go on ends Run: its sources would be silent for ever.
 func TestWorkerBreaks(t *testing.T) {
 	p := newPoller(t, 2)
 	add(t, p, ready(t))
@@ -125,7 +125,7 @@ func TestWorkerBreaks(t *testing.T) {
 	}
 }
 
-// After Run nothing uses the descriptors any more, which Close closes.
+// After Run nothing touches the descriptors any more, which Close gives back.
 func TestCloseAfterRun(t *testing.T) {
 	before := openFiles(t)
 	for range 300 {

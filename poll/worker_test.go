@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipe is a Source: Drain reads what was written into it.
+// pipe is a Source: what is written into it is there to be drained.
 type pipe struct {
 	r, w  int
 	drain func(p *pipe, arena []byte) error
@@ -38,7 +38,7 @@ func (p *pipe) write(t *testing.T, b ...byte) {
 	}
 }
 
-// read reads what is there.
+// read takes out what is there.
 func (p *pipe) read(arena []byte) []byte {
 	n, err := unix.Read(p.r, arena)
 	if err != nil {
@@ -67,7 +67,7 @@ func ready(t *testing.T) *pipe {
 	return p
 }
 
-// echo is a pipe that passes on what it reads.
+// echo is a pipe that hands on what it reads.
 func echo(t *testing.T) (*pipe, <-chan []byte) {
 	got := make(chan []byte, 64)
 	return newPipe(t, func(p *pipe, arena []byte) error {
@@ -152,8 +152,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// After Remove has returned there is no Drain, although the source is always ready, and the number of its descriptor is
-// used again at once.
+// Once Remove has returned there is no Drain, though the source is ready all the time and its
+// descriptor's number is used again at once.
 func TestRemove(t *testing.T) {
 	p := newPoller(t, 2)
 	start(t, p)
@@ -194,7 +194,7 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// If Drain fails, failed is called once, and the source is never drained again, although it is ready.
+// A source whose Drain fails is told so once and never drained again, however ready it is.
 func TestFailed(t *testing.T) {
 	p := newPoller(t, 1)
 	start(t, p)
@@ -236,7 +236,7 @@ func TestFailed(t *testing.T) {
 	}
 }
 
-// Failing and being removed at the same time: failed is called at most once, and the number of sources is right.
+// Failing and being removed at the same time: failed is called at most once, the accounts stay right.
 func TestFailedAndRemoved(t *testing.T) {
 	p := newPoller(t, 2)
 	stop := start(t, p)
@@ -265,7 +265,7 @@ func TestFailedAndRemoved(t *testing.T) {
 	}
 }
 
-// A source that fails while it is being removed counts as removed: failed is not called.
+// A source that fails while it is being removed has been removed: its owner does not hear of it.
 func TestFailsInRemove(t *testing.T) {
 	p := newPoller(t, 1)
 	stop := start(t, p)
@@ -293,7 +293,7 @@ func TestFailsInRemove(t *testing.T) {
 	}
 }
 
-// Sources that are always ready, and more of them than one epoll_wait reports, do not starve others.
+// Those that are always ready, more of them than one wait reports, do not keep others waiting.
 func TestFairness(t *testing.T) {
 	p := newPoller(t, 1)
 	got := make(chan bool, 1)
@@ -340,7 +340,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// Sources are distributed to the workers by their number.
+// Sources are numbered, and go round the workers by number.
 func TestAddGoesRound(t *testing.T) {
 	p := newPoller(t, 3)
 	for i := range 7 {
@@ -360,7 +360,7 @@ func load(w *worker) (n int) {
 	return n
 }
 
-// A descriptor that cannot be watched is an error, and leaves nothing behind.
+// A descriptor that cannot be watched is an error and leaves nothing behind.
 func TestAddRefused(t *testing.T) {
 	p := newPoller(t, 1)
 	file, err := os.Create(t.TempDir() + "/file")
@@ -398,7 +398,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// cores are those on which the thread may run.
+// cores are those that the thread may run on.
 func cores(t *testing.T) (set unix.CPUSet) {
 	t.Helper()
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -407,7 +407,7 @@ func cores(t *testing.T) (set unix.CPUSet) {
 	return set
 }
 
-// Each pinned worker has a core, each another one if there are enough, and its thread ends with it.
+// Each pinned worker has a core, another one as long as there are others, and takes it along when it ends.
 func TestPin(t *testing.T) {
 	all := cores(t)
 	p := newPoller(t, 3)
@@ -452,7 +452,7 @@ func TestPin(t *testing.T) {
 	}
 }
 
-// A worker polls less often after it has found nothing and slept long, and more often after a short sleep.
+// A worker spins less when it found nothing and slept long, and more when what it slept for came soon.
 func TestSpins(t *testing.T) {
 	w, err := newWorker()
 	if err != nil {

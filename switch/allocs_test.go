@@ -6,7 +6,7 @@ package vswitch
 
 import "testing"
 
-// Nothing on the data path allocates.
+// Nothing on a frame's way allocates.
 func TestAllocs(t *testing.T) {
 	for _, l := range loads(64) {
 		if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
@@ -15,7 +15,7 @@ func TestAllocs(t *testing.T) {
 	}
 }
 
-// A switch with a Watcher allocates nothing either, and shows every frame.
+// A watched switch allocates nothing either, and shows as many frames as come.
 func TestWatchAllocs(t *testing.T) {
 	for _, l := range loads(64) {
 		w := &blind{}

@@ -6,12 +6,12 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// discard is a Sender that accepts and ignores everything.
+// discard takes everything and looks at nothing.
 type discard struct{}
 
 func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 64 * len(frames) }
 
-// A load is a batch that one port receives.
+// A load is a batch on its way in by one port.
 type load struct {
 	name   string
 	in     *Port

@@ -7,14 +7,14 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// setDown marks a port as down, and returns the value that its isDown returns.
+// setDown says that a port is down, and gives what it may say later.
 func setDown(p *Port) *bool {
 	still := true
 	p.SetDown(func() bool { return still })
 	return &still
 }
 
-// For a run of frames to a port that is down, isDown is called once.
+// A run of frames to a port that is down asks once whether it still is.
 func TestDownAskedOnce(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -32,7 +32,7 @@ func TestDownAskedOnce(t *testing.T) {
 	}
 }
 
-// A frame to a port that is down is dropped as down, and a flooded frame is not sent to it.
+// A frame to a port that is down is dropped as that, and one that is flooded is not copied to it.
 func TestDown(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -88,7 +88,7 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// A frame that no port can send is dropped for the reason of the ports that it is for.
+// A frame that nobody can get has the reason of those who might have.
 func TestFloodDown(t *testing.T) {
 	for _, tc := range []struct {
 		name string

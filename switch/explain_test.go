@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// state is everything in a switch that a frame may change.
+// state is all that a frame may change in a switch.
 type state struct {
 	stations map[ether.MAC]stationState
 	lists    map[*Port][]ether.MAC
@@ -49,12 +49,12 @@ func stateOf(s *Switch, wires map[*Port]*wire) state {
 	return st
 }
 
-// judged is a Watcher that records each verdict.
+// judged is a Watcher that writes down each verdict.
 type judged struct{ all []Verdict }
 
 func (j *judged) Watch(_, _ *Port, v Verdict, _ *ether.Frame) { j.all = append(j.all, v) }
 
-// anyFrame returns a random frame: with a true or false offload, or cut short.
+// anyFrame gives a frame of random's, one with an offload that is true or a lie, or a stump of one.
 func anyFrame(r *rand.Rand, n int) ether.Frame {
 	src, dst := mac(r.IntN(n)), mac(r.IntN(n)) // the same one, too
 	switch r.IntN(10) {
@@ -66,14 +66,14 @@ func anyFrame(r *rand.Rand, n int) ether.Frame {
 			Segment: uint16(r.IntN(1500)), ChecksumStart: uint16(r.IntN(50)), ChecksumOffset: uint16(r.IntN(20))}
 		return f
 	case 2:
-		return tiny(src, dst, r.IntN(20))
+		return sized2(src, dst, r.IntN(20))
 	case 3:
 		return sized(src, dst, 0, 60)
 	}
 	return random(r, n, 0)
 }
 
-// Ingress does with a frame what Explain says, in any state of the switch, and Explain changes nothing.
+// What Explain says of a frame is what Ingress then does with it, in whatever state the switch is; and to say it changes nothing.
 func TestTraceIsTruth(t *testing.T) {
 	var seen Tally
 	steps := map[string]int{}
@@ -201,7 +201,7 @@ func (e *Explanation) source() (s Step) {
 	return s
 }
 
-// An injected frame gets the verdict of the data path, and is counted.
+// A frame that is injected gets the verdict that the data path gives, and is in the counters.
 func TestInject(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -212,7 +212,7 @@ func TestInject(t *testing.T) {
 		want Verdict
 	}{
 		{frame(mac(1), mac(2), 7), Forwarded}, {frame(mac(1), broadcast, 8), Flooded}, {frame(mac(2), mac(1), 9), Spoofed},
-		{tiny(mac(1), mac(2), 3), Runt},
+		{sized2(mac(1), mac(2), 3), Runt},
 	} {
 		if got := a.Inject(tc.f); got != tc.want {
 			t.Errorf("verdict %s, want %s", got, tc.want)
@@ -226,9 +226,9 @@ func TestInject(t *testing.T) {
 	}
 }
 
-// For any frame and offload, Explain agrees with what Ingress then does.
+// Whatever a frame and its offload are, explaining them agrees with what is then done.
 func FuzzExplain(f *testing.F) {
-	for _, seed := range []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), tiny(mac(1), mac(2), 5)} {
+	for _, seed := range []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), sized2(mac(1), mac(2), 5)} {
 		f.Add(seed.Bytes(), uint8(seed.Off.Kind), seed.Off.PartialChecksum, seed.Off.Head, seed.Off.Segment, seed.Off.ChecksumStart, seed.Off.ChecksumOffset, uint8(seed.Fault))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, kind uint8, needsSum bool, head, segment, start, offset uint16, fault uint8) {

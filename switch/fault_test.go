@@ -6,7 +6,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// What a fault does to a frame is shown: lost on ingress, it gets that verdict; on egress, it is shown again.
+// What was done to a frame on purpose is shown: lost on its way in it gets that verdict, on its way out it is told again.
 func TestFaulted(t *testing.T) {
 	s := New(Config{})
 	a, b := s.Attach("a", &wire{}, false, 1518), s.Attach("b", &wire{}, false, 1518)

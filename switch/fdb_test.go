@@ -7,7 +7,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// show lets a port receive one frame from each station, in order.
+// show lets a port send one frame from each station, in order.
 func (p *Port) show(stations ...int) {
 	for _, i := range stations {
 		p.Ingress([]ether.Frame{frame(mac(i), broadcast, 0)})
@@ -16,7 +16,7 @@ func (p *Port) show(stations ...int) {
 
 func (s *Switch) at(i int) *Port { return s.find(mac(i)) }
 
-// balanced compares the table's counters with its entries. No Ingress may be in progress.
+// balanced holds the table's accounts against its entries. No Ingress may run.
 func balanced(t *testing.T, s *Switch) {
 	t.Helper()
 	s.tableMu.Lock()
@@ -146,7 +146,7 @@ func TestPin(t *testing.T) {
 	balanced(t, s)
 }
 
-// All frames of a spoofed run are dropped, although only the first one is looked up.
+// A run of one flow is spoofed to its end, though only the first frame of a run is looked up.
 func TestSpoofedRun(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -165,7 +165,7 @@ func TestSpoofedRun(t *testing.T) {
 	}
 }
 
-// A spoofer that was detached is not reported any more.
+// A spoofer that has left is no longer accused.
 func TestSpooferLeaves(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -226,7 +226,7 @@ func TestAgeing(t *testing.T) {
 	}
 }
 
-// What a switch learns before its first tick ages from then on, whatever the time is.
+// What a switch learns before its first tick ages from then on, whatever the clock shows.
 func TestAgeingOfTheYoung(t *testing.T) {
 	const start = 5000*time.Second + 700*time.Millisecond
 	s := New(Config{Start: start, Ageing: 10 * time.Second})
@@ -247,7 +247,7 @@ func TestAgeingOfTheYoung(t *testing.T) {
 	}
 }
 
-// While the table changes, a reader never sees a negative age.
+// The table changes under its reader, who still sees no negative age.
 func TestEntriesWhileTicking(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -263,7 +263,7 @@ func TestEntriesWhileTicking(t *testing.T) {
 	}
 }
 
-// A port at its bound loses its own oldest address.
+// A port at its bound loses its own oldest.
 func TestPerPort(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -313,7 +313,7 @@ func TestPerPort(t *testing.T) {
 	balanced(t, s)
 }
 
-// When the table is full, the port with the most addresses loses one, whichever port learns.
+// A full table costs the port with most addresses, never a quiet one, whoever comes.
 func TestPerNetwork(t *testing.T) {
 	s := New(Config{})
 	quiet, _ := attach(s, "quiet", false)

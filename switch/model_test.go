@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// model is a simple second implementation of the switch, frame by frame.
+// model is the switch again, as plain as can be and frame by frame.
 type model struct {
 	now     int
 	perPort int
@@ -139,7 +139,7 @@ func (m *model) forget(p *Port) {
 	}
 }
 
-// random returns a frame between two of n stations, or an invalid one.
+// random gives a frame between two of n stations, or something that is none.
 func random(r *rand.Rand, n, number int) ether.Frame {
 	src, dst := r.IntN(n), r.IntN(n-1)
 	if dst >= src {
@@ -256,8 +256,8 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// A batch does what its frames would do one by one, whatever they change in the table: addresses move, also those that are
-// destinations, and are evicted.
+// A batch does what its frames would do one by one, whatever they do to the table on the way: addresses move, also those
+// that are being sent to, and go to make room for others.
 func TestBatchIsItsFrames(t *testing.T) {
 	for _, cfg := range []Config{{}, {PerPort: 2}, {PerPort: 100, PerNetwork: 5}} {
 		r := rand.New(rand.NewPCG(8, uint64(cfg.PerPort)))
@@ -319,8 +319,8 @@ func (w *fickle) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// With concurrent readers, ports, pins and ticks, every frame gets one verdict, and every frame that is sent is accepted or
-// refused.
+// While readers, ports, pins and the clock all move, every frame gets one verdict and every frame
+// sent is taken or refused.
 func TestBooks(t *testing.T) {
 	const readers, rounds, stations = 4, 1500, 60
 	s := New(Config{PerPort: 20, PerNetwork: 50, Ageing: 3 * time.Second})
@@ -361,7 +361,7 @@ func TestBooks(t *testing.T) {
 				bytes := 0
 				for i := range frames {
 					if frames[i] = random(r, stations, 0); r.IntN(30) == 0 {
-						frames[i] = tiny(mac(1), mac(2), r.IntN(14))
+						frames[i] = sized2(mac(1), mac(2), r.IntN(14))
 					}
 					bytes += frames[i].Len()
 				}

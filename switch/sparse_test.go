@@ -8,7 +8,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// Flooded frames are sent to a sparse port a few times a second; unicast to a station behind it always.
+// What is flooded goes to a sparse port a few times a second; what is for a station behind it goes there always.
 func TestSparse(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)

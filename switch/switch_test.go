@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// plenty is the limit of a port that can send any frame.
+// plenty is the limit of a port whose way carries everything.
 const plenty = 1 << 20
 
 // mac is the i-th station's address.
@@ -69,7 +69,7 @@ func (w *wire) Send(frames []*ether.Frame) (sent, bytes int) {
 	return sent, bytes
 }
 
-// taken returns what was sent since the last call.
+// taken gives what has been sent since it was last asked.
 func (w *wire) taken() []int {
 	n := w.numbers
 	w.numbers = nil
@@ -94,7 +94,7 @@ func TestVerdicts(t *testing.T) {
 		{"to a container", "a", frame(mac(a), mac(b), 0), Forwarded, []string{"b"}},
 		{"to a remote station", "a", frame(mac(a), mac(far), 0), Forwarded, []string{"up1"}},
 		{"from a remote station", "up1", frame(mac(far), mac(a), 0), Forwarded, []string{"a"}},
-		{"header and nothing else", "a", tiny(mac(a), mac(b), 14), Forwarded, []string{"b"}},
+		{"header and nothing else", "a", sized2(mac(a), mac(b), 14), Forwarded, []string{"b"}},
 		{"super-frame", "a", super(mac(a), mac(b), 60000, 1400), Forwarded, []string{"b"}},
 		{"new source", "a", frame(mac(100), mac(b), 0), Forwarded, []string{"b"}},
 		{"moved source", "a", frame(mac(far), mac(b), 0), Forwarded, []string{"b"}},
@@ -109,7 +109,7 @@ func TestVerdicts(t *testing.T) {
 		{"too long for one flooded port", "a", sized(mac(a), broadcast, 0, 101), Flooded, []string{"b", "up1", "up2"}},
 
 		{"no byte", "a", ether.Lend(nil, ether.Offload{}), Runt, nil},
-		{"13 bytes", "a", tiny(mac(a), mac(b), 13), Runt, nil},
+		{"13 bytes", "a", sized2(mac(a), mac(b), 13), Runt, nil},
 		{"13 bytes that lie", "a", ether.Lend(make([]byte, ether.Headroom+13), ether.Offload{Kind: ether.TCP4}), Runt, nil},
 		{"segment 0", "a", super(mac(a), mac(b), 3000, 0), Offload, nil},
 		{"too many segments", "a", super(mac(a), mac(b), 3000, 1), Offload, nil},
@@ -130,7 +130,7 @@ func TestVerdicts(t *testing.T) {
 		{"segments as long as the way", "a", super(mac(a), mac(6), 1000, 100-54), Forwarded, []string{"narrow"}},
 		{"segments longer than the way", "a", super(mac(a), mac(6), 1000, 100-53), MTU, nil},
 		{"by a port that has left", "gone", frame(mac(100), mac(b), 0), Detached, nil},
-		{"runt by a port that has left", "gone", tiny(mac(a), mac(b), 13), Runt, nil},
+		{"runt by a port that has left", "gone", sized2(mac(a), mac(b), 13), Runt, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := New(Config{})
@@ -175,8 +175,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// tiny is a frame that is too short for a number.
-func tiny(src, dst ether.MAC, length int) ether.Frame {
+// sized2 is a frame too short for a number.
+func sized2(src, dst ether.MAC, length int) ether.Frame {
 	f := frame(src, dst, 0)
 	return ether.Lend(f.WithHeadroom()[:ether.Headroom+length], ether.Offload{})
 }
@@ -222,7 +222,7 @@ func TestVerdictNames(t *testing.T) {
 	}
 }
 
-// Flooded frames that are too long for a port count as refused by it; the other ports get all.
+// What a port cannot take in a flood it has refused; the others get it all.
 func TestFloodMTU(t *testing.T) {
 	s := New(Config{})
 	a, _ := attach(s, "a", false)
@@ -317,7 +317,7 @@ func TestEgressBatches(t *testing.T) {
 	}
 }
 
-// What a Sender refuses counts as refused; the verdict is still Forwarded.
+// What a way out refuses counts as refused, and the frame is still forwarded.
 func TestRefused(t *testing.T) {
 	s := New(Config{})
 	in, _ := attach(s, "in", false)
@@ -372,8 +372,8 @@ func TestDetach(t *testing.T) {
 	balanced(t, s)
 }
 
-// In a run of the same addresses each frame gets its own verdict: one that differs from the first is treated as if it had
-// come alone.
+// A run of the same addresses is judged frame by frame all the same: what differs from the first is treated as if
+// it had come alone.
 func TestRunIsJudged(t *testing.T) {
 	good := func(n int) ether.Frame { return frame(mac(1), mac(2), n) }
 	for name, odd := range map[string]ether.Frame{
@@ -384,7 +384,7 @@ func TestRunIsJudged(t *testing.T) {
 		"another source":          frame(mac(3), mac(2), 9),
 		"another destination":     frame(mac(1), mac(4), 9),
 		"group source":            frame(broadcast, mac(2), 9),
-		"runt":                    tiny(mac(1), mac(2), 13),
+		"runt":                    sized2(mac(1), mac(2), 13),
 		"super-frame":             super(mac(1), mac(2), 1000, 100-54),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ func tagged(f ether.Frame, tags int) ether.Frame {
 	return f
 }
 
-// The outermost VLAN tag is counted by uplinks only: for one frame, in a run, and flooded.
+// The outermost VLAN tag counts on the way to another host only: alone, in a run, in a flood.
 func TestTags(t *testing.T) {
 	const limit = 100
 	for _, tc := range []struct {

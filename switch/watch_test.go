@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// diary is a Watcher that records what it is shown, and whether that was sent already.
+// diary is a Watcher that writes down what it is shown, and whether that had left already.
 type diary struct {
 	t     *testing.T
 	lines []string
@@ -33,7 +33,7 @@ func (d *diary) Watch(in, out *Port, v Verdict, f *ether.Frame) {
 	d.lines = append(d.lines, fmt.Sprint(number, " ", in.Name, " ", to, " ", v))
 }
 
-// Each frame of a batch is shown once, in order, with its verdict, before it is sent; after the end of watching none is.
+// Each frame of a batch is shown once, in order, with its verdict, before it leaves; nobody is shown anything after.
 func TestWatch(t *testing.T) {
 	s := New(Config{})
 	a, wa := attach(s, "a", false)
@@ -47,7 +47,7 @@ func TestWatch(t *testing.T) {
 		frame(mac(1), broadcast, 4),
 		frame(mac(1), mac(1), 5),
 		frame(mac(1), mac(2), 6),
-		tiny(mac(1), mac(2), 13),
+		sized2(mac(1), mac(2), 13),
 	}
 	a.Ingress(batch)
 	want := []string{"1 a b forwarded", "2 a b forwarded", "3 a b forwarded", "4 a - flooded", "5 a - hairpin", "6 a b forwarded", "0 a - runt"}

@@ -35,7 +35,7 @@ func TestAdoptVeth(t *testing.T) {
 	must(t, Remove(s))
 }
 
-// TestAdoptDirectUnfinished: a process was killed after it had made the TAP, and before the rest.
+// TestAdoptDirectUnfinished: a process was killed between laying the TAP down and the rest.
 func TestAdoptDirectUnfinished(t *testing.T) {
 	host(t)
 	s := spec(Direct)
@@ -126,7 +126,7 @@ func adoptHere(t *testing.T, s Spec) (*Device, error) {
 	return Adopt(s)
 }
 
-// A container may have changed its TAP's alias or its address; another endpoint's TAP is never opened.
+// A container may have changed its TAP's alias or its address, but another endpoint's is never taken.
 func TestFindTagged(t *testing.T) {
 	mac := ether.MAC{2, 0x42, 10, 77, 0, 2}
 	link := func(name, alias string, m ether.MAC) netlink.Link {

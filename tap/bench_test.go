@@ -19,7 +19,7 @@ func bench(b *testing.B) *Device {
 	return d
 }
 
-// batches are the kinds of batches of one Drain or Send.
+// kinds of batches: what one Drain or Send has to do with.
 func batches(b *testing.B) (names []string, all map[string][]ether.Frame) {
 	super, short := tcp(60000).super(b, 1398), packet{udp: true, payload: data(22)}.frame(b)
 	all = map[string][]ether.Frame{"super": make([]ether.Frame, 7), "64 bytes": make([]ether.Frame, readBudget)}
@@ -42,7 +42,7 @@ func bytesOf(frames []ether.Frame) (n int64) {
 	return n
 }
 
-// perFrame reports the time for each frame.
+// perFrame gives the time for each frame.
 func perFrame(b *testing.B, spent time.Duration, frames int) {
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(frames), "ns/frame")
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// carrierIs waits until a device has that state: the kernel changes it a moment after the link has changed.
+// carrierIs waits until a device says that of its link: the kernel tells of a carrier a moment after it has changed.
 func carrierIs(t *testing.T, d *Device, want error) {
 	t.Helper()
 	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
@@ -31,8 +31,8 @@ func carrierIs(t *testing.T, d *Device, want error) {
 	}
 }
 
-// TestCarrier: the TAP accepts a frame for a container whose link is down, and the frame is lost. Carrier knows that the link is
-// down, whichever end was set down.
+// TestCarrier: the TAP takes a frame for a container whose link is down, and it is lost; that the link is down is known
+// all the same, wherever somebody has set it down.
 func TestCarrier(t *testing.T) {
 	tap, outer, inner := Names(id)
 	for _, tt := range []struct {
@@ -73,7 +73,7 @@ func TestCarrier(t *testing.T) {
 	}
 }
 
-// TestCarrierInTheMaking: a new link is down until it is in the container and set up there.
+// TestCarrierInTheMaking: a new link is down until the container has it and sets it up.
 func TestCarrierInTheMaking(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestCarrierElsewhere(t *testing.T) {
 	}
 }
 
-// awaitCarrier is carrierIs without an event to wait for: the link is in another namespace.
+// awaitCarrier is carrierIs where no event tells: the link is in another namespace.
 func awaitCarrier(t *testing.T, d *Device, want error) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); d.Carrier() != want; {
@@ -125,7 +125,7 @@ func awaitCarrier(t *testing.T, d *Device, want error) {
 	}
 }
 
-// TestCarrierCloses: the socket of Carrier is closed with its device.
+// TestCarrierCloses: what is open to ask about a link is closed with its device.
 func TestCarrierCloses(t *testing.T) {
 	host(t)
 	open := func() int {

@@ -1,7 +1,7 @@
 // Package tap is the device of a container's port: a TAP, and the links that connect it with the container.
 //
-// device_linux.go is the data path: Drain reads frames, Send writes them. plumb_linux.go, links_linux.go and
-// redirect_linux.go make the links and the redirects between them.
+// device_linux.go is the data path: Drain reads frames, Send writes them. plumb_linux.go, links_linux.go and redirect_linux.go make the links and the redirects
+// between them.
 package tap
 
 import (

@@ -29,7 +29,7 @@ func TestDeletedTAP(t *testing.T) {
 	}
 }
 
-// TestRuntimePollerLeft: the workers watch the queue; Go's own poller would wake up for every frame, too.
+// TestRuntimePollerLeft: the workers watch the queue; Go's own poller would wake for every frame as well.
 func TestRuntimePollerLeft(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // makes sure that there is a poller
 	must(t, err)
@@ -81,7 +81,7 @@ func TestCloseGivesTheQueueBack(t *testing.T) {
 	must(t, Remove(s))
 }
 
-// TestCloseTwice: the number of a closed descriptor is soon that of another file.
+// TestCloseTwice: a descriptor's number is another file's soon.
 func TestCloseTwice(t *testing.T) {
 	host(t)
 	d := create(t, spec(Veth))

@@ -31,7 +31,7 @@ func sentence(t *testing.T, what string, err error, words ...string) {
 	}
 }
 
-// A kernel error is explained by what is wrong and what would be right, and can still be found with errors.Is.
+// What the kernel refuses is said with what is wrong and what would be right, and stays the error that it was.
 func TestExplain(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{
 		unix.EPERM: "lacks CAP_NET_ADMIN", unix.EACCES: "lacks CAP_NET_ADMIN", unix.EOPNOTSUPP: "does not support it", unix.EINVAL: "does not support it",
@@ -51,7 +51,7 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestCreateRefused is what the start of a container says if its links cannot be made.
+// TestCreateRefused is what a container's start says where its links cannot be made.
 func TestCreateRefused(t *testing.T) {
 	name, outer, inner := Names(id)
 	add := func(t *testing.T, name string) netlink.Link {

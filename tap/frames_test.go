@@ -133,7 +133,7 @@ func TestSendOrdinary(t *testing.T) {
 	}
 }
 
-// TestSendJoined: consecutive frames of one flow arrive as one super-frame, which cuts into what was sent.
+// TestSendJoined: neighbours of one flow arrive as one super-frame, which cuts into what was sent.
 func TestSendJoined(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		for _, k := range kinds {
@@ -174,7 +174,7 @@ func TestSendJoined(t *testing.T) {
 	}
 }
 
-// TestSendJoinedTagged: the kernel does not refuse joined frames with a VLAN tag.
+// TestSendJoinedTagged: joined frames with a VLAN tag are nothing that the kernel refuses.
 func TestSendJoinedTagged(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestSendJoinedTagged(t *testing.T) {
 	}
 }
 
-// TestShortFrames: frames with fewer bytes behind the Ethernet header than a filter key needs pass in both directions.
+// TestShortFrames: what has fewer bytes behind its Ethernet header than a filter likes to look at passes both ways.
 func TestShortFrames(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -240,7 +240,7 @@ func TestShortFrames(t *testing.T) {
 	}
 }
 
-// TestSendOrder: runs of several flows, and frames that cannot be joined, keep their order.
+// TestSendOrder: runs of several flows, and frames that join nothing, keep their order.
 func TestSendOrder(t *testing.T) {
 	d, w := port(t, Veth)
 	a := packet{payload: data(2400)}.train(t, 800)
@@ -260,7 +260,7 @@ func TestSendOrder(t *testing.T) {
 	w.quiet()
 }
 
-// TestJoinRefused: if the kernel refuses super-frames of a kind, frames are written one by one, and soon without trying.
+// TestJoinRefused: where the kernel refuses super-frames of a kind, frames go one by one, and soon without trying.
 func TestJoinRefused(t *testing.T) {
 	d, w := port(t, Veth)
 	tap, _, _ := Names(id)
@@ -289,7 +289,7 @@ func TestJoinRefused(t *testing.T) {
 	}
 }
 
-// TestJoinTooLong: the queue is replaced by a socket that accepts no message longer than a frame.
+// TestJoinTooLong: a socket that takes messages no longer than a frame, in the queue's place.
 func TestJoinTooLong(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK, 0)
 	must(t, err)

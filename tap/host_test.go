@@ -118,8 +118,8 @@ func readable(t testing.TB, fd int, wait time.Duration) bool {
 	}
 }
 
-// carrying waits until every link of this namespace that is up has a carrier: the kernel starts a link's queue a
-// moment after that.
+// carrying waits until every link of this namespace that is up also carries: behind the carrier the
+// kernel opens a link's queue a moment later.
 func carrying(t testing.TB) {
 	t.Helper()
 	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
@@ -150,7 +150,7 @@ func carrying(t testing.TB) {
 	}
 }
 
-// settle returns the frames that d has delivered when there are n.
+// settle gives the frames that d has delivered by the time n have come.
 func (k *catch) settle(t testing.TB, d *Device, n int) []ether.Frame {
 	t.Helper()
 	for len(k.frames) < n {
@@ -182,7 +182,7 @@ func caught(d *Device) *catch {
 var anywhere = &linkSetup{Handle: new(netlink.Handle)}
 
 // A wire is a packet socket on a container's end: what is written leaves the container, what is read
-// has arrived there. Every packet begins with a virtio-net header.
+// has come to it. Every packet begins with a virtio-net header.
 type wire struct {
 	t  testing.TB
 	fd int
@@ -216,7 +216,7 @@ func (w *wire) writeRaw(b []byte) error {
 	return err
 }
 
-// read returns the next packet.
+// read gives the next packet that comes.
 func (w *wire) read() (ether.Offload, []byte) {
 	w.t.Helper()
 	await(w.t, w.fd)
@@ -226,7 +226,7 @@ func (w *wire) read() (ether.Offload, []byte) {
 	return decodeVnet(b), b[vnetLen:n]
 }
 
-// quiet fails the test if a packet arrives within a moment.
+// quiet fails the test if something comes within a moment.
 func (w *wire) quiet() {
 	w.t.Helper()
 	if readable(w.t, w.fd, 100*time.Millisecond) {

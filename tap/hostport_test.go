@@ -69,8 +69,8 @@ func address(t testing.TB, name, addr string) {
 	must(t, netlink.AddrAdd(link(t, name), a))
 }
 
-// The host's port has its addresses. Only packets of the host itself are sent there; nothing that comes from there is
-// forwarded. It is repaired whenever that is requested, and removed without a trace.
+// The host's port has its addresses, and only what the host itself says goes there; nothing that comes from there goes
+// anywhere else. It is completed as often as it is asked for, and removed without a trace.
 func TestHostPort(t *testing.T) {
 	host(t)
 	outside(t)

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestInvalidOffloads: what a container with CAP_NET_RAW can write into a virtio-net header. Nothing may panic. What arrives and
-// passes Check cuts into a bounded number of frames; what must be refused is refused.
-func TestInvalidOffloads(t *testing.T) {
+// TestLies: what a container with CAP_NET_RAW can claim in a virtio-net header. Nothing may panic;
+// what arrives and passes Check cuts into a bounded number of frames; what must be refused is.
+func TestLies(t *testing.T) {
 	valid := func(t *testing.T) ([]byte, ether.Offload) {
 		f := tcp(60000).super(t, 1448)
 		return f.Bytes(), f.Off
@@ -122,7 +122,7 @@ func judge(t *testing.T, d *Device, f *ether.Frame, refused bool) {
 	}
 }
 
-// TestVLAN: the kernel removes a tag from the frame; what is read has it again, with the checksum's offset adapted.
+// TestVLAN: the kernel takes a tag out of the frame; what is read has it again, the sum's place moved.
 func TestVLAN(t *testing.T) {
 	d, w := port(t, Veth)
 	c := caught(d)

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNode: a sentence says why no TAP can be made, and what would be right.
+// TestNode: what keeps TAPs from being made is said in a sentence, with what would be right.
 func TestNode(t *testing.T) {
 	if os.Geteuid() != 0 {
 		cannot(t, "needs root to make devices")

@@ -10,7 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/offload"
 )
 
-// refusing makes writes fail, selected by their virtio-net header.
+// refusing has a Device's kernel refuse writes by their virtio-net header.
 func refusing(d *Device, errno syscall.Errno, which func(off ether.Offload) bool) (refused *int) {
 	refused = new(int)
 	d.failWrite = func(_ int, b []byte) syscall.Errno {
@@ -33,8 +33,8 @@ func kindOf(p packet) ether.Kind {
 	return ether.TCP4
 }
 
-// TestSuperRefused: what the kernel refuses as a super-frame, joined here or received whole, is written frame by frame. Nothing is
-// lost, duplicated or out of order; this kind alone is disabled, until Retry.
+// TestSuperRefused: what the kernel refuses as a super-frame, joined here or come whole, goes frame by frame: nothing is
+// lost, doubled or out of order; this kind alone is not offered again, until Retry.
 func TestSuperRefused(t *testing.T) {
 	for _, k := range kinds {
 		for _, whole := range []bool{false, true} {
@@ -107,7 +107,7 @@ func TestSuperRefused(t *testing.T) {
 	}
 }
 
-// TestChecksumRefused: a checksum that the kernel refuses to complete is completed here.
+// TestChecksumRefused: a checksum that the kernel will not finish is finished here.
 func TestChecksumRefused(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -143,33 +143,33 @@ func TestChecksumRefused(t *testing.T) {
 	}
 }
 
-// TestRefusedForNow: errors that say nothing about the offload do not disable it. If there is no memory for the whole, segments are
-// written; a TAP that is down or full accepts no segments either.
+// TestRefusedForNow: errors that say nothing about the offload leave it on. Want of memory for the whole is met by
+// pieces; a TAP that is down or full takes no pieces either.
 func TestRefusedForNow(t *testing.T) {
 	for _, tt := range []struct {
-		errno    syscall.Errno
-		segments bool
+		errno  syscall.Errno
+		pieces bool
 	}{{syscall.ENOMEM, true}, {syscall.ENOBUFS, true}, {syscall.EMSGSIZE, true}, {syscall.EIO, false}, {syscall.EAGAIN, false}, {syscall.EBADFD, false}} {
 		t.Run(tt.errno.Error(), func(t *testing.T) {
 			d, w := port(t, Direct)
 			refusing(d, tt.errno, func(off ether.Offload) bool { return off.Kind != ether.None })
 			super := packet{payload: data(5000)}.super(t, 1000)
 			must(t, super.Check())
-			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.segments {
+			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.pieces {
 				t.Errorf("%d super-frames went", sent)
 			}
 			for range 5 * max(0, d.Offload(ether.TCP4).Resent/5) {
 				w.read()
 			}
 			w.quiet()
-			if s := d.Offload(ether.TCP4); s.Why != nil || s.Resent != 5 && tt.segments || s.Resent != 0 && !tt.segments {
+			if s := d.Offload(ether.TCP4); s.Why != nil || s.Resent != 5 && tt.pieces || s.Resent != 0 && !tt.pieces {
 				t.Errorf("%+v", s)
 			}
 		})
 	}
 }
 
-// TestRefusedByContent: this kernel accepts at most 128 datagrams in one super-frame; that does not disable super-frames.
+// TestRefusedByContent: this kernel takes no more than 128 datagrams as one; that is no reason to make none.
 func TestRefusedByContent(t *testing.T) {
 	d, w := port(t, Direct)
 	if _, udp := d.Offloads(); !udp {
@@ -192,7 +192,7 @@ func TestRefusedByContent(t *testing.T) {
 	}
 }
 
-// TestUnavailable: what the kernel did not support at the start is never tried, not by Retry either.
+// TestUnavailable: what the kernel said at the start that it has not is not tried, not by Retry either.
 func TestUnavailable(t *testing.T) {
 	d, w := port(t, Direct)
 	d.offloads = 0

@@ -21,7 +21,7 @@ type packet struct {
 
 func tcp(n int) packet { return packet{payload: data(n)} }
 
-// data is n bytes; no two consecutive ones are equal.
+// data is n bytes, no two neighbours alike.
 func data(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -30,7 +30,7 @@ func data(n int) []byte {
 	return b
 }
 
-// frame is the frame with complete checksums.
+// frame is the finished frame.
 func (p packet) frame(t testing.TB) ether.Frame {
 	t.Helper()
 	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 2}, DstMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 3}, EthernetType: layers.EthernetTypeIPv4}
@@ -74,7 +74,7 @@ func (p packet) layout() (l4, head, sum int) {
 	return l4, l4 + 20, 16
 }
 
-// super is the super-frame with segments of the given size, as a container's kernel sends it.
+// super is the super-frame of segments of the given size, as a container's kernel leaves it.
 func (p packet) super(t testing.TB, segment int) ether.Frame {
 	t.Helper()
 	f := p.frame(t)
@@ -128,7 +128,7 @@ func cut(f *ether.Frame) (frames [][]byte) {
 	}
 }
 
-// sumsRight tells whether gopacket finds a frame's checksums right.
+// checksumsValid is gopacket's opinion of a finished frame's checksum.
 func sumsRight(t testing.TB, frame []byte) {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)

@@ -40,7 +40,7 @@ func right(t *testing.T, s Spec) {
 	redirects(t, tapName, outer)
 }
 
-// redirects checks that there is one filter on from, that it matches everything, and that its target is to.
+// redirects checks that there is one filter on from, that it takes everything, and that it leads to to.
 func redirects(t *testing.T, from, to string) {
 	t.Helper()
 	filters, err := netlink.FilterList(link(t, from), netlink.MakeHandle(0xffff, 0))
@@ -86,7 +86,7 @@ func TestCreateTwice(t *testing.T) {
 	}
 }
 
-// TestCreateCompletes: a process was killed in the middle, or an administrator has changed something.
+// TestCreateCompletes begins where a process was killed or an administrator has been.
 func TestCreateCompletes(t *testing.T) {
 	ingress := func(t *testing.T, name string) *netlink.Ingress {
 		return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The probes find what tapestry needs, and leave nothing behind.
+// What tapestry needs is here, and looking for it leaves nothing behind.
 func TestProbes(t *testing.T) {
 	host(t)
 	got, err := ProbeTUN()
@@ -26,7 +26,7 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// A redirect without a target is found, since the frame does not arrive.
+// A redirect that leads nowhere is found out by the frame that does not arrive.
 func TestProbeFindsSwallowedFrames(t *testing.T) {
 	host(t)
 	s := spec(Veth)
@@ -58,7 +58,7 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// A frame that is lost because the link has just come up is sent again.
+// What a link loses that has just come up is sent again.
 func TestProbeSendsAgain(t *testing.T) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {

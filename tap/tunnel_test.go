@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inTunnel is p's super-frame within VXLAN, over IPv4 or IPv6, as the kernel of a container with a VXLAN device sends it.
+// inTunnel is p's super-frame within VXLAN, over IPv4 or IPv6, as the kernel of a container with a VXLAN device leaves it.
 func (p packet) inTunnel(t testing.TB, segment int, v6, sum bool) ether.Frame {
 	t.Helper()
 	inner := p.super(t, segment)
@@ -67,7 +67,7 @@ func TestVnetTunnel(t *testing.T) {
 	}
 }
 
-// TestSendTunnel: a super-frame within a tunnel is written as one if the kernel accepts it, else as its segments.
+// TestSendTunnel: a super-frame within a tunnel goes as one where the kernel takes it, and else as its segments.
 func TestSendTunnel(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		for _, v6 := range []bool{false, true} {

@@ -77,7 +77,7 @@ func TestVnetDecode(t *testing.T) {
 	}
 }
 
-// Any header that is decoded and encoded again is decoded to the same, and unknown kinds do not pass Check.
+// Whatever a header is, what it is decoded as is written as the same again, and nothing that is not known passes Check.
 func FuzzVnet(f *testing.F) {
 	super := tcp(3000).super(f, 1000)
 	for _, h := range [][]byte{

@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -22,19 +23,31 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/dissect": {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
 	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
-	"capture/filter":  {ours: []string{"capture/pcapng"}},
+	"capture/filter":  {ours: []string{"capture/pcapng", "spell"}},
 	"capture/flow":    {ours: []string{"ether", "switch"}},
 	"capture/pcapng":  {ours: []string{"ether"}},
 	"fabric":          {ours: []string{"ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/state":    {ours: []string{"ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},
-	"plugin":          {ours: []string{"ether", "fabric", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
-	"cmd/tapestry":    {ours: []string{"bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/spf13", "golang.org/x/sync", "golang.org/x/sys"}},
+	"plugin":          {ours: []string{"ether", "fabric", "spell", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
+	"spell":           {},
+	"api":             {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},
+	"daemon":          {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "tap"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"cmd/exit":        {},
+	"cmd/human":       {foreign: []string{"golang.org/x/sys"}},
+	"client":          {ours: []string{"api", "capture/pcapng", "cmd/exit"}, foreign: []string{"golang.org/x/sys"}},
+	"docker":          {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "client", "cmd/exit", "cmd/human", "spell", "switch"}},
+	"doctor":          {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "fabric", "plugin", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
+	"capture/show":    {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/flow", "capture/pcapng", "cmd/exit", "cmd/human", "ether", "switch"}},
+	"trace":           {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
+	"cmd/tapestry":    {ours: []string{"api", "bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "daemon", "docker", "doctor", "ether", "fabric", "fault", "plugin", "spell", "switch", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
+	"test/fake":       {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap"}},
 	"bench":           {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
 	"test":            {},
 }
 
+const module = "github.com/tapestry-net/tapestry/"
+
 func TestArrows(t *testing.T) {
-	const module = "github.com/tapestry-net/tapestry/"
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
 	cmd.Dir = ".."
 	out, err := cmd.Output()
@@ -71,5 +84,29 @@ func TestArrows(t *testing.T) {
 	}
 	if seen < 9 {
 		t.Fatalf("go list showed %d rooms only", seen)
+	}
+	for room := range rooms {
+		if _, err := os.Stat("../" + room); err != nil {
+			t.Errorf("room %s: %v", room, err)
+		}
+	}
+}
+
+// The daemon never reaches the Docker client, nor what commands are made of.
+func TestDaemonAlone(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./daemon")
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, module+"fabric") {
+		t.Fatalf("go list shows no fabric among %d packages", len(deps))
+	}
+	for _, dep := range deps {
+		if slices.Contains([]string{module + "docker", module + "client", module + "doctor"}, dep) || strings.HasPrefix(dep, module+"cmd/") || strings.Contains(dep, "spf13/cobra") {
+			t.Errorf("the daemon imports %s", dep)
+		}
 	}
 }

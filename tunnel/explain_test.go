@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestListenRefused is what docker network create says if the tunnel cannot be opened: a sentence, followed by the kernel's
-// error.
+// TestListenRefused is what docker network create says where the tunnel cannot be opened: a sentence, and the kernel's word
+// behind it.
 func TestListenRefused(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{unix.EAFNOSUPPORT: "no IPv6", unix.EMFILE: "ulimit -n", unix.ENFILE: "fs.file-max",
 		unix.ENOBUFS: "no memory left", unix.ENOMEM: "no memory left"} {

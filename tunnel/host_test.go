@@ -111,7 +111,7 @@ func (k *catch) in(frames []ether.Frame) {
 	}
 }
 
-// caught makes a link to host that keeps copies of the frames it receives.
+// caught gives v a link to host that keeps what comes.
 func caught(t testing.TB, v *VTEP, vni uint32, host string) (*catch, *Link) {
 	t.Helper()
 	l, err := v.Link(vni, at(host))
@@ -121,7 +121,7 @@ func caught(t testing.TB, v *VTEP, vni uint32, host string) (*catch, *Link) {
 	return k, l
 }
 
-// settle drains until n frames have come and nothing is left to be read, and returns them.
+// settle drains until n frames have come and nothing is left to be read, and gives them.
 func (k *catch) settle(t testing.TB, n int) [][]byte {
 	t.Helper()
 	for k.drain(t, time.Minute*time.Duration(min(1, max(0, n-len(k.frames))))) {
@@ -161,7 +161,7 @@ type packet struct {
 	payload []byte
 }
 
-// data is n bytes; no two consecutive ones are equal.
+// data is n bytes, no two neighbours alike.
 func data(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -170,7 +170,7 @@ func data(n int) []byte {
 	return b
 }
 
-// frame is the frame with complete checksums.
+// frame is the finished frame.
 func (p packet) frame(t testing.TB) *ether.Frame {
 	t.Helper()
 	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 2}, DstMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 3}, EthernetType: layers.EthernetTypeIPv4}
@@ -211,8 +211,8 @@ func (p packet) frame(t testing.TB) *ether.Frame {
 	return &f
 }
 
-// super is the super-frame with segments of the given size, as a container's kernel sends it; with size 0, an ordinary frame
-// with a partial checksum.
+// super is the super-frame of segments of the given size, as a container's kernel leaves it; with
+// size 0, an ordinary frame whose checksum is partial.
 func (p packet) super(t testing.TB, segment int) *ether.Frame {
 	t.Helper()
 	f := p.frame(t)
@@ -249,7 +249,7 @@ func (p packet) segments(t testing.TB, segment int) (frames [][]byte) {
 	return frames
 }
 
-// same compares the frames that have come with those that are wanted, in order.
+// same checks that the frames that came are those that were wanted, in order.
 func same(t testing.TB, got, want [][]byte) {
 	t.Helper()
 	if len(got) != len(want) {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestZeroChecksum: a kernel VTEP that sends no outer checksums is accepted, over IPv6 as over IPv4.
+// TestZeroChecksum: a kernel VTEP that sends no outer checksums is heard, over IPv6 as over IPv4.
 func TestZeroChecksum(t *testing.T) {
 	for _, underlay := range []struct{ name, here, there, device string }{
 		{"IPv4", "192.0.2.1", "192.0.2.2", "noudpcsum"},
@@ -42,8 +42,8 @@ func TestZeroChecksum(t *testing.T) {
 	}
 }
 
-// TestKernelDropped: what the kernel drops for a wrong checksum is counted as that, and as nothing else.
-func TestKernelDropped(t *testing.T) {
+// TestOutside: what the kernel drops for its checksum is counted as that, and as nothing else.
+func TestOutside(t *testing.T) {
 	host(t)
 	for _, family := range families {
 		v := listen(t, family.b, 1)
@@ -85,8 +85,8 @@ func TestKernelDropped(t *testing.T) {
 	}
 }
 
-// TestSortDrops: every drop of our sockets is in one counter, whatever the kernel counts elsewhere.
-func TestSortDrops(t *testing.T) {
+// TestSortLosses: every drop of our sockets is in one count, whatever the kernel counts elsewhere.
+func TestSortLosses(t *testing.T) {
 	for _, c := range []struct {
 		name                    string
 		drops                   uint64

@@ -31,8 +31,8 @@ var kinds = []struct {
 	{"UDP over IPv6", packet{udp: true, v6: true}},
 }
 
-// TestSend: ordinary frames, frames with partial checksums and super-frames arrive complete, byte for byte as gopacket
-// writes them.
+// TestSend: ordinary frames, partial ones and super-frames come out finished and byte for byte; the
+// frames wanted are gopacket's, checksums and all.
 func TestSend(t *testing.T) {
 	for _, family := range families {
 		for _, kind := range kinds {
@@ -133,7 +133,7 @@ func of(frames [][]byte, udp bool) (some [][]byte) {
 	return some
 }
 
-// TestTrains checks a batch before it is sent.
+// TestTrains looks at a load before it is sent.
 func TestTrains(t *testing.T) {
 	many := func(n, size int) []int {
 		s := make([]int, n)
@@ -193,7 +193,7 @@ func TestTrains(t *testing.T) {
 	}
 }
 
-// TestTrainsOfSuperFrames: a super-frame that does not fit the rest of a train begins another one; small ones share a train.
+// TestTrainsOfSuperFrames: a super-frame that would be cut in two by the end of a train begins another; small ones share.
 func TestTrainsOfSuperFrames(t *testing.T) {
 	for name, tc := range map[string]struct {
 		payloads []int
@@ -221,8 +221,8 @@ func TestTrainsOfSuperFrames(t *testing.T) {
 	}
 }
 
-// TestSendBatches exceeds a batch's bounds: 64 trains, 512 datagrams, also in the middle of a super-frame.
-func TestSendBatches(t *testing.T) {
+// TestSendLoads crosses a load's bounds: 64 trains, 512 datagrams, in the middle of a super-frame too.
+func TestSendLoads(t *testing.T) {
 	tests := []struct {
 		name  string
 		batch func() ([]*ether.Frame, [][]byte)
@@ -268,8 +268,8 @@ func TestSendBatches(t *testing.T) {
 	}
 }
 
-// TestSendLends: a frame with a partial checksum is sent with a complete one, in trains and alone, wherever its checksum is. The
-// lent bytes are unchanged, except the headroom, and can be sent again.
+// TestSendLends: a frame whose checksum is open goes out finished, in trains and alone, wherever its checksum stands; what
+// was lent is as it was, but for the headroom, and can be sent again.
 func TestSendLends(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
 	var batch []*ether.Frame

@@ -31,7 +31,7 @@ func TestTrainShapes(t *testing.T) {
 	}
 }
 
-// FuzzMessage: any input is read without panic, only what was sent is intact, and what is read is bounded.
+// FuzzMessage: whatever comes is read without panic, nothing but what was sent is intact, and what is read is bounded.
 func FuzzMessage(f *testing.F) {
 	seed := func(m message, body []byte) {
 		b := append(make([]byte, messageHeadLen), body...)

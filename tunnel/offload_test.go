@@ -42,7 +42,7 @@ func batch(t *testing.T) (frames []*ether.Frame, want [][]byte, trains int) {
 }
 
 // TestSendErrors: of each error of sendmmsg(2) on a train, nothing is lost that could be sent, nothing is sent twice,
-// order stays, and trains are made as before unless the train as such was refused.
+// order stays, and trains go on being made unless it was the train as such that was refused.
 func TestSendErrors(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -139,7 +139,7 @@ func TestSingleRefused(t *testing.T) {
 	}
 }
 
-// TestRefusedAlone: what the kernel refuses to one link is not disabled at another.
+// TestRefusedAlone: one link's refusal is not another's.
 func TestRefusedAlone(t *testing.T) {
 	l, _ := pair(t, "127.0.0.1", "127.0.0.2")
 	other, err := l.v.Link(81, at("127.0.0.3"))

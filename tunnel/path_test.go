@@ -44,7 +44,7 @@ func add(t *testing.T, l netlink.Link, addrs ...string) {
 	}
 }
 
-// TestPath: the MTU is that of the route, whichever link has the address, and the error says why there is no path.
+// TestPath: how long packets may be is the route's word, wherever the address is, and why there is no way is said.
 func TestPath(t *testing.T) {
 	host(t)
 	under, _ := underlay(t)
@@ -128,7 +128,7 @@ func TestPathWithoutCarrier(t *testing.T) {
 	until("up again", func(err error) bool { return err == nil })
 }
 
-// TestMonitor: changes of links, addresses and routes are reported, and Close ends it.
+// TestMonitor: links, addresses and routes are heard of, and Close ends it.
 func TestMonitor(t *testing.T) {
 	host(t)
 	under, peer := underlay(t)

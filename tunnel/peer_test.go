@@ -24,7 +24,7 @@ type path struct {
 	relay
 }
 
-// relay forwards datagrams, and does to trains what broken kernels do.
+// relay passes datagrams on, and does to trains what broken kernels do.
 type relay struct {
 	fd     int
 	in     receiver
@@ -130,7 +130,7 @@ func (p *path) data() {
 	p.at.frames = nil
 }
 
-// TestPeerGood: over a good path both ends find out within three seconds, with real trains.
+// TestPeerGood: over a sound path both ends find that out within three seconds, by real trains.
 func TestPeerGood(t *testing.T) {
 	p := newPath(t)
 	var news []PeerState
@@ -174,8 +174,8 @@ func TestPeerGood(t *testing.T) {
 	}
 }
 
-// TestPeerMangled: what a broken kernel does to trains is found out, and from then on datagrams are sent one by one. When it
-// works again, trains are sent again.
+// TestPeerMangled: what a broken kernel does to trains is found, and from then on data goes one by one. When it has
+// stopped, trains go again.
 func TestPeerMangled(t *testing.T) {
 	equalTail := func(train [][]byte) bool { return len(train[0]) == len(train[len(train)-1]) }
 	for name, mangle := range map[string]func([][]byte) [][]byte{
@@ -242,7 +242,7 @@ func TestPeerMangled(t *testing.T) {
 	}
 }
 
-// TestPeerUnsure: loss of trains and single datagrams alike says nothing about trains; neither does one bad test.
+// TestPeerUnsure: loss that spares neither trains nor singles is no verdict on trains; one bad test is none either.
 func TestPeerUnsure(t *testing.T) {
 	p := newPath(t)
 	spoil := rand.New(rand.NewPCG(1, 2))
@@ -286,7 +286,7 @@ func TestPeerUnsure(t *testing.T) {
 	}
 }
 
-// TestPeerNarrow: a path that drops the longest datagrams, and sends no ICMP, is not good, even if short ones arrive.
+// TestPeerNarrow: a path that swallows the longest datagrams, and sends no ICMP, is no good one, whatever the short ones do.
 func TestPeerNarrow(t *testing.T) {
 	p := newPath(t)
 	p.single = func(d []byte) bool { return len(d) <= 1400 }
@@ -309,8 +309,8 @@ func TestPeerNarrow(t *testing.T) {
 	}
 }
 
-// TestPeerNoAnswer: a host without tapestry gets a few small datagrams, and trains are sent to it. When tapestry starts there, both
-// know at once.
+// TestPeerNoAnswer: a host without tapestry gets a few small datagrams, and trains go on. When tapestry comes up there,
+// both know at once.
 func TestPeerNoAnswer(t *testing.T) {
 	host(t)
 	p := &path{t: t, a: listen(t, "127.0.0.1", 1), relay: relay{arena: make([]byte, 512<<10)}}
@@ -354,7 +354,7 @@ func TestPeerNoAnswer(t *testing.T) {
 	}
 }
 
-// TestPeerRefused: what this host's kernel refuses is not taken for a failure of the path.
+// TestPeerRefused: the own kernel's refusal is not taken for the path's.
 func TestPeerRefused(t *testing.T) {
 	p := newPath(t)
 	for _, fd := range p.a.send {
@@ -408,7 +408,7 @@ func TestPeerEnds(t *testing.T) {
 	}
 }
 
-// TestPeerPorts: the answers of a daemon do not count for another one at the same address; when its links have gone the other is asked.
+// TestPeerPorts: what one daemon says holds for no other at its address, and when its links have gone the other is asked.
 func TestPeerPorts(t *testing.T) {
 	p := newPath(t)
 	other, err := p.a.Link(81, netip.AddrPortFrom(p.to.Host.Addr(), 8472))
@@ -430,7 +430,7 @@ func TestPeerPorts(t *testing.T) {
 	}
 }
 
-// TestPeerBounds: whatever a peer sends, the number of its open tests and of answers to it is limited.
+// TestPeerBounds: whatever a peer sends, it can have only so many tests open, and be answered only so often.
 func TestPeerBounds(t *testing.T) {
 	p := newPath(t)
 	peer := p.b.Peers()[0]
@@ -500,8 +500,8 @@ func TestAnswersForged(t *testing.T) {
 	}
 }
 
-// TestEvaluate: the meaning of reports. A shape is compared with its single datagrams.
-func TestEvaluate(t *testing.T) {
+// TestWeigh: what reports mean. A shape is judged by its singles.
+func TestWeigh(t *testing.T) {
 	const full = 1464
 	all := trainShapes(full)
 	whole := func() (r report) {

@@ -23,7 +23,7 @@ func TestProbeSockets(t *testing.T) {
 	}
 }
 
-// A train that arrives changed is distinguished from one that does not arrive.
+// A train that arrives otherwise than it left is told from one that does not arrive.
 func TestTryTrain(t *testing.T) {
 	loopback := netip.MustParseAddrPort("127.0.0.1:0")
 	open := func() (fd int, at unix.Sockaddr) {
@@ -77,7 +77,7 @@ func TestProbePort(t *testing.T) {
 	}
 }
 
-// TestSocketsThatCannotBeHad: the sentence says which limit was reached; ports to send from are not taken for the VXLAN port.
+// TestSocketsThatCannotBeHad: the sentence says what is short, and ports to send from are not taken for the VXLAN port.
 func TestSocketsThatCannotBeHad(t *testing.T) {
 	local := netip.MustParseAddr("127.0.0.1")
 	fd, err := bind(netip.AddrPortFrom(local, 0), false)

@@ -71,8 +71,8 @@ func TestNarrowPath(t *testing.T) {
 	}
 }
 
-// TestTrainsRefused: UDP_SEGMENT without checksums is EINVAL (udp(7)), as an example of routes that cannot segment: the datagrams are
-// sent one by one, now and from now on.
+// TestTrainsRefused: UDP_SEGMENT without checksums is EINVAL (udp(7)), and stands here for every route
+// that cannot segment: the datagrams go one by one, this time and from now on.
 func TestTrainsRefused(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
 	for _, fd := range l.v.send {

@@ -38,7 +38,7 @@ func TestRemoteSumInHeader(t *testing.T) {
 	}
 }
 
-// A partial checksum arrives as a partial one; when it is completed, the frame is as it would have been sent complete.
+// What leaves with its checksum open arrives so, and finished it is what would have been sent.
 func TestRemoteSum(t *testing.T) {
 	host(t)
 	for _, fam := range families {
@@ -84,7 +84,7 @@ func TestRemoteSum(t *testing.T) {
 	}
 }
 
-// Linux's own VXLAN has it, too: we read its partial checksums, and it completes ours.
+// Linux's own VXLAN has it too: what it leaves open we read, and what we leave open it finishes.
 func TestRemoteSumOfLinux(t *testing.T) {
 	here := host(t)
 	there, err := netns.New()
@@ -154,7 +154,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	}
 }
 
-// Checksums are left partial for a host that says that it completes them, and only as long as it says so.
+// Checksums are left open for a host that says that it understands, and only as long as it says so.
 func TestRemoteSumAgreed(t *testing.T) {
 	p := newPath(t)
 	if p.to.Stats().RemoteSum {
@@ -188,7 +188,7 @@ func TestRemoteSumAgreed(t *testing.T) {
 	}
 }
 
-// Checksums are left partial only if the flag that says so arrives.
+// Checksums are left open only where the flag that says so arrives.
 func TestRemoteSumFlagLost(t *testing.T) {
 	p := newPath(t)
 	open := 0
@@ -241,8 +241,8 @@ func TestCompleteChecksums(t *testing.T) {
 	p.data()
 }
 
-// TestReservedBits: from a host that was not told that we complete checksums, the flag is a reserved bit and ignored (RFC 7348 section 5).
-// A host that has not asked again for three minutes may be another one by now.
+// TestReservedBits: from who was never told that we finish checksums, the flag for that is a reserved bit as any other, and ignored
+// (RFC 7348 section 5). Who was told and has not asked again for three minutes is another host by now.
 func TestReservedBits(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)

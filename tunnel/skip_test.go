@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// cannot skips a test that this machine cannot run; with TAPESTRY_MUST=1 it fails instead. It is this room's only way to skip
-// (test/skips_test.go).
+// cannot gives a test up for want of something that the machine has not got; with TAPESTRY_MUST=1 it fails instead. It is this
+// room's only way to skip (test/skips_test.go).
 func cannot(t testing.TB, what ...any) {
 	t.Helper()
 	if os.Getenv("TAPESTRY_MUST") == "1" {

@@ -92,7 +92,7 @@ func (w *wire) datagrams(v6 bool) (n int) {
 	return 0
 }
 
-// know makes both hosts learn that the other one is a tapestry.
+// know has the tapestries learn of each other.
 func know(t testing.TB, a, b *VTEP) {
 	t.Helper()
 	known := func(v *VTEP) bool {
@@ -202,7 +202,7 @@ func TestJoinedTrains(t *testing.T) {
 	}
 }
 
-// A train may hold messages between hosts, and datagrams of no network.
+// A train may hold messages between hosts, and what belongs to no network.
 func TestTrainOfAll(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -344,7 +344,7 @@ func TestImitatedHeader(t *testing.T) {
 	same(t, ofTest(k81.frames), [][]byte{secret})
 }
 
-// TestKernelVTEPsTrains: what a Linux vxlan device sends arrives, whether it was joined on the path or never cut, from one network and from two.
+// TestKernelVTEPsTrains: what a Linux vxlan device sends comes whole, be it joined on the way, or never cut, from one network and from two.
 func TestKernelVTEPsTrains(t *testing.T) {
 	for _, vnis := range [][]uint32{{vni}, {vni, 81}} {
 		for _, joined := range []bool{true, false} {

@@ -77,7 +77,7 @@ func TestPortTakenBySwarm(t *testing.T) {
 	}
 }
 
-// TestPortTakenUnseen: a daemon that may not see the sockets of other processes does not say that the kernel has the port.
+// TestPortTakenUnseen: a daemon that may not look into other processes does not blame the kernel for theirs.
 func TestPortTakenUnseen(t *testing.T) {
 	host(t) // locks the thread, whose capabilities these are
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at("127.0.0.1")))

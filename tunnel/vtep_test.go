@@ -73,7 +73,7 @@ func TestRxDropped(t *testing.T) {
 	}
 }
 
-// TestCloseLeavesTheNext: a second Close of a link does not remove its successor.
+// TestCloseLeavesTheNext: a link closed twice does not take another's place away.
 func TestCloseLeavesTheNext(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -125,7 +125,7 @@ func TestUnsegmented(t *testing.T) {
 	}
 }
 
-// sendTrain sends a datagram that the kernel delivers as a train with segments of size bytes.
+// sendTrain sends a datagram that the kernel hands over as a train with segments of size bytes.
 func sendTrain(t testing.TB, addr string, v *VTEP, size int, datagram []byte) {
 	t.Helper()
 	fd, err := bind(netip.AddrPortFrom(netip.MustParseAddr(addr), 0), false)
@@ -135,9 +135,9 @@ func sendTrain(t testing.TB, addr string, v *VTEP, size int, datagram []byte) {
 	must(t, unix.Sendto(fd, datagram, 0, toSockaddr(v.Local)))
 }
 
-// TestUnsegmentedUDP: an inner UDP super-frame that no device has cut looks like a train. It is one frame,
-// and the payload at the place where a next datagram would begin is delivered to no other network.
-func TestUnsegmentedUDP(t *testing.T) {
+// TestUncutUDP: an inner UDP super-frame that no device has cut looks like a train. It is one frame,
+// and the payload that stands where a next datagram would begin is read by nobody else.
+func TestUncutUDP(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, at("127.0.0.2"))
@@ -179,7 +179,7 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	}
 }
 
-// TestTrainOfBefore: a train that came before its host had a second network is dropped as ambiguous.
+// TestTrainOfBefore: a train that came before its host had a second network is not guessed at.
 func TestTrainOfBefore(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
@@ -196,9 +196,9 @@ func TestTrainOfBefore(t *testing.T) {
 	k.settle(t, 3)
 }
 
-// TestPeerReceiver: a host has a socket of its own from its second network on, until it is known to cut what it sends. Nothing is lost
-// when it is closed, and nothing left of it.
-func TestPeerReceiver(t *testing.T) {
+// TestOwnReceiver: a host has a socket of its own from its second network on, until it is known to cut what it sends. Nothing is lost
+// when it goes, and nothing left of it.
+func TestOwnReceiver(t *testing.T) {
 	host(t)
 	for _, family := range families {
 		v := listen(t, family.a, 2)
@@ -370,7 +370,7 @@ func TestSendersTakeNothingIn(t *testing.T) {
 	}
 }
 
-// TestSeveralReceivers: every datagram arrives, whichever socket the kernel has selected, and a flow keeps its order.
+// TestSeveralReceivers: every datagram comes, whichever socket the kernel chose, and a flow keeps its order.
 func TestSeveralReceivers(t *testing.T) {
 	host(t)
 	l, err := listen(t, "127.0.0.1", 1).Link(vni, at("127.0.0.2"))

@@ -142,7 +142,7 @@ func TestOverhead(t *testing.T) {
 	}
 }
 
-// FuzzDatagram: any datagram, with any control data of the kernel, is split completely and read without panic.
+// FuzzDatagram: whatever comes in, with whatever the kernel says about it, is split whole and read without panic.
 func FuzzDatagram(f *testing.F) {
 	h, err := template(80)
 	must(f, err)

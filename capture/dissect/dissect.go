@@ -8,7 +8,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// An EtherType is the protocol that a frame carries (IEEE 802.3 §3.2.6). Its text is as in "0x0800".
+// An EtherType is the number of what is in a frame (IEEE 802.3 §3.2.6). Its text is as in "0x0800".
 type EtherType uint16
 
 const (
@@ -54,8 +54,8 @@ func (f TCPFlags) MarshalText() ([]byte, error) {
 	return b, nil
 }
 
-// Dissect dissects a frame, from its Ethernet header on. wireLen is its length on the wire; frame is shorter if it was
-// captured in part. It may be called by several goroutines at a time.
+// Dissect tells what frame says, from its Ethernet header on. wireLen is its length on the wire; frame is shorter if
+// it was captured in part. It may be called by many at once.
 func Dissect(frame []byte, wireLen int) (s *Summary) {
 	s = &Summary{Len: max(wireLen, len(frame))}
 	if len(frame) < s.Len {
@@ -71,19 +71,19 @@ func Dissect(frame []byte, wireLen int) (s *Summary) {
 	return s
 }
 
-// A part of a frame: the bytes that were captured, and how many there were on the wire.
+// A part of a frame: the bytes that are here, and how many there were on the wire.
 type part struct {
 	b    []byte
 	wire int
 }
 
-// skip is the part after the first n bytes.
+// skip is what follows the first n bytes.
 func (p part) skip(n int) part { return part{p.b[min(n, len(p.b)):], p.wire - n} }
 
 // limit is the first n bytes.
 func (p part) limit(n int) part { return part{p.b[:min(n, len(p.b))], min(n, p.wire)} }
 
-// has tells whether n bytes were captured; if not, it notes that what is cut short.
+// has tells whether the n bytes of what are here, and notes it as an error if not.
 func (s *Summary) has(p part, n int, what string) bool {
 	if len(p.b) < n {
 		s.fail("%s cut short: %d of %d bytes", what, len(p.b), n)
@@ -92,7 +92,7 @@ func (s *Summary) has(p part, n int, what string) bool {
 	return true
 }
 
-// fail notes an error. Only the first one is kept: the others mostly follow from it.
+// fail notes what is wrong. The first thing wrong is the one that people want to know.
 func (s *Summary) fail(format string, args ...any) {
 	if s.Error == "" {
 		s.Error = fmt.Sprintf(format, args...)
@@ -117,7 +117,7 @@ func (s *Summary) ethernet(p part) {
 	s.network(e.Type, p)
 }
 
-// network reads what follows the link-layer header.
+// network reads what is behind a link's header.
 func (s *Summary) network(typ EtherType, p part) {
 	switch typ {
 	case typeARP:

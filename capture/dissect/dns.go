@@ -77,7 +77,7 @@ func (d *DNS) orNil() *DNS {
 	return d
 }
 
-// answer is the address or the name in the data of a record, which begins at at and ends with msg; "" if it has none.
+// answer is the address or the name in the data of a record, which reach from at to the end of msg; "" if it has none.
 func answer(msg []byte, at, kind int) string {
 	switch data := msg[at:]; dnsTypes[kind] {
 	case "A", "AAAA":

@@ -17,15 +17,15 @@ const (
 	maxDepth = 6
 )
 
-// Full is every layer of a frame with its fields, as a tree for people, in lines of at most 32 KiB together. It is gopacket's
-// dissection, which may differ from a Summary if the frame is malformed.
+// Full is every layer of a frame with its fields, as a tree for people, with a newline at each line's end and of at
+// most 32 KiB. It is gopacket's view, which may differ from a Summary's where a frame is broken.
 func Full(frame []byte) string {
 	t := &tree{}
 	t.frame(frame)
 	return t.out.String()
 }
 
-// A tree is written line by line. What comes after maxFull is left out.
+// A tree is written line by line. It is full when full; what comes later is left out.
 type tree struct {
 	out  strings.Builder
 	full bool
@@ -47,7 +47,7 @@ func (t *tree) line(depth int, name, value string) {
 	t.out.WriteByte('\n')
 }
 
-// frame writes the layers of an Ethernet frame.
+// frame contains gopacket, which panics on some frames.
 func (t *tree) frame(frame []byte) { t.layers(frame, layers.LayerTypeEthernet) }
 
 func (t *tree) layers(frame []byte, first gopacket.Decoder) {
@@ -107,7 +107,7 @@ func (t *tree) value(depth int, name string, v reflect.Value) {
 	}
 }
 
-// empty tells whether a field has nothing to show. Gopacket's DNS answers have a field for each kind of data.
+// empty tells whether a field has nothing to show. Gopacket's DNS answers have room for each kind of data.
 func empty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Slice:

@@ -47,7 +47,7 @@ func parseDHCP(b []byte) *DHCP {
 		}
 		value := r.list(1).b
 		switch {
-		case r.short: // an option that is cut short is ignored
+		case r.short: // half an option says nothing
 		case code == optMessageType && len(value) == 1:
 			d.Type = "type " + strconv.Itoa(int(value[0]))
 			if int(value[0]) < len(dhcpTypes) {
@@ -79,7 +79,7 @@ const (
 	maxProtos = 4
 )
 
-// parseTLS reads a ClientHello or ServerHello, which may be cut short; nil if b begins with something else.
+// parseTLS reads a ClientHello or ServerHello, as far as it is there; nil if b begins with something else.
 func parseTLS(b []byte) *TLS {
 	if len(b) < 11 || b[0] != tlsHandshake || b[1] != 3 || b[9] != 3 || b[5] != clientHello && b[5] != serverHello {
 		return nil

@@ -100,7 +100,7 @@ func exceeded(code uint8) string {
 	return "time exceeded in transit"
 }
 
-// shown is an address as text, or "?" if the message ends before it.
+// shown is a, or "?" if the message ends before it.
 func shown(a netip.Addr) string {
 	if !a.IsValid() {
 		return "?"

@@ -60,7 +60,7 @@ func (s *Summary) ipv4(p part) {
 	}
 }
 
-// frag4 is nil if the IPv4 header b is not of a fragment.
+// frag4 is nil if the IPv4 header b is of a whole packet.
 func frag4(b []byte) *Frag {
 	more, offset := b[6]&0x20 != 0, int(be16(b[6:])&0x1fff)*8
 	if !more && offset == 0 {
@@ -98,9 +98,9 @@ func (s *Summary) ipv6(p part) {
 	s.transport(rest)
 }
 
-// extensions follows the IPv6 extension headers at p, of which the first has protocol number next (RFC 8200 §4). It returns
-// what follows them and its protocol; in a later fragment, what follows the fragment header. whole is false if p ends before
-// that. It is not ether's walk: it reads the fragment header's fields, and lengths on the wire.
+// extensions goes through the IPv6 extension headers at p, the first of kind next (RFC 8200 §4). It gives what is
+// behind them and its protocol; behind the header of a later fragment no more are to be found. whole is false if p
+// ends among them.
 func extensions(p part, next uint8) (rest part, proto uint8, frag *Frag, whole bool) {
 	for {
 		var n int
@@ -134,7 +134,7 @@ func extensions(p part, next uint8) (rest part, proto uint8, frag *Frag, whole b
 	}
 }
 
-// transport reads the transport header, unless this is a later fragment.
+// transport reads what IP carries, if it begins in this packet.
 func (s *Summary) transport(p part) {
 	if s.IP.Frag != nil && s.IP.Frag.Offset > 0 {
 		return
@@ -184,7 +184,7 @@ func quotedPacket(b []byte, version int) *About {
 
 func (a *About) hasPorts() bool { return a.Proto == protoTCP || a.Proto == protoUDP }
 
-// known is a, or the zero Addr if a is unspecified.
+// known is a if it says anything.
 func known(a netip.Addr) netip.Addr {
 	if a.IsUnspecified() {
 		return netip.Addr{}

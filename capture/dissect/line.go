@@ -14,8 +14,8 @@ const broadcast = "broadcast"
 
 var broadcastMAC = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
-// Line is one line for people, without a newline and of at most 512 bytes: source and destination, by name if names knows it,
-// protocols, length, and what is wrong with the frame:
+// Line is one line for people, without a newline and of at most 512 bytes: who to whom by name where names knows it,
+// what, how long, and what is wrong with the frame:
 //
 //	web → dns  UDP 40212→53  DNS A? api.mynet  70 B
 func (s *Summary) Line(names Names) string {
@@ -42,7 +42,7 @@ func (s *Summary) Line(names Names) string {
 	return string(append(clip(b, maxLine-len(tail)), tail...))
 }
 
-// name is the container's name of an address, or else the address.
+// name is what people call a: its container, or the address.
 func (names Names) name(a netip.Addr) string {
 	if names != nil {
 		if n := names(a); n != "" {
@@ -54,7 +54,7 @@ func (names Names) name(a netip.Addr) string {
 
 // ends are the names of the two ends: of containers, else their IP addresses, else their MACs.
 func (s *Summary) ends(names Names) (src, dst string) {
-	all := false // it is a broadcast
+	all := false // it went to all
 	if s.Eth != nil {
 		src, dst, all = s.Eth.Src.String(), s.Eth.Dst.String(), s.Eth.Dst == broadcastMAC
 	} else {
@@ -83,7 +83,7 @@ func (s *Summary) ends(names Names) (src, dst string) {
 	return src, dst
 }
 
-// describe appends what Info holds, with names for addresses.
+// describe appends what Info holds; addresses in it are named.
 func (s *Summary) describe(b []byte, names Names) []byte {
 	var typ EtherType
 	switch {
@@ -267,7 +267,7 @@ func (t *TLS) describe() string {
 	return text
 }
 
-// spaced joins those of the words that are not empty, with a space between.
+// spaced is the words that are there, with a space between them.
 func spaced(words ...string) string {
 	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
 }

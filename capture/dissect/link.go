@@ -10,19 +10,19 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Link is the link-layer header of a frame that is not Ethernet.
+// A Link is the header of a frame that is not Ethernet.
 type Link struct {
 	Type      string    `json:"type"`                // sll, sll2 (Linux cooked, tcpdump -i any), raw or loopback
 	Packet    string    `json:"packet,omitempty"`    // of cooked ones: to us, broadcast, multicast, to another, from us
 	Interface uint32    `json:"interface,omitempty"` // of sll2: the interface's index
 	Src       string    `json:"src,omitempty"`       // of cooked ones: the sender's MAC address
-	Proto     EtherType `json:"proto"`               // what follows it
+	Proto     EtherType `json:"proto"`               // what is behind it
 }
 
 var packetTypes = []string{"to us", "broadcast", "multicast", "to another", "from us"}
 
-// readLink reads the link-layer header of a frame, and returns its length n. link is a LINKTYPE_ number. It returns nil if the
-// type is not known, or the header is cut short.
+// readLink reads the header of n bytes of a frame of this link type, a LINKTYPE_ number; nil if it is none that is known,
+// or is cut short.
 func readLink(link int, b []byte) (l *Link, n int) {
 	l = new(Link)
 	var kind, size int
@@ -130,8 +130,8 @@ func FullLink(link int, frame []byte) string {
 	return t.out.String()
 }
 
-// AsEthernet appends to b a frame of another link type as an Ethernet frame with at most room bytes of payload, for code that
-// reads Ethernet only. MAC addresses that the link type does not have are zero. It returns nil for an unknown link type.
+// AsEthernet writes what a frame of another link type has as an Ethernet frame into b, for who reads those only: at most
+// room bytes of its payload. What the link type does not know of addresses is zero. Of what it does not know it gives nil.
 func AsEthernet(b []byte, link int, frame []byte, room int) []byte {
 	l, n := readLink(link, frame)
 	if l == nil {

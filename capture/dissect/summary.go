@@ -1,11 +1,11 @@
-// Package dissect dissects frames for people: into one line, one JSON object, or every field of every layer.
+// Package dissect tells people what a frame says: one line, one JSON object, or every field of every layer.
 //
-// It is used by the commands, never by the daemon: it allocates, and its input is hostile. Whatever the bytes are, it does not
-// panic. Every text from the wire is escaped and bounded, so that no frame can control a terminal. A frame that is cut short is
-// reported as such.
+// It is for the side of the commands, never for the daemon: it allocates, and its input is hostile. Whatever the
+// bytes are, nothing panics, every text from the wire is escaped and bounded, so that no frame can write to a
+// terminal, and a frame that ends too early says so.
 //
-// It looks at one frame at a time. It reassembles neither fragments nor TCP streams: what it says of DNS, DHCP, TLS and HTTP is
-// taken from the first bytes of one segment.
+// It looks at one frame at a time. It joins no fragments and no streams: what is said of DNS, DHCP, TLS and HTTP is
+// a hint from the first bytes of one segment.
 package dissect
 
 import (
@@ -14,14 +14,14 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// Names returns the container's name of an address, "" if it is not known. A nil Names knows none.
+// Names returns the container name of an address, "" if it knows none. A nil Names knows none.
 type Names func(netip.Addr) string
 
-// A Summary is the dissection of one frame. Its JSON keys are stable; a layer that the frame does not have is left out. All
-// text is escaped as in a Go string, and bounded.
+// A Summary is what one frame says. Its JSON keys are stable; a layer that the frame does not have is left out.
+// All text is escaped as in a Go string and bounded.
 type Summary struct {
 	Len      int    `json:"len"`                // bytes on the wire, without FCS
-	Captured int    `json:"captured,omitempty"` // bytes that were captured, if fewer
+	Captured int    `json:"captured,omitempty"` // bytes that were kept, if fewer
 	Eth      *Eth   `json:"eth,omitempty"`
 	Link     *Link  `json:"link,omitempty"` // of what is not Ethernet
 	ARP      *ARP   `json:"arp,omitempty"`
@@ -79,7 +79,7 @@ type L4 struct {
 	*TCP           // the keys of TCP stand beside these
 }
 
-// TCP is the rest of a TCP header (RFC 9293 §3.1). Numbers are as on the wire: neither relative nor scaled.
+// TCP is what a TCP header has more than ports (RFC 9293 §3.1). Numbers are as on the wire: not relative, not scaled.
 type TCP struct {
 	Flags  TCPFlags `json:"flags"`
 	Seq    uint32   `json:"seq"`
@@ -100,13 +100,13 @@ type ICMP struct {
 	About   *About     `json:"about,omitempty"`
 }
 
-// Echo is the fields of an echo request or reply.
+// Echo is what an echo request or reply has.
 type Echo struct {
 	ID  uint16 `json:"id"`
 	Seq uint16 `json:"seq"`
 }
 
-// About is the packet that an ICMP error quotes.
+// About is the packet that an ICMP error tells about, as far as the error quotes it.
 type About struct {
 	Src     netip.Addr `json:"src"`
 	Dst     netip.Addr `json:"dst"`
@@ -127,7 +127,7 @@ type Member struct {
 	Group  netip.Addr `json:"group"`  // unspecified in a query for all groups
 }
 
-// App is what the payload probably is: at most one of these.
+// App is a hint at what the payload is: at most one of these.
 type App struct {
 	DNS  *DNS  `json:"dns,omitempty"`
 	DHCP *DHCP `json:"dhcp,omitempty"`
@@ -143,7 +143,7 @@ type DNS struct {
 	Name     string   `json:"name"` // of the first question; of the first answer if there is no question
 	Type     string   `json:"type"`
 	Count    uint16   `json:"answer_count,omitempty"`
-	Answers  []string `json:"answers,omitempty"` // addresses and names of the first answers, at most four
+	Answers  []string `json:"answers,omitempty"` // addresses and names among the first of them, at most four
 }
 
 // DHCP is a DHCPv4 message (RFC 2131 §2, options RFC 2132).
@@ -154,7 +154,7 @@ type DHCP struct {
 	Host    string     `json:"host,omitempty"`
 }
 
-// TLS is a ClientHello or ServerHello (RFC 8446 §4.1), as far as the segment holds it.
+// TLS is a ClientHello or ServerHello (RFC 8446 §4.1). What stands behind the end of the segment is left out.
 type TLS struct {
 	Hello   string   `json:"hello"`             // client or server
 	Version string   `json:"version,omitempty"` // the highest offered, or the one chosen: "1.3"

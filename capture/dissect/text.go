@@ -12,8 +12,8 @@ const (
 	ellipsis = "…"
 )
 
-// clean makes text from the wire safe to show: what is not printable, bytes that are not UTF-8 and the backslash are escaped as
-// in a Go string; a text that is too long is cut and ends in "…".
+// clean makes text from the wire safe to show: what is not printable, bytes that are no UTF-8 and the backslash are
+// escaped as in a Go string; what is too long ends in "…".
 func clean(text string) string {
 	if len(text) <= maxText && plain(text) {
 		return text
@@ -45,7 +45,7 @@ func plain(text string) bool {
 	return true
 }
 
-// clip is b, cut to n bytes if it is longer: between two characters, with "…" at the end.
+// clip is b, or as much of it as n bytes hold, whole characters and an "…".
 func clip(b []byte, n int) []byte {
 	if len(b) <= n {
 		return b
@@ -57,10 +57,10 @@ func clip(b []byte, n int) []byte {
 	return append(b[:n], ellipsis...)
 }
 
-// A reader reads numbers and bytes from the front of a message. Beyond the end numbers are zero, and bytes are what is left.
+// A reader takes numbers and bytes from the front of a message. Beyond the end it gives zeros, and what is there.
 type reader struct {
 	b     []byte
-	short bool // a read went beyond the end
+	short bool // more was asked for than there was
 }
 
 func (r *reader) bytes(n int) []byte {
@@ -84,5 +84,5 @@ func (r *reader) num(n int) (v int) {
 	return v
 }
 
-// list reads a list of bytes that begins with its length, a number of n bytes.
+// list is a list of bytes with its length before it, a number of n bytes.
 func (r *reader) list(n int) reader { return reader{b: r.bytes(r.num(n))} }

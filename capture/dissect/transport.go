@@ -35,7 +35,7 @@ func (s *Summary) tcp(p part) {
 	}
 }
 
-// mss finds the maximum segment size among TCP options, 0 if there is none.
+// mss finds the maximum segment size among TCP options, 0 if it is not there.
 func mss(opts []byte) uint16 {
 	for len(opts) > 0 && opts[0] != optEnd {
 		if opts[0] == optNop {
@@ -72,7 +72,7 @@ func (s *Summary) udp(p part) {
 	s.App = udpHint(p.skip(udpLen).limit(s.L4.Len).b, s.L4)
 }
 
-// ports reads what TCP and UDP have in common, and tells whether the whole header was captured.
+// ports reads what TCP and UDP have in common, and tells whether the whole header is here.
 func (s *Summary) ports(p part, proto string, head int, what string) bool {
 	if len(p.b) >= 4 {
 		s.L4 = &L4{Proto: proto, SrcPort: be16(p.b), DstPort: be16(p.b[2:])}

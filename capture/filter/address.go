@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// id reads an address or a name, perhaps with a mask, and returns the test for it that q asks for.
+// id reads an address or a name, and perhaps a mask, and tests for it as q says.
 func (p *parser) id(q qualifier) *node {
 	t := p.tok
 	p.next()
@@ -230,7 +230,7 @@ func ether(addr [6]byte, dir string) *node {
 	return either(dir, 6, 0, func(off uint32) *node { return bytesAt(off, addr[:]) })
 }
 
-// either makes the test at the source's offset, at the destination's, or at both.
+// either makes the test of the source's place, the destination's or both.
 func either(dir string, src, dst uint32, test func(off uint32) *node) *node {
 	switch dir {
 	case "src":
@@ -243,8 +243,8 @@ func either(dir string, src, dst uint32, test func(off uint32) *node) *node {
 	return or(test(src), test(dst))
 }
 
-// mac reads an Ethernet address in one of the forms that the lexer accepts: without separators, or with one after each two or
-// four digits, where the first of two digits may be missing.
+// mac reads an Ethernet address in one of the forms the lexer knows: without signs between, or with some after each two
+// or four digits, where a byte of two may lack its first.
 func mac(s string) (addr [6]byte) {
 	for i := range addr {
 		s = strings.TrimLeft(s, ":.-")

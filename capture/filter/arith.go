@@ -2,10 +2,10 @@ package filter
 
 import "encoding/binary"
 
-// A value computes a number of 32 bits from a frame; false rejects the frame.
+// A value computes a number of 32 bits; false rejects the frame.
 type value func(frame []byte, wireLen int) (uint32, bool)
 
-// An arith is arithmetic, with a test that must be true before it is computed.
+// An arith is arithmetic and what must hold before it may be computed.
 type arith struct {
 	value value
 	fixed bool // it is always k
@@ -16,7 +16,7 @@ type arith struct {
 	leadingValue uint32
 }
 
-// precedence of the operators; ^ and % have none: to their right every operator binds tighter.
+// precedence of the operators; ^ and % have none, and everything binds tighter to their right.
 var precedence = map[string]int{
 	"|": 1, "&": 2, "<<": 3, ">>": 3, "+": 4, "-": 4, "*": 5, "/": 5, "^": noPrecedence, "%": noPrecedence,
 }
@@ -26,7 +26,7 @@ const (
 	noPrecedence = 7
 )
 
-// compare reads what follows a number or arithmetic: operators, and then a comparison.
+// compare reads on after a number or arithmetic: operators, and then a comparison.
 func (p *parser) compare(it item) item {
 	_, isOp := precedence[p.tok.text]
 	op := p.comparison()
@@ -112,7 +112,7 @@ func (p *parser) operand() *arith {
 	return nil
 }
 
-// register counts one of libpcap's registers as used.
+// register takes one of libpcap's registers.
 func (p *parser) register(t token) {
 	if p.regs == 16 {
 		p.fail(t, "the arithmetic keeps more than 16 numbers at once")
@@ -138,7 +138,7 @@ func (p *parser) load(name token) *arith {
 		}
 	}
 	p.expect("]")
-	p.register(name) // libpcap frees the index's register only after this one is allocated
+	p.register(name) // libpcap gives the index's back only then
 	p.regs--
 
 	pr, header := protos[name.text], p.at.net(0)
@@ -152,7 +152,7 @@ func (p *parser) load(name token) *arith {
 	case pr.linkType > maxLength && name.text != "aarp":
 		a.guard = guard(a.guard, p.linkType(name, pr.linkType))
 	case behindIPv4[name.text]:
-		// The offset plus the header's length wraps around at 32 bits before it is checked.
+		// The offset wraps around 32 bits together with the header's length, and only then is checked.
 		g := guard(a.guard, p.abbreviation(name), not(masked(load16, p.at.net(6), 0x1fff, greater, 0)))
 		a.guard = and(p.linkType(name, typeIP), g)
 		a.loadAfterIPv4(header, size)
@@ -173,7 +173,7 @@ func guard(g *node, more ...*node) *node {
 	return and(g, more...)
 }
 
-// loadFrom makes a the number at offset a from base.
+// loadFrom makes a the bytes at a, counted from base.
 func (a *arith) loadFrom(base, size uint32) {
 	index := a.value
 	if k := a.k; a.fixed {
@@ -191,7 +191,7 @@ func (a *arith) loadFrom(base, size uint32) {
 	a.fixed = false
 }
 
-// loadAfterIPv4 makes a the number at offset a from the end of the IPv4 header at header.
+// loadAfterIPv4 makes a the bytes at a, counted from the end of the IPv4 header at header.
 func (a *arith) loadAfterIPv4(header, size uint32) {
 	index := a.value
 	at := func(frame []byte, i uint32) (uint32, bool) {
@@ -227,7 +227,7 @@ func fetch(frame []byte, off uint64, size uint32) (uint32, bool) {
 	return binary.BigEndian.Uint32(frame[off:]), true
 }
 
-// binary applies an operator to two operands. Only a's guard stays, as in libpcap.
+// binary joins two operands. Only a's guard stays.
 func (p *parser) binary(op token, a, b *arith) *arith {
 	switch {
 	case (op.text == "/" || op.text == "%") && b.leading && b.leadingValue == 0:
@@ -284,12 +284,12 @@ var operations = map[string]func(a, b uint32) (uint32, bool){
 	},
 }
 
-// relation compares two operands, after the guards of both.
+// relation compares two operands, behind the guards of both.
 func (p *parser) relation(op string, a, b *arith) *node {
 	p.regs -= 2
 	n := &node{test: step{load: loadValue, mask: allBits, k: b.k, value: a.value}}
 	if !b.fixed {
-		// The value that is tested is 0, 1 or 2 for less, equal or greater; it is compared with 1.
+		// The test is of a number that is 1 if the comparison holds: 2 if it is equal, 1 if greater.
 		x, y := a.value, b.value
 		n.test.k = 1
 		n.test.value = func(frame []byte, wireLen int) (uint32, bool) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tapestry-net/tapestry/spell"
 )
 
 // A SyntaxError says what is wrong with an expression, and where.
@@ -12,9 +14,9 @@ type SyntaxError struct {
 	Expr  string
 	Pos   int      // in bytes
 	Found string   // the word at Pos, empty at the end of the expression
-	Why   string   // what is wrong; empty: one of Want is expected there
+	Why   string   // what is wrong with it, empty if something else must stand there
 	Want  []string // what may stand at Pos
-	Hint  string   // what was perhaps meant, may be empty
+	Hint  string   // what was perhaps meant, empty if there is no idea
 }
 
 // Error is one line, without the expression.
@@ -25,7 +27,7 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("filter: at byte %d, %.40q: %s", e.Pos, e.Found, e.message())
 }
 
-// Caret returns two lines: the expression, and below it a caret at the position with what is wrong there.
+// Caret returns the expression, and under it a caret at the place and what is wrong there, in two lines.
 func (e *SyntaxError) Caret() string {
 	line := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -55,12 +57,12 @@ func list(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// fail ends Compile with an error.
+// fail ends Compile.
 func (p *parser) fail(t token, format string, args ...any) {
 	panic(&SyntaxError{Expr: p.expr, Pos: t.pos, Found: t.text, Why: fmt.Sprintf(format, args...)})
 }
 
-// want ends Compile: one of words was expected instead of the last token.
+// want ends Compile at the word read last.
 func (p *parser) want(words ...string) {
 	p.rejectWireshark(p.tok)
 	e := &SyntaxError{Expr: p.expr, Pos: p.tok.pos, Found: p.tok.text, Want: words}
@@ -77,7 +79,7 @@ func (p *parser) want(words ...string) {
 	panic(e)
 }
 
-// hint returns the keyword that the last token resembles; without one, "host" and the token where a host may stand.
+// hint returns a keyword that the word read last is nearly, and else says how a host is written where it may stand.
 func (p *parser) hint(words []string) string {
 	best := nearest(p.tok.text, append(words, hints...))
 	if best == "" {
@@ -94,8 +96,8 @@ func (p *parser) hint(words []string) string {
 func nearest(word string, keywords []string) (best string) {
 	least := 3
 	for _, k := range keywords {
-		if isWord(k) && len(k) > 2 {
-			if d := distance(word, k); d < least && d < len(k)/2+1 {
+		if isWord(k) && len(k) > 2 && len(word) <= len(k)+2 {
+			if d := spell.Distance(word, k); d < least && d < len(k)/2+1 {
 				best, least = k, d
 			}
 		}
@@ -104,33 +106,3 @@ func nearest(word string, keywords []string) (best string) {
 }
 
 func isWord(s string) bool { return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789") == "" }
-
-// distance counts the letters to insert, delete, replace or swap with their neighbour to make b of a.
-func distance(a, b string) int {
-	if len(a) > len(b)+2 || len(b) > len(a)+2 {
-		return 3
-	}
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		for j := range rows[i] {
-			switch {
-			case i == 0:
-				rows[i][j] = j
-			case j == 0:
-				rows[i][j] = i
-			default:
-				d := rows[i-1][j-1]
-				if a[i-1] != b[j-1] {
-					d++
-				}
-				d = min(d, rows[i-1][j]+1, rows[i][j-1]+1)
-				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-					d = min(d, rows[i-2][j-2]+1)
-				}
-				rows[i][j] = d
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
-}

@@ -1,20 +1,20 @@
-// Package filter compiles tcpdump's filter language, pcap-filter(7), for Ethernet frames and the other link types of capture
-// files.
+// Package filter is the filter language of tcpdump, pcap-filter(7), for Ethernet frames, and for what files have besides.
 //
-// A filter has the same result as libpcap 1.10's unoptimised program ("tcpdump -O"), for every frame, whole or cut short. Four
-// surprises are part of that:
+// A filter means what libpcap 1.10's unoptimised program means ("tcpdump -O"), on every frame, whole or cut short. Four
+// facts that surprise are part of that meaning:
 //
 //   - "and" and "or" have equal precedence and group from the left;
-//   - reading beyond the end of the frame rejects the frame, even under "not";
-//   - "vlan", "mpls" and "vxlan" move the offsets of everything written after them, also after "or";
-//   - in arithmetic only the left operand's protocol is tested: len - tcp[9] > 3 also reads from UDP.
+//   - a look beyond the end of the frame rejects the frame, even under "not";
+//   - "vlan", "mpls" and "vxlan" move the offsets of everything written after them, "or" or not;
+//   - in arithmetic only the left operand's protocol is tested: len - tcp[9] > 3 also looks into UDP.
 //
 // Names are never looked up in the DNS. Of what pcap-filter(7) has, these are refused: gateway, protochain, inbound and
-// outbound (a frame does not have its direction), pppoes, geneve, DECnet addresses, networks by name, and the keywords of other
-// links than Ethernet. "ip broadcast" knows no netmask, as when tcpdump reads a file: it is 0.0.0.0 and 255.255.255.255.
+// outbound (a frame does not say where it came from), pppoes, geneve, DECnet addresses, networks by name, and the words
+// for other links than Ethernet. "ip broadcast" knows no netmask, as when tcpdump reads a file: it is 0.0.0.0 and
+// 255.255.255.255.
 //
-// "vxlan [VNI]" is of later versions of libpcap: a VXLAN datagram to port 4789. What is written after it applies to the inner
-// frame, and is false if there is none; "len" stays that of the outer frame.
+// "vxlan [VNI]" came with a later libpcap only: a VXLAN datagram to port 4789. What stands behind it is of the frame
+// inside, and does not hold where there is none; "len" stays the whole frame's.
 package filter
 
 import (
@@ -28,12 +28,12 @@ import (
 // Names returns the addresses of a host by its name, none if it does not know the name.
 type Names func(name string) []netip.Addr
 
-// A Filter is a compiled expression. It may be used by several goroutines at a time.
+// A Filter is a compiled expression. It may be used by many goroutines at once.
 type Filter struct {
 	expr    string
 	prog    []step
 	entry   int32
-	tunnels []offsets // of the frame that each vxlan keyword reads the datagram from
+	tunnels []offsets // where the frames are that have frames inside, by vxlan word
 }
 
 // Compile reads an expression of pcap-filter(7), of up to 16 KiB; an empty one matches every frame. names, which may be
@@ -44,13 +44,13 @@ func Compile(expr string, names Names) (f *Filter, err error) {
 }
 
 // CompileFor is Compile for frames of another link type, a LINKTYPE_ number: Ethernet, LINUX_SLL, LINUX_SLL2, RAW, IPV4,
-// IPV6, NULL (little-endian) and LOOP. An expression has the meaning that it has for tcpdump reading such a file. Asking for
-// what a link type does not have, such as Ethernet addresses in RAW, is an error.
+// IPV6, NULL (little-endian) and LOOP. An expression means on each what tcpdump means when it reads a file of it. What a
+// link type does not have, such as Ethernet addresses in RAW, is an error.
 func CompileFor(link int, expr string, names Names) (f *Filter, err error) {
 	return compileFor(link, expr, names, false)
 }
 
-// compileFor is CompileFor. With plain, errors have no hints, which need another Compile to be tested.
+// compileFor is CompileFor; plain: its errors have no hints that need another Compile.
 func compileFor(link int, expr string, names Names, plain bool) (f *Filter, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -77,7 +77,7 @@ func compileFor(link int, expr string, names Names, plain bool) (f *Filter, err 
 // String returns the expression as it was written.
 func (f *Filter) String() string { return f.expr }
 
-// A step is one test of a frame, with the steps that follow. The first two steps of a program stand for reject and accept.
+// A step is one test of a frame and where to go on. The first two places of a program stand for its two ends.
 type step struct {
 	load   loader
 	cmp    comparison
@@ -86,7 +86,7 @@ type step struct {
 	k      uint32
 	yes    int32
 	no     int32
-	header uint32 // offset of the IPv4 header, for load16AfterIPv4
+	header uint32 // of the IPv4 header, for loads behind it
 	value  value
 }
 
@@ -101,11 +101,11 @@ const (
 	load8 loader = iota
 	load16
 	load32
-	load16AfterIPv4 // 16 bits at an offset from the end of the IPv4 header
+	load16AfterIPv4 // 16 bits behind the IPv4 header
 	loadLen         // the length on the wire
-	loadValue       // step.value
-	loadVNI         // of VXLAN; step.off is the index of the vxlan keyword
-	enterInner      // the same, and the following steps apply to the inner frame: none goes back
+	loadValue       // what step.value gives
+	loadVNI         // of VXLAN; step.off is the number of the word, from 0
+	enterInner      // the same, and from there on the frame inside is the frame: no step goes back
 )
 
 type comparison uint8
@@ -116,8 +116,8 @@ const (
 	atLeast
 )
 
-// Match tells whether a frame matches. frame starts with the link type's header and may be cut short; wireLen is its full
-// length in bytes.
+// Match tells if a frame is wanted. frame starts with the link type's header and may have been cut short; wireLen is its
+// length in bytes before that.
 func (f *Filter) Match(frame []byte, wireLen int) bool {
 	size, prog, pc := uint64(len(frame)), f.prog, f.entry
 	outer := frame

@@ -34,11 +34,11 @@ const maxExpr = 16 << 10
 
 type lexer struct {
 	expr string
-	tok  token // the last one that was read
+	tok  token // read last
 	end  int   // of tok
 }
 
-// The longest match wins, as in libpcap: 5-3 is a name, and 001122334455 an Ethernet address.
+// The longest match counts, as in libpcap: 5-3 is a name, and 001122334455 an Ethernet address.
 var (
 	numberRE = longest(`(0[xX][0-9A-Fa-f]+|[0-9]+)`)
 	dottedRE = longest(`N(\.N){1,3}`)
@@ -55,8 +55,8 @@ func longest(re string) *regexp.Regexp {
 	return r
 }
 
-// ipv6Shapes are the ways to write an address: with "::" before, between or after the groups or without it, and with an IPv4
-// address at the end. RFC 4291 section 2.2.
+// ipv6Shapes lists the ways to write an address: with a gap before, between or behind the words or with none, and with
+// an IPv4 address at the end. RFC 4291 section 2.2.
 func ipv6Shapes() string {
 	words := func(n int) string { return strings.TrimSuffix(strings.Repeat("W:", n), ":") }
 	shapes := []string{words(8), words(6) + `:N\.N\.N\.N`}
@@ -98,7 +98,7 @@ func letterDigit(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// name reads a keyword or a name, and returns its length, 0 if there is none.
+// name reads a keyword or a name, and gives its length, 0 if there is none.
 func (p *parser) name(rest string) int {
 	if rest[0] == '\\' {
 		n := strings.IndexAny(rest, " !()\n\t")
@@ -139,8 +139,8 @@ func (p *parser) name(rest string) int {
 	return n
 }
 
-// number reads a number or an address if it is longer than the name of n bytes at the same place, or as long and the name is no
-// keyword. It returns the length of the longer one.
+// number reads a number or an address that is longer than the name of n bytes at the same place, or as long if that is
+// no keyword, and gives the length of what is there.
 func (p *parser) number(rest string, n int) int {
 	found := tokWord
 	for _, c := range []struct {
@@ -169,7 +169,7 @@ func (p *parser) number(rest string, n int) int {
 	return n
 }
 
-// sign reads an operator or bracket, and returns its length.
+// sign reads anything else and gives its length.
 func (p *parser) sign(rest string) int {
 	n := 1
 	if len(rest) > 1 {

@@ -7,7 +7,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// offsetsOf returns where the headers of a link type's frames are; link is a LINKTYPE_ number.
+// offsetsOf is where a frame's headers are by its link type, a LINKTYPE_ number.
 func offsetsOf(link int) (offsets, bool) {
 	switch link {
 	case pcapng.Ethernet:
@@ -37,14 +37,14 @@ func linkName(link int) string {
 	return "raw IP packets"
 }
 
-// ethernetOnly refuses what exists in Ethernet only.
+// ethernetOnly refuses what has a meaning for Ethernet only.
 func (p *parser) ethernetOnly(t token, what string) {
 	if p.at.link != pcapng.Ethernet {
 		p.fail(t, "%s have no %s", linkName(p.at.link), what)
 	}
 }
 
-// always is a test that is always true, or always false.
+// always is a test that holds, or never does.
 func always(holds bool) *node {
 	k := uint32(1)
 	if holds {
@@ -53,7 +53,7 @@ func always(holds bool) *node {
 	return masked(loadLen, 0, 0, equal, k)
 }
 
-// otherLinkType is linkType for frames that are not Ethernet.
+// otherLinkType is linkType of frames that are not Ethernet.
 func (at offsets) otherLinkType(v uint32) *node {
 	switch at.link {
 	case pcapng.LinuxSLL:
@@ -100,8 +100,8 @@ func (at offsets) cooked(v uint32) *node {
 	return is(v)
 }
 
-// Address families. NetBSD and OpenBSD, FreeBSD, and macOS have different numbers for IPv6: any of them matches, since a file
-// does not say which system wrote it. Linux writes no such files.
+// Address families. That of IPv6 is another one on NetBSD and OpenBSD, FreeBSD, and macOS: any is taken, since a file does
+// not say where it comes from. Linux writes no such files.
 const familyIP = 2
 
 var familiesIP6 = []uint32{24, 28, 30}
@@ -141,7 +141,7 @@ func (at offsets) typeOf(frame []byte) uint16 {
 	return 0
 }
 
-// cookedOnly reads a test for a direction or an interface, which only Linux cooked frames have. nil: these frames have none.
+// cookedOnly reads what cooked frames only can say: which way they went, and by which interface. nil: it cannot.
 func (p *parser) cookedOnly(t token) *node {
 	const outgoing = 4
 	kind := test(load16, 0, equal, outgoing)
@@ -165,7 +165,7 @@ func (p *parser) cookedOnly(t token) *node {
 	return nil
 }
 
-// unknownLink is the error for a link type that filters cannot read.
+// unknownLink is the error of a link type that filters cannot look into.
 func unknownLink(link int, expr string) error {
 	return &SyntaxError{Expr: expr, Found: expr, Why: fmt.Sprintf("filters cannot look into frames of link type %d: "+
 		"want Ethernet, Linux cooked (tcpdump -i any), raw IP or BSD loopback", link)}

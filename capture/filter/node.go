@@ -7,7 +7,7 @@ type node struct {
 	kind    nodeKind
 	a, b, c *node
 	test    step
-	framed  bool // inInnerFrame was applied to it
+	framed  bool // it is known in which frame it looks
 }
 
 type nodeKind uint8
@@ -20,8 +20,8 @@ const (
 	chooseNode
 )
 
-// and tests in the order of its arguments, and stops at the first one that is false: so a test that would read beyond the frame
-// does not reject it.
+// and tests in the order of its arguments, and no further than needed: a test that would look beyond the frame does no
+// harm behind one that fails.
 func and(first *node, more ...*node) *node { return chain(andNode, first, more) }
 
 func or(first *node, more ...*node) *node { return chain(orNode, first, more) }
@@ -35,14 +35,14 @@ func chain(kind nodeKind, n *node, more []*node) *node {
 
 func not(n *node) *node { return &node{kind: notNode, a: n} }
 
-// choose tests then if the condition is true, and otherwise others. It equals or(and(condition, then), others) if others cannot
-// be true together with the condition, since they compare the same bytes with something else.
+// choose tests then if the condition holds, and otherwise others. It is or(and(condition, then), others) where others
+// cannot hold if the condition does, for they look at the same bytes for something else.
 func choose(condition, then, others *node) *node {
 	return &node{kind: chooseNode, a: condition, b: then, c: others}
 }
 
-// emit adds n to the program, to be followed by the steps yes or no, and returns its first step. The last steps are added first,
-// so that each step's number is known when it is needed.
+// emit writes n, which goes on at yes or no, and gives the place where it begins. What comes last is written first, so
+// that each place is known when it is needed.
 func (f *Filter) emit(n *node, yes, no int32) int32 {
 	switch n.kind {
 	case andNode:
@@ -63,7 +63,7 @@ func (f *Filter) emit(n *node, yes, no int32) int32 {
 
 const allBits = 0xffffffff
 
-// test compares a number in the frame, at an offset from the frame's start.
+// test compares a part of the frame: off counts from the frame's start.
 func test(load loader, off uint32, cmp comparison, k uint32) *node {
 	return masked(load, off, allBits, cmp, k)
 }
@@ -72,7 +72,7 @@ func masked(load loader, off, mask uint32, cmp comparison, k uint32) *node {
 	return &node{test: step{load: load, off: off, mask: mask, cmp: cmp, k: k}}
 }
 
-// bytesAt compares several bytes, the last ones first, as libpcap does: then a frame that is cut short has the same result.
+// bytesAt compares several bytes, the last ones first, as libpcap does: what a frame lacks then decides as there.
 func bytesAt(off uint32, b []byte) *node {
 	var n *node
 	for len(b) > 0 {
@@ -102,10 +102,10 @@ func be32(b []byte) (v uint32) {
 	return v
 }
 
-// offsets are where the headers are after the vlan and mpls keywords read so far, in bytes from the frame's start.
+// A offsets is where the headers are after the vlan and mpls words read so far, in bytes from the frame's start.
 type offsets struct {
 	link      int // LINKTYPE_ number
-	depth     int // number of vxlan keywords: each leads to the inner frame
+	depth     int // how many vxlan words: each leads into the frame inside
 	etherType uint32
 	payload   uint32 // behind the Ethernet header and the tags
 	labels    uint32 // bytes of MPLS labels in the payload before the network header
@@ -113,5 +113,5 @@ type offsets struct {
 
 var ethernet = offsets{link: pcapng.Ethernet, etherType: 12, payload: 14}
 
-// net is the offset of a byte of the network header.
+// net gives where a byte of the network header is.
 func (at offsets) net(off uint32) uint32 { return at.payload + at.labels + off }

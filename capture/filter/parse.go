@@ -1,31 +1,30 @@
 package filter
 
-// maxDepth bounds nested parentheses, signs and "not".
+// maxDepth bounds parentheses and "not" within each other.
 const maxDepth = 200
 
-// A qualifier is what is written before an address, port or protocol. It also applies to those after "and" and "or" that have
-// none of their own.
+// A qualifier is what stands before an address, port or protocol, and holds for those after "and" and "or" too.
 type qualifier struct {
 	given  bool
 	proto  string // a key of protos, "" for any
 	dir    string // "", "src", "dst", "src or dst", "src and dst"
 	what   string // "", "host", "net", "port", "portrange", "proto"
-	direct bool   // it is written right before: then a number is not arithmetic
+	direct bool   // it stands right before: a number is no arithmetic then
 }
 
 type parser struct {
 	lexer
 	names Names
-	plain bool // no hints: this expression is a hint that is being tested
+	plain bool // no hints: this is one
 	at    offsets
 
-	tunnels []offsets // as Filter.tunnels
+	tunnels []offsets // where the vxlan words read so far have looked
 
 	depth int
-	regs  int // how many of libpcap's 16 registers for arithmetic are in use
+	regs  int // of the 16 that libpcap has for arithmetic
 }
 
-// An item is a part of an expression. After a parenthesis its kind is known only when it was read.
+// An item is a part of an expression. The grammar cannot tell beforehand which kind follows a parenthesis.
 type item struct {
 	kind itemKind
 	node *node
@@ -38,12 +37,12 @@ type itemKind uint8
 
 const (
 	isTerm   itemKind = iota
-	isID              // an address, port or protocol without a qualifier of its own
-	isNumber          // an isID or the beginning of arithmetic: the next token decides
+	isID              // an address, port or protocol whose qualifier stood earlier
+	isNumber          // an isID or the begin of arithmetic, the next word tells
 	isArith           // arithmetic that is not compared yet
 )
 
-// filter reads the whole expression; nil: it is empty.
+// filter reads a whole expression; nil is the empty one.
 func (p *parser) filter() *node {
 	if len(p.expr) > maxExpr {
 		p.fail(token{text: p.expr}, "the expression has %d bytes, %d are allowed", len(p.expr), maxExpr)
@@ -59,7 +58,7 @@ func (p *parser) filter() *node {
 	return p.node(it)
 }
 
-// list reads items with "and" and "or" between, up to end. A single number or arithmetic is returned unchanged.
+// list reads items with "and" and "or" between, up to end. A number or arithmetic alone comes back unchanged.
 func (p *parser) list(q qualifier, end string) item {
 	start := p.tok
 	first := p.item(q)
@@ -84,7 +83,7 @@ func (p *parser) list(q qualifier, end string) item {
 			p.fail(at, "%s cannot be mixed with addresses or numbers in one pair of parentheses", at.text)
 		}
 		n, q = join(n, m), it.q
-		n.framed = true // both parts are
+		n.framed = true // its parts are
 	}
 	if p.tok.kind != tokEnd && !p.is(")") {
 		p.want("and", "or", end)
@@ -96,7 +95,7 @@ func (p *parser) list(q qualifier, end string) item {
 	return item{kind: kind, node: n, q: q}
 }
 
-// node makes a test of an item that was read.
+// node makes a test of the item read last.
 func (p *parser) node(it item) *node {
 	switch it.kind {
 	case isNumber:
@@ -109,7 +108,7 @@ func (p *parser) node(it item) *node {
 
 func (p *parser) is(word string) bool { return p.tok.kind == tokWord && p.tok.text == word }
 
-// take reads a word if it is the last token.
+// take reads a word if it is next.
 func (p *parser) take(word string) bool {
 	if !p.is(word) {
 		return false
@@ -130,7 +129,7 @@ func (p *parser) nest() {
 	}
 }
 
-// item reads one item; q is the qualifier of an address without its own.
+// item reads one item; q is the qualifier for an address without its own.
 func (p *parser) item(q qualifier) item {
 	p.nest()
 	defer func() { p.depth-- }()
@@ -186,7 +185,7 @@ func (p *parser) parenthesized(q qualifier) item {
 	return it
 }
 
-// unexpected ends Compile: no item begins with the last token.
+// unexpected says that nothing begins like the word read last.
 func (p *parser) unexpected() {
 	p.rejectUnsupported()
 	p.want("host", "net", "port", "src", "dst", "a protocol", "a comparison", "not", "(")
@@ -212,7 +211,7 @@ func (p *parser) protocol(name token) item {
 	return p.keyword(name.text)
 }
 
-// keyword reads a term that begins with a keyword; proto is the protocol before it, "" if there is none.
+// keyword reads a term that begins with a keyword; proto stood before it.
 func (p *parser) keyword(proto string) item {
 	start := p.tok
 	switch {
@@ -247,7 +246,7 @@ func (p *parser) keyword(proto string) item {
 	return item{}
 }
 
-// qualified reads a qualifier and the item that it qualifies.
+// qualified reads a qualifier and what it is for.
 func (p *parser) qualified(proto string) item {
 	q := qualifier{given: true, proto: proto}
 	if p.is("src") || p.is("dst") {

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// ports tests for ports low to high of one transport protocol, or of SCTP, TCP and UDP. named is the protocol that has the
-// port's name, "" for all.
+// ports looks for ports low to high of one transport, or of SCTP, TCP and UDP. named is the transport that has the name
+// the ports were given by, "" for all.
 func (p *parser) ports(t token, q qualifier, low, high uint32, named string) *node {
 	if q.proto != "" && q.proto != "tcp" && q.proto != "udp" && q.proto != "sctp" {
 		p.fail(t, "%s has no ports: want tcp, udp or sctp before %s", q.proto, q.what)
@@ -23,7 +23,7 @@ func (p *parser) ports(t token, q qualifier, low, high uint32, named string) *no
 		named = q.proto
 	}
 	low, high = min(low, high), max(low, high)
-	// IPv6 without extension headers, as libpcap; IPv4 unless it is a later fragment.
+	// IPv6 without a look for extension headers, and IPv4 if it is no later fragment.
 	v6 := and(p.transport(named, 6), portAtoms(q, low, high, func(off uint32) step {
 		return step{load: load16, off: p.at.net(40 + off)}
 	}))
@@ -34,7 +34,7 @@ func (p *parser) ports(t token, q qualifier, low, high uint32, named string) *no
 	return choose(p.linkType(t, typeIP6), v6, and(p.linkType(t, typeIP), v4))
 }
 
-// transport tests the protocol number at an offset in the network header: for one protocol, or for any that has ports.
+// transport tests for one, or for any that has ports, at an offset in the network header.
 func (p *parser) transport(name string, off uint32) *node {
 	is := func(name string) *node { return test(load8, p.at.net(off), equal, protos[name].numbers[0]) }
 	if name != "" {

@@ -6,8 +6,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// linkType tests the Ethernet type, or for the values of IEEE 802.2 the service access point; after MPLS labels, which have no
-// type, the IP version. t is the token for errors.
+// linkType tests the Ethernet type, or for the values of IEEE 802.2 the access point; behind MPLS labels, which have no
+// type, the version of IP. t is the word to blame.
 func (p *parser) linkType(t token, v uint32) *node {
 	at := p.at
 	if at.labels > 0 {
@@ -45,7 +45,7 @@ func (at offsets) snap(org, typ uint32) *node {
 	return bytesAt(at.payload, header)
 }
 
-// abbreviation is the test for a protocol's name alone.
+// abbreviation is a protocol's name alone.
 func (p *parser) abbreviation(name token) *node {
 	pr := protos[name.text]
 	if pr.linkType != 0 {
@@ -62,11 +62,11 @@ func (p *parser) abbreviation(name token) *node {
 	return n
 }
 
-// carries tests for protocol number v in the header of protocol by, "" for IPv4 or IPv6.
+// carries tests for protocol v in the header of another, "" for IPv4 or IPv6.
 func (p *parser) carries(t token, v uint32, by string) *node {
-	noSNAP := uint32(3) // an OSI header follows three bytes of IEEE 802.2
+	noSNAP := uint32(3) // an OSI header begins behind three bytes of IEEE 802.2
 	if p.at.link != pcapng.Ethernet {
-		noSNAP = 0 // as in libpcap
+		noSNAP = 0 // so libpcap has it
 	}
 	switch by {
 	case "":
@@ -110,8 +110,8 @@ func (p *parser) protoName(t token, q qualifier) uint32 {
 	return 0
 }
 
-// vlan tests for a VLAN tag, with an id if one is given, and moves the offsets of what follows. Each vlan keyword is one more
-// tag: "vlan 5 and vlan 7" are the outer and the inner one.
+// vlan tests for a tag, with an id if one is given, and moves what follows behind it. A frame has one more tag for each
+// word: "vlan 5 and vlan 7" are the outer and the inner.
 func (p *parser) vlan(t token, id *token) *node {
 	p.ethernetOnly(t, "VLAN tags")
 	if p.at.labels > 0 {
@@ -130,7 +130,7 @@ func (p *parser) vlan(t token, id *token) *node {
 	return n
 }
 
-// mpls tests for an MPLS label, with a number if one is given, and moves the offsets of what follows.
+// mpls tests for a label, with a number if one is given, and moves what follows behind it.
 func (p *parser) mpls(t token, label *token) *node {
 	p.ethernetOnly(t, "MPLS labels that can be looked for")
 	var n *node

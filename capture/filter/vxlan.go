@@ -2,17 +2,17 @@ package filter
 
 import "encoding/binary"
 
-// VXLAN, RFC 7348 section 5. Only the port that IANA assigned is recognised.
+// VXLAN, RFC 7348 section 5. Only the port that IANA has given it is looked at.
 const (
 	vxlanPort = 4789
 	vxlanLen  = 8
-	vxlanVNI  = 0x08      // flag: the VNI is valid
+	vxlanVNI  = 0x08      // flag: there is one
 	maxVNI    = 1<<24 - 1 // the width of the field
-	maxNested = 8         // vxlan keywords
+	maxNested = 8         // vxlan words within each other
 )
 
-// vxlan tests for a VXLAN datagram, of one VNI if a number is given. What is written after it applies to the inner frame, and is
-// false if there is none.
+// vxlan tests for a VXLAN datagram, of one network if a number is given. What is written behind it looks at the frame
+// inside, and where there is none it does not hold.
 func (p *parser) vxlan(t token, vni *token) *node {
 	if p.at.labels > 0 {
 		p.fail(t, "vxlan cannot come after mpls")
@@ -33,8 +33,8 @@ func (p *parser) vxlan(t token, vni *token) *node {
 	return &node{test: s, framed: true}
 }
 
-// inInnerFrame makes a test apply to the inner frame, if it was written after a vxlan keyword. No test after it needs the outer
-// frame, since what is tested later was written later.
+// inInnerFrame lets what was just read look at the frame inside, if it stands behind a vxlan word. Nothing that is tested after
+// it looks at the frame outside: what is tested later was written later.
 func (p *parser) inInnerFrame(n *node) *node {
 	if p.at.depth > 0 && !n.framed {
 		n = and(&node{test: step{load: enterInner, off: uint32(p.at.depth - 1)}}, n)

@@ -10,8 +10,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// wiresharkFields are the fields of Wireshark's display filters (wireshark-filter(4)) that pcap-filter can express. %s stands for
-// the value; without it the text is arithmetic, to be compared.
+// wiresharkFields are those of Wireshark's display filters (wireshark-filter(4)) that this language can say. %s stands for the value;
+// without it the text is arithmetic, which is compared.
 var wiresharkFields = map[string]string{
 	"eth.addr": "ether host %s", "eth.src": "ether src %s", "eth.dst": "ether dst %s", "eth.type": "ether proto %s",
 	"ip.addr": "host %s", "ip.src": "src host %s", "ip.dst": "dst host %s",
@@ -35,7 +35,7 @@ var wiresharkFlags = map[string]string{
 	"ece": "tcp-ece", "cwr": "tcp-cwr",
 }
 
-// wiresharkProtos are protocols by Wireshark's name, with the filter for them: by their port, if only a port identifies them.
+// wiresharkProtos are protocols by Wireshark's name, and what finds them here: by their port, if a port is all that tells.
 var wiresharkProtos = map[string]string{
 	"ipv4": "ip", "ipv6": "ip6", "icmpv6": "icmp6", "eth": "", "frame": "", "ip": "ip", "tcp": "tcp", "udp": "udp", "sctp": "sctp",
 	"icmp": "icmp", "igmp": "igmp", "arp": "arp", "vlan": "vlan", "vxlan": "vxlan", "mpls": "mpls", "ospf": "ip proto 89",
@@ -48,8 +48,8 @@ var wiresharkProtos = map[string]string{
 	"resp": "tcp port 6379", "sip": "udp port 5060", "rtp": "udp", "ping": "icmp or icmp6", "syn": "tcp[tcpflags] & tcp-syn != 0",
 }
 
-// rejectWireshark ends Compile if a token is of Wireshark's language or in capitals, and says how it is written here. It returns
-// if the token is neither, or is the name of a host.
+// rejectWireshark ends Compile at a word of another language, or one that is in capitals, and says what it is here. It returns if
+// the word is neither, or names a host.
 func (p *parser) rejectWireshark(t token) {
 	if p.plain || t.kind != tokName || p.names != nil && len(p.names(t.text)) > 0 {
 		return
@@ -83,8 +83,7 @@ func (p *parser) rejectWireshark(t token) {
 	panic(e)
 }
 
-// rejectWiresharkTerm is rejectWireshark for a token that may be a term of its own, which it is not right after host, port or
-// the like.
+// rejectWiresharkTerm is foreign for a word that may stand for a term of its own; right behind host, port or the like it does not.
 func (p *parser) rejectWiresharkTerm(t token, q qualifier) {
 	if !q.direct {
 		p.rejectWireshark(t)
@@ -135,7 +134,7 @@ func (p *parser) translate(t token) (hint string) {
 	return p.checked(hint)
 }
 
-// portsMatching is the range of ports for which a comparison with a number is true; "" if there are none.
+// portsMatching are the ports that compare so with a number, as a range; "" if there are none.
 func portsMatching(op, number string) string {
 	n, err := strconv.ParseUint(number, 10, 16)
 	low, high := int(n), int(n)
@@ -157,7 +156,7 @@ func portsMatching(op, number string) string {
 	return fmt.Sprintf("%d-%d", low, high)
 }
 
-// checked returns a hint if it compiles, else "".
+// checked is a hint that compiles, else "".
 func (p *parser) checked(hint string) string {
 	if p.plain {
 		return ""
@@ -175,10 +174,10 @@ func (p *parser) failWithHint(t token, hint, format string, args ...any) {
 
 var argumentRE = regexp.MustCompile(`^\s*[0-9A-Za-z.:_-]+`)
 
-// argument is the word after the last token, which must be an operator.
+// argument is the text behind the word read last, which must be a sign, up to the next word's end.
 func (p *parser) argument() string { return strings.TrimSpace(argumentRE.FindString(p.expr[p.end:])) }
 
-// notArithmetic refuses an operator after the number of a port or network: arithmetic must be a term of its own.
+// notArithmetic refuses an operator behind the number of a port or network: only terms of their own are arithmetic.
 func (p *parser) notArithmetic(t token, q qualifier) {
 	_, isOp := precedence[p.tok.text]
 	if p.tok.kind != tokWord || !isOp && p.comparison() == "" && !p.is(":") {
@@ -194,7 +193,7 @@ func (p *parser) notArithmetic(t token, q qualifier) {
 	p.fail(t, "want %s, not arithmetic", wanted(q.what))
 }
 
-// compared refuses a comparison where a port or an address is expected.
+// compared refuses a comparison where a port's or an address's value must stand.
 func (p *parser) compared(q qualifier) {
 	hint := strings.Join(strings.Fields(q.proto+" "+q.dir+" "+q.what+" "+p.argument()), " ")
 	switch p.tok.text {

@@ -25,7 +25,7 @@ var protos = map[string]proto{
 	"csnp": {parent: "isis", numbers: []uint32{24, 25}}, "psnp": {parent: "isis", numbers: []uint32{26, 27}},
 }
 
-// A proto is either a link type, or protocol numbers in the header of its parent, "" for IPv4 and IPv6.
+// A proto is either a link type or numbers in the header of the protocol above it, "" for IPv4 and IPv6.
 type proto struct {
 	linkType uint32
 	parent   string
@@ -51,7 +51,7 @@ const (
 	protoISIS  = 0x83
 )
 
-// linkTypes are the names that may follow "ether proto".
+// linkTypes are the names after "ether proto".
 var linkTypes = map[string]uint32{
 	"aarp": typeAARP, "arp": typeARP, "atalk": typeATalk, "decnet": 0x6003, "ip": typeIP, "ip6": typeIP6, "lat": 0x6004,
 	"loopback": 0x9000, "mopdl": 0x6001, "moprc": 0x6002, "rarp": typeRARP, "sca": 0x6007,
@@ -66,7 +66,7 @@ var aliases = map[string]string{
 var keywords = set("src", "dst", "host", "net", "mask", "port", "portrange", "proto", "less", "greater", "broadcast",
 	"multicast", "and", "or", "!", "len", "vlan", "mpls", "vxlan", "pppoed", "llc", "rnr")
 
-// hints are keywords that a misspelt word may have been, anywhere.
+// hints are what a misspelt word may have been, wherever it stands.
 var hints = []string{"tcp", "udp", "icmp", "icmp6", "ip6", "arp", "host", "port", "net", "portrange", "src", "dst",
 	"proto", "vlan", "vxlan", "mpls", "ether", "broadcast", "multicast", "less", "greater", "and", "not", "tcpflags", "icmptype"}
 
@@ -78,7 +78,7 @@ func set(words ...string) map[string]bool {
 	return m
 }
 
-// unsupported are keywords of libpcap that this package does not support, and why.
+// unsupported are keywords of libpcap that this package does not do, and why.
 var unsupported = func() map[string]string {
 	m := make(map[string]string)
 	for why, words := range map[string][]string{
@@ -104,7 +104,7 @@ var unsupported = func() map[string]string {
 	return m
 }()
 
-// constants are the names of numbers.
+// constants are the numbers that have names.
 var constants = map[string]uint32{
 	"icmptype": 0, "icmpcode": 1, "icmp-echoreply": 0, "icmp-unreach": 3, "icmp-sourcequench": 4, "icmp-redirect": 5,
 	"icmp-echo": 8, "icmp-routeradvert": 9, "icmp-routersolicit": 10, "icmp-timxceed": 11, "icmp-paramprob": 12,

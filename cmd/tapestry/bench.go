@@ -11,9 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/bench"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-func newBench(c *client) *cobra.Command {
+func newBench(c *cli) *cobra.Command {
 	var o bench.Options
 	var html, results string
 	var merge bool
@@ -58,9 +60,9 @@ NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP
 			}
 			switch {
 			case o.Quick && o.Check:
-				return failf(exitUsage, "--quick and --check are two plans: want one of them, or none for a full run")
+				return exit.Errorf(exit.Usage, "--quick and --check are two plans: want one of them, or none for a full run")
 			case o.Check && o.Pairs > 0 && o.Pairs < bench.FewestPairs:
-				return failf(exitUsage, "--check with --pairs %d could never fail: want %d pairs or more", o.Pairs, bench.FewestPairs)
+				return exit.Errorf(exit.Usage, "--check with --pairs %d could never fail: want %d pairs or more", o.Pairs, bench.FewestPairs)
 			}
 			o.Progress = cmd.ErrOrStderr()
 			r, err := bench.Run(cmd.Context(), o)
@@ -70,7 +72,7 @@ NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP
 			case errors.Is(err, context.Canceled):
 				return errors.New("interrupted; all that it made is gone")
 			case errors.As(err, &nothing):
-				return &failure{exitUsage, nothing}
+				return exit.With(exit.Usage, nothing)
 			case errors.As(err, &skipped):
 				return fmt.Errorf("the bench cannot run here: %w", skipped)
 			case err != nil:
@@ -103,10 +105,10 @@ NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP
 // mergeReports makes one report of those in files.
 func mergeReports(o bench.Options, paths []string) (*bench.Report, error) {
 	if o.Quick || o.Check || o.Only != nil || o.Pairs > 0 || o.Seconds > 0 {
-		return nil, failf(exitUsage, "--merge measures nothing: want it with files, --json, --html and --results alone")
+		return nil, exit.Errorf(exit.Usage, "--merge measures nothing: want it with files, --json, --html and --results alone")
 	}
 	if len(paths) < 2 {
-		return nil, failf(exitUsage, "--merge with %d files: want two or more that tapestry bench --json printed", len(paths))
+		return nil, exit.Errorf(exit.Usage, "--merge with %d files: want two or more that tapestry bench --json printed", len(paths))
 	}
 	var all []*bench.Report
 	for _, path := range paths {
@@ -120,9 +122,9 @@ func mergeReports(o bench.Options, paths []string) (*bench.Report, error) {
 }
 
 // deliver prints a report and writes its files.
-func deliver(cmd *cobra.Command, c *client, r *bench.Report, html, results string, check bool) (err error) {
+func deliver(cmd *cobra.Command, c *cli, r *bench.Report, html, results string, check bool) (err error) {
 	if c.json {
-		err = printJSON(cmd.OutOrStdout(), r)
+		err = human.PrintJSON(cmd.OutOrStdout(), r)
 	} else {
 		err = r.Table(cmd.OutOrStdout())
 	}

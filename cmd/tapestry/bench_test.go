@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/bench"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // whole fills every field that v leads to: numbers and texts that are not zero, lists of one.
@@ -47,8 +50,8 @@ func TestBenchKeys(t *testing.T) {
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.Sorted(slices.Values(documented(t)["bench"]))
-	if got := keysOf(v, ""); !slices.Equal(got, want) {
+	want := slices.Sorted(slices.Values(fake.Documented(t)["bench"]))
+	if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
 		t.Errorf("a report has\n%v\ndocs/json.md says\n%v", got, want)
 	}
 }
@@ -56,10 +59,10 @@ func TestBenchKeys(t *testing.T) {
 // The agent is started by the bench, with arguments of its own: it is in no help and in no completion.
 func TestBenchAgentIsHidden(t *testing.T) {
 	help, complete := tapestry(t, "bench", "--help"), tapestry(t, "__complete", "bench", "")
-	if strings.Contains(help.out+complete.out, "agent") || help.code != exitFine {
+	if strings.Contains(help.out+complete.out, "agent") || help.code != exit.OK {
 		t.Errorf("exit %d; help\n%s\ncompletion\n%s", help.code, help.out, complete.out)
 	}
-	if r := tapestry(t, "bench", "agent", "--json"); r.code != exitNo || !strings.Contains(r.stderr, "want serve") {
+	if r := tapestry(t, "bench", "agent", "--json"); r.code != exit.No || !strings.Contains(r.stderr, "want serve") {
 		t.Errorf("an agent without a job: exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -71,11 +74,11 @@ func TestBenchDeliver(t *testing.T) {
 		Ratios: []bench.Ratio{{Against: "kernel bridge", Values: []float64{0.5}, Median: 0.5, Low: 0.4, High: 0.6, Coverage: 0.96,
 			Bound: 0.85, Aim: 1, Verdict: "below"}}}}}
 	html := filepath.Join(t.TempDir(), "report.html")
-	cmd := newBench(&client{})
+	cmd := newBench(&cli{Client: &client.Client{}})
 	var out strings.Builder
 	cmd.SetOut(&out)
-	err := deliver(cmd, &client{}, r, html, "", true)
-	if err == nil || !strings.Contains(err.Error(), "one host: TCP, 1 flow: 0.50 of kernel bridge") || exitCode(err) != exitNo {
+	err := deliver(cmd, &cli{Client: &client.Client{}}, r, html, "", true)
+	if err == nil || !strings.Contains(err.Error(), "one host: TCP, 1 flow: 0.50 of kernel bridge") || exit.Code(err) != exit.No {
 		t.Errorf("the check says %v", err)
 	}
 	if !strings.Contains(out.String(), "ONE HOST\n") {

@@ -13,8 +13,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
 const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), host:NAME (this host's own port
@@ -22,7 +26,7 @@ on a network), the beginning of an endpoint's id, or all. container:NAME is a co
 shares another's network (docker run --network container:NAME) stands for that other one. Without a TARGET it looks at all of this host. The filter is
 tcpdump's (pcap-filter(7)), by -f or behind --; containers' names are hosts in it.`
 
-func newCapture(c *client) *cobra.Command {
+func newCapture(c *cli) *cobra.Command {
 	o := &captureFlags{}
 	cmd := c.namer(&cobra.Command{
 		Use:   "capture [TARGET...] [flags] [-- EXPR]",
@@ -60,12 +64,12 @@ capture that runs another filter (a container of the name change is /change here
 			if err != nil {
 				return err
 			}
-			j := &job{c: c, o: o, targets: targets, words: "tapestry " + quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &job{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
 			if o.write == "" && o.listen == "" {
 				j.lines()
 			}
-			return within(cmd.Context(), j.run)
+			return show.Within(cmd.Context(), j.run)
 		},
 	})
 	o.looking(cmd)
@@ -123,27 +127,27 @@ func commandWords(cmd *cobra.Command) []string {
 
 // A job is one capture: from where, to where.
 type job struct {
-	c         *client
+	c         *cli
 	o         *captureFlags
 	targets   []string
 	words     string // as they would be typed
 	in        io.Reader
 	out, news io.Writer
-	want      captureRequest
-	show      *lines // what prints, if not a file
+	want      api.CaptureRequest
+	show      *show.Lines // what prints, if not a file
 }
 
 // lines has the job print what it captures.
 func (j *job) lines() {
-	j.show = &lines{out: j.out, json: j.o.json, verbose: j.o.verbose, headers: j.o.headers,
-		colour: colours(j.o.colour, j.out)}
-	j.show.sum.today = time.Now().Format(time.DateOnly)
+	j.show = &show.Lines{Out: j.out, Json: j.o.json, Verbose: j.o.verbose, Headers: j.o.headers,
+		Colour: human.Colours(j.o.colour, j.out)}
+	j.show.Sum.Today = time.Now().Format(time.DateOnly)
 	j.want.Detail, j.want.Annotate = true, "none"
 }
 
 func (j *job) run(ctx context.Context) error {
-	if j.o.write == "-" && isTerminal(j.out) {
-		return failf(exitUsage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.words)
+	if j.o.write == "-" && human.IsTerminal(j.out) {
+		return exit.Errorf(exit.Usage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.words)
 	}
 	switch {
 	case j.o.read != "":
@@ -177,7 +181,7 @@ func (p *place) lacks(wrote file.Count) (kept file.Count, lacks bool) {
 // into says where went what was written, which text tells.
 func (p *place) into(wrote file.Count, text string) string {
 	if kept, lacks := p.lacks(wrote); lacks {
-		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, thousands(kept.Frames), p.name())
+		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, human.Thousands(kept.Frames), p.name())
 	}
 	return text + " into " + p.name()
 }
@@ -189,24 +193,24 @@ func (j *job) section() pcapng.Section {
 }
 
 // open makes the sink that the flags ask for.
-func (j *job) open(who naming, first file.Options) (to sink, where *place, err error) {
+func (j *job) open(who show.Naming, first file.Options) (to show.Sink, where *place, err error) {
 	switch {
 	case j.show != nil:
-		j.show.labels.who = who
+		j.show.Labels.Who = who
 		return j.show, nil, nil
 	case j.o.write == "-":
-		w := writeStream(j.out, j.o.pcap, j.section(), first.LinkType, first.SnapLen)
-		w.labels.who = who
+		w := show.WriteStream(j.out, j.o.pcap, j.section(), first.LinkType, first.SnapLen)
+		w.Labels.Who = who
 		return w, placeOf("stdout"), nil
 	}
 	first.Path, first.Pcap, first.Force, first.Section = j.o.write, j.o.pcap, j.o.force, j.section()
 	first.MaxBytes, first.Every, first.Keep = j.o.maxBytes, j.o.every, j.o.keep
 	s, err := file.Create(first)
 	if err != nil {
-		return nil, nil, failf(exitNo, "%w", err)
+		return nil, nil, exit.Errorf(exit.No, "%w", err)
 	}
-	w := writeSet(s, j.o.pcap, first.SnapLen)
-	w.labels.who = who
+	w := show.WriteSet(s, j.o.pcap, first.SnapLen)
+	w.Labels.Who = who
 	return w, &place{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 

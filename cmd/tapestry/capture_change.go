@@ -6,10 +6,15 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // newCaptureChange is the command that changes a capture of whatever command.
-func newCaptureChange(c *client) *cobra.Command {
+func newCaptureChange(c *cli) *cobra.Command {
 	expr := ""
 	cmd := c.namer(&cobra.Command{
 		Use:   "change ID -f EXPR",
@@ -30,21 +35,21 @@ about it, and files go on telling the filter that their capture began with.`,
 			case err != nil:
 				return err
 			case len(words) != 1:
-				return failf(exitUsage, "%s: want one ID, which tapestry status shows: tapestry capture change ID -f EXPR",
-					plural(uint64(len(words)), "capture"))
+				return exit.Errorf(exit.Usage, "%s: want one ID, which tapestry status shows: tapestry capture change ID -f EXPR",
+					human.Plural(uint64(len(words)), "capture"))
 			case !given:
-				return failf(exitUsage, "no filter: want -f EXPR, or -f '' to let every frame through")
+				return exit.Errorf(exit.Usage, "no filter: want -f EXPR, or -f '' to let every frame through")
 			}
 			ctx := cmd.Context()
-			n, err := c.names(ctx)
+			n, err := docker.LoadNames(ctx, c.Client)
 			if err != nil {
 				return err
 			}
-			_, f, err := compile(strings.TrimSpace(l.expr), n.Host)
+			_, f, err := docker.Compile(strings.TrimSpace(l.expr), n.Host)
 			if err != nil {
 				return err
 			}
-			return c.call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(words[0]), captureChange{Filter: &f}, nil)
+			return c.Call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(words[0]), api.CaptureChange{Filter: &f}, nil)
 		},
 	})
 	cmd.Flags().StringVarP(&expr, "filter", "f", "", "frames that match `EXPR`, as tcpdump has it")

@@ -11,8 +11,11 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // capturing is a daemon that sends what a test makes of a capture.
@@ -21,8 +24,8 @@ type capturing struct {
 	feed   func(f *feed)
 
 	mu      sync.Mutex
-	asked   []captureRequest
-	books   captureBooks
+	asked   []api.CaptureRequest
+	books   api.Books
 	stopped chan struct{} // closed by DELETE
 	stop    sync.Once
 	gone    chan struct{} // closed when the last feed has ended
@@ -33,7 +36,7 @@ type feed struct {
 	*pcapng.Writer
 	t     *testing.T
 	d     *capturing
-	want  captureRequest
+	want  api.CaptureRequest
 	flush func()
 	hang  func() // up, in the middle of a block if one was begun
 	gone  <-chan struct{}
@@ -43,16 +46,16 @@ type feed struct {
 
 func newCapturing(t *testing.T, run func(f *feed)) *capturing {
 	t.Helper()
-	return newCapturingAt(t, newFakeHost(), run)
+	return newCapturingAt(t, fake.NewHost(), run)
 }
 
-func newCapturingAt(t *testing.T, h host, run func(f *feed)) *capturing {
+func newCapturingAt(t *testing.T, h daemon.Host, run func(f *feed)) *capturing {
 	t.Helper()
-	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: captureBooks{ID: "c1", State: "stopped"}}
+	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.Books{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
-	mux.Handle("/", (&api{host: h, log: slog.New(slog.DiscardHandler)}).handler())
+	mux.Handle("/", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
-		var want captureRequest
+		var want api.CaptureRequest
 		if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
 			t.Error(err)
 		}
@@ -77,11 +80,11 @@ func newCapturingAt(t *testing.T, h host, run func(f *feed)) *capturing {
 		defer d.mu.Unlock()
 		_ = json.NewEncoder(w).Encode(d.books)
 	})
-	d.socket = serveUnix(t, "tapestry.sock", mux)
+	d.socket = fake.ServeUnix(t, "tapestry.sock", mux)
 	return d
 }
 
-func (d *capturing) tell(b captureBooks) {
+func (d *capturing) tell(b api.Books) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.books = b
@@ -90,9 +93,9 @@ func (d *capturing) tell(b captureBooks) {
 // ports tells of a container on two networks and of a remote host.
 func (f *feed) ports() {
 	for i, p := range []struct{ name, text string }{
-		{webID, "port=1 kind=container network=" + wideID + " vni=80 link=tp9b1d"},
-		{webID, "port=2 kind=container network=" + localID + " vni=0 link=tp9b1e"},
-		{"192.0.2.2:4789", "port=3 kind=remote network=" + wideID + " vni=80"},
+		{fake.WebID, "port=1 kind=container network=" + fake.WideID + " vni=80 link=tp9b1d"},
+		{fake.WebID, "port=2 kind=container network=" + fake.LocalID + " vni=0 link=tp9b1e"},
+		{"192.0.2.2:4789", "port=3 kind=remote network=" + fake.WideID + " vni=80"},
 	} {
 		_, err := f.AddInterface(&pcapng.Interface{Name: p.name, Description: p.text, SnapLen: f.want.Snap, LinkType: pcapng.Ethernet,
 			MAC: ether.MAC{2, 0x42, 10, 80, 1, byte(i)}, Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}})
@@ -107,7 +110,7 @@ const feedStart = 1_780_000_000_123456789
 // packet sends a frame of UDP from 10.80.1.2 to 10.80.1.3.
 func (f *feed) packet(length int, change func(*pcapng.Packet)) {
 	f.n++
-	p := pcapng.Packet{Time: feedStart + int64(f.n)*1e6, Data: udpFrame(length), ID: f.n, Queue: -1}
+	p := pcapng.Packet{Time: feedStart + int64(f.n)*1e6, Data: fake.UdpFrame(length), ID: f.n, Queue: -1}
 	if change != nil {
 		change(&p)
 	}
@@ -121,14 +124,6 @@ func (f *feed) stats(received, dropped uint64) {
 		Delivered: f.n, Dropped: dropped})
 }
 
-func udpFrame(length int) []byte {
-	b := make([]byte, length)
-	copy(b, []byte{2, 0x42, 10, 80, 1, 3, 2, 0x42, 10, 80, 1, 2, 8, 0,
-		0x45, 0, byte((length - 14) >> 8), byte(length - 14), 0, 1, 0, 0, 64, 17, 0, 0, 10, 80, 1, 2, 10, 80, 1, 3,
-		0x9d, 0x14, 0x1f, 0x90, byte((length - 34) >> 8), byte(length - 34), 0, 0})
-	return b
-}
-
 func (d *capturing) args(t *testing.T, words ...string) []string {
 	at := len(words)
 	for i, w := range words {
@@ -138,7 +133,7 @@ func (d *capturing) args(t *testing.T, words ...string) []string {
 		}
 	}
 	all := append([]string{}, words[:at]...)
-	return append(append(all, "--api-socket", d.socket, "--docker-host", fakeDocker(t)), words[at:]...)
+	return append(append(all, "--api-socket", d.socket, "--docker-host", fake.Docker(t)), words[at:]...)
 }
 
 // blocksOf reads a file, which must be complete.

@@ -13,14 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tapestry-net/tapestry/capture/filter"
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
-)
-
-// Limits that the daemon sets to a capture which asks for none.
-const (
-	defaultBytes   = 1 << 30
-	defaultSeconds = 3600
+	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
 // captureFlags are those of capture; watch has some of them.
@@ -111,10 +106,10 @@ func parseFileSize(s string) (int64, error) {
 // parseRing reads the memory of a capture, of which the daemon wants a power of two.
 func parseRing(s string) (int, error) {
 	n, err := parseSize(s)
-	if err != nil || n < minRing || n > maxRing {
+	if err != nil || n < api.MinRing || n > api.MaxRing {
 		return 0, errors.New("want a size from 256KiB to 256MiB, such as 32MiB")
 	}
-	ring := minRing
+	ring := api.MinRing
 	for int64(ring) < n {
 		ring *= 2
 	}
@@ -141,13 +136,13 @@ func parseListen(s string) (string, error) {
 func (o *captureFlags) words(cmd *cobra.Command, args []string) (targets []string, err error) {
 	if n := cmd.ArgsLenAtDash(); n >= 0 {
 		if cmd.Flags().Changed("filter") {
-			return nil, failf(exitUsage, "the filter stands both in --filter and behind --: want it once")
+			return nil, exit.Errorf(exit.Usage, "the filter stands both in --filter and behind --: want it once")
 		}
 		o.filter, args = strings.Join(args[n:], " "), args[:n]
 	}
 	for _, w := range args {
 		if w == "" {
-			return nil, failf(exitUsage, "a target is empty: want a container's name, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
+			return nil, exit.Errorf(exit.Usage, "a target is empty: want a container's name, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
 		}
 	}
 	return args, nil
@@ -167,38 +162,38 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	own := []string{"filter", "drops", "headers", "ring", "wait", "listen", "read"}
 	switch {
 	case cmd.Flags().Changed("attach") && o.attach == "":
-		return failf(exitUsage, "--attach is empty: want the number of a capture that tapestry status shows, or its container")
+		return exit.Errorf(exit.Usage, "--attach is empty: want the number of a capture that tapestry status shows, or its container")
 	case o.attach != "" && len(targets) > 0:
-		return failf(exitUsage, "%q with --attach: that capture has its target", targets[0])
+		return exit.Errorf(exit.Usage, "%q with --attach: that capture has its target", targets[0])
 	case o.attach != "" && (o.filter != "" || set(own...) != ""):
-		return failf(exitUsage, "--%s with --attach: that capture has its target and its filter, and keeps whole frames", cmp.Or(set(own...), "filter"))
+		return exit.Errorf(exit.Usage, "--%s with --attach: that capture has its target and its filter, and keeps whole frames", cmp.Or(set(own...), "filter"))
 	case cmd.Flags().Changed("write") && o.write == "", cmd.Flags().Changed("read") && o.read == "":
-		return failf(exitUsage, "the file's name is empty: want a path, or -")
+		return exit.Errorf(exit.Usage, "the file's name is empty: want a path, or -")
 	case o.read != "" && len(targets) > 0:
-		return failf(exitUsage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0],
+		return exit.Errorf(exit.Usage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0],
 			targets[0])
 	case o.read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit",
 		"listen", "ring", "bytes") != "":
-		return failf(exitUsage, "--%s with --read: what is in a file was captured already",
+		return exit.Errorf(exit.Usage, "--%s with --read: what is in a file was captured already",
 			set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring", "bytes"))
 	case o.json && (o.write != "" || o.listen != ""):
-		return failf(exitUsage, "--json with --%s: lines of JSON go to stdout, want one of them", set("write", "listen"))
+		return exit.Errorf(exit.Usage, "--json with --%s: lines of JSON go to stdout, want one of them", set("write", "listen"))
 	case o.bytes > 0 && o.noLimit:
-		return failf(exitUsage, "--bytes with --no-limit: want one of them")
+		return exit.Errorf(exit.Usage, "--bytes with --no-limit: want one of them")
 	case o.write == "" && set(append(many, "pcap", "force")...) != "":
-		return failf(exitUsage, "--%s without --write: want a file", set(append(many, "pcap", "force")...))
+		return exit.Errorf(exit.Usage, "--%s without --write: want a file", set(append(many, "pcap", "force")...))
 	case o.write == "-" && set(many...) != "":
-		return failf(exitUsage, "--%s with --write -: want a file's name, many files need names", set(many...))
+		return exit.Errorf(exit.Usage, "--%s with --write -: want a file's name, many files need names", set(many...))
 	case o.keep > 0 && set("max-size", "every") == "":
-		return failf(exitUsage, "--keep without --max-size or --every: when shall the next file begin?")
+		return exit.Errorf(exit.Usage, "--keep without --max-size or --every: when shall the next file begin?")
 	case o.listen != "" && o.write != "":
-		return failf(exitUsage, "--listen with --write: want one of them")
+		return exit.Errorf(exit.Usage, "--listen with --write: want one of them")
 	case o.headers && o.offload == "segment":
-		return failf(exitUsage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each piece")
+		return exit.Errorf(exit.Usage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each piece")
 	case o.headers && o.snap > 0:
-		return failf(exitUsage, "--headers with --snap: want one of them")
+		return exit.Errorf(exit.Usage, "--headers with --snap: want one of them")
 	case o.pcap && set("annotate") != "" && o.annotate != "none":
-		return failf(exitUsage, "--annotate with --pcap: classic pcap has no comments, want pcapng")
+		return exit.Errorf(exit.Usage, "--annotate with --pcap: classic pcap has no comments, want pcapng")
 	}
 	return nil
 }
@@ -211,8 +206,8 @@ func (o *captureFlags) finish(cmd *cobra.Command) {
 }
 
 // request is what the daemon is asked for, but targets and filter.
-func (o *captureFlags) request() captureRequest {
-	r := captureRequest{Drops: o.drops, Snap: o.snap, Headers: o.headers, Point: o.point, View: o.view, Offload: o.offload,
+func (o *captureFlags) request() api.CaptureRequest {
+	r := api.CaptureRequest{Drops: o.drops, Snap: o.snap, Headers: o.headers, Point: o.point, View: o.view, Offload: o.offload,
 		Annotate: o.annotate, Frames: o.frames, Ring: o.ring}
 	if !o.limited() {
 		r.Bytes, r.Seconds = -1, -1
@@ -230,41 +225,4 @@ func (o *captureFlags) request() captureRequest {
 func (o *captureFlags) limited() bool {
 	ring := o.maxBytes > 0 && o.keep > 0
 	return (o.write != "" || o.listen != "") && !o.noLimit && !ring
-}
-
-// compile reads the filter, and resolves the names in it.
-func compile(expr string, host filter.Names) (*filter.Filter, captureFilter, error) {
-	return compileFor(pcapng.Ethernet, expr, host)
-}
-
-// compileFor is compile for frames of another link type.
-func compileFor(link int, expr string, host filter.Names) (*filter.Filter, captureFilter, error) {
-	want := captureFilter{Expr: expr}
-	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {
-		all := host(name)
-		if len(all) > 0 {
-			if want.Names == nil {
-				want.Names = make(map[string][]string)
-			}
-			want.Names[name] = each(all, netip.Addr.String)
-		}
-		return all
-	})
-	var bad *filter.SyntaxError
-	if errors.As(err, &bad) {
-		return nil, want, failf(exitUsage, "the filter cannot be read:\n%s", bad.Caret())
-	}
-	return f, want, err
-}
-
-// spanText writes a duration without what is zero at its end: 1h, not 1h0m0s.
-func spanText(d time.Duration) string {
-	s := d.Round(time.Second).String()
-	if strings.HasSuffix(s, "m0s") {
-		s = s[:len(s)-2]
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = s[:len(s)-2]
-	}
-	return s
 }

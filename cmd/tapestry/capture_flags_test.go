@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
 func TestCaptureUsage(t *testing.T) {
@@ -40,13 +43,13 @@ func TestCaptureUsage(t *testing.T) {
 	} {
 		args := strings.Split(c.args, " ")
 		r := tapestry(t, append(args[:1:1], append([]string{"--api-socket", filepath.Join(dir, "none")}, args[1:]...)...)...)
-		if r.code != exitUsage || !strings.Contains(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 {
+		if r.code != exit.Usage || !strings.Contains(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 {
 			t.Errorf("%s: exit %d, %q, want %q", c.args, r.code, r.stderr, c.want)
 		}
 	}
 	d := newCapturing(t, func(*feed) { t.Error("a daemon was asked with a filter that cannot be read") })
 	r := tapestry(t, d.args(t, "watch", "-f", "tcp prot 80")...)
-	if want := "tapestry: the filter cannot be read:\ntcp prot 80\n    ^ "; r.code != exitUsage || !strings.HasPrefix(r.stderr, want) {
+	if want := "tapestry: the filter cannot be read:\ntcp prot 80\n    ^ "; r.code != exit.Usage || !strings.HasPrefix(r.stderr, want) {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)
 	}
 }
@@ -66,12 +69,12 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
-		if got := thousands(n); got != want {
+		if got := human.Thousands(n); got != want {
 			t.Errorf("%d is %s, want %s", n, got, want)
 		}
 	}
 	for d, want := range map[time.Duration]string{time.Hour: "1h", 90 * time.Second: "1m30s", 2 * time.Minute: "2m", 100 * time.Minute: "1h40m", 10 * time.Second: "10s"} {
-		if got := spanText(d); got != want {
+		if got := human.Span(d); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
 	}

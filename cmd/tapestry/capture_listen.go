@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // listen gives each connection a capture of its own, until ctx ends.
@@ -18,7 +21,7 @@ func (j *job) listen(ctx context.Context) error {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.o.listen)
 	if err != nil {
-		return failf(exitNo, "--listen: %w", err)
+		return exit.Errorf(exit.No, "--listen: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	j.news = &lockedWriter{w: j.news}
@@ -31,7 +34,7 @@ func (j *job) listen(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return failf(exitNo, "--listen: %w", err)
+			return exit.Errorf(exit.No, "--listen: %w", err)
 		}
 		running.Go(func() {
 			if err := j.serve(ctx, conn); err != nil {
@@ -43,17 +46,17 @@ func (j *job) listen(ctx context.Context) error {
 
 // check finds what is wrong with filter or targets before somebody connects.
 func (j *job) check(ctx context.Context) error {
-	n, err := j.c.names(ctx)
+	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
 		return err
 	}
-	if _, _, err := compile(j.o.filter, n.Host); err != nil {
+	if _, _, err := docker.Compile(j.o.filter, n.Host); err != nil {
 		return err
 	}
 	if j.o.wait {
 		return nil // each connection waits for itself
 	}
-	_, err = j.c.targets(ctx, n, j.targets, present)
+	_, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, docker.Present)
 	return err
 }
 
@@ -65,9 +68,9 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer h.end()
-	w := writeStream(conn, false, j.section(), pcapng.Ethernet, 0)
-	w.labels.who, w.filter = h.names, j.o.filter
-	m := newMeter(w, j.news, false)
+	w := show.WriteStream(conn, false, j.section(), pcapng.Ethernet, 0)
+	w.Labels.Who, w.Filter = h.names, j.o.filter
+	m := show.NewMeter(w, j.news, false)
 	fmt.Fprintln(j.news, j.startText(conn.RemoteAddr().String()))
 	where := placeOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
@@ -77,10 +80,10 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 		close(left)
 		h.s.Close()
 	})
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(stopWait)) }) // a reader that is stuck
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(show.StopWait)) }) // a reader that is stuck
 	defer stop()
 	src, dst := h.pump(ctx, m)
-	if err := m.close(); dst == nil {
+	if err := m.Close(); dst == nil {
 		dst = err
 	}
 	b := h.books(ctx)
@@ -94,7 +97,7 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	}
 	conn.Close()
 	reading.Wait()
-	return j.close(ctx, m, where, b, src, dst)
+	return j.Close(ctx, m, where, b, src, dst)
 }
 
 // lockedWriter is for several goroutines.

@@ -16,7 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 func TestCaptureTerminal(t *testing.T) {
@@ -24,7 +27,7 @@ func TestCaptureTerminal(t *testing.T) {
 	defer master.Close()
 	defer slave.Close()
 	var stderr bytes.Buffer
-	if code := execute(t.Context(), []string{"capture", "web", "-w", "-"}, slave, &stderr); code != exitUsage ||
+	if code := execute(t.Context(), []string{"capture", "web", "-w", "-"}, slave, &stderr); code != exit.Usage ||
 		!strings.Contains(stderr.String(), "stdout is a terminal: want a pipe or a file, such as: tapestry capture --write - web | wireshark -k -i -") {
 		t.Errorf("exit %d, %s", code, stderr.String())
 	}
@@ -74,7 +77,7 @@ func TestCaptureListen(t *testing.T) {
 		}
 	}
 	first, second := connect(), connect()
-	if len(d.asked) != 2 || d.asked[1].Targets.Endpoints[0] != webID {
+	if len(d.asked) != 2 || d.asked[1].Targets.Endpoints[0] != fake.WebID {
 		t.Errorf("asked %+v", d.asked)
 	}
 	first.Close()
@@ -86,7 +89,7 @@ func TestCaptureListen(t *testing.T) {
 		}
 		rest <- len(b)
 	}()
-	if code := interrupt(); code != exitFine {
+	if code := interrupt(); code != exit.OK {
 		t.Errorf("exit %d", code)
 	}
 	if n := <-rest; n < 100 {
@@ -114,7 +117,7 @@ func TestCaptureProgress(t *testing.T) {
 		f.flush()
 		<-f.d.stopped
 	})
-	d.tell(captureBooks{State: "stopped", Delivered: 1})
+	d.tell(api.Books{State: "stopped", Delivered: 1})
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	code := make(chan int)
@@ -137,7 +140,7 @@ func TestCaptureNamedPipe(t *testing.T) {
 	d := newCapturing(t, func(f *feed) { f.ports(); f.packet(100, nil); f.flush(); <-f.gone })
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		cannot(t, err)
+		fake.Cannot(t, err)
 	}
 	args := d.args(t, "capture", "-w", path)
 	code := make(chan int)
@@ -156,7 +159,7 @@ func TestCaptureNamedPipe(t *testing.T) {
 		}
 	}
 	f.Close()
-	if c := <-code; c != exitFine {
+	if c := <-code; c != exit.OK {
 		t.Errorf("exit %d", c)
 	}
 }
@@ -166,7 +169,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		cannot(t, "needs a pseudo-terminal: ", err)
+		fake.Cannot(t, "needs a pseudo-terminal: ", err)
 	}
 	slave, err = grantTerminal(master)
 	if err != nil {

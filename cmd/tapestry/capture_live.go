@@ -6,45 +6,50 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // A shot is a running capture.
 type shot struct {
 	*job
-	names  *names
-	src    blocks
-	s      *stream
+	names  *docker.Names
+	src    show.Blocks
+	s      *client.Stream
 	cancel context.CancelFunc
 }
 
 // begin asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
 func (j *job) begin(ctx context.Context) (*shot, error) {
-	n, err := j.c.names(ctx)
+	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
 		return nil, err
 	}
 	want := j.want
-	if _, want.Filter, err = compile(j.o.filter, n.Host); err != nil {
+	if _, want.Filter, err = docker.Compile(j.o.filter, n.Host); err != nil {
 		return nil, err
 	}
-	var t *targets
+	var t *docker.Targets
 	if want.Name = j.words; j.o.attach != "" {
 		if t, err = j.armed(ctx, n, &want); err != nil {
 			return nil, err
 		}
 	} else {
-		of := present
+		of := docker.Present
 		if j.o.wait {
-			of = future
+			of = docker.Future
 		}
-		if t, err = j.c.targets(ctx, n, j.targets, of); err != nil {
+		if t, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, of); err != nil {
 			return nil, err
 		}
-		t.tell(j.news)
+		t.Tell(j.news)
 		want.Targets = t.Request()
 	}
 	limit := bounded{most: want.Frames, mostBytes: j.o.bytes}
@@ -56,7 +61,7 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while the daemon does not answer
-	s, err := j.c.openStream(own, "/v1/captures", want)
+	s, err := j.c.OpenStream(own, "/v1/captures", want)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -65,9 +70,9 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		s.Close()
 		return nil, errors.New("interrupted")
 	}
-	h := &shot{j, n, j.c.follow(own, s, n, t, j.o.filter), s, cancel}
+	h := &shot{j, n, docker.Follow(own, s, n, t, j.o.filter), s, cancel}
 	if want.Targets.New && (limit.most > 0 || limit.mostBytes > 0) {
-		limit.blocks, limit.stop = h.src, func() { _ = s.Stop(own) } // if it fails the stream has ended
+		limit.Blocks, limit.stop = h.src, func() { _ = s.Stop(own) } // if it fails the stream has ended
 		h.src = &limit
 	}
 	return h, nil
@@ -75,7 +80,7 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 
 // bounded ends a capture after so many frames, or bytes, of those that are let through.
 type bounded struct {
-	blocks
+	show.Blocks
 	most      uint64 // 0: no bound
 	mostBytes int64  // 0: no bound
 	stop      func()
@@ -87,7 +92,7 @@ type bounded struct {
 
 func (b *bounded) Next() (pcapng.Block, error) {
 	for {
-		x, err := b.blocks.Next()
+		x, err := b.Blocks.Next()
 		p, ok := x.(*pcapng.Packet)
 		if !ok || err != nil {
 			return x, err
@@ -95,7 +100,7 @@ func (b *bounded) Next() (pcapng.Block, error) {
 		if b.full && (p.ID == 0 || p.ID != b.last || b.mostBytes > 0) {
 			continue
 		}
-		if b.bytes += int64(len(p.Data)+len(p.Comment)) + packetRoom; b.mostBytes > 0 && b.bytes > b.mostBytes {
+		if b.bytes += int64(len(p.Data)+len(p.Comment)) + api.PacketRoom; b.mostBytes > 0 && b.bytes > b.mostBytes {
 			b.full = true
 			b.stop()
 			continue
@@ -111,24 +116,21 @@ func (b *bounded) Next() (pcapng.Block, error) {
 	}
 }
 
-// stopWait is how long the daemon may take to end a capture, and to tell its books.
-const stopWait = 5 * time.Second
-
 // pump runs the shot until its end, or that of ctx.
-func (h *shot) pump(ctx context.Context, to sink) (src, dst error) {
+func (h *shot) pump(ctx context.Context, to show.Sink) (src, dst error) {
 	defer context.AfterFunc(ctx, func() {
-		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
 		defer cancel()
 		if h.s.Stop(again) != nil {
 			h.s.Close()
 		}
 	})()
-	return pump(h.src, to, func() { h.s.Close() })
+	return show.Pump(h.src, to, func() { h.s.Close() })
 }
 
 // books are the daemon's, or nil if it tells none.
-func (h *shot) books(ctx context.Context) *captureBooks {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopWait)
+func (h *shot) books(ctx context.Context) *api.Books {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
 	defer cancel()
 	b, err := h.s.Books(ctx)
 	if err != nil {
@@ -153,20 +155,20 @@ func (j *job) live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*writer); ok {
-		w.filter = j.o.filter
+	if w, ok := to.(*show.Writer); ok {
+		w.Filter = j.o.filter
 	}
-	defer ignoreBrokenPipes()()
-	m := newMeter(to, j.news, where != nil && isTerminal(j.news))
+	defer show.IgnoreBrokenPipes()()
+	m := show.NewMeter(to, j.news, where != nil && human.IsTerminal(j.news))
 	if where != nil {
 		fmt.Fprintln(j.news, j.startText(j.o.write))
 	}
 	src, dst := h.pump(ctx, m)
-	if err := m.close(); dst == nil {
+	if err := m.Close(); dst == nil {
 		dst = err
 	}
-	m.clear()
-	return j.close(ctx, m, where, h.books(ctx), src, dst)
+	m.Clear()
+	return j.Close(ctx, m, where, h.books(ctx), src, dst)
 }
 
 // startText says what begins.
@@ -186,36 +188,36 @@ func (j *job) startText(where string) string {
 	text += ", into " + where
 	most := "1 GiB"
 	if j.o.bytes > 0 {
-		most = bytesText(uint64(j.o.bytes))
+		most = human.Bytes(uint64(j.o.bytes))
 	}
 	switch {
 	case j.o.limited() && j.o.during == 0:
 		text += ", at most " + most + " and 1h"
 	case j.o.limited():
-		text += ", at most " + most + " and " + spanText(j.o.during)
+		text += ", at most " + most + " and " + human.Span(j.o.during)
 	case j.o.bytes > 0 && j.o.during > 0:
-		text += ", at most " + most + " and for " + spanText(j.o.during)
+		text += ", at most " + most + " and for " + human.Span(j.o.during)
 	case j.o.bytes > 0:
 		text += ", at most " + most
 	case j.o.during > 0:
-		text += ", for " + spanText(j.o.during)
+		text += ", for " + human.Span(j.o.during)
 	}
 	return text + " (Ctrl-C ends it)"
 }
 
-// close tells how a live capture went, and gives the command's outcome.
-func (j *job) close(ctx context.Context, m *meter, where *place, b *captureBooks, src, dst error) error {
-	if isGone(dst) { // the reader has what it wanted
-		if lost := m.total(); lost > 0 && j.o.strict {
-			return failf(exitLost, "%s lost", count(lost, "frame"))
+// Close tells how a live capture went, and gives the command's outcome.
+func (j *job) Close(ctx context.Context, m *show.Meter, where *place, b *api.Books, src, dst error) error {
+	if show.IsGone(dst) { // the reader has what it wanted
+		if lost := m.Total(); lost > 0 && j.o.strict {
+			return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 		}
 		return nil
 	}
-	m.loss()
+	m.Loss()
 	if dst != nil {
-		return failf(exitNo, "%w", dst)
+		return exit.Errorf(exit.No, "%w", dst)
 	}
-	lost, frames := m.total(), m.frames
+	lost, frames := m.Total(), m.Frames
 	if b != nil {
 		lost = max(lost, b.Dropped)
 	}
@@ -223,30 +225,30 @@ func (j *job) close(ctx context.Context, m *meter, where *place, b *captureBooks
 	case where != nil:
 		filtered := ""
 		if b != nil {
-			filtered = thousands(b.Filtered) + " filtered, "
+			filtered = human.Thousands(b.Filtered) + " filtered, "
 		}
-		fmt.Fprintf(j.news, "captured %s\n", where.into(m.count(), fmt.Sprintf("%s (%s%s lost)", count(frames, "frame"), filtered, thousands(lost))))
+		fmt.Fprintf(j.news, "captured %s\n", where.into(m.Count(), fmt.Sprintf("%s (%s%s lost)", human.Count(frames, "frame"), filtered, human.Thousands(lost))))
 	default:
-		j.show.sum.print(j.news, lost)
+		j.show.Sum.Print(j.news, lost)
 	}
 	switch {
 	case errors.Is(src, io.ErrUnexpectedEOF):
-		return failf(exitNo, "the daemon went away in the middle%s", complete(where, m.count()))
+		return exit.Errorf(exit.No, "the daemon went away in the middle%s", complete(where, m.Count()))
 	case src != io.EOF:
-		return failf(exitNo, "the daemon went away in the middle%s: %w", complete(where, m.count()), src)
+		return exit.Errorf(exit.No, "the daemon went away in the middle%s: %w", complete(where, m.Count()), src)
 	case b == nil || b.State == "shutdown":
 		if ctx.Err() == nil {
-			return failf(exitNo, "the daemon was stopped%s", complete(where, m.count()))
+			return exit.Errorf(exit.No, "the daemon was stopped%s", complete(where, m.Count()))
 		}
 	case b.State == "failed":
-		return failf(exitNo, "the capture failed in the daemon%s: see its log (%s)", complete(where, m.count()), j.c.log())
+		return exit.Errorf(exit.No, "the capture failed in the daemon%s: see its log (%s)", complete(where, m.Count()), j.c.Log())
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
 			fmt.Fprintln(j.news, text)
 		}
 	}
 	if lost > 0 && j.o.strict {
-		return failf(exitLost, "%s lost", count(lost, "frame"))
+		return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 	}
 	return nil
 }
@@ -261,18 +263,18 @@ func complete(where *place, wrote file.Count) string {
 	case wrote.Packets == 0:
 		return "; no frame had come until then"
 	case lacks:
-		return fmt.Sprintf("; of what came until then the latest %s are in %s", count(kept.Frames, "frame"), where.name())
+		return fmt.Sprintf("; of what came until then the latest %s are in %s", human.Count(kept.Frames, "frame"), where.name())
 	}
 	return "; what came until then is in " + where.name()
 }
 
 // limitText names the limit that nobody asked for, if it was one.
-func (j *job) limitText(b *captureBooks) string {
+func (j *job) limitText(b *api.Books) string {
 	switch {
 	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
-	case j.o.during == 0 && b.Seconds >= defaultSeconds-1:
+	case j.o.during == 0 && b.Seconds >= api.DefaultSeconds-1:
 		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
-	case j.o.bytes == 0 && b.Bytes > defaultBytes-(1<<20):
+	case j.o.bytes == 0 && b.Bytes > api.DefaultBytes-(1<<20):
 		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
 	}
 	return ""

@@ -17,6 +17,10 @@ import (
 	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // recorded is a capture file as blocks: what the flags want of it.
@@ -24,7 +28,7 @@ type recorded struct {
 	ctx    context.Context
 	r      *pcapng.Reader
 	head   []pcapng.Block // read ahead: all up to the first packet
-	names  fileNames
+	names  show.FileNames
 	filter linkFilters
 	drops  bool   // only frames that went nowhere
 	cut    int    // bytes of each frame; 0: all
@@ -82,14 +86,14 @@ func (f *recorded) ahead() error {
 			f.snap = 0
 			err = f.keep(len(b.Hardware) + len(b.OS) + len(b.Application) + len(b.Comment))
 		case pcapng.Names:
-			f.names.add(b)
+			f.names.Add(b)
 			size := 0
 			for _, n := range b {
 				size += 48 + len(n.Name)
 			}
 			err = f.keep(size)
 		case *pcapng.Interface:
-			f.names.iface(b)
+			f.names.Iface(b)
 			if links = append(links, b.LinkType); len(links) == 1 {
 				f.link = b.LinkType
 			}
@@ -139,7 +143,7 @@ func (f *recorded) Next() (pcapng.Block, error) {
 		}
 		switch b := b.(type) {
 		case pcapng.Names:
-			if !ahead && f.names.add(b) {
+			if !ahead && f.names.Add(b) {
 				if err := f.filter.again(); err != nil {
 					return nil, err
 				}
@@ -202,7 +206,7 @@ func (l *linkFilters) of(link int) (*filter.Filter, error) {
 	if f, ok := l.made[link]; ok {
 		return f, nil
 	}
-	f, want, err := compileFor(link, l.expr, l.names)
+	f, want, err := docker.CompileFor(link, l.expr, l.names)
 	if err != nil {
 		return nil, err
 	}
@@ -236,12 +240,12 @@ func dropped(p *pcapng.Packet) bool {
 }
 
 // openRecorded opens what -r names: a file, or stdin. What the flags want of it is not set yet.
-func (c *client) openRecorded(ctx context.Context, path string, stdin io.Reader, expr string) (f *recorded, from *file.Source,
+func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, expr string) (f *recorded, from *file.Source,
 	name string, err error) {
 	if name = path; path == "-" {
 		name = "stdin"
-		if isTerminal(stdin) {
-			return nil, nil, name, failf(exitUsage, "stdin is a terminal: want a capture from a pipe, or a file's name")
+		if human.IsTerminal(stdin) {
+			return nil, nil, name, exit.Errorf(exit.Usage, "stdin is a terminal: want a capture from a pipe, or a file's name")
 		}
 		if from, err = file.Unpack(stdin); err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
@@ -250,15 +254,15 @@ func (c *client) openRecorded(ctx context.Context, path string, stdin io.Reader,
 		from, err = file.Open(path)
 	}
 	if err != nil {
-		return nil, nil, name, failf(exitNo, "%w", err)
+		return nil, nil, name, exit.Errorf(exit.No, "%w", err)
 	}
 	f = &recorded{ctx: ctx, r: pcapng.NewReader(from)}
 	if err = f.ahead(); err != nil {
 		from.Close()
-		return nil, nil, name, failf(exitNo, "%s: %w", name, err)
+		return nil, nil, name, exit.Errorf(exit.No, "%s: %w", name, err)
 	}
-	now := sync.OnceValue(func() *names {
-		n, _ := c.names(ctx) // none without a daemon: the file's own remain
+	now := sync.OnceValue(func() *docker.Names {
+		n, _ := docker.LoadNames(ctx, c.Client) // none without a daemon: the file's own remain
 		return n
 	})
 	then := f.host(from.Disk)
@@ -287,7 +291,7 @@ func (j *job) offline(ctx context.Context) error {
 	}
 	defer from.Close()
 	if from.Disk != nil && j.o.write != "" && j.o.write != "-" && sameFile(j.o.write, from.Disk) {
-		return failf(exitUsage, "%s would be written while it is read: want another file", name)
+		return exit.Errorf(exit.Usage, "%s would be written while it is read: want another file", name)
 	}
 	f.drops, f.cut, f.frames = j.o.drops, j.o.snap, j.o.frames
 	f.whole = j.o.filter == "" && !j.o.drops && j.o.frames == 0
@@ -299,31 +303,31 @@ func (j *job) offline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*writer); ok {
-		w.fixed, w.snap = true, snap
-		w.filter = j.o.filter
+	if w, ok := to.(*show.Writer); ok {
+		w.Fixed, w.Snap = true, snap
+		w.Filter = j.o.filter
 	}
-	defer ignoreBrokenPipes()()
-	m := newMeter(to, nil, false)
-	src, dst := pump(f, m, func() {})
-	if err := m.close(); dst == nil {
+	defer show.IgnoreBrokenPipes()()
+	m := show.NewMeter(to, nil, false)
+	src, dst := show.Pump(f, m, func() {})
+	if err := m.Close(); dst == nil {
 		dst = err
 	}
 	switch {
-	case isGone(dst):
+	case show.IsGone(dst):
 		return nil
 	case dst != nil:
-		return failf(exitNo, "%w", dst)
+		return exit.Errorf(exit.No, "%w", dst)
 	case where != nil:
 		if ctx.Err() != nil {
 			name += " (interrupted)"
 		}
-		fmt.Fprintf(j.news, "read %s from %s, wrote %s\n", count(f.read, "frame"), name, where.into(file.Count{Frames: f.given, Packets: f.given}, thousands(f.given)))
+		fmt.Fprintf(j.news, "read %s from %s, wrote %s\n", human.Count(f.read, "frame"), name, where.into(file.Count{Frames: f.given, Packets: f.given}, human.Thousands(f.given)))
 	default:
-		j.show.sum.print(j.news, m.total())
+		j.show.Sum.Print(j.news, m.Total())
 	}
 	if src != io.EOF {
-		return failf(exitNo, "%s: %w; before that %s could be read", name, src, count(f.read, "frame"))
+		return exit.Errorf(exit.No, "%s: %w; before that %s could be read", name, src, human.Count(f.read, "frame"))
 	}
 	return nil
 }
@@ -350,9 +354,9 @@ func (f *recorded) host(disk *os.File) filter.Names {
 			b, err := r.Next()
 			switch b := b.(type) {
 			case pcapng.Names:
-				f.names.hosted(b)
+				f.names.Hosted(b)
 			case *pcapng.Interface:
-				f.names.iface(b)
+				f.names.Iface(b)
 			}
 			if err != nil || f.ctx.Err() != nil {
 				return f.names.Host(name)

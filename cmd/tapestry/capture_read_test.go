@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
 // recordedFile is a capture as the commands write it.
@@ -16,7 +17,7 @@ func recordedFile(t *testing.T, change func(f *feed)) (path string) {
 	t.Helper()
 	d := newCapturing(t, change)
 	path = filepath.Join(t.TempDir(), "old.pcapng")
-	if r := tapestry(t, d.args(t, "capture", "-w", path, "-s", "80")...); r.code != exitFine {
+	if r := tapestry(t, d.args(t, "capture", "-w", path, "-s", "80")...); r.code != exit.OK {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
 	}
 	return path
@@ -57,7 +58,7 @@ func TestReadBack(t *testing.T) {
 			args = append(args, strings.ReplaceAll(a, "\x00", " "))
 		}
 		r := tapestry(t, append([]string{"capture", "-r", old, "-w", part}, args...)...)
-		if want := fmt.Sprintf("wrote %d into %s\n", c.packets, part); r.code != exitFine || !strings.HasSuffix(r.stderr, want) {
+		if want := fmt.Sprintf("wrote %d into %s\n", c.packets, part); r.code != exit.OK || !strings.HasSuffix(r.stderr, want) {
 			t.Errorf("%s: exit %d, %s, want %s", c.args, r.code, r.stderr, want)
 		}
 		all := blocksOf(t, part)
@@ -81,7 +82,7 @@ func TestReadBack(t *testing.T) {
 	}
 	// A whole copy is the same but for who wrote it.
 	again := filepath.Join(dir, "again.pcapng")
-	if r := tapestry(t, "capture", "-r", old, "-w", again); r.code != exitFine {
+	if r := tapestry(t, "capture", "-r", old, "-w", again); r.code != exit.OK {
 		t.Fatal(r.stderr)
 	}
 	a, b := blocksOf(t, old), blocksOf(t, again)
@@ -96,7 +97,7 @@ func TestReadBack(t *testing.T) {
 	}
 	// As text: with names, verdicts, and no word about cuts that were asked for.
 	r := tapestry(t, "watch", "-r", old)
-	if r.code != exitFine || strings.Count(r.out, "web → db") != 10 || strings.Count(r.out, "DROP spoofed: its source") != 2 || strings.Contains(r.out, "cut short at") {
+	if r.code != exit.OK || strings.Count(r.out, "web → db") != 10 || strings.Count(r.out, "DROP spoofed: its source") != 2 || strings.Contains(r.out, "cut short at") {
 		t.Errorf("exit %d\n%s%s", r.code, r.out, r.stderr)
 	}
 	var in, out, stderr bytes.Buffer
@@ -112,12 +113,12 @@ func TestReadBack(t *testing.T) {
 	}
 	// Rotated.
 	set := filepath.Join(dir, "set.pcapng")
-	if r := tapestry(t, "capture", "-r", old, "-w", set, "-C", "4096"); r.code != exitFine || !strings.Contains(r.stderr, set[:len(set)-7]) {
+	if r := tapestry(t, "capture", "-r", old, "-w", set, "-C", "4096"); r.code != exit.OK || !strings.Contains(r.stderr, set[:len(set)-7]) {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	// As classic pcap.
 	classic := filepath.Join(dir, "c.pcap")
-	if r := tapestry(t, "capture", "-r", old, "-w", classic); r.code != exitFine {
+	if r := tapestry(t, "capture", "-r", old, "-w", classic); r.code != exit.OK {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	if out := tool(t, "tcpdump", "-nr", classic); strings.Count(out, "UDP") != 10 {
@@ -136,12 +137,12 @@ func TestReadBackErrors(t *testing.T) {
 		args, want string
 		code       int
 	}{
-		{"capture -r " + old + " -w " + old, "would be written while it is read", exitUsage},
-		{"watch -r " + letter, "file begins with 44 65 61 72, want", exitNo},
-		{"watch -r " + filepath.Join(dir, "none"), "no such file", exitNo},
-		{"watch -r " + dir, "is a directory", exitNo},
-		{"watch -r " + old + " -f host\x00nobody", "the filter cannot be read:\nhost nobody\n", exitUsage},
-		{"capture -r " + cut + " -w " + filepath.Join(dir, "mended.pcapng"), "; before that 10 frames could be read", exitNo},
+		{"capture -r " + old + " -w " + old, "would be written while it is read", exit.Usage},
+		{"watch -r " + letter, "file begins with 44 65 61 72, want", exit.No},
+		{"watch -r " + filepath.Join(dir, "none"), "no such file", exit.No},
+		{"watch -r " + dir, "is a directory", exit.No},
+		{"watch -r " + old + " -f host\x00nobody", "the filter cannot be read:\nhost nobody\n", exit.Usage},
+		{"capture -r " + cut + " -w " + filepath.Join(dir, "mended.pcapng"), "; before that 10 frames could be read", exit.No},
 	} {
 		var args []string
 		for _, a := range strings.Fields(c.args) {

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 func TestCaptureFile(t *testing.T) {
@@ -20,22 +23,22 @@ func TestCaptureFile(t *testing.T) {
 		f.packet(100, nil)
 		f.packet(100, func(p *pcapng.Packet) { p.Comment = "verdict=drop reason=mtu: too long for its way" })
 		f.packet(100, func(p *pcapng.Packet) {
-			p.Drops, p.Comment = 2, "verdict=forwarded out="+webID+" fault=delay: on purpose"
+			p.Drops, p.Comment = 2, "verdict=forwarded out="+fake.WebID+" fault=delay: on purpose"
 		})
 		f.stats(17, 2)
 	})
-	d.tell(captureBooks{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
+	d.tell(api.Books{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
 	path := filepath.Join(t.TempDir(), "db.pcapng")
 	r := tapestry(t, d.args(t, "capture", "all", "-w", path, "--", "host", "web", "and", "udp")...)
 	want := "capturing all, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
 		"2 frames lost: more came than was read in time (--ring gives more memory, -s or -f take less of it)\n" +
 		"captured 3 frames (12 filtered, 2 lost) into " + path + "\n"
-	if r.code != exitFine || r.out != "" || r.stderr != want {
+	if r.code != exit.OK || r.out != "" || r.stderr != want {
 		t.Errorf("exit %d, stdout %q, stderr\n%s\nwant\n%s", r.code, r.out, r.stderr, want)
 	}
 	asked := d.asked[0]
 	if got := fmt.Sprint(asked.Filter, asked.Detail, asked.Bytes, asked.Seconds); got !=
-		fmt.Sprint(captureFilter{Expr: "host web and udp", Names: map[string][]string{"web": {"10.80.1.2"}}}, false, 0, 0) {
+		fmt.Sprint(api.Filter{Expr: "host web and udp", Names: map[string][]string{"web": {"10.80.1.2"}}}, false, 0, 0) {
 		t.Errorf("the daemon was asked for %s", got)
 	}
 	if i, err := os.Stat(path); err != nil || i.Mode() != 0o600 {
@@ -74,22 +77,22 @@ func TestCaptureOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name, args string
 		feed       func(*feed)
-		books      captureBooks
+		books      api.Books
 		code       int
 		want       string
 	}{
-		{"strict", "--strict", one, captureBooks{State: "stopped", Delivered: 1, Dropped: 7}, exitLost, "tapestry: 7 frames lost\n"},
-		{"strict without loss", "--strict", one, captureBooks{State: "stopped", Delivered: 1}, exitFine, "captured 1 frame (0 filtered, 0 lost)"},
-		{"an hour", "", one, captureBooks{State: "limit", Seconds: 3600, Delivered: 1}, exitFine, "ended by the limit of 1h: --for sets another"},
-		{"a GiB", "", one, captureBooks{State: "limit", Bytes: 1<<30 - 70}, exitFine, "ended by the limit of 1 GiB: --no-limit lifts it"},
-		{"asked for", "--for 2h", one, captureBooks{State: "limit", Seconds: 7200}, exitFine, "0 lost) into"},
-		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, captureBooks{State: "stopped", Delivered: 1234567, Filtered: 12}, exitFine,
+		{"strict", "--strict", one, api.Books{State: "stopped", Delivered: 1, Dropped: 7}, exit.Lost, "tapestry: 7 frames lost\n"},
+		{"strict without loss", "--strict", one, api.Books{State: "stopped", Delivered: 1}, exit.OK, "captured 1 frame (0 filtered, 0 lost)"},
+		{"an hour", "", one, api.Books{State: "limit", Seconds: 3600, Delivered: 1}, exit.OK, "ended by the limit of 1h: --for sets another"},
+		{"a GiB", "", one, api.Books{State: "limit", Bytes: 1<<30 - 70}, exit.OK, "ended by the limit of 1 GiB: --no-limit lifts it"},
+		{"asked for", "--for 2h", one, api.Books{State: "limit", Seconds: 7200}, exit.OK, "0 lost) into"},
+		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, api.Books{State: "stopped", Delivered: 1234567, Filtered: 12}, exit.OK,
 			"captured 1 frame (12 filtered, 0 lost) into"},
-		{"shutdown", "", one, captureBooks{State: "shutdown"}, exitNo, "the daemon was stopped; what came until then is in"},
-		{"failed", "", one, captureBooks{State: "failed"}, exitNo, "the capture failed in the daemon"},
-		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, captureBooks{State: "running"}, exitNo, "the daemon went away in the middle; what came"},
+		{"shutdown", "", one, api.Books{State: "shutdown"}, exit.No, "the daemon was stopped; what came until then is in"},
+		{"failed", "", one, api.Books{State: "failed"}, exit.No, "the capture failed in the daemon"},
+		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, api.Books{State: "running"}, exit.No, "the daemon went away in the middle; what came"},
 		{"killed in a block", "", func(f *feed) { one(f); f.flush(); _, _ = f.raw.Write([]byte{6, 0, 0, 0, 200, 0, 0, 0, 1, 2}); f.hang() },
-			captureBooks{State: "running"}, exitNo, "the daemon went away in the middle"},
+			api.Books{State: "running"}, exit.No, "the daemon went away in the middle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newCapturing(t, c.feed)
@@ -115,8 +118,8 @@ func TestCaptureNoDaemon(t *testing.T) {
 	if err := os.WriteFile(path, []byte{0x0a, 0x0d, 0x0d, 0x0a, 1}, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := tapestry(t, "capture", "-w", path, "--api-socket", filepath.Join(t.TempDir(), "dead.sock"), "--docker-host", fakeDocker(t))
-	if r.code != exitNoDaemon || !strings.Contains(r.stderr, "no daemon answers") {
+	r := tapestry(t, "capture", "-w", path, "--api-socket", filepath.Join(t.TempDir(), "dead.sock"), "--docker-host", fake.Docker(t))
+	if r.code != exit.NoDaemon || !strings.Contains(r.stderr, "no daemon answers") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 	if b, _ := os.ReadFile(path); len(b) != 5 {
@@ -139,12 +142,12 @@ func TestCaptureInterrupted(t *testing.T) {
 		f.packet(100, nil)
 		f.stats(2, 0)
 	})
-	d.tell(captureBooks{State: "stopped", Delivered: 2})
+	d.tell(api.Books{State: "stopped", Delivered: 2})
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	var stderr bytes.Buffer
 	begun := writing(func(b []byte) { stderr.Write(b); interrupt() })
 	code := execute(ctx, d.args(t, "capture", "-w", path), io.Discard, begun)
-	if code != exitFine || !strings.Contains(stderr.String(), "captured 2 frames") {
+	if code != exit.OK || !strings.Contains(stderr.String(), "captured 2 frames") {
 		t.Errorf("exit %d, %s", code, stderr.String())
 	}
 	if all := blocksOf(t, path); len(pick[*pcapng.Packet](all)) != 2 || pick[*pcapng.Stats](all)[0].Delivered != 2 {
@@ -190,7 +193,7 @@ func TestCaptureReaderGone(t *testing.T) {
 		var stderr bytes.Buffer
 		code := execute(t.Context(), d.args(t, "capture", "-w", "-"), w, &stderr)
 		w.Close()
-		if code != exitFine || strings.Contains(stderr.String(), "tapestry:") {
+		if code != exit.OK || strings.Contains(stderr.String(), "tapestry:") {
 			t.Errorf("busy %v: exit %d, %s", busy, code, stderr.String())
 		}
 		<-ended
@@ -204,7 +207,7 @@ func TestCaptureStdout(t *testing.T) {
 	if err := os.WriteFile(path, []byte(r.out), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if all := blocksOf(t, path); len(pick[*pcapng.Packet](all)) != 2 || len(pick[*pcapng.Stats](all)) != 1 || r.code != exitFine {
+	if all := blocksOf(t, path); len(pick[*pcapng.Packet](all)) != 2 || len(pick[*pcapng.Stats](all)) != 1 || r.code != exit.OK {
 		t.Errorf("exit %d, %v", r.code, all)
 	}
 	if out := tool(t, "tshark", "-r", path, "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\nweb@wide\t60\n" {
@@ -216,7 +219,7 @@ func TestCaptureStdout(t *testing.T) {
 func tool(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		cannot(t, "needs ", name)
+		fake.Cannot(t, "needs ", name)
 	}
 	out, err := exec.CommandContext(t.Context(), name, args...).Output()
 	if err != nil {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // trimmed takes away the blanks that end a row, which an editor would not keep in this file.
@@ -19,10 +21,10 @@ func trimmed(s string) string {
 }
 
 func TestTables(t *testing.T) {
-	socket := fakeDaemon(t, newFakeHost())
-	named, unnamed := fakeDocker(t), "unix://"+filepath.Join(t.TempDir(), "none.sock")
+	socket := fake.FakeDaemon(t, fake.NewHost())
+	named, unnamed := fake.Docker(t), "unix://"+filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
-		name, docker, args, want string
+		name, Engine, args, want string
 	}{
 		{"networks", named, "networks", `
 NETWORK       ID            VNI  MTU   ATTACH  ENDPOINTS  ADDRESSES  RX    FORWARDED  FLOODED  DROPS      STATE
@@ -49,8 +51,8 @@ wide     80   192.0.2.2:4789   network  up     1450  yes       7   700 B    0   
 wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   0 B      never`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := tapestry(t, append(strings.Fields(c.args), "--api-socket", socket, "--docker-host", c.docker)...)
-			if r.code != exitFine || r.stderr != "" {
+			r := tapestry(t, append(strings.Fields(c.args), "--api-socket", socket, "--docker-host", c.Engine)...)
+			if r.code != exit.OK || r.stderr != "" {
 				t.Fatalf("exit %d, %s", r.code, r.stderr)
 			}
 			if trimmed(r.out) != trimmed(c.want) {
@@ -61,7 +63,7 @@ wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   
 }
 
 func TestStatus(t *testing.T) {
-	r := tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
+	r := tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
 	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
 		"strangers  no_peer 12 (", "outside    bad_checksum 3 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (not supported by this kernel, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s, refused 1×, 45 sent again)\n",
 		"wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
@@ -69,17 +71,17 @@ func TestStatus(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
-	if r.code != exitFine {
+	if r.code != exit.OK {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
-	quiet := tapestry(t, "status", "--api-socket", fakeDaemon(t, &fakeHost{empty: true}), "--docker-host", fakeDocker(t))
+	quiet := tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, &fake.Host{Empty: true}), "--docker-host", fake.Docker(t))
 	if !strings.Contains(quiet.out, "tunnel     closed, no network has a VNI\n") || strings.Contains(quiet.out, "strangers") || strings.Contains(quiet.out, "outside") {
 		t.Errorf("an idle daemon shows\n%s", quiet.out)
 	}
 }
 
 func TestGSOText(t *testing.T) {
-	for want, p := range map[string]peerReply{
+	for want, p := range map[string]api.Peer{
 		"":                     {State: "down"},
 		"yes":                  {State: "up", GSO: true, Test: "ok"},
 		"untested":             {State: "up", GSO: true, Test: "no answer"},
@@ -93,65 +95,65 @@ func TestGSOText(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
-	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
 	for _, c := range []struct {
 		args string
 		code int
 		want string // in the one line on stderr
 	}{
-		{"prots", exitUsage, `no command "prots", did you mean ports?`},
-		{"help prots", exitUsage, `did you mean ports?`},
-		{"peers ad wide 192.0.2.3", exitUsage, `did you mean add?`},
-		{"xyzzy", exitUsage, `see tapestry --help`},
-		{"bench quick", exitUsage, `no command "quick", did you mean --quick?`},
-		{"ports --jsn", exitUsage, `no flag --jsn, did you mean --json?`},
-		{"ports -x", exitUsage, `no flag -x, see tapestry ports --help`},
-		{"ports --json=maybe", exitUsage, `want true or false`},
-		{"ports wide mynet", exitUsage, `"mynet" is one argument too many, want: tapestry ports [NET] [flags]`},
-		{"peers add wide", exitUsage, `too few arguments, want: tapestry peers add NET ADDR[:PORT]`},
-		{"peers add wide web", exitUsage, `"web" is no peer, want an IP address`},
-		{"completion tcsh", exitUsage, `no completion for "tcsh", want bash, zsh, fish`},
-		{"ports --docker-host ssh://host", exitUsage, `want unix:///PATH or tcp://HOST:PORT`},
-		{"run --vxlan-port 70000", exitUsage, `--vxlan-port "70000": want a port from 1 to 65535`},
-		{"run --vxlan-port 0", exitUsage, `want a port from 1 to 65535`},
-		{"run --peer web", exitUsage, `--peer "web"`},
-		{"run --vtep fe80::1", exitUsage, `--vtep "fe80::1": want one host's IP address, such as 192.0.2.1 or 2001:db8::1: fe80::1 holds on one link only`},
-		{"run --vtep ::ffff:192.0.2.1%eth0", exitUsage, `holds on one link only`},
-		{"run --vtep 239.1.1.1", exitUsage, `239.1.1.1 is a multicast group`},
-		{"run --peer 127.0.0.1", exitUsage, `--peer 127.0.0.1: peer 127.0.0.1 is a loopback address, which every host has for itself: name the address that the other host has`},
-		{"run --vtep 192.0.2.1 --peer 127.0.0.1", exitUsage, `as this one has 192.0.2.1`},
-		{"run --vtep 127.0.0.1 --peer 192.0.2.2", exitUsage, `start tapestry with another --vtep`},
-		{"run --vtep 192.0.2.1 --peer 2001:db8::2", exitUsage, `different IP versions`},
-		{"doctor --vtep fe80::1", exitUsage, `fe80::1 holds on one link only`},
-		{"run --vtep 0.0.0.0", exitUsage, `--vtep "0.0.0.0": want one host's IP address`},
-		{"run --vtep eth0", exitUsage, `--vtep "eth0": want one host's IP address`},
-		{"run --sweep-after 60", exitUsage, `want a duration greater than zero, such as 60s`},
-		{"run --sweep-after -1s", exitUsage, `want a duration greater than zero`},
-		{"run --log-level loud", exitUsage, `want debug, info, warn, error`},
-		{"run --log-format xml", exitUsage, `want text, json`},
-		{"run --name a/b", exitUsage, `want up to 32 letters`},
-		{"run --state-dir var", exitUsage, `want an absolute path`},
-		{"run --workers -1", exitUsage, `want a number from 1 to 256`},
-		{"run --api-socket /run/api", exitUsage, `want an absolute path that ends in .sock`},
-		{"bench --quick --check", exitUsage, `--quick and --check are two plans`},
-		{"bench --pairs 0", exitUsage, `--pairs "0": want a number from 1 to 1000`},
-		{"bench --seconds NaN", exitUsage, `want seconds from 0.1 to 600`},
-		{"bench --only quic", exitUsage, `no rung and no measure of this plan has "quic" in its name`},
-		{"bench --check --pairs 5", exitUsage, `--check with --pairs 5 could never fail: want 6 pairs or more`},
-		{"bench --merge one.json", exitUsage, `--merge with 1 files: want two or more`},
-		{"bench --merge one.json two.json --quick", exitUsage, `--merge measures nothing`},
-		{"bench --merge /dev/null /dev/null", exitNo, `/dev/null is not what tapestry bench --json prints`},
-		{"bench one.json", exitUsage, `no command "one.json", see tapestry bench --help`},
-		{"bench --merg", exitUsage, `did you mean --merge?`},
-		{"run now", exitUsage, `"now" is one argument too many`},
-		{"ports wid", exitNoTarget, `no network "wid", did you mean wide?`},
-		{"fdb 81", exitNoTarget, `did you mean 80?`},
-		{"fdb aaaa21", exitNoTarget, `did you mean aaaa11`},
-		{"ports somewhere-else", exitNoTarget, `there are: 80cc33333333, mynet, wide`},
-		{"ports bridge", exitNoTarget, `network bridge exists but its driver is bridge`},
-		{"peers rm wide 192.0.2.99", exitNoTarget, `192.0.2.99`},
-		{"peers add mynet 192.0.2.3", exitNo, `network mynet has no VNI`},
-		{"peers rm nowhere 192.0.2.2", exitNoTarget, `no network "nowhere"`},
+		{"prots", exit.Usage, `no command "prots", did you mean ports?`},
+		{"help prots", exit.Usage, `did you mean ports?`},
+		{"peers ad wide 192.0.2.3", exit.Usage, `did you mean add?`},
+		{"xyzzy", exit.Usage, `see tapestry --help`},
+		{"bench quick", exit.Usage, `no command "quick", did you mean --quick?`},
+		{"ports --jsn", exit.Usage, `no flag --jsn, did you mean --json?`},
+		{"ports -x", exit.Usage, `no flag -x, see tapestry ports --help`},
+		{"ports --json=maybe", exit.Usage, `want true or false`},
+		{"ports wide mynet", exit.Usage, `"mynet" is one argument too many, want: tapestry ports [NET] [flags]`},
+		{"peers add wide", exit.Usage, `too few arguments, want: tapestry peers add NET ADDR[:PORT]`},
+		{"peers add wide web", exit.Usage, `"web" is no peer, want an IP address`},
+		{"completion tcsh", exit.Usage, `no completion for "tcsh", want bash, zsh, fish`},
+		{"ports --docker-host ssh://host", exit.Usage, `want unix:///PATH or tcp://HOST:PORT`},
+		{"run --vxlan-port 70000", exit.Usage, `--vxlan-port "70000": want a port from 1 to 65535`},
+		{"run --vxlan-port 0", exit.Usage, `want a port from 1 to 65535`},
+		{"run --peer web", exit.Usage, `--peer "web"`},
+		{"run --vtep fe80::1", exit.Usage, `--vtep "fe80::1": want one host's IP address, such as 192.0.2.1 or 2001:db8::1: fe80::1 holds on one link only`},
+		{"run --vtep ::ffff:192.0.2.1%eth0", exit.Usage, `holds on one link only`},
+		{"run --vtep 239.1.1.1", exit.Usage, `239.1.1.1 is a multicast group`},
+		{"run --peer 127.0.0.1", exit.Usage, `--peer 127.0.0.1: peer 127.0.0.1 is a loopback address, which every host has for itself: name the address that the other host has`},
+		{"run --vtep 192.0.2.1 --peer 127.0.0.1", exit.Usage, `as this one has 192.0.2.1`},
+		{"run --vtep 127.0.0.1 --peer 192.0.2.2", exit.Usage, `start tapestry with another --vtep`},
+		{"run --vtep 192.0.2.1 --peer 2001:db8::2", exit.Usage, `different IP versions`},
+		{"doctor --vtep fe80::1", exit.Usage, `fe80::1 holds on one link only`},
+		{"run --vtep 0.0.0.0", exit.Usage, `--vtep "0.0.0.0": want one host's IP address`},
+		{"run --vtep eth0", exit.Usage, `--vtep "eth0": want one host's IP address`},
+		{"run --sweep-after 60", exit.Usage, `want a duration greater than zero, such as 60s`},
+		{"run --sweep-after -1s", exit.Usage, `want a duration greater than zero`},
+		{"run --log-level loud", exit.Usage, `want debug, info, warn, error`},
+		{"run --log-format xml", exit.Usage, `want text, json`},
+		{"run --name a/b", exit.Usage, `want up to 32 letters`},
+		{"run --state-dir var", exit.Usage, `want an absolute path`},
+		{"run --workers -1", exit.Usage, `want a number from 1 to 256`},
+		{"run --api-socket /run/api", exit.Usage, `want an absolute path that ends in .sock`},
+		{"bench --quick --check", exit.Usage, `--quick and --check are two plans`},
+		{"bench --pairs 0", exit.Usage, `--pairs "0": want a number from 1 to 1000`},
+		{"bench --seconds NaN", exit.Usage, `want seconds from 0.1 to 600`},
+		{"bench --only quic", exit.Usage, `no rung and no measure of this plan has "quic" in its name`},
+		{"bench --check --pairs 5", exit.Usage, `--check with --pairs 5 could never fail: want 6 pairs or more`},
+		{"bench --merge one.json", exit.Usage, `--merge with 1 files: want two or more`},
+		{"bench --merge one.json two.json --quick", exit.Usage, `--merge measures nothing`},
+		{"bench --merge /dev/null /dev/null", exit.No, `/dev/null is not what tapestry bench --json prints`},
+		{"bench one.json", exit.Usage, `no command "one.json", see tapestry bench --help`},
+		{"bench --merg", exit.Usage, `did you mean --merge?`},
+		{"run now", exit.Usage, `"now" is one argument too many`},
+		{"ports wid", exit.NoTarget, `no network "wid", did you mean wide?`},
+		{"fdb 81", exit.NoTarget, `did you mean 80?`},
+		{"fdb aaaa21", exit.NoTarget, `did you mean aaaa11`},
+		{"ports somewhere-else", exit.NoTarget, `there are: 80cc33333333, mynet, wide`},
+		{"ports bridge", exit.NoTarget, `network bridge exists but its driver is bridge`},
+		{"peers rm wide 192.0.2.99", exit.NoTarget, `192.0.2.99`},
+		{"peers add mynet 192.0.2.3", exit.No, `network mynet has no VNI`},
+		{"peers rm nowhere 192.0.2.2", exit.NoTarget, `no network "nowhere"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			args := strings.Fields(c.args)
@@ -170,49 +172,41 @@ func TestExitCodes(t *testing.T) {
 func TestNoDaemon(t *testing.T) {
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	for _, args := range []string{"status", "networks", "ports", "ports wide", "fdb", "peers", "peers add wide 192.0.2.3", "peers rm wide 192.0.2.3"} {
-		r := tapestry(t, append(strings.Fields(args), "--api-socket", dead, "--docker-host", fakeDocker(t))...)
+		r := tapestry(t, append(strings.Fields(args), "--api-socket", dead, "--docker-host", fake.Docker(t))...)
 		want := "tapestry: no daemon answers at " + dead + ": start one: `tapestry run` as root, `systemctl start tapestry`, or `docker plugin enable tapestry`\n"
-		if r.code != exitNoDaemon || r.stderr != want {
+		if r.code != exit.NoDaemon || r.stderr != want {
 			t.Errorf("%s: exit %d, %q", args, r.code, r.stderr)
 		}
-	}
-	c := &client{socket: dead}
-	err := c.noDaemon(&os.SyscallError{Syscall: "connect", Err: os.ErrPermission})
-	if exitCode(err) != exitNoDaemon || !strings.Contains(err.Error(), "no permission") || !strings.Contains(err.Error(), "as root") {
-		t.Errorf("without permission: exit %d, %v", exitCode(err), err)
-	}
-	if exitCode(errors.New("any")) != exitNo || exitCode(nil) != exitFine {
-		t.Error("an error without a code of its own must exit 1, none 0")
 	}
 }
 
 func TestPeers(t *testing.T) {
-	h := newFakeHost()
-	socket, dockerHost := fakeDaemon(t, h), fakeDocker(t)
+	h := fake.NewHost()
+	socket, dockerHost := fake.FakeDaemon(t, h), fake.Docker(t)
 	for _, c := range []struct {
 		args, out string
 		code      int
 	}{
-		{"add wide 192.0.2.3", "peer 192.0.2.3 added to wide\n", exitFine},
-		{"add 80 192.0.2.4:4790", "peer 192.0.2.4:4790 added to wide\n", exitFine},
-		{"rm wide 192.0.2.3:4791", "", exitNoTarget},
-		{"rm wide 192.0.2.3", "peer 192.0.2.3 removed from wide\n", exitFine},
-		{"rm wide 192.0.2.3", "", exitNoTarget},
-		{"rm wide 192.0.2.4", "peer 192.0.2.4 removed from wide\n", exitFine},
-		{"rm wide [2001:db8::2]:1", "peer [2001:db8::2]:1 removed from wide\n", exitFine},
+		{"add wide 192.0.2.3", "peer 192.0.2.3 added to wide\n", exit.OK},
+		{"add 80 192.0.2.4:4790", "peer 192.0.2.4:4790 added to wide\n", exit.OK},
+		{"rm wide 192.0.2.3:4791", "", exit.NoTarget},
+		{"rm wide 192.0.2.3", "peer 192.0.2.3 removed from wide\n", exit.OK},
+		{"rm wide 192.0.2.3", "", exit.NoTarget},
+		{"rm wide 192.0.2.4", "peer 192.0.2.4 removed from wide\n", exit.OK},
+		{"rm wide [2001:db8::2]:1", "peer [2001:db8::2]:1 removed from wide\n", exit.OK},
 	} {
 		r := tapestry(t, append(strings.Fields("peers "+c.args), "--api-socket", socket, "--docker-host", dockerHost)...)
 		if r.code != c.code || r.out != c.out {
 			t.Errorf("peers %s: exit %d, want %d; %q, want %q; %s", c.args, r.code, c.code, r.out, c.out, r.stderr)
 		}
 	}
-	if len(h.peers) != 1 || h.peers[0].String() != "192.0.2.2:4789" {
-		t.Errorf("left are %v", h.peers)
+	if len(h.Addrs) != 1 || h.Addrs[0].String() != "192.0.2.2:4789" {
+		t.Errorf("left are %v", h.Addrs)
 	}
 }
 
 func TestCompletion(t *testing.T) {
-	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
 	for _, c := range []struct{ args, want string }{
 		{"ports", "80cc33333333\tVNI 90\nwide\tVNI 80\nmynet\tstays on this host\n:4\n"},
 		{"peers rm wide", "192.0.2.2:4789\n[2001:db8::2]:1\n:4\n"},
@@ -225,7 +219,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if r := tapestry(t, "completion", shell); r.code != exitFine || !strings.Contains(r.out, "__complete") {
+		if r := tapestry(t, "completion", shell); r.code != exit.OK || !strings.Contains(r.out, "__complete") {
 			t.Errorf("completion %s: exit %d, %d bytes", shell, r.code, len(r.out))
 		}
 	}
@@ -237,7 +231,7 @@ func TestVersion(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &b); err != nil || b.Version == "" || b.OS != "linux" {
 		t.Errorf("%q: %v", r.out, err)
 	}
-	if r := tapestry(t, "version"); r.code != exitFine || !strings.HasPrefix(r.out, "tapestry "+b.Version+", commit ") {
+	if r := tapestry(t, "version"); r.code != exit.OK || !strings.HasPrefix(r.out, "tapestry "+b.Version+", commit ") {
 		t.Errorf("exit %d, %q", r.code, r.out)
 	}
 }

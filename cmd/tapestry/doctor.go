@@ -1,47 +1,27 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/doctor"
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// A finding is one line of tapestry doctor.
-type finding struct {
-	Check  string `json:"check"`
-	State  string `json:"state"` // good, warn, bad
-	Seen   string `json:"seen"`
-	Remedy string `json:"remedy"` // a command where there is one; "" of a good one
-}
-
-const good, warn, bad = "ok", "warn", "fail"
-
-// doctor is what the checks are told; what they look at is in the machine.
-type doctor struct {
-	*client
-	machine
-	name, pluginDir, stateDir string // name and stateDir: "" if not given, until meet
-	vtep                      netip.Addr
-	port                      uint16 // 0 if not given, until meet
-
-	// What meet has found.
-	info     dockerInfo
-	plugins  []dockerPlugin
-	unlisted error      // why the list of plugins is not known
-	by       supervisor // of the daemon that is examined
-	scope    string     // of its networks; "": not known
-}
-
-func newDoctor(c *client, m machine) *cobra.Command {
-	d := &doctor{client: c, machine: m, pluginDir: pluginSockets}
+func newDoctor(c *cli, m doctor.Machine) *cobra.Command {
+	d := &doctor.Doctor{Client: c.Client, RunFlags: runFlags, Machine: m, Version: buildVersion().Version, PluginDir: client.PluginSockets}
 	cmd := c.reader(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this host and its daemon, and say what to do",
@@ -65,50 +45,50 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if m.root == "/" && os.Geteuid() != 0 {
-				return failf(exitNo, "tapestry doctor tries what the daemon does: run it as root")
+			if m.Root == "/" && os.Geteuid() != 0 {
+				return exit.Errorf(exit.No, "tapestry doctor tries what the daemon does: run it as root")
 			}
-			return d.run(cmd.Context(), cmd.OutOrStdout())
+			return diagnose(cmd.Context(), d, cmd.OutOrStdout(), c.json)
 		},
 	})
 	f := cmd.Flags()
-	f.Var(set(&d.name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
-	f.Var(set(&d.pluginDir, "DIR", d.pluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
-	f.Var(set(&d.stateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
-	f.Var(set(&d.vtep, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
-	f.Var(set(&d.port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
+	f.Var(set(&d.Name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
+	f.Var(set(&d.PluginDir, "DIR", d.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
+	f.Var(set(&d.StateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
+	f.Var(set(&d.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
+	f.Var(set(&d.Port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
 	_ = cmd.MarkFlagDirname("plugin-dir") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("state-dir")
 	return cmd
 }
 
-// run prints each finding as it comes, or all of them as JSON.
-func (d *doctor) run(ctx context.Context, out io.Writer) error {
-	all, count := []finding{}, map[string]int{}
+// diagnose prints each finding as it comes, or all of them as JSON.
+func diagnose(ctx context.Context, d *doctor.Doctor, out io.Writer, asJSON bool) error {
+	all, count := []doctor.Finding{}, map[string]int{}
 	var failed error
-	err := d.examine(ctx, func(f finding) {
+	err := d.Examine(ctx, func(f doctor.Finding) {
 		all = append(all, f)
 		count[f.State]++
-		if !d.json && failed == nil {
+		if !asJSON && failed == nil {
 			failed = printFinding(out, f)
 		}
 	})
-	if d.json && (err == nil || len(all) > 0) {
-		failed = printJSON(out, all)
+	if asJSON && (err == nil || len(all) > 0) {
+		failed = human.PrintJSON(out, all)
 	}
 	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
-	if !d.json {
-		_, err = fmt.Fprintf(out, "\n%d ok, %d warn, %d fail\n", count[good], count[warn], count[bad])
+	if !asJSON {
+		_, err = fmt.Fprintf(out, "\n%d ok, %d warn, %d fail\n", count[doctor.OK], count[doctor.Warn], count[doctor.Fail])
 	}
-	if err == nil && count[bad] > 0 {
-		return failf(exitNo, "%d of %d checks failed", count[bad], len(all))
+	if err == nil && count[doctor.Fail] > 0 {
+		return exit.Errorf(exit.No, "%d of %d checks failed", count[doctor.Fail], len(all))
 	}
 	return err
 }
 
-func printFinding(w io.Writer, f finding) error {
+func printFinding(w io.Writer, f doctor.Finding) error {
 	const indent = 19 // of what was seen
 	_, err := fmt.Fprintf(w, "%-5s %-12s %s\n", f.State, f.Check, f.Seen)
 	if err == nil && f.Remedy != "" {
@@ -117,42 +97,25 @@ func printFinding(w io.Writer, f finding) error {
 	return err
 }
 
-// examine gives the findings in order: the machine's, Docker's, the daemon's.
-func (d *doctor) examine(ctx context.Context, tell func(finding)) error {
-	status, away := d.status(ctx)
-	names, err := d.askDocker(ctx)
+// runFlags is doctor.runFlags: it parses them as tapestry run does.
+func runFlags(p docker.Plugin) (value func(flag string) string, err error) {
+	run, words, err := newRoot().Find(slices.Concat(p.Config.Entrypoint[min(1, len(p.Config.Entrypoint)):], p.Settings.Args))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	d.meet(ctx, names, status, away)
-	if away == nil {
-		if vtep, err := netip.ParseAddr(status.VTEP); err == nil {
-			d.vtep = vtep
+	if run.Name() != "run" {
+		return nil, fmt.Errorf("its entrypoint is %q, want tapestry run", strings.Join(p.Config.Entrypoint, " "))
+	}
+	if err := run.ParseFlags(words); err != nil {
+		return nil, flagError(run, err)
+	}
+	if err := cmp.Or(run.ValidateArgs(run.Flags().Args()), checkManaged(run.Flags())); err != nil {
+		return nil, err
+	}
+	return func(flag string) string {
+		if f := run.Flag(flag); f != nil {
+			return f.Value.String()
 		}
-	}
-	networks := 0
-	for _, section := range []func(){
-		func() { d.examineKernel(tell) },
-		func() { d.examineUnderlay(status, tell) },
-		func() { d.examineDocker(ctx, names, status, tell) },
-		func() { networks = d.examineState(tell) },
-		func() { tell(checkDaemon(status, away, buildVersion().Version, d.stateDir, networks, d.by)) },
-		func() {
-			if away == nil {
-				d.examineDaemon(ctx, status, names, tell)
-				return
-			}
-			for _, f := range d.checkLost(names.networks, nil, nil) {
-				tell(f)
-			}
-		},
-	} {
-		if ctx.Err() == nil {
-			section()
-		}
-	}
-	if ctx.Err() != nil {
-		return errors.New("interrupted")
-	}
-	return nil
+		return ""
+	}, nil
 }

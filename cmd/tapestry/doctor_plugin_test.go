@@ -13,7 +13,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/doctor"
 	"github.com/tapestry-net/tapestry/plugin"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // pluginHost is a host on which tapestry is a managed plugin of Docker.
@@ -22,11 +29,11 @@ type pluginHost struct {
 	docker map[string]any // Docker's answers
 }
 
-func newPluginHost(t *testing.T, plugins ...dockerPlugin) *pluginHost {
-	h := &pluginHost{dir: shortDir(t)}
-	var info dockerInfo
+func newPluginHost(t *testing.T, plugins ...docker.Plugin) *pluginHost {
+	h := &pluginHost{dir: fake.ShortDir(t)}
+	var info docker.Info
 	info.ServerVersion, info.DockerRootDir, info.Swarm.LocalNodeState = "29.7.2", filepath.Join(h.dir, "docker"), "inactive"
-	h.docker = map[string]any{"/version": map[string]string{"Version": "29.7.2"}, "/info": info, "/plugins": plugins, "/networks": []dockerNetwork{}}
+	h.docker = map[string]any{"/version": map[string]string{"Version": "29.7.2"}, "/info": info, "/plugins": plugins, "/networks": []docker.Network{}}
 	for _, p := range plugins {
 		h.docker["/plugins/"+p.ID+"/json"] = p
 	}
@@ -42,33 +49,33 @@ func (h *pluginHost) state(id string) string {
 // leaves puts a failed start's reason where Docker keeps the plugin's files.
 func (h *pluginHost) leaves(t *testing.T, id, reason string) {
 	t.Helper()
-	must(t, os.MkdirAll(h.state(id), 0o755))
-	must(t, os.WriteFile(filepath.Join(h.state(id), "error"), []byte("2026-11-29T12:00:00Z tapestry: "+reason+"\n"), 0o600))
+	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
+	fake.Must(t, os.WriteFile(filepath.Join(h.state(id), "error"), []byte("2026-11-29T12:00:00Z tapestry: "+reason+"\n"), 0o600))
 }
 
 // serves has a daemon answer as plugin id.
-func (h *pluginHost) serves(t *testing.T, id string, host *fakeHost) {
+func (h *pluginHost) serves(t *testing.T, id string, host *fake.Host) {
 	t.Helper()
-	serveAt(t, filepath.Join(h.plugins(), id, pluginAPI), (&api{host: host, log: slog.New(slog.DiscardHandler), name: "tapestry", scope: plugin.Global}).handler())
+	fake.ServeAt(t, filepath.Join(h.plugins(), id, client.PluginAPI), (&daemon.API{Host: host, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Scope: plugin.Global}).Handler())
 	h.drives(t, filepath.Join(h.plugins(), id, "tapestry.sock"))
-	must(t, os.MkdirAll(h.state(id), 0o755))
+	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
 }
 
 // drives has a network driver answer at path.
 func (h *pluginHost) drives(t *testing.T, path string) {
 	t.Helper()
-	serveAt(t, path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	fake.ServeAt(t, path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"Implements":["NetworkDriver"]}`))
 	}))
 }
 
-func (h *pluginHost) doctor(t *testing.T, args ...string) (int, []finding, string) {
+func (h *pluginHost) doctor(t *testing.T, args ...string) (int, []doctor.Finding, string) {
 	t.Helper()
 	return visit(t, healthy(t), append(args, "--plugin-dir", h.plugins(), "--docker-host", dockerWith(t, h.docker))...)
 }
 
 // says tells whether one of the findings of a check has this state and these words.
-func says(found []finding, check, state, seen, remedy string) error {
+func says(found []doctor.Finding, check, state, seen, remedy string) error {
 	for _, f := range found {
 		if f.Check == check && f.State == state && strings.Contains(f.Seen, seen) && strings.Contains(f.Remedy, remedy) {
 			return nil
@@ -78,7 +85,7 @@ func says(found []finding, check, state, seen, remedy string) error {
 }
 
 func TestDoctorPlugin(t *testing.T) {
-	on := pluginCalled(pluginID, "tapestry:latest")
+	on := pluginCalled(fake.PluginID, "tapestry:latest")
 	on.Settings.Args = []string{""}
 	set, off, typo := on, on, on
 	set.Settings.Args = []string{"--peer", "192.0.2.2"}
@@ -86,65 +93,65 @@ func TestDoctorPlugin(t *testing.T) {
 	const start, again = "docker plugin enable tapestry:latest", "docker plugin disable -f tapestry:latest && docker plugin enable tapestry:latest"
 	type want struct{ check, state, seen, remedy string }
 	for name, tt := range map[string]struct {
-		plugin dockerPlugin
+		plugin docker.Plugin
 		make   func(*testing.T, *pluginHost)
 		code   int
 		want   []want
 		never  string // words that no line has
 	}{
-		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serves(t, pluginID, &fakeHost{empty: true}) }, code: exitFine, want: []want{
-			{"plugin", good, `tapestry:latest (id 3f2b1c0d9e8f) is enabled and answers, args "--peer 192.0.2.2"`, ""},
-			{"state", good, "docker/plugins/" + pluginID + "/propagated-mount, 0 networks", ""},
-			{"space", good, "/propagated-mount", ""},
-			{"daemon", good, "tapestry:latest, version", ""},
+		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serves(t, fake.PluginID, &fake.Host{Empty: true}) }, code: exit.OK, want: []want{
+			{"plugin", doctor.OK, `tapestry:latest (id 3f2b1c0d9e8f) is enabled and answers, args "--peer 192.0.2.2"`, ""},
+			{"state", doctor.OK, "docker/plugins/" + fake.PluginID + "/propagated-mount, 0 networks", ""},
+			{"space", doctor.OK, "/propagated-mount", ""},
+			{"daemon", doctor.OK, "tapestry:latest, version", ""},
 		}, never: "systemctl"},
-		"enabled and mute": {plugin: on, make: func(*testing.T, *pluginHost) {}, code: exitNo, want: []want{
-			{"plugin", bad, "is enabled and does not answer: dial unix", again},
-			{"plugin", bad, "", "journalctl -u docker | grep plugin=3f2b1c0d9e8f"},
-			{"port", good, "UDP 8472 is free", ""},
-			{"daemon", warn, "does not run", start},
+		"enabled and mute": {plugin: on, make: func(*testing.T, *pluginHost) {}, code: exit.No, want: []want{
+			{"plugin", doctor.Fail, "is enabled and does not answer: dial unix", again},
+			{"plugin", doctor.Fail, "", "journalctl -u docker | grep plugin=3f2b1c0d9e8f"},
+			{"port", doctor.OK, "UDP 8472 is free", ""},
+			{"daemon", doctor.Warn, "does not run", start},
 		}, never: "systemctl"},
-		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.leaves(t, pluginID, "UDP port 8472 is taken") }, code: exitNo, want: []want{
-			{"plugin", bad, "is enabled and does not answer: its start failed at 2026-11-29T12:00:00Z: UDP port 8472 is taken", "docker plugin set tapestry:latest args="},
+		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.leaves(t, fake.PluginID, "UDP port 8472 is taken") }, code: exit.No, want: []want{
+			{"plugin", doctor.Fail, "is enabled and does not answer: its start failed at 2026-11-29T12:00:00Z: UDP port 8472 is taken", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
-		"disabled": {plugin: off, make: func(*testing.T, *pluginHost) {}, code: exitFine, want: []want{
-			{"plugin", warn, "tapestry:latest (id 3f2b1c0d9e8f) is disabled", start},
-			{"daemon", warn, "does not run", start},
-			{"state", good, "propagated-mount is not there yet", ""},
+		"disabled": {plugin: off, make: func(*testing.T, *pluginHost) {}, code: exit.OK, want: []want{
+			{"plugin", doctor.Warn, "tapestry:latest (id 3f2b1c0d9e8f) is disabled", start},
+			{"daemon", doctor.Warn, "does not run", start},
+			{"state", doctor.OK, "propagated-mount is not there yet", ""},
 		}, never: "systemctl"},
-		"disabled after a start that failed": {plugin: off, make: func(t *testing.T, h *pluginHost) { h.leaves(t, pluginID, "there is no /dev/net/tun: mknod …") }, code: exitNo, want: []want{
-			{"plugin", bad, "is disabled: its start failed at 2026-11-29T12:00:00Z: there is no /dev/net/tun: mknod …", "put that right, then " + start},
+		"disabled after a start that failed": {plugin: off, make: func(t *testing.T, h *pluginHost) { h.leaves(t, fake.PluginID, "there is no /dev/net/tun: mknod …") }, code: exit.No, want: []want{
+			{"plugin", doctor.Fail, "is disabled: its start failed at 2026-11-29T12:00:00Z: there is no /dev/net/tun: mknod …", "put that right, then " + start},
 		}, never: "systemctl"},
-		"disabled with flags that do not parse": {plugin: typo, make: func(*testing.T, *pluginHost) {}, code: exitNo, want: []want{
-			{"plugin", bad, "is disabled: no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
+		"disabled with flags that do not parse": {plugin: typo, make: func(*testing.T, *pluginHost) {}, code: exit.No, want: []want{
+			{"plugin", doctor.Fail, "is disabled: no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
 		"beside a daemon that is no plugin": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, pluginID, &fakeHost{empty: true})
+			h.serves(t, fake.PluginID, &fake.Host{Empty: true})
 			h.drives(t, filepath.Join(h.plugins(), "tapestry.sock"))
-		}, code: exitFine, want: []want{
-			{"plugin", good, "tapestry.sock answers", ""},
-			{"plugin", warn, "runs beside the plugin tapestry:latest", "docker plugin disable tapestry:latest, or systemctl disable --now tapestry"},
+		}, code: exit.OK, want: []want{
+			{"plugin", doctor.OK, "tapestry.sock answers", ""},
+			{"plugin", doctor.Warn, "runs beside the plugin tapestry:latest", "docker plugin disable tapestry:latest, or systemctl disable --now tapestry"},
 		}},
 		"beside what a daemon has left": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, pluginID, &fakeHost{empty: true})
-			staleAt(t, filepath.Join(h.plugins(), "tapestry.sock"))
-		}, code: exitNo, want: []want{
-			{"plugin", good, "is enabled and answers", ""},
-			{"plugin", bad, "tapestry.sock is stale", "/p/tapestry.sock, if the plugin has taken its place"},
+			h.serves(t, fake.PluginID, &fake.Host{Empty: true})
+			fake.StaleAt(t, filepath.Join(h.plugins(), "tapestry.sock"))
+		}, code: exit.No, want: []want{
+			{"plugin", doctor.OK, "is enabled and answers", ""},
+			{"plugin", doctor.Fail, "tapestry.sock is stale", "/p/tapestry.sock, if the plugin has taken its place"},
 		}},
 		"networks that are lost": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, pluginID, newFakeHost())
+			h.serves(t, fake.PluginID, fake.NewHost())
 			const idle, used = "swarmnetworkidle000000000", "swarmnetworkused000000000"
-			h.docker["/networks"] = []dockerNetwork{{ID: wideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}, {ID: webID, Name: "lost", Driver: "tapestry:latest", Scope: "global"},
+			h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}, {ID: fake.WebID, Name: "lost", Driver: "tapestry:latest", Scope: "global"},
 				{ID: idle, Name: "idle", Driver: "tapestry:latest", Scope: "swarm"}, {ID: used, Name: "used", Driver: "tapestry:latest", Scope: "swarm"},
-				{ID: secondID, Name: "old", Driver: "tapestry"}, {ID: thirdID, Name: "acme", Driver: "host:5000/acme/tapestry:v2"}, {ID: pluginID, Name: "bridge", Driver: "bridge"}}
-			h.docker["/networks/"+used] = dockerNetwork{Containers: map[string]dockerEndpoint{"c": {}}}
-			h.docker["/networks/"+idle] = dockerNetwork{}
-		}, code: exitNo, want: []want{
-			{"networks", bad, "lost: Docker has it with driver tapestry:latest, the daemon does not", "docker network rm lost"},
-			{"networks", bad, "used of the Swarm: the daemon does not have it, and containers here use it", "--availability drain"},
-			{"networks", bad, "old: its driver is tapestry, which is a unit or a process, and none runs", "create it with -d tapestry:latest"},
-			{"networks", bad, "acme: its driver is host:5000/acme/tapestry:v2, and Docker has no such plugin", "docker network rm acme"},
+				{ID: fake.SecondID, Name: "old", Driver: "tapestry"}, {ID: fake.ThirdID, Name: "acme", Driver: "host:5000/acme/tapestry:v2"}, {ID: fake.PluginID, Name: "bridge", Driver: "bridge"}}
+			h.docker["/networks/"+used] = docker.Network{Containers: map[string]docker.Endpoint{"c": {}}}
+			h.docker["/networks/"+idle] = docker.Network{}
+		}, code: exit.No, want: []want{
+			{"networks", doctor.Fail, "lost: Docker has it with driver tapestry:latest, the daemon does not", "docker network rm lost"},
+			{"networks", doctor.Fail, "used of the Swarm: the daemon does not have it, and containers here use it", "--availability drain"},
+			{"networks", doctor.Fail, "old: its driver is tapestry, which is a unit or a process, and none runs", "create it with -d tapestry:latest"},
+			{"networks", doctor.Fail, "acme: its driver is host:5000/acme/tapestry:v2, and Docker has no such plugin", "docker network rm acme"},
 		}, never: "idle"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -171,36 +178,36 @@ func TestDoctorPlugin(t *testing.T) {
 // After docker plugin rm -f Docker has the networks and no plugin, and nobody runs.
 func TestDoctorPluginRemoved(t *testing.T) {
 	h := newPluginHost(t)
-	h.docker["/networks"] = []dockerNetwork{{ID: wideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}}
+	h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}}
 	code, found, _ := h.doctor(t, "--state-dir", t.TempDir())
-	if err := says(found, "networks", bad, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exitNo {
+	if err := says(found, "networks", doctor.Fail, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exit.No {
 		t.Errorf("exit %d, %v", code, err)
 	}
 	h.docker["/plugins"] = "what is no list" // then nothing is known of plugins
 	code, found, _ = h.doctor(t, "--state-dir", t.TempDir())
-	if err := says(found, "networks", bad, "", ""); err == nil || code != exitFine {
+	if err := says(found, "networks", doctor.Fail, "", ""); err == nil || code != exit.OK {
 		t.Errorf("exit %d, %+v", code, found)
 	}
 }
 
 // Flags that were given to doctor stay what they are.
 func TestDoctorPluginFlags(t *testing.T) {
-	p := pluginCalled(pluginID, "tapestry:latest")
+	p := pluginCalled(fake.PluginID, "tapestry:latest")
 	p.Enabled, p.Settings.Args = false, []string{"--vtep", "192.0.2.7", "--vxlan-port", "4790"}
 	h := newPluginHost(t, p)
 	_, found, _ := h.doctor(t)
-	if err := errors.Join(says(found, "port", good, "UDP 4790 is free", ""), says(found, "underlay", good, "192.0.2.7 by", "")); err != nil {
+	if err := errors.Join(says(found, "port", doctor.OK, "UDP 4790 is free", ""), says(found, "underlay", doctor.OK, "192.0.2.7 by", "")); err != nil {
 		t.Error(err)
 	}
 	dir := t.TempDir()
 	_, found, _ = h.doctor(t, "--vxlan-port", "5000", "--vtep", "192.0.2.8", "--state-dir", dir)
-	if err := errors.Join(says(found, "port", good, "UDP 5000 is free", ""), says(found, "underlay", good, "192.0.2.8 by", ""), says(found, "state", good, dir, "")); err != nil {
+	if err := errors.Join(says(found, "port", doctor.OK, "UDP 5000 is free", ""), says(found, "underlay", doctor.OK, "192.0.2.8 by", ""), says(found, "state", doctor.OK, dir, "")); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestRunFlags(t *testing.T) {
-	p := pluginCalled(pluginID, "tapestry:latest")
+	p := pluginCalled(fake.PluginID, "tapestry:latest")
 	for _, tt := range []struct {
 		args []string
 		port string
@@ -214,7 +221,7 @@ func TestRunFlags(t *testing.T) {
 		{[]string{"--state-dir", "/x"}, "", "--state-dir cannot be set in a managed plugin"},
 	} {
 		p.Settings.Args = tt.args
-		flags, err := p.runFlags()
+		flags, err := runFlags(p)
 		if tt.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%q: %v, want %s", tt.args, err, tt.err)
@@ -227,67 +234,21 @@ func TestRunFlags(t *testing.T) {
 	}
 	for _, entry := range [][]string{nil, {"/tapestry"}, {"/other", "serve"}} {
 		p.Config.Entrypoint, p.Settings.Args = entry, nil
-		if _, err := p.runFlags(); err == nil {
+		if _, err := runFlags(p); err == nil {
 			t.Errorf("%q runs", entry)
 		}
 	}
 }
 
-func TestCheckSwarm(t *testing.T) {
-	vtep := netip.MustParseAddr("192.0.2.1")
-	managed := supervisor{pluginCalled(pluginID, "tapestry:latest")}
-	const set = "docker plugin disable -f tapestry:latest && docker plugin set tapestry:latest args="
-	info := func(version, state string, dataPath uint16) (i dockerInfo) {
-		i.ServerVersion, i.Swarm.LocalNodeState, i.Swarm.NodeAddr = version, state, "192.0.2.1"
-		if dataPath != 1 { // a worker
-			i.Swarm.Cluster = &struct{ DataPathPort uint16 }{dataPath}
-		}
-		return i
-	}
-	moved := info("29.7.2", "active", 0)
-	moved.Swarm.NodeAddr = "198.51.100.1"
-	check := func(i dockerInfo, by supervisor, scope string, port uint16, tunnel string) finding {
-		d := &doctor{info: i, by: by, scope: scope, port: port, vtep: vtep}
-		all := d.checkSwarm(tunnel)
-		if len(all) == 0 {
-			return finding{}
-		}
-		return all[0]
-	}
-	judge(t, []verdict{
-		{"a node", check(info("29.7.2", "active", 0), managed, "global", 8472, "open"), good, "a node at 192.0.2.1, scope global, UDP 8472 beside Swarm's 4789", ""},
-		{"a worker", check(info("29.7.2", "active", 1), managed, "global", 8472, "open"), good, "scope global, UDP 8472", ""},
-		{"Swarm's own port", check(info("29.7.2", "active", 0), managed, "global", 4789, "open"), bad, "UDP 4789 is the port of Swarm's own", set + `"--vxlan-port 8472"`},
-		{"Swarm's own port, at a unit", check(info("29.7.2", "active", 1), supervisor{}, "local", 4789, "down"), warn, "which a worker is not told", "tapestry run --vxlan-port 8472, on every host"},
-		{"Swarm's own port, not wanted yet", check(info("29.7.2", "active", 0), managed, "global", 4789, "closed"), warn, "UDP 4789", "--vxlan-port 8472"},
-		{"Swarm's port is another", check(info("29.7.2", "active", 8472), managed, "global", 8472, "open"), bad, "UDP 8472 is the port of Swarm's own", "--vxlan-port"},
-		{"scope local", check(info("29.7.2", "active", 0), managed, "local", 8472, "open"), warn, "scope local", set + `"--scope global"`},
-		{"a unit", check(info("29.7.2", "active", 0), supervisor{}, "local", 8472, "open"), good, "to managed plugins only", ""},
-		{"two addresses", check(moved, managed, "global", 8472, "open"), warn, "in the Swarm is 198.51.100.1, and its VTEP is 192.0.2.1", set + `"--vtep 198.51.100.1" && docker plugin enable tapestry:latest, and so on each node`},
-		{"an old Docker off a Swarm", check(info("20.10.24+dfsg1", "inactive", 1), managed, "global", 8472, "closed"), warn, "Docker 20.10.24+dfsg1 makes no network", set + `"--scope local"`},
-	})
-	for name, f := range map[string]finding{
-		"off a Swarm":                      check(info("29.7.2", "inactive", 1), managed, "global", 4789, "open"),
-		"an old Docker with scope local":   check(info("20.10.24", "inactive", 1), managed, "local", 4789, "open"),
-		"an old Docker and a unit":         check(info("20.10.24", "inactive", 1), supervisor{}, "local", 4789, "open"),
-		"a Docker that tells nothing":      check(dockerInfo{}, managed, "global", 4789, "open"),
-		"a Docker of a version of no kind": check(info("dev", "", 1), managed, "global", 4789, "open"),
-	} {
-		if f.Check != "" {
-			t.Errorf("%s: %+v", name, f)
-		}
-	}
-}
-
 // swarmOf is a node of a Swarm of four, whose daemon knows nodes; a manager, or else a worker.
-func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fakeHost) {
-	h := newPluginHost(t, pluginCalled(pluginID, "tapestry:latest"))
-	host := newFakeHost()
+func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fake.Host) {
+	h := newPluginHost(t, pluginCalled(fake.PluginID, "tapestry:latest"))
+	host := fake.NewHost()
 	for _, n := range nodes {
-		host.nodes = append(host.nodes, netip.MustParseAddr(n))
+		host.Known = append(host.Known, netip.MustParseAddr(n))
 	}
-	h.serves(t, pluginID, host)
-	i := h.docker["/info"].(dockerInfo)
+	h.serves(t, fake.PluginID, host)
+	i := h.docker["/info"].(docker.Info)
 	i.Swarm.LocalNodeState, i.Swarm.NodeID, i.Swarm.NodeAddr, i.Swarm.ControlAvailable = "active", "me", "192.0.2.1", manager
 	i.Swarm.RemoteManagers = []struct{ NodeID, Addr string }{{"m1", "192.0.2.2:2377"}, {"me", "192.0.2.1:2377"}}
 	h.docker["/info"] = i
@@ -301,9 +262,9 @@ func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fakeHos
 			node("w2", "ready", "::ffff:192.0.2.4", ""), node("w3", "unknown", "", ""), node("w4", "down", "192.0.2.8", "")}
 	}
 	const net = "swarmnetwork0000000000000"
-	h.docker["/networks"] = []dockerNetwork{{ID: net, Name: "net", Driver: "tapestry:latest", Scope: "swarm"}, {ID: wideID, Name: "over", Driver: "overlay", Scope: "swarm"}}
+	h.docker["/networks"] = []docker.Network{{ID: net, Name: "net", Driver: "tapestry:latest", Scope: "swarm"}, {ID: fake.WideID, Name: "over", Driver: "overlay", Scope: "swarm"}}
 	h.docker["/networks/"+net] = map[string]any{"Id": net, "Peers": []map[string]string{{"IP": "192.0.2.1"}, {"IP": "192.0.2.3"}}}
-	h.docker["/networks/"+wideID] = map[string]any{"Id": wideID, "Peers": []map[string]string{{"IP": "192.0.2.9"}}}
+	h.docker["/networks/"+fake.WideID] = map[string]any{"Id": fake.WideID, "Peers": []map[string]string{{"IP": "192.0.2.9"}}}
 	return h, host
 }
 
@@ -314,18 +275,18 @@ func TestDoctorNodes(t *testing.T) {
 		state   string
 		seen    string
 	}{
-		"a manager that was told of all":  {true, []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}, good, "knows the Swarm's other nodes that Docker knows (3)"},
-		"a manager that was told of none": {true, nil, warn, "has not told the daemon of 3 nodes of the Swarm, so its networks do not reach them: 192.0.2.2, 192.0.2.3, 192.0.2.4"},
-		"a worker that was told of one":   {false, []string{"192.0.2.2", "192.0.2.7"}, warn, "has not told the daemon of 1 node of the Swarm, so its networks do not reach it: 192.0.2.3"},
-		"a worker that was told of all":   {false, []string{"192.0.2.2", "192.0.2.3"}, good, "(2)"},
+		"a manager that was told of all":  {true, []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}, doctor.OK, "knows the Swarm's other nodes that Docker knows (3)"},
+		"a manager that was told of none": {true, nil, doctor.Warn, "has not told the daemon of 3 nodes of the Swarm, so its networks do not reach them: 192.0.2.2, 192.0.2.3, 192.0.2.4"},
+		"a worker that was told of one":   {false, []string{"192.0.2.2", "192.0.2.7"}, doctor.Warn, "has not told the daemon of 1 node of the Swarm, so its networks do not reach it: 192.0.2.3"},
+		"a worker that was told of all":   {false, []string{"192.0.2.2", "192.0.2.3"}, doctor.OK, "(2)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, _ := swarmOf(t, tt.manager, tt.known...)
 			_, found, _ := h.doctor(t)
-			if err := says(found, "nodes", tt.state, tt.seen, map[string]string{warn: "tapestry peers learn"}[tt.state]); err != nil {
+			if err := says(found, "nodes", tt.state, tt.seen, map[string]string{doctor.Warn: "tapestry peers learn"}[tt.state]); err != nil {
 				t.Error(err)
 			}
-			if err := says(found, "swarm", good, "this host is a node at 192.0.2.1", ""); err != nil && tt.manager {
+			if err := says(found, "swarm", doctor.OK, "this host is a node at 192.0.2.1", ""); err != nil && tt.manager {
 				t.Error(err)
 			}
 		})
@@ -334,14 +295,14 @@ func TestDoctorNodes(t *testing.T) {
 
 func TestPeersLearn(t *testing.T) {
 	learn := func(h *pluginHost, args ...string) result {
-		return tapestry(t, append([]string{"peers", "learn", "--api-socket", filepath.Join(h.plugins(), pluginID, pluginAPI), "--docker-host", dockerWith(t, h.docker)}, args...)...)
+		return tapestry(t, append([]string{"peers", "learn", "--api-socket", filepath.Join(h.plugins(), fake.PluginID, client.PluginAPI), "--docker-host", dockerWith(t, h.docker)}, args...)...)
 	}
 	h, host := swarmOf(t, true, "192.0.2.2")
 	r := learn(h)
-	if want := "Docker knows 3 other nodes of the Swarm: 192.0.2.2, 192.0.2.3, 192.0.2.4\nnew to the daemon: 192.0.2.3, 192.0.2.4\n"; r.code != exitFine || r.out != want || r.stderr != "" {
+	if want := "Docker knows 3 other nodes of the Swarm: 192.0.2.2, 192.0.2.3, 192.0.2.4\nnew to the daemon: 192.0.2.3, 192.0.2.4\n"; r.code != exit.OK || r.out != want || r.stderr != "" {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
-	if !slices.Equal(each(host.Nodes(), netip.Addr.String), []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}) {
+	if !slices.Equal(api.Each(host.Nodes(), netip.Addr.String), []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}) {
 		t.Errorf("the daemon knows %v", host.Nodes())
 	}
 	if r := learn(h); !strings.HasSuffix(r.out, "\nnone is new to the daemon\n") {
@@ -351,56 +312,56 @@ func TestPeersLearn(t *testing.T) {
 	h, _ = swarmOf(t, false)
 	r = learn(h, "--json")
 	var v any
-	must(t, json.Unmarshal([]byte(r.out), &v))
-	if got, want := keysOf(v, ""), slices.Sorted(slices.Values(documented(t)["peers learn"])); !slices.Equal(got, want) {
+	fake.Must(t, json.Unmarshal([]byte(r.out), &v))
+	if got, want := fake.KeysOf(v, ""), slices.Sorted(slices.Values(fake.Documented(t)["peers learn"])); !slices.Equal(got, want) {
 		t.Errorf("--json has %v, docs/json.md says %v", got, want)
 	}
-	var l learnReply
-	must(t, json.Unmarshal([]byte(r.out), &l))
+	var l api.Learned
+	fake.Must(t, json.Unmarshal([]byte(r.out), &l))
 	if want := []string{"192.0.2.2", "192.0.2.3"}; !slices.Equal(l.Found, want) || !slices.Equal(l.New, want) || !slices.Equal(l.Nodes, want) || !strings.Contains(r.stderr, "this node is a worker") {
 		t.Errorf("%+v, %s", l, r.stderr)
 	}
 
-	h.docker["/networks"] = []dockerNetwork{}
-	i := h.docker["/info"].(dockerInfo)
+	h.docker["/networks"] = []docker.Network{}
+	i := h.docker["/info"].(docker.Info)
 	i.Swarm.RemoteManagers, i.Swarm.NodeAddr = nil, "198.51.100.1"
 	h.docker["/info"] = i
-	if r := learn(h); r.code != exitFine || r.out != "Docker knows 0 other nodes of the Swarm\nnone is new to the daemon\n" || !strings.Contains(r.stderr, "in the Swarm is 198.51.100.1, its VTEP 192.0.2.1") {
+	if r := learn(h); r.code != exit.OK || r.out != "Docker knows 0 other nodes of the Swarm\nnone is new to the daemon\n" || !strings.Contains(r.stderr, "in the Swarm is 198.51.100.1, its VTEP 192.0.2.1") {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
 	i.Swarm.RemoteManagers = []struct{ NodeID, Addr string }{{"m", "192.0.2.66:2377"}}
 	h.docker["/info"] = i
-	if r := learn(h); r.code != exitNo || !strings.Contains(r.stderr, "no space left") {
+	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, "no space left") {
 		t.Errorf("a full disk: exit %d, %q", r.code, r.stderr)
 	}
 	i.Swarm.LocalNodeState = "inactive"
 	h.docker["/info"] = i
-	if r := learn(h); r.code != exitNo || !strings.Contains(r.stderr, `this host is in no Swarm that works: docker info says "inactive"`) {
+	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, `this host is in no Swarm that works: docker info says "inactive"`) {
 		t.Errorf("off a Swarm: exit %d, %q", r.code, r.stderr)
 	}
 	delete(h.docker, "/networks")
-	if r := learn(h); r.code != exitNo || !strings.Contains(r.stderr, "Docker does not answer") {
+	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, "Docker does not answer") {
 		t.Errorf("without Docker: exit %d, %q", r.code, r.stderr)
 	}
 
 	h, _ = swarmOf(t, true)
-	r = tapestry(t, "peers", "learn", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", dockerWith(t, h.docker))
-	if r.code != exitNo || !strings.Contains(r.stderr, "the daemon is no managed plugin of Docker") {
+	r = tapestry(t, "peers", "learn", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", dockerWith(t, h.docker))
+	if r.code != exit.No || !strings.Contains(r.stderr, "the daemon is no managed plugin of Docker") {
 		t.Errorf("a unit: exit %d, %q", r.code, r.stderr)
 	}
 }
 
 // One word that is no address, and the daemon learns nothing.
 func TestLearnRefuses(t *testing.T) {
-	h := newFakeHost()
-	c := &client{socket: fakeDaemon(t, h)}
-	tooMany := make([]string, mostNodes+1)
+	h := fake.NewHost()
+	c := &client.Client{Socket: fake.FakeDaemon(t, h)}
+	tooMany := make([]string, 4097)
 	for _, nodes := range [][]string{{"192.0.2.2", "web"}, {"192.0.2.2", "fe80::1"}, {"192.0.2.2", "0.0.0.0"}, {"192.0.2.2", ""}, tooMany} {
-		if err := c.call(t.Context(), http.MethodPost, "/v1/nodes", nodesReply{nodes}, nil); exitCode(err) != exitUsage || len(h.Nodes()) > 0 {
-			t.Errorf("%.60q: exit %d, %v; knows %v", nodes, exitCode(err), err, h.Nodes())
+		if err := c.Call(t.Context(), http.MethodPost, "/v1/nodes", api.Nodes{Nodes: nodes}, nil); exit.Code(err) != exit.Usage || len(h.Nodes()) > 0 {
+			t.Errorf("%.60q: exit %d, %v; knows %v", nodes, exit.Code(err), err, h.Nodes())
 		}
 	}
-	if err := c.call(t.Context(), http.MethodPost, "/v1/nodes", "x", nil); exitCode(err) != exitUsage {
+	if err := c.Call(t.Context(), http.MethodPost, "/v1/nodes", "x", nil); exit.Code(err) != exit.Usage {
 		t.Errorf("what is no request: %v", err)
 	}
 }

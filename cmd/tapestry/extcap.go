@@ -10,6 +10,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // extcapPrefix stands before a target in the name of Wireshark's interface.
@@ -26,7 +31,7 @@ type extcapFlags struct {
 	snap                 int
 }
 
-func newExtcap(c *client) *cobra.Command {
+func newExtcap(c *cli) *cobra.Command {
 	e := &extcapFlags{}
 	cmd := c.namer(&cobra.Command{
 		Use:   "extcap",
@@ -48,7 +53,7 @@ member of --api-group).`,
 			case e.name == "":
 				return cmd.Help()
 			case !strings.HasPrefix(e.name, extcapPrefix):
-				return failf(exitNoTarget, "no interface %q: want one that tapestry extcap --extcap-interfaces lists", e.name)
+				return exit.Errorf(exit.NoTarget, "no interface %q: want one that tapestry extcap --extcap-interfaces lists", e.name)
 			case e.dlts:
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), "dlt {number=1}{name=EN10MB}{display=Ethernet}")
 				return err
@@ -102,7 +107,7 @@ arg {number=3}{call=--drops}{display=Dropped frames only}{type=boolflag}{default
 `
 
 // list prints the interfaces. Without a daemon there is none, and Wireshark starts all the same.
-func (e *extcapFlags) list(ctx context.Context, c *client, out, news io.Writer) error {
+func (e *extcapFlags) list(ctx context.Context, c *cli, out, news io.Writer) error {
 	if _, err := fmt.Fprintf(out, "extcap {version=%s}{display=tapestry}\n", buildVersion().Version); err != nil {
 		return err
 	}
@@ -121,16 +126,16 @@ func (e *extcapFlags) list(ctx context.Context, c *client, out, news io.Writer) 
 }
 
 // extcapInterfaces gives what can be captured: a target's word, and what it is.
-func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err error) {
-	networks, err := c.networks(ctx)
+func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error) {
+	networks, err := c.Networks(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := of[portReply](ctx, c, "ports", "")
+	ports, err := client.List[api.Port](ctx, c.Client, "ports", "")
 	if err != nil {
 		return nil, err
 	}
-	n, err := c.names(ctx)
+	n, err := docker.LoadNames(ctx, c.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +143,7 @@ func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err err
 		if name := n.Network(id); name != "" {
 			return name
 		}
-		return short(id)
+		return api.Short(id)
 	}
 	for _, w := range networks {
 		all = append(all, [2]string{"network:" + label(w.ID), "network " + label(w.ID)})
@@ -146,14 +151,14 @@ func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err err
 	on := map[string][]string{} // networks of a container
 	for _, p := range ports {
 		if p.Kind == "host" {
-			all = append(all, [2]string{hostWord + label(p.Network), "this host on " + label(p.Network)})
+			all = append(all, [2]string{docker.HostWord + label(p.Network), "this host on " + label(p.Network)})
 		}
 		if p.Kind != "container" {
 			continue
 		}
 		word := n.Container(p.Name)
 		if word == "" {
-			word = short(p.Name)
+			word = api.Short(p.Name)
 		}
 		on[word] = append(on[word], label(p.Network))
 	}
@@ -166,25 +171,25 @@ func (c *client) extcapInterfaces(ctx context.Context) (all [][2]string, err err
 }
 
 // verify says on standard output what is wrong with a filter: nothing means that it is fine.
-func (e *extcapFlags) verify(ctx context.Context, c *client, out io.Writer) error {
-	n, err := c.names(ctx)
+func (e *extcapFlags) verify(ctx context.Context, c *cli, out io.Writer) error {
+	n, err := docker.LoadNames(ctx, c.Client)
 	if err != nil {
 		return err
 	}
-	if _, _, err := compile(e.filter, n.Host); err != nil {
+	if _, _, err := docker.Compile(e.filter, n.Host); err != nil {
 		fmt.Fprintln(out, err)
 	}
 	return nil
 }
 
 // run captures into Wireshark's pipe, until Wireshark closes it or ends this process.
-func (e *extcapFlags) run(ctx context.Context, c *client, news io.Writer) error {
+func (e *extcapFlags) run(ctx context.Context, c *cli, news io.Writer) error {
 	if e.fifo == "" {
-		return failf(exitUsage, "--capture without --fifo: want the pipe to write to")
+		return exit.Errorf(exit.Usage, "--capture without --fifo: want the pipe to write to")
 	}
 	pipe, err := os.OpenFile(e.fifo, os.O_WRONLY, 0)
 	if err != nil {
-		return failf(exitNo, "--fifo: %w", err)
+		return exit.Errorf(exit.No, "--fifo: %w", err)
 	}
 	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
 		snap: e.snap, noLimit: true}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
 // extcapFile is the program's name in Wireshark's folder.
@@ -21,7 +23,7 @@ const extcapFile = "tapestry"
 // extcapMark tells our file from others.
 const extcapMark = "# tapestry extcap: shows tapestry's networks among Wireshark's interfaces"
 
-func newExtcapInstall(c *client) *cobra.Command {
+func newExtcapInstall(c *cli) *cobra.Command {
 	dir := ""
 	cmd := &cobra.Command{
 		Use:   "install",
@@ -42,8 +44,8 @@ here: without, it finds the daemon as every command does. The folder is what tsh
 				return fmt.Errorf("find this program: %w", err)
 			}
 			socket := "" // the daemon may be another plugin tomorrow
-			if c.socket != "" {
-				socket = "--api-socket " + shellWord(c.socket) + " "
+			if c.Socket != "" {
+				socket = "--api-socket " + shellWord(c.Socket) + " "
 			}
 			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap %s\"$@\"\n", extcapMark, shellWord(binary), socket)
 			if err := replaceExtcap(path, []byte(script)); err != nil {
@@ -77,9 +79,9 @@ func newExtcapRemove() *cobra.Command {
 				return err
 			}
 			if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-				return failf(exitNo, "it is not installed: there is no %s", path)
+				return exit.Errorf(exit.No, "it is not installed: there is no %s", path)
 			} else if err != nil {
-				return failf(exitNo, "%w", err)
+				return exit.Errorf(exit.No, "%w", err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "removed", path)
 			return err
@@ -119,7 +121,7 @@ func extcapPath(ctx context.Context, dir string) (string, error) {
 		global = personal
 	}
 	if global == "" {
-		return "", failf(exitNo, "neither tshark nor wireshark says where its capture programs are: name the folder by --dir, see Wireshark's Help, About, Folders")
+		return "", exit.Errorf(exit.No, "neither tshark nor wireshark says where its capture programs are: name the folder by --dir, see Wireshark's Help, About, Folders")
 	}
 	return filepath.Join(global, extcapFile), nil
 }
@@ -128,7 +130,7 @@ func extcapPath(ctx context.Context, dir string) (string, error) {
 func ours(path string) error {
 	text, err := os.ReadFile(path)
 	if err == nil && !bytes.Contains(text, []byte(extcapMark)) {
-		return failf(exitNo, "%s is not tapestry's: move it away or choose another --dir", path)
+		return exit.Errorf(exit.No, "%s is not tapestry's: move it away or choose another --dir", path)
 	}
 	return nil
 }
@@ -139,11 +141,11 @@ func replaceExtcap(path string, script []byte) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return failf(exitNo, "make Wireshark's folder: %w", err)
+		return exit.Errorf(exit.No, "make Wireshark's folder: %w", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".tapestry-")
 	if err != nil {
-		return failf(exitNo, "write into Wireshark's folder: %w (run it as root, or choose another --dir)", err)
+		return exit.Errorf(exit.No, "write into Wireshark's folder: %w (run it as root, or choose another --dir)", err)
 	}
 	defer os.Remove(f.Name()) // it has gone when all went well
 	_, err = f.Write(script)
@@ -152,7 +154,7 @@ func replaceExtcap(path string, script []byte) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return failf(exitNo, "write %s: %w", path, err)
+		return exit.Errorf(exit.No, "write %s: %w", path, err)
 	}
 	return nil
 }

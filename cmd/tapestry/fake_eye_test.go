@@ -9,9 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -24,7 +28,7 @@ func ago(d time.Duration) *time.Time {
 
 // A fakeEye is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
 type fakeEye struct {
-	recorder    recorderReply
+	recorder    api.Recorder
 	covers      time.Duration // of the recorder, until eyeTime
 	packets     []pcapng.Packet
 	lost        uint64
@@ -36,28 +40,28 @@ type fakeEye struct {
 	stoppedOnce sync.Once
 
 	mu      sync.Mutex
-	asked   []captureRequest
+	asked   []api.CaptureRequest
 	resized []int
 }
 
 func newFakeEye(packets ...pcapng.Packet) *fakeEye {
-	return &fakeEye{recorder: recorderReply{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
+	return &fakeEye{recorder: api.Recorder{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
 		packets: packets, state: "limit", sent: make(chan struct{}), stopped: make(chan struct{})}
 }
 
-// serve adds the real API, of a fakeHost.
+// serve adds the real API, of a Host.
 func (e *fakeEye) serve(t *testing.T) (socket string) {
 	mux := http.NewServeMux()
-	mux.Handle("/", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), name: "tapestry"}).handler())
-	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, e.recorder) })
+	mux.Handle("/", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler())
+	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, e.recorder) })
 	mux.HandleFunc("PUT /v1/recorder", func(w http.ResponseWriter, r *http.Request) {
-		var c recorderChange
+		var c api.RecorderChange
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
 			t.Error(err)
 		}
 		e.resized = append(e.resized, c.Bytes)
 		e.recorder.On, e.recorder.Bytes = c.Bytes > 0, c.Bytes
-		reply(w, http.StatusOK, e.recorder)
+		fake.Answer(w, e.recorder)
 	})
 	mux.HandleFunc("POST /v1/recorder/dump", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(eyeTime.Add(-e.covers).UnixNano(), 10))
@@ -69,17 +73,17 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 		e.stream(t, w, r)
 	})
 	mux.HandleFunc("GET /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, captureBooks{ID: "7", State: e.state})
+		fake.Answer(w, api.Books{ID: "7", State: e.state})
 	})
 	mux.HandleFunc("DELETE /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
 		e.stoppedOnce.Do(func() { close(e.stopped) })
-		reply(w, http.StatusOK, struct{}{})
+		fake.Answer(w, struct{}{})
 	})
-	return serveUnix(t, "tapestry.sock", mux)
+	return fake.ServeUnix(t, "tapestry.sock", mux)
 }
 
 func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) {
-	var want captureRequest
+	var want api.CaptureRequest
 	if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
 		t.Error(err)
 	}
@@ -88,8 +92,8 @@ func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) 
 	e.mu.Unlock()
 	w := pcapng.NewWriter(to, pcapng.Section{Application: "tapestry"})
 	ports := []pcapng.Interface{
-		{Name: webID, Description: "port=1 kind=container network=" + wideID + " vni=80 link=tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, SnapLen: 128, LinkType: pcapng.Ethernet},
-		{Name: "192.0.2.2", Description: "port=2 kind=remote network=" + wideID + " vni=80", SnapLen: 128, LinkType: pcapng.Ethernet}}
+		{Name: fake.WebID, Description: "port=1 kind=container network=" + fake.WideID + " vni=80 link=tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, SnapLen: 128, LinkType: pcapng.Ethernet},
+		{Name: "192.0.2.2", Description: "port=2 kind=remote network=" + fake.WideID + " vni=80", SnapLen: 128, LinkType: pcapng.Ethernet}}
 	for i := range ports {
 		_, err := w.AddInterface(&ports[i])
 		expect(t, err)
@@ -135,20 +139,6 @@ func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
 	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: d.AppendTo(nil)}
 }
 
-// tcpFrame is one of web's connection to 10.80.2.9, from web or to it.
-func tcpFrame(fromWeb bool, flags byte) []byte {
-	b := make([]byte, 54)
-	copy(b, []byte{2, 0x42, 10, 80, 2, 9, 2, 0x42, 10, 80, 1, 2, 8, 0, 0x45})
-	b[23] = 6
-	copy(b[26:], []byte{10, 80, 1, 2, 10, 80, 2, 9, 0x9c, 0x40, 0, 80})
-	if !fromWeb {
-		copy(b, []byte{2, 0x42, 10, 80, 1, 2, 2, 0x42, 10, 80, 2, 9})
-		copy(b[26:], []byte{10, 80, 2, 9, 10, 80, 1, 2, 0, 80, 0x9c, 0x40})
-	}
-	b[46], b[47] = 5<<4, flags
-	return b
-}
-
 func arpFrame() []byte {
 	b := make([]byte, 42)
 	copy(b, []byte{255, 255, 255, 255, 255, 255, 2, 0x42, 10, 80, 1, 2, 8, 6})
@@ -159,10 +149,10 @@ func arpFrame() []byte {
 func conversation() []pcapng.Packet {
 	const syn, ack = 2, 16
 	return []pcapng.Packet{
-		seen(1, 9000, vswitch.Forwarded, 54, tcpFrame(false, syn|ack)),
-		seen(0, 8000, vswitch.Forwarded, 54, tcpFrame(true, syn)),
-		seen(0, 7000, vswitch.Forwarded, 54+3000, tcpFrame(true, ack)),
-		seen(0, 6000, vswitch.MTU, 1514, tcpFrame(true, ack)),
+		seen(1, 9000, vswitch.Forwarded, 54, fake.TcpFrame(false, syn|ack)),
+		seen(0, 8000, vswitch.Forwarded, 54, fake.TcpFrame(true, syn)),
+		seen(0, 7000, vswitch.Forwarded, 54+3000, fake.TcpFrame(true, ack)),
+		seen(0, 6000, vswitch.MTU, 1514, fake.TcpFrame(true, ack)),
 		seen(0, 3000, vswitch.Flooded, 42, arpFrame()),
 	}
 }

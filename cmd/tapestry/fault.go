@@ -6,16 +6,22 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/fault"
 )
 
-func newFault(c *client) *cobra.Command {
+func newFault(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fault",
 		Short: "Make a container's network bad on purpose",
@@ -36,7 +42,7 @@ container is stopped or restarted, or leaves the network, and when the daemon re
 	return cmd
 }
 
-func newFaultSet(c *client) *cobra.Command {
+func newFaultSet(c *cli) *cobra.Command {
 	var spec fault.Spec
 	dir := "both"
 	cmd := c.namer(&cobra.Command{
@@ -57,9 +63,9 @@ what comes then is lost. A delay is kept to about a millisecond.
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := spec.Check(); err != nil {
-				return &failure{exitUsage, err}
+				return exit.With(exit.Usage, err)
 			}
-			ports, d, err := c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr())
+			ports, d, err := docker.FindPorts(cmd.Context(), c.Client, args[0], cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -69,15 +75,15 @@ what comes then is lost. A delay is kept to about a millisecond.
 			}
 			var said error
 			for _, name := range portNames(ports) {
-				if err := c.call(cmd.Context(), http.MethodPut, faultPath(name, dir), toFaultSpec(spec), nil); err != nil {
-					return failf(exitCode(err), "%s: %w", portPlace(name, ports, d), err)
+				if err := c.Call(cmd.Context(), http.MethodPut, faultPath(name, dir), daemon.APIFaultSpec(spec), nil); err != nil {
+					return exit.Errorf(exit.Code(err), "%s: %w", portPlace(name, ports, d), err)
 				}
 				for _, p := range ports {
 					if p.Name != name {
 						continue
 					}
 					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "fault set on %s of %s, %s: %v%s\n",
-						d.portLabel(p.Name), d.label(p.Network), directionText(dir), spec, ends); said == nil {
+						d.PortLabel(p.Name), d.Label(p.Network), directionText(dir), spec, ends); said == nil {
 						said = err // what was asked for is done all the same
 					}
 				}
@@ -107,7 +113,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 	return cmd
 }
 
-func newFaultList(c *client) *cobra.Command {
+func newFaultList(c *cli) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "list",
 		Short: "List the faults that are set",
@@ -118,26 +124,28 @@ func newFaultList(c *client) *cobra.Command {
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return show(cmd, c, nil, "faults",
-				func(r *faultReply, d *docker) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Name] },
-				func(r faultReply) string { return r.Network },
+			return listRows(cmd, c, nil, "faults",
+				func(r *api.Fault, d *docker.Engine) {
+					r.NetworkName, r.Container = d.Name(r.Network), d.Containers[r.Name]
+				},
+				func(r api.Fault) string { return r.Network },
 				[]string{"NETWORK", "PORT", "DIRECTION", "FAULT", "SEED", "ENDS", "FRAMES", "DONE"},
-				func(r faultReply, d *docker) []string {
+				func(r api.Fault, d *docker.Engine) []string {
 					ends := ""
 					if r.LeftSeconds != nil {
-						ends = "in " + agoText(int64(math.Ceil(*r.LeftSeconds)))
+						ends = "in " + human.Ago(int64(math.Ceil(*r.LeftSeconds)))
 					}
 					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow,
 						"duplicated": r.Duplicated, "delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted,
 						"refused": r.Refused, "waiting": uint64(r.Waiting)}
-					return []string{d.label(r.Network), d.portLabel(r.Name), r.Direction, r.spec().String(),
-						number(r.Seed), ends, number(r.Frames), countsText(done)}
+					return []string{d.Label(r.Network), d.PortLabel(r.Name), r.Direction, daemon.FaultSpecOf(r.FaultSpec).String(),
+						human.Number(r.Seed), ends, human.Number(r.Frames), human.Counts(done)}
 				})
 		},
 	})
 }
 
-func newFaultClear(c *client) *cobra.Command {
+func newFaultClear(c *cli) *cobra.Command {
 	dir := "both"
 	cmd := c.namer(&cobra.Command{
 		Use:   "clear PORT|all",
@@ -153,20 +161,20 @@ nothing is done, and it exits 0.
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, sum := []string{"all"}, 0
-			var ports []portReply
-			var d *docker
+			var ports []api.Port
+			var d *docker.Engine
 			var failed error
 			if args[0] != "all" {
-				if ports, d, failed = c.findPorts(cmd.Context(), args[0], cmd.ErrOrStderr()); failed != nil {
+				if ports, d, failed = docker.FindPorts(cmd.Context(), c.Client, args[0], cmd.ErrOrStderr()); failed != nil {
 					return failed
 				}
 				names = portNames(ports)
 			}
 			for _, name := range names {
-				var r clearedReply
-				if failed = c.call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); failed != nil {
+				var r api.Cleared
+				if failed = c.Call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); failed != nil {
 					if ports != nil {
-						failed = failf(exitCode(failed), "%s: %w", portPlace(name, ports, d), failed)
+						failed = exit.Errorf(exit.Code(failed), "%s: %w", portPlace(name, ports, d), failed)
 					}
 					break
 				}
@@ -175,7 +183,7 @@ nothing is done, and it exits 0.
 			if failed != nil && sum == 0 {
 				return failed
 			}
-			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s cleared\n", plural(uint64(sum), "fault")); failed == nil {
+			if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s cleared\n", human.Plural(uint64(sum), "fault")); failed == nil {
 				failed = err
 			}
 			return failed
@@ -186,14 +194,14 @@ nothing is done, and it exits 0.
 }
 
 // portPlace says which of ports is called name, and on which networks it is.
-func portPlace(name string, ports []portReply, d *docker) string {
+func portPlace(name string, ports []api.Port, d *docker.Engine) string {
 	var on []string
 	for _, p := range ports {
 		if p.Name == name {
-			on = append(on, d.label(p.Network))
+			on = append(on, d.Label(p.Network))
 		}
 	}
-	return d.portLabel(name) + " of " + strings.Join(on, ", ")
+	return d.PortLabel(name) + " of " + strings.Join(on, ", ")
 }
 
 func directionFlag(cmd *cobra.Command, dir *string) {
@@ -260,4 +268,13 @@ func parseRate(s string) (int64, error) {
 		}
 	}
 	return 0, errors.New("want a number with kbit, mbit or gbit, such as 10mbit")
+}
+
+const portHelp = `PORT is a container's name (all of its ports, if it is on several networks; of one that shares another's
+network, those of that other one), the beginning of an endpoint id that no other has, peer:ADDR for another host, in all
+networks that reach it, or host:NET for this host's own port on a network. container:NAME is a container, whatever it is called.`
+
+// portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
+func portNames(ports []api.Port) []string {
+	return slices.Compact(slices.Sorted(slices.Values(api.Each(ports, func(p api.Port) string { return p.Name }))))
 }

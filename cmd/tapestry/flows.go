@@ -11,6 +11,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // flowsCommand is what the flags of flows say.
@@ -22,7 +28,7 @@ type flowsCommand struct {
 	covers     coverage // of the recorder
 }
 
-func newFlows(c *client) *cobra.Command {
+func newFlows(c *cli) *cobra.Command {
 	o := &flowsCommand{sort: "bytes", rows: 20}
 	cmd := c.reader(&cobra.Command{
 		Use:   "flows [TARGET...] [-- EXPR]",
@@ -55,20 +61,20 @@ conversation that was refused, got no answer, was reset or closed says so.
 	return cmd
 }
 
-func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
-	ctx, t := cmd.Context(), newTally()
-	var r flowsReply
+func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
+	ctx, t := cmd.Context(), show.NewTally()
+	var r api.Flows
 	var err error
 	switch {
 	case o.last > 0 && o.live > 0:
-		return failf(exitUsage, "--last looks back and --for ahead: want one of them")
+		return exit.Errorf(exit.Usage, "--last looks back and --for ahead: want one of them")
 	case o.file != "" && (o.last > 0 || o.live > 0):
-		return failf(exitUsage, "-r looks into a file, without --last and --for")
+		return exit.Errorf(exit.Usage, "-r looks into a file, without --last and --for")
 	case o.file != "":
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
 		if o.live == 0 {
-			o.of = past
+			o.of = docker.Past
 		}
 		if err = o.find(ctx, c, cmd, args); err != nil {
 			return err
@@ -79,42 +85,42 @@ func (o *flowsCommand) run(c *client, cmd *cobra.Command, args []string) error {
 			r, err = o.recorded(ctx, c, t)
 		}
 	}
-	if err != nil && t.last == 0 {
+	if err != nil && t.Last == 0 {
 		return err
 	}
 	if told := o.show(cmd.OutOrStdout(), c, t, &r); told != nil {
 		return told
 	}
 	if err == nil && r.Source == "recorder" {
-		err = o.n.forgotten()
+		err = o.n.Forgotten()
 	}
 	return err
 }
 
 // recorded counts what the recorder holds.
-func (o *flowsCommand) recorded(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
+func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Tally) (r api.Flows, err error) {
 	s, covers, err := o.openDump(ctx, c, o.last)
 	if errors.Is(err, errRecorderOff) {
-		return r, failf(exitNo, "%w, or look at what comes from now on with --for 10s", err)
+		return r, exit.Errorf(exit.No, "%w, or look at what comes from now on with --for 10s", err)
 	}
 	if err != nil {
 		return r, err
 	}
 	defer s.Close()
-	if err = t.all(s); err != nil { // the oldest come first
-		s.until = max(s.since, t.last)
-		covers.have, covers.ended, covers.why = time.Duration(s.until-s.since), true, "the frames broke off"
+	if err = t.All(s); err != nil { // the oldest come first
+		s.Until = max(s.Since, t.Last)
+		covers.have, covers.ended, covers.why = time.Duration(s.Until-s.Since), true, "the frames broke off"
 		if ctx.Err() != nil {
 			covers.why, err = "interrupted", nil
 		}
 	}
 	r.Source, r.Why, o.covers = "recorder", covers.why, covers
-	r.span(s.since, s.until)
+	flowsSpan(&r, s.Since, s.Until)
 	return r, err
 }
 
 // watch counts what comes.
-func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsReply, err error) {
+func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Tally) (r api.Flows, err error) {
 	o.want.Seconds = o.live.Seconds()
 	from, end, err := o.open(ctx, c)
 	if err != nil {
@@ -122,7 +128,7 @@ func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsR
 	}
 	defer end()
 	since := time.Now()
-	err = t.all(from)
+	err = t.All(from)
 	until := time.Now()
 	switch err = o.ended(ctx, err); {
 	case ctx.Err() != nil:
@@ -131,44 +137,44 @@ func (o *flowsCommand) watch(ctx context.Context, c *client, t *tally) (r flowsR
 		r.Why = "the daemon went away"
 	}
 	r.Source = "live"
-	r.span(since.UnixNano(), until.UnixNano())
+	flowsSpan(&r, since.UnixNano(), until.UnixNano())
 	return r, err
 }
 
 // read counts a file. Names are as in the file; in the filter also those of now.
-func (o *flowsCommand) read(ctx context.Context, c *client, cmd *cobra.Command, args []string, t *tally) (
-	r flowsReply, err error) {
+func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, args []string, t *show.Tally) (
+	r api.Flows, err error) {
 	words, err := o.words(cmd, args)
 	if err != nil {
 		return r, err
 	}
 	if len(words) > 0 {
-		return r, failf(exitUsage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
+		return r, exit.Errorf(exit.Usage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
 	}
 	f, from, name, err := c.openRecorded(ctx, o.file, cmd.InOrStdin(), o.expr)
 	if err != nil {
 		return r, err
 	}
 	defer from.Close()
-	if o.n, err = c.names(ctx); err != nil {
+	if o.n, err = docker.LoadNames(ctx, c.Client); err != nil {
 		o.n = nil // the file's own remain
 	}
-	f.whole, t.told = true, &f.names
-	if err = t.all(f); err != nil {
+	f.whole, t.Told = true, &f.names
+	if err = t.All(f); err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	for i, n := range f.lost {
-		t.ports[i].lost += n
+		t.Ports[i].Lost += n
 	}
 	if r.Source = "file"; ctx.Err() != nil {
 		r.Why = "interrupted"
 	}
-	r.span(t.first, t.last)
+	flowsSpan(&r, t.First, t.Last)
 	return r, err
 }
 
-// span fills in the time, in ns since 1970.
-func (r *flowsReply) span(since, until int64) {
+// flowsSpan fills in the time, in ns since 1970.
+func flowsSpan(r *api.Flows, since, until int64) {
 	if until <= since {
 		return
 	}
@@ -178,27 +184,27 @@ func (r *flowsReply) span(since, until int64) {
 }
 
 // show prints the flows.
-func (o *flowsCommand) show(w io.Writer, c *client, t *tally, r *flowsReply) error {
-	r.Flows = []flowReply{}
-	for f := range t.table.All() {
-		r.Flows = append(r.Flows, t.toFlow(&o.look, f, r.Seconds))
+func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Tally, r *api.Flows) error {
+	r.Flows = []api.Flow{}
+	for f := range t.Table.All() {
+		r.Flows = append(r.Flows, flowOf(t, o.who(), f, r.Seconds))
 	}
 	slices.SortStableFunc(r.Flows, flowOrders[o.sort])
-	gone, evicted := t.table.Evicted()
-	r.Lost, r.Total, r.Evicted = t.lost(), toCounts(t.table.Total().Counts), evictedReply{gone, toCounts(evicted.Counts)}
+	gone, evicted := t.Table.Evicted()
+	r.Lost, r.Total, r.Evicted = t.Lost(), toCounts(t.Table.Total().Counts), api.Evicted{Flows: gone, Counts: toCounts(evicted.Counts)}
 	if c.json {
-		return printJSON(w, r)
+		return human.PrintJSON(w, r)
 	}
 	until, err := time.Parse(time.RFC3339Nano, r.Until)
 	if err != nil {
-		until = time.Unix(0, t.last)
+		until = time.Unix(0, t.Last)
 	}
-	rows := each(r.Flows[:min(o.rows, len(r.Flows))], func(f flowReply) []string {
-		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(),
-			number(f.Out.Frames) + "/" + number(f.Back.Frames), bytesText(f.Out.Bytes + f.Back.Bytes), rateText(f.Rate),
-			f.dropsText(), agoText(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
+	rows := api.Each(r.Flows[:min(o.rows, len(r.Flows))], func(f api.Flow) []string {
+		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
+			human.Number(f.Out.Frames) + "/" + human.Number(f.Back.Frames), human.Bytes(f.Out.Bytes + f.Back.Bytes), human.Rate(f.Rate),
+			flowDrops(&f), human.Ago(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
 	})
-	if err := printTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
+	if err := human.PrintTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
 		rows); err != nil {
 		return err
 	}
@@ -207,16 +213,16 @@ func (o *flowsCommand) show(w io.Writer, c *client, t *tally, r *flowsReply) err
 }
 
 // text is the line below the table.
-func (o *flowsCommand) text(r *flowsReply, rows int) string {
-	text := plural(uint64(len(r.Flows)), "flow")
+func (o *flowsCommand) text(r *api.Flows, rows int) string {
+	text := human.Plural(uint64(len(r.Flows)), "flow")
 	if rows < len(r.Flows) {
 		text = fmt.Sprintf("%d of %s", rows, text)
 	}
-	text += fmt.Sprintf(", %s, %s", plural(r.Total.Frames, "frame"), bytesText(r.Total.Bytes))
+	text += fmt.Sprintf(", %s, %s", human.Plural(r.Total.Frames, "frame"), human.Bytes(r.Total.Bytes))
 	if r.Source == "recorder" {
 		text += " in the flight recorder: " + o.covers.String()
 	} else {
-		text += " in " + secondsText(time.Duration(r.Seconds*float64(time.Second)))
+		text += " in " + human.Seconds(time.Duration(r.Seconds*float64(time.Second)))
 		if r.Why != "" {
 			text += " (" + r.Why + ")"
 		}
@@ -225,23 +231,23 @@ func (o *flowsCommand) text(r *flowsReply, rows int) string {
 }
 
 // missing says what a table does not show; "" if nothing.
-func missing(lost uint64, evicted evictedReply) (text string) {
+func missing(lost uint64, evicted api.Evicted) (text string) {
 	if evicted.Flows > 0 {
-		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", plural(evicted.Flows, "flow"),
-			plural(evicted.Frames, "frame"), bytesText(evicted.Bytes))
+		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", human.Plural(evicted.Flows, "flow"),
+			human.Plural(evicted.Frames, "frame"), human.Bytes(evicted.Bytes))
 	}
 	if lost > 0 {
-		text += fmt.Sprintf("; %s LOST, more came than were read in time", plural(lost, "frame"))
+		text += fmt.Sprintf("; %s LOST, more came than were read in time", human.Plural(lost, "frame"))
 	}
 	return text
 }
 
 // flowOrders are what --sort may say, the most first.
-var flowOrders = map[string]func(a, b flowReply) int{
-	"bytes":  func(a, b flowReply) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
-	"frames": func(a, b flowReply) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
-	"drops":  func(a, b flowReply) int { return cmp.Compare(dropSum(b.Drops), dropSum(a.Drops)) },
-	"last":   func(a, b flowReply) int { return b.Last.Compare(a.Last) },
+var flowOrders = map[string]func(a, b api.Flow) int{
+	"bytes":  func(a, b api.Flow) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
+	"frames": func(a, b api.Flow) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
+	"drops":  func(a, b api.Flow) int { return cmp.Compare(dropSum(b.Drops), dropSum(a.Drops)) },
+	"last":   func(a, b api.Flow) int { return b.Last.Compare(a.Last) },
 }
 
 func dropSum(drops map[string]uint64) (n uint64) {
@@ -251,11 +257,11 @@ func dropSum(drops map[string]uint64) (n uint64) {
 	return n
 }
 
-// label is an end's name, or its address.
-func (e endReply) label() string { return cmp.Or(e.Name, e.Address) }
+// endLabel is an end's name, or its address.
+func endLabel(e api.End) string { return cmp.Or(e.Name, e.Address) }
 
-// what is the protocol, the ports, and how it went.
-func (f *flowReply) what() string {
+// flowWhat is the protocol, the ports, and how it went.
+func flowWhat(f *api.Flow) string {
 	text := f.Proto
 	if f.A.Port != 0 || f.B.Port != 0 {
 		text += fmt.Sprintf(" %d→%d", f.A.Port, f.B.Port)
@@ -266,8 +272,8 @@ func (f *flowReply) what() string {
 	return text
 }
 
-func (f *flowReply) dropsText() string {
-	text := countsText(f.Drops)
+func flowDrops(f *api.Flow) string {
+	text := human.Counts(f.Drops)
 	if f.Faults > 0 {
 		text = strings.TrimPrefix(text+fmt.Sprintf(", %d by tapestry fault", f.Faults), ", ")
 	}

@@ -11,7 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/test/fake"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -22,7 +27,7 @@ wide     web  ff:ff:ff:ff:ff:ff  arp           1/0     42 B    27 b/s    -      
 `
 
 func TestFlows(t *testing.T) {
-	docker := fakeDocker(t)
+	docker := fake.Docker(t)
 	e := newFakeEye(conversation()...)
 	socket := e.serve(t)
 	for _, c := range []struct{ args, last string }{
@@ -32,7 +37,7 @@ func TestFlows(t *testing.T) {
 	} {
 		r := tapestry(t, append(strings.Fields("flows "+c.args), "--api-socket", socket, "--docker-host", docker)...)
 		want := conversationTable + "\n2 flows, 5 frames, 4.8 kB in the flight recorder: " + c.last
-		if r.code != exitFine || trimmed(r.out) != trimmed(want) || r.stderr != "" {
+		if r.code != exit.OK || trimmed(r.out) != trimmed(want) || r.stderr != "" {
 			t.Errorf("%q: exit %d, %s\n%s\nwant\n%s", c.args, r.code, r.stderr, trimmed(r.out), trimmed(want))
 		}
 	}
@@ -45,7 +50,7 @@ func TestFlows(t *testing.T) {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	asked = e.asked[3]
-	if f := asked.Filter; f.Expr != "host web and tcp" || !slices.Equal(f.Names["web"], []string{"10.80.1.2"}) || !slices.Equal(asked.Targets.Endpoints, []string{webID}) {
+	if f := asked.Filter; f.Expr != "host web and tcp" || !slices.Equal(f.Names["web"], []string{"10.80.1.2"}) || !slices.Equal(asked.Targets.Endpoints, []string{fake.WebID}) {
 		t.Errorf("asked for %+v", asked)
 	}
 	e.recorder.Since = ago(e.covers)
@@ -56,9 +61,9 @@ func TestFlows(t *testing.T) {
 
 func TestFlowsRecorderOff(t *testing.T) {
 	e := newFakeEye()
-	e.recorder = recorderReply{}
-	r := tapestry(t, "flows", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t))
-	if r.code != exitNo || !strings.Contains(r.stderr, "tapestry recorder on") || !strings.Contains(r.stderr, "--for 10s") || len(e.asked) > 0 {
+	e.recorder = api.Recorder{}
+	r := tapestry(t, "flows", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
+	if r.code != exit.No || !strings.Contains(r.stderr, "tapestry recorder on") || !strings.Contains(r.stderr, "--for 10s") || len(e.asked) > 0 {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -66,20 +71,20 @@ func TestFlowsRecorderOff(t *testing.T) {
 func TestFlowsLive(t *testing.T) {
 	e := newFakeEye(conversation()...)
 	e.lost = 3
-	socket, docker := e.serve(t), fakeDocker(t)
+	socket, docker := e.serve(t), fake.Docker(t)
 	r := tapestry(t, "flows", "--for", "10s", "--json", "--api-socket", socket, "--docker-host", docker)
-	var got flowsReply
-	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != exitFine {
+	var got api.Flows
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || r.code != exit.OK {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
-	if got.Source != "live" || got.Lost != 3 || got.Total != (countsReply{5, 7, 54 + 54 + 3*1054 + 1514 + 42}) || len(got.Flows) != 2 {
+	if got.Source != "live" || got.Lost != 3 || got.Total != (api.Counts{Frames: 5, WireFrames: 7, Bytes: 54 + 54 + 3*1054 + 1514 + 42}) || len(got.Flows) != 2 {
 		t.Fatalf("%+v", got)
 	}
 	if e.asked[0].Seconds != 10 {
 		t.Errorf("asked for %+v", e.asked[0])
 	}
 	f := got.Flows[0]
-	if f.A != (endReply{"10.80.1.2", 40000, "web"}) || f.B != (endReply{"10.80.2.9", 80, ""}) || f.Out != (countsReply{3, 5, 54 + 3*1054 + 1514}) ||
+	if f.A != (api.End{Address: "10.80.1.2", Port: 40000, Name: "web"}) || f.B != (api.End{Address: "10.80.2.9", Port: 80, Name: ""}) || f.Out != (api.Counts{Frames: 3, WireFrames: 5, Bytes: 54 + 3*1054 + 1514}) ||
 		f.Forwarded != 3 || f.Drops["mtu"] != 1 || f.Proto != "tcp" || f.EtherType != "0x0800" || !slices.Equal(f.TCP, []string{"SYN"}) || f.NetworkName != "wide" ||
 		!f.Last.Equal(eyeTime.Add(-6*time.Second)) {
 		t.Errorf("%+v", f)
@@ -90,7 +95,7 @@ func TestFlowsLive(t *testing.T) {
 	}
 	e.breaksOff = true
 	r = tapestry(t, "flows", "--for", "10s", "--api-socket", socket, "--docker-host", docker)
-	if r.code != exitNo || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
+	if r.code != exit.No || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("a daemon that died: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -106,8 +111,8 @@ func TestFlowsInterrupted(t *testing.T) {
 		interrupt()
 	}()
 	var out, stderr bytes.Buffer
-	code := execute(ctx, []string{"flows", "--for", "1h", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t)}, &out, &stderr)
-	if code != exitFine || !strings.Contains(out.String(), "2 flows, 50000 frames") || !strings.Contains(out.String(), "(interrupted)") {
+	code := execute(ctx, []string{"flows", "--for", "1h", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t)}, &out, &stderr)
+	if code != exit.OK || !strings.Contains(out.String(), "2 flows, 50000 frames") || !strings.Contains(out.String(), "(interrupted)") {
 		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
 	}
 	select {
@@ -120,7 +125,7 @@ func TestFlowsInterrupted(t *testing.T) {
 func TestFlowsOfFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.pcapng")
 	e := newFakeEye(conversation()...)
-	socket, docker := e.serve(t), fakeDocker(t)
+	socket, docker := e.serve(t), fake.Docker(t)
 	for i := range e.packets {
 		e.packets[i].Verdict, e.packets[i].ID = nil, uint64(i+1)
 	}
@@ -128,7 +133,7 @@ func TestFlowsOfFile(t *testing.T) {
 	again := e.packets[0]
 	again.Interface = 0 // the same frame, where it left
 	e.packets = slices.Insert(e.packets, 1, again)
-	if r := tapestry(t, "recorder", "dump", "-w", path, "--api-socket", socket, "--docker-host", docker); r.code != exitFine {
+	if r := tapestry(t, "recorder", "dump", "-w", path, "--api-socket", socket, "--docker-host", docker); r.code != exit.OK {
 		t.Fatal(r.stderr)
 	}
 	r := tapestry(t, "flows", "-r", path, "-f", "tcp", "--api-socket", socket, "--docker-host", docker)
@@ -139,16 +144,16 @@ func TestFlowsOfFile(t *testing.T) {
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	// Names in the filter are those of the file.
-	if r := tapestry(t, "flows", "-r", path, "-f", "host web", "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "tcp 40000→80") {
+	if r := tapestry(t, "flows", "-r", path, "-f", "host web", "--api-socket", dead, "--docker-host", docker); r.code != exit.OK || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("of a host by the file's name: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitFine || !strings.Contains(r.out, "web  10.80.2.9") {
+	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exit.OK || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("without a daemon: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	b, err := os.ReadFile(path)
 	expect(t, err)
 	expect(t, os.WriteFile(path, b[:len(b)-5], 0o600))
-	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exitNo || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
+	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exit.No || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("of a file that is cut off: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -156,13 +161,13 @@ func TestFlowsOfFile(t *testing.T) {
 func TestStates(t *testing.T) {
 	const fin, syn, rst, ack = 1, 2, 4, 16
 	for want, frames := range map[string][]pcapng.Packet{
-		"tcp 40000→80 no answer": {seen(0, 2, vswitch.Forwarded, 54, tcpFrame(true, syn))},
-		"tcp 40000→80 refused":   {seen(0, 2, vswitch.Forwarded, 54, tcpFrame(true, syn)), seen(1, 1, vswitch.Forwarded, 54, tcpFrame(false, rst|ack))},
-		"tcp 80→40000 reset":     {seen(1, 1, vswitch.Forwarded, 54, tcpFrame(false, rst|ack))},
-		"tcp 80→40000 closed":    {seen(1, 1, vswitch.Forwarded, 54, tcpFrame(false, fin|ack)), seen(0, 1, vswitch.Forwarded, 54, tcpFrame(true, fin|ack))},
-		"tcp 80→40000 ":          {seen(1, 1, vswitch.Forwarded, 54, tcpFrame(false, ack))},
+		"tcp 40000→80 no answer": {seen(0, 2, vswitch.Forwarded, 54, fake.TcpFrame(true, syn))},
+		"tcp 40000→80 refused":   {seen(0, 2, vswitch.Forwarded, 54, fake.TcpFrame(true, syn)), seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, rst|ack))},
+		"tcp 80→40000 reset":     {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, rst|ack))},
+		"tcp 80→40000 closed":    {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, fin|ack)), seen(0, 1, vswitch.Forwarded, 54, fake.TcpFrame(true, fin|ack))},
+		"tcp 80→40000 ":          {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, ack))},
 	} {
-		r := tapestry(t, "flows", "--api-socket", newFakeEye(frames...).serve(t), "--docker-host", fakeDocker(t))
+		r := tapestry(t, "flows", "--api-socket", newFakeEye(frames...).serve(t), "--docker-host", fake.Docker(t))
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s%s", want, r.out, r.stderr)
 		}
@@ -170,17 +175,17 @@ func TestStates(t *testing.T) {
 }
 
 func TestLookTexts(t *testing.T) {
-	evicted := evictedReply{1, countsReply{2, 3, 4000}}
-	if got := missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || missing(0, evictedReply{}) != "" {
+	evicted := api.Evicted{Flows: 1, Counts: api.Counts{Frames: 2, WireFrames: 3, Bytes: 4000}}
+	if got := missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || missing(0, api.Evicted{}) != "" {
 		t.Errorf("missing are told as %q", got)
 	}
 	for d, want := range map[time.Duration]string{0: "0 s", 1: "1 ms", 40 * time.Millisecond: "40 ms", 12449 * time.Millisecond: "12.4 s", 30 * time.Second: "30 s", 90 * time.Second: "1m 30s"} {
-		if got := secondsText(d); got != want {
+		if got := human.Seconds(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
 	}
 	for rate, want := range map[float64]string{0: "0 b/s", 100: "800 b/s", 125: "1.0 kb/s", 1.25e6: "10 Mb/s", 1.25e9: "10 Gb/s"} {
-		if got := rateText(rate); got != want {
+		if got := human.Rate(rate); got != want {
 			t.Errorf("%v bytes a second are %q, want %q", rate, got, want)
 		}
 	}
@@ -192,31 +197,31 @@ func TestLookTexts(t *testing.T) {
 }
 
 func TestLookErrors(t *testing.T) {
-	socket, docker := newFakeEye().serve(t), fakeDocker(t)
+	socket, docker := newFakeEye().serve(t), fake.Docker(t)
 	t.Setenv("DOCKER_HOST", docker)
 	for _, c := range []struct {
 		args string
 		code int
 		want string
 	}{
-		{"flows nowhere", exitNoTarget, "nowhere"},
-		{"flows --last 30s --for 10s", exitUsage, "--last looks back and --for ahead"},
-		{"flows -r x --last 3s", exitUsage, "-r looks into a file"},
-		{"flows -r /nonexistent", exitNo, "/nonexistent"},
-		{"flows -r /dev/null web", exitUsage, "a file has no targets"},
-		{"flows -r /dev/null", exitNo, "want a pcapng or pcap file"},
-		{"flows --sort rate", exitUsage, "want bytes, frames, drops, last"},
-		{"flows --last 30", exitUsage, "want a duration of 1s or more"},
-		{"flows -n 0", exitUsage, "want a number of rows"},
-		{"flows -f tcp -- udp", exitUsage, "want one"},
-		{"top --by host", exitUsage, "want flow, port, pair"},
-		{"top --every 1ms", exitUsage, "want a duration of 100ms or more"},
-		{"recorder dmp", exitUsage, "did you mean dump?"},
-		{"recorder size 9GiB", exitUsage, "want a size from 2MB to 1GiB"},
-		{"recorder size 1kB", exitUsage, "want a size from 2MB to 1GiB"},
-		{"recorder size 9999999GiB", exitUsage, "want a size from 2MB"},
-		{"recorder size much", exitUsage, "want a size from 2MB"},
-		{"recorder size -1", exitUsage, "tapestry recorder size --help"},
+		{"flows nowhere", exit.NoTarget, "nowhere"},
+		{"flows --last 30s --for 10s", exit.Usage, "--last looks back and --for ahead"},
+		{"flows -r x --last 3s", exit.Usage, "-r looks into a file"},
+		{"flows -r /nonexistent", exit.No, "/nonexistent"},
+		{"flows -r /dev/null web", exit.Usage, "a file has no targets"},
+		{"flows -r /dev/null", exit.No, "want a pcapng or pcap file"},
+		{"flows --sort rate", exit.Usage, "want bytes, frames, drops, last"},
+		{"flows --last 30", exit.Usage, "want a duration of 1s or more"},
+		{"flows -n 0", exit.Usage, "want a number of rows"},
+		{"flows -f tcp -- udp", exit.Usage, "want one"},
+		{"top --by host", exit.Usage, "want flow, port, pair"},
+		{"top --every 1ms", exit.Usage, "want a duration of 100ms or more"},
+		{"recorder dmp", exit.Usage, "did you mean dump?"},
+		{"recorder size 9GiB", exit.Usage, "want a size from 2MB to 1GiB"},
+		{"recorder size 1kB", exit.Usage, "want a size from 2MB to 1GiB"},
+		{"recorder size 9999999GiB", exit.Usage, "want a size from 2MB"},
+		{"recorder size much", exit.Usage, "want a size from 2MB"},
+		{"recorder size -1", exit.Usage, "tapestry recorder size --help"},
 	} {
 		r := tapestry(t, append([]string{"--api-socket", socket}, strings.Fields(c.args)...)...)
 		if r.code != c.code || !strings.Contains(r.stderr, c.want) || r.out != "" {
@@ -225,13 +230,13 @@ func TestLookErrors(t *testing.T) {
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	for _, command := range []string{"flows", "flows --for 3s", "top", "recorder dump", "recorder on", "recorder status"} {
-		if r := tapestry(t, append(strings.Fields(command), "--api-socket", dead)...); r.code != exitNoDaemon || !strings.Contains(r.stderr, dead) {
+		if r := tapestry(t, append(strings.Fields(command), "--api-socket", dead)...); r.code != exit.NoDaemon || !strings.Contains(r.stderr, dead) {
 			t.Errorf("%s without a daemon: exit %d, %s", command, r.code, r.stderr)
 		}
 	}
 	for _, command := range []string{"flows", "top", "recorder dump"} {
 		r := tapestry(t, append(strings.Fields(command), "-f", "tcp and and", "--api-socket", socket)...)
-		if r.code != exitUsage || !strings.Contains(r.stderr, "\ntcp and and\n") || !strings.Contains(r.stderr, "^") {
+		if r.code != exit.Usage || !strings.Contains(r.stderr, "\ntcp and and\n") || !strings.Contains(r.stderr, "^") {
 			t.Errorf("%s: exit %d, %s", command, r.code, r.stderr)
 		}
 	}
@@ -239,7 +244,7 @@ func TestLookErrors(t *testing.T) {
 
 // What flows, top and recorder status print is documented.
 func TestLookKeys(t *testing.T) {
-	docs, docker := documented(t), fakeDocker(t)
+	docs, docker := fake.Documented(t), fake.Docker(t)
 	for command, runs := range map[string][]string{
 		"flows":           {"flows --json"},
 		"top":             {"top --every 1h --json", "top --every 1h --by port --json"},
@@ -257,7 +262,7 @@ func TestLookKeys(t *testing.T) {
 			if err := json.Unmarshal([]byte(r.out), &v); err != nil {
 				t.Fatalf("%s: %v, %s", args, err, r.stderr)
 			}
-			got = append(got, keysOf(v, "")...)
+			got = append(got, fake.KeysOf(v, "")...)
 		}
 		slices.Sort(got)
 		got = slices.Compact(got)

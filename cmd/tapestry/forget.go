@@ -4,11 +4,15 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // newForget is networks rm: Docker tells a driver only once that a network has gone, and never again
 // if the daemon was down then.
-func newForget(c *client) *cobra.Command {
+func newForget(c *cli) *cobra.Command {
 	force := false
 	cmd := c.namer(&cobra.Command{
 		Use:   "rm NET",
@@ -25,20 +29,20 @@ then.`,
 			if err != nil {
 				return err
 			}
-			t, err := c.find(cmd.Context(), net)
+			t, err := docker.FindNetwork(cmd.Context(), c.Client, net)
 			if err != nil {
 				return err
 			}
-			switch name := t.docker.name(t.id); {
+			switch name := t.Engine.Name(t.ID); {
 			case name != "":
-				return failf(exitNo, "Docker still has network %s: use docker network rm %s", name, name)
-			case !t.docker.answered && !force:
-				return failf(exitNo, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.docker.at, short(t.id))
+				return exit.Errorf(exit.No, "Docker still has network %s: use docker network rm %s", name, name)
+			case !t.Engine.Answered && !force:
+				return exit.Errorf(exit.No, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.Engine.At, api.Short(t.ID))
 			}
-			if err := c.forgetNetwork(cmd.Context(), t.id); err != nil {
+			if err := c.ForgetNetwork(cmd.Context(), t.ID); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "network %s forgotten\n", short(t.id))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "network %s forgotten\n", api.Short(t.ID))
 			return err
 		},
 	})

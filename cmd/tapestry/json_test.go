@@ -2,63 +2,19 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
-
-// documented reads docs/json.md: the keys of each command, in order.
-func documented(t *testing.T) map[string][]string {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/json.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, command := map[string][]string{}, ""
-	row := regexp.MustCompile("^\\| `([^`]+)` \\|")
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if c, ok := strings.CutPrefix(line, "## tapestry "); ok {
-			command = c
-		}
-		if m := row.FindStringSubmatch(line); m != nil {
-			keys[command] = append(keys[command], m[1])
-		}
-	}
-	return keys
-}
-
-// keysOf lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
-func keysOf(v any, prefix string) []string {
-	var keys []string
-	switch v := v.(type) {
-	case map[string]any:
-		for k, inner := range v {
-			keys = append(keys, prefix+k)
-			into := "[]."
-			if _, one := inner.(map[string]any); one {
-				into = "."
-			}
-			if k != "drops" && k != "strangers" && k != "outside" {
-				keys = append(keys, keysOf(inner, prefix+k+into)...)
-			}
-		}
-	case []any:
-		for _, inner := range v {
-			keys = append(keys, keysOf(inner, prefix)...)
-		}
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
-}
 
 // Every key that a command prints is documented, and every documented key is printed.
 func TestJSONKeys(t *testing.T) {
-	socket, dockerHost := lookedAt(t), fakeDocker(t)
-	docs := documented(t)
+	socket, dockerHost := lookedAt(t), fake.Docker(t)
+	docs := fake.Documented(t)
 	delete(docs, "doctor") // TestDoctorWithDaemon
 	for _, command := range []string{"status", "networks", "ports", "fdb", "peers", "version"} {
 		args := []string{command, "--json"}
@@ -71,7 +27,7 @@ func TestJSONKeys(t *testing.T) {
 			continue
 		}
 		want := slices.Sorted(slices.Values(docs[command]))
-		if got := keysOf(v, ""); !slices.Equal(got, want) {
+		if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
 			t.Errorf("%s --json has\n%v\ndocs/json.md says\n%v", command, got, want)
 		}
 		delete(docs, command)
@@ -91,11 +47,11 @@ func TestJSONKeys(t *testing.T) {
 }
 
 func TestJSONValues(t *testing.T) {
-	socket, dockerHost := fakeDaemon(t, newFakeHost()), fakeDocker(t)
+	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
 	read := func(v any, args ...string) {
 		t.Helper()
 		r := tapestry(t, append(args, "--json", "--api-socket", socket, "--docker-host", dockerHost)...)
-		if err := json.Unmarshal([]byte(r.out), v); err != nil || r.code != exitFine {
+		if err := json.Unmarshal([]byte(r.out), v); err != nil || r.code != exit.OK {
 			t.Fatalf("%v: exit %d, %v, %s", args, r.code, err, r.stderr)
 		}
 	}
@@ -104,7 +60,7 @@ func TestJSONValues(t *testing.T) {
 	if len(ports) != 2 {
 		t.Fatalf("%d ports, want 2", len(ports))
 	}
-	want := map[string]any{"network": wideID, "network_name": "wide", "vni": 80., "kind": "container", "name": webID, "container": "web",
+	want := map[string]any{"network": fake.WideID, "network_name": "wide", "vni": 80., "kind": "container", "name": fake.WebID, "container": "web",
 		"link": "tp9b1d", "mac": "02:42:0a:50:01:02", "addresses": []any{"10.80.1.2/16"}, "mtu": 1450., "state": "up", "why": "",
 		"rx_frames": 1036., "rx_bytes": 1234567., "tx_frames": 5., "tx_bytes": 999., "offered": 5., "refused": 0.,
 		"drops": map[string]any{"spoofed": 3., "mtu": 30., "runt": 0.}, "missed": 0., "wire_tx": 0., "wire_rx": 0.}
@@ -136,7 +92,7 @@ func TestJSONValues(t *testing.T) {
 }
 
 func TestJSONEmpty(t *testing.T) {
-	socket := fakeDaemon(t, &fakeHost{empty: true})
+	socket := fake.FakeDaemon(t, &fake.Host{Empty: true})
 	for _, command := range []string{"networks", "ports", "fdb", "peers"} {
 		if r := tapestry(t, command, "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent"); r.out != "[]\n" {
 			t.Errorf("%s of nothing prints %q, want []", command, r.out)

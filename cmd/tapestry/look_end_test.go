@@ -10,13 +10,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // Whatever ends a command that looks, its last words say what was seen and why it ended, and its exit code whether that was as
 // it was asked for.
 func TestLookEndings(t *testing.T) {
-	docker := fakeDocker(t)
+	docker := fake.Docker(t)
 	commands := map[string][]string{"top": {"top", "--every", "1h"}, "flows": {"flows", "--for", "1h"}, "trace": {"trace", "--live", "-n", "9", "--for", "1h"}}
 	for _, c := range []struct {
 		name   string
@@ -24,21 +27,21 @@ func TestLookEndings(t *testing.T) {
 		code   int
 		want   map[string]string // in what each command says; "-" begins what it must not say
 	}{
-		{"time was up", func(*fakeEye) {}, exitFine, map[string]string{"top": "s: 5 frames, 4.8 kB\n", "flows": "2 flows, 5 frames, 4.8 kB in ", "trace": "1 of 5 frames dropped\n"}},
-		{"time was up, frames were lost", func(e *fakeEye) { e.lost = 3 }, exitFine,
+		{"time was up", func(*fakeEye) {}, exit.OK, map[string]string{"top": "s: 5 frames, 4.8 kB\n", "flows": "2 flows, 5 frames, 4.8 kB in ", "trace": "1 of 5 frames dropped\n"}},
+		{"time was up, frames were lost", func(e *fakeEye) { e.lost = 3 }, exit.OK,
 			map[string]string{"top": "4.8 kB; 3 frames LOST", "flows": "; 3 frames LOST", "trace": "1 of 5 frames dropped\n"}},
-		{"nothing was seen", func(e *fakeEye) { e.packets = nil }, exitFine,
+		{"nothing was seen", func(e *fakeEye) { e.packets = nil }, exit.OK,
 			map[string]string{"top": "s: 0 frames, 0 B\n", "flows": "0 flows, 0 frames, 0 B in ", "trace": "no such frame has passed\n"}},
-		{"nothing was seen, but lost", func(e *fakeEye) { e.packets, e.lost = nil, 2 }, exitFine,
+		{"nothing was seen, but lost", func(e *fakeEye) { e.packets, e.lost = nil, 2 }, exit.OK,
 			map[string]string{"top": "0 frames, 0 B; 2 frames LOST", "flows": "; 2 frames LOST", "trace": "tapestry: no such frame was seen; 2 frames LOST, more came than were read in time\n"}},
-		{"the daemon was stopped", func(e *fakeEye) { e.state = "shutdown" }, exitNo,
+		{"the daemon was stopped", func(e *fakeEye) { e.state = "shutdown" }, exit.No,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the daemon was stopped\n", "flows": " (the daemon went away)\ntapestry: the daemon was stopped\n",
 				"trace": "tapestry: 1 of 5 frames dropped, and the daemon was stopped\n"}},
-		{"the daemon was stopped, nothing was seen", func(e *fakeEye) { e.state, e.packets = "shutdown", nil }, exitNo,
+		{"the daemon was stopped, nothing was seen", func(e *fakeEye) { e.state, e.packets = "shutdown", nil }, exit.No,
 			map[string]string{"top": "0 frames, 0 B\ntapestry: the daemon was stopped\n", "flows": "tapestry: the daemon was stopped\n", "trace": "tapestry: the daemon was stopped\n"}},
-		{"the daemon was killed", func(e *fakeEye) { e.breaksOff = true }, exitNo,
+		{"the daemon was killed", func(e *fakeEye) { e.breaksOff = true }, exit.No,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the frames broke off", "flows": " (the daemon went away)\ntapestry: the frames broke off", "trace": "tapestry: the daemon went away in the middle"}},
-		{"the capture failed", func(e *fakeEye) { e.state = "failed" }, exitNo,
+		{"the capture failed", func(e *fakeEye) { e.state = "failed" }, exit.No,
 			map[string]string{"top": "tapestry: the capture failed in the daemon: see its log", "flows": "tapestry: the capture failed in the daemon: see its log",
 				"trace": "1 of 5 frames dropped, and the capture failed in the daemon"}},
 	} {
@@ -48,7 +51,7 @@ func TestLookEndings(t *testing.T) {
 			r := tapestry(t, append(slices.Clone(args), "--api-socket", e.serve(t), "--docker-host", docker)...)
 			code := c.code
 			if name == "trace" && c.want[name] != "no such frame has passed\n" {
-				code = exitNo // frames were dropped, or it cannot tell
+				code = exit.No // frames were dropped, or it cannot tell
 			}
 			if said := r.out + r.stderr; r.code != code || !strings.Contains(said, c.want[name]) {
 				t.Errorf("%s, %s: exit %d\n%s\nwant %q", name, c.name, r.code, said, c.want[name])
@@ -59,7 +62,7 @@ func TestLookEndings(t *testing.T) {
 
 // What was seen until an interrupt is told, and that is no failure.
 func TestLookInterrupted(t *testing.T) {
-	docker := fakeDocker(t)
+	docker := fake.Docker(t)
 	for name, want := range map[string]string{"top --every 1h": " frames, ", "flows --for 1h": " (interrupted)", "trace --live -n 9": ""} {
 		e := newFakeEye(slices.Repeat(conversation()[:3], 10000)...) // so much that they are sent only when most of it has been read
 		e.stays, e.state = true, "stopped"
@@ -75,7 +78,7 @@ func TestLookInterrupted(t *testing.T) {
 			}()
 		}
 		code := execute(ctx, append(strings.Fields(name), "--api-socket", e.serve(t), "--docker-host", docker), out, &stderr)
-		if code != exitFine || !strings.Contains(out.String(), want) || strings.Contains(stderr.String(), "daemon") {
+		if code != exit.OK || !strings.Contains(out.String(), want) || strings.Contains(stderr.String(), "daemon") {
 			t.Errorf("%s: exit %d, %s%s", name, code, out.String(), stderr.String())
 		}
 	}
@@ -109,7 +112,7 @@ func (f *fullDisk) Write(b []byte) (int, error) {
 
 // What cannot be written is an error, be it the last line only, and what was done before it stays done.
 func TestLookFullDisk(t *testing.T) {
-	docker := fakeDocker(t)
+	docker := fake.Docker(t)
 	for _, args := range [][]string{{"top", "--every", "1h"}, {"flows", "--for", "1h"}, {"flows"}, {"trace", "--live", "-n", "5"}} {
 		complete := 0
 		for left := range 100 {
@@ -120,7 +123,7 @@ func TestLookFullDisk(t *testing.T) {
 				complete = left
 				break
 			}
-			if code != exitNo || !strings.Contains(stderr.String(), errFull.Error()) {
+			if code != exit.No || !strings.Contains(stderr.String(), errFull.Error()) {
 				t.Errorf("%v, room for %d writes: exit %d, %s", args, left, code, stderr)
 			}
 		}
@@ -129,45 +132,45 @@ func TestLookFullDisk(t *testing.T) {
 		}
 	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	must(t, err)
+	fake.Must(t, err)
 	defer full.Close()
 	var stderr bytes.Buffer
-	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeEye().serve(t), "--docker-host", docker}, full, &stderr); code != exitNo ||
+	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeEye().serve(t), "--docker-host", docker}, full, &stderr); code != exit.No ||
 		!strings.Contains(stderr.String(), "no space left on device") {
 		t.Errorf("top into /dev/full: exit %d, %s", code, stderr.String())
 	}
 }
 
 // twoPorts is a host on which a container has two ports, and the second one takes no fault.
-type twoPorts struct{ *fakeHost }
+type twoPorts struct{ *fake.Host }
 
 const lastID = "ffff444444444444444444444444444444444444444444444444444444444444"
 
 func (h twoPorts) Ports(network string) []fabric.PortView {
-	return append(h.fakeHost.Ports(network), fabric.PortView{Network: localID, Kind: "container", Name: lastID})
+	return append(h.Host.Ports(network), fabric.PortView{Network: fake.LocalID, Kind: "container", Name: lastID})
 }
 
 // A fault of several ports that the daemon took for some of them only: it says for which.
 func TestFaultHalfDone(t *testing.T) {
-	d := newLiveDocker(t)
-	d.join(wideID, webContainer, "both", webID, "10.80.1.2/16")
-	d.join(localID, webContainer, "both", lastID, "10.81.1.2/16")
-	h := twoPorts{newFakeHost()}
-	socket := serveUnix(t, "tapestry.sock", (&api{host: h, log: slog.New(slog.DiscardHandler)}).handler())
+	d := fake.NewLiveDocker(t)
+	d.Join(fake.WideID, fake.WebContainer, "both", fake.WebID, "10.80.1.2/16")
+	d.Join(fake.LocalID, fake.WebContainer, "both", lastID, "10.81.1.2/16")
+	h := twoPorts{fake.NewHost()}
+	socket := fake.ServeUnix(t, "tapestry.sock", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	run := func(args string) result {
-		return tapestry(t, append(strings.Fields(args), "--api-socket", socket, "--docker-host", d.at)...)
+		return tapestry(t, append(strings.Fields(args), "--api-socket", socket, "--docker-host", d.At)...)
 	}
 	r := run("fault set both --loss 2%")
-	if r.code != exitNoTarget || r.out != "fault set on both of wide, both directions: loss 2%\n" || !strings.HasPrefix(r.stderr, "tapestry: both of mynet: ") || len(h.Faults()) != 2 {
+	if r.code != exit.NoTarget || r.out != "fault set on both of wide, both directions: loss 2%\n" || !strings.HasPrefix(r.stderr, "tapestry: both of mynet: ") || len(h.Faults()) != 2 {
 		t.Errorf("set: exit %d, %s%s, set %v", r.code, r.out, r.stderr, h.Faults())
 	}
 	r = run("fault clear both")
-	if r.code != exitNoTarget || r.out != "2 faults cleared\n" || !strings.HasPrefix(r.stderr, "tapestry: both of mynet: ") || len(h.Faults()) != 0 {
+	if r.code != exit.NoTarget || r.out != "2 faults cleared\n" || !strings.HasPrefix(r.stderr, "tapestry: both of mynet: ") || len(h.Faults()) != 0 {
 		t.Errorf("clear: exit %d, %s%s, set %v", r.code, r.out, r.stderr, h.Faults())
 	}
 	to, stderr := &fullDisk{}, &bytes.Buffer{}
-	code := execute(t.Context(), []string{"fault", "set", "peer:192.0.2.2:4789", "--loss", "1%", "--api-socket", socket, "--docker-host", d.at}, to, stderr)
-	if code != exitNo || !strings.Contains(stderr.String(), errFull.Error()) || len(h.Faults()) != 2 {
+	code := execute(t.Context(), []string{"fault", "set", "peer:192.0.2.2:4789", "--loss", "1%", "--api-socket", socket, "--docker-host", d.At}, to, stderr)
+	if code != exit.No || !strings.Contains(stderr.String(), errFull.Error()) || len(h.Faults()) != 2 {
 		t.Errorf("a full disk: exit %d, %s, set %v", code, stderr, h.Faults())
 	}
 }

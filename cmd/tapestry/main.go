@@ -1,12 +1,8 @@
 // Command tapestry is a Docker network driver whose switch runs in user space: the daemon (tapestry run)
 // and the commands that ask it.
 //
-// Both ends of the local API live here (api.go and client.go, with wire.go between them). The daemon never
-// calls Docker; the commands ask Docker for names only.
-//
-// Log keys, the same in every package: network, endpoint, peer, peers, vni, link, mac, addr, vtep, mtu, down (what it
-// is about); method, status, took, body (a call by Docker or by a command); err, stack (what went wrong); name, version,
-// socket, dir, workers, lines (the daemon itself).
+// Each command is a file here: its flags, its help, and what it prints. The daemon is in package daemon, what the commands
+// ask of it and of Docker in packages client and docker.
 package main
 
 import (
@@ -16,6 +12,9 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
 )
 
 func main() {
@@ -34,8 +33,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		fmt.Fprintf(stderr, "tapestry: %v\n", err)
 		if cmd.Name() == "run" {
-			writeErrorFile(err)
+			daemon.WriteErrorFile(err)
 		}
 	}
-	return exitCode(err)
+	return exit.Code(err)
 }

@@ -16,7 +16,10 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // classic is a pcap file of this snap length and link type, with a packet at each time in seconds since 1970.
@@ -52,7 +55,7 @@ func TestReadSnapLen(t *testing.T) {
 		for _, name := range []string{"out.pcap", "out.pcapng"} {
 			out := filepath.Join(t.TempDir(), name)
 			r := tapestry(t, "capture", "-r", in, "-w", out)
-			if want := fmt.Sprintf("read 1 frame from %s, wrote 1 into %s\n", in, out); r.code != exitFine || r.stderr != want {
+			if want := fmt.Sprintf("read 1 frame from %s, wrote 1 into %s\n", in, out); r.code != exit.OK || r.stderr != want {
 				t.Errorf("%#x: exit %d, %s, want %s", snap, r.code, r.stderr, want)
 				continue
 			}
@@ -82,7 +85,7 @@ func TestReadLaterInterface(t *testing.T) {
 		}
 	}
 	out := filepath.Join(t.TempDir(), "out.pcapng")
-	if r := tapestry(t, "capture", "-r", saved(t, "in", in.Bytes()), "-w", out); r.code != exitFine {
+	if r := tapestry(t, "capture", "-r", saved(t, "in", in.Bytes()), "-w", out); r.code != exit.OK {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
 	}
 	p := pick[*pcapng.Packet](blocksOf(t, out))
@@ -128,7 +131,7 @@ func TestOlderFileStays(t *testing.T) {
 			old := saved(t, "older", classic(9, 1, shortFrame, 1, 2, 3))
 			was, _ := os.ReadFile(old)
 			r := tapestry(t, append([]string{"capture", "-r", saved(t, "in", c.in), "-w", old}, c.args...)...)
-			if (r.code == exitFine) != (c.want == "") || !strings.Contains(r.stderr, c.want) {
+			if (r.code == exit.OK) != (c.want == "") || !strings.Contains(r.stderr, c.want) {
 				t.Errorf("exit %d, %s, want %s", r.code, r.stderr, c.want)
 			}
 			if now, _ := os.ReadFile(old); bytes.Equal(now, was) != c.stay {
@@ -160,7 +163,7 @@ func TestClosingSentences(t *testing.T) {
 	if want := at(1700000000) + " to " + at(1700000200); !strings.Contains(r.stderr, want) {
 		t.Errorf("%q, want it to say %s", r.stderr, want)
 	}
-	var told flowsReply
+	var told api.Flows
 	unmarshal(t, tapestry(t, "flows", "--json", "-r", in).out, &told)
 	if told.Seconds != 200 || !strings.HasPrefix(told.Since, "2023-11-14T22:13:20") {
 		t.Errorf("flows cover %v s since %s", told.Seconds, told.Since)
@@ -213,29 +216,29 @@ func TestReadPacked(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{"f.pcap.gz": gz.Bytes(), "f.pcap.zst": zst.Bytes(), "f": gz.Bytes()} {
 		in := saved(t, name, b)
-		if r := tapestry(t, "watch", "-r", in, "--", "ether src 2:0:0:0:0:1"); r.code != exitFine || strings.Count(r.out, "\n") != 2 {
+		if r := tapestry(t, "watch", "-r", in, "--", "ether src 2:0:0:0:0:1"); r.code != exit.OK || strings.Count(r.out, "\n") != 2 {
 			t.Errorf("%s: exit %d, %s%s", name, r.code, r.out, r.stderr)
 		}
 		out := filepath.Join(t.TempDir(), "out")
-		if r := tapestry(t, "capture", "-r", in, "-w", out); r.code != exitFine || len(pick[*pcapng.Packet](blocksOf(t, out))) != 2 {
+		if r := tapestry(t, "capture", "-r", in, "-w", out); r.code != exit.OK || len(pick[*pcapng.Packet](blocksOf(t, out))) != 2 {
 			t.Errorf("%s: exit %d, %s", name, r.code, r.stderr)
 		}
-		var told flowsReply
+		var told api.Flows
 		unmarshal(t, tapestry(t, "flows", "--json", "-r", in).out, &told)
 		if told.Total.Frames != 2 {
 			t.Errorf("%s: flows of %d frames", name, told.Total.Frames)
 		}
 		r := tapestry(t, "capture", "-r", saved(t, name, b[:len(b)-12]), "-w", filepath.Join(t.TempDir(), "out"))
-		if r.code != exitNo || !strings.Contains(r.stderr, name) {
+		if r.code != exit.No || !strings.Contains(r.stderr, name) {
 			t.Errorf("%s cut off: exit %d, %s", name, r.code, r.stderr)
 		}
 	}
 	r := tapestryIn(t, gz.Bytes(), "watch", "-r", "-")
-	if r.code != exitFine || strings.Count(r.out, "\n") != 2 {
+	if r.code != exit.OK || strings.Count(r.out, "\n") != 2 {
 		t.Errorf("stdin: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	r = tapestryIn(t, zst.Bytes(), "flows", "-r", "-")
-	if r.code != exitFine || !strings.Contains(r.out, "2 frames") {
+	if r.code != exit.OK || !strings.Contains(r.out, "2 frames") {
 		t.Errorf("flows of stdin: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -257,7 +260,7 @@ func tapestryIn(t *testing.T, in []byte, args ...string) result {
 	root.SetErr(&stderr)
 	root.SetArgs(args)
 	err := root.ExecuteContext(t.Context())
-	return result{exitCode(err), out.String(), stderr.String()}
+	return result{exit.Code(err), out.String(), stderr.String()}
 }
 
 // What tcpdump -i any and others write is read, filtered as tcpdump does, and written as it is.
@@ -275,10 +278,10 @@ func TestReadLinks(t *testing.T) {
 				t.Fatalf("link type %d: tcpdump shows %d of %s", link, got, expr)
 			}
 			r := tapestry(t, "watch", "-r", in, "-v", "--", expr)
-			if r.code != exitFine || strings.Count(r.out, "10.0.0.1 → 10.0.0.2  UDP 1→53") != n || strings.Count(r.out, "UDP (") != n {
+			if r.code != exit.OK || strings.Count(r.out, "10.0.0.1 → 10.0.0.2  UDP 1→53") != n || strings.Count(r.out, "UDP (") != n {
 				t.Errorf("link type %d, %s: exit %d, %s%s", link, expr, r.code, r.out, r.stderr)
 			}
-			var told flowsReply
+			var told api.Flows
 			unmarshal(t, tapestry(t, "flows", "--json", "-r", in, "--", expr).out, &told)
 			if len(told.Flows) != n || n == 1 && (told.Flows[0].A.Address != "10.0.0.1" || told.Flows[0].B.Port != 53) {
 				t.Errorf("link type %d, %s: %+v", link, expr, told.Flows)
@@ -288,7 +291,7 @@ func TestReadLinks(t *testing.T) {
 				r := tapestry(t, "capture", "-r", in, "-w", out, "--", expr)
 				all := blocksOf(t, out)
 				p := pick[*pcapng.Packet](all)
-				if r.code != exitFine || len(p) != n || n == 1 && !bytes.Equal(p[0].Data, data) || uint32(pick[*pcapng.Interface](all)[0].LinkType) != link {
+				if r.code != exit.OK || len(p) != n || n == 1 && !bytes.Equal(p[0].Data, data) || uint32(pick[*pcapng.Interface](all)[0].LinkType) != link {
 					t.Errorf("link type %d, %s: exit %d, %s, %v", link, name, r.code, r.stderr, all)
 				}
 			}
@@ -296,10 +299,10 @@ func TestReadLinks(t *testing.T) {
 	}
 	// One that nobody here knows is shown by its length, and written as it is.
 	in := saved(t, "in", classic(65535, 147, shortFrame, 1700000000))
-	if r := tapestry(t, "watch", "-r", in); r.code != exitFine || !strings.Contains(r.out, "frame of link type 147  14 B") {
+	if r := tapestry(t, "watch", "-r", in); r.code != exit.OK || !strings.Contains(r.out, "frame of link type 147  14 B") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	if r := tapestry(t, "watch", "-r", in, "--", "tcp"); r.code != exitUsage || !strings.Contains(r.stderr, "link type 147") {
+	if r := tapestry(t, "watch", "-r", in, "--", "tcp"); r.code != exit.Usage || !strings.Contains(r.stderr, "link type 147") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -326,19 +329,66 @@ func TestReadNames(t *testing.T) {
 	}
 	path := saved(t, "in", in.Bytes())
 	for name, n := range map[string]int{"web": 3, "web.mynet": 2, "alias": 2, "late": 2} {
-		if r := tapestry(t, "watch", "-r", path, "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+		if r := tapestry(t, "watch", "-r", path, "-f", "host "+name); r.code != exit.OK || strings.Count(r.out, "\n") != n {
 			t.Errorf("%s: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
 		}
 		if name == "late" {
 			continue // a pipe cannot know it at the beginning
 		}
-		if r := tapestryIn(t, in.Bytes(), "watch", "-r", "-", "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+		if r := tapestryIn(t, in.Bytes(), "watch", "-r", "-", "-f", "host "+name); r.code != exit.OK || strings.Count(r.out, "\n") != n {
 			t.Errorf("%s from a pipe: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
 		}
 		out := filepath.Join(t.TempDir(), "out.pcapng")
 		tapestry(t, "capture", "-r", path, "-w", out)
-		if r := tapestry(t, "watch", "-r", out, "-f", "host "+name); r.code != exitFine || strings.Count(r.out, "\n") != n {
+		if r := tapestry(t, "watch", "-r", out, "-f", "host "+name); r.code != exit.OK || strings.Count(r.out, "\n") != n {
 			t.Errorf("%s in what was written again: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
+		}
+	}
+}
+
+// A small packed file that tells interfaces or names without end is refused before it has taken the memory, before its first
+// packet and behind it.
+func TestReadBombs(t *testing.T) {
+	long := strings.Repeat("x", 60_000)
+	many := make(pcapng.Names, 2000)
+	for i := range many {
+		many[i] = pcapng.Name{Addr: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), Name: long}
+	}
+	for name, tell := range map[string]func(*pcapng.Writer) error{
+		"interfaces": func(w *pcapng.Writer) error {
+			_, err := w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet, Description: long})
+			return err
+		},
+		"names":      func(w *pcapng.Writer) error { return w.Names(many[:1]) },
+		"statistics": func(w *pcapng.Writer) error { return w.Statistics(&pcapng.Stats{Comment: long}) },
+	} {
+		for _, where := range []string{"before the first packet", "behind it"} {
+			kept := name == "interfaces" || where == "before the first packet"
+			var in bytes.Buffer
+			z := gzip.NewWriter(&in)
+			w := pcapng.NewWriter(z, pcapng.Section{})
+			_, err := w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet})
+			fake.Must(t, err)
+			packet := &pcapng.Packet{Data: make([]byte, 60), Queue: -1}
+			if where == "behind it" {
+				fake.Must(t, w.WritePacket(packet))
+			}
+			for range 1300 { // 78 MB
+				fake.Must(t, tell(w))
+				fake.Must(t, w.Flush())
+			}
+			fake.Must(t, w.WritePacket(packet))
+			fake.Must(t, w.Flush())
+			fake.Must(t, z.Close())
+			path := saved(t, "in.gz", in.Bytes())
+			if in.Len() > 1<<20 {
+				t.Errorf("%s: it is no small file, %d bytes", name, in.Len())
+			}
+			r := tapestry(t, "watch", "-r", path)
+			refused := strings.Contains(r.stderr, path+": it tells more than 64 MiB beside its packets")
+			if refused != kept || (r.code == exit.OK) == kept {
+				t.Errorf("%s %s: exit %d, %s", name, where, r.code, r.stderr)
+			}
 		}
 	}
 }

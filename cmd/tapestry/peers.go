@@ -1,16 +1,18 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-func newPeers(c *client) *cobra.Command {
+func newPeers(c *cli) *cobra.Command {
 	peers := c.reader(&cobra.Command{
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add, learn and remove them",
@@ -28,9 +30,9 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, c, args, "peers",
-				func(p *peerReply, d *docker) { p.NetworkName = d.name(p.Network) },
-				func(p peerReply) string { return p.Network },
+			return listRows(cmd, c, args, "peers",
+				func(p *api.Peer, d *docker.Engine) { p.NetworkName = d.Name(p.Network) },
+				func(p api.Peer) string { return p.Network },
 				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)
 		},
 	})
@@ -49,7 +51,7 @@ peer, and names those it has. Without a port it is the peer at this address, wha
 	return peers
 }
 
-func peerRow(p peerReply, d *docker) []string {
+func peerRow(p api.Peer, d *docker.Engine) []string {
 	from, heard := "network", "never"
 	switch {
 	case p.Default:
@@ -60,14 +62,14 @@ func peerRow(p peerReply, d *docker) []string {
 		from = "swarm"
 	}
 	if p.HeardSeconds != nil {
-		heard = agoText(*p.HeardSeconds) + " ago"
+		heard = human.Ago(*p.HeardSeconds) + " ago"
 	}
-	return []string{d.label(p.Network), vniText(p.VNI), p.Addr, from, stateText(p.Why), mtuText(p.MTU), gsoText(p),
-		number(p.RxFrames), bytesText(p.RxBytes), number(p.TxFrames), bytesText(p.TxBytes), heard}
+	return []string{d.Label(p.Network), human.VNI(p.VNI), p.Addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
+		human.Number(p.RxFrames), human.Bytes(p.RxBytes), human.Number(p.TxFrames), human.Bytes(p.TxBytes), heard}
 }
 
 // gsoText tells whether super-frames leave in one send, and if so whether they are known to arrive.
-func gsoText(p peerReply) string {
+func gsoText(p api.Peer) string {
 	switch {
 	case p.State == "down":
 		return ""
@@ -81,7 +83,7 @@ func gsoText(p peerReply) string {
 	return fmt.Sprintf("no (refused: %s)", p.GSOWhy)
 }
 
-func newPeerChange(c *client, verb, use, about, long, example, done string) *cobra.Command {
+func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.Command {
 	return c.namer(&cobra.Command{
 		Use:               use,
 		Short:             about,
@@ -95,58 +97,17 @@ func newPeerChange(c *client, verb, use, about, long, example, done string) *cob
 				return err
 			}
 			if _, err := plugin.ParsePeer(args[1]); err != nil {
-				return &failure{exitUsage, err}
+				return exit.With(exit.Usage, err)
 			}
-			t, err := c.find(cmd.Context(), net)
+			t, err := docker.FindNetwork(cmd.Context(), c.Client, net)
 			if err != nil {
 				return err
 			}
-			if err := c.changePeer(cmd.Context(), verb, peerChange{t.id, args[1]}); err != nil {
+			if err := c.ChangePeer(cmd.Context(), verb, api.PeerChange{Network: t.ID, Addr: args[1]}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "peer %s %s %s\n", args[1], done, t.docker.label(t.id))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "peer %s %s %s\n", args[1], done, t.Engine.Label(t.ID))
 			return err
 		},
 	})
-}
-
-// completeNetwork offers the names of the daemon's networks, or ids where Docker tells no name.
-func (c *client) completeNetwork(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
-	defer cancel()
-	all, err := c.networks(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	d, err := c.askDocker(ctx)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return each(all, func(n networkReply) string {
-		about := "stays on this host"
-		if n.VNI != 0 {
-			about = "VNI " + vniText(n.VNI)
-		}
-		return cobra.CompletionWithDesc(d.label(n.ID), about)
-	}), cobra.ShellCompDirectiveNoFileComp
-}
-
-// completePeer offers networks, and then, to rm, the peers of the one given.
-func (c *client) completePeer(verb string) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		if verb != "rm" || len(args) != 1 {
-			return c.completeNetwork(cmd, args, typed)
-		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
-		defer cancel()
-		t, err := c.find(ctx, args[0])
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		peers, _ := of[peerReply](ctx, c, "peers", t.id) // nothing to offer when the daemon does not answer
-		return each(peers, func(p peerReply) string { return p.Addr }), cobra.ShellCompDirectiveNoFileComp
-	}
 }

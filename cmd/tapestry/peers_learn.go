@@ -8,11 +8,16 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // newPeersLearn is peers learn: Docker tells a driver of the nodes that come to its Swarm, and of none that is there
 // already. The daemon never asks Docker; this does.
-func newPeersLearn(c *client) *cobra.Command {
+func newPeersLearn(c *cli) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "learn",
 		Short: "Tell the daemon of the Swarm's nodes that Docker knows",
@@ -38,23 +43,16 @@ says what to do.` +
 				fmt.Fprintln(cmd.ErrOrStderr(), note)
 			}
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), r)
+				return human.PrintJSON(cmd.OutOrStdout(), r)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), r.text())
+			_, err = fmt.Fprint(cmd.OutOrStdout(), learnedText(r))
 			return err
 		},
 	})
 }
 
-// learnReply is what peers learn has found, and what was new.
-type learnReply struct {
-	Found []string `json:"found"`
-	New   []string `json:"new"`
-	Nodes []string `json:"nodes"`
-}
-
-func (r learnReply) text() string {
-	text := fmt.Sprintf("Docker knows %s of the Swarm", many(len(r.Found), "other node"))
+func learnedText(r api.Learned) string {
+	text := fmt.Sprintf("Docker knows %s of the Swarm", human.Plural(len(r.Found), "other node"))
 	if len(r.Found) > 0 {
 		text += ": " + strings.Join(r.Found, ", ")
 	}
@@ -65,30 +63,30 @@ func (r learnReply) text() string {
 }
 
 // learnNodes asks Docker and tells the daemon. notes say what Docker may not have told.
-func (c *client) learnNodes(ctx context.Context) (r learnReply, notes []string, err error) {
-	s, err := c.status(ctx)
+func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, err error) {
+	s, err := c.Status(ctx)
 	if err != nil {
 		return r, nil, err
 	}
-	d, err := c.askDocker(ctx)
+	d, err := docker.Ask(ctx, c.Client)
 	if err != nil {
 		return r, nil, err
 	}
-	if !d.answered {
-		return r, nil, failf(exitNo, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.at)
+	if !d.Answered {
+		return r, nil, exit.Errorf(exit.No, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.At)
 	}
-	info, by := d.info(ctx), supervisorAt(ctx, c.at(), d)
+	info, by := d.Info(ctx), docker.SupervisorAt(ctx, c.At(), d)
 	switch {
-	case !info.node():
-		return r, nil, failf(exitNo, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)
-	case !by.managed():
-		return r, nil, failf(exitNo, "the daemon is no managed plugin of Docker, so it has no networks of the Swarm, which follow its nodes: name its peers by tapestry.peers or --peer")
+	case !info.Node():
+		return r, nil, exit.Errorf(exit.No, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)
+	case !by.Managed():
+		return r, nil, exit.Errorf(exit.No, "the daemon is no managed plugin of Docker, so it has no networks of the Swarm, which follow its nodes: name its peers by tapestry.peers or --peer")
 	}
 	own, _ := netip.ParseAddr(info.Swarm.NodeAddr) // none: none to leave out
 	vtep, _ := netip.ParseAddr(s.VTEP)
-	found, err := d.swarmNodes(ctx, info, by.driver(s.Name), own, vtep)
+	found, err := d.SwarmNodes(ctx, info, by.Driver(s.Name), own, vtep)
 	if err != nil {
-		return r, nil, failf(exitNo, "%w", err)
+		return r, nil, exit.Errorf(exit.No, "%w", err)
 	}
 	if !info.Swarm.ControlAvailable {
 		notes = append(notes, "this node is a worker: Docker tells it the managers, and the nodes with containers on networks that have some here too")
@@ -96,26 +94,10 @@ func (c *client) learnNodes(ctx context.Context) (r learnReply, notes []string, 
 	if own.IsValid() && vtep.IsValid() && own != vtep {
 		notes = append(notes, fmt.Sprintf("this node's address in the Swarm is %s, its VTEP %s: if the other nodes have two as well (--data-path-addr), these are not their VTEPs", own, vtep))
 	}
-	request := nodesReply{each(found, netip.Addr.String)}
-	if err := c.call(ctx, http.MethodPost, "/v1/nodes", request, &r); err != nil {
+	request := api.Nodes{Nodes: api.Each(found, netip.Addr.String)}
+	if err := c.Call(ctx, http.MethodPost, "/v1/nodes", request, &r); err != nil {
 		return r, nil, err
 	}
 	r.Found = request.Nodes
 	return r, notes, nil
-}
-
-// nodes are the nodes of the Swarm that the daemon knows.
-func (c *client) nodes(ctx context.Context) (all []netip.Addr, err error) {
-	var r nodesReply
-	if err := c.call(ctx, http.MethodGet, "/v1/nodes", nil, &r); err != nil {
-		return nil, err
-	}
-	for _, text := range r.Nodes {
-		a, err := netip.ParseAddr(text)
-		if err != nil {
-			return nil, fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.at(), err)
-		}
-		all = append(all, a)
-	}
-	return all, nil
 }

@@ -13,7 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 const canary = "CANARY"
@@ -88,10 +92,10 @@ func secretive() (frames [][]byte) {
 // Where it says "headers only" there is no payload: of the flight recorder and of --headers, in whatever form they are read.
 // Half of the frames are dropped, which have a memory of their own.
 func TestNoPayload(t *testing.T) {
-	l := newLens(t)
-	must(t, l.recorder.Resize(1<<21))
-	defer l.recorder.Close()
-	socket := serveUnix(t, "all.sock", (&api{host: newFakeHost(), log: slog.New(slog.DiscardHandler), captures: l.captures}).handler())
+	l := fake.NewLens(t)
+	fake.Must(t, l.Recorder.Resize(1<<21))
+	defer l.Recorder.Close()
+	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
 	frames := secretive()
 	send := func() {
 		for i, b := range frames {
@@ -99,7 +103,7 @@ func TestNoPayload(t *testing.T) {
 			if i%2 == 0 {
 				b[5] = 1 // to itself
 			}
-			l.ports[1].Ingress([]ether.Frame{ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})})
+			l.Ports[1].Ingress([]ether.Frame{ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})})
 		}
 	}
 	send()
@@ -111,7 +115,7 @@ func TestNoPayload(t *testing.T) {
 			}
 		}
 		r := tapestry(t, append(args, "--api-socket", socket, "--docker-host", "unix:///nowhere")...)
-		if r.code != exitFine {
+		if r.code != exit.OK {
 			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
 		}
 		file, err := os.ReadFile(path)
@@ -120,16 +124,16 @@ func TestNoPayload(t *testing.T) {
 		}
 		return append([]byte(r.out), file...)
 	}
-	stream := func(path string, want captureRequest) (all []byte) {
-		s, err := l.client.openStream(t.Context(), path, want)
-		must(t, err)
+	stream := func(path string, want api.CaptureRequest) (all []byte) {
+		s, err := l.Client.OpenStream(t.Context(), path, want)
+		fake.Must(t, err)
 		defer s.Close()
 		if path == "/v1/captures" {
 			send()
 		}
 		b := make([]byte, 1<<20)
 		for n := 0; err == nil; all = append(all, b[:n]...) {
-			n, err = s.body.Read(b)
+			n, err = s.Body.Read(b)
 		}
 		return all
 	}
@@ -137,8 +141,8 @@ func TestNoPayload(t *testing.T) {
 	live := func(args ...string) []byte {
 		done := make(chan []byte)
 		go func() { done <- run(append(args, "-n", strconv.FormatUint(n, 10))...) }()
-		l.awaitLog(t, "capture ended") // those before
-		for len(l.running()) == 0 {
+		l.AwaitLog(t, "capture ended") // those before
+		for len(l.Running()) == 0 {
 			if b, ok := tryReceive(done); ok {
 				return b
 			}
@@ -146,14 +150,14 @@ func TestNoPayload(t *testing.T) {
 		send()
 		return <-done
 	}
-	if all := stream("/v1/captures", captureRequest{Frames: n}); strings.Count(string(all), canary) < 10*len(frames) {
+	if all := stream("/v1/captures", api.CaptureRequest{Frames: n}); strings.Count(string(all), canary) < 10*len(frames) {
 		t.Error("the frames carry no canary")
 	}
 	for _, format := range []string{"pcapng", "ndjson"} {
 		for name, all := range map[string][]byte{
-			"the recorder": stream("/v1/recorder/dump", captureRequest{Format: format, Detail: true, Annotate: "all"}),
-			"a capture":    stream("/v1/captures", captureRequest{Format: format, Frames: n, Headers: true, View: "both", Detail: true}),
-			"a raw one":    stream("/v1/captures", captureRequest{Format: format, Frames: n, Headers: true, Offload: "raw", Point: "both"}),
+			"the recorder": stream("/v1/recorder/dump", api.CaptureRequest{Format: format, Detail: true, Annotate: "all"}),
+			"a capture":    stream("/v1/captures", api.CaptureRequest{Format: format, Frames: n, Headers: true, View: "both", Detail: true}),
+			"a raw one":    stream("/v1/captures", api.CaptureRequest{Format: format, Frames: n, Headers: true, Offload: "raw", Point: "both"}),
 		} {
 			if sings(all) || len(all) < 40*len(frames) {
 				t.Errorf("%s as %s: %d bytes, and the canary sings: %v", name, format, len(all), sings(all))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +9,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/doctor"
 )
 
 const jsonHelp = "\n\nWith --json it prints %s; docs/json.md explains the keys."
@@ -18,19 +24,19 @@ const netHelp = `NET is a network's Docker name, its id, its VNI, or the beginni
 Without NET it shows all networks of this host.`
 
 // reader gives a command the flags of those that read.
-func (c *client) reader(cmd *cobra.Command) *cobra.Command {
+func (c *cli) reader(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON")
 	return c.namer(cmd)
 }
 
 // namer gives a command the flag of those that ask Docker for names.
-func (c *client) namer(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&c.dockerHost, "docker-host", "",
+func (c *cli) namer(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&c.DockerHost, "docker-host", "",
 		"`ADDR` of Docker, to learn names from: unix:///PATH or tcp://HOST:PORT (default $DOCKER_HOST, else unix:///var/run/docker.sock)")
 	return cmd
 }
 
-func newStatus(c *client) *cobra.Command {
+func newStatus(c *cli) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon at a glance",
@@ -43,40 +49,28 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := c.status(cmd.Context())
+			s, err := c.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
-			d, err := c.askDocker(cmd.Context())
+			d, err := docker.Ask(cmd.Context(), c.Client)
 			if err != nil {
 				return err
 			}
-			by := supervisorAt(cmd.Context(), c.at(), d)
-			s.Plugin, s.PluginID = by.plugin.Name, by.plugin.ID
-			nameAll(cmd.Context(), d, s.Conflicts, func(r *conflictReply) { r.NetworkName, r.Container = d.name(r.Network), d.containers[r.Owner] },
-				func(r conflictReply) string { return r.Network })
-			nameAll(cmd.Context(), d, s.Captures, func(*captureBooks) {}, func(b captureBooks) string { return b.Network })
+			by := docker.SupervisorAt(cmd.Context(), c.At(), d)
+			s.Plugin, s.PluginID = by.Plugin.Name, by.Plugin.ID
+			docker.NameAll(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.Name(r.Network), d.Containers[r.Owner] },
+				func(r api.Conflict) string { return r.Network })
+			docker.NameAll(cmd.Context(), d, s.Captures, func(*api.Books) {}, func(b api.Books) string { return b.Network })
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), s)
+				return human.PrintJSON(cmd.OutOrStdout(), s)
 			}
 			return printStatus(cmd.OutOrStdout(), s, d)
 		},
 	})
 }
 
-// nameAll fills in Docker's names, asking only about the networks in rows.
-func nameAll[R any](ctx context.Context, d *docker, rows []R, name func(*R), network func(R) string) {
-	ids := map[string]bool{}
-	for _, r := range rows {
-		ids[network(r)] = true
-	}
-	d.nameContainers(ctx, ids)
-	for i := range rows {
-		name(&rows[i])
-	}
-}
-
-func printStatus(w io.Writer, s statusReply, d *docker) error {
+func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	tunnel := s.Tunnel
 	switch s.Tunnel {
 	case "open":
@@ -86,28 +80,28 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	default:
 		tunnel += ": " + s.Why
 	}
-	by := supervisor{dockerPlugin{ID: s.PluginID, Name: s.Plugin}}
-	driver := by.driver(s.Name)
+	by := docker.Supervisor{Plugin: docker.Plugin{ID: s.PluginID, Name: s.Plugin}}
+	driver := by.Driver(s.Name)
 	if s.Scope != "" { // "": a daemon of an older version
 		driver += ", scope " + s.Scope
 	}
 	facts := [][2]string{
 		{"driver", driver},
-		{"runs as", by.text()},
+		{"runs as", by.Text()},
 		{"version", s.Version},
-		{"running", fmt.Sprintf("%s, since %s, pid %d", agoText(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
+		{"running", fmt.Sprintf("%s, since %s, pid %d", human.Ago(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
 		{"workers", strconv.Itoa(s.Workers)},
 		{"tunnel", tunnel},
 		{"networks", strconv.Itoa(s.Networks)},
 		{"endpoints", strconv.Itoa(s.Endpoints)},
 	}
-	if strangers := countsText(s.Strangers); strangers != "" {
+	if strangers := human.Counts(s.Strangers); strangers != "" {
 		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
 	}
-	if outside := countsText(s.Outside); outside != "" {
+	if outside := human.Counts(s.Outside); outside != "" {
 		facts = append(facts, [2]string{"outside", outside + " (UDP datagrams of the whole host that its kernel dropped and no socket got)"})
 	}
-	if offloads := offloadsText(s.Offloads); offloads != "" {
+	if offloads := doctor.OffloadsText(s.Offloads); offloads != "" {
 		facts = append(facts, [2]string{"offloads", offloads})
 	}
 	if s.PortsDown > 0 {
@@ -118,9 +112,9 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	}
 	if len(s.Captures) > 0 {
 		facts = append(facts, [2]string{"captures", fmt.Sprintf("%d: %s", len(s.Captures),
-			strings.Join(each(s.Captures, func(b captureBooks) string { return b.text(d) }), "; "))})
+			strings.Join(api.Each(s.Captures, func(b api.Books) string { return captureText(b, d) }), "; "))})
 	}
-	facts = append(facts, [2]string{"recorder", s.Recorder.text()})
+	facts = append(facts, [2]string{"recorder", recorderText(&s.Recorder)})
 	for _, f := range facts {
 		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
 			return err
@@ -132,58 +126,26 @@ func printStatus(w io.Writer, s statusReply, d *docker) error {
 	fmt.Fprintln(w, "\nAddresses claimed twice (the owner keeps its address, the rival's frames are dropped as spoofed):")
 	var rows [][]string
 	for _, x := range s.Conflicts {
-		rows = append(rows, []string{d.label(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),
-			d.portLabel(x.Owner), d.portLabel(x.Rival), number(x.Frames)})
+		rows = append(rows, []string{d.Label(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),
+			d.PortLabel(x.Owner), d.PortLabel(x.Rival), human.Number(x.Frames)})
 	}
-	return printTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
+	return human.PrintTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
 }
 
-// text says whose a running capture is, and how it goes.
-func (b captureBooks) text(d *docker) string {
+// captureText says whose a running capture is, and how it goes.
+func captureText(b api.Books, d *docker.Engine) string {
 	if b.State == "armed" || b.State == "kept" {
-		return b.armedText(d)
+		return armedText(b, d)
 	}
 	who := "somebody"
 	if b.UID >= 0 {
 		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
 	}
-	return fmt.Sprintf("capture %s of %s %q %s, %s, %s lost", b.ID, who, printable(b.Name),
-		secondsText(time.Duration(b.Seconds*float64(time.Second))), count(b.Delivered, "frame"), thousands(b.Dropped))
+	return fmt.Sprintf("capture %s of %s %q %s, %s, %s lost", b.ID, who, human.Printable(b.Name),
+		human.Seconds(time.Duration(b.Seconds*float64(time.Second))), human.Count(b.Delivered, "frame"), human.Thousands(b.Dropped))
 }
 
-// offloadsText names the offloads that are on everywhere, and then the others one by one.
-func offloadsText(all []offloadReply) string {
-	var on, off []string
-	for _, o := range all {
-		counts := ""
-		if o.Refused > 0 {
-			counts = fmt.Sprintf("refused %s×, %s sent again", number(o.Refused), number(o.Resent))
-		}
-		switch o.State {
-		case "on":
-			if counts != "" {
-				off = append(off, o.Name+" on ("+counts+")")
-				continue
-			}
-			on = append(on, o.Name)
-		case "off", "unavailable":
-			text := fmt.Sprintf("%s %s at %d of %d (%s", o.Name, o.State, o.Off, o.Users, o.Why)
-			if o.OffSeconds != nil {
-				text += ", since " + agoText(*o.OffSeconds)
-			}
-			if counts != "" {
-				text += ", " + counts
-			}
-			off = append(off, text+")")
-		}
-	}
-	if on != nil {
-		off = append([]string{strings.Join(on, " ") + " on"}, off...)
-	}
-	return strings.Join(off, "; ")
-}
-
-func newNetworks(c *client) *cobra.Command {
+func newNetworks(c *cli) *cobra.Command {
 	networks := c.reader(&cobra.Command{
 		Use:   "networks",
 		Short: "List the networks of this host, forget lost ones",
@@ -194,26 +156,26 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			all, err := c.networks(cmd.Context())
+			all, err := c.Networks(cmd.Context())
 			if err != nil {
 				return err
 			}
-			d, err := c.askDocker(cmd.Context())
+			d, err := docker.Ask(cmd.Context(), c.Client)
 			if err != nil {
 				return err
 			}
 			for i := range all {
-				all[i].Name = d.name(all[i].ID)
+				all[i].Name = d.Name(all[i].ID)
 			}
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), all)
+				return human.PrintJSON(cmd.OutOrStdout(), all)
 			}
-			rows := each(all, func(n networkReply) []string {
-				return []string{d.label(n.ID), short(n.ID), vniText(n.VNI), mtuText(n.MTU), n.Attach,
-					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), number(n.Rx), number(n.Forwarded),
-					number(n.Flooded), countsText(n.Drops), stateText(n.Down)}
+			rows := api.Each(all, func(n api.Network) []string {
+				return []string{d.Label(n.ID), api.Short(n.ID), human.VNI(n.VNI), human.MTU(n.MTU), n.Attach,
+					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), human.Number(n.Rx), human.Number(n.Forwarded),
+					human.Number(n.Flooded), human.Counts(n.Drops), human.State(n.Down)}
 			})
-			return printTable(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
+			return human.PrintTable(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
 				"RX", "FORWARDED", "FLOODED", "DROPS", "STATE"}, rows)
 		},
 	})
@@ -221,7 +183,7 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 	return networks
 }
 
-func newPorts(c *client) *cobra.Command {
+func newPorts(c *cli) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "ports [NET]",
 		Short: "List the ports of the switches: containers, this host, remote hosts",
@@ -236,22 +198,24 @@ could not take, and "missed" those that the container sent faster than they were
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, c, args, "ports",
-				func(p *portReply, d *docker) { p.NetworkName, p.Container = d.name(p.Network), d.containers[p.Name] },
-				func(p portReply) string { return p.Network },
+			return listRows(cmd, c, args, "ports",
+				func(p *api.Port, d *docker.Engine) {
+					p.NetworkName, p.Container = d.Name(p.Network), d.Containers[p.Name]
+				},
+				func(p api.Port) string { return p.Network },
 				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS"},
-				func(p portReply, d *docker) []string {
+				func(p api.Port, d *docker.Engine) []string {
 					drops := map[string]uint64{"refused": p.Refused, "missed": p.Missed}
 					maps.Copy(drops, p.Drops)
-					return []string{d.label(p.Network), d.portLabel(p.Name), p.Kind, stateText(p.Why), p.MAC,
-						strings.Join(p.Addresses, " "), mtuText(p.MTU), number(p.RxFrames), bytesText(p.RxBytes),
-						number(p.TxFrames), bytesText(p.TxBytes), countsText(drops)}
+					return []string{d.Label(p.Network), d.PortLabel(p.Name), p.Kind, human.State(p.Why), p.MAC,
+						strings.Join(p.Addresses, " "), human.MTU(p.MTU), human.Number(p.RxFrames), human.Bytes(p.RxBytes),
+						human.Number(p.TxFrames), human.Bytes(p.TxBytes), human.Counts(drops)}
 				})
 		},
 	})
 }
 
-func newFDB(c *client) *cobra.Command {
+func newFDB(c *cli) *cobra.Command {
 	return c.reader(&cobra.Command{
 		Use:   "fdb [NET]",
 		Short: "List the addresses that the switches know, and where",
@@ -264,41 +228,43 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return show(cmd, c, args, "fdb",
-				func(e *entryReply, d *docker) { e.NetworkName, e.Container = d.name(e.Network), d.containers[e.Port] },
-				func(e entryReply) string { return e.Network },
+			return listRows(cmd, c, args, "fdb",
+				func(e *api.Entry, d *docker.Engine) {
+					e.NetworkName, e.Container = d.Name(e.Network), d.Containers[e.Port]
+				},
+				func(e api.Entry) string { return e.Network },
 				[]string{"NETWORK", "VNI", "MAC", "PORT", "KIND", "AGE"},
-				func(e entryReply, d *docker) []string {
+				func(e api.Entry, d *docker.Engine) []string {
 					age := ""
 					if e.Kind != "pinned" {
-						age = agoText(e.AgeSeconds)
+						age = human.Ago(e.AgeSeconds)
 					}
-					return []string{d.label(e.Network), vniText(e.VNI), e.MAC.String(), d.portLabel(e.Port), e.Kind, age}
+					return []string{d.Label(e.Network), human.VNI(e.VNI), e.MAC.String(), d.PortLabel(e.Port), e.Kind, age}
 				})
 		},
 	})
 }
 
-// show is a command that lists what is on one network or on all: read, name, print.
-func show[R any](cmd *cobra.Command, c *client, args []string, what string, name func(*R, *docker),
-	network func(R) string, head []string, row func(R, *docker) []string) error {
+// listRows is a command that lists what is on one network or on all: read, name, print.
+func listRows[R any](cmd *cobra.Command, c *cli, args []string, what string, name func(*R, *docker.Engine),
+	network func(R) string, head []string, row func(R, *docker.Engine) []string) error {
 	arg, err := netArgument(args)
 	if err != nil {
 		return err
 	}
-	t, err := c.find(cmd.Context(), arg)
+	t, err := docker.FindNetwork(cmd.Context(), c.Client, arg)
 	if err != nil {
 		return err
 	}
-	all, err := of[R](cmd.Context(), c, what, t.id)
+	all, err := client.List[R](cmd.Context(), c.Client, what, t.ID)
 	if err != nil {
 		return err
 	}
-	nameAll(cmd.Context(), t.docker, all, func(r *R) { name(r, t.docker) }, network)
+	docker.NameAll(cmd.Context(), t.Engine, all, func(r *R) { name(r, t.Engine) }, network)
 	if c.json {
-		return printJSON(cmd.OutOrStdout(), all)
+		return human.PrintJSON(cmd.OutOrStdout(), all)
 	}
-	return printTable(cmd.OutOrStdout(), head, each(all, func(r R) []string { return row(r, t.docker) }))
+	return human.PrintTable(cmd.OutOrStdout(), head, api.Each(all, func(r R) []string { return row(r, t.Engine) }))
 }
 
 // netArgument is the NET among the arguments, "" when there is none.
@@ -307,7 +273,7 @@ func netArgument(args []string) (string, error) {
 		return "", nil
 	}
 	if args[0] == "" {
-		return "", failf(exitUsage, "NET is empty: want a network's name, id or VNI, or nothing for all of them")
+		return "", exit.Errorf(exit.Usage, "NET is empty: want a network's name, id or VNI, or nothing for all of them")
 	}
 	return args[0], nil
 }

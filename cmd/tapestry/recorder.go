@@ -11,14 +11,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/file"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 const recorderBytes = 32 << 20 // what recorder on asks for
 
-func newRecorder(c *client) *cobra.Command {
+func newRecorder(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recorder",
 		Short: "Look at what the flight recorder has kept, switch it on and off",
@@ -44,9 +50,9 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 				return err
 			}
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), r)
+				return human.PrintJSON(cmd.OutOrStdout(), r)
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), r.text())
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), recorderText(&r))
 			return err
 		},
 	}
@@ -63,7 +69,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 				return err
 			}
 			if r.On {
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "it was on already: %s\n", r.text())
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "it was on already: %s\n", recorderText(&r))
 				return err
 			}
 			return c.resizeRecorder(cmd, recorderBytes)
@@ -87,7 +93,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := parseRecorder(args[0])
 			if err != nil {
-				return failf(exitUsage, "%q: %w", args[0], err)
+				return exit.Errorf(exit.Usage, "%q: %w", args[0], err)
 			}
 			return c.resizeRecorder(cmd, n)
 		},
@@ -99,7 +105,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 	return cmd
 }
 
-func newRecorderDump(c *client) *cobra.Command {
+func newRecorderDump(c *cli) *cobra.Command {
 	var l look
 	var last time.Duration
 	path, asJSON := "", false
@@ -120,15 +126,15 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			l.of = past
+			l.of = docker.Past
 			if err := l.find(ctx, c, cmd, args); err != nil {
 				return err
 			}
 			if asJSON && path != "" {
-				return failf(exitUsage, "--json with --write: lines of JSON go to stdout, want one of them")
+				return exit.Errorf(exit.Usage, "--json with --write: lines of JSON go to stdout, want one of them")
 			}
-			if path == "-" && isTerminal(cmd.OutOrStdout()) {
-				return failf(exitUsage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
+			if path == "-" && human.IsTerminal(cmd.OutOrStdout()) {
+				return exit.Errorf(exit.Usage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
 			l.want.Detail, l.want.Annotate, l.want.Offload = path == "", "", ""
 			s, covers, err := l.openDump(ctx, c, last)
@@ -153,59 +159,59 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 }
 
 // dump writes or prints what a stream of the recorder's has.
-func (j *job) dump(ctx context.Context, s *stream, n *names, covers coverage) error {
+func (j *job) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
 	to, where, err := j.open(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*writer); ok {
-		w.filter = j.o.filter
+	if w, ok := to.(*show.Writer); ok {
+		w.Filter = j.o.filter
 	}
-	defer ignoreBrokenPipes()()
-	m := newMeter(to, nil, false)
-	src, dst := pump(s, m, func() { s.Close() })
-	if closed := m.close(); dst == nil {
+	defer show.IgnoreBrokenPipes()()
+	m := show.NewMeter(to, nil, false)
+	src, dst := show.Pump(s, m, func() { s.Close() })
+	if closed := m.Close(); dst == nil {
 		dst = closed
 	}
 	switch {
-	case isGone(dst):
+	case show.IsGone(dst):
 		return nil
 	case dst != nil:
-		return failf(exitNo, "%w", dst)
+		return exit.Errorf(exit.No, "%w", dst)
 	case src != io.EOF && ctx.Err() != nil:
-		return failf(exitNo, "interrupted%s", complete(where, m.count()))
+		return exit.Errorf(exit.No, "interrupted%s", complete(where, m.Count()))
 	case src != io.EOF:
-		return failf(exitNo, "the frames broke off%s: %w", complete(where, m.count()), bare(src))
+		return exit.Errorf(exit.No, "the frames broke off%s: %w", complete(where, m.Count()), exit.WithoutURL(src))
 	}
-	text := count(m.frames, "frame")
+	text := human.Count(m.Frames, "frame")
 	if where != nil {
-		text = where.into(m.count(), text)
+		text = where.into(m.Count(), text)
 	}
 	if _, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text); err != nil {
 		return err
 	}
-	return n.forgotten()
+	return n.Forgotten()
 }
 
-func (c *client) recorder(ctx context.Context) (r recorderReply, err error) {
-	return r, c.call(ctx, http.MethodGet, "/v1/recorder", nil, &r)
+func (c *cli) recorder(ctx context.Context) (r api.Recorder, err error) {
+	return r, c.Call(ctx, http.MethodGet, "/v1/recorder", nil, &r)
 }
 
-func (c *client) resizeRecorder(cmd *cobra.Command, bytes int) error {
-	var r recorderReply
-	if err := c.call(cmd.Context(), http.MethodPut, "/v1/recorder", recorderChange{bytes}, &r); err != nil {
+func (c *cli) resizeRecorder(cmd *cobra.Command, bytes int) error {
+	var r api.Recorder
+	if err := c.Call(cmd.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{Bytes: bytes}, &r); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), r.text())
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), recorderText(&r))
 	return err
 }
 
-func (r *recorderReply) text() string {
+func recorderText(r *api.Recorder) string {
 	if !r.On || r.Since == nil {
 		return "off: tapestry recorder on"
 	}
 	return fmt.Sprintf("on, %s, since %s (%s): %d frames seen, %d of them kept, %d drops kept", memoryText(r.Bytes),
-		r.Since.Format(time.RFC3339), agoText(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
+		r.Since.Format(time.RFC3339), human.Ago(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
 }
 
 // memoryText writes a power of two as people set it.
@@ -229,17 +235,17 @@ type coverage struct {
 func (v coverage) String() string {
 	switch {
 	case v.ended:
-		return fmt.Sprintf("only the oldest %s (%s)", secondsText(v.have), v.why)
+		return fmt.Sprintf("only the oldest %s (%s)", human.Seconds(v.have), v.why)
 	case v.why == "":
-		return "the last " + secondsText(v.asked)
+		return "the last " + human.Seconds(v.asked)
 	case v.asked == 0:
-		return fmt.Sprintf("the last %s (%s)", secondsText(v.have), v.why)
+		return fmt.Sprintf("the last %s (%s)", human.Seconds(v.have), v.why)
 	}
-	return fmt.Sprintf("asked for the last %s, have %s (%s)", secondsText(v.asked), secondsText(v.have), v.why)
+	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Seconds(v.asked), human.Seconds(v.have), v.why)
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
-func (l *look) openDump(ctx context.Context, c *client, asked time.Duration) (s *stream, v coverage, err error) {
+func (l *look) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
 	want := l.want
 	r, err := c.recorder(ctx)
 	if err != nil {
@@ -249,16 +255,18 @@ func (l *look) openDump(ctx context.Context, c *client, asked time.Duration) (s 
 		return nil, v, errRecorderOff
 	}
 	want.Seconds, want.Last, want.Targets.New = 0, asked.Seconds(), false
-	if s, err = c.openStream(ctx, "/v1/recorder/dump", want); err != nil {
+	if s, err = c.OpenStream(ctx, "/v1/recorder/dump", want); err != nil {
 		return nil, v, err
 	}
-	s.names, s.body = l.n, newSpool(s.body)
-	s.reader = pcapng.NewReader(s.body)
+	if s.Body = newSpool(s.Body); l.n != nil {
+		s.Told = l.n.Learn
+	}
+	s.Reader = pcapng.NewReader(s.Body)
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once
-	v.asked, v.have = asked, time.Duration(max(0, s.until-s.since))
+	v.asked, v.have = asked, time.Duration(max(0, s.Until-s.Since))
 	switch {
 	case asked > 0 && v.have >= asked-same:
-	case r.Since != nil && s.since > r.Since.UnixNano():
+	case r.Since != nil && s.Since > r.Since.UnixNano():
 		v.why = "older frames were overwritten"
 	default:
 		v.why = "since the recorder was switched on"
@@ -266,4 +274,4 @@ func (l *look) openDump(ctx context.Context, c *client, asked time.Duration) (s 
 	return s, v, nil
 }
 
-var errRecorderOff = failf(exitNo, "the recorder is off, it has kept nothing: tapestry recorder on")
+var errRecorderOff = exit.Errorf(exit.No, "the recorder is off, it has kept nothing: tapestry recorder on")

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 func TestRecorder(t *testing.T) {
@@ -35,7 +37,7 @@ func TestRecorder(t *testing.T) {
 	} {
 		e.resized = nil
 		r := tapestry(t, append(strings.Fields("recorder "+c.args), "--api-socket", socket)...)
-		if r.code != exitFine || !strings.Contains(r.out, c.want) || !slices.Equal(e.resized, c.resized) {
+		if r.code != exit.OK || !strings.Contains(r.out, c.want) || !slices.Equal(e.resized, c.resized) {
 			t.Errorf("%s: exit %d, %s%s, resized to %v", c.args, r.code, r.out, r.stderr, e.resized)
 		}
 	}
@@ -66,12 +68,12 @@ func countsOf(t *testing.T, file []byte) (interfaces, packets int) {
 func TestRecorderDump(t *testing.T) {
 	e := newFakeEye(conversation()...)
 	path := filepath.Join(t.TempDir(), "before.pcapng")
-	socket, docker := e.serve(t), fakeDocker(t)
+	socket, docker := e.serve(t), fake.Docker(t)
 	dump := func(args ...string) result {
 		return tapestry(t, append([]string{"recorder", "dump", "--api-socket", socket, "--docker-host", docker}, args...)...)
 	}
 	r := dump("--last", "30s", "-w", path, "web")
-	if want := "asked for the last 30 s, have 12.4 s (older frames were overwritten): 5 frames into " + path + "\n"; r.code != exitFine || r.out != "" || r.stderr != want {
+	if want := "asked for the last 30 s, have 12.4 s (older frames were overwritten): 5 frames into " + path + "\n"; r.code != exit.OK || r.out != "" || r.stderr != want {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
 	file, err := os.ReadFile(path)
@@ -82,7 +84,7 @@ func TestRecorderDump(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if asked := e.asked[0]; asked.Last != 30 || !slices.Equal(asked.Targets.Endpoints, []string{webID}) {
+	if asked := e.asked[0]; asked.Last != 30 || !slices.Equal(asked.Targets.Endpoints, []string{fake.WebID}) {
 		t.Errorf("asked for %+v", asked)
 	}
 	r = dump("-w", "-")
@@ -95,14 +97,14 @@ func TestRecorderDump(t *testing.T) {
 	}
 	e.breaksOff = true
 	r = dump("-w", path)
-	if file, err = os.ReadFile(path); err != nil || r.code != exitNo || !strings.Contains(r.stderr, "broke off") {
+	if file, err = os.ReadFile(path); err != nil || r.code != exit.No || !strings.Contains(r.stderr, "broke off") {
 		t.Errorf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
 	if _, packets := countsOf(t, file); packets != 5 {
 		t.Errorf("%d packets of a dump that broke off", packets)
 	}
 	e.recorder.On = false
-	if r = dump(); r.code != exitNo || !strings.Contains(r.stderr, "tapestry recorder on") {
+	if r = dump(); r.code != exit.No || !strings.Contains(r.stderr, "tapestry recorder on") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }

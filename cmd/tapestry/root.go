@@ -1,16 +1,31 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/doctor"
 )
 
+// cli is what all commands have.
+type cli struct {
+	*client.Client
+	json bool // --json
+}
+
 func newRoot() *cobra.Command {
-	c := &client{places: places{usualSocket, pluginSockets}}
+	c := &cli{Client: &client.Client{Places: client.Places{Usual: client.UsualSocket, Plugins: client.PluginSockets}}}
+	c.PluginNames = func(ctx context.Context, ids []string) ([]string, error) {
+		return docker.PluginNames(ctx, c.Client, ids)
+	}
 	root := &cobra.Command{
 		Use:     "tapestry",
 		Version: buildVersion().Version,
@@ -20,7 +35,7 @@ on this host and carries them to other hosts in VXLAN; the other commands show w
 themselves, whether it is a unit of systemd, a process or a managed plugin of Docker: --api-socket is for another one.
 Docker calls the driver of a plugin by its name with the tag: docker network create -d tapestry:latest.
 
-` + exitHelp,
+` + exit.Help,
 		Example: `  tapestry run &
   docker network create -d tapestry --subnet 10.77.0.0/24 mynet
   docker run -d --name web --network mynet nginx
@@ -32,11 +47,11 @@ Docker calls the driver of a plugin by its name with the tag: docker network cre
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().Var(set(&c.socket, "PATH", "", parsePath), "api-socket",
-		"`PATH` of the daemon's API socket (default "+usualSocket+", else that of the plugin that runs)")
+	root.PersistentFlags().Var(set(&c.Socket, "PATH", "", parsePath), "api-socket",
+		"`PATH` of the daemon's API socket (default "+client.UsualSocket+", else that of the plugin that runs)")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c),
 		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
-		newDoctor(c, thisMachine()), newBench(c), newVersion(c), newCompletion())
+		newDoctor(c, doctor.ThisMachine()), newBench(c), newVersion(c), newCompletion())
 	root.SetHelpCommand(newHelp())
 	return root
 }
@@ -51,7 +66,7 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil {
-				return &failure{exitUsage, err}
+				return exit.With(exit.Usage, err)
 			}
 			if len(rest) > 0 {
 				return subcommand(about, rest)
@@ -95,7 +110,7 @@ the daemon has.`,
 			case "fish":
 				return root.GenFishCompletion(out, true)
 			}
-			return failf(exitUsage, "no completion for %q, want %s", args[0], strings.Join(shells, ", "))
+			return exit.Errorf(exit.Usage, "no completion for %q, want %s", args[0], strings.Join(shells, ", "))
 		},
 	}
 }
@@ -112,12 +127,12 @@ func subcommand(cmd *cobra.Command, args []string) error {
 		}
 	}
 	if cmd.Flags().Lookup(args[0]) != nil {
-		return failf(exitUsage, "no command %q, did you mean --%s?", args[0], args[0])
+		return exit.Errorf(exit.Usage, "no command %q, did you mean --%s?", args[0], args[0])
 	}
-	if near := nearest(args[0], names); len(near) > 0 {
-		return failf(exitUsage, "no command %q, did you mean %s?", args[0], strings.Join(near, " or "))
+	if near := docker.Nearest(args[0], names); len(near) > 0 {
+		return exit.Errorf(exit.Usage, "no command %q, did you mean %s?", args[0], strings.Join(near, " or "))
 	}
-	return failf(exitUsage, "no command %q, %s", args[0], seeHelp(cmd))
+	return exit.Errorf(exit.Usage, "no command %q, %s", args[0], seeHelp(cmd))
 }
 
 // arguments accepts from least to most of them.
@@ -125,11 +140,11 @@ func arguments(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < least:
-			return failf(exitUsage, "too few arguments, want: %s", cmd.UseLine())
+			return exit.Errorf(exit.Usage, "too few arguments, want: %s", cmd.UseLine())
 		case len(args) > most && cmd.HasSubCommands():
 			return subcommand(cmd, args)
 		case len(args) > most:
-			return failf(exitUsage, "%q is one argument too many, want: %s", args[most], cmd.UseLine())
+			return exit.Errorf(exit.Usage, "%q is one argument too many, want: %s", args[most], cmd.UseLine())
 		}
 		return nil
 	}
@@ -151,16 +166,16 @@ func flagError(cmd *cobra.Command, err error) error {
 		if unknown.GetSpecifiedShortnames() != "" {
 			given = "-" + unknown.GetSpecifiedName()
 		}
-		if near := nearest(given, names); len(near) > 0 {
-			return failf(exitUsage, "no flag %s, did you mean %s?", given, strings.Join(near, " or "))
+		if near := docker.Nearest(given, names); len(near) > 0 {
+			return exit.Errorf(exit.Usage, "no flag %s, did you mean %s?", given, strings.Join(near, " or "))
 		}
-		return failf(exitUsage, "no flag %s, %s", given, seeHelp(cmd))
+		return exit.Errorf(exit.Usage, "no flag %s, %s", given, seeHelp(cmd))
 	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "bool":
-		return failf(exitUsage, "--%s %q: want true or false", invalid.GetFlag().Name, invalid.GetValue())
+		return exit.Errorf(exit.Usage, "--%s %q: want true or false", invalid.GetFlag().Name, invalid.GetValue())
 	case errors.As(err, &invalid):
-		return failf(exitUsage, "--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
+		return exit.Errorf(exit.Usage, "--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
 	}
-	return failf(exitUsage, "%w, %s", err, seeHelp(cmd))
+	return exit.Errorf(exit.Usage, "%w, %s", err, seeHelp(cmd))
 }
 
 func seeHelp(cmd *cobra.Command) string { return fmt.Sprintf("see %s --help", cmd.CommandPath()) }

@@ -2,44 +2,52 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// lookedAt is a daemon with two captures that run and a recorder that is on.
+// lookedAt is a daemon with three captures, of which one waits for a reader, and a recorder that is on.
 func lookedAt(t *testing.T) (socket string) {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	looks := newCaptures(capture.NewHub(), log, nil)
-	t.Cleanup(looks.recorder.Close)
-	if err := looks.recorder.Resize(2 << 20); err != nil {
-		t.Fatal(err)
-	}
-	for name, who := range map[string]credentials{"tapestry capture web -w x": {uid: 0, pid: 4711}, "mine\x1b[2J": {uid: -1}} {
-		s, err := looks.open(&asked{captureRequest: captureRequest{Name: name}}, who)
-		if err != nil {
-			t.Fatal(err)
+	looks := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
+	t.Cleanup(looks.Recorder.Close)
+	fake.Must(t, looks.Recorder.Resize(2<<20))
+	whole := (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: looks}).Handler()
+	return fake.ServeUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/status" {
+			whole.ServeHTTP(w, r)
+			return
 		}
-		t.Cleanup(func() { looks.close(s, nil) })
-	}
-	if err := looks.arm(wideID, webID, "tcp port 80"); err != nil {
-		t.Fatal(err)
-	}
-	return serveUnix(t, "tapestry.sock", (&api{host: newFakeHost(), log: log, name: "tapestry", captures: looks}).handler())
+		answer := httptest.NewRecorder()
+		whole.ServeHTTP(answer, r)
+		var s api.Status
+		fake.Must(t, json.Unmarshal(answer.Body.Bytes(), &s))
+		s.Captures = []api.Books{{ID: "1", Name: "tapestry capture web -w x", UID: 0, PID: 4711, State: "running", Seconds: 0.04},
+			{ID: "2", Name: "mine\x1b[2J", UID: -1, PID: -1, State: "running", Seconds: 0.04},
+			{ID: "3", Name: "tapestry.capture=tcp port 80", UID: -1, PID: -1, State: "armed", Network: fake.WideID, Endpoint: fake.WebID}}
+		fake.Must(t, json.NewEncoder(w).Encode(s))
+	}))
 }
 
 func TestStatusOfLooks(t *testing.T) {
-	r := tapestry(t, "status", "--api-socket", lookedAt(t), "--docker-host", fakeDocker(t))
+	r := tapestry(t, "status", "--api-socket", lookedAt(t), "--docker-host", fake.Docker(t))
 	for _, want := range []string{"captures   3: ", `uid 0 pid 4711 "tapestry capture web -w x" `, " ms, 0 frames, 0 lost",
 		`somebody "mine [2J" `, ` of web, from its start on, "tcp port 80": 0 frames to read, 0 lost (tapestry capture --attach `, "recorder   on, 2 MiB, since "} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
-	r = tapestry(t, "status", "--api-socket", fakeDaemon(t, newFakeHost()), "--docker-host", fakeDocker(t))
+	r = tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
 	if strings.Contains(r.out, "captures") || !strings.Contains(r.out, "recorder   off: tapestry recorder on\n") {
 		t.Errorf("a daemon that nobody looks through shows\n%s", r.out)
 	}
@@ -49,7 +57,7 @@ func TestStatusOfLooks(t *testing.T) {
 func TestPortsDownInStatus(t *testing.T) {
 	for down, want := range map[int]bool{0: false, 2: true} {
 		var out bytes.Buffer
-		if err := printStatus(&out, statusReply{PortsDown: down}, &docker{}); err != nil {
+		if err := printStatus(&out, api.Status{PortsDown: down}, &docker.Engine{}); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(out.String(), "ports      2 down, see tapestry ports\n") != want {

@@ -16,8 +16,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/flow"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 )
 
 // topCommand is what the flags of top say, and what it sees.
@@ -31,13 +35,13 @@ type topCommand struct {
 
 	json  bool
 	mu    sync.Mutex // the stream is counted while the table is drawn
-	tally *tally
+	tally *show.Tally
 	began time.Time // of the interval
 	all   flow.Sum  // of the intervals before
 	lost  uint64    // in these
 }
 
-func newTop(c *client) *cobra.Command {
+func newTop(c *cli) *cobra.Command {
 	o := &topCommand{by: "flow", every: time.Second}
 	cmd := c.reader(&cobra.Command{
 		Use:   "top [TARGET...] [-- EXPR]",
@@ -69,7 +73,7 @@ The daemon copies headers only, and never waits: what it could not hand over is 
 	return cmd
 }
 
-func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
+func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	if err := o.find(ctx, c, cmd, args); err != nil {
 		return err
@@ -81,7 +85,7 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	o.tally, o.json, o.began = newTally(), c.json, time.Now()
+	o.tally, o.json, o.began = show.NewTally(), c.json, time.Now()
 	began, ended := o.began, make(chan struct{})
 	var broke error
 	go func() {
@@ -96,8 +100,8 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if !c.json && !o.once {
-		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", secondsText(took), plural(o.all.Frames, "frame"), bytesText(o.all.Bytes),
-			missing(o.tally.lost(), evictedReply{})); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Seconds(took), human.Plural(o.all.Frames, "frame"), human.Bytes(o.all.Bytes),
+			missing(o.tally.Lost(), api.Evicted{})); err != nil {
 			return err
 		}
 	}
@@ -108,35 +112,35 @@ func (o *topCommand) run(c *client, cmd *cobra.Command, args []string) error {
 }
 
 // count is tally.all while others look.
-func (o *topCommand) count(from blocks) error {
-	return drain(from, func(b pcapng.Block) {
+func (o *topCommand) count(from show.Blocks) error {
+	return show.Drain(from, func(b pcapng.Block) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.tally.add(b)
+		o.tally.Add(b)
 	})
 }
 
 // show draws a table for each interval. early: it ended before the stream did.
 func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err error) {
-	var s *screen
+	var s *human.Screen
 	var resized <-chan os.Signal
 	if !o.json && !o.once {
-		if on, ok := newScreen(w); ok {
+		if on, ok := human.NewScreen(w); ok {
 			defer on.Close()
-			s, resized = on, on.resized
+			s, resized = on, on.Resized
 		}
 	}
 	tick := time.NewTicker(o.every)
 	defer tick.Stop()
-	last := &topReply{Time: o.began}
+	last := &api.Top{Time: o.began}
 	for printed := false; ; printed = true {
 		if s != nil {
-			rows, _ := s.size()
+			rows, _ := s.Size()
 			var text bytes.Buffer
 			if err := o.print(&text, last, cmp.Or(o.rows, max(0, rows-headRows))); err != nil {
 				return true, err
 			}
-			if err := s.draw(text.Bytes()); err != nil {
+			if err := s.Draw(text.Bytes()); err != nil {
 				return true, err
 			}
 		}
@@ -161,41 +165,41 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 }
 
 // interval tells what was seen since it was called before.
-func (o *topCommand) interval() *topReply {
+func (o *topCommand) interval() *api.Top {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now, t := time.Now(), o.tally
-	seconds, lost, total := now.Sub(o.began).Seconds(), t.lost(), t.table.Total()
-	gone, evicted := t.table.Evicted()
-	r := &topReply{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
-		Evicted: evictedReply{gone, toCounts(evicted.Counts)}}
+	seconds, lost, total := now.Sub(o.began).Seconds(), t.Lost(), t.Table.Total()
+	gone, evicted := t.Table.Evicted()
+	r := &api.Top{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
+		Evicted: api.Evicted{Flows: gone, Counts: toCounts(evicted.Counts)}}
 	o.began, o.lost = now, lost
 	o.all.Add(&total)
 	pairs := map[pair]*flow.Flow{}
-	t.table.Take(func(f *flow.Flow) {
+	t.Table.Take(func(f *flow.Flow) {
 		switch o.by {
 		case "flow":
-			r.Flows = append(r.Flows, t.toFlow(&o.look, f, seconds))
+			r.Flows = append(r.Flows, flowOf(t, o.who(), f, seconds))
 		case "pair":
 			merge(pairs, f)
 		}
 	})
 	for _, f := range pairs {
-		both := t.toFlow(&o.look, f, seconds)
+		both := flowOf(t, o.who(), f, seconds)
 		both.Proto = ""
 		r.Flows = append(r.Flows, both)
 	}
-	for i := range t.ports {
-		if p := &t.ports[i]; o.by == "port" && p.from.Frames+p.to.Frames > 0 {
+	for i := range t.Ports {
+		if p := &t.Ports[i]; o.by == "port" && p.From.Frames+p.To.Frames > 0 {
 			r.Ports = append(r.Ports, o.toTraffic(p, seconds))
 		}
-		t.ports[i].from, t.ports[i].to = flow.Sum{}, flow.Sum{}
+		t.Ports[i].From, t.Ports[i].To = flow.Sum{}, flow.Sum{}
 	}
-	slices.SortStableFunc(r.Flows, func(a, b flowReply) int {
+	slices.SortStableFunc(r.Flows, func(a, b api.Flow) int {
 		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address),
 			strings.Compare(a.B.Address, b.B.Address))
 	})
-	slices.SortStableFunc(r.Ports, func(a, b trafficRow) int { return cmp.Compare(b.Rate, a.Rate) })
+	slices.SortStableFunc(r.Ports, func(a, b api.Traffic) int { return cmp.Compare(b.Rate, a.Rate) })
 	return r
 }
 
@@ -225,9 +229,9 @@ func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
 	pairs[k] = &both
 }
 
-func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
-	r := trafficRow{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.from.Counts),
-		To: toCounts(p.to.Counts), Drops: p.from.Verdicts.Drops(), Rate: perSecond(p.from.Bytes+p.to.Bytes, seconds)}
+func (o *topCommand) toTraffic(p *show.Tallied, seconds float64) api.Traffic {
+	r := api.Traffic{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.From.Counts),
+		To: toCounts(p.To.Counts), Drops: p.From.Verdicts.Drops(), Rate: perSecond(p.From.Bytes+p.To.Bytes, seconds)}
 	if p.Remote {
 		r.Kind = "remote"
 	} else if p.HostPort {
@@ -243,18 +247,18 @@ func (o *topCommand) toTraffic(p *tallied, seconds float64) trafficRow {
 const headRows = 3 // of print, beside the table's rows
 
 // print writes one interval, of the table so many rows.
-func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
+func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 	if o.json {
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
 		return e.Encode(r)
 	}
-	rate := func(c countsReply) string { return rateText(perSecond(c.Bytes, r.Seconds)) }
-	frames := func(c countsReply) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
+	rate := func(c api.Counts) string { return human.Rate(perSecond(c.Bytes, r.Seconds)) }
+	frames := func(c api.Counts) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
 	head := []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES/S", "RATE", "DROPS"}
-	lines := each(r.Flows[:min(rows, len(r.Flows))], func(f flowReply) []string {
-		return []string{o.networkLabel(f.Network), f.A.label(), f.B.label(), f.what(), frames(f.Out) + "/" + frames(f.Back),
-			rate(f.Out) + " / " + rate(f.Back), f.dropsText()}
+	lines := api.Each(r.Flows[:min(rows, len(r.Flows))], func(f api.Flow) []string {
+		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f), frames(f.Out) + "/" + frames(f.Back),
+			rate(f.Out) + " / " + rate(f.Back), flowDrops(&f)}
 	})
 	switch o.by {
 	case "pair":
@@ -264,9 +268,9 @@ func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
 		}
 	case "port":
 		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
-		lines = each(r.Ports[:min(rows, len(r.Ports))], func(p trafficRow) []string {
-			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, p.label()), frames(p.From), rate(p.From),
-				frames(p.To), rate(p.To), countsText(p.Drops)}
+		lines = api.Each(r.Ports[:min(rows, len(r.Ports))], func(p api.Traffic) []string {
+			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, trafficLabel(&p)), frames(p.From), rate(p.From),
+				frames(p.To), rate(p.To), human.Counts(p.Drops)}
 		})
 	}
 	_, err := fmt.Fprintf(w, "%s  %d of %d rows, %s frames/s, %s%s\n\n", r.Time.Local().Format("15:04:05"),
@@ -274,22 +278,22 @@ func (o *topCommand) print(w io.Writer, r *topReply, rows int) error {
 	if err != nil {
 		return err
 	}
-	if err := printTable(w, head, lines); err != nil {
+	if err := human.PrintTable(w, head, lines); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(w)
 	return err
 }
 
-// label is a remote host's address, or a short id.
-func (p *trafficRow) label() string {
+// trafficLabel is a remote host's address, or a short id.
+func trafficLabel(p *api.Traffic) string {
 	switch p.Kind {
 	case "remote":
 		return p.Name
 	case "host":
-		return hostWord + cmp.Or(p.NetworkName, short(p.Network))
+		return docker.HostWord + cmp.Or(p.NetworkName, api.Short(p.Network))
 	}
-	return short(p.Name)
+	return api.Short(p.Name)
 }
 
 func parseEvery(s string) (time.Duration, error) {

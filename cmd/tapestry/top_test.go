@@ -13,15 +13,20 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // top runs until the stream ends: one interval.
 func top(t *testing.T, e *fakeEye, args ...string) result {
-	return tapestry(t, append([]string{"top", "--every", "1h", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t)}, args...)...)
+	return tapestry(t, append([]string{"top", "--every", "1h", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t)}, args...)...)
 }
 
 func TestTop(t *testing.T) {
@@ -33,7 +38,7 @@ func TestTop(t *testing.T) {
 		e := newFakeEye(conversation()...)
 		e.lost = 3
 		r := top(t, e, "--by", by)
-		if r.code != exitFine || !regexp.MustCompile(want).MatchString(r.out) || !strings.Contains(r.out, "2 of 2 rows") ||
+		if r.code != exit.OK || !regexp.MustCompile(want).MatchString(r.out) || !strings.Contains(r.out, "2 of 2 rows") ||
 			strings.Contains(r.out, "\x1b") || strings.Count(r.out, "3 frames LOST") != 2 {
 			t.Errorf("by %s: exit %d\n%s%s", by, r.code, r.out, r.stderr)
 		}
@@ -47,13 +52,13 @@ func TestTop(t *testing.T) {
 }
 
 func TestTopJSON(t *testing.T) {
-	read := func(by string) (r topReply) {
+	read := func(by string) (r api.Top) {
 		t.Helper()
 		out := top(t, newFakeEye(conversation()...), "--json", "--by", by)
 		if err := json.Unmarshal([]byte(out.out), &r); err != nil || strings.Count(out.out, "\n") != 1 {
 			t.Fatalf("%v in %q %s", err, out.out, out.stderr)
 		}
-		if r.Total != (countsReply{5, 7, 54 + 54 + 3*1054 + 1514 + 42}) || r.Seconds <= 0 {
+		if r.Total != (api.Counts{Frames: 5, WireFrames: 7, Bytes: 54 + 54 + 3*1054 + 1514 + 42}) || r.Seconds <= 0 {
 			t.Errorf("%+v", r)
 		}
 		return r
@@ -69,7 +74,7 @@ func TestTopJSON(t *testing.T) {
 	if web.Container == "" {
 		web = r.Ports[1]
 	}
-	if web.Name != webID || web.Container != "web" || web.From != (countsReply{4, 6, 54 + 3*1054 + 1514 + 42}) || web.To != (countsReply{1, 1, 54}) || web.Drops["mtu"] != 1 {
+	if web.Name != fake.WebID || web.Container != "web" || web.From != (api.Counts{Frames: 4, WireFrames: 6, Bytes: 54 + 3*1054 + 1514 + 42}) || web.To != (api.Counts{Frames: 1, WireFrames: 1, Bytes: 54}) || web.Drops["mtu"] != 1 {
 		t.Errorf("web is %+v", web)
 	}
 }
@@ -78,7 +83,7 @@ func TestTopJSON(t *testing.T) {
 func TestTopBreaksOff(t *testing.T) {
 	e := newFakeEye(conversation()...)
 	e.breaksOff = true
-	if r := top(t, e); r.code != exitNo || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
+	if r := top(t, e); r.code != exit.No || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -86,8 +91,8 @@ func TestTopBreaksOff(t *testing.T) {
 func TestTopOnce(t *testing.T) {
 	e := newFakeEye(conversation()...)
 	e.stays = true
-	r := tapestry(t, "top", "--once", "--every", "300ms", "--api-socket", e.serve(t), "--docker-host", fakeDocker(t))
-	if r.code != exitFine || !strings.Contains(r.out, "tcp 40000→80") || strings.Count(r.out, "NETWORK") != 1 {
+	r := tapestry(t, "top", "--once", "--every", "300ms", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
+	if r.code != exit.OK || !strings.Contains(r.out, "tcp 40000→80") || strings.Count(r.out, "NETWORK") != 1 {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -121,7 +126,7 @@ func resize(t *testing.T, shows *os.File, rows, columns uint16) {
 func TestTopOnTerminal(t *testing.T) {
 	e := newFakeEye(conversation()...)
 	e.stays = true
-	socket, docker := e.serve(t), fakeDocker(t)
+	socket, docker := e.serve(t), fake.Docker(t)
 	shows, has := terminal(t, 10, 40)
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -167,7 +172,7 @@ func TestTopOnTerminal(t *testing.T) {
 	interrupt()
 	until("\x1b[?25h\x1b[?1049l")
 	until("5 frames, 4.8 kB")
-	if got := <-code; got != exitFine || stderr.Len() > 0 {
+	if got := <-code; got != exit.OK || stderr.Len() > 0 {
 		t.Errorf("exit %d, %s", got, stderr.String())
 	}
 	select {
@@ -181,13 +186,13 @@ func TestTopOnTerminal(t *testing.T) {
 func BenchmarkTally(b *testing.B) {
 	var file bytes.Buffer
 	w := pcapng.NewWriter(&file, pcapng.Section{})
-	_, err := w.AddInterface(&pcapng.Interface{Name: webID, Description: "port=1 kind=container network=" + wideID, SnapLen: 128, LinkType: pcapng.Ethernet})
+	_, err := w.AddInterface(&pcapng.Interface{Name: fake.WebID, Description: "port=1 kind=container network=" + fake.WideID, SnapLen: 128, LinkType: pcapng.Ethernet})
 	if err != nil {
 		b.Fatal(err)
 	}
 	const frames = 10000
 	for i := range frames {
-		p := seen(0, i, vswitch.Forwarded, 1514, tcpFrame(true, 16))
+		p := seen(0, i, vswitch.Forwarded, 1514, fake.TcpFrame(true, 16))
 		p.Data[34] = byte(i)
 		if err := w.WritePacket(&p); err != nil {
 			b.Fatal(err)
@@ -198,7 +203,7 @@ func BenchmarkTally(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		o := &topCommand{tally: newTally()}
+		o := &topCommand{tally: show.NewTally()}
 		if err := o.count(pcapng.NewReader(bytes.NewReader(file.Bytes()))); err != nil {
 			b.Fatal(err)
 		}
@@ -208,9 +213,9 @@ func BenchmarkTally(b *testing.B) {
 
 // A frame that a fault does something to on its way out is seen twice, and counted once.
 func TestTallyFaulted(t *testing.T) {
-	tl := newTally()
-	for i, name := range []string{webID, dbID} {
-		tl.add(&pcapng.Interface{Name: name, Description: fmt.Sprintf("port=%d kind=container network=%s vni=0", i+1, wideID)})
+	tl := show.NewTally()
+	for i, name := range []string{fake.WebID, fake.DbID} {
+		tl.Add(&pcapng.Interface{Name: name, Description: fmt.Sprintf("port=%d kind=container network=%s vni=0", i+1, fake.WideID)})
 	}
 	in, out := capture.Detail{Out: 1}, capture.Detail{Out: 1, Fault: ether.FaultDelayed}
 	for i, p := range []*pcapng.Packet{
@@ -218,10 +223,10 @@ func TestTallyFaulted(t *testing.T) {
 		{Interface: 0, Time: 2, ID: 2, Flags: pcapng.Inbound, Verdict: in.AppendTo(nil)},
 		{Interface: 1, Time: 3, ID: 1, Flags: pcapng.Outbound, Verdict: out.AppendTo(nil)},
 	} {
-		p.Data, p.Len = udpFrame(100), 100
-		tl.add(p)
-		if n := tl.ports[0].from.Frames; n != uint64(min(i+1, 2)) || tl.ports[1].from.Frames != 0 || tl.ports[1].to.Frames != n {
-			t.Errorf("packet %d: %d from web, %d from db, %d to db", i, n, tl.ports[1].from.Frames, tl.ports[1].to.Frames)
+		p.Data, p.Len = fake.UdpFrame(100), 100
+		tl.Add(p)
+		if n := tl.Ports[0].From.Frames; n != uint64(min(i+1, 2)) || tl.Ports[1].From.Frames != 0 || tl.Ports[1].To.Frames != n {
+			t.Errorf("packet %d: %d from web, %d from db, %d to db", i, n, tl.Ports[1].From.Frames, tl.Ports[1].To.Frames)
 		}
 	}
 }

@@ -1,36 +1,32 @@
 package main
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/trace"
 )
 
 // tracing is the trace command and its flags.
 type tracing struct {
-	*client
+	*cli
 	tcp, udp, sport uint16
 	icmp, arp       bool
 	size            int
 	network         string
 	inject          bool
-	packet          packet
-	from, to        portReply // to is empty when it is no port of this host
-	about           string
-	notes           []string
-	live            liveTrace
+	trace.Question
+	live liveTrace
 }
 
-func newTrace(c *client) *cobra.Command {
+func newTrace(c *cli) *cobra.Command {
 	// 50000 is one of Linux's ephemeral ports; 49152 is a protocol to tcpdump.
-	t := &tracing{client: c, sport: 50000, live: liveTrace{frames: 5}}
+	t := &tracing{cli: c, sport: 50000, live: liveTrace{frames: 5}}
 	cmd := c.reader(&cobra.Command{
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
@@ -75,22 +71,26 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 			if t.live.on {
 				return t.live.run(cmd.Context(), c, cmd, args)
 			}
-			d, request, err := t.prepare(cmd.Context(), args[0], args[1])
+			if err := t.oneKind(); err != nil {
+				return err
+			}
+			d, request, err := t.Prepare(cmd.Context(), c.Client, t.network, args[0], args[1])
 			if err != nil {
 				return err
 			}
-			r, err := c.explain(cmd.Context(), d, request)
+			request.Inject = t.inject
+			r, err := trace.Explain(cmd.Context(), c.Client, d, request)
 			if err != nil {
 				return err
 			}
-			r.About, r.Notes = t.about, append(r.Notes, t.notes...)
+			r.About, r.Notes = t.About, append(r.Notes, t.Notes...)
 			if c.json {
-				err = printJSON(cmd.OutOrStdout(), r)
+				err = human.PrintJSON(cmd.OutOrStdout(), r)
 			} else {
-				err = printTrace(cmd.OutOrStdout(), r, d)
+				err = trace.Print(cmd.OutOrStdout(), r, d)
 			}
-			if err == nil && !r.arrives() {
-				return failf(exitNo, "the frame %s", r.fate())
+			if err == nil && !trace.Arrives(r) {
+				return exit.Errorf(exit.No, "the frame %s", trace.Fate(r))
 			}
 			return err
 		},
@@ -121,92 +121,6 @@ func parsePacketSize(s string) (int, error) {
 	return n, nil
 }
 
-// explain asks the daemon what becomes of a frame, and names the containers that d knows.
-func (c *client) explain(ctx context.Context, d *docker, request traceRequest) (r traceReply, err error) {
-	if err := c.call(ctx, http.MethodPost, "/v1/trace", request, &r); err != nil {
-		return r, err
-	}
-	r.Request, r.NetworkName = request, d.name(r.Network)
-	r.In.Container = d.containers[r.In.Port]
-	for i := range r.Steps {
-		s := &r.Steps[i]
-		s.Container = d.containers[s.Port]
-		if s.Evicts != nil {
-			s.Evicts.NetworkName, s.Evicts.Container = r.NetworkName, d.containers[s.Evicts.Port]
-		}
-	}
-	for i := range r.Ways {
-		r.Ways[i].Container = d.containers[r.Ways[i].Port]
-	}
-	return r, nil
-}
-
-// prepare finds out what FROM and TO are, on which network, and makes the frame.
-func (t *tracing) prepare(ctx context.Context, from, to string) (*docker, traceRequest, error) {
-	if err := t.oneKind(); err != nil {
-		return nil, traceRequest{}, err
-	}
-	on, err := t.find(ctx, t.network)
-	if err != nil {
-		return nil, traceRequest{}, err
-	}
-	ports, err := of[portReply](ctx, t.client, "ports", on.id)
-	if err != nil {
-		return nil, traceRequest{}, err
-	}
-	name := func(p *portReply) { p.Container = on.docker.containers[p.Name] }
-	nameAll(ctx, on.docker, ports, name, func(p portReply) string { return p.Network })
-	if strings.HasPrefix(from, "peer:") {
-		entries, err := of[entryReply](ctx, t.client, "fdb", on.id)
-		if err != nil {
-			return nil, traceRequest{}, err
-		}
-		latest(ports, entries)
-	}
-	for _, word := range []*string{&from, &to} {
-		found, note, err := on.docker.portWord(ctx, *word, ports)
-		if err != nil {
-			return nil, traceRequest{}, err
-		}
-		if note != "" {
-			t.note("%s.", note)
-		}
-		*word = found
-	}
-	if err := t.aim(traceEnds{on.docker, ports}, from, to); err != nil {
-		return nil, traceRequest{}, err
-	}
-	frame, err := t.packet.frame()
-	if err != nil {
-		return nil, traceRequest{}, failf(exitUsage, "--size %d: %w", t.size, err)
-	}
-	t.describe(on.docker, len(frame))
-	request := traceRequest{Network: t.from.Network, Port: t.from.Name, Frame: frame, Inject: t.inject}
-	if t.from.Kind == "remote" {
-		request.Port = hostOf(t.from.Name)
-	}
-	return on.docker, request, nil
-}
-
-// latest gives each port of another host the MAC address that was last seen behind it, if one is known, and none of
-// that host's own IP addresses: no frame in the network has them.
-func latest(ports []portReply, entries []entryReply) {
-	slices.SortStableFunc(entries, func(a, b entryReply) int { return cmp.Compare(a.AgeSeconds, b.AgeSeconds) })
-	for i := range ports {
-		p := &ports[i]
-		if p.Kind != "remote" {
-			continue
-		}
-		p.Addresses = nil
-		at := slices.IndexFunc(entries, func(e entryReply) bool {
-			return e.Network == p.Network && hostOf(e.Port) == hostOf(p.Name)
-		})
-		if at >= 0 {
-			p.MAC = entries[at].MAC.String()
-		}
-	}
-}
-
 // oneKind refuses flags that contradict each other.
 func (t *tracing) oneKind() error {
 	var given []string
@@ -216,15 +130,15 @@ func (t *tracing) oneKind() error {
 	}{{t.tcp != 0, "tcp"}, {t.udp != 0, "udp"}, {t.icmp, "icmp"}, {t.arp, "arp"}} {
 		if k.is {
 			given = append(given, k.kind)
-			t.packet.kind, t.packet.dport = k.kind, t.tcp|t.udp
+			t.Packet.Kind, t.Packet.Dport = k.kind, t.tcp|t.udp
 		}
 	}
 	if len(given) > 1 {
-		return failf(exitUsage, "--%s and --%s are two frames: trace one after the other", given[0], given[1])
+		return exit.Errorf(exit.Usage, "--%s and --%s are two frames: trace one after the other", given[0], given[1])
 	}
 	if t.arp && t.size != 0 {
-		return failf(exitUsage, "--arp has a size of its own: leave out --size")
+		return exit.Errorf(exit.Usage, "--arp has a size of its own: leave out --size")
 	}
-	t.packet.sport, t.packet.size = t.sport, t.size
+	t.Packet.Sport, t.Packet.Size = t.sport, t.size
 	return nil
 }

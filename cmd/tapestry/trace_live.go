@@ -10,9 +10,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/trace"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -28,8 +35,8 @@ type liveTrace struct {
 // A realTrace is a frame that was seen, and what would become of the same bytes a moment later; trace --live --json
 // prints it.
 type realTrace struct {
-	Frame   *frame      `json:"frame"`
-	Trace   *traceReply `json:"trace"`   // null: there was nothing to ask
+	Frame   *show.Frame `json:"frame"`
+	Trace   *api.Trace  `json:"trace"`   // null: there was nothing to ask
 	Differs bool        `json:"differs"` // the switch decided otherwise
 	Note    string      `json:"note"`    // why either is so; "": neither
 }
@@ -52,20 +59,20 @@ func (l *liveTrace) check(cmd *cobra.Command) error {
 	}
 	for _, name := range names {
 		if cmd.Flags().Changed(name) {
-			return failf(exitUsage, format, name)
+			return exit.Errorf(exit.Usage, format, name)
 		}
 	}
 	return nil
 }
 
 // run explains the next frames that are wanted.
-func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args []string) error {
+func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []string) error {
 	if err := l.find(ctx, c, cmd, args); err != nil {
 		return err
 	}
 	l.want.Headers, l.want.Snap, l.want.Drops = false, 0, l.drops
 	l.want.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
-	l.want.Name = "tapestry " + quoted(commandWords(cmd))
+	l.want.Name = "tapestry " + human.Quoted(commandWords(cmd))
 	if l.during > 0 {
 		l.want.Seconds = l.during.Seconds()
 	}
@@ -77,7 +84,7 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 		return err
 	}
 	defer end()
-	show, out := &lines{labels: labels{who: l.n}}, cmd.OutOrStdout()
+	show, out := &show.Lines{Labels: show.Labels{Who: l.n}}, cmd.OutOrStdout()
 	var seen, dropped uint64
 	lost := map[int]uint64{} // by interface: frames that came faster than they were read
 	for seen < l.frames && ctx.Err() == nil {
@@ -86,10 +93,10 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 			break
 		}
 		if err != nil {
-			return failf(exitNo, "the daemon went away in the middle: %w", bare(err))
+			return exit.Errorf(exit.No, "the daemon went away in the middle: %w", exit.WithoutURL(err))
 		}
 		if i, ok := b.(*pcapng.Interface); ok {
-			show.labels.add(i)
+			show.Labels.Add(i)
 		}
 		if s, ok := b.(*pcapng.Stats); ok {
 			lost[s.Interface] = max(lost[s.Interface], s.Dropped)
@@ -98,7 +105,7 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 		if !ok {
 			continue
 		}
-		d := l.n.asDocker()
+		d := l.n.Engine()
 		r, err := c.explainReal(ctx, d, show, p)
 		if ctx.Err() != nil {
 			break
@@ -122,9 +129,9 @@ func (l *liveTrace) run(ctx context.Context, c *client, cmd *cobra.Command, args
 	}
 	switch {
 	case dropped > 0 && short != nil:
-		return failf(exitNo, "%d of %s dropped, and %w", dropped, count(seen, "frame"), short)
+		return exit.Errorf(exit.No, "%d of %s dropped, and %w", dropped, human.Count(seen, "frame"), short)
 	case dropped > 0:
-		return failf(exitNo, "%d of %s dropped", dropped, count(seen, "frame"))
+		return exit.Errorf(exit.No, "%d of %s dropped", dropped, human.Count(seen, "frame"))
 	case short != nil:
 		return short
 	case seen == 0:
@@ -140,35 +147,22 @@ func (l *liveTrace) nothing(w io.Writer, lost map[int]uint64) error {
 		all += n
 	}
 	if all > 0 {
-		return failf(exitNo, "no such frame was seen%s", missing(all, evictedReply{}))
+		return exit.Errorf(exit.No, "no such frame was seen%s", missing(all, api.Evicted{}))
 	}
 	_, err := fmt.Fprintln(w, "no such frame has passed")
 	return err
 }
 
-// asDocker is what is known now, as tables want it.
-func (n *names) asDocker() *docker {
-	now := n.now.Load()
-	d := &docker{at: n.docker.at, answered: n.docker.answered, containers: make(map[string]string, len(now.endpoints))}
-	for id, e := range now.endpoints {
-		d.containers[id] = e.name
-	}
-	for id, name := range now.networks {
-		d.networks = append(d.networks, dockerNetwork{ID: id, Name: name})
-	}
-	return d
-}
-
 // explainReal has the daemon explain a frame that was seen. What cannot be asked any more is no error.
-func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pcapng.Packet) (r realTrace, err error) {
-	r.Frame = show.frame(p)
+func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Lines, p *pcapng.Packet) (r realTrace, err error) {
+	r.Frame = show.Frame(p)
 	left := capture.ReadComment(p.Comment)["out"]
 	if r.Frame.Out == "" && left != "" {
-		r.Frame.Out = d.portLabel(left)
+		r.Frame.Out = d.PortLabel(left)
 	}
 	var port capture.Port
-	if uint(p.Interface) < uint(len(show.labels.ports)) {
-		port = show.labels.ports[p.Interface]
+	if uint(p.Interface) < uint(len(show.Labels.Ports)) {
+		port = show.Labels.Ports[p.Interface]
 	}
 	switch {
 	case port.Network == "":
@@ -182,8 +176,8 @@ func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pca
 		return r, nil
 	}
 	seen, _ := capture.ReadDetail(p)
-	t, err := c.explain(ctx, d, requestOf(&port, p, seen))
-	if code := exitCode(err); err != nil && (code == exitNoTarget || code == exitNo) {
+	t, err := trace.Explain(ctx, c.Client, d, requestOf(&port, p, seen))
+	if code := exit.Code(err); err != nil && (code == exit.NoTarget || code == exit.No) {
 		r.Note = fmt.Sprintf("the port that it came in by cannot be asked any more: %v", err)
 		return r, nil
 	} else if err != nil {
@@ -195,10 +189,10 @@ func (c *client) explainReal(ctx context.Context, d *docker, show *lines, p *pca
 }
 
 // requestOf asks about a frame as it came in by its port.
-func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) traceRequest {
-	t := traceRequest{Network: port.Network, Port: port.Name, Frame: p.Data}
+func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) api.TraceRequest {
+	t := api.TraceRequest{Network: port.Network, Port: port.Name, Frame: p.Data}
 	if port.Remote {
-		t.Port = hostOf(port.Name)
+		t.Port = api.HostOf(port.Name)
 	}
 	if seen.Kind != ether.None {
 		t.Offload.Kind, t.Offload.Segment, t.Offload.Inner = seen.Kind.String(), seen.Segment, uint16(seen.Inner)
@@ -222,23 +216,23 @@ func checksum(b []byte, ip int) (start, offset uint16) {
 		proto, start = b[ip+6], uint16(ip)+40
 	}
 	switch proto {
-	case protoTCP:
+	case trace.ProtoTCP:
 		return start, 16
-	case protoUDP:
+	case trace.ProtoUDP:
 		return start, 6
 	}
 	return 0, 0
 }
 
 // compare says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
-func (r *realTrace) compare(seen capture.Detail, left string, d *docker) {
+func (r *realTrace) compare(seen capture.Detail, left string, d *docker.Engine) {
 	was, would := seen.Verdict.String(), r.Trace.Verdict
 	switch {
 	case seen.Verdict == vswitch.Fault:
-		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + r.Trace.fate()
+		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + trace.Fate(*r.Trace)
 		return
-	case was == would && left != "" && len(r.Trace.Ways) == 1 && hostOf(left) != hostOf(r.Trace.Ways[0].Port):
-		was, would = was+" to "+r.Frame.Out, would+" to "+d.portLabel(r.Trace.Ways[0].Port)
+	case was == would && left != "" && len(r.Trace.Ways) == 1 && api.HostOf(left) != api.HostOf(r.Trace.Ways[0].Port):
+		was, would = was+" to "+r.Frame.Out, would+" to "+d.PortLabel(r.Trace.Ways[0].Port)
 	case was == would:
 		return
 	}
@@ -248,7 +242,7 @@ func (r *realTrace) compare(seen capture.Detail, left string, d *docker) {
 }
 
 // print writes what was seen, what the switch did, and the explanation.
-func (r *realTrace) print(w io.Writer, show *lines, d *docker, more bool) error {
+func (r *realTrace) print(w io.Writer, show *show.Lines, d *docker.Engine, more bool) error {
 	f, at := r.Frame, ""
 	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {
 		at = seen.Local().Format("15:04:05.000000 ")
@@ -263,15 +257,15 @@ func (r *realTrace) print(w io.Writer, show *lines, d *docker, more bool) error 
 	if more {
 		at = "\n" + at
 	}
-	text := fmt.Sprintf("%s%s\n%-12s %s\n", at, show.text(f), "switch", did)
+	text := fmt.Sprintf("%s%s\n%-12s %s\n", at, show.Text(f), "switch", did)
 	if f.Lost > 0 {
-		text += fmt.Sprintf("%-12s %s before it came faster than they were read\n", "note", count(f.Lost, "frame"))
+		text += fmt.Sprintf("%-12s %s before it came faster than they were read\n", "note", human.Count(f.Lost, "frame"))
 	}
 	if _, err := io.WriteString(w, text); err != nil {
 		return err
 	}
 	if r.Trace != nil {
-		if err := printTrace(w, *r.Trace, d); err != nil {
+		if err := trace.Print(w, *r.Trace, d); err != nil {
 			return err
 		}
 	}

@@ -9,10 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/test/fake"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -34,12 +38,12 @@ func passing(changes ...func(*pcapng.Packet)) func(*feed) {
 }
 
 func TestTraceLive(t *testing.T) {
-	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
 	d := newCapturingAt(t, h, func(f *feed) {
 		f.ports()
 		f.packet(100, func(p *pcapng.Packet) {
 			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
-			p.Comment = "verdict=forwarded out=" + dbID
+			p.Comment = "verdict=forwarded out=" + fake.DbID
 		})
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
 		f.packet(3000, func(p *pcapng.Packet) {
@@ -72,7 +76,7 @@ func TestTraceLive(t *testing.T) {
 	})
 	r := tapestry(t, d.args(t, "trace", "--live", "-n", "8", "--", "udp")...)
 	blocks := strings.Split(r.out, "\n\n")
-	if r.code != exitNo || r.stderr != "tapestry: 3 of 8 frames dropped\n" || len(blocks) != 8 {
+	if r.code != exit.No || r.stderr != "tapestry: 3 of 8 frames dropped\n" || len(blocks) != 8 {
 		t.Fatalf("exit %d, %s, %d frames:\n%s", r.code, r.stderr, len(blocks), r.out)
 	}
 	for i, words := range [][]string{
@@ -102,31 +106,31 @@ func TestTraceLive(t *testing.T) {
 	}
 	train := ether.Offload{Kind: ether.UDP, Segment: 1400, PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
 	if len(h.asked) != 5 || h.asked[0].Off != (ether.Offload{}) || len(h.asked[0].Frame) != 100 || h.asked[2].Off != train ||
-		h.asked[0].Port != webID || h.asked[0].Network != wideID || h.asked[4].Port != "192.0.2.2" {
+		h.asked[0].Port != fake.WebID || h.asked[0].Network != fake.WideID || h.asked[4].Port != "192.0.2.2" {
 		t.Errorf("the daemon was asked about %+v", h.asked)
 	}
 }
 
 // A daemon that knows a port no more, or explains nothing, is no reason to end.
 func TestTraceLiveUnanswered(t *testing.T) {
-	h := &traceHost{fakeHost: newFakeHost(), err: fabric.ErrNoEndpoint}
+	h := &traceHost{Host: fake.NewHost(), err: fabric.ErrNoEndpoint}
 	fine := judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
 	r := tapestry(t, newCapturingAt(t, h, passing(fine, fine)).args(t, "trace", "--live", "-n", "2")...)
-	if r.code != exitFine || strings.Count(r.out, "note         the port that it came in by cannot be asked any more: ") != 2 {
+	if r.code != exit.OK || strings.Count(r.out, "note         the port that it came in by cannot be asked any more: ") != 2 {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live", "--for", "1s")...)
-	if r.code != exitFine || !strings.Contains(r.out, "this host traces nothing") {
+	if r.code != exit.OK || !strings.Contains(r.out, "this host traces nothing") {
 		t.Errorf("--for: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	r = tapestry(t, newCapturing(t, passing()).args(t, "trace", "--live", "--for", "1s", "--drops")...)
-	if r.code != exitFine || r.out != "" || r.stderr != "no such frame has passed\n" {
+	if r.code != exit.OK || r.out != "" || r.stderr != "no such frame has passed\n" {
 		t.Errorf("nothing: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	ends := newCapturing(t, passing(fine))
-	ends.tell(captureBooks{State: "shutdown"})
+	ends.tell(api.Books{State: "shutdown"})
 	r = tapestry(t, ends.args(t, "trace", "--live")...)
-	if r.code != exitNo || !strings.Contains(r.stderr, "the daemon was stopped") {
+	if r.code != exit.No || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -145,7 +149,7 @@ func (h *stoppingHost) Trace(ctx context.Context, r fabric.TraceRequest) (fabric
 // Ctrl-C ends it, and is no error.
 func TestTraceLiveInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	h := &stoppingHost{&traceHost{fakeHost: newFakeHost(), answer: forwarded()}, cancel}
+	h := &stoppingHost{&traceHost{Host: fake.NewHost(), answer: forwarded()}, cancel}
 	d := newCapturingAt(t, h, func(f *feed) {
 		f.ports()
 		f.packet(100, judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
@@ -154,7 +158,7 @@ func TestTraceLiveInterrupted(t *testing.T) {
 	})
 	var out, stderr bytes.Buffer
 	code := execute(ctx, d.args(t, "trace", "--live", "web"), &out, &stderr)
-	if code != exitFine || out.Len() > 0 || stderr.String() != "no such frame has passed\n" {
+	if code != exit.OK || out.Len() > 0 || stderr.String() != "no such frame has passed\n" {
 		t.Errorf("exit %d, %s%s", code, out.String(), stderr.String())
 	}
 }
@@ -173,9 +177,9 @@ func TestTraceLiveUsage(t *testing.T) {
 		"--live peer:":               "peer: names none",
 		"--live web db --network no": "--network is of a frame that is made up",
 	} {
-		h := &traceHost{fakeHost: newFakeHost()}
+		h := &traceHost{Host: fake.NewHost()}
 		d := newCapturingAt(t, h, passing())
-		if r := tapestry(t, d.args(t, strings.Fields("trace "+args)...)...); r.code != exitUsage || !strings.Contains(r.stderr, says) || len(h.asked) != 0 {
+		if r := tapestry(t, d.args(t, strings.Fields("trace "+args)...)...); r.code != exit.Usage || !strings.Contains(r.stderr, says) || len(h.asked) != 0 {
 			t.Errorf("trace %s: exit %d, %q, want %q", args, r.code, r.stderr, says)
 		}
 	}
@@ -183,7 +187,7 @@ func TestTraceLiveUsage(t *testing.T) {
 
 // Every key that trace --live prints is documented, and every documented key is printed.
 func TestTraceLiveJSON(t *testing.T) {
-	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
 	r := tapestry(t, newCapturingAt(t, h, passing(judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))).
 		args(t, "trace", "--live", "-n", "1", "--json")...)
 	var x struct {
@@ -191,11 +195,11 @@ func TestTraceLiveJSON(t *testing.T) {
 			Verdict string
 			SrcName string `json:"src_name"`
 		}
-		Trace   traceReply
+		Trace   api.Trace
 		Differs bool
 	}
 	var keys map[string]any
-	if err := json.Unmarshal([]byte(r.out), &x); err != nil || r.code != exitFine || strings.Count(r.out, "\n") != 1 {
+	if err := json.Unmarshal([]byte(r.out), &x); err != nil || r.code != exit.OK || strings.Count(r.out, "\n") != 1 {
 		t.Fatalf("exit %d, %v, %s%s", r.code, err, r.out, r.stderr)
 	}
 	if x.Frame.Verdict != "forwarded" || x.Frame.SrcName != "web" || x.Trace.Verdict != "forwarded" || x.Trace.In.Container != "web" || x.Differs {
@@ -204,7 +208,7 @@ func TestTraceLiveJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &keys); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.Sorted(slices.Values(documented(t)["trace --live"]))
+	want := slices.Sorted(slices.Values(fake.Documented(t)["trace --live"]))
 	if got := slices.Sorted(maps.Keys(keys)); !slices.Equal(got, want) {
 		t.Errorf("trace --live --json has %v, docs/json.md says %v", got, want)
 	}
@@ -212,8 +216,8 @@ func TestTraceLiveJSON(t *testing.T) {
 
 // What the daemon sends is hostile at worst: no bytes may make this panic.
 func FuzzChecksum(f *testing.F) {
-	f.Add(udpFrame(60), uint8(0))
-	f.Add(tcpFrame(true, 2), uint8(64))
+	f.Add(fake.UdpFrame(60), uint8(0))
+	f.Add(fake.TcpFrame(true, 2), uint8(64))
 	f.Fuzz(func(t *testing.T, b []byte, inner uint8) {
 		ip := max(ether.HeaderLen, int(inner))
 		start, offset := checksum(b, ip)

@@ -19,13 +19,18 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/test/fake"
 )
 
 // traceHost has containers on two networks, remembers what it was asked, and gives one answer.
 type traceHost struct {
-	*fakeHost
+	*fake.Host
 	asked  []fabric.TraceRequest
 	answer fabric.TraceView
 	err    error
@@ -43,8 +48,8 @@ func (h *traceHost) Ports(network string) (all []fabric.PortView) {
 		last        byte
 		addrs       string
 	}{
-		{wideID, webID, 2, "10.80.1.2/16 fd80::2/64"}, {wideID, dbID, 3, "10.80.1.3/16 fd80::3/64"}, {wideID, bareID, 4, ""},
-		{localID, webToo, 5, "10.77.0.2/24"}, {localID, dbToo, 6, "10.77.0.3/24"},
+		{fake.WideID, fake.WebID, 2, "10.80.1.2/16 fd80::2/64"}, {fake.WideID, fake.DbID, 3, "10.80.1.3/16 fd80::3/64"}, {fake.WideID, bareID, 4, ""},
+		{fake.LocalID, webToo, 5, "10.77.0.2/24"}, {fake.LocalID, dbToo, 6, "10.77.0.3/24"},
 	} {
 		if network != "" && network != p.network {
 			continue
@@ -55,7 +60,7 @@ func (h *traceHost) Ports(network string) (all []fabric.PortView) {
 		}
 		all = append(all, v)
 	}
-	return append(all, fabric.PortView{Network: wideID, Kind: "remote", Name: "192.0.2.2"})
+	return append(all, fabric.PortView{Network: fake.WideID, Kind: "remote", Name: "192.0.2.2"})
 }
 
 func (h *traceHost) Trace(_ context.Context, r fabric.TraceRequest) (fabric.TraceView, error) {
@@ -72,10 +77,10 @@ func (h *traceHost) Trace(_ context.Context, r fabric.TraceRequest) (fabric.Trac
 func forwarded() fabric.TraceView {
 	return fabric.TraceView{VNI: 80, In: fabric.TracePort{Kind: "container", Link: "tpc9b1d", MTU: 1450}, Verdict: "forwarded",
 		Steps: []fabric.TraceStep{{Check: "offload", Found: "none"}, {Check: "port", Found: "attached"}, {Check: "fault", Found: "none"},
-			{Check: "source", Found: "new", MAC: ether.MAC{2, 0, 0, 0, 0, 2}, Evict: fabric.EntryView{Network: wideID, MAC: ether.MAC{2, 0, 0, 0, 0, 9}, Port: webID, Age: 200 * time.Second}},
-			{Check: "destination", Found: "learned", MAC: ether.MAC{2, 0, 0, 0, 0, 3}, Port: dbID, Age: 12 * time.Second},
+			{Check: "source", Found: "new", MAC: ether.MAC{2, 0, 0, 0, 0, 2}, Evict: fabric.EntryView{Network: fake.WideID, MAC: ether.MAC{2, 0, 0, 0, 0, 9}, Port: fake.WebID, Age: 200 * time.Second}},
+			{Check: "destination", Found: "learned", MAC: ether.MAC{2, 0, 0, 0, 0, 3}, Port: fake.DbID, Age: 12 * time.Second},
 			{Check: "hairpin", Found: "no"}, {Check: "horizon", Found: "no"}, {Check: "length", Found: "fits", Limit: 1468}},
-		Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: dbID, Kind: "container", Link: "tpcdb11", MTU: 1450, GSO: true}, Verdict: "forwarded", Limit: 1468}}}
+		Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container", Link: "tpcdb11", MTU: 1450, GSO: true}, Verdict: "forwarded", Limit: 1468}}}
 }
 
 // traced runs trace against h and a Docker that has both networks.
@@ -83,22 +88,22 @@ func traced(t *testing.T, h *traceHost, args ...string) result {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode([]dockerNetwork{{ID: wideID, Name: "wide"}, {ID: localID, Name: "mynet"}})
+		_ = json.NewEncoder(w).Encode([]docker.Network{{ID: fake.WideID, Name: "wide"}, {ID: fake.LocalID, Name: "mynet"}})
 	})
 	mux.HandleFunc("GET /networks/{id}", func(w http.ResponseWriter, r *http.Request) {
-		ids := map[string]map[string]string{wideID: {webID: "web", dbID: "db", bareID: "bare"}, localID: {webToo: "cache", dbToo: "db"}}[r.PathValue("id")]
+		ids := map[string]map[string]string{fake.WideID: {fake.WebID: "web", fake.DbID: "db", bareID: "bare"}, fake.LocalID: {webToo: "cache", dbToo: "db"}}[r.PathValue("id")]
 		var members []string
 		for id, name := range ids {
 			members = append(members, fmt.Sprintf(`"c%s":{"Name":%q,"EndpointID":%q}`, id, name, id))
 		}
 		_, _ = fmt.Fprintf(w, `{"Id":%q,"Containers":{%s}}`, r.PathValue("id"), strings.Join(members, ","))
 	})
-	a := &api{host: h, log: slog.New(slog.DiscardHandler), name: "tapestry"}
-	return tapestry(t, append(append([]string{"trace"}, args...), "--api-socket", serveUnix(t, "api.sock", a.handler()), "--docker-host", "unix://"+serveUnix(t, "docker.sock", mux))...)
+	a := &daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}
+	return tapestry(t, append(append([]string{"trace"}, args...), "--api-socket", fake.ServeUnix(t, "api.sock", a.Handler()), "--docker-host", "unix://"+fake.ServeUnix(t, "docker.sock", mux))...)
 }
 
 func TestTraceText(t *testing.T) {
-	h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
 	r := traced(t, h, "web", "db", "--tcp", "5432", "--inject")
 	want := `
 frame        TCP SYN 10.80.1.2:50000 → 10.80.1.3:5432, 54 bytes, from web to db on wide
@@ -113,10 +118,10 @@ length       54 bytes fit, the way takes 1468
 way          db: it leaves (link tpcdb11, MTU 1450)
 injected     the frame was sent, and the switch's verdict was: forwarded
 verdict      forwarded to db`
-	if r.code != exitFine || trimmed(r.out) != trimmed(want) {
+	if r.code != exit.OK || trimmed(r.out) != trimmed(want) {
 		t.Errorf("exit %d, %s, got\n%s\nwant\n%s", r.code, r.stderr, r.out, want)
 	}
-	if len(h.asked) != 1 || !h.asked[0].Inject || h.asked[0].Network != wideID || h.asked[0].Port != webID || h.asked[0].Off != (ether.Offload{}) {
+	if len(h.asked) != 1 || !h.asked[0].Inject || h.asked[0].Network != fake.WideID || h.asked[0].Port != fake.WebID || h.asked[0].Off != (ether.Offload{}) {
 		t.Errorf("asked was %+v", h.asked)
 	}
 
@@ -127,48 +132,48 @@ verdict      forwarded to db`
 	sparse.Sparse = true
 	for _, tc := range []struct {
 		name   string
-		answer fabric.TraceView
+		Answer fabric.TraceView
 		code   int
 		says   []string
 	}{
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
-			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exitNo,
+			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.No,
 			[]string{"length       42 bytes are too long, the way takes 40", "way          192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
 				"tunnel       down: no route", "verdict      dropped (mtu): too long for its way", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
-			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: dbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exitFine,
+			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exit.OK,
 			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
-		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Egress: []fabric.TraceEgress{{TracePort: sparse, Verdict: "forwarded"}}}, exitFine,
+		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Egress: []fabric.TraceEgress{{TracePort: sparse, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"a few times a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
-		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exitNo,
+		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exit.No,
 			[]string{"way          192.0.2.2: it is lost, there is no way: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, but there is no way: link eth0 is down. `tapestry doctor`",
 				"the frame would be lost, there is no way: link eth0 is down"}},
 		{"flooded, no way to one", fabric.TraceView{Verdict: "flooded",
-			Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: dbID}, Verdict: "forwarded"}}}, exitFine,
+			Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"192.0.2.2: it is lost, there is no way", "verdict      flooded to db; there is no way to 192.0.2.2\n"}},
-		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exitNo,
+		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exit.No,
 			[]string{"verdict      flooded, but nobody gets it: no other port is up", "would reach nobody"}},
-		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: dbID, Why: "bad state"}},
-			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}}}, exitNo,
+		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: fake.DbID, Why: "bad state"}},
+			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}}}, exit.No,
 			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but db, whom it is for, is down"}},
-		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exitNo,
+		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exit.No,
 			[]string{"port         web is down: bad state", "dropped (detached)"}},
 		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
-			Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: dbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exitNo,
+			Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exit.No,
 			[]string{"link         the link that it would leave by is down\n", "way          db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
 				"verdict      dropped (down): the link that it would leave by is down. `tapestry doctor`", "the frame would be dropped: down"}},
-		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exitNo,
+		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exit.No,
 			[]string{"flood        each port that it may leave by is down\n"}},
 		{"from a link that is down", fabric.TraceView{Verdict: "forwarded", In: fabric.TracePort{Kind: "container", Down: "the link is down in the container"},
-			Steps: []fabric.TraceStep{{Check: "port", Found: "attached"}}, Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: dbID, Kind: "container"}, Verdict: "forwarded"}}}, exitFine,
+			Steps: []fabric.TraceStep{{Check: "port", Found: "attached"}}, Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container"}, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"port         nothing comes from web now: the link is down in the container\n", "verdict      forwarded to db\n"}},
-		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exitNo,
+		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exit.No,
 			[]string{"policy       refused", "verdict      dropped: policy"}},
-		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exitNo,
+		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exit.No,
 			[]string{"fault        loss, but this port has faults: loss 2%", "dropped (fault): lost on purpose, by tapestry fault"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := traced(t, &traceHost{fakeHost: newFakeHost(), answer: tc.answer}, "web", "db")
+			r := traced(t, &traceHost{Host: fake.NewHost(), answer: tc.Answer}, "web", "db")
 			if r.code != tc.code {
 				t.Errorf("exit %d, want %d: %s", r.code, tc.code, r.stderr)
 			}
@@ -181,19 +186,6 @@ verdict      forwarded to db`
 	}
 }
 
-// Every word that a check can find has a sentence, and every drop its reason.
-func TestTraceWords(t *testing.T) {
-	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
-		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
-		"link": "up down", "length": "fits long", "flood": "some nobody long down"} {
-		for _, found := range strings.Fields(words) {
-			if got := (traceStep{Check: check, Found: found}).text(traceReply{}, &docker{}); got == found {
-				t.Errorf("%s %s has no words", check, found)
-			}
-		}
-	}
-}
-
 // What is sent for which arguments.
 func TestTraceFrames(t *testing.T) {
 	for _, tc := range []struct {
@@ -202,29 +194,29 @@ func TestTraceFrames(t *testing.T) {
 		is   string // the frame, as gopacket reads it
 		says string
 	}{
-		{"web db", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "ICMP echo request 10.80.1.2 → 10.80.1.3, 42 bytes, from web to db on wide"},
+		{"web db", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "ICMP echo request 10.80.1.2 → 10.80.1.3, 42 bytes, from web to db on wide"},
 		{"cache db --udp 53 --sport 1000", webToo, "02:00:00:00:00:05 02:00:00:00:00:06 10.77.0.2 10.77.0.3 UDP", "UDP 10.77.0.2:1000 → 10.77.0.3:53, 42 bytes, from cache to db on mynet"},
 		{"db cache", dbToo, "02:00:00:00:00:06 02:00:00:00:00:05 10.77.0.3 10.77.0.2 ICMPv4", "from db to cache on mynet"},
-		{"9b1d 5a5a --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
-		{"web fd80::3 --tcp 80", webID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:50000 → [fd80::3]:80"},
-		{"web db --arp", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "ARP, who has 10.80.1.3? tell 10.80.1.2"},
-		{"web 10.80.9.9 --tcp 80", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "note         No container of this host has 10.80.9.9. Before anything else web would ask who has it, by ARP, of all stations"},
-		{"web fd80::9:abcd", webID, "02:00:00:00:00:02 33:33:ff:09:ab:cd fd80::2 ff02::1:ff09:abcd ICMPv6", "neighbour solicitation, who has fd80::9:abcd? tell fd80::2"},
-		{"web 10.80.255.255 --udp 5", webID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff 10.80.1.2 10.80.255.255 UDP", "UDP"},
-		{"web 224.0.0.251 --udp 5353", webID, "02:00:00:00:00:02 01:00:5e:00:00:fb 10.80.1.2 224.0.0.251 UDP", "UDP"},
-		{"web 02:00:00:00:00:03", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "from web to db"},
-		{"web 02:00:00:00:09:09 --size 46", webID, "02:00:00:00:00:02 02:00:00:00:09:09", "note         No IP address is known that both ends could use"},
-		{"web bare", webID, "02:00:00:00:00:02 02:00:00:00:00:04", "02:00:00:00:00:02 → 02:00:00:00:00:04, 14 bytes, from web to bare on wide"},
-		{"db web --network 80", dbID, "02:00:00:00:00:03 02:00:00:00:00:02 10.80.1.3 10.80.1.2 ICMPv4", "on wide"},
-		{"web web", webID, "02:00:00:00:00:02 02:00:00:00:00:02 10.80.1.2 10.80.1.2 ICMPv4", "own address"},
+		{"9b1d 5a5a --tcp 80", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 TCP", "TCP SYN"},
+		{"web fd80::3 --tcp 80", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 fd80::2 fd80::3 TCP", "TCP SYN [fd80::2]:50000 → [fd80::3]:80"},
+		{"web db --arp", fake.WebID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "ARP, who has 10.80.1.3? tell 10.80.1.2"},
+		{"web 10.80.9.9 --tcp 80", fake.WebID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff ARP", "note         No container of this host has 10.80.9.9. Before anything else web would ask who has it, by ARP, of all stations"},
+		{"web fd80::9:abcd", fake.WebID, "02:00:00:00:00:02 33:33:ff:09:ab:cd fd80::2 ff02::1:ff09:abcd ICMPv6", "neighbour solicitation, who has fd80::9:abcd? tell fd80::2"},
+		{"web 10.80.255.255 --udp 5", fake.WebID, "02:00:00:00:00:02 ff:ff:ff:ff:ff:ff 10.80.1.2 10.80.255.255 UDP", "UDP"},
+		{"web 224.0.0.251 --udp 5353", fake.WebID, "02:00:00:00:00:02 01:00:5e:00:00:fb 10.80.1.2 224.0.0.251 UDP", "UDP"},
+		{"web 02:00:00:00:00:03", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "from web to db"},
+		{"web 02:00:00:00:09:09 --size 46", fake.WebID, "02:00:00:00:00:02 02:00:00:00:09:09", "note         No IP address is known that both ends could use"},
+		{"web bare", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:04", "02:00:00:00:00:02 → 02:00:00:00:00:04, 14 bytes, from web to bare on wide"},
+		{"db web --network 80", fake.DbID, "02:00:00:00:00:03 02:00:00:00:00:02 10.80.1.3 10.80.1.2 ICMPv4", "on wide"},
+		{"web web", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:02 10.80.1.2 10.80.1.2 ICMPv4", "own address"},
 		{"peer:192.0.2.2 web", "192.0.2.2", "02:42:0a:50:02:09 02:00:00:00:00:02",
 			"note         It comes from the address that was last seen behind 192.0.2.2."},
-		{"web db --size 1500", webID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "note         The MTU of web is 1450"},
+		{"web db --size 1500", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "note         The MTU of web is 1450"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			h := &traceHost{fakeHost: newFakeHost(), answer: forwarded()}
+			h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
 			r := traced(t, h, strings.Fields(tc.args)...)
-			if r.code != exitFine || !strings.Contains(r.out, tc.says) || len(h.asked) != 1 {
+			if r.code != exit.OK || !strings.Contains(r.out, tc.says) || len(h.asked) != 1 {
 				t.Fatalf("exit %d, %s, want %q in\n%s", r.code, r.stderr, tc.says, r.out)
 			}
 			read := gopacket.NewPacket(h.asked[0].Frame, layers.LayerTypeEthernet, gopacket.Default)
@@ -251,32 +243,32 @@ func TestTraceRefuses(t *testing.T) {
 		code int
 		says string
 	}{
-		{"wbe db", exitNoTarget, `no container "wbe", did you mean web?`},
-		{"web postgres", exitNoTarget, `no container "postgres", there are: bare, cache, db, web`},
-		{"web", exitUsage, "too few arguments"},
-		{"9b1 db", exitUsage, `"9b1" can be ` + webID + " (web) or " + webToo + " (cache)"},
-		{"db 02:00:00:00:00:77", exitUsage, "db is on several networks, choose one: --network mynet or --network wide"},
-		{"db db", exitUsage, "--network mynet or --network wide"},
-		{"web cache", exitNo, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
-		{"web db --network mynet", exitNoTarget, `no container "web"`},
-		{"peer:192.0.2.3 web", exitNoTarget, `no container "peer:192.0.2.3", did you mean peer:192.0.2.2?`},
-		{"192.0.2.2 web", exitNoTarget, `no container "192.0.2.2", did you mean peer:192.0.2.2?`},
-		{"web peer:192.0.2.2", exitNoTarget, `no container "peer:192.0.2.2"`},
-		{"peer:192.0.2.2 web --tcp 80", exitUsage, "--tcp needs IP addresses"},
-		{"web db --network mynt", exitNoTarget, `did you mean mynet?`},
-		{"web 8.8.8.8", exitNo, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
-		{"bare 10.80.1.3", exitNo, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
-		{"bare 10.80.9.9", exitNo, "tapestry knows no IP address of bare"},
-		{"cache fd80::3", exitNo, "is in no subnet of cache's"},
-		{"web bare --tcp 80", exitUsage, "--tcp needs IP addresses"},
-		{"web db --tcp 80 --udp 53", exitUsage, "--tcp and --udp are two frames"},
-		{"web db --arp --size 99", exitUsage, "--arp has a size of its own"},
-		{"web db --tcp 0", exitUsage, `--tcp "0": want a port from 1 to 65535`},
-		{"web db --size 65536", exitUsage, `--size "65536": want a size from 1 to 65535 bytes`},
-		{"web db --size 20", exitUsage, "--size 20: want 28 to 65535 bytes"},
+		{"wbe db", exit.NoTarget, `no container "wbe", did you mean web?`},
+		{"web postgres", exit.NoTarget, `no container "postgres", there are: bare, cache, db, web`},
+		{"web", exit.Usage, "too few arguments"},
+		{"9b1 db", exit.Usage, `"9b1" can be ` + fake.WebID + " (web) or " + webToo + " (cache)"},
+		{"db 02:00:00:00:00:77", exit.Usage, "db is on several networks, choose one: --network mynet or --network wide"},
+		{"db db", exit.Usage, "--network mynet or --network wide"},
+		{"web cache", exit.No, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
+		{"web db --network mynet", exit.NoTarget, `no container "web"`},
+		{"peer:192.0.2.3 web", exit.NoTarget, `no container "peer:192.0.2.3", did you mean peer:192.0.2.2?`},
+		{"192.0.2.2 web", exit.NoTarget, `no container "192.0.2.2", did you mean peer:192.0.2.2?`},
+		{"web peer:192.0.2.2", exit.NoTarget, `no container "peer:192.0.2.2"`},
+		{"peer:192.0.2.2 web --tcp 80", exit.Usage, "--tcp needs IP addresses"},
+		{"web db --network mynt", exit.NoTarget, `did you mean mynet?`},
+		{"web 8.8.8.8", exit.No, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
+		{"bare 10.80.1.3", exit.No, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
+		{"bare 10.80.9.9", exit.No, "tapestry knows no IP address of bare"},
+		{"cache fd80::3", exit.No, "is in no subnet of cache's"},
+		{"web bare --tcp 80", exit.Usage, "--tcp needs IP addresses"},
+		{"web db --tcp 80 --udp 53", exit.Usage, "--tcp and --udp are two frames"},
+		{"web db --arp --size 99", exit.Usage, "--arp has a size of its own"},
+		{"web db --tcp 0", exit.Usage, `--tcp "0": want a port from 1 to 65535`},
+		{"web db --size 65536", exit.Usage, `--size "65536": want a size from 1 to 65535 bytes`},
+		{"web db --size 20", exit.Usage, "--size 20: want 28 to 65535 bytes"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			h := &traceHost{fakeHost: newFakeHost()}
+			h := &traceHost{Host: fake.NewHost()}
 			r := traced(t, h, strings.Fields(tc.args)...)
 			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || strings.Count(r.stderr, "\n") != 1 || len(h.asked) != 0 {
 				t.Errorf("exit %d, want %d; %q, want %q", r.code, tc.code, r.stderr, tc.says)
@@ -285,38 +277,18 @@ func TestTraceRefuses(t *testing.T) {
 	}
 }
 
-// From another host comes what was seen there last, on the networks where anything was.
-func TestTraceFromPeer(t *testing.T) {
-	ports := []portReply{{Kind: "remote", Network: wideID, Name: "192.0.2.2", Addresses: []string{"192.0.2.2/32"}},
-		{Kind: "remote", Network: localID, Name: "192.0.2.2"}, {Kind: "container", Network: wideID, Name: webID, MAC: "02:00:00:00:00:02"}}
-	latest(ports, []entryReply{{Network: wideID, Port: "192.0.2.2", MAC: ether.MAC{2, 9}, AgeSeconds: 7},
-		{Network: wideID, Port: "192.0.2.2", MAC: ether.MAC{2, 8}, AgeSeconds: 3}, {Network: wideID, Port: webID, MAC: ether.MAC{2, 7}}})
-	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
-		t.Errorf("%+v", ports)
-	}
-	e := traceEnds{&docker{answered: true}, ports}
-	var x tracing
-	if err := x.aim(e, "peer:192.0.2.2", webID); err != nil || x.from.Network != wideID || x.packet.src != (ether.MAC{2, 8}) {
-		t.Errorf("%v, %+v", err, x)
-	}
-	e.ports = ports[1:]
-	if err := x.aim(e, "peer:192.0.2.2", webID); exitCode(err) != exitNo || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
-		t.Errorf("%v", err)
-	}
-}
-
 // Every key that trace prints is documented, and every documented key is printed.
 func TestTraceJSON(t *testing.T) {
-	r := traced(t, &traceHost{fakeHost: newFakeHost(), answer: forwarded()}, "web", "db", "--json", "--size", "1500")
+	r := traced(t, &traceHost{Host: fake.NewHost(), answer: forwarded()}, "web", "db", "--json", "--size", "1500")
 	var v any
-	if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != exitFine {
+	if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != exit.OK {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
-	want := slices.Sorted(slices.Values(documented(t)["trace"]))
-	if got := keysOf(v, ""); !slices.Equal(got, want) {
+	want := slices.Sorted(slices.Values(fake.Documented(t)["trace"]))
+	if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
 		t.Errorf("trace --json has\n%v\ndocs/json.md says\n%v", got, want)
 	}
-	var reply traceReply
+	var reply api.Trace
 	if err := json.Unmarshal([]byte(r.out), &reply); err != nil || reply.NetworkName != "wide" || reply.In.Container != "web" ||
 		reply.Ways[0].Container != "db" || reply.Steps[4].Container != "db" || len(reply.Request.Frame) != 1514 || len(reply.Notes) != 1 {
 		t.Errorf("%v: %+v", err, reply)
@@ -348,8 +320,8 @@ func TestTraceAPI(t *testing.T) {
 		{"offload", body(small, `, "inject": true, "offload": {"kind": "tcp6", "segment": 1400, "needs_sum": true, "sum_start": 54, "sum_offset": 16}`), nil, http.StatusOK, `"injected":"forwarded"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := &traceHost{fakeHost: newFakeHost(), answer: forwarded(), err: tc.err}
-			a := (&api{host: h, log: slog.New(slog.DiscardHandler)}).handler()
+			h := &traceHost{Host: fake.NewHost(), answer: forwarded(), err: tc.err}
+			a := (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler()
 			w := httptest.NewRecorder()
 			a.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/trace", bytes.NewReader([]byte(tc.body))))
 			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.says) {
@@ -362,24 +334,5 @@ func TestTraceAPI(t *testing.T) {
 				t.Errorf("asked was %+v", h.asked)
 			}
 		})
-	}
-}
-
-// Of a tagged frame that is too long, trace says which MTU its link needs.
-func TestTraceVLAN(t *testing.T) {
-	const hint = "It has a VLAN tag"
-	for _, tc := range []struct {
-		typ  byte // first byte of the EtherType
-		want bool
-	}{{0x81, true}, {0x88, false}, {0x08, false}} {
-		r := traceReply{Verdict: "mtu", Drop: true, Request: traceRequest{Frame: append(make([]byte, 12), tc.typ, 0, 0, 5, 8, 0)}}
-		if got := r.verdict(&docker{}); strings.Contains(got, hint) != tc.want {
-			t.Errorf("EtherType %#x00: %s", tc.typ, got)
-		}
-	}
-	for _, frame := range [][]byte{nil, make([]byte, 13)} {
-		if tagged(frame) {
-			t.Errorf("%d bytes have a tag", len(frame))
-		}
 	}
 }

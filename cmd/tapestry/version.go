@@ -7,6 +7,9 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
 // version and commit are stamped by the build: -ldflags "-X main.version=v0.1.0 -X main.commit=0123abc".
@@ -43,7 +46,7 @@ func buildVersion() build {
 	return b
 }
 
-func newVersion(c *client) *cobra.Command {
+func newVersion(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this binary",
@@ -56,9 +59,9 @@ see tapestry status.` + fmt.Sprintf(jsonHelp, "one object"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := buildVersion()
 			if c.json {
-				return printJSON(cmd.OutOrStdout(), b)
+				return human.PrintJSON(cmd.OutOrStdout(), b)
 			}
-			commit := cmp.Or(short(b.Commit), "unknown")
+			commit := cmp.Or(api.Short(b.Commit), "unknown")
 			if b.Modified {
 				commit += " (modified)"
 			}

@@ -1,11 +1,16 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/cmd/human"
+)
 
 // watchSnap is the bytes of each frame that watch looks at: all of an ordinary frame, not of a super-frame.
 const watchSnap = 1600
 
-func newWatch(c *client) *cobra.Command {
+func newWatch(c *cli) *cobra.Command {
 	o := &captureFlags{}
 	cmd := c.namer(&cobra.Command{
 		Use:   "watch [TARGET...] [flags] [-- EXPR]",
@@ -31,13 +36,13 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
 			if err != nil {
 				return err
 			}
-			j := &job{c: c, o: o, targets: targets, words: "tapestry " + quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &job{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
 			if j.want.Snap = watchSnap; o.verbose {
 				j.want.Snap = 0
 			}
 			j.lines()
-			return within(cmd.Context(), j.run)
+			return show.Within(cmd.Context(), j.run)
 		},
 	})
 	o.looking(cmd)

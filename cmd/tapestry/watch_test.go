@@ -5,15 +5,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -51,7 +53,7 @@ func TestWatch(t *testing.T) {
 		"(3 frames lost here: more came than was read in time)|",
 		at(6) + udp + "|100 B",
 	}
-	if len(lines) != len(want) || r.code != exitFine {
+	if len(lines) != len(want) || r.code != exit.OK {
 		t.Fatalf("exit %d, %s\n%s", r.code, r.stderr, r.out)
 	}
 	for i, w := range want {
@@ -74,7 +76,7 @@ talkers    web → db  6 frames, 5.5 kB
 		t.Errorf("asked for %+v", a)
 	}
 	colour := tapestry(t, newCapturing(t, mixed).args(t, "watch", "--color", "always")...).out
-	if !strings.Contains(colour, red) || strings.Count(colour, reset) < 3 {
+	if !strings.Contains(colour, human.Red) || strings.Count(colour, human.Reset) < 3 {
 		t.Errorf("no colour in %q", colour)
 	}
 	full := tapestry(t, newCapturing(t, mixed).args(t, "watch", "-v")...).out
@@ -89,11 +91,11 @@ func TestColours(t *testing.T) {
 	defer slave.Close()
 	t.Setenv("TERM", "xterm")
 	t.Setenv("NO_COLOR", "")
-	if !colours("auto", slave) || colours("auto", &bytes.Buffer{}) || colours("never", slave) || !colours("always", nil) {
+	if !human.Colours("auto", slave) || human.Colours("auto", &bytes.Buffer{}) || human.Colours("never", slave) || !human.Colours("always", nil) {
 		t.Error("colours where none belong, or none where they do")
 	}
 	t.Setenv("NO_COLOR", "1")
-	if colours("auto", slave) {
+	if human.Colours("auto", slave) {
 		t.Error("NO_COLOR has no effect")
 	}
 }
@@ -112,7 +114,7 @@ func TestWatchJSON(t *testing.T) {
 		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
 			t.Fatal(err)
 		}
-		for _, k := range keysOf(v, "") {
+		for _, k := range fake.KeysOf(v, "") {
 			keys[k] = true
 		}
 		all = append(all, v)
@@ -120,7 +122,7 @@ func TestWatchJSON(t *testing.T) {
 	if len(all) != 7 {
 		t.Fatalf("%d objects: %s", len(all), r.stderr)
 	}
-	docs := documented(t)["watch"]
+	docs := fake.Documented(t)["watch"]
 	for k := range keys {
 		if !slices.Contains(docs, k) {
 			t.Errorf("%s stands not in docs/json.md", k)
@@ -138,66 +140,5 @@ func TestWatchJSON(t *testing.T) {
 	}
 	if all[0]["out"] != "peer 192.0.2.2@wide" || all[4]["segments"] != 5. || all[3]["fault"] != "delay" || all[5]["lost"] != 3. {
 		t.Errorf("%v", all)
-	}
-}
-
-// A frame with another's source address is said to be of the port that it came in by, in the line and in the sums, live and
-// from a file; that a remote host's frames have a name of their own is nothing to be said.
-func TestWatchNamesTheSender(t *testing.T) {
-	ports := []string{"web", "db", "192.0.2.2"}
-	n := &names{}
-	n.now.Store(&directory{addrs: map[netip.Addr]string{netip.MustParseAddr("10.80.1.2"): "web", netip.MustParseAddr("10.80.1.3"): "db"},
-		endpoints: map[string]namedEnd{"web": {name: "web"}, "db": {name: "db"}}})
-	var file fileNames
-	file.add(pcapng.Names{{Addr: netip.MustParseAddr("10.80.1.2"), Name: "web"}, {Addr: netip.MustParseAddr("10.80.1.3"), Name: "db"}})
-	for _, who := range []naming{n, &file} {
-		for _, c := range []struct {
-			in   int
-			from byte // 10.80.1.from is the source
-			v    vswitch.Verdict
-			want string // "sent by"; "": nothing is said
-		}{
-			{0, 2, vswitch.Forwarded, ""}, {1, 2, vswitch.Spoofed, "db"}, {0, 2, vswitch.Spoofed, ""}, {1, 99, vswitch.Spoofed, "db"},
-			{1, 2, vswitch.Forwarded, "db"}, {1, 99, vswitch.Forwarded, ""}, {2, 2, vswitch.Forwarded, ""}, {2, 2, vswitch.Spoofed, "192.0.2.2"},
-		} {
-			var out bytes.Buffer
-			l := &lines{out: &out, labels: labels{who: who}}
-			for i, name := range ports {
-				kind, addr := "container", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 80, 1, byte(2 + i)}), 16)
-				if i == 2 {
-					kind, addr = "remote", netip.MustParsePrefix("192.0.2.2/32")
-				}
-				l.labels.add(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, wideID)})
-			}
-			data := append(bytes.Repeat([]byte{2}, 12), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 80, 1, c.from, 10, 80, 1, 9, 0, 1, 0, 2, 0, 8, 0, 0)
-			p := &pcapng.Packet{Interface: c.in, Data: data, Len: len(data), Flags: pcapng.Inbound}
-			if who == naming(n) {
-				d := capture.Detail{Verdict: c.v, Out: -1, In: c.in}
-				p.Verdict = d.AppendTo(nil)
-			} else if c.v == vswitch.Spoofed {
-				p.Comment = "verdict=drop reason=spoofed: words"
-			}
-			if err := l.packet(p); err != nil {
-				t.Fatal(err)
-			}
-			if err := l.flush(); err != nil {
-				t.Fatal(err)
-			}
-			_, said, _ := strings.Cut(out.String(), "sent by ")
-			said, _, _ = strings.Cut(said, "  ")
-			if said = strings.TrimSpace(said); who == naming(n) && c.in == 2 && c.want != "" {
-				said = strings.TrimPrefix(strings.TrimSuffix(said, "@"+short(wideID)), "peer ")
-			}
-			if said != c.want {
-				t.Errorf("%T, %+v: said is %q: %s", who, c, said, out.String())
-			}
-			var talker string
-			for pair := range l.sum.talkers {
-				talker = pair[0]
-			}
-			if !strings.Contains(talker, c.want) || c.want == "" && strings.HasPrefix(talker, "peer") {
-				t.Errorf("%T, %+v: the talker is %q", who, c, talker)
-			}
-		}
 	}
 }

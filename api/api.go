@@ -1,0 +1,197 @@
+// Package api is what the daemon and its commands say to each other over the socket: requests, replies and their JSON.
+package api
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// The replies are what the daemon writes and the commands read, and what --json prints; docs/json.md explains
+// every key. NetworkName and Container are Docker's names: the daemon never knows them, the commands fill them in.
+
+type Status struct {
+	Name          string            `json:"name"`
+	Scope         string            `json:"scope"`
+	Plugin        string            `json:"plugin"`    // Docker's name of the managed plugin that the daemon is
+	PluginID      string            `json:"plugin_id"` // "": it is none. Both are for the commands to fill in
+	Version       string            `json:"version"`
+	StartedAt     time.Time         `json:"started_at"`
+	UptimeSeconds int64             `json:"uptime_seconds"`
+	PID           int               `json:"pid"`
+	Workers       int               `json:"workers"`
+	Goroutines    int               `json:"goroutines"`
+	VTEP          string            `json:"vtep"`
+	VXLANPort     uint16            `json:"vxlan_port"`
+	Tunnel        string            `json:"tunnel"`
+	Why           string            `json:"why"`
+	Networks      int               `json:"networks"`
+	Endpoints     int               `json:"endpoints"`
+	Strangers     map[string]uint64 `json:"strangers"`
+	Outside       map[string]uint64 `json:"outside"`
+	Offloads      []Offload         `json:"offloads"`
+	Conflicts     []Conflict        `json:"conflicts"`
+	Faults        int               `json:"faults"`
+	PortsDown     int               `json:"ports_down"`
+	Captures      []Books           `json:"captures"`
+	Recorder      Recorder          `json:"recorder"`
+}
+
+type Offload struct {
+	Name       string `json:"name"`
+	State      string `json:"state"`
+	Why        string `json:"why"`
+	OffSeconds *int64 `json:"off_seconds"` // null: it is not off
+	Users      int    `json:"users"`
+	Off        int    `json:"off"`
+	Refused    uint64 `json:"refused"`
+	Resent     uint64 `json:"resent"`
+}
+
+type Conflict struct {
+	Network     string    `json:"network"`
+	NetworkName string    `json:"network_name,omitempty"`
+	MAC         ether.MAC `json:"mac"`
+	Addresses   []string  `json:"addresses"`
+	Owner       string    `json:"owner"`
+	Container   string    `json:"container,omitempty"` // the owner's
+	Rival       string    `json:"rival"`
+	Frames      uint64    `json:"frames"`
+}
+
+type Network struct {
+	ID             string            `json:"id"`
+	Name           string            `json:"name"` // "" unless Docker tells it
+	VNI            uint32            `json:"vni"`
+	MTU            int               `json:"mtu"`
+	Attach         string            `json:"attach"`
+	AgeingSeconds  float64           `json:"ageing_seconds"`
+	External       bool              `json:"external"`
+	Swarm          bool              `json:"swarm"`
+	Host           []string          `json:"host"`
+	Endpoints      int               `json:"endpoints"`
+	AddressesKnown int               `json:"addresses_known"`
+	Down           string            `json:"down"`
+	Rx             uint64            `json:"rx"`
+	Forwarded      uint64            `json:"forwarded"`
+	Flooded        uint64            `json:"flooded"`
+	Drops          map[string]uint64 `json:"drops"`
+}
+
+type Port struct {
+	Network     string            `json:"network"`
+	NetworkName string            `json:"network_name,omitempty"`
+	VNI         uint32            `json:"vni"`
+	Kind        string            `json:"kind"`
+	Name        string            `json:"name"`
+	Container   string            `json:"container,omitempty"`
+	Link        string            `json:"link"`
+	MAC         string            `json:"mac"` // "" of a remote
+	Addresses   []string          `json:"addresses"`
+	MTU         int               `json:"mtu"`
+	State       string            `json:"state"`
+	Why         string            `json:"why"`
+	RxFrames    uint64            `json:"rx_frames"`
+	RxBytes     uint64            `json:"rx_bytes"`
+	TxFrames    uint64            `json:"tx_frames"`
+	TxBytes     uint64            `json:"tx_bytes"`
+	Offered     uint64            `json:"offered"`
+	Refused     uint64            `json:"refused"`
+	Drops       map[string]uint64 `json:"drops"`
+	Missed      uint64            `json:"missed"`
+	WireTx      uint64            `json:"wire_tx"`
+	WireRx      uint64            `json:"wire_rx"`
+}
+
+type Entry struct {
+	Network     string    `json:"network"`
+	NetworkName string    `json:"network_name,omitempty"`
+	VNI         uint32    `json:"vni"`
+	MAC         ether.MAC `json:"mac"`
+	Port        string    `json:"port"`
+	Container   string    `json:"container,omitempty"`
+	Kind        string    `json:"kind"`
+	AgeSeconds  int64     `json:"age_seconds"`
+}
+
+type Peer struct {
+	Network      string            `json:"network"`
+	NetworkName  string            `json:"network_name,omitempty"`
+	VNI          uint32            `json:"vni"`
+	Addr         string            `json:"addr"`
+	Default      bool              `json:"default"`
+	Swarm        bool              `json:"swarm"`
+	Left         bool              `json:"left"`
+	State        string            `json:"state"`
+	Why          string            `json:"why"`
+	MTU          int               `json:"mtu"`
+	GSO          bool              `json:"gso"`
+	GSOWhy       string            `json:"gso_why"`
+	RemoteSum    bool              `json:"remote_checksum"`
+	Test         string            `json:"test"`
+	TestWhy      string            `json:"test_why"`
+	TestSeconds  *int64            `json:"test_seconds"` // null: never
+	RTTSeconds   *float64          `json:"rtt_seconds"`  // null: no answer
+	RxFrames     uint64            `json:"rx_frames"`
+	RxBytes      uint64            `json:"rx_bytes"`
+	TxFrames     uint64            `json:"tx_frames"`
+	TxBytes      uint64            `json:"tx_bytes"`
+	WireTx       uint64            `json:"wire_tx"`
+	WireRx       uint64            `json:"wire_rx"`
+	Lost         map[string]uint64 `json:"lost"`
+	HeardSeconds *int64            `json:"heard_seconds"` // null: never
+}
+
+// Tests is what came of test frames to the peers; no command prints it as JSON.
+type Tests struct {
+	Tests []Test `json:"tests"`
+	Why   string `json:"why"` // they are not finished; "": they are
+}
+
+type Test struct {
+	Addr       string `json:"addr"`
+	GSO        string `json:"gso"` // as fabric.PeerTest has it
+	Why        string `json:"why"`
+	AgeSeconds int64  `json:"age_seconds"` // of that verdict; -1: there was no test
+	Answers    bool   `json:"answers"`     // the host has answered now
+	Narrow     int    `json:"narrow"`
+}
+
+// PeerChange is the body of both POSTs.
+type PeerChange struct {
+	Network string `json:"network"` // whole id
+	Addr    string `json:"addr"`    // as plugin.ParsePeer reads it
+}
+
+// Error is the body of every answer that is not 200.
+type Error struct {
+	Error string `json:"error"`
+}
+
+// Each converts a list; none is an empty list, never null in JSON.
+func Each[V, R any](views []V, to func(V) R) []R {
+	replies := make([]R, 0, len(views))
+	for _, v := range views {
+		replies = append(replies, to(v))
+	}
+	return replies
+}
+
+// Short is an id as Docker prints it.
+func Short(id string) string { return id[:min(len(id), 12)] }
+
+// HostOf is an address without its port.
+func HostOf(text string) string {
+	if at, err := netip.ParseAddrPort(text); err == nil {
+		return at.Addr().String()
+	}
+	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
+		return a.String()
+	}
+	return text
+}
+
+// HostPort is the name of the host's own port on a network: an id that cannot be one of Docker's, which are hexadecimal.
+func HostPort(network string) string { return "host" + network }

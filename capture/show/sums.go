@@ -1,0 +1,138 @@
+package show
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/cmd/human"
+)
+
+// maxTalkers bounds the pairs that are counted each for itself.
+const maxTalkers = 1 << 16
+
+// sums are what a watch tells at its end.
+type sums struct {
+	frames, bytes uint64
+	verdicts      map[string]uint64
+	reasons       map[string]uint64
+	protocols     map[string]uint64
+	talkers       map[[2]string]*talk
+	other         talk // of pairs that found no room
+	first, last   int64
+	Today         string // dates of other days are told
+}
+
+type talk struct{ frames, bytes uint64 }
+
+func (s *sums) add(f *Frame, at int64) {
+	if s.frames == 0 {
+		s.verdicts, s.reasons, s.protocols = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
+		s.talkers = map[[2]string]*talk{}
+		s.first, s.last = at, at
+	}
+	s.first, s.last = min(s.first, at), max(s.last, at)
+	s.frames++
+	s.bytes += uint64(f.Len)
+	if f.Verdict != "" {
+		s.verdicts[human.Printable(f.Verdict)]++
+	}
+	if f.Reason != "" {
+		s.reasons[human.Printable(f.Reason)]++
+	}
+	s.protocols[protocol(f)]++
+	pair, ok := ends(f)
+	if !ok {
+		return
+	}
+	t := s.talkers[pair]
+	if t == nil && len(s.talkers) < maxTalkers {
+		t = new(talk)
+		s.talkers[pair] = t
+	}
+	if t == nil {
+		t = &s.other
+	}
+	t.frames++
+	t.bytes += uint64(f.Len)
+}
+
+// protocol is what a frame is counted as.
+func protocol(f *Frame) string {
+	switch {
+	case f.L4 != nil:
+		return strings.ToUpper(f.L4.Proto)
+	case f.ICMP != nil && f.IP.Version == 6:
+		return "ICMPv6"
+	case f.ICMP != nil:
+		return "ICMP"
+	case f.IGMP != nil:
+		return "IGMP"
+	case f.ARP != nil:
+		return "ARP"
+	case f.IP != nil:
+		return fmt.Sprintf("IP protocol %d", f.IP.Proto)
+	case f.Eth != nil:
+		return f.Eth.Type.String()
+	case f.Link != nil:
+		return f.Link.Proto.String()
+	}
+	return "broken"
+}
+
+// ends are who talks to whom, by name where there is one.
+func ends(f *Frame) (pair [2]string, ok bool) {
+	if src, dst, ok := addrs(f.Summary); ok {
+		return [2]string{cmp.Or(human.Printable(f.sender), human.Printable(f.SrcName), src.String()), cmp.Or(human.Printable(f.DstName), dst.String())}, true
+	}
+	if f.Eth != nil {
+		return [2]string{cmp.Or(human.Printable(f.sender), f.Eth.Src.String()), f.Eth.Dst.String()}, true
+	}
+	return pair, false
+}
+
+// clockText is a time of day, with the date if that is another than today, a date as by time.DateOnly.
+func clockText(ns int64, today string) string {
+	at := time.Unix(0, ns)
+	if at.Format(time.DateOnly) == today {
+		return at.Format("15:04:05.000000")
+	}
+	return at.Format("2006-01-02 15:04:05.000000")
+}
+
+// Print tells it, with what was lost on the way.
+func (s *sums) Print(w io.Writer, lost uint64) {
+	head := fmt.Sprintf("%s, %s, %s lost", human.Count(s.frames, "frame"), human.Bytes(s.bytes), human.Thousands(lost))
+	if s.frames > 0 {
+		head += fmt.Sprintf(", %s to %s", clockText(s.first, s.Today), clockText(s.last, s.Today))
+	}
+	fmt.Fprintln(w, head)
+	if s.frames == 0 {
+		return
+	}
+	if text := human.Counts(s.verdicts); text != "" {
+		fmt.Fprintf(w, "verdicts   %s\n", text)
+	}
+	if text := human.Counts(s.reasons); text != "" {
+		fmt.Fprintf(w, "drops      %s\n", text)
+	}
+	fmt.Fprintf(w, "protocols  %s\n", human.Counts(s.protocols))
+	pairs := slices.SortedFunc(maps.Keys(s.talkers), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(s.talkers[b].bytes, s.talkers[a].bytes), strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]))
+	})
+	for i, p := range pairs[:min(5, len(pairs))] {
+		head := "talkers  "
+		if i > 0 {
+			head = "         "
+		}
+		t := s.talkers[p]
+		fmt.Fprintf(w, "%s  %s → %s  %s, %s\n", head, p[0], p[1], human.Count(t.frames, "frame"), human.Bytes(t.bytes))
+	}
+	if s.other.frames > 0 {
+		fmt.Fprintf(w, "           and %s of more pairs than were counted\n", human.Count(s.other.frames, "frame"))
+	}
+}

@@ -1,0 +1,181 @@
+// Package client is a command's way to the daemon: how it is found, asked, and how its streams are read.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+)
+
+// Client is a command's way to the daemon, and the flags that say where it and Docker are.
+type Client struct {
+	Socket     string // --api-socket; "": the daemon is looked for in places
+	Places     Places
+	DockerHost string // --docker-host
+
+	// PluginNames gives what Docker calls managed plugins, by their ids, in the same order, "" for one that it does not
+	// know; nil: nobody knows that. The error is of a Docker that cannot be asked.
+	PluginNames func(ctx context.Context, ids []string) ([]string, error)
+
+	mu    sync.Mutex
+	found string // the socket in places at which the daemon is; "": none yet; guarded by mu
+	pid   int    // of the daemon, as this command sees it; guarded by mu
+}
+
+func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
+	if err := c.Call(ctx, http.MethodGet, "/v1/status", nil, &s); err != nil {
+		return s, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid > 0 {
+		s.PID = c.pid // a plugin's has another one in its own namespace
+	}
+	return s, nil
+}
+
+func (c *Client) Networks(ctx context.Context) (n []api.Network, err error) {
+	return n, c.Call(ctx, http.MethodGet, "/v1/networks", nil, &n)
+}
+
+// List reads "ports", "fdb" or "peers" of a network, or of all when network is "".
+func List[R any](ctx context.Context, c *Client, what, network string) (r []R, err error) {
+	path := "/v1/" + what
+	if network != "" {
+		path += "?network=" + url.QueryEscape(network)
+	}
+	return r, c.Call(ctx, http.MethodGet, path, nil, &r)
+}
+
+func (c *Client) ChangePeer(ctx context.Context, verb string, change api.PeerChange) error {
+	return c.Call(ctx, http.MethodPost, "/v1/peers/"+verb, change, nil)
+}
+
+// TestPeers has the daemon send test frames to its peers, and waits some seconds for what comes of it.
+func (c *Client) TestPeers(ctx context.Context) (r api.Tests, err error) {
+	return r, c.Call(ctx, http.MethodPost, "/v1/peers/test", nil, &r)
+}
+
+func (c *Client) ForgetNetwork(ctx context.Context, id string) error {
+	return c.Call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(id), nil, nil)
+}
+
+func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
+	sent, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://tapestry"+path, bytes.NewReader(sent))
+	if err != nil {
+		return err
+	}
+	// 12 s: a daemon's own calls end after 10.
+	h := &http.Client{Timeout: 12 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := c.dial(ctx)
+			if err == nil {
+				c.mu.Lock()
+				c.pid = api.CredentialsOf(conn).PID
+				c.mu.Unlock()
+			}
+			return conn, err
+		}}}
+	resp, err := h.Do(r)
+	if err != nil {
+		return c.noDaemon(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return c.noDaemon(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return refused(resp.StatusCode, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.At(), err)
+	}
+	return nil
+}
+
+// noDaemon explains a call that got no answer, and what to do.
+func (c *Client) noDaemon(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted")
+	}
+	if f := (*exit.Error)(nil); errors.As(err, &f) {
+		return f // of the search
+	}
+	at := c.At()
+	if errors.Is(err, fs.ErrPermission) {
+		return exit.Errorf(exit.NoDaemon, "no permission to talk to the daemon at %s: run this as root, or as a member of its --api-group", at)
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return exit.Errorf(exit.NoDaemon, "the daemon at %s does not answer in time: see its log (%s)", at, c.Log())
+	}
+	var dial *net.OpError
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return exit.Errorf(exit.NoDaemon, "what answers at %s hangs up: see the daemon's log (%s): %w", at, c.Log(), exit.WithoutURL(err))
+	}
+	return exit.Errorf(exit.NoDaemon, "%w at %s: start one: %s", ErrNoDaemon, at, startOne)
+}
+
+// Log is where the log of this client's daemon is.
+func (c *Client) Log() string { return LogOf(PluginOf(c.At())) }
+
+// LogOf is where the log of a daemon is: of a managed plugin's by its id, else ("") of the unit.
+func LogOf(plugin string) string {
+	if plugin == "" {
+		return "journalctl -u tapestry"
+	}
+	return "journalctl -u docker | grep plugin=" + api.Short(plugin)
+}
+
+// refused turns the daemon's refusal into an error with its exit code.
+func refused(status int, text []byte) error {
+	var e api.Error
+	if json.Unmarshal(text, &e) != nil || e.Error == "" {
+		e.Error = fmt.Sprintf("the daemon does not understand this command (HTTP %d): is it of another version?", status)
+	}
+	switch status {
+	case http.StatusBadRequest:
+		return exit.With(exit.Usage, errors.New(e.Error))
+	case http.StatusNotFound:
+		return exit.With(exit.NoTarget, errors.New(e.Error))
+	}
+	return exit.With(exit.No, errors.New(e.Error))
+}
+
+// Nodes are the nodes of the Swarm that the daemon knows.
+func (c *Client) Nodes(ctx context.Context) (all []netip.Addr, err error) {
+	var r api.Nodes
+	if err := c.Call(ctx, http.MethodGet, "/v1/nodes", nil, &r); err != nil {
+		return nil, err
+	}
+	for _, text := range r.Nodes {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.At(), err)
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}

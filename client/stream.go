@@ -1,0 +1,88 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// A Stream is what the daemon sends of a capture, or of the recorder.
+type Stream struct {
+	C      *Client
+	ID     string // of the capture
+	Body   io.ReadCloser
+	Reader *pcapng.Reader
+
+	Told func(*pcapng.Interface) // is told of every port that the stream tells of; nil: nobody is
+
+	Since, Until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
+}
+
+// OpenStream asks for a capture ("/v1/captures") or a dump ("/v1/recorder/dump"). The answer comes as soon as the
+// daemon looks.
+func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRequest) (*Stream, error) {
+	sent, err := json.Marshal(want)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://tapestry"+path, bytes.NewReader(sent))
+	if err != nil {
+		return nil, err
+	}
+	h := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true, ReadBufferSize: 256 << 10,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return c.dial(ctx)
+		}}}
+	resp, err := h.Do(r)
+	if err != nil {
+		return nil, c.noDaemon(err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, c.noDaemon(err)
+		}
+		return nil, refused(resp.StatusCode, text)
+	}
+	s := &Stream{C: c, ID: resp.Header.Get("X-Capture-Id"), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
+	s.Since, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Since"), 10, 64)
+	s.Until, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Until"), 10, 64)
+	return s, nil
+}
+
+// Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.
+func (s *Stream) Next() (pcapng.Block, error) {
+	b, err := s.Reader.Next()
+	if i, ok := b.(*pcapng.Interface); ok && s.Told != nil {
+		s.Told(i)
+	}
+	return b, err
+}
+
+// Change replaces what the running capture looks at.
+func (s *Stream) Change(ctx context.Context, what api.CaptureChange) error {
+	return s.C.Call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(s.ID), what, nil)
+}
+
+// Stop ends the capture. What was seen until now still comes, and then the end.
+func (s *Stream) Stop(ctx context.Context) error {
+	return s.C.Call(ctx, http.MethodDelete, "/v1/captures/"+url.PathEscape(s.ID), nil, nil)
+}
+
+// Books reads the counts.
+func (s *Stream) Books(ctx context.Context) (b api.Books, err error) {
+	return b, s.C.Call(ctx, http.MethodGet, "/v1/captures/"+url.PathEscape(s.ID), nil, &b)
+}
+
+// Close hangs up; a capture that still runs ends.
+func (s *Stream) Close() error { return s.Body.Close() }

@@ -1,0 +1,72 @@
+// Package human writes numbers, times and tables as people read them, and draws on terminals.
+package human
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Seconds writes a duration as people say it: 40 ms, 12.4 s, 5m 10s.
+func Seconds(d time.Duration) string {
+	switch {
+	case d >= time.Minute:
+		return Ago(int64(d.Round(time.Second) / time.Second))
+	case d >= time.Second || d == 0:
+		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	}
+	return fmt.Sprintf("%d ms", max(1, d.Milliseconds()))
+}
+
+// Plural writes how many of something there are, without commas.
+func Plural[N int | uint64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Rate writes bytes in a second as bits, in decimal units as networks have them.
+func Rate(bytesPerSecond float64) string {
+	f, units := bytesPerSecond*8, []string{"b/s", "kb/s", "Mb/s", "Gb/s", "Tb/s"}
+	for f >= 999.5 && len(units) > 1 {
+		f, units = f/1000, units[1:]
+	}
+	if f < 9.95 && units[0] != "b/s" {
+		return fmt.Sprintf("%.1f %s", f, units[0])
+	}
+	return fmt.Sprintf("%.0f %s", f, units[0])
+}
+
+// Printable is a text of a file as a terminal may get it: in one line, of what is seen only, and not too long.
+func Printable(s string) string {
+	s = OneLine(s)
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "") + "…"
+	}
+	return s
+}
+
+// OneLine has spaces for what is not seen.
+func OneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+}
+
+// Span writes a duration without what is zero at its end: 1h, not 1h0m0s.
+func Span(d time.Duration) string {
+	s := d.Round(time.Second).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
+}

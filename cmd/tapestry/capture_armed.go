@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+)
+
+// armed finds the capture that waits for a reader and is called word: by its id, its container's name, or its endpoint's.
+func (j *job) armed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
+	status, err := j.c.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	word, t := j.o.attach, docker.NewTargets(n)
+	for _, b := range status.Captures {
+		if b.Endpoint == "" || b.ID != word && n.Container(b.Endpoint) != word && (len(word) < 4 || !strings.HasPrefix(b.Endpoint, word)) {
+			continue
+		}
+		if want.Attach != "" {
+			return nil, exit.Errorf(exit.Usage, "%q can be capture %s or %s: name one by that number", word, want.Attach, b.ID)
+		}
+		want.Attach, t.Endpoints[b.Endpoint] = b.ID, true
+	}
+	if want.Attach == "" {
+		return nil, exit.Errorf(exit.NoTarget, "no capture %q waits for a reader: tapestry status shows those that do, and a container has one that was "+
+			"started with --network name=NET,driver-opt=tapestry.capture=FILTER", word)
+	}
+	return t, nil
+}
+
+// armedText says of a capture without a reader what there is to read.
+func armedText(b api.Books, d *docker.Engine) string {
+	state := "from its start on"
+	if b.State == "kept" {
+		state = "which has ended"
+	}
+	return fmt.Sprintf("capture %s of %s, %s, %q: %s to read, %s lost (tapestry capture --attach %s)", b.ID, d.PortLabel(b.Endpoint), state,
+		human.Printable(strings.TrimPrefix(b.Name, "tapestry.capture=")), human.Count(b.Waiting, "frame"), human.Thousands(b.Dropped), b.ID)
+}

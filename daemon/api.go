@@ -1,0 +1,166 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// Host is what the API asks of *fabric.Fabric.
+type Host interface {
+	Status() fabric.Status
+	Networks() []fabric.NetworkView
+	Ports(network string) []fabric.PortView
+	Entries(network string) []fabric.EntryView
+	Peers(network string) []fabric.PeerView
+	AddPeer(ctx context.Context, network string, p netip.AddrPort) error
+	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
+	ForgetNetwork(ctx context.Context, id string) error
+	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
+	faulter
+	tracer
+	swarmer
+}
+
+// API answers the commands on this host. Networks are named by their whole id; answers are sorted.
+type API struct {
+	Host    Host
+	Log     *slog.Logger
+	Name    string // of the driver
+	Scope   string // of its networks: local or global
+	Version string // of this binary
+	Started time.Time
+
+	Captures *Captures // nil: none
+}
+
+func (a *API) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", a.status)
+	mux.HandleFunc("GET /v1/networks", a.networks)
+	mux.HandleFunc("DELETE /v1/networks/{id}", a.forget)
+	mux.HandleFunc("GET /v1/ports", list(a, a.Host.Ports, toPort, func(x, y api.Port) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Name, y.Name))
+	}))
+	mux.HandleFunc("GET /v1/fdb", list(a, a.Host.Entries, toEntry, func(x, y api.Entry) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), slices.Compare(x.MAC[:], y.MAC[:]))
+	}))
+	mux.HandleFunc("GET /v1/peers", list(a, a.Host.Peers, toPeer, func(x, y api.Peer) int {
+		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
+	}))
+	mux.HandleFunc("POST /v1/peers/add", a.change(a.Host.AddPeer))
+	mux.HandleFunc("POST /v1/peers/rm", a.change(a.Host.RemovePeer))
+	mux.HandleFunc("POST /v1/peers/test", a.test)
+	if a.Captures != nil {
+		a.Captures.Routes(mux)
+	}
+	a.nodeRoutes(mux)
+	a.faultRoutes(mux)
+	a.traceRoutes(mux)
+	return mux
+}
+
+func (a *API) status(w http.ResponseWriter, _ *http.Request) {
+	s := a.Host.Status()
+	r := api.Status{Name: a.Name, Scope: a.Scope, Version: a.Version, StartedAt: a.Started.Truncate(time.Second),
+		UptimeSeconds: int64(time.Since(a.Started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
+		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
+		Networks: s.Networks, Endpoints: s.Endpoints,
+		Strangers: counts(s.RxDropped), Outside: counts(s.KernelDropped), Offloads: api.Each(s.Offloads, toOffload), Conflicts: api.Each(s.Conflicts, toConflict),
+		Faults: s.Faults, PortsDown: s.Down, Captures: []api.Books{}}
+	if s.VTEP.IsValid() {
+		r.VTEP = s.VTEP.String()
+	}
+	if a.Captures != nil {
+		r.Captures, r.Recorder = a.Captures.Running(), a.Captures.recorderReply()
+	}
+	reply(w, http.StatusOK, r)
+}
+
+func (a *API) networks(w http.ResponseWriter, _ *http.Request) {
+	all := api.Each(a.Host.Networks(), toNetwork)
+	slices.SortFunc(all, func(x, y api.Network) int { return strings.Compare(x.ID, y.ID) })
+	reply(w, http.StatusOK, all)
+}
+
+// list answers with what read finds on one network, or on all.
+func list[V, R any](a *API, read func(network string) []V, to func(V) R, order func(x, y R) int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		network := r.URL.Query().Get("network")
+		if network != "" && !slices.ContainsFunc(a.Host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
+			reply(w, http.StatusNotFound, api.Error{Error: "no network " + api.Short(network)})
+			return
+		}
+		all := api.Each(read(network), to)
+		slices.SortFunc(all, order)
+		reply(w, http.StatusOK, all)
+	}
+}
+
+// change answers the two POSTs.
+func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPort) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var c api.PeerChange
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&c); err != nil {
+			reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
+			return
+		}
+		p, err := plugin.ParsePeer(c.Addr)
+		if err != nil {
+			reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
+			return
+		}
+		a.changed(w, r, do(r.Context(), c.Network, p), c.Network)
+	}
+}
+
+// forget answers networks rm.
+func (a *API) forget(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	a.changed(w, r, a.Host.ForgetNetwork(r.Context(), id), id)
+}
+
+// test answers doctor, within the time that a client waits.
+func (a *API) test(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	tests, err := a.Host.TestPeers(ctx)
+	answer := api.Tests{Tests: api.Each(tests, toTest)}
+	if err != nil {
+		answer.Why = err.Error()
+	}
+	reply(w, http.StatusOK, answer)
+}
+
+// changed answers a change with what came of it.
+func (a *API) changed(w http.ResponseWriter, r *http.Request, err error, network string) {
+	switch {
+	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer), errors.Is(err, fabric.ErrNoEndpoint):
+		reply(w, http.StatusNotFound, api.Error{Error: err.Error()})
+	case err != nil:
+		a.Log.Info("request refused", "method", r.URL.Path, "network", network, "err", err)
+		reply(w, http.StatusConflict, api.Error{Error: err.Error()})
+	default:
+		reply(w, http.StatusOK, struct{}{})
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readWait)) // who does not read keeps no memory
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // fails only when the client is gone
+}

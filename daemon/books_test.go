@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/ether"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+type discard struct{}
+
+func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
+
+// Books that are asked for while a frame beyond the limit is read balance.
+func TestBooksAtLimit(t *testing.T) {
+	hub, sw := capture.NewHub(), vswitch.New(vswitch.Config{})
+	hub.Add("net", sw)
+	s := newSession(&asked{}, api.Credentials{})
+	var err error
+	if s.sink, err = hub.Subscribe(capture.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	defer s.sink.Free()
+	sw.Attach("a", discard{}, false, 1514).Ingress([]ether.Frame{ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{})})
+	balance := func(when string, filtered uint64) {
+		if b := s.books(); b.Seen != 1 || b.Filtered != filtered || b.Accepted != 1-filtered || b.Delivered != 0 || b.Waiting != 1-filtered {
+			t.Errorf("%s: %+v", when, b)
+		}
+	}
+	s.sink.Read(func(*capture.Record) {
+		s.beyond.Add(1)
+		balance("meanwhile", 0)
+	})
+	balance("then", 1)
+}

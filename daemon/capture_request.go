@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/filter"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// asked is a CaptureRequest that was understood.
+type asked struct {
+	api.CaptureRequest
+	show    capture.EncoderOptions
+	targets capture.Targets
+	match   capture.Match
+
+	network, endpoint string // of a container that it is armed for; "": of none
+}
+
+// understand reads a request for a capture or a dump.
+func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
+	a := &asked{}
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
+	d.DisallowUnknownFields()
+	err := d.Decode(&a.CaptureRequest)
+	if err != nil {
+		return nil, fmt.Errorf("read the request: %w", err)
+	}
+	a.show = capture.EncoderOptions{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
+	if a.show.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
+		return nil, err
+	}
+	if a.show.Point, err = capture.ParsePoint(cmp.Or(a.Point, "once")); err != nil {
+		return nil, err
+	}
+	if a.show.View, err = capture.ParseView(cmp.Or(a.View, "inner")); err != nil {
+		return nil, err
+	}
+	if a.show.Annotate, err = capture.ParseAnnotate(cmp.Or(a.Annotate, "drops")); err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"", "pcapng", "ndjson"}, a.Format) {
+		return nil, fmt.Errorf("format %q: want pcapng or ndjson", a.Format)
+	}
+	if a.Snap < 0 || a.Snap > pcapng.MaxSnapLen {
+		return nil, fmt.Errorf("snap %d: want 1 to %d bytes of each frame, or 0 for all", a.Snap, pcapng.MaxSnapLen)
+	}
+	if a.Ring < 0 || a.Ring > api.MaxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < api.MinRing {
+		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
+	}
+	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == "/v1/captures" {
+		return nil, errors.New("headers and offload segment: want one of them, what is cut must be whole")
+	}
+	if a.match, err = compileFilter(&a.Filter); err != nil {
+		return nil, err
+	}
+	a.targets = readTargets(&a.Targets)
+	if a.Attach != "" && (a.match != nil || a.targets.Some || a.Drops || a.Headers || a.Ring != 0) {
+		return nil, errors.New("attach: that capture has its targets and its filter, and keeps whole frames")
+	}
+	return a, nil
+}
+
+// compileFilter makes a Match of the expression; nil if there is none.
+func compileFilter(f *api.Filter) (capture.Match, error) {
+	if strings.TrimSpace(f.Expr) == "" {
+		return nil, nil
+	}
+	names := make(map[string][]netip.Addr)
+	if len(f.Names) > maxNames {
+		return nil, fmt.Errorf("%d names for the filter: want %d at most", len(f.Names), maxNames)
+	}
+	for name, all := range f.Names {
+		for _, text := range all {
+			a, err := netip.ParseAddr(text)
+			if err != nil {
+				return nil, fmt.Errorf("the address of %q: %w", name, err)
+			}
+			names[name] = append(names[name], a)
+		}
+	}
+	addrs := 0 // each is looked for in every frame
+	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr {
+		if addrs += len(names[name]); addrs > maxNames {
+			return nil
+		}
+		return names[name]
+	})
+	if addrs > maxNames {
+		return nil, fmt.Errorf("the names in the filter stand for %d addresses: want %d at most", addrs, maxNames)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("filter %q: %w", f.Expr, err)
+	}
+	return compiled.Match, nil
+}
+
+// readTargets is the targets as the hub has them.
+func readTargets(t *api.Targets) capture.Targets {
+	set := func(all []string) map[string]bool {
+		m := make(map[string]bool, len(all))
+		for _, x := range all {
+			m[x] = true
+		}
+		return m
+	}
+	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), StartedAt: t.Born,
+		New: t.New, Since: t.Since}
+}
+
+// targetsText says what is looked at, for the log.
+func targetsText(t api.Targets) string {
+	r := readTargets(&t)
+	if !r.Some {
+		return "all"
+	}
+	var words []string
+	for _, e := range t.Endpoints {
+		words = append(words, api.Short(e))
+	}
+	for _, n := range t.Networks {
+		words = append(words, "network:"+api.Short(n))
+	}
+	for _, p := range t.Peers {
+		words = append(words, "peer:"+p)
+	}
+	for _, s := range t.Sandboxes {
+		words = append(words, "sandbox:"+s)
+	}
+	if t.New {
+		words = append(words, "new")
+	}
+	return strings.Join(words, " ")
+}

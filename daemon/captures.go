@@ -1,0 +1,501 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+const (
+	maxCaptures = 32          // at once
+	maxRings    = 1 << 30     // bytes of memory for all of them
+	maxNames    = 1024        // addresses in a filter's names
+	remembered  = time.Minute // a capture's books after its end,
+	maxEnded    = 64          // but not of more captures
+)
+
+// Looker tells the hub of networks and ports.
+type Looker struct {
+	*capture.Hub
+	Captures *Captures
+}
+
+func (l Looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
+	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
+		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: api.SandboxName(v.Sandbox),
+		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
+}
+
+func (l Looker) SetSandbox(number uint32, path string) {
+	l.Hub.SetSandbox(number, api.SandboxName(path))
+}
+
+// Captures are the captures that run, the daemon's end of them.
+type Captures struct {
+	Hub      *capture.Hub
+	version  string // of this binary, for the files
+	Recorder *capture.Recorder
+	log      *slog.Logger
+	ending   <-chan struct{} // closed when the daemon is about to end
+
+	mu   sync.Mutex
+	last int
+	all  map[string]*session
+}
+
+func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-chan struct{}) *Captures {
+	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
+}
+
+func (c *Captures) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /v1/captures", c.start)
+	mux.HandleFunc("GET /v1/captures", c.list)
+	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+		reply(w, http.StatusOK, s.books())
+	}))
+	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
+	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+		c.cancel(s)
+		reply(w, http.StatusOK, struct{}{})
+	}))
+	mux.HandleFunc("GET /v1/recorder", c.recorderState)
+	mux.HandleFunc("PUT /v1/recorder", c.recorderSet)
+	mux.HandleFunc("POST /v1/recorder/dump", c.dump)
+	mux.HandleFunc("GET /v1/recorder/ports", c.recorderPorts)
+}
+
+// A session is one capture.
+type session struct {
+	id    string
+	name  string
+	ask   *asked // nil: it has ended. Only its own goroutine uses it
+	sink  *capture.Subscriber
+	who   api.Credentials
+	began time.Time
+
+	network, endpoint string       // of the container that it was armed for; "": of none
+	left              atomic.Int64 // ns since 1970, when that had gone
+
+	once sync.Once
+	stop func(state string) // the first state wins
+	done chan struct{}      // closed by stop
+
+	changes sync.Mutex             // of the filter
+	filter  atomic.Pointer[string] // its expression
+	state   atomic.Pointer[string]
+	length  atomic.Int64  // ns, when it has ended
+	beyond  atomic.Uint64 // frames that were read when the limit was reached
+	packets atomic.Uint64
+	bytes   atomic.Int64
+}
+
+// start answers with the stream of a new capture.
+func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
+	ask, err := understand(w, r)
+	if err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
+		return
+	}
+	begin := c.open
+	if ask.Attach != "" {
+		begin = c.take
+	}
+	s, err := begin(ask, credentialsOf(r))
+	if err != nil {
+		reply(w, http.StatusConflict, api.Error{Error: err.Error()})
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		c.Close(s, err)
+		if err != nil {
+			panic(http.ErrAbortHandler) // the stream has no end: its reader is told
+		}
+	}()
+	err = c.run(w, r, s)
+}
+
+// newSession is one that nobody knows yet.
+func newSession(ask *asked, who api.Credentials) *session {
+	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{}),
+		network: ask.network, endpoint: ask.endpoint}
+	state := "running"
+	if ask.endpoint != "" {
+		state = "armed"
+	}
+	s.state.Store(&state)
+	s.filter.Store(&ask.Filter.Expr)
+	s.stop = func(state string) {
+		s.once.Do(func() {
+			s.state.Store(&state)
+			close(s.done)
+		})
+	}
+	return s
+}
+
+func (c *Captures) open(ask *asked, who api.Credentials) (*session, error) {
+	s := newSession(ask, who)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	runs, memory := 0, ringOf(ask)
+	for _, other := range c.all {
+		if memory += other.sink.Memory(); other.length.Load() == 0 && !other.waits() {
+			runs++
+		}
+	}
+	c.forget()
+	if n := len(c.armed()); ask.endpoint != "" && n >= maxArmed {
+		return nil, fmt.Errorf("%d containers have a capture of their own already: read or end one (tapestry status shows them)", n)
+	}
+	if runs >= maxCaptures && ask.endpoint == "" {
+		return nil, fmt.Errorf("%d captures run already: end one (tapestry status shows them, with the processes that asked)", runs)
+	}
+	if memory > maxRings {
+		return nil, errors.New("the captures that run have all of the memory that there is for them, 1 GiB: stop one, or want a smaller ring")
+	}
+	var err error
+	snap := ask.Snap
+	if ask.show.Mode == capture.Segment || ask.show.View != capture.Inner {
+		snap = 0 // what is to be cut must be whole; the stream keeps the first bytes of each piece
+	}
+	if s.sink, err = c.Hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
+		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
+		return nil, err
+	}
+	c.last++
+	s.id = strconv.Itoa(c.last)
+	c.all[s.id] = s
+	return s, nil
+}
+
+// forget drops captures that have ended, but the latest ones for a while. It needs the lock.
+func (c *Captures) forget() {
+	var ended []*session
+	for id, s := range c.all {
+		switch n := s.length.Load(); {
+		case n == 0:
+		case time.Since(s.began)-time.Duration(n) > remembered:
+			delete(c.all, id)
+		default:
+			ended = append(ended, s)
+		}
+	}
+	slices.SortFunc(ended, func(a, b *session) int { return b.end().Compare(a.end()) })
+	for _, s := range ended[min(maxEnded, len(ended)):] {
+		delete(c.all, s.id)
+	}
+}
+
+// end is when a capture has ended.
+func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
+
+// ringOf is the memory that a capture asks for.
+func ringOf(a *asked) int { return cmp.Or(a.Ring, capture.DefaultRing) }
+
+// run streams until the capture ends, for whatever reason.
+func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
+	w.Header().Set("X-Capture-Id", s.id)
+	out := c.newOutput(w, conn, &s.ask.CaptureRequest)
+	stream := c.Hub.NewEncoder(out.Writer, s.ask.show, s.sink.Selects)
+
+	seconds := s.ask.Seconds
+	if seconds == 0 {
+		seconds = api.DefaultSeconds
+	}
+	var end <-chan time.Time
+	if seconds > 0 {
+		t := time.NewTimer(time.Duration(seconds * float64(time.Second)))
+		defer t.Stop()
+		end = t.C
+	}
+	// A reader that is stuck holds a Write, which nothing but a deadline ends.
+	watch, stopWatch := context.WithCancel(context.Background())
+	defer stopWatch()
+	go func() {
+		select {
+		case <-end:
+			s.stop("limit")
+		case <-c.ending:
+			s.stop("shutdown")
+		case <-r.Context().Done():
+			s.stop("gone")
+		case <-s.done:
+		case <-watch.Done():
+		}
+		grace := 10 * time.Second
+		if *s.state.Load() == "shutdown" {
+			grace = 2 * time.Second
+		}
+		out.hurry(grace)
+	}()
+
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	err := out.flush()
+	told := uint64(0)
+	for running := true; running && err == nil; {
+		busy := false
+		select {
+		case <-s.sink.Ready():
+			busy = true
+		case <-tick.C:
+			if lost := s.sink.Stats().Dropped; lost != told {
+				told = lost
+				err = stream.Statistics(s.sink.TrailingDrops())
+			}
+		case <-s.done:
+			running = false
+			s.sink.Close()
+		}
+		n := 0
+		if err == nil {
+			err = stream.AddPorts(s.sink.NewPorts())
+		}
+		if err == nil {
+			n, err = c.pump(s, stream, out)
+		}
+		if err == nil && (n > 0 || !busy) {
+			err = out.flush()
+		}
+		s.packets.Store(stream.Packets)
+		s.bytes.Store(out.Size())
+		if n > 16 { // many come: let them, rather than be woken for each
+			time.Sleep(2 * time.Millisecond)
+		}
+	}
+	s.sink.Close()
+	if err == nil {
+		err = stream.Statistics(s.sink.TrailingDrops())
+	}
+	if err == nil {
+		err = out.flush()
+	}
+	s.bytes.Store(out.Size())
+	return err
+}
+
+// pump writes what there is, up to the limits.
+func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
+	most := s.ask.Bytes
+	if most == 0 {
+		most = api.DefaultBytes
+	}
+	written := s.sink.Stats().Delivered - s.beyond.Load()
+	n = s.sink.Read(func(r *capture.Record) {
+		if err != nil {
+			return
+		}
+		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data))+api.PacketRoom > most
+		if full {
+			s.beyond.Add(1)
+			s.stop("limit")
+			return
+		}
+		written++
+		err = stream.Write(r)
+		if err == nil && out.waiting() > 1<<18 {
+			err = out.flush()
+		}
+		if s.ask.Frames > 0 && written == s.ask.Frames {
+			s.stop("limit")
+		}
+	})
+	return n, err
+}
+
+// Close writes the line that says who looked at what.
+func (c *Captures) Close(s *session, err error) {
+	s.sink.Close()
+	s.stop("stopped")
+	broke := ""
+	switch {
+	case errors.Is(err, errUnread):
+		broke = "gone"
+	case err != nil:
+		broke = "failed"
+		c.log.Error("capture failed", "capture", s.id, "err", err)
+	}
+	if broke != "" { // whatever was to end it, its reader has not got all
+		s.state.Store(&broke)
+	}
+	s.length.Store(int64(max(1, time.Since(s.began))))
+	b := s.books()
+	s.sink.Free()
+	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.ask.Name,
+		"targets", targetsText(s.ask.Targets), "filter", *s.filter.Load(),
+		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
+	s.ask = nil
+}
+
+func (s *session) books() api.Books {
+	t := s.sink.Stats()
+	beyond := min(s.beyond.Load(), t.Delivered) // it is counted before the read that it is of has ended
+	length := time.Duration(s.length.Load())
+	if length == 0 {
+		length = time.Since(s.began)
+	} else { // what waits was not written
+		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
+	}
+	return api.Books{ID: s.id, Name: s.name, UID: s.who.UID, PID: s.who.PID, State: *s.state.Load(), Filter: *s.filter.Load(),
+		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
+		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
+		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}
+}
+
+func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.Running()) }
+
+// Running are the books of those that run, in the order in which they began.
+func (c *Captures) Running() []api.Books {
+	c.room()
+	c.mu.Lock()
+	all := []api.Books{}
+	for _, s := range c.all {
+		if s.length.Load() == 0 {
+			all = append(all, s.books())
+		}
+	}
+	c.mu.Unlock()
+	slices.SortFunc(all, func(a, b api.Books) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
+	return all
+}
+
+// one answers about one capture.
+func (c *Captures) one(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		s := c.all[r.PathValue("id")]
+		c.mu.Unlock()
+		if s == nil {
+			reply(w, http.StatusNotFound, api.Error{Error: fmt.Sprintf("no capture %q", r.PathValue("id"))})
+			return
+		}
+		do(w, r, s)
+	}
+}
+
+func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
+	var want api.CaptureChange
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
+	d.DisallowUnknownFields()
+	err := d.Decode(&want)
+	var match capture.Match
+	if err == nil && want.Filter != nil {
+		match, err = compileFilter(want.Filter)
+	}
+	if err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
+		return
+	}
+	if s.length.Load() != 0 {
+		reply(w, http.StatusConflict, api.Error{Error: fmt.Sprintf("capture %s has ended", s.id)})
+		return
+	}
+	if want.Filter != nil && !s.refilter(want.Filter, match) {
+		want.Filter = nil
+	}
+	if want.Targets == nil && want.Filter == nil {
+		reply(w, http.StatusOK, struct{}{})
+		return
+	}
+	if want.Targets != nil {
+		s.sink.SetTargets(readTargets(want.Targets))
+	}
+	who := credentialsOf(r)
+	log := c.log.With("capture", s.id, "uid", who.UID, "pid", who.PID)
+	if want.Targets != nil {
+		log = log.With("targets", targetsText(*want.Targets))
+	}
+	if want.Filter != nil {
+		log = log.With("filter", want.Filter.Expr)
+	}
+	log.Info("capture changed")
+	reply(w, http.StatusOK, struct{}{})
+}
+
+// refilter gives a capture another filter, unless that is to renew one which it has not any more.
+func (s *session) refilter(f *api.Filter, match capture.Match) bool {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if f.Was != nil && *f.Was != *s.filter.Load() {
+		return false
+	}
+	s.filter.Store(&f.Expr)
+	s.sink.Filter(match)
+	return true
+}
+
+// An output is a stream on its way to a client.
+type output struct {
+	capture.Writer
+	conn  *http.ResponseController
+	given int64
+	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
+	until time.Time    // and all of them; zero: for ever
+}
+
+func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *api.CaptureRequest) *output {
+	o := &output{conn: conn}
+	if ask.Format == "ndjson" {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		o.Writer = capture.NewNDJSON(w)
+	} else {
+		w.Header().Set("Content-Type", "application/x-pcapng")
+		o.Writer = pcapng.NewWriter(w, pcapng.Section{Application: "tapestry " + c.version, Comment: ask.Name})
+	}
+	return o
+}
+
+// waiting is how many bytes were not flushed.
+func (o *output) waiting() int64 { return o.Size() - o.given }
+
+// errUnread is that nobody reads any more.
+var errUnread = errors.New("the reader is gone")
+
+// hurry lets each flush from now on, and one that hangs, take no longer than grace.
+func (o *output) hurry(grace time.Duration) {
+	o.grace.Store(int64(grace))
+	o.setDeadline()
+}
+
+func (o *output) setDeadline() {
+	grace := time.Duration(o.grace.Load())
+	if grace == 0 {
+		return
+	}
+	end := time.Now().Add(grace)
+	if !o.until.IsZero() && o.until.Before(end) {
+		end = o.until
+	}
+	_ = o.conn.SetWriteDeadline(end)
+}
+
+func (o *output) flush() error {
+	o.setDeadline()
+	err := o.Writer.Flush()
+	o.given = o.Size()
+	if err = errors.Join(err, o.conn.Flush()); err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return nil
+}

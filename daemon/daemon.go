@@ -1,0 +1,127 @@
+// Package daemon is what tapestry run is: the locks and sockets of the process, and the API that the commands ask. It never asks
+// Docker.
+//
+// Log keys, the same in every package: network, endpoint, peer, peers, vni, link, mac, addr, vtep, mtu, down (what it
+// is about); method, status, took, body (a call by Docker or by a command); err, stack (what went wrong); name, version,
+// socket, dir, workers, lines (the daemon itself).
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/plugin"
+	"github.com/tapestry-net/tapestry/poll"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// Config are the flags of tapestry run.
+type Config struct {
+	fabric.Config
+	Version   string // of this binary
+	PluginDir string
+	ApiSocket string
+	ApiGroup  string
+	Recorder  int // bytes
+	Workers   int
+	Pin       bool
+	Scope     string // plugin.Local or plugin.Global
+	LogLevel  string
+	LogFormat string
+	LogOutput string // stderr or stdout
+}
+
+// Run is the whole life of the daemon. It returns nil when ctx ends.
+func Run(ctx context.Context, s Config, out io.Writer) (err error) {
+	log, started := newLogger(out, s.LogLevel, s.LogFormat), time.Now()
+
+	lock, err := lockState(s.Dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	taken, err := lockName(s.Name)
+	if err != nil {
+		return err
+	}
+	defer taken.Close()
+	if err := tap.CheckTUN(); err != nil {
+		return fmt.Errorf("containers cannot be connected: %w", err)
+	}
+	driver, err := plugin.Listen(s.PluginDir, s.Name) // from here on Docker's calls wait instead of failing
+	if err != nil {
+		return err
+	}
+	defer driver.Close()
+	workers, err := poll.New(s.Workers)
+	if err != nil {
+		return fmt.Errorf("make the workers: %w", err)
+	}
+	defer workers.Close()
+	if s.Pin {
+		if err := workers.Pin(); err != nil {
+			return fmt.Errorf("pin the workers: %w", err)
+		}
+	}
+	if n := workers.Workers() + 1; n > runtime.GOMAXPROCS(0) { // the rest of the daemon never waits for a worker
+		runtime.GOMAXPROCS(n)
+	}
+	hub := capture.NewHub()
+	g, ctx := errgroup.WithContext(ctx)
+	looks := NewCaptures(hub, s.Version, log, ctx.Done())
+	s.Managed = InPlugin()
+	s.Poller, s.Log, s.Observer = workers, log, Looker{hub, looks}
+	f, err := fabric.Open(s.Config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	local, err := ListenAPI(s.ApiSocket, s.ApiGroup)
+	if err != nil {
+		return err
+	}
+	defer local.Close()
+
+	// The path ends after Docker's last call has been answered: a call may need it.
+	path, endPath := context.WithCancel(context.WithoutCancel(ctx))
+	defer endPath()
+	if err := looks.Recorder.Resize(s.Recorder); err != nil {
+		return fmt.Errorf("--recorder: %w", err)
+	}
+	defer looks.Recorder.Close()
+	g.Go(func() error { return workers.Run(path) })
+	g.Go(func() error { return f.Run(path) })
+	g.Go(func() error {
+		defer endPath()
+		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), log))
+	})
+	g.Go(func() error {
+		return plugin.Serve(ctx, local, (&API{Host: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: looks}).Handler())
+	})
+	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.ApiSocket)
+	if err := tellReady(); err != nil {
+		log.Warn("systemd was not told", "err", err)
+	}
+	removeErrorFile()
+	err = g.Wait()
+	log.Info("stopped", "name", s.Name)
+	return err
+}
+
+func newLogger(w io.Writer, level, format string) *slog.Logger {
+	o := &slog.HandlerOptions{Level: map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo,
+		"warn": slog.LevelWarn, "error": slog.LevelError}[level]}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// swarmer is what the API asks of *fabric.Fabric about the other nodes of Docker's Swarm.
+type swarmer interface {
+	Nodes() []netip.Addr
+	NodeJoined(ctx context.Context, addr netip.Addr, self bool) error
+}
+
+// mostNodes is how many a request may name: more than a Swarm can have.
+const mostNodes = 4096
+
+func (a *API) nodeRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, http.StatusOK, api.Nodes{Nodes: api.Each(a.Host.Nodes(), netip.Addr.String)})
+	})
+	mux.HandleFunc("POST /v1/nodes", a.learn)
+}
+
+// learn answers peers learn: one address that is none, and nothing is learned.
+func (a *API) learn(w http.ResponseWriter, r *http.Request) {
+	var asked api.Nodes
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 256<<10)).Decode(&asked); err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
+		return
+	}
+	if len(asked.Nodes) > mostNodes {
+		reply(w, http.StatusBadRequest, api.Error{Error: fmt.Sprintf("%d nodes: want %d at most", len(asked.Nodes), mostNodes)})
+		return
+	}
+	var nodes []netip.Addr
+	for _, text := range asked.Nodes {
+		addr, err := plugin.ParseVTEP(text)
+		if err != nil {
+			reply(w, http.StatusBadRequest, api.Error{Error: fmt.Sprintf("node %q: %v", text, err)})
+			return
+		}
+		nodes = append(nodes, addr)
+	}
+	before := a.Host.Nodes()
+	for _, addr := range nodes {
+		if err := a.Host.NodeJoined(r.Context(), addr, false); err != nil {
+			a.changed(w, r, err, "")
+			return
+		}
+	}
+	answer := api.Learned{Found: []string{}, New: []string{}, Nodes: []string{}}
+	for _, addr := range a.Host.Nodes() {
+		answer.Nodes = append(answer.Nodes, addr.String())
+		if !slices.Contains(before, addr) {
+			answer.New = append(answer.New, addr.String())
+		}
+	}
+	reply(w, http.StatusOK, answer)
+}

@@ -1,0 +1,128 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+)
+
+// recorderState answers GET /v1/recorder.
+func (c *Captures) recorderState(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, c.recorderReply())
+}
+
+func (c *Captures) recorderReply() api.Recorder {
+	s := c.Recorder.State()
+	r := api.Recorder{On: s.Bytes > 0, Bytes: s.Bytes, Frames: s.Frames, Kept: s.Kept, DropsKept: s.Drops}
+	if r.On {
+		since := time.Unix(0, s.Since).UTC()
+		r.Since = &since
+	}
+	return r
+}
+
+// recorderSet answers PUT /v1/recorder.
+func (c *Captures) recorderSet(w http.ResponseWriter, r *http.Request) {
+	var want api.RecorderChange
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&want)
+	if err == nil {
+		err = c.Recorder.Resize(want.Bytes)
+	}
+	if err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
+		return
+	}
+	who := credentialsOf(r)
+	c.log.Info("recorder set", "uid", who.UID, "pid", who.PID, "bytes", want.Bytes)
+	c.recorderState(w, r)
+}
+
+// recorderPorts answers with the containers' ports that the recorder may have frames of.
+func (c *Captures) recorderPorts(w http.ResponseWriter, _ *http.Request) {
+	all := []api.RecordedPort{}
+	for _, p := range c.Hub.Ports(capture.Targets{}) {
+		if !p.Remote && !p.HostPort {
+			all = append(all, api.RecordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, Came: p.AttachedAt, Gone: p.DetachedAt})
+		}
+	}
+	reply(w, http.StatusOK, all)
+}
+
+const (
+	readWait = 10 * time.Second // for an answer to be taken, or for a part of a dump
+	dumpWait = 10 * time.Minute // and for all of it: while it is read, a copy of the recorder is kept
+)
+
+// dump answers with a stream of what the recorder holds.
+func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
+	began, who := time.Now(), credentialsOf(r)
+	ask, err := understand(w, r)
+	if err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
+		return
+	}
+	conn := http.NewResponseController(w)
+	_ = conn.SetReadDeadline(time.Time{})
+	var out *output
+	var stream *capture.Encoder
+	wants, frames := c.Hub.Matcher(ask.targets), uint64(0)
+	err = c.Recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) error {
+		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(since, 10))
+		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
+		out = c.newOutput(w, conn, &ask.CaptureRequest)
+		out.until = began.Add(dumpWait)
+		out.hurry(readWait)
+		stream = c.Hub.NewEncoder(out.Writer, ask.show, nil)
+		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
+		if err := stream.AddPorts(c.Hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
+			return err
+		}
+		return out.flush()
+	}, func(rec *capture.Record) error {
+		if !wants(rec) || ask.Drops && !rec.Verdict.Drop() || ask.match != nil && !ask.match(rec.Data, rec.Len) {
+			return nil
+		}
+		if ask.Frames > 0 && frames >= ask.Frames || ask.Bytes > 0 && out.Size()+int64(len(rec.Data))+api.PacketRoom > ask.Bytes {
+			return errLimit
+		}
+		frames++
+		if err := stream.Write(rec); err != nil || out.waiting() < 1<<18 {
+			return err
+		}
+		select {
+		case <-c.ending:
+			return errEnding
+		default:
+			return out.flush()
+		}
+	})
+	if out == nil {
+		reply(w, http.StatusConflict, api.Error{Error: err.Error()})
+		return
+	}
+	if err == nil || errors.Is(err, errLimit) {
+		err = out.flush()
+	}
+	log := c.log.With("uid", who.UID, "pid", who.PID, "command", ask.Name, "targets", targetsText(ask.Targets),
+		"filter", ask.Filter.Expr, "took", time.Since(began).Round(time.Millisecond), "frames", frames, "bytes", out.Size())
+	switch {
+	case err == nil:
+		log.Info("recorder dumped")
+		return
+	case errors.Is(err, errUnread), errors.Is(err, errEnding):
+		log.Info("recorder dump broke off", "err", err)
+	default:
+		log.Error("recorder dump failed", "err", err)
+	}
+	panic(http.ErrAbortHandler) // the stream has no end: its reader is told
+}
+
+var (
+	errLimit  = errors.New("as much as was asked for")
+	errEnding = errors.New("the daemon ends")
+)

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+func toOffload(o fabric.OffloadView) api.Offload {
+	r := api.Offload{Name: o.Name, State: o.State, Why: o.Why, Users: o.Users, Off: o.Off, Refused: o.Refused, Resent: o.Resent}
+	if o.Off > 0 {
+		seconds := int64(o.Since / time.Second)
+		r.OffSeconds = &seconds
+	}
+	return r
+}
+
+func toConflict(c fabric.Conflict) api.Conflict {
+	return api.Conflict{Network: c.Network, MAC: c.MAC, Addresses: addresses(c.Addrs), Owner: c.Owner,
+		Rival: c.Rival, Frames: c.Count}
+}
+
+func toNetwork(n fabric.NetworkView) api.Network {
+	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
+		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
+		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops), Host: []string{}}
+	if n.Network.HostPort != nil {
+		r.Host = addresses(n.Network.HostPort.Addrs)
+	}
+	return r
+}
+
+func toPort(p fabric.PortView) api.Port {
+	r := api.Port{Network: p.Network, VNI: p.VNI, Kind: p.Kind, Name: p.Name, Link: p.Link,
+		Addresses: addresses(p.Addrs), MTU: p.MTU, State: state(p.Down), Why: p.Down,
+		RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames, TxBytes: p.TxBytes,
+		Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), Missed: p.Missed, WireTx: p.WireTx, WireRx: p.WireRx}
+	if !p.MAC.IsZero() {
+		r.MAC = p.MAC.String()
+	}
+	return r
+}
+
+func toEntry(e fabric.EntryView) api.Entry {
+	r := api.Entry{Network: e.Network, VNI: e.VNI, MAC: e.MAC, Port: e.Port, Kind: "learned",
+		AgeSeconds: int64(e.Age / time.Second)}
+	if e.Pinned {
+		r.Kind, r.AgeSeconds = "pinned", 0
+	}
+	return r
+}
+
+func toPeer(p fabric.PeerView) api.Peer {
+	r := api.Peer{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, Swarm: p.Node, Left: p.Left, State: state(p.Down),
+		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
+		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
+	if p.Heard >= 0 {
+		seconds := int64(p.Heard / time.Second)
+		r.HeardSeconds = &seconds
+	}
+	if p.Test.GSO == "" { // there is no link to it
+		r.Test = "untested"
+	} else if p.Test.Age >= 0 {
+		seconds := int64(p.Test.Age / time.Second)
+		r.TestSeconds = &seconds
+	}
+	if p.Test.RTT > 0 {
+		seconds := p.Test.RTT.Seconds()
+		r.RTTSeconds = &seconds
+	}
+	return r
+}
+
+func toTest(t fabric.PeerTest) api.Test {
+	r := api.Test{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow}
+	if t.Age >= 0 {
+		r.AgeSeconds = int64(t.Age / time.Second)
+	}
+	return r
+}
+
+func state(down string) string {
+	if down == "" {
+		return "up"
+	}
+	return "down"
+}
+
+func addresses(prefixes []netip.Prefix) []string {
+	return api.Each(prefixes, netip.Prefix.String)
+}
+
+// counts is never null in JSON.
+func counts(m map[string]uint64) map[string]uint64 {
+	if m == nil {
+		return map[string]uint64{}
+	}
+	return m
+}

@@ -1,0 +1,15 @@
+package daemon
+
+import (
+	"testing"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// The commands know the host's own ports by their names.
+func TestHostPortName(t *testing.T) {
+	if got, want := api.HostPort("x"), fabric.HostPortID("x"); got != want {
+		t.Errorf("the API calls it %q, the fabric %q", got, want)
+	}
+}

@@ -1,0 +1,36 @@
+package docker
+
+import (
+	"errors"
+	"net/netip"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/filter"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+)
+
+// Compile reads the filter, and resolves the names in it.
+func Compile(expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
+	return CompileFor(pcapng.Ethernet, expr, host)
+}
+
+// CompileFor is compile for frames of another link type.
+func CompileFor(link int, expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
+	want := api.Filter{Expr: expr}
+	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {
+		all := host(name)
+		if len(all) > 0 {
+			if want.Names == nil {
+				want.Names = make(map[string][]string)
+			}
+			want.Names[name] = api.Each(all, netip.Addr.String)
+		}
+		return all
+	})
+	var bad *filter.SyntaxError
+	if errors.As(err, &bad) {
+		return nil, want, exit.Errorf(exit.Usage, "the filter cannot be read:\n%s", bad.Caret())
+	}
+	return f, want, err
+}

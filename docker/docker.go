@@ -1,0 +1,330 @@
+// Package docker is what Docker calls things: it finds the networks and ports that words name, follows a running capture's
+// containers, and knows who supervises a daemon. Only commands use it.
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+)
+
+// Wait is how long an answer of Docker is waited for. Tests have more: on a busy machine a fake Docker is slow too.
+var Wait = 2 * time.Second
+
+// Engine is what Docker calls the things that the daemon knows by id. Without an answer from Docker it is empty.
+type Engine struct {
+	At         string // where it was asked
+	Answered   bool
+	Networks   []Network
+	Containers map[string]string // endpoint id → container name
+	HTTP       *http.Client      // nil: where it is cannot be asked
+
+	elsewhere func(network string) string // of the client that asked it; nil: none
+}
+
+// Network is what is needed of Docker's GET /networks and /networks/ID (Docker Engine API, Network).
+type Network struct {
+	ID     string `json:"Id"`
+	Name   string
+	Driver string
+	Scope  string // local, swarm, global
+
+	// Peers is only in /networks/ID, of a network of the Swarm that has containers on this host: the nodes that have some.
+	Peers []struct{ IP string }
+
+	// Containers is only in /networks/ID: by container id, or by "ep-" and the endpoint's id while it joins or leaves.
+	Containers map[string]Endpoint
+}
+
+// Endpoint is a container's end of a network, which Docker shows from before the driver's Join until it has gone.
+type Endpoint struct {
+	Name        string // the container's
+	EndpointID  string
+	IPv4Address string // with the length of its prefix
+	IPv6Address string
+}
+
+// Container is what is needed of Docker's GET /containers/ID/json.
+type Container struct {
+	Created time.Time
+	ID      string `json:"Id"`
+	Name    string // with a leading /
+	State   struct {
+		Running, Restarting   bool      // also Running while it waits to be started again
+		StartedAt, FinishedAt time.Time // of the last run; zero: there was none
+	}
+	HostConfig      struct{ NetworkMode string } // container:ID or container:NAME: it is in that one's network namespace
+	NetworkSettings struct {
+		SandboxKey string                     // path of its network namespace, also of one that has gone, before Docker 27; else ""
+		Networks   map[string]NetworkSettings // by name; also those that it will have
+	}
+}
+
+// NetworkSettings are a container's of one network.
+type NetworkSettings struct {
+	NetworkID  string                                     // "" before the first start
+	IPAMConfig *struct{ IPv4Address, IPv6Address string } // those that it has each time; nil: none
+}
+
+// errNotInDocker is that Docker answers, but does not have it.
+var errNotInDocker = errors.New("not known to Docker")
+
+// Ask reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
+func Ask(ctx context.Context, c *client.Client) (*Engine, error) {
+	d, err := At(c)
+	if err != nil || d.HTTP == nil {
+		return d, err
+	}
+	d.Answered = d.Get(ctx, "/networks", &d.Networks) == nil
+	d.elsewhere = func(network string) string { return d.daemonOf(ctx, c, network) }
+	return d, nil
+}
+
+// docker is where Docker is, not asked for anything yet.
+func At(c *client.Client) (*Engine, error) {
+	at := c.DockerHost
+	if at == "" {
+		at = os.Getenv("DOCKER_HOST")
+	}
+	if at == "" {
+		at = "unix:///var/run/docker.sock"
+	}
+	d := &Engine{At: at, Containers: map[string]string{}}
+	network, address, err := parseHost(at)
+	if err != nil && c.DockerHost != "" {
+		return nil, exit.Errorf(exit.Usage, "--docker-host %q: %w", at, err)
+	}
+	if err != nil {
+		return d, nil // a DOCKER_HOST over ssh or the like: names stay unknown
+	}
+	d.HTTP = &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}}
+	return d, nil
+}
+
+func parseHost(at string) (network, address string, err error) {
+	if path, ok := strings.CutPrefix(at, "unix://"); ok && path != "" {
+		return "unix", path, nil
+	}
+	if address, ok := strings.CutPrefix(at, "tcp://"); ok {
+		address = strings.TrimSuffix(address, "/")
+		if _, _, err := net.SplitHostPort(address); err == nil {
+			return "tcp", address, nil
+		}
+	}
+	return "", "", errors.New("want unix:///PATH or tcp://HOST:PORT (without TLS)")
+}
+
+// get reads Docker's answer, within Wait.
+func (d *Engine) Get(ctx context.Context, path string, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, Wait)
+	defer cancel()
+	body, err := d.open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(answer)
+}
+
+// Info is what is needed of Docker's GET /info.
+type Info struct {
+	ServerVersion   string
+	DockerRootDir   string
+	FirewallBackend struct{ Driver string } // iptables, iptables+firewalld or nftables; "" of a Docker that does not tell (before 28.2)
+	Swarm           struct {
+		LocalNodeState   string // active: a node of a Swarm
+		NodeID, NodeAddr string // the address that the other nodes know
+		ControlAvailable bool   // a manager
+		RemoteManagers   []struct{ NodeID, Addr string }
+		Cluster          *struct{ DataPathPort uint16 } // nil: not a manager
+	}
+}
+
+// Info is zero of a Docker that does not answer.
+func (d *Engine) Info(ctx context.Context) (i Info) {
+	if !d.Answered || d.Get(ctx, "/info", &i) != nil {
+		return Info{}
+	}
+	return i
+}
+
+// open asks on a connection of its own, and leaves the answer to be read.
+func (d *Engine) open(ctx context.Context, path string) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := d.HTTP.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp.Body, nil
+	}
+	resp.Body.Close()
+	err = fmt.Errorf("ask Docker for %s: HTTP %d", path, resp.StatusCode)
+	if resp.StatusCode == http.StatusNotFound {
+		err = fmt.Errorf("%w: %w", errNotInDocker, err)
+	}
+	return nil, err
+}
+
+// container reads a container, by its name or id.
+func (d *Engine) container(ctx context.Context, word string) (x Container, err error) {
+	return x, d.Get(ctx, "/containers/"+url.PathEscape(word)+"/json", &x)
+}
+
+// mostShared is how many containers in a row may each be in the next one's network namespace.
+const mostShared = 8
+
+// owner gives the container whose network namespace x is in, and words that say so: x itself and "" if it has its own.
+func (d *Engine) owner(ctx context.Context, x Container) (owner Container, shares string, err error) {
+	owner = x
+	for range mostShared {
+		of, shared := strings.CutPrefix(owner.HostConfig.NetworkMode, "container:")
+		if !shared {
+			return owner, shares, nil
+		}
+		member := owner.name()
+		owner, err = d.container(ctx, of)
+		switch {
+		case errors.Is(err, errNotInDocker):
+			return owner, "", exit.Errorf(exit.NoTarget, "container %s shares the network of container %s, which is removed: make %s again",
+				member, api.Short(of), member)
+		case err != nil:
+			return owner, "", exit.Errorf(exit.No, "container %s shares the network of container %s, and Docker does not tell what that is: "+
+				"try again: %w", member, api.Short(of), err)
+		}
+		shares = x.name() + " shares the network of " + owner.name()
+	}
+	return owner, "", exit.Errorf(exit.NoTarget, "container %s shares the network of another, and that one of the next, more than %d in a row: "+
+		"name the one that is on the network", x.name(), mostShared)
+}
+
+func (x *Container) name() string { return strings.TrimPrefix(x.Name, "/") }
+
+// network reads a network with its containers.
+func (d *Engine) network(ctx context.Context, id string) (n Network, err error) {
+	return n, d.Get(ctx, "/networks/"+url.PathEscape(id), &n)
+}
+
+// A Event is what is needed of Docker's GET /events.
+type Event struct {
+	Type, Action string
+	TimeNano     int64 `json:"timeNano"` // since 1970
+	Actor        struct {
+		ID         string                     // of the network, or of the container
+		Attributes struct{ Container string } // id, in a network's
+	}
+}
+
+// events opens the stream of what changes names: containers that come to networks, leave them (also by being started
+// and stopped), and are renamed. It begins with what has happened since.
+func (d *Engine) events(ctx context.Context, since time.Time) (io.ReadCloser, error) {
+	q := url.Values{"since": {eventTime(since)}, "filters": {`{"type":["network","container"],"event":["connect","disconnect","rename"]}`}}
+	return d.open(ctx, "/events?"+q.Encode())
+}
+
+// past gives what Docker still remembers of containers that came to networks and left them since then: it keeps its
+// last 256 events, of all kinds.
+func (d *Engine) past(ctx context.Context, since time.Time) (all []Event) {
+	ctx, cancel := context.WithTimeout(ctx, Wait)
+	defer cancel()
+	q := url.Values{"since": {eventTime(since)}, "until": {eventTime(time.Now())},
+		"filters": {`{"type":["network"],"event":["connect","disconnect"]}`}}
+	body, err := d.open(ctx, "/events?"+q.Encode())
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	for from := json.NewDecoder(body); ; {
+		var e Event
+		if from.Decode(&e) != nil {
+			return all
+		}
+		all = append(all, e)
+	}
+}
+
+// eventTime is a time as GET /events takes it.
+func eventTime(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }
+
+// nameContainers learns the container names on these networks, as far as Docker answers in time.
+func (d *Engine) nameContainers(ctx context.Context, ids map[string]bool) {
+	if !d.Answered {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, Wait)
+	defer cancel()
+	for id := range ids {
+		if !d.known(id) {
+			continue
+		}
+		n, err := d.network(ctx, id)
+		if err != nil {
+			continue
+		}
+		for _, c := range n.Containers {
+			d.Containers[c.EndpointID] = c.Name
+		}
+	}
+}
+
+func (d *Engine) known(network string) bool { return d.Name(network) != "" }
+
+// Name is Docker's name of a network, "" when not known.
+func (d *Engine) Name(network string) string {
+	for _, n := range d.Networks {
+		if n.ID == network {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// Label is what a table shows for a network.
+func (d *Engine) Label(network string) string {
+	if name := d.Name(network); name != "" {
+		return name
+	}
+	return api.Short(network)
+}
+
+// PortLabel is what a table shows for a port: the container's name, the remote's address, the host's word, or a short id.
+func (d *Engine) PortLabel(port string) string {
+	if id := hostNetwork(port); id != "" {
+		return HostWord + d.Label(id)
+	}
+	if name := d.Containers[port]; name != "" {
+		return name
+	}
+	if strings.ContainsAny(port, ".:") {
+		return port // an address
+	}
+	return api.Short(port)
+}
+
+// Used tells whether containers of this host are on a network.
+func (d *Engine) Used(ctx context.Context, id string) (bool, error) {
+	n, err := d.network(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	return len(n.Containers) > 0, nil
+}

@@ -1,0 +1,320 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+const (
+	refreshGap   = 100 * time.Millisecond // from one round of asking Docker to the next: many events are one round
+	refreshAgain = time.Second            // when Docker or the daemon did not answer
+	newPortWait  = 10 * time.Second       // Docker must have said by then whose a new port is
+	eventsAgain  = 100 * time.Millisecond // to the next attempt to read Docker's events, and twice as long each time
+	eventsSeldom = 5 * time.Second        // but not longer
+)
+
+// Followed is a running capture that keeps up with Docker. One goroutine of it hears Docker's events, one asks Docker
+// and tells the daemon; both end with the context, or when Next has given an error.
+//
+// A container's endpoint is another one each time that it is started, and the daemon hears of the endpoint before
+// Docker shows whose it is. So with containers among the targets the daemon streams the frames of every new port, and
+// Next judges them; see hold.go.
+type Followed struct {
+	s      running
+	n      *Names
+	t      *Targets
+	expr   string
+	judges bool // the daemon streams new ports that may not be wanted
+	holds  bool // there is a Docker that says what new ports are called
+	ctx    context.Context
+	stop   context.CancelFunc
+	kick   chan struct{} // holds a token when Docker is to be asked
+	hold
+
+	mu       sync.Mutex
+	ports    []*seenPort          // by Interface of the stream
+	flooded  map[string]*seenPort // by network: the port that a flooded frame is wanted for, if for any
+	stale    map[string]bool      // networks that Docker is to be asked about
+	allStale bool
+
+	// What the daemon was told last. Only run uses them.
+	asked  api.Targets
+	filter api.Filter
+}
+
+// A running capture is a stream of the daemon's.
+type running interface {
+	Next() (pcapng.Block, error)
+	Change(context.Context, api.CaptureChange) error
+}
+
+// A seenPort is a port of which the stream has told.
+type seenPort struct {
+	about *pcapng.Interface
+	port  capture.Port
+	ours  bool      // port is known
+	came  time.Time // when the stream told of it
+	judgement
+	index int // as an Interface that Next has returned; -1: not yet. Only Next uses it.
+}
+
+// Follow gives the blocks of a capture of t with the filter expr, as asked for with t.Request and n.filter, and keeps
+// it right until ctx ends. A request with Targets.New must have Detail.
+func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *Followed {
+	f := newFollowed(ctx, s, n, t, expr)
+	if n.engine.Answered {
+		go f.hear()
+		go f.run()
+	}
+	return f
+}
+
+func newFollowed(ctx context.Context, s running, n *Names, t *Targets, expr string) *Followed {
+	f := &Followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, holds: n.engine.Answered,
+		asked: t.Request(), kick: make(chan struct{}, 1), stale: make(map[string]bool), hold: hold{news: make(chan struct{}, 1)}}
+	f.filter, _ = n.filter(expr) // it was compiled before
+	f.ctx, f.stop = context.WithCancel(ctx)
+	return f
+}
+
+// filter is what to ask of the daemon for an expression: with the addresses of the names in it.
+func (n *Names) filter(expr string) (api.Filter, error) {
+	_, want, err := Compile(expr, n.Host)
+	return want, err
+}
+
+// poke puts a token into a channel that holds one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// hear reads Docker's events for as long as it can. When it begins anew, something may have been missed. A Docker that
+// tells no events is asked for everything instead, now and then.
+func (f *Followed) hear() {
+	pause := eventsAgain
+	for f.ctx.Err() == nil {
+		began := time.Now()
+		events, err := f.n.engine.events(f.ctx, began)
+		f.outdated("")
+		if err == nil {
+			f.read(events)
+		}
+		if time.Since(began) > eventsSeldom {
+			pause = eventsAgain
+		}
+		select {
+		case <-f.ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, eventsSeldom)
+	}
+}
+
+func (f *Followed) read(events io.ReadCloser) {
+	defer events.Close()
+	for d := json.NewDecoder(events); ; {
+		var e Event
+		if d.Decode(&e) != nil {
+			return
+		}
+		now := f.n.now.Load()
+		switch _, ours := now.networks[e.Actor.ID]; {
+		case e.Type == "network" && ours:
+			f.outdated(e.Actor.ID)
+		case e.Type == "container":
+			for _, id := range now.networksOf(e.Actor.ID) {
+				f.outdated(id)
+			}
+		}
+	}
+}
+
+// outdated has Docker asked again about a network, or about everything ("").
+func (f *Followed) outdated(network string) {
+	f.mu.Lock()
+	if network == "" {
+		f.allStale = true
+	} else {
+		f.stale[network] = true
+	}
+	f.mu.Unlock()
+	poke(f.kick)
+}
+
+// run asks Docker when there is a reason to, and tells the daemon what follows from it.
+func (f *Followed) run() {
+	var again <-chan time.Time
+	for {
+		select {
+		case <-f.ctx.Done():
+			return
+		case <-f.kick:
+		case <-again:
+		}
+		again = nil
+		if wait := f.round(); wait > 0 {
+			again = time.After(wait)
+		}
+		select {
+		case <-f.ctx.Done():
+			return
+		case <-time.After(refreshGap):
+		}
+	}
+}
+
+// round asks and tells once. It says after what time the next one is due though nothing happens; 0: none is.
+func (f *Followed) round() (again time.Duration) {
+	f.mu.Lock()
+	all, stale := f.allStale, f.stale
+	f.allStale, f.stale = false, make(map[string]bool)
+	for _, p := range f.ports {
+		if age := time.Since(p.came); f.unnamed(p) && age < newPortWait+refreshAgain {
+			stale[p.port.Network] = true
+			if wait := min(max(age/2, refreshGap), refreshAgain); again == 0 || wait < again {
+				again = wait
+			}
+		}
+	}
+	f.mu.Unlock()
+	var err error
+	if all {
+		err = f.n.refreshAll(f.ctx)
+	} else if len(stale) > 0 {
+		err = f.n.refresh(f.ctx, slices.Sorted(maps.Keys(stale)))
+	}
+	if err != nil {
+		f.mu.Lock()
+		f.allStale = f.allStale || all
+		maps.Copy(f.stale, stale)
+		f.mu.Unlock()
+	}
+	if told := f.tell(f.settle()); err != nil || told != nil {
+		again = refreshAgain
+	}
+	return again
+}
+
+// unnamed tells whether a port is a container's, and Docker has not said of which.
+func (f *Followed) unnamed(p *seenPort) bool {
+	return p.ours && !p.port.Remote && !p.port.HostPort && f.n.now.Load().endpoints[p.port.Name].container == ""
+}
+
+// settle judges the ports by what is known now. It gives what the daemon should look at.
+func (f *Followed) settle() (want api.Targets) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.judgeAll()
+	want = f.t.Request()
+	for _, p := range f.ports {
+		want.Since = max(want.Since, p.port.Number)
+		if p.judgement == unknown && !slices.Contains(want.Endpoints, p.port.Name) {
+			want.Endpoints = append(want.Endpoints, p.port.Name)
+		}
+	}
+	slices.Sort(want.Endpoints)
+	return want
+}
+
+// tell has the daemon look at what is wanted now, if it may not do so yet or looks at more.
+func (f *Followed) tell(want api.Targets) error {
+	var what api.CaptureChange
+	if f.judges && (f.lacks(want) || f.surplus()) {
+		what.Targets = &want
+	}
+	if now, err := f.n.filter(f.expr); err == nil && !maps.EqualFunc(now.Names, f.filter.Names, slices.Equal[[]string]) {
+		now.Was = &f.expr
+		what.Filter = &now
+	}
+	if what.Targets == nil && what.Filter == nil {
+		return nil
+	}
+	if err := f.s.Change(f.ctx, what); err != nil {
+		return err
+	}
+	if what.Targets != nil {
+		f.asked = want
+	}
+	if what.Filter != nil {
+		f.filter = *what.Filter
+	}
+	return nil
+}
+
+func (f *Followed) lacks(want api.Targets) bool {
+	return slices.ContainsFunc(want.Endpoints, func(id string) bool { return !slices.Contains(f.asked.Endpoints, id) })
+}
+
+// surplus tells whether the daemon looks at a new port that is not wanted.
+func (f *Followed) surplus() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.ports, func(p *seenPort) bool {
+		return p.ours && p.judgement == unwanted && p.port.Number > f.asked.Since
+	})
+}
+
+// judgeAll judges every port anew. It needs the lock.
+func (f *Followed) judgeAll() {
+	changed := false
+	f.flooded = make(map[string]*seenPort)
+	for _, p := range f.ports {
+		before := p.judgement
+		p.judgement = f.judge(p)
+		changed = changed || p.judgement != before
+		if best := f.flooded[p.port.Network]; best == nil || p.judgement >= best.judgement { // of unknown ones the newest
+			f.flooded[p.port.Network] = p
+		}
+	}
+	if changed {
+		f.judged.Store(true)
+		poke(f.news)
+	}
+}
+
+func (f *Followed) judge(p *seenPort) judgement {
+	if !p.ours {
+		return wanted
+	}
+	verdict, age := wanted, time.Since(p.came)
+	if f.judges {
+		verdict = f.t.judge(&p.port)
+	}
+	switch {
+	case verdict == unknown && age >= newPortWait:
+		return unwanted // docker run has failed
+	case verdict == wanted && age < orderWait && f.unnamed(p):
+		return nameless
+	}
+	return verdict
+}
+
+// meet takes a port that the stream tells of, and has its name asked for.
+func (f *Followed) meet(i *pcapng.Interface) {
+	p := &seenPort{about: i, came: time.Now(), index: -1}
+	p.port, p.ours = capture.ReadPort(i)
+	if p.ours {
+		f.n.meet(p.port.Network)
+	}
+	f.mu.Lock()
+	f.ports = append(f.ports, p)
+	f.judgeAll()
+	ask := p.judgement == unwanted || f.unnamed(p)
+	f.mu.Unlock()
+	f.judged.Store(true)
+	if ask {
+		poke(f.kick)
+	}
+}

@@ -1,0 +1,45 @@
+package docker
+
+import (
+	"context"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+)
+
+const HostWord = "host:" // and a network: how people name the host's own port on it
+
+// hostNetwork is the id of the network on which the host's own port has this name; "" if it is no such name.
+func hostNetwork(port string) string {
+	if id, ok := strings.CutPrefix(port, api.HostPort("")); ok {
+		return id
+	}
+	return ""
+}
+
+// host takes the host's own port on a network.
+func (l *lookup) host(ctx context.Context, t *Targets, name string) error {
+	if name == "" {
+		return exit.Errorf(exit.Usage, "host: names no network: want host:NAME, with its name, id or VNI")
+	}
+	if err := l.askNetworks(ctx); err != nil {
+		return err
+	}
+	found, err := resolve(name, l.networks, l.n.engine)
+	switch {
+	case err != nil:
+		return err
+	case len(found.Host) == 0:
+		return exit.Errorf(exit.NoTarget, "this host has no port on network %s: that has to be made with -o tapestry.host=on", l.n.engine.Label(found.ID))
+	}
+	t.Endpoints[api.HostPort(found.ID)] = true
+	return nil
+}
+
+// isHost tells whether a port is the host's own on the network that word names.
+func (d *Engine) isHost(p api.Port, word string) bool {
+	name, ok := strings.CutPrefix(word, HostWord)
+	return ok && p.Kind == "host" && (name == d.Name(p.Network) || name == human.VNI(p.VNI) || len(name) >= 4 && strings.HasPrefix(p.Network, name))
+}

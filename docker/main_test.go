@@ -1,0 +1,13 @@
+package docker
+
+import (
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	Wait = time.Minute // on a busy machine a fake Docker is slow too
+	goleak.VerifyTestMain(m)
+}

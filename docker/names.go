@@ -1,0 +1,353 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+)
+
+// Names is what Docker calls the networks, endpoints and addresses of this daemon. It may be asked by many goroutines,
+// for every frame: what it knows is in a directory that is never changed, only replaced.
+//
+// A container that has stopped keeps its names: its frames may still be on their way to the reader. Its address is
+// another's as soon as another has it, but not if the one that has stopped is asked for.
+type Names struct {
+	c      *client.Client
+	engine *Engine
+	now    atomic.Pointer[directory]
+
+	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
+	stopped map[string]string // those of them that have no port: name by sandbox
+
+	mu sync.Mutex // of those who replace it
+}
+
+// departedNames is how many endpoints that have gone are remembered.
+const departedNames = 4096
+
+// A directory is what was known at one time.
+type directory struct {
+	version   uint64
+	networks  map[string]string       // of the daemon: id → Docker's name, "" not known
+	endpoints map[string]namedEnd     // that Docker has or had on them, by id
+	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
+
+	// These follow from those above.
+	addrs map[netip.Addr]string
+	hosts map[string][]netip.Addr
+}
+
+// A namedEnd is a container's end of a network.
+type namedEnd struct {
+	network   string
+	container string // id; "" not known, the container is joining
+	name      string // of the container
+	addrs     []netip.Addr
+	gone      uint64 // the version since which it has been gone; 0: it is there
+	recalled  bool   // it is asked for: what is looked at is of its time
+}
+
+// names asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
+func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
+	d, err := Ask(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	n := &Names{c: c, engine: d, asked: make(map[string]int64), stopped: make(map[string]string)}
+	n.now.Store(&directory{})
+	// What Docker does not answer in time stays unknown. It is asked again when something happens.
+	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {
+		return nil, err
+	}
+	return n, nil
+}
+
+// errDockerAway is that Docker does not answer.
+var errDockerAway = errors.New("no answer from Docker")
+
+// Container gives the name of the container whose endpoint this is or was, "" if it is not known; of the host's own port
+// its word.
+func (n *Names) Container(endpoint string) string {
+	if id := hostNetwork(endpoint); id != "" {
+		return HostWord + cmp.Or(n.Network(id), api.Short(id))
+	}
+	return n.now.Load().endpoints[endpoint].name
+}
+
+// Born tells when a container was made that was asked for, in ns since 1970.
+func (n *Names) Born(container string) (ns int64, asked bool) {
+	ns, asked = n.asked[container]
+	return ns, asked
+}
+
+// Network gives the name of a network, "" if it is not known.
+func (n *Names) Network(id string) string { return n.now.Load().networks[id] }
+
+// Addr gives the name of the container that has an address, or had it last; "" if none is known. Of several networks
+// with that address the first by name counts.
+func (n *Names) Addr(a netip.Addr) string { return n.now.Load().addrs[a.Unmap()] }
+
+// Host gives all addresses of the container with this name, sorted. It is a filter.Names.
+func (n *Names) Host(name string) []netip.Addr { return slices.Clone(n.now.Load().hosts[name]) }
+
+// Since gives, if the version is another by now, the name of every address, sorted by address.
+func (n *Names) Since(version uint64) pcapng.Names {
+	d := n.now.Load()
+	if d.version == version {
+		return nil
+	}
+	all := make(pcapng.Names, 0, len(d.addrs))
+	for a, name := range d.addrs {
+		all = append(all, pcapng.Name{Addr: a, Name: name})
+	}
+	slices.SortFunc(all, func(x, y pcapng.Name) int { return x.Addr.Compare(y.Addr) })
+	return all
+}
+
+// Version rises with every change of what the other methods give.
+func (n *Names) Version() uint64 { return n.now.Load().version }
+
+// refreshAll asks again for everything.
+func (n *Names) refreshAll(ctx context.Context) error {
+	networks, err := n.c.Networks(ctx)
+	if err != nil {
+		return err
+	}
+	ports, err := client.List[api.Port](ctx, n.c, "ports", "")
+	if err != nil {
+		return err
+	}
+	n.replace(func(d *directory) {
+		d.networks, d.ports = make(map[string]string), make(map[string][]netip.Addr)
+		for _, w := range networks {
+			d.networks[w.ID] = cmp.Or(n.Network(w.ID), n.engine.Name(w.ID))
+		}
+		for _, p := range ports {
+			if p.Kind == "container" {
+				d.ports[p.Name] = parseAddrs(p.Addresses...)
+			}
+		}
+		for id, e := range d.endpoints {
+			if _, ours := d.networks[e.network]; !ours {
+				e.gone = cmp.Or(e.gone, d.version)
+				d.endpoints[id] = e
+			}
+		}
+	})
+	return n.refresh(ctx, slices.Sorted(maps.Keys(n.now.Load().networks)))
+}
+
+// refresh asks Docker again for these networks, one request each; those that are not the daemon's are left out.
+func (n *Names) refresh(ctx context.Context, ids []string) error {
+	if !n.engine.Answered {
+		return errDockerAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*Wait)
+	defer cancel()
+	told, gone := make(map[string]Network), make(map[string]bool)
+	var failed error
+	for _, id := range ids {
+		if _, ours := n.now.Load().networks[id]; !ours {
+			continue
+		}
+		switch w, err := n.engine.network(ctx, id); {
+		case err == nil:
+			told[id] = w
+		case errors.Is(err, errNotInDocker):
+			gone[id] = true
+		default:
+			failed = errDockerAway
+		}
+	}
+	n.replace(func(d *directory) { d.learn(told, gone) })
+	return failed
+}
+
+// meet adds a network of the daemon's that is new.
+func (n *Names) meet(id string) {
+	if _, known := n.now.Load().networks[id]; !known {
+		n.replace(func(d *directory) { d.networks[id] = "" })
+	}
+}
+
+// Learn takes what the stream of a dump tells of a port.
+func (n *Names) Learn(i *pcapng.Interface) {
+	if p, ok := capture.ReadPort(i); ok {
+		n.recall(&p)
+	}
+}
+
+// recall names a port that was a stopped container's, and the addresses of one that is leaving: Docker tells none of it any more.
+func (n *Names) recall(p *capture.Port) {
+	name := n.stopped[p.Sandbox]
+	e, known := n.now.Load().endpoints[p.Name]
+	if known && (len(e.addrs) > 0 || len(p.Addrs) == 0) || !known && name == "" {
+		return
+	}
+	n.replace(func(d *directory) {
+		if e, known = d.endpoints[p.Name]; !known {
+			e = namedEnd{network: p.Network, name: name, gone: d.version, recalled: true}
+		}
+		for _, a := range p.Addrs {
+			e.addrs = append(e.addrs, a.Addr())
+		}
+		d.endpoints[p.Name] = e
+	})
+}
+
+// Forgotten says of stopped containers that were asked for that the daemon knew no port of theirs; nil if it did.
+func (n *Names) Forgotten() error {
+	for _, name := range slices.Sorted(maps.Values(n.stopped)) {
+		found := false
+		for _, e := range n.now.Load().endpoints {
+			found = found || e.recalled && e.name == name
+		}
+		if !found {
+			return exit.Errorf(exit.NoTarget, "container %s was started before this daemon, or long ago: "+
+				"its frames are found by its address only, -f 'host ADDR'", name)
+		}
+	}
+	return nil
+}
+
+// learn takes what Docker told of networks, and that it has not the others.
+func (d *directory) learn(told map[string]Network, gone map[string]bool) {
+	for id, e := range d.endpoints {
+		if _, asked := told[e.network]; asked || gone[e.network] {
+			e.gone = cmp.Or(e.gone, d.version)
+			d.endpoints[id] = e
+		}
+	}
+	for id, w := range told {
+		d.networks[id] = w.Name
+		for container, c := range w.Containers {
+			e := namedEnd{network: id, container: container, name: c.Name}
+			if strings.HasPrefix(container, "ep-") {
+				e.container = d.endpoints[c.EndpointID].container
+			}
+			e.addrs = append(parseAddrs(c.IPv4Address, c.IPv6Address), d.ports[c.EndpointID]...)
+			d.endpoints[c.EndpointID] = e
+		}
+	}
+}
+
+// replace makes the next directory from the one there is. It is the next version only if something is different.
+func (n *Names) replace(change func(*directory)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := n.now.Load()
+	next := &directory{version: now.version + 1, ports: now.ports,
+		networks: maps.Clone(now.networks), endpoints: maps.Clone(now.endpoints)}
+	if next.endpoints == nil {
+		next.networks, next.endpoints = make(map[string]string), make(map[string]namedEnd)
+	}
+	change(next)
+	next.derive()
+	same := *next
+	same.version = now.version
+	if !reflect.DeepEqual(&same, now) {
+		n.now.Store(next)
+	}
+}
+
+// derive says whose an address is, and forgets what has been gone for long.
+func (d *directory) derive() {
+	ids := slices.SortedFunc(maps.Keys(d.endpoints), func(x, y string) int {
+		a, b := d.endpoints[x], d.endpoints[y]
+		if a.recalled != b.recalled {
+			return map[bool]int{true: -1, false: 1}[a.recalled] // its address was its own then
+		}
+		if a.gone != b.gone {
+			return cmp.Compare(b.gone-1, a.gone-1) // who is there comes first, 0 - 1 being the most; then who went last
+		}
+		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]),
+			strings.Compare(a.network, b.network), strings.Compare(x, y))
+	})
+	d.addrs, d.hosts = make(map[netip.Addr]string), make(map[string][]netip.Addr)
+	last := make(map[string]uint64) // when the container of this name went last; 0: it is there
+	departed := 0
+	for _, id := range ids {
+		e := d.endpoints[id]
+		if e.gone != 0 {
+			if departed++; departed > departedNames {
+				delete(d.endpoints, id)
+				continue
+			}
+		}
+		if _, known := last[e.name]; !known {
+			last[e.name] = e.gone
+		}
+		for _, a := range e.addrs {
+			if _, taken := d.addrs[a]; !taken {
+				d.addrs[a] = e.name
+			}
+			// An address that a container had before it was restarted is no longer its own, nor is one that is another's now.
+			if e.gone == last[e.name] && (e.gone == 0 || d.addrs[a] == e.name) {
+				d.hosts[e.name] = append(d.hosts[e.name], a)
+			}
+		}
+	}
+	for name, addrs := range d.hosts {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		d.hosts[name] = slices.Compact(addrs)
+	}
+}
+
+// ends gives the ids of the endpoints that are there and are so, sorted.
+func (d *directory) ends(is func(id string, e namedEnd) bool) (ids []string) {
+	for id, e := range d.endpoints {
+		if e.gone == 0 && is(id, e) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// networksOf gives the networks that a container is on, sorted.
+func (d *directory) networksOf(container string) (ids []string) {
+	for _, e := range d.endpoints {
+		if e.gone == 0 && e.container == container {
+			ids = append(ids, e.network)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// parseAddrs reads addresses as Docker and the daemon write them, with or without the length of their prefix.
+func parseAddrs(texts ...string) (addrs []netip.Addr) {
+	for _, text := range texts {
+		text, _, _ = strings.Cut(text, "/")
+		if a, err := netip.ParseAddr(text); err == nil {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs
+}
+
+// Engine is what is known now, as tables want it.
+func (n *Names) Engine() *Engine {
+	now := n.now.Load()
+	d := &Engine{At: n.engine.At, Answered: n.engine.Answered, Containers: make(map[string]string, len(now.endpoints))}
+	for id, e := range now.endpoints {
+		d.Containers[id] = e.name
+	}
+	for id, name := range now.networks {
+		d.Networks = append(d.Networks, Network{ID: id, Name: name})
+	}
+	return d
+}

@@ -1,0 +1,60 @@
+package docker
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/test/fake"
+)
+
+// A container that has stopped is known by its network namespace: its frames are dumped, under its name.
+func TestRecorderStopped(t *testing.T) {
+	l := fake.NewLens(t)
+	fake.Must(t, l.Recorder.Resize(1<<21))
+	defer l.Recorder.Close()
+	for i, id := range []string{"0ther", "crashed"} {
+		p := l.Sw.Attach(id, fake.Nowhere{}, false, 1514)
+		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
+		to := daemon.Looker{Hub: l.Hub}
+		to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, Kind: "container", Name: id,
+			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
+		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)
+		room := make([]byte, ether.Headroom+60)
+		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, byte(7 + i), 0x08, 0x06, byte(i)})
+		p.Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
+		p.Detach()
+		to.Unplug(p.Number)
+	}
+	n := &Names{stopped: map[string]string{"of-crashed": "web"}}
+	// Its address is another's now.
+	heir := namedEnd{network: fake.WideID, container: fake.DbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
+	n.now.Store(&directory{endpoints: map[string]namedEnd{"heir": heir}, networks: map[string]string{}})
+	if err := n.Forgotten(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
+		t.Errorf("before the dump: %v", err)
+	}
+	s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
+	fake.Must(t, err)
+	s.Told = n.Learn
+	ports, numbers, _, _ := fake.Rest(t, s)
+	if !bytes.Equal(numbers, []byte{1}) || len(ports) != 1 {
+		t.Errorf("frames %v of %q, want that of the crashed one", numbers, ports)
+	}
+	if n.Container("crashed") != "web" || n.Addr(netip.MustParseAddr("10.0.0.8")) != "web" || n.Container("0ther") != "" {
+		t.Errorf("names are %+v", n.now.Load())
+	}
+	if err := n.Forgotten(); err != nil {
+		t.Error(err)
+	}
+	fake.Must(t, s.Close())
+	if what := `targets=sandbox:of-crashed`; !strings.Contains(l.Log.Text(), what) {
+		t.Errorf("no %s in the log:\n%s", what, l.Log.Text())
+	}
+}

@@ -1,0 +1,130 @@
+package docker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/spell"
+)
+
+// Selected is a network that a command was asked for, or all of them, with the names that Docker gives.
+type Selected struct {
+	ID     string // "": all
+	Engine *Engine
+}
+
+// find looks for the network that arg names; "" means all and asks the daemon nothing.
+func FindNetwork(ctx context.Context, c *client.Client, arg string) (Selected, error) {
+	d, err := Ask(ctx, c)
+	if err != nil || arg == "" {
+		return Selected{Engine: d}, err
+	}
+	all, err := c.Networks(ctx)
+	if err != nil {
+		return Selected{}, err
+	}
+	n, err := resolve(arg, all, d)
+	return Selected{n.ID, d}, err
+}
+
+// resolve takes, in this order: Docker's name, a whole id, a VNI, the beginning of an id.
+func resolve(arg string, all []api.Network, d *Engine) (api.Network, error) {
+	vni, err := strconv.ParseUint(arg, 10, 24)
+	if err != nil {
+		vni = 0
+	}
+	ways := []func(n api.Network) bool{
+		func(n api.Network) bool { return d.Name(n.ID) == arg },
+		func(n api.Network) bool { return n.ID == arg },
+		func(n api.Network) bool { return vni != 0 && uint64(n.VNI) == vni },
+		func(n api.Network) bool { return strings.HasPrefix(n.ID, arg) },
+	}
+	for _, way := range ways {
+		var match []api.Network
+		for _, n := range all {
+			if way(n) {
+				match = append(match, n)
+			}
+		}
+		switch len(match) {
+		case 0:
+			continue
+		case 1:
+			return match[0], nil
+		}
+		return api.Network{}, exit.Errorf(exit.Usage, "%q can be %s: name one by more of its id", arg,
+			strings.Join(api.Each(match, d.describe), " or "))
+	}
+	return api.Network{}, d.notFound(arg, all)
+}
+
+// describe tells networks with one name or one beginning apart.
+func (d *Engine) describe(n api.Network) string {
+	name := d.Name(n.ID)
+	if name == "" {
+		return n.ID
+	}
+	return fmt.Sprintf("%s (%s)", n.ID, name)
+}
+
+// notFound says why no network of this daemon is called arg, and what it may have meant.
+func (d *Engine) notFound(arg string, all []api.Network) error {
+	for _, n := range d.Networks {
+		if n.Name != arg && n.ID != arg && (len(arg) < 12 || !strings.HasPrefix(n.ID, arg)) {
+			continue
+		}
+		other := ""
+		if d.elsewhere != nil {
+			other = d.elsewhere(n.ID)
+		}
+		return exit.Errorf(exit.NoTarget, "network %s exists but its driver is %s, and this daemon does not have it%s", n.Name, n.Driver, other)
+	}
+	unnamed := ""
+	if !d.Answered {
+		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so networks are known by id and VNI only)", d.At)
+	}
+	if len(all) == 0 {
+		return exit.Errorf(exit.NoTarget, "no network %q: this daemon has none yet%s", arg, unnamed)
+	}
+	var words, labels []string
+	for _, n := range all {
+		labels = append(labels, d.Label(n.ID))
+		words = append(words, d.Label(n.ID), n.ID[:min(len(n.ID), max(len(arg), 4))])
+		if n.VNI != 0 {
+			words = append(words, strconv.FormatUint(uint64(n.VNI), 10))
+		}
+	}
+	if near := Nearest(arg, words); len(near) > 0 {
+		return exit.Errorf(exit.NoTarget, "no network %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
+	}
+	slices.Sort(labels)
+	if len(labels) > 5 {
+		labels = append(labels[:5], "…")
+	}
+	return exit.Errorf(exit.NoTarget, "no network %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
+}
+
+// Nearest picks up to three of words that arg is a slip of: about a third of its letters may be wrong.
+func Nearest(arg string, words []string) []string {
+	type near struct {
+		word string
+		far  int
+	}
+	var found []near
+	for _, w := range words {
+		far := spell.Distance(strings.ToLower(arg), strings.ToLower(w))
+		if far <= max(1, (len(arg)+1)/3) && far < len(arg) {
+			found = append(found, near{w, far})
+		}
+	}
+	slices.SortFunc(found, func(a, b near) int { return cmp.Or(a.far-b.far, strings.Compare(a.word, b.word)) })
+	found = slices.Compact(found)
+	return api.Each(found[:min(len(found), 3)], func(n near) string { return n.word })
+}

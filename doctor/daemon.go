@@ -1,0 +1,381 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// examineDaemon looks at what a running daemon says of itself. What it does not say is a finding.
+func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *docker.Engine, tell func(Finding)) {
+	each := func(all []Finding) {
+		for _, f := range all {
+			if ctx.Err() == nil { // else they are what it was interrupted in
+				tell(f)
+			}
+		}
+	}
+	mute := func(err error) {
+		each([]Finding{{"daemon", Fail, "does not answer any more: " + err.Error(), d.by.Restart()}})
+	}
+	networks, err := d.Networks(ctx)
+	if err != nil {
+		mute(err)
+		return
+	}
+	ports, err := client.List[api.Port](ctx, d.Client, "ports", "")
+	if err != nil {
+		mute(err)
+		return
+	}
+	docker.NameAll(ctx, names, ports, func(p *api.Port) { p.NetworkName, p.Container = names.Label(p.Network), names.PortLabel(p.Name) },
+		func(p api.Port) string { return p.Network })
+	for i := range networks {
+		networks[i].Name = names.Label(networks[i].ID)
+	}
+	known := make(map[string]bool)
+	for _, n := range networks {
+		known[n.ID] = true
+	}
+	lost := d.checkLost(names.Networks, known, func(id string) (bool, error) { return names.Used(ctx, id) })
+	each(checkNetworks(networks, status.Conflicts, names, lost))
+	each(checkPorts(ports, d.by))
+
+	began := time.Now()
+	tests, untested := d.TestPeers(ctx) // first: peers are heard by it, and show what is narrow
+	judgeTests(&tests, time.Since(began))
+	peers, err := client.List[api.Peer](ctx, d.Client, "peers", "")
+	if err != nil {
+		mute(err)
+		return
+	}
+	for i := range peers {
+		peers[i].NetworkName = names.Label(peers[i].Network)
+	}
+	link, err := d.Carrier(d.VTEP) // without a name if there is none: checkUnderlay said so
+	each(checkMTU(networks, ports, peers, tests.Tests, d.way))
+	each(checkPeers(peers, tests.Tests, status))
+	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
+	if err == nil {
+		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
+		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.way, d.by)})
+	}
+	if untested != nil {
+		each([]Finding{{"selftest", Warn, "not tested: " + untested.Error(), d.by.Restart()}})
+	} else {
+		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
+			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
+			return d.way(to).Name
+		}))
+	}
+	if status, err = d.Status(ctx); err != nil { // anew: the tests may have switched something
+		mute(err)
+		return
+	}
+	each([]Finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
+}
+
+// way is the link by which datagrams to a host leave; without a name if there is no way.
+func (d *Doctor) way(to netip.AddrPort) net.Interface {
+	p, err := d.Path(d.VTEP, to.Addr())
+	if err != nil {
+		return net.Interface{}
+	}
+	link, err := d.Link(p.Link)
+	if err != nil { // it has just gone
+		return net.Interface{}
+	}
+	return *link
+}
+
+// judgeTests takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
+func judgeTests(r *api.Tests, took time.Duration) {
+	const fresh = 10 * time.Second // what is younger is not tested again
+	for i := range r.Tests {
+		t := &r.Tests[i]
+		if age := time.Duration(t.AgeSeconds) * time.Second; t.GSO == "ok" && (age < 0 || age > took+fresh) {
+			t.GSO = "untested"
+		}
+	}
+}
+
+func checkNetworks(networks []api.Network, conflicts []api.Conflict, names *docker.Engine, lost []Finding) (all []Finding) {
+	all = lost
+	for _, n := range networks {
+		if n.Down != "" {
+			all = append(all, Finding{"networks", Fail, n.Name + " has no tunnel: " + n.Down, "tapestry networks shows when it has: it is tried every 5 s"})
+		}
+	}
+	for _, c := range conflicts {
+		all = append(all, Finding{"networks", Warn, fmt.Sprintf("%s: address %s of %s is claimed by %s too", names.Label(c.Network), c.MAC, names.PortLabel(c.Owner), names.PortLabel(c.Rival)),
+			"give each host an --ip-range of its own: docker network rm and create on one of them"})
+	}
+	if all == nil {
+		all = []Finding{{Check: "networks", State: OK, Seen: human.Plural(len(networks), "network") + ", no address claimed twice"}}
+	}
+	return all
+}
+
+func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
+	containers := 0
+	for _, p := range ports {
+		if p.Kind == "host" && p.Why != "" {
+			all = append(all, Finding{"ports", Fail, fmt.Sprintf("this host is cut off from %s: %s", p.NetworkName, p.Why),
+				"what it says: the port is tried again every 5 s"})
+		}
+		if p.Kind != "container" {
+			continue
+		}
+		containers++
+		switch p.Why {
+		case "":
+		case tap.ErrGone.Error():
+			all = append(all, Finding{"ports", Warn, fmt.Sprintf("%s on %s: %s, as after a reboot", p.Container, p.NetworkName, p.Why),
+				"nothing: it is swept after --sweep-after (60 s) and some seconds, unless its container comes back"})
+		case tap.ErrHostEnd.Error(): // the daemon sets it up when it starts
+			all = append(all, Finding{"ports", Fail, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why), by.Restart()})
+		case tap.ErrDown.Error():
+			all = append(all, Finding{"ports", Warn, fmt.Sprintf("%s on %s gets nothing: %s", p.Container, p.NetworkName, p.Why),
+				fmt.Sprintf("docker exec --privileged %s ip link set eth0 up (the link that has %s)", p.Container, p.MAC)})
+		default:
+			all = append(all, Finding{"ports", Fail, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why),
+				fmt.Sprintf("docker network disconnect %s %s, and connect", p.NetworkName, p.Container)})
+		}
+	}
+	if all == nil {
+		all = []Finding{{Check: "ports", State: OK, Seen: human.Plural(containers, "container") + ", none cut off"}}
+	}
+	return all
+}
+
+// checkMTU holds what containers may send against what the ways to other hosts take, in bytes of IP packet.
+func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests []api.Test, way func(netip.AddrPort) net.Interface) (all []Finding) {
+	for _, p := range peers {
+		longest := 0
+		for _, n := range networks {
+			if n.ID == p.Network {
+				longest = n.MTU // of the next container
+			}
+		}
+		for _, c := range ports {
+			if c.Network == p.Network && c.Kind != "remote" {
+				longest = max(longest, c.MTU)
+			}
+		}
+		to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
+		overhead := tunnel.Overhead(to.Addr().Is6())
+		narrow := 0
+		for _, t := range tests {
+			if t.Addr == p.Addr {
+				narrow = t.Narrow
+			}
+		}
+		if narrow > 0 && min(longest, p.MTU)+overhead >= narrow {
+			all = append(all, Finding{"mtu", Fail,
+				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s, shorter ones do: something on the way drops them and does not say so", p.NetworkName, narrow, p.Addr),
+				fmt.Sprintf("find the longest SIZE that passes: ping -M do -s SIZE %s; then make the network anew with SIZE - 22 for -o com.docker.network.driver.mtu", to.Addr())})
+			continue
+		}
+		if p.MTU == 0 || longest <= p.MTU {
+			continue
+		}
+		remedy, link := "widen the way", way(to)
+		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
+			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
+		}
+		all = append(all, Finding{"mtu", Fail,
+			fmt.Sprintf("%s: containers send packets of up to %d bytes, the way to %s takes %d: longer ones are lost", p.NetworkName, longest, p.Addr, p.MTU),
+			fmt.Sprintf("%s, or make the network anew with -o com.docker.network.driver.mtu=%d", remedy, p.MTU)})
+	}
+	if all == nil {
+		all = []Finding{{Check: "mtu", State: OK, Seen: fmt.Sprintf("what containers send fits %s", human.Plural(len(peers), "way"))}}
+	}
+	return all
+}
+
+func checkPeers(peers []api.Peer, tests []api.Test, s api.Status) (all []Finding) {
+	var silent, quiet []string
+	for _, p := range peers {
+		switch {
+		case p.Why != "":
+			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), remedyOf(p)})
+		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.Test) bool { return t.Addr == p.Addr && t.Answers }):
+			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
+		case p.HeardSeconds == nil:
+			silent = append(silent, p.Addr+" on "+p.NetworkName)
+		}
+	}
+	if silent != nil {
+		all = append(all, Finding{"peers", Warn, "never heard: " + strings.Join(silent, ", "),
+			fmt.Sprintf("on those hosts: tapestry peers add NET %s; and let UDP %d pass the firewalls of both", s.VTEP, s.VXLANPort)})
+	}
+	if all == nil {
+		f := Finding{Check: "peers", State: OK, Seen: human.Plural(len(peers), "peer") + ", all heard"}
+		if quiet != nil {
+			f.Seen = fmt.Sprintf("%s; silent so far, but the host answers: %s", human.Plural(len(peers), "peer"), strings.Join(quiet, ", "))
+		}
+		all = []Finding{f}
+	}
+	return all
+}
+
+// remedyOf is of a peer that there is no way to.
+func remedyOf(p api.Peer) string {
+	to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
+	return fmt.Sprintf("ip -brief link; ip route get %s; `tapestry peers` shows when there is one", to.Addr())
+}
+
+// checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes. An address on
+// the loopback link is reached by any.
+func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []api.Peer, way func(netip.AddrPort) net.Interface, by docker.Supervisor) Finding {
+	var others []string
+	for _, p := range peers {
+		to, err := netip.ParseAddrPort(p.Addr)
+		if err != nil {
+			continue
+		}
+		by := way(to)
+		if by.Name != "" && by.Index != link.Index && (by.Flags|link.Flags)&net.FlagLoopback == 0 && !slices.Contains(others, p.Addr) {
+			others = append(others, p.Addr)
+		}
+	}
+	f := Finding{Check: "rp_filter", State: OK, Seen: "lets in what peers send"}
+	if strict && vtep.Is4() && others != nil {
+		f.State, f.Remedy = Warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or %s, with the address on that way", link.Name, by.Flags("--vtep ADDR")) // the greater of this and all's counts
+		f.Seen = fmt.Sprintf("strict on %s, and the way to %s leaves by another link: what they send to %s may be dropped", link.Name, strings.Join(others, ", "), vtep)
+	}
+	return f
+}
+
+// checkTests is of the segments that the daemon sent to its peers; way gives the link of the way to one, "" if none.
+func checkTests(tests []api.Test, why string, way func(addr string) string) (all []Finding) {
+	var sound, mute, narrow, untested []string
+	if why != "" {
+		all = append(all, Finding{"selftest", Warn, "not finished: " + why, "tapestry doctor, again"})
+	}
+	for _, t := range tests {
+		remedy := "take another kernel on either host"
+		link := way(t.Addr)
+		switch {
+		case t.GSO == "no answer": // checkPeers tells whether it is heard
+			mute = append(mute, t.Addr)
+		case t.Narrow > 0: // checkMTU tells
+			narrow = append(narrow, t.Addr)
+		case t.GSO == "ok":
+			sound = append(sound, t.Addr)
+		case t.GSO == "mangled":
+			if link != "" {
+				remedy = fmt.Sprintf("ethtool -K %s tx-udp-segmentation off; if that does not help, %s", link, remedy)
+			}
+			all = append(all, Finding{"selftest", Warn, fmt.Sprintf("segments arrive mangled at %s, so they go one by one, slower: %s", t.Addr, t.Why), remedy})
+		case t.GSO == "refused":
+			remedy = "take another kernel"
+			if link != "" {
+				remedy = fmt.Sprintf("ethtool -K %s tx on; if that does not help, %s", link, remedy)
+			}
+			all = append(all, Finding{"selftest", Warn, fmt.Sprintf("this kernel refuses segments to %s, so they go one by one, slower: %s", t.Addr, t.Why), remedy})
+		default:
+			untested = append(untested, t.Addr)
+		}
+	}
+	if untested != nil {
+		all = append(all, Finding{"selftest", Warn, "too many segments were lost to tell: " + strings.Join(untested, ", "),
+			"ping these hosts, and tapestry doctor again"})
+	}
+	if all == nil {
+		seen := fmt.Sprintf("segments arrive whole at %s", human.Plural(len(sound), "peer"))
+		if mute != nil {
+			seen += "; no tapestry answers at " + strings.Join(mute, ", ")
+		}
+		if narrow != nil {
+			seen += "; not tested where long ones are lost: " + strings.Join(narrow, ", ")
+		}
+		all = []Finding{{Check: "selftest", State: OK, Seen: seen}}
+	}
+	return all
+}
+
+// checkReceived is of what came to this host and no network got for this host's own sake.
+func checkReceived(s api.Status, link string) Finding {
+	if link == "" {
+		link = "the underlay's link"
+	}
+	f := Finding{Check: "received", State: OK, Seen: "no datagram was lost between the link and the networks"}
+	switch {
+	case s.Outside["bad_checksum"] > 0:
+		f.State = Warn
+		f.Seen = fmt.Sprintf("the kernel dropped %s for a wrong checksum (of all UDP of this host, while the tunnel was open)", human.Count(s.Outside["bad_checksum"], "datagram"))
+		f.Remedy = fmt.Sprintf("tcpdump -ni %s -vv udp port %d shows whose are wrong; there: ethtool -K LINK tx off. A NAT on the way breaks them too", link, s.VXLANPort)
+	case s.Outside["no_memory"] > 0:
+		f.State = Warn
+		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", human.Count(s.Outside["no_memory"], "datagram"))
+		f.Remedy = "raise the third number of sysctl net.ipv4.udp_mem: the pages (mostly 4 KiB) that UDP of the whole host may take, IPv6 too. Only the host's own network namespace shows it. If the daemon's cgroup bounds its memory, raise that instead"
+	case s.Strangers["overflow"] > 0:
+		f.State = Warn
+		f.Seen = human.Count(s.Strangers["overflow"], "datagram") + " came faster than they were read"
+		f.Remedy = "more processor time for this host; the buffers line tells whether a burst has room"
+	}
+	return f
+}
+
+// checkOffloads is of what the kernel does, or refused to do, for the daemon's ports and peers.
+func checkOffloads(all []api.Offload) Finding {
+	refused, flagLost := false, false
+	for _, o := range all {
+		refused = refused || o.State == "off" && o.Name != "remote_checksum"
+		flagLost = flagLost || o.State == "off" && o.Name == "remote_checksum"
+	}
+	switch text := OffloadsText(all); {
+	case refused:
+		return Finding{"offloads", Warn, text + ": done in software there, slower", "tapestry peers shows which peers; what was refused is tried again every 10 s, a newer kernel may take it"}
+	case flagLost:
+		return Finding{"offloads", Warn, text + ": summed twice there, slower", "find what clears reserved bits of VXLAN headers on the way, if it matters; it is tried again each minute"}
+	case text == "":
+		return Finding{Check: "offloads", State: OK, Seen: "nothing uses any yet"}
+	default:
+		return Finding{Check: "offloads", State: OK, Seen: text}
+	}
+}
+
+// OffloadsText names the offloads that are on everywhere, and then the others one by one.
+func OffloadsText(all []api.Offload) string {
+	var on, off []string
+	for _, o := range all {
+		counts := ""
+		if o.Refused > 0 {
+			counts = fmt.Sprintf("refused %s×, %s sent again", human.Number(o.Refused), human.Number(o.Resent))
+		}
+		switch o.State {
+		case "on":
+			if counts != "" {
+				off = append(off, o.Name+" on ("+counts+")")
+				continue
+			}
+			on = append(on, o.Name)
+		case "off", "unavailable":
+			text := fmt.Sprintf("%s %s at %d of %d (%s", o.Name, o.State, o.Off, o.Users, o.Why)
+			if o.OffSeconds != nil {
+				text += ", since " + human.Ago(*o.OffSeconds)
+			}
+			if counts != "" {
+				text += ", " + counts
+			}
+			off = append(off, text+")")
+		}
+	}
+	if on != nil {
+		off = append([]string{strings.Join(on, " ") + " on"}, off...)
+	}
+	return strings.Join(off, "; ")
+}

@@ -1,0 +1,194 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status api.Status, tell func(Finding)) {
+	var v struct{ Version, ApiVersion string }
+	err := errors.New("no socket to ask")
+	if names.HTTP != nil {
+		err = exit.WithoutURL(names.Get(ctx, "/version", &v))
+	}
+	tell(checkDocker(names.At, v.Version, err))
+	d.examinePlugin(ctx, tell)
+	for _, f := range d.checkSwarm(status.Tunnel) {
+		tell(f)
+	}
+}
+
+// checkDocker is of dockerd. The oldest whose calls are known to be answered is 20.10, the newest 29.
+func checkDocker(at, version string, err error) Finding {
+	f := Finding{Check: "docker", State: Warn}
+	part := regexp.MustCompile(`^(\d+)\.(\d+)`).FindStringSubmatch(version)
+	switch {
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("does not answer at %s: %v", at, err), "systemctl start docker; or say where it is: --docker-host"
+		return f
+	case part == nil:
+		f.Seen, f.Remedy = fmt.Sprintf("is of an unknown version %q", version), "docker version"
+		return f
+	}
+	major, _ := strconv.Atoi(part[1]) // digits
+	minor, _ := strconv.Atoi(part[2])
+	switch {
+	case major < 20 || major == 20 && minor < 10:
+		f.Seen, f.Remedy = version+", older than any that was tested", "install Docker 20.10 or newer"
+	case major > 29:
+		return Finding{Check: "docker", State: OK, Seen: version + ", newer than those that were tested (20.10 to 29)"}
+	default:
+		return Finding{Check: "docker", State: OK, Seen: version}
+	}
+	return f
+}
+
+// activate asks a plugin's socket what Docker asks first, and gives what the plugin implements.
+func activate(ctx context.Context, path string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, docker.Wait)
+	defer cancel()
+	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return client.DialUnix(ctx, path)
+		}}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/Plugin.Activate", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := h.Do(r)
+	if err != nil {
+		return nil, exit.WithoutURL(err)
+	}
+	defer resp.Body.Close()
+	var answer struct{ Implements []string }
+	return answer.Implements, json.NewDecoder(resp.Body).Decode(&answer)
+}
+
+// checkPlugin is of the socket by which Docker finds the driver.
+func checkPlugin(path string, implements []string, err error) Finding {
+	f := Finding{Check: "plugin", State: Fail}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f.State, f.Seen, f.Remedy = Warn, path+" does not exist: Docker finds no such driver", "systemctl start tapestry; or install the managed plugin (docs/plugin.md); or say the --plugin-dir and --name that it was started with"
+	case errors.Is(err, unix.ECONNREFUSED):
+		f.Seen, f.Remedy = path+" is stale, nobody listens: each of Docker's calls waits 15 s and fails", "systemctl restart tapestry: it replaces the socket"
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("%s does not answer as a plugin does: %v", path, err), fmt.Sprintf("see who serves it: ss -xlp src %s", path)
+	case !slices.Contains(implements, "NetworkDriver"):
+		f.Seen, f.Remedy = fmt.Sprintf("%s is another plugin, of %s", path, strings.Join(implements, ", ")), "stop that one, or start tapestry with another --name"
+	default:
+		return Finding{Check: "plugin", State: OK, Seen: path + " answers"}
+	}
+	return f
+}
+
+// examineState gives the number of the networks that are on record.
+func (d *Doctor) examineState(tell func(Finding)) int {
+	info, err := os.Stat(d.StateDir)
+	if err == nil {
+		err = unix.Access(d.StateDir, unix.W_OK)
+	}
+	networks, torn := 0, error(nil)
+	if err == nil {
+		networks, torn = fabric.CheckState(d.StateDir)
+	}
+	tell(checkState(d.StateDir, info, err, networks, torn))
+	dir := d.StateDir // or its nearest parent that there is
+	for dir != "/" && errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT) {
+		dir = filepath.Dir(dir)
+	}
+	space, err := d.Space(dir)
+	tell(checkSpace(dir, space, err))
+	return networks
+}
+
+func checkState(dir string, info fs.FileInfo, err error, networks int, torn error) Finding {
+	f := Finding{Check: "state", State: Fail}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Finding{Check: "state", State: OK, Seen: dir + " is not there yet: the daemon makes it"}
+	case err != nil:
+		f.Seen, f.Remedy = fmt.Sprintf("%s cannot be written: %v", dir, err), "make it writable: findmnt --target "+dir
+	case !info.IsDir():
+		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
+	case info.Mode().Perm()&0o022 != 0:
+		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
+	case torn != nil && strings.Contains(torn.Error(), filepath.Join(dir, "swarm.json")): // what Docker has told of its Swarm
+		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", start the daemon, then tapestry peers learn"
+	case errors.Is(torn, fabric.ErrVersion):
+		f.Seen, f.Remedy = torn.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
+	case torn != nil:
+		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
+	default:
+		return Finding{Check: "state", State: OK, Seen: fmt.Sprintf("%s, %s, all records whole", dir, human.Plural(networks, "network"))}
+	}
+	return f
+}
+
+func checkSpace(dir string, s unix.Statfs_t, err error) Finding {
+	if err != nil {
+		return Finding{"space", Warn, fmt.Sprintf("look at the file system of %s: %v", dir, err), "findmnt --target " + dir}
+	}
+	free := s.Bfree * uint64(s.Bsize) // also what is kept for root, who writes there
+	f := Finding{Check: "space", State: OK, Seen: human.Bytes(free) + " free for " + dir}
+	switch {
+	case s.Files > 0 && s.Ffree == 0:
+		f.State, f.Seen, f.Remedy = Fail, "no inode left for "+dir+": networks cannot be recorded", "df -i "+dir
+	case free < 1e6:
+		f.State, f.Remedy = Fail, "df -h "+dir
+		f.Seen += ": networks cannot be recorded"
+	case free < 16e6:
+		f.State, f.Remedy = Warn, "df -h "+dir
+	}
+	return f
+}
+
+// checkDaemon tells whether the daemon runs; away is why it does not answer.
+func checkDaemon(s api.Status, away error, version string, stateDir string, networks int, by docker.Supervisor) Finding {
+	f := Finding{Check: "daemon", State: Warn}
+	fails, then := "does not run", "cannot be used"
+	if !errors.Is(away, client.ErrNoDaemon) { // something is there
+		fails, then = "does not answer", "cannot be looked at"
+	}
+	remedy := ""
+	if away != nil {
+		if remedy = away.Error(); by.Managed() && errors.Is(away, client.ErrNoDaemon) {
+			remedy = by.Start() // the plugin line tells more
+		}
+	}
+	switch {
+	case away != nil && networks > 0:
+		f.State, f.Seen = Fail, fmt.Sprintf("%s, and %s on record in %s %s", fails, human.Plural(networks, "network"), stateDir, then)
+		f.Remedy = remedy
+	case away != nil:
+		f.Seen, f.Remedy = fails, remedy
+	case s.Version != version:
+		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), by.Restart()
+		if by.Managed() {
+			f.Remedy = "docker plugin upgrade " + by.Name() + ", or take the commands of the plugin's version"
+		}
+	default:
+		return Finding{Check: "daemon", State: OK, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", by.Driver(s.Name), s.Version, human.Ago(s.UptimeSeconds), s.PID)}
+	}
+	return f
+}

@@ -1,0 +1,273 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
+)
+
+// Machine is what the checks look at; tests have machines of their own.
+type Machine struct {
+	Root           string // of /proc, /sys and /lib
+	TUN            func() (tap.TUN, error)
+	Veth, Redirect func() error
+	Sockets        func() (tunnel.Sockets, error)
+	Bind           func(netip.AddrPort) error
+	Holder         func(port uint16) string
+	Address        func() (netip.Addr, error)                     // of the default route
+	Carrier        func(netip.Addr) (net.Interface, error)        // the link that has an address
+	Underlay       func(netip.Addr) (tunnel.Path, error)          // the ways to other hosts, from an address
+	Path           func(from, to netip.Addr) (tunnel.Path, error) // the way to one of them
+	Link           func(name string) (*net.Interface, error)
+	Space          func(dir string) (unix.Statfs_t, error)
+}
+
+func ThisMachine() Machine {
+	return Machine{Root: "/", TUN: tap.ProbeTUN, Veth: tap.ProbeVeth, Redirect: tap.ProbeRedirect,
+		Sockets: tunnel.ProbeSockets, Bind: tunnel.ProbePort, Holder: tunnel.PortUser,
+		Address: tunnel.DefaultAddr, Carrier: carrier, Underlay: tunnel.Underlay, Path: tunnel.FindPath, Link: net.InterfaceByName,
+		Space: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
+}
+
+func carrier(a netip.Addr) (net.Interface, error) {
+	links, err := net.Interfaces()
+	for _, l := range links {
+		addrs, _ := l.Addrs() // none of a link that has just gone
+		for _, has := range addrs {
+			if p, err := netip.ParsePrefix(has.String()); err == nil && p.Addr().Unmap() == a {
+				return l, nil
+			}
+		}
+	}
+	if err != nil {
+		return net.Interface{}, fmt.Errorf("list links: %w", err)
+	}
+	return net.Interface{}, fmt.Errorf("%w %s", tunnel.ErrNoAddress, a)
+}
+
+// sysctl is a kernel setting, "" where the kernel has none.
+func (m Machine) sysctl(name string) string {
+	b, _ := os.ReadFile(filepath.Join(m.Root, "proc/sys", name))
+	return strings.TrimSpace(string(b))
+}
+
+func (m Machine) hasLink(name string) bool {
+	_, err := os.Stat(filepath.Join(m.Root, "proc/sys/net/ipv4/conf", name))
+	return err == nil
+}
+
+// load says how to get a part of the kernel that is missing.
+func (m Machine) load(modules string) string {
+	release := m.sysctl("kernel/osrelease")
+	if _, err := os.Stat(filepath.Join(m.Root, "lib/modules", release)); err != nil {
+		return fmt.Sprintf("the running kernel has no modules in /lib/modules/%s: reboot into the kernel that is installed, or take one with %s", release, modules)
+	}
+	remedy := "modprobe -a " + modules
+	return remedy + " (not found? cloud kernels have it in a package of its own, as linux-modules-extra-" + release + ")"
+}
+
+func (d *Doctor) examineKernel(tell func(Finding)) {
+	t, err := d.TUN()
+	tell(checkTUN(t, err, d.load("tun")))
+	noVeth := d.Veth()
+	tell(checkTried("veth", "a pair can be made", noVeth, d.load("veth")))
+	if err == nil && t.Header && noVeth == nil { // it is made of both
+		tell(checkTried("tc", "frames pass from a veth to a TAP and back by ingress, u32, mirred", d.Redirect(),
+			d.load("sch_ingress cls_u32 act_mirred")+"; or make networks with -o tapestry.attach=tap"))
+	}
+	s, err := d.Sockets()
+	tell(checkTrains(s, err))
+	if err == nil {
+		tell(checkBuffers(s))
+	}
+}
+
+func checkTUN(t tap.TUN, err error, load string) Finding {
+	f := Finding{Check: "tun", State: Fail}
+	var node *tap.NodeError
+	switch {
+	case errors.As(err, &node):
+		if f.Seen, f.Remedy = node.Wrong, node.Remedy; f.Remedy == "" {
+			f.Remedy = load
+		}
+		return f
+	case err != nil:
+		return checkTried("tun", "", err, load)
+	case !t.Header:
+		f.Seen, f.Remedy = "TAPs have no virtio-net header (IFF_VNET_HDR)", "take a newer kernel"
+		return f
+	case !t.Csum, !t.TSO:
+		f.State, f.Seen, f.Remedy = Warn, "TAPs cut and sum in the kernel, packet by packet: slow", "take a newer kernel"
+	default:
+		f.State, f.Seen = OK, "/dev/net/tun makes TAPs with virtio-net headers"
+	}
+	takes := map[bool]string{true: "yes", false: "no"}
+	f.Seen += fmt.Sprintf(" (checksums %s, TSO %s, USO %s, UDP tunnels %s)", takes[t.Csum], takes[t.TSO], takes[t.USO], takes[t.Tunnels])
+	return f
+}
+
+// checkTried is of what either works or gives an error.
+func checkTried(check, works string, err error, remedy string) Finding {
+	switch {
+	case err == nil:
+		return Finding{Check: check, State: OK, Seen: works}
+	case errors.Is(err, tap.ErrNoNamespace):
+		return Finding{check, Warn, "not tried: " + err.Error(), "run it on the host itself, not in a container"}
+	case errors.Is(err, fs.ErrPermission):
+		return Finding{check, Fail, err.Error(), "run it on the host itself, as root with CAP_NET_ADMIN"}
+	}
+	return Finding{check, Fail, err.Error(), remedy}
+}
+
+func checkTrains(s tunnel.Sockets, err error) Finding {
+	f := Finding{Check: "udp", State: Warn, Remedy: "take a kernel from 5.0 on; tapestry works without, slower"}
+	switch {
+	case err != nil:
+		f.State, f.Seen, f.Remedy = Fail, err.Error(), "see what holds sockets back: ulimit -n; ip address show lo"
+	case s.GSO != nil:
+		f.Seen = "no segmentation (UDP_SEGMENT) on the loopback: " + s.GSO.Error()
+	case s.GRO != nil:
+		f.Seen = "no joining (UDP_GRO) on the loopback: " + s.GRO.Error()
+	default:
+		return Finding{Check: "udp", State: OK, Seen: "one send makes many datagrams (UDP_SEGMENT), one receive takes many (UDP_GRO)"}
+	}
+	return f
+}
+
+func checkBuffers(s tunnel.Sockets) Finding {
+	f := Finding{Check: "buffers", State: OK, Seen: fmt.Sprintf("%d KiB to receive, %d KiB to send", s.Receive>>10, s.Send>>10)}
+	if s.Receive < s.Wanted || s.Send < s.Wanted {
+		f.State = Warn
+		f.Seen += fmt.Sprintf(", %d KiB wanted: bursts are lost sooner", s.Wanted>>10)
+		f.Remedy = fmt.Sprintf("sysctl -w net.core.rmem_max=%d net.core.wmem_max=%d; or give the daemon CAP_NET_ADMIN", s.Wanted, s.Wanted)
+	}
+	return f
+}
+
+func (d *Doctor) examineUnderlay(status api.Status, tell func(Finding)) {
+	var err error
+	if !d.VTEP.IsValid() {
+		d.VTEP, err = d.Address()
+	}
+	var way tunnel.Path
+	if err == nil {
+		way, err = d.Underlay(d.VTEP)
+	}
+	tell(checkUnderlay(d.VTEP, way, err, d.by))
+	if d.VTEP.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
+		err = nil
+	}
+	if err == nil {
+		local := netip.AddrPortFrom(d.VTEP, d.Port)
+		if status.Tunnel != "open" {
+			err = d.Bind(local)
+		}
+		holder := ""
+		if errors.Is(err, unix.EADDRINUSE) {
+			holder = d.Holder(d.Port)
+		}
+		tell(checkPort(d.Port, status, err, holder, d.by))
+	}
+	gateway := d.hasLink("docker_gwbridge")
+	tell(checkBridge(d.sysctl("net/bridge/bridge-nf-call-iptables"), gateway, d.load("br_netfilter")))
+	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, d.info.FirewallBackend.Driver))
+}
+
+// checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
+func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error, by docker.Supervisor) Finding {
+	const ipv6 = ether.MinMTUv6
+	switch {
+	case err != nil && !vtep.IsValid():
+		return Finding{"underlay", Warn, err.Error(), by.Flags("--vtep ADDR") + ", if networks shall span hosts"}
+	case errors.Is(err, tunnel.ErrNoAddress):
+		return Finding{"underlay", Fail, err.Error(), by.Flags("--vtep ADDR") + ", with one of the addresses that `ip -brief address` shows"}
+	case err != nil && way.Link != "":
+		return Finding{"underlay", Fail, fmt.Sprintf("%s: %v", vtep, err), fmt.Sprintf("ip link set %s up; without a carrier, see what it is connected to", way.Link)}
+	case err != nil:
+		return Finding{"underlay", Fail, err.Error(), "ip route"}
+	case way.MTU == 0:
+		return Finding{Check: "underlay", State: OK, Seen: fmt.Sprintf("%s, no default route: the route to each peer tells its MTU", vtep)}
+	}
+	room := way.MTU - tunnel.Overhead(vtep.Is6())
+	f := Finding{Check: "underlay", State: OK, Seen: fmt.Sprintf("%s by %s, MTU %d: room for %d in a network with a VNI", vtep, way.Link, way.MTU, room)}
+	if room < ipv6 {
+		f.State, f.Remedy = Warn, fmt.Sprintf("ip link set %s mtu 1500, if what it is connected to can take that", way.Link)
+		f.Seen += fmt.Sprintf(", IPv6 needs %d", ipv6)
+	}
+	return f
+}
+
+// checkPort is of the VXLAN port: err and holder are what an attempt to bind it gave, unless the tunnel is open.
+func checkPort(port uint16, s api.Status, err error, holder string, by docker.Supervisor) Finding {
+	const firewall = "; whether firewalls let it pass cannot be seen from here"
+	f := Finding{Check: "port", State: Warn}
+	if s.Tunnel == "down" {
+		f.State = Fail
+	}
+	switch {
+	case s.Tunnel == "open":
+		return Finding{Check: "port", State: OK, Seen: fmt.Sprintf("UDP %d is the daemon's", port) + firewall}
+	case holder != "":
+		f.Seen = fmt.Sprintf("UDP %d is taken by %s: no network can have a VNI", port, holder)
+		f.Remedy = by.Flags("--vxlan-port PORT") + " with another one, on every host; or free this one: ip -detail link show type vxlan; " +
+			fmt.Sprintf("ss -ulpn sport = :%d", port)
+	case err != nil:
+		f.Seen, f.Remedy = err.Error(), by.Flags("--vtep ADDR", "--vxlan-port PORT")+", with what can be had"
+	case s.Tunnel == "down":
+		f.Seen, f.Remedy = "the tunnel is down: "+s.Why, "look again: it is tried every 5 s"
+	default:
+		return Finding{Check: "port", State: OK, Seen: fmt.Sprintf("UDP %d is free", port) + firewall}
+	}
+	return f
+}
+
+// checkBridge is of br_netfilter. tapestry's frames cross no bridge; but Docker keeps the containers of
+// different networks apart on docker_gwbridge by iptables, and makes that bridge only where it can.
+func checkBridge(call string, gateway bool, load string) Finding {
+	f := Finding{Check: "br_netfilter", State: Warn}
+	switch {
+	case call == "1":
+		return Finding{Check: "br_netfilter", State: OK,
+			Seen: "bridged frames meet the firewall, as docker_gwbridge needs it; tapestry's own cross no bridge"}
+	case call == "" && !gateway:
+		return Finding{Check: "br_netfilter", State: OK, Seen: "not loaded; Docker loads it when needed, for docker_gwbridge"}
+	case call == "":
+		f.Seen, f.Remedy = "not loaded: containers of different networks reach each other over docker_gwbridge", load
+	case !gateway:
+		return Finding{Check: "br_netfilter", State: OK, Seen: "bridged frames pass the firewall by; Docker changes that with docker_gwbridge"}
+	default:
+		f.Seen = "bridged frames pass the firewall by: containers of different networks reach each other over docker_gwbridge"
+		f.Remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=1"
+	}
+	return f
+}
+
+// checkForward is of IPv4 forwarding. firewall is what Docker writes its rules with: with nftables it turns forwarding on
+// for no bridge, and makes none without it, unless dockerd runs with --ip-forward=false.
+func checkForward(forward string, gateway bool, firewall string) Finding {
+	switch {
+	case forward == "0" && !gateway && firewall == "nftables":
+		return Finding{"ip_forward", Fail, "off, and Docker with nftables does not turn it on: it makes no docker_gwbridge, so no container starts on a network with tapestry.external=on",
+			"sysctl -w net.ipv4.ip_forward=1, and a line in /etc/sysctl.d for the next boot; Docker then drops nothing that is forwarded between other links, so look at this host's own rules"}
+	case forward == "0" && gateway:
+		return Finding{"ip_forward", Warn, "off: containers do not get out over docker_gwbridge; tapestry itself does not need it", "sysctl -w net.ipv4.ip_forward=1"}
+	}
+	seen := "on, for the containers' way out over docker_gwbridge"
+	if forward == "0" {
+		seen = "off; Docker turns it on with its first bridge"
+	}
+	return Finding{Check: "ip_forward", State: OK, Seen: seen}
+}

@@ -1,0 +1,199 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// meet asks Docker what it has, and finds out who supervises the daemon that is examined, and with which flags.
+func (d *Doctor) meet(ctx context.Context, names *docker.Engine, status api.Status, away error) {
+	if d.Name == "" {
+		d.Name = "tapestry"
+	}
+	d.info = names.Info(ctx)
+	d.plugins, d.unlisted = names.Plugins(ctx, d.PluginDir)
+	d.by = d.supervisor(away)
+	if flags, err := d.flagsOf(d.by); err == nil {
+		d.scope = flags("scope")
+		if port, err := strconv.ParseUint(flags("vxlan-port"), 10, 16); err == nil && d.Port == 0 {
+			d.Port = uint16(port)
+		}
+		if vtep, err := plugin.ParseVTEP(flags("vtep")); err == nil && !d.VTEP.IsValid() {
+			d.VTEP = vtep
+		}
+	}
+	if d.StateDir == "" {
+		d.StateDir = "/var/lib/tapestry"
+		if d.by.Managed() {
+			d.StateDir = d.stateOf(d.by.Plugin)
+		}
+	}
+	if d.Port == 0 {
+		d.Port = 4789
+	}
+	if away == nil {
+		d.Name, d.Port, d.scope = status.Name, status.VXLANPort, cmp.Or(status.Scope, d.scope)
+	}
+}
+
+// supervisor is that of the daemon that answers, or that is where it would answer. Where none does, it is the only plugin
+// there is, unless another daemon was asked for or has left its socket.
+func (d *Doctor) supervisor(away error) docker.Supervisor {
+	id := client.PluginOf(d.At())
+	if away != nil && d.At() == "" && len(d.plugins) == 1 {
+		if _, err := os.Lstat(d.socketOfUnit()); err != nil {
+			id = d.plugins[0].ID
+		}
+	}
+	for _, p := range d.plugins {
+		if p.ID == id {
+			return docker.Supervisor{Plugin: p}
+		}
+	}
+	return docker.Supervisor{Plugin: docker.Plugin{ID: id, Enabled: true}}
+}
+
+// errUnit is of a supervisor that is no plugin: what its daemon was started with is not known.
+var errUnit = errors.New("no managed plugin")
+
+func (d *Doctor) flagsOf(by docker.Supervisor) (value func(flag string) string, err error) {
+	if !by.Managed() {
+		return nil, errUnit
+	}
+	return d.RunFlags(by.Plugin)
+}
+
+// socketOfUnit is where Docker finds the driver of a daemon that is no managed plugin.
+func (d *Doctor) socketOfUnit() string { return filepath.Join(d.PluginDir, d.Name+".sock") }
+
+// stateOf is where a plugin's files in /var/lib/tapestry are on this host.
+func (d *Doctor) stateOf(p docker.Plugin) string {
+	root := d.info.DockerRootDir
+	if root == "" {
+		root = "/var/lib/docker"
+	}
+	return filepath.Join(root, "plugins", p.ID, "propagated-mount")
+}
+
+// examinePlugin is of the driver as Docker finds it: managed plugins, and the socket of a daemon that is none.
+func (d *Doctor) examinePlugin(ctx context.Context, tell func(Finding)) {
+	running := ""
+	for _, p := range d.plugins {
+		m := managed{Supervisor: docker.Supervisor{Plugin: p}}
+		m.networks, _ = fabric.CheckState(d.stateOf(p)) // the state line tells of torn ones
+		m.reason, m.when = readErrorFile(filepath.Join(d.stateOf(p), "error"))
+		if _, err := d.RunFlags(p); err != nil && m.reason == "" {
+			m.reason = err.Error()
+		}
+		if p.Enabled {
+			running = m.Name()
+			_, m.away = activate(ctx, filepath.Join(d.PluginDir, p.ID, p.Config.Interface.Socket))
+		}
+		tell(m.check())
+	}
+	path := d.socketOfUnit()
+	_, err := os.Lstat(path)
+	if err != nil && len(d.plugins) > 0 {
+		return
+	}
+	var implements []string
+	if err == nil {
+		implements, err = activate(ctx, path)
+	}
+	f := checkPlugin(path, implements, err)
+	if errors.Is(err, unix.ECONNREFUSED) && len(d.plugins) > 0 {
+		f.Remedy += fmt.Sprintf("; or rm %s, if the plugin has taken its place", path)
+	}
+	tell(f)
+	if f.State == OK && running != "" {
+		tell(Finding{"plugin", Warn, fmt.Sprintf("a daemon that is no plugin runs beside the plugin %s: neither has the other's networks", running),
+			fmt.Sprintf("end one of them, once its networks are removed: docker plugin disable %s, or systemctl disable --now tapestry", running)})
+	}
+}
+
+// managed is what is seen of a managed plugin.
+type managed struct {
+	docker.Supervisor
+	away         error  // why it does not answer though it is enabled
+	reason, when string // of the last start that failed; "": it did not
+	networks     int    // on record
+}
+
+func (m managed) check() Finding {
+	f := Finding{Check: "plugin", State: Fail, Seen: fmt.Sprintf("%s (id %s)", m.Name(), api.Short(m.Plugin.ID))}
+	failed := ""
+	if m.reason != "" {
+		failed = ": " + m.reason
+		if m.when != "" {
+			failed = fmt.Sprintf(": its start failed at %s: %s", m.when, m.reason)
+		}
+	}
+	switch {
+	case !m.Plugin.Enabled && failed != "":
+		f.Seen += " is disabled" + failed
+		f.Remedy = fmt.Sprintf("put that right, then %s; flags are set so: docker plugin set %s args=\"…\"", m.Start(), m.Name())
+	case !m.Plugin.Enabled:
+		f.Seen, f.Remedy = f.Seen+" is disabled: Docker finds no such driver", m.Start()
+		if m.networks == 0 {
+			f.State = Warn
+		}
+	case m.away != nil && failed != "":
+		f.Seen += " is enabled and does not answer" + failed
+		f.Remedy = fmt.Sprintf("put that right, as by %s; its log: %s", m.Flags("…"), m.Log())
+	case m.away != nil:
+		f.Seen += fmt.Sprintf(" is enabled and does not answer: %v", m.away)
+		f.Remedy = fmt.Sprintf("see its log (%s), then %s", m.Log(), m.Restart())
+	default:
+		f.State = OK
+		f.Seen += " is enabled and answers"
+		if args := strings.Join(slices.DeleteFunc(slices.Clone(m.Plugin.Settings.Args), func(s string) bool { return s == "" }), " "); args != "" {
+			f.Seen += fmt.Sprintf(", args %q", args)
+		}
+	}
+	return f
+}
+
+// checkLost is of the networks that Docker has with a driver that is tapestry, and no daemon has. known are the ids of
+// those that the examined daemon has, nil if it does not answer; used tells whether containers of this host are on one.
+func (d *Doctor) checkLost(all []docker.Network, known map[string]bool, used func(id string) (bool, error)) (lost []Finding) {
+	driver := d.by.Driver(d.Name)
+	_, noUnit := os.Lstat(d.socketOfUnit())
+	for _, n := range all {
+		has := slices.ContainsFunc(d.plugins, func(p docker.Plugin) bool { return p.Name == n.Driver })
+		name, _, tagged := strings.Cut(n.Driver[strings.LastIndex(n.Driver, "/")+1:], ":")
+		switch {
+		case n.Driver == driver && known == nil, n.Driver == driver && known[n.ID]:
+		case n.Driver == driver && n.Scope == "swarm":
+			// A manager lists all of the Swarm's networks; this host makes one with its first container.
+			if is, err := used(n.ID); err == nil && is {
+				lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s of the Swarm: the daemon does not have it, and containers here use it: they are cut off", n.Name),
+					"docker node update --availability drain NODE, then active: with its next task Docker makes it anew"})
+			}
+		case n.Driver == driver:
+			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: Docker has it with driver %s, the daemon does not, as after docker plugin rm -f or a lost state directory: no container starts on it", n.Name, n.Driver),
+				fmt.Sprintf("docker network inspect %s shows how it was made; disconnect its containers, docker network rm %s, and create it anew", n.Name, n.Name)})
+		case tagged && name == "tapestry" && !has && d.unlisted == nil:
+			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: its driver is %s, and Docker has no such plugin, as after docker plugin rm -f", n.Name, n.Driver),
+				fmt.Sprintf("install the plugin again under that name, then docker network rm %s, and create it anew: what the plugin knew of it is gone", n.Name)})
+		case n.Driver == d.Name && d.by.Managed() && noUnit != nil:
+			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: its driver is %s, which is a unit or a process, and none runs", n.Name, n.Driver),
+				fmt.Sprintf("systemctl start tapestry; or docker network rm %s, and create it with -d %s", n.Name, driver)})
+		}
+	}
+	return lost
+}

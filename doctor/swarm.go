@@ -1,0 +1,100 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/plugin"
+)
+
+// checkSwarm is of the daemon's flags beside Docker's Swarm. Off a Swarm it has something to say only of a scope that this
+// Docker cannot do.
+func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
+	i := d.info
+	if !i.Node() {
+		if major := dockerMajor(i.ServerVersion); d.by.Managed() && d.scope == plugin.Global && major > 0 && major < 24 {
+			all = append(all, Finding{"swarm", Warn, fmt.Sprintf("Docker %s makes no network of a driver with scope global on a host that is in no Swarm: "+
+				"docker network create fails with \"This node is not a swarm manager\"", i.ServerVersion), d.by.Flags("--scope " + plugin.Local)})
+		}
+		return all
+	}
+	if port := i.DataPathPort(); d.Port == port {
+		f := Finding{"swarm", Fail, fmt.Sprintf("UDP %d is the port of Swarm's own overlay networks too: only one of them and tapestry's can have it", port),
+			d.by.Flags("--vxlan-port 8472") + ", on every host"}
+		if tunnel != "open" && tunnel != "down" { // no network wants it now
+			f.State = Warn
+		}
+		if i.Swarm.Cluster == nil {
+			f.State = Warn
+			f.Seen += " (unless docker swarm init was given another --data-path-port, which a worker is not told)"
+		}
+		all = append(all, f)
+	}
+	if at, err := netip.ParseAddr(i.Swarm.NodeAddr); err == nil && d.by.Managed() && d.VTEP.IsValid() && at != d.VTEP {
+		all = append(all, Finding{"swarm", Warn, fmt.Sprintf("this node's address in the Swarm is %s, and its VTEP is %s: "+
+			"Docker names other nodes by addresses of the first kind (--advertise-addr), and if theirs differ too, tapestry does not reach them (--data-path-addr)", at, d.VTEP),
+			fmt.Sprintf("%s, and so on each node with its own; or, to keep the data path, docker network create -o tapestry.peers=ADDR,… with the VTEPs of all", d.by.Flags("--vtep "+at.String()))})
+	}
+	switch {
+	case all != nil:
+	case !d.by.Managed():
+		all = []Finding{{Check: "swarm", State: OK, Seen: "this host is a node; Docker gives networks with --scope swarm to managed plugins only, so the daemon's are this host's"}}
+	case d.scope == plugin.Local:
+		all = []Finding{{"swarm", Warn, "the daemon has scope local: networks with --scope swarm get no options, and each node gives its containers addresses of its own, unless they are made by --config-from",
+			d.by.Flags("--scope "+plugin.Global) + ", on every node"}}
+	default:
+		all = []Finding{{Check: "swarm", State: OK, Seen: fmt.Sprintf("this host is a node at %s, scope %s, UDP %d", i.Swarm.NodeAddr, d.scope, d.Port)}}
+		if i.Swarm.Cluster != nil {
+			all[0].Seen += fmt.Sprintf(" beside Swarm's %d", i.DataPathPort())
+		}
+	}
+	return all
+}
+
+// dockerMajor is the first number of a version, 0 of one that has none.
+func dockerMajor(version string) int {
+	major, _ := strconv.Atoi(regexp.MustCompile(`^\d+`).FindString(version))
+	return major
+}
+
+// checkNodes holds the Swarm's nodes that Docker knows against those that the daemon was told of.
+func checkNodes(docker, known []netip.Addr) Finding {
+	var missing []string
+	for _, a := range docker {
+		if !slices.Contains(known, a) {
+			missing = append(missing, a.String())
+		}
+	}
+	if missing != nil {
+		return Finding{"nodes", Warn, fmt.Sprintf("Docker has not told the daemon of %s of the Swarm, so its networks do not reach %s: %s",
+			human.Plural(len(missing), "node"), map[bool]string{true: "it", false: "them"}[len(missing) == 1], strings.Join(missing, ", ")),
+			"tapestry peers learn (Docker tells a plugin of the nodes that come after it was enabled)"}
+	}
+	return Finding{Check: "nodes", State: OK, Seen: fmt.Sprintf("the daemon knows the Swarm's other nodes that Docker knows (%d)", len(docker))}
+}
+
+// examineNodes is of a daemon whose networks follow the Swarm's nodes.
+func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, tell func(Finding)) {
+	if !d.by.Managed() || !d.info.Node() {
+		return
+	}
+	known, err := d.Nodes(ctx)
+	if err != nil {
+		tell(Finding{"nodes", Warn, "not known: " + err.Error(), d.by.Restart()})
+		return
+	}
+	own, _ := netip.ParseAddr(d.info.Swarm.NodeAddr) // none: none to leave out
+	docker, err := names.SwarmNodes(ctx, d.info, d.by.Driver(d.Name), own, d.VTEP)
+	if err != nil {
+		tell(Finding{"nodes", Warn, err.Error(), "tapestry doctor, again"})
+		return
+	}
+	tell(checkNodes(docker, known))
+}

@@ -1,0 +1,176 @@
+package fake
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/plugin"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A Lens is a daemon's captures with one network of three ports: web and db, stations 1 and 2, and a remote host.
+type Lens struct {
+	*daemon.Captures
+	Client *client.Client
+	Sw     *vswitch.Switch
+	Ports  [4]*vswitch.Port
+	Log    *lockedBuffer
+	End    func()
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) Text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.String()
+}
+
+type Nowhere struct{}
+
+func (Nowhere) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
+
+func NewLens(t *testing.T) *Lens {
+	t.Helper()
+	hub := capture.NewHub()
+	l := &Lens{Sw: vswitch.New(vswitch.Config{}), Log: &lockedBuffer{}}
+	hub.Add(WideID, l.Sw)
+	for i, name := range []string{WebID, FarID, "192.0.2.2"} {
+		p := l.Plug(hub, name, byte(i+1))
+		l.Ports[i+1] = p
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.Captures = daemon.NewCaptures(hub, "devel", slog.New(slog.NewTextHandler(l.Log, nil)), ctx.Done())
+	mux := http.NewServeMux()
+	l.Routes(mux)
+	socket := filepath.Join(t.TempDir(), "t.sock")
+	listener, err := daemon.ListenAPI(socket, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error)
+	go func() { served <- plugin.Serve(ctx, listener, mux) }()
+	l.End = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(l.End)
+	l.Client = &client.Client{Socket: socket}
+	return l
+}
+
+const FarID = "db1d555555555555555555555555555555555555555555555555555555555555"
+
+func (l *Lens) Plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
+	remote := strings.Contains(name, ".")
+	p := l.Sw.Attach(name, Nowhere{}, remote, 1514)
+	if !remote {
+		p.Pin(ether.MAC{2, 0, 0, 0, 0, station})
+	}
+	hub.Plug(capture.Port{Number: p.Number, Network: WideID, VNI: 80, Name: name, Remote: remote, MAC: ether.MAC{2, 0, 0, 0, 0, station}})
+	return p
+}
+
+// Send lets numbered frames from one station to another in, one by one.
+func (l *Lens) Send(from, to byte, numbers ...byte) {
+	for _, n := range numbers {
+		room := make([]byte, ether.Headroom+60)
+		b := room[ether.Headroom:]
+		copy(b, []byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 0x08, 0x06, n}) // ARP: the recorder keeps what follows
+		l.Ports[from].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{})})
+	}
+}
+
+func (l *Lens) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
+	t.Helper()
+	s, err := l.Client.OpenStream(t.Context(), "/v1/captures", want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// Rest reads a stream to its end: the names of the ports, the numbers of the frames, the last books.
+func Rest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, delivered, dropped uint64) {
+	t.Helper()
+	books := map[int]pcapng.Stats{}
+	for {
+		b, err := s.Next()
+		switch b := b.(type) {
+		case *pcapng.Interface:
+			ports = append(ports, b.Name)
+		case *pcapng.Packet:
+			numbers = append(numbers, b.Data[14])
+		case *pcapng.Stats:
+			books[b.Interface] = *b
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			for _, b := range books {
+				delivered, dropped = delivered+b.Delivered, dropped+b.Dropped
+			}
+			return ports, numbers, delivered, dropped
+		}
+	}
+}
+
+// Filled is a lens whose recorder has so many frames.
+func Filled(t *testing.T, frames int) *Lens {
+	l := NewLens(t)
+	Must(t, l.Recorder.Resize(1<<23))
+	t.Cleanup(l.Recorder.Close)
+	for i := range frames {
+		l.Send(1, 2, byte(i))
+	}
+	return l
+}
+
+// AwaitLog waits until the daemon's log has what is wanted.
+func (l *Lens) AwaitLog(t *testing.T, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.Text(), want); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %q in the log:\n%s", want, l.Log.Text())
+		}
+	}
+}
+
+// AwaitCapture waits until one runs.
+func (l *Lens) AwaitCapture() {
+	for {
+		if len(l.Running()) > 0 {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,329 @@
+// Package fake is what unit tests have instead of a fabric, a Docker and a daemon's captures.
+package fake
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/fault"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+const (
+	WideID  = "aaaa111111111111111111111111111111111111111111111111111111111111"
+	LocalID = "aaab222222222222222222222222222222222222222222222222222222222222"
+	OtherID = "80cc333333333333333333333333333333333333333333333333333333333333"
+	WebID   = "9b1d444444444444444444444444444444444444444444444444444444444444"
+)
+
+// Answer writes a reply as the daemon does.
+func Answer(w http.ResponseWriter, body any) { _ = json.NewEncoder(w).Encode(body) }
+
+// Host is a fabric with fixed views and a list of peers that can be changed.
+type Host struct {
+	Busy   string   // a network that ForgetNetwork refuses
+	Forgot []string // networks that it took
+	mu     sync.Mutex
+	Addrs  []netip.AddrPort
+
+	Empty bool
+	Known []netip.Addr // of the Swarm
+	FaultTable
+}
+
+func NewHost() *Host {
+	return &Host{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4789"), netip.MustParseAddrPort("[2001:db8::2]:1")}}
+}
+
+func (h *Host) Status() fabric.Status {
+	s := h.fixed()
+	s.Faults = len(h.Faults())
+	return s
+}
+
+func (h *Host) fixed() fabric.Status {
+	if h.Empty {
+		return fabric.Status{Tunnel: "closed", Port: 4789}
+	}
+	return fabric.Status{VTEP: netip.MustParseAddr("192.0.2.1"), Port: 4789, Tunnel: "open", Workers: 2, Networks: 3, Endpoints: 1,
+		RxDropped: map[string]uint64{"no_peer": 12, "short": 0}, KernelDropped: map[string]uint64{"bad_checksum": 3},
+		Offloads: []fabric.OffloadView{{Name: "csum", State: "on", Users: 3}, {Name: "tso4", State: "on", Users: 3},
+			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel", Since: time.Hour, Users: 3, Off: 3},
+			{Name: "udp_gso", State: "off", Why: "EINVAL", Since: 12 * time.Second, Users: 2, Off: 1, Refused: 1, Resent: 45}},
+		Conflicts: []fabric.Conflict{{Network: WideID, MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, Owner: WebID, Rival: "192.0.2.2:4789", Count: 4,
+			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}
+}
+
+func (h *Host) Networks() []fabric.NetworkView {
+	if h.Empty {
+		return nil
+	}
+	view := func(id string, vni uint32) fabric.NetworkView {
+		return fabric.NetworkView{Network: fabric.Network{ID: id, VNI: vni, Attach: tap.Veth, Ageing: 300 * time.Second, External: true}, LinkMTU: 1500}
+	}
+	wide, other := view(WideID, 80), view(OtherID, 90)
+	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded = 1450, 1, 2, 1043, 1000, 40
+	wide.Drops = map[string]uint64{"spoofed": 3, "runt": 0}
+	other.Down = "UDP port 4789 is taken"
+	return []fabric.NetworkView{view(LocalID, 0), wide, other}
+}
+
+func (h *Host) Ports(network string) []fabric.PortView {
+	if h.Empty || network != "" && network != WideID {
+		return nil
+	}
+	return []fabric.PortView{
+		{Network: WideID, VNI: 80, Kind: "remote", Name: "192.0.2.2:4789", MTU: 1450, Down: "no route", RxFrames: 7, RxBytes: 700, Offered: 2, Refused: 2, WireTx: 9, WireRx: 8},
+		{Network: WideID, VNI: 80, Kind: "container", Name: WebID, Link: "tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, MTU: 1450,
+			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}, RxFrames: 1036, RxBytes: 1234567, TxFrames: 5, TxBytes: 999,
+			Offered: 5, Drops: map[string]uint64{"spoofed": 3, "mtu": 30, "runt": 0}},
+	}
+}
+
+func (h *Host) Entries(network string) []fabric.EntryView {
+	if h.Empty || network != "" && network != WideID {
+		return nil
+	}
+	return []fabric.EntryView{
+		{Network: WideID, VNI: 80, MAC: ether.MAC{2, 0x42, 10, 80, 2, 9}, Port: "192.0.2.2:4789", Remote: true, Age: 83*time.Second + time.Millisecond},
+		{Network: WideID, VNI: 80, MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, Port: WebID, Pinned: true},
+	}
+}
+
+func (h *Host) Peers(network string) []fabric.PeerView {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.Empty || network != "" && network != WideID {
+		return nil
+	}
+	var views []fabric.PeerView
+	for i, p := range h.Addrs {
+		v := fabric.PeerView{Network: WideID, VNI: 80, Addr: p, MTU: 1450, GSO: true, Heard: -1, Test: fabric.PeerTest{GSO: "no answer", Age: -1}}
+		if i == 0 {
+			v.Test = fabric.PeerTest{GSO: "ok", RTT: 1500 * time.Microsecond, Age: 61 * time.Second}
+			v.Heard, v.WireRx, v.RxFrames, v.RxBytes = 3*time.Second, 8, 7, 700
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+func (h *Host) AddPeer(_ context.Context, network string, p netip.AddrPort) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if network == LocalID {
+		return errLocal
+	}
+	if network != WideID {
+		return fabric.ErrNoNetwork
+	}
+	if p.Port() == 0 {
+		p = netip.AddrPortFrom(p.Addr(), 4789)
+	}
+	h.Addrs = append(h.Addrs, p)
+	return nil
+}
+
+var errLocal = errors.New("network mynet has no VNI, so it has no peers")
+
+func (h *Host) ForgetNetwork(_ context.Context, id string) error {
+	if id == h.Busy {
+		return fmt.Errorf("network %s: container with endpoint x runs on it: %w", id[:12], fabric.ErrInUse)
+	}
+	h.Forgot = append(h.Forgot, id)
+	return nil
+}
+
+func (h *Host) Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error) {
+	return fabric.TraceView{}, errors.New("this host traces nothing")
+}
+
+func (h *Host) TestPeers(context.Context) ([]fabric.PeerTest, error) {
+	if h.Empty {
+		return nil, nil
+	}
+	return []fabric.PeerTest{{Addr: netip.MustParseAddrPort("192.0.2.2:4789"), GSO: "mangled", Why: "3 of 40 segments arrived"},
+		{Addr: netip.MustParseAddrPort("[2001:db8::2]:1"), GSO: "no answer"}}, nil
+}
+
+func (h *Host) Nodes() []netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.Known)
+}
+
+func (h *Host) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if addr == netip.MustParseAddr("192.0.2.66") {
+		return errors.New("write what is known of the Swarm: no space left on device")
+	}
+	if !slices.Contains(h.Known, addr) {
+		h.Known = append(h.Known, addr)
+	}
+	return nil
+}
+
+func (h *Host) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if network != WideID {
+		return fabric.ErrNoNetwork
+	}
+	for i, known := range h.Addrs {
+		if known.Addr() == p.Addr() && (p.Port() == 0 || known == p) {
+			h.Addrs = slices.Delete(h.Addrs, i, i+1)
+			return nil
+		}
+	}
+	return fmt.Errorf("peer %s of network wide: %w", p.Addr(), fabric.ErrNoPeer)
+}
+
+// ServeUnix serves h on a socket of its own until the test ends.
+func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), name)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
+	s.Start()
+	t.Cleanup(s.Close)
+	return path
+}
+
+// FaultTable is a fabric's faults at two ports.
+type FaultTable struct {
+	mu  sync.Mutex
+	Set []fabric.FaultView
+}
+
+const (
+	DbID  = "5a5a555555555555555555555555555555555555555555555555555555555555"
+	NewID = "7c7c666666666666666666666666666666666666666666666666666666666666"
+
+	WebContainer = "c1c1000000000000000000000000000000000000000000000000000000000000"
+	DbContainer  = "d2d2000000000000000000000000000000000000000000000000000000000000"
+)
+
+const (
+	PluginID = "3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
+	SecondID = "4a2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
+	ThirdID  = "5b2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
+)
+
+// ShortDir is a directory whose path leaves room for a plugin's id in a socket's (107 bytes, unix(7)).
+func ShortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "t")
+	Must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// ServeAt serves h at path until the test ends, and counts the connections.
+func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
+	t.Helper()
+	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	l, err := net.Listen("unix", path)
+	Must(t, err)
+	n := new(atomic.Int64)
+	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			n.Add(1)
+		}
+	}}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	t.Cleanup(func() { s.Close(); <-done })
+	return n
+}
+
+// StaleAt leaves a socket at which nobody listens.
+func StaleAt(t *testing.T, path string) {
+	t.Helper()
+	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	Must(t, err)
+	l.SetUnlinkOnClose(false)
+	Must(t, l.Close())
+}
+
+func Must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (h *FaultTable) Faults() []fabric.FaultView {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.Set)
+}
+
+func (h *FaultTable) SetFault(_ context.Context, name string, d fabric.Direction, s fault.Spec) error {
+	if name != WebID && name != Remote {
+		return fmt.Errorf("port %s: %w", name, fabric.ErrNoEndpoint)
+	}
+	if _, err := h.ClearFault(context.Background(), name, d); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v := fabric.FaultView{Network: WideID, VNI: 80, Kind: "container", Name: name, Direction: d, Spec: s, Left: s.For}
+	if name == Remote {
+		v.Kind = "remote"
+	}
+	h.Set = append(h.Set, v)
+	return nil
+}
+
+func (h *FaultTable) ClearFault(_ context.Context, name string, d fabric.Direction) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if name != "" && name != WebID && name != Remote {
+		return 0, fmt.Errorf("port %s: %w", name, fabric.ErrNoEndpoint)
+	}
+	before := len(h.Set)
+	h.Set = slices.DeleteFunc(h.Set, func(v fabric.FaultView) bool {
+		return (name == "" || v.Name == name) && (d == "" || v.Direction == d)
+	})
+	return before - len(h.Set), nil
+}
+
+// Cannot gives a test up for want of something that the machine has not got; with TAPESTRY_MUST=1 it fails instead. It is this
+// room's only way to skip (test/skips_test.go).
+func Cannot(t testing.TB, what ...any) {
+	t.Helper()
+	if os.Getenv("TAPESTRY_MUST") == "1" {
+		t.Fatal(what...)
+	}
+	t.Skip(what...)
+}
+
+const Remote = "192.0.2.2:4789"
+
+// FakeDaemon is the real API over a Host.
+func FakeDaemon(t *testing.T, h *Host) (socket string) {
+	a := &daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Started: time.Now().Add(-90 * time.Minute)}
+	return ServeUnix(t, "tapestry.sock", a.Handler())
+}

@@ -1,0 +1,54 @@
+package fake
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Documented reads docs/json.md: the keys of each command, in order.
+func Documented(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/json.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, command := map[string][]string{}, ""
+	row := regexp.MustCompile("^\\| `([^`]+)` \\|")
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if c, ok := strings.CutPrefix(line, "## tapestry "); ok {
+			command = c
+		}
+		if m := row.FindStringSubmatch(line); m != nil {
+			keys[command] = append(keys[command], m[1])
+		}
+	}
+	return keys
+}
+
+// KeysOf lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
+func KeysOf(v any, prefix string) []string {
+	var keys []string
+	switch v := v.(type) {
+	case map[string]any:
+		for k, inner := range v {
+			keys = append(keys, prefix+k)
+			into := "[]."
+			if _, one := inner.(map[string]any); one {
+				into = "."
+			}
+			if k != "drops" && k != "strangers" && k != "outside" {
+				keys = append(keys, KeysOf(inner, prefix+k+into)...)
+			}
+		}
+	case []any:
+		for _, inner := range v {
+			keys = append(keys, KeysOf(inner, prefix)...)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}

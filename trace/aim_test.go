@@ -1,0 +1,64 @@
+package trace
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/fake"
+)
+
+// Of a tagged frame that is too long, trace says which MTU its link needs.
+func TestTraceVLAN(t *testing.T) {
+	const hint = "It has a VLAN tag"
+	for _, tc := range []struct {
+		typ  byte // first byte of the EtherType
+		want bool
+	}{{0x81, true}, {0x88, false}, {0x08, false}} {
+		r := api.Trace{Verdict: "mtu", Drop: true, Request: api.TraceRequest{Frame: append(make([]byte, 12), tc.typ, 0, 0, 5, 8, 0)}}
+		if got := verdictText(r, &docker.Engine{}); strings.Contains(got, hint) != tc.want {
+			t.Errorf("EtherType %#x00: %s", tc.typ, got)
+		}
+	}
+	for _, frame := range [][]byte{nil, make([]byte, 13)} {
+		if tagged(frame) {
+			t.Errorf("%d bytes have a tag", len(frame))
+		}
+	}
+}
+
+// Every word that a check can find has a sentence, and every drop its reason.
+func TestTraceWords(t *testing.T) {
+	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
+		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
+		"link": "up down", "length": "fits long", "flood": "some nobody long down"} {
+		for _, found := range strings.Fields(words) {
+			if got := stepText((api.TraceStep{Check: check, Found: found}), api.Trace{}, &docker.Engine{}); got == found {
+				t.Errorf("%s %s has no words", check, found)
+			}
+		}
+	}
+}
+
+// From another host comes what was seen there last, on the networks where anything was.
+func TestTraceFromPeer(t *testing.T) {
+	ports := []api.Port{{Kind: "remote", Network: fake.WideID, Name: "192.0.2.2", Addresses: []string{"192.0.2.2/32"}},
+		{Kind: "remote", Network: fake.LocalID, Name: "192.0.2.2"}, {Kind: "container", Network: fake.WideID, Name: fake.WebID, MAC: "02:00:00:00:00:02"}}
+	latest(ports, []api.Entry{{Network: fake.WideID, Port: "192.0.2.2", MAC: ether.MAC{2, 9}, AgeSeconds: 7},
+		{Network: fake.WideID, Port: "192.0.2.2", MAC: ether.MAC{2, 8}, AgeSeconds: 3}, {Network: fake.WideID, Port: fake.WebID, MAC: ether.MAC{2, 7}}})
+	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
+		t.Errorf("%+v", ports)
+	}
+	e := traceEnds{&docker.Engine{Answered: true}, ports}
+	var x Question
+	if err := x.aim(e, "peer:192.0.2.2", fake.WebID); err != nil || x.from.Network != fake.WideID || x.Packet.src != (ether.MAC{2, 8}) {
+		t.Errorf("%v, %+v", err, x)
+	}
+	e.ports = ports[1:]
+	if err := x.aim(e, "peer:192.0.2.2", fake.WebID); exit.Code(err) != exit.No || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,106 @@
+package trace
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
+)
+
+// traceEnds is where a trace may begin and end: the ports of all networks, or of the one that was chosen, with names.
+type traceEnds struct {
+	docker *docker.Engine
+	ports  []api.Port
+}
+
+// containers are the ports of containers, and the host's own.
+func (e traceEnds) containers() []api.Port {
+	return slices.DeleteFunc(slices.Clone(e.ports), func(p api.Port) bool { return p.Kind == "remote" })
+}
+
+// A traceLink is a network that FROM and TO meet on; to is empty when TO is no port of this host.
+type traceLink struct{ from, to api.Port }
+
+// one takes the only link there is.
+func (e traceEnds) one(links []traceLink) (traceLink, error) {
+	if len(links) == 1 {
+		return links[0], nil
+	}
+	names := api.Each(links, func(l traceLink) string { return e.docker.Label(l.from.Network) })
+	slices.Sort(names)
+	return traceLink{}, exit.Errorf(exit.Usage, "%s is on several networks, choose one: --network %s",
+		e.docker.PortLabel(links[0].from.Name), strings.Join(names, " or --network "))
+}
+
+// meet gives the networks on which one of froms can meet a port that is wanted.
+func (e traceEnds) meet(froms []api.Port, wanted func(api.Port) bool) (links []traceLink) {
+	for _, from := range froms {
+		for _, to := range e.containers() {
+			if to.Network == from.Network && wanted(to) {
+				links = append(links, traceLink{from, to})
+			}
+		}
+	}
+	return links
+}
+
+// reach gives the networks on which one of froms would send to addr itself: not by a gateway.
+func (e traceEnds) reach(froms []api.Port, addr netip.Addr) (links []traceLink, err error) {
+	var nets []string
+	for _, p := range froms {
+		for _, own := range prefixes(p) {
+			nets = append(nets, own.Masked().String())
+			near := own.Contains(addr) || addr.IsMulticast() || addr == broadcastAddr
+			if near && own.Addr().Is4() == addr.Is4() && (len(links) == 0 || links[len(links)-1].from.Name != p.Name) {
+				links = append(links, traceLink{from: p})
+			}
+		}
+	}
+	who := e.docker.PortLabel(froms[0].Name)
+	switch {
+	case nets == nil:
+		return nil, exit.Errorf(exit.No, "tapestry knows no IP address of %s (its network has none from Docker): "+
+			"trace it to a MAC address", who)
+	case links == nil:
+		return nil, exit.Errorf(exit.No, "%s is in no subnet of %s's (%s). tapestry is layer 2: %s would send such a packet "+
+			"to the MAC address of its gateway, if it has one there. See `docker exec %s ip route`, and trace to that address",
+			addr, who, strings.Join(nets, ", "), who, who)
+	}
+	return links, nil
+}
+
+var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// lastAddr is an IPv4 subnet's broadcast address; zero of one too small to have any.
+func lastAddr(p netip.Prefix) netip.Addr {
+	if p.Bits() > 30 {
+		return netip.Addr{}
+	}
+	b := p.Addr().As4()
+	for bit := p.Bits(); bit < 32; bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+func prefixes(p api.Port) (all []netip.Prefix) {
+	for _, a := range p.Addresses {
+		if x, err := netip.ParsePrefix(a); err == nil {
+			all = append(all, x)
+		}
+	}
+	return all
+}
+
+// ownAddr is the address that a port would send from to one like to: of its subnet, else of its IP version.
+func ownAddr(p api.Port, to netip.Addr) (own netip.Prefix, ok bool) {
+	for _, x := range prefixes(p) {
+		if x.Addr().Is4() == to.Is4() && (!ok || x.Contains(to) && !own.Contains(to)) {
+			own, ok = x, true
+		}
+	}
+	return own, ok
+}

@@ -1,0 +1,97 @@
+package trace
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/docker"
+)
+
+// Explain asks the daemon what becomes of a frame, and names the containers that d knows.
+func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request api.TraceRequest) (r api.Trace, err error) {
+	if err := c.Call(ctx, http.MethodPost, "/v1/trace", request, &r); err != nil {
+		return r, err
+	}
+	r.Request, r.NetworkName = request, d.Name(r.Network)
+	r.In.Container = d.Containers[r.In.Port]
+	for i := range r.Steps {
+		s := &r.Steps[i]
+		s.Container = d.Containers[s.Port]
+		if s.Evicts != nil {
+			s.Evicts.NetworkName, s.Evicts.Container = r.NetworkName, d.Containers[s.Evicts.Port]
+		}
+	}
+	for i := range r.Ways {
+		r.Ways[i].Container = d.Containers[r.Ways[i].Port]
+	}
+	return r, nil
+}
+
+// Prepare finds out what FROM and TO are, on which network, and makes the frame.
+func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from, to string) (*docker.Engine, api.TraceRequest, error) {
+	on, err := docker.FindNetwork(ctx, c, network)
+	if err != nil {
+		return nil, api.TraceRequest{}, err
+	}
+	ports, err := client.List[api.Port](ctx, c, "ports", on.ID)
+	if err != nil {
+		return nil, api.TraceRequest{}, err
+	}
+	name := func(p *api.Port) { p.Container = on.Engine.Containers[p.Name] }
+	docker.NameAll(ctx, on.Engine, ports, name, func(p api.Port) string { return p.Network })
+	if strings.HasPrefix(from, "peer:") {
+		entries, err := client.List[api.Entry](ctx, c, "fdb", on.ID)
+		if err != nil {
+			return nil, api.TraceRequest{}, err
+		}
+		latest(ports, entries)
+	}
+	for _, word := range []*string{&from, &to} {
+		found, note, err := on.Engine.PortWord(ctx, *word, ports)
+		if err != nil {
+			return nil, api.TraceRequest{}, err
+		}
+		if note != "" {
+			q.note("%s.", note)
+		}
+		*word = found
+	}
+	if err := q.aim(traceEnds{on.Engine, ports}, from, to); err != nil {
+		return nil, api.TraceRequest{}, err
+	}
+	frame, err := q.Packet.frame()
+	if err != nil {
+		return nil, api.TraceRequest{}, exit.Errorf(exit.Usage, "--size %d: %w", q.Packet.Size, err)
+	}
+	q.describe(on.Engine, len(frame))
+	request := api.TraceRequest{Network: q.from.Network, Port: q.from.Name, Frame: frame}
+	if q.from.Kind == "remote" {
+		request.Port = api.HostOf(q.from.Name)
+	}
+	return on.Engine, request, nil
+}
+
+// latest gives each port of another host the MAC address that was last seen behind it, if one is known, and none of
+// that host's own IP addresses: no frame in the network has them.
+func latest(ports []api.Port, entries []api.Entry) {
+	slices.SortStableFunc(entries, func(a, b api.Entry) int { return cmp.Compare(a.AgeSeconds, b.AgeSeconds) })
+	for i := range ports {
+		p := &ports[i]
+		if p.Kind != "remote" {
+			continue
+		}
+		p.Addresses = nil
+		at := slices.IndexFunc(entries, func(e api.Entry) bool {
+			return e.Network == p.Network && api.HostOf(e.Port) == api.HostOf(p.Name)
+		})
+		if at >= 0 {
+			p.MAC = entries[at].MAC.String()
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package trace
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/docker"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// Print writes a line for each check and way, and the verdict last.
+func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
+	var lines [][2]string
+	line := func(word, format string, args ...any) {
+		lines = append(lines, [2]string{word, fmt.Sprintf(format, args...)})
+	}
+	if r.About != "" {
+		line("frame", "%s", r.About)
+	}
+	for _, n := range r.Notes {
+		line("note", "%s", n)
+	}
+	for _, s := range r.Steps {
+		line(s.Check, "%s", stepText(s, r, d))
+	}
+	for _, x := range r.Ways {
+		line("way", "%s: %s", d.PortLabel(x.Port), wayText(x, r))
+	}
+	if r.Down != "" {
+		line("tunnel", "down: %s", r.Down)
+	}
+	if r.Injected != "" {
+		line("injected", "the frame was sent, and the switch's verdict was: %s", r.Injected)
+	} else if r.Request.Inject {
+		line("injected", "no: the port is down")
+	}
+	line("verdict", "%s", verdictText(r, d))
+	for _, l := range lines {
+		if _, err := fmt.Fprintf(w, "%-12s %s\n", l[0], l[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stepText says in words what a check has found.
+func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
+	owner, age := d.PortLabel(s.Port), human.Ago(s.AgeSeconds)+" ago"
+	what := map[string]string{
+		"offload none":          fmt.Sprintf("%d bytes, nothing was left to be finished", r.Bytes),
+		"offload checksum":      fmt.Sprintf("%d bytes, the checksum was left to be finished", r.Bytes),
+		"offload super-frame":   fmt.Sprintf("a super-frame, to be cut into frames of up to %d bytes", r.Bytes),
+		"offload runt":          fmt.Sprintf("%d bytes are too short for an Ethernet header", r.Bytes),
+		"offload contradiction": vswitch.Offload.Meaning(),
+		"port attached":         d.PortLabel(r.In.Port) + " is up" + inParentheses(whereText(r.In)),
+		"port detached":         d.PortLabel(r.In.Port) + " is being removed",
+		"port down":             d.PortLabel(r.In.Port) + " is down: " + s.Why,
+		"source pinned":         s.MAC + " is " + owner + "'s own",
+		"source known":          s.MAC + " is known there, last seen " + age,
+		"source new":            s.MAC + " is new: it is learned",
+		"source moved":          fmt.Sprintf("%s moves here from %s, where it was last seen %s", s.MAC, owner, age),
+		"source taken":          s.MAC + " belongs to " + owner,
+		"source group":          s.MAC + " is a group address: no station has it",
+		"source zero":           s.MAC + " is no station's address",
+		"destination pinned":    s.MAC + " is " + owner + "'s own",
+		"destination learned":   fmt.Sprintf("%s was learned at %s, last seen %s", s.MAC, owner, age),
+		"destination unknown":   s.MAC + " is not known: to all ports",
+		"destination group":     s.MAC + " is a group address: to all ports",
+		"hairpin no":            "no: it leaves by another port than it came by",
+		"hairpin yes":           "yes: it would go back by the port that it came by",
+		"horizon no":            "no: it does not go from one remote host to another",
+		"horizon yes":           "yes: it came from a remote host and would go to one, which has it already",
+		"link up":               "the link that it leaves by is up",
+		"link down":             vswitch.Down.Meaning(),
+		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
+		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
+		"flood some":            fmt.Sprintf("to %s", portsText(sent(r))),
+		"flood nobody":          "there is no port that it may leave by",
+		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
+		"flood down":            "each port that it may leave by is down",
+	}[s.Check+" "+s.Found]
+	if what == "" { // a word of another version's, or the fault's
+		what = s.Found
+	}
+	switch {
+	case s.Check == "port" && s.Found == "attached" && r.In.Kind != "remote" && r.In.Down != "":
+		what = fmt.Sprintf("nothing comes from %s now: %s", d.PortLabel(r.In.Port), r.In.Down) + inParentheses(whereText(r.In))
+	case s.Check == "fault" && s.Why != "":
+		what += ", but this port has faults: " + s.Why
+	case s.Check == "destination" && s.Why != "":
+		what += fmt.Sprintf("; %s has it and is down: %s", owner, s.Why)
+	}
+	if s.Evicts != nil {
+		what += fmt.Sprintf("; the table is full, so that %s at %s is forgotten", s.Evicts.MAC, d.PortLabel(s.Evicts.Port))
+	}
+	return what
+}
+
+func inParentheses(s string) string {
+	if s == "" {
+		return ""
+	}
+	return " (" + s + ")"
+}
+
+// whereText says what a port is.
+func whereText(p api.TracePort) string {
+	var facts []string
+	fact := func(format string, args ...any) { facts = append(facts, fmt.Sprintf(format, args...)) }
+	if p.Link != "" {
+		fact("link %s", p.Link)
+	}
+	if p.Addr != "" {
+		fact("VXLAN to %s", p.Addr)
+	}
+	if p.MTU != 0 {
+		fact("MTU %d", p.MTU)
+	}
+	if p.PathMTU != 0 {
+		fact("path MTU %d less %d", p.PathMTU, p.Overhead)
+	}
+	return strings.Join(facts, ", ")
+}
+
+// wayText says in words whether the frame leaves by a way.
+func wayText(x api.TraceWay, r api.Trace) string {
+	facts := []string{whereText(x.TracePort)}
+	if x.Kind == "remote" && x.Addr != "" {
+		facts = append(facts, fmt.Sprintf("VNI %d", r.VNI), offloadText(x.GSO, x.GSOWhy, "many datagrams in one send"))
+		if x.RemoteSum {
+			facts = append(facts, "checksums are finished there")
+		}
+	} else if x.GSOWhy != "" {
+		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))
+	}
+	if x.Sparse && r.Verdict == "flooded" {
+		facts = append(facts, "a few times a second at most: Docker says that this host has left the Swarm, and it is silent")
+	}
+	if x.Faults != "" {
+		facts = append(facts, "this port has faults: "+x.Faults)
+	}
+	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
+		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down}[x.Verdict]
+	if wayLost(x) {
+		end = "it is lost, there is no way: " + x.Down
+	}
+	return end + inParentheses(strings.Join(facts, ", "))
+}
+
+func offloadText(on bool, why, what string) string {
+	if on {
+		return what
+	}
+	return "not " + what + ": " + why
+}
+
+// sent is the number of ports that the frame leaves by.
+func sent(r api.Trace) (n int) {
+	for _, x := range r.Ways {
+		if x.Verdict == "forwarded" {
+			n++
+		}
+	}
+	return n
+}
+
+// wayLost tells whether what leaves by a way gets nowhere.
+func wayLost(x api.TraceWay) bool { return x.Verdict == "forwarded" && x.Down != "" }
+
+// lostWhy is why all that leaves is lost; "" if something goes somewhere.
+func lostWhy(r api.Trace) (why string) {
+	for _, x := range r.Ways {
+		if x.Verdict == "forwarded" && !wayLost(x) {
+			return ""
+		}
+		if wayLost(x) {
+			why = x.Down
+		}
+	}
+	return why
+}
+
+func portsText(n int) string {
+	if n == 1 {
+		return "1 port"
+	}
+	return fmt.Sprintf("%d ports", n)
+}
+
+// Arrives tells whether anybody gets the frame whom it is for.
+func Arrives(r api.Trace) bool {
+	return !r.Drop && sent(r) > 0 && lostWhy(r) == "" && downOwner(r) == "" && !strings.Contains(faultsOf(r), "loss 100%")
+}
+
+// faultsOf are those that a frame meets which is not dropped: where it comes in, and where it leaves if that is one way.
+func faultsOf(r api.Trace) string {
+	all := []string{r.In.Faults}
+	if len(r.Ways) == 1 {
+		all = append(all, r.Ways[0].Faults)
+	}
+	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ", ")
+}
+
+// downOwner is the port that has the frame's destination and is down, "" if none is.
+func downOwner(r api.Trace) string {
+	for _, s := range r.Steps {
+		if s.Check == "destination" && s.Why != "" {
+			return s.Port
+		}
+	}
+	return ""
+}
+
+// Fate is the verdict in a few words.
+func Fate(r api.Trace) string {
+	switch {
+	case r.Drop:
+		return "would be dropped: " + r.Verdict
+	case sent(r) == 0:
+		return "would reach nobody: there is no other port"
+	case downOwner(r) != "":
+		return "would not reach its destination, which is down"
+	case lostWhy(r) != "":
+		return "would be lost, there is no way: " + lostWhy(r)
+	}
+	if faults := faultsOf(r); faults != "" {
+		return "would be " + r.Verdict + ", but for what is done on purpose: " + faults
+	}
+	return "would be " + r.Verdict
+}
+
+// verdictText is the last line: what becomes of the frame, why, and what to do.
+func verdictText(r api.Trace, d *docker.Engine) string {
+	var names, lost []string
+	for _, x := range r.Ways {
+		switch {
+		case wayLost(x):
+			lost = append(lost, d.PortLabel(x.Port))
+		case x.Verdict == "forwarded":
+			names = append(names, d.PortLabel(x.Port))
+		}
+	}
+	v, known := vswitch.ParseVerdict(r.Verdict)
+	switch {
+	case r.Drop && known:
+		text := fmt.Sprintf("dropped (%s): %s. %s", v, v.Meaning(), v.Advice())
+		if r.Verdict == "mtu" && tagged(r.Request.Frame) {
+			text += ". It has a VLAN tag: the VLAN's link needs a MTU 4 bytes smaller than the link below it"
+		}
+		return text
+	case r.Drop:
+		return "dropped: " + r.Verdict
+	case lostWhy(r) != "":
+		return fmt.Sprintf("%s to %s, but there is no way: %s. `tapestry doctor` says what to type", r.Verdict, atMost(lost), lostWhy(r))
+	case len(names) == 0:
+		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
+	}
+	if owner := downOwner(r); owner != "" {
+		return fmt.Sprintf("%s, but %s, whom it is for, is down: see `tapestry ports`", r.Verdict, d.PortLabel(owner))
+	}
+	text := fmt.Sprintf("%s to %s", r.Verdict, atMost(names))
+	if lost != nil {
+		text += "; there is no way to " + atMost(lost)
+	}
+	return text
+}
+
+// tagged tells whether a frame has a VLAN tag of IEEE 802.1Q.
+func tagged(frame []byte) bool {
+	if len(frame) < 14 {
+		return false
+	}
+	typ := binary.BigEndian.Uint16(frame[12:])
+	return typ == 0x8100 || typ == 0x88a8
+}
+
+// atMost lists names, the first few of many.
+func atMost(names []string) string {
+	const most = 5
+	if len(names) > most {
+		names = append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return strings.Join(names, ", ")
+}
