@@ -1,8 +1,8 @@
-// Package plugin is where Docker ends: the network driver protocol of libnetwork, and nothing else.
+// Package plugin implements libnetwork's remote driver protocol, and nothing else.
 //
-// Requests come as JSON over a Unix socket, from every dockerd from 20.10 on. They are parsed and checked here, done by
-// package fabric, and answered here. No Docker type and no address as a string goes past this package.
-// It never calls Docker: during a request dockerd holds locks, and at boot it waits for us.
+// Requests come as JSON over a Unix socket, from every dockerd since 20.10. This package parses, checks and answers them;
+// package fabric carries them out. No Docker type, and no address as a string, is passed on.
+// It never calls Docker: during a request dockerd holds locks, and at boot it waits for this plugin.
 package plugin
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// backend is what the protocol needs of a fabric.Fabric.
+// backend is the methods of fabric.Fabric that the protocol needs.
 type backend interface {
 	CreateNetwork(ctx context.Context, n fabric.Network) error
 	DeleteNetwork(ctx context.Context, id string) error
@@ -34,16 +34,16 @@ type backend interface {
 
 var _ backend = (*fabric.Fabric)(nil)
 
-// Driver answers Docker's requests with this host's fabric. Its methods may be called from many goroutines.
-// Their errors are sentences for whoever typed the docker command.
+// Driver answers Docker's requests. Its methods may be called by several goroutines at a time. Their errors are texts for the
+// user of the docker command.
 type Driver struct {
 	backend backend
 	scope   string
 }
 
-// Scopes of the driver's networks. Docker makes local ones on the host where they were asked for, and gives them addresses
-// there. Global ones are the Swarm's: the leading manager gives addresses, and the options go to every node. Docker before
-// 24 makes no global ones outside of a Swarm.
+// Scopes of the driver's networks. Docker creates local ones on the host of the request, and assigns addresses there. Global
+// ones are the Swarm's: the leading manager assigns addresses, and every node gets the options. Docker before 24 creates no
+// global ones outside of a Swarm.
 const (
 	Local  = network.LocalScope
 	Global = network.GlobalScope
@@ -52,25 +52,25 @@ const (
 // New returns the driver of f, whose networks have that scope.
 func New(f *fabric.Fabric, scope string) *Driver { return &Driver{backend: f, scope: scope} }
 
-// capabilities are network.CapabilitiesResponse and what dockerd asks for since 28.0: whether GwAllocCheck is answered.
+// capabilities is network.CapabilitiesResponse with a field of dockerd 28.0: whether GwAllocCheck is answered.
 type capabilities struct {
 	network.CapabilitiesResponse
 	GwAllocChecker bool
 }
 
-// gwAllocRequest and gwAllocResponse are of a call that dockerd makes since 28.0, before it gives a network its addresses.
+// gwAllocRequest and gwAllocResponse belong to a call that dockerd makes since 28.0, before it assigns a network's addresses.
 type (
 	gwAllocRequest  struct{ Options map[string]any } // as in CreateNetwork
 	gwAllocResponse struct{ SkipIPv4, SkipIPv6 bool }
 )
 
-// GetCapabilities says how far the networks reach, that Docker is to tell of the Swarm's nodes, and that GwAllocCheck is answered.
+// GetCapabilities tells the networks' scope, that Docker shall tell of the Swarm's nodes, and that GwAllocCheck is answered.
 func (d *Driver) GetCapabilities(context.Context, []byte) (any, error) {
 	return capabilities{network.CapabilitiesResponse{Scope: d.scope, ConnectivityScope: network.GlobalScope}, true}, nil
 }
 
-// GwAllocCheck tells dockerd to set no address aside as the gateway, since nobody would answer there. It does so all
-// the same with --gateway, and for a host that is to have that address.
+// GwAllocCheck tells dockerd to reserve no gateway address, since nobody would answer there. dockerd still reserves one with
+// --gateway, and it is told to if the host port takes that address.
 func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocResponse, error) {
 	given, err := genericOptions(req.Options)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocR
 	return &gwAllocResponse{SkipIPv4: skip, SkipIPv6: skip}, nil
 }
 
-// explain says to whoever starts a container what to do about what tapestry does not know.
+// explain adds to an error what to do about a network or endpoint that tapestry does not know.
 func explain(err error) error {
 	switch {
 	case errors.Is(err, fabric.ErrNoNetwork):
@@ -92,7 +92,7 @@ func explain(err error) error {
 	return err
 }
 
-// CreateNetwork makes a network. To make it again with equal data is fine.
+// CreateNetwork creates a network. It may be repeated with equal data.
 func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRequest) error {
 	n, err := parseNetwork(req)
 	if err != nil {
@@ -101,7 +101,7 @@ func (d *Driver) CreateNetwork(ctx context.Context, req *network.CreateNetworkRe
 	return d.backend.CreateNetwork(ctx, n)
 }
 
-// DeleteNetwork removes a network; an unknown one is fine.
+// DeleteNetwork removes a network; an unknown one is no error.
 func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRequest) error {
 	if err := checkID("NetworkID", req.NetworkID); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (d *Driver) DeleteNetwork(ctx context.Context, req *network.DeleteNetworkRe
 	return d.backend.DeleteNetwork(ctx, req.NetworkID)
 }
 
-// CreateEndpoint makes an endpoint. Its MAC is in the reply only when the request named none:
-// dockerd undoes an endpoint whose driver repeats what it was told.
+// CreateEndpoint creates an endpoint. Its MAC is in the reply only if the request has none: dockerd removes an endpoint whose
+// driver repeats a MAC that it was given.
 func (d *Driver) CreateEndpoint(ctx context.Context, req *network.CreateEndpointRequest) (*network.CreateEndpointResponse, error) {
 	e, err := parseEndpoint(req)
 	if err != nil {
@@ -127,7 +127,7 @@ func (d *Driver) CreateEndpoint(ctx context.Context, req *network.CreateEndpoint
 	return reply, nil
 }
 
-// DeleteEndpoint removes an endpoint; an unknown one is fine.
+// DeleteEndpoint removes an endpoint; an unknown one is no error.
 func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpointRequest) error {
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return err
@@ -135,15 +135,15 @@ func (d *Driver) DeleteEndpoint(ctx context.Context, req *network.DeleteEndpoint
 	return d.backend.DeleteEndpoint(ctx, req.NetworkID, req.EndpointID)
 }
 
-// joinResponse is network.JoinResponse with the name of the link in the container, which dockerd honours since
-// moby#52866. It has no gateway and no route that leads to one: the way out of a container is docker_gwbridge.
+// joinResponse is network.JoinResponse with the name of the link in the container, which dockerd uses since moby#52866. It has
+// no gateway and no route to one: containers reach the outside by docker_gwbridge.
 type joinResponse struct {
 	InterfaceName         interfaceName
 	StaticRoutes          []staticRoute `json:",omitempty"`
 	DisableGatewayService bool
 }
 
-// connected is the RouteType of a destination that the link reaches itself.
+// connected is the RouteType of a destination that is reached on the link, without a gateway.
 const connected = 1
 
 type staticRoute struct {
@@ -158,7 +158,7 @@ type interfaceName struct {
 	DstName   string `json:",omitempty"`
 }
 
-// Join names the link that dockerd is to move into the container.
+// Join returns the link that dockerd moves into the container.
 func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinResponse, error) {
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return nil, err
@@ -182,7 +182,7 @@ func (d *Driver) Join(ctx context.Context, req *network.JoinRequest) (*joinRespo
 	}, nil
 }
 
-// Leave takes an endpoint out of its container; an unknown one is fine.
+// Leave is called before dockerd takes an endpoint's link out of its container; an unknown one is no error.
 func (d *Driver) Leave(ctx context.Context, req *network.LeaveRequest) error {
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
 		return err

@@ -20,15 +20,14 @@ const (
 	optMAC     = "tapestry.mac"
 	optCapture = "tapestry.capture"
 
-	// optDockerMAC is where Docker repeats the MAC, as base64. A user's own value is in the form of a MAC, and Docker
-	// takes no notice of it.
+	// optDockerMAC is where Docker repeats the MAC, as base64. A user's value has the form of a MAC, and Docker ignores it.
 	optDockerMAC = "com.docker.network.endpoint.macaddress"
 )
 
 const maxFilter = 4096 // bytes
 
-// parseEndpoint reads a CreateEndpoint request. The endpoint's MAC is the one that was asked for, of Docker or in an option,
-// else one that follows from its address or its id.
+// parseEndpoint parses a CreateEndpoint request. The endpoint's MAC is the one that Docker or an option asks for, else one that
+// is derived from its address or id.
 func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) {
 	e := fabric.Endpoint{ID: req.EndpointID}
 	if err := checkPair(req.NetworkID, req.EndpointID); err != nil {
@@ -68,7 +67,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	return e, nil
 }
 
-// refuseUnknownEndpoint refuses keys of tapestry's own space that mean nothing for one container.
+// refuseUnknownEndpoint refuses keys that begin with "tapestry." and are no option of an endpoint.
 func refuseUnknownEndpoint(given map[string]any) error {
 	known := []string{optCapture, optMAC}
 	for _, k := range sortedOwn(given) {
@@ -86,8 +85,8 @@ func refuseUnknownEndpoint(given map[string]any) error {
 	return nil
 }
 
-// wantedMAC is the MAC that was asked for; zero: none. Docker's own counts, and the options are for where it has no other
-// way to say it: 20.10 for the second network of a container, and docker network connect.
+// wantedMAC is the MAC that was asked for; zero: none. It is Docker's own field, or an option, which is needed where Docker has
+// no field for it: with 20.10 for a container's second network, and with docker network connect.
 func wantedMAC(given map[string]any, docker string) (want ether.MAC, err error) {
 	from := ""
 	named, ok, err := stringOption(given, optMAC)
@@ -121,7 +120,7 @@ func wantedMAC(given map[string]any, docker string) (want ether.MAC, err error) 
 	return want, nil
 }
 
-// parseAddrs reads the addresses of an endpoint, IPv4 first. None at all is fine: null IPAM.
+// parseAddrs parses the addresses of an endpoint, IPv4 first. With null IPAM there is none.
 func parseAddrs(in network.EndpointInterface) ([]netip.Prefix, error) {
 	var addrs []netip.Prefix
 	for _, f := range []struct {
@@ -143,9 +142,9 @@ func parseAddrs(in network.EndpointInterface) ([]netip.Prefix, error) {
 	return addrs, nil
 }
 
-// makeMAC gives e the MAC that Docker's users know: 02:42 and the four bytes of the IPv4 address, so that a container
-// that takes over an address also takes over what its neighbours remember. Without IPv4 it is 02 and a hash of the
-// endpoint's id, kept out of 02:42.
+// makeMAC derives an endpoint's MAC as Docker's drivers do: 02:42 and the four bytes of the IPv4 address. So a container that
+// takes over an address has the MAC that its neighbours have cached. Without IPv4 it is 02 and a hash of the endpoint's id,
+// outside of 02:42.
 func makeMAC(e fabric.Endpoint) ether.MAC {
 	if len(e.Addrs) > 0 && e.Addrs[0].Addr().Is4() {
 		a := e.Addrs[0].Addr().As4()

@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// Options that mean something to another driver, to docker network create itself, or nearly what one of tapestry's means.
-// Unread, they would leave people in the belief that they have what they asked for. So those that change who can reach
-// whom are refused with what to write instead. Those that ask for what is so anyway pass, and those that nobody here
-// knows: daemons and tools have options for everybody.
+// Options of other drivers, of docker network create itself, or similar to one of tapestry's. If they were ignored, users would
+// believe that they have what they asked for. So options that change who can reach whom are refused, with what to write instead.
+// Options that ask for what is the case anyway are accepted, and so are unknown ones: daemons and tools add options of their
+// own.
 
 // dockerSpace begins the keys of Docker's own drivers.
 const dockerSpace = "com.docker.network."
 
-// A foreignOption option is known by its last word, alone or behind com.docker.network.: people leave the rest away, and mix
-// up '.', '_', '-' and capitals.
+// A foreignOption is recognised by its last word, alone or after com.docker.network.: users leave the rest away, and mix up
+// '.', '_', '-' and capitals.
 type foreignOption struct {
-	words   string                  // as squash writes them, with blanks between
-	allowed func(value string) bool // what is so anyway; nil: no value is
+	words   string                  // as normalize writes them, separated by blanks
+	allowed func(value string) bool // values that change nothing, and are accepted; nil: none
 	hint    string                  // what is wrong, and what would be right
 }
 
@@ -81,8 +81,8 @@ func foreignOptions() []foreignOption {
 func on(value string) bool  { b, err := strconv.ParseBool(value); return err == nil && b }
 func off(value string) bool { b, err := strconv.ParseBool(value); return err == nil && !b }
 
-// refuseForeign refuses what people would believe in vain. given is what --opt gave; all is the whole request, where
-// Docker itself puts keys beside those, of com.docker.network. only.
+// refuseForeign refuses options of other drivers. given are the --opt options; all are the request's, where Docker itself adds
+// keys, of com.docker.network. only.
 func refuseForeign(all, given map[string]any) error {
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if !strings.HasPrefix(k, dockerSpace) {
@@ -99,7 +99,7 @@ func refuseForeign(all, given map[string]any) error {
 			return err
 		}
 	}
-	// Daemons from 28 on obey these two, and say so in the request. An older one does not.
+	// Docker since 28 obeys these two, and repeats them in the request. Older ones do not.
 	for family, normal := range map[string]bool{"ipv4": true, "ipv6": false} {
 		key := dockerSpace + "enable_" + family
 		value, ok, err := stringOption(given, key)
@@ -120,7 +120,7 @@ func refuseForeign(all, given map[string]any) error {
 	return nil
 }
 
-// refuseOne judges one key that is not of tapestry's own space.
+// refuseOne refuses one key if it is a known one of another driver, or similar to one of tapestry's.
 func refuseOne(given map[string]any, k string) error {
 	lower := strings.ToLower(k)
 	known, own := make([]string, 0, 16), ownKeys()
@@ -162,7 +162,7 @@ func refuseOne(given map[string]any, k string) error {
 	return nil
 }
 
-// normalize leaves the letters and digits of a key: people mix up '_', '-', '.' and none.
+// normalize keeps the letters and digits of a key only: users mix up '_', '-', '.' and none.
 func normalize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 128 && alphanumeric(byte(r)) {

@@ -13,7 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// setHostPort takes the host's own port: on, off, or its addresses. placeHost completes it.
+// setHostPort parses tapestry.host: on, off, or the host port's addresses. completeHostPort does the rest.
 func setHostPort(n *fabric.Network, value string) error {
 	if value == "off" {
 		return nil
@@ -39,14 +39,15 @@ func setHostPort(n *fabric.Network, value string) error {
 	return nil
 }
 
-// A pool is a subnet with what Docker gives to no container of it.
+// A pool is a subnet with the addresses that Docker assigns to no container.
 type pool struct {
 	subnet   netip.Prefix
 	gateway  netip.Addr // zero: none
 	reserved []netip.Addr
 }
 
-// poolsForHostPort reads the subnets that the host can have an address in, IPv4 first. Which of them cannot be read has been said.
+// poolsForHostPort parses the subnets in which the host port can have an address, IPv4 first. It skips invalid ones, which
+// parsePools has refused.
 func poolsForHostPort(lists ...[]*network.IPAMData) (all []pool) {
 	for _, list := range lists {
 		for _, d := range list {
@@ -74,8 +75,8 @@ func poolsForHostPort(lists ...[]*network.IPAMData) (all []pool) {
 	return all
 }
 
-// completeHostPort gives the host its addresses: those that were named, else the gateways'. Docker must give none of them to a
-// container, so each is one that it has put aside.
+// completeHostPort sets the host port's addresses: those of the option, else the gateways'. Docker must assign none of them to
+// a container, so each must be one that it has reserved.
 func completeHostPort(h *fabric.Endpoint, pools []pool) error {
 	if h.Addrs == nil && len(pools) == 0 {
 		return fmt.Errorf("%s=on: this network has no subnet; name the host's address with its prefix length, as in %s=10.77.0.1/24", optHostPort, optHostPort)

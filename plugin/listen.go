@@ -21,7 +21,7 @@ const (
 	drain   = 10 * time.Second
 )
 
-// socket is a listener whose file goes away with it.
+// socket is a listener that removes its file when it is closed.
 type socket struct {
 	*net.UnixListener
 	path string
@@ -29,10 +29,9 @@ type socket struct {
 	once sync.Once
 }
 
-// Listen serves the Unix socket dir/NAME.sock, where dockerd looks for the driver NAME. dir is made if it is missing.
-// The socket's mode is 0600 from the first moment its name can be seen, and it is listening then. A socket that
-// nobody listens on is replaced; one that is served by another process is an error.
-// Close unlinks the socket, unless its name has gone to another one.
+// Listen listens on the Unix socket dir/NAME.sock, where dockerd looks for the driver NAME. It creates dir if it is missing.
+// When the socket's name appears, its mode is 0600 and it is listening. A socket that nobody listens on is replaced; one that
+// another process serves is an error. Close unlinks the socket, unless another process has replaced it.
 func Listen(dir, name string) (net.Listener, error) {
 	path := filepath.Join(dir, name+".sock")
 	if !linkName(name, maxPath) {
@@ -59,7 +58,7 @@ func Listen(dir, name string) (net.Listener, error) {
 	return l, nil
 }
 
-// explainDir says what to do about a directory in which no socket can be made, with the kernel's own word behind it.
+// explainDir adds to an error of the directory what to do about it.
 func explainDir(err error) error {
 	for errno, text := range map[syscall.Errno]string{
 		syscall.EACCES:  "this process may not write there",
@@ -76,8 +75,7 @@ func explainDir(err error) error {
 	return err
 }
 
-// lock keeps other processes out of Listen for the same dir, so that two of them
-// cannot both find a dead socket and replace each other's.
+// lock keeps other processes out of Listen for the same dir: else two could both find a dead socket, and replace each other's.
 func lock(dir string) (unlock func() error, err error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -89,7 +87,7 @@ func lock(dir string) (unlock func() error, err error) {
 	return d.Close, nil
 }
 
-// checkFree tells whether path is free: not there, or a socket that nobody listens on.
+// checkFree returns an error unless path does not exist or is a socket that nobody listens on.
 func checkFree(path string) error {
 	file, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,14 +110,14 @@ func checkFree(path string) error {
 	return fmt.Errorf("find out who serves %s: %w", path, err)
 }
 
-// bind makes the socket in a directory that only we can enter, and moves it to path when it is complete:
-// bind(2) itself takes its mode from the umask, which is the whole process's.
+// bind creates the socket in a private directory, and moves it to path when its mode is set: bind(2) takes the mode from the
+// umask, which is that of the whole process.
 func bind(dir, path string) (*socket, error) {
 	private, err := os.MkdirTemp(dir, ".t")
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(private) // what is left is an empty directory at worst
+	defer os.RemoveAll(private) // if that fails, an empty directory is left
 	temp := filepath.Join(private, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: temp, Net: "unix"})
 	if err != nil {
@@ -133,7 +131,7 @@ func bind(dir, path string) (*socket, error) {
 	return &socket{UnixListener: l, path: path, file: file}, nil
 }
 
-// publish gives the socket at unborn its mode and its name.
+// publish sets the mode of the socket at temp, and moves it to path.
 func publish(temp, path string) (os.FileInfo, error) {
 	if err := os.Chmod(temp, 0o600); err != nil {
 		return nil, err
@@ -148,7 +146,7 @@ func publish(temp, path string) (os.FileInfo, error) {
 // Addr is the path that dockerd sees.
 func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
 
-// Close unlinks the socket and then stops listening: while it listens nobody else takes its name.
+// Close unlinks the socket and then stops listening: while it listens, no other process replaces it.
 func (s *socket) Close() error {
 	var unlink error
 	s.once.Do(func() {
@@ -159,8 +157,8 @@ func (s *socket) Close() error {
 	return errors.Join(unlink, s.UnixListener.Close())
 }
 
-// Serve answers on l until ctx ends. Then it takes no new requests, waits up to 10 s for those that are being
-// answered, and returns nil; l is closed in any case.
+// Serve serves l until ctx ends. Then it accepts no new requests, waits up to 10 s for the present ones, and returns nil; l is
+// closed in any case.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{
 		Handler:           h,
@@ -168,8 +166,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		ReadTimeout:       10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // only of broken connections; h logs requests
 	}
-	// One connection a request: were an idle one closed just when dockerd writes to it,
-	// dockerd would send the request again without its body.
+	// One connection for each request: if an idle one were closed while dockerd writes to it, dockerd would send the request
+	// again without its body.
 	srv.SetKeepAlivesEnabled(false)
 
 	failed := make(chan error, 1)

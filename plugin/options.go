@@ -41,13 +41,13 @@ const (
 	maxPrefix = maxName - 4 // leaves room for the number that Docker appends
 )
 
-// option is one key and what its value does to the network.
+// option is one key, and a function that applies its value to the network.
 type option struct {
 	key string
 	set func(n *fabric.Network, value string) error
 }
 
-// networkOptions lists every key that means something here. For those of other drivers see foreignOptions.
+// networkOptions are all options of a network. Those of other drivers are in foreignOptions.
 func networkOptions() []option {
 	return []option{
 		{optVNI, setVNI},
@@ -63,8 +63,8 @@ func networkOptions() []option {
 	}
 }
 
-// parseNetwork reads a CreateNetwork request: its id, its options with their defaults, and its pools.
-// An error names the key, its value and what would be right.
+// parseNetwork parses a CreateNetwork request: its id, its options with their defaults, and its pools. An error names the key,
+// its value and what would be right.
 func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	n := fabric.Network{
 		ID:       req.NetworkID,
@@ -80,7 +80,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if err != nil {
 		return fabric.Network{}, err
 	}
-	delete(given, optAllocated) // ours, and no option of anybody's
+	delete(given, optAllocated) // not an option for users
 	if err := cmp.Or(refuseUnknown(given), refuseForeign(req.Options, given)); err != nil {
 		return fabric.Network{}, err
 	}
@@ -111,7 +111,7 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	return n, nil
 }
 
-// genericOptions is the map that holds what --opt gave; the daemon leaves it away when nothing was given.
+// genericOptions is the map with the --opt options; Docker omits it if there are none.
 func genericOptions(all map[string]any) (map[string]any, error) {
 	switch m := all[generic].(type) {
 	case nil:
@@ -123,8 +123,8 @@ func genericOptions(all map[string]any) (map[string]any, error) {
 	}
 }
 
-// refuseUnknown refuses keys of tapestry's own space that mean nothing. Upper and lower
-// case are one space: Tapestry.VNI must not silently make a host-local network.
+// refuseUnknown refuses keys that begin with "tapestry." and are no option. Case does not matter: Tapestry.VNI must not
+// silently create a host-local network.
 func refuseUnknown(given map[string]any) error {
 	known := ownKeys()
 	for _, k := range sortedOwn(given) {
@@ -141,7 +141,7 @@ func refuseUnknown(given map[string]any) error {
 	return nil
 }
 
-// ownKeys lists tapestry's own keys in alphabetical order.
+// ownKeys are the keys of tapestry's own options, in alphabetical order.
 func ownKeys() []string {
 	var keys []string
 	for _, o := range networkOptions() {
@@ -153,7 +153,7 @@ func ownKeys() []string {
 	return keys
 }
 
-// sortedOwn lists the given keys that lie in tapestry's own space, in alphabetical order.
+// sortedOwn are the given keys that begin with "tapestry.", in alphabetical order.
 func sortedOwn(given map[string]any) []string {
 	var keys []string
 	for k := range given {
@@ -187,7 +187,7 @@ func setVNI(n *fabric.Network, value string) error {
 	return nil
 }
 
-// setVNIList takes the overlay driver's key for the VNI. Overlay has a VNI for each subnet, tapestry one for a network.
+// setVNIList parses the overlay driver's key for the VNI. Overlay has one VNI for each subnet, tapestry one for each network.
 func setVNIList(n *fabric.Network, value string) error {
 	if strings.Contains(value, ",") {
 		return errors.New("want exactly one number: a tapestry network is one layer 2 with one VNI, however many subnets it has")
@@ -211,7 +211,7 @@ func setPeers(n *fabric.Network, value string) error {
 		if err != nil {
 			return err
 		}
-		// Datagrams tell a host by its address alone, so another port makes no other peer.
+		// A peer is identified by its address alone: the source port of its datagrams is that of a flow.
 		if slices.ContainsFunc(n.Peers, func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
 			return fmt.Errorf("%s is there twice; name each host once", p.Addr())
 		}
@@ -220,9 +220,9 @@ func setPeers(n *fabric.Network, value string) error {
 	return nil
 }
 
-// ParsePeer reads a host of the underlay: an IP address, or one with a UDP port as in 192.0.2.2:4789 and
-// [2001:db8::2]:4789. Without a port the port of the result is 0. Names are not looked up.
-// An address that cannot be one other host's (multicast, unspecified, link-local IPv6) is an error.
+// ParsePeer parses a peer: an IP address, or one with a UDP port as in 192.0.2.2:4789 and [2001:db8::2]:4789. Without a port
+// the result has port 0. Names are not looked up. An address that cannot be a VTEP's (multicast, unspecified, link-local IPv6)
+// is an error.
 func ParsePeer(s string) (netip.AddrPort, error) {
 	var p netip.AddrPort
 	if a, err := netip.ParseAddr(s); err == nil {
@@ -237,7 +237,7 @@ func ParsePeer(s string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, p.Port()), err
 }
 
-// ParseVTEP reads an address of this host: one that a peer could have (see ParsePeer).
+// ParseVTEP parses this host's VTEP address: see ParsePeer for what it cannot be.
 func ParseVTEP(s string) (netip.Addr, error) {
 	const want = "want one host's IP address, such as 192.0.2.1 or 2001:db8::1"
 	a, err := netip.ParseAddr(s)
@@ -250,9 +250,9 @@ func ParseVTEP(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// hostAddr is an address as it stands in a header, an IPv4 one within IPv6 as IPv4. The error says why no VTEP can have it.
+// hostAddr converts an IPv4-mapped IPv6 address to IPv4. The error says why no VTEP can have the address.
 func hostAddr(a netip.Addr) (netip.Addr, error) {
-	if a.Zone() == "" { // else Unmap would take it away
+	if a.Zone() == "" { // Unmap would remove a zone
 		a = a.Unmap()
 	}
 	return a, tunnel.CheckAddr(a)
@@ -302,8 +302,8 @@ func setPrefix(n *fabric.Network, value string) error {
 
 const notEncrypted = "tapestry's VXLAN is not encrypted; leave the option away and, where the underlay is not trusted, join the hosts by IPsec or WireGuard"
 
-// setEncrypted refuses overlay's key: nobody may believe in encryption that is not there.
-// Overlay itself takes the bare key, and every value but a false one, as a wish for encryption.
+// setEncrypted refuses overlay's key for encryption, since there is none. As in overlay, an empty value and every value that is
+// not false ask for it.
 func setEncrypted(_ *fabric.Network, value string) error {
 	if on, err := strconv.ParseBool(value); err == nil && !on {
 		return nil
@@ -311,8 +311,8 @@ func setEncrypted(_ *fabric.Network, value string) error {
 	return errors.New(notEncrypted)
 }
 
-// parsePools reads the subnets of a network, IPv4 first. What stands for "no pool" is left out:
-// an absent one, the "<nil>" that Go prints for a nil network, and the null IPAM driver's 0.0.0.0/0.
+// parsePools parses the subnets of a network, IPv4 first. It skips what means "no pool": an absent one, the "<nil>" that Go
+// prints for a nil network, and the null IPAM driver's 0.0.0.0/0.
 func parsePools(lists ...[]*network.IPAMData) ([]netip.Prefix, error) {
 	var pools []netip.Prefix
 	for _, list := range lists {

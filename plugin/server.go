@@ -19,15 +19,15 @@ import (
 
 const (
 	maxBody     = 1 << 20
-	maxLogged   = 8 << 10          // bytes of a body; the log may write six for one
-	deadline    = 10 * time.Second // dockerd itself waits for ever, and holds the container's lock
+	maxLogged   = 8 << 10          // bytes of a body; the log may escape one byte as six
+	deadline    = 10 * time.Second // dockerd itself has no time limit, and holds the container's lock
 	contentType = "application/vnd.docker.plugins.v1.2+json"
 )
 
 // method answers one call of the protocol. body is the whole request.
 type method func(ctx context.Context, body []byte) (reply any, err error)
 
-// httpError is an error that is not the driver's: it has an HTTP status of its own.
+// httpError is an error of the request, not of the driver, with its HTTP status.
 type httpError struct {
 	status int
 	error
@@ -37,17 +37,16 @@ func httpErrorf(status int, format string, args ...any) error {
 	return &httpError{status, fmt.Errorf(format, args...)}
 }
 
-// handler serves the protocol. dockerd's requests have no Content-Type, and a Host that means nothing.
+// handler serves the protocol. dockerd's requests have no Content-Type, and a Host field without meaning.
 type handler struct {
 	methods  map[string]method // by path
 	deadline time.Duration     // of one request
 	log      *slog.Logger
 }
 
-// Handler serves d to dockerd. Every reply is a JSON object; an error is {"Err": sentence}, with status 200 when
-// it is the driver's (dockerd then shows it as "remote: sentence"), else with one that tells what was wrong:
-// 400 a body that cannot be read, 404, 405, 413 more than 1 MiB, 500 a panic.
-// A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent.
+// Handler serves d to dockerd. Every reply is a JSON object; an error is {"Err": text}. Its status is 200 if it is the driver's
+// (dockerd shows it as "remote: text"), else 400 for a body that cannot be parsed, 404, 405, 413 for more than 1 MiB, or 500 for
+// a panic. A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent.
 func Handler(d *Driver, log *slog.Logger) http.Handler {
 	return newHandler(d, log, deadline)
 }
@@ -81,12 +80,12 @@ func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
 	}
 }
 
-// constant is a method that reads nothing of its request and always says the same.
+// constant is a method that ignores its request and always returns the same reply.
 func constant(reply any) method {
 	return func(context.Context, []byte) (any, error) { return reply, nil }
 }
 
-// withReply is a method whose driver call has a reply.
+// withReply is a method that calls the driver and returns its reply.
 func withReply[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) method {
 	return func(ctx context.Context, body []byte) (any, error) {
 		req := new(Req)
@@ -97,7 +96,7 @@ func withReply[Req, Rep any](call func(context.Context, *Req) (*Rep, error)) met
 	}
 }
 
-// withoutReply is a method whose driver call either works or not.
+// withoutReply is a method that calls the driver and has an empty reply.
 func withoutReply[Req any](call func(context.Context, *Req) error) method {
 	return withReply(func(ctx context.Context, req *Req) (*struct{}, error) {
 		return &struct{}{}, call(ctx, req)
@@ -132,7 +131,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	// What fails here is the connection: dockerd is gone, and there is nobody to tell.
+	// An error here is the connection's: dockerd is gone.
 	_ = json.NewEncoder(w).Encode(reply)
 
 	if err != nil {
@@ -142,7 +141,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// shorten is a body for the log. Older dockerds (20.10) read no more of a managed plugin's log after a line of more than 64 KiB.
+// shorten cuts a body for the log. dockerd 20.10 stops reading a managed plugin's log after a line of more than 64 KiB.
 func shorten(body []byte) string {
 	if len(body) <= maxLogged {
 		return string(body)
@@ -150,7 +149,7 @@ func shorten(body []byte) string {
 	return fmt.Sprintf("%s… (of %d bytes)", strings.ToValidUTF8(string(body[:maxLogged]), "\uFFFD"), len(body))
 }
 
-// call runs m, but waits no longer than the deadline: a method that is late is left to end by its context.
+// call runs m, but waits no longer than the deadline: a method that takes longer ends later, by its context.
 func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m method, body []byte) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.deadline)
 	defer cancel()
@@ -177,7 +176,7 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	case res = <-done:
 	case <-ctx.Done():
 		select {
-		case res = <-done: // both at once: what is done is said
+		case res = <-done: // both at the same time: the method has ended
 		default:
 			res.err = ctx.Err()
 		}
@@ -188,7 +187,8 @@ func (h *handler) call(ctx context.Context, log *slog.Logger, name string, m met
 	return res.reply, res.err
 }
 
-// recoverPanic calls m and turns a panic into an error: a closed connection would make dockerd try again, with an empty body.
+// recoverPanic calls m and makes an error of a panic: else net/http would close the connection, and dockerd would repeat the
+// request with an empty body.
 func recoverPanic(ctx context.Context, log *slog.Logger, m method, body []byte) (reply any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -199,8 +199,8 @@ func recoverPanic(ctx context.Context, log *slog.Logger, m method, body []byte) 
 	return m(ctx, body)
 }
 
-// read takes in a whole request. Of a body that is too large it takes in the rest too, so that
-// a client that writes before it reads gets to the answer.
+// read reads the whole body. If it is too long, it is read on and discarded, so that a client that writes everything before it
+// reads gets the answer.
 func read(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	switch {
@@ -209,13 +209,13 @@ func read(r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, httpErrorf(http.StatusBadRequest, "read the request body: %w", err)
 	case len(body) > maxBody:
-		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16*maxBody)) // only for the client's sake
+		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 16*maxBody))
 		return nil, httpErrorf(http.StatusRequestEntityTooLarge, "the request body is longer than %d bytes; nothing was done", maxBody)
 	}
 	return body, nil
 }
 
-// decode reads a body that must be one JSON object. Fields that req does not have are ignored: newer daemons send more.
+// decode parses a body, which must be one JSON object. Unknown fields are ignored: newer daemons send more.
 func decode(body []byte, req any) error {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -235,7 +235,7 @@ func decode(body []byte, req any) error {
 	return httpErrorf(http.StatusBadRequest, "the request body is no JSON: %w; nothing was done", err)
 }
 
-// jsonType names in the words of JSON what a field of type t takes.
+// jsonType is the name of the JSON type for a field of type t.
 func jsonType(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.String:
@@ -248,7 +248,7 @@ func jsonType(t reflect.Type) string {
 	return "an object"
 }
 
-// requestIDs finds the ids in a body, for the log. A body without them is no error here.
+// requestIDs returns the ids in a body as attributes for the log. A body without ids is no error.
 func requestIDs(body []byte) []any {
 	var ids struct{ NetworkID, EndpointID string }
 	_ = json.Unmarshal(body, &ids) // the method itself says what is wrong

@@ -12,12 +12,12 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// Docker's Swarm. The leading manager allocates a network once, and again each time that a manager begins to lead. What
-// AllocateNetwork answers are the only options that reach the nodes' CreateNetwork.
+// Docker's Swarm. The leading manager allocates a network once, and again whenever a manager becomes the leader. Only the options
+// that AllocateNetwork returns reach the nodes' CreateNetwork.
 
-// AllocateNetwork checks a network of the Swarm before any node makes it, and gives it a VNI if it asks for none. Docker
-// shows an error in its log only, and tries again after some minutes: docker network create has succeeded by then. An allocated
-// network, of which Docker only tells a manager that begins to lead, is known by an option of the answer, optAllocated.
+// AllocateNetwork checks a network of the Swarm before any node creates it, and assigns a VNI if it asks for none. Docker shows
+// an error in its log only, and tries again after some minutes: by then docker network create has succeeded. The option
+// optAllocated in the reply marks the network as allocated: Docker repeats it to a manager that becomes the leader.
 func (d *Driver) AllocateNetwork(ctx context.Context, req *network.AllocateNetworkRequest) (*network.AllocateNetworkResponse, error) {
 	_, again := req.Options[optAllocated]
 	n, err := parseAllocation(req)
@@ -40,7 +40,7 @@ func (d *Driver) AllocateNetwork(ctx context.Context, req *network.AllocateNetwo
 	return &network.AllocateNetworkResponse{Options: options}, nil
 }
 
-// parseAllocation reads the request as the CreateNetwork that each node will get.
+// parseAllocation parses the request like the CreateNetwork that each node will get.
 func parseAllocation(req *network.AllocateNetworkRequest) (fabric.Network, error) {
 	given := make(map[string]any, len(req.Options))
 	for k, v := range req.Options {
@@ -59,13 +59,13 @@ func parseAllocation(req *network.AllocateNetworkRequest) (fabric.Network, error
 	if given[optVNI] != nil || given[optVNIList] != nil {
 		return parseNetwork(create)
 	}
-	given[optVNI] = "1" // it is given one, so that the other options are read as those of a network that has one
+	given[optVNI] = "1" // it will get one: the other options are parsed as those of a network with a VNI
 	n, err := parseNetwork(create)
 	n.VNI = 0
 	return n, err
 }
 
-// FreeNetwork forgets a network that was removed from the Swarm; an unknown one is fine.
+// FreeNetwork forgets a network that was removed from the Swarm; an unknown one is no error.
 func (d *Driver) FreeNetwork(ctx context.Context, req *network.FreeNetworkRequest) error {
 	if err := checkID("NetworkID", req.NetworkID); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (d *Driver) FreeNetwork(ctx context.Context, req *network.FreeNetworkReques
 	return d.backend.Free(ctx, req.NetworkID)
 }
 
-// A discovery tells of a node of the Swarm (libnetwork, discoverapi.NodeDiscoveryData).
+// A discovery is a notification about a node of the Swarm (libnetwork, discoverapi.NodeDiscoveryData).
 type discovery struct {
 	DiscoveryType int
 	DiscoveryData struct {
@@ -82,10 +82,10 @@ type discovery struct {
 	}
 }
 
-// nodeDiscovery is the DiscoveryType of nodes. Others are not meant for drivers outside of dockerd.
+// nodeDiscovery is the DiscoveryType of nodes. The others are for drivers inside dockerd.
 const nodeDiscovery = 1
 
-// DiscoverNew hears of a node of the Swarm.
+// DiscoverNew is called for each node of the Swarm, this host included.
 func (d *Driver) DiscoverNew(ctx context.Context, req *discovery) error {
 	addr, err := req.addr()
 	if err != nil || !addr.IsValid() {
@@ -94,7 +94,7 @@ func (d *Driver) DiscoverNew(ctx context.Context, req *discovery) error {
 	return d.backend.NodeJoined(ctx, addr, req.DiscoveryData.Self)
 }
 
-// DiscoverDelete hears that a node has left the Swarm, or that Docker does not see it any more.
+// DiscoverDelete is called when a node has left the Swarm, or when Docker cannot reach it any more.
 func (d *Driver) DiscoverDelete(ctx context.Context, req *discovery) error {
 	addr, err := req.addr()
 	if err != nil || !addr.IsValid() || req.DiscoveryData.Self {
@@ -103,7 +103,7 @@ func (d *Driver) DiscoverDelete(ctx context.Context, req *discovery) error {
 	return d.backend.NodeLeft(ctx, addr)
 }
 
-// addr is the node's address; zero: this is about something else.
+// addr is the node's address; zero: the notification is not about a node.
 func (r *discovery) addr() (netip.Addr, error) {
 	if r.DiscoveryType != nodeDiscovery {
 		return netip.Addr{}, nil

@@ -10,7 +10,7 @@ import (
 // maxID bounds Docker's ids: 64 hex digits, or 25 letters and digits in a swarm.
 const maxID = 128
 
-// checkID refuses what is no id before it gets near a file name or a link's name.
+// checkID refuses what is not an id, before it is used in a file name or a link's name.
 func checkID(field, id string) error {
 	ok := len(id) >= 1 && len(id) <= maxID
 	for i := 0; ok && i < len(id); i++ {
@@ -40,10 +40,10 @@ func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// absent tells whether an address on the wire stands for none.
+// absent tells whether an address in a request means none.
 func absent(s string) bool { return s == "" || s == "<nil>" }
 
-// kind names a decoded JSON value in the words of JSON.
+// kind is the name of a decoded value's JSON type.
 func kind(v any) string {
 	switch v.(type) {
 	case nil:
@@ -60,7 +60,7 @@ func kind(v any) string {
 	return "an object"
 }
 
-// show makes a foreign string fit for a message: as it is when it is short and printable, else quoted and cut.
+// show makes a string of a request safe for a message: as it is if it is short and printable, else quoted and cut.
 func show(s string) string {
 	if q := quote(s); q != `"`+s+`"` {
 		return q

@@ -57,7 +57,7 @@ func portAtoms(q qualifier, low, high uint32, load func(off uint32) step) *node 
 	})
 }
 
-// service returns the number of a port by its name, and the transport that has the name, "" if TCP and UDP have the same.
+// service returns a port number by its name, and the protocol that has the name, "" if TCP and UDP both have it.
 func (p *parser) service(t token, q qualifier, name string) (port uint32, transport string) {
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
 		return uint32(n), ""
@@ -128,7 +128,7 @@ var protocolNumbers = sync.OnceValue(func() map[string]uint32 {
 	return m
 })
 
-// table returns the lines of a file as services(5) and protocols(5) have them, or of the text if there is no such file:
+// table yields the lines of a file in the format of services(5) and protocols(5), or of text if there is no such file:
 // the name, the number, and more names.
 func table(path, text string) func(yield func([]string) bool) {
 	if b, err := os.ReadFile(path); err == nil {

@@ -104,7 +104,7 @@ var comparedRE = regexp.MustCompile(`^\s*(===?|!==?|~=|>=|<=|=|>|<|(?:eq|ne|gt|l
 
 var wiresharkOperators = map[string]string{"eq": "=", "==": "=", "===": "=", "ne": "!=", "!==": "!=", "~=": "!=", "gt": ">", "lt": "<", "ge": ">=", "le": "<="}
 
-// translate returns a field of Wireshark, with the comparison behind it, in this language; "" if that cannot be said.
+// translate expresses a field of Wireshark and the comparison after it in pcap-filter; "" if that is not possible.
 func (p *parser) translate(t token) (hint string) {
 	op, v := "", ""
 	if m := comparedRE.FindStringSubmatch(p.expr[t.pos+len(t.text):]); m != nil {
