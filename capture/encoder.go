@@ -123,8 +123,8 @@ func (h *Hub) NewEncoder(w Writer, opts EncoderOptions, selects func(number uint
 }
 
 // WriteFrom writes what a Subscriber has, and returns the number of frames.
-func (s *Encoder) WriteFrom(sink *Subscriber) (n int, err error) {
-	n = sink.Read(func(r *Record) {
+func (s *Encoder) WriteFrom(sub *Subscriber) (n int, err error) {
+	n = sub.Read(func(r *Record) {
 		if err == nil {
 			err = s.Write(r)
 		}

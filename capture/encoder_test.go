@@ -81,7 +81,7 @@ func TestEncoder(t *testing.T) {
 		{EncoderOptions{Annotate: AnnotateNone, View: BothViews}, nil, []string{"one-a<1", "one-a<2", "one-b<3", "192.0.2.2*>3", "one-a<4", "192.0.2.2*>4", "192.0.2.2<5", "192.0.2.2*<5", "one-b>6"}},
 	} {
 		h.frames.Store(0)
-		sink := open(t, h, Options{})
+		sub := open(t, h, Options{})
 		n.send(1, 2, 1)
 		n.ports[1].Ingress([]ether.Frame{to(mac(3), mac(2), 2)}) // spoofed
 		n.send(2, 8, 3)                                          // flooded
@@ -97,10 +97,10 @@ func TestEncoder(t *testing.T) {
 			looks = func(number uint32) bool { return slices.Contains(c.looks, h.port(number).Name) }
 		}
 		s := h.NewEncoder(w, c.show, looks)
-		must(t, s.AddPorts(sink.NewPorts()))
-		frames, err := s.WriteFrom(sink)
+		must(t, s.AddPorts(sub.NewPorts()))
+		frames, err := s.WriteFrom(sub)
 		must(t, err)
-		must(t, s.Statistics(sink.TrailingDrops()))
+		must(t, s.Statistics(sub.TrailingDrops()))
 		must(t, w.Flush())
 		_, packets, stats := seen(t, file.Bytes())
 		if !slices.Equal(packets, c.want) {
@@ -111,9 +111,9 @@ func TestEncoder(t *testing.T) {
 			delivered += b.Delivered
 		}
 		if frames != 6 || delivered != 6 || s.Packets != uint64(len(packets)) {
-			t.Errorf("%+v: %d frames, %d in the books, %d packets", c.show, frames, delivered, s.Packets)
+			t.Errorf("%+v: %d frames, %d counted, %d packets", c.show, frames, delivered, s.Packets)
 		}
-		sink.Close()
+		sub.Close()
 	}
 }
 
@@ -136,19 +136,19 @@ func TestEncoderNarrower(t *testing.T) {
 			h.SetMTU(up.Number, c.mtu)
 		}
 		h.frames.Store(0)
-		sink := open(t, h, Options{})
+		sub := open(t, h, Options{})
 		n.send(2, 8, 3)
 		var file bytes.Buffer
 		w := pcapng.NewWriter(&file, pcapng.Section{})
 		s := h.NewEncoder(w, EncoderOptions{Point: Out, Annotate: AnnotateNone}, nil)
-		must(t, s.AddPorts(sink.NewPorts()))
-		_, err := s.WriteFrom(sink)
+		must(t, s.AddPorts(sub.NewPorts()))
+		_, err := s.WriteFrom(sub)
 		must(t, err)
 		must(t, w.Flush())
 		if _, packets, _ := seen(t, file.Bytes()); !slices.Equal(packets, c.want) {
 			t.Errorf("MTU %d: got %q, want %q", c.mtu, packets, c.want)
 		}
-		sink.Close()
+		sub.Close()
 	}
 }
 
@@ -165,7 +165,7 @@ func TestOuterTshark(t *testing.T) {
 		h.Add("one", sw)
 		h.Plug(Port{Number: a.Number, Network: "one", Name: "a", MTU: 1500})
 		h.Plug(Port{Number: up.Number, Network: "one", VNI: 0x123456, Remote: true, Name: "r", MTU: 1450, Tunnel: tunnel})
-		sink := open(t, h, Options{})
+		sub := open(t, h, Options{})
 		f := left(t, false, false, 3000, 1000) // a super-frame
 		f.Bytes()[0], f.Bytes()[6] = 2, 2
 		copy(f.Bytes()[1:], []byte{1, 1, 1, 1, 1})
@@ -176,7 +176,7 @@ func TestOuterTshark(t *testing.T) {
 		must(t, err)
 		w := pcapng.NewWriter(file, pcapng.Section{})
 		s := h.NewEncoder(w, EncoderOptions{View: Outer}, nil)
-		_, err = s.WriteFrom(sink)
+		_, err = s.WriteFrom(sub)
 		must(t, err)
 		must(t, errors.Join(w.Flush(), file.Close()))
 		out, err := exec.Command("tshark", "-r", path, "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-T", "fields", "-e", "vxlan.vni",

@@ -65,11 +65,11 @@ func TestRingMemory(t *testing.T) {
 	h := NewHub()
 	rec := h.NewRecorder()
 	must(t, rec.Resize(size))
-	sink, err := h.Subscribe(Options{Ring: size})
+	sub, err := h.Subscribe(Options{Ring: size})
 	must(t, err)
 	n := newNet(h, "one")
 	n.send(1, 2, 1)
-	all := []uintptr{rec.all.ring.address(), sink.ring.address()}
+	all := []uintptr{rec.all.ring.address(), sub.ring.address()}
 	var seen []byte
 	must(t, rec.Dump(0, func(int64) error {
 		return rec.Resize(0) // while somebody reads it
@@ -77,16 +77,16 @@ func TestRingMemory(t *testing.T) {
 		seen = append(seen, r.Data[14])
 		return nil
 	}))
-	sink.Free()
-	sink.Free()
+	sub.Free()
+	sub.Free()
 	for i, at := range all {
 		if mapped(t, at, size) {
 			t.Errorf("the memory of ring %d of 2 is not given back", i+1)
 		}
 	}
 	n.send(1, 2, 2)
-	if s := sink.Stats(); s.Accepted != 1 || s.Seen != 1 || len(seen) != 1 {
-		t.Errorf("the books are %+v, the dump had %v", s, seen)
+	if s := sub.Stats(); s.Accepted != 1 || s.Seen != 1 || len(seen) != 1 {
+		t.Errorf("the counters are %+v, the dump had %v", s, seen)
 	}
 	runtime.KeepAlive(rec)
 }

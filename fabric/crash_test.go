@@ -24,15 +24,15 @@ type moment struct {
 	links map[string]link
 }
 
-// witness is a context that looks at the world whenever it is asked whether it has ended.
-type witness struct {
+// snapshotter is a context that takes a snapshot whenever it is asked whether it has ended.
+type snapshotter struct {
 	context.Context
 	look func(string)
 }
 
-func (w witness) Err() error {
-	w.look("ctx")
-	return w.Context.Err()
+func (s snapshotter) Err() error {
+	s.look("ctx")
+	return s.Context.Err()
 }
 
 // A crash at any step of anything leaves a state directory that opens, names every link there is,
@@ -56,7 +56,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 		look(op)
 		return recorded(op, s)
 	}
-	ctx := witness{t.Context(), look}
+	ctx := snapshotter{t.Context(), look}
 	must := func(what string, fn func() error) {
 		doing = what
 		look("before")

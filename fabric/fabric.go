@@ -93,7 +93,7 @@ func (noObserver) Disarm(string)                        {}
 type Links interface {
 	Create(tap.Spec) (Device, error)
 	Adopt(tap.Spec) (Device, error) // opens existing links; tap.ErrGone: the container's link does not exist any more
-	Settle(tap.Spec) error          // see tap.RepairHostPort; the port is open
+	RepairHostPort(tap.Spec) error  // see tap.RepairHostPort; the port is open
 	Remove(tap.Spec) error
 	List(prefix string) (map[string]tap.Found, error)
 	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
@@ -115,7 +115,7 @@ type kernel struct{}
 
 func (kernel) Create(s tap.Spec) (Device, error)                { return opened(tap.Create(s)) }
 func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(tap.Adopt(s)) }
-func (kernel) Settle(s tap.Spec) error                          { return tap.RepairHostPort(s) }
+func (kernel) RepairHostPort(s tap.Spec) error                  { return tap.RepairHostPort(s) }
 func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
 func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
 func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }

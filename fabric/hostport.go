@@ -92,7 +92,7 @@ func (f *Fabric) fixHostPort(n *network) {
 		log.Info("the host's port is up again")
 		return
 	}
-	err := f.links.Settle(f.spec(n, e))
+	err := f.links.RepairHostPort(f.spec(n, e))
 	if (err == nil) != (e.down == nil) {
 		log.Warn("the host's port is not whole", "err", err)
 	}

@@ -44,7 +44,7 @@ func TestHostPort(t *testing.T) {
 			t.Errorf("%d and %d endpoints, want the container's only", n[0].Endpoints, s.Endpoints)
 		}
 	}
-	if h.m.settled == 0 {
+	if h.m.repaired == 0 {
 		t.Error("the host's port was never looked after")
 	}
 	if entries := h.Entries(netID(1)); len(entries) != 2 || !entries[0].Pinned || entries[0].Port != id {
@@ -115,12 +115,12 @@ func TestHostPortTrouble(t *testing.T) {
 	if v := h.hostView(netID(1)); v.Down != "" {
 		t.Errorf("it is down: %q", v.Down)
 	}
-	h.m.unsettled = errors.New("the rule is gone")
+	h.m.repairErr = errors.New("the rule is gone")
 	h.at(2 * time.Minute)
 	if v := h.hostView(netID(1)); v.Down != "the rule is gone" || v.Number == 0 {
 		t.Errorf("it is %+v", v)
 	}
-	h.m.unsettled = nil
+	h.m.repairErr = nil
 	h.at(3 * time.Minute)
 	if v := h.hostView(netID(1)); v.Down != "" {
 		t.Errorf("it is down: %q", v.Down)

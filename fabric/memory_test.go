@@ -24,8 +24,8 @@ type memory struct {
 	links     map[string]link
 	open      map[string]*device
 	asked     []string // ids that were to be removed
-	settled   int      // how often a host's port was completed
-	unsettled error    // what that says
+	repaired  int      // how often a host port was repaired
+	repairErr error    // what that says
 	// hook is called at the beginning and the end of every change; an error ends it.
 	hook func(op string, s tap.Spec) error
 	// listed is called after each List.
@@ -93,15 +93,15 @@ func (m *memory) change(op string, s tap.Spec, fresh bool) (Device, error) {
 	return d, err
 }
 
-// Settle is asked of an open host's port only.
-func (m *memory) Settle(s tap.Spec) error {
+// RepairHostPort is asked of an open host's port only.
+func (m *memory) RepairHostPort(s tap.Spec) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open[s.ID] == nil || s.Host == nil {
-		return errors.New("settled, and is no host's port that is open")
+		return errors.New("repaired, and is no host's port that is open")
 	}
-	m.settled++
-	return m.unsettled
+	m.repaired++
+	return m.repairErr
 }
 
 func (m *memory) Remove(s tap.Spec) error {

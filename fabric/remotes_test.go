@@ -251,21 +251,21 @@ func TestOtherHost(t *testing.T) {
 	if c := h.Status().Conflicts; len(c) != 1 || c[0].Rival != "127.0.0.2" || c[0].Count != 1 {
 		t.Errorf("conflicts are %+v", c)
 	}
-	// What a stranger sends reaches no switch: a network that it is no peer of, or of which it is none any more.
+	// A datagram of a host that is no peer of its VNI, or no longer, reaches no switch.
 	h.poller.Sync() // what has been delivered is counted with its batch's end
 	rx := h.Networks()[0].Rx
-	there.send(81, remote, broadcast, "stranger")
-	there.strangers(h, 1)
+	there.send(81, remote, broadcast, "no peer")
+	there.waitRxDropped(h, 1)
 	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.2:0")); err != nil {
 		t.Fatal(err)
 	}
 	if e := learned(); e.MAC != (ether.MAC{}) {
 		t.Errorf("a station of a removed peer is remembered: %+v", e)
 	}
-	there.send(80, remote, broadcast, "stranger")
-	there.strangers(h, 2)
+	there.send(80, remote, broadcast, "no peer")
+	there.waitRxDropped(h, 2)
 	if n := h.Networks(); n[0].Rx != rx || n[1].Rx != n[1].Flooded {
-		t.Errorf("frames of a stranger reached a switch: %+v", n)
+		t.Errorf("frames of a host that is no peer reached a switch: %+v", n)
 	}
 	for _, n := range h.Networks() {
 		sum := n.Forwarded + n.Flooded
@@ -283,8 +283,8 @@ func TestOtherHost(t *testing.T) {
 	}
 }
 
-// strangers waits until so many datagrams have been refused.
-func (f *far) strangers(h *host, n uint64) {
+// waitRxDropped waits until so many datagrams have been dropped on receive.
+func (f *far) waitRxDropped(h *host, n uint64) {
 	for h.Status().RxDropped["no_peer"] < n && f.t.Context().Err() == nil {
 		h.poller.Sync()
 	}

@@ -253,7 +253,7 @@ func TestLogOfLongBody(t *testing.T) {
 	}
 }
 
-// TestClientGone: a dockerd that ends in the middle of a request is no trouble of tapestry's.
+// TestClientGone: a dockerd that ends in the middle of a request does not harm tapestry.
 func TestClientGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for level, wait := range map[string]time.Duration{"INFO": deadline / 2, "WARN": 2 * deadline} {
