@@ -10,7 +10,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// gopacket reads the announcements as what they are meant to be, and would write them so.
+// gopacket decodes the announcements as intended, and encodes the same bytes.
 func TestAnnouncements(t *testing.T) {
 	e := ep(3)
 	e.Addrs = append(e.Addrs, netip.MustParsePrefix("fd77::3/64"), netip.MustParsePrefix("fe80::1:2:3/64"))
@@ -64,7 +64,7 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
-// Join tells the segment where the addresses are, every time.
+// Each Join announces the container's addresses on the network.
 func TestJoinAnnounces(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))

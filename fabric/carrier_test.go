@@ -21,8 +21,8 @@ func (h *host) portView(network, name string) PortView {
 	return PortView{}
 }
 
-// What is sent to a container whose link is down is counted as not delivered, and said to be; once the link is up it arrives,
-// also before anybody has looked.
+// Frames to a container whose link is down are counted as not delivered, and the port shows why. When the link is up they
+// arrive, also before the next check.
 func TestLinkDown(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -66,7 +66,7 @@ func TestLinkDown(t *testing.T) {
 		t.Errorf("up again, the port is %+v", v)
 	}
 
-	// Whoever speaks is heard, and can be answered, whatever the kernel says so far.
+	// A port that a frame comes from is up, whatever the last check said.
 	to.setCarrier(tap.ErrDown)
 	h.at(first + 3)
 	to.feed(ep(2).MAC, ep(1).MAC, "question")
@@ -79,8 +79,7 @@ func TestLinkDown(t *testing.T) {
 	}
 }
 
-// A link that is being made is down, and nothing is said or lost because of that; one that does not come up in its
-// container is.
+// A new link is down until Docker sets it up, which is neither logged nor counted; one that stays down in its container is.
 func TestLinkInTheMaking(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -104,7 +103,7 @@ func TestLinkInTheMaking(t *testing.T) {
 	}
 }
 
-// A daemon that starts under a container whose link is down knows.
+// A daemon that starts while a container's link is down finds that out.
 func TestLinkDownAtStart(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -129,7 +128,7 @@ func TestHostPortDown(t *testing.T) {
 	}
 }
 
-// What comes out of a fault, to a port that has gone down meanwhile, is not counted as passed to it.
+// Frames that a fault has delayed, to a port that went down meanwhile, do not count as sent.
 func TestLinkDownBehindFault(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))

@@ -17,7 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// A moment is what kill -9 at one step would leave: the state directory and the links.
+// A moment is a snapshot of what kill -9 at one step would leave: the state directory and the links.
 type moment struct {
 	name  string
 	dir   string
@@ -35,8 +35,8 @@ func (s snapshotter) Err() error {
 	return s.Context.Err()
 }
 
-// A crash at any step of anything leaves a state directory that opens, names every link there is,
-// and from which the same request, or the sweep, makes order.
+// After a crash at any step, the state directory can be opened and names every link that exists, and a repeated request or the
+// sweep completes or removes what is half done.
 func TestCrashAtEveryStep(t *testing.T) {
 	h := newHost(t)
 	var moments []moment
@@ -191,7 +191,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
-// After kill -9 traffic goes on with nothing said by Docker, for both ways to attach, and twice.
+// After kill -9 traffic continues without a request from Docker, for both attach modes, and also a second time.
 func TestTrafficAfterCrash(t *testing.T) {
 	h := newHost(t)
 	direct := local(2)
@@ -216,7 +216,7 @@ func TestTrafficAfterCrash(t *testing.T) {
 	}
 }
 
-// Many requests of all kinds at once: nothing races, and disk, kernel and memory agree in the end.
+// Many requests of all kinds at the same time: nothing races, and disk, kernel and memory agree at the end.
 func TestConcurrent(t *testing.T) {
 	h := newHost(t)
 	h.cfg.SweepAfter = 0
@@ -299,7 +299,7 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// At first light: a network of which only the record was written.
+// A network of which only the record was written before a crash.
 func TestHalfMade(t *testing.T) {
 	h := newHost(t)
 	h.close()

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDiskRefuses is what a docker command says where the state cannot be written: which directory, what is wrong, what would be
-// right; and nothing is made.
+// TestDiskRefuses: if the state cannot be written, a docker command's error names the directory, the reason and what to do; and
+// nothing is created.
 func TestDiskRefuses(t *testing.T) {
 	if os.Geteuid() != 0 {
 		cannot(t, "needs root to mount")
@@ -69,7 +69,7 @@ func TestDiskRefuses(t *testing.T) {
 	}
 }
 
-// What could not be undone is told, unless it is the same again.
+// The error of undoing is added, unless it has the same reason.
 func TestUndone(t *testing.T) {
 	full, busy := error(syscall.ENOSPC), errors.New("in use")
 	if err := withUndo(full, full); err != full {

@@ -100,7 +100,7 @@ func TestGroupRoutes(t *testing.T) {
 	h.m.routes["/c"] = groupDestinations
 	join(2, 22, "/c") // another daemon gave them
 
-	// Who may not look into the container remembers what it was given.
+	// A daemon that may not enter the container's namespace knows its routes from the record.
 	h.m.routes, h.m.shut = nil, errors.New("no right")
 	for i := range 2 {
 		h.mustEndpoint(netID(1+i), ep(40+i))
@@ -169,7 +169,7 @@ func TestEndpointRefused(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong on the way, an endpoint that was not made leaves nothing, and can be made later.
+// An endpoint whose creation fails at any step leaves nothing, and can be created later.
 func TestEndpointRollsBack(t *testing.T) {
 	broken := errors.New("no memory")
 	for _, tc := range []struct {
@@ -214,7 +214,7 @@ func TestEndpointRollsBack(t *testing.T) {
 	}
 }
 
-// Links that cannot be removed are reported, and what is forgotten is swept as an orphan.
+// Links that cannot be removed are reported, and swept later as orphans.
 func TestRemoveFails(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -236,7 +236,7 @@ func TestRemoveFails(t *testing.T) {
 	}
 }
 
-// A create that Docker repeats because the daemon died under it makes what is missing.
+// A request to create that Docker repeats after the daemon died creates what is missing.
 func TestEndpointRepeatedAfterCrash(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -259,7 +259,7 @@ func TestEndpointRepeatedAfterCrash(t *testing.T) {
 	}
 }
 
-// A device that breaks costs its endpoint; it comes back with the next sweep if its container lives.
+// A device that fails takes its endpoint down; the next sweep reopens it if its container exists.
 func TestBroken(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -281,7 +281,7 @@ func TestBroken(t *testing.T) {
 	h.m.dev(t, epID(2)).feed(ep(2).MAC, ep(1).MAC, "again")
 	h.m.dev(t, epID(1)).expect(t, "again")
 
-	// What is heard late of a device that has been replaced does not cost the new one.
+	// A late error of a device that was replaced does not affect the new one.
 	h.deviceFailed(netID(1), epID(1), old, errors.New("late"))
 	h.deviceFailed(netID(1), epID(7), old, errors.New("late"))
 	h.deviceFailed(netID(7), epID(7), old, errors.New("late"))
@@ -290,7 +290,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// Two stations of one network with one address: the other port's frames are dropped and told of.
+// Two stations of a network with the same MAC: frames from the other port are dropped, and the conflict is reported.
 func TestConflict(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -386,7 +386,8 @@ func TestGSOMax(t *testing.T) {
 	}
 }
 
-// A killed dockerd forgets its endpoints, and gives their addresses out again at once. Who is alive is not one of them.
+// A killed dockerd forgets its endpoints and assigns their addresses again at once: they are removed, unless their container
+// exists.
 func TestEndpointMakesWay(t *testing.T) {
 	sameAddress := func(e *Endpoint) { e.ID, e.MAC[5] = epID(2), 99 }
 	sameMAC := func(e *Endpoint) { e.ID, e.Addrs = epID(2), ep(2).Addrs }
@@ -444,7 +445,7 @@ func TestEndpointMakesWay(t *testing.T) {
 }
 
 // dockerd 29 takes the IPv6 address from a container whose sysctls disable IPv6, after Join, and gives it to the next. The
-// first keeps its link, and what was its address is nobody's reason any more to take one of the two for the other.
+// first keeps its link, and loses the address, so that the two are not mistaken for each other later.
 func TestAddressGivenToTheNext(t *testing.T) {
 	v6 := netip.MustParsePrefix("fd77::2/64")
 	h := newHost(t)
@@ -486,7 +487,7 @@ func TestAddressGivenToTheNext(t *testing.T) {
 	}
 }
 
-// A namespace whose processes have ended takes the kernel a moment to go. Who takes over its MAC waits for that.
+// The kernel needs a moment to remove a namespace whose processes have ended. An endpoint with the same MAC waits for that.
 func TestEndpointAwaitsTheEnd(t *testing.T) {
 	h := newHost(t)
 	h.containerExitWait = time.Minute

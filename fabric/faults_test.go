@@ -14,7 +14,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// pairUp makes a network with two containers, and takes away what was said when they joined.
+// pairUp makes a network with two containers, and reads away their announcements.
 func pairUp(t *testing.T) (h *host, a, b *device) {
 	t.Helper()
 	h = newHost(t)
@@ -55,7 +55,7 @@ func (h *host) clearFault(name string, d Direction, want int) {
 	}
 }
 
-// book is the books of one port, which must balance.
+// book is the counters of one port, which must add up.
 func (h *host) book(name string) PortView {
 	h.t.Helper()
 	for _, n := range h.Networks() {
@@ -79,7 +79,7 @@ func (h *host) book(name string) PortView {
 	return PortView{}
 }
 
-// A fault acts in its direction only, and the books of both ports balance.
+// A fault acts in its direction only, and the counters of both ports add up.
 func TestFaultDirections(t *testing.T) {
 	h, a, b := pairUp(t)
 	seen := &watcher{}
@@ -130,7 +130,7 @@ func TestFaultDirections(t *testing.T) {
 	}
 }
 
-// watcher notes the frames that something was done to, and what came of those that were lost on their way out.
+// watcher collects the frames that a fault has changed or lost.
 type watcher struct {
 	mu  sync.Mutex
 	all []string
@@ -285,7 +285,7 @@ func TestFaultRemote(t *testing.T) {
 	}
 }
 
-// Endpoints come and go while others' faults hold frames for them.
+// Endpoints are created and removed while faults of others delay frames to them.
 func TestFaultChurn(t *testing.T) {
 	h, a, _ := pairUp(t)
 	h.setFault(epID(1), From, fault.Spec{Delay: time.Millisecond, Jitter: time.Millisecond, Duplicate: 0.5, Reorder: 0.2})

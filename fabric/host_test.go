@@ -71,7 +71,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// recorded lets no link be made that a record does not name already.
+// recorded fails the test if a link is created that no record names yet.
 func (h *host) recorded() {
 	h.m.hook = func(op string, s tap.Spec) error {
 		if op != "create" && op != "adopt" {
@@ -160,7 +160,7 @@ func (h *host) crash() {
 	h.Fabric = nil
 }
 
-// at lets the once-a-second work happen, at some time since the start.
+// at runs a tick, at some time since the start.
 func (h *host) at(now time.Duration) {
 	_ = h.acquire(context.Background())
 	defer h.release()

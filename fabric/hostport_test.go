@@ -21,7 +21,7 @@ func (h *host) hostView(network string) PortView {
 	return all[0]
 }
 
-// The host's port carries frames as a container's does, is announced and pinned, and belongs to nobody that Docker may ask for.
+// The host port forwards frames like a container's port, is announced and pinned, and Docker cannot ask for it.
 func TestHostPort(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(2))
@@ -66,7 +66,7 @@ func TestHostPort(t *testing.T) {
 	}
 }
 
-// What is the host's cannot be a container's, and the host's port does not make way.
+// An address of the host port cannot be a container's, and the host port never gives it up.
 func TestHostPortKeepsItsAddress(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(hosted(1))

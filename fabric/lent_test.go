@@ -61,7 +61,7 @@ func (f *far) datagrams(t *testing.T, n int) (got [][]byte) {
 	return got
 }
 
-// nothingElse checks that no more than what was wanted has come.
+// nothingElse checks that nothing more than expected has arrived.
 func (d *device) nothingElse(t *testing.T) {
 	t.Helper()
 	for {
@@ -96,8 +96,8 @@ func (f *far) nothingElse(t *testing.T) {
 	}
 }
 
-// One frame is flooded to containers and remote hosts, and something is wrong with one of them, or with the sender: each
-// gets the frame as its own faults make it, whatever happened to the others', and the lent bytes are as they were.
+// A frame is flooded to containers and remote hosts, with a fault at one of them or at the sender: each gets the frame as its own
+// faults change it, not as others' do, and the lent bytes stay unchanged.
 func TestFloodedFrameIsLent(t *testing.T) {
 	h := newHost(t)
 	remotes := []*far{newFar(h, "127.0.0.2"), newFar(h, "127.0.0.3")}

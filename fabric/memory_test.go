@@ -93,7 +93,7 @@ func (m *memory) change(op string, s tap.Spec, fresh bool) (Device, error) {
 	return d, err
 }
 
-// RepairHostPort is asked of an open host's port only.
+// RepairHostPort may be called for an open host port only.
 func (m *memory) RepairHostPort(s tap.Spec) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,7 +144,7 @@ func (m *memory) ids() []string {
 	return slices.Sorted(maps.Keys(m.links))
 }
 
-// enter is Docker moving the link into its container.
+// enter moves the link into its container, as Docker does.
 func (m *memory) enter(id, sandbox string) {
 	m.edit(id, func(l *link) {
 		l.inner = false
@@ -154,8 +154,7 @@ func (m *memory) enter(id, sandbox string) {
 	})
 }
 
-// die is the container's namespace ending, with what was in it: a veth takes its other end along, a
-// TAP breaks.
+// die ends the container's namespace with its links: a veth's other end disappears too, a TAP fails.
 func (m *memory) die(id string) {
 	m.mu.Lock()
 	if d := m.open[id]; d != nil && m.links[id].mode == tap.Direct {

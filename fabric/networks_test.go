@@ -80,7 +80,7 @@ func (l fakeObserver) Unplug(number uint32) {
 	delete(l.sandbox, number)
 }
 
-// Who looks at frames knows every network's switch as long as the network is there, also after a restart.
+// The observer knows the switch of every network while the network exists, also after a restart.
 func TestObserver(t *testing.T) {
 	h := newHost(t)
 	seen := newFakeObserver()
@@ -176,7 +176,7 @@ func TestObserverMTU(t *testing.T) {
 	t.Error("no remote")
 }
 
-// What cannot be made is refused with a sentence, and nothing has changed.
+// A network that cannot be created is refused with a clear error, and nothing is changed.
 func TestCreateNetworkRefused(t *testing.T) {
 	h := newHost(t)
 	six := local(9)
@@ -232,7 +232,7 @@ func TestCreateNetworkRefused(t *testing.T) {
 	}
 }
 
-// UDP is open while a network needs it, and a port that is taken costs the network, not the daemon.
+// The VXLAN socket is open while a network needs it. If its port is in use, the network is down, not the daemon.
 func TestTunnelPort(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -333,12 +333,12 @@ func TestCreateNetworkRollsBack(t *testing.T) {
 	h.mustNetwork(wide(1, 1, "127.0.0.2"))
 }
 
-// late is a context whose time runs out while the request is at work.
+// late is a context that ends while the request is being carried out.
 type late struct{ context.Context }
 
 func (late) Err() error { return context.DeadlineExceeded }
 
-// A network whose answer would come too late has never been.
+// A network is removed again if nobody waits for the answer any more.
 func TestCreateNetworkTooLate(t *testing.T) {
 	h := newHost(t)
 	for _, n := range []Network{local(1), wide(1, 80, "127.0.0.2")} {
@@ -451,7 +451,7 @@ func TestUnwritable(t *testing.T) {
 	}
 }
 
-// Whoever waits for another request gives up when its time has run out.
+// A request that waits for another one gives up when its context ends.
 func TestLockTimesOut(t *testing.T) {
 	h := newHost(t)
 	if err := h.acquire(t.Context()); err != nil {

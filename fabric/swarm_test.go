@@ -121,7 +121,7 @@ func TestSwarmPeersByHand(t *testing.T) {
 	check("removed", "127.0.0.2", "127.0.0.3")
 }
 
-// The disk is full: what Docker tells counts all the same, and is written later.
+// While the disk is full, what Docker tells is in force all the same, and is written later.
 func TestSwarmDiskFull(t *testing.T) {
 	h := newHost(t)
 	n := ofSwarm(1, 1)
@@ -170,7 +170,7 @@ func TestSwarmDiskFull(t *testing.T) {
 	}
 }
 
-// A node that has left, Docker says, is flooded to less once it is silent; what it sends shows that it is there.
+// A node that left, as Docker says, gets fewer floods once it is silent; a datagram from it ends that.
 func TestSwarmNodeLeft(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(ofSwarm(1, 1))
@@ -391,7 +391,7 @@ func TestFreeVNI(t *testing.T) {
 	}
 }
 
-// A network of the Swarm that no container uses gives its VNI back, and comes back when it is used.
+// A network of the Swarm that no container uses frees its VNI, and is restored when it is used.
 func TestPark(t *testing.T) {
 	h := newHost(t)
 	one, two := ofSwarm(1, 1), ofSwarm(2, 2)
@@ -487,7 +487,7 @@ func TestPark(t *testing.T) {
 	}
 }
 
-// What a killed dockerd has left of a removed network does not stand in the way of the next one with its VNI.
+// A network that a killed dockerd did not remove does not block a new one with its VNI.
 func TestMakeRoom(t *testing.T) {
 	h := newHost(t)
 	old, next := ofSwarm(1, 80), ofSwarm(2, 80)
@@ -507,7 +507,7 @@ func TestMakeRoom(t *testing.T) {
 	}
 }
 
-// A crash between the two files of a network that is parked leaves it at work.
+// After a crash between writing the two files of a network that is being parked, it is not parked.
 func TestParkTorn(t *testing.T) {
 	h := newHost(t)
 	n := ofSwarm(1, 1)
@@ -540,7 +540,7 @@ func TestAttachWithoutRight(t *testing.T) {
 	}
 }
 
-// What is remembered of the Swarm is whole, or put aside.
+// A damaged file of the Swarm is put aside.
 func TestSwarmState(t *testing.T) {
 	h := newHost(t)
 	h.discover("127.0.0.2")

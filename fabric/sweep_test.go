@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// What is swept, when, and what is not.
+// What is swept and when, and what is not.
 func TestSweep(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -61,7 +61,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// A container whose start takes long has ten times of grace once Docker has joined it.
+// After Join, a container that starts slowly has ten times the grace period.
 func TestSweepSlowStart(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
@@ -80,7 +80,7 @@ func TestSweepSlowStart(t *testing.T) {
 	}
 }
 
-// A link that is moved about for a while is suspected anew each time.
+// The grace period begins again when a link was in use meanwhile.
 func TestSweepSuspectsAnew(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(local(1))
