@@ -153,7 +153,7 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// Of a frame that was cut short the sum cannot be finished: it is shown as it is, and Show says so.
+// The checksum of a frame that is cut short cannot be completed: the frame is shown as it is, and Convert says so.
 func TestWireSnapped(t *testing.T) {
 	f := left(t, false, false, 30_000, 1400)
 	for mode, want := range map[Mode]bool{Fix: false, Segment: false, Raw: true} {
@@ -170,7 +170,7 @@ func TestWireSnapped(t *testing.T) {
 	}
 }
 
-// A frame whose own words contradict its bytes was dropped, and is shown as it is.
+// A frame whose offload contradicts its bytes was dropped, and is shown as it is.
 func TestWireLies(t *testing.T) {
 	f := left(t, false, false, 300, 100)
 	r := recorded(&f, 1<<20)

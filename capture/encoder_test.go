@@ -18,7 +18,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// seen is what a stream has, in words: interface/direction, length, comment.
+// seen is a Writer that keeps packets as texts: interface/direction, length, comment.
 func seen(t *testing.T, file []byte) (ports, packets []string, stats map[int]pcapng.Stats) {
 	t.Helper()
 	stats = map[int]pcapng.Stats{}
@@ -117,7 +117,7 @@ func TestEncoder(t *testing.T) {
 	}
 }
 
-// A flooded frame leaves by the ways that it fits, as long as they now are.
+// A flooded frame is shown at the ports whose present MTU it fits.
 func TestEncoderNarrower(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -152,7 +152,7 @@ func TestEncoderNarrower(t *testing.T) {
 	}
 }
 
-// Wireshark reads the outer view as VXLAN of the right network, with sound IP headers, over IPv4 and IPv6.
+// Wireshark reads the outer view as VXLAN of the right network, with valid IP headers, over IPv4 and IPv6.
 func TestOuterTshark(t *testing.T) {
 	if _, err := exec.LookPath("tshark"); err != nil {
 		cannot(t, err)

@@ -11,7 +11,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// wire takes everything and keeps nothing.
+// wire is a device that accepts all frames and drops them.
 type wire struct{}
 
 func (wire) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
@@ -46,7 +46,7 @@ func newNet(h *Hub, name string) *net {
 	return n
 }
 
-// send lets a frame from station src in, where it is at home.
+// send sends a frame from station src into the station's port.
 func (n *net) send(src, dst, number byte) {
 	n.ports[src].Ingress([]ether.Frame{to(mac(src), mac(dst), number)})
 }
@@ -120,7 +120,7 @@ func TestHub(t *testing.T) {
 	}
 }
 
-// The books balance also while a frame is on its way into them: a capture may end at that time.
+// The counters add up also while a frame is being counted: a capture may end at that time.
 func TestBooksMeanwhile(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -163,7 +163,7 @@ func TestHubIDs(t *testing.T) {
 	}
 }
 
-// Who looks at headers gets no payload.
+// A Subscriber to headers gets no payload.
 func TestHubHeaders(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -179,7 +179,7 @@ func TestHubHeaders(t *testing.T) {
 	}
 }
 
-// A network that comes later is seen, one that was removed is not.
+// Frames of a network that is added later are copied, those of a removed one are not.
 func TestHubNetworks(t *testing.T) {
 	h := NewHub()
 	s := open(t, h, Options{})
@@ -227,7 +227,7 @@ func TestStuckReader(t *testing.T) {
 	}
 }
 
-// Looking allocates nothing.
+// Copying a frame allocates nothing.
 func TestWatchAllocs(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -267,7 +267,7 @@ func BenchmarkWatch(b *testing.B) {
 	}
 }
 
-// What the flight recorder costs a segment that has come with others out of the tunnel.
+// The cost of the flight recorder for a segment that was received with others from the tunnel.
 func BenchmarkRecord(b *testing.B) {
 	const trains, segments, room = 16, 44, 1516
 	h := NewHub()
@@ -338,8 +338,8 @@ func TestHubRun(t *testing.T) {
 	}
 }
 
-// A container that has gone is known by its sandbox, for as long as it was there: neither who has its address after it,
-// nor what its network said before and after is its own.
+// Frames of a container that is gone are selected by its sandbox, for the time of its existence: not those of a later container
+// with its address, and not its network's floods from before and after.
 func TestWantsGone(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -390,7 +390,7 @@ func TestWantsGone(t *testing.T) {
 	}
 }
 
-// A capture of a sandbox begins when its port is told whose it is.
+// A capture of a sandbox begins when its port is told the sandbox.
 func TestSandboxIsTaken(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")

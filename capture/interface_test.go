@@ -9,8 +9,8 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A file is anybody's: whatever its interfaces, comments and verdicts are, they are read as they would be written, or not
-// at all.
+// A file may come from anybody: whatever its interfaces, comments and verdicts are, they are read as they would be written, or
+// not at all.
 func FuzzTold(f *testing.F) {
 	p := Port{Number: 7, Network: "5f0c", VNI: 80, Name: "9b1d", Link: "tpc9b1d"}
 	lost := Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost | ether.FaultRate, Kind: ether.TCP6, Segment: 1400, Out: -1}

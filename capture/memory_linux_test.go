@@ -35,8 +35,8 @@ func mapped(t *testing.T, at uintptr, size int) bool {
 
 func (r *ring) address() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(r.buf))) }
 
-// A ring's memory is not on the heap, where it would let as much garbage lie. It is given back when the recorder is off,
-// when a capture has ended, and in any case when nobody has the ring any more.
+// A ring's memory is not on the heap, where it would let as much garbage pile up. It is freed when the recorder is switched off,
+// when a capture has ended, and in any case when the ring is unreachable.
 func TestRingMemory(t *testing.T) {
 	const size = 256 << 20
 	heap := func() uint64 {
@@ -91,8 +91,8 @@ func TestRingMemory(t *testing.T) {
 	runtime.KeepAlive(rec)
 }
 
-// A Recorder for which memory is short gives back what it has got: a smaller one fits then. The test is a process of its
-// own, whose address space is bounded.
+// A Recorder that cannot get all of its memory frees what it got: then a smaller one fits. The test is a process of its own
+// with a bounded address space.
 func TestResizeShort(t *testing.T) {
 	const size = 1 << 30
 	const room = size + size/16 // for the frames, but not for the drops beside them

@@ -101,7 +101,7 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// Who reads a dump slowly misses nothing, however much comes meanwhile.
+// A slow reader of a dump misses nothing, however many frames come meanwhile.
 func TestRecorderSlowReader(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -135,7 +135,7 @@ func TestRecorderSlowReader(t *testing.T) {
 	}
 }
 
-// It may be resized, and its memory given back, while others dump it.
+// It can be resized, and its memory freed, while others dump it.
 func TestRecorderResizedMeanwhile(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
@@ -173,7 +173,7 @@ func TestRecorderResizedMeanwhile(t *testing.T) {
 	wg.Wait()
 }
 
-// What dumps take is bounded: their number, and the memory of their copies.
+// The number of dumps is bounded, and so is the memory of their copies.
 func TestDumpsBounded(t *testing.T) {
 	h := NewHub()
 	r := h.NewRecorder()
@@ -208,7 +208,7 @@ func TestDumpsBounded(t *testing.T) {
 	}
 }
 
-// A dump ends with the first error of who reads it.
+// A dump ends with the reader's first error.
 func TestDumpError(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")

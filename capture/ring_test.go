@@ -152,7 +152,7 @@ func TestRingFull(t *testing.T) {
 	}
 }
 
-// A full ring gives up its oldest by the part, and no more than it has to.
+// A full ring drops its oldest records in parts, and no more than needed.
 func TestRingGivesUp(t *testing.T) {
 	const size, data = 1 << 20, 72
 	r := makeRing(t, size, true)
@@ -166,7 +166,7 @@ func TestRingGivesUp(t *testing.T) {
 	}
 }
 
-// The least ring has room for the longest frames, however they lie.
+// The smallest ring has room for the longest frames, wherever in it they begin.
 func TestRingLongest(t *testing.T) {
 	r := makeRing(t, 1<<18, true)
 	sizes := rand.New(rand.NewPCG(7, 8))
@@ -250,7 +250,7 @@ func TestRingRun(t *testing.T) {
 	}
 }
 
-// A ring that overwrites keeps the newest, in one piece, and its books balance.
+// A ring that overwrites keeps the newest records without a gap, and its counters add up.
 func TestRingOverwrites(t *testing.T) {
 	r := makeRing(t, 1<<18, true)
 	sizes := rand.New(rand.NewPCG(3, 4))
@@ -382,7 +382,7 @@ func BenchmarkRing(b *testing.B) {
 	}
 }
 
-// What a full ring has dropped is told with the next frame of the same port, or, if none follows, in the end.
+// What a full ring has dropped is reported with the next frame of the same port, or, if none follows, at the end.
 func TestRingLosses(t *testing.T) {
 	r := makeRing(t, 1<<18, false)
 	f := numbered(1, 1000)

@@ -74,7 +74,7 @@ func TestWhatIsThere(t *testing.T) {
 	}
 }
 
-// Two captures that begin in the same second share no file.
+// Two captures that begin in the same second write different files.
 func TestSameSecond(t *testing.T) {
 	o := Options{Path: filepath.Join(t.TempDir(), "a.pcapng"), MaxBytes: 5000, Begin: time.Unix(0, start)}
 	a, err := Create(o)
@@ -138,7 +138,7 @@ func full(t *testing.T, path string) {
 	}
 }
 
-// A disk that is full at the first byte: nothing is left behind, an older file stays, and the error says so.
+// A disk that is full at the first byte: no file is left, an old file stays, and the error says so.
 func TestDiskFullAtOnce(t *testing.T) {
 	if path := os.Getenv("FILE_FULL"); path != "" {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 20, Max: 20}); err != nil {
@@ -177,7 +177,7 @@ func TestDiskFullAtOnce(t *testing.T) {
 	}
 }
 
-// A link is followed, and a directory that takes no new file is no obstacle.
+// A symbolic link is followed, and a file in a directory where none can be created is overwritten.
 func TestReplaced(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")

@@ -84,7 +84,7 @@ func unpacked(b []byte) ([]byte, error) {
 	return io.ReadAll(s)
 }
 
-// What is packed comes out as it was, in one piece or in several.
+// A packed file is unpacked to what it was, from one gzip member or zstd frame or from several.
 func TestUnpack(t *testing.T) {
 	a, b := plain(30_000), plain(1000)
 	both := append(bytes.Clone(a), b...)
@@ -109,7 +109,7 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
-// What is cut off or spoiled ends with an error that says so, wherever that is, and not as if it were complete.
+// A file that is cut off or damaged anywhere ends with an error that says so, and not as if it were complete.
 func TestUnpackBroken(t *testing.T) {
 	want, every := plain(12_000), 50
 	if testing.Short() {
@@ -185,7 +185,7 @@ func peak(t *testing.T, r io.Reader) (n int64, most uint64) {
 	}
 }
 
-// What comes out of a small file without end takes no more memory than what comes out of any other.
+// A small file that unpacks to very much needs no more memory than any other.
 func TestUnpackBomb(t *testing.T) {
 	size, windows := 384<<20, []int{1 << 20, maxWindow}
 	if testing.Short() {

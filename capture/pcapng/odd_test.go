@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// What the header of a file, an interface or a packet says is taken as the most forgiving of tshark and tcpdump takes
-// it, and whatever was read can be written.
+// Headers of files, interfaces and packets are read as the more tolerant of tshark and tcpdump reads them, and whatever was read
+// can be written.
 func TestOddFiles(t *testing.T) {
 	o := binary.LittleEndian
 	data := udp(3)

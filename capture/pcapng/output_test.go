@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What cannot be written is refused with the reason, and leaves no trace in the file.
+// What the format cannot hold is refused with the reason, and nothing of it is written.
 func TestRefused(t *testing.T) {
 	w := NewWriter(io.Discard, Section{})
 	p := NewPcapWriter(io.Discard, Ethernet, 96)
