@@ -104,7 +104,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, answer any
 		return c.noDaemon(err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return refused(resp.StatusCode, text)
+		return errorOf(resp.StatusCode, text)
 	}
 	if answer == nil {
 		return nil
@@ -149,8 +149,8 @@ func LogOf(plugin string) string {
 	return "journalctl -u docker | grep plugin=" + api.Short(plugin)
 }
 
-// refused turns the daemon's refusal into an error with its exit code.
-func refused(status int, text []byte) error {
+// errorOf turns the daemon's refusal into an error with its exit code.
+func errorOf(status int, text []byte) error {
 	var e api.Error
 	if json.Unmarshal(text, &e) != nil || e.Error == "" {
 		e.Error = fmt.Sprintf("the daemon does not understand this command (HTTP %d): is it of another version?", status)

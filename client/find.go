@@ -65,7 +65,7 @@ func (c *Client) At() string {
 func (c *Client) search(ctx context.Context) (conn net.Conn, at string, err error) {
 	if c.Places.Usual != "" {
 		conn, err = DialUnix(ctx, c.Places.Usual)
-		if !nobody(err) {
+		if !noListener(err) {
 			return conn, c.Places.Usual, err
 		}
 	}
@@ -74,7 +74,7 @@ func (c *Client) search(ctx context.Context) (conn net.Conn, at string, err erro
 	for _, path := range sockets {
 		next, err := DialUnix(ctx, path)
 		switch {
-		case nobody(err):
+		case noListener(err):
 			continue
 		case err != nil:
 			return nil, path, err
@@ -124,8 +124,8 @@ func (c *Client) Others() []string {
 	return slices.DeleteFunc(append([]string{c.Places.Usual}, sockets...), func(path string) bool { return path == "" || path == c.At() })
 }
 
-// nobody tells whether a connection failed since nobody listens: there is no socket, or one whose daemon has ended.
-func nobody(err error) bool {
+// noListener tells whether a connection failed since nobody listens: there is no socket, or one whose daemon has ended.
+func noListener(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ECONNREFUSED)
 }
 

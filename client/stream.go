@@ -52,7 +52,7 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 		if err != nil {
 			return nil, c.noDaemon(err)
 		}
-		return nil, refused(resp.StatusCode, text)
+		return nil, errorOf(resp.StatusCode, text)
 	}
 	s := &Stream{C: c, ID: resp.Header.Get("X-Capture-Id"), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
 	s.Since, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Since"), 10, 64)

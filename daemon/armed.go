@@ -22,15 +22,15 @@ const (
 )
 
 // Arm begins the capture of an endpoint that is about to come.
-func (l Looker) Arm(network, endpoint, filter string) error {
+func (l Observer) Arm(network, endpoint, filter string) error {
 	return l.Captures.arm(network, endpoint, filter)
 }
 
 // Disarm ends it with the endpoint; there may be none.
-func (l Looker) Disarm(endpoint string) { l.Captures.disarm(endpoint) }
+func (l Observer) Disarm(endpoint string) { l.Captures.disarm(endpoint) }
 
 func (c *Captures) arm(network, endpoint, expr string) error {
-	a := &asked{network: network, endpoint: endpoint}
+	a := &captureSpec{network: network, endpoint: endpoint}
 	a.Name, a.Targets.Endpoints = "tapestry.capture="+expr, []string{endpoint}
 	if strings.TrimSpace(expr) == "" {
 		return errors.New("want a filter as of tcpdump, or all for every frame")
@@ -44,7 +44,7 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 	}
 	a.targets = readTargets(&a.Targets)
 	c.disarm(endpoint)
-	c.room()
+	c.makeRoom()
 	_, err = c.open(a, api.Credentials{UID: -1, PID: -1})
 	return err
 }
@@ -52,7 +52,7 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 // armed gives the captures without a reader that there are, oldest first. It needs the lock.
 func (c *Captures) armed() (all []*session) {
 	for _, s := range c.all {
-		if s.waits() {
+		if s.awaitsReader() {
 			all = append(all, s)
 		}
 	}
@@ -60,14 +60,14 @@ func (c *Captures) armed() (all []*session) {
 	return all
 }
 
-// waits tells whether a capture has no reader yet.
-func (s *session) waits() bool {
+// awaitsReader tells whether a capture has no reader yet.
+func (s *session) awaitsReader() bool {
 	state := *s.state.Load()
 	return s.length.Load() == 0 && (state == "armed" || state == "kept")
 }
 
-// room drops what was kept long enough, and the oldest of it if the next one would be too many.
-func (c *Captures) room() {
+// makeRoom drops what was kept long enough, and the oldest of it if the next one would be too many.
+func (c *Captures) makeRoom() {
 	c.mu.Lock()
 	var gone []*session
 	left := c.armed()
@@ -87,7 +87,7 @@ func (c *Captures) room() {
 // cancel ends a capture by hand.
 func (c *Captures) cancel(s *session) {
 	c.mu.Lock()
-	waits := c.all[s.id] == s && s.waits()
+	waits := c.all[s.id] == s && s.awaitsReader()
 	s.stop("stopped")
 	c.mu.Unlock()
 	if waits {
@@ -101,7 +101,7 @@ func (c *Captures) disarm(endpoint string) {
 	for _, s := range c.all {
 		switch {
 		case s.endpoint != endpoint || s.length.Load() != 0 || *s.state.Load() == "kept":
-		case !s.waits():
+		case !s.awaitsReader():
 			s.stop("container")
 		default:
 			s.sink.Close()
@@ -121,16 +121,16 @@ func (c *Captures) disarm(endpoint string) {
 	}
 }
 
-// take gives a capture without a reader to one: from its first frame on.
-func (c *Captures) take(ask *asked, who api.Credentials) (*session, error) {
-	c.room()
+// attach gives a capture without a reader to one: from its first frame on.
+func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, error) {
+	c.makeRoom()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.all[ask.Attach]
 	switch {
 	case old == nil:
 		return nil, fmt.Errorf("no capture %q", ask.Attach)
-	case !old.waits():
+	case !old.awaitsReader():
 		return nil, fmt.Errorf("capture %s does not wait for a reader: it has one, or had", old.id)
 	}
 	ask.Targets, ask.Filter, ask.targets, ask.show.Filter = old.ask.Targets, old.ask.Filter, old.ask.targets, old.ask.Filter.Expr

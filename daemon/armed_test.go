@@ -20,9 +20,9 @@ import (
 const lateID = "77aa555555555555555555555555555555555555555555555555555555555555"
 
 // late is a container that comes while captures run, and goes: its port is station 2's in the lens.
-func late(l *fake.Lens, t *testing.T, filter string) daemon.Looker {
+func late(l *fake.Lens, t *testing.T, filter string) daemon.Observer {
 	t.Helper()
-	to := daemon.Looker{l.Hub, l.Captures}
+	to := daemon.Observer{l.Hub, l.Captures}
 	if err := to.Arm(fake.WideID, lateID, filter); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestArmedBound(t *testing.T) {
 // A filter that cannot be is refused, with what is wrong.
 func TestArmedRefused(t *testing.T) {
 	l := fake.NewLens(t)
-	to := daemon.Looker{l.Hub, l.Captures}
+	to := daemon.Observer{l.Hub, l.Captures}
 	for filter, want := range map[string]string{" ": "want a filter", "tcp prt 80": "filter", "host web": "web"} {
 		if err := to.Arm(fake.WideID, lateID, filter); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", filter, err)

@@ -18,7 +18,7 @@ func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames
 func TestBooksAtLimit(t *testing.T) {
 	hub, sw := capture.NewHub(), vswitch.New(vswitch.Config{})
 	hub.Add("net", sw)
-	s := newSession(&asked{}, api.Credentials{})
+	s := newSession(&captureSpec{}, api.Credentials{})
 	var err error
 	if s.sink, err = hub.Subscribe(capture.Options{}); err != nil {
 		t.Fatal(err)

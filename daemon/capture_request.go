@@ -16,8 +16,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// asked is a CaptureRequest that was understood.
-type asked struct {
+// captureSpec is a CaptureRequest that was understood.
+type captureSpec struct {
 	api.CaptureRequest
 	show    capture.EncoderOptions
 	targets capture.Targets
@@ -26,9 +26,9 @@ type asked struct {
 	network, endpoint string // of a container that it is armed for; "": of none
 }
 
-// understand reads a request for a capture or a dump.
-func understand(w http.ResponseWriter, r *http.Request) (*asked, error) {
-	a := &asked{}
+// parseRequest reads a request for a capture or a dump.
+func parseRequest(w http.ResponseWriter, r *http.Request) (*captureSpec, error) {
+	a := &captureSpec{}
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
 	d.DisallowUnknownFields()
 	err := d.Decode(&a.CaptureRequest)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +17,6 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/capture/pcapng"
-	"github.com/tapestry-net/tapestry/fabric"
 )
 
 const (
@@ -29,22 +26,6 @@ const (
 	remembered  = time.Minute // a capture's books after its end,
 	maxEnded    = 64          // but not of more captures
 )
-
-// Looker tells the hub of networks and ports.
-type Looker struct {
-	*capture.Hub
-	Captures *Captures
-}
-
-func (l Looker) Plug(v fabric.PortView, local, remote netip.AddrPort) {
-	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
-		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: api.SandboxName(v.Sandbox),
-		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
-}
-
-func (l Looker) SetSandbox(number uint32, path string) {
-	l.Hub.SetSandbox(number, api.SandboxName(path))
-}
 
 // Captures are the captures that run, the daemon's end of them.
 type Captures struct {
@@ -66,11 +47,11 @@ func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-ch
 func (c *Captures) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/captures", c.start)
 	mux.HandleFunc("GET /v1/captures", c.list)
-	mux.HandleFunc("GET /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("GET /v1/captures/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		reply(w, http.StatusOK, s.books())
 	}))
-	mux.HandleFunc("PATCH /v1/captures/{id}", c.one(c.change))
-	mux.HandleFunc("DELETE /v1/captures/{id}", c.one(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("PATCH /v1/captures/{id}", c.withCapture(c.change))
+	mux.HandleFunc("DELETE /v1/captures/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		c.cancel(s)
 		reply(w, http.StatusOK, struct{}{})
 	}))
@@ -84,7 +65,7 @@ func (c *Captures) Routes(mux *http.ServeMux) {
 type session struct {
 	id    string
 	name  string
-	ask   *asked // nil: it has ended. Only its own goroutine uses it
+	ask   *captureSpec // nil: it has ended. Only its own goroutine uses it
 	sink  *capture.Subscriber
 	who   api.Credentials
 	began time.Time
@@ -107,14 +88,14 @@ type session struct {
 
 // start answers with the stream of a new capture.
 func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
-	ask, err := understand(w, r)
+	ask, err := parseRequest(w, r)
 	if err != nil {
 		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
 		return
 	}
 	begin := c.open
 	if ask.Attach != "" {
-		begin = c.take
+		begin = c.attach
 	}
 	s, err := begin(ask, credentialsOf(r))
 	if err != nil {
@@ -134,7 +115,7 @@ func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
 }
 
 // newSession is one that nobody knows yet.
-func newSession(ask *asked, who api.Credentials) *session {
+func newSession(ask *captureSpec, who api.Credentials) *session {
 	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{}),
 		network: ask.network, endpoint: ask.endpoint}
 	state := "running"
@@ -152,13 +133,13 @@ func newSession(ask *asked, who api.Credentials) *session {
 	return s
 }
 
-func (c *Captures) open(ask *asked, who api.Credentials) (*session, error) {
+func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error) {
 	s := newSession(ask, who)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	runs, memory := 0, ringOf(ask)
 	for _, other := range c.all {
-		if memory += other.sink.Memory(); other.length.Load() == 0 && !other.waits() {
+		if memory += other.sink.Memory(); other.length.Load() == 0 && !other.awaitsReader() {
 			runs++
 		}
 	}
@@ -209,7 +190,7 @@ func (c *Captures) forget() {
 func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
 
 // ringOf is the memory that a capture asks for.
-func ringOf(a *asked) int { return cmp.Or(a.Ring, capture.DefaultRing) }
+func ringOf(a *captureSpec) int { return cmp.Or(a.Ring, capture.DefaultRing) }
 
 // run streams until the capture ends, for whatever reason.
 func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
@@ -247,7 +228,7 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		if *s.state.Load() == "shutdown" {
 			grace = 2 * time.Second
 		}
-		out.hurry(grace)
+		out.setFlushTimeout(grace)
 	}()
 
 	tick := time.NewTicker(time.Second)
@@ -367,7 +348,7 @@ func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.
 
 // Running are the books of those that run, in the order in which they began.
 func (c *Captures) Running() []api.Books {
-	c.room()
+	c.makeRoom()
 	c.mu.Lock()
 	all := []api.Books{}
 	for _, s := range c.all {
@@ -380,8 +361,8 @@ func (c *Captures) Running() []api.Books {
 	return all
 }
 
-// one answers about one capture.
-func (c *Captures) one(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
+// withCapture answers about one capture.
+func (c *Captures) withCapture(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		s := c.all[r.PathValue("id")]
@@ -411,7 +392,7 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		reply(w, http.StatusConflict, api.Error{Error: fmt.Sprintf("capture %s has ended", s.id)})
 		return
 	}
-	if want.Filter != nil && !s.refilter(want.Filter, match) {
+	if want.Filter != nil && !s.setFilter(want.Filter, match) {
 		want.Filter = nil
 	}
 	if want.Targets == nil && want.Filter == nil {
@@ -433,8 +414,8 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 	reply(w, http.StatusOK, struct{}{})
 }
 
-// refilter gives a capture another filter, unless that is to renew one which it has not any more.
-func (s *session) refilter(f *api.Filter, match capture.Match) bool {
+// setFilter gives a capture another filter, unless that is to renew one which it has not any more.
+func (s *session) setFilter(f *api.Filter, match capture.Match) bool {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	if f.Was != nil && *f.Was != *s.filter.Load() {
@@ -445,57 +426,5 @@ func (s *session) refilter(f *api.Filter, match capture.Match) bool {
 	return true
 }
 
-// An output is a stream on its way to a client.
-type output struct {
-	capture.Writer
-	conn  *http.ResponseController
-	given int64
-	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
-	until time.Time    // and all of them; zero: for ever
-}
-
-func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *api.CaptureRequest) *output {
-	o := &output{conn: conn}
-	if ask.Format == "ndjson" {
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		o.Writer = capture.NewNDJSON(w)
-	} else {
-		w.Header().Set("Content-Type", "application/x-pcapng")
-		o.Writer = pcapng.NewWriter(w, pcapng.Section{Application: "tapestry " + c.version, Comment: ask.Name})
-	}
-	return o
-}
-
-// waiting is how many bytes were not flushed.
-func (o *output) waiting() int64 { return o.Size() - o.given }
-
 // errUnread is that nobody reads any more.
 var errUnread = errors.New("the reader is gone")
-
-// hurry lets each flush from now on, and one that hangs, take no longer than grace.
-func (o *output) hurry(grace time.Duration) {
-	o.grace.Store(int64(grace))
-	o.setDeadline()
-}
-
-func (o *output) setDeadline() {
-	grace := time.Duration(o.grace.Load())
-	if grace == 0 {
-		return
-	}
-	end := time.Now().Add(grace)
-	if !o.until.IsZero() && o.until.Before(end) {
-		end = o.until
-	}
-	_ = o.conn.SetWriteDeadline(end)
-}
-
-func (o *output) flush() error {
-	o.setDeadline()
-	err := o.Writer.Flush()
-	o.given = o.Size()
-	if err = errors.Join(err, o.conn.Flush()); err != nil {
-		return fmt.Errorf("%w: %w", errUnread, err)
-	}
-	return nil
-}

@@ -79,7 +79,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	looks := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
-	s.Poller, s.Log, s.Observer = workers, log, Looker{hub, looks}
+	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, looks}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err

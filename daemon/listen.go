@@ -99,27 +99,27 @@ func ListenAPI(path, group string) (net.Listener, error) {
 			return nil, errors.Join(fmt.Errorf("open --api-socket %s to group %s: %w", path, group, err), l.Close())
 		}
 	}
-	return credited{l}, nil
+	return credentialListener{l}, nil
 }
 
-// credited is a listener whose connections have their client's credentials for a remote address: those of a Unix socket
+// credentialListener is a listener whose connections have their client's credentials for a remote address: those of a Unix socket
 // have none.
-type credited struct{ net.Listener }
+type credentialListener struct{ net.Listener }
 
-func (n credited) Accept() (net.Conn, error) {
+func (n credentialListener) Accept() (net.Conn, error) {
 	c, err := n.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return creditedConn{c, api.CredentialsOf(c)}, nil
+	return credentialConn{c, api.CredentialsOf(c)}, nil
 }
 
-type creditedConn struct {
+type credentialConn struct {
 	net.Conn
 	who api.Credentials
 }
 
-func (c creditedConn) RemoteAddr() net.Addr { return c.who }
+func (c credentialConn) RemoteAddr() net.Addr { return c.who }
 
 // credentialsOf reads who sent a request.
 func credentialsOf(r *http.Request) api.Credentials {

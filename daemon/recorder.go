@@ -61,7 +61,7 @@ const (
 // dump answers with a stream of what the recorder holds.
 func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 	began, who := time.Now(), credentialsOf(r)
-	ask, err := understand(w, r)
+	ask, err := parseRequest(w, r)
 	if err != nil {
 		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
 		return
@@ -76,7 +76,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
 		out = c.newOutput(w, conn, &ask.CaptureRequest)
 		out.until = began.Add(dumpWait)
-		out.hurry(readWait)
+		out.setFlushTimeout(readWait)
 		stream = c.Hub.NewEncoder(out.Writer, ask.show, nil)
 		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
 		if err := stream.AddPorts(c.Hub.Ports(stopped)); err != nil { // so that they have names from the first frame on

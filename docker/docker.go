@@ -241,9 +241,9 @@ func (d *Engine) events(ctx context.Context, since time.Time) (io.ReadCloser, er
 	return d.open(ctx, "/events?"+q.Encode())
 }
 
-// past gives what Docker still remembers of containers that came to networks and left them since then: it keeps its
+// pastEvents gives what Docker still remembers of containers that came to networks and left them since then: it keeps its
 // last 256 events, of all kinds.
-func (d *Engine) past(ctx context.Context, since time.Time) (all []Event) {
+func (d *Engine) pastEvents(ctx context.Context, since time.Time) (all []Event) {
 	ctx, cancel := context.WithTimeout(ctx, Wait)
 	defer cancel()
 	q := url.Values{"since": {eventTime(since)}, "until": {eventTime(time.Now())},

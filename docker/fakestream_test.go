@@ -99,14 +99,14 @@ func describe(b pcapng.Block, given *[]string) string {
 
 // stage is a followed of the container web whose Docker is told by hand, and a reader of its blocks.
 type stage struct {
-	*Followed
+	*Follower
 	s    *fakeStream
 	read chan string
 }
 
 func newStage(t *testing.T) *stage {
 	n := &Names{engine: &Engine{Answered: true}}
-	n.now.Store(&directory{})
+	n.now.Store(&snapshot{})
 	tg := NewTargets(n)
 	tg.follows, tg.names["web"] = true, true
 	ctx, cancel := context.WithCancel(t.Context())
@@ -131,11 +131,11 @@ func newStage(t *testing.T) *stage {
 
 // says is Docker, which says whose an endpoint is.
 func (b *stage) says(network, endpoint, name string) {
-	b.n.meet(network)
-	b.n.replace(func(d *directory) {
-		d.endpoints[endpoint] = namedEnd{network: network, name: name, container: "c-" + name}
+	b.n.addNetwork(network)
+	b.n.update(func(d *snapshot) {
+		d.endpoints[endpoint] = endpointInfo{network: network, name: name, container: "c-" + name}
 	})
-	b.settle()
+	b.evaluate()
 }
 
 // want waits until all is quiet and holds against want what Next has given.

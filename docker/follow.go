@@ -22,13 +22,13 @@ const (
 	eventsSeldom = 5 * time.Second        // but not longer
 )
 
-// Followed is a running capture that keeps up with Docker. One goroutine of it hears Docker's events, one asks Docker
+// Follower is a running capture that keeps up with Docker. One goroutine of it hears Docker's events, one asks Docker
 // and tells the daemon; both end with the context, or when Next has given an error.
 //
 // A container's endpoint is another one each time that it is started, and the daemon hears of the endpoint before
 // Docker shows whose it is. So with containers among the targets the daemon streams the frames of every new port, and
 // Next judges them; see hold.go.
-type Followed struct {
+type Follower struct {
 	s      running
 	n      *Names
 	t      *Targets
@@ -38,7 +38,7 @@ type Followed struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	kick   chan struct{} // holds a token when Docker is to be asked
-	hold
+	holdQueue
 
 	mu       sync.Mutex
 	ports    []*seenPort          // by Interface of the stream
@@ -69,18 +69,18 @@ type seenPort struct {
 
 // Follow gives the blocks of a capture of t with the filter expr, as asked for with t.Request and n.filter, and keeps
 // it right until ctx ends. A request with Targets.New must have Detail.
-func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *Followed {
+func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
 	f := newFollowed(ctx, s, n, t, expr)
 	if n.engine.Answered {
-		go f.hear()
+		go f.watchEvents()
 		go f.run()
 	}
 	return f
 }
 
-func newFollowed(ctx context.Context, s running, n *Names, t *Targets, expr string) *Followed {
-	f := &Followed{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, holds: n.engine.Answered,
-		asked: t.Request(), kick: make(chan struct{}, 1), stale: make(map[string]bool), hold: hold{news: make(chan struct{}, 1)}}
+func newFollowed(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
+	f := &Follower{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, holds: n.engine.Answered,
+		asked: t.Request(), kick: make(chan struct{}, 1), stale: make(map[string]bool), holdQueue: holdQueue{news: make(chan struct{}, 1)}}
 	f.filter, _ = n.filter(expr) // it was compiled before
 	f.ctx, f.stop = context.WithCancel(ctx)
 	return f
@@ -92,24 +92,24 @@ func (n *Names) filter(expr string) (api.Filter, error) {
 	return want, err
 }
 
-// poke puts a token into a channel that holds one.
-func poke(c chan struct{}) {
+// notify puts a token into a channel that holds one.
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// hear reads Docker's events for as long as it can. When it begins anew, something may have been missed. A Docker that
+// watchEvents reads Docker's events for as long as it can. When it begins anew, something may have been missed. A Docker that
 // tells no events is asked for everything instead, now and then.
-func (f *Followed) hear() {
+func (f *Follower) watchEvents() {
 	pause := eventsAgain
 	for f.ctx.Err() == nil {
 		began := time.Now()
 		events, err := f.n.engine.events(f.ctx, began)
-		f.outdated("")
+		f.markStale("")
 		if err == nil {
-			f.read(events)
+			f.readEvents(events)
 		}
 		if time.Since(began) > eventsSeldom {
 			pause = eventsAgain
@@ -122,7 +122,7 @@ func (f *Followed) hear() {
 	}
 }
 
-func (f *Followed) read(events io.ReadCloser) {
+func (f *Follower) readEvents(events io.ReadCloser) {
 	defer events.Close()
 	for d := json.NewDecoder(events); ; {
 		var e Event
@@ -132,17 +132,17 @@ func (f *Followed) read(events io.ReadCloser) {
 		now := f.n.now.Load()
 		switch _, ours := now.networks[e.Actor.ID]; {
 		case e.Type == "network" && ours:
-			f.outdated(e.Actor.ID)
+			f.markStale(e.Actor.ID)
 		case e.Type == "container":
 			for _, id := range now.networksOf(e.Actor.ID) {
-				f.outdated(id)
+				f.markStale(id)
 			}
 		}
 	}
 }
 
-// outdated has Docker asked again about a network, or about everything ("").
-func (f *Followed) outdated(network string) {
+// markStale has Docker asked again about a network, or about everything ("").
+func (f *Follower) markStale(network string) {
 	f.mu.Lock()
 	if network == "" {
 		f.allStale = true
@@ -150,11 +150,11 @@ func (f *Followed) outdated(network string) {
 		f.stale[network] = true
 	}
 	f.mu.Unlock()
-	poke(f.kick)
+	notify(f.kick)
 }
 
 // run asks Docker when there is a reason to, and tells the daemon what follows from it.
-func (f *Followed) run() {
+func (f *Follower) run() {
 	var again <-chan time.Time
 	for {
 		select {
@@ -164,7 +164,7 @@ func (f *Followed) run() {
 		case <-again:
 		}
 		again = nil
-		if wait := f.round(); wait > 0 {
+		if wait := f.refreshStale(); wait > 0 {
 			again = time.After(wait)
 		}
 		select {
@@ -175,8 +175,8 @@ func (f *Followed) run() {
 	}
 }
 
-// round asks and tells once. It says after what time the next one is due though nothing happens; 0: none is.
-func (f *Followed) round() (again time.Duration) {
+// refreshStale asks and tells once. It says after what time the next one is due though nothing happens; 0: none is.
+func (f *Follower) refreshStale() (again time.Duration) {
 	f.mu.Lock()
 	all, stale := f.allStale, f.stale
 	f.allStale, f.stale = false, make(map[string]bool)
@@ -201,19 +201,19 @@ func (f *Followed) round() (again time.Duration) {
 		maps.Copy(f.stale, stale)
 		f.mu.Unlock()
 	}
-	if told := f.tell(f.settle()); err != nil || told != nil {
+	if told := f.tell(f.evaluate()); err != nil || told != nil {
 		again = refreshAgain
 	}
 	return again
 }
 
 // unnamed tells whether a port is a container's, and Docker has not said of which.
-func (f *Followed) unnamed(p *seenPort) bool {
+func (f *Follower) unnamed(p *seenPort) bool {
 	return p.ours && !p.port.Remote && !p.port.HostPort && f.n.now.Load().endpoints[p.port.Name].container == ""
 }
 
-// settle judges the ports by what is known now. It gives what the daemon should look at.
-func (f *Followed) settle() (want api.Targets) {
+// evaluate judges the ports by what is known now. It gives what the daemon should look at.
+func (f *Follower) evaluate() (want api.Targets) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.judgeAll()
@@ -229,7 +229,7 @@ func (f *Followed) settle() (want api.Targets) {
 }
 
 // tell has the daemon look at what is wanted now, if it may not do so yet or looks at more.
-func (f *Followed) tell(want api.Targets) error {
+func (f *Follower) tell(want api.Targets) error {
 	var what api.CaptureChange
 	if f.judges && (f.lacks(want) || f.surplus()) {
 		what.Targets = &want
@@ -253,12 +253,12 @@ func (f *Followed) tell(want api.Targets) error {
 	return nil
 }
 
-func (f *Followed) lacks(want api.Targets) bool {
+func (f *Follower) lacks(want api.Targets) bool {
 	return slices.ContainsFunc(want.Endpoints, func(id string) bool { return !slices.Contains(f.asked.Endpoints, id) })
 }
 
 // surplus tells whether the daemon looks at a new port that is not wanted.
-func (f *Followed) surplus() bool {
+func (f *Follower) surplus() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.ports, func(p *seenPort) bool {
@@ -267,7 +267,7 @@ func (f *Followed) surplus() bool {
 }
 
 // judgeAll judges every port anew. It needs the lock.
-func (f *Followed) judgeAll() {
+func (f *Follower) judgeAll() {
 	changed := false
 	f.flooded = make(map[string]*seenPort)
 	for _, p := range f.ports {
@@ -280,11 +280,11 @@ func (f *Followed) judgeAll() {
 	}
 	if changed {
 		f.judged.Store(true)
-		poke(f.news)
+		notify(f.news)
 	}
 }
 
-func (f *Followed) judge(p *seenPort) judgement {
+func (f *Follower) judge(p *seenPort) judgement {
 	if !p.ours {
 		return wanted
 	}
@@ -301,12 +301,12 @@ func (f *Followed) judge(p *seenPort) judgement {
 	return verdict
 }
 
-// meet takes a port that the stream tells of, and has its name asked for.
-func (f *Followed) meet(i *pcapng.Interface) {
+// addPort takes a port that the stream tells of, and has its name asked for.
+func (f *Follower) addPort(i *pcapng.Interface) {
 	p := &seenPort{about: i, came: time.Now(), index: -1}
 	p.port, p.ours = capture.ReadPort(i)
 	if p.ours {
-		f.n.meet(p.port.Network)
+		f.n.addNetwork(p.port.Network)
 	}
 	f.mu.Lock()
 	f.ports = append(f.ports, p)
@@ -315,6 +315,6 @@ func (f *Followed) meet(i *pcapng.Interface) {
 	f.mu.Unlock()
 	f.judged.Store(true)
 	if ask {
-		poke(f.kick)
+		notify(f.kick)
 	}
 }

@@ -84,7 +84,7 @@ func (d *liveDaemon) frame(in int, text string) {
 
 // A pursuit is a capture that is followed, and its blocks as describe writes them.
 type pursuit struct {
-	*Followed
+	*Follower
 	t    *testing.T
 	read chan string
 }
@@ -288,7 +288,7 @@ func TestFollowFilter(t *testing.T) {
 	// While it is stopped its filter stays.
 	docker.Leave(fake.WideID, fake.WebContainer)
 	docker.Tell("network", "disconnect", fake.WideID)
-	until(t, "gone", func() bool { return len(p.n.now.Load().ends(func(string, namedEnd) bool { return true })) == 0 })
+	until(t, "gone", func() bool { return len(p.n.now.Load().ends(func(string, endpointInfo) bool { return true })) == 0 })
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.DbID, "10.80.1.8/16")
 	docker.Tell("network", "connect", fake.WideID)
 	if got := fmt.Sprint(receive(t, d.changes).Filter.Names); got != "map[web:[10.80.1.8]]" {

@@ -22,8 +22,8 @@ const (
 	heldBytes  = 16 << 20 // of frames that may be wanted
 )
 
-// hold is what Next has not returned yet. All but the first four are only Next's.
-type hold struct {
+// holdQueue is what Next has not returned yet. All but the first four are only Next's.
+type holdQueue struct {
 	news      chan struct{} // holds a token when judgements have changed
 	judged    atomic.Bool   // judgements have changed since Next last looked
 	held      atomic.Uint64
@@ -54,15 +54,15 @@ type arrival struct {
 
 // Held is how many packets wait to be judged, or behind one that does. All packets that the daemon has written are
 // returned, held or discarded.
-func (f *Followed) Held() uint64 { return f.held.Load() }
+func (f *Follower) Held() uint64 { return f.held.Load() }
 
 // Discarded is how many packets were not wanted, or came from a port of which Docker said too late whose it is.
-func (f *Followed) Discarded() uint64 { return f.discarded.Load() }
+func (f *Follower) Discarded() uint64 { return f.discarded.Load() }
 
 // Next gives the next block, lent until the next call, as the stream's Next does. It gives only what is of the targets:
 // an Interface is returned if it is a target, or when a packet came or left by it, and an Interface in Packet, Stats and
 // capture.Detail counts those that were returned.
-func (f *Followed) Next() (pcapng.Block, error) {
+func (f *Follower) Next() (pcapng.Block, error) {
 	b, err := f.next()
 	if err != nil {
 		f.stop()
@@ -70,28 +70,28 @@ func (f *Followed) Next() (pcapng.Block, error) {
 	return b, err
 }
 
-func (f *Followed) next() (pcapng.Block, error) {
+func (f *Follower) next() (pcapng.Block, error) {
 	if !f.holds {
 		b, err := f.s.Next()
 		if i, ok := b.(*pcapng.Interface); ok {
-			f.meet(i)
+			f.addPort(i)
 		}
 		return b, err
 	}
 	if b := f.later; b != nil {
 		f.later = nil
-		return f.show(b), nil
+		return f.renumber(b), nil
 	}
 	for {
 		if f.judged.Swap(false) {
 			f.fresh = true
-			f.revise()
+			f.releaseLate()
 		}
-		if b := f.untold(); b != nil {
+		if b := f.unannounced(); b != nil {
 			return b, nil
 		}
 		if b := f.take(); b != nil {
-			return f.show(b), nil
+			return f.renumber(b), nil
 		}
 		if f.ended != nil && len(f.queue) == 0 {
 			return nil, f.ended
@@ -101,17 +101,17 @@ func (f *Followed) next() (pcapng.Block, error) {
 			f.ended = err
 		}
 		if i, ok := b.(*pcapng.Interface); ok {
-			f.meet(i)
+			f.addPort(i)
 			continue
 		}
 		if b != nil && f.passes(b) {
-			return f.show(b), nil
+			return f.renumber(b), nil
 		}
 	}
 }
 
 // await gives the next block of the stream, or nil when something that is held may go on.
-func (f *Followed) await() (pcapng.Block, error) {
+func (f *Follower) await() (pcapng.Block, error) {
 	holds := len(f.queue)+len(f.late) > 0
 	if !holds && f.reading == nil {
 		return f.s.Next()
@@ -145,7 +145,7 @@ func (f *Followed) await() (pcapng.Block, error) {
 }
 
 // passes tells whether a block that has just come is to be shown now. If not it was discarded, or is held.
-func (f *Followed) passes(b pcapng.Block) bool {
+func (f *Follower) passes(b pcapng.Block) bool {
 	verdict, _ := f.verdictOn(b)
 	if verdict == unwanted {
 		f.discard(b)
@@ -172,7 +172,7 @@ func (f *Followed) passes(b pcapng.Block) bool {
 }
 
 // count adds to the bytes that are held, or with -1 takes away.
-func (f *Followed) count(h heldBlock, sign int) {
+func (f *Follower) count(h heldBlock, sign int) {
 	f.bytes += sign * h.size
 	if h.unsure {
 		f.unsure += sign * h.size
@@ -180,7 +180,7 @@ func (f *Followed) count(h heldBlock, sign int) {
 }
 
 // take gives the next held block that is to be shown now, or nil.
-func (f *Followed) take() pcapng.Block {
+func (f *Follower) take() pcapng.Block {
 	for len(f.queue) > 0 {
 		h := f.queue[0]
 		verdict, by := f.verdictOn(h.block)
@@ -211,21 +211,21 @@ func (f *Followed) take() pcapng.Block {
 	return nil
 }
 
-func (f *Followed) release(h heldBlock) {
+func (f *Follower) release(h heldBlock) {
 	f.count(h, -1)
 	if _, ok := h.block.(*pcapng.Packet); ok {
 		f.held.Add(^uint64(0))
 	}
 }
 
-func (f *Followed) discard(b pcapng.Block) {
+func (f *Follower) discard(b pcapng.Block) {
 	if _, ok := b.(*pcapng.Packet); ok {
 		f.discarded.Add(1)
 	}
 }
 
-// revise puts late packets that are judged now before all others.
-func (f *Followed) revise() {
+// releaseLate puts late packets that are judged now before all others.
+func (f *Follower) releaseLate() {
 	var decided, still []heldBlock
 	for _, h := range f.late {
 		if verdict, _ := f.verdictOn(h.block); verdict == unknown {
@@ -240,7 +240,7 @@ func (f *Followed) revise() {
 }
 
 // verdictOn judges a block by the ports that it concerns. If the verdict is unknown, by is the port that it depends on.
-func (f *Followed) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
+func (f *Follower) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch b := b.(type) {
@@ -269,8 +269,8 @@ func (f *Followed) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
 	return wanted, nil
 }
 
-// untold gives the Interface of a target that was not returned yet, or nil.
-func (f *Followed) untold() pcapng.Block {
+// unannounced gives the Interface of a target that was not returned yet, or nil.
+func (f *Follower) unannounced() pcapng.Block {
 	if !f.fresh {
 		return nil
 	}
@@ -278,33 +278,33 @@ func (f *Followed) untold() pcapng.Block {
 	defer f.mu.Unlock()
 	for _, p := range f.ports {
 		if p.index < 0 && p.judgement == wanted {
-			return f.introduce(p)
+			return f.announce(p)
 		}
 	}
 	f.fresh = false
 	return nil
 }
 
-func (f *Followed) introduce(p *seenPort) pcapng.Block {
+func (f *Follower) announce(p *seenPort) pcapng.Block {
 	p.index = f.told
 	f.told++
 	return p.about
 }
 
-// show gives a block with the Interfaces counted as Next counts them, or first the Interface that it has.
-func (f *Followed) show(b pcapng.Block) pcapng.Block {
+// renumber gives a block with the Interfaces counted as Next counts them, or first the Interface that it has.
+func (f *Follower) renumber(b pcapng.Block) pcapng.Block {
 	switch x := b.(type) {
 	case *pcapng.Packet:
 		p := f.ports[x.Interface]
 		if p.index < 0 {
 			f.later = b
-			return f.introduce(p)
+			return f.announce(p)
 		}
 		d, ok := capture.ReadDetail(x)
-		out, in := f.counted(d.Out), f.counted(d.In)
+		out, in := f.renumbered(d.Out), f.renumbered(d.In)
 		if out < 0 && uint(d.Out) < uint(len(f.ports)) {
 			f.later = b
-			return f.introduce(f.ports[d.Out])
+			return f.announce(f.ports[d.Out])
 		}
 		x.Interface = p.index
 		if ok && (out != d.Out || in != d.In) {
@@ -318,8 +318,8 @@ func (f *Followed) show(b pcapng.Block) pcapng.Block {
 	return b
 }
 
-// counted gives an Interface of the daemon's as Next counts them, -1 if it was not returned.
-func (f *Followed) counted(i int) int {
+// renumbered gives an Interface of the daemon's as Next counts them, -1 if it was not returned.
+func (f *Follower) renumbered(i int) int {
 	if i < 0 || i >= len(f.ports) {
 		return -1
 	}

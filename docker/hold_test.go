@@ -114,7 +114,7 @@ func TestHold(t *testing.T) {
 			b.says(fake.LocalID, "fresh", "web")
 			b.want(t, "fresh: x@fresh y@web1")
 			time.Sleep(newPortWait)
-			b.settle()
+			b.evaluate()
 			b.want(t, "")
 			b.books(t, 0, 1)
 			b.says(fake.LocalID, "never", "web") // far too late, but from now on
@@ -292,10 +292,10 @@ func TestHoldMany(t *testing.T) {
 // TestHoldCost: a frame that nothing holds up costs no memory.
 func TestHoldCost(t *testing.T) {
 	n := &Names{engine: &Engine{Answered: true}}
-	n.now.Store(&directory{})
+	n.now.Store(&snapshot{})
 	tg := NewTargets(n)
 	tg.follows, tg.names["web"] = true, true
-	n.replace(func(d *directory) { d.endpoints["web1"] = namedEnd{name: "web", container: "c"} })
+	n.update(func(d *snapshot) { d.endpoints["web1"] = endpointInfo{name: "web", container: "c"} })
 	s := newFakeStream()
 	f := newFollowed(t.Context(), s, n, tg, "")
 	defer f.stop()

@@ -20,7 +20,7 @@ func hostNetwork(port string) string {
 }
 
 // host takes the host's own port on a network.
-func (l *lookup) host(ctx context.Context, t *Targets, name string) error {
+func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
 	if name == "" {
 		return exit.Errorf(exit.Usage, "host: names no network: want host:NAME, with its name, id or VNI")
 	}

@@ -19,17 +19,17 @@ import (
 // containerName is what Docker allows as one.
 var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// A lookup finds what words name. What only some words need is asked once.
-type lookup struct {
+// A resolver finds what words name. What only some words need is asked once.
+type resolver struct {
 	c        *client.Client
 	n        *Names
-	d        *directory
-	of       Tense
+	d        *snapshot
+	of       Period
 	networks []api.Network
 	peers    []string // hosts
 }
 
-func (l *lookup) add(ctx context.Context, t *Targets, word string) error {
+func (l *resolver) add(ctx context.Context, t *Targets, word string) error {
 	switch kind, name, is := strings.Cut(word, ":"); {
 	case word == "":
 		return exit.Errorf(exit.Usage, "TARGET is empty: want a container, network:NAME, peer:HOST, host:NAME, an endpoint's id or all")
@@ -51,7 +51,7 @@ func (l *lookup) add(ctx context.Context, t *Targets, word string) error {
 	return l.container(ctx, t, word)
 }
 
-func (l *lookup) network(ctx context.Context, t *Targets, name string) error {
+func (l *resolver) network(ctx context.Context, t *Targets, name string) error {
 	if name == "" {
 		return exit.Errorf(exit.Usage, "network: names none: want network:NAME, with its name, id or VNI")
 	}
@@ -65,14 +65,14 @@ func (l *lookup) network(ctx context.Context, t *Targets, name string) error {
 	return err
 }
 
-func (l *lookup) askNetworks(ctx context.Context) (err error) {
+func (l *resolver) askNetworks(ctx context.Context) (err error) {
 	if l.networks == nil {
 		l.networks, err = l.c.Networks(ctx)
 	}
 	return err
 }
 
-func (l *lookup) askPeers(ctx context.Context) error {
+func (l *resolver) askPeers(ctx context.Context) error {
 	if l.peers != nil {
 		return nil
 	}
@@ -84,7 +84,7 @@ func (l *lookup) askPeers(ctx context.Context) error {
 	return nil
 }
 
-func (l *lookup) peer(ctx context.Context, t *Targets, host string) error {
+func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 	if err := l.askPeers(ctx); err != nil {
 		return err
 	}
@@ -100,14 +100,14 @@ func (l *lookup) peer(ctx context.Context, t *Targets, host string) error {
 	if near := Nearest(host, l.peers); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no peer %q, did you mean peer:%s?", host, strings.Join(near, " or peer:"))
 	}
-	return exit.Errorf(exit.NoTarget, "no peer %q, there are: %s", host, few(l.peers))
+	return exit.Errorf(exit.NoTarget, "no peer %q, there are: %s", host, firstFew(l.peers))
 }
 
 // container takes, in this order: a container's name, a whole endpoint id, the beginning of a container's or an
 // endpoint's id.
-func (l *lookup) container(ctx context.Context, t *Targets, word string) error {
+func (l *resolver) container(ctx context.Context, t *Targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
-	if ends := l.d.ends(func(_ string, e namedEnd) bool { return e.name == name }); len(ends) > 0 {
+	if ends := l.d.ends(func(_ string, e endpointInfo) bool { return e.name == name }); len(ends) > 0 {
 		t.names[name] = true
 		return nil
 	}
@@ -144,8 +144,8 @@ func (l *lookup) container(ctx context.Context, t *Targets, word string) error {
 }
 
 // shared takes the container whose network another shares. It is known by its id: one that gets its name later is another.
-func (l *lookup) shared(ctx context.Context, t *Targets, owner *Container, shares string) error {
-	ends := l.d.ends(func(_ string, e namedEnd) bool { return e.container == owner.ID })
+func (l *resolver) shared(ctx context.Context, t *Targets, owner *Container, shares string) error {
+	ends := l.d.ends(func(_ string, e endpointInfo) bool { return e.container == owner.ID })
 	if len(ends) > 0 || l.of == Future {
 		t.containers[owner.ID] = true
 	} else if err := l.away(ctx, t, owner); err != nil {
@@ -156,7 +156,7 @@ func (l *lookup) shared(ctx context.Context, t *Targets, owner *Container, share
 }
 
 // born learns when the containers that are targets were made: what had their addresses before that was another.
-func (l *lookup) born(ctx context.Context, t *Targets) {
+func (l *resolver) born(ctx context.Context, t *Targets) {
 	known := make(map[string]int64)
 	for id, e := range l.d.endpoints {
 		if e.container == "" || e.gone != 0 || !t.Endpoints[id] && !t.isTarget(id, e) {
@@ -177,7 +177,7 @@ func (l *lookup) born(ctx context.Context, t *Targets) {
 func isID(word string) bool { return len(word) >= 4 && strings.Trim(word, "0123456789abcdef") == "" }
 
 // byID looks for what has an id that is word, or begins so.
-func (l *lookup) byID(t *Targets, word string) (found bool, err error) {
+func (l *resolver) byID(t *Targets, word string) (found bool, err error) {
 	containers, ends := make(map[string]bool), make(map[string]bool)
 	var choices []string
 	add := func(to map[string]bool, id, about string) {
@@ -209,7 +209,7 @@ func (l *lookup) byID(t *Targets, word string) (found bool, err error) {
 }
 
 // away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
-func (l *lookup) away(ctx context.Context, t *Targets, x *Container) (err error) {
+func (l *resolver) away(ctx context.Context, t *Targets, x *Container) (err error) {
 	name, sandbox := x.name(), api.SandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	ours := slices.IndexFunc(on, func(w string) bool {
@@ -253,7 +253,7 @@ func (l *lookup) away(ctx context.Context, t *Targets, x *Container) (err error)
 var kinds = map[string]string{"network": "network:NAME", "peer": "peer:HOST", "host": "host:NAME", "container": "container:NAME"}
 
 // notFound says what a word may have meant.
-func (l *lookup) notFound(ctx context.Context, word, why string) error {
+func (l *resolver) notFound(ctx context.Context, word, why string) error {
 	if err := errors.Join(l.askNetworks(ctx), l.askPeers(ctx)); err != nil {
 		return err
 	}
@@ -297,11 +297,11 @@ func (l *lookup) notFound(ctx context.Context, word, why string) error {
 		return exit.Errorf(exit.NoTarget, "no container %q: this daemon's networks have none that is known%s", word, why)
 	}
 	slices.Sort(containers)
-	return exit.Errorf(exit.NoTarget, "no container %q, there are: %s%s", word, few(slices.Compact(containers)), why)
+	return exit.Errorf(exit.NoTarget, "no container %q, there are: %s%s", word, firstFew(slices.Compact(containers)), why)
 }
 
-// few lists five of words at most.
-func few(words []string) string {
+// firstFew lists five of words at most.
+func firstFew(words []string) string {
 	if len(words) > 5 {
 		words = append(words[:5:5], "…")
 	}

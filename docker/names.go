@@ -27,7 +27,7 @@ import (
 type Names struct {
 	c      *client.Client
 	engine *Engine
-	now    atomic.Pointer[directory]
+	now    atomic.Pointer[snapshot]
 
 	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
 	stopped map[string]string // those of them that have no port: name by sandbox
@@ -38,11 +38,11 @@ type Names struct {
 // departedNames is how many endpoints that have gone are remembered.
 const departedNames = 4096
 
-// A directory is what was known at one time.
-type directory struct {
+// A snapshot is what was known at one time.
+type snapshot struct {
 	version   uint64
 	networks  map[string]string       // of the daemon: id → Docker's name, "" not known
-	endpoints map[string]namedEnd     // that Docker has or had on them, by id
+	endpoints map[string]endpointInfo     // that Docker has or had on them, by id
 	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
 
 	// These follow from those above.
@@ -50,8 +50,8 @@ type directory struct {
 	hosts map[string][]netip.Addr
 }
 
-// A namedEnd is a container's end of a network.
-type namedEnd struct {
+// A endpointInfo is a container's end of a network.
+type endpointInfo struct {
 	network   string
 	container string // id; "" not known, the container is joining
 	name      string // of the container
@@ -67,7 +67,7 @@ func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 		return nil, err
 	}
 	n := &Names{c: c, engine: d, asked: make(map[string]int64), stopped: make(map[string]string)}
-	n.now.Store(&directory{})
+	n.now.Store(&snapshot{})
 	// What Docker does not answer in time stays unknown. It is asked again when something happens.
 	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {
 		return nil, err
@@ -130,7 +130,7 @@ func (n *Names) refreshAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.replace(func(d *directory) {
+	n.update(func(d *snapshot) {
 		d.networks, d.ports = make(map[string]string), make(map[string][]netip.Addr)
 		for _, w := range networks {
 			d.networks[w.ID] = cmp.Or(n.Network(w.ID), n.engine.Name(w.ID))
@@ -172,34 +172,34 @@ func (n *Names) refresh(ctx context.Context, ids []string) error {
 			failed = errDockerAway
 		}
 	}
-	n.replace(func(d *directory) { d.learn(told, gone) })
+	n.update(func(d *snapshot) { d.learn(told, gone) })
 	return failed
 }
 
-// meet adds a network of the daemon's that is new.
-func (n *Names) meet(id string) {
+// addNetwork adds a network of the daemon's that is new.
+func (n *Names) addNetwork(id string) {
 	if _, known := n.now.Load().networks[id]; !known {
-		n.replace(func(d *directory) { d.networks[id] = "" })
+		n.update(func(d *snapshot) { d.networks[id] = "" })
 	}
 }
 
 // Learn takes what the stream of a dump tells of a port.
 func (n *Names) Learn(i *pcapng.Interface) {
 	if p, ok := capture.ReadPort(i); ok {
-		n.recall(&p)
+		n.remember(&p)
 	}
 }
 
-// recall names a port that was a stopped container's, and the addresses of one that is leaving: Docker tells none of it any more.
-func (n *Names) recall(p *capture.Port) {
+// remember names a port that was a stopped container's, and the addresses of one that is leaving: Docker tells none of it any more.
+func (n *Names) remember(p *capture.Port) {
 	name := n.stopped[p.Sandbox]
 	e, known := n.now.Load().endpoints[p.Name]
 	if known && (len(e.addrs) > 0 || len(p.Addrs) == 0) || !known && name == "" {
 		return
 	}
-	n.replace(func(d *directory) {
+	n.update(func(d *snapshot) {
 		if e, known = d.endpoints[p.Name]; !known {
-			e = namedEnd{network: p.Network, name: name, gone: d.version, recalled: true}
+			e = endpointInfo{network: p.Network, name: name, gone: d.version, recalled: true}
 		}
 		for _, a := range p.Addrs {
 			e.addrs = append(e.addrs, a.Addr())
@@ -224,7 +224,7 @@ func (n *Names) Forgotten() error {
 }
 
 // learn takes what Docker told of networks, and that it has not the others.
-func (d *directory) learn(told map[string]Network, gone map[string]bool) {
+func (d *snapshot) learn(told map[string]Network, gone map[string]bool) {
 	for id, e := range d.endpoints {
 		if _, asked := told[e.network]; asked || gone[e.network] {
 			e.gone = cmp.Or(e.gone, d.version)
@@ -234,7 +234,7 @@ func (d *directory) learn(told map[string]Network, gone map[string]bool) {
 	for id, w := range told {
 		d.networks[id] = w.Name
 		for container, c := range w.Containers {
-			e := namedEnd{network: id, container: container, name: c.Name}
+			e := endpointInfo{network: id, container: container, name: c.Name}
 			if strings.HasPrefix(container, "ep-") {
 				e.container = d.endpoints[c.EndpointID].container
 			}
@@ -244,15 +244,15 @@ func (d *directory) learn(told map[string]Network, gone map[string]bool) {
 	}
 }
 
-// replace makes the next directory from the one there is. It is the next version only if something is different.
-func (n *Names) replace(change func(*directory)) {
+// update makes the next directory from the one there is. It is the next version only if something is different.
+func (n *Names) update(change func(*snapshot)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now.Load()
-	next := &directory{version: now.version + 1, ports: now.ports,
+	next := &snapshot{version: now.version + 1, ports: now.ports,
 		networks: maps.Clone(now.networks), endpoints: maps.Clone(now.endpoints)}
 	if next.endpoints == nil {
-		next.networks, next.endpoints = make(map[string]string), make(map[string]namedEnd)
+		next.networks, next.endpoints = make(map[string]string), make(map[string]endpointInfo)
 	}
 	change(next)
 	next.derive()
@@ -264,7 +264,7 @@ func (n *Names) replace(change func(*directory)) {
 }
 
 // derive says whose an address is, and forgets what has been gone for long.
-func (d *directory) derive() {
+func (d *snapshot) derive() {
 	ids := slices.SortedFunc(maps.Keys(d.endpoints), func(x, y string) int {
 		a, b := d.endpoints[x], d.endpoints[y]
 		if a.recalled != b.recalled {
@@ -307,7 +307,7 @@ func (d *directory) derive() {
 }
 
 // ends gives the ids of the endpoints that are there and are so, sorted.
-func (d *directory) ends(is func(id string, e namedEnd) bool) (ids []string) {
+func (d *snapshot) ends(is func(id string, e endpointInfo) bool) (ids []string) {
 	for id, e := range d.endpoints {
 		if e.gone == 0 && is(id, e) {
 			ids = append(ids, id)
@@ -318,7 +318,7 @@ func (d *directory) ends(is func(id string, e namedEnd) bool) (ids []string) {
 }
 
 // networksOf gives the networks that a container is on, sorted.
-func (d *directory) networksOf(container string) (ids []string) {
+func (d *snapshot) networksOf(container string) (ids []string) {
 	for _, e := range d.endpoints {
 		if e.gone == 0 && e.container == container {
 			ids = append(ids, e.network)

@@ -113,11 +113,11 @@ func TestNamesLeaving(t *testing.T) {
 		t.Fatalf("%v is %q's", a, got)
 	}
 	p := capture.Port{Network: fake.LocalID, Name: fake.NewID}
-	n.recall(&p)
+	n.remember(&p)
 	p.Addrs = []netip.Prefix{netip.PrefixFrom(a, 24)}
-	n.recall(&p)
+	n.remember(&p)
 	p.Addrs = []netip.Prefix{netip.MustParsePrefix("10.81.0.3/24")}
-	n.recall(&p)
+	n.remember(&p)
 	if got := dump(n); got != "10.81.0.2=web 9b1d= 5a5a= 7c7c=web" {
 		t.Errorf("names are %s", got)
 	}
@@ -140,12 +140,12 @@ func TestNamesAway(t *testing.T) {
 
 // TestNamesBounded: containers that come and go for days do not fill the memory.
 func TestNamesBounded(t *testing.T) {
-	d := &directory{version: 1, networks: map[string]string{fake.WideID: "wide"}, endpoints: make(map[string]namedEnd)}
+	d := &snapshot{version: 1, networks: map[string]string{fake.WideID: "wide"}, endpoints: make(map[string]endpointInfo)}
 	for i := range departedNames + 100 {
 		addr := netip.AddrFrom4([4]byte{10, 80, byte(i >> 8), byte(i)})
-		d.endpoints[fmt.Sprint(i)] = namedEnd{network: fake.WideID, name: "c", addrs: []netip.Addr{addr}, gone: uint64(i) + 1}
+		d.endpoints[fmt.Sprint(i)] = endpointInfo{network: fake.WideID, name: "c", addrs: []netip.Addr{addr}, gone: uint64(i) + 1}
 	}
-	d.endpoints["here"] = namedEnd{network: fake.WideID, name: "here"}
+	d.endpoints["here"] = endpointInfo{network: fake.WideID, name: "here"}
 	d.derive()
 	_, first := d.endpoints["99"]
 	_, last := d.endpoints["100"]

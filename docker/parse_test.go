@@ -25,9 +25,9 @@ func FuzzDockerNames(f *testing.F) {
 			return
 		}
 		n := &Names{engine: &Engine{}}
-		n.now.Store(&directory{})
-		n.replace(func(d *directory) { d.networks[fake.WideID] = "" })
-		tell := func() { n.replace(func(d *directory) { d.learn(map[string]Network{fake.WideID: w}, nil) }) }
+		n.now.Store(&snapshot{})
+		n.update(func(d *snapshot) { d.networks[fake.WideID] = "" })
+		tell := func() { n.update(func(d *snapshot) { d.learn(map[string]Network{fake.WideID: w}, nil) }) }
 		tell()
 		version := n.Version()
 		// Two ends with one id, of which Docker has none, would take turns.
@@ -49,8 +49,8 @@ func FuzzDockerNames(f *testing.F) {
 				t.Errorf("%s is %q, whose addresses are %v", known.Addr, known.Name, hosts)
 			}
 		}
-		n.replace(func(d *directory) { d.learn(nil, map[string]bool{fake.WideID: true}) })
-		if ends := n.now.Load().ends(func(string, namedEnd) bool { return true }); len(ends) > 0 {
+		n.update(func(d *snapshot) { d.learn(nil, map[string]bool{fake.WideID: true}) })
+		if ends := n.now.Load().ends(func(string, endpointInfo) bool { return true }); len(ends) > 0 {
 			t.Errorf("the network has gone, and its ends are %s", strings.Join(ends, ", "))
 		}
 	})

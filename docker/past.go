@@ -27,11 +27,11 @@ const runSlack = int64(2 * time.Minute)
 // A lastRun is what Docker tells of a stopped container's last run. Times are in ns since 1970.
 type lastRun struct {
 	started, finished int64
-	stays             map[string]*stay // by network id; those of the daemon's that it has
+	stays             map[string]*attachment // by network id; those of the daemon's that it has
 }
 
-// A stay is a container's on one network. Docker tells of its beginning and end when the port has come and gone.
-type stay struct {
+// A attachment is a container's on one network. Docker tells of its beginning and end when the port has come and gone.
+type attachment struct {
 	name   string       // the network's
 	fixed  []netip.Addr // addresses that it has each time
 	joined int64        // 0: not known, as is left
@@ -39,17 +39,17 @@ type stay struct {
 }
 
 // lastRun asks Docker for what it still tells of x's last run.
-func (l *lookup) lastRun(ctx context.Context, x *Container) *lastRun {
-	r := &lastRun{started: x.State.StartedAt.UnixNano(), finished: x.State.FinishedAt.UnixNano(), stays: make(map[string]*stay)}
+func (l *resolver) lastRun(ctx context.Context, x *Container) *lastRun {
+	r := &lastRun{started: x.State.StartedAt.UnixNano(), finished: x.State.FinishedAt.UnixNano(), stays: make(map[string]*attachment)}
 	for name, on := range x.NetworkSettings.Networks {
 		if _, ours := l.d.networks[on.NetworkID]; ours {
-			r.stays[on.NetworkID] = &stay{name: name}
+			r.stays[on.NetworkID] = &attachment{name: name}
 			if on.IPAMConfig != nil {
 				r.stays[on.NetworkID].fixed = parseAddrs(on.IPAMConfig.IPv4Address, on.IPAMConfig.IPv6Address)
 			}
 		}
 	}
-	for _, e := range l.n.engine.past(ctx, x.State.StartedAt.Add(-time.Duration(runSlack))) {
+	for _, e := range l.n.engine.pastEvents(ctx, x.State.StartedAt.Add(-time.Duration(runSlack))) {
 		on := r.stays[e.Actor.ID]
 		switch {
 		case on == nil || e.Actor.Attributes.Container != x.ID:
@@ -62,9 +62,9 @@ func (l *lookup) lastRun(ctx context.Context, x *Container) *lastRun {
 	return r
 }
 
-// may tells whether a port may have been the run's when that ended, as far as its network and its times tell. Docker tells of a
+// couldBe tells whether a port may have been the run's when that ended, as far as its network and its times tell. Docker tells of a
 // connection when the port has come, and of its end when it has gone.
-func (r *lastRun) may(p api.RecordedPort) bool {
+func (r *lastRun) couldBe(p api.RecordedPort) bool {
 	on := r.stays[p.Network]
 	if on == nil {
 		return false
@@ -78,9 +78,9 @@ func (r *lastRun) may(p api.RecordedPort) bool {
 		(p.Gone == 0 || p.Gone >= r.finished && p.Gone <= cmp.Or(on.left, r.finished+runSlack))
 }
 
-// among gives, for each network namespace that may have been the run's, its ports when that ended. runs tells whether
+// candidates gives, for each network namespace that may have been the run's, its ports when that ended. runs tells whether
 // Docker knows a port as that of a container that runs.
-func (r *lastRun) among(ports []api.RecordedPort, runs func(api.RecordedPort) bool) (found [][]api.RecordedPort) {
+func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPort) bool) (found [][]api.RecordedPort) {
 	sandboxes := make(map[string][]api.RecordedPort)
 	for _, p := range ports {
 		of := cmp.Or(p.Sandbox, p.Endpoint)
@@ -99,7 +99,7 @@ func (r *lastRun) among(ports []api.RecordedPort, runs func(api.RecordedPort) bo
 	}
 	for _, of := range slices.Sorted(maps.Keys(sandboxes)) {
 		all := sandboxes[of]
-		had := slices.DeleteFunc(slices.Clone(all), func(p api.RecordedPort) bool { return !r.may(p) })
+		had := slices.DeleteFunc(slices.Clone(all), func(p api.RecordedPort) bool { return !r.couldBe(p) })
 		if len(had) == 0 || slices.ContainsFunc(all, func(p api.RecordedPort) bool { return p.Gone == 0 && runs(p) }) || r.misses(had) {
 			continue
 		}
@@ -120,13 +120,13 @@ func (r *lastRun) misses(had []api.RecordedPort) bool {
 
 // lastSandbox finds the network namespace of a stopped container's last run, and notes what was taken for it. The network
 // is one of the container's.
-func (l *lookup) lastSandbox(ctx context.Context, t *Targets, x *Container, network string) (string, error) {
+func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, network string) (string, error) {
 	ports, err := client.List[api.RecordedPort](ctx, l.c, "recorder/ports", "")
 	if err != nil {
 		return "", err
 	}
 	r := l.lastRun(ctx, x)
-	found := r.among(ports, func(p api.RecordedPort) bool {
+	found := r.candidates(ports, func(p api.RecordedPort) bool {
 		return l.d.endpoints[p.Endpoint].container != "" && l.d.endpoints[p.Endpoint].gone == 0
 	})
 	if len(found) == 1 && found[0][0].Sandbox != "" {
@@ -149,7 +149,7 @@ func (l *lookup) lastSandbox(ctx context.Context, t *Targets, x *Container, netw
 		}
 	}
 	return "", exit.Errorf(exit.NoTarget, "container %s has run, but Docker does not tell any more (since its version 27) which endpoint it had, and %s: "+
-		"name its address instead, %s", x.name(), know, few(ways))
+		"name its address instead, %s", x.name(), know, firstFew(ways))
 }
 
 // portAddr is the first address, or words for a port that has none.

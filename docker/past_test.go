@@ -27,13 +27,13 @@ func TestLastRun(t *testing.T) {
 			Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 80, 0, host}), 24)}}
 	}
 	job := port("job", "wide", 2, began+s/5, ended+s/5)
-	one := func() map[string]*stay { return map[string]*stay{"wide": {}} }
-	both := func() map[string]*stay { return map[string]*stay{"wide": {}, "mynet": {}} }
+	one := func() map[string]*attachment { return map[string]*attachment{"wide": {}} }
+	both := func() map[string]*attachment { return map[string]*attachment{"wide": {}, "mynet": {}} }
 	runs := func(p api.RecordedPort) bool { return p.Sandbox != "stuck" } // if it is there
-	heard := map[string]*stay{"wide": {joined: began + s/2, left: ended + s/2}}
+	heard := map[string]*attachment{"wide": {joined: began + s/2, left: ended + s/2}}
 	for _, c := range []struct {
 		what  string
-		stays map[string]*stay
+		stays map[string]*attachment
 		ports []api.RecordedPort
 		want  string
 	}{
@@ -51,14 +51,14 @@ func TestLastRun(t *testing.T) {
 		{"perhaps started before the daemon", one(), []api.RecordedPort{job, port("", "wide", 2, began+s, ended+s)}, " job"},
 
 		{"Docker tells when it joined and left", heard, []api.RecordedPort{job, port("other", "wide", 3, began+s, ended+s/5), port("third", "wide", 4, began+s/5, ended+s)}, "job"},
-		{"… however slow it was", map[string]*stay{"wide": {joined: began + 50*s, left: ended + 50*s}}, []api.RecordedPort{port("job", "wide", 2, began+49*s, ended+49*s)}, "job"},
+		{"… however slow it was", map[string]*attachment{"wide": {joined: began + 50*s, left: ended + 50*s}}, []api.RecordedPort{port("job", "wide", 2, began+49*s, ended+49*s)}, "job"},
 		{"… and not enough", heard, []api.RecordedPort{job, port("other", "wide", 3, began+s/3, ended+s/3)}, "job other"},
 		{"joined after the end: another's", one(), []api.RecordedPort{port("other", "wide", 3, ended+1, ended+s)}, ""},
 
 		{"two networks", both(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended+s)}, "job job"},
 		{"two networks, others had one each", both(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended+s),
 			port("other", "wide", 3, began, ended+s), port("third", "mynet", 3, began, ended+s)}, "job job other third"},
-		{"… and it was on both, as Docker tells", map[string]*stay{"wide": {joined: began + 2*s}, "mynet": {joined: began + 2*s}}, []api.RecordedPort{job,
+		{"… and it was on both, as Docker tells", map[string]*attachment{"wide": {joined: began + 2*s}, "mynet": {joined: began + 2*s}}, []api.RecordedPort{job,
 			port("job", "mynet", 9, began+s, ended+s), port("other", "wide", 3, began, ended+s), port("third", "mynet", 3, began, ended+s)}, "job job"},
 		{"two networks, and it was on one of them only", both(), []api.RecordedPort{job, port("other", "wide", 3, began, ended+s), port("other", "mynet", 3, began, ended+s)}, "job other other"},
 		{"one of two, which it left before it ended", both(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended-s)}, "job"},
@@ -71,14 +71,14 @@ func TestLastRun(t *testing.T) {
 		{"a network more for a while", one(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, began+2*s)}, "job"},
 		{"left one network, lives on another", one(), []api.RecordedPort{job, port("other", "wide", 3, began, ended+s), port("other", "wide2", 3, began, 0)}, "job"},
 
-		{"its address is its own", map[string]*stay{"wide": {fixed: parseAddrs("10.80.0.2")}}, []api.RecordedPort{job, port("other", "wide", 3, began, ended+s)}, "job"},
-		{"its address was another's", map[string]*stay{"wide": {fixed: parseAddrs("10.80.0.2")}}, []api.RecordedPort{port("other", "wide", 3, began, ended+s)}, ""},
+		{"its address is its own", map[string]*attachment{"wide": {fixed: parseAddrs("10.80.0.2")}}, []api.RecordedPort{job, port("other", "wide", 3, began, ended+s)}, "job"},
+		{"its address was another's", map[string]*attachment{"wide": {fixed: parseAddrs("10.80.0.2")}}, []api.RecordedPort{port("other", "wide", 3, began, ended+s)}, ""},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			for range 2 { // in either order
 				slices.Reverse(c.ports)
 				var got []string
-				for _, had := range (&lastRun{started: began, finished: ended, stays: c.stays}).among(c.ports, runs) {
+				for _, had := range (&lastRun{started: began, finished: ended, stays: c.stays}).candidates(c.ports, runs) {
 					got = append(got, api.Each(had, func(p api.RecordedPort) string { return p.Sandbox })...)
 				}
 				if slices.Sort(got); strings.Join(got, " ") != c.want {

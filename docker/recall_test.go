@@ -23,7 +23,7 @@ func TestRecorderStopped(t *testing.T) {
 	for i, id := range []string{"0ther", "crashed"} {
 		p := l.Sw.Attach(id, fake.Nowhere{}, false, 1514)
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
-		to := daemon.Looker{Hub: l.Hub}
+		to := daemon.Observer{Hub: l.Hub}
 		to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, Kind: "container", Name: id,
 			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
 		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)
@@ -35,8 +35,8 @@ func TestRecorderStopped(t *testing.T) {
 	}
 	n := &Names{stopped: map[string]string{"of-crashed": "web"}}
 	// Its address is another's now.
-	heir := namedEnd{network: fake.WideID, container: fake.DbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
-	n.now.Store(&directory{endpoints: map[string]namedEnd{"heir": heir}, networks: map[string]string{}})
+	heir := endpointInfo{network: fake.WideID, container: fake.DbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
+	n.now.Store(&snapshot{endpoints: map[string]endpointInfo{"heir": heir}, networks: map[string]string{}})
 	if err := n.Forgotten(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
 		t.Errorf("before the dump: %v", err)
 	}

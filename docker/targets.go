@@ -31,19 +31,19 @@ type Targets struct {
 	n          *Names
 }
 
-// A Tense says which containers a command takes that do not run.
-type Tense uint8
+// A Period says which containers a command takes that do not run.
+type Period uint8
 
 const (
-	Present Tense = iota // none
+	Present Period = iota // none
 	Future               // those that will: they are awaited
 	Past                 // those that did
 )
 
 // targets reads the words of a command. The caller prints its notes.
-func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Tense) (*Targets, error) {
+func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Period) (*Targets, error) {
 	t := NewTargets(n)
-	look := &lookup{c: c, n: n, d: n.now.Load(), of: of}
+	look := &resolver{c: c, n: n, d: n.now.Load(), of: of}
 	for _, word := range words {
 		if err := look.add(ctx, t, word); err != nil {
 			return nil, err
@@ -86,7 +86,7 @@ func (t *Targets) Tell(w io.Writer) {
 
 // isTarget tells whether an endpoint is that of a container which is a target, and remembers the container. It needs
 // the lock.
-func (t *Targets) isTarget(id string, e namedEnd) bool {
+func (t *Targets) isTarget(id string, e endpointInfo) bool {
 	if t.names[e.name] && e.container != "" {
 		t.containers[e.container] = true
 	}
@@ -129,7 +129,7 @@ func TargetWords(ctx context.Context, c *client.Client) (about map[string]string
 	if err != nil {
 		return nil, err
 	}
-	l := &lookup{c: c, n: n, d: n.now.Load()}
+	l := &resolver{c: c, n: n, d: n.now.Load()}
 	_ = errors.Join(l.askNetworks(ctx), l.askPeers(ctx)) // nothing of it to offer when the daemon does not answer
 	about = map[string]string{"all": "every port"}
 	for _, e := range l.d.endpoints {

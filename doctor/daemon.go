@@ -64,19 +64,19 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 		peers[i].NetworkName = names.Label(peers[i].Network)
 	}
 	link, err := d.Carrier(d.VTEP) // without a name if there is none: checkUnderlay said so
-	each(checkMTU(networks, ports, peers, tests.Tests, d.way))
+	each(checkMTU(networks, ports, peers, tests.Tests, d.routeTo))
 	each(checkPeers(peers, tests.Tests, status))
 	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
-		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.way, d.by)})
+		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.routeTo, d.by)})
 	}
 	if untested != nil {
 		each([]Finding{{"selftest", Warn, "not tested: " + untested.Error(), d.by.Restart()}})
 	} else {
 		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
 			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
-			return d.way(to).Name
+			return d.routeTo(to).Name
 		}))
 	}
 	if status, err = d.Status(ctx); err != nil { // anew: the tests may have switched something
@@ -86,8 +86,8 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	each([]Finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
 }
 
-// way is the link by which datagrams to a host leave; without a name if there is no way.
-func (d *Doctor) way(to netip.AddrPort) net.Interface {
+// routeTo is the link by which datagrams to a host leave; without a name if there is no way.
+func (d *Doctor) routeTo(to netip.AddrPort) net.Interface {
 	p, err := d.Path(d.VTEP, to.Addr())
 	if err != nil {
 		return net.Interface{}

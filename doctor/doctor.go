@@ -47,7 +47,7 @@ func (d *Doctor) Examine(ctx context.Context, tell func(Finding)) error {
 	if err != nil {
 		return err
 	}
-	d.meet(ctx, names, status, away)
+	d.identify(ctx, names, status, away)
 	if away == nil {
 		if vtep, err := netip.ParseAddr(status.VTEP); err == nil {
 			d.VTEP = vtep

@@ -20,8 +20,8 @@ import (
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// meet asks Docker what it has, and finds out who supervises the daemon that is examined, and with which flags.
-func (d *Doctor) meet(ctx context.Context, names *docker.Engine, status api.Status, away error) {
+// identify asks Docker what it has, and finds out who supervises the daemon that is examined, and with which flags.
+func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.Status, away error) {
 	if d.Name == "" {
 		d.Name = "tapestry"
 	}

@@ -22,7 +22,7 @@ type Question struct {
 }
 
 // aim decides which frame goes from where to where.
-func (q *Question) aim(e traceEnds, from, to string) error {
+func (q *Question) aim(e endpoints, from, to string) error {
 	froms, err := docker.ResolvePorts("container", from, e.ports, e.docker)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (q *Question) aim(e traceEnds, from, to string) error {
 	if err != nil {
 		return err
 	}
-	links := e.meet(froms, func(p api.Port) bool {
+	links := e.common(froms, func(p api.Port) bool {
 		return slices.ContainsFunc(tos, func(q api.Port) bool { return q.Name == p.Name })
 	})
 	if len(links) == 0 {
@@ -56,7 +56,7 @@ func (q *Question) aim(e traceEnds, from, to string) error {
 }
 
 // aimFrom is for frames from another host: only those networks count on which an address behind it is known.
-func (q *Question) aimFrom(e traceEnds, froms []api.Port) ([]api.Port, error) {
+func (q *Question) aimFrom(e endpoints, froms []api.Port) ([]api.Port, error) {
 	known := slices.DeleteFunc(slices.Clone(froms), func(p api.Port) bool { return p.MAC == "" })
 	if len(known) == 0 {
 		return nil, exit.Errorf(exit.No, "no MAC address is known behind peer:%s, so there is none that a frame could come from: "+
@@ -67,8 +67,8 @@ func (q *Question) aimFrom(e traceEnds, froms []api.Port) ([]api.Port, error) {
 }
 
 // aimPort is for a container of this host: by IPv4 if both have it.
-func (q *Question) aimPort(e traceEnds, links []traceLink) error {
-	l, err := e.one(links)
+func (q *Question) aimPort(e endpoints, links []traceLink) error {
+	l, err := e.only(links)
 	if err != nil {
 		return err
 	}
@@ -77,38 +77,38 @@ func (q *Question) aimPort(e traceEnds, links []traceLink) error {
 	slices.SortStableFunc(to, func(a, b netip.Prefix) int { return a.Addr().BitLen() - b.Addr().BitLen() })
 	for _, x := range to {
 		if own, ok := ownAddr(l.from, x.Addr()); ok {
-			return q.fill(e, l.to.MAC, own.Addr(), x.Addr())
+			return q.complete(e, l.to.MAC, own.Addr(), x.Addr())
 		}
 	}
-	return q.fill(e, l.to.MAC, netip.Addr{}, netip.Addr{})
+	return q.complete(e, l.to.MAC, netip.Addr{}, netip.Addr{})
 }
 
 // aimMAC is for a MAC address, of a container of this host or not.
-func (q *Question) aimMAC(e traceEnds, froms []api.Port, mac ether.MAC) error {
-	links := e.meet(froms, func(p api.Port) bool { return p.MAC == mac.String() })
+func (q *Question) aimMAC(e endpoints, froms []api.Port, mac ether.MAC) error {
+	links := e.common(froms, func(p api.Port) bool { return p.MAC == mac.String() })
 	if len(links) > 0 {
 		return q.aimPort(e, links)
 	}
-	l, err := e.one(api.Each(froms, func(p api.Port) traceLink { return traceLink{from: p} }))
+	l, err := e.only(api.Each(froms, func(p api.Port) traceLink { return traceLink{from: p} }))
 	if err != nil {
 		return err
 	}
 	q.from = l.from
-	return q.fill(e, mac.String(), netip.Addr{}, netip.Addr{})
+	return q.complete(e, mac.String(), netip.Addr{}, netip.Addr{})
 }
 
 // aimAddr is for an IP address: of a container of this host, of a group, or of somebody else in a subnet of FROM's.
-func (q *Question) aimAddr(e traceEnds, froms []api.Port, addr netip.Addr) error {
-	links := e.meet(froms, func(p api.Port) bool {
+func (q *Question) aimAddr(e endpoints, froms []api.Port, addr netip.Addr) error {
+	links := e.common(froms, func(p api.Port) bool {
 		return slices.ContainsFunc(prefixes(p), func(x netip.Prefix) bool { return x.Addr() == addr })
 	})
 	if len(links) == 0 {
 		var err error
-		if links, err = e.reach(froms, addr); err != nil {
+		if links, err = e.reachable(froms, addr); err != nil {
 			return err
 		}
 	}
-	l, err := e.one(links)
+	l, err := e.only(links)
 	if err != nil {
 		return err
 	}
@@ -120,9 +120,9 @@ func (q *Question) aimAddr(e traceEnds, froms []api.Port, addr netip.Addr) error
 		return exit.Errorf(exit.No, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
 			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.Label(l.from.Network))
 	case l.to.Name != "":
-		return q.fill(e, l.to.MAC, own.Addr(), addr)
+		return q.complete(e, l.to.MAC, own.Addr(), addr)
 	case addr.IsMulticast(), addr == broadcastAddr, addr.Is4() && addr == lastAddr(own):
-		return q.fill(e, groupMAC(addr).String(), own.Addr(), addr)
+		return q.complete(e, groupMAC(addr).String(), own.Addr(), addr)
 	}
 	q.Packet.Kind, q.Packet.Size = "arp", 0
 	asks := "by ARP, of all stations (ff:ff:ff:ff:ff:ff)"
@@ -131,15 +131,15 @@ func (q *Question) aimAddr(e traceEnds, froms []api.Port, addr netip.Addr) error
 	}
 	q.note("No container of this host has %s. Before anything else %s would ask who has it, %s: that question is traced.",
 		addr, who, asks)
-	return q.fill(e, "", own.Addr(), addr)
+	return q.complete(e, "", own.Addr(), addr)
 }
 
 func (q *Question) note(format string, args ...any) {
 	q.Notes = append(q.Notes, fmt.Sprintf(format, args...))
 }
 
-// fill completes the packet; dst is "" where the packet knows its destination itself.
-func (q *Question) fill(e traceEnds, dst string, from, to netip.Addr) error {
+// complete completes the packet; dst is "" where the packet knows its destination itself.
+func (q *Question) complete(e endpoints, dst string, from, to netip.Addr) error {
 	p := &q.Packet
 	if !from.IsValid() {
 		if p.Kind != "" {

@@ -52,7 +52,7 @@ func TestTraceFromPeer(t *testing.T) {
 	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
 		t.Errorf("%+v", ports)
 	}
-	e := traceEnds{&docker.Engine{Answered: true}, ports}
+	e := endpoints{&docker.Engine{Answered: true}, ports}
 	var x Question
 	if err := x.aim(e, "peer:192.0.2.2", fake.WebID); err != nil || x.from.Network != fake.WideID || x.Packet.src != (ether.MAC{2, 8}) {
 		t.Errorf("%v, %+v", err, x)

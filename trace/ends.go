@@ -10,22 +10,22 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// traceEnds is where a trace may begin and end: the ports of all networks, or of the one that was chosen, with names.
-type traceEnds struct {
+// endpoints is where a trace may begin and end: the ports of all networks, or of the one that was chosen, with names.
+type endpoints struct {
 	docker *docker.Engine
 	ports  []api.Port
 }
 
 // containers are the ports of containers, and the host's own.
-func (e traceEnds) containers() []api.Port {
+func (e endpoints) containers() []api.Port {
 	return slices.DeleteFunc(slices.Clone(e.ports), func(p api.Port) bool { return p.Kind == "remote" })
 }
 
 // A traceLink is a network that FROM and TO meet on; to is empty when TO is no port of this host.
 type traceLink struct{ from, to api.Port }
 
-// one takes the only link there is.
-func (e traceEnds) one(links []traceLink) (traceLink, error) {
+// only takes the only link there is.
+func (e endpoints) only(links []traceLink) (traceLink, error) {
 	if len(links) == 1 {
 		return links[0], nil
 	}
@@ -35,8 +35,8 @@ func (e traceEnds) one(links []traceLink) (traceLink, error) {
 		e.docker.PortLabel(links[0].from.Name), strings.Join(names, " or --network "))
 }
 
-// meet gives the networks on which one of froms can meet a port that is wanted.
-func (e traceEnds) meet(froms []api.Port, wanted func(api.Port) bool) (links []traceLink) {
+// common gives the networks on which one of froms can meet a port that is wanted.
+func (e endpoints) common(froms []api.Port, wanted func(api.Port) bool) (links []traceLink) {
 	for _, from := range froms {
 		for _, to := range e.containers() {
 			if to.Network == from.Network && wanted(to) {
@@ -47,8 +47,8 @@ func (e traceEnds) meet(froms []api.Port, wanted func(api.Port) bool) (links []t
 	return links
 }
 
-// reach gives the networks on which one of froms would send to addr itself: not by a gateway.
-func (e traceEnds) reach(froms []api.Port, addr netip.Addr) (links []traceLink, err error) {
+// reachable gives the networks on which one of froms would send to addr itself: not by a gateway.
+func (e endpoints) reachable(froms []api.Port, addr netip.Addr) (links []traceLink, err error) {
 	var nets []string
 	for _, p := range froms {
 		for _, own := range prefixes(p) {

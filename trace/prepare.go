@@ -62,7 +62,7 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 		}
 		*word = found
 	}
-	if err := q.aim(traceEnds{on.Engine, ports}, from, to); err != nil {
+	if err := q.aim(endpoints{on.Engine, ports}, from, to); err != nil {
 		return nil, api.TraceRequest{}, err
 	}
 	frame, err := q.Packet.frame()

@@ -115,8 +115,8 @@ func (l *Labels) network(p *capture.Port) string {
 // ownWords are what the daemon tells its commands of a port, and nobody else.
 var ownWords = regexp.MustCompile(` (sandbox|came)=\S*`)
 
-// told is an interface for a file: with names, and the ids in its description.
-func (l *Labels) told(i int) pcapng.Interface {
+// forFile is an interface for a file: with names, and the ids in its description.
+func (l *Labels) forFile(i int) pcapng.Interface {
 	told, p := l.interfaces[i], &l.Ports[i]
 	if _, ok := l.Who.(*FileNames); ok || p.Name == "" {
 		return told
@@ -164,8 +164,8 @@ type FileNames struct {
 	size  int                     // entries of hosts
 }
 
-// Iface takes an interface for the host that it is called after.
-func (f *FileNames) Iface(i *pcapng.Interface) {
+// AddInterface takes an interface for the host that it is called after.
+func (f *FileNames) AddInterface(i *pcapng.Interface) {
 	name, _, _ := strings.Cut(i.Name, "@")
 	for _, a := range i.Addrs {
 		f.host(name, a.Addr())
@@ -186,8 +186,8 @@ func (f *FileNames) host(name string, a netip.Addr) bool {
 	return true
 }
 
-// Hosted takes names for filters only, and tells whether some are new.
-func (f *FileNames) Hosted(names pcapng.Names) (fresh bool) {
+// AddHosts takes names for filters only, and tells whether some are new.
+func (f *FileNames) AddHosts(names pcapng.Names) (fresh bool) {
 	for _, n := range names {
 		fresh = f.host(n.Name, n.Addr) || fresh
 	}
@@ -204,7 +204,7 @@ func (f *FileNames) Add(names pcapng.Names) (fresh bool) {
 			f.last[n.Addr], f.told = n.Name, append(f.told, n)
 		}
 	}
-	return f.Hosted(names)
+	return f.AddHosts(names)
 }
 
 func (f *FileNames) Container(string) string           { return "" }

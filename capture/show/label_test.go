@@ -95,10 +95,10 @@ func TestLabels(t *testing.T) {
 			t.Errorf("%d is %q, want %q", i, got, want)
 		}
 	}
-	if got := l.told(0).Description; got != "port=1 kind=container network=aaaa11111111 vni=80 link=x endpoint=9b1d44444444 view=outer: rebuilt" {
+	if got := l.forFile(0).Description; got != "port=1 kind=container network=aaaa11111111 vni=80 link=x endpoint=9b1d44444444 view=outer: rebuilt" {
 		t.Error(got)
 	}
-	told := l.told(0)
+	told := l.forFile(0)
 	if p, ok := capture.ReadPort(&told); !ok || !p.Outer || p.VNI != 80 {
 		t.Errorf("%+v, %v", p, ok)
 	}

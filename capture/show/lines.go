@@ -26,7 +26,7 @@ type Lines struct {
 	Headers bool // frames were cut behind their headers
 	Colour  bool
 	Labels  Labels
-	Sum     sums
+	Sum     Summary
 	buf     []byte
 }
 

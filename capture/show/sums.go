@@ -15,8 +15,8 @@ import (
 // maxTalkers bounds the pairs that are counted each for itself.
 const maxTalkers = 1 << 16
 
-// sums are what a watch tells at its end.
-type sums struct {
+// Summary are what a watch tells at its end.
+type Summary struct {
 	frames, bytes uint64
 	verdicts      map[string]uint64
 	reasons       map[string]uint64
@@ -29,7 +29,7 @@ type sums struct {
 
 type talk struct{ frames, bytes uint64 }
 
-func (s *sums) add(f *Frame, at int64) {
+func (s *Summary) add(f *Frame, at int64) {
 	if s.frames == 0 {
 		s.verdicts, s.reasons, s.protocols = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
 		s.talkers = map[[2]string]*talk{}
@@ -105,7 +105,7 @@ func clockText(ns int64, today string) string {
 }
 
 // Print tells it, with what was lost on the way.
-func (s *sums) Print(w io.Writer, lost uint64) {
+func (s *Summary) Print(w io.Writer, lost uint64) {
 	head := fmt.Sprintf("%s, %s, %s lost", human.Count(s.frames, "frame"), human.Bytes(s.bytes), human.Thousands(lost))
 	if s.frames > 0 {
 		head += fmt.Sprintf(", %s to %s", clockText(s.first, s.Today), clockText(s.last, s.Today))

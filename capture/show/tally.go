@@ -92,7 +92,7 @@ func (t *Tally) packet(b *pcapng.Packet) {
 	t.id, t.seen = b.ID, seen
 	d, ok := capture.ReadDetail(b)
 	if !ok {
-		d = said(b.Comment)
+		d = detailOf(b.Comment)
 	}
 	data := b.Data
 	if in.link != pcapng.Ethernet {
@@ -115,8 +115,8 @@ func (t *Tally) packet(b *pcapng.Packet) {
 	t.Last = max(t.Last, b.Time)
 }
 
-// said is what a file's comment tells of a frame.
-func said(comment string) capture.Detail {
+// detailOf is what a file's comment tells of a frame.
+func detailOf(comment string) capture.Detail {
 	d := capture.Detail{Out: -1, In: -1}
 	words := capture.ReadComment(comment)
 	verdict := words["verdict"]

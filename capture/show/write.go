@@ -97,7 +97,7 @@ func (w *Writer) put(b pcapng.Block) error {
 // tell writes the interfaces and names that are new, no names before the first interface.
 func (w *Writer) tell() error {
 	for ; w.told < len(w.Labels.interfaces); w.told++ {
-		i := w.Labels.told(w.told)
+		i := w.Labels.forFile(w.told)
 		if w.Filter != "" {
 			i.Filter = w.Filter
 		}

@@ -64,7 +64,7 @@ capture that runs another filter (a container of the name change is /change here
 			if err != nil {
 				return err
 			}
-			j := &job{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &captureJob{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
 			if o.write == "" && o.listen == "" {
 				j.lines()
@@ -125,8 +125,8 @@ func commandWords(cmd *cobra.Command) []string {
 	return append(words, args...)
 }
 
-// A job is one capture: from where, to where.
-type job struct {
+// A captureJob is one capture: from where, to where.
+type captureJob struct {
 	c         *cli
 	o         *captureFlags
 	targets   []string
@@ -138,14 +138,14 @@ type job struct {
 }
 
 // lines has the job print what it captures.
-func (j *job) lines() {
+func (j *captureJob) lines() {
 	j.show = &show.Lines{Out: j.out, Json: j.o.json, Verbose: j.o.verbose, Headers: j.o.headers,
 		Colour: human.Colours(j.o.colour, j.out)}
 	j.show.Sum.Today = time.Now().Format(time.DateOnly)
 	j.want.Detail, j.want.Annotate = true, "none"
 }
 
-func (j *job) run(ctx context.Context) error {
+func (j *captureJob) run(ctx context.Context) error {
 	if j.o.write == "-" && human.IsTerminal(j.out) {
 		return exit.Errorf(exit.Usage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.words)
 	}
@@ -161,16 +161,16 @@ func (j *job) run(ctx context.Context) error {
 // application is what the names of this program's versions begin with, in files.
 const application = "tapestry "
 
-// A place is where frames are written to.
-type place struct {
+// A destination is where frames are written to.
+type destination struct {
 	name func() string
 	kept func() file.Count // of what was written; nil: all
 }
 
-func placeOf(name string) *place { return &place{name: func() string { return name }} }
+func destinationOf(name string) *destination { return &destination{name: func() string { return name }} }
 
 // lacks tells whether less is there than was written, and how much is.
-func (p *place) lacks(wrote file.Count) (kept file.Count, lacks bool) {
+func (p *destination) lacks(wrote file.Count) (kept file.Count, lacks bool) {
 	if p.kept == nil {
 		return wrote, false
 	}
@@ -179,7 +179,7 @@ func (p *place) lacks(wrote file.Count) (kept file.Count, lacks bool) {
 }
 
 // into says where went what was written, which text tells.
-func (p *place) into(wrote file.Count, text string) string {
+func (p *destination) into(wrote file.Count, text string) string {
 	if kept, lacks := p.lacks(wrote); lacks {
 		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, human.Thousands(kept.Frames), p.name())
 	}
@@ -187,13 +187,13 @@ func (p *place) into(wrote file.Count, text string) string {
 }
 
 // section says who captured.
-func (j *job) section() pcapng.Section {
+func (j *captureJob) section() pcapng.Section {
 	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: application + buildVersion().Version,
 		Comment: j.words}
 }
 
 // open makes the sink that the flags ask for.
-func (j *job) open(who show.Naming, first file.Options) (to show.Sink, where *place, err error) {
+func (j *captureJob) open(who show.Naming, first file.Options) (to show.Sink, where *destination, err error) {
 	switch {
 	case j.show != nil:
 		j.show.Labels.Who = who
@@ -201,7 +201,7 @@ func (j *job) open(who show.Naming, first file.Options) (to show.Sink, where *pl
 	case j.o.write == "-":
 		w := show.WriteStream(j.out, j.o.pcap, j.section(), first.LinkType, first.SnapLen)
 		w.Labels.Who = who
-		return w, placeOf("stdout"), nil
+		return w, destinationOf("stdout"), nil
 	}
 	first.Path, first.Pcap, first.Force, first.Section = j.o.write, j.o.pcap, j.o.force, j.section()
 	first.MaxBytes, first.Every, first.Keep = j.o.maxBytes, j.o.every, j.o.keep
@@ -211,7 +211,7 @@ func (j *job) open(who show.Naming, first file.Options) (to show.Sink, where *pl
 	}
 	w := show.WriteSet(s, j.o.pcap, first.SnapLen)
 	w.Labels.Who = who
-	return w, &place{func() string { return filesText(s.Paths()) }, s.Kept}, nil
+	return w, &destination{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 
 // filesText names the files of a capture.

@@ -12,7 +12,7 @@ import (
 )
 
 // armed finds the capture that waits for a reader and is called word: by its id, its container's name, or its endpoint's.
-func (j *job) armed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
+func (j *captureJob) armed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
 	status, err := j.c.Status(ctx)
 	if err != nil {
 		return nil, err

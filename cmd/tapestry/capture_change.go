@@ -28,7 +28,7 @@ about it, and files go on telling the filter that their capture began with.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l := look{expr: expr}
+			l := liveView{expr: expr}
 			given := cmd.Flags().Changed("filter") || cmd.ArgsLenAtDash() >= 0
 			words, err := l.words(cmd, args)
 			switch {

@@ -15,7 +15,7 @@ import (
 )
 
 // listen gives each connection a capture of its own, until ctx ends.
-func (j *job) listen(ctx context.Context) error {
+func (j *captureJob) listen(ctx context.Context) error {
 	if err := j.check(ctx); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (j *job) listen(ctx context.Context) error {
 }
 
 // check finds what is wrong with filter or targets before somebody connects.
-func (j *job) check(ctx context.Context) error {
+func (j *captureJob) check(ctx context.Context) error {
 	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (j *job) check(ctx context.Context) error {
 }
 
 // serve gives a connection its capture.
-func (j *job) serve(ctx context.Context, conn net.Conn) error {
+func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	h, err := j.begin(ctx)
 	if err != nil {
@@ -72,7 +72,7 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	w.Labels.Who, w.Filter = h.names, j.o.filter
 	m := show.NewMeter(w, j.news, false)
 	fmt.Fprintln(j.news, j.startText(conn.RemoteAddr().String()))
-	where := placeOf(conn.RemoteAddr().String())
+	where := destinationOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
 	var reading sync.WaitGroup
 	reading.Go(func() { // Wireshark says nothing; when it goes away the capture ends, also if no frame comes
@@ -91,7 +91,7 @@ func (j *job) serve(ctx context.Context, conn net.Conn) error {
 	case <-left:
 		if ctx.Err() == nil {
 			src, dst = io.EOF, nil
-			where = placeOf(conn.RemoteAddr().String() + ", which hung up: the last of them may not have come there")
+			where = destinationOf(conn.RemoteAddr().String() + ", which hung up: the last of them may not have come there")
 		}
 	default:
 	}

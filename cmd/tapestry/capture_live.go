@@ -17,9 +17,9 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// A shot is a running capture.
-type shot struct {
-	*job
+// A liveCapture is a running capture.
+type liveCapture struct {
+	*captureJob
 	names  *docker.Names
 	src    show.Blocks
 	s      *client.Stream
@@ -27,7 +27,7 @@ type shot struct {
 }
 
 // begin asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
-func (j *job) begin(ctx context.Context) (*shot, error) {
+func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
 	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (j *job) begin(ctx context.Context) (*shot, error) {
 		s.Close()
 		return nil, errors.New("interrupted")
 	}
-	h := &shot{j, n, docker.Follow(own, s, n, t, j.o.filter), s, cancel}
+	h := &liveCapture{j, n, docker.Follow(own, s, n, t, j.o.filter), s, cancel}
 	if want.Targets.New && (limit.most > 0 || limit.mostBytes > 0) {
 		limit.Blocks, limit.stop = h.src, func() { _ = s.Stop(own) } // if it fails the stream has ended
 		h.src = &limit
@@ -117,7 +117,7 @@ func (b *bounded) Next() (pcapng.Block, error) {
 }
 
 // pump runs the shot until its end, or that of ctx.
-func (h *shot) pump(ctx context.Context, to show.Sink) (src, dst error) {
+func (h *liveCapture) pump(ctx context.Context, to show.Sink) (src, dst error) {
 	defer context.AfterFunc(ctx, func() {
 		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
 		defer cancel()
@@ -129,7 +129,7 @@ func (h *shot) pump(ctx context.Context, to show.Sink) (src, dst error) {
 }
 
 // books are the daemon's, or nil if it tells none.
-func (h *shot) books(ctx context.Context) *api.Books {
+func (h *liveCapture) books(ctx context.Context) *api.Books {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
 	defer cancel()
 	b, err := h.s.Books(ctx)
@@ -139,13 +139,13 @@ func (h *shot) books(ctx context.Context) *api.Books {
 	return &b
 }
 
-func (h *shot) end() {
+func (h *liveCapture) end() {
 	h.s.Close()
 	h.cancel()
 }
 
 // live captures until the daemon, the reader or the user ends it.
-func (j *job) live(ctx context.Context) error {
+func (j *captureJob) live(ctx context.Context) error {
 	h, err := j.begin(ctx)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (j *job) live(ctx context.Context) error {
 }
 
 // startText says what begins.
-func (j *job) startText(where string) string {
+func (j *captureJob) startText(where string) string {
 	text := "capturing all of this host"
 	if j.o.attach != "" {
 		text = "capturing " + j.o.attach + " from its start"
@@ -206,7 +206,7 @@ func (j *job) startText(where string) string {
 }
 
 // Close tells how a live capture went, and gives the command's outcome.
-func (j *job) Close(ctx context.Context, m *show.Meter, where *place, b *api.Books, src, dst error) error {
+func (j *captureJob) Close(ctx context.Context, m *show.Meter, where *destination, b *api.Books, src, dst error) error {
 	if show.IsGone(dst) { // the reader has what it wanted
 		if lost := m.Total(); lost > 0 && j.o.strict {
 			return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
@@ -254,7 +254,7 @@ func (j *job) Close(ctx context.Context, m *show.Meter, where *place, b *api.Boo
 }
 
 // complete says what is there of a capture that ended before its time.
-func complete(where *place, wrote file.Count) string {
+func complete(where *destination, wrote file.Count) string {
 	if where == nil {
 		return ""
 	}
@@ -269,7 +269,7 @@ func complete(where *place, wrote file.Count) string {
 }
 
 // limitText names the limit that nobody asked for, if it was one.
-func (j *job) limitText(b *api.Books) string {
+func (j *captureJob) limitText(b *api.Books) string {
 	switch {
 	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
 	case j.o.during == 0 && b.Seconds >= api.DefaultSeconds-1:

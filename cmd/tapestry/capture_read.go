@@ -93,7 +93,7 @@ func (f *recorded) ahead() error {
 			}
 			err = f.keep(size)
 		case *pcapng.Interface:
-			f.names.Iface(b)
+			f.names.AddInterface(b)
 			if links = append(links, b.LinkType); len(links) == 1 {
 				f.link = b.LinkType
 			}
@@ -284,7 +284,7 @@ func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, ex
 }
 
 // offline reads from a file instead of the daemon.
-func (j *job) offline(ctx context.Context) error {
+func (j *captureJob) offline(ctx context.Context) error {
 	f, from, name, err := j.c.openRecorded(ctx, j.o.read, j.in, j.o.filter)
 	if err != nil {
 		return err
@@ -354,9 +354,9 @@ func (f *recorded) host(disk *os.File) filter.Names {
 			b, err := r.Next()
 			switch b := b.(type) {
 			case pcapng.Names:
-				f.names.Hosted(b)
+				f.names.AddHosts(b)
 			case *pcapng.Interface:
-				f.names.Iface(b)
+				f.names.AddInterface(b)
 			}
 			if err != nil || f.ctx.Err() != nil {
 				return f.names.Host(name)

@@ -194,7 +194,7 @@ func (e *extcapFlags) run(ctx context.Context, c *cli, news io.Writer) error {
 	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
 		snap: e.snap, noLimit: true}
 	word := strings.TrimPrefix(e.name, extcapPrefix)
-	j := &job{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard,
+	j := &captureJob{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard,
 		want: o.request()}
 	return errors.Join(j.live(ctx), pipe.Close())
 }

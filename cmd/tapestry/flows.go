@@ -21,7 +21,7 @@ import (
 
 // flowsCommand is what the flags of flows say.
 type flowsCommand struct {
-	look
+	liveView
 	last, live time.Duration // 0: not given
 	file, sort string
 	rows       int

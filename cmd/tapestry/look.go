@@ -16,23 +16,23 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// A look is what a command that counts frames looks at.
-type look struct {
+// A liveView is what a command that counts frames looks at.
+type liveView struct {
 	expr string // --filter
 	n    *docker.Names
 	t    *docker.Targets
 	want api.CaptureRequest
-	of   docker.Tense // of the targets
+	of   docker.Period // of the targets
 	s    *client.Stream
 }
 
 // flag adds what all looks have.
-func (l *look) flag(cmd *cobra.Command) {
+func (l *liveView) flag(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&l.expr, "filter", "f", "", "only frames that match `EXPR`, as tcpdump has it")
 }
 
 // words are the targets among args; what stands behind -- is the filter.
-func (l *look) words(cmd *cobra.Command, args []string) ([]string, error) {
+func (l *liveView) words(cmd *cobra.Command, args []string) ([]string, error) {
 	dash := cmd.ArgsLenAtDash()
 	if dash < 0 {
 		return args, nil
@@ -47,7 +47,7 @@ func (l *look) words(cmd *cobra.Command, args []string) ([]string, error) {
 }
 
 // find asks for names and targets, and makes the request: headers only.
-func (l *look) find(ctx context.Context, c *cli, cmd *cobra.Command, args []string) (err error) {
+func (l *liveView) find(ctx context.Context, c *cli, cmd *cobra.Command, args []string) (err error) {
 	words, err := l.words(cmd, args)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (l *look) find(ctx context.Context, c *cli, cmd *cobra.Command, args []stri
 }
 
 // open begins a capture that ends in order when ctx does: what was seen until then still comes. The caller ends it.
-func (l *look) open(ctx context.Context, c *cli) (from *docker.Followed, end func(), err error) {
+func (l *liveView) open(ctx context.Context, c *cli) (from *docker.Follower, end func(), err error) {
 	own, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	opening := context.AfterFunc(ctx, hangUp)
 	s, err := c.OpenStream(own, "/v1/captures", l.want)
@@ -94,7 +94,7 @@ func (l *look) open(ctx context.Context, c *cli) (from *docker.Followed, end fun
 
 // ended says why what open began has ended before its time: nil if it has not, or was interrupted. broke is why it broke off;
 // nil: it ended in order, and the daemon knows why.
-func (l *look) ended(ctx context.Context, broke error) error {
+func (l *liveView) ended(ctx context.Context, broke error) error {
 	switch {
 	case ctx.Err() != nil:
 		return nil
@@ -115,7 +115,7 @@ func (l *look) ended(ctx context.Context, broke error) error {
 }
 
 // who names containers, nil if nobody does.
-func (l *look) who() show.Naming {
+func (l *liveView) who() show.Naming {
 	if l.n == nil {
 		return nil
 	}
@@ -123,7 +123,7 @@ func (l *look) who() show.Naming {
 }
 
 // networkLabel is what a table shows for a network, of which a file may tell the name instead of the id.
-func (l *look) networkLabel(id string) string {
+func (l *liveView) networkLabel(id string) string {
 	if l.n != nil {
 		if name := l.n.Network(id); name != "" {
 			return name

@@ -106,7 +106,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 }
 
 func newRecorderDump(c *cli) *cobra.Command {
-	var l look
+	var l liveView
 	var last time.Duration
 	path, asJSON := "", false
 	cmd := c.namer(&cobra.Command{
@@ -142,7 +142,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 				return err
 			}
 			defer s.Close()
-			j := &job{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
+			j := &captureJob{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
 				pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
 				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
 			if path == "" {
@@ -159,7 +159,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 }
 
 // dump writes or prints what a stream of the recorder's has.
-func (j *job) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
+func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
 	to, where, err := j.open(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
 	if err != nil {
 		return err
@@ -245,7 +245,7 @@ func (v coverage) String() string {
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
-func (l *look) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
+func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
 	want := l.want
 	r, err := c.recorder(ctx)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 // Who looks at a dump a page at a time gets all of it, and the daemon does not keep it meanwhile.
 func TestDumpSlowly(t *testing.T) {
 	l := fake.Filled(t, 40_000)
-	look := &look{want: api.CaptureRequest{Detail: true}}
+	look := &liveView{want: api.CaptureRequest{Detail: true}}
 	s, _, err := look.openDump(t.Context(), &cli{Client: l.Client}, 0)
 	fake.Must(t, err)
 	defer s.Close()

@@ -26,7 +26,7 @@ import (
 
 // topCommand is what the flags of top say, and what it sees.
 type topCommand struct {
-	look
+	liveView
 	by    string
 	every time.Duration
 	live  time.Duration // 0: until it is interrupted

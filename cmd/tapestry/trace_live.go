@@ -25,7 +25,7 @@ import (
 
 // liveTrace is trace --live and its flags.
 type liveTrace struct {
-	look
+	liveView
 	on     bool
 	frames uint64
 	drops  bool

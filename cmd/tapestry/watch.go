@@ -36,7 +36,7 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
 			if err != nil {
 				return err
 			}
-			j := &job{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &captureJob{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
 			if j.want.Snap = watchSnap; o.verbose {
 				j.want.Snap = 0

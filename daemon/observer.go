@@ -1,0 +1,25 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/fabric"
+)
+
+// Observer tells the hub of networks and ports.
+type Observer struct {
+	*capture.Hub
+	Captures *Captures
+}
+
+func (l Observer) Plug(v fabric.PortView, local, remote netip.AddrPort) {
+	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
+		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: api.SandboxName(v.Sandbox),
+		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
+}
+
+func (l Observer) SetSandbox(number uint32, path string) {
+	l.Hub.SetSandbox(number, api.SandboxName(path))
+}

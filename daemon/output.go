@@ -1,0 +1,65 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/pcapng"
+)
+
+// An output is a stream on its way to a client.
+type output struct {
+	capture.Writer
+	conn  *http.ResponseController
+	given int64
+	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
+	until time.Time    // and all of them; zero: for ever
+}
+
+func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *api.CaptureRequest) *output {
+	o := &output{conn: conn}
+	if ask.Format == "ndjson" {
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		o.Writer = capture.NewNDJSON(w)
+	} else {
+		w.Header().Set("Content-Type", "application/x-pcapng")
+		o.Writer = pcapng.NewWriter(w, pcapng.Section{Application: "tapestry " + c.version, Comment: ask.Name})
+	}
+	return o
+}
+
+// waiting is how many bytes were not flushed.
+func (o *output) waiting() int64 { return o.Size() - o.given }
+
+// setFlushTimeout lets each flush from now on, and one that hangs, take no longer than grace.
+func (o *output) setFlushTimeout(grace time.Duration) {
+	o.grace.Store(int64(grace))
+	o.setDeadline()
+}
+
+func (o *output) setDeadline() {
+	grace := time.Duration(o.grace.Load())
+	if grace == 0 {
+		return
+	}
+	end := time.Now().Add(grace)
+	if !o.until.IsZero() && o.until.Before(end) {
+		end = o.until
+	}
+	_ = o.conn.SetWriteDeadline(end)
+}
+
+func (o *output) flush() error {
+	o.setDeadline()
+	err := o.Writer.Flush()
+	o.given = o.Size()
+	if err = errors.Join(err, o.conn.Flush()); err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
+	}
+	return nil
+}
