@@ -1,0 +1,84 @@
+package daemon
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture"
+)
+
+// A session is one capture.
+type session struct {
+	id    string
+	name  string
+	ask   *captureSpec // nil: it has ended. Only its own goroutine uses it
+	sink  *capture.Subscriber
+	who   api.Credentials
+	began time.Time
+
+	network, endpoint string       // of the container that it was armed for; "": of none
+	left              atomic.Int64 // ns since 1970, when that had gone
+
+	once sync.Once
+	stop func(state string) // the first state wins
+	done chan struct{}      // closed by stop
+
+	changes sync.Mutex             // of the filter
+	filter  atomic.Pointer[string] // its expression
+	state   atomic.Pointer[string]
+	length  atomic.Int64  // ns, when it has ended
+	beyond  atomic.Uint64 // frames that were read when the limit was reached
+	packets atomic.Uint64
+	bytes   atomic.Int64
+}
+
+// newSession is one that nobody knows yet.
+func newSession(ask *captureSpec, who api.Credentials) *session {
+	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{}),
+		network: ask.network, endpoint: ask.endpoint}
+	state := "running"
+	if ask.endpoint != "" {
+		state = "armed"
+	}
+	s.state.Store(&state)
+	s.filter.Store(&ask.Filter.Expr)
+	s.stop = func(state string) {
+		s.once.Do(func() {
+			s.state.Store(&state)
+			close(s.done)
+		})
+	}
+	return s
+}
+
+// end is when a capture has ended.
+func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
+
+func (s *session) books() api.Books {
+	t := s.sink.Stats()
+	beyond := min(s.beyond.Load(), t.Delivered) // it is counted before the read that it is of has ended
+	length := time.Duration(s.length.Load())
+	if length == 0 {
+		length = time.Since(s.began)
+	} else { // what waits was not written
+		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
+	}
+	return api.Books{ID: s.id, Name: s.name, UID: s.who.UID, PID: s.who.PID, State: *s.state.Load(), Filter: *s.filter.Load(),
+		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
+		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
+		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}
+}
+
+// setFilter gives a capture another filter, unless that is to renew one which it has not any more.
+func (s *session) setFilter(f *api.Filter, match capture.Match) bool {
+	s.changes.Lock()
+	defer s.changes.Unlock()
+	if f.Was != nil && *f.Was != *s.filter.Load() {
+		return false
+	}
+	s.filter.Store(&f.Expr)
+	s.sink.Filter(match)
+	return true
+}
