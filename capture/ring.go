@@ -77,22 +77,6 @@ type ring struct {
 	lost              losses
 }
 
-// marks are positions where records begin, about 128 in the ring, the oldest at its head. A full ring drops all records from
-// one mark to the next. So nobody has to read the old records' lengths, which are in no CPU cache any more.
-type marks struct {
-	queue  [256]mark // a ring buffer, of twice as many as there can be
-	oldest uint64    // number of the oldest mark
-	next   uint64    // number of the next mark
-}
-
-type mark struct {
-	at       uint64 // position, as ring.head
-	accepted uint64 // frames before that position
-}
-
-// nth is the n-th mark that was set.
-func (m *marks) nth(n uint64) *mark { return &m.queue[n%uint64(len(m.queue))] }
-
 // newRing makes a ring of size bytes, a power of two that has room for a few of the longest frames.
 func newRing(size int, overwrite bool) (*ring, error) {
 	const least = 1 << 18
@@ -407,51 +391,4 @@ func (rec *Record) each(b []byte, fn func(*Record) bool) bool {
 		b = b[entryLen(length):]
 	}
 	return true
-}
-
-// losses counts the dropped frames of each port until the next frame of that port is kept. It is a hash table of fixed size
-// with linear probing, since a drop must cost little. Ports that do not fit are counted together.
-type losses struct {
-	slots [256]loss
-	sum   uint64 // of all slots
-	other uint64 // of ports that did not fit
-}
-
-type loss struct {
-	port uint32
-	n    uint32
-}
-
-func (l *losses) add(port uint32) {
-	for i := range uint32(len(l.slots)) {
-		s := &l.slots[(port+i)%uint32(len(l.slots))]
-		if s.port == port || s.port == 0 {
-			s.port = port
-			s.n++
-			l.sum++
-			return
-		}
-	}
-	l.other++
-}
-
-// take returns a port's count and resets it. The slot stays in use, since probing for another port may pass it.
-func (l *losses) take(port uint32) (n uint32) {
-	if l.sum == 0 {
-		return 0
-	}
-	for i := range uint32(len(l.slots)) {
-		s := &l.slots[(port+i)%uint32(len(l.slots))]
-		if s.port == port {
-			n, s.n = s.n, 0
-			if l.sum -= uint64(n); l.sum == 0 {
-				clear(l.slots[:]) // all counts are 0: make room for other ports
-			}
-			return n
-		}
-		if s.port == 0 {
-			break
-		}
-	}
-	return 0
 }

@@ -23,7 +23,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/dissect": {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
 	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
-	"capture/filter":  {ours: []string{"capture/pcapng", "spell"}},
+	"capture/filter":  {ours: []string{"capture/pcapng", "ether", "spell"}},
 	"capture/flow":    {ours: []string{"ether", "switch"}},
 	"capture/pcapng":  {ours: []string{"ether"}},
 	"fabric":          {ours: []string{"ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},

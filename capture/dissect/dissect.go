@@ -62,7 +62,7 @@ func Dissect(frame []byte, wireLen int) (s *Summary) {
 		s.Captured = len(frame)
 	}
 	defer func() {
-		if r := recover(); r != nil { // ours to mend, but no reason to end a long watch
+		if r := recover(); r != nil { // a bug of ours to fix, but no reason to end a long watch
 			s.Error = fmt.Sprintf("dissector failed: %v", r)
 		}
 	}()

@@ -25,7 +25,7 @@ func (p *parser) id(q qualifier) *node {
 		p.fail(t, "an Ethernet address stands after ether host, ether src or ether dst only")
 	}
 	p.ethernetOnly(t, "Ethernet addresses that can be looked for")
-	return ether(mac(t.text), q.dir)
+	return etherHost(mac(t.text), q.dir)
 }
 
 // number32 tests for a number: a port, a protocol or an IPv4 address.
@@ -226,7 +226,7 @@ func (p *parser) host6(t token, q qualifier, net netip.Prefix) *node {
 	}))
 }
 
-func ether(addr [6]byte, dir string) *node {
+func etherHost(addr [6]byte, dir string) *node {
 	return either(dir, 6, 0, func(off uint32) *node { return bytesAt(off, addr[:]) })
 }
 

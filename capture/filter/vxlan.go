@@ -1,14 +1,17 @@
 package filter
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
 
 // VXLAN, RFC 7348 section 5. Only the port that IANA has given it is looked at.
 const (
 	vxlanPort = 4789
 	vxlanLen  = 8
-	vxlanVNI  = 0x08      // flag: there is one
-	maxVNI    = 1<<24 - 1 // the width of the field
-	maxNested = 8         // vxlan words within each other
+	vxlanVNI  = 0x08 // flag: there is one
+	maxNested = 8    // vxlan words within each other
 )
 
 // vxlan tests for a VXLAN datagram, of one network if a number is given. What is written behind it looks at the frame
@@ -22,8 +25,8 @@ func (p *parser) vxlan(t token, vni *token) *node {
 	}
 	s := step{load: loadVNI}
 	if vni != nil {
-		if s.mask, s.k = allBits, vni.num; vni.num > maxVNI {
-			p.fail(*vni, "VNI %d: want 0 to %d", vni.num, maxVNI)
+		if s.mask, s.k = allBits, vni.num; vni.num > ether.MaxVNI {
+			p.fail(*vni, "VNI %d: want 0 to %d", vni.num, ether.MaxVNI)
 		}
 	}
 	s.off = uint32(len(p.tunnels))
