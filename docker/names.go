@@ -42,7 +42,7 @@ const departedNames = 4096
 type snapshot struct {
 	version   uint64
 	networks  map[string]string       // of the daemon: id → Docker's name, "" not known
-	endpoints map[string]endpointInfo     // that Docker has or had on them, by id
+	endpoints map[string]endpointInfo // that Docker has or had on them, by id
 	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
 
 	// These follow from those above.

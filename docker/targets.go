@@ -36,8 +36,8 @@ type Period uint8
 
 const (
 	Present Period = iota // none
-	Future               // those that will: they are awaited
-	Past                 // those that did
+	Future                // those that will: they are awaited
+	Past                  // those that did
 )
 
 // targets reads the words of a command. The caller prints its notes.

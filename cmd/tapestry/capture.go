@@ -167,7 +167,9 @@ type destination struct {
 	kept func() file.Count // of what was written; nil: all
 }
 
-func destinationOf(name string) *destination { return &destination{name: func() string { return name }} }
+func destinationOf(name string) *destination {
+	return &destination{name: func() string { return name }}
+}
 
 // lacks tells whether less is there than was written, and how much is.
 func (p *destination) lacks(wrote file.Count) (kept file.Count, lacks bool) {
