@@ -84,7 +84,7 @@ func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPor
 	sandboxes := make(map[string][]api.RecordedPort)
 	for _, p := range ports {
 		of := cmp.Or(p.Sandbox, p.Endpoint)
-		// A port that was mended came anew, and its endpoint stayed.
+		// A port that was repaired was attached anew, and its endpoint stayed.
 		if i := slices.IndexFunc(sandboxes[of], func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint }); i >= 0 {
 			q := &sandboxes[of][i]
 			q.Came = min(q.Came, p.Came)

@@ -66,7 +66,7 @@ func TestLastRun(t *testing.T) {
 		{"it was on one more, and was taken off that when it had stopped", one(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended+s), port("other", "wide", 3, began, ended+s)}, "job other"},
 		{"connected late, and one that came and went with it", one(), []api.RecordedPort{port("job", "wide", 2, began+40*s, ended+s), port("other", "wide", 3, began, ended+s)}, "job other"},
 		{"slow to start, slow to stop", one(), []api.RecordedPort{port("job", "wide", 2, began-16*s, ended+16*s), port("other", "wide", 3, began, ended+s)}, "job other"},
-		{"mended meanwhile", heard, []api.RecordedPort{port("job", "wide", 2, began+s/5, began+9*s), port("job", "wide", 2, began+20*s, ended+s/5), port("other", "wide", 3, began+s, ended+s/5)}, "job"},
+		{"reattached meanwhile", heard, []api.RecordedPort{port("job", "wide", 2, began+s/5, began+9*s), port("job", "wide", 2, began+20*s, ended+s/5), port("other", "wide", 3, began+s, ended+s/5)}, "job"},
 		{"one that has not gone, and no container that runs", one(), []api.RecordedPort{job, port("stuck", "wide", 3, began, 0)}, "job stuck"},
 		{"a network more for a while", one(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, began+2*s)}, "job"},
 		{"left one network, lives on another", one(), []api.RecordedPort{job, port("other", "wide", 3, began, ended+s), port("other", "wide2", 3, began, 0)}, "job"},

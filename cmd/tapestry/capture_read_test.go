@@ -142,7 +142,7 @@ func TestReadBackErrors(t *testing.T) {
 		{"watch -r " + filepath.Join(dir, "none"), "no such file", exit.No},
 		{"watch -r " + dir, "is a directory", exit.No},
 		{"watch -r " + old + " -f host\x00nobody", "the filter cannot be read:\nhost nobody\n", exit.Usage},
-		{"capture -r " + cut + " -w " + filepath.Join(dir, "mended.pcapng"), "; before that 10 frames could be read", exit.No},
+		{"capture -r " + cut + " -w " + filepath.Join(dir, "repaired.pcapng"), "; before that 10 frames could be read", exit.No},
 	} {
 		var args []string
 		for _, a := range strings.Fields(c.args) {
@@ -155,7 +155,7 @@ func TestReadBackErrors(t *testing.T) {
 	if after, _ := os.ReadFile(old); !bytes.Equal(after, text) {
 		t.Error("the file that was read has changed")
 	}
-	if n := len(pick[*pcapng.Packet](blocksOf(t, filepath.Join(dir, "mended.pcapng")))); n == 0 {
+	if n := len(pick[*pcapng.Packet](blocksOf(t, filepath.Join(dir, "repaired.pcapng")))); n == 0 {
 		t.Error("nothing was saved of a file that is cut off")
 	}
 }
