@@ -1,0 +1,331 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// A cluster is Docker's Swarm of nodes whose tapestry is a managed plugin, on one bridge, which is the outside world too. All
+// of them are managers.
+type cluster struct {
+	nodes   []*Host
+	outside *Host // 192.0.2.254
+}
+
+func newCluster(t *testing.T, name string, size int, scope string) *cluster {
+	t.Helper()
+	c := &cluster{outside: newHost(t, name+"-outside")}
+	lan := []string{"lan", c.outside.name}
+	for i := range size {
+		h := newHost(t, fmt.Sprintf("%s%d", name, i+1))
+		h.managed, h.flags = true, []string{"--scope", scope, "--vxlan-port", "8472"} // and 60 s of grace: a task's start may take long
+		c.nodes = append(c.nodes, h)
+		lan = append(lan, h.name)
+	}
+	script(t, lan...)
+	for i, h := range c.nodes {
+		h.in(t, "sh", "-c", "echo nameserver 127.0.0.1 >/etc/resolv.conf") // no registry is there: that is known at once
+		// Not the address of the default route is the one by which the others know the node.
+		own := fmt.Sprintf("198.51.100.%d", i+1)
+		h.in(t, "sh", "-ec", "ip address add "+own+"/24 dev underlay; ip route replace default via 192.0.2.254 src "+own)
+		h.startDockerd(t)
+		script(t, "image", h.name)
+		h.startDaemon(t)
+		if i == 0 {
+			// A network that is there when Docker names the address moves to it.
+			const early = "earlynetwork0123456789abc"
+			h.answers(t, "CreateNetwork", fmt.Sprintf(`{"NetworkID":%q,"Options":{"com.docker.network.generic":{"tapestry.vni":"5"}}}`, early))
+			if got := h.vtep(t); got != own {
+				t.Errorf("before the Swarm the tunnel speaks from %s, want %s", got, own)
+			}
+			h.docker(t, "swarm", "init", "--advertise-addr", c.address(0))
+			eventually(t, patience, func() error {
+				if got := h.vtep(t); got != c.address(0) {
+					return fmt.Errorf("in the Swarm the tunnel speaks from %s, want %s", got, c.address(0))
+				}
+				return nil
+			})
+			h.answers(t, "DeleteNetwork", fmt.Sprintf(`{"NetworkID":%q}`, early))
+			continue
+		}
+		token := c.nodes[0].docker(t, "swarm", "join-token", "-q", "manager")
+		h.docker(t, "swarm", "join", "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
+	}
+	return c
+}
+
+// vtep is the address that the host's tunnel speaks from.
+func (h *Host) vtep(t *testing.T) string {
+	t.Helper()
+	var status struct{ VTEP string }
+	if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	return status.VTEP
+}
+
+func (c *cluster) address(i int) string { return fmt.Sprintf("192.0.2.%d", i+1) }
+
+// quiet is of all nodes.
+func (c *cluster) quiet(t *testing.T, allow ...string) {
+	t.Helper()
+	// Without a registry each task's pull fails, and the image is found here.
+	allow = append(allow, "pull", "registry-1.docker.io")
+	for _, h := range c.nodes {
+		h.quiet(t, allow...)
+	}
+}
+
+// A task is a running container of a service.
+type task struct {
+	host      *Host
+	container string
+}
+
+// tasks are a service's, by their addresses on a network. It waits until there are so many, and Docker's names know all of them.
+func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*Host) map[netip.Addr]task {
+	t.Helper()
+	if on == nil {
+		on = c.nodes
+	}
+	var all map[netip.Addr]task
+	eventually(t, patience, func() error {
+		all = map[netip.Addr]task{}
+		for _, h := range on {
+			ids, err := h.try("docker", "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+service)
+			if err != nil {
+				return err
+			}
+			for _, id := range strings.Fields(ids) {
+				text, err := h.try("docker", "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), id)
+				if err != nil {
+					return err
+				}
+				a, err := netip.ParseAddr(text)
+				if err != nil {
+					return fmt.Errorf("task %s on %s: %w", id, h.name, err)
+				}
+				if other, twice := all[a]; twice {
+					t.Fatalf("%s is the address of %s on %s and of %s on %s", a, id, h.name, other.container, other.host.name)
+				}
+				all[a] = task{h, id}
+			}
+		}
+		if len(all) != want {
+			said, _ := on[0].try("docker", "service", "ps", "--no-trunc", "--format", "{{.Node}} {{.DesiredState}} {{.CurrentState}} {{.Error}}", service)
+			return fmt.Errorf("%d tasks of %s run, want %d:\n%s", len(all), service, want, said)
+		}
+		for _, h := range on {
+			for _, k := range all {
+				if k.host != h {
+					continue
+				}
+				if err := h.named(k.container, "tasks."+service, all); err != nil {
+					return err
+				}
+				break
+			}
+		}
+		return nil
+	})
+	return all
+}
+
+// named tells whether a name, as a container looks it up, has the addresses of all tasks and no others. An answer has room for
+// some twenty of them (512 bytes, RFC 1035 section 2.3.4), others at each question, so it asks some times.
+func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
+	missing := maps.Clone(tasks)
+	for range 20 {
+		said, err := h.try("docker", "exec", container, "nslookup", name)
+		if err != nil {
+			return err
+		}
+		_, answers, _ := strings.Cut(said, "Non-authoritative")
+		for _, line := range strings.Split(answers, "\n") {
+			text, ok := strings.CutPrefix(strings.TrimSpace(line), "Address: ")
+			if !ok {
+				continue
+			}
+			a, err := netip.ParseAddr(text)
+			if _, known := tasks[a]; err != nil || !known {
+				return fmt.Errorf("on %s %s is also %s, which no task has: %v", h.name, name, text, err)
+			}
+			delete(missing, a)
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("on %s %s has no address of the tasks %v", h.name, name, missing)
+}
+
+// reach waits until so many tasks run, lets one on each node ping all, and gives them. A task that Docker ends meanwhile is
+// replaced by another: then all of it begins anew. One that runs has to be reached.
+func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		tasks = c.tasks(t, service, network, want, on...)
+		var all []string
+		for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
+			all = append(all, a.String())
+		}
+		const ask = `for a in "$@"; do ping -n -c1 -W20 $a >/dev/null || { echo $a; exit 1; }; done`
+		from := map[*Host]bool{}
+		for _, k := range tasks {
+			if from[k.host] {
+				continue
+			}
+			from[k.host] = true
+			said, err := k.host.try(append([]string{"docker", "exec", k.container, "sh", "-c", ask, "sh"}, all...)...)
+			if err == nil {
+				continue
+			}
+			a, _ := netip.ParseAddr(said)
+			if to, ok := tasks[a]; ok && to.runs() && k.runs() {
+				t.Fatalf("a task on %s does not reach %s on %s, which runs:\n%s\n%s", k.host.name, a, to.host.name,
+					k.host.tapestry(t, "fdb", network), to.host.tapestry(t, "ports", network))
+			}
+			return fmt.Errorf("on %s: %w", k.host.name, err)
+		}
+		return nil
+	})
+	return tasks
+}
+
+// runs tells whether Docker has not ended the task by now.
+func (k task) runs() bool {
+	said, err := k.host.try("docker", "inspect", "-f", "{{.State.Running}}", k.container)
+	return err == nil && said == "true"
+}
+
+// leader gives the leading manager and one that does not lead, as a node that runs sees it.
+func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		said, err := ask.try("docker", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
+		for _, h := range c.nodes {
+			switch {
+			case strings.Contains(said+"\n", h.name+" Leader\n"):
+				leader = h
+			case strings.Contains(said+"\n", h.name+" Reachable\n"):
+				other = h
+			}
+		}
+		if leader == nil || other == nil {
+			leader, other = nil, nil
+			return fmt.Errorf("no leader: %s, %v", said, err)
+		}
+		return nil
+	})
+	return leader, other
+}
+
+// vni is a network's in Docker, as every node that has it in tapestry has it.
+func (c *cluster) vni(t *testing.T, network string) string {
+	t.Helper()
+	var vni string
+	eventually(t, patience, func() (err error) {
+		vni, err = c.nodes[0].try("docker", "network", "inspect", "-f", `{{index .Options "tapestry.vni"}}`, network)
+		if err == nil && vni == "" {
+			err = fmt.Errorf("network %s has no VNI", network)
+		}
+		return err
+	})
+	return vni
+}
+
+// networkIDs are those that a node's tapestry has, with their VNIs.
+func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
+	t.Helper()
+	all := map[string]uint32{}
+	for _, n := range objects[struct {
+		ID  string
+		VNI uint32
+	}](t, h, "networks") {
+		all[n.ID] = n.VNI
+	}
+	return all
+}
+
+// gone waits until no node has anything of tapestry's: what a killed dockerd has left goes after two times of grace, that of
+// its endpoints and that of the network.
+func (c *cluster) gone(t *testing.T) {
+	t.Helper()
+	for _, h := range c.nodes {
+		eventually(t, 3*patience, func() error {
+			if n := len(h.networkIDs(t)); n != 0 {
+				return fmt.Errorf("%s has %d networks", h.name, n)
+			}
+			if links := h.in(t, "sh", "-c", "ls /sys/class/net | grep ^tp || true"); links != "" {
+				return fmt.Errorf("%s has links %q", h.name, links)
+			}
+			if got := h.in(t, "ss", "-Hlun", "sport = :8472"); got != "" {
+				return fmt.Errorf("%s has UDP 8472 open: %s", h.name, got)
+			}
+			return nil
+		})
+	}
+}
+
+// seesNode waits until the host has a node of the Swarm as a peer, of which Docker says that it has left, or that it has not.
+func (h *Host) seesNode(t *testing.T, addr string, left bool) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		all := objects[struct {
+			Addr string
+			Left bool
+		}](t, h, "peers", "net")
+		for _, p := range all {
+			if strings.HasPrefix(p.Addr, addr+":") && p.Left == left {
+				return nil
+			}
+		}
+		return fmt.Errorf("peers of %s are %+v, want %s with left %t", h.name, all, addr, left)
+	})
+}
+
+// dockerdSays waits until dockerd itself, and not only the plugin, has logged something since a mark.
+func (h *Host) dockerdSays(t *testing.T, from mark, what string) {
+	t.Helper()
+	eventually(t, patience, func() error {
+		for _, line := range h.since(t, "dockerd.log", from.dockerd) {
+			if _, ours := pluginLine(line); !ours && strings.Contains(line, what) {
+				return nil
+			}
+		}
+		return fmt.Errorf("dockerd's log on %s does not say %q", h.name, what)
+	})
+}
+
+// idle waits until the tasks of services that were removed have ended on all nodes.
+func (c *cluster) idle(t *testing.T) {
+	t.Helper()
+	for _, h := range c.nodes {
+		eventually(t, patience, func() error {
+			if ids := h.docker(t, "ps", "-q", "--filter", "label=com.docker.swarm.task"); ids != "" {
+				return fmt.Errorf("%s has tasks %q", h.name, ids)
+			}
+			return nil
+		})
+	}
+}
+
+func (c *cluster) service(t *testing.T, name, network string, args ...string) {
+	t.Helper()
+	h := c.nodes[0]
+	t.Cleanup(func() { h.try("docker", "service", "rm", name) })
+	h.docker(t, append(append([]string{"service", "create", "--no-resolve-image", "--detach", "--name", name, "--network", network,
+		"--endpoint-mode", "dnsrr"}, args...), "tp/net")...)
+}
+
+func (c *cluster) network(t *testing.T, name, subnet string, args ...string) {
+	t.Helper()
+	h := c.nodes[0]
+	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
+	h.docker(t, append(append([]string{"network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--subnet", subnet}, args...), name)...)
+}
