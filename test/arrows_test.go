@@ -1,10 +1,12 @@
 package test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,6 +109,34 @@ func TestDaemonAlone(t *testing.T) {
 	for _, dep := range deps {
 		if slices.Contains([]string{module + "docker", module + "client", module + "doctor"}, dep) || strings.HasPrefix(dep, module+"cmd/") || strings.Contains(dep, "spf13/cobra") {
 			t.Errorf("the daemon imports %s", dep)
+		}
+	}
+}
+
+// TestSizes: a file that is longer than 400 lines, or a room longer than 3,500 without its tests, wants to be two.
+func TestSizes(t *testing.T) {
+	const file, roomful = 400, 3500
+	for room := range rooms {
+		paths, err := filepath.Glob("../" + room + "/*.go")
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s has %d files, %v", room, len(paths), err)
+		}
+		sum := 0
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := bytes.Count(b, []byte("\n"))
+			if n > file {
+				t.Errorf("%s has %d lines", path, n)
+			}
+			if !strings.HasSuffix(path, "_test.go") {
+				sum += n
+			}
+		}
+		if sum > roomful && room != "bench" && room != "cmd/tapestry" { // not yet: its commands that look at frames want a room
+			t.Errorf("%s has %d lines without its tests", room, sum)
 		}
 	}
 }

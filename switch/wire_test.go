@@ -1,0 +1,72 @@
+package vswitch
+
+import (
+	"encoding/binary"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// mac is the i-th station's address.
+func mac(i int) ether.MAC { return ether.MAC{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+
+// frame is an ordinary frame of 64 bytes that carries a number.
+func frame(src, dst ether.MAC, number int) ether.Frame { return sized(src, dst, number, 64) }
+
+func sized(src, dst ether.MAC, number, length int) ether.Frame {
+	room := make([]byte, ether.Headroom+length)
+	b := room[ether.Headroom:]
+	copy(b, dst[:])
+	copy(b[6:], src[:])
+	b[12], b[13] = 0x88, 0xb5 // for experiments, IEEE 802
+	binary.BigEndian.PutUint32(b[14:], uint32(number))
+	return ether.Lend(room, ether.Offload{})
+}
+
+// super is a TCP super-frame of IPv4, with n bytes of payload in segments of size bytes.
+func super(src, dst ether.MAC, n, size int) ether.Frame {
+	const head = 14 + 20 + 20
+	f := sized(src, dst, 0, head+n)
+	b := f.Bytes()
+	clear(b[14:])
+	b[12], b[13] = 8, 0
+	b[14], b[22], b[23] = 0x45, 64, 6
+	binary.BigEndian.PutUint16(b[16:], uint16(40+n))
+	b[46] = 0x50
+	f.Off = ether.Offload{Kind: ether.TCP4, Segment: uint16(size), PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
+	return f
+}
+
+// wire is a Sender that remembers the numbers of the frames it was given.
+type wire struct {
+	numbers []int
+	calls   int
+	refuse  int // this many of every call, from its end
+}
+
+func (w *wire) Send(frames []*ether.Frame) (sent, bytes int) {
+	w.calls++
+	for i, f := range frames {
+		number := 0 // of a frame too short for one
+		if f.Len() >= 18 {
+			number = int(binary.BigEndian.Uint32(f.Bytes()[14:]))
+		}
+		w.numbers = append(w.numbers, number)
+		if i < len(frames)-w.refuse {
+			sent++
+			bytes += f.Len()
+		}
+	}
+	return sent, bytes
+}
+
+// taken gives what has been sent since it was last asked.
+func (w *wire) taken() []int {
+	n := w.numbers
+	w.numbers = nil
+	return n
+}
+
+func attach(s *Switch, name string, uplink bool) (*Port, *wire) {
+	w := &wire{}
+	return s.Attach(name, w, uplink, plenty), w
+}
