@@ -36,7 +36,7 @@ type Client struct {
 }
 
 func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
-	if err := c.Call(ctx, http.MethodGet, "/v1/status", nil, &s); err != nil {
+	if err := c.Call(ctx, http.MethodGet, api.StatusPath, nil, &s); err != nil {
 		return s, err
 	}
 	c.mu.Lock()
@@ -48,12 +48,11 @@ func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
 }
 
 func (c *Client) Networks(ctx context.Context) (n []api.Network, err error) {
-	return n, c.Call(ctx, http.MethodGet, "/v1/networks", nil, &n)
+	return n, c.Call(ctx, http.MethodGet, api.NetworksPath, nil, &n)
 }
 
-// List reads "ports", "fdb" or "peers" of a network, or of all when network is "".
-func List[R any](ctx context.Context, c *Client, what, network string) (r []R, err error) {
-	path := "/v1/" + what
+// List reads what stands at one of the API's paths, such as api.PortsPath: of the network with this id, or of all when network is "".
+func List[R any](ctx context.Context, c *Client, path, network string) (r []R, err error) {
 	if network != "" {
 		path += "?network=" + url.QueryEscape(network)
 	}
@@ -61,16 +60,16 @@ func List[R any](ctx context.Context, c *Client, what, network string) (r []R, e
 }
 
 func (c *Client) ChangePeer(ctx context.Context, verb string, change api.PeerChange) error {
-	return c.Call(ctx, http.MethodPost, "/v1/peers/"+verb, change, nil)
+	return c.Call(ctx, http.MethodPost, api.PeerChangePath(verb), change, nil)
 }
 
 // TestPeers has the daemon send test frames to its peers, and waits some seconds for what comes of it.
 func (c *Client) TestPeers(ctx context.Context) (r api.Tests, err error) {
-	return r, c.Call(ctx, http.MethodPost, "/v1/peers/test", nil, &r)
+	return r, c.Call(ctx, http.MethodPost, api.PeersTestPath, nil, &r)
 }
 
 func (c *Client) ForgetNetwork(ctx context.Context, id string) error {
-	return c.Call(ctx, http.MethodDelete, "/v1/networks/"+url.PathEscape(id), nil, nil)
+	return c.Call(ctx, http.MethodDelete, api.NetworkPath(id), nil, nil)
 }
 
 func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
@@ -167,7 +166,7 @@ func errorOf(status int, text []byte) error {
 // Nodes are the nodes of the Swarm that the daemon knows.
 func (c *Client) Nodes(ctx context.Context) (all []netip.Addr, err error) {
 	var r api.Nodes
-	if err := c.Call(ctx, http.MethodGet, "/v1/nodes", nil, &r); err != nil {
+	if err := c.Call(ctx, http.MethodGet, api.NodesPath, nil, &r); err != nil {
 		return nil, err
 	}
 	for _, text := range r.Nodes {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/tapestry-net/tapestry/api"
@@ -26,7 +25,7 @@ type Stream struct {
 	Since, Until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
 }
 
-// OpenStream asks for a capture ("/v1/captures") or a dump ("/v1/recorder/dump"). The answer comes as soon as the
+// OpenStream asks for a capture (path api.CapturesPath) or a dump (api.RecorderDumpPath). The answer comes as soon as the
 // daemon looks.
 func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRequest) (*Stream, error) {
 	sent, err := json.Marshal(want)
@@ -54,9 +53,9 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 		}
 		return nil, errorOf(resp.StatusCode, text)
 	}
-	s := &Stream{C: c, ID: resp.Header.Get("X-Capture-Id"), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
-	s.Since, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Since"), 10, 64)
-	s.Until, _ = strconv.ParseInt(resp.Header.Get("X-Tapestry-Until"), 10, 64)
+	s := &Stream{C: c, ID: resp.Header.Get(api.CaptureIDHeader), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
+	s.Since, _ = strconv.ParseInt(resp.Header.Get(api.SinceHeader), 10, 64)
+	s.Until, _ = strconv.ParseInt(resp.Header.Get(api.UntilHeader), 10, 64)
 	return s, nil
 }
 
@@ -71,17 +70,17 @@ func (s *Stream) Next() (pcapng.Block, error) {
 
 // Change replaces what the running capture looks at.
 func (s *Stream) Change(ctx context.Context, what api.CaptureChange) error {
-	return s.C.Call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(s.ID), what, nil)
+	return s.C.Call(ctx, http.MethodPatch, api.CapturePath(s.ID), what, nil)
 }
 
 // Stop ends the capture. What was seen until now still comes, and then the end.
 func (s *Stream) Stop(ctx context.Context) error {
-	return s.C.Call(ctx, http.MethodDelete, "/v1/captures/"+url.PathEscape(s.ID), nil, nil)
+	return s.C.Call(ctx, http.MethodDelete, api.CapturePath(s.ID), nil, nil)
 }
 
 // Books reads the counts.
 func (s *Stream) Books(ctx context.Context) (b api.Books, err error) {
-	return b, s.C.Call(ctx, http.MethodGet, "/v1/captures/"+url.PathEscape(s.ID), nil, &b)
+	return b, s.C.Call(ctx, http.MethodGet, api.CapturePath(s.ID), nil, &b)
 }
 
 // Close hangs up; a capture that still runs ends.

@@ -49,21 +49,21 @@ type API struct {
 
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", a.status)
-	mux.HandleFunc("GET /v1/networks", a.networks)
-	mux.HandleFunc("DELETE /v1/networks/{id}", a.forget)
-	mux.HandleFunc("GET /v1/ports", list(a, a.Host.Ports, toPort, func(x, y api.Port) int {
+	mux.HandleFunc("GET "+api.StatusPath, a.status)
+	mux.HandleFunc("GET "+api.NetworksPath, a.networks)
+	mux.HandleFunc("DELETE "+api.NetworksPath+"/{id}", a.forget)
+	mux.HandleFunc("GET "+api.PortsPath, list(a, a.Host.Ports, toPort, func(x, y api.Port) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Name, y.Name))
 	}))
-	mux.HandleFunc("GET /v1/fdb", list(a, a.Host.Entries, toEntry, func(x, y api.Entry) int {
+	mux.HandleFunc("GET "+api.EntriesPath, list(a, a.Host.Entries, toEntry, func(x, y api.Entry) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), slices.Compare(x.MAC[:], y.MAC[:]))
 	}))
-	mux.HandleFunc("GET /v1/peers", list(a, a.Host.Peers, toPeer, func(x, y api.Peer) int {
+	mux.HandleFunc("GET "+api.PeersPath, list(a, a.Host.Peers, toPeer, func(x, y api.Peer) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
 	}))
-	mux.HandleFunc("POST /v1/peers/add", a.change(a.Host.AddPeer))
-	mux.HandleFunc("POST /v1/peers/rm", a.change(a.Host.RemovePeer))
-	mux.HandleFunc("POST /v1/peers/test", a.test)
+	mux.HandleFunc("POST "+api.PeerChangePath("add"), a.change(a.Host.AddPeer))
+	mux.HandleFunc("POST "+api.PeerChangePath("rm"), a.change(a.Host.RemovePeer))
+	mux.HandleFunc("POST "+api.PeersTestPath, a.test)
 	if a.Captures != nil {
 		a.Captures.Routes(mux)
 	}

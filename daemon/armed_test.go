@@ -37,7 +37,7 @@ func late(l *fake.Lens, t *testing.T, filter string) daemon.Observer {
 // attached reads a capture that waits for a reader, and gives the numbers of its frames.
 func attached(l *fake.Lens, t *testing.T, id string, frames uint64) (numbers string, state string) {
 	t.Helper()
-	s, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Attach: id, Frames: frames})
+	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Attach: id, Frames: frames})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestArmed(t *testing.T) {
 // post asks for a capture, and gives what the daemon refuses it with.
 func post(c *client.Client, t *testing.T, want api.CaptureRequest) error {
 	t.Helper()
-	s, err := c.OpenStream(t.Context(), "/v1/captures", want)
+	s, err := c.OpenStream(t.Context(), api.CapturesPath, want)
 	if err == nil {
 		s.Close()
 	}

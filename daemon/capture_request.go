@@ -57,7 +57,7 @@ func parseRequest(w http.ResponseWriter, r *http.Request) (*captureSpec, error) 
 	if a.Ring < 0 || a.Ring > api.MaxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < api.MinRing {
 		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
 	}
-	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == "/v1/captures" {
+	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == api.CapturesPath {
 		return nil, errors.New("headers and offload segment: want one of them, what is cut must be whole")
 	}
 	if a.match, err = compileFilter(&a.Filter); err != nil {

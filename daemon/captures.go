@@ -44,20 +44,20 @@ func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-ch
 }
 
 func (c *Captures) Routes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /v1/captures", c.start)
-	mux.HandleFunc("GET /v1/captures", c.list)
-	mux.HandleFunc("GET /v1/captures/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("POST "+api.CapturesPath, c.start)
+	mux.HandleFunc("GET "+api.CapturesPath, c.list)
+	mux.HandleFunc("GET "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		reply(w, http.StatusOK, s.books())
 	}))
-	mux.HandleFunc("PATCH /v1/captures/{id}", c.withCapture(c.change))
-	mux.HandleFunc("DELETE /v1/captures/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("PATCH "+api.CapturesPath+"/{id}", c.withCapture(c.change))
+	mux.HandleFunc("DELETE "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
 		c.cancel(s)
 		reply(w, http.StatusOK, struct{}{})
 	}))
-	mux.HandleFunc("GET /v1/recorder", c.recorderState)
-	mux.HandleFunc("PUT /v1/recorder", c.recorderSet)
-	mux.HandleFunc("POST /v1/recorder/dump", c.dump)
-	mux.HandleFunc("GET /v1/recorder/ports", c.recorderPorts)
+	mux.HandleFunc("GET "+api.RecorderPath, c.recorderState)
+	mux.HandleFunc("PUT "+api.RecorderPath, c.recorderSet)
+	mux.HandleFunc("POST "+api.RecorderDumpPath, c.dump)
+	mux.HandleFunc("GET "+api.RecorderPortsPath, c.recorderPorts)
 }
 
 // start answers with the stream of a new capture.
@@ -148,7 +148,7 @@ func ringOf(a *captureSpec) int { return cmp.Or(a.Ring, capture.DefaultRing) }
 func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
-	w.Header().Set("X-Capture-Id", s.id)
+	w.Header().Set(api.CaptureIDHeader, s.id)
 	out := c.newOutput(w, conn, &s.ask.CaptureRequest)
 	stream := c.Hub.NewEncoder(out.Writer, s.ask.show, s.sink.Selects)
 

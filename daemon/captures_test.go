@@ -192,7 +192,7 @@ func TestCaptureRefused(t *testing.T) {
 		`annotate "some"`: {Annotate: "some"}, `format "pcap"`: {Format: "pcap"}, `filter "host"`: {Filter: api.Filter{Expr: "host"}},
 		`address of "web"`: {Filter: api.Filter{Expr: "host web", Names: map[string][]string{"web": {"x"}}}},
 	} {
-		if _, err := l.Client.OpenStream(t.Context(), "/v1/captures", r); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), want) {
+		if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, r); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestCaptureRefused(t *testing.T) {
 	for range most {
 		all = append(all, l.Open(t, api.CaptureRequest{Ring: 1 << 18}))
 	}
-	if _, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "32 captures") {
+	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "32 captures") {
 		t.Errorf("one too many: %v", err)
 	}
 	var running []api.Books
@@ -216,22 +216,22 @@ func TestCaptureRefused(t *testing.T) {
 		fake.Must(t, s.Close())
 	}
 	for range 4 {
-		s, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Ring: api.MaxRing})
+		s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
 		for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); { // until those before have ended
 			time.Sleep(time.Millisecond)
-			s, err = l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Ring: api.MaxRing})
+			s, err = l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
 		}
 		fake.Must(t, err)
 		defer s.Close()
 	}
-	if _, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Ring: 1 << 18}); err == nil || !strings.Contains(err.Error(), "1 GiB") {
+	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: 1 << 18}); err == nil || !strings.Contains(err.Error(), "1 GiB") {
 		t.Errorf("more memory than there is: %v", err)
 	}
 }
 
 func TestRecorderAPI(t *testing.T) {
 	l := fake.NewLens(t)
-	if _, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "recorder is off") {
+	if _, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "recorder is off") {
 		t.Errorf("a dump of nothing: %v", err)
 	}
 	var state api.Recorder
@@ -249,7 +249,7 @@ func TestRecorderAPI(t *testing.T) {
 		"all": {api.CaptureRequest{}, []byte{1, 2, 3}}, "drops": {api.CaptureRequest{Drops: true}, []byte{2}}, "one": {api.CaptureRequest{Frames: 1}, []byte{1}},
 		"db": {api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.FarID}}, Last: 3600}, []byte{1, 3}}, "filter": {api.CaptureRequest{Filter: api.Filter{Expr: "ether[14] != 3"}}, []byte{1, 2}},
 	} {
-		s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", c.want)
+		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, c.want)
 		fake.Must(t, err)
 		if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, c.got) {
 			t.Errorf("%s: %v, want %v", name, numbers, c.got)
@@ -325,7 +325,7 @@ func TestCaptureNames(t *testing.T) {
 	names := map[string][]string{"web": many}
 	s := l.Open(t, api.CaptureRequest{Filter: api.Filter{Expr: "host web", Names: names}})
 	fake.Must(t, s.Close())
-	_, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Filter: api.Filter{Expr: "src web or dst web", Names: names}})
+	_, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Filter: api.Filter{Expr: "src web or dst web", Names: names}})
 	if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "1024 at most") {
 		t.Errorf("twice 600 addresses: %v", err)
 	}
@@ -358,7 +358,7 @@ func TestCaptureSegmentSnap(t *testing.T) {
 	if n != 10 {
 		t.Errorf("%d pieces, want 10", n)
 	}
-	if _, err := l.Client.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{Offload: "segment", Headers: true}); exit.Code(err) != exit.Usage {
+	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Offload: "segment", Headers: true}); exit.Code(err) != exit.Usage {
 		t.Errorf("headers cannot be cut: %v", err)
 	}
 }
@@ -385,7 +385,7 @@ func TestRecorderRestart(t *testing.T) {
 			l.Hub.Unplug(p.Number)
 		}
 	}
-	s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{Targets: api.Targets{Endpoints: []string{"again"}}})
+	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{"again"}}})
 	fake.Must(t, err)
 	if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
 		t.Errorf("frames %v, want those of both endpoints", numbers)

@@ -56,12 +56,12 @@ func TestDumpRefused(t *testing.T) {
 	l := fake.Filled(t, 40_000) // more than the sockets hold
 	var all []*client.Stream
 	for range 4 {
-		s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{})
+		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{})
 		fake.Must(t, err)
 		defer s.Close()
 		all = append(all, s)
 	}
-	if _, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{}); exit.Code(err) != exit.No ||
+	if _, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{}); exit.Code(err) != exit.No ||
 		!strings.Contains(err.Error(), "4 dumps of the recorder are being read, which is the most: try again when one of them has ended") {
 		t.Errorf("the fifth: %v", err)
 	}
@@ -69,7 +69,7 @@ func TestDumpRefused(t *testing.T) {
 		t.Error("the first has no frames")
 	}
 	l.AwaitLog(t, "recorder dumped")
-	s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{Bytes: 10_000})
+	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Bytes: 10_000})
 	fake.Must(t, err)
 	counted := &counter{Reader: s.Body}
 	for r := pcapng.NewReader(counted); err == nil; _, err = r.Next() {

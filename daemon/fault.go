@@ -24,9 +24,9 @@ type faulter interface {
 }
 
 func (a *API) faultRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/faults", a.faults)
-	mux.HandleFunc("PUT /v1/faults/{endpoint}/{direction}", a.setFault)
-	mux.HandleFunc("DELETE /v1/faults/{endpoint}/{direction}", a.clearFault)
+	mux.HandleFunc("GET "+api.FaultsPath, a.faults)
+	mux.HandleFunc("PUT "+api.FaultsPath+"/{endpoint}/{direction}", a.setFault)
+	mux.HandleFunc("DELETE "+api.FaultsPath+"/{endpoint}/{direction}", a.clearFault)
 }
 
 func (a *API) faults(w http.ResponseWriter, _ *http.Request) {

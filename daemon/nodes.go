@@ -22,10 +22,10 @@ type swarmer interface {
 const mostNodes = 4096
 
 func (a *API) nodeRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET "+api.NodesPath, func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusOK, api.Nodes{Nodes: api.Each(a.Host.Nodes(), netip.Addr.String)})
 	})
-	mux.HandleFunc("POST /v1/nodes", a.learn)
+	mux.HandleFunc("POST "+api.NodesPath, a.learn)
 }
 
 // learn answers peers learn: one address that is none, and nothing is learned.

@@ -11,7 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 )
 
-// recorderState answers GET /v1/recorder.
+// recorderState answers with the recorder's state.
 func (c *Captures) recorderState(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, c.recorderReply())
 }
@@ -26,7 +26,7 @@ func (c *Captures) recorderReply() api.Recorder {
 	return r
 }
 
-// recorderSet answers PUT /v1/recorder.
+// recorderSet resizes the recorder, or switches it on or off.
 func (c *Captures) recorderSet(w http.ResponseWriter, r *http.Request) {
 	var want api.RecorderChange
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&want)
@@ -72,8 +72,8 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 	var stream *capture.Encoder
 	wants, frames := c.Hub.Matcher(ask.targets), uint64(0)
 	err = c.Recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) error {
-		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(since, 10))
-		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(began.UnixNano(), 10))
+		w.Header().Set(api.SinceHeader, strconv.FormatInt(since, 10))
+		w.Header().Set(api.UntilHeader, strconv.FormatInt(began.UnixNano(), 10))
 		out = c.newOutput(w, conn, &ask.CaptureRequest)
 		out.until = began.Add(dumpWait)
 		out.setFlushTimeout(readWait)

@@ -18,7 +18,7 @@ type tracer interface {
 	Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error)
 }
 
-func (a *API) traceRoutes(mux *http.ServeMux) { mux.HandleFunc("POST /v1/trace", a.trace) }
+func (a *API) traceRoutes(mux *http.ServeMux) { mux.HandleFunc("POST "+api.TracePath, a.trace) }
 
 // trace answers with what would become of a frame, and lets it come in if that is asked for.
 func (a *API) trace(w http.ResponseWriter, r *http.Request) {

@@ -100,7 +100,7 @@ func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit 
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	s, err := d.c.OpenStream(ctx, "/v1/captures", api.CaptureRequest{Targets: tg.Request(), Detail: true})
+	s, err := d.c.OpenStream(ctx, api.CapturesPath, api.CaptureRequest{Targets: tg.Request(), Detail: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (l *resolver) askPeers(ctx context.Context) error {
 	if l.peers != nil {
 		return nil
 	}
-	all, err := client.List[api.Peer](ctx, l.c, "peers", "")
+	all, err := client.List[api.Peer](ctx, l.c, api.PeersPath, "")
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func (n *Names) refreshAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ports, err := client.List[api.Port](ctx, n.c, "ports", "")
+	ports, err := client.List[api.Port](ctx, n.c, api.PortsPath, "")
 	if err != nil {
 		return err
 	}

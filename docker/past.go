@@ -121,7 +121,7 @@ func (r *lastRun) misses(had []api.RecordedPort) bool {
 // lastSandbox finds the network namespace of a stopped container's last run, and notes what was taken for it. The network
 // is one of the container's.
 func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, network string) (string, error) {
-	ports, err := client.List[api.RecordedPort](ctx, l.c, "recorder/ports", "")
+	ports, err := client.List[api.RecordedPort](ctx, l.c, api.RecorderPortsPath, "")
 	if err != nil {
 		return "", err
 	}

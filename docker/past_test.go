@@ -210,7 +210,7 @@ func mustNames(t *testing.T, c *client.Client) *Names {
 // TestRecorderPorts: the daemon tells of containers' ports only, of those that are there and of those that have gone.
 func TestRecorderPorts(t *testing.T) {
 	l := fake.NewLens(t)
-	before, err := client.List[api.RecordedPort](t.Context(), l.Client, "recorder/ports", "")
+	before, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")
 	fake.Must(t, err)
 	l.Hub.Plug(capture.Port{Number: 71, Network: fake.WideID, Name: "gone", Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}})
 	l.Hub.SetSandbox(71, "beef")
@@ -218,7 +218,7 @@ func TestRecorderPorts(t *testing.T) {
 	l.Hub.Plug(capture.Port{Number: 72, Network: fake.WideID, Name: "there"})
 	l.Hub.Plug(capture.Port{Number: 73, Network: fake.WideID, Name: "192.0.2.2", Remote: true})
 	l.Hub.Plug(capture.Port{Number: 74, Network: fake.WideID, Name: "host", HostPort: true})
-	all, err := client.List[api.RecordedPort](t.Context(), l.Client, "recorder/ports", "")
+	all, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")
 	fake.Must(t, err)
 	all = slices.DeleteFunc(all, func(p api.RecordedPort) bool {
 		return slices.ContainsFunc(before, func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint })

@@ -40,7 +40,7 @@ func TestRecorderStopped(t *testing.T) {
 	if err := n.Forgotten(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
 		t.Errorf("before the dump: %v", err)
 	}
-	s, err := l.Client.OpenStream(t.Context(), "/v1/recorder/dump", api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
+	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
 	fake.Must(t, err)
 	s.Told = n.Learn
 	ports, numbers, _, _ := fake.Rest(t, s)

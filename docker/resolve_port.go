@@ -22,7 +22,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := client.List[api.Port](ctx, c, "ports", "")
+	all, err := client.List[api.Port](ctx, c, api.PortsPath, "")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -154,7 +154,7 @@ func PortWords(ctx context.Context, c *client.Client) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, _ := client.List[api.Port](ctx, c, "ports", "") // nothing to offer when the daemon does not answer
+	all, _ := client.List[api.Port](ctx, c, api.PortsPath, "") // nothing to offer when the daemon does not answer
 	NameAll(ctx, d, all, func(*api.Port) {}, func(p api.Port) string { return p.Network })
 	names := api.Each(all, func(p api.Port) string {
 		if p.Kind == "remote" {

@@ -34,7 +34,7 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 		mute(err)
 		return
 	}
-	ports, err := client.List[api.Port](ctx, d.Client, "ports", "")
+	ports, err := client.List[api.Port](ctx, d.Client, api.PortsPath, "")
 	if err != nil {
 		mute(err)
 		return
@@ -55,7 +55,7 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	began := time.Now()
 	tests, untested := d.TestPeers(ctx) // first: peers are heard by it, and show what is narrow
 	judgeTests(&tests, time.Since(began))
-	peers, err := client.List[api.Peer](ctx, d.Client, "peers", "")
+	peers, err := client.List[api.Peer](ctx, d.Client, api.PeersPath, "")
 	if err != nil {
 		mute(err)
 		return

@@ -15,7 +15,7 @@ import (
 
 // Explain asks the daemon what becomes of a frame, and names the containers that d knows.
 func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request api.TraceRequest) (r api.Trace, err error) {
-	if err := c.Call(ctx, http.MethodPost, "/v1/trace", request, &r); err != nil {
+	if err := c.Call(ctx, http.MethodPost, api.TracePath, request, &r); err != nil {
 		return r, err
 	}
 	r.Request, r.NetworkName = request, d.Name(r.Network)
@@ -39,14 +39,14 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 	if err != nil {
 		return nil, api.TraceRequest{}, err
 	}
-	ports, err := client.List[api.Port](ctx, c, "ports", on.ID)
+	ports, err := client.List[api.Port](ctx, c, api.PortsPath, on.ID)
 	if err != nil {
 		return nil, api.TraceRequest{}, err
 	}
 	name := func(p *api.Port) { p.Container = on.Engine.Containers[p.Name] }
 	docker.NameAll(ctx, on.Engine, ports, name, func(p api.Port) string { return p.Network })
 	if strings.HasPrefix(from, "peer:") {
-		entries, err := client.List[api.Entry](ctx, c, "fdb", on.ID)
+		entries, err := client.List[api.Entry](ctx, c, api.EntriesPath, on.ID)
 		if err != nil {
 			return nil, api.TraceRequest{}, err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -49,7 +48,7 @@ about it, and files go on telling the filter that their capture began with.`,
 			if err != nil {
 				return err
 			}
-			return c.Call(ctx, http.MethodPatch, "/v1/captures/"+url.PathEscape(words[0]), api.CaptureChange{Filter: &f}, nil)
+			return c.Call(ctx, http.MethodPatch, api.CapturePath(words[0]), api.CaptureChange{Filter: &f}, nil)
 		},
 	})
 	cmd.Flags().StringVarP(&expr, "filter", "f", "", "frames that match `EXPR`, as tcpdump has it")

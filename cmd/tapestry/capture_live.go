@@ -61,7 +61,7 @@ func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while the daemon does not answer
-	s, err := j.c.OpenStream(own, "/v1/captures", want)
+	s, err := j.c.OpenStream(own, api.CapturesPath, want)
 	if err != nil {
 		cancel()
 		return nil, err

@@ -79,7 +79,7 @@ func (c *cli) completePeer(verb string) cobra.CompletionFunc {
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		peers, _ := client.List[api.Peer](ctx, c.Client, "peers", t.ID) // nothing to offer when the daemon does not answer
+		peers, _ := client.List[api.Peer](ctx, c.Client, api.PeersPath, t.ID) // nothing to offer when the daemon does not answer
 		return api.Each(peers, func(p api.Peer) string { return p.Addr }), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -131,7 +131,7 @@ func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := client.List[api.Port](ctx, c.Client, "ports", "")
+	ports, err := client.List[api.Port](ctx, c.Client, api.PortsPath, "")
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,7 +74,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 			}
 			var said error
 			for _, name := range portNames(ports) {
-				if err := c.Call(cmd.Context(), http.MethodPut, faultPath(name, dir), daemon.APIFaultSpec(spec), nil); err != nil {
+				if err := c.Call(cmd.Context(), http.MethodPut, api.FaultPath(name, dir), daemon.APIFaultSpec(spec), nil); err != nil {
 					return exit.Errorf(exit.Code(err), "%s: %w", portPlace(name, ports, d), err)
 				}
 				for _, p := range ports {
@@ -124,7 +123,7 @@ func newFaultList(c *cli) *cobra.Command {
 		Args:              arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return listRows(cmd, c, nil, "faults",
+			return listRows(cmd, c, nil, api.FaultsPath,
 				func(r *api.Fault, d *docker.Engine) {
 					r.NetworkName, r.Container = d.Name(r.Network), d.Containers[r.Name]
 				},
@@ -172,7 +171,7 @@ nothing is done, and it exits 0.
 			}
 			for _, name := range names {
 				var r api.Cleared
-				if failed = c.Call(cmd.Context(), http.MethodDelete, faultPath(name, dir), nil, &r); failed != nil {
+				if failed = c.Call(cmd.Context(), http.MethodDelete, api.FaultPath(name, dir), nil, &r); failed != nil {
 					if ports != nil {
 						failed = exit.Errorf(exit.Code(failed), "%s: %w", portPlace(name, ports, d), failed)
 					}
@@ -215,8 +214,6 @@ func directionText(dir string) string {
 	}
 	return "direction " + dir
 }
-
-func faultPath(port, dir string) string { return "/v1/faults/" + url.PathEscape(port) + "/" + dir }
 
 // parsePercent reads a share that is written with its sign: 0.02 could be meant as 2 % by one and 0.02 % by another.
 func parsePercent(s string) (float64, error) {

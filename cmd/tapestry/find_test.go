@@ -131,7 +131,7 @@ func TestFindStream(t *testing.T) {
 		w.WriteHeader(http.StatusConflict)
 		fake.Answer(w, api.Error{Error: "found"})
 	}))
-	if _, err := c.OpenStream(t.Context(), "/v1/captures", api.CaptureRequest{}); err == nil || err.Error() != "found" {
+	if _, err := c.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{}); err == nil || err.Error() != "found" {
 		t.Errorf("%v", err)
 	}
 }

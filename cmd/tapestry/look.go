@@ -72,7 +72,7 @@ func (l *liveView) find(ctx context.Context, c *cli, cmd *cobra.Command, args []
 func (l *liveView) open(ctx context.Context, c *cli) (from *docker.Follower, end func(), err error) {
 	own, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	opening := context.AfterFunc(ctx, hangUp)
-	s, err := c.OpenStream(own, "/v1/captures", l.want)
+	s, err := c.OpenStream(own, api.CapturesPath, l.want)
 	if err != nil {
 		hangUp()
 		return nil, nil, err

@@ -30,7 +30,7 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return listRows(cmd, c, args, "peers",
+			return listRows(cmd, c, args, api.PeersPath,
 				func(p *api.Peer, d *docker.Engine) { p.NetworkName = d.Name(p.Network) },
 				func(p api.Peer) string { return p.Network },
 				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)

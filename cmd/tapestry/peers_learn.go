@@ -95,7 +95,7 @@ func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, er
 		notes = append(notes, fmt.Sprintf("this node's address in the Swarm is %s, its VTEP %s: if the other nodes have two as well (--data-path-addr), these are not their VTEPs", own, vtep))
 	}
 	request := api.Nodes{Nodes: api.Each(found, netip.Addr.String)}
-	if err := c.Call(ctx, http.MethodPost, "/v1/nodes", request, &r); err != nil {
+	if err := c.Call(ctx, http.MethodPost, api.NodesPath, request, &r); err != nil {
 		return r, nil, err
 	}
 	r.Found = request.Nodes

@@ -198,7 +198,7 @@ could not take, and "missed" those that the container sent faster than they were
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return listRows(cmd, c, args, "ports",
+			return listRows(cmd, c, args, api.PortsPath,
 				func(p *api.Port, d *docker.Engine) {
 					p.NetworkName, p.Container = d.Name(p.Network), d.Containers[p.Name]
 				},
@@ -228,7 +228,7 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 		Args:              arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return listRows(cmd, c, args, "fdb",
+			return listRows(cmd, c, args, api.EntriesPath,
 				func(e *api.Entry, d *docker.Engine) {
 					e.NetworkName, e.Container = d.Name(e.Network), d.Containers[e.Port]
 				},
@@ -245,8 +245,8 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 	})
 }
 
-// listRows is a command that lists what is on one network or on all: read, name, print.
-func listRows[R any](cmd *cobra.Command, c *cli, args []string, what string, name func(*R, *docker.Engine),
+// listRows is a command that prints what the API has at path, of one network or of all, with the names that Docker gives.
+func listRows[R any](cmd *cobra.Command, c *cli, args []string, path string, name func(*R, *docker.Engine),
 	network func(R) string, head []string, row func(R, *docker.Engine) []string) error {
 	arg, err := netArgument(args)
 	if err != nil {
@@ -256,7 +256,7 @@ func listRows[R any](cmd *cobra.Command, c *cli, args []string, what string, nam
 	if err != nil {
 		return err
 	}
-	all, err := client.List[R](cmd.Context(), c.Client, what, t.ID)
+	all, err := client.List[R](cmd.Context(), c.Client, path, t.ID)
 	if err != nil {
 		return err
 	}

@@ -194,12 +194,12 @@ func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names
 }
 
 func (c *cli) recorder(ctx context.Context) (r api.Recorder, err error) {
-	return r, c.Call(ctx, http.MethodGet, "/v1/recorder", nil, &r)
+	return r, c.Call(ctx, http.MethodGet, api.RecorderPath, nil, &r)
 }
 
 func (c *cli) resizeRecorder(cmd *cobra.Command, bytes int) error {
 	var r api.Recorder
-	if err := c.Call(cmd.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{Bytes: bytes}, &r); err != nil {
+	if err := c.Call(cmd.Context(), http.MethodPut, api.RecorderPath, api.RecorderChange{Bytes: bytes}, &r); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintln(cmd.OutOrStdout(), recorderText(&r))
@@ -255,7 +255,7 @@ func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s
 		return nil, v, errRecorderOff
 	}
 	want.Seconds, want.Last, want.Targets.New = 0, asked.Seconds(), false
-	if s, err = c.OpenStream(ctx, "/v1/recorder/dump", want); err != nil {
+	if s, err = c.OpenStream(ctx, api.RecorderDumpPath, want); err != nil {
 		return nil, v, err
 	}
 	if s.Body = newSpool(s.Body); l.n != nil {

@@ -110,7 +110,7 @@ func (l *Lens) Send(from, to byte, numbers ...byte) {
 
 func (l *Lens) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
 	t.Helper()
-	s, err := l.Client.OpenStream(t.Context(), "/v1/captures", want)
+	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, want)
 	if err != nil {
 		t.Fatal(err)
 	}
