@@ -18,8 +18,9 @@ SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completi
 
 .PHONY: build check test deps lint cross unit race fuzz e2e e2e-current e2e-plugin e2e-plugin-current bench bench-check demo install uninstall release plugin plugin-push clean
 
-build: ## bin/tapestry, one static binary
+build: ## bin/tapestry and bin/tapestry-bench, each one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
+	$(GO_BUILD) -o bin/tapestry-bench ./cmd/tapestry-bench
 
 check: ## what to run first: no root, no Docker
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
@@ -41,6 +42,7 @@ lint:
 
 cross: ## the other architecture compiles
 	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry
+	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry-bench
 
 # The time limits are for tests that hang: a busy machine may take many times what a quiet one does.
 unit: ## each room by itself; as root, or else a part is skipped
@@ -76,8 +78,8 @@ bin/wireguard-go: go.mod ## the yardstick of a Go tunnel
 demo: ## tapestry shows itself; as root
 	@test/demo.sh
 
-install: build ## binary, systemd unit, completions
-	install -D bin/tapestry $(INTO)/bin/tapestry
+install: build ## binaries, systemd unit, completions
+	install -D -t $(INTO)/bin bin/tapestry bin/tapestry-bench
 	install -d -m 755 $(dir $(SHARED))
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/tapestry.service >$(word 1,$(SHARED))
 	bin/tapestry completion bash >$(word 2,$(SHARED))
@@ -86,12 +88,12 @@ install: build ## binary, systemd unit, completions
 	chmod 644 $(SHARED)
 
 uninstall:
-	rm -f $(INTO)/bin/tapestry $(SHARED)
+	rm -f $(INTO)/bin/tapestry $(INTO)/bin/tapestry-bench $(SHARED)
 
 release: ## dist/: what a release carries: static binaries, the unit, their sums, a script that installs and checks them
 	rm -rf dist && mkdir dist
-	GOARCH=amd64 $(GO_BUILD) -o dist/tapestry-linux-amd64 ./cmd/tapestry
-	GOARCH=arm64 $(GO_BUILD) -o dist/tapestry-linux-arm64 ./cmd/tapestry
+	for arch in amd64 arm64; do for program in tapestry tapestry-bench; do \
+		GOARCH=$$arch $(GO_BUILD) -o dist/$$program-linux-$$arch ./cmd/$$program || exit 1; done; done
 	cp packaging/tapestry.service dist
 	packaging/sums.sh dist $(VERSION)
 

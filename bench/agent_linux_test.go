@@ -17,8 +17,8 @@ import (
 
 // The tests' own binary is an agent too, and the bench that is killed: both need processes for themselves.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 3 && os.Args[1] == "bench" && os.Args[2] == "agent" {
-		if err := Agent(context.Background(), os.Args[3:], os.Stdout); err != nil {
+	if len(os.Args) > 2 && os.Args[1] == "agent" {
+		if err := Agent(context.Background(), os.Args[2:], os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -38,7 +38,7 @@ func agent(t *testing.T, args ...string) *exec.Cmd {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
-	return exec.CommandContext(ctx, self, append([]string{"bench", "agent"}, args...)...)
+	return exec.CommandContext(ctx, self, append([]string{"agent"}, args...)...)
 }
 
 // served starts an agent for the test and gives its address.

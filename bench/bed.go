@@ -11,13 +11,13 @@ import (
 )
 
 // A bed is two containers, 10.77.0.1 and 10.77.0.2 (fd77::1 and fd77::2), with a network between them; the second
-// serves what `bench agent` in the first asks for.
+// serves what `tapestry-bench agent` in the first asks for.
 //
 //	one host:            container 1 ── site 1 ── container 2
 //	two hosts, across:   container 1 ── site 1 ══ underlay ══ site 2 ── container 2
 type bed struct {
 	way        way
-	binary     string // this program
+	agent      string // this program, which is also what sends and receives
 	sites      []site
 	containers []*host
 
@@ -39,7 +39,7 @@ func build(ctx context.Context, w way, across bool) (*bed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	b := &bed{way: w, binary: self}
+	b := &bed{way: w, agent: self}
 	for _, step := range []func(context.Context) error{
 		func(ctx context.Context) error { return b.settle(ctx, across) }, b.connect, b.serve, b.meet,
 	} {
@@ -114,7 +114,7 @@ func (s site) container(ctx context.Context, n int, link string) (*host, error) 
 
 // serve starts the agent that answers container 1.
 func (b *bed) serve(ctx context.Context) error {
-	return b.containers[1].start(ctx, "ready", b.binary, "bench", "agent", "serve")
+	return b.containers[1].start(ctx, "ready", b.agent, "agent", "serve")
 }
 
 // target is the address that serves.
@@ -130,7 +130,7 @@ func (b *bed) meet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	for _, v6 := range []bool{false, true} {
-		if _, err := said(b.containers[0].command(ctx, b.binary, "bench", "agent", "arrive", b.target(v6))); err != nil {
+		if _, err := said(b.containers[0].command(ctx, b.agent, "agent", "arrive", b.target(v6))); err != nil {
 			return fmt.Errorf("reach %s from container 1: %w", b.target(v6), err)
 		}
 	}

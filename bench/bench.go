@@ -25,7 +25,8 @@ import (
 
 // Options of one run.
 type Options struct {
-	Binary    string    // the tapestry to measure, an absolute path; default this program
+	Binary    string    // the tapestry to measure, an absolute path; default the one beside this program
+	Agent     string    // tapestry-bench, a static binary, an absolute path: what sends and receives in Docker's containers; default this program
 	Wireguard string    // wireguard-go; default the one beside Binary, then that in PATH
 	Quick     bool      // 2 minutes instead of 12
 	Check     bool      // only what has a bound that CI holds, 4 minutes
@@ -222,13 +223,12 @@ func (r *Report) lonely() (cases []Case) {
 
 // complete fills in defaults.
 func (o *Options) complete() error {
-	if o.Binary == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find this program: %w", err)
-		}
-		o.Binary = self
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
 	}
+	o.Agent = cmp.Or(o.Agent, self)
+	o.Binary = cmp.Or(o.Binary, filepath.Join(filepath.Dir(self), "tapestry"))
 	if o.Wireguard == "" {
 		beside := filepath.Join(filepath.Dir(o.Binary), "wireguard-go")
 		if _, err := os.Stat(beside); err == nil {

@@ -17,7 +17,8 @@ import (
 // onDocker is a network of a dockerd on each site, with containers that it runs.
 type onDocker struct {
 	driver string // of the network: bridge, on one host; overlay, of a swarm of two; tapestry
-	binary string // tapestry: a static binary, since it is all that the containers have
+	binary string // tapestry
+	agent  string // tapestry-bench: a static binary, since it is all that the containers have
 	token  string // to join the swarm of site 1
 }
 
@@ -52,7 +53,7 @@ func (d *onDocker) open(ctx context.Context, s site) error {
 	if err := s.dockerd(ctx); err != nil {
 		return err
 	}
-	if err := s.importImage(ctx, d.binary); err != nil {
+	if err := s.importImage(ctx, d.agent); err != nil {
 		return err
 	}
 	switch {
@@ -149,14 +150,14 @@ func (s site) createNetwork(ctx context.Context, driver, name, net string, optio
 }
 
 // importImage makes an image of one file.
-func (s site) importImage(ctx context.Context, binary string) error {
-	content, err := os.ReadFile(binary)
+func (s site) importImage(ctx context.Context, agent string) error {
+	content, err := os.ReadFile(agent)
 	if err != nil {
 		return err
 	}
 	var b bytes.Buffer
 	t := tar.NewWriter(&b)
-	err = t.WriteHeader(&tar.Header{Name: "tapestry", Mode: 0o755, Size: int64(len(content))})
+	err = t.WriteHeader(&tar.Header{Name: "tapestry-bench", Mode: 0o755, Size: int64(len(content))})
 	if err == nil {
 		_, err = t.Write(content)
 	}
@@ -166,7 +167,7 @@ func (s site) importImage(ctx context.Context, binary string) error {
 	if err != nil {
 		return fmt.Errorf("pack the image: %w", err)
 	}
-	cmd := s.dockerCommand(ctx, "import", "--change", `ENTRYPOINT ["/tapestry", "bench", "agent"]`, "-", image)
+	cmd := s.dockerCommand(ctx, "import", "--change", `ENTRYPOINT ["/tapestry-bench", "agent"]`, "-", image)
 	cmd.Stdin = &b
 	_, err = said(cmd)
 	return err

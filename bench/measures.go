@@ -154,7 +154,7 @@ func ladder(o Options) []rung {
 			throughput("TCP over IPv6, 1 flow", full, 1, forward, true), largePackets(), residence()}
 	}
 	near := append(bare(often, full), nestedFlow())
-	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary} }
+	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary, agent: o.Agent} }
 	all := []rung{
 		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, near},
 		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},

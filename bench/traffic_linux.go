@@ -85,7 +85,7 @@ func (b *bed) ask(ctx context.Context, j job, target string) (answer, error) {
 		return answer{}, err
 	}
 	address := net.JoinHostPort(target, fmt.Sprint(AgentPort))
-	out, err := b.containers[0].command(ctx, b.binary, "bench", "agent", string(text), address).Output()
+	out, err := b.containers[0].command(ctx, b.agent, "agent", string(text), address).Output()
 	if ctx.Err() != nil {
 		return answer{}, fmt.Errorf("%s: %w", j.Kind, ctx.Err())
 	}

@@ -24,6 +24,7 @@ type someWay struct {
 }
 
 func someWays(binary string) []someWay {
+	agent := filepath.Join(filepath.Dir(binary), "tapestry-bench")
 	wg, _ := filepath.Abs("../bin/wireguard-go") // cannot fail: this is where tests run
 	if _, err := os.Stat(wg); err != nil {
 		wg, _ = exec.LookPath("wireguard-go")
@@ -36,14 +37,14 @@ func someWays(binary string) []someWay {
 		{"VDE", vde{}, false, true},
 		{"Open vSwitch", openVSwitch{}, true, true},
 		{"wireguard-go", wireguard{wg}, true, true},
-		{"Docker bridge", &onDocker{driver: "bridge", binary: binary}, false, false},
-		{"tapestry on Docker", &onDocker{driver: "tapestry", binary: binary}, false, false},
-		{"Docker overlay", &onDocker{driver: "overlay", binary: binary}, true, false},
-		{"tapestry on Docker across", &onDocker{driver: "tapestry", binary: binary}, true, false},
+		{"Docker bridge", &onDocker{driver: "bridge", binary: binary, agent: agent}, false, false},
+		{"tapestry on Docker", &onDocker{driver: "tapestry", binary: binary, agent: agent}, false, false},
+		{"Docker overlay", &onDocker{driver: "overlay", binary: binary, agent: agent}, true, false},
+		{"tapestry on Docker across", &onDocker{driver: "tapestry", binary: binary, agent: agent}, true, false},
 	}
 }
 
-// needBeds skips the test where no bed can be made, and gives a tapestry to measure.
+// needBeds skips the test where no bed can be made, and gives a tapestry to measure, with a tapestry-bench beside it.
 func needBeds(t *testing.T) (binary string) {
 	t.Helper()
 	if testing.Short() {
@@ -51,7 +52,7 @@ func needBeds(t *testing.T) (binary string) {
 	}
 	needRoot(t)
 	binary = filepath.Join(t.TempDir(), "tapestry")
-	build := exec.Command("go", "build", "-o", binary, "../cmd/tapestry")
+	build := exec.Command("go", "build", "-o", filepath.Dir(binary), "../cmd/tapestry", "../cmd/tapestry-bench")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build tapestry: %v\n%s", err, out)

@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/spell"
 )
 
 // containerName is what Docker allows as one.
@@ -97,7 +98,7 @@ func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 	case len(l.peers) == 0:
 		return exit.Errorf(exit.NoTarget, "no peer %q: this daemon has none", host)
 	}
-	if near := Nearest(host, l.peers); len(near) > 0 {
+	if near := spell.Nearest(host, l.peers); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no peer %q, did you mean peer:%s?", host, strings.Join(near, " or peer:"))
 	}
 	return exit.Errorf(exit.NoTarget, "no peer %q, there are: %s", host, firstFew(l.peers))
@@ -286,7 +287,7 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 	if a, err := netip.ParseAddr(word); err == nil && l.n.Addr(a) != "" {
 		return exit.Errorf(exit.NoTarget, "no target %q, did you mean %s? It has that address.", word, l.n.Addr(a))
 	}
-	if near := Nearest(word, slices.Sorted(maps.Keys(means))); len(near) > 0 {
+	if near := spell.Nearest(word, slices.Sorted(maps.Keys(means))); len(near) > 0 {
 		near = slices.Compact(api.Each(near, func(w string) string { return means[w] }))
 		return exit.Errorf(exit.NoTarget, "no container %q, did you mean %s?%s", word, strings.Join(near, " or "), why)
 	}

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -101,7 +100,7 @@ func (d *Engine) notFound(arg string, all []api.Network) error {
 			words = append(words, strconv.FormatUint(uint64(n.VNI), 10))
 		}
 	}
-	if near := Nearest(arg, words); len(near) > 0 {
+	if near := spell.Nearest(arg, words); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no network %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
 	}
 	slices.Sort(labels)
@@ -109,22 +108,4 @@ func (d *Engine) notFound(arg string, all []api.Network) error {
 		labels = append(labels[:5], "…")
 	}
 	return exit.Errorf(exit.NoTarget, "no network %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
-}
-
-// Nearest picks up to three of words that arg is a slip of: about a third of its letters may be wrong.
-func Nearest(arg string, words []string) []string {
-	type near struct {
-		word string
-		far  int
-	}
-	var found []near
-	for _, w := range words {
-		far := spell.Distance(strings.ToLower(arg), strings.ToLower(w))
-		if far <= max(1, (len(arg)+1)/3) && far < len(arg) {
-			found = append(found, near{w, far})
-		}
-	}
-	slices.SortFunc(found, func(a, b near) int { return cmp.Or(a.far-b.far, strings.Compare(a.word, b.word)) })
-	found = slices.Compact(found)
-	return api.Each(found[:min(len(found), 3)], func(n near) string { return n.word })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/spell"
 )
 
 // containerWord begins the word for a container whose name alone would be taken for something else.
@@ -127,7 +128,7 @@ func noPort(what, arg string, all []api.Port, d *Engine) error {
 	if slices.Contains(words, "peer:"+arg) {
 		return exit.Errorf(exit.NoTarget, "no container %q, did you mean peer:%s?", arg, arg)
 	}
-	if near := Nearest(strings.TrimPrefix(arg, containerWord), words); len(near) > 0 {
+	if near := spell.Nearest(strings.TrimPrefix(arg, containerWord), words); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no %s %q, did you mean %s?%s", what, arg, strings.Join(near, " or "), unnamed)
 	}
 	if len(labels) > 5 {

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -56,17 +55,6 @@ func TestResolve(t *testing.T) {
 	}
 	if _, err := resolve("x", nil, named); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "this daemon has none yet") {
 		t.Errorf("with no network at all: %v", err)
-	}
-}
-
-func TestNearest(t *testing.T) {
-	words := []string{"ports", "peers", "fdb", "status"}
-	for arg, want := range map[string][]string{
-		"prots": {"ports"}, "port": {"ports"}, "Status": {"status"}, "fbd": {"fdb"}, "db": {"fdb"}, "zzz": nil, "": nil, "pers": {"peers"},
-	} {
-		if got := Nearest(arg, words); !slices.Equal(got, want) {
-			t.Errorf("nearest(%q) = %q, want %q", arg, got, want)
-		}
 	}
 }
 

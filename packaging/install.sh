@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh puts a released tapestry on this machine: the binary, the systemd unit, completions for bash, zsh and fish.
+# install.sh puts a released tapestry on this machine: its two binaries, the systemd unit, completions for bash, zsh and fish.
 #
 #   sh install.sh                      install, as root
 #   sh install.sh --uninstall          remove what it installed; networks and their state stay
@@ -44,7 +44,7 @@ fetch() {
 
 case ${1:-} in
 --uninstall)
-    rm -f "$into/bin/tapestry" "$unit" "$bash" "$zsh" "$fish"
+    rm -f "$into/bin/tapestry" "$into/bin/tapestry-bench" "$unit" "$bash" "$zsh" "$fish"
     echo "removed; the state in /var/lib/tapestry and a daemon that runs stay"
     exit ;;
 '') ;;
@@ -63,18 +63,22 @@ mkdir -p "$into/bin" 2>/dev/null && [ -w "$into/bin" ] || die "cannot write to $
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fetch "tapestry-linux-$arch"
+fetch "tapestry-bench-linux-$arch"
 fetch tapestry.service
 
 binary=$work/tapestry-linux-$arch
-chmod 755 "$binary"
-"$binary" version >/dev/null || die "the binary does not run here; nothing was changed"
+bench=$work/tapestry-bench-linux-$arch
+chmod 755 "$binary" "$bench"
+"$binary" version >/dev/null && "$bench" --version >/dev/null || die "the binaries do not run here; nothing was changed"
 mkdir -p "$(dirname "$unit")" "$(dirname "$bash")" "$(dirname "$zsh")" "$(dirname "$fish")"
 sed "s|/usr/local/bin|${PREFIX:-/usr/local}/bin|" "$work/tapestry.service" >"$unit"
 "$binary" completion bash >"$bash"
 "$binary" completion zsh >"$zsh"
 "$binary" completion fish >"$fish"
 chmod 644 "$unit" "$bash" "$zsh" "$fish"
-cp "$binary" "$into/bin/tapestry.new" # a running binary cannot be written, but replaced
+cp "$bench" "$into/bin/tapestry-bench.new" # a running binary cannot be written, but replaced
+cp "$binary" "$into/bin/tapestry.new"
+mv "$into/bin/tapestry-bench.new" "$into/bin/tapestry-bench"
 mv "$into/bin/tapestry.new" "$into/bin/tapestry"
 
 echo "tapestry $version is in $into/bin. Next:"

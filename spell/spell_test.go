@@ -1,6 +1,9 @@
 package spell
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 func TestDistance(t *testing.T) {
 	for _, tt := range []struct {
@@ -13,6 +16,17 @@ func TestDistance(t *testing.T) {
 	} {
 		if got := Distance(tt.a, tt.b); got != tt.want {
 			t.Errorf("Distance(%q, %q) = %d, want %d", tt.a, tt.b, got, tt.want)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	words := []string{"ports", "peers", "fdb", "status"}
+	for arg, want := range map[string][]string{
+		"prots": {"ports"}, "port": {"ports"}, "Status": {"status"}, "fbd": {"fdb"}, "db": {"fdb"}, "zzz": nil, "": nil, "pers": {"peers"},
+	} {
+		if got := Nearest(arg, words); !slices.Equal(got, want) {
+			t.Errorf("nearest(%q) = %q, want %q", arg, got, want)
 		}
 	}
 }

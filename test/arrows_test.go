@@ -15,36 +15,38 @@ import (
 // The house plan: who may import whom, and which foreign packages belong to which room. docs/design.md
 // draws it. A new room needs a line here.
 var rooms = map[string]struct{ ours, foreign []string }{
-	"ether":           {},
-	"offload":         {},
-	"poll":            {foreign: []string{"golang.org/x/sys"}},
-	"switch":          {ours: []string{"ether"}},
-	"tap":             {ours: []string{"ether", "offload"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
-	"tunnel":          {ours: []string{"ether", "offload"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
-	"fault":           {ours: []string{"ether", "switch"}},
-	"capture":         {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
-	"capture/dissect": {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
-	"capture/file":    {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
-	"capture/filter":  {ours: []string{"capture/pcapng", "ether", "spell"}},
-	"capture/flow":    {ours: []string{"ether", "switch"}},
-	"capture/pcapng":  {ours: []string{"ether"}},
-	"fabric":          {ours: []string{"ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
-	"fabric/state":    {ours: []string{"ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},
-	"plugin":          {ours: []string{"ether", "fabric", "spell", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
-	"spell":           {},
-	"api":             {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},
-	"daemon":          {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "tap"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},
-	"cmd/exit":        {},
-	"cmd/human":       {foreign: []string{"golang.org/x/sys"}},
-	"client":          {ours: []string{"api", "capture/pcapng", "cmd/exit"}, foreign: []string{"golang.org/x/sys"}},
-	"docker":          {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "client", "cmd/exit", "cmd/human", "spell", "switch"}},
-	"doctor":          {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "fabric", "plugin", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
-	"capture/show":    {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/flow", "capture/pcapng", "cmd/exit", "cmd/human", "ether", "switch"}},
-	"trace":           {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
-	"cmd/tapestry":    {ours: []string{"api", "bench", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "daemon", "docker", "doctor", "ether", "fabric", "fault", "plugin", "spell", "switch", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
-	"test/fake":       {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap"}},
-	"bench":           {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
-	"test":            {},
+	"ether":              {},
+	"offload":            {},
+	"poll":               {foreign: []string{"golang.org/x/sys"}},
+	"switch":             {ours: []string{"ether"}},
+	"tap":                {ours: []string{"ether", "offload"}, foreign: []string{"github.com/songgao/water", "github.com/vishvananda", "golang.org/x/sys"}},
+	"tunnel":             {ours: []string{"ether", "offload"}, foreign: []string{"github.com/google/gopacket", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"fault":              {ours: []string{"ether", "switch"}},
+	"capture":            {ours: []string{"capture/pcapng", "ether", "switch"}, foreign: []string{"golang.org/x/sys"}},
+	"capture/dissect":    {ours: []string{"capture/pcapng", "ether"}, foreign: []string{"github.com/google/gopacket"}},
+	"capture/file":       {ours: []string{"capture/pcapng"}, foreign: []string{"github.com/klauspost/compress/zstd", "golang.org/x/sys"}},
+	"capture/filter":     {ours: []string{"capture/pcapng", "ether", "spell"}},
+	"capture/flow":       {ours: []string{"ether", "switch"}},
+	"capture/pcapng":     {ours: []string{"ether"}},
+	"fabric":             {ours: []string{"ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
+	"fabric/state":       {ours: []string{"ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},
+	"plugin":             {ours: []string{"ether", "fabric", "spell", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/network"}},
+	"spell":              {},
+	"api":                {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},
+	"daemon":             {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "ether", "fabric", "fault", "plugin", "poll", "tap"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"cmd/exit":           {},
+	"cmd/human":          {foreign: []string{"golang.org/x/sys"}},
+	"cmd/usage":          {ours: []string{"cmd/exit", "spell"}, foreign: []string{"github.com/spf13"}},
+	"client":             {ours: []string{"api", "capture/pcapng", "cmd/exit"}, foreign: []string{"golang.org/x/sys"}},
+	"docker":             {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "client", "cmd/exit", "cmd/human", "spell", "switch"}},
+	"doctor":             {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "fabric", "plugin", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
+	"capture/show":       {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/flow", "capture/pcapng", "cmd/exit", "cmd/human", "ether", "switch"}},
+	"trace":              {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
+	"cmd/tapestry":       {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "cmd/usage", "daemon", "docker", "doctor", "ether", "fabric", "fault", "plugin", "spell", "switch", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
+	"cmd/tapestry-bench": {ours: []string{"bench", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
+	"test/fake":          {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap"}},
+	"bench":              {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
+	"test":               {},
 }
 
 const module = "github.com/tapestry-net/tapestry/"
@@ -96,17 +98,11 @@ func TestArrows(t *testing.T) {
 
 // The daemon never reaches the Docker client, nor what commands are made of.
 func TestDaemonAlone(t *testing.T) {
-	cmd := exec.Command("go", "list", "-deps", "./daemon")
-	cmd.Dir = ".."
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
+	all := deps(t, "./daemon")
+	if !slices.Contains(all, module+"fabric") {
+		t.Fatalf("go list shows no fabric among %d packages", len(all))
 	}
-	deps := strings.Fields(string(out))
-	if !slices.Contains(deps, module+"fabric") {
-		t.Fatalf("go list shows no fabric among %d packages", len(deps))
-	}
-	for _, dep := range deps {
+	for _, dep := range all {
 		if slices.Contains([]string{module + "docker", module + "client", module + "doctor"}, dep) || strings.HasPrefix(dep, module+"cmd/") || strings.Contains(dep, "spf13/cobra") {
 			t.Errorf("the daemon imports %s", dep)
 		}
@@ -139,4 +135,32 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s has %d lines without its tests", room, sum)
 		}
 	}
+}
+
+// What a daemon runs from, often as root, has no plots, no fonts and no LaTeX: they are in tapestry-bench only.
+func TestNoPlotsInTapestry(t *testing.T) {
+	plots := func(dep string) bool {
+		return dep == module+"bench" || slices.ContainsFunc([]string{"gonum.org/", "codeberg.org/", "golang.org/x/image/"},
+			func(from string) bool { return strings.HasPrefix(dep, from) })
+	}
+	if !slices.ContainsFunc(deps(t, "./cmd/tapestry-bench"), plots) {
+		t.Error("tapestry-bench has no plots either: this test looks for the wrong packages")
+	}
+	for _, dep := range deps(t, "./cmd/tapestry") {
+		if plots(dep) {
+			t.Errorf("tapestry links %s", dep)
+		}
+	}
+}
+
+// deps are the packages that one is made of.
+func deps(t *testing.T, of string) []string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", of)
+	cmd.Dir = ".."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(out))
 }

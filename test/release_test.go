@@ -11,13 +11,14 @@ import (
 	"testing"
 )
 
-// fakeRelease is a release whose binary is a shell script of a few lines.
-func fakeRelease(t *testing.T) (dir, binary string) {
+// fakeRelease is a release whose binaries are shell scripts of a few lines.
+func fakeRelease(t *testing.T) (dir, binary, bench string) {
 	t.Helper()
 	dir = t.TempDir()
-	binary = "tapestry-linux-" + runtime.GOARCH
+	binary, bench = "tapestry-linux-"+runtime.GOARCH, "tapestry-bench-linux-"+runtime.GOARCH
 	for name, text := range map[string]string{
 		binary:             "#!/bin/sh\necho \"fake $*\"\n",
+		bench:              "#!/bin/sh\necho \"fake bench $*\"\n",
 		"tapestry.service": "ExecStart=/usr/local/bin/tapestry run\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
@@ -27,7 +28,7 @@ func fakeRelease(t *testing.T) (dir, binary string) {
 	if out, err := exec.Command("../packaging/sums.sh", dir, "v9.9.9").CombinedOutput(); err != nil {
 		t.Fatalf("sums.sh: %v\n%s", err, out)
 	}
-	return dir, binary
+	return dir, binary, bench
 }
 
 // install runs a release's install.sh as a user would, into a root of the test's own.
@@ -50,7 +51,7 @@ func read(t *testing.T, path string) string {
 
 // TestReleaseInstall: what a release's script installs is what has the right sums, from beside it or from the network.
 func TestReleaseInstall(t *testing.T) {
-	dir, binary := fakeRelease(t)
+	dir, binary, bench := fakeRelease(t)
 	t.Run("from beside", func(t *testing.T) {
 		root := t.TempDir()
 		if out, err := install(t, filepath.Join(dir, "install.sh"), root); err != nil || !strings.Contains(out, "tapestry v9.9.9 is in") {
@@ -58,6 +59,9 @@ func TestReleaseInstall(t *testing.T) {
 		}
 		if got := read(t, root+"/opt/t/bin/tapestry"); got != read(t, filepath.Join(dir, binary)) {
 			t.Errorf("installed %q", got)
+		}
+		if got := read(t, root+"/opt/t/bin/tapestry-bench"); got != read(t, filepath.Join(dir, bench)) {
+			t.Errorf("installed %q as tapestry-bench", got)
 		}
 		if got := read(t, root+"/opt/t/lib/systemd/system/tapestry.service"); got != "ExecStart=/opt/t/bin/tapestry run\n" {
 			t.Errorf("unit: %q", got)
@@ -85,6 +89,9 @@ func TestReleaseInstall(t *testing.T) {
 		if got := read(t, root+"/opt/t/bin/tapestry"); got != read(t, filepath.Join(dir, binary)) {
 			t.Errorf("installed %q", got)
 		}
+		if got := read(t, root+"/opt/t/bin/tapestry-bench"); got != read(t, filepath.Join(dir, bench)) {
+			t.Errorf("installed %q as tapestry-bench", got)
+		}
 		server.Close()
 		out, err := install(t, alone, root, "TAPESTRY_RELEASE="+server.URL, "http_proxy=", "HTTP_PROXY=")
 		if err == nil || !strings.Contains(out, "put "+binary+" beside this script") {
@@ -92,8 +99,8 @@ func TestReleaseInstall(t *testing.T) {
 		}
 	})
 	t.Run("damaged", func(t *testing.T) {
-		for _, name := range []string{binary, "tapestry.service"} {
-			dir, _ := fakeRelease(t)
+		for _, name := range []string{binary, bench, "tapestry.service"} {
+			dir, _, _ := fakeRelease(t)
 			root := t.TempDir()
 			if err := os.MkdirAll(root+"/opt/t/bin", 0o755); err != nil {
 				t.Fatal(err)

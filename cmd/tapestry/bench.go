@@ -1,178 +1,58 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"strconv"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/tapestry-net/tapestry/bench"
-	"github.com/tapestry-net/tapestry/cmd/exit"
-	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-func newBench(c *cli) *cobra.Command {
-	var o bench.Options
-	var html, results string
-	var merge bool
-	cmd := &cobra.Command{
-		Use:   "bench [--merge FILE…]",
-		Short: "Measure tapestry against the kernel's own networks, here",
-		Long: `Measure this binary against what else carries containers' frames, on this machine, as root: the kernel's bridge
-and VXLAN, Docker's bridge and overlay, Open vSwitch and VDE in user space, and wireguard-go (which encrypts). What is not
-installed is left out, with the reason. Each measure is taken of all in turn, A B C A B C, and the table shows
-medians, the ratio to each other way, and the interval that holds the true ratio with 95 %.
+// benchProgram is a program of its own: it links plots and fonts.
+const benchProgram = "tapestry-bench"
 
-All that it makes lives in namespaces of its own, and is gone when it ends, also by Ctrl-C. It needs no daemon and
-touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 16 minutes.
-Three runs say more than one: --merge measures nothing, it makes one report of those that --json printed.
-
-NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP"), "parts" or "curves".` +
-			fmt.Sprintf(jsonHelp, "one object"),
-		Example: `  tapestry bench --quick
-  tapestry bench --html report.html --results .
-  tapestry bench --only "TCP, 1 flow" --pairs 5 --seconds 3
-  tapestry bench --json | jq '.cases[] | {rung, measure, ratios}'
-  tapestry bench --merge one.json two.json three.json --results .`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if merge {
-				return nil
-			}
-			return arguments(0, 0)(cmd, args)
-		},
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			if merge {
-				return []string{"json"}, cobra.ShellCompDirectiveFilterFileExt
-			}
+// newBench runs tapestry-bench, which has the flags, the help and the completion of this command.
+func newBench() *cobra.Command {
+	return &cobra.Command{
+		Use:                "bench",
+		Short:              "Measure tapestry against the kernel's own networks, here",
+		DisableFlagParsing: true,
+		RunE:               func(_ *cobra.Command, args []string) error { return runBench(args) },
+		ValidArgsFunction: func(_ *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+			_ = runBench(append(append([]string{cobra.ShellCompRequestCmd}, args...), typed)) // returns only if it is not there
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if merge {
-				r, err := mergeReports(o, args)
-				if err != nil {
-					return err
-				}
-				return deliver(cmd, c, r, html, results, false)
-			}
-			switch {
-			case o.Quick && o.Check:
-				return exit.Errorf(exit.Usage, "--quick and --check are two plans: want one of them, or none for a full run")
-			case o.Check && o.Pairs > 0 && o.Pairs < bench.FewestPairs:
-				return exit.Errorf(exit.Usage, "--check with --pairs %d could never fail: want %d pairs or more", o.Pairs, bench.FewestPairs)
-			}
-			o.Progress = cmd.ErrOrStderr()
-			r, err := bench.Run(cmd.Context(), o)
-			var skipped bench.Skipped
-			var nothing bench.NothingMatches
-			switch {
-			case errors.Is(err, context.Canceled):
-				return errors.New("interrupted; all that it made is gone")
-			case errors.As(err, &nothing):
-				return exit.With(exit.Usage, nothing)
-			case errors.As(err, &skipped):
-				return fmt.Errorf("the bench cannot run here: %w", skipped)
-			case err != nil:
-				return err
-			}
-			return deliver(cmd, c, r, html, results, o.Check)
-		},
 	}
-	f := cmd.Flags()
-	f.BoolVar(&o.Quick, "quick", false, "2 minutes: fewer measures, shorter runs, wide intervals")
-	f.BoolVar(&o.Check, "check", false, "4 minutes: exit 1 when a ratio misses its bound with its whole interval, twice")
-	f.BoolVar(&c.json, "json", false, "print JSON")
-	f.StringVar(&html, "html", "", "write a report with plots to `FILE` as well")
-	f.StringVar(&results, "results", "", "write RESULTS.md and its plots into `DIR` as well")
-	f.StringArrayVar(&o.Only, "only", nil, "measure only what has `NAME` in its name; may be repeated")
-	f.BoolVar(&merge, "merge", false, "make one report of those in the FILEs, JSON of several runs")
-	pairs, seconds := bench.Defaults(bench.Options{})
-	quickPairs, quickSeconds := bench.Defaults(bench.Options{Quick: true})
-	checkPairs, checkSeconds := bench.Defaults(bench.Options{Check: true})
-	f.Var(set(&o.Pairs, "N", "", parseCount), "pairs",
-		fmt.Sprintf("take each measure `N` times (default %d; %d quick, %d check)", pairs, quickPairs, checkPairs))
-	f.Var(set(&o.Seconds, "S", "", parseSeconds), "seconds",
-		fmt.Sprintf("send for `S` seconds each time (default %g; %g quick, %g check)", seconds, quickSeconds, checkSeconds))
-	_ = cmd.MarkFlagFilename("html", "html") // the flags exist, so neither call can fail
-	_ = cmd.MarkFlagDirname("results")
-	cmd.AddCommand(newAgent())
-	return cmd
 }
 
-// mergeReports makes one report of those in files.
-func mergeReports(o bench.Options, paths []string) (*bench.Report, error) {
-	if o.Quick || o.Check || o.Only != nil || o.Pairs > 0 || o.Seconds > 0 {
-		return nil, exit.Errorf(exit.Usage, "--merge measures nothing: want it with files, --json, --html and --results alone")
-	}
-	if len(paths) < 2 {
-		return nil, exit.Errorf(exit.Usage, "--merge with %d files: want two or more that tapestry bench --json printed", len(paths))
-	}
-	var all []*bench.Report
-	for _, path := range paths {
-		r, err := bench.ReadReport(path)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, r)
-	}
-	return bench.Merge(all)
-}
-
-// deliver prints a report and writes its files.
-func deliver(cmd *cobra.Command, c *cli, r *bench.Report, html, results string, check bool) (err error) {
-	if c.json {
-		err = human.PrintJSON(cmd.OutOrStdout(), r)
-	} else {
-		err = r.Table(cmd.OutOrStdout())
-	}
-	if err == nil && html != "" {
-		err = writeHTML(html, r)
-	}
-	if err == nil && results != "" {
-		err = bench.WriteResults(results, r)
-	}
-	if err == nil && check {
-		err = r.Verdict()
-	}
-	return err
-}
-
-func writeHTML(path string, r *bench.Report) error {
-	f, err := os.Create(path)
+// runBench replaces this process by tapestry-bench: the one beside this program, else the one in PATH. It returns only if
+// it cannot.
+func runBench(args []string) error {
+	path, err := findBench()
 	if err != nil {
 		return err
 	}
-	return errors.Join(bench.WriteHTML(f, r), f.Close())
+	if err := syscall.Exec(path, append([]string{benchProgram}, args...), os.Environ()); err != nil {
+		return fmt.Errorf("run %s: %w", path, err)
+	}
+	return nil
 }
 
-// newAgent is the generator and the sink of the bench's traffic, which it starts within its namespaces.
-func newAgent() *cobra.Command {
-	return &cobra.Command{
-		Use:                "agent JOB…",
-		Short:              "Send or receive for the bench, which starts it",
-		Hidden:             true,
-		DisableFlagParsing: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return bench.Agent(cmd.Context(), args, cmd.OutOrStdout())
-		},
+func findBench() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find this program: %w", err)
 	}
-}
-
-func parseCount(s string) (int, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > 1000 {
-		return 0, errors.New("want a number from 1 to 1000")
+	beside := filepath.Join(filepath.Dir(self), benchProgram)
+	if _, err := os.Stat(beside); err == nil {
+		return beside, nil
 	}
-	return n, nil
-}
-
-func parseSeconds(s string) (float64, error) {
-	n, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.IsNaN(n) || n < 0.1 || n > 600 {
-		return 0, errors.New("want seconds from 0.1 to 600")
+	if path, err := exec.LookPath(benchProgram); err == nil {
+		return path, nil
 	}
-	return n, nil
+	return "", errors.New("tapestry bench needs the program " + benchProgram + ", which is neither at " + beside +
+		" nor in PATH: install it from the same release (install.sh), or build it from the source (make install)")
 }

@@ -1,90 +1,94 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/bench"
-	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
-	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// whole fills every field that v leads to: numbers and texts that are not zero, lists of one.
-func whole(v reflect.Value) {
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				whole(v.Field(i))
-			}
-		}
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		whole(v.Index(0))
-	case reflect.String:
-		v.SetString("text")
-	case reflect.Float64:
-		v.SetFloat(1.5)
-	case reflect.Int:
-		v.SetInt(2)
-	case reflect.Bool:
-		v.SetBool(true)
-	}
-}
-
-// Every key of a report is documented, and every documented one is there.
-func TestBenchKeys(t *testing.T) {
-	var r bench.Report
-	whole(reflect.ValueOf(&r).Elem())
-	text, err := json.Marshal(r)
+// asTapestry runs this test's own binary as tapestry in dir (main_test.go), with another directory as its PATH.
+func asTapestry(t *testing.T, dir, path string, args ...string) result {
+	t.Helper()
+	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var v any
-	if err := json.Unmarshal(text, &v); err != nil {
+	program := filepath.Join(dir, "tapestry")
+	if _, err := os.Stat(program); err != nil {
+		text, err := os.ReadFile(self)
+		if err == nil {
+			err = os.WriteFile(program, text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = []string{runAsTapestry + "=1", "PATH=" + path}
+	var out, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	err = cmd.Run()
+	if cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	want := slices.Sorted(slices.Values(fake.Documented(t)["bench"]))
-	if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
-		t.Errorf("a report has\n%v\ndocs/json.md says\n%v", got, want)
+	return result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
+}
+
+// bench writes a tapestry-bench that says its arguments, and what it is called.
+func bench(t *testing.T, dir, name string) {
+	t.Helper()
+	script := "#!/bin/sh\nprintf '%s' " + name + "\nfor arg; do printf ' [%s]' \"$arg\"; done\nexit 3\n"
+	if err := os.WriteFile(filepath.Join(dir, benchProgram), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// The agent is started by the bench, with arguments of its own: it is in no help and in no completion.
-func TestBenchAgentIsHidden(t *testing.T) {
-	help, complete := tapestry(t, "bench", "--help"), tapestry(t, "__complete", "bench", "")
-	if strings.Contains(help.out+complete.out, "agent") || help.code != exit.OK {
-		t.Errorf("exit %d; help\n%s\ncompletion\n%s", help.code, help.out, complete.out)
+// `tapestry bench` is tapestry-bench: its output and its exit code, for whatever arguments, help and completion too.
+func TestBenchRunsTheProgram(t *testing.T) {
+	dir, path := t.TempDir(), t.TempDir()
+	bench(t, path, "path")
+	if r := asTapestry(t, dir, path, "bench", "--quick"); r.out != "path [--quick]" || r.code != 3 {
+		t.Errorf("with one in PATH: exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
-	if r := tapestry(t, "bench", "agent", "--json"); r.code != exit.No || !strings.Contains(r.stderr, "want serve") {
-		t.Errorf("an agent without a job: exit %d, %q", r.code, r.stderr)
+	bench(t, dir, "beside")
+	for _, c := range []struct{ args, want string }{
+		{"bench", "beside"},
+		{"bench --json --only TCP,|1|flow --pairs 5", "beside [--json] [--only] [TCP, 1 flow] [--pairs] [5]"},
+		{"bench quick", "beside [quick]"},
+		{"bench --help", "beside [--help]"},
+		{"bench -h", "beside [-h]"},
+		{"help bench", "beside [--help]"},
+		{"--api-socket /run/x.sock bench --check", "beside [--api-socket] [/run/x.sock] [--check]"},
+		{"bench --merge one.json -- two.json", "beside [--merge] [one.json] [--] [two.json]"},
+		{"__complete bench --pa", "beside [__complete] [--pa]"},
+		{"__complete bench --merge one.json |", "beside [__complete] [--merge] [one.json] []"},
+	} {
+		args := strings.Fields(c.args)
+		for i := range args {
+			if args[i] = strings.ReplaceAll(args[i], "|", " "); args[i] == " " {
+				args[i] = ""
+			}
+		}
+		if r := asTapestry(t, dir, path, args...); r.out != c.want || r.code != 3 || r.stderr != "" {
+			t.Errorf("%s: exit %d, %q, want %q; %q", c.args, r.code, r.out, c.want, r.stderr)
+		}
 	}
 }
 
-// What a report is written to is written also when the check fails, and then the exit is 1.
-func TestBenchDeliver(t *testing.T) {
-	r := &bench.Report{Plan: "check", Cases: []bench.Case{{Rung: "one host", Measure: "TCP, 1 flow", Unit: "Gb/s",
-		Results: []bench.Result{{Way: "tapestry", Values: []float64{5}, Median: 5}, {Way: "kernel bridge", Values: []float64{10}, Median: 10}},
-		Ratios: []bench.Ratio{{Against: "kernel bridge", Values: []float64{0.5}, Median: 0.5, Low: 0.4, High: 0.6, Coverage: 0.96,
-			Bound: 0.85, Aim: 1, Verdict: "below"}}}}}
-	html := filepath.Join(t.TempDir(), "report.html")
-	cmd := newBench(&cli{Client: &client.Client{}})
-	var out strings.Builder
-	cmd.SetOut(&out)
-	err := deliver(cmd, &cli{Client: &client.Client{}}, r, html, "", true)
-	if err == nil || !strings.Contains(err.Error(), "one host: TCP, 1 flow: 0.50 of kernel bridge") || exit.Code(err) != exit.No {
-		t.Errorf("the check says %v", err)
+func TestBenchWithoutTheProgram(t *testing.T) {
+	dir := t.TempDir()
+	want := "tapestry: tapestry bench needs the program tapestry-bench, which is neither at " + dir + "/tapestry-bench nor in PATH: " +
+		"install it from the same release (install.sh), or build it from the source (make install)\n"
+	for _, args := range []string{"bench --quick", "bench --help", "help bench"} {
+		if r := asTapestry(t, dir, "", strings.Fields(args)...); r.code != exit.No || r.stderr != want || r.out != "" {
+			t.Errorf("%s: exit %d, %q, %q, want %q", args, r.code, r.out, r.stderr, want)
+		}
 	}
-	if !strings.Contains(out.String(), "ONE HOST\n") {
-		t.Errorf("the table is\n%s", out.String())
-	}
-	if text, err := os.ReadFile(html); err != nil || !strings.Contains(string(text), "<html") {
-		t.Errorf("the report in HTML: %v, %d bytes", err, len(text))
+	if r := asTapestry(t, dir, "", "__complete", "bench", ""); r.code != exit.OK || r.out != ":4\n" {
+		t.Errorf("completion: exit %d, %q", r.code, r.out)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
 const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), host:NAME (this host's own port
@@ -77,30 +78,30 @@ capture that runs another filter (a container of the name change is /change here
 	f.StringVarP(&o.write, "write", "w", "", "write pcapng into `FILE`; - is stdout")
 	f.BoolVar(&o.pcap, "pcap", false, "write classic pcap (default for names that end in .pcap)")
 	f.BoolVar(&o.force, "force", false, "replace a file that is no capture")
-	f.VarP(set(&o.maxBytes, "SIZE", "", parseFileSize), "max-size", "C",
+	f.VarP(usage.Set(&o.maxBytes, "SIZE", "", parseFileSize), "max-size", "C",
 		"begin the next file before one is longer, such as 100MB")
-	f.VarP(set(&o.every, "TIME", "", parseSpan), "every", "G", "begin the next file after this time, such as 60s")
-	f.VarP(set(&o.keep, "N", "", parseKeep), "keep", "W", "keep the latest N files, remove older ones of this capture")
-	f.VarP(set(&o.snap, "BYTES", "", parseSnap), "snap", "s", "keep the first bytes of each frame only")
+	f.VarP(usage.Set(&o.every, "TIME", "", parseSpan), "every", "G", "begin the next file after this time, such as 60s")
+	f.VarP(usage.Set(&o.keep, "N", "", parseKeep), "keep", "W", "keep the latest N files, remove older ones of this capture")
+	f.VarP(usage.Set(&o.snap, "BYTES", "", parseSnap), "snap", "s", "keep the first bytes of each frame only")
 	f.BoolVar(&o.headers, "headers", false, "keep headers only, no payload")
-	f.Var(set(&o.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point",
+	f.Var(usage.Set(&o.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point",
 		"take a frame once (where it came in), or at ports as it goes in, out, or both")
-	f.Var(set(&o.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view",
+	f.Var(usage.Set(&o.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view",
 		"of frames to other hosts: inner as the containers see them, outer rebuilt VXLAN datagrams, both")
-	f.Var(set(&o.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload",
+	f.Var(usage.Set(&o.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload",
 		"unfinished checksums: fix them; segment also cuts super-frames as on the wire; raw")
-	f.Var(set(&o.annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate",
+	f.Var(usage.Set(&o.annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate",
 		"comments on frames: none, drops (and faults), all")
-	f.Var(set(&o.ring, "SIZE", "", parseRing), "ring",
+	f.Var(usage.Set(&o.ring, "SIZE", "", parseRing), "ring",
 		"memory in the daemon for what is not read in time (default 8MiB)")
 	f.BoolVar(&o.strict, "strict", false, "exit 3 if frames were lost")
 	f.BoolVar(&o.wait, "wait", false, "wait for containers that are not there yet")
 	f.BoolVar(&o.noLimit, "no-limit", false, "no limit of 1 GiB and 1 hour")
 	f.StringVar(&o.attach, "attach", "", "read the capture that a container was started with (tapestry.capture), by its name or the capture's `ID`")
-	f.Var(set(&o.bytes, "SIZE", "", parseSize), "bytes",
+	f.Var(usage.Set(&o.bytes, "SIZE", "", parseSize), "bytes",
 		"stop before the frames take more than this as pcapng, such as 100MB (default 1GiB with -w and --listen)")
 	f.BoolVar(&o.json, "json", false, "print JSON, an object a line, as watch does")
-	f.Var(set(&o.listen, "ADDR:PORT", "", parseListen), "listen",
+	f.Var(usage.Set(&o.listen, "ADDR:PORT", "", parseListen), "listen",
 		"give each TCP connection from this host a capture of its own")
 	cmd.AddCommand(newCaptureChange(c))
 	return cmd

@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
 // captureFlags are those of capture; watch has some of them.
@@ -37,11 +38,11 @@ func (o *captureFlags) looking(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.filter, "filter", "f", "",
 		"only frames that `EXPR` takes, in tcpdump's words (pcap-filter(7)); host knows containers' names")
-	f.VarP(set(&o.frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
-	f.Var(set(&o.during, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
+	f.VarP(usage.Set(&o.frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
+	f.Var(usage.Set(&o.during, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
 	f.BoolVar(&o.drops, "drops", false, "only frames that went nowhere")
 	f.StringVarP(&o.read, "read", "r", "", "read from `FILE` (- for stdin) instead of the daemon")
-	f.Var(set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
+	f.Var(usage.Set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
 		"auto (on a terminal, without NO_COLOR), always, never")
 	o.colour = "auto"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/doctor"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -42,7 +43,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 		Example: `  tapestry doctor
   tapestry doctor --vtep 192.0.2.1 --vxlan-port 4790
   tapestry doctor --json | jq '.[] | select(.state != "ok")'`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if m.Root == "/" && os.Geteuid() != 0 {
@@ -52,11 +53,11 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 		},
 	})
 	f := cmd.Flags()
-	f.Var(set(&d.Name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
-	f.Var(set(&d.PluginDir, "DIR", d.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
-	f.Var(set(&d.StateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
-	f.Var(set(&d.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
-	f.Var(set(&d.Port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
+	f.Var(usage.Set(&d.Name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
+	f.Var(usage.Set(&d.PluginDir, "DIR", d.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
+	f.Var(usage.Set(&d.StateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
+	f.Var(usage.Set(&d.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
+	f.Var(usage.Set(&d.Port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
 	_ = cmd.MarkFlagDirname("plugin-dir") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("state-dir")
 	return cmd
@@ -107,7 +108,7 @@ func runFlags(p docker.Plugin) (value func(flag string) string, err error) {
 		return nil, fmt.Errorf("its entrypoint is %q, want tapestry run", strings.Join(p.Config.Entrypoint, " "))
 	}
 	if err := run.ParseFlags(words); err != nil {
-		return nil, flagError(run, err)
+		return nil, usage.FlagError(run, err)
 	}
 	if err := cmp.Or(run.ValidateArgs(run.Flags().Args()), checkManaged(run.Flags())); err != nil {
 		return nil, err

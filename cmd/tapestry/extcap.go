@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -44,7 +45,7 @@ member of --api-group).`,
   tshark -D | grep tapestry
   tshark -i tapestry-web -f 'tcp port 80'
   tapestry extcap remove`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
@@ -77,11 +78,11 @@ member of --api-group).`,
 	f.StringVar(&e.fifo, "fifo", "", "`PATH` to write to")
 	f.StringVar(&e.ignored, "extcap-control-in", "", "not used")
 	f.StringVar(&e.ignored, "extcap-control-out", "", "not used")
-	f.Var(set(&e.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view", "as in tapestry capture")
-	f.Var(set(&e.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload", "as in tapestry capture")
-	f.Var(set(&e.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point", "as in tapestry capture")
+	f.Var(usage.Set(&e.view, "VIEW", "inner", oneOf("inner", "outer", "both")), "view", "as in tapestry capture")
+	f.Var(usage.Set(&e.offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload", "as in tapestry capture")
+	f.Var(usage.Set(&e.point, "WHERE", "once", oneOf("once", "in", "out", "both")), "point", "as in tapestry capture")
 	f.BoolVar(&e.drops, "drops", false, "as in tapestry capture")
-	f.Var(set(&e.snap, "BYTES", "", parseSnap), "snap", "as in tapestry capture")
+	f.Var(usage.Set(&e.snap, "BYTES", "", parseSnap), "snap", "as in tapestry capture")
 	_ = f.MarkHidden("extcap-control-in") // the flags exist, so neither call can fail
 	_ = f.MarkHidden("extcap-control-out")
 	e.view, e.offload, e.point = "inner", "fix", "once"

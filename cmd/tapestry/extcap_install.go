@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
 // extcapFile is the program's name in Wireshark's folder.
@@ -32,7 +33,7 @@ func newExtcapInstall(c *cli) *cobra.Command {
 here: without, it finds the daemon as every command does. The folder is what tshark or wireshark says (-G folders), or --dir.`,
 		Example: `  tapestry extcap install
   tapestry extcap install --dir ~/.local/lib/wireshark/extcap`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := extcapPath(cmd.Context(), dir)
@@ -68,7 +69,7 @@ func newExtcapRemove() *cobra.Command {
 		Short:             "Take tapestry out of Wireshark's folder again",
 		Long:              `Remove the script that tapestry extcap install has put into Wireshark's extcap folder.`,
 		Example:           `  tapestry extcap remove`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := extcapPath(cmd.Context(), dir)

@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/fault"
@@ -34,7 +35,7 @@ container is stopped or restarted, or leaves the network, and when the daemon re
 		Example: `  tapestry fault set web --loss 2% --delay 50ms
   tapestry fault list
   tapestry fault clear web`,
-		Args: subcommand,
+		Args: usage.Subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newFaultSet(c), newFaultList(c), newFaultClear(c))
@@ -58,7 +59,7 @@ what comes then is lost. A delay is kept to about a millisecond.
   tapestry fault set web --dir to --rate 10mbit
   tapestry fault set web --loss 5% --burst 10 --seed 7
   tapestry fault set peer:192.0.2.2 --loss 100%`,
-		Args:              arguments(1, 1),
+		Args:              usage.Arguments(1, 1),
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := spec.Check(); err != nil {
@@ -92,22 +93,22 @@ what comes then is lost. A delay is kept to about a millisecond.
 	})
 	f := cmd.Flags()
 	share := func(to *float64, name, about string) {
-		f.Var(set(to, "PERCENT", "", parsePercent), name, "`PERCENT` of frames that "+about)
+		f.Var(usage.Set(to, "PERCENT", "", parsePercent), name, "`PERCENT` of frames that "+about)
 	}
-	f.Var(set(&spec.Delay, "TIME", "", parseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
-	f.Var(set(&spec.Jitter, "TIME", "", parseDelay), "jitter",
+	f.Var(usage.Set(&spec.Delay, "TIME", "", parseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
+	f.Var(usage.Set(&spec.Jitter, "TIME", "", parseDelay), "jitter",
 		"let the delay wander by up to `TIME` to either side; frames keep their order")
 	share(&spec.Loss, "loss", "are lost, such as 2%")
-	f.Var(set(&spec.Burst, "N", "", parseBurst), "burst",
+	f.Var(usage.Set(&spec.Burst, "N", "", parseBurst), "burst",
 		"lose `N` frames in a row on average, as many in the long run as without")
 	share(&spec.Duplicate, "duplicate", "come twice")
 	share(&spec.Reorder, "reorder", "are held back until the next three have passed, or for 50 ms if fewer come")
 	share(&spec.Corrupt, "corrupt", "have one bit flipped behind the Ethernet header, with the checksum of before")
-	f.Var(set(&spec.Rate, "RATE", "", parseRate), "rate",
+	f.Var(usage.Set(&spec.Rate, "RATE", "", parseRate), "rate",
 		"let through no more than `RATE`, such as 10mbit; what comes faster waits in a queue of 100 ms, or of 32 kB where that is more")
-	f.Var(set(&spec.Seed, "N", "", parseSeed), "seed",
+	f.Var(usage.Set(&spec.Seed, "N", "", parseSeed), "seed",
 		"repeat the choices of another time: with the same seed the same frames of a sequence are hit (default: drawn, see fault list)")
-	f.Var(set(&spec.For, "TIME", "", parseGrace), "for", "end by itself after `TIME`, such as 1m")
+	f.Var(usage.Set(&spec.For, "TIME", "", parseGrace), "for", "end by itself after `TIME`, such as 1m")
 	directionFlag(cmd, &dir)
 	return cmd
 }
@@ -120,7 +121,7 @@ func newFaultList(c *cli) *cobra.Command {
 			fmt.Sprintf(jsonHelp, "an array, an object for one direction of a port"),
 		Example: `  tapestry fault list
   tapestry fault list --json | jq '.[] | {container, direction, lost}'`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return listRows(cmd, c, nil, api.FaultsPath,
@@ -156,7 +157,7 @@ nothing is done, and it exits 0.
 		Example: `  tapestry fault clear web
   tapestry fault clear web --dir to
   tapestry fault clear all`,
-		Args:              arguments(1, 1),
+		Args:              usage.Arguments(1, 1),
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			names, sum := []string{"all"}, 0
@@ -204,7 +205,7 @@ func portPlace(name string, ports []api.Port, d *docker.Engine) string {
 }
 
 func directionFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().Var(set(dir, "DIR", *dir, oneOf("from", "to", "both")), "dir",
+	cmd.Flags().Var(usage.Set(dir, "DIR", *dir, oneOf("from", "to", "both")), "dir",
 		"`DIR`ection, seen from the container: from, to, both")
 }
 

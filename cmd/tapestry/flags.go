@@ -10,35 +10,6 @@ import (
 	"time"
 )
 
-// value is a flag with a reader of its own, so that a wrong one is answered with what would be right.
-type value struct {
-	text string // as given, or the default
-	kind string // shown in the help
-	read func(string) error
-}
-
-func (v *value) String() string { return v.text }
-func (v *value) Type() string   { return v.kind }
-
-func (v *value) Set(s string) error {
-	err := v.read(s)
-	if err == nil {
-		v.text = s
-	}
-	return err
-}
-
-// set makes a value that stores what parse reads; text is the default, already stored in to.
-func set[T any](to *T, kind, text string, parse func(string) (T, error)) *value {
-	return &value{text, kind, func(s string) error {
-		x, err := parse(s)
-		if err == nil {
-			*to = x
-		}
-		return err
-	}}
-}
-
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -51,13 +52,13 @@ conversation that was refused, got no answer, was reset or closed says so.
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
 	o.flag(cmd)
-	cmd.Flags().Var(set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
-	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for",
+	cmd.Flags().Var(usage.Set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
+	cmd.Flags().Var(usage.Set(&o.live, "DURATION", "", parseSpan), "for",
 		"look for `DURATION` from now on, not into the recorder")
 	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE` (- for stdin), pcapng or pcap")
-	cmd.Flags().Var(set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort",
+	cmd.Flags().Var(usage.Set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort",
 		"what stands first")
-	cmd.Flags().VarP(set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
+	cmd.Flags().VarP(usage.Set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
 	return cmd
 }
 

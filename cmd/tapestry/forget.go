@@ -7,6 +7,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -22,7 +23,7 @@ Docker still has is left alone, docker network rm is for that one, and so is one
 then.`,
 		Example: `  tapestry networks rm 7d95fb28f4c6
   tapestry networks rm 80 --force`,
-		Args:              arguments(1, 1),
+		Args:              usage.Arguments(1, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			net, err := netArgument(args)

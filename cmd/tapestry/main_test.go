@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"os"
 	"testing"
 	"time"
 
@@ -10,7 +11,13 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
+// runAsTapestry in the environment makes this test's binary tapestry itself.
+const runAsTapestry = "TAPESTRY_TEST_RUNS_MAIN"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(runAsTapestry) != "" {
+		main()
+	}
 	docker.Wait = time.Minute
 	goleak.VerifyTestMain(m)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/plugin"
 )
@@ -27,7 +28,7 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
   tapestry peers wide
   tapestry peers add wide 192.0.2.3
   tapestry peers rm wide 192.0.2.3`,
-		Args:              arguments(0, 1),
+		Args:              usage.Arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.PeersPath,
@@ -89,7 +90,7 @@ func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.
 		Short:             about,
 		Long:              long,
 		Example:           example,
-		Args:              arguments(2, 2),
+		Args:              usage.Arguments(2, 2),
 		ValidArgsFunction: c.completePeer(verb),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			net, err := netArgument(args)

@@ -12,6 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -32,7 +33,7 @@ says what to do.` +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry peers learn
   tapestry peers learn --json | jq -r '.new[]'`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, notes, err := c.learnNodes(cmd.Context())

@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/doctor"
 )
@@ -46,7 +47,7 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
   tapestry status --json | jq .tunnel`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := c.Status(cmd.Context())
@@ -153,7 +154,7 @@ func newNetworks(c *cli) *cobra.Command {
 Frames are counted as received, a super-frame once: rx = forwarded + flooded + drops.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
 		Example: `  tapestry networks
   tapestry networks --json | jq '.[] | select(.down != "")'`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all, err := c.Networks(cmd.Context())
@@ -195,7 +196,7 @@ could not take, and "missed" those that the container sent faster than they were
 		Example: `  tapestry ports
   tapestry ports mynet
   tapestry ports 80 --json | jq '.[] | {name, drops}'`,
-		Args:              arguments(0, 1),
+		Args:              usage.Arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.PortsPath,
@@ -225,7 +226,7 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for an address"),
 		Example: `  tapestry fdb mynet
   tapestry fdb --json | jq '.[] | select(.kind == "learned")'`,
-		Args:              arguments(0, 1),
+		Args:              usage.Arguments(0, 1),
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.EntriesPath,

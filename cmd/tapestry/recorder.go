@@ -19,6 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -34,7 +35,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Example: `  tapestry recorder status
   tapestry recorder dump --last 30s -w before.pcapng
   tapestry recorder size 128MB`,
-		Args: subcommand,
+		Args: usage.Subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	status := &cobra.Command{
@@ -43,7 +44,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Long: "Show whether the recorder is on, since when, and how many frames it holds." +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: "  tapestry recorder status --json | jq .on",
-		Args:    arguments(0, 0),
+		Args:    usage.Arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := c.recorder(cmd.Context())
 			if err != nil {
@@ -62,7 +63,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Short:   "Switch it on",
 		Long:    "Switch the recorder on, with 32 MiB of memory until the daemon ends. One that is on stays as it is, with what it holds.",
 		Example: "  tapestry recorder on",
-		Args:    arguments(0, 0),
+		Args:    usage.Arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r, err := c.recorder(cmd.Context())
 			if err != nil {
@@ -80,7 +81,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Short:   "Switch it off",
 		Long:    "Switch the recorder off until the daemon starts again. What it holds is gone.",
 		Example: "  tapestry recorder off",
-		Args:    arguments(0, 0),
+		Args:    usage.Arguments(0, 0),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.resizeRecorder(cmd, 0) },
 	}
 	size := &cobra.Command{
@@ -89,7 +90,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Long: `Give the recorder another amount of memory, and switch it on if it is off. What it holds is gone. A frame of
 128 bytes or more needs 184: 32 MiB are the last 180,000 frames. Beside that it takes an eighth as much for dropped ones.`,
 		Example: `  tapestry recorder size 128MB`,
-		Args:    arguments(1, 1),
+		Args:    usage.Arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := parseRecorder(args[0])
 			if err != nil {
@@ -152,7 +153,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		},
 	})
 	l.flag(cmd)
-	cmd.Flags().Var(set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
+	cmd.Flags().Var(usage.Set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line, as watch does")
 	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
 	return cmd

@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/doctor"
 )
@@ -40,18 +38,18 @@ Docker calls the driver of a plugin by its name with the tag: docker network cre
   docker network create -d tapestry --subnet 10.77.0.0/24 mynet
   docker run -d --name web --network mynet nginx
   tapestry ports mynet`,
-		Args:          subcommand,
+		Args:          usage.Subcommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(flagError)
-	root.PersistentFlags().Var(set(&c.Socket, "PATH", "", parsePath), "api-socket",
+	root.SetFlagErrorFunc(usage.FlagError)
+	root.PersistentFlags().Var(usage.Set(&c.Socket, "PATH", "", parsePath), "api-socket",
 		"`PATH` of the daemon's API socket (default "+client.UsualSocket+", else that of the plugin that runs)")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c),
 		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
-		newDoctor(c, doctor.ThisMachine()), newBench(c), newVersion(c), newCompletion())
+		newDoctor(c, doctor.ThisMachine()), newBench(), newVersion(c), newCompletion())
 	root.SetHelpCommand(newHelp())
 	return root
 }
@@ -69,7 +67,10 @@ func newHelp() *cobra.Command {
 				return exit.With(exit.Usage, err)
 			}
 			if len(rest) > 0 {
-				return subcommand(about, rest)
+				return usage.Subcommand(about, rest)
+			}
+			if about.Name() == "bench" { // another program has its help
+				return about.RunE(about, []string{"--help"})
 			}
 			about.InitDefaultHelpFlag()
 			return about.Help()
@@ -99,7 +100,7 @@ the daemon has.`,
   tapestry completion zsh > /usr/local/share/zsh/site-functions/_tapestry
   tapestry completion fish > /etc/fish/completions/tapestry.fish`,
 		ValidArgs: shells,
-		Args:      arguments(1, 1),
+		Args:      usage.Arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			root, out := cmd.Root(), cmd.OutOrStdout()
 			switch args[0] {
@@ -114,68 +115,3 @@ the daemon has.`,
 		},
 	}
 }
-
-// subcommand refuses any argument: what stands there was meant as a command.
-func subcommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var names []string
-	for _, sub := range cmd.Commands() {
-		if sub.IsAvailableCommand() {
-			names = append(names, sub.Name())
-		}
-	}
-	if cmd.Flags().Lookup(args[0]) != nil {
-		return exit.Errorf(exit.Usage, "no command %q, did you mean --%s?", args[0], args[0])
-	}
-	if near := docker.Nearest(args[0], names); len(near) > 0 {
-		return exit.Errorf(exit.Usage, "no command %q, did you mean %s?", args[0], strings.Join(near, " or "))
-	}
-	return exit.Errorf(exit.Usage, "no command %q, %s", args[0], seeHelp(cmd))
-}
-
-// arguments accepts from least to most of them.
-func arguments(least, most int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) < least:
-			return exit.Errorf(exit.Usage, "too few arguments, want: %s", cmd.UseLine())
-		case len(args) > most && cmd.HasSubCommands():
-			return subcommand(cmd, args)
-		case len(args) > most:
-			return exit.Errorf(exit.Usage, "%q is one argument too many, want: %s", args[most], cmd.UseLine())
-		}
-		return nil
-	}
-}
-
-// flagError says in one line what is wrong with a flag, and what would be right.
-func flagError(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	var invalid *pflag.InvalidValueError
-	switch {
-	case errors.As(err, &unknown):
-		var names []string
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if !f.Hidden {
-				names = append(names, "--"+f.Name)
-			}
-		})
-		given := "--" + unknown.GetSpecifiedName()
-		if unknown.GetSpecifiedShortnames() != "" {
-			given = "-" + unknown.GetSpecifiedName()
-		}
-		if near := docker.Nearest(given, names); len(near) > 0 {
-			return exit.Errorf(exit.Usage, "no flag %s, did you mean %s?", given, strings.Join(near, " or "))
-		}
-		return exit.Errorf(exit.Usage, "no flag %s, %s", given, seeHelp(cmd))
-	case errors.As(err, &invalid) && invalid.GetFlag().Value.Type() == "bool":
-		return exit.Errorf(exit.Usage, "--%s %q: want true or false", invalid.GetFlag().Name, invalid.GetValue())
-	case errors.As(err, &invalid):
-		return exit.Errorf(exit.Usage, "--%s %q: %w", invalid.GetFlag().Name, invalid.GetValue(), invalid.Unwrap())
-	}
-	return exit.Errorf(exit.Usage, "%w, %s", err, seeHelp(cmd))
-}
-
-func seeHelp(cmd *cobra.Command) string { return fmt.Sprintf("see %s --help", cmd.CommandPath()) }

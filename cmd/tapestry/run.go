@@ -13,6 +13,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -35,7 +36,7 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
   tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			// docker plugin set NAME args="" gives one empty argument.
-			return arguments(0, 0)(cmd, slices.DeleteFunc(args, func(s string) bool { return s == "" }))
+			return usage.Arguments(0, 0)(cmd, slices.DeleteFunc(args, func(s string) bool { return s == "" }))
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,12 +78,12 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 
 func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(set(&s.Name, "NAME", s.Name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
-	f.Var(set(&s.PluginDir, "DIR", s.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
-	f.Var(set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
-	f.Var(set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
-	f.Var(set(&s.Port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
-	f.Var(&value{kind: "ADDR[:PORT]", read: func(text string) error {
+	f.Var(usage.Set(&s.Name, "NAME", s.Name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
+	f.Var(usage.Set(&s.PluginDir, "DIR", s.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
+	f.Var(usage.Set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
+	f.Var(usage.Set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
+	f.Var(usage.Set(&s.Port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
+	f.Var(&usage.Value{Kind: "ADDR[:PORT]", Read: func(text string) error {
 		p, err := plugin.ParsePeer(text)
 		if err == nil {
 			s.Peers = append(s.Peers, p)
@@ -91,14 +92,14 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	}}, "peer", "`ADDR[:PORT]` of another host, for networks without tapestry.peers; may be repeated")
 	f.BoolVar(&s.FinishSums, "finish-checksums", false, "finish every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
-	f.Var(set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
-	f.Var(set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
+	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
+	f.Var(usage.Set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
 	f.StringVar(&s.ApiGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
-	f.Var(set(&s.LogLevel, "LEVEL", s.LogLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
-	f.Var(set(&s.LogFormat, "FORMAT", s.LogFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
-	f.Var(set(&s.LogOutput, "WHERE", s.LogOutput, oneOf("stderr", "stdout")), "log-output", "`WHERE` the log goes: stderr, stdout (dockerd takes what a managed plugin says on stderr for errors)")
-	f.Var(set(&s.Scope, "SCOPE", s.Scope, oneOf(plugin.Local, plugin.Global)), "scope", "`SCOPE` of the networks: local, or global for those of a Swarm, which takes a managed plugin")
-	f.Var(set(&s.Workers, "N", "0", parseWorkers), "workers", "`N` threads that move frames; 0: tapestry chooses")
+	f.Var(usage.Set(&s.LogLevel, "LEVEL", s.LogLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
+	f.Var(usage.Set(&s.LogFormat, "FORMAT", s.LogFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
+	f.Var(usage.Set(&s.LogOutput, "WHERE", s.LogOutput, oneOf("stderr", "stdout")), "log-output", "`WHERE` the log goes: stderr, stdout (dockerd takes what a managed plugin says on stderr for errors)")
+	f.Var(usage.Set(&s.Scope, "SCOPE", s.Scope, oneOf(plugin.Local, plugin.Global)), "scope", "`SCOPE` of the networks: local, or global for those of a Swarm, which takes a managed plugin")
+	f.Var(usage.Set(&s.Workers, "N", "0", parseWorkers), "workers", "`N` threads that move frames; 0: tapestry chooses")
 	// The flags exist, so neither call can fail.
 	_ = f.MarkHidden("workers")
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))

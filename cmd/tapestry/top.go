@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
@@ -64,10 +65,10 @@ The daemon copies headers only, and never waits: what it could not hand over is 
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
 	o.flag(cmd)
-	cmd.Flags().Var(set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
-	cmd.Flags().Var(set(&o.every, "DURATION", "1s", parseEvery), "every", "length of an interval")
-	cmd.Flags().Var(set(&o.live, "DURATION", "", parseSpan), "for", "end after `DURATION`")
-	cmd.Flags().VarP(set(&o.rows, "N", "", parseRows), "rows", "n",
+	cmd.Flags().Var(usage.Set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
+	cmd.Flags().Var(usage.Set(&o.every, "DURATION", "1s", parseEvery), "every", "length of an interval")
+	cmd.Flags().Var(usage.Set(&o.live, "DURATION", "", parseSpan), "for", "end after `DURATION`")
+	cmd.Flags().VarP(usage.Set(&o.rows, "N", "", parseRows), "rows", "n",
 		"at most `N` rows (default: what fits the window, 20 elsewhere); JSON has all")
 	cmd.Flags().BoolVar(&o.once, "once", false, "end after one interval")
 	return cmd

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/trace"
 )
 
@@ -56,7 +57,7 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 			if t.live.on {
 				return nil
 			}
-			return arguments(2, 2)(cmd, args)
+			return usage.Arguments(2, 2)(cmd, args)
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 			if t.live.on {
@@ -96,12 +97,12 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 		},
 	})
 	f := cmd.Flags()
-	f.Var(set(&t.tcp, "PORT", "", parsePort), "tcp", "a TCP SYN to `PORT`")
-	f.Var(set(&t.udp, "PORT", "", parsePort), "udp", "a UDP datagram to `PORT`")
+	f.Var(usage.Set(&t.tcp, "PORT", "", parsePort), "tcp", "a TCP SYN to `PORT`")
+	f.Var(usage.Set(&t.udp, "PORT", "", parsePort), "udp", "a UDP datagram to `PORT`")
 	f.BoolVar(&t.icmp, "icmp", false, "an ICMP echo request")
 	f.BoolVar(&t.arp, "arp", false, "the question who has TO's IP address: ARP, or a neighbour solicitation")
-	f.Var(set(&t.sport, "PORT", "50000", parsePort), "sport", "`PORT` that TCP and UDP come from")
-	f.Var(set(&t.size, "BYTES", "", parsePacketSize), "size",
+	f.Var(usage.Set(&t.sport, "PORT", "50000", parsePort), "sport", "`PORT` that TCP and UDP come from")
+	f.Var(usage.Set(&t.size, "BYTES", "", parsePacketSize), "size",
 		"`BYTES` of the IP packet, as MTUs count (default: the least)")
 	f.StringVar(&t.network, "network", "", "`NET` to trace on, where FROM and TO share several")
 	f.BoolVar(&t.inject, "inject", false, "then really send the frame")

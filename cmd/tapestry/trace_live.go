@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/trace"
@@ -45,9 +46,9 @@ func (l *liveTrace) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&l.on, "live", false, "explain real frames, as they pass")
 	l.flag(cmd)
-	f.VarP(set(&l.frames, "N", "5", parseFrames), "count", "n", "with --live: stop after so many frames")
+	f.VarP(usage.Set(&l.frames, "N", "5", parseFrames), "count", "n", "with --live: stop after so many frames")
 	f.BoolVar(&l.drops, "drops", false, "with --live: only frames that went nowhere")
-	f.Var(set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
+	f.Var(usage.Set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
 }
 
 // check refuses flags that are of --live without it, and those that are of a made-up frame with it.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
 // version and commit are stamped by the build: -ldflags "-X main.version=v0.1.0 -X main.commit=0123abc".
@@ -54,7 +55,7 @@ func newVersion(c *cli) *cobra.Command {
 see tapestry status.` + fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry version
   tapestry version --json`,
-		Args:              arguments(0, 0),
+		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := buildVersion()
