@@ -29,13 +29,13 @@ type Status struct {
 	Why           string            `json:"why"`
 	Networks      int               `json:"networks"`
 	Endpoints     int               `json:"endpoints"`
-	Strangers     map[string]uint64 `json:"strangers"`
-	Outside       map[string]uint64 `json:"outside"`
+	RxDropped     map[string]uint64 `json:"strangers"`
+	KernelDropped map[string]uint64 `json:"outside"`
 	Offloads      []Offload         `json:"offloads"`
 	Conflicts     []Conflict        `json:"conflicts"`
 	Faults        int               `json:"faults"`
 	PortsDown     int               `json:"ports_down"`
-	Captures      []Books           `json:"captures"`
+	Captures      []CaptureStats    `json:"captures"`
 	Recorder      Recorder          `json:"recorder"`
 }
 
@@ -144,13 +144,13 @@ type Peer struct {
 	HeardSeconds *int64            `json:"heard_seconds"` // null: never
 }
 
-// Tests is what came of test frames to the peers; no command prints it as JSON.
-type Tests struct {
-	Tests []Test `json:"tests"`
-	Why   string `json:"why"` // they are not finished; "": they are
+// PeerTests is what came of test frames to the peers; no command prints it as JSON.
+type PeerTests struct {
+	Tests []PeerTest `json:"tests"`
+	Why   string     `json:"why"` // they are not finished; "": they are
 }
 
-type Test struct {
+type PeerTest struct {
 	Addr       string `json:"addr"`
 	GSO        string `json:"gso"` // as fabric.PeerTest has it
 	Why        string `json:"why"`
@@ -170,8 +170,8 @@ type Error struct {
 	Error string `json:"error"`
 }
 
-// Each converts a list; none is an empty list, never null in JSON.
-func Each[V, R any](views []V, to func(V) R) []R {
+// Map converts a list; none is an empty list, never null in JSON.
+func Map[V, R any](views []V, to func(V) R) []R {
 	replies := make([]R, 0, len(views))
 	for _, v := range views {
 		replies = append(replies, to(v))
@@ -179,11 +179,11 @@ func Each[V, R any](views []V, to func(V) R) []R {
 	return replies
 }
 
-// Short is an id as Docker prints it.
-func Short(id string) string { return id[:min(len(id), 12)] }
+// ShortID is an id as Docker prints it.
+func ShortID(id string) string { return id[:min(len(id), 12)] }
 
-// HostOf is an address without its port.
-func HostOf(text string) string {
+// WithoutPort is an address without its port.
+func WithoutPort(text string) string {
 	if at, err := netip.ParseAddrPort(text); err == nil {
 		return at.Addr().String()
 	}
@@ -193,5 +193,5 @@ func HostOf(text string) string {
 	return text
 }
 
-// HostPort is the name of the host's own port on a network: an id that cannot be one of Docker's, which are hexadecimal.
-func HostPort(network string) string { return "host" + network }
+// HostPortName is the name of the host's own port on a network: an id that cannot be one of Docker's, which are hexadecimal.
+func HostPortName(network string) string { return "host" + network }

@@ -8,14 +8,14 @@ import (
 
 // Limits that the daemon sets to a capture which asks for none, and those of its memory, in bytes.
 const (
-	DefaultBytes   = 1 << 30
-	DefaultSeconds = 3600
-	MinRing        = 256 << 10
-	MaxRing        = 256 << 20
+	DefaultCaptureBytes   = 1 << 30
+	DefaultCaptureSeconds = 3600
+	MinRing               = 256 << 10
+	MaxRing               = 256 << 20
 )
 
 // PacketRoom is how many bytes a packet takes in a stream beside its data, at most.
-const PacketRoom = 100
+const PacketOverhead = 100
 
 // CaptureRequest is the body of POST /v1/captures and of POST /v1/recorder/dump: both answer with a stream.
 type CaptureRequest struct {
@@ -45,7 +45,7 @@ type Targets struct {
 	Networks  []string         `json:"networks,omitempty"`  // whole ids
 	Peers     []string         `json:"peers,omitempty"`     // addresses of remote hosts, without port
 	Sandboxes []string         `json:"sandboxes,omitempty"` // of containers, also stopped ones: the last part of Docker's SandboxKey
-	Born      map[string]int64 `json:"born,omitempty"`      // ns since 1970, by endpoint or sandbox: no port that came before is taken for it because of its address
+	CreatedAt map[string]int64 `json:"born,omitempty"`      // ns since 1970, by endpoint or sandbox: no port that came before is taken for it because of its address
 	New       bool             `json:"new,omitempty"`       // every port that comes from now on, of whatever network
 	Since     uint32           `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
 	Some      bool             `json:"some,omitempty"`      // only what is named above, also if that is nothing
@@ -67,9 +67,9 @@ type CaptureChange struct {
 	Filter  *Filter  `json:"filter,omitempty"`
 }
 
-// Books are a capture's counts: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. GET
+// CaptureStats are a capture's counts: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. GET
 // /v1/captures lists those of all that run; GET /v1/captures/ID gives one's, also for a minute after its end.
-type Books struct {
+type CaptureStats struct {
 	ID        string  `json:"id"`
 	Name      string  `json:"description"`
 	UID       int     `json:"uid"`       // who asked; -1: not known
@@ -102,12 +102,12 @@ type Recorder struct {
 
 // RecordedPort is a container's port that the recorder may have frames of: one that is there, or has gone lately.
 type RecordedPort struct {
-	Network   string         `json:"network"`   // id
-	Endpoint  string         `json:"endpoint"`  // id
-	Sandbox   string         `json:"sandbox"`   // as in Targets; "": the daemon was started after the container
-	Addresses []netip.Prefix `json:"addresses"` //
-	Came      int64          `json:"came"`      // ns since 1970: when it was plugged
-	Gone      int64          `json:"gone"`      // and unplugged; 0: it is there
+	Network    string         `json:"network"`   // id
+	Endpoint   string         `json:"endpoint"`  // id
+	Sandbox    string         `json:"sandbox"`   // as in Targets; "": the daemon was started after the container
+	Addresses  []netip.Prefix `json:"addresses"` //
+	AttachedAt int64          `json:"came"`      // ns since 1970: when it was plugged
+	DetachedAt int64          `json:"gone"`      // and unplugged; 0: it is there
 }
 
 // RecorderChange is the body of PUT /v1/recorder.

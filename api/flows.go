@@ -19,13 +19,13 @@ type Flows struct {
 }
 
 type Top struct {
-	Time    time.Time `json:"time"`
-	Seconds float64   `json:"seconds"`
-	Lost    uint64    `json:"lost"`
-	Total   Counts    `json:"total"`
-	Evicted Evicted   `json:"evicted"`
-	Flows   []Flow    `json:"flows,omitempty"`
-	Ports   []Traffic `json:"ports,omitempty"`
+	Time    time.Time     `json:"time"`
+	Seconds float64       `json:"seconds"`
+	Lost    uint64        `json:"lost"`
+	Total   Counts        `json:"total"`
+	Evicted Evicted       `json:"evicted"`
+	Flows   []Flow        `json:"flows,omitempty"`
+	Ports   []PortTraffic `json:"ports,omitempty"`
 }
 
 type Counts struct {
@@ -39,7 +39,7 @@ type Evicted struct {
 	Counts
 }
 
-type End struct {
+type FlowEnd struct {
 	Address string `json:"address"`
 	Port    uint16 `json:"port"`
 	Name    string `json:"name,omitempty"`
@@ -51,8 +51,8 @@ type Flow struct {
 	NetworkName string            `json:"network_name,omitempty"`
 	EtherType   string            `json:"ether_type"`
 	Proto       string            `json:"proto"`
-	A           End               `json:"a"`
-	B           End               `json:"b"`
+	A           FlowEnd           `json:"a"`
+	B           FlowEnd           `json:"b"`
 	Out         Counts            `json:"a_to_b"`
 	Back        Counts            `json:"b_to_a"`
 	Forwarded   uint64            `json:"forwarded"`
@@ -66,7 +66,7 @@ type Flow struct {
 	Rate        float64           `json:"bytes_per_second"`
 }
 
-type Traffic struct {
+type PortTraffic struct {
 	Network     string            `json:"network"`
 	NetworkName string            `json:"network_name,omitempty"`
 	Kind        string            `json:"kind"`

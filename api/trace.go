@@ -11,30 +11,30 @@ type TraceRequest struct {
 
 // TraceOffload is ether.Offload. Its zero value is a finished ordinary frame.
 type TraceOffload struct {
-	Kind      string `json:"kind"`      // none or "", tcp4, tcp6, udp; tunnel_tcp4, tunnel_tcp6, tunnel_udp
-	Segment   uint16 `json:"segment"`   // payload bytes of each segment
-	Inner     uint16 `json:"inner"`     // where the IP header inside a UDP tunnel begins
-	NeedsSum  bool   `json:"needs_sum"` //
-	SumStart  uint16 `json:"sum_start"`
-	SumOffset uint16 `json:"sum_offset"`
+	Kind            string `json:"kind"`      // none or "", tcp4, tcp6, udp; tunnel_tcp4, tunnel_tcp6, tunnel_udp
+	Segment         uint16 `json:"segment"`   // payload bytes of each segment
+	Inner           uint16 `json:"inner"`     // where the IP header inside a UDP tunnel begins
+	PartialChecksum bool   `json:"needs_sum"` //
+	ChecksumStart   uint16 `json:"sum_start"`
+	ChecksumOffset  uint16 `json:"sum_offset"`
 }
 
 // Trace is what becomes of a frame. About, Notes and Request are known to who asks, who fills them in.
 type Trace struct {
-	Network     string       `json:"network"`
-	NetworkName string       `json:"network_name,omitempty"`
-	VNI         uint32       `json:"vni"`
-	Down        string       `json:"down"`
-	In          TracePort    `json:"in"`
-	About       string       `json:"about"` // the frame in words
-	Notes       []string     `json:"notes"` // what else to know of it
-	Bytes       int          `json:"bytes"`
-	Steps       []TraceStep  `json:"steps"`
-	Ways        []TraceWay   `json:"ways"`
-	Verdict     string       `json:"verdict"`
-	Drop        bool         `json:"drop"`
-	Injected    string       `json:"injected"`
-	Request     TraceRequest `json:"request"`
+	Network     string        `json:"network"`
+	NetworkName string        `json:"network_name,omitempty"`
+	VNI         uint32        `json:"vni"`
+	Down        string        `json:"down"`
+	In          TracePort     `json:"in"`
+	About       string        `json:"about"` // the frame in words
+	Notes       []string      `json:"notes"` // what else to know of it
+	Bytes       int           `json:"bytes"`
+	Steps       []TraceStep   `json:"steps"`
+	Egress      []TraceEgress `json:"ways"`
+	Verdict     string        `json:"verdict"`
+	Drop        bool          `json:"drop"`
+	Injected    string        `json:"injected"`
+	Request     TraceRequest  `json:"request"`
 }
 
 type TraceStep struct {
@@ -50,7 +50,7 @@ type TraceStep struct {
 	Limit      int    `json:"limit"`
 }
 
-type TraceWay struct {
+type TraceEgress struct {
 	TracePort
 	Verdict string `json:"verdict"`
 	Limit   int    `json:"limit"`

@@ -64,7 +64,7 @@ func (c *Client) ChangePeer(ctx context.Context, verb string, change api.PeerCha
 }
 
 // TestPeers has the daemon send test frames to its peers, and waits some seconds for what comes of it.
-func (c *Client) TestPeers(ctx context.Context) (r api.Tests, err error) {
+func (c *Client) TestPeers(ctx context.Context) (r api.PeerTests, err error) {
 	return r, c.Call(ctx, http.MethodPost, api.PeersTestPath, nil, &r)
 }
 
@@ -145,7 +145,7 @@ func LogOf(plugin string) string {
 	if plugin == "" {
 		return "journalctl -u tapestry"
 	}
-	return "journalctl -u docker | grep plugin=" + api.Short(plugin)
+	return "journalctl -u docker | grep plugin=" + api.ShortID(plugin)
 }
 
 // errorOf turns the daemon's refusal into an error with its exit code.

@@ -137,7 +137,7 @@ func DialUnix(ctx context.Context, path string) (net.Conn, error) {
 func (c *Client) several(ctx context.Context, paths []string) error {
 	named := paths
 	if c.PluginNames != nil {
-		names, err := c.PluginNames(ctx, api.Each(paths, PluginOf))
+		names, err := c.PluginNames(ctx, api.Map(paths, PluginOf))
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func (s *Stream) Stop(ctx context.Context) error {
 }
 
 // Books reads the counts.
-func (s *Stream) Books(ctx context.Context) (b api.Books, err error) {
+func (s *Stream) Books(ctx context.Context) (b api.CaptureStats, err error) {
 	return b, s.C.Call(ctx, http.MethodGet, api.CapturePath(s.ID), nil, &b)
 }
 

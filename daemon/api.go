@@ -79,8 +79,8 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 		UptimeSeconds: int64(time.Since(a.Started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
 		Networks: s.Networks, Endpoints: s.Endpoints,
-		Strangers: counts(s.RxDropped), Outside: counts(s.KernelDropped), Offloads: api.Each(s.Offloads, toOffload), Conflicts: api.Each(s.Conflicts, toConflict),
-		Faults: s.Faults, PortsDown: s.Down, Captures: []api.Books{}}
+		RxDropped: counts(s.RxDropped), KernelDropped: counts(s.KernelDropped), Offloads: api.Map(s.Offloads, toOffload), Conflicts: api.Map(s.Conflicts, toConflict),
+		Faults: s.Faults, PortsDown: s.Down, Captures: []api.CaptureStats{}}
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
 	}
@@ -91,7 +91,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *API) networks(w http.ResponseWriter, _ *http.Request) {
-	all := api.Each(a.Host.Networks(), toNetwork)
+	all := api.Map(a.Host.Networks(), toNetwork)
 	slices.SortFunc(all, func(x, y api.Network) int { return strings.Compare(x.ID, y.ID) })
 	reply(w, http.StatusOK, all)
 }
@@ -101,10 +101,10 @@ func list[V, R any](a *API, read func(network string) []V, to func(V) R, order f
 	return func(w http.ResponseWriter, r *http.Request) {
 		network := r.URL.Query().Get("network")
 		if network != "" && !slices.ContainsFunc(a.Host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
-			reply(w, http.StatusNotFound, api.Error{Error: "no network " + api.Short(network)})
+			reply(w, http.StatusNotFound, api.Error{Error: "no network " + api.ShortID(network)})
 			return
 		}
-		all := api.Each(read(network), to)
+		all := api.Map(read(network), to)
 		slices.SortFunc(all, order)
 		reply(w, http.StatusOK, all)
 	}
@@ -138,7 +138,7 @@ func (a *API) test(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
 	tests, err := a.Host.TestPeers(ctx)
-	answer := api.Tests{Tests: api.Each(tests, toTest)}
+	answer := api.PeerTests{Tests: api.Map(tests, toTest)}
 	if err != nil {
 		answer.Why = err.Error()
 	}

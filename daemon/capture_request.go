@@ -114,7 +114,7 @@ func readTargets(t *api.Targets) capture.Targets {
 		return m
 	}
 	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
-		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), StartedAt: t.Born,
+		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), StartedAt: t.CreatedAt,
 		New: t.New, Since: t.Since}
 }
 
@@ -126,10 +126,10 @@ func targetsText(t api.Targets) string {
 	}
 	var words []string
 	for _, e := range t.Endpoints {
-		words = append(words, api.Short(e))
+		words = append(words, api.ShortID(e))
 	}
 	for _, n := range t.Networks {
-		words = append(words, "network:"+api.Short(n))
+		words = append(words, "network:"+api.ShortID(n))
 	}
 	for _, p := range t.Peers {
 		words = append(words, "peer:"+p)

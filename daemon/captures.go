@@ -154,7 +154,7 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 
 	seconds := s.ask.Seconds
 	if seconds == 0 {
-		seconds = api.DefaultSeconds
+		seconds = api.DefaultCaptureSeconds
 	}
 	var end <-chan time.Time
 	if seconds > 0 {
@@ -232,14 +232,14 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
 	most := s.ask.Bytes
 	if most == 0 {
-		most = api.DefaultBytes
+		most = api.DefaultCaptureBytes
 	}
 	written := s.sink.Stats().Delivered - s.beyond.Load()
 	n = s.sink.Read(func(r *capture.Record) {
 		if err != nil {
 			return
 		}
-		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data))+api.PacketRoom > most
+		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data))+api.PacketOverhead > most
 		if full {
 			s.beyond.Add(1)
 			s.stop("limit")
@@ -284,17 +284,17 @@ func (c *Captures) Close(s *session, err error) {
 func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.Running()) }
 
 // Running are the books of those that run, in the order in which they began.
-func (c *Captures) Running() []api.Books {
+func (c *Captures) Running() []api.CaptureStats {
 	c.makeRoom()
 	c.mu.Lock()
-	all := []api.Books{}
+	all := []api.CaptureStats{}
 	for _, s := range c.all {
 		if s.length.Load() == 0 {
 			all = append(all, s.books())
 		}
 	}
 	c.mu.Unlock()
-	slices.SortFunc(all, func(a, b api.Books) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all, func(a, b api.CaptureStats) int { return cmp.Or(len(a.ID)-len(b.ID), strings.Compare(a.ID, b.ID)) })
 	return all
 }
 

@@ -207,7 +207,7 @@ func TestCaptureRefused(t *testing.T) {
 	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "32 captures") {
 		t.Errorf("one too many: %v", err)
 	}
-	var running []api.Books
+	var running []api.CaptureStats
 	fake.Must(t, l.Client.Call(t.Context(), http.MethodGet, "/v1/captures", nil, &running))
 	if len(running) != most {
 		t.Errorf("%d are listed", len(running))

@@ -30,7 +30,7 @@ func (a *API) faultRoutes(mux *http.ServeMux) {
 }
 
 func (a *API) faults(w http.ResponseWriter, _ *http.Request) {
-	all := api.Each(a.Host.Faults(), toFault)
+	all := api.Map(a.Host.Faults(), toFault)
 	slices.SortFunc(all, func(x, y api.Fault) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Name, y.Name),
 			strings.Compare(x.Direction, y.Direction))

@@ -23,7 +23,7 @@ const mostNodes = 4096
 
 func (a *API) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.NodesPath, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, api.Nodes{Nodes: api.Each(a.Host.Nodes(), netip.Addr.String)})
+		reply(w, http.StatusOK, api.Nodes{Nodes: api.Map(a.Host.Nodes(), netip.Addr.String)})
 	})
 	mux.HandleFunc("POST "+api.NodesPath, a.learn)
 }

@@ -47,7 +47,7 @@ func (c *Captures) recorderPorts(w http.ResponseWriter, _ *http.Request) {
 	all := []api.RecordedPort{}
 	for _, p := range c.Hub.Ports(capture.Targets{}) {
 		if !p.Remote && !p.HostPort {
-			all = append(all, api.RecordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, Came: p.AttachedAt, Gone: p.DetachedAt})
+			all = append(all, api.RecordedPort{Network: p.Network, Endpoint: p.Name, Sandbox: p.Sandbox, Addresses: p.Addrs, AttachedAt: p.AttachedAt, DetachedAt: p.DetachedAt})
 		}
 	}
 	reply(w, http.StatusOK, all)
@@ -87,7 +87,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		if !wants(rec) || ask.Drops && !rec.Verdict.Drop() || ask.match != nil && !ask.match(rec.Data, rec.Len) {
 			return nil
 		}
-		if ask.Frames > 0 && frames >= ask.Frames || ask.Bytes > 0 && out.Size()+int64(len(rec.Data))+api.PacketRoom > ask.Bytes {
+		if ask.Frames > 0 && frames >= ask.Frames || ask.Bytes > 0 && out.Size()+int64(len(rec.Data))+api.PacketOverhead > ask.Bytes {
 			return errLimit
 		}
 		frames++

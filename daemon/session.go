@@ -56,7 +56,7 @@ func newSession(ask *captureSpec, who api.Credentials) *session {
 // end is when a capture has ended.
 func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
 
-func (s *session) books() api.Books {
+func (s *session) books() api.CaptureStats {
 	t := s.sink.Stats()
 	beyond := min(s.beyond.Load(), t.Delivered) // it is counted before the read that it is of has ended
 	length := time.Duration(s.length.Load())
@@ -65,7 +65,7 @@ func (s *session) books() api.Books {
 	} else { // what waits was not written
 		t.Dropped, t.Waiting = t.Dropped+t.Waiting, 0
 	}
-	return api.Books{ID: s.id, Name: s.name, UID: s.who.UID, PID: s.who.PID, State: *s.state.Load(), Filter: *s.filter.Load(),
+	return api.CaptureStats{ID: s.id, Name: s.name, UID: s.who.UID, PID: s.who.PID, State: *s.state.Load(), Filter: *s.filter.Load(),
 		Seconds: length.Seconds(), Seen: t.Seen, Filtered: t.Filtered + beyond,
 		Accepted: t.Accepted - beyond, Delivered: t.Delivered - beyond, Dropped: t.Dropped, Waiting: t.Waiting,
 		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}

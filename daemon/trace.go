@@ -56,7 +56,7 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request) {
 
 // readOffload gives the offload that is asked for.
 func readOffload(o api.TraceOffload) (ether.Offload, error) {
-	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, PartialChecksum: o.NeedsSum, ChecksumStart: o.SumStart, ChecksumOffset: o.SumOffset}
+	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, PartialChecksum: o.PartialChecksum, ChecksumStart: o.ChecksumStart, ChecksumOffset: o.ChecksumOffset}
 	for k := range ether.Kinds {
 		if o.Kind == k.String() || o.Kind == "" {
 			off.Kind = k
@@ -67,11 +67,11 @@ func readOffload(o api.TraceOffload) (ether.Offload, error) {
 }
 
 func toTrace(v fabric.TraceView) api.Trace {
-	way := func(w fabric.TraceEgress) api.TraceWay {
-		return api.TraceWay{TracePort: toTracePort(w.TracePort), Verdict: w.Verdict, Limit: w.Limit}
+	way := func(w fabric.TraceEgress) api.TraceEgress {
+		return api.TraceEgress{TracePort: toTracePort(w.TracePort), Verdict: w.Verdict, Limit: w.Limit}
 	}
 	return api.Trace{Network: v.Network, VNI: v.VNI, Down: v.Down, In: toTracePort(v.In), Notes: []string{},
-		Bytes: v.Bytes, Steps: api.Each(v.Steps, toTraceStep), Ways: api.Each(v.Egress, way),
+		Bytes: v.Bytes, Steps: api.Map(v.Steps, toTraceStep), Egress: api.Map(v.Egress, way),
 		Verdict: v.Verdict, Drop: v.Drop, Injected: v.Injected}
 }
 

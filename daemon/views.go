@@ -73,8 +73,8 @@ func toPeer(p fabric.PeerView) api.Peer {
 	return r
 }
 
-func toTest(t fabric.PeerTest) api.Test {
-	r := api.Test{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow}
+func toTest(t fabric.PeerTest) api.PeerTest {
+	r := api.PeerTest{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow}
 	if t.Age >= 0 {
 		r.AgeSeconds = int64(t.Age / time.Second)
 	}
@@ -89,7 +89,7 @@ func state(down string) string {
 }
 
 func addresses(prefixes []netip.Prefix) []string {
-	return api.Each(prefixes, netip.Prefix.String)
+	return api.Map(prefixes, netip.Prefix.String)
 }
 
 // counts is never null in JSON.

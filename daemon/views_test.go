@@ -9,7 +9,7 @@ import (
 
 // The commands know the host's own ports by their names.
 func TestHostPortName(t *testing.T) {
-	if got, want := api.HostPort("x"), fabric.HostPortID("x"); got != want {
+	if got, want := api.HostPortName("x"), fabric.HostPortID("x"); got != want {
 		t.Errorf("the API calls it %q, the fabric %q", got, want)
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
-// Compile reads the filter, and resolves the names in it.
-func Compile(expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
-	return CompileFor(pcapng.Ethernet, expr, host)
+// CompileFilter reads the filter, and resolves the names in it.
+func CompileFilter(expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
+	return CompileFilterFor(pcapng.Ethernet, expr, host)
 }
 
-// CompileFor is compile for frames of another link type.
-func CompileFor(link int, expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
+// CompileFilterFor is compile for frames of another link type.
+func CompileFilterFor(link int, expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
 	want := api.Filter{Expr: expr}
 	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {
 		all := host(name)
@@ -24,7 +24,7 @@ func CompileFor(link int, expr string, host filter.Names) (*filter.Filter, api.F
 			if want.Names == nil {
 				want.Names = make(map[string][]string)
 			}
-			want.Names[name] = api.Each(all, netip.Addr.String)
+			want.Names[name] = api.Map(all, netip.Addr.String)
 		}
 		return all
 	})

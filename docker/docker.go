@@ -21,11 +21,11 @@ import (
 )
 
 // Wait is how long an answer of Docker is waited for. Tests have more: on a busy machine a fake Docker is slow too.
-var Wait = 2 * time.Second
+var Timeout = 2 * time.Second
 
 // Engine is what Docker calls the things that the daemon knows by id. Without an answer from Docker it is empty.
 type Engine struct {
-	At         string // where it was asked
+	Address    string // where it was asked
 	Answered   bool
 	Networks   []Network
 	Containers map[string]string // endpoint id → container name
@@ -56,8 +56,8 @@ type Endpoint struct {
 	IPv6Address string
 }
 
-// Container is what is needed of Docker's GET /containers/ID/json.
-type Container struct {
+// containerInfo is what is needed of Docker's GET /containers/ID/json.
+type containerInfo struct {
 	Created time.Time
 	ID      string `json:"Id"`
 	Name    string // with a leading /
@@ -68,12 +68,12 @@ type Container struct {
 	HostConfig      struct{ NetworkMode string } // container:ID or container:NAME: it is in that one's network namespace
 	NetworkSettings struct {
 		SandboxKey string                     // path of its network namespace, also of one that has gone, before Docker 27; else ""
-		Networks   map[string]NetworkSettings // by name; also those that it will have
+		Networks   map[string]networkSettings // by name; also those that it will have
 	}
 }
 
-// NetworkSettings are a container's of one network.
-type NetworkSettings struct {
+// networkSettings are a container's of one network.
+type networkSettings struct {
 	NetworkID  string                                     // "" before the first start
 	IPAMConfig *struct{ IPv4Address, IPv6Address string } // those that it has each time; nil: none
 }
@@ -81,9 +81,9 @@ type NetworkSettings struct {
 // errNotInDocker is that Docker answers, but does not have it.
 var errNotInDocker = errors.New("not known to Docker")
 
-// Ask reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
-func Ask(ctx context.Context, c *client.Client) (*Engine, error) {
-	d, err := At(c)
+// Load reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
+func Load(ctx context.Context, c *client.Client) (*Engine, error) {
+	d, err := New(c)
 	if err != nil || d.HTTP == nil {
 		return d, err
 	}
@@ -93,7 +93,7 @@ func Ask(ctx context.Context, c *client.Client) (*Engine, error) {
 }
 
 // docker is where Docker is, not asked for anything yet.
-func At(c *client.Client) (*Engine, error) {
+func New(c *client.Client) (*Engine, error) {
 	at := c.DockerHost
 	if at == "" {
 		at = os.Getenv("DOCKER_HOST")
@@ -101,7 +101,7 @@ func At(c *client.Client) (*Engine, error) {
 	if at == "" {
 		at = "unix:///var/run/docker.sock"
 	}
-	d := &Engine{At: at, Containers: map[string]string{}}
+	d := &Engine{Address: at, Containers: map[string]string{}}
 	network, address, err := parseHost(at)
 	if err != nil && c.DockerHost != "" {
 		return nil, exit.Errorf(exit.Usage, "--docker-host %q: %w", at, err)
@@ -132,7 +132,7 @@ func parseHost(at string) (network, address string, err error) {
 
 // get reads Docker's answer, within Wait.
 func (d *Engine) Get(ctx context.Context, path string, answer any) error {
-	ctx, cancel := context.WithTimeout(ctx, Wait)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	body, err := d.open(ctx, path)
 	if err != nil {
@@ -186,17 +186,17 @@ func (d *Engine) open(ctx context.Context, path string) (io.ReadCloser, error) {
 }
 
 // container reads a container, by its name or id.
-func (d *Engine) container(ctx context.Context, word string) (x Container, err error) {
+func (d *Engine) container(ctx context.Context, word string) (x containerInfo, err error) {
 	return x, d.Get(ctx, "/containers/"+url.PathEscape(word)+"/json", &x)
 }
 
 // mostShared is how many containers in a row may each be in the next one's network namespace.
-const mostShared = 8
+const maxShared = 8
 
 // owner gives the container whose network namespace x is in, and words that say so: x itself and "" if it has its own.
-func (d *Engine) owner(ctx context.Context, x Container) (owner Container, shares string, err error) {
+func (d *Engine) owner(ctx context.Context, x containerInfo) (owner containerInfo, shares string, err error) {
 	owner = x
-	for range mostShared {
+	for range maxShared {
 		of, shared := strings.CutPrefix(owner.HostConfig.NetworkMode, "container:")
 		if !shared {
 			return owner, shares, nil
@@ -206,26 +206,26 @@ func (d *Engine) owner(ctx context.Context, x Container) (owner Container, share
 		switch {
 		case errors.Is(err, errNotInDocker):
 			return owner, "", exit.Errorf(exit.NoTarget, "container %s shares the network of container %s, which is removed: make %s again",
-				member, api.Short(of), member)
+				member, api.ShortID(of), member)
 		case err != nil:
 			return owner, "", exit.Errorf(exit.No, "container %s shares the network of container %s, and Docker does not tell what that is: "+
-				"try again: %w", member, api.Short(of), err)
+				"try again: %w", member, api.ShortID(of), err)
 		}
 		shares = x.name() + " shares the network of " + owner.name()
 	}
 	return owner, "", exit.Errorf(exit.NoTarget, "container %s shares the network of another, and that one of the next, more than %d in a row: "+
-		"name the one that is on the network", x.name(), mostShared)
+		"name the one that is on the network", x.name(), maxShared)
 }
 
-func (x *Container) name() string { return strings.TrimPrefix(x.Name, "/") }
+func (x *containerInfo) name() string { return strings.TrimPrefix(x.Name, "/") }
 
 // network reads a network with its containers.
 func (d *Engine) network(ctx context.Context, id string) (n Network, err error) {
 	return n, d.Get(ctx, "/networks/"+url.PathEscape(id), &n)
 }
 
-// A Event is what is needed of Docker's GET /events.
-type Event struct {
+// A event is what is needed of Docker's GET /events.
+type event struct {
 	Type, Action string
 	TimeNano     int64 `json:"timeNano"` // since 1970
 	Actor        struct {
@@ -243,8 +243,8 @@ func (d *Engine) events(ctx context.Context, since time.Time) (io.ReadCloser, er
 
 // pastEvents gives what Docker still remembers of containers that came to networks and left them since then: it keeps its
 // last 256 events, of all kinds.
-func (d *Engine) pastEvents(ctx context.Context, since time.Time) (all []Event) {
-	ctx, cancel := context.WithTimeout(ctx, Wait)
+func (d *Engine) pastEvents(ctx context.Context, since time.Time) (all []event) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	q := url.Values{"since": {eventTime(since)}, "until": {eventTime(time.Now())},
 		"filters": {`{"type":["network"],"event":["connect","disconnect"]}`}}
@@ -254,7 +254,7 @@ func (d *Engine) pastEvents(ctx context.Context, since time.Time) (all []Event) 
 	}
 	defer body.Close()
 	for from := json.NewDecoder(body); ; {
-		var e Event
+		var e event
 		if from.Decode(&e) != nil {
 			return all
 		}
@@ -270,7 +270,7 @@ func (d *Engine) nameContainers(ctx context.Context, ids map[string]bool) {
 	if !d.Answered {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, Wait)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	for id := range ids {
 		if !d.known(id) {
@@ -286,10 +286,10 @@ func (d *Engine) nameContainers(ctx context.Context, ids map[string]bool) {
 	}
 }
 
-func (d *Engine) known(network string) bool { return d.Name(network) != "" }
+func (d *Engine) known(network string) bool { return d.NetworkName(network) != "" }
 
-// Name is Docker's name of a network, "" when not known.
-func (d *Engine) Name(network string) string {
+// NetworkName is Docker's name of a network, "" when not known.
+func (d *Engine) NetworkName(network string) string {
 	for _, n := range d.Networks {
 		if n.ID == network {
 			return n.Name
@@ -298,18 +298,18 @@ func (d *Engine) Name(network string) string {
 	return ""
 }
 
-// Label is what a table shows for a network.
-func (d *Engine) Label(network string) string {
-	if name := d.Name(network); name != "" {
+// NetworkLabel is what a table shows for a network.
+func (d *Engine) NetworkLabel(network string) string {
+	if name := d.NetworkName(network); name != "" {
 		return name
 	}
-	return api.Short(network)
+	return api.ShortID(network)
 }
 
 // PortLabel is what a table shows for a port: the container's name, the remote's address, the host's word, or a short id.
 func (d *Engine) PortLabel(port string) string {
 	if id := hostNetwork(port); id != "" {
-		return HostWord + d.Label(id)
+		return HostPrefix + d.NetworkLabel(id)
 	}
 	if name := d.Containers[port]; name != "" {
 		return name
@@ -317,11 +317,11 @@ func (d *Engine) PortLabel(port string) string {
 	if strings.ContainsAny(port, ".:") {
 		return port // an address
 	}
-	return api.Short(port)
+	return api.ShortID(port)
 }
 
-// Used tells whether containers of this host are on a network.
-func (d *Engine) Used(ctx context.Context, id string) (bool, error) {
+// InUse tells whether containers of this host are on a network.
+func (d *Engine) InUse(ctx context.Context, id string) (bool, error) {
 	n, err := d.network(ctx, id)
 	if err != nil {
 		return false, err

@@ -112,7 +112,7 @@ func newStage(t *testing.T) *stage {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	s := newFakeStream()
-	b := &stage{newFollowed(ctx, s, n, tg, ""), s, make(chan string, 1<<17)}
+	b := &stage{newFollower(ctx, s, n, tg, ""), s, make(chan string, 1<<17)}
 	b.says(fake.WideID, "web1", "web")
 	go func() {
 		defer close(b.read)

@@ -70,7 +70,7 @@ type seenPort struct {
 // Follow gives the blocks of a capture of t with the filter expr, as asked for with t.Request and n.filter, and keeps
 // it right until ctx ends. A request with Targets.New must have Detail.
 func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
-	f := newFollowed(ctx, s, n, t, expr)
+	f := newFollower(ctx, s, n, t, expr)
 	if n.engine.Answered {
 		go f.watchEvents()
 		go f.run()
@@ -78,7 +78,7 @@ func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *
 	return f
 }
 
-func newFollowed(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
+func newFollower(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
 	f := &Follower{s: s, n: n, t: t, expr: expr, judges: t.follows && !t.all, holds: n.engine.Answered,
 		asked: t.Request(), kick: make(chan struct{}, 1), stale: make(map[string]bool), holdQueue: holdQueue{news: make(chan struct{}, 1)}}
 	f.filter, _ = n.filter(expr) // it was compiled before
@@ -88,7 +88,7 @@ func newFollowed(ctx context.Context, s running, n *Names, t *Targets, expr stri
 
 // filter is what to ask of the daemon for an expression: with the addresses of the names in it.
 func (n *Names) filter(expr string) (api.Filter, error) {
-	_, want, err := Compile(expr, n.Host)
+	_, want, err := CompileFilter(expr, n.Host)
 	return want, err
 }
 
@@ -125,7 +125,7 @@ func (f *Follower) watchEvents() {
 func (f *Follower) readEvents(events io.ReadCloser) {
 	defer events.Close()
 	for d := json.NewDecoder(events); ; {
-		var e Event
+		var e event
 		if d.Decode(&e) != nil {
 			return
 		}

@@ -95,7 +95,7 @@ func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit 
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg, err := FindTargets(t.Context(), d.c, n, words, Future)
+	tg, err := FindTargets(t.Context(), d.c, n, words, Awaited)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +288,9 @@ func TestFollowFilter(t *testing.T) {
 	// While it is stopped its filter stays.
 	docker.Leave(fake.WideID, fake.WebContainer)
 	docker.Tell("network", "disconnect", fake.WideID)
-	until(t, "gone", func() bool { return len(p.n.now.Load().ends(func(string, endpointInfo) bool { return true })) == 0 })
+	until(t, "gone", func() bool {
+		return len(p.n.now.Load().endpointIDs(func(string, endpointInfo) bool { return true })) == 0
+	})
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.DbID, "10.80.1.8/16")
 	docker.Tell("network", "connect", fake.WideID)
 	if got := fmt.Sprint(receive(t, d.changes).Filter.Names); got != "map[web:[10.80.1.8]]" {

@@ -297,7 +297,7 @@ func TestHoldCost(t *testing.T) {
 	tg.follows, tg.names["web"] = true, true
 	n.update(func(d *snapshot) { d.endpoints["web1"] = endpointInfo{name: "web", container: "c"} })
 	s := newFakeStream()
-	f := newFollowed(t.Context(), s, n, tg, "")
+	f := newFollower(t.Context(), s, n, tg, "")
 	defer f.stop()
 	hidden, web := s.port("remote", fake.WideID, "192.0.2.2"), s.port("container", fake.WideID, "web1")
 	s.frame(web, hidden, "a")

@@ -9,11 +9,11 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-const HostWord = "host:" // and a network: how people name the host's own port on it
+const HostPrefix = "host:" // and a network: how people name the host's own port on it
 
 // hostNetwork is the id of the network on which the host's own port has this name; "" if it is no such name.
 func hostNetwork(port string) string {
-	if id, ok := strings.CutPrefix(port, api.HostPort("")); ok {
+	if id, ok := strings.CutPrefix(port, api.HostPortName("")); ok {
 		return id
 	}
 	return ""
@@ -32,14 +32,14 @@ func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
 	case err != nil:
 		return err
 	case len(found.Host) == 0:
-		return exit.Errorf(exit.NoTarget, "this host has no port on network %s: that has to be made with -o tapestry.host=on", l.n.engine.Label(found.ID))
+		return exit.Errorf(exit.NoTarget, "this host has no port on network %s: that has to be made with -o tapestry.host=on", l.n.engine.NetworkLabel(found.ID))
 	}
-	t.Endpoints[api.HostPort(found.ID)] = true
+	t.Endpoints[api.HostPortName(found.ID)] = true
 	return nil
 }
 
 // isHost tells whether a port is the host's own on the network that word names.
 func (d *Engine) isHost(p api.Port, word string) bool {
-	name, ok := strings.CutPrefix(word, HostWord)
-	return ok && p.Kind == "host" && (name == d.Name(p.Network) || name == human.VNI(p.VNI) || len(name) >= 4 && strings.HasPrefix(p.Network, name))
+	name, ok := strings.CutPrefix(word, HostPrefix)
+	return ok && p.Kind == "host" && (name == d.NetworkName(p.Network) || name == human.VNI(p.VNI) || len(name) >= 4 && strings.HasPrefix(p.Network, name))
 }

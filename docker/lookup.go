@@ -25,7 +25,7 @@ type resolver struct {
 	c        *client.Client
 	n        *Names
 	d        *snapshot
-	of       Period
+	include  Include
 	networks []api.Network
 	peers    []string // hosts
 }
@@ -81,7 +81,7 @@ func (l *resolver) askPeers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.peers = slices.Compact(slices.Sorted(slices.Values(api.Each(all, func(p api.Peer) string { return api.HostOf(p.Addr) }))))
+	l.peers = slices.Compact(slices.Sorted(slices.Values(api.Map(all, func(p api.Peer) string { return api.WithoutPort(p.Addr) }))))
 	return nil
 }
 
@@ -89,7 +89,7 @@ func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 	if err := l.askPeers(ctx); err != nil {
 		return err
 	}
-	switch found := api.HostOf(host); {
+	switch found := api.WithoutPort(host); {
 	case host == "":
 		return exit.Errorf(exit.Usage, "peer: names none: want peer:HOST, with an address that tapestry peers shows")
 	case slices.Contains(l.peers, found):
@@ -108,7 +108,7 @@ func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 // endpoint's id.
 func (l *resolver) container(ctx context.Context, t *Targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
-	if ends := l.d.ends(func(_ string, e endpointInfo) bool { return e.name == name }); len(ends) > 0 {
+	if ends := l.d.endpointIDs(func(_ string, e endpointInfo) bool { return e.name == name }); len(ends) > 0 {
 		t.names[name] = true
 		return nil
 	}
@@ -119,7 +119,7 @@ func (l *resolver) container(ctx context.Context, t *Targets, word string) error
 	}
 	if !l.n.engine.Answered {
 		return l.notFound(ctx, word, fmt.Sprintf(" (Docker does not answer at %s, so only endpoints are known, by their ids)",
-			l.n.engine.At))
+			l.n.engine.Address))
 	}
 	x, err := l.n.engine.container(ctx, name)
 	if err == nil {
@@ -132,12 +132,12 @@ func (l *resolver) container(ctx context.Context, t *Targets, word string) error
 		}
 	}
 	switch {
-	case err == nil && l.of == Future:
+	case err == nil && l.include == Awaited:
 		t.names[x.name()], t.containers[x.ID] = true, true
 		return nil
 	case err == nil:
-		return l.away(ctx, t, &x)
-	case l.of == Future && containerName.MatchString(name):
+		return l.withoutPort(ctx, t, &x)
+	case l.include == Awaited && containerName.MatchString(name):
 		t.names[name] = true
 		return nil
 	}
@@ -145,19 +145,19 @@ func (l *resolver) container(ctx context.Context, t *Targets, word string) error
 }
 
 // shared takes the container whose network another shares. It is known by its id: one that gets its name later is another.
-func (l *resolver) shared(ctx context.Context, t *Targets, owner *Container, shares string) error {
-	ends := l.d.ends(func(_ string, e endpointInfo) bool { return e.container == owner.ID })
-	if len(ends) > 0 || l.of == Future {
+func (l *resolver) shared(ctx context.Context, t *Targets, owner *containerInfo, shares string) error {
+	ends := l.d.endpointIDs(func(_ string, e endpointInfo) bool { return e.container == owner.ID })
+	if len(ends) > 0 || l.include == Awaited {
 		t.containers[owner.ID] = true
-	} else if err := l.away(ctx, t, owner); err != nil {
+	} else if err := l.withoutPort(ctx, t, owner); err != nil {
 		return exit.Errorf(exit.Code(err), "%s: %w", shares, err)
 	}
 	t.notes = append(t.notes, shares+": looking at "+owner.name())
 	return nil
 }
 
-// born learns when the containers that are targets were made: what had their addresses before that was another.
-func (l *resolver) born(ctx context.Context, t *Targets) {
+// recordCreated learns when the containers that are targets were made: what had their addresses before that was another.
+func (l *resolver) recordCreated(ctx context.Context, t *Targets) {
 	known := make(map[string]int64)
 	for id, e := range l.d.endpoints {
 		if e.container == "" || e.gone != 0 || !t.Endpoints[id] && !t.isTarget(id, e) {
@@ -170,7 +170,7 @@ func (l *resolver) born(ctx context.Context, t *Targets) {
 			}
 			known[e.container] = x.Created.UnixNano()
 		}
-		t.born[id], l.n.asked[e.name] = known[e.container], known[e.container]
+		t.created[id], l.n.asked[e.name] = known[e.container], known[e.container]
 	}
 }
 
@@ -209,8 +209,8 @@ func (l *resolver) byID(t *Targets, word string) (found bool, err error) {
 	return len(choices) == 1, nil
 }
 
-// away takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
-func (l *resolver) away(ctx context.Context, t *Targets, x *Container) (err error) {
+// withoutPort takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
+func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo) (err error) {
 	name, sandbox := x.name(), api.SandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
 	ours := slices.IndexFunc(on, func(w string) bool {
@@ -233,16 +233,16 @@ func (l *resolver) away(ctx context.Context, t *Targets, x *Container) (err erro
 		return exit.Errorf(exit.NoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
 	case x.State.Running && !x.State.Restarting:
 		return exit.Errorf(exit.No, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
-	case l.of == Past && !has:
+	case l.include == Stopped && !has:
 		return exit.Errorf(exit.NoTarget, "container %s has never run", name)
-	case l.of == Past:
+	case l.include == Stopped:
 		if sandbox == "" {
 			if sandbox, err = l.lastSandbox(ctx, t, x, on[ours]); err != nil {
 				return err
 			}
 		}
 		t.sandboxes[sandbox], l.n.stopped[sandbox] = true, name
-		t.born[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
+		t.created[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
 		return nil
 	case x.State.Restarting:
 		return exit.Errorf(exit.NoTarget, "container %s ended and waits to be started again: await its first frame with --wait%s", name, did)
@@ -266,13 +266,13 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.d.ports)) {
-		means[id[:min(len(id), max(len(word), 4))]] = api.Short(id)
+		means[id[:min(len(id), max(len(word), 4))]] = api.ShortID(id)
 	}
 	for _, w := range l.networks {
-		label := l.n.engine.Label(w.ID)
+		label := l.n.engine.NetworkLabel(w.ID)
 		means["network:"+label] = "network:" + label
 		if len(w.Host) > 0 {
-			means["host"], means[HostWord+label] = HostWord+label, HostWord+label
+			means["host"], means[HostPrefix+label] = HostPrefix+label, HostPrefix+label
 		}
 		if _, taken := means[label]; !taken {
 			means[label] = "network:" + label
@@ -288,10 +288,10 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 		return exit.Errorf(exit.NoTarget, "no target %q, did you mean %s? It has that address.", word, l.n.Addr(a))
 	}
 	if near := spell.Nearest(word, slices.Sorted(maps.Keys(means))); len(near) > 0 {
-		near = slices.Compact(api.Each(near, func(w string) string { return means[w] }))
+		near = slices.Compact(api.Map(near, func(w string) string { return means[w] }))
 		return exit.Errorf(exit.NoTarget, "no container %q, did you mean %s?%s", word, strings.Join(near, " or "), why)
 	}
-	if l.of == Past {
+	if l.include == Stopped {
 		why += "; one that was removed has lost its name: network:NAME, or its address with -f 'host ADDR'"
 	}
 	if len(containers) == 0 {

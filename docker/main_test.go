@@ -8,6 +8,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Wait = time.Minute // on a busy machine a fake Docker is slow too
+	Timeout = time.Minute // on a busy machine a fake Docker is slow too
 	goleak.VerifyTestMain(m)
 }

@@ -62,7 +62,7 @@ type endpointInfo struct {
 
 // names asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
 func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
-	d, err := Ask(ctx, c)
+	d, err := Load(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ var errDockerAway = errors.New("no answer from Docker")
 // its word.
 func (n *Names) Container(endpoint string) string {
 	if id := hostNetwork(endpoint); id != "" {
-		return HostWord + cmp.Or(n.Network(id), api.Short(id))
+		return HostPrefix + cmp.Or(n.Network(id), api.ShortID(id))
 	}
 	return n.now.Load().endpoints[endpoint].name
 }
@@ -133,7 +133,7 @@ func (n *Names) refreshAll(ctx context.Context) error {
 	n.update(func(d *snapshot) {
 		d.networks, d.ports = make(map[string]string), make(map[string][]netip.Addr)
 		for _, w := range networks {
-			d.networks[w.ID] = cmp.Or(n.Network(w.ID), n.engine.Name(w.ID))
+			d.networks[w.ID] = cmp.Or(n.Network(w.ID), n.engine.NetworkName(w.ID))
 		}
 		for _, p := range ports {
 			if p.Kind == "container" {
@@ -155,7 +155,7 @@ func (n *Names) refresh(ctx context.Context, ids []string) error {
 	if !n.engine.Answered {
 		return errDockerAway
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*Wait)
+	ctx, cancel := context.WithTimeout(ctx, 2*Timeout)
 	defer cancel()
 	told, gone := make(map[string]Network), make(map[string]bool)
 	var failed error
@@ -183,8 +183,8 @@ func (n *Names) addNetwork(id string) {
 	}
 }
 
-// Learn takes what the stream of a dump tells of a port.
-func (n *Names) Learn(i *pcapng.Interface) {
+// AddPort takes what the stream of a dump tells of a port.
+func (n *Names) AddPort(i *pcapng.Interface) {
 	if p, ok := capture.ReadPort(i); ok {
 		n.remember(&p)
 	}
@@ -208,8 +208,8 @@ func (n *Names) remember(p *capture.Port) {
 	})
 }
 
-// Forgotten says of stopped containers that were asked for that the daemon knew no port of theirs; nil if it did.
-func (n *Names) Forgotten() error {
+// CheckStopped says of stopped containers that were asked for that the daemon knew no port of theirs; nil if it did.
+func (n *Names) CheckStopped() error {
 	for _, name := range slices.Sorted(maps.Values(n.stopped)) {
 		found := false
 		for _, e := range n.now.Load().endpoints {
@@ -306,8 +306,8 @@ func (d *snapshot) derive() {
 	}
 }
 
-// ends gives the ids of the endpoints that are there and are so, sorted.
-func (d *snapshot) ends(is func(id string, e endpointInfo) bool) (ids []string) {
+// endpointIDs gives the ids of the endpoints that are there and are so, sorted.
+func (d *snapshot) endpointIDs(is func(id string, e endpointInfo) bool) (ids []string) {
 	for id, e := range d.endpoints {
 		if e.gone == 0 && is(id, e) {
 			ids = append(ids, id)
@@ -342,7 +342,7 @@ func parseAddrs(texts ...string) (addrs []netip.Addr) {
 // Engine is what is known now, as tables want it.
 func (n *Names) Engine() *Engine {
 	now := n.now.Load()
-	d := &Engine{At: n.engine.At, Answered: n.engine.Answered, Containers: make(map[string]string, len(now.endpoints))}
+	d := &Engine{Address: n.engine.Address, Answered: n.engine.Answered, Containers: make(map[string]string, len(now.endpoints))}
 	for id, e := range now.endpoints {
 		d.Containers[id] = e.name
 	}

@@ -50,7 +50,7 @@ func FuzzDockerNames(f *testing.F) {
 			}
 		}
 		n.update(func(d *snapshot) { d.learn(nil, map[string]bool{fake.WideID: true}) })
-		if ends := n.now.Load().ends(func(string, endpointInfo) bool { return true }); len(ends) > 0 {
+		if ends := n.now.Load().endpointIDs(func(string, endpointInfo) bool { return true }); len(ends) > 0 {
 			t.Errorf("the network has gone, and its ends are %s", strings.Join(ends, ", "))
 		}
 	})

@@ -27,7 +27,7 @@ const runSlack = int64(2 * time.Minute)
 // A lastRun is what Docker tells of a stopped container's last run. Times are in ns since 1970.
 type lastRun struct {
 	started, finished int64
-	stays             map[string]*attachment // by network id; those of the daemon's that it has
+	attachments       map[string]*attachment // by network id; those of the daemon's that it has
 }
 
 // A attachment is a container's on one network. Docker tells of its beginning and end when the port has come and gone.
@@ -39,18 +39,18 @@ type attachment struct {
 }
 
 // lastRun asks Docker for what it still tells of x's last run.
-func (l *resolver) lastRun(ctx context.Context, x *Container) *lastRun {
-	r := &lastRun{started: x.State.StartedAt.UnixNano(), finished: x.State.FinishedAt.UnixNano(), stays: make(map[string]*attachment)}
+func (l *resolver) lastRun(ctx context.Context, x *containerInfo) *lastRun {
+	r := &lastRun{started: x.State.StartedAt.UnixNano(), finished: x.State.FinishedAt.UnixNano(), attachments: make(map[string]*attachment)}
 	for name, on := range x.NetworkSettings.Networks {
 		if _, ours := l.d.networks[on.NetworkID]; ours {
-			r.stays[on.NetworkID] = &attachment{name: name}
+			r.attachments[on.NetworkID] = &attachment{name: name}
 			if on.IPAMConfig != nil {
-				r.stays[on.NetworkID].fixed = parseAddrs(on.IPAMConfig.IPv4Address, on.IPAMConfig.IPv6Address)
+				r.attachments[on.NetworkID].fixed = parseAddrs(on.IPAMConfig.IPv4Address, on.IPAMConfig.IPv6Address)
 			}
 		}
 	}
 	for _, e := range l.n.engine.pastEvents(ctx, x.State.StartedAt.Add(-time.Duration(runSlack))) {
-		on := r.stays[e.Actor.ID]
+		on := r.attachments[e.Actor.ID]
 		switch {
 		case on == nil || e.Actor.Attributes.Container != x.ID:
 		case e.Action == "connect" && e.TimeNano <= r.finished:
@@ -65,7 +65,7 @@ func (l *resolver) lastRun(ctx context.Context, x *Container) *lastRun {
 // couldBe tells whether a port may have been the run's when that ended, as far as its network and its times tell. Docker tells of a
 // connection when the port has come, and of its end when it has gone.
 func (r *lastRun) couldBe(p api.RecordedPort) bool {
-	on := r.stays[p.Network]
+	on := r.attachments[p.Network]
 	if on == nil {
 		return false
 	}
@@ -74,8 +74,8 @@ func (r *lastRun) couldBe(p api.RecordedPort) bool {
 			return false
 		}
 	}
-	return p.Came >= r.started-runSlack && p.Came <= min(r.finished, cmp.Or(on.joined, r.finished)) &&
-		(p.Gone == 0 || p.Gone >= r.finished && p.Gone <= cmp.Or(on.left, r.finished+runSlack))
+	return p.AttachedAt >= r.started-runSlack && p.AttachedAt <= min(r.finished, cmp.Or(on.joined, r.finished)) &&
+		(p.DetachedAt == 0 || p.DetachedAt >= r.finished && p.DetachedAt <= cmp.Or(on.left, r.finished+runSlack))
 }
 
 // candidates gives, for each network namespace that may have been the run's, its ports when that ended. runs tells whether
@@ -87,11 +87,11 @@ func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPor
 		// A port that was repaired was attached anew, and its endpoint stayed.
 		if i := slices.IndexFunc(sandboxes[of], func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint }); i >= 0 {
 			q := &sandboxes[of][i]
-			q.Came = min(q.Came, p.Came)
-			if p.Gone == 0 || q.Gone == 0 {
-				q.Gone = 0
+			q.AttachedAt = min(q.AttachedAt, p.AttachedAt)
+			if p.DetachedAt == 0 || q.DetachedAt == 0 {
+				q.DetachedAt = 0
 			} else {
-				q.Gone = max(q.Gone, p.Gone)
+				q.DetachedAt = max(q.DetachedAt, p.DetachedAt)
 			}
 			continue
 		}
@@ -100,7 +100,7 @@ func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPor
 	for _, of := range slices.Sorted(maps.Keys(sandboxes)) {
 		all := sandboxes[of]
 		had := slices.DeleteFunc(slices.Clone(all), func(p api.RecordedPort) bool { return !r.couldBe(p) })
-		if len(had) == 0 || slices.ContainsFunc(all, func(p api.RecordedPort) bool { return p.Gone == 0 && runs(p) }) || r.misses(had) {
+		if len(had) == 0 || slices.ContainsFunc(all, func(p api.RecordedPort) bool { return p.DetachedAt == 0 && runs(p) }) || r.misses(had) {
 			continue
 		}
 		found = append(found, had)
@@ -110,7 +110,7 @@ func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPor
 
 // misses tells whether ports of one network namespace lack one on a network that the container certainly was on.
 func (r *lastRun) misses(had []api.RecordedPort) bool {
-	for id, on := range r.stays {
+	for id, on := range r.attachments {
 		if on.joined != 0 && !slices.ContainsFunc(had, func(p api.RecordedPort) bool { return p.Network == id }) {
 			return true
 		}
@@ -120,7 +120,7 @@ func (r *lastRun) misses(had []api.RecordedPort) bool {
 
 // lastSandbox finds the network namespace of a stopped container's last run, and notes what was taken for it. The network
 // is one of the container's.
-func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, network string) (string, error) {
+func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *containerInfo, network string) (string, error) {
 	ports, err := client.List[api.RecordedPort](ctx, l.c, api.RecorderPortsPath, "")
 	if err != nil {
 		return "", err
@@ -130,7 +130,7 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, ne
 		return l.d.endpoints[p.Endpoint].container != "" && l.d.endpoints[p.Endpoint].gone == 0
 	})
 	if len(found) == 1 && found[0][0].Sandbox != "" {
-		as := api.Each(found[0], func(p api.RecordedPort) string { return portAddr(&p) + " on " + r.stays[p.Network].name })
+		as := api.Map(found[0], func(p api.RecordedPort) string { return portAddr(&p) + " on " + r.attachments[p.Network].name })
 		t.notes = append(t.notes, fmt.Sprintf("%s has stopped: its last run was %s, no other container fits", x.name(), strings.Join(as, " and ")))
 		return found[0][0].Sandbox, nil
 	}
@@ -141,7 +141,7 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, ne
 			know = "one container may have been it, by when it came and went"
 		}
 		for _, p := range slices.Concat(found...) {
-			way := "network:" + r.stays[p.Network].name
+			way := "network:" + r.attachments[p.Network].name
 			if len(p.Addresses) > 0 {
 				way += " -f 'host " + portAddr(&p) + "'"
 			}
@@ -155,7 +155,7 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *Container, ne
 // portAddr is the first address, or words for a port that has none.
 func portAddr(p *api.RecordedPort) string {
 	if len(p.Addresses) == 0 {
-		return "endpoint " + api.Short(p.Endpoint)
+		return "endpoint " + api.ShortID(p.Endpoint)
 	}
 	return p.Addresses[0].Addr().String()
 }

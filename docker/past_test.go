@@ -23,7 +23,7 @@ func TestLastRun(t *testing.T) {
 	const s = int64(time.Second)
 	const began, ended = 1000 * s, 1060 * s
 	port := func(sandbox, network string, host byte, came, gone int64) api.RecordedPort {
-		return api.RecordedPort{Network: network, Endpoint: fmt.Sprint(sandbox, network), Sandbox: sandbox, Came: came, Gone: gone,
+		return api.RecordedPort{Network: network, Endpoint: fmt.Sprint(sandbox, network), Sandbox: sandbox, AttachedAt: came, DetachedAt: gone,
 			Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 80, 0, host}), 24)}}
 	}
 	job := port("job", "wide", 2, began+s/5, ended+s/5)
@@ -78,8 +78,8 @@ func TestLastRun(t *testing.T) {
 			for range 2 { // in either order
 				slices.Reverse(c.ports)
 				var got []string
-				for _, had := range (&lastRun{started: began, finished: ended, stays: c.stays}).candidates(c.ports, runs) {
-					got = append(got, api.Each(had, func(p api.RecordedPort) string { return p.Sandbox })...)
+				for _, had := range (&lastRun{started: began, finished: ended, attachments: c.stays}).candidates(c.ports, runs) {
+					got = append(got, api.Map(had, func(p api.RecordedPort) string { return p.Sandbox })...)
 				}
 				if slices.Sort(got); strings.Join(got, " ") != c.want {
 					t.Errorf("the run may be that of %q, want %q", got, c.want)
@@ -124,7 +124,7 @@ func TestStoppedContainer(t *testing.T) {
 	wide, mynet := `"wide":{"NetworkID":"`+fake.WideID+`","IPAMConfig":null}`, `"mynet":{"NetworkID":"`+fake.LocalID+`"}`
 	find := func(word string) (*Targets, error) {
 		t.Helper()
-		return FindTargets(t.Context(), c, mustNames(t, c), []string{word}, Past)
+		return FindTargets(t.Context(), c, mustNames(t, c), []string{word}, Stopped)
 	}
 	wants := func(word, request, note string) {
 		t.Helper()
@@ -151,7 +151,7 @@ func TestStoppedContainer(t *testing.T) {
 	d.Mu.Unlock()
 	wants("side", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`,
 		"pair has stopped: its last run was 10.80.1.2 on wide and 10.81.0.2 on mynet, no other container fitsside shares the network of pair: looking at pair")
-	if _, err := FindTargets(t.Context(), c, mustNames(t, c), []string{"pair"}, Present); err == nil || !strings.HasSuffix(err.Error(), "; what it did: tapestry recorder dump pair") {
+	if _, err := FindTargets(t.Context(), c, mustNames(t, c), []string{"pair"}, OnlyRunning); err == nil || !strings.HasSuffix(err.Error(), "; what it did: tapestry recorder dump pair") {
 		t.Errorf("a present pair: %v", err)
 	}
 	inspect("looping", began, ended, wide+","+mynet)
@@ -223,8 +223,8 @@ func TestRecorderPorts(t *testing.T) {
 	all = slices.DeleteFunc(all, func(p api.RecordedPort) bool {
 		return slices.ContainsFunc(before, func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint })
 	})
-	if len(all) != 2 || all[0].Endpoint != "gone" || all[0].Sandbox != "beef" || portAddr(&all[0]) != "10.80.1.2" || all[0].Came == 0 || all[0].Gone < all[0].Came ||
-		all[1].Endpoint != "there" || all[1].Gone != 0 || portAddr(&all[1]) != "endpoint there" {
+	if len(all) != 2 || all[0].Endpoint != "gone" || all[0].Sandbox != "beef" || portAddr(&all[0]) != "10.80.1.2" || all[0].AttachedAt == 0 || all[0].DetachedAt < all[0].AttachedAt ||
+		all[1].Endpoint != "there" || all[1].DetachedAt != 0 || portAddr(&all[1]) != "endpoint there" {
 		t.Errorf("ports are %+v", all)
 	}
 }

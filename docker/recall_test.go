@@ -37,12 +37,12 @@ func TestRecorderStopped(t *testing.T) {
 	// Its address is another's now.
 	heir := endpointInfo{network: fake.WideID, container: fake.DbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
 	n.now.Store(&snapshot{endpoints: map[string]endpointInfo{"heir": heir}, networks: map[string]string{}})
-	if err := n.Forgotten(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
+	if err := n.CheckStopped(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {
 		t.Errorf("before the dump: %v", err)
 	}
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
 	fake.Must(t, err)
-	s.Told = n.Learn
+	s.Told = n.AddPort
 	ports, numbers, _, _ := fake.Rest(t, s)
 	if !bytes.Equal(numbers, []byte{1}) || len(ports) != 1 {
 		t.Errorf("frames %v of %q, want that of the crashed one", numbers, ports)
@@ -50,7 +50,7 @@ func TestRecorderStopped(t *testing.T) {
 	if n.Container("crashed") != "web" || n.Addr(netip.MustParseAddr("10.0.0.8")) != "web" || n.Container("0ther") != "" {
 		t.Errorf("names are %+v", n.now.Load())
 	}
-	if err := n.Forgotten(); err != nil {
+	if err := n.CheckStopped(); err != nil {
 		t.Error(err)
 	}
 	fake.Must(t, s.Close())

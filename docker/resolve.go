@@ -21,7 +21,7 @@ type Selected struct {
 
 // find looks for the network that arg names; "" means all and asks the daemon nothing.
 func FindNetwork(ctx context.Context, c *client.Client, arg string) (Selected, error) {
-	d, err := Ask(ctx, c)
+	d, err := Load(ctx, c)
 	if err != nil || arg == "" {
 		return Selected{Engine: d}, err
 	}
@@ -40,7 +40,7 @@ func resolve(arg string, all []api.Network, d *Engine) (api.Network, error) {
 		vni = 0
 	}
 	ways := []func(n api.Network) bool{
-		func(n api.Network) bool { return d.Name(n.ID) == arg },
+		func(n api.Network) bool { return d.NetworkName(n.ID) == arg },
 		func(n api.Network) bool { return n.ID == arg },
 		func(n api.Network) bool { return vni != 0 && uint64(n.VNI) == vni },
 		func(n api.Network) bool { return strings.HasPrefix(n.ID, arg) },
@@ -59,14 +59,14 @@ func resolve(arg string, all []api.Network, d *Engine) (api.Network, error) {
 			return match[0], nil
 		}
 		return api.Network{}, exit.Errorf(exit.Usage, "%q can be %s: name one by more of its id", arg,
-			strings.Join(api.Each(match, d.describe), " or "))
+			strings.Join(api.Map(match, d.describe), " or "))
 	}
 	return api.Network{}, d.notFound(arg, all)
 }
 
 // describe tells networks with one name or one beginning apart.
 func (d *Engine) describe(n api.Network) string {
-	name := d.Name(n.ID)
+	name := d.NetworkName(n.ID)
 	if name == "" {
 		return n.ID
 	}
@@ -87,15 +87,15 @@ func (d *Engine) notFound(arg string, all []api.Network) error {
 	}
 	unnamed := ""
 	if !d.Answered {
-		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so networks are known by id and VNI only)", d.At)
+		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so networks are known by id and VNI only)", d.Address)
 	}
 	if len(all) == 0 {
 		return exit.Errorf(exit.NoTarget, "no network %q: this daemon has none yet%s", arg, unnamed)
 	}
 	var words, labels []string
 	for _, n := range all {
-		labels = append(labels, d.Label(n.ID))
-		words = append(words, d.Label(n.ID), n.ID[:min(len(n.ID), max(len(arg), 4))])
+		labels = append(labels, d.NetworkLabel(n.ID))
+		words = append(words, d.NetworkLabel(n.ID), n.ID[:min(len(n.ID), max(len(arg), 4))])
 		if n.VNI != 0 {
 			words = append(words, strconv.FormatUint(uint64(n.VNI), 10))
 		}

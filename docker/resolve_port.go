@@ -14,12 +14,12 @@ import (
 )
 
 // containerWord begins the word for a container whose name alone would be taken for something else.
-const containerWord = "container:"
+const containerPrefix = "container:"
 
 // FindPorts looks for the ports that arg names: by container, whole endpoint id, peer:ADDR, or the beginning of an id.
 // Notes go to news.
 func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer) ([]api.Port, *Engine, error) {
-	d, err := Ask(ctx, c)
+	d, err := Load(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -27,7 +27,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 	if err != nil {
 		return nil, nil, err
 	}
-	NameAll(ctx, d, all, func(p *api.Port) { p.Container = d.Containers[p.Name] }, func(p api.Port) string { return p.Network })
+	FillNames(ctx, d, all, func(p *api.Port) { p.Container = d.Containers[p.Name] }, func(p api.Port) string { return p.Network })
 	word, note, err := d.PortWord(ctx, arg, all)
 	if err != nil {
 		return nil, nil, err
@@ -42,7 +42,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 // PortWord gives the word for the ports that arg means: arg, or the name of the container whose network the container
 // arg shares, with a note that says so.
 func (d *Engine) PortWord(ctx context.Context, arg string, all []api.Port) (word, note string, err error) {
-	name := strings.TrimPrefix(arg, containerWord)
+	name := strings.TrimPrefix(arg, containerPrefix)
 	if _, err := ResolvePorts("port", arg, all, d); exit.Code(err) != exit.NoTarget || !d.Answered || !containerName.MatchString(name) {
 		return arg, "", nil
 	}
@@ -76,7 +76,7 @@ func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, erro
 		return ports
 	}
 	peer, isPeer := strings.CutPrefix(arg, "peer:")
-	name := strings.TrimPrefix(arg, containerWord)
+	name := strings.TrimPrefix(arg, containerPrefix)
 	for _, way := range []func(p api.Port) bool{
 		func(p api.Port) bool { return name != "" && p.Container == name },
 		func(p api.Port) bool { return p.Kind == "container" && p.Name == arg },
@@ -95,7 +95,7 @@ func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, erro
 		return ports, nil
 	}
 	return nil, exit.Errorf(exit.Usage, "%q can be %s: name one by more of its id", arg,
-		strings.Join(api.Each(ports, func(p api.Port) string {
+		strings.Join(api.Map(ports, func(p api.Port) string {
 			if p.Container == "" {
 				return p.Name
 			}
@@ -107,7 +107,7 @@ func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, erro
 func noPort(what, arg string, all []api.Port, d *Engine) error {
 	unnamed := ""
 	if !d.Answered {
-		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so %ss are known by endpoint id only)", d.At, what)
+		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so %ss are known by endpoint id only)", d.Address, what)
 	}
 	var words, labels []string
 	for _, p := range all {
@@ -128,7 +128,7 @@ func noPort(what, arg string, all []api.Port, d *Engine) error {
 	if slices.Contains(words, "peer:"+arg) {
 		return exit.Errorf(exit.NoTarget, "no container %q, did you mean peer:%s?", arg, arg)
 	}
-	if near := spell.Nearest(strings.TrimPrefix(arg, containerWord), words); len(near) > 0 {
+	if near := spell.Nearest(strings.TrimPrefix(arg, containerPrefix), words); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no %s %q, did you mean %s?%s", what, arg, strings.Join(near, " or "), unnamed)
 	}
 	if len(labels) > 5 {
@@ -137,8 +137,8 @@ func noPort(what, arg string, all []api.Port, d *Engine) error {
 	return exit.Errorf(exit.NoTarget, "no %s %q, there are: %s%s", what, arg, strings.Join(labels, ", "), unnamed)
 }
 
-// NameAll fills in Docker's names, asking only about the networks in rows.
-func NameAll[R any](ctx context.Context, d *Engine, rows []R, name func(*R), network func(R) string) {
+// FillNames fills in Docker's names, asking only about the networks in rows.
+func FillNames[R any](ctx context.Context, d *Engine, rows []R, name func(*R), network func(R) string) {
 	ids := map[string]bool{}
 	for _, r := range rows {
 		ids[network(r)] = true
@@ -151,13 +151,13 @@ func NameAll[R any](ctx context.Context, d *Engine, rows []R, name func(*R), net
 
 // PortWords are the words that FindPorts takes, sorted.
 func PortWords(ctx context.Context, c *client.Client) ([]string, error) {
-	d, err := Ask(ctx, c)
+	d, err := Load(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	all, _ := client.List[api.Port](ctx, c, api.PortsPath, "") // nothing to offer when the daemon does not answer
-	NameAll(ctx, d, all, func(*api.Port) {}, func(p api.Port) string { return p.Network })
-	names := api.Each(all, func(p api.Port) string {
+	FillNames(ctx, d, all, func(*api.Port) {}, func(p api.Port) string { return p.Network })
+	names := api.Map(all, func(p api.Port) string {
 		if p.Kind == "remote" {
 			return "peer:" + p.Name
 		}

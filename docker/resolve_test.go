@@ -40,7 +40,7 @@ func TestResolve(t *testing.T) {
 		{"slip in a name", "wied", named, "did you mean wide?", exit.NoTarget},
 		{"slip in a VNI", "89", named, "did you mean 80?", exit.NoTarget},
 		{"nothing near", "production", named, "there are: 55551111111", exit.NoTarget},
-		{"Docker away", "wide", &Engine{At: "unix:///d.sock"}, "Docker does not answer at unix:///d.sock", exit.NoTarget},
+		{"Docker away", "wide", &Engine{Address: "unix:///d.sock"}, "Docker does not answer at unix:///d.sock", exit.NoTarget},
 		{"out of a VNI's range", "16777217", named, "no network", exit.NoTarget},
 	} {
 		t.Run(c.name, func(t *testing.T) {

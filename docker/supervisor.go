@@ -35,7 +35,7 @@ func (s Supervisor) Managed() bool { return s.Plugin.ID != "" }
 // Name is what docker plugin's commands take: its name, or the beginning of its id where Docker has told none.
 func (s Supervisor) Name() string {
 	if s.Plugin.Name == "" {
-		return api.Short(s.Plugin.ID)
+		return api.ShortID(s.Plugin.ID)
 	}
 	return s.Plugin.Name
 }
@@ -55,19 +55,19 @@ func (s Supervisor) who() string {
 	return "the daemon that is no plugin"
 }
 
-// Text is status' line.
-func (s Supervisor) Text() string {
+// String is status' line.
+func (s Supervisor) String() string {
 	switch {
 	case !s.Managed():
 		return "a unit of systemd, or a process of its own"
 	case s.Plugin.Name == "":
-		return "a plugin of Docker, id " + api.Short(s.Plugin.ID)
+		return "a plugin of Docker, id " + api.ShortID(s.Plugin.ID)
 	}
-	return fmt.Sprintf("plugin %s of Docker, id %s", s.Plugin.Name, api.Short(s.Plugin.ID))
+	return fmt.Sprintf("plugin %s of Docker, id %s", s.Plugin.Name, api.ShortID(s.Plugin.ID))
 }
 
-// Log is where the daemon's log is.
-func (s Supervisor) Log() string { return client.LogOf(s.Plugin.ID) }
+// LogCommand is where the daemon's log is.
+func (s Supervisor) LogCommand() string { return client.LogOf(s.Plugin.ID) }
 
 func (s Supervisor) Start() string {
 	if s.Managed() {
@@ -167,7 +167,7 @@ func (d *Engine) plugin(ctx context.Context, id string) (p Plugin, err error) {
 
 // daemonOf says which other daemon of this host has a network, as the end of a sentence; "" if none has.
 func (d *Engine) daemonOf(ctx context.Context, c *client.Client, network string) string {
-	ctx, cancel := context.WithTimeout(ctx, Wait)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	for _, path := range c.Others() {
 		all, err := (&client.Client{Socket: path}).Networks(ctx)
@@ -186,11 +186,11 @@ func (d *Engine) daemonOf(ctx context.Context, c *client.Client, network string)
 
 // PluginNames is client.PluginNames.
 func PluginNames(ctx context.Context, c *client.Client, ids []string) ([]string, error) {
-	d, err := At(c)
+	d, err := New(c)
 	if err != nil {
 		return nil, err
 	}
-	return api.Each(ids, func(id string) string {
+	return api.Map(ids, func(id string) string {
 		p, _ := d.plugin(ctx, id) // without a name if Docker does not know it
 		return p.Name
 	}), nil

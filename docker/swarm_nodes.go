@@ -12,8 +12,8 @@ import (
 // swarmPort is where Swarm's own overlay networks have their VXLAN, unless docker swarm init was given another one.
 const swarmPort = 4789
 
-// Node tells whether this host is one of a Swarm that works.
-func (i Info) Node() bool { return i.Swarm.LocalNodeState == "active" }
+// InSwarm tells whether this host is one of a Swarm that works.
+func (i Info) InSwarm() bool { return i.Swarm.LocalNodeState == "active" }
 
 // DataPathPort is the UDP port of the Swarm's own overlay. Docker tells it on managers only.
 func (i Info) DataPathPort() uint16 {

@@ -21,7 +21,7 @@ type Targets struct {
 	peers     map[string]bool  // addresses, without port
 	Endpoints map[string]bool  // ids, that were named by it
 	sandboxes map[string]bool  // of containers that have stopped
-	born      map[string]int64 // when those of the past were made, ns since 1970: by endpoint or sandbox
+	created   map[string]int64 // when those of the past were made, ns since 1970: by endpoint or sandbox
 	notes     []string         // what to say of them before the first frame, without the end of the line
 	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
 
@@ -31,26 +31,26 @@ type Targets struct {
 	n          *Names
 }
 
-// A Period says which containers a command takes that do not run.
-type Period uint8
+// A Include says which containers a command takes that do not run.
+type Include uint8
 
 const (
-	Present Period = iota // none
-	Future                // those that will: they are awaited
-	Past                  // those that did
+	OnlyRunning Include = iota // none
+	Awaited                    // those that will: they are awaited
+	Stopped                    // those that did
 )
 
 // targets reads the words of a command. The caller prints its notes.
-func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Period) (*Targets, error) {
+func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Include) (*Targets, error) {
 	t := NewTargets(n)
-	look := &resolver{c: c, n: n, d: n.now.Load(), of: of}
+	look := &resolver{c: c, n: n, d: n.now.Load(), include: of}
 	for _, word := range words {
 		if err := look.add(ctx, t, word); err != nil {
 			return nil, err
 		}
 	}
-	if of == Past && n.engine.Answered {
-		look.born(ctx, t)
+	if of == Stopped && n.engine.Answered {
+		look.recordCreated(ctx, t)
 	}
 	t.all = t.all || len(words) == 0
 	t.follows = n.engine.Answered && len(t.names)+len(t.containers) > 0
@@ -59,7 +59,7 @@ func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string
 
 func NewTargets(n *Names) *Targets {
 	return &Targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), Endpoints: make(map[string]bool),
-		sandboxes: make(map[string]bool), born: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
+		sandboxes: make(map[string]bool), created: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
 // Request is what to ask of the daemon. With New the request must ask for details, too: by them followed judges frames.
@@ -70,15 +70,15 @@ func (t *Targets) Request() api.Targets {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ends := maps.Clone(t.Endpoints)
-	for _, id := range t.n.now.Load().ends(t.isTarget) {
+	for _, id := range t.n.now.Load().endpointIDs(t.isTarget) {
 		ends[id] = true
 	}
 	return api.Targets{Endpoints: slices.Sorted(maps.Keys(ends)), Networks: slices.Sorted(maps.Keys(t.networks)), Peers: slices.Sorted(maps.Keys(t.peers)),
-		Sandboxes: slices.Sorted(maps.Keys(t.sandboxes)), Born: t.born, New: t.follows, Some: true}
+		Sandboxes: slices.Sorted(maps.Keys(t.sandboxes)), CreatedAt: t.created, New: t.follows, Some: true}
 }
 
-// Tell prints the notes.
-func (t *Targets) Tell(w io.Writer) {
+// PrintNotes prints the notes.
+func (t *Targets) PrintNotes(w io.Writer) {
 	for _, note := range t.notes {
 		fmt.Fprintln(w, note)
 	}
@@ -105,7 +105,7 @@ const (
 
 // judge says whether a port is a target.
 func (t *Targets) judge(p *capture.Port) judgement {
-	if t.all || t.networks[p.Network] || !p.Remote && t.Endpoints[p.Name] || p.Remote && t.peers[api.HostOf(p.Name)] {
+	if t.all || t.networks[p.Network] || !p.Remote && t.Endpoints[p.Name] || p.Remote && t.peers[api.WithoutPort(p.Name)] {
 		return wanted
 	}
 	if p.Remote || p.HostPort || !t.follows {
@@ -135,15 +135,15 @@ func TargetWords(ctx context.Context, c *client.Client) (about map[string]string
 	for _, e := range l.d.endpoints {
 		if word := e.name; e.gone == 0 {
 			if word == "all" {
-				word = containerWord + word
+				word = containerPrefix + word
 			}
 			about[word] = "container"
 		}
 	}
 	for _, w := range l.networks {
-		about["network:"+n.engine.Label(w.ID)] = "network"
+		about["network:"+n.engine.NetworkLabel(w.ID)] = "network"
 		if len(w.Host) > 0 {
-			about[HostWord+n.engine.Label(w.ID)] = "this host"
+			about[HostPrefix+n.engine.NetworkLabel(w.ID)] = "this host"
 		}
 	}
 	for _, host := range l.peers {

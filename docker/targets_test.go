@@ -122,12 +122,12 @@ func TestTargets(t *testing.T) {
 		t.Run(c.words, func(t *testing.T) {
 			client, n := newNames(t, c.Engine)
 			words := strings.Fields(c.words)
-			of := Present
+			of := OnlyRunning
 			switch strings.Join(words[:min(1, len(words))], "") {
 			case "--wait":
-				of, words = Future, words[1:]
+				of, words = Awaited, words[1:]
 			case "--past":
-				of, words = Past, words[1:]
+				of, words = Stopped, words[1:]
 			}
 			found, err := FindTargets(t.Context(), client, n, words, of)
 			if exit.Code(err) != c.code {
@@ -142,7 +142,7 @@ func TestTargets(t *testing.T) {
 		})
 	}
 	client, n := newNames(t, live)
-	if _, err := FindTargets(t.Context(), client, n, []string{""}, Future); exit.Code(err) != exit.Usage {
+	if _, err := FindTargets(t.Context(), client, n, []string{""}, Awaited); exit.Code(err) != exit.Usage {
 		t.Errorf("an empty target: %v", err)
 	}
 	d.Join(fake.WideID, "c1c1999", "twin", "9b1d9", "")
@@ -151,7 +151,7 @@ func TestTargets(t *testing.T) {
 		"9b1d": `"9b1d" can be 9b1d` + fake.WebID[4:] + " (endpoint of web) or 9b1d9 (endpoint of twin): name one by more of its id",
 		"c1c1": `"c1c1" can be ` + fake.WebContainer + " (container web) or c1c1999 (container twin): name one by more of its id",
 	} {
-		if _, err := FindTargets(t.Context(), client, n, []string{word}, Present); exit.Code(err) != exit.Usage || err.Error() != want {
+		if _, err := FindTargets(t.Context(), client, n, []string{word}, OnlyRunning); exit.Code(err) != exit.Usage || err.Error() != want {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
@@ -163,12 +163,12 @@ func TestSharedNetwork(t *testing.T) {
 	d := fake.SharedNetwork(t)
 	const note = "side shares the network of web: looking at web\n"
 	c, n := newNames(t, d.At)
-	found, err := FindTargets(t.Context(), c, n, []string{"side"}, Present)
+	found, err := FindTargets(t.Context(), c, n, []string{"side"}, OnlyRunning)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var said strings.Builder
-	if found.Tell(&said); said.String() != note {
+	if found.PrintNotes(&said); said.String() != note {
 		t.Errorf("told %q", said.String())
 	}
 	// Another container that gets the owner's name later is another.
@@ -195,7 +195,7 @@ func TestTargetsOddNames(t *testing.T) {
 		id := fmt.Sprintf("%064x", 0xe000+i)
 		for _, word := range []string{name, "container:" + name} {
 			client, n := newNames(t, d.At)
-			found, err := FindTargets(t.Context(), client, n, []string{word}, Present)
+			found, err := FindTargets(t.Context(), client, n, []string{word}, OnlyRunning)
 			want := `{"endpoints":["` + id + `"],"new":true,"some":true}`
 			if word == "all" {
 				want = `{}`
@@ -214,7 +214,7 @@ func TestTargetsOddNames(t *testing.T) {
 
 func mustDocker(c *client.Client, t *testing.T) *Engine {
 	t.Helper()
-	d, err := Ask(t.Context(), c)
+	d, err := Load(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,11 +228,11 @@ func TestTargetsJudge(t *testing.T) {
 	d.Join(fake.WideID, "ep-y", "else", "nameless", "10.80.1.5/16")
 	d.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
 	client, n := newNames(t, d.At)
-	some, err := FindTargets(t.Context(), client, n, []string{"web", "network:mynet", "peer:192.0.2.2"}, Present)
+	some, err := FindTargets(t.Context(), client, n, []string{"web", "network:mynet", "peer:192.0.2.2"}, OnlyRunning)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := FindTargets(t.Context(), client, n, nil, Present)
+	all, err := FindTargets(t.Context(), client, n, nil, OnlyRunning)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestTargetsJudge(t *testing.T) {
 		t.Helper()
 		p := &capture.Port{Network: network, Name: name, Remote: remote}
 		if got := some.judge(p); got != want {
-			t.Errorf("%s on %s is %d, want %d", name, api.Short(network), got, want)
+			t.Errorf("%s on %s is %d, want %d", name, api.ShortID(network), got, want)
 		}
 		if got := all.judge(p); got != wanted {
 			t.Errorf("%s of all is %d", name, got)

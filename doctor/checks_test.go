@@ -227,9 +227,9 @@ func TestCheckDaemon(t *testing.T) {
 	at := peer.Addr
 	vtep := netip.MustParseAddr("192.0.2.1")
 	first := func(all []Finding) Finding { return all[0] }
-	test := func(verdicts ...string) (all []api.Test) {
+	test := func(verdicts ...string) (all []api.PeerTest) {
 		for _, v := range verdicts {
-			all = append(all, api.Test{Addr: "192.0.2.2:4789", GSO: v, Why: "3 of 40", Answers: v != "no answer"})
+			all = append(all, api.PeerTest{Addr: "192.0.2.2:4789", GSO: v, Why: "3 of 40", Answers: v != "no answer"})
 		}
 		return all
 	}
@@ -248,8 +248,8 @@ func TestCheckDaemon(t *testing.T) {
 		{"mtu of another network", first(checkMTU([]api.Network{wide}, []api.Port{{Network: fake.OtherID, Kind: "container", MTU: 9000}}, []api.Peer{peer}, nil, byEth)), OK, "fits", ""},
 		{"mtu of the way", first(checkMTU([]api.Network{wide}, nil, []api.Peer{narrow}, nil, byEth)), Fail, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
 		{"mtu of the underlay", first(checkMTU([]api.Network{wide}, []api.Port{long}, []api.Peer{peer}, nil, byEth)), Fail, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
-		{"mtu of a black hole", first(checkMTU([]api.Network{wide}, nil, []api.Peer{peer}, []api.Test{{Addr: at, Narrow: 1500}}, byEth)), Fail, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
-		{"mtu of a black hole that nothing falls into", first(checkMTU([]api.Network{{ID: fake.WideID, MTU: 1300}}, nil, []api.Peer{peer}, []api.Test{{Addr: at, Narrow: 1500}}, byEth)), OK, "fits", ""},
+		{"mtu of a black hole", first(checkMTU([]api.Network{wide}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), Fail, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
+		{"mtu of a black hole that nothing falls into", first(checkMTU([]api.Network{{ID: fake.WideID, MTU: 1300}}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), OK, "fits", ""},
 		{"peer without a way", first(checkPeers([]api.Peer{down}, nil, api.Status{})), Fail, "wide: no way to 192.0.2.2:4789: no route", "ip route get 192.0.2.2"},
 		{"mtu of a peer that is down", first(checkMTU([]api.Network{wide}, nil, []api.Peer{down}, nil, byEth)), OK, "fits", ""},
 
@@ -263,7 +263,7 @@ func TestCheckDaemon(t *testing.T) {
 		{"mangled", first(checkTests(test("ok", "mangled"), "", on("eth0"))), Warn, "arrive mangled at 192.0.2.2:4789, so they go one by one, slower: 3 of 40", "ethtool -K eth0 tx-udp-segmentation off"},
 		{"refused", first(checkTests(test("refused"), "", on("eth0"))), Warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0 tx on"},
 		{"refused, and no way", first(checkTests(test("refused"), "", on(""))), Warn, "refuses segments to 192.0.2.2:4789", "take another kernel"},
-		{"narrow", first(checkTests([]api.Test{{Addr: at, GSO: "untested", Narrow: 1500}}, "", on("eth0"))), OK, "not tested where long ones are lost: 192.0.2.2:4789", ""},
+		{"narrow", first(checkTests([]api.PeerTest{{Addr: at, GSO: "untested", Narrow: 1500}}, "", on("eth0"))), OK, "not tested where long ones are lost: 192.0.2.2:4789", ""},
 		{"untested", first(checkTests(test("untested"), "", on("eth0"))), Warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
 		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", on("eth0"))), Warn, "not finished: wait for", "again"},
 
@@ -272,10 +272,10 @@ func TestCheckDaemon(t *testing.T) {
 		{"offload refused", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), Warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
 		{"flag lost", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), Warn, "remote_checksum off at 1 of 2 (lost): summed twice there", "reserved bits"},
 
-		{"received", checkReceived(api.Status{Outside: map[string]uint64{"bad_checksum": 0}, Strangers: map[string]uint64{"no_peer": 7}}, "eth0"), OK, "no datagram was lost", ""},
-		{"received with wrong checksums", checkReceived(api.Status{VXLANPort: 4790, Outside: map[string]uint64{"bad_checksum": 3}}, "eth0"), Warn, "dropped 3 datagrams for a wrong checksum", "tcpdump -ni eth0 -vv udp port 4790"},
-		{"received without memory", checkReceived(api.Status{Outside: map[string]uint64{"no_memory": 1}}, ""), Warn, "dropped 1 datagram since", "net.ipv4.udp_mem"},
-		{"received too fast", checkReceived(api.Status{Strangers: map[string]uint64{"overflow": 2}}, ""), Warn, "2 datagrams came faster", "buffers"},
+		{"received", checkReceived(api.Status{KernelDropped: map[string]uint64{"bad_checksum": 0}, RxDropped: map[string]uint64{"no_peer": 7}}, "eth0"), OK, "no datagram was lost", ""},
+		{"received with wrong checksums", checkReceived(api.Status{VXLANPort: 4790, KernelDropped: map[string]uint64{"bad_checksum": 3}}, "eth0"), Warn, "dropped 3 datagrams for a wrong checksum", "tcpdump -ni eth0 -vv udp port 4790"},
+		{"received without memory", checkReceived(api.Status{KernelDropped: map[string]uint64{"no_memory": 1}}, ""), Warn, "dropped 1 datagram since", "net.ipv4.udp_mem"},
+		{"received too fast", checkReceived(api.Status{RxDropped: map[string]uint64{"overflow": 2}}, ""), Warn, "2 datagrams came faster", "buffers"},
 
 		{"rp_filter", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(2, "eth0", 0), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []api.Peer{peer, peer}, by(3, "eth1", 0), docker.Supervisor{}), Warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
@@ -292,7 +292,7 @@ func TestJudgeTests(t *testing.T) {
 		gso  string
 		want string
 	}{{0, "ok", "ok"}, {12, "ok", "ok"}, {14, "ok", "untested"}, {-1, "ok", "untested"}, {500, "mangled", "mangled"}} {
-		r := api.Tests{Tests: []api.Test{{GSO: tt.gso, AgeSeconds: tt.age}}}
+		r := api.PeerTests{Tests: []api.PeerTest{{GSO: tt.gso, AgeSeconds: tt.age}}}
 		if judgeTests(&r, 3*time.Second); r.Tests[0].GSO != tt.want {
 			t.Errorf("%s of %d s: %s, want %s", tt.gso, tt.age, r.Tests[0].GSO, tt.want)
 		}

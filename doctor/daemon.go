@@ -39,16 +39,16 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 		mute(err)
 		return
 	}
-	docker.NameAll(ctx, names, ports, func(p *api.Port) { p.NetworkName, p.Container = names.Label(p.Network), names.PortLabel(p.Name) },
+	docker.FillNames(ctx, names, ports, func(p *api.Port) { p.NetworkName, p.Container = names.NetworkLabel(p.Network), names.PortLabel(p.Name) },
 		func(p api.Port) string { return p.Network })
 	for i := range networks {
-		networks[i].Name = names.Label(networks[i].ID)
+		networks[i].Name = names.NetworkLabel(networks[i].ID)
 	}
 	known := make(map[string]bool)
 	for _, n := range networks {
 		known[n.ID] = true
 	}
-	lost := d.checkLost(names.Networks, known, func(id string) (bool, error) { return names.Used(ctx, id) })
+	lost := d.checkLost(names.Networks, known, func(id string) (bool, error) { return names.InUse(ctx, id) })
 	each(checkNetworks(networks, status.Conflicts, names, lost))
 	each(checkPorts(ports, d.by))
 
@@ -61,7 +61,7 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 		return
 	}
 	for i := range peers {
-		peers[i].NetworkName = names.Label(peers[i].Network)
+		peers[i].NetworkName = names.NetworkLabel(peers[i].Network)
 	}
 	link, err := d.Carrier(d.VTEP) // without a name if there is none: checkUnderlay said so
 	each(checkMTU(networks, ports, peers, tests.Tests, d.routeTo))
@@ -100,7 +100,7 @@ func (d *Doctor) routeTo(to netip.AddrPort) net.Interface {
 }
 
 // judgeTests takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
-func judgeTests(r *api.Tests, took time.Duration) {
+func judgeTests(r *api.PeerTests, took time.Duration) {
 	const fresh = 10 * time.Second // what is younger is not tested again
 	for i := range r.Tests {
 		t := &r.Tests[i]
@@ -118,7 +118,7 @@ func checkNetworks(networks []api.Network, conflicts []api.Conflict, names *dock
 		}
 	}
 	for _, c := range conflicts {
-		all = append(all, Finding{"networks", Warn, fmt.Sprintf("%s: address %s of %s is claimed by %s too", names.Label(c.Network), c.MAC, names.PortLabel(c.Owner), names.PortLabel(c.Rival)),
+		all = append(all, Finding{"networks", Warn, fmt.Sprintf("%s: address %s of %s is claimed by %s too", names.NetworkLabel(c.Network), c.MAC, names.PortLabel(c.Owner), names.PortLabel(c.Rival)),
 			"give each host an --ip-range of its own: docker network rm and create on one of them"})
 	}
 	if all == nil {
@@ -160,7 +160,7 @@ func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
 }
 
 // checkMTU holds what containers may send against what the ways to other hosts take, in bytes of IP packet.
-func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests []api.Test, way func(netip.AddrPort) net.Interface) (all []Finding) {
+func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests []api.PeerTest, way func(netip.AddrPort) net.Interface) (all []Finding) {
 	for _, p := range peers {
 		longest := 0
 		for _, n := range networks {
@@ -204,13 +204,13 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 	return all
 }
 
-func checkPeers(peers []api.Peer, tests []api.Test, s api.Status) (all []Finding) {
+func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Finding) {
 	var silent, quiet []string
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
 			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), remedyOf(p)})
-		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.Test) bool { return t.Addr == p.Addr && t.Answers }):
+		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.PeerTest) bool { return t.Addr == p.Addr && t.Answers }):
 			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
 			silent = append(silent, p.Addr+" on "+p.NetworkName)
@@ -259,7 +259,7 @@ func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []
 }
 
 // checkTests is of the segments that the daemon sent to its peers; way gives the link of the way to one, "" if none.
-func checkTests(tests []api.Test, why string, way func(addr string) string) (all []Finding) {
+func checkTests(tests []api.PeerTest, why string, way func(addr string) string) (all []Finding) {
 	var sound, mute, narrow, untested []string
 	if why != "" {
 		all = append(all, Finding{"selftest", Warn, "not finished: " + why, "tapestry doctor, again"})
@@ -313,17 +313,17 @@ func checkReceived(s api.Status, link string) Finding {
 	}
 	f := Finding{Check: "received", State: OK, Seen: "no datagram was lost between the link and the networks"}
 	switch {
-	case s.Outside["bad_checksum"] > 0:
+	case s.KernelDropped["bad_checksum"] > 0:
 		f.State = Warn
-		f.Seen = fmt.Sprintf("the kernel dropped %s for a wrong checksum (of all UDP of this host, while the tunnel was open)", human.Count(s.Outside["bad_checksum"], "datagram"))
+		f.Seen = fmt.Sprintf("the kernel dropped %s for a wrong checksum (of all UDP of this host, while the tunnel was open)", human.Count(s.KernelDropped["bad_checksum"], "datagram"))
 		f.Remedy = fmt.Sprintf("tcpdump -ni %s -vv udp port %d shows whose are wrong; there: ethtool -K LINK tx off. A NAT on the way breaks them too", link, s.VXLANPort)
-	case s.Outside["no_memory"] > 0:
+	case s.KernelDropped["no_memory"] > 0:
 		f.State = Warn
-		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", human.Count(s.Outside["no_memory"], "datagram"))
+		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", human.Count(s.KernelDropped["no_memory"], "datagram"))
 		f.Remedy = "raise the third number of sysctl net.ipv4.udp_mem: the pages (mostly 4 KiB) that UDP of the whole host may take, IPv6 too. Only the host's own network namespace shows it. If the daemon's cgroup bounds its memory, raise that instead"
-	case s.Strangers["overflow"] > 0:
+	case s.RxDropped["overflow"] > 0:
 		f.State = Warn
-		f.Seen = human.Count(s.Strangers["overflow"], "datagram") + " came faster than they were read"
+		f.Seen = human.Count(s.RxDropped["overflow"], "datagram") + " came faster than they were read"
 		f.Remedy = "more processor time for this host; the buffers line tells whether a burst has room"
 	}
 	return f

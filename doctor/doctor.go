@@ -43,7 +43,7 @@ type Doctor struct {
 // Examine gives the findings in order: the machine's, Docker's, the daemon's.
 func (d *Doctor) Examine(ctx context.Context, tell func(Finding)) error {
 	status, away := d.Status(ctx)
-	names, err := docker.Ask(ctx, d.Client)
+	names, err := docker.Load(ctx, d.Client)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status
 	if names.HTTP != nil {
 		err = exit.WithoutURL(names.Get(ctx, "/version", &v))
 	}
-	tell(checkDocker(names.At, v.Version, err))
+	tell(checkDocker(names.Address, v.Version, err))
 	d.examinePlugin(ctx, tell)
 	for _, f := range d.checkSwarm(status.Tunnel) {
 		tell(f)
@@ -65,7 +65,7 @@ func checkDocker(at, version string, err error) Finding {
 
 // activate asks a plugin's socket what Docker asks first, and gives what the plugin implements.
 func activate(ctx context.Context, path string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, docker.Wait)
+	ctx, cancel := context.WithTimeout(ctx, docker.Timeout)
 	defer cancel()
 	h := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

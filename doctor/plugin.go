@@ -135,7 +135,7 @@ type managed struct {
 }
 
 func (m managed) check() Finding {
-	f := Finding{Check: "plugin", State: Fail, Seen: fmt.Sprintf("%s (id %s)", m.Name(), api.Short(m.Plugin.ID))}
+	f := Finding{Check: "plugin", State: Fail, Seen: fmt.Sprintf("%s (id %s)", m.Name(), api.ShortID(m.Plugin.ID))}
 	failed := ""
 	if m.reason != "" {
 		failed = ": " + m.reason
@@ -154,10 +154,10 @@ func (m managed) check() Finding {
 		}
 	case m.away != nil && failed != "":
 		f.Seen += " is enabled and does not answer" + failed
-		f.Remedy = fmt.Sprintf("put that right, as by %s; its log: %s", m.Flags("…"), m.Log())
+		f.Remedy = fmt.Sprintf("put that right, as by %s; its log: %s", m.Flags("…"), m.LogCommand())
 	case m.away != nil:
 		f.Seen += fmt.Sprintf(" is enabled and does not answer: %v", m.away)
-		f.Remedy = fmt.Sprintf("see its log (%s), then %s", m.Log(), m.Restart())
+		f.Remedy = fmt.Sprintf("see its log (%s), then %s", m.LogCommand(), m.Restart())
 	default:
 		f.State = OK
 		f.Seen += " is enabled and answers"

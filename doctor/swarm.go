@@ -18,7 +18,7 @@ import (
 // Docker cannot do.
 func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 	i := d.info
-	if !i.Node() {
+	if !i.InSwarm() {
 		if major := dockerMajor(i.ServerVersion); d.by.Managed() && d.scope == plugin.Global && major > 0 && major < 24 {
 			all = append(all, Finding{"swarm", Warn, fmt.Sprintf("Docker %s makes no network of a driver with scope global on a host that is in no Swarm: "+
 				"docker network create fails with \"This node is not a swarm manager\"", i.ServerVersion), d.by.Flags("--scope " + plugin.Local)})
@@ -82,7 +82,7 @@ func checkNodes(docker, known []netip.Addr) Finding {
 
 // examineNodes is of a daemon whose networks follow the Swarm's nodes.
 func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, tell func(Finding)) {
-	if !d.by.Managed() || !d.info.Node() {
+	if !d.by.Managed() || !d.info.InSwarm() {
 		return
 	}
 	known, err := d.Nodes(ctx)

@@ -47,7 +47,7 @@ func (q *Question) aim(e endpoints, from, to string) error {
 	})
 	if len(links) == 0 {
 		where := func(ports []api.Port) string {
-			return strings.Join(api.Each(ports, func(p api.Port) string { return e.docker.Label(p.Network) }), ", ")
+			return strings.Join(api.Map(ports, func(p api.Port) string { return e.docker.NetworkLabel(p.Network) }), ", ")
 		}
 		return exit.Errorf(exit.No, "%s and %s share no network of tapestry's: %s is on %s, %s on %s",
 			from, to, from, where(froms), to, where(tos))
@@ -89,7 +89,7 @@ func (q *Question) aimMAC(e endpoints, froms []api.Port, mac ether.MAC) error {
 	if len(links) > 0 {
 		return q.aimPort(e, links)
 	}
-	l, err := e.only(api.Each(froms, func(p api.Port) traceLink { return traceLink{from: p} }))
+	l, err := e.only(api.Map(froms, func(p api.Port) traceLink { return traceLink{from: p} }))
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (q *Question) aimAddr(e endpoints, froms []api.Port, addr netip.Addr) error
 	switch {
 	case !ok:
 		return exit.Errorf(exit.No, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
-			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.Label(l.from.Network))
+			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.NetworkLabel(l.from.Network))
 	case l.to.Name != "":
 		return q.complete(e, l.to.MAC, own.Addr(), addr)
 	case addr.IsMulticast(), addr == broadcastAddr, addr.Is4() && addr == lastAddr(own):
@@ -193,5 +193,5 @@ func (q *Question) describe(d *docker.Engine, length int) {
 	if q.to.Name != "" {
 		ends += " to " + d.PortLabel(q.to.Name)
 	}
-	q.About = fmt.Sprintf("%s, %d bytes, from %s on %s", what, length, ends, d.Label(q.from.Network))
+	q.About = fmt.Sprintf("%s, %d bytes, from %s on %s", what, length, ends, d.NetworkLabel(q.from.Network))
 }

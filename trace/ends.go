@@ -29,7 +29,7 @@ func (e endpoints) only(links []traceLink) (traceLink, error) {
 	if len(links) == 1 {
 		return links[0], nil
 	}
-	names := api.Each(links, func(l traceLink) string { return e.docker.Label(l.from.Network) })
+	names := api.Map(links, func(l traceLink) string { return e.docker.NetworkLabel(l.from.Network) })
 	slices.Sort(names)
 	return traceLink{}, exit.Errorf(exit.Usage, "%s is on several networks, choose one: --network %s",
 		e.docker.PortLabel(links[0].from.Name), strings.Join(names, " or --network "))

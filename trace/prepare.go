@@ -18,7 +18,7 @@ func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request ap
 	if err := c.Call(ctx, http.MethodPost, api.TracePath, request, &r); err != nil {
 		return r, err
 	}
-	r.Request, r.NetworkName = request, d.Name(r.Network)
+	r.Request, r.NetworkName = request, d.NetworkName(r.Network)
 	r.In.Container = d.Containers[r.In.Port]
 	for i := range r.Steps {
 		s := &r.Steps[i]
@@ -27,8 +27,8 @@ func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request ap
 			s.Evicts.NetworkName, s.Evicts.Container = r.NetworkName, d.Containers[s.Evicts.Port]
 		}
 	}
-	for i := range r.Ways {
-		r.Ways[i].Container = d.Containers[r.Ways[i].Port]
+	for i := range r.Egress {
+		r.Egress[i].Container = d.Containers[r.Egress[i].Port]
 	}
 	return r, nil
 }
@@ -44,7 +44,7 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 		return nil, api.TraceRequest{}, err
 	}
 	name := func(p *api.Port) { p.Container = on.Engine.Containers[p.Name] }
-	docker.NameAll(ctx, on.Engine, ports, name, func(p api.Port) string { return p.Network })
+	docker.FillNames(ctx, on.Engine, ports, name, func(p api.Port) string { return p.Network })
 	if strings.HasPrefix(from, "peer:") {
 		entries, err := client.List[api.Entry](ctx, c, api.EntriesPath, on.ID)
 		if err != nil {
@@ -72,7 +72,7 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 	q.describe(on.Engine, len(frame))
 	request := api.TraceRequest{Network: q.from.Network, Port: q.from.Name, Frame: frame}
 	if q.from.Kind == "remote" {
-		request.Port = api.HostOf(q.from.Name)
+		request.Port = api.WithoutPort(q.from.Name)
 	}
 	return on.Engine, request, nil
 }
@@ -88,7 +88,7 @@ func latest(ports []api.Port, entries []api.Entry) {
 		}
 		p.Addresses = nil
 		at := slices.IndexFunc(entries, func(e api.Entry) bool {
-			return e.Network == p.Network && api.HostOf(e.Port) == api.HostOf(p.Name)
+			return e.Network == p.Network && api.WithoutPort(e.Port) == api.WithoutPort(p.Name)
 		})
 		if at >= 0 {
 			p.MAC = entries[at].MAC.String()

@@ -29,7 +29,7 @@ func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 	for _, s := range r.Steps {
 		line(s.Check, "%s", stepText(s, r, d))
 	}
-	for _, x := range r.Ways {
+	for _, x := range r.Egress {
 		line("way", "%s: %s", d.PortLabel(x.Port), wayText(x, r))
 	}
 	if r.Down != "" {
@@ -129,7 +129,7 @@ func whereText(p api.TracePort) string {
 }
 
 // wayText says in words whether the frame leaves by a way.
-func wayText(x api.TraceWay, r api.Trace) string {
+func wayText(x api.TraceEgress, r api.Trace) string {
 	facts := []string{whereText(x.TracePort)}
 	if x.Kind == "remote" && x.Addr != "" {
 		facts = append(facts, fmt.Sprintf("VNI %d", r.VNI), offloadText(x.GSO, x.GSOWhy, "many datagrams in one send"))
@@ -162,7 +162,7 @@ func offloadText(on bool, why, what string) string {
 
 // sent is the number of ports that the frame leaves by.
 func sent(r api.Trace) (n int) {
-	for _, x := range r.Ways {
+	for _, x := range r.Egress {
 		if x.Verdict == "forwarded" {
 			n++
 		}
@@ -171,11 +171,11 @@ func sent(r api.Trace) (n int) {
 }
 
 // wayLost tells whether what leaves by a way gets nowhere.
-func wayLost(x api.TraceWay) bool { return x.Verdict == "forwarded" && x.Down != "" }
+func wayLost(x api.TraceEgress) bool { return x.Verdict == "forwarded" && x.Down != "" }
 
 // lostWhy is why all that leaves is lost; "" if something goes somewhere.
 func lostWhy(r api.Trace) (why string) {
-	for _, x := range r.Ways {
+	for _, x := range r.Egress {
 		if x.Verdict == "forwarded" && !wayLost(x) {
 			return ""
 		}
@@ -201,8 +201,8 @@ func Arrives(r api.Trace) bool {
 // faultsOf are those that a frame meets which is not dropped: where it comes in, and where it leaves if that is one way.
 func faultsOf(r api.Trace) string {
 	all := []string{r.In.Faults}
-	if len(r.Ways) == 1 {
-		all = append(all, r.Ways[0].Faults)
+	if len(r.Egress) == 1 {
+		all = append(all, r.Egress[0].Faults)
 	}
 	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ", ")
 }
@@ -238,7 +238,7 @@ func Fate(r api.Trace) string {
 // verdictText is the last line: what becomes of the frame, why, and what to do.
 func verdictText(r api.Trace, d *docker.Engine) string {
 	var names, lost []string
-	for _, x := range r.Ways {
+	for _, x := range r.Egress {
 		switch {
 		case wayLost(x):
 			lost = append(lost, d.PortLabel(x.Port))

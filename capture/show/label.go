@@ -64,7 +64,7 @@ func (l *Labels) make(i int) string {
 	}
 	text := l.port(p)
 	if p.Remote {
-		text = "peer " + api.HostOf(p.Name) + "@" + l.network(p)
+		text = "peer " + api.WithoutPort(p.Name) + "@" + l.network(p)
 	} else if slices.ContainsFunc(l.Ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.port(&q) == text }) {
 		text += "@" + l.network(p)
 	}
@@ -102,14 +102,14 @@ func (l *Labels) port(p *capture.Port) string {
 	if name := l.Who.Container(p.Name); name != "" {
 		return name
 	}
-	return api.Short(p.Name)
+	return api.ShortID(p.Name)
 }
 
 func (l *Labels) network(p *capture.Port) string {
 	if name := l.Who.Network(p.Network); name != "" {
 		return name
 	}
-	return api.Short(p.Network)
+	return api.ShortID(p.Network)
 }
 
 // ownWords are what the daemon tells its commands of a port, and nobody else.
@@ -126,7 +126,7 @@ func (l *Labels) forFile(i int) pcapng.Interface {
 	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.network(p), 1)
 	if !p.Remote {
 		before, view, outer := strings.Cut(told.Description, " view=")
-		told.Description = before + " endpoint=" + api.Short(p.Name)
+		told.Description = before + " endpoint=" + api.ShortID(p.Name)
 		if outer {
 			told.Description += " view=" + view
 		}

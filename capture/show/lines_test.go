@@ -59,7 +59,7 @@ func TestWatchNamesTheSender(t *testing.T) {
 			_, said, _ := strings.Cut(out.String(), "sent by ")
 			said, _, _ = strings.Cut(said, "  ")
 			if said = strings.TrimSpace(said); who == Naming(n) && c.in == 2 && c.want != "" {
-				said = strings.TrimPrefix(strings.TrimSuffix(said, "@"+api.Short(fake.WideID)), "peer ")
+				said = strings.TrimPrefix(strings.TrimSuffix(said, "@"+api.ShortID(fake.WideID)), "peer ")
 			}
 			if said != c.want {
 				t.Errorf("%T, %+v: said is %q: %s", who, c, said, out.String())

@@ -35,7 +35,7 @@ func (j *captureJob) armed(ctx context.Context, n *docker.Names, want *api.Captu
 }
 
 // armedText says of a capture without a reader what there is to read.
-func armedText(b api.Books, d *docker.Engine) string {
+func armedText(b api.CaptureStats, d *docker.Engine) string {
 	state := "from its start on"
 	if b.State == "kept" {
 		state = "which has ended"

@@ -44,7 +44,7 @@ about it, and files go on telling the filter that their capture began with.`,
 			if err != nil {
 				return err
 			}
-			_, f, err := docker.Compile(strings.TrimSpace(l.expr), n.Host)
+			_, f, err := docker.CompileFilter(strings.TrimSpace(l.expr), n.Host)
 			if err != nil {
 				return err
 			}

@@ -25,7 +25,7 @@ type capturing struct {
 
 	mu      sync.Mutex
 	asked   []api.CaptureRequest
-	books   api.Books
+	books   api.CaptureStats
 	stopped chan struct{} // closed by DELETE
 	stop    sync.Once
 	gone    chan struct{} // closed when the last feed has ended
@@ -51,7 +51,7 @@ func newCapturing(t *testing.T, run func(f *feed)) *capturing {
 
 func newCapturingAt(t *testing.T, h daemon.Host, run func(f *feed)) *capturing {
 	t.Helper()
-	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.Books{ID: "c1", State: "stopped"}}
+	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.CaptureStats{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
 	mux.Handle("/", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +84,7 @@ func newCapturingAt(t *testing.T, h daemon.Host, run func(f *feed)) *capturing {
 	return d
 }
 
-func (d *capturing) tell(b api.Books) {
+func (d *capturing) tell(b api.CaptureStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.books = b

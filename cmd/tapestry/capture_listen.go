@@ -50,13 +50,13 @@ func (j *captureJob) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.Compile(j.o.filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(j.o.filter, n.Host); err != nil {
 		return err
 	}
 	if j.o.wait {
 		return nil // each connection waits for itself
 	}
-	_, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, docker.Present)
+	_, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, docker.OnlyRunning)
 	return err
 }
 

@@ -33,7 +33,7 @@ func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
 		return nil, err
 	}
 	want := j.want
-	if _, want.Filter, err = docker.Compile(j.o.filter, n.Host); err != nil {
+	if _, want.Filter, err = docker.CompileFilter(j.o.filter, n.Host); err != nil {
 		return nil, err
 	}
 	var t *docker.Targets
@@ -42,14 +42,14 @@ func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
 			return nil, err
 		}
 	} else {
-		of := docker.Present
+		of := docker.OnlyRunning
 		if j.o.wait {
-			of = docker.Future
+			of = docker.Awaited
 		}
 		if t, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, of); err != nil {
 			return nil, err
 		}
-		t.Tell(j.news)
+		t.PrintNotes(j.news)
 		want.Targets = t.Request()
 	}
 	limit := bounded{most: want.Frames, mostBytes: j.o.bytes}
@@ -100,7 +100,7 @@ func (b *bounded) Next() (pcapng.Block, error) {
 		if b.full && (p.ID == 0 || p.ID != b.last || b.mostBytes > 0) {
 			continue
 		}
-		if b.bytes += int64(len(p.Data)+len(p.Comment)) + api.PacketRoom; b.mostBytes > 0 && b.bytes > b.mostBytes {
+		if b.bytes += int64(len(p.Data)+len(p.Comment)) + api.PacketOverhead; b.mostBytes > 0 && b.bytes > b.mostBytes {
 			b.full = true
 			b.stop()
 			continue
@@ -129,7 +129,7 @@ func (h *liveCapture) pump(ctx context.Context, to show.Sink) (src, dst error) {
 }
 
 // books are the daemon's, or nil if it tells none.
-func (h *liveCapture) books(ctx context.Context) *api.Books {
+func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
 	defer cancel()
 	b, err := h.s.Books(ctx)
@@ -206,7 +206,7 @@ func (j *captureJob) startText(where string) string {
 }
 
 // Close tells how a live capture went, and gives the command's outcome.
-func (j *captureJob) Close(ctx context.Context, m *show.Meter, where *destination, b *api.Books, src, dst error) error {
+func (j *captureJob) Close(ctx context.Context, m *show.Meter, where *destination, b *api.CaptureStats, src, dst error) error {
 	if show.IsGone(dst) { // the reader has what it wanted
 		if lost := m.Total(); lost > 0 && j.o.strict {
 			return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
@@ -269,12 +269,12 @@ func complete(where *destination, wrote file.Count) string {
 }
 
 // limitText names the limit that nobody asked for, if it was one.
-func (j *captureJob) limitText(b *api.Books) string {
+func (j *captureJob) limitText(b *api.CaptureStats) string {
 	switch {
 	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
-	case j.o.during == 0 && b.Seconds >= api.DefaultSeconds-1:
+	case j.o.during == 0 && b.Seconds >= api.DefaultCaptureSeconds-1:
 		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
-	case j.o.bytes == 0 && b.Bytes > api.DefaultBytes-(1<<20):
+	case j.o.bytes == 0 && b.Bytes > api.DefaultCaptureBytes-(1<<20):
 		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
 	}
 	return ""

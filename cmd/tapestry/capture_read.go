@@ -206,7 +206,7 @@ func (l *linkFilters) of(link int) (*filter.Filter, error) {
 	if f, ok := l.made[link]; ok {
 		return f, nil
 	}
-	f, want, err := docker.CompileFor(link, l.expr, l.names)
+	f, want, err := docker.CompileFilterFor(link, l.expr, l.names)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func TestCaptureFile(t *testing.T) {
 		})
 		f.stats(17, 2)
 	})
-	d.tell(api.Books{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
+	d.tell(api.CaptureStats{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
 	path := filepath.Join(t.TempDir(), "db.pcapng")
 	r := tapestry(t, d.args(t, "capture", "all", "-w", path, "--", "host", "web", "and", "udp")...)
 	want := "capturing all, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
@@ -77,22 +77,22 @@ func TestCaptureOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name, args string
 		feed       func(*feed)
-		books      api.Books
+		books      api.CaptureStats
 		code       int
 		want       string
 	}{
-		{"strict", "--strict", one, api.Books{State: "stopped", Delivered: 1, Dropped: 7}, exit.Lost, "tapestry: 7 frames lost\n"},
-		{"strict without loss", "--strict", one, api.Books{State: "stopped", Delivered: 1}, exit.OK, "captured 1 frame (0 filtered, 0 lost)"},
-		{"an hour", "", one, api.Books{State: "limit", Seconds: 3600, Delivered: 1}, exit.OK, "ended by the limit of 1h: --for sets another"},
-		{"a GiB", "", one, api.Books{State: "limit", Bytes: 1<<30 - 70}, exit.OK, "ended by the limit of 1 GiB: --no-limit lifts it"},
-		{"asked for", "--for 2h", one, api.Books{State: "limit", Seconds: 7200}, exit.OK, "0 lost) into"},
-		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, api.Books{State: "stopped", Delivered: 1234567, Filtered: 12}, exit.OK,
+		{"strict", "--strict", one, api.CaptureStats{State: "stopped", Delivered: 1, Dropped: 7}, exit.Lost, "tapestry: 7 frames lost\n"},
+		{"strict without loss", "--strict", one, api.CaptureStats{State: "stopped", Delivered: 1}, exit.OK, "captured 1 frame (0 filtered, 0 lost)"},
+		{"an hour", "", one, api.CaptureStats{State: "limit", Seconds: 3600, Delivered: 1}, exit.OK, "ended by the limit of 1h: --for sets another"},
+		{"a GiB", "", one, api.CaptureStats{State: "limit", Bytes: 1<<30 - 70}, exit.OK, "ended by the limit of 1 GiB: --no-limit lifts it"},
+		{"asked for", "--for 2h", one, api.CaptureStats{State: "limit", Seconds: 7200}, exit.OK, "0 lost) into"},
+		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, api.CaptureStats{State: "stopped", Delivered: 1234567, Filtered: 12}, exit.OK,
 			"captured 1 frame (12 filtered, 0 lost) into"},
-		{"shutdown", "", one, api.Books{State: "shutdown"}, exit.No, "the daemon was stopped; what came until then is in"},
-		{"failed", "", one, api.Books{State: "failed"}, exit.No, "the capture failed in the daemon"},
-		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, api.Books{State: "running"}, exit.No, "the daemon went away in the middle; what came"},
+		{"shutdown", "", one, api.CaptureStats{State: "shutdown"}, exit.No, "the daemon was stopped; what came until then is in"},
+		{"failed", "", one, api.CaptureStats{State: "failed"}, exit.No, "the capture failed in the daemon"},
+		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, api.CaptureStats{State: "running"}, exit.No, "the daemon went away in the middle; what came"},
 		{"killed in a block", "", func(f *feed) { one(f); f.flush(); _, _ = f.raw.Write([]byte{6, 0, 0, 0, 200, 0, 0, 0, 1, 2}); f.hang() },
-			api.Books{State: "running"}, exit.No, "the daemon went away in the middle"},
+			api.CaptureStats{State: "running"}, exit.No, "the daemon went away in the middle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newCapturing(t, c.feed)
@@ -142,7 +142,7 @@ func TestCaptureInterrupted(t *testing.T) {
 		f.packet(100, nil)
 		f.stats(2, 0)
 	})
-	d.tell(api.Books{State: "stopped", Delivered: 2})
+	d.tell(api.CaptureStats{State: "stopped", Delivered: 2})
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	var stderr bytes.Buffer
 	begun := writing(func(b []byte) { stderr.Write(b); interrupt() })

@@ -25,7 +25,7 @@ func (c *cli) completeTarget(cmd *cobra.Command, args []string, _ string) ([]str
 	for _, given := range args {
 		delete(about, given)
 	}
-	words := api.Each(slices.Sorted(maps.Keys(about)), func(word string) string { return cobra.CompletionWithDesc(word, about[word]) })
+	words := api.Map(slices.Sorted(maps.Keys(about)), func(word string) string { return cobra.CompletionWithDesc(word, about[word]) })
 	return words, cobra.ShellCompDirectiveNoFileComp
 }
 
@@ -54,16 +54,16 @@ func (c *cli) completeNetwork(cmd *cobra.Command, args []string, _ string) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	d, err := docker.Ask(ctx, c.Client)
+	d, err := docker.Load(ctx, c.Client)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return api.Each(all, func(n api.Network) string {
+	return api.Map(all, func(n api.Network) string {
 		about := "stays on this host"
 		if n.VNI != 0 {
 			about = "VNI " + human.VNI(n.VNI)
 		}
-		return cobra.CompletionWithDesc(d.Label(n.ID), about)
+		return cobra.CompletionWithDesc(d.NetworkLabel(n.ID), about)
 	}), cobra.ShellCompDirectiveNoFileComp
 }
 
@@ -80,6 +80,6 @@ func (c *cli) completePeer(verb string) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		peers, _ := client.List[api.Peer](ctx, c.Client, api.PeersPath, t.ID) // nothing to offer when the daemon does not answer
-		return api.Each(peers, func(p api.Peer) string { return p.Addr }), cobra.ShellCompDirectiveNoFileComp
+		return api.Map(peers, func(p api.Peer) string { return p.Addr }), cobra.ShellCompDirectiveNoFileComp
 	}
 }

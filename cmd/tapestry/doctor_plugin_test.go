@@ -302,7 +302,7 @@ func TestPeersLearn(t *testing.T) {
 	if want := "Docker knows 3 other nodes of the Swarm: 192.0.2.2, 192.0.2.3, 192.0.2.4\nnew to the daemon: 192.0.2.3, 192.0.2.4\n"; r.code != exit.OK || r.out != want || r.stderr != "" {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
-	if !slices.Equal(api.Each(host.Nodes(), netip.Addr.String), []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}) {
+	if !slices.Equal(api.Map(host.Nodes(), netip.Addr.String), []string{"192.0.2.2", "192.0.2.3", "192.0.2.4"}) {
 		t.Errorf("the daemon knows %v", host.Nodes())
 	}
 	if r := learn(h); !strings.HasSuffix(r.out, "\nnone is new to the daemon\n") {

@@ -144,7 +144,7 @@ func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error)
 		if name := n.Network(id); name != "" {
 			return name
 		}
-		return api.Short(id)
+		return api.ShortID(id)
 	}
 	for _, w := range networks {
 		all = append(all, [2]string{"network:" + label(w.ID), "network " + label(w.ID)})
@@ -152,14 +152,14 @@ func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error)
 	on := map[string][]string{} // networks of a container
 	for _, p := range ports {
 		if p.Kind == "host" {
-			all = append(all, [2]string{docker.HostWord + label(p.Network), "this host on " + label(p.Network)})
+			all = append(all, [2]string{docker.HostPrefix + label(p.Network), "this host on " + label(p.Network)})
 		}
 		if p.Kind != "container" {
 			continue
 		}
 		word := n.Container(p.Name)
 		if word == "" {
-			word = api.Short(p.Name)
+			word = api.ShortID(p.Name)
 		}
 		on[word] = append(on[word], label(p.Network))
 	}
@@ -177,7 +177,7 @@ func (e *extcapFlags) verify(ctx context.Context, c *cli, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.Compile(e.filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(e.filter, n.Host); err != nil {
 		fmt.Fprintln(out, err)
 	}
 	return nil

@@ -73,7 +73,7 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 		e.stream(t, w, r)
 	})
 	mux.HandleFunc("GET /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
-		fake.Answer(w, api.Books{ID: "7", State: e.state})
+		fake.Answer(w, api.CaptureStats{ID: "7", State: e.state})
 	})
 	mux.HandleFunc("DELETE /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
 		e.stoppedOnce.Do(func() { close(e.stopped) })

@@ -83,7 +83,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 						continue
 					}
 					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "fault set on %s of %s, %s: %v%s\n",
-						d.PortLabel(p.Name), d.Label(p.Network), directionText(dir), spec, ends); said == nil {
+						d.PortLabel(p.Name), d.NetworkLabel(p.Network), directionText(dir), spec, ends); said == nil {
 						said = err // what was asked for is done all the same
 					}
 				}
@@ -126,7 +126,7 @@ func newFaultList(c *cli) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return listRows(cmd, c, nil, api.FaultsPath,
 				func(r *api.Fault, d *docker.Engine) {
-					r.NetworkName, r.Container = d.Name(r.Network), d.Containers[r.Name]
+					r.NetworkName, r.Container = d.NetworkName(r.Network), d.Containers[r.Name]
 				},
 				func(r api.Fault) string { return r.Network },
 				[]string{"NETWORK", "PORT", "DIRECTION", "FAULT", "SEED", "ENDS", "FRAMES", "DONE"},
@@ -138,7 +138,7 @@ func newFaultList(c *cli) *cobra.Command {
 					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow,
 						"duplicated": r.Duplicated, "delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted,
 						"refused": r.Refused, "waiting": uint64(r.Waiting)}
-					return []string{d.Label(r.Network), d.PortLabel(r.Name), r.Direction, daemon.FaultSpecOf(r.FaultSpec).String(),
+					return []string{d.NetworkLabel(r.Network), d.PortLabel(r.Name), r.Direction, daemon.FaultSpecOf(r.FaultSpec).String(),
 						human.Number(r.Seed), ends, human.Number(r.Frames), human.Counts(done)}
 				})
 		},
@@ -198,7 +198,7 @@ func portPlace(name string, ports []api.Port, d *docker.Engine) string {
 	var on []string
 	for _, p := range ports {
 		if p.Name == name {
-			on = append(on, d.Label(p.Network))
+			on = append(on, d.NetworkLabel(p.Network))
 		}
 	}
 	return d.PortLabel(name) + " of " + strings.Join(on, ", ")
@@ -274,5 +274,5 @@ networks that reach it, or host:NET for this host's own port on a network. conta
 
 // portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
 func portNames(ports []api.Port) []string {
-	return slices.Compact(slices.Sorted(slices.Values(api.Each(ports, func(p api.Port) string { return p.Name }))))
+	return slices.Compact(slices.Sorted(slices.Values(api.Map(ports, func(p api.Port) string { return p.Name }))))
 }

@@ -179,8 +179,8 @@ func TestSupervisor(t *testing.T) {
 	set.Settings.Args = []string{"--vtep=192.0.2.1", "", "--peer", "192.0.2.2", "--finish-checksums"}
 	off.Enabled, off.Settings.Args = false, []string{"--vxlan-port", "4789", "--peer=192.0.2.2"}
 	for name, tt := range map[string]struct{ got, want string }{
-		"log of a unit":         {docker.Supervisor{}.Log(), "journalctl -u tapestry"},
-		"log of a plugin":       {docker.Supervisor{Plugin: p}.Log(), "journalctl -u docker | grep plugin=3f2b1c0d9e8f"},
+		"log of a unit":         {docker.Supervisor{}.LogCommand(), "journalctl -u tapestry"},
+		"log of a plugin":       {docker.Supervisor{Plugin: p}.LogCommand(), "journalctl -u docker | grep plugin=3f2b1c0d9e8f"},
 		"restart a unit":        {docker.Supervisor{}.Restart(), "systemctl restart tapestry: containers keep their connections"},
 		"restart a plugin":      {docker.Supervisor{Plugin: p}.Restart(), "docker plugin disable -f acme/tapestry:v2 && docker plugin enable acme/tapestry:v2: containers keep their connections"},
 		"flags of a unit":       {docker.Supervisor{}.Flags("--vtep ADDR", "--vxlan-port PORT"), "tapestry run --vtep ADDR --vxlan-port PORT"},

@@ -18,8 +18,8 @@ func toCounts(c flow.Counts) api.Counts {
 
 // flowOf tells a flow of which so many seconds were seen.
 func flowOf(t *show.Tally, n show.Naming, f *flow.Flow, seconds float64) api.Flow {
-	end := func(e flow.End) api.End {
-		r := api.End{Address: e.MAC.String(), Port: e.Port, Name: t.Name(n, f, e)}
+	end := func(e flow.End) api.FlowEnd {
+		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.Name(n, f, e)}
 		if e.Addr.IsValid() {
 			r.Address = e.Addr.String()
 		}

@@ -75,7 +75,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
 		if o.live == 0 {
-			o.of = docker.Past
+			o.of = docker.Stopped
 		}
 		if err = o.find(ctx, c, cmd, args); err != nil {
 			return err
@@ -93,7 +93,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return told
 	}
 	if err == nil && r.Source == "recorder" {
-		err = o.n.Forgotten()
+		err = o.n.CheckStopped()
 	}
 	return err
 }
@@ -200,7 +200,7 @@ func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Tally, r *api.Flows) er
 	if err != nil {
 		until = time.Unix(0, t.Last)
 	}
-	rows := api.Each(r.Flows[:min(o.rows, len(r.Flows))], func(f api.Flow) []string {
+	rows := api.Map(r.Flows[:min(o.rows, len(r.Flows))], func(f api.Flow) []string {
 		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
 			human.Number(f.Out.Frames) + "/" + human.Number(f.Back.Frames), human.Bytes(f.Out.Bytes + f.Back.Bytes), human.Rate(f.Rate),
 			flowDrops(&f), human.Ago(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
@@ -259,7 +259,7 @@ func dropSum(drops map[string]uint64) (n uint64) {
 }
 
 // endLabel is an end's name, or its address.
-func endLabel(e api.End) string { return cmp.Or(e.Name, e.Address) }
+func endLabel(e api.FlowEnd) string { return cmp.Or(e.Name, e.Address) }
 
 // flowWhat is the protocol, the ports, and how it went.
 func flowWhat(f *api.Flow) string {

@@ -84,7 +84,7 @@ func TestFlowsLive(t *testing.T) {
 		t.Errorf("asked for %+v", e.asked[0])
 	}
 	f := got.Flows[0]
-	if f.A != (api.End{Address: "10.80.1.2", Port: 40000, Name: "web"}) || f.B != (api.End{Address: "10.80.2.9", Port: 80, Name: ""}) || f.Out != (api.Counts{Frames: 3, WireFrames: 5, Bytes: 54 + 3*1054 + 1514}) ||
+	if f.A != (api.FlowEnd{Address: "10.80.1.2", Port: 40000, Name: "web"}) || f.B != (api.FlowEnd{Address: "10.80.2.9", Port: 80, Name: ""}) || f.Out != (api.Counts{Frames: 3, WireFrames: 5, Bytes: 54 + 3*1054 + 1514}) ||
 		f.Forwarded != 3 || f.Drops["mtu"] != 1 || f.Proto != "tcp" || f.EtherType != "0x0800" || !slices.Equal(f.TCP, []string{"SYN"}) || f.NetworkName != "wide" ||
 		!f.Last.Equal(eyeTime.Add(-6*time.Second)) {
 		t.Errorf("%+v", f)

@@ -34,16 +34,16 @@ then.`,
 			if err != nil {
 				return err
 			}
-			switch name := t.Engine.Name(t.ID); {
+			switch name := t.Engine.NetworkName(t.ID); {
 			case name != "":
 				return exit.Errorf(exit.No, "Docker still has network %s: use docker network rm %s", name, name)
 			case !t.Engine.Answered && !force:
-				return exit.Errorf(exit.No, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.Engine.At, api.Short(t.ID))
+				return exit.Errorf(exit.No, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.Engine.Address, api.ShortID(t.ID))
 			}
 			if err := c.ForgetNetwork(cmd.Context(), t.ID); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "network %s forgotten\n", api.Short(t.ID))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "network %s forgotten\n", api.ShortID(t.ID))
 			return err
 		},
 	})

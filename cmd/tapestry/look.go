@@ -22,7 +22,7 @@ type liveView struct {
 	n    *docker.Names
 	t    *docker.Targets
 	want api.CaptureRequest
-	of   docker.Period // of the targets
+	of   docker.Include // of the targets
 	s    *client.Stream
 }
 
@@ -58,8 +58,8 @@ func (l *liveView) find(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	if l.t, err = docker.FindTargets(ctx, c.Client, l.n, words, l.of); err != nil {
 		return err
 	}
-	l.t.Tell(cmd.ErrOrStderr())
-	_, f, err := docker.Compile(l.expr, l.n.Host)
+	l.t.PrintNotes(cmd.ErrOrStderr())
+	_, f, err := docker.CompileFilter(l.expr, l.n.Host)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (l *liveView) networkLabel(id string) string {
 		}
 	}
 	if show.WholeID(id) {
-		return api.Short(id)
+		return api.ShortID(id)
 	}
 	return id
 }

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runAsTapestry) != "" {
 		main()
 	}
-	docker.Wait = time.Minute
+	docker.Timeout = time.Minute
 	goleak.VerifyTestMain(m)
 }
 

@@ -32,7 +32,7 @@ in one send: yes; untested, when the peer does not tell how they arrive; no, wit
 		ValidArgsFunction: c.completeNetwork,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.PeersPath,
-				func(p *api.Peer, d *docker.Engine) { p.NetworkName = d.Name(p.Network) },
+				func(p *api.Peer, d *docker.Engine) { p.NetworkName = d.NetworkName(p.Network) },
 				func(p api.Peer) string { return p.Network },
 				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)
 		},
@@ -65,7 +65,7 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 	if p.HeardSeconds != nil {
 		heard = human.Ago(*p.HeardSeconds) + " ago"
 	}
-	return []string{d.Label(p.Network), human.VNI(p.VNI), p.Addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
+	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), p.Addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
 		human.Number(p.RxFrames), human.Bytes(p.RxBytes), human.Number(p.TxFrames), human.Bytes(p.TxBytes), heard}
 }
 
@@ -107,7 +107,7 @@ func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.
 			if err := c.ChangePeer(cmd.Context(), verb, api.PeerChange{Network: t.ID, Addr: args[1]}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "peer %s %s %s\n", args[1], done, t.Engine.Label(t.ID))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "peer %s %s %s\n", args[1], done, t.Engine.NetworkLabel(t.ID))
 			return err
 		},
 	})

@@ -69,16 +69,16 @@ func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, er
 	if err != nil {
 		return r, nil, err
 	}
-	d, err := docker.Ask(ctx, c.Client)
+	d, err := docker.Load(ctx, c.Client)
 	if err != nil {
 		return r, nil, err
 	}
 	if !d.Answered {
-		return r, nil, exit.Errorf(exit.No, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.At)
+		return r, nil, exit.Errorf(exit.No, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.Address)
 	}
 	info, by := d.Info(ctx), docker.SupervisorAt(ctx, c.At(), d)
 	switch {
-	case !info.Node():
+	case !info.InSwarm():
 		return r, nil, exit.Errorf(exit.No, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)
 	case !by.Managed():
 		return r, nil, exit.Errorf(exit.No, "the daemon is no managed plugin of Docker, so it has no networks of the Swarm, which follow its nodes: name its peers by tapestry.peers or --peer")
@@ -95,7 +95,7 @@ func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, er
 	if own.IsValid() && vtep.IsValid() && own != vtep {
 		notes = append(notes, fmt.Sprintf("this node's address in the Swarm is %s, its VTEP %s: if the other nodes have two as well (--data-path-addr), these are not their VTEPs", own, vtep))
 	}
-	request := api.Nodes{Nodes: api.Each(found, netip.Addr.String)}
+	request := api.Nodes{Nodes: api.Map(found, netip.Addr.String)}
 	if err := c.Call(ctx, http.MethodPost, api.NodesPath, request, &r); err != nil {
 		return r, nil, err
 	}

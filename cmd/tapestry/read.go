@@ -54,15 +54,15 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			if err != nil {
 				return err
 			}
-			d, err := docker.Ask(cmd.Context(), c.Client)
+			d, err := docker.Load(cmd.Context(), c.Client)
 			if err != nil {
 				return err
 			}
 			by := docker.SupervisorAt(cmd.Context(), c.At(), d)
 			s.Plugin, s.PluginID = by.Plugin.Name, by.Plugin.ID
-			docker.NameAll(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.Name(r.Network), d.Containers[r.Owner] },
+			docker.FillNames(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.NetworkName(r.Network), d.Containers[r.Owner] },
 				func(r api.Conflict) string { return r.Network })
-			docker.NameAll(cmd.Context(), d, s.Captures, func(*api.Books) {}, func(b api.Books) string { return b.Network })
+			docker.FillNames(cmd.Context(), d, s.Captures, func(*api.CaptureStats) {}, func(b api.CaptureStats) string { return b.Network })
 			if c.json {
 				return human.PrintJSON(cmd.OutOrStdout(), s)
 			}
@@ -88,7 +88,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	}
 	facts := [][2]string{
 		{"driver", driver},
-		{"runs as", by.Text()},
+		{"runs as", by.String()},
 		{"version", s.Version},
 		{"running", fmt.Sprintf("%s, since %s, pid %d", human.Ago(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
 		{"workers", strconv.Itoa(s.Workers)},
@@ -96,10 +96,10 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 		{"networks", strconv.Itoa(s.Networks)},
 		{"endpoints", strconv.Itoa(s.Endpoints)},
 	}
-	if strangers := human.Counts(s.Strangers); strangers != "" {
+	if strangers := human.Counts(s.RxDropped); strangers != "" {
 		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
 	}
-	if outside := human.Counts(s.Outside); outside != "" {
+	if outside := human.Counts(s.KernelDropped); outside != "" {
 		facts = append(facts, [2]string{"outside", outside + " (UDP datagrams of the whole host that its kernel dropped and no socket got)"})
 	}
 	if offloads := doctor.OffloadsText(s.Offloads); offloads != "" {
@@ -113,7 +113,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	}
 	if len(s.Captures) > 0 {
 		facts = append(facts, [2]string{"captures", fmt.Sprintf("%d: %s", len(s.Captures),
-			strings.Join(api.Each(s.Captures, func(b api.Books) string { return captureText(b, d) }), "; "))})
+			strings.Join(api.Map(s.Captures, func(b api.CaptureStats) string { return captureText(b, d) }), "; "))})
 	}
 	facts = append(facts, [2]string{"recorder", recorderText(&s.Recorder)})
 	for _, f := range facts {
@@ -127,14 +127,14 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	fmt.Fprintln(w, "\nAddresses claimed twice (the owner keeps its address, the rival's frames are dropped as spoofed):")
 	var rows [][]string
 	for _, x := range s.Conflicts {
-		rows = append(rows, []string{d.Label(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),
+		rows = append(rows, []string{d.NetworkLabel(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),
 			d.PortLabel(x.Owner), d.PortLabel(x.Rival), human.Number(x.Frames)})
 	}
 	return human.PrintTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
 }
 
 // captureText says whose a running capture is, and how it goes.
-func captureText(b api.Books, d *docker.Engine) string {
+func captureText(b api.CaptureStats, d *docker.Engine) string {
 	if b.State == "armed" || b.State == "kept" {
 		return armedText(b, d)
 	}
@@ -161,18 +161,18 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 			if err != nil {
 				return err
 			}
-			d, err := docker.Ask(cmd.Context(), c.Client)
+			d, err := docker.Load(cmd.Context(), c.Client)
 			if err != nil {
 				return err
 			}
 			for i := range all {
-				all[i].Name = d.Name(all[i].ID)
+				all[i].Name = d.NetworkName(all[i].ID)
 			}
 			if c.json {
 				return human.PrintJSON(cmd.OutOrStdout(), all)
 			}
-			rows := api.Each(all, func(n api.Network) []string {
-				return []string{d.Label(n.ID), api.Short(n.ID), human.VNI(n.VNI), human.MTU(n.MTU), n.Attach,
+			rows := api.Map(all, func(n api.Network) []string {
+				return []string{d.NetworkLabel(n.ID), api.ShortID(n.ID), human.VNI(n.VNI), human.MTU(n.MTU), n.Attach,
 					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), human.Number(n.Rx), human.Number(n.Forwarded),
 					human.Number(n.Flooded), human.Counts(n.Drops), human.State(n.Down)}
 			})
@@ -201,14 +201,14 @@ could not take, and "missed" those that the container sent faster than they were
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.PortsPath,
 				func(p *api.Port, d *docker.Engine) {
-					p.NetworkName, p.Container = d.Name(p.Network), d.Containers[p.Name]
+					p.NetworkName, p.Container = d.NetworkName(p.Network), d.Containers[p.Name]
 				},
 				func(p api.Port) string { return p.Network },
 				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS"},
 				func(p api.Port, d *docker.Engine) []string {
 					drops := map[string]uint64{"refused": p.Refused, "missed": p.Missed}
 					maps.Copy(drops, p.Drops)
-					return []string{d.Label(p.Network), d.PortLabel(p.Name), p.Kind, human.State(p.Why), p.MAC,
+					return []string{d.NetworkLabel(p.Network), d.PortLabel(p.Name), p.Kind, human.State(p.Why), p.MAC,
 						strings.Join(p.Addresses, " "), human.MTU(p.MTU), human.Number(p.RxFrames), human.Bytes(p.RxBytes),
 						human.Number(p.TxFrames), human.Bytes(p.TxBytes), human.Counts(drops)}
 				})
@@ -231,7 +231,7 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return listRows(cmd, c, args, api.EntriesPath,
 				func(e *api.Entry, d *docker.Engine) {
-					e.NetworkName, e.Container = d.Name(e.Network), d.Containers[e.Port]
+					e.NetworkName, e.Container = d.NetworkName(e.Network), d.Containers[e.Port]
 				},
 				func(e api.Entry) string { return e.Network },
 				[]string{"NETWORK", "VNI", "MAC", "PORT", "KIND", "AGE"},
@@ -240,7 +240,7 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 					if e.Kind != "pinned" {
 						age = human.Ago(e.AgeSeconds)
 					}
-					return []string{d.Label(e.Network), human.VNI(e.VNI), e.MAC.String(), d.PortLabel(e.Port), e.Kind, age}
+					return []string{d.NetworkLabel(e.Network), human.VNI(e.VNI), e.MAC.String(), d.PortLabel(e.Port), e.Kind, age}
 				})
 		},
 	})
@@ -261,11 +261,11 @@ func listRows[R any](cmd *cobra.Command, c *cli, args []string, path string, nam
 	if err != nil {
 		return err
 	}
-	docker.NameAll(cmd.Context(), t.Engine, all, func(r *R) { name(r, t.Engine) }, network)
+	docker.FillNames(cmd.Context(), t.Engine, all, func(r *R) { name(r, t.Engine) }, network)
 	if c.json {
 		return human.PrintJSON(cmd.OutOrStdout(), all)
 	}
-	return human.PrintTable(cmd.OutOrStdout(), head, api.Each(all, func(r R) []string { return row(r, t.Engine) }))
+	return human.PrintTable(cmd.OutOrStdout(), head, api.Map(all, func(r R) []string { return row(r, t.Engine) }))
 }
 
 // netArgument is the NET among the arguments, "" when there is none.

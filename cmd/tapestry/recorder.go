@@ -127,7 +127,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			l.of = docker.Past
+			l.of = docker.Stopped
 			if err := l.find(ctx, c, cmd, args); err != nil {
 				return err
 			}
@@ -191,7 +191,7 @@ func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names
 	if _, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text); err != nil {
 		return err
 	}
-	return n.Forgotten()
+	return n.CheckStopped()
 }
 
 func (c *cli) recorder(ctx context.Context) (r api.Recorder, err error) {
@@ -260,7 +260,7 @@ func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s
 		return nil, v, err
 	}
 	if s.Body = newSpool(s.Body); l.n != nil {
-		s.Told = l.n.Learn
+		s.Told = l.n.AddPort
 	}
 	s.Reader = pcapng.NewReader(s.Body)
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once

@@ -32,7 +32,7 @@ func lookedAt(t *testing.T) (socket string) {
 		whole.ServeHTTP(answer, r)
 		var s api.Status
 		fake.Must(t, json.Unmarshal(answer.Body.Bytes(), &s))
-		s.Captures = []api.Books{{ID: "1", Name: "tapestry capture web -w x", UID: 0, PID: 4711, State: "running", Seconds: 0.04},
+		s.Captures = []api.CaptureStats{{ID: "1", Name: "tapestry capture web -w x", UID: 0, PID: 4711, State: "running", Seconds: 0.04},
 			{ID: "2", Name: "mine\x1b[2J", UID: -1, PID: -1, State: "running", Seconds: 0.04},
 			{ID: "3", Name: "tapestry.capture=tcp port 80", UID: -1, PID: -1, State: "armed", Network: fake.WideID, Endpoint: fake.WebID}}
 		fake.Must(t, json.NewEncoder(w).Encode(s))

@@ -158,7 +158,7 @@ func TestBoundedBytes(t *testing.T) {
 		*s = append(*s, &pcapng.Packet{Data: []byte("frame")})
 	}
 	stopped, packets := 0, 0
-	for b := (&bounded{Blocks: s, mostBytes: 4 * (5 + api.PacketRoom), stop: func() { stopped++ }}); ; {
+	for b := (&bounded{Blocks: s, mostBytes: 4 * (5 + api.PacketOverhead), stop: func() { stopped++ }}); ; {
 		x, err := b.Next()
 		if err == io.EOF {
 			break

@@ -200,7 +200,7 @@ func (o *topCommand) interval() *api.Top {
 		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address),
 			strings.Compare(a.B.Address, b.B.Address))
 	})
-	slices.SortStableFunc(r.Ports, func(a, b api.Traffic) int { return cmp.Compare(b.Rate, a.Rate) })
+	slices.SortStableFunc(r.Ports, func(a, b api.PortTraffic) int { return cmp.Compare(b.Rate, a.Rate) })
 	return r
 }
 
@@ -230,8 +230,8 @@ func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
 	pairs[k] = &both
 }
 
-func (o *topCommand) toTraffic(p *show.Tallied, seconds float64) api.Traffic {
-	r := api.Traffic{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.From.Counts),
+func (o *topCommand) toTraffic(p *show.Tallied, seconds float64) api.PortTraffic {
+	r := api.PortTraffic{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.From.Counts),
 		To: toCounts(p.To.Counts), Drops: p.From.Verdicts.Drops(), Rate: perSecond(p.From.Bytes+p.To.Bytes, seconds)}
 	if p.Remote {
 		r.Kind = "remote"
@@ -257,7 +257,7 @@ func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 	rate := func(c api.Counts) string { return human.Rate(perSecond(c.Bytes, r.Seconds)) }
 	frames := func(c api.Counts) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
 	head := []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES/S", "RATE", "DROPS"}
-	lines := api.Each(r.Flows[:min(rows, len(r.Flows))], func(f api.Flow) []string {
+	lines := api.Map(r.Flows[:min(rows, len(r.Flows))], func(f api.Flow) []string {
 		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f), frames(f.Out) + "/" + frames(f.Back),
 			rate(f.Out) + " / " + rate(f.Back), flowDrops(&f)}
 	})
@@ -269,7 +269,7 @@ func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 		}
 	case "port":
 		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
-		lines = api.Each(r.Ports[:min(rows, len(r.Ports))], func(p api.Traffic) []string {
+		lines = api.Map(r.Ports[:min(rows, len(r.Ports))], func(p api.PortTraffic) []string {
 			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, trafficLabel(&p)), frames(p.From), rate(p.From),
 				frames(p.To), rate(p.To), human.Counts(p.Drops)}
 		})
@@ -287,14 +287,14 @@ func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 }
 
 // trafficLabel is a remote host's address, or a short id.
-func trafficLabel(p *api.Traffic) string {
+func trafficLabel(p *api.PortTraffic) string {
 	switch p.Kind {
 	case "remote":
 		return p.Name
 	case "host":
-		return docker.HostWord + cmp.Or(p.NetworkName, api.Short(p.Network))
+		return docker.HostPrefix + cmp.Or(p.NetworkName, api.ShortID(p.Network))
 	}
-	return api.Short(p.Name)
+	return api.ShortID(p.Name)
 }
 
 func parseEvery(s string) (time.Duration, error) {

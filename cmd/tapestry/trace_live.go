@@ -193,14 +193,14 @@ func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Line
 func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) api.TraceRequest {
 	t := api.TraceRequest{Network: port.Network, Port: port.Name, Frame: p.Data}
 	if port.Remote {
-		t.Port = api.HostOf(port.Name)
+		t.Port = api.WithoutPort(port.Name)
 	}
 	if seen.Kind != ether.None {
 		t.Offload.Kind, t.Offload.Segment, t.Offload.Inner = seen.Kind.String(), seen.Segment, uint16(seen.Inner)
 	}
 	if p.Flags&pcapng.ChecksumNotReady != 0 {
-		t.Offload.SumStart, t.Offload.SumOffset = checksum(p.Data, max(ether.HeaderLen, int(seen.Inner)))
-		t.Offload.NeedsSum = t.Offload.SumStart > 0
+		t.Offload.ChecksumStart, t.Offload.ChecksumOffset = checksum(p.Data, max(ether.HeaderLen, int(seen.Inner)))
+		t.Offload.PartialChecksum = t.Offload.ChecksumStart > 0
 	}
 	return t
 }
@@ -232,8 +232,8 @@ func (r *realTrace) compare(seen capture.Detail, left string, d *docker.Engine) 
 	case seen.Verdict == vswitch.Fault:
 		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + trace.Fate(*r.Trace)
 		return
-	case was == would && left != "" && len(r.Trace.Ways) == 1 && api.HostOf(left) != api.HostOf(r.Trace.Ways[0].Port):
-		was, would = was+" to "+r.Frame.Out, would+" to "+d.PortLabel(r.Trace.Ways[0].Port)
+	case was == would && left != "" && len(r.Trace.Egress) == 1 && api.WithoutPort(left) != api.WithoutPort(r.Trace.Egress[0].Port):
+		was, would = was+" to "+r.Frame.Out, would+" to "+d.PortLabel(r.Trace.Egress[0].Port)
 	case was == would:
 		return
 	}

@@ -290,7 +290,7 @@ func TestTraceJSON(t *testing.T) {
 	}
 	var reply api.Trace
 	if err := json.Unmarshal([]byte(r.out), &reply); err != nil || reply.NetworkName != "wide" || reply.In.Container != "web" ||
-		reply.Ways[0].Container != "db" || reply.Steps[4].Container != "db" || len(reply.Request.Frame) != 1514 || len(reply.Notes) != 1 {
+		reply.Egress[0].Container != "db" || reply.Steps[4].Container != "db" || len(reply.Request.Frame) != 1514 || len(reply.Notes) != 1 {
 		t.Errorf("%v: %+v", err, reply)
 	}
 }

@@ -62,7 +62,7 @@ see tapestry status.` + fmt.Sprintf(jsonHelp, "one object"),
 			if c.json {
 				return human.PrintJSON(cmd.OutOrStdout(), b)
 			}
-			commit := cmp.Or(api.Short(b.Commit), "unknown")
+			commit := cmp.Or(api.ShortID(b.Commit), "unknown")
 			if b.Modified {
 				commit += " (modified)"
 			}
