@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // Options of one run.
@@ -63,9 +65,9 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 			fmt.Fprintf(o.Progress, "a system call takes %.0f ns here: what works in user space has worse ratios than elsewhere\n", r.Machine.SyscallNS)
 		}
 		p.dear = r.Machine.dear()
-		before, stolenBefore, _ := stolen()
+		before, stolenBefore, _ := traffic.Stolen()
 		err = r.fill(ctx, p, o.Binary, o.Progress)
-		if after, stolenAfter, e := stolen(); e == nil && after > before {
+		if after, stolenAfter, e := traffic.Stolen(); e == nil && after > before {
 			r.Machine.Steal = (stolenAfter - stolenBefore) / (after - before)
 		}
 	}

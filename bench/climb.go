@@ -6,6 +6,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // A rung is one kind of network and what is measured on it.
@@ -29,10 +31,10 @@ type lane struct {
 // A series is what a lane reached.
 type series struct {
 	rounds []int
-	values []float64 // one for each of these
-	cdfs   [][]Point // likewise, or none
-	notes  []string  // likewise
-	failed []int     // rounds that gave no value, in the second try either
+	values []float64         // one for each of these
+	cdfs   [][]traffic.Point // likewise, or none
+	notes  []string          // likewise
+	failed []int             // rounds that gave no value, in the second try either
 }
 
 // givenUp is how many rounds of a measure may fail before it is not tried on that bed any more.
@@ -121,7 +123,7 @@ func (r rung) warm(ctx context.Context, w way) (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.stream(ctx, 1, forward, false, 500*time.Millisecond)
+	_, err = b.stream(ctx, 1, traffic.Forward, false, 500*time.Millisecond)
 	for _, m := range r.measures {
 		if m.warm && err == nil {
 			_, err = m.take(ctx, b, 0)
@@ -197,16 +199,16 @@ func (l *lane) take(ctx context.Context, m measure, d time.Duration) (got outcom
 // rest waits until the machine does little, for a tenth of a second at most: what the run before it leaves to be done,
 // flows to be closed and garbage to be collected, is not the next one's.
 func rest(ctx context.Context) error {
-	before, err := cpuSeconds()
+	before, err := traffic.CPUSeconds()
 	for range 4 {
 		if err != nil {
 			return err
 		}
-		if err = sleep(ctx, 25*time.Millisecond); err != nil {
+		if err = traffic.Sleep(ctx, 25*time.Millisecond); err != nil {
 			return err
 		}
 		var after float64
-		if after, err = cpuSeconds(); after-before < 0.015 { // one tick of its clock, which may be anybody's
+		if after, err = traffic.CPUSeconds(); after-before < 0.015 { // one tick of its clock, which may be anybody's
 			return err
 		}
 		before = after

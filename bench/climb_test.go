@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // named is a way that cannot make anything.
@@ -124,7 +126,7 @@ func TestOurFailuresCount(t *testing.T) {
 func TestSeriesResult(t *testing.T) {
 	s := inTurn(50, 90, 60)
 	for _, v := range s.values {
-		s.cdfs = append(s.cdfs, []Point{{X: v, Y: 0.5}})
+		s.cdfs = append(s.cdfs, []traffic.Point{{X: v, Y: 0.5}})
 	}
 	if r := s.result("any"); r.Median != 60 || len(r.CDF) != 1 || r.CDF[0].X != 60 {
 		t.Errorf("got %+v, want the distribution around 60", r)

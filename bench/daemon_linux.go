@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // A daemon is a tapestry alone on a host of its own, with as many endpoints as the bench likes. Their containers' ends
@@ -232,7 +234,7 @@ func (d *daemon) roundTrip(ctx context.Context, network, times int) (float64, er
 	const port = 5201
 	var ends [2]int
 	for i, c := range d.pair {
-		err := within(c.pid(), func() (err error) {
+		err := traffic.Within(c.pid(), func() (err error) {
 			ends[i], err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			return err
 		})

@@ -10,13 +10,16 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/poll"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // The parts of the ladder that are descriptors of the kernel. They live in the namespace of the thread that opens them.
@@ -31,21 +34,21 @@ func inLot(super bool) int {
 
 func frameOf(super bool, from, to ether.MAC) ether.Frame {
 	if super {
-		return superFrame(from, to)
+		return traffic.SuperFrame(from, to)
 	}
-	return shortest(from, to)
+	return traffic.Shortest(from, to)
 }
 
 // A socket is a TAP of the ladder: frames are written to its link by a packet socket, as a container's kernel would.
 type socket struct {
 	*tap.Device
-	*wire
+	*traffic.Wire
 	spec tap.Spec
 }
 
 // openTAP makes the n-th TAP. Its own address is nobody's destination, so what is written to it ends at the kernel's door.
 func openTAP(n int) (*socket, error) {
-	s := &socket{spec: tap.Spec{ID: fmt.Sprintf("bench%07d", n), Tag: "tapestry:bench:" + strconv.Itoa(n), Mode: tap.Direct, MAC: station(1 << 20), MTU: 1500}}
+	s := &socket{spec: tap.Spec{ID: fmt.Sprintf("bench%07d", n), Tag: "tapestry:bench:" + strconv.Itoa(n), Mode: tap.Direct, MAC: traffic.Station(1 << 20), MTU: 1500}}
 	dev, err := tap.Create(s.spec)
 	if err != nil {
 		return nil, err
@@ -58,7 +61,7 @@ func openTAP(n int) (*socket, error) {
 		err = netlink.LinkSetUp(link)
 	}
 	if err == nil {
-		s.wire, err = openWire(link)
+		s.Wire, err = traffic.OpenWire(link)
 	}
 	if err != nil {
 		s.close()
@@ -68,8 +71,8 @@ func openTAP(n int) (*socket, error) {
 }
 
 func (s *socket) close() {
-	if s.wire != nil {
-		s.wire.close()
+	if s.Wire != nil {
+		s.Wire.Close()
 	}
 	_ = s.Device.Close()
 	_ = tap.Remove(s.spec)
@@ -82,7 +85,7 @@ func tapPart(super bool) (batch, func(), error) {
 		return nil, nil, err
 	}
 	n := inLot(super)
-	v := newVolley(frameOf(super, station(0), station(1)), n)
+	v := traffic.NewVolley(frameOf(super, traffic.Station(0), traffic.Station(1)), n)
 	arena, lot := make([]byte, poll.ArenaSize), make([]*ether.Frame, 0, 2*n)
 	read, written := 0, 0
 	s.Bind(func(frames []ether.Frame) {
@@ -95,7 +98,7 @@ func tapPart(super bool) (batch, func(), error) {
 		written += sent
 	})
 	return func(ctx context.Context) (int, time.Duration, error) {
-		if err := s.write(v); err != nil {
+		if err := s.Write(v); err != nil {
 			return 0, 0, err
 		}
 		read, written = 0, 0
@@ -161,7 +164,7 @@ func throughPart(super bool) (run batch, end func(), err error) {
 		}
 		ends = append(ends, taps[i].close)
 		ports[i] = sw.Attach("", taps[i].Device, false, 1514)
-		ports[i].Pin(station(i))
+		ports[i].Pin(traffic.Station(i))
 		taps[i].Bind(ports[i].Ingress)
 	}
 	if _, err = workers.Add(taps[0], 0, func(error) {}); err != nil {
@@ -173,14 +176,14 @@ func throughPart(super bool) (run batch, end func(), err error) {
 	ends = append(ends, func() { cancel(); <-ended })
 
 	lot := inLot(super)
-	v := newVolley(frameOf(super, station(0), station(1)), lot)
+	v := traffic.NewVolley(frameOf(super, traffic.Station(0), traffic.Station(1)), lot)
 	return func(ctx context.Context) (int, time.Duration, error) {
 		total := 64 * lot
 		began, before := time.Now(), ports[1].Stats()
 		var sent, seen int
 		for seen < total {
 			if sent < total && sent-seen+lot <= ahead {
-				if err := taps[0].write(v); err != nil {
+				if err := taps[0].Write(v); err != nil {
 					return 0, 0, err
 				}
 				sent += lot
@@ -204,9 +207,9 @@ func throughPart(super bool) (run batch, end func(), err error) {
 // reach at most. A train is a super-frame's worth, or sixty-four datagrams that each could hold a frame of 64 bytes.
 func udpPart(super bool) (batch, func(), error) {
 	const vxlan = 8
-	size, n, counted := shortFrame+vxlan, 64, 64
+	size, n, counted := traffic.ShortFrame+vxlan, 64, 64
 	if super {
-		size, n, counted = segmentSize+54+vxlan, (superPayload+segmentSize-1)/segmentSize, 1
+		size, n, counted = traffic.SegmentSize+54+vxlan, (traffic.SuperPayload+traffic.SegmentSize-1)/traffic.SegmentSize, 1
 	}
 	from, err := udpSocket()
 	if err != nil {
@@ -296,11 +299,11 @@ func tunnelPart(super bool) (run batch, end func(), err error) {
 	}
 	n, each := 64, 1 // frames sent, and what one of them arrives as
 	if super {
-		n, each = 1, (superPayload+segmentSize-1)/segmentSize
+		n, each = 1, (traffic.SuperPayload+traffic.SegmentSize-1)/traffic.SegmentSize
 	}
 	frames, lot := make([]ether.Frame, n), make([]*ether.Frame, n)
 	for i := range frames {
-		frames[i] = frameOf(super, station(0), station(1))
+		frames[i] = frameOf(super, traffic.Station(0), traffic.Station(1))
 		if err := frames[i].Check(); err != nil {
 			end()
 			return nil, nil, err

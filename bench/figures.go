@@ -1,6 +1,10 @@
 package bench
 
-import "time"
+import (
+	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
+)
 
 // A Report is what one run of the bench showed: what --json prints.
 type Report struct {
@@ -43,12 +47,12 @@ type Case struct {
 
 // A Result is what one way reached in one case.
 type Result struct {
-	Way    string    `json:"way"` // "tapestry", "kernel bridge", "kernel VXLAN", "Docker bridge", "Docker overlay", "Open vSwitch", "VDE", "wireguard-go"
-	Values []float64 `json:"values"`
-	Median float64   `json:"median"`
-	Runs   []float64 `json:"runs,omitempty"` // median of each run that was merged
-	CDF    []Point   `json:"cdf,omitempty"`  // echo only: X µs, Y the share of answers that took no longer, 0..1
-	Note   string    `json:"note,omitempty"` // what the figure is bounded by
+	Way    string          `json:"way"` // "tapestry", "kernel bridge", "kernel VXLAN", "Docker bridge", "Docker overlay", "Open vSwitch", "VDE", "wireguard-go"
+	Values []float64       `json:"values"`
+	Median float64         `json:"median"`
+	Runs   []float64       `json:"runs,omitempty"` // median of each run that was merged
+	CDF    []traffic.Point `json:"cdf,omitempty"`  // echo only: X µs, Y the share of answers that took no longer, 0..1
+	Note   string          `json:"note,omitempty"` // what the figure is bounded by
 }
 
 // A Ratio is tapestry's figure over another way's, both of one round: what else the machine does
@@ -78,18 +82,12 @@ type Part struct {
 
 // A Curve shows what a figure does when something grows.
 type Curve struct {
-	Name   string  `json:"name"`    // "RSS by endpoints"
-	X      string  `json:"x_label"` // "endpoints"
-	Y      string  `json:"y_label"` // "MB"
-	Points []Point `json:"points"`
-	Flat   bool    `json:"flat"`           // the last point lies within twice the first
-	Note   string  `json:"note,omitempty"` // why not, if not
-}
-
-// A Point of a plot.
-type Point struct {
-	X float64 `json:"x"`
-	Y float64 `json:"y"`
+	Name   string          `json:"name"`    // "RSS by endpoints"
+	X      string          `json:"x_label"` // "endpoints"
+	Y      string          `json:"y_label"` // "MB"
+	Points []traffic.Point `json:"points"`
+	Flat   bool            `json:"flat"`           // the last point lies within twice the first
+	Note   string          `json:"note,omitempty"` // why not, if not
 }
 
 // A Skip is something that was not measured.

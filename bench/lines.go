@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // ratioChart has a line for each ratio: the median, the interval around it, 1, and the bound. Right is always better:
@@ -144,7 +146,7 @@ func family(measure string) string {
 // cdfChart shows which share of answers took no longer than what. The scale of shares is that of the normal
 // distribution, so that the tail is as wide as the middle; a line for each way.
 func cdfChart(rung, kind string, results []Result) chart {
-	ways, points := []string(nil), [][]Point(nil)
+	ways, points := []string(nil), [][]traffic.Point(nil)
 	low, high := math.Inf(1), 0.0
 	for _, r := range results {
 		s := spread(r.CDF)
@@ -195,7 +197,7 @@ func cdfChart(rung, kind string, results []Result) chart {
 }
 
 // cdf draws the line of the i-th way, with dots where p50 and p99 are.
-func (p pen) cdf(points []Point, x, y axis, c color.RGBA, i int) {
+func (p pen) cdf(points []traffic.Point, x, y axis, c color.RGBA, i int) {
 	var xy []float64
 	for _, pt := range points {
 		px, py := x.at(pt.X), y.at(pt.Y)
@@ -221,11 +223,11 @@ func dash(i int) float64 { return []float64{0, 7, 3, 1.5, 11}[i%5] }
 func probit(share float64) float64 { return math.Sqrt2 * math.Erfinv(2*share-1) }
 
 // spread is what can be drawn of a distribution: finite, in order, shares from 1 % to 99.95 %.
-func spread(cdf []Point) []Point {
-	s := slices.DeleteFunc(slices.Clone(cdf), func(p Point) bool {
+func spread(cdf []traffic.Point) []traffic.Point {
+	s := slices.DeleteFunc(slices.Clone(cdf), func(p traffic.Point) bool {
 		return !finite(p.X) || p.X <= 0 || !(p.Y >= .01 && p.Y <= 1)
 	})
-	slices.SortStableFunc(s, func(a, b Point) int { return cmp.Or(cmp.Compare(a.X, b.X), cmp.Compare(a.Y, b.Y)) })
+	slices.SortStableFunc(s, func(a, b traffic.Point) int { return cmp.Or(cmp.Compare(a.X, b.X), cmp.Compare(a.Y, b.Y)) })
 	for i, p := range s {
 		if p.Y >= .9995 {
 			return s[:i+1]
@@ -235,7 +237,7 @@ func spread(cdf []Point) []Point {
 }
 
 // quantile is the first X that holds a share; NaN if none does.
-func quantile(cdf []Point, share float64) float64 {
+func quantile(cdf []traffic.Point, share float64) float64 {
 	for _, p := range cdf {
 		if p.Y >= share {
 			return p.X
@@ -247,8 +249,8 @@ func quantile(cdf []Point, share float64) float64 {
 // curveChart shows what a figure does when something grows: y from zero, x logarithmic if it can be.
 func curveChart(c Curve) chart {
 	const top, foot = 60.0, 176.0
-	points := slices.DeleteFunc(slices.Clone(c.Points), func(p Point) bool { return !finite(p.X) || !finite(p.Y) })
-	slices.SortStableFunc(points, func(a, b Point) int { return cmp.Compare(a.X, b.X) })
+	points := slices.DeleteFunc(slices.Clone(c.Points), func(p traffic.Point) bool { return !finite(p.X) || !finite(p.Y) })
+	slices.SortStableFunc(points, func(a, b traffic.Point) int { return cmp.Compare(a.X, b.X) })
 	f := chart{name: "curve " + c.Name, title: sentence(c.Name), width: halfWidth, height: 212}
 	f.about = fmt.Sprintf("%s by %s, %d points", c.Y, c.X, len(points))
 	if f.note = c.Y + ", from zero. Lower is better. " + flat(c); len(points) == 0 {
@@ -283,7 +285,7 @@ func curveChart(c Curve) chart {
 	return f
 }
 
-func (p pen) curve(points []Point, x, y axis) {
+func (p pen) curve(points []traffic.Point, x, y axis) {
 	var xy []float64
 	for _, pt := range points {
 		xy = append(xy, x.at(pt.X), y.at(pt.Y))

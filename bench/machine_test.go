@@ -67,18 +67,6 @@ func TestWakesBesideCollections(t *testing.T) {
 	}
 }
 
-func TestStolen(t *testing.T) {
-	all, steal, err := parseStolen([]byte("cpu  10 20 30 40 1 2 3 4 50 60\ncpu0 1\n"))
-	if err != nil || all != 110 || steal != 4 {
-		t.Errorf("%v ticks, %v of them stolen, %v: want 110 and 4", all, steal, err)
-	}
-	for _, bad := range []string{"", "cpu", "cpu 1 2 3 4 5 6 7", "cpu 1 2 3 4 5 6 7 x", "intr 1 2 3 4 5 6 7 8"} {
-		if _, _, err := parseStolen([]byte(bad)); err == nil {
-			t.Errorf("%q was read", bad)
-		}
-	}
-}
-
 func TestBusy(t *testing.T) {
 	for load, want := range map[string]bool{"0.00": false, "0.50": false, "0.51": true, "10.74": true, "": false} {
 		if got := (Machine{Load: load}).busy(); got != want {

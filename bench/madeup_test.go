@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // madeUp is a report as a full run gives it, always the same one. Its figures are invented.
@@ -81,7 +83,7 @@ func madeUp() *Report {
 	curve := func(name, x, y, note string, of func(x float64) float64, xs ...float64) {
 		c := Curve{Name: name, X: x, Y: y, Note: note, Flat: note == ""}
 		for _, v := range xs {
-			c.Points = append(c.Points, Point{v, of(v) * (1 + .03*rng.NormFloat64())})
+			c.Points = append(c.Points, traffic.Point{X: v, Y: of(v) * (1 + .03*rng.NormFloat64())})
 		}
 		r.Curves = append(r.Curves, c)
 	}
@@ -118,17 +120,17 @@ func sick() *Report {
 			Case{Rung: rung},
 			Case{Rung: rung, Measure: strange, Unit: strange, Results: []Result{{}, {Way: strange}, {Way: long, Median: nan}}},
 			Case{Rung: rung, Measure: "not finite", Unit: "Gb/s", Bound: 1, Results: []Result{
-				{Way: ourWay, Values: []float64{nan, inf, 1}, Median: inf, CDF: []Point{{nan, 0.5}, {inf, 1}}}, {Way: "VDE", Median: -inf}},
+				{Way: ourWay, Values: []float64{nan, inf, 1}, Median: inf, CDF: []traffic.Point{{X: nan, Y: 0.5}, {X: inf, Y: 1}}}, {Way: "VDE", Median: -inf}},
 				Ratios: []Ratio{{Against: "VDE", Values: []float64{nan}, Median: nan, Low: -inf, High: inf, Bound: inf}, {Against: "gone", Bound: 1}}},
 			Case{Rung: rung, Measure: "zero", Unit: "µs", Lower: true, Bound: 1, Results: []Result{
-				{Way: ourWay, Values: []float64{0}, CDF: []Point{{0, 0.5}, {1, 1}}}, {Way: "VDE", Values: []float64{0, 0}, CDF: []Point{{5, 0.5}, {5, 1}}}},
+				{Way: ourWay, Values: []float64{0}, CDF: []traffic.Point{{X: 0, Y: 0.5}, {X: 1, Y: 1}}}, {Way: "VDE", Values: []float64{0, 0}, CDF: []traffic.Point{{X: 5, Y: 0.5}, {X: 5, Y: 1}}}},
 				Ratios: []Ratio{{Against: strange, Values: []float64{0}, Bound: 1, Verdict: below}, {Against: long, Values: []float64{-1}, Median: -1, Low: -2, High: 0}}},
 			Case{Rung: rung, Measure: "far apart", Unit: "ms", Results: []Result{{Way: ourWay, Values: []float64{5e-324}, Median: 5e-324},
 				{Way: "VDE", Values: []float64{math.MaxFloat64}, Median: math.MaxFloat64}, {Way: "-", Values: []float64{-7}, Median: -7}},
 				Ratios: []Ratio{{Against: "VDE", Values: []float64{5e-324}, Median: 5e-324, Low: 5e-324, High: math.MaxFloat64}}})
 	}
 	r.Parts = []Part{{}, {strange, nan, inf, nan}, {long, 5e-324, math.MaxFloat64, -inf}, {"negative", -1, -1, -1}}
-	for _, points := range [][]Point{nil, {{1, 1}}, {{0, 0}}, {{-5, -5}, {5, 5}}, {{nan, 1}, {1, inf}}, {{1, 0}, {1, 0}}, {{5e-324, 5e-324}, {math.MaxFloat64, math.MaxFloat64}}} {
+	for _, points := range [][]traffic.Point{nil, {{X: 1, Y: 1}}, {{X: 0, Y: 0}}, {{X: -5, Y: -5}, {X: 5, Y: 5}}, {{X: nan, Y: 1}, {X: 1, Y: inf}}, {{X: 1, Y: 0}, {X: 1, Y: 0}}, {{X: 5e-324, Y: 5e-324}, {X: math.MaxFloat64, Y: math.MaxFloat64}}} {
 		r.Curves = append(r.Curves, Curve{Name: strange, X: long, Y: strange, Note: strange, Points: points})
 	}
 	r.Skipped = []Skip{{}, {strange, long}}
@@ -136,10 +138,10 @@ func sick() *Report {
 }
 
 // logNormal is a distribution around a median, with a tail.
-func logNormal(median, sigma float64) []Point {
-	var cdf []Point
+func logNormal(median, sigma float64) []traffic.Point {
+	var cdf []traffic.Point
 	for z := -3.0; z <= 3.6; z += .05 {
-		cdf = append(cdf, Point{median * math.Exp(sigma*z+.035*math.Max(0, z)*z*z*z/4), .5 * math.Erfc(-z/math.Sqrt2)})
+		cdf = append(cdf, traffic.Point{X: median * math.Exp(sigma*z+.035*math.Max(0, z)*z*z*z/4), Y: .5 * math.Erfc(-z/math.Sqrt2)})
 	}
 	return cdf
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // A measure is a run of traffic, and the figures that it gives.
@@ -21,7 +23,7 @@ type measure struct {
 // distribution of the first if it has one.
 type outcome struct {
 	values []float64
-	cdf    []Point
+	cdf    []traffic.Point
 	note   string // what the first is bounded by, if not by the way
 }
 
@@ -45,7 +47,7 @@ const (
 )
 
 // throughput is TCP: Gb/s that arrived.
-func throughput(name string, rank rank, flows int, dir direction, v6 bool) measure {
+func throughput(name string, rank rank, flows int, dir traffic.Direction, v6 bool) measure {
 	return measure{[]figure{{name: name, unit: "Gb/s"}}, rank, 1, 0, 0, false,
 		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
 			r, err := b.stream(ctx, flows, dir, v6, d)
@@ -57,7 +59,7 @@ func throughput(name string, rank rank, flows int, dir direction, v6 bool) measu
 func oneFlow() measure {
 	return measure{[]figure{{name: tcpOne, unit: "Gb/s"}, {cpuTCP, "s/GB", true}}, always, 1, 0, 0, false,
 		func(ctx context.Context, b *bed, d time.Duration) (outcome, error) {
-			r, err := b.stream(ctx, 1, forward, false, d)
+			r, err := b.stream(ctx, 1, traffic.Forward, false, d)
 			return outcome{values: []float64{r.value, r.cpu / (r.bytes / 1e9)}}, err
 		}}
 }
@@ -149,9 +151,9 @@ func arrival(name string, rank rank, external bool) measure {
 // ladder is all rungs, with all that may stand on them. On Docker's only what shows whether it is different there.
 func ladder(o Options) []rung {
 	bare := func(eight, small rank) []measure {
-		return []measure{oneFlow(), throughput(tcpEight, eight, 8, forward, false), smallPackets(small), echo(),
-			throughput("TCP, 1 flow, reverse", full, 1, reverse, false), throughput("TCP, 1 flow each way", full, 1, both, false),
-			throughput("TCP over IPv6, 1 flow", full, 1, forward, true), largePackets(), residence()}
+		return []measure{oneFlow(), throughput(tcpEight, eight, 8, traffic.Forward, false), smallPackets(small), echo(),
+			throughput("TCP, 1 flow, reverse", full, 1, traffic.Reverse, false), throughput("TCP, 1 flow each way", full, 1, traffic.Both, false),
+			throughput("TCP over IPv6, 1 flow", full, 1, traffic.Forward, true), largePackets(), residence()}
 	}
 	near := append(bare(often, full), nestedFlow())
 	docker := func(driver string) way { return &onDocker{driver: driver, binary: o.Binary, agent: o.Agent} }
@@ -159,7 +161,7 @@ func ladder(o Options) []rung {
 		{oneHost, []way{tapestry{o.Binary}, kernel{}, vde{}}, false, 0.8, near},
 		{twoHosts, []way{tapestry{o.Binary}, kernel{across: true}, openVSwitch{}, wireguard{o.Wireguard}}, true, 1.2, bare(full, always)},
 		{dockerOneHost, []way{docker("tapestry"), docker("bridge")}, false, 3,
-			[]measure{oneFlow(), iperf("cubic"), iperf("bbr"), throughput(tcpEight, full, 8, forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
+			[]measure{oneFlow(), iperf("cubic"), iperf("bbr"), throughput(tcpEight, full, 8, traffic.Forward, false), echo(), arrival(pingNoExit, often, false), arrival(firstPing, full, true)}},
 		{dockerTwoHosts, []way{docker("tapestry"), docker("overlay")}, true, 6, []measure{oneFlow(), iperf("cubic"), iperf("bbr"), smallPackets(full), echo()}},
 	}
 	if o.Quick {

@@ -4,6 +4,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // Ten million datagrams: none of them comes in another order than it was sent in, and none comes twice. Most are sent
@@ -35,7 +37,7 @@ func TestOrder(t *testing.T) {
 				{"4 flows, singly", 4, 400_000, 1},
 			} {
 				t.Run(c.name, func(t *testing.T) {
-					j := job{Kind: "order", Flows: c.flows, Size: 64, Frames: c.frames, Train: c.trains, For: 5 * time.Minute}
+					j := traffic.Job{Kind: "order", Flows: c.flows, Size: 64, Frames: c.frames, Train: c.trains, For: 5 * time.Minute}
 					a, err := b.ask(ctx, j, b.target(false))
 					if err != nil {
 						t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -39,7 +40,7 @@ func parts(ctx context.Context, quick bool, progress io.Writer) (all []Part, ski
 	if quick {
 		slice = 20 * time.Millisecond
 	}
-	err = apart(func() error {
+	err = traffic.Apart(func() error {
 		for _, p := range partLadder {
 			figure, err := p.measure(ctx, slice)
 			if ctx.Err() != nil {
@@ -75,7 +76,7 @@ func (p part) measure(ctx context.Context, slice time.Duration) (Part, error) {
 		switch {
 		case nanos == 0:
 		case super:
-			figure.Gbps = superPayload * 8 / nanos
+			figure.Gbps = traffic.SuperPayload * 8 / nanos
 		default:
 			figure.Nanos = nanos
 		}
@@ -112,9 +113,9 @@ func pace(ctx context.Context, slice time.Duration, run batch) (nanos, allocs fl
 
 // copyPart copies within an arena as large as a worker's: what no switch in user space does without, once a side.
 func copyPart(super bool) (batch, func(), error) {
-	size, n := shortFrame, 64
+	size, n := traffic.ShortFrame, 64
 	if super {
-		size, n = superPayload, 7
+		size, n = traffic.SuperPayload, 7
 	}
 	from, to := make([]byte, n*size), make([]byte, n*size)
 	const rounds = 16 // a look at the clock costs as much as a short frame
@@ -133,7 +134,7 @@ func copyPart(super bool) (batch, func(), error) {
 type sink struct{}
 
 func (sink) Send(frames []*ether.Frame) (sent, bytes int) {
-	return len(frames), shortFrame * len(frames)
+	return len(frames), traffic.ShortFrame * len(frames)
 }
 
 // switchPart lets a switch decide for batches of 64 frames. It does not touch what is behind the headers, so Gb/s would
@@ -146,11 +147,11 @@ func switchPart(flows int) func(super bool) (batch, func(), error) {
 		s := vswitch.New(vswitch.Config{})
 		in := s.Attach("in", sink{}, false, 1514)
 		for i := range flows {
-			s.Attach("out", sink{}, false, 1514).Pin(station(1 + i))
+			s.Attach("out", sink{}, false, 1514).Pin(traffic.Station(1 + i))
 		}
 		frames := make([]ether.Frame, 64)
 		for i := range frames {
-			frames[i] = finish(shortest(station(0), station(1+i%flows)))
+			frames[i] = traffic.Complete(traffic.Shortest(traffic.Station(0), traffic.Station(1+i%flows)))
 		}
 		const rounds = 16
 		return func(context.Context) (int, time.Duration, error) {
@@ -168,9 +169,9 @@ func nothing(context.Context) (int, time.Duration, error) { return 0, 0, nil }
 // cutPart cuts a super-frame as it would leave by a tunnel, and joins what came of it as it would enter a TAP: a
 // stream's, or sixty-four datagrams' of which each is a frame of 64 bytes.
 func cutPart(super bool) (batch, func(), error) {
-	whole, counted := datagrams(station(0), station(1), 64), 64
+	whole, counted := traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 64
 	if super {
-		whole, counted = superFrame(station(0), station(1)), 1
+		whole, counted = traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), 1
 	}
 	if err := whole.Check(); err != nil {
 		return nil, nil, err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/ether"
 )
 
@@ -18,15 +19,15 @@ func TestFrames(t *testing.T) {
 		frame    ether.Frame
 		len, cut int // bytes, and frames of 64 bytes or of a segment that it is cut into; 0: it is no super-frame
 	}{
-		{"super-frame", superFrame(station(0), station(1)), superPayload + 54, 43},
-		{"datagrams", datagrams(station(0), station(1), 64), 42 + 64*22, 64},
-		{"one frame", shortest(station(0), station(1)), shortFrame, 0},
+		{"super-frame", traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), traffic.SuperPayload + 54, 43},
+		{"datagrams", traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 42 + 64*22, 64},
+		{"one frame", traffic.Shortest(traffic.Station(0), traffic.Station(1)), traffic.ShortFrame, 0},
 	} {
 		f := k.frame
 		if err := f.Check(); err != nil {
 			t.Errorf("%s: %v", k.name, err)
 		}
-		if f.Len() != k.len || f.Src() != station(0) || f.Dst() != station(1) {
+		if f.Len() != k.len || f.Src() != traffic.Station(0) || f.Dst() != traffic.Station(1) {
 			t.Errorf("%s: %d bytes from %s to %s, want %d", k.name, f.Len(), f.Src(), f.Dst(), k.len)
 		}
 		var c ether.Cutter
@@ -41,7 +42,7 @@ func TestFrames(t *testing.T) {
 			t.Errorf("%s: cut into %d, want %d", k.name, cut, k.cut)
 		}
 	}
-	f := finish(shortest(station(0), station(1)))
+	f := traffic.Complete(traffic.Shortest(traffic.Station(0), traffic.Station(1)))
 	udp := f.Bytes()[34:]
 	if sum := ether.Sum(udp, uint32(ether.Sum(f.Bytes()[26:34], uint32(17+len(udp))))); sum != 0xffff {
 		t.Errorf("the finished frame sums up to %#x, want 0xffff", sum)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // Table writes the report for people, in 120 columns.
@@ -162,7 +164,7 @@ func (c Curve) row() []string {
 	if len(c.Points) == 0 {
 		return []string{c.Name, "", "", ""}
 	}
-	at := func(p Point) string { return fmt.Sprintf("%s %s at %.0f %s", show(p.Y), c.Y, p.X, c.X) }
+	at := func(p traffic.Point) string { return fmt.Sprintf("%s %s at %.0f %s", show(p.Y), c.Y, p.X, c.X) }
 	flat := "yes"
 	if !c.Flat {
 		flat = "no"

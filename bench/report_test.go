@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // sample is a report with something of everything.
@@ -31,7 +33,7 @@ func sample() *Report {
 			{Rung: alone, Measure: rssIdle, Unit: "MB", Lower: true, Results: []Result{result(ourWay, 70)}, Bound: 64, Aim: 40, Verdict: above},
 		},
 		Parts:   []Part{{Name: "memory copy", Gbps: 81.5, Nanos: 2.5, Allocs: 0.0001}},
-		Curves:  []Curve{{Name: "start-up", X: "endpoints", Y: "ms", Points: []Point{{2, 20}, {1000, 1404}}, Note: "one after the other"}},
+		Curves:  []Curve{{Name: "start-up", X: "endpoints", Y: "ms", Points: []traffic.Point{{X: 2, Y: 20}, {X: 1000, Y: 1404}}, Note: "one after the other"}},
 		Skipped: []Skip{{"two hosts: Open vSwitch", "needs ovs-vswitchd (Debian: apt-get install openvswitch-switch)\nand more"}},
 	}
 }

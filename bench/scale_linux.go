@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // curves grows one thing after the other and shows what that does.
@@ -52,7 +54,9 @@ func grow(of string, sizes []int, measure func(n int) error) error {
 }
 
 // add puts a point on a curve.
-func (c *Curve) add(x int, y float64) { c.Points = append(c.Points, Point{float64(x), y}) }
+func (c *Curve) add(x int, y float64) {
+	c.Points = append(c.Points, traffic.Point{X: float64(x), Y: y})
+}
 
 // judge says whether a curve is flat, and why if it is not. In why, %s stands for what one more costs.
 func (c *Curve) judge(unit float64, of, why string) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -17,15 +18,15 @@ import (
 func TestCurveJudge(t *testing.T) {
 	for _, k := range []struct {
 		name   string
-		points []Point
+		points []traffic.Point
 		flat   bool
 		note   string
 	}{
-		{"the same", []Point{{1, 10}, {1000, 10}}, true, ""},
-		{"twice", []Point{{1, 10}, {1000, 20}}, true, ""},
-		{"less", []Point{{1, 10}, {1000, 1}}, true, ""},
-		{"more", []Point{{0, 10}, {500, 500}, {1000, 30}}, false, "20 kB for each"},
-		{"one", []Point{{1, 10}}, true, ""},
+		{"the same", []traffic.Point{{X: 1, Y: 10}, {X: 1000, Y: 10}}, true, ""},
+		{"twice", []traffic.Point{{X: 1, Y: 10}, {X: 1000, Y: 20}}, true, ""},
+		{"less", []traffic.Point{{X: 1, Y: 10}, {X: 1000, Y: 1}}, true, ""},
+		{"more", []traffic.Point{{X: 0, Y: 10}, {X: 500, Y: 500}, {X: 1000, Y: 30}}, false, "20 kB for each"},
+		{"one", []traffic.Point{{X: 1, Y: 10}}, true, ""},
 	} {
 		c := Curve{Points: k.points}
 		c.judge(1000, "kB", "%s for each")
@@ -36,7 +37,7 @@ func TestCurveJudge(t *testing.T) {
 }
 
 func TestIdleRSS(t *testing.T) {
-	all := []Curve{{Name: "other", Points: []Point{{1000, 1}}}, {Name: idleEndpoints, Points: []Point{{2, 18}, {1000, 30}}}}
+	all := []Curve{{Name: "other", Points: []traffic.Point{{X: 1000, Y: 1}}}, {Name: idleEndpoints, Points: []traffic.Point{{X: 2, Y: 18}, {X: 1000, Y: 30}}}}
 	if mb, ok := idleRSS(all); mb != 30 || !ok {
 		t.Errorf("%v, %v", mb, ok)
 	}

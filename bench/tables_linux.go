@@ -10,10 +10,13 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/ether"
+
+	"github.com/vishvananda/netlink"
+
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
-	"github.com/vishvananda/netlink"
 )
 
 // byPeers floods a frame to more and more remote hosts. They do not exist: behind the first router the datagrams end.
@@ -21,7 +24,7 @@ func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []Curve, 
 	cost := Curve{Name: "flooded frame, to each peer", X: "peers", Y: "ns"}
 	memory := Curve{Name: "memory of a peer", X: "peers", Y: "kB"}
 	added := Curve{Name: "peer added", X: "peers", Y: "µs"}
-	err = apart(func() error {
+	err = traffic.Apart(func() error {
 		local, err := dropEverything()
 		if err != nil {
 			return err
@@ -33,7 +36,7 @@ func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []Curve, 
 		defer v.Close()
 		sw := vswitch.New(vswitch.Config{})
 		in := sw.Attach("container", sink{}, false, 1514)
-		frames := []ether.Frame{finish(shortest(station(0), ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}))}
+		frames := []ether.Frame{traffic.Complete(traffic.Shortest(traffic.Station(0), ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}))}
 		empty, peers := heap(), 0
 		for _, n := range steps(quick, []int{1, 100, 1000}, 1, 10, 100, 1000) {
 			began, before := time.Now(), peers
@@ -160,7 +163,7 @@ type tables struct {
 func newTables(n int) *tables {
 	t := &tables{n: n, next: n}
 	for i := range t.frames {
-		t.frames[i] = finish(shortest(station(0), station(0)))
+		t.frames[i] = traffic.Complete(traffic.Shortest(traffic.Station(0), traffic.Station(0)))
 	}
 	var took time.Duration
 	empty := heap()
@@ -168,12 +171,12 @@ func newTables(n int) *tables {
 		sw := vswitch.New(vswitch.Config{PerPort: n, PerNetwork: 2 * n})
 		t.switches = append(t.switches, sw)
 		t.in, t.owner = sw.Attach("in", sink{}, false, 1514), sw.Attach("owner", sink{}, true, 1514)
-		t.in.Pin(station(-1))
+		t.in.Pin(traffic.Station(-1))
 		began := time.Now()
 		for at := 0; at < n; at += len(t.frames) {
 			lot := t.frames[:min(len(t.frames), n-at)]
 			for i := range lot {
-				address(&lot[i], station(at+i), station(-1))
+				address(&lot[i], traffic.Station(at+i), traffic.Station(-1))
 			}
 			t.owner.Ingress(lot)
 		}
@@ -201,7 +204,7 @@ func (t *tables) find(ctx context.Context) float64 {
 				seed ^= seed << 13 // xorshift: Marsaglia 2003
 				seed ^= seed >> 7
 				seed ^= seed << 17
-				address(&t.frames[i], station(-1), station(int(seed%uint64(t.n))))
+				address(&t.frames[i], traffic.Station(-1), traffic.Station(int(seed%uint64(t.n))))
 			}
 			t.in.Ingress(t.frames[:])
 		}
@@ -225,7 +228,7 @@ func (t *tables) tick(ctx context.Context) float64 {
 // evict is the time that a new address takes of a port that owns all it may, in ns.
 func (t *tables) evict(ctx context.Context) float64 {
 	nanos, _, _ := pace(ctx, 2*time.Millisecond, func(ctx context.Context) (int, time.Duration, error) {
-		address(&t.frames[0], station(t.next), station(-1))
+		address(&t.frames[0], traffic.Station(t.next), traffic.Station(-1))
 		t.next++
 		began := time.Now()
 		t.owner.Ingress(t.frames[:1])

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // someWay is a way and where it is tried.
@@ -107,7 +109,7 @@ func TestWays(t *testing.T) {
 			}
 		}()
 		for _, v6 := range []bool{false, true} {
-			if r, err := b.stream(ctx, 1, forward, v6, 300*time.Millisecond); err != nil || r.value <= 0 {
+			if r, err := b.stream(ctx, 1, traffic.Forward, v6, 300*time.Millisecond); err != nil || r.value <= 0 {
 				t.Errorf("stream, IPv6 %v: %+v, %v", v6, r, err)
 			} else {
 				t.Logf("one TCP flow, IPv6 %v: %.2f Gb/s", v6, r.value)

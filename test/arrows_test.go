@@ -43,9 +43,10 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture/show":       {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/flow", "capture/pcapng", "cmd/exit", "cmd/human", "ether", "switch"}},
 	"trace":              {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
 	"cmd/tapestry":       {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/filter", "capture/flow", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "cmd/usage", "daemon", "docker", "doctor", "ether", "fabric", "fault", "plugin", "spell", "switch", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
-	"cmd/tapestry-bench": {ours: []string{"bench", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
+	"cmd/tapestry-bench": {ours: []string{"bench", "bench/traffic", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
 	"test/fake":          {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap"}},
-	"bench":              {ours: []string{"ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
+	"bench/traffic":      {ours: []string{"ether"}, foreign: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"bench":              {ours: []string{"bench/traffic", "ether", "fabric", "poll", "switch", "tap", "tunnel"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "github.com/vishvananda/netlink", "golang.org/x/image/font", "golang.org/x/sys", "gonum.org/v1/plot"}},
 	"test":               {},
 }
 

@@ -14,7 +14,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/tapestry-net/tapestry/bench"
+	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
@@ -47,7 +47,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 && args[0] == "agent" { // started by the bench itself: it is in no help and in no completion
-		return bench.Agent(ctx, args[1:], stdout)
+		return traffic.Agent(ctx, args[1:], stdout)
 	}
 	root := newRoot()
 	root.SetArgs(args)

@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// The tests' own binary is an agent too, and the bench that is killed: both need processes for themselves.
+// The tests' own binary is an agent too, which needs a process for itself.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "agent" {
 		if err := Agent(context.Background(), os.Args[2:], os.Stdout); err != nil {
@@ -23,9 +23,6 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
-	}
-	if bed := os.Getenv("BED"); bed != "" { // behind the agents, which a bed starts with its own environment
-		holdBed(os.Getenv("TAPESTRY"), bed)
 	}
 	os.Exit(m.Run())
 }
@@ -74,13 +71,13 @@ func served(t *testing.T, listen string) string {
 	return r.Ready
 }
 
-func asked(t *testing.T, address string, j job) (answer, error) {
+func asked(t *testing.T, address string, j Job) (Answer, error) {
 	t.Helper()
 	text, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return parseAnswer(agent(t, string(text), address).Output())
+	return ParseAnswer(agent(t, string(text), address).Output())
 }
 
 // All jobs of a bed are asked of one agent, one after the other; that is how it is done here. On a busy machine a job may
@@ -92,19 +89,19 @@ func TestAgent(t *testing.T) {
 			address := served(t, on.address)
 			for _, c := range []struct {
 				name string
-				job  job
-				good func(a answer, d time.Duration) bool
+				job  Job
+				good func(a Answer, d time.Duration) bool
 			}{
-				{"stream forward", job{Kind: "stream", Flows: 1, Direction: forward, For: d}, moved},
-				{"stream reverse", job{Kind: "stream", Flows: 2, Direction: reverse, For: d}, moved},
-				{"stream both", job{Kind: "stream", Flows: 4, Direction: both, For: d}, moved},
-				{"echo tcp", job{Kind: "echo", Network: "tcp", For: d}, echoed},
-				{"echo udp", job{Kind: "echo", Network: "udp", For: d}, echoed},
-				{"packets", job{Kind: "packets", Size: 64, For: 2 * d}, func(a answer, _ time.Duration) bool {
+				{"stream forward", Job{Kind: "stream", Flows: 1, Direction: Forward, For: d}, moved},
+				{"stream reverse", Job{Kind: "stream", Flows: 2, Direction: Reverse, For: d}, moved},
+				{"stream both", Job{Kind: "stream", Flows: 4, Direction: Both, For: d}, moved},
+				{"echo tcp", Job{Kind: "echo", Network: "tcp", For: d}, echoed},
+				{"echo udp", Job{Kind: "echo", Network: "udp", For: d}, echoed},
+				{"packets", Job{Kind: "packets", Size: 64, For: 2 * d}, func(a Answer, _ time.Duration) bool {
 					return a.Value > 1000 && a.Packets > 100 && len(a.Rates) > 0
 				}},
-				{"order, trains", job{Kind: "order", Flows: 3, Size: 64, Frames: 64_000, Train: 64, For: time.Minute}, inOrder(64_000)},
-				{"order, singly", job{Kind: "order", Flows: 2, Size: 64, Frames: 10_000, Train: 1, For: time.Minute}, inOrder(10_000)},
+				{"order, trains", Job{Kind: "order", Flows: 3, Size: 64, Frames: 64_000, Train: 64, For: time.Minute}, inOrder(64_000)},
+				{"order, singly", Job{Kind: "order", Flows: 2, Size: 64, Frames: 10_000, Train: 1, For: time.Minute}, inOrder(10_000)},
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					for try := 1; ; try++ {
@@ -135,12 +132,12 @@ func tooBusy(err error) bool {
 	return strings.Contains(err.Error(), errNoRate.Error()) || strings.Contains(err.Error(), errNotConfirmed.Error())
 }
 
-func moved(a answer, d time.Duration) bool {
+func moved(a Answer, d time.Duration) bool {
 	gbps := a.Bytes * 8 / 1e9 / (0.9 * d.Seconds()) // a tenth of the time is not measured
 	return a.Value > 0.1 && a.Value < 10_000 && gbps > a.Value/2 && gbps < a.Value*4
 }
 
-func echoed(a answer, _ time.Duration) bool {
+func echoed(a Answer, _ time.Duration) bool {
 	if len(a.CDF) == 0 {
 		return false
 	}
@@ -148,8 +145,8 @@ func echoed(a answer, _ time.Duration) bool {
 	return a.Count > 10 && a.P50 > 0 && a.P50 <= a.P99 && a.P99 <= a.P999 && a.P999 <= end.X && end.Y == 1 && len(a.CDF) <= 200
 }
 
-func inOrder(frames int) func(answer, time.Duration) bool {
-	return func(a answer, _ time.Duration) bool {
+func inOrder(frames int) func(Answer, time.Duration) bool {
+	return func(a Answer, _ time.Duration) bool {
 		return a.Sent == frames && a.Received > frames*9/10
 	}
 }
@@ -169,7 +166,7 @@ func TestAgentBearsItsAskers(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if a, err := asked(t, address, job{Kind: "echo", Network: "tcp", For: time.Second}); err != nil || a.Count == 0 {
+	if a, err := asked(t, address, Job{Kind: "echo", Network: "tcp", For: time.Second}); err != nil || a.Count == 0 {
 		t.Errorf("after all that: %+v, %v", a, err)
 	}
 }
@@ -216,7 +213,7 @@ func TestParseAnswer(t *testing.T) {
 		"beyond everything": {`{"value":1e999}`, nil, "read what the agent says"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := parseAnswer([]byte(c.out), c.ended)
+			_, err := ParseAnswer([]byte(c.out), c.ended)
 			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
 				t.Errorf("got %v, want %q", err, c.err)
 			}

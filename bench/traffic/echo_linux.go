@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 )
 
 // echoServer answers on one connection, or from one UDP socket, until the asking agent has gone.
-func echoServer(ctx context.Context, c control, j job) error {
+func echoServer(ctx context.Context, c control, j Job) error {
 	ctx, gone := c.company(ctx)
 	defer gone()
 	open := echoDatagrams
@@ -112,40 +112,40 @@ func answerEchoes(ctx context.Context, fd int) {
 }
 
 // echoClient plays ping-pong, one at a time, and keeps the time of every round trip.
-func echoClient(ctx context.Context, data string, j job) (answer, error) {
+func echoClient(ctx context.Context, data string, j Job) (Answer, error) {
 	conn, err := plain.DialContext(ctx, j.Network, data)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	fd, err := own(conn.(syscallConn))
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer syscall.Close(fd)
 	if err := receiveTimeout(fd, echoLost); err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer context.AfterFunc(ctx, func() { syscall.Shutdown(fd, syscall.SHUT_RDWR) })()
 	p := pinger{fd: fd, datagrams: j.Network == "udp"}
 	warm := min(j.For/10, 100*time.Millisecond)
 	if _, err := p.run(warm); err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	p.lost = 0
-	before, err := cpuSeconds()
+	before, err := CPUSeconds()
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	times, err := p.run(j.For - warm)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
-	after, err := cpuSeconds()
+	after, err := CPUSeconds()
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	if len(times) == 0 || p.lost*100 > len(times) {
-		return answer{}, fmt.Errorf("%d round trips, and %d were lost", len(times), p.lost)
+		return Answer{}, fmt.Errorf("%d round trips, and %d were lost", len(times), p.lost)
 	}
 	a := summary(times)
 	a.CPU = after - before
@@ -217,12 +217,12 @@ func (p *pinger) once() (bool, error) {
 }
 
 // summary sorts times, in ns, and reads it; there is at least one.
-func summary(times []uint32) answer {
+func summary(times []uint32) Answer {
 	slices.Sort(times)
 	at := func(share float64) float64 {
 		return float64(times[min(len(times)-1, int(share*float64(len(times))))]) / 1e3
 	}
-	return answer{P50: at(0.5), P99: at(0.99), P999: at(0.999), Count: len(times), CDF: distribution(times)}
+	return Answer{P50: at(0.5), P99: at(0.99), P999: at(0.999), Count: len(times), CDF: distribution(times)}
 }
 
 // distribution thins sorted times, in ns, to at most 200 points: a hundred for the most of them, and as many for

@@ -1,13 +1,21 @@
-package bench
+// Package traffic sends and receives for the bench, and measures what arrives: streams, datagrams and their order, round
+// trips, pings; and the frames that the bench puts into the parts of tapestry one by one.
+//
+// Most of it is the agent, a process of its own in each container: one serves, another asks it to do a job with it.
+// What a job measures is in Answer, with its units. It knows no machines and no networks: package bench makes those.
+package traffic
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -20,22 +28,22 @@ const AgentPort = 5201
 
 const maxFlows = 32
 
-// A job is what one agent asks of another, over a control connection on which both then speak JSON. All that
+// A Job is what one agent asks of another, over a control connection on which both then speak JSON. All that
 // a job needs is opened for it and closed after it, on ports of the kernel's choice, so that no job sees the
 // remains of another.
-type job struct {
+type Job struct {
 	Kind      string        `json:"job"` // stream, packets, echo, order
 	For       time.Duration `json:"for,omitempty"`
 	Flows     int           `json:"flows,omitempty"`     // stream, order
-	Direction direction     `json:"direction,omitempty"` // stream
+	Direction Direction     `json:"direction,omitempty"` // stream
 	Size      int           `json:"size,omitempty"`      // bytes of UDP payload: packets, order
 	Network   string        `json:"network,omitempty"`   // tcp, udp: echo
 	Frames    int           `json:"frames,omitempty"`    // order: of all flows together
 	Train     int           `json:"train,omitempty"`     // order: datagrams in each UDP_SEGMENT send, 1 without
 }
 
-// An answer is the one line that the asking agent prints.
-type answer struct {
+// An Answer is the one line that the asking agent prints.
+type Answer struct {
 	Error      string  `json:"error,omitempty"`
 	Value      float64 `json:"value,omitempty"`   // Gb/s or packets/s
 	Bytes      float64 `json:"bytes,omitempty"`   // that arrived in the time that was measured
@@ -89,13 +97,13 @@ func Agent(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return serve(ctx, address, out)
 	}
-	var a answer
+	var a Answer
 	j, err := parseJob([]byte(args[0]))
 	if err == nil {
 		a, err = ask(ctx, args[1], j)
 	}
 	if err != nil {
-		a = answer{Error: err.Error()}
+		a = Answer{Error: err.Error()}
 	}
 	return errors.Join(err, json.NewEncoder(out).Encode(a))
 }
@@ -116,21 +124,21 @@ func unsignalled() error {
 }
 
 // parseJob reads a job and holds it within bounds: it says how much memory and time it takes.
-func parseJob(b []byte) (j job, err error) {
+func parseJob(b []byte) (j Job, err error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return j, fmt.Errorf("read the job: %w", err)
 	}
 	return j, j.check()
 }
 
-func (j job) check() error {
+func (j Job) check() error {
 	sized := j.Size >= headerSize && j.Size <= maxPayload
 	switch {
 	case j.For < 50*time.Millisecond || j.For > 10*time.Minute:
 		return fmt.Errorf("a job takes 50ms to 10m, not %v", j.For)
 	case (j.Kind == "stream" || j.Kind == "order") && (j.Flows < 1 || j.Flows > maxFlows):
 		return fmt.Errorf("want 1 to %d flows, not %d", maxFlows, j.Flows)
-	case j.Kind == "stream" && j.Direction != forward && j.Direction != reverse && j.Direction != both:
+	case j.Kind == "stream" && j.Direction != Forward && j.Direction != Reverse && j.Direction != Both:
 		return fmt.Errorf("direction %q is none of forward, reverse, both", j.Direction)
 	case j.Kind == "echo" && j.Network != "tcp" && j.Network != "udp":
 		return fmt.Errorf("network %q is neither tcp nor udp", j.Network)
@@ -250,7 +258,7 @@ func serve(ctx context.Context, address string, out io.Writer) error {
 
 func answerJob(ctx context.Context, c control) error {
 	c.SetDeadline(time.Now().Add(10 * time.Second))
-	var j job
+	var j Job
 	if err := c.Decode(&j); err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
@@ -268,21 +276,21 @@ func answerJob(ctx context.Context, c control) error {
 }
 
 // ask does a job with the agent that serves at address.
-func ask(ctx context.Context, address string, j job) (answer, error) {
+func ask(ctx context.Context, address string, j Job) (Answer, error) {
 	conn, err := plain.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c := newControl(conn)
 	c.SetDeadline(time.Now().Add(2*j.For + time.Minute))
 	if err := c.Encode(j); err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	n, err := c.hear()
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	data := c.remote(n.Port)
 	switch j.Kind {
@@ -324,4 +332,33 @@ func own(c interface {
 func receiveTimeout(fd int, d time.Duration) error {
 	tv := syscall.NsecToTimeval(d.Nanoseconds())
 	return os.NewSyscallError("setsockopt", syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv))
+}
+
+// A Point of a plot.
+type Point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
+}
+
+// ParseAnswer reads what an agent printed before it ended with err. Its own words come first.
+func ParseAnswer(out []byte, ended error) (a Answer, err error) {
+	if err := json.Unmarshal(out, &a); err != nil {
+		var exit *exec.ExitError
+		if errors.As(ended, &exit) {
+			return a, fmt.Errorf("the agent ended: %w: %s", ended, bytes.TrimSpace(exit.Stderr))
+		}
+		return a, errors.Join(ended, fmt.Errorf("read what the agent says: %w", err))
+	}
+	if a.Error != "" {
+		return a, errors.New(a.Error)
+	}
+	if ended != nil {
+		return a, fmt.Errorf("the agent ended: %w", ended)
+	}
+	for _, v := range []float64{a.Value, a.Bytes, a.Packets, a.CPU, a.P50, a.P99, a.P999} {
+		if v < 0 || math.IsNaN(v) || math.IsInf(v, 0) {
+			return a, fmt.Errorf("the agent says %v, which no measure can come to", v)
+		}
+	}
+	return a, nil
 }

@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ type trial struct {
 }
 
 // count adds up what became of datagrams.
-func (a *answer) count(t trial) {
+func (a *Answer) count(t trial) {
 	a.Sent += t.Sent
 	a.Received += t.tally.Received
 	a.Duplicates += t.tally.Duplicates
@@ -66,7 +66,7 @@ func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 	if _, err := g.c.hear(); err != nil { // it listens
 		return t, err
 	}
-	before, err := cpuSeconds()
+	before, err := CPUSeconds()
 	if err != nil {
 		return t, err
 	}
@@ -88,7 +88,7 @@ func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 	if err != nil {
 		return t, err
 	}
-	after, err := cpuSeconds()
+	after, err := CPUSeconds()
 	if err != nil {
 		return t, err
 	}
@@ -142,15 +142,15 @@ func (g *generator) pace(rate float64, d time.Duration) (sent int, took time.Dur
 
 // packets searches the highest rate that holds, with datagrams of j.Size bytes of UDP payload in one flow: of each
 // trial it counts what arrived. It takes about j.For.
-func packets(c control, data string, j job) (answer, error) {
+func packets(c control, data string, j Job) (Answer, error) {
 	s, err := newSender(data, 1, j.Size, 1)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer s.close()
 	g := generator{c: c, s: s}
 	late := time.Now().Add(j.For)
-	a := answer{}
+	a := Answer{}
 	each := min(trialTime, j.For/(2*confirmed))
 	best, err := search(func(rate float64) (trial, error) {
 		t, err := g.try(rate, each)

@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"encoding/binary"
@@ -194,7 +194,19 @@ func TestParseCPU(t *testing.T) {
 			}
 		})
 	}
-	if got, err := cpuSeconds(); err != nil || got <= 0 {
+	if got, err := CPUSeconds(); err != nil || got <= 0 {
 		t.Errorf("this machine: %v, %v", got, err)
+	}
+}
+
+func TestStolen(t *testing.T) {
+	all, steal, err := parseStolen([]byte("cpu  10 20 30 40 1 2 3 4 50 60\ncpu0 1\n"))
+	if err != nil || all != 110 || steal != 4 {
+		t.Errorf("%v ticks, %v of them stolen, %v: want 110 and 4", all, steal, err)
+	}
+	for _, bad := range []string{"", "cpu", "cpu 1 2 3 4 5 6 7", "cpu 1 2 3 4 5 6 7 x", "intr 1 2 3 4 5 6 7 8"} {
+		if _, _, err := parseStolen([]byte(bad)); err == nil {
+			t.Errorf("%q was read", bad)
+		}
 	}
 }

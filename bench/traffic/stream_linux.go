@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"context"
@@ -13,13 +13,13 @@ import (
 	"unsafe"
 )
 
-// A direction is seen from container 1, which asks.
-type direction string
+// A Direction is seen from container 1, which asks.
+type Direction string
 
 const (
-	forward direction = "forward"
-	reverse direction = "reverse"
-	both    direction = "both" // as many flows each way
+	Forward Direction = "forward"
+	Reverse Direction = "reverse"
+	Both    Direction = "both" // as many flows each way
 )
 
 // A flow is one end of a TCP connection that carries data one way, moved by a locked thread that blocks, in pieces of
@@ -96,7 +96,7 @@ type reading struct {
 }
 
 func (fs *flows) read() (r reading, err error) {
-	r.cpu, err = cpuSeconds()
+	r.cpu, err = CPUSeconds()
 	r.at = time.Now()
 	for _, f := range fs.all {
 		if !f.sends {
@@ -112,21 +112,21 @@ func (fs *flows) read() (r reading, err error) {
 // measure tells what arrives within d, without a tenth at the start (of at most 0.3 s) in which windows grow.
 func (fs *flows) measure(ctx context.Context, d time.Duration) (bytes int64, took time.Duration, cpu float64, err error) {
 	grow := min(d/10, 300*time.Millisecond)
-	if err := sleep(ctx, grow); err != nil {
+	if err := Sleep(ctx, grow); err != nil {
 		return 0, 0, 0, err
 	}
 	a, err := fs.read()
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	if err := sleep(ctx, d-grow); err != nil {
+	if err := Sleep(ctx, d-grow); err != nil {
 		return 0, 0, 0, err
 	}
 	b, err := fs.read()
 	return b.bytes - a.bytes, b.at.Sub(a.at), b.cpu - a.cpu, err
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -142,7 +142,7 @@ const (
 )
 
 // streamServer moves data until the asking agent has gone.
-func streamServer(ctx context.Context, c control, j job) error {
+func streamServer(ctx context.Context, c control, j Job) error {
 	l, err := tcpListener(ctx, c.local())
 	if err != nil {
 		return err
@@ -188,14 +188,14 @@ func streamServer(ctx context.Context, c control, j job) error {
 }
 
 // streamClient reports what arrived at both ends.
-func streamClient(ctx context.Context, c control, data string, j job) (answer, error) {
+func streamClient(ctx context.Context, c control, data string, j Job) (Answer, error) {
 	var fs flows
 	defer fs.close()
 	for n := range j.conns() {
-		sends := j.Direction == forward || j.Direction == both && n%2 == 0
+		sends := j.Direction == Forward || j.Direction == Both && n%2 == 0
 		conn, err := plain.DialContext(ctx, "tcp", data)
 		if err != nil {
-			return answer{}, err
+			return Answer{}, err
 		}
 		role := []byte{serverSends}
 		if sends {
@@ -203,34 +203,34 @@ func streamClient(ctx context.Context, c control, data string, j job) (answer, e
 		}
 		if _, err := conn.Write(role); err != nil {
 			conn.Close()
-			return answer{}, err
+			return Answer{}, err
 		}
 		if err := fs.add(conn.(*net.TCPConn), sends); err != nil {
-			return answer{}, err
+			return Answer{}, err
 		}
 	}
 	if _, err := c.hear(); err != nil { // all are there
-		return answer{}, err
+		return Answer{}, err
 	}
 	fs.start()
 	here, took, cpu, err := fs.measure(ctx, j.For)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	n, err := c.hear()
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	if n.Nanos <= 0 || took <= 0 {
-		return answer{}, errors.New("no time was measured")
+		return Answer{}, errors.New("no time was measured")
 	}
 	rate := float64(here)/took.Seconds() + float64(n.Bytes)/time.Duration(n.Nanos).Seconds() // bytes/s
-	return answer{Value: rate * 8 / 1e9, Bytes: rate * took.Seconds(), CPU: cpu}, nil
+	return Answer{Value: rate * 8 / 1e9, Bytes: rate * took.Seconds(), CPU: cpu}, nil
 }
 
 // conns is the number of connections.
-func (j job) conns() int {
-	if j.Direction == both {
+func (j Job) conns() int {
+	if j.Direction == Both {
 		return 2 * j.Flows
 	}
 	return j.Flows

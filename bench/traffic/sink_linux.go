@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"encoding/binary"
@@ -94,7 +94,7 @@ const (
 )
 
 // sinkServer receives trials until the asking agent has gone.
-func sinkServer(c control, j job) error {
+func sinkServer(c control, j Job) error {
 	fd, port, err := boundSocket(c.local())
 	if err != nil {
 		return err

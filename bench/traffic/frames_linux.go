@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"encoding/binary"
@@ -8,39 +8,40 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // What travels through the parts: a super-frame as a container behind VXLAN sends it, and the shortest frame.
 const (
-	superPayload = 60_000
-	segmentSize  = 1398 // what is left of an inner MTU of 1450 behind IPv4 and TCP with time stamps
-	shortFrame   = 64   // bytes, the header included
+	SuperPayload = 60_000
+	SegmentSize  = 1398 // what is left of an inner MTU of 1450 behind IPv4 and TCP with time stamps
+	ShortFrame   = 64   // bytes, the header included
 )
 
-// station is the n-th address of the bench, administered locally.
-func station(n int) ether.MAC {
+// Station is the n-th address of the bench, administered locally.
+func Station(n int) ether.MAC {
 	return ether.MAC{2, 0x42, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
 }
 
-// superFrame is a TCP super-frame of 60 KB, uncut and unsummed.
-func superFrame(from, to ether.MAC) ether.Frame {
+// SuperFrame is a TCP super-frame of 60 KB, not yet cut, with a partial checksum.
+func SuperFrame(from, to ether.MAC) ether.Frame {
 	const tcp = 20
-	room := ipv4(from, to, unix.IPPROTO_TCP, tcp+superPayload)
+	room := ipv4(from, to, unix.IPPROTO_TCP, tcp+SuperPayload)
 	l4 := room[ether.Headroom+34:]
 	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51, 0, 0, 0, 1, 0, 0, 0, 1, 5 << 4, 0x10 /* ACK */, 1, 0})
-	binary.BigEndian.PutUint16(l4[16:], ether.Sum(room[ether.Headroom+26:][:8], unix.IPPROTO_TCP+tcp+superPayload))
-	return ether.Lend(room, ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 34 + tcp, Segment: segmentSize, ChecksumStart: 34, ChecksumOffset: 16})
+	binary.BigEndian.PutUint16(l4[16:], ether.Sum(room[ether.Headroom+26:][:8], unix.IPPROTO_TCP+tcp+SuperPayload))
+	return ether.Lend(room, ether.Offload{Kind: ether.TCP4, PartialChecksum: true, Head: 34 + tcp, Segment: SegmentSize, ChecksumStart: 34, ChecksumOffset: 16})
 }
 
-// shortest is a UDP frame of 64 bytes; its checksum is left to who needs it.
-func shortest(from, to ether.MAC) ether.Frame { return datagrams(from, to, 1) }
+// Shortest is a UDP frame of 64 bytes with a partial checksum.
+func Shortest(from, to ether.MAC) ether.Frame { return Datagrams(from, to, 1) }
 
-// datagrams is n frames of 64 bytes as one super-frame; one alone is an ordinary frame.
-func datagrams(from, to ether.MAC, n int) ether.Frame {
-	const udp, payload = 8, shortFrame - 34 - 8
+// Datagrams is n frames of 64 bytes as one super-frame; one alone is an ordinary frame.
+func Datagrams(from, to ether.MAC, n int) ether.Frame {
+	const udp, payload = 8, ShortFrame - 34 - 8
 	room := ipv4(from, to, unix.IPPROTO_UDP, udp+n*payload)
 	l4 := room[ether.Headroom+34:]
 	copy(l4, []byte{0xc3, 0x50, 0x14, 0x51})
@@ -69,33 +70,34 @@ func ipv4(from, to ether.MAC, protocol byte, length int) []byte {
 	return room
 }
 
-// finish sums an ordinary frame, as one that has come over a wire.
-func finish(f ether.Frame) ether.Frame {
+// Complete gives an ordinary frame its complete checksum, as one has that came over a wire.
+func Complete(f ether.Frame) ether.Frame {
 	f.CompleteChecksum()
 	return f
 }
 
-// A wire is a packet socket on a link: what is written leaves by the link. packet(7), PACKET_VNET_HDR.
-type wire struct{ fd int }
+// A Wire is a packet socket on a link: what is written leaves by the link. packet(7), PACKET_VNET_HDR.
+type Wire struct{ fd int }
 
-func openWire(link netlink.Link) (*wire, error) {
+// OpenWire opens a packet socket on a link of this thread's network namespace.
+func OpenWire(link netlink.Link) (*Wire, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	w := &wire{fd}
+	w := &Wire{fd}
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 64<<20),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index}))
 	if err != nil {
-		w.close()
+		w.Close()
 		return nil, fmt.Errorf("open a packet socket on %s: %w", link.Attrs().Name, err)
 	}
 	return w, nil
 }
 
-func (w *wire) close() { unix.Close(w.fd) }
+func (w *Wire) Close() { unix.Close(w.fd) }
 
 // A volley is n copies of a frame, ready for one sendmmsg(2).
 type volley struct {
@@ -112,7 +114,7 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-func newVolley(f ether.Frame, n int) *volley {
+func NewVolley(f ether.Frame, n int) *volley {
 	v := &volley{msgs: make([]mmsghdr, n), room: f.Bytes()}
 	if f.Off.PartialChecksum {
 		v.vnet[0] = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
@@ -134,8 +136,8 @@ func newVolley(f ether.Frame, n int) *volley {
 	return v
 }
 
-// write sends the whole volley.
-func (w *wire) write(v *volley) error { return sendAll(w.fd, v.msgs) }
+// Write sends the whole volley.
+func (w *Wire) Write(v *volley) error { return sendAll(w.fd, v.msgs) }
 
 // sendAll sends messages until none is left.
 func sendAll(fd int, msgs []mmsghdr) error {
@@ -152,9 +154,9 @@ func sendAll(fd int, msgs []mmsghdr) error {
 	return nil
 }
 
-// apart runs fn on a thread in a network namespace of its own, with lo up. The thread is never unlocked: it ends with
+// Apart runs fn on a thread in a network namespace of its own, with lo up. The thread is never unlocked: it ends with
 // fn, and the namespace with what fn has opened there.
-func apart(fn func() error) error {
+func Apart(fn func() error) error {
 	return onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w", err)
@@ -170,8 +172,8 @@ func apart(fn func() error) error {
 	})
 }
 
-// within runs fn on a thread in the network namespace of a process.
-func within(pid string, fn func() error) error {
+// Within runs fn on a thread in the network namespace of a process.
+func Within(pid string, fn func() error) error {
 	return onThread(func() error {
 		ns, err := os.Open("/proc/" + pid + "/ns/net")
 		if err != nil {

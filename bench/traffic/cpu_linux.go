@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"bytes"
@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// cpuSeconds is the processor time that the whole machine has spent since it was started.
-func cpuSeconds() (float64, error) {
+// CPUSeconds is the processor time that the whole machine has spent since it was started.
+func CPUSeconds() (float64, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
@@ -16,8 +16,8 @@ func cpuSeconds() (float64, error) {
 	return parseCPU(stat)
 }
 
-// stolen are the ticks of all processors so far, and those that the machine below had given to others (steal).
-func stolen() (all, steal float64, err error) {
+// Stolen are the ticks of all processors so far, and those that the machine below had given to others (steal).
+func Stolen() (all, steal float64, err error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, 0, err

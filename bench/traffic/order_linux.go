@@ -1,4 +1,4 @@
-package bench
+package traffic
 
 import (
 	"fmt"
@@ -18,21 +18,21 @@ const (
 
 // order sends j.Frames datagrams of j.Size bytes in j.Flows flows, in trains where j.Train says so, and counts what
 // came in another order and what came twice; loss too, which its window keeps small.
-func order(c control, data string, j job) (answer, error) {
+func order(c control, data string, j Job) (Answer, error) {
 	s, err := newSender(data, j.Flows, j.Size, j.Train)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer s.close()
 	if err := c.tell(note{Trial: 1}); err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	if _, err := c.hear(); err != nil { // it listens
-		return answer{}, err
+		return Answer{}, err
 	}
-	before, err := cpuSeconds()
+	before, err := CPUSeconds()
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	var arrived atomic.Int64
 	var last note
@@ -64,11 +64,11 @@ func order(c control, data string, j job) (answer, error) {
 		err = <-ended
 	}
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
-	after, err := cpuSeconds()
+	after, err := CPUSeconds()
 	t.tally = last.Tally
-	a := answer{CPU: after - before, Packets: float64(t.tally.Received), Bytes: float64(t.tally.Received * j.Size)}
+	a := Answer{CPU: after - before, Packets: float64(t.tally.Received), Bytes: float64(t.tally.Received * j.Size)}
 	a.count(t)
 	return a, err
 }
