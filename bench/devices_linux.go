@@ -10,13 +10,12 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/tapestry-net/tapestry/bench/traffic"
-	"github.com/tapestry-net/tapestry/ether"
-	"github.com/tapestry-net/tapestry/poll"
-
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"

@@ -10,11 +10,10 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/tapestry-net/tapestry/bench/traffic"
-	"github.com/tapestry-net/tapestry/ether"
-
 	"github.com/vishvananda/netlink"
 
+	"github.com/tapestry-net/tapestry/bench/traffic"
+	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
