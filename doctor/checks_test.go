@@ -26,15 +26,15 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// A verdict is a finding and what is wanted of it: its state and words of what was seen and of the remedy.
-type verdict struct {
+// A findingTest is a finding and what is wanted of it: its state and words of what was seen and of the remedy.
+type findingTest struct {
 	name         string
 	got          Finding
 	state        string
 	seen, remedy string
 }
 
-func judge(t *testing.T, all []verdict) {
+func checkFindings(t *testing.T, all []findingTest) {
 	t.Helper()
 	for _, v := range all {
 		t.Run(v.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestCheckKernel(t *testing.T) {
 	granted := func(receive, send int) tunnel.Sockets {
 		return tunnel.Sockets{Wanted: 8 << 20, Receive: receive, Send: send}
 	}
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"tun", checkTUN(tap.TUN{Header: true, Csum: true, TSO: true, USO: true, Tunnels: true}, nil, "modprobe tun"), OK, "checksums yes, TSO yes, USO yes, UDP tunnels yes", ""},
 		{"tun without USO", checkTUN(tap.TUN{Header: true, Csum: true, TSO: true}, nil, ""), OK, "USO no, UDP tunnels no", ""},
 		{"tun without TSO", checkTUN(tap.TUN{Header: true, Csum: true}, nil, ""), Warn, "TSO no", "newer kernel"},
@@ -63,12 +63,12 @@ func TestCheckKernel(t *testing.T) {
 		{"tun without a driver", checkTUN(tap.TUN{}, wrap(unix.ENODEV), "modprobe tun"), Fail, "no such device", "modprobe tun"},
 		{"tun forbidden", checkTUN(tap.TUN{}, wrap(unix.EPERM), "modprobe tun"), Fail, "not permitted", "as root"},
 		{"no namespace", checkTUN(tap.TUN{}, fmt.Errorf("%w: %w", tap.ErrNoNamespace, unix.EPERM), ""), Warn, "not tried", "not in a container"},
-		{"veth", checkTried("veth", "it works", nil, ""), OK, "it works", ""},
-		{"no veth", checkTried("veth", "", unix.EOPNOTSUPP, "modprobe veth"), Fail, "not supported", "modprobe veth"},
-		{"trains", checkTrains(tunnel.Sockets{}, nil), OK, "UDP_SEGMENT", ""},
-		{"no socket", checkTrains(tunnel.Sockets{}, unix.EMFILE), Fail, "too many open files", "ulimit"},
-		{"no GSO", checkTrains(tunnel.Sockets{GSO: unix.EINVAL, GRO: unix.EINVAL}, nil), Warn, "UDP_SEGMENT", "kernel"},
-		{"no GRO", checkTrains(tunnel.Sockets{GRO: unix.ENOPROTOOPT}, nil), Warn, "UDP_GRO", "kernel"},
+		{"veth", checkProbe("veth", "it works", nil, ""), OK, "it works", ""},
+		{"no veth", checkProbe("veth", "", unix.EOPNOTSUPP, "modprobe veth"), Fail, "not supported", "modprobe veth"},
+		{"trains", checkUDPOffload(tunnel.Sockets{}, nil), OK, "UDP_SEGMENT", ""},
+		{"no socket", checkUDPOffload(tunnel.Sockets{}, unix.EMFILE), Fail, "too many open files", "ulimit"},
+		{"no GSO", checkUDPOffload(tunnel.Sockets{GSO: unix.EINVAL, GRO: unix.EINVAL}, nil), Warn, "UDP_SEGMENT", "kernel"},
+		{"no GRO", checkUDPOffload(tunnel.Sockets{GRO: unix.ENOPROTOOPT}, nil), Warn, "UDP_GRO", "kernel"},
 		{"buffers", checkBuffers(granted(8<<20, 8<<20)), OK, "8192 KiB to receive", ""},
 		{"short buffers", checkBuffers(granted(208<<10, 8<<20)), Warn, "208 KiB to receive, 8192 KiB to send, 8192 KiB wanted", "net.core.rmem_max=8388608"},
 		{"short buffers to send", checkBuffers(granted(8<<20, 1<<20)), Warn, "1024 KiB to send", "net.core.wmem_max=8388608"},
@@ -80,7 +80,7 @@ func TestCheckUnderlay(t *testing.T) {
 	eth := func(mtu int) tunnel.Path { return tunnel.Path{Link: "eth0", MTU: mtu} }
 	none := tunnel.Path{}
 	inUse := fmt.Errorf("bind UDP 192.0.2.1:4789: %w", unix.EADDRINUSE)
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"underlay", checkUnderlay(v4, eth(1500), nil, docker.Supervisor{}), OK, "192.0.2.1 by eth0, MTU 1500: room for 1450", ""},
 		{"underlay, IPv6", checkUnderlay(v6, eth(1500), nil, docker.Supervisor{}), OK, "room for 1430", ""},
 		{"narrow underlay", checkUnderlay(v4, eth(1300), nil, docker.Supervisor{}), Warn, "room for 1250 in a network with a VNI, IPv6 needs 1280", "ip link set eth0 mtu 1500"},
@@ -113,7 +113,7 @@ func TestCheckUnderlay(t *testing.T) {
 func TestCheckDocker(t *testing.T) {
 	const at, sock = "unix:///var/run/docker.sock", "/run/docker/plugins/tapestry.sock"
 	driver := []string{"NetworkDriver"}
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"29", checkDocker(at, "29.1.2", nil), OK, "29.1.2", ""},
 		{"oldest", checkDocker(at, "20.10.0-rc1", nil), OK, "20.10.0", ""},
 		{"too old", checkDocker(at, "20.9.1", nil), Warn, "older", "20.10"},
@@ -176,7 +176,7 @@ func TestCheckState(t *testing.T) {
 	room := func(free, inodes uint64) unix.Statfs_t {
 		return unix.Statfs_t{Bsize: 1000, Bavail: 1, Bfree: free / 1000, Files: 1000, Ffree: inodes}
 	}
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"whole", checkState(dir, info(fs.ModeDir|0o700), nil, 2, nil), OK, "2 networks, all records whole", ""},
 		{"none yet", checkState(dir, nil, fs.ErrNotExist, 0, nil), OK, "not there yet", ""},
 		{"read-only", checkState(dir, info(fs.ModeDir|0o700), unix.EROFS, 0, nil), Fail, "read-only file system", "findmnt"},
@@ -233,7 +233,7 @@ func TestCheckDaemon(t *testing.T) {
 		}
 		return all
 	}
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"networks", first(checkNetworks([]api.Network{wide}, nil, d, nil)), OK, "1 network, no address claimed twice", ""},
 		{"network down", first(checkNetworks([]api.Network{{Name: "wide", Down: "UDP port 4789 is taken"}}, nil, d, nil)), Fail, "wide has no tunnel: UDP port", "tapestry networks"},
 		{"claimed twice", first(checkNetworks([]api.Network{wide}, []api.Conflict{conflict}, d, nil)), Warn, "is claimed by 192.0.2.2 too", "--ip-range"},
@@ -293,7 +293,7 @@ func TestJudgeTests(t *testing.T) {
 		want string
 	}{{0, "ok", "ok"}, {12, "ok", "ok"}, {14, "ok", "untested"}, {-1, "ok", "untested"}, {500, "mangled", "mangled"}} {
 		r := api.PeerTests{Tests: []api.PeerTest{{GSO: tt.gso, AgeSeconds: tt.age}}}
-		if judgeTests(&r, 3*time.Second); r.Tests[0].GSO != tt.want {
+		if discardStale(&r, 3*time.Second); r.Tests[0].GSO != tt.want {
 			t.Errorf("%s of %d s: %s, want %s", tt.gso, tt.age, r.Tests[0].GSO, tt.want)
 		}
 	}
@@ -310,13 +310,13 @@ func TestSettings(t *testing.T) {
 	if m.sysctl("kernel/osrelease") != "6.1.0-9-cloud-amd64" || m.sysctl("kernel/none") != "" || !m.hasLink("docker_gwbridge") || m.hasLink("eth9") {
 		t.Error("settings are not read as they are")
 	}
-	if got := m.load("tun"); !strings.Contains(got, "no modules in /lib/modules/6.1.0-9-cloud-amd64") {
+	if got := m.moduleRemedy("tun"); !strings.Contains(got, "no modules in /lib/modules/6.1.0-9-cloud-amd64") {
 		t.Errorf("without modules: %s", got)
 	}
 	if err := os.MkdirAll(filepath.Join(m.Root, "lib/modules/6.1.0-9-cloud-amd64"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if got := m.load("cls_u32 act_mirred"); !strings.HasPrefix(got, "modprobe -a cls_u32 act_mirred") {
+	if got := m.moduleRemedy("cls_u32 act_mirred"); !strings.HasPrefix(got, "modprobe -a cls_u32 act_mirred") {
 		t.Errorf("with modules: %s", got)
 	}
 }

@@ -18,16 +18,16 @@ import (
 )
 
 // examineDaemon looks at what a running daemon says of itself. What it does not say is a finding.
-func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *docker.Engine, tell func(Finding)) {
+func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *docker.Engine, report func(Finding)) {
 	each := func(all []Finding) {
 		for _, f := range all {
 			if ctx.Err() == nil { // else they are what it was interrupted in
-				tell(f)
+				report(f)
 			}
 		}
 	}
 	mute := func(err error) {
-		each([]Finding{{"daemon", Fail, "does not answer any more: " + err.Error(), d.by.Restart()}})
+		each([]Finding{{"daemon", Fail, "does not answer any more: " + err.Error(), d.supervisor.Restart()}})
 	}
 	networks, err := d.Networks(ctx)
 	if err != nil {
@@ -48,13 +48,13 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	for _, n := range networks {
 		known[n.ID] = true
 	}
-	lost := d.checkLost(names.Networks, known, func(id string) (bool, error) { return names.InUse(ctx, id) })
+	lost := d.checkMissing(names.Networks, known, func(id string) (bool, error) { return names.InUse(ctx, id) })
 	each(checkNetworks(networks, status.Conflicts, names, lost))
-	each(checkPorts(ports, d.by))
+	each(checkPorts(ports, d.supervisor))
 
 	began := time.Now()
 	tests, untested := d.TestPeers(ctx) // first: peers are heard by it, and show what is narrow
-	judgeTests(&tests, time.Since(began))
+	discardStale(&tests, time.Since(began))
 	peers, err := client.List[api.Peer](ctx, d.Client, api.PeersPath, "")
 	if err != nil {
 		mute(err)
@@ -63,20 +63,20 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	for i := range peers {
 		peers[i].NetworkName = names.NetworkLabel(peers[i].Network)
 	}
-	link, err := d.Carrier(d.VTEP) // without a name if there is none: checkUnderlay said so
-	each(checkMTU(networks, ports, peers, tests.Tests, d.routeTo))
+	link, err := d.LinkWithAddr(d.VTEP) // without a name if there is none: checkUnderlay said so
+	each(checkMTU(networks, ports, peers, tests.Tests, d.linkTo))
 	each(checkPeers(peers, tests.Tests, status))
 	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
-		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.routeTo, d.by)})
+		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.linkTo, d.supervisor)})
 	}
 	if untested != nil {
-		each([]Finding{{"selftest", Warn, "not tested: " + untested.Error(), d.by.Restart()}})
+		each([]Finding{{"selftest", Warn, "not tested: " + untested.Error(), d.supervisor.Restart()}})
 	} else {
 		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
 			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
-			return d.routeTo(to).Name
+			return d.linkTo(to).Name
 		}))
 	}
 	if status, err = d.Status(ctx); err != nil { // anew: the tests may have switched something
@@ -86,8 +86,8 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	each([]Finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
 }
 
-// routeTo is the link by which datagrams to a host leave; without a name if there is no way.
-func (d *Doctor) routeTo(to netip.AddrPort) net.Interface {
+// linkTo is the link by which datagrams to a host leave; without a name if there is no way.
+func (d *Doctor) linkTo(to netip.AddrPort) net.Interface {
 	p, err := d.Path(d.VTEP, to.Addr())
 	if err != nil {
 		return net.Interface{}
@@ -99,8 +99,8 @@ func (d *Doctor) routeTo(to netip.AddrPort) net.Interface {
 	return *link
 }
 
-// judgeTests takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
-func judgeTests(r *api.PeerTests, took time.Duration) {
+// discardStale takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
+func discardStale(r *api.PeerTests, took time.Duration) {
 	const fresh = 10 * time.Second // what is younger is not tested again
 	for i := range r.Tests {
 		t := &r.Tests[i]
@@ -209,7 +209,7 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
-			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), remedyOf(p)})
+			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), peerRemedy(p)})
 		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.PeerTest) bool { return t.Addr == p.Addr && t.Answers }):
 			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
@@ -230,8 +230,8 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 	return all
 }
 
-// remedyOf is of a peer that there is no way to.
-func remedyOf(p api.Peer) string {
+// peerRemedy is of a peer that there is no way to.
+func peerRemedy(p api.Peer) string {
 	to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
 	return fmt.Sprintf("ip -brief link; ip route get %s; `tapestry peers` shows when there is one", to.Addr())
 }

@@ -33,40 +33,40 @@ type Doctor struct {
 	Port     uint16 // 0 if not given, until meet
 
 	// What meet has found.
-	info     docker.Info
-	plugins  []docker.Plugin
-	unlisted error             // why the list of plugins is not known
-	by       docker.Supervisor // of the daemon that is examined
-	scope    string            // of its networks; "": not known
+	info       docker.Info
+	plugins    []docker.Plugin
+	pluginsErr error             // why the list of plugins is not known
+	supervisor docker.Supervisor // of the daemon that is examined
+	scope      string            // of its networks; "": not known
 }
 
 // Examine gives the findings in order: the machine's, Docker's, the daemon's.
-func (d *Doctor) Examine(ctx context.Context, tell func(Finding)) error {
-	status, away := d.Status(ctx)
+func (d *Doctor) Examine(ctx context.Context, report func(Finding)) error {
+	status, statusErr := d.Status(ctx)
 	names, err := docker.Load(ctx, d.Client)
 	if err != nil {
 		return err
 	}
-	d.identify(ctx, names, status, away)
-	if away == nil {
+	d.identify(ctx, names, status, statusErr)
+	if statusErr == nil {
 		if vtep, err := netip.ParseAddr(status.VTEP); err == nil {
 			d.VTEP = vtep
 		}
 	}
 	networks := 0
 	for _, section := range []func(){
-		func() { d.examineKernel(tell) },
-		func() { d.examineUnderlay(status, tell) },
-		func() { d.examineDocker(ctx, names, status, tell) },
-		func() { networks = d.examineState(tell) },
-		func() { tell(checkDaemon(status, away, d.Version, d.StateDir, networks, d.by)) },
+		func() { d.examineKernel(report) },
+		func() { d.examineUnderlay(status, report) },
+		func() { d.examineDocker(ctx, names, status, report) },
+		func() { networks = d.examineState(report) },
+		func() { report(checkDaemon(status, statusErr, d.Version, d.StateDir, networks, d.supervisor)) },
 		func() {
-			if away == nil {
-				d.examineDaemon(ctx, status, names, tell)
+			if statusErr == nil {
+				d.examineDaemon(ctx, status, names, report)
 				return
 			}
-			for _, f := range d.checkLost(names.Networks, nil, nil) {
-				tell(f)
+			for _, f := range d.checkMissing(names.Networks, nil, nil) {
+				report(f)
 			}
 		},
 	} {

@@ -11,7 +11,7 @@ import (
 )
 
 // mostErrorFile is how much of an error file is read, in bytes.
-const mostErrorFile = 4 << 10
+const maxErrorFile = 4 << 10
 
 // readErrorFile gives the sentence in such a file and when it was written, "" if there is none. The file is a plugin's: it
 // may hold anything, and lead anywhere.
@@ -24,7 +24,7 @@ func readErrorFile(path string) (sentence, when string) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", ""
 	}
-	text := make([]byte, mostErrorFile)
+	text := make([]byte, maxErrorFile)
 	n, _ := f.Read(text)
 	return parseErrorFile(text[:n])
 }

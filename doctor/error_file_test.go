@@ -37,7 +37,7 @@ func TestReadErrorFile(t *testing.T) {
 		"":     "",
 		"torn": "torn",
 		"2026-01-02T03:04:05Z tapestry: a\x1b[2Jb\nc": "a [2Jb c",
-		strings.Repeat("é", mostErrorFile):            strings.Repeat("é", mostErrorFile/2),
+		strings.Repeat("é", maxErrorFile):             strings.Repeat("é", maxErrorFile/2),
 	} {
 		fake.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		if got, _ := readErrorFile(path); got != want {

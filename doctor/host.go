@@ -25,16 +25,16 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status api.Status, tell func(Finding)) {
+func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status api.Status, report func(Finding)) {
 	var v struct{ Version, ApiVersion string }
 	err := errors.New("no socket to ask")
 	if names.HTTP != nil {
 		err = exit.WithoutURL(names.Get(ctx, "/version", &v))
 	}
-	tell(checkDocker(names.Address, v.Version, err))
-	d.examinePlugin(ctx, tell)
+	report(checkDocker(names.Address, v.Version, err))
+	d.examinePlugin(ctx, report)
 	for _, f := range d.checkSwarm(status.Tunnel) {
-		tell(f)
+		report(f)
 	}
 }
 
@@ -103,7 +103,7 @@ func checkPlugin(path string, implements []string, err error) Finding {
 }
 
 // examineState gives the number of the networks that are on record.
-func (d *Doctor) examineState(tell func(Finding)) int {
+func (d *Doctor) examineState(report func(Finding)) int {
 	info, err := os.Stat(d.StateDir)
 	if err == nil {
 		err = unix.Access(d.StateDir, unix.W_OK)
@@ -112,13 +112,13 @@ func (d *Doctor) examineState(tell func(Finding)) int {
 	if err == nil {
 		networks, torn = fabric.CheckState(d.StateDir)
 	}
-	tell(checkState(d.StateDir, info, err, networks, torn))
+	report(checkState(d.StateDir, info, err, networks, torn))
 	dir := d.StateDir // or its nearest parent that there is
 	for dir != "/" && errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT) {
 		dir = filepath.Dir(dir)
 	}
-	space, err := d.Space(dir)
-	tell(checkSpace(dir, space, err))
+	space, err := d.Statfs(dir)
+	report(checkSpace(dir, space, err))
 	return networks
 }
 
@@ -130,7 +130,7 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, torn erro
 	case err != nil:
 		f.Seen, f.Remedy = fmt.Sprintf("%s cannot be written: %v", dir, err), "make it writable: findmnt --target "+dir
 	case !info.IsDir():
-		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
+		f.Seen, f.Remedy = dir+" is no directory", "move it statusErr, or use another --state-dir"
 	case info.Mode().Perm()&0o022 != 0:
 		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
 	case torn != nil && strings.Contains(torn.Error(), filepath.Join(dir, "swarm.json")): // what Docker has told of its Swarm
@@ -163,24 +163,24 @@ func checkSpace(dir string, s unix.Statfs_t, err error) Finding {
 	return f
 }
 
-// checkDaemon tells whether the daemon runs; away is why it does not answer.
-func checkDaemon(s api.Status, away error, version string, stateDir string, networks int, by docker.Supervisor) Finding {
+// checkDaemon tells whether the daemon runs; statusErr is why it does not answer.
+func checkDaemon(s api.Status, statusErr error, version string, stateDir string, networks int, by docker.Supervisor) Finding {
 	f := Finding{Check: "daemon", State: Warn}
 	fails, then := "does not run", "cannot be used"
-	if !errors.Is(away, client.ErrNoDaemon) { // something is there
+	if !errors.Is(statusErr, client.ErrNoDaemon) { // something is there
 		fails, then = "does not answer", "cannot be looked at"
 	}
 	remedy := ""
-	if away != nil {
-		if remedy = away.Error(); by.Managed() && errors.Is(away, client.ErrNoDaemon) {
+	if statusErr != nil {
+		if remedy = statusErr.Error(); by.Managed() && errors.Is(statusErr, client.ErrNoDaemon) {
 			remedy = by.Start() // the plugin line tells more
 		}
 	}
 	switch {
-	case away != nil && networks > 0:
+	case statusErr != nil && networks > 0:
 		f.State, f.Seen = Fail, fmt.Sprintf("%s, and %s on record in %s %s", fails, human.Plural(networks, "network"), stateDir, then)
 		f.Remedy = remedy
-	case away != nil:
+	case statusErr != nil:
 		f.Seen, f.Remedy = fails, remedy
 	case s.Version != version:
 		f.Seen, f.Remedy = fmt.Sprintf("runs with version %s, this is %s", s.Version, version), by.Restart()

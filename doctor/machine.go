@@ -26,23 +26,23 @@ type Machine struct {
 	Veth, Redirect func() error
 	Sockets        func() (tunnel.Sockets, error)
 	Bind           func(netip.AddrPort) error
-	Holder         func(port uint16) string
-	Address        func() (netip.Addr, error)                     // of the default route
-	Carrier        func(netip.Addr) (net.Interface, error)        // the link that has an address
+	PortUser       func(port uint16) string
+	DefaultAddr    func() (netip.Addr, error)                     // of the default route
+	LinkWithAddr   func(netip.Addr) (net.Interface, error)        // the link that has an address
 	Underlay       func(netip.Addr) (tunnel.Path, error)          // the ways to other hosts, from an address
 	Path           func(from, to netip.Addr) (tunnel.Path, error) // the way to one of them
 	Link           func(name string) (*net.Interface, error)
-	Space          func(dir string) (unix.Statfs_t, error)
+	Statfs         func(dir string) (unix.Statfs_t, error)
 }
 
 func ThisMachine() Machine {
 	return Machine{Root: "/", TUN: tap.ProbeTUN, Veth: tap.ProbeVeth, Redirect: tap.ProbeRedirect,
-		Sockets: tunnel.ProbeSockets, Bind: tunnel.ProbePort, Holder: tunnel.PortUser,
-		Address: tunnel.DefaultAddr, Carrier: carrier, Underlay: tunnel.Underlay, Path: tunnel.FindPath, Link: net.InterfaceByName,
-		Space: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
+		Sockets: tunnel.ProbeSockets, Bind: tunnel.ProbePort, PortUser: tunnel.PortUser,
+		DefaultAddr: tunnel.DefaultAddr, LinkWithAddr: linkWithAddr, Underlay: tunnel.Underlay, Path: tunnel.FindPath, Link: net.InterfaceByName,
+		Statfs: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
 }
 
-func carrier(a netip.Addr) (net.Interface, error) {
+func linkWithAddr(a netip.Addr) (net.Interface, error) {
 	links, err := net.Interfaces()
 	for _, l := range links {
 		addrs, _ := l.Addrs() // none of a link that has just gone
@@ -69,8 +69,8 @@ func (m Machine) hasLink(name string) bool {
 	return err == nil
 }
 
-// load says how to get a part of the kernel that is missing.
-func (m Machine) load(modules string) string {
+// moduleRemedy says how to get a part of the kernel that is missing.
+func (m Machine) moduleRemedy(modules string) string {
 	release := m.sysctl("kernel/osrelease")
 	if _, err := os.Stat(filepath.Join(m.Root, "lib/modules", release)); err != nil {
 		return fmt.Sprintf("the running kernel has no modules in /lib/modules/%s: reboot into the kernel that is installed, or take one with %s", release, modules)
@@ -79,19 +79,19 @@ func (m Machine) load(modules string) string {
 	return remedy + " (not found? cloud kernels have it in a package of its own, as linux-modules-extra-" + release + ")"
 }
 
-func (d *Doctor) examineKernel(tell func(Finding)) {
+func (d *Doctor) examineKernel(report func(Finding)) {
 	t, err := d.TUN()
-	tell(checkTUN(t, err, d.load("tun")))
+	report(checkTUN(t, err, d.moduleRemedy("tun")))
 	noVeth := d.Veth()
-	tell(checkTried("veth", "a pair can be made", noVeth, d.load("veth")))
+	report(checkProbe("veth", "a pair can be made", noVeth, d.moduleRemedy("veth")))
 	if err == nil && t.Header && noVeth == nil { // it is made of both
-		tell(checkTried("tc", "frames pass from a veth to a TAP and back by ingress, u32, mirred", d.Redirect(),
-			d.load("sch_ingress cls_u32 act_mirred")+"; or make networks with -o tapestry.attach=tap"))
+		report(checkProbe("tc", "frames pass from a veth to a TAP and back by ingress, u32, mirred", d.Redirect(),
+			d.moduleRemedy("sch_ingress cls_u32 act_mirred")+"; or make networks with -o tapestry.attach=tap"))
 	}
 	s, err := d.Sockets()
-	tell(checkTrains(s, err))
+	report(checkUDPOffload(s, err))
 	if err == nil {
-		tell(checkBuffers(s))
+		report(checkBuffers(s))
 	}
 }
 
@@ -105,7 +105,7 @@ func checkTUN(t tap.TUN, err error, load string) Finding {
 		}
 		return f
 	case err != nil:
-		return checkTried("tun", "", err, load)
+		return checkProbe("tun", "", err, load)
 	case !t.Header:
 		f.Seen, f.Remedy = "TAPs have no virtio-net header (IFF_VNET_HDR)", "take a newer kernel"
 		return f
@@ -119,8 +119,8 @@ func checkTUN(t tap.TUN, err error, load string) Finding {
 	return f
 }
 
-// checkTried is of what either works or gives an error.
-func checkTried(check, works string, err error, remedy string) Finding {
+// checkProbe is of what either works or gives an error.
+func checkProbe(check, works string, err error, remedy string) Finding {
 	switch {
 	case err == nil:
 		return Finding{Check: check, State: OK, Seen: works}
@@ -132,7 +132,7 @@ func checkTried(check, works string, err error, remedy string) Finding {
 	return Finding{check, Fail, err.Error(), remedy}
 }
 
-func checkTrains(s tunnel.Sockets, err error) Finding {
+func checkUDPOffload(s tunnel.Sockets, err error) Finding {
 	f := Finding{Check: "udp", State: Warn, Remedy: "take a kernel from 5.0 on; tapestry works without, slower"}
 	switch {
 	case err != nil:
@@ -157,16 +157,16 @@ func checkBuffers(s tunnel.Sockets) Finding {
 	return f
 }
 
-func (d *Doctor) examineUnderlay(status api.Status, tell func(Finding)) {
+func (d *Doctor) examineUnderlay(status api.Status, report func(Finding)) {
 	var err error
 	if !d.VTEP.IsValid() {
-		d.VTEP, err = d.Address()
+		d.VTEP, err = d.DefaultAddr()
 	}
 	var way tunnel.Path
 	if err == nil {
 		way, err = d.Underlay(d.VTEP)
 	}
-	tell(checkUnderlay(d.VTEP, way, err, d.by))
+	report(checkUnderlay(d.VTEP, way, err, d.supervisor))
 	if d.VTEP.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}
@@ -177,13 +177,13 @@ func (d *Doctor) examineUnderlay(status api.Status, tell func(Finding)) {
 		}
 		holder := ""
 		if errors.Is(err, unix.EADDRINUSE) {
-			holder = d.Holder(d.Port)
+			holder = d.PortUser(d.Port)
 		}
-		tell(checkPort(d.Port, status, err, holder, d.by))
+		report(checkPort(d.Port, status, err, holder, d.supervisor))
 	}
 	gateway := d.hasLink("docker_gwbridge")
-	tell(checkBridge(d.sysctl("net/bridge/bridge-nf-call-iptables"), gateway, d.load("br_netfilter")))
-	tell(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, d.info.FirewallBackend.Driver))
+	report(checkBridge(d.sysctl("net/bridge/bridge-nf-call-iptables"), gateway, d.moduleRemedy("br_netfilter")))
+	report(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, d.info.FirewallBackend.Driver))
 }
 
 // checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.

@@ -21,14 +21,14 @@ import (
 )
 
 // identify asks Docker what it has, and finds out who supervises the daemon that is examined, and with which flags.
-func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.Status, away error) {
+func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.Status, statusErr error) {
 	if d.Name == "" {
 		d.Name = "tapestry"
 	}
 	d.info = names.Info(ctx)
-	d.plugins, d.unlisted = names.Plugins(ctx, d.PluginDir)
-	d.by = d.supervisor(away)
-	if flags, err := d.flagsOf(d.by); err == nil {
+	d.plugins, d.pluginsErr = names.Plugins(ctx, d.PluginDir)
+	d.supervisor = d.findSupervisor(statusErr)
+	if flags, err := d.flagsOf(d.supervisor); err == nil {
 		d.scope = flags("scope")
 		if port, err := strconv.ParseUint(flags("vxlan-port"), 10, 16); err == nil && d.Port == 0 {
 			d.Port = uint16(port)
@@ -39,24 +39,24 @@ func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.
 	}
 	if d.StateDir == "" {
 		d.StateDir = "/var/lib/tapestry"
-		if d.by.Managed() {
-			d.StateDir = d.stateOf(d.by.Plugin)
+		if d.supervisor.Managed() {
+			d.StateDir = d.pluginStateDir(d.supervisor.Plugin)
 		}
 	}
 	if d.Port == 0 {
 		d.Port = 4789
 	}
-	if away == nil {
+	if statusErr == nil {
 		d.Name, d.Port, d.scope = status.Name, status.VXLANPort, cmp.Or(status.Scope, d.scope)
 	}
 }
 
-// supervisor is that of the daemon that answers, or that is where it would answer. Where none does, it is the only plugin
+// findSupervisor is that of the daemon that answers, or that is where it would answer. Where none does, it is the only plugin
 // there is, unless another daemon was asked for or has left its socket.
-func (d *Doctor) supervisor(away error) docker.Supervisor {
+func (d *Doctor) findSupervisor(statusErr error) docker.Supervisor {
 	id := client.PluginOf(d.At())
-	if away != nil && d.At() == "" && len(d.plugins) == 1 {
-		if _, err := os.Lstat(d.socketOfUnit()); err != nil {
+	if statusErr != nil && d.At() == "" && len(d.plugins) == 1 {
+		if _, err := os.Lstat(d.unitSocket()); err != nil {
 			id = d.plugins[0].ID
 		}
 	}
@@ -69,20 +69,20 @@ func (d *Doctor) supervisor(away error) docker.Supervisor {
 }
 
 // errUnit is of a supervisor that is no plugin: what its daemon was started with is not known.
-var errUnit = errors.New("no managed plugin")
+var errNotManaged = errors.New("no managed plugin")
 
 func (d *Doctor) flagsOf(by docker.Supervisor) (value func(flag string) string, err error) {
 	if !by.Managed() {
-		return nil, errUnit
+		return nil, errNotManaged
 	}
 	return d.RunFlags(by.Plugin)
 }
 
-// socketOfUnit is where Docker finds the driver of a daemon that is no managed plugin.
-func (d *Doctor) socketOfUnit() string { return filepath.Join(d.PluginDir, d.Name+".sock") }
+// unitSocket is where Docker finds the driver of a daemon that is no managed plugin.
+func (d *Doctor) unitSocket() string { return filepath.Join(d.PluginDir, d.Name+".sock") }
 
-// stateOf is where a plugin's files in /var/lib/tapestry are on this host.
-func (d *Doctor) stateOf(p docker.Plugin) string {
+// pluginStateDir is where a plugin's files in /var/lib/tapestry are on this host.
+func (d *Doctor) pluginStateDir(p docker.Plugin) string {
 	root := d.info.DockerRootDir
 	if root == "" {
 		root = "/var/lib/docker"
@@ -91,22 +91,22 @@ func (d *Doctor) stateOf(p docker.Plugin) string {
 }
 
 // examinePlugin is of the driver as Docker finds it: managed plugins, and the socket of a daemon that is none.
-func (d *Doctor) examinePlugin(ctx context.Context, tell func(Finding)) {
+func (d *Doctor) examinePlugin(ctx context.Context, report func(Finding)) {
 	running := ""
 	for _, p := range d.plugins {
-		m := managed{Supervisor: docker.Supervisor{Plugin: p}}
-		m.networks, _ = fabric.CheckState(d.stateOf(p)) // the state line tells of torn ones
-		m.reason, m.when = readErrorFile(filepath.Join(d.stateOf(p), "error"))
-		if _, err := d.RunFlags(p); err != nil && m.reason == "" {
-			m.reason = err.Error()
+		m := pluginState{Supervisor: docker.Supervisor{Plugin: p}}
+		m.networks, _ = fabric.CheckState(d.pluginStateDir(p)) // the state line tells of torn ones
+		m.startErr, m.startTime = readErrorFile(filepath.Join(d.pluginStateDir(p), "error"))
+		if _, err := d.RunFlags(p); err != nil && m.startErr == "" {
+			m.startErr = err.Error()
 		}
 		if p.Enabled {
 			running = m.Name()
-			_, m.away = activate(ctx, filepath.Join(d.PluginDir, p.ID, p.Config.Interface.Socket))
+			_, m.activateErr = activate(ctx, filepath.Join(d.PluginDir, p.ID, p.Config.Interface.Socket))
 		}
-		tell(m.check())
+		report(m.check())
 	}
-	path := d.socketOfUnit()
+	path := d.unitSocket()
 	_, err := os.Lstat(path)
 	if err != nil && len(d.plugins) > 0 {
 		return
@@ -119,28 +119,28 @@ func (d *Doctor) examinePlugin(ctx context.Context, tell func(Finding)) {
 	if errors.Is(err, unix.ECONNREFUSED) && len(d.plugins) > 0 {
 		f.Remedy += fmt.Sprintf("; or rm %s, if the plugin has taken its place", path)
 	}
-	tell(f)
+	report(f)
 	if f.State == OK && running != "" {
-		tell(Finding{"plugin", Warn, fmt.Sprintf("a daemon that is no plugin runs beside the plugin %s: neither has the other's networks", running),
+		report(Finding{"plugin", Warn, fmt.Sprintf("a daemon that is no plugin runs beside the plugin %s: neither has the other's networks", running),
 			fmt.Sprintf("end one of them, once its networks are removed: docker plugin disable %s, or systemctl disable --now tapestry", running)})
 	}
 }
 
-// managed is what is seen of a managed plugin.
-type managed struct {
+// pluginState is what is seen of a managed plugin.
+type pluginState struct {
 	docker.Supervisor
-	away         error  // why it does not answer though it is enabled
-	reason, when string // of the last start that failed; "": it did not
-	networks     int    // on record
+	activateErr         error  // why it does not answer though it is enabled
+	startErr, startTime string // of the last start that failed; "": it did not
+	networks            int    // on record
 }
 
-func (m managed) check() Finding {
+func (m pluginState) check() Finding {
 	f := Finding{Check: "plugin", State: Fail, Seen: fmt.Sprintf("%s (id %s)", m.Name(), api.ShortID(m.Plugin.ID))}
 	failed := ""
-	if m.reason != "" {
-		failed = ": " + m.reason
-		if m.when != "" {
-			failed = fmt.Sprintf(": its start failed at %s: %s", m.when, m.reason)
+	if m.startErr != "" {
+		failed = ": " + m.startErr
+		if m.startTime != "" {
+			failed = fmt.Sprintf(": its start failed at %s: %s", m.startTime, m.startErr)
 		}
 	}
 	switch {
@@ -152,11 +152,11 @@ func (m managed) check() Finding {
 		if m.networks == 0 {
 			f.State = Warn
 		}
-	case m.away != nil && failed != "":
+	case m.activateErr != nil && failed != "":
 		f.Seen += " is enabled and does not answer" + failed
 		f.Remedy = fmt.Sprintf("put that right, as by %s; its log: %s", m.Flags("…"), m.LogCommand())
-	case m.away != nil:
-		f.Seen += fmt.Sprintf(" is enabled and does not answer: %v", m.away)
+	case m.activateErr != nil:
+		f.Seen += fmt.Sprintf(" is enabled and does not answer: %v", m.activateErr)
 		f.Remedy = fmt.Sprintf("see its log (%s), then %s", m.LogCommand(), m.Restart())
 	default:
 		f.State = OK
@@ -168,11 +168,11 @@ func (m managed) check() Finding {
 	return f
 }
 
-// checkLost is of the networks that Docker has with a driver that is tapestry, and no daemon has. known are the ids of
+// checkMissing is of the networks that Docker has with a driver that is tapestry, and no daemon has. known are the ids of
 // those that the examined daemon has, nil if it does not answer; used tells whether containers of this host are on one.
-func (d *Doctor) checkLost(all []docker.Network, known map[string]bool, used func(id string) (bool, error)) (lost []Finding) {
-	driver := d.by.Driver(d.Name)
-	_, noUnit := os.Lstat(d.socketOfUnit())
+func (d *Doctor) checkMissing(all []docker.Network, known map[string]bool, used func(id string) (bool, error)) (lost []Finding) {
+	driver := d.supervisor.Driver(d.Name)
+	_, noUnit := os.Lstat(d.unitSocket())
 	for _, n := range all {
 		has := slices.ContainsFunc(d.plugins, func(p docker.Plugin) bool { return p.Name == n.Driver })
 		name, _, tagged := strings.Cut(n.Driver[strings.LastIndex(n.Driver, "/")+1:], ":")
@@ -187,10 +187,10 @@ func (d *Doctor) checkLost(all []docker.Network, known map[string]bool, used fun
 		case n.Driver == driver:
 			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: Docker has it with driver %s, the daemon does not, as after docker plugin rm -f or a lost state directory: no container starts on it", n.Name, n.Driver),
 				fmt.Sprintf("docker network inspect %s shows how it was made; disconnect its containers, docker network rm %s, and create it anew", n.Name, n.Name)})
-		case tagged && name == "tapestry" && !has && d.unlisted == nil:
+		case tagged && name == "tapestry" && !has && d.pluginsErr == nil:
 			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: its driver is %s, and Docker has no such plugin, as after docker plugin rm -f", n.Name, n.Driver),
 				fmt.Sprintf("install the plugin again under that name, then docker network rm %s, and create it anew: what the plugin knew of it is gone", n.Name)})
-		case n.Driver == d.Name && d.by.Managed() && noUnit != nil:
+		case n.Driver == d.Name && d.supervisor.Managed() && noUnit != nil:
 			lost = append(lost, Finding{"networks", Fail, fmt.Sprintf("%s: its driver is %s, which is a unit or a process, and none runs", n.Name, n.Driver),
 				fmt.Sprintf("systemctl start tapestry; or docker network rm %s, and create it with -d %s", n.Name, driver)})
 		}

@@ -19,15 +19,15 @@ import (
 func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 	i := d.info
 	if !i.InSwarm() {
-		if major := dockerMajor(i.ServerVersion); d.by.Managed() && d.scope == plugin.Global && major > 0 && major < 24 {
+		if major := dockerMajor(i.ServerVersion); d.supervisor.Managed() && d.scope == plugin.Global && major > 0 && major < 24 {
 			all = append(all, Finding{"swarm", Warn, fmt.Sprintf("Docker %s makes no network of a driver with scope global on a host that is in no Swarm: "+
-				"docker network create fails with \"This node is not a swarm manager\"", i.ServerVersion), d.by.Flags("--scope " + plugin.Local)})
+				"docker network create fails with \"This node is not a swarm manager\"", i.ServerVersion), d.supervisor.Flags("--scope " + plugin.Local)})
 		}
 		return all
 	}
 	if port := i.DataPathPort(); d.Port == port {
 		f := Finding{"swarm", Fail, fmt.Sprintf("UDP %d is the port of Swarm's own overlay networks too: only one of them and tapestry's can have it", port),
-			d.by.Flags("--vxlan-port 8472") + ", on every host"}
+			d.supervisor.Flags("--vxlan-port 8472") + ", on every host"}
 		if tunnel != "open" && tunnel != "down" { // no network wants it now
 			f.State = Warn
 		}
@@ -37,18 +37,18 @@ func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 		}
 		all = append(all, f)
 	}
-	if at, err := netip.ParseAddr(i.Swarm.NodeAddr); err == nil && d.by.Managed() && d.VTEP.IsValid() && at != d.VTEP {
+	if at, err := netip.ParseAddr(i.Swarm.NodeAddr); err == nil && d.supervisor.Managed() && d.VTEP.IsValid() && at != d.VTEP {
 		all = append(all, Finding{"swarm", Warn, fmt.Sprintf("this node's address in the Swarm is %s, and its VTEP is %s: "+
 			"Docker names other nodes by addresses of the first kind (--advertise-addr), and if theirs differ too, tapestry does not reach them (--data-path-addr)", at, d.VTEP),
-			fmt.Sprintf("%s, and so on each node with its own; or, to keep the data path, docker network create -o tapestry.peers=ADDR,… with the VTEPs of all", d.by.Flags("--vtep "+at.String()))})
+			fmt.Sprintf("%s, and so on each node with its own; or, to keep the data path, docker network create -o tapestry.peers=ADDR,… with the VTEPs of all", d.supervisor.Flags("--vtep "+at.String()))})
 	}
 	switch {
 	case all != nil:
-	case !d.by.Managed():
+	case !d.supervisor.Managed():
 		all = []Finding{{Check: "swarm", State: OK, Seen: "this host is a node; Docker gives networks with --scope swarm to managed plugins only, so the daemon's are this host's"}}
 	case d.scope == plugin.Local:
 		all = []Finding{{"swarm", Warn, "the daemon has scope local: networks with --scope swarm get no options, and each node gives its containers addresses of its own, unless they are made by --config-from",
-			d.by.Flags("--scope "+plugin.Global) + ", on every node"}}
+			d.supervisor.Flags("--scope "+plugin.Global) + ", on every node"}}
 	default:
 		all = []Finding{{Check: "swarm", State: OK, Seen: fmt.Sprintf("this host is a node at %s, scope %s, UDP %d", i.Swarm.NodeAddr, d.scope, d.Port)}}
 		if i.Swarm.Cluster != nil {
@@ -81,20 +81,20 @@ func checkNodes(docker, known []netip.Addr) Finding {
 }
 
 // examineNodes is of a daemon whose networks follow the Swarm's nodes.
-func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, tell func(Finding)) {
-	if !d.by.Managed() || !d.info.InSwarm() {
+func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, report func(Finding)) {
+	if !d.supervisor.Managed() || !d.info.InSwarm() {
 		return
 	}
 	known, err := d.Nodes(ctx)
 	if err != nil {
-		tell(Finding{"nodes", Warn, "not known: " + err.Error(), d.by.Restart()})
+		report(Finding{"nodes", Warn, "not known: " + err.Error(), d.supervisor.Restart()})
 		return
 	}
 	own, _ := netip.ParseAddr(d.info.Swarm.NodeAddr) // none: none to leave out
-	docker, err := names.SwarmNodes(ctx, d.info, d.by.Driver(d.Name), own, d.VTEP)
+	docker, err := names.SwarmNodes(ctx, d.info, d.supervisor.Driver(d.Name), own, d.VTEP)
 	if err != nil {
-		tell(Finding{"nodes", Warn, err.Error(), "tapestry doctor, again"})
+		report(Finding{"nodes", Warn, err.Error(), "tapestry doctor, again"})
 		return
 	}
-	tell(checkNodes(docker, known))
+	report(checkNodes(docker, known))
 }

@@ -22,14 +22,14 @@ func TestCheckSwarm(t *testing.T) {
 	moved := info("29.7.2", "active", 0)
 	moved.Swarm.NodeAddr = "198.51.100.1"
 	check := func(i docker.Info, by docker.Supervisor, scope string, port uint16, tunnel string) Finding {
-		d := &Doctor{info: i, by: by, scope: scope, Port: port, VTEP: vtep}
+		d := &Doctor{info: i, supervisor: by, scope: scope, Port: port, VTEP: vtep}
 		all := d.checkSwarm(tunnel)
 		if len(all) == 0 {
 			return Finding{}
 		}
 		return all[0]
 	}
-	judge(t, []verdict{
+	checkFindings(t, []findingTest{
 		{"a node", check(info("29.7.2", "active", 0), managed, "global", 8472, "open"), OK, "a node at 192.0.2.1, scope global, UDP 8472 beside Swarm's 4789", ""},
 		{"a worker", check(info("29.7.2", "active", 1), managed, "global", 8472, "open"), OK, "scope global, UDP 8472", ""},
 		{"Swarm's own port", check(info("29.7.2", "active", 0), managed, "global", 4789, "open"), Fail, "UDP 4789 is the port of Swarm's own", set + `"--vxlan-port 8472"`},

@@ -8,7 +8,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// IP protocol numbers (IANA).
+// IP protocol numbers, as IANA assigns them.
 const (
 	protoICMP   = 1
 	ProtoTCP    = 6
@@ -16,20 +16,21 @@ const (
 	protoICMPv6 = 58
 )
 
-// A Packet is a frame to be made. Without addresses it has no IP in it.
+// A Packet describes a frame to build. Without addresses it has no IP header.
 type Packet struct {
 	src, dst     ether.MAC
 	from, to     netip.Addr // of one IP version
-	Kind         string     // tcp (a SYN), udp, icmp (an echo request), arp (in IPv6: a solicitation); "": none of them
+	Kind         string     // tcp (a SYN), udp, icmp (an echo request), arp (in IPv6 a neighbour solicitation); "": no IP
 	Sport, Dport uint16
-	Size         int // of the IP packet in bytes, padded with zeros; 0: as short as can be
+	Size         int // bytes of the IP packet, padded with zeros; 0: as short as its headers
 }
 
-// frame makes it, with lengths and checksums that are right. A size that the headers do not fit in is an error.
+// frame builds the Ethernet frame, with correct lengths and checksums. The error is of a Size that is shorter than the headers,
+// or longer than an IP packet can be.
 func (p Packet) frame() ([]byte, error) {
 	const maxPacket = 65535 // RFC 791 §3.1
 	var head, body []byte
-	typ := uint16(0x88b5) // for experiments, IEEE 802
+	typ := uint16(0x88b5) // local experimental EtherType 1, IEEE 802
 	switch p.Kind {
 	case "arp":
 		if p.from.Is6() {
@@ -61,7 +62,7 @@ func (p Packet) frame() ([]byte, error) {
 	}
 	body = append(body, make([]byte, size-least)...)
 	if head != nil {
-		p.finish(head, body)
+		p.writeHeaders(head, body)
 	}
 	return append(append(p.ethernet(typ), head...), body...), nil
 }
@@ -70,8 +71,9 @@ func (p Packet) ethernet(typ uint16) []byte {
 	return binary.BigEndian.AppendUint16(append(append([]byte{}, p.dst[:]...), p.src[:]...), typ)
 }
 
-// finish writes the IP header, and the ports, lengths and checksums of what is in body.
-func (p Packet) finish(head, body []byte) {
+// writeHeaders writes the IP header into head, and ports, lengths and checksum into body, which begins with the header of TCP,
+// UDP or ICMP.
+func (p Packet) writeHeaders(head, body []byte) {
 	proto, sum := byte(ProtoTCP), 16
 	switch {
 	case p.Kind == "udp":
@@ -91,7 +93,7 @@ func (p Packet) finish(head, body []byte) {
 		binary.BigEndian.PutUint16(body[2:], p.Dport)
 	}
 	p.ip(head, proto, 64, len(body))
-	pseudo := p.pseudo(proto, len(body))
+	pseudo := p.pseudoSum(proto, len(body))
 	if proto == protoICMP {
 		pseudo = 0
 	}
@@ -102,7 +104,7 @@ func (p Packet) finish(head, body []byte) {
 	binary.BigEndian.PutUint16(body[sum:], checksum)
 }
 
-// ip writes the header of a packet with n bytes behind it, of 20 bytes or, for IPv6, 40.
+// ip writes the IP header of a packet with n bytes of payload; head has 20 bytes, or 40 for IPv6.
 func (p Packet) ip(head []byte, proto, hops byte, n int) {
 	if p.from.Is6() { // RFC 8200 §3
 		head[0], head[6], head[7] = 6<<4, proto, hops
@@ -119,12 +121,12 @@ func (p Packet) ip(head []byte, proto, hops byte, n int) {
 	binary.BigEndian.PutUint16(head[10:], ^ether.Sum(head, 0))
 }
 
-// pseudo is the sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1).
-func (p Packet) pseudo(proto byte, n int) uint32 {
+// pseudoSum returns the sum of the pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1) for n bytes of payload, not folded.
+func (p Packet) pseudoSum(proto byte, n int) uint32 {
 	return uint32(ether.Sum(append(p.from.AsSlice(), p.to.AsSlice()...), uint32(proto)+uint32(n)))
 }
 
-// arpRequest asks all stations who has the address (RFC 826).
+// arpRequest builds the request for the MAC address of to (RFC 826).
 func (p Packet) arpRequest() []byte {
 	p.dst = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 	b := append(p.ethernet(0x0806), 0, 1, 0x08, 0, 6, 4, 0, 1) // Ethernet, IPv4, lengths, request
@@ -132,7 +134,7 @@ func (p Packet) arpRequest() []byte {
 	return append(append(b, make([]byte, 6)...), p.to.AsSlice()...)
 }
 
-// solicitation asks who has the IPv6 address (RFC 4861 §4.3).
+// solicitation builds the neighbour solicitation for the MAC address of to (RFC 4861 §4.3).
 func (p Packet) solicitation() []byte {
 	target := p.to.As16()
 	group := netip.MustParseAddr("ff02::1:ff00:0").As16() // solicited-node, RFC 4291 §2.7.1
@@ -141,14 +143,14 @@ func (p Packet) solicitation() []byte {
 	p.dst = groupMAC(p.to)
 	body := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, target[:]...)
 	body = append(append(body, 1, 1), p.src[:]...) // option: source link-layer address
-	binary.BigEndian.PutUint16(body[2:], ^ether.Sum(body, p.pseudo(protoICMPv6, len(body))))
+	binary.BigEndian.PutUint16(body[2:], ^ether.Sum(body, p.pseudoSum(protoICMPv6, len(body))))
 	head := make([]byte, 40)
 	p.ip(head, protoICMPv6, 255, len(body))
 	return append(append(p.ethernet(0x86dd), head...), body...)
 }
 
-// groupMAC is where packets to a multicast address go: RFC 1112 §6.4, RFC 2464 §7. For any other IPv4 address it is
-// the broadcast address.
+// groupMAC returns the MAC address for a multicast address (RFC 1112 §6.4, RFC 2464 §7), and for any other IPv4 address the
+// broadcast address.
 func groupMAC(a netip.Addr) ether.MAC {
 	b := a.AsSlice()
 	switch {

@@ -13,7 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// What is made is read by gopacket as what was wanted, and gopacket writes the same lengths and checksums.
+// gopacket reads each frame as the layers that were asked for, and computes the same lengths and checksums.
 func TestPacket(t *testing.T) {
 	ends := Packet{src: ether.MAC{2, 0, 0, 0, 0, 1}, dst: ether.MAC{2, 0, 0, 0, 0, 2}, Sport: 50000, Dport: 53}
 	for _, v6 := range []bool{false, true} {

@@ -13,7 +13,8 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// Explain asks the daemon what becomes of a frame, and names the containers that d knows.
+// Explain asks the daemon what the switch would do with a frame, and fills in the names of containers and networks that d
+// knows. The errors are those of the call.
 func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request api.TraceRequest) (r api.Trace, err error) {
 	if err := c.Call(ctx, http.MethodPost, api.TracePath, request, &r); err != nil {
 		return r, err
@@ -33,8 +34,10 @@ func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request ap
 	return r, nil
 }
 
-// Prepare finds out what FROM and TO are, on which network, and makes the frame.
-func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from, to string) (*docker.Engine, api.TraceRequest, error) {
+// Prepare finds the ports of from and to on network ("": any that both share), and builds the frame. It returns what Docker
+// knows and the request for Explain. Its errors carry exit codes: exit.Usage of what was typed wrong, exit.NoTarget of a port or
+// network that does not exist, exit.No of ports between which no frame can be.
+func (q *Query) Prepare(ctx context.Context, c *client.Client, network, from, to string) (*docker.Engine, api.TraceRequest, error) {
 	on, err := docker.FindNetwork(ctx, c, network)
 	if err != nil {
 		return nil, api.TraceRequest{}, err
@@ -50,7 +53,7 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 		if err != nil {
 			return nil, api.TraceRequest{}, err
 		}
-		latest(ports, entries)
+		setRemoteMACs(ports, entries)
 	}
 	for _, word := range []*string{&from, &to} {
 		found, note, err := on.Engine.PortWord(ctx, *word, ports)
@@ -58,11 +61,11 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 			return nil, api.TraceRequest{}, err
 		}
 		if note != "" {
-			q.note("%s.", note)
+			q.addNote("%s.", note)
 		}
 		*word = found
 	}
-	if err := q.aim(endpoints{on.Engine, ports}, from, to); err != nil {
+	if err := q.resolve(candidates{on.Engine, ports}, from, to); err != nil {
 		return nil, api.TraceRequest{}, err
 	}
 	frame, err := q.Packet.frame()
@@ -77,9 +80,9 @@ func (q *Question) Prepare(ctx context.Context, c *client.Client, network, from,
 	return on.Engine, request, nil
 }
 
-// latest gives each port of another host the MAC address that was last seen behind it, if one is known, and none of
-// that host's own IP addresses: no frame in the network has them.
-func latest(ports []api.Port, entries []api.Entry) {
+// setRemoteMACs gives each remote port the MAC address that was last seen behind it, if one is known, and removes the
+// host's own IP addresses: they belong to the underlay, no frame in the network has them.
+func setRemoteMACs(ports []api.Port, entries []api.Entry) {
 	slices.SortStableFunc(entries, func(a, b api.Entry) int { return cmp.Compare(a.AgeSeconds, b.AgeSeconds) })
 	for i := range ports {
 		p := &ports[i]

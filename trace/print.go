@@ -14,7 +14,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// Print writes a line for each check and way, and the verdict last.
+// Print writes r to w: a line for each check of the switch and each port that the frame leaves by, and the verdict last.
 func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 	var lines [][2]string
 	line := func(word, format string, args ...any) {
@@ -49,7 +49,7 @@ func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 	return nil
 }
 
-// stepText says in words what a check has found.
+// stepText describes what a check of the switch has found.
 func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 	owner, age := d.PortLabel(s.Port), human.Ago(s.AgeSeconds)+" ago"
 	what := map[string]string{
@@ -80,12 +80,12 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"link down":             vswitch.Down.Meaning(),
 		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
 		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
-		"flood some":            fmt.Sprintf("to %s", portsText(sent(r))),
+		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
 		"flood down":            "each port that it may leave by is down",
 	}[s.Check+" "+s.Found]
-	if what == "" { // a word of another version's, or the fault's
+	if what == "" { // a finding of another version of the daemon, or the text of a fault
 		what = s.Found
 	}
 	switch {
@@ -109,7 +109,7 @@ func inParentheses(s string) string {
 	return " (" + s + ")"
 }
 
-// whereText says what a port is.
+// whereText describes a port's link: name, VXLAN peer, MTU.
 func whereText(p api.TracePort) string {
 	var facts []string
 	fact := func(format string, args ...any) { facts = append(facts, fmt.Sprintf(format, args...)) }
@@ -128,7 +128,7 @@ func whereText(p api.TracePort) string {
 	return strings.Join(facts, ", ")
 }
 
-// wayText says in words whether the frame leaves by a way.
+// wayText says whether the frame leaves by a port, and if not, why.
 func wayText(x api.TraceEgress, r api.Trace) string {
 	facts := []string{whereText(x.TracePort)}
 	if x.Kind == "remote" && x.Addr != "" {
@@ -147,7 +147,7 @@ func wayText(x api.TraceEgress, r api.Trace) string {
 	}
 	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
 		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down}[x.Verdict]
-	if wayLost(x) {
+	if isLost(x) {
 		end = "it is lost, there is no way: " + x.Down
 	}
 	return end + inParentheses(strings.Join(facts, ", "))
@@ -160,8 +160,8 @@ func offloadText(on bool, why, what string) string {
 	return "not " + what + ": " + why
 }
 
-// sent is the number of ports that the frame leaves by.
-func sent(r api.Trace) (n int) {
+// outputs returns the number of ports that the frame leaves by.
+func outputs(r api.Trace) (n int) {
 	for _, x := range r.Egress {
 		if x.Verdict == "forwarded" {
 			n++
@@ -170,16 +170,16 @@ func sent(r api.Trace) (n int) {
 	return n
 }
 
-// wayLost tells whether what leaves by a way gets nowhere.
-func wayLost(x api.TraceEgress) bool { return x.Verdict == "forwarded" && x.Down != "" }
+// isLost reports whether the switch sends the frame to a port whose peer it has no route to.
+func isLost(x api.TraceEgress) bool { return x.Verdict == "forwarded" && x.Down != "" }
 
-// lostWhy is why all that leaves is lost; "" if something goes somewhere.
-func lostWhy(r api.Trace) (why string) {
+// lostReason returns why all copies that leave are lost; "" if one is not.
+func lostReason(r api.Trace) (why string) {
 	for _, x := range r.Egress {
-		if x.Verdict == "forwarded" && !wayLost(x) {
+		if x.Verdict == "forwarded" && !isLost(x) {
 			return ""
 		}
-		if wayLost(x) {
+		if isLost(x) {
 			why = x.Down
 		}
 	}
@@ -193,12 +193,12 @@ func portsText(n int) string {
 	return fmt.Sprintf("%d ports", n)
 }
 
-// Arrives tells whether anybody gets the frame whom it is for.
-func Arrives(r api.Trace) bool {
-	return !r.Drop && sent(r) > 0 && lostWhy(r) == "" && downOwner(r) == "" && !strings.Contains(faultsOf(r), "loss 100%")
+// Delivered reports whether the frame would reach its destination, or one of the others on the network if it is flooded.
+func Delivered(r api.Trace) bool {
+	return !r.Drop && outputs(r) > 0 && lostReason(r) == "" && downDestination(r) == "" && !strings.Contains(faultsOf(r), "loss 100%")
 }
 
-// faultsOf are those that a frame meets which is not dropped: where it comes in, and where it leaves if that is one way.
+// faultsOf returns the faults on the frame's ingress port, and on its egress port if it leaves by one only.
 func faultsOf(r api.Trace) string {
 	all := []string{r.In.Faults}
 	if len(r.Egress) == 1 {
@@ -207,8 +207,8 @@ func faultsOf(r api.Trace) string {
 	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ", ")
 }
 
-// downOwner is the port that has the frame's destination and is down, "" if none is.
-func downOwner(r api.Trace) string {
+// downDestination returns the port that has the destination address and is down, "" if there is none.
+func downDestination(r api.Trace) string {
 	for _, s := range r.Steps {
 		if s.Check == "destination" && s.Why != "" {
 			return s.Port
@@ -217,17 +217,17 @@ func downOwner(r api.Trace) string {
 	return ""
 }
 
-// Fate is the verdict in a few words.
-func Fate(r api.Trace) string {
+// Outcome says in a few words what would happen to the frame, for a sentence that begins with "the frame".
+func Outcome(r api.Trace) string {
 	switch {
 	case r.Drop:
 		return "would be dropped: " + r.Verdict
-	case sent(r) == 0:
+	case outputs(r) == 0:
 		return "would reach nobody: there is no other port"
-	case downOwner(r) != "":
+	case downDestination(r) != "":
 		return "would not reach its destination, which is down"
-	case lostWhy(r) != "":
-		return "would be lost, there is no way: " + lostWhy(r)
+	case lostReason(r) != "":
+		return "would be lost, there is no way: " + lostReason(r)
 	}
 	if faults := faultsOf(r); faults != "" {
 		return "would be " + r.Verdict + ", but for what is done on purpose: " + faults
@@ -235,12 +235,12 @@ func Fate(r api.Trace) string {
 	return "would be " + r.Verdict
 }
 
-// verdictText is the last line: what becomes of the frame, why, and what to do.
+// verdictText returns the last line: what would happen to the frame, why, and what to do.
 func verdictText(r api.Trace, d *docker.Engine) string {
 	var names, lost []string
 	for _, x := range r.Egress {
 		switch {
-		case wayLost(x):
+		case isLost(x):
 			lost = append(lost, d.PortLabel(x.Port))
 		case x.Verdict == "forwarded":
 			names = append(names, d.PortLabel(x.Port))
@@ -256,22 +256,22 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 		return text
 	case r.Drop:
 		return "dropped: " + r.Verdict
-	case lostWhy(r) != "":
-		return fmt.Sprintf("%s to %s, but there is no way: %s. `tapestry doctor` says what to type", r.Verdict, atMost(lost), lostWhy(r))
+	case lostReason(r) != "":
+		return fmt.Sprintf("%s to %s, but there is no way: %s. `tapestry doctor` says what to type", r.Verdict, firstFew(lost), lostReason(r))
 	case len(names) == 0:
 		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
 	}
-	if owner := downOwner(r); owner != "" {
+	if owner := downDestination(r); owner != "" {
 		return fmt.Sprintf("%s, but %s, whom it is for, is down: see `tapestry ports`", r.Verdict, d.PortLabel(owner))
 	}
-	text := fmt.Sprintf("%s to %s", r.Verdict, atMost(names))
+	text := fmt.Sprintf("%s to %s", r.Verdict, firstFew(names))
 	if lost != nil {
-		text += "; there is no way to " + atMost(lost)
+		text += "; there is no way to " + firstFew(lost)
 	}
 	return text
 }
 
-// tagged tells whether a frame has a VLAN tag of IEEE 802.1Q.
+// tagged reports whether a frame has a VLAN tag (IEEE 802.1Q, or 802.1ad).
 func tagged(frame []byte) bool {
 	if len(frame) < 14 {
 		return false
@@ -280,8 +280,8 @@ func tagged(frame []byte) bool {
 	return typ == 0x8100 || typ == 0x88a8
 }
 
-// atMost lists names, the first few of many.
-func atMost(names []string) string {
+// firstFew joins names with commas, at most five of them.
+func firstFew(names []string) string {
 	const most = 5
 	if len(names) > most {
 		names = append(names[:most:most], fmt.Sprintf("and %d more", len(names)-most))

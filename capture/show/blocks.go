@@ -9,27 +9,27 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
-// Blocks are where a capture comes from: a stream of the daemon, or a file.
-type Blocks interface {
-	// Next gives the next block, lent until the next call; io.EOF behind the last.
+// A BlockReader gives the blocks of a capture: a stream of the daemon, or a file.
+type BlockReader interface {
+	// Next returns the next block, which is valid until the next call, and io.EOF after the last one.
 	Next() (pcapng.Block, error)
 }
 
-// A Sink is what is done with a capture's blocks.
-type Sink interface {
-	put(pcapng.Block) error // keeps nothing of a packet
-	flush() error           // lets the reader see what was put
-	Close() error           // ends it in order, also after an error of the others
+// A BlockWriter prints a capture's blocks, or writes them to a file. CopyBlocks calls its methods.
+type BlockWriter interface {
+	put(pcapng.Block) error // must not keep a reference to a packet or its data
+	flush() error           // writes out what is buffered
+	Close() error           // flushes and closes; to be called after an error of the others too
 }
 
 const flushEvery = 100 * time.Millisecond
 
-// Pump puts all blocks into a sink, and flushes it while none come. It returns why each of both ended: from is never
-// nil, and io.EOF at the end; to is nil if the sink took everything. hangUp must make a Next that waits return, and is
-// called when the sink fails.
-func Pump(src Blocks, dst Sink, hangUp func()) (from, to error) {
-	var mu sync.Mutex // of dst and failed
-	var failed error
+// CopyBlocks copies blocks from src to dst until either fails, and flushes dst every 100 ms, so that a reader sees a packet
+// soon even if no other follows. from is the error of src, never nil, io.EOF at the end; to is the error of dst, nil if it
+// took everything. hangUp is called when dst fails, and must make a blocked src.Next return.
+func CopyBlocks(src BlockReader, dst BlockWriter, hangUp func()) (from, to error) {
+	var mu sync.Mutex // guards dst and failed
+	var failed error  // guarded by mu
 	fail := func(err error) {
 		if err != nil && failed == nil {
 			failed = err
@@ -70,12 +70,12 @@ func Pump(src Blocks, dst Sink, hangUp func()) (from, to error) {
 	}
 }
 
-// endWait is how long a command may take to end in order.
-const endWait = 2 * StopWait
+// exitTimeout is how long an interrupted command may take to finish. It may wait StopTimeout twice.
+const exitTimeout = 2 * StopTimeout
 
-// Within runs a command, and no longer waits for it some time after ctx has ended: it may read from a pipe that nobody
-// writes to, or write to one that nobody reads.
-func Within(ctx context.Context, run func(context.Context) error) error {
+// RunInterruptible runs a command and returns its error. Once ctx has ended it waits 10 s at most, and then returns an error of
+// code exit.No: the command may be blocked on a pipe that nobody writes to, or that nobody reads.
+func RunInterruptible(ctx context.Context, run func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
 	select {
@@ -86,10 +86,10 @@ func Within(ctx context.Context, run func(context.Context) error) error {
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(endWait):
+	case <-time.After(exitTimeout):
 		return exit.Errorf(exit.No, "interrupted, in the middle of reading or writing: what was written last may be cut off")
 	}
 }
 
-// StopWait is how long the daemon may take to end a capture, and to tell its books.
-const StopWait = 5 * time.Second
+// StopTimeout is how long the daemon may take to end a capture, and as long again to report its statistics.
+const StopTimeout = 5 * time.Second

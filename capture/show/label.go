@@ -11,28 +11,31 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// naming says who is called what: *names as Docker does, *FileNames as a file does.
-type Naming interface {
-	Container(endpoint string) string  // "" not known
-	Network(id string) string          // "" not known
-	Addr(netip.Addr) string            // "" not known
-	Version() uint64                   // rises with every change of what the others give
-	Since(version uint64) pcapng.Names // the names of addresses that came or changed after that version, if not more
+// A Resolver gives the names of endpoints, networks and addresses: *docker.Names those that Docker has, *FileNames those
+// in a capture file.
+type Resolver interface {
+	Container(endpoint string) string  // the container's name by its endpoint's id; "": not known
+	Network(id string) string          // "": not known
+	Addr(netip.Addr) string            // the name of who has the address now; "": not known
+	Version() uint64                   // rises when a result of the other methods changes
+	Since(version uint64) pcapng.Names // at least the names that came or changed after that version
 
-	// Born tells when a container was made whose past was asked for, in ns since 1970.
+	// Born returns when a container was created, in ns since 1970, and whether its past was asked for (recorder dump, flows).
 	Born(container string) (ns int64, asked bool)
 }
 
-// Labels are what people call a capture's interfaces.
+// Labels are the names that people read for the interfaces of a capture.
 type Labels struct {
-	Who        Naming
+	Resolver   Resolver
 	interfaces []pcapng.Interface
-	Ports      []capture.Port // of the same index; zero of another origin
-	texts      []string
-	version    uint64 // of who, when texts was made
+	Ports      []capture.Port // by interface; the zero Port if the interface is not one of tapestry's
+	texts      []string       // the labels, by interface
+	version    uint64         // of Resolver, when texts was made
 }
 
-func (l *Labels) Add(i *pcapng.Interface) {
+// AddInterface adds the next interface of the capture: packets refer to it by its index.
+
+func (l *Labels) AddInterface(i *pcapng.Interface) {
 	p, ok := capture.ReadPort(i)
 	if !ok {
 		p = capture.Port{}
@@ -40,33 +43,33 @@ func (l *Labels) Add(i *pcapng.Interface) {
 	l.interfaces, l.Ports, l.texts = append(l.interfaces, *i), append(l.Ports, p), nil
 }
 
-// of is the label of an interface; "" if there is none of this index.
-func (l *Labels) of(index int) string {
+// label returns the label of an interface; "" if there is no interface of this index.
+func (l *Labels) label(index int) string {
 	if uint(index) >= uint(len(l.interfaces)) {
 		return ""
 	}
-	if _, ok := l.Who.(*FileNames); ok { // as the file has it: what joins changes no other
+	if _, ok := l.Resolver.(*FileNames); ok { // the file's own label: a later interface does not change it
 		return l.interfaces[index].Name
 	}
-	if v := l.Who.Version(); v != l.version || len(l.texts) < len(l.interfaces) {
+	if v := l.Resolver.Version(); v != l.version || len(l.texts) < len(l.interfaces) {
 		l.version, l.texts = v, l.texts[:0]
 		for i := range l.interfaces {
-			l.texts = append(l.texts, l.make(i))
+			l.texts = append(l.texts, l.build(i))
 		}
 	}
 	return l.texts[index]
 }
 
-func (l *Labels) make(i int) string {
+func (l *Labels) build(i int) string {
 	p := &l.Ports[i]
-	if _, ok := l.Who.(*FileNames); ok || p.Name == "" {
+	if _, ok := l.Resolver.(*FileNames); ok || p.Name == "" {
 		return l.interfaces[i].Name
 	}
-	text := l.port(p)
+	text := l.portName(p)
 	if p.Remote {
-		text = "peer " + api.WithoutPort(p.Name) + "@" + l.network(p)
-	} else if slices.ContainsFunc(l.Ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.port(&q) == text }) {
-		text += "@" + l.network(p)
+		text = "peer " + api.WithoutPort(p.Name) + "@" + l.networkName(p)
+	} else if slices.ContainsFunc(l.Ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.portName(&q) == text }) {
+		text += "@" + l.networkName(p)
 	}
 	if p.Outer {
 		text += " (outer)"
@@ -74,12 +77,13 @@ func (l *Labels) make(i int) string {
 	return text
 }
 
-// addr is what the container with an address is called, "" if that is not known. ports are those of the frame: if one of
-// them had the address then, its container's name counts, and not that of who has the address now. Only of a container
-// that was asked for it is taken that a port with its address was its own before it was started again.
-func (l *Labels) addr(a netip.Addr, ports ...int) string {
-	now := l.Who.Addr(a)
-	if _, ok := l.Who.(*FileNames); ok {
+// addrName returns the name of the container with an address, "" if it is not known. ports are the interfaces of the frame: if
+// one of them had the address at that time, the name is that of its container, not of the one that has the address now. If
+// Docker no longer knows the port, the name of today's owner is used only if that container existed then and its past was
+// asked for: it has been restarted since, and the port is one of its former ones.
+func (l *Labels) addrName(a netip.Addr, ports ...int) string {
+	now := l.Resolver.Addr(a)
+	if _, ok := l.Resolver.(*FileNames); ok {
 		return now
 	}
 	for _, i := range ports {
@@ -88,8 +92,8 @@ func (l *Labels) addr(a netip.Addr, ports ...int) string {
 		}
 		p := &l.Ports[i]
 		if slices.ContainsFunc(p.Addrs, func(q netip.Prefix) bool { return q.Addr() == a.Unmap() }) {
-			name := l.Who.Container(p.Name)
-			if born, asked := l.Who.Born(now); name == "" && asked && p.AttachedAt >= born {
+			name := l.Resolver.Container(p.Name)
+			if born, asked := l.Resolver.Born(now); name == "" && asked && p.AttachedAt >= born {
 				return now
 			}
 			return name
@@ -98,32 +102,32 @@ func (l *Labels) addr(a netip.Addr, ports ...int) string {
 	return now
 }
 
-func (l *Labels) port(p *capture.Port) string {
-	if name := l.Who.Container(p.Name); name != "" {
+func (l *Labels) portName(p *capture.Port) string {
+	if name := l.Resolver.Container(p.Name); name != "" {
 		return name
 	}
 	return api.ShortID(p.Name)
 }
 
-func (l *Labels) network(p *capture.Port) string {
-	if name := l.Who.Network(p.Network); name != "" {
+func (l *Labels) networkName(p *capture.Port) string {
+	if name := l.Resolver.Network(p.Network); name != "" {
 		return name
 	}
 	return api.ShortID(p.Network)
 }
 
-// ownWords are what the daemon tells its commands of a port, and nobody else.
-var ownWords = regexp.MustCompile(` (sandbox|came)=\S*`)
+// daemonOnlyFields are fields of an interface's description that the daemon sends to its commands, and that no file gets.
+var daemonOnlyFields = regexp.MustCompile(` (sandbox|came)=\S*`)
 
-// forFile is an interface for a file: with names, and the ids in its description.
-func (l *Labels) forFile(i int) pcapng.Interface {
+// fileInterface returns an interface as it is written to a file: called by its label, with the ids in its description.
+func (l *Labels) fileInterface(i int) pcapng.Interface {
 	told, p := l.interfaces[i], &l.Ports[i]
-	if _, ok := l.Who.(*FileNames); ok || p.Name == "" {
+	if _, ok := l.Resolver.(*FileNames); ok || p.Name == "" {
 		return told
 	}
-	told.Name = l.of(i)
-	told.Description = ownWords.ReplaceAllString(told.Description, "")
-	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.network(p), 1)
+	told.Name = l.label(i)
+	told.Description = daemonOnlyFields.ReplaceAllString(told.Description, "")
+	told.Description = strings.Replace(told.Description, "network="+p.Network, "network="+l.networkName(p), 1)
 	if !p.Remote {
 		before, view, outer := strings.Cut(told.Description, " view=")
 		told.Description = before + " endpoint=" + api.ShortID(p.Name)
@@ -134,14 +138,14 @@ func (l *Labels) forFile(i int) pcapng.Interface {
 	return told
 }
 
-// comment is a packet's, with the name of the port that a frame was forwarded to.
+// comment returns a packet's comment in which the port that the frame was forwarded to is called by its container's name.
 func (l *Labels) comment(text string) string {
 	before, rest, ok := strings.Cut(text, " out=")
 	if !ok {
 		return text
 	}
 	out, rest, more := strings.Cut(rest, " ")
-	if name := l.Who.Container(out); name != "" {
+	if name := l.Resolver.Container(out); name != "" {
 		out = name
 	}
 	if more {
@@ -150,21 +154,21 @@ func (l *Labels) comment(text string) string {
 	return before + " out=" + out + rest
 }
 
-// maxFileNames bounds what is kept of a file's names. What is longer than maxName is none (RFC 1035 section 2.3.4).
+// At most maxFileNames names of a file are kept. A name of more than maxName bytes is ignored (RFC 1035 section 2.3.4).
 const (
 	maxFileNames = 1 << 18
 	maxName      = 255
 )
 
-// FileNames are the names that a file tells. Their version is the number of those told.
+// FileNames are the names that a capture file has for addresses. Their version is the number of names. It implements Resolver.
 type FileNames struct {
-	told  pcapng.Names            // in order; an address is called as it was told last
-	last  map[netip.Addr]string   // that
-	hosts map[string][]netip.Addr // every address that a name, or an interface that is called as its container, was told with
-	size  int                     // entries of hosts
+	names   pcapng.Names            // in the order of the file; the latest name of an address counts
+	current map[netip.Addr]string   // the latest name of each address
+	hosts   map[string][]netip.Addr // all addresses of a name; interfaces have the name of their container
+	size    int                     // number of addresses in hosts
 }
 
-// AddInterface takes an interface for the host that it is called after.
+// AddInterface adds the addresses of an interface under the interface's name without its network (web of web@mynet).
 func (f *FileNames) AddInterface(i *pcapng.Interface) {
 	name, _, _ := strings.Cut(i.Name, "@")
 	for _, a := range i.Addrs {
@@ -172,7 +176,7 @@ func (f *FileNames) AddInterface(i *pcapng.Interface) {
 	}
 }
 
-// host adds an address of a name, and tells whether it is new.
+// host adds an address of a name, and reports whether it is new.
 func (f *FileNames) host(name string, a netip.Addr) bool {
 	a = a.Unmap()
 	if name == "" || len(name) > maxName || f.size >= maxFileNames || slices.Contains(f.hosts[name], a) {
@@ -186,7 +190,8 @@ func (f *FileNames) host(name string, a netip.Addr) bool {
 	return true
 }
 
-// AddHosts takes names for filters only, and tells whether some are new.
+// AddHosts adds names for filters only, and reports whether one of them is new: they may stand behind the packets that are
+// printed.
 func (f *FileNames) AddHosts(names pcapng.Names) (fresh bool) {
 	for _, n := range names {
 		fresh = f.host(n.Name, n.Addr) || fresh
@@ -194,28 +199,39 @@ func (f *FileNames) AddHosts(names pcapng.Names) (fresh bool) {
 	return fresh
 }
 
-// Add takes names for what follows them, too.
+// Add adds names for filters and for the packets that follow, and reports whether one of them is new to filters.
 func (f *FileNames) Add(names pcapng.Names) (fresh bool) {
-	if f.last == nil {
-		f.last = make(map[netip.Addr]string)
+	if f.current == nil {
+		f.current = make(map[netip.Addr]string)
 	}
 	for _, n := range names {
-		if n.Addr = n.Addr.Unmap(); n.Name != "" && len(n.Name) <= maxName && n.Name != f.last[n.Addr] && len(f.told) < maxFileNames {
-			f.last[n.Addr], f.told = n.Name, append(f.told, n)
+		if n.Addr = n.Addr.Unmap(); n.Name != "" && len(n.Name) <= maxName && n.Name != f.current[n.Addr] && len(f.names) < maxFileNames {
+			f.current[n.Addr], f.names = n.Name, append(f.names, n)
 		}
 	}
 	return f.AddHosts(names)
 }
 
-func (f *FileNames) Container(string) string           { return "" }
-func (f *FileNames) Network(id string) string          { return id }
-func (f *FileNames) Born(string) (int64, bool)         { return 0, false }
-func (f *FileNames) Version() uint64                   { return uint64(len(f.told)) }
-func (f *FileNames) Since(version uint64) pcapng.Names { return f.told[version:] }
+// Container returns "": a file has names in place of endpoints' ids.
+func (f *FileNames) Container(string) string { return "" }
 
-func (f *FileNames) Addr(a netip.Addr) string { return f.last[a.Unmap()] }
+// Network returns id: a file has the names of networks in place of their ids.
+func (f *FileNames) Network(id string) string { return id }
 
-// Host gives the addresses of a name, for a filter.
+// Born returns false: a file does not say when a container was created.
+func (f *FileNames) Born(string) (int64, bool) { return 0, false }
+
+// Version returns the number of names up to here.
+func (f *FileNames) Version() uint64 { return uint64(len(f.names)) }
+
+// Since returns the names that were added after a version.
+func (f *FileNames) Since(version uint64) pcapng.Names { return f.names[version:] }
+
+// Addr returns the latest name of an address, "" if it has none.
+func (f *FileNames) Addr(a netip.Addr) string { return f.current[a.Unmap()] }
+
+// Host returns all addresses of a name, for a filter.
 func (f *FileNames) Host(name string) []netip.Addr { return slices.Clone(f.hosts[name]) }
 
-func WholeID(s string) bool { return len(s) == 64 }
+// IsFullID reports whether s has the length of a whole id of Docker's, 64 characters, and so is not a name.
+func IsFullID(s string) bool { return len(s) == 64 }

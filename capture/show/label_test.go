@@ -11,7 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// callers is who has names by what is written in it.
+// callers is a Resolver with names that the test sets.
 type callers struct {
 	containers map[string]string // by endpoint
 	addrs      map[netip.Addr]string
@@ -29,16 +29,16 @@ func (c *callers) Born(name string) (int64, bool) {
 	return ns, asked
 }
 
-// Who has an address now is not who had it when another port's frame was seen.
+// The name of an address is that of the container that had it when the frame was seen, not of the one that has it now.
 func TestLabelsAddr(t *testing.T) {
 	n := &callers{addrs: map[netip.Addr]string{netip.MustParseAddr("10.80.0.7"): "heir", netip.MustParseAddr("10.80.0.8"): "db"},
 		containers: map[string]string{fake.WebID: "web", "heir": "heir"}}
-	l := &Labels{Who: n}
+	l := &Labels{Resolver: n}
 	seven := []netip.Prefix{netip.MustParsePrefix("10.80.0.7/16")}
 	for i, id := range []string{fake.WebID, fake.OtherID, "heir"} {
-		l.Add(&pcapng.Interface{Name: id, Addrs: seven, Description: fmt.Sprintf("port=%d kind=container network=%s vni=80 sandbox=x came=7", i+1, fake.WideID)})
+		l.AddInterface(&pcapng.Interface{Name: id, Addrs: seven, Description: fmt.Sprintf("port=%d kind=container network=%s vni=80 sandbox=x came=7", i+1, fake.WideID)})
 	}
-	l.Add(&pcapng.Interface{Name: "192.0.2.2", Addrs: seven, Description: "port=4 kind=remote network=" + fake.WideID + " vni=80"})
+	l.AddInterface(&pcapng.Interface{Name: "192.0.2.2", Addrs: seven, Description: "port=4 kind=remote network=" + fake.WideID + " vni=80"})
 	for _, c := range []struct {
 		addr  string
 		ports []int
@@ -47,20 +47,19 @@ func TestLabelsAddr(t *testing.T) {
 		{"10.80.0.7", nil, "heir"}, {"10.80.0.7", []int{-1, 9}, "heir"}, {"10.80.0.7", []int{0}, "web"}, {"::ffff:10.80.0.7", []int{-1, 0}, "web"},
 		{"10.80.0.7", []int{1}, ""}, {"10.80.0.7", []int{2}, "heir"}, {"10.80.0.7", []int{3}, "heir"}, {"10.80.0.8", []int{0}, "db"},
 	} {
-		if got := l.addr(netip.MustParseAddr(c.addr), c.ports...); got != c.want {
+		if got := l.addrName(netip.MustParseAddr(c.addr), c.ports...); got != c.want {
 			t.Errorf("%s at %v is %q, want %q", c.addr, c.ports, got, c.want)
 		}
 	}
 	for born, want := range map[int64]string{5: "heir", 7: "heir", 8: ""} { // the port came at 7
 		n.born = map[string]int64{"heir": born}
-		if got := l.addr(seven[0].Addr(), 1); got != want || l.addr(seven[0].Addr(), 0) != "web" {
-			t.Errorf("made at %d, before it was started again it is callers %q, want %q", born, got, want)
+		if got := l.addrName(seven[0].Addr(), 1); got != want || l.addrName(seven[0].Addr(), 0) != "web" {
+			t.Errorf("made at %d, before it was started again it is called %q, want %q", born, got, want)
 		}
 	}
 }
 
-// A file with names between all of its packets costs what it is long: who knows the names up to there is told the new
-// ones only.
+// A file with names between all of its packets is read in linear time: Since gives the new names only.
 func TestFileNamesSince(t *testing.T) {
 	n := &FileNames{}
 	a := netip.MustParseAddr("10.0.0.0")
@@ -83,22 +82,22 @@ func TestFileNamesSince(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	l := &Labels{Who: &callers{containers: map[string]string{fake.WebID: "web"}}}
-	if l.of(0) != "" || l.of(-1) != "" {
+	l := &Labels{Resolver: &callers{containers: map[string]string{fake.WebID: "web"}}}
+	if l.label(0) != "" || l.label(-1) != "" {
 		t.Error("what is not there has a name")
 	}
-	l.Add(&pcapng.Interface{Name: fake.WebID, Description: "port=1 kind=container network=" + fake.WideID + " vni=80 link=x view=outer: rebuilt"})
-	l.Add(&pcapng.Interface{Name: fake.OtherID, Description: "port=2 kind=container network=" + fake.WideID + " vni=80"})
-	l.Add(&pcapng.Interface{Name: "eth0", Description: "of somebody else"})
+	l.AddInterface(&pcapng.Interface{Name: fake.WebID, Description: "port=1 kind=container network=" + fake.WideID + " vni=80 link=x view=outer: rebuilt"})
+	l.AddInterface(&pcapng.Interface{Name: fake.OtherID, Description: "port=2 kind=container network=" + fake.WideID + " vni=80"})
+	l.AddInterface(&pcapng.Interface{Name: "eth0", Description: "of somebody else"})
 	for i, want := range []string{"web (outer)", "80cc33333333", "eth0"} {
-		if got := l.of(i); got != want {
+		if got := l.label(i); got != want {
 			t.Errorf("%d is %q, want %q", i, got, want)
 		}
 	}
-	if got := l.forFile(0).Description; got != "port=1 kind=container network=aaaa11111111 vni=80 link=x endpoint=9b1d44444444 view=outer: rebuilt" {
+	if got := l.fileInterface(0).Description; got != "port=1 kind=container network=aaaa11111111 vni=80 link=x endpoint=9b1d44444444 view=outer: rebuilt" {
 		t.Error(got)
 	}
-	told := l.forFile(0)
+	told := l.fileInterface(0)
 	if p, ok := capture.ReadPort(&told); !ok || !p.Outer || p.VNI != 80 {
 		t.Errorf("%+v, %v", p, ok)
 	}
@@ -107,7 +106,7 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// Names that are too long to be one take no place from others.
+// Names that are too long are ignored, and do not count towards the bound.
 func TestFileNamesLong(t *testing.T) {
 	many := make(pcapng.Names, 2000)
 	for i := range many {
@@ -116,7 +115,7 @@ func TestFileNamesLong(t *testing.T) {
 	var f FileNames
 	f.Add(many)
 	f.Add(pcapng.Names{{Addr: netip.MustParseAddr("10.0.0.1"), Name: "web"}})
-	if len(f.told) != 1 || f.size != 1 || f.Addr(netip.MustParseAddr("10.0.0.1")) != "web" {
-		t.Errorf("%d names are kept", len(f.told))
+	if len(f.names) != 1 || f.size != 1 || f.Addr(netip.MustParseAddr("10.0.0.1")) != "web" {
+		t.Errorf("%d names are kept", len(f.names))
 	}
 }

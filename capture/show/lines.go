@@ -1,4 +1,5 @@
-// Package show presents captures: lines for people and JSON, sums, tallies of flows, files with names.
+// Package show presents captures: packets as lines or JSON, a closing summary, counts of flows, and capture files with
+// containers' names. It does not capture and decides nothing about frames.
 package show
 
 import (
@@ -18,19 +19,19 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// Lines is a sink that prints packets for people, or as JSON.
-type Lines struct {
+// A LinePrinter is a BlockWriter that prints each packet as a line for people, or as an object of JSON.
+type LinePrinter struct {
 	Out     io.Writer
-	Json    bool
-	Verbose bool // every field, too
-	Headers bool // frames were cut behind their headers
+	JSON    bool
+	Verbose bool // print all layers and fields below the line
+	Headers bool // the payload was cut off on purpose, so that a line does not say that the frame is truncated
 	Colour  bool
 	Labels  Labels
-	Sum     Summary
-	buf     []byte
+	Summary Summary // of the packets so far
+	buf     []byte  // not written yet
 }
 
-// A Frame is a packet in words; watch --json prints it, and docs/json.md explains it.
+// A Frame is a packet as watch --json prints it; docs/json.md explains the keys.
 type Frame struct {
 	Time      string `json:"time"`
 	ID        uint64 `json:"id,omitempty"`
@@ -46,25 +47,25 @@ type Frame struct {
 	SrcName   string `json:"src_name,omitempty"`
 	DstName   string `json:"dst_name,omitempty"`
 	*dissect.Summary
-	ports  [3]int // interfaces that it has to do with; -1: none
-	sender string // interface that it came in by, if its source address is another's; "": it is not, or that is not known
+	ports  [3]int // interfaces: of the packet, ingress, egress; -1: none
+	sender string // label of the ingress interface if the source address belongs to another one; "": it does not, or is not known
 }
 
-func (l *Lines) put(b pcapng.Block) error {
+func (l *LinePrinter) put(b pcapng.Block) error {
 	switch b := b.(type) {
 	case *pcapng.Interface:
-		l.Labels.Add(b)
+		l.Labels.AddInterface(b)
 	case *pcapng.Packet:
 		return l.packet(b)
 	}
 	return nil
 }
 
-func (l *Lines) packet(p *pcapng.Packet) error {
+func (l *LinePrinter) packet(p *pcapng.Packet) error {
 	f := l.Frame(p)
-	l.Sum.add(f, p.Time)
+	l.Summary.add(f, p.Time)
 	switch {
-	case l.Json:
+	case l.JSON:
 		text, err := json.Marshal(f)
 		if err != nil {
 			return err
@@ -74,59 +75,59 @@ func (l *Lines) packet(p *pcapng.Packet) error {
 		if p.Drops > 0 {
 			l.line(human.Yellow, fmt.Sprintf("(%s lost here: more came than was read in time)", human.Count(p.Drops, "frame")))
 		}
-		l.line(l.colourOf(f), clockText(p.Time, l.Sum.Today)+" "+l.Text(f))
+		l.line(l.colourOf(f), timeText(p.Time, l.Summary.Today)+" "+l.Text(f))
 		if l.Verbose {
 			for row := range strings.Lines(dissect.FullLink(l.link(p), p.Data)) {
 				l.buf = append(append(l.buf, "    "...), row...)
 			}
 		}
 	}
-	if len(l.buf) >= writeAt {
+	if len(l.buf) >= writeThreshold {
 		return l.flush()
 	}
 	return nil
 }
 
-func (l *Lines) line(colour, text string) {
+func (l *LinePrinter) line(colour, text string) {
 	if l.Colour {
 		text = human.Paint(colour, text)
 	}
 	l.buf = append(append(l.buf, text...), '\n')
 }
 
-// link is a packet's link type.
-func (l *Lines) link(p *pcapng.Packet) int {
+// link returns the link type of a packet's interface, pcapng.Ethernet if there is no such interface.
+func (l *LinePrinter) link(p *pcapng.Packet) int {
 	if uint(p.Interface) < uint(len(l.Labels.interfaces)) {
 		return l.Labels.interfaces[p.Interface].LinkType
 	}
 	return pcapng.Ethernet
 }
 
-// Frame says what is known of a packet.
-func (l *Lines) Frame(p *pcapng.Packet) *Frame {
+// Frame dissects a packet and adds its names and what the switch decided.
+func (l *LinePrinter) Frame(p *pcapng.Packet) *Frame {
 	s := dissect.DissectLink(l.link(p), p.Data, p.Len)
-	f := &Frame{Time: time.Unix(0, p.Time).UTC().Format(time.RFC3339Nano), ID: p.ID, Interface: l.Labels.of(p.Interface),
+	f := &Frame{Time: time.Unix(0, p.Time).UTC().Format(time.RFC3339Nano), ID: p.ID, Interface: l.Labels.label(p.Interface),
 		Lost: p.Drops, Summary: s}
 	if uint(p.Interface) < uint(len(l.Labels.Ports)) {
 		if port := &l.Labels.Ports[p.Interface]; port.Network != "" {
-			f.Network = l.Labels.network(port)
+			f.Network = l.Labels.networkName(port)
 		}
-		if snap := l.Labels.interfaces[p.Interface].SnapLen; !l.Json && s.Captured > 0 &&
+		if snap := l.Labels.interfaces[p.Interface].SnapLen; !l.JSON && s.Captured > 0 &&
 			(l.Headers || snap > 0 && snap < s.Len) {
-			s.Captured = 0 // cut on purpose
+			s.Captured = 0 // cut on purpose: not to be shown as truncated
 		}
 	}
-	l.verdict(f, p)
+	l.setVerdict(f, p)
 	if src, dst, ok := addrs(s); ok {
-		f.SrcName, f.DstName = l.Labels.addr(src, f.ports[:]...), l.Labels.addr(dst, f.ports[:]...)
+		f.SrcName, f.DstName = l.Labels.addrName(src, f.ports[:]...), l.Labels.addrName(dst, f.ports[:]...)
 	}
 	f.sender = l.sender(f, p)
 	return f
 }
 
-// sender is the port that a frame came in by, where its addresses say something else. Behind a remote host is whoever
-// is called something.
-func (l *Lines) sender(f *Frame, p *pcapng.Packet) string {
+// sender returns the label of the ingress port if the source address belongs to another container, else "". The containers
+// behind a remote host are not known, so a frame from there is only told if the switch dropped it as spoofed.
+func (l *LinePrinter) sender(f *Frame, p *pcapng.Packet) string {
 	in, spoofed := f.ports[1], f.Reason == vswitch.Spoofed.String()
 	if in < 0 && (spoofed || p.Flags&pcapng.Direction == pcapng.Inbound) {
 		in = p.Interface
@@ -134,7 +135,7 @@ func (l *Lines) sender(f *Frame, p *pcapng.Packet) string {
 	if uint(in) >= uint(len(l.Labels.Ports)) {
 		return ""
 	}
-	label, port := l.Labels.of(in), &l.Labels.Ports[in]
+	label, port := l.Labels.label(in), &l.Labels.Ports[in]
 	name, _, _ := strings.Cut(label, "@")
 	another := f.SrcName != "" && port.Network != "" && !port.Remote
 	if f.SrcName != name && (another || spoofed) {
@@ -143,11 +144,11 @@ func (l *Lines) sender(f *Frame, p *pcapng.Packet) string {
 	return ""
 }
 
-// verdict takes what the daemon tells, or else the words of a file's comment.
-func (l *Lines) verdict(f *Frame, p *pcapng.Packet) {
+// setVerdict fills in the switch's verdict: from the daemon's binary detail, or else from the words of a file's comment.
+func (l *LinePrinter) setVerdict(f *Frame, p *pcapng.Packet) {
 	d, ok := capture.ReadDetail(p)
 	if f.ports = [3]int{p.Interface, d.In, d.Out}; ok {
-		f.Verdict, f.Fault, f.Out = d.Verdict.String(), d.Fault.String(), l.Labels.of(d.Out)
+		f.Verdict, f.Fault, f.Out = d.Verdict.String(), d.Fault.String(), l.Labels.label(d.Out)
 		if d.Verdict.Drop() {
 			f.Verdict, f.Reason = "drop", d.Verdict.String()
 		}
@@ -164,7 +165,7 @@ func (l *Lines) verdict(f *Frame, p *pcapng.Packet) {
 	f.Verdict, f.Reason, f.Fault, f.Out = words["verdict"], words["reason"], words["fault"], words["out"]
 }
 
-// addrs are the IP addresses of a frame's ends.
+// addrs returns the source and destination of a frame with IP or ARP.
 func addrs(s *dissect.Summary) (src, dst netip.Addr, ok bool) {
 	switch {
 	case s.IP != nil:
@@ -175,9 +176,9 @@ func addrs(s *dissect.Summary) (src, dst netip.Addr, ok bool) {
 	return src, dst, false
 }
 
-// Text is the line but its time. What was simply forwarded says so by silence.
-func (l *Lines) Text(f *Frame) string {
-	text := f.Line(func(a netip.Addr) string { return l.Labels.addr(a, f.ports[:]...) })
+// Text returns a frame's line without its time. The verdict is in it unless the frame was simply forwarded.
+func (l *LinePrinter) Text(f *Frame) string {
+	text := f.Line(func(a netip.Addr) string { return l.Labels.addrName(a, f.ports[:]...) })
 	if f.Segments > 1 {
 		text += fmt.Sprintf(" ×%d", f.Segments)
 	}
@@ -202,7 +203,7 @@ func (l *Lines) Text(f *Frame) string {
 	return text
 }
 
-// whyDropped is capture.Reason of a verdict's name.
+// whyDropped returns the meaning of a verdict by its name, "" if no verdict has that name.
 func whyDropped(reason string) string {
 	for v := vswitch.Verdict(0); v.Known(); v++ {
 		if v.String() == reason {
@@ -212,7 +213,7 @@ func whyDropped(reason string) string {
 	return ""
 }
 
-func (l *Lines) colourOf(f *Frame) string {
+func (l *LinePrinter) colourOf(f *Frame) string {
 	switch {
 	case f.Reason != "":
 		return human.Red
@@ -230,7 +231,7 @@ func (l *Lines) colourOf(f *Frame) string {
 	return human.Plain
 }
 
-func (l *Lines) flush() error {
+func (l *LinePrinter) flush() error {
 	if len(l.buf) == 0 {
 		if ReaderGone(l.Out) {
 			return ErrReaderGone
@@ -242,4 +243,5 @@ func (l *Lines) flush() error {
 	return err
 }
 
-func (l *Lines) Close() error { return l.flush() }
+// Close writes what is buffered. It does not close Out.
+func (l *LinePrinter) Close() error { return l.flush() }

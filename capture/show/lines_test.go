@@ -15,15 +15,15 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A frame with another's source address is said to be of the port that it came in by, in the line and in the sums, live and
-// from a file; that a remote host's frames have a name of their own is nothing to be said.
+// A frame whose source address belongs to another container is shown with its ingress port, in the line and in the summary, live
+// and from a file. For a frame from a remote host that is normal, and not shown.
 func TestWatchNamesTheSender(t *testing.T) {
 	ports := []string{"web", "db", "192.0.2.2"}
 	n := &callers{addrs: map[netip.Addr]string{netip.MustParseAddr("10.80.1.2"): "web", netip.MustParseAddr("10.80.1.3"): "db"},
 		containers: map[string]string{"web": "web", "db": "db"}}
 	var file FileNames
 	file.Add(pcapng.Names{{Addr: netip.MustParseAddr("10.80.1.2"), Name: "web"}, {Addr: netip.MustParseAddr("10.80.1.3"), Name: "db"}})
-	for _, who := range []Naming{n, &file} {
+	for _, who := range []Resolver{n, &file} {
 		for _, c := range []struct {
 			in   int
 			from byte // 10.80.1.from is the source
@@ -34,17 +34,17 @@ func TestWatchNamesTheSender(t *testing.T) {
 			{1, 2, vswitch.Forwarded, "db"}, {1, 99, vswitch.Forwarded, ""}, {2, 2, vswitch.Forwarded, ""}, {2, 2, vswitch.Spoofed, "192.0.2.2"},
 		} {
 			var out bytes.Buffer
-			l := &Lines{Out: &out, Labels: Labels{Who: who}}
+			l := &LinePrinter{Out: &out, Labels: Labels{Resolver: who}}
 			for i, name := range ports {
 				kind, addr := "container", netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 80, 1, byte(2 + i)}), 16)
 				if i == 2 {
 					kind, addr = "remote", netip.MustParsePrefix("192.0.2.2/32")
 				}
-				l.Labels.Add(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, fake.WideID)})
+				l.Labels.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, fake.WideID)})
 			}
 			data := append(bytes.Repeat([]byte{2}, 12), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 80, 1, c.from, 10, 80, 1, 9, 0, 1, 0, 2, 0, 8, 0, 0)
 			p := &pcapng.Packet{Interface: c.in, Data: data, Len: len(data), Flags: pcapng.Inbound}
-			if who == Naming(n) {
+			if who == Resolver(n) {
 				d := capture.Detail{Verdict: c.v, Out: -1, In: c.in}
 				p.Verdict = d.AppendTo(nil)
 			} else if c.v == vswitch.Spoofed {
@@ -58,14 +58,14 @@ func TestWatchNamesTheSender(t *testing.T) {
 			}
 			_, said, _ := strings.Cut(out.String(), "sent by ")
 			said, _, _ = strings.Cut(said, "  ")
-			if said = strings.TrimSpace(said); who == Naming(n) && c.in == 2 && c.want != "" {
+			if said = strings.TrimSpace(said); who == Resolver(n) && c.in == 2 && c.want != "" {
 				said = strings.TrimPrefix(strings.TrimSuffix(said, "@"+api.ShortID(fake.WideID)), "peer ")
 			}
 			if said != c.want {
 				t.Errorf("%T, %+v: said is %q: %s", who, c, said, out.String())
 			}
 			var talker string
-			for pair := range l.Sum.talkers {
+			for pair := range l.Summary.conversations {
 				talker = pair[0]
 			}
 			if !strings.Contains(talker, c.want) || c.want == "" && strings.HasPrefix(talker, "peer") {

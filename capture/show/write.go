@@ -8,8 +8,8 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// fileWriter is what file.Set and both writers of pcapng have.
-type fileWriter interface {
+// A fileOutput writes a capture file: *file.Set, *pcapng.Writer and *pcapng.PcapWriter do.
+type fileOutput interface {
 	AddInterface(*pcapng.Interface) (int, error)
 	Names(pcapng.Names) error
 	WritePacket(*pcapng.Packet) error
@@ -17,103 +17,106 @@ type fileWriter interface {
 	Flush() error
 }
 
-// writeAt is the bytes that are collected before they are written.
-const writeAt = 256 << 10
+// writeThreshold is the number of buffered bytes from which on they are written.
+const writeThreshold = 256 << 10
 
-// A Writer is a sink that makes a capture file of blocks: named, and without what only this program reads.
-type Writer struct {
-	to      fileWriter
-	waiting func() int64 // bytes that Flush would write
-	shut    func() error
-	gone    func() bool // nobody reads any more
-	Labels  Labels
-	Filter  string // of the interfaces
-	Fixed   bool   // all interfaces are told with the snap length snap
-	Snap    int
-	told    int                   // interfaces that are written
-	names   map[netip.Addr]string // that are written
-	version uint64                // of these
+// A FileWriter is a BlockWriter that writes a capture file: with names, and without the daemon's binary verdicts, which only
+// this program reads.
+type FileWriter struct {
+	out        fileOutput
+	buffered   func() int64 // bytes that Flush would write
+	close      func() error
+	readerGone func() bool // nobody reads any more
+	Labels     Labels
+	Filter     string                // of the interfaces
+	OneSnapLen bool                  // all interfaces are written with the snap length SnapLen
+	SnapLen    int                   // bytes; 0: no bound
+	written    int                   // interfaces that are written
+	names      map[netip.Addr]string // names that are written
+	version    uint64                // the Resolver's version of these
 }
 
-// WriteStream writes a file to what is no file.
-func WriteStream(w io.Writer, pcap bool, section pcapng.Section, link, snap int) *Writer {
-	n := &Writer{gone: func() bool { return ReaderGone(w) }, Fixed: pcap, Snap: snap}
+// NewStreamWriter returns a FileWriter to w, such as stdout or a connection. It writes pcapng that begins with section, or, if
+// pcap is true, classic pcap of this link type and snap length (0: no bound).
+func NewStreamWriter(w io.Writer, pcap bool, section pcapng.Section, link, snap int) *FileWriter {
+	n := &FileWriter{readerGone: func() bool { return ReaderGone(w) }, OneSnapLen: pcap, SnapLen: snap}
 	var to interface {
-		fileWriter
+		fileOutput
 		Size() int64
 	} = pcapng.NewWriter(w, section)
 	if pcap {
 		to = pcapng.NewPcapWriter(w, link, snap)
 	}
 	var flushed int64
-	n.waiting = func() int64 { return to.Size() - flushed }
-	n.to = flushing{to, func() { flushed = to.Size() }}
-	n.shut = to.Flush
+	n.buffered = func() int64 { return to.Size() - flushed }
+	n.out = flushNotifier{to, func() { flushed = to.Size() }}
+	n.close = to.Flush
 	return n
 }
 
-// flushing tells when something was flushed.
-type flushing struct {
-	fileWriter
+// A flushNotifier calls done after each Flush.
+type flushNotifier struct {
+	fileOutput
 	done func()
 }
 
-func (f flushing) Flush() error {
-	err := f.fileWriter.Flush()
+func (f flushNotifier) Flush() error {
+	err := f.fileOutput.Flush()
 	f.done()
 	return err
 }
 
-func WriteSet(s *file.Set, pcap bool, snap int) *Writer {
-	return &Writer{to: s, waiting: s.Waiting, shut: s.Close, gone: s.ReaderGone, Fixed: pcap, Snap: snap}
+// NewSetWriter returns a FileWriter to a set of files. pcap says that they are classic pcap, of this snap length (0: no bound).
+func NewSetWriter(s *file.Set, pcap bool, snap int) *FileWriter {
+	return &FileWriter{out: s, buffered: s.Waiting, close: s.Close, readerGone: s.ReaderGone, OneSnapLen: pcap, SnapLen: snap}
 }
 
-func (w *Writer) put(b pcapng.Block) error {
+func (w *FileWriter) put(b pcapng.Block) error {
 	if i, ok := b.(*pcapng.Interface); ok {
-		w.Labels.Add(i) // written when all those that begin the stream are known: what a port is called depends on them
+		w.Labels.AddInterface(i) // writeNew writes it, once all interfaces at the begin of the stream are known: a port's label depends on the others
 		return nil
 	}
-	if err := w.tell(); err != nil {
+	if err := w.writeNew(); err != nil {
 		return err
 	}
 	switch b := b.(type) {
 	case *pcapng.Packet:
-		b.Verdict = nil // what other programs save of a file with verdicts is corrupt
+		b.Verdict = nil // Wireshark corrupts it when it saves the file
 		b.Comment = w.Labels.comment(b.Comment)
-		if err := w.to.WritePacket(b); err != nil {
+		if err := w.out.WritePacket(b); err != nil {
 			return err
 		}
 	case *pcapng.Stats:
-		if err := w.to.Statistics(b); err != nil {
+		if err := w.out.Statistics(b); err != nil {
 			return err
 		}
 	}
-	if w.waiting() >= writeAt {
-		return w.to.Flush()
+	if w.buffered() >= writeThreshold {
+		return w.out.Flush()
 	}
 	return nil
 }
 
-// tell writes the interfaces and names that are new, no names before the first interface.
-func (w *Writer) tell() error {
-	for ; w.told < len(w.Labels.interfaces); w.told++ {
-		i := w.Labels.forFile(w.told)
+// writeNew writes the interfaces and names that are not written yet, and no names before the first interface.
+func (w *FileWriter) writeNew() error {
+	for ; w.written < len(w.Labels.interfaces); w.written++ {
+		i := w.Labels.fileInterface(w.written)
 		if w.Filter != "" {
 			i.Filter = w.Filter
 		}
-		if w.Fixed {
-			i.SnapLen = w.Snap
+		if w.OneSnapLen {
+			i.SnapLen = w.SnapLen
 		}
-		if _, err := w.to.AddInterface(&i); err != nil {
+		if _, err := w.out.AddInterface(&i); err != nil {
 			return err
 		}
 	}
-	v := w.Labels.Who.Version()
-	if v == w.version || w.told == 0 {
-		return nil // libwiretap learns a file's link type from what stands before its first names and packets
+	v := w.Labels.Resolver.Version()
+	if v == w.version || w.written == 0 {
+		return nil // libwiretap takes a file's link type from the interfaces before its first names and packets
 	}
 	var fresh pcapng.Names
-	for _, n := range w.Labels.Who.Since(w.version) {
+	for _, n := range w.Labels.Resolver.Since(w.version) {
 		if w.names[n.Addr] != n.Name {
 			if w.names == nil {
 				w.names = make(map[netip.Addr]string)
@@ -122,23 +125,24 @@ func (w *Writer) tell() error {
 		}
 	}
 	w.version = v
-	return w.to.Names(fresh)
+	return w.out.Names(fresh)
 }
 
-func (w *Writer) flush() error {
-	if err := w.tell(); err != nil {
+func (w *FileWriter) flush() error {
+	if err := w.writeNew(); err != nil {
 		return err
 	}
-	if w.gone() {
+	if w.readerGone() {
 		return ErrReaderGone
 	}
-	return w.to.Flush()
+	return w.out.Flush()
 }
 
-func (w *Writer) Close() error {
-	told := w.tell() // no file is written to after an error, so this has the same
-	if err := w.shut(); err != nil {
+// Close writes what is buffered and closes the file or the set. Of a stream it flushes only.
+func (w *FileWriter) Close() error {
+	err := w.writeNew() // after an error of put this fails too, for nothing is written any more
+	if err := w.close(); err != nil {
 		return err
 	}
-	return told
+	return err
 }

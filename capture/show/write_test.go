@@ -13,12 +13,12 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// What a capture is called changes while it runs: the file says so from there on, once.
+// A name that changes while a capture runs is written to the file once, before the packets that follow.
 func TestRenamed(t *testing.T) {
 	var out bytes.Buffer
 	n := &FileNames{}
-	w := WriteStream(&out, false, pcapng.Section{}, pcapng.Ethernet, 0)
-	w.Labels.Who = n
+	w := NewStreamWriter(&out, false, pcapng.Section{}, pcapng.Ethernet, 0)
+	w.Labels.Resolver = n
 	web, db := netip.MustParseAddr("10.80.1.2"), netip.MustParseAddr("10.80.1.3")
 	// Nothing was seen yet, but names are known: libwiretap wants an interface before them.
 	n.Add(pcapng.Names{{Addr: web, Name: "web"}})
@@ -62,7 +62,7 @@ func TestRenamed(t *testing.T) {
 	}
 }
 
-// broken is a writer that takes some bytes, and then no more.
+// broken is a writer that takes some bytes, and then returns an error.
 type broken struct{ room int }
 
 func (b *broken) Write(p []byte) (int, error) {
@@ -75,13 +75,13 @@ func (b *broken) Write(p []byte) (int, error) {
 
 var errBroken = errors.New("no more room")
 
-// A sink that fails ends a source that waits.
+// When the writer fails, a reader that is blocked is ended.
 func TestPumpBroken(t *testing.T) {
 	hung := make(chan struct{})
 	src := &waiting{left: 3, hung: hung}
-	w := WriteStream(&broken{300}, false, pcapng.Section{}, pcapng.Ethernet, 0)
-	w.Labels.Who = &FileNames{}
-	from, to := Pump(src, NewMeter(w, nil, false), func() { close(hung) })
+	w := NewStreamWriter(&broken{300}, false, pcapng.Section{}, pcapng.Ethernet, 0)
+	w.Labels.Resolver = &FileNames{}
+	from, to := CopyBlocks(src, NewProgress(w, nil, false), func() { close(hung) })
 	if !errors.Is(to, errBroken) || from == nil {
 		t.Errorf("the source ended by %v, the sink by %v", from, to)
 	}
@@ -90,7 +90,7 @@ func TestPumpBroken(t *testing.T) {
 	}
 }
 
-// waiting gives some packets, and then waits to be hung up.
+// waiting gives some packets, and then blocks until hung is closed.
 type waiting struct {
 	left int
 	told bool

@@ -29,7 +29,7 @@ tcpdump's (pcap-filter(7)), by -f or behind --; containers' names are hosts in i
 
 func newCapture(c *cli) *cobra.Command {
 	o := &captureFlags{}
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "capture [TARGET...] [flags] [-- EXPR]",
 		Short: "Capture frames, into files or for Wireshark",
 		Long: `Capture what the switch sees, each frame with its verdict, and write it as pcapng: for Wireshark, tshark,
@@ -57,23 +57,23 @@ capture that runs another filter (a container of the name change is /change here
   tapestry capture -r old.pcapng -w part.pcapng -- host web and port 53`,
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := o.words(cmd, args)
+			targets, err := o.takeFilter(cmd, args)
 			if err == nil {
-				o.finish(cmd)
+				o.fileFormat(cmd)
 				err = o.check(cmd, targets)
 			}
 			if err != nil {
 				return err
 			}
-			j := &captureJob{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
-				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
+			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+				out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), request: o.request()}
 			if o.write == "" && o.listen == "" {
-				j.lines()
+				j.printLines()
 			}
-			return show.Within(cmd.Context(), j.run)
+			return show.RunInterruptible(cmd.Context(), j.run)
 		},
 	})
-	o.looking(cmd)
+	o.commonFlags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&o.write, "write", "w", "", "write pcapng into `FILE`; - is stdout")
 	f.BoolVar(&o.pcap, "pcap", false, "write classic pcap (default for names that end in .pcap)")
@@ -128,32 +128,32 @@ func commandWords(cmd *cobra.Command) []string {
 
 // A captureJob is one capture: from where, to where.
 type captureJob struct {
-	c         *cli
-	o         *captureFlags
-	targets   []string
-	words     string // as they would be typed
-	in        io.Reader
-	out, news io.Writer
-	want      api.CaptureRequest
-	show      *show.Lines // what prints, if not a file
+	c             *cli
+	flags         *captureFlags
+	targets       []string
+	commandLine   string // as they would be typed
+	in            io.Reader
+	out, messages io.Writer
+	request       api.CaptureRequest
+	printer       *show.LinePrinter // what prints, if not a file
 }
 
-// lines has the job print what it captures.
-func (j *captureJob) lines() {
-	j.show = &show.Lines{Out: j.out, Json: j.o.json, Verbose: j.o.verbose, Headers: j.o.headers,
-		Colour: human.Colours(j.o.colour, j.out)}
-	j.show.Sum.Today = time.Now().Format(time.DateOnly)
-	j.want.Detail, j.want.Annotate = true, "none"
+// printLines has the job print what it captures.
+func (j *captureJob) printLines() {
+	j.printer = &show.LinePrinter{Out: j.out, JSON: j.flags.json, Verbose: j.flags.verbose, Headers: j.flags.headers,
+		Colour: human.Colours(j.flags.colour, j.out)}
+	j.printer.Summary.Today = time.Now().Format(time.DateOnly)
+	j.request.Detail, j.request.Annotate = true, "none"
 }
 
 func (j *captureJob) run(ctx context.Context) error {
-	if j.o.write == "-" && human.IsTerminal(j.out) {
-		return exit.Errorf(exit.Usage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.words)
+	if j.flags.write == "-" && human.IsTerminal(j.out) {
+		return exit.Errorf(exit.Usage, "stdout is a terminal: want a pipe or a file, such as: %s | wireshark -k -i -", j.commandLine)
 	}
 	switch {
-	case j.o.read != "":
-		return j.offline(ctx)
-	case j.o.listen != "":
+	case j.flags.read != "":
+		return j.readFile(ctx)
+	case j.flags.listen != "":
 		return j.listen(ctx)
 	}
 	return j.live(ctx)
@@ -172,8 +172,8 @@ func destinationOf(name string) *destination {
 	return &destination{name: func() string { return name }}
 }
 
-// lacks tells whether less is there than was written, and how much is.
-func (p *destination) lacks(wrote file.Count) (kept file.Count, lacks bool) {
+// keptOf tells whether less is there than was written, and how much is.
+func (p *destination) keptOf(wrote file.Count) (kept file.Count, lacks bool) {
 	if p.kept == nil {
 		return wrote, false
 	}
@@ -181,9 +181,9 @@ func (p *destination) lacks(wrote file.Count) (kept file.Count, lacks bool) {
 	return kept, kept.Packets < wrote.Packets
 }
 
-// into says where went what was written, which text tells.
-func (p *destination) into(wrote file.Count, text string) string {
-	if kept, lacks := p.lacks(wrote); lacks {
+// describe says where went what was written, which text tells.
+func (p *destination) describe(wrote file.Count, text string) string {
+	if kept, lacks := p.keptOf(wrote); lacks {
 		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, human.Thousands(kept.Frames), p.name())
 	}
 	return text + " into " + p.name()
@@ -192,28 +192,28 @@ func (p *destination) into(wrote file.Count, text string) string {
 // section says who captured.
 func (j *captureJob) section() pcapng.Section {
 	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: application + buildVersion().Version,
-		Comment: j.words}
+		Comment: j.commandLine}
 }
 
-// open makes the sink that the flags ask for.
-func (j *captureJob) open(who show.Naming, first file.Options) (to show.Sink, where *destination, err error) {
+// openOutput makes the sink that the flags ask for.
+func (j *captureJob) openOutput(who show.Resolver, first file.Options) (to show.BlockWriter, where *destination, err error) {
 	switch {
-	case j.show != nil:
-		j.show.Labels.Who = who
-		return j.show, nil, nil
-	case j.o.write == "-":
-		w := show.WriteStream(j.out, j.o.pcap, j.section(), first.LinkType, first.SnapLen)
-		w.Labels.Who = who
+	case j.printer != nil:
+		j.printer.Labels.Resolver = who
+		return j.printer, nil, nil
+	case j.flags.write == "-":
+		w := show.NewStreamWriter(j.out, j.flags.pcap, j.section(), first.LinkType, first.SnapLen)
+		w.Labels.Resolver = who
 		return w, destinationOf("stdout"), nil
 	}
-	first.Path, first.Pcap, first.Force, first.Section = j.o.write, j.o.pcap, j.o.force, j.section()
-	first.MaxBytes, first.Every, first.Keep = j.o.maxBytes, j.o.every, j.o.keep
+	first.Path, first.Pcap, first.Force, first.Section = j.flags.write, j.flags.pcap, j.flags.force, j.section()
+	first.MaxBytes, first.Every, first.Keep = j.flags.maxBytes, j.flags.every, j.flags.keep
 	s, err := file.Create(first)
 	if err != nil {
 		return nil, nil, exit.Errorf(exit.No, "%w", err)
 	}
-	w := show.WriteSet(s, j.o.pcap, first.SnapLen)
-	w.Labels.Who = who
+	w := show.NewSetWriter(s, j.flags.pcap, first.SnapLen)
+	w.Labels.Resolver = who
 	return w, &destination{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 

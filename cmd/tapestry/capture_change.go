@@ -15,7 +15,7 @@ import (
 // newCaptureChange is the command that changes a capture of whatever command.
 func newCaptureChange(c *cli) *cobra.Command {
 	expr := ""
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "change ID -f EXPR",
 		Short: "Give a capture that runs another filter",
 		Long: `Give a capture that runs another filter, which holds from the next frame on. ID is what tapestry status shows. An empty
@@ -29,7 +29,7 @@ about it, and files go on telling the filter that their capture began with.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l := liveView{expr: expr}
 			given := cmd.Flags().Changed("filter") || cmd.ArgsLenAtDash() >= 0
-			words, err := l.words(cmd, args)
+			words, err := l.takeFilter(cmd, args)
 			switch {
 			case err != nil:
 				return err

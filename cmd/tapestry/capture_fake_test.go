@@ -18,8 +18,8 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// capturing is a daemon that sends what a test makes of a capture.
-type capturing struct {
+// captureDaemon is a daemon that sends what a test makes of a capture.
+type captureDaemon struct {
 	socket string
 	feed   func(f *feed)
 
@@ -35,7 +35,7 @@ type capturing struct {
 type feed struct {
 	*pcapng.Writer
 	t     *testing.T
-	d     *capturing
+	d     *captureDaemon
 	want  api.CaptureRequest
 	flush func()
 	hang  func() // up, in the middle of a block if one was begun
@@ -44,14 +44,14 @@ type feed struct {
 	n     uint64
 }
 
-func newCapturing(t *testing.T, run func(f *feed)) *capturing {
+func newCaptureDaemon(t *testing.T, run func(f *feed)) *captureDaemon {
 	t.Helper()
-	return newCapturingAt(t, fake.NewHost(), run)
+	return newCaptureDaemonOf(t, fake.NewHost(), run)
 }
 
-func newCapturingAt(t *testing.T, h daemon.Host, run func(f *feed)) *capturing {
+func newCaptureDaemonOf(t *testing.T, h daemon.Host, run func(f *feed)) *captureDaemon {
 	t.Helper()
-	d := &capturing{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.CaptureStats{ID: "c1", State: "stopped"}}
+	d := &captureDaemon{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.CaptureStats{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
 	mux.Handle("/", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
@@ -84,7 +84,7 @@ func newCapturingAt(t *testing.T, h daemon.Host, run func(f *feed)) *capturing {
 	return d
 }
 
-func (d *capturing) tell(b api.CaptureStats) {
+func (d *captureDaemon) setBooks(b api.CaptureStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.books = b
@@ -124,7 +124,7 @@ func (f *feed) stats(received, dropped uint64) {
 		Delivered: f.n, Dropped: dropped})
 }
 
-func (d *capturing) args(t *testing.T, words ...string) []string {
+func (d *captureDaemon) args(t *testing.T, words ...string) []string {
 	at := len(words)
 	for i, w := range words {
 		if w == "--" {

@@ -33,8 +33,8 @@ type captureFlags struct {
 	strict, wait, noLimit, json, verbose   bool
 }
 
-// looking are the flags of capture and watch.
-func (o *captureFlags) looking(cmd *cobra.Command) {
+// commonFlags are the flags of capture and watch.
+func (o *captureFlags) commonFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.filter, "filter", "f", "",
 		"only frames that `EXPR` takes, in tcpdump's words (pcap-filter(7)); host knows containers' names")
@@ -133,8 +133,8 @@ func parseListen(s string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// words takes the filter from behind -- and gives the targets before it.
-func (o *captureFlags) words(cmd *cobra.Command, args []string) (targets []string, err error) {
+// takeFilter takes the filter from behind -- and gives the targets before it.
+func (o *captureFlags) takeFilter(cmd *cobra.Command, args []string) (targets []string, err error) {
 	if n := cmd.ArgsLenAtDash(); n >= 0 {
 		if cmd.Flags().Changed("filter") {
 			return nil, exit.Errorf(exit.Usage, "the filter stands both in --filter and behind --: want it once")
@@ -199,8 +199,8 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	return nil
 }
 
-// finish settles what a file's name says.
-func (o *captureFlags) finish(cmd *cobra.Command) {
+// fileFormat settles what a file's name says.
+func (o *captureFlags) fileFormat(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("pcap") {
 		o.pcap = strings.EqualFold(filepath.Ext(o.write), ".pcap")
 	}

@@ -47,7 +47,7 @@ func TestCaptureUsage(t *testing.T) {
 			t.Errorf("%s: exit %d, %q, want %q", c.args, r.code, r.stderr, c.want)
 		}
 	}
-	d := newCapturing(t, func(*feed) { t.Error("a daemon was asked with a filter that cannot be read") })
+	d := newCaptureDaemon(t, func(*feed) { t.Error("a daemon was asked with a filter that cannot be read") })
 	r := tapestry(t, d.args(t, "watch", "-f", "tcp prot 80")...)
 	if want := "tapestry: the filter cannot be read:\ntcp prot 80\n    ^ "; r.code != exit.Usage || !strings.HasPrefix(r.stderr, want) {
 		t.Errorf("exit %d, %q, want %q", r.code, r.stderr, want)

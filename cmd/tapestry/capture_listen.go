@@ -19,13 +19,13 @@ func (j *captureJob) listen(ctx context.Context) error {
 	if err := j.check(ctx); err != nil {
 		return err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.o.listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.flags.listen)
 	if err != nil {
 		return exit.Errorf(exit.No, "--listen: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	j.news = &lockedWriter{w: j.news}
-	fmt.Fprintf(j.news, "listening, Ctrl-C ends it: wireshark -k -i TCP@%s\n", l.Addr())
+	j.messages = &lockedWriter{w: j.messages}
+	fmt.Fprintf(j.messages, "listening, Ctrl-C ends it: wireshark -k -i TCP@%s\n", l.Addr())
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
@@ -38,7 +38,7 @@ func (j *captureJob) listen(ctx context.Context) error {
 		}
 		running.Go(func() {
 			if err := j.serve(ctx, conn); err != nil {
-				fmt.Fprintf(j.news, "%s: %v\n", conn.RemoteAddr(), err)
+				fmt.Fprintf(j.messages, "%s: %v\n", conn.RemoteAddr(), err)
 			}
 		})
 	}
@@ -50,10 +50,10 @@ func (j *captureJob) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.CompileFilter(j.o.filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(j.flags.filter, n.Host); err != nil {
 		return err
 	}
-	if j.o.wait {
+	if j.flags.wait {
 		return nil // each connection waits for itself
 	}
 	_, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, docker.OnlyRunning)
@@ -63,26 +63,26 @@ func (j *captureJob) check(ctx context.Context) error {
 // serve gives a connection its capture.
 func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
-	h, err := j.begin(ctx)
+	h, err := j.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer h.end()
-	w := show.WriteStream(conn, false, j.section(), pcapng.Ethernet, 0)
-	w.Labels.Who, w.Filter = h.names, j.o.filter
-	m := show.NewMeter(w, j.news, false)
-	fmt.Fprintln(j.news, j.startText(conn.RemoteAddr().String()))
+	w := show.NewStreamWriter(conn, false, j.section(), pcapng.Ethernet, 0)
+	w.Labels.Resolver, w.Filter = h.names, j.flags.filter
+	m := show.NewProgress(w, j.messages, false)
+	fmt.Fprintln(j.messages, j.startText(conn.RemoteAddr().String()))
 	where := destinationOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
 	var reading sync.WaitGroup
 	reading.Go(func() { // Wireshark says nothing; when it goes away the capture ends, also if no frame comes
 		_, _ = io.Copy(io.Discard, conn)
 		close(left)
-		h.s.Close()
+		h.stream.Close()
 	})
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(show.StopWait)) }) // a reader that is stuck
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(show.StopTimeout)) }) // a reader that is stuck
 	defer stop()
-	src, dst := h.pump(ctx, m)
+	src, dst := h.copyTo(ctx, m)
 	if err := m.Close(); dst == nil {
 		dst = err
 	}
@@ -97,7 +97,7 @@ func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	}
 	conn.Close()
 	reading.Wait()
-	return j.Close(ctx, m, where, b, src, dst)
+	return j.report(ctx, m, where, b, src, dst)
 }
 
 // lockedWriter is for several goroutines.

@@ -34,7 +34,7 @@ func TestCaptureTerminal(t *testing.T) {
 }
 
 // listening runs capture --listen until the test interrupts it, and gives where it listens.
-func listening(t *testing.T, d *capturing) (at string, interrupt func() (code int)) {
+func listening(t *testing.T, d *captureDaemon) (at string, interrupt func() (code int)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	line, code := make(chan string, 100), make(chan int)
@@ -58,7 +58,7 @@ func onePacket(f *feed) {
 
 // Each connection has a capture of its own; one that hangs up ends its own only, Ctrl-C all, in order.
 func TestCaptureListen(t *testing.T) {
-	d := newCapturing(t, onePacket)
+	d := newCaptureDaemon(t, onePacket)
 	at, interrupt := listening(t, d)
 	connect := func() net.Conn {
 		conn, err := net.Dial("tcp", at)
@@ -99,7 +99,7 @@ func TestCaptureListen(t *testing.T) {
 }
 
 func TestCaptureListenWireshark(t *testing.T) {
-	at, interrupt := listening(t, newCapturing(t, onePacket))
+	at, interrupt := listening(t, newCaptureDaemon(t, onePacket))
 	defer interrupt()
 	if out := tool(t, "tshark", "-i", "TCP@"+at, "-c", "1", "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\n" {
 		t.Errorf("tshark reads %q", out)
@@ -111,13 +111,13 @@ func TestCaptureProgress(t *testing.T) {
 	master, slave := openTerminal(t)
 	defer master.Close()
 	defer slave.Close()
-	d := newCapturing(t, func(f *feed) {
+	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(100, nil)
 		f.flush()
 		<-f.d.stopped
 	})
-	d.tell(api.CaptureStats{State: "stopped", Delivered: 1})
+	d.setBooks(api.CaptureStats{State: "stopped", Delivered: 1})
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	code := make(chan int)
@@ -137,7 +137,7 @@ func TestCaptureProgress(t *testing.T) {
 
 // What Wireshark's extcap gives is a named pipe.
 func TestCaptureNamedPipe(t *testing.T) {
-	d := newCapturing(t, func(f *feed) { f.ports(); f.packet(100, nil); f.flush(); <-f.gone })
+	d := newCaptureDaemon(t, func(f *feed) { f.ports(); f.packet(100, nil); f.flush(); <-f.gone })
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		fake.Cannot(t, err)

@@ -21,41 +21,41 @@ import (
 type liveCapture struct {
 	*captureJob
 	names  *docker.Names
-	src    show.Blocks
-	s      *client.Stream
+	blocks show.BlockReader
+	stream *client.Stream
 	cancel context.CancelFunc
 }
 
-// begin asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
-func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
+// start asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
+func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
 	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
 		return nil, err
 	}
-	want := j.want
-	if _, want.Filter, err = docker.CompileFilter(j.o.filter, n.Host); err != nil {
+	want := j.request
+	if _, want.Filter, err = docker.CompileFilter(j.flags.filter, n.Host); err != nil {
 		return nil, err
 	}
 	var t *docker.Targets
-	if want.Name = j.words; j.o.attach != "" {
-		if t, err = j.armed(ctx, n, &want); err != nil {
+	if want.Name = j.commandLine; j.flags.attach != "" {
+		if t, err = j.findArmed(ctx, n, &want); err != nil {
 			return nil, err
 		}
 	} else {
 		of := docker.OnlyRunning
-		if j.o.wait {
+		if j.flags.wait {
 			of = docker.Awaited
 		}
 		if t, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, of); err != nil {
 			return nil, err
 		}
-		t.PrintNotes(j.news)
+		t.PrintNotes(j.messages)
 		want.Targets = t.Request()
 	}
-	limit := bounded{most: want.Frames, mostBytes: j.o.bytes}
+	limit := limitedSource{maxFrames: want.Frames, maxBytes: j.flags.bytes}
 	if want.Targets.New { // what comes besides is discarded here, by its Detail
 		want.Detail, want.Frames = true, 0
-		if j.o.bytes > 0 {
+		if j.flags.bytes > 0 {
 			want.Bytes = -1
 		}
 	}
@@ -70,19 +70,19 @@ func (j *captureJob) begin(ctx context.Context) (*liveCapture, error) {
 		s.Close()
 		return nil, errors.New("interrupted")
 	}
-	h := &liveCapture{j, n, docker.Follow(own, s, n, t, j.o.filter), s, cancel}
-	if want.Targets.New && (limit.most > 0 || limit.mostBytes > 0) {
-		limit.Blocks, limit.stop = h.src, func() { _ = s.Stop(own) } // if it fails the stream has ended
-		h.src = &limit
+	h := &liveCapture{j, n, docker.Follow(own, s, n, t, j.flags.filter), s, cancel}
+	if want.Targets.New && (limit.maxFrames > 0 || limit.maxBytes > 0) {
+		limit.BlockReader, limit.stop = h.blocks, func() { _ = s.Stop(own) } // if it fails the stream has ended
+		h.blocks = &limit
 	}
 	return h, nil
 }
 
-// bounded ends a capture after so many frames, or bytes, of those that are let through.
-type bounded struct {
-	show.Blocks
-	most      uint64 // 0: no bound
-	mostBytes int64  // 0: no bound
+// limitedSource ends a capture after so many frames, or bytes, of those that are let through.
+type limitedSource struct {
+	show.BlockReader
+	maxFrames uint64 // 0: no bound
+	maxBytes  int64  // 0: no bound
 	stop      func()
 	frames    uint64
 	bytes     int64  // of the packets in a stream, about
@@ -90,23 +90,23 @@ type bounded struct {
 	full      bool
 }
 
-func (b *bounded) Next() (pcapng.Block, error) {
+func (b *limitedSource) Next() (pcapng.Block, error) {
 	for {
-		x, err := b.Blocks.Next()
+		x, err := b.BlockReader.Next()
 		p, ok := x.(*pcapng.Packet)
 		if !ok || err != nil {
 			return x, err
 		}
-		if b.full && (p.ID == 0 || p.ID != b.last || b.mostBytes > 0) {
+		if b.full && (p.ID == 0 || p.ID != b.last || b.maxBytes > 0) {
 			continue
 		}
-		if b.bytes += int64(len(p.Data)+len(p.Comment)) + api.PacketOverhead; b.mostBytes > 0 && b.bytes > b.mostBytes {
+		if b.bytes += int64(len(p.Data)+len(p.Comment)) + api.PacketOverhead; b.maxBytes > 0 && b.bytes > b.maxBytes {
 			b.full = true
 			b.stop()
 			continue
 		}
 		if p.ID == 0 || p.ID != b.last {
-			if b.frames++; b.frames == b.most {
+			if b.frames++; b.frames == b.maxFrames {
 				b.full = true
 				b.stop()
 			}
@@ -116,23 +116,23 @@ func (b *bounded) Next() (pcapng.Block, error) {
 	}
 }
 
-// pump runs the shot until its end, or that of ctx.
-func (h *liveCapture) pump(ctx context.Context, to show.Sink) (src, dst error) {
+// copyTo runs the shot until its end, or that of ctx.
+func (h *liveCapture) copyTo(ctx context.Context, to show.BlockWriter) (src, dst error) {
 	defer context.AfterFunc(ctx, func() {
-		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
+		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
 		defer cancel()
-		if h.s.Stop(again) != nil {
-			h.s.Close()
+		if h.stream.Stop(again) != nil {
+			h.stream.Close()
 		}
 	})()
-	return show.Pump(h.src, to, func() { h.s.Close() })
+	return show.CopyBlocks(h.blocks, to, func() { h.stream.Close() })
 }
 
 // books are the daemon's, or nil if it tells none.
 func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
 	defer cancel()
-	b, err := h.s.Books(ctx)
+	b, err := h.stream.Books(ctx)
 	if err != nil {
 		return nil
 	}
@@ -140,84 +140,84 @@ func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
 }
 
 func (h *liveCapture) end() {
-	h.s.Close()
+	h.stream.Close()
 	h.cancel()
 }
 
 // live captures until the daemon, the reader or the user ends it.
 func (j *captureJob) live(ctx context.Context) error {
-	h, err := j.begin(ctx)
+	h, err := j.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer h.end()
-	to, where, err := j.open(h.names, file.Options{LinkType: pcapng.Ethernet, SnapLen: j.o.snap})
+	to, where, err := j.openOutput(h.names, file.Options{LinkType: pcapng.Ethernet, SnapLen: j.flags.snap})
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*show.Writer); ok {
-		w.Filter = j.o.filter
+	if w, ok := to.(*show.FileWriter); ok {
+		w.Filter = j.flags.filter
 	}
 	defer show.IgnoreBrokenPipes()()
-	m := show.NewMeter(to, j.news, where != nil && human.IsTerminal(j.news))
+	m := show.NewProgress(to, j.messages, where != nil && human.IsTerminal(j.messages))
 	if where != nil {
-		fmt.Fprintln(j.news, j.startText(j.o.write))
+		fmt.Fprintln(j.messages, j.startText(j.flags.write))
 	}
-	src, dst := h.pump(ctx, m)
+	src, dst := h.copyTo(ctx, m)
 	if err := m.Close(); dst == nil {
 		dst = err
 	}
-	m.Clear()
-	return j.Close(ctx, m, where, h.books(ctx), src, dst)
+	m.ClearLine()
+	return j.report(ctx, m, where, h.books(ctx), src, dst)
 }
 
 // startText says what begins.
 func (j *captureJob) startText(where string) string {
 	text := "capturing all of this host"
-	if j.o.attach != "" {
-		text = "capturing " + j.o.attach + " from its start"
+	if j.flags.attach != "" {
+		text = "capturing " + j.flags.attach + " from its start"
 	} else if len(j.targets) > 0 {
 		text = "capturing " + strings.Join(j.targets, ", ")
 	}
-	if j.o.drops {
+	if j.flags.drops {
 		text += ", dropped frames only"
 	}
-	if j.o.filter != "" {
-		text += ", filter: " + j.o.filter
+	if j.flags.filter != "" {
+		text += ", filter: " + j.flags.filter
 	}
 	text += ", into " + where
 	most := "1 GiB"
-	if j.o.bytes > 0 {
-		most = human.Bytes(uint64(j.o.bytes))
+	if j.flags.bytes > 0 {
+		most = human.Bytes(uint64(j.flags.bytes))
 	}
 	switch {
-	case j.o.limited() && j.o.during == 0:
+	case j.flags.limited() && j.flags.during == 0:
 		text += ", at most " + most + " and 1h"
-	case j.o.limited():
-		text += ", at most " + most + " and " + human.Span(j.o.during)
-	case j.o.bytes > 0 && j.o.during > 0:
-		text += ", at most " + most + " and for " + human.Span(j.o.during)
-	case j.o.bytes > 0:
+	case j.flags.limited():
+		text += ", at most " + most + " and " + human.Span(j.flags.during)
+	case j.flags.bytes > 0 && j.flags.during > 0:
+		text += ", at most " + most + " and for " + human.Span(j.flags.during)
+	case j.flags.bytes > 0:
 		text += ", at most " + most
-	case j.o.during > 0:
-		text += ", for " + human.Span(j.o.during)
+	case j.flags.during > 0:
+		text += ", for " + human.Span(j.flags.during)
 	}
 	return text + " (Ctrl-C ends it)"
 }
 
-// Close tells how a live capture went, and gives the command's outcome.
-func (j *captureJob) Close(ctx context.Context, m *show.Meter, where *destination, b *api.CaptureStats, src, dst error) error {
-	if show.IsGone(dst) { // the reader has what it wanted
-		if lost := m.Total(); lost > 0 && j.o.strict {
+// report tells how a live capture went, and gives the command's outcome.
+func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destination, b *api.CaptureStats, src, dst error) error {
+	if show.IsReaderGone(dst) { // the reader has what it wanted
+		if lost := m.Lost(); lost > 0 && j.flags.strict {
 			return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 		}
 		return nil
 	}
-	m.Loss()
+	m.ReportLoss()
 	if dst != nil {
 		return exit.Errorf(exit.No, "%w", dst)
 	}
-	lost, frames := m.Total(), m.Frames
+	lost, frames := m.Lost(), m.Frames
 	if b != nil {
 		lost = max(lost, b.Dropped)
 	}
@@ -227,38 +227,38 @@ func (j *captureJob) Close(ctx context.Context, m *show.Meter, where *destinatio
 		if b != nil {
 			filtered = human.Thousands(b.Filtered) + " filtered, "
 		}
-		fmt.Fprintf(j.news, "captured %s\n", where.into(m.Count(), fmt.Sprintf("%s (%s%s lost)", human.Count(frames, "frame"), filtered, human.Thousands(lost))))
+		fmt.Fprintf(j.messages, "captured %s\n", where.describe(m.Count(), fmt.Sprintf("%s (%s%s lost)", human.Count(frames, "frame"), filtered, human.Thousands(lost))))
 	default:
-		j.show.Sum.Print(j.news, lost)
+		j.printer.Summary.Print(j.messages, lost)
 	}
 	switch {
 	case errors.Is(src, io.ErrUnexpectedEOF):
-		return exit.Errorf(exit.No, "the daemon went away in the middle%s", complete(where, m.Count()))
+		return exit.Errorf(exit.No, "the daemon went away in the middle%s", partialText(where, m.Count()))
 	case src != io.EOF:
-		return exit.Errorf(exit.No, "the daemon went away in the middle%s: %w", complete(where, m.Count()), src)
+		return exit.Errorf(exit.No, "the daemon went away in the middle%s: %w", partialText(where, m.Count()), src)
 	case b == nil || b.State == "shutdown":
 		if ctx.Err() == nil {
-			return exit.Errorf(exit.No, "the daemon was stopped%s", complete(where, m.Count()))
+			return exit.Errorf(exit.No, "the daemon was stopped%s", partialText(where, m.Count()))
 		}
 	case b.State == "failed":
-		return exit.Errorf(exit.No, "the capture failed in the daemon%s: see its log (%s)", complete(where, m.Count()), j.c.Log())
+		return exit.Errorf(exit.No, "the capture failed in the daemon%s: see its log (%s)", partialText(where, m.Count()), j.c.Log())
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
-			fmt.Fprintln(j.news, text)
+			fmt.Fprintln(j.messages, text)
 		}
 	}
-	if lost > 0 && j.o.strict {
+	if lost > 0 && j.flags.strict {
 		return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 	}
 	return nil
 }
 
-// complete says what is there of a capture that ended before its time.
-func complete(where *destination, wrote file.Count) string {
+// partialText says what is there of a capture that ended before its time.
+func partialText(where *destination, wrote file.Count) string {
 	if where == nil {
 		return ""
 	}
-	kept, lacks := where.lacks(wrote)
+	kept, lacks := where.keptOf(wrote)
 	switch {
 	case wrote.Packets == 0:
 		return "; no frame had come until then"
@@ -271,10 +271,10 @@ func complete(where *destination, wrote file.Count) string {
 // limitText names the limit that nobody asked for, if it was one.
 func (j *captureJob) limitText(b *api.CaptureStats) string {
 	switch {
-	case !j.o.limited() || j.o.frames > 0 && b.Delivered >= j.o.frames:
-	case j.o.during == 0 && b.Seconds >= api.DefaultCaptureSeconds-1:
+	case !j.flags.limited() || j.flags.frames > 0 && b.Delivered >= j.flags.frames:
+	case j.flags.during == 0 && b.Seconds >= api.DefaultCaptureSeconds-1:
 		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
-	case j.o.bytes == 0 && b.Bytes > api.DefaultCaptureBytes-(1<<20):
+	case j.flags.bytes == 0 && b.Bytes > api.DefaultCaptureBytes-(1<<20):
 		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
 	}
 	return ""

@@ -23,54 +23,54 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// recorded is a capture file as blocks: what the flags want of it.
-type recorded struct {
-	ctx    context.Context
-	r      *pcapng.Reader
-	head   []pcapng.Block // read ahead: all up to the first packet
-	names  show.FileNames
-	filter linkFilters
-	drops  bool   // only frames that went nowhere
-	cut    int    // bytes of each frame; 0: all
-	frames uint64 // at most; 0: no bound
-	whole  bool   // nothing is left out, so that the file's books still hold
-	snap   int    // bytes, of what is written; 0: no bound
-	link   int    // type of the first packet
-	begin  time.Time
+// fileSource is a capture file as blocks: what the flags want of it.
+type fileSource struct {
+	ctx        context.Context
+	r          *pcapng.Reader
+	head       []pcapng.Block // read ahead: all up to the first packet
+	names      show.FileNames
+	filter     linkFilters
+	drops      bool   // only frames that went nowhere
+	cut        int    // bytes of each frame; 0: all
+	frames     uint64 // at most; 0: no bound
+	everything bool   // nothing is left out, so that the file's books still hold
+	snap       int    // bytes, of what is written; 0: no bound
+	link       int    // type of the first packet
+	begin      time.Time
 
-	read, given uint64
-	kept        int      // bytes of what is not a packet, about
-	links       []int    // by interface
-	lost        []uint64 // by interface: in front of packets that were left out
+	read, matched uint64
+	metadataBytes int      // bytes of what is not a packet, about
+	links         []int    // by interface
+	lost          []uint64 // by interface: in front of packets that were left out
 }
 
 // What a file tells beside its packets is kept, and a small packed file can have any amount of it: how many blocks may stand
 // before the first packet, and how many bytes these and all interfaces may take.
 const (
-	maxHead = 1 << 17
-	maxKept = 64 << 20
+	maxHead     = 1 << 17
+	maxMetadata = 64 << 20
 )
 
 // next reads a block.
-func (f *recorded) next() (pcapng.Block, error) {
+func (f *fileSource) next() (pcapng.Block, error) {
 	b, err := f.r.Next()
 	if i, ok := b.(*pcapng.Interface); ok {
-		return b, f.keep(len(i.Name) + len(i.Description) + len(i.Filter) + len(i.Hardware) + len(i.Comment) + 32*len(i.Addrs))
+		return b, f.account(len(i.Name) + len(i.Description) + len(i.Filter) + len(i.Hardware) + len(i.Comment) + 32*len(i.Addrs))
 	}
 	return b, err
 }
 
-// keep counts what is kept of a block.
-func (f *recorded) keep(bytes int) error {
+// account counts what is kept of a block.
+func (f *fileSource) account(bytes int) error {
 	const room = 200 // of a struct
-	if f.kept += room + bytes; f.kept > maxKept {
-		return fmt.Errorf("it tells more than %d MiB beside its packets: want a capture", maxKept>>20)
+	if f.metadataBytes += room + bytes; f.metadataBytes > maxMetadata {
+		return fmt.Errorf("it tells more than %d MiB beside its packets: want a capture", maxMetadata>>20)
 	}
 	return nil
 }
 
-// ahead reads all up to the first packet.
-func (f *recorded) ahead() error {
+// readHead reads all up to the first packet.
+func (f *fileSource) readHead() error {
 	var links []int
 	for f.link = pcapng.Ethernet; len(f.head) < maxHead; {
 		b, err := f.next()
@@ -84,24 +84,24 @@ func (f *recorded) ahead() error {
 		switch b := b.(type) {
 		case *pcapng.Section:
 			f.snap = 0
-			err = f.keep(len(b.Hardware) + len(b.OS) + len(b.Application) + len(b.Comment))
+			err = f.account(len(b.Hardware) + len(b.OS) + len(b.Application) + len(b.Comment))
 		case pcapng.Names:
 			f.names.Add(b)
 			size := 0
 			for _, n := range b {
 				size += 48 + len(n.Name)
 			}
-			err = f.keep(size)
+			err = f.account(size)
 		case *pcapng.Interface:
 			f.names.AddInterface(b)
 			if links = append(links, b.LinkType); len(links) == 1 {
 				f.link = b.LinkType
 			}
 		case *pcapng.Stats:
-			err = f.keep(len(b.Comment))
+			err = f.account(len(b.Comment))
 		case *pcapng.Packet:
 			f.link, f.begin = links[b.Interface], time.Unix(0, b.Time)
-			f.snap = f.trusted()
+			f.snap = f.trustedSnapLen()
 			return nil
 		}
 		if err != nil {
@@ -111,9 +111,9 @@ func (f *recorded) ahead() error {
 	return errors.New("no packet among its first blocks: want a capture")
 }
 
-// trusted is the snap length that all interfaces of the head have, if this program wrote them: in other files there are
+// trustedSnapLen is the snap length that all interfaces of the head have, if this program wrote them: in other files there are
 // packets that are longer than they say.
-func (f *recorded) trusted() (snap int) {
+func (f *fileSource) trustedSnapLen() (snap int) {
 	for _, b := range f.head {
 		switch b := b.(type) {
 		case *pcapng.Section:
@@ -131,8 +131,8 @@ func (f *recorded) trusted() (snap int) {
 }
 
 // Next gives the next block that is wanted.
-func (f *recorded) Next() (pcapng.Block, error) {
-	for f.ctx.Err() == nil && (f.frames == 0 || f.given < f.frames) {
+func (f *fileSource) Next() (pcapng.Block, error) {
+	for f.ctx.Err() == nil && (f.frames == 0 || f.matched < f.frames) {
 		var b pcapng.Block
 		var err error
 		ahead := len(f.head) > 0
@@ -144,7 +144,7 @@ func (f *recorded) Next() (pcapng.Block, error) {
 		switch b := b.(type) {
 		case pcapng.Names:
 			if !ahead && f.names.Add(b) {
-				if err := f.filter.again(); err != nil {
+				if err := f.filter.recompile(); err != nil {
 					return nil, err
 				}
 			}
@@ -152,11 +152,11 @@ func (f *recorded) Next() (pcapng.Block, error) {
 		case *pcapng.Interface:
 			f.links, f.lost = append(f.links, b.LinkType), append(f.lost, 0)
 		case *pcapng.Stats:
-			if !f.whole {
+			if !f.everything {
 				continue
 			}
 		case *pcapng.Packet:
-			if wanted, err := f.wants(b); err != nil || !wanted {
+			if wanted, err := f.match(b); err != nil || !wanted {
 				if err != nil {
 					return nil, err
 				}
@@ -168,15 +168,15 @@ func (f *recorded) Next() (pcapng.Block, error) {
 	return nil, io.EOF
 }
 
-// wants tells whether a packet is wanted, and makes it what is wanted of it.
-func (f *recorded) wants(p *pcapng.Packet) (bool, error) {
+// match tells whether a packet is wanted, and makes it what is wanted of it.
+func (f *fileSource) match(p *pcapng.Packet) (bool, error) {
 	f.read++
 	p.Drops += f.lost[p.Interface]
 	f.lost[p.Interface] = 0
 	wire := max(p.Len, len(p.Data))
 	wanted := !f.drops || dropped(p)
 	if wanted {
-		only, err := f.filter.of(f.links[p.Interface])
+		only, err := f.filter.forLink(f.links[p.Interface])
 		if err != nil {
 			return false, err
 		}
@@ -186,7 +186,7 @@ func (f *recorded) wants(p *pcapng.Packet) (bool, error) {
 		f.lost[p.Interface] = p.Drops
 		return false, nil
 	}
-	f.given++
+	f.matched++
 	p.Len = wire
 	if f.cut > 0 {
 		p.Data = p.Data[:min(f.cut, len(p.Data))]
@@ -196,35 +196,35 @@ func (f *recorded) wants(p *pcapng.Packet) (bool, error) {
 
 // linkFilters are an expression, compiled for each type of link that there are packets of.
 type linkFilters struct {
-	expr  string
-	names filter.Names
-	made  map[int]*filter.Filter
-	named bool // there are names in it
+	expr     string
+	names    filter.Names
+	compiled map[int]*filter.Filter
+	hasNames bool // there are names in it
 }
 
-func (l *linkFilters) of(link int) (*filter.Filter, error) {
-	if f, ok := l.made[link]; ok {
+func (l *linkFilters) forLink(link int) (*filter.Filter, error) {
+	if f, ok := l.compiled[link]; ok {
 		return f, nil
 	}
 	f, want, err := docker.CompileFilterFor(link, l.expr, l.names)
 	if err != nil {
 		return nil, err
 	}
-	if l.made == nil {
-		l.made = make(map[int]*filter.Filter)
+	if l.compiled == nil {
+		l.compiled = make(map[int]*filter.Filter)
 	}
-	l.made[link], l.named = f, l.named || len(want.Names) > 0
+	l.compiled[link], l.hasNames = f, l.hasNames || len(want.Names) > 0
 	return f, nil
 }
 
-// again compiles anew when names have come that may be in it.
-func (l *linkFilters) again() error {
-	if !l.named {
+// recompile compiles anew when names have come that may be in it.
+func (l *linkFilters) recompile() error {
+	if !l.hasNames {
 		return nil
 	}
-	for _, link := range slices.Sorted(maps.Keys(l.made)) {
-		delete(l.made, link)
-		if _, err := l.of(link); err != nil {
+	for _, link := range slices.Sorted(maps.Keys(l.compiled)) {
+		delete(l.compiled, link)
+		if _, err := l.forLink(link); err != nil {
 			return err
 		}
 	}
@@ -239,8 +239,8 @@ func dropped(p *pcapng.Packet) bool {
 	return capture.ReadComment(p.Comment)["verdict"] == "drop"
 }
 
-// openRecorded opens what -r names: a file, or stdin. What the flags want of it is not set yet.
-func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, expr string) (f *recorded, from *file.Source,
+// openFile opens what -r names: a file, or stdin. What the flags want of it is not set yet.
+func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr string) (f *fileSource, from *file.Source,
 	name string, err error) {
 	if name = path; path == "-" {
 		name = "stdin"
@@ -256,8 +256,8 @@ func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, ex
 	if err != nil {
 		return nil, nil, name, exit.Errorf(exit.No, "%w", err)
 	}
-	f = &recorded{ctx: ctx, r: pcapng.NewReader(from)}
-	if err = f.ahead(); err != nil {
+	f = &fileSource{ctx: ctx, r: pcapng.NewReader(from)}
+	if err = f.readHead(); err != nil {
 		from.Close()
 		return nil, nil, name, exit.Errorf(exit.No, "%s: %w", name, err)
 	}
@@ -265,7 +265,7 @@ func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, ex
 		n, _ := docker.LoadNames(ctx, c.Client) // none without a daemon: the file's own remain
 		return n
 	})
-	then := f.host(from.Disk)
+	then := f.hostAddrs(from.Disk)
 	f.filter = linkFilters{expr: expr, names: func(name string) []netip.Addr {
 		all := then(name)
 		if len(all) > 0 { // who had the name then
@@ -276,45 +276,45 @@ func (c *cli) openRecorded(ctx context.Context, path string, stdin io.Reader, ex
 		}
 		return all
 	}}
-	if _, err = f.filter.of(f.link); err != nil {
+	if _, err = f.filter.forLink(f.link); err != nil {
 		from.Close()
 		return nil, nil, name, err
 	}
 	return f, from, name, nil
 }
 
-// offline reads from a file instead of the daemon.
-func (j *captureJob) offline(ctx context.Context) error {
-	f, from, name, err := j.c.openRecorded(ctx, j.o.read, j.in, j.o.filter)
+// readFile reads from a file instead of the daemon.
+func (j *captureJob) readFile(ctx context.Context) error {
+	f, from, name, err := j.c.openFile(ctx, j.flags.read, j.in, j.flags.filter)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	if from.Disk != nil && j.o.write != "" && j.o.write != "-" && sameFile(j.o.write, from.Disk) {
+	if from.Disk != nil && j.flags.write != "" && j.flags.write != "-" && sameFile(j.flags.write, from.Disk) {
 		return exit.Errorf(exit.Usage, "%s would be written while it is read: want another file", name)
 	}
-	f.drops, f.cut, f.frames = j.o.drops, j.o.snap, j.o.frames
-	f.whole = j.o.filter == "" && !j.o.drops && j.o.frames == 0
+	f.drops, f.cut, f.frames = j.flags.drops, j.flags.snap, j.flags.frames
+	f.everything = j.flags.filter == "" && !j.flags.drops && j.flags.frames == 0
 	snap := f.snap
 	if f.cut > 0 && (snap == 0 || snap > f.cut) {
 		snap = f.cut
 	}
-	to, where, err := j.open(&f.names, file.Options{LinkType: f.link, SnapLen: snap, Begin: f.begin})
+	to, where, err := j.openOutput(&f.names, file.Options{LinkType: f.link, SnapLen: snap, Begin: f.begin})
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*show.Writer); ok {
-		w.Fixed, w.Snap = true, snap
-		w.Filter = j.o.filter
+	if w, ok := to.(*show.FileWriter); ok {
+		w.OneSnapLen, w.SnapLen = true, snap
+		w.Filter = j.flags.filter
 	}
 	defer show.IgnoreBrokenPipes()()
-	m := show.NewMeter(to, nil, false)
-	src, dst := show.Pump(f, m, func() {})
+	m := show.NewProgress(to, nil, false)
+	src, dst := show.CopyBlocks(f, m, func() {})
 	if err := m.Close(); dst == nil {
 		dst = err
 	}
 	switch {
-	case show.IsGone(dst):
+	case show.IsReaderGone(dst):
 		return nil
 	case dst != nil:
 		return exit.Errorf(exit.No, "%w", dst)
@@ -322,9 +322,9 @@ func (j *captureJob) offline(ctx context.Context) error {
 		if ctx.Err() != nil {
 			name += " (interrupted)"
 		}
-		fmt.Fprintf(j.news, "read %s from %s, wrote %s\n", human.Count(f.read, "frame"), name, where.into(file.Count{Frames: f.given, Packets: f.given}, human.Thousands(f.given)))
+		fmt.Fprintf(j.messages, "read %s from %s, wrote %s\n", human.Count(f.read, "frame"), name, where.describe(file.Count{Frames: f.matched, Packets: f.matched}, human.Thousands(f.matched)))
 	default:
-		j.show.Sum.Print(j.news, m.Total())
+		j.printer.Summary.Print(j.messages, m.Lost())
 	}
 	if src != io.EOF {
 		return exit.Errorf(exit.No, "%s: %w; before that %s could be read", name, src, human.Count(f.read, "frame"))
@@ -332,9 +332,9 @@ func (j *captureJob) offline(ctx context.Context) error {
 	return nil
 }
 
-// host resolves names by what the file tells. Names may stand anywhere in a file, which is read through for them; of a
+// hostAddrs resolves names by what the file tells. Names may stand anywhere in a file, which is read through for them; of a
 // pipe those count that have come.
-func (f *recorded) host(disk *os.File) filter.Names {
+func (f *fileSource) hostAddrs(disk *os.File) filter.Names {
 	through := disk == nil
 	if disk != nil {
 		i, err := disk.Stat()

@@ -15,7 +15,7 @@ import (
 // recordedFile is a capture as the commands write it.
 func recordedFile(t *testing.T, change func(f *feed)) (path string) {
 	t.Helper()
-	d := newCapturing(t, change)
+	d := newCaptureDaemon(t, change)
 	path = filepath.Join(t.TempDir(), "old.pcapng")
 	if r := tapestry(t, d.args(t, "capture", "-w", path, "-s", "80")...); r.code != exit.OK {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
@@ -23,7 +23,7 @@ func recordedFile(t *testing.T, change func(f *feed)) (path string) {
 	return path
 }
 
-func commented(f *feed) {
+func commentedPackets(f *feed) {
 	f.ports()
 	for i := range 10 {
 		f.packet(90+i, func(p *pcapng.Packet) {
@@ -36,7 +36,7 @@ func commented(f *feed) {
 }
 
 func TestReadBack(t *testing.T) {
-	old := recordedFile(t, commented)
+	old := recordedFile(t, commentedPackets)
 	dir := t.TempDir()
 	for _, c := range []struct {
 		args    string
@@ -127,7 +127,7 @@ func TestReadBack(t *testing.T) {
 }
 
 func TestReadBackErrors(t *testing.T) {
-	old := recordedFile(t, commented)
+	old := recordedFile(t, commentedPackets)
 	text, _ := os.ReadFile(old)
 	dir := t.TempDir()
 	cut, letter := filepath.Join(dir, "cut.pcapng"), filepath.Join(dir, "letter")

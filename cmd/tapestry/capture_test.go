@@ -18,7 +18,7 @@ import (
 )
 
 func TestCaptureFile(t *testing.T) {
-	d := newCapturing(t, func(f *feed) {
+	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(100, nil)
 		f.packet(100, func(p *pcapng.Packet) { p.Comment = "verdict=drop reason=mtu: too long for its way" })
@@ -27,7 +27,7 @@ func TestCaptureFile(t *testing.T) {
 		})
 		f.stats(17, 2)
 	})
-	d.tell(api.CaptureStats{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
+	d.setBooks(api.CaptureStats{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
 	path := filepath.Join(t.TempDir(), "db.pcapng")
 	r := tapestry(t, d.args(t, "capture", "all", "-w", path, "--", "host", "web", "and", "udp")...)
 	want := "capturing all, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
@@ -95,8 +95,8 @@ func TestCaptureOutcomes(t *testing.T) {
 			api.CaptureStats{State: "running"}, exit.No, "the daemon went away in the middle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newCapturing(t, c.feed)
-			d.tell(c.books)
+			d := newCaptureDaemon(t, c.feed)
+			d.setBooks(c.books)
 			path := filepath.Join(t.TempDir(), "x.pcapng")
 			r := tapestry(t, d.args(t, append([]string{"capture", "-w", path}, strings.Fields(c.args)...)...)...)
 			if r.code != c.code || !strings.Contains(r.stderr, c.want) {
@@ -130,7 +130,7 @@ func TestCaptureNoDaemon(t *testing.T) {
 // Ctrl-C: the daemon is told, what is on its way still comes, and the file is complete.
 func TestCaptureInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
-	d := newCapturing(t, func(f *feed) {
+	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(100, nil)
 		f.flush()
@@ -142,7 +142,7 @@ func TestCaptureInterrupted(t *testing.T) {
 		f.packet(100, nil)
 		f.stats(2, 0)
 	})
-	d.tell(api.CaptureStats{State: "stopped", Delivered: 2})
+	d.setBooks(api.CaptureStats{State: "stopped", Delivered: 2})
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	var stderr bytes.Buffer
 	begun := writing(func(b []byte) { stderr.Write(b); interrupt() })
@@ -166,7 +166,7 @@ func (w writing) Write(b []byte) (int, error) {
 func TestCaptureReaderGone(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		ended := make(chan struct{})
-		d := newCapturing(t, func(f *feed) {
+		d := newCaptureDaemon(t, func(f *feed) {
 			defer close(ended)
 			f.ports()
 			f.packet(100, nil)
@@ -201,7 +201,7 @@ func TestCaptureReaderGone(t *testing.T) {
 }
 
 func TestCaptureStdout(t *testing.T) {
-	d := newCapturing(t, func(f *feed) { f.ports(); f.packet(100, nil); f.packet(60, nil); f.stats(2, 0) })
+	d := newCaptureDaemon(t, func(f *feed) { f.ports(); f.packet(100, nil); f.packet(60, nil); f.stats(2, 0) })
 	r := tapestry(t, d.args(t, "capture", "-w", "-")...)
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	if err := os.WriteFile(path, []byte(r.out), 0o600); err != nil {

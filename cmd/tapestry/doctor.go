@@ -23,7 +23,7 @@ import (
 
 func newDoctor(c *cli, m doctor.Machine) *cobra.Command {
 	d := &doctor.Doctor{Client: c.Client, RunFlags: runFlags, Machine: m, Version: buildVersion().Version, PluginDir: client.PluginSockets}
-	cmd := c.reader(&cobra.Command{
+	cmd := c.withJSON(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this host and its daemon, and say what to do",
 		Long: `Examine this host and its daemon. Each line is ok, warn or fail, with what was seen, and below it what to do. As root.

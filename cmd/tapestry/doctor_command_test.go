@@ -29,19 +29,19 @@ import (
 
 var all = tap.TUN{Header: true, Csum: true, TSO: true, USO: true, Tunnels: true}
 
-// healthy is a machine on which everything works, with no file but those that a test puts below root.
-func healthy(t *testing.T) doctor.Machine {
+// healthyMachine is a machine on which everything works, with no file but those that a test puts below root.
+func healthyMachine(t *testing.T) doctor.Machine {
 	vtep := netip.MustParseAddr("192.0.2.1")
 	return doctor.Machine{Root: t.TempDir(), TUN: func() (tap.TUN, error) { return all, nil },
 		Veth: func() error { return nil }, Redirect: func() error { return nil },
 		Sockets: func() (tunnel.Sockets, error) { return tunnel.Sockets{}, nil },
-		Bind:    func(netip.AddrPort) error { return nil }, Holder: func(uint16) string { return "" },
-		Address:  func() (netip.Addr, error) { return vtep, nil },
-		Carrier:  func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
-		Underlay: func(netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
-		Path:     func(_, _ netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
-		Link:     func(name string) (*net.Interface, error) { return &net.Interface{Name: name, MTU: 1500}, nil },
-		Space:    func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
+		Bind:    func(netip.AddrPort) error { return nil }, PortUser: func(uint16) string { return "" },
+		DefaultAddr:  func() (netip.Addr, error) { return vtep, nil },
+		LinkWithAddr: func(netip.Addr) (net.Interface, error) { return net.Interface{Name: "eth0", MTU: 1500}, nil },
+		Underlay:     func(netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
+		Path:         func(_, _ netip.Addr) (tunnel.Path, error) { return tunnel.Path{Link: "eth0", MTU: 1500}, nil },
+		Link:         func(name string) (*net.Interface, error) { return &net.Interface{Name: name, MTU: 1500}, nil },
+		Statfs:       func(string) (unix.Statfs_t, error) { return unix.Statfs_t{Bsize: 1, Bfree: 1e9}, nil }}
 }
 
 // Docker with the nftables backend makes no docker_gwbridge while nothing forwards.
@@ -51,10 +51,10 @@ func TestDoctorFirewall(t *testing.T) {
 		mux.HandleFunc("GET /networks", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("[]")) })
 		mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(backend)) })
 		t.Setenv("DOCKER_HOST", "unix://"+fake.ServeUnix(t, "docker.sock", mux))
-		m := healthy(t)
-		put(m, t, "net/ipv4/ip_forward", "0")
+		m := healthyMachine(t)
+		writeSysctl(m, t, "net/ipv4/ip_forward", "0")
 		m.Link = func(name string) (*net.Interface, error) { return nil, errors.New("no such link") }
-		_, found, _ := visit(t, m)
+		_, found, _ := runDoctor(t, m)
 		got := ""
 		for _, f := range found {
 			if f.Check == "ip_forward" {
@@ -67,8 +67,8 @@ func TestDoctorFirewall(t *testing.T) {
 	}
 }
 
-// put writes a kernel setting of m.
-func put(m doctor.Machine, t *testing.T, name, text string) {
+// writeSysctl writes a kernel setting of m.
+func writeSysctl(m doctor.Machine, t *testing.T, name, text string) {
 	t.Helper()
 	path := filepath.Join(m.Root, "proc/sys", name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -79,8 +79,8 @@ func put(m doctor.Machine, t *testing.T, name, text string) {
 	}
 }
 
-// visit runs doctor on a machine and gives its exit code, its findings, and what it says without --json.
-func visit(t *testing.T, m doctor.Machine, args ...string) (int, []doctor.Finding, string) {
+// runDoctor runs doctor on a machine and gives its exit code, its findings, and what it says without --json.
+func runDoctor(t *testing.T, m doctor.Machine, args ...string) (int, []doctor.Finding, string) {
 	t.Helper()
 	plugins := t.TempDir()
 	if i := slices.Index(args, "--plugin-dir"); i >= 0 {
@@ -122,10 +122,10 @@ func states(found []doctor.Finding) map[string]string {
 }
 
 func TestDoctorWithoutDaemon(t *testing.T) {
-	m := healthy(t)
-	put(m, t, "net/bridge/bridge-nf-call-iptables", "1")
+	m := healthyMachine(t)
+	writeSysctl(m, t, "net/bridge/bridge-nf-call-iptables", "1")
 	dead := filepath.Join(t.TempDir(), "dead.sock")
-	code, found, text := visit(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
+	code, found, text := runDoctor(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
 	if s := states(found); code != exit.OK || s["tun"] != doctor.OK || s["tc"] != doctor.OK || s["daemon"] != doctor.Warn || s["networks"] != "" {
 		t.Errorf("exit %d, %v", code, s)
 	}
@@ -136,24 +136,24 @@ func TestDoctorWithoutDaemon(t *testing.T) {
 	}
 
 	m.TUN = func() (tap.TUN, error) { return tap.TUN{}, unix.ENOENT }
-	_, found, _ = visit(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
+	_, found, _ = runDoctor(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
 	if s := states(found); s["tun"] != doctor.Fail || s["veth"] != doctor.OK || s["tc"] != "" {
 		t.Errorf("without tun: %v", s)
 	}
-	m.TUN = healthy(t).TUN
+	m.TUN = healthyMachine(t).TUN
 	m.Veth = func() error { return unix.EOPNOTSUPP }
-	code, found, text = visit(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
+	code, found, text = runDoctor(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
 	if s := states(found); code != exit.No || s["veth"] != doctor.Fail || s["tc"] != "" || !strings.Contains(text, " 1 fail\n") {
 		t.Errorf("without veth: exit %d, %v\n%s", code, s, text)
 	}
-	if code, _, _ := visit(t, healthy(t), "--api-socket", dead, "--docker-host", "unix:///nonexistent"); code != exit.OK {
+	if code, _, _ := runDoctor(t, healthyMachine(t), "--api-socket", dead, "--docker-host", "unix:///nonexistent"); code != exit.OK {
 		t.Errorf("without Docker: exit %d, want %d: it is a warning", code, exit.OK)
 	}
 }
 
 func TestDoctorWithDaemon(t *testing.T) {
-	m := healthy(t)
-	code, found, _ := visit(t, m, "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
+	m := healthyMachine(t)
+	code, found, _ := runDoctor(t, m, "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
 	s := states(found)
 	// The fake host has a network whose port is taken, a rival, a peer that was never heard and one that mangles.
 	if code != exit.No || s["daemon"] != doctor.OK || s["networks"] != doctor.Fail || s["port"] != doctor.OK || s["mtu"] != doctor.OK || s["peers"] != doctor.Warn || s["selftest"] != doctor.Warn || s["offloads"] != doctor.Warn || s["received"] != doctor.Warn || s["rp_filter"] != doctor.OK {
@@ -161,7 +161,7 @@ func TestDoctorWithDaemon(t *testing.T) {
 	}
 	h := fake.NewHost()
 	h.Empty = true
-	code, found, _ = visit(t, m, "--api-socket", fake.FakeDaemon(t, h), "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
+	code, found, _ = runDoctor(t, m, "--api-socket", fake.FakeDaemon(t, h), "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
 	if s := states(found); code != exit.OK || s["networks"] != doctor.OK || s["peers"] != doctor.OK || s["offloads"] != doctor.OK || s["received"] != doctor.OK {
 		t.Errorf("an idle daemon: exit %d, %v", code, s)
 	}
@@ -201,7 +201,7 @@ func TestDoctorWithMuteDaemon(t *testing.T) {
 				}
 				whole.ServeHTTP(w, r)
 			}))
-			code, found, _ := visit(t, healthy(t), "--api-socket", socket, "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
+			code, found, _ := runDoctor(t, healthyMachine(t), "--api-socket", socket, "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
 			told := slices.ContainsFunc(found, func(f doctor.Finding) bool {
 				return f.Check == tt.check && f.State == tt.state && strings.Contains(f.Seen, tt.said) && f.Remedy == (docker.Supervisor{}).Restart()
 			})
@@ -215,7 +215,7 @@ func TestDoctorWithMuteDaemon(t *testing.T) {
 // Interrupted, it prints what it has found by then, and says that there is no more.
 func TestDoctorInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	m := healthy(t)
+	m := healthyMachine(t)
 	m.Veth = func() error { cancel(); return nil }
 	d := &doctor.Doctor{Client: &client.Client{Socket: filepath.Join(t.TempDir(), "dead.sock"), DockerHost: fake.Docker(t)}, Machine: m, Name: "tapestry", PluginDir: t.TempDir(), StateDir: t.TempDir()}
 	var out strings.Builder
@@ -248,7 +248,7 @@ func TestThisMachine(t *testing.T) {
 		fake.Cannot(t, "needs root to try what the daemon does")
 	}
 	dead := filepath.Join(t.TempDir(), "dead.sock")
-	code, found, text := visit(t, doctor.ThisMachine(), "--api-socket", dead, "--docker-host", "unix:///nonexistent", "--vtep", "127.0.0.1", "--vxlan-port", "24789") // no port that the kernel gives to others
+	code, found, text := runDoctor(t, doctor.ThisMachine(), "--api-socket", dead, "--docker-host", "unix:///nonexistent", "--vtep", "127.0.0.1", "--vxlan-port", "24789") // no port that the kernel gives to others
 	if code != exit.OK {
 		t.Errorf("exit %d:\n%s", code, text)
 	}

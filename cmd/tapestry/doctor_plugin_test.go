@@ -46,23 +46,23 @@ func (h *pluginHost) state(id string) string {
 	return filepath.Join(h.dir, "docker", "plugins", id, "propagated-mount")
 }
 
-// leaves puts a failed start's reason where Docker keeps the plugin's files.
-func (h *pluginHost) leaves(t *testing.T, id, reason string) {
+// writeErrorFile puts a failed start's reason where Docker keeps the plugin's files.
+func (h *pluginHost) writeErrorFile(t *testing.T, id, reason string) {
 	t.Helper()
 	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
 	fake.Must(t, os.WriteFile(filepath.Join(h.state(id), "error"), []byte("2026-11-29T12:00:00Z tapestry: "+reason+"\n"), 0o600))
 }
 
-// serves has a daemon answer as plugin id.
-func (h *pluginHost) serves(t *testing.T, id string, host *fake.Host) {
+// serveDaemon has a daemon answer as plugin id.
+func (h *pluginHost) serveDaemon(t *testing.T, id string, host *fake.Host) {
 	t.Helper()
 	fake.ServeAt(t, filepath.Join(h.plugins(), id, client.PluginAPI), (&daemon.API{Host: host, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Scope: plugin.Global}).Handler())
-	h.drives(t, filepath.Join(h.plugins(), id, "tapestry.sock"))
+	h.serveDriver(t, filepath.Join(h.plugins(), id, "tapestry.sock"))
 	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
 }
 
-// drives has a network driver answer at path.
-func (h *pluginHost) drives(t *testing.T, path string) {
+// serveDriver has a network driver answer at path.
+func (h *pluginHost) serveDriver(t *testing.T, path string) {
 	t.Helper()
 	fake.ServeAt(t, path, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(`{"Implements":["NetworkDriver"]}`))
@@ -71,11 +71,11 @@ func (h *pluginHost) drives(t *testing.T, path string) {
 
 func (h *pluginHost) doctor(t *testing.T, args ...string) (int, []doctor.Finding, string) {
 	t.Helper()
-	return visit(t, healthy(t), append(args, "--plugin-dir", h.plugins(), "--docker-host", dockerWith(t, h.docker))...)
+	return runDoctor(t, healthyMachine(t), append(args, "--plugin-dir", h.plugins(), "--docker-host", dockerWith(t, h.docker))...)
 }
 
-// says tells whether one of the findings of a check has this state and these words.
-func says(found []doctor.Finding, check, state, seen, remedy string) error {
+// hasFinding tells whether one of the findings of a check has this state and these words.
+func hasFinding(found []doctor.Finding, check, state, seen, remedy string) error {
 	for _, f := range found {
 		if f.Check == check && f.State == state && strings.Contains(f.Seen, seen) && strings.Contains(f.Remedy, remedy) {
 			return nil
@@ -99,7 +99,7 @@ func TestDoctorPlugin(t *testing.T) {
 		want   []want
 		never  string // words that no line has
 	}{
-		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serves(t, fake.PluginID, &fake.Host{Empty: true}) }, code: exit.OK, want: []want{
+		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true}) }, code: exit.OK, want: []want{
 			{"plugin", doctor.OK, `tapestry:latest (id 3f2b1c0d9e8f) is enabled and answers, args "--peer 192.0.2.2"`, ""},
 			{"state", doctor.OK, "docker/plugins/" + fake.PluginID + "/propagated-mount, 0 networks", ""},
 			{"space", doctor.OK, "/propagated-mount", ""},
@@ -111,7 +111,7 @@ func TestDoctorPlugin(t *testing.T) {
 			{"port", doctor.OK, "UDP 8472 is free", ""},
 			{"daemon", doctor.Warn, "does not run", start},
 		}, never: "systemctl"},
-		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.leaves(t, fake.PluginID, "UDP port 8472 is taken") }, code: exit.No, want: []want{
+		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.writeErrorFile(t, fake.PluginID, "UDP port 8472 is taken") }, code: exit.No, want: []want{
 			{"plugin", doctor.Fail, "is enabled and does not answer: its start failed at 2026-11-29T12:00:00Z: UDP port 8472 is taken", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
 		"disabled": {plugin: off, make: func(*testing.T, *pluginHost) {}, code: exit.OK, want: []want{
@@ -119,28 +119,30 @@ func TestDoctorPlugin(t *testing.T) {
 			{"daemon", doctor.Warn, "does not run", start},
 			{"state", doctor.OK, "propagated-mount is not there yet", ""},
 		}, never: "systemctl"},
-		"disabled after a start that failed": {plugin: off, make: func(t *testing.T, h *pluginHost) { h.leaves(t, fake.PluginID, "there is no /dev/net/tun: mknod …") }, code: exit.No, want: []want{
+		"disabled after a start that failed": {plugin: off, make: func(t *testing.T, h *pluginHost) {
+			h.writeErrorFile(t, fake.PluginID, "there is no /dev/net/tun: mknod …")
+		}, code: exit.No, want: []want{
 			{"plugin", doctor.Fail, "is disabled: its start failed at 2026-11-29T12:00:00Z: there is no /dev/net/tun: mknod …", "put that right, then " + start},
 		}, never: "systemctl"},
 		"disabled with flags that do not parse": {plugin: typo, make: func(*testing.T, *pluginHost) {}, code: exit.No, want: []want{
 			{"plugin", doctor.Fail, "is disabled: no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
 		"beside a daemon that is no plugin": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, fake.PluginID, &fake.Host{Empty: true})
-			h.drives(t, filepath.Join(h.plugins(), "tapestry.sock"))
+			h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true})
+			h.serveDriver(t, filepath.Join(h.plugins(), "tapestry.sock"))
 		}, code: exit.OK, want: []want{
 			{"plugin", doctor.OK, "tapestry.sock answers", ""},
 			{"plugin", doctor.Warn, "runs beside the plugin tapestry:latest", "docker plugin disable tapestry:latest, or systemctl disable --now tapestry"},
 		}},
 		"beside what a daemon has left": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, fake.PluginID, &fake.Host{Empty: true})
+			h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true})
 			fake.StaleAt(t, filepath.Join(h.plugins(), "tapestry.sock"))
 		}, code: exit.No, want: []want{
 			{"plugin", doctor.OK, "is enabled and answers", ""},
 			{"plugin", doctor.Fail, "tapestry.sock is stale", "/p/tapestry.sock, if the plugin has taken its place"},
 		}},
 		"networks that are lost": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serves(t, fake.PluginID, fake.NewHost())
+			h.serveDaemon(t, fake.PluginID, fake.NewHost())
 			const idle, used = "swarmnetworkidle000000000", "swarmnetworkused000000000"
 			h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}, {ID: fake.WebID, Name: "lost", Driver: "tapestry:latest", Scope: "global"},
 				{ID: idle, Name: "idle", Driver: "tapestry:latest", Scope: "swarm"}, {ID: used, Name: "used", Driver: "tapestry:latest", Scope: "swarm"},
@@ -162,7 +164,7 @@ func TestDoctorPlugin(t *testing.T) {
 				t.Errorf("exit %d, want %d: %+v", code, tt.code, found)
 			}
 			for _, w := range tt.want {
-				if err := says(found, w.check, w.state, w.seen, w.remedy); err != nil {
+				if err := hasFinding(found, w.check, w.state, w.seen, w.remedy); err != nil {
 					t.Error(err)
 				}
 			}
@@ -180,12 +182,12 @@ func TestDoctorPluginRemoved(t *testing.T) {
 	h := newPluginHost(t)
 	h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}}
 	code, found, _ := h.doctor(t, "--state-dir", t.TempDir())
-	if err := says(found, "networks", doctor.Fail, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exit.No {
+	if err := hasFinding(found, "networks", doctor.Fail, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exit.No {
 		t.Errorf("exit %d, %v", code, err)
 	}
 	h.docker["/plugins"] = "what is no list" // then nothing is known of plugins
 	code, found, _ = h.doctor(t, "--state-dir", t.TempDir())
-	if err := says(found, "networks", doctor.Fail, "", ""); err == nil || code != exit.OK {
+	if err := hasFinding(found, "networks", doctor.Fail, "", ""); err == nil || code != exit.OK {
 		t.Errorf("exit %d, %+v", code, found)
 	}
 }
@@ -196,12 +198,12 @@ func TestDoctorPluginFlags(t *testing.T) {
 	p.Enabled, p.Settings.Args = false, []string{"--vtep", "192.0.2.7", "--vxlan-port", "4790"}
 	h := newPluginHost(t, p)
 	_, found, _ := h.doctor(t)
-	if err := errors.Join(says(found, "port", doctor.OK, "UDP 4790 is free", ""), says(found, "underlay", doctor.OK, "192.0.2.7 by", "")); err != nil {
+	if err := errors.Join(hasFinding(found, "port", doctor.OK, "UDP 4790 is free", ""), hasFinding(found, "underlay", doctor.OK, "192.0.2.7 by", "")); err != nil {
 		t.Error(err)
 	}
 	dir := t.TempDir()
 	_, found, _ = h.doctor(t, "--vxlan-port", "5000", "--vtep", "192.0.2.8", "--state-dir", dir)
-	if err := errors.Join(says(found, "port", doctor.OK, "UDP 5000 is free", ""), says(found, "underlay", doctor.OK, "192.0.2.8 by", ""), says(found, "state", doctor.OK, dir, "")); err != nil {
+	if err := errors.Join(hasFinding(found, "port", doctor.OK, "UDP 5000 is free", ""), hasFinding(found, "underlay", doctor.OK, "192.0.2.8 by", ""), hasFinding(found, "state", doctor.OK, dir, "")); err != nil {
 		t.Error(err)
 	}
 }
@@ -247,7 +249,7 @@ func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fake.Ho
 	for _, n := range nodes {
 		host.Known = append(host.Known, netip.MustParseAddr(n))
 	}
-	h.serves(t, fake.PluginID, host)
+	h.serveDaemon(t, fake.PluginID, host)
 	i := h.docker["/info"].(docker.Info)
 	i.Swarm.LocalNodeState, i.Swarm.NodeID, i.Swarm.NodeAddr, i.Swarm.ControlAvailable = "active", "me", "192.0.2.1", manager
 	i.Swarm.RemoteManagers = []struct{ NodeID, Addr string }{{"m1", "192.0.2.2:2377"}, {"me", "192.0.2.1:2377"}}
@@ -283,10 +285,10 @@ func TestDoctorNodes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, _ := swarmOf(t, tt.manager, tt.known...)
 			_, found, _ := h.doctor(t)
-			if err := says(found, "nodes", tt.state, tt.seen, map[string]string{doctor.Warn: "tapestry peers learn"}[tt.state]); err != nil {
+			if err := hasFinding(found, "nodes", tt.state, tt.seen, map[string]string{doctor.Warn: "tapestry peers learn"}[tt.state]); err != nil {
 				t.Error(err)
 			}
-			if err := says(found, "swarm", doctor.OK, "this host is a node at 192.0.2.1", ""); err != nil && tt.manager {
+			if err := hasFinding(found, "swarm", doctor.OK, "this host is a node at 192.0.2.1", ""); err != nil && tt.manager {
 				t.Error(err)
 			}
 		})

@@ -34,7 +34,7 @@ type extcapFlags struct {
 
 func newExtcap(c *cli) *cobra.Command {
 	e := &extcapFlags{}
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "extcap",
 		Short: "Show tapestry's networks and containers among Wireshark's interfaces",
 		Long: `Be an external capture program of Wireshark (extcap(4)): after tapestry extcap install its list of interfaces
@@ -195,7 +195,7 @@ func (e *extcapFlags) run(ctx context.Context, c *cli, news io.Writer) error {
 	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
 		snap: e.snap, noLimit: true}
 	word := strings.TrimPrefix(e.name, extcapPrefix)
-	j := &captureJob{c: c, o: o, targets: []string{word}, words: "tapestry extcap " + word, out: pipe, news: io.Discard,
-		want: o.request()}
+	j := &captureJob{c: c, flags: o, targets: []string{word}, commandLine: "tapestry extcap " + word, out: pipe, messages: io.Discard,
+		request: o.request()}
 	return errors.Join(j.live(ctx), pipe.Close())
 }

@@ -17,7 +17,7 @@ import (
 
 // What Wireshark asks before it captures (extcap(4)).
 func TestExtcapQuestions(t *testing.T) {
-	d := newCapturing(t, func(*feed) {})
+	d := newCaptureDaemon(t, func(*feed) {})
 	docker := fake.Docker(t)
 	for _, c := range []struct {
 		args string
@@ -55,7 +55,7 @@ func TestExtcapQuestions(t *testing.T) {
 
 // A capture for Wireshark goes into its pipe.
 func TestExtcapCapture(t *testing.T) {
-	d := newCapturing(t, func(f *feed) {
+	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(100, nil)
 	})

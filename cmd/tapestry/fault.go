@@ -45,7 +45,7 @@ container is stopped or restarted, or leaves the network, and when the daemon re
 func newFaultSet(c *cli) *cobra.Command {
 	var spec fault.Spec
 	dir := "both"
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "set PORT",
 		Short: "Put a fault on a port",
 		Long: `Put a fault on a port, in place of the one that was there. --dir from is what comes from the container (or the
@@ -114,7 +114,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 }
 
 func newFaultList(c *cli) *cobra.Command {
-	return c.reader(&cobra.Command{
+	return c.withJSON(&cobra.Command{
 		Use:   "list",
 		Short: "List the faults that are set",
 		Long: `List the faults that are set, and what each has done. Frames are counted as on a wire: a super-frame is many.` +
@@ -147,7 +147,7 @@ func newFaultList(c *cli) *cobra.Command {
 
 func newFaultClear(c *cli) *cobra.Command {
 	dir := "both"
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "clear PORT|all",
 		Short: "Take faults away",
 		Long: `Take faults away from a port, or from all. What waits is let out in order, nothing is lost. Where none is set

@@ -21,8 +21,8 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// called is a daemon of this name.
-func called(name string) http.Handler {
+// daemonNamed is a daemon of this name.
+func daemonNamed(name string) http.Handler {
 	return (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: name, Version: "devel", Scope: plugin.Global}).Handler()
 }
 
@@ -81,7 +81,7 @@ func TestFindDaemon(t *testing.T) {
 			}
 			count := map[string]*atomic.Int64{}
 			for _, path := range tt.live {
-				count[path] = fake.ServeAt(t, filepath.Join(dir, path), called(path))
+				count[path] = fake.ServeAt(t, filepath.Join(dir, path), daemonNamed(path))
 			}
 			c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, unit), Plugins: filepath.Join(dir, "plugins")}, DockerHost: known}
 			c.PluginNames = func(ctx context.Context, ids []string) ([]string, error) { return docker.PluginNames(ctx, c, ids) }
@@ -113,11 +113,11 @@ func TestFindDaemon(t *testing.T) {
 func TestFindSticks(t *testing.T) {
 	dir := fake.ShortDir(t)
 	c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, "u.sock"), Plugins: filepath.Join(dir, "p")}}
-	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginAPI), called("plugin"))
+	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginAPI), daemonNamed("plugin"))
 	if s, err := c.Status(t.Context()); err != nil || s.Name != "plugin" {
 		t.Fatalf("%q, %v", s.Name, err)
 	}
-	fake.ServeAt(t, filepath.Join(dir, "u.sock"), called("unit"))
+	fake.ServeAt(t, filepath.Join(dir, "u.sock"), daemonNamed("unit"))
 	if s, err := c.Status(t.Context()); err != nil || s.Name != "plugin" {
 		t.Errorf("%q, %v", s.Name, err)
 	}
@@ -222,7 +222,7 @@ func TestLogOfPlugin(t *testing.T) {
 // Status shows what Docker calls the driver, and as what its daemon runs.
 func TestStatusOfPlugin(t *testing.T) {
 	at := filepath.Join(fake.ShortDir(t), fake.PluginID, client.PluginAPI)
-	fake.ServeAt(t, at, called("tapestry"))
+	fake.ServeAt(t, at, daemonNamed("tapestry"))
 	known := dockerWith(t, map[string]any{"/networks": []docker.Network{}, "/plugins/" + fake.PluginID + "/json": pluginCalled(fake.PluginID, "tapestry:latest")})
 	r := tapestry(t, "status", "--api-socket", at, "--docker-host", known)
 	if want := "driver     tapestry:latest, scope global\nruns as    plugin tapestry:latest of Docker, id 3f2b1c0d9e8f\n"; !strings.HasPrefix(r.out, want) {

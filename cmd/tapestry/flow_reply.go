@@ -16,10 +16,10 @@ func toCounts(c flow.Counts) api.Counts {
 	return api.Counts{Frames: c.Frames, WireFrames: c.Wire, Bytes: c.Bytes}
 }
 
-// flowOf tells a flow of which so many seconds were seen.
-func flowOf(t *show.Tally, n show.Naming, f *flow.Flow, seconds float64) api.Flow {
+// toFlow tells a flow of which so many seconds were seen.
+func toFlow(t *show.Counter, n show.Resolver, f *flow.Flow, seconds float64) api.Flow {
 	end := func(e flow.End) api.FlowEnd {
-		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.Name(n, f, e)}
+		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.EndName(n, f, e)}
 		if e.Addr.IsValid() {
 			r.Address = e.Addr.String()
 		}

@@ -24,14 +24,14 @@ import (
 type flowsCommand struct {
 	liveView
 	last, live time.Duration // 0: not given
-	file, sort string
+	path, sort string
 	rows       int
-	covers     coverage // of the recorder
+	coverage   coverage // of the recorder
 }
 
 func newFlows(c *cli) *cobra.Command {
 	o := &flowsCommand{sort: "bytes", rows: 20}
-	cmd := c.reader(&cobra.Command{
+	cmd := c.withJSON(&cobra.Command{
 		Use:   "flows [TARGET...] [-- EXPR]",
 		Short: "Show who talks to whom, and how much",
 		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight
@@ -51,11 +51,11 @@ conversation that was refused, got no answer, was reset or closed says so.
 		ValidArgsFunction: c.completeTarget,
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
-	o.flag(cmd)
+	o.filterFlag(cmd)
 	cmd.Flags().Var(usage.Set(&o.last, "DURATION", "", parseSpan), "last", "only what the recorder holds of the last `DURATION`")
 	cmd.Flags().Var(usage.Set(&o.live, "DURATION", "", parseSpan), "for",
 		"look for `DURATION` from now on, not into the recorder")
-	cmd.Flags().StringVarP(&o.file, "read", "r", "", "look into `FILE` (- for stdin), pcapng or pcap")
+	cmd.Flags().StringVarP(&o.path, "read", "r", "", "look into `FILE` (- for stdin), pcapng or pcap")
 	cmd.Flags().Var(usage.Set(&o.sort, "bytes|frames|drops|last", o.sort, oneOf("bytes", "frames", "drops", "last")), "sort",
 		"what stands first")
 	cmd.Flags().VarP(usage.Set(&o.rows, "N", "20", parseRows), "rows", "n", "at most `N` rows; JSON has all")
@@ -63,21 +63,21 @@ conversation that was refused, got no answer, was reset or closed says so.
 }
 
 func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
-	ctx, t := cmd.Context(), show.NewTally()
+	ctx, t := cmd.Context(), show.NewCounter()
 	var r api.Flows
 	var err error
 	switch {
 	case o.last > 0 && o.live > 0:
 		return exit.Errorf(exit.Usage, "--last looks back and --for ahead: want one of them")
-	case o.file != "" && (o.last > 0 || o.live > 0):
+	case o.path != "" && (o.last > 0 || o.live > 0):
 		return exit.Errorf(exit.Usage, "-r looks into a file, without --last and --for")
-	case o.file != "":
+	case o.path != "":
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
 		if o.live == 0 {
-			o.of = docker.Stopped
+			o.period = docker.Stopped
 		}
-		if err = o.find(ctx, c, cmd, args); err != nil {
+		if err = o.resolve(ctx, c, cmd, args); err != nil {
 			return err
 		}
 		if o.live > 0 {
@@ -93,13 +93,13 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return told
 	}
 	if err == nil && r.Source == "recorder" {
-		err = o.n.CheckStopped()
+		err = o.names.CheckStopped()
 	}
 	return err
 }
 
 // recorded counts what the recorder holds.
-func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Tally) (r api.Flows, err error) {
+func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
 	s, covers, err := o.openDump(ctx, c, o.last)
 	if errors.Is(err, errRecorderOff) {
 		return r, exit.Errorf(exit.No, "%w, or look at what comes from now on with --for 10s", err)
@@ -108,30 +108,30 @@ func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Tally) (r a
 		return r, err
 	}
 	defer s.Close()
-	if err = t.All(s); err != nil { // the oldest come first
+	if err = t.CountAll(s); err != nil { // the oldest come first
 		s.Until = max(s.Since, t.Last)
-		covers.have, covers.ended, covers.why = time.Duration(s.Until-s.Since), true, "the frames broke off"
+		covers.covered, covers.ended, covers.why = time.Duration(s.Until-s.Since), true, "the frames broke off"
 		if ctx.Err() != nil {
 			covers.why, err = "interrupted", nil
 		}
 	}
-	r.Source, r.Why, o.covers = "recorder", covers.why, covers
+	r.Source, r.Why, o.coverage = "recorder", covers.why, covers
 	flowsSpan(&r, s.Since, s.Until)
 	return r, err
 }
 
 // watch counts what comes.
-func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Tally) (r api.Flows, err error) {
-	o.want.Seconds = o.live.Seconds()
+func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
+	o.request.Seconds = o.live.Seconds()
 	from, end, err := o.open(ctx, c)
 	if err != nil {
 		return r, err
 	}
 	defer end()
 	since := time.Now()
-	err = t.All(from)
+	err = t.CountAll(from)
 	until := time.Now()
-	switch err = o.ended(ctx, err); {
+	switch err = o.endReason(ctx, err); {
 	case ctx.Err() != nil:
 		r.Why = "interrupted"
 	case err != nil:
@@ -143,25 +143,25 @@ func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Tally) (r api.
 }
 
 // read counts a file. Names are as in the file; in the filter also those of now.
-func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, args []string, t *show.Tally) (
+func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, args []string, t *show.Counter) (
 	r api.Flows, err error) {
-	words, err := o.words(cmd, args)
+	words, err := o.takeFilter(cmd, args)
 	if err != nil {
 		return r, err
 	}
 	if len(words) > 0 {
 		return r, exit.Errorf(exit.Usage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
 	}
-	f, from, name, err := c.openRecorded(ctx, o.file, cmd.InOrStdin(), o.expr)
+	f, from, name, err := c.openFile(ctx, o.path, cmd.InOrStdin(), o.expr)
 	if err != nil {
 		return r, err
 	}
 	defer from.Close()
-	if o.n, err = docker.LoadNames(ctx, c.Client); err != nil {
-		o.n = nil // the file's own remain
+	if o.names, err = docker.LoadNames(ctx, c.Client); err != nil {
+		o.names = nil // the file's own remain
 	}
-	f.whole, t.Told = true, &f.names
-	if err = t.All(f); err != nil {
+	f.everything, t.FileNames = true, &f.names
+	if err = t.CountAll(f); err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
 	}
 	for i, n := range f.lost {
@@ -185,10 +185,10 @@ func flowsSpan(r *api.Flows, since, until int64) {
 }
 
 // show prints the flows.
-func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Tally, r *api.Flows) error {
+func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Counter, r *api.Flows) error {
 	r.Flows = []api.Flow{}
 	for f := range t.Table.All() {
-		r.Flows = append(r.Flows, flowOf(t, o.who(), f, r.Seconds))
+		r.Flows = append(r.Flows, toFlow(t, o.resolver(), f, r.Seconds))
 	}
 	slices.SortStableFunc(r.Flows, flowOrders[o.sort])
 	gone, evicted := t.Table.Evicted()
@@ -221,7 +221,7 @@ func (o *flowsCommand) text(r *api.Flows, rows int) string {
 	}
 	text += fmt.Sprintf(", %s, %s", human.Plural(r.Total.Frames, "frame"), human.Bytes(r.Total.Bytes))
 	if r.Source == "recorder" {
-		text += " in the flight recorder: " + o.covers.String()
+		text += " in the flight recorder: " + o.coverage.String()
 	} else {
 		text += " in " + human.Seconds(time.Duration(r.Seconds*float64(time.Second)))
 		if r.Why != "" {

@@ -28,7 +28,7 @@ wide     web  ff:ff:ff:ff:ff:ff  arp           1/0     42 B    27 b/s    -      
 
 func TestFlows(t *testing.T) {
 	docker := fake.Docker(t)
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	socket := e.serve(t)
 	for _, c := range []struct{ args, last string }{
 		{"", "the last 12.4 s (older frames were overwritten)"},
@@ -60,7 +60,7 @@ func TestFlows(t *testing.T) {
 }
 
 func TestFlowsRecorderOff(t *testing.T) {
-	e := newFakeEye()
+	e := newFakeRecorder()
 	e.recorder = api.Recorder{}
 	r := tapestry(t, "flows", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
 	if r.code != exit.No || !strings.Contains(r.stderr, "tapestry recorder on") || !strings.Contains(r.stderr, "--for 10s") || len(e.asked) > 0 {
@@ -69,7 +69,7 @@ func TestFlowsRecorderOff(t *testing.T) {
 }
 
 func TestFlowsLive(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	e.lost = 3
 	socket, docker := e.serve(t), fake.Docker(t)
 	r := tapestry(t, "flows", "--for", "10s", "--json", "--api-socket", socket, "--docker-host", docker)
@@ -86,7 +86,7 @@ func TestFlowsLive(t *testing.T) {
 	f := got.Flows[0]
 	if f.A != (api.FlowEnd{Address: "10.80.1.2", Port: 40000, Name: "web"}) || f.B != (api.FlowEnd{Address: "10.80.2.9", Port: 80, Name: ""}) || f.Out != (api.Counts{Frames: 3, WireFrames: 5, Bytes: 54 + 3*1054 + 1514}) ||
 		f.Forwarded != 3 || f.Drops["mtu"] != 1 || f.Proto != "tcp" || f.EtherType != "0x0800" || !slices.Equal(f.TCP, []string{"SYN"}) || f.NetworkName != "wide" ||
-		!f.Last.Equal(eyeTime.Add(-6*time.Second)) {
+		!f.Last.Equal(recordingEnd.Add(-6*time.Second)) {
 		t.Errorf("%+v", f)
 	}
 	r = tapestry(t, "flows", "--for", "10s", "--api-socket", socket, "--docker-host", docker)
@@ -102,7 +102,7 @@ func TestFlowsLive(t *testing.T) {
 
 // Who interrupts it gets what was seen until then, and the daemon looks no longer.
 func TestFlowsInterrupted(t *testing.T) {
-	e := newFakeEye(slices.Repeat(conversation(), 10000)...) // so much that they are sent only when most of it has been read
+	e := newFakeRecorder(slices.Repeat(conversation(), 10000)...) // so much that they are sent only when most of it has been read
 	e.stays = true
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
@@ -124,7 +124,7 @@ func TestFlowsInterrupted(t *testing.T) {
 
 func TestFlowsOfFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.pcapng")
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	socket, docker := e.serve(t), fake.Docker(t)
 	for i := range e.packets {
 		e.packets[i].Verdict, e.packets[i].ID = nil, uint64(i+1)
@@ -167,7 +167,7 @@ func TestStates(t *testing.T) {
 		"tcp 80→40000 closed":    {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, fin|ack)), seen(0, 1, vswitch.Forwarded, 54, fake.TcpFrame(true, fin|ack))},
 		"tcp 80→40000 ":          {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, ack))},
 	} {
-		r := tapestry(t, "flows", "--api-socket", newFakeEye(frames...).serve(t), "--docker-host", fake.Docker(t))
+		r := tapestry(t, "flows", "--api-socket", newFakeRecorder(frames...).serve(t), "--docker-host", fake.Docker(t))
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s%s", want, r.out, r.stderr)
 		}
@@ -197,7 +197,7 @@ func TestLookTexts(t *testing.T) {
 }
 
 func TestLookErrors(t *testing.T) {
-	socket, docker := newFakeEye().serve(t), fake.Docker(t)
+	socket, docker := newFakeRecorder().serve(t), fake.Docker(t)
 	t.Setenv("DOCKER_HOST", docker)
 	for _, c := range []struct {
 		args string
@@ -257,7 +257,7 @@ func TestLookKeys(t *testing.T) {
 			frames[0].Data = slices.Clone(frames[0].Data)
 			copy(frames[0].Data[26:], frames[1].Data[26:34]) // from web to itself, so that B has a name
 			copy(frames[0].Data[30:], frames[0].Data[26:30])
-			r := tapestry(t, append(strings.Fields(args), "--api-socket", newFakeEye(frames...).serve(t))...)
+			r := tapestry(t, append(strings.Fields(args), "--api-socket", newFakeRecorder(frames...).serve(t))...)
 			var v any
 			if err := json.Unmarshal([]byte(r.out), &v); err != nil {
 				t.Fatalf("%s: %v, %s", args, err, r.stderr)

@@ -13,7 +13,7 @@ import (
 
 // Every key that a command prints is documented, and every documented key is printed.
 func TestJSONKeys(t *testing.T) {
-	socket, dockerHost := lookedAt(t), fake.Docker(t)
+	socket, dockerHost := statusDaemon(t), fake.Docker(t)
 	docs := fake.Documented(t)
 	delete(docs, "doctor") // TestDoctorWithDaemon
 	for _, command := range []string{"status", "networks", "ports", "fdb", "peers", "version"} {

@@ -10,7 +10,7 @@ import (
 
 // Bytes that gopacket, or anything of ours, could stumble over end no watch, and no text of theirs reaches a terminal.
 func TestWatchHostile(t *testing.T) {
-	d := newCapturing(t, func(f *feed) {
+	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(50, func(p *pcapng.Packet) { // gopacket panics on an ARP whose addresses are longer than it
 			copy(p.Data[12:], []byte{8, 6, 0, 1, 8, 0, 0x86, 4, 0, 1})

@@ -39,7 +39,7 @@ func classic(snap, link uint32, data []byte, times ...uint32) []byte {
 
 var shortFrame = []byte("\xff\xff\xff\xff\xff\xff\x02\x00\x00\x00\x00\x01\x88\xb5")
 
-func saved(t *testing.T, name string, b []byte) string {
+func saveFile(t *testing.T, name string, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -51,7 +51,7 @@ func saved(t *testing.T, name string, b []byte) string {
 // What the reader takes the writer takes too, whatever a file says of its snap length.
 func TestReadSnapLen(t *testing.T) {
 	for _, snap := range []uint32{0, 10, 14, 65535, 262145, 524288, 0x7fffffff, 0xffffffff} {
-		in := saved(t, "in", classic(snap, pcapng.Ethernet, shortFrame, 1700000000))
+		in := saveFile(t, "in", classic(snap, pcapng.Ethernet, shortFrame, 1700000000))
 		for _, name := range []string{"out.pcap", "out.pcapng"} {
 			out := filepath.Join(t.TempDir(), name)
 			r := tapestry(t, "capture", "-r", in, "-w", out)
@@ -85,7 +85,7 @@ func TestReadLaterInterface(t *testing.T) {
 		}
 	}
 	out := filepath.Join(t.TempDir(), "out.pcapng")
-	if r := tapestry(t, "capture", "-r", saved(t, "in", in.Bytes()), "-w", out); r.code != exit.OK {
+	if r := tapestry(t, "capture", "-r", saveFile(t, "in", in.Bytes()), "-w", out); r.code != exit.OK {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
 	}
 	p := pick[*pcapng.Packet](blocksOf(t, out))
@@ -128,9 +128,9 @@ func TestOlderFileStays(t *testing.T) {
 		{"nothing to write", good, []string{"-f", "udp"}, "", false},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			old := saved(t, "older", classic(9, 1, shortFrame, 1, 2, 3))
+			old := saveFile(t, "older", classic(9, 1, shortFrame, 1, 2, 3))
 			was, _ := os.ReadFile(old)
-			r := tapestry(t, append([]string{"capture", "-r", saved(t, "in", c.in), "-w", old}, c.args...)...)
+			r := tapestry(t, append([]string{"capture", "-r", saveFile(t, "in", c.in), "-w", old}, c.args...)...)
 			if (r.code == exit.OK) != (c.want == "") || !strings.Contains(r.stderr, c.want) {
 				t.Errorf("exit %d, %s, want %s", r.code, r.stderr, c.want)
 			}
@@ -147,7 +147,7 @@ func TestOlderFileStays(t *testing.T) {
 // The line at the end looks at what was done: which frames are kept, and when the earliest and the latest were.
 func TestClosingSentences(t *testing.T) {
 	dir := t.TempDir()
-	in := saved(t, "in", classic(65535, pcapng.Ethernet, make([]byte, 1400), 1700000100, 1700000000, 1700000200, 1700000150, 1700000150, 1700000150))
+	in := saveFile(t, "in", classic(65535, pcapng.Ethernet, make([]byte, 1400), 1700000100, 1700000000, 1700000200, 1700000150, 1700000150, 1700000150))
 	r := tapestry(t, "capture", "-r", in, "-w", filepath.Join(dir, "set.pcapng"), "-C", "4096", "-W", "1")
 	files, _ := filepath.Glob(filepath.Join(dir, "*"))
 	if len(files) != 1 {
@@ -173,7 +173,7 @@ func TestClosingSentences(t *testing.T) {
 // Frames of other days than today have their date.
 func TestWatchDates(t *testing.T) {
 	now := uint32(time.Now().Unix())
-	in := saved(t, "in", classic(65535, pcapng.Ethernet, shortFrame, now, now-3*86400, now-2*86400))
+	in := saveFile(t, "in", classic(65535, pcapng.Ethernet, shortFrame, now, now-3*86400, now-2*86400))
 	r := tapestry(t, "watch", "-r", in)
 	lines := strings.Split(r.out, "\n")
 	if len(lines) != 4 {
@@ -211,11 +211,11 @@ func TestReadPacked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := []byte(tool(t, "zstd", "-d", "-c", saved(t, "f.zst", zst.Bytes()))); !bytes.Equal(got, plain) {
+	if got := []byte(tool(t, "zstd", "-d", "-c", saveFile(t, "f.zst", zst.Bytes()))); !bytes.Equal(got, plain) {
 		t.Fatal("zstd unpacks something else")
 	}
 	for name, b := range map[string][]byte{"f.pcap.gz": gz.Bytes(), "f.pcap.zst": zst.Bytes(), "f": gz.Bytes()} {
-		in := saved(t, name, b)
+		in := saveFile(t, name, b)
 		if r := tapestry(t, "watch", "-r", in, "--", "ether src 2:0:0:0:0:1"); r.code != exit.OK || strings.Count(r.out, "\n") != 2 {
 			t.Errorf("%s: exit %d, %s%s", name, r.code, r.out, r.stderr)
 		}
@@ -228,7 +228,7 @@ func TestReadPacked(t *testing.T) {
 		if told.Total.Frames != 2 {
 			t.Errorf("%s: flows of %d frames", name, told.Total.Frames)
 		}
-		r := tapestry(t, "capture", "-r", saved(t, name, b[:len(b)-12]), "-w", filepath.Join(t.TempDir(), "out"))
+		r := tapestry(t, "capture", "-r", saveFile(t, name, b[:len(b)-12]), "-w", filepath.Join(t.TempDir(), "out"))
 		if r.code != exit.No || !strings.Contains(r.stderr, name) {
 			t.Errorf("%s cut off: exit %d, %s", name, r.code, r.stderr)
 		}
@@ -272,7 +272,7 @@ func TestReadLinks(t *testing.T) {
 		pcapng.Raw:       "", pcapng.RawBSD: "", pcapng.Null: "\x02\x00\x00\x00", pcapng.Loop: "\x00\x00\x00\x02",
 	} {
 		data := append([]byte(head), udp...)
-		in := saved(t, "in", classic(65535, link, data, 1700000000))
+		in := saveFile(t, "in", classic(65535, link, data, 1700000000))
 		for expr, n := range map[string]int{"udp dst port 53": 1, "tcp": 0, "host 10.0.0.2 and ip[8] = 64": 1} {
 			if got := strings.Count(tool(t, "tcpdump", "-n", "-r", in, expr), "\n"); got != n {
 				t.Fatalf("link type %d: tcpdump shows %d of %s", link, got, expr)
@@ -298,7 +298,7 @@ func TestReadLinks(t *testing.T) {
 		}
 	}
 	// One that nobody here knows is shown by its length, and written as it is.
-	in := saved(t, "in", classic(65535, 147, shortFrame, 1700000000))
+	in := saveFile(t, "in", classic(65535, 147, shortFrame, 1700000000))
 	if r := tapestry(t, "watch", "-r", in); r.code != exit.OK || !strings.Contains(r.out, "frame of link type 147  14 B") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
@@ -327,7 +327,7 @@ func TestReadNames(t *testing.T) {
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	path := saved(t, "in", in.Bytes())
+	path := saveFile(t, "in", in.Bytes())
 	for name, n := range map[string]int{"web": 3, "web.mynet": 2, "alias": 2, "late": 2} {
 		if r := tapestry(t, "watch", "-r", path, "-f", "host "+name); r.code != exit.OK || strings.Count(r.out, "\n") != n {
 			t.Errorf("%s: exit %d, %s%s, want %d", name, r.code, r.out, r.stderr, n)
@@ -380,7 +380,7 @@ func TestReadBombs(t *testing.T) {
 			fake.Must(t, w.WritePacket(packet))
 			fake.Must(t, w.Flush())
 			fake.Must(t, z.Close())
-			path := saved(t, "in.gz", in.Bytes())
+			path := saveFile(t, "in.gz", in.Bytes())
 			if in.Len() > 1<<20 {
 				t.Errorf("%s: it is no small file, %d bytes", name, in.Len())
 			}

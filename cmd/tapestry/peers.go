@@ -14,7 +14,7 @@ import (
 )
 
 func newPeers(c *cli) *cobra.Command {
-	peers := c.reader(&cobra.Command{
+	peers := c.withJSON(&cobra.Command{
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
@@ -85,7 +85,7 @@ func gsoText(p api.Peer) string {
 }
 
 func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.Command {
-	return c.namer(&cobra.Command{
+	return c.withDockerHost(&cobra.Command{
 		Use:               use,
 		Short:             about,
 		Long:              long,

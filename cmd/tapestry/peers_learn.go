@@ -19,7 +19,7 @@ import (
 // newPeersLearn is peers learn: Docker tells a driver of the nodes that come to its Swarm, and of none that is there
 // already. The daemon never asks Docker; this does.
 func newPeersLearn(c *cli) *cobra.Command {
-	return c.reader(&cobra.Command{
+	return c.withJSON(&cobra.Command{
 		Use:   "learn",
 		Short: "Tell the daemon of the Swarm's nodes that Docker knows",
 		Long: `Ask Docker which nodes its Swarm has, and tell the daemon: they become peers of all networks of the Swarm that

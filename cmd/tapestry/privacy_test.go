@@ -22,8 +22,8 @@ import (
 
 const canary = "CANARY"
 
-// sings tells whether the canary is in b: as it is, in hexadecimal, or in base64 at whatever place it stands there.
-func sings(b []byte) bool {
+// hasCanary tells whether the canary is in b: as it is, in hexadecimal, or in base64 at whatever place it stands there.
+func hasCanary(b []byte) bool {
 	if bytes.Contains(b, []byte(canary)) || bytes.Contains(b, []byte(hex.EncodeToString([]byte(canary)))) {
 		return true
 	}
@@ -36,8 +36,8 @@ func sings(b []byte) bool {
 	return false
 }
 
-// secretive are frames of station 1 to station 2 whose payload, or what is none of their headers, sings.
-func secretive() (frames [][]byte) {
+// canaryFrames are frames of station 1 to station 2 whose payload, or what is none of their headers, sings.
+func canaryFrames() (frames [][]byte) {
 	secret := bytes.Repeat([]byte(canary), 20)
 	zeros := func(n int) []byte { return make([]byte, n) }
 	be := func(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
@@ -96,7 +96,7 @@ func TestNoPayload(t *testing.T) {
 	fake.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
-	frames := secretive()
+	frames := canaryFrames()
 	send := func() {
 		for i, b := range frames {
 			b = slices.Clone(b)
@@ -159,23 +159,23 @@ func TestNoPayload(t *testing.T) {
 			"a capture":    stream("/v1/captures", api.CaptureRequest{Format: format, Frames: n, Headers: true, View: "both", Detail: true}),
 			"a raw one":    stream("/v1/captures", api.CaptureRequest{Format: format, Frames: n, Headers: true, Offload: "raw", Point: "both"}),
 		} {
-			if sings(all) || len(all) < 40*len(frames) {
-				t.Errorf("%s as %s: %d bytes, and the canary sings: %v", name, format, len(all), sings(all))
+			if hasCanary(all) || len(all) < 40*len(frames) {
+				t.Errorf("%s as %s: %d bytes, and the canary sings: %v", name, format, len(all), hasCanary(all))
 			}
 		}
 	}
 	for _, args := range [][]string{{"recorder", "dump"}, {"recorder", "dump", "-w", "FILE"}, {"recorder", "dump", "-w", "-"}, {"flows", "--json"}} {
-		if all := run(args...); sings(all) || len(all) < 1000 {
-			t.Errorf("%v: the canary sings: %v, in\n%s", args, sings(all), all)
+		if all := run(args...); hasCanary(all) || len(all) < 1000 {
+			t.Errorf("%v: the canary sings: %v, in\n%s", args, hasCanary(all), all)
 		}
 	}
 	for _, args := range [][]string{{"capture", "--headers"}, {"capture", "--headers", "-w", "FILE"}, {"capture", "--headers", "-w", "FILE", "--pcap"}} {
-		if all := live(args...); sings(all) || len(all) < 1000 {
-			t.Errorf("%v: the canary sings: %v, in\n%s", args, sings(all), all)
+		if all := live(args...); hasCanary(all) || len(all) < 1000 {
+			t.Errorf("%v: the canary sings: %v, in\n%s", args, hasCanary(all), all)
 		}
 	}
 	for _, shift := range []string{"", "x", "xx"} { // a canary that is not heard proves nothing
-		if !sings([]byte(base64.StdEncoding.EncodeToString([]byte(shift+canary+shift)))) || !sings([]byte(hex.EncodeToString([]byte(canary)))) {
+		if !hasCanary([]byte(base64.StdEncoding.EncodeToString([]byte(shift+canary+shift)))) || !hasCanary([]byte(hex.EncodeToString([]byte(canary)))) {
 			t.Error("nobody hears the canary")
 		}
 	}

@@ -24,21 +24,21 @@ const jsonHelp = "\n\nWith --json it prints %s; docs/json.md explains the keys."
 const netHelp = `NET is a network's Docker name, its id, its VNI, or the beginning of its id that no other network has.
 Without NET it shows all networks of this host.`
 
-// reader gives a command the flags of those that read.
-func (c *cli) reader(cmd *cobra.Command) *cobra.Command {
+// withJSON gives a command the flags of those that read.
+func (c *cli) withJSON(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON")
-	return c.namer(cmd)
+	return c.withDockerHost(cmd)
 }
 
-// namer gives a command the flag of those that ask Docker for names.
-func (c *cli) namer(cmd *cobra.Command) *cobra.Command {
+// withDockerHost gives a command the flag of those that ask Docker for names.
+func (c *cli) withDockerHost(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&c.DockerHost, "docker-host", "",
 		"`ADDR` of Docker, to learn names from: unix:///PATH or tcp://HOST:PORT (default $DOCKER_HOST, else unix:///var/run/docker.sock)")
 	return cmd
 }
 
 func newStatus(c *cli) *cobra.Command {
-	return c.reader(&cobra.Command{
+	return c.withJSON(&cobra.Command{
 		Use:   "status",
 		Short: "Show the daemon at a glance",
 		Long: `Show the daemon at a glance: what Docker calls its driver, as what and since when it runs, its tunnel to other hosts, who captures and whether the
@@ -147,7 +147,7 @@ func captureText(b api.CaptureStats, d *docker.Engine) string {
 }
 
 func newNetworks(c *cli) *cobra.Command {
-	networks := c.reader(&cobra.Command{
+	networks := c.withJSON(&cobra.Command{
 		Use:   "networks",
 		Short: "List the networks of this host, forget lost ones",
 		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
@@ -180,12 +180,12 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 				"RX", "FORWARDED", "FLOODED", "DROPS", "STATE"}, rows)
 		},
 	})
-	networks.AddCommand(newForget(c))
+	networks.AddCommand(newNetworksRemove(c))
 	return networks
 }
 
 func newPorts(c *cli) *cobra.Command {
-	return c.reader(&cobra.Command{
+	return c.withJSON(&cobra.Command{
 		Use:   "ports [NET]",
 		Short: "List the ports of the switches: containers, this host, remote hosts",
 		Long: `List the ports of the switches. A port is a container's link, this host's own, or a remote host of that network. RX came from
@@ -217,7 +217,7 @@ could not take, and "missed" those that the container sent faster than they were
 }
 
 func newFDB(c *cli) *cobra.Command {
-	return c.reader(&cobra.Command{
+	return c.withJSON(&cobra.Command{
 		Use:   "fdb [NET]",
 		Short: "List the addresses that the switches know, and where",
 		Long: `List the forwarding tables: which MAC address is behind which port. A pinned address is a container's of this

@@ -110,7 +110,7 @@ func newRecorderDump(c *cli) *cobra.Command {
 	var l liveView
 	var last time.Duration
 	path, asJSON := "", false
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "dump [TARGET...] [-- EXPR]",
 		Short: "Show or save what it holds",
 		Long: `Show what the recorder holds, a line for each frame, or save it as pcapng with -w, which Wireshark and tcpdump
@@ -127,8 +127,8 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			l.of = docker.Stopped
-			if err := l.find(ctx, c, cmd, args); err != nil {
+			l.period = docker.Stopped
+			if err := l.resolve(ctx, c, cmd, args); err != nil {
 				return err
 			}
 			if asJSON && path != "" {
@@ -137,22 +137,22 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 			if path == "-" && human.IsTerminal(cmd.OutOrStdout()) {
 				return exit.Errorf(exit.Usage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
-			l.want.Detail, l.want.Annotate, l.want.Offload = path == "", "", ""
+			l.request.Detail, l.request.Annotate, l.request.Offload = path == "", "", ""
 			s, covers, err := l.openDump(ctx, c, last)
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			j := &captureJob{c: c, o: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
+			j := &captureJob{c: c, flags: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
 				pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
-				words: l.want.Name, out: cmd.OutOrStdout(), news: cmd.ErrOrStderr()}
+				commandLine: l.request.Name, out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr()}
 			if path == "" {
-				j.lines()
+				j.printLines()
 			}
-			return j.dump(ctx, s, l.n, covers)
+			return j.dump(ctx, s, l.names, covers)
 		},
 	})
-	l.flag(cmd)
+	l.filterFlag(cmd)
 	cmd.Flags().Var(usage.Set(&last, "DURATION", "", parseSpan), "last", "only the last `DURATION`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line, as watch does")
 	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
@@ -161,34 +161,34 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 
 // dump writes or prints what a stream of the recorder's has.
 func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
-	to, where, err := j.open(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
+	to, where, err := j.openOutput(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*show.Writer); ok {
-		w.Filter = j.o.filter
+	if w, ok := to.(*show.FileWriter); ok {
+		w.Filter = j.flags.filter
 	}
 	defer show.IgnoreBrokenPipes()()
-	m := show.NewMeter(to, nil, false)
-	src, dst := show.Pump(s, m, func() { s.Close() })
+	m := show.NewProgress(to, nil, false)
+	src, dst := show.CopyBlocks(s, m, func() { s.Close() })
 	if closed := m.Close(); dst == nil {
 		dst = closed
 	}
 	switch {
-	case show.IsGone(dst):
+	case show.IsReaderGone(dst):
 		return nil
 	case dst != nil:
 		return exit.Errorf(exit.No, "%w", dst)
 	case src != io.EOF && ctx.Err() != nil:
-		return exit.Errorf(exit.No, "interrupted%s", complete(where, m.Count()))
+		return exit.Errorf(exit.No, "interrupted%s", partialText(where, m.Count()))
 	case src != io.EOF:
-		return exit.Errorf(exit.No, "the frames broke off%s: %w", complete(where, m.Count()), exit.WithoutURL(src))
+		return exit.Errorf(exit.No, "the frames broke off%s: %w", partialText(where, m.Count()), exit.WithoutURL(src))
 	}
 	text := human.Count(m.Frames, "frame")
 	if where != nil {
-		text = where.into(m.Count(), text)
+		text = where.describe(m.Count(), text)
 	}
-	if _, err = fmt.Fprintf(j.news, "%s: %s\n", covers, text); err != nil {
+	if _, err = fmt.Fprintf(j.messages, "%s: %s\n", covers, text); err != nil {
 		return err
 	}
 	return n.CheckStopped()
@@ -227,27 +227,27 @@ func memoryText(n int) string {
 
 // A coverage is which time a dump is of.
 type coverage struct {
-	asked time.Duration // 0: for all
-	have  time.Duration
-	why   string // it is less than was asked for, or not more; "": it is what was asked for
-	ended bool   // before its time: the latest frames have not come
+	asked   time.Duration // 0: for all
+	covered time.Duration
+	why     string // it is less than was asked for, or not more; "": it is what was asked for
+	ended   bool   // before its time: the latest frames have not come
 }
 
 func (v coverage) String() string {
 	switch {
 	case v.ended:
-		return fmt.Sprintf("only the oldest %s (%s)", human.Seconds(v.have), v.why)
+		return fmt.Sprintf("only the oldest %s (%s)", human.Seconds(v.covered), v.why)
 	case v.why == "":
 		return "the last " + human.Seconds(v.asked)
 	case v.asked == 0:
-		return fmt.Sprintf("the last %s (%s)", human.Seconds(v.have), v.why)
+		return fmt.Sprintf("the last %s (%s)", human.Seconds(v.covered), v.why)
 	}
-	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Seconds(v.asked), human.Seconds(v.have), v.why)
+	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Seconds(v.asked), human.Seconds(v.covered), v.why)
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
 func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
-	want := l.want
+	want := l.request
 	r, err := c.recorder(ctx)
 	if err != nil {
 		return nil, v, err
@@ -259,14 +259,14 @@ func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s
 	if s, err = c.OpenStream(ctx, api.RecorderDumpPath, want); err != nil {
 		return nil, v, err
 	}
-	if s.Body = newSpool(s.Body); l.n != nil {
-		s.Told = l.n.AddPort
+	if s.Body = newSpool(s.Body); l.names != nil {
+		s.Told = l.names.AddPort
 	}
 	s.Reader = pcapng.NewReader(s.Body)
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once
-	v.asked, v.have = asked, time.Duration(max(0, s.Until-s.Since))
+	v.asked, v.covered = asked, time.Duration(max(0, s.Until-s.Since))
 	switch {
-	case asked > 0 && v.have >= asked-same:
+	case asked > 0 && v.covered >= asked-same:
 	case r.Since != nil && s.Since > r.Since.UnixNano():
 		v.why = "older frames were overwritten"
 	default:

@@ -16,7 +16,7 @@ import (
 )
 
 func TestRecorder(t *testing.T) {
-	e := newFakeEye()
+	e := newFakeRecorder()
 	since := time.Now().Add(-90 * time.Second)
 	e.recorder.Since = &since
 	socket := e.serve(t)
@@ -66,7 +66,7 @@ func countsOf(t *testing.T, file []byte) (interfaces, packets int) {
 }
 
 func TestRecorderDump(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	path := filepath.Join(t.TempDir(), "before.pcapng")
 	socket, docker := e.serve(t), fake.Docker(t)
 	dump := func(args ...string) result {

@@ -29,11 +29,11 @@ func TestCommandsSharedNetwork(t *testing.T) {
 	if r := run("fault set late --loss 2%"); r.code != exit.NoTarget || !strings.Contains(r.stderr, "late shares the network of off, which does not run: start off, then late") {
 		t.Errorf("fault set, the owner does not run: exit %d, %s", r.code, r.stderr)
 	}
-	asker, tr := &client.Client{Socket: socket, DockerHost: d.At}, &trace.Question{Packet: trace.Packet{Sport: 50000}}
+	asker, tr := &client.Client{Socket: socket, DockerHost: d.At}, &trace.Query{Packet: trace.Packet{Sport: 50000}}
 	if _, request, err := tr.Prepare(t.Context(), asker, "", "side", "ff:ff:ff:ff:ff:ff"); err != nil || request.Port != fake.WebID || tr.Notes[0] != strings.TrimSuffix(note, "\n")+"." {
 		t.Errorf("trace: %v, %+v, notes %q", err, request, tr.Notes)
 	}
-	tr = &trace.Question{Packet: trace.Packet{Sport: 50000}}
+	tr = &trace.Query{Packet: trace.Packet{Sport: 50000}}
 	if _, _, err := tr.Prepare(t.Context(), asker, "", "web", "late"); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "which does not run") {
 		t.Errorf("trace to one whose owner does not run: %v", err)
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// lookedAt is a daemon with three captures, of which one waits for a reader, and a recorder that is on.
-func lookedAt(t *testing.T) (socket string) {
+// statusDaemon is a daemon with three captures, of which one waits for a reader, and a recorder that is on.
+func statusDaemon(t *testing.T) (socket string) {
 	t.Helper()
 	looks := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
 	t.Cleanup(looks.Recorder.Close)
@@ -40,7 +40,7 @@ func lookedAt(t *testing.T) (socket string) {
 }
 
 func TestStatusOfLooks(t *testing.T) {
-	r := tapestry(t, "status", "--api-socket", lookedAt(t), "--docker-host", fake.Docker(t))
+	r := tapestry(t, "status", "--api-socket", statusDaemon(t), "--docker-host", fake.Docker(t))
 	for _, want := range []string{"captures   3: ", `uid 0 pid 4711 "tapestry capture web -w x" `, " ms, 0 frames, 0 lost",
 		`somebody "mine [2J" `, ` of web, from its start on, "tcp port 80": 0 frames to read, 0 lost (tapestry capture --attach `, "recorder   on, 2 MiB, since "} {
 		if !strings.Contains(r.out, want) {

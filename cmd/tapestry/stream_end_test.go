@@ -23,7 +23,7 @@ import (
 // Who looks at a dump a page at a time gets all of it, and the daemon does not keep it meanwhile.
 func TestDumpSlowly(t *testing.T) {
 	l := fake.Filled(t, 40_000)
-	look := &liveView{want: api.CaptureRequest{Detail: true}}
+	look := &liveView{request: api.CaptureRequest{Detail: true}}
 	s, _, err := look.openDump(t.Context(), &cli{Client: l.Client}, 0)
 	fake.Must(t, err)
 	defer s.Close()
@@ -140,10 +140,10 @@ func TestCaptureBytesAndJSON(t *testing.T) {
 	}
 }
 
-// given are blocks that come one after the other.
-type given []pcapng.Block
+// blockList are blocks that come one after the other.
+type blockList []pcapng.Block
 
-func (g *given) Next() (b pcapng.Block, err error) {
+func (g *blockList) Next() (b pcapng.Block, err error) {
 	if len(*g) == 0 {
 		return nil, io.EOF
 	}
@@ -153,12 +153,12 @@ func (g *given) Next() (b pcapng.Block, err error) {
 
 // Of a capture that streams more than is wanted the bounds are those of what is let through.
 func TestBoundedBytes(t *testing.T) {
-	s := &given{&pcapng.Interface{LinkType: pcapng.Ethernet}}
+	s := &blockList{&pcapng.Interface{LinkType: pcapng.Ethernet}}
 	for range 10 {
 		*s = append(*s, &pcapng.Packet{Data: []byte("frame")})
 	}
 	stopped, packets := 0, 0
-	for b := (&bounded{Blocks: s, mostBytes: 4 * (5 + api.PacketOverhead), stop: func() { stopped++ }}); ; {
+	for b := (&limitedSource{BlockReader: s, maxBytes: 4 * (5 + api.PacketOverhead), stop: func() { stopped++ }}); ; {
 		x, err := b.Next()
 		if err == io.EOF {
 			break

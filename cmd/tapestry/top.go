@@ -34,17 +34,17 @@ type topCommand struct {
 	rows  int           // 0: as many as fit
 	once  bool
 
-	json  bool
-	mu    sync.Mutex // the stream is counted while the table is drawn
-	tally *show.Tally
-	began time.Time // of the interval
-	all   flow.Sum  // of the intervals before
-	lost  uint64    // in these
+	json          bool
+	mu            sync.Mutex // the stream is counted while the table is drawn
+	counter       *show.Counter
+	intervalStart time.Time // of the interval
+	total         flow.Sum  // of the intervals before
+	lost          uint64    // in these
 }
 
 func newTop(c *cli) *cobra.Command {
 	o := &topCommand{by: "flow", every: time.Second}
-	cmd := c.reader(&cobra.Command{
+	cmd := c.withJSON(&cobra.Command{
 		Use:   "top [TARGET...] [-- EXPR]",
 		Short: "Show live who talks most",
 		Long: `Show live who talks most: the conversations with the most bytes in each interval, on a terminal in place until
@@ -64,7 +64,7 @@ The daemon copies headers only, and never waits: what it could not hand over is 
 		ValidArgsFunction: c.completeTarget,
 		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(c, cmd, args) },
 	})
-	o.flag(cmd)
+	o.filterFlag(cmd)
 	cmd.Flags().Var(usage.Set(&o.by, "flow|port|pair", o.by, oneOf("flow", "port", "pair")), "by", "what a row is")
 	cmd.Flags().Var(usage.Set(&o.every, "DURATION", "1s", parseEvery), "every", "length of an interval")
 	cmd.Flags().Var(usage.Set(&o.live, "DURATION", "", parseSpan), "for", "end after `DURATION`")
@@ -76,18 +76,18 @@ The daemon copies headers only, and never waits: what it could not hand over is 
 
 func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	if err := o.find(ctx, c, cmd, args); err != nil {
+	if err := o.resolve(ctx, c, cmd, args); err != nil {
 		return err
 	}
 	if o.live > 0 {
-		o.want.Seconds = o.live.Seconds()
+		o.request.Seconds = o.live.Seconds()
 	}
 	from, end, err := o.open(ctx, c)
 	if err != nil {
 		return err
 	}
-	o.tally, o.json, o.began = show.NewTally(), c.json, time.Now()
-	began, ended := o.began, make(chan struct{})
+	o.counter, o.json, o.intervalStart = show.NewCounter(), c.json, time.Now()
+	began, ended := o.intervalStart, make(chan struct{})
 	var broke error
 	go func() {
 		defer close(ended)
@@ -101,23 +101,23 @@ func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if !c.json && !o.once {
-		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Seconds(took), human.Plural(o.all.Frames, "frame"), human.Bytes(o.all.Bytes),
-			missing(o.tally.Lost(), api.Evicted{})); err != nil {
+		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Seconds(took), human.Plural(o.total.Frames, "frame"), human.Bytes(o.total.Bytes),
+			missing(o.counter.Lost(), api.Evicted{})); err != nil {
 			return err
 		}
 	}
 	if early {
 		return nil
 	}
-	return o.ended(ctx, broke)
+	return o.endReason(ctx, broke)
 }
 
 // count is tally.all while others look.
-func (o *topCommand) count(from show.Blocks) error {
-	return show.Drain(from, func(b pcapng.Block) {
+func (o *topCommand) count(from show.BlockReader) error {
+	return show.ForEachBlock(from, func(b pcapng.Block) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.tally.Add(b)
+		o.counter.Add(b)
 	})
 }
 
@@ -133,7 +133,7 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 	}
 	tick := time.NewTicker(o.every)
 	defer tick.Stop()
-	last := &api.Top{Time: o.began}
+	last := &api.Top{Time: o.intervalStart}
 	for printed := false; ; printed = true {
 		if s != nil {
 			rows, _ := s.Size()
@@ -169,30 +169,30 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 func (o *topCommand) interval() *api.Top {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	now, t := time.Now(), o.tally
-	seconds, lost, total := now.Sub(o.began).Seconds(), t.Lost(), t.Table.Total()
+	now, t := time.Now(), o.counter
+	seconds, lost, total := now.Sub(o.intervalStart).Seconds(), t.Lost(), t.Table.Total()
 	gone, evicted := t.Table.Evicted()
 	r := &api.Top{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
 		Evicted: api.Evicted{Flows: gone, Counts: toCounts(evicted.Counts)}}
-	o.began, o.lost = now, lost
-	o.all.Add(&total)
+	o.intervalStart, o.lost = now, lost
+	o.total.Add(&total)
 	pairs := map[pair]*flow.Flow{}
 	t.Table.Take(func(f *flow.Flow) {
 		switch o.by {
 		case "flow":
-			r.Flows = append(r.Flows, flowOf(t, o.who(), f, seconds))
+			r.Flows = append(r.Flows, toFlow(t, o.resolver(), f, seconds))
 		case "pair":
-			merge(pairs, f)
+			addToPair(pairs, f)
 		}
 	})
 	for _, f := range pairs {
-		both := flowOf(t, o.who(), f, seconds)
+		both := toFlow(t, o.resolver(), f, seconds)
 		both.Proto = ""
 		r.Flows = append(r.Flows, both)
 	}
 	for i := range t.Ports {
 		if p := &t.Ports[i]; o.by == "port" && p.From.Frames+p.To.Frames > 0 {
-			r.Ports = append(r.Ports, o.toTraffic(p, seconds))
+			r.Ports = append(r.Ports, o.portTraffic(p, seconds))
 		}
 		t.Ports[i].From, t.Ports[i].To = flow.Sum{}, flow.Sum{}
 	}
@@ -210,8 +210,8 @@ type pair struct {
 	a, b    flow.End
 }
 
-// merge adds a flow to that of its two ends.
-func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
+// addToPair adds a flow to that of its two ends.
+func addToPair(pairs map[pair]*flow.Flow, f *flow.Flow) {
 	both := *f
 	both.Type, both.Proto, both.A.Port, both.B.Port, both.Sent, both.Got = 0, 0, 0, 0, 0, 0
 	if both.A.Compare(&both.B) > 0 {
@@ -230,7 +230,7 @@ func merge(pairs map[pair]*flow.Flow, f *flow.Flow) {
 	pairs[k] = &both
 }
 
-func (o *topCommand) toTraffic(p *show.Tallied, seconds float64) api.PortTraffic {
+func (o *topCommand) portTraffic(p *show.PortStats, seconds float64) api.PortTraffic {
 	r := api.PortTraffic{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.From.Counts),
 		To: toCounts(p.To.Counts), Drops: p.From.Verdicts.Drops(), Rate: perSecond(p.From.Bytes+p.To.Bytes, seconds)}
 	if p.Remote {
@@ -238,9 +238,9 @@ func (o *topCommand) toTraffic(p *show.Tallied, seconds float64) api.PortTraffic
 	} else if p.HostPort {
 		r.Kind = "host"
 	}
-	r.NetworkName = o.n.Network(p.Network)
+	r.NetworkName = o.names.Network(p.Network)
 	if !p.HostPort {
-		r.Container = o.n.Container(p.Name)
+		r.Container = o.names.Container(p.Name)
 	}
 	return r
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // top runs until the stream ends: one interval.
-func top(t *testing.T, e *fakeEye, args ...string) result {
+func top(t *testing.T, e *fakeRecorder, args ...string) result {
 	return tapestry(t, append([]string{"top", "--every", "1h", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t)}, args...)...)
 }
 
@@ -35,7 +35,7 @@ func TestTop(t *testing.T) {
 		"pair": `wide +web +10.80.2.9 +\d+/\d+ +[0-9.]+ [kMG]?b/s / [0-9.]+ [kMG]?b/s +mtu 1`,
 		"port": `wide +web +\d+ +[0-9.]+ [kMG]?b/s +\d+ +[0-9.]+ [kMG]?b/s +mtu 1`,
 	} {
-		e := newFakeEye(conversation()...)
+		e := newFakeRecorder(conversation()...)
 		e.lost = 3
 		r := top(t, e, "--by", by)
 		if r.code != exit.OK || !regexp.MustCompile(want).MatchString(r.out) || !strings.Contains(r.out, "2 of 2 rows") ||
@@ -54,7 +54,7 @@ func TestTop(t *testing.T) {
 func TestTopJSON(t *testing.T) {
 	read := func(by string) (r api.Top) {
 		t.Helper()
-		out := top(t, newFakeEye(conversation()...), "--json", "--by", by)
+		out := top(t, newFakeRecorder(conversation()...), "--json", "--by", by)
 		if err := json.Unmarshal([]byte(out.out), &r); err != nil || strings.Count(out.out, "\n") != 1 {
 			t.Fatalf("%v in %q %s", err, out.out, out.stderr)
 		}
@@ -81,7 +81,7 @@ func TestTopJSON(t *testing.T) {
 
 // A frame that is dropped, or a stream that breaks off: what was seen is shown.
 func TestTopBreaksOff(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	e.breaksOff = true
 	if r := top(t, e); r.code != exit.No || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
@@ -89,7 +89,7 @@ func TestTopBreaksOff(t *testing.T) {
 }
 
 func TestTopOnce(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	e.stays = true
 	r := tapestry(t, "top", "--once", "--every", "300ms", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
 	if r.code != exit.OK || !strings.Contains(r.out, "tcp 40000→80") || strings.Count(r.out, "NETWORK") != 1 {
@@ -124,7 +124,7 @@ func resize(t *testing.T, shows *os.File, rows, columns uint16) {
 
 // On a terminal it draws in place, in the window that there is, and gives the terminal back after an interrupt.
 func TestTopOnTerminal(t *testing.T) {
-	e := newFakeEye(conversation()...)
+	e := newFakeRecorder(conversation()...)
 	e.stays = true
 	socket, docker := e.serve(t), fake.Docker(t)
 	shows, has := terminal(t, 10, 40)
@@ -203,7 +203,7 @@ func BenchmarkTally(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		o := &topCommand{tally: show.NewTally()}
+		o := &topCommand{counter: show.NewCounter()}
 		if err := o.count(pcapng.NewReader(bytes.NewReader(file.Bytes()))); err != nil {
 			b.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func BenchmarkTally(b *testing.B) {
 
 // A frame that a fault does something to on its way out is seen twice, and counted once.
 func TestTallyFaulted(t *testing.T) {
-	tl := show.NewTally()
+	tl := show.NewCounter()
 	for i, name := range []string{fake.WebID, fake.DbID} {
 		tl.Add(&pcapng.Interface{Name: name, Description: fmt.Sprintf("port=%d kind=container network=%s vni=0", i+1, fake.WideID)})
 	}

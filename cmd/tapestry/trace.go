@@ -13,22 +13,22 @@ import (
 	"github.com/tapestry-net/tapestry/trace"
 )
 
-// tracing is the trace command and its flags.
-type tracing struct {
+// traceCommand is the trace command and its flags.
+type traceCommand struct {
 	*cli
 	tcp, udp, sport uint16
 	icmp, arp       bool
 	size            int
 	network         string
 	inject          bool
-	trace.Question
+	trace.Query
 	live liveTrace
 }
 
 func newTrace(c *cli) *cobra.Command {
 	// 50000 is one of Linux's ephemeral ports; 49152 is a protocol to tcpdump.
-	t := &tracing{cli: c, sport: 50000, live: liveTrace{frames: 5}}
-	cmd := c.reader(&cobra.Command{
+	t := &traceCommand{cli: c, sport: 50000, live: liveTrace{frames: 5}}
+	cmd := c.withJSON(&cobra.Command{
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
 		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
@@ -72,7 +72,7 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 			if t.live.on {
 				return t.live.run(cmd.Context(), c, cmd, args)
 			}
-			if err := t.oneKind(); err != nil {
+			if err := t.checkKind(); err != nil {
 				return err
 			}
 			d, request, err := t.Prepare(cmd.Context(), c.Client, t.network, args[0], args[1])
@@ -90,8 +90,8 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 			} else {
 				err = trace.Print(cmd.OutOrStdout(), r, d)
 			}
-			if err == nil && !trace.Arrives(r) {
-				return exit.Errorf(exit.No, "the frame %s", trace.Fate(r))
+			if err == nil && !trace.Delivered(r) {
+				return exit.Errorf(exit.No, "the frame %s", trace.Outcome(r))
 			}
 			return err
 		},
@@ -122,8 +122,8 @@ func parsePacketSize(s string) (int, error) {
 	return n, nil
 }
 
-// oneKind refuses flags that contradict each other.
-func (t *tracing) oneKind() error {
+// checkKind refuses flags that contradict each other.
+func (t *traceCommand) checkKind() error {
 	var given []string
 	for _, k := range []struct {
 		is   bool

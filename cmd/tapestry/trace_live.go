@@ -45,7 +45,7 @@ type realTrace struct {
 func (l *liveTrace) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.BoolVar(&l.on, "live", false, "explain real frames, as they pass")
-	l.flag(cmd)
+	l.filterFlag(cmd)
 	f.VarP(usage.Set(&l.frames, "N", "5", parseFrames), "count", "n", "with --live: stop after so many frames")
 	f.BoolVar(&l.drops, "drops", false, "with --live: only frames that went nowhere")
 	f.Var(usage.Set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
@@ -68,24 +68,24 @@ func (l *liveTrace) check(cmd *cobra.Command) error {
 
 // run explains the next frames that are wanted.
 func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []string) error {
-	if err := l.find(ctx, c, cmd, args); err != nil {
+	if err := l.resolve(ctx, c, cmd, args); err != nil {
 		return err
 	}
-	l.want.Headers, l.want.Snap, l.want.Drops = false, 0, l.drops
-	l.want.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
-	l.want.Name = "tapestry " + human.Quoted(commandWords(cmd))
+	l.request.Headers, l.request.Snap, l.request.Drops = false, 0, l.drops
+	l.request.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
+	l.request.Name = "tapestry " + human.Quoted(commandWords(cmd))
 	if l.during > 0 {
-		l.want.Seconds = l.during.Seconds()
+		l.request.Seconds = l.during.Seconds()
 	}
-	if !l.want.Targets.New { // else some of what comes is not wanted
-		l.want.Frames = l.frames
+	if !l.request.Targets.New { // else some of what comes is not wanted
+		l.request.Frames = l.frames
 	}
 	from, end, err := l.open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer end()
-	show, out := &show.Lines{Labels: show.Labels{Who: l.n}}, cmd.OutOrStdout()
+	show, out := &show.LinePrinter{Labels: show.Labels{Resolver: l.names}}, cmd.OutOrStdout()
 	var seen, dropped uint64
 	lost := map[int]uint64{} // by interface: frames that came faster than they were read
 	for seen < l.frames && ctx.Err() == nil {
@@ -97,7 +97,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 			return exit.Errorf(exit.No, "the daemon went away in the middle: %w", exit.WithoutURL(err))
 		}
 		if i, ok := b.(*pcapng.Interface); ok {
-			show.Labels.Add(i)
+			show.Labels.AddInterface(i)
 		}
 		if s, ok := b.(*pcapng.Stats); ok {
 			lost[s.Interface] = max(lost[s.Interface], s.Dropped)
@@ -106,7 +106,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 		if !ok {
 			continue
 		}
-		d := l.n.Engine()
+		d := l.names.Engine()
 		r, err := c.explainReal(ctx, d, show, p)
 		if ctx.Err() != nil {
 			break
@@ -126,7 +126,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	}
 	var short error // why there are fewer than were wanted
 	if seen < l.frames {
-		short = l.ended(ctx, nil)
+		short = l.endReason(ctx, nil)
 	}
 	switch {
 	case dropped > 0 && short != nil:
@@ -136,13 +136,13 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	case short != nil:
 		return short
 	case seen == 0:
-		return l.nothing(cmd.ErrOrStderr(), lost)
+		return l.noneSeen(cmd.ErrOrStderr(), lost)
 	}
 	return nil
 }
 
-// nothing says that no frame was seen, which does not mean that none has passed.
-func (l *liveTrace) nothing(w io.Writer, lost map[int]uint64) error {
+// noneSeen says that no frame was seen, which does not mean that none has passed.
+func (l *liveTrace) noneSeen(w io.Writer, lost map[int]uint64) error {
 	var all uint64
 	for _, n := range lost {
 		all += n
@@ -155,7 +155,7 @@ func (l *liveTrace) nothing(w io.Writer, lost map[int]uint64) error {
 }
 
 // explainReal has the daemon explain a frame that was seen. What cannot be asked any more is no error.
-func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Lines, p *pcapng.Packet) (r realTrace, err error) {
+func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.LinePrinter, p *pcapng.Packet) (r realTrace, err error) {
 	r.Frame = show.Frame(p)
 	left := capture.ReadComment(p.Comment)["out"]
 	if r.Frame.Out == "" && left != "" {
@@ -185,7 +185,7 @@ func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Line
 		return r, err
 	}
 	r.Trace = &t
-	r.compare(seen, left, d)
+	r.setNote(seen, left, d)
 	return r, nil
 }
 
@@ -199,15 +199,15 @@ func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) api.Tr
 		t.Offload.Kind, t.Offload.Segment, t.Offload.Inner = seen.Kind.String(), seen.Segment, uint16(seen.Inner)
 	}
 	if p.Flags&pcapng.ChecksumNotReady != 0 {
-		t.Offload.ChecksumStart, t.Offload.ChecksumOffset = checksum(p.Data, max(ether.HeaderLen, int(seen.Inner)))
+		t.Offload.ChecksumStart, t.Offload.ChecksumOffset = checksumField(p.Data, max(ether.HeaderLen, int(seen.Inner)))
 		t.Offload.PartialChecksum = t.Offload.ChecksumStart > 0
 	}
 	return t
 }
 
-// checksum says where a kernel leaves the checksum of TCP or UDP to be finished, behind the IP header at ip; zero of
+// checksumField says where a kernel leaves the checksum of TCP or UDP to be finished, behind the IP header at ip; zero of
 // anything else, as of IPv6 with extension headers.
-func checksum(b []byte, ip int) (start, offset uint16) {
+func checksumField(b []byte, ip int) (start, offset uint16) {
 	proto := byte(0)
 	switch {
 	case len(b) < ip+20:
@@ -225,12 +225,12 @@ func checksum(b []byte, ip int) (start, offset uint16) {
 	return 0, 0
 }
 
-// compare says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
-func (r *realTrace) compare(seen capture.Detail, left string, d *docker.Engine) {
+// setNote says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
+func (r *realTrace) setNote(seen capture.Detail, left string, d *docker.Engine) {
 	was, would := seen.Verdict.String(), r.Trace.Verdict
 	switch {
 	case seen.Verdict == vswitch.Fault:
-		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + trace.Fate(*r.Trace)
+		r.Note = "it was lost on purpose (" + r.Frame.Fault + "); without that it " + trace.Outcome(*r.Trace)
 		return
 	case was == would && left != "" && len(r.Trace.Egress) == 1 && api.WithoutPort(left) != api.WithoutPort(r.Trace.Egress[0].Port):
 		was, would = was+" to "+r.Frame.Out, would+" to "+d.PortLabel(r.Trace.Egress[0].Port)
@@ -243,7 +243,7 @@ func (r *realTrace) compare(seen capture.Detail, left string, d *docker.Engine) 
 }
 
 // print writes what was seen, what the switch did, and the explanation.
-func (r *realTrace) print(w io.Writer, show *show.Lines, d *docker.Engine, more bool) error {
+func (r *realTrace) print(w io.Writer, show *show.LinePrinter, d *docker.Engine, more bool) error {
 	f, at := r.Frame, ""
 	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {
 		at = seen.Local().Format("15:04:05.000000 ")

@@ -20,13 +20,13 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// judged marks a packet as the daemon does.
-func judged(d capture.Detail) func(*pcapng.Packet) {
+// withDetail marks a packet as the daemon does.
+func withDetail(d capture.Detail) func(*pcapng.Packet) {
 	return func(p *pcapng.Packet) { p.Flags, p.Verdict = pcapng.Inbound, d.AppendTo(nil) }
 }
 
-// passing sends frames of all sorts until it is told to stop, or what it was asked for has come.
-func passing(changes ...func(*pcapng.Packet)) func(*feed) {
+// packetsOf sends frames of all sorts until it is told to stop, or what it was asked for has come.
+func packetsOf(changes ...func(*pcapng.Packet)) func(*feed) {
 	return func(f *feed) {
 		f.ports()
 		for _, change := range changes {
@@ -39,29 +39,29 @@ func passing(changes ...func(*pcapng.Packet)) func(*feed) {
 
 func TestTraceLive(t *testing.T) {
 	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
-	d := newCapturingAt(t, h, func(f *feed) {
+	d := newCaptureDaemonOf(t, h, func(f *feed) {
 		f.ports()
 		f.packet(100, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
 			p.Comment = "verdict=forwarded out=" + fake.DbID
 		})
-		f.packet(100, judged(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
+		f.packet(100, withDetail(capture.Detail{Verdict: vswitch.Flooded, Out: -1}))
 		f.packet(3000, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: 2, Kind: ether.UDP, Segment: 1400})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: 2, Kind: ether.UDP, Segment: 1400})(p)
 			p.Flags |= pcapng.ChecksumNotReady
 			p.Drops, p.Comment = 3, "verdict=forwarded out=192.0.2.2:4789"
 		})
-		f.packet(100, judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1}))
+		f.packet(100, withDetail(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1}))
 		f.packet(100, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Fault, Fault: ether.FaultLost, Out: -1})(p)
 			p.Flags = pcapng.Outbound
 		})
 		f.packet(100, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
 			p.Interface = 2
 		})
 		f.packet(100, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})(p)
 			p.Data = p.Data[:60]
 			p.Len = 100
 		})
@@ -70,7 +70,7 @@ func TestTraceLive(t *testing.T) {
 			t.Error(err)
 		}
 		f.packet(100, func(p *pcapng.Packet) {
-			judged(capture.Detail{Verdict: vswitch.Spoofed, Out: -1})(p)
+			withDetail(capture.Detail{Verdict: vswitch.Spoofed, Out: -1})(p)
 			p.Interface = 3
 		})
 	})
@@ -114,21 +114,21 @@ func TestTraceLive(t *testing.T) {
 // A daemon that knows a port no more, or explains nothing, is no reason to end.
 func TestTraceLiveUnanswered(t *testing.T) {
 	h := &traceHost{Host: fake.NewHost(), err: fabric.ErrNoEndpoint}
-	fine := judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
-	r := tapestry(t, newCapturingAt(t, h, passing(fine, fine)).args(t, "trace", "--live", "-n", "2")...)
+	fine := withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
+	r := tapestry(t, newCaptureDaemonOf(t, h, packetsOf(fine, fine)).args(t, "trace", "--live", "-n", "2")...)
 	if r.code != exit.OK || strings.Count(r.out, "note         the port that it came in by cannot be asked any more: ") != 2 {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	r = tapestry(t, newCapturing(t, passing(fine)).args(t, "trace", "--live", "--for", "1s")...)
+	r = tapestry(t, newCaptureDaemon(t, packetsOf(fine)).args(t, "trace", "--live", "--for", "1s")...)
 	if r.code != exit.OK || !strings.Contains(r.out, "this host traces nothing") {
 		t.Errorf("--for: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	r = tapestry(t, newCapturing(t, passing()).args(t, "trace", "--live", "--for", "1s", "--drops")...)
+	r = tapestry(t, newCaptureDaemon(t, packetsOf()).args(t, "trace", "--live", "--for", "1s", "--drops")...)
 	if r.code != exit.OK || r.out != "" || r.stderr != "no such frame has passed\n" {
 		t.Errorf("nothing: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	ends := newCapturing(t, passing(fine))
-	ends.tell(api.CaptureStats{State: "shutdown"})
+	ends := newCaptureDaemon(t, packetsOf(fine))
+	ends.setBooks(api.CaptureStats{State: "shutdown"})
 	r = tapestry(t, ends.args(t, "trace", "--live")...)
 	if r.code != exit.No || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
@@ -150,9 +150,9 @@ func (h *stoppingHost) Trace(ctx context.Context, r fabric.TraceRequest) (fabric
 func TestTraceLiveInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	h := &stoppingHost{&traceHost{Host: fake.NewHost(), answer: forwarded()}, cancel}
-	d := newCapturingAt(t, h, func(f *feed) {
+	d := newCaptureDaemonOf(t, h, func(f *feed) {
 		f.ports()
-		f.packet(100, judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
+		f.packet(100, withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
 		f.flush()
 		<-f.gone
 	})
@@ -178,7 +178,7 @@ func TestTraceLiveUsage(t *testing.T) {
 		"--live web db --network no": "--network is of a frame that is made up",
 	} {
 		h := &traceHost{Host: fake.NewHost()}
-		d := newCapturingAt(t, h, passing())
+		d := newCaptureDaemonOf(t, h, packetsOf())
 		if r := tapestry(t, d.args(t, strings.Fields("trace "+args)...)...); r.code != exit.Usage || !strings.Contains(r.stderr, says) || len(h.asked) != 0 {
 			t.Errorf("trace %s: exit %d, %q, want %q", args, r.code, r.stderr, says)
 		}
@@ -188,7 +188,7 @@ func TestTraceLiveUsage(t *testing.T) {
 // Every key that trace --live prints is documented, and every documented key is printed.
 func TestTraceLiveJSON(t *testing.T) {
 	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
-	r := tapestry(t, newCapturingAt(t, h, passing(judged(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))).
+	r := tapestry(t, newCaptureDaemonOf(t, h, packetsOf(withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))).
 		args(t, "trace", "--live", "-n", "1", "--json")...)
 	var x struct {
 		Frame struct {
@@ -220,7 +220,7 @@ func FuzzChecksum(f *testing.F) {
 	f.Add(fake.TcpFrame(true, 2), uint8(64))
 	f.Fuzz(func(t *testing.T, b []byte, inner uint8) {
 		ip := max(ether.HeaderLen, int(inner))
-		start, offset := checksum(b, ip)
+		start, offset := checksumField(b, ip)
 		if start == 0 != (offset == 0) || start != 0 && int(start) < ip {
 			t.Errorf("%d and %d of %x at %d", start, offset, b, ip)
 		}

@@ -12,7 +12,7 @@ const watchSnap = 1600
 
 func newWatch(c *cli) *cobra.Command {
 	o := &captureFlags{}
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "watch [TARGET...] [flags] [-- EXPR]",
 		Short: "Show frames as they pass, a line each",
 		Long: `Show frames as they pass, a line each: who to whom by name, what, how long, and what the switch decided unless
@@ -29,23 +29,23 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
   tapestry watch -r old.pcapng -v -n 1`,
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := o.words(cmd, args)
+			targets, err := o.takeFilter(cmd, args)
 			if err == nil {
 				err = o.check(cmd, targets)
 			}
 			if err != nil {
 				return err
 			}
-			j := &captureJob{c: c, o: o, targets: targets, words: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
-				out: cmd.OutOrStdout(), news: cmd.ErrOrStderr(), want: o.request()}
-			if j.want.Snap = watchSnap; o.verbose {
-				j.want.Snap = 0
+			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+				out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), request: o.request()}
+			if j.request.Snap = watchSnap; o.verbose {
+				j.request.Snap = 0
 			}
-			j.lines()
-			return show.Within(cmd.Context(), j.run)
+			j.printLines()
+			return show.RunInterruptible(cmd.Context(), j.run)
 		},
 	})
-	o.looking(cmd)
+	o.commonFlags(cmd)
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "all layers and fields of each frame, too")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON, an object a line")
 	return cmd

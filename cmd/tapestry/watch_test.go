@@ -27,7 +27,7 @@ func detail(v vswitch.Verdict, fault ether.Fault, kind ether.Kind, segment uint1
 	}
 }
 
-func mixed(f *feed) {
+func mixedPackets(f *feed) {
 	f.ports()
 	f.packet(100, detail(vswitch.Forwarded, 0, 0, 0, 2))
 	f.packet(100, detail(vswitch.Flooded, 0, 0, 0, -1))
@@ -39,7 +39,7 @@ func mixed(f *feed) {
 }
 
 func TestWatch(t *testing.T) {
-	d := newCapturing(t, mixed)
+	d := newCaptureDaemon(t, mixedPackets)
 	r := tapestry(t, d.args(t, "watch", "web")...)
 	at := func(n int64) string { return time.Unix(0, feedStart+n*1e6).Format("2006-01-02 15:04:05.000000") } // not today
 	udp := " web → db  UDP 40212→8080"
@@ -75,11 +75,11 @@ talkers    web → db  6 frames, 5.5 kB
 	if a := d.asked[0]; !a.Detail || a.Snap != watchSnap || a.Annotate != "none" || a.Bytes != -1 || a.Seconds != -1 {
 		t.Errorf("asked for %+v", a)
 	}
-	colour := tapestry(t, newCapturing(t, mixed).args(t, "watch", "--color", "always")...).out
+	colour := tapestry(t, newCaptureDaemon(t, mixedPackets).args(t, "watch", "--color", "always")...).out
 	if !strings.Contains(colour, human.Red) || strings.Count(colour, human.Reset) < 3 {
 		t.Errorf("no colour in %q", colour)
 	}
-	full := tapestry(t, newCapturing(t, mixed).args(t, "watch", "-v")...).out
+	full := tapestry(t, newCaptureDaemon(t, mixedPackets).args(t, "watch", "-v")...).out
 	if !strings.Contains(full, "\n    ") || !strings.Contains(full, "SrcIP: 10.80.1.2") {
 		t.Errorf("not in full:\n%.2000s", full)
 	}
@@ -102,8 +102,8 @@ func TestColours(t *testing.T) {
 
 // Every key that watch prints is documented, and those of its own that are documented are printed.
 func TestWatchJSON(t *testing.T) {
-	d := newCapturing(t, func(f *feed) {
-		mixed(f)
+	d := newCaptureDaemon(t, func(f *feed) {
+		mixedPackets(f)
 		f.packet(100, func(p *pcapng.Packet) { p.Comment = "said by somebody" })
 	})
 	r := tapestry(t, d.args(t, "watch", "--json")...)

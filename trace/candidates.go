@@ -10,52 +10,52 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// endpoints is where a trace may begin and end: the ports of all networks, or of the one that was chosen, with names.
-type endpoints struct {
+// candidates are the ports that a trace may begin or end at: those of all networks, or of the one that was chosen.
+type candidates struct {
 	docker *docker.Engine
 	ports  []api.Port
 }
 
 // containers are the ports of containers, and the host's own.
-func (e endpoints) containers() []api.Port {
+func (e candidates) containers() []api.Port {
 	return slices.DeleteFunc(slices.Clone(e.ports), func(p api.Port) bool { return p.Kind == "remote" })
 }
 
-// A traceLink is a network that FROM and TO meet on; to is empty when TO is no port of this host.
-type traceLink struct{ from, to api.Port }
+// A portPair is the ports of FROM and TO on one network. to is the zero Port if TO is no port of this host.
+type portPair struct{ from, to api.Port }
 
-// only takes the only link there is.
-func (e endpoints) only(links []traceLink) (traceLink, error) {
+// single returns the only pair. Several are an error that lists their networks.
+func (e candidates) single(links []portPair) (portPair, error) {
 	if len(links) == 1 {
 		return links[0], nil
 	}
-	names := api.Map(links, func(l traceLink) string { return e.docker.NetworkLabel(l.from.Network) })
+	names := api.Map(links, func(l portPair) string { return e.docker.NetworkLabel(l.from.Network) })
 	slices.Sort(names)
-	return traceLink{}, exit.Errorf(exit.Usage, "%s is on several networks, choose one: --network %s",
+	return portPair{}, exit.Errorf(exit.Usage, "%s is on several networks, choose one: --network %s",
 		e.docker.PortLabel(links[0].from.Name), strings.Join(names, " or --network "))
 }
 
-// common gives the networks on which one of froms can meet a port that is wanted.
-func (e endpoints) common(froms []api.Port, wanted func(api.Port) bool) (links []traceLink) {
+// sharedWith returns the pairs of one of froms and a wanted port on the same network.
+func (e candidates) sharedWith(froms []api.Port, wanted func(api.Port) bool) (links []portPair) {
 	for _, from := range froms {
 		for _, to := range e.containers() {
 			if to.Network == from.Network && wanted(to) {
-				links = append(links, traceLink{from, to})
+				links = append(links, portPair{from, to})
 			}
 		}
 	}
 	return links
 }
 
-// reachable gives the networks on which one of froms would send to addr itself: not by a gateway.
-func (e endpoints) reachable(froms []api.Port, addr netip.Addr) (links []traceLink, err error) {
+// reachable returns the ports of froms that would send to addr directly and not by a gateway. None is an error.
+func (e candidates) reachable(froms []api.Port, addr netip.Addr) (links []portPair, err error) {
 	var nets []string
 	for _, p := range froms {
 		for _, own := range prefixes(p) {
 			nets = append(nets, own.Masked().String())
 			near := own.Contains(addr) || addr.IsMulticast() || addr == broadcastAddr
 			if near && own.Addr().Is4() == addr.Is4() && (len(links) == 0 || links[len(links)-1].from.Name != p.Name) {
-				links = append(links, traceLink{from: p})
+				links = append(links, portPair{from: p})
 			}
 		}
 	}
@@ -74,7 +74,7 @@ func (e endpoints) reachable(froms []api.Port, addr netip.Addr) (links []traceLi
 
 var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// lastAddr is an IPv4 subnet's broadcast address; zero of one too small to have any.
+// lastAddr returns an IPv4 subnet's broadcast address; the zero Addr of a /31 or /32, which has none (RFC 3021).
 func lastAddr(p netip.Prefix) netip.Addr {
 	if p.Bits() > 30 {
 		return netip.Addr{}
@@ -95,7 +95,7 @@ func prefixes(p api.Port) (all []netip.Prefix) {
 	return all
 }
 
-// ownAddr is the address that a port would send from to one like to: of its subnet, else of its IP version.
+// ownAddr returns the source address that a port would use towards to: one whose subnet has to, else one of the same IP version.
 func ownAddr(p api.Port, to netip.Addr) (own netip.Prefix, ok bool) {
 	for _, x := range prefixes(p) {
 		if x.Addr().Is4() == to.Is4() && (!ok || x.Contains(to) && !own.Contains(to)) {

@@ -11,11 +11,11 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// newForget is networks rm: Docker tells a driver only once that a network has gone, and never again
+// newNetworksRemove is networks rm: Docker tells a driver only once that a network has gone, and never again
 // if the daemon was down then.
-func newForget(c *cli) *cobra.Command {
+func newNetworksRemove(c *cli) *cobra.Command {
 	force := false
-	cmd := c.namer(&cobra.Command{
+	cmd := c.withDockerHost(&cobra.Command{
 		Use:   "rm NET",
 		Short: "Forget a network that Docker has forgotten",
 		Long: `Forget a network that Docker removed while this daemon was down: Docker does not tell it again. A network that

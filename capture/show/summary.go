@@ -12,27 +12,28 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-// maxTalkers bounds the pairs that are counted each for itself.
-const maxTalkers = 1 << 16
+// maxConversations bounds the pairs of addresses that are counted one by one.
+const maxConversations = 1 << 16
 
-// Summary are what a watch tells at its end.
+// A Summary is what watch and capture print at their end: counts of frames by verdict, reason and protocol, and the pairs that
+// exchanged the most bytes.
 type Summary struct {
 	frames, bytes uint64
 	verdicts      map[string]uint64
 	reasons       map[string]uint64
 	protocols     map[string]uint64
-	talkers       map[[2]string]*talk
-	other         talk // of pairs that found no room
-	first, last   int64
-	Today         string // dates of other days are told
+	conversations map[[2]string]*traffic
+	other         traffic // of the pairs beyond maxConversations
+	first, last   int64   // times, ns since 1970
+	Today         string  // a date as by time.DateOnly; times of other days are printed with their date
 }
 
-type talk struct{ frames, bytes uint64 }
+type traffic struct{ frames, bytes uint64 }
 
 func (s *Summary) add(f *Frame, at int64) {
 	if s.frames == 0 {
 		s.verdicts, s.reasons, s.protocols = map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
-		s.talkers = map[[2]string]*talk{}
+		s.conversations = map[[2]string]*traffic{}
 		s.first, s.last = at, at
 	}
 	s.first, s.last = min(s.first, at), max(s.last, at)
@@ -45,14 +46,14 @@ func (s *Summary) add(f *Frame, at int64) {
 		s.reasons[human.Printable(f.Reason)]++
 	}
 	s.protocols[protocol(f)]++
-	pair, ok := ends(f)
+	pair, ok := conversationOf(f)
 	if !ok {
 		return
 	}
-	t := s.talkers[pair]
-	if t == nil && len(s.talkers) < maxTalkers {
-		t = new(talk)
-		s.talkers[pair] = t
+	t := s.conversations[pair]
+	if t == nil && len(s.conversations) < maxConversations {
+		t = new(traffic)
+		s.conversations[pair] = t
 	}
 	if t == nil {
 		t = &s.other
@@ -61,7 +62,7 @@ func (s *Summary) add(f *Frame, at int64) {
 	t.bytes += uint64(f.Len)
 }
 
-// protocol is what a frame is counted as.
+// protocol returns the name under which a frame is counted.
 func protocol(f *Frame) string {
 	switch {
 	case f.L4 != nil:
@@ -84,8 +85,8 @@ func protocol(f *Frame) string {
 	return "broken"
 }
 
-// ends are who talks to whom, by name where there is one.
-func ends(f *Frame) (pair [2]string, ok bool) {
+// conversationOf returns the source and destination of a frame, by name where there is one, else by address.
+func conversationOf(f *Frame) (pair [2]string, ok bool) {
 	if src, dst, ok := addrs(f.Summary); ok {
 		return [2]string{cmp.Or(human.Printable(f.sender), human.Printable(f.SrcName), src.String()), cmp.Or(human.Printable(f.DstName), dst.String())}, true
 	}
@@ -95,8 +96,8 @@ func ends(f *Frame) (pair [2]string, ok bool) {
 	return pair, false
 }
 
-// clockText is a time of day, with the date if that is another than today, a date as by time.DateOnly.
-func clockText(ns int64, today string) string {
+// timeText returns the local time of day, with the date if it is not today's. today is a date as by time.DateOnly.
+func timeText(ns int64, today string) string {
 	at := time.Unix(0, ns)
 	if at.Format(time.DateOnly) == today {
 		return at.Format("15:04:05.000000")
@@ -104,11 +105,11 @@ func clockText(ns int64, today string) string {
 	return at.Format("2006-01-02 15:04:05.000000")
 }
 
-// Print tells it, with what was lost on the way.
+// Print writes the summary. lost is the number of frames that are missing in it.
 func (s *Summary) Print(w io.Writer, lost uint64) {
 	head := fmt.Sprintf("%s, %s, %s lost", human.Count(s.frames, "frame"), human.Bytes(s.bytes), human.Thousands(lost))
 	if s.frames > 0 {
-		head += fmt.Sprintf(", %s to %s", clockText(s.first, s.Today), clockText(s.last, s.Today))
+		head += fmt.Sprintf(", %s to %s", timeText(s.first, s.Today), timeText(s.last, s.Today))
 	}
 	fmt.Fprintln(w, head)
 	if s.frames == 0 {
@@ -121,15 +122,15 @@ func (s *Summary) Print(w io.Writer, lost uint64) {
 		fmt.Fprintf(w, "drops      %s\n", text)
 	}
 	fmt.Fprintf(w, "protocols  %s\n", human.Counts(s.protocols))
-	pairs := slices.SortedFunc(maps.Keys(s.talkers), func(a, b [2]string) int {
-		return cmp.Or(cmp.Compare(s.talkers[b].bytes, s.talkers[a].bytes), strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]))
+	pairs := slices.SortedFunc(maps.Keys(s.conversations), func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(s.conversations[b].bytes, s.conversations[a].bytes), strings.Compare(a[0]+" "+a[1], b[0]+" "+b[1]))
 	})
 	for i, p := range pairs[:min(5, len(pairs))] {
 		head := "talkers  "
 		if i > 0 {
 			head = "         "
 		}
-		t := s.talkers[p]
+		t := s.conversations[p]
 		fmt.Fprintf(w, "%s  %s → %s  %s, %s\n", head, p[0], p[1], human.Count(t.frames, "frame"), human.Bytes(t.bytes))
 	}
 	if s.other.frames > 0 {

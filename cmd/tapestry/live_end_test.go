@@ -23,30 +23,30 @@ func TestLookEndings(t *testing.T) {
 	commands := map[string][]string{"top": {"top", "--every", "1h"}, "flows": {"flows", "--for", "1h"}, "trace": {"trace", "--live", "-n", "9", "--for", "1h"}}
 	for _, c := range []struct {
 		name   string
-		change func(*fakeEye)
+		change func(*fakeRecorder)
 		code   int
 		want   map[string]string // in what each command says; "-" begins what it must not say
 	}{
-		{"time was up", func(*fakeEye) {}, exit.OK, map[string]string{"top": "s: 5 frames, 4.8 kB\n", "flows": "2 flows, 5 frames, 4.8 kB in ", "trace": "1 of 5 frames dropped\n"}},
-		{"time was up, frames were lost", func(e *fakeEye) { e.lost = 3 }, exit.OK,
+		{"time was up", func(*fakeRecorder) {}, exit.OK, map[string]string{"top": "s: 5 frames, 4.8 kB\n", "flows": "2 flows, 5 frames, 4.8 kB in ", "trace": "1 of 5 frames dropped\n"}},
+		{"time was up, frames were lost", func(e *fakeRecorder) { e.lost = 3 }, exit.OK,
 			map[string]string{"top": "4.8 kB; 3 frames LOST", "flows": "; 3 frames LOST", "trace": "1 of 5 frames dropped\n"}},
-		{"nothing was seen", func(e *fakeEye) { e.packets = nil }, exit.OK,
+		{"nothing was seen", func(e *fakeRecorder) { e.packets = nil }, exit.OK,
 			map[string]string{"top": "s: 0 frames, 0 B\n", "flows": "0 flows, 0 frames, 0 B in ", "trace": "no such frame has passed\n"}},
-		{"nothing was seen, but lost", func(e *fakeEye) { e.packets, e.lost = nil, 2 }, exit.OK,
+		{"nothing was seen, but lost", func(e *fakeRecorder) { e.packets, e.lost = nil, 2 }, exit.OK,
 			map[string]string{"top": "0 frames, 0 B; 2 frames LOST", "flows": "; 2 frames LOST", "trace": "tapestry: no such frame was seen; 2 frames LOST, more came than were read in time\n"}},
-		{"the daemon was stopped", func(e *fakeEye) { e.state = "shutdown" }, exit.No,
+		{"the daemon was stopped", func(e *fakeRecorder) { e.state = "shutdown" }, exit.No,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the daemon was stopped\n", "flows": " (the daemon went away)\ntapestry: the daemon was stopped\n",
 				"trace": "tapestry: 1 of 5 frames dropped, and the daemon was stopped\n"}},
-		{"the daemon was stopped, nothing was seen", func(e *fakeEye) { e.state, e.packets = "shutdown", nil }, exit.No,
+		{"the daemon was stopped, nothing was seen", func(e *fakeRecorder) { e.state, e.packets = "shutdown", nil }, exit.No,
 			map[string]string{"top": "0 frames, 0 B\ntapestry: the daemon was stopped\n", "flows": "tapestry: the daemon was stopped\n", "trace": "tapestry: the daemon was stopped\n"}},
-		{"the daemon was killed", func(e *fakeEye) { e.breaksOff = true }, exit.No,
+		{"the daemon was killed", func(e *fakeRecorder) { e.breaksOff = true }, exit.No,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the frames broke off", "flows": " (the daemon went away)\ntapestry: the frames broke off", "trace": "tapestry: the daemon went away in the middle"}},
-		{"the capture failed", func(e *fakeEye) { e.state = "failed" }, exit.No,
+		{"the capture failed", func(e *fakeRecorder) { e.state = "failed" }, exit.No,
 			map[string]string{"top": "tapestry: the capture failed in the daemon: see its log", "flows": "tapestry: the capture failed in the daemon: see its log",
 				"trace": "1 of 5 frames dropped, and the capture failed in the daemon"}},
 	} {
 		for name, args := range commands {
-			e := newFakeEye(conversation()...)
+			e := newFakeRecorder(conversation()...)
 			c.change(e)
 			r := tapestry(t, append(slices.Clone(args), "--api-socket", e.serve(t), "--docker-host", docker)...)
 			code := c.code
@@ -64,11 +64,11 @@ func TestLookEndings(t *testing.T) {
 func TestLookInterrupted(t *testing.T) {
 	docker := fake.Docker(t)
 	for name, want := range map[string]string{"top --every 1h": " frames, ", "flows --for 1h": " (interrupted)", "trace --live -n 9": ""} {
-		e := newFakeEye(slices.Repeat(conversation()[:3], 10000)...) // so much that they are sent only when most of it has been read
+		e := newFakeRecorder(slices.Repeat(conversation()[:3], 10000)...) // so much that they are sent only when most of it has been read
 		e.stays, e.state = true, "stopped"
 		ctx, interrupt := context.WithCancel(t.Context())
 		defer interrupt()
-		out, stderr := &heard{first: func() {}}, bytes.Buffer{}
+		out, stderr := &notifyingBuffer{first: func() {}}, bytes.Buffer{}
 		if strings.HasPrefix(name, "trace") {
 			e.packets, out.first = conversation()[:3], interrupt
 		} else {
@@ -84,13 +84,13 @@ func TestLookInterrupted(t *testing.T) {
 	}
 }
 
-// heard says when something is written to it first.
-type heard struct {
+// notifyingBuffer says when something is written to it first.
+type notifyingBuffer struct {
 	bytes.Buffer
 	first func()
 }
 
-func (h *heard) Write(b []byte) (int, error) {
+func (h *notifyingBuffer) Write(b []byte) (int, error) {
 	h.first()
 	return h.Buffer.Write(b)
 }
@@ -116,7 +116,7 @@ func TestLookFullDisk(t *testing.T) {
 	for _, args := range [][]string{{"top", "--every", "1h"}, {"flows", "--for", "1h"}, {"flows"}, {"trace", "--live", "-n", "5"}} {
 		complete := 0
 		for left := range 100 {
-			e := newFakeEye(conversation()...)
+			e := newFakeRecorder(conversation()...)
 			to, stderr := &fullDisk{left: left}, &bytes.Buffer{}
 			code := execute(t.Context(), append(slices.Clone(args), "--api-socket", e.serve(t), "--docker-host", docker), to, stderr)
 			if to.left >= 0 { // it needed no more
@@ -135,7 +135,7 @@ func TestLookFullDisk(t *testing.T) {
 	fake.Must(t, err)
 	defer full.Close()
 	var stderr bytes.Buffer
-	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeEye().serve(t), "--docker-host", docker}, full, &stderr); code != exit.No ||
+	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeRecorder().serve(t), "--docker-host", docker}, full, &stderr); code != exit.No ||
 		!strings.Contains(stderr.String(), "no space left on device") {
 		t.Errorf("top into /dev/full: exit %d, %s", code, stderr.String())
 	}

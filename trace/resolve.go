@@ -1,4 +1,4 @@
-// Package trace makes the frame that a trace asks about, and says in words what would become of it.
+// Package trace makes the frame of a trace, asks the daemon what the switch would do with it, and prints the answer.
 package trace
 
 import (
@@ -13,36 +13,37 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// A Question is what a trace asks: which frame, from where to where.
-type Question struct {
+// A Query is the frame of a trace, the port that it comes from, and its destination. The caller sets Packet's Kind, Size and
+// ports; Prepare fills in the rest.
+type Query struct {
 	Packet   Packet
-	from, to api.Port // to is empty when it is no port of this host
-	About    string   // the frame in words
-	Notes    []string // what else to know of it
+	from, to api.Port // to is the zero Port if the destination is no port of this host
+	About    string   // the frame in one line
+	Notes    []string // sentences about what is special in this frame
 }
 
-// aim decides which frame goes from where to where.
-func (q *Question) aim(e endpoints, from, to string) error {
+// resolve finds the ports of FROM and TO on the network that they share, and fills in the packet.
+func (q *Query) resolve(e candidates, from, to string) error {
 	froms, err := docker.ResolvePorts("container", from, e.ports, e.docker)
 	if err != nil {
 		return err
 	}
 	if froms[0].Kind == "remote" {
-		if froms, err = q.aimFrom(e, froms); err != nil {
+		if froms, err = q.resolveRemote(e, froms); err != nil {
 			return err
 		}
 	}
 	if mac, err := ether.ParseMAC(to); err == nil {
-		return q.aimMAC(e, froms, mac)
+		return q.resolveMAC(e, froms, mac)
 	}
 	if addr, err := netip.ParseAddr(to); err == nil {
-		return q.aimAddr(e, froms, addr.Unmap().WithZone(""))
+		return q.resolveAddr(e, froms, addr.Unmap().WithZone(""))
 	}
 	tos, err := docker.ResolvePorts("container", to, e.containers(), e.docker)
 	if err != nil {
 		return err
 	}
-	links := e.common(froms, func(p api.Port) bool {
+	links := e.sharedWith(froms, func(p api.Port) bool {
 		return slices.ContainsFunc(tos, func(q api.Port) bool { return q.Name == p.Name })
 	})
 	if len(links) == 0 {
@@ -52,23 +53,23 @@ func (q *Question) aim(e endpoints, from, to string) error {
 		return exit.Errorf(exit.No, "%s and %s share no network of tapestry's: %s is on %s, %s on %s",
 			from, to, from, where(froms), to, where(tos))
 	}
-	return q.aimPort(e, links)
+	return q.resolvePort(e, links)
 }
 
-// aimFrom is for frames from another host: only those networks count on which an address behind it is known.
-func (q *Question) aimFrom(e endpoints, froms []api.Port) ([]api.Port, error) {
+// resolveRemote returns those ports of another host behind which a MAC address is known: a frame needs a source address.
+func (q *Query) resolveRemote(e candidates, froms []api.Port) ([]api.Port, error) {
 	known := slices.DeleteFunc(slices.Clone(froms), func(p api.Port) bool { return p.MAC == "" })
 	if len(known) == 0 {
 		return nil, exit.Errorf(exit.No, "no MAC address is known behind peer:%s, so there is none that a frame could come from: "+
 			"see `tapestry fdb`, and `tapestry peers` for when it was last heard", froms[0].Name)
 	}
-	q.note("It comes from the address that was last seen behind %s.", e.docker.PortLabel(known[0].Name))
+	q.addNote("It comes from the address that was last seen behind %s.", e.docker.PortLabel(known[0].Name))
 	return known, nil
 }
 
-// aimPort is for a container of this host: by IPv4 if both have it.
-func (q *Question) aimPort(e endpoints, links []traceLink) error {
-	l, err := e.only(links)
+// resolvePort handles a TO that is a port of this host. The packet is of IPv4 if both ends have it, else of IPv6, else of none.
+func (q *Query) resolvePort(e candidates, links []portPair) error {
+	l, err := e.single(links)
 	if err != nil {
 		return err
 	}
@@ -77,29 +78,30 @@ func (q *Question) aimPort(e endpoints, links []traceLink) error {
 	slices.SortStableFunc(to, func(a, b netip.Prefix) int { return a.Addr().BitLen() - b.Addr().BitLen() })
 	for _, x := range to {
 		if own, ok := ownAddr(l.from, x.Addr()); ok {
-			return q.complete(e, l.to.MAC, own.Addr(), x.Addr())
+			return q.fill(e, l.to.MAC, own.Addr(), x.Addr())
 		}
 	}
-	return q.complete(e, l.to.MAC, netip.Addr{}, netip.Addr{})
+	return q.fill(e, l.to.MAC, netip.Addr{}, netip.Addr{})
 }
 
-// aimMAC is for a MAC address, of a container of this host or not.
-func (q *Question) aimMAC(e endpoints, froms []api.Port, mac ether.MAC) error {
-	links := e.common(froms, func(p api.Port) bool { return p.MAC == mac.String() })
+// resolveMAC handles a TO that is a MAC address, of a container of this host or not.
+func (q *Query) resolveMAC(e candidates, froms []api.Port, mac ether.MAC) error {
+	links := e.sharedWith(froms, func(p api.Port) bool { return p.MAC == mac.String() })
 	if len(links) > 0 {
-		return q.aimPort(e, links)
+		return q.resolvePort(e, links)
 	}
-	l, err := e.only(api.Map(froms, func(p api.Port) traceLink { return traceLink{from: p} }))
+	l, err := e.single(api.Map(froms, func(p api.Port) portPair { return portPair{from: p} }))
 	if err != nil {
 		return err
 	}
 	q.from = l.from
-	return q.complete(e, mac.String(), netip.Addr{}, netip.Addr{})
+	return q.fill(e, mac.String(), netip.Addr{}, netip.Addr{})
 }
 
-// aimAddr is for an IP address: of a container of this host, of a group, or of somebody else in a subnet of FROM's.
-func (q *Question) aimAddr(e endpoints, froms []api.Port, addr netip.Addr) error {
-	links := e.common(froms, func(p api.Port) bool {
+// resolveAddr handles a TO that is an IP address: of a container of this host, multicast or broadcast, or another address in
+// a subnet of FROM, for which the ARP request or neighbour solicitation is traced.
+func (q *Query) resolveAddr(e candidates, froms []api.Port, addr netip.Addr) error {
+	links := e.sharedWith(froms, func(p api.Port) bool {
 		return slices.ContainsFunc(prefixes(p), func(x netip.Prefix) bool { return x.Addr() == addr })
 	})
 	if len(links) == 0 {
@@ -108,7 +110,7 @@ func (q *Question) aimAddr(e endpoints, froms []api.Port, addr netip.Addr) error
 			return err
 		}
 	}
-	l, err := e.only(links)
+	l, err := e.single(links)
 	if err != nil {
 		return err
 	}
@@ -120,33 +122,35 @@ func (q *Question) aimAddr(e endpoints, froms []api.Port, addr netip.Addr) error
 		return exit.Errorf(exit.No, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
 			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.NetworkLabel(l.from.Network))
 	case l.to.Name != "":
-		return q.complete(e, l.to.MAC, own.Addr(), addr)
+		return q.fill(e, l.to.MAC, own.Addr(), addr)
 	case addr.IsMulticast(), addr == broadcastAddr, addr.Is4() && addr == lastAddr(own):
-		return q.complete(e, groupMAC(addr).String(), own.Addr(), addr)
+		return q.fill(e, groupMAC(addr).String(), own.Addr(), addr)
 	}
 	q.Packet.Kind, q.Packet.Size = "arp", 0
 	asks := "by ARP, of all stations (ff:ff:ff:ff:ff:ff)"
 	if addr.Is6() {
 		asks = "by a neighbour solicitation, of a group of stations"
 	}
-	q.note("No container of this host has %s. Before anything else %s would ask who has it, %s: that question is traced.",
+	q.addNote("No container of this host has %s. Before anything else %s would ask who has it, %s: that question is traced.",
 		addr, who, asks)
-	return q.complete(e, "", own.Addr(), addr)
+	return q.fill(e, "", own.Addr(), addr)
 }
 
-func (q *Question) note(format string, args ...any) {
+// addNote adds a sentence to Notes.
+func (q *Query) addNote(format string, args ...any) {
 	q.Notes = append(q.Notes, fmt.Sprintf(format, args...))
 }
 
-// complete completes the packet; dst is "" where the packet knows its destination itself.
-func (q *Question) complete(e endpoints, dst string, from, to netip.Addr) error {
+// fill fills in the packet's addresses, and notes what a container's kernel would do otherwise. dst is the destination's MAC
+// address, "" for ARP, whose destination follows from the packet.
+func (q *Query) fill(e candidates, dst string, from, to netip.Addr) error {
 	p := &q.Packet
 	if !from.IsValid() {
 		if p.Kind != "" {
 			return exit.Errorf(exit.Usage, "--%s needs IP addresses, and none is known that both ends could use: leave it out, "+
 				"or trace to an IP address", p.Kind)
 		}
-		q.note("No IP address is known that both ends could use: the frame carries none.")
+		q.addNote("No IP address is known that both ends could use: the frame carries none.")
 	} else if p.Kind == "" {
 		p.Kind = "icmp"
 	}
@@ -162,20 +166,20 @@ func (q *Question) complete(e endpoints, dst string, from, to netip.Addr) error 
 	near := slices.ContainsFunc(prefixes(q.from), func(x netip.Prefix) bool { return x.Contains(to) })
 	switch {
 	case q.to.Name == q.from.Name:
-		q.note("That is its own address: a container's kernel never sends such a frame.")
+		q.addNote("That is its own address: a container's kernel never sends such a frame.")
 	case q.to.Name != "" && to.IsValid() && !near:
-		q.note("%s is in no subnet of %s's (%s): it would send the packet to its gateway. What is traced is a packet that "+
+		q.addNote("%s is in no subnet of %s's (%s): it would send the packet to its gateway. What is traced is a packet that "+
 			"went here all the same.", to, who, strings.Join(q.from.Addresses, ", "))
 	}
 	if p.Size > q.from.MTU && q.from.Kind != "remote" {
-		q.note("The MTU of %s is %d: its kernel would cut or refuse such a packet. What is traced is a packet that left "+
+		q.addNote("The MTU of %s is %d: its kernel would cut or refuse such a packet. What is traced is a packet that left "+
 			"all the same.", who, q.from.MTU)
 	}
 	return nil
 }
 
-// describe says which frame it is.
-func (q *Question) describe(d *docker.Engine, length int) {
+// describe sets About. length is the frame's, in bytes.
+func (q *Query) describe(d *docker.Engine, length int) {
 	p := q.Packet
 	what := fmt.Sprintf("%s → %s", p.src, p.dst)
 	switch {

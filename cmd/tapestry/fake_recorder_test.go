@@ -19,15 +19,15 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-var eyeTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+var recordingEnd = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func ago(d time.Duration) *time.Time {
-	t := eyeTime.Add(-d)
+	t := recordingEnd.Add(-d)
 	return &t
 }
 
-// A fakeEye is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
-type fakeEye struct {
+// A fakeRecorder is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
+type fakeRecorder struct {
 	recorder    api.Recorder
 	covers      time.Duration // of the recorder, until eyeTime
 	packets     []pcapng.Packet
@@ -44,13 +44,13 @@ type fakeEye struct {
 	resized []int
 }
 
-func newFakeEye(packets ...pcapng.Packet) *fakeEye {
-	return &fakeEye{recorder: api.Recorder{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
+func newFakeRecorder(packets ...pcapng.Packet) *fakeRecorder {
+	return &fakeRecorder{recorder: api.Recorder{On: true, Bytes: 32 << 20, Since: ago(time.Hour), Frames: 12, Kept: 7, DropsKept: 1}, covers: 12400 * time.Millisecond,
 		packets: packets, state: "limit", sent: make(chan struct{}), stopped: make(chan struct{})}
 }
 
 // serve adds the real API, of a Host.
-func (e *fakeEye) serve(t *testing.T) (socket string) {
+func (e *fakeRecorder) serve(t *testing.T) (socket string) {
 	mux := http.NewServeMux()
 	mux.Handle("/", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler())
 	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, e.recorder) })
@@ -64,8 +64,8 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 		fake.Answer(w, e.recorder)
 	})
 	mux.HandleFunc("POST /v1/recorder/dump", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(eyeTime.Add(-e.covers).UnixNano(), 10))
-		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(eyeTime.UnixNano(), 10))
+		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(recordingEnd.Add(-e.covers).UnixNano(), 10))
+		w.Header().Set("X-Tapestry-Until", strconv.FormatInt(recordingEnd.UnixNano(), 10))
 		e.stream(t, w, r)
 	})
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +82,7 @@ func (e *fakeEye) serve(t *testing.T) (socket string) {
 	return fake.ServeUnix(t, "tapestry.sock", mux)
 }
 
-func (e *fakeEye) stream(t *testing.T, to http.ResponseWriter, r *http.Request) {
+func (e *fakeRecorder) stream(t *testing.T, to http.ResponseWriter, r *http.Request) {
 	var want api.CaptureRequest
 	if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
 		t.Error(err)
@@ -136,7 +136,7 @@ func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
 	if v == vswitch.Forwarded {
 		d.Out = 1 - port
 	}
-	return pcapng.Packet{Interface: port, Time: eyeTime.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: d.AppendTo(nil)}
+	return pcapng.Packet{Interface: port, Time: recordingEnd.Add(-time.Duration(ms) * time.Millisecond).UnixNano(), Data: b, Len: length, Verdict: d.AppendTo(nil)}
 }
 
 func arpFrame() []byte {

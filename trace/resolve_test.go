@@ -11,7 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// Of a tagged frame that is too long, trace says which MTU its link needs.
+// If a VLAN-tagged frame is too long, trace says which MTU its link needs.
 func TestTraceVLAN(t *testing.T) {
 	const hint = "It has a VLAN tag"
 	for _, tc := range []struct {
@@ -30,7 +30,7 @@ func TestTraceVLAN(t *testing.T) {
 	}
 }
 
-// Every word that a check can find has a sentence, and every drop its reason.
+// There is a text for each result of each check.
 func TestTraceWords(t *testing.T) {
 	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
 		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
@@ -43,22 +43,22 @@ func TestTraceWords(t *testing.T) {
 	}
 }
 
-// From another host comes what was seen there last, on the networks where anything was.
+// A frame from another host has the MAC address that was last seen behind it. Networks where none was seen do not count.
 func TestTraceFromPeer(t *testing.T) {
 	ports := []api.Port{{Kind: "remote", Network: fake.WideID, Name: "192.0.2.2", Addresses: []string{"192.0.2.2/32"}},
 		{Kind: "remote", Network: fake.LocalID, Name: "192.0.2.2"}, {Kind: "container", Network: fake.WideID, Name: fake.WebID, MAC: "02:00:00:00:00:02"}}
-	latest(ports, []api.Entry{{Network: fake.WideID, Port: "192.0.2.2", MAC: ether.MAC{2, 9}, AgeSeconds: 7},
+	setRemoteMACs(ports, []api.Entry{{Network: fake.WideID, Port: "192.0.2.2", MAC: ether.MAC{2, 9}, AgeSeconds: 7},
 		{Network: fake.WideID, Port: "192.0.2.2", MAC: ether.MAC{2, 8}, AgeSeconds: 3}, {Network: fake.WideID, Port: fake.WebID, MAC: ether.MAC{2, 7}}})
 	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
 		t.Errorf("%+v", ports)
 	}
-	e := endpoints{&docker.Engine{Answered: true}, ports}
-	var x Question
-	if err := x.aim(e, "peer:192.0.2.2", fake.WebID); err != nil || x.from.Network != fake.WideID || x.Packet.src != (ether.MAC{2, 8}) {
+	e := candidates{&docker.Engine{Answered: true}, ports}
+	var x Query
+	if err := x.resolve(e, "peer:192.0.2.2", fake.WebID); err != nil || x.from.Network != fake.WideID || x.Packet.src != (ether.MAC{2, 8}) {
 		t.Errorf("%v, %+v", err, x)
 	}
 	e.ports = ports[1:]
-	if err := x.aim(e, "peer:192.0.2.2", fake.WebID); exit.Code(err) != exit.No || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
+	if err := x.resolve(e, "peer:192.0.2.2", fake.WebID); exit.Code(err) != exit.No || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
 		t.Errorf("%v", err)
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// armed finds the capture that waits for a reader and is called word: by its id, its container's name, or its endpoint's.
-func (j *captureJob) armed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
+// findArmed finds the capture that waits for a reader and is called word: by its id, its container's name, or its endpoint's.
+func (j *captureJob) findArmed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
 	status, err := j.c.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	word, t := j.o.attach, docker.NewTargets(n)
+	word, t := j.flags.attach, docker.NewTargets(n)
 	for _, b := range status.Captures {
 		if b.Endpoint == "" || b.ID != word && n.Container(b.Endpoint) != word && (len(word) < 4 || !strings.HasPrefix(b.Endpoint, word)) {
 			continue
