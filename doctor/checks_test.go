@@ -26,7 +26,7 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// A findingTest is a finding and what is wanted of it: its state and words of what was seen and of the remedy.
+// A findingTest is a finding, and the state that it must have and words that its Seen and Remedy must contain.
 type findingTest struct {
 	name         string
 	got          Finding

@@ -17,26 +17,26 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// examineDaemon looks at what a running daemon says of itself. What it does not say is a finding.
+// examineDaemon checks what a running daemon reports about itself. If it stops answering, that is a finding.
 func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *docker.Engine, report func(Finding)) {
 	each := func(all []Finding) {
 		for _, f := range all {
-			if ctx.Err() == nil { // else they are what it was interrupted in
+			if ctx.Err() == nil { // after an interrupt the findings would be about the interrupt
 				report(f)
 			}
 		}
 	}
-	mute := func(err error) {
+	unreachable := func(err error) {
 		each([]Finding{{"daemon", Fail, "does not answer any more: " + err.Error(), d.supervisor.Restart()}})
 	}
 	networks, err := d.Networks(ctx)
 	if err != nil {
-		mute(err)
+		unreachable(err)
 		return
 	}
 	ports, err := client.List[api.Port](ctx, d.Client, api.PortsPath, "")
 	if err != nil {
-		mute(err)
+		unreachable(err)
 		return
 	}
 	docker.FillNames(ctx, names, ports, func(p *api.Port) { p.NetworkName, p.Container = names.NetworkLabel(p.Network), names.PortLabel(p.Name) },
@@ -48,22 +48,22 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	for _, n := range networks {
 		known[n.ID] = true
 	}
-	lost := d.checkMissing(names.Networks, known, func(id string) (bool, error) { return names.InUse(ctx, id) })
-	each(checkNetworks(networks, status.Conflicts, names, lost))
+	missing := d.checkMissing(names.Networks, known, func(id string) (bool, error) { return names.InUse(ctx, id) })
+	each(checkNetworks(networks, status.Conflicts, names, missing))
 	each(checkPorts(ports, d.supervisor))
 
 	began := time.Now()
-	tests, untested := d.TestPeers(ctx) // first: peers are heard by it, and show what is narrow
+	tests, testErr := d.TestPeers(ctx) // before peers are listed: an answer to a test counts as heard, and shows a small path MTU
 	discardStale(&tests, time.Since(began))
 	peers, err := client.List[api.Peer](ctx, d.Client, api.PeersPath, "")
 	if err != nil {
-		mute(err)
+		unreachable(err)
 		return
 	}
 	for i := range peers {
 		peers[i].NetworkName = names.NetworkLabel(peers[i].Network)
 	}
-	link, err := d.LinkWithAddr(d.VTEP) // without a name if there is none: checkUnderlay said so
+	link, err := d.LinkWithAddr(d.VTEP) // if there is no such link, checkUnderlay has reported it
 	each(checkMTU(networks, ports, peers, tests.Tests, d.linkTo))
 	each(checkPeers(peers, tests.Tests, status))
 	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
@@ -71,22 +71,22 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
 		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.linkTo, d.supervisor)})
 	}
-	if untested != nil {
-		each([]Finding{{"selftest", Warn, "not tested: " + untested.Error(), d.supervisor.Restart()}})
+	if testErr != nil {
+		each([]Finding{{"selftest", Warn, "not tested: " + testErr.Error(), d.supervisor.Restart()}})
 	} else {
 		each(checkTests(tests.Tests, tests.Why, func(addr string) string {
 			to, _ := netip.ParseAddrPort(addr) // the daemon wrote it
 			return d.linkTo(to).Name
 		}))
 	}
-	if status, err = d.Status(ctx); err != nil { // anew: the tests may have switched something
-		mute(err)
+	if status, err = d.Status(ctx); err != nil { // again: a test may have turned an offload on or off
+		unreachable(err)
 		return
 	}
 	each([]Finding{checkOffloads(status.Offloads), checkReceived(status, link.Name)})
 }
 
-// linkTo is the link by which datagrams to a host leave; without a name if there is no way.
+// linkTo returns the link by which datagrams to a host leave; one without a name if there is no route.
 func (d *Doctor) linkTo(to netip.AddrPort) net.Interface {
 	p, err := d.Path(d.VTEP, to.Addr())
 	if err != nil {
@@ -99,9 +99,10 @@ func (d *Doctor) linkTo(to netip.AddrPort) net.Interface {
 	return *link
 }
 
-// discardStale takes back the verdicts that are older than a call that took so long: a test that shows nothing leaves the last one.
+// discardStale sets results that are older than this call to untested: a test without a result leaves the previous one in place.
+// took is the duration of the call.
 func discardStale(r *api.PeerTests, took time.Duration) {
-	const fresh = 10 * time.Second // what is younger is not tested again
+	const fresh = 10 * time.Second // the daemon does not repeat a test that is younger
 	for i := range r.Tests {
 		t := &r.Tests[i]
 		if age := time.Duration(t.AgeSeconds) * time.Second; t.GSO == "ok" && (age < 0 || age > took+fresh) {
@@ -110,8 +111,10 @@ func discardStale(r *api.PeerTests, took time.Duration) {
 	}
 }
 
-func checkNetworks(networks []api.Network, conflicts []api.Conflict, names *docker.Engine, lost []Finding) (all []Finding) {
-	all = lost
+// checkNetworks reports networks without a tunnel, addresses that two containers claim, and missing, the findings of
+// checkMissing.
+func checkNetworks(networks []api.Network, conflicts []api.Conflict, names *docker.Engine, missing []Finding) (all []Finding) {
+	all = missing
 	for _, n := range networks {
 		if n.Down != "" {
 			all = append(all, Finding{"networks", Fail, n.Name + " has no tunnel: " + n.Down, "tapestry networks shows when it has: it is tried every 5 s"})
@@ -127,6 +130,7 @@ func checkNetworks(networks []api.Network, conflicts []api.Conflict, names *dock
 	return all
 }
 
+// checkPorts reports the ports of containers and of this host that are down.
 func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
 	containers := 0
 	for _, p := range ports {
@@ -159,8 +163,9 @@ func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
 	return all
 }
 
-// checkMTU holds what containers may send against what the ways to other hosts take, in bytes of IP packet.
-func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests []api.PeerTest, way func(netip.AddrPort) net.Interface) (all []Finding) {
+// checkMTU compares the MTUs of containers with those of the paths to other hosts, in bytes of the inner IP packet. linkTo
+// returns the link towards a peer.
+func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests []api.PeerTest, linkTo func(netip.AddrPort) net.Interface) (all []Finding) {
 	for _, p := range peers {
 		longest := 0
 		for _, n := range networks {
@@ -190,7 +195,7 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 		if p.MTU == 0 || longest <= p.MTU {
 			continue
 		}
-		remedy, link := "widen the way", way(to)
+		remedy, link := "widen the way", linkTo(to)
 		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
@@ -204,14 +209,15 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 	return all
 }
 
+// checkPeers reports peers without a route, and those that were never heard.
 func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Finding) {
-	var silent, quiet []string
+	var silent, answering []string
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
 			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), peerRemedy(p)})
 		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.PeerTest) bool { return t.Addr == p.Addr && t.Answers }):
-			quiet = append(quiet, p.Addr+" on "+p.NetworkName)
+			answering = append(answering, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
 			silent = append(silent, p.Addr+" on "+p.NetworkName)
 		}
@@ -222,31 +228,31 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 	}
 	if all == nil {
 		f := Finding{Check: "peers", State: OK, Seen: human.Plural(len(peers), "peer") + ", all heard"}
-		if quiet != nil {
-			f.Seen = fmt.Sprintf("%s; silent so far, but the host answers: %s", human.Plural(len(peers), "peer"), strings.Join(quiet, ", "))
+		if answering != nil {
+			f.Seen = fmt.Sprintf("%s; silent so far, but the host answers: %s", human.Plural(len(peers), "peer"), strings.Join(answering, ", "))
 		}
 		all = []Finding{f}
 	}
 	return all
 }
 
-// peerRemedy is of a peer that there is no way to.
+// peerRemedy is the remedy for a peer that there is no route to.
 func peerRemedy(p api.Peer) string {
 	to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
 	return fmt.Sprintf("ip -brief link; ip route get %s; `tapestry peers` shows when there is one", to.Addr())
 }
 
-// checkReversePath is of rp_filter: a strict one drops what comes by another link than the way back takes. An address on
-// the loopback link is reached by any.
-func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []api.Peer, way func(netip.AddrPort) net.Interface, by docker.Supervisor) Finding {
+// checkReversePath checks rp_filter (Linux, ip-sysctl): if it is strict, the kernel drops a datagram that comes in by another
+// link than the route back to its sender has. A VTEP on the loopback link is reached by any link, so it is not checked.
+func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []api.Peer, linkTo func(netip.AddrPort) net.Interface, by docker.Supervisor) Finding {
 	var others []string
 	for _, p := range peers {
 		to, err := netip.ParseAddrPort(p.Addr)
 		if err != nil {
 			continue
 		}
-		by := way(to)
-		if by.Name != "" && by.Index != link.Index && (by.Flags|link.Flags)&net.FlagLoopback == 0 && !slices.Contains(others, p.Addr) {
+		out := linkTo(to)
+		if out.Name != "" && out.Index != link.Index && (out.Flags|link.Flags)&net.FlagLoopback == 0 && !slices.Contains(others, p.Addr) {
 			others = append(others, p.Addr)
 		}
 	}
@@ -258,22 +264,23 @@ func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []
 	return f
 }
 
-// checkTests is of the segments that the daemon sent to its peers; way gives the link of the way to one, "" if none.
-func checkTests(tests []api.PeerTest, why string, way func(addr string) string) (all []Finding) {
-	var sound, mute, narrow, untested []string
+// checkTests reports the daemon's tests of segmentation offload to its peers. linkTo returns the name of the link towards a
+// peer, "" if there is no route.
+func checkTests(tests []api.PeerTest, why string, linkTo func(addr string) string) (all []Finding) {
+	var ok, noAnswer, narrow, untested []string
 	if why != "" {
 		all = append(all, Finding{"selftest", Warn, "not finished: " + why, "tapestry doctor, again"})
 	}
 	for _, t := range tests {
 		remedy := "take another kernel on either host"
-		link := way(t.Addr)
+		link := linkTo(t.Addr)
 		switch {
 		case t.GSO == "no answer": // checkPeers tells whether it is heard
-			mute = append(mute, t.Addr)
+			noAnswer = append(noAnswer, t.Addr)
 		case t.Narrow > 0: // checkMTU tells
 			narrow = append(narrow, t.Addr)
 		case t.GSO == "ok":
-			sound = append(sound, t.Addr)
+			ok = append(ok, t.Addr)
 		case t.GSO == "mangled":
 			if link != "" {
 				remedy = fmt.Sprintf("ethtool -K %s tx-udp-segmentation off; if that does not help, %s", link, remedy)
@@ -294,9 +301,9 @@ func checkTests(tests []api.PeerTest, why string, way func(addr string) string) 
 			"ping these hosts, and tapestry doctor again"})
 	}
 	if all == nil {
-		seen := fmt.Sprintf("segments arrive whole at %s", human.Plural(len(sound), "peer"))
-		if mute != nil {
-			seen += "; no tapestry answers at " + strings.Join(mute, ", ")
+		seen := fmt.Sprintf("segments arrive whole at %s", human.Plural(len(ok), "peer"))
+		if noAnswer != nil {
+			seen += "; no tapestry answers at " + strings.Join(noAnswer, ", ")
 		}
 		if narrow != nil {
 			seen += "; not tested where long ones are lost: " + strings.Join(narrow, ", ")
@@ -306,7 +313,7 @@ func checkTests(tests []api.PeerTest, why string, way func(addr string) string) 
 	return all
 }
 
-// checkReceived is of what came to this host and no network got for this host's own sake.
+// checkReceived reports datagrams that this host dropped before a network got them, for a reason on this host.
 func checkReceived(s api.Status, link string) Finding {
 	if link == "" {
 		link = "the underlay's link"
@@ -329,7 +336,7 @@ func checkReceived(s api.Status, link string) Finding {
 	return f
 }
 
-// checkOffloads is of what the kernel does, or refused to do, for the daemon's ports and peers.
+// checkOffloads reports the kernel's offloads that are off for some of the daemon's ports or peers.
 func checkOffloads(all []api.Offload) Finding {
 	refused, flagLost := false, false
 	for _, o := range all {
@@ -348,7 +355,7 @@ func checkOffloads(all []api.Offload) Finding {
 	}
 }
 
-// OffloadsText names the offloads that are on everywhere, and then the others one by one.
+// OffloadsText lists the offloads that are on everywhere, and then the others one by one with the reason; "" if none is in use.
 func OffloadsText(all []api.Offload) string {
 	var on, off []string
 	for _, o := range all {

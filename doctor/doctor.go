@@ -13,34 +13,36 @@ import (
 // A Finding is one line of tapestry doctor.
 type Finding struct {
 	Check  string `json:"check"`
-	State  string `json:"state"` // good, warn, bad
-	Seen   string `json:"seen"`
-	Remedy string `json:"remedy"` // a command where there is one; "" of a good one
+	State  string `json:"state"`  // OK, Warn or Fail
+	Seen   string `json:"seen"`   // what the check found
+	Remedy string `json:"remedy"` // what to do, a command where possible; "" if State is OK
 }
 
+// The states of a Finding. Warn: it works, but worse than it could, or not in every case. Fail: something does not work.
 const OK, Warn, Fail = "ok", "warn", "fail"
 
-// Doctor is what the checks are told; what they look at is in the machine.
+// A Doctor has the settings of an examination. Its Machine does what touches the host. It is for one call of Examine.
 type Doctor struct {
 	*client.Client
 	Machine
-	Name, PluginDir, StateDir string // name and stateDir: "" if not given, until meet
+	Name, PluginDir, StateDir string // Name and StateDir: "" if not given; Examine fills them in
 	VTEP                      netip.Addr
 	Version                   string // of this binary
-	// runFlags reads what a managed plugin's daemon starts with: the value of a flag by its name. The error is what
-	// tapestry run would say.
+	// RunFlags parses the arguments of a managed plugin's daemon, and returns a function that gives the value of a flag by its
+	// name. The error is the one that tapestry run would end with.
 	RunFlags func(docker.Plugin) (value func(flag string) string, err error)
-	Port     uint16 // 0 if not given, until meet
+	Port     uint16 // of VXLAN; 0 if not given; Examine fills it in
 
-	// What meet has found.
+	// What identify has found.
 	info       docker.Info
 	plugins    []docker.Plugin
-	pluginsErr error             // why the list of plugins is not known
-	supervisor docker.Supervisor // of the daemon that is examined
-	scope      string            // of its networks; "": not known
+	pluginsErr error             // why Docker's list of plugins is not known
+	supervisor docker.Supervisor // what runs the daemon: a managed plugin, or a unit or a process
+	scope      string            // of the daemon's networks, local or global; "": not known
 }
 
-// Examine gives the findings in order: the machine's, Docker's, the daemon's.
+// Examine runs all checks and calls report with each finding, in order: the machine's, Docker's, the daemon's. That no daemon
+// or no Docker answers is a finding. An error is that of several daemons, or that ctx has ended.
 func (d *Doctor) Examine(ctx context.Context, report func(Finding)) error {
 	status, statusErr := d.Status(ctx)
 	names, err := docker.Load(ctx, d.Client)

@@ -10,11 +10,11 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-// mostErrorFile is how much of an error file is read, in bytes.
+// maxErrorFile is the number of bytes that are read of an error file.
 const maxErrorFile = 4 << 10
 
-// readErrorFile gives the sentence in such a file and when it was written, "" if there is none. The file is a plugin's: it
-// may hold anything, and lead anywhere.
+// readErrorFile returns the sentence that a failed start wrote to the file, and the time before it (RFC 3339), "" if there is
+// none. A plugin writes the file, so it is not trusted: it may have any content, or be a symbolic link or a FIFO.
 func readErrorFile(path string) (sentence, when string) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -29,7 +29,7 @@ func readErrorFile(path string) (sentence, when string) {
 	return parseErrorFile(text[:n])
 }
 
-// parseErrorFile gives one line of what is seen, whatever the text is.
+// parseErrorFile returns the text as one printable line, without the time and the program's name before it.
 func parseErrorFile(text []byte) (sentence, when string) {
 	sentence = human.OneLine(strings.TrimSpace(strings.ToValidUTF8(string(text), "")))
 	if first, rest, ok := strings.Cut(sentence, " "); ok {

@@ -25,6 +25,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
+// examineDocker checks dockerd, the driver's plugin, and the Swarm.
 func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status api.Status, report func(Finding)) {
 	var v struct{ Version, ApiVersion string }
 	err := errors.New("no socket to ask")
@@ -38,7 +39,7 @@ func (d *Doctor) examineDocker(ctx context.Context, names *docker.Engine, status
 	}
 }
 
-// checkDocker is of dockerd. The oldest whose calls are known to be answered is 20.10, the newest 29.
+// checkDocker checks dockerd's version: 20.10 is the oldest and 29 the newest that were tested.
 func checkDocker(at, version string, err error) Finding {
 	f := Finding{Check: "docker", State: Warn}
 	part := regexp.MustCompile(`^(\d+)\.(\d+)`).FindStringSubmatch(version)
@@ -63,7 +64,7 @@ func checkDocker(at, version string, err error) Finding {
 	return f
 }
 
-// activate asks a plugin's socket what Docker asks first, and gives what the plugin implements.
+// activate sends Plugin.Activate to a plugin's socket, as Docker does first, and returns what the plugin implements.
 func activate(ctx context.Context, path string) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, docker.Timeout)
 	defer cancel()
@@ -84,7 +85,7 @@ func activate(ctx context.Context, path string) ([]string, error) {
 	return answer.Implements, json.NewDecoder(resp.Body).Decode(&answer)
 }
 
-// checkPlugin is of the socket by which Docker finds the driver.
+// checkPlugin checks the socket by which Docker finds the driver. implements and err are the results of activate.
 func checkPlugin(path string, implements []string, err error) Finding {
 	f := Finding{Check: "plugin", State: Fail}
 	switch {
@@ -102,18 +103,18 @@ func checkPlugin(path string, implements []string, err error) Finding {
 	return f
 }
 
-// examineState gives the number of the networks that are on record.
+// examineState checks the state directory and its file system, and returns the number of networks that have a record there.
 func (d *Doctor) examineState(report func(Finding)) int {
 	info, err := os.Stat(d.StateDir)
 	if err == nil {
 		err = unix.Access(d.StateDir, unix.W_OK)
 	}
-	networks, torn := 0, error(nil)
+	networks, damaged := 0, error(nil)
 	if err == nil {
-		networks, torn = fabric.CheckState(d.StateDir)
+		networks, damaged = fabric.CheckState(d.StateDir)
 	}
-	report(checkState(d.StateDir, info, err, networks, torn))
-	dir := d.StateDir // or its nearest parent that there is
+	report(checkState(d.StateDir, info, err, networks, damaged))
+	dir := d.StateDir // or its nearest parent that exists
 	for dir != "/" && errors.Is(unix.Access(dir, unix.F_OK), unix.ENOENT) {
 		dir = filepath.Dir(dir)
 	}
@@ -122,7 +123,8 @@ func (d *Doctor) examineState(report func(Finding)) int {
 	return networks
 }
 
-func checkState(dir string, info fs.FileInfo, err error, networks int, torn error) Finding {
+// checkState checks the state directory. err is why it cannot be written, damaged is the error of a record in it.
+func checkState(dir string, info fs.FileInfo, err error, networks int, damaged error) Finding {
 	f := Finding{Check: "state", State: Fail}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -133,23 +135,24 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, torn erro
 		f.Seen, f.Remedy = dir+" is no directory", "move it statusErr, or use another --state-dir"
 	case info.Mode().Perm()&0o022 != 0:
 		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
-	case torn != nil && strings.Contains(torn.Error(), filepath.Join(dir, "swarm.json")): // what Docker has told of its Swarm
-		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", start the daemon, then tapestry peers learn"
-	case errors.Is(torn, fabric.ErrVersion):
-		f.Seen, f.Remedy = torn.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
-	case torn != nil:
-		f.Seen, f.Remedy = torn.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
+	case damaged != nil && strings.Contains(damaged.Error(), filepath.Join(dir, "swarm.json")): // the nodes of the Swarm, as Docker reported them
+		f.Seen, f.Remedy = damaged.Error(), "mv that file out of "+dir+", start the daemon, then tapestry peers learn"
+	case errors.Is(damaged, fabric.ErrVersion):
+		f.Seen, f.Remedy = damaged.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
+	case damaged != nil:
+		f.Seen, f.Remedy = damaged.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
 	default:
 		return Finding{Check: "state", State: OK, Seen: fmt.Sprintf("%s, %s, all records whole", dir, human.Plural(networks, "network"))}
 	}
 	return f
 }
 
+// checkSpace checks the free space and inodes for the state directory.
 func checkSpace(dir string, s unix.Statfs_t, err error) Finding {
 	if err != nil {
 		return Finding{"space", Warn, fmt.Sprintf("look at the file system of %s: %v", dir, err), "findmnt --target " + dir}
 	}
-	free := s.Bfree * uint64(s.Bsize) // also what is kept for root, who writes there
+	free := s.Bfree * uint64(s.Bsize) // with the part that is reserved for root: the daemon is root
 	f := Finding{Check: "space", State: OK, Seen: human.Bytes(free) + " free for " + dir}
 	switch {
 	case s.Files > 0 && s.Ffree == 0:
@@ -163,17 +166,17 @@ func checkSpace(dir string, s unix.Statfs_t, err error) Finding {
 	return f
 }
 
-// checkDaemon tells whether the daemon runs; statusErr is why it does not answer.
+// checkDaemon checks whether the daemon runs, and with this binary's version. statusErr is why it does not answer.
 func checkDaemon(s api.Status, statusErr error, version string, stateDir string, networks int, by docker.Supervisor) Finding {
 	f := Finding{Check: "daemon", State: Warn}
 	fails, then := "does not run", "cannot be used"
-	if !errors.Is(statusErr, client.ErrNoDaemon) { // something is there
+	if !errors.Is(statusErr, client.ErrNoDaemon) { // something has its socket open
 		fails, then = "does not answer", "cannot be looked at"
 	}
 	remedy := ""
 	if statusErr != nil {
 		if remedy = statusErr.Error(); by.Managed() && errors.Is(statusErr, client.ErrNoDaemon) {
-			remedy = by.Start() // the plugin line tells more
+			remedy = by.Start() // the plugin line says more
 		}
 	}
 	switch {

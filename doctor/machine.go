@@ -19,22 +19,23 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// Machine is what the checks look at; tests have machines of their own.
+// A Machine has the functions by which the checks look at the host; tests have fakes of it.
 type Machine struct {
-	Root           string // of /proc, /sys and /lib
-	TUN            func() (tap.TUN, error)
-	Veth, Redirect func() error
-	Sockets        func() (tunnel.Sockets, error)
-	Bind           func(netip.AddrPort) error
-	PortUser       func(port uint16) string
-	DefaultAddr    func() (netip.Addr, error)                     // of the default route
+	Root           string                                         // directory of proc, sys and lib: "/"
+	TUN            func() (tap.TUN, error)                        // makes a TAP and returns its features
+	Veth, Redirect func() error                                   // make a veth pair; redirect frames between one and a TAP
+	Sockets        func() (tunnel.Sockets, error)                 // tries segmentation and buffers of UDP sockets
+	Bind           func(netip.AddrPort) error                     // binds a UDP port and releases it
+	PortUser       func(port uint16) string                       // what has a UDP port; "": not known
+	DefaultAddr    func() (netip.Addr, error)                     // source address of the default route
 	LinkWithAddr   func(netip.Addr) (net.Interface, error)        // the link that has an address
-	Underlay       func(netip.Addr) (tunnel.Path, error)          // the ways to other hosts, from an address
-	Path           func(from, to netip.Addr) (tunnel.Path, error) // the way to one of them
+	Underlay       func(netip.Addr) (tunnel.Path, error)          // the path to other hosts in general, from an address
+	Path           func(from, to netip.Addr) (tunnel.Path, error) // the path to one host
 	Link           func(name string) (*net.Interface, error)
 	Statfs         func(dir string) (unix.Statfs_t, error)
 }
 
+// ThisMachine returns the Machine of this host. Most of its functions need root.
 func ThisMachine() Machine {
 	return Machine{Root: "/", TUN: tap.ProbeTUN, Veth: tap.ProbeVeth, Redirect: tap.ProbeRedirect,
 		Sockets: tunnel.ProbeSockets, Bind: tunnel.ProbePort, PortUser: tunnel.PortUser,
@@ -42,6 +43,7 @@ func ThisMachine() Machine {
 		Statfs: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
 }
 
+// linkWithAddr returns the link that has an address; tunnel.ErrNoAddress if none has.
 func linkWithAddr(a netip.Addr) (net.Interface, error) {
 	links, err := net.Interfaces()
 	for _, l := range links {
@@ -58,7 +60,7 @@ func linkWithAddr(a netip.Addr) (net.Interface, error) {
 	return net.Interface{}, fmt.Errorf("%w %s", tunnel.ErrNoAddress, a)
 }
 
-// sysctl is a kernel setting, "" where the kernel has none.
+// sysctl returns a kernel setting by its path below /proc/sys, "" if there is none.
 func (m Machine) sysctl(name string) string {
 	b, _ := os.ReadFile(filepath.Join(m.Root, "proc/sys", name))
 	return strings.TrimSpace(string(b))
@@ -69,7 +71,7 @@ func (m Machine) hasLink(name string) bool {
 	return err == nil
 }
 
-// moduleRemedy says how to get a part of the kernel that is missing.
+// moduleRemedy says how to load kernel modules that are missing. modules are names with spaces between.
 func (m Machine) moduleRemedy(modules string) string {
 	release := m.sysctl("kernel/osrelease")
 	if _, err := os.Stat(filepath.Join(m.Root, "lib/modules", release)); err != nil {
@@ -84,7 +86,7 @@ func (d *Doctor) examineKernel(report func(Finding)) {
 	report(checkTUN(t, err, d.moduleRemedy("tun")))
 	noVeth := d.Veth()
 	report(checkProbe("veth", "a pair can be made", noVeth, d.moduleRemedy("veth")))
-	if err == nil && t.Header && noVeth == nil { // it is made of both
+	if err == nil && t.Header && noVeth == nil { // the test needs a TAP and a veth pair
 		report(checkProbe("tc", "frames pass from a veth to a TAP and back by ingress, u32, mirred", d.Redirect(),
 			d.moduleRemedy("sch_ingress cls_u32 act_mirred")+"; or make networks with -o tapestry.attach=tap"))
 	}
@@ -95,6 +97,7 @@ func (d *Doctor) examineKernel(report func(Finding)) {
 	}
 }
 
+// checkTUN checks TAPs and the offloads that they take. load is the remedy if the kernel has no tun driver.
 func checkTUN(t tap.TUN, err error, load string) Finding {
 	f := Finding{Check: "tun", State: Fail}
 	var node *tap.NodeError
@@ -119,7 +122,7 @@ func checkTUN(t tap.TUN, err error, load string) Finding {
 	return f
 }
 
-// checkProbe is of what either works or gives an error.
+// checkProbe is the finding of a probe that either works or returns an error.
 func checkProbe(check, works string, err error, remedy string) Finding {
 	switch {
 	case err == nil:
@@ -132,6 +135,7 @@ func checkProbe(check, works string, err error, remedy string) Finding {
 	return Finding{check, Fail, err.Error(), remedy}
 }
 
+// checkUDPOffload checks UDP_SEGMENT and UDP_GRO (udp(7)).
 func checkUDPOffload(s tunnel.Sockets, err error) Finding {
 	f := Finding{Check: "udp", State: Warn, Remedy: "take a kernel from 5.0 on; tapestry works without, slower"}
 	switch {
@@ -147,6 +151,7 @@ func checkUDPOffload(s tunnel.Sockets, err error) Finding {
 	return f
 }
 
+// checkBuffers checks the sizes that the kernel granted to socket buffers.
 func checkBuffers(s tunnel.Sockets) Finding {
 	f := Finding{Check: "buffers", State: OK, Seen: fmt.Sprintf("%d KiB to receive, %d KiB to send", s.Receive>>10, s.Send>>10)}
 	if s.Receive < s.Wanted || s.Send < s.Wanted {
@@ -157,16 +162,17 @@ func checkBuffers(s tunnel.Sockets) Finding {
 	return f
 }
 
+// examineUnderlay checks the VTEP, its link, the VXLAN port, and the settings that docker_gwbridge needs.
 func (d *Doctor) examineUnderlay(status api.Status, report func(Finding)) {
 	var err error
 	if !d.VTEP.IsValid() {
 		d.VTEP, err = d.DefaultAddr()
 	}
-	var way tunnel.Path
+	var path tunnel.Path
 	if err == nil {
-		way, err = d.Underlay(d.VTEP)
+		path, err = d.Underlay(d.VTEP)
 	}
-	report(checkUnderlay(d.VTEP, way, err, d.supervisor))
+	report(checkUnderlay(d.VTEP, path, err, d.supervisor))
 	if d.VTEP.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}
@@ -186,31 +192,32 @@ func (d *Doctor) examineUnderlay(status api.Status, report func(Finding)) {
 	report(checkForward(d.sysctl("net/ipv4/ip_forward"), gateway, d.info.FirewallBackend.Driver))
 }
 
-// checkUnderlay is of this host's address and the link by which other hosts are reached: err is why they are not.
-func checkUnderlay(vtep netip.Addr, way tunnel.Path, err error, by docker.Supervisor) Finding {
+// checkUnderlay checks this host's VTEP and the path from it to other hosts. err is why there is none.
+func checkUnderlay(vtep netip.Addr, path tunnel.Path, err error, by docker.Supervisor) Finding {
 	const ipv6 = ether.MinMTUv6
 	switch {
 	case err != nil && !vtep.IsValid():
 		return Finding{"underlay", Warn, err.Error(), by.Flags("--vtep ADDR") + ", if networks shall span hosts"}
 	case errors.Is(err, tunnel.ErrNoAddress):
 		return Finding{"underlay", Fail, err.Error(), by.Flags("--vtep ADDR") + ", with one of the addresses that `ip -brief address` shows"}
-	case err != nil && way.Link != "":
-		return Finding{"underlay", Fail, fmt.Sprintf("%s: %v", vtep, err), fmt.Sprintf("ip link set %s up; without a carrier, see what it is connected to", way.Link)}
+	case err != nil && path.Link != "":
+		return Finding{"underlay", Fail, fmt.Sprintf("%s: %v", vtep, err), fmt.Sprintf("ip link set %s up; without a carrier, see what it is connected to", path.Link)}
 	case err != nil:
 		return Finding{"underlay", Fail, err.Error(), "ip route"}
-	case way.MTU == 0:
+	case path.MTU == 0:
 		return Finding{Check: "underlay", State: OK, Seen: fmt.Sprintf("%s, no default route: the route to each peer tells its MTU", vtep)}
 	}
-	room := way.MTU - tunnel.Overhead(vtep.Is6())
-	f := Finding{Check: "underlay", State: OK, Seen: fmt.Sprintf("%s by %s, MTU %d: room for %d in a network with a VNI", vtep, way.Link, way.MTU, room)}
+	room := path.MTU - tunnel.Overhead(vtep.Is6())
+	f := Finding{Check: "underlay", State: OK, Seen: fmt.Sprintf("%s by %s, MTU %d: room for %d in a network with a VNI", vtep, path.Link, path.MTU, room)}
 	if room < ipv6 {
-		f.State, f.Remedy = Warn, fmt.Sprintf("ip link set %s mtu 1500, if what it is connected to can take that", way.Link)
+		f.State, f.Remedy = Warn, fmt.Sprintf("ip link set %s mtu 1500, if what it is connected to can take that", path.Link)
 		f.Seen += fmt.Sprintf(", IPv6 needs %d", ipv6)
 	}
 	return f
 }
 
-// checkPort is of the VXLAN port: err and holder are what an attempt to bind it gave, unless the tunnel is open.
+// checkPort checks the VXLAN port. err is the error of binding it, nil if the tunnel is open; holder is what has it, "" if that
+// is not known.
 func checkPort(port uint16, s api.Status, err error, holder string, by docker.Supervisor) Finding {
 	const firewall = "; whether firewalls let it pass cannot be seen from here"
 	f := Finding{Check: "port", State: Warn}
@@ -234,8 +241,9 @@ func checkPort(port uint16, s api.Status, err error, holder string, by docker.Su
 	return f
 }
 
-// checkBridge is of br_netfilter. tapestry's frames cross no bridge; but Docker keeps the containers of
-// different networks apart on docker_gwbridge by iptables, and makes that bridge only where it can.
+// checkBridge checks br_netfilter. tapestry's frames cross no bridge, but Docker separates the containers of different networks
+// on docker_gwbridge by iptables rules, and these see bridged frames only with br_netfilter. call is the setting
+// bridge-nf-call-iptables, gateway whether docker_gwbridge exists.
 func checkBridge(call string, gateway bool, load string) Finding {
 	f := Finding{Check: "br_netfilter", State: Warn}
 	switch {
@@ -255,8 +263,8 @@ func checkBridge(call string, gateway bool, load string) Finding {
 	return f
 }
 
-// checkForward is of IPv4 forwarding. firewall is what Docker writes its rules with: with nftables it turns forwarding on
-// for no bridge, and makes none without it, unless dockerd runs with --ip-forward=false.
+// checkForward checks IPv4 forwarding. firewall is Docker's backend, "" if it is not known: with nftables Docker does not turn
+// forwarding on, and makes no bridge without it, unless dockerd runs with --ip-forward=false.
 func checkForward(forward string, gateway bool, firewall string) Finding {
 	switch {
 	case forward == "0" && !gateway && firewall == "nftables":

@@ -20,7 +20,8 @@ import (
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// identify asks Docker what it has, and finds out who supervises the daemon that is examined, and with which flags.
+// identify asks Docker for its plugins, and finds out what runs the daemon, a managed plugin or not, and with which flags.
+// statusErr is why the daemon does not answer.
 func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.Status, statusErr error) {
 	if d.Name == "" {
 		d.Name = "tapestry"
@@ -51,8 +52,8 @@ func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.
 	}
 }
 
-// findSupervisor is that of the daemon that answers, or that is where it would answer. Where none does, it is the only plugin
-// there is, unless another daemon was asked for or has left its socket.
+// findSupervisor returns what runs the daemon that answers, or the one whose socket was asked for. If there is neither, it is the
+// only plugin that is installed, unless the socket of a daemon outside of Docker exists.
 func (d *Doctor) findSupervisor(statusErr error) docker.Supervisor {
 	id := client.PluginOf(d.At())
 	if statusErr != nil && d.At() == "" && len(d.plugins) == 1 {
@@ -68,9 +69,10 @@ func (d *Doctor) findSupervisor(statusErr error) docker.Supervisor {
 	return docker.Supervisor{Plugin: docker.Plugin{ID: id, Enabled: true}}
 }
 
-// errUnit is of a supervisor that is no plugin: what its daemon was started with is not known.
+// errNotManaged is the error for a daemon that is no managed plugin: its flags are not known.
 var errNotManaged = errors.New("no managed plugin")
 
+// flagsOf returns a function that gives the value of a flag of the plugin's daemon, or errNotManaged, or RunFlags' error.
 func (d *Doctor) flagsOf(by docker.Supervisor) (value func(flag string) string, err error) {
 	if !by.Managed() {
 		return nil, errNotManaged
@@ -78,10 +80,10 @@ func (d *Doctor) flagsOf(by docker.Supervisor) (value func(flag string) string, 
 	return d.RunFlags(by.Plugin)
 }
 
-// unitSocket is where Docker finds the driver of a daemon that is no managed plugin.
+// unitSocket returns the path by which Docker finds the driver of a daemon that is no managed plugin.
 func (d *Doctor) unitSocket() string { return filepath.Join(d.PluginDir, d.Name+".sock") }
 
-// pluginStateDir is where a plugin's files in /var/lib/tapestry are on this host.
+// pluginStateDir returns where on this host Docker keeps the /var/lib/tapestry of a plugin.
 func (d *Doctor) pluginStateDir(p docker.Plugin) string {
 	root := d.info.DockerRootDir
 	if root == "" {
@@ -90,12 +92,12 @@ func (d *Doctor) pluginStateDir(p docker.Plugin) string {
 	return filepath.Join(root, "plugins", p.ID, "propagated-mount")
 }
 
-// examinePlugin is of the driver as Docker finds it: managed plugins, and the socket of a daemon that is none.
+// examinePlugin checks the driver as Docker finds it: managed plugins, and the socket of a daemon that is none.
 func (d *Doctor) examinePlugin(ctx context.Context, report func(Finding)) {
 	running := ""
 	for _, p := range d.plugins {
 		m := pluginState{Supervisor: docker.Supervisor{Plugin: p}}
-		m.networks, _ = fabric.CheckState(d.pluginStateDir(p)) // the state line tells of torn ones
+		m.networks, _ = fabric.CheckState(d.pluginStateDir(p)) // checkState reports damaged records
 		m.startErr, m.startTime = readErrorFile(filepath.Join(d.pluginStateDir(p), "error"))
 		if _, err := d.RunFlags(p); err != nil && m.startErr == "" {
 			m.startErr = err.Error()
@@ -126,7 +128,7 @@ func (d *Doctor) examinePlugin(ctx context.Context, report func(Finding)) {
 	}
 }
 
-// pluginState is what is seen of a managed plugin.
+// pluginState is what was found out about a managed plugin.
 type pluginState struct {
 	docker.Supervisor
 	activateErr         error  // why it does not answer though it is enabled
@@ -168,8 +170,8 @@ func (m pluginState) check() Finding {
 	return f
 }
 
-// checkMissing is of the networks that Docker has with a driver that is tapestry, and no daemon has. known are the ids of
-// those that the examined daemon has, nil if it does not answer; used tells whether containers of this host are on one.
+// checkMissing reports the networks that Docker has with tapestry as their driver, and that no daemon has. known are the ids of
+// those that the examined daemon has, nil if it does not answer; used reports whether containers of this host are on a network.
 func (d *Doctor) checkMissing(all []docker.Network, known map[string]bool, used func(id string) (bool, error)) (lost []Finding) {
 	driver := d.supervisor.Driver(d.Name)
 	_, noUnit := os.Lstat(d.unitSocket())

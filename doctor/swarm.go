@@ -14,8 +14,8 @@ import (
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// checkSwarm is of the daemon's flags beside Docker's Swarm. Off a Swarm it has something to say only of a scope that this
-// Docker cannot do.
+// checkSwarm checks whether the daemon's flags fit Docker's Swarm. tunnel is the tunnel's state. On a host in no Swarm it only
+// reports a scope that this version of Docker does not support there.
 func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 	i := d.info
 	if !i.InSwarm() {
@@ -28,7 +28,7 @@ func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 	if port := i.DataPathPort(); d.Port == port {
 		f := Finding{"swarm", Fail, fmt.Sprintf("UDP %d is the port of Swarm's own overlay networks too: only one of them and tapestry's can have it", port),
 			d.supervisor.Flags("--vxlan-port 8472") + ", on every host"}
-		if tunnel != "open" && tunnel != "down" { // no network wants it now
+		if tunnel != "open" && tunnel != "down" { // no network needs the port now
 			f.State = Warn
 		}
 		if i.Swarm.Cluster == nil {
@@ -58,13 +58,13 @@ func (d *Doctor) checkSwarm(tunnel string) (all []Finding) {
 	return all
 }
 
-// dockerMajor is the first number of a version, 0 of one that has none.
+// dockerMajor returns the first number of a version, 0 if it does not begin with one.
 func dockerMajor(version string) int {
 	major, _ := strconv.Atoi(regexp.MustCompile(`^\d+`).FindString(version))
 	return major
 }
 
-// checkNodes holds the Swarm's nodes that Docker knows against those that the daemon was told of.
+// checkNodes compares the Swarm's nodes that Docker knows with those that the daemon knows.
 func checkNodes(docker, known []netip.Addr) Finding {
 	var missing []string
 	for _, a := range docker {
@@ -80,7 +80,7 @@ func checkNodes(docker, known []netip.Addr) Finding {
 	return Finding{Check: "nodes", State: OK, Seen: fmt.Sprintf("the daemon knows the Swarm's other nodes that Docker knows (%d)", len(docker))}
 }
 
-// examineNodes is of a daemon whose networks follow the Swarm's nodes.
+// examineNodes runs checkNodes if the daemon is a managed plugin on a node of a Swarm: other daemons have no such networks.
 func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, report func(Finding)) {
 	if !d.supervisor.Managed() || !d.info.InSwarm() {
 		return
@@ -90,7 +90,7 @@ func (d *Doctor) examineNodes(ctx context.Context, names *docker.Engine, report 
 		report(Finding{"nodes", Warn, "not known: " + err.Error(), d.supervisor.Restart()})
 		return
 	}
-	own, _ := netip.ParseAddr(d.info.Swarm.NodeAddr) // none: none to leave out
+	own, _ := netip.ParseAddr(d.info.Swarm.NodeAddr) // not valid: no address to leave out
 	docker, err := names.SwarmNodes(ctx, d.info, d.supervisor.Driver(d.Name), own, d.VTEP)
 	if err != nil {
 		report(Finding{"nodes", Warn, err.Error(), "tapestry doctor, again"})
