@@ -22,17 +22,17 @@ import (
 
 // Client is a command's way to the daemon, and the flags that say where it and Docker are.
 type Client struct {
-	Socket     string // --api-socket; "": the daemon is looked for in places
-	Places     Places
-	DockerHost string // --docker-host
+	Socket      string // --api-socket; "": the daemon is looked for in places
+	SearchPaths SearchPaths
+	DockerHost  string // --docker-host
 
 	// PluginNames gives what Docker calls managed plugins, by their ids, in the same order, "" for one that it does not
 	// know; nil: nobody knows that. The error is of a Docker that cannot be asked.
 	PluginNames func(ctx context.Context, ids []string) ([]string, error)
 
-	mu    sync.Mutex
-	found string // the socket in places at which the daemon is; "": none yet; guarded by mu
-	pid   int    // of the daemon, as this command sees it; guarded by mu
+	mu          sync.Mutex
+	foundSocket string // the socket in places at which the daemon is; "": none yet; guarded by mu
+	pid         int    // of the daemon, as this command sees it; guarded by mu
 }
 
 func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
@@ -109,7 +109,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, answer any
 		return nil
 	}
 	if err := json.Unmarshal(text, answer); err != nil {
-		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.At(), err)
+		return fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.SocketPath(), err)
 	}
 	return nil
 }
@@ -122,26 +122,26 @@ func (c *Client) noDaemon(err error) error {
 	if f := (*exit.Error)(nil); errors.As(err, &f) {
 		return f // of the search
 	}
-	at := c.At()
+	at := c.SocketPath()
 	if errors.Is(err, fs.ErrPermission) {
 		return exit.Errorf(exit.NoDaemon, "no permission to talk to the daemon at %s: run this as root, or as a member of its --api-group", at)
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return exit.Errorf(exit.NoDaemon, "the daemon at %s does not answer in time: see its log (%s)", at, c.Log())
+		return exit.Errorf(exit.NoDaemon, "the daemon at %s does not answer in time: see its log (%s)", at, c.LogCommand())
 	}
 	var dial *net.OpError
 	if !errors.As(err, &dial) || dial.Op != "dial" {
-		return exit.Errorf(exit.NoDaemon, "what answers at %s hangs up: see the daemon's log (%s): %w", at, c.Log(), exit.WithoutURL(err))
+		return exit.Errorf(exit.NoDaemon, "what answers at %s hangs up: see the daemon's log (%s): %w", at, c.LogCommand(), exit.WithoutURL(err))
 	}
-	return exit.Errorf(exit.NoDaemon, "%w at %s: start one: %s", ErrNoDaemon, at, startOne)
+	return exit.Errorf(exit.NoDaemon, "%w at %s: start one: %s", ErrNoDaemon, at, howToStart)
 }
 
-// Log is where the log of this client's daemon is.
-func (c *Client) Log() string { return LogOf(PluginOf(c.At())) }
+// LogCommand is where the log of this client's daemon is.
+func (c *Client) LogCommand() string { return LogCommand(PluginID(c.SocketPath())) }
 
-// LogOf is where the log of a daemon is: of a managed plugin's by its id, else ("") of the unit.
-func LogOf(plugin string) string {
+// LogCommand is where the log of a daemon is: of a managed plugin's by its id, else ("") of the unit.
+func LogCommand(plugin string) string {
 	if plugin == "" {
 		return "journalctl -u tapestry"
 	}
@@ -156,11 +156,11 @@ func errorOf(status int, text []byte) error {
 	}
 	switch status {
 	case http.StatusBadRequest:
-		return exit.With(exit.Usage, errors.New(e.Error))
+		return exit.WithCode(exit.Usage, errors.New(e.Error))
 	case http.StatusNotFound:
-		return exit.With(exit.NoTarget, errors.New(e.Error))
+		return exit.WithCode(exit.NoTarget, errors.New(e.Error))
 	}
-	return exit.With(exit.No, errors.New(e.Error))
+	return exit.WithCode(exit.Failure, errors.New(e.Error))
 }
 
 // Nodes are the nodes of the Swarm that the daemon knows.
@@ -172,7 +172,7 @@ func (c *Client) Nodes(ctx context.Context) (all []netip.Addr, err error) {
 	for _, text := range r.Nodes {
 		a, err := netip.ParseAddr(text)
 		if err != nil {
-			return nil, fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.At(), err)
+			return nil, fmt.Errorf("what answers at %s is no tapestry of this version: %w", c.SocketPath(), err)
 		}
 		all = append(all, a)
 	}

@@ -18,15 +18,15 @@ import (
 )
 
 // Where commands look for a daemon that no --api-socket names: at the usual path, then where the daemon of a managed
-// plugin of Docker listens, which is PluginSockets/ID/PluginAPI.
+// plugin of Docker listens, which is PluginDir/ID/PluginSocketName.
 const (
-	UsualSocket   = "/run/tapestry/tapestry.sock"
-	PluginSockets = "/run/docker/plugins"
-	PluginAPI     = "tapestry-api.sock" // as the plugin's config.json says
+	DefaultSocket    = "/run/tapestry/tapestry.sock"
+	PluginDir        = "/run/docker/plugins"
+	PluginSocketName = "tapestry-api.sock" // as the plugin's config.json says
 )
 
-// places are UsualSocket and PluginSockets; tests have others. Without any, only --api-socket is looked at.
-type Places struct{ Usual, Plugins string }
+// SearchPaths are where to look for a daemon: DefaultSocket and PluginDir; tests have others. With both "" only --api-socket is tried.
+type SearchPaths struct{ Socket, PluginDir string }
 
 // ErrNoDaemon is where nobody listens, errSeveral where more than one does.
 var (
@@ -37,39 +37,39 @@ var (
 // dial connects to the daemon: to --api-socket if there is one, else to the first that is found. The search is the first
 // connection itself, so an ordinary command asks nothing twice; later connections go to the same daemon.
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
-	if at := c.At(); at != "" {
+	if at := c.SocketPath(); at != "" {
 		return DialUnix(ctx, at)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.found != "" { // meanwhile
-		return DialUnix(ctx, c.found)
+	if c.foundSocket != "" { // meanwhile
+		return DialUnix(ctx, c.foundSocket)
 	}
 	conn, at, err := c.search(ctx)
-	c.found = at
+	c.foundSocket = at
 	return conn, err
 }
 
-// At is where the daemon is: --api-socket, or where it was found; "" before the first call.
-func (c *Client) At() string {
+// SocketPath is where the daemon is: --api-socket, or where it was found; "" before the first call.
+func (c *Client) SocketPath() string {
 	if c.Socket != "" {
 		return c.Socket
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.found
+	return c.foundSocket
 }
 
 // search connects to the usual path, or to the only plugin's socket where somebody listens. With an error, at is the
 // socket that is in the way, if one is.
 func (c *Client) search(ctx context.Context) (conn net.Conn, at string, err error) {
-	if c.Places.Usual != "" {
-		conn, err = DialUnix(ctx, c.Places.Usual)
+	if c.SearchPaths.Socket != "" {
+		conn, err = DialUnix(ctx, c.SearchPaths.Socket)
 		if !noListener(err) {
-			return conn, c.Places.Usual, err
+			return conn, c.SearchPaths.Socket, err
 		}
 	}
-	sockets, unseen := c.Places.sockets()
+	sockets, unseen := c.SearchPaths.pluginSockets()
 	var open []string
 	for _, path := range sockets {
 		next, err := DialUnix(ctx, path)
@@ -93,35 +93,35 @@ func (c *Client) search(ctx context.Context) (conn net.Conn, at string, err erro
 		return nil, "", c.several(ctx, open)
 	case unseen != nil:
 		return nil, "", exit.Errorf(exit.NoDaemon, "%w at %s, and whether one runs as a plugin of Docker only root sees: run this as root; or start one: %s",
-			ErrNoDaemon, c.Places.Usual, startOne)
+			ErrNoDaemon, c.SearchPaths.Socket, howToStart)
 	}
-	return nil, "", exit.Errorf(exit.NoDaemon, "%w at %s, nor as a plugin of Docker (%s): start one: %s", ErrNoDaemon, c.Places.Usual,
-		filepath.Join(c.Places.Plugins, "*", PluginAPI), startOne)
+	return nil, "", exit.Errorf(exit.NoDaemon, "%w at %s, nor as a plugin of Docker (%s): start one: %s", ErrNoDaemon, c.SearchPaths.Socket,
+		filepath.Join(c.SearchPaths.PluginDir, "*", PluginSocketName), howToStart)
 }
 
-const startOne = "`tapestry run` as root, `systemctl start tapestry`, or `docker plugin enable tapestry`"
+const howToStart = "`tapestry run` as root, `systemctl start tapestry`, or `docker plugin enable tapestry`"
 
-// sockets are where daemons of managed plugins may listen, in order. The error is that they cannot be seen.
-func (p Places) sockets() (paths []string, err error) {
-	if p.Plugins == "" {
+// pluginSockets are where daemons of managed plugins may listen, in order. The error is that they cannot be seen.
+func (p SearchPaths) pluginSockets() (paths []string, err error) {
+	if p.PluginDir == "" {
 		return nil, nil
 	}
-	all, err := os.ReadDir(p.Plugins)
+	all, err := os.ReadDir(p.PluginDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, e := range all {
 		if e.IsDir() {
-			paths = append(paths, filepath.Join(p.Plugins, e.Name(), PluginAPI))
+			paths = append(paths, filepath.Join(p.PluginDir, e.Name(), PluginSocketName))
 		}
 	}
 	return paths, err
 }
 
-// Others are the paths where daemons may listen, without that of this client's.
-func (c *Client) Others() []string {
-	sockets, _ := c.Places.sockets() // who may not see them can use none of them
-	return slices.DeleteFunc(append([]string{c.Places.Usual}, sockets...), func(path string) bool { return path == "" || path == c.At() })
+// OtherSockets are the paths where daemons may listen, without that of this client's.
+func (c *Client) OtherSockets() []string {
+	sockets, _ := c.SearchPaths.pluginSockets() // who may not see them can use none of them
+	return slices.DeleteFunc(append([]string{c.SearchPaths.Socket}, sockets...), func(path string) bool { return path == "" || path == c.SocketPath() })
 }
 
 // noListener tells whether a connection failed since nobody listens: there is no socket, or one whose daemon has ended.
@@ -137,7 +137,7 @@ func DialUnix(ctx context.Context, path string) (net.Conn, error) {
 func (c *Client) several(ctx context.Context, paths []string) error {
 	named := paths
 	if c.PluginNames != nil {
-		names, err := c.PluginNames(ctx, api.Map(paths, PluginOf))
+		names, err := c.PluginNames(ctx, api.Map(paths, PluginID))
 		if err != nil {
 			return err
 		}
@@ -152,10 +152,10 @@ func (c *Client) several(ctx context.Context, paths []string) error {
 	return exit.Errorf(exit.Usage, "%w: %s: name one by --api-socket PATH", errSeveral, strings.Join(named, ", "))
 }
 
-// PluginOf is the id of the managed plugin whose daemon listens at path, "" of another daemon.
-func PluginOf(path string) string {
+// PluginID is the id of the managed plugin whose daemon listens at path, "" of another daemon.
+func PluginID(path string) string {
 	id := filepath.Base(filepath.Dir(path))
-	if filepath.Base(path) != PluginAPI || !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(id) {
+	if filepath.Base(path) != PluginSocketName || !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(id) {
 		return ""
 	}
 	return id

@@ -15,12 +15,12 @@ import (
 
 // A Stream is what the daemon sends of a capture, or of the recorder.
 type Stream struct {
-	C      *Client
+	Client *Client
 	ID     string // of the capture
 	Body   io.ReadCloser
 	Reader *pcapng.Reader
 
-	Told func(*pcapng.Interface) // is told of every port that the stream tells of; nil: nobody is
+	OnInterface func(*pcapng.Interface) // is told of every port that the stream tells of; nil: nobody is
 
 	Since, Until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
 }
@@ -53,7 +53,7 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 		}
 		return nil, errorOf(resp.StatusCode, text)
 	}
-	s := &Stream{C: c, ID: resp.Header.Get(api.CaptureIDHeader), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
+	s := &Stream{Client: c, ID: resp.Header.Get(api.CaptureIDHeader), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
 	s.Since, _ = strconv.ParseInt(resp.Header.Get(api.SinceHeader), 10, 64)
 	s.Until, _ = strconv.ParseInt(resp.Header.Get(api.UntilHeader), 10, 64)
 	return s, nil
@@ -62,25 +62,25 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 // Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.
 func (s *Stream) Next() (pcapng.Block, error) {
 	b, err := s.Reader.Next()
-	if i, ok := b.(*pcapng.Interface); ok && s.Told != nil {
-		s.Told(i)
+	if i, ok := b.(*pcapng.Interface); ok && s.OnInterface != nil {
+		s.OnInterface(i)
 	}
 	return b, err
 }
 
 // Change replaces what the running capture looks at.
 func (s *Stream) Change(ctx context.Context, what api.CaptureChange) error {
-	return s.C.Call(ctx, http.MethodPatch, api.CapturePath(s.ID), what, nil)
+	return s.Client.Call(ctx, http.MethodPatch, api.CapturePath(s.ID), what, nil)
 }
 
 // Stop ends the capture. What was seen until now still comes, and then the end.
 func (s *Stream) Stop(ctx context.Context) error {
-	return s.C.Call(ctx, http.MethodDelete, api.CapturePath(s.ID), nil, nil)
+	return s.Client.Call(ctx, http.MethodDelete, api.CapturePath(s.ID), nil, nil)
 }
 
-// Books reads the counts.
-func (s *Stream) Books(ctx context.Context) (b api.CaptureStats, err error) {
-	return b, s.C.Call(ctx, http.MethodGet, api.CapturePath(s.ID), nil, &b)
+// Stats reads the counts.
+func (s *Stream) Stats(ctx context.Context) (b api.CaptureStats, err error) {
+	return b, s.Client.Call(ctx, http.MethodGet, api.CapturePath(s.ID), nil, &b)
 }
 
 // Close hangs up; a capture that still runs ends.

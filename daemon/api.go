@@ -19,8 +19,8 @@ import (
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// Host is what the API asks of *fabric.Fabric.
-type Host interface {
+// Fabric is what the API asks of *fabric.Fabric.
+type Fabric interface {
 	Status() fabric.Status
 	Networks() []fabric.NetworkView
 	Ports(network string) []fabric.PortView
@@ -37,7 +37,7 @@ type Host interface {
 
 // API answers the commands on this host. Networks are named by their whole id; answers are sorted.
 type API struct {
-	Host    Host
+	Fabric  Fabric
 	Log     *slog.Logger
 	Name    string // of the driver
 	Scope   string // of its networks: local or global
@@ -52,20 +52,20 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET "+api.StatusPath, a.status)
 	mux.HandleFunc("GET "+api.NetworksPath, a.networks)
 	mux.HandleFunc("DELETE "+api.NetworksPath+"/{id}", a.forget)
-	mux.HandleFunc("GET "+api.PortsPath, list(a, a.Host.Ports, toPort, func(x, y api.Port) int {
+	mux.HandleFunc("GET "+api.PortsPath, list(a, a.Fabric.Ports, toPort, func(x, y api.Port) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Kind, y.Kind), strings.Compare(x.Name, y.Name))
 	}))
-	mux.HandleFunc("GET "+api.EntriesPath, list(a, a.Host.Entries, toEntry, func(x, y api.Entry) int {
+	mux.HandleFunc("GET "+api.EntriesPath, list(a, a.Fabric.Entries, toEntry, func(x, y api.Entry) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), slices.Compare(x.MAC[:], y.MAC[:]))
 	}))
-	mux.HandleFunc("GET "+api.PeersPath, list(a, a.Host.Peers, toPeer, func(x, y api.Peer) int {
+	mux.HandleFunc("GET "+api.PeersPath, list(a, a.Fabric.Peers, toPeer, func(x, y api.Peer) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
 	}))
-	mux.HandleFunc("POST "+api.PeerChangePath("add"), a.change(a.Host.AddPeer))
-	mux.HandleFunc("POST "+api.PeerChangePath("rm"), a.change(a.Host.RemovePeer))
+	mux.HandleFunc("POST "+api.PeerChangePath("add"), a.change(a.Fabric.AddPeer))
+	mux.HandleFunc("POST "+api.PeerChangePath("rm"), a.change(a.Fabric.RemovePeer))
 	mux.HandleFunc("POST "+api.PeersTestPath, a.test)
 	if a.Captures != nil {
-		a.Captures.Routes(mux)
+		a.Captures.Register(mux)
 	}
 	a.nodeRoutes(mux)
 	a.faultRoutes(mux)
@@ -74,7 +74,7 @@ func (a *API) Handler() http.Handler {
 }
 
 func (a *API) status(w http.ResponseWriter, _ *http.Request) {
-	s := a.Host.Status()
+	s := a.Fabric.Status()
 	r := api.Status{Name: a.Name, Scope: a.Scope, Version: a.Version, StartedAt: a.Started.Truncate(time.Second),
 		UptimeSeconds: int64(time.Since(a.Started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
@@ -91,7 +91,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *API) networks(w http.ResponseWriter, _ *http.Request) {
-	all := api.Map(a.Host.Networks(), toNetwork)
+	all := api.Map(a.Fabric.Networks(), toNetwork)
 	slices.SortFunc(all, func(x, y api.Network) int { return strings.Compare(x.ID, y.ID) })
 	reply(w, http.StatusOK, all)
 }
@@ -100,7 +100,7 @@ func (a *API) networks(w http.ResponseWriter, _ *http.Request) {
 func list[V, R any](a *API, read func(network string) []V, to func(V) R, order func(x, y R) int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		network := r.URL.Query().Get("network")
-		if network != "" && !slices.ContainsFunc(a.Host.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
+		if network != "" && !slices.ContainsFunc(a.Fabric.Networks(), func(n fabric.NetworkView) bool { return n.ID == network }) {
 			reply(w, http.StatusNotFound, api.Error{Error: "no network " + api.ShortID(network)})
 			return
 		}
@@ -130,14 +130,14 @@ func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPo
 // forget answers networks rm.
 func (a *API) forget(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	a.changed(w, r, a.Host.ForgetNetwork(r.Context(), id), id)
+	a.changed(w, r, a.Fabric.ForgetNetwork(r.Context(), id), id)
 }
 
 // test answers doctor, within the time that a client waits.
 func (a *API) test(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	tests, err := a.Host.TestPeers(ctx)
+	tests, err := a.Fabric.TestPeers(ctx)
 	answer := api.PeerTests{Tests: api.Map(tests, toTest)}
 	if err != nil {
 		answer.Why = err.Error()

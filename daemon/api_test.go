@@ -13,8 +13,8 @@ import (
 
 // What no command of this version sends, but another program may.
 func TestAPIRefuses(t *testing.T) {
-	h := fake.NewHost()
-	a := (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
+	h := fake.NewFabric()
+	a := (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
 	for _, c := range []struct {
 		name, method, path, body string
 		status                   int

@@ -16,9 +16,9 @@ import (
 // over: from then on it is a capture like any other.
 
 const (
-	maxArmed = 16        // at once, armed or kept
-	keepFor  = time.Hour // after the container's end
-	allWord  = "all"     // instead of a filter: every frame
+	maxArmed   = 16        // at once, armed or kept
+	keepArmed  = time.Hour // after the container's end
+	everyFrame = "all"     // instead of a filter: every frame
 )
 
 // Arm begins the capture of an endpoint that is about to come.
@@ -35,16 +35,16 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 	if strings.TrimSpace(expr) == "" {
 		return errors.New("want a filter as of tcpdump, or all for every frame")
 	}
-	if expr != allWord {
+	if expr != everyFrame {
 		a.Filter.Expr = expr
 	}
 	var err error
 	if a.match, err = compileFilter(&a.Filter); err != nil {
 		return cmp.Or(errors.Unwrap(err), err) // the filter has been said
 	}
-	a.targets = readTargets(&a.Targets)
+	a.targets = parseTargets(&a.Targets)
 	c.disarm(endpoint)
-	c.makeRoom()
+	c.dropKept()
 	_, err = c.open(a, api.Credentials{UID: -1, PID: -1})
 	return err
 }
@@ -63,16 +63,16 @@ func (c *Captures) armed() (all []*session) {
 // awaitsReader tells whether a capture has no reader yet.
 func (s *session) awaitsReader() bool {
 	state := *s.state.Load()
-	return s.length.Load() == 0 && (state == "armed" || state == "kept")
+	return s.lasted.Load() == 0 && (state == "armed" || state == "kept")
 }
 
-// makeRoom drops what was kept long enough, and the oldest of it if the next one would be too many.
-func (c *Captures) makeRoom() {
+// dropKept drops what was kept long enough, and the oldest of it if the next one would be too many.
+func (c *Captures) dropKept() {
 	c.mu.Lock()
 	var gone []*session
 	left := c.armed()
 	for _, s := range left {
-		old := time.Since(time.Unix(0, s.left.Load())) > keepFor
+		old := time.Since(time.Unix(0, s.detachedAt.Load())) > keepArmed
 		if *s.state.Load() == "kept" && (old || len(left)-len(gone) >= maxArmed) {
 			gone = append(gone, s)
 			s.stop("stopped") // so nobody takes it any more
@@ -100,7 +100,7 @@ func (c *Captures) disarm(endpoint string) {
 	var empty []*session
 	for _, s := range c.all {
 		switch {
-		case s.endpoint != endpoint || s.length.Load() != 0 || *s.state.Load() == "kept":
+		case s.endpoint != endpoint || s.lasted.Load() != 0 || *s.state.Load() == "kept":
 		case !s.awaitsReader():
 			s.stop("container")
 		default:
@@ -111,7 +111,7 @@ func (c *Captures) disarm(endpoint string) {
 				continue
 			}
 			kept := "kept"
-			s.left.Store(time.Now().UnixNano())
+			s.detachedAt.Store(time.Now().UnixNano())
 			s.state.Store(&kept)
 		}
 	}
@@ -123,7 +123,7 @@ func (c *Captures) disarm(endpoint string) {
 
 // attach gives a capture without a reader to one: from its first frame on.
 func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, error) {
-	c.makeRoom()
+	c.dropKept()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old := c.all[ask.Attach]
@@ -133,7 +133,7 @@ func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, erro
 	case !old.awaitsReader():
 		return nil, fmt.Errorf("capture %s does not wait for a reader: it has one, or had", old.id)
 	}
-	ask.Targets, ask.Filter, ask.targets, ask.show.Filter = old.ask.Targets, old.ask.Filter, old.ask.targets, old.ask.Filter.Expr
+	ask.Targets, ask.Filter, ask.targets, ask.encode.Filter = old.spec.Targets, old.spec.Filter, old.spec.targets, old.spec.Filter.Expr
 	s := newSession(ask, who)
 	s.id, s.sink, s.began, s.network, s.endpoint = old.id, old.sink, old.began, old.network, old.endpoint
 	if *old.state.Load() == "kept" {

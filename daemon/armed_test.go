@@ -20,7 +20,7 @@ import (
 const lateID = "77aa555555555555555555555555555555555555555555555555555555555555"
 
 // late is a container that comes while captures run, and goes: its port is station 2's in the lens.
-func late(l *fake.Lens, t *testing.T, filter string) daemon.Observer {
+func late(l *fake.CaptureDaemon, t *testing.T, filter string) daemon.Observer {
 	t.Helper()
 	to := daemon.Observer{l.Hub, l.Captures}
 	if err := to.Arm(fake.WideID, lateID, filter); err != nil {
@@ -28,14 +28,14 @@ func late(l *fake.Lens, t *testing.T, filter string) daemon.Observer {
 	}
 	l.Hub.Unplug(l.Ports[2].Number)
 	l.Ports[2].Detach()
-	p := l.Sw.Attach(lateID, fake.Nowhere{}, false, 1514)
+	p := l.Sw.Attach(lateID, fake.DiscardPort{}, false, 1514)
 	to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, VNI: 80, Kind: "container", Name: lateID, Link: "tpc77aa"}, netip.AddrPort{}, netip.AddrPort{})
 	l.Ports[2] = p
 	return to
 }
 
 // attached reads a capture that waits for a reader, and gives the numbers of its frames.
-func attached(l *fake.Lens, t *testing.T, id string, frames uint64) (numbers string, state string) {
+func attached(l *fake.CaptureDaemon, t *testing.T, id string, frames uint64) (numbers string, state string) {
 	t.Helper()
 	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Attach: id, Frames: frames})
 	if err != nil {
@@ -54,7 +54,7 @@ func attached(l *fake.Lens, t *testing.T, id string, frames uint64) (numbers str
 			numbers += fmt.Sprintf("%d ", p.Data[14])
 		}
 	}
-	b, err := s.Books(t.Context())
+	b, err := s.Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func attached(l *fake.Lens, t *testing.T, id string, frames uint64) (numbers str
 // A container's own capture has its frames from the first on, of its filter only; it waits for one reader, who goes on with
 // what comes until the container has gone.
 func TestArmed(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	to := late(l, t, "ether[14] > 2")
 	l.Send(2, 1, 1, 2, 3)
 	l.Send(1, 2, 4)
@@ -119,7 +119,7 @@ func post(c *client.Client, t *testing.T, want api.CaptureRequest) error {
 
 // What a container that has gone sent is kept for a reader; of one that sent nothing, nothing is.
 func TestArmedKept(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	to := late(l, t, "all")
 	l.Send(2, 1, 1, 2)
 	to.Disarm(lateID)
@@ -144,7 +144,7 @@ func TestArmedKept(t *testing.T) {
 
 // A reader may want fewer frames than there are; the capture ends with him.
 func TestArmedLimit(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	late(l, t, "all")
 	l.Send(2, 1, 1, 2, 3)
 	if numbers, state := attached(l, t, "1", 2); numbers != "1 2 " || state != "limit" {
@@ -157,7 +157,7 @@ func TestArmedLimit(t *testing.T) {
 
 // There is room for so many; the oldest of containers that have gone make way, and those of living ones do not.
 func TestArmedBound(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	const most = 16 // at once
 	to := late(l, t, "all")
 	id := func(i int) string { return fmt.Sprintf("%064x", i) }
@@ -190,7 +190,7 @@ func TestArmedBound(t *testing.T) {
 
 // A filter that cannot be is refused, with what is wrong.
 func TestArmedRefused(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	to := daemon.Observer{l.Hub, l.Captures}
 	for filter, want := range map[string]string{" ": "want a filter", "tcp prt 80": "filter", "host web": "web"} {
 		if err := to.Arm(fake.WideID, lateID, filter); err == nil || !strings.Contains(err.Error(), want) {

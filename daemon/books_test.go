@@ -26,12 +26,12 @@ func TestBooksAtLimit(t *testing.T) {
 	defer s.sink.Free()
 	sw.Attach("a", discard{}, false, 1514).Ingress([]ether.Frame{ether.Lend(make([]byte, ether.Headroom+60), ether.Offload{})})
 	balance := func(when string, filtered uint64) {
-		if b := s.books(); b.Seen != 1 || b.Filtered != filtered || b.Accepted != 1-filtered || b.Delivered != 0 || b.Waiting != 1-filtered {
+		if b := s.stats(); b.Seen != 1 || b.Filtered != filtered || b.Accepted != 1-filtered || b.Delivered != 0 || b.Waiting != 1-filtered {
 			t.Errorf("%s: %+v", when, b)
 		}
 	}
 	s.sink.Read(func(*capture.Record) {
-		s.beyond.Add(1)
+		s.beyondLimit.Add(1)
 		balance("meanwhile", 0)
 	})
 	balance("then", 1)

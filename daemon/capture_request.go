@@ -19,7 +19,7 @@ import (
 // captureSpec is a CaptureRequest that was understood.
 type captureSpec struct {
 	api.CaptureRequest
-	show    capture.EncoderOptions
+	encode  capture.EncoderOptions
 	targets capture.Targets
 	match   capture.Match
 
@@ -35,17 +35,17 @@ func parseRequest(w http.ResponseWriter, r *http.Request) (*captureSpec, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read the request: %w", err)
 	}
-	a.show = capture.EncoderOptions{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
-	if a.show.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
+	a.encode = capture.EncoderOptions{Detail: a.Detail || a.Format == "ndjson", Snap: a.Snap, Filter: a.Filter.Expr}
+	if a.encode.Mode, err = capture.ParseMode(cmp.Or(a.Offload, "fix")); err != nil {
 		return nil, err
 	}
-	if a.show.Point, err = capture.ParsePoint(cmp.Or(a.Point, "once")); err != nil {
+	if a.encode.Point, err = capture.ParsePoint(cmp.Or(a.Point, "once")); err != nil {
 		return nil, err
 	}
-	if a.show.View, err = capture.ParseView(cmp.Or(a.View, "inner")); err != nil {
+	if a.encode.View, err = capture.ParseView(cmp.Or(a.View, "inner")); err != nil {
 		return nil, err
 	}
-	if a.show.Annotate, err = capture.ParseAnnotate(cmp.Or(a.Annotate, "drops")); err != nil {
+	if a.encode.Annotate, err = capture.ParseAnnotate(cmp.Or(a.Annotate, "drops")); err != nil {
 		return nil, err
 	}
 	if !slices.Contains([]string{"", "pcapng", "ndjson"}, a.Format) {
@@ -57,13 +57,13 @@ func parseRequest(w http.ResponseWriter, r *http.Request) (*captureSpec, error) 
 	if a.Ring < 0 || a.Ring > api.MaxRing || a.Ring&(a.Ring-1) != 0 || a.Ring > 0 && a.Ring < api.MinRing {
 		return nil, fmt.Errorf("ring %d: want a power of two from 256 KiB to 256 MiB, or 0", a.Ring)
 	}
-	if a.Headers && a.show.Mode == capture.Segment && r.URL.Path == api.CapturesPath {
+	if a.Headers && a.encode.Mode == capture.Segment && r.URL.Path == api.CapturesPath {
 		return nil, errors.New("headers and offload segment: want one of them, what is cut must be whole")
 	}
 	if a.match, err = compileFilter(&a.Filter); err != nil {
 		return nil, err
 	}
-	a.targets = readTargets(&a.Targets)
+	a.targets = parseTargets(&a.Targets)
 	if a.Attach != "" && (a.match != nil || a.targets.Some || a.Drops || a.Headers || a.Ring != 0) {
 		return nil, errors.New("attach: that capture has its targets and its filter, and keeps whole frames")
 	}
@@ -76,8 +76,8 @@ func compileFilter(f *api.Filter) (capture.Match, error) {
 		return nil, nil
 	}
 	names := make(map[string][]netip.Addr)
-	if len(f.Names) > maxNames {
-		return nil, fmt.Errorf("%d names for the filter: want %d at most", len(f.Names), maxNames)
+	if len(f.Names) > maxAddrs {
+		return nil, fmt.Errorf("%d names for the filter: want %d at most", len(f.Names), maxAddrs)
 	}
 	for name, all := range f.Names {
 		for _, text := range all {
@@ -90,13 +90,13 @@ func compileFilter(f *api.Filter) (capture.Match, error) {
 	}
 	addrs := 0 // each is looked for in every frame
 	compiled, err := filter.Compile(f.Expr, func(name string) []netip.Addr {
-		if addrs += len(names[name]); addrs > maxNames {
+		if addrs += len(names[name]); addrs > maxAddrs {
 			return nil
 		}
 		return names[name]
 	})
-	if addrs > maxNames {
-		return nil, fmt.Errorf("the names in the filter stand for %d addresses: want %d at most", addrs, maxNames)
+	if addrs > maxAddrs {
+		return nil, fmt.Errorf("the names in the filter stand for %d addresses: want %d at most", addrs, maxAddrs)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("filter %q: %w", f.Expr, err)
@@ -104,8 +104,8 @@ func compileFilter(f *api.Filter) (capture.Match, error) {
 	return compiled.Match, nil
 }
 
-// readTargets is the targets as the hub has them.
-func readTargets(t *api.Targets) capture.Targets {
+// parseTargets is the targets as the hub has them.
+func parseTargets(t *api.Targets) capture.Targets {
 	set := func(all []string) map[string]bool {
 		m := make(map[string]bool, len(all))
 		for _, x := range all {
@@ -120,7 +120,7 @@ func readTargets(t *api.Targets) capture.Targets {
 
 // targetsText says what is looked at, for the log.
 func targetsText(t api.Targets) string {
-	r := readTargets(&t)
+	r := parseTargets(&t)
 	if !r.Some {
 		return "all"
 	}

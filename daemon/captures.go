@@ -21,8 +21,8 @@ import (
 const (
 	maxCaptures = 32          // at once
 	maxRings    = 1 << 30     // bytes of memory for all of them
-	maxNames    = 1024        // addresses in a filter's names
-	remembered  = time.Minute // a capture's books after its end,
+	maxAddrs    = 1024        // addresses in a filter's names
+	keepEnded   = time.Minute // a capture's books after its end,
 	maxEnded    = 64          // but not of more captures
 )
 
@@ -43,11 +43,11 @@ func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-ch
 	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
 }
 
-func (c *Captures) Routes(mux *http.ServeMux) {
+func (c *Captures) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.CapturesPath, c.start)
 	mux.HandleFunc("GET "+api.CapturesPath, c.list)
 	mux.HandleFunc("GET "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
-		reply(w, http.StatusOK, s.books())
+		reply(w, http.StatusOK, s.stats())
 	}))
 	mux.HandleFunc("PATCH "+api.CapturesPath+"/{id}", c.withCapture(c.change))
 	mux.HandleFunc("DELETE "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
@@ -94,7 +94,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 	defer c.mu.Unlock()
 	runs, memory := 0, ringOf(ask)
 	for _, other := range c.all {
-		if memory += other.sink.Memory(); other.length.Load() == 0 && !other.awaitsReader() {
+		if memory += other.sink.Memory(); other.lasted.Load() == 0 && !other.awaitsReader() {
 			runs++
 		}
 	}
@@ -110,7 +110,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 	}
 	var err error
 	snap := ask.Snap
-	if ask.show.Mode == capture.Segment || ask.show.View != capture.Inner {
+	if ask.encode.Mode == capture.Segment || ask.encode.View != capture.Inner {
 		snap = 0 // what is to be cut must be whole; the stream keeps the first bytes of each piece
 	}
 	if s.sink, err = c.Hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
@@ -127,9 +127,9 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 func (c *Captures) forget() {
 	var ended []*session
 	for id, s := range c.all {
-		switch n := s.length.Load(); {
+		switch n := s.lasted.Load(); {
 		case n == 0:
-		case time.Since(s.began)-time.Duration(n) > remembered:
+		case time.Since(s.began)-time.Duration(n) > keepEnded:
 			delete(c.all, id)
 		default:
 			ended = append(ended, s)
@@ -149,10 +149,10 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
 	w.Header().Set(api.CaptureIDHeader, s.id)
-	out := c.newOutput(w, conn, &s.ask.CaptureRequest)
-	stream := c.Hub.NewEncoder(out.Writer, s.ask.show, s.sink.Selects)
+	out := c.newOutput(w, conn, &s.spec.CaptureRequest)
+	stream := c.Hub.NewEncoder(out.Writer, s.spec.encode, s.sink.Selects)
 
-	seconds := s.ask.Seconds
+	seconds := s.spec.Seconds
 	if seconds == 0 {
 		seconds = api.DefaultCaptureSeconds
 	}
@@ -230,18 +230,18 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 
 // pump writes what there is, up to the limits.
 func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
-	most := s.ask.Bytes
+	most := s.spec.Bytes
 	if most == 0 {
 		most = api.DefaultCaptureBytes
 	}
-	written := s.sink.Stats().Delivered - s.beyond.Load()
+	written := s.sink.Stats().Delivered - s.beyondLimit.Load()
 	n = s.sink.Read(func(r *capture.Record) {
 		if err != nil {
 			return
 		}
-		full := s.ask.Frames > 0 && written >= s.ask.Frames || most > 0 && out.Size()+int64(len(r.Data))+api.PacketOverhead > most
+		full := s.spec.Frames > 0 && written >= s.spec.Frames || most > 0 && out.Size()+int64(len(r.Data))+api.PacketOverhead > most
 		if full {
-			s.beyond.Add(1)
+			s.beyondLimit.Add(1)
 			s.stop("limit")
 			return
 		}
@@ -250,7 +250,7 @@ func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int
 		if err == nil && out.waiting() > 1<<18 {
 			err = out.flush()
 		}
-		if s.ask.Frames > 0 && written == s.ask.Frames {
+		if s.spec.Frames > 0 && written == s.spec.Frames {
 			s.stop("limit")
 		}
 	})
@@ -263,7 +263,7 @@ func (c *Captures) Close(s *session, err error) {
 	s.stop("stopped")
 	broke := ""
 	switch {
-	case errors.Is(err, errUnread):
+	case errors.Is(err, errReaderGone):
 		broke = "gone"
 	case err != nil:
 		broke = "failed"
@@ -272,25 +272,25 @@ func (c *Captures) Close(s *session, err error) {
 	if broke != "" { // whatever was to end it, its reader has not got all
 		s.state.Store(&broke)
 	}
-	s.length.Store(int64(max(1, time.Since(s.began))))
-	b := s.books()
+	s.lasted.Store(int64(max(1, time.Since(s.began))))
+	b := s.stats()
 	s.sink.Free()
-	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.ask.Name,
-		"targets", targetsText(s.ask.Targets), "filter", *s.filter.Load(),
-		"took", time.Duration(s.length.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
-	s.ask = nil
+	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.spec.Name,
+		"targets", targetsText(s.spec.Targets), "filter", *s.filter.Load(),
+		"took", time.Duration(s.lasted.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
+	s.spec = nil
 }
 
 func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.Running()) }
 
 // Running are the books of those that run, in the order in which they began.
 func (c *Captures) Running() []api.CaptureStats {
-	c.makeRoom()
+	c.dropKept()
 	c.mu.Lock()
 	all := []api.CaptureStats{}
 	for _, s := range c.all {
-		if s.length.Load() == 0 {
-			all = append(all, s.books())
+		if s.lasted.Load() == 0 {
+			all = append(all, s.stats())
 		}
 	}
 	c.mu.Unlock()
@@ -325,7 +325,7 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
 		return
 	}
-	if s.length.Load() != 0 {
+	if s.lasted.Load() != 0 {
 		reply(w, http.StatusConflict, api.Error{Error: fmt.Sprintf("capture %s has ended", s.id)})
 		return
 	}
@@ -337,7 +337,7 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	if want.Targets != nil {
-		s.sink.SetTargets(readTargets(want.Targets))
+		s.sink.SetTargets(parseTargets(want.Targets))
 	}
 	who := credentialsOf(r)
 	log := c.log.With("capture", s.id, "uid", who.UID, "pid", who.PID)
@@ -352,4 +352,4 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 }
 
 // errUnread is that nobody reads any more.
-var errUnread = errors.New("the reader is gone")
+var errReaderGone = errors.New("the reader is gone")

@@ -26,7 +26,7 @@ import (
 )
 
 func TestCaptureStream(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	for _, c := range []struct {
 		name  string
 		want  api.CaptureRequest
@@ -55,12 +55,12 @@ func TestCaptureStream(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		ports, numbers, delivered, dropped := fake.Rest(t, s)
+		ports, numbers, delivered, dropped := fake.ReadRest(t, s)
 		frames := slices.Compact(slices.Clone(numbers))
 		if len(ports) != c.ports || !bytes.Equal(numbers, c.got) || dropped != 0 {
 			t.Errorf("%s: ports %.4q, frames %v, %d dropped, want %d ports and %v", c.name, ports, numbers, dropped, c.ports, c.got)
 		}
-		b, err := s.Books(t.Context())
+		b, err := s.Stats(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestCaptureStream(t *testing.T) {
 
 // A port that comes is told of before its first frame, and looked at if it was asked for.
 func TestCaptureGrows(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	const lateID = "1a7e666666666666666666666666666666666666666666666666666666666666"
 	byName := l.Open(t, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{lateID}}})
 	fresh := l.Open(t, api.CaptureRequest{Targets: api.Targets{New: true}})
@@ -91,7 +91,7 @@ func TestCaptureGrows(t *testing.T) {
 		if err := s.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		ports, numbers, _, _ := fake.Rest(t, s)
+		ports, numbers, _, _ := fake.ReadRest(t, s)
 		if len(ports) == 0 || ports[0] != lateID || !bytes.Equal(numbers, []byte{7}) {
 			t.Errorf("%s: ports %.4q, frames %v", name, ports, numbers)
 		}
@@ -108,14 +108,14 @@ func TestCaptureGrows(t *testing.T) {
 	if err := other.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, numbers, _, _ := fake.Rest(t, other); !bytes.Equal(numbers, []byte{9}) {
+	if _, numbers, _, _ := fake.ReadRest(t, other); !bytes.Equal(numbers, []byte{9}) {
 		t.Errorf("after the change: frames %v", numbers)
 	}
 }
 
 // A reader that does not read costs nobody a frame; what it loses is counted, for each port.
 func TestCaptureStuck(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Ring: 1 << 18, Bytes: -1})
 	const frames = 40_000 // more than ring and socket hold
 	for i := range frames {
@@ -146,7 +146,7 @@ func TestCaptureStuck(t *testing.T) {
 			last[b.Interface] = b.Dropped
 		}
 	}
-	b, err := s.Books(t.Context())
+	b, err := s.Stats(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,12 +161,12 @@ func TestCaptureStuck(t *testing.T) {
 
 // When the reader hangs up or the daemon ends, the capture ends.
 func TestCaptureEnds(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	gone, left := l.Open(t, api.CaptureRequest{}), l.Open(t, api.CaptureRequest{})
 	l.Send(1, 2, 1)
 	fake.Must(t, gone.Close())
 	for deadline := time.Now().Add(time.Minute); ; {
-		if b, err := gone.Books(t.Context()); err != nil {
+		if b, err := gone.Stats(t.Context()); err != nil {
 			t.Fatal(err)
 		} else if b.State == "gone" {
 			break
@@ -176,7 +176,7 @@ func TestCaptureEnds(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	go l.End()
-	if _, numbers, delivered, _ := fake.Rest(t, left); !bytes.Equal(numbers, []byte{1}) || delivered != 1 {
+	if _, numbers, delivered, _ := fake.ReadRest(t, left); !bytes.Equal(numbers, []byte{1}) || delivered != 1 {
 		t.Errorf("of the one that was left: frames %v, %d in its books", numbers, delivered)
 	}
 	l.End()
@@ -186,7 +186,7 @@ func TestCaptureEnds(t *testing.T) {
 }
 
 func TestCaptureRefused(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	for want, r := range map[string]api.CaptureRequest{
 		"ring 5": {Ring: 5}, "snap -1": {Snap: -1}, `point "on"`: {Point: "on"}, `view "x"`: {View: "x"}, `offload mode "off"`: {Offload: "off"},
 		`annotate "some"`: {Annotate: "some"}, `format "pcap"`: {Format: "pcap"}, `filter "host"`: {Filter: api.Filter{Expr: "host"}},
@@ -230,7 +230,7 @@ func TestCaptureRefused(t *testing.T) {
 }
 
 func TestRecorderAPI(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	if _, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{}); err == nil || !strings.Contains(err.Error(), "recorder is off") {
 		t.Errorf("a dump of nothing: %v", err)
 	}
@@ -251,7 +251,7 @@ func TestRecorderAPI(t *testing.T) {
 	} {
 		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, c.want)
 		fake.Must(t, err)
-		if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, c.got) {
+		if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, c.got) {
 			t.Errorf("%s: %v, want %v", name, numbers, c.got)
 		}
 		fake.Must(t, s.Close())
@@ -267,7 +267,7 @@ func TestRecorderAPI(t *testing.T) {
 
 // The stream as JSON, for programs that read no pcapng.
 func TestCaptureNDJSON(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	c, err := net.Dial("unix", l.Client.Socket)
 	fake.Must(t, err)
 	defer c.Close()
@@ -288,13 +288,13 @@ func TestCaptureNDJSON(t *testing.T) {
 
 // What an ended capture has cost is given back; its books stay. A change of a running one is in the log, with who asked.
 func TestCaptureLeavesNothing(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.WebID}}, Ring: 1 << 22})
 	l.Send(1, 2, 1)
 	fake.Must(t, s.Change(t.Context(), api.CaptureChange{Targets: &api.Targets{}, Filter: &api.Filter{Expr: "ether[14] = 7"}}))
 	l.Send(2, 9, 7)
 	fake.Must(t, s.Stop(t.Context()))
-	if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, []byte{1, 7}) {
+	if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, []byte{1, 7}) {
 		t.Errorf("frames %v", numbers)
 	}
 	who := fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())
@@ -310,14 +310,14 @@ func TestCaptureLeavesNothing(t *testing.T) {
 	if n := daemon.Memories(l.Captures)["1"]; n != 0 {
 		t.Errorf("an ended capture keeps %d bytes", n)
 	}
-	if b, err := s.Books(t.Context()); err != nil || b.Delivered != 2 || b.Seen != 2 || b.State != "stopped" {
+	if b, err := s.Stats(t.Context()); err != nil || b.Delivered != 2 || b.Seen != 2 || b.State != "stopped" {
 		t.Errorf("its books are %+v, %v", b, err)
 	}
 }
 
 // Names in a filter are bounded: each address is looked for in every frame.
 func TestCaptureNames(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	var many []string
 	for i := range 600 {
 		many = append(many, fmt.Sprintf("10.0.%d.%d", i/250, i%250))
@@ -333,7 +333,7 @@ func TestCaptureNames(t *testing.T) {
 
 // A super-frame is cut also if only the first bytes of its pieces are kept.
 func TestCaptureSegmentSnap(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Offload: "segment", Snap: 100, Frames: 1})
 	const payload = 10 * 1000
 	room := make([]byte, ether.Headroom+54+payload)
@@ -365,11 +365,11 @@ func TestCaptureSegmentSnap(t *testing.T) {
 
 // The recorder's frames of a container are also those from before it was started again: another endpoint, the same address.
 func TestRecorderRestart(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	port := func(id string, addr string) *vswitch.Port {
-		p := l.Sw.Attach(id, fake.Nowhere{}, false, 1514)
+		p := l.Sw.Attach(id, fake.DiscardPort{}, false, 1514)
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, 7})
 		l.Hub.Plug(capture.Port{Number: p.Number, Network: fake.WideID, Name: id, Addrs: []netip.Prefix{netip.MustParsePrefix(addr)}})
 		return p
@@ -387,7 +387,7 @@ func TestRecorderRestart(t *testing.T) {
 	}
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{"again"}}})
 	fake.Must(t, err)
-	if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
+	if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
 		t.Errorf("frames %v, want those of both endpoints", numbers)
 	}
 	fake.Must(t, s.Close())

@@ -29,8 +29,8 @@ type Config struct {
 	fabric.Config
 	Version   string // of this binary
 	PluginDir string
-	ApiSocket string
-	ApiGroup  string
+	APISocket string
+	APIGroup  string
 	Recorder  int // bytes
 	Workers   int
 	Pin       bool
@@ -85,7 +85,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	local, err := ListenAPI(s.ApiSocket, s.ApiGroup)
+	local, err := ListenAPI(s.APISocket, s.APIGroup)
 	if err != nil {
 		return err
 	}
@@ -105,9 +105,9 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Host: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: looks}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: looks}).Handler())
 	})
-	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.ApiSocket)
+	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {
 		log.Warn("systemd was not told", "err", err)
 	}

@@ -22,9 +22,9 @@ func TestStreamsBreakOff(t *testing.T) {
 	const frames = 10_000
 	for path, log := range map[string]string{"/v1/recorder/dump": "recorder dump broke off", "/v1/captures": "why=gone"} {
 		for _, format := range []string{"pcapng", "ndjson"} {
-			l := fake.Filled(t, frames)
+			l := fake.NewFilledRecorder(t, frames)
 			mux := http.NewServeMux()
-			l.Routes(mux)
+			l.Register(mux)
 			socket := fake.ServeUnix(t, "faulty.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				mux.ServeHTTP(&faultyWriter{w, 500_000}, r)
 			}))
@@ -53,7 +53,7 @@ func TestStreamsBreakOff(t *testing.T) {
 
 // A dump that is one too many is refused, and says what to do. It goes when those before have been read.
 func TestDumpRefused(t *testing.T) {
-	l := fake.Filled(t, 40_000) // more than the sockets hold
+	l := fake.NewFilledRecorder(t, 40_000) // more than the sockets hold
 	var all []*client.Stream
 	for range 4 {
 		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{})
@@ -61,11 +61,11 @@ func TestDumpRefused(t *testing.T) {
 		defer s.Close()
 		all = append(all, s)
 	}
-	if _, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{}); exit.Code(err) != exit.No ||
+	if _, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{}); exit.Code(err) != exit.Failure ||
 		!strings.Contains(err.Error(), "4 dumps of the recorder are being read, which is the most: try again when one of them has ended") {
 		t.Errorf("the fifth: %v", err)
 	}
-	if _, numbers, _, _ := fake.Rest(t, all[0]); len(numbers) == 0 {
+	if _, numbers, _, _ := fake.ReadRest(t, all[0]); len(numbers) == 0 {
 		t.Error("the first has no frames")
 	}
 	l.AwaitLog(t, "recorder dumped")
@@ -83,12 +83,12 @@ func TestDumpRefused(t *testing.T) {
 // Captures that have ended take little, however many there were, and are not changed any more.
 func TestEndedCaptures(t *testing.T) {
 	const most = 64 // that have ended
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	var last *client.Stream
 	for range 2 * most {
 		last = l.Open(t, api.CaptureRequest{Ring: api.MinRing, Filter: api.Filter{Expr: "host web", Names: map[string][]string{"web": {"10.0.0.1"}}}})
 		fake.Must(t, last.Stop(t.Context()))
-		fake.Rest(t, last)
+		fake.ReadRest(t, last)
 	}
 	l.AwaitLog(t, fmt.Sprintf(`msg="capture ended" capture=%s `, last.ID))
 	l.Open(t, api.CaptureRequest{})
@@ -100,7 +100,7 @@ func TestEndedCaptures(t *testing.T) {
 		t.Errorf("of the last one there is %t, with %d bytes", there, memory)
 	}
 	err := last.Change(t.Context(), api.CaptureChange{Filter: &api.Filter{Expr: "icmp"}})
-	if exit.Code(err) != exit.No || !strings.Contains(err.Error(), "has ended") {
+	if exit.Code(err) != exit.Failure || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("it was changed: %v", err)
 	}
 }

@@ -30,7 +30,7 @@ func (a *API) faultRoutes(mux *http.ServeMux) {
 }
 
 func (a *API) faults(w http.ResponseWriter, _ *http.Request) {
-	all := api.Map(a.Host.Faults(), toFault)
+	all := api.Map(a.Fabric.Faults(), toFault)
 	slices.SortFunc(all, func(x, y api.Fault) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Name, y.Name),
 			strings.Compare(x.Direction, y.Direction))
@@ -58,7 +58,7 @@ func (a *API) setFault(w http.ResponseWriter, r *http.Request) {
 	}
 	name := r.PathValue("endpoint")
 	for _, d := range directions {
-		if err = a.Host.SetFault(r.Context(), name, d, spec); err != nil {
+		if err = a.Fabric.SetFault(r.Context(), name, d, spec); err != nil {
 			break
 		}
 	}
@@ -77,7 +77,7 @@ func (a *API) clearFault(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	for _, d := range directions {
-		n, err := a.Host.ClearFault(r.Context(), name, d)
+		n, err := a.Fabric.ClearFault(r.Context(), name, d)
 		if err != nil {
 			a.changed(w, r, err, "")
 			return

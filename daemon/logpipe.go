@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A logPipe writes a log into a pipe and never waits for who reads it: dockerd reads a managed plugin's log, and with
+// A LogPipe writes a log into a pipe and never waits for who reads it: dockerd reads a managed plugin's log, and with
 // live-restore the plugin goes on while dockerd is away. Lines that have no room are lost, and counted in a line of their own
 // when there is room again.
-type logPipe struct {
+type LogPipe struct {
 	fd     int
 	notice func(lines int) []byte // the line that says how many were lost
 
@@ -23,7 +23,7 @@ type logPipe struct {
 }
 
 // NewLogPipe takes the log of w, if that is a pipe; else it is nil. Writes of w itself do not wait either, from now on.
-func NewLogPipe(w io.Writer, level, format string) *logPipe {
+func NewLogPipe(w io.Writer, level, format string) *LogPipe {
 	f, ok := w.(*os.File)
 	if !ok {
 		return nil
@@ -33,7 +33,7 @@ func NewLogPipe(w io.Writer, level, format string) *logPipe {
 	if unix.Fstat(fd, &stat) != nil || stat.Mode&unix.S_IFMT != unix.S_IFIFO || unix.SetNonblock(fd, true) != nil {
 		return nil
 	}
-	return &logPipe{fd: fd, notice: func(lines int) []byte {
+	return &LogPipe{fd: fd, notice: func(lines int) []byte {
 		var b bytes.Buffer
 		newLogger(&b, level, format).Warn("lines of this log are lost: nobody read it", "lines", lines)
 		return b.Bytes()
@@ -41,7 +41,7 @@ func NewLogPipe(w io.Writer, level, format string) *logPipe {
 }
 
 // Write takes one line; it cannot fail.
-func (p *logPipe) Write(line []byte) (int, error) {
+func (p *LogPipe) Write(line []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room := p.flush()
@@ -59,7 +59,7 @@ func (p *logPipe) Write(line []byte) (int, error) {
 }
 
 // flush writes what the pipe has room for, and tells whether that was all.
-func (p *logPipe) flush() bool {
+func (p *LogPipe) flush() bool {
 	for len(p.rest) > 0 {
 		n, err := unix.Write(p.fd, p.rest)
 		if errors.Is(err, unix.EINTR) {

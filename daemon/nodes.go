@@ -19,11 +19,11 @@ type swarmer interface {
 }
 
 // mostNodes is how many a request may name: more than a Swarm can have.
-const mostNodes = 4096
+const maxNodes = 4096
 
 func (a *API) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.NodesPath, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, http.StatusOK, api.Nodes{Nodes: api.Map(a.Host.Nodes(), netip.Addr.String)})
+		reply(w, http.StatusOK, api.Nodes{Nodes: api.Map(a.Fabric.Nodes(), netip.Addr.String)})
 	})
 	mux.HandleFunc("POST "+api.NodesPath, a.learn)
 }
@@ -35,8 +35,8 @@ func (a *API) learn(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
 		return
 	}
-	if len(asked.Nodes) > mostNodes {
-		reply(w, http.StatusBadRequest, api.Error{Error: fmt.Sprintf("%d nodes: want %d at most", len(asked.Nodes), mostNodes)})
+	if len(asked.Nodes) > maxNodes {
+		reply(w, http.StatusBadRequest, api.Error{Error: fmt.Sprintf("%d nodes: want %d at most", len(asked.Nodes), maxNodes)})
 		return
 	}
 	var nodes []netip.Addr
@@ -48,15 +48,15 @@ func (a *API) learn(w http.ResponseWriter, r *http.Request) {
 		}
 		nodes = append(nodes, addr)
 	}
-	before := a.Host.Nodes()
+	before := a.Fabric.Nodes()
 	for _, addr := range nodes {
-		if err := a.Host.NodeJoined(r.Context(), addr, false); err != nil {
+		if err := a.Fabric.NodeJoined(r.Context(), addr, false); err != nil {
 			a.changed(w, r, err, "")
 			return
 		}
 	}
 	answer := api.Learned{Found: []string{}, New: []string{}, Nodes: []string{}}
-	for _, addr := range a.Host.Nodes() {
+	for _, addr := range a.Fabric.Nodes() {
 		answer.Nodes = append(answer.Nodes, addr.String())
 		if !slices.Contains(before, addr) {
 			answer.New = append(answer.New, addr.String())

@@ -15,10 +15,10 @@ import (
 // An output is a stream on its way to a client.
 type output struct {
 	capture.Writer
-	conn  *http.ResponseController
-	given int64
-	grace atomic.Int64 // ns that each flush may take; 0: as long as it likes
-	until time.Time    // and all of them; zero: for ever
+	conn         *http.ResponseController
+	flushed      int64
+	flushTimeout atomic.Int64 // ns that each flush may take; 0: as long as it likes
+	deadline     time.Time    // and all of them; zero: for ever
 }
 
 func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *api.CaptureRequest) *output {
@@ -34,22 +34,22 @@ func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseControlle
 }
 
 // waiting is how many bytes were not flushed.
-func (o *output) waiting() int64 { return o.Size() - o.given }
+func (o *output) waiting() int64 { return o.Size() - o.flushed }
 
 // setFlushTimeout lets each flush from now on, and one that hangs, take no longer than grace.
 func (o *output) setFlushTimeout(grace time.Duration) {
-	o.grace.Store(int64(grace))
+	o.flushTimeout.Store(int64(grace))
 	o.setDeadline()
 }
 
 func (o *output) setDeadline() {
-	grace := time.Duration(o.grace.Load())
+	grace := time.Duration(o.flushTimeout.Load())
 	if grace == 0 {
 		return
 	}
 	end := time.Now().Add(grace)
-	if !o.until.IsZero() && o.until.Before(end) {
-		end = o.until
+	if !o.deadline.IsZero() && o.deadline.Before(end) {
+		end = o.deadline
 	}
 	_ = o.conn.SetWriteDeadline(end)
 }
@@ -57,9 +57,9 @@ func (o *output) setDeadline() {
 func (o *output) flush() error {
 	o.setDeadline()
 	err := o.Writer.Flush()
-	o.given = o.Size()
+	o.flushed = o.Size()
 	if err = errors.Join(err, o.conn.Flush()); err != nil {
-		return fmt.Errorf("%w: %w", errUnread, err)
+		return fmt.Errorf("%w: %w", errReaderGone, err)
 	}
 	return nil
 }

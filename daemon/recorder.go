@@ -75,9 +75,9 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(api.SinceHeader, strconv.FormatInt(since, 10))
 		w.Header().Set(api.UntilHeader, strconv.FormatInt(began.UnixNano(), 10))
 		out = c.newOutput(w, conn, &ask.CaptureRequest)
-		out.until = began.Add(dumpWait)
+		out.deadline = began.Add(dumpWait)
 		out.setFlushTimeout(readWait)
-		stream = c.Hub.NewEncoder(out.Writer, ask.show, nil)
+		stream = c.Hub.NewEncoder(out.Writer, ask.encode, nil)
 		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
 		if err := stream.AddPorts(c.Hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
 			return err
@@ -88,7 +88,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 			return nil
 		}
 		if ask.Frames > 0 && frames >= ask.Frames || ask.Bytes > 0 && out.Size()+int64(len(rec.Data))+api.PacketOverhead > ask.Bytes {
-			return errLimit
+			return errLimitReached
 		}
 		frames++
 		if err := stream.Write(rec); err != nil || out.waiting() < 1<<18 {
@@ -96,7 +96,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-c.ending:
-			return errEnding
+			return errDaemonEnds
 		default:
 			return out.flush()
 		}
@@ -105,7 +105,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusConflict, api.Error{Error: err.Error()})
 		return
 	}
-	if err == nil || errors.Is(err, errLimit) {
+	if err == nil || errors.Is(err, errLimitReached) {
 		err = out.flush()
 	}
 	log := c.log.With("uid", who.UID, "pid", who.PID, "command", ask.Name, "targets", targetsText(ask.Targets),
@@ -114,7 +114,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 	case err == nil:
 		log.Info("recorder dumped")
 		return
-	case errors.Is(err, errUnread), errors.Is(err, errEnding):
+	case errors.Is(err, errReaderGone), errors.Is(err, errDaemonEnds):
 		log.Info("recorder dump broke off", "err", err)
 	default:
 		log.Error("recorder dump failed", "err", err)
@@ -123,6 +123,6 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 }
 
 var (
-	errLimit  = errors.New("as much as was asked for")
-	errEnding = errors.New("the daemon ends")
+	errLimitReached = errors.New("as much as was asked for")
+	errDaemonEnds   = errors.New("the daemon ends")
 )

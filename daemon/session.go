@@ -13,30 +13,30 @@ import (
 type session struct {
 	id    string
 	name  string
-	ask   *captureSpec // nil: it has ended. Only its own goroutine uses it
+	spec  *captureSpec // nil: it has ended. Only its own goroutine uses it
 	sink  *capture.Subscriber
 	who   api.Credentials
 	began time.Time
 
 	network, endpoint string       // of the container that it was armed for; "": of none
-	left              atomic.Int64 // ns since 1970, when that had gone
+	detachedAt        atomic.Int64 // ns since 1970, when that had gone
 
 	once sync.Once
 	stop func(state string) // the first state wins
 	done chan struct{}      // closed by stop
 
-	changes sync.Mutex             // of the filter
-	filter  atomic.Pointer[string] // its expression
-	state   atomic.Pointer[string]
-	length  atomic.Int64  // ns, when it has ended
-	beyond  atomic.Uint64 // frames that were read when the limit was reached
-	packets atomic.Uint64
-	bytes   atomic.Int64
+	changes     sync.Mutex             // of the filter
+	filter      atomic.Pointer[string] // its expression
+	state       atomic.Pointer[string]
+	lasted      atomic.Int64  // ns, when it has ended
+	beyondLimit atomic.Uint64 // frames that were read when the limit was reached
+	packets     atomic.Uint64
+	bytes       atomic.Int64
 }
 
 // newSession is one that nobody knows yet.
 func newSession(ask *captureSpec, who api.Credentials) *session {
-	s := &session{name: ask.Name, ask: ask, who: who, began: time.Now(), done: make(chan struct{}),
+	s := &session{name: ask.Name, spec: ask, who: who, began: time.Now(), done: make(chan struct{}),
 		network: ask.network, endpoint: ask.endpoint}
 	state := "running"
 	if ask.endpoint != "" {
@@ -54,12 +54,12 @@ func newSession(ask *captureSpec, who api.Credentials) *session {
 }
 
 // end is when a capture has ended.
-func (s *session) end() time.Time { return s.began.Add(time.Duration(s.length.Load())) }
+func (s *session) end() time.Time { return s.began.Add(time.Duration(s.lasted.Load())) }
 
-func (s *session) books() api.CaptureStats {
+func (s *session) stats() api.CaptureStats {
 	t := s.sink.Stats()
-	beyond := min(s.beyond.Load(), t.Delivered) // it is counted before the read that it is of has ended
-	length := time.Duration(s.length.Load())
+	beyond := min(s.beyondLimit.Load(), t.Delivered) // it is counted before the read that it is of has ended
+	length := time.Duration(s.lasted.Load())
 	if length == 0 {
 		length = time.Since(s.began)
 	} else { // what waits was not written

@@ -28,7 +28,7 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
 		return
 	}
-	off, err := readOffload(t.Offload)
+	off, err := parseOffload(t.Offload)
 	if err == nil && (len(t.Frame) == 0 || len(t.Frame) > ether.MaxFrame) {
 		err = fmt.Errorf("frame has %d bytes, want 1 to %d", len(t.Frame), ether.MaxFrame)
 	}
@@ -38,7 +38,7 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	v, err := a.Host.Trace(ctx, fabric.TraceRequest{Network: t.Network, Port: t.Port, Frame: t.Frame, Off: off,
+	v, err := a.Fabric.Trace(ctx, fabric.TraceRequest{Network: t.Network, Port: t.Port, Frame: t.Frame, Off: off,
 		Inject: t.Inject})
 	switch {
 	case errors.Is(err, fabric.ErrNoNetwork), errors.Is(err, fabric.ErrNoPeer), errors.Is(err, fabric.ErrNoEndpoint):
@@ -54,8 +54,8 @@ func (a *API) trace(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readOffload gives the offload that is asked for.
-func readOffload(o api.TraceOffload) (ether.Offload, error) {
+// parseOffload gives the offload that is asked for.
+func parseOffload(o api.TraceOffload) (ether.Offload, error) {
 	off := ether.Offload{Segment: o.Segment, Inner: o.Inner, PartialChecksum: o.PartialChecksum, ChecksumStart: o.ChecksumStart, ChecksumOffset: o.ChecksumOffset}
 	for k := range ether.Kinds {
 		if o.Kind == k.String() || o.Kind == "" {

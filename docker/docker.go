@@ -208,7 +208,7 @@ func (d *Engine) owner(ctx context.Context, x containerInfo) (owner containerInf
 			return owner, "", exit.Errorf(exit.NoTarget, "container %s shares the network of container %s, which is removed: make %s again",
 				member, api.ShortID(of), member)
 		case err != nil:
-			return owner, "", exit.Errorf(exit.No, "container %s shares the network of container %s, and Docker does not tell what that is: "+
+			return owner, "", exit.Errorf(exit.Failure, "container %s shares the network of container %s, and Docker does not tell what that is: "+
 				"try again: %w", member, api.ShortID(of), err)
 		}
 		shares = x.name() + " shares the network of " + owner.name()

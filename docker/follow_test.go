@@ -33,7 +33,7 @@ type liveDaemon struct {
 
 func newLiveDaemon(t *testing.T, docker string) *liveDaemon {
 	d := &liveDaemon{changes: make(chan api.CaptureChange, 100), write: make(chan func(*pcapng.Writer), 1000)}
-	a := &daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler)}
+	a := &daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler)}
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +60,7 @@ func newLiveDaemon(t *testing.T, docker string) *liveDaemon {
 			t.Error(err)
 		}
 		d.changes <- what
-		fake.Answer(w, struct{}{})
+		fake.WriteJSON(w, struct{}{})
 	})
 	d.c = &client.Client{Socket: fake.ServeUnix(t, "tapestry.sock", mux), DockerHost: docker}
 	return d

@@ -232,7 +232,7 @@ func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo
 	case ours < 0:
 		return exit.Errorf(exit.NoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
 	case x.State.Running && !x.State.Restarting:
-		return exit.Errorf(exit.No, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
+		return exit.Errorf(exit.Failure, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
 	case l.include == Stopped && !has:
 		return exit.Errorf(exit.NoTarget, "container %s has never run", name)
 	case l.include == Stopped:

@@ -18,7 +18,7 @@ import (
 // newNames asks a fake daemon and this Docker.
 func newNames(t *testing.T, docker string) (*client.Client, *Names) {
 	t.Helper()
-	c := &client.Client{Socket: fake.FakeDaemon(t, fake.NewHost()), DockerHost: docker}
+	c := &client.Client{Socket: fake.Daemon(t, fake.NewFabric()), DockerHost: docker}
 	n, err := LoadNames(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

@@ -94,7 +94,7 @@ func TestLastRun(t *testing.T) {
 func TestStoppedContainer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	hub := capture.NewHub()
-	a := &daemon.API{Host: fake.NewHost(), Log: log, Name: "tapestry", Version: "devel", Started: time.Now(), Captures: daemon.NewCaptures(hub, "devel", log, nil)}
+	a := &daemon.API{Fabric: fake.NewFabric(), Log: log, Name: "tapestry", Version: "devel", Started: time.Now(), Captures: daemon.NewCaptures(hub, "devel", log, nil)}
 	c := &client.Client{Socket: fake.ServeUnix(t, "tapestry.sock", a.Handler())}
 	d := fake.NewLiveDocker(t)
 	c.DockerHost = d.At
@@ -209,7 +209,7 @@ func mustNames(t *testing.T, c *client.Client) *Names {
 
 // TestRecorderPorts: the daemon tells of containers' ports only, of those that are there and of those that have gone.
 func TestRecorderPorts(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	before, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")
 	fake.Must(t, err)
 	l.Hub.Plug(capture.Port{Number: 71, Network: fake.WideID, Name: "gone", Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}})

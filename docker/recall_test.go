@@ -17,11 +17,11 @@ import (
 
 // A container that has stopped is known by its network namespace: its frames are dumped, under its name.
 func TestRecorderStopped(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	for i, id := range []string{"0ther", "crashed"} {
-		p := l.Sw.Attach(id, fake.Nowhere{}, false, 1514)
+		p := l.Sw.Attach(id, fake.DiscardPort{}, false, 1514)
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
 		to := daemon.Observer{Hub: l.Hub}
 		to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, Kind: "container", Name: id,
@@ -42,8 +42,8 @@ func TestRecorderStopped(t *testing.T) {
 	}
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
 	fake.Must(t, err)
-	s.Told = n.AddPort
-	ports, numbers, _, _ := fake.Rest(t, s)
+	s.OnInterface = n.AddPort
+	ports, numbers, _, _ := fake.ReadRest(t, s)
 	if !bytes.Equal(numbers, []byte{1}) || len(ports) != 1 {
 		t.Errorf("frames %v of %q, want that of the crashed one", numbers, ports)
 	}

@@ -19,7 +19,7 @@ type Supervisor struct {
 
 // SupervisorAt asks Docker what the plugin is called whose daemon listens at path, if it is a plugin's.
 func SupervisorAt(ctx context.Context, path string, d *Engine) Supervisor {
-	id := client.PluginOf(path)
+	id := client.PluginID(path)
 	if id == "" {
 		return Supervisor{}
 	}
@@ -67,7 +67,7 @@ func (s Supervisor) String() string {
 }
 
 // LogCommand is where the daemon's log is.
-func (s Supervisor) LogCommand() string { return client.LogOf(s.Plugin.ID) }
+func (s Supervisor) LogCommand() string { return client.LogCommand(s.Plugin.ID) }
 
 func (s Supervisor) Start() string {
 	if s.Managed() {
@@ -131,7 +131,7 @@ type Plugin struct {
 		Entrypoint []string
 		Interface  struct {
 			Types  []string // as docker.networkdriver/1.0
-			Socket string   // a name in PluginSockets/ID
+			Socket string   // a name in PluginDir/ID
 		}
 	}
 }
@@ -149,7 +149,7 @@ func (d *Engine) Plugins(ctx context.Context, dir string) (ours []Plugin, err er
 		for _, t := range p.Config.Interface.Types {
 			driver = driver || strings.HasPrefix(t, "docker.networkdriver/")
 		}
-		_, missing := os.Lstat(filepath.Join(dir, p.ID, client.PluginAPI))
+		_, missing := os.Lstat(filepath.Join(dir, p.ID, client.PluginSocketName))
 		if driver && p.Config.Interface.Socket == "tapestry.sock" || missing == nil {
 			ours = append(ours, p)
 		}
@@ -169,7 +169,7 @@ func (d *Engine) plugin(ctx context.Context, id string) (p Plugin, err error) {
 func (d *Engine) daemonOf(ctx context.Context, c *client.Client, network string) string {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	for _, path := range c.Others() {
+	for _, path := range c.OtherSockets() {
 		all, err := (&client.Client{Socket: path}).Networks(ctx)
 		if err != nil {
 			continue

@@ -86,7 +86,7 @@ func TestTargets(t *testing.T) {
 		{live, "--past old", "container old has never run", exit.NoTarget},
 		{live, "--past loops", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exit.OK},
 		{live, "loops", "container loops ended and waits to be started again: await its first frame with --wait; what it did: tapestry recorder dump loops", exit.NoTarget},
-		{live, "--past slow", "container slow is on wide, but Docker does not tell yet as what: try again", exit.No},
+		{live, "--past slow", "container slow is on wide, but Docker does not tell yet as what: try again", exit.Failure},
 		{live, "--past fresh", "container fresh has never run", exit.NoTarget},
 		{live, "fresh", "container fresh does not run", exit.NoTarget},
 		{live, "--wait fresh", `{"new":true,"some":true}`, exit.OK},
@@ -160,7 +160,7 @@ func TestTargets(t *testing.T) {
 // TestSharedNetwork: a container in another's network namespace is looked at as that one's port, in every command that
 // takes a container, and they say so.
 func TestSharedNetwork(t *testing.T) {
-	d := fake.SharedNetwork(t)
+	d := fake.NewSharedNetworkDocker(t)
 	const note = "side shares the network of web: looking at web\n"
 	c, n := newNames(t, d.At)
 	found, err := FindTargets(t.Context(), c, n, []string{"side"}, OnlyRunning)

@@ -373,7 +373,7 @@ func OffloadsText(all []api.Offload) string {
 		case "off", "unavailable":
 			text := fmt.Sprintf("%s %s at %d of %d (%s", o.Name, o.State, o.Off, o.Users, o.Why)
 			if o.OffSeconds != nil {
-				text += ", since " + human.Ago(*o.OffSeconds)
+				text += ", since " + human.Age(*o.OffSeconds)
 			}
 			if counts != "" {
 				text += ", " + counts

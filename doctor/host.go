@@ -191,7 +191,7 @@ func checkDaemon(s api.Status, statusErr error, version string, stateDir string,
 			f.Remedy = "docker plugin upgrade " + by.Name() + ", or take the commands of the plugin's version"
 		}
 	default:
-		return Finding{Check: "daemon", State: OK, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", by.Driver(s.Name), s.Version, human.Ago(s.UptimeSeconds), s.PID)}
+		return Finding{Check: "daemon", State: OK, Seen: fmt.Sprintf("%s, version %s, running %s, pid %d", by.Driver(s.Name), s.Version, human.Age(s.UptimeSeconds), s.PID)}
 	}
 	return f
 }

@@ -55,8 +55,8 @@ func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.
 // findSupervisor returns what runs the daemon that answers, or the one whose socket was asked for. If there is neither, it is the
 // only plugin that is installed, unless the socket of a daemon outside of Docker exists.
 func (d *Doctor) findSupervisor(statusErr error) docker.Supervisor {
-	id := client.PluginOf(d.At())
-	if statusErr != nil && d.At() == "" && len(d.plugins) == 1 {
+	id := client.PluginID(d.SocketPath())
+	if statusErr != nil && d.SocketPath() == "" && len(d.plugins) == 1 {
 		if _, err := os.Lstat(d.unitSocket()); err != nil {
 			id = d.plugins[0].ID
 		}

@@ -62,10 +62,10 @@ func (e candidates) reachable(froms []api.Port, addr netip.Addr) (links []portPa
 	who := e.docker.PortLabel(froms[0].Name)
 	switch {
 	case nets == nil:
-		return nil, exit.Errorf(exit.No, "tapestry knows no IP address of %s (its network has none from Docker): "+
+		return nil, exit.Errorf(exit.Failure, "tapestry knows no IP address of %s (its network has none from Docker): "+
 			"trace it to a MAC address", who)
 	case links == nil:
-		return nil, exit.Errorf(exit.No, "%s is in no subnet of %s's (%s). tapestry is layer 2: %s would send such a packet "+
+		return nil, exit.Errorf(exit.Failure, "%s is in no subnet of %s's (%s). tapestry is layer 2: %s would send such a packet "+
 			"to the MAC address of its gateway, if it has one there. See `docker exec %s ip route`, and trace to that address",
 			addr, who, strings.Join(nets, ", "), who, who)
 	}

@@ -36,7 +36,7 @@ func Explain(ctx context.Context, c *client.Client, d *docker.Engine, request ap
 
 // Prepare finds the ports of from and to on network ("": any that both share), and builds the frame. It returns what Docker
 // knows and the request for Explain. Its errors carry exit codes: exit.Usage of what was typed wrong, exit.NoTarget of a port or
-// network that does not exist, exit.No of ports between which no frame can be.
+// network that does not exist, exit.Failure of ports between which no frame can be.
 func (q *Query) Prepare(ctx context.Context, c *client.Client, network, from, to string) (*docker.Engine, api.TraceRequest, error) {
 	on, err := docker.FindNetwork(ctx, c, network)
 	if err != nil {

@@ -51,7 +51,7 @@ func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 
 // stepText describes what a check of the switch has found.
 func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
-	owner, age := d.PortLabel(s.Port), human.Ago(s.AgeSeconds)+" ago"
+	owner, age := d.PortLabel(s.Port), human.Age(s.AgeSeconds)+" ago"
 	what := map[string]string{
 		"offload none":          fmt.Sprintf("%d bytes, nothing was left to be finished", r.Bytes),
 		"offload checksum":      fmt.Sprintf("%d bytes, the checksum was left to be finished", r.Bytes),

@@ -50,7 +50,7 @@ func (q *Query) resolve(e candidates, from, to string) error {
 		where := func(ports []api.Port) string {
 			return strings.Join(api.Map(ports, func(p api.Port) string { return e.docker.NetworkLabel(p.Network) }), ", ")
 		}
-		return exit.Errorf(exit.No, "%s and %s share no network of tapestry's: %s is on %s, %s on %s",
+		return exit.Errorf(exit.Failure, "%s and %s share no network of tapestry's: %s is on %s, %s on %s",
 			from, to, from, where(froms), to, where(tos))
 	}
 	return q.resolvePort(e, links)
@@ -60,7 +60,7 @@ func (q *Query) resolve(e candidates, from, to string) error {
 func (q *Query) resolveRemote(e candidates, froms []api.Port) ([]api.Port, error) {
 	known := slices.DeleteFunc(slices.Clone(froms), func(p api.Port) bool { return p.MAC == "" })
 	if len(known) == 0 {
-		return nil, exit.Errorf(exit.No, "no MAC address is known behind peer:%s, so there is none that a frame could come from: "+
+		return nil, exit.Errorf(exit.Failure, "no MAC address is known behind peer:%s, so there is none that a frame could come from: "+
 			"see `tapestry fdb`, and `tapestry peers` for when it was last heard", froms[0].Name)
 	}
 	q.addNote("It comes from the address that was last seen behind %s.", e.docker.PortLabel(known[0].Name))
@@ -119,7 +119,7 @@ func (q *Query) resolveAddr(e candidates, froms []api.Port, addr netip.Addr) err
 	own, ok := ownAddr(l.from, addr)
 	switch {
 	case !ok:
-		return exit.Errorf(exit.No, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
+		return exit.Errorf(exit.Failure, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
 			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.NetworkLabel(l.from.Network))
 	case l.to.Name != "":
 		return q.fill(e, l.to.MAC, own.Addr(), addr)

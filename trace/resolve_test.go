@@ -58,7 +58,7 @@ func TestTraceFromPeer(t *testing.T) {
 		t.Errorf("%v, %+v", err, x)
 	}
 	e.ports = ports[1:]
-	if err := x.resolve(e, "peer:192.0.2.2", fake.WebID); exit.Code(err) != exit.No || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
+	if err := x.resolve(e, "peer:192.0.2.2", fake.WebID); exit.Code(err) != exit.Failure || !strings.Contains(err.Error(), "no MAC address is known behind peer:192.0.2.2") {
 		t.Errorf("%v", err)
 	}
 }

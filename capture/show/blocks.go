@@ -74,7 +74,7 @@ func CopyBlocks(src BlockReader, dst BlockWriter, hangUp func()) (from, to error
 const exitTimeout = 2 * StopTimeout
 
 // RunInterruptible runs a command and returns its error. Once ctx has ended it waits 10 s at most, and then returns an error of
-// code exit.No: the command may be blocked on a pipe that nobody writes to, or that nobody reads.
+// code exit.Failure: the command may be blocked on a pipe that nobody writes to, or that nobody reads.
 func RunInterruptible(ctx context.Context, run func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- run(ctx) }()
@@ -87,7 +87,7 @@ func RunInterruptible(ctx context.Context, run func(context.Context) error) erro
 	case err := <-done:
 		return err
 	case <-time.After(exitTimeout):
-		return exit.Errorf(exit.No, "interrupted, in the middle of reading or writing: what was written last may be cut off")
+		return exit.Errorf(exit.Failure, "interrupted, in the middle of reading or writing: what was written last may be cut off")
 	}
 }
 

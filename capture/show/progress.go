@@ -77,7 +77,7 @@ func (m *Progress) flush() error {
 		if m.live {
 			m.lineShown = true
 			fmt.Fprintf(m.messages, "\r%s, %s, %s lost, %s\x1b[K", human.Count(m.Frames, "frame"), human.Bytes(m.bytes),
-				human.Thousands(m.Lost()), human.Ago(int64(time.Since(m.began).Seconds())))
+				human.Thousands(m.Lost()), human.Age(int64(time.Since(m.began).Seconds())))
 		}
 	}
 	return m.BlockWriter.flush()

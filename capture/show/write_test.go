@@ -28,10 +28,10 @@ func TestRenamed(t *testing.T) {
 	for _, b := range []pcapng.Block{
 		&pcapng.Interface{Name: "x", LinkType: pcapng.Ethernet},
 		pcapng.Names{{Addr: web, Name: "web"}, {Addr: db, Name: "db"}},
-		&pcapng.Packet{Data: fake.UdpFrame(60), Queue: -1},
-		&pcapng.Packet{Data: fake.UdpFrame(60), Queue: -1},
+		&pcapng.Packet{Data: fake.UDPFrame(60), Queue: -1},
+		&pcapng.Packet{Data: fake.UDPFrame(60), Queue: -1},
 		pcapng.Names{{Addr: web, Name: "web"}, {Addr: db, Name: "old"}},
-		&pcapng.Packet{Data: fake.UdpFrame(60), Queue: -1},
+		&pcapng.Packet{Data: fake.UDPFrame(60), Queue: -1},
 	} {
 		if names, ok := b.(pcapng.Names); ok {
 			n.Add(names)
@@ -103,7 +103,7 @@ func (w *waiting) Next() (pcapng.Block, error) {
 		return &pcapng.Interface{LinkType: pcapng.Ethernet}, nil
 	}
 	if w.left--; w.left >= 0 {
-		return &pcapng.Packet{Data: fake.UdpFrame(100), Queue: -1}, nil
+		return &pcapng.Packet{Data: fake.UDPFrame(100), Queue: -1}, nil
 	}
 	<-w.hung
 	return nil, io.ErrClosedPipe

@@ -10,13 +10,14 @@ import (
 // Exit codes of every command.
 const (
 	OK       = 0
-	No       = 1 // the answer is no, or it could not be done
+	Failure  = 1 // the answer is no, or it could not be done
 	Usage    = 2 // a wrong command, flag or argument
 	Lost     = 3 // frames were lost, and --strict was asked for
-	NoTarget = 4 // no such network
+	NoTarget = 4 // no such target
 	NoDaemon = 5 // nothing answers at the API socket
 )
 
+// Help is what the commands' help texts say of exit codes.
 const Help = `Exit codes of every command:
   0  fine
   1  the answer is no, or it could not be done
@@ -25,34 +26,38 @@ const Help = `Exit codes of every command:
   4  no such target
   5  no daemon`
 
-// Error is an error with the exit code that belongs to it.
+// Error is an error with the exit code that the command ends with.
 type Error struct {
 	code int
 	err  error
 }
 
-func (f *Error) Error() string { return f.err.Error() }
-func (f *Error) Unwrap() error { return f.err }
+// Error is the text of the error inside; it does not name the code.
+func (e *Error) Error() string { return e.err.Error() }
 
+// Unwrap gives the error inside.
+func (e *Error) Unwrap() error { return e.err }
+
+// Errorf is fmt.Errorf with an exit code.
 func Errorf(code int, format string, args ...any) error {
 	return &Error{code, fmt.Errorf(format, args...)}
 }
 
-// With gives an error an exit code.
-func With(code int, err error) error { return &Error{code, err} }
+// WithCode gives an error an exit code.
+func WithCode(code int, err error) error { return &Error{code, err} }
 
-// Code of an error without one of its own is No.
+// Code gives the exit code of an error, also of one that is wrapped: OK of nil, Failure of an error that has none.
 func Code(err error) int {
 	if err == nil {
 		return OK
 	}
-	if f := (*Error)(nil); errors.As(err, &f) {
-		return f.code
+	if e := (*Error)(nil); errors.As(err, &e) {
+		return e.code
 	}
-	return No
+	return Failure
 }
 
-// WithoutURL is an error of http without the URL, which means nothing on a Unix socket.
+// WithoutURL takes the URL off an error of net/http: on a Unix socket it tells the user nothing.
 func WithoutURL(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		return u.Err

@@ -9,11 +9,11 @@ import (
 	"unicode"
 )
 
-// Seconds writes a duration as people say it: 40 ms, 12.4 s, 5m 10s.
-func Seconds(d time.Duration) string {
+// Duration writes a duration as people say it: 40 ms, 12.4 s, 5m 10s.
+func Duration(d time.Duration) string {
 	switch {
 	case d >= time.Minute:
-		return Ago(int64(d.Round(time.Second) / time.Second))
+		return Age(int64(d.Round(time.Second) / time.Second))
 	case d >= time.Second || d == 0:
 		return strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
 	}
@@ -59,8 +59,8 @@ func OneLine(s string) string {
 	}, s)
 }
 
-// Span writes a duration without what is zero at its end: 1h, not 1h0m0s.
-func Span(d time.Duration) string {
+// ShortDuration writes a duration without what is zero at its end: 1h, not 1h0m0s.
+func ShortDuration(d time.Duration) string {
 	s := d.Round(time.Second).String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]

@@ -80,8 +80,8 @@ func VNI(vni uint32) string {
 	return strconv.FormatUint(uint64(vni), 10)
 }
 
-// Ago writes seconds in at most two units: 45s, 12m 3s, 3h 20m, 5d 2h.
-func Ago(seconds int64) string {
+// Age writes seconds in at most two units: 45s, 12m 3s, 3h 20m, 5d 2h.
+func Age(seconds int64) string {
 	d := time.Duration(seconds) * time.Second
 	switch {
 	case d < time.Minute:

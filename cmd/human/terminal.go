@@ -62,8 +62,8 @@ func Count(n uint64, what string) string {
 	return Thousands(n) + " " + what + "s"
 }
 
-// Quoted is a command's words as they would be typed again.
-func Quoted(words []string) string {
+// ShellQuote is a command's words as they would be typed again.
+func ShellQuote(words []string) string {
 	var b strings.Builder
 	for i, w := range words {
 		if i > 0 {

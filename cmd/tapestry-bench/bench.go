@@ -79,7 +79,7 @@ With --json it prints one object; docs/json.md explains the keys.`,
 			case errors.Is(err, context.Canceled):
 				return errors.New("interrupted; all that it made is gone")
 			case errors.As(err, &nothing):
-				return exit.With(exit.Usage, nothing)
+				return exit.WithCode(exit.Usage, nothing)
 			case errors.As(err, &skipped):
 				return fmt.Errorf("the bench cannot run here: %w", skipped)
 			case err != nil:

@@ -50,8 +50,8 @@ func TestBenchKeys(t *testing.T) {
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.Sorted(slices.Values(fake.Documented(t)["bench"]))
-	if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
+	want := slices.Sorted(slices.Values(fake.DocumentedKeys(t)["bench"]))
+	if got := fake.JSONKeys(v, ""); !slices.Equal(got, want) {
 		t.Errorf("a report has\n%v\ndocs/json.md says\n%v", got, want)
 	}
 }
@@ -62,7 +62,7 @@ func TestBenchAgentIsHidden(t *testing.T) {
 	if strings.Contains(help.out+complete.out, "agent") || help.code != exit.OK || !strings.HasPrefix(help.out, "Measure tapestry") || !strings.Contains(help.out, "Usage:\n  tapestry bench [") || complete.out != ":4\n" {
 		t.Errorf("exit %d; help\n%s\ncompletion\n%s", help.code, help.out, complete.out)
 	}
-	if r := run(t, "agent", "--json"); r.code != exit.No || !strings.Contains(r.stderr, "want serve") {
+	if r := run(t, "agent", "--json"); r.code != exit.Failure || !strings.Contains(r.stderr, "want serve") {
 		t.Errorf("an agent without a job: exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -76,7 +76,7 @@ func TestBenchDeliver(t *testing.T) {
 	html := filepath.Join(t.TempDir(), "report.html")
 	var out strings.Builder
 	err := output{html: html}.deliver(&out, r, true)
-	if err == nil || !strings.Contains(err.Error(), "one host: TCP, 1 flow: 0.50 of kernel bridge") || exit.Code(err) != exit.No {
+	if err == nil || !strings.Contains(err.Error(), "one host: TCP, 1 flow: 0.50 of kernel bridge") || exit.Code(err) != exit.Failure {
 		t.Errorf("the check says %v", err)
 	}
 	if !strings.Contains(out.String(), "ONE HOST\n") {
@@ -114,7 +114,7 @@ func TestExitCodes(t *testing.T) {
 		{"--check --pairs 5", exit.Usage, `--check with --pairs 5 could never fail: want 6 pairs or more`},
 		{"--merge one.json", exit.Usage, `--merge with 1 files: want two or more`},
 		{"--merge one.json two.json --quick", exit.Usage, `--merge measures nothing`},
-		{"--merge /dev/null /dev/null", exit.No, `/dev/null is not what tapestry bench --json prints`},
+		{"--merge /dev/null /dev/null", exit.Failure, `/dev/null is not what tapestry bench --json prints`},
 		{"one.json", exit.Usage, `no command "one.json", see tapestry bench --help`},
 		{"--merg", exit.Usage, `did you mean --merge?`},
 		{"--api-socket /run/tapestry.sock --quick --check", exit.Usage, `--quick and --check are two plans`},

@@ -84,7 +84,7 @@ func TestBenchWithoutTheProgram(t *testing.T) {
 	want := "tapestry: tapestry bench needs the program tapestry-bench, which is neither at " + dir + "/tapestry-bench nor in PATH: " +
 		"install it from the same release (install.sh), or build it from the source (make install)\n"
 	for _, args := range []string{"bench --quick", "bench --help", "help bench"} {
-		if r := asTapestry(t, dir, "", strings.Fields(args)...); r.code != exit.No || r.stderr != want || r.out != "" {
+		if r := asTapestry(t, dir, "", strings.Fields(args)...); r.code != exit.Failure || r.stderr != want || r.out != "" {
 			t.Errorf("%s: exit %d, %q, %q, want %q", args, r.code, r.out, r.stderr, want)
 		}
 	}

@@ -65,7 +65,7 @@ capture that runs another filter (a container of the name change is /change here
 			if err != nil {
 				return err
 			}
-			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.ShellQuote(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), request: o.request()}
 			if o.write == "" && o.listen == "" {
 				j.printLines()
@@ -210,7 +210,7 @@ func (j *captureJob) openOutput(who show.Resolver, first file.Options) (to show.
 	first.MaxBytes, first.Every, first.Keep = j.flags.maxBytes, j.flags.every, j.flags.keep
 	s, err := file.Create(first)
 	if err != nil {
-		return nil, nil, exit.Errorf(exit.No, "%w", err)
+		return nil, nil, exit.Errorf(exit.Failure, "%w", err)
 	}
 	w := show.NewSetWriter(s, j.flags.pcap, first.SnapLen)
 	w.Labels.Resolver = who

@@ -46,14 +46,14 @@ type feed struct {
 
 func newCaptureDaemon(t *testing.T, run func(f *feed)) *captureDaemon {
 	t.Helper()
-	return newCaptureDaemonOf(t, fake.NewHost(), run)
+	return newCaptureDaemonOf(t, fake.NewFabric(), run)
 }
 
-func newCaptureDaemonOf(t *testing.T, h daemon.Host, run func(f *feed)) *captureDaemon {
+func newCaptureDaemonOf(t *testing.T, h daemon.Fabric, run func(f *feed)) *captureDaemon {
 	t.Helper()
 	d := &captureDaemon{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.CaptureStats{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
-	mux.Handle("/", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
+	mux.Handle("/", (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
 		var want api.CaptureRequest
 		if err := json.NewDecoder(r.Body).Decode(&want); err != nil {
@@ -110,7 +110,7 @@ const feedStart = 1_780_000_000_123456789
 // packet sends a frame of UDP from 10.80.1.2 to 10.80.1.3.
 func (f *feed) packet(length int, change func(*pcapng.Packet)) {
 	f.n++
-	p := pcapng.Packet{Time: feedStart + int64(f.n)*1e6, Data: fake.UdpFrame(length), ID: f.n, Queue: -1}
+	p := pcapng.Packet{Time: feedStart + int64(f.n)*1e6, Data: fake.UDPFrame(length), ID: f.n, Queue: -1}
 	if change != nil {
 		change(&p)
 	}

@@ -74,7 +74,7 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for d, want := range map[time.Duration]string{time.Hour: "1h", 90 * time.Second: "1m30s", 2 * time.Minute: "2m", 100 * time.Minute: "1h40m", 10 * time.Second: "10s"} {
-		if got := human.Span(d); got != want {
+		if got := human.ShortDuration(d); got != want {
 			t.Errorf("%v is %s, want %s", d, got, want)
 		}
 	}

@@ -21,7 +21,7 @@ func (j *captureJob) listen(ctx context.Context) error {
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.flags.listen)
 	if err != nil {
-		return exit.Errorf(exit.No, "--listen: %w", err)
+		return exit.Errorf(exit.Failure, "--listen: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	j.messages = &lockedWriter{w: j.messages}
@@ -34,7 +34,7 @@ func (j *captureJob) listen(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return exit.Errorf(exit.No, "--listen: %w", err)
+			return exit.Errorf(exit.Failure, "--listen: %w", err)
 		}
 		running.Go(func() {
 			if err := j.serve(ctx, conn); err != nil {

@@ -132,7 +132,7 @@ func (h *liveCapture) copyTo(ctx context.Context, to show.BlockWriter) (src, dst
 func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
 	defer cancel()
-	b, err := h.stream.Books(ctx)
+	b, err := h.stream.Stats(ctx)
 	if err != nil {
 		return nil
 	}
@@ -194,13 +194,13 @@ func (j *captureJob) startText(where string) string {
 	case j.flags.limited() && j.flags.during == 0:
 		text += ", at most " + most + " and 1h"
 	case j.flags.limited():
-		text += ", at most " + most + " and " + human.Span(j.flags.during)
+		text += ", at most " + most + " and " + human.ShortDuration(j.flags.during)
 	case j.flags.bytes > 0 && j.flags.during > 0:
-		text += ", at most " + most + " and for " + human.Span(j.flags.during)
+		text += ", at most " + most + " and for " + human.ShortDuration(j.flags.during)
 	case j.flags.bytes > 0:
 		text += ", at most " + most
 	case j.flags.during > 0:
-		text += ", for " + human.Span(j.flags.during)
+		text += ", for " + human.ShortDuration(j.flags.during)
 	}
 	return text + " (Ctrl-C ends it)"
 }
@@ -215,7 +215,7 @@ func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destin
 	}
 	m.ReportLoss()
 	if dst != nil {
-		return exit.Errorf(exit.No, "%w", dst)
+		return exit.Errorf(exit.Failure, "%w", dst)
 	}
 	lost, frames := m.Lost(), m.Frames
 	if b != nil {
@@ -233,15 +233,15 @@ func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destin
 	}
 	switch {
 	case errors.Is(src, io.ErrUnexpectedEOF):
-		return exit.Errorf(exit.No, "the daemon went away in the middle%s", partialText(where, m.Count()))
+		return exit.Errorf(exit.Failure, "the daemon went away in the middle%s", partialText(where, m.Count()))
 	case src != io.EOF:
-		return exit.Errorf(exit.No, "the daemon went away in the middle%s: %w", partialText(where, m.Count()), src)
+		return exit.Errorf(exit.Failure, "the daemon went away in the middle%s: %w", partialText(where, m.Count()), src)
 	case b == nil || b.State == "shutdown":
 		if ctx.Err() == nil {
-			return exit.Errorf(exit.No, "the daemon was stopped%s", partialText(where, m.Count()))
+			return exit.Errorf(exit.Failure, "the daemon was stopped%s", partialText(where, m.Count()))
 		}
 	case b.State == "failed":
-		return exit.Errorf(exit.No, "the capture failed in the daemon%s: see its log (%s)", partialText(where, m.Count()), j.c.Log())
+		return exit.Errorf(exit.Failure, "the capture failed in the daemon%s: see its log (%s)", partialText(where, m.Count()), j.c.LogCommand())
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
 			fmt.Fprintln(j.messages, text)

@@ -254,12 +254,12 @@ func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr s
 		from, err = file.Open(path)
 	}
 	if err != nil {
-		return nil, nil, name, exit.Errorf(exit.No, "%w", err)
+		return nil, nil, name, exit.Errorf(exit.Failure, "%w", err)
 	}
 	f = &fileSource{ctx: ctx, r: pcapng.NewReader(from)}
 	if err = f.readHead(); err != nil {
 		from.Close()
-		return nil, nil, name, exit.Errorf(exit.No, "%s: %w", name, err)
+		return nil, nil, name, exit.Errorf(exit.Failure, "%s: %w", name, err)
 	}
 	now := sync.OnceValue(func() *docker.Names {
 		n, _ := docker.LoadNames(ctx, c.Client) // none without a daemon: the file's own remain
@@ -317,7 +317,7 @@ func (j *captureJob) readFile(ctx context.Context) error {
 	case show.IsReaderGone(dst):
 		return nil
 	case dst != nil:
-		return exit.Errorf(exit.No, "%w", dst)
+		return exit.Errorf(exit.Failure, "%w", dst)
 	case where != nil:
 		if ctx.Err() != nil {
 			name += " (interrupted)"
@@ -327,7 +327,7 @@ func (j *captureJob) readFile(ctx context.Context) error {
 		j.printer.Summary.Print(j.messages, m.Lost())
 	}
 	if src != io.EOF {
-		return exit.Errorf(exit.No, "%s: %w; before that %s could be read", name, src, human.Count(f.read, "frame"))
+		return exit.Errorf(exit.Failure, "%s: %w; before that %s could be read", name, src, human.Count(f.read, "frame"))
 	}
 	return nil
 }

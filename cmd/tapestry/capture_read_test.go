@@ -138,11 +138,11 @@ func TestReadBackErrors(t *testing.T) {
 		code       int
 	}{
 		{"capture -r " + old + " -w " + old, "would be written while it is read", exit.Usage},
-		{"watch -r " + letter, "file begins with 44 65 61 72, want", exit.No},
-		{"watch -r " + filepath.Join(dir, "none"), "no such file", exit.No},
-		{"watch -r " + dir, "is a directory", exit.No},
+		{"watch -r " + letter, "file begins with 44 65 61 72, want", exit.Failure},
+		{"watch -r " + filepath.Join(dir, "none"), "no such file", exit.Failure},
+		{"watch -r " + dir, "is a directory", exit.Failure},
 		{"watch -r " + old + " -f host\x00nobody", "the filter cannot be read:\nhost nobody\n", exit.Usage},
-		{"capture -r " + cut + " -w " + filepath.Join(dir, "repaired.pcapng"), "; before that 10 frames could be read", exit.No},
+		{"capture -r " + cut + " -w " + filepath.Join(dir, "repaired.pcapng"), "; before that 10 frames could be read", exit.Failure},
 	} {
 		var args []string
 		for _, a := range strings.Fields(c.args) {

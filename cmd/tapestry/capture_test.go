@@ -88,11 +88,11 @@ func TestCaptureOutcomes(t *testing.T) {
 		{"asked for", "--for 2h", one, api.CaptureStats{State: "limit", Seconds: 7200}, exit.OK, "0 lost) into"},
 		{"many", "", func(f *feed) { f.ports(); f.packet(100, nil) }, api.CaptureStats{State: "stopped", Delivered: 1234567, Filtered: 12}, exit.OK,
 			"captured 1 frame (12 filtered, 0 lost) into"},
-		{"shutdown", "", one, api.CaptureStats{State: "shutdown"}, exit.No, "the daemon was stopped; what came until then is in"},
-		{"failed", "", one, api.CaptureStats{State: "failed"}, exit.No, "the capture failed in the daemon"},
-		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, api.CaptureStats{State: "running"}, exit.No, "the daemon went away in the middle; what came"},
+		{"shutdown", "", one, api.CaptureStats{State: "shutdown"}, exit.Failure, "the daemon was stopped; what came until then is in"},
+		{"failed", "", one, api.CaptureStats{State: "failed"}, exit.Failure, "the capture failed in the daemon"},
+		{"killed", "", func(f *feed) { one(f); f.flush(); f.hang() }, api.CaptureStats{State: "running"}, exit.Failure, "the daemon went away in the middle; what came"},
 		{"killed in a block", "", func(f *feed) { one(f); f.flush(); _, _ = f.raw.Write([]byte{6, 0, 0, 0, 200, 0, 0, 0, 1, 2}); f.hang() },
-			api.CaptureStats{State: "running"}, exit.No, "the daemon went away in the middle"},
+			api.CaptureStats{State: "running"}, exit.Failure, "the daemon went away in the middle"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newCaptureDaemon(t, c.feed)

@@ -21,7 +21,7 @@ func trimmed(s string) string {
 }
 
 func TestTables(t *testing.T) {
-	socket := fake.FakeDaemon(t, fake.NewHost())
+	socket := fake.Daemon(t, fake.NewFabric())
 	named, unnamed := fake.Docker(t), "unix://"+filepath.Join(t.TempDir(), "none.sock")
 	for _, c := range []struct {
 		name, Engine, args, want string
@@ -63,7 +63,7 @@ wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   
 }
 
 func TestStatus(t *testing.T) {
-	r := tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
+	r := tapestry(t, "status", "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", fake.Docker(t))
 	for _, want := range []string{"driver     tapestry\n", "running    1h 30m, since ", "tunnel     open, 192.0.2.1 port 4789\n",
 		"strangers  no_peer 12 (", "outside    bad_checksum 3 (", "offloads   csum tso4 on; uso unavailable at 3 of 3 (not supported by this kernel, since 1h 0m); udp_gso off at 1 of 2 (EINVAL, since 12s, refused 1×, 45 sent again)\n",
 		"wide     02:42:0a:50:01:02  10.80.1.2/16  web    192.0.2.2:4789  4\n"} {
@@ -74,7 +74,7 @@ func TestStatus(t *testing.T) {
 	if r.code != exit.OK {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
-	quiet := tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, &fake.Host{Empty: true}), "--docker-host", fake.Docker(t))
+	quiet := tapestry(t, "status", "--api-socket", fake.Daemon(t, &fake.Fabric{Empty: true}), "--docker-host", fake.Docker(t))
 	if !strings.Contains(quiet.out, "tunnel     closed, no network has a VNI\n") || strings.Contains(quiet.out, "strangers") || strings.Contains(quiet.out, "outside") {
 		t.Errorf("an idle daemon shows\n%s", quiet.out)
 	}
@@ -95,7 +95,7 @@ func TestGSOText(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
-	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
+	socket, dockerHost := fake.Daemon(t, fake.NewFabric()), fake.Docker(t)
 	for _, c := range []struct {
 		args string
 		code int
@@ -141,7 +141,7 @@ func TestExitCodes(t *testing.T) {
 		{"ports somewhere-else", exit.NoTarget, `there are: 80cc33333333, mynet, wide`},
 		{"ports bridge", exit.NoTarget, `network bridge exists but its driver is bridge`},
 		{"peers rm wide 192.0.2.99", exit.NoTarget, `192.0.2.99`},
-		{"peers add mynet 192.0.2.3", exit.No, `network mynet has no VNI`},
+		{"peers add mynet 192.0.2.3", exit.Failure, `network mynet has no VNI`},
 		{"peers rm nowhere 192.0.2.2", exit.NoTarget, `no network "nowhere"`},
 	} {
 		t.Run(c.args, func(t *testing.T) {
@@ -170,8 +170,8 @@ func TestNoDaemon(t *testing.T) {
 }
 
 func TestPeers(t *testing.T) {
-	h := fake.NewHost()
-	socket, dockerHost := fake.FakeDaemon(t, h), fake.Docker(t)
+	h := fake.NewFabric()
+	socket, dockerHost := fake.Daemon(t, h), fake.Docker(t)
 	for _, c := range []struct {
 		args, out string
 		code      int
@@ -195,7 +195,7 @@ func TestPeers(t *testing.T) {
 }
 
 func TestCompletion(t *testing.T) {
-	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
+	socket, dockerHost := fake.Daemon(t, fake.NewFabric()), fake.Docker(t)
 	for _, c := range []struct{ args, want string }{
 		{"ports", "80cc33333333\tVNI 90\nwide\tVNI 80\nmynet\tstays on this host\n:4\n"},
 		{"peers rm wide", "192.0.2.2:4789\n[2001:db8::2]:1\n:4\n"},

@@ -14,7 +14,7 @@ import (
 func TestCompleteTarget(t *testing.T) {
 	d := fake.NewLiveDocker(t)
 	d.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
-	known := &client.Client{Socket: fake.FakeDaemon(t, fake.NewHost()), DockerHost: d.At}
+	known := &client.Client{Socket: fake.Daemon(t, fake.NewFabric()), DockerHost: d.At}
 	c := &cli{Client: known}
 	cmd := &cobra.Command{}
 	cmd.SetContext(t.Context())

@@ -22,7 +22,7 @@ import (
 )
 
 func newDoctor(c *cli, m doctor.Machine) *cobra.Command {
-	d := &doctor.Doctor{Client: c.Client, RunFlags: runFlags, Machine: m, Version: buildVersion().Version, PluginDir: client.PluginSockets}
+	d := &doctor.Doctor{Client: c.Client, RunFlags: runFlags, Machine: m, Version: buildVersion().Version, PluginDir: client.PluginDir}
 	cmd := c.withJSON(&cobra.Command{
 		Use:   "doctor",
 		Short: "Examine this host and its daemon, and say what to do",
@@ -47,7 +47,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if m.Root == "/" && os.Geteuid() != 0 {
-				return exit.Errorf(exit.No, "tapestry doctor tries what the daemon does: run it as root")
+				return exit.Errorf(exit.Failure, "tapestry doctor tries what the daemon does: run it as root")
 			}
 			return diagnose(cmd.Context(), d, cmd.OutOrStdout(), c.json)
 		},
@@ -84,7 +84,7 @@ func diagnose(ctx context.Context, d *doctor.Doctor, out io.Writer, asJSON bool)
 		_, err = fmt.Fprintf(out, "\n%d ok, %d warn, %d fail\n", count[doctor.OK], count[doctor.Warn], count[doctor.Fail])
 	}
 	if err == nil && count[doctor.Fail] > 0 {
-		return exit.Errorf(exit.No, "%d of %d checks failed", count[doctor.Fail], len(all))
+		return exit.Errorf(exit.Failure, "%d of %d checks failed", count[doctor.Fail], len(all))
 	}
 	return err
 }

@@ -89,7 +89,7 @@ func runDoctor(t *testing.T, m doctor.Machine, args ...string) (int, []doctor.Fi
 		args = append(args, "--plugin-dir", plugins, "--state-dir", t.TempDir())
 	}
 	run := func(args ...string) (int, string) {
-		c := &cli{Client: &client.Client{Places: client.Places{Plugins: plugins}}}
+		c := &cli{Client: &client.Client{SearchPaths: client.SearchPaths{PluginDir: plugins}}}
 		cmd := newDoctor(c, m)
 		cmd.Flags().StringVar(&c.Socket, "api-socket", "", "")
 		var out strings.Builder
@@ -143,7 +143,7 @@ func TestDoctorWithoutDaemon(t *testing.T) {
 	m.TUN = healthyMachine(t).TUN
 	m.Veth = func() error { return unix.EOPNOTSUPP }
 	code, found, text = runDoctor(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
-	if s := states(found); code != exit.No || s["veth"] != doctor.Fail || s["tc"] != "" || !strings.Contains(text, " 1 fail\n") {
+	if s := states(found); code != exit.Failure || s["veth"] != doctor.Fail || s["tc"] != "" || !strings.Contains(text, " 1 fail\n") {
 		t.Errorf("without veth: exit %d, %v\n%s", code, s, text)
 	}
 	if code, _, _ := runDoctor(t, healthyMachine(t), "--api-socket", dead, "--docker-host", "unix:///nonexistent"); code != exit.OK {
@@ -153,19 +153,19 @@ func TestDoctorWithoutDaemon(t *testing.T) {
 
 func TestDoctorWithDaemon(t *testing.T) {
 	m := healthyMachine(t)
-	code, found, _ := runDoctor(t, m, "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
+	code, found, _ := runDoctor(t, m, "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", fake.Docker(t))
 	s := states(found)
 	// The fake host has a network whose port is taken, a rival, a peer that was never heard and one that mangles.
-	if code != exit.No || s["daemon"] != doctor.OK || s["networks"] != doctor.Fail || s["port"] != doctor.OK || s["mtu"] != doctor.OK || s["peers"] != doctor.Warn || s["selftest"] != doctor.Warn || s["offloads"] != doctor.Warn || s["received"] != doctor.Warn || s["rp_filter"] != doctor.OK {
+	if code != exit.Failure || s["daemon"] != doctor.OK || s["networks"] != doctor.Fail || s["port"] != doctor.OK || s["mtu"] != doctor.OK || s["peers"] != doctor.Warn || s["selftest"] != doctor.Warn || s["offloads"] != doctor.Warn || s["received"] != doctor.Warn || s["rp_filter"] != doctor.OK {
 		t.Errorf("exit %d, %v", code, s)
 	}
-	h := fake.NewHost()
+	h := fake.NewFabric()
 	h.Empty = true
-	code, found, _ = runDoctor(t, m, "--api-socket", fake.FakeDaemon(t, h), "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
+	code, found, _ = runDoctor(t, m, "--api-socket", fake.Daemon(t, h), "--docker-host", fake.Docker(t, fake.DockerNetwork{Driver: "bridge"}))
 	if s := states(found); code != exit.OK || s["networks"] != doctor.OK || s["peers"] != doctor.OK || s["offloads"] != doctor.OK || s["received"] != doctor.OK {
 		t.Errorf("an idle daemon: exit %d, %v", code, s)
 	}
-	if keys := keysOfFindings(t, found); !slices.Equal(keys, slices.Sorted(slices.Values(fake.Documented(t)["doctor"]))) {
+	if keys := keysOfFindings(t, found); !slices.Equal(keys, slices.Sorted(slices.Values(fake.DocumentedKeys(t)["doctor"]))) {
 		t.Errorf("doctor --json has %v, docs/json.md says otherwise", keys)
 	}
 }
@@ -183,15 +183,15 @@ func TestDoctorWithMuteDaemon(t *testing.T) {
 	}{
 		"of a version without tests":  {"/v1/peers/test", http.NotFound, "selftest", doctor.Warn, "not tested: the daemon does not understand this command (HTTP 404)", exit.OK},
 		"dies over the tests":         {"/v1/peers/test", hangUp, "selftest", doctor.Warn, "not tested: what answers at", exit.OK},
-		"dies over the networks":      {"/v1/networks", hangUp, "daemon", doctor.Fail, "does not answer any more: what answers at", exit.No},
-		"dies over the ports":         {"/v1/ports", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.No},
-		"dies over the peers":         {"/v1/peers", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.No},
-		"dies over the second status": {"/v1/status", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.No},
+		"dies over the networks":      {"/v1/networks", hangUp, "daemon", doctor.Fail, "does not answer any more: what answers at", exit.Failure},
+		"dies over the ports":         {"/v1/ports", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.Failure},
+		"dies over the peers":         {"/v1/peers", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.Failure},
+		"dies over the second status": {"/v1/status", hangUp, "daemon", doctor.Fail, "does not answer any more", exit.Failure},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := fake.NewHost()
+			h := fake.NewFabric()
 			h.Empty = true
-			whole := (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
+			whole := (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
 			var asked atomic.Int64 // the command asks many things at a time
 			socket := fake.ServeUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				first := r.URL.Path == "/v1/status" && asked.Add(1)%2 == 1
@@ -239,7 +239,7 @@ func keysOfFindings(t *testing.T, found []doctor.Finding) []string {
 	if err := json.Unmarshal(text, &v); err != nil {
 		t.Fatal(err)
 	}
-	return fake.KeysOf(v, "")
+	return fake.JSONKeys(v, "")
 }
 
 // The real machine: what tapestry needs is here, or there is a good reason.

@@ -54,9 +54,9 @@ func (h *pluginHost) writeErrorFile(t *testing.T, id, reason string) {
 }
 
 // serveDaemon has a daemon answer as plugin id.
-func (h *pluginHost) serveDaemon(t *testing.T, id string, host *fake.Host) {
+func (h *pluginHost) serveDaemon(t *testing.T, id string, host *fake.Fabric) {
 	t.Helper()
-	fake.ServeAt(t, filepath.Join(h.plugins(), id, client.PluginAPI), (&daemon.API{Host: host, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Scope: plugin.Global}).Handler())
+	fake.ServeAt(t, filepath.Join(h.plugins(), id, client.PluginSocketName), (&daemon.API{Fabric: host, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Scope: plugin.Global}).Handler())
 	h.serveDriver(t, filepath.Join(h.plugins(), id, "tapestry.sock"))
 	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
 }
@@ -99,19 +99,19 @@ func TestDoctorPlugin(t *testing.T) {
 		want   []want
 		never  string // words that no line has
 	}{
-		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true}) }, code: exit.OK, want: []want{
+		"enabled": {plugin: set, make: func(t *testing.T, h *pluginHost) { h.serveDaemon(t, fake.PluginID, &fake.Fabric{Empty: true}) }, code: exit.OK, want: []want{
 			{"plugin", doctor.OK, `tapestry:latest (id 3f2b1c0d9e8f) is enabled and answers, args "--peer 192.0.2.2"`, ""},
 			{"state", doctor.OK, "docker/plugins/" + fake.PluginID + "/propagated-mount, 0 networks", ""},
 			{"space", doctor.OK, "/propagated-mount", ""},
 			{"daemon", doctor.OK, "tapestry:latest, version", ""},
 		}, never: "systemctl"},
-		"enabled and mute": {plugin: on, make: func(*testing.T, *pluginHost) {}, code: exit.No, want: []want{
+		"enabled and mute": {plugin: on, make: func(*testing.T, *pluginHost) {}, code: exit.Failure, want: []want{
 			{"plugin", doctor.Fail, "is enabled and does not answer: dial unix", again},
 			{"plugin", doctor.Fail, "", "journalctl -u docker | grep plugin=3f2b1c0d9e8f"},
 			{"port", doctor.OK, "UDP 8472 is free", ""},
 			{"daemon", doctor.Warn, "does not run", start},
 		}, never: "systemctl"},
-		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.writeErrorFile(t, fake.PluginID, "UDP port 8472 is taken") }, code: exit.No, want: []want{
+		"enabled and failing": {plugin: on, make: func(t *testing.T, h *pluginHost) { h.writeErrorFile(t, fake.PluginID, "UDP port 8472 is taken") }, code: exit.Failure, want: []want{
 			{"plugin", doctor.Fail, "is enabled and does not answer: its start failed at 2026-11-29T12:00:00Z: UDP port 8472 is taken", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
 		"disabled": {plugin: off, make: func(*testing.T, *pluginHost) {}, code: exit.OK, want: []want{
@@ -121,35 +121,35 @@ func TestDoctorPlugin(t *testing.T) {
 		}, never: "systemctl"},
 		"disabled after a start that failed": {plugin: off, make: func(t *testing.T, h *pluginHost) {
 			h.writeErrorFile(t, fake.PluginID, "there is no /dev/net/tun: mknod …")
-		}, code: exit.No, want: []want{
+		}, code: exit.Failure, want: []want{
 			{"plugin", doctor.Fail, "is disabled: its start failed at 2026-11-29T12:00:00Z: there is no /dev/net/tun: mknod …", "put that right, then " + start},
 		}, never: "systemctl"},
-		"disabled with flags that do not parse": {plugin: typo, make: func(*testing.T, *pluginHost) {}, code: exit.No, want: []want{
+		"disabled with flags that do not parse": {plugin: typo, make: func(*testing.T, *pluginHost) {}, code: exit.Failure, want: []want{
 			{"plugin", doctor.Fail, "is disabled: no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
 		}, never: "systemctl"},
 		"beside a daemon that is no plugin": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true})
+			h.serveDaemon(t, fake.PluginID, &fake.Fabric{Empty: true})
 			h.serveDriver(t, filepath.Join(h.plugins(), "tapestry.sock"))
 		}, code: exit.OK, want: []want{
 			{"plugin", doctor.OK, "tapestry.sock answers", ""},
 			{"plugin", doctor.Warn, "runs beside the plugin tapestry:latest", "docker plugin disable tapestry:latest, or systemctl disable --now tapestry"},
 		}},
 		"beside what a daemon has left": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serveDaemon(t, fake.PluginID, &fake.Host{Empty: true})
-			fake.StaleAt(t, filepath.Join(h.plugins(), "tapestry.sock"))
-		}, code: exit.No, want: []want{
+			h.serveDaemon(t, fake.PluginID, &fake.Fabric{Empty: true})
+			fake.LeaveStaleSocket(t, filepath.Join(h.plugins(), "tapestry.sock"))
+		}, code: exit.Failure, want: []want{
 			{"plugin", doctor.OK, "is enabled and answers", ""},
 			{"plugin", doctor.Fail, "tapestry.sock is stale", "/p/tapestry.sock, if the plugin has taken its place"},
 		}},
 		"networks that are lost": {plugin: on, make: func(t *testing.T, h *pluginHost) {
-			h.serveDaemon(t, fake.PluginID, fake.NewHost())
+			h.serveDaemon(t, fake.PluginID, fake.NewFabric())
 			const idle, used = "swarmnetworkidle000000000", "swarmnetworkused000000000"
 			h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}, {ID: fake.WebID, Name: "lost", Driver: "tapestry:latest", Scope: "global"},
 				{ID: idle, Name: "idle", Driver: "tapestry:latest", Scope: "swarm"}, {ID: used, Name: "used", Driver: "tapestry:latest", Scope: "swarm"},
 				{ID: fake.SecondID, Name: "old", Driver: "tapestry"}, {ID: fake.ThirdID, Name: "acme", Driver: "host:5000/acme/tapestry:v2"}, {ID: fake.PluginID, Name: "bridge", Driver: "bridge"}}
 			h.docker["/networks/"+used] = docker.Network{Containers: map[string]docker.Endpoint{"c": {}}}
 			h.docker["/networks/"+idle] = docker.Network{}
-		}, code: exit.No, want: []want{
+		}, code: exit.Failure, want: []want{
 			{"networks", doctor.Fail, "lost: Docker has it with driver tapestry:latest, the daemon does not", "docker network rm lost"},
 			{"networks", doctor.Fail, "used of the Swarm: the daemon does not have it, and containers here use it", "--availability drain"},
 			{"networks", doctor.Fail, "old: its driver is tapestry, which is a unit or a process, and none runs", "create it with -d tapestry:latest"},
@@ -182,7 +182,7 @@ func TestDoctorPluginRemoved(t *testing.T) {
 	h := newPluginHost(t)
 	h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}}
 	code, found, _ := h.doctor(t, "--state-dir", t.TempDir())
-	if err := hasFinding(found, "networks", doctor.Fail, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exit.No {
+	if err := hasFinding(found, "networks", doctor.Fail, "wide: its driver is tapestry:latest, and Docker has no such plugin, as after docker plugin rm -f", "docker network rm wide"); err != nil || code != exit.Failure {
 		t.Errorf("exit %d, %v", code, err)
 	}
 	h.docker["/plugins"] = "what is no list" // then nothing is known of plugins
@@ -243,9 +243,9 @@ func TestRunFlags(t *testing.T) {
 }
 
 // swarmOf is a node of a Swarm of four, whose daemon knows nodes; a manager, or else a worker.
-func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fake.Host) {
+func swarmOf(t *testing.T, manager bool, nodes ...string) (*pluginHost, *fake.Fabric) {
 	h := newPluginHost(t, pluginCalled(fake.PluginID, "tapestry:latest"))
-	host := fake.NewHost()
+	host := fake.NewFabric()
 	for _, n := range nodes {
 		host.Known = append(host.Known, netip.MustParseAddr(n))
 	}
@@ -297,7 +297,7 @@ func TestDoctorNodes(t *testing.T) {
 
 func TestPeersLearn(t *testing.T) {
 	learn := func(h *pluginHost, args ...string) result {
-		return tapestry(t, append([]string{"peers", "learn", "--api-socket", filepath.Join(h.plugins(), fake.PluginID, client.PluginAPI), "--docker-host", dockerWith(t, h.docker)}, args...)...)
+		return tapestry(t, append([]string{"peers", "learn", "--api-socket", filepath.Join(h.plugins(), fake.PluginID, client.PluginSocketName), "--docker-host", dockerWith(t, h.docker)}, args...)...)
 	}
 	h, host := swarmOf(t, true, "192.0.2.2")
 	r := learn(h)
@@ -315,7 +315,7 @@ func TestPeersLearn(t *testing.T) {
 	r = learn(h, "--json")
 	var v any
 	fake.Must(t, json.Unmarshal([]byte(r.out), &v))
-	if got, want := fake.KeysOf(v, ""), slices.Sorted(slices.Values(fake.Documented(t)["peers learn"])); !slices.Equal(got, want) {
+	if got, want := fake.JSONKeys(v, ""), slices.Sorted(slices.Values(fake.DocumentedKeys(t)["peers learn"])); !slices.Equal(got, want) {
 		t.Errorf("--json has %v, docs/json.md says %v", got, want)
 	}
 	var l api.Learned
@@ -333,30 +333,30 @@ func TestPeersLearn(t *testing.T) {
 	}
 	i.Swarm.RemoteManagers = []struct{ NodeID, Addr string }{{"m", "192.0.2.66:2377"}}
 	h.docker["/info"] = i
-	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, "no space left") {
+	if r := learn(h); r.code != exit.Failure || !strings.Contains(r.stderr, "no space left") {
 		t.Errorf("a full disk: exit %d, %q", r.code, r.stderr)
 	}
 	i.Swarm.LocalNodeState = "inactive"
 	h.docker["/info"] = i
-	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, `this host is in no Swarm that works: docker info says "inactive"`) {
+	if r := learn(h); r.code != exit.Failure || !strings.Contains(r.stderr, `this host is in no Swarm that works: docker info says "inactive"`) {
 		t.Errorf("off a Swarm: exit %d, %q", r.code, r.stderr)
 	}
 	delete(h.docker, "/networks")
-	if r := learn(h); r.code != exit.No || !strings.Contains(r.stderr, "Docker does not answer") {
+	if r := learn(h); r.code != exit.Failure || !strings.Contains(r.stderr, "Docker does not answer") {
 		t.Errorf("without Docker: exit %d, %q", r.code, r.stderr)
 	}
 
 	h, _ = swarmOf(t, true)
-	r = tapestry(t, "peers", "learn", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", dockerWith(t, h.docker))
-	if r.code != exit.No || !strings.Contains(r.stderr, "the daemon is no managed plugin of Docker") {
+	r = tapestry(t, "peers", "learn", "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", dockerWith(t, h.docker))
+	if r.code != exit.Failure || !strings.Contains(r.stderr, "the daemon is no managed plugin of Docker") {
 		t.Errorf("a unit: exit %d, %q", r.code, r.stderr)
 	}
 }
 
 // One word that is no address, and the daemon learns nothing.
 func TestLearnRefuses(t *testing.T) {
-	h := fake.NewHost()
-	c := &client.Client{Socket: fake.FakeDaemon(t, h)}
+	h := fake.NewFabric()
+	c := &client.Client{Socket: fake.Daemon(t, h)}
 	tooMany := make([]string, 4097)
 	for _, nodes := range [][]string{{"192.0.2.2", "web"}, {"192.0.2.2", "fe80::1"}, {"192.0.2.2", "0.0.0.0"}, {"192.0.2.2", ""}, tooMany} {
 		if err := c.Call(t.Context(), http.MethodPost, "/v1/nodes", api.Nodes{Nodes: nodes}, nil); exit.Code(err) != exit.Usage || len(h.Nodes()) > 0 {

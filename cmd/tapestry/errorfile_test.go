@@ -75,7 +75,7 @@ func TestErrorFileOfReady(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		err := daemon.Run(ctx, daemon.Config{Config: fabric.Config{Name: "e" + strconv.Itoa(os.Getpid()), Dir: filepath.Join(dir, "state"), Port: 8472, SweepAfter: time.Minute},
-			PluginDir: dir, ApiSocket: filepath.Join(dir, "api.sock"), Scope: plugin.Local, LogLevel: "info", LogFormat: "text"}, w)
+			PluginDir: dir, APISocket: filepath.Join(dir, "api.sock"), Scope: plugin.Local, LogLevel: "info", LogFormat: "text"}, w)
 		w.Close()
 		ended <- err
 	}()

@@ -190,7 +190,7 @@ func (e *extcapFlags) run(ctx context.Context, c *cli, news io.Writer) error {
 	}
 	pipe, err := os.OpenFile(e.fifo, os.O_WRONLY, 0)
 	if err != nil {
-		return exit.Errorf(exit.No, "--fifo: %w", err)
+		return exit.Errorf(exit.Failure, "--fifo: %w", err)
 	}
 	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
 		snap: e.snap, noLimit: true}

@@ -80,9 +80,9 @@ func newExtcapRemove() *cobra.Command {
 				return err
 			}
 			if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-				return exit.Errorf(exit.No, "it is not installed: there is no %s", path)
+				return exit.Errorf(exit.Failure, "it is not installed: there is no %s", path)
 			} else if err != nil {
-				return exit.Errorf(exit.No, "%w", err)
+				return exit.Errorf(exit.Failure, "%w", err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "removed", path)
 			return err
@@ -122,7 +122,7 @@ func extcapPath(ctx context.Context, dir string) (string, error) {
 		global = personal
 	}
 	if global == "" {
-		return "", exit.Errorf(exit.No, "neither tshark nor wireshark says where its capture programs are: name the folder by --dir, see Wireshark's Help, About, Folders")
+		return "", exit.Errorf(exit.Failure, "neither tshark nor wireshark says where its capture programs are: name the folder by --dir, see Wireshark's Help, About, Folders")
 	}
 	return filepath.Join(global, extcapFile), nil
 }
@@ -131,7 +131,7 @@ func extcapPath(ctx context.Context, dir string) (string, error) {
 func ours(path string) error {
 	text, err := os.ReadFile(path)
 	if err == nil && !bytes.Contains(text, []byte(extcapMark)) {
-		return exit.Errorf(exit.No, "%s is not tapestry's: move it away or choose another --dir", path)
+		return exit.Errorf(exit.Failure, "%s is not tapestry's: move it away or choose another --dir", path)
 	}
 	return nil
 }
@@ -142,11 +142,11 @@ func replaceExtcap(path string, script []byte) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return exit.Errorf(exit.No, "make Wireshark's folder: %w", err)
+		return exit.Errorf(exit.Failure, "make Wireshark's folder: %w", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".tapestry-")
 	if err != nil {
-		return exit.Errorf(exit.No, "write into Wireshark's folder: %w (run it as root, or choose another --dir)", err)
+		return exit.Errorf(exit.Failure, "write into Wireshark's folder: %w (run it as root, or choose another --dir)", err)
 	}
 	defer os.Remove(f.Name()) // it has gone when all went well
 	_, err = f.Write(script)
@@ -155,7 +155,7 @@ func replaceExtcap(path string, script []byte) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return exit.Errorf(exit.No, "write %s: %w", path, err)
+		return exit.Errorf(exit.Failure, "write %s: %w", path, err)
 	}
 	return nil
 }

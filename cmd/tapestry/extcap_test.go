@@ -32,7 +32,7 @@ func TestExtcapQuestions(t *testing.T) {
 		{"--extcap-interface tapestry-web --extcap-capture-filter=host --extcap-version=4.0", exit.OK, "the filter cannot be read:\nhost\n    ^ "},
 		{"--extcap-interface eth0 --extcap-dlts", exit.NoTarget, ""},
 		{"--extcap-interface tapestry-web --capture", exit.Usage, ""},
-		{"--extcap-interface tapestry-web --capture --fifo /nonexistent/x", exit.No, ""},
+		{"--extcap-interface tapestry-web --capture --fifo /nonexistent/x", exit.Failure, ""},
 		{"", exit.OK, "Usage:"},
 	} {
 		r := tapestry(t, append([]string{"extcap", "--api-socket", d.socket, "--docker-host", docker}, strings.Fields(c.args)...)...)
@@ -101,7 +101,7 @@ func TestExtcapInstall(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "extcap")
 	path := filepath.Join(dir, "tapestry")
 	socket := filepath.Join(t.TempDir(), "it's.sock")
-	if r := tapestry(t, "extcap", "remove", "--dir", dir); r.code != exit.No || !strings.Contains(r.stderr, "not installed") {
+	if r := tapestry(t, "extcap", "remove", "--dir", dir); r.code != exit.Failure || !strings.Contains(r.stderr, "not installed") {
 		t.Errorf("remove what is not there: exit %d, %s", r.code, r.stderr)
 	}
 	for range 2 { // again over the old one
@@ -127,7 +127,7 @@ func TestExtcapInstall(t *testing.T) {
 	}
 	fake.Must(t, os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755))
 	for _, command := range []string{"install", "remove"} {
-		if r := tapestry(t, "extcap", command, "--dir", dir); r.code != exit.No || !strings.Contains(r.stderr, "is not tapestry's") {
+		if r := tapestry(t, "extcap", command, "--dir", dir); r.code != exit.Failure || !strings.Contains(r.stderr, "is not tapestry's") {
 			t.Errorf("%s over another's: exit %d, %s", command, r.code, r.stderr)
 		}
 	}

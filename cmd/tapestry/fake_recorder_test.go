@@ -52,8 +52,8 @@ func newFakeRecorder(packets ...pcapng.Packet) *fakeRecorder {
 // serve adds the real API, of a Host.
 func (e *fakeRecorder) serve(t *testing.T) (socket string) {
 	mux := http.NewServeMux()
-	mux.Handle("/", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler())
-	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, e.recorder) })
+	mux.Handle("/", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler())
+	mux.HandleFunc("GET /v1/recorder", func(w http.ResponseWriter, _ *http.Request) { fake.WriteJSON(w, e.recorder) })
 	mux.HandleFunc("PUT /v1/recorder", func(w http.ResponseWriter, r *http.Request) {
 		var c api.RecorderChange
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
@@ -61,7 +61,7 @@ func (e *fakeRecorder) serve(t *testing.T) (socket string) {
 		}
 		e.resized = append(e.resized, c.Bytes)
 		e.recorder.On, e.recorder.Bytes = c.Bytes > 0, c.Bytes
-		fake.Answer(w, e.recorder)
+		fake.WriteJSON(w, e.recorder)
 	})
 	mux.HandleFunc("POST /v1/recorder/dump", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Tapestry-Since", strconv.FormatInt(recordingEnd.Add(-e.covers).UnixNano(), 10))
@@ -73,11 +73,11 @@ func (e *fakeRecorder) serve(t *testing.T) (socket string) {
 		e.stream(t, w, r)
 	})
 	mux.HandleFunc("GET /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
-		fake.Answer(w, api.CaptureStats{ID: "7", State: e.state})
+		fake.WriteJSON(w, api.CaptureStats{ID: "7", State: e.state})
 	})
 	mux.HandleFunc("DELETE /v1/captures/7", func(w http.ResponseWriter, _ *http.Request) {
 		e.stoppedOnce.Do(func() { close(e.stopped) })
-		fake.Answer(w, struct{}{})
+		fake.WriteJSON(w, struct{}{})
 	})
 	return fake.ServeUnix(t, "tapestry.sock", mux)
 }
@@ -149,10 +149,10 @@ func arpFrame() []byte {
 func conversation() []pcapng.Packet {
 	const syn, ack = 2, 16
 	return []pcapng.Packet{
-		seen(1, 9000, vswitch.Forwarded, 54, fake.TcpFrame(false, syn|ack)),
-		seen(0, 8000, vswitch.Forwarded, 54, fake.TcpFrame(true, syn)),
-		seen(0, 7000, vswitch.Forwarded, 54+3000, fake.TcpFrame(true, ack)),
-		seen(0, 6000, vswitch.MTU, 1514, fake.TcpFrame(true, ack)),
+		seen(1, 9000, vswitch.Forwarded, 54, fake.TCPFrame(false, syn|ack)),
+		seen(0, 8000, vswitch.Forwarded, 54, fake.TCPFrame(true, syn)),
+		seen(0, 7000, vswitch.Forwarded, 54+3000, fake.TCPFrame(true, ack)),
+		seen(0, 6000, vswitch.MTU, 1514, fake.TCPFrame(true, ack)),
 		seen(0, 3000, vswitch.Flooded, 42, arpFrame()),
 	}
 }

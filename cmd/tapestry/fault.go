@@ -63,7 +63,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 		ValidArgsFunction: c.completeContainer,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := spec.Check(); err != nil {
-				return exit.With(exit.Usage, err)
+				return exit.WithCode(exit.Usage, err)
 			}
 			ports, d, err := docker.FindPorts(cmd.Context(), c.Client, args[0], cmd.ErrOrStderr())
 			if err != nil {
@@ -133,7 +133,7 @@ func newFaultList(c *cli) *cobra.Command {
 				func(r api.Fault, d *docker.Engine) []string {
 					ends := ""
 					if r.LeftSeconds != nil {
-						ends = "in " + human.Ago(int64(math.Ceil(*r.LeftSeconds)))
+						ends = "in " + human.Age(int64(math.Ceil(*r.LeftSeconds)))
 					}
 					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow,
 						"duplicated": r.Duplicated, "delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted,

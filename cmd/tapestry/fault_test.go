@@ -22,8 +22,8 @@ import (
 )
 
 func TestFault(t *testing.T) {
-	h := fake.NewHost()
-	socket, dockerHost := fake.FakeDaemon(t, h), fake.Docker(t)
+	h := fake.NewFabric()
+	socket, dockerHost := fake.Daemon(t, h), fake.Docker(t)
 	all := fault.Spec{Delay: 50 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.02, Burst: 5, Duplicate: 0.01, Reorder: 0.01,
 		Corrupt: 0.001, Rate: 10e6, Seed: 7, For: time.Minute}
 	view := func(name string, d fabric.Direction, s fault.Spec) string {
@@ -62,8 +62,8 @@ func TestFault(t *testing.T) {
 	}
 }
 
-func faultyHost() *fake.Host {
-	h := fake.NewHost()
+func faultyHost() *fake.Fabric {
+	h := fake.NewFabric()
 	h.Set = []fabric.FaultView{
 		{Network: fake.WideID, VNI: 80, Kind: "container", Name: fake.WebID, Direction: fabric.To, Spec: fault.Spec{Loss: 0.02, Seed: 7, For: time.Minute},
 			Left: 41200 * time.Millisecond, Stats: fault.Stats{Frames: 1000, Passed: 980, Lost: 20}},
@@ -74,7 +74,7 @@ func faultyHost() *fake.Host {
 }
 
 func TestFaultList(t *testing.T) {
-	socket, dockerHost := fake.FakeDaemon(t, faultyHost()), fake.Docker(t)
+	socket, dockerHost := fake.Daemon(t, faultyHost()), fake.Docker(t)
 	r := tapestry(t, "fault", "list", "--api-socket", socket, "--docker-host", dockerHost)
 	want := `
 NETWORK  PORT  DIRECTION  FAULT                     SEED  ENDS    FRAMES  DONE
@@ -95,23 +95,23 @@ wide     web   to         loss 2%                   7     in 42s  1000    lost 2
 	if f := v[1]; f["loss"] != 0.02 || f["left_seconds"] != 41.2 || f["for_seconds"] != 60. {
 		t.Errorf("got %v", f)
 	}
-	docs := fake.Documented(t)
+	docs := fake.DocumentedKeys(t)
 	var rows []any
 	for _, f := range v {
 		rows = append(rows, f)
 	}
-	if got, want := fake.KeysOf(rows, ""), slices.Sorted(slices.Values(docs["fault list"])); !slices.Equal(got, want) {
+	if got, want := fake.JSONKeys(rows, ""), slices.Sorted(slices.Values(docs["fault list"])); !slices.Equal(got, want) {
 		t.Errorf("fault list --json has\n%v\ndocs/json.md says\n%v", got, want)
 	}
-	if r := tapestry(t, "fault", "list", "--json", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", dockerHost); r.out != "[]\n" {
+	if r := tapestry(t, "fault", "list", "--json", "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", dockerHost); r.out != "[]\n" {
 		t.Errorf("no faults are %q", r.out)
 	}
 }
 
 // Nobody forgets a fault.
 func TestFaultInStatus(t *testing.T) {
-	for h, want := range map[*fake.Host]bool{fake.NewHost(): false, faultyHost(): true} {
-		r := tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, h), "--docker-host", fake.Docker(t))
+	for h, want := range map[*fake.Fabric]bool{fake.NewFabric(): false, faultyHost(): true} {
+		r := tapestry(t, "status", "--api-socket", fake.Daemon(t, h), "--docker-host", fake.Docker(t))
 		if got := strings.Contains(r.out, "faults     2 set on purpose, see tapestry fault list\n"); got != want {
 			t.Errorf("status mentions faults: %v, want %v\n%s", got, want, r.out)
 		}
@@ -119,8 +119,8 @@ func TestFaultInStatus(t *testing.T) {
 }
 
 func TestFaultExitCodes(t *testing.T) {
-	h := fake.NewHost()
-	socket, dockerHost := fake.FakeDaemon(t, h), fake.Docker(t)
+	h := fake.NewFabric()
+	socket, dockerHost := fake.Daemon(t, h), fake.Docker(t)
 	for _, c := range []struct {
 		args string
 		code int
@@ -202,8 +202,8 @@ func TestResolvePorts(t *testing.T) {
 }
 
 func TestFaultAPI(t *testing.T) {
-	h := fake.NewHost()
-	a := (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
+	h := fake.NewFabric()
+	a := (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()
 	for _, c := range []struct {
 		method, path, body string
 		status             int

@@ -23,7 +23,7 @@ import (
 
 // daemonNamed is a daemon of this name.
 func daemonNamed(name string) http.Handler {
-	return (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: name, Version: "devel", Scope: plugin.Global}).Handler()
+	return (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: name, Version: "devel", Scope: plugin.Global}).Handler()
 }
 
 // dockerWith answers each path with a value.
@@ -52,7 +52,7 @@ func TestFindDaemon(t *testing.T) {
 		"/plugins/" + fake.SecondID + "/json": pluginCalled(fake.SecondID, "acme/tapestry:v2"),
 	})
 	const unit = "usual/tapestry.sock"
-	at := func(id string) string { return filepath.Join("plugins", id, client.PluginAPI) }
+	at := func(id string) string { return filepath.Join("plugins", id, client.PluginSocketName) }
 	for name, tt := range map[string]struct {
 		live, stale []string // paths
 		socket      string   // --api-socket
@@ -77,21 +77,21 @@ func TestFindDaemon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := fake.ShortDir(t)
 			for _, path := range tt.stale {
-				fake.StaleAt(t, filepath.Join(dir, path))
+				fake.LeaveStaleSocket(t, filepath.Join(dir, path))
 			}
 			count := map[string]*atomic.Int64{}
 			for _, path := range tt.live {
 				count[path] = fake.ServeAt(t, filepath.Join(dir, path), daemonNamed(path))
 			}
-			c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, unit), Plugins: filepath.Join(dir, "plugins")}, DockerHost: known}
+			c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, unit), PluginDir: filepath.Join(dir, "plugins")}, DockerHost: known}
 			c.PluginNames = func(ctx context.Context, ids []string) ([]string, error) { return docker.PluginNames(ctx, c, ids) }
 			if tt.socket != "" {
 				c.Socket = filepath.Join(dir, tt.socket)
 			}
 			for range 2 { // the second one does not search
 				s, err := c.Status(t.Context())
-				if exit.Code(err) != tt.code || s.Name != tt.found || tt.found != "" && c.At() != filepath.Join(dir, tt.found) {
-					t.Fatalf("exit %d, want %d: %v; found %q at %s, want %q", exit.Code(err), tt.code, err, s.Name, c.At(), tt.found)
+				if exit.Code(err) != tt.code || s.Name != tt.found || tt.found != "" && c.SocketPath() != filepath.Join(dir, tt.found) {
+					t.Fatalf("exit %d, want %d: %v; found %q at %s, want %q", exit.Code(err), tt.code, err, s.Name, c.SocketPath(), tt.found)
 				}
 				for _, want := range tt.said {
 					if !strings.Contains(err.Error(), strings.ReplaceAll(want, "DIR", dir)) {
@@ -112,8 +112,8 @@ func TestFindDaemon(t *testing.T) {
 // Once found, it is the same daemon until the command ends.
 func TestFindSticks(t *testing.T) {
 	dir := fake.ShortDir(t)
-	c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, "u.sock"), Plugins: filepath.Join(dir, "p")}}
-	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginAPI), daemonNamed("plugin"))
+	c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: filepath.Join(dir, "p")}}
+	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginSocketName), daemonNamed("plugin"))
 	if s, err := c.Status(t.Context()); err != nil || s.Name != "plugin" {
 		t.Fatalf("%q, %v", s.Name, err)
 	}
@@ -126,10 +126,10 @@ func TestFindSticks(t *testing.T) {
 // Streams find it too, also as the first that is asked.
 func TestFindStream(t *testing.T) {
 	dir := fake.ShortDir(t)
-	c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, "u.sock"), Plugins: filepath.Join(dir, "p")}}
-	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginAPI), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: filepath.Join(dir, "p")}}
+	fake.ServeAt(t, filepath.Join(dir, "p", fake.PluginID, client.PluginSocketName), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusConflict)
-		fake.Answer(w, api.Error{Error: "found"})
+		fake.WriteJSON(w, api.Error{Error: "found"})
 	}))
 	if _, err := c.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{}); err == nil || err.Error() != "found" {
 		t.Errorf("%v", err)
@@ -141,7 +141,7 @@ func TestFindUnseen(t *testing.T) {
 	dir := fake.ShortDir(t)
 	hidden := filepath.Join(dir, "p")
 	fake.Must(t, os.WriteFile(hidden, nil, 0o600)) // as little a directory that can be read as root's is to others
-	c := &client.Client{Places: client.Places{Usual: filepath.Join(dir, "u.sock"), Plugins: hidden}}
+	c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: hidden}}
 	_, err := c.Status(t.Context())
 	if exit.Code(err) != exit.NoDaemon || !strings.Contains(err.Error(), "only root sees: run this as root") || !strings.Contains(err.Error(), "systemctl start tapestry") {
 		t.Errorf("exit %d, %v", exit.Code(err), err)
@@ -151,21 +151,21 @@ func TestFindUnseen(t *testing.T) {
 // A network of another daemon of this host: the error names that one.
 func TestElsewhere(t *testing.T) {
 	dir := fake.ShortDir(t)
-	at := filepath.Join(dir, "p", fake.PluginID, client.PluginAPI)
-	fake.ServeAt(t, filepath.Join(dir, "u.sock"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, []api.Network{{ID: fake.LocalID}}) }))
-	fake.ServeAt(t, at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, []api.Network{{ID: fake.WideID}}) }))
+	at := filepath.Join(dir, "p", fake.PluginID, client.PluginSocketName)
+	fake.ServeAt(t, filepath.Join(dir, "u.sock"), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.WriteJSON(w, []api.Network{{ID: fake.LocalID}}) }))
+	fake.ServeAt(t, at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.WriteJSON(w, []api.Network{{ID: fake.WideID}}) }))
 	known := dockerWith(t, map[string]any{
 		"/networks": []docker.Network{{ID: fake.LocalID, Name: "mynet", Driver: "tapestry"}, {ID: fake.WideID, Name: "wide", Driver: "tapestry:latest"},
 			{ID: fake.OtherID, Name: "other", Driver: "tapestry:latest"}},
 		"/plugins/" + fake.PluginID + "/json": pluginCalled(fake.PluginID, "tapestry:latest"),
 	})
-	where := client.Places{Usual: filepath.Join(dir, "u.sock"), Plugins: filepath.Join(dir, "p")}
+	where := client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: filepath.Join(dir, "p")}
 	for _, tt := range []struct{ socket, word, want string }{
 		{"", "wide", "network wide exists but its driver is tapestry:latest, and this daemon does not have it: the plugin tapestry:latest has it, say --api-socket " + at},
-		{at, "mynet", "network mynet exists but its driver is tapestry, and this daemon does not have it: the daemon that is no plugin has it, say --api-socket " + where.Usual},
+		{at, "mynet", "network mynet exists but its driver is tapestry, and this daemon does not have it: the daemon that is no plugin has it, say --api-socket " + where.Socket},
 		{"", "other", "network other exists but its driver is tapestry:latest, and this daemon does not have it"},
 	} {
-		c := &client.Client{Places: where, Socket: tt.socket, DockerHost: known}
+		c := &client.Client{SearchPaths: where, Socket: tt.socket, DockerHost: known}
 		if _, err := docker.FindNetwork(t.Context(), c, tt.word); exit.Code(err) != exit.NoTarget || err.Error() != tt.want {
 			t.Errorf("%s: exit %d\ngot  %v\nwant %s", tt.word, exit.Code(err), err, tt.want)
 		}
@@ -202,7 +202,7 @@ func TestSupervisor(t *testing.T) {
 		"/run/tapestry/tapestry.sock":                                 "",
 		"":                                                            "",
 	} {
-		if got := client.PluginOf(path); got != want {
+		if got := client.PluginID(path); got != want {
 			t.Errorf("%q is of plugin %q, want %q", path, got, want)
 		}
 	}
@@ -211,7 +211,7 @@ func TestSupervisor(t *testing.T) {
 // A daemon that hangs up or does not answer: the error names the log that it has.
 func TestLogOfPlugin(t *testing.T) {
 	dir := fake.ShortDir(t)
-	at := filepath.Join(dir, fake.PluginID, client.PluginAPI)
+	at := filepath.Join(dir, fake.PluginID, client.PluginSocketName)
 	fake.ServeAt(t, at, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	r := tapestry(t, "networks", "--api-socket", at, "--docker-host", "unix:///nonexistent")
 	if r.code != exit.NoDaemon || !strings.Contains(r.stderr, "hangs up: see the daemon's log (journalctl -u docker | grep plugin=3f2b1c0d9e8f)") {
@@ -221,7 +221,7 @@ func TestLogOfPlugin(t *testing.T) {
 
 // Status shows what Docker calls the driver, and as what its daemon runs.
 func TestStatusOfPlugin(t *testing.T) {
-	at := filepath.Join(fake.ShortDir(t), fake.PluginID, client.PluginAPI)
+	at := filepath.Join(fake.ShortDir(t), fake.PluginID, client.PluginSocketName)
 	fake.ServeAt(t, at, daemonNamed("tapestry"))
 	known := dockerWith(t, map[string]any{"/networks": []docker.Network{}, "/plugins/" + fake.PluginID + "/json": pluginCalled(fake.PluginID, "tapestry:latest")})
 	r := tapestry(t, "status", "--api-socket", at, "--docker-host", known)
@@ -237,7 +237,7 @@ func TestStatusOfPlugin(t *testing.T) {
 	if want := "runs as    a plugin of Docker, id 3f2b1c0d9e8f\n"; !strings.Contains(r.out, want) {
 		t.Errorf("got\n%s\nwant\n%s", r.out, want)
 	}
-	r = tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", known)
+	r = tapestry(t, "status", "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", known)
 	if want := "runs as    a unit of systemd, or a process of its own\n"; !strings.Contains(r.out, want) {
 		t.Errorf("got\n%s\nwant\n%s", r.out, want)
 	}
@@ -245,8 +245,8 @@ func TestStatusOfPlugin(t *testing.T) {
 
 // In its own namespace a plugin's daemon is process 1.
 func TestStatusPID(t *testing.T) {
-	at := filepath.Join(fake.ShortDir(t), fake.PluginID, client.PluginAPI)
-	fake.ServeAt(t, at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.Answer(w, api.Status{PID: 1}) }))
+	at := filepath.Join(fake.ShortDir(t), fake.PluginID, client.PluginSocketName)
+	fake.ServeAt(t, at, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fake.WriteJSON(w, api.Status{PID: 1}) }))
 	if s, err := (&client.Client{Socket: at}).Status(t.Context()); err != nil || s.PID != os.Getpid() {
 		t.Errorf("pid %d, want %d (%v)", s.PID, os.Getpid(), err)
 	}

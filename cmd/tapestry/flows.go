@@ -102,7 +102,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
 	s, covers, err := o.openDump(ctx, c, o.last)
 	if errors.Is(err, errRecorderOff) {
-		return r, exit.Errorf(exit.No, "%w, or look at what comes from now on with --for 10s", err)
+		return r, exit.Errorf(exit.Failure, "%w, or look at what comes from now on with --for 10s", err)
 	}
 	if err != nil {
 		return r, err
@@ -203,7 +203,7 @@ func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Counter, r *api.Flows) 
 	rows := api.Map(r.Flows[:min(o.rows, len(r.Flows))], func(f api.Flow) []string {
 		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
 			human.Number(f.Out.Frames) + "/" + human.Number(f.Back.Frames), human.Bytes(f.Out.Bytes + f.Back.Bytes), human.Rate(f.Rate),
-			flowDrops(&f), human.Ago(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
+			flowDrops(&f), human.Age(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
 	})
 	if err := human.PrintTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
 		rows); err != nil {
@@ -223,7 +223,7 @@ func (o *flowsCommand) text(r *api.Flows, rows int) string {
 	if r.Source == "recorder" {
 		text += " in the flight recorder: " + o.coverage.String()
 	} else {
-		text += " in " + human.Seconds(time.Duration(r.Seconds*float64(time.Second)))
+		text += " in " + human.Duration(time.Duration(r.Seconds*float64(time.Second)))
 		if r.Why != "" {
 			text += " (" + r.Why + ")"
 		}

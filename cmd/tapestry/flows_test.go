@@ -63,7 +63,7 @@ func TestFlowsRecorderOff(t *testing.T) {
 	e := newFakeRecorder()
 	e.recorder = api.Recorder{}
 	r := tapestry(t, "flows", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
-	if r.code != exit.No || !strings.Contains(r.stderr, "tapestry recorder on") || !strings.Contains(r.stderr, "--for 10s") || len(e.asked) > 0 {
+	if r.code != exit.Failure || !strings.Contains(r.stderr, "tapestry recorder on") || !strings.Contains(r.stderr, "--for 10s") || len(e.asked) > 0 {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -95,7 +95,7 @@ func TestFlowsLive(t *testing.T) {
 	}
 	e.breaksOff = true
 	r = tapestry(t, "flows", "--for", "10s", "--api-socket", socket, "--docker-host", docker)
-	if r.code != exit.No || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
+	if r.code != exit.Failure || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("a daemon that died: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -153,7 +153,7 @@ func TestFlowsOfFile(t *testing.T) {
 	b, err := os.ReadFile(path)
 	expect(t, err)
 	expect(t, os.WriteFile(path, b[:len(b)-5], 0o600))
-	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exit.No || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
+	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exit.Failure || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("of a file that is cut off: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -161,11 +161,11 @@ func TestFlowsOfFile(t *testing.T) {
 func TestStates(t *testing.T) {
 	const fin, syn, rst, ack = 1, 2, 4, 16
 	for want, frames := range map[string][]pcapng.Packet{
-		"tcp 40000→80 no answer": {seen(0, 2, vswitch.Forwarded, 54, fake.TcpFrame(true, syn))},
-		"tcp 40000→80 refused":   {seen(0, 2, vswitch.Forwarded, 54, fake.TcpFrame(true, syn)), seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, rst|ack))},
-		"tcp 80→40000 reset":     {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, rst|ack))},
-		"tcp 80→40000 closed":    {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, fin|ack)), seen(0, 1, vswitch.Forwarded, 54, fake.TcpFrame(true, fin|ack))},
-		"tcp 80→40000 ":          {seen(1, 1, vswitch.Forwarded, 54, fake.TcpFrame(false, ack))},
+		"tcp 40000→80 no answer": {seen(0, 2, vswitch.Forwarded, 54, fake.TCPFrame(true, syn))},
+		"tcp 40000→80 refused":   {seen(0, 2, vswitch.Forwarded, 54, fake.TCPFrame(true, syn)), seen(1, 1, vswitch.Forwarded, 54, fake.TCPFrame(false, rst|ack))},
+		"tcp 80→40000 reset":     {seen(1, 1, vswitch.Forwarded, 54, fake.TCPFrame(false, rst|ack))},
+		"tcp 80→40000 closed":    {seen(1, 1, vswitch.Forwarded, 54, fake.TCPFrame(false, fin|ack)), seen(0, 1, vswitch.Forwarded, 54, fake.TCPFrame(true, fin|ack))},
+		"tcp 80→40000 ":          {seen(1, 1, vswitch.Forwarded, 54, fake.TCPFrame(false, ack))},
 	} {
 		r := tapestry(t, "flows", "--api-socket", newFakeRecorder(frames...).serve(t), "--docker-host", fake.Docker(t))
 		if !strings.Contains(r.out, want) {
@@ -180,7 +180,7 @@ func TestLookTexts(t *testing.T) {
 		t.Errorf("missing are told as %q", got)
 	}
 	for d, want := range map[time.Duration]string{0: "0 s", 1: "1 ms", 40 * time.Millisecond: "40 ms", 12449 * time.Millisecond: "12.4 s", 30 * time.Second: "30 s", 90 * time.Second: "1m 30s"} {
-		if got := human.Seconds(d); got != want {
+		if got := human.Duration(d); got != want {
 			t.Errorf("%v is %q, want %q", d, got, want)
 		}
 	}
@@ -207,9 +207,9 @@ func TestLookErrors(t *testing.T) {
 		{"flows nowhere", exit.NoTarget, "nowhere"},
 		{"flows --last 30s --for 10s", exit.Usage, "--last looks back and --for ahead"},
 		{"flows -r x --last 3s", exit.Usage, "-r looks into a file"},
-		{"flows -r /nonexistent", exit.No, "/nonexistent"},
+		{"flows -r /nonexistent", exit.Failure, "/nonexistent"},
 		{"flows -r /dev/null web", exit.Usage, "a file has no targets"},
-		{"flows -r /dev/null", exit.No, "want a pcapng or pcap file"},
+		{"flows -r /dev/null", exit.Failure, "want a pcapng or pcap file"},
 		{"flows --sort rate", exit.Usage, "want bytes, frames, drops, last"},
 		{"flows --last 30", exit.Usage, "want a duration of 1s or more"},
 		{"flows -n 0", exit.Usage, "want a number of rows"},
@@ -244,7 +244,7 @@ func TestLookErrors(t *testing.T) {
 
 // What flows, top and recorder status print is documented.
 func TestLookKeys(t *testing.T) {
-	docs, docker := fake.Documented(t), fake.Docker(t)
+	docs, docker := fake.DocumentedKeys(t), fake.Docker(t)
 	for command, runs := range map[string][]string{
 		"flows":           {"flows --json"},
 		"top":             {"top --every 1h --json", "top --every 1h --by port --json"},
@@ -262,7 +262,7 @@ func TestLookKeys(t *testing.T) {
 			if err := json.Unmarshal([]byte(r.out), &v); err != nil {
 				t.Fatalf("%s: %v, %s", args, err, r.stderr)
 			}
-			got = append(got, fake.KeysOf(v, "")...)
+			got = append(got, fake.JSONKeys(v, "")...)
 		}
 		slices.Sort(got)
 		got = slices.Compact(got)

@@ -14,7 +14,7 @@ import (
 // Every key that a command prints is documented, and every documented key is printed.
 func TestJSONKeys(t *testing.T) {
 	socket, dockerHost := statusDaemon(t), fake.Docker(t)
-	docs := fake.Documented(t)
+	docs := fake.DocumentedKeys(t)
 	delete(docs, "doctor") // TestDoctorWithDaemon
 	for _, command := range []string{"status", "networks", "ports", "fdb", "peers", "version"} {
 		args := []string{command, "--json"}
@@ -27,7 +27,7 @@ func TestJSONKeys(t *testing.T) {
 			continue
 		}
 		want := slices.Sorted(slices.Values(docs[command]))
-		if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
+		if got := fake.JSONKeys(v, ""); !slices.Equal(got, want) {
 			t.Errorf("%s --json has\n%v\ndocs/json.md says\n%v", command, got, want)
 		}
 		delete(docs, command)
@@ -47,7 +47,7 @@ func TestJSONKeys(t *testing.T) {
 }
 
 func TestJSONValues(t *testing.T) {
-	socket, dockerHost := fake.FakeDaemon(t, fake.NewHost()), fake.Docker(t)
+	socket, dockerHost := fake.Daemon(t, fake.NewFabric()), fake.Docker(t)
 	read := func(v any, args ...string) {
 		t.Helper()
 		r := tapestry(t, append(args, "--json", "--api-socket", socket, "--docker-host", dockerHost)...)
@@ -92,7 +92,7 @@ func TestJSONValues(t *testing.T) {
 }
 
 func TestJSONEmpty(t *testing.T) {
-	socket := fake.FakeDaemon(t, &fake.Host{Empty: true})
+	socket := fake.Daemon(t, &fake.Fabric{Empty: true})
 	for _, command := range []string{"networks", "ports", "fdb", "peers"} {
 		if r := tapestry(t, command, "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent"); r.out != "[]\n" {
 			t.Errorf("%s of nothing prints %q, want []", command, r.out)

@@ -34,14 +34,14 @@ func TestLookEndings(t *testing.T) {
 			map[string]string{"top": "s: 0 frames, 0 B\n", "flows": "0 flows, 0 frames, 0 B in ", "trace": "no such frame has passed\n"}},
 		{"nothing was seen, but lost", func(e *fakeRecorder) { e.packets, e.lost = nil, 2 }, exit.OK,
 			map[string]string{"top": "0 frames, 0 B; 2 frames LOST", "flows": "; 2 frames LOST", "trace": "tapestry: no such frame was seen; 2 frames LOST, more came than were read in time\n"}},
-		{"the daemon was stopped", func(e *fakeRecorder) { e.state = "shutdown" }, exit.No,
+		{"the daemon was stopped", func(e *fakeRecorder) { e.state = "shutdown" }, exit.Failure,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the daemon was stopped\n", "flows": " (the daemon went away)\ntapestry: the daemon was stopped\n",
 				"trace": "tapestry: 1 of 5 frames dropped, and the daemon was stopped\n"}},
-		{"the daemon was stopped, nothing was seen", func(e *fakeRecorder) { e.state, e.packets = "shutdown", nil }, exit.No,
+		{"the daemon was stopped, nothing was seen", func(e *fakeRecorder) { e.state, e.packets = "shutdown", nil }, exit.Failure,
 			map[string]string{"top": "0 frames, 0 B\ntapestry: the daemon was stopped\n", "flows": "tapestry: the daemon was stopped\n", "trace": "tapestry: the daemon was stopped\n"}},
-		{"the daemon was killed", func(e *fakeRecorder) { e.breaksOff = true }, exit.No,
+		{"the daemon was killed", func(e *fakeRecorder) { e.breaksOff = true }, exit.Failure,
 			map[string]string{"top": "5 frames, 4.8 kB\ntapestry: the frames broke off", "flows": " (the daemon went away)\ntapestry: the frames broke off", "trace": "tapestry: the daemon went away in the middle"}},
-		{"the capture failed", func(e *fakeRecorder) { e.state = "failed" }, exit.No,
+		{"the capture failed", func(e *fakeRecorder) { e.state = "failed" }, exit.Failure,
 			map[string]string{"top": "tapestry: the capture failed in the daemon: see its log", "flows": "tapestry: the capture failed in the daemon: see its log",
 				"trace": "1 of 5 frames dropped, and the capture failed in the daemon"}},
 	} {
@@ -51,7 +51,7 @@ func TestLookEndings(t *testing.T) {
 			r := tapestry(t, append(slices.Clone(args), "--api-socket", e.serve(t), "--docker-host", docker)...)
 			code := c.code
 			if name == "trace" && c.want[name] != "no such frame has passed\n" {
-				code = exit.No // frames were dropped, or it cannot tell
+				code = exit.Failure // frames were dropped, or it cannot tell
 			}
 			if said := r.out + r.stderr; r.code != code || !strings.Contains(said, c.want[name]) {
 				t.Errorf("%s, %s: exit %d\n%s\nwant %q", name, c.name, r.code, said, c.want[name])
@@ -123,7 +123,7 @@ func TestLookFullDisk(t *testing.T) {
 				complete = left
 				break
 			}
-			if code != exit.No || !strings.Contains(stderr.String(), errFull.Error()) {
+			if code != exit.Failure || !strings.Contains(stderr.String(), errFull.Error()) {
 				t.Errorf("%v, room for %d writes: exit %d, %s", args, left, code, stderr)
 			}
 		}
@@ -135,19 +135,19 @@ func TestLookFullDisk(t *testing.T) {
 	fake.Must(t, err)
 	defer full.Close()
 	var stderr bytes.Buffer
-	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeRecorder().serve(t), "--docker-host", docker}, full, &stderr); code != exit.No ||
+	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeRecorder().serve(t), "--docker-host", docker}, full, &stderr); code != exit.Failure ||
 		!strings.Contains(stderr.String(), "no space left on device") {
 		t.Errorf("top into /dev/full: exit %d, %s", code, stderr.String())
 	}
 }
 
 // twoPorts is a host on which a container has two ports, and the second one takes no fault.
-type twoPorts struct{ *fake.Host }
+type twoPorts struct{ *fake.Fabric }
 
 const lastID = "ffff444444444444444444444444444444444444444444444444444444444444"
 
 func (h twoPorts) Ports(network string) []fabric.PortView {
-	return append(h.Host.Ports(network), fabric.PortView{Network: fake.LocalID, Kind: "container", Name: lastID})
+	return append(h.Fabric.Ports(network), fabric.PortView{Network: fake.LocalID, Kind: "container", Name: lastID})
 }
 
 // A fault of several ports that the daemon took for some of them only: it says for which.
@@ -155,8 +155,8 @@ func TestFaultHalfDone(t *testing.T) {
 	d := fake.NewLiveDocker(t)
 	d.Join(fake.WideID, fake.WebContainer, "both", fake.WebID, "10.80.1.2/16")
 	d.Join(fake.LocalID, fake.WebContainer, "both", lastID, "10.81.1.2/16")
-	h := twoPorts{fake.NewHost()}
-	socket := fake.ServeUnix(t, "tapestry.sock", (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler())
+	h := twoPorts{fake.NewFabric()}
+	socket := fake.ServeUnix(t, "tapestry.sock", (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	run := func(args string) result {
 		return tapestry(t, append(strings.Fields(args), "--api-socket", socket, "--docker-host", d.At)...)
 	}
@@ -170,7 +170,7 @@ func TestFaultHalfDone(t *testing.T) {
 	}
 	to, stderr := &fullDisk{}, &bytes.Buffer{}
 	code := execute(t.Context(), []string{"fault", "set", "peer:192.0.2.2:4789", "--loss", "1%", "--api-socket", socket, "--docker-host", d.At}, to, stderr)
-	if code != exit.No || !strings.Contains(stderr.String(), errFull.Error()) || len(h.Faults()) != 2 {
+	if code != exit.Failure || !strings.Contains(stderr.String(), errFull.Error()) || len(h.Faults()) != 2 {
 		t.Errorf("a full disk: exit %d, %s, set %v", code, stderr, h.Faults())
 	}
 }

@@ -103,13 +103,13 @@ func (l *liveView) endReason(ctx context.Context, broke error) error {
 	}
 	asking, cancel := context.WithTimeout(ctx, show.StopTimeout)
 	defer cancel()
-	switch b, err := l.stream.Books(asking); {
+	switch b, err := l.stream.Stats(asking); {
 	case ctx.Err() != nil:
 		return nil
 	case err != nil || b.State == "shutdown":
-		return exit.Errorf(exit.No, "the daemon was stopped")
+		return exit.Errorf(exit.Failure, "the daemon was stopped")
 	case b.State == "failed":
-		return exit.Errorf(exit.No, "the capture failed in the daemon: see its log (%s)", l.stream.C.Log())
+		return exit.Errorf(exit.Failure, "the capture failed in the daemon: see its log (%s)", l.stream.Client.LogCommand())
 	}
 	return nil
 }

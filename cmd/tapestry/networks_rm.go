@@ -36,9 +36,9 @@ then.`,
 			}
 			switch name := t.Engine.NetworkName(t.ID); {
 			case name != "":
-				return exit.Errorf(exit.No, "Docker still has network %s: use docker network rm %s", name, name)
+				return exit.Errorf(exit.Failure, "Docker still has network %s: use docker network rm %s", name, name)
 			case !t.Engine.Answered && !force:
-				return exit.Errorf(exit.No, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.Engine.Address, api.ShortID(t.ID))
+				return exit.Errorf(exit.Failure, "Docker does not answer at %s, so it may still have network %s: --force removes it all the same", t.Engine.Address, api.ShortID(t.ID))
 			}
 			if err := c.ForgetNetwork(cmd.Context(), t.ID); err != nil {
 				return err

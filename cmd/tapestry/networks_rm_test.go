@@ -20,17 +20,17 @@ func TestNetworksRm(t *testing.T) {
 		forgot             []string
 	}{
 		{"Docker has forgotten it", named, "", []string{"80cc"}, exit.OK, "network 80cc33333333 forgotten", []string{fake.OtherID}},
-		{"Docker still has it", named, "", []string{"wide"}, exit.No, "use docker network rm wide", nil},
-		{"Docker is away", away, "", []string{"80cc"}, exit.No, "--force", nil},
+		{"Docker still has it", named, "", []string{"wide"}, exit.Failure, "use docker network rm wide", nil},
+		{"Docker is away", away, "", []string{"80cc"}, exit.Failure, "--force", nil},
 		{"Docker is away, forced", away, "", []string{"80cc", "--force"}, exit.OK, "forgotten", []string{fake.OtherID}},
-		{"a container runs on it", named, fake.OtherID, []string{"80cc"}, exit.No, "runs on it", nil},
+		{"a container runs on it", named, fake.OtherID, []string{"80cc"}, exit.Failure, "runs on it", nil},
 		{"no such network", named, "", []string{"90c"}, exit.NoTarget, "did you mean", nil},
 		{"no network named", named, "", nil, exit.Usage, "too few arguments", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := fake.NewHost()
+			h := fake.NewFabric()
 			h.Busy = c.busy
-			r := tapestry(t, append([]string{"networks", "rm", "--api-socket", fake.FakeDaemon(t, h), "--docker-host", c.Engine}, c.args...)...)
+			r := tapestry(t, append([]string{"networks", "rm", "--api-socket", fake.Daemon(t, h), "--docker-host", c.Engine}, c.args...)...)
 			if r.code != c.code || !strings.Contains(r.out+r.stderr, c.says) {
 				t.Errorf("exit %d, want %d and %q in %q", r.code, c.code, c.says, r.out+r.stderr)
 			}

@@ -63,7 +63,7 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 		from = "swarm"
 	}
 	if p.HeardSeconds != nil {
-		heard = human.Ago(*p.HeardSeconds) + " ago"
+		heard = human.Age(*p.HeardSeconds) + " ago"
 	}
 	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), p.Addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
 		human.Number(p.RxFrames), human.Bytes(p.RxBytes), human.Number(p.TxFrames), human.Bytes(p.TxBytes), heard}
@@ -98,7 +98,7 @@ func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.
 				return err
 			}
 			if _, err := plugin.ParsePeer(args[1]); err != nil {
-				return exit.With(exit.Usage, err)
+				return exit.WithCode(exit.Usage, err)
 			}
 			t, err := docker.FindNetwork(cmd.Context(), c.Client, net)
 			if err != nil {

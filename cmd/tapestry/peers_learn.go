@@ -74,20 +74,20 @@ func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, er
 		return r, nil, err
 	}
 	if !d.Answered {
-		return r, nil, exit.Errorf(exit.No, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.Address)
+		return r, nil, exit.Errorf(exit.Failure, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.Address)
 	}
-	info, by := d.Info(ctx), docker.SupervisorAt(ctx, c.At(), d)
+	info, by := d.Info(ctx), docker.SupervisorAt(ctx, c.SocketPath(), d)
 	switch {
 	case !info.InSwarm():
-		return r, nil, exit.Errorf(exit.No, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)
+		return r, nil, exit.Errorf(exit.Failure, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)
 	case !by.Managed():
-		return r, nil, exit.Errorf(exit.No, "the daemon is no managed plugin of Docker, so it has no networks of the Swarm, which follow its nodes: name its peers by tapestry.peers or --peer")
+		return r, nil, exit.Errorf(exit.Failure, "the daemon is no managed plugin of Docker, so it has no networks of the Swarm, which follow its nodes: name its peers by tapestry.peers or --peer")
 	}
 	own, _ := netip.ParseAddr(info.Swarm.NodeAddr) // none: none to leave out
 	vtep, _ := netip.ParseAddr(s.VTEP)
 	found, err := d.SwarmNodes(ctx, info, by.Driver(s.Name), own, vtep)
 	if err != nil {
-		return r, nil, exit.Errorf(exit.No, "%w", err)
+		return r, nil, exit.Errorf(exit.Failure, "%w", err)
 	}
 	if !info.Swarm.ControlAvailable {
 		notes = append(notes, "this node is a worker: Docker tells it the managers, and the nodes with containers on networks that have some here too")

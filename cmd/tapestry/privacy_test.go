@@ -92,10 +92,10 @@ func canaryFrames() (frames [][]byte) {
 // Where it says "headers only" there is no payload: of the flight recorder and of --headers, in whatever form they are read.
 // Half of the frames are dropped, which have a memory of their own.
 func TestNoPayload(t *testing.T) {
-	l := fake.NewLens(t)
+	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
-	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
+	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
 	frames := canaryFrames()
 	send := func() {
 		for i, b := range frames {

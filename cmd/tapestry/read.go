@@ -58,7 +58,7 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			if err != nil {
 				return err
 			}
-			by := docker.SupervisorAt(cmd.Context(), c.At(), d)
+			by := docker.SupervisorAt(cmd.Context(), c.SocketPath(), d)
 			s.Plugin, s.PluginID = by.Plugin.Name, by.Plugin.ID
 			docker.FillNames(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.NetworkName(r.Network), d.Containers[r.Owner] },
 				func(r api.Conflict) string { return r.Network })
@@ -90,7 +90,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 		{"driver", driver},
 		{"runs as", by.String()},
 		{"version", s.Version},
-		{"running", fmt.Sprintf("%s, since %s, pid %d", human.Ago(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
+		{"running", fmt.Sprintf("%s, since %s, pid %d", human.Age(s.UptimeSeconds), s.StartedAt.Format(time.RFC3339), s.PID)},
 		{"workers", strconv.Itoa(s.Workers)},
 		{"tunnel", tunnel},
 		{"networks", strconv.Itoa(s.Networks)},
@@ -143,7 +143,7 @@ func captureText(b api.CaptureStats, d *docker.Engine) string {
 		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
 	}
 	return fmt.Sprintf("capture %s of %s %q %s, %s, %s lost", b.ID, who, human.Printable(b.Name),
-		human.Seconds(time.Duration(b.Seconds*float64(time.Second))), human.Count(b.Delivered, "frame"), human.Thousands(b.Dropped))
+		human.Duration(time.Duration(b.Seconds*float64(time.Second))), human.Count(b.Delivered, "frame"), human.Thousands(b.Dropped))
 }
 
 func newNetworks(c *cli) *cobra.Command {
@@ -238,7 +238,7 @@ host and stays; a learned one was seen in traffic and goes when it has been sile
 				func(e api.Entry, d *docker.Engine) []string {
 					age := ""
 					if e.Kind != "pinned" {
-						age = human.Ago(e.AgeSeconds)
+						age = human.Age(e.AgeSeconds)
 					}
 					return []string{d.NetworkLabel(e.Network), human.VNI(e.VNI), e.MAC.String(), d.PortLabel(e.Port), e.Kind, age}
 				})

@@ -178,11 +178,11 @@ func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names
 	case show.IsReaderGone(dst):
 		return nil
 	case dst != nil:
-		return exit.Errorf(exit.No, "%w", dst)
+		return exit.Errorf(exit.Failure, "%w", dst)
 	case src != io.EOF && ctx.Err() != nil:
-		return exit.Errorf(exit.No, "interrupted%s", partialText(where, m.Count()))
+		return exit.Errorf(exit.Failure, "interrupted%s", partialText(where, m.Count()))
 	case src != io.EOF:
-		return exit.Errorf(exit.No, "the frames broke off%s: %w", partialText(where, m.Count()), exit.WithoutURL(src))
+		return exit.Errorf(exit.Failure, "the frames broke off%s: %w", partialText(where, m.Count()), exit.WithoutURL(src))
 	}
 	text := human.Count(m.Frames, "frame")
 	if where != nil {
@@ -212,7 +212,7 @@ func recorderText(r *api.Recorder) string {
 		return "off: tapestry recorder on"
 	}
 	return fmt.Sprintf("on, %s, since %s (%s): %d frames seen, %d of them kept, %d drops kept", memoryText(r.Bytes),
-		r.Since.Format(time.RFC3339), human.Ago(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
+		r.Since.Format(time.RFC3339), human.Age(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
 }
 
 // memoryText writes a power of two as people set it.
@@ -236,13 +236,13 @@ type coverage struct {
 func (v coverage) String() string {
 	switch {
 	case v.ended:
-		return fmt.Sprintf("only the oldest %s (%s)", human.Seconds(v.covered), v.why)
+		return fmt.Sprintf("only the oldest %s (%s)", human.Duration(v.covered), v.why)
 	case v.why == "":
-		return "the last " + human.Seconds(v.asked)
+		return "the last " + human.Duration(v.asked)
 	case v.asked == 0:
-		return fmt.Sprintf("the last %s (%s)", human.Seconds(v.covered), v.why)
+		return fmt.Sprintf("the last %s (%s)", human.Duration(v.covered), v.why)
 	}
-	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Seconds(v.asked), human.Seconds(v.covered), v.why)
+	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Duration(v.asked), human.Duration(v.covered), v.why)
 }
 
 // openDump asks for what the recorder holds of the time asked for, 0: of all.
@@ -260,7 +260,7 @@ func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s
 		return nil, v, err
 	}
 	if s.Body = newSpool(s.Body); l.names != nil {
-		s.Told = l.names.AddPort
+		s.OnInterface = l.names.AddPort
 	}
 	s.Reader = pcapng.NewReader(s.Body)
 	const same = 100 * time.Millisecond // the daemon reads its clock more than once
@@ -275,4 +275,4 @@ func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s
 	return s, v, nil
 }
 
-var errRecorderOff = exit.Errorf(exit.No, "the recorder is off, it has kept nothing: tapestry recorder on")
+var errRecorderOff = exit.Errorf(exit.Failure, "the recorder is off, it has kept nothing: tapestry recorder on")

@@ -97,14 +97,14 @@ func TestRecorderDump(t *testing.T) {
 	}
 	e.breaksOff = true
 	r = dump("-w", path)
-	if file, err = os.ReadFile(path); err != nil || r.code != exit.No || !strings.Contains(r.stderr, "broke off") {
+	if file, err = os.ReadFile(path); err != nil || r.code != exit.Failure || !strings.Contains(r.stderr, "broke off") {
 		t.Errorf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
 	if _, packets := countsOf(t, file); packets != 5 {
 		t.Errorf("%d packets of a dump that broke off", packets)
 	}
 	e.recorder.On = false
-	if r = dump(); r.code != exit.No || !strings.Contains(r.stderr, "tapestry recorder on") {
+	if r = dump(); r.code != exit.Failure || !strings.Contains(r.stderr, "tapestry recorder on") {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
 }

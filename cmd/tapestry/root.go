@@ -20,7 +20,7 @@ type cli struct {
 }
 
 func newRoot() *cobra.Command {
-	c := &cli{Client: &client.Client{Places: client.Places{Usual: client.UsualSocket, Plugins: client.PluginSockets}}}
+	c := &cli{Client: &client.Client{SearchPaths: client.SearchPaths{Socket: client.DefaultSocket, PluginDir: client.PluginDir}}}
 	c.PluginNames = func(ctx context.Context, ids []string) ([]string, error) {
 		return docker.PluginNames(ctx, c.Client, ids)
 	}
@@ -46,7 +46,7 @@ Docker calls the driver of a plugin by its name with the tag: docker network cre
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(usage.FlagError)
 	root.PersistentFlags().Var(usage.Set(&c.Socket, "PATH", "", parsePath), "api-socket",
-		"`PATH` of the daemon's API socket (default "+client.UsualSocket+", else that of the plugin that runs)")
+		"`PATH` of the daemon's API socket (default "+client.DefaultSocket+", else that of the plugin that runs)")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c),
 		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
 		newDoctor(c, doctor.ThisMachine()), newBench(), newVersion(c), newCompletion())
@@ -64,7 +64,7 @@ func newHelp() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil {
-				return exit.With(exit.Usage, err)
+				return exit.WithCode(exit.Usage, err)
 			}
 			if len(rest) > 0 {
 				return usage.Subcommand(about, rest)

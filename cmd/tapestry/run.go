@@ -40,11 +40,11 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			socket, err := parseSocket(cmp.Or(c.Socket, client.UsualSocket))
+			socket, err := parseSocket(cmp.Or(c.Socket, client.DefaultSocket))
 			if err != nil {
 				return exit.Errorf(exit.Usage, "--api-socket %q: %w", c.Socket, err)
 			}
-			s.ApiSocket = socket
+			s.APISocket = socket
 			for _, p := range s.Peers {
 				if !s.VTEP.IsValid() && !p.Addr().IsLoopback() || p.Addr() == s.VTEP {
 					continue // with the address of the default route it is seen later
@@ -94,7 +94,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(usage.Set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
-	f.StringVar(&s.ApiGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
+	f.StringVar(&s.APIGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
 	f.Var(usage.Set(&s.LogLevel, "LEVEL", s.LogLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(usage.Set(&s.LogFormat, "FORMAT", s.LogFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
 	f.Var(usage.Set(&s.LogOutput, "WHERE", s.LogOutput, oneOf("stderr", "stdout")), "log-output", "`WHERE` the log goes: stderr, stdout (dockerd takes what a managed plugin says on stderr for errors)")

@@ -77,21 +77,21 @@ func TestRun(t *testing.T) {
 	if r := tapestry(t, "ports", "mynet", "--api-socket", socket, "--docker-host", "unix:///nonexistent"); r.code != exit.NoTarget {
 		t.Errorf("ports of an unknown network: exit %d, %s", r.code, r.stderr)
 	}
-	if r := tapestry(t, args...); r.code != exit.No || !strings.Contains(r.stderr, "already running") {
+	if r := tapestry(t, args...); r.code != exit.Failure || !strings.Contains(r.stderr, "already running") {
 		t.Errorf("a second daemon: exit %d, %s", r.code, r.stderr)
 	}
 
 	// Nor one of the same name with everything else of its own: it would sweep this one's links.
 	twin := append([]string(nil), args...)
 	twin[4], twin[6], twin[8] = filepath.Join(dir, "twin", "plugins"), filepath.Join(dir, "twin", "state"), filepath.Join(dir, "twin", "api.sock")
-	if r := tapestry(t, twin...); r.code != exit.No || !strings.Contains(r.stderr, "a tapestry with --name "+args[2]+" runs on this host already") {
+	if r := tapestry(t, twin...); r.code != exit.Failure || !strings.Contains(r.stderr, "a tapestry with --name "+args[2]+" runs on this host already") {
 		t.Errorf("a second daemon of the same name: exit %d, %s", r.code, r.stderr)
 	}
 
 	// A start that fails late, because the API socket is taken, leaves no driver socket behind.
 	other := append([]string(nil), args...)
 	other[2], other[6] = "u"+args[2], filepath.Join(dir, "other")
-	if r := tapestry(t, other...); r.code != exit.No || !strings.Contains(r.stderr, "another daemon answers at --api-socket "+socket) {
+	if r := tapestry(t, other...); r.code != exit.Failure || !strings.Contains(r.stderr, "another daemon answers at --api-socket "+socket) {
 		t.Errorf("a daemon with the same API socket: exit %d, %s", r.code, r.stderr)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "plugins", other[2]+".sock")); err == nil {

@@ -12,10 +12,10 @@ import (
 
 // Every command that takes a container looks at one in another's network namespace as that one's port, and says so.
 func TestCommandsSharedNetwork(t *testing.T) {
-	d := fake.SharedNetwork(t)
+	d := fake.NewSharedNetworkDocker(t)
 	const note = "side shares the network of web: looking at web\n"
-	h := fake.NewHost()
-	socket := fake.FakeDaemon(t, h)
+	h := fake.NewFabric()
+	socket := fake.Daemon(t, h)
 	run := func(args string) result {
 		t.Helper()
 		return tapestry(t, append(strings.Fields(args), "--api-socket", socket, "--docker-host", d.At)...)

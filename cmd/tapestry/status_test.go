@@ -22,7 +22,7 @@ func statusDaemon(t *testing.T) (socket string) {
 	looks := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
 	t.Cleanup(looks.Recorder.Close)
 	fake.Must(t, looks.Recorder.Resize(2<<20))
-	whole := (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: looks}).Handler()
+	whole := (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: looks}).Handler()
 	return fake.ServeUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/status" {
 			whole.ServeHTTP(w, r)
@@ -47,7 +47,7 @@ func TestStatusOfLooks(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}
 	}
-	r = tapestry(t, "status", "--api-socket", fake.FakeDaemon(t, fake.NewHost()), "--docker-host", fake.Docker(t))
+	r = tapestry(t, "status", "--api-socket", fake.Daemon(t, fake.NewFabric()), "--docker-host", fake.Docker(t))
 	if strings.Contains(r.out, "captures") || !strings.Contains(r.out, "recorder   off: tapestry recorder on\n") {
 		t.Errorf("a daemon that nobody looks through shows\n%s", r.out)
 	}

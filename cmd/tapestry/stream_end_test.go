@@ -22,13 +22,13 @@ import (
 
 // Who looks at a dump a page at a time gets all of it, and the daemon does not keep it meanwhile.
 func TestDumpSlowly(t *testing.T) {
-	l := fake.Filled(t, 40_000)
+	l := fake.NewFilledRecorder(t, 40_000)
 	look := &liveView{request: api.CaptureRequest{Detail: true}}
 	s, _, err := look.openDump(t.Context(), &cli{Client: l.Client}, 0)
 	fake.Must(t, err)
 	defer s.Close()
 	l.AwaitLog(t, "recorder dumped") // nothing was read
-	if _, numbers, _, _ := fake.Rest(t, s); len(numbers) != 40_000 {
+	if _, numbers, _, _ := fake.ReadRest(t, s); len(numbers) != 40_000 {
 		t.Errorf("%d frames came, want 40,000", len(numbers))
 	}
 }
@@ -65,8 +65,8 @@ func TestSpool(t *testing.T) {
 // Another command gives a running capture another filter. The one that began it, which renews the names in its own, does
 // not undo that.
 func TestCaptureChangeCommand(t *testing.T) {
-	l := fake.NewLens(t)
-	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
+	l := fake.NewCaptureDaemon(t)
+	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
 	s := l.Open(t, api.CaptureRequest{Filter: api.Filter{Expr: "ether[14] = 1"}, Frames: 2})
 	change := func(args ...string) result {
 		return tapestry(t, append([]string{"capture", "change", "--api-socket", socket, "--docker-host", "unix:///nowhere"}, args...)...)
@@ -86,22 +86,22 @@ func TestCaptureChangeCommand(t *testing.T) {
 	l.Send(1, 2, 1, 2)
 	was := "ether[14] = 1"
 	fake.Must(t, s.Change(t.Context(), api.CaptureChange{Filter: &api.Filter{Expr: was, Was: &was}}))
-	if b, err := s.Books(t.Context()); err != nil || b.Filter != "ether[14] = 2" {
+	if b, err := s.Stats(t.Context()); err != nil || b.Filter != "ether[14] = 2" {
 		t.Errorf("the books are %+v, %v", b, err)
 	}
 	if r := tapestry(t, "status", "--api-socket", socket, "--docker-host", "unix:///nowhere"); !strings.Contains(r.out, "capture "+s.ID+" of ") {
 		t.Errorf("status does not tell its ID:\n%s", r.out)
 	}
 	l.Send(1, 2, 1, 2)
-	if _, numbers, _, _ := fake.Rest(t, s); !bytes.Equal(numbers, []byte{2, 2}) {
+	if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, []byte{2, 2}) {
 		t.Errorf("frames %v", numbers)
 	}
 }
 
 // --bytes ends a capture before its frames take more; --json prints what watch --json does.
 func TestCaptureBytesAndJSON(t *testing.T) {
-	l := fake.NewLens(t)
-	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Host: fake.NewHost(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
+	l := fake.NewCaptureDaemon(t)
+	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	done := make(chan result)
 	run := func(args ...string) {

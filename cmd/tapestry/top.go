@@ -101,7 +101,7 @@ func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if !c.json && !o.once {
-		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Seconds(took), human.Plural(o.total.Frames, "frame"), human.Bytes(o.total.Bytes),
+		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Duration(took), human.Plural(o.total.Frames, "frame"), human.Bytes(o.total.Bytes),
 			missing(o.counter.Lost(), api.Evicted{})); err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func TestTopJSON(t *testing.T) {
 func TestTopBreaksOff(t *testing.T) {
 	e := newFakeRecorder(conversation()...)
 	e.breaksOff = true
-	if r := top(t, e); r.code != exit.No || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
+	if r := top(t, e); r.code != exit.Failure || !strings.Contains(r.stderr, "broke off") || !strings.Contains(r.out, "tcp 40000→80") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 }
@@ -192,7 +192,7 @@ func BenchmarkTally(b *testing.B) {
 	}
 	const frames = 10000
 	for i := range frames {
-		p := seen(0, i, vswitch.Forwarded, 1514, fake.TcpFrame(true, 16))
+		p := seen(0, i, vswitch.Forwarded, 1514, fake.TCPFrame(true, 16))
 		p.Data[34] = byte(i)
 		if err := w.WritePacket(&p); err != nil {
 			b.Fatal(err)
@@ -223,7 +223,7 @@ func TestTallyFaulted(t *testing.T) {
 		{Interface: 0, Time: 2, ID: 2, Flags: pcapng.Inbound, Verdict: in.AppendTo(nil)},
 		{Interface: 1, Time: 3, ID: 1, Flags: pcapng.Outbound, Verdict: out.AppendTo(nil)},
 	} {
-		p.Data, p.Len = fake.UdpFrame(100), 100
+		p.Data, p.Len = fake.UDPFrame(100), 100
 		tl.Add(p)
 		if n := tl.Ports[0].From.Frames; n != uint64(min(i+1, 2)) || tl.Ports[1].From.Frames != 0 || tl.Ports[1].To.Frames != n {
 			t.Errorf("packet %d: %d from web, %d from db, %d to db", i, n, tl.Ports[1].From.Frames, tl.Ports[1].To.Frames)

@@ -91,7 +91,7 @@ later: where it differs, a line says so. Then it exits 1 when one of them was dr
 				err = trace.Print(cmd.OutOrStdout(), r, d)
 			}
 			if err == nil && !trace.Delivered(r) {
-				return exit.Errorf(exit.No, "the frame %s", trace.Outcome(r))
+				return exit.Errorf(exit.Failure, "the frame %s", trace.Outcome(r))
 			}
 			return err
 		},

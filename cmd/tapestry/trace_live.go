@@ -73,7 +73,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	}
 	l.request.Headers, l.request.Snap, l.request.Drops = false, 0, l.drops
 	l.request.Annotate = "all" // a comment names the port that a frame left by, also one that is no target
-	l.request.Name = "tapestry " + human.Quoted(commandWords(cmd))
+	l.request.Name = "tapestry " + human.ShellQuote(commandWords(cmd))
 	if l.during > 0 {
 		l.request.Seconds = l.during.Seconds()
 	}
@@ -94,7 +94,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 			break
 		}
 		if err != nil {
-			return exit.Errorf(exit.No, "the daemon went away in the middle: %w", exit.WithoutURL(err))
+			return exit.Errorf(exit.Failure, "the daemon went away in the middle: %w", exit.WithoutURL(err))
 		}
 		if i, ok := b.(*pcapng.Interface); ok {
 			show.Labels.AddInterface(i)
@@ -130,9 +130,9 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	}
 	switch {
 	case dropped > 0 && short != nil:
-		return exit.Errorf(exit.No, "%d of %s dropped, and %w", dropped, human.Count(seen, "frame"), short)
+		return exit.Errorf(exit.Failure, "%d of %s dropped, and %w", dropped, human.Count(seen, "frame"), short)
 	case dropped > 0:
-		return exit.Errorf(exit.No, "%d of %s dropped", dropped, human.Count(seen, "frame"))
+		return exit.Errorf(exit.Failure, "%d of %s dropped", dropped, human.Count(seen, "frame"))
 	case short != nil:
 		return short
 	case seen == 0:
@@ -148,7 +148,7 @@ func (l *liveTrace) noneSeen(w io.Writer, lost map[int]uint64) error {
 		all += n
 	}
 	if all > 0 {
-		return exit.Errorf(exit.No, "no such frame was seen%s", missing(all, api.Evicted{}))
+		return exit.Errorf(exit.Failure, "no such frame was seen%s", missing(all, api.Evicted{}))
 	}
 	_, err := fmt.Fprintln(w, "no such frame has passed")
 	return err
@@ -178,7 +178,7 @@ func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Line
 	}
 	seen, _ := capture.ReadDetail(p)
 	t, err := trace.Explain(ctx, c.Client, d, requestOf(&port, p, seen))
-	if code := exit.Code(err); err != nil && (code == exit.NoTarget || code == exit.No) {
+	if code := exit.Code(err); err != nil && (code == exit.NoTarget || code == exit.Failure) {
 		r.Note = fmt.Sprintf("the port that it came in by cannot be asked any more: %v", err)
 		return r, nil
 	} else if err != nil {

@@ -38,7 +38,7 @@ func packetsOf(changes ...func(*pcapng.Packet)) func(*feed) {
 }
 
 func TestTraceLive(t *testing.T) {
-	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
+	h := &traceHost{Fabric: fake.NewFabric(), answer: forwarded()}
 	d := newCaptureDaemonOf(t, h, func(f *feed) {
 		f.ports()
 		f.packet(100, func(p *pcapng.Packet) {
@@ -76,7 +76,7 @@ func TestTraceLive(t *testing.T) {
 	})
 	r := tapestry(t, d.args(t, "trace", "--live", "-n", "8", "--", "udp")...)
 	blocks := strings.Split(r.out, "\n\n")
-	if r.code != exit.No || r.stderr != "tapestry: 3 of 8 frames dropped\n" || len(blocks) != 8 {
+	if r.code != exit.Failure || r.stderr != "tapestry: 3 of 8 frames dropped\n" || len(blocks) != 8 {
 		t.Fatalf("exit %d, %s, %d frames:\n%s", r.code, r.stderr, len(blocks), r.out)
 	}
 	for i, words := range [][]string{
@@ -113,7 +113,7 @@ func TestTraceLive(t *testing.T) {
 
 // A daemon that knows a port no more, or explains nothing, is no reason to end.
 func TestTraceLiveUnanswered(t *testing.T) {
-	h := &traceHost{Host: fake.NewHost(), err: fabric.ErrNoEndpoint}
+	h := &traceHost{Fabric: fake.NewFabric(), err: fabric.ErrNoEndpoint}
 	fine := withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
 	r := tapestry(t, newCaptureDaemonOf(t, h, packetsOf(fine, fine)).args(t, "trace", "--live", "-n", "2")...)
 	if r.code != exit.OK || strings.Count(r.out, "note         the port that it came in by cannot be asked any more: ") != 2 {
@@ -130,7 +130,7 @@ func TestTraceLiveUnanswered(t *testing.T) {
 	ends := newCaptureDaemon(t, packetsOf(fine))
 	ends.setBooks(api.CaptureStats{State: "shutdown"})
 	r = tapestry(t, ends.args(t, "trace", "--live")...)
-	if r.code != exit.No || !strings.Contains(r.stderr, "the daemon was stopped") {
+	if r.code != exit.Failure || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)
 	}
 }
@@ -149,7 +149,7 @@ func (h *stoppingHost) Trace(ctx context.Context, r fabric.TraceRequest) (fabric
 // Ctrl-C ends it, and is no error.
 func TestTraceLiveInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	h := &stoppingHost{&traceHost{Host: fake.NewHost(), answer: forwarded()}, cancel}
+	h := &stoppingHost{&traceHost{Fabric: fake.NewFabric(), answer: forwarded()}, cancel}
 	d := newCaptureDaemonOf(t, h, func(f *feed) {
 		f.ports()
 		f.packet(100, withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))
@@ -177,7 +177,7 @@ func TestTraceLiveUsage(t *testing.T) {
 		"--live peer:":               "peer: names none",
 		"--live web db --network no": "--network is of a frame that is made up",
 	} {
-		h := &traceHost{Host: fake.NewHost()}
+		h := &traceHost{Fabric: fake.NewFabric()}
 		d := newCaptureDaemonOf(t, h, packetsOf())
 		if r := tapestry(t, d.args(t, strings.Fields("trace "+args)...)...); r.code != exit.Usage || !strings.Contains(r.stderr, says) || len(h.asked) != 0 {
 			t.Errorf("trace %s: exit %d, %q, want %q", args, r.code, r.stderr, says)
@@ -187,7 +187,7 @@ func TestTraceLiveUsage(t *testing.T) {
 
 // Every key that trace --live prints is documented, and every documented key is printed.
 func TestTraceLiveJSON(t *testing.T) {
-	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
+	h := &traceHost{Fabric: fake.NewFabric(), answer: forwarded()}
 	r := tapestry(t, newCaptureDaemonOf(t, h, packetsOf(withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1}))).
 		args(t, "trace", "--live", "-n", "1", "--json")...)
 	var x struct {
@@ -208,7 +208,7 @@ func TestTraceLiveJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &keys); err != nil {
 		t.Fatal(err)
 	}
-	want := slices.Sorted(slices.Values(fake.Documented(t)["trace --live"]))
+	want := slices.Sorted(slices.Values(fake.DocumentedKeys(t)["trace --live"]))
 	if got := slices.Sorted(maps.Keys(keys)); !slices.Equal(got, want) {
 		t.Errorf("trace --live --json has %v, docs/json.md says %v", got, want)
 	}
@@ -216,8 +216,8 @@ func TestTraceLiveJSON(t *testing.T) {
 
 // What the daemon sends is hostile at worst: no bytes may make this panic.
 func FuzzChecksum(f *testing.F) {
-	f.Add(fake.UdpFrame(60), uint8(0))
-	f.Add(fake.TcpFrame(true, 2), uint8(64))
+	f.Add(fake.UDPFrame(60), uint8(0))
+	f.Add(fake.TCPFrame(true, 2), uint8(64))
 	f.Fuzz(func(t *testing.T, b []byte, inner uint8) {
 		ip := max(ether.HeaderLen, int(inner))
 		start, offset := checksumField(b, ip)

@@ -30,7 +30,7 @@ import (
 
 // traceHost has containers on two networks, remembers what it was asked, and gives one answer.
 type traceHost struct {
-	*fake.Host
+	*fake.Fabric
 	asked  []fabric.TraceRequest
 	answer fabric.TraceView
 	err    error
@@ -98,12 +98,12 @@ func traced(t *testing.T, h *traceHost, args ...string) result {
 		}
 		_, _ = fmt.Fprintf(w, `{"Id":%q,"Containers":{%s}}`, r.PathValue("id"), strings.Join(members, ","))
 	})
-	a := &daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}
+	a := &daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}
 	return tapestry(t, append(append([]string{"trace"}, args...), "--api-socket", fake.ServeUnix(t, "api.sock", a.Handler()), "--docker-host", "unix://"+fake.ServeUnix(t, "docker.sock", mux))...)
 }
 
 func TestTraceText(t *testing.T) {
-	h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
+	h := &traceHost{Fabric: fake.NewFabric(), answer: forwarded()}
 	r := traced(t, h, "web", "db", "--tcp", "5432", "--inject")
 	want := `
 frame        TCP SYN 10.80.1.2:50000 → 10.80.1.3:5432, 54 bytes, from web to db on wide
@@ -137,7 +137,7 @@ verdict      forwarded to db`
 		says   []string
 	}{
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
-			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.No,
+			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.Failure,
 			[]string{"length       42 bytes are too long, the way takes 40", "way          192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
 				"tunnel       down: no route", "verdict      dropped (mtu): too long for its way", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
@@ -145,35 +145,35 @@ verdict      forwarded to db`
 			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
 		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Egress: []fabric.TraceEgress{{TracePort: sparse, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"a few times a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
-		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exit.No,
+		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exit.Failure,
 			[]string{"way          192.0.2.2: it is lost, there is no way: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, but there is no way: link eth0 is down. `tapestry doctor`",
 				"the frame would be lost, there is no way: link eth0 is down"}},
 		{"flooded, no way to one", fabric.TraceView{Verdict: "flooded",
 			Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"192.0.2.2: it is lost, there is no way", "verdict      flooded to db; there is no way to 192.0.2.2\n"}},
-		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exit.No,
+		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exit.Failure,
 			[]string{"verdict      flooded, but nobody gets it: no other port is up", "would reach nobody"}},
 		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: fake.DbID, Why: "bad state"}},
-			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}}}, exit.No,
+			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}}}, exit.Failure,
 			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but db, whom it is for, is down"}},
-		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exit.No,
+		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exit.Failure,
 			[]string{"port         web is down: bad state", "dropped (detached)"}},
 		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
-			Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exit.No,
+			Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exit.Failure,
 			[]string{"link         the link that it would leave by is down\n", "way          db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
 				"verdict      dropped (down): the link that it would leave by is down. `tapestry doctor`", "the frame would be dropped: down"}},
-		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exit.No,
+		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exit.Failure,
 			[]string{"flood        each port that it may leave by is down\n"}},
 		{"from a link that is down", fabric.TraceView{Verdict: "forwarded", In: fabric.TracePort{Kind: "container", Down: "the link is down in the container"},
 			Steps: []fabric.TraceStep{{Check: "port", Found: "attached"}}, Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container"}, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"port         nothing comes from web now: the link is down in the container\n", "verdict      forwarded to db\n"}},
-		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exit.No,
+		{"words of a later version", fabric.TraceView{Verdict: "policy", Drop: true, Steps: []fabric.TraceStep{{Check: "policy", Found: "refused", Drop: true}}}, exit.Failure,
 			[]string{"policy       refused", "verdict      dropped: policy"}},
-		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exit.No,
+		{"faults", fabric.TraceView{Verdict: "fault", Drop: true, Steps: []fabric.TraceStep{{Check: "fault", Found: "loss", Drop: true, Why: "loss 2%"}}}, exit.Failure,
 			[]string{"fault        loss, but this port has faults: loss 2%", "dropped (fault): lost on purpose, by tapestry fault"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			r := traced(t, &traceHost{Host: fake.NewHost(), answer: tc.Answer}, "web", "db")
+			r := traced(t, &traceHost{Fabric: fake.NewFabric(), answer: tc.Answer}, "web", "db")
 			if r.code != tc.code {
 				t.Errorf("exit %d, want %d: %s", r.code, tc.code, r.stderr)
 			}
@@ -214,7 +214,7 @@ func TestTraceFrames(t *testing.T) {
 		{"web db --size 1500", fake.WebID, "02:00:00:00:00:02 02:00:00:00:00:03 10.80.1.2 10.80.1.3 ICMPv4", "note         The MTU of web is 1450"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			h := &traceHost{Host: fake.NewHost(), answer: forwarded()}
+			h := &traceHost{Fabric: fake.NewFabric(), answer: forwarded()}
 			r := traced(t, h, strings.Fields(tc.args)...)
 			if r.code != exit.OK || !strings.Contains(r.out, tc.says) || len(h.asked) != 1 {
 				t.Fatalf("exit %d, %s, want %q in\n%s", r.code, r.stderr, tc.says, r.out)
@@ -249,17 +249,17 @@ func TestTraceRefuses(t *testing.T) {
 		{"9b1 db", exit.Usage, `"9b1" can be ` + fake.WebID + " (web) or " + webToo + " (cache)"},
 		{"db 02:00:00:00:00:77", exit.Usage, "db is on several networks, choose one: --network mynet or --network wide"},
 		{"db db", exit.Usage, "--network mynet or --network wide"},
-		{"web cache", exit.No, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
+		{"web cache", exit.Failure, "web and cache share no network of tapestry's: web is on wide, cache on mynet"},
 		{"web db --network mynet", exit.NoTarget, `no container "web"`},
 		{"peer:192.0.2.3 web", exit.NoTarget, `no container "peer:192.0.2.3", did you mean peer:192.0.2.2?`},
 		{"192.0.2.2 web", exit.NoTarget, `no container "192.0.2.2", did you mean peer:192.0.2.2?`},
 		{"web peer:192.0.2.2", exit.NoTarget, `no container "peer:192.0.2.2"`},
 		{"peer:192.0.2.2 web --tcp 80", exit.Usage, "--tcp needs IP addresses"},
 		{"web db --network mynt", exit.NoTarget, `did you mean mynet?`},
-		{"web 8.8.8.8", exit.No, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
-		{"bare 10.80.1.3", exit.No, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
-		{"bare 10.80.9.9", exit.No, "tapestry knows no IP address of bare"},
-		{"cache fd80::3", exit.No, "is in no subnet of cache's"},
+		{"web 8.8.8.8", exit.Failure, "8.8.8.8 is in no subnet of web's (10.80.0.0/16, fd80::/64). tapestry is layer 2: web would send such a packet to the MAC address of its gateway"},
+		{"bare 10.80.1.3", exit.Failure, "tapestry knows no IPv4 address of bare on wide: trace it to a MAC address"},
+		{"bare 10.80.9.9", exit.Failure, "tapestry knows no IP address of bare"},
+		{"cache fd80::3", exit.Failure, "is in no subnet of cache's"},
 		{"web bare --tcp 80", exit.Usage, "--tcp needs IP addresses"},
 		{"web db --tcp 80 --udp 53", exit.Usage, "--tcp and --udp are two frames"},
 		{"web db --arp --size 99", exit.Usage, "--arp has a size of its own"},
@@ -268,7 +268,7 @@ func TestTraceRefuses(t *testing.T) {
 		{"web db --size 20", exit.Usage, "--size 20: want 28 to 65535 bytes"},
 	} {
 		t.Run(tc.args, func(t *testing.T) {
-			h := &traceHost{Host: fake.NewHost()}
+			h := &traceHost{Fabric: fake.NewFabric()}
 			r := traced(t, h, strings.Fields(tc.args)...)
 			if r.code != tc.code || !strings.Contains(r.stderr, tc.says) || strings.Count(r.stderr, "\n") != 1 || len(h.asked) != 0 {
 				t.Errorf("exit %d, want %d; %q, want %q", r.code, tc.code, r.stderr, tc.says)
@@ -279,13 +279,13 @@ func TestTraceRefuses(t *testing.T) {
 
 // Every key that trace prints is documented, and every documented key is printed.
 func TestTraceJSON(t *testing.T) {
-	r := traced(t, &traceHost{Host: fake.NewHost(), answer: forwarded()}, "web", "db", "--json", "--size", "1500")
+	r := traced(t, &traceHost{Fabric: fake.NewFabric(), answer: forwarded()}, "web", "db", "--json", "--size", "1500")
 	var v any
 	if err := json.Unmarshal([]byte(r.out), &v); err != nil || r.code != exit.OK {
 		t.Fatalf("exit %d, %v, %s", r.code, err, r.stderr)
 	}
-	want := slices.Sorted(slices.Values(fake.Documented(t)["trace"]))
-	if got := fake.KeysOf(v, ""); !slices.Equal(got, want) {
+	want := slices.Sorted(slices.Values(fake.DocumentedKeys(t)["trace"]))
+	if got := fake.JSONKeys(v, ""); !slices.Equal(got, want) {
 		t.Errorf("trace --json has\n%v\ndocs/json.md says\n%v", got, want)
 	}
 	var reply api.Trace
@@ -320,8 +320,8 @@ func TestTraceAPI(t *testing.T) {
 		{"offload", body(small, `, "inject": true, "offload": {"kind": "tcp6", "segment": 1400, "needs_sum": true, "sum_start": 54, "sum_offset": 16}`), nil, http.StatusOK, `"injected":"forwarded"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := &traceHost{Host: fake.NewHost(), answer: forwarded(), err: tc.err}
-			a := (&daemon.API{Host: h, Log: slog.New(slog.DiscardHandler)}).Handler()
+			h := &traceHost{Fabric: fake.NewFabric(), answer: forwarded(), err: tc.err}
+			a := (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler)}).Handler()
 			w := httptest.NewRecorder()
 			a.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/trace", bytes.NewReader([]byte(tc.body))))
 			if w.Code != tc.status || !strings.Contains(w.Body.String(), tc.says) {

@@ -36,7 +36,7 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
 			if err != nil {
 				return err
 			}
-			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.Quoted(commandWords(cmd)), in: cmd.InOrStdin(),
+			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.ShellQuote(commandWords(cmd)), in: cmd.InOrStdin(),
 				out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), request: o.request()}
 			if j.request.Snap = watchSnap; o.verbose {
 				j.request.Snap = 0

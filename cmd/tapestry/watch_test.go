@@ -114,7 +114,7 @@ func TestWatchJSON(t *testing.T) {
 		if err := json.Unmarshal(s.Bytes(), &v); err != nil {
 			t.Fatal(err)
 		}
-		for _, k := range fake.KeysOf(v, "") {
+		for _, k := range fake.JSONKeys(v, "") {
 			keys[k] = true
 		}
 		all = append(all, v)
@@ -122,7 +122,7 @@ func TestWatchJSON(t *testing.T) {
 	if len(all) != 7 {
 		t.Fatalf("%d objects: %s", len(all), r.stderr)
 	}
-	docs := fake.Documented(t)["watch"]
+	docs := fake.DocumentedKeys(t)["watch"]
 	for k := range keys {
 		if !slices.Contains(docs, k) {
 			t.Errorf("%s stands not in docs/json.md", k)

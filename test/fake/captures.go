@@ -24,8 +24,8 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A Lens is a daemon's captures with one network of three ports: web and db, stations 1 and 2, and a remote host.
-type Lens struct {
+// A CaptureDaemon is a daemon's captures with one network of three ports: web and db, stations 1 and 2, and a remote host.
+type CaptureDaemon struct {
 	*daemon.Captures
 	Client *client.Client
 	Sw     *vswitch.Switch
@@ -51,14 +51,14 @@ func (b *lockedBuffer) Text() string {
 	return b.String()
 }
 
-type Nowhere struct{}
+type DiscardPort struct{}
 
-func (Nowhere) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
+func (DiscardPort) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
 
-func NewLens(t *testing.T) *Lens {
+func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 	t.Helper()
 	hub := capture.NewHub()
-	l := &Lens{Sw: vswitch.New(vswitch.Config{}), Log: &lockedBuffer{}}
+	l := &CaptureDaemon{Sw: vswitch.New(vswitch.Config{}), Log: &lockedBuffer{}}
 	hub.Add(WideID, l.Sw)
 	for i, name := range []string{WebID, FarID, "192.0.2.2"} {
 		p := l.Plug(hub, name, byte(i+1))
@@ -67,7 +67,7 @@ func NewLens(t *testing.T) *Lens {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.Captures = daemon.NewCaptures(hub, "devel", slog.New(slog.NewTextHandler(l.Log, nil)), ctx.Done())
 	mux := http.NewServeMux()
-	l.Routes(mux)
+	l.Register(mux)
 	socket := filepath.Join(t.TempDir(), "t.sock")
 	listener, err := daemon.ListenAPI(socket, "")
 	if err != nil {
@@ -88,9 +88,9 @@ func NewLens(t *testing.T) *Lens {
 
 const FarID = "db1d555555555555555555555555555555555555555555555555555555555555"
 
-func (l *Lens) Plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
+func (l *CaptureDaemon) Plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
 	remote := strings.Contains(name, ".")
-	p := l.Sw.Attach(name, Nowhere{}, remote, 1514)
+	p := l.Sw.Attach(name, DiscardPort{}, remote, 1514)
 	if !remote {
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, station})
 	}
@@ -99,7 +99,7 @@ func (l *Lens) Plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
 }
 
 // Send lets numbered frames from one station to another in, one by one.
-func (l *Lens) Send(from, to byte, numbers ...byte) {
+func (l *CaptureDaemon) Send(from, to byte, numbers ...byte) {
 	for _, n := range numbers {
 		room := make([]byte, ether.Headroom+60)
 		b := room[ether.Headroom:]
@@ -108,7 +108,7 @@ func (l *Lens) Send(from, to byte, numbers ...byte) {
 	}
 }
 
-func (l *Lens) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
+func (l *CaptureDaemon) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
 	t.Helper()
 	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, want)
 	if err != nil {
@@ -118,8 +118,8 @@ func (l *Lens) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
 	return s
 }
 
-// Rest reads a stream to its end: the names of the ports, the numbers of the frames, the last books.
-func Rest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, delivered, dropped uint64) {
+// ReadRest reads a stream to its end: the names of the ports, the numbers of the frames, the last books.
+func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, delivered, dropped uint64) {
 	t.Helper()
 	books := map[int]pcapng.Stats{}
 	for {
@@ -144,9 +144,9 @@ func Rest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, deliv
 	}
 }
 
-// Filled is a lens whose recorder has so many frames.
-func Filled(t *testing.T, frames int) *Lens {
-	l := NewLens(t)
+// NewFilledRecorder is a lens whose recorder has so many frames.
+func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
+	l := NewCaptureDaemon(t)
 	Must(t, l.Recorder.Resize(1<<23))
 	t.Cleanup(l.Recorder.Close)
 	for i := range frames {
@@ -156,7 +156,7 @@ func Filled(t *testing.T, frames int) *Lens {
 }
 
 // AwaitLog waits until the daemon's log has what is wanted.
-func (l *Lens) AwaitLog(t *testing.T, want string) {
+func (l *CaptureDaemon) AwaitLog(t *testing.T, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.Text(), want); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -166,7 +166,7 @@ func (l *Lens) AwaitLog(t *testing.T, want string) {
 }
 
 // AwaitCapture waits until one runs.
-func (l *Lens) AwaitCapture() {
+func (l *CaptureDaemon) AwaitCapture() {
 	for {
 		if len(l.Running()) > 0 {
 			return

@@ -178,8 +178,8 @@ func Docker(t *testing.T, networks ...DockerNetwork) (dockerHost string) {
 	return "unix://" + ServeUnix(t, "docker.sock", mux)
 }
 
-// SharedNetwork is a Docker with the container side in the network namespace of web, and late in that of off, which does not run.
-func SharedNetwork(t *testing.T) *LiveDocker {
+// NewSharedNetworkDocker is a Docker with the container side in the network namespace of web, and late in that of off, which does not run.
+func NewSharedNetworkDocker(t *testing.T) *LiveDocker {
 	d := NewLiveDocker(t)
 	d.Join(WideID, WebContainer, "web", WebID, "10.80.1.2/16")
 	d.Containers["side"] = `{"Id":"ab15","Name":"/side","State":{"Running":true},"HostConfig":{"NetworkMode":"container:` + WebContainer + `"}}`

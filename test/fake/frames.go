@@ -1,6 +1,6 @@
 package fake
 
-func UdpFrame(length int) []byte {
+func UDPFrame(length int) []byte {
 	b := make([]byte, length)
 	copy(b, []byte{2, 0x42, 10, 80, 1, 3, 2, 0x42, 10, 80, 1, 2, 8, 0,
 		0x45, 0, byte((length - 14) >> 8), byte(length - 14), 0, 1, 0, 0, 64, 17, 0, 0, 10, 80, 1, 2, 10, 80, 1, 3,
@@ -8,8 +8,8 @@ func UdpFrame(length int) []byte {
 	return b
 }
 
-// TcpFrame is one of web's connection to 10.80.2.9, from web or to it.
-func TcpFrame(fromWeb bool, flags byte) []byte {
+// TCPFrame is one of web's connection to 10.80.2.9, from web or to it.
+func TCPFrame(fromWeb bool, flags byte) []byte {
 	b := make([]byte, 54)
 	copy(b, []byte{2, 0x42, 10, 80, 2, 9, 2, 0x42, 10, 80, 1, 2, 8, 0, 0x45})
 	b[23] = 6

@@ -33,11 +33,11 @@ const (
 	WebID   = "9b1d444444444444444444444444444444444444444444444444444444444444"
 )
 
-// Answer writes a reply as the daemon does.
-func Answer(w http.ResponseWriter, body any) { _ = json.NewEncoder(w).Encode(body) }
+// WriteJSON writes a reply as the daemon does.
+func WriteJSON(w http.ResponseWriter, body any) { _ = json.NewEncoder(w).Encode(body) }
 
-// Host is a fabric with fixed views and a list of peers that can be changed.
-type Host struct {
+// Fabric is a fabric with fixed views and a list of peers that can be changed.
+type Fabric struct {
 	Busy   string   // a network that ForgetNetwork refuses
 	Forgot []string // networks that it took
 	mu     sync.Mutex
@@ -48,17 +48,17 @@ type Host struct {
 	FaultTable
 }
 
-func NewHost() *Host {
-	return &Host{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4789"), netip.MustParseAddrPort("[2001:db8::2]:1")}}
+func NewFabric() *Fabric {
+	return &Fabric{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4789"), netip.MustParseAddrPort("[2001:db8::2]:1")}}
 }
 
-func (h *Host) Status() fabric.Status {
+func (h *Fabric) Status() fabric.Status {
 	s := h.fixed()
 	s.Faults = len(h.Faults())
 	return s
 }
 
-func (h *Host) fixed() fabric.Status {
+func (h *Fabric) fixed() fabric.Status {
 	if h.Empty {
 		return fabric.Status{Tunnel: "closed", Port: 4789}
 	}
@@ -71,7 +71,7 @@ func (h *Host) fixed() fabric.Status {
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}
 }
 
-func (h *Host) Networks() []fabric.NetworkView {
+func (h *Fabric) Networks() []fabric.NetworkView {
 	if h.Empty {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (h *Host) Networks() []fabric.NetworkView {
 	return []fabric.NetworkView{view(LocalID, 0), wide, other}
 }
 
-func (h *Host) Ports(network string) []fabric.PortView {
+func (h *Fabric) Ports(network string) []fabric.PortView {
 	if h.Empty || network != "" && network != WideID {
 		return nil
 	}
@@ -97,7 +97,7 @@ func (h *Host) Ports(network string) []fabric.PortView {
 	}
 }
 
-func (h *Host) Entries(network string) []fabric.EntryView {
+func (h *Fabric) Entries(network string) []fabric.EntryView {
 	if h.Empty || network != "" && network != WideID {
 		return nil
 	}
@@ -107,7 +107,7 @@ func (h *Host) Entries(network string) []fabric.EntryView {
 	}
 }
 
-func (h *Host) Peers(network string) []fabric.PeerView {
+func (h *Fabric) Peers(network string) []fabric.PeerView {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.Empty || network != "" && network != WideID {
@@ -125,7 +125,7 @@ func (h *Host) Peers(network string) []fabric.PeerView {
 	return views
 }
 
-func (h *Host) AddPeer(_ context.Context, network string, p netip.AddrPort) error {
+func (h *Fabric) AddPeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if network == LocalID {
@@ -143,7 +143,7 @@ func (h *Host) AddPeer(_ context.Context, network string, p netip.AddrPort) erro
 
 var errLocal = errors.New("network mynet has no VNI, so it has no peers")
 
-func (h *Host) ForgetNetwork(_ context.Context, id string) error {
+func (h *Fabric) ForgetNetwork(_ context.Context, id string) error {
 	if id == h.Busy {
 		return fmt.Errorf("network %s: container with endpoint x runs on it: %w", id[:12], fabric.ErrInUse)
 	}
@@ -151,11 +151,11 @@ func (h *Host) ForgetNetwork(_ context.Context, id string) error {
 	return nil
 }
 
-func (h *Host) Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error) {
+func (h *Fabric) Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error) {
 	return fabric.TraceView{}, errors.New("this host traces nothing")
 }
 
-func (h *Host) TestPeers(context.Context) ([]fabric.PeerTest, error) {
+func (h *Fabric) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 	if h.Empty {
 		return nil, nil
 	}
@@ -163,13 +163,13 @@ func (h *Host) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 		{Addr: netip.MustParseAddrPort("[2001:db8::2]:1"), GSO: "no answer"}}, nil
 }
 
-func (h *Host) Nodes() []netip.Addr {
+func (h *Fabric) Nodes() []netip.Addr {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.Known)
 }
 
-func (h *Host) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
+func (h *Fabric) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if addr == netip.MustParseAddr("192.0.2.66") {
@@ -181,7 +181,7 @@ func (h *Host) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
 	return nil
 }
 
-func (h *Host) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
+func (h *Fabric) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if network != WideID {
@@ -257,8 +257,8 @@ func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
 	return n
 }
 
-// StaleAt leaves a socket at which nobody listens.
-func StaleAt(t *testing.T, path string) {
+// LeaveStaleSocket leaves a socket at which nobody listens.
+func LeaveStaleSocket(t *testing.T, path string) {
 	t.Helper()
 	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -322,8 +322,8 @@ func Cannot(t testing.TB, what ...any) {
 
 const Remote = "192.0.2.2:4789"
 
-// FakeDaemon is the real API over a Host.
-func FakeDaemon(t *testing.T, h *Host) (socket string) {
-	a := &daemon.API{Host: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Started: time.Now().Add(-90 * time.Minute)}
+// Daemon is the real API over a Fabric.
+func Daemon(t *testing.T, h *Fabric) (socket string) {
+	a := &daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Started: time.Now().Add(-90 * time.Minute)}
 	return ServeUnix(t, "tapestry.sock", a.Handler())
 }

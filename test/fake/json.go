@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Documented reads docs/json.md: the keys of each command, in order.
-func Documented(t *testing.T) map[string][]string {
+// DocumentedKeys reads docs/json.md: the keys of each command, in order.
+func DocumentedKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/json.md")
 	if err != nil {
@@ -29,8 +29,8 @@ func Documented(t *testing.T) map[string][]string {
 	return keys
 }
 
-// KeysOf lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
-func KeysOf(v any, prefix string) []string {
+// JSONKeys lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
+func JSONKeys(v any, prefix string) []string {
 	var keys []string
 	switch v := v.(type) {
 	case map[string]any:
@@ -41,12 +41,12 @@ func KeysOf(v any, prefix string) []string {
 				into = "."
 			}
 			if k != "drops" && k != "strangers" && k != "outside" {
-				keys = append(keys, KeysOf(inner, prefix+k+into)...)
+				keys = append(keys, JSONKeys(inner, prefix+k+into)...)
 			}
 		}
 	case []any:
 		for _, inner := range v {
-			keys = append(keys, KeysOf(inner, prefix)...)
+			keys = append(keys, JSONKeys(inner, prefix)...)
 		}
 	}
 	slices.Sort(keys)
