@@ -182,7 +182,7 @@ func TestCheckState(t *testing.T) {
 		{"read-only", checkState(dir, info(fs.ModeDir|0o700), unix.EROFS, 0, nil), Fail, "read-only file system", "findmnt"},
 		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), Fail, "is no directory", "--state-dir"},
 		{"open to others", checkState(dir, info(fs.ModeDir|0o777), nil, 0, nil), Fail, "mode 777", "chmod 700 " + dir},
-		{"of another version", checkState(dir, info(fs.ModeDir|0o700), nil, 0, fmt.Errorf("state file a.json: %w", fabric.ErrVersion)), Fail, "a.json", "run that tapestry"},
+		{"of another version", checkState(dir, info(fs.ModeDir|0o700), nil, 0, fmt.Errorf("state file a.json: %w", fabric.ErrVersion)), Fail, "a.json", "run the version of tapestry that wrote it"},
 		{"torn, of the Swarm", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file "+dir+"/swarm.json: not whole")), Fail, "swarm.json: not whole", "tapestry peers learn"},
 		{"torn", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file a.json: not whole")), Fail, "a.json: not whole", "mv that file"},
 
@@ -244,9 +244,9 @@ func TestCheckDaemon(t *testing.T) {
 		{"port whose host end is down", first(checkPorts([]api.Port{web, halved}, docker.Supervisor{})), Fail, "web on wide is cut off: the link's end on this host is down", "systemctl restart tapestry"},
 		{"port of a container that has ended", first(checkPorts([]api.Port{web, swept}, docker.Supervisor{})), Warn, "web on wide: the container's link is gone", "--sweep-after"},
 
-		{"mtu", first(checkMTU([]api.Network{wide}, []api.Port{web}, []api.Peer{peer}, nil, byEth)), OK, "fits 1 way", ""},
+		{"mtu", first(checkMTU([]api.Network{wide}, []api.Port{web}, []api.Peer{peer}, nil, byEth)), OK, "fits the path to 1 peer", ""},
 		{"mtu of another network", first(checkMTU([]api.Network{wide}, []api.Port{{Network: fake.OtherID, Kind: "container", MTU: 9000}}, []api.Peer{peer}, nil, byEth)), OK, "fits", ""},
-		{"mtu of the way", first(checkMTU([]api.Network{wide}, nil, []api.Peer{narrow}, nil, byEth)), Fail, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "widen the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
+		{"mtu of the way", first(checkMTU([]api.Network{wide}, nil, []api.Peer{narrow}, nil, byEth)), Fail, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "raise the MTU on the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
 		{"mtu of the underlay", first(checkMTU([]api.Network{wide}, []api.Port{long}, []api.Peer{peer}, nil, byEth)), Fail, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
 		{"mtu of a black hole", first(checkMTU([]api.Network{wide}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), Fail, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
 		{"mtu of a black hole that nothing falls into", first(checkMTU([]api.Network{{ID: fake.WideID, MTU: 1300}}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), OK, "fits", ""},
@@ -264,13 +264,13 @@ func TestCheckDaemon(t *testing.T) {
 		{"refused", first(checkTests(test("refused"), "", on("eth0"))), Warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0 tx on"},
 		{"refused, and no way", first(checkTests(test("refused"), "", on(""))), Warn, "refuses segments to 192.0.2.2:4789", "take another kernel"},
 		{"narrow", first(checkTests([]api.PeerTest{{Addr: at, GSO: "untested", Narrow: 1500}}, "", on("eth0"))), OK, "not tested where long ones are lost: 192.0.2.2:4789", ""},
-		{"untested", first(checkTests(test("untested"), "", on("eth0"))), Warn, "too many segments were lost to tell: 192.0.2.2:4789", "ping"},
+		{"untested", first(checkTests(test("untested"), "", on("eth0"))), Warn, "too many segments were lost for a result: 192.0.2.2:4789", "ping"},
 		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", on("eth0"))), Warn, "not finished: wait for", "again"},
 
 		{"offloads", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel"}}), OK, "csum on; uso unavailable", ""},
 		{"no offloads yet", checkOffloads([]api.Offload{{Name: "csum", State: "unused"}}), OK, "nothing uses any yet", ""},
 		{"offload refused", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "udp_gso", State: "off", Why: "EIO", Users: 2, Off: 1}}), Warn, "csum on; udp_gso off at 1 of 2 (EIO", "tapestry peers"},
-		{"flag lost", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), Warn, "remote_checksum off at 1 of 2 (lost): summed twice there", "reserved bits"},
+		{"flag lost", checkOffloads([]api.Offload{{Name: "csum", State: "on"}, {Name: "remote_checksum", State: "off", Why: "lost", Users: 2, Off: 1}}), Warn, "remote_checksum off at 1 of 2 (lost): checksums are computed twice there", "reserved bits"},
 
 		{"received", checkReceived(api.Status{KernelDropped: map[string]uint64{"bad_checksum": 0}, RxDropped: map[string]uint64{"no_peer": 7}}, "eth0"), OK, "no datagram was lost", ""},
 		{"received with wrong checksums", checkReceived(api.Status{VXLANPort: 4790, KernelDropped: map[string]uint64{"bad_checksum": 3}}, "eth0"), Warn, "dropped 3 datagrams for a wrong checksum", "tcpdump -ni eth0 -vv udp port 4790"},

@@ -136,7 +136,7 @@ func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
 	for _, p := range ports {
 		if p.Kind == "host" && p.Why != "" {
 			all = append(all, Finding{"ports", Fail, fmt.Sprintf("this host is cut off from %s: %s", p.NetworkName, p.Why),
-				"what it says: the port is tried again every 5 s"})
+				"remove that cause; the port is tried again every 5 s"})
 		}
 		if p.Kind != "container" {
 			continue
@@ -146,7 +146,7 @@ func checkPorts(ports []api.Port, by docker.Supervisor) (all []Finding) {
 		case "":
 		case tap.ErrGone.Error():
 			all = append(all, Finding{"ports", Warn, fmt.Sprintf("%s on %s: %s, as after a reboot", p.Container, p.NetworkName, p.Why),
-				"nothing: it is swept after --sweep-after (60 s) and some seconds, unless its container comes back"})
+				"nothing to do: it is removed --sweep-after (60 s) and some seconds later, unless its container comes back"})
 		case tap.ErrHostEnd.Error(): // the daemon sets it up when it starts
 			all = append(all, Finding{"ports", Fail, fmt.Sprintf("%s on %s is cut off: %s", p.Container, p.NetworkName, p.Why), by.Restart()})
 		case tap.ErrDown.Error():
@@ -195,7 +195,7 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 		if p.MTU == 0 || longest <= p.MTU {
 			continue
 		}
-		remedy, link := "widen the way", linkTo(to)
+		remedy, link := "raise the MTU on the way", linkTo(to)
 		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
@@ -204,7 +204,7 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 			fmt.Sprintf("%s, or make the network anew with -o com.docker.network.driver.mtu=%d", remedy, p.MTU)})
 	}
 	if all == nil {
-		all = []Finding{{Check: "mtu", State: OK, Seen: fmt.Sprintf("what containers send fits %s", human.Plural(len(peers), "way"))}}
+		all = []Finding{{Check: "mtu", State: OK, Seen: fmt.Sprintf("what containers send fits the path to %s", human.Plural(len(peers), "peer"))}}
 	}
 	return all
 }
@@ -297,7 +297,7 @@ func checkTests(tests []api.PeerTest, why string, linkTo func(addr string) strin
 		}
 	}
 	if untested != nil {
-		all = append(all, Finding{"selftest", Warn, "too many segments were lost to tell: " + strings.Join(untested, ", "),
+		all = append(all, Finding{"selftest", Warn, "too many segments were lost for a result: " + strings.Join(untested, ", "),
 			"ping these hosts, and tapestry doctor again"})
 	}
 	if all == nil {
@@ -347,7 +347,7 @@ func checkOffloads(all []api.Offload) Finding {
 	case refused:
 		return Finding{"offloads", Warn, text + ": done in software there, slower", "tapestry peers shows which peers; what was refused is tried again every 10 s, a newer kernel may take it"}
 	case flagLost:
-		return Finding{"offloads", Warn, text + ": summed twice there, slower", "find what clears reserved bits of VXLAN headers on the way, if it matters; it is tried again each minute"}
+		return Finding{"offloads", Warn, text + ": checksums are computed twice there, slower", "find what clears reserved bits of VXLAN headers on the way, if it matters; it is tried again each minute"}
 	case text == "":
 		return Finding{Check: "offloads", State: OK, Seen: "nothing uses any yet"}
 	default:

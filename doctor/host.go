@@ -138,7 +138,7 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, damaged e
 	case damaged != nil && strings.Contains(damaged.Error(), filepath.Join(dir, "swarm.json")): // the nodes of the Swarm, as Docker reported them
 		f.Seen, f.Remedy = damaged.Error(), "mv that file out of "+dir+", start the daemon, then tapestry peers learn"
 	case errors.Is(damaged, fabric.ErrVersion):
-		f.Seen, f.Remedy = damaged.Error(), "run that tapestry: the network is whole; or docker network rm it under that one first"
+		f.Seen, f.Remedy = damaged.Error(), "run the version of tapestry that wrote it, the network is intact; or docker network rm it with that version first"
 	case damaged != nil:
 		f.Seen, f.Remedy = damaged.Error(), "mv that file out of "+dir+", then docker network rm and create that network anew"
 	default:
@@ -171,7 +171,7 @@ func checkDaemon(s api.Status, statusErr error, version string, stateDir string,
 	f := Finding{Check: "daemon", State: Warn}
 	fails, then := "does not run", "cannot be used"
 	if !errors.Is(statusErr, client.ErrNoDaemon) { // something has its socket open
-		fails, then = "does not answer", "cannot be looked at"
+		fails, then = "does not answer", "cannot be examined"
 	}
 	remedy := ""
 	if statusErr != nil {

@@ -113,7 +113,7 @@ func checkTUN(t tap.TUN, err error, load string) Finding {
 		f.Seen, f.Remedy = "TAPs have no virtio-net header (IFF_VNET_HDR)", "take a newer kernel"
 		return f
 	case !t.Csum, !t.TSO:
-		f.State, f.Seen, f.Remedy = Warn, "TAPs cut and sum in the kernel, packet by packet: slow", "take a newer kernel"
+		f.State, f.Seen, f.Remedy = Warn, "the kernel segments and checksums a TAP's packets one by one: slow", "take a newer kernel"
 	default:
 		f.State, f.Seen = OK, "/dev/net/tun makes TAPs with virtio-net headers"
 	}
@@ -140,7 +140,7 @@ func checkUDPOffload(s tunnel.Sockets, err error) Finding {
 	f := Finding{Check: "udp", State: Warn, Remedy: "take a kernel from 5.0 on; tapestry works without, slower"}
 	switch {
 	case err != nil:
-		f.State, f.Seen, f.Remedy = Fail, err.Error(), "see what holds sockets back: ulimit -n; ip address show lo"
+		f.State, f.Seen, f.Remedy = Fail, err.Error(), "see why no socket can be opened: ulimit -n; ip address show lo"
 	case s.GSO != nil:
 		f.Seen = "no segmentation (UDP_SEGMENT) on the loopback: " + s.GSO.Error()
 	case s.GRO != nil:
@@ -232,7 +232,7 @@ func checkPort(port uint16, s api.Status, err error, holder string, by docker.Su
 		f.Remedy = by.Flags("--vxlan-port PORT") + " with another one, on every host; or free this one: ip -detail link show type vxlan; " +
 			fmt.Sprintf("ss -ulpn sport = :%d", port)
 	case err != nil:
-		f.Seen, f.Remedy = err.Error(), by.Flags("--vtep ADDR", "--vxlan-port PORT")+", with what can be had"
+		f.Seen, f.Remedy = err.Error(), by.Flags("--vtep ADDR", "--vxlan-port PORT")+", with an address of this host and a free port"
 	case s.Tunnel == "down":
 		f.Seen, f.Remedy = "the tunnel is down: "+s.Why, "look again: it is tried every 5 s"
 	default:
@@ -249,15 +249,15 @@ func checkBridge(call string, gateway bool, load string) Finding {
 	switch {
 	case call == "1":
 		return Finding{Check: "br_netfilter", State: OK,
-			Seen: "bridged frames meet the firewall, as docker_gwbridge needs it; tapestry's own cross no bridge"}
+			Seen: "bridged frames pass through the firewall, as docker_gwbridge needs; tapestry's own cross no bridge"}
 	case call == "" && !gateway:
 		return Finding{Check: "br_netfilter", State: OK, Seen: "not loaded; Docker loads it when needed, for docker_gwbridge"}
 	case call == "":
 		f.Seen, f.Remedy = "not loaded: containers of different networks reach each other over docker_gwbridge", load
 	case !gateway:
-		return Finding{Check: "br_netfilter", State: OK, Seen: "bridged frames pass the firewall by; Docker changes that with docker_gwbridge"}
+		return Finding{Check: "br_netfilter", State: OK, Seen: "bridged frames bypass the firewall; Docker changes that with docker_gwbridge"}
 	default:
-		f.Seen = "bridged frames pass the firewall by: containers of different networks reach each other over docker_gwbridge"
+		f.Seen = "bridged frames bypass the firewall: containers of different networks reach each other over docker_gwbridge"
 		f.Remedy = "sysctl -w net.bridge.bridge-nf-call-iptables=1"
 	}
 	return f
@@ -271,7 +271,7 @@ func checkForward(forward string, gateway bool, firewall string) Finding {
 		return Finding{"ip_forward", Fail, "off, and Docker with nftables does not turn it on: it makes no docker_gwbridge, so no container starts on a network with tapestry.external=on",
 			"sysctl -w net.ipv4.ip_forward=1, and a line in /etc/sysctl.d for the next boot; Docker then drops nothing that is forwarded between other links, so look at this host's own rules"}
 	case forward == "0" && gateway:
-		return Finding{"ip_forward", Warn, "off: containers do not get out over docker_gwbridge; tapestry itself does not need it", "sysctl -w net.ipv4.ip_forward=1"}
+		return Finding{"ip_forward", Warn, "off: containers do not get out by docker_gwbridge; tapestry itself does not need it", "sysctl -w net.ipv4.ip_forward=1"}
 	}
 	seen := "on, for the containers' way out over docker_gwbridge"
 	if forward == "0" {

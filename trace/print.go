@@ -230,7 +230,7 @@ func Outcome(r api.Trace) string {
 		return "would be lost, there is no way: " + lostReason(r)
 	}
 	if faults := faultsOf(r); faults != "" {
-		return "would be " + r.Verdict + ", but for what is done on purpose: " + faults
+		return "would be " + r.Verdict + ", apart from the faults that are set: " + faults
 	}
 	return "would be " + r.Verdict
 }
@@ -262,7 +262,7 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
 	}
 	if owner := downDestination(r); owner != "" {
-		return fmt.Sprintf("%s, but %s, whom it is for, is down: see `tapestry ports`", r.Verdict, d.PortLabel(owner))
+		return fmt.Sprintf("%s, but its destination %s is down: see `tapestry ports`", r.Verdict, d.PortLabel(owner))
 	}
 	text := fmt.Sprintf("%s to %s", r.Verdict, firstFew(names))
 	if lost != nil {

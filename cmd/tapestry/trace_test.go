@@ -155,7 +155,7 @@ verdict      forwarded to db`
 			[]string{"verdict      flooded, but nobody gets it: no other port is up", "would reach nobody"}},
 		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: fake.DbID, Why: "bad state"}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}}}, exit.Failure,
-			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but db, whom it is for, is down"}},
+			[]string{"is not known: to all ports; db has it and is down: bad state", "flooded, but its destination db is down"}},
 		{"down", fabric.TraceView{Verdict: "detached", Drop: true, Steps: []fabric.TraceStep{{Check: "port", Found: "down", Drop: true, Why: "bad state"}}}, exit.Failure,
 			[]string{"port         web is down: bad state", "dropped (detached)"}},
 		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
