@@ -107,7 +107,7 @@ capture that runs another filter (a container of the name change is /change here
 	return cmd
 }
 
-// commandWords are the words of a command line, from the command on.
+// commandWords returns the words of a command line from the command on, with all flags in their long form.
 func commandWords(cmd *cobra.Command) []string {
 	words := strings.Fields(cmd.CommandPath())[1:]
 	cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -126,19 +126,19 @@ func commandWords(cmd *cobra.Command) []string {
 	return append(words, args...)
 }
 
-// A captureJob is one capture: from where, to where.
+// A captureJob is one run of capture, watch or recorder dump: where frames come from, and where they go.
 type captureJob struct {
 	c             *cli
 	flags         *captureFlags
 	targets       []string
-	commandLine   string // as they would be typed
+	commandLine   string // as typed; it names the capture in the daemon and in files
 	in            io.Reader
 	out, messages io.Writer
 	request       api.CaptureRequest
-	printer       *show.LinePrinter // what prints, if not a file
+	printer       *show.LinePrinter // nil: frames go to a file or a connection
 }
 
-// printLines has the job print what it captures.
+// printLines makes the job print frames in place of writing a file.
 func (j *captureJob) printLines() {
 	j.printer = &show.LinePrinter{Out: j.out, JSON: j.flags.json, Verbose: j.flags.verbose, Headers: j.flags.headers,
 		Colour: human.Colours(j.flags.colour, j.out)}
@@ -159,20 +159,20 @@ func (j *captureJob) run(ctx context.Context) error {
 	return j.live(ctx)
 }
 
-// application is what the names of this program's versions begin with, in files.
+// application is how the name of the program begins in files that it wrote; its version follows.
 const application = "tapestry "
 
-// A destination is where frames are written to.
+// A destination is where frames are written to: the text that names it, and what is still there at the end.
 type destination struct {
 	name func() string
-	kept func() file.Count // of what was written; nil: all
+	kept func() file.Count // how much of what was written is still there, of files that rotate; nil: all
 }
 
 func destinationOf(name string) *destination {
 	return &destination{name: func() string { return name }}
 }
 
-// keptOf tells whether less is there than was written, and how much is.
+// keptOf returns how much is still there of what was written, and whether that is less.
 func (p *destination) keptOf(wrote file.Count) (kept file.Count, lacks bool) {
 	if p.kept == nil {
 		return wrote, false
@@ -181,7 +181,7 @@ func (p *destination) keptOf(wrote file.Count) (kept file.Count, lacks bool) {
 	return kept, kept.Packets < wrote.Packets
 }
 
-// describe says where went what was written, which text tells.
+// describe adds to text, which says what was written, where that is.
 func (p *destination) describe(wrote file.Count, text string) string {
 	if kept, lacks := p.keptOf(wrote); lacks {
 		return fmt.Sprintf("%s, of which the latest %s are kept in %s", text, human.Thousands(kept.Frames), p.name())
@@ -189,13 +189,14 @@ func (p *destination) describe(wrote file.Count, text string) string {
 	return text + " into " + p.name()
 }
 
-// section says who captured.
+// section returns the head of a pcapng file: program, machine and command line.
 func (j *captureJob) section() pcapng.Section {
 	return pcapng.Section{Hardware: runtime.GOARCH, OS: runtime.GOOS, Application: application + buildVersion().Version,
 		Comment: j.commandLine}
 }
 
-// openOutput makes the sink that the flags ask for.
+// openOutput returns what prints or writes the frames, as the flags say; where is nil if it prints. who gives names; first has
+// link type, snap length and begin of the first file.
 func (j *captureJob) openOutput(who show.Resolver, first file.Options) (to show.BlockWriter, where *destination, err error) {
 	switch {
 	case j.printer != nil:
@@ -217,7 +218,7 @@ func (j *captureJob) openOutput(who show.Resolver, first file.Options) (to show.
 	return w, &destination{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 
-// filesText names the files of a capture.
+// filesText names the files of a capture: one by its path, several by number, first and last.
 func filesText(paths []string) string {
 	switch len(paths) {
 	case 0:
@@ -228,7 +229,7 @@ func filesText(paths []string) string {
 	return fmt.Sprintf("%d files, %s to %s", len(paths), paths[0], filepath.Base(paths[len(paths)-1]))
 }
 
-// sameFile tells whether a path is what f has open.
+// sameFile reports whether path is the file that f has open.
 func sameFile(path string, f *os.File) bool {
 	a, err := os.Stat(path)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// findArmed finds the capture that waits for a reader and is called word: by its id, its container's name, or its endpoint's.
+// findArmed finds the capture without a reader that --attach names, by its id, its container's name, or the first four or more
+// characters of its endpoint's id. It sets want.Attach and returns the capture's targets.
 func (j *captureJob) findArmed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
 	status, err := j.c.Status(ctx)
 	if err != nil {
@@ -34,7 +35,7 @@ func (j *captureJob) findArmed(ctx context.Context, n *docker.Names, want *api.C
 	return t, nil
 }
 
-// armedText says of a capture without a reader what there is to read.
+// armedText describes a capture without a reader: whose it is, and how many frames wait to be read.
 func armedText(b api.CaptureStats, d *docker.Engine) string {
 	state := "from its start on"
 	if b.State == "kept" {

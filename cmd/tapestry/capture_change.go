@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// newCaptureChange is the command that changes a capture of whatever command.
+// newCaptureChange is capture change. It changes a capture that any command has begun.
 func newCaptureChange(c *cli) *cobra.Command {
 	expr := ""
 	cmd := c.withDockerHost(&cobra.Command{

@@ -19,7 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
-// captureFlags are those of capture; watch has some of them.
+// captureFlags are the values of capture's flags. watch has some of them.
 type captureFlags struct {
 	filter                                 string
 	write, read                            string
@@ -33,7 +33,7 @@ type captureFlags struct {
 	strict, wait, noLimit, json, verbose   bool
 }
 
-// commonFlags are the flags of capture and watch.
+// commonFlags adds the flags that capture and watch share.
 func (o *captureFlags) commonFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.filter, "filter", "f", "",
@@ -104,7 +104,7 @@ func parseFileSize(s string) (int64, error) {
 	return n, err
 }
 
-// parseRing reads the memory of a capture, of which the daemon wants a power of two.
+// parseRing reads the size of a capture's ring, and rounds it up to a power of two, as the daemon requires.
 func parseRing(s string) (int, error) {
 	n, err := parseSize(s)
 	if err != nil || n < api.MinRing || n > api.MaxRing {
@@ -117,7 +117,8 @@ func parseRing(s string) (int, error) {
 	return ring, nil
 }
 
-// parseListen reads where to wait for Wireshark: this host only, since what is sent there is everybody's traffic.
+// parseListen reads the address to listen on for Wireshark. Only addresses of the loopback are accepted: who connects sees all
+// containers' traffic.
 func parseListen(s string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if host == "localhost" {
@@ -133,7 +134,7 @@ func parseListen(s string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
-// takeFilter takes the filter from behind -- and gives the targets before it.
+// takeFilter stores the words behind -- as the filter, and returns the targets before it.
 func (o *captureFlags) takeFilter(cmd *cobra.Command, args []string) (targets []string, err error) {
 	if n := cmd.ArgsLenAtDash(); n >= 0 {
 		if cmd.Flags().Changed("filter") {
@@ -199,14 +200,14 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	return nil
 }
 
-// fileFormat settles what a file's name says.
+// fileFormat sets pcap by the file's name, unless the flag is given.
 func (o *captureFlags) fileFormat(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("pcap") {
 		o.pcap = strings.EqualFold(filepath.Ext(o.write), ".pcap")
 	}
 }
 
-// request is what the daemon is asked for, but targets and filter.
+// request returns the request to the daemon, without targets and filter.
 func (o *captureFlags) request() api.CaptureRequest {
 	r := api.CaptureRequest{Drops: o.drops, Snap: o.snap, Headers: o.headers, Point: o.point, View: o.view, Offload: o.offload,
 		Annotate: o.annotate, Frames: o.frames, Ring: o.ring}
@@ -222,7 +223,7 @@ func (o *captureFlags) request() api.CaptureRequest {
 	return r
 }
 
-// limited tells whether the default limits hold: for what fills a disk, and is not bounded otherwise.
+// limited reports whether the default limits of 1 GiB and 1 hour apply: to what is written and has no other bound.
 func (o *captureFlags) limited() bool {
 	ring := o.maxBytes > 0 && o.keep > 0
 	return (o.write != "" || o.listen != "") && !o.noLimit && !ring

@@ -14,7 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// listen gives each connection a capture of its own, until ctx ends.
+// listen starts a capture for each TCP connection, until ctx ends.
 func (j *captureJob) listen(ctx context.Context) error {
 	if err := j.check(ctx); err != nil {
 		return err
@@ -44,7 +44,7 @@ func (j *captureJob) listen(ctx context.Context) error {
 	}
 }
 
-// check finds what is wrong with filter or targets before somebody connects.
+// check returns the error of a wrong filter or target before anyone connects.
 func (j *captureJob) check(ctx context.Context) error {
 	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
@@ -60,7 +60,7 @@ func (j *captureJob) check(ctx context.Context) error {
 	return err
 }
 
-// serve gives a connection its capture.
+// serve runs the capture of one connection.
 func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	h, err := j.start(ctx)
@@ -75,7 +75,7 @@ func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	where := destinationOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
 	var reading sync.WaitGroup
-	reading.Go(func() { // Wireshark says nothing; when it goes away the capture ends, also if no frame comes
+	reading.Go(func() { // Wireshark sends nothing: the read ends when it disconnects, and with it the capture, even if no frame comes
 		_, _ = io.Copy(io.Discard, conn)
 		close(left)
 		h.stream.Close()
@@ -100,10 +100,10 @@ func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	return j.report(ctx, m, where, b, src, dst)
 }
 
-// lockedWriter is for several goroutines.
+// A lockedWriter lets several goroutines write to w.
 type lockedWriter struct {
 	mu sync.Mutex
-	w  io.Writer
+	w  io.Writer // guarded by mu
 }
 
 func (l *lockedWriter) Write(b []byte) (int, error) {

@@ -17,7 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// A liveCapture is a running capture.
+// A liveCapture is a capture that runs in the daemon. end must be called.
 type liveCapture struct {
 	*captureJob
 	names  *docker.Names
@@ -26,7 +26,7 @@ type liveCapture struct {
 	cancel context.CancelFunc
 }
 
-// start asks the daemon for the capture. The shot outlives ctx, whose end ends it in order.
+// start begins the capture in the daemon. It does not end with ctx: then it is stopped, and the frames up to there are still read.
 func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
 	n, err := docker.LoadNames(ctx, j.c.Client)
 	if err != nil {
@@ -53,7 +53,7 @@ func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
 		want.Targets = t.Request()
 	}
 	limit := limitedSource{maxFrames: want.Frames, maxBytes: j.flags.bytes}
-	if want.Targets.New { // what comes besides is discarded here, by its Detail
+	if want.Targets.New { // the daemon sends more than is wanted; it is discarded here, by its Detail
 		want.Detail, want.Frames = true, 0
 		if j.flags.bytes > 0 {
 			want.Bytes = -1
@@ -78,14 +78,14 @@ func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
 	return h, nil
 }
 
-// limitedSource ends a capture after so many frames, or bytes, of those that are let through.
+// A limitedSource stops a capture after a number of frames or bytes. The daemon cannot count them where frames are discarded here.
 type limitedSource struct {
 	show.BlockReader
 	maxFrames uint64 // 0: no bound
 	maxBytes  int64  // 0: no bound
 	stop      func()
 	frames    uint64
-	bytes     int64  // of the packets in a stream, about
+	bytes     int64  // that the packets take in a stream, approximately
 	last      uint64 // ID
 	full      bool
 }
@@ -116,7 +116,7 @@ func (b *limitedSource) Next() (pcapng.Block, error) {
 	}
 }
 
-// copyTo runs the shot until its end, or that of ctx.
+// copyTo copies the capture's blocks until it ends. When ctx ends it stops the capture, and copies what is left.
 func (h *liveCapture) copyTo(ctx context.Context, to show.BlockWriter) (src, dst error) {
 	defer context.AfterFunc(ctx, func() {
 		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
@@ -128,7 +128,7 @@ func (h *liveCapture) copyTo(ctx context.Context, to show.BlockWriter) (src, dst
 	return show.CopyBlocks(h.blocks, to, func() { h.stream.Close() })
 }
 
-// books are the daemon's, or nil if it tells none.
+// books returns the capture's statistics, nil if the daemon does not answer.
 func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
 	defer cancel()
@@ -144,7 +144,7 @@ func (h *liveCapture) end() {
 	h.cancel()
 }
 
-// live captures until the daemon, the reader or the user ends it.
+// live runs a capture until the daemon, the reader or the user ends it.
 func (j *captureJob) live(ctx context.Context) error {
 	h, err := j.start(ctx)
 	if err != nil {
@@ -171,7 +171,7 @@ func (j *captureJob) live(ctx context.Context) error {
 	return j.report(ctx, m, where, h.books(ctx), src, dst)
 }
 
-// startText says what begins.
+// startText is the line that says what is captured, into what, and with which limits.
 func (j *captureJob) startText(where string) string {
 	text := "capturing all of this host"
 	if j.flags.attach != "" {
@@ -205,7 +205,8 @@ func (j *captureJob) startText(where string) string {
 	return text + " (Ctrl-C ends it)"
 }
 
-// report tells how a live capture went, and gives the command's outcome.
+// report prints the closing line of a live capture, and returns the command's error. b are the daemon's statistics, nil if it
+// gave none; src and dst are the errors of show.CopyBlocks.
 func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destination, b *api.CaptureStats, src, dst error) error {
 	if show.IsReaderGone(dst) { // the reader has what it wanted
 		if lost := m.Lost(); lost > 0 && j.flags.strict {
@@ -253,7 +254,7 @@ func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destin
 	return nil
 }
 
-// partialText says what is there of a capture that ended before its time.
+// partialText says how much there is of a capture that has ended early.
 func partialText(where *destination, wrote file.Count) string {
 	if where == nil {
 		return ""
@@ -268,7 +269,7 @@ func partialText(where *destination, wrote file.Count) string {
 	return "; what came until then is in " + where.name()
 }
 
-// limitText names the limit that nobody asked for, if it was one.
+// limitText says which default limit has ended the capture, "" if it was one that the user asked for.
 func (j *captureJob) limitText(b *api.CaptureStats) string {
 	switch {
 	case !j.flags.limited() || j.flags.frames > 0 && b.Delivered >= j.flags.frames:

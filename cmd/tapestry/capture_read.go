@@ -23,35 +23,35 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// fileSource is a capture file as blocks: what the flags want of it.
+// A fileSource is a BlockReader of a capture file. It gives the packets that the flags select.
 type fileSource struct {
 	ctx        context.Context
 	r          *pcapng.Reader
-	head       []pcapng.Block // read ahead: all up to the first packet
+	head       []pcapng.Block // blocks up to the first packet, read by readHead
 	names      show.FileNames
 	filter     linkFilters
 	drops      bool   // only frames that went nowhere
 	cut        int    // bytes of each frame; 0: all
 	frames     uint64 // at most; 0: no bound
-	everything bool   // nothing is left out, so that the file's books still hold
+	everything bool   // no packet is left out, so that the file's statistics are still true
 	snap       int    // bytes, of what is written; 0: no bound
 	link       int    // type of the first packet
 	begin      time.Time
 
 	read, matched uint64
-	metadataBytes int      // bytes of what is not a packet, about
+	metadataBytes int      // memory for blocks that are kept, in bytes, approximately
 	links         []int    // by interface
-	lost          []uint64 // by interface: in front of packets that were left out
+	lost          []uint64 // by interface: drop counts of packets that were left out, for the next one that is not
 }
 
-// What a file tells beside its packets is kept, and a small packed file can have any amount of it: how many blocks may stand
-// before the first packet, and how many bytes these and all interfaces may take.
+// Interfaces, names and statistics are kept in memory, and a small compressed file can expand to any number of them. These are
+// the bounds: blocks before the first packet, and bytes that they and all interfaces may take.
 const (
 	maxHead     = 1 << 17
 	maxMetadata = 64 << 20
 )
 
-// next reads a block.
+// next reads a block, and accounts for it if it is an interface.
 func (f *fileSource) next() (pcapng.Block, error) {
 	b, err := f.r.Next()
 	if i, ok := b.(*pcapng.Interface); ok {
@@ -60,16 +60,16 @@ func (f *fileSource) next() (pcapng.Block, error) {
 	return b, err
 }
 
-// account counts what is kept of a block.
+// account adds to the memory that is kept, and returns an error beyond maxMetadata.
 func (f *fileSource) account(bytes int) error {
-	const room = 200 // of a struct
+	const room = 200 // about the size of a block's struct
 	if f.metadataBytes += room + bytes; f.metadataBytes > maxMetadata {
 		return fmt.Errorf("it tells more than %d MiB beside its packets: want a capture", maxMetadata>>20)
 	}
 	return nil
 }
 
-// readHead reads all up to the first packet.
+// readHead reads the blocks up to the first packet.
 func (f *fileSource) readHead() error {
 	var links []int
 	for f.link = pcapng.Ethernet; len(f.head) < maxHead; {
@@ -111,8 +111,8 @@ func (f *fileSource) readHead() error {
 	return errors.New("no packet among its first blocks: want a capture")
 }
 
-// trustedSnapLen is the snap length that all interfaces of the head have, if this program wrote them: in other files there are
-// packets that are longer than they say.
+// trustedSnapLen returns the snap length of all interfaces of the head if they agree and this program wrote the file, else 0: other
+// programs write packets that are longer than the snap length.
 func (f *fileSource) trustedSnapLen() (snap int) {
 	for _, b := range f.head {
 		switch b := b.(type) {
@@ -130,7 +130,7 @@ func (f *fileSource) trustedSnapLen() (snap int) {
 	return snap
 }
 
-// Next gives the next block that is wanted.
+// Next returns the next block that the flags select.
 func (f *fileSource) Next() (pcapng.Block, error) {
 	for f.ctx.Err() == nil && (f.frames == 0 || f.matched < f.frames) {
 		var b pcapng.Block
@@ -148,7 +148,7 @@ func (f *fileSource) Next() (pcapng.Block, error) {
 					return nil, err
 				}
 			}
-			continue // the sink asks for all that are known
+			continue // the writer asks the Resolver for them
 		case *pcapng.Interface:
 			f.links, f.lost = append(f.links, b.LinkType), append(f.lost, 0)
 		case *pcapng.Stats:
@@ -168,7 +168,8 @@ func (f *fileSource) Next() (pcapng.Block, error) {
 	return nil, io.EOF
 }
 
-// match tells whether a packet is wanted, and makes it what is wanted of it.
+// match reports whether the flags select a packet. It cuts the packet to the snap length, and gives it the drop counts of the
+// packets before it that were left out.
 func (f *fileSource) match(p *pcapng.Packet) (bool, error) {
 	f.read++
 	p.Drops += f.lost[p.Interface]
@@ -194,14 +195,15 @@ func (f *fileSource) match(p *pcapng.Packet) (bool, error) {
 	return true, nil
 }
 
-// linkFilters are an expression, compiled for each type of link that there are packets of.
+// linkFilters are an expression, compiled for each link type that occurs.
 type linkFilters struct {
 	expr     string
 	names    filter.Names
 	compiled map[int]*filter.Filter
-	hasNames bool // there are names in it
+	hasNames bool // the expression has names of hosts in it
 }
 
+// forLink returns the filter for a link type, compiled at its first packet.
 func (l *linkFilters) forLink(link int) (*filter.Filter, error) {
 	if f, ok := l.compiled[link]; ok {
 		return f, nil
@@ -217,7 +219,7 @@ func (l *linkFilters) forLink(link int) (*filter.Filter, error) {
 	return f, nil
 }
 
-// recompile compiles anew when names have come that may be in it.
+// recompile compiles the expression again if it has names in it, since the file has given new addresses.
 func (l *linkFilters) recompile() error {
 	if !l.hasNames {
 		return nil
@@ -231,7 +233,7 @@ func (l *linkFilters) recompile() error {
 	return nil
 }
 
-// dropped tells whether a packet's frame went nowhere.
+// dropped reports whether the switch dropped the packet's frame.
 func dropped(p *pcapng.Packet) bool {
 	if d, ok := capture.ReadDetail(p); ok {
 		return d.Verdict.Drop()
@@ -239,7 +241,8 @@ func dropped(p *pcapng.Packet) bool {
 	return capture.ReadComment(p.Comment)["verdict"] == "drop"
 }
 
-// openFile opens what -r names: a file, or stdin. What the flags want of it is not set yet.
+// openFile opens the file that -r names, or stdin, reads its head and compiles the filter. The caller sets the other flags. from is
+// to be closed; name is for messages.
 func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr string) (f *fileSource, from *file.Source,
 	name string, err error) {
 	if name = path; path == "-" {
@@ -268,7 +271,7 @@ func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr s
 	then := f.hostAddrs(from.Disk)
 	f.filter = linkFilters{expr: expr, names: func(name string) []netip.Addr {
 		all := then(name)
-		if len(all) > 0 { // who had the name then
+		if len(all) > 0 { // the file's names come first: they are of the time of the capture
 			return all
 		}
 		if n := now(); n != nil {
@@ -283,7 +286,7 @@ func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr s
 	return f, from, name, nil
 }
 
-// readFile reads from a file instead of the daemon.
+// readFile is capture -r and watch -r: it reads from a file in place of the daemon.
 func (j *captureJob) readFile(ctx context.Context) error {
 	f, from, name, err := j.c.openFile(ctx, j.flags.read, j.in, j.flags.filter)
 	if err != nil {
@@ -332,8 +335,8 @@ func (j *captureJob) readFile(ctx context.Context) error {
 	return nil
 }
 
-// hostAddrs resolves names by what the file tells. Names may stand anywhere in a file, which is read through for them; of a
-// pipe those count that have come.
+// hostAddrs returns a resolver of the file's names for filters. Names may stand anywhere in a file, so a regular file is read
+// to its end at the first question; of a pipe only the names up to here are known.
 func (f *fileSource) hostAddrs(disk *os.File) filter.Names {
 	through := disk == nil
 	if disk != nil {

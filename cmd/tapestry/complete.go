@@ -14,7 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// completeTarget offers containers, networks, peers and all, without those that were given.
+// completeTarget offers containers, networks, peers and the word all, without those that are given already.
 func (c *cli) completeTarget(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 	defer cancel()
@@ -67,7 +67,7 @@ func (c *cli) completeNetwork(cmd *cobra.Command, args []string, _ string) ([]st
 	}), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completePeer offers networks, and then, to rm, the peers of the one given.
+// completePeer offers networks, and for rm, after the network, its peers.
 func (c *cli) completePeer(verb string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if verb != "rm" || len(args) != 1 {

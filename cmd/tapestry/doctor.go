@@ -63,7 +63,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 	return cmd
 }
 
-// diagnose prints each finding as it comes, or all of them as JSON.
+// diagnose prints each finding as it comes, or at the end all of them as JSON. A finding that fails is an error of exit.No.
 func diagnose(ctx context.Context, d *doctor.Doctor, out io.Writer, asJSON bool) error {
 	all, count := []doctor.Finding{}, map[string]int{}
 	var failed error
@@ -98,7 +98,7 @@ func printFinding(w io.Writer, f doctor.Finding) error {
 	return err
 }
 
-// runFlags is doctor.runFlags: it parses them as tapestry run does.
+// runFlags is Doctor.RunFlags: it parses a plugin's arguments as tapestry run does.
 func runFlags(p docker.Plugin) (value func(flag string) string, err error) {
 	run, words, err := newRoot().Find(slices.Concat(p.Config.Entrypoint[min(1, len(p.Config.Entrypoint)):], p.Settings.Args))
 	if err != nil {

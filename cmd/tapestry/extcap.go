@@ -21,7 +21,7 @@ import (
 // extcapPrefix stands before a target in the name of Wireshark's interface.
 const extcapPrefix = "tapestry-"
 
-// extcapFlags are what Wireshark says to an external capture program (extcap(4)).
+// extcapFlags are the flags that Wireshark calls an external capture program with (extcap(4)).
 type extcapFlags struct {
 	interfaces, config, dlts, capture bool
 	version, name, fifo, filter       string
@@ -90,7 +90,7 @@ member of --api-group).`,
 	return cmd
 }
 
-// extcapChoices are an interface's options, as Wireshark shows them behind its gear wheel.
+// extcapChoices are an interface's options in the format of extcap(4). Wireshark shows them in the interface's settings.
 const extcapChoices = `arg {number=0}{call=--view}{display=View}{tooltip=Frames as the containers see them, or the VXLAN datagrams that carry them to other hosts}{type=selector}
 value {arg=0}{value=inner}{display=Inner: the containers' frames}{default=true}
 value {arg=0}{value=outer}{display=Outer: VXLAN datagrams, rebuilt}{default=false}
@@ -107,7 +107,7 @@ value {arg=2}{value=both}{display=Both}{default=false}
 arg {number=3}{call=--drops}{display=Dropped frames only}{type=boolflag}{default=false}
 `
 
-// list prints the interfaces. Without a daemon there is none, and Wireshark starts all the same.
+// list prints the interfaces. Without a daemon it prints none and succeeds, for Wireshark calls it at each start.
 func (e *extcapFlags) list(ctx context.Context, c *cli, out, news io.Writer) error {
 	if _, err := fmt.Fprintf(out, "extcap {version=%s}{display=tapestry}\n", buildVersion().Version); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (e *extcapFlags) list(ctx context.Context, c *cli, out, news io.Writer) err
 	return nil
 }
 
-// extcapInterfaces gives what can be captured: a target's word, and what it is.
+// extcapInterfaces returns what can be captured: the word of each target, and its description.
 func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error) {
 	networks, err := c.Networks(ctx)
 	if err != nil {
@@ -171,7 +171,7 @@ func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error)
 	return append([][2]string{{"all", "all containers of this host"}}, all...), nil
 }
 
-// verify says on standard output what is wrong with a filter: nothing means that it is fine.
+// verify prints to out what is wrong with a filter, and nothing if it is valid: so Wireshark wants it.
 func (e *extcapFlags) verify(ctx context.Context, c *cli, out io.Writer) error {
 	n, err := docker.LoadNames(ctx, c.Client)
 	if err != nil {

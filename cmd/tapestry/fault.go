@@ -193,7 +193,7 @@ nothing is done, and it exits 0.
 	return cmd
 }
 
-// portPlace says which of ports is called name, and on which networks it is.
+// portPlace names a port and the networks that it is on.
 func portPlace(name string, ports []api.Port, d *docker.Engine) string {
 	var on []string
 	for _, p := range ports {
@@ -216,7 +216,7 @@ func directionText(dir string) string {
 	return "direction " + dir
 }
 
-// parsePercent reads a share that is written with its sign: 0.02 could be meant as 2 % by one and 0.02 % by another.
+// parsePercent reads a percentage, as a fraction. The sign % is required: 0.02 could mean 2 % or 0.02 %.
 func parsePercent(s string) (float64, error) {
 	text, signed := strings.CutSuffix(s, "%")
 	x, err := strconv.ParseFloat(text, 64)
@@ -272,7 +272,7 @@ const portHelp = `PORT is a container's name (all of its ports, if it is on seve
 network, those of that other one), the beginning of an endpoint id that no other has, peer:ADDR for another host, in all
 networks that reach it, or host:NET for this host's own port on a network. container:NAME is a container, whatever it is called.`
 
-// portNames are the names by which the daemon knows ports, each once: another host's is the same in each network.
+// portNames returns the daemon's names of ports, each once: a remote port has the same name in every network.
 func portNames(ports []api.Port) []string {
 	return slices.Compact(slices.Sorted(slices.Values(api.Map(ports, func(p api.Port) string { return p.Name }))))
 }

@@ -61,7 +61,7 @@ var protocols = map[uint8]string{1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: 
 
 func isTCP(f *flow.Flow) bool { return f.A.Addr.IsValid() && f.Proto == 6 }
 
-// protoName is the protocol of IP, or what an EtherType is called.
+// protoName returns the name of the IP protocol, or of the EtherType if the frame has no IP.
 func protoName(f *flow.Flow) string {
 	switch {
 	case f.A.Addr.IsValid() && protocols[f.Proto] != "":
@@ -74,7 +74,7 @@ func protoName(f *flow.Flow) string {
 	return dissect.EtherType(f.Type).String()
 }
 
-// stateOf is what TCP's flags tell of a conversation, "" if nothing.
+// stateOf returns the state of a TCP conversation as far as its flags show it, else "".
 func stateOf(f *flow.Flow) string {
 	switch {
 	case !isTCP(f):

@@ -20,7 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// flowsCommand is what the flags of flows say.
+// flowsCommand is flows with its flags.
 type flowsCommand struct {
 	liveView
 	last, live time.Duration // 0: not given
@@ -98,7 +98,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// recorded counts what the recorder holds.
+// recorded counts the frames in the flight recorder.
 func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
 	s, covers, err := o.openDump(ctx, c, o.last)
 	if errors.Is(err, errRecorderOff) {
@@ -120,7 +120,7 @@ func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r
 	return r, err
 }
 
-// watch counts what comes.
+// watch counts the frames that pass from now on.
 func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
 	o.request.Seconds = o.live.Seconds()
 	from, end, err := o.open(ctx, c)
@@ -142,7 +142,7 @@ func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Counter) (r ap
 	return r, err
 }
 
-// read counts a file. Names are as in the file; in the filter also those of now.
+// read counts the frames in a file. Names are those in the file; in the filter today's too.
 func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, args []string, t *show.Counter) (
 	r api.Flows, err error) {
 	words, err := o.takeFilter(cmd, args)
@@ -174,7 +174,7 @@ func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, arg
 	return r, err
 }
 
-// flowsSpan fills in the time, in ns since 1970.
+// flowsSpan fills in the time that is covered. since and until are ns since 1970.
 func flowsSpan(r *api.Flows, since, until int64) {
 	if until <= since {
 		return
@@ -213,7 +213,7 @@ func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Counter, r *api.Flows) 
 	return err
 }
 
-// text is the line below the table.
+// text returns the line below the table.
 func (o *flowsCommand) text(r *api.Flows, rows int) string {
 	text := human.Plural(uint64(len(r.Flows)), "flow")
 	if rows < len(r.Flows) {
@@ -231,7 +231,7 @@ func (o *flowsCommand) text(r *api.Flows, rows int) string {
 	return text + missing(r.Lost, r.Evicted)
 }
 
-// missing says what a table does not show; "" if nothing.
+// missing says which flows and frames a table does not show; "" if it shows all.
 func missing(lost uint64, evicted api.Evicted) (text string) {
 	if evicted.Flows > 0 {
 		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", human.Plural(evicted.Flows, "flow"),
@@ -243,7 +243,7 @@ func missing(lost uint64, evicted api.Evicted) (text string) {
 	return text
 }
 
-// flowOrders are what --sort may say, the most first.
+// flowOrders are the orders of --sort, greatest first.
 var flowOrders = map[string]func(a, b api.Flow) int{
 	"bytes":  func(a, b api.Flow) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
 	"frames": func(a, b api.Flow) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
@@ -258,10 +258,10 @@ func dropSum(drops map[string]uint64) (n uint64) {
 	return n
 }
 
-// endLabel is an end's name, or its address.
+// endLabel returns the name of one end of a flow, or its address.
 func endLabel(e api.FlowEnd) string { return cmp.Or(e.Name, e.Address) }
 
-// flowWhat is the protocol, the ports, and how it went.
+// flowWhat returns the protocol, the ports and the state.
 func flowWhat(f *api.Flow) string {
 	text := f.Proto
 	if f.A.Port != 0 || f.B.Port != 0 {

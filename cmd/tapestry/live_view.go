@@ -16,7 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// A liveView is what a command that counts frames looks at.
+// A liveView is the targets, the filter and the stream of a command that looks at frames: flows, top, trace --live, recorder dump.
 type liveView struct {
 	expr    string // --filter
 	names   *docker.Names
@@ -26,12 +26,12 @@ type liveView struct {
 	stream  *client.Stream
 }
 
-// filterFlag adds what all looks have.
+// filterFlag adds --filter.
 func (l *liveView) filterFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&l.expr, "filter", "f", "", "only frames that match `EXPR`, as tcpdump has it")
 }
 
-// takeFilter are the targets among args; what stands behind -- is the filter.
+// takeFilter stores the words behind -- as the filter, and returns the targets before it.
 func (l *liveView) takeFilter(cmd *cobra.Command, args []string) ([]string, error) {
 	dash := cmd.ArgsLenAtDash()
 	if dash < 0 {
@@ -46,7 +46,7 @@ func (l *liveView) takeFilter(cmd *cobra.Command, args []string) ([]string, erro
 	return args[:dash], nil
 }
 
-// resolve asks for names and targets, and makes the request: headers only.
+// resolve finds names and targets, and makes the request, which is for headers only.
 func (l *liveView) resolve(ctx context.Context, c *cli, cmd *cobra.Command, args []string) (err error) {
 	words, err := l.takeFilter(cmd, args)
 	if err != nil {
@@ -68,7 +68,7 @@ func (l *liveView) resolve(ctx context.Context, c *cli, cmd *cobra.Command, args
 	return nil
 }
 
-// open begins a capture that ends in order when ctx does: what was seen until then still comes. The caller ends it.
+// open begins a capture. When ctx ends it is stopped, and what was seen up to then can still be read. The caller calls end.
 func (l *liveView) open(ctx context.Context, c *cli) (from *docker.Follower, end func(), err error) {
 	own, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	opening := context.AfterFunc(ctx, hangUp)
@@ -92,8 +92,8 @@ func (l *liveView) open(ctx context.Context, c *cli) (from *docker.Follower, end
 	}, nil
 }
 
-// endReason says why what open began has ended before its time: nil if it has not, or was interrupted. broke is why it broke off;
-// nil: it ended in order, and the daemon knows why.
+// endReason returns why a capture of open ended early; nil if it ended as asked for, or was interrupted. broke is the error of its
+// stream; nil: the stream has ended without one, and the daemon is asked why.
 func (l *liveView) endReason(ctx context.Context, broke error) error {
 	switch {
 	case ctx.Err() != nil:
@@ -114,7 +114,7 @@ func (l *liveView) endReason(ctx context.Context, broke error) error {
 	return nil
 }
 
-// resolver names containers, nil if nobody does.
+// resolver returns the names, nil if there are none. It makes no interface of a nil *docker.Names, which would not be nil.
 func (l *liveView) resolver() show.Resolver {
 	if l.names == nil {
 		return nil
@@ -122,7 +122,7 @@ func (l *liveView) resolver() show.Resolver {
 	return l.names
 }
 
-// networkLabel is what a table shows for a network, of which a file may tell the name instead of the id.
+// networkLabel returns what a table shows for a network. id is the network's id, or its name if it comes from a file.
 func (l *liveView) networkLabel(id string) string {
 	if l.names != nil {
 		if name := l.names.Network(id); name != "" {

@@ -11,8 +11,8 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// newNetworksRemove is networks rm: Docker tells a driver only once that a network has gone, and never again
-// if the daemon was down then.
+// newNetworksRemove is networks rm. It is needed since Docker tells a driver only once that a network was removed: if the daemon
+// was down at that time, it keeps the network.
 func newNetworksRemove(c *cli) *cobra.Command {
 	force := false
 	cmd := c.withDockerHost(&cobra.Command{

@@ -133,7 +133,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	return human.PrintTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
 }
 
-// captureText says whose a running capture is, and how it goes.
+// captureText describes a running capture: whose it is, its duration, frames and losses.
 func captureText(b api.CaptureStats, d *docker.Engine) string {
 	if b.State == "armed" || b.State == "kept" {
 		return armedText(b, d)

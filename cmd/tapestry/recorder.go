@@ -159,7 +159,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 	return cmd
 }
 
-// dump writes or prints what a stream of the recorder's has.
+// dump writes or prints the frames of a recorder's stream.
 func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
 	to, where, err := j.openOutput(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
 	if err != nil {
@@ -215,7 +215,7 @@ func recorderText(r *api.Recorder) string {
 		r.Since.Format(time.RFC3339), human.Age(int64(time.Since(*r.Since)/time.Second)), r.Frames, r.Kept, r.DropsKept)
 }
 
-// memoryText writes a power of two as people set it.
+// memoryText returns a number of bytes, a power of two, as it is set: 32 MiB.
 func memoryText(n int) string {
 	for shift, unit := range []string{"B", "KiB", "MiB", "GiB"} {
 		if n>>(10*shift) < 1024 {
@@ -225,12 +225,12 @@ func memoryText(n int) string {
 	return fmt.Sprintf("%d GiB", n>>30)
 }
 
-// A coverage is which time a dump is of.
+// A coverage is the time that a dump covers, up to now.
 type coverage struct {
 	asked   time.Duration // 0: for all
 	covered time.Duration
-	why     string // it is less than was asked for, or not more; "": it is what was asked for
-	ended   bool   // before its time: the latest frames have not come
+	why     string // why it covers no more; "": it covers what was asked for
+	ended   bool   // the stream ended early, and the latest frames are missing
 }
 
 func (v coverage) String() string {
@@ -245,7 +245,7 @@ func (v coverage) String() string {
 	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Duration(v.asked), human.Duration(v.covered), v.why)
 }
 
-// openDump asks for what the recorder holds of the time asked for, 0: of all.
+// openDump requests the frames that the recorder has of the latest time, asked; 0: all. The error is errRecorderOff if it is off.
 func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
 	want := l.request
 	r, err := c.recorder(ctx)

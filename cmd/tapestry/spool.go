@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// A spool reads as fast as it can, and keeps what it has read until it is asked for: a dump is not kept in the daemon while
-// somebody looks at its first page.
+// A spool reads its source as fast as it can, and keeps the bytes until they are read: so the daemon need not keep a dump in its
+// memory while somebody looks at its first page.
 type spool struct {
 	io.Closer // ends the reading
 
 	mu    sync.Mutex
-	more  sync.Cond
-	parts [][]byte
-	err   error // behind the last part
+	more  sync.Cond // on mu: parts or err has changed
+	parts [][]byte  // guarded by mu
+	err   error     // guarded by mu; the source's, for the reader after the last part
 }
 
 func newSpool(from io.ReadCloser) *spool {

@@ -25,7 +25,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// topCommand is what the flags of top say, and what it sees.
+// topCommand is top with its flags and counters.
 type topCommand struct {
 	liveView
 	by    string
@@ -112,7 +112,7 @@ func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 	return o.endReason(ctx, broke)
 }
 
-// count is tally.all while others look.
+// count counts all blocks, and holds mu for each of them.
 func (o *topCommand) count(from show.BlockReader) error {
 	return show.ForEachBlock(from, func(b pcapng.Block) {
 		o.mu.Lock()
@@ -121,7 +121,7 @@ func (o *topCommand) count(from show.BlockReader) error {
 	})
 }
 
-// show draws a table for each interval. early: it ended before the stream did.
+// show draws a table for each interval. early says that it ended before the stream did.
 func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err error) {
 	var s *human.Screen
 	var resized <-chan os.Signal
@@ -165,7 +165,7 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 	}
 }
 
-// interval tells what was seen since it was called before.
+// interval returns the counts since the previous call, and resets them.
 func (o *topCommand) interval() *api.Top {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -204,7 +204,7 @@ func (o *topCommand) interval() *api.Top {
 	return r
 }
 
-// A pair is two who talk, whatever by.
+// A pair is the two ends of a conversation, whatever the protocol.
 type pair struct {
 	network unique.Handle[string]
 	a, b    flow.End
@@ -245,9 +245,9 @@ func (o *topCommand) portTraffic(p *show.PortStats, seconds float64) api.PortTra
 	return r
 }
 
-const headRows = 3 // of print, beside the table's rows
+const headRows = 3 // lines of print that are not rows of the table
 
-// print writes one interval, of the table so many rows.
+// print writes one interval: JSON, or a table of at most so many rows.
 func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 	if o.json {
 		e := json.NewEncoder(w)
@@ -286,7 +286,7 @@ func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
 	return err
 }
 
-// trafficLabel is a remote host's address, or a short id.
+// trafficLabel returns a remote host's address, host:NETWORK, or a short id.
 func trafficLabel(p *api.PortTraffic) string {
 	switch p.Kind {
 	case "remote":

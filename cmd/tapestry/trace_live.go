@@ -33,13 +33,13 @@ type liveTrace struct {
 	during time.Duration
 }
 
-// A realTrace is a frame that was seen, and what would become of the same bytes a moment later; trace --live --json
-// prints it.
+// A realTrace is a frame that was seen, and what the switch would do with the same bytes a moment later; trace --live --json prints
+// it.
 type realTrace struct {
 	Frame   *show.Frame `json:"frame"`
-	Trace   *api.Trace  `json:"trace"`   // null: there was nothing to ask
+	Trace   *api.Trace  `json:"trace"`   // null: the daemon could not be asked, see Note
 	Differs bool        `json:"differs"` // the switch decided otherwise
-	Note    string      `json:"note"`    // why either is so; "": neither
+	Note    string      `json:"note"`    // the reason of either; "": neither
 }
 
 func (l *liveTrace) flags(cmd *cobra.Command) {
@@ -51,7 +51,7 @@ func (l *liveTrace) flags(cmd *cobra.Command) {
 	f.Var(usage.Set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
 }
 
-// check refuses flags that are of --live without it, and those that are of a made-up frame with it.
+// check refuses the flags of real frames without --live, and those of a made-up frame with it.
 func (l *liveTrace) check(cmd *cobra.Command) error {
 	names, format := []string{"filter", "count", "drops", "for"}, "--%s is of real frames: want --live, too"
 	if l.on {
@@ -66,7 +66,7 @@ func (l *liveTrace) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// run explains the next frames that are wanted.
+// run explains the next frames that match.
 func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []string) error {
 	if err := l.resolve(ctx, c, cmd, args); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	if l.during > 0 {
 		l.request.Seconds = l.during.Seconds()
 	}
-	if !l.request.Targets.New { // else some of what comes is not wanted
+	if !l.request.Targets.New { // with New the daemon sends more than is wanted, and cannot count
 		l.request.Frames = l.frames
 	}
 	from, end, err := l.open(ctx, c)
@@ -141,7 +141,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 	return nil
 }
 
-// noneSeen says that no frame was seen, which does not mean that none has passed.
+// noneSeen says that no frame was seen. If some were lost it is an error: it is not known whether one has passed.
 func (l *liveTrace) noneSeen(w io.Writer, lost map[int]uint64) error {
 	var all uint64
 	for _, n := range lost {
@@ -154,7 +154,7 @@ func (l *liveTrace) noneSeen(w io.Writer, lost map[int]uint64) error {
 	return err
 }
 
-// explainReal has the daemon explain a frame that was seen. What cannot be asked any more is no error.
+// explainReal has the daemon explain a frame that was seen. If its port is gone, that is a note and no error.
 func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.LinePrinter, p *pcapng.Packet) (r realTrace, err error) {
 	r.Frame = show.Frame(p)
 	left := capture.ReadComment(p.Comment)["out"]
@@ -189,7 +189,7 @@ func (c *cli) explainReal(ctx context.Context, d *docker.Engine, show *show.Line
 	return r, nil
 }
 
-// requestOf asks about a frame as it came in by its port.
+// requestOf returns the request about a frame as it came in by its port.
 func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) api.TraceRequest {
 	t := api.TraceRequest{Network: port.Network, Port: port.Name, Frame: p.Data}
 	if port.Remote {
@@ -225,7 +225,7 @@ func checksumField(b []byte, ip int) (start, offset uint16) {
 	return 0, 0
 }
 
-// setNote says where the explanation is not what has happened. left is the port that the frame left by, if it is one.
+// setNote notes where the explanation differs from what happened. left is the port that the frame left by, "" if none or several.
 func (r *realTrace) setNote(seen capture.Detail, left string, d *docker.Engine) {
 	was, would := seen.Verdict.String(), r.Trace.Verdict
 	switch {
@@ -242,7 +242,7 @@ func (r *realTrace) setNote(seen capture.Detail, left string, d *docker.Engine) 
 		"addresses, ports or faults have changed in between", was, would)
 }
 
-// print writes what was seen, what the switch did, and the explanation.
+// print writes the frame, what the switch did with it, and the explanation. more says that it is not the first one.
 func (r *realTrace) print(w io.Writer, show *show.LinePrinter, d *docker.Engine, more bool) error {
 	f, at := r.Frame, ""
 	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {

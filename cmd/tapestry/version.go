@@ -16,7 +16,7 @@ import (
 // version and commit are stamped by the build: -ldflags "-X main.version=v0.1.0 -X main.commit=0123abc".
 var version, commit string
 
-// build says what this binary was made from.
+// build is what this binary was built from.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"`
@@ -26,7 +26,7 @@ type build struct {
 	Arch     string `json:"arch"`
 }
 
-// buildVersion takes what was not stamped from what the go command recorded.
+// buildVersion returns the values that the build has stamped, and otherwise those that the go command has recorded.
 func buildVersion() build {
 	b := build{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	info, ok := debug.ReadBuildInfo()
