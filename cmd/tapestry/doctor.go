@@ -63,7 +63,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 	return cmd
 }
 
-// diagnose prints each finding as it comes, or at the end all of them as JSON. A finding that fails is an error of exit.No.
+// diagnose prints each finding as it comes, or at the end all of them as JSON. A finding that fails is an error of exit.Failure.
 func diagnose(ctx context.Context, d *doctor.Doctor, out io.Writer, asJSON bool) error {
 	all, count := []doctor.Finding{}, map[string]int{}
 	var failed error

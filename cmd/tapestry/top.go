@@ -35,11 +35,11 @@ type topCommand struct {
 	once  bool
 
 	json          bool
-	mu            sync.Mutex // the stream is counted while the table is drawn
-	counter       *show.Counter
-	intervalStart time.Time // of the interval
-	total         flow.Sum  // of the intervals before
-	lost          uint64    // in these
+	mu            sync.Mutex    // one goroutine counts while another one draws
+	counter       *show.Counter // guarded by mu
+	intervalStart time.Time
+	total         flow.Sum // of the intervals before this one
+	lost          uint64   // frames lost in the intervals before this one
 }
 
 func newTop(c *cli) *cobra.Command {
