@@ -18,7 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// captureDaemon is a daemon that sends what a test makes of a capture.
+// A captureDaemon answers a request for a capture with a stream that the test writes.
 type captureDaemon struct {
 	socket string
 	feed   func(f *feed)
@@ -38,7 +38,7 @@ type feed struct {
 	d     *captureDaemon
 	want  api.CaptureRequest
 	flush func()
-	hang  func() // up, in the middle of a block if one was begun
+	hang  func() // ends the connection, in the middle of a block if one was begun
 	gone  <-chan struct{}
 	raw   io.Writer
 	n     uint64
@@ -90,7 +90,7 @@ func (d *captureDaemon) setBooks(b api.CaptureStats) {
 	d.books = b
 }
 
-// ports tells of a container on two networks and of a remote host.
+// ports sends the interfaces of a container on two networks and of a remote host.
 func (f *feed) ports() {
 	for i, p := range []struct{ name, text string }{
 		{fake.WebID, "port=1 kind=container network=" + fake.WideID + " vni=80 link=tp9b1d"},

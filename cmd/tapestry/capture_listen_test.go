@@ -33,7 +33,7 @@ func TestCaptureTerminal(t *testing.T) {
 	}
 }
 
-// listening runs capture --listen until the test interrupts it, and gives where it listens.
+// listening runs capture --listen until the test interrupts it, and returns the address that it listens on.
 func listening(t *testing.T, d *captureDaemon) (at string, interrupt func() (code int)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -44,7 +44,7 @@ func listening(t *testing.T, d *captureDaemon) (at string, interrupt func() (cod
 	return found[1], func() int { cancel(); return <-code }
 }
 
-// onePacket feeds one until somebody hangs up, and another if it was stopped.
+// onePacket sends a packet and waits until the command disconnects, or stops the capture, when it sends another one.
 func onePacket(f *feed) {
 	f.ports()
 	f.packet(100, nil)
@@ -56,7 +56,7 @@ func onePacket(f *feed) {
 	}
 }
 
-// Each connection has a capture of its own; one that hangs up ends its own only, Ctrl-C all, in order.
+// Each connection has a capture of its own. One that disconnects ends only its own; Ctrl-C ends all, with what was seen.
 func TestCaptureListen(t *testing.T) {
 	d := newCaptureDaemon(t, onePacket)
 	at, interrupt := listening(t, d)
@@ -106,7 +106,7 @@ func TestCaptureListenWireshark(t *testing.T) {
 	}
 }
 
-// On a terminal a line tells how it goes.
+// On a terminal a line shows the progress.
 func TestCaptureProgress(t *testing.T) {
 	master, slave := openTerminal(t)
 	defer master.Close()

@@ -127,7 +127,7 @@ func TestCaptureNoDaemon(t *testing.T) {
 	}
 }
 
-// Ctrl-C: the daemon is told, what is on its way still comes, and the file is complete.
+// After Ctrl-C the daemon stops the capture, the frames that it has seen still come, and the file is complete.
 func TestCaptureInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	d := newCaptureDaemon(t, func(f *feed) {
@@ -162,7 +162,7 @@ func (w writing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A reader that goes away ends a capture at once, also if no frame comes any more, and that is fine.
+// A reader that closes the pipe ends a capture at once, even if no frame comes any more, and the exit code is 0.
 func TestCaptureReaderGone(t *testing.T) {
 	for _, busy := range []bool{false, true} {
 		ended := make(chan struct{})

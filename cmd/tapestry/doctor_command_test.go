@@ -52,7 +52,7 @@ func TestDoctorFirewall(t *testing.T) {
 		mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(backend)) })
 		t.Setenv("DOCKER_HOST", "unix://"+fake.ServeUnix(t, "docker.sock", mux))
 		m := healthyMachine(t)
-		writeSysctl(m, t, "net/ipv4/ip_forward", "0")
+		writeSysctl(t, m, "net/ipv4/ip_forward", "0")
 		m.Link = func(name string) (*net.Interface, error) { return nil, errors.New("no such link") }
 		_, found, _ := runDoctor(t, m)
 		got := ""
@@ -68,7 +68,7 @@ func TestDoctorFirewall(t *testing.T) {
 }
 
 // writeSysctl writes a kernel setting of m.
-func writeSysctl(m doctor.Machine, t *testing.T, name, text string) {
+func writeSysctl(t *testing.T, m doctor.Machine, name, text string) {
 	t.Helper()
 	path := filepath.Join(m.Root, "proc/sys", name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -110,7 +110,7 @@ func runDoctor(t *testing.T, m doctor.Machine, args ...string) (int, []doctor.Fi
 	return code, found, text
 }
 
-// states gives the worst of each check.
+// states returns the worst state of each check.
 func states(found []doctor.Finding) map[string]string {
 	worst, m := []string{doctor.OK, doctor.Warn, doctor.Fail}, map[string]string{}
 	for _, f := range found {
@@ -123,7 +123,7 @@ func states(found []doctor.Finding) map[string]string {
 
 func TestDoctorWithoutDaemon(t *testing.T) {
 	m := healthyMachine(t)
-	writeSysctl(m, t, "net/bridge/bridge-nf-call-iptables", "1")
+	writeSysctl(t, m, "net/bridge/bridge-nf-call-iptables", "1")
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	code, found, text := runDoctor(t, m, "--api-socket", dead, "--docker-host", fake.Docker(t))
 	if s := states(found); code != exit.OK || s["tun"] != doctor.OK || s["tc"] != doctor.OK || s["daemon"] != doctor.Warn || s["networks"] != "" {
@@ -170,7 +170,7 @@ func TestDoctorWithDaemon(t *testing.T) {
 	}
 }
 
-// What a daemon does not answer is a finding, and the others are printed all the same.
+// If the daemon does not answer one request, that is a finding, and the others are printed.
 func TestDoctorWithMuteDaemon(t *testing.T) {
 	hangUp := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	for name, tt := range map[string]struct {
@@ -212,7 +212,7 @@ func TestDoctorWithMuteDaemon(t *testing.T) {
 	}
 }
 
-// Interrupted, it prints what it has found by then, and says that there is no more.
+// When it is interrupted it prints the findings up to then, and says that it is not complete.
 func TestDoctorInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	m := healthyMachine(t)

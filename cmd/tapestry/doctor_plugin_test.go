@@ -46,7 +46,7 @@ func (h *pluginHost) state(id string) string {
 	return filepath.Join(h.dir, "docker", "plugins", id, "propagated-mount")
 }
 
-// writeErrorFile puts a failed start's reason where Docker keeps the plugin's files.
+// writeErrorFile writes the reason of a failed start to the error file of a plugin.
 func (h *pluginHost) writeErrorFile(t *testing.T, id, reason string) {
 	t.Helper()
 	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
@@ -74,7 +74,7 @@ func (h *pluginHost) doctor(t *testing.T, args ...string) (int, []doctor.Finding
 	return runDoctor(t, healthyMachine(t), append(args, "--plugin-dir", h.plugins(), "--docker-host", dockerWith(t, h.docker))...)
 }
 
-// hasFinding tells whether one of the findings of a check has this state and these words.
+// hasFinding returns an error unless one of the findings of a check has this state and these words.
 func hasFinding(found []doctor.Finding, check, state, seen, remedy string) error {
 	for _, f := range found {
 		if f.Check == check && f.State == state && strings.Contains(f.Seen, seen) && strings.Contains(f.Remedy, remedy) {
@@ -177,7 +177,7 @@ func TestDoctorPlugin(t *testing.T) {
 	}
 }
 
-// After docker plugin rm -f Docker has the networks and no plugin, and nobody runs.
+// After docker plugin rm -f Docker still has the networks, but no plugin, and no daemon runs.
 func TestDoctorPluginRemoved(t *testing.T) {
 	h := newPluginHost(t)
 	h.docker["/networks"] = []docker.Network{{ID: fake.WideID, Name: "wide", Driver: "tapestry:latest", Scope: "global"}}
@@ -353,7 +353,7 @@ func TestPeersLearn(t *testing.T) {
 	}
 }
 
-// One word that is no address, and the daemon learns nothing.
+// If one of the nodes is no address, the daemon takes none of them.
 func TestLearnRefuses(t *testing.T) {
 	h := fake.NewFabric()
 	c := &client.Client{Socket: fake.Daemon(t, h)}

@@ -20,7 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// Why tapestry run ended stands in the error file as on standard error, with the time; of other commands nothing does.
+// The error that ended tapestry run is in the error file, with the time; the errors of other commands are not.
 func TestErrorFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "new", "error")

@@ -26,7 +26,7 @@ func ago(d time.Duration) *time.Time {
 	return &t
 }
 
-// A fakeRecorder is the capture's side of a daemon: it sends packets of the port of web, and of a remote host.
+// A fakeRecorder is a daemon's recorder and captures: both send the packets that the test sets, of web's port and of a remote host.
 type fakeRecorder struct {
 	recorder    api.Recorder
 	covers      time.Duration // of the recorder, until eyeTime
@@ -49,7 +49,7 @@ func newFakeRecorder(packets ...pcapng.Packet) *fakeRecorder {
 		packets: packets, state: "limit", sent: make(chan struct{}), stopped: make(chan struct{})}
 }
 
-// serve adds the real API, of a Host.
+// serve serves them, and the real API of a fake host for the rest.
 func (e *fakeRecorder) serve(t *testing.T) (socket string) {
 	mux := http.NewServeMux()
 	mux.Handle("/", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler())
@@ -127,7 +127,7 @@ func expect(t *testing.T, err error) {
 	}
 }
 
-// seen is a packet as the daemon tells of it, n ms before eyeTime.
+// seen is a packet as the daemon sends it, ms milliseconds before recordingEnd.
 func seen(port, ms int, v vswitch.Verdict, length int, b []byte) pcapng.Packet {
 	d := capture.Detail{Verdict: v, In: port, Out: -1}
 	if length > 1514 {
@@ -145,7 +145,7 @@ func arpFrame() []byte {
 	return b
 }
 
-// conversation is what most tests see: a connection with a super-frame of three segments, one frame that was dropped, and ARP.
+// conversation is the packets of most tests: a connection with a super-frame of three segments, a dropped frame, and ARP.
 func conversation() []pcapng.Packet {
 	const syn, ack = 2, 16
 	return []pcapng.Packet{

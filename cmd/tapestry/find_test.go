@@ -21,7 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// daemonNamed is a daemon of this name.
+// daemonNamed is the API of a daemon whose status has this name.
 func daemonNamed(name string) http.Handler {
 	return (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: name, Version: "devel", Scope: plugin.Global}).Handler()
 }
@@ -109,7 +109,7 @@ func TestFindDaemon(t *testing.T) {
 	}
 }
 
-// Once found, it is the same daemon until the command ends.
+// A command that has found a daemon stays with it until it ends.
 func TestFindSticks(t *testing.T) {
 	dir := fake.ShortDir(t)
 	c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: filepath.Join(dir, "p")}}
@@ -136,7 +136,7 @@ func TestFindStream(t *testing.T) {
 	}
 }
 
-// Who may not look for plugins' sockets is told so.
+// A user who may not read the directory of plugins' sockets is told so.
 func TestFindUnseen(t *testing.T) {
 	dir := fake.ShortDir(t)
 	hidden := filepath.Join(dir, "p")
@@ -172,7 +172,7 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// What to type is right for a unit and for a plugin.
+// The commands that are suggested fit a systemd unit or a plugin.
 func TestSupervisor(t *testing.T) {
 	p := pluginCalled(fake.PluginID, "acme/tapestry:v2")
 	set, off := p, p
@@ -208,7 +208,7 @@ func TestSupervisor(t *testing.T) {
 	}
 }
 
-// A daemon that hangs up or does not answer: the error names the log that it has.
+// If the daemon closes the connection or does not answer, the error says where its log is.
 func TestLogOfPlugin(t *testing.T) {
 	dir := fake.ShortDir(t)
 	at := filepath.Join(dir, fake.PluginID, client.PluginSocketName)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// FuzzFlags: what a size or an address to listen at is read as can be asked of the daemon, and is read so again.
+// FuzzFlags: a size or an address that is accepted is in the daemon's bounds, and is accepted again with the same result.
 func FuzzFlags(f *testing.F) {
 	for _, s := range []string{"", "0", "1", "4096", "100MB", "1GiB", "1.5 k", "8GB", "9GB", "1e3", ".", "..5", "1<<20", "9999999999999TiB",
 		"127.0.0.1:19000", "localhost:1", "[::1]:65535", "[::1%lo]:0", "[::ffff:127.0.0.1]:1", "0.0.0.0:1", ":1", "127.0.0.1:65536"} {

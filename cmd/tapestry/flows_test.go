@@ -100,7 +100,7 @@ func TestFlowsLive(t *testing.T) {
 	}
 }
 
-// Who interrupts it gets what was seen until then, and the daemon looks no longer.
+// An interrupt prints what was seen up to then, and ends the capture in the daemon.
 func TestFlowsInterrupted(t *testing.T) {
 	e := newFakeRecorder(slices.Repeat(conversation(), 10000)...) // so much that they are sent only when most of it has been read
 	e.stays = true

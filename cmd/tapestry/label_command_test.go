@@ -8,7 +8,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
-// Bytes that gopacket, or anything of ours, could stumble over end no watch, and no text of theirs reaches a terminal.
+// Malformed packets do not end a watch, and no control characters of theirs reach a terminal.
 func TestWatchHostile(t *testing.T) {
 	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()

@@ -16,8 +16,8 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// Whatever ends a command that looks, its last words say what was seen and why it ended, and its exit code whether that was as
-// it was asked for.
+// Whatever ends flows, top or trace --live, the last line says what was seen and why it ended, and the exit code says whether it
+// ended as it was asked to.
 func TestLookEndings(t *testing.T) {
 	docker := fake.Docker(t)
 	commands := map[string][]string{"top": {"top", "--every", "1h"}, "flows": {"flows", "--for", "1h"}, "trace": {"trace", "--live", "-n", "9", "--for", "1h"}}
@@ -60,7 +60,7 @@ func TestLookEndings(t *testing.T) {
 	}
 }
 
-// What was seen until an interrupt is told, and that is no failure.
+// An interrupt prints what was seen up to then, and is no failure.
 func TestLookInterrupted(t *testing.T) {
 	docker := fake.Docker(t)
 	for name, want := range map[string]string{"top --every 1h": " frames, ", "flows --for 1h": " (interrupted)", "trace --live -n 9": ""} {
@@ -84,7 +84,7 @@ func TestLookInterrupted(t *testing.T) {
 	}
 }
 
-// notifyingBuffer says when something is written to it first.
+// A notifyingBuffer calls first at each write.
 type notifyingBuffer struct {
 	bytes.Buffer
 	first func()
@@ -95,7 +95,7 @@ func (h *notifyingBuffer) Write(b []byte) (int, error) {
 	return h.Buffer.Write(b)
 }
 
-// A fullDisk takes so many writes, and then no more.
+// A fullDisk accepts a number of writes, and then returns errFull.
 type fullDisk struct {
 	bytes.Buffer
 	left int
@@ -110,7 +110,7 @@ func (f *fullDisk) Write(b []byte) (int, error) {
 	return f.Buffer.Write(b)
 }
 
-// What cannot be written is an error, be it the last line only, and what was done before it stays done.
+// A failed write is an error, even of the last line, and does not undo what was done before.
 func TestLookFullDisk(t *testing.T) {
 	docker := fake.Docker(t)
 	for _, args := range [][]string{{"top", "--every", "1h"}, {"flows", "--for", "1h"}, {"flows"}, {"trace", "--live", "-n", "5"}} {
@@ -150,7 +150,7 @@ func (h twoPorts) Ports(network string) []fabric.PortView {
 	return append(h.Fabric.Ports(network), fabric.PortView{Network: fake.LocalID, Kind: "container", Name: lastID})
 }
 
-// A fault of several ports that the daemon took for some of them only: it says for which.
+// If the daemon accepts a fault for some of several ports only, the output says for which.
 func TestFaultHalfDone(t *testing.T) {
 	d := fake.NewLiveDocker(t)
 	d.Join(fake.WideID, fake.WebContainer, "both", fake.WebID, "10.80.1.2/16")

@@ -48,7 +48,7 @@ func saveFile(t *testing.T, name string, b []byte) string {
 	return path
 }
 
-// What the reader takes the writer takes too, whatever a file says of its snap length.
+// A file that can be read can be written again, whatever its snap length.
 func TestReadSnapLen(t *testing.T) {
 	for _, snap := range []uint32{0, 10, 14, 65535, 262145, 524288, 0x7fffffff, 0xffffffff} {
 		in := saveFile(t, "in", classic(snap, pcapng.Ethernet, shortFrame, 1700000000))
@@ -69,7 +69,7 @@ func TestReadSnapLen(t *testing.T) {
 	}
 }
 
-// An interface that comes later and keeps more bytes of a frame than those before loses none of them.
+// A later interface with a greater snap length than those before loses no bytes.
 func TestReadLaterInterface(t *testing.T) {
 	var in bytes.Buffer
 	for _, snap := range []int{20, 0} { // two sections
@@ -94,7 +94,7 @@ func TestReadLaterInterface(t *testing.T) {
 	}
 }
 
-// A failure before something is written leaves an older file as it was, and names the file.
+// A failure before the first write leaves an older file of that name as it was, and the error names the file.
 func TestOlderFileStays(t *testing.T) {
 	good := classic(65535, pcapng.Ethernet, shortFrame, 1700000000)
 	// An Ethernet packet, and one of another link type: classic pcap cannot hold both.
@@ -144,7 +144,7 @@ func TestOlderFileStays(t *testing.T) {
 	}
 }
 
-// The line at the end looks at what was done: which frames are kept, and when the earliest and the latest were.
+// The closing line says how many frames are kept, and the times of the earliest and the latest one.
 func TestClosingSentences(t *testing.T) {
 	dir := t.TempDir()
 	in := saveFile(t, "in", classic(65535, pcapng.Ethernet, make([]byte, 1400), 1700000100, 1700000000, 1700000200, 1700000150, 1700000150, 1700000150))
@@ -191,7 +191,7 @@ func TestWatchDates(t *testing.T) {
 	}
 }
 
-// Packed files are read by their first bytes, whatever they are called, from a pipe too.
+// A compressed file is recognized by its first bytes and not by its name, from a pipe too.
 func TestReadPacked(t *testing.T) {
 	plain := classic(65535, pcapng.Ethernet, shortFrame, 1700000000, 1700000001)
 	var gz, zst bytes.Buffer
@@ -263,7 +263,7 @@ func tapestryIn(t *testing.T, in []byte, args ...string) result {
 	return result{exit.Code(err), out.String(), stderr.String()}
 }
 
-// What tcpdump -i any and others write is read, filtered as tcpdump does, and written as it is.
+// Files of other link types, such as those of tcpdump -i any, are read, filtered as by tcpdump, and written unchanged.
 func TestReadLinks(t *testing.T) {
 	udp := []byte("\x45\x00\x00\x1c\x00\x00\x00\x00\x40\x11\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02\x00\x01\x00\x35\x00\x08\x00\x00")
 	for link, head := range map[uint32]string{
@@ -297,7 +297,7 @@ func TestReadLinks(t *testing.T) {
 			}
 		}
 	}
-	// One that nobody here knows is shown by its length, and written as it is.
+	// A frame of an unknown link type is shown by its length, and written unchanged.
 	in := saveFile(t, "in", classic(65535, 147, shortFrame, 1700000000))
 	if r := tapestry(t, "watch", "-r", in); r.code != exit.OK || !strings.Contains(r.out, "frame of link type 147  14 B") {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
@@ -346,8 +346,8 @@ func TestReadNames(t *testing.T) {
 	}
 }
 
-// A small packed file that tells interfaces or names without end is refused before it has taken the memory, before its first
-// packet and behind it.
+// A small compressed file with very many interfaces or names is refused before it takes all memory, whether they stand before the
+// first packet or behind it.
 func TestReadBombs(t *testing.T) {
 	long := strings.Repeat("x", 60_000)
 	many := make(pcapng.Names, 2000)

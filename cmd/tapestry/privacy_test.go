@@ -22,7 +22,7 @@ import (
 
 const canary = "CANARY"
 
-// hasCanary tells whether the canary is in b: as it is, in hexadecimal, or in base64 at whatever place it stands there.
+// hasCanary reports whether the canary is in b: as it is, in hexadecimal, or in base64 at any offset.
 func hasCanary(b []byte) bool {
 	if bytes.Contains(b, []byte(canary)) || bytes.Contains(b, []byte(hex.EncodeToString([]byte(canary)))) {
 		return true
@@ -36,7 +36,7 @@ func hasCanary(b []byte) bool {
 	return false
 }
 
-// canaryFrames are frames of station 1 to station 2 whose payload, or what is none of their headers, sings.
+// canaryFrames are frames of station 1 to station 2 with the canary in all that is no header.
 func canaryFrames() (frames [][]byte) {
 	secret := bytes.Repeat([]byte(canary), 20)
 	zeros := func(n int) []byte { return make([]byte, n) }
@@ -89,8 +89,8 @@ func canaryFrames() (frames [][]byte) {
 	return frames
 }
 
-// Where it says "headers only" there is no payload: of the flight recorder and of --headers, in whatever form they are read.
-// Half of the frames are dropped, which have a memory of their own.
+// The flight recorder and --headers keep no payload, in any output format. Half of the frames are dropped: the recorder has a
+// separate ring for these.
 func TestNoPayload(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))

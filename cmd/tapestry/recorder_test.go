@@ -43,7 +43,7 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
-// countsOf reads a whole file.
+// countsOf counts the interfaces and packets of a file.
 func countsOf(t *testing.T, file []byte) (interfaces, packets int) {
 	t.Helper()
 	for r := pcapng.NewReader(bytes.NewReader(file)); ; {

@@ -18,7 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// daemon starts `tapestry run` in a directory of its own and waits until it is ready.
+// startDaemon starts `tapestry run` in a directory of its own and waits until it is ready.
 func startDaemon(t *testing.T) (args []string, dir string, stop func() int) {
 	t.Helper()
 	if err := tap.CheckTUN(); err != nil {

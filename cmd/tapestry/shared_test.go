@@ -10,7 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/trace"
 )
 
-// Every command that takes a container looks at one in another's network namespace as that one's port, and says so.
+// For a container in another one's network namespace, every command takes the port of that other one, and says so.
 func TestCommandsSharedNetwork(t *testing.T) {
 	d := fake.NewSharedNetworkDocker(t)
 	const note = "side shares the network of web: looking at web\n"

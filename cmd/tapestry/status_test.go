@@ -53,7 +53,7 @@ func TestStatusOfLooks(t *testing.T) {
 	}
 }
 
-// A port that is down is seen at a glance.
+// status shows that a port is down.
 func TestPortsDownInStatus(t *testing.T) {
 	for down, want := range map[int]bool{0: false, 2: true} {
 		var out bytes.Buffer

@@ -20,7 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// Who looks at a dump a page at a time gets all of it, and the daemon does not keep it meanwhile.
+// A dump that is read slowly is complete, and the daemon does not keep it in memory meanwhile.
 func TestDumpSlowly(t *testing.T) {
 	l := fake.NewFilledRecorder(t, 40_000)
 	look := &liveView{request: api.CaptureRequest{Detail: true}}
@@ -33,7 +33,7 @@ func TestDumpSlowly(t *testing.T) {
 	}
 }
 
-// The reader of a spool gets what it has, then its error; its end may come at any time.
+// A spool gives its bytes, and then the source's error. It may be closed at any time.
 func TestSpool(t *testing.T) {
 	r, w := io.Pipe()
 	s := newSpool(r)
@@ -62,8 +62,8 @@ func TestSpool(t *testing.T) {
 	}
 }
 
-// Another command gives a running capture another filter. The one that began it, which renews the names in its own, does
-// not undo that.
+// capture change gives a running capture another filter. The command that began the capture updates the addresses in its own
+// filter, and must not undo that.
 func TestCaptureChangeCommand(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
@@ -140,7 +140,7 @@ func TestCaptureBytesAndJSON(t *testing.T) {
 	}
 }
 
-// blockList are blocks that come one after the other.
+// A blockList is a BlockReader of the blocks in it.
 type blockList []pcapng.Block
 
 func (g *blockList) Next() (b pcapng.Block, err error) {
@@ -151,7 +151,7 @@ func (g *blockList) Next() (b pcapng.Block, err error) {
 	return b, nil
 }
 
-// Of a capture that streams more than is wanted the bounds are those of what is let through.
+// If the daemon sends more than is wanted, --count and --bytes count only what passes the filter here.
 func TestBoundedBytes(t *testing.T) {
 	s := &blockList{&pcapng.Interface{LinkType: pcapng.Ethernet}}
 	for range 10 {

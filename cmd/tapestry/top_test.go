@@ -97,7 +97,7 @@ func TestTopOnce(t *testing.T) {
 	}
 }
 
-// terminal is a pseudo-terminal of so many rows and columns: what shows, and what a program has.
+// terminal makes a pseudo-terminal of so many rows and columns: shows is its master side, has the program's side.
 func terminal(t *testing.T, rows, columns uint16) (shows, has *os.File) {
 	t.Helper()
 	shows, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -122,7 +122,7 @@ func resize(t *testing.T, shows *os.File, rows, columns uint16) {
 	expect(t, unix.IoctlSetWinsize(int(shows.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
 }
 
-// On a terminal it draws in place, in the window that there is, and gives the terminal back after an interrupt.
+// On a terminal it draws in place, in the size of the window, and restores the terminal after an interrupt.
 func TestTopOnTerminal(t *testing.T) {
 	e := newFakeRecorder(conversation()...)
 	e.stays = true
@@ -136,7 +136,7 @@ func TestTopOnTerminal(t *testing.T) {
 		code <- execute(ctx, []string{"top", "--every", "100ms", "--api-socket", socket, "--docker-host", docker}, has, &stderr)
 	}()
 	var text []byte
-	// until reads until the terminal shows what is wanted, behind what was read before.
+	// until reads on until the terminal shows a text.
 	until := func(want string) []byte {
 		t.Helper()
 		for deadline := time.Now().Add(time.Minute); ; {
@@ -211,7 +211,7 @@ func BenchmarkTally(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/frames, "ns/frame")
 }
 
-// A frame that a fault does something to on its way out is seen twice, and counted once.
+// A frame that a fault changes at the egress port is captured twice, and counted once.
 func TestTallyFaulted(t *testing.T) {
 	tl := show.NewCounter()
 	for i, name := range []string{fake.WebID, fake.DbID} {

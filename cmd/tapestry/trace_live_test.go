@@ -25,7 +25,7 @@ func withDetail(d capture.Detail) func(*pcapng.Packet) {
 	return func(p *pcapng.Packet) { p.Flags, p.Verdict = pcapng.Inbound, d.AppendTo(nil) }
 }
 
-// packetsOf sends frames of all sorts until it is told to stop, or what it was asked for has come.
+// packetsOf sends packets of all kinds until the capture is stopped or has its number of frames.
 func packetsOf(changes ...func(*pcapng.Packet)) func(*feed) {
 	return func(f *feed) {
 		f.ports()
@@ -111,7 +111,7 @@ func TestTraceLive(t *testing.T) {
 	}
 }
 
-// A daemon that knows a port no more, or explains nothing, is no reason to end.
+// If the daemon no longer has a port, or explains nothing, trace --live goes on.
 func TestTraceLiveUnanswered(t *testing.T) {
 	h := &traceHost{Fabric: fake.NewFabric(), err: fabric.ErrNoEndpoint}
 	fine := withDetail(capture.Detail{Verdict: vswitch.Forwarded, Out: -1})
@@ -214,7 +214,7 @@ func TestTraceLiveJSON(t *testing.T) {
 	}
 }
 
-// What the daemon sends is hostile at worst: no bytes may make this panic.
+// FuzzChecksum: no packet that the daemon sends may cause a panic.
 func FuzzChecksum(f *testing.F) {
 	f.Add(fake.UDPFrame(60), uint8(0))
 	f.Add(fake.TCPFrame(true, 2), uint8(64))

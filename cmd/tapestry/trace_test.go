@@ -186,7 +186,7 @@ verdict      forwarded to db`
 	}
 }
 
-// What is sent for which arguments.
+// The frame that each set of arguments makes.
 func TestTraceFrames(t *testing.T) {
 	for _, tc := range []struct {
 		args string
