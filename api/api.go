@@ -12,6 +12,7 @@ import (
 // The replies are what the daemon writes and the commands read, and what --json prints; docs/json.md explains
 // every key. NetworkName and Container are Docker's names: the daemon never knows them, the commands fill them in.
 
+// Status is the answer to GET StatusPath: the daemon as a whole.
 type Status struct {
 	Name          string            `json:"name"`
 	Scope         string            `json:"scope"`
@@ -39,6 +40,7 @@ type Status struct {
 	Recorder      Recorder          `json:"recorder"`
 }
 
+// Offload is the state of one kernel offload, over all devices that could use it.
 type Offload struct {
 	Name       string `json:"name"`
 	State      string `json:"state"`
@@ -50,6 +52,7 @@ type Offload struct {
 	Resent     uint64 `json:"resent"`
 }
 
+// Conflict is a MAC address of an endpoint here that frames from another port claimed as theirs.
 type Conflict struct {
 	Network     string    `json:"network"`
 	NetworkName string    `json:"network_name,omitempty"`
@@ -61,6 +64,7 @@ type Conflict struct {
 	Frames      uint64    `json:"frames"`
 }
 
+// Network is one network of the daemon, with what its switch has counted.
 type Network struct {
 	ID             string            `json:"id"`
 	Name           string            `json:"name"` // "" unless Docker tells it
@@ -80,6 +84,7 @@ type Network struct {
 	Drops          map[string]uint64 `json:"drops"`
 }
 
+// Port is one port of a network's switch: a container's, the host's own, or a remote.
 type Port struct {
 	Network     string            `json:"network"`
 	NetworkName string            `json:"network_name,omitempty"`
@@ -105,6 +110,7 @@ type Port struct {
 	WireRx      uint64            `json:"wire_rx"`
 }
 
+// Entry is one entry of a network's forwarding database.
 type Entry struct {
 	Network     string    `json:"network"`
 	NetworkName string    `json:"network_name,omitempty"`
@@ -116,6 +122,7 @@ type Entry struct {
 	AgeSeconds  int64     `json:"age_seconds"`
 }
 
+// Peer is another host as a peer of one network.
 type Peer struct {
 	Network      string            `json:"network"`
 	NetworkName  string            `json:"network_name,omitempty"`
@@ -144,12 +151,13 @@ type Peer struct {
 	HeardSeconds *int64            `json:"heard_seconds"` // null: never
 }
 
-// PeerTests is what came of test frames to the peers; no command prints it as JSON.
+// PeerTests are the results of test frames to the peers; no command prints it as JSON.
 type PeerTests struct {
 	Tests []PeerTest `json:"tests"`
 	Why   string     `json:"why"` // they are not finished; "": they are
 }
 
+// PeerTest is the result for one peer.
 type PeerTest struct {
 	Addr       string `json:"addr"`
 	GSO        string `json:"gso"` // as fabric.PeerTest has it
@@ -159,7 +167,7 @@ type PeerTest struct {
 	Narrow     int    `json:"narrow"`
 }
 
-// PeerChange is the body of both POSTs.
+// PeerChange is the body of a POST to PeerChangePath: the peer to add to a network, or to remove from it.
 type PeerChange struct {
 	Network string `json:"network"` // whole id
 	Addr    string `json:"addr"`    // as plugin.ParsePeer reads it
@@ -170,7 +178,7 @@ type Error struct {
 	Error string `json:"error"`
 }
 
-// Map converts a list; none is an empty list, never null in JSON.
+// Map gives to(v) for each of views, in order. Without any it gives an empty list, not nil, so that JSON has [] and not null.
 func Map[V, R any](views []V, to func(V) R) []R {
 	replies := make([]R, 0, len(views))
 	for _, v := range views {
@@ -179,10 +187,10 @@ func Map[V, R any](views []V, to func(V) R) []R {
 	return replies
 }
 
-// ShortID is an id as Docker prints it.
+// ShortID is an id as Docker prints it: its first 12 characters.
 func ShortID(id string) string { return id[:min(len(id), 12)] }
 
-// WithoutPort is an address without its port.
+// WithoutPort takes the port off an address, and the brackets of IPv6. A text that is no address stays as it is.
 func WithoutPort(text string) string {
 	if at, err := netip.ParseAddrPort(text); err == nil {
 		return at.Addr().String()

@@ -17,7 +17,7 @@ const (
 // PacketRoom is how many bytes a packet takes in a stream beside its data, at most.
 const PacketOverhead = 100
 
-// CaptureRequest is the body of POST /v1/captures and of POST /v1/recorder/dump: both answer with a stream.
+// CaptureRequest is the body of a POST to CapturesPath or RecorderDumpPath: both answer with a stream.
 type CaptureRequest struct {
 	Targets  Targets `json:"targets"`
 	Filter   Filter  `json:"filter"`
@@ -61,14 +61,14 @@ type Filter struct {
 	Was *string `json:"was,omitempty"`
 }
 
-// CaptureChange is the body of PATCH /v1/captures/ID: what is there replaces what was.
+// CaptureChange is the body of a PATCH of CapturePath. A field that is there replaces what the capture had.
 type CaptureChange struct {
 	Targets *Targets `json:"targets,omitempty"`
 	Filter  *Filter  `json:"filter,omitempty"`
 }
 
-// CaptureStats are a capture's counts: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. GET
-// /v1/captures lists those of all that run; GET /v1/captures/ID gives one's, also for a minute after its end.
+// CaptureStats are a capture's counts of frames: Seen = Filtered + Accepted, and Accepted = Delivered + Dropped + Waiting. GET
+// of CapturesPath lists those of all captures that run; GET of CapturePath gives one's, also for a minute after its end.
 type CaptureStats struct {
 	ID        string  `json:"id"`
 	Name      string  `json:"description"`
@@ -110,11 +110,10 @@ type RecordedPort struct {
 	DetachedAt int64          `json:"gone"`      // and unplugged; 0: it is there
 }
 
-// RecorderChange is the body of PUT /v1/recorder.
+// RecorderChange is the body of a PUT of RecorderPath.
 type RecorderChange struct {
 	Bytes int `json:"bytes"` // a power of two of 2 MiB or more; 0: off
 }
 
-// SandboxName is the name of a network namespace's file, whose path Docker tells of a container that runs, and of one
-// that has stopped.
+// SandboxName is the last part of the path that Docker gives as a container's SandboxKey: the file name of its network namespace.
 func SandboxName(path string) string { return path[strings.LastIndex(path, "/")+1:] }

@@ -1,6 +1,6 @@
 package api
 
-// FaultSpec is fault.Spec in JSON, and the body of PUT.
+// FaultSpec is fault.Spec in JSON, and the body of a PUT of FaultPath. Shares (Loss, Duplicate, Reorder, Corrupt) are from 0 to 1.
 type FaultSpec struct {
 	DelaySeconds  float64 `json:"delay_seconds"`
 	JitterSeconds float64 `json:"jitter_seconds"`
@@ -14,6 +14,7 @@ type FaultSpec struct {
 	ForSeconds    float64 `json:"for_seconds"`
 }
 
+// Fault is one active fault: at one port, in one direction.
 type Fault struct {
 	Network     string `json:"network"`
 	NetworkName string `json:"network_name,omitempty"`
@@ -38,7 +39,7 @@ type Fault struct {
 	WaitingBytes int      `json:"waiting_bytes"`
 }
 
-// Cleared is the answer to DELETE.
+// Cleared is the answer to a DELETE of FaultPath: how many faults there were.
 type Cleared struct {
 	Cleared int `json:"cleared"`
 }

@@ -6,6 +6,7 @@ import (
 
 // What flows and top print as JSON; docs/json.md explains every key.
 
+// Flows is what tapestry flows prints: the flows in a file, in the recorder, or of frames that are seen now.
 type Flows struct {
 	Source  string  `json:"source"` // recorder, live, file
 	Since   string  `json:"since"`  // RFC 3339; "": nothing was there
@@ -18,6 +19,7 @@ type Flows struct {
 	Flows   []Flow  `json:"flows"`
 }
 
+// Top is one picture of tapestry top: Flows or Ports, by what was asked for.
 type Top struct {
 	Time    time.Time     `json:"time"`
 	Seconds float64       `json:"seconds"`
@@ -28,17 +30,20 @@ type Top struct {
 	Ports   []PortTraffic `json:"ports,omitempty"`
 }
 
+// Counts count frames as the switch sees them, frames as they are on a wire (segments), and bytes.
 type Counts struct {
 	Frames     uint64 `json:"frames"`
 	WireFrames uint64 `json:"wire_frames"`
 	Bytes      uint64 `json:"bytes"`
 }
 
+// Evicted counts the flows that had to leave a full table, and their frames.
 type Evicted struct {
 	Flows uint64 `json:"flows"`
 	Counts
 }
 
+// FlowEnd is one of the two ends of a flow.
 type FlowEnd struct {
 	Address string `json:"address"`
 	Port    uint16 `json:"port"`
@@ -66,6 +71,7 @@ type Flow struct {
 	Rate        float64           `json:"bytes_per_second"`
 }
 
+// PortTraffic is what one port sent (From) and received (To).
 type PortTraffic struct {
 	Network     string            `json:"network"`
 	NetworkName string            `json:"network_name,omitempty"`

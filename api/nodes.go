@@ -1,6 +1,6 @@
 package api
 
-// Nodes are addresses of nodes: those that are known, or, in a request, to be known.
+// Nodes are addresses of nodes of Docker's Swarm: in an answer those that the daemon knows, in a request those that it should learn.
 type Nodes struct {
 	Nodes []string `json:"nodes"`
 }

@@ -1,6 +1,6 @@
 package api
 
-// TraceRequest is the body of POST /v1/trace.
+// TraceRequest is the body of a POST to TracePath.
 type TraceRequest struct {
 	Network string       `json:"network"` // whole id
 	Port    string       `json:"port"`    // whole endpoint id, or the peer's address
@@ -9,7 +9,7 @@ type TraceRequest struct {
 	Inject  bool         `json:"inject"`
 }
 
-// TraceOffload is ether.Offload. Its zero value is a finished ordinary frame.
+// TraceOffload is ether.Offload in JSON. Its zero value is an ordinary frame with complete checksums.
 type TraceOffload struct {
 	Kind            string `json:"kind"`      // none or "", tcp4, tcp6, udp; tunnel_tcp4, tunnel_tcp6, tunnel_udp
 	Segment         uint16 `json:"segment"`   // payload bytes of each segment
@@ -19,7 +19,8 @@ type TraceOffload struct {
 	ChecksumOffset  uint16 `json:"sum_offset"`
 }
 
-// Trace is what becomes of a frame. About, Notes and Request are known to who asks, who fills them in.
+// Trace is what would become of a frame, or with Inject became of it. The command fills in About, Notes and Request: the daemon
+// does not know them.
 type Trace struct {
 	Network     string        `json:"network"`
 	NetworkName string        `json:"network_name,omitempty"`
@@ -37,6 +38,7 @@ type Trace struct {
 	Request     TraceRequest  `json:"request"`
 }
 
+// TraceStep is one check that the switch made, and what it found.
 type TraceStep struct {
 	Check      string `json:"check"`
 	Found      string `json:"found"`
@@ -50,12 +52,14 @@ type TraceStep struct {
 	Limit      int    `json:"limit"`
 }
 
+// TraceEgress is a port by which the frame would leave, with the verdict there.
 type TraceEgress struct {
 	TracePort
 	Verdict string `json:"verdict"`
 	Limit   int    `json:"limit"`
 }
 
+// TracePort describes a port that the frame comes in or leaves by.
 type TracePort struct {
 	Port      string `json:"port"`
 	Container string `json:"container,omitempty"`

@@ -35,6 +35,7 @@ type Client struct {
 	pid         int    // of the daemon, as this command sees it; guarded by mu
 }
 
+// Status asks for the daemon's state. Its PID is that of the host's namespace, also where the daemon has another in its own.
 func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
 	if err := c.Call(ctx, http.MethodGet, api.StatusPath, nil, &s); err != nil {
 		return s, err
@@ -47,6 +48,7 @@ func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
 	return s, nil
 }
 
+// Networks lists the daemon's networks, sorted by id.
 func (c *Client) Networks(ctx context.Context) (n []api.Network, err error) {
 	return n, c.Call(ctx, http.MethodGet, api.NetworksPath, nil, &n)
 }
@@ -59,6 +61,7 @@ func List[R any](ctx context.Context, c *Client, path, network string) (r []R, e
 	return r, c.Call(ctx, http.MethodGet, path, nil, &r)
 }
 
+// ChangePeer adds a peer to a network, or removes it. The verb is add or rm.
 func (c *Client) ChangePeer(ctx context.Context, verb string, change api.PeerChange) error {
 	return c.Call(ctx, http.MethodPost, api.PeerChangePath(verb), change, nil)
 }
@@ -68,10 +71,13 @@ func (c *Client) TestPeers(ctx context.Context) (r api.PeerTests, err error) {
 	return r, c.Call(ctx, http.MethodPost, api.PeersTestPath, nil, &r)
 }
 
+// ForgetNetwork has the daemon forget a network that Docker does not have any more, by its whole id.
 func (c *Client) ForgetNetwork(ctx context.Context, id string) error {
 	return c.Call(ctx, http.MethodDelete, api.NetworkPath(id), nil, nil)
 }
 
+// Call sends body as JSON and reads the answer into answer; nil: there is none to read. Errors carry exit codes: NoDaemon if nobody
+// answers, Usage of a request that is wrong (HTTP 400), NoTarget of something that is not there (404), else Failure.
 func (c *Client) Call(ctx context.Context, method, path string, body, answer any) error {
 	sent, err := json.Marshal(body)
 	if err != nil {

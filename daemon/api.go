@@ -19,7 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/plugin"
 )
 
-// Fabric is what the API asks of *fabric.Fabric.
+// Fabric is what the API needs of *fabric.Fabric.
 type Fabric interface {
 	Status() fabric.Status
 	Networks() []fabric.NetworkView
@@ -47,6 +47,7 @@ type API struct {
 	Captures *Captures // nil: none
 }
 
+// Handler serves every path of the API.
 func (a *API) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.StatusPath, a.status)
@@ -110,7 +111,7 @@ func list[V, R any](a *API, read func(network string) []V, to func(V) R, order f
 	}
 }
 
-// change answers the two POSTs.
+// change answers a POST that adds or removes a peer.
 func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPort) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var c api.PeerChange
@@ -127,13 +128,13 @@ func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPo
 	}
 }
 
-// forget answers networks rm.
+// forget answers the DELETE of a network.
 func (a *API) forget(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	a.changed(w, r, a.Fabric.ForgetNetwork(r.Context(), id), id)
 }
 
-// test answers doctor, within the time that a client waits.
+// test sends test frames to the peers and answers what came of it, within the time that a client waits.
 func (a *API) test(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()

@@ -35,14 +35,16 @@ type Captures struct {
 	ending   <-chan struct{} // closed when the daemon is about to end
 
 	mu   sync.Mutex
-	last int
-	all  map[string]*session
+	last int                 // the id given last; guarded by mu
+	all  map[string]*session // by id; guarded by mu
 }
 
+// NewCaptures makes the captures of a hub, none yet. They end when ending is closed.
 func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-chan struct{}) *Captures {
 	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
 }
 
+// Register adds the paths of captures and of the recorder to mux.
 func (c *Captures) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.CapturesPath, c.start)
 	mux.HandleFunc("GET "+api.CapturesPath, c.list)
@@ -257,7 +259,7 @@ func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int
 	return n, err
 }
 
-// Close writes the line that says who looked at what.
+// Close ends a capture with the error that ended its stream, nil if none, frees its memory, and logs who captured what.
 func (c *Captures) Close(s *session, err error) {
 	s.sink.Close()
 	s.stop("stopped")

@@ -98,6 +98,7 @@ func parseDirection(s string) ([]fabric.Direction, error) {
 	return nil, fmt.Errorf("direction %q: want from, to, both", s)
 }
 
+// FaultSpecOf reads a specification that came as JSON. It is not checked: see fault.Spec.Check.
 func FaultSpecOf(s api.FaultSpec) fault.Spec {
 	return fault.Spec{Delay: fromSeconds(s.DelaySeconds), Jitter: fromSeconds(s.JitterSeconds), Loss: s.Loss,
 		Burst: s.Burst, Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, Rate: s.RateBits, Seed: s.Seed,
@@ -112,6 +113,7 @@ func fromSeconds(s float64) time.Duration {
 	return math.MinInt64
 }
 
+// APIFaultSpec is a specification for JSON.
 func APIFaultSpec(s fault.Spec) api.FaultSpec {
 	return api.FaultSpec{DelaySeconds: s.Delay.Seconds(), JitterSeconds: s.Jitter.Seconds(), Loss: s.Loss, Burst: s.Burst,
 		Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, RateBits: s.Rate, Seed: s.Seed,

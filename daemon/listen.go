@@ -106,6 +106,7 @@ func ListenAPI(path, group string) (net.Listener, error) {
 // have none.
 type credentialListener struct{ net.Listener }
 
+// Accept is that of net.Listener.
 func (n credentialListener) Accept() (net.Conn, error) {
 	c, err := n.Listener.Accept()
 	if err != nil {
@@ -119,6 +120,7 @@ type credentialConn struct {
 	who api.Credentials
 }
 
+// RemoteAddr is that of net.Conn.
 func (c credentialConn) RemoteAddr() net.Addr { return c.who }
 
 // credentialsOf reads who sent a request.

@@ -14,12 +14,14 @@ type Observer struct {
 	Captures *Captures
 }
 
-func (l Observer) Plug(v fabric.PortView, local, remote netip.AddrPort) {
-	l.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
+// Plug tells of a port that has come; local and remote are the outer addresses of a remote.
+func (o Observer) Plug(v fabric.PortView, local, remote netip.AddrPort) {
+	o.Hub.Plug(capture.Port{Number: v.Number, Network: v.Network, VNI: v.VNI, Remote: v.Kind == "remote", HostPort: v.Kind == "host", Name: v.Name,
 		Link: v.Link, MAC: v.MAC, Addrs: v.Addrs, MTU: v.MTU, Sandbox: api.SandboxName(v.Sandbox),
 		Tunnel: capture.Tunnel{Local: local, Remote: remote}})
 }
 
-func (l Observer) SetSandbox(number uint32, path string) {
-	l.Hub.SetSandbox(number, api.SandboxName(path))
+// SetSandbox tells in which network namespace a port's container is; path is Docker's SandboxKey.
+func (o Observer) SetSandbox(number uint32, path string) {
+	o.Hub.SetSandbox(number, api.SandboxName(path))
 }

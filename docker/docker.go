@@ -20,7 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
-// Wait is how long an answer of Docker is waited for. Tests have more: on a busy machine a fake Docker is slow too.
+// Timeout is how long a command waits for one answer of Docker. Only tests change it: on a busy machine a fake Docker is slow.
 var Timeout = 2 * time.Second
 
 // Engine is what Docker calls the things that the daemon knows by id. Without an answer from Docker it is empty.
@@ -92,7 +92,7 @@ func Load(ctx context.Context, c *client.Client) (*Engine, error) {
 	return d, nil
 }
 
-// docker is where Docker is, not asked for anything yet.
+// New says where Docker is, without asking it anything. The error is of a --docker-host that cannot be.
 func New(c *client.Client) (*Engine, error) {
 	at := c.DockerHost
 	if at == "" {
@@ -130,7 +130,7 @@ func parseHost(at string) (network, address string, err error) {
 	return "", "", errors.New("want unix:///PATH or tcp://HOST:PORT (without TLS)")
 }
 
-// get reads Docker's answer, within Wait.
+// Get reads Docker's answer to a GET of path, within Wait.
 func (d *Engine) Get(ctx context.Context, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

@@ -41,7 +41,7 @@ type Follower struct {
 	holdQueue
 
 	mu       sync.Mutex
-	ports    []*seenPort          // by Interface of the stream
+	ports    []*seenPort          // by Interface of the stream; guarded by mu, as are those below
 	flooded  map[string]*seenPort // by network: the port that a flooded frame is wanted for, if for any
 	stale    map[string]bool      // networks that Docker is to be asked about
 	allStale bool

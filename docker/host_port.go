@@ -9,7 +9,8 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-const HostPrefix = "host:" // and a network: how people name the host's own port on it
+// HostPrefix and the name of a network is how people name the host's own port on it.
+const HostPrefix = "host:"
 
 // hostNetwork is the id of the network on which the host's own port has this name; "" if it is no such name.
 func hostNetwork(port string) string {

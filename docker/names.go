@@ -20,7 +20,7 @@ import (
 )
 
 // Names is what Docker calls the networks, endpoints and addresses of this daemon. It may be asked by many goroutines,
-// for every frame: what it knows is in a directory that is never changed, only replaced.
+// for every frame: what it knows is in a snapshot that is never changed, only replaced.
 //
 // A container that has stopped keeps its names: its frames may still be on their way to the reader. Its address is
 // another's as soon as another has it, but not if the one that has stopped is asked for.
@@ -32,7 +32,7 @@ type Names struct {
 	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
 	stopped map[string]string // those of them that have no port: name by sandbox
 
-	mu sync.Mutex // of those who replace it
+	mu sync.Mutex // held by who replaces the snapshot in now
 }
 
 // departedNames is how many endpoints that have gone are remembered.
@@ -50,7 +50,7 @@ type snapshot struct {
 	hosts map[string][]netip.Addr
 }
 
-// A endpointInfo is a container's end of a network.
+// An endpointInfo is a container's end of a network.
 type endpointInfo struct {
 	network   string
 	container string // id; "" not known, the container is joining
@@ -60,7 +60,7 @@ type endpointInfo struct {
 	recalled  bool   // it is asked for: what is looked at is of its time
 }
 
-// names asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
+// LoadNames asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
 func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 	d, err := Load(ctx, c)
 	if err != nil {
@@ -244,7 +244,7 @@ func (d *snapshot) learn(told map[string]Network, gone map[string]bool) {
 	}
 }
 
-// update makes the next directory from the one there is. It is the next version only if something is different.
+// update makes the next snapshot from the one there is. It is the next version only if something is different.
 func (n *Names) update(change func(*snapshot)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -30,7 +30,7 @@ type lastRun struct {
 	attachments       map[string]*attachment // by network id; those of the daemon's that it has
 }
 
-// A attachment is a container's on one network. Docker tells of its beginning and end when the port has come and gone.
+// An attachment is that of a container to one network. Docker tells of its beginning and end when the port has come and gone.
 type attachment struct {
 	name   string       // the network's
 	fixed  []netip.Addr // addresses that it has each time

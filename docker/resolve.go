@@ -19,7 +19,7 @@ type Selected struct {
 	Engine *Engine
 }
 
-// find looks for the network that arg names; "" means all and asks the daemon nothing.
+// FindNetwork looks for the network that arg names; "" means all and asks the daemon nothing.
 func FindNetwork(ctx context.Context, c *client.Client, arg string) (Selected, error) {
 	d, err := Load(ctx, c)
 	if err != nil || arg == "" {

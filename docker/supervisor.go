@@ -30,6 +30,7 @@ func SupervisorAt(ctx context.Context, path string, d *Engine) Supervisor {
 	return Supervisor{p}
 }
 
+// Managed tells whether it is Docker, and the daemon a managed plugin.
 func (s Supervisor) Managed() bool { return s.Plugin.ID != "" }
 
 // Name is what docker plugin's commands take: its name, or the beginning of its id where Docker has told none.
@@ -69,6 +70,7 @@ func (s Supervisor) String() string {
 // LogCommand is where the daemon's log is.
 func (s Supervisor) LogCommand() string { return client.LogCommand(s.Plugin.ID) }
 
+// Start is the command that starts the daemon.
 func (s Supervisor) Start() string {
 	if s.Managed() {
 		return "docker plugin enable " + s.Name()
@@ -78,6 +80,7 @@ func (s Supervisor) Start() string {
 
 const restart = "systemctl restart tapestry: containers keep their connections"
 
+// Restart is the command that ends the daemon and starts it again, and what becomes of the containers.
 func (s Supervisor) Restart() string {
 	if s.Managed() {
 		return fmt.Sprintf("docker plugin disable -f %s && docker plugin enable %s: containers keep their connections", s.Name(), s.Name())

@@ -26,8 +26,8 @@ type Targets struct {
 	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
 
 	mu         sync.Mutex
-	names      map[string]bool // of containers
-	containers map[string]bool // ids; who once had one of the names stays a target when it is renamed
+	names      map[string]bool // of containers; guarded by mu
+	containers map[string]bool // ids; guarded by mu; who once had one of the names stays a target when it is renamed
 	n          *Names
 }
 
@@ -40,7 +40,8 @@ const (
 	Stopped                    // those that did
 )
 
-// targets reads the words of a command. The caller prints its notes.
+// FindTargets reads the words of a command; none of them means every port. The caller prints the notes. The error says what a word
+// may have meant, with exit.NoTarget, or exit.Usage of one that no target is written like.
 func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Include) (*Targets, error) {
 	t := NewTargets(n)
 	look := &resolver{c: c, n: n, d: n.now.Load(), include: of}
@@ -57,12 +58,13 @@ func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string
 	return t, nil
 }
 
+// NewTargets are targets without any port yet.
 func NewTargets(n *Names) *Targets {
 	return &Targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), Endpoints: make(map[string]bool),
 		sandboxes: make(map[string]bool), created: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
-// Request is what to ask of the daemon. With New the request must ask for details, too: by them followed judges frames.
+// Request is what to ask of the daemon. With New the request must ask for details, too: by them the Follower judges frames.
 func (t *Targets) Request() api.Targets {
 	if t.all {
 		return api.Targets{}

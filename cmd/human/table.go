@@ -73,6 +73,7 @@ func State(why string) string {
 	return "down: " + why
 }
 
+// VNI writes a VNI; "" of 0, which a network without links to other hosts has.
 func VNI(vni uint32) string {
 	if vni == 0 {
 		return ""
@@ -94,6 +95,7 @@ func Age(seconds int64) string {
 	return fmt.Sprintf("%dd %dh", seconds/86400, seconds/3600%24)
 }
 
+// Number writes a number without commas.
 func Number(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // MTU leaves an MTU that is not known yet empty.

@@ -38,6 +38,7 @@ func Colours(when string, stream any) bool {
 	return when == "always"
 }
 
+// Paint writes text in a colour, one of the constants above; Plain leaves it as it is.
 func Paint(colour, text string) string {
 	if colour == Plain {
 		return text

@@ -51,10 +51,12 @@ func (b *lockedBuffer) Text() string {
 	return b.String()
 }
 
+// DiscardPort is a port whose device takes every frame and drops it.
 type DiscardPort struct{}
 
 func (DiscardPort) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
 
+// NewCaptureDaemon serves the captures on a socket of its own until the test ends.
 func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 	t.Helper()
 	hub := capture.NewHub()
@@ -88,6 +90,7 @@ func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 
 const FarID = "db1d555555555555555555555555555555555555555555555555555555555555"
 
+// Plug attaches a port to the network; a name with a dot is a remote's.
 func (l *CaptureDaemon) Plug(hub *capture.Hub, name string, station byte) *vswitch.Port {
 	remote := strings.Contains(name, ".")
 	p := l.Sw.Attach(name, DiscardPort{}, remote, 1514)
@@ -108,6 +111,7 @@ func (l *CaptureDaemon) Send(from, to byte, numbers ...byte) {
 	}
 }
 
+// Open begins a capture, whose stream is closed when the test ends.
 func (l *CaptureDaemon) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
 	t.Helper()
 	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, want)
@@ -144,7 +148,7 @@ func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, d
 	}
 }
 
-// NewFilledRecorder is a lens whose recorder has so many frames.
+// NewFilledRecorder is a CaptureDaemon whose recorder has so many frames.
 func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
 	l := NewCaptureDaemon(t)
 	Must(t, l.Recorder.Resize(1<<23))

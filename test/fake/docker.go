@@ -37,6 +37,7 @@ type LiveDocker struct {
 	Came       chan struct{} // a token for each that reads events
 }
 
+// NewLiveDocker has the networks wide and mynet, without containers.
 func NewLiveDocker(t *testing.T) *LiveDocker {
 	d := &LiveDocker{Networks: make(map[string]DockerNetwork), Containers: make(map[string]string), listeners: make(map[chan string]bool),
 		Came: make(chan struct{}, 100)}
@@ -142,12 +143,14 @@ func (d *LiveDocker) Join(network, container, name, endpoint, addr string) {
 	d.Networks[network].Containers[container] = DockerEndpoint{Name: name, EndpointID: endpoint, IPv4Address: addr}
 }
 
+// Leave takes a container off a network, without an event.
 func (d *LiveDocker) Leave(network, container string) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
 	delete(d.Networks[network].Containers, container)
 }
 
+// Count is how often a path was asked for.
 func (d *LiveDocker) Count(path string) (n int) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()

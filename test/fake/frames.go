@@ -1,5 +1,6 @@
 package fake
 
+// UDPFrame is a frame of length bytes from web to db, 42 at least.
 func UDPFrame(length int) []byte {
 	b := make([]byte, length)
 	copy(b, []byte{2, 0x42, 10, 80, 1, 3, 2, 0x42, 10, 80, 1, 2, 8, 0,

@@ -7,22 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
-	"github.com/tapestry-net/tapestry/fault"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -48,6 +43,7 @@ type Fabric struct {
 	FaultTable
 }
 
+// NewFabric has two peers on the network wide.
 func NewFabric() *Fabric {
 	return &Fabric{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4789"), netip.MustParseAddrPort("[2001:db8::2]:1")}}
 }
@@ -196,26 +192,6 @@ func (h *Fabric) RemovePeer(_ context.Context, network string, p netip.AddrPort)
 	return fmt.Errorf("peer %s of network wide: %w", p.Addr(), fabric.ErrNoPeer)
 }
 
-// ServeUnix serves h on a socket of its own until the test ends.
-func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), name)
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
-	s.Start()
-	t.Cleanup(s.Close)
-	return path
-}
-
-// FaultTable is a fabric's faults at two ports.
-type FaultTable struct {
-	mu  sync.Mutex
-	Set []fabric.FaultView
-}
-
 const (
 	DbID  = "5a5a555555555555555555555555555555555555555555555555555555555555"
 	NewID = "7c7c666666666666666666666666666666666666666666666666666666666666"
@@ -230,84 +206,12 @@ const (
 	ThirdID  = "5b2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
 )
 
-// ShortDir is a directory whose path leaves room for a plugin's id in a socket's (107 bytes, unix(7)).
-func ShortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "t")
-	Must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// ServeAt serves h at path until the test ends, and counts the connections.
-func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
-	t.Helper()
-	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	l, err := net.Listen("unix", path)
-	Must(t, err)
-	n := new(atomic.Int64)
-	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			n.Add(1)
-		}
-	}}
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.Serve(l) }()
-	t.Cleanup(func() { s.Close(); <-done })
-	return n
-}
-
-// LeaveStaleSocket leaves a socket at which nobody listens.
-func LeaveStaleSocket(t *testing.T, path string) {
-	t.Helper()
-	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	Must(t, err)
-	l.SetUnlinkOnClose(false)
-	Must(t, l.Close())
-}
-
+// Must ends the test if err is not nil.
 func Must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-func (h *FaultTable) Faults() []fabric.FaultView {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.Set)
-}
-
-func (h *FaultTable) SetFault(_ context.Context, name string, d fabric.Direction, s fault.Spec) error {
-	if name != WebID && name != Remote {
-		return fmt.Errorf("port %s: %w", name, fabric.ErrNoEndpoint)
-	}
-	if _, err := h.ClearFault(context.Background(), name, d); err != nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	v := fabric.FaultView{Network: WideID, VNI: 80, Kind: "container", Name: name, Direction: d, Spec: s, Left: s.For}
-	if name == Remote {
-		v.Kind = "remote"
-	}
-	h.Set = append(h.Set, v)
-	return nil
-}
-
-func (h *FaultTable) ClearFault(_ context.Context, name string, d fabric.Direction) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if name != "" && name != WebID && name != Remote {
-		return 0, fmt.Errorf("port %s: %w", name, fabric.ErrNoEndpoint)
-	}
-	before := len(h.Set)
-	h.Set = slices.DeleteFunc(h.Set, func(v fabric.FaultView) bool {
-		return (name == "" || v.Name == name) && (d == "" || v.Direction == d)
-	})
-	return before - len(h.Set), nil
 }
 
 // Cannot gives a test up for want of something that the machine has not got; with TAPESTRY_MUST=1 it fails instead. It is this
@@ -319,8 +223,6 @@ func Cannot(t testing.TB, what ...any) {
 	}
 	t.Skip(what...)
 }
-
-const Remote = "192.0.2.2:4789"
 
 // Daemon is the real API over a Fabric.
 func Daemon(t *testing.T, h *Fabric) (socket string) {
