@@ -130,7 +130,7 @@ func parseHost(at string) (network, address string, err error) {
 	return "", "", errors.New("want unix:///PATH or tcp://HOST:PORT (without TLS)")
 }
 
-// Get reads Docker's answer to a GET of path, within Wait.
+// Get reads Docker's answer to a GET of path, within Timeout. Of HTTP 404 the error is errNotInDocker.
 func (d *Engine) Get(ctx context.Context, path string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -224,7 +224,7 @@ func (d *Engine) network(ctx context.Context, id string) (n Network, err error) 
 	return n, d.Get(ctx, "/networks/"+url.PathEscape(id), &n)
 }
 
-// A event is what is needed of Docker's GET /events.
+// An event is what is needed of Docker's GET /events.
 type event struct {
 	Type, Action string
 	TimeNano     int64 `json:"timeNano"` // since 1970
