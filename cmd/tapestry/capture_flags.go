@@ -37,10 +37,10 @@ type captureFlags struct {
 func (o *captureFlags) commonFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.filter, "filter", "f", "",
-		"only frames that `EXPR` takes, in tcpdump's words (pcap-filter(7)); host knows containers' names")
+		"only frames that match `EXPR`, in tcpdump's language (pcap-filter(7)); containers' names are hosts in it")
 	f.VarP(usage.Set(&o.frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
 	f.Var(usage.Set(&o.during, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
-	f.BoolVar(&o.drops, "drops", false, "only frames that went nowhere")
+	f.BoolVar(&o.drops, "drops", false, "only frames that the switch dropped")
 	f.StringVarP(&o.read, "read", "r", "", "read from `FILE` (- for stdin) instead of the daemon")
 	f.Var(usage.Set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
 		"auto (on a terminal, without NO_COLOR), always, never")

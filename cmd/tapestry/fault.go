@@ -26,9 +26,8 @@ func newFault(c *cli) *cobra.Command {
 		Use:   "fault",
 		Short: "Make a container's network bad on purpose",
 		Long: `Make the network of a container, or the way to another host, bad on purpose: slow, lossy, out of order.
-Everything is done per frame as on a wire, also to the super-frames that kernels hand over. A frame that something was
-done to is marked so in captures, and one that is lost is counted as drop "fault" or, on its way to the container, as
-refused.
+Faults apply to each frame as on a wire, also to those in a super-frame. Captures mark a frame that a fault has acted on. One
+that is lost is counted as drop "fault" or, on its way to the container, as refused.
 
 Faults are kept in the daemon's memory only, and belong to the connection of a container to a network: they end when the
 container is stopped or restarted, or leaves the network, and when the daemon restarts.`,

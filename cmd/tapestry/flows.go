@@ -34,9 +34,9 @@ func newFlows(c *cli) *cobra.Command {
 	cmd := c.withJSON(&cobra.Command{
 		Use:   "flows [TARGET...] [-- EXPR]",
 		Short: "Show who talks to whom, and how much",
-		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It looks at what the flight
-recorder holds, so the answer comes at once, and is of the past; the last line says which time it covers (frames that
-were dropped are kept for longer). With --for it looks at what happens from now on, with -r at a file.
+		Long: `Show the conversations: who talks to whom, by which protocol, and how much. It reads the flight recorder, so
+the answer comes at once and is about the past; the last line says which time it covers (dropped frames are kept for
+longer). With --for it shows the frames from now on, with -r those of a file.
 
 A is who began: who sent TCP's SYN, else who was seen first. FRAMES is A to B / B to A, a super-frame once; BYTES, both
 ways together, are those on a wire. DROPS are frames that the switch did not pass on, with the reason. A TCP

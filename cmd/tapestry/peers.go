@@ -19,9 +19,9 @@ func newPeers(c *cli) *cobra.Command {
 		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
 for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
-Swarm's nodes too (swarm). One that has left, Docker says, stays a peer for a day: while it is silent, what is flooded goes
-to it a few times a second at most. GSO tells whether many datagrams leave
-in one send: yes; untested, when the peer does not tell how they arrive; no, with the reason.
+Swarm's nodes too (swarm). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
+flooded to it a few times a second at most. GSO tells whether many datagrams leave in one send: yes; untested, if the peer
+does not tell how they arrive; no, with the reason.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
 		Example: `  tapestry peers

@@ -48,12 +48,12 @@ func newTop(c *cli) *cobra.Command {
 		Use:   "top [TARGET...] [-- EXPR]",
 		Short: "Show live who talks most",
 		Long: `Show live who talks most: the conversations with the most bytes in each interval, on a terminal in place until
-Ctrl-C, elsewhere one table after another. Rates are bits on a wire, A to B / B to A as flows has them. With --by pair
-it is one row for each two that talk, with --by port one for each port of the switches, a container's link or a remote
-host: FROM came from it, TO left to it and to no other (what was flooded is in no TO). DROPS are those of the interval,
+Ctrl-C, elsewhere one table after another. Rates are bits per second on a wire, A to B / B to A, as in tapestry flows. With
+--by pair there is one row for each pair of addresses, with --by port one for each port of the switches (a container's link
+or a remote host): FROM is what came from it, TO what was sent to it and to no other port (flooded frames are in no TO). DROPS are those of the interval,
 with the reason.
 
-The daemon copies headers only, and never waits: what it could not hand over is counted as lost.
+The daemon copies headers only, and never waits for this command: copies that it could not hand over are counted as lost.
 
 ` + targetHelp + fmt.Sprintf(jsonHelp, "one object in a line for each interval"),
 		Example: `  tapestry top

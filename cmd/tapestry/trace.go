@@ -31,8 +31,9 @@ func newTrace(c *cli) *cobra.Command {
 	cmd := c.withJSON(&cobra.Command{
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
 		Short: "Tell which way a frame would go, and why it would be dropped",
-		Long: `Tell which way a frame from one container to another would go, and why it would be dropped: the daemon asks
-the very functions that decide it, and changes nothing. With --inject the frame is then sent, as if FROM had sent it, but past the faults of FROM.
+		Long: `Tell which way a frame from one container to another would go, and why it would be dropped. The daemon asks
+the same code that forwards frames, and changes nothing. With --inject the frame is then sent, as if FROM had sent it, but
+without the faults that are set on FROM.
 
 FROM is a container's name, the beginning of its endpoint's id, peer:HOST for a frame that comes in from another host
 (of the MAC address that was last seen there, without IP), or host:NET for this host's own port. TO is a container,
@@ -42,8 +43,8 @@ first is traced: the question who has it.
 It exits 1 when the frame would be dropped or nobody would get it.
 
 With --live it takes the next real frames of the TARGETs (five, or -n) that match the filter. For each it prints the
-frame, what the switch did with it, and the explanation of the same bytes at the same port. That one is of a moment
-later: where it differs, a line says so. Then it exits 1 when one of them was dropped.
+frame, what the switch did with it, and the explanation of the same bytes at the same port. The explanation is made a
+moment later: where it differs, a line says so. With --live it exits 1 when one of the frames was dropped.
 
 ` + targetHelp + fmt.Sprintf(jsonHelp, "one object, with --live one a line"),
 		Example: `  tapestry trace web db --tcp 5432

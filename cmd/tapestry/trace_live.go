@@ -47,7 +47,7 @@ func (l *liveTrace) flags(cmd *cobra.Command) {
 	f.BoolVar(&l.on, "live", false, "explain real frames, as they pass")
 	l.filterFlag(cmd)
 	f.VarP(usage.Set(&l.frames, "N", "5", parseFrames), "count", "n", "with --live: stop after so many frames")
-	f.BoolVar(&l.drops, "drops", false, "with --live: only frames that went nowhere")
+	f.BoolVar(&l.drops, "drops", false, "with --live: only frames that the switch dropped")
 	f.Var(usage.Set(&l.during, "TIME", "", parseSpan), "for", "with --live: stop after this time, such as 30s")
 }
 
