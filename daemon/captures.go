@@ -22,7 +22,7 @@ const (
 	maxCaptures = 32          // at once
 	maxRings    = 1 << 30     // bytes of memory for all of them
 	maxAddrs    = 1024        // addresses in a filter's names
-	keepEnded   = time.Minute // a capture's books after its end,
+	keepEnded   = time.Minute // a capture's counts after its end,
 	maxEnded    = 64          // but not of more captures
 )
 
@@ -285,7 +285,7 @@ func (c *Captures) Close(s *session, err error) {
 
 func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.Running()) }
 
-// Running are the books of those that run, in the order in which they began.
+// Running gives the counts of the captures that run, in the order in which they began.
 func (c *Captures) Running() []api.CaptureStats {
 	c.dropKept()
 	c.mu.Lock()

@@ -48,7 +48,7 @@ func (a *API) setFault(w http.ResponseWriter, r *http.Request) {
 		err = fmt.Errorf("read the request: %w", err)
 	}
 	directions, bad := parseDirection(r.PathValue("direction"))
-	spec := FaultSpecOf(body)
+	spec := FaultFromAPI(body)
 	if err = cmp.Or(err, bad); err == nil {
 		err = spec.Check()
 	}
@@ -98,8 +98,8 @@ func parseDirection(s string) ([]fabric.Direction, error) {
 	return nil, fmt.Errorf("direction %q: want from, to, both", s)
 }
 
-// FaultSpecOf reads a specification that came as JSON. It is not checked: see fault.Spec.Check.
-func FaultSpecOf(s api.FaultSpec) fault.Spec {
+// FaultFromAPI reads a specification that came as JSON. It is not checked: see fault.Spec.Check.
+func FaultFromAPI(s api.FaultSpec) fault.Spec {
 	return fault.Spec{Delay: fromSeconds(s.DelaySeconds), Jitter: fromSeconds(s.JitterSeconds), Loss: s.Loss,
 		Burst: s.Burst, Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, Rate: s.RateBits, Seed: s.Seed,
 		For: fromSeconds(s.ForSeconds)}
@@ -113,8 +113,8 @@ func fromSeconds(s float64) time.Duration {
 	return math.MinInt64
 }
 
-// APIFaultSpec is a specification for JSON.
-func APIFaultSpec(s fault.Spec) api.FaultSpec {
+// FaultToAPI is a specification for JSON.
+func FaultToAPI(s fault.Spec) api.FaultSpec {
 	return api.FaultSpec{DelaySeconds: s.Delay.Seconds(), JitterSeconds: s.Jitter.Seconds(), Loss: s.Loss, Burst: s.Burst,
 		Duplicate: s.Duplicate, Reorder: s.Reorder, Corrupt: s.Corrupt, RateBits: s.Rate, Seed: s.Seed,
 		ForSeconds: s.For.Seconds()}
@@ -123,7 +123,7 @@ func APIFaultSpec(s fault.Spec) api.FaultSpec {
 func toFault(v fabric.FaultView) api.Fault {
 	s := v.Stats
 	r := api.Fault{Network: v.Network, VNI: v.VNI, Kind: v.Kind, Name: v.Name, Direction: string(v.Direction),
-		FaultSpec: APIFaultSpec(v.Spec), Frames: s.Frames, Passed: s.Passed, Lost: s.Lost, OverRate: s.OverRate,
+		FaultSpec: FaultToAPI(v.Spec), Frames: s.Frames, Passed: s.Passed, Lost: s.Lost, OverRate: s.OverRate,
 		Overflow: s.Overflow, Duplicated: s.Duplicated, Delayed: s.Delayed, Reordered: s.Reordered, Corrupted: s.Corrupted,
 		Refused: v.Refused, Waiting: s.Waiting, WaitingBytes: s.WaitingBytes}
 	if v.Left > 0 {

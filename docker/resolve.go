@@ -13,24 +13,24 @@ import (
 	"github.com/tapestry-net/tapestry/spell"
 )
 
-// Selected is a network that a command was asked for, or all of them, with the names that Docker gives.
-type Selected struct {
+// NetworkSelection is a network that a command was asked for, or all of them, with the names that Docker gives.
+type NetworkSelection struct {
 	ID     string // "": all
 	Engine *Engine
 }
 
 // FindNetwork looks for the network that arg names; "" means all and asks the daemon nothing.
-func FindNetwork(ctx context.Context, c *client.Client, arg string) (Selected, error) {
+func FindNetwork(ctx context.Context, c *client.Client, arg string) (NetworkSelection, error) {
 	d, err := Load(ctx, c)
 	if err != nil || arg == "" {
-		return Selected{Engine: d}, err
+		return NetworkSelection{Engine: d}, err
 	}
 	all, err := c.Networks(ctx)
 	if err != nil {
-		return Selected{}, err
+		return NetworkSelection{}, err
 	}
 	n, err := resolve(arg, all, d)
-	return Selected{n.ID, d}, err
+	return NetworkSelection{n.ID, d}, err
 }
 
 // resolve takes, in this order: Docker's name, a whole id, a VNI, the beginning of an id.

@@ -74,7 +74,7 @@ what comes then is lost. A delay is kept to about a millisecond.
 			}
 			var said error
 			for _, name := range portNames(ports) {
-				if err := c.Call(cmd.Context(), http.MethodPut, api.FaultPath(name, dir), daemon.APIFaultSpec(spec), nil); err != nil {
+				if err := c.Call(cmd.Context(), http.MethodPut, api.FaultPath(name, dir), daemon.FaultToAPI(spec), nil); err != nil {
 					return exit.Errorf(exit.Code(err), "%s: %w", portPlace(name, ports, d), err)
 				}
 				for _, p := range ports {
@@ -137,7 +137,7 @@ func newFaultList(c *cli) *cobra.Command {
 					done := map[string]uint64{"lost": r.Lost, "over rate": r.OverRate, "overflow": r.Overflow,
 						"duplicated": r.Duplicated, "delayed": r.Delayed, "reordered": r.Reordered, "corrupted": r.Corrupted,
 						"refused": r.Refused, "waiting": uint64(r.Waiting)}
-					return []string{d.NetworkLabel(r.Network), d.PortLabel(r.Name), r.Direction, daemon.FaultSpecOf(r.FaultSpec).String(),
+					return []string{d.NetworkLabel(r.Network), d.PortLabel(r.Name), r.Direction, daemon.FaultFromAPI(r.FaultSpec).String(),
 						human.Number(r.Seed), ends, human.Number(r.Frames), human.Counts(done)}
 				})
 		},

@@ -12,7 +12,7 @@ import (
 
 // FaultTable is a fabric's faults at two ports.
 type FaultTable struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // guards Set while the fabric is served
 	Set []fabric.FaultView
 }
 

@@ -14,8 +14,8 @@ type discard struct{}
 
 func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
 
-// Books that are asked for while a frame beyond the limit is read balance.
-func TestBooksAtLimit(t *testing.T) {
+// The counts balance also when they are asked for while a frame beyond the limit is read.
+func TestStatsAtLimit(t *testing.T) {
 	hub, sw := capture.NewHub(), vswitch.New(vswitch.Config{})
 	hub.Add("net", sw)
 	s := newSession(&captureSpec{}, api.Credentials{})
