@@ -10,4 +10,4 @@ func (r *ring) allocate(size int) error {
 	return nil
 }
 
-func (r *ring) giveBack() { r.buf, r.head = nil, r.tail }
+func (r *ring) release() { r.buf, r.head = nil, r.tail }
