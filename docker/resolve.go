@@ -104,8 +104,5 @@ func (d *Engine) notFound(arg string, all []api.Network) error {
 		return exit.Errorf(exit.NoTarget, "no network %q, did you mean %s?%s", arg, strings.Join(near, " or "), unnamed)
 	}
 	slices.Sort(labels)
-	if len(labels) > 5 {
-		labels = append(labels[:5], "…")
-	}
-	return exit.Errorf(exit.NoTarget, "no network %q, there are: %s%s", arg, strings.Join(labels, ", "), unnamed)
+	return exit.Errorf(exit.NoTarget, "no network %q, there are: %s%s", arg, firstFew(labels), unnamed)
 }

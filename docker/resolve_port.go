@@ -131,10 +131,7 @@ func noPort(what, arg string, all []api.Port, d *Engine) error {
 	if near := spell.Nearest(strings.TrimPrefix(arg, containerPrefix), words); len(near) > 0 {
 		return exit.Errorf(exit.NoTarget, "no %s %q, did you mean %s?%s", what, arg, strings.Join(near, " or "), unnamed)
 	}
-	if len(labels) > 5 {
-		labels = append(labels[:5], "…")
-	}
-	return exit.Errorf(exit.NoTarget, "no %s %q, there are: %s%s", what, arg, strings.Join(labels, ", "), unnamed)
+	return exit.Errorf(exit.NoTarget, "no %s %q, there are: %s%s", what, arg, firstFew(labels), unnamed)
 }
 
 // FillNames fills in Docker's names, asking only about the networks in rows.

@@ -233,8 +233,8 @@ func (l *LinePrinter) colourOf(f *Frame) string {
 
 func (l *LinePrinter) flush() error {
 	if len(l.buf) == 0 {
-		if ReaderGone(l.Out) {
-			return ErrReaderGone
+		if readerGone(l.Out) {
+			return errReaderGone
 		}
 		return nil
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/tapestry-net/tapestry/capture/file"
 )
 
-// ReaderGone reports whether stream is an *os.File of a pipe or a socket whose other end is closed.
-func ReaderGone(stream any) bool {
+// readerGone reports whether stream is an *os.File of a pipe or a socket whose other end is closed.
+func readerGone(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && file.ReaderGone(f)
 }
 
 // ErrReaderGone is the error of a write to a pipe whose reader has closed it.
-var ErrReaderGone error = syscall.EPIPE
+var errReaderGone error = syscall.EPIPE
 
 // IsReaderGone reports whether err, of a write, means that the reader has closed the pipe or the connection. It is no failure:
 // the reader has what it wanted.

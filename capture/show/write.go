@@ -39,7 +39,7 @@ type FileWriter struct {
 // NewStreamWriter returns a FileWriter to w, such as stdout or a connection. It writes pcapng that begins with section, or, if
 // pcap is true, classic pcap of this link type and snap length (0: no bound).
 func NewStreamWriter(w io.Writer, pcap bool, section pcapng.Section, link, snap int) *FileWriter {
-	n := &FileWriter{readerGone: func() bool { return ReaderGone(w) }, OneSnapLen: pcap, SnapLen: snap}
+	n := &FileWriter{readerGone: func() bool { return readerGone(w) }, OneSnapLen: pcap, SnapLen: snap}
 	var to interface {
 		fileOutput
 		Size() int64
@@ -133,7 +133,7 @@ func (w *FileWriter) flush() error {
 		return err
 	}
 	if w.readerGone() {
-		return ErrReaderGone
+		return errReaderGone
 	}
 	return w.out.Flush()
 }
