@@ -25,13 +25,16 @@ func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 	switch {
 	case why == nil:
 		e.started = true
-	case !e.started:
+	case !e.started && why != tap.ErrGone:
 		return // Docker sets it up after moving it into the container
 	case n.isHostPort(e) && why == tap.ErrDown:
 		why = tap.ErrHostEnd
 	}
 	if why != e.noCarrier {
 		f.log.Debug("container's link has changed", "network", n.ID, "endpoint", e.ID, "down", errorText(why)) // at each stop of a container, too
+	}
+	if why == tap.ErrGone && e.noCarrier != why {
+		e.port.Unpin(e.MAC) // Docker may have given its addresses to a container of another host
 	}
 	e.noCarrier = why
 	if why == nil {

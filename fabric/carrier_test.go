@@ -148,3 +148,31 @@ func TestLinkDownBehindFault(t *testing.T) {
 		t.Errorf("%d frames are refused, want 1 of 2", got)
 	}
 }
+
+// A container that is gone holds no address, although Docker has not said so yet: a container of another host that has its
+// addresses by now is reached.
+func TestGoneHoldsNoAddress(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	for i := range 3 {
+		h.container(netID(1), ep(i+1))
+	}
+	from, old, other := h.m.dev(t, epID(1)), h.m.dev(t, epID(2)), h.m.dev(t, epID(3))
+	h.at(first)
+	old.setCarrier(tap.ErrDown)
+	h.at(first + 1)
+	other.feed(ep(2).MAC, ep(1).MAC, "spoofed")
+	h.poller.Sync()
+	if v := h.book(epID(3)); v.Drops["spoofed"] != 1 {
+		t.Errorf("a link that is down holds its address; drops of the other port: %v", v.Drops)
+	}
+	old.setCarrier(tap.ErrGone)
+	h.at(first + 2)
+	if v := h.portView(netID(1), epID(2)); v.Down != tap.ErrGone.Error() {
+		t.Errorf("down: %q", v.Down)
+	}
+	other.feed(ep(2).MAC, ep(1).MAC, "question")
+	from.expect(t, "question")
+	from.feed(ep(1).MAC, ep(2).MAC, "answer")
+	other.expect(t, "answer")
+}

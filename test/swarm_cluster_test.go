@@ -188,7 +188,7 @@ func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*
 			a, _ := netip.ParseAddr(said)
 			if to, ok := tasks[a]; ok && to.runs() && k.runs() {
 				t.Fatalf("a task on %s does not reach %s on %s, which runs:\n%s\n%s", k.host.name, a, to.host.name,
-					k.host.tapestry(t, "fdb", network), to.host.tapestry(t, "ports", network))
+					k.host.tapestry(t, "fdb", network), k.host.tapestry(t, "ports", network)+"\n"+to.host.tapestry(t, "ports", network))
 			}
 			return fmt.Errorf("on %s: %w", k.host.name, err)
 		}
