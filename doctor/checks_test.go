@@ -246,15 +246,15 @@ func TestCheckDaemon(t *testing.T) {
 
 		{"mtu", first(checkMTU([]api.Network{wide}, []api.Port{web}, []api.Peer{peer}, nil, byEth)), OK, "fits the path to 1 peer", ""},
 		{"mtu of another network", first(checkMTU([]api.Network{wide}, []api.Port{{Network: fake.OtherID, Kind: "container", MTU: 9000}}, []api.Peer{peer}, nil, byEth)), OK, "fits", ""},
-		{"mtu of the way", first(checkMTU([]api.Network{wide}, nil, []api.Peer{narrow}, nil, byEth)), Fail, "up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "raise the MTU on the way, or make the network anew with -o com.docker.network.driver.mtu=1350"},
+		{"mtu of the path", first(checkMTU([]api.Network{wide}, nil, []api.Peer{narrow}, nil, byEth)), Fail, "up to 1450 bytes, the path to 192.0.2.2:4789 takes 1350", "raise the MTU on the path, or make the network anew with -o com.docker.network.driver.mtu=1350"},
 		{"mtu of the underlay", first(checkMTU([]api.Network{wide}, []api.Port{long}, []api.Peer{peer}, nil, byEth)), Fail, "up to 8950 bytes", "ip link set eth0 mtu 9000"},
 		{"mtu of a black hole", first(checkMTU([]api.Network{wide}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), Fail, "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2"},
 		{"mtu of a black hole that nothing falls into", first(checkMTU([]api.Network{{ID: fake.WideID, MTU: 1300}}, nil, []api.Peer{peer}, []api.PeerTest{{Addr: at, Narrow: 1500}}, byEth)), OK, "fits", ""},
-		{"peer without a way", first(checkPeers([]api.Peer{down}, nil, api.Status{})), Fail, "wide: no way to 192.0.2.2:4789: no route", "ip route get 192.0.2.2"},
+		{"peer unreachable", first(checkPeers([]api.Peer{down}, nil, api.Status{})), Fail, "wide: 192.0.2.2:4789 is unreachable: no route", "ip route get 192.0.2.2"},
 		{"mtu of a peer that is down", first(checkMTU([]api.Network{wide}, nil, []api.Peer{down}, nil, byEth)), OK, "fits", ""},
 
 		{"peers", first(checkPeers([]api.Peer{peer}, nil, status)), OK, "1 peer, all heard", ""},
-		{"peer down", first(checkPeers([]api.Peer{down}, nil, status)), Fail, "wide: no way to 192.0.2.2:4789: no route", "tapestry peers"},
+		{"peer down", first(checkPeers([]api.Peer{down}, nil, status)), Fail, "wide: 192.0.2.2:4789 is unreachable: no route", "tapestry peers"},
 		{"peer silent", first(checkPeers([]api.Peer{peer, silent}, test("no answer"), status)), Warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
 		{"peer silent, and its host is not", first(checkPeers([]api.Peer{peer, silent}, test("ok"), status)), OK, "2 peers; silent so far, but the host answers: 192.0.2.2:4789 on wide", ""},
 
@@ -262,7 +262,7 @@ func TestCheckDaemon(t *testing.T) {
 		{"test of nobody", first(checkTests(nil, "", on(""))), OK, "0 peers", ""},
 		{"mangled", first(checkTests(test("ok", "mangled"), "", on("eth0"))), Warn, "arrive mangled at 192.0.2.2:4789, so they go one by one, slower: 3 of 40", "ethtool -K eth0 tx-udp-segmentation off"},
 		{"refused", first(checkTests(test("refused"), "", on("eth0"))), Warn, "refuses segments to 192.0.2.2:4789", "ethtool -K eth0 tx on"},
-		{"refused, and no way", first(checkTests(test("refused"), "", on(""))), Warn, "refuses segments to 192.0.2.2:4789", "take another kernel"},
+		{"refused, link not known", first(checkTests(test("refused"), "", on(""))), Warn, "refuses segments to 192.0.2.2:4789", "take another kernel"},
 		{"narrow", first(checkTests([]api.PeerTest{{Addr: at, GSO: "untested", Narrow: 1500}}, "", on("eth0"))), OK, "not tested where long ones are lost: 192.0.2.2:4789", ""},
 		{"untested", first(checkTests(test("untested"), "", on("eth0"))), Warn, "too many segments were lost for a result: 192.0.2.2:4789", "ping"},
 		{"test not finished", first(checkTests(test("ok"), "wait for the answers: deadline exceeded", on("eth0"))), Warn, "not finished: wait for", "again"},
@@ -278,11 +278,11 @@ func TestCheckDaemon(t *testing.T) {
 		{"received too fast", checkReceived(api.Status{RxDropped: map[string]uint64{"overflow": 2}}, ""), Warn, "2 datagrams came faster", "buffers"},
 
 		{"rp_filter", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(2, "eth0", 0), docker.Supervisor{}), OK, "lets in", ""},
-		{"rp_filter, another way", checkReversePath(true, dotted, vtep, []api.Peer{peer, peer}, by(3, "eth1", 0), docker.Supervisor{}), Warn, "the way to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
+		{"rp_filter, another link", checkReversePath(true, dotted, vtep, []api.Peer{peer, peer}, by(3, "eth1", 0), docker.Supervisor{}), Warn, "the route to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
 		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []api.Peer{peer}, by(3, "eth1", 0), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, from an address on lo", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(1, "lo", net.FlagLoopback), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, loose", checkReversePath(false, eth, vtep, []api.Peer{peer}, by(3, "eth1", 0), docker.Supervisor{}), OK, "lets in", ""},
-		{"rp_filter, no way", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(0, "", 0), docker.Supervisor{}), OK, "lets in", ""},
+		{"rp_filter, no route", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(0, "", 0), docker.Supervisor{}), OK, "lets in", ""},
 	})
 }
 

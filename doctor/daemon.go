@@ -188,19 +188,19 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 		}
 		if narrow > 0 && min(longest, p.MTU)+overhead >= narrow {
 			all = append(all, Finding{"mtu", Fail,
-				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s, shorter ones do: something on the way drops them and does not say so", p.NetworkName, narrow, p.Addr),
+				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s, shorter ones do: something on the path drops them and does not say so", p.NetworkName, narrow, p.Addr),
 				fmt.Sprintf("find the longest SIZE that passes: ping -M do -s SIZE %s; then make the network anew with SIZE - 22 for -o com.docker.network.driver.mtu", to.Addr())})
 			continue
 		}
 		if p.MTU == 0 || longest <= p.MTU {
 			continue
 		}
-		remedy, link := "raise the MTU on the way", linkTo(to)
+		remedy, link := "raise the MTU on the path", linkTo(to)
 		if outer := longest + overhead; link.Name != "" && link.MTU < outer {
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
 		all = append(all, Finding{"mtu", Fail,
-			fmt.Sprintf("%s: containers send packets of up to %d bytes, the way to %s takes %d: longer ones are lost", p.NetworkName, longest, p.Addr, p.MTU),
+			fmt.Sprintf("%s: containers send packets of up to %d bytes, the path to %s takes %d: longer ones are lost", p.NetworkName, longest, p.Addr, p.MTU),
 			fmt.Sprintf("%s, or make the network anew with -o com.docker.network.driver.mtu=%d", remedy, p.MTU)})
 	}
 	if all == nil {
@@ -215,7 +215,7 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 	for _, p := range peers {
 		switch {
 		case p.Why != "":
-			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: no way to %s: %s", p.NetworkName, p.Addr, p.Why), peerRemedy(p)})
+			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: %s is unreachable: %s", p.NetworkName, p.Addr, p.Why), peerRemedy(p)})
 		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.PeerTest) bool { return t.Addr == p.Addr && t.Answers }):
 			answering = append(answering, p.Addr+" on "+p.NetworkName)
 		case p.HeardSeconds == nil:
@@ -258,8 +258,8 @@ func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []
 	}
 	f := Finding{Check: "rp_filter", State: OK, Seen: "lets in what peers send"}
 	if strict && vtep.Is4() && others != nil {
-		f.State, f.Remedy = Warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or %s, with the address on that way", link.Name, by.Flags("--vtep ADDR")) // the greater of this and all's counts
-		f.Seen = fmt.Sprintf("strict on %s, and the way to %s leaves by another link: what they send to %s may be dropped", link.Name, strings.Join(others, ", "), vtep)
+		f.State, f.Remedy = Warn, fmt.Sprintf("sysctl -w net/ipv4/conf/%s/rp_filter=2; or %s, with the address of that link", link.Name, by.Flags("--vtep ADDR")) // the greater of this and all's counts
+		f.Seen = fmt.Sprintf("strict on %s, and the route to %s leaves by another link: what they send to %s may be dropped", link.Name, strings.Join(others, ", "), vtep)
 	}
 	return f
 }
@@ -323,7 +323,7 @@ func checkReceived(s api.Status, link string) Finding {
 	case s.KernelDropped["bad_checksum"] > 0:
 		f.State = Warn
 		f.Seen = fmt.Sprintf("the kernel dropped %s for a wrong checksum (of all UDP of this host, while the tunnel was open)", human.Count(s.KernelDropped["bad_checksum"], "datagram"))
-		f.Remedy = fmt.Sprintf("tcpdump -ni %s -vv udp port %d shows whose are wrong; there: ethtool -K LINK tx off. A NAT on the way breaks them too", link, s.VXLANPort)
+		f.Remedy = fmt.Sprintf("tcpdump -ni %s -vv udp port %d shows whose are wrong; there: ethtool -K LINK tx off. A NAT on the path breaks them too", link, s.VXLANPort)
 	case s.KernelDropped["no_memory"] > 0:
 		f.State = Warn
 		f.Seen = fmt.Sprintf("the kernel dropped %s since all UDP had too little memory", human.Count(s.KernelDropped["no_memory"], "datagram"))
@@ -347,7 +347,7 @@ func checkOffloads(all []api.Offload) Finding {
 	case refused:
 		return Finding{"offloads", Warn, text + ": done in software there, slower", "tapestry peers shows which peers; what was refused is tried again every 10 s, a newer kernel may take it"}
 	case flagLost:
-		return Finding{"offloads", Warn, text + ": checksums are computed twice there, slower", "find what clears reserved bits of VXLAN headers on the way, if it matters; it is tried again each minute"}
+		return Finding{"offloads", Warn, text + ": checksums are computed twice there, slower", "find what clears reserved bits of VXLAN headers on the path, if it matters; it is tried again each minute"}
 	case text == "":
 		return Finding{Check: "offloads", State: OK, Seen: "nothing uses any yet"}
 	default:

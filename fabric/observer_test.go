@@ -116,7 +116,7 @@ func TestObserverSandbox(t *testing.T) {
 	}
 }
 
-// The MTU of the way to a remote host is told again when it changes.
+// The path MTU to a remote host is told again when it changes.
 func TestObserverMTU(t *testing.T) {
 	h := newHost(t)
 	seen := newFakeObserver()
@@ -130,13 +130,13 @@ func TestObserverMTU(t *testing.T) {
 	for n, l := range h.faultPoints() {
 		r := n.remotes[netip.MustParseAddr("127.0.0.2")]
 		if got := seen.mtu[l.Port.Number]; got != r.innerMTU() || got < 68 {
-			t.Fatalf("told of %d bytes, the way has %d", got, r.innerMTU())
+			t.Fatalf("told of %d bytes, the path has %d", got, r.innerMTU())
 		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
 		h.updateRemote(n, r)
 		if got := seen.mtu[l.Port.Number]; got != was {
-			t.Errorf("told of %d bytes, the way has %d", got, was)
+			t.Errorf("told of %d bytes, the path has %d", got, was)
 		}
 		seen.mtu[l.Port.Number] = 7
 		if h.updateRemote(n, r); seen.mtu[l.Port.Number] != 7 {

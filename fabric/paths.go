@@ -70,9 +70,9 @@ func (f *Fabric) updatePaths() {
 			switch {
 			case f.vtep == nil: // which is reported already
 			case p.err != nil && before.err == nil:
-				f.log.Warn("no way to a peer", "peer", host, "err", p.err)
+				f.log.Warn("peer unreachable", "peer", host, "err", p.err)
 			case p.err == nil && before.err != nil:
-				f.log.Info("there is a way to a peer again", "peer", host, "link", p.Link, "mtu", p.MTU)
+				f.log.Info("peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
 			}
 		}
 	}
@@ -124,7 +124,7 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	known := false
 	for _, a := range f.peersOf(n) {
 		if p := f.path(a.Addr()); p.MTU > 0 && (!known || p.MTU < mtu) {
-			known, mtu, bound = true, min(p.MTU, maxPacket), "the way to "+a.Addr().String()
+			known, mtu, bound = true, min(p.MTU, maxPacket), "the path to "+a.Addr().String()
 		}
 	}
 	addr, _ := f.underlay() // underlayMTU found it

@@ -9,13 +9,13 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// as says what the way to a host is, as if the kernel had.
+// as sets what the kernel says of the path to a host.
 func (h *host) as(to string, mtu int, err error) {
 	h.paths[netip.MustParseAddr(to)] = path{tunnel.Path{MTU: mtu, Link: "under"}, err}
 }
 
-// The ways to a network's peers say how long packets may be: of a new network, of its containers, of its ports.
-func TestMTUOfTheWay(t *testing.T) {
+// The paths to a network's peers say how long packets may be: of a new network, of its containers, of its ports.
+func TestMTUOfThePath(t *testing.T) {
 	h := newHost(t)
 	h.as("127.0.0.2", 1500, nil)
 	h.as("127.0.0.3", 1350, nil)
@@ -27,10 +27,10 @@ func TestMTUOfTheWay(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
-	create(wide(1, 1, "127.0.0.2", "127.0.0.3"), 1450, "MTU 1450: the way to 127.0.0.3 leaves room for 1300 at most, VXLAN takes the rest")
+	create(wide(1, 1, "127.0.0.2", "127.0.0.3"), 1450, "MTU 1450: the path to 127.0.0.3 leaves room for 1300 at most, VXLAN takes the rest")
 	six := wide(1, 1, "127.0.0.2", "127.0.0.4")
 	six.Pools = append(six.Pools, netip.MustParsePrefix("fd77::/64"))
-	create(six, 0, "the way to 127.0.0.4 leaves room for packets of 550 bytes")
+	create(six, 0, "the path to 127.0.0.4 leaves room for packets of 550 bytes")
 	h.mustNetwork(wide(1, 1, "127.0.0.2", "127.0.0.3"))
 	six.Peers = six.Peers[:1]
 	six.ID, six.VNI = netID(2), 2
@@ -62,7 +62,7 @@ func TestMTUOfTheWay(t *testing.T) {
 	}
 }
 
-// A peer that there is no way to is down wherever it is shown, and up when there is one.
+// An unreachable peer is down wherever it is shown, and up when it is reachable.
 func TestNoWay(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(wide(1, 1, "127.0.0.2"))
@@ -89,9 +89,9 @@ func TestNoWay(t *testing.T) {
 	h.linksChanged()
 	h.release()
 	if got := says(); got != [3]string{} {
-		t.Errorf("peers, ports and trace say %q when there is a way again", got)
+		t.Errorf("peers, ports and trace say %q when it is reachable again", got)
 	}
-	if h.log.count("there is a way to a peer again") != 1 {
+	if h.log.count("peer reachable again") != 1 {
 		t.Error("the log does not say so")
 	}
 }

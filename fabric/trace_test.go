@@ -66,7 +66,7 @@ func TestTrace(t *testing.T) {
 		t.Errorf("to a container: %+v", v)
 	}
 	if w := v.Egress[0]; w.Kind != "container" || w.Link == "" || w.MTU == 0 || w.Limit != w.MTU+18 || !w.GSO || !strings.Contains(w.Faults, "loss 2%") || v.In.Faults != "" || v.In.Link == "" {
-		t.Errorf("its way: %+v", w)
+		t.Errorf("its egress: %+v", w)
 	}
 	if s := v.step("source"); s.Found != "pinned" || s.Port != epID(1) || s.MAC != ep(1).MAC {
 		t.Errorf("its source: %+v", s)
@@ -85,7 +85,7 @@ func TestTrace(t *testing.T) {
 	for _, w := range v.Egress {
 		if w.Name == peer && (w.Kind != "remote" || w.Addr.Addr() != netip.MustParseAddr(peer) || w.Overhead != 50 ||
 			w.PathMTU != w.MTU+50 || w.Limit != w.MTU+14 || !w.GSO && w.GSOWhy == "") {
-			t.Errorf("the way to the peer: %+v", w)
+			t.Errorf("the egress to the peer: %+v", w)
 		}
 	}
 	if v = trace(epID(1), ep(2).MAC, far, 60); v.Verdict != "spoofed" || !v.Drop || v.step("source").Port != epID(2) {

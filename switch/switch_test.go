@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// plenty is the limit of a port whose way carries everything.
+// plenty is the limit of a port that takes everything.
 const plenty = 1 << 20
 
 var broadcast = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -60,10 +60,10 @@ func TestVerdicts(t *testing.T) {
 		{"to itself", "a", frame(mac(a), mac(a), 0), Hairpin, nil},
 		{"back to the remote host it came from", "up1", frame(mac(100), mac(far), 0), Hairpin, nil},
 		{"between remote hosts", "up2", frame(mac(100), mac(far), 0), Horizon, nil},
-		{"as long as the way", "a", sized(mac(a), mac(6), 0, 100), Forwarded, []string{"narrow"}},
-		{"one byte longer than the way", "a", sized(mac(a), mac(6), 0, 101), MTU, nil},
-		{"segments as long as the way", "a", super(mac(a), mac(6), 1000, 100-54), Forwarded, []string{"narrow"}},
-		{"segments longer than the way", "a", super(mac(a), mac(6), 1000, 100-53), MTU, nil},
+		{"as long as the limit", "a", sized(mac(a), mac(6), 0, 100), Forwarded, []string{"narrow"}},
+		{"one byte longer than the limit", "a", sized(mac(a), mac(6), 0, 101), MTU, nil},
+		{"segments as long as the limit", "a", super(mac(a), mac(6), 1000, 100-54), Forwarded, []string{"narrow"}},
+		{"segments longer than the limit", "a", super(mac(a), mac(6), 1000, 100-53), MTU, nil},
 		{"by a port that has left", "gone", frame(mac(100), mac(b), 0), Detached, nil},
 		{"runt by a port that has left", "gone", sized2(mac(a), mac(b), 13), Runt, nil},
 	} {
@@ -252,7 +252,7 @@ func TestEgressBatches(t *testing.T) {
 	}
 }
 
-// What a way out refuses counts as refused, and the frame is still forwarded.
+// What an egress port refuses counts as refused, and the frame is still forwarded.
 func TestRefused(t *testing.T) {
 	s := New(Config{})
 	in, _ := attach(s, "in", false)

@@ -39,7 +39,7 @@ var verdictTexts = [verdicts]struct {
 		"If that is wrong, `tapestry fdb` shows where the destination was learned; the entry goes when that address is silent"},
 	Horizon: {"horizon", "it came from a remote host and would go to one, which has it already",
 		"If this lasts, one of the hosts lacks a peer: `tapestry peers` on each"},
-	MTU: {"mtu", "too long for its way",
+	MTU: {"mtu", "too long for its path",
 		"Send smaller packets: a smaller MTU of the network (com.docker.network.driver.mtu), or a larger one of the underlay"},
 	Detached: {"detached", "it came by a port that is not up, or is being removed", "`tapestry ports` and the daemon's log say why"},
 	Fault:    {"fault", "lost on purpose, by tapestry fault", "`tapestry fault list` shows the fault"},

@@ -68,13 +68,13 @@ func TestDoctor(t *testing.T) {
 		a.ping(t, "c1", "10.80.2.10") // it disturbed nothing
 	})
 
-	t.Run("the way to a peer becomes narrow", func(t *testing.T) {
+	t.Run("the path to a peer becomes narrow", func(t *testing.T) {
 		a.in(t, "ip", "link", "set", "underlay", "mtu", "1400")
 		var code int
 		var lines []line
 		eventually(t, patience, func() error { // the daemon looks every 10 s
 			code, lines = a.doctor(t)
-			return finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the way to 192.0.2.2:4789 takes 1350", "ip link set underlay mtu 1500")
+			return finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the path to 192.0.2.2:4789 takes 1350", "ip link set underlay mtu 1500")
 		})
 		if code != 1 {
 			t.Errorf("exit %d, want 1", code)
@@ -86,7 +86,7 @@ func TestDoctor(t *testing.T) {
 		})
 	})
 
-	t.Run("the way to a peer swallows long datagrams", func(t *testing.T) {
+	t.Run("the path to a peer drops long datagrams", func(t *testing.T) {
 		rule := []string{"INPUT", "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1401:65535", "-j", "DROP"}
 		b.in(t, append([]string{"iptables", "-A"}, rule...)...)
 		eventually(t, patience, func() error { // what was just found good is not tested again

@@ -293,7 +293,7 @@ func TestOptions(t *testing.T) {
 	})
 
 	t.Run("the tunnel follows the host's address", func(t *testing.T) {
-		h.quiet(t, "tunnel lost its address", "no way to a peer")
+		h.quiet(t, "tunnel lost its address", "peer unreachable")
 		h.network(t, "wide", "-o", "tapestry.vni=82", "-o", "tapestry.peers=192.0.2.2")
 		change := func(old, new string) {
 			h.in(t, "sh", "-ec", "ip addr del $1/24 dev underlay; ip addr add $2/24 dev underlay; ip route replace default via 192.0.2.2", "sh", old, new)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestPaths: the way to each peer, as the kernel has it, says how long packets may be and whether they get there, to
+// TestPaths: the path to each peer, as the kernel has it, says how long packets may be and whether they get there, to
 // whoever asks. The VTEPs are addresses on lo, as hosts have them that route:
 //
 //	red ── a, 198.51.100.1 ──underlay── b, 198.51.100.2 ── blue
@@ -65,7 +65,7 @@ func TestPaths(t *testing.T) {
 		iperf(t, b, "blue", a, "red", "-c", "10.80.2.10", "--time", "1")
 		iperf(t, b, "blue", a, "red", "-c", "10.80.2.10", "--time", "1", "-R")
 		if said := a.dockerRefuses(t, "network", "create", "-d", a.driver(), "-o", "tapestry.vni=81", "-o", "tapestry.peers=198.51.100.2",
-			"-o", "com.docker.network.driver.mtu=1451", "bad"); !strings.Contains(said, "MTU 1451: the way to 198.51.100.2 leaves room for 1450 at most") {
+			"-o", "com.docker.network.driver.mtu=1451", "bad"); !strings.Contains(said, "MTU 1451: the path to 198.51.100.2 leaves room for 1450 at most") {
 			t.Errorf("the user reads: %s", said)
 		}
 		code, lines := a.doctor(t)
@@ -75,7 +75,7 @@ func TestPaths(t *testing.T) {
 		}
 	})
 
-	t.Run("a way that has become narrow", func(t *testing.T) {
+	t.Run("a path that has become narrow", func(t *testing.T) {
 		a.quiet(t)
 		b.quiet(t)
 		route := func(more ...string) {
@@ -97,14 +97,14 @@ func TestPaths(t *testing.T) {
 		a.traceSays(t, 1, "red "+b.exec(t, "blue", "cat", "/sys/class/net/eth0/address")+" --size 1301",
 			"path MTU 1350 less 50", "verdict      dropped (mtu)")
 		_, lines := a.doctor(t)
-		if err := finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the way to 198.51.100.2:4789 takes 1300", "driver.mtu=1300"); err != nil {
+		if err := finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the path to 198.51.100.2:4789 takes 1300", "driver.mtu=1300"); err != nil {
 			t.Error(err)
 		}
 		route()
 		peers(t, a, up)
 	})
 
-	noWay := func(t *testing.T, h *Host, container, to, why string) {
+	unreachable := func(t *testing.T, h *Host, container, to, why string) {
 		t.Helper()
 		peers(t, h, down(why))
 		h.traceSays(t, 1, container+" "+to, "it is lost, there is no way: "+why)
@@ -113,12 +113,12 @@ func TestPaths(t *testing.T) {
 			t.Errorf("exit %d, %v", code, err)
 		}
 	}
-	t.Run("no way, a link that is down", func(t *testing.T) {
-		a.quiet(t, "no way to a peer")
-		b.quiet(t, "no way to a peer")
+	t.Run("unreachable, a link that is down", func(t *testing.T) {
+		a.quiet(t, "peer unreachable")
+		b.quiet(t, "peer unreachable")
 		a.in(t, "ip", "link", "set", "underlay", "down")
-		noWay(t, a, "red", "10.80.2.10", "no route to 198.51.100.2")
-		noWay(t, b, "blue", "10.80.1.10", "link underlay has no carrier")
+		unreachable(t, a, "red", "10.80.2.10", "no route to 198.51.100.2")
+		unreachable(t, b, "blue", "10.80.1.10", "link underlay has no carrier")
 		a.in(t, "ip", "link", "set", "underlay", "up")
 		peers(t, b, up)
 		a.in(t, "ip", "route", "add", "198.51.100.2", "via", "192.0.2.2") // the kernel has forgotten it
@@ -129,10 +129,10 @@ func TestPaths(t *testing.T) {
 		})
 	})
 
-	t.Run("no way, a route that refuses", func(t *testing.T) {
-		a.quiet(t, "no way to a peer")
+	t.Run("unreachable, a route that refuses", func(t *testing.T) {
+		a.quiet(t, "peer unreachable")
 		a.in(t, "ip", "route", "replace", "unreachable", "198.51.100.2")
-		noWay(t, a, "red", "10.80.2.10", "the route to 198.51.100.2 is one that refuses")
+		unreachable(t, a, "red", "10.80.2.10", "the route to 198.51.100.2 is one that refuses")
 		a.in(t, "ip", "route", "del", "unreachable", "198.51.100.2")
 		a.in(t, "ip", "route", "replace", "198.51.100.2", "via", "192.0.2.2")
 		peers(t, a, up)

@@ -24,7 +24,7 @@ func tagged(t testing.TB, f *ether.Frame) *ether.Frame {
 	return &g
 }
 
-// TestLongestFrame: the longest frame that the way takes is the path's MTU less the outer IP, UDP and VXLAN headers, whatever is
+// TestLongestFrame: the longest frame that the path takes is the path's MTU less the outer IP, UDP and VXLAN headers, whatever is
 // in it. A VLAN tag takes four bytes of that, of each segment too.
 func TestLongestFrame(t *testing.T) {
 	const mtu = 1500

@@ -44,7 +44,7 @@ func add(t *testing.T, l netlink.Link, addrs ...string) {
 	}
 }
 
-// TestPath: how long packets may be is the route's word, wherever the address is, and why there is no way is said.
+// TestPath: how long packets may be is the route's word, wherever the address is, and why a host is unreachable is said.
 func TestPath(t *testing.T) {
 	host(t)
 	under, _ := underlay(t)

@@ -101,6 +101,9 @@ func (s *Summary) ipv6(p part) {
 // extensions goes through the IPv6 extension headers at p, the first of kind next (RFC 8200 §4). It gives what is
 // behind them and its protocol; behind the header of a later fragment no more are to be found. whole is false if p
 // ends among them.
+//
+// ether.LayersOf walks them too, for all who need to know where a header is. This walk is for what people read: it also goes
+// through AH, has no bound on the number of headers, tells which one is cut short, and keeps a fragment's ID and offset.
 func extensions(p part, next uint8) (rest part, proto uint8, frag *Frag, whole bool) {
 	for {
 		var n int

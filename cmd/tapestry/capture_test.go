@@ -21,7 +21,7 @@ func TestCaptureFile(t *testing.T) {
 	d := newCaptureDaemon(t, func(f *feed) {
 		f.ports()
 		f.packet(100, nil)
-		f.packet(100, func(p *pcapng.Packet) { p.Comment = "verdict=drop reason=mtu: too long for its way" })
+		f.packet(100, func(p *pcapng.Packet) { p.Comment = "verdict=drop reason=mtu: too long for its path" })
 		f.packet(100, func(p *pcapng.Packet) {
 			p.Drops, p.Comment = 2, "verdict=forwarded out="+fake.WebID+" fault=delay: on purpose"
 		})

@@ -92,7 +92,7 @@ func TestRecorderDump(t *testing.T) {
 		t.Errorf("%d interfaces, %d packets on the standard output", interfaces, packets)
 	}
 	r = dump()
-	if lines := strings.Split(r.out, "\n"); len(lines) != 6 || !strings.Contains(lines[3], "web → 10.80.2.9") || !strings.Contains(lines[3], "DROP mtu: too long for its way") {
+	if lines := strings.Split(r.out, "\n"); len(lines) != 6 || !strings.Contains(lines[3], "web → 10.80.2.9") || !strings.Contains(lines[3], "DROP mtu: too long for its path") {
 		t.Errorf("lines are\n%s", r.out)
 	}
 	e.breaksOff = true

@@ -139,7 +139,7 @@ verdict      forwarded to db`
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.Failure,
 			[]string{"length       42 bytes are too long, the way takes 40", "way          192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
-				"tunnel       down: no route", "verdict      dropped (mtu): too long for its way", "the frame would be dropped: mtu"}},
+				"tunnel       down: no route", "verdict      dropped (mtu): too long for its path", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exit.OK,
 			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
