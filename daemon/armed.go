@@ -12,21 +12,22 @@ import (
 )
 
 // A container that was started with tapestry.capture has a capture from its first frame on, in memory and without a
-// reader: it is armed. It ends with the container, and what it has is kept for a reader for a while. Who reads it takes it
-// over: from then on it is a capture like any other.
+// reader: the capture is armed. When the container ends it takes no more frames, and those that it has are kept for a reader for
+// a while. Once a reader has attached, it is a capture like any other.
 
 const (
-	maxArmed   = 16        // at once, armed or kept
-	keepArmed  = time.Hour // after the container's end
+	maxArmed   = 16        // captures without a reader at once, armed or kept
+	keepArmed  = time.Hour // how long one is kept after the container's end
 	everyFrame = "all"     // instead of a filter: every frame
 )
 
-// Arm begins the capture of an endpoint that is about to come.
+// Arm starts the capture of an endpoint that is about to be created. The error says what is wrong with the filter, or what limit
+// is reached.
 func (l Observer) Arm(network, endpoint, filter string) error {
 	return l.Captures.arm(network, endpoint, filter)
 }
 
-// Disarm ends it with the endpoint; there may be none.
+// Disarm ends the capture of an endpoint that is gone, if it has one.
 func (l Observer) Disarm(endpoint string) { l.Captures.disarm(endpoint) }
 
 func (c *Captures) arm(network, endpoint, expr string) error {
@@ -40,7 +41,7 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 	}
 	var err error
 	if a.match, err = compileFilter(&a.Filter); err != nil {
-		return cmp.Or(errors.Unwrap(err), err) // the filter has been said
+		return cmp.Or(errors.Unwrap(err), err) // without the filter, which the caller's error repeats
 	}
 	a.targets = parseTargets(&a.Targets)
 	c.disarm(endpoint)
@@ -49,7 +50,7 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 	return err
 }
 
-// armed gives the captures without a reader that there are, oldest first. It needs the lock.
+// armed returns the captures without a reader, oldest first. The caller holds c.mu.
 func (c *Captures) armed() (all []*session) {
 	for _, s := range c.all {
 		if s.awaitsReader() {
@@ -66,7 +67,7 @@ func (s *session) awaitsReader() bool {
 	return s.lasted.Load() == 0 && (state == "armed" || state == "kept")
 }
 
-// dropKept drops what was kept long enough, and the oldest of it if the next one would be too many.
+// dropKept ends kept captures: those that were kept for keepArmed, and the oldest ones while there is no room for another.
 func (c *Captures) dropKept() {
 	c.mu.Lock()
 	var gone []*session
@@ -75,7 +76,7 @@ func (c *Captures) dropKept() {
 		old := time.Since(time.Unix(0, s.detachedAt.Load())) > keepArmed
 		if *s.state.Load() == "kept" && (old || len(left)-len(gone) >= maxArmed) {
 			gone = append(gone, s)
-			s.stop("stopped") // so nobody takes it any more
+			s.stop("stopped") // so that no reader attaches any more
 		}
 	}
 	c.mu.Unlock()
@@ -84,7 +85,7 @@ func (c *Captures) dropKept() {
 	}
 }
 
-// cancel ends a capture by hand.
+// cancel ends a capture because a user asked for it.
 func (c *Captures) cancel(s *session) {
 	c.mu.Lock()
 	waits := c.all[s.id] == s && s.awaitsReader()
@@ -121,7 +122,7 @@ func (c *Captures) disarm(endpoint string) {
 	}
 }
 
-// attach gives a capture without a reader to one: from its first frame on.
+// attach makes a session for the first reader of an armed or kept capture. The reader gets all frames from the first one on.
 func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, error) {
 	c.dropKept()
 	c.mu.Lock()

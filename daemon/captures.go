@@ -19,27 +19,27 @@ import (
 )
 
 const (
-	maxCaptures = 32          // at once
-	maxRings    = 1 << 30     // bytes of memory for all of them
+	maxCaptures = 32          // that run at once
+	maxRings    = 1 << 30     // bytes of memory for the rings of all captures
 	maxAddrs    = 1024        // addresses in a filter's names
-	keepEnded   = time.Minute // a capture's counts after its end,
-	maxEnded    = 64          // but not of more captures
+	keepEnded   = time.Minute // how long the counts of a capture are kept after its end
+	maxEnded    = 64          // of how many captures they are kept at most
 )
 
-// Captures are the captures that run, the daemon's end of them.
+// Captures are the captures that run, as the daemon's API serves them.
 type Captures struct {
 	Hub      *capture.Hub
 	version  string // of this binary, for the files
 	Recorder *capture.Recorder
 	log      *slog.Logger
-	ending   <-chan struct{} // closed when the daemon is about to end
+	ending   <-chan struct{} // closed when the daemon begins to end
 
 	mu   sync.Mutex
-	last int                 // the id given last; guarded by mu
+	last int                 // the latest id; guarded by mu
 	all  map[string]*session // by id; guarded by mu
 }
 
-// NewCaptures makes the captures of a hub, none yet. They end when ending is closed.
+// NewCaptures makes the captures of a hub; none runs yet. They end when ending is closed.
 func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-chan struct{}) *Captures {
 	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
 }
@@ -84,7 +84,7 @@ func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
 		}
 		c.Close(s, err)
 		if err != nil {
-			panic(http.ErrAbortHandler) // the stream has no end: its reader is told
+			panic(http.ErrAbortHandler) // cuts the stream off, so that its reader sees that it is not complete
 		}
 	}()
 	err = c.run(w, r, s)
@@ -113,7 +113,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 	var err error
 	snap := ask.Snap
 	if ask.encode.Mode == capture.Segment || ask.encode.View != capture.Inner {
-		snap = 0 // what is to be cut must be whole; the stream keeps the first bytes of each piece
+		snap = 0 // a super-frame can be cut only if it is whole; the encoder then keeps the first bytes of each segment
 	}
 	if s.sink, err = c.Hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
 		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
@@ -125,7 +125,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 	return s, nil
 }
 
-// forget drops captures that have ended, but the latest ones for a while. It needs the lock.
+// forget removes captures that have ended, but keeps the latest ones for a while. The caller holds c.mu.
 func (c *Captures) forget() {
 	var ended []*session
 	for id, s := range c.all {
@@ -143,13 +143,13 @@ func (c *Captures) forget() {
 	}
 }
 
-// ringOf is the memory that a capture asks for.
+// ringOf is the size in bytes of the ring that a capture asks for.
 func ringOf(a *captureSpec) int { return cmp.Or(a.Ring, capture.DefaultRing) }
 
-// run streams until the capture ends, for whatever reason.
+// run streams the capture to w until it ends, for whatever reason.
 func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
 	conn := http.NewResponseController(w)
-	_ = conn.SetReadDeadline(time.Time{}) // the server's is for the request, which has been read
+	_ = conn.SetReadDeadline(time.Time{}) // the server's deadline was for the request, which has been read
 	w.Header().Set(api.CaptureIDHeader, s.id)
 	out := c.newOutput(w, conn, &s.spec.CaptureRequest)
 	stream := c.Hub.NewEncoder(out.Writer, s.spec.encode, s.sink.Selects)
@@ -164,7 +164,7 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		defer t.Stop()
 		end = t.C
 	}
-	// A reader that is stuck holds a Write, which nothing but a deadline ends.
+	// If the reader is stuck, so is a Write to it, which only a deadline ends.
 	watch, stopWatch := context.WithCancel(context.Background())
 	defer stopWatch()
 	go func() {
@@ -188,15 +188,15 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	err := out.flush()
-	told := uint64(0)
+	reported := uint64(0) // lost frames
 	for running := true; running && err == nil; {
 		busy := false
 		select {
 		case <-s.sink.Ready():
 			busy = true
 		case <-tick.C:
-			if lost := s.sink.Stats().Dropped; lost != told {
-				told = lost
+			if lost := s.sink.Stats().Dropped; lost != reported {
+				reported = lost
 				err = stream.Statistics(s.sink.TrailingDrops())
 			}
 		case <-s.done:
@@ -215,7 +215,7 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 		}
 		s.packets.Store(stream.Packets)
 		s.bytes.Store(out.Size())
-		if n > 16 { // many come: let them, rather than be woken for each
+		if n > 16 { // many frames come: collect some, rather than be woken for each
 			time.Sleep(2 * time.Millisecond)
 		}
 	}
@@ -230,7 +230,7 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	return err
 }
 
-// pump writes what there is, up to the limits.
+// pump writes the frames that are in the ring, up to the capture's limits, and returns how many it read.
 func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
 	most := s.spec.Bytes
 	if most == 0 {
@@ -259,7 +259,7 @@ func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int
 	return n, err
 }
 
-// Close ends a capture with the error that ended its stream, nil if none, frees its memory, and logs who captured what.
+// Close ends a capture, frees its memory, and logs who captured what. err is what ended its stream; nil: it is complete.
 func (c *Captures) Close(s *session, err error) {
 	s.sink.Close()
 	s.stop("stopped")
@@ -271,7 +271,7 @@ func (c *Captures) Close(s *session, err error) {
 		broke = "failed"
 		c.log.Error("capture failed", "capture", s.id, "err", err)
 	}
-	if broke != "" { // whatever was to end it, its reader has not got all
+	if broke != "" { // whatever else ended it: its reader did not get everything
 		s.state.Store(&broke)
 	}
 	s.lasted.Store(int64(max(1, time.Since(s.began))))
@@ -285,7 +285,7 @@ func (c *Captures) Close(s *session, err error) {
 
 func (c *Captures) list(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, c.Running()) }
 
-// Running gives the counts of the captures that run, in the order in which they began.
+// Running returns the counts of the captures that run, oldest first.
 func (c *Captures) Running() []api.CaptureStats {
 	c.dropKept()
 	c.mu.Lock()
@@ -300,7 +300,7 @@ func (c *Captures) Running() []api.CaptureStats {
 	return all
 }
 
-// withCapture answers about one capture.
+// withCapture is a handler of requests about one capture, which the path names by its id.
 func (c *Captures) withCapture(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
@@ -353,5 +353,5 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 	reply(w, http.StatusOK, struct{}{})
 }
 
-// errUnread is that nobody reads any more.
+// errReaderGone is returned when nobody reads the stream any more.
 var errReaderGone = errors.New("the reader is gone")

@@ -22,29 +22,29 @@ const (
 	eventsSeldom = 5 * time.Second        // but not longer
 )
 
-// Follower is a running capture that keeps up with Docker. One goroutine of it hears Docker's events, one asks Docker
-// and tells the daemon; both end with the context, or when Next has given an error.
+// Follower is a running capture that keeps up with Docker. One of its goroutines reads Docker's events, another asks Docker
+// and tells the daemon; both end with the context, or when Next has returned an error.
 //
-// A container's endpoint is another one each time that it is started, and the daemon hears of the endpoint before
-// Docker shows whose it is. So with containers among the targets the daemon streams the frames of every new port, and
-// Next judges them; see hold.go.
+// A container has another endpoint each time it is started, and the daemon knows the endpoint before Docker says which
+// container has it. So if containers are among the targets, the daemon streams the frames of every new port, and Next judges
+// them; see hold.go.
 type Follower struct {
 	s      running
 	n      *Names
 	t      *Targets
 	expr   string
-	judges bool // the daemon streams new ports that may not be wanted
-	holds  bool // there is a Docker that says what new ports are called
+	judges bool // the daemon streams new ports that may not be targets
+	holds  bool // Docker answers, and so will name new ports
 	ctx    context.Context
 	stop   context.CancelFunc
-	kick   chan struct{} // holds a token when Docker is to be asked
+	kick   chan struct{} // holds a token when Docker must be asked
 	holdQueue
 
 	mu       sync.Mutex
 	ports    []*seenPort          // by Interface of the stream; guarded by mu, as are those below
-	flooded  map[string]*seenPort // by network: the port that a flooded frame is wanted for, if for any
-	stale    map[string]bool      // networks that Docker is to be asked about
-	allStale bool
+	flooded  map[string]*seenPort // by network: the port with the highest judgement, which counts for a flooded frame
+	stale    map[string]bool      // networks that Docker must be asked about again
+	allStale bool                 // Docker must be asked about everything again
 
 	// What the daemon was told last. Only run uses them.
 	asked  api.Targets
@@ -57,18 +57,18 @@ type running interface {
 	Change(context.Context, api.CaptureChange) error
 }
 
-// A seenPort is a port of which the stream has told.
+// A seenPort is a port that the stream has announced. Follower.mu guards judgement; the other fields do not change, but for index.
 type seenPort struct {
 	about *pcapng.Interface
 	port  capture.Port
 	ours  bool      // port is known
-	came  time.Time // when the stream told of it
+	came  time.Time // when the stream announced it
 	judgement
-	index int // as an Interface that Next has returned; -1: not yet. Only Next uses it.
+	index int // its number as an Interface that Next has returned; -1: not yet. Only the goroutine that calls Next uses it
 }
 
-// Follow gives the blocks of a capture of t with the filter expr, as asked for with t.Request and n.filter, and keeps
-// it right until ctx ends. A request with Targets.New must have Detail.
+// Follow returns the Follower of a capture of t with the filter expr, which was requested with t.Request and n.filter. It keeps
+// the daemon's targets and filter up to date until ctx ends. A request with Targets.New must have Detail.
 func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
 	f := newFollower(ctx, s, n, t, expr)
 	if n.engine.Answered {
@@ -86,7 +86,7 @@ func newFollower(ctx context.Context, s running, n *Names, t *Targets, expr stri
 	return f
 }
 
-// filter is what to ask of the daemon for an expression: with the addresses of the names in it.
+// filter is what to request of the daemon for an expression: with the addresses of the names in it.
 func (n *Names) filter(expr string) (api.Filter, error) {
 	_, want, err := CompileFilter(expr, n.Host)
 	return want, err
@@ -100,8 +100,8 @@ func notify(c chan struct{}) {
 	}
 }
 
-// watchEvents reads Docker's events for as long as it can. When it begins anew, something may have been missed. A Docker that
-// tells no events is asked for everything instead, now and then.
+// watchEvents reads Docker's events until the context ends. Each time it starts to read, everything is marked as stale, for
+// events may have been missed. So a Docker that gives no events is asked for everything now and then.
 func (f *Follower) watchEvents() {
 	pause := eventsAgain
 	for f.ctx.Err() == nil {
@@ -141,7 +141,7 @@ func (f *Follower) readEvents(events io.ReadCloser) {
 	}
 }
 
-// markStale has Docker asked again about a network, or about everything ("").
+// markStale makes run ask Docker again about a network, or about everything ("").
 func (f *Follower) markStale(network string) {
 	f.mu.Lock()
 	if network == "" {
@@ -153,7 +153,7 @@ func (f *Follower) markStale(network string) {
 	notify(f.kick)
 }
 
-// run asks Docker when there is a reason to, and tells the daemon what follows from it.
+// run asks Docker when something is stale, and tells the daemon what has changed by that.
 func (f *Follower) run() {
 	var again <-chan time.Time
 	for {
@@ -175,7 +175,7 @@ func (f *Follower) run() {
 	}
 }
 
-// refreshStale asks and tells once. It says after what time the next one is due though nothing happens; 0: none is.
+// refreshStale asks Docker and tells the daemon once. It returns when that is due again even if nothing happens; 0: not at all.
 func (f *Follower) refreshStale() (again time.Duration) {
 	f.mu.Lock()
 	all, stale := f.allStale, f.stale
@@ -207,12 +207,12 @@ func (f *Follower) refreshStale() (again time.Duration) {
 	return again
 }
 
-// unnamed tells whether a port is a container's, and Docker has not said of which.
+// unnamed tells whether a port is a container's, and Docker has not said which container's.
 func (f *Follower) unnamed(p *seenPort) bool {
 	return p.ours && !p.port.Remote && !p.port.HostPort && f.n.now.Load().endpoints[p.port.Name].container == ""
 }
 
-// evaluate judges the ports by what is known now. It gives what the daemon should look at.
+// evaluate judges the ports by what is known now. It returns the targets that the daemon should capture.
 func (f *Follower) evaluate() (want api.Targets) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -228,7 +228,7 @@ func (f *Follower) evaluate() (want api.Targets) {
 	return want
 }
 
-// tell has the daemon look at what is wanted now, if it may not do so yet or looks at more.
+// tell gives the daemon other targets if it may lack one or captures more than is wanted, and the filter if addresses in it have changed.
 func (f *Follower) tell(want api.Targets) error {
 	var what api.CaptureChange
 	if f.judges && (f.lacks(want) || f.surplus()) {
@@ -257,7 +257,7 @@ func (f *Follower) lacks(want api.Targets) bool {
 	return slices.ContainsFunc(want.Endpoints, func(id string) bool { return !slices.Contains(f.asked.Endpoints, id) })
 }
 
-// surplus tells whether the daemon looks at a new port that is not wanted.
+// surplus tells whether the daemon captures a new port that is not wanted.
 func (f *Follower) surplus() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -288,20 +288,20 @@ func (f *Follower) judge(p *seenPort) judgement {
 	if !p.ours {
 		return wanted
 	}
-	verdict, age := wanted, time.Since(p.came)
+	j, age := wanted, time.Since(p.came)
 	if f.judges {
-		verdict = f.t.judge(&p.port)
+		j = f.t.judge(&p.port)
 	}
 	switch {
-	case verdict == unknown && age >= newPortWait:
+	case j == unknown && age >= newPortWait:
 		return unwanted // docker run has failed
-	case verdict == wanted && age < orderWait && f.unnamed(p):
+	case j == wanted && age < orderWait && f.unnamed(p):
 		return nameless
 	}
-	return verdict
+	return j
 }
 
-// addPort takes a port that the stream tells of, and has its name asked for.
+// addPort adds a port that the stream announces, and has Docker asked for its name.
 func (f *Follower) addPort(i *pcapng.Interface) {
 	p := &seenPort{about: i, came: time.Now(), index: -1}
 	p.port, p.ours = capture.ReadPort(i)

@@ -10,35 +10,35 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// The frames of a new port are held until Docker has said whose it is. One that is wanted anyway waits for its name: in a
-// file that stands before the first frame, for good. What comes behind them is held as well, so that all leaves in the
-// order of time. That is for orderWait at most, and for queueBytes: when Docker takes longer, the other frames go ahead.
-// Those of a port that is wanted anyway go then, too, without a name; others, if they turn out to be wanted, come late and
-// out of order, since an order can be restored and a frame that was thrown away cannot. newPortWait and heldBytes are the
-// end: then they are discarded.
+// The frames of a new port are held until Docker has said which container has it. The frames of a port that is a target in any
+// case wait for the container's name only, since in a file the name stands before the first frame and cannot be changed later.
+// What comes after a held frame is held too, so that Next returns packets in the order of time. A frame is held for orderWait
+// at most, and only as long as all of them take no more than queueBytes. After that the other frames go ahead: those of a port that
+// is a target in any case without a name; those of an unknown port only when Docker has answered, late and out of order, since an
+// order can be restored and a discarded frame cannot. After newPortWait, or beyond heldBytes, they are discarded.
 const (
 	orderWait  = 2 * time.Second
 	queueBytes = 64 << 20 // of all that is held
 	heldBytes  = 16 << 20 // of frames that may be wanted
 )
 
-// holdQueue is what Next has not returned yet. All but the first four are only Next's.
+// holdQueue is what Next has not returned yet. Only the goroutine that calls Next uses the fields below the first four.
 type holdQueue struct {
 	news      chan struct{} // holds a token when judgements have changed
-	judged    atomic.Bool   // judgements have changed since Next last looked
+	judged    atomic.Bool   // judgements have changed since Next last checked
 	held      atomic.Uint64
 	discarded atomic.Uint64
 
-	queue   []heldBlock  // in order, from the first packet on that is not judged
-	late    []heldBlock  // packets that are not judged and no longer in the way
-	bytes   int          // of both
-	unsure  int          // bytes of these, of packets that were not judged when they came
-	later   pcapng.Block // whose Interface was returned before it
-	told    int          // Interfaces that were returned
-	fresh   bool         // there may be one that is to be
-	reading chan arrival // the next of the stream, if somebody reads it
-	ended   error
-	verdict []byte
+	queue    []heldBlock  // in order; the first one is a packet that is not judged yet
+	late     []heldBlock  // packets that are not judged yet, and that others have overtaken
+	bytes    int          // in queue and late
+	unsure   int          // those of them in packets that were not judged when they came
+	pending  pcapng.Block // to be returned next: its Interface had to be returned before it
+	returned int          // Interfaces that Next has returned
+	fresh    bool         // there may be an Interface to return
+	reading  chan arrival // receives the stream's next block; nil: nobody reads the stream
+	ended    error        // how the stream ended
+	detail   []byte       // the encoded capture.Detail of the packet that was returned last
 }
 
 type heldBlock struct {
@@ -52,16 +52,16 @@ type arrival struct {
 	err   error
 }
 
-// Held is how many packets wait to be judged, or behind one that does. All packets that the daemon has written are
+// Held is how many packets wait to be judged, or behind one that does. Each packet that the daemon has written is
 // returned, held or discarded.
 func (f *Follower) Held() uint64 { return f.held.Load() }
 
-// Discarded is how many packets were not wanted, or came from a port of which Docker said too late whose it is.
+// Discarded is how many packets were not wanted, or came from a port of which Docker said too late which container has it.
 func (f *Follower) Discarded() uint64 { return f.discarded.Load() }
 
-// Next gives the next block, lent until the next call, as the stream's Next does. It gives only what is of the targets:
-// an Interface is returned if it is a target, or when a packet came or left by it, and an Interface in Packet, Stats and
-// capture.Detail counts those that were returned.
+// Next returns the next block, lent until the next call, as the stream's Next does. It returns only what concerns the targets:
+// an Interface if it is a target, or before the first packet that came or left by it. The numbers of Interfaces in Packet, Stats
+// and capture.Detail count those that were returned.
 func (f *Follower) Next() (pcapng.Block, error) {
 	b, err := f.next()
 	if err != nil {
@@ -78,8 +78,8 @@ func (f *Follower) next() (pcapng.Block, error) {
 		}
 		return b, err
 	}
-	if b := f.later; b != nil {
-		f.later = nil
+	if b := f.pending; b != nil {
+		f.pending = nil
 		return f.renumber(b), nil
 	}
 	for {
@@ -110,7 +110,7 @@ func (f *Follower) next() (pcapng.Block, error) {
 	}
 }
 
-// await gives the next block of the stream, or nil when something that is held may go on.
+// await returns the next block of the stream, or nil when something that is held may be returned.
 func (f *Follower) await() (pcapng.Block, error) {
 	holds := len(f.queue)+len(f.late) > 0
 	if !holds && f.reading == nil {
@@ -126,7 +126,7 @@ func (f *Follower) await() (pcapng.Block, error) {
 	}
 	var overdue <-chan time.Time
 	if len(f.queue) > 0 {
-		_, by := f.verdictOn(f.queue[0].block)
+		_, by := f.judgeBlock(f.queue[0].block)
 		overdue = time.After(time.Until(by.came.Add(orderWait)))
 	}
 	done := f.ctx.Done()
@@ -144,17 +144,17 @@ func (f *Follower) await() (pcapng.Block, error) {
 	return nil, nil
 }
 
-// passes tells whether a block that has just come is to be shown now. If not it was discarded, or is held.
+// passes tells whether a block that has just come is to be returned now. If not, it was discarded or is held.
 func (f *Follower) passes(b pcapng.Block) bool {
-	verdict, _ := f.verdictOn(b)
-	if verdict == unwanted {
+	j, _ := f.judgeBlock(b)
+	if j == unwanted {
 		f.discard(b)
 		return false
 	}
-	if verdict == wanted && len(f.queue) == 0 {
+	if j == wanted && len(f.queue) == 0 {
 		return true
 	}
-	h := heldBlock{block: b, unsure: verdict == unknown}
+	h := heldBlock{block: b, unsure: j == unknown}
 	if p, ok := b.(*pcapng.Packet); ok {
 		h.size = len(p.Data) + 256
 		if h.unsure && f.unsure+h.size > heldBytes {
@@ -171,7 +171,7 @@ func (f *Follower) passes(b pcapng.Block) bool {
 	return false
 }
 
-// count adds to the bytes that are held, or with -1 takes away.
+// count adds a block's bytes to those that are held, or with sign -1 subtracts them.
 func (f *Follower) count(h heldBlock, sign int) {
 	f.bytes += sign * h.size
 	if h.unsure {
@@ -179,23 +179,23 @@ func (f *Follower) count(h heldBlock, sign int) {
 	}
 }
 
-// take gives the next held block that is to be shown now, or nil.
+// take removes and returns the next held block that is to be returned now; nil: none.
 func (f *Follower) take() pcapng.Block {
 	for len(f.queue) > 0 {
 		h := f.queue[0]
-		verdict, by := f.verdictOn(h.block)
-		over := f.ctx.Err() != nil // nobody will judge any more
-		if (verdict == unknown || verdict == nameless) && !over && f.bytes <= queueBytes && time.Since(by.came) < orderWait {
+		j, by := f.judgeBlock(h.block)
+		over := f.ctx.Err() != nil // no judgement will change any more
+		if (j == unknown || j == nameless) && !over && f.bytes <= queueBytes && time.Since(by.came) < orderWait {
 			return nil
 		}
 		f.queue[0] = heldBlock{}
 		f.queue = f.queue[1:]
-		if verdict == unknown && !over && f.ended == nil {
+		if j == unknown && !over && f.ended == nil {
 			f.late = append(f.late, h)
 			continue
 		}
 		f.release(h)
-		if verdict >= nameless {
+		if j >= nameless {
 			return h.block
 		}
 		f.discard(h.block)
@@ -224,23 +224,23 @@ func (f *Follower) discard(b pcapng.Block) {
 	}
 }
 
-// releaseLate puts late packets that are judged now before all others.
+// releaseLate puts the late packets that have been judged since at the head of the queue.
 func (f *Follower) releaseLate() {
-	var decided, still []heldBlock
+	var judged, late []heldBlock
 	for _, h := range f.late {
-		if verdict, _ := f.verdictOn(h.block); verdict == unknown {
-			still = append(still, h)
+		if j, _ := f.judgeBlock(h.block); j == unknown {
+			late = append(late, h)
 		} else {
-			decided = append(decided, h)
+			judged = append(judged, h)
 		}
 	}
-	if decided != nil {
-		f.late, f.queue = still, append(decided, f.queue...)
+	if judged != nil {
+		f.late, f.queue = late, append(judged, f.queue...)
 	}
 }
 
-// verdictOn judges a block by the ports that it concerns. If the verdict is unknown, by is the port that it depends on.
-func (f *Follower) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
+// judgeBlock judges a block by the ports that it concerns. If the judgement is unknown, by is the port that it depends on.
+func (f *Follower) judgeBlock(b pcapng.Block) (j judgement, by *seenPort) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch b := b.(type) {
@@ -269,7 +269,7 @@ func (f *Follower) verdictOn(b pcapng.Block) (verdict judgement, by *seenPort) {
 	return wanted, nil
 }
 
-// unannounced gives the Interface of a target that was not returned yet, or nil.
+// unannounced returns the Interface of a target that was not returned yet; nil: none.
 func (f *Follower) unannounced() pcapng.Block {
 	if !f.fresh {
 		return nil
@@ -286,31 +286,31 @@ func (f *Follower) unannounced() pcapng.Block {
 }
 
 func (f *Follower) announce(p *seenPort) pcapng.Block {
-	p.index = f.told
-	f.told++
+	p.index = f.returned
+	f.returned++
 	return p.about
 }
 
-// renumber gives a block with the Interfaces counted as Next counts them, or first the Interface that it has.
+// renumber returns a block with Interfaces numbered as Next counts them; or the Interface that must be returned before it.
 func (f *Follower) renumber(b pcapng.Block) pcapng.Block {
 	switch x := b.(type) {
 	case *pcapng.Packet:
 		p := f.ports[x.Interface]
 		if p.index < 0 {
-			f.later = b
+			f.pending = b
 			return f.announce(p)
 		}
 		d, ok := capture.ReadDetail(x)
 		out, in := f.renumbered(d.Out), f.renumbered(d.In)
 		if out < 0 && uint(d.Out) < uint(len(f.ports)) {
-			f.later = b
+			f.pending = b
 			return f.announce(f.ports[d.Out])
 		}
 		x.Interface = p.index
 		if ok && (out != d.Out || in != d.In) {
 			d.Out, d.In = out, in
-			f.verdict = d.AppendTo(f.verdict[:0])
-			x.Verdict = f.verdict
+			f.detail = d.AppendTo(f.detail[:0])
+			x.Verdict = f.detail
 		}
 	case *pcapng.Stats:
 		x.Interface = f.ports[x.Interface].index
@@ -318,7 +318,7 @@ func (f *Follower) renumber(b pcapng.Block) pcapng.Block {
 	return b
 }
 
-// renumbered gives an Interface of the daemon's as Next counts them, -1 if it was not returned.
+// renumbered returns the number that Next gave the daemon's Interface i; -1: it was not returned.
 func (f *Follower) renumbered(i int) int {
 	if i < 0 || i >= len(f.ports) {
 		return -1

@@ -20,14 +20,14 @@ import (
 // containerName is what Docker allows as one.
 var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// A resolver finds what words name. What only some words need is asked once.
+// A resolver finds what words name. What only some words need is asked for when the first one needs it.
 type resolver struct {
 	c        *client.Client
 	n        *Names
 	d        *snapshot
 	include  Include
-	networks []api.Network
-	peers    []string // hosts
+	networks []api.Network // the daemon's; nil: not asked for yet
+	peers    []string      // addresses without port, sorted; nil: not asked for yet
 }
 
 func (l *resolver) add(ctx context.Context, t *Targets, word string) error {
@@ -104,8 +104,8 @@ func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 	return exit.Errorf(exit.NoTarget, "no peer %q, there are: %s", host, firstFew(l.peers))
 }
 
-// container takes, in this order: a container's name, a whole endpoint id, the beginning of a container's or an
-// endpoint's id.
+// container adds the container that word names; in this order word is: a container's name, a whole endpoint id, the beginning of
+// a container's or an endpoint's id.
 func (l *resolver) container(ctx context.Context, t *Targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
 	if ends := l.d.endpointIDs(func(_ string, e endpointInfo) bool { return e.name == name }); len(ends) > 0 {
@@ -144,7 +144,8 @@ func (l *resolver) container(ctx context.Context, t *Targets, word string) error
 	return l.notFound(ctx, word, "")
 }
 
-// shared takes the container whose network another shares. It is known by its id: one that gets its name later is another.
+// shared adds the container whose network namespace another one shares. It is kept by its id, not by its name, which another
+// container may get later.
 func (l *resolver) shared(ctx context.Context, t *Targets, owner *containerInfo, shares string) error {
 	ends := l.d.endpointIDs(func(_ string, e endpointInfo) bool { return e.container == owner.ID })
 	if len(ends) > 0 || l.include == Awaited {
@@ -156,7 +157,7 @@ func (l *resolver) shared(ctx context.Context, t *Targets, owner *containerInfo,
 	return nil
 }
 
-// recordCreated learns when the containers that are targets were made: what had their addresses before that was another.
+// recordCreated asks Docker when the containers that are targets were created: before that, others had their addresses.
 func (l *resolver) recordCreated(ctx context.Context, t *Targets) {
 	known := make(map[string]int64)
 	for id, e := range l.d.endpoints {
@@ -174,10 +175,10 @@ func (l *resolver) recordCreated(ctx context.Context, t *Targets) {
 	}
 }
 
-// isID tells whether a word can be the beginning of an id: a whole one may be of another form.
+// isID tells whether a word can be the beginning of an id. (A whole id may have another form.)
 func isID(word string) bool { return len(word) >= 4 && strings.Trim(word, "0123456789abcdef") == "" }
 
-// byID looks for what has an id that is word, or begins so.
+// byID adds the endpoint or container whose id is word, or begins with it. found is false if there is none.
 func (l *resolver) byID(t *Targets, word string) (found bool, err error) {
 	containers, ends := make(map[string]bool), make(map[string]bool)
 	var choices []string
@@ -209,7 +210,8 @@ func (l *resolver) byID(t *Targets, word string) (found bool, err error) {
 	return len(choices) == 1, nil
 }
 
-// withoutPort takes a container whose port Docker does not show: a stopped one is told by its network namespace, if that may be.
+// withoutPort adds a container for which Docker shows no port. If l.include allows a stopped one, it is found by its network
+// namespace; else the error says what state the container is in.
 func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo) (err error) {
 	name, sandbox := x.name(), api.SandboxName(x.NetworkSettings.SandboxKey)
 	on := slices.Sorted(maps.Keys(x.NetworkSettings.Networks))
@@ -221,10 +223,10 @@ func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo
 		_, ours := l.d.networks[id]
 		return ours
 	})
-	has := sandbox != "" || !x.State.StartedAt.IsZero() // a past
-	did := ""
-	if has {
-		did = "; what it did: tapestry recorder dump " + name
+	hasRun := sandbox != "" || !x.State.StartedAt.IsZero()
+	hint := ""
+	if hasRun {
+		hint = "; what it did: tapestry recorder dump " + name
 	}
 	switch {
 	case len(on) == 0:
@@ -233,7 +235,7 @@ func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo
 		return exit.Errorf(exit.NoTarget, "container %s is on no network of this daemon, it has: %s", name, strings.Join(on, ", "))
 	case x.State.Running && !x.State.Restarting:
 		return exit.Errorf(exit.Failure, "container %s is on %s, but Docker does not tell yet as what: try again", name, on[ours])
-	case l.include == Stopped && !has:
+	case l.include == Stopped && !hasRun:
 		return exit.Errorf(exit.NoTarget, "container %s has never run", name)
 	case l.include == Stopped:
 		if sandbox == "" {
@@ -245,15 +247,15 @@ func (l *resolver) withoutPort(ctx context.Context, t *Targets, x *containerInfo
 		t.created[sandbox], l.n.asked[name] = x.Created.UnixNano(), x.Created.UnixNano()
 		return nil
 	case x.State.Restarting:
-		return exit.Errorf(exit.NoTarget, "container %s ended and waits to be started again: await its first frame with --wait%s", name, did)
+		return exit.Errorf(exit.NoTarget, "container %s ended and waits to be started again: await its first frame with --wait%s", name, hint)
 	}
-	return exit.Errorf(exit.NoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, did)
+	return exit.Errorf(exit.NoTarget, "container %s does not run: start it, or await its first frame with --wait%s", name, hint)
 }
 
-// kinds are words that begin a target of some kind, as one is written.
+// kinds are the words that targets begin with, and the form of such a target.
 var kinds = map[string]string{"network": "network:NAME", "peer": "peer:HOST", "host": "host:NAME", "container": "container:NAME"}
 
-// notFound says what a word may have meant.
+// notFound is the error for a word that names nothing; it says what may have been meant.
 func (l *resolver) notFound(ctx context.Context, word, why string) error {
 	if err := errors.Join(l.askNetworks(ctx), l.askPeers(ctx)); err != nil {
 		return err

@@ -16,29 +16,29 @@ import (
 )
 
 // From version 27 on Docker forgets the endpoints, addresses and network namespace of a container that stops. It still
-// tells when the container ran and on which networks, and the daemon when its ports came and went. So one network namespace after
-// the other is ruled out, and if one is left, it was that. What only makes one less likely rules nothing out: a container that
-// was started and stopped with this one, as by Compose, fits as well.
+// says when the container ran and on which networks, and the daemon knows when its ports came and went. So network namespaces that
+// cannot have been the container's are ruled out, and if a single one is left, it is taken. What only makes one less likely
+// rules nothing out: a container that was started and stopped together with this one, as by Compose, fits as well.
 
-// runSlack is how far from the beginning of a run its ports may come, and after its end go. Docker makes them before or
-// after it notes the beginning, which depends on its version, and a slow disk is between both.
+// runSlack is how long before the start of a run its ports may come, and how long after its end they may go. Depending on its
+// version Docker makes them before or after it records the start, and a slow disk may delay the record.
 const runSlack = int64(2 * time.Minute)
 
-// A lastRun is what Docker tells of a stopped container's last run. Times are in ns since 1970.
+// A lastRun is what Docker says about a stopped container's last run. Times are in ns since 1970.
 type lastRun struct {
 	started, finished int64
-	attachments       map[string]*attachment // by network id; those of the daemon's that it has
+	attachments       map[string]*attachment // to networks of this daemon, by network id
 }
 
-// An attachment is that of a container to one network. Docker tells of its beginning and end when the port has come and gone.
+// An attachment is that of a container to one network. Docker's events of it come after the port has come, and after it has gone.
 type attachment struct {
 	name   string       // the network's
-	fixed  []netip.Addr // addresses that it has each time
-	joined int64        // 0: not known, as is left
-	left   int64
+	fixed  []netip.Addr // addresses that the user gave it: it has them in each run
+	joined int64        // 0: not known
+	left   int64        // 0: not known
 }
 
-// lastRun asks Docker for what it still tells of x's last run.
+// lastRun asks Docker for what it still knows about x's last run.
 func (l *resolver) lastRun(ctx context.Context, x *containerInfo) *lastRun {
 	r := &lastRun{started: x.State.StartedAt.UnixNano(), finished: x.State.FinishedAt.UnixNano(), attachments: make(map[string]*attachment)}
 	for name, on := range x.NetworkSettings.Networks {
@@ -62,8 +62,7 @@ func (l *resolver) lastRun(ctx context.Context, x *containerInfo) *lastRun {
 	return r
 }
 
-// couldBe tells whether a port may have been the run's when that ended, as far as its network and its times tell. Docker tells of a
-// connection when the port has come, and of its end when it has gone.
+// couldBe tells whether a port may have belonged to the run when that ended, judged by its network, its addresses and its times.
 func (r *lastRun) couldBe(p api.RecordedPort) bool {
 	on := r.attachments[p.Network]
 	if on == nil {
@@ -78,13 +77,13 @@ func (r *lastRun) couldBe(p api.RecordedPort) bool {
 		(p.DetachedAt == 0 || p.DetachedAt >= r.finished && p.DetachedAt <= cmp.Or(on.left, r.finished+runSlack))
 }
 
-// candidates gives, for each network namespace that may have been the run's, its ports when that ended. runs tells whether
-// Docker knows a port as that of a container that runs.
+// candidates returns, for each network namespace that may have been the run's, its ports when the run ended. runs tells whether
+// Docker knows a port as that of a running container.
 func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPort) bool) (found [][]api.RecordedPort) {
 	sandboxes := make(map[string][]api.RecordedPort)
 	for _, p := range ports {
 		of := cmp.Or(p.Sandbox, p.Endpoint)
-		// A port that was repaired was attached anew, and its endpoint stayed.
+		// A port that was repaired was attached again, with the same endpoint.
 		if i := slices.IndexFunc(sandboxes[of], func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint }); i >= 0 {
 			q := &sandboxes[of][i]
 			q.AttachedAt = min(q.AttachedAt, p.AttachedAt)
@@ -108,7 +107,7 @@ func (r *lastRun) candidates(ports []api.RecordedPort, runs func(api.RecordedPor
 	return found
 }
 
-// misses tells whether ports of one network namespace lack one on a network that the container certainly was on.
+// misses tells whether the ports of one network namespace lack one on a network that the container was certainly on.
 func (r *lastRun) misses(had []api.RecordedPort) bool {
 	for id, on := range r.attachments {
 		if on.joined != 0 && !slices.ContainsFunc(had, func(p api.RecordedPort) bool { return p.Network == id }) {
@@ -118,8 +117,8 @@ func (r *lastRun) misses(had []api.RecordedPort) bool {
 	return false
 }
 
-// lastSandbox finds the network namespace of a stopped container's last run, and notes what was taken for it. The network
-// is one of the container's.
+// lastSandbox finds the network namespace of a stopped container's last run, and adds a note about it to t. network is the name of
+// one of the container's networks, for the error.
 func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *containerInfo, network string) (string, error) {
 	ports, err := client.List[api.RecordedPort](ctx, l.c, api.RecorderPortsPath, "")
 	if err != nil {
@@ -134,11 +133,11 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *containerInfo
 		t.notes = append(t.notes, fmt.Sprintf("%s has stopped: its last run was %s, no other container fits", x.name(), strings.Join(as, " and ")))
 		return found[0][0].Sandbox, nil
 	}
-	know, ways := "no port that this daemon knows came and went with its last run", []string{"network:" + network + " -f 'host ADDRESS'"}
+	result, ways := "no port that this daemon knows came and went with its last run", []string{"network:" + network + " -f 'host ADDRESS'"}
 	if len(found) > 0 { // one: of a container that is older than the daemon, which then knows no network namespace
-		know, ways = fmt.Sprintf("%d containers may have been it, by when they came and went", len(found)), nil
+		result, ways = fmt.Sprintf("%d containers may have been it, by when they came and went", len(found)), nil
 		if len(found) == 1 {
-			know = "one container may have been it, by when it came and went"
+			result = "one container may have been it, by when it came and went"
 		}
 		for _, p := range slices.Concat(found...) {
 			way := "network:" + r.attachments[p.Network].name
@@ -149,10 +148,10 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *containerInfo
 		}
 	}
 	return "", exit.Errorf(exit.NoTarget, "container %s has run, but Docker does not tell any more (since its version 27) which endpoint it had, and %s: "+
-		"name its address instead, %s", x.name(), know, firstFew(ways))
+		"name its address instead, %s", x.name(), result, firstFew(ways))
 }
 
-// portAddr is the first address, or words for a port that has none.
+// portAddr is a port's first address, or the endpoint's id if it has none.
 func portAddr(p *api.RecordedPort) string {
 	if len(p.Addresses) == 0 {
 		return "endpoint " + api.ShortID(p.Endpoint)
