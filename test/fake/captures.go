@@ -24,19 +24,20 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A CaptureDaemon is a daemon's captures with one network of three ports: web and db, stations 1 and 2, and a remote host.
+// A CaptureDaemon serves a daemon's captures, with one network (WideID) of three ports: web and db, which are stations 1 and 2, and a
+// remote host, station 3. Station n has the MAC address 02:00:00:00:00:0n.
 type CaptureDaemon struct {
 	*daemon.Captures
-	Client *client.Client
-	Sw     *vswitch.Switch
-	Ports  [4]*vswitch.Port
-	Log    *lockedBuffer
-	End    func()
+	Client *client.Client   // of its socket
+	Sw     *vswitch.Switch  // of the network
+	Ports  [4]*vswitch.Port // by station; [0] is nil
+	Log    *lockedBuffer    // what the daemon logs
+	End    func()           // ends the daemon, once; also called when the test ends
 }
 
 type lockedBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu           sync.Mutex
+	bytes.Buffer // guarded by mu
 }
 
 func (b *lockedBuffer) Write(p []byte) (int, error) {
@@ -54,9 +55,10 @@ func (b *lockedBuffer) Text() string {
 // DiscardPort is a port whose device takes every frame and drops it.
 type DiscardPort struct{}
 
+// Send reports all frames as sent.
 func (DiscardPort) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames), 0 }
 
-// NewCaptureDaemon serves the captures on a socket of its own until the test ends.
+// NewCaptureDaemon serves captures on a socket of its own until the test ends.
 func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 	t.Helper()
 	hub := capture.NewHub()
@@ -88,6 +90,7 @@ func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 	return l
 }
 
+// FarID is station 2's endpoint on CaptureDaemon's network, the container db's.
 const FarID = "db1d555555555555555555555555555555555555555555555555555555555555"
 
 // Plug attaches a port to the network; a name with a dot is a remote's.
@@ -101,7 +104,7 @@ func (l *CaptureDaemon) Plug(hub *capture.Hub, name string, station byte) *vswit
 	return p
 }
 
-// Send lets numbered frames from one station to another in, one by one.
+// Send makes the switch receive numbered frames from one station to another, one by one. The number is byte 14, behind the Ethernet header.
 func (l *CaptureDaemon) Send(from, to byte, numbers ...byte) {
 	for _, n := range numbers {
 		room := make([]byte, ether.Headroom+60)
@@ -111,7 +114,7 @@ func (l *CaptureDaemon) Send(from, to byte, numbers ...byte) {
 	}
 }
 
-// Open begins a capture, whose stream is closed when the test ends.
+// Open starts a capture, and closes its stream when the test ends.
 func (l *CaptureDaemon) Open(t *testing.T, want api.CaptureRequest) *client.Stream {
 	t.Helper()
 	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, want)
@@ -122,7 +125,8 @@ func (l *CaptureDaemon) Open(t *testing.T, want api.CaptureRequest) *client.Stre
 	return s
 }
 
-// ReadRest reads a stream to its end: the names of the ports, the numbers of the frames, the last books.
+// ReadRest reads a stream to its end. It returns the names of the ports, the numbers of the frames (see CaptureDaemon.Send), and the
+// sums of the last statistics of all ports.
 func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, delivered, dropped uint64) {
 	t.Helper()
 	books := map[int]pcapng.Stats{}
@@ -148,7 +152,7 @@ func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, d
 	}
 }
 
-// NewFilledRecorder is a CaptureDaemon whose recorder has so many frames.
+// NewFilledRecorder returns a CaptureDaemon whose flight recorder holds so many frames from station 1 to 2.
 func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
 	l := NewCaptureDaemon(t)
 	Must(t, l.Recorder.Resize(1<<23))
@@ -159,7 +163,7 @@ func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
 	return l
 }
 
-// AwaitLog waits until the daemon's log has what is wanted.
+// AwaitLog waits until the daemon's log contains want.
 func (l *CaptureDaemon) AwaitLog(t *testing.T, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.Text(), want); time.Sleep(time.Millisecond) {
@@ -169,7 +173,7 @@ func (l *CaptureDaemon) AwaitLog(t *testing.T, want string) {
 	}
 }
 
-// AwaitCapture waits until one runs.
+// AwaitCapture waits until a capture runs.
 func (l *CaptureDaemon) AwaitCapture() {
 	for {
 		if len(l.Running()) > 0 {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// DockerNetwork is what GET /networks/ID answers, as far as it is needed.
+// DockerNetwork is the reply to GET /networks/ID, as far as it is needed.
 type DockerNetwork struct {
 	ID         string `json:"Id"`
 	Name       string
@@ -23,21 +23,22 @@ type DockerNetwork struct {
 // DockerEndpoint is a container's end of a network.
 type DockerEndpoint struct{ Name, EndpointID, IPv4Address, IPv6Address string }
 
-// LiveDocker is a Docker that changes.
+// LiveDocker is a Docker whose networks and containers a test can change, and which sends events. It answers GET /networks,
+// /networks/ID, /containers/NAME/json and /events.
 type LiveDocker struct {
-	At string
+	At   string        // its address, as DOCKER_HOST has it
+	Came chan struct{} // receives a token for each client that begins to read events
 
-	Mu         sync.Mutex
+	Mu         sync.Mutex               // guards what is below
 	Networks   map[string]DockerNetwork // by id
-	Containers map[string]string        // GET /containers/NAME/json, by name
-	Past       []string                 // events that it remembers
-	asked      []string                 // paths
-	listeners  map[chan string]bool
-	Down       bool
-	Came       chan struct{} // a token for each that reads events
+	Containers map[string]string        // replies to GET /containers/NAME/json, by name
+	Past       []string                 // replies to GET /events with until: one event a line
+	Down       bool                     // it answers each request with 503
+	asked      []string                 // paths of all requests, in order
+	listeners  map[chan string]bool     // one for each client that reads events
 }
 
-// NewLiveDocker has the networks wide and mynet, without containers.
+// NewLiveDocker returns a LiveDocker with the networks wide and mynet, without containers. It ends with the test.
 func NewLiveDocker(t *testing.T) *LiveDocker {
 	d := &LiveDocker{Networks: make(map[string]DockerNetwork), Containers: make(map[string]string), listeners: make(map[chan string]bool),
 		Came: make(chan struct{}, 100)}
@@ -117,7 +118,7 @@ func (d *LiveDocker) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Tell tells an event to all who listen.
+// Tell sends an event to all clients that read events.
 func (d *LiveDocker) Tell(kind, action, id string) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
@@ -126,7 +127,7 @@ func (d *LiveDocker) Tell(kind, action, id string) {
 	}
 }
 
-// HangUp ends the connections of those who listen.
+// HangUp closes the connections of all clients that read events.
 func (d *LiveDocker) HangUp() {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
@@ -136,21 +137,21 @@ func (d *LiveDocker) HangUp() {
 	}
 }
 
-// Join puts a container's end onto a network; leave takes it away. Neither tells.
+// Join connects a container to a network, without an event.
 func (d *LiveDocker) Join(network, container, name, endpoint, addr string) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
 	d.Networks[network].Containers[container] = DockerEndpoint{Name: name, EndpointID: endpoint, IPv4Address: addr}
 }
 
-// Leave takes a container off a network, without an event.
+// Leave disconnects a container from a network, without an event.
 func (d *LiveDocker) Leave(network, container string) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
 	delete(d.Networks[network].Containers, container)
 }
 
-// Count is how often a path was asked for.
+// Count is the number of requests for a path.
 func (d *LiveDocker) Count(path string) (n int) {
 	d.Mu.Lock()
 	defer d.Mu.Unlock()
@@ -162,7 +163,8 @@ func (d *LiveDocker) Count(path string) (n int) {
 	return n
 }
 
-// Docker knows three networks; "other" of the daemon's is not among them. It gives its address.
+// Docker serves a Docker with these networks until the test ends; without any: wide, mynet and a bridge, so that OtherID of the daemon's
+// is unknown to it. It returns its address, as DOCKER_HOST has it.
 func Docker(t *testing.T, networks ...DockerNetwork) (dockerHost string) {
 	if networks == nil {
 		networks = []DockerNetwork{{ID: WideID, Name: "wide", Driver: "tapestry"}, {ID: LocalID, Name: "mynet", Driver: "tapestry"},
@@ -181,7 +183,8 @@ func Docker(t *testing.T, networks ...DockerNetwork) (dockerHost string) {
 	return "unix://" + ServeUnix(t, "docker.sock", mux)
 }
 
-// NewSharedNetworkDocker is a Docker with the container side in the network namespace of web, and late in that of off, which does not run.
+// NewSharedNetworkDocker returns a LiveDocker with the container side in the network namespace of web, and late in that of off, which
+// does not run.
 func NewSharedNetworkDocker(t *testing.T) *LiveDocker {
 	d := NewLiveDocker(t)
 	d.Join(WideID, WebContainer, "web", WebID, "10.80.1.2/16")

@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/tap"
 )
 
+// The daemon's networks, and the endpoint of the container web on the network wide: whole ids as Docker makes them.
 const (
 	WideID  = "aaaa111111111111111111111111111111111111111111111111111111111111"
 	LocalID = "aaab222222222222222222222222222222222222222222222222222222222222"
@@ -28,26 +29,28 @@ const (
 	WebID   = "9b1d444444444444444444444444444444444444444444444444444444444444"
 )
 
-// WriteJSON writes a reply as the daemon does.
+// WriteJSON writes a reply's body as JSON, as the daemon does.
 func WriteJSON(w http.ResponseWriter, body any) { _ = json.NewEncoder(w).Encode(body) }
 
-// Fabric is a fabric with fixed views and a list of peers that can be changed.
+// Fabric is a fabric (daemon.API's Fabric) with fixed views. What can be changed are its peers, the Swarm's nodes, its networks'
+// removal and faults.
 type Fabric struct {
-	Busy   string   // a network that ForgetNetwork refuses
-	Forgot []string // networks that it took
-	mu     sync.Mutex
-	Addrs  []netip.AddrPort
+	Empty  bool     // it has no networks, ports, entries and peers, and its tunnel is closed
+	Busy   string   // id of a network that ForgetNetwork refuses, since a container uses it
+	Forgot []string // ids of the networks that ForgetNetwork was called with
 
-	Empty bool
-	Known []netip.Addr // of the Swarm
+	mu    sync.Mutex
+	Addrs []netip.AddrPort // peers of the network wide; guarded by mu while the fabric is served
+	Known []netip.Addr     // the Swarm's nodes; guarded by mu while the fabric is served
 	FaultTable
 }
 
-// NewFabric has two peers on the network wide.
+// NewFabric returns a Fabric with two peers on the network wide.
 func NewFabric() *Fabric {
 	return &Fabric{Addrs: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4789"), netip.MustParseAddrPort("[2001:db8::2]:1")}}
 }
 
+// Status returns the same each time, apart from the number of faults: two networks of three are up, and some offloads are not used.
 func (h *Fabric) Status() fabric.Status {
 	s := h.fixed()
 	s.Faults = len(h.Faults())
@@ -67,6 +70,7 @@ func (h *Fabric) fixed() fabric.Status {
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}
 }
 
+// Networks returns mynet (no VNI), wide (VNI 80) and one that is down (VNI 90).
 func (h *Fabric) Networks() []fabric.NetworkView {
 	if h.Empty {
 		return nil
@@ -81,6 +85,7 @@ func (h *Fabric) Networks() []fabric.NetworkView {
 	return []fabric.NetworkView{view(LocalID, 0), wide, other}
 }
 
+// Ports returns the two ports of wide: a remote that is down, and web. network is an id; "": all.
 func (h *Fabric) Ports(network string) []fabric.PortView {
 	if h.Empty || network != "" && network != WideID {
 		return nil
@@ -93,6 +98,7 @@ func (h *Fabric) Ports(network string) []fabric.PortView {
 	}
 }
 
+// Entries returns two entries of wide's forwarding database: a learned one of the remote, and web's pinned one.
 func (h *Fabric) Entries(network string) []fabric.EntryView {
 	if h.Empty || network != "" && network != WideID {
 		return nil
@@ -103,6 +109,7 @@ func (h *Fabric) Entries(network string) []fabric.EntryView {
 	}
 }
 
+// Peers returns a view of each of Addrs; only the first one was heard and answers the self-test.
 func (h *Fabric) Peers(network string) []fabric.PeerView {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -121,6 +128,7 @@ func (h *Fabric) Peers(network string) []fabric.PeerView {
 	return views
 }
 
+// AddPeer adds to Addrs; a port of 0 means 4789. Only the network wide takes peers.
 func (h *Fabric) AddPeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -139,6 +147,7 @@ func (h *Fabric) AddPeer(_ context.Context, network string, p netip.AddrPort) er
 
 var errLocal = errors.New("network mynet has no VNI, so it has no peers")
 
+// ForgetNetwork appends id to Forgot, unless it is Busy.
 func (h *Fabric) ForgetNetwork(_ context.Context, id string) error {
 	if id == h.Busy {
 		return fmt.Errorf("network %s: container with endpoint x runs on it: %w", id[:12], fabric.ErrInUse)
@@ -147,10 +156,12 @@ func (h *Fabric) ForgetNetwork(_ context.Context, id string) error {
 	return nil
 }
 
+// Trace always fails.
 func (h *Fabric) Trace(context.Context, fabric.TraceRequest) (fabric.TraceView, error) {
 	return fabric.TraceView{}, errors.New("this host traces nothing")
 }
 
+// TestPeers returns a result for each of NewFabric's peers: one that mangles segments, and one that does not answer.
 func (h *Fabric) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 	if h.Empty {
 		return nil, nil
@@ -159,12 +170,14 @@ func (h *Fabric) TestPeers(context.Context) ([]fabric.PeerTest, error) {
 		{Addr: netip.MustParseAddrPort("[2001:db8::2]:1"), GSO: "no answer"}}, nil
 }
 
+// Nodes returns a copy of Known.
 func (h *Fabric) Nodes() []netip.Addr {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.Known)
 }
 
+// NodeJoined adds a node to Known. For 192.0.2.66 it fails as if the disk were full.
 func (h *Fabric) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -177,6 +190,7 @@ func (h *Fabric) NodeJoined(_ context.Context, addr netip.Addr, _ bool) error {
 	return nil
 }
 
+// RemovePeer removes a peer from Addrs; a port of 0 means whatever port it has.
 func (h *Fabric) RemovePeer(_ context.Context, network string, p netip.AddrPort) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -192,6 +206,7 @@ func (h *Fabric) RemovePeer(_ context.Context, network string, p netip.AddrPort)
 	return fmt.Errorf("peer %s of network wide: %w", p.Addr(), fabric.ErrNoPeer)
 }
 
+// Endpoints of the container db and of one that comes later, both on wide; and the ids of the containers web and db.
 const (
 	DbID  = "5a5a555555555555555555555555555555555555555555555555555555555555"
 	NewID = "7c7c666666666666666666666666666666666666666666666666666666666666"
@@ -200,6 +215,7 @@ const (
 	DbContainer  = "d2d2000000000000000000000000000000000000000000000000000000000000"
 )
 
+// Ids of managed plugins, as Docker makes them.
 const (
 	PluginID = "3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
 	SecondID = "4a2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
@@ -214,8 +230,8 @@ func Must(t *testing.T, err error) {
 	}
 }
 
-// Cannot gives a test up for want of something that the machine has not got; with TAPESTRY_MUST=1 it fails instead. It is this
-// room's only way to skip (test/skips_test.go).
+// Cannot skips a test that needs something which this machine does not have; with TAPESTRY_MUST=1 the test fails instead. Tests skip only
+// by it (test/skips_test.go).
 func Cannot(t testing.TB, what ...any) {
 	t.Helper()
 	if os.Getenv("TAPESTRY_MUST") == "1" {
@@ -224,7 +240,7 @@ func Cannot(t testing.TB, what ...any) {
 	t.Skip(what...)
 }
 
-// Daemon is the real API over a Fabric.
+// Daemon serves the real API over h until the test ends, and returns the path of its socket.
 func Daemon(t *testing.T, h *Fabric) (socket string) {
 	a := &daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Started: time.Now().Add(-90 * time.Minute)}
 	return ServeUnix(t, "tapestry.sock", a.Handler())

@@ -10,20 +10,23 @@ import (
 	"github.com/tapestry-net/tapestry/fault"
 )
 
-// FaultTable is a fabric's faults at two ports.
+// FaultTable is a fabric's table of faults. It takes faults at two ports: web's endpoint, and the remote Remote.
 type FaultTable struct {
 	mu  sync.Mutex // guards Set while the fabric is served
 	Set []fabric.FaultView
 }
 
+// Remote is the name of the remote port that takes faults.
 const Remote = "192.0.2.2:4789"
 
+// Faults returns a copy of Set.
 func (h *FaultTable) Faults() []fabric.FaultView {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.Set)
 }
 
+// SetFault replaces the fault of a port in one direction.
 func (h *FaultTable) SetFault(_ context.Context, name string, d fabric.Direction, s fault.Spec) error {
 	if name != WebID && name != Remote {
 		return fmt.Errorf("port %s: %w", name, fabric.ErrNoEndpoint)
@@ -41,6 +44,7 @@ func (h *FaultTable) SetFault(_ context.Context, name string, d fabric.Direction
 	return nil
 }
 
+// ClearFault removes faults, and returns how many; "" means all ports, or both directions.
 func (h *FaultTable) ClearFault(_ context.Context, name string, d fabric.Direction) (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,6 +1,6 @@
 package fake
 
-// UDPFrame is a frame of length bytes from web to db, 42 at least.
+// UDPFrame is a frame of length bytes, at least 42, with a UDP datagram from web to db.
 func UDPFrame(length int) []byte {
 	b := make([]byte, length)
 	copy(b, []byte{2, 0x42, 10, 80, 1, 3, 2, 0x42, 10, 80, 1, 2, 8, 0,
@@ -9,7 +9,7 @@ func UDPFrame(length int) []byte {
 	return b
 }
 
-// TCPFrame is one of web's connection to 10.80.2.9, from web or to it.
+// TCPFrame is a frame of a TCP connection from web to port 80 of 10.80.2.9, in either direction, with these TCP flags and no payload.
 func TCPFrame(fromWeb bool, flags byte) []byte {
 	b := make([]byte, 54)
 	copy(b, []byte{2, 0x42, 10, 80, 2, 9, 2, 0x42, 10, 80, 1, 2, 8, 0, 0x45})

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// DocumentedKeys reads docs/json.md: the keys of each command, in order.
+// DocumentedKeys reads docs/json.md, from a test of a package two levels below the root. It returns the keys of each command, in order.
 func DocumentedKeys(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/json.md")
@@ -29,7 +29,8 @@ func DocumentedKeys(t *testing.T) map[string][]string {
 	return keys
 }
 
-// JSONKeys lists the keys of a JSON value as docs/json.md writes them. What is inside counters is data, not keys.
+// JSONKeys lists the keys of a decoded JSON value as docs/json.md writes them (`ports[].name`), sorted. The names of counters are data, not
+// keys.
 func JSONKeys(v any, prefix string) []string {
 	var keys []string
 	switch v := v.(type) {

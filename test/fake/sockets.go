@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// ServeUnix serves h on a socket of its own until the test ends.
+// ServeUnix serves h on a Unix socket called name, in a directory of its own, until the test ends. It returns the socket's path.
 func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
@@ -24,7 +24,8 @@ func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
 	return path
 }
 
-// ShortDir is a directory whose path leaves room for a plugin's id in a socket's (107 bytes, unix(7)).
+// ShortDir makes a directory with a path so short that a socket's path below it can contain a plugin's id (107 bytes at most, unix(7)).
+// It is removed when the test ends.
 func ShortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "t")
@@ -33,7 +34,7 @@ func ShortDir(t *testing.T) string {
 	return dir
 }
 
-// ServeAt serves h at path until the test ends, and counts the connections.
+// ServeAt serves h on a Unix socket at path until the test ends. It returns a counter of its connections.
 func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
 	t.Helper()
 	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
@@ -51,7 +52,7 @@ func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
 	return n
 }
 
-// LeaveStaleSocket leaves a socket at which nobody listens.
+// LeaveStaleSocket makes a socket at path at which nobody listens, as a killed process leaves one.
 func LeaveStaleSocket(t *testing.T, path string) {
 	t.Helper()
 	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
