@@ -11,7 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// What no command of this version sends, but another program may.
+// Requests that no command of this version sends, but another program may.
 func TestAPIRefuses(t *testing.T) {
 	h := fake.NewFabric()
 	a := (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel"}).Handler()

@@ -19,8 +19,8 @@ import (
 
 const lateID = "77aa555555555555555555555555555555555555555555555555555555555555"
 
-// late is a container that comes while captures run, and goes: its port is station 2's in the lens.
-func late(l *fake.CaptureDaemon, t *testing.T, filter string) daemon.Observer {
+// addContainer arms the capture of a container, station 2 of the daemon, and adds its port. The Observer can end it.
+func addContainer(t *testing.T, l *fake.CaptureDaemon, filter string) daemon.Observer {
 	t.Helper()
 	to := daemon.Observer{l.Hub, l.Captures}
 	if err := to.Arm(fake.WideID, lateID, filter); err != nil {
@@ -34,8 +34,8 @@ func late(l *fake.CaptureDaemon, t *testing.T, filter string) daemon.Observer {
 	return to
 }
 
-// attached reads a capture that waits for a reader, and gives the numbers of its frames.
-func attached(l *fake.CaptureDaemon, t *testing.T, id string, frames uint64) (numbers string, state string) {
+// attached reads a capture that waits for a reader, and returns the numbers of its frames.
+func attached(t *testing.T, l *fake.CaptureDaemon, id string, frames uint64) (numbers string, state string) {
 	t.Helper()
 	s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Attach: id, Frames: frames})
 	if err != nil {
@@ -61,11 +61,11 @@ func attached(l *fake.CaptureDaemon, t *testing.T, id string, frames uint64) (nu
 	return numbers, b.State
 }
 
-// A container's own capture has its frames from the first on, of its filter only; it waits for one reader, who goes on with
-// what comes until the container has gone.
+// A container's own capture has its frames from the first one on, if they match its filter; it waits for one reader, which then gets
+// new frames too until the container is gone.
 func TestArmed(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	to := late(l, t, "ether[14] > 2")
+	to := addContainer(t, l, "ether[14] > 2")
 	l.Send(2, 1, 1, 2, 3)
 	l.Send(1, 2, 4)
 	l.Send(3, 1, 5) // not the container's
@@ -75,7 +75,7 @@ func TestArmed(t *testing.T) {
 	}
 	done := make(chan string)
 	go func() {
-		numbers, state := attached(l, t, "1", 0)
+		numbers, state := attached(t, l, "1", 0)
 		done <- numbers + state
 	}()
 	limit := time.After(time.Minute)
@@ -107,7 +107,7 @@ func TestArmed(t *testing.T) {
 	}
 }
 
-// post asks for a capture, and gives what the daemon refuses it with.
+// post requests a capture, and returns the daemon's refusal.
 func post(c *client.Client, t *testing.T, want api.CaptureRequest) error {
 	t.Helper()
 	s, err := c.OpenStream(t.Context(), api.CapturesPath, want)
@@ -117,10 +117,10 @@ func post(c *client.Client, t *testing.T, want api.CaptureRequest) error {
 	return err
 }
 
-// What a container that has gone sent is kept for a reader; of one that sent nothing, nothing is.
+// Frames of a container that is gone are kept for a reader; if there are none, neither is the capture.
 func TestArmedKept(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	to := late(l, t, "all")
+	to := addContainer(t, l, "all")
 	l.Send(2, 1, 1, 2)
 	to.Disarm(lateID)
 	to.Disarm(lateID)
@@ -128,10 +128,10 @@ func TestArmedKept(t *testing.T) {
 	if all := l.Running(); len(all) != 1 || all[0].State != "kept" || all[0].Waiting != 2 {
 		t.Fatalf("captures: %+v", all)
 	}
-	if numbers, state := attached(l, t, "1", 0); numbers != "1 2 " || state != "container" {
+	if numbers, state := attached(t, l, "1", 0); numbers != "1 2 " || state != "container" {
 		t.Errorf("the reader got %q, %s", numbers, state)
 	}
-	to = late(l, t, "ether[14] = 99")
+	to = addContainer(t, l, "ether[14] = 99")
 	l.Send(2, 1, 4)
 	to.Disarm(lateID)
 	if all := l.Running(); len(all) != 0 {
@@ -142,12 +142,12 @@ func TestArmedKept(t *testing.T) {
 	}
 }
 
-// A reader may want fewer frames than there are; the capture ends with him.
+// A reader may want fewer frames than there are; the capture ends when it has them.
 func TestArmedLimit(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	late(l, t, "all")
+	addContainer(t, l, "all")
 	l.Send(2, 1, 1, 2, 3)
-	if numbers, state := attached(l, t, "1", 2); numbers != "1 2 " || state != "limit" {
+	if numbers, state := attached(t, l, "1", 2); numbers != "1 2 " || state != "limit" {
 		t.Errorf("the reader got %q, %s", numbers, state)
 	}
 	if all := l.Running(); len(all) != 0 {
@@ -155,11 +155,11 @@ func TestArmedLimit(t *testing.T) {
 	}
 }
 
-// There is room for so many; the oldest of containers that have gone make way, and those of living ones do not.
+// The number of armed captures is limited. The oldest one whose container is gone is removed for a new one; those of running containers are not.
 func TestArmedBound(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	const most = 16 // at once
-	to := late(l, t, "all")
+	to := addContainer(t, l, "all")
 	id := func(i int) string { return fmt.Sprintf("%064x", i) }
 	l.Send(2, 1, 1)
 	to.Disarm(lateID)
@@ -176,7 +176,7 @@ func TestArmedBound(t *testing.T) {
 		t.Errorf("it says %v", err)
 	}
 	l.Open(t, api.CaptureRequest{}) // an ordinary capture has room
-	// By hand.
+	// Ended by a user.
 	if err := l.Client.Call(t.Context(), http.MethodDelete, "/v1/captures/2", nil, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestArmedBound(t *testing.T) {
 	}
 }
 
-// A filter that cannot be is refused, with what is wrong.
+// An invalid filter is refused, with what is wrong.
 func TestArmedRefused(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	to := daemon.Observer{l.Hub, l.Captures}
@@ -197,7 +197,7 @@ func TestArmedRefused(t *testing.T) {
 			t.Errorf("%q: %v", filter, err)
 		}
 	}
-	late(l, t, "all")
+	addContainer(t, l, "all")
 	for _, bad := range []api.CaptureRequest{{Attach: "9"}, {Attach: "1", Drops: true}, {Attach: "1", Filter: api.Filter{Expr: "tcp"}},
 		{Attach: "1", Targets: api.Targets{Networks: []string{fake.WideID}}}} {
 		if err := post(l.Client, t, bad); err == nil {

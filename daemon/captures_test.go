@@ -78,7 +78,7 @@ func TestCaptureStream(t *testing.T) {
 	}
 }
 
-// A port that comes is told of before its first frame, and looked at if it was asked for.
+// A new port is announced before its first frame, and captured if it is a target.
 func TestCaptureGrows(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	const lateID = "1a7e666666666666666666666666666666666666666666666666666666666666"
@@ -96,7 +96,7 @@ func TestCaptureGrows(t *testing.T) {
 			t.Errorf("%s: ports %.4q, frames %v", name, ports, numbers)
 		}
 	}
-	// A running capture is aimed anew, and gets another filter.
+	// A running capture gets other targets, and another filter.
 	if err := other.Change(t.Context(), api.CaptureChange{Targets: &api.Targets{Endpoints: []string{lateID}}, Filter: &api.Filter{Expr: "ether[14] = 9"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestCaptureGrows(t *testing.T) {
 	}
 }
 
-// A reader that does not read costs nobody a frame; what it loses is counted, for each port.
+// A reader that does not read holds up no traffic; what it loses is counted for each port.
 func TestCaptureStuck(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Ring: 1 << 18, Bytes: -1})
@@ -155,11 +155,11 @@ func TestCaptureStuck(t *testing.T) {
 		told += n
 	}
 	if b.Dropped == 0 || b.Seen != frames || b.Accepted != b.Delivered+b.Dropped || b.Delivered != packets || told != b.Dropped || drops > told {
-		t.Errorf("%+v; in the stream %d packets, %d lost told by packets, %d by the books", b, packets, drops, told)
+		t.Errorf("%+v; in the stream %d packets, %d lost told by packets, %d by the counts", b, packets, drops, told)
 	}
 }
 
-// When the reader hangs up or the daemon ends, the capture ends.
+// When the reader closes the connection or the daemon ends, the capture ends.
 func TestCaptureEnds(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	gone, left := l.Open(t, api.CaptureRequest{}), l.Open(t, api.CaptureRequest{})
@@ -177,7 +177,7 @@ func TestCaptureEnds(t *testing.T) {
 	}
 	go l.End()
 	if _, numbers, delivered, _ := fake.ReadRest(t, left); !bytes.Equal(numbers, []byte{1}) || delivered != 1 {
-		t.Errorf("of the one that was left: frames %v, %d in its books", numbers, delivered)
+		t.Errorf("of the one that was left: frames %v, %d in its counts", numbers, delivered)
 	}
 	l.End()
 	if !strings.Contains(l.Log.Text(), "why=shutdown") {
@@ -265,7 +265,7 @@ func TestRecorderAPI(t *testing.T) {
 	}
 }
 
-// The stream as JSON, for programs that read no pcapng.
+// The stream as JSON, for programs that do not read pcapng.
 func TestCaptureNDJSON(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	c, err := net.Dial("unix", l.Client.Socket)
@@ -286,7 +286,7 @@ func TestCaptureNDJSON(t *testing.T) {
 	}
 }
 
-// What an ended capture has cost is given back; its books stay. A change of a running one is in the log, with who asked.
+// An ended capture frees its memory; its counts stay. A change of a running one is in the log, with who asked.
 func TestCaptureLeavesNothing(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.WebID}}, Ring: 1 << 22})
@@ -311,7 +311,7 @@ func TestCaptureLeavesNothing(t *testing.T) {
 		t.Errorf("an ended capture keeps %d bytes", n)
 	}
 	if b, err := s.Stats(t.Context()); err != nil || b.Delivered != 2 || b.Seen != 2 || b.State != "stopped" {
-		t.Errorf("its books are %+v, %v", b, err)
+		t.Errorf("its counts are %+v, %v", b, err)
 	}
 }
 
@@ -331,7 +331,7 @@ func TestCaptureNames(t *testing.T) {
 	}
 }
 
-// A super-frame is cut also if only the first bytes of its pieces are kept.
+// A super-frame is cut even if only the first bytes of its segments are kept.
 func TestCaptureSegmentSnap(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Offload: "segment", Snap: 100, Frames: 1})
@@ -351,19 +351,19 @@ func TestCaptureSegmentSnap(t *testing.T) {
 		fake.Must(t, err)
 		if p, ok := b.(*pcapng.Packet); ok {
 			if n++; p.Len != 1054 || len(p.Data) != 100 {
-				t.Errorf("piece %d: %d bytes, %d kept", n, p.Len, len(p.Data))
+				t.Errorf("segment %d: %d bytes, %d kept", n, p.Len, len(p.Data))
 			}
 		}
 	}
 	if n != 10 {
-		t.Errorf("%d pieces, want 10", n)
+		t.Errorf("%d segments, want 10", n)
 	}
 	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Offload: "segment", Headers: true}); exit.Code(err) != exit.Usage {
 		t.Errorf("headers cannot be cut: %v", err)
 	}
 }
 
-// The recorder's frames of a container are also those from before it was started again: another endpoint, the same address.
+// The recorder's frames of a container include those from before a restart, which gave it another endpoint with the same address.
 func TestRecorderRestart(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))

@@ -17,7 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// A stream that could not be written whole has no end, and the log does not say that it was.
+// A stream that could not be written completely is cut off, and the log does not say that it is complete.
 func TestStreamsBreakOff(t *testing.T) {
 	const frames = 10_000
 	for path, log := range map[string]string{"/v1/recorder/dump": "recorder dump broke off", "/v1/captures": "why=gone"} {
@@ -51,7 +51,7 @@ func TestStreamsBreakOff(t *testing.T) {
 	}
 }
 
-// A dump that is one too many is refused, and says what to do. It goes when those before have been read.
+// One dump too many is refused, with what to do. It is possible when those before have been read.
 func TestDumpRefused(t *testing.T) {
 	l := fake.NewFilledRecorder(t, 40_000) // more than the sockets hold
 	var all []*client.Stream
@@ -80,7 +80,7 @@ func TestDumpRefused(t *testing.T) {
 	fake.Must(t, s.Close())
 }
 
-// Captures that have ended take little, however many there were, and are not changed any more.
+// Ended captures take little memory, however many there were, and cannot be changed.
 func TestEndedCaptures(t *testing.T) {
 	const most = 64 // that have ended
 	l := fake.NewCaptureDaemon(t)
@@ -94,7 +94,7 @@ func TestEndedCaptures(t *testing.T) {
 	l.Open(t, api.CaptureRequest{})
 	all := daemon.Memories(l.Captures)
 	if len(all) > most+1 {
-		t.Errorf("%d captures are memories", len(all))
+		t.Errorf("%d ended captures are kept", len(all))
 	}
 	if memory, there := all[last.ID]; !there || memory != 0 {
 		t.Errorf("of the last one there is %t, with %d bytes", there, memory)
@@ -105,7 +105,7 @@ func TestEndedCaptures(t *testing.T) {
 	}
 }
 
-// A faultyWriter fails once so many bytes were written; the connection stays as it is.
+// A faultyWriter fails after so many bytes; the connection stays open.
 type faultyWriter struct {
 	http.ResponseWriter
 	left int

@@ -35,7 +35,7 @@ func TestStateDirForOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f, err := lockState(dir); err == nil || !strings.Contains(err.Error(), "chmod 700") {
-		t.Errorf("a state directory that all may write is taken: %v, %v", f, err)
+		t.Errorf("a state directory that everybody can write is accepted: %v, %v", f, err)
 	}
 }
 
@@ -52,7 +52,7 @@ func TestTellReady(t *testing.T) {
 	}
 	got := make([]byte, 64)
 	if n, err := c.Read(got); err != nil || string(got[:n]) != "READY=1" {
-		t.Errorf("systemd hears %q, %v", got[:n], err)
+		t.Errorf("systemd is told %q, %v", got[:n], err)
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
 	if err := tellReady(); err != nil {

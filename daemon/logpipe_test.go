@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestLogPipe: a log whose reader is away loses lines, says how many, and never holds up who logs.
+// TestLogPipe: a log on a pipe that nobody reads loses lines, counts them, and never blocks the caller.
 func TestLogPipe(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -19,7 +19,7 @@ func TestLogPipe(t *testing.T) {
 	defer w.Close()
 	p := NewLogPipe(w, "info", "json")
 	if p == nil {
-		t.Fatal("a pipe is not taken for one")
+		t.Fatal("a pipe is not recognised")
 	}
 	log := newLogger(p, "info", "json")
 	const lines = 3000 // of more than 100 bytes: several times what a pipe holds
@@ -70,7 +70,7 @@ func TestLogPipe(t *testing.T) {
 	}
 }
 
-// TestLogPipeOthers: what is no pipe is written to as ever.
+// TestLogPipeOthers: what is not a pipe is written to directly.
 func TestLogPipeOthers(t *testing.T) {
 	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
@@ -78,6 +78,6 @@ func TestLogPipeOthers(t *testing.T) {
 	}
 	defer f.Close()
 	if NewLogPipe(f, "info", "text") != nil || NewLogPipe(&strings.Builder{}, "info", "text") != nil {
-		t.Error("it is taken for a pipe")
+		t.Error("it is treated as a pipe")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// The commands know the host's own ports by their names.
+// The API calls the host's own ports as fabric does.
 func TestHostPortName(t *testing.T) {
 	if got, want := api.HostPortName("x"), fabric.HostPortID("x"); got != want {
 		t.Errorf("the API calls it %q, the fabric %q", got, want)

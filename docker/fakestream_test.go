@@ -16,7 +16,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// fakeStream gives what is put into it. It lends its packets: at the next call they are spoilt.
+// fakeStream returns the blocks that are put into it. It lends packets: the next call overwrites them.
 type fakeStream struct {
 	blocks  chan pcapng.Block
 	changes chan api.CaptureChange
@@ -53,33 +53,34 @@ func (s *fakeStream) Change(_ context.Context, what api.CaptureChange) error {
 	return nil
 }
 
-// port tells of a port: "container", or "remote".
+// port announces a port; kind is "container" or "remote".
 func (s *fakeStream) port(kind, network, name string) (index int) {
 	s.ports++
 	s.blocks <- &pcapng.Interface{Name: name, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80 link=x", s.ports, kind, network)}
 	return s.ports - 1
 }
 
-// frame is one that came by the port in, and left by out unless that is negative.
+// frame adds a frame that came by the port in and left by out; out < 0: it was dropped.
 func (s *fakeStream) frame(in, out int, text string) {
 	verdict := vswitch.Forwarded
 	if out < 0 {
 		verdict = vswitch.MTU
 	}
-	s.judged(in, out, verdict, text)
+	s.verdict(in, out, verdict, text)
 }
 
-func (s *fakeStream) judged(in, out int, v vswitch.Verdict, text string) {
+// verdict is frame with another verdict.
+func (s *fakeStream) verdict(in, out int, v vswitch.Verdict, text string) {
 	s.rebuilt(in, in, out, v, text)
 }
 
-// rebuilt is a frame as it is shown at another port than it came in by.
+// rebuilt adds a frame that is shown at another port (at) than it came in by.
 func (s *fakeStream) rebuilt(at, in, out int, v vswitch.Verdict, text string) {
 	d := capture.Detail{Verdict: v, Out: out, In: in}
 	s.blocks <- &pcapng.Packet{Interface: at, Data: []byte(text), Len: len(text), Verdict: d.AppendTo(nil)}
 }
 
-// describe writes a block as "name:" for an Interface, "text@name>name" for a packet, by the interfaces that were given.
+// describe writes a block as "name:" for an Interface, and "text@name>name" for a packet. given are the interfaces so far.
 func describe(b pcapng.Block, given *[]string) string {
 	switch b := b.(type) {
 	case *pcapng.Interface:
@@ -97,14 +98,14 @@ func describe(b pcapng.Block, given *[]string) string {
 	return fmt.Sprintf("%T", b)
 }
 
-// stage is a followed of the container web whose Docker is told by hand, and a reader of its blocks.
-type stage struct {
+// holdTest is a Follower of the container web, and a reader of its blocks. The test says what Docker knows, with named.
+type holdTest struct {
 	*Follower
 	s    *fakeStream
 	read chan string
 }
 
-func newStage(t *testing.T) *stage {
+func newHoldTest(t *testing.T) *holdTest {
 	n := &Names{engine: &Engine{Answered: true}}
 	n.now.Store(&snapshot{})
 	tg := NewTargets(n)
@@ -112,8 +113,8 @@ func newStage(t *testing.T) *stage {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	s := newFakeStream()
-	b := &stage{newFollower(ctx, s, n, tg, ""), s, make(chan string, 1<<17)}
-	b.says(fake.WideID, "web1", "web")
+	b := &holdTest{newFollower(ctx, s, n, tg, ""), s, make(chan string, 1<<17)}
+	b.named(fake.WideID, "web1", "web")
 	go func() {
 		defer close(b.read)
 		var given []string
@@ -129,8 +130,8 @@ func newStage(t *testing.T) *stage {
 	return b
 }
 
-// says is Docker, which says whose an endpoint is.
-func (b *stage) says(network, endpoint, name string) {
+// named makes Docker say that an endpoint is the container name's.
+func (b *holdTest) named(network, endpoint, name string) {
 	b.n.addNetwork(network)
 	b.n.update(func(d *snapshot) {
 		d.endpoints[endpoint] = endpointInfo{network: network, name: name, container: "c-" + name}
@@ -138,8 +139,8 @@ func (b *stage) says(network, endpoint, name string) {
 	b.evaluate()
 }
 
-// want waits until all is quiet and holds against want what Next has given.
-func (b *stage) want(t *testing.T, want string) {
+// want waits until nothing happens any more, and compares what Next has returned.
+func (b *holdTest) want(t *testing.T, want string) {
 	t.Helper()
 	synctest.Wait()
 	var got []string
@@ -151,8 +152,8 @@ func (b *stage) want(t *testing.T, want string) {
 	}
 }
 
-// books holds the counts against those of the test.
-func (b *stage) books(t *testing.T, held, discarded uint64) {
+// counts compares the counts of held and discarded packets.
+func (b *holdTest) counts(t *testing.T, held, discarded uint64) {
 	t.Helper()
 	if b.Held() != held || b.Discarded() != discarded {
 		t.Errorf("held %d, discarded %d, want %d and %d", b.Held(), b.Discarded(), held, discarded)

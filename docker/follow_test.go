@@ -23,7 +23,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// liveDaemon is the API over a Host, and one capture that shows what the test says.
+// liveDaemon is the API over a fake.Fabric, and one capture whose ports and frames the test sends.
 type liveDaemon struct {
 	c       *client.Client
 	changes chan api.CaptureChange
@@ -37,7 +37,7 @@ func newLiveDaemon(t *testing.T, docker string) *liveDaemon {
 	mux := http.NewServeMux()
 	mux.Handle("/", a.Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // until then nobody hears the client hang up
+		_, _ = io.Copy(io.Discard, r.Body) // else the server does not notice that the client closes the connection
 		w.Header().Set("X-Capture-Id", "7")
 		out := pcapng.NewWriter(w, pcapng.Section{})
 		for {
@@ -82,14 +82,14 @@ func (d *liveDaemon) frame(in int, text string) {
 	}
 }
 
-// A pursuit is a capture that is followed, and its blocks as describe writes them.
-type pursuit struct {
+// A followed is a capture with its Follower, and its blocks as describe writes them.
+type followed struct {
 	*Follower
 	t    *testing.T
 	read chan string
 }
 
-func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit {
+func follow(t *testing.T, d *liveDaemon, expr string, words ...string) *followed {
 	t.Helper()
 	n, err := LoadNames(t.Context(), d.c)
 	if err != nil {
@@ -104,7 +104,7 @@ func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit 
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pursuit{Follow(ctx, s, n, tg, expr), t, make(chan string, 1000)}
+	p := &followed{Follow(ctx, s, n, tg, expr), t, make(chan string, 1000)}
 	t.Cleanup(func() { _ = s.Close() })
 	go func() {
 		defer close(p.read)
@@ -122,8 +122,8 @@ func pursue(t *testing.T, d *liveDaemon, expr string, words ...string) *pursuit 
 	return p
 }
 
-// await waits for the blocks that want lists, and for no other.
-func (p *pursuit) await(want string) {
+// await waits for the blocks in want, and fails at any other.
+func (p *followed) await(want string) {
 	p.t.Helper()
 	for _, want := range strings.Fields(want) {
 		if got := receive(p.t, p.read); got != want {
@@ -142,7 +142,7 @@ func receive[T any](t *testing.T, from <-chan T) (got T) {
 	return got
 }
 
-// until waits for what changes by itself.
+// until waits until a condition is true.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
@@ -156,13 +156,13 @@ func TestFollowRestart(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
 	d := newLiveDaemon(t, docker.At)
-	p := pursue(t, d, "", "web")
+	p := follow(t, d, "", "web")
 	receive(t, docker.Came)
 	web := d.port("container", fake.WideID, fake.WebID)
 	d.frame(web, "a")
 	p.await(fake.WebID + ": a@" + fake.WebID)
 
-	// It stops, another starts, then it starts: Docker shows it last.
+	// It stops, another one starts, then it starts again: Docker shows its endpoint last.
 	docker.Leave(fake.WideID, fake.WebContainer)
 	docker.Tell("network", "disconnect", fake.WideID)
 	db := d.port("container", fake.WideID, fake.DbID)
@@ -210,7 +210,7 @@ func targetsText(t api.Targets) string {
 func TestFollowWait(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	d := newLiveDaemon(t, docker.At)
-	p := pursue(t, d, "", "later")
+	p := follow(t, d, "", "later")
 	receive(t, docker.Came)
 	later := d.port("container", fake.WideID, fake.NewID)
 	d.frame(later, "first")
@@ -219,7 +219,7 @@ func TestFollowWait(t *testing.T) {
 	if got := receive(t, d.changes).Targets.Endpoints; !slices.Equal(got, []string{fake.NewID}) {
 		t.Errorf("the daemon is told %q", got)
 	}
-	// Of another's new port the daemon is told that it is not wanted.
+	// The daemon is told that another container's new port is not wanted.
 	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
 	d.port("container", fake.WideID, fake.DbID)
 	want := api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 2}
@@ -232,13 +232,13 @@ func TestFollowReconnects(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
 	d := newLiveDaemon(t, docker.At)
-	p := pursue(t, d, "", "network:wide")
+	p := follow(t, d, "", "network:wide")
 	receive(t, docker.Came)
 	docker.Mu.Lock()
 	docker.Down = true
 	docker.Mu.Unlock()
 	docker.HangUp()
-	until(t, "asked in vain", func() bool { return docker.Count("/networks/"+fake.WideID) > 2 })
+	until(t, "asked while Docker is away", func() bool { return docker.Count("/networks/"+fake.WideID) > 2 })
 	if got := p.n.Container(fake.WebID); got != "web" {
 		t.Errorf("while Docker is away it is %q", got)
 	}
@@ -250,11 +250,11 @@ func TestFollowReconnects(t *testing.T) {
 	until(t, "named", func() bool { return p.n.Container(fake.WebID) == "renamed" })
 }
 
-// TestFollowNames: the names of new ports come also where nothing is to be judged.
+// TestFollowNames: new ports get their names even where every port is a target.
 func TestFollowNames(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	d := newLiveDaemon(t, docker.At)
-	p := pursue(t, d, "", "network:wide")
+	p := follow(t, d, "", "network:wide")
 	db := d.port("container", fake.WideID, fake.DbID)
 	d.frame(db, "a")
 	p.await(fake.DbID + ": a@" + fake.DbID)
@@ -271,13 +271,13 @@ func TestFollowFilter(t *testing.T) {
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
 	d := newLiveDaemon(t, docker.At)
 	const expr = "host web and tcp port 80 or host 10.80.9.9"
-	p := pursue(t, d, expr)
+	p := follow(t, d, expr)
 	receive(t, docker.Came)
 	if got, err := p.n.filter(expr); err != nil || fmt.Sprint(got.Expr, " ", got.Names) != expr+" map[web:[10.80.1.2]]" {
 		t.Errorf("%v, %v", got, err)
 	}
 	if _, err := p.n.filter("host wbe"); err == nil {
-		t.Error("an unknown name is taken")
+		t.Error("an unknown name is accepted")
 	}
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.NewID, "10.80.1.7/16")
 	docker.Tell("network", "connect", fake.WideID)
@@ -298,11 +298,11 @@ func TestFollowFilter(t *testing.T) {
 	}
 }
 
-// TestFollowBurst: many events at once are a few questions.
+// TestFollowBurst: many events at once cause only a few requests to Docker.
 func TestFollowBurst(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	d := newLiveDaemon(t, docker.At)
-	p := pursue(t, d, "", "later")
+	p := follow(t, d, "", "later")
 	receive(t, docker.Came)
 	began := time.Now()
 	for i := range 90 {
@@ -319,7 +319,7 @@ func TestFollowBurst(t *testing.T) {
 
 func TestFollowWithoutDocker(t *testing.T) {
 	d := newLiveDaemon(t, "unix://"+filepath.Join(t.TempDir(), "none.sock"))
-	p := pursue(t, d, "", fake.WebID)
+	p := follow(t, d, "", fake.WebID)
 	web := d.port("container", fake.WideID, fake.WebID)
 	d.frame(web, "a")
 	p.await(fake.WebID + ": a@" + fake.WebID)

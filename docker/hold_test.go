@@ -15,8 +15,8 @@ import (
 )
 
 func TestHold(t *testing.T) {
-	for name, test := range map[string]func(*testing.T, *stage){
-		"in order": func(t *testing.T, b *stage) {
+	for name, test := range map[string]func(*testing.T, *holdTest){
+		"in order": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			b.s.frame(web, -1, "a")
 			b.want(t, "web1: a@web1")
@@ -31,67 +31,67 @@ func TestHold(t *testing.T) {
 			b.s.blocks <- &pcapng.Stats{Interface: web2}
 			b.s.blocks <- pcapng.Names{}
 			b.want(t, "")
-			b.books(t, 3, 0)
-			b.says(fake.WideID, "web2", "web")
+			b.counts(t, 3, 0)
+			b.named(fake.WideID, "web2", "web")
 			b.want(t, "d@web2 e@web1>web2 f@web2 stats@web2 pcapng.Names")
-			b.books(t, 0, 0)
+			b.counts(t, 0, 0)
 		},
-		"not wanted": func(t *testing.T, b *stage) {
+		"not wanted": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			other := b.s.port("container", fake.LocalID, "other")
 			b.s.frame(other, -1, "a")
 			b.s.frame(web, other, "b")
 			b.s.blocks <- &pcapng.Stats{Interface: other}
 			b.want(t, "web1:")
-			b.says(fake.LocalID, "other", "other")
+			b.named(fake.LocalID, "other", "other")
 			b.want(t, "other: b@web1>other")
 			b.s.frame(other, -1, "c")
 			b.s.frame(web, other, "d")
 			b.s.blocks <- &pcapng.Stats{Interface: other}
 			b.s.blocks <- &pcapng.Stats{Interface: web}
 			b.want(t, "d@web1>other stats@other stats@web1")
-			b.books(t, 0, 2)
+			b.counts(t, 0, 2)
 			b.s.frame(other, web, "e") // of another, but wanted
 			b.want(t, "e@other>web1")
-			b.s.judged(other, -1, vswitch.Flooded, "f") // on a network where web is not
+			b.s.verdict(other, -1, vswitch.Flooded, "f") // on a network where web is not
 			b.want(t, "")
-			b.books(t, 0, 3)
+			b.counts(t, 0, 3)
 			if got := b.asked; got.Since != 0 {
-				t.Errorf("asked %+v: settle alone tells nothing", got)
+				t.Errorf("asked %+v: evaluate alone tells the daemon nothing", got)
 			}
 		},
-		"flooded": func(t *testing.T, b *stage) {
+		"flooded": func(t *testing.T, b *holdTest) {
 			b.s.port("container", fake.WideID, "web1")
 			other := b.s.port("container", fake.WideID, "other")
-			b.s.judged(other, -1, vswitch.Flooded, "a")
+			b.s.verdict(other, -1, vswitch.Flooded, "a")
 			b.want(t, "web1: other: a@other")
 			remote := b.s.port("remote", fake.LocalID, "192.0.2.2:4789")
-			b.s.judged(remote, -1, vswitch.Flooded, "b")
+			b.s.verdict(remote, -1, vswitch.Flooded, "b")
 			b.want(t, "")
-			b.books(t, 0, 1)
+			b.counts(t, 0, 1)
 			web2 := b.s.port("container", fake.LocalID, "web2")
-			b.s.judged(remote, -1, vswitch.Flooded, "c") // to web2, if that is web's
+			b.s.verdict(remote, -1, vswitch.Flooded, "c") // to web2, if that is web's
 			b.s.frame(remote, -1, "d")
 			b.s.frame(web2, -1, "e")
 			b.want(t, "")
-			b.books(t, 2, 2)
-			b.says(fake.LocalID, "web2", "web")
+			b.counts(t, 2, 2)
+			b.named(fake.LocalID, "web2", "web")
 			b.want(t, "web2: 192.0.2.2:4789: c@192.0.2.2:4789 e@web2")
-			b.books(t, 0, 2)
+			b.counts(t, 0, 2)
 		},
-		"datagrams": func(t *testing.T, b *stage) {
+		"datagrams": func(t *testing.T, b *holdTest) {
 			remote := b.s.port("remote", fake.WideID, "192.0.2.2")
 			web := b.s.port("container", fake.WideID, "web1")
 			other := b.s.port("container", fake.WideID, "other")
-			b.says(fake.WideID, "other", "other")
+			b.named(fake.WideID, "other", "other")
 			b.s.rebuilt(remote, other, -1, vswitch.Forwarded, "a")
 			b.s.rebuilt(remote, -1, other, vswitch.Forwarded, "b")
 			b.s.rebuilt(remote, web, -1, vswitch.Forwarded, "c") // to the remote host, which is no target
 			b.s.rebuilt(remote, -1, web, vswitch.Forwarded, "d")
 			b.want(t, "web1: 192.0.2.2: c@192.0.2.2 d@192.0.2.2>web1")
-			b.books(t, 0, 2)
+			b.counts(t, 0, 2)
 		},
-		"Docker takes long": func(t *testing.T, b *stage) {
+		"Docker takes long": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			slow, never := b.s.port("container", fake.LocalID, "slow"), b.s.port("container", fake.LocalID, "never")
 			b.s.frame(slow, -1, "a")
@@ -104,30 +104,30 @@ func TestHold(t *testing.T) {
 			b.s.frame(slow, -1, "d")
 			b.s.frame(web, -1, "e")
 			b.want(t, "e@web1")
-			b.books(t, 3, 0)
+			b.counts(t, 3, 0)
 			fresh := b.s.port("container", fake.LocalID, "fresh")
 			b.s.frame(fresh, -1, "x")
 			b.s.frame(web, -1, "y")
 			b.want(t, "")
-			b.says(fake.LocalID, "slow", "web") // what is late goes before what is held
+			b.named(fake.LocalID, "slow", "web") // late packets come before held ones
 			b.want(t, "slow: a@slow d@slow")
-			b.says(fake.LocalID, "fresh", "web")
+			b.named(fake.LocalID, "fresh", "web")
 			b.want(t, "fresh: x@fresh y@web1")
 			time.Sleep(newPortWait)
 			b.evaluate()
 			b.want(t, "")
-			b.books(t, 0, 1)
-			b.says(fake.LocalID, "never", "web") // far too late, but from now on
+			b.counts(t, 0, 1)
+			b.named(fake.LocalID, "never", "web") // too late for c, but in time for f
 			b.s.frame(never, -1, "f")
 			b.want(t, "never: f@never")
 		},
-		"a name first": func(t *testing.T, b *stage) {
+		"a name first": func(t *testing.T, b *holdTest) {
 			b.t.networks[fake.WideID] = true
 			web, late := b.s.port("container", fake.WideID, "web1"), b.s.port("container", fake.WideID, "late")
 			b.s.frame(late, web, "a") // wanted, but what is it called?
 			b.s.frame(web, -1, "b")
 			b.want(t, "web1:")
-			b.says(fake.WideID, "late", "late")
+			b.named(fake.WideID, "late", "late")
 			b.want(t, "late: a@late>web1 b@web1")
 			never := b.s.port("container", fake.WideID, "never")
 			b.s.frame(never, -1, "c")
@@ -139,19 +139,19 @@ func TestHold(t *testing.T) {
 			b.want(t, "")
 			b.stop()
 			b.want(t, "last: e@last")
-			b.books(t, 0, 0)
+			b.counts(t, 0, 0)
 		},
-		"all, and a name first": func(t *testing.T, b *stage) {
+		"all, and a name first": func(t *testing.T, b *holdTest) {
 			b.judges = false
 			other := b.s.port("container", fake.LocalID, "other")
 			b.s.frame(other, -1, "a")
 			b.s.frame(b.s.port("remote", fake.LocalID, "192.0.2.2:4789"), -1, "b")
 			b.want(t, "192.0.2.2:4789:")
-			b.says(fake.LocalID, "other", "other")
+			b.named(fake.LocalID, "other", "other")
 			b.want(t, "other: a@other b@192.0.2.2:4789")
-			b.books(t, 0, 0)
+			b.counts(t, 0, 0)
 		},
-		"the end": func(t *testing.T, b *stage) {
+		"the end": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			first, second := b.s.port("container", fake.LocalID, "first"), b.s.port("container", fake.LocalID, "second")
 			b.s.frame(first, -1, "a")
@@ -159,26 +159,26 @@ func TestHold(t *testing.T) {
 			b.s.frame(web, -1, "c")
 			close(b.s.blocks)
 			b.want(t, "web1:")
-			b.says(fake.LocalID, "first", "web")
+			b.named(fake.LocalID, "first", "web")
 			b.want(t, "first: a@first")
 			time.Sleep(orderWait)
 			b.want(t, "c@web1 EOF")
-			b.books(t, 0, 1)
+			b.counts(t, 0, 1)
 			if b.ctx.Err() == nil {
-				t.Error("it is followed on")
+				t.Error("the Follower goes on")
 			}
 		},
-		"the end, late": func(t *testing.T, b *stage) {
+		"the end, late": func(t *testing.T, b *holdTest) {
 			slow := b.s.port("container", fake.LocalID, "slow")
 			b.s.frame(slow, -1, "a")
 			time.Sleep(orderWait)
 			b.want(t, "")
-			b.books(t, 1, 0)
+			b.counts(t, 1, 0)
 			close(b.s.blocks)
 			b.want(t, "EOF")
-			b.books(t, 0, 1)
+			b.counts(t, 0, 1)
 		},
-		"interrupted": func(t *testing.T, b *stage) {
+		"interrupted": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			slow := b.s.port("container", fake.LocalID, "slow")
 			b.s.frame(slow, -1, "a")
@@ -189,9 +189,9 @@ func TestHold(t *testing.T) {
 			b.s.frame(slow, -1, "c")
 			b.s.frame(web, -1, "d")
 			b.want(t, "d@web1")
-			b.books(t, 0, 2)
+			b.counts(t, 0, 2)
 		},
-		"too many frames": func(t *testing.T, b *stage) {
+		"too many frames": func(t *testing.T, b *holdTest) {
 			web := b.s.port("container", fake.WideID, "web1")
 			slow := b.s.port("container", fake.LocalID, "slow")
 			text := strings.Repeat("x", 60000)
@@ -200,7 +200,7 @@ func TestHold(t *testing.T) {
 			}
 			b.want(t, "web1:")
 			fit := uint64(heldBytes / (60000 + 256))
-			b.books(t, fit, 300-fit)
+			b.counts(t, fit, 300-fit)
 			for i := 0; b.bytes <= queueBytes; i++ { // all of them wait
 				b.s.frame(web, -1, text)
 				synctest.Wait()
@@ -215,18 +215,18 @@ func TestHold(t *testing.T) {
 			if waited := len(b.read); waited < 700 || len(b.queue) != 0 {
 				t.Errorf("%d frames went ahead, %d wait", waited, len(b.queue))
 			}
-			b.books(t, fit, 300-fit)
+			b.counts(t, fit, 300-fit)
 			for len(b.read) > 0 {
 				<-b.read
 			}
-			b.says(fake.LocalID, "slow", "web")
+			b.named(fake.LocalID, "slow", "web")
 			synctest.Wait()
 			if got := uint64(len(b.read)); got != fit+1 {
 				t.Errorf("%d blocks of the slow one, want %d", got, fit+1)
 			}
-			b.books(t, 0, 300-fit)
+			b.counts(t, 0, 300-fit)
 		},
-		"of other origin": func(t *testing.T, b *stage) {
+		"of other origin": func(t *testing.T, b *holdTest) {
 			b.s.blocks <- &pcapng.Section{}
 			b.s.blocks <- &pcapng.Interface{Name: "eth0"}
 			b.s.blocks <- &pcapng.Packet{Data: []byte("a")}
@@ -235,7 +235,7 @@ func TestHold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				b := newStage(t)
+				b := newHoldTest(t)
 				defer func() {
 					defer func() { _ = recover() }() // it is closed
 					close(b.s.blocks)
@@ -246,10 +246,10 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestHoldMany: of many new ports with frames between each other, those that are wanted come in order, each frame once.
+// TestHoldMany: with many new ports that send to each other, the wanted frames come in order, each once.
 func TestHoldMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newStage(t)
+		b := newHoldTest(t)
 		var want []string
 		const ports, frames = 20, 50
 		for i := range ports {
@@ -271,7 +271,7 @@ func TestHoldMany(t *testing.T) {
 			if i%3 == 0 {
 				name = "web"
 			}
-			b.says(fake.WideID, fmt.Sprint("p", i), name)
+			b.named(fake.WideID, fmt.Sprint("p", i), name)
 			synctest.Wait()
 		}
 		close(b.s.blocks)
@@ -285,11 +285,11 @@ func TestHoldMany(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%d frames, want %d: %q", len(got), len(want), got)
 		}
-		b.books(t, 0, uint64(ports*frames-len(want)))
+		b.counts(t, 0, uint64(ports*frames-len(want)))
 	})
 }
 
-// TestHoldCost: a frame that nothing holds up costs no memory.
+// TestHoldCost: a frame that need not be held is passed on without allocation.
 func TestHoldCost(t *testing.T) {
 	n := &Names{engine: &Engine{Answered: true}}
 	n.now.Store(&snapshot{})

@@ -26,7 +26,7 @@ func newNames(t *testing.T, docker string) (*client.Client, *Names) {
 	return c, n
 }
 
-// dump writes what names gives, in one line.
+// dump writes all names in one line.
 func dump(n *Names) string {
 	var words []string
 	for _, x := range n.Since(0) {
@@ -59,7 +59,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("version %d, before %d: %s\nwant %s", n.Version(), before, got, want)
 		}
 	}
-	// Nothing is different, so nothing rises.
+	// Nothing has changed, so the version does not rise.
 	version := n.Version()
 	refresh("10.80.1.2=web 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=")
 	if err := n.refreshAll(t.Context()); err != nil || n.Version() != version {
@@ -90,7 +90,7 @@ func TestNames(t *testing.T) {
 	delete(d.Networks, fake.LocalID)
 	d.Mu.Unlock()
 	refresh("10.80.1.2=renamed 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=renamed")
-	// Docker away: all stays.
+	// Docker is away: all names stay.
 	d.Mu.Lock()
 	d.Down = true
 	d.Mu.Unlock()
@@ -103,7 +103,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// A container that is leaving has an endpoint in Docker's list, and no address there any more; its port tells it.
+// A container that is leaving is still in Docker's list, but without its address; its port has that.
 func TestNamesLeaving(t *testing.T) {
 	d := fake.NewLiveDocker(t)
 	d.Join(fake.LocalID, fake.WebContainer, "web", fake.NewID, "")
@@ -138,7 +138,7 @@ func TestNamesAway(t *testing.T) {
 	}
 }
 
-// TestNamesBounded: containers that come and go for days do not fill the memory.
+// TestNamesBounded: containers that come and go for days do not use more and more memory.
 func TestNamesBounded(t *testing.T) {
 	d := &snapshot{version: 1, networks: map[string]string{fake.WideID: "wide"}, endpoints: make(map[string]endpointInfo)}
 	for i := range departedNames + 100 {

@@ -11,7 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// FuzzDockerNames: whatever Docker tells of a network, names are what it said, and asking again changes nothing.
+// FuzzDockerNames: whatever Docker replies about a network, the names are those of the reply, and the same reply again changes nothing.
 func FuzzDockerNames(f *testing.F) {
 	const end = `"c0":{"Name":"web","EndpointID":"` + fake.WebID + `","IPv4Address":"10.80.1.2/16","IPv6Address":"fd80::2/64"}`
 	f.Add([]byte(`{"Id":"` + fake.WideID + `","Name":"wide","Driver":"tapestry","Containers":{` + end + `}}`))
@@ -30,7 +30,7 @@ func FuzzDockerNames(f *testing.F) {
 		tell := func() { n.update(func(d *snapshot) { d.learn(map[string]Network{fake.WideID: w}, nil) }) }
 		tell()
 		version := n.Version()
-		// Two ends with one id, of which Docker has none, would take turns.
+		// Two endpoints with one id would replace each other; Docker never has that.
 		ids := make(map[string]int)
 		for container, c := range w.Containers {
 			ids[c.EndpointID]++
@@ -42,7 +42,7 @@ func FuzzDockerNames(f *testing.F) {
 			}
 		}
 		if tell(); len(ids) == len(w.Containers) && n.Version() != version {
-			t.Errorf("told the same again, it changes: %s", text)
+			t.Errorf("the same reply again changes it: %s", text)
 		}
 		for _, known := range n.Since(0) {
 			if hosts := n.Host(known.Name); !slices.Contains(hosts, known.Addr) || !slices.IsSortedFunc(hosts, netip.Addr.Compare) {
@@ -51,7 +51,7 @@ func FuzzDockerNames(f *testing.F) {
 		}
 		n.update(func(d *snapshot) { d.learn(nil, map[string]bool{fake.WideID: true}) })
 		if ends := n.now.Load().endpointIDs(func(string, endpointInfo) bool { return true }); len(ends) > 0 {
-			t.Errorf("the network has gone, and its ends are %s", strings.Join(ends, ", "))
+			t.Errorf("the network is gone, and its endpoints are %s", strings.Join(ends, ", "))
 		}
 	})
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// TestLastRun: which network namespaces may have been that of a run from 1,000 to 1,060 s, by when their ports came and went.
+// TestLastRun: which network namespaces may have been that of a run from 1,000 to 1,060 s, judged by when their ports came and went.
 func TestLastRun(t *testing.T) {
 	const s = int64(time.Second)
 	const began, ended = 1000 * s, 1060 * s
@@ -30,7 +30,7 @@ func TestLastRun(t *testing.T) {
 	one := func() map[string]*attachment { return map[string]*attachment{"wide": {}} }
 	both := func() map[string]*attachment { return map[string]*attachment{"wide": {}, "mynet": {}} }
 	runs := func(p api.RecordedPort) bool { return p.Sandbox != "stuck" } // if it is there
-	heard := map[string]*attachment{"wide": {joined: began + s/2, left: ended + s/2}}
+	told := map[string]*attachment{"wide": {joined: began + s/2, left: ended + s/2}}
 	for _, c := range []struct {
 		what  string
 		stays map[string]*attachment
@@ -50,9 +50,9 @@ func TestLastRun(t *testing.T) {
 		{"started before the daemon", one(), []api.RecordedPort{port("", "wide", 2, began+600*s, ended+s)}, ""},
 		{"perhaps started before the daemon", one(), []api.RecordedPort{job, port("", "wide", 2, began+s, ended+s)}, " job"},
 
-		{"Docker tells when it joined and left", heard, []api.RecordedPort{job, port("other", "wide", 3, began+s, ended+s/5), port("third", "wide", 4, began+s/5, ended+s)}, "job"},
+		{"Docker tells when it joined and left", told, []api.RecordedPort{job, port("other", "wide", 3, began+s, ended+s/5), port("third", "wide", 4, began+s/5, ended+s)}, "job"},
 		{"… however slow it was", map[string]*attachment{"wide": {joined: began + 50*s, left: ended + 50*s}}, []api.RecordedPort{port("job", "wide", 2, began+49*s, ended+49*s)}, "job"},
-		{"… and not enough", heard, []api.RecordedPort{job, port("other", "wide", 3, began+s/3, ended+s/3)}, "job other"},
+		{"… and not enough", told, []api.RecordedPort{job, port("other", "wide", 3, began+s/3, ended+s/3)}, "job other"},
 		{"joined after the end: another's", one(), []api.RecordedPort{port("other", "wide", 3, ended+1, ended+s)}, ""},
 
 		{"two networks", both(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended+s)}, "job job"},
@@ -66,7 +66,7 @@ func TestLastRun(t *testing.T) {
 		{"it was on one more, and was taken off that when it had stopped", one(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, ended+s), port("other", "wide", 3, began, ended+s)}, "job other"},
 		{"connected late, and one that came and went with it", one(), []api.RecordedPort{port("job", "wide", 2, began+40*s, ended+s), port("other", "wide", 3, began, ended+s)}, "job other"},
 		{"slow to start, slow to stop", one(), []api.RecordedPort{port("job", "wide", 2, began-16*s, ended+16*s), port("other", "wide", 3, began, ended+s)}, "job other"},
-		{"reattached meanwhile", heard, []api.RecordedPort{port("job", "wide", 2, began+s/5, began+9*s), port("job", "wide", 2, began+20*s, ended+s/5), port("other", "wide", 3, began+s, ended+s/5)}, "job"},
+		{"reattached meanwhile", told, []api.RecordedPort{port("job", "wide", 2, began+s/5, began+9*s), port("job", "wide", 2, began+20*s, ended+s/5), port("other", "wide", 3, began+s, ended+s/5)}, "job"},
 		{"one that has not gone, and no container that runs", one(), []api.RecordedPort{job, port("stuck", "wide", 3, began, 0)}, "job stuck"},
 		{"a network more for a while", one(), []api.RecordedPort{job, port("job", "mynet", 9, began+s, began+2*s)}, "job"},
 		{"left one network, lives on another", one(), []api.RecordedPort{job, port("other", "wide", 3, began, ended+s), port("other", "wide2", 3, began, 0)}, "job"},
@@ -89,8 +89,8 @@ func TestLastRun(t *testing.T) {
 	}
 }
 
-// TestStoppedContainer: what a Docker of version 27 and later tells of a container that has stopped, and the daemon of its
-// ports, makes it a target.
+// TestStoppedContainer: a stopped container is found by what Docker 27 and later still says about it, and by what the daemon
+// knows of its ports.
 func TestStoppedContainer(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	hub := capture.NewHub()
@@ -98,7 +98,7 @@ func TestStoppedContainer(t *testing.T) {
 	c := &client.Client{Socket: fake.ServeUnix(t, "tapestry.sock", a.Handler())}
 	d := fake.NewLiveDocker(t)
 	c.DockerHost = d.At
-	// begin is a run's beginning, end its end.
+	// begin is when a run starts, end when it ends.
 	number := uint32(0)
 	begin := func(sandbox string, addrs map[string]string) (end func(), came time.Time) {
 		var ends []func()
@@ -161,7 +161,7 @@ func TestStoppedContainer(t *testing.T) {
 	wants("looping", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`,
 		"looping has stopped: its last run was 10.80.1.2 on wide and 10.81.0.2 on mynet, no other container fits")
 
-	// Another comes and goes with it. Docker's events tell them apart.
+	// Another container comes and goes with it. Docker's events distinguish them.
 	end, began = begin("cafe", map[string]string{fake.WideID: "10.80.1.3/16"})
 	endOther, _ := begin("babe", map[string]string{fake.WideID: "10.80.1.4/16"})
 	ended = time.Now()
@@ -184,13 +184,13 @@ func TestStoppedContainer(t *testing.T) {
 	wants("job", `{"sandboxes":["cafe"],"born":{"cafe":1772352000500000000},"some":true}`,
 		"job has stopped: its last run was 10.80.1.3 on wide, no other container fits")
 
-	// None does, and none ever did.
+	// No port fits, and none ever did.
 	old := time.Now().Add(-time.Hour)
 	inspect("job", old, old.Add(time.Second), wide)
 	refuses("job", "container job"+lost+"no port that this daemon knows came and went with its last run: name its address instead, network:wide -f 'host ADDRESS'")
 	inspect("job", time.Time{}, time.Time{}, wide)
 	refuses("job", "container job has never run")
-	// Docker tells no events, or breaks off.
+	// Docker sends no events, or the connection breaks off.
 	d.Mu.Lock()
 	d.Past = []string{"{"}
 	d.Mu.Unlock()
@@ -207,7 +207,7 @@ func mustNames(t *testing.T, c *client.Client) *Names {
 	return n
 }
 
-// TestRecorderPorts: the daemon tells of containers' ports only, of those that are there and of those that have gone.
+// TestRecorderPorts: the daemon lists ports of containers only, present ones and those that are gone.
 func TestRecorderPorts(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	before, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")

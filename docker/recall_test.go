@@ -15,7 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// A container that has stopped is known by its network namespace: its frames are dumped, under its name.
+// A container that has stopped is found by its network namespace: a dump has its frames, under its name.
 func TestRecorderStopped(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	fake.Must(t, l.Recorder.Resize(1<<21))
@@ -34,7 +34,7 @@ func TestRecorderStopped(t *testing.T) {
 		to.Unplug(p.Number)
 	}
 	n := &Names{stopped: map[string]string{"of-crashed": "web"}}
-	// Its address is another's now.
+	// Its address belongs to another container now.
 	heir := endpointInfo{network: fake.WideID, container: fake.DbContainer, name: "heir", addrs: []netip.Addr{netip.MustParseAddr("10.0.0.8")}}
 	n.now.Store(&snapshot{endpoints: map[string]endpointInfo{"heir": heir}, networks: map[string]string{}})
 	if err := n.CheckStopped(); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "container web was started before this daemon") {

@@ -25,20 +25,20 @@ func TestTargets(t *testing.T) {
 	d.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
 	d.Join(fake.LocalID, fake.DbContainer, "db", fake.NewID, "10.81.0.3/16")
 	d.Join(fake.LocalID, "ep-eeee", "starting", "eeee", "10.81.0.4/16")
-	d.Containers["lonely"] = `{"Id":"ff","Name":"/lonely","State":{"Running":true},"NetworkSettings":{"Networks":{"bridge":{"NetworkID":"b"},"alan":{"NetworkID":"c"}}}}`
+	d.Containers["elsewhere"] = `{"Id":"ff","Name":"/elsewhere","State":{"Running":true},"NetworkSettings":{"Networks":{"bridge":{"NetworkID":"b"},"alan":{"NetworkID":"c"}}}}`
 	d.Containers["none"] = `{"Id":"ff","Name":"/none","State":{"Running":true}}`
 	d.Containers["old"] = `{"Id":"ab12","Name":"/old","NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + fake.WideID + `"}}}}`
 	d.Containers["ab12"] = d.Containers["old"]
 	d.Containers["crashed"] = `{"Id":"ab13","Name":"/crashed","Created":"2026-03-01T08:00:00.5Z","NetworkSettings":{"SandboxKey":"/var/run/docker/netns/beef","Networks":{"wide":{"NetworkID":"` + fake.WideID + `"}}}}`
-	d.Containers["stranger"] = strings.NewReplacer("crashed", "stranger", fake.WideID, "b").Replace(d.Containers["crashed"])
+	d.Containers["stoppedelsewhere"] = strings.NewReplacer("crashed", "stoppedelsewhere", fake.WideID, "b").Replace(d.Containers["crashed"])
 	d.Containers["loops"] = strings.NewReplacer("crashed", "loops", `"Id"`, `"State":{"Running":true,"Restarting":true},"Id"`).Replace(d.Containers["crashed"])
 	d.Containers["slow"] = strings.NewReplacer("crashed", "slow", `"Id"`, `"State":{"Running":true},"Id"`).Replace(d.Containers["crashed"])
 	d.Containers["fresh"] = `{"Id":"ab14","Name":"/fresh","NetworkSettings":{"Networks":{"mynet":{"NetworkID":""}}}}`
 	d.Containers[fake.WebContainer] = `{"Id":"` + fake.WebContainer + `","Name":"/web","Created":"2026-03-01T08:00:00Z"}`
 	d.Containers[fake.DbContainer] = `{"Id":"` + fake.DbContainer + `","Name":"/db","State":{"Running":true},"NetworkSettings":{"Networks":{"wide":{"NetworkID":"` + fake.WideID + `"}}}}`
-	// Who is in another's network namespace, as docker run --network container:NAME makes it.
+	// Containers in another one's network namespace, as docker run --network container:NAME makes them.
 	for name, of := range map[string]string{"side": fake.WebContainer, "byname": "web", "second": "side", "dbside": fake.DbContainer, "late": "crashed",
-		"far": "lonely", "orphan": strings.Repeat("ab", 32), "ring": "ring2", "ring2": "ring"} {
+		"far": "elsewhere", "orphan": strings.Repeat("ab", 32), "ring": "ring2", "ring2": "ring"} {
 		d.Containers[name] = `{"Id":"ab15` + name + `","Name":"/` + name + `","State":{"Running":true},"HostConfig":{"NetworkMode":"container:` + of + `"},"NetworkSettings":{"Networks":{}}}`
 	}
 	d.Containers["web"], d.Containers["ab15"] = d.Containers[fake.WebContainer], d.Containers["side"]
@@ -78,7 +78,7 @@ func TestTargets(t *testing.T) {
 		{live, "--past side", `{"endpoints":["` + fake.WebID + `"],"born":{"` + fake.WebID + `":1772352000000000000},"new":true,"some":true}`, exit.OK},
 		{live, "--past late", `{"sandboxes":["beef"],"born":{"beef":1772352000500000000},"some":true}`, exit.OK},
 		{live, "late", "late shares the network of crashed: container crashed does not run: start it", exit.NoTarget},
-		{live, "far", "far shares the network of lonely: container lonely is on no network of this daemon, it has: alan, bridge", exit.NoTarget},
+		{live, "far", "far shares the network of elsewhere: container elsewhere is on no network of this daemon, it has: alan, bridge", exit.NoTarget},
 		{live, "orphan", "container orphan shares the network of container abababababab, which is removed: make orphan again", exit.NoTarget},
 		{live, "ring", "container ring shares the network of another, and that one of the next, more than 8 in a row", exit.NoTarget},
 
@@ -90,7 +90,7 @@ func TestTargets(t *testing.T) {
 		{live, "--past fresh", "container fresh has never run", exit.NoTarget},
 		{live, "fresh", "container fresh does not run", exit.NoTarget},
 		{live, "--wait fresh", `{"new":true,"some":true}`, exit.OK},
-		{live, "--past stranger", "container stranger is on no network of this daemon, it has: wide", exit.NoTarget},
+		{live, "--past stoppedelsewhere", "container stoppedelsewhere is on no network of this daemon, it has: wide", exit.NoTarget},
 		{live, "--past production", "there are: db, starting, web; one that was removed has lost its name: network:NAME, or", exit.NoTarget},
 		{live, "wbe", "did you mean web?", exit.NoTarget},
 		{live, "mynt", "did you mean network:mynet?", exit.NoTarget},
@@ -111,7 +111,7 @@ func TestTargets(t *testing.T) {
 		{live, "peer:far.example.com", "there are: 192.0.2.2, 2001:db8::2", exit.NoTarget},
 		{live, "peer:", "want peer:HOST", exit.Usage},
 		{live, "production", "no container \"production\", there are: db, starting, web", exit.NoTarget},
-		{live, "lonely", "container lonely is on no network of this daemon, it has: alan, bridge", exit.NoTarget},
+		{live, "elsewhere", "container elsewhere is on no network of this daemon, it has: alan, bridge", exit.NoTarget},
 		{live, "none", "it has: no network", exit.NoTarget},
 		{live, "old", "container old does not run: start it, or await its first frame with --wait", exit.NoTarget},
 		{live, "9b1e444", "did you mean 9b1d44444444?", exit.NoTarget},
@@ -157,8 +157,8 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestSharedNetwork: a container in another's network namespace is looked at as that one's port, in every command that
-// takes a container, and they say so.
+// TestSharedNetwork: for a container in another one's network namespace, every command that takes a container looks at the other
+// one's port, and says so.
 func TestSharedNetwork(t *testing.T) {
 	d := fake.NewSharedNetworkDocker(t)
 	const note = "side shares the network of web: looking at web\n"
@@ -171,7 +171,7 @@ func TestSharedNetwork(t *testing.T) {
 	if found.PrintNotes(&said); said.String() != note {
 		t.Errorf("told %q", said.String())
 	}
-	// Another container that gets the owner's name later is another.
+	// A container that gets the owner's name later is not a target.
 	d.Leave(fake.WideID, fake.WebContainer)
 	d.Join(fake.WideID, fake.DbContainer, "web", fake.NewID, "10.80.1.6/16")
 	if err := n.refresh(t.Context(), []string{fake.WideID}); err != nil {
@@ -184,7 +184,7 @@ func TestSharedNetwork(t *testing.T) {
 	d.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
 }
 
-// A container may be called as a kind of target, or all. Whatever takes a container takes it.
+// A container may have the name of a kind of target, or "all". Every command that takes a container takes it.
 func TestTargetsOddNames(t *testing.T) {
 	d := fake.NewLiveDocker(t)
 	all := []string{"network", "peer", "host", "container", "port", "all", "10.80.9.9"}
@@ -256,7 +256,7 @@ func TestTargetsJudge(t *testing.T) {
 	judge(fake.WideID, "192.0.2.2", true, wanted)
 	judge(fake.WideID, "192.0.2.3:4789", true, unwanted)
 
-	// Renamed, it is still one; a container of its old name is another.
+	// A target that is renamed stays one; so is a container that gets its old name.
 	d.Join(fake.WideID, fake.WebContainer, "web-old", fake.WebID, "10.80.1.2/16")
 	d.Join(fake.WideID, "c2", "web", fake.NewID, "10.80.1.6/16")
 	if err := n.refresh(t.Context(), []string{fake.WideID}); err != nil {

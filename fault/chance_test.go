@@ -14,7 +14,7 @@ import (
 
 const many = 100_000
 
-// near wants a count within three sigma of what it should be.
+// near checks that a count is within three sigma of the expected one.
 func near(t *testing.T, what string, got, want, sigma float64) {
 	t.Helper()
 	if math.Abs(got-want) > 3*sigma {
@@ -66,7 +66,7 @@ func TestBurst(t *testing.T) {
 				runs++
 			}
 		}
-		// A chain of two states remembers 1 - (good to bad) - (bad to good) of itself with each step.
+		// The autocorrelation of a two-state Markov chain falls by the factor 1 - P(good to bad) - P(bad to good) with each step.
 		memory := 1 - c.loss/(c.burst*(1-c.loss)) - 1/c.burst
 		near(t, fmt.Sprintf("%v: frames lost", c), float64(len(gone)), many*c.loss, math.Sqrt(many*c.loss*(1-c.loss)*(1+memory)/(1-memory)))
 		near(t, fmt.Sprintf("%v: mean burst", c), float64(len(gone))/float64(runs), c.burst,
@@ -120,10 +120,10 @@ func TestDuplicate(t *testing.T) {
 	}
 }
 
-// wantDuplicates is what seed 7 makes of many frames at 1 %: it changes only if the generator does.
+// wantDuplicates is the number of duplicates with seed 7 of many frames at 1 %: it changes only if the generator does.
 const wantDuplicates = 1005
 
-// One bit is flipped behind the Ethernet header, and the checksum says so; what was lent stays as it was.
+// One bit behind the Ethernet header is flipped, which the checksum shows; the lent frame is not changed.
 func TestCorrupt(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -175,7 +175,7 @@ func TestCorrupt(t *testing.T) {
 	}
 }
 
-// A super-frame is treated segment by segment, and is kept as long as any of it is.
+// A fault is decided for each segment of a super-frame by itself; the super-frame counts as kept if any segment is.
 func TestSuperFrame(t *testing.T) {
 	s := &output{}
 	g := checked(t, Spec{Loss: 0.5, Seed: 1}, s.take)
@@ -208,7 +208,7 @@ func lostFrames(s *output) (all []ether.Frame) {
 	return slices.DeleteFunc(slices.Clone(s.frames), func(f ether.Frame) bool { return f.Fault&ether.FaultLost == 0 })
 }
 
-// What the switch would drop for its form goes straight there; marks of others stay.
+// A frame that the switch drops as malformed passes unchanged; marks of other faults stay.
 func TestStrange(t *testing.T) {
 	s := &output{}
 	g := checked(t, Spec{Loss: 1}, s.take)

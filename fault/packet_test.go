@@ -25,7 +25,7 @@ func number(f *ether.Frame) int {
 
 const tcpHead = ether.HeaderLen + 20 + 20
 
-// tcp is an IPv4 TCP frame with payload bytes, its checksum left to be added up; more than segment bytes make it a
+// tcp is an IPv4 TCP frame with payload bytes and a partial checksum; more than segment bytes make it a
 // super-frame.
 func tcp(payload, segment int) ether.Frame {
 	room := make([]byte, ether.Headroom+tcpHead+payload)
@@ -52,7 +52,7 @@ func tcp(payload, segment int) ether.Frame {
 // pseudo is the sum of the pseudo-header (RFC 9293 §3.1).
 func pseudo(b []byte) uint16 { return ether.Sum(b[26:34], uint32(6+len(b)-34)) }
 
-// right tells whether a TCP frame's checksums are.
+// right tells whether a TCP frame's checksums are right.
 func right(f *ether.Frame) bool {
 	b := f.Bytes()
 	return ether.Sum(b[14:34], 0) == 0xffff && ether.Sum(b[34:], uint32(pseudo(b))) == 0xffff
@@ -71,7 +71,7 @@ func (s *output) take(frames []ether.Frame) {
 	}
 }
 
-// with counts the frames that have all of these marks.
+// with returns how many frames have all of these marks.
 func (s *output) with(mark ether.Fault) (n int) {
 	for i := range s.frames {
 		if s.frames[i].Fault&mark == mark {
@@ -81,7 +81,7 @@ func (s *output) with(mark ether.Fault) (n int) {
 	return n
 }
 
-// passed are the numbers of the frames that were not lost, in the order of their coming.
+// passed are the numbers of the frames that were not lost, in the order in which they came out.
 func (s *output) passed() (all []int) {
 	for i := range s.frames {
 		if s.frames[i].Fault&ether.FaultLost == 0 {
@@ -101,7 +101,7 @@ func lost(s *output) []int {
 	return all
 }
 
-// checked makes an injector of a spec that must be right, and checks its counters in the end.
+// checked makes an injector of a valid spec, and checks its counters when the test ends.
 func checked(t testing.TB, spec Spec, out func([]ether.Frame)) *Injector {
 	t.Helper()
 	if err := spec.Check(); err != nil {
@@ -127,7 +127,7 @@ func balance(t testing.TB, g *Injector) {
 	}
 }
 
-// feed passes n numbered frames, one a call.
+// feed gives an injector n numbered frames, one a call.
 func feed(g *Injector, n int) {
 	for i := range n {
 		g.Process([]ether.Frame{numbered(i, 60)})

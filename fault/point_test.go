@@ -29,7 +29,7 @@ func TestPointAllocs(t *testing.T) {
 	}
 }
 
-// What comes out of a fault, to a port that has gone down meanwhile, is refused and not sent.
+// A frame that was delayed for a port which is down by now is refused, not sent.
 func TestPointDown(t *testing.T) {
 	p := Attach(vswitch.New(vswitch.Config{}), "net", "a", nowhere{}, false, 1518)
 	a := p.Set(To, Spec{Duplicate: 1}, nil)

@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// timed is a output that knows when each frame came.
+// timed is an output that records when each frame came out.
 type timed struct {
 	output
 	began time.Time
@@ -53,7 +53,7 @@ func TestDelay(t *testing.T) {
 	})
 }
 
-// rest lets time pass, and the timer's goroutine do what was due.
+// rest lets the time d pass, so that the timer's goroutine sends what is due.
 func rest(g *Injector, d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -65,7 +65,7 @@ func numberedBytes(n int) []byte {
 	return f.Bytes()[ether.HeaderLen:]
 }
 
-// The delay wanders between its bounds, around its mean, whether frames are dense or sparse, and none overtakes another.
+// The delay varies between its bounds around its mean, whether frames come at a high or a low rate, and none overtakes another.
 func TestJitter(t *testing.T) {
 	for _, every := range []time.Duration{20 * time.Microsecond, 3 * time.Millisecond, time.Second} {
 		t.Run(every.String(), func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-// What comes no faster than the rate is not lost, be it in bursts of a super-frame.
+// What comes no faster than the rate is not lost, even in bursts of a super-frame.
 func TestRateKeepsTo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &timed{began: time.Now()}
@@ -158,7 +158,7 @@ func TestRateKeepsTo(t *testing.T) {
 	})
 }
 
-// A frame that is longer than the queue still gets through, alone.
+// A frame that is longer than the queue passes if the queue is empty.
 func TestRateLongFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &output{}
@@ -218,7 +218,7 @@ func TestReorder(t *testing.T) {
 	})
 }
 
-// What waits when an injector is closed comes out at once and in order, and what comes later goes straight on.
+// What waits when an injector is closed comes out at once and in order; later frames pass unchanged.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &timed{began: time.Now()}
@@ -264,7 +264,7 @@ func TestQueueBound(t *testing.T) {
 	})
 }
 
-// Several workers, a reader and somebody who closes: nothing races, and the counters add up.
+// Several workers, a reader of the counters and a close at the same time: there is no data race, and the counters add up.
 func TestConcurrent(t *testing.T) {
 	var mu sync.Mutex
 	out := 0

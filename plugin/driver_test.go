@@ -13,7 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// What a newer dockerd sends (29.x): fields that 20.10 does not know, empty lists, null maps.
+// What a newer dockerd sends (29.x): fields that 20.10 does not send, empty lists, null maps.
 const (
 	newCreateNetwork = `{"NetworkID":"` + netID + `","Options":{"com.docker.network.enable_ipv4":true,
 		"com.docker.network.enable_ipv6":false,"com.docker.network.internal":false,
@@ -79,7 +79,7 @@ func TestAnswersThatNeverChange(t *testing.T) {
 	}
 }
 
-// A create that repeats itself must look equal to fabric, in whatever order its keys come.
+// A repeated CreateNetwork must give fabric an equal network, in whatever order its keys come.
 func TestRepeatedCreate(t *testing.T) {
 	r := &fakeBackend{}
 	h := serving(t, r)
@@ -109,7 +109,7 @@ func TestDriverErrorReachesTheUser(t *testing.T) {
 	}
 }
 
-// bodies has one good request for each method that reads its body and calls fabric.
+// bodies has a valid request for each method that reads its body and calls fabric.
 func bodies() map[string]string {
 	both := `{"NetworkID":"` + netID + `","EndpointID":"` + epID + `"}`
 	return map[string]string{
@@ -297,7 +297,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// Deletes of the unknown work, twice: fabric says nil, and nothing here makes an error of it.
+// Deleting what does not exist succeeds, twice: fabric returns nil, and nothing here makes an error of that.
 func TestDeletesRepeat(t *testing.T) {
 	r := &fakeBackend{}
 	h := serving(t, r)

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Options in which people would believe in vain are refused, with what to write instead; what is so anyway passes.
+// Options that would have no effect here are refused, with what to write instead; options that ask for what is the case anyway pass.
 func TestForeignOptions(t *testing.T) {
 	const bridge = "com.docker.network.bridge."
 	for _, tc := range []struct {
@@ -77,7 +77,7 @@ func TestForeignOptions(t *testing.T) {
 		{"foreign", "", ""},
 		{"org.example.mtu", "1400", ""},
 
-		// nearly ours
+		// near misses of tapestry's own
 		{"vni", "80", "did you mean tapestry.vni?"},
 		{"VNI", "80", "did you mean tapestry.vni?"},
 		{"vxlan-id", "80", "did you mean tapestry.vni?"},
@@ -112,7 +112,7 @@ func TestForeignOptions(t *testing.T) {
 	}
 }
 
-// What Docker itself puts beside the user's options passes; nothing else of ours is overlooked there.
+// Options that Docker itself adds to the user's pass; an option of tapestry's among them is not overlooked.
 func TestOptionsBeside(t *testing.T) {
 	for _, tc := range []struct {
 		name string

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Any path with any body gets one of the known statuses and a JSON object, and what reaches fabric is sound.
+// Any path with any body gets one of the known statuses and a JSON object, and what reaches fabric is well-formed.
 func FuzzPlugin(f *testing.F) {
 	for path := range newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline).methods {
 		for _, body := range []string{"", "{}", "null", newCreateNetwork, newCreateEndpoint} {

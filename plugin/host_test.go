@@ -27,7 +27,7 @@ const (
 	nodeNet = "x7s1k2m9qz0p4r8t6v3w5y1ab" // of a Swarm
 )
 
-// fakeBackend remembers what it was asked.
+// fakeBackend records its calls.
 type fakeBackend struct {
 	attachment fabric.Attachment
 	fail       error                           // of every call
@@ -79,7 +79,7 @@ func (r *fakeBackend) Leave(ctx context.Context, network, id string) error {
 	return r.note(ctx, "Leave", network, id)
 }
 
-// Allocate gives the VNI that was asked for, or 4711.
+// Allocate returns the VNI that was asked for, or 4711.
 func (r *fakeBackend) Allocate(ctx context.Context, n fabric.Network, again bool) (uint32, error) {
 	r.mu.Lock()
 	r.networks = append(r.networks, n)
@@ -125,7 +125,7 @@ func reply(t testing.TB, h http.Handler, req *http.Request) (int, map[string]any
 	return w.Code, got
 }
 
-// mustRefuse tells that the reply is an error with all the words in it.
+// mustRefuse checks that the reply is an error that contains all the words.
 func mustRefuse(t testing.TB, status, wantStatus int, got map[string]any, words ...string) {
 	t.Helper()
 	text, _ := got["Err"].(string)
@@ -139,7 +139,7 @@ func mustRefuse(t testing.TB, status, wantStatus int, got map[string]any, words 
 	}
 }
 
-// mustWork tells that the reply is no error.
+// mustWork checks that the reply is no error.
 func mustWork(t testing.TB, status int, got map[string]any) {
 	t.Helper()
 	if _, bad := got["Err"]; bad || status != http.StatusOK {

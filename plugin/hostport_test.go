@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// The host's addresses are the gateways', or named ones that Docker gives to no container.
+// The host's addresses are the gateways' or given ones, which Docker then gives to no container.
 func TestHostOption(t *testing.T) {
 	v4 := &network.IPAMData{Pool: "10.77.0.0/24", Gateway: "10.77.0.1/24", AuxAddresses: map[string]any{"host": "10.77.0.9/24", "x": 7.0}}
 	v6 := &network.IPAMData{Pool: "fd77::/64", Gateway: "fd77::1/64", AuxAddresses: map[string]any{"host6": "fd77::9"}}

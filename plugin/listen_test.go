@@ -59,7 +59,7 @@ func send(path, request string) (string, error) {
 	return string(b), err
 }
 
-// The bytes that dockerd sends: no Content-Type, a Host that means nothing, no body for what has no arguments.
+// The bytes that dockerd sends: no Content-Type, a meaningless Host, no body for a method without arguments.
 func TestOddButLegalRequests(t *testing.T) {
 	path, _ := start(t, pluginDir(t), serving(t, &fakeBackend{}))
 	const headers = "User-Agent: Go-http-client/1.1\r\nAccept: application/vnd.docker.plugins.v1.2+json\r\nAccept-Encoding: gzip\r\n"
@@ -89,7 +89,7 @@ func TestOddButLegalRequests(t *testing.T) {
 	}
 }
 
-// A client that writes all of its 2 MiB before it reads gets the answer too.
+// A client that writes all of its 2 MiB before it reads gets the reply too.
 func TestLargeBodyOverSocket(t *testing.T) {
 	path, _ := start(t, pluginDir(t), newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline))
 	got, err := send(path, fmt.Sprintf("POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 2<<20, bytes.Repeat([]byte("a"), 2<<20)))
@@ -127,7 +127,7 @@ func TestSocketFile(t *testing.T) {
 	}
 }
 
-// onlyFiles tells that dir holds names and nothing else.
+// onlyFiles checks that dir holds these names and nothing else.
 func onlyFiles(t *testing.T, dir string, names ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -143,7 +143,7 @@ func onlyFiles(t *testing.T, dir string, names ...string) {
 	}
 }
 
-// The name of the socket is never to be seen with another mode, nor without somebody listening.
+// The socket never exists under its name with another mode, nor without a listener.
 func TestSocketIsBornComplete(t *testing.T) {
 	dir := pluginDir(t)
 	path := filepath.Join(dir, "tapestry.sock")
@@ -206,7 +206,7 @@ func TestLiveSocketIsLeftAlone(t *testing.T) {
 	}
 }
 
-// Of many that start at once over a dead socket, one serves.
+// Of many that start at once with a stale socket in place, exactly one serves.
 func TestOneOfManyListens(t *testing.T) {
 	dir := pluginDir(t)
 	var won atomic.Int32
@@ -228,7 +228,7 @@ func TestOneOfManyListens(t *testing.T) {
 	}
 }
 
-// What has taken our socket's name is not ours to unlink.
+// A file that has replaced our socket is not unlinked.
 func TestOtherSocketIsNotUnlinked(t *testing.T) {
 	dir := pluginDir(t)
 	path := filepath.Join(dir, "tapestry.sock")

@@ -115,7 +115,7 @@ func TestParsePools(t *testing.T) {
 	}
 }
 
-// Everything here is refused before fabric hears of it.
+// Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
 	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.host, tapestry.peers, tapestry.vni"
 	type opts = map[string]any

@@ -58,7 +58,7 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// The body of exactly the limit is read.
+// A body of exactly the limit is read.
 func TestLargestBody(t *testing.T) {
 	body := `{"NetworkID":"` + netID + `"}`
 	body += strings.Repeat(" ", maxBody-len(body))
@@ -108,7 +108,7 @@ func TestPanicIsContained(t *testing.T) {
 	mustWork(t, status, got)
 }
 
-// One request panics while another is being answered: the other is not hurt.
+// A request that panics does not disturb another one that is being answered.
 func TestPanicLeavesOthersAlone(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	slow := &fakeBackend{hook: func(context.Context) error { close(entered); <-release; return nil }}
@@ -174,7 +174,7 @@ func TestFastEnough(t *testing.T) {
 	})
 }
 
-// When dockerd goes away the driver's context ends, so that it can undo what nobody will ask for.
+// When dockerd closes the connection the driver's context ends, so that the driver can undo what nobody will ask for.
 func TestDaemonGoesAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen error
@@ -218,7 +218,7 @@ func TestLog(t *testing.T) {
 		}
 	}
 	if strings.Contains(log.String(), "level=INFO") {
-		t.Errorf("a request that works is no news:\n%s", &log)
+		t.Errorf("a request that succeeds is logged:\n%s", &log)
 	}
 	r.fail = errors.New("no such endpoint")
 	post(t, h, "/NetworkDriver.Join", join)
@@ -227,7 +227,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// TestLogOfLongBody: no line of the log is longer than what a dockerd reads of a managed plugin's, 64 KiB.
+// TestLogOfLongBody: no line of the log is longer than 64 KiB, which is what dockerd reads of a line of a managed plugin.
 func TestLogOfLongBody(t *testing.T) {
 	for name, body := range map[string]string{
 		"letters": `{"NetworkID":"` + strings.Repeat("f", maxBody-100) + `"}`,

@@ -16,7 +16,7 @@ func TestScope(t *testing.T) {
 	}
 }
 
-// What a manager answers are the options of every node: all that were given come back, with a VNI.
+// A manager's reply has the options for every node: all that were given, and a VNI.
 func TestAllocate(t *testing.T) {
 	for _, tc := range []struct {
 		name, body string
@@ -44,14 +44,14 @@ func TestAllocate(t *testing.T) {
 			if n := r.networks[0]; n.VNI != tc.vni || !n.Swarm {
 				t.Errorf("allocated %+v, want VNI %d", n, tc.vni)
 			}
-			// A manager that begins to lead gets it again, and answers the same.
+			// A manager that becomes the leader is asked again, and replies the same.
 			status, repeated := post(t, h, "/NetworkDriver.AllocateNetwork", `{"NetworkID":"`+nodeNet+`","Options":`+object(t, tc.options)+`}`)
 			mustWork(t, status, repeated)
 			if !reflect.DeepEqual(repeated, got) || r.calls[0] != "Allocate "+nodeNet+" false" || r.calls[1] != "Allocate "+nodeNet+" true" {
 				t.Errorf("asked again it answers %v; calls %q", repeated, r.calls)
 			}
 			r.networks = r.networks[:1]
-			// A node gets what was answered, and makes the same of it.
+			// A node is given the reply, and makes the same network of it.
 			status, got = post(t, h, "/NetworkDriver.CreateNetwork", `{"NetworkID":"`+nodeNet+`","Options":{"com.docker.network.generic":`+object(t, tc.options)+`}}`)
 			mustWork(t, status, got)
 			n := r.networks[1]
@@ -108,7 +108,7 @@ func TestDiscovery(t *testing.T) {
 	}
 }
 
-// The ids of local networks and of a Swarm's are told apart by their form.
+// The ids of local networks and of a Swarm's networks differ in their form.
 func TestSwarmID(t *testing.T) {
 	for _, id := range []string{netID, nodeNet} {
 		r := &fakeBackend{}

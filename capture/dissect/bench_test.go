@@ -2,7 +2,7 @@ package dissect
 
 import "testing"
 
-// What one line of a watch costs.
+// The cost of one line of tapestry watch.
 func BenchmarkLine(b *testing.B) {
 	for name, frame := range map[string][]byte{
 		"SYN":         syn(b),

@@ -96,7 +96,7 @@ func TestSuperFrame(t *testing.T) {
 	}
 }
 
-// The JSON keys are a promise: who changes testdata/summary.jsonl breaks somebody's program.
+// The JSON keys are stable: a change of testdata/summary.jsonl breaks other people's programs.
 func TestJSON(t *testing.T) {
 	golden, err := os.ReadFile("testdata/summary.jsonl")
 	if err != nil {
@@ -121,20 +121,20 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// No frame writes to a terminal: escape sequences, carriage returns, text that runs backwards, bytes that are no UTF-8.
+// No frame can control the terminal that it is shown on: escape sequences, carriage returns, text that runs backwards, bytes that are no UTF-8.
 func TestEscapes(t *testing.T) {
-	const evil = "\x1b]0;owned\x07\x1b[2J\r\n\x00\x7f\u009b31m\u202e\u2028\xff\xc0\\"
-	const size = byte(len(evil))
-	nasty := func(text string) bool {
+	const hostile = "\x1b]0;owned\x07\x1b[2J\r\n\x00\x7f\u009b31m\u202e\u2028\xff\xc0\\"
+	const size = byte(len(hostile))
+	unprintable := func(text string) bool {
 		return strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 	}
 	for name, frame := range map[string][]byte{
-		"DNS":  udpFrame(t, 5, 53, query(t, evil)),
-		"DHCP": udpFrame(t, 68, 67, dhcp(t, 1, "0.0.0.0", layers.NewDHCPOption(layers.DHCPOptHostname, []byte(evil)))),
-		"TLS": tcpFrame(t, 5, 443, hello(clientHello, sni(evil), ext(extALPN, flat([]byte{0, size + 1, size},
-			[]byte(evil))...))),
-		"path": tcpFrame(t, 5, 80, []byte("GET /"+strings.ReplaceAll(evil, "\n", "")+" HTTP/1.1\r\nHost: "+evil)),
-		"code": tcpFrame(t, 80, 5, []byte("HTTP/1.1 200 "+evil)),
+		"DNS":  udpFrame(t, 5, 53, query(t, hostile)),
+		"DHCP": udpFrame(t, 68, 67, dhcp(t, 1, "0.0.0.0", layers.NewDHCPOption(layers.DHCPOptHostname, []byte(hostile)))),
+		"TLS": tcpFrame(t, 5, 443, hello(clientHello, sni(hostile), ext(extALPN, flat([]byte{0, size + 1, size},
+			[]byte(hostile))...))),
+		"path": tcpFrame(t, 5, 80, []byte("GET /"+strings.ReplaceAll(hostile, "\n", "")+" HTTP/1.1\r\nHost: "+hostile)),
+		"code": tcpFrame(t, 80, 5, []byte("HTTP/1.1 200 "+hostile)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := Dissect(frame, 0)
@@ -146,13 +146,13 @@ func TestEscapes(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, out := range []string{s.Line(names), string(j), strings.NewReplacer("\n", "").Replace(Full(frame))} {
-				if nasty(out) || !utf8.ValidString(out) {
+				if unprintable(out) || !utf8.ValidString(out) {
 					t.Errorf("hostile text came through: %q", out)
 				}
 			}
 		})
 	}
-	if got := (Names(func(netip.Addr) string { return evil })).name(addr4([]byte{1, 2, 3, 4})); nasty(got) {
+	if got := (Names(func(netip.Addr) string { return hostile })).name(addr4([]byte{1, 2, 3, 4})); unprintable(got) {
 		t.Errorf("hostile name came through: %q", got)
 	}
 }
@@ -177,7 +177,7 @@ func TestClean(t *testing.T) {
 	}
 }
 
-// The longest of everything still fits, and the length of the frame is not what is lost.
+// A line whose parts are all as long as they can be still fits, and it is not the frame's length that is cut off.
 func TestLineBound(t *testing.T) {
 	long := func(netip.Addr) string { return strings.Repeat("☃", 100) }
 	name := strings.Repeat("\x01", 63)
@@ -217,7 +217,7 @@ func TestFullPanic(t *testing.T) {
 	}
 }
 
-// No tree is longer than promised, whatever is in the frame.
+// No tree is longer than its limit, whatever is in the frame.
 func TestFullBound(t *testing.T) {
 	d := &layers.DNS{QR: true, QDCount: 100, ANCount: 100}
 	name := []byte(strings.Repeat("a.", 100) + "b")
@@ -232,7 +232,7 @@ func TestFullBound(t *testing.T) {
 	}
 }
 
-// Layers within layers to the end of the longest frame are no reason to stop, nor to write without end.
+// Layers nested up to the end of the longest frame are all read, and the output stays within its limit.
 func TestDeep(t *testing.T) {
 	ip := build(t, ip4(layers.IPProtocolIPv4, "10.77.0.3"))
 	ip[2], ip[3] = 0xff, 0xff

@@ -13,7 +13,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// need skips the test where a tool is not there.
+// need skips the test if a tool is not installed.
 func need(t *testing.T, tool string) {
 	t.Helper()
 	if _, err := exec.LookPath(tool); err != nil {
@@ -220,7 +220,7 @@ type sample struct {
 	want  string
 }
 
-// samples are the frames that people meet, well-formed.
+// samples are well-formed frames of common protocols.
 func samples(t testing.TB) []sample {
 	v4, v6 := layers.EthernetTypeIPv4, layers.EthernetTypeIPv6
 	udp := func() *layers.UDP { return &layers.UDP{SrcPort: 1000, DstPort: 2000} }
@@ -230,8 +230,8 @@ func samples(t testing.TB) []sample {
 	copy(quoted[20:], []byte{0, 1, 0, 2})
 	quoted6 := build(t, eth(v6), ip6(layers.IPProtocolUDP), &layers.UDP{SrcPort: 5, DstPort: 6}, raw(make([]byte,
 		8)))[14:]
-	nobody := ip4(layers.IPProtocolUDP, "255.255.255.255")
-	nobody.SrcIP = net.IP{0, 0, 0, 0}
+	noAddr := ip4(layers.IPProtocolUDP, "255.255.255.255")
+	noAddr.SrcIP = net.IP{0, 0, 0, 0}
 	q := &layers.Dot1Q{VLANIdentifier: 100, Type: layers.EthernetTypeDot1Q}
 	q2 := &layers.Dot1Q{VLANIdentifier: 12, Priority: 5, Type: v4}
 	frag6 := flat(unhex(t, "11 00 00 01 0000beef"), []byte{3, 0xe8, 7, 0xd0, 0x05, 0xdc, 0, 0}, make([]byte, 16))
@@ -254,7 +254,7 @@ func samples(t testing.TB) []sample {
 			"web → db  TCP 5→443 [PSH,ACK] seq 1 ack 9 win 501 len 92  TLS 1.3 ClientHello SNI example.com ALPN h2  146 B"},
 		{"ServerHello", tcpFrame(t, 443, 5, hello(serverHello, chosen)),
 			"web → db  TCP 443→5 [PSH,ACK] seq 1 ack 9 win 501 len 55  TLS 1.3 ServerHello  109 B"},
-		{"DHCP discover", build(t, wide(v4), nobody, &layers.UDP{SrcPort: 68, DstPort: 67},
+		{"DHCP discover", build(t, wide(v4), noAddr, &layers.UDP{SrcPort: 68, DstPort: 67},
 			raw(dhcp(t, layers.DHCPMsgTypeDiscover, "0.0.0.0", layers.NewDHCPOption(layers.DHCPOptHostname,
 				[]byte("web"))))),
 			"0.0.0.0 → broadcast  UDP 68→67  DHCP discover for 02:42:0a:4d:00:02 name web  291 B"},

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// safe fails the test if text could do anything to a terminal but stand there.
+// safe fails the test if text could control a terminal.
 func safe(t *testing.T, what, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {

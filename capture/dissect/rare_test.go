@@ -6,7 +6,7 @@ import (
 	"github.com/google/gopacket/layers"
 )
 
-// rare are the frames that people meet less often.
+// rare are frames that people see less often.
 func rare(t testing.TB) []sample {
 	v4, v6 := layers.EthernetTypeIPv4, layers.EthernetTypeIPv6
 	quoted6 := build(t, eth(v6), ip6(layers.IPProtocolUDP), &layers.UDP{SrcPort: 5, DstPort: 6}, raw(make([]byte,

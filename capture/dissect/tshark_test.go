@@ -18,7 +18,7 @@ import (
 	"github.com/google/gopacket/pcapgo"
 )
 
-// A field is one of tshark's, and what a Summary says to it; "" if nothing.
+// A field is one of tshark's, and what a Summary has for it; "": nothing.
 type field struct {
 	name string
 	ours func(s *Summary) string
@@ -247,7 +247,7 @@ func corpus(t *testing.T) (frames [][]byte) {
 	return append(frames, build(t, eth(layers.EthernetTypeIPv4), opts, &layers.UDP{SrcPort: 1000, DstPort: 2000}))
 }
 
-// tshark gives the fields of each frame.
+// tshark returns the fields of each frame.
 func tshark(t *testing.T, frames [][]byte) (rows [][]string) {
 	t.Helper()
 	need(t, "tshark")
@@ -300,13 +300,13 @@ func own(s *Summary, f field, theirs string) string {
 	return theirs
 }
 
-// begins tells whether part is all of whole, the first items of that list, or its beginning and says so.
+// begins tells whether part is all of whole, the first items of that list, or its beginning with a mark that it was cut.
 func begins(whole, part string) bool {
 	begun, cut := strings.CutSuffix(part, ellipsis)
 	return part == whole || strings.HasPrefix(whole, part+",") || cut && strings.HasPrefix(whole, begun)
 }
 
-// What tshark reads, Dissect reads the same; of a frame captured in part it may say less, but nothing else.
+// Dissect reads what tshark reads; of a frame that was captured in part it may read less, but nothing else.
 func TestTshark(t *testing.T) {
 	frames := corpus(t)
 	agreed := map[string]int{}

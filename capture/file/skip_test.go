@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// cannot gives a test up for want of something that the machine has not got; with TAPESTRY_MUST=1 it fails instead. It is this
-// room's only way to skip (test/skips_test.go).
+// cannot skips a test that needs something which this machine does not have; with TAPESTRY_MUST=1 the test fails instead. Tests
+// of this package skip only by it (test/skips_test.go).
 func cannot(t testing.TB, what ...any) {
 	t.Helper()
 	if os.Getenv("TAPESTRY_MUST") == "1" {

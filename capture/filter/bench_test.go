@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// In benched, wanted is a frame that the filter takes, and others one that it does not.
+// In benched, wanted is a frame that the filter matches, and others is one that it does not.
 const long = "host 10.0.0.1 and (tcp port 443 or udp port 53) and not net 192.168.0.0/16"
 
 var benched = []struct {

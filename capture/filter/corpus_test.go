@@ -49,7 +49,7 @@ func (m maker) bytes(n int) []byte {
 
 func (m maker) macs() []byte { return join(be(6, pick(m, macs)), be(6, pick(m, macs[:2]))) }
 
-// transport gives a protocol's number and its header with some payload.
+// transport returns a protocol's number, and a header of it with some payload.
 func (m maker) transport(v6 bool) (number byte, b []byte) {
 	ports := join(be(2, pick(m, portsIn)), be(2, pick(m, portsIn)))
 	switch m.IntN(10) {
@@ -103,7 +103,7 @@ func (m maker) arp() []byte {
 		be(6, macs[1]), addr(pick(m, v4s)))
 }
 
-// llc gives the length and what follows it.
+// llc returns an 802.3 length field and what follows it.
 func (m maker) llc() []byte {
 	var b []byte
 	switch m.IntN(9) {
@@ -125,7 +125,7 @@ func (m maker) llc() []byte {
 	return join(be(2, uint64(len(b))), b)
 }
 
-// payload gives an Ethernet type and what follows it.
+// payload returns an EtherType and what follows it.
 func (m maker) payload() []byte {
 	switch m.IntN(16) {
 	case 0:
@@ -163,7 +163,7 @@ func (m maker) whole() []byte {
 	return join(m.macs(), b)
 }
 
-// corpus gives n frames, of which about half are cut short or changed.
+// corpus makes n frames, of which about half are cut short or changed.
 func corpus(seed uint64, n int) []captured {
 	m := maker{rand.New(rand.NewPCG(seed, 1))}
 	all := make([]captured, n)
@@ -189,7 +189,7 @@ func corpus(seed uint64, n int) []captured {
 	return all
 }
 
-// pcap is the frames as a file; the seconds count them.
+// pcap writes the frames as a file; their times are 0, 1, 2 … seconds.
 func pcap(link int, frames []captured) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, 0xa1b2c3d4)

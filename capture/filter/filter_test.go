@@ -73,7 +73,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Every word that is refused says why, with itself in the sentence.
+// The error for each word that is refused says why, and contains the word.
 func TestRefused(t *testing.T) {
 	for word := range unsupported {
 		_, err := Compile(word+" 1", nil)
@@ -106,7 +106,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A name stands for every address of the host, as if they were written with "or".
+// A name means every address of the host, as if they were joined with "or".
 func TestNames(t *testing.T) {
 	names := func(name string) []netip.Addr {
 		if name != "web-1" {
@@ -174,7 +174,7 @@ func TestEmpty(t *testing.T) {
 	}
 }
 
-// The tables stand in for /etc/services and /etc/protocols: what is in both is the same.
+// The tables replace /etc/services and /etc/protocols: what is in both is the same.
 func TestTables(t *testing.T) {
 	for _, tc := range []struct{ path, text string }{
 		{"/etc/services", commonServices}, {"/etc/protocols", commonProtocols},
@@ -227,7 +227,7 @@ func FuzzFilter(f *testing.F) {
 			}
 			return
 		}
-		// "not" turns every answer but that of a look beyond the frame, which stays no.
+		// "not" inverts every result, except where the expression reads beyond the frame: that never matches.
 		if strings.TrimSpace(expr) == "" {
 			return
 		}

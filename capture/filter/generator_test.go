@@ -11,7 +11,7 @@ type generator struct{ *rand.Rand }
 
 func (g generator) of(words ...string) string { return words[g.IntN(len(words))] }
 
-// maybe gives s, or nothing.
+// maybe returns s, or "".
 func (g generator) maybe(s string) string {
 	if g.IntN(2) == 0 {
 		return ""
@@ -164,7 +164,7 @@ func (g generator) load(index string) string {
 	return fmt.Sprintf("%s[%s%s]", p, index, g.of("", "", ":1", ":2", ":4"))
 }
 
-// known are expressions from manuals and daily use, and those that have been wrong once or are refused.
+// known are expressions from manuals and daily use, and some that once gave a wrong result, or that are refused.
 var known = strings.Split(strings.TrimSpace(`
 tcp or udp and host 10.0.0.1
 17 / len ^ 40 > 0

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// hinted are what people type who come from Wireshark, or know tcpdump by half: what the error says, and the hint.
+// hinted are expressions of people who come from Wireshark, or know only a part of tcpdump's language: what the error says, and the hint.
 var hinted = []struct{ expr, why, hint string }{
 	{"tcp.port eq 80", "Wireshark", "tcp port 80"},
 	{"tcp.port==80", "Wireshark", "tcp port 80"},
@@ -88,7 +88,7 @@ var hinted = []struct{ expr, why, hint string }{
 	{"host dns.example.com", "no address is known", ""},
 }
 
-// A hint compiles, or is the word that stands there instead; and tcpdump refuses the expression as well.
+// Each hint compiles, or is the word to write instead; and tcpdump refuses the expression as well.
 func TestHints(t *testing.T) {
 	for _, tc := range hinted {
 		_, err := Compile(tc.expr, nil)
@@ -108,7 +108,7 @@ func TestHints(t *testing.T) {
 	}
 }
 
-// Every word of Wireshark's that has a form here has one that compiles.
+// Each of Wireshark's fields that has an equivalent here has one that compiles.
 func TestForms(t *testing.T) {
 	values := []string{"80", "10.0.0.1", "2001:db8::1", "02:42:0a:4d:00:02"}
 	for field := range wiresharkFields {
@@ -116,7 +116,7 @@ func TestForms(t *testing.T) {
 			p := parser{lexer: lexer{expr: field + " == " + v}}
 			return p.translate(token{kind: tokName, text: field}) != ""
 		}) {
-			t.Errorf("%s: its form takes no value", field)
+			t.Errorf("%s: its equivalent takes no value", field)
 		}
 	}
 	for word, form := range wiresharkProtos {
@@ -126,7 +126,7 @@ func TestForms(t *testing.T) {
 	}
 }
 
-// A host of such a name is that host.
+// If a host has such a name, the word means the host.
 func TestHintsOfHosts(t *testing.T) {
 	names := func(string) []netip.Addr { return []netip.Addr{netip.MustParseAddr("10.0.0.1")} }
 	for _, name := range []string{"http", "IP", "dns.example.com"} {
@@ -148,7 +148,7 @@ func TestHintedAgainstTcpdump(t *testing.T) {
 			exprs = append(exprs, tc.expr)
 		}
 	}
-	tr := newTruth(corpus(11, 3))
+	tr := newReference(corpus(11, 3))
 	if n := tr.check(t, exprs); n.accepted > 0 {
 		t.Errorf("%d are taken by tcpdump", n.accepted)
 	}

@@ -14,7 +14,7 @@ import (
 var links = map[string]int{"SLL": pcapng.LinuxSLL, "SLL2": pcapng.LinuxSLL2, "RAW": pcapng.Raw, "NULL": pcapng.Null, "LOOP": pcapng.Loop,
 	"IPV4": pcapng.IPv4, "IPV6": pcapng.IPv6}
 
-// linkFrame gives a frame of another link type with what an Ethernet frame has.
+// linkFrame makes a frame of another link type with the content of an Ethernet frame.
 func (m maker) linkFrame(link int, frame []byte) []byte {
 	if len(frame) < 14 {
 		return frame
@@ -55,7 +55,7 @@ func TestLinksAgainstTcpdump(t *testing.T) {
 	for name, link := range links {
 		t.Run(name, func(t *testing.T) {
 			s := seed(t)
-			tr := linkTruth(link, linkCorpus(s, link, 300))
+			tr := linkReference(link, linkCorpus(s, link, 300))
 			g := generator{rand.New(rand.NewPCG(s, uint64(link)))}
 			exprs := []string{"inbound", "outbound", "not inbound and udp", "ifindex 2", "ifindex 1 or tcp", "vlan", "mpls 16", "llc", "broadcast",
 				"multicast", "ip broadcast", "ether host 02:42:0a:4d:00:01", "link[0] & 1 = 0", "ether[2:2] > 5", "net 10.0.0.0/8 and (tcp or udp)", "arp", "not arp"}

@@ -14,15 +14,15 @@ import (
 	"testing"
 )
 
-// A record is what tcpdump said: a line for each frames and expression, a hash of both and one of the answer. Everything is
-// compared with it; tcpdump itself is asked about each sixteenth expression (under -short about each hundredth), and about
+// A record has tcpdump's answers: a line for each pair of frames and expression, with a hash of both and one of the answer.
+// Everything is compared with it; tcpdump itself is asked about each sixteenth expression (under -short about each hundredth), and about
 // what is not recorded.
 const recordFile = "testdata/tcpdump.txt"
 
 const renew = "if that is a newer tcpdump, rm " + recordFile + " and TAPESTRY_RECORD=1 go test ./capture/filter"
 
 type record struct {
-	every int // so many-th expressions are asked about again
+	every int // tcpdump is asked again about every so-many-th expression
 
 	mu    sync.Mutex
 	said  map[string]string // answer, by key
@@ -42,9 +42,9 @@ func hash(parts ...[]byte) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:6])
 }
 
-func (tr truth) key(expr string) string { return hash(tr.bytes, []byte(expr)) }
+func (tr reference) key(expr string) string { return hash(tr.bytes, []byte(expr)) }
 
-// answerOf is which frames match; nil: the expression is refused.
+// answerOf is the hash of which frames match; nil: the expression is refused.
 func answerOf(match []bool) string {
 	if match == nil {
 		return refusal
@@ -95,7 +95,7 @@ func (r *record) put(key, answer string, fresh bool) {
 	}
 }
 
-// close writes what is new with TAPESTRY_RECORD=1. Without it nothing may be new, or the test gets slow again.
+// close writes new answers to the file with TAPESTRY_RECORD=1. Without it there may be none, or the test would become slow again.
 func (r *record) close(t *testing.T) {
 	t.Helper()
 	switch {

@@ -18,19 +18,22 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// A truth is what tcpdump says of frames. It was recorded, since a process for each expression takes minutes: record_test.go.
-type truth struct {
+// A reference is frames, and what tcpdump says of them. Its answers were recorded, since a process for each expression takes minutes:
+// record_test.go.
+type reference struct {
 	bytes  []byte // of the frames' file
 	frames []captured
 	link   int
 }
 
-func newTruth(frames []captured) truth { return linkTruth(pcapng.Ethernet, frames) }
+func newReference(frames []captured) reference { return linkReference(pcapng.Ethernet, frames) }
 
-func linkTruth(link int, frames []captured) truth { return truth{pcap(link, frames), frames, link} }
+func linkReference(link int, frames []captured) reference {
+	return reference{pcap(link, frames), frames, link}
+}
 
-// ask gives which frames match, or ok = false and the reason if tcpdump refuses the expression.
-func (tr truth) ask(expr string) (match []bool, why string, ok bool, err error) {
+// ask asks tcpdump which frames match; ok is false, with the reason in why, if tcpdump refuses the expression.
+func (tr reference) ask(expr string) (match []bool, why string, ok bool, err error) {
 	var out, diag bytes.Buffer
 	cmd := exec.Command("tcpdump", "-O", "-n", "-r", "-", "-w", "-", "--", expr)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(tr.bytes), &out, &diag
@@ -49,8 +52,8 @@ func (tr truth) ask(expr string) (match []bool, why string, ok bool, err error) 
 	return match, "", true, nil
 }
 
-// ours gives which frames match here; nil and the reason if the expression is refused.
-func (tr truth) ours(expr string) (match []bool, why error) {
+// ours returns which frames match here; nil and the reason if the expression is refused.
+func (tr reference) ours(expr string) (match []bool, why error) {
 	f, err := CompileFor(tr.link, expr, nil)
 	if err != nil {
 		return nil, err
@@ -62,11 +65,11 @@ func (tr truth) ours(expr string) (match []bool, why error) {
 	return match, nil
 }
 
-// A count is of the expressions that both take, and of those of them that match some frames and not others.
+// A count is of the expressions that both accept, and of those of them that match some frames and not others.
 type count struct{ accepted, telling int }
 
-// differ tells how a filter and tcpdump differ, "" if they do not. live: it is asked, whatever is recorded.
-func (tr truth) differ(expr string, live bool, r *record, n *count) (diff string) {
+// differ says how a filter and tcpdump differ; "": they agree. With live tcpdump is asked, whatever is recorded.
+func (tr reference) differ(expr string, live bool, r *record, n *count) (diff string) {
 	got, refused := tr.ours(expr)
 	if refused == nil {
 		n.accepted++
@@ -95,9 +98,9 @@ func (tr truth) differ(expr string, live bool, r *record, n *count) (diff string
 	r.put(key, answerOf(match), !known)
 	switch {
 	case refused != nil && ok:
-		return fmt.Sprintf("refused: %v, but tcpdump takes it", refused)
+		return fmt.Sprintf("refused: %v, but tcpdump accepts it", refused)
 	case refused == nil && !ok:
-		return "taken, but tcpdump says " + why
+		return "accepted, but tcpdump says " + why
 	}
 	for i, c := range tr.frames {
 		if refused == nil && got[i] != match[i] {
@@ -110,8 +113,8 @@ func (tr truth) differ(expr string, live bool, r *record, n *count) (diff string
 	return ""
 }
 
-// check compares expressions with tcpdump, two at a time: all of them with what was recorded, and some with what it says now.
-func (tr truth) check(t *testing.T, exprs []string) count {
+// check compares expressions with tcpdump, two at a time: all of them with the recorded answers, and some with what tcpdump says now.
+func (tr reference) check(t *testing.T, exprs []string) count {
 	r := readRecord(t)
 	var wg sync.WaitGroup
 	var n [2]count
@@ -134,7 +137,7 @@ func (tr truth) check(t *testing.T, exprs []string) count {
 	return sum
 }
 
-// seed is fixed, so that a failure comes again; TAPESTRY_SEED gives another.
+// seed is fixed, so that a failure is repeatable; TAPESTRY_SEED sets another.
 func seed(t testing.TB) uint64 {
 	s := uint64(1)
 	if v := os.Getenv("TAPESTRY_SEED"); v != "" {
@@ -148,7 +151,7 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
-// tries is how many expressions to try; TAPESTRY_EXPRS gives another number.
+// tries is how many expressions to try; TAPESTRY_EXPRS sets another number.
 func tries(t testing.TB) int {
 	v := os.Getenv("TAPESTRY_EXPRS")
 	if v == "" {
@@ -163,23 +166,23 @@ func tries(t testing.TB) int {
 
 func TestRandomAgainstTcpdump(t *testing.T) {
 	s := seed(t)
-	tr := newTruth(corpus(s, 450))
+	tr := newReference(corpus(s, 450))
 	g := generator{rand.New(rand.NewPCG(s, 2))}
 	exprs := make([]string, tries(t))
 	for i := range exprs {
 		exprs[i] = g.expr(g.IntN(5))
 	}
 	if n := tr.check(t, exprs); n.accepted < len(exprs)*3/4 || n.telling < len(exprs)/2 {
-		t.Error("too few expressions are valid and telling: the test says little")
+		t.Error("too few expressions are valid and match some frames only: the test shows little")
 	}
 }
 
 var apart = strings.NewReplacer("(", " ( ", ")", " ) ", "[", " [ ", "]", " ] ")
 
-// Expressions with words missing, doubled or swapped: both take or both refuse them.
+// Expressions with words missing, doubled or swapped: both accept or both refuse them.
 func TestBrokenAgainstTcpdump(t *testing.T) {
 	s := seed(t)
-	tr := newTruth(corpus(s, 50))
+	tr := newReference(corpus(s, 50))
 	g := generator{rand.New(rand.NewPCG(s, 3))}
 	var exprs []string
 	for len(exprs) < 400 {
@@ -200,11 +203,11 @@ func TestBrokenAgainstTcpdump(t *testing.T) {
 		exprs = append(exprs, expr)
 	}
 	if n := tr.check(t, exprs); n.accepted < 40 || n.accepted > 360 {
-		t.Error("too few expressions are valid, or are not: the test says little")
+		t.Error("too few expressions are valid, or too few are invalid: the test shows little")
 	}
 }
 
-// namesHost tells if an expression has a host or network by name.
+// namesHost tells whether an expression has a host or network by name.
 func namesHost(expr string) bool {
 	asked := false
 	_, err := Compile(expr, func(string) []netip.Addr { asked = true; return nil })
@@ -214,8 +217,8 @@ func namesHost(expr string) bool {
 }
 
 func TestKnownAgainstTcpdump(t *testing.T) {
-	tr := newTruth(corpus(7, 450))
+	tr := newReference(corpus(7, 450))
 	if n := tr.check(t, known); n.accepted < len(known)/3 {
-		t.Error("too few expressions are valid: the test says little")
+		t.Error("too few expressions are valid: the test shows little")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// encapsulate puts a frame into a VXLAN datagram, over one of the ways there are.
+// encapsulate puts a frame into a VXLAN datagram, over one of several underlays.
 func (m maker) encapsulate(inner []byte, port uint16, flags byte, vni uint32) []byte {
 	udp := binary.BigEndian.AppendUint16([]byte{0xc0, 1}, port)
 	udp = binary.BigEndian.AppendUint16(udp, uint16(16+len(inner)))
@@ -24,7 +24,7 @@ func (m maker) encapsulate(inner []byte, port uint16, flags byte, vni uint32) []
 	return join(m.macs(), be(2, typ), ip, udp)
 }
 
-// Behind vxlan an expression means of the frame inside what it means alone of that frame. len is the whole frame's.
+// Behind vxlan an expression matches the inner frame as it would match that frame alone; but len is the length of the whole frame.
 func TestVXLAN(t *testing.T) {
 	const seed = 7
 	g := generator{rand.New(rand.NewPCG(seed, 2))}
@@ -60,7 +60,7 @@ func TestVXLAN(t *testing.T) {
 		}
 	}
 	if asked < 400 || held < 10_000 {
-		t.Errorf("%d expressions held %d times: that says nothing", asked, held)
+		t.Errorf("%d expressions held %d times: that shows nothing", asked, held)
 	}
 }
 

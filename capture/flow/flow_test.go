@@ -125,8 +125,8 @@ func TestWho(t *testing.T) {
 	}
 }
 
-// The flows that are counted are those that the switch steers by: frames have the same conversation in both or in neither, also
-// of fragments and of atomic fragments (RFC 6946), which are whole.
+// Flows are the same here and in ether, whose flow hash selects the queue: two frames belong to one flow in both or in neither. This
+// includes fragments, and atomic fragments (RFC 6946), which are whole packets.
 func TestFlowOfSwitch(t *testing.T) {
 	udp := func(extension []byte, ports ...byte) []byte {
 		next, body := byte(protoUDP), ports
@@ -159,7 +159,7 @@ func TestFlowOfSwitch(t *testing.T) {
 	}
 }
 
-// Whoever sends SYN is A, whichever address or frame is the first.
+// The sender of the SYN is A, whichever address or frame comes first.
 func TestInitiator(t *testing.T) {
 	to := func(flags uint8) []byte { return ipv4(protoTCP, "10.77.0.2", "10.77.0.3", tcp(40000, 80, flags)...) }
 	from := func(flags uint8) []byte { return ipv4(protoTCP, "10.77.0.3", "10.77.0.2", tcp(80, 40000, flags)...) }
@@ -207,7 +207,7 @@ func TestSuperFrames(t *testing.T) {
 		{"a short one behind them", 54 + 3*1460 + 1, 1460, vswitch.Forwarded, Counts{1, 4, 3*1514 + 55}},
 		{"of one segment", 100, 1460, vswitch.Flooded, Counts{1, 1, 100}},
 		{"nothing but a header", 54, 1460, vswitch.Flooded, Counts{1, 1, 54}},
-		{"a lie", 60000, 1, vswitch.Offload, Counts{1, 1, 60000}},
+		{"false offload request", 60000, 1, vswitch.Offload, Counts{1, 1, 60000}},
 	} {
 		if got := New(0).Add(&Packet{Network: wide, Data: head, Len: c.len, Segment: c.segment, Verdict: c.v}); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
@@ -243,8 +243,7 @@ func sumOf(t *Table) (s Sum) {
 	return s
 }
 
-// Whatever was evicted: what is in the rows and what was in those that went are all frames, and the rows are those of the
-// conversations seen last.
+// Rows and evicted rows together have counted all frames, and the rows are those of the conversations that were seen last.
 func TestBalance(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

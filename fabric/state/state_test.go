@@ -163,7 +163,7 @@ func TestDecodeRecord(t *testing.T) {
 	}
 }
 
-// Any bytes are read without panic, and what is read is written as it was.
+// Reading any bytes does not panic, and a record that was read is written as it was.
 func FuzzState(f *testing.F) {
 	for _, r := range []Record{sample(), {Network: local(1)}, {}} {
 		b, err := encode(r)
@@ -193,7 +193,7 @@ func FuzzState(f *testing.F) {
 			}
 		}
 		check(b)
-		// The same bytes as a record whose sum is right: else no fuzzer gets behind it.
+		// The same bytes as a record with a valid checksum: else no fuzzer gets past it.
 		var body bytes.Buffer
 		if json.Compact(&body, b) == nil {
 			check([]byte(`{"version":1,"sum":"` + sum(body.Bytes()) + `","record":` + string(b) + `}`))

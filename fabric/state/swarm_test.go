@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// What was saved of the Swarm is loaded; a file that is not intact is an error that names it, and can be put aside.
+// What was saved of the Swarm is loaded; a file that is not intact is an error that names it, and can be moved away.
 func TestSwarm(t *testing.T) {
 	d := Dir(t.TempDir())
 	if err := d.Prepare(); err != nil {
