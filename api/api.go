@@ -187,6 +187,9 @@ func Map[V, R any](views []V, to func(V) R) []R {
 	return replies
 }
 
+// HostPrefix and the name of a network is how people name the host's own port on it.
+const HostPrefix = "host:"
+
 // ShortID is an id as Docker prints it: its first 12 characters.
 func ShortID(id string) string { return id[:min(len(id), 12)] }
 

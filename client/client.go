@@ -53,6 +53,11 @@ func (c *Client) Networks(ctx context.Context) (n []api.Network, err error) {
 	return n, c.Call(ctx, http.MethodGet, api.NetworksPath, nil, &n)
 }
 
+// Recorder asks for the flight recorder's state.
+func (c *Client) Recorder(ctx context.Context) (r api.Recorder, err error) {
+	return r, c.Call(ctx, http.MethodGet, api.RecorderPath, nil, &r)
+}
+
 // List reads what stands at one of the API's paths, such as api.PortsPath: of the network with this id, or of all when network is "".
 func List[R any](ctx context.Context, c *Client, path, network string) (r []R, err error) {
 	if network != "" {

@@ -309,7 +309,7 @@ func (d *Engine) NetworkLabel(network string) string {
 // PortLabel is what a table shows for a port: the container's name, the remote's address, the host's word, or a short id.
 func (d *Engine) PortLabel(port string) string {
 	if id := hostNetwork(port); id != "" {
-		return HostPrefix + d.NetworkLabel(id)
+		return api.HostPrefix + d.NetworkLabel(id)
 	}
 	if name := d.Containers[port]; name != "" {
 		return name

@@ -9,9 +9,6 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
-// HostPrefix and the name of a network is how people name the host's own port on it.
-const HostPrefix = "host:"
-
 // hostNetwork is the id of the network on which the host's own port has this name; "" if it is no such name.
 func hostNetwork(port string) string {
 	if id, ok := strings.CutPrefix(port, api.HostPortName("")); ok {
@@ -41,6 +38,6 @@ func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
 
 // isHost tells whether a port is the host's own on the network that word names.
 func (d *Engine) isHost(p api.Port, word string) bool {
-	name, ok := strings.CutPrefix(word, HostPrefix)
+	name, ok := strings.CutPrefix(word, api.HostPrefix)
 	return ok && p.Kind == "host" && (name == d.NetworkName(p.Network) || name == human.VNI(p.VNI) || len(name) >= 4 && strings.HasPrefix(p.Network, name))
 }

@@ -274,7 +274,7 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 		label := l.n.engine.NetworkLabel(w.ID)
 		means["network:"+label] = "network:" + label
 		if len(w.Host) > 0 {
-			means["host"], means[HostPrefix+label] = HostPrefix+label, HostPrefix+label
+			means["host"], means[api.HostPrefix+label] = api.HostPrefix+label, api.HostPrefix+label
 		}
 		if _, taken := means[label]; !taken {
 			means[label] = "network:" + label

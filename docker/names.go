@@ -82,7 +82,7 @@ var errDockerAway = errors.New("no answer from Docker")
 // its word.
 func (n *Names) Container(endpoint string) string {
 	if id := hostNetwork(endpoint); id != "" {
-		return HostPrefix + cmp.Or(n.Network(id), api.ShortID(id))
+		return api.HostPrefix + cmp.Or(n.Network(id), api.ShortID(id))
 	}
 	return n.now.Load().endpoints[endpoint].name
 }

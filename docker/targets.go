@@ -145,7 +145,7 @@ func TargetWords(ctx context.Context, c *client.Client) (about map[string]string
 	for _, w := range l.networks {
 		about["network:"+n.engine.NetworkLabel(w.ID)] = "network"
 		if len(w.Host) > 0 {
-			about[HostPrefix+n.engine.NetworkLabel(w.ID)] = "this host"
+			about[api.HostPrefix+n.engine.NetworkLabel(w.ID)] = "this host"
 		}
 	}
 	for _, host := range l.peers {

@@ -235,3 +235,16 @@ func (f *FileNames) Host(name string) []netip.Addr { return slices.Clone(f.hosts
 
 // IsFullID reports whether s has the length of a whole id of Docker's, 64 characters, and so is not a name.
 func IsFullID(s string) bool { return len(s) == 64 }
+
+// NetworkLabel returns what a table shows for a network. id is the network's id, or its name if it comes from a file; n may be nil.
+func NetworkLabel(n Resolver, id string) string {
+	if n != nil {
+		if name := n.Network(id); name != "" {
+			return name
+		}
+	}
+	if IsFullID(id) {
+		return api.ShortID(id)
+	}
+	return id
+}

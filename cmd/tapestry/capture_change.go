@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/session"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/docker"
@@ -27,7 +28,7 @@ about it, and files go on telling the filter that their capture began with.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l := liveView{expr: expr}
+			l := liveView{session.View{Filter: expr}}
 			given := cmd.Flags().Changed("filter") || cmd.ArgsLenAtDash() >= 0
 			words, err := l.takeFilter(cmd, args)
 			switch {
@@ -44,7 +45,7 @@ about it, and files go on telling the filter that their capture began with.`,
 			if err != nil {
 				return err
 			}
-			_, f, err := docker.CompileFilter(strings.TrimSpace(l.expr), n.Host)
+			_, f, err := docker.CompileFilter(strings.TrimSpace(l.Filter), n.Host)
 			if err != nil {
 				return err
 			}

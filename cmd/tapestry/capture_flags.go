@@ -15,36 +15,34 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/session"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/cmd/usage"
 )
 
 // captureFlags are the values of capture's flags. watch has some of them.
-type captureFlags struct {
-	filter                                 string
-	write, read                            string
-	maxBytes, bytes                        int64
-	every, during                          time.Duration
-	keep, snap, ring                       int
-	frames                                 uint64
-	point, view, offload, annotate, colour string
-	listen, attach                         string
-	pcap, force, headers, drops            bool
-	strict, wait, noLimit, json, verbose   bool
+type captureFlags struct{ session.Options }
+
+// newJob is what capture and watch do.
+func newJob(c *cli, cmd *cobra.Command, o *session.Options, targets []string) *session.Job {
+	return &session.Job{Options: *o, Client: c.Client, Targets: targets, Version: buildVersion().Version,
+		CommandLine: "tapestry " + human.ShellQuote(commandWords(cmd)), In: cmd.InOrStdin(), Out: cmd.OutOrStdout(),
+		Messages: cmd.ErrOrStderr(), Request: o.ToRequest()}
 }
 
 // commonFlags adds the flags that capture and watch share.
 func (o *captureFlags) commonFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&o.filter, "filter", "f", "",
+	f.StringVarP(&o.Filter, "filter", "f", "",
 		"only frames that match `EXPR`, in tcpdump's language (pcap-filter(7)); containers' names are hosts in it")
-	f.VarP(usage.Set(&o.frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
-	f.Var(usage.Set(&o.during, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
-	f.BoolVar(&o.drops, "drops", false, "only frames that the switch dropped")
-	f.StringVarP(&o.read, "read", "r", "", "read from `FILE` (- for stdin) instead of the daemon")
-	f.Var(usage.Set(&o.colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
+	f.VarP(usage.Set(&o.Frames, "N", "", parseFrames), "count", "n", "stop after so many frames")
+	f.Var(usage.Set(&o.During, "TIME", "", parseSpan), "for", "stop after this time, such as 30s")
+	f.BoolVar(&o.Drops, "drops", false, "only frames that the switch dropped")
+	f.StringVarP(&o.Read, "read", "r", "", "read from `FILE` (- for stdin) instead of the daemon")
+	f.Var(usage.Set(&o.Colour, "WHEN", "auto", oneOf("auto", "always", "never")), "color",
 		"auto (on a terminal, without NO_COLOR), always, never")
-	o.colour = "auto"
+	o.Colour = "auto"
 }
 
 func parseFrames(s string) (uint64, error) {
@@ -140,7 +138,7 @@ func (o *captureFlags) takeFilter(cmd *cobra.Command, args []string) (targets []
 		if cmd.Flags().Changed("filter") {
 			return nil, exit.Errorf(exit.Usage, "the filter stands both in --filter and behind --: want it once")
 		}
-		o.filter, args = strings.Join(args[n:], " "), args[:n]
+		o.Filter, args = strings.Join(args[n:], " "), args[:n]
 	}
 	for _, w := range args {
 		if w == "" {
@@ -163,38 +161,38 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	many := []string{"max-size", "every", "keep"}
 	own := []string{"filter", "drops", "headers", "ring", "wait", "listen", "read"}
 	switch {
-	case cmd.Flags().Changed("attach") && o.attach == "":
+	case cmd.Flags().Changed("attach") && o.Attach == "":
 		return exit.Errorf(exit.Usage, "--attach is empty: want the number of a capture that tapestry status shows, or its container")
-	case o.attach != "" && len(targets) > 0:
+	case o.Attach != "" && len(targets) > 0:
 		return exit.Errorf(exit.Usage, "%q with --attach: that capture has its target", targets[0])
-	case o.attach != "" && (o.filter != "" || set(own...) != ""):
+	case o.Attach != "" && (o.Filter != "" || set(own...) != ""):
 		return exit.Errorf(exit.Usage, "--%s with --attach: that capture has its target and its filter, and keeps whole frames", cmp.Or(set(own...), "filter"))
-	case cmd.Flags().Changed("write") && o.write == "", cmd.Flags().Changed("read") && o.read == "":
+	case cmd.Flags().Changed("write") && o.Write == "", cmd.Flags().Changed("read") && o.Read == "":
 		return exit.Errorf(exit.Usage, "the file's name is empty: want a path, or -")
-	case o.read != "" && len(targets) > 0:
+	case o.Read != "" && len(targets) > 0:
 		return exit.Errorf(exit.Usage, "%q with --read: a file has no targets, want a filter, such as -f 'host %s'", targets[0],
 			targets[0])
-	case o.read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit",
+	case o.Read != "" && set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit",
 		"listen", "ring", "bytes") != "":
 		return exit.Errorf(exit.Usage, "--%s with --read: what is in a file was captured already",
 			set("for", "headers", "point", "view", "offload", "annotate", "strict", "wait", "no-limit", "listen", "ring", "bytes"))
-	case o.json && (o.write != "" || o.listen != ""):
+	case o.JSON && (o.Write != "" || o.Listen != ""):
 		return exit.Errorf(exit.Usage, "--json with --%s: lines of JSON go to stdout, want one of them", set("write", "listen"))
-	case o.bytes > 0 && o.noLimit:
+	case o.Bytes > 0 && o.NoLimit:
 		return exit.Errorf(exit.Usage, "--bytes with --no-limit: want one of them")
-	case o.write == "" && set(append(many, "pcap", "force")...) != "":
+	case o.Write == "" && set(append(many, "pcap", "force")...) != "":
 		return exit.Errorf(exit.Usage, "--%s without --write: want a file", set(append(many, "pcap", "force")...))
-	case o.write == "-" && set(many...) != "":
+	case o.Write == "-" && set(many...) != "":
 		return exit.Errorf(exit.Usage, "--%s with --write -: want a file's name, many files need names", set(many...))
-	case o.keep > 0 && set("max-size", "every") == "":
+	case o.Keep > 0 && set("max-size", "every") == "":
 		return exit.Errorf(exit.Usage, "--keep without --max-size or --every: when shall the next file begin?")
-	case o.listen != "" && o.write != "":
+	case o.Listen != "" && o.Write != "":
 		return exit.Errorf(exit.Usage, "--listen with --write: want one of them")
-	case o.headers && o.offload == "segment":
+	case o.Headers && o.Offload == "segment":
 		return exit.Errorf(exit.Usage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each piece")
-	case o.headers && o.snap > 0:
+	case o.Headers && o.Snap > 0:
 		return exit.Errorf(exit.Usage, "--headers with --snap: want one of them")
-	case o.pcap && set("annotate") != "" && o.annotate != "none":
+	case o.Pcap && set("annotate") != "" && o.Annotate != "none":
 		return exit.Errorf(exit.Usage, "--annotate with --pcap: classic pcap has no comments, want pcapng")
 	}
 	return nil
@@ -203,28 +201,6 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 // fileFormat sets pcap by the file's name, unless the flag is given.
 func (o *captureFlags) fileFormat(cmd *cobra.Command) {
 	if !cmd.Flags().Changed("pcap") {
-		o.pcap = strings.EqualFold(filepath.Ext(o.write), ".pcap")
+		o.Pcap = strings.EqualFold(filepath.Ext(o.Write), ".pcap")
 	}
-}
-
-// request returns the request to the daemon, without targets and filter.
-func (o *captureFlags) request() api.CaptureRequest {
-	r := api.CaptureRequest{Drops: o.drops, Snap: o.snap, Headers: o.headers, Point: o.point, View: o.view, Offload: o.offload,
-		Annotate: o.annotate, Frames: o.frames, Ring: o.ring}
-	if !o.limited() {
-		r.Bytes, r.Seconds = -1, -1
-	}
-	if o.during > 0 {
-		r.Seconds = o.during.Seconds()
-	}
-	if o.bytes > 0 {
-		r.Bytes = o.bytes
-	}
-	return r
-}
-
-// limited reports whether the default limits of 1 GiB and 1 hour apply: to what is written and has no other bound.
-func (o *captureFlags) limited() bool {
-	ring := o.maxBytes > 0 && o.keep > 0
-	return (o.write != "" || o.listen != "") && !o.noLimit && !ring
 }

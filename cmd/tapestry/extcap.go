@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/session"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/usage"
@@ -152,7 +153,7 @@ func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error)
 	on := map[string][]string{} // networks of a container
 	for _, p := range ports {
 		if p.Kind == "host" {
-			all = append(all, [2]string{docker.HostPrefix + label(p.Network), "this host on " + label(p.Network)})
+			all = append(all, [2]string{api.HostPrefix + label(p.Network), "this host on " + label(p.Network)})
 		}
 		if p.Kind != "container" {
 			continue
@@ -192,10 +193,10 @@ func (e *extcapFlags) run(ctx context.Context, c *cli, news io.Writer) error {
 	if err != nil {
 		return exit.Errorf(exit.Failure, "--fifo: %w", err)
 	}
-	o := &captureFlags{filter: e.filter, write: "-", view: e.view, offload: e.offload, point: e.point, drops: e.drops,
-		snap: e.snap, noLimit: true}
+	o := session.Options{Filter: e.filter, Write: "-", View: e.view, Offload: e.offload, Point: e.point, Drops: e.drops,
+		Snap: e.snap, NoLimit: true}
 	word := strings.TrimPrefix(e.name, extcapPrefix)
-	j := &captureJob{c: c, flags: o, targets: []string{word}, commandLine: "tapestry extcap " + word, out: pipe, messages: io.Discard,
-		request: o.request()}
-	return errors.Join(j.live(ctx), pipe.Close())
+	j := &session.Job{Options: o, Client: c.Client, Targets: []string{word}, CommandLine: "tapestry extcap " + word,
+		Version: buildVersion().Version, Out: pipe, Messages: io.Discard, Request: o.ToRequest()}
+	return errors.Join(j.Live(ctx), pipe.Close())
 }

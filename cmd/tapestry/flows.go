@@ -1,18 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/session"
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
@@ -26,7 +24,7 @@ type flowsCommand struct {
 	last, live time.Duration // 0: not given
 	path, sort string
 	rows       int
-	coverage   coverage // of the recorder
+	coverage   session.Coverage // of the recorder
 }
 
 func newFlows(c *cli) *cobra.Command {
@@ -75,7 +73,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
 		if o.live == 0 {
-			o.period = docker.Stopped
+			o.Period = docker.Stopped
 		}
 		if err = o.resolve(ctx, c, cmd, args); err != nil {
 			return err
@@ -93,15 +91,15 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return told
 	}
 	if err == nil && r.Source == "recorder" {
-		err = o.names.CheckStopped()
+		err = o.Names.CheckStopped()
 	}
 	return err
 }
 
 // recorded counts the frames in the flight recorder.
 func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
-	s, covers, err := o.openDump(ctx, c, o.last)
-	if errors.Is(err, errRecorderOff) {
+	s, covers, err := o.OpenDump(ctx, c.Client, o.last)
+	if errors.Is(err, session.ErrRecorderOff) {
 		return r, exit.Errorf(exit.Failure, "%w, or look at what comes from now on with --for 10s", err)
 	}
 	if err != nil {
@@ -110,20 +108,20 @@ func (o *flowsCommand) recorded(ctx context.Context, c *cli, t *show.Counter) (r
 	defer s.Close()
 	if err = t.CountAll(s); err != nil { // the oldest come first
 		s.Until = max(s.Since, t.Last)
-		covers.covered, covers.ended, covers.why = time.Duration(s.Until-s.Since), true, "the frames broke off"
+		covers.Covered, covers.Ended, covers.Why = time.Duration(s.Until-s.Since), true, "the frames broke off"
 		if ctx.Err() != nil {
-			covers.why, err = "interrupted", nil
+			covers.Why, err = "interrupted", nil
 		}
 	}
-	r.Source, r.Why, o.coverage = "recorder", covers.why, covers
-	flowsSpan(&r, s.Since, s.Until)
+	r.Source, r.Why, o.coverage = "recorder", covers.Why, covers
+	setSpan(&r, s.Since, s.Until)
 	return r, err
 }
 
 // watch counts the frames that pass from now on.
 func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Counter) (r api.Flows, err error) {
-	o.request.Seconds = o.live.Seconds()
-	from, end, err := o.open(ctx, c)
+	o.Request.Seconds = o.live.Seconds()
+	from, end, err := o.Open(ctx, c.Client)
 	if err != nil {
 		return r, err
 	}
@@ -131,14 +129,14 @@ func (o *flowsCommand) watch(ctx context.Context, c *cli, t *show.Counter) (r ap
 	since := time.Now()
 	err = t.CountAll(from)
 	until := time.Now()
-	switch err = o.endReason(ctx, err); {
+	switch err = o.EndReason(ctx, err); {
 	case ctx.Err() != nil:
 		r.Why = "interrupted"
 	case err != nil:
 		r.Why = "the daemon went away"
 	}
 	r.Source = "live"
-	flowsSpan(&r, since.UnixNano(), until.UnixNano())
+	setSpan(&r, since.UnixNano(), until.UnixNano())
 	return r, err
 }
 
@@ -152,47 +150,31 @@ func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, arg
 	if len(words) > 0 {
 		return r, exit.Errorf(exit.Usage, "%q: a file has no targets, want a filter (-f 'host web')", words[0])
 	}
-	f, from, name, err := c.openFile(ctx, o.path, cmd.InOrStdin(), o.expr)
+	f, from, name, err := session.OpenFile(ctx, c.Client, o.path, cmd.InOrStdin(), o.Filter)
 	if err != nil {
 		return r, err
 	}
 	defer from.Close()
-	if o.names, err = docker.LoadNames(ctx, c.Client); err != nil {
-		o.names = nil // the file's own remain
+	if o.Names, err = docker.LoadNames(ctx, c.Client); err != nil {
+		o.Names = nil // the file's own remain
 	}
-	f.everything, t.FileNames = true, &f.names
+	f.Everything, t.FileNames = true, &f.Names
 	if err = t.CountAll(f); err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
 	}
-	for i, n := range f.lost {
+	for i, n := range f.Lost {
 		t.Ports[i].Lost += n
 	}
 	if r.Source = "file"; ctx.Err() != nil {
 		r.Why = "interrupted"
 	}
-	flowsSpan(&r, t.First, t.Last)
+	setSpan(&r, t.First, t.Last)
 	return r, err
-}
-
-// flowsSpan fills in the time that is covered. since and until are ns since 1970.
-func flowsSpan(r *api.Flows, since, until int64) {
-	if until <= since {
-		return
-	}
-	r.Since, r.Until = time.Unix(0, since).UTC().Format(time.RFC3339Nano),
-		time.Unix(0, until).UTC().Format(time.RFC3339Nano)
-	r.Seconds = time.Duration(until - since).Seconds()
 }
 
 // show prints the flows.
 func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Counter, r *api.Flows) error {
-	r.Flows = []api.Flow{}
-	for f := range t.Table.All() {
-		r.Flows = append(r.Flows, toFlow(t, o.resolver(), f, r.Seconds))
-	}
-	slices.SortStableFunc(r.Flows, flowOrders[o.sort])
-	gone, evicted := t.Table.Evicted()
-	r.Lost, r.Total, r.Evicted = t.Lost(), toCounts(t.Table.Total().Counts), api.Evicted{Flows: gone, Counts: toCounts(evicted.Counts)}
+	t.Fill(r, o.Resolver(), o.sort)
 	if c.json {
 		return human.PrintJSON(w, r)
 	}
@@ -200,16 +182,11 @@ func (o *flowsCommand) show(w io.Writer, c *cli, t *show.Counter, r *api.Flows) 
 	if err != nil {
 		until = time.Unix(0, t.Last)
 	}
-	rows := api.Map(r.Flows[:min(o.rows, len(r.Flows))], func(f api.Flow) []string {
-		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
-			human.Number(f.Out.Frames) + "/" + human.Number(f.Back.Frames), human.Bytes(f.Out.Bytes + f.Back.Bytes), human.Rate(f.Rate),
-			flowDrops(&f), human.Age(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
-	})
-	if err := human.PrintTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
-		rows); err != nil {
+	rows := min(o.rows, len(r.Flows))
+	if err := show.PrintFlows(w, r.Flows[:rows], o.Resolver(), until); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "\n%s\n", o.text(r, len(rows)))
+	_, err = fmt.Fprintf(w, "\n%s\n", o.text(r, rows))
 	return err
 }
 
@@ -228,55 +205,15 @@ func (o *flowsCommand) text(r *api.Flows, rows int) string {
 			text += " (" + r.Why + ")"
 		}
 	}
-	return text + missing(r.Lost, r.Evicted)
+	return text + show.Missing(r.Lost, r.Evicted)
 }
 
-// missing says which flows and frames a table does not show; "" if it shows all.
-func missing(lost uint64, evicted api.Evicted) (text string) {
-	if evicted.Flows > 0 {
-		text += fmt.Sprintf("; %s more had no room in the table (%s, %s)", human.Plural(evicted.Flows, "flow"),
-			human.Plural(evicted.Frames, "frame"), human.Bytes(evicted.Bytes))
+// setSpan fills in the time that is covered. since and until are ns since 1970.
+func setSpan(r *api.Flows, since, until int64) {
+	if until <= since {
+		return
 	}
-	if lost > 0 {
-		text += fmt.Sprintf("; %s LOST, more came than were read in time", human.Plural(lost, "frame"))
-	}
-	return text
-}
-
-// flowOrders are the orders of --sort, greatest first.
-var flowOrders = map[string]func(a, b api.Flow) int{
-	"bytes":  func(a, b api.Flow) int { return cmp.Compare(b.Out.Bytes+b.Back.Bytes, a.Out.Bytes+a.Back.Bytes) },
-	"frames": func(a, b api.Flow) int { return cmp.Compare(b.Out.Frames+b.Back.Frames, a.Out.Frames+a.Back.Frames) },
-	"drops":  func(a, b api.Flow) int { return cmp.Compare(dropSum(b.Drops), dropSum(a.Drops)) },
-	"last":   func(a, b api.Flow) int { return b.Last.Compare(a.Last) },
-}
-
-func dropSum(drops map[string]uint64) (n uint64) {
-	for _, x := range drops {
-		n += x
-	}
-	return n
-}
-
-// endLabel returns the name of one end of a flow, or its address.
-func endLabel(e api.FlowEnd) string { return cmp.Or(e.Name, e.Address) }
-
-// flowWhat returns the protocol, the ports and the state.
-func flowWhat(f *api.Flow) string {
-	text := f.Proto
-	if f.A.Port != 0 || f.B.Port != 0 {
-		text += fmt.Sprintf(" %d→%d", f.A.Port, f.B.Port)
-	}
-	if f.State != "" {
-		text += " " + f.State
-	}
-	return text
-}
-
-func flowDrops(f *api.Flow) string {
-	text := human.Counts(f.Drops)
-	if f.Faults > 0 {
-		text = strings.TrimPrefix(text+fmt.Sprintf(", %d by tapestry fault", f.Faults), ", ")
-	}
-	return text
+	r.Since, r.Until = time.Unix(0, since).UTC().Format(time.RFC3339Nano),
+		time.Unix(0, until).UTC().Format(time.RFC3339Nano)
+	r.Seconds = time.Duration(until - since).Seconds()
 }

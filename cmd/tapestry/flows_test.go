@@ -13,6 +13,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/test/fake"
@@ -176,7 +177,7 @@ func TestStates(t *testing.T) {
 
 func TestLookTexts(t *testing.T) {
 	evicted := api.Evicted{Flows: 1, Counts: api.Counts{Frames: 2, WireFrames: 3, Bytes: 4000}}
-	if got := missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || missing(0, api.Evicted{}) != "" {
+	if got := show.Missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || show.Missing(0, api.Evicted{}) != "" {
 		t.Errorf("missing are told as %q", got)
 	}
 	for d, want := range map[time.Duration]string{0: "0 s", 1: "1 ms", 40 * time.Millisecond: "40 ms", 12449 * time.Millisecond: "12.4 s", 30 * time.Second: "30 s", 90 * time.Second: "1m 30s"} {

@@ -278,3 +278,13 @@ func netArgument(args []string) (string, error) {
 	}
 	return args[0], nil
 }
+
+// armedText describes a capture without a reader: whose it is, and how many frames wait to be read.
+func armedText(b api.CaptureStats, d *docker.Engine) string {
+	state := "from its start on"
+	if b.State == "kept" {
+		state = "which has ended"
+	}
+	return fmt.Sprintf("capture %s of %s, %s, %q: %s to read, %s lost (tapestry capture --attach %s)", b.ID, d.PortLabel(b.Endpoint), state,
+		human.Printable(strings.TrimPrefix(b.Name, "tapestry.capture=")), human.Count(b.Waiting, "frame"), human.Thousands(b.Dropped), b.ID)
+}

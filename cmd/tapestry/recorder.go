@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -12,11 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/api"
-	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/capture/file"
-	"github.com/tapestry-net/tapestry/capture/pcapng"
-	"github.com/tapestry-net/tapestry/capture/show"
-	"github.com/tapestry-net/tapestry/client"
+	"github.com/tapestry-net/tapestry/capture/session"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/cmd/usage"
@@ -46,7 +40,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Example: "  tapestry recorder status --json | jq .on",
 		Args:    usage.Arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := c.recorder(cmd.Context())
+			r, err := c.Recorder(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -65,7 +59,7 @@ flood of others washes them out. Nothing of it is on disk before recorder dump w
 		Example: "  tapestry recorder on",
 		Args:    usage.Arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r, err := c.recorder(cmd.Context())
+			r, err := c.Recorder(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -127,7 +121,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			l.period = docker.Stopped
+			l.Period = docker.Stopped
 			if err := l.resolve(ctx, c, cmd, args); err != nil {
 				return err
 			}
@@ -137,19 +131,20 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 			if path == "-" && human.IsTerminal(cmd.OutOrStdout()) {
 				return exit.Errorf(exit.Usage, "-w - would write pcapng to a terminal: want -w FILE, or a program behind a pipe")
 			}
-			l.request.Detail, l.request.Annotate, l.request.Offload = path == "", "", ""
-			s, covers, err := l.openDump(ctx, c, last)
+			l.Request.Detail, l.Request.Annotate, l.Request.Offload = path == "", "", ""
+			s, covers, err := l.OpenDump(ctx, c.Client, last)
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			j := &captureJob{c: c, flags: &captureFlags{filter: l.expr, write: path, colour: "auto", headers: true, json: asJSON,
-				pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
-				commandLine: l.request.Name, out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr()}
+			j := &session.Job{Client: c.Client, CommandLine: l.Request.Name, Version: buildVersion().Version,
+				Options: session.Options{Filter: l.Filter, Write: path, Colour: "auto", Headers: true, JSON: asJSON,
+					Pcap: strings.EqualFold(filepath.Ext(path), ".pcap")},
+				Out: cmd.OutOrStdout(), Messages: cmd.ErrOrStderr()}
 			if path == "" {
-				j.printLines()
+				j.PrintLines()
 			}
-			return j.dump(ctx, s, l.names, covers)
+			return j.Dump(ctx, s, l.Names, covers)
 		},
 	})
 	l.filterFlag(cmd)
@@ -157,45 +152,6 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, an object a line, as watch does")
 	cmd.Flags().StringVarP(&path, "write", "w", "", "save as pcapng to `FILE`, - for the standard output")
 	return cmd
-}
-
-// dump writes or prints the frames of a recorder's stream.
-func (j *captureJob) dump(ctx context.Context, s *client.Stream, n *docker.Names, covers coverage) error {
-	to, where, err := j.openOutput(n, file.Options{LinkType: pcapng.Ethernet, SnapLen: capture.RecordedBytes})
-	if err != nil {
-		return err
-	}
-	if w, ok := to.(*show.FileWriter); ok {
-		w.Filter = j.flags.filter
-	}
-	defer show.IgnoreBrokenPipes()()
-	m := show.NewProgress(to, nil, false)
-	src, dst := show.CopyBlocks(s, m, func() { s.Close() })
-	if closed := m.Close(); dst == nil {
-		dst = closed
-	}
-	switch {
-	case show.IsReaderGone(dst):
-		return nil
-	case dst != nil:
-		return exit.Errorf(exit.Failure, "%w", dst)
-	case src != io.EOF && ctx.Err() != nil:
-		return exit.Errorf(exit.Failure, "interrupted%s", partialText(where, m.Count()))
-	case src != io.EOF:
-		return exit.Errorf(exit.Failure, "the frames broke off%s: %w", partialText(where, m.Count()), exit.WithoutURL(src))
-	}
-	text := human.Count(m.Frames, "frame")
-	if where != nil {
-		text = where.describe(m.Count(), text)
-	}
-	if _, err = fmt.Fprintf(j.messages, "%s: %s\n", covers, text); err != nil {
-		return err
-	}
-	return n.CheckStopped()
-}
-
-func (c *cli) recorder(ctx context.Context) (r api.Recorder, err error) {
-	return r, c.Call(ctx, http.MethodGet, api.RecorderPath, nil, &r)
 }
 
 func (c *cli) resizeRecorder(cmd *cobra.Command, bytes int) error {
@@ -224,55 +180,3 @@ func memoryText(n int) string {
 	}
 	return fmt.Sprintf("%d GiB", n>>30)
 }
-
-// A coverage is the time that a dump covers, up to now.
-type coverage struct {
-	asked   time.Duration // 0: for all
-	covered time.Duration
-	why     string // why it covers no more; "": it covers what was asked for
-	ended   bool   // the stream ended early, and the latest frames are missing
-}
-
-func (v coverage) String() string {
-	switch {
-	case v.ended:
-		return fmt.Sprintf("only the oldest %s (%s)", human.Duration(v.covered), v.why)
-	case v.why == "":
-		return "the last " + human.Duration(v.asked)
-	case v.asked == 0:
-		return fmt.Sprintf("the last %s (%s)", human.Duration(v.covered), v.why)
-	}
-	return fmt.Sprintf("asked for the last %s, have %s (%s)", human.Duration(v.asked), human.Duration(v.covered), v.why)
-}
-
-// openDump requests the frames that the recorder has of the latest time, asked; 0: all. The error is errRecorderOff if it is off.
-func (l *liveView) openDump(ctx context.Context, c *cli, asked time.Duration) (s *client.Stream, v coverage, err error) {
-	want := l.request
-	r, err := c.recorder(ctx)
-	if err != nil {
-		return nil, v, err
-	}
-	if !r.On {
-		return nil, v, errRecorderOff
-	}
-	want.Seconds, want.Last, want.Targets.New = 0, asked.Seconds(), false
-	if s, err = c.OpenStream(ctx, api.RecorderDumpPath, want); err != nil {
-		return nil, v, err
-	}
-	if s.Body = newSpool(s.Body); l.names != nil {
-		s.OnInterface = l.names.AddPort
-	}
-	s.Reader = pcapng.NewReader(s.Body)
-	const same = 100 * time.Millisecond // the daemon reads its clock more than once
-	v.asked, v.covered = asked, time.Duration(max(0, s.Until-s.Since))
-	switch {
-	case asked > 0 && v.covered >= asked-same:
-	case r.Since != nil && s.Since > r.Since.UnixNano():
-		v.why = "older frames were overwritten"
-	default:
-		v.why = "since the recorder was switched on"
-	}
-	return s, v, nil
-}
-
-var errRecorderOff = exit.Errorf(exit.Failure, "the recorder is off, it has kept nothing: tapestry recorder on")

@@ -3,64 +3,18 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tapestry-net/tapestry/api"
-	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/test/fake"
 )
-
-// A dump that is read slowly is complete, and the daemon does not keep it in memory meanwhile.
-func TestDumpSlowly(t *testing.T) {
-	l := fake.NewFilledRecorder(t, 40_000)
-	look := &liveView{request: api.CaptureRequest{Detail: true}}
-	s, _, err := look.openDump(t.Context(), &cli{Client: l.Client}, 0)
-	fake.Must(t, err)
-	defer s.Close()
-	l.AwaitLog(t, "recorder dumped") // nothing was read
-	if _, numbers, _, _ := fake.ReadRest(t, s); len(numbers) != 40_000 {
-		t.Errorf("%d frames came, want 40,000", len(numbers))
-	}
-}
-
-// A spool gives its bytes, and then the source's error. It may be closed at any time.
-func TestSpool(t *testing.T) {
-	r, w := io.Pipe()
-	s := newSpool(r)
-	want := make([]byte, 3<<20)
-	for i := range want {
-		want[i] = byte(i * i >> 7)
-	}
-	for part := range slices.Chunk(want, 70_001) {
-		if _, err := w.Write(part); err != nil { // a pipe: it was read
-			t.Fatal(err)
-		}
-	}
-	broken := errors.New("broken")
-	w.CloseWithError(broken)
-	got, err := io.ReadAll(s)
-	if !bytes.Equal(got, want) || err != broken {
-		t.Errorf("%d bytes of %d, and then %v", len(got), len(want), err)
-	}
-	fake.Must(t, s.Close())
-
-	r, _ = io.Pipe()
-	s = newSpool(r)
-	fake.Must(t, s.Close())
-	if _, err := s.Read(make([]byte, 1)); err != io.ErrClosedPipe {
-		t.Errorf("after its end: %v", err)
-	}
-}
 
 // capture change gives a running capture another filter. The command that began the capture updates the addresses in its own
 // filter, and must not undo that.
@@ -137,37 +91,5 @@ func TestCaptureBytesAndJSON(t *testing.T) {
 	r = tapestry(t, "recorder", "dump", "--json", "-w", path, "--api-socket", socket)
 	if r.code != exit.Usage || !strings.Contains(r.stderr, "--json with --write") {
 		t.Errorf("both: exit %d, %s", r.code, r.stderr)
-	}
-}
-
-// A blockList is a BlockReader of the blocks in it.
-type blockList []pcapng.Block
-
-func (g *blockList) Next() (b pcapng.Block, err error) {
-	if len(*g) == 0 {
-		return nil, io.EOF
-	}
-	b, *g = (*g)[0], (*g)[1:]
-	return b, nil
-}
-
-// If the daemon sends more than is wanted, --count and --bytes count only what passes the filter here.
-func TestBoundedBytes(t *testing.T) {
-	s := &blockList{&pcapng.Interface{LinkType: pcapng.Ethernet}}
-	for range 10 {
-		*s = append(*s, &pcapng.Packet{Data: []byte("frame")})
-	}
-	stopped, packets := 0, 0
-	for b := (&limitedSource{BlockReader: s, maxBytes: 4 * (5 + api.PacketOverhead), stop: func() { stopped++ }}); ; {
-		x, err := b.Next()
-		if err == io.EOF {
-			break
-		}
-		if _, ok := x.(*pcapng.Packet); ok {
-			packets++
-		}
-	}
-	if stopped != 1 || packets != 4 {
-		t.Errorf("%d packets, stopped %d times", packets, stopped)
 	}
 }

@@ -8,24 +8,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
-	"sync"
 	"time"
-	"unique"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/api"
-	"github.com/tapestry-net/tapestry/capture/flow"
-	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/cmd/usage"
-	"github.com/tapestry-net/tapestry/docker"
 )
 
-// topCommand is top with its flags and counters.
+// topCommand is top with its flags.
 type topCommand struct {
 	liveView
 	by    string
@@ -33,13 +26,7 @@ type topCommand struct {
 	live  time.Duration // 0: until it is interrupted
 	rows  int           // 0: as many as fit
 	once  bool
-
-	json          bool
-	mu            sync.Mutex    // one goroutine counts while another one draws
-	counter       *show.Counter // guarded by mu
-	intervalStart time.Time
-	total         flow.Sum // of the intervals before this one
-	lost          uint64   // frames lost in the intervals before this one
+	json  bool
 }
 
 func newTop(c *cli) *cobra.Command {
@@ -80,20 +67,21 @@ func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if o.live > 0 {
-		o.request.Seconds = o.live.Seconds()
+		o.Request.Seconds = o.live.Seconds()
 	}
-	from, end, err := o.open(ctx, c)
+	from, end, err := o.Open(ctx, c.Client)
 	if err != nil {
 		return err
 	}
-	o.counter, o.json, o.intervalStart = show.NewCounter(), c.json, time.Now()
-	began, ended := o.intervalStart, make(chan struct{})
+	o.json = c.json
+	counts := show.NewTop(o.by, o.Resolver())
+	began, ended := counts.Begin(), make(chan struct{})
 	var broke error
 	go func() {
 		defer close(ended)
-		broke = o.count(from)
+		broke = counts.Count(from)
 	}()
-	early, err := o.show(w, ended)
+	early, err := o.show(w, counts, ended)
 	took := time.Since(began)
 	end()
 	<-ended
@@ -101,28 +89,20 @@ func (o *topCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		return err
 	}
 	if !c.json && !o.once {
-		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Duration(took), human.Plural(o.total.Frames, "frame"), human.Bytes(o.total.Bytes),
-			missing(o.counter.Lost(), api.Evicted{})); err != nil {
+		all, lost := counts.Total()
+		if _, err := fmt.Fprintf(w, "%s: %s, %s%s\n", human.Duration(took), human.Plural(all.Frames, "frame"), human.Bytes(all.Bytes),
+			show.Missing(lost, api.Evicted{})); err != nil {
 			return err
 		}
 	}
 	if early {
 		return nil
 	}
-	return o.endReason(ctx, broke)
-}
-
-// count counts all blocks, and holds mu for each of them.
-func (o *topCommand) count(from show.BlockReader) error {
-	return show.ForEachBlock(from, func(b pcapng.Block) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		o.counter.Add(b)
-	})
+	return o.EndReason(ctx, broke)
 }
 
 // show draws a table for each interval. early says that it ended before the stream did.
-func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err error) {
+func (o *topCommand) show(w io.Writer, counts *show.Top, ended <-chan struct{}) (early bool, err error) {
 	var s *human.Screen
 	var resized <-chan os.Signal
 	if !o.json && !o.once {
@@ -133,12 +113,12 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 	}
 	tick := time.NewTicker(o.every)
 	defer tick.Stop()
-	last := &api.Top{Time: o.intervalStart}
+	last := &api.Top{Time: counts.Begin()}
 	for printed := false; ; printed = true {
 		if s != nil {
 			rows, _ := s.Size()
 			var text bytes.Buffer
-			if err := o.print(&text, last, cmp.Or(o.rows, max(0, rows-headRows))); err != nil {
+			if err := o.print(&text, counts, last, cmp.Or(o.rows, max(0, rows-show.TopHead))); err != nil {
 				return true, err
 			}
 			if err := s.Draw(text.Bytes()); err != nil {
@@ -153,9 +133,9 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 			over = true
 		case <-tick.C:
 		}
-		last = o.interval()
+		last = counts.Interval()
 		if s == nil && (!over || !printed || last.Total.Frames > 0) {
-			if err := o.print(w, last, cmp.Or(o.rows, 20)); err != nil {
+			if err := o.print(w, counts, last, cmp.Or(o.rows, 20)); err != nil {
 				return true, err
 			}
 		}
@@ -165,136 +145,14 @@ func (o *topCommand) show(w io.Writer, ended <-chan struct{}) (early bool, err e
 	}
 }
 
-// interval returns the counts since the previous call, and resets them.
-func (o *topCommand) interval() *api.Top {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	now, t := time.Now(), o.counter
-	seconds, lost, total := now.Sub(o.intervalStart).Seconds(), t.Lost(), t.Table.Total()
-	gone, evicted := t.Table.Evicted()
-	r := &api.Top{Time: now.UTC(), Seconds: seconds, Lost: lost - o.lost, Total: toCounts(total.Counts),
-		Evicted: api.Evicted{Flows: gone, Counts: toCounts(evicted.Counts)}}
-	o.intervalStart, o.lost = now, lost
-	o.total.Add(&total)
-	pairs := map[pair]*flow.Flow{}
-	t.Table.Take(func(f *flow.Flow) {
-		switch o.by {
-		case "flow":
-			r.Flows = append(r.Flows, toFlow(t, o.resolver(), f, seconds))
-		case "pair":
-			addToPair(pairs, f)
-		}
-	})
-	for _, f := range pairs {
-		both := toFlow(t, o.resolver(), f, seconds)
-		both.Proto = ""
-		r.Flows = append(r.Flows, both)
-	}
-	for i := range t.Ports {
-		if p := &t.Ports[i]; o.by == "port" && p.From.Frames+p.To.Frames > 0 {
-			r.Ports = append(r.Ports, o.portTraffic(p, seconds))
-		}
-		t.Ports[i].From, t.Ports[i].To = flow.Sum{}, flow.Sum{}
-	}
-	slices.SortStableFunc(r.Flows, func(a, b api.Flow) int {
-		return cmp.Or(flowOrders["bytes"](a, b), strings.Compare(a.A.Address, b.A.Address),
-			strings.Compare(a.B.Address, b.B.Address))
-	})
-	slices.SortStableFunc(r.Ports, func(a, b api.PortTraffic) int { return cmp.Compare(b.Rate, a.Rate) })
-	return r
-}
-
-// A pair is the two ends of a conversation, whatever the protocol.
-type pair struct {
-	network unique.Handle[string]
-	a, b    flow.End
-}
-
-// addToPair adds a flow to that of its two ends.
-func addToPair(pairs map[pair]*flow.Flow, f *flow.Flow) {
-	both := *f
-	both.Type, both.Proto, both.A.Port, both.B.Port, both.Sent, both.Got = 0, 0, 0, 0, 0, 0
-	if both.A.Compare(&both.B) > 0 {
-		both.A, both.B, both.Out, both.Back = both.B, both.A, both.Back, both.Out
-	}
-	k := pair{both.Network, both.A, both.B}
-	if had := pairs[k]; had != nil {
-		both.Out.Add(had.Out)
-		both.Back.Add(had.Back)
-		for v, n := range had.Verdicts {
-			both.Verdicts[v] += n
-		}
-		both.Faults += had.Faults
-		both.First, both.Last = min(had.First, both.First), max(had.Last, both.Last)
-	}
-	pairs[k] = &both
-}
-
-func (o *topCommand) portTraffic(p *show.PortStats, seconds float64) api.PortTraffic {
-	r := api.PortTraffic{Network: p.Network, Kind: "container", Name: p.Name, From: toCounts(p.From.Counts),
-		To: toCounts(p.To.Counts), Drops: p.From.Verdicts.Drops(), Rate: perSecond(p.From.Bytes+p.To.Bytes, seconds)}
-	if p.Remote {
-		r.Kind = "remote"
-	} else if p.HostPort {
-		r.Kind = "host"
-	}
-	r.NetworkName = o.names.Network(p.Network)
-	if !p.HostPort {
-		r.Container = o.names.Container(p.Name)
-	}
-	return r
-}
-
-const headRows = 3 // lines of print that are not rows of the table
-
 // print writes one interval: JSON, or a table of at most so many rows.
-func (o *topCommand) print(w io.Writer, r *api.Top, rows int) error {
-	if o.json {
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		return e.Encode(r)
+func (o *topCommand) print(w io.Writer, counts *show.Top, r *api.Top, rows int) error {
+	if !o.json {
+		return counts.Print(w, r, rows)
 	}
-	rate := func(c api.Counts) string { return human.Rate(perSecond(c.Bytes, r.Seconds)) }
-	frames := func(c api.Counts) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
-	head := []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES/S", "RATE", "DROPS"}
-	lines := api.Map(r.Flows[:min(rows, len(r.Flows))], func(f api.Flow) []string {
-		return []string{o.networkLabel(f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f), frames(f.Out) + "/" + frames(f.Back),
-			rate(f.Out) + " / " + rate(f.Back), flowDrops(&f)}
-	})
-	switch o.by {
-	case "pair":
-		head = slices.Delete(head, 3, 4)
-		for i := range lines {
-			lines[i] = slices.Delete(lines[i], 3, 4)
-		}
-	case "port":
-		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
-		lines = api.Map(r.Ports[:min(rows, len(r.Ports))], func(p api.PortTraffic) []string {
-			return []string{o.networkLabel(p.Network), cmp.Or(p.Container, trafficLabel(&p)), frames(p.From), rate(p.From),
-				frames(p.To), rate(p.To), human.Counts(p.Drops)}
-		})
-	}
-	_, err := fmt.Fprintf(w, "%s  %d of %d rows, %s frames/s, %s%s\n\n", r.Time.Local().Format("15:04:05"),
-		len(lines), len(r.Flows)+len(r.Ports), frames(r.Total), rate(r.Total), missing(r.Lost, r.Evicted))
-	if err != nil {
-		return err
-	}
-	if err := human.PrintTable(w, head, lines); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(w)
-	return err
-}
-
-// trafficLabel returns a remote host's address, host:NETWORK, or a short id.
-func trafficLabel(p *api.PortTraffic) string {
-	switch p.Kind {
-	case "remote":
-		return p.Name
-	case "host":
-		return docker.HostPrefix + cmp.Or(p.NetworkName, api.ShortID(p.Network))
-	}
-	return api.ShortID(p.Name)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
 }
 
 func parseEvery(s string) (time.Duration, error) {

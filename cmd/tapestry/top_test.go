@@ -203,8 +203,8 @@ func BenchmarkTally(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		o := &topCommand{counter: show.NewCounter()}
-		if err := o.count(pcapng.NewReader(bytes.NewReader(file.Bytes()))); err != nil {
+		o := show.NewTop("flow", nil)
+		if err := o.Count(pcapng.NewReader(bytes.NewReader(file.Bytes()))); err != nil {
 			b.Fatal(err)
 		}
 	}

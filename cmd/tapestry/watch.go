@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/capture/show"
-	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
 // watchSnap is the bytes of each frame that watch looks at: all of an ordinary frame, not of a super-frame.
@@ -36,17 +35,16 @@ With --json it prints an object a line; docs/json.md explains the keys.`,
 			if err != nil {
 				return err
 			}
-			j := &captureJob{c: c, flags: o, targets: targets, commandLine: "tapestry " + human.ShellQuote(commandWords(cmd)), in: cmd.InOrStdin(),
-				out: cmd.OutOrStdout(), messages: cmd.ErrOrStderr(), request: o.request()}
-			if j.request.Snap = watchSnap; o.verbose {
-				j.request.Snap = 0
+			j := newJob(c, cmd, &o.Options, targets)
+			if j.Request.Snap = watchSnap; o.Verbose {
+				j.Request.Snap = 0
 			}
-			j.printLines()
-			return show.RunInterruptible(cmd.Context(), j.run)
+			j.PrintLines()
+			return show.RunInterruptible(cmd.Context(), j.Run)
 		},
 	})
 	o.commonFlags(cmd)
-	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "all layers and fields of each frame, too")
-	cmd.Flags().BoolVar(&o.json, "json", false, "print JSON, an object a line")
+	cmd.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "all layers and fields of each frame, too")
+	cmd.Flags().BoolVar(&o.JSON, "json", false, "print JSON, an object a line")
 	return cmd
 }

@@ -1,24 +1,22 @@
-package main
+package session
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
-	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
 // findArmed finds the capture without a reader that --attach names, by its id, its container's name, or the first four or more
 // characters of its endpoint's id. It sets want.Attach and returns the capture's targets.
-func (j *captureJob) findArmed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
-	status, err := j.c.Status(ctx)
+func (j *Job) findArmed(ctx context.Context, n *docker.Names, want *api.CaptureRequest) (*docker.Targets, error) {
+	status, err := j.Client.Status(ctx)
 	if err != nil {
 		return nil, err
 	}
-	word, t := j.flags.attach, docker.NewTargets(n)
+	word, t := j.Attach, docker.NewTargets(n)
 	for _, b := range status.Captures {
 		if b.Endpoint == "" || b.ID != word && n.Container(b.Endpoint) != word && (len(word) < 4 || !strings.HasPrefix(b.Endpoint, word)) {
 			continue
@@ -33,14 +31,4 @@ func (j *captureJob) findArmed(ctx context.Context, n *docker.Names, want *api.C
 			"started with --network name=NET,driver-opt=tapestry.capture=FILTER", word)
 	}
 	return t, nil
-}
-
-// armedText describes a capture without a reader: whose it is, and how many frames wait to be read.
-func armedText(b api.CaptureStats, d *docker.Engine) string {
-	state := "from its start on"
-	if b.State == "kept" {
-		state = "which has ended"
-	}
-	return fmt.Sprintf("capture %s of %s, %s, %q: %s to read, %s lost (tapestry capture --attach %s)", b.ID, d.PortLabel(b.Endpoint), state,
-		human.Printable(strings.TrimPrefix(b.Name, "tapestry.capture=")), human.Count(b.Waiting, "frame"), human.Thousands(b.Dropped), b.ID)
 }

@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -18,22 +18,23 @@ import (
 	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/capture/show"
+	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/docker"
 )
 
-// A fileSource is a BlockReader of a capture file. It gives the packets that the flags select.
-type fileSource struct {
+// A File is a BlockReader of a capture file. It gives the packets that the flags select.
+type File struct {
 	ctx        context.Context
 	r          *pcapng.Reader
 	head       []pcapng.Block // blocks up to the first packet, read by readHead
-	names      show.FileNames
+	Names      show.FileNames
 	filter     linkFilters
 	drops      bool   // only frames that went nowhere
 	cut        int    // bytes of each frame; 0: all
 	frames     uint64 // at most; 0: no bound
-	everything bool   // no packet is left out, so that the file's statistics are still true
+	Everything bool   // no packet is left out, so that the file's statistics are still true
 	snap       int    // bytes, of what is written; 0: no bound
 	link       int    // type of the first packet
 	begin      time.Time
@@ -41,7 +42,7 @@ type fileSource struct {
 	read, matched uint64
 	metadataBytes int      // memory for blocks that are kept, in bytes, approximately
 	links         []int    // by interface
-	lost          []uint64 // by interface: drop counts of packets that were left out, for the next one that is not
+	Lost          []uint64 // by interface: drop counts of packets that were left out, for the next one that is not
 }
 
 // Interfaces, names and statistics are kept in memory, and a small compressed file can expand to any number of them. These are
@@ -52,7 +53,7 @@ const (
 )
 
 // next reads a block, and accounts for it if it is an interface.
-func (f *fileSource) next() (pcapng.Block, error) {
+func (f *File) next() (pcapng.Block, error) {
 	b, err := f.r.Next()
 	if i, ok := b.(*pcapng.Interface); ok {
 		return b, f.account(len(i.Name) + len(i.Description) + len(i.Filter) + len(i.Hardware) + len(i.Comment) + 32*len(i.Addrs))
@@ -61,7 +62,7 @@ func (f *fileSource) next() (pcapng.Block, error) {
 }
 
 // account adds to the memory that is kept, and returns an error beyond maxMetadata.
-func (f *fileSource) account(bytes int) error {
+func (f *File) account(bytes int) error {
 	const room = 200 // about the size of a block's struct
 	if f.metadataBytes += room + bytes; f.metadataBytes > maxMetadata {
 		return fmt.Errorf("it tells more than %d MiB beside its packets: want a capture", maxMetadata>>20)
@@ -70,7 +71,7 @@ func (f *fileSource) account(bytes int) error {
 }
 
 // readHead reads the blocks up to the first packet.
-func (f *fileSource) readHead() error {
+func (f *File) readHead() error {
 	var links []int
 	for f.link = pcapng.Ethernet; len(f.head) < maxHead; {
 		b, err := f.next()
@@ -86,14 +87,14 @@ func (f *fileSource) readHead() error {
 			f.snap = 0
 			err = f.account(len(b.Hardware) + len(b.OS) + len(b.Application) + len(b.Comment))
 		case pcapng.Names:
-			f.names.Add(b)
+			f.Names.Add(b)
 			size := 0
 			for _, n := range b {
 				size += 48 + len(n.Name)
 			}
 			err = f.account(size)
 		case *pcapng.Interface:
-			f.names.AddInterface(b)
+			f.Names.AddInterface(b)
 			if links = append(links, b.LinkType); len(links) == 1 {
 				f.link = b.LinkType
 			}
@@ -113,7 +114,7 @@ func (f *fileSource) readHead() error {
 
 // trustedSnapLen returns the snap length of all interfaces of the head if they agree and this program wrote the file, else 0: other
 // programs write packets that are longer than the snap length.
-func (f *fileSource) trustedSnapLen() (snap int) {
+func (f *File) trustedSnapLen() (snap int) {
 	for _, b := range f.head {
 		switch b := b.(type) {
 		case *pcapng.Section:
@@ -131,7 +132,7 @@ func (f *fileSource) trustedSnapLen() (snap int) {
 }
 
 // Next returns the next block that the flags select.
-func (f *fileSource) Next() (pcapng.Block, error) {
+func (f *File) Next() (pcapng.Block, error) {
 	for f.ctx.Err() == nil && (f.frames == 0 || f.matched < f.frames) {
 		var b pcapng.Block
 		var err error
@@ -143,16 +144,16 @@ func (f *fileSource) Next() (pcapng.Block, error) {
 		}
 		switch b := b.(type) {
 		case pcapng.Names:
-			if !ahead && f.names.Add(b) {
+			if !ahead && f.Names.Add(b) {
 				if err := f.filter.recompile(); err != nil {
 					return nil, err
 				}
 			}
 			continue // the writer asks the Resolver for them
 		case *pcapng.Interface:
-			f.links, f.lost = append(f.links, b.LinkType), append(f.lost, 0)
+			f.links, f.Lost = append(f.links, b.LinkType), append(f.Lost, 0)
 		case *pcapng.Stats:
-			if !f.everything {
+			if !f.Everything {
 				continue
 			}
 		case *pcapng.Packet:
@@ -170,10 +171,10 @@ func (f *fileSource) Next() (pcapng.Block, error) {
 
 // match reports whether the flags select a packet. It cuts the packet to the snap length, and gives it the drop counts of the
 // packets before it that were left out.
-func (f *fileSource) match(p *pcapng.Packet) (bool, error) {
+func (f *File) match(p *pcapng.Packet) (bool, error) {
 	f.read++
-	p.Drops += f.lost[p.Interface]
-	f.lost[p.Interface] = 0
+	p.Drops += f.Lost[p.Interface]
+	f.Lost[p.Interface] = 0
 	wire := max(p.Len, len(p.Data))
 	wanted := !f.drops || dropped(p)
 	if wanted {
@@ -184,7 +185,7 @@ func (f *fileSource) match(p *pcapng.Packet) (bool, error) {
 		wanted = only.Match(p.Data, wire)
 	}
 	if !wanted {
-		f.lost[p.Interface] = p.Drops
+		f.Lost[p.Interface] = p.Drops
 		return false, nil
 	}
 	f.matched++
@@ -241,9 +242,9 @@ func dropped(p *pcapng.Packet) bool {
 	return capture.ReadComment(p.Comment)["verdict"] == "drop"
 }
 
-// openFile opens the file that -r names, or stdin, reads its head and compiles the filter. The caller sets the other flags. from is
+// OpenFile opens the file that -r names, or stdin, reads its head and compiles the filter. The caller sets the other flags. from is
 // to be closed; name is for messages.
-func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr string) (f *fileSource, from *file.Source,
+func OpenFile(ctx context.Context, c *client.Client, path string, stdin io.Reader, expr string) (f *File, from *file.Source,
 	name string, err error) {
 	if name = path; path == "-" {
 		name = "stdin"
@@ -259,13 +260,13 @@ func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr s
 	if err != nil {
 		return nil, nil, name, exit.Errorf(exit.Failure, "%w", err)
 	}
-	f = &fileSource{ctx: ctx, r: pcapng.NewReader(from)}
+	f = &File{ctx: ctx, r: pcapng.NewReader(from)}
 	if err = f.readHead(); err != nil {
 		from.Close()
 		return nil, nil, name, exit.Errorf(exit.Failure, "%s: %w", name, err)
 	}
 	now := sync.OnceValue(func() *docker.Names {
-		n, _ := docker.LoadNames(ctx, c.Client) // none without a daemon: the file's own remain
+		n, _ := docker.LoadNames(ctx, c) // none without a daemon: the file's own remain
 		return n
 	})
 	then := f.hostAddrs(from.Disk)
@@ -287,28 +288,28 @@ func (c *cli) openFile(ctx context.Context, path string, stdin io.Reader, expr s
 }
 
 // readFile is capture -r and watch -r: it reads from a file in place of the daemon.
-func (j *captureJob) readFile(ctx context.Context) error {
-	f, from, name, err := j.c.openFile(ctx, j.flags.read, j.in, j.flags.filter)
+func (j *Job) readFile(ctx context.Context) error {
+	f, from, name, err := OpenFile(ctx, j.Client, j.Read, j.In, j.Filter)
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	if from.Disk != nil && j.flags.write != "" && j.flags.write != "-" && sameFile(j.flags.write, from.Disk) {
+	if from.Disk != nil && j.Write != "" && j.Write != "-" && sameFile(j.Write, from.Disk) {
 		return exit.Errorf(exit.Usage, "%s would be written while it is read: want another file", name)
 	}
-	f.drops, f.cut, f.frames = j.flags.drops, j.flags.snap, j.flags.frames
-	f.everything = j.flags.filter == "" && !j.flags.drops && j.flags.frames == 0
+	f.drops, f.cut, f.frames = j.Drops, j.Snap, j.Frames
+	f.Everything = j.Filter == "" && !j.Drops && j.Frames == 0
 	snap := f.snap
 	if f.cut > 0 && (snap == 0 || snap > f.cut) {
 		snap = f.cut
 	}
-	to, where, err := j.openOutput(&f.names, file.Options{LinkType: f.link, SnapLen: snap, Begin: f.begin})
+	to, where, err := j.openOutput(&f.Names, file.Options{LinkType: f.link, SnapLen: snap, Begin: f.begin})
 	if err != nil {
 		return err
 	}
 	if w, ok := to.(*show.FileWriter); ok {
 		w.OneSnapLen, w.SnapLen = true, snap
-		w.Filter = j.flags.filter
+		w.Filter = j.Filter
 	}
 	defer show.IgnoreBrokenPipes()()
 	m := show.NewProgress(to, nil, false)
@@ -325,9 +326,9 @@ func (j *captureJob) readFile(ctx context.Context) error {
 		if ctx.Err() != nil {
 			name += " (interrupted)"
 		}
-		fmt.Fprintf(j.messages, "read %s from %s, wrote %s\n", human.Count(f.read, "frame"), name, where.describe(file.Count{Frames: f.matched, Packets: f.matched}, human.Thousands(f.matched)))
+		fmt.Fprintf(j.Messages, "read %s from %s, wrote %s\n", human.Count(f.read, "frame"), name, where.describe(file.Count{Frames: f.matched, Packets: f.matched}, human.Thousands(f.matched)))
 	default:
-		j.printer.Summary.Print(j.messages, m.Lost())
+		j.printer.Summary.Print(j.Messages, m.Lost())
 	}
 	if src != io.EOF {
 		return exit.Errorf(exit.Failure, "%s: %w; before that %s could be read", name, src, human.Count(f.read, "frame"))
@@ -337,7 +338,7 @@ func (j *captureJob) readFile(ctx context.Context) error {
 
 // hostAddrs returns a resolver of the file's names for filters. Names may stand anywhere in a file, so a regular file is read
 // to its end at the first question; of a pipe only the names up to here are known.
-func (f *fileSource) hostAddrs(disk *os.File) filter.Names {
+func (f *File) hostAddrs(disk *os.File) filter.Names {
 	through := disk == nil
 	if disk != nil {
 		i, err := disk.Stat()
@@ -345,24 +346,24 @@ func (f *fileSource) hostAddrs(disk *os.File) filter.Names {
 	}
 	return func(name string) []netip.Addr {
 		if through {
-			return f.names.Host(name)
+			return f.Names.Host(name)
 		}
 		through = true
 		again, err := file.Open(disk.Name())
 		if err != nil {
-			return f.names.Host(name)
+			return f.Names.Host(name)
 		}
 		defer again.Close()
 		for r := pcapng.NewReader(again); ; {
 			b, err := r.Next()
 			switch b := b.(type) {
 			case pcapng.Names:
-				f.names.AddHosts(b)
+				f.Names.AddHosts(b)
 			case *pcapng.Interface:
-				f.names.AddInterface(b)
+				f.Names.AddInterface(b)
 			}
 			if err != nil || f.ctx.Err() != nil {
-				return f.names.Host(name)
+				return f.Names.Host(name)
 			}
 		}
 	}

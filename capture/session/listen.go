@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -15,17 +15,17 @@ import (
 )
 
 // listen starts a capture for each TCP connection, until ctx ends.
-func (j *captureJob) listen(ctx context.Context) error {
+func (j *Job) listen(ctx context.Context) error {
 	if err := j.check(ctx); err != nil {
 		return err
 	}
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.flags.listen)
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", j.Listen)
 	if err != nil {
 		return exit.Errorf(exit.Failure, "--listen: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	j.messages = &lockedWriter{w: j.messages}
-	fmt.Fprintf(j.messages, "listening, Ctrl-C ends it: wireshark -k -i TCP@%s\n", l.Addr())
+	j.Messages = &lockedWriter{w: j.Messages}
+	fmt.Fprintf(j.Messages, "listening, Ctrl-C ends it: wireshark -k -i TCP@%s\n", l.Addr())
 	var running sync.WaitGroup
 	defer running.Wait()
 	for {
@@ -38,30 +38,30 @@ func (j *captureJob) listen(ctx context.Context) error {
 		}
 		running.Go(func() {
 			if err := j.serve(ctx, conn); err != nil {
-				fmt.Fprintf(j.messages, "%s: %v\n", conn.RemoteAddr(), err)
+				fmt.Fprintf(j.Messages, "%s: %v\n", conn.RemoteAddr(), err)
 			}
 		})
 	}
 }
 
 // check returns the error of a wrong filter or target before anyone connects.
-func (j *captureJob) check(ctx context.Context) error {
-	n, err := docker.LoadNames(ctx, j.c.Client)
+func (j *Job) check(ctx context.Context) error {
+	n, err := docker.LoadNames(ctx, j.Client)
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.CompileFilter(j.flags.filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(j.Filter, n.Host); err != nil {
 		return err
 	}
-	if j.flags.wait {
+	if j.Wait {
 		return nil // each connection waits for itself
 	}
-	_, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, docker.OnlyRunning)
+	_, err = docker.FindTargets(ctx, j.Client, n, j.Targets, docker.OnlyRunning)
 	return err
 }
 
 // serve runs the capture of one connection.
-func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
+func (j *Job) serve(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	h, err := j.start(ctx)
 	if err != nil {
@@ -69,9 +69,9 @@ func (j *captureJob) serve(ctx context.Context, conn net.Conn) error {
 	}
 	defer h.end()
 	w := show.NewStreamWriter(conn, false, j.section(), pcapng.Ethernet, 0)
-	w.Labels.Resolver, w.Filter = h.names, j.flags.filter
-	m := show.NewProgress(w, j.messages, false)
-	fmt.Fprintln(j.messages, j.startText(conn.RemoteAddr().String()))
+	w.Labels.Resolver, w.Filter = h.names, j.Filter
+	m := show.NewProgress(w, j.Messages, false)
+	fmt.Fprintln(j.Messages, j.startText(conn.RemoteAddr().String()))
 	where := destinationOf(conn.RemoteAddr().String())
 	left := make(chan struct{})
 	var reading sync.WaitGroup

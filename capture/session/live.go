@@ -1,4 +1,4 @@
-package main
+package session
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 // A liveCapture is a capture that runs in the daemon. end must be called.
 type liveCapture struct {
-	*captureJob
+	*Job
 	names  *docker.Names
 	blocks show.BlockReader
 	stream *client.Stream
@@ -27,41 +27,41 @@ type liveCapture struct {
 }
 
 // start begins the capture in the daemon. It does not end with ctx: then it is stopped, and the frames up to there are still read.
-func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
-	n, err := docker.LoadNames(ctx, j.c.Client)
+func (j *Job) start(ctx context.Context) (*liveCapture, error) {
+	n, err := docker.LoadNames(ctx, j.Client)
 	if err != nil {
 		return nil, err
 	}
-	want := j.request
-	if _, want.Filter, err = docker.CompileFilter(j.flags.filter, n.Host); err != nil {
+	want := j.Request
+	if _, want.Filter, err = docker.CompileFilter(j.Filter, n.Host); err != nil {
 		return nil, err
 	}
 	var t *docker.Targets
-	if want.Name = j.commandLine; j.flags.attach != "" {
+	if want.Name = j.CommandLine; j.Attach != "" {
 		if t, err = j.findArmed(ctx, n, &want); err != nil {
 			return nil, err
 		}
 	} else {
 		of := docker.OnlyRunning
-		if j.flags.wait {
+		if j.Wait {
 			of = docker.Awaited
 		}
-		if t, err = docker.FindTargets(ctx, j.c.Client, n, j.targets, of); err != nil {
+		if t, err = docker.FindTargets(ctx, j.Client, n, j.Targets, of); err != nil {
 			return nil, err
 		}
-		t.PrintNotes(j.messages)
+		t.PrintNotes(j.Messages)
 		want.Targets = t.Request()
 	}
-	limit := limitedSource{maxFrames: want.Frames, maxBytes: j.flags.bytes}
+	limit := limitedSource{maxFrames: want.Frames, maxBytes: j.Bytes}
 	if want.Targets.New { // the daemon sends more than is wanted; it is discarded here, by its Detail
 		want.Detail, want.Frames = true, 0
-		if j.flags.bytes > 0 {
+		if j.Bytes > 0 {
 			want.Bytes = -1
 		}
 	}
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel) // while the daemon does not answer
-	s, err := j.c.OpenStream(own, api.CapturesPath, want)
+	s, err := j.Client.OpenStream(own, api.CapturesPath, want)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -70,7 +70,7 @@ func (j *captureJob) start(ctx context.Context) (*liveCapture, error) {
 		s.Close()
 		return nil, errors.New("interrupted")
 	}
-	h := &liveCapture{j, n, docker.Follow(own, s, n, t, j.flags.filter), s, cancel}
+	h := &liveCapture{j, n, docker.Follow(own, s, n, t, j.Filter), s, cancel}
 	if want.Targets.New && (limit.maxFrames > 0 || limit.maxBytes > 0) {
 		limit.BlockReader, limit.stop = h.blocks, func() { _ = s.Stop(own) } // if it fails the stream has ended
 		h.blocks = &limit
@@ -144,24 +144,24 @@ func (h *liveCapture) end() {
 	h.cancel()
 }
 
-// live runs a capture until the daemon, the reader or the user ends it.
-func (j *captureJob) live(ctx context.Context) error {
+// Live runs a capture until the daemon, the reader or the user ends it.
+func (j *Job) Live(ctx context.Context) error {
 	h, err := j.start(ctx)
 	if err != nil {
 		return err
 	}
 	defer h.end()
-	to, where, err := j.openOutput(h.names, file.Options{LinkType: pcapng.Ethernet, SnapLen: j.flags.snap})
+	to, where, err := j.openOutput(h.names, file.Options{LinkType: pcapng.Ethernet, SnapLen: j.Snap})
 	if err != nil {
 		return err
 	}
 	if w, ok := to.(*show.FileWriter); ok {
-		w.Filter = j.flags.filter
+		w.Filter = j.Filter
 	}
 	defer show.IgnoreBrokenPipes()()
-	m := show.NewProgress(to, j.messages, where != nil && human.IsTerminal(j.messages))
+	m := show.NewProgress(to, j.Messages, where != nil && human.IsTerminal(j.Messages))
 	if where != nil {
-		fmt.Fprintln(j.messages, j.startText(j.flags.write))
+		fmt.Fprintln(j.Messages, j.startText(j.Write))
 	}
 	src, dst := h.copyTo(ctx, m)
 	if err := m.Close(); dst == nil {
@@ -172,44 +172,44 @@ func (j *captureJob) live(ctx context.Context) error {
 }
 
 // startText is the line that says what is captured, into what, and with which limits.
-func (j *captureJob) startText(where string) string {
+func (j *Job) startText(where string) string {
 	text := "capturing all of this host"
-	if j.flags.attach != "" {
-		text = "capturing " + j.flags.attach + " from its start"
-	} else if len(j.targets) > 0 {
-		text = "capturing " + strings.Join(j.targets, ", ")
+	if j.Attach != "" {
+		text = "capturing " + j.Attach + " from its start"
+	} else if len(j.Targets) > 0 {
+		text = "capturing " + strings.Join(j.Targets, ", ")
 	}
-	if j.flags.drops {
+	if j.Drops {
 		text += ", dropped frames only"
 	}
-	if j.flags.filter != "" {
-		text += ", filter: " + j.flags.filter
+	if j.Filter != "" {
+		text += ", filter: " + j.Filter
 	}
 	text += ", into " + where
 	most := "1 GiB"
-	if j.flags.bytes > 0 {
-		most = human.Bytes(uint64(j.flags.bytes))
+	if j.Bytes > 0 {
+		most = human.Bytes(uint64(j.Bytes))
 	}
 	switch {
-	case j.flags.limited() && j.flags.during == 0:
+	case j.limited() && j.During == 0:
 		text += ", at most " + most + " and 1h"
-	case j.flags.limited():
-		text += ", at most " + most + " and " + human.ShortDuration(j.flags.during)
-	case j.flags.bytes > 0 && j.flags.during > 0:
-		text += ", at most " + most + " and for " + human.ShortDuration(j.flags.during)
-	case j.flags.bytes > 0:
+	case j.limited():
+		text += ", at most " + most + " and " + human.ShortDuration(j.During)
+	case j.Bytes > 0 && j.During > 0:
+		text += ", at most " + most + " and for " + human.ShortDuration(j.During)
+	case j.Bytes > 0:
 		text += ", at most " + most
-	case j.flags.during > 0:
-		text += ", for " + human.ShortDuration(j.flags.during)
+	case j.During > 0:
+		text += ", for " + human.ShortDuration(j.During)
 	}
 	return text + " (Ctrl-C ends it)"
 }
 
 // report prints the closing line of a live capture, and returns the command's error. b are the daemon's statistics, nil if it
 // gave none; src and dst are the errors of show.CopyBlocks.
-func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destination, b *api.CaptureStats, src, dst error) error {
+func (j *Job) report(ctx context.Context, m *show.Progress, where *destination, b *api.CaptureStats, src, dst error) error {
 	if show.IsReaderGone(dst) { // the reader has what it wanted
-		if lost := m.Lost(); lost > 0 && j.flags.strict {
+		if lost := m.Lost(); lost > 0 && j.Strict {
 			return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 		}
 		return nil
@@ -228,9 +228,9 @@ func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destin
 		if b != nil {
 			filtered = human.Thousands(b.Filtered) + " filtered, "
 		}
-		fmt.Fprintf(j.messages, "captured %s\n", where.describe(m.Count(), fmt.Sprintf("%s (%s%s lost)", human.Count(frames, "frame"), filtered, human.Thousands(lost))))
+		fmt.Fprintf(j.Messages, "captured %s\n", where.describe(m.Count(), fmt.Sprintf("%s (%s%s lost)", human.Count(frames, "frame"), filtered, human.Thousands(lost))))
 	default:
-		j.printer.Summary.Print(j.messages, lost)
+		j.printer.Summary.Print(j.Messages, lost)
 	}
 	switch {
 	case errors.Is(src, io.ErrUnexpectedEOF):
@@ -242,13 +242,13 @@ func (j *captureJob) report(ctx context.Context, m *show.Progress, where *destin
 			return exit.Errorf(exit.Failure, "the daemon was stopped%s", partialText(where, m.Count()))
 		}
 	case b.State == "failed":
-		return exit.Errorf(exit.Failure, "the capture failed in the daemon%s: see its log (%s)", partialText(where, m.Count()), j.c.LogCommand())
+		return exit.Errorf(exit.Failure, "the capture failed in the daemon%s: see its log (%s)", partialText(where, m.Count()), j.Client.LogCommand())
 	case b.State == "limit":
 		if text := j.limitText(b); text != "" {
-			fmt.Fprintln(j.messages, text)
+			fmt.Fprintln(j.Messages, text)
 		}
 	}
-	if lost > 0 && j.flags.strict {
+	if lost > 0 && j.Strict {
 		return exit.Errorf(exit.Lost, "%s lost", human.Count(lost, "frame"))
 	}
 	return nil
@@ -270,12 +270,12 @@ func partialText(where *destination, wrote file.Count) string {
 }
 
 // limitText says which default limit has ended the capture, "" if it was one that the user asked for.
-func (j *captureJob) limitText(b *api.CaptureStats) string {
+func (j *Job) limitText(b *api.CaptureStats) string {
 	switch {
-	case !j.flags.limited() || j.flags.frames > 0 && b.Delivered >= j.flags.frames:
-	case j.flags.during == 0 && b.Seconds >= api.DefaultCaptureSeconds-1:
+	case !j.limited() || j.Frames > 0 && b.Delivered >= j.Frames:
+	case j.During == 0 && b.Seconds >= api.DefaultCaptureSeconds-1:
 		return "ended by the limit of 1h: --for sets another, --no-limit lifts it"
-	case j.flags.bytes == 0 && b.Bytes > api.DefaultCaptureBytes-(1<<20):
+	case j.Bytes == 0 && b.Bytes > api.DefaultCaptureBytes-(1<<20):
 		return "ended by the limit of 1 GiB: --no-limit lifts it, -C with -W keeps the latest files"
 	}
 	return ""
