@@ -98,7 +98,7 @@ func TestArrows(t *testing.T) {
 	}
 }
 
-// The daemon never reaches the Docker client, nor what commands are made of.
+// The daemon imports neither the Docker client nor what commands are made of, not even indirectly.
 func TestDaemonAlone(t *testing.T) {
 	all := deps(t, "./daemon")
 	if !slices.Contains(all, module+"fabric") {
@@ -111,9 +111,9 @@ func TestDaemonAlone(t *testing.T) {
 	}
 }
 
-// TestSizes: a file that is longer than 400 lines, or a room longer than 3,500 without its tests, wants to be two.
+// TestSizes: a file has at most 400 lines, and a room at most 3,500 without its tests.
 func TestSizes(t *testing.T) {
-	const file, roomful = 400, 3500
+	const file, maxRoom = 400, 3500
 	for room := range rooms {
 		paths, err := filepath.Glob("../" + room + "/*.go")
 		if err != nil || len(paths) == 0 {
@@ -133,13 +133,13 @@ func TestSizes(t *testing.T) {
 				sum += n
 			}
 		}
-		if sum > roomful && room != "bench" {
+		if sum > maxRoom && room != "bench" {
 			t.Errorf("%s has %d lines without its tests", room, sum)
 		}
 	}
 }
 
-// What a daemon runs from, often as root, has no plots, no fonts and no LaTeX: they are in tapestry-bench only.
+// The binary that a daemon runs from, often as root, links no plots, no fonts and no LaTeX: they are in tapestry-bench only.
 func TestNoPlotsInTapestry(t *testing.T) {
 	plots := func(dep string) bool {
 		return dep == module+"bench" || slices.ContainsFunc([]string{"gonum.org/", "codeberg.org/", "golang.org/x/image/"},
@@ -155,7 +155,7 @@ func TestNoPlotsInTapestry(t *testing.T) {
 	}
 }
 
-// deps are the packages that one is made of.
+// deps are the packages that a package imports, directly or not.
 func deps(t *testing.T, of string) []string {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", of)

@@ -15,13 +15,13 @@ import (
 	"time"
 )
 
-// post sends a request to the driver as dockerd does, without a Content-Type, and gives the status and the reply.
+// post sends a request to the driver as dockerd does, without a Content-Type, and returns the status and the reply.
 func (h *Host) post(t *testing.T, method, body string) (int, string) {
 	t.Helper()
 	return h.send(t, h.socket(), "/"+method, "", body)
 }
 
-// dockerAPI sends dockerd a POST that has to succeed.
+// dockerAPI sends dockerd a POST that must succeed.
 func (h *Host) dockerAPI(t *testing.T, path, body string) {
 	t.Helper()
 	if status, reply := h.send(t, "/run/docker.sock", path, "application/json", body); status >= 300 {
@@ -63,7 +63,7 @@ func (h *Host) trySend(socket, path, contentType, body string) (status int, repl
 	return response.StatusCode, string(bytes.TrimSpace(text)), err
 }
 
-// dial connects to one of the host's sockets. Its path from here may be longer than a socket's may be (unix(7)).
+// dial connects to one of the host's sockets. Its path as seen from here may be too long for a socket's address (unix(7)).
 func (h *Host) dial(ctx context.Context, socket string) (net.Conn, error) {
 	dir, err := os.Open(fmt.Sprintf("/proc/%d/root%s", h.pid, filepath.Dir(socket)))
 	if err != nil {
@@ -73,7 +73,7 @@ func (h *Host) dial(ctx context.Context, socket string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(socket)))
 }
 
-// objects runs a tapestry command with --json that gives an array.
+// objects runs a tapestry command with --json whose output is an array.
 func objects[T any](t *testing.T, h *Host, args ...string) []T {
 	t.Helper()
 	var list []T

@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// newWatched makes a node with containers to look at: web 10.77.0.11 and db 10.77.0.12 on mynet, and lone on other.
+// newWatched makes a node with containers to capture: web 10.77.0.11 and db 10.77.0.12 on mynet, and lone on other.
 func newWatched(t *testing.T, name string, flags ...string) *Host {
 	h := newNode(t, name, flags...)
 	need(t, "tshark", "capinfos", "reordercap", "mergecap")
@@ -29,7 +29,7 @@ const (
 	dbMAC     = "02:42:0a:4d:00:0c"
 )
 
-// pings sends some pings from a container, all answered. Args are options of ping.
+// pings sends n pings from a container, and checks that all are answered. Args are options of ping.
 func (h *Host) pings(t *testing.T, container, to string, n int, args ...string) {
 	t.Helper()
 	h.exec(t, container, append(append([]string{"ping", "-n", "-q", "-c", fmt.Sprint(n), "-i", "0.01", "-W20"}, args...), to)...)
@@ -57,14 +57,14 @@ func captureTargets(t *testing.T, h *Host) {
 	h.quiet(t, "address conflict")
 	from := h.mark()
 	id := h.docker(t, "inspect", "-f", "{{.NetworkSettings.Networks.mynet.EndpointID}}", "web")
-	takes := map[string]*take{
-		"name":    h.take(t, "name.pcapng", "web"),
-		"network": h.take(t, "network.pcapng", "network:mynet"),
-		"id":      h.take(t, "id.pcapng", id[:10]),
-		"all":     h.take(t, "all.pcapng", "all"),
-		"classic": h.take(t, "all.pcap"),
-		"other":   h.take(t, "other.pcapng", "network:other"),
-		"filter":  h.take(t, "filter.pcapng", "--", "icmp", "and", "host", "db"),
+	takes := map[string]*captureCommand{
+		"name":    h.startCapture(t, "name.pcapng", "web"),
+		"network": h.startCapture(t, "network.pcapng", "network:mynet"),
+		"id":      h.startCapture(t, "id.pcapng", id[:10]),
+		"all":     h.startCapture(t, "all.pcapng", "all"),
+		"classic": h.startCapture(t, "all.pcap"),
+		"other":   h.startCapture(t, "other.pcapng", "network:other"),
+		"filter":  h.startCapture(t, "filter.pcapng", "--", "icmp", "and", "host", "db"),
 	}
 	h.pings(t, "web", dbAddress, 5, "-s", "100", "-i", "1") // each answer before the next question
 	h.spoof(t, "web", dbMAC, dbAddress)
@@ -93,7 +93,7 @@ func captureTargets(t *testing.T, h *Host) {
 	if n := len(rows(t, takes["other"].path, "arp && frame.interface_name == lone", "frame.number")); n == 0 || n != frames["other"] {
 		t.Errorf("of the other network %d of %d packets are lone's ARP", n, frames["other"])
 	}
-	// They end one after the other, and from 28 on dockerd announces addresses meanwhile: ARP aside they have the same.
+	// They end one after the other, and from 28 on dockerd announces addresses meanwhile: apart from ARP they have the same frames.
 	talk := func(name string) []string {
 		return sums(slices.DeleteFunc(readFile(t, takes[name].path).packets, func(p pcapng.Packet) bool { return p.Data[12] == 8 && p.Data[13] == 6 }), 0)
 	}
@@ -146,12 +146,12 @@ func captureTargets(t *testing.T, h *Host) {
 
 func captureRenamed(t *testing.T, h *Host) {
 	h.quiet(t)
-	k := h.take(t, "renamed.pcapng", "web", "-f", "icmp")
+	k := h.startCapture(t, "renamed.pcapng", "web", "-f", "icmp")
 	h.pings(t, "web", dbAddress, 2)
 	h.docker(t, "rename", "web", "shop")
 	defer h.docker(t, "rename", "shop", "web")
 	h.pings(t, "shop", dbAddress, 2)
-	// The new name is written as soon as Docker has told it.
+	// The new name is written as soon as Docker reports it.
 	eventually(t, patience, func() error {
 		h.pings(t, "shop", dbAddress, 1)
 		if text, err := os.ReadFile(k.path); err != nil || !strings.Contains(string(text), "shop") {
@@ -167,7 +167,7 @@ func captureRenamed(t *testing.T, h *Host) {
 
 func captureRestarted(t *testing.T, h *Host) {
 	h.quiet(t)
-	k := h.take(t, "restarted.pcapng", "db", "-f", "icmp")
+	k := h.startCapture(t, "restarted.pcapng", "db", "-f", "icmp")
 	h.pings(t, "web", dbAddress, 2)
 	h.docker(t, "restart", "-t", "0", "db")
 	h.pings(t, "web", dbAddress, 2)
@@ -181,8 +181,8 @@ func captureRestarted(t *testing.T, h *Host) {
 
 func captureComes(t *testing.T, h *Host) {
 	h.quiet(t)
-	all := h.take(t, "all.pcapng", "all")
-	takes := map[string]*take{"network": h.take(t, "network.pcapng", "network:mynet"), "wait": h.take(t, "wait.pcapng", "late", "--wait")}
+	all := h.startCapture(t, "all.pcapng", "all")
+	takes := map[string]*captureCommand{"network": h.startCapture(t, "network.pcapng", "network:mynet"), "wait": h.startCapture(t, "wait.pcapng", "late", "--wait")}
 	if code, said := h.exit(t, "capture", "late", "-w", filepath.Join(t.TempDir(), "x.pcapng")); code != 4 || !strings.Contains(said, "late") {
 		t.Errorf("without --wait: exit code %d: %s", code, said)
 	}
@@ -196,7 +196,7 @@ func captureComes(t *testing.T, h *Host) {
 	for name, k := range takes {
 		k.end(t)
 		got := rows(t, k.path, `frame.interface_name == late`, "frame.packet_id", "frame.md5_hash", "eth.type", "frame.time_epoch")
-		// From 28 on dockerd announces a container's address three times, a second apart: who ends later sees more of it.
+		// From 28 on dockerd announces a container's address three times, a second apart: a capture that ends later has more of that.
 		if len(got) < len(want) || slices.ContainsFunc(got[len(want):], func(row string) bool { return !strings.Contains(row, "|0x0806|") }) {
 			t.Errorf("%s: from late came\n%s\nwant\n%s", name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			continue
@@ -218,7 +218,7 @@ func captureComes(t *testing.T, h *Host) {
 
 func captureStrict(t *testing.T, h *Host) {
 	h.quiet(t)
-	k := h.take(t, "strict.pcapng", "all", "-f", "icmp", "--strict", "--ring", "256KiB")
+	k := h.startCapture(t, "strict.pcapng", "all", "-f", "icmp", "--strict", "--ring", "256KiB")
 	k.signal(syscall.SIGSTOP)
 	flood := h.exec(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-W20", "-s", "1400", dbAddress)
 	missed := lost(t, flood)
@@ -226,11 +226,11 @@ func captureStrict(t *testing.T, h *Host) {
 		k.signal(syscall.SIGCONT)
 		k.cmd.Process.Signal(syscall.SIGCONT)
 	}
-	// It reads what there is, and what comes then is not lost.
+	// It reads what there is, and what comes later is not lost.
 	h.pings(t, "web", dbAddress, 2)
 	k.signal(syscall.SIGINT)
 	code, said := k.exit(t)
-	frames, lost := k.books(t)
+	frames, lost := k.counts(t)
 	want := 3000 + 4 + 3000 - missed // a flood may be too much for a queue on a busy machine
 	if code != 3 || lost == 0 || frames+lost < want || frames+lost > 6004 || !strings.Contains(said, "lost") {
 		t.Errorf("exit code %d, %d frames and %d lost, want %d to 6004: %s", code, frames, lost, want, said)
@@ -272,10 +272,10 @@ func captureWrong(t *testing.T, h *Host) {
 	}
 }
 
-// captures are those that run.
-func (h *Host) captures(t *testing.T) []captureBooks {
+// captures are the captures that run.
+func (h *Host) captures(t *testing.T) []captureCounts {
 	t.Helper()
-	return got[[]captureBooks](t, h, "/v1/captures")
+	return getJSON[[]captureCounts](t, h, "/v1/captures")
 }
 
 func captureLeaves(t *testing.T, h *Host) {

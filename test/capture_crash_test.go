@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestCaptureCrash: whoever ends, and however, what was captured until then can be read.
+// TestCaptureCrash: whichever process ends, and however, what was captured until then can be read.
 func TestCaptureCrash(t *testing.T) {
 	h := newWatched(t, "capturecrash")
 	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.002", "-s", "200", dbAddress)
@@ -19,13 +19,13 @@ func TestCaptureCrash(t *testing.T) {
 	t.Run("a signal to the command", func(t *testing.T) {
 		h.quiet(t)
 		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
-			k := h.take(t, "x.pcapng", "web")
+			k := h.startCapture(t, "x.pcapng", "web")
 			k.grows(t)
 			k.signal(signal)
 			if code, said := k.exit(t); code != 0 || !strings.Contains(said, "captured ") {
 				t.Errorf("%v: exit code %d: %s", signal, code, said)
 			}
-			frames, _ := k.books(t)
+			frames, _ := k.counts(t)
 			k.whole(t, frames)
 		}
 	})
@@ -33,17 +33,17 @@ func TestCaptureCrash(t *testing.T) {
 	for _, c := range []struct{ signal, says string }{{"TERM", "the daemon was stopped"}, {"KILL", "the daemon went away"}} {
 		t.Run("the daemon ends by "+c.signal, func(t *testing.T) {
 			h.quiet(t)
-			k, classic := h.take(t, "x.pcapng", "web"), h.take(t, "x.pcap")
+			k, classic := h.startCapture(t, "x.pcapng", "web"), h.startCapture(t, "x.pcap")
 			k.grows(t)
 			classic.grows(t)
 			h.stopDaemon(t, c.signal)
 			h.startDaemon(t)
-			for _, k := range []*take{k, classic} {
+			for _, k := range []*captureCommand{k, classic} {
 				code, said := k.exit(t)
 				if want := "; what came until then is in " + k.path; code != 1 || !strings.Contains(said, c.says) || !strings.Contains(said, want) {
 					t.Errorf("exit code %d: %s", code, said)
 				}
-				frames, _ := k.books(t)
+				frames, _ := k.counts(t)
 				k.whole(t, frames)
 			}
 		})
@@ -57,9 +57,9 @@ func TestCaptureCrash(t *testing.T) {
 		h.quiet(t)
 		cut := 0
 		for i := 0; i < rounds && !t.Failed(); {
-			var some []*take
+			var some []*captureCommand
 			for ; len(some) < 5; i++ {
-				some = append(some, h.take(t, fmt.Sprintf("killed%d.pcapng", i), "web"))
+				some = append(some, h.startCapture(t, fmt.Sprintf("killed%d.pcapng", i), "web"))
 			}
 			for _, k := range some {
 				k.grows(t)
@@ -79,14 +79,14 @@ func TestCaptureCrash(t *testing.T) {
 	t.Run("kill -9 of the daemon, a hundred times", func(t *testing.T) {
 		h.quiet(t)
 		for i := 0; i < rounds && !t.Failed(); i++ {
-			left := h.take(t, fmt.Sprintf("left%d.pcapng", i), "web")
+			left := h.startCapture(t, fmt.Sprintf("left%d.pcapng", i), "web")
 			left.grows(t)
 			h.stopDaemon(t, "KILL")
 			h.startDaemon(t)
 			if code, said := left.exit(t); code != 1 || !strings.Contains(said, "the daemon went away") {
 				t.Errorf("round %d: exit code %d: %s", i, code, said)
 			}
-			frames, _ := left.books(t)
+			frames, _ := left.counts(t)
 			c := readFile(t, left.path)
 			if n := packets(t, left.path); c.cut || n != frames || len(c.packets) != frames {
 				t.Errorf("round %d: the command says %d frames, capinfos %d, we read %d, cut off: %v", i, frames, n, len(c.packets), c.cut)
@@ -96,7 +96,7 @@ func TestCaptureCrash(t *testing.T) {
 }
 
 // grows waits until there are packets in the file.
-func (k *take) grows(t *testing.T) {
+func (k *captureCommand) grows(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if info, err := os.Stat(k.path); err == nil && info.Size() > 4096 {
@@ -108,8 +108,8 @@ func (k *take) grows(t *testing.T) {
 	}
 }
 
-// whole wants a file that is complete and has so many packets.
-func (k *take) whole(t *testing.T, frames int) {
+// whole checks that the file is complete and has so many packets.
+func (k *captureCommand) whole(t *testing.T, frames int) {
 	t.Helper()
 	c := readFile(t, k.path)
 	if n := len(rows(t, k.path, "frame", "frame.number")); c.cut || n != frames || len(c.packets) != frames {

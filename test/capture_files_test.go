@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// files are those of a set, in order.
+// files are the files of a set, in order.
 func files(t *testing.T, path string) []string {
 	t.Helper()
 	ext := filepath.Ext(path)
@@ -22,12 +22,12 @@ func files(t *testing.T, path string) []string {
 
 func captureRotation(t *testing.T, h *Host) {
 	h.quiet(t)
-	whole := h.take(t, "whole.pcapng", "all", "-f", "icmp")
-	sets := map[string]*take{
-		"size":     h.take(t, "size.pcapng", "all", "-f", "icmp", "-C", "64KB"),
-		"time":     h.take(t, "time.pcapng", "all", "-f", "icmp", "-G", "1s"),
-		"classic":  h.take(t, "classic.pcap", "all", "-f", "icmp", "-C", "64KB"),
-		"the last": h.take(t, "last.pcapng", "all", "-f", "icmp", "-C", "64KB", "-W", "2"),
+	whole := h.startCapture(t, "whole.pcapng", "all", "-f", "icmp")
+	sets := map[string]*captureCommand{
+		"size":     h.startCapture(t, "size.pcapng", "all", "-f", "icmp", "-C", "64KB"),
+		"time":     h.startCapture(t, "time.pcapng", "all", "-f", "icmp", "-G", "1s"),
+		"classic":  h.startCapture(t, "classic.pcap", "all", "-f", "icmp", "-C", "64KB"),
+		"the last": h.startCapture(t, "last.pcapng", "all", "-f", "icmp", "-C", "64KB", "-W", "2"),
 	}
 	h.pings(t, "web", dbAddress, 120, "-s", "1000", "-i", "0.02")
 	if n := whole.end(t); n != 240 {
@@ -73,7 +73,7 @@ func captureFullDisk(t *testing.T, h *Host) {
 	h.quiet(t)
 	h.in(t, "sh", "-ec", "mkdir /run/small && mount -t tmpfs -o size=1M small /run/small")
 	defer h.in(t, "umount", "/run/small")
-	takes := []*take{h.take(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.take(t, "/run/small/y.pcap", "all", "-f", "icmp")}
+	takes := []*captureCommand{h.startCapture(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.startCapture(t, "/run/small/y.pcap", "all", "-f", "icmp")}
 	load := h.background(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-s", "1400", dbAddress)
 	for _, k := range takes {
 		code, said := k.exit(t)

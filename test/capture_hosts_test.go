@@ -10,10 +10,10 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// vxlanHeaders is what stands before the inner frame: Ethernet, IPv4, UDP, VXLAN.
+// vxlanHeaders is the length of what precedes the inner frame: Ethernet, IPv4, UDP, VXLAN.
 const vxlanHeaders = 14 + 20 + 8 + 8
 
-// TestCaptureHosts: what travels between two hosts, in both views, and what the underlay says to it.
+// TestCaptureHosts: frames between two hosts in both views, compared with those of a tcpdump on the underlay.
 func TestCaptureHosts(t *testing.T) {
 	p := newPair(t, "views", "192.0.2.1", "192.0.2.2", 50)
 	need(t, "tshark", "capinfos", "reordercap")
@@ -26,11 +26,11 @@ func TestCaptureHosts(t *testing.T) {
 
 	underlay := filepath.Join(t.TempDir(), "underlay.pcap")
 	dump := a.capture(t, "", "underlay", "udp port 4789", "-w", underlay, "-U")
-	takes := map[string]*take{
-		"peer":  a.take(t, "peer.pcapng", "peer:192.0.2.2", "-f", "icmp"),
-		"outer": a.take(t, "outer.pcapng", "all", "--view", "outer"),
-		"both":  a.take(t, "both.pcapng", "all", "--view", "both", "-f", "icmp"),
-		"far":   p.b.take(t, "far.pcapng", "peer:192.0.2.1", "-f", "icmp", "--view", "outer"),
+	takes := map[string]*captureCommand{
+		"peer":  a.startCapture(t, "peer.pcapng", "peer:192.0.2.2", "-f", "icmp"),
+		"outer": a.startCapture(t, "outer.pcapng", "all", "--view", "outer"),
+		"both":  a.startCapture(t, "both.pcapng", "all", "--view", "both", "-f", "icmp"),
+		"far":   p.b.startCapture(t, "far.pcapng", "peer:192.0.2.1", "-f", "icmp", "--view", "outer"),
 	}
 	a.exec(t, "red", "ping", "-n", "-q", "-c", "10", "-i", "0.02", "-W20", "-s", "700", "-p", hex.EncodeToString([]byte("tapestry")), "10.80.2.10")
 	a.pings(t, "red", "10.80.1.20", 3) // does not travel
@@ -45,7 +45,7 @@ func TestCaptureHosts(t *testing.T) {
 		t.Errorf("to and from the peer go %q", inner)
 	}
 
-	// tshark gives the outer and the inner header of one field, outer first.
+	// tshark prints a field of the outer and of the inner header, outer first.
 	for i, row := range rows(t, takes["outer"].path, "icmp", "vxlan.vni", "ip.src", "ip.dst", "frame.packet_flags_direction") {
 		want := []string{"80|192.0.2.1,10.80.1.10|192.0.2.2,10.80.2.10|0x00000002", "80|192.0.2.2,10.80.2.10|192.0.2.1,10.80.1.10|0x00000001"}[i%2]
 		if row != want {
@@ -59,7 +59,7 @@ func TestCaptureHosts(t *testing.T) {
 	if far := readFile(t, takes["far"].path).packets; !slices.Equal(sums(wire, vxlanHeaders), sums(far, vxlanHeaders)) {
 		t.Errorf("the other host shows %d other datagrams", len(far))
 	}
-	// The filter looks into what others have captured, too.
+	// The filter also works on the inner frames of what tcpdump has captured.
 	for expr, want := range map[string]int{"vxlan 80 and icmp and host 10.80.1.10": len(wire), "vxlan 80 and icmp and host red": len(wire), "vxlan and udp port 4789": 0, "vxlan 81": 0} {
 		part := filepath.Join(t.TempDir(), "part.pcapng")
 		a.tapestry(t, "capture", "-r", underlay, "-w", part, "-f", expr)
@@ -71,7 +71,7 @@ func TestCaptureHosts(t *testing.T) {
 		t.Errorf("%d bad checksums in rebuilt datagrams", bad)
 	}
 
-	// Each frame that travels is there twice, with one id; the others once.
+	// Each frame that goes to the other host is there twice, with one id; the others once.
 	views := map[string][]string{}
 	for _, row := range rows(t, takes["both"].path, "icmp", "frame.packet_id", "vxlan.vni") {
 		id, vni, _ := strings.Cut(row, "|")

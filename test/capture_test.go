@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// ask sends a request to the host's tapestry daemon and gives the answer.
+// ask sends a request to the host's tapestry daemon and returns the reply.
 func (h *Host) ask(t *testing.T, method, path, body string) *http.Response {
 	t.Helper()
 	client := http.Client{Transport: &http.Transport{
@@ -41,7 +41,7 @@ func (h *Host) ask(t *testing.T, method, path, body string) *http.Response {
 	return answer
 }
 
-// A recording is a capture over the API into a file.
+// A recording is a capture by the API, written into a file.
 type recording struct {
 	h    *Host
 	id   string
@@ -49,7 +49,7 @@ type recording struct {
 	done chan error
 }
 
-// record starts one; request is the body of POST /v1/captures.
+// record starts a recording; request is the body of POST /v1/captures.
 func (h *Host) record(t *testing.T, name, request string) *recording {
 	t.Helper()
 	answer := h.ask(t, "POST", "/v1/captures", request)
@@ -67,13 +67,13 @@ func (h *Host) record(t *testing.T, name, request string) *recording {
 	return r
 }
 
-type captureBooks struct {
+type captureCounts struct {
 	Seen, Filtered, Accepted, Delivered, Dropped, Waiting, Packets uint64
 	State, ID                                                      string
 }
 
-// end stops the capture, and gives its books: they balance.
-func (r *recording) end(t *testing.T) (b captureBooks) {
+// end stops the capture and returns its counts, which must balance.
+func (r *recording) end(t *testing.T) (b captureCounts) {
 	t.Helper()
 	r.h.ask(t, "DELETE", "/v1/captures/"+r.id, "").Body.Close()
 	if err := <-r.done; err != nil {
@@ -85,12 +85,12 @@ func (r *recording) end(t *testing.T) (b captureBooks) {
 		t.Fatal(err)
 	}
 	if b.Seen != b.Filtered+b.Accepted || b.Accepted != b.Delivered+b.Dropped || b.Waiting != 0 {
-		t.Errorf("the books do not balance: %+v", b)
+		t.Errorf("the counts do not balance: %+v", b)
 	}
 	return b
 }
 
-// tool runs a reader of captures and gives what it prints.
+// tool runs a program that reads captures, and returns what it prints.
 func tool(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(args[0], args[1:]...)
@@ -103,7 +103,7 @@ func tool(t *testing.T, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// count gives the packets of a capture that match a display filter, with all checksums checked.
+// count is the number of packets of a file that match a display filter, with all checksums checked.
 func count(t *testing.T, path, display string) int {
 	t.Helper()
 	out := tool(t, "tshark", "-r", path, "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE",
@@ -111,8 +111,8 @@ func count(t *testing.T, path, display string) int {
 	return len(strings.Fields(out))
 }
 
-// flagged gives what tshark's analysis of TCP finds wrong with iperf3's data, the second stream; its control connection
-// sends single bytes, which look like keep-alives. Windows that fill are the receiver's business.
+// flagged is what tshark's analysis of TCP finds wrong with iperf3's data, which is the second stream. (The control connection
+// sends single bytes, which look like keep-alives.) Full windows are not wrong: they depend on the receiver.
 func flagged(t *testing.T, path string) string {
 	t.Helper()
 	return tool(t, "tshark", "-r", path, "-Y", "tcp.stream==1 && tcp.analysis.flags && !tcp.analysis.window_update && !tcp.analysis.zero_window && !tcp.analysis.window_full",
@@ -136,7 +136,7 @@ func follow(t *testing.T, path string) string {
 
 const badSums = "tcp.checksum.status==0 || udp.checksum.status==0 || ip.checksum.status==0"
 
-// Captures under load, between two containers of one host and through the tunnel, as tshark and reordercap see them.
+// Captures under load, between two containers of one host and through the tunnel, checked with tshark and reordercap.
 func TestCaptureTruth(t *testing.T) {
 	p := newPair(t, "truth", "192.0.2.1", "192.0.2.2", 50)
 	need(t, "tshark", "capinfos", "reordercap")
@@ -151,11 +151,11 @@ func TestCaptureTruth(t *testing.T) {
 		} {
 			t.Run(way.name+" "+strings.Join(load, " "), func(t *testing.T) {
 				p.a.quiet(t)
-				// A busy machine loses copies, which the books tell, and makes TCP itself send something twice now and then.
-				// A capture that loses frames in silence or puts them into a wrong order does so every time.
+				// On a busy machine copies are lost, which the counts show, and TCP itself retransmits now and then.
+				// A capture that loses frames without counting them, or puts them into a wrong order, does so every time.
 				var odd string
 				for range 10 {
-					if odd = p.truth(t, way.from, way.client, load); odd == "" || t.Failed() {
+					if odd = p.compareModes(t, way.from, way.client, load); odd == "" || t.Failed() {
 						return
 					}
 					t.Log(odd)
@@ -166,9 +166,9 @@ func TestCaptureTruth(t *testing.T) {
 	}
 }
 
-// truth captures one run of iperf3 towards red in all modes, and compares what there is to compare. It gives what keeps the run
-// from proof: copies that were lost, packets that tshark flags.
-func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (odd string) {
+// compareModes captures one run of iperf3 towards red in all modes, and compares the files with each other and with the counts. odd is what
+// makes the run inconclusive: copies that were lost, packets that tshark flags; "": the run is good.
+func (p *pair) compareModes(t *testing.T, from *Host, client string, load []string) (odd string) {
 	t.Helper()
 	modes := map[string]*recording{}
 	for _, mode := range []string{"fix", "segment", "raw"} {
@@ -188,7 +188,7 @@ func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (od
 		}
 		packets, err := strconv.Atoi(tool(t, "sh", "-c", "capinfos -rTmc "+r.path+" | tail -1 | cut -d, -f2"))
 		if err != nil || uint64(packets) != b.Packets || mode != "segment" && b.Packets != b.Delivered {
-			t.Errorf("%s: capinfos counts %d packets (%v), the books say %+v", mode, packets, err, b)
+			t.Errorf("%s: capinfos counts %d packets (%v), the counts are %+v", mode, packets, err, b)
 		}
 		bad := count(t, r.path, badSums)
 		if mode == "raw" && bad == 0 || mode != "raw" && bad != 0 {
@@ -213,9 +213,9 @@ func (p *pair) truth(t *testing.T, from *Host, client string, load []string) (od
 	return odd
 }
 
-// Ten gigabytes with a reader that reads and one that does not: whatever was lost is known exactly, and what was
-// delivered is what tshark counts.
-func TestCaptureBooks(t *testing.T) {
+// Ten gigabytes with a reader that reads and one that does not: the number of lost copies is known exactly, and the number of
+// delivered ones is what tshark counts.
+func TestCaptureCounts(t *testing.T) {
 	h := newNode(t, "tengig")
 	need(t, "tshark")
 	h.network(t, "big", "--subnet", "10.82.0.0/24")
@@ -228,13 +228,13 @@ func TestCaptureBooks(t *testing.T) {
 	measure(t, h, "one", h, "two", "-c", "10.82.0.11", "-n", "10G")
 	b := reads.end(t)
 	if b.Filtered == 0 || b.Accepted < 100_000 {
-		t.Errorf("books of ten gigabytes: %+v", b)
+		t.Errorf("counts of ten gigabytes: %+v", b)
 	}
 	if n := count(t, reads.path, "tcp"); uint64(n) != b.Delivered {
-		t.Errorf("tshark counts %d, the books say %+v", n, b)
+		t.Errorf("tshark counts %d, the counts are %+v", n, b)
 	}
 	t.Logf("the one that reads: %+v", b)
-	// The packets tell what was lost before each, the interfaces of all.
+	// Each packet has the number of frames that were lost before it, each interface the sum.
 	var told, lost uint64
 	for _, word := range strings.Fields(tool(t, "tshark", "-r", reads.path, "-Y", "frame.drop_count", "-T", "fields", "-e", "frame.drop_count")) {
 		n, err := strconv.ParseUint(word, 0, 64)
@@ -244,17 +244,17 @@ func TestCaptureBooks(t *testing.T) {
 		told += n
 	}
 	if told > b.Dropped {
-		t.Errorf("packets tell of %d lost frames, the books of %d", told, b.Dropped)
+		t.Errorf("packets report %d lost frames, the counts %d", told, b.Dropped)
 	}
 	answer := h.ask(t, "GET", "/v1/captures/"+stuck.Header.Get("X-Capture-Id"), "")
 	defer answer.Body.Close()
-	var s captureBooks
+	var s captureCounts
 	if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
 		t.Fatal(err)
 	}
 	lost = s.Dropped
 	if s.Filtered != 0 || s.Seen != s.Accepted || s.Accepted != s.Delivered+s.Dropped+s.Waiting || lost == 0 {
-		t.Errorf("books of the one that is stuck: %+v", s)
+		t.Errorf("counts of the one that is stuck: %+v", s)
 	}
 	t.Logf("the one that is stuck: %+v", s)
 }

@@ -19,7 +19,7 @@ func capturePipe(t *testing.T, h *Host) {
 	}
 }
 
-// sawPings tells whether tshark saw so many packets, of both containers: a slow machine may send two before the first answer.
+// sawPings tells whether tshark showed so many packets, from both containers. (On a slow machine two may be sent before the first reply.)
 func sawPings(said string, want int) bool {
 	web, db := strings.Count(said, "web\t10.77.0.11"), strings.Count(said, "db\t"+dbAddress)
 	return web+db == want && web > 0 && db > 0
@@ -58,7 +58,7 @@ func captureExtcap(t *testing.T, h *Host) {
 			folder = strings.TrimSpace(value)
 		}
 	}
-	// The folder is the machine's: the host gets one of its own over it.
+	// The folder belongs to the machine: a mount gives the host its own.
 	h.in(t, "sh", "-ec", `mkdir /run/extcap && mount --bind /run/extcap "$1"`, "sh", folder)
 	defer h.in(t, "umount", folder)
 	if said := h.tapestry(t, "extcap", "install"); !strings.Contains(said, filepath.Join(folder, "tapestry")) {

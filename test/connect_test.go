@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestConnect: containers that come to networks and go, and networks that share nothing.
+// TestConnect: containers that are connected to networks and disconnected, and networks that are isolated from each other.
 //
 //	c1 ── X, 10.77.0.0/24      c2 ── base, 10.70.0.0/24
 func TestConnect(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestContainers: what a user of one network on one host sees.
+// TestContainers: one network on one host, as a user sees it.
 //
 //	c1 ──┐
 //	     ├─ X, 10.77.0.0/24
@@ -72,7 +72,7 @@ func TestContainers(t *testing.T) {
 		h.quiet(t)
 		h.ping(t, "c1", "c2")
 		h.ping(t, "c1", "alias")
-		h.books(t)
+		h.checkCounters(t)
 		if got := h.exec(t, "c1", "cat", "/etc/resolv.conf"); !strings.Contains(got, "127.0.0.11") {
 			t.Errorf("resolv.conf is %q", got)
 		}
@@ -104,7 +104,7 @@ func TestContainers(t *testing.T) {
 		h.quiet(t)
 		from := h.mark()
 		const mac = "02:aa:bb:cc:dd:01"
-		// Not by the docker command: newer ones refuse to say it to an older dockerd.
+		// Not by the docker command: newer ones refuse to send it to an older dockerd.
 		t.Cleanup(func() { h.try("docker", "rm", "-f", "c7") })
 		h.dockerAPI(t, "/v1.41/containers/create?name=c7", `{"Image":"tp/net","MacAddress":"`+mac+`","HostConfig":{"NetworkMode":"X"}}`)
 		h.docker(t, "start", "c7")
@@ -154,6 +154,6 @@ func TestContainers(t *testing.T) {
 		if code, said := h.exit(t, "ports", "--nonsense"); code != 2 {
 			t.Errorf("wrong usage: exit code %d, want 2; it said %s", code, said)
 		}
-		h.books(t)
+		h.checkCounters(t)
 	})
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestControl proves the hosts themselves with Docker's own bridge driver: where it fails, tapestry is not to blame.
+// TestControl tests the hosts themselves with Docker's own bridge driver: if it fails, the cause is not tapestry.
 func TestControl(t *testing.T) {
 	h, outside := newHost(t, "control"), newHost(t, "control-outside")
 	wire(t, h, outside)

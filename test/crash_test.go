@@ -12,13 +12,13 @@ import (
 	"time"
 )
 
-// A background command runs in a container's network namespace ("" as container: the host's) and lives on when dockerd ends.
+// A background command runs in a container's network namespace ("" as container: the host's), also when dockerd ends.
 type background struct {
 	cmd  *exec.Cmd
 	said transcript
 }
 
-// A transcript holds what a command says, and can be read while it says more.
+// A transcript is the output of a command, and can be read while the command writes more.
 type transcript struct {
 	mu   sync.Mutex
 	text []byte
@@ -50,7 +50,7 @@ func (h *Host) background(t *testing.T, container string, args ...string) *backg
 	return b
 }
 
-// await waits until it has said something.
+// await waits until the command has written text.
 func (b *background) await(t *testing.T, text string) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -61,7 +61,7 @@ func (b *background) await(t *testing.T, text string) {
 	})
 }
 
-// wait waits for its end and gives what it said.
+// wait waits for the command's end and returns its output.
 func (b *background) wait(t *testing.T) (string, error) {
 	t.Helper()
 	err := b.cmd.Wait()
@@ -70,7 +70,7 @@ func (b *background) wait(t *testing.T) (string, error) {
 
 var received = regexp.MustCompile(`(\d+) packets transmitted, (\d+) received`)
 
-// lost counts the unanswered packets in what ping said.
+// lost is the number of unanswered packets in ping's output.
 func lost(t *testing.T, said string) int {
 	t.Helper()
 	m := received.FindStringSubmatch(said)
@@ -82,7 +82,7 @@ func lost(t *testing.T, said string) int {
 	return sent - got
 }
 
-// TestDriverCrash: tapestry ends in every way while containers live on.
+// TestDriverCrash: tapestry ends in every way while containers keep running.
 func TestDriverCrash(t *testing.T) {
 	h := newNode(t, "drivercrash", "--sweep-after", "10s")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
@@ -208,7 +208,7 @@ func TestDriverCrash(t *testing.T) {
 	})
 }
 
-// TestDriverDown: dockerd is alone for a while. Its patience is 15 s a call.
+// TestDriverDown: dockerd has no driver for a while. It tries each call for 15 s.
 func TestDriverDown(t *testing.T) {
 	h := newNode(t, "driverdown", "--sweep-after", "10s")
 	clean := h.snapshot(t)

@@ -9,13 +9,13 @@ import (
 
 // TestDockerdCrash: dockerd ends in every way, with tapestry or without it.
 func TestDockerdCrash(t *testing.T) {
-	h, _ := newLoneNode(t, "dockerdcrash", "--sweep-after", "10s")
+	h, _ := newNodeWithOutside(t, "dockerdcrash", "--sweep-after", "10s")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
 	always := []string{"--restart", "always", "--init"}
 	h.run(t, "c1", "X", append(always, "--ip", "10.77.0.11")...)
 	h.run(t, "c2", "X", append(always, "--ip", "10.77.0.12")...)
 	before := h.snapshot(t)
-	// both waits until both containers talk, with nothing more on the host than before.
+	// both waits until both containers reach each other, with nothing more on the host than before.
 	both := func(t *testing.T) {
 		t.Helper()
 		eventually(t, patience, func() error {
@@ -52,7 +52,7 @@ func TestDockerdCrash(t *testing.T) {
 		from := h.mark()
 		h.stopDockerd(t, "KILL")
 		h.startDockerd(t)
-		// When it undoes what was there it knows a managed plugin already, and no other.
+		// When it undoes what was there, it already knows a managed plugin, but no other driver.
 		if got := h.methods(t, from); strings.Contains(got, "Leave") != h.managed {
 			t.Errorf("what dockerd says of those that are gone: %q", got)
 		}

@@ -14,7 +14,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// text is a file of the project, by its path from the root.
+// text is the content of a file, by its path from the root.
 func text(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", path))
@@ -24,7 +24,7 @@ func text(t *testing.T, path string) string {
 	return string(b)
 }
 
-// section is what stands below a headline of a Markdown file.
+// section is the text below a headline of a Markdown file.
 func section(t *testing.T, path, headline string) string {
 	t.Helper()
 	_, rest, ok := strings.Cut(text(t, path), "\n## "+headline+"\n")
@@ -35,7 +35,7 @@ func section(t *testing.T, path, headline string) string {
 	return before
 }
 
-// TestDocsVerdicts: the design counts the drops that the switch has; the references have the name and the meaning of each.
+// TestDocsVerdicts: docs/design.md has the number of drop verdicts; the references have the name and the meaning of each.
 func TestDocsVerdicts(t *testing.T) {
 	drops := (&vswitch.Tally{}).Drops()
 	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"}
@@ -53,7 +53,7 @@ func TestDocsVerdicts(t *testing.T) {
 	}
 }
 
-// TestDocsTree: CONTRIBUTING shows every room, and no other.
+// TestDocsTree: CONTRIBUTING shows every room, and nothing that is not there.
 func TestDocsTree(t *testing.T) {
 	shown := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^    ([a-z/-]+)/ +\S`).FindAllStringSubmatch(section(t, "CONTRIBUTING.md", "The tree"), -1) {
@@ -84,7 +84,7 @@ func TestDocsNotYet(t *testing.T) {
 	}
 }
 
-// TestDocsRows: each row that a test cites stands in the checklist, and each row there is cited by a test.
+// TestDocsRows: each row that a test names is in the checklist, and each row there is named by a test.
 func TestDocsRows(t *testing.T) {
 	listed, cited := map[string]bool{}, map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \|`).FindAllStringSubmatch(text(t, "docs/driver.md"), -1) {
@@ -117,7 +117,7 @@ func TestDocsRows(t *testing.T) {
 	}
 }
 
-// TestDocsDissector: SECURITY says which rooms of the daemon have gopacket, an unmaintained reader of hostile bytes.
+// TestDocsDissector: SECURITY says which rooms of the daemon use gopacket, an unmaintained library, on untrusted bytes.
 func TestDocsDissector(t *testing.T) {
 	_, about, ok := strings.Cut(text(t, "SECURITY.md"), "**Hostile bytes**")
 	if !ok {
@@ -134,7 +134,7 @@ func TestDocsDissector(t *testing.T) {
 	}
 }
 
-// TestDocsTargets: CONTRIBUTING tells of each make target that tests something, and which need root, as the Makefile does.
+// TestDocsTargets: CONTRIBUTING lists each make target that tests something, and which of them need root, as the Makefile does.
 func TestDocsTargets(t *testing.T) {
 	told := map[string]string{} // what it needs
 	for _, m := range regexp.MustCompile("(?m)^\\| `make ([a-z0-9-]+)[^|]*\\|[^|]*\\|([^|]*)\\|").FindAllStringSubmatch(section(t, "CONTRIBUTING.md", "Build and test"), -1) {
@@ -159,7 +159,7 @@ func TestDocsTargets(t *testing.T) {
 	}
 }
 
-// TestDocsPlugin: docs/plugin.md tells of all that the managed plugin's config.json asks for, and that is no more than it argues for.
+// TestDocsPlugin: docs/plugin.md explains each right that the managed plugin's config.json requests, and no other.
 func TestDocsPlugin(t *testing.T) {
 	var config struct {
 		Entrypoint []string

@@ -21,7 +21,7 @@ func (h *Host) doctor(t *testing.T) (code int, lines []line) {
 	return code, lines
 }
 
-// findings reads what doctor --json prints, and leaves what it says on standard error.
+// findings reads what doctor --json prints; text may also have the lines of standard error.
 func findings(text string) (lines []line, err error) {
 	text, _, _ = strings.Cut(text, "\ntapestry: ")
 	if err := json.Unmarshal([]byte(text), &lines); err != nil {
@@ -30,7 +30,7 @@ func findings(text string) (lines []line, err error) {
 	return lines, nil
 }
 
-// finds tells whether the lines of a check have this state, and one of them these words seen and for remedy.
+// finds returns an error unless a line of this check has this state, and these words in what it says and in its remedy.
 func finds(lines []line, check, state, seen, remedy string) error {
 	for _, l := range lines {
 		if l.Check == check && l.State == state && strings.Contains(l.Seen, seen) && strings.Contains(l.Remedy, remedy) {

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// TestEndpointOptions: what one container asks for by --driver-opt.
+// TestEndpointOptions: the options of one container, given by --driver-opt.
 func TestEndpointOptions(t *testing.T) {
 	h := newNode(t, "endpointoptions")
 	h.network(t, "net", "--subnet", "10.77.0.0/24")
 	h.run(t, "web", "net", "--ip", "10.77.0.2")
-	armed := func() (all []captureBooks) {
+	armed := func() (all []captureCounts) {
 		for _, b := range h.captures(t) {
 			if b.State == "armed" || b.State == "kept" {
 				all = append(all, b)
@@ -31,7 +31,7 @@ func TestEndpointOptions(t *testing.T) {
 		if !strings.Contains(status, `of job, from its start on, "icmp or arp"`) {
 			t.Errorf("status:\n%s", status)
 		}
-		k := h.take(t, "job.pcapng", "--attach", "job")
+		k := h.startCapture(t, "job.pcapng", "--attach", "job")
 		h.ping(t, "job", "10.77.0.2")
 		h.docker(t, "network", "disconnect", "net", "job") // which ends it
 		if code, said := k.exit(t); code != 0 {
@@ -52,7 +52,7 @@ func TestEndpointOptions(t *testing.T) {
 	t.Run("a container that has gone leaves it", func(t *testing.T) {
 		h.quiet(t)
 		h.docker(t, "run", "--rm", "--network", "name=net,driver-opt=tapestry.capture=icmp", "tp/net", "ping", "-n", "-c2", "-i0.2", "-W2", "10.77.0.2")
-		var kept captureBooks
+		var kept captureCounts
 		eventually(t, patience, func() error {
 			for _, kept = range armed() {
 				if kept.State == "kept" {
@@ -61,7 +61,7 @@ func TestEndpointOptions(t *testing.T) {
 			}
 			return errors.New("no capture is kept")
 		})
-		k := h.take(t, "gone.pcapng", "--attach", kept.ID)
+		k := h.startCapture(t, "gone.pcapng", "--attach", kept.ID)
 		if code, said := k.exit(t); code != 0 {
 			t.Fatalf("exit code %d: %s", code, said)
 		}

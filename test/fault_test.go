@@ -13,7 +13,7 @@ var (
 	goodputs  = regexp.MustCompile(`([\d.]+) [kMG]?bits/sec.*receiver`)
 )
 
-// rtt is the shortest of some round trips, in milliseconds: what the way takes when the machine is not busy elsewhere.
+// rtt is the shortest of some round trips, in milliseconds, so that a busy machine matters less.
 func (h *Host) rtt(t *testing.T, container, to string) float64 {
 	t.Helper()
 	said := h.exec(t, container, "ping", "-n", "-q", "-c8", "-i0.2", "-W20", to)
@@ -49,7 +49,7 @@ type faultSet struct {
 	Waiting                                  int
 }
 
-// TestFault: a bad network on demand, and none of it is left when it is cleared.
+// TestFault: faults have their effect, and none is left when they are cleared.
 func TestFault(t *testing.T) {
 	h := newNode(t, "fault")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
@@ -57,8 +57,8 @@ func TestFault(t *testing.T) {
 	h.run(t, "db", "X", "--ip", "10.77.0.50")
 	const db = "10.77.0.50"
 	h.ping(t, "web", db)
-	// near wants round trips that take so many milliseconds more: never less, and within 5 % and what a timer may be late on each
-	// way. A busy machine has ten tries for that.
+	// near checks that round trips take so many milliseconds longer: never less, and at most 5 % and a timer's lateness in each direction
+	// more. A busy machine has ten tries for that.
 	near := func(t *testing.T, want float64) {
 		t.Helper()
 		got := 0.
@@ -137,7 +137,7 @@ func TestFault(t *testing.T) {
 		h.quiet(t)
 		h.tapestry(t, "fault", "set", "web", "--rate", "20mbit", "--dir", "from")
 		// Of each frame of 1442 bytes 1400 are payload; TCP is offloaded, and comes in super-frames.
-		// A busy machine may move less, and has five tries; more it must not move.
+		// A busy machine may move less, so there are five tries; more must never be moved.
 		for _, way := range []struct {
 			name        string
 			least, most float64

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFrames: what is, and what is not, on a network's wire.
+// TestFrames: which frames are on a container's link, and which are not.
 func TestFrames(t *testing.T) {
 	h := newNode(t, "frames")
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
@@ -30,19 +30,19 @@ func TestFrames(t *testing.T) {
 
 	t.Run("row52 host ends are silent", func(t *testing.T) {
 		h.quiet(t)
-		// A link that nobody silences is made when the host ends are there: by its third router solicitation they would have
-		// spoken as well. Links that come solicit routers after 0, 1 and 3 s, and not as usual after up to 1, 4 and 12.
+		// As a clock, a link with IPv6 is made after the host ends: by the time of its third router solicitation they would have sent
+		// frames as well. New links solicit routers after 0, 1 and 3 s here, instead of after up to 1, 4 and 12.
 		h.in(t, "sh", "-ec", "cd /proc/sys/net/ipv6/conf/default; echo 2 >accept_ra; echo 0 >router_solicitation_delay; echo 1 >router_solicitation_interval")
 		seen := h.capture(t, "c1", "eth0", "ip6 and not ether src "+h.exec(t, "c1", "cat", "/sys/class/net/eth0/address"))
 		h.run(t, "c3", "X")
-		h.in(t, "ip", "link", "add", "loud", "type", "veth", "peer", "name", "ear")
-		defer h.in(t, "ip", "link", "delete", "loud")
-		h.in(t, "ip", "link", "set", "ear", "up")
-		heard := h.background(t, "", "tcpdump", "-n", "--immediate-mode", "-i", "ear", "-Q", "in", "-c", "3", "icmp6 and ip6[40] = 133")
+		h.in(t, "ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1")
+		defer h.in(t, "ip", "link", "delete", "probe0")
+		h.in(t, "ip", "link", "set", "probe1", "up")
+		heard := h.background(t, "", "tcpdump", "-n", "--immediate-mode", "-i", "probe1", "-Q", "in", "-c", "3", "icmp6 and ip6[40] = 133")
 		heard.await(t, "listening on")
-		h.in(t, "ip", "link", "set", "loud", "up")
+		h.in(t, "ip", "link", "set", "probe0", "up")
 		if said, err := heard.wait(t); err != nil {
-			t.Fatalf("the link beside: %v: %s", err, said)
+			t.Fatalf("the link with IPv6: %v: %s", err, said)
 		}
 		if lines := seen.end(t); len(lines) != 0 {
 			t.Errorf("on a network without IPv6:\n%s", strings.Join(lines, "\n"))
@@ -75,6 +75,6 @@ func TestFrames(t *testing.T) {
 				t.Errorf("a group address was learned: %+v", e)
 			}
 		}
-		h.books(t)
+		h.checkCounters(t)
 	})
 }

@@ -11,10 +11,10 @@ import (
 
 const groupPort = 5007
 
-// everybody are the destinations that name no network: a group, and limited broadcast.
+// everybody are destinations that belong to no subnet: a group, and limited broadcast.
 var everybody = []net.IP{net.IPv4(239, 1, 1, 1), net.IPv4bcast}
 
-// TestGroups: who names no interface sends to groups and to everybody on its tapestry network, and joins groups there.
+// TestGroups: a program that names no interface sends multicast and limited broadcast to its tapestry network, and joins groups there.
 func TestGroups(t *testing.T) {
 	h := newNode(t, "groups")
 	h.network(t, "on", "--subnet", "10.77.0.0/24")
@@ -29,23 +29,23 @@ func TestGroups(t *testing.T) {
 	for _, network := range []string{"on", "off"} {
 		t.Run("external="+network, func(t *testing.T) {
 			h.quiet(t)
-			h.hears(t, network+"1", network+"2", network)
-			h.hears(t, network+"2", network+"1", network)
+			h.receivesBroadcast(t, network+"1", network+"2", network)
+			h.receivesBroadcast(t, network+"2", network+"1", network)
 		})
 	}
 
-	// dockerd fails a route that a container has already: of several networks one gives it.
+	// dockerd fails at a route that a container already has: only one of its networks adds it.
 	t.Run("several networks", func(t *testing.T) {
 		h.quiet(t)
 		c := "several"
 		h.run(t, c, "on")
 		h.oneRoute(t, c)
-		h.hears(t, c, "on1", "on")
+		h.receivesBroadcast(t, c, "on1", "on")
 		for _, network := range []string{"off", "third", "bridged"} {
 			h.docker(t, "network", "connect", network, c)
 			h.oneRoute(t, c)
 		}
-		h.hears(t, c, "on1", "on") // still the first
+		h.receivesBroadcast(t, c, "on1", "on") // still the first
 		for range 3 {
 			h.docker(t, "restart", "-t", "0", c)
 			h.oneRoute(t, c)
@@ -64,7 +64,7 @@ func TestGroups(t *testing.T) {
 				h.oneRoute(t, c)
 			}
 		}
-		h.hears(t, c, "off1", "off")
+		h.receivesBroadcast(t, c, "off1", "off")
 	})
 
 	t.Run("another daemon gave them", func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestGroups(t *testing.T) {
 		h.startDaemon(t)
 		h.docker(t, "network", "connect", "on", "older")
 		h.oneRoute(t, "older")
-		h.hears(t, "older", "off1", "off")
+		h.receivesBroadcast(t, "older", "off1", "off")
 		h.docker(t, "restart", "-t", "0", "older")
 		h.oneRoute(t, "older")
 	})
@@ -92,12 +92,12 @@ func TestGroups(t *testing.T) {
 		h.docker(t, "network", "disconnect", "third", "lives")
 		h.docker(t, "network", "connect", "third", "lives")
 		h.oneRoute(t, "lives")
-		h.hears(t, "on1", "on2", "on")
-		h.hears(t, "off2", "off1", "off")
+		h.receivesBroadcast(t, "on1", "on2", "on")
+		h.receivesBroadcast(t, "off2", "off1", "off")
 	})
 }
 
-// oneRoute checks that a container has exactly one route to everybody.
+// oneRoute checks that a container has exactly one route to each of everybody.
 func (h *Host) oneRoute(t *testing.T, container string) {
 	t.Helper()
 	for _, route := range []string{"224.0.0.0/4", "255.255.255.255"} {
@@ -108,8 +108,8 @@ func (h *Host) oneRoute(t *testing.T, container string) {
 	}
 }
 
-// hears checks that one container hears what another sends to everybody, on their network.
-func (h *Host) hears(t *testing.T, to, from, network string) {
+// receivesBroadcast checks that container to receives what from sends to everybody on their network.
+func (h *Host) receivesBroadcast(t *testing.T, to, from, network string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -137,7 +137,7 @@ func (h *Host) hears(t *testing.T, to, from, network string) {
 // groupsHelper as first argument makes the test's binary a program that runs in a container's network namespace.
 const groupsHelper = "groups-helper"
 
-// groups joins a group and prints what it hears, until each destination was heard; or sends to each. It names no interface.
+// groups joins a group and prints what it receives, until it has received from each destination; or it sends to each. It names no interface.
 func groups(what string) error {
 	if what == "send" {
 		var errs []error

@@ -1,5 +1,5 @@
 // Package test runs tapestry as its users do: real dockerds, real containers, real traffic, on hosts made by host.sh.
-// Names of subtests say which row of the checklist in docs/driver.md they prove.
+// Names of subtests begin with the rows of the checklist in docs/driver.md that they prove.
 package test
 
 import (
@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// TestMain gives host.sh its directory. A host lives no longer than this process, even if it is killed.
+// TestMain gives host.sh its directory. Hosts end with this process, even if it is killed.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == groupsHelper {
 		if err := groups(os.Args[2]); err != nil {
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// need skips the test where it cannot run.
+// need skips the test if the machine lacks what it needs: root, Docker and these tools.
 func need(t *testing.T, tools ...string) {
 	t.Helper()
 	var missing []string
@@ -57,13 +57,13 @@ func need(t *testing.T, tools ...string) {
 // A Host is one machine as host.sh makes it.
 type Host struct {
 	name    string
-	dir     string // of its files, seen alike from inside and outside
+	dir     string // of its files, with the same path inside and outside
 	pid     int    // its first process
 	flags   []string
 	managed bool // tapestry runs as a managed plugin of its dockerd (managed_test.go)
 }
 
-// newHost makes a host with nothing running on it. It goes with the test.
+// newHost makes a host with nothing running on it. It is removed when the test ends.
 func newHost(t *testing.T, name string) *Host {
 	t.Helper()
 	need(t)
@@ -97,8 +97,8 @@ func newNode(t *testing.T, name string, flags ...string) *Host {
 	return h
 }
 
-// newLoneNode makes a node whose underlay leads to a plain host, the outside world: 192.0.2.2.
-func newLoneNode(t *testing.T, name string, flags ...string) (node, outside *Host) {
+// newNodeWithOutside makes a node, and a plain host on its underlay that stands for the outside world: 192.0.2.2.
+func newNodeWithOutside(t *testing.T, name string, flags ...string) (node, outside *Host) {
 	t.Helper()
 	outside = newHost(t, name+"-outside")
 	node = newHost(t, name)
@@ -110,7 +110,7 @@ func newLoneNode(t *testing.T, name string, flags ...string) (node, outside *Hos
 	return node, outside
 }
 
-// wire joins two hosts with an underlay: a is 192.0.2.1 and 2001:db8::1, b is 192.0.2.2 and 2001:db8::2.
+// wire connects two hosts by an underlay: a is 192.0.2.1 and 2001:db8::1, b is 192.0.2.2 and 2001:db8::2.
 func wire(t *testing.T, a, b *Host) {
 	t.Helper()
 	script(t, "wire", a.name, b.name)
@@ -132,12 +132,12 @@ func try(args ...string) error {
 	return nil
 }
 
-// command is a command that runs on the host.
+// command is a command to run on the host.
 func (h *Host) command(args ...string) *exec.Cmd {
 	return exec.Command("./host.sh", append([]string{"in", h.name}, args...)...)
 }
 
-// try runs a command on the host and gives its standard output; the error holds what it said on standard error.
+// try runs a command on the host and returns its standard output; the error has its standard error.
 func (h *Host) try(args ...string) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := h.command(args...)
@@ -163,7 +163,7 @@ func (h *Host) docker(t *testing.T, args ...string) string {
 	return h.in(t, append([]string{"docker"}, args...)...)
 }
 
-// dockerRefuses runs a docker command that has to fail and gives what it told the user.
+// dockerRefuses runs a docker command that must fail, and returns its message.
 func (h *Host) dockerRefuses(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := h.try(append([]string{"docker"}, args...)...)
@@ -178,7 +178,7 @@ func (h *Host) tapestry(t *testing.T, args ...string) string {
 	return h.in(t, append([]string{"tapestry"}, args...)...)
 }
 
-// exit runs a tapestry command and gives its exit code and all it said.
+// exit runs a tapestry command and returns its exit code and all output.
 func (h *Host) exit(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	out, err := h.command(append([]string{"tapestry"}, args...)...).CombinedOutput()
@@ -218,14 +218,14 @@ func (h *Host) stopDockerd(t *testing.T, signal string) {
 	script(t, "dockerd", h.name, signal)
 }
 
-// network makes a tapestry network that goes with the test.
+// network makes a tapestry network, which is removed when the test ends.
 func (h *Host) network(t *testing.T, name string, args ...string) {
 	t.Helper()
 	h.docker(t, append(append([]string{"network", "create", "-d", h.driver()}, args...), name)...)
 	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
 }
 
-// run starts a container on a network; it goes with the test. Args are options of docker run.
+// run starts a container on a network; it is removed when the test ends. Args are options of docker run.
 func (h *Host) run(t *testing.T, name, network string, args ...string) {
 	t.Helper()
 	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
@@ -238,14 +238,14 @@ func (h *Host) exec(t *testing.T, container string, args ...string) string {
 	return h.docker(t, append([]string{"exec", container}, args...)...)
 }
 
-// ping sends one ping from a container and wants its answer, whenever it comes. Args are options of ping.
+// ping sends one ping from a container, and fails the test if no reply ever comes. Args are options of ping.
 func (h *Host) ping(t *testing.T, container, to string, args ...string) {
 	t.Helper()
 	h.exec(t, container, append(append([]string{"ping", "-n", "-c1", "-W20"}, args...), to)...)
 }
 
-// pingGroup sends pings to a group or broadcast address, from a container ("": the host), until one of the answers is from an
-// address. The sender itself may answer too, so ping listens for a second each time.
+// pingGroup pings a group or broadcast address from a container ("": the host), until a reply comes from the address from. The
+// sender itself may reply too, so ping listens for a second each time.
 func (h *Host) pingGroup(t *testing.T, container, from string, args ...string) {
 	t.Helper()
 	command := append([]string{"ping", "-n", "-w1"}, args...)
@@ -266,13 +266,13 @@ func (h *Host) address(t *testing.T, container, network string) string {
 	return h.docker(t, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), container)
 }
 
-// init is the host's pid of a container's first process.
+// init is the pid, on the host, of a container's first process.
 func (h *Host) init(t *testing.T, container string) string {
 	t.Helper()
 	return h.docker(t, "inspect", "-f", "{{.State.Pid}}", container)
 }
 
-// hostEnd is the name of the link on the host that ends in a container's link.
+// hostEnd is the name of the host's end of a container's link.
 func (h *Host) hostEnd(t *testing.T, container, link string) string {
 	t.Helper()
 	index := h.exec(t, container, "cat", "/sys/class/net/"+link+"/iflink")
@@ -285,7 +285,7 @@ func (h *Host) links(t *testing.T, container string) []string {
 	return strings.Fields(h.exec(t, container, "ls", "/sys/class/net"))
 }
 
-// patience is how long anything is waited for: only what hangs needs it.
+// patience is the limit of every wait; only what hangs reaches it.
 const patience = 2 * time.Minute
 
 // eventually waits until f returns nil.

@@ -18,13 +18,13 @@ func (h *Host) reaches(to string) error {
 	return err
 }
 
-// TestHostPort: with tapestry.host the host is a station of the network, and no router of it.
+// TestHostPort: with tapestry.host the host is a station of the network, but forwards nothing for it.
 //
 //	c1, c2 ── X ── h ──underlay── outside, 192.0.2.2
 //	other ─── Y ───┘ (by docker_gwbridge)
 func TestHostPort(t *testing.T) {
-	h, outside := newLoneNode(t, "hostport")
-	// No firewall hides what the host would forward.
+	h, outside := newNodeWithOutside(t, "hostport")
+	// Without a firewall, so that whatever the host forwards is seen.
 	h.in(t, "sh", "-ec", "iptables -P FORWARD ACCEPT; iptables -I FORWARD -j ACCEPT; sysctl -qw net.ipv6.conf.all.forwarding=1")
 	h.network(t, "Y", "--subnet", "10.70.0.0/24")
 	h.run(t, "other", "Y", "--ip", "10.70.0.2") // the first one is another with a Docker that sets none aside
@@ -87,8 +87,8 @@ func TestHostPort(t *testing.T) {
 	t.Run("it forwards nothing", func(t *testing.T) {
 		h.quiet(t)
 		alone(t)
-		// As any other link, with the route in the main table and without the rule, it would: the test can tell. The daemon
-		// makes the rule again within 5 s.
+		// With the route in the main table and without the rule the host would forward, so the test can fail. The daemon restores
+		// the rule within 5 s.
 		h.in(t, "ip", "route", "add", "10.77.0.0/24", "dev", link)
 		eventually(t, patience, func() error {
 			h.try("sh", "-c", "while ip rule del priority 10 iif $1; do :; done; sysctl -qw net.ipv4.conf.$1.forwarding=1", "sh", link)
@@ -123,7 +123,7 @@ func TestHostPort(t *testing.T) {
 		if got := strings.Join(lines, "\n"); !strings.Contains(got, "c1 → host:X  ICMP echo request") || !strings.Contains(got, "host:X → c1  ICMP echo reply") {
 			t.Errorf("watch prints\n%s", got)
 		}
-		k := h.take(t, "host.pcapng", "host:X", "-f", "icmp")
+		k := h.startCapture(t, "host.pcapng", "host:X", "-f", "icmp")
 		if err := h.reaches("10.77.0.11"); err != nil {
 			t.Error(err)
 		}

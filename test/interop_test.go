@@ -43,8 +43,8 @@ func TestInterop(t *testing.T) {
 
 			t.Run("with offloads", func(t *testing.T) {
 				a.quiet(t)
-				// A network card would finish the checksums of inner frames and cut inner trains; this veth hands over
-				// both undone.
+				// A network card would complete the checksums of inner frames and cut inner super-frames; this veth does
+				// neither.
 				traffic(t, a, k, underlay.mtu, "--time", "1")
 			})
 			t.Run("without offloads tshark finds every datagram right", func(t *testing.T) {
@@ -59,13 +59,13 @@ func TestInterop(t *testing.T) {
 				dump.end(t)
 				decoded(t, file)
 			})
-			a.books(t)
+			a.checkCounters(t)
 			a.tests(t, "no answer", true) // and super-frames went on
 		})
 	}
 }
 
-// traffic of all kinds both ways between red and the kernel's bridge; amount is what each iperf3 moves.
+// traffic sends all kinds of traffic in both directions between red and the kernel's bridge; amount is what each iperf3 moves.
 func traffic(t *testing.T, a, k *Host, mtu int, amount ...string) {
 	t.Helper()
 	a.exec(t, "red", "ping", "-n", "-c3", "-i0.2", "-W20", "10.80.2.10")
@@ -88,7 +88,7 @@ func traffic(t *testing.T, a, k *Host, mtu int, amount ...string) {
 	}
 }
 
-// decoded wants every datagram of a capture to be VXLAN 80 with right checksums outside and inside.
+// decoded checks that every datagram of a file is VXLAN with VNI 80, and that its outer and inner checksums are right.
 func decoded(t *testing.T, file string) {
 	t.Helper()
 	sums := []string{"ip.checksum.status", "udp.checksum.status", "tcp.checksum.status", "icmp.checksum.status", "icmpv6.checksum.status"}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestLifecycle: containers that stop, start again, fail and come in crowds.
+// TestLifecycle: containers that stop, start again, fail, or are started and removed fifty at once.
 func TestLifecycle(t *testing.T) {
 	h := newNode(t, "lifecycle", "--sweep-after", "10m") // on a slow machine fifty starts at once take more than a minute each
 	h.network(t, "X", "--subnet", "10.77.0.0/24")
@@ -55,7 +55,7 @@ func TestLifecycle(t *testing.T) {
 		if got, want := h.methods(t, from), "Leave DeleteEndpoint CreateEndpoint Join"; got != want {
 			t.Errorf("requests %q, want %q", got, want)
 		}
-		// The links have the new endpoint's names: count them.
+		// The links are named after the new endpoint, so only their number is compared.
 		eventually(t, patience, func() error {
 			if now := h.snapshot(t); len(now) != len(before) {
 				return fmt.Errorf("%d objects, were %d: %w", len(now), len(before), now.diff(before))
@@ -102,13 +102,13 @@ func TestLifecycle(t *testing.T) {
 		if unique := slices.Compact(slices.Clone(shown)); len(unique) != 2*(len(names)+1) {
 			t.Errorf("%d different addresses and MACs, want %d", len(unique), 2*(len(names)+1))
 		}
-		// One container asks all, and each asks its neighbour.
+		// One container pings all, and each pings its neighbour.
 		const all = `for n in "$@"; do ping -n -c1 -W20 $n >/dev/null || { echo $n is not reached; exit 1; }; done`
 		h.exec(t, "c1", append([]string{"sh", "-c", all, "sh"}, names...)...)
 		for i := 0; i < len(names); i += 7 {
 			h.ping(t, names[i], names[(i+1)%len(names)])
 		}
-		h.books(t)
+		h.checkCounters(t)
 		var ends sync.WaitGroup
 		for i, name := range names {
 			ends.Go(func() { _, errs[i] = h.try("docker", "rm", "-f", name) })

@@ -34,8 +34,8 @@ func (h *Host) becomes(t *testing.T, container, state string) {
 	})
 }
 
-// TestLinkDown: a container that sets its link down gets nothing, and that is said and counted; when the link is up again,
-// the first frame arrives.
+// TestLinkDown: frames to a container whose link is down are counted and reported as such; when the link is up again, the first
+// frame arrives.
 func TestLinkDown(t *testing.T) {
 	h := newNode(t, "linkdown")
 	for _, attach := range []string{"veth", "tap"} {

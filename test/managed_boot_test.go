@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestManagedBoot: dockerd starts, and the managed plugin does or does not; the plugin is removed under living networks. What
-// happens is what docs/plugin.md says. (That dockerd starts with the plugin as always is TestDockerdCrash's, with TAPESTRY_AS=plugin.)
+// TestManagedBoot: dockerd starts, and the managed plugin starts or does not; the plugin is removed while it has networks. What
+// happens is what docs/plugin.md says. (A dockerd that starts with the plugin is tested by TestDockerdCrash, with TAPESTRY_AS=plugin.)
 func TestManagedBoot(t *testing.T) {
 	h := newManaged(t, "managedboot", "--sweep-after", "10s")
 	h.startDaemon(t)
@@ -25,8 +25,8 @@ func TestManagedBoot(t *testing.T) {
 		})
 	}
 	both(t)
-	// absent are the containers after a boot without the plugin: Docker leaves them ended, and does not start them when the
-	// plugin comes.
+	// absent checks the containers after a boot without the plugin: Docker leaves them stopped, and does not start them when the
+	// plugin is enabled.
 	absent := func(t *testing.T) {
 		t.Helper()
 		if got := h.docker(t, "plugin", "ls", "--format", "{{.Name}} {{.Enabled}}"); got != "tapestry:latest false" {
@@ -74,7 +74,7 @@ func TestManagedBoot(t *testing.T) {
 		} else if log := strings.Join(h.since(t, "dockerd.log", 0), "\n"); !strings.Contains(log, "\npanic: ") {
 			t.Errorf("dockerd did not start, nor panic: %v", err)
 		}
-		// The way out where there is no such device.
+		// What docs/plugin.md says to do where the device is missing.
 		h.in(t, "sed", "-i", `s/"Enabled":true/"Enabled":false/`, h.pluginDir(t)+"/config.json")
 		h.startDockerd(t)
 		h.in(t, "umount", "/dev/net")
@@ -108,7 +108,7 @@ func TestManagedBoot(t *testing.T) {
 		pid := h.plugin(t, "pid")
 		for _, signal := range []string{"TERM", "KILL"} {
 			h.stopDockerd(t, signal)
-			// Nobody reads the plugin's log now. It has more to say than a pipe holds, and goes on.
+			// Nobody reads the plugin's log now. It logs more than a pipe holds, and keeps working.
 			for range 100 {
 				h.answers(t, "CreateNetwork", `{"NetworkID":"`+strings.Repeat("f", 64)+`","Options":{"com.docker.network.generic":{"other":"`+strings.Repeat("x", 6000)+`"}}}`)
 				h.answers(t, "DeleteNetwork", `{"NetworkID":"`+strings.Repeat("f", 64)+`"}`)

@@ -15,7 +15,7 @@ func TestManagedFind(t *testing.T) {
 	h.docker(t, "run", "-d", "--name", "c1", "--network", "mynet", "tp/net")
 	id := h.plugin(t, "id")
 
-	// says runs a command and looks for words in what it says.
+	// says runs a command and looks for words in its output.
 	says := func(t *testing.T, want string, args ...string) {
 		t.Helper()
 		if out := h.tapestry(t, args...); !strings.Contains(out, want) {
@@ -78,7 +78,7 @@ func TestManagedFind(t *testing.T) {
 	})
 }
 
-// all gives the errors of what doctor was to find and did not.
+// finds returns an error for each line that doctor should have printed and did not.
 func (h *Host) finds(t *testing.T, code int, want ...line) error {
 	t.Helper()
 	got, text := h.exit(t, "doctor", "--json")
@@ -95,7 +95,7 @@ func (h *Host) finds(t *testing.T, code int, want ...line) error {
 	return err
 }
 
-// TestManagedDoctor: what doctor says of a managed plugin, and that what it says to do helps.
+// TestManagedDoctor: what doctor says about a managed plugin, and that its remedies help.
 func TestManagedDoctor(t *testing.T) {
 	h := newManaged(t, "manageddoctor")
 	h.startDaemon(t)
@@ -108,8 +108,8 @@ func TestManagedDoctor(t *testing.T) {
 				line{"state", "ok", "/propagated-mount, " + networks + ", all records whole", ""}, line{"networks", "ok", networks, ""})
 		})
 	}
-	// enables sets the plugin's args, if there are some, and enables it. After a start that failed, Docker may be at it still,
-	// and then enable it by itself.
+	// enables sets the plugin's args, if any, and enables it. After a failed start Docker may still be trying, and then enable it
+	// by itself.
 	enables := func(t *testing.T, args ...string) {
 		t.Helper()
 		eventually(t, patience, func() error {

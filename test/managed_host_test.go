@@ -16,14 +16,14 @@ import (
 // With TAPESTRY_AS=plugin every host runs tapestry as a managed plugin of its dockerd (docs/plugin.md), and the tests are the
 // same. What differs for them is here.
 
-// unmanaged are the parts of tests that a managed plugin leaves out, each with its reason.
+// unmanaged are the parts of tests that are left out for a managed plugin, each with the reason.
 var unmanaged = map[string]string{
 	"attach=tap": "refused there: after a restart it takes CAP_SYS_ADMIN and the containers' namespaces to find the TAPs (TestManagedPlugin)",
 	"row45":      "dockerd starts and ends the plugin, so the two never start in another order (TestManagedPlugin: dockerd starts with the plugin disabled)",
 	"INT":        "Docker ends a plugin by TERM, or KILL",
 }
 
-// has tells whether a part of a test means something on this host.
+// has tells whether a part of a test applies to this host.
 func (h *Host) has(part string) bool {
 	reason, left := unmanaged[part]
 	if !left || reason == "" {
@@ -57,7 +57,7 @@ func (h *Host) verb() string {
 	return "tapestry"
 }
 
-// pluginFlags are what the tests want otherwise than the plugin's config has it: the UDP port that they know.
+// pluginFlags are flags that the tests need to differ from the plugin's config: the UDP port.
 func (h *Host) pluginFlags(t *testing.T) []string {
 	t.Helper()
 	return []string{"--vxlan-port", "4789", "--scope", h.scope(t)}
@@ -86,7 +86,7 @@ func (h *Host) socket() string {
 	return strings.TrimPrefix(all[0], root)
 }
 
-// stateDir is where the daemon remembers; a managed plugin's is its propagated mount.
+// stateDir is the daemon's state directory; a managed plugin's is its propagated mount.
 func (h *Host) stateDir(t *testing.T) string {
 	t.Helper()
 	if !h.managed {
@@ -105,12 +105,12 @@ func (h *Host) pluginDir(t *testing.T) string {
 	return filepath.Dir(all[0])
 }
 
-// settled is how the network is called that no host has.
+// settled is the name of a network that no host has.
 const settled = "settled-"
 
-// settle waits until dockerd has written all that a managed plugin has logged so far: it asks the plugin something with a
-// name of its own, and waits for the line about it. A plugin that does not run has nothing more to say, and without dockerd
-// nobody writes it down.
+// settle waits until dockerd has written all that a managed plugin has logged so far: it sends the plugin a request with a unique
+// name, and waits for the line about it. A plugin that does not run logs nothing more, and without dockerd nobody writes its
+// log.
 func (h *Host) settle() error {
 	socket := h.socket()
 	if !h.managed || socket == "" {
@@ -156,7 +156,7 @@ func (h *Host) pluginLog(t *testing.T, offset int64) []string {
 
 var ofPlugin = regexp.MustCompile(` msg=(.*) plugin=[0-9a-f]{64}$`)
 
-// pluginLine is what a managed plugin has said in a line of dockerd's log, if it has.
+// pluginLine is the plugin's own text in a line of dockerd's log; false: the line is not the plugin's.
 func pluginLine(line string) (string, bool) {
 	m := ofPlugin.FindStringSubmatch(line)
 	if m == nil {

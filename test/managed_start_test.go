@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestManagedStart: a managed plugin that cannot start says why where a user finds it, and leaves nothing.
+// TestManagedStart: a managed plugin that cannot start says why in a place where users find it, and leaves nothing behind.
 func TestManagedStart(t *testing.T) {
 	h := newManaged(t, "managedstart", "--vtep", "127.0.0.1")
 	h.startDaemon(t)
@@ -19,7 +19,7 @@ func TestManagedStart(t *testing.T) {
 	good := h.docker(t, "plugin", "inspect", "-f", `{{join .Settings.Args " "}}`, "tapestry")
 	errorFile := h.stateDir(t) + "/error"
 
-	// fails enables the plugin, which has to fail, and gives what docker said, what dockerd's log says and what the file says.
+	// fails enables the plugin, which must fail, and returns the texts of docker, of dockerd's log and of the error file.
 	fails := func(t *testing.T) (said, log, file string) {
 		t.Helper()
 		from := h.mark()
@@ -39,7 +39,7 @@ func TestManagedStart(t *testing.T) {
 		}
 		return said, strings.Join(h.since(t, "dockerd.log", from.dockerd), "\n"), string(text)
 	}
-	// works enables it, and uses it.
+	// works enables the plugin, and uses it.
 	works := func(t *testing.T) {
 		t.Helper()
 		h.startDaemon(t)
@@ -64,7 +64,7 @@ func TestManagedStart(t *testing.T) {
 		}{
 			{create, "this Docker has a plugin tapestry already"},
 			{append([]string{"env", "DOCKER_HOST=unix:///run/none.sock"}, create...), "Docker does not answer: "},
-			// Its text, not its path: that may lead through a directory of root's own.
+			// The file's text is passed, not its path, which may lead through a directory that only root can read.
 			{append([]string{"setpriv", "--reuid", "65534", "--clear-groups", "bash", "-c", string(text), "/plugin.sh"}, create[1:]...), "run this as root"},
 		} {
 			out, err := h.try(tt.command...)

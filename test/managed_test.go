@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// newManaged makes a host whose tapestry will be a managed plugin, with dockerd and the image on it. Nothing is installed yet.
+// newManaged makes a host with dockerd and the image, for tapestry as a managed plugin, which is not installed yet.
 func newManaged(t *testing.T, name string, flags ...string) *Host {
 	t.Helper()
 	h := newHost(t, name)
@@ -23,7 +23,7 @@ func newManaged(t *testing.T, name string, flags ...string) *Host {
 	return h
 }
 
-// TestManagedPlugin: tapestry as users of managed plugins meet it, from the registry to the upgrade.
+// TestManagedPlugin: what users do with tapestry as a managed plugin, from the registry to the upgrade.
 func TestManagedPlugin(t *testing.T) {
 	h := newManaged(t, "managed", "--sweep-after", "10s")
 	const repo = "127.0.0.1:5000/tapestry"
@@ -96,7 +96,7 @@ func (h *Host) registry(t *testing.T, port string) {
 	})
 }
 
-// push makes a plugin of this tree's binary and pushes it. Each has files of its own: the binary ends with the plugin's name.
+// push makes a plugin of this tree's binary and pushes it. Each plugin has different files: the plugin's name is appended to the binary.
 func (h *Host) push(t *testing.T, repo string) {
 	t.Helper()
 	root, binary := tree(t)
@@ -105,7 +105,7 @@ func (h *Host) push(t *testing.T, repo string) {
 	h.in(t, "env", "TAPESTRY="+other, "make", "-C", root, "-o", "build", "plugin-push", "REPO="+repo)
 }
 
-// tree is where this tree is, and the binary that is tested.
+// tree is this tree's root, and the path of the binary under test.
 func tree(t *testing.T) (root, binary string) {
 	t.Helper()
 	root, err := filepath.Abs("..")
@@ -115,8 +115,8 @@ func tree(t *testing.T) (root, binary string) {
 	return root, cmp.Or(os.Getenv("TAPESTRY"), root+"/bin/tapestry")
 }
 
-// survives does something to tapestry while c1 pings c2, 10.77.0.12, and sends it a stream. Both have to go on, with a gap that is
-// no longer than tapestry was away, and the containers have to keep their links and addresses.
+// survives calls what, which does something to tapestry, while c1 pings c2, 10.77.0.12, and sends it a stream. Both must go on, with a
+// gap that is no longer than tapestry was away, and the containers must keep their links and addresses.
 func (h *Host) survives(t *testing.T, what func()) {
 	t.Helper()
 	h.quiet(t)
@@ -158,7 +158,7 @@ func (h *Host) survives(t *testing.T, what func()) {
 
 var moved = regexp.MustCompile(` sec +[\d.]*[1-9][\d.]* [MG]Bytes`)
 
-// moves waits until an iperf3 has moved more than it has said by now.
+// moves waits until an iperf3 reports more than it has by now.
 func (b *background) moves(t *testing.T) {
 	t.Helper()
 	before := len(b.said.String())

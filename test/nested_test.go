@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// nest gives a container a VXLAN device of its own towards another container, as Docker in Docker and network labs have.
-// The device is nested0.
+// nest makes a VXLAN device in a container, with another container as remote, as in Docker in Docker and network labs. The device
+// is nested0.
 func (h *Host) nest(t *testing.T, container, remote, inside string, flags ...string) {
 	t.Helper()
 	within := []string{"nsenter", "-n", "-t", h.init(t, container), "ip"}
@@ -16,8 +16,8 @@ func (h *Host) nest(t *testing.T, container, remote, inside string, flags ...str
 	h.in(t, append(within[:len(within):len(within)], "link", "set", "nested0", "up")...)
 }
 
-// TestNestedVXLAN: containers that have a VXLAN tunnel between them. The tunnel's super-frames go whole from TAP to TAP
-// where the kernel hands them over so, and are cut where they leave the host.
+// TestNestedVXLAN: containers with a VXLAN tunnel between them. The tunnel's super-frames go whole from TAP to TAP if the kernel
+// delivers them whole, and are cut when they leave the host.
 func TestNestedVXLAN(t *testing.T) {
 	p := newPair(t, "nested", "192.0.2.1", "192.0.2.2", 50)
 	need(t, "tshark", "capinfos", "reordercap")

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestNoTUN: where no TAP can be made, `tapestry run` ends with a sentence and does not say ready, and doctor gives the
+// TestNoTUN: where no TAP can be made, `tapestry run` ends with an error before it reports that it is ready, and doctor has the
 // same reason and remedy.
 func TestNoTUN(t *testing.T) {
 	h := newHost(t, "notun")

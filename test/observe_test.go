@@ -49,7 +49,7 @@ func (h *Host) mark() mark {
 	return mark{size("tapestry.log"), size("dockerd.log")}
 }
 
-// since are the whole lines of a log after an offset.
+// since are the complete lines of a log after an offset.
 func (h *Host) since(t *testing.T, name string, offset int64) []string {
 	t.Helper()
 	if h.managed && name == "tapestry.log" {
@@ -99,7 +99,7 @@ func (h *Host) requests(t *testing.T, from mark) []record {
 	return slices.DeleteFunc(h.records(t, from), func(r record) bool { return r.Msg != "request" })
 }
 
-// methods are the names of dockerd's calls since a mark, without its questions, which depend on its version.
+// methods are the names of dockerd's calls since a mark, without those that only ask something, which depend on its version.
 func (h *Host) methods(t *testing.T, from mark) string {
 	t.Helper()
 	var names []string
@@ -131,8 +131,8 @@ func (h *Host) find(t *testing.T, from mark, method string) record {
 const dockerdComplaints = `(?i)panic|fail(ed|ure) to (move|delete|set|remove).*(link|interface|endpoint|sandbox)|driver (failed|modified)|` +
 	`error (deleting|leaving|on)|unable to (locate|connect to) plugin|plugin.*retry|remote: |bad response`
 
-// quiet makes the test fail if from now on tapestry logs a warning or an error, or dockerd a complaint about the driver,
-// that none of the expressions in allow matches.
+// quiet makes the test fail if from now on tapestry logs a warning or an error, or dockerd one of dockerdComplaints, which
+// no expression in allow matches.
 func (h *Host) quiet(t *testing.T, allow ...string) {
 	t.Helper()
 	from := h.mark()
@@ -152,7 +152,7 @@ func (h *Host) checkLogs(t *testing.T, from mark, allow ...string) {
 	complaint := regexp.MustCompile(dockerdComplaints)
 	for _, line := range h.since(t, "dockerd.log", from.dockerd) {
 		if _, plugin := pluginLine(line); plugin {
-			continue // tapestry's, looked at above
+			continue // tapestry's, checked above
 		}
 		if complaint.MatchString(line) && !strings.Contains(line, "level=debug") && !allowed(line) {
 			t.Errorf("dockerd on %s logged: %s", h.name, line)
@@ -192,7 +192,7 @@ func (h *Host) snapshot(t *testing.T) snapshot {
 	return s
 }
 
-// state are the daemon's state files and what they hold.
+// state are the daemon's state files and their content.
 func (h *Host) state(t *testing.T) snapshot {
 	t.Helper()
 	s := snapshot{}
@@ -228,7 +228,7 @@ func (h *Host) daemonPID(t *testing.T) string {
 	return strings.TrimSpace(string(text))
 }
 
-// diff says what is new, gone or other in s, compared with before.
+// diff says what is new, gone or different in s, compared with before.
 func (s snapshot) diff(before snapshot) error {
 	var lines []string
 	for key, value := range s {
@@ -250,7 +250,7 @@ func (s snapshot) diff(before snapshot) error {
 	return fmt.Errorf("not as before:\n%s", strings.Join(lines, "\n"))
 }
 
-// audit waits until the host is as it was in a snapshot: the kernel and dockerd end some things a little later.
+// audit waits until the host is as it was in a snapshot: the kernel and dockerd remove some things a little later.
 func (h *Host) audit(t *testing.T, before snapshot) {
 	t.Helper()
 	eventually(t, patience, func() error { return h.snapshot(t).diff(before) })
@@ -262,8 +262,8 @@ type capture struct {
 	lines chan []string
 }
 
-// capture prints the frames on a container's link ("" as container: the host's) that match a filter, until it is ended.
-// Flags are further ones of tcpdump.
+// capture starts a tcpdump of the frames on a container's link ("" as container: the host's) that match a filter. Flags are
+// further flags of tcpdump.
 func (h *Host) capture(t *testing.T, container, link, filter string, flags ...string) *capture {
 	t.Helper()
 	args := append(append([]string{"tcpdump", "-n", "-e", "-l", "--immediate-mode", "-i", link}, flags...), filter)
@@ -303,7 +303,7 @@ func (h *Host) capture(t *testing.T, container, link, filter string, flags ...st
 	return c
 }
 
-// end stops a capture and gives its lines.
+// end stops a capture and returns its lines.
 func (c *capture) end(t *testing.T) []string {
 	t.Helper()
 	if err := c.stop(); err != nil {

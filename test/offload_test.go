@@ -47,7 +47,7 @@ func (h *Host) tests(t *testing.T, verdict string, gso bool) {
 	})
 }
 
-// TestOffloads: two hosts find out by themselves whether super-frames reach the other one whole.
+// TestOffloads: two hosts find out by themselves whether trains reach the other one intact.
 func TestOffloads(t *testing.T) {
 	p := newPair(t, "offload", "192.0.2.1", "192.0.2.2", 50)
 	a, b := p.a, p.b
@@ -78,12 +78,12 @@ func TestOffloads(t *testing.T) {
 	t.Run("super-frames of many small segments cross", func(t *testing.T) {
 		smallSegments(t, b, "blue", a, "red", "10.80.2.10", 88-12, "--set-mss", "88")
 		for _, h := range []*Host{a, b} {
-			h.believed(t)
+			h.noOffloadDrops(t)
 		}
 	})
 
 	t.Run("a path that loses trains is found, and data still flows", func(t *testing.T) {
-		// A train passes a veth as one packet, and is dropped here as nothing else is.
+		// A train passes a veth as one packet, so this rule drops trains and nothing else.
 		rule := []string{"INPUT", "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1501:65535", "-j", "DROP"}
 		b.in(t, append([]string{"iptables", "-A"}, rule...)...)
 		a.stopDaemon(t, "TERM")
@@ -95,8 +95,8 @@ func TestOffloads(t *testing.T) {
 		if text := a.tapestry(t, "status"); !strings.Contains(text, "udp_gso off at 2 of 2 (") {
 			t.Error(text)
 		}
-		b.tests(t, "ok", true) // the way back is sound
-		// Segments of TCP that are alike leave one by one. The container's own kernel makes no train of them.
+		b.tests(t, "ok", true) // the other direction works
+		// Segments of TCP leave one by one, and the container's kernel does not join them.
 		iperf(t, b, "blue", a, "red", "-c", "10.80.2.10", "--time", "1")
 		b.in(t, append([]string{"iptables", "-D"}, rule...)...)
 		a.exit(t, "doctor") // tests anew; what else it finds is not wanted here
@@ -104,8 +104,8 @@ func TestOffloads(t *testing.T) {
 	})
 }
 
-// TestSmallSegments: a small MTU and a peer with a small MSS make super-frames of hundreds of segments, and all of them are
-// believed.
+// TestSmallSegments: a small MTU and a peer with a small MSS make super-frames of hundreds of segments, none of which is
+// dropped as offload.
 func TestSmallSegments(t *testing.T) {
 	h := newNode(t, "segments")
 	h.network(t, "narrow", "--subnet", "10.77.0.0/24", "-o", "com.docker.network.driver.mtu=200")
@@ -120,10 +120,10 @@ func TestSmallSegments(t *testing.T) {
 		h.run(t, server, c.network)
 		smallSegments(t, h, server, h, client, h.address(t, server, c.network), c.payload, c.args...)
 	}
-	h.believed(t)
+	h.noOffloadDrops(t)
 }
 
-// smallSegments has a TCP flow run until one of its super-frames had more than 256 segments.
+// smallSegments runs a TCP flow until one of its super-frames has had more than 256 segments.
 func smallSegments(t *testing.T, serverHost *Host, server string, clientHost *Host, client, address string, payload int, args ...string) {
 	t.Helper()
 	const many = 256
@@ -157,8 +157,8 @@ func smallSegments(t *testing.T, serverHost *Host, server string, clientHost *Ho
 
 var segments = regexp.MustCompile(`"segments":(\d+)`)
 
-// believed wants no frame to have been dropped for what it says of its segments.
-func (h *Host) believed(t *testing.T) {
+// noOffloadDrops checks that no frame was dropped with the verdict offload.
+func (h *Host) noOffloadDrops(t *testing.T) {
 	t.Helper()
 	for _, n := range objects[network](t, h, "networks") {
 		if n.Drops["offload"] != 0 {

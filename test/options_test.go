@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// TestOptions: networks that are not like the first one.
+// TestOptions: networks with all kinds of options.
 //
 //	containers ── X… ── h ──underlay── outside, 192.0.2.2
 func TestOptions(t *testing.T) {
-	h, outside := newLoneNode(t, "options")
+	h, outside := newNodeWithOutside(t, "options")
 
 	t.Run("row10 MTU", func(t *testing.T) {
 		h.quiet(t)
@@ -241,7 +241,7 @@ func TestOptions(t *testing.T) {
 		h.run(t, "c4", "X", "--ip", "10.78.0.11", "--cap-add", "NET_ADMIN")
 		h.ping(t, "c1", "10.77.0.11")
 		h.ping(t, "c3", "10.78.0.11")
-		// It is one layer 2: with an address of the other subnet a container is there, too.
+		// It is a single layer 2: a container can also have an address of the other subnet.
 		h.exec(t, "c3", "ip", "addr", "add", "10.77.0.20/24", "dev", "eth0")
 		h.ping(t, "c3", "10.77.0.10")
 	})
@@ -314,8 +314,8 @@ func TestOptions(t *testing.T) {
 	})
 }
 
-// apiVersion is the minor version of the API that dockerd speaks: 41 is Docker 20.10, 48 is 28.0, 52 is 29.0. What it says
-// of its own version depends on how it was built.
+// apiVersion is the minor version of the API that dockerd speaks: 41 is Docker 20.10, 48 is 28.0, 52 is 29.0. The
+// version that it reports depends on how it was built.
 func (h *Host) apiVersion(t *testing.T) int {
 	t.Helper()
 	version := h.docker(t, "version", "-f", "{{.Server.APIVersion}}")
@@ -337,7 +337,7 @@ func (h *Host) noWayOut(t *testing.T, container string) {
 	}
 }
 
-// asksWeb wants /etc/passwd of the web server at an address.
+// asksWeb requests /etc/passwd from the web server at an address.
 func (h *Host) asksWeb(address, port string) error {
 	const get = `exec 3<>/dev/tcp/$1/$2 && printf 'GET /passwd HTTP/1.0\r\n\r\n' >&3 && grep ^root: <&3`
 	_, err := h.try("bash", "-c", get, "bash", address, port)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestPaths: the path to each peer, as the kernel has it, says how long packets may be and whether they get there, to
-// whoever asks. The VTEPs are addresses on lo, as hosts have them that route:
+// TestPaths: the MTU of the path to each peer, and whether it is reachable, are as the kernel knows them, wherever they are shown. The
+// VTEPs are addresses on lo, as on hosts that run a routing protocol:
 //
 //	red ── a, 198.51.100.1 ──underlay── b, 198.51.100.2 ── blue
 func TestPaths(t *testing.T) {

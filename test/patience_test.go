@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestPatience: no time limit of a test is so short that a slow machine reaches it: a minute at least, for what hangs. What lasts
-// less than 100 ms is no limit but a nap, and in a synctest bubble time is not the machine's.
+// TestPatience: no time limit of a test is so short that a slow machine reaches it: each is a minute at least, for what hangs. Less than
+// 100 ms is not a limit but a pause between tries, and in a synctest bubble time does not depend on the machine.
 func TestPatience(t *testing.T) {
 	limits := 0
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
@@ -30,7 +30,7 @@ func TestPatience(t *testing.T) {
 				return nil
 			}
 		}
-		short, all := hasty(file)
+		short, all := shortLimits(file)
 		limits += all
 		for _, p := range short {
 			t.Errorf("%s: this limit fails on a slow machine: wait for a minute at least, or for an event", set.Position(p))
@@ -42,8 +42,8 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// hasty finds the time limits of a file that are too short, and counts all.
-func hasty(file *ast.File) (short []token.Pos, all int) {
+// shortLimits finds the time limits of a file that are too short, and counts all.
+func shortLimits(file *ast.File) (short []token.Pos, all int) {
 	limit := func(e ast.Expr) {
 		d, ok := duration(e)
 		if !ok || d < 100*time.Millisecond {
@@ -109,8 +109,8 @@ func duration(e ast.Expr) (time.Duration, bool) {
 	return 0, false
 }
 
-// TestHastyIsFound: the test above finds what it should.
-func TestHastyIsFound(t *testing.T) {
+// TestPatienceFinds: shortLimits finds what it should.
+func TestPatienceFinds(t *testing.T) {
 	for source, want := range map[string]int{
 		`<-time.After(5 * time.Second)`:                                     1,
 		`<-time.After(time.Millisecond)`:                                    0,
@@ -130,7 +130,7 @@ func TestHastyIsFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if short, _ := hasty(file); len(short) != want {
+		if short, _ := shortLimits(file); len(short) != want {
 			t.Errorf("%s: %d found, want %d", source, len(short), want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // TestProtocol: the driver's socket, with requests that dockerd seldom sends.
 func TestProtocol(t *testing.T) {
-	h, _ := newLoneNode(t, "protocol")
+	h, _ := newNodeWithOutside(t, "protocol")
 	h.network(t, "X", "--subnet", "10.77.0.0/24", "-o", "tapestry.vni=80")
 	created := h.find(t, mark{}, "CreateNetwork")
 	h.run(t, "c1", "X")
@@ -96,7 +96,7 @@ func TestProtocol(t *testing.T) {
 	})
 }
 
-// answers sends a request that has to succeed and gives the reply.
+// answers sends a request that must succeed, and returns the reply.
 func (h *Host) answers(t *testing.T, method, body string) string {
 	t.Helper()
 	status, reply := h.post(t, "NetworkDriver."+method, body)
@@ -106,7 +106,7 @@ func (h *Host) answers(t *testing.T, method, body string) string {
 	return reply
 }
 
-// refuses sends a request that has to be refused with a reason and gives the reply.
+// refuses sends a request that must be refused with a reason, and returns the reply.
 func (h *Host) refuses(t *testing.T, method, body string) string {
 	t.Helper()
 	status, reply := h.post(t, "NetworkDriver."+method, body)

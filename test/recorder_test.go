@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestRecorder: what led to this, who talks to whom, and what passes now.
+// TestRecorder: recorder dump, flows and watch.
 func TestRecorder(t *testing.T) {
 	h := newWatched(t, "recorder")
 	t.Run("a drop outlives a flood", func(t *testing.T) { recorderFlood(t, h) })
@@ -36,7 +36,7 @@ func (h *Host) recorder(t *testing.T) (r recorderState) {
 	return r
 }
 
-// dump saves what the recorder holds, and gives what the command says to it.
+// dump saves what the recorder holds, and returns the file and the command's output.
 func (h *Host) dump(t *testing.T, args ...string) (path, said string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "dump.pcapng")
@@ -110,7 +110,7 @@ func recorderOff(t *testing.T, h *Host) {
 	}
 }
 
-// What led to it can be asked of a container that has crashed.
+// A dump has the frames of a container that has crashed.
 func recorderStopped(t *testing.T, h *Host) {
 	h.quiet(t)
 	if said, err := h.try("docker", "run", "--name", "job", "--network", "mynet", "tp/net",
@@ -178,7 +178,7 @@ type flowTable struct {
 	}
 }
 
-// pingFlow wants a table with one conversation of so many pings between web and db.
+// pingFlow checks that a table has one conversation of so many pings between web and db.
 func pingFlow(t *testing.T, text, source string, n uint64) {
 	t.Helper()
 	var table flowTable
@@ -231,7 +231,7 @@ func (h *Host) awaitCaptures(t *testing.T, n int) {
 	})
 }
 
-// watch runs tapestry watch until it ends by itself, and makes the traffic that it is to show.
+// watch runs tapestry watch until it ends by itself, makes the traffic for it, and returns its lines.
 func (h *Host) watch(t *testing.T, traffic func(), args ...string) []string {
 	t.Helper()
 	running := len(h.captures(t))
@@ -288,7 +288,7 @@ func watchFaults(t *testing.T, h *Host) {
 	h.quiet(t)
 	defer h.tapestry(t, "fault", "clear", "all")
 	h.tapestry(t, "fault", "set", "web", "--delay", "20ms", "--dir", "from")
-	k := h.take(t, "fault.pcapng", "web", "db", "-f", "icmp") // what is lost on its way to db is seen at db
+	k := h.startCapture(t, "fault.pcapng", "web", "db", "-f", "icmp") // what is lost on its way to db is seen at db
 	lines := h.watch(t, func() { h.pings(t, "web", dbAddress, 2, "-i", "1") }, "web", "-n", "4", "-f", "icmp")
 	for _, line := range lines {
 		if strings.Contains(line, "echo request") != strings.HasSuffix(line, "  98 B  FAULT delay") {

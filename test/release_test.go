@@ -49,7 +49,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestReleaseInstall: what a release's script installs is what has the right sums, from beside it or from the network.
+// TestReleaseInstall: a release's script installs only files with the right checksums, from its directory or from the network.
 func TestReleaseInstall(t *testing.T) {
 	dir, binary, bench := fakeRelease(t)
 	t.Run("from beside", func(t *testing.T) {

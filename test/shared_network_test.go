@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSharedNetwork: a container in another's network namespace is looked at as that one's port, and every command says so.
+// TestSharedNetwork: for a container in another one's network namespace every command looks at the other one's port, and says so.
 func TestSharedNetwork(t *testing.T) {
 	h := newNode(t, "shared")
 	need(t, "tshark", "capinfos")
@@ -28,7 +28,7 @@ func TestSharedNetwork(t *testing.T) {
 	running := len(h.captures(t))
 	w := h.background(t, "", "tapestry", "watch", "side", "-n", "1", "-f", "icmp")
 	h.awaitCaptures(t, running+1)
-	k := h.take(t, "side.pcapng", "side", "--", "icmp")
+	k := h.startCapture(t, "side.pcapng", "side", "--", "icmp")
 	h.pings(t, "side", dbAddress, 3)
 	code, text := w.exit(t)
 	said("watch", code, text, "c1 → c2  ICMP echo request")

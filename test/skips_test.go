@@ -41,8 +41,8 @@ func TestSkips(t *testing.T) {
 	}
 }
 
-// skips are the places of a file that skip a test, or that read TAPESTRY_MUST, where they should not. The func cannot may
-// do both, if it reads TAPESTRY_MUST and fails before it skips.
+// skips returns the places in a file that skip a test or read TAPESTRY_MUST and should not. The func cannot may do both, if it
+// reads TAPESTRY_MUST and fails before it skips.
 func skips(file *ast.File) (raw, must []token.Pos) {
 	var short [][2]token.Pos
 	for _, d := range file.Decls {
@@ -83,7 +83,7 @@ func skips(file *ast.File) (raw, must []token.Pos) {
 	return raw, must
 }
 
-// name is what a call calls, as "package.Function" or "variable.Method".
+// name is the called function, as "package.Function" or "variable.Method".
 func name(c *ast.CallExpr) string {
 	if s, ok := c.Fun.(*ast.SelectorExpr); ok {
 		if x, ok := s.X.(*ast.Ident); ok {
@@ -94,7 +94,7 @@ func name(c *ast.CallExpr) string {
 	return ""
 }
 
-// TestSkipsAreFound: the test above finds what it should.
+// TestSkipsAreFound: skips finds what it should.
 func TestSkipsAreFound(t *testing.T) {
 	for source, want := range map[string][2]int{
 		`func TestX(t *testing.T) { t.Skip("no") }`:                                                  {1, 0},

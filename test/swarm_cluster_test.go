@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A cluster is Docker's Swarm of nodes whose tapestry is a managed plugin, on one bridge, which is the outside world too. All
-// of them are managers.
+// A cluster is a Docker Swarm whose nodes have tapestry as a managed plugin. All are managers, and on one bridge, to which a host
+// for the outside world is connected as well.
 type cluster struct {
 	nodes   []*Host
 	outside *Host // 192.0.2.254
@@ -30,14 +30,14 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 	script(t, lan...)
 	for i, h := range c.nodes {
 		h.in(t, "sh", "-c", "echo nameserver 127.0.0.1 >/etc/resolv.conf") // no registry is there: that is known at once
-		// Not the address of the default route is the one by which the others know the node.
+		// The other nodes know the node by another address than that of the default route.
 		own := fmt.Sprintf("198.51.100.%d", i+1)
 		h.in(t, "sh", "-ec", "ip address add "+own+"/24 dev underlay; ip route replace default via 192.0.2.254 src "+own)
 		h.startDockerd(t)
 		script(t, "image", h.name)
 		h.startDaemon(t)
 		if i == 0 {
-			// A network that is there when Docker names the address moves to it.
+			// A network that exists when Docker reports the address changes to it.
 			const early = "earlynetwork0123456789abc"
 			h.answers(t, "CreateNetwork", fmt.Sprintf(`{"NetworkID":%q,"Options":{"com.docker.network.generic":{"tapestry.vni":"5"}}}`, early))
 			if got := h.vtep(t); got != own {
@@ -59,7 +59,7 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 	return c
 }
 
-// vtep is the address that the host's tunnel speaks from.
+// vtep is the address of the host's VTEP.
 func (h *Host) vtep(t *testing.T) string {
 	t.Helper()
 	var status struct{ VTEP string }
@@ -71,10 +71,10 @@ func (h *Host) vtep(t *testing.T) string {
 
 func (c *cluster) address(i int) string { return fmt.Sprintf("192.0.2.%d", i+1) }
 
-// quiet is of all nodes.
+// quiet calls Host.quiet for all nodes.
 func (c *cluster) quiet(t *testing.T, allow ...string) {
 	t.Helper()
-	// Without a registry each task's pull fails, and the image is found here.
+	// There is no registry, so each task's pull fails, and the local image is used.
 	allow = append(allow, "pull", "registry-1.docker.io")
 	for _, h := range c.nodes {
 		h.quiet(t, allow...)
@@ -87,7 +87,7 @@ type task struct {
 	container string
 }
 
-// tasks are a service's, by their addresses on a network. It waits until there are so many, and Docker's names know all of them.
+// tasks are the tasks of a service by their addresses on a network. It waits until there are so many, and Docker's DNS has all of them.
 func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*Host) map[netip.Addr]task {
 	t.Helper()
 	if on == nil {
@@ -136,8 +136,8 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 	return all
 }
 
-// named tells whether a name, as a container looks it up, has the addresses of all tasks and no others. An answer has room for
-// some twenty of them (512 bytes, RFC 1035 section 2.3.4), others at each question, so it asks some times.
+// named tells whether a name, as a container looks it up, has the addresses of all tasks and no others. A reply has room for
+// some twenty of them (512 bytes, RFC 1035 section 2.3.4), different ones each time, so it asks several times.
 func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 	missing := maps.Clone(tasks)
 	for range 20 {
@@ -164,8 +164,8 @@ func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 	return fmt.Errorf("on %s %s has no address of the tasks %v", h.name, name, missing)
 }
 
-// reach waits until so many tasks run, lets one on each node ping all, and gives them. A task that Docker ends meanwhile is
-// replaced by another: then all of it begins anew. One that runs has to be reached.
+// reach waits until so many tasks run, lets one on each node ping all of them, and returns them. If Docker ends a task meanwhile,
+// another replaces it, and all of it is repeated. A task that runs must be reached.
 func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -197,13 +197,13 @@ func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*
 	return tasks
 }
 
-// runs tells whether Docker has not ended the task by now.
+// runs tells whether the task still runs.
 func (k task) runs() bool {
 	said, err := k.host.try("docker", "inspect", "-f", "{{.State.Running}}", k.container)
 	return err == nil && said == "true"
 }
 
-// leader gives the leading manager and one that does not lead, as a node that runs sees it.
+// leader returns the leading manager and one that does not lead, as the node ask sees it.
 func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -225,7 +225,7 @@ func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
 	return leader, other
 }
 
-// vni is a network's in Docker, as every node that has it in tapestry has it.
+// vni is a network's VNI as Docker has it; it checks that the nodes' tapestry has the same.
 func (c *cluster) vni(t *testing.T, network string) string {
 	t.Helper()
 	var vni string
@@ -239,7 +239,7 @@ func (c *cluster) vni(t *testing.T, network string) string {
 	return vni
 }
 
-// networkIDs are those that a node's tapestry has, with their VNIs.
+// networkIDs are the networks of a node's tapestry, by id, with their VNIs.
 func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
 	t.Helper()
 	all := map[string]uint32{}
@@ -252,8 +252,8 @@ func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
 	return all
 }
 
-// gone waits until no node has anything of tapestry's: what a killed dockerd has left goes after two times of grace, that of
-// its endpoints and that of the network.
+// gone waits until nothing of tapestry's is left on any node. What a killed dockerd has left is swept after two grace periods,
+// that of the endpoints and that of the network.
 func (c *cluster) gone(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
@@ -272,7 +272,7 @@ func (c *cluster) gone(t *testing.T) {
 	}
 }
 
-// seesNode waits until the host has a node of the Swarm as a peer, of which Docker says that it has left, or that it has not.
+// seesNode waits until the host has a node of the Swarm as a peer, marked by Docker as left or not.
 func (h *Host) seesNode(t *testing.T, addr string, left bool) {
 	t.Helper()
 	eventually(t, patience, func() error {
@@ -289,7 +289,7 @@ func (h *Host) seesNode(t *testing.T, addr string, left bool) {
 	})
 }
 
-// dockerdSays waits until dockerd itself, and not only the plugin, has logged something since a mark.
+// dockerdSays waits until dockerd itself, not only the plugin, has logged something since a mark.
 func (h *Host) dockerdSays(t *testing.T, from mark, what string) {
 	t.Helper()
 	eventually(t, patience, func() error {

@@ -34,7 +34,7 @@ func TestSwarm(t *testing.T) {
 			}](t, h, "peers"); len(peers) != 2 || !peers[0].Swarm || !strings.HasSuffix(peers[0].Addr, ":8472") {
 				t.Errorf("%s has peers %+v", h.name, peers)
 			}
-			h.books(t)
+			h.checkCounters(t)
 		}
 		for _, k := range all {
 			if mtu := k.host.exec(t, k.container, "cat", "/sys/class/net/eth0/mtu"); mtu != "1450" {
@@ -203,7 +203,7 @@ func TestSwarm(t *testing.T) {
 	c.gone(t)
 }
 
-// TestSwarmLocal: nodes whose scope is local since before they joined, and config-only networks.
+// TestSwarmLocal: nodes that have scope local and join a Swarm then, and config-only networks.
 func TestSwarmLocal(t *testing.T) {
 	c := newCluster(t, "local", 2, "local")
 	for i, h := range c.nodes {
@@ -230,7 +230,7 @@ func TestSwarmLocal(t *testing.T) {
 	c.gone(t)
 }
 
-// TestSwarmChanges: nodes and managers come and go under twenty tasks.
+// TestSwarmChanges: nodes and managers come and go while twenty tasks run.
 func TestSwarmChanges(t *testing.T) {
 	c := newCluster(t, "changes", 3, "global")
 	c.network(t, "net", "10.60.0.0/16")
@@ -245,7 +245,7 @@ func TestSwarmChanges(t *testing.T) {
 			t.Errorf("the network's VNI was %s, is %s", vni, got)
 		}
 	}
-	// 20.10 stops a task's endpoint after its container, 29 finds some gone.
+	// 20.10 removes a task's endpoint after its container, for 29 some are gone already.
 	const dying = "(?i)sweep|swept|forgot|orphan|failed to (delete|remove)|error (deleting|leaving)|sandbox|revoking external"
 
 	t.Run("scale down and up", func(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestSweep: the links of a running container are never swept, whatever tapestry's records say of them.
+// TestSweep: the links of a running container are never swept, whatever is in tapestry's records.
 func TestSweep(t *testing.T) {
 	h := newNode(t, "sweep", "--sweep-after", "10s")
 	networks := map[string]string{"X": "veth"}
@@ -96,7 +96,7 @@ func TestSweep(t *testing.T) {
 	})
 }
 
-// orphan makes the links that a killed daemon of some name may leave of an endpoint.
+// orphan makes the links of an endpoint as a killed daemon of some name may leave them.
 func (h *Host) orphan(t *testing.T, name, id string) {
 	t.Helper()
 	h.in(t, "sh", "-ec", `

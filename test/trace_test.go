@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// traceSays runs tapestry trace and wants an exit code and some words.
+// traceSays runs tapestry trace and checks its exit code, and that its output has some words.
 func (h *Host) traceSays(t *testing.T, code int, args string, words ...string) {
 	t.Helper()
 	got, text := h.exit(t, append([]string{"trace"}, strings.Fields(args)...)...)
@@ -23,7 +23,7 @@ func (h *Host) traceSays(t *testing.T, code int, args string, words ...string) {
 	t.Logf("tapestry trace %s\n%s", args, text)
 }
 
-// TestTrace: what trace tells of containers' frames is what then happens to them.
+// TestTrace: what trace says of containers' frames is what then happens to them.
 //
 //	c1, c3 ── a ──underlay── b ── c2
 func TestTrace(t *testing.T) {
@@ -57,7 +57,7 @@ func TestTrace(t *testing.T) {
 		t.Errorf("tracing has changed the table from %d to %d addresses", before, after)
 	}
 
-	// A real frame is explained as the switch has decided.
+	// A captured frame is explained as the switch decided about it.
 	live := make(chan string)
 	go func() {
 		out, err := a.command("tapestry", "trace", "--live", "c1", "-n", "2", "--for", "20s", "--", "icmp", "and", "host", "10.80.2.10").CombinedOutput()
@@ -78,7 +78,7 @@ func TestTrace(t *testing.T) {
 	}
 	a.traceSays(t, 0, "peer:192.0.2.2 c1", "from the address that was last seen behind 192.0.2.2", "source       "+far, "verdict      forwarded to c1\n")
 
-	// What is injected arrives whole, is answered, and has the checksums that tcpdump wants.
+	// An injected frame arrives unchanged, is answered, and tcpdump finds its checksums right.
 	for _, tc := range []struct{ args, filter, want string }{
 		{"c1 c3 --udp 41412 --size 1300", "udp port 41412 and src host 10.80.1.10", "[udp sum ok]"},
 		{"c1 fd80::13 --udp 41413", "udp port 41413 and src host fd80::11", "[udp sum ok]"},

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// pair is a network that two nodes share, with a container of the network's on each.
+// pair is two nodes with a network between them, and a container of that network on each.
 type pair struct {
 	a, b             *Host
 	underlayA, peerA string // the peer of a is b's address, and the other way round
 	overhead         int    // of VXLAN over this underlay
 }
 
-// newPair makes two wired nodes, the network "wide" (VNI 80) and one for itself on each, and containers red and blue.
+// newPair makes two connected nodes with the network "wide" (VNI 80) and the containers red and blue on it, and a local network on each.
 //
 //	red, 10.80.1.10 ── wide ── a ──underlay── b ── wide ── 10.80.2.10, blue
 //	                 other1 ── a              b ── other2
@@ -43,7 +43,7 @@ func newPair(t *testing.T, name, addressA, addressB string, overhead int) *pair 
 	return p
 }
 
-// TestTwoHosts over an IPv4 underlay, TestTwoHosts6 over an IPv6 one.
+// TestTwoHosts is over an IPv4 underlay, TestTwoHosts6 over an IPv6 one.
 func TestTwoHosts(t *testing.T)  { twoHosts(t, newPair(t, "two", "192.0.2.1", "192.0.2.2", 50)) }
 func TestTwoHosts6(t *testing.T) { twoHosts(t, newPair(t, "six", "2001:db8::1", "2001:db8::2", 70)) }
 
@@ -107,7 +107,7 @@ func twoHosts(t *testing.T, p *pair) {
 		if lines := strangers.end(t); len(lines) != 0 {
 			t.Errorf("on another network:\n%s", strings.Join(lines, "\n"))
 		}
-		// Of two networks with one subnet but different VNIs neither hears the other.
+		// Two networks with the same subnet but different VNIs are isolated from each other.
 		if _, err := a.try("docker", "exec", "other1", "arping", "-c1", "-w1", "-I", "eth0", b.address(t, "other2", "other2")); err == nil {
 			if a.address(t, "other1", "other1") != b.address(t, "other2", "other2") {
 				t.Error("VNI 81 reached VNI 82")
@@ -129,13 +129,13 @@ func twoHosts(t *testing.T, p *pair) {
 		if got := a.tapestry(t, "peers", "wide", "--json"); !strings.Contains(got, p.peerA) {
 			t.Errorf("peers: %s", got)
 		}
-		a.books(t)
-		b.books(t)
+		a.checkCounters(t)
+		b.checkCounters(t)
 	})
 
 	t.Run("row54 VLAN tags, frames of the longest size", func(t *testing.T) {
 		quiet(t)
-		p.vlans(t) // behind the books: it injects frames that no kernel counts
+		p.vlans(t) // after checkCounters: it injects frames that the kernel does not count
 	})
 
 	t.Run("row50 an address that moves to the other host is reached within a second", func(t *testing.T) {
@@ -169,7 +169,7 @@ func twoHosts(t *testing.T, p *pair) {
 		a.run(t, "twin", "wide", "--ip", "10.80.3.55")
 		b.run(t, "twin", "wide", "--ip", "10.80.3.55")
 		eventually(t, patience, func() error {
-			// The twin on b speaks, so that a sees frames of its own station's address come from outside.
+			// The twin on b sends, so that a receives frames from outside with the address of its own station.
 			b.try("docker", "exec", "twin", "arping", "-c1", "-w1", "-I", "eth0", "10.80.1.10")
 			var status struct {
 				Conflicts []struct {
@@ -206,8 +206,8 @@ var (
 	tcpRate = regexp.MustCompile(`([\d.]+) Mbits/sec\s+receiver`)
 )
 
-// iperf runs iperf3 from a client's container to a server's ("": the host itself). TCP has to move more than 10 Mbit/s, UDP to
-// lose under 1 %. A busy machine may miss that, so it has ten tries; a way that loses misses them all.
+// iperf runs iperf3 from a client's container to a server's ("": the host itself). TCP must move more than 10 Mbit/s, UDP must lose
+// less than 1 %. A busy machine may fail that, so there are ten tries; where frames are lost all of them fail.
 func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) {
 	t.Helper()
 	what := "iperf3 " + strings.Join(args, " ")
@@ -223,7 +223,7 @@ func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, clie
 	t.Errorf("%s: ten times too little", what)
 }
 
-// measure runs iperf3 once and gives what the client said.
+// measure runs iperf3 once and returns the client's output.
 func measure(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) string {
 	t.Helper()
 	serving := serverHost.background(t, server, "iperf3", "--server", "--one-off")
@@ -246,7 +246,7 @@ func measure(t *testing.T, serverHost *Host, server string, clientHost *Host, cl
 	return said
 }
 
-// enough judges a measurement, and gives its figure.
+// enough tells whether iperf3's output is good enough, and its figure in words.
 func enough(said string) (string, bool) {
 	if m := udpLoss.FindStringSubmatch(said); m != nil {
 		percent, err := strconv.ParseFloat(m[1], 64)

@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// vlanFrame is a TCP segment of IPv4 with a VLAN tag, its checksum left open.
+// vlanFrame is an IPv4 TCP segment with a VLAN tag and a partial checksum.
 func vlanFrame(t *testing.T, src, dst, from, to string, payload int) []byte {
 	t.Helper()
 	b := make([]byte, 12, 58+payload)
@@ -37,7 +37,7 @@ func vlanFrame(t *testing.T, src, dst, from, to string, payload int) []byte {
 	return append(append(b, ip...), tcp...)
 }
 
-// vlans: the longest frame that goes to another host is the path's MTU less VXLAN, with its VLAN tag; so are the segments of a super-frame.
+// vlans: the longest frame to another host has, with its VLAN tag, the path's MTU less VXLAN's headers; so have the segments of a super-frame.
 func (p *pair) vlans(t *testing.T) {
 	var network, red string
 	for _, p := range objects[portState](t, p.a, "ports", "wide") {

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// A ledger holds two countings of the same frames: tapestry's and the kernel's.
+// A ledger has two independent counts of the same frames: tapestry's and the kernel's.
 type ledger struct {
 	networks []network
 	ports    []port
-	left     map[string]bool       // networks that a port has left: its frames are in the network's books only
+	left     map[string]bool       // networks from which a port was removed: its frames are in the network's counters only
 	links    map[string]statistics // by name
 }
 
-// statistics are a link's, seen from the kernel: a TAP's tx is what its reader read, its rx what was written to it.
+// statistics are the kernel's counters of a link: a TAP's tx is what was read from it, its rx what was written to it.
 type statistics struct{ rxPackets, rxBytes, txPackets, txBytes uint64 }
 
 const countLinks = `cd /sys/class/net; for d in tpt* tpv*; do
@@ -43,10 +43,10 @@ func (h *Host) ledger(t *testing.T) ledger {
 	return l
 }
 
-// books wants tapestry's counters to agree with each other and with the kernel's, as soon as no frame is on its way.
-// The networks attach by veth, and tapestry runs since before their containers: its counters start with it, the kernel's
-// with the links.
-func (h *Host) books(t *testing.T) {
+// checkCounters checks that tapestry's counters agree with each other and with the kernel's, as soon as no frame is in flight.
+// The networks must attach by veth, and tapestry must run since before their containers were started: its counters start with
+// it, the kernel's with the links.
+func (h *Host) checkCounters(t *testing.T) {
 	t.Helper()
 	eventually(t, patience, func() error { return h.ledger(t).check() })
 }
@@ -86,10 +86,10 @@ func (l ledger) checkContainer(p port, wrong func(string, ...any)) {
 		wrong("no links tpt%s and tpv%s: %+v", id, id, p)
 		return
 	}
-	frames, bytes := p.said()
+	frames, bytes := p.announced()
 	frames, bytes = frames+tap.txPackets, bytes+tap.txBytes
 	if p.RxFrames != frames || p.RxBytes != bytes {
-		wrong("%d frames, %d bytes came from it, but the kernel counts, with what Join says for it, %d and %d: %+v",
+		wrong("%d frames, %d bytes came from it, but the kernel counts, with what Join sends for it, %d and %d: %+v",
 			p.RxFrames, p.RxBytes, frames, bytes, p)
 	}
 	if veth.rxPackets != tap.txPackets+p.Missed {
@@ -103,9 +103,9 @@ func (l ledger) checkContainer(p port, wrong func(string, ...any)) {
 	}
 }
 
-// said are the frames, and their bytes, that Join said on behalf of the container: an ARP announcement for each IPv4 address, a
+// announced are the frames, and their bytes, that Join sent on behalf of the container: an ARP announcement for each IPv4 address, a
 // neighbour advertisement for each IPv6 one.
-func (p port) said() (frames, bytes uint64) {
+func (p port) announced() (frames, bytes uint64) {
 	for _, address := range p.Addresses {
 		frames++
 		if strings.Contains(address, ":") {
@@ -133,7 +133,7 @@ func total(drops map[string]uint64) (sum uint64) {
 	return sum
 }
 
-// TestLedger: one frame that is missing anywhere is found.
+// TestLedger: a single frame that is missing anywhere is found.
 func TestLedger(t *testing.T) {
 	right := func() ledger {
 		return ledger{
@@ -153,19 +153,19 @@ func TestLedger(t *testing.T) {
 	if err := right().check(); err != nil {
 		t.Fatal(err)
 	}
-	for name, spoil := range map[string]func(l *ledger){
-		"a frame less in the network's books": func(l *ledger) { l.networks[0].Rx--; l.networks[0].Forwarded-- },
-		"a frame without a verdict":           func(l *ledger) { l.networks[0].Forwarded-- },
-		"a frame less from the container":     func(l *ledger) { l.ports[0].RxFrames--; l.networks[0].Rx--; l.networks[0].Forwarded-- },
-		"a byte less from the container":      func(l *ledger) { l.ports[0].RxBytes-- },
-		"a frame neither sent nor refused":    func(l *ledger) { l.ports[0].Offered++ },
-		"a frame sent that never arrived":     func(l *ledger) { l.ports[0].TxFrames++; l.ports[0].Offered++; l.ports[0].TxBytes += 98 },
-		"a frame lost before the TAP":         func(l *ledger) { l.links["tpv1"] = statistics{rxPackets: 9} },
-		"a frame that no datagram brought":    func(l *ledger) { l.ports[1].RxFrames += 2; l.networks[0].Rx += 2; l.networks[0].Flooded += 2 },
-		"no link":                             func(l *ledger) { maps.DeleteFunc(l.links, func(string, statistics) bool { return true }) },
+	for name, change := range map[string]func(l *ledger){
+		"a frame less in the network's counters": func(l *ledger) { l.networks[0].Rx--; l.networks[0].Forwarded-- },
+		"a frame without a verdict":              func(l *ledger) { l.networks[0].Forwarded-- },
+		"a frame less from the container":        func(l *ledger) { l.ports[0].RxFrames--; l.networks[0].Rx--; l.networks[0].Forwarded-- },
+		"a byte less from the container":         func(l *ledger) { l.ports[0].RxBytes-- },
+		"a frame neither sent nor refused":       func(l *ledger) { l.ports[0].Offered++ },
+		"a frame sent that never arrived":        func(l *ledger) { l.ports[0].TxFrames++; l.ports[0].Offered++; l.ports[0].TxBytes += 98 },
+		"a frame lost before the TAP":            func(l *ledger) { l.links["tpv1"] = statistics{rxPackets: 9} },
+		"a frame that no datagram brought":       func(l *ledger) { l.ports[1].RxFrames += 2; l.networks[0].Rx += 2; l.networks[0].Flooded += 2 },
+		"no link":                                func(l *ledger) { maps.DeleteFunc(l.links, func(string, statistics) bool { return true }) },
 	} {
 		l := right()
-		spoil(&l)
+		change(&l)
 		if l.check() == nil {
 			t.Error("not found: " + name)
 		}

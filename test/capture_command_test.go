@@ -21,20 +21,20 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
-// A take is a `tapestry capture` that writes into a file, as its user has started it.
-type take struct {
+// A captureCommand is a running `tapestry capture -w FILE`.
+type captureCommand struct {
 	*background
 	path string
-	pid  string // as the host counts
+	pid  string // in the host's PID namespace
 }
 
-// take starts one, and waits until it captures. The file's name is relative to the test's directory.
-func (h *Host) take(t *testing.T, file string, args ...string) *take {
+// startCapture starts a captureCommand, and waits until it captures. The file's name is relative to the test's directory.
+func (h *Host) startCapture(t *testing.T, file string, args ...string) *captureCommand {
 	t.Helper()
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(t.TempDir(), file)
 	}
-	k := &take{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
+	k := &captureCommand{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
 	for end := time.Now().Add(time.Minute); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -47,7 +47,7 @@ func (h *Host) take(t *testing.T, file string, args ...string) *take {
 	return k
 }
 
-// signal sends the command a signal: nsenter waits for it, and it is nsenter's only child.
+// signal sends the command a signal. It is the only child of nsenter, which waits for it.
 func (b *background) signal(s syscall.Signal) {
 	for _, pid := range b.children() {
 		syscall.Kill(pid, s)
@@ -64,7 +64,7 @@ func (b *background) children() (pids []int) {
 	return pids
 }
 
-// exit waits for the command's end and gives its exit code and all that it said.
+// exit waits for the command's end and returns its exit code and output.
 func (b *background) exit(t *testing.T) (int, string) {
 	t.Helper()
 	said, err := b.wait(t)
@@ -77,20 +77,20 @@ func (b *background) exit(t *testing.T) (int, string) {
 
 var tookFrames = regexp.MustCompile(`captured ([\d,]+) frames? \((?:[\d,]+ filtered, )?([\d,]+) lost\)`)
 
-// end interrupts the command, as Ctrl-C does, and gives how many frames it says that it has written. None is lost.
-func (k *take) end(t *testing.T) int {
+// end interrupts the command, as Ctrl-C does, and returns the number of frames that it reports. None may be lost.
+func (k *captureCommand) end(t *testing.T) int {
 	t.Helper()
 	k.signal(syscall.SIGINT)
 	code, said := k.exit(t)
-	frames, lost := k.books(t)
+	frames, lost := k.counts(t)
 	if code != 0 || lost != 0 {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 	return frames
 }
 
-// books are what it said at its end.
-func (k *take) books(t *testing.T) (frames, lost int) {
+// counts are the numbers in the command's last line.
+func (k *captureCommand) counts(t *testing.T) (frames, lost int) {
 	t.Helper()
 	m := tookFrames.FindStringSubmatch(k.said.String())
 	if m == nil {
@@ -101,7 +101,7 @@ func (k *take) books(t *testing.T) (frames, lost int) {
 	return frames, lost
 }
 
-// rows are what tshark reads of the packets that match a display filter: a row each, the fields with a | between.
+// rows is tshark's output for the packets that match a display filter: a row for each, with the fields separated by |.
 func rows(t *testing.T, path, display string, fields ...string) []string {
 	t.Helper()
 	args := []string{"tshark", "-r", path, "-N", "n", "-o", "frame.generate_md5_hash:TRUE", "-Y", display, "-T", "fields", "-E", "separator=|"}
@@ -115,7 +115,7 @@ func rows(t *testing.T, path, display string, fields ...string) []string {
 	return strings.Split(out, "\n")
 }
 
-// packets counts the packets of a file as capinfos does.
+// packets is the number of packets in a file, as capinfos counts them.
 func packets(t *testing.T, path string) int {
 	t.Helper()
 	n, err := strconv.Atoi(tool(t, "sh", "-c", `capinfos -rTc "$1" | cut -f2`, "sh", path))
@@ -125,7 +125,7 @@ func packets(t *testing.T, path string) int {
 	return n
 }
 
-// inOrder wants a file's packets in the order of time.
+// inOrder checks that a file's packets are in the order of time.
 func inOrder(t *testing.T, path string) {
 	t.Helper()
 	if out := tool(t, "reordercap", "-n", path, os.DevNull); !strings.Contains(out, " 0 out of order") {
@@ -133,7 +133,7 @@ func inOrder(t *testing.T, path string) {
 	}
 }
 
-// A contents is what our own reader finds in a file.
+// A contents is what our own reader reads of a file.
 type contents struct {
 	packets    []pcapng.Packet
 	interfaces []pcapng.Interface
@@ -181,7 +181,7 @@ func sums(all []pcapng.Packet, skip int) (list []string) {
 	return list
 }
 
-// spoof has a container ask for an address with the MAC of another one.
+// spoof makes a container send an ARP request for an address, with the MAC address of another container.
 func (h *Host) spoof(t *testing.T, container, mac, address string) {
 	t.Helper()
 	own := h.exec(t, container, "cat", "/sys/class/net/eth0/address")
@@ -189,8 +189,8 @@ func (h *Host) spoof(t *testing.T, container, mac, address string) {
 		`ip link set eth0 address "$2"; busybox arping -c1 -w1 -I eth0 "$3" >/dev/null; ip link set eth0 address "$1"`, "sh", own, mac, address)
 }
 
-// got is what the daemon answers to a GET.
-func got[T any](t *testing.T, h *Host, path string) (v T) {
+// getJSON is the daemon's reply to a GET.
+func getJSON[T any](t *testing.T, h *Host, path string) (v T) {
 	t.Helper()
 	answer := h.ask(t, "GET", path, "")
 	defer answer.Body.Close()
