@@ -5,7 +5,7 @@
 // and a measure is taken of the beds in turn, A B C A B C …: on a busy machine only the ratio within a round means
 // something. The bench shows medians of those ratios, and the interval that holds the true one.
 //
-// It promises figures that can be had again: plan.go says what is measured and which bounds hold, stats.go how sure
+// It promises figures that can be had again: plan.go says what is measured, package results which bounds hold and how sure
 // it is. It does not say what another machine would do, and two hosts on one machine lack a network card.
 package bench
 
@@ -22,6 +22,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/bed"
+	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
@@ -40,7 +42,7 @@ type Options struct {
 
 // Run measures what the options say. What stands in the way of all of it is a Skipped error; what stands in the way of
 // one way is in the report.
-func Run(ctx context.Context, o Options) (*Report, error) {
+func Run(ctx context.Context, o Options) (*results.Report, error) {
 	// What the bench starts ends with the thread that started it: PR_SET_PDEATHSIG(2const).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -51,28 +53,28 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	if len(p.rungs) == 0 && p.parts == 0 && p.curves == 0 {
 		return nil, NothingMatches(o.Only)
 	}
-	if err := ready(); err != nil {
-		return nil, err
+	if err := bed.Ready(); err != nil {
+		return nil, Unable(err.Error())
 	}
-	r := &Report{Plan: p.name, Only: o.Only, Began: time.Now(), Cases: []Case{}, Parts: []Part{}, Curves: []Curve{}, Skipped: []Skip{},
-		wanted: p.wanted(), plan: p}
+	r := &results.Report{Plan: p.name, Only: o.Only, Began: time.Now(), Cases: []results.Case{}, Parts: []results.Part{}, Curves: []results.Curve{}, Skipped: []results.Skip{},
+		Wanted: p.wanted(), Rounds: p.rounds, MinRounds: p.minRounds}
 	var err error
-	if r.Machine, err = describe(ctx, o.Binary, o.Wireguard); err == nil {
-		if r.Machine.busy() {
+	if r.Machine, err = bed.Describe(ctx, o.Binary, o.Wireguard); err == nil {
+		if r.Machine.Busy() {
 			fmt.Fprintf(o.Progress, "the machine is busy (load %s, %d cores): figures and ratios suffer from it\n", r.Machine.Load, r.Machine.Cores)
 		}
-		if r.Machine.dear() {
+		if r.Machine.SlowSyscalls() {
 			fmt.Fprintf(o.Progress, "a system call takes %.0f ns here: what works in user space has worse ratios than elsewhere\n", r.Machine.SyscallNS)
 		}
-		p.dear = r.Machine.dear()
+		p.slowSyscalls = r.Machine.SlowSyscalls()
 		before, stolenBefore, _ := traffic.Stolen()
-		err = r.fill(ctx, p, o.Binary, o.Progress)
+		err = fill(ctx, r, p, o.Binary, o.Progress)
 		if after, stolenAfter, e := traffic.Stolen(); e == nil && after > before {
 			r.Machine.Steal = (stolenAfter - stolenBefore) / (after - before)
 		}
 	}
 	if err == nil && o.Check {
-		err = r.again(ctx, p, o.Progress)
+		err = measureAgain(ctx, r, p, o.Progress)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -85,7 +87,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 // fill carries the plan out.
-func (r *Report) fill(ctx context.Context, p plan, binary string, w io.Writer) error {
+func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Writer) error {
 	runs, cost := p.all()
 	say := newProgress(w, runs, cost)
 	defer say.end()
@@ -96,50 +98,50 @@ func (r *Report) fill(ctx context.Context, p plan, binary string, w io.Writer) e
 		if err != nil {
 			return err
 		}
-		n, seconds := p.reckon(rung)
+		n, seconds := p.estimate(rung)
 		runs, cost = runs+n, cost+seconds
-		say.reach(runs, cost)
+		say.advanceTo(runs, cost)
 	}
 	if p.parts > 0 {
-		say.now("the parts, each alone")
-		all, skips, err := parts(ctx, p.name == "quick", say)
+		say.status("the parts, each alone")
+		all, skips, err := bed.Parts(ctx, p.name == "quick", say)
 		r.Parts, r.Skipped = append(r.Parts, all...), append(r.Skipped, skips...)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
-			r.Skipped = append(r.Skipped, Skip{"the parts", err.Error()})
+			r.Skipped = append(r.Skipped, results.Skip{What: "the parts", Why: err.Error()})
 		}
-		say.reach(runs, cost+p.parts)
+		say.advanceTo(runs, cost+p.parts)
 	}
 	if p.curves > 0 {
-		say.now("the scale curves")
-		all, skips, err := curves(ctx, binary, p.name == "quick", say)
+		say.status("the scale curves")
+		all, skips, err := bed.Curves(ctx, binary, p.name == "quick", say)
 		r.Curves, r.Skipped = append(r.Curves, all...), append(r.Skipped, skips...)
 		if err != nil {
 			return err // the context's
 		}
 	}
-	r.Cases = append(r.Cases, r.lonely()...)
+	r.Cases = append(r.Cases, absoluteCases(r)...)
 	return nil
 }
 
-// secondTime is how long the check may measure again, in seconds: all of it shall end within 4 minutes.
-const secondTime = 45
+// retrySeconds is how long the check may measure again, in seconds: all of it shall end within 4 minutes.
+const retrySeconds = 45
 
-// again measures anew, on fresh beds, what fails the check, if it is little enough for that: a bed may have had bad luck
+// measureAgain measures anew, on fresh beds, what fails the check, if it is little enough for that: a bed may have had bad luck
 // with the machine, which stays with it in all of its rounds. The second answer holds.
-func (r *Report) again(ctx context.Context, p plan, w io.Writer) error {
-	failing := r.failing()
+func measureAgain(ctx context.Context, r *results.Report, p plan, w io.Writer) error {
+	failing := failing(r)
 	if len(failing) == 0 {
 		return nil
 	}
-	second, fits := p.again(failing, secondTime)
+	second, fits := p.again(failing, retrySeconds)
 	if !fits {
-		r.Skipped = append(r.Skipped, Skip{"a second measurement of what fails", "it would take too long"})
+		r.Skipped = append(r.Skipped, results.Skip{What: "a second measurement of what fails", Why: "it would take too long"})
 		return nil
 	}
-	limited, cancel := context.WithTimeout(ctx, 4*secondTime/3*time.Second)
+	limited, cancel := context.WithTimeout(ctx, 4*retrySeconds/3*time.Second)
 	defer cancel()
 	runs, cost := second.all()
 	say := newProgress(w, runs, cost)
@@ -152,27 +154,27 @@ func (r *Report) again(ctx context.Context, p plan, w io.Writer) error {
 			return ctx.Err()
 		}
 		if err != nil { // the time was up: the first answer stays
-			r.Skipped = append(r.Skipped, Skip{rung.name + ": a second measurement", err.Error()})
+			r.Skipped = append(r.Skipped, results.Skip{What: rung.name + ": a second measurement", Why: err.Error()})
 			continue
 		}
-		r.replace(cases, failing, second.rounds)
+		replaceCases(r, cases, failing, second.rounds)
 	}
 	return nil
 }
 
 // failing are the bounds for which Verdict is an error that luck may explain. That tapestry breaks down is none such.
-func (r *Report) failing() (all []bound) {
-	for _, b := range r.wanted {
+func failing(r *results.Report) (all []results.Bound) {
+	for _, b := range r.Wanted {
 		one := *r
-		one.wanted = []bound{b}
+		one.Wanted = []results.Bound{b}
 		one.Cases = nil
 		for _, c := range r.Cases {
-			if c.Rung == b.rung && c.Measure == b.measure {
+			if c.Rung == b.Rung && c.Measure == b.Measure {
 				one.Cases = append(one.Cases, c)
 			}
 		}
-		broken := slices.ContainsFunc(one.Cases, func(c Case) bool {
-			return slices.ContainsFunc(c.Ratios, func(x Ratio) bool { return x.Failed >= givenUp })
+		broken := slices.ContainsFunc(one.Cases, func(c results.Case) bool {
+			return slices.ContainsFunc(c.Ratios, func(x results.Ratio) bool { return x.Failed >= results.MaxFailures })
 		})
 		if !broken && one.Verdict() != nil {
 			all = append(all, b)
@@ -181,44 +183,43 @@ func (r *Report) failing() (all []bound) {
 	return all
 }
 
-// replace puts second answers in the place of those that failed, and notes what the first ones were.
-func (r *Report) replace(cases []Case, failing []bound, rounds int) {
+// replaceCases puts second answers in the place of those that failed, and notes what the first ones were.
+func replaceCases(r *results.Report, cases []results.Case, failing []results.Bound, rounds int) {
 	for _, c := range cases {
-		if !slices.ContainsFunc(failing, func(b bound) bool { return b.rung == c.Rung && b.measure == c.Measure }) {
+		if !slices.ContainsFunc(failing, func(b results.Bound) bool { return b.Rung == c.Rung && b.Measure == c.Measure }) {
 			continue // came along
 		}
-		i := slices.IndexFunc(r.Cases, func(old Case) bool { return old.Rung == c.Rung && old.Measure == c.Measure })
+		i := slices.IndexFunc(r.Cases, func(old results.Case) bool { return old.Rung == c.Rung && old.Measure == c.Measure })
 		if i < 0 {
 			r.Cases = append(r.Cases, c)
 			continue
 		}
 		for _, x := range r.Cases[i].Ratios {
-			r.Skipped = append(r.Skipped, Skip{fmt.Sprintf("%s: %s, the first measurement", c.Rung, c.Measure),
-				fmt.Sprintf("%s of %s (%s) in %d rounds; measured again in %d", show(x.Median), x.Against, x.span(), x.pairs(), rounds)})
+			r.Skipped = append(r.Skipped, results.Skip{What: fmt.Sprintf("%s: %s, the first measurement", c.Rung, c.Measure), Why: fmt.Sprintf("%s of %s (%s) in %d rounds; measured again in %d", results.Format(x.Median), x.Against, x.Span(), x.Pairs(), rounds)})
 		}
 		r.Cases[i] = c
 	}
-	r.plan.least = min(r.plan.least, FewestPairs)
+	r.MinRounds = min(r.MinRounds, FewestPairs)
 }
 
-// lonely makes cases of what has a bound and nothing to compare with.
-func (r *Report) lonely() (cases []Case) {
+// absoluteCases makes cases of what has a bound and nothing to compare with.
+func absoluteCases(r *results.Report) (cases []results.Case) {
 	add := func(measure, unit string, value float64) {
-		b, verdict := boundOf(alone, measure, ""), fine
-		if value > b.bound {
-			verdict = above
+		b, verdict := results.BoundOf(results.Alone, measure, ""), results.Kept
+		if value > b.Limit {
+			verdict = results.Above
 		}
-		cases = append(cases, Case{Rung: alone, Measure: measure, Unit: unit, Lower: true, Ratios: []Ratio{},
-			Results: []Result{{Way: ourWay, Values: []float64{value}, Median: value}},
-			Bound:   b.bound, Aim: b.aim, Verdict: verdict})
+		cases = append(cases, results.Case{Rung: results.Alone, Measure: measure, Unit: unit, Lower: true, Ratios: []results.Ratio{},
+			Results: []results.Sample{{Setup: results.Tapestry, Values: []float64{value}, Median: value}},
+			Bound:   b.Limit, Aim: b.Aim, Verdict: verdict})
 	}
 	for _, p := range r.Parts {
 		if p.Name == "switch alone, one flow" {
-			add(decision, "ns/frame", p.Nanos)
+			add(results.Decision, "ns/frame", p.Nanos)
 		}
 	}
-	if mb, ok := idleRSS(r.Curves); ok {
-		add(rssIdle, "MB", mb)
+	if mb, ok := bed.IdleRSS(r.Curves); ok {
+		add(results.RSSIdle, "MB", mb)
 	}
 	return cases
 }
@@ -243,27 +244,14 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// Skipped says what the bench cannot do without.
-type Skipped string
+// Unable says what the bench cannot do without.
+type Unable string
 
-func (s Skipped) Error() string { return string(s) }
+func (s Unable) Error() string { return string(s) }
 
 // NothingMatches are Options.Only that no rung and no measure has in its name.
 type NothingMatches []string
 
 func (n NothingMatches) Error() string {
 	return fmt.Sprintf("no rung and no measure of this plan has \"%s\" in its name", strings.Join(n, `" or "`))
-}
-
-func ready() error {
-	if os.Geteuid() != 0 {
-		return Skipped("needs root, for network namespaces")
-	}
-	os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
-	for _, tool := range []string{"ip", "nsenter"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			return Skipped("needs " + tool + " (Debian: apt-get install iproute2 util-linux)")
-		}
-	}
-	return nil
 }

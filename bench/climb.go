@@ -3,60 +3,49 @@ package bench
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/bed"
+	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
 // A rung is one kind of network and what is measured on it.
 type rung struct {
-	name     string
-	ways     []way   // tapestry's first
-	across   bool    // two hosts
-	bed      float64 // seconds that it takes to build one, about
-	measures []measure
+	name       string
+	setups     []bed.Setup // tapestry's first
+	twoHosts   bool        // two hosts
+	bedSeconds float64     // seconds that it takes to build one, about
+	measures   []measure
 }
 
-// A lane is a way on its bed, in a rung.
-type lane struct {
-	way  way
-	bed  *bed
-	slow bool
-	took map[string]*series // by figure
-	lost map[string]int     // rounds of a measure, by its name, that failed
+// A contender is a way on its bed, in a rung.
+type contender struct {
+	setup    bed.Setup
+	bed      *bed.Bed
+	slow     bool
+	series   map[string]*results.Series // by figure
+	failures map[string]int             // rounds of a measure, by its name, that failed
 }
-
-// A series is what a lane reached.
-type series struct {
-	rounds []int
-	values []float64         // one for each of these
-	cdfs   [][]traffic.Point // likewise, or none
-	notes  []string          // likewise
-	failed []int             // rounds that gave no value, in the second try either
-}
-
-// givenUp is how many rounds of a measure may fail before it is not tried on that bed any more.
-const givenUp = 2
 
 // climb builds the rung's beds, measures them in turn, and makes a case of each figure. What fails is a skip; an error
 // is the context's.
-func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, skips []Skip, err error) {
-	lanes, skips, err := r.settle(ctx, say)
+func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []results.Case, skips []results.Skip, err error) {
+	lanes, skips, err := r.buildBeds(ctx, say)
 	defer func() {
 		for _, l := range lanes {
-			l.bed.close()
+			l.bed.Close()
 		}
 	}()
 	if err != nil || len(lanes) == 0 {
 		return nil, skips, err
 	}
-	_, reckoned := p.reckon(r)
+	_, reckoned := p.estimate(r)
 	late := time.Now().Add(time.Duration(1.2 * reckoned * float64(time.Second))) // the others shall have theirs
 	for n := range p.rounds {
-		if n >= p.least && time.Now().After(late) {
-			skips = append(skips, Skip{fmt.Sprintf("%s: rounds %d to %d", r.name, n+1, p.rounds), "the time for it was up"})
+		if n >= p.minRounds && time.Now().After(late) {
+			skips = append(skips, results.Skip{What: fmt.Sprintf("%s: rounds %d to %d", r.name, n+1, p.rounds), Why: "the time for it was up"})
 			break
 		}
 		for _, m := range r.measures {
@@ -76,27 +65,27 @@ func (r rung) climb(ctx context.Context, p plan, say *progress) (cases []Case, s
 	return cases, skips, nil
 }
 
-// settle builds a bed for each way that stands here. Without tapestry there is no rung.
-func (r rung) settle(ctx context.Context, say *progress) (lanes []*lane, skips []Skip, err error) {
+// buildBeds builds a bed for each way that stands here. Without tapestry there is no rung.
+func (r rung) buildBeds(ctx context.Context, say *progress) (lanes []*contender, skips []results.Skip, err error) {
 	leave := func(what, why string) {
-		say.line("%s is left out: %s", what, firstLine(why))
-		skips = append(skips, Skip{what, why})
+		say.line("%s is left out: %s", what, results.FirstLine(why))
+		skips = append(skips, results.Skip{What: what, Why: why})
 	}
-	for i, w := range r.ways {
-		why := w.missing()
+	for i, w := range r.setups {
+		why := w.Missing()
 		if why == "" {
-			b, first, err := r.lay(ctx, w, say)
+			b, first, err := r.buildTwice(ctx, w, say)
 			if skips = append(skips, first...); ctx.Err() != nil {
 				return lanes, skips, ctx.Err()
 			}
 			if err == nil {
-				lanes = append(lanes, &lane{way: w, bed: b, slow: slow(w), took: map[string]*series{}, lost: map[string]int{}})
-				say.pass(0, r.bed)
+				lanes = append(lanes, &contender{setup: w, bed: b, slow: slow(w), series: map[string]*results.Series{}, failures: map[string]int{}})
+				say.advance(0, r.bedSeconds)
 				continue
 			}
 			why = "make the network: " + err.Error()
 		}
-		leave(strings.TrimSuffix(r.name+": "+w.name(), ": "+ourWay), why)
+		leave(strings.TrimSuffix(r.name+": "+w.Name(), ": "+results.Tapestry), why)
 		if i == 0 {
 			return nil, skips, nil
 		}
@@ -104,55 +93,55 @@ func (r rung) settle(ctx context.Context, say *progress) (lanes []*lane, skips [
 	return lanes, skips, nil
 }
 
-// lay makes a bed ready, in a second try if the first fails, which is a skip.
-func (r rung) lay(ctx context.Context, w way, say *progress) (b *bed, skips []Skip, err error) {
-	say.now("%s: making it with %s", r.name, w.name())
-	if b, err = r.warm(ctx, w); err == nil || ctx.Err() != nil {
+// buildTwice makes a bed ready, in a second try if the first fails, which is a skip.
+func (r rung) buildTwice(ctx context.Context, w bed.Setup, say *progress) (b *bed.Bed, skips []results.Skip, err error) {
+	say.status("%s: making it with %s", r.name, w.Name())
+	if b, err = r.buildWarm(ctx, w); err == nil || ctx.Err() != nil {
 		return b, nil, err
 	}
-	what := fmt.Sprintf("%s: %s, first try to make the network", r.name, w.name())
-	say.line("%s failed: %s", what, firstLine(err.Error()))
-	skips = []Skip{{what, err.Error()}}
-	b, err = r.warm(ctx, w)
+	what := fmt.Sprintf("%s: %s, first try to make the network", r.name, w.Name())
+	say.line("%s failed: %s", what, results.FirstLine(err.Error()))
+	skips = []results.Skip{{What: what, Why: err.Error()}}
+	b, err = r.buildWarm(ctx, w)
 	return b, skips, err
 }
 
-// warm builds a bed and warms it up: neighbours get known, windows and queues grow.
-func (r rung) warm(ctx context.Context, w way) (*bed, error) {
-	b, err := build(ctx, w, r.across)
+// buildWarm builds a bed and warms it up: neighbours get known, windows and queues grow.
+func (r rung) buildWarm(ctx context.Context, w bed.Setup) (*bed.Bed, error) {
+	b, err := bed.Build(ctx, w, r.twoHosts)
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.stream(ctx, 1, traffic.Forward, false, 500*time.Millisecond)
+	_, err = b.Stream(ctx, 1, traffic.Forward, false, 500*time.Millisecond)
 	for _, m := range r.measures {
 		if m.warm && err == nil {
 			_, err = m.take(ctx, b, 0)
 		}
 	}
 	if err != nil {
-		b.close()
+		b.Close()
 		return nil, fmt.Errorf("warm up: %w", err)
 	}
 	return b, nil
 }
 
 // round takes a measure of each lane once. What fails is a skip.
-func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*lane, say *progress) (skips []Skip, err error) {
+func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*contender, say *progress) (skips []results.Skip, err error) {
 	name := m.figures[0].name
 	var shown []string
 	for _, l := range lanes {
 		if !p.takes(m, l.slow, n) {
 			continue
 		}
-		say.pass(1, p.cost(m))
-		if l.lost[name] == givenUp {
+		say.advance(1, p.cost(m))
+		if l.failures[name] == results.MaxFailures {
 			continue
 		}
-		say.now("%s: %s, %s, round %d of %d", r.name, name, l.way.name(), n+1, p.rounds)
-		what := fmt.Sprintf("%s: %s, %s, round %d", r.name, name, l.way.name(), n+1)
+		say.status("%s: %s, %s, round %d of %d", r.name, name, l.setup.Name(), n+1, p.rounds)
+		what := fmt.Sprintf("%s: %s, %s, round %d", r.name, name, l.setup.Name(), n+1)
 		leave := func(what string, err error) {
-			say.line("%s failed: %s", what, firstLine(err.Error()))
-			skips = append(skips, Skip{what, err.Error()})
+			say.line("%s failed: %s", what, results.FirstLine(err.Error()))
+			skips = append(skips, results.Skip{What: what, Why: err.Error()})
 		}
 		got, first, err := l.take(ctx, m, p.length(m))
 		if ctx.Err() != nil {
@@ -163,14 +152,14 @@ func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*lane
 		}
 		if err != nil {
 			l.fail(n, m)
-			if l.lost[name] == givenUp {
+			if l.failures[name] == results.MaxFailures {
 				what += " and later"
 			}
 			leave(what, err)
 		}
 		if err == nil && len(got.values) > 0 {
 			l.add(n, m.figures, got)
-			shown = append(shown, fmt.Sprintf("%s %s", l.way.name(), show(got.values[0])))
+			shown = append(shown, fmt.Sprintf("%s %s", l.setup.Name(), results.Format(got.values[0])))
 		}
 	}
 	if len(shown) > 0 {
@@ -181,9 +170,9 @@ func (r rung) round(ctx context.Context, p plan, n int, m measure, lanes []*lane
 
 // take takes a measure, a second time if the first fails: a flow may not come about on a machine that is busy. It
 // tells of the first failure as well, or who breaks under load now and then would not be seen.
-func (l *lane) take(ctx context.Context, m measure, d time.Duration) (got outcome, first, err error) {
+func (l *contender) take(ctx context.Context, m measure, d time.Duration) (got outcome, first, err error) {
 	for try := range 2 {
-		if err := rest(ctx); err != nil {
+		if err := awaitQuiet(ctx); err != nil {
 			return outcome{}, first, err
 		}
 		if got, err = m.take(ctx, l.bed, d); err == nil {
@@ -196,9 +185,9 @@ func (l *lane) take(ctx context.Context, m measure, d time.Duration) (got outcom
 	return got, first, err
 }
 
-// rest waits until the machine does little, for a tenth of a second at most: what the run before it leaves to be done,
+// awaitQuiet waits until the machine does little, for a tenth of a second at most: what the run before it leaves to be done,
 // flows to be closed and garbage to be collected, is not the next one's.
-func rest(ctx context.Context) error {
+func awaitQuiet(ctx context.Context) error {
 	before, err := traffic.CPUSeconds()
 	for range 4 {
 		if err != nil {
@@ -216,92 +205,63 @@ func rest(ctx context.Context) error {
 	return err
 }
 
-func (l *lane) add(round int, figures []figure, got outcome) {
+func (l *contender) add(round int, figures []figure, got outcome) {
 	for i, f := range figures {
-		s := l.of(f)
-		s.rounds, s.values = append(s.rounds, round), append(s.values, got.values[i])
+		s := l.seriesOf(f)
+		s.Rounds, s.Values = append(s.Rounds, round), append(s.Values, got.values[i])
 		if i > 0 {
 			continue
 		}
-		if s.notes = append(s.notes, got.note); got.cdf != nil {
-			s.cdfs = append(s.cdfs, got.cdf)
+		if s.Notes = append(s.Notes, got.note); got.cdf != nil {
+			s.CDFs = append(s.CDFs, got.cdf)
 		}
 	}
 }
 
 // fail notes a round of a measure that came to nothing.
-func (l *lane) fail(round int, m measure) {
-	l.lost[m.figures[0].name]++
+func (l *contender) fail(round int, m measure) {
+	l.failures[m.figures[0].name]++
 	for _, f := range m.figures {
-		l.of(f).failed = append(l.of(f).failed, round)
+		l.seriesOf(f).Failed = append(l.seriesOf(f).Failed, round)
 	}
 }
 
-// of gives the series of a figure.
-func (l *lane) of(f figure) *series {
-	if l.took[f.name] == nil {
-		l.took[f.name] = new(series)
+// seriesOf gives the series of a figure.
+func (l *contender) seriesOf(f figure) *results.Series {
+	if l.series[f.name] == nil {
+		l.series[f.name] = new(results.Series)
 	}
-	return l.took[f.name]
-}
-
-// result of a series: its distribution is that of the round which came nearest to the median, its note what most
-// rounds say.
-func (s *series) result(way string) Result {
-	res := Result{Way: way, Values: s.values, Median: median(s.values)}
-	said := map[string]int{}
-	for _, n := range s.notes {
-		if said[n]++; 2*said[n] > len(s.notes) {
-			res.Note = n
-		}
-	}
-	if len(s.cdfs) == len(s.values) {
-		off := func(i int) float64 { return math.Abs(s.values[i] - res.Median) }
-		near := 0
-		for i := range s.values {
-			if off(i) < off(near) {
-				near = i
-			}
-		}
-		res.CDF = s.cdfs[near]
-	}
-	return res
+	return l.series[f.name]
 }
 
 // summarize makes the case of a figure: the first lane's ratios to the others.
-func (r rung) summarize(f figure, lanes []*lane, p plan) Case {
-	c := Case{Rung: r.name, Measure: f.name, Unit: f.unit, Lower: f.lower, Results: []Result{}, Ratios: []Ratio{}}
+func (r rung) summarize(f figure, lanes []*contender, p plan) results.Case {
+	c := results.Case{Rung: r.name, Measure: f.name, Unit: f.unit, Lower: f.lower, Results: []results.Sample{}, Ratios: []results.Ratio{}}
 	for i, l := range lanes {
-		theirs := l.took[f.name]
-		if theirs == nil || len(theirs.values) == 0 {
+		theirs := l.series[f.name]
+		if theirs == nil || len(theirs.Values) == 0 {
 			continue
 		}
-		c.Results = append(c.Results, theirs.result(l.way.name()))
-		ours := lanes[0].took[f.name]
+		c.Results = append(c.Results, theirs.Sample(l.setup.Name()))
+		ours := lanes[0].series[f.name]
 		if i == 0 || ours == nil {
 			continue
 		}
-		b := boundOf(r.name, f.name, l.way.name())
-		if p.gated {
-			b.bound = b.held(p.dear)
+		b := results.BoundOf(r.name, f.name, l.setup.Name())
+		if p.checks {
+			b.Limit = b.CheckLimit(p.slowSyscalls)
 		}
-		if x := compare(l.way.name(), ours, theirs, b, f.lower); x.pairs() > 0 {
+		if x := results.Compare(l.setup.Name(), ours, theirs, b, f.lower); x.Pairs() > 0 {
 			c.Ratios = append(c.Ratios, x)
 		}
 	}
 	return c
 }
 
-// firstLine of what a tool said.
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
-}
-
 // slow ways are so much slower than the rest that a few rounds of the measures for all say enough.
-func slow(w way) bool {
+func slow(w bed.Setup) bool {
 	switch w.(type) {
-	case openVSwitch, vde, wireguard:
+	case bed.OpenVSwitch, bed.VDE, bed.WireGuard:
 		return true
 	}
 	return false

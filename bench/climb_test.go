@@ -10,29 +10,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/bench/traffic"
+	"github.com/tapestry-net/tapestry/bench/bed"
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 // named is a way that cannot make anything.
 type named string
 
-func (n named) name() string                   { return string(n) }
-func (named) missing() string                  { return "" }
-func (named) open(context.Context, site) error { return errors.New("cannot be opened") }
-func (named) container(context.Context, site, int) (*host, error) {
+func (n named) Name() string                         { return string(n) }
+func (named) Missing() string                        { return "" }
+func (named) Create(context.Context, bed.Host) error { return errors.New("cannot be opened") }
+func (named) AddContainer(context.Context, bed.Host, int) (*bed.Node, error) {
 	return nil, errors.New("no container")
 }
-func laneOf(name string, b *bed) *lane {
-	return &lane{way: named(name), bed: b, took: map[string]*series{}, lost: map[string]int{}}
+func laneOf(name string, b *bed.Bed) *contender {
+	return &contender{setup: named(name), bed: b, series: map[string]*results.Series{}, failures: map[string]int{}}
 }
 
 // Rounds are taken in turn, and a run that fails leaves a hole in its round alone; who fails twice is not asked again.
 func TestRounds(t *testing.T) {
-	good, bad := new(bed), new(bed)
+	good, bad := new(bed.Bed), new(bed.Bed)
 	var turns []string
 	tries := 0
 	m := measure{figures: []figure{{name: "speed", unit: "Gb/s"}, {name: "cost", unit: "s/GB", lower: true}}, length: 1,
-		take: func(_ context.Context, b *bed, d time.Duration) (outcome, error) {
+		take: func(_ context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
 			if d != 2*time.Second {
 				t.Errorf("a run of %v, want 2s", d)
 			}
@@ -46,9 +47,9 @@ func TestRounds(t *testing.T) {
 			}
 			return outcome{values: []float64{4, 4}}, nil
 		}}
-	lanes := []*lane{laneOf(ourWay, good), laneOf("other", bad)}
+	lanes := []*contender{laneOf(results.Tapestry, good), laneOf("other", bad)}
 	r, p := rung{name: "here", measures: []measure{m}}, plan{rounds: 5, seconds: 2}
-	var skips []Skip
+	var skips []results.Skip
 	for n := range p.rounds {
 		failed, err := r.round(t.Context(), p, n, m, lanes, newProgress(io.Discard, 10, 20))
 		if err != nil {
@@ -60,13 +61,13 @@ func TestRounds(t *testing.T) {
 	if got := strings.Join(turns, ""); got != "AB"+"ABB"+"ABB"+"A"+"A" {
 		t.Errorf("turns %s", got)
 	}
-	want := []Skip{{"here: speed, other, round 2, first try", "broken"}, {"here: speed, other, round 2", "broken"},
-		{"here: speed, other, round 3, first try", "broken"}, {"here: speed, other, round 3 and later", "broken"}}
+	want := []results.Skip{{What: "here: speed, other, round 2, first try", Why: "broken"}, {What: "here: speed, other, round 2", Why: "broken"},
+		{What: "here: speed, other, round 3, first try", Why: "broken"}, {What: "here: speed, other, round 3 and later", Why: "broken"}}
 	if !slices.Equal(skips, want) {
 		t.Errorf("skips %q, want %q", skips, want)
 	}
 	c := r.summarize(m.figures[1], lanes, plan{})
-	if len(c.Results) != 2 || len(c.Results[0].Values) != 5 || c.Results[0].Way != ourWay || !c.Lower ||
+	if len(c.Results) != 2 || len(c.Results[0].Values) != 5 || c.Results[0].Setup != results.Tapestry || !c.Lower ||
 		len(c.Ratios) != 1 || !slices.Equal(c.Ratios[0].Values, []float64{0.5}) {
 		t.Errorf("the case of the second figure: %+v", c)
 	}
@@ -74,11 +75,11 @@ func TestRounds(t *testing.T) {
 
 func TestRoundEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	m := measure{figures: []figure{{name: "speed"}}, take: func(context.Context, *bed, time.Duration) (outcome, error) {
+	m := measure{figures: []figure{{name: "speed"}}, take: func(context.Context, *bed.Bed, time.Duration) (outcome, error) {
 		cancel()
 		return outcome{}, errors.New("killed")
 	}}
-	skips, err := rung{}.round(ctx, plan{rounds: 1}, 0, m, []*lane{laneOf(ourWay, new(bed))}, newProgress(io.Discard, 1, 1))
+	skips, err := rung{}.round(ctx, plan{rounds: 1}, 0, m, []*contender{laneOf(results.Tapestry, new(bed.Bed))}, newProgress(io.Discard, 1, 1))
 	if !errors.Is(err, context.Canceled) || len(skips) > 0 {
 		t.Errorf("skips %v, error %v", skips, err)
 	}
@@ -86,10 +87,10 @@ func TestRoundEndsWithItsContext(t *testing.T) {
 
 // A first try that fails is told, and tapestry's rounds that fail for good count as the worst, not as holes.
 func TestOurFailuresCount(t *testing.T) {
-	ours, theirs := new(bed), new(bed)
+	ours, theirs := new(bed.Bed), new(bed.Bed)
 	tries := 0
-	m := measure{figures: []figure{{name: tcpOne, unit: "Gb/s"}, {name: "time", unit: "s", lower: true}},
-		take: func(_ context.Context, b *bed, _ time.Duration) (outcome, error) {
+	m := measure{figures: []figure{{name: results.TCPOneFlow, unit: "Gb/s"}, {name: "time", unit: "s", lower: true}},
+		take: func(_ context.Context, b *bed.Bed, _ time.Duration) (outcome, error) {
 			if b == ours {
 				if tries++; tries == 2 || tries >= 4 { // the second round once, the third and fourth for good
 					return outcome{}, errors.New("broken")
@@ -97,9 +98,9 @@ func TestOurFailuresCount(t *testing.T) {
 			}
 			return outcome{values: []float64{4, 4}}, nil
 		}}
-	lanes := []*lane{laneOf(ourWay, ours), laneOf("kernel bridge", theirs)}
-	r, p := rung{name: oneHost}, plan{rounds: 6}
-	var skips []Skip
+	lanes := []*contender{laneOf(results.Tapestry, ours), laneOf("kernel bridge", theirs)}
+	r, p := rung{name: results.OneHost}, plan{rounds: 6}
+	var skips []results.Skip
 	for n := range p.rounds {
 		failed, err := r.round(t.Context(), p, n, m, lanes, newProgress(io.Discard, 1, 1))
 		if err != nil {
@@ -107,7 +108,7 @@ func TestOurFailuresCount(t *testing.T) {
 		}
 		skips = append(skips, failed...)
 	}
-	if len(skips) != 5 || skips[0] != (Skip{"one host: TCP, 1 flow, tapestry, round 2, first try", "broken"}) {
+	if len(skips) != 5 || skips[0] != (results.Skip{What: "one host: TCP, 1 flow, tapestry, round 2, first try", Why: "broken"}) {
 		t.Errorf("skips %q", skips)
 	}
 	speed, took := r.summarize(m.figures[0], lanes, plan{}).Ratios[0], r.summarize(m.figures[1], lanes, plan{}).Ratios[0]
@@ -122,28 +123,17 @@ func TestOurFailuresCount(t *testing.T) {
 	}
 }
 
-// The distribution that is shown is that of the round nearest to the median.
-func TestSeriesResult(t *testing.T) {
-	s := inTurn(50, 90, 60)
-	for _, v := range s.values {
-		s.cdfs = append(s.cdfs, []traffic.Point{{X: v, Y: 0.5}})
-	}
-	if r := s.result("any"); r.Median != 60 || len(r.CDF) != 1 || r.CDF[0].X != 60 {
-		t.Errorf("got %+v, want the distribution around 60", r)
-	}
-}
-
 // Without a way a rung goes on; without tapestry there is none.
 func TestSettle(t *testing.T) {
 	say := newProgress(io.Discard, 0, 0)
-	if _, _, err := (rung{name: "here", ways: []way{absent{named(ourWay)}}}).settle(t.Context(), say); err != nil {
+	if _, _, err := (rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}}}).buildBeds(t.Context(), say); err != nil {
 		t.Errorf("a machine that lacks what tapestry needs there: %v", err)
 	}
-	if _, skips, err := (rung{name: "here", ways: []way{unable{named(ourWay)}}}).settle(t.Context(), say); err != nil || len(skips) != 2 || skips[1].What != "here" {
+	if _, skips, err := (rung{name: "here", setups: []bed.Setup{unable{named(results.Tapestry)}}}).buildBeds(t.Context(), say); err != nil || len(skips) != 2 || skips[1].What != "here" {
 		t.Errorf("a bed of tapestry's that cannot be made, tried twice: %v, %v", skips, err)
 	}
-	lanes, skips, err := rung{name: "here", ways: []way{absent{named(ourWay)}, named("other")}}.settle(t.Context(), say)
-	if err != nil || len(lanes) != 0 || !slices.Equal(skips, []Skip{{"here", "needs a thing"}}) {
+	lanes, skips, err := rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}, named("other")}}.buildBeds(t.Context(), say)
+	if err != nil || len(lanes) != 0 || !slices.Equal(skips, []results.Skip{{What: "here", Why: "needs a thing"}}) {
 		t.Errorf("lanes %v, skips %v, %v", lanes, skips, err)
 	}
 }
@@ -154,4 +144,4 @@ type unable struct{ named }
 // absent is a way that the machine lacks something for.
 type absent struct{ named }
 
-func (absent) missing() string { return "needs a thing" }
+func (absent) Missing() string { return "needs a thing" }

@@ -4,99 +4,24 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/bed"
+	"github.com/tapestry-net/tapestry/bench/results"
 )
-
-// Names of rungs and figures that have bounds.
-const (
-	oneHost        = "one host"
-	twoHosts       = "two hosts"
-	dockerOneHost  = "docker, one host"
-	dockerTwoHosts = "docker, two hosts"
-	alone          = "alone"
-	recorderOn     = "flight recorder on"
-	recorderAcross = "flight recorder on, two hosts"
-	stuckReader    = "capture whose reader is stuck"
-	toFile         = "capture of 128 B of every frame to a file"
-
-	ourWay = "tapestry" // the way that the others are compared with
-
-	recorderOff = "recorder off" // tapestry too, as in the one below
-	nobodyLooks = "capture off"
-
-	tcpOne     = "TCP, 1 flow"
-	tcpEight   = "TCP, 8 flows"
-	tcpNested  = "TCP, 1 flow, in a VXLAN of the containers"
-	cpuTCP     = "CPU, TCP, 1 flow"
-	udpSmall   = "UDP 64 B"
-	echoP50    = "TCP echo p50"
-	firstPing  = "docker run to first ping"
-	pingNoExit = "docker run to first ping, external=off"
-	rssIdle    = "RSS, 1,000 idle endpoints"
-	decision   = "forwarding decision, one flow"
-)
-
-// A bound is what tapestry's figure has to be of another way's: at least, or at most where lower is better.
-// The aim is what it shall become.
-type bound struct {
-	rung, measure, against string
-	bound, aim             float64
-	gate, dear             float64 // what --check holds instead, and that where system calls are dear; 0: nothing. It is for whoever breaks something: no goal, and not missed on a bad day
-}
-
-// held is what --check holds.
-func (b bound) held(dear bool) float64 {
-	if dear {
-		return b.dear
-	}
-	return b.gate
-}
-
-// bounds are ratios, but where there is nothing to compare with. The gates of the echo leave room for machines whose sleeping
-// processors wake fast: the kernel gains more by it.
-var bounds = []bound{
-	{oneHost, tcpOne, "kernel bridge", 0.85, 1.0, 0.7, 0.5},
-	{oneHost, tcpEight, "kernel bridge", 0.9, 1.1, 0.4, 0.3},
-	{oneHost, tcpNested, "kernel bridge", 0.8, 1.0, 0, 0},
-	{oneHost, echoP50, "kernel bridge", 1.2, 0.9, 2, 2.4},
-	{twoHosts, tcpOne, "kernel VXLAN", 0.85, 1.05, 0.6, 0.4},
-	{twoHosts, tcpOne, "Open vSwitch", 9, 13, 0, 0},
-	{twoHosts, cpuTCP, "kernel VXLAN", 1.25, 1.0, 2, 3},
-	{twoHosts, udpSmall, "kernel VXLAN", 0.8, 1.5, 0.8, 0.6},
-	{twoHosts, echoP50, "kernel VXLAN", 1.4, 1.1, 2.8, 3.8},
-	{dockerTwoHosts, tcpOne, "Docker overlay", 0.85, 1.05, 0, 0},
-	{dockerOneHost, pingNoExit, "Docker bridge", 1.0, 0.9, 0, 0},
-	{dockerOneHost, firstPing, "Docker bridge", 1.2, 1.1, 0, 0},
-	{recorderOn, tcpOne, recorderOff, 0.97, 1.0, 0, 0},
-	{recorderAcross, tcpOne, recorderOff, 0.97, 1.0, 0, 0},
-	{stuckReader, tcpOne, nobodyLooks, 0.95, 1.0, 0, 0},
-	{toFile, tcpOne, nobodyLooks, 0.8, 0.9, 0, 0},
-	{alone, rssIdle, "", 64, 40, 0, 0},
-	{alone, decision, "", 15, 8, 0, 0},
-}
-
-// boundOf is zero where there is none.
-func boundOf(rung, measure, against string) bound {
-	for _, b := range bounds {
-		if b.rung == rung && b.measure == measure && b.against == against {
-			return b
-		}
-	}
-	return bound{}
-}
 
 // A plan is how much of it is measured, and for how long.
 type plan struct {
-	name    string
-	seconds float64 // of a run
-	rounds  int     // of the main measures; 9 and 12 give an interval of 96 % with few rounds: stats.go
-	side    int     // of the other measures
-	slow    int     // of slow ways, where one has a bound; half as many of the rest
-	least   int     // rounds that are done also when the time is up
-	rungs   []rung
-	gated   bool    // its bounds are the gates
-	dear    bool    // system calls are dear on this machine
-	parts   float64 // seconds that the ladder of parts takes; 0: it is left out
-	curves  float64 // the same of the scale curves
+	name         string
+	seconds      float64 // of a run
+	rounds       int     // of the main measures; 9 and 12 give an interval of 96 % with few rounds: results.Interval
+	sideRounds   int     // of the other measures
+	slowRounds   int     // of slow ways, where one has a bound; half as many of the rest
+	minRounds    int     // rounds that are done also when the time is up
+	rungs        []rung
+	checks       bool    // its bounds are the gates
+	slowSyscalls bool    // system calls are dear on this machine
+	parts        float64 // seconds that the ladder of parts takes; 0: it is left out
+	curves       float64 // the same of the scale curves
 }
 
 // FewestPairs is how many rounds an interval of 95 % takes.
@@ -122,25 +47,25 @@ const runExtra = 0.15
 //
 // which leaves some for a slower machine; there a rung takes a fifth more time at most, then it has fewer rounds.
 func newPlan(o Options) plan {
-	p := plan{name: "full", seconds: 0.95, rounds: 9, side: 6, slow: 6, least: 6, parts: 15, curves: 120}
+	p := plan{name: "full", seconds: 0.95, rounds: 9, sideRounds: 6, slowRounds: 6, minRounds: 6, parts: 15, curves: 120}
 	switch {
 	case o.Check:
-		p = plan{name: "check", seconds: 0.8, rounds: 12, least: 10}
+		p = plan{name: "check", seconds: 0.8, rounds: 12, minRounds: 10}
 	case o.Quick:
-		p = plan{name: "quick", seconds: 0.2, rounds: 6, slow: 1, least: 3, parts: 3} // the curves take too long
+		p = plan{name: "quick", seconds: 0.2, rounds: 6, slowRounds: 1, minRounds: 3, parts: 3} // the curves take too long
 	}
-	p.rungs = ladder(o)
+	p.rungs = allRungs(o)
 	if o.Check {
-		p.gate()
+		p.keepChecked()
 	}
-	p.only(o.Only)
+	p.restrict(o.Only)
 	if o.Pairs > 0 {
-		p.rounds, p.side, p.slow = o.Pairs, min(p.side, o.Pairs), min(p.slow, o.Pairs)
+		p.rounds, p.sideRounds, p.slowRounds = o.Pairs, min(p.sideRounds, o.Pairs), min(p.slowRounds, o.Pairs)
 		if !o.Check || o.Pairs >= FewestPairs { // with fewer the check could not fail
-			p.least = o.Pairs
+			p.minRounds = o.Pairs
 		}
 		if len(o.Only) > 0 { // who asks for one thing means it
-			p.side, p.slow = o.Pairs, 2*o.Pairs
+			p.sideRounds, p.slowRounds = o.Pairs, 2*o.Pairs
 		}
 	}
 	if o.Seconds > 0 {
@@ -149,26 +74,26 @@ func newPlan(o Options) plan {
 	return p
 }
 
-// gate leaves what --check holds.
-func (p *plan) gate() {
-	p.gated = true
+// keepChecked leaves what --check holds.
+func (p *plan) keepChecked() {
+	p.checks = true
 	for i, r := range p.rungs {
-		p.rungs[i].ways = slices.DeleteFunc(r.ways, func(w way) bool {
-			return w.name() != ourWay && !slices.ContainsFunc(bounds, func(b bound) bool {
-				return b.gate != 0 && b.rung == r.name && b.against == w.name()
+		p.rungs[i].setups = slices.DeleteFunc(r.setups, func(w bed.Setup) bool {
+			return w.Name() != results.Tapestry && !slices.ContainsFunc(results.Bounds, func(b results.Bound) bool {
+				return b.Check != 0 && b.Rung == r.name && b.Against == w.Name()
 			})
 		})
 		p.rungs[i].measures = slices.DeleteFunc(r.measures, func(m measure) bool {
-			return !slices.ContainsFunc(bounds, func(b bound) bool {
-				return b.gate != 0 && b.rung == r.name && m.gives(b.measure)
+			return !slices.ContainsFunc(results.Bounds, func(b results.Bound) bool {
+				return b.Check != 0 && b.Rung == r.name && m.gives(b.Measure)
 			})
 		})
 	}
-	p.drop()
+	p.dropEmpty()
 }
 
-// only leaves what has one of the words in the name of its rung or of a figure.
-func (p *plan) only(words []string) {
+// restrict leaves what has one of the words in the name of its rung or of a figure.
+func (p *plan) restrict(words []string) {
 	if len(words) == 0 {
 		return
 	}
@@ -183,7 +108,7 @@ func (p *plan) only(words []string) {
 			return !slices.ContainsFunc(m.figures, func(f figure) bool { return match(f.name) })
 		})
 	}
-	p.drop()
+	p.dropEmpty()
 	if !match("parts") {
 		p.parts = 0
 	}
@@ -196,19 +121,19 @@ func (p *plan) only(words []string) {
 
 // again is the part of a plan that measures what these bounds are about, in as many rounds as there is time for, and
 // says whether that is enough of them.
-func (p plan) again(bounds []bound, limit float64) (plan, bool) {
+func (p plan) again(bounds []results.Bound, limit float64) (plan, bool) {
 	all := p.rungs
 	p.rungs = nil
 	for _, r := range all {
 		r.measures = slices.DeleteFunc(slices.Clone(r.measures), func(m measure) bool {
-			return !slices.ContainsFunc(bounds, func(b bound) bool { return b.rung == r.name && m.gives(b.measure) })
+			return !slices.ContainsFunc(bounds, func(b results.Bound) bool { return b.Rung == r.name && m.gives(b.Measure) })
 		})
 		p.rungs = append(p.rungs, r)
 	}
-	p.drop()
+	p.dropEmpty()
 	p.parts, p.curves = 0, 0
 	for ; p.rounds >= FewestPairs; p.rounds-- {
-		p.least = min(p.least, p.rounds)
+		p.minRounds = min(p.minRounds, p.rounds)
 		if _, seconds := p.all(); seconds <= limit {
 			return p, len(p.rungs) > 0
 		}
@@ -216,17 +141,17 @@ func (p plan) again(bounds []bound, limit float64) (plan, bool) {
 	return p, false
 }
 
-// drop takes out rungs without a measure or without anything to compare with.
-func (p *plan) drop() {
-	p.rungs = slices.DeleteFunc(p.rungs, func(r rung) bool { return len(r.measures) == 0 || len(r.ways) < 2 })
+// dropEmpty takes out rungs without a measure or without anything to compare with.
+func (p *plan) dropEmpty() {
+	p.rungs = slices.DeleteFunc(p.rungs, func(r rung) bool { return len(r.measures) == 0 || len(r.setups) < 2 })
 }
 
 // wanted are the bounds that this plan can hold something against.
-func (p plan) wanted() (all []bound) {
-	for _, b := range bounds {
+func (p plan) wanted() (all []results.Bound) {
+	for _, b := range results.Bounds {
 		if slices.ContainsFunc(p.rungs, func(r rung) bool {
-			return r.name == b.rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.gives(b.measure) }) &&
-				slices.ContainsFunc(r.ways, func(w way) bool { return w.name() == b.against })
+			return r.name == b.Rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.gives(b.Measure) }) &&
+				slices.ContainsFunc(r.setups, func(w bed.Setup) bool { return w.Name() == b.Against })
 		}) {
 			all = append(all, b)
 		}
@@ -238,16 +163,16 @@ func (p plan) wanted() (all []bound) {
 func (p plan) takes(m measure, slow bool, n int) bool {
 	rounds := p.rounds
 	if m.rank == full {
-		rounds = p.side
+		rounds = p.sideRounds
 	}
 	if slow {
 		switch {
 		case m.rank != always:
 			rounds = 0
-		case m.gives(tcpOne):
-			rounds = min(rounds, p.slow)
+		case m.gives(results.TCPOneFlow):
+			rounds = min(rounds, p.slowRounds)
 		default:
-			rounds = min(rounds, p.slow/2)
+			rounds = min(rounds, p.slowRounds/2)
 		}
 	}
 	return n < rounds
@@ -261,10 +186,10 @@ func (p plan) length(m measure) time.Duration {
 // cost of a run of m, in seconds.
 func (p plan) cost(m measure) float64 { return p.length(m).Seconds() + m.extra + runExtra }
 
-// reckon says how many runs a rung has, and how many seconds it takes.
-func (p plan) reckon(r rung) (runs int, seconds float64) {
-	for _, w := range r.ways {
-		seconds += r.bed
+// estimate says how many runs a rung has, and how many seconds it takes.
+func (p plan) estimate(r rung) (runs int, seconds float64) {
+	for _, w := range r.setups {
+		seconds += r.bedSeconds
 		for n := range p.rounds {
 			for _, m := range r.measures {
 				if p.takes(m, slow(w), n) {
@@ -280,8 +205,27 @@ func (p plan) reckon(r rung) (runs int, seconds float64) {
 // all that reckon says of the rungs, with what stands beside them.
 func (p plan) all() (runs int, seconds float64) {
 	for _, r := range p.rungs {
-		n, s := p.reckon(r)
+		n, s := p.estimate(r)
 		runs, seconds = runs+n, seconds+s
 	}
 	return runs, seconds + p.parts + p.curves
+}
+
+// observedRungs are the rungs where tapestry is measured against itself: what looking costs.
+func observedRungs(binary string) []rung {
+	nobody := func(name string) bed.Setup {
+		return bed.Observed{Tapestry: bed.Tapestry{Binary: binary}, Label: name, Recorder: "0"}
+	}
+	one := func(name string, with bed.Observed, against string, across bool, more ...measure) rung {
+		with.Tapestry, with.Label = bed.Tapestry{Binary: binary}, results.Tapestry
+		flow := oneFlow()
+		flow.rank = full
+		return rung{name, []bed.Setup{with, nobody(against)}, across, 0.8, append([]measure{flow}, more...)}
+	}
+	return []rung{
+		one(results.RecorderOn, bed.Observed{Recorder: "32MB"}, results.RecorderOff, false, smallPackets(full)),
+		one(results.RecorderAcross, bed.Observed{Recorder: "32MB"}, results.RecorderOff, true),
+		one(results.StuckReader, bed.Observed{Recorder: "0", Capture: "-w - | sleep 100000"}, results.CaptureOff, false),
+		one(results.CaptureToFile, bed.Observed{Recorder: "0", Capture: "-s 128 -w /run/all.pcapng"}, results.CaptureOff, false, smallPackets(full)),
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 // The plans take the time that they promise, as far as it can be reckoned, with a tenth to spare.
@@ -15,8 +17,8 @@ func TestPlansEndInTime(t *testing.T) {
 	}{{Options{}, 18 * time.Minute}, {Options{Quick: true}, 2 * time.Minute}, {Options{Check: true}, 4 * time.Minute}} {
 		p := newPlan(c.o)
 		for _, r := range p.rungs {
-			n, s := p.reckon(r)
-			t.Logf("%s, %s: %d ways, %d measures, %d runs, %.0f s", p.name, r.name, len(r.ways), len(r.measures), n, s)
+			n, s := p.estimate(r)
+			t.Logf("%s, %s: %d ways, %d measures, %d runs, %.0f s", p.name, r.name, len(r.setups), len(r.measures), n, s)
 		}
 		runs, seconds := p.all()
 		t.Logf("%s: %d runs, %.0f s", p.name, runs, seconds)
@@ -30,30 +32,30 @@ func TestPlansEndInTime(t *testing.T) {
 // check holds is in its plan, with rounds enough to be sure.
 func TestBoundsAreHeld(t *testing.T) {
 	full, check := newPlan(Options{}).wanted(), newPlan(Options{Check: true})
-	for _, b := range bounds {
-		if b.rung != alone && !slices.Contains(full, b) {
+	for _, b := range results.Bounds {
+		if b.Rung != results.Alone && !slices.Contains(full, b) {
 			t.Errorf("the full plan holds nothing against %+v", b)
 		}
-		if got := slices.Contains(check.wanted(), b); got != (b.gate != 0) {
+		if got := slices.Contains(check.wanted(), b); got != (b.Check != 0) {
 			t.Errorf("the check holds %+v: %v", b, got)
 		}
-		if strict, wide := b.held(false), b.held(true); (strict == 0) != (wide == 0) || (b.aim > b.bound && wide > strict) || (b.aim < b.bound && wide < strict) {
+		if strict, wide := b.CheckLimit(false), b.CheckLimit(true); (strict == 0) != (wide == 0) || (b.Aim > b.Limit && wide > strict) || (b.Aim < b.Limit && wide < strict) {
 			t.Errorf("%+v: the check is no laxer where system calls are dear", b)
 		}
 	}
-	if covers(check.least, 1) < sure {
-		t.Errorf("%d rounds cannot fail", check.least)
+	if _, _, coverage := results.Interval(make([]float64, check.minRounds)); coverage < results.Confidence {
+		t.Errorf("%d rounds cannot fail", check.minRounds)
 	}
-	if check.least < 10 {
-		t.Errorf("the check has %d rounds, want at least 10", check.least)
+	if check.minRounds < 10 {
+		t.Errorf("the check has %d rounds, want at least 10", check.minRounds)
 	}
 }
 
 // The way that the others are compared with comes first on each rung, and no two figures of a rung have one name.
 func TestLadder(t *testing.T) {
-	for _, r := range ladder(Options{}) {
-		if r.ways[0].name() != ourWay {
-			t.Errorf("%s begins with %s", r.name, r.ways[0].name())
+	for _, r := range allRungs(Options{}) {
+		if r.setups[0].Name() != results.Tapestry {
+			t.Errorf("%s begins with %s", r.name, r.setups[0].Name())
 		}
 		seen := map[string]bool{}
 		for _, m := range r.measures {
@@ -73,13 +75,13 @@ func TestOnly(t *testing.T) {
 		rungs   map[string]int // measures of each
 		besides string         // parts, curves
 	}{
-		"a measure":           {Options{Only: []string{"tcp, 8 FLOWS"}}, map[string]int{oneHost: 1, twoHosts: 1, dockerOneHost: 1}, "0 0"},
-		"a figure of another": {Options{Only: []string{"p99.9"}}, map[string]int{oneHost: 1, twoHosts: 1, dockerOneHost: 1, dockerTwoHosts: 1}, "0 0"},
-		"a rung":              {Options{Only: []string{"docker, two"}}, map[string]int{dockerTwoHosts: 5}, "0 0"},
+		"a measure":           {Options{Only: []string{"tcp, 8 FLOWS"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1}, "0 0"},
+		"a figure of another": {Options{Only: []string{"p99.9"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1, results.DockerTwoHosts: 1}, "0 0"},
+		"a rung":              {Options{Only: []string{"docker, two"}}, map[string]int{results.DockerTwoHosts: 5}, "0 0"},
 		"the parts":           {Options{Only: []string{"parts"}}, map[string]int{}, "15 0"},
 		"curves of the quick": {Options{Quick: true, Only: []string{"curves"}}, map[string]int{}, "0 60"},
 		"what is not there":   {Options{Only: []string{"QUIC"}}, map[string]int{}, "0 0"},
-		"within the check":    {Options{Check: true, Only: []string{"UDP"}}, map[string]int{twoHosts: 1}, "0 0"},
+		"within the check":    {Options{Check: true, Only: []string{"UDP"}}, map[string]int{results.TwoHosts: 1}, "0 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlan(c.o)
@@ -95,7 +97,7 @@ func TestOnly(t *testing.T) {
 }
 
 func TestTakes(t *testing.T) {
-	p := plan{rounds: 9, side: 6, slow: 6}
+	p := plan{rounds: 9, sideRounds: 6, slowRounds: 6}
 	for _, c := range []struct {
 		rank   rank
 		slow   bool
@@ -119,18 +121,18 @@ func TestSlowWaysCanMiss(t *testing.T) {
 	for p.takes(oneFlow(), true, n) {
 		n++
 	}
-	if covers(n, 1) < sure {
+	if _, _, coverage := results.Interval(make([]float64, n)); coverage < results.Confidence {
 		t.Errorf("%d rounds", n)
 	}
 }
 
 // A check of few pairs fails for want of rounds, it does not pass for want of an interval.
 func TestCheckOfFewPairs(t *testing.T) {
-	if p := newPlan(Options{Check: true, Pairs: 5}); p.rounds >= p.least {
-		t.Errorf("%d rounds and %d at the least", p.rounds, p.least)
+	if p := newPlan(Options{Check: true, Pairs: 5}); p.rounds >= p.minRounds {
+		t.Errorf("%d rounds and %d at the least", p.rounds, p.minRounds)
 	}
-	if p := newPlan(Options{Check: true, Pairs: 6}); p.least > 6 {
-		t.Errorf("6 rounds and %d at the least", p.least)
+	if p := newPlan(Options{Check: true, Pairs: 6}); p.minRounds > 6 {
+		t.Errorf("6 rounds and %d at the least", p.minRounds)
 	}
 }
 
@@ -138,19 +140,19 @@ func TestCheckOfFewPairs(t *testing.T) {
 func TestAgain(t *testing.T) {
 	p := newPlan(Options{Check: true})
 	for _, b := range p.wanted() {
-		second, fits := p.again([]bound{b}, secondTime)
-		if _, s := second.all(); !fits || s > secondTime || len(second.rungs) != 1 || len(second.rungs[0].measures) != 1 || second.least < FewestPairs {
-			t.Errorf("%s, %s: %.0f s, %+v", b.rung, b.measure, s, second)
+		second, fits := p.again([]results.Bound{b}, retrySeconds)
+		if _, s := second.all(); !fits || s > retrySeconds || len(second.rungs) != 1 || len(second.rungs[0].measures) != 1 || second.minRounds < FewestPairs {
+			t.Errorf("%s, %s: %.0f s, %+v", b.Rung, b.Measure, s, second)
 		}
 	}
-	if _, fits := p.again(p.wanted(), secondTime); fits {
+	if _, fits := p.again(p.wanted(), retrySeconds); fits {
 		t.Error("all of it fits")
 	}
 	if n := len(p.rungs[0].measures); n < 2 {
 		t.Errorf("the plan itself is left with %d measures", n)
 	}
 	_, first := p.all()
-	if all := first + 4*secondTime/3; all > 240 {
+	if all := first + 4*retrySeconds/3; all > 240 {
 		t.Errorf("with the second time the check takes %.0f s", all)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 // progress tells a person how far the bench is. On a terminal the last line changes; elsewhere there is one line for
@@ -30,8 +32,8 @@ func newProgress(w io.Writer, runs int, cost float64) *progress {
 	return p
 }
 
-// now tells what begins.
-func (p *progress) now(format string, args ...any) {
+// status tells what begins.
+func (p *progress) status(format string, args ...any) {
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r\033[K%s  %s", p.clock(), fmt.Sprintf(format, args...))
 	}
@@ -52,11 +54,11 @@ func (p *progress) end() {
 	}
 }
 
-// pass notes what is done of the plan: measured runs, and what they were reckoned to take, in seconds.
-func (p *progress) pass(runs int, seconds float64) { p.reach(p.runs+runs, p.done+seconds) }
+// advance notes what is done of the plan: measured runs, and what they were reckoned to take, in seconds.
+func (p *progress) advance(runs int, seconds float64) { p.advanceTo(p.runs+runs, p.done+seconds) }
 
-// reach notes that so much of the plan is behind, done or left out.
-func (p *progress) reach(runs int, seconds float64) {
+// advanceTo notes that so much of the plan is behind, done or left out.
+func (p *progress) advanceTo(runs int, seconds float64) {
 	p.runs, p.done, p.at = runs, seconds, time.Since(p.began)
 }
 
@@ -71,7 +73,7 @@ func (p *progress) Write(text []byte) (int, error) {
 // clock says how far it is, how long it took and when it will end.
 func (p *progress) clock() string {
 	gone := time.Since(p.began)
-	said := fmt.Sprintf("%5s, ends %s", minutes(gone), p.began.Add(gone+p.left(gone)).Format("15:04:05"))
+	said := fmt.Sprintf("%5s, ends %s", results.Minutes(gone), p.began.Add(gone+p.left(gone)).Format("15:04:05"))
 	if p.of == 0 {
 		return "[" + said + "]"
 	}
@@ -85,10 +87,4 @@ func (p *progress) left(gone time.Duration) time.Duration {
 		pace = p.at.Seconds() / p.done
 	}
 	return max(0, time.Duration((p.cost-p.done)*pace*float64(time.Second))-(gone-p.at))
-}
-
-// minutes writes 95 s as 1:35.
-func minutes(d time.Duration) string {
-	s := int(d.Seconds())
-	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }

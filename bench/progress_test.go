@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 func TestProgressLeft(t *testing.T) {
@@ -28,9 +30,9 @@ func TestProgressLeft(t *testing.T) {
 func TestProgressLines(t *testing.T) {
 	var b strings.Builder
 	p := newProgress(&b, 12, 100)
-	p.now("measuring")
-	p.pass(1, 5)
-	p.line("one host: %s", tcpOne)
+	p.status("measuring")
+	p.advance(1, 5)
+	p.line("one host: %s", results.TCPOneFlow)
 	fmt.Fprint(p, "  memory copy  80 Gb/s\n  TAP  70 Gb/s\n")
 	p.end()
 	lines := strings.Split(b.String(), "\n")

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tapestry-net/tapestry/bench"
+	"github.com/tapestry-net/tapestry/bench/report"
+	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/cmd/usage"
@@ -73,7 +75,7 @@ With --json it prints one object; docs/json.md explains the keys.`,
 			}
 			o.Progress = cmd.ErrOrStderr()
 			r, err := bench.Run(cmd.Context(), o)
-			var skipped bench.Skipped
+			var skipped bench.Unable
 			var nothing bench.NothingMatches
 			switch {
 			case errors.Is(err, context.Canceled):
@@ -121,36 +123,36 @@ type output struct {
 }
 
 // mergeReports makes one report of those in files.
-func mergeReports(o bench.Options, paths []string) (*bench.Report, error) {
+func mergeReports(o bench.Options, paths []string) (*results.Report, error) {
 	if o.Quick || o.Check || o.Only != nil || o.Pairs > 0 || o.Seconds > 0 {
 		return nil, exit.Errorf(exit.Usage, "--merge measures nothing: want it with files, --json, --html and --results alone")
 	}
 	if len(paths) < 2 {
 		return nil, exit.Errorf(exit.Usage, "--merge with %d files: want two or more that tapestry bench --json printed", len(paths))
 	}
-	var all []*bench.Report
+	var all []*results.Report
 	for _, path := range paths {
-		r, err := bench.ReadReport(path)
+		r, err := results.Read(path)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, r)
 	}
-	return bench.Merge(all)
+	return results.Merge(all)
 }
 
 // deliver prints a report to w and writes its files.
-func (o output) deliver(w io.Writer, r *bench.Report, check bool) (err error) {
+func (o output) deliver(w io.Writer, r *results.Report, check bool) (err error) {
 	if o.json {
 		err = human.PrintJSON(w, r)
 	} else {
-		err = r.Table(w)
+		err = report.WriteTable(w, r)
 	}
 	if err == nil && o.html != "" {
 		err = writeHTML(o.html, r)
 	}
 	if err == nil && o.results != "" {
-		err = bench.WriteResults(o.results, r)
+		err = report.WriteResults(o.results, r)
 	}
 	if err == nil && check {
 		err = r.Verdict()
@@ -158,12 +160,12 @@ func (o output) deliver(w io.Writer, r *bench.Report, check bool) (err error) {
 	return err
 }
 
-func writeHTML(path string, r *bench.Report) error {
+func writeHTML(path string, r *results.Report) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(bench.WriteHTML(f, r), f.Close())
+	return errors.Join(report.WriteHTML(f, r), f.Close())
 }
 
 func parseCount(s string) (int, error) {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/bench"
+	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
 )
@@ -40,7 +40,7 @@ func whole(v reflect.Value) {
 
 // Every key of a report is documented, and every documented one is there.
 func TestBenchKeys(t *testing.T) {
-	var r bench.Report
+	var r results.Report
 	whole(reflect.ValueOf(&r).Elem())
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -69,9 +69,9 @@ func TestBenchAgentIsHidden(t *testing.T) {
 
 // What a report is written to is written also when the check fails, and then the exit is 1.
 func TestBenchDeliver(t *testing.T) {
-	r := &bench.Report{Plan: "check", Cases: []bench.Case{{Rung: "one host", Measure: "TCP, 1 flow", Unit: "Gb/s",
-		Results: []bench.Result{{Way: "tapestry", Values: []float64{5}, Median: 5}, {Way: "kernel bridge", Values: []float64{10}, Median: 10}},
-		Ratios: []bench.Ratio{{Against: "kernel bridge", Values: []float64{0.5}, Median: 0.5, Low: 0.4, High: 0.6, Coverage: 0.96,
+	r := &results.Report{Plan: "check", Cases: []results.Case{{Rung: "one host", Measure: "TCP, 1 flow", Unit: "Gb/s",
+		Results: []results.Sample{{Setup: "tapestry", Values: []float64{5}, Median: 5}, {Setup: "kernel bridge", Values: []float64{10}, Median: 10}},
+		Ratios: []results.Ratio{{Against: "kernel bridge", Values: []float64{0.5}, Median: 0.5, Low: 0.4, High: 0.6, Coverage: 0.96,
 			Bound: 0.85, Aim: 1, Verdict: "below"}}}}}
 	html := filepath.Join(t.TempDir(), "report.html")
 	var out strings.Builder

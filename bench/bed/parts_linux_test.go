@@ -1,0 +1,89 @@
+package bed
+
+import (
+	"context"
+	"io"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// The frames of the ladder are what they are said to be: the switch and the tunnel look at them as at any other.
+func TestFrames(t *testing.T) {
+	for _, k := range []struct {
+		name     string
+		frame    ether.Frame
+		len, cut int // bytes, and frames of 64 bytes or of a segment that it is cut into; 0: it is no super-frame
+	}{
+		{"super-frame", traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), traffic.SuperPayload + 54, 43},
+		{"datagrams", traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 42 + 64*22, 64},
+		{"one frame", traffic.Shortest(traffic.Station(0), traffic.Station(1)), traffic.ShortFrame, 0},
+	} {
+		f := k.frame
+		if err := f.Check(); err != nil {
+			t.Errorf("%s: %v", k.name, err)
+		}
+		if f.Len() != k.len || f.Src() != traffic.Station(0) || f.Dst() != traffic.Station(1) {
+			t.Errorf("%s: %d bytes from %s to %s, want %d", k.name, f.Len(), f.Src(), f.Dst(), k.len)
+		}
+		var c ether.Cutter
+		var head [ether.MaxHead]byte
+		cut := 0
+		for c.Reset(&f); ; cut++ {
+			if _, _, ok := c.Next(head[:]); !ok {
+				break
+			}
+		}
+		if cut != k.cut {
+			t.Errorf("%s: cut into %d, want %d", k.name, cut, k.cut)
+		}
+	}
+	f := traffic.Complete(traffic.Shortest(traffic.Station(0), traffic.Station(1)))
+	udp := f.Bytes()[34:]
+	if sum := ether.Sum(udp, uint32(ether.Sum(f.Bytes()[26:34], uint32(17+len(udp))))); sum != 0xffff {
+		t.Errorf("the finished frame sums up to %#x, want 0xffff", sum)
+	}
+}
+
+// Every part is measured, with both kinds of frames but where one means nothing, and allocates nothing on a frame's way.
+func TestParts(t *testing.T) {
+	needRoot(t)
+	var told strings.Builder
+	all, skipped, err := Parts(context.Background(), true, &told)
+	if err != nil || len(skipped) > 0 {
+		t.Fatalf("error %v, skipped %v", err, skipped)
+	}
+	if len(all) != len(allParts) {
+		t.Fatalf("%d parts, want %d", len(all), len(allParts))
+	}
+	info, _ := debug.ReadBuildInfo() // the race detector makes sync.Pool forget at random
+	raced := slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+	for _, p := range all {
+		if p.Nanos <= 0 || p.Gbps <= 0 && !strings.HasPrefix(p.Name, "switch") {
+			t.Errorf("%s: %v Gb/s, %v ns", p.Name, p.Gbps, p.Nanos)
+		}
+		if p.Allocs > 0.05 && !raced {
+			t.Errorf("%s: %v allocations for each frame", p.Name, p.Allocs)
+		}
+		if !strings.Contains(told.String(), p.Name) {
+			t.Errorf("progress does not tell of %s", p.Name)
+		}
+	}
+}
+
+// A run that is called off ends at once, and leaves no worker.
+func TestPartsCalledOff(t *testing.T) {
+	needRoot(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, _, err := Parts(ctx, true, io.Discard); err != context.Canceled {
+		t.Errorf("parts gives %v", err)
+	}
+	if _, _, err := Curves(ctx, "/nonexistent", true, io.Discard); err != context.Canceled {
+		t.Errorf("curves gives %v", err)
+	}
+}

@@ -1,0 +1,256 @@
+package bed
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/bench/traffic"
+)
+
+// setupCase is a way and where it is tried.
+type setupCase struct {
+	name     string
+	setup    Setup
+	twoHosts bool
+	optional bool // may be missing also where all tests have to run: CI does not install it
+}
+
+func setupCases(binary string) []setupCase {
+	agent := filepath.Join(filepath.Dir(binary), "tapestry-bench")
+	wg, _ := filepath.Abs("../../bin/wireguard-go") // cannot fail: this is where tests run
+	if _, err := os.Stat(wg); err != nil {
+		wg, _ = exec.LookPath("wireguard-go")
+	}
+	return []setupCase{
+		{"tapestry", Tapestry{binary}, false, false},
+		{"tapestry across", Tapestry{binary}, true, false},
+		{"kernel bridge", Kernel{}, false, false},
+		{"kernel VXLAN", Kernel{true}, true, false},
+		{"VDE", VDE{}, false, true},
+		{"Open vSwitch", OpenVSwitch{}, true, true},
+		{"wireguard-go", WireGuard{wg}, true, true},
+		{"Docker bridge", &Docker{Driver: "bridge", Binary: binary, Agent: agent}, false, false},
+		{"tapestry on Docker", &Docker{Driver: "tapestry", Binary: binary, Agent: agent}, false, false},
+		{"Docker overlay", &Docker{Driver: "overlay", Binary: binary, Agent: agent}, true, false},
+		{"tapestry on Docker across", &Docker{Driver: "tapestry", Binary: binary, Agent: agent}, true, false},
+	}
+}
+
+// needBeds skips the test where no bed can be made, and gives a tapestry to measure, with a tapestry-bench beside it.
+func needBeds(t *testing.T) (binary string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("beds take seconds each")
+	}
+	needRoot(t)
+	binary = filepath.Join(t.TempDir(), "tapestry")
+	build := exec.Command("go", "build", "-o", filepath.Dir(binary), "../../cmd/tapestry", "../../cmd/tapestry-bench")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build tapestry: %v\n%s", err, out)
+	}
+	runtime.LockOSThread() // what a bed starts ends with the thread that started it
+	t.Cleanup(runtime.UnlockOSThread)
+	return binary
+}
+
+// needRoot skips the test where no host can be made.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if err := Ready(); err != nil {
+		cannot(t, err)
+	}
+}
+
+// eachSetup runs a subtest for each way. One that is free is left out where it is missing.
+func eachSetup(t *testing.T, binary string, try func(t *testing.T, w setupCase)) {
+	for _, w := range setupCases(binary) {
+		why := w.setup.Missing()
+		if why != "" && w.optional {
+			t.Logf("%s is not tried: %s", w.name, why)
+			continue
+		}
+		t.Run(w.name, func(t *testing.T) {
+			if why != "" {
+				cannot(t, why)
+			}
+			try(t, w)
+		})
+	}
+}
+
+func TestWays(t *testing.T) {
+	binary := needBeds(t)
+	eachSetup(t, binary, func(t *testing.T, w setupCase) {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ctx := t.Context()
+		began := time.Now()
+		b, err := Build(ctx, w.setup, w.twoHosts) // it pings, over IPv4 and IPv6
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("built in %.1f s", time.Since(began).Seconds())
+		left := watch(t, b.traces())
+		defer func() {
+			b.Close()
+			if left := left(); left != nil {
+				t.Errorf("after close there are still %q", left)
+			}
+		}()
+		for _, v6 := range []bool{false, true} {
+			if r, err := b.Stream(ctx, 1, traffic.Forward, v6, 300*time.Millisecond); err != nil || r.Value <= 0 {
+				t.Errorf("stream, IPv6 %v: %+v, %v", v6, r, err)
+			} else {
+				t.Logf("one TCP flow, IPv6 %v: %.2f Gb/s", v6, r.Value)
+			}
+		}
+		if l, err := b.Echo(ctx, "tcp", 300*time.Millisecond); err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("echo: %+v", l.P50)
+		}
+		if w.setup.Name() == "tapestry" {
+			if mb, err := b.hosts[0].rss(); err != nil || mb < 5 || mb > 500 {
+				t.Errorf("RSS %v MB, %v", mb, err)
+			} else {
+				t.Logf("RSS %.1f MB", mb)
+			}
+		}
+		if _, ok := w.setup.(*Docker); !ok || w.twoHosts {
+			return
+		}
+		for _, external := range []bool{true, false, true, false} {
+			if took, err := b.FirstPing(ctx, external); err != nil || took <= 0 || took > 5*time.Minute {
+				t.Errorf("arrive, external %v: %v, %v", external, took, err)
+			} else {
+				t.Logf("docker run to first ping, external %v: %v", external, took)
+			}
+		}
+	})
+}
+
+// A killed bench leaves nothing either.
+func TestKilledBenchLeavesNothing(t *testing.T) {
+	binary := needBeds(t)
+	eachSetup(t, binary, func(t *testing.T, w setupCase) {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(self)
+		cmd.Env = append(os.Environ(), "BED="+w.name, "TAPESTRY="+binary)
+		cmd.Stderr = os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer cmd.Wait()
+		defer cmd.Process.Kill()
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil {
+			t.Fatalf("no bed was built: %v", err)
+		}
+		left := watch(t, strings.Fields(line))
+		cmd.Process.Kill()
+		for end := time.Now().Add(time.Minute); left() != nil; {
+			if time.Now().After(end) {
+				t.Fatalf("there are still %q", left())
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	})
+}
+
+// holdBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, tells its traces, and stays.
+func holdBed(binary, name string) {
+	ways := setupCases(binary)
+	i := slices.IndexFunc(ways, func(w setupCase) bool { return w.name == name })
+	runtime.LockOSThread() // what a bed starts ends with the thread that started it
+	b, err := Build(context.Background(), ways[i].setup, ways[i].twoHosts)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(strings.Join(b.traces(), " "))
+	select {}
+}
+
+// traces of a bed: paths of its network namespaces, and names of its cgroups.
+func (b *Bed) traces() (all []string) {
+	hosts := slices.Clone(b.containers)
+	for _, s := range b.hosts {
+		hosts = append(hosts, s.Node)
+		if s.cleanUp != nil {
+			all = append(all, "tapestry-bench-"+s.pid())
+		}
+	}
+	for _, h := range hosts {
+		path, ok := strings.CutPrefix(h.nsenter[0], "--net=")
+		if !ok {
+			path = "/proc/" + h.pid() + "/ns/net"
+		}
+		all = append(all, path)
+	}
+	return all
+}
+
+// watch gives a function that tells what is left of traces: processes in the namespaces, and cgroups. It keeps the
+// namespaces open, so that no other gets the number of one.
+func watch(t *testing.T, traces []string) (left func() []string) {
+	t.Helper()
+	var all []string // as readlink shows them
+	for _, trace := range traces {
+		if !strings.HasPrefix(trace, "/") {
+			all = append(all, trace)
+			continue
+		}
+		ns, err := os.Open(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ns.Close() })
+		info, err := ns.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, fmt.Sprintf("net:[%d]", info.Sys().(*syscall.Stat_t).Ino))
+	}
+	return func() (left []string) {
+		t.Helper()
+		processes, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range processes {
+			if net, err := os.Readlink(p + "/ns/net"); err == nil && slices.Contains(all, net) {
+				command, _ := os.ReadFile(p + "/cmdline") // empty if it ends now
+				left = append(left, fmt.Sprintf("process %s in %s: %s", filepath.Base(p), net, command))
+			}
+		}
+		err = filepath.WalkDir("/sys/fs/cgroup", func(path string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && slices.Contains(all, d.Name()) {
+				left = append(left, path)
+			}
+			return nil // others come and go
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return left
+	}
+}
