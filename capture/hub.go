@@ -24,7 +24,7 @@ type watcher struct {
 	hub         *Hub
 	network     string
 	sw          *vswitch.Switch
-	subscribers atomic.Pointer[[]*Subscriber] // replaced whole
+	subscribers atomic.Pointer[[]*Subscriber] // an immutable slice, replaced with hub.mu held
 }
 
 // NewHub makes a Hub without networks.
@@ -48,7 +48,7 @@ func (h *Hub) Remove(network string) {
 	}
 }
 
-// updateWatchers returns every watcher the present subscribers. The caller holds mu.
+// updateWatchers hands the present subscribers to every watcher. The caller holds mu.
 func (h *Hub) updateWatchers() {
 	for _, o := range h.networks {
 		sinks := slices.Clone(h.subscribers)
@@ -136,8 +136,8 @@ type Subscriber struct {
 	snap     int
 	headers  bool
 	drops    bool
-	match    atomic.Pointer[Match]
-	selected atomic.Pointer[selection]
+	match    atomic.Pointer[Match]     // nil: every frame
+	selected atomic.Pointer[selection] // immutable, replaced with hub.mu held
 
 	filtered  atomic.Uint64
 	delivered uint64 // guarded by ring.mu

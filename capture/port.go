@@ -42,12 +42,12 @@ type selection struct {
 // maxDetached is how many detached ports are remembered: a ring may hold frames of them.
 const maxDetached = 4096
 
-// A portTable is the attached ports, and those that were detached lately.
+// A portTable is the attached ports, and those that were detached lately. It is guarded by Hub.mu.
 type portTable struct {
 	all      map[uint32]*Port // by Number
 	attached map[uint32]bool
 	detached []uint32 // oldest first
-	newest   uint32
+	newest   uint32   // highest Number
 }
 
 func newPortTable() portTable {

@@ -16,9 +16,9 @@ import (
 type output struct {
 	capture.Writer
 	conn         *http.ResponseController
-	flushed      int64
-	flushTimeout atomic.Int64 // ns that each flush may take; 0: as long as it likes
-	deadline     time.Time    // and all of them; zero: for ever
+	flushed      int64        // bytes of the stream that were flushed
+	flushTimeout atomic.Int64 // ns that each flush may take; 0: no limit
+	deadline     time.Time    // when the last flush must have ended; zero: no limit
 }
 
 func (c *Captures) newOutput(w http.ResponseWriter, conn *http.ResponseController, ask *api.CaptureRequest) *output {

@@ -19,22 +19,22 @@ type session struct {
 	began time.Time
 
 	network, endpoint string       // of the container that it was armed for; "": of none
-	detachedAt        atomic.Int64 // ns since 1970, when that had gone
+	detachedAt        atomic.Int64 // ns since 1970, when that container's port was removed
 
 	once sync.Once
 	stop func(state string) // the first state wins
 	done chan struct{}      // closed by stop
 
-	changes     sync.Mutex             // of the filter
-	filter      atomic.Pointer[string] // its expression
-	state       atomic.Pointer[string]
-	lasted      atomic.Int64  // ns, when it has ended
-	beyondLimit atomic.Uint64 // frames that were read when the limit was reached
-	packets     atomic.Uint64
-	bytes       atomic.Int64
+	changes     sync.Mutex             // held while the filter is replaced
+	filter      atomic.Pointer[string] // the filter's expression; replaced with changes held
+	state       atomic.Pointer[string] // as api.CaptureStats has it; set by stop, disarm and Captures.Close
+	lasted      atomic.Int64           // ns from its beginning to its end; 0: it runs
+	beyondLimit atomic.Uint64          // frames that were read after the limit was reached
+	packets     atomic.Uint64          // written to the reader
+	bytes       atomic.Int64           // written to the reader
 }
 
-// newSession is one that nobody knows yet.
+// newSession returns a session that is not in Captures.all yet.
 func newSession(ask *captureSpec, who api.Credentials) *session {
 	s := &session{name: ask.Name, spec: ask, who: who, began: time.Now(), done: make(chan struct{}),
 		network: ask.network, endpoint: ask.endpoint}

@@ -152,8 +152,8 @@ type Fabric struct {
 	// lock is a mutex that acquire can give up waiting for: a channel that holds one token. It guards all fields below, with
 	// the networks, endpoints and remotes that they lead to.
 	lock          chan struct{}
-	networks      map[string]*network // by id
-	swarm         state.Swarm
+	networks      map[string]*network      // by id
+	swarm         state.Swarm              // what Docker has told of its Swarm, as in swarm.json
 	swarmUnsaved  bool                     // the last write of swarm failed
 	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
 	replayed      map[string]bool          // networks that Docker has named since this host last became the Swarm's leader
@@ -166,10 +166,10 @@ type Fabric struct {
 	kernelDropped map[string]uint64        // Status.KernelDropped of tunnels that are closed
 	orphanSince   map[string]time.Duration // by endpoint id, of links without a record
 	warnedLinks   map[string]bool          // by endpoint id: links without a record, used by a container, that the log has warned of
-	lastFix       time.Duration
-	lastSweep     time.Duration
-	lastProbe     time.Duration
-	ticked        chan struct{} // closed by the next tick
+	lastFix       time.Duration            // when tick last called fix, by its own clock; so are the two below
+	lastSweep     time.Duration            // when it last called sweep
+	lastProbe     time.Duration            // when it last probed, see probeEvery
+	ticked        chan struct{}            // closed by the next tick
 }
 
 // Open reads the state directory and restores what it names: switches, links to other hosts, the ports of containers that
@@ -331,8 +331,8 @@ func (f *Fabric) restore(r state.Record) {
 	}
 }
 
-// vtep is the open VTEP: it is open while a network needs it.
+// vtep is the open VTEP: it is open while a network needs it. Its fields are guarded by Fabric.lock.
 type vtep struct {
 	*tunnel.VTEP
-	handles []*poll.Handle
+	handles []*poll.Handle // of the receivers that Listen opened
 }

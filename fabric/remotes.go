@@ -20,10 +20,10 @@ type remote struct {
 	addr   netip.AddrPort
 	link   *tunnel.Link
 	port   *vswitch.Port
-	faults *fault.Point // between both
-	mtu    int          // of the path, outer
-	rx     uint64
-	lastRx time.Duration // when rx last rose; 0: never
+	faults *fault.Point  // between both
+	mtu    int           // path MTU: of the outer IP packet, in bytes
+	rx     uint64        // datagrams received, as of the last tick
+	lastRx time.Duration // when rx last rose, in the clock of tick; 0: never
 }
 
 // underlay is this host's VTEP address: that of --vtep, or this host's in the Swarm, or that of the default route.

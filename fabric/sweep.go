@@ -21,14 +21,14 @@ func (f *Fabric) tick(now time.Duration) {
 		f.checkVTEP()
 	}
 	f.checkCarriers()
-	look := probe || f.unmonitored.Load()
+	update := probe || f.unmonitored.Load()
 	for _, n := range f.networks {
 		n.sw.Tick(now)
 		for _, r := range n.remotes {
 			if rx := r.link.Stats().WireRx; rx != r.rx {
 				r.rx, r.lastRx = rx, now
 			}
-			look = r.link.Narrowed() || look
+			update = r.link.Narrowed() || update
 			if probe {
 				r.link.Retry()
 			}
@@ -41,7 +41,7 @@ func (f *Fabric) tick(now time.Duration) {
 		f.watchConflicts(n)
 	}
 	f.updateSparse()
-	if look { // rtnetlink does not report a path MTU that a router sent
+	if update { // rtnetlink does not report a path MTU that a router sent
 		f.updatePaths()
 	}
 	if now-f.lastFix >= fixEvery {

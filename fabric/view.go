@@ -48,7 +48,7 @@ type Conflict struct {
 type NetworkView struct {
 	Network
 	LinkMTU   int    // that a new container's link gets; 0: not known
-	Endpoints int    //
+	Endpoints int    // of containers
 	Stations  int    // MAC addresses in the forwarding database, learned and pinned
 	Down      string // why a network with a VNI has no tunnel; "": it has, or needs none
 	Rx        uint64 // frames as received, from containers and peers
@@ -71,15 +71,15 @@ type PortView struct {
 	MTU      int               // bytes of IP packet
 	Down     string            // why it is down; "": up
 	RxFrames uint64            // frames that this port received
-	RxBytes  uint64            //
+	RxBytes  uint64            // of these frames
 	TxFrames uint64            // frames that this port sent
-	TxBytes  uint64            //
+	TxBytes  uint64            // of these frames
 	Offered  uint64            // frames the switch sent to this port = TxFrames + Refused
 	Refused  uint64            // frames that the port's device refused
 	Drops    map[string]uint64 // of frames that this port received, by verdict
 	Missed   uint64            // frames from the container that did not fit into its TAP's queue; the switch never saw them
-	WireTx   uint64            // datagrams; remote only
-	WireRx   uint64
+	WireTx   uint64            // datagrams sent; remote only
+	WireRx   uint64            // datagrams received; remote only
 }
 
 // EntryView is one address in a switch's forwarding database.

@@ -32,12 +32,12 @@ type Device struct {
 
 	Link string // the TAP's name when it was opened
 
-	others    []*Queue
+	others    []*Queue // the further ones
 	carrier   carrier
-	offloads  int // TUN_F_*, as accepted by the kernel
-	vnetLen   int // length of the virtio-net header before each frame, in bytes
-	in        atomic.Pointer[func([]ether.Frame)]
-	unbound   atomic.Uint64
+	offloads  int                                   // TUN_F_*, as accepted by the kernel
+	vnetLen   int                                   // length of the virtio-net header before each frame, in bytes
+	in        atomic.Pointer[func([]ether.Frame)]   // see Bind; nil: not bound
+	unbound   atomic.Uint64                         // see Unbound
 	failWrite func(n int, off []byte) syscall.Errno // set by tests: called before the kernel; an error is returned instead
 	features  [nKinds]offload.Feature               // what may be written: super-frames of a kind; for None, partial checksums
 }

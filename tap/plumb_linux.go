@@ -20,7 +20,7 @@ var ErrGone = errors.New("the container's link is gone")
 type Spec struct {
 	ID      string    // endpoint id; the links are named from it
 	Tag     string    // alias of every link, by which ours are recognised
-	Mode    Mode      //
+	Mode    Mode      // how the TAP is connected to the container
 	MAC     ether.MAC // of the container's end
 	MTU     int       // of every link, in bytes of IP packet
 	Queues  int       // to open, one for each worker; 0: one

@@ -32,15 +32,15 @@ type Link struct {
 	v      *VTEP
 	to     sockaddr
 	header [headerLen]byte
-	in     atomic.Pointer[func([]ether.Frame)]
-	peer   atomic.Pointer[Peer] // of Host
+	in     atomic.Pointer[func([]ether.Frame)] // see Bind
+	peer   atomic.Pointer[Peer]                // of Host
 
 	mtu                atomic.Int64    // of an inner IP packet
 	gso                offload.Feature // UDP_SEGMENT: a train is one message
 	remoteSum          atomic.Bool     // the host completes checksums that are left partial
 	pathNarrowed       atomic.Bool     // a send was refused as too long (EMSGSIZE)
-	wireTx, wireRx     atomic.Uint64
-	full, long, failed atomic.Uint64
+	wireTx, wireRx     atomic.Uint64   // datagrams, as LinkStats has them
+	full, long, failed atomic.Uint64   // datagrams that were not sent, as LinkStats has them
 }
 
 // Link makes the link to a host for one VNI. There is one link for each VNI and host address.

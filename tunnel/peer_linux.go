@@ -78,19 +78,19 @@ type Peer struct {
 	mu                   sync.Mutex // guards what follows
 	state                PeerState
 	settled              bool
-	answers              bool // it answered the last question: it is a tapestry
-	hasAsked             bool // it has sent a question since the last Tick
-	remoteSumTested      bool // remoteSum is known
-	testSoon             bool // the peer seems to have restarted
-	nonce                uint64
-	ask                  uint8
-	asked                time.Time
-	answered             bool
-	timed                bool // the time until the answer is the round trip time
-	report               report
-	peerTests            [openTests]peerTest
-	nextTest, budgetLeft int           // index in peerTests; messages left of budget
-	lastAsked            time.Duration // when it sent a question, by Tick's clock, to a second
+	answers              bool                // it answered the last question: it is a tapestry
+	hasAsked             bool                // it has sent a question since the last Tick
+	remoteSumTested      bool                // remoteSum is known
+	testSoon             bool                // the peer seems to have restarted
+	nonce                uint64              // of the test that this host makes
+	ask                  uint8               // number of the current question
+	asked                time.Time           // when it was sent
+	answered             bool                // the current question was answered
+	timed                bool                // the time until the answer is the round trip time
+	report               report              // of the last answer
+	peerTests            [openTests]peerTest // tests that the peer makes
+	nextTest, budgetLeft int                 // index in peerTests; messages left of budget
+	lastAsked            time.Duration       // when it sent a question, by Tick's clock, to a second
 }
 
 type phase uint8

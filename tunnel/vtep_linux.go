@@ -45,17 +45,17 @@ type VTEP struct {
 	gso       bool // the kernel has UDP_SEGMENT
 	gro       offload.Feature
 	failSend  func(hdrs []mmsghdr) (n int, errno syscall.Errno) // set by tests: how many messages the kernel gets, and the error if none
-	links     atomic.Pointer[map[linkKey]*Link]
-	rxDropped [dropReasons]atomic.Uint64
-	drops     atomic.Uint64 // drops of receivers that are closed
-	atOpen    kernelUDP     // the kernel's counters when the VTEP was opened
+	links     atomic.Pointer[map[linkKey]*Link]                 // an immutable map, replaced with mu held
+	rxDropped [dropReasons]atomic.Uint64                        // datagrams, by reason
+	drops     atomic.Uint64                                     // drops of receivers that are closed
+	atOpen    kernelUDP                                         // the kernel's counters when the VTEP was opened
 
 	// StartReceiver makes a worker read a receiver that is opened after Listen (see Peer.updateReceiver), until stop has
 	// returned. It may be set before the first link. If it is nil, Receivers has to be read again after each change of links.
 	StartReceiver func(*Receiver) (stop func(), err error)
 
-	mu    sync.Mutex // guards peers, changes of links, and the receivers
-	peers map[netip.Addr]*Peer
+	mu    sync.Mutex           // guards receivers, peers and the fields of Peer that say so; held while links is replaced
+	peers map[netip.Addr]*Peer // guarded by mu
 }
 
 type linkKey struct {
