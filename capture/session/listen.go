@@ -86,7 +86,7 @@ func (j *Job) serve(ctx context.Context, conn net.Conn) error {
 	if err := m.Close(); dst == nil {
 		dst = err
 	}
-	b := h.books(ctx)
+	b := h.stats(ctx)
 	select {
 	case <-left:
 		if ctx.Err() == nil {

@@ -128,8 +128,8 @@ func (h *liveCapture) copyTo(ctx context.Context, to show.BlockWriter) (src, dst
 	return show.CopyBlocks(h.blocks, to, func() { h.stream.Close() })
 }
 
-// books returns the capture's statistics, nil if the daemon does not answer.
-func (h *liveCapture) books(ctx context.Context) *api.CaptureStats {
+// stats returns the capture's statistics, nil if the daemon does not answer.
+func (h *liveCapture) stats(ctx context.Context) *api.CaptureStats {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), show.StopTimeout)
 	defer cancel()
 	b, err := h.stream.Stats(ctx)
@@ -168,7 +168,7 @@ func (j *Job) Live(ctx context.Context) error {
 		dst = err
 	}
 	m.ClearLine()
-	return j.report(ctx, m, where, h.books(ctx), src, dst)
+	return j.report(ctx, m, where, h.stats(ctx), src, dst)
 }
 
 // startText is the line that says what is captured, into what, and with which limits.
