@@ -16,7 +16,7 @@ INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
 
-.PHONY: build check test deps lint cross unit race fuzz e2e e2e-current e2e-plugin e2e-plugin-current bench bench-check demo install uninstall release plugin plugin-push clean
+.PHONY: build check test deps lint cross unit race fuzz e2e-all e2e e2e-current e2e-plugin e2e-plugin-current bench bench-check demo install uninstall release plugin plugin-push clean
 
 build: ## bin/tapestry and bin/tapestry-bench, each one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
@@ -29,7 +29,7 @@ check: ## what to run first: no root, no Docker
 	go test -run 'TestArrows|TestDaemonAlone|TestDocs|TestLedger|TestPatience|TestSizes|TestSkips' ./test
 
 test: ## all that CI runs; as root
-	@test/steps.sh deps lint build cross unit race fuzz e2e e2e-current e2e-plugin e2e-plugin-current bench-check
+	@test/steps.sh deps lint build cross unit race fuzz e2e-all bench-check
 
 deps: ## install what the tests need (Debian, Ubuntu)
 	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool zstd stdlib.h
@@ -53,6 +53,9 @@ race: ## the same with the race detector, without the beds of the bench; as root
 
 fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh
+
+e2e-all: build ## the four after it, two beside each other: much of a test is waiting; as root
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 e2e e2e-current e2e-plugin e2e-plugin-current
 
 e2e: build ## real dockerds, real traffic, with the machine's Docker; as root
 	@test/e2e.sh $(TESTS)

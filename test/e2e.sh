@@ -8,9 +8,11 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+unset MAKEFLAGS MAKELEVEL # a make that a test runs is no part of one that runs this
+as=${DOCKER_BIN:+, with another Docker}${TAPESTRY_AS:+, as a $TAPESTRY_AS}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-export dir
+export dir as
 go test -c -o "$dir/test" .
 only=$(IFS='|'; echo "$*")
 "$dir/test" -test.list "${only:-.}" | grep '^Test' >"$dir/names" || { echo "no test is called ${only}" >&2; exit 1; }
@@ -18,7 +20,7 @@ only=$(IFS='|'; echo "$*")
 run() { # TEST
     # The time limit is for a test that hangs: a slow machine needs a part of it only.
     if ! "$dir/test" -test.v -test.timeout 30m -test.run "^$1\$" </dev/null 2>&1 | tee "$dir/$1.said" |
-        sed -un '/^ *--- \(PASS\|FAIL\|SKIP\)/p'; then
+        sed -un "/^ *--- \\(PASS\\|FAIL\\|SKIP\\)/s/\$/$as/p"; then
         echo "$1" >>"$dir/failed"
         cat "$dir/$1.said"
     fi
@@ -27,6 +29,6 @@ export -f run
 # Not by SHELLOPTS: ldd, which host.sh needs, is a bash script that breaks under nounset.
 xargs -P "${JOBS:-2}" -I{} bash -c 'set -o pipefail; run "$1"' run {} <"$dir/names"
 
-printf '%d tests in %d min %02d s' "$(wc -l <"$dir/names")" $((SECONDS / 60)) $((SECONDS % 60))
+printf '%d tests in %d min %02d s%s' "$(wc -l <"$dir/names")" $((SECONDS / 60)) $((SECONDS % 60)) "$as"
 [[ ! -s $dir/failed ]] || { printf '; failed: %s\n' "$(paste -sd' ' "$dir/failed")"; exit 1; }
 printf ', all passed\n'
