@@ -1,4 +1,4 @@
-// Package client is a command's way to the daemon: how it is found, asked, and how its streams are read.
+// Package client is how a command finds the daemon, sends requests to it and reads its streams.
 package client
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
-// Client is a command's way to the daemon, and the flags that say where it and Docker are.
+// Client sends a command's requests to the daemon. Its fields are the flags that say where the daemon and Docker are.
 type Client struct {
 	Socket      string // --api-socket; "": the daemon is looked for in places
 	SearchPaths SearchPaths
