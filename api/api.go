@@ -30,7 +30,8 @@ type Status struct {
 	Why           string            `json:"why"`
 	Networks      int               `json:"networks"`
 	Endpoints     int               `json:"endpoints"`
-	RxDropped     map[string]uint64 `json:"strangers"`
+	RxDropped     map[string]uint64 `json:"rx_dropped"` // datagrams refused on receive, by reason
+	Strangers     map[string]uint64 `json:"strangers"`  // the same by its name before v0.2.0; until v0.3.0
 	KernelDropped map[string]uint64 `json:"outside"`
 	Offloads      []Offload         `json:"offloads"`
 	Conflicts     []Conflict        `json:"conflicts"`

@@ -40,6 +40,9 @@ func (c *Client) Status(ctx context.Context) (s api.Status, err error) {
 	if err := c.Call(ctx, http.MethodGet, api.StatusPath, nil, &s); err != nil {
 		return s, err
 	}
+	if s.RxDropped == nil { // a daemon before v0.2.0
+		s.RxDropped = s.Strangers
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pid > 0 {

@@ -70,6 +70,11 @@ func TestJSONValues(t *testing.T) {
 	if r := ports[1]; r["kind"] != "remote" || r["mac"] != "" || r["state"] != "down" || r["why"] != "no route" || r["wire_rx"] != 8. {
 		t.Errorf("the remote is %v", r)
 	}
+	var status map[string]any
+	read(&status, "status")
+	if want := map[string]any{"no_peer": 12., "short": 0.}; !reflect.DeepEqual(status["rx_dropped"], want) || !reflect.DeepEqual(status["strangers"], want) {
+		t.Errorf("rx_dropped is %v, strangers (its old name) %v, want both %v", status["rx_dropped"], status["strangers"], want)
+	}
 	var peers []map[string]any
 	read(&peers, "peers")
 	if p, q := peers[0], peers[1]; p["test"] != "ok" || p["test_seconds"] != 61. || p["rtt_seconds"] != 0.0015 || p["gso_why"] != "" ||
@@ -99,7 +104,7 @@ func TestJSONEmpty(t *testing.T) {
 		}
 	}
 	r := tapestry(t, "status", "--json", "--api-socket", socket, "--docker-host", "unix:///nonexistent")
-	if strings.Count(r.out, "null") != 1 || !strings.Contains(r.out, `"since": null`) || !strings.Contains(r.out, `"captures": []`) || !strings.Contains(r.out, `"conflicts": []`) || !strings.Contains(r.out, `"strangers": {}`) {
+	if strings.Count(r.out, "null") != 1 || !strings.Contains(r.out, `"since": null`) || !strings.Contains(r.out, `"captures": []`) || !strings.Contains(r.out, `"conflicts": []`) || !strings.Contains(r.out, `"rx_dropped": {}`) || !strings.Contains(r.out, `"strangers": {}`) {
 		t.Errorf("status of nothing prints %s", r.out)
 	}
 }

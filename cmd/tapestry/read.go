@@ -42,7 +42,7 @@ func newStatus(c *cli) *cobra.Command {
 		Use:   "status",
 		Short: "Show the daemon at a glance",
 		Long: `Show the daemon at a glance: what Docker calls its driver, as what and since when it runs, its tunnel to other hosts, who captures and whether the
-flight recorder is on, and what somebody should look at: datagrams from strangers, ports that are down, offloads of the
+flight recorder is on, and what somebody should look at: datagrams that were refused on receive, ports that are down, offloads of the
 kernel that are off, addresses that two containers claim. It exits 0 whenever the daemon answers; programs read the tunnel's state from --json.` +
 			fmt.Sprintf(jsonHelp, "one object"),
 		Example: `  tapestry status
@@ -96,8 +96,8 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 		{"networks", strconv.Itoa(s.Networks)},
 		{"endpoints", strconv.Itoa(s.Endpoints)},
 	}
-	if strangers := human.Counts(s.RxDropped); strangers != "" {
-		facts = append(facts, [2]string{"strangers", strangers + " (datagrams that belong to no network here)"})
+	if dropped := human.Counts(s.RxDropped); dropped != "" {
+		facts = append(facts, [2]string{"rx_dropped", dropped + " (datagrams that were refused on receive: they reached no network here)"})
 	}
 	if outside := human.Counts(s.KernelDropped); outside != "" {
 		facts = append(facts, [2]string{"outside", outside + " (UDP datagrams of the whole host that its kernel dropped and no socket got)"})
