@@ -48,7 +48,7 @@ func TestLinkDown(t *testing.T) {
 		t.Errorf("drops of the sender: %v", v.Drops)
 	}
 	if v := h.book(epID(2)); v.TxFrames != before.TxFrames || v.Refused != 1 {
-		t.Errorf("its books: %+v, before %+v", v, before)
+		t.Errorf("its counters: %+v, before %+v", v, before)
 	}
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
 	if v.Verdict != "down" || !v.Drop || v.step("link").Found != "down" || v.Egress[0].Down != "the link is down in the container" {

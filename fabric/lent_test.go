@@ -155,7 +155,7 @@ func TestFloodedFrameIsLent(t *testing.T) {
 						}
 					}
 				}
-				// The call has ended when the frame is in the books.
+				// The call has ended when the frame is counted.
 				frames := max(1, uint64(k.copies))
 				if where.d == To {
 					frames = 1

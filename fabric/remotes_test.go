@@ -240,7 +240,7 @@ func TestOtherHost(t *testing.T) {
 		t.Errorf("the remote station is %+v", e)
 	}
 	h.at(time.Second)
-	h.poller.Sync() // what is being sent stands in the books of one side only
+	h.poller.Sync() // what is being sent is in the counters of one side only
 	if p := h.Peers(netID(1))[0]; p.WireRx != 1 || p.WireTx < 2 || p.Heard < 0 || p.RxFrames != 1 || p.TxFrames != p.WireTx {
 		t.Errorf("the peer is %+v", p)
 	}
@@ -273,12 +273,12 @@ func TestOtherHost(t *testing.T) {
 			sum += x
 		}
 		if n.Rx != sum || n.Rx == 0 {
-			t.Errorf("the books do not balance: %+v", n)
+			t.Errorf("the counters do not add up: %+v", n)
 		}
 	}
 	for _, p := range h.Ports("") {
 		if p.Offered != p.TxFrames+p.Refused {
-			t.Errorf("the books do not balance: %+v", p)
+			t.Errorf("the counters do not add up: %+v", p)
 		}
 	}
 }

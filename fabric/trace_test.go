@@ -95,7 +95,7 @@ func TestTrace(t *testing.T) {
 		t.Errorf("from the peer: %+v", v)
 	}
 	if v = h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60), Off: ether.Offload{Kind: ether.TCP4}}); v.Verdict != "offload" {
-		t.Errorf("with an offload that is a lie: %+v", v)
+		t.Errorf("with a false offload request: %+v", v)
 	}
 	if v = h.trace(TraceRequest{Network: netID(1), Port: epID(1)}); v.Verdict != "runt" {
 		t.Errorf("nothing: %+v", v)

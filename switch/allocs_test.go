@@ -18,7 +18,7 @@ func TestAllocs(t *testing.T) {
 // A watched switch allocates nothing either, and shows as many frames as come.
 func TestWatchAllocs(t *testing.T) {
 	for _, l := range loads(64) {
-		w := &blind{}
+		w := &countingWatcher{}
 		l.in.sw.Watch(w)
 		const runs = 200
 		if n := testing.AllocsPerRun(runs, func() { l.in.Ingress(l.frames) }); n != 0 {

@@ -58,7 +58,7 @@ func loads(size int) (all []load) {
 func BenchmarkWatched(b *testing.B) {
 	for _, l := range loads(64) {
 		b.Run(l.name, func(b *testing.B) {
-			l.in.sw.Watch(&blind{})
+			l.in.sw.Watch(&countingWatcher{})
 			for b.Loop() {
 				l.in.Ingress(l.frames)
 			}

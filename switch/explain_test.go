@@ -49,12 +49,12 @@ func stateOf(s *Switch, wires map[*Port]*wire) state {
 	return st
 }
 
-// judged is a Watcher that writes down each verdict.
-type judged struct{ all []Verdict }
+// verdictRecorder is a Watcher that records each verdict.
+type verdictRecorder struct{ all []Verdict }
 
-func (j *judged) Watch(_, _ *Port, v Verdict, _ *ether.Frame) { j.all = append(j.all, v) }
+func (j *verdictRecorder) Watch(_, _ *Port, v Verdict, _ *ether.Frame) { j.all = append(j.all, v) }
 
-// anyFrame gives a frame of random's, one with an offload that is true or a lie, or a stump of one.
+// anyFrame returns a frame that random makes: with a true or a false offload request, or cut short.
 func anyFrame(r *rand.Rand, n int) ether.Frame {
 	src, dst := mac(r.IntN(n)), mac(r.IntN(n)) // the same one, too
 	switch r.IntN(10) {
@@ -86,7 +86,7 @@ func TestTraceIsTruth(t *testing.T) {
 		const stations = 24
 		r := rand.New(rand.NewPCG(7, uint64(seed)))
 		s := New(cfg)
-		watcher := &judged{}
+		watcher := &verdictRecorder{}
 		wires := map[*Port]*wire{}
 		var ports, gone []*Port
 		now := time.Duration(0)

@@ -45,7 +45,7 @@ func TestVerdicts(t *testing.T) {
 
 		{"no byte", "a", ether.Lend(nil, ether.Offload{}), Runt, nil},
 		{"13 bytes", "a", sized2(mac(a), mac(b), 13), Runt, nil},
-		{"13 bytes that lie", "a", ether.Lend(make([]byte, ether.Headroom+13), ether.Offload{Kind: ether.TCP4}), Runt, nil},
+		{"13 bytes and an offload request", "a", ether.Lend(make([]byte, ether.Headroom+13), ether.Offload{Kind: ether.TCP4}), Runt, nil},
 		{"segment 0", "a", super(mac(a), mac(b), 3000, 0), Offload, nil},
 		{"too many segments", "a", super(mac(a), mac(b), 3000, 1), Offload, nil},
 		{"super-frame of no known protocol", "a", claiming(frame(mac(a), mac(b), 0), ether.Offload{Kind: ether.TCP6, Segment: 1000}), Offload, nil},

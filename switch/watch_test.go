@@ -9,14 +9,14 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// diary is a Watcher that writes down what it is shown, and whether that had left already.
-type diary struct {
+// recordingWatcher is a Watcher that records what it is shown, and whether that frame had been sent already.
+type recordingWatcher struct {
 	t     *testing.T
 	lines []string
 	wires []*wire
 }
 
-func (d *diary) Watch(in, out *Port, v Verdict, f *ether.Frame) {
+func (d *recordingWatcher) Watch(in, out *Port, v Verdict, f *ether.Frame) {
 	number := 0
 	if f.Len() >= 18 {
 		number = int(binary.BigEndian.Uint32(f.Bytes()[14:]))
@@ -40,7 +40,7 @@ func TestWatch(t *testing.T) {
 	b, wb := attach(s, "b", false)
 	a.Ingress([]ether.Frame{frame(mac(1), mac(1), 0)})
 	b.Ingress([]ether.Frame{frame(mac(2), mac(2), 0)})
-	d := &diary{t: t, wires: []*wire{wa, wb}}
+	d := &recordingWatcher{t: t, wires: []*wire{wa, wb}}
 	s.Watch(d)
 	batch := []ether.Frame{
 		frame(mac(1), mac(2), 1), frame(mac(1), mac(2), 2), frame(mac(1), mac(2), 3), // a run
@@ -61,10 +61,10 @@ func TestWatch(t *testing.T) {
 	s.Watch(nil)
 	a.Ingress(batch)
 	if d.lines != nil {
-		t.Errorf("who watches no more is shown %q", d.lines)
+		t.Errorf("a former Watcher is shown %q", d.lines)
 	}
 }
 
-type blind struct{ seen int }
+type countingWatcher struct{ seen int }
 
-func (b *blind) Watch(_, _ *Port, _ Verdict, _ *ether.Frame) { b.seen++ }
+func (b *countingWatcher) Watch(_, _ *Port, _ Verdict, _ *ether.Frame) { b.seen++ }

@@ -312,8 +312,8 @@ func captureGroup(t *testing.T, h *Host) {
 	if log := strings.Join(h.since(t, "tapestry.log", from.tapestry), "\n"); !strings.Contains(log, `"uid":4711,"pid":`) {
 		t.Errorf("the log does not say who it was: %s", log)
 	}
-	stranger := h.background(t, "", append(user, "--clear-groups", "tapestry", "capture", "all", "-n", "1")...)
-	if code, said := stranger.exit(t); code != 5 || !strings.Contains(said, "no permission") || !strings.Contains(said, "group") {
-		t.Errorf("a stranger: exit code %d: %s", code, said)
+	other := h.background(t, "", append(user, "--clear-groups", "tapestry", "capture", "all", "-n", "1")...)
+	if code, said := other.exit(t); code != 5 || !strings.Contains(said, "no permission") || !strings.Contains(said, "group") {
+		t.Errorf("a user without rights: exit code %d: %s", code, said)
 	}
 }

@@ -138,7 +138,7 @@ const badSums = "tcp.checksum.status==0 || udp.checksum.status==0 || ip.checksum
 
 // Captures under load, between two containers of one host and through the tunnel, checked with tshark and reordercap.
 func TestCaptureTruth(t *testing.T) {
-	p := newPair(t, "truth", "192.0.2.1", "192.0.2.2", 50)
+	p := newPair(t, "modes", "192.0.2.1", "192.0.2.2", 50)
 	need(t, "tshark", "capinfos", "reordercap")
 	p.a.run(t, "green", "wide", "--ip", "10.80.1.20", "--ip6", "fd00:80::120")
 	for _, way := range []struct {

@@ -109,7 +109,7 @@ func TestFault(t *testing.T) {
 			drops += p.Drops["fault"]
 			refused += p.Refused
 			if p.Offered != p.TxFrames+p.Refused {
-				t.Errorf("books of %+v", p)
+				t.Errorf("counters of %+v", p)
 			}
 		}
 		if drops < 3 || refused < 3 {

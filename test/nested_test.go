@@ -49,12 +49,12 @@ func TestNestedVXLAN(t *testing.T) {
 
 			for _, load := range [][]string{{"-n", "4M"}, {"-n", "500K", "-u", "-b", "300M", "-l", "8000"}} {
 				before := portOf(t, there, outer.network, other)
-				books := map[string]*recording{}
+				recordings := map[string]*recording{}
 				for _, mode := range []string{"fix", "segment"} {
-					books[mode] = p.a.record(t, mode, fmt.Sprintf(`{"offload":%q,"bytes":-1,"ring":268435456}`, mode))
+					recordings[mode] = p.a.record(t, mode, fmt.Sprintf(`{"offload":%q,"bytes":-1,"ring":268435456}`, mode))
 				}
 				measure(t, p.a, outer.one, there, other, append([]string{"-c", "10.99.0.1"}, load...)...)
-				for mode, r := range books {
+				for mode, r := range recordings {
 					b := r.end(t)
 					if b.Delivered == 0 {
 						t.Errorf("%s: %+v", mode, b)

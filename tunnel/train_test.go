@@ -195,8 +195,8 @@ func TestImitatedHeader(t *testing.T) {
 	}
 	w.at(w.there, func() {
 		w.sh(kernelVTEP, vni)
-		lie := frame(whole, slices.Concat(encapsulated(t, 81, secret), encapsulated(t, 81, secret)))
-		inject(t, "vx80", lie.Off, lie.Bytes())
+		forged := frame(whole, slices.Concat(encapsulated(t, 81, secret), encapsulated(t, 81, secret)))
+		inject(t, "vx80", forged.Off, forged.Bytes())
 		inject(t, "vx80", ether.Offload{}, last)
 	})
 	came(1)

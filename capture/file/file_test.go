@@ -49,14 +49,14 @@ func fill(t *testing.T, s *Set, n int) {
 }
 
 // read reads a file, which must be complete.
-func read(t *testing.T, path string) (interfaces, names int, packets []pcapng.Packet, books map[int]pcapng.Stats) {
+func read(t *testing.T, path string) (interfaces, names int, packets []pcapng.Packet, stats map[int]pcapng.Stats) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	books = map[int]pcapng.Stats{}
+	stats = map[int]pcapng.Stats{}
 	for r := pcapng.NewReader(f); ; {
 		b, err := r.Next()
 		switch b := b.(type) {
@@ -69,7 +69,7 @@ func read(t *testing.T, path string) (interfaces, names int, packets []pcapng.Pa
 			p.Data = bytes.Clone(b.Data)
 			packets = append(packets, p)
 		case *pcapng.Stats:
-			books[b.Interface] = *b
+			stats[b.Interface] = *b
 		}
 		if err == io.EOF {
 			return
@@ -91,12 +91,12 @@ func TestOneFile(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		_, _, packets, books := read(t, path)
+		_, _, packets, stats := read(t, path)
 		if len(packets) != 100 {
 			t.Errorf("%d packets", len(packets))
 		}
-		if name == "a.pcapng" && (books[0].Delivered != 50 || books[1].Dropped != 10 || books[1].Accepted != 60 || books[1].End != start+99e8) {
-			t.Errorf("books %+v", books)
+		if name == "a.pcapng" && (stats[0].Delivered != 50 || stats[1].Dropped != 10 || stats[1].Accepted != 60 || stats[1].End != start+99e8) {
+			t.Errorf("stats %+v", stats)
 		}
 		if i, _ := os.Stat(path); i.Mode() != 0o600 {
 			t.Errorf("mode %v", i.Mode())
@@ -127,7 +127,7 @@ func TestRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 			fill(t, s, 100)
-			// The source's books: 20 frames that the filter refused came to interface 0.
+			// The source's stats: 20 frames that the filter refused came to interface 0.
 			if err := s.Statistics(&pcapng.Stats{Interface: 0, Start: start, End: start + 99e8, Received: 70, Accepted: 50, Delivered: 50}); err != nil {
 				t.Fatal(err)
 			}
@@ -145,12 +145,12 @@ func TestRotation(t *testing.T) {
 				if !regexp.MustCompile(`/db_\d{5}_\d{14}\.pcapng$`).MatchString(path) {
 					t.Errorf("%s is no name of a file set", path)
 				}
-				interfaces, names, packets, books := read(t, path)
+				interfaces, names, packets, stats := read(t, path)
 				if path == found[0] && c.o.Keep == 0 {
 					names-- // the first has both names of the address
 				}
-				if !c.o.Pcap && (interfaces != 2 || names != 1 || len(books) != 2) {
-					t.Errorf("%s has %d interfaces, %d names, books %v", path, interfaces, names, books)
+				if !c.o.Pcap && (interfaces != 2 || names != 1 || len(stats) != 2) {
+					t.Errorf("%s has %d interfaces, %d names, stats %v", path, interfaces, names, stats)
 				}
 				if i, _ := os.Stat(path); c.o.MaxBytes > 0 && i.Size() > c.o.MaxBytes {
 					t.Errorf("%s has %d bytes, want at most %d", path, i.Size(), c.o.MaxBytes)
@@ -162,7 +162,7 @@ func TestRotation(t *testing.T) {
 					last = p.Time
 				}
 				all += len(packets)
-				for _, b := range books {
+				for _, b := range stats {
 					sum.Received += b.Received
 					sum.Accepted += b.Accepted
 					sum.Delivered += b.Delivered
@@ -176,7 +176,7 @@ func TestRotation(t *testing.T) {
 				return
 			}
 			if all != 100 || !c.o.Pcap && (sum.Received != 130 || sum.Accepted != 110 || sum.Delivered != 100 || sum.Dropped != 10) {
-				t.Errorf("%d packets; the books add up to %+v", all, sum)
+				t.Errorf("%d packets; the stats add up to %+v", all, sum)
 			}
 		})
 	}

@@ -41,7 +41,7 @@ func TestRefused(t *testing.T) {
 		{"verdict", packet(Packet{Verdict: make([]byte, 65536)}), "65535", true},
 		{"address of a name", func(w fileWriter) error { return w.Names(Names{{Name: "web"}}) }, "want an address", false},
 		{"name", func(w fileWriter) error { return w.Names(Names{{Addr: netip.IPv6Unspecified()}}) }, "not empty", false},
-		{"books of none", func(w fileWriter) error { return w.Statistics(&Stats{Interface: 1}) }, "no interface 1", false},
+		{"statistics without an interface", func(w fileWriter) error { return w.Statistics(&Stats{Interface: 1}) }, "no interface 1", false},
 	} {
 		for _, w := range []fileWriter{w, p}[:map[bool]int{false: 1, true: 2}[c.both]] {
 			before := w.Size()

@@ -25,7 +25,7 @@ type captureDaemon struct {
 
 	mu      sync.Mutex
 	asked   []api.CaptureRequest
-	books   api.CaptureStats
+	counts  api.CaptureStats
 	stopped chan struct{} // closed by DELETE
 	stop    sync.Once
 	gone    chan struct{} // closed when the last feed has ended
@@ -51,7 +51,7 @@ func newCaptureDaemon(t *testing.T, run func(f *feed)) *captureDaemon {
 
 func newCaptureDaemonOf(t *testing.T, h daemon.Fabric, run func(f *feed)) *captureDaemon {
 	t.Helper()
-	d := &captureDaemon{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), books: api.CaptureStats{ID: "c1", State: "stopped"}}
+	d := &captureDaemon{feed: run, stopped: make(chan struct{}), gone: make(chan struct{}), counts: api.CaptureStats{ID: "c1", State: "stopped"}}
 	mux := http.NewServeMux()
 	mux.Handle("/", (&daemon.API{Fabric: h, Log: slog.New(slog.DiscardHandler)}).Handler())
 	mux.HandleFunc("POST /v1/captures", func(w http.ResponseWriter, r *http.Request) {
@@ -78,16 +78,16 @@ func newCaptureDaemonOf(t *testing.T, h daemon.Fabric, run func(f *feed)) *captu
 	mux.HandleFunc("GET /v1/captures/c1", func(w http.ResponseWriter, _ *http.Request) {
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		_ = json.NewEncoder(w).Encode(d.books)
+		_ = json.NewEncoder(w).Encode(d.counts)
 	})
 	d.socket = fake.ServeUnix(t, "tapestry.sock", mux)
 	return d
 }
 
-func (d *captureDaemon) setBooks(b api.CaptureStats) {
+func (d *captureDaemon) setCounts(b api.CaptureStats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.books = b
+	d.counts = b
 }
 
 // ports sends the interfaces of a container on two networks and of a remote host.

@@ -117,7 +117,7 @@ func TestCaptureProgress(t *testing.T) {
 		f.flush()
 		<-f.d.stopped
 	})
-	d.setBooks(api.CaptureStats{State: "stopped", Delivered: 1})
+	d.setCounts(api.CaptureStats{State: "stopped", Delivered: 1})
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	code := make(chan int)

@@ -27,7 +27,7 @@ func TestCaptureFile(t *testing.T) {
 		})
 		f.stats(17, 2)
 	})
-	d.setBooks(api.CaptureStats{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
+	d.setCounts(api.CaptureStats{State: "stopped", Seen: 17, Filtered: 12, Accepted: 5, Delivered: 3, Dropped: 2})
 	path := filepath.Join(t.TempDir(), "db.pcapng")
 	r := tapestry(t, d.args(t, "capture", "all", "-w", path, "--", "host", "web", "and", "udp")...)
 	want := "capturing all, filter: host web and udp, into " + path + ", at most 1 GiB and 1h (Ctrl-C ends it)\n" +
@@ -77,7 +77,7 @@ func TestCaptureOutcomes(t *testing.T) {
 	for _, c := range []struct {
 		name, args string
 		feed       func(*feed)
-		books      api.CaptureStats
+		counts     api.CaptureStats
 		code       int
 		want       string
 	}{
@@ -96,7 +96,7 @@ func TestCaptureOutcomes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newCaptureDaemon(t, c.feed)
-			d.setBooks(c.books)
+			d.setCounts(c.counts)
 			path := filepath.Join(t.TempDir(), "x.pcapng")
 			r := tapestry(t, d.args(t, append([]string{"capture", "-w", path}, strings.Fields(c.args)...)...)...)
 			if r.code != c.code || !strings.Contains(r.stderr, c.want) {
@@ -142,7 +142,7 @@ func TestCaptureInterrupted(t *testing.T) {
 		f.packet(100, nil)
 		f.stats(2, 0)
 	})
-	d.setBooks(api.CaptureStats{State: "stopped", Delivered: 2})
+	d.setCounts(api.CaptureStats{State: "stopped", Delivered: 2})
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 	var stderr bytes.Buffer
 	begun := writing(func(b []byte) { stderr.Write(b); interrupt() })

@@ -41,7 +41,7 @@ func TestCaptureChangeCommand(t *testing.T) {
 	was := "ether[14] = 1"
 	fake.Must(t, s.Change(t.Context(), api.CaptureChange{Filter: &api.Filter{Expr: was, Was: &was}}))
 	if b, err := s.Stats(t.Context()); err != nil || b.Filter != "ether[14] = 2" {
-		t.Errorf("the books are %+v, %v", b, err)
+		t.Errorf("the counts are %+v, %v", b, err)
 	}
 	if r := tapestry(t, "status", "--api-socket", socket, "--docker-host", "unix:///nowhere"); !strings.Contains(r.out, "capture "+s.ID+" of ") {
 		t.Errorf("status does not tell its ID:\n%s", r.out)

@@ -128,7 +128,7 @@ func TestTraceLiveUnanswered(t *testing.T) {
 		t.Errorf("nothing: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	ends := newCaptureDaemon(t, packetsOf(fine))
-	ends.setBooks(api.CaptureStats{State: "shutdown"})
+	ends.setCounts(api.CaptureStats{State: "shutdown"})
 	r = tapestry(t, ends.args(t, "trace", "--live")...)
 	if r.code != exit.Failure || !strings.Contains(r.stderr, "the daemon was stopped") {
 		t.Errorf("a daemon that ends: exit %d, %s", r.code, r.stderr)

@@ -129,7 +129,7 @@ func (l *CaptureDaemon) Open(t *testing.T, want api.CaptureRequest) *client.Stre
 // sums of the last statistics of all ports.
 func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, delivered, dropped uint64) {
 	t.Helper()
-	books := map[int]pcapng.Stats{}
+	stats := map[int]pcapng.Stats{}
 	for {
 		b, err := s.Next()
 		switch b := b.(type) {
@@ -138,13 +138,13 @@ func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, d
 		case *pcapng.Packet:
 			numbers = append(numbers, b.Data[14])
 		case *pcapng.Stats:
-			books[b.Interface] = *b
+			stats[b.Interface] = *b
 		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
-			for _, b := range books {
+			for _, b := range stats {
 				delivered, dropped = delivered+b.Delivered, dropped+b.Dropped
 			}
 			return ports, numbers, delivered, dropped

@@ -12,10 +12,10 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// fickle is a Sender that refuses some frames, and keeps counters of its own.
-type fickle struct{ given, took, bytes, calls atomic.Uint64 }
+// partialSender is a Sender that refuses some frames, and keeps counters of its own.
+type partialSender struct{ given, took, bytes, calls atomic.Uint64 }
 
-func (w *fickle) Send(frames []*ether.Frame) (sent, bytes int) {
+func (w *partialSender) Send(frames []*ether.Frame) (sent, bytes int) {
 	keep := len(frames) - int(w.calls.Add(1))%3
 	for _, f := range frames[:max(0, keep)] {
 		sent++
@@ -28,20 +28,20 @@ func (w *fickle) Send(frames []*ether.Frame) (sent, bytes int) {
 }
 
 // While readers, ports, pins and the clock all move, every frame gets one verdict and every frame
-// sent is taken or refused.
-func TestBooks(t *testing.T) {
+// sent is sent or refused.
+func TestCountersConcurrent(t *testing.T) {
 	const readers, rounds, stations = 4, 1500, 60
 	s := New(Config{PerPort: 20, PerNetwork: 50, Ageing: 3 * time.Second})
 	var (
 		mu    sync.Mutex
-		all   = map[*Port]*fickle{}
+		all   = map[*Port]*partialSender{}
 		live  []*Port
 		given sync.Map // *Port → *[2]atomic.Uint64: frames and bytes
 		wg    sync.WaitGroup
 		left  atomic.Int32
 	)
 	join := func(r *rand.Rand) {
-		w := &fickle{}
+		w := &partialSender{}
 		p := s.Attach("", w, r.IntN(2) == 0, plenty)
 		mu.Lock()
 		defer mu.Unlock()
