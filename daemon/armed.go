@@ -51,18 +51,18 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 }
 
 // armed returns the captures without a reader, oldest first. The caller holds c.mu.
-func (c *Captures) armed() (all []*session) {
+func (c *Captures) armed() (all []*activeCapture) {
 	for _, s := range c.all {
 		if s.awaitsReader() {
 			all = append(all, s)
 		}
 	}
-	slices.SortFunc(all, func(a, b *session) int { return a.began.Compare(b.began) })
+	slices.SortFunc(all, func(a, b *activeCapture) int { return a.began.Compare(b.began) })
 	return all
 }
 
 // awaitsReader tells whether a capture has no reader yet.
-func (s *session) awaitsReader() bool {
+func (s *activeCapture) awaitsReader() bool {
 	state := *s.state.Load()
 	return s.lasted.Load() == 0 && (state == "armed" || state == "kept")
 }
@@ -70,7 +70,7 @@ func (s *session) awaitsReader() bool {
 // dropKept ends kept captures: those that were kept for keepArmed, and the oldest ones while there is no room for another.
 func (c *Captures) dropKept() {
 	c.mu.Lock()
-	var gone []*session
+	var gone []*activeCapture
 	left := c.armed()
 	for _, s := range left {
 		old := time.Since(time.Unix(0, s.detachedAt.Load())) > keepArmed
@@ -86,7 +86,7 @@ func (c *Captures) dropKept() {
 }
 
 // cancel ends a capture because a user asked for it.
-func (c *Captures) cancel(s *session) {
+func (c *Captures) cancel(s *activeCapture) {
 	c.mu.Lock()
 	waits := c.all[s.id] == s && s.awaitsReader()
 	s.stop("stopped")
@@ -98,15 +98,15 @@ func (c *Captures) cancel(s *session) {
 
 func (c *Captures) disarm(endpoint string) {
 	c.mu.Lock()
-	var empty []*session
+	var empty []*activeCapture
 	for _, s := range c.all {
 		switch {
 		case s.endpoint != endpoint || s.lasted.Load() != 0 || *s.state.Load() == "kept":
 		case !s.awaitsReader():
 			s.stop("container")
 		default:
-			s.sink.Close()
-			if s.sink.Stats().Accepted == 0 {
+			s.sub.Close()
+			if s.sub.Stats().Accepted == 0 {
 				empty = append(empty, s)
 				s.stop("container")
 				continue
@@ -122,8 +122,8 @@ func (c *Captures) disarm(endpoint string) {
 	}
 }
 
-// attach makes a session for the first reader of an armed or kept capture. The reader gets all frames from the first one on.
-func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, error) {
+// attach makes the capture of the first reader of an armed or kept capture. The reader gets all frames from the first one on.
+func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*activeCapture, error) {
 	c.dropKept()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,8 +135,8 @@ func (c *Captures) attach(ask *captureSpec, who api.Credentials) (*session, erro
 		return nil, fmt.Errorf("capture %s does not wait for a reader: it has one, or had", old.id)
 	}
 	ask.Targets, ask.Filter, ask.targets, ask.encode.Filter = old.spec.Targets, old.spec.Filter, old.spec.targets, old.spec.Filter.Expr
-	s := newSession(ask, who)
-	s.id, s.sink, s.began, s.network, s.endpoint = old.id, old.sink, old.began, old.network, old.endpoint
+	s := newActiveCapture(ask, who)
+	s.id, s.sub, s.began, s.network, s.endpoint = old.id, old.sub, old.began, old.network, old.endpoint
 	if *old.state.Load() == "kept" {
 		s.stop("container")
 	}

@@ -35,24 +35,24 @@ type Captures struct {
 	ending   <-chan struct{} // closed when the daemon begins to end
 
 	mu   sync.Mutex
-	last int                 // the latest id; guarded by mu
-	all  map[string]*session // by id; guarded by mu
+	last int                       // the latest id; guarded by mu
+	all  map[string]*activeCapture // by id; guarded by mu
 }
 
 // NewCaptures makes the captures of a hub; none runs yet. They end when ending is closed.
 func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-chan struct{}) *Captures {
-	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*session)}
+	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*activeCapture)}
 }
 
 // Register adds the paths of captures and of the recorder to mux.
 func (c *Captures) Register(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.CapturesPath, c.start)
 	mux.HandleFunc("GET "+api.CapturesPath, c.list)
-	mux.HandleFunc("GET "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("GET "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *activeCapture) {
 		reply(w, http.StatusOK, s.stats())
 	}))
 	mux.HandleFunc("PATCH "+api.CapturesPath+"/{id}", c.withCapture(c.change))
-	mux.HandleFunc("DELETE "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *session) {
+	mux.HandleFunc("DELETE "+api.CapturesPath+"/{id}", c.withCapture(func(w http.ResponseWriter, _ *http.Request, s *activeCapture) {
 		c.cancel(s)
 		reply(w, http.StatusOK, struct{}{})
 	}))
@@ -90,13 +90,13 @@ func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
 	err = c.run(w, r, s)
 }
 
-func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error) {
-	s := newSession(ask, who)
+func (c *Captures) open(ask *captureSpec, who api.Credentials) (*activeCapture, error) {
+	s := newActiveCapture(ask, who)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	runs, memory := 0, ringOf(ask)
 	for _, other := range c.all {
-		if memory += other.sink.Memory(); other.lasted.Load() == 0 && !other.awaitsReader() {
+		if memory += other.sub.Memory(); other.lasted.Load() == 0 && !other.awaitsReader() {
 			runs++
 		}
 	}
@@ -115,7 +115,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 	if ask.encode.Mode == capture.Segment || ask.encode.View != capture.Inner {
 		snap = 0 // a super-frame can be cut only if it is whole; the encoder then keeps the first bytes of each segment
 	}
-	if s.sink, err = c.Hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
+	if s.sub, err = c.Hub.Subscribe(capture.Options{Targets: ask.targets, Ring: ask.Ring, Snap: snap, Headers: ask.Headers,
 		DropsOnly: ask.Drops, Match: ask.match}); err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (c *Captures) open(ask *captureSpec, who api.Credentials) (*session, error)
 
 // forget removes captures that have ended, but keeps the latest ones for a while. The caller holds c.mu.
 func (c *Captures) forget() {
-	var ended []*session
+	var ended []*activeCapture
 	for id, s := range c.all {
 		switch n := s.lasted.Load(); {
 		case n == 0:
@@ -137,7 +137,7 @@ func (c *Captures) forget() {
 			ended = append(ended, s)
 		}
 	}
-	slices.SortFunc(ended, func(a, b *session) int { return b.end().Compare(a.end()) })
+	slices.SortFunc(ended, func(a, b *activeCapture) int { return b.end().Compare(a.end()) })
 	for _, s := range ended[min(maxEnded, len(ended)):] {
 		delete(c.all, s.id)
 	}
@@ -147,12 +147,12 @@ func (c *Captures) forget() {
 func ringOf(a *captureSpec) int { return cmp.Or(a.Ring, capture.DefaultRing) }
 
 // run streams the capture to w until it ends, for whatever reason.
-func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error {
+func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *activeCapture) error {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{}) // the server's deadline was for the request, which has been read
 	w.Header().Set(api.CaptureIDHeader, s.id)
 	out := c.newOutput(w, conn, &s.spec.CaptureRequest)
-	stream := c.Hub.NewEncoder(out.Writer, s.spec.encode, s.sink.Selects)
+	enc := c.Hub.NewEncoder(out.Writer, s.spec.encode, s.sub.Selects)
 
 	seconds := s.spec.Seconds
 	if seconds == 0 {
@@ -192,36 +192,36 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 	for running := true; running && err == nil; {
 		busy := false
 		select {
-		case <-s.sink.Ready():
+		case <-s.sub.Ready():
 			busy = true
 		case <-tick.C:
-			if lost := s.sink.Stats().Dropped; lost != reported {
+			if lost := s.sub.Stats().Dropped; lost != reported {
 				reported = lost
-				err = stream.Statistics(s.sink.TrailingDrops())
+				err = enc.Statistics(s.sub.TrailingDrops())
 			}
 		case <-s.done:
 			running = false
-			s.sink.Close()
+			s.sub.Close()
 		}
 		n := 0
 		if err == nil {
-			err = stream.AddPorts(s.sink.NewPorts())
+			err = enc.AddPorts(s.sub.NewPorts())
 		}
 		if err == nil {
-			n, err = c.pump(s, stream, out)
+			n, err = c.pump(s, enc, out)
 		}
 		if err == nil && (n > 0 || !busy) {
 			err = out.flush()
 		}
-		s.packets.Store(stream.Packets)
+		s.packets.Store(enc.Packets)
 		s.bytes.Store(out.Size())
 		if n > 16 { // many frames come: collect some, rather than be woken for each
 			time.Sleep(2 * time.Millisecond)
 		}
 	}
-	s.sink.Close()
+	s.sub.Close()
 	if err == nil {
-		err = stream.Statistics(s.sink.TrailingDrops())
+		err = enc.Statistics(s.sub.TrailingDrops())
 	}
 	if err == nil {
 		err = out.flush()
@@ -231,13 +231,13 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *session) error
 }
 
 // pump writes the frames that are in the ring, up to the capture's limits, and returns how many it read.
-func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int, err error) {
+func (c *Captures) pump(s *activeCapture, enc *capture.Encoder, out *output) (n int, err error) {
 	most := s.spec.Bytes
 	if most == 0 {
 		most = api.DefaultCaptureBytes
 	}
-	written := s.sink.Stats().Delivered - s.beyondLimit.Load()
-	n = s.sink.Read(func(r *capture.Record) {
+	written := s.sub.Stats().Delivered - s.beyondLimit.Load()
+	n = s.sub.Read(func(r *capture.Record) {
 		if err != nil {
 			return
 		}
@@ -248,7 +248,7 @@ func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int
 			return
 		}
 		written++
-		err = stream.Write(r)
+		err = enc.Write(r)
 		if err == nil && out.waiting() > 1<<18 {
 			err = out.flush()
 		}
@@ -260,8 +260,8 @@ func (c *Captures) pump(s *session, stream *capture.Encoder, out *output) (n int
 }
 
 // Close ends a capture, frees its memory, and logs who captured what. err is what ended its stream; nil: it is complete.
-func (c *Captures) Close(s *session, err error) {
-	s.sink.Close()
+func (c *Captures) Close(s *activeCapture, err error) {
+	s.sub.Close()
 	s.stop("stopped")
 	broke := ""
 	switch {
@@ -276,7 +276,7 @@ func (c *Captures) Close(s *session, err error) {
 	}
 	s.lasted.Store(int64(max(1, time.Since(s.began))))
 	b := s.stats()
-	s.sink.Free()
+	s.sub.Free()
 	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.spec.Name,
 		"targets", targetsText(s.spec.Targets), "filter", *s.filter.Load(),
 		"took", time.Duration(s.lasted.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
@@ -301,7 +301,7 @@ func (c *Captures) Running() []api.CaptureStats {
 }
 
 // withCapture is a handler of requests about one capture, which the path names by its id.
-func (c *Captures) withCapture(do func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
+func (c *Captures) withCapture(do func(http.ResponseWriter, *http.Request, *activeCapture)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		s := c.all[r.PathValue("id")]
@@ -314,7 +314,7 @@ func (c *Captures) withCapture(do func(http.ResponseWriter, *http.Request, *sess
 	}
 }
 
-func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
+func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *activeCapture) {
 	var want api.CaptureChange
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<20))
 	d.DisallowUnknownFields()
@@ -339,7 +339,7 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	if want.Targets != nil {
-		s.sink.SetTargets(parseTargets(want.Targets))
+		s.sub.SetTargets(parseTargets(want.Targets))
 	}
 	who := credentialsOf(r)
 	log := c.log.With("capture", s.id, "uid", who.UID, "pid", who.PID)

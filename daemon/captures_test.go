@@ -273,8 +273,8 @@ func TestCaptureNDJSON(t *testing.T) {
 	defer c.Close()
 	body := `{"format":"ndjson","frames":1}`
 	fmt.Fprintf(c, "POST /v1/captures HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-	for looks := false; !looks; {
-		looks = len(l.Running()) > 0
+	for running := false; !running; {
+		running = len(l.Running()) > 0
 	}
 	l.Send(1, 1, 5)
 	text, err := io.ReadAll(c)

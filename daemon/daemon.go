@@ -77,9 +77,9 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	}
 	hub := capture.NewHub()
 	g, ctx := errgroup.WithContext(ctx)
-	looks := NewCaptures(hub, s.Version, log, ctx.Done())
+	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
-	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, looks}
+	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err
@@ -94,10 +94,10 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	// The path ends after Docker's last call has been answered: a call may need it.
 	path, endPath := context.WithCancel(context.WithoutCancel(ctx))
 	defer endPath()
-	if err := looks.Recorder.Resize(s.Recorder); err != nil {
+	if err := captures.Recorder.Resize(s.Recorder); err != nil {
 		return fmt.Errorf("--recorder: %w", err)
 	}
-	defer looks.Recorder.Close()
+	defer captures.Recorder.Close()
 	g.Go(func() error { return workers.Run(path) })
 	g.Go(func() error { return f.Run(path) })
 	g.Go(func() error {
@@ -105,7 +105,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: looks}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures}).Handler())
 	})
 	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {

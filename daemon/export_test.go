@@ -6,7 +6,7 @@ func Memories(c *Captures) map[string]int {
 	defer c.mu.Unlock()
 	all := make(map[string]int)
 	for id, s := range c.all {
-		all[id] = s.sink.Memory()
+		all[id] = s.sub.Memory()
 	}
 	return all
 }

@@ -69,7 +69,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	_ = conn.SetReadDeadline(time.Time{})
 	var out *output
-	var stream *capture.Encoder
+	var enc *capture.Encoder
 	wants, frames := c.Hub.Matcher(ask.targets), uint64(0)
 	err = c.Recorder.Dump(time.Duration(ask.Last*float64(time.Second)), func(since int64) error {
 		w.Header().Set(api.SinceHeader, strconv.FormatInt(since, 10))
@@ -77,9 +77,9 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 		out = c.newOutput(w, conn, &ask.CaptureRequest)
 		out.deadline = began.Add(dumpWait)
 		out.setFlushTimeout(readWait)
-		stream = c.Hub.NewEncoder(out.Writer, ask.encode, nil)
+		enc = c.Hub.NewEncoder(out.Writer, ask.encode, nil)
 		stopped := capture.Targets{Some: true, Sandboxes: ask.targets.Sandboxes}
-		if err := stream.AddPorts(c.Hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
+		if err := enc.AddPorts(c.Hub.Ports(stopped)); err != nil { // so that they have names from the first frame on
 			return err
 		}
 		return out.flush()
@@ -91,7 +91,7 @@ func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {
 			return errLimitReached
 		}
 		frames++
-		if err := stream.Write(rec); err != nil || out.waiting() < 1<<18 {
+		if err := enc.Write(rec); err != nil || out.waiting() < 1<<18 {
 			return err
 		}
 		select {

@@ -19,10 +19,10 @@ import (
 // statusDaemon is a daemon with three captures, of which one waits for a reader, and a recorder that is on.
 func statusDaemon(t *testing.T) (socket string) {
 	t.Helper()
-	looks := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
-	t.Cleanup(looks.Recorder.Close)
-	fake.Must(t, looks.Recorder.Resize(2<<20))
-	whole := (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: looks}).Handler()
+	captures := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
+	t.Cleanup(captures.Recorder.Close)
+	fake.Must(t, captures.Recorder.Resize(2<<20))
+	whole := (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: captures}).Handler()
 	return fake.ServeUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/status" {
 			whole.ServeHTTP(w, r)
@@ -39,7 +39,7 @@ func statusDaemon(t *testing.T) (socket string) {
 	}))
 }
 
-func TestStatusOfLooks(t *testing.T) {
+func TestStatusOfCaptures(t *testing.T) {
 	r := tapestry(t, "status", "--api-socket", statusDaemon(t), "--docker-host", fake.Docker(t))
 	for _, want := range []string{"captures   3: ", `uid 0 pid 4711 "tapestry capture web -w x" `, " ms, 0 frames, 0 lost",
 		`somebody "mine [2J" `, ` of web, from its start on, "tcp port 80": 0 frames to read, 0 lost (tapestry capture --attach `, "recorder   on, 2 MiB, since "} {

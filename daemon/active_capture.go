@@ -9,23 +9,25 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 )
 
-// A session is one capture.
-type session struct {
-	id    string
-	name  string
-	spec  *captureSpec // nil: it has ended. Only its own goroutine uses it
-	sink  *capture.Subscriber
-	who   api.Credentials
-	began time.Time
+// An activeCapture is one capture, from its request until its counts are forgotten.
+type activeCapture struct {
+	// Set before it is in Captures.all, then not changed.
+	id                string
+	name              string
+	sub               *capture.Subscriber
+	who               api.Credentials
+	began             time.Time
+	network, endpoint string             // of the container that it was armed for; "": of none
+	stop              func(state string) // the first state wins
 
-	network, endpoint string       // of the container that it was armed for; "": of none
-	detachedAt        atomic.Int64 // ns since 1970, when that container's port was removed
+	spec *captureSpec // nil: it has ended. Of the goroutine that runs the capture; while it awaits a reader, guarded by Captures.mu
+
+	detachedAt atomic.Int64 // ns since 1970, when that container's port was removed
 
 	once sync.Once
-	stop func(state string) // the first state wins
-	done chan struct{}      // closed by stop
+	done chan struct{} // closed by stop
 
-	changes     sync.Mutex             // held while the filter is replaced
+	changes     sync.Mutex             // held while the filter is replaced, so that sub and filter agree
 	filter      atomic.Pointer[string] // the filter's expression; replaced with changes held
 	state       atomic.Pointer[string] // as api.CaptureStats has it; set by stop, disarm and Captures.Close
 	lasted      atomic.Int64           // ns from its beginning to its end; 0: it runs
@@ -34,9 +36,9 @@ type session struct {
 	bytes       atomic.Int64           // written to the reader
 }
 
-// newSession returns a session that is not in Captures.all yet.
-func newSession(ask *captureSpec, who api.Credentials) *session {
-	s := &session{name: ask.Name, spec: ask, who: who, began: time.Now(), done: make(chan struct{}),
+// newActiveCapture returns a capture that is not in Captures.all yet: the caller sets id and sub.
+func newActiveCapture(ask *captureSpec, who api.Credentials) *activeCapture {
+	s := &activeCapture{name: ask.Name, spec: ask, who: who, began: time.Now(), done: make(chan struct{}),
 		network: ask.network, endpoint: ask.endpoint}
 	state := "running"
 	if ask.endpoint != "" {
@@ -54,11 +56,11 @@ func newSession(ask *captureSpec, who api.Credentials) *session {
 }
 
 // end is when a capture has ended.
-func (s *session) end() time.Time { return s.began.Add(time.Duration(s.lasted.Load())) }
+func (s *activeCapture) end() time.Time { return s.began.Add(time.Duration(s.lasted.Load())) }
 
-func (s *session) stats() api.CaptureStats {
-	t := s.sink.Stats()
-	beyond := min(s.beyondLimit.Load(), t.Delivered) // it is counted before the read that it is of has ended
+func (s *activeCapture) stats() api.CaptureStats {
+	t := s.sub.Stats()
+	beyond := min(s.beyondLimit.Load(), t.Delivered) // frames beyond the limit are counted during a Read, Delivered at its end: so it may be more
 	length := time.Duration(s.lasted.Load())
 	if length == 0 {
 		length = time.Since(s.began)
@@ -71,14 +73,14 @@ func (s *session) stats() api.CaptureStats {
 		Packets: s.packets.Load(), Bytes: s.bytes.Load(), Network: s.network, Endpoint: s.endpoint}
 }
 
-// setFilter gives a capture another filter, unless that is to renew one which it has not any more.
-func (s *session) setFilter(f *api.Filter, match capture.Match) bool {
+// setFilter replaces the filter, and tells whether it did. If f.Was is set and the filter has been changed since, nothing happens.
+func (s *activeCapture) setFilter(f *api.Filter, match capture.Match) bool {
 	s.changes.Lock()
 	defer s.changes.Unlock()
 	if f.Was != nil && *f.Was != *s.filter.Load() {
 		return false
 	}
 	s.filter.Store(&f.Expr)
-	s.sink.Filter(match)
+	s.sub.Filter(match)
 	return true
 }
