@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // seen is a Writer that keeps packets as texts: interface/direction, length, comment.
@@ -27,7 +28,7 @@ func seen(t *testing.T, file []byte) (ports, packets []string, stats map[int]pca
 		if errors.Is(err, io.EOF) {
 			return ports, packets, stats
 		}
-		must(t, err)
+		testhost.Must(t, err)
 		switch b := b.(type) {
 		case *pcapng.Interface:
 			p, ok := ReadPort(b)
@@ -97,11 +98,11 @@ func TestEncoder(t *testing.T) {
 			looks = func(number uint32) bool { return slices.Contains(c.looks, h.port(number).Name) }
 		}
 		s := h.NewEncoder(w, c.show, looks)
-		must(t, s.AddPorts(sub.NewPorts()))
+		testhost.Must(t, s.AddPorts(sub.NewPorts()))
 		frames, err := s.WriteFrom(sub)
-		must(t, err)
-		must(t, s.Statistics(sub.TrailingDrops()))
-		must(t, w.Flush())
+		testhost.Must(t, err)
+		testhost.Must(t, s.Statistics(sub.TrailingDrops()))
+		testhost.Must(t, w.Flush())
 		_, packets, stats := seen(t, file.Bytes())
 		if !slices.Equal(packets, c.want) {
 			t.Errorf("%+v:\n got %q\nwant %q", c.show, packets, c.want)
@@ -141,10 +142,10 @@ func TestEncoderNarrower(t *testing.T) {
 		var file bytes.Buffer
 		w := pcapng.NewWriter(&file, pcapng.Section{})
 		s := h.NewEncoder(w, EncoderOptions{Point: Out, Annotate: AnnotateNone}, nil)
-		must(t, s.AddPorts(sub.NewPorts()))
+		testhost.Must(t, s.AddPorts(sub.NewPorts()))
 		_, err := s.WriteFrom(sub)
-		must(t, err)
-		must(t, w.Flush())
+		testhost.Must(t, err)
+		testhost.Must(t, w.Flush())
 		if _, packets, _ := seen(t, file.Bytes()); !slices.Equal(packets, c.want) {
 			t.Errorf("MTU %d: got %q, want %q", c.mtu, packets, c.want)
 		}
@@ -154,9 +155,7 @@ func TestEncoderNarrower(t *testing.T) {
 
 // Wireshark reads the outer view as VXLAN of the right network, with valid IP headers, over IPv4 and IPv6.
 func TestOuterTshark(t *testing.T) {
-	if _, err := exec.LookPath("tshark"); err != nil {
-		cannot(t, err)
-	}
+	testhost.Tools(t, "tshark")
 	for _, c := range []struct{ local, remote, field string }{{"192.0.2.1:4789", "192.0.2.2:4789", "ip.src"}, {"[2001:db8::1]:4789", "[2001:db8::2]:4789", "ipv6.src"}} {
 		tunnel := Tunnel{netip.MustParseAddrPort(c.local), netip.MustParseAddrPort(c.remote)}
 		h := NewHub()
@@ -173,15 +172,15 @@ func TestOuterTshark(t *testing.T) {
 		up.Ingress([]ether.Frame{to(mac(7), mac(1), 1)})
 		path := filepath.Join(t.TempDir(), "outer.pcapng")
 		file, err := os.Create(path)
-		must(t, err)
+		testhost.Must(t, err)
 		w := pcapng.NewWriter(file, pcapng.Section{})
 		s := h.NewEncoder(w, EncoderOptions{View: Outer}, nil)
 		_, err = s.WriteFrom(sub)
-		must(t, err)
-		must(t, errors.Join(w.Flush(), file.Close()))
+		testhost.Must(t, err)
+		testhost.Must(t, errors.Join(w.Flush(), file.Close()))
 		out, err := exec.Command("tshark", "-r", path, "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE", "-T", "fields", "-e", "vxlan.vni",
 			"-e", "udp.dstport", "-e", "eth.src", "-e", "_ws.expert", "-E", "occurrence=a", "-e", c.field).CombinedOutput()
-		must(t, err)
+		testhost.Must(t, err)
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Running as") })
 		if len(lines) < 5 {

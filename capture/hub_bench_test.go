@@ -6,6 +6,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // Copying a frame allocates nothing.
@@ -36,7 +37,7 @@ func BenchmarkWatch(b *testing.B) {
 			h := NewHub()
 			n := newNet(h, "one")
 			s, err := h.Subscribe(c.o)
-			must(b, err)
+			testhost.Must(b, err)
 			defer s.Close()
 			f := numbered(1, 1514)
 			o := h.networks["one"]
@@ -54,7 +55,7 @@ func BenchmarkRecord(b *testing.B) {
 	h := NewHub()
 	n := newNet(h, "one")
 	rec := h.NewRecorder()
-	must(b, rec.Resize(32<<20))
+	testhost.Must(b, rec.Resize(32<<20))
 	defer rec.Close()
 	memory := make([]byte, trains*segments*room)
 	var frames []ether.Frame

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // wire is a device that accepts all frames and drops them.
@@ -53,7 +54,7 @@ func (n *net) send(src, dst, number byte) {
 func open(t *testing.T, h *Hub, o Options) *Subscriber {
 	t.Helper()
 	s, err := h.Subscribe(o)
-	must(t, err)
+	testhost.Must(t, err)
 	t.Cleanup(s.Close)
 	return s
 }

@@ -15,17 +15,19 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // mapped tells whether all of a ring's memory is there. proc_pid_maps(5)
 func mapped(t *testing.T, at uintptr, size int) bool {
 	t.Helper()
 	maps, err := os.ReadFile("/proc/self/maps")
-	must(t, err)
+	testhost.Must(t, err)
 	for line := range strings.Lines(string(maps)) {
 		var from, to uintptr
 		_, err := fmt.Sscanf(line, "%x-%x", &from, &to)
-		must(t, err)
+		testhost.Must(t, err)
 		if from <= at && at+uintptr(size) <= to {
 			return true
 		}
@@ -47,7 +49,7 @@ func TestRingMemory(t *testing.T) {
 	}
 	was := heap()
 	r, err := newRing(size, true)
-	must(t, err)
+	testhost.Must(t, err)
 	if now := heap(); now > was+1<<20 {
 		t.Errorf("the heap has grown from %d to %d bytes", was, now)
 	}
@@ -64,14 +66,14 @@ func TestRingMemory(t *testing.T) {
 
 	h := NewHub()
 	rec := h.NewRecorder()
-	must(t, rec.Resize(size))
+	testhost.Must(t, rec.Resize(size))
 	sub, err := h.Subscribe(Options{Ring: size})
-	must(t, err)
+	testhost.Must(t, err)
 	n := newNet(h, "one")
 	n.send(1, 2, 1)
 	all := []uintptr{rec.all.ring.address(), sub.ring.address()}
 	var seen []byte
-	must(t, rec.Dump(0, func(int64) error {
+	testhost.Must(t, rec.Dump(0, func(int64) error {
 		return rec.Resize(0) // while somebody reads it
 	}, func(r *Record) error {
 		seen = append(seen, r.Data[14])
@@ -107,7 +109,7 @@ func TestResizeShort(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what is not given back stays
 	r := NewHub().NewRecorder()
 	defer r.Close()
-	must(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: virtual(t) + room, Max: unix.RLIM_INFINITY}))
+	testhost.Must(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: virtual(t) + room, Max: unix.RLIM_INFINITY}))
 	if err := r.Resize(size); err == nil || !errors.Is(err, unix.ENOMEM) {
 		t.Fatalf("without room for its drops: %v", err)
 	}
@@ -120,9 +122,9 @@ func TestResizeShort(t *testing.T) {
 func virtual(t *testing.T) uint64 {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")
-	must(t, err)
+	testhost.Must(t, err)
 	var pages uint64
 	_, err = fmt.Sscan(string(text), &pages)
-	must(t, err)
+	testhost.Must(t, err)
 	return pages * uint64(os.Getpagesize())
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestRecorder(t *testing.T) {
@@ -23,7 +24,7 @@ func TestRecorder(t *testing.T) {
 			t.Errorf("it has %d bytes", size)
 		}
 	}
-	must(t, r.Resize(1<<21))
+	testhost.Must(t, r.Resize(1<<21))
 	defer r.Close()
 
 	n.send(1, 1, 200) // a drop, that the others will wash out
@@ -61,7 +62,7 @@ func TestRecorder(t *testing.T) {
 			}
 			return nil
 		})
-		must(t, err)
+		testhost.Must(t, err)
 		if since == 0 || count != l.drops+l.others {
 			t.Errorf("%d frames came, since %d", count, since)
 		}
@@ -88,13 +89,13 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("state: %+v", s)
 	}
 
-	must(t, r.Resize(1<<22))
+	testhost.Must(t, r.Resize(1<<22))
 	n.send(1, 2, 1)
 	began := time.Now().Add(-time.Hour).UnixNano()
 	if l, since := dump(2 * time.Hour); l.others != 1 || l.drops != 0 || since < began {
 		t.Errorf("after Resize: %+v, since %d", l, since)
 	}
-	must(t, r.Resize(0))
+	testhost.Must(t, r.Resize(0))
 	n.send(1, 2, 1)
 	if len(h.subscribers) != 0 || r.Size() != 0 {
 		t.Error("it is not off")
@@ -106,7 +107,7 @@ func TestRecorderSlowReader(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	r := h.NewRecorder()
-	must(t, r.Resize(1<<21))
+	testhost.Must(t, r.Resize(1<<21))
 	defer r.Close()
 	flood := func() {
 		for i := range 30_000 {
@@ -116,7 +117,7 @@ func TestRecorderSlowReader(t *testing.T) {
 	flood()
 	var first, last uint64
 	var since, oldest int64
-	must(t, r.Dump(0, func(at int64) error {
+	testhost.Must(t, r.Dump(0, func(at int64) error {
 		since = at
 		flood()
 		return nil
@@ -140,7 +141,7 @@ func TestRecorderResizedMeanwhile(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	r := h.NewRecorder()
-	must(t, r.Resize(1<<21))
+	testhost.Must(t, r.Resize(1<<21))
 	defer r.Close()
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -161,7 +162,7 @@ func TestRecorderResizedMeanwhile(t *testing.T) {
 	})
 	for range 300 {
 		last := uint64(0)
-		must(t, r.Dump(0, func(int64) error { return nil }, func(rec *Record) error {
+		testhost.Must(t, r.Dump(0, func(int64) error { return nil }, func(rec *Record) error {
 			if last > 0 && rec.ID != last+1 {
 				t.Errorf("frame %d comes after %d", rec.ID, last)
 			}
@@ -199,12 +200,12 @@ func TestDumpsBounded(t *testing.T) {
 		{1 << 29, 2, "a dump needs 576 MiB for its copy of the recorder, and those that are being read have 1152 of 1152"},
 		{1 << 30, 1, "a dump needs 1152 MiB"},
 	} {
-		must(t, r.Resize(c.size))
-		must(t, within(c.dumps))
+		testhost.Must(t, r.Resize(c.size))
+		testhost.Must(t, within(c.dumps))
 		if err := within(c.dumps + 1); err == nil || !strings.Contains(err.Error(), c.refused) || !strings.Contains(err.Error(), "try again when one of them has ended") {
 			t.Errorf("%d MiB: one dump more than %d: %v", c.size>>20, c.dumps, err)
 		}
-		must(t, within(c.dumps)) // what those before had is free again
+		testhost.Must(t, within(c.dumps)) // what those before had is free again
 	}
 }
 
@@ -213,7 +214,7 @@ func TestDumpError(t *testing.T) {
 	h := NewHub()
 	n := newNet(h, "one")
 	r := h.NewRecorder()
-	must(t, r.Resize(1<<21))
+	testhost.Must(t, r.Resize(1<<21))
 	defer r.Close()
 	n.send(1, 1, 1)
 	n.send(1, 2, 2)

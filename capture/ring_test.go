@@ -14,6 +14,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -40,17 +41,10 @@ func (rec *Record) clone() Record {
 
 func number(r *Record) int { return int(binary.BigEndian.Uint32(r.Data)) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func makeRing(t testing.TB, size int, overwrite bool) *ring {
 	t.Helper()
 	r, err := newRing(size, overwrite)
-	must(t, err)
+	testhost.Must(t, err)
 	return r
 }
 
@@ -58,7 +52,7 @@ func makeRing(t testing.TB, size int, overwrite bool) *ring {
 func recent(t testing.TB, r *ring, fn func(*Record)) int {
 	t.Helper()
 	c, err := r.snapshot()
-	must(t, err)
+	testhost.Must(t, err)
 	defer c.release()
 	return c.read(fn)
 }

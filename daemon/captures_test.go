@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -73,7 +74,7 @@ func TestCaptureStream(t *testing.T) {
 		}
 	}
 	who := fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())
-	if text := l.Log.Text(); strings.Count(text, "capture ended") != 11 || !strings.Contains(text, who) || !strings.Contains(text, `filter="ether[14] > 2"`) {
+	if text := l.Log.String(); strings.Count(text, "capture ended") != 11 || !strings.Contains(text, who) || !strings.Contains(text, `filter="ether[14] > 2"`) {
 		t.Errorf("the log has no line for each, by %s:\n%s", who, text)
 	}
 }
@@ -164,7 +165,7 @@ func TestCaptureEnds(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	gone, left := l.Open(t, api.CaptureRequest{}), l.Open(t, api.CaptureRequest{})
 	l.Send(1, 2, 1)
-	fake.Must(t, gone.Close())
+	testhost.Must(t, gone.Close())
 	for deadline := time.Now().Add(time.Minute); ; {
 		if b, err := gone.Stats(t.Context()); err != nil {
 			t.Fatal(err)
@@ -180,8 +181,8 @@ func TestCaptureEnds(t *testing.T) {
 		t.Errorf("of the one that was left: frames %v, %d in its counts", numbers, delivered)
 	}
 	l.End()
-	if !strings.Contains(l.Log.Text(), "why=shutdown") {
-		t.Error(l.Log.Text())
+	if !strings.Contains(l.Log.String(), "why=shutdown") {
+		t.Error(l.Log.String())
 	}
 }
 
@@ -208,12 +209,12 @@ func TestCaptureRefused(t *testing.T) {
 		t.Errorf("one too many: %v", err)
 	}
 	var running []api.CaptureStats
-	fake.Must(t, l.Client.Call(t.Context(), http.MethodGet, "/v1/captures", nil, &running))
+	testhost.Must(t, l.Client.Call(t.Context(), http.MethodGet, "/v1/captures", nil, &running))
 	if len(running) != most {
 		t.Errorf("%d are listed", len(running))
 	}
 	for _, s := range all {
-		fake.Must(t, s.Close())
+		testhost.Must(t, s.Close())
 	}
 	for range 4 {
 		s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
@@ -221,7 +222,7 @@ func TestCaptureRefused(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			s, err = l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
 		}
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		defer s.Close()
 	}
 	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: 1 << 18}); err == nil || !strings.Contains(err.Error(), "1 GiB") {
@@ -235,7 +236,7 @@ func TestRecorderAPI(t *testing.T) {
 		t.Errorf("a dump of nothing: %v", err)
 	}
 	var state api.Recorder
-	fake.Must(t, l.Client.Call(t.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{Bytes: 1 << 21}, &state))
+	testhost.Must(t, l.Client.Call(t.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{Bytes: 1 << 21}, &state))
 	if !state.On || state.Bytes != 1<<21 || state.Since == nil {
 		t.Errorf("switched on: %+v", state)
 	}
@@ -250,16 +251,16 @@ func TestRecorderAPI(t *testing.T) {
 		"db": {api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.FarID}}, Last: 3600}, []byte{1, 3}}, "filter": {api.CaptureRequest{Filter: api.Filter{Expr: "ether[14] != 3"}}, []byte{1, 2}},
 	} {
 		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, c.want)
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, c.got) {
 			t.Errorf("%s: %v, want %v", name, numbers, c.got)
 		}
-		fake.Must(t, s.Close())
+		testhost.Must(t, s.Close())
 	}
 	if err := l.Client.Call(t.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{Bytes: 3}, nil); exit.Code(err) != exit.Usage {
 		t.Errorf("a wrong size: %v", err)
 	}
-	fake.Must(t, l.Client.Call(t.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{}, &state))
+	testhost.Must(t, l.Client.Call(t.Context(), http.MethodPut, "/v1/recorder", api.RecorderChange{}, &state))
 	if state.On || l.Recorder.Size() != 0 {
 		t.Errorf("switched off: %+v", state)
 	}
@@ -269,7 +270,7 @@ func TestRecorderAPI(t *testing.T) {
 func TestCaptureNDJSON(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	c, err := net.Dial("unix", l.Client.Socket)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	defer c.Close()
 	body := `{"format":"ndjson","frames":1}`
 	fmt.Fprintf(c, "POST /v1/captures HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -278,7 +279,7 @@ func TestCaptureNDJSON(t *testing.T) {
 	}
 	l.Send(1, 1, 5)
 	text, err := io.ReadAll(c)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	for _, want := range []string{`"port":{"index":0,"name":"9b1d4`, `"verdict":"drop","reason":"hairpin"`, `"books":{"port":0,"delivered":1,"dropped":0}`} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("no %s in\n%s", want, text)
@@ -291,17 +292,17 @@ func TestCaptureLeavesNothing(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.WebID}}, Ring: 1 << 22})
 	l.Send(1, 2, 1)
-	fake.Must(t, s.Change(t.Context(), api.CaptureChange{Targets: &api.Targets{}, Filter: &api.Filter{Expr: "ether[14] = 7"}}))
+	testhost.Must(t, s.Change(t.Context(), api.CaptureChange{Targets: &api.Targets{}, Filter: &api.Filter{Expr: "ether[14] = 7"}}))
 	l.Send(2, 9, 7)
-	fake.Must(t, s.Stop(t.Context()))
+	testhost.Must(t, s.Stop(t.Context()))
 	if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, []byte{1, 7}) {
 		t.Errorf("frames %v", numbers)
 	}
 	who := fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())
-	if want := `msg="capture changed" capture=1 ` + who + ` targets=all filter="ether[14] = 7"`; !strings.Contains(l.Log.Text(), want) {
-		t.Errorf("no %s in\n%s", want, l.Log.Text())
+	if want := `msg="capture changed" capture=1 ` + who + ` targets=all filter="ether[14] = 7"`; !strings.Contains(l.Log.String(), want) {
+		t.Errorf("no %s in\n%s", want, l.Log.String())
 	}
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.Text(), "capture ended"); {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.String(), "capture ended"); {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not end")
 		}
@@ -324,7 +325,7 @@ func TestCaptureNames(t *testing.T) {
 	}
 	names := map[string][]string{"web": many}
 	s := l.Open(t, api.CaptureRequest{Filter: api.Filter{Expr: "host web", Names: names}})
-	fake.Must(t, s.Close())
+	testhost.Must(t, s.Close())
 	_, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Filter: api.Filter{Expr: "src web or dst web", Names: names}})
 	if exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), "1024 at most") {
 		t.Errorf("twice 600 addresses: %v", err)
@@ -348,7 +349,7 @@ func TestCaptureSegmentSnap(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		if p, ok := b.(*pcapng.Packet); ok {
 			if n++; p.Len != 1054 || len(p.Data) != 100 {
 				t.Errorf("segment %d: %d bytes, %d kept", n, p.Len, len(p.Data))
@@ -366,7 +367,7 @@ func TestCaptureSegmentSnap(t *testing.T) {
 // The recorder's frames of a container include those from before a restart, which gave it another endpoint with the same address.
 func TestRecorderRestart(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	fake.Must(t, l.Recorder.Resize(1<<21))
+	testhost.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	port := func(id string, addr string) *vswitch.Port {
 		p := l.Sw.Attach(id, fake.DiscardPort{}, false, 1514)
@@ -386,9 +387,9 @@ func TestRecorderRestart(t *testing.T) {
 		}
 	}
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Endpoints: []string{"again"}}})
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	if _, numbers, _, _ := fake.ReadRest(t, s); !bytes.Equal(numbers, []byte{1, 2}) {
 		t.Errorf("frames %v, want those of both endpoints", numbers)
 	}
-	fake.Must(t, s.Close())
+	testhost.Must(t, s.Close())
 }

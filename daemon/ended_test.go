@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A stream that could not be written completely is cut off, and the log does not say that it is complete.
@@ -37,15 +38,15 @@ func TestStreamsBreakOff(t *testing.T) {
 				}
 			}()
 			resp, err := (&client.Client{Socket: socket}).OpenStream(t.Context(), path, api.CaptureRequest{Format: format, Ring: 1 << 23})
-			fake.Must(t, err)
+			testhost.Must(t, err)
 			read, err := io.Copy(io.Discard, resp.Body)
-			fake.Must(t, resp.Close())
+			testhost.Must(t, resp.Close())
 			if !errors.Is(err, io.ErrUnexpectedEOF) || read == 0 || read > 500_000 {
 				t.Errorf("%s as %s: %d bytes, and then %v", path, format, read, err)
 			}
 			l.AwaitLog(t, log)
-			if strings.Contains(l.Log.Text(), "recorder dumped") {
-				t.Errorf("%s as %s: the log says\n%s", path, format, l.Log.Text())
+			if strings.Contains(l.Log.String(), "recorder dumped") {
+				t.Errorf("%s as %s: the log says\n%s", path, format, l.Log.String())
 			}
 		}
 	}
@@ -57,7 +58,7 @@ func TestDumpRefused(t *testing.T) {
 	var all []*client.Stream
 	for range 4 {
 		s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{})
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		defer s.Close()
 		all = append(all, s)
 	}
@@ -70,14 +71,14 @@ func TestDumpRefused(t *testing.T) {
 	}
 	l.AwaitLog(t, "recorder dumped")
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Bytes: 10_000})
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	counted := &counter{Reader: s.Body}
 	for r := pcapng.NewReader(counted); err == nil; _, err = r.Next() {
 	}
 	if err != io.EOF || counted.n.Load() > 10_000 || counted.n.Load() < 9_000 {
 		t.Errorf("of a dump of 10,000 bytes at most %d came, and then %v", counted.n.Load(), err)
 	}
-	fake.Must(t, s.Close())
+	testhost.Must(t, s.Close())
 }
 
 // Ended captures take little memory, however many there were, and cannot be changed.
@@ -87,7 +88,7 @@ func TestEndedCaptures(t *testing.T) {
 	var last *client.Stream
 	for range 2 * most {
 		last = l.Open(t, api.CaptureRequest{Ring: api.MinRing, Filter: api.Filter{Expr: "host web", Names: map[string][]string{"web": {"10.0.0.1"}}}})
-		fake.Must(t, last.Stop(t.Context()))
+		testhost.Must(t, last.Stop(t.Context()))
 		fake.ReadRest(t, last)
 	}
 	l.AwaitLog(t, fmt.Sprintf(`msg="capture ended" capture=%s `, last.ID))

@@ -19,6 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -142,16 +143,6 @@ func receive[T any](t *testing.T, from <-chan T) (got T) {
 	return got
 }
 
-// until waits until a condition is true.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("not ", what)
-		}
-	}
-}
-
 func TestFollowRestart(t *testing.T) {
 	docker := fake.NewLiveDocker(t)
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
@@ -171,7 +162,7 @@ func TestFollowRestart(t *testing.T) {
 	d.frame(again, "first")
 	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.2/16")
 	docker.Tell("network", "connect", fake.WideID)
-	until(t, "judged", func() bool { return p.Discarded() == 1 })
+	testhost.Until(t, "judged", func() bool { return p.Discarded() == 1 })
 	what := receive(t, d.changes)
 	if want := (api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 3}); what.Targets == nil || targetsText(*what.Targets) != targetsText(want) {
 		t.Errorf("the daemon is told %+v, want %+v", what.Targets, want)
@@ -189,7 +180,7 @@ func TestFollowRestart(t *testing.T) {
 	// Renamed and started again it is still followed.
 	docker.Join(fake.WideID, fake.WebContainer, "front", fake.NewID, "10.80.1.3/16")
 	docker.Tell("container", "rename", fake.WebContainer)
-	until(t, "renamed", func() bool { return p.n.Container(fake.NewID) == "front" })
+	testhost.Until(t, "renamed", func() bool { return p.n.Container(fake.NewID) == "front" })
 	d.frame(again, "third")
 	p.await("third@" + fake.NewID)
 	third := d.port("container", fake.LocalID, "another")
@@ -198,7 +189,7 @@ func TestFollowRestart(t *testing.T) {
 	docker.Tell("network", "connect", fake.LocalID)
 	p.await("another: fourth@another")
 	close(d.write)
-	until(t, "ended", func() bool { return p.ctx.Err() != nil })
+	testhost.Until(t, "ended", func() bool { return p.ctx.Err() != nil })
 }
 
 func targetsText(t api.Targets) string {
@@ -238,7 +229,7 @@ func TestFollowReconnects(t *testing.T) {
 	docker.Down = true
 	docker.Mu.Unlock()
 	docker.HangUp()
-	until(t, "asked while Docker is away", func() bool { return docker.Count("/networks/"+fake.WideID) > 2 })
+	testhost.Until(t, "asked while Docker is away", func() bool { return docker.Count("/networks/"+fake.WideID) > 2 })
 	if got := p.n.Container(fake.WebID); got != "web" {
 		t.Errorf("while Docker is away it is %q", got)
 	}
@@ -247,7 +238,7 @@ func TestFollowReconnects(t *testing.T) {
 	docker.Down = false
 	docker.Mu.Unlock()
 	receive(t, docker.Came)
-	until(t, "named", func() bool { return p.n.Container(fake.WebID) == "renamed" })
+	testhost.Until(t, "named", func() bool { return p.n.Container(fake.WebID) == "renamed" })
 }
 
 // TestFollowNames: new ports get their names even where every port is a target.
@@ -260,7 +251,7 @@ func TestFollowNames(t *testing.T) {
 	p.await(fake.DbID + ": a@" + fake.DbID)
 	before := p.n.Version()
 	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
-	until(t, "named", func() bool { return p.n.Container(fake.DbID) == "db" && p.n.Version() > before })
+	testhost.Until(t, "named", func() bool { return p.n.Container(fake.DbID) == "db" && p.n.Version() > before })
 	if len(d.changes) != 0 {
 		t.Errorf("the daemon is told %+v", <-d.changes)
 	}
@@ -288,7 +279,7 @@ func TestFollowFilter(t *testing.T) {
 	// While it is stopped its filter stays.
 	docker.Leave(fake.WideID, fake.WebContainer)
 	docker.Tell("network", "disconnect", fake.WideID)
-	until(t, "gone", func() bool {
+	testhost.Until(t, "gone", func() bool {
 		return len(p.n.now.Load().endpointIDs(func(string, endpointInfo) bool { return true })) == 0
 	})
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.DbID, "10.80.1.8/16")
@@ -310,7 +301,7 @@ func TestFollowBurst(t *testing.T) {
 		docker.Join(fake.WideID, fmt.Sprint("c", i), fmt.Sprint("n", i), fmt.Sprint("e", i), fmt.Sprintf("10.80.2.%d/16", i))
 		docker.Tell("network", "connect", fake.WideID)
 	}
-	until(t, "named", func() bool { return p.n.Addr(netip.MustParseAddr("10.80.2.89")) == "n89" })
+	testhost.Until(t, "named", func() bool { return p.n.Addr(netip.MustParseAddr("10.80.2.89")) == "n89" })
 	most := 4 + int(time.Since(began)/refreshGap) // a round each, those before, and those that have begun
 	if got := docker.Count("/networks/" + fake.WideID); got > most {
 		t.Errorf("asked %d times, want at most %d", got, most)

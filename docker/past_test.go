@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestLastRun: which network namespaces may have been that of a run from 1,000 to 1,060 s, judged by when their ports came and went.
@@ -211,7 +212,7 @@ func mustNames(t *testing.T, c *client.Client) *Names {
 func TestRecorderPorts(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	before, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	l.Hub.Plug(capture.Port{Number: 71, Network: fake.WideID, Name: "gone", Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}})
 	l.Hub.SetSandbox(71, "beef")
 	l.Hub.Unplug(71)
@@ -219,7 +220,7 @@ func TestRecorderPorts(t *testing.T) {
 	l.Hub.Plug(capture.Port{Number: 73, Network: fake.WideID, Name: "192.0.2.2", Remote: true})
 	l.Hub.Plug(capture.Port{Number: 74, Network: fake.WideID, Name: "host", HostPort: true})
 	all, err := client.List[api.RecordedPort](t.Context(), l.Client, api.RecorderPortsPath, "")
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	all = slices.DeleteFunc(all, func(p api.RecordedPort) bool {
 		return slices.ContainsFunc(before, func(q api.RecordedPort) bool { return q.Endpoint == p.Endpoint })
 	})

@@ -13,12 +13,13 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A container that has stopped is found by its network namespace: a dump has its frames, under its name.
 func TestRecorderStopped(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	fake.Must(t, l.Recorder.Resize(1<<21))
+	testhost.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	for i, id := range []string{"0ther", "crashed"} {
 		p := l.Sw.Attach(id, fake.DiscardPort{}, false, 1514)
@@ -41,7 +42,7 @@ func TestRecorderStopped(t *testing.T) {
 		t.Errorf("before the dump: %v", err)
 	}
 	s, err := l.Client.OpenStream(t.Context(), api.RecorderDumpPath, api.CaptureRequest{Targets: api.Targets{Sandboxes: []string{"of-crashed"}}})
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	s.OnInterface = n.AddPort
 	ports, numbers, _, _ := fake.ReadRest(t, s)
 	if !bytes.Equal(numbers, []byte{1}) || len(ports) != 1 {
@@ -53,8 +54,8 @@ func TestRecorderStopped(t *testing.T) {
 	if err := n.CheckStopped(); err != nil {
 		t.Error(err)
 	}
-	fake.Must(t, s.Close())
-	if what := `targets=sandbox:of-crashed`; !strings.Contains(l.Log.Text(), what) {
-		t.Errorf("no %s in the log:\n%s", what, l.Log.Text())
+	testhost.Must(t, s.Close())
+	if what := `targets=sandbox:of-crashed`; !strings.Contains(l.Log.String(), what) {
+		t.Errorf("no %s in the log:\n%s", what, l.Log.String())
 	}
 }

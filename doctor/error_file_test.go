@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func FuzzErrorFile(f *testing.F) {
@@ -39,13 +39,13 @@ func TestReadErrorFile(t *testing.T) {
 		"2026-01-02T03:04:05Z tapestry: a\x1b[2Jb\nc": "a [2Jb c",
 		strings.Repeat("é", maxErrorFile):             strings.Repeat("é", maxErrorFile/2),
 	} {
-		fake.Must(t, os.WriteFile(path, []byte(text), 0o600))
+		testhost.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		if got, _ := readErrorFile(path); got != want {
 			t.Errorf("%.40q is read as %.40q (%d)", text, got, len(got))
 		}
 	}
-	fake.Must(t, os.Symlink("/etc/passwd", path+"-link"))
-	fake.Must(t, unix.Mkfifo(path+"-fifo", 0o600))
+	testhost.Must(t, os.Symlink("/etc/passwd", path+"-link"))
+	testhost.Must(t, unix.Mkfifo(path+"-fifo", 0o600))
 	for _, other := range []string{path + "-none", path + "-link", path + "-fifo", dir} {
 		if got, when := readErrorFile(other); got != "" || when != "" {
 			t.Errorf("%s is read as %q, %q", other, got, when)

@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A moment is a snapshot of what kill -9 at one step would leave: the state directory and the links.
@@ -120,7 +121,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 
 	for _, m := range moments {
 		t.Run(m.name, func(t *testing.T) {
-			h := &host{t: t, m: newMemory(), log: &lines{}, cfg: h.cfg}
+			h := &host{t: t, m: newMemory(), log: new(testhost.Log), cfg: h.cfg}
 			h.m.links, h.cfg.Dir, h.cfg.Links, h.cfg.Port = m.links, m.dir, h.m, freePort(t)
 			named := state.Dir(m.dir)
 			records, err := named.Load()

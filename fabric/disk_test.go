@@ -9,16 +9,16 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/tap"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestDiskRefuses: if the state cannot be written, a docker command's error names the directory, the reason and what to do; and
 // nothing is created.
 func TestDiskRefuses(t *testing.T) {
-	if os.Geteuid() != 0 {
-		cannot(t, "needs root to mount")
-	}
+	testhost.Root(t, "to mount")
 	for _, c := range []struct {
 		name, want string
 		errno      syscall.Errno

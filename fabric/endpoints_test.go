@@ -307,7 +307,7 @@ func TestConflict(t *testing.T) {
 	h.at(1e9)
 	h.at(2e9)
 	const told = "address conflict"
-	if n := h.log.count(told); n != 1 {
+	if n := h.log.Count(told); n != 1 {
 		t.Errorf("told %d times, want once", n)
 	}
 	c := h.Status().Conflicts
@@ -324,7 +324,7 @@ func TestConflict(t *testing.T) {
 	h.container(netID(1), ep(2))
 	spoof(2)
 	h.at(4e9)
-	if n := h.log.count(told); n != 2 {
+	if n := h.log.Count(told); n != 2 {
 		t.Errorf("told %d times of two conflicts", n)
 	}
 	for _, e := range h.Entries("") {

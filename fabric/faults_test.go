@@ -12,6 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // pairUp makes a network with two containers, and reads away their announcements.
@@ -88,7 +89,7 @@ func TestFaultDirections(t *testing.T) {
 
 	h.setFault(epID(1), From, fault.Spec{Loss: 1})
 	a.feed(ep(1).MAC, ep(2).MAC, "lost from")
-	eventually(t, func() bool { return h.Faults()[0].Stats.Lost == 1 })
+	testhost.Until(t, "lost", func() bool { return h.Faults()[0].Stats.Lost == 1 })
 	b.feed(ep(2).MAC, ep(1).MAC, "other way")
 	a.expect(t, "other way")
 	h.clearFault(epID(1), To, 0)
@@ -97,7 +98,7 @@ func TestFaultDirections(t *testing.T) {
 	if got := b.next(t); got != "free" {
 		t.Errorf("%q arrived, want what was sent when the fault was gone", got)
 	}
-	eventually(t, func() bool { return h.book(epID(1)).RxFrames >= before.RxFrames+2 }) // counted after the frame is sent
+	testhost.Until(t, "counted", func() bool { return h.book(epID(1)).RxFrames >= before.RxFrames+2 }) // counted after the frame is sent
 	p, q := h.book(epID(1)), h.book(epID(2))
 	if p.RxFrames != before.RxFrames+2 || p.Drops["fault"] != 1 || q.TxFrames != beforeB.TxFrames+1 {
 		t.Errorf("after a loss from a: %+v\n%+v", p, q)
@@ -105,7 +106,7 @@ func TestFaultDirections(t *testing.T) {
 
 	h.setFault(epID(2), To, fault.Spec{Loss: 1})
 	a.feed(ep(1).MAC, ep(2).MAC, "lost to")
-	eventually(t, func() bool { return h.Faults()[0].Stats.Lost == 1 })
+	testhost.Until(t, "lost", func() bool { return h.Faults()[0].Stats.Lost == 1 })
 	b.feed(ep(2).MAC, ep(1).MAC, "other way")
 	a.expect(t, "other way")
 	for _, v := range h.Faults() {
@@ -118,7 +119,7 @@ func TestFaultDirections(t *testing.T) {
 	if got := b.next(t); got != "free again" {
 		t.Errorf("%q arrived, want what was sent when the fault was gone", got)
 	}
-	eventually(t, func() bool { return h.book(epID(2)).TxBytes > q.TxBytes })
+	testhost.Until(t, "counted", func() bool { return h.book(epID(2)).TxBytes > q.TxBytes })
 	q2 := h.book(epID(2))
 	if q2.Offered != q.Offered+2 || q2.Refused != q.Refused+1 || q2.Drops["fault"] != 0 {
 		t.Errorf("after a loss to b: %+v, before %+v", q2, q)
@@ -174,7 +175,7 @@ func TestFaultDelay(t *testing.T) {
 		for i := range n {
 			a.feed(ep(1).MAC, ep(2).MAC, fmt.Sprint(i))
 		}
-		eventually(t, func() bool { f := h.Faults(); return len(f) == 1 && f[0].Stats.Waiting == n })
+		testhost.Until(t, "held", func() bool { f := h.Faults(); return len(f) == 1 && f[0].Stats.Waiting == n })
 		h.clearFault(name, "", 1)
 		for i := range n {
 			if got := b.next(t); got != fmt.Sprint(i) {
@@ -185,15 +186,6 @@ func TestFaultDelay(t *testing.T) {
 			t.Errorf("%d faults are left", len(h.Faults()))
 		}
 		h.book(name)
-	}
-}
-
-func eventually(t *testing.T, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it does not come about")
-		}
 	}
 }
 
@@ -210,11 +202,11 @@ func TestFaultEnds(t *testing.T) {
 		t.Errorf("the second fault did not take the first one's place: %+v", f)
 	}
 	b.expect(t, "sooner")
-	eventually(t, func() bool { return len(h.Faults()) == 0 })
+	testhost.Until(t, "ended", func() bool { return len(h.Faults()) == 0 })
 
 	h.setFault(epID(1), From, fault.Spec{Delay: 10 * time.Second})
 	a.feed(ep(1).MAC, ep(2).MAC, "last words")
-	eventually(t, func() bool { return h.Faults()[0].Stats.Waiting == 1 })
+	testhost.Until(t, "held", func() bool { return h.Faults()[0].Stats.Waiting == 1 })
 	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(1)); err != nil {
 		t.Error(err)
 	}
@@ -228,7 +220,7 @@ func TestFaultEnds(t *testing.T) {
 		t.Errorf("faults after a restart: %+v", f)
 	}
 	for what, want := range map[string]int{"fault set": 4, "fault cleared": 4} {
-		if n := h.log.count(what); n != want {
+		if n := h.log.Count(what); n != want {
 			t.Errorf("%d lines of log say %q, want %d", n, what, want)
 		}
 	}
@@ -247,7 +239,7 @@ func TestFaultRefused(t *testing.T) {
 	}
 	h.m.die(epID(2))
 	h.m.dev(t, epID(2)).snap(errors.New("gone"))
-	eventually(t, func() bool { return h.Ports("")[1].Down != "" })
+	testhost.Until(t, "down", func() bool { return h.Ports("")[1].Down != "" })
 	if err := h.SetFault(t.Context(), epID(2), To, fault.Spec{Loss: 1}); err == nil || !strings.Contains(err.Error(), "is down: gone") {
 		t.Errorf("a fault of a port that is down: %v", err)
 	}
@@ -266,7 +258,7 @@ func TestFaultRemote(t *testing.T) {
 	h.setFault("127.0.0.9", To, fault.Spec{Loss: 1})
 	wire := h.book("127.0.0.9").WireTx
 	a.feed(ep(1).MAC, broadcast, "to all")
-	eventually(t, func() bool { return h.Faults()[0].Stats.Lost == 1 })
+	testhost.Until(t, "lost", func() bool { return h.Faults()[0].Stats.Lost == 1 })
 	f := h.Faults()
 	if len(f) != 2 || f[0].Kind != "remote" || f[0].Name != "127.0.0.9" || f[1].Network != netID(2) {
 		t.Errorf("faults are %+v", f)
@@ -276,7 +268,7 @@ func TestFaultRemote(t *testing.T) {
 	}
 	h.setFault("127.0.0.9", To, fault.Spec{Delay: 10 * time.Second})
 	a.feed(ep(1).MAC, broadcast, "to all")
-	eventually(t, func() bool { return h.Faults()[0].Stats.Waiting == 1 })
+	testhost.Until(t, "held", func() bool { return h.Faults()[0].Stats.Waiting == 1 })
 	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.9:0")); err != nil {
 		t.Error(err)
 	}

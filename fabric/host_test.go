@@ -1,7 +1,6 @@
 package fabric
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,16 +9,16 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
-	"go.uber.org/goleak"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,25 +31,7 @@ type host struct {
 	cfg    Config
 	poller *poll.Poller
 	stop   func()
-	log    *lines
-}
-
-// lines is a log that can be read.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), what)
+	log    *testhost.Log
 }
 
 // grace is every host's, first is when its first sweep is.
@@ -62,7 +43,7 @@ const (
 // newHost is a machine on which no daemon has run yet.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	h := &host{t: t, m: newMemory(), log: &lines{}}
+	h := &host{t: t, m: newMemory(), log: new(testhost.Log)}
 	h.cfg = Config{Name: "test", Dir: t.TempDir(), VTEP: netip.MustParseAddr("127.0.0.1"), Port: freePort(t), SweepAfter: grace,
 		Links: h.m, Log: slog.New(slog.NewTextHandler(h.log, nil))}
 	h.recorded()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fault"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // openDatagram is a broadcast UDP datagram whose checksum the container's kernel left open, and what it is when finished.
@@ -160,7 +161,7 @@ func TestFloodedFrameIsLent(t *testing.T) {
 				if where.d == To {
 					frames = 1
 				}
-				eventually(t, func() bool { return h.book(epID(1)).RxFrames >= rx+frames })
+				testhost.Until(t, "counted", func() bool { return h.book(epID(1)).RxFrames >= rx+frames })
 				for _, p := range places {
 					p.nothingElse(t)
 				}

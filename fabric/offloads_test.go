@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
+	"github.com/tapestry-net/tapestry/test/testhost"
 	"github.com/tapestry-net/tapestry/tunnel"
-	"golang.org/x/sys/unix"
 )
 
 // together ticks h, and another VTEP, until do has returned. Time goes on, second by second, only while h tests its peers: however
@@ -52,7 +54,7 @@ func (h *host) underTest() bool {
 }
 
 // patience is for what hangs, not for what is slow.
-const patience = 2 * time.Minute
+const patience = testhost.Patience
 
 // heard tests the peers, again if the machine was so busy that it lost questions or answers.
 func (h *host) heard() (tests []PeerTest, err error) {
@@ -141,7 +143,7 @@ func TestPeersTested(t *testing.T) {
 	if p := h.Peers("")[0]; p.Test.GSO != "ok" || !p.GSO {
 		t.Errorf("%+v", p)
 	}
-	if n := h.log.count("trains of datagrams reach the peer"); n != 1 {
+	if n := h.log.Count("trains of datagrams reach the peer"); n != 1 {
 		t.Errorf("said %d times, want once", n)
 	}
 	for _, o := range h.Status().Offloads {

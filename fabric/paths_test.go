@@ -91,7 +91,7 @@ func TestNoWay(t *testing.T) {
 	if got := says(); got != [3]string{} {
 		t.Errorf("peers, ports and trace say %q when it is reachable again", got)
 	}
-	if h.log.count("peer reachable again") != 1 {
+	if h.log.Count("peer reachable again") != 1 {
 		t.Error("the log does not say so")
 	}
 }

@@ -60,8 +60,8 @@ func TestSwarmPeers(t *testing.T) {
 	}
 	h.at(time.Second)
 	check("one has left, Docker says", "127.0.0.2", "127.0.0.3", "127.0.0.8")
-	if n := h.log.count("level=WARN") + h.log.count("level=ERROR"); n != 0 {
-		t.Errorf("%d complaints: %s", n, &h.log.b)
+	if n := h.log.Count("level=WARN") + h.log.Count("level=ERROR"); n != 0 {
+		t.Errorf("%d complaints: %s", n, h.log)
 	}
 	for _, wrong := range []string{"224.0.0.1", "0.0.0.0", "fe80::1"} {
 		if err := h.NodeJoined(t.Context(), netip.MustParseAddr(wrong), false); err == nil {
@@ -146,8 +146,8 @@ func TestSwarmDiskFull(t *testing.T) {
 	if got := h.peers(n.ID); !slices.Equal(got, []string{"127.0.0.2", "127.0.0.3"}) {
 		t.Errorf("peers %v", got)
 	}
-	if h.log.count("is not on the disk") != 1 {
-		t.Errorf("told %d times: %s", h.log.count("is not on the disk"), &h.log.b)
+	if h.log.Count("is not on the disk") != 1 {
+		t.Errorf("told %d times: %s", h.log.Count("is not on the disk"), h.log)
 	}
 	h.at(first)
 	h.at(first + grace) // and the network is not freed, since its record would be lost
@@ -281,8 +281,8 @@ func TestSwarmState(t *testing.T) {
 		if got, err := os.ReadFile(path + ".damaged"); err != nil || string(got) != string(torn) {
 			t.Errorf("%d bytes are not put aside: %v", len(torn), err)
 		}
-		if got := h.Nodes(); got != nil || h.log.count("is lost: the file is put aside") == 0 {
-			t.Errorf("nodes %v; %s", got, &h.log.b)
+		if got := h.Nodes(); got != nil || h.log.Count("is lost: the file is put aside") == 0 {
+			t.Errorf("nodes %v; %s", got, h.log)
 		}
 		h.close()
 	}

@@ -156,7 +156,7 @@ func TestSweepLeavesContainers(t *testing.T) {
 	if got := h.m.ids(); !slices.Equal(got, []string{"running"}) {
 		t.Errorf("links are %v", got)
 	}
-	if n := h.log.count("level=WARN"); n != 1 {
+	if n := h.log.Count("level=WARN"); n != 1 {
 		t.Errorf("it was said %d times, want once", n)
 	}
 	h.m.die("running") // now it is an orphan like any other

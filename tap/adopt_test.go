@@ -7,45 +7,47 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestAdoptVeth(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Veth)
 	d, err := Create(s)
-	must(t, err)
-	must(t, d.Close())
+	testhost.Must(t, err)
+	testhost.Must(t, d.Close())
 	tapName, _, inner := Names(s.ID)
-	must(t, netlink.LinkDel(link(t, tapName))) // somebody took the TAP away
+	testhost.Must(t, netlink.LinkDel(link(t, tapName))) // somebody took the TAP away
 	d, err = Adopt(s)
-	must(t, err)
+	testhost.Must(t, err)
 	defer d.Close()
 	right(t, s)
 
-	must(t, netlink.LinkDel(link(t, inner)))
+	testhost.Must(t, netlink.LinkDel(link(t, inner)))
 	if d, err := Adopt(s); d != nil || !errors.Is(err, ErrGone) {
 		t.Errorf("Adopt after the container went: %v, %v, want ErrGone", d, err)
 	}
 	if there(t, inner) {
 		t.Error("Adopt made the container's link anew")
 	}
-	must(t, Remove(s))
+	testhost.Must(t, Remove(s))
 }
 
 // TestAdoptDirectUnfinished: a process was killed between laying the TAP down and the rest.
 func TestAdoptDirectUnfinished(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Direct)
 	bare := s
 	bare.Tag, bare.MTU, bare.MAC = "", 1300, ether.MAC{2, 0, 0, 0, 0, 9}
 	d, err := Create(bare)
-	must(t, err)
-	must(t, d.Close())
+	testhost.Must(t, err)
+	testhost.Must(t, d.Close())
 	d, err = Adopt(s)
-	must(t, err)
+	testhost.Must(t, err)
 	defer d.Close()
 	tapName, _, _ := Names(s.ID)
 	at := link(t, tapName).Attrs()
@@ -56,25 +58,25 @@ func TestAdoptDirectUnfinished(t *testing.T) {
 
 // TestAdoptDirectInSandbox does as Docker does: the TAP is moved into the container and named eth0.
 func TestAdoptDirectInSandbox(t *testing.T) {
-	here := host(t)
+	here := testhost.Namespace(t)
 	s := spec(Direct)
 	d := create(t, s)
-	ns, path := sandbox(t)
+	ns, path := testhost.OtherNamespace(t)
 	s.Sandbox = path
 	tapName, _, _ := Names(s.ID)
 	l := link(t, tapName)
-	must(t, netlink.LinkSetNsFd(l, int(ns)))
+	testhost.Must(t, netlink.LinkSetNsFd(l, int(ns)))
 	there, err := netlink.NewHandleAt(ns)
-	must(t, err)
+	testhost.Must(t, err)
 	defer there.Close()
 	l, err = there.LinkByName(tapName)
-	must(t, err)
-	must(t, there.LinkSetName(l, "eth0"))
-	must(t, there.LinkSetUp(l))
-	must(t, d.Close())
+	testhost.Must(t, err)
+	testhost.Must(t, there.LinkSetName(l, "eth0"))
+	testhost.Must(t, there.LinkSetUp(l))
+	testhost.Must(t, d.Close())
 
 	got, err := Adopt(s)
-	must(t, err)
+	testhost.Must(t, err)
 	defer got.Close()
 	if got.Link != "eth0" {
 		t.Errorf("adopted %s, want eth0", got.Link)
@@ -84,29 +86,29 @@ func TestAdoptDirectInSandbox(t *testing.T) {
 	}
 
 	// It is the container's link: a frame each way.
-	must(t, netns.Set(ns))
+	testhost.Must(t, netns.Set(ns))
 	w := wireOn(t, "eth0")
-	must(t, netns.Set(here))
+	testhost.Must(t, netns.Set(here))
 	k := caught(got)
 	f := tcp(100).frame(t)
-	must(t, w.write(ether.Offload{}, f.Bytes()))
+	testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
 	k.settle(t, got, 1)
 	if sent, _ := got.Send([]*ether.Frame{&f}); sent != 1 {
 		t.Error("the frame was refused")
 	}
 	w.read()
 
-	must(t, there.LinkDel(l))
+	testhost.Must(t, there.LinkDel(l))
 	if d, err := Adopt(s); d != nil || !errors.Is(err, ErrGone) {
 		t.Errorf("Adopt from a sandbox without the link: %v, %v, want ErrGone", d, err)
 	}
 }
 
 func TestAdoptDirectGone(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	empty := filepath.Join(t.TempDir(), "netns") // as Docker leaves it when the namespace is unmounted
-	must(t, os.WriteFile(empty, nil, 0o600))
-	_, other := sandbox(t)
+	testhost.Must(t, os.WriteFile(empty, nil, 0o600))
+	_, other := testhost.OtherNamespace(t)
 	for name, path := range map[string]string{
 		"never joined": "", "no such path": filepath.Join(t.TempDir(), "none"), "unmounted": empty, "without the link": other,
 	} {
@@ -122,7 +124,7 @@ func TestAdoptDirectGone(t *testing.T) {
 
 // adoptHere is Adopt in a namespace of its own: a subtest runs on another thread.
 func adoptHere(t *testing.T, s Spec) (*Device, error) {
-	host(t)
+	testhost.Namespace(t)
 	return Adopt(s)
 }
 

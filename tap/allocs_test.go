@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestNoAllocations(t *testing.T) {
@@ -64,12 +66,12 @@ func TestNoAllocations(t *testing.T) {
 
 func TestCarrierAllocatesNothing(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
-		host(t)
+		testhost.Namespace(t)
 		s := spec(mode)
 		d := create(t, s)
 		for _, up := range []bool{false, true} {
 			if up {
-				must(t, netlink.LinkSetUp(link(t, s.Link())))
+				testhost.Must(t, netlink.LinkSetUp(link(t, s.Link())))
 				carrierIs(t, d, nil)
 			}
 			if n := testing.AllocsPerRun(100, func() {
@@ -80,7 +82,7 @@ func TestCarrierAllocatesNothing(t *testing.T) {
 				t.Errorf("%s, up %v: %v allocations", mode, up, n)
 			}
 		}
-		must(t, d.Close())
-		must(t, Remove(s))
+		testhost.Must(t, d.Close())
+		testhost.Must(t, Remove(s))
 	}
 }

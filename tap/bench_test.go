@@ -4,18 +4,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // bench is a TAP without a veth, up, whose kernel side takes what is written for other stations and drops it.
 func bench(b *testing.B) *Device {
-	host(b)
+	testhost.Namespace(b)
 	d := create(b, spec(Direct))
 	l := link(b, d.Link)
-	must(b, anywhere.disableHostIPv6(l))
-	must(b, netlink.LinkSetUp(l))
-	must(b, netlink.LinkSetHardwareAddr(l, []byte{2, 0x42, 1, 1, 1, 1}))
+	testhost.Must(b, anywhere.disableHostIPv6(l))
+	testhost.Must(b, netlink.LinkSetUp(l))
+	testhost.Must(b, netlink.LinkSetHardwareAddr(l, []byte{2, 0x42, 1, 1, 1, 1}))
 	return d
 }
 
@@ -71,11 +73,11 @@ func BenchmarkDrain(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				for _, p := range packets {
-					must(b, w.writeRaw(p))
+					testhost.Must(b, w.writeRaw(p))
 				}
 				for come = 0; come < len(frames); {
 					began := time.Now()
-					must(b, d.Drain(arena))
+					testhost.Must(b, d.Drain(arena))
 					spent += time.Since(began)
 				}
 				rounds++

@@ -6,16 +6,18 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // carrierIs waits until a device says that of its link: the kernel tells of a carrier a moment after it has changed.
 func carrierIs(t *testing.T, d *Device, want error) {
 	t.Helper()
 	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
-	must(t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
+	testhost.Must(t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
 	defer func() {
 		close(done)
 		for range updates { // ends when the subscription has
@@ -52,14 +54,14 @@ func TestCarrier(t *testing.T) {
 			f := tcp(10).frame(t)
 			carrierIs(t, d, nil)
 			for range 2 {
-				must(t, netlink.LinkSetDown(link(t, tt.link)))
+				testhost.Must(t, netlink.LinkSetDown(link(t, tt.link)))
 				carrierIs(t, d, tt.want)
 				_, _ = unix.GetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_ERROR) // that its link is down
 				if sent, _ := d.Send([]*ether.Frame{&f}); sent != tt.sent {
 					t.Errorf("%d frames were taken, want %d", sent, tt.sent)
 				}
 				w.quiet()
-				must(t, netlink.LinkSetUp(link(t, tt.link)))
+				testhost.Must(t, netlink.LinkSetUp(link(t, tt.link)))
 				carrierIs(t, d, nil)
 				carrying(t)
 				if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
@@ -67,7 +69,7 @@ func TestCarrier(t *testing.T) {
 				}
 				w.read()
 			}
-			must(t, netlink.LinkDel(link(t, tt.link)))
+			testhost.Must(t, netlink.LinkDel(link(t, tt.link)))
 			carrierIs(t, d, ErrGone)
 		})
 	}
@@ -77,15 +79,15 @@ func TestCarrier(t *testing.T) {
 func TestCarrierInTheMaking(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		t.Run(string(mode), func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			s := spec(mode)
 			d := create(t, s)
 			carrierIs(t, d, ErrDown)
-			must(t, netlink.LinkSetUp(link(t, s.Link())))
+			testhost.Must(t, netlink.LinkSetUp(link(t, s.Link())))
 			carrierIs(t, d, nil)
-			must(t, d.Close())
+			testhost.Must(t, d.Close())
 			d, err := Adopt(s)
-			must(t, err)
+			testhost.Must(t, err)
 			defer d.Close()
 			carrierIs(t, d, nil)
 		})
@@ -96,13 +98,13 @@ func TestCarrierInTheMaking(t *testing.T) {
 func TestCarrierElsewhere(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		t.Run(string(mode), func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			s := spec(mode)
 			d := create(t, s)
-			ns, path := sandbox(t)
-			must(t, netlink.LinkSetNsFd(link(t, s.Link()), int(ns)))
+			ns, path := testhost.OtherNamespace(t)
+			testhost.Must(t, netlink.LinkSetNsFd(link(t, s.Link()), int(ns)))
 			set := func(change func(netlink.Link) error) {
-				must(t, inNamespace(path, func() error {
+				testhost.Must(t, inNamespace(path, func() error {
 					l, err := netlink.LinkByName(s.Link())
 					return errors.Join(err, change(l))
 				}))
@@ -127,19 +129,19 @@ func awaitCarrier(t *testing.T, d *Device, want error) {
 
 // TestCarrierCloses: what is open to ask about a link is closed with its device.
 func TestCarrierCloses(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	open := func() int {
 		all, err := os.ReadDir("/proc/self/fd")
-		must(t, err)
+		testhost.Must(t, err)
 		return len(all)
 	}
 	s := spec(Veth)
-	must(t, create(t, s).Close())
+	testhost.Must(t, create(t, s).Close())
 	before := open()
 	for range 5 {
 		d, err := Create(s)
-		must(t, err)
-		must(t, d.Close())
+		testhost.Must(t, err)
+		testhost.Must(t, d.Close())
 	}
 	if after := open(); after != before {
 		t.Errorf("%d files are open, there were %d", after, before)

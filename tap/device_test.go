@@ -10,15 +10,17 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestDeletedTAP(t *testing.T) {
 	d, _ := port(t, Veth)
 	tap, _, _ := Names(id)
-	must(t, netlink.LinkDel(link(t, tap)))
+	testhost.Must(t, netlink.LinkDel(link(t, tap)))
 	err := d.Drain(make([]byte, 512<<10))
 	if !errors.Is(err, syscall.EBADFD) || !strings.Contains(err.Error(), tap) {
 		t.Errorf("Drain of a deleted TAP = %v, want EBADFD and its name", err)
@@ -32,11 +34,11 @@ func TestDeletedTAP(t *testing.T) {
 // TestRuntimePollerLeft: the workers watch the queue; Go's own poller would wake for every frame as well.
 func TestRuntimePollerLeft(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // makes sure that there is a poller
-	must(t, err)
+	testhost.Must(t, err)
 	defer l.Close()
 	d, _ := port(t, Veth)
 	infos, err := filepath.Glob("/proc/self/fdinfo/*")
-	must(t, err)
+	testhost.Must(t, err)
 	watched := 0
 	for _, info := range infos {
 		b, err := os.ReadFile(info)
@@ -59,42 +61,42 @@ func TestRuntimePollerLeft(t *testing.T) {
 }
 
 func TestCloseGivesTheQueueBack(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Veth)
 	count := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")
-		must(t, err)
+		testhost.Must(t, err)
 		return len(fds)
 	}
 	d, err := Create(s)
-	must(t, err)
-	must(t, d.Close())
+	testhost.Must(t, err)
+	testhost.Must(t, d.Close())
 	before := count()
 	for range 5 {
 		d, err := Create(s)
-		must(t, err)
-		must(t, d.Close())
+		testhost.Must(t, err)
+		testhost.Must(t, d.Close())
 	}
 	if after := count(); after != before {
 		t.Errorf("%d descriptors are open, were %d", after, before)
 	}
-	must(t, Remove(s))
+	testhost.Must(t, Remove(s))
 }
 
 // TestCloseTwice: a descriptor's number is another file's soon.
 func TestCloseTwice(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	d := create(t, spec(Veth))
 	number := d.Fd()
-	must(t, d.Close())
+	testhost.Must(t, d.Close())
 	null, err := os.Open(os.DevNull)
-	must(t, err)
+	testhost.Must(t, err)
 	defer null.Close()
 	if int(null.Fd()) != number {
-		must(t, unix.Dup3(int(null.Fd()), number, unix.O_CLOEXEC))
+		testhost.Must(t, unix.Dup3(int(null.Fd()), number, unix.O_CLOEXEC))
 		defer unix.Close(number)
 	}
-	must(t, d.Close())
+	testhost.Must(t, d.Close())
 	if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err != nil {
 		t.Errorf("the second Close closed another file: %v", err)
 	}

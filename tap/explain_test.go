@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // bare finds an errno's words that stand alone: not in brackets at the end, behind a sentence.
@@ -57,7 +59,7 @@ func TestCreateRefused(t *testing.T) {
 	add := func(t *testing.T, name string) netlink.Link {
 		at := netlink.NewLinkAttrs()
 		at.Name = name
-		must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
+		testhost.Must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
 		return link(t, name)
 	}
 	for _, tt := range []struct {
@@ -66,18 +68,18 @@ func TestCreateRefused(t *testing.T) {
 		words   []string
 	}{
 		{"the container's end is taken", func(t *testing.T) { add(t, inner) }, []string{"make veth " + outer, "ip -d link show " + inner, "rename or remove it", "(file exists)"}},
-		{"the host's end is another's", func(t *testing.T) { must(t, netlink.LinkSetAlias(add(t, outer), "x")) }, []string{outer + " exists and is not ours", "rename or remove it"}},
+		{"the host's end is another's", func(t *testing.T) { testhost.Must(t, netlink.LinkSetAlias(add(t, outer), "x")) }, []string{outer + " exists and is not ours", "rename or remove it"}},
 		{"the TAP is another kind of link", func(t *testing.T) { add(t, name) }, []string{name, "no TAP of several queues", "rename or remove it"}},
 		{"as many files as it may", func(t *testing.T) {
 			var was unix.Rlimit
-			must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
-			must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: was.Max}))
-			t.Cleanup(func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was)) })
+			testhost.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+			testhost.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: was.Max}))
+			t.Cleanup(func() { testhost.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was)) })
 		}, []string{"raise ulimit -n", "(too many open files)"}},
 		{"no right", func(t *testing.T) { drop(t, unix.CAP_NET_ADMIN) }, []string{"lacks CAP_NET_ADMIN", "(operation not permitted)"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			tt.prepare(t)
 			d, err := Create(spec(Veth))
 			if err == nil {
@@ -93,9 +95,9 @@ func drop(t *testing.T, capability int) {
 	t.Helper()
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var was, less [2]unix.CapUserData
-	must(t, unix.Capget(&head, &was[0]))
+	testhost.Must(t, unix.Capget(&head, &was[0]))
 	less = was
 	less[capability/32].Effective &^= 1 << (capability % 32)
-	must(t, unix.Capset(&head, &less[0]))
-	t.Cleanup(func() { must(t, unix.Capset(&head, &was[0])) })
+	testhost.Must(t, unix.Capset(&head, &less[0]))
+	t.Cleanup(func() { testhost.Must(t, unix.Capset(&head, &was[0])) })
 }

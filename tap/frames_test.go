@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 var kinds = []struct {
@@ -22,7 +24,7 @@ var kinds = []struct {
 // port is a plumbed port and its container's end.
 func port(t testing.TB, mode Mode) (*Device, *wire) {
 	t.Helper()
-	host(t)
+	testhost.Namespace(t)
 	s := spec(mode)
 	d := create(t, s)
 	return d, wireOn(t, s.Link())
@@ -34,7 +36,7 @@ func TestDrain(t *testing.T) {
 			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
 				d, w := port(t, mode)
 				if _, udp := d.Offloads(); k.p.udp && !udp {
-					cannot(t, "the kernel's TAP does not segment UDP")
+					testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 				}
 				c := caught(d)
 				p := k.p
@@ -45,7 +47,7 @@ func TestDrain(t *testing.T) {
 				p.payload = data(30000)
 				super := p.super(t, 1200)
 				for _, f := range []*ether.Frame{&plain, &partial, &super} {
-					must(t, w.write(f.Off, f.Bytes()))
+					testhost.Must(t, w.write(f.Off, f.Bytes()))
 				}
 				for i, want := range []*ether.Frame{&plain, &partial, &super} {
 					var got ether.Frame
@@ -53,7 +55,7 @@ func TestDrain(t *testing.T) {
 						c.frames = c.settle(t, d, 3-i)
 					}
 					got, c.frames = c.frames[0], c.frames[1:]
-					must(t, got.Check())
+					testhost.Must(t, got.Check())
 					if got.Off != want.Off {
 						t.Errorf("frame %d: %+v, want %+v", i, got.Off, want.Off)
 					}
@@ -74,7 +76,7 @@ func TestDrainBudget(t *testing.T) {
 	f := tcp(10).frame(t)
 	const many = readBudget + 10
 	for range many {
-		must(t, w.write(ether.Offload{}, f.Bytes()))
+		testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
 	}
 	if err := d.Drain(make([]byte, 512<<10)); err != nil || d.Unbound() != readBudget {
 		t.Errorf("one Drain read %d frames (%v), want %d", d.Unbound(), err, readBudget)
@@ -84,9 +86,9 @@ func TestDrainBudget(t *testing.T) {
 	var sizes []int
 	d.Bind(func(frames []ether.Frame) { sizes = append(sizes, len(frames)) })
 	for range 10 {
-		must(t, d.Drain(c.arena))
+		testhost.Must(t, d.Drain(c.arena))
 	}
-	must(t, d.Drain(c.arena))
+	testhost.Must(t, d.Drain(c.arena))
 	if len(sizes) != 10 || sizes[0] != 1 {
 		t.Errorf("batches of %v frames, want ten of one", sizes)
 	}
@@ -98,7 +100,7 @@ func TestHeadroomIsFree(t *testing.T) {
 	for i := range 20 {
 		f := tcp(50 + i).frame(t)
 		want = append(want, bytes.Clone(f.Bytes()))
-		must(t, w.write(ether.Offload{}, f.Bytes()))
+		testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
 	}
 	var got int
 	d.Bind(func(frames []ether.Frame) {
@@ -112,7 +114,7 @@ func TestHeadroomIsFree(t *testing.T) {
 			got++
 		}
 	})
-	must(t, d.Drain(make([]byte, 512<<10)))
+	testhost.Must(t, d.Drain(make([]byte, 512<<10)))
 	if got != len(want) {
 		t.Errorf("%d frames came, want %d", got, len(want))
 	}
@@ -140,7 +142,7 @@ func TestSendJoined(t *testing.T) {
 			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
 				d, w := port(t, mode)
 				if _, udp := d.Offloads(); k.p.udp && !udp {
-					cannot(t, "the kernel's TAP does not segment UDP")
+					testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 				}
 				p := k.p
 				p.payload = data(40*1000 + 300)
@@ -157,7 +159,7 @@ func TestSendJoined(t *testing.T) {
 					t.Fatalf("%+v came, %d bytes, want a super-frame of 1000-byte segments", off, len(b))
 				}
 				f := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
-				must(t, f.Check())
+				testhost.Must(t, f.Check())
 				got := cut(&f)
 				if len(got) != len(frames) {
 					t.Fatalf("%d segments, want %d", len(got), len(frames))
@@ -180,7 +182,7 @@ func TestSendJoinedTagged(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			d, w := port(t, Direct)
 			if _, udp := d.Offloads(); k.p.udp && !udp {
-				cannot(t, "the kernel's TAP does not segment UDP")
+				testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 			}
 			p := k.p
 			p.payload = data(5000)
@@ -200,7 +202,7 @@ func TestSendJoinedTagged(t *testing.T) {
 			}
 			off, b := w.read()
 			f := ether.Lend(append(make([]byte, ether.Headroom), b...), off)
-			must(t, f.Check())
+			testhost.Must(t, f.Check())
 			got := cut(&f)
 			if len(got) != len(frames) {
 				t.Fatalf("%+v, %d bytes: %d segments, want %d", off, len(b), len(got), len(frames))
@@ -224,7 +226,7 @@ func TestShortFrames(t *testing.T) {
 				whole := tcp(10).frame(t)
 				b := append([]byte(nil), whole.Bytes()[:ether.HeaderLen+n]...)
 				b[12], b[13] = 0x88, 0xb5
-				must(t, w.write(ether.Offload{}, b))
+				testhost.Must(t, w.write(ether.Offload{}, b))
 				if got := c.settle(t, d, 1)[0]; !bytes.Equal(got.Bytes(), b) {
 					t.Errorf("%d bytes of payload came from the container as %x, want %x", n, got.Bytes(), b)
 				}
@@ -276,14 +278,14 @@ func TestJoinRefused(t *testing.T) {
 	}
 	// EIO, the TAP is down, says nothing about super-frames.
 	d.Retry()
-	must(t, netlink.LinkSetDown(link(t, tap)))
+	testhost.Must(t, netlink.LinkSetDown(link(t, tap)))
 	if sent, n := d.Send(frames); sent != 0 || n != 0 {
 		t.Errorf("a TAP that is down took %d frames, %d bytes", sent, n)
 	}
 	if !d.features[ether.TCP4].Enabled() {
 		t.Error("a TAP that is down taught the device not to join")
 	}
-	must(t, netlink.LinkSetUp(link(t, tap)))
+	testhost.Must(t, netlink.LinkSetUp(link(t, tap)))
 	if sent, _ := d.Send(frames); sent != 3 {
 		t.Errorf("up again, it took %d of 3 frames", sent)
 	}
@@ -292,10 +294,10 @@ func TestJoinRefused(t *testing.T) {
 // TestJoinTooLong: a socket that takes messages no longer than a frame, in the queue's place.
 func TestJoinTooLong(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK, 0)
-	must(t, err)
+	testhost.Must(t, err)
 	defer unix.Close(fds[0])
 	defer unix.Close(fds[1])
-	must(t, unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
+	testhost.Must(t, unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
 	d := &Device{vnetLen: vnetLen, Link: "shim", Queue: Queue{fd: fds[0]}}
 	frames := packet{payload: data(45000)}.train(t, 1000)
 	sent, _ := d.Send(frames)
@@ -305,7 +307,7 @@ func TestJoinTooLong(t *testing.T) {
 	for i := range sent { // the socket's buffer holds the first few
 		b := make([]byte, 2000)
 		n, err := unix.Read(fds[1], b)
-		must(t, err)
+		testhost.Must(t, err)
 		if !bytes.Equal(b[:n], append(make([]byte, vnetLen), frames[i].Bytes()...)) {
 			t.Fatalf("frame %d is not what was sent", i)
 		}
@@ -333,9 +335,9 @@ func TestSendRunt(t *testing.T) {
 func TestUnbound(t *testing.T) {
 	d, w := port(t, Veth)
 	f := tcp(10).frame(t)
-	must(t, w.write(ether.Offload{}, f.Bytes()))
+	testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
 	await(t, d.Fd())
-	must(t, d.Drain(make([]byte, 512<<10)))
+	testhost.Must(t, d.Drain(make([]byte, 512<<10)))
 	if d.Unbound() != 1 {
 		t.Errorf("unbound = %d, want 1", d.Unbound())
 	}

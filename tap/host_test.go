@@ -1,64 +1,19 @@
 package tap
 
 import (
-	"fmt"
 	"net"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// host puts the test into a network namespace of its own, which ends with it. Links and
-// /dev/net/tun belong to the thread's namespace, so the test must stay on this goroutine.
-func host(t testing.TB) netns.NsHandle {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		cannot(t, "needs root to make a network namespace")
-	}
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	must(t, err)
-	ns, err := netns.New() // and go there
-	must(t, err)
-	t.Cleanup(func() {
-		if err := netns.Set(before); err != nil {
-			t.Fatal(err) // the thread stays locked and ends with the goroutine
-		}
-		before.Close()
-		ns.Close()
-		runtime.UnlockOSThread()
-	})
-	return ns
-}
-
-// sandbox is another namespace, as a container's, and its path.
-func sandbox(t testing.TB) (netns.NsHandle, string) {
-	t.Helper()
-	here, err := netns.Get()
-	must(t, err)
-	defer here.Close()
-	ns, err := netns.New()
-	must(t, err)
-	must(t, netns.Set(here))
-	t.Cleanup(func() { ns.Close() })
-	return ns, fmt.Sprintf("/proc/self/fd/%d", int(ns))
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // id is an endpoint id as Docker makes them.
 const id = "5f8e3a90c1d24b67a9e0f1c2d3b4a5968778695a4b3c2d1e0f9e8d7c6b5a4938"
@@ -71,10 +26,10 @@ func spec(mode Mode) Spec {
 func create(t testing.TB, s Spec) *Device {
 	t.Helper()
 	d, err := Create(s)
-	must(t, err)
+	testhost.Must(t, err)
 	t.Cleanup(func() {
 		_ = d.Close() // the test may have done so
-		must(t, Remove(s))
+		testhost.Must(t, Remove(s))
 	})
 	return d
 }
@@ -113,7 +68,7 @@ func readable(t testing.TB, fd int, wait time.Duration) bool {
 		if err == unix.EINTR {
 			continue
 		}
-		must(t, err)
+		testhost.Must(t, err)
 		return n > 0
 	}
 }
@@ -123,14 +78,14 @@ func readable(t testing.TB, fd int, wait time.Duration) bool {
 func carrying(t testing.TB) {
 	t.Helper()
 	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
-	must(t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
+	testhost.Must(t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
 	defer func() {
 		close(done)
 		for range updates { // ends when the subscription has
 		}
 	}()
 	links, err := linkList()
-	must(t, err)
+	testhost.Must(t, err)
 	waiting := make(map[int]string)
 	for _, l := range links {
 		if at := l.Attrs(); at.Flags&net.FlagUp != 0 && at.Flags&net.FlagLoopback == 0 {
@@ -155,7 +110,7 @@ func (k *catch) settle(t testing.TB, d *Device, n int) []ether.Frame {
 	t.Helper()
 	for len(k.frames) < n {
 		await(t, d.Fd())
-		must(t, d.Drain(k.arena))
+		testhost.Must(t, d.Drain(k.arena))
 	}
 	got := k.frames
 	k.frames = nil
@@ -191,17 +146,17 @@ type wire struct {
 func wireOn(t testing.TB, name string) *wire {
 	t.Helper()
 	l := link(t, name)
-	must(t, anywhere.disableHostIPv6(l)) // the container's IPv6 would speak in between
-	must(t, netlink.LinkSetUp(l))
+	testhost.Must(t, anywhere.disableHostIPv6(l)) // the container's IPv6 would speak in between
+	testhost.Must(t, netlink.LinkSetUp(l))
 	carrying(t)
 	const all = unix.ETH_P_ALL<<8 | unix.ETH_P_ALL>>8
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
+	testhost.Must(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
-	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
-	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
-	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Attrs().Index}))
+	testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
+	testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20))
+	testhost.Must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: l.Attrs().Index}))
 	return &wire{t, fd}
 }
 
@@ -222,7 +177,7 @@ func (w *wire) read() (ether.Offload, []byte) {
 	await(w.t, w.fd)
 	b := make([]byte, 1<<17)
 	n, err := unix.Read(w.fd, b)
-	must(w.t, err)
+	testhost.Must(w.t, err)
 	return decodeVnet(b), b[vnetLen:n]
 }
 

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // hostSpec is a host's own port.
@@ -28,7 +30,7 @@ func rules(t testing.TB) (all []netlink.Rule) {
 	t.Helper()
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		found, err := netlink.RuleList(family)
-		must(t, err)
+		testhost.Must(t, err)
 		all = append(all, slices.DeleteFunc(found, func(r netlink.Rule) bool { return r.Priority != hostPriority })...)
 	}
 	return all
@@ -46,43 +48,43 @@ func way(t testing.TB, to, iif string) (link string, table int, err error) {
 		return "", 0, err
 	}
 	l, err := netlink.LinkByIndex(routes[0].LinkIndex)
-	must(t, err)
+	testhost.Must(t, err)
 	return l.Attrs().Name, routes[0].Table, nil
 }
 
 // outside gives the host another link, with the default route.
 func outside(t testing.TB) {
 	t.Helper()
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "outside"}, PeerName: "world"}))
+	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "outside"}, PeerName: "world"}))
 	for _, name := range []string{"outside", "world", "lo"} {
-		must(t, netlink.LinkSetUp(link(t, name)))
+		testhost.Must(t, netlink.LinkSetUp(link(t, name)))
 	}
 	address(t, "outside", "198.51.100.1/24")
-	must(t, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP("198.51.100.254")}))
-	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
+	testhost.Must(t, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP("198.51.100.254")}))
+	testhost.Must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0))
 }
 
 func address(t testing.TB, name, addr string) {
 	t.Helper()
 	a, err := netlink.ParseAddr(addr)
-	must(t, err)
-	must(t, netlink.AddrAdd(link(t, name), a))
+	testhost.Must(t, err)
+	testhost.Must(t, netlink.AddrAdd(link(t, name), a))
 }
 
 // The host's port has its addresses, and only what the host itself says goes there; nothing that comes from there goes
 // anywhere else. It is completed as often as it is asked for, and removed without a trace.
 func TestHostPort(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	outside(t)
 	s := hostSpec("10.77.0.1/24", "fd77::1/64")
 	name, _, _ := Names(s.ID)
 	d, err := Create(s)
-	must(t, err)
+	testhost.Must(t, err)
 	defer d.Close()
 	check := func(when string) {
 		t.Helper()
 		has, err := netlink.AddrList(link(t, name), netlink.FAMILY_ALL)
-		must(t, err)
+		testhost.Must(t, err)
 		var got []string
 		for _, a := range has {
 			got = append(got, a.IPNet.String())
@@ -111,33 +113,33 @@ func TestHostPort(t *testing.T) {
 		}
 	}
 	check("made")
-	must(t, RepairHostPort(s))
+	testhost.Must(t, RepairHostPort(s))
 	if n := len(rules(t)); n != 4 {
 		t.Errorf("%d rules, want 4: %v", n, rules(t))
 	}
 	for _, r := range rules(t) { // as systemd-networkd does when it starts
-		must(t, netlink.RuleDel(&r))
+		testhost.Must(t, netlink.RuleDel(&r))
 	}
-	must(t, netlink.LinkSetDown(link(t, name)))
+	testhost.Must(t, netlink.LinkSetDown(link(t, name)))
 	a, err := netlink.ParseAddr("10.77.0.1/24")
-	must(t, err)
-	must(t, netlink.AddrDel(link(t, name), a))
-	must(t, RepairHostPort(s))
+	testhost.Must(t, err)
+	testhost.Must(t, netlink.AddrDel(link(t, name), a))
+	testhost.Must(t, RepairHostPort(s))
 	check("repaired")
-	must(t, d.Close())
+	testhost.Must(t, d.Close())
 	d, err = Create(s)
-	must(t, err)
+	testhost.Must(t, err)
 	check("made again")
-	must(t, d.Close())
+	testhost.Must(t, d.Close())
 
 	bare := Spec{ID: s.ID, Tag: s.Tag} // of a link that no record names
-	must(t, Remove(bare))
+	testhost.Must(t, Remove(bare))
 	if there(t, name) || len(rules(t)) != 0 {
 		t.Errorf("left: link %v, rules %v", there(t, name), rules(t))
 	}
-	must(t, Remove(s))
+	testhost.Must(t, Remove(s))
 	routes, err := netlink.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: hostTable}, netlink.RT_FILTER_TABLE)
-	must(t, err)
+	testhost.Must(t, err)
 	if len(routes) != 0 {
 		t.Errorf("left: %v", routes)
 	}
@@ -161,12 +163,12 @@ func TestHostPortOverlap(t *testing.T) {
 		{"IPv6", "fd77::9/64", "", "fd77::1/64", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			outside(t)
 			if c.via != "" {
 				_, dst, err := net.ParseCIDR(c.via)
-				must(t, err)
-				must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP("198.51.100.254")}))
+				testhost.Must(t, err)
+				testhost.Must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP("198.51.100.254")}))
 			} else {
 				address(t, "outside", c.taken)
 			}
@@ -176,9 +178,9 @@ func TestHostPortOverlap(t *testing.T) {
 				t.Errorf("it says: %v", err)
 			}
 			if err == nil {
-				must(t, d.Close())
+				testhost.Must(t, d.Close())
 			}
-			must(t, Remove(s))
+			testhost.Must(t, Remove(s))
 			if name, _, _ := Names(s.ID); there(t, name) || len(rules(t)) != 0 {
 				t.Errorf("left: %v", rules(t))
 			}
@@ -188,7 +190,7 @@ func TestHostPortOverlap(t *testing.T) {
 
 // Another network's port with the same subnet is another link, too.
 func TestHostPortTwice(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	create(t, hostSpec("10.77.0.1/24"))
 	s := hostSpec("10.77.0.2/24")
 	s.ID = "hostabcdefabcdefabcdef"
@@ -196,7 +198,7 @@ func TestHostPortTwice(t *testing.T) {
 	if _, err := Create(s); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("it says: %v", err)
 	}
-	must(t, Remove(s))
+	testhost.Must(t, Remove(s))
 	if err := RepairHostPort(s); !gone(err) && !errors.Is(err, ErrGone) {
 		t.Errorf("what is not there was completed: %v", err)
 	}

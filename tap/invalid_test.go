@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestLies: what a container with CAP_NET_RAW can claim in a virtio-net header. Nothing may panic;
@@ -76,7 +78,7 @@ func TestLies(t *testing.T) {
 			err := w.writeRaw(append(header, b...))
 			// A valid frame behind it: what was there before it has come.
 			last := packet{udp: true, payload: []byte("the last")}.frame(t)
-			must(t, w.write(ether.Offload{}, last.Bytes()))
+			testhost.Must(t, w.write(ether.Offload{}, last.Bytes()))
 			var came []ether.Frame
 			for deadline := time.Now().Add(time.Minute); ; {
 				if time.Now().After(deadline) {
@@ -132,9 +134,9 @@ func TestVLAN(t *testing.T) {
 	b = binary.BigEndian.AppendUint16(b, 42)
 	b = append(b, f.Bytes()[12:]...)
 	off := ether.Offload{PartialChecksum: true, ChecksumStart: f.Off.ChecksumStart + 4, ChecksumOffset: f.Off.ChecksumOffset}
-	must(t, w.write(off, b))
+	testhost.Must(t, w.write(off, b))
 	got := c.settle(t, d, 1)[0]
-	must(t, got.Check())
+	testhost.Must(t, got.Check())
 	if string(got.Bytes()) != string(b) || got.Off != off {
 		t.Errorf("%+v, %d bytes, want %+v, %d", got.Off, got.Len(), off, len(b))
 	}
@@ -142,7 +144,7 @@ func TestVLAN(t *testing.T) {
 		t.Error("the tagged frame was refused")
 	}
 	await(t, w.fd)
-	must(t, unix.SetNonblock(w.fd, true))
+	testhost.Must(t, unix.SetNonblock(w.fd, true))
 }
 
 // TestTaggedLengths: the kernel passes to a container what the switch lets through, and not a byte more: the link's MTU, an

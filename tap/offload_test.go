@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // refusing has a Device's kernel refuse writes by their virtio-net header.
@@ -49,7 +50,7 @@ func TestSuperRefused(t *testing.T) {
 				p := k.p
 				p.payload = data(10*1000 + 300)
 				train, super := p.train(t, 1000), p.super(t, 1000)
-				must(t, super.Check())
+				testhost.Must(t, super.Check())
 				batch := train
 				if whole {
 					batch = []*ether.Frame{&super}
@@ -154,7 +155,7 @@ func TestRefusedForNow(t *testing.T) {
 			d, w := port(t, Direct)
 			refusing(d, tt.errno, func(off ether.Offload) bool { return off.Kind != ether.None })
 			super := packet{payload: data(5000)}.super(t, 1000)
-			must(t, super.Check())
+			testhost.Must(t, super.Check())
 			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.pieces {
 				t.Errorf("%d super-frames went", sent)
 			}
@@ -173,11 +174,11 @@ func TestRefusedForNow(t *testing.T) {
 func TestRefusedByContent(t *testing.T) {
 	d, w := port(t, Direct)
 	if _, udp := d.Offloads(); !udp {
-		cannot(t, "the kernel's TAP does not segment UDP")
+		testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 	}
 	p := packet{udp: true, payload: data(20000)}
 	super, want := p.super(t, 100), p.train(t, 100)
-	must(t, super.Check())
+	testhost.Must(t, super.Check())
 	if sent, _ := d.Send([]*ether.Frame{&super}); sent != 1 {
 		t.Fatal("refused")
 	}
@@ -206,7 +207,7 @@ func TestUnavailable(t *testing.T) {
 		p := k.p
 		p.payload = data(3000)
 		super := p.super(t, 1000)
-		must(t, super.Check())
+		testhost.Must(t, super.Check())
 		if sent, _ := d.Send([]*ether.Frame{&super}); sent != 1 {
 			t.Errorf("%s: refused", k.name)
 		}

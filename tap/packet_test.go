@@ -8,7 +8,9 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A packet is one TCP segment or datagram of one flow; gopacket writes it.
@@ -50,15 +52,15 @@ func (p packet) frame(t testing.TB) ether.Frame {
 	}
 	if p.udp {
 		udp := &layers.UDP{SrcPort: 4433, DstPort: 51820}
-		must(t, udp.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, udp.SetNetworkLayerForChecksum(network))
 		stack = append(stack, udp)
 	} else {
 		tcp := &layers.TCP{SrcPort: 4433, DstPort: 51820, Seq: p.seq, Ack: 77, ACK: true, Window: 501}
-		must(t, tcp.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, tcp.SetNetworkLayerForChecksum(network))
 		stack = append(stack, tcp)
 	}
 	buf := gopacket.NewSerializeBuffer()
-	must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
+	testhost.Must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
 	return ether.Lend(append(make([]byte, ether.Headroom), buf.Bytes()...), ether.Offload{})
 }
 
@@ -143,13 +145,13 @@ func sumsRight(t testing.TB, frame []byte) {
 	switch l := p.TransportLayer().(type) {
 	case *layers.TCP:
 		got = l.Checksum
-		must(t, l.SetNetworkLayerForChecksum(network))
-		must(t, gopacket.SerializeLayers(buf, opts, l, payload))
+		testhost.Must(t, l.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, gopacket.SerializeLayers(buf, opts, l, payload))
 		want = l.Checksum
 	case *layers.UDP:
 		got = l.Checksum
-		must(t, l.SetNetworkLayerForChecksum(network))
-		must(t, gopacket.SerializeLayers(buf, opts, l, payload))
+		testhost.Must(t, l.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, gopacket.SerializeLayers(buf, opts, l, payload))
 		want = l.Checksum
 	}
 	if got != want {

@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // right checks that every link of a veth port is as Create promises.
@@ -44,7 +46,7 @@ func right(t *testing.T, s Spec) {
 func redirects(t *testing.T, from, to string) {
 	t.Helper()
 	filters, err := netlink.FilterList(link(t, from), netlink.MakeHandle(0xffff, 0))
-	must(t, err)
+	testhost.Must(t, err)
 	var targets []int
 	for _, f := range filters {
 		u, ok := f.(*netlink.U32)
@@ -68,16 +70,16 @@ func redirects(t *testing.T, from, to string) {
 }
 
 func TestCreateTwice(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Veth)
 	s.GSOMax = 61000
 	first := create(t, s)
 	right(t, s)
 	tapName, outer, inner := Names(s.ID)
 	before := []int{link(t, tapName).Attrs().Index, link(t, outer).Attrs().Index, link(t, inner).Attrs().Index}
-	must(t, first.Close())
+	testhost.Must(t, first.Close())
 	second, err := Create(s)
-	must(t, err)
+	testhost.Must(t, err)
 	defer second.Close()
 	right(t, s)
 	after := []int{link(t, tapName).Attrs().Index, link(t, outer).Attrs().Index, link(t, inner).Attrs().Index}
@@ -95,19 +97,19 @@ func TestCreateCompletes(t *testing.T) {
 		_, outer, inner := Names(s.ID)
 		at := netlink.NewLinkAttrs()
 		at.Name, at.MTU = outer, s.MTU
-		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: inner, PeerHardwareAddr: s.MAC[:]}))
+		testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: inner, PeerHardwareAddr: s.MAC[:]}))
 	}
 	whole := func(t *testing.T, s Spec) {
 		d, err := Create(s)
-		must(t, err)
-		must(t, d.Close())
+		testhost.Must(t, err)
+		testhost.Must(t, d.Close())
 	}
 	filter := func(t *testing.T, from string, prio uint16, key *nl.TcU32Key, actions ...netlink.Action) {
 		f := &netlink.U32{FilterAttrs: netlink.FilterAttrs{LinkIndex: link(t, from).Attrs().Index, Parent: netlink.MakeHandle(0xffff, 0), Priority: prio, Protocol: unix.ETH_P_ALL}, Actions: actions}
 		if key != nil {
 			f.Sel = &nl.TcU32Sel{Nkeys: 1, Flags: nl.TC_U32_TERMINAL, Keys: []nl.TcU32Key{*key}}
 		}
-		must(t, netlink.FilterAdd(f))
+		testhost.Must(t, netlink.FilterAdd(f))
 	}
 	tests := []struct {
 		name  string
@@ -122,30 +124,30 @@ func TestCreateCompletes(t *testing.T) {
 		{"veth and TAP, no redirect", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, tapName)))
-			must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, tapName)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
 		}},
 		{"one way only", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, _, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, tapName)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, tapName)))
 		}},
 		{"ingress qdisc without filter", func(t *testing.T, s Spec) {
 			whole(t, s)
 			_, outer, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, outer)))
-			must(t, netlink.QdiscAdd(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscAdd(ingress(t, outer)))
 		}},
 		{"redirect to a TAP that has gone", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, _, _ := Names(s.ID)
-			must(t, netlink.LinkDel(link(t, tapName)))
+			testhost.Must(t, netlink.LinkDel(link(t, tapName)))
 		}},
 		{"redirect to another link", func(t *testing.T, s Spec) {
 			whole(t, s)
 			_, outer, inner := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, outer)))
-			must(t, netlink.QdiscAdd(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscAdd(ingress(t, outer)))
 			filter(t, outer, 1, nil, netlink.NewMirredAction(link(t, inner).Attrs().Index))
 		}},
 		{"filters doubled", func(t *testing.T, s Spec) {
@@ -157,24 +159,24 @@ func TestCreateCompletes(t *testing.T) {
 		{"a filter for some frames only", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, outer)))
-			must(t, netlink.QdiscAdd(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscAdd(ingress(t, outer)))
 			filter(t, outer, 1, &nl.TcU32Key{Mask: 0xffffffff, Val: 0x0a4d0002, Off: 12}, netlink.NewMirredAction(link(t, tapName).Attrs().Index))
 		}},
 		{"filters that short frames do not match", func(t *testing.T, s Spec) { // as v0.1.0 made them
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
 			for _, way := range [][2]string{{outer, tapName}, {tapName, outer}} {
-				must(t, netlink.QdiscDel(ingress(t, way[0])))
-				must(t, netlink.QdiscAdd(ingress(t, way[0])))
+				testhost.Must(t, netlink.QdiscDel(ingress(t, way[0])))
+				testhost.Must(t, netlink.QdiscAdd(ingress(t, way[0])))
 				filter(t, way[0], 1, nil, netlink.NewMirredAction(link(t, way[1]).Attrs().Index))
 			}
 		}},
 		{"a mirror where the redirect was", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, outer)))
-			must(t, netlink.QdiscAdd(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscAdd(ingress(t, outer)))
 			mirror := netlink.NewMirredAction(link(t, tapName).Attrs().Index)
 			mirror.Action, mirror.MirredAction = netlink.TC_ACT_PIPE, netlink.TCA_EGRESS_MIRROR
 			filter(t, outer, 1, nil, mirror)
@@ -182,26 +184,26 @@ func TestCreateCompletes(t *testing.T) {
 		{"a filter for IPv4 only", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
-			must(t, netlink.QdiscDel(ingress(t, outer)))
-			must(t, netlink.QdiscAdd(ingress(t, outer)))
-			must(t, netlink.FilterAdd(&netlink.U32{Actions: []netlink.Action{netlink.NewMirredAction(link(t, tapName).Attrs().Index)},
+			testhost.Must(t, netlink.QdiscDel(ingress(t, outer)))
+			testhost.Must(t, netlink.QdiscAdd(ingress(t, outer)))
+			testhost.Must(t, netlink.FilterAdd(&netlink.U32{Actions: []netlink.Action{netlink.NewMirredAction(link(t, tapName).Attrs().Index)},
 				FilterAttrs: netlink.FilterAttrs{LinkIndex: link(t, outer).Attrs().Index, Parent: netlink.MakeHandle(0xffff, 0), Priority: 1, Protocol: unix.ETH_P_IP}}))
 		}},
 		{"host ends down", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, outer, _ := Names(s.ID)
-			must(t, netlink.LinkSetDown(link(t, outer)))
-			must(t, netlink.LinkSetDown(link(t, tapName)))
+			testhost.Must(t, netlink.LinkSetDown(link(t, outer)))
+			testhost.Must(t, netlink.LinkSetDown(link(t, tapName)))
 		}},
 		{"TAP of another MTU", func(t *testing.T, s Spec) {
 			whole(t, s)
 			tapName, _, _ := Names(s.ID)
-			must(t, netlink.LinkSetMTU(link(t, tapName), 1300))
+			testhost.Must(t, netlink.LinkSetMTU(link(t, tapName), 1300))
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			s := spec(Veth)
 			s.GSOMax = 61000
 			tt.stage(t, s)
@@ -211,7 +213,7 @@ func TestCreateCompletes(t *testing.T) {
 			_, _, inner := Names(s.ID)
 			w, k := wireOn(t, inner), caught(d)
 			f := tcp(100).frame(t)
-			must(t, w.write(ether.Offload{}, f.Bytes()))
+			testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
 			k.settle(t, d, 1)
 			if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
 				t.Fatal("the frame was refused")
@@ -228,11 +230,11 @@ func TestForeignLinkIsLeft(t *testing.T) {
 		mode Mode
 	}{{outer, Veth}, {tapName, Veth}, {tapName, Direct}} {
 		t.Run(string(tt.mode)+" "+tt.name[:3], func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			at := netlink.NewLinkAttrs()
 			at.Name = tt.name
-			must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
-			must(t, netlink.LinkSetAlias(link(t, tt.name), "somebody else's"))
+			testhost.Must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
+			testhost.Must(t, netlink.LinkSetAlias(link(t, tt.name), "somebody else's"))
 			s := spec(tt.mode)
 			d, err := Create(s)
 			if err == nil {
@@ -260,27 +262,27 @@ func TestForeignLinkIsLeft(t *testing.T) {
 func TestRemove(t *testing.T) {
 	for _, mode := range []Mode{Veth, Direct} {
 		t.Run(string(mode), func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			before, err := netlink.LinkList()
-			must(t, err)
+			testhost.Must(t, err)
 			s := spec(mode)
 			d, err := Create(s)
-			must(t, err)
-			must(t, d.Close())
-			must(t, Remove(s))
+			testhost.Must(t, err)
+			testhost.Must(t, d.Close())
+			testhost.Must(t, Remove(s))
 			after, err := netlink.LinkList()
-			must(t, err)
+			testhost.Must(t, err)
 			if len(after) != len(before) {
 				t.Errorf("%d links are left, there were %d", len(after), len(before))
 			}
 			qdiscs, err := netlink.QdiscList(nil)
-			must(t, err)
+			testhost.Must(t, err)
 			for _, q := range qdiscs {
 				if q.Type() == "ingress" {
 					t.Errorf("left behind: %v", q)
 				}
 			}
-			must(t, Remove(s))
+			testhost.Must(t, Remove(s))
 		})
 	}
 }
@@ -288,14 +290,14 @@ func TestRemove(t *testing.T) {
 func TestRemoveHalf(t *testing.T) {
 	for i, what := range []string{"TAP", "host end"} {
 		t.Run("without "+what, func(t *testing.T) {
-			host(t)
+			testhost.Namespace(t)
 			s := spec(Veth)
 			d, err := Create(s)
-			must(t, err)
-			must(t, d.Close())
+			testhost.Must(t, err)
+			testhost.Must(t, d.Close())
 			a, b, c := Names(id)
-			must(t, netlink.LinkDel(link(t, []string{a, b}[i])))
-			must(t, Remove(s))
+			testhost.Must(t, netlink.LinkDel(link(t, []string{a, b}[i])))
+			testhost.Must(t, Remove(s))
 			for _, name := range []string{a, b, c} {
 				if there(t, name) {
 					t.Errorf("%s is left", name)
@@ -306,7 +308,7 @@ func TestRemoveHalf(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	veth, direct := spec(Veth), spec(Direct)
 	direct.ID = strings.Repeat("ab", 32)
 	direct.Tag = "tapestry:test:" + direct.ID
@@ -318,13 +320,13 @@ func TestList(t *testing.T) {
 	}
 	at := netlink.NewLinkAttrs()
 	at.Name = "stranger"
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
-	must(t, netlink.LinkSetAlias(link(t, "stranger"), veth.Tag)) // the right tag on a name that is not ours
+	testhost.Must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
+	testhost.Must(t, netlink.LinkSetAlias(link(t, "stranger"), veth.Tag)) // the right tag on a name that is not ours
 
 	check := func(prefix string, want map[string]Found) {
 		t.Helper()
 		got, err := List(prefix)
-		must(t, err)
+		testhost.Must(t, err)
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("List(%q) = %v, want %v", prefix, got, want)
 		}
@@ -333,30 +335,30 @@ func TestList(t *testing.T) {
 	check("tapestry:other:", map[string]Found{other.ID: {TAP: true, Outer: true, Inner: true}})
 	check("nobody:", map[string]Found{})
 
-	ns, _ := sandbox(t)
+	ns, _ := testhost.OtherNamespace(t)
 	_, _, inner := Names(veth.ID)
-	must(t, netlink.LinkSetNsFd(link(t, inner), int(ns)))
+	testhost.Must(t, netlink.LinkSetNsFd(link(t, inner), int(ns)))
 	check("tapestry:test:", map[string]Found{veth.ID: {TAP: true, Outer: true}, direct.ID: {TAP: true}})
 }
 
 func TestHostEndsAreSilent(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	if _, err := os.Stat("/proc/sys/net/ipv6"); err != nil {
-		cannot(t, "the kernel has no IPv6")
+		testhost.Cannot(t, "the kernel has no IPv6")
 	}
 	s := spec(Veth)
 	create(t, s)
 	tapName, outer, inner := Names(s.ID)
-	must(t, netlink.LinkSetUp(link(t, inner))) // carrier: whoever speaks at all speaks now
+	testhost.Must(t, netlink.LinkSetUp(link(t, inner))) // carrier: whoever speaks at all speaks now
 	for _, name := range []string{tapName, outer} {
 		addrs, err := netlink.AddrList(link(t, name), netlink.FAMILY_ALL)
-		must(t, err)
+		testhost.Must(t, err)
 		if len(addrs) != 0 {
 			t.Errorf("%s has addresses %v", name, addrs)
 		}
 		for file, want := range map[string]string{"disable_ipv6": "1", "addr_gen_mode": "1"} {
 			b, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/" + file)
-			must(t, err)
+			testhost.Must(t, err)
 			if got := strings.TrimSpace(string(b)); got != want {
 				t.Errorf("%s of %s is %s, want %s", file, name, got, want)
 			}
@@ -365,7 +367,7 @@ func TestHostEndsAreSilent(t *testing.T) {
 }
 
 func TestSmallMTU(t *testing.T) { // below IPv6's least: the links have no IPv6 at all
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Veth)
 	s.MTU = 576
 	create(t, s)
@@ -373,7 +375,7 @@ func TestSmallMTU(t *testing.T) { // below IPv6's least: the links have no IPv6 
 }
 
 func TestErrGoneIsFound(t *testing.T) { // by those who decide on it
-	host(t)
+	testhost.Namespace(t)
 	for _, mode := range []Mode{Veth, Direct} {
 		if d, err := Adopt(spec(mode)); d != nil || !errors.Is(err, ErrGone) {
 			t.Errorf("Adopt of nothing, %s: %v, %v", mode, d, err)

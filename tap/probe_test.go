@@ -7,20 +7,22 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // What tapestry needs is here, and looking for it leaves nothing behind.
 func TestProbes(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	got, err := ProbeTUN()
-	must(t, err)
+	testhost.Must(t, err)
 	if !got.Header || !got.Csum || !got.TSO {
 		t.Errorf("a tap of this kernel has %+v, want at least virtio-net headers, checksums and TSO", got)
 	}
-	must(t, ProbeVeth())
-	must(t, ProbeRedirect())
+	testhost.Must(t, ProbeVeth())
+	testhost.Must(t, ProbeRedirect())
 	links, err := netlink.LinkList()
-	must(t, err)
+	testhost.Must(t, err)
 	if len(links) != 1 {
 		t.Errorf("%d links in the namespace after the probes, want lo alone", len(links))
 	}
@@ -28,24 +30,24 @@ func TestProbes(t *testing.T) {
 
 // A redirect that leads nowhere is found out by the frame that does not arrive.
 func TestProbeFindsSwallowedFrames(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	s := spec(Veth)
 	d := create(t, s)
 	tap, outer, inner := Names(s.ID)
-	must(t, netlink.LinkSetUp(link(t, inner)))
-	must(t, d.checkRedirect(link(t, inner).Attrs().Index, s.MAC))
+	testhost.Must(t, netlink.LinkSetUp(link(t, inner)))
+	testhost.Must(t, d.checkRedirect(link(t, inner).Attrs().Index, s.MAC))
 	for _, name := range []string{outer, tap} {
-		must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index,
+		testhost.Must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index,
 			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}))
 		if err := d.checkRedirect(link(t, inner).Attrs().Index, s.MAC); err == nil {
 			t.Errorf("without the redirect of %s the probe is content", name)
 		}
-		must(t, anywhere.redirect(link(t, outer), link(t, tap)))
+		testhost.Must(t, anywhere.redirect(link(t, outer), link(t, tap)))
 	}
 }
 
 func TestApart(t *testing.T) {
-	host(t)
+	testhost.Namespace(t)
 	want := errors.New("as fn says")
 	inside := 0
 	err := inNewNamespace(func() error {

@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // inTunnel is p's super-frame within VXLAN, over IPv4 or IPv6, as the kernel of a container with a VXLAN device leaves it.
@@ -26,7 +28,7 @@ func (p packet) inTunnel(t testing.TB, segment int, v6, sum bool) ether.Frame {
 	f.Off.Head += at
 	f.Off.ChecksumStart += at
 	f.Off.Outer, f.Off.Inner = uint16(l4), at+ether.HeaderLen
-	must(t, f.Check())
+	testhost.Must(t, f.Check())
 	return f
 }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // newWatched makes a node with containers to capture: web 10.77.0.11 and db 10.77.0.12 on mynet, and lone on other.
@@ -152,7 +153,7 @@ func captureRenamed(t *testing.T, h *Host) {
 	defer h.docker(t, "rename", "shop", "web")
 	h.pings(t, "shop", dbAddress, 2)
 	// The new name is written as soon as Docker reports it.
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		h.pings(t, "shop", dbAddress, 1)
 		if text, err := os.ReadFile(k.path); err != nil || !strings.Contains(string(text), "shop") {
 			return fmt.Errorf("no new name in the file: %v", err)

@@ -9,11 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // ask sends a request to the host's tapestry daemon and returns the reply.
@@ -93,14 +94,7 @@ func (r *recording) end(t *testing.T) (b captureCounts) {
 // tool runs a program that reads captures, and returns what it prints.
 func tool(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(args[0], args[1:]...)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, said.String())
-	}
-	return strings.TrimSpace(string(out))
+	return strings.TrimSpace(testhost.Output(t, args...))
 }
 
 // count is the number of packets of a file that match a display filter, with all checksums checked.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func capturePipe(t *testing.T, h *Host) {
@@ -32,7 +34,7 @@ func captureListen(t *testing.T, h *Host) {
 	for range 2 {
 		before := strings.Count(listener.said.String(), "capturing web")
 		shark := h.background(t, "", "tshark", "-i", "TCP@127.0.0.1:19000", "-c", "4", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if strings.Count(listener.said.String(), "capturing web") == before {
 				return fmt.Errorf("nobody has connected: %s", shark.said.String())
 			}
@@ -72,7 +74,7 @@ func captureExtcap(t *testing.T, h *Host) {
 		}
 	}
 	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "3", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if len(h.captures(t)) == 0 {
 			return fmt.Errorf("no capture runs: %s", shark.said.String())
 		}
@@ -82,7 +84,7 @@ func captureExtcap(t *testing.T, h *Host) {
 	if code, said := shark.exit(t); code != 0 || !sawPings(said, 3) {
 		t.Errorf("exit code %d: %s", code, said)
 	}
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if running := h.captures(t); len(running) != 0 {
 			return fmt.Errorf("tshark has ended, but a capture runs: %+v", running)
 		}

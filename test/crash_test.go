@@ -6,35 +6,17 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A background command runs in a container's network namespace ("" as container: the host's), also when dockerd ends.
 type background struct {
 	cmd  *exec.Cmd
-	said transcript
-}
-
-// A transcript is the output of a command, and can be read while the command writes more.
-type transcript struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-func (s *transcript) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.text = append(s.text, b...)
-	return len(b), nil
-}
-
-func (s *transcript) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return string(s.text)
+	said testhost.Log
 }
 
 func (h *Host) background(t *testing.T, container string, args ...string) *background {
@@ -53,7 +35,7 @@ func (h *Host) background(t *testing.T, container string, args ...string) *backg
 // await waits until the command has written text.
 func (b *background) await(t *testing.T, text string) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if said := b.said.String(); !strings.Contains(said, text) {
 			return fmt.Errorf("%q was not said: %s", text, said)
 		}
@@ -270,7 +252,7 @@ func TestDriverDown(t *testing.T) {
 		}
 	})
 	t.Run("row40 the rest of the stopped container is swept", func(t *testing.T) {
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if ports := objects[port](t, h, "ports", "X"); len(ports) != 1 {
 				return fmt.Errorf("%d ports, want the one that is left: %+v", len(ports), ports)
 			}
@@ -283,7 +265,7 @@ func TestDriverDown(t *testing.T) {
 		h.ping(t, "c3", "keep")
 		h.docker(t, "rm", "-f", "c3", "keep", "c1")
 		h.docker(t, "network", "rm", "X", "Y")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			now := h.snapshot(t)
 			delete(now, "link docker_gwbridge") // Docker's
 			for key := range now {
@@ -299,7 +281,7 @@ func TestDriverDown(t *testing.T) {
 // listening waits until a TCP server in a container listens.
 func (h *Host) listening(t *testing.T, container, port string) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		_, err := h.try("docker", "exec", container, "sh", "-c", "netstat -ltn | grep -q :"+port)
 		return err
 	})

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestDockerdCrash: dockerd ends in every way, with tapestry or without it.
@@ -18,11 +20,11 @@ func TestDockerdCrash(t *testing.T) {
 	// both waits until both containers reach each other, with nothing more on the host than before.
 	both := func(t *testing.T) {
 		t.Helper()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, err := h.try("docker", "exec", "c1", "ping", "-n", "-c1", "-W5", "10.77.0.12")
 			return err
 		})
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if now := h.snapshot(t); len(now) != len(before) { // names of links have changed
 				return fmt.Errorf("%d objects, were %d: %w", len(now), len(before), now.diff(before))
 			}
@@ -104,7 +106,7 @@ func TestDockerdCrash(t *testing.T) {
 			} else {
 				started := make(chan error, 1)
 				go func() { started <- try("dockerd", h.name, "start") }()
-				eventually(t, patience, func() error { // it is looking for the driver by now
+				testhost.Eventually(t, patience, func() error { // it is looking for the driver by now
 					_, err := h.try("grep", "-q", "Loading containers: start", h.dir+"/dockerd.log")
 					return err
 				})

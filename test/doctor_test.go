@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // line is one finding of tapestry doctor.
@@ -72,7 +74,7 @@ func TestDoctor(t *testing.T) {
 		a.in(t, "ip", "link", "set", "underlay", "mtu", "1400")
 		var code int
 		var lines []line
-		eventually(t, patience, func() error { // the daemon looks every 10 s
+		testhost.Eventually(t, patience, func() error { // the daemon looks every 10 s
 			code, lines = a.doctor(t)
 			return finds(lines, "mtu", "fail", "wide: containers send packets of up to 1450 bytes, the path to 192.0.2.2:4789 takes 1350", "ip link set underlay mtu 1500")
 		})
@@ -80,7 +82,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("exit %d, want 1", code)
 		}
 		a.in(t, "ip", "link", "set", "underlay", "mtu", "1500")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, lines := a.doctor(t)
 			return finds(lines, "mtu", "ok", "", "")
 		})
@@ -89,12 +91,12 @@ func TestDoctor(t *testing.T) {
 	t.Run("the path to a peer drops long datagrams", func(t *testing.T) {
 		rule := []string{"INPUT", "-p", "udp", "--dport", "4789", "-m", "length", "--length", "1401:65535", "-j", "DROP"}
 		b.in(t, append([]string{"iptables", "-A"}, rule...)...)
-		eventually(t, patience, func() error { // what was just found good is not tested again
+		testhost.Eventually(t, patience, func() error { // what was just found good is not tested again
 			_, lines := a.doctor(t)
 			return finds(lines, "mtu", "fail", "wide: datagrams of 1500 bytes do not reach 192.0.2.2:4789", "ping -M do -s SIZE 192.0.2.2")
 		})
 		b.in(t, append([]string{"iptables", "-D"}, rule...)...)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, lines := a.doctor(t)
 			return errors.Join(finds(lines, "mtu", "ok", "", ""), finds(lines, "selftest", "ok", "arrive whole at 1 peer", ""))
 		})
@@ -134,7 +136,7 @@ func TestDoctor(t *testing.T) {
 			t.Errorf("exit %d, want 1", code)
 		}
 		a.in(t, "ip", "link", "del", "vxlan9")
-		eventually(t, patience, func() error { // the daemon tries every 5 s
+		testhost.Eventually(t, patience, func() error { // the daemon tries every 5 s
 			_, lines := a.doctor(t)
 			return finds(lines, "port", "ok", "is the daemon's", "")
 		})

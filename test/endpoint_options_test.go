@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestEndpointOptions: the options of one container, given by --driver-opt.
@@ -53,7 +55,7 @@ func TestEndpointOptions(t *testing.T) {
 		h.quiet(t)
 		h.docker(t, "run", "--rm", "--network", "name=net,driver-opt=tapestry.capture=icmp", "tp/net", "ping", "-n", "-c2", "-i0.2", "-W2", "10.77.0.2")
 		var kept captureCounts
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			for _, kept = range armed() {
 				if kept.State == "kept" {
 					return nil

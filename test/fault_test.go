@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 var (
@@ -121,7 +123,7 @@ func TestFault(t *testing.T) {
 		h.quiet(t)
 		h.tapestry(t, "fault", "set", "db", "--delay", "10s", "--dir", "to")
 		ping := h.background(t, "web", "ping", "-n", "-q", "-c20", "-i0.05", "-W20", db)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if f := objects[faultSet](t, h, "fault", "list"); len(f) != 1 || f[0].Waiting < 20 {
 				return fmt.Errorf("waiting: %+v", f)
 			}
@@ -180,7 +182,7 @@ func TestFault(t *testing.T) {
 		h.docker(t, "restart", "-t", "0", "web")
 		h.ping(t, "web", db)
 		h.tapestry(t, "fault", "set", "web", "--loss", "100%", "--for", "300ms")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, err := h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W5", db)
 			return err
 		})

@@ -12,7 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestMain gives host.sh its directory. Hosts end with this process, even if it is killed.
@@ -39,19 +40,8 @@ func TestMain(m *testing.M) {
 // need skips the test if the machine lacks what it needs: root, Docker and these tools.
 func need(t *testing.T, tools ...string) {
 	t.Helper()
-	var missing []string
-	if os.Geteuid() != 0 {
-		missing = append(missing, "root")
-	}
-	for _, tool := range append([]string{"dockerd", "docker", "busybox", "ip", "nsenter", "iptables", "ping", "iperf3", "tcpdump"}, tools...) {
-		if _, err := exec.LookPath(tool); err != nil {
-			missing = append(missing, tool)
-		}
-	}
-	if missing == nil {
-		return
-	}
-	cannot(t, "needs ", strings.Join(missing, ", "))
+	testhost.Root(t, "to make hosts")
+	testhost.Tools(t, append([]string{"dockerd", "docker", "busybox", "ip", "nsenter", "iptables", "ping", "iperf3", "tcpdump"}, tools...)...)
 }
 
 // A Host is one machine as host.sh makes it.
@@ -252,7 +242,7 @@ func (h *Host) pingGroup(t *testing.T, container, from string, args ...string) {
 	if container != "" {
 		command = append([]string{"docker", "exec", container}, command...)
 	}
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if got, err := h.try(command...); !strings.Contains(got, "from "+from) {
 			return fmt.Errorf("%v: no answer from %s: %s, %v", command, from, got, err)
 		}
@@ -286,20 +276,4 @@ func (h *Host) links(t *testing.T, container string) []string {
 }
 
 // patience is the limit of every wait; only what hangs reaches it.
-const patience = 2 * time.Minute
-
-// eventually waits until f returns nil.
-func eventually(t *testing.T, within time.Duration, f func() error) {
-	t.Helper()
-	end := time.Now().Add(within)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("after %v: %v", within, err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-}
+const patience = testhost.Patience

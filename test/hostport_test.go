@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // hostState are the host's routing rules and routes that are tapestry's.
@@ -34,7 +36,7 @@ func TestHostPort(t *testing.T) {
 	h.run(t, "c2", "X", "--ip", "10.77.0.12", "--ip6", "fd77::12")
 	talk := func(t *testing.T) {
 		t.Helper()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			for _, to := range []string{"10.77.0.11", "fd77::12"} {
 				if err := h.reaches(to); err != nil {
 					return err
@@ -90,13 +92,13 @@ func TestHostPort(t *testing.T) {
 		// With the route in the main table and without the rule the host would forward, so the test can fail. The daemon restores
 		// the rule within 5 s.
 		h.in(t, "ip", "route", "add", "10.77.0.0/24", "dev", link)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			h.try("sh", "-c", "while ip rule del priority 10 iif $1; do :; done; sysctl -qw net.ipv4.conf.$1.forwarding=1", "sh", link)
 			_, err := h.try("docker", "exec", "other", "ping", "-n", "-c1", "-W1", "10.77.0.11")
 			return err
 		})
 		h.in(t, "ip", "route", "del", "10.77.0.0/24", "dev", link)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if now := h.hostState(t); now != state {
 				return fmt.Errorf("rules and routes are\n%s\nwere\n%s", now, state)
 			}
@@ -214,7 +216,7 @@ func TestHostPort(t *testing.T) {
 		h.quiet(t)
 		h.docker(t, "rm", "-f", "c1", "c2")
 		h.docker(t, "network", "rm", "X")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if now := h.hostState(t); now != "" {
 				return fmt.Errorf("left: %s", now)
 			}

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A ledger has two independent counts of the same frames: tapestry's and the kernel's.
@@ -48,7 +50,7 @@ func (h *Host) ledger(t *testing.T) ledger {
 // it, the kernel's with the links.
 func (h *Host) checkCounters(t *testing.T) {
 	t.Helper()
-	eventually(t, patience, func() error { return h.ledger(t).check() })
+	testhost.Eventually(t, patience, func() error { return h.ledger(t).check() })
 }
 
 func (l ledger) check() error {

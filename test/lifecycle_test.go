@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestLifecycle: containers that stop, start again, fail, or are started and removed fifty at once.
@@ -26,7 +28,7 @@ func TestLifecycle(t *testing.T) {
 			from := h.mark()
 			h.docker(t, end...)
 			h.docker(t, "wait", "c2")
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				if got, want := h.methods(t, from), "Leave DeleteEndpoint"; got != want {
 					return fmt.Errorf("after docker %s: requests %q, want %q", strings.Join(end, " "), got, want)
 				}
@@ -56,7 +58,7 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("requests %q, want %q", got, want)
 		}
 		// The links are named after the new endpoint, so only their number is compared.
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if now := h.snapshot(t); len(now) != len(before) {
 				return fmt.Errorf("%d objects, were %d: %w", len(now), len(before), now.diff(before))
 			}

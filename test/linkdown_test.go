@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // portState is a port as the commands see it.
@@ -26,7 +28,7 @@ func (h *Host) portState(t *testing.T, container string) portState {
 // becomes waits for a container's port to be up or down.
 func (h *Host) becomes(t *testing.T, container, state string) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if p := h.portState(t, container); p.State != state || (state == "down") != (p.Why == "the link is down in the container") {
 			return fmt.Errorf("the port of %s is %s, %q", container, p.State, p.Why)
 		}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestManagedBoot: dockerd starts, and the managed plugin starts or does not; the plugin is removed while it has networks. What
@@ -19,7 +21,7 @@ func TestManagedBoot(t *testing.T) {
 	}
 	both := func(t *testing.T) {
 		t.Helper()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, err := h.try("docker", "exec", "c1", "ping", "-n", "-c1", "-W5", "10.77.0.12")
 			return err
 		})
@@ -93,7 +95,7 @@ func TestManagedBoot(t *testing.T) {
 		}
 		h.startDockerd(t)
 		both(t)
-		eventually(t, patience, func() error { // what was there before is swept
+		testhost.Eventually(t, patience, func() error { // what was there before is swept
 			if ports := objects[port](t, h, "ports", "X"); len(ports) != 2 {
 				return fmt.Errorf("%d ports, want 2: %+v", len(ports), ports)
 			}
@@ -119,7 +121,7 @@ func TestManagedBoot(t *testing.T) {
 			if now := h.plugin(t, "pid"); now != pid {
 				t.Errorf("after %s the plugin is another process: %s, was %s", signal, now, pid)
 			}
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				h.tapestry(t, "status")
 				if log := strings.Join(h.pluginLog(t, from.dockerd), "\n"); !strings.Contains(log, "lines of this log are lost") {
 					return fmt.Errorf("after %s the log does not say that a part is missing", signal)
@@ -167,7 +169,7 @@ func TestManagedBoot(t *testing.T) {
 		h.run(t, "c2", "X", "--ip", "10.77.0.12")
 		both(t)
 		h.docker(t, "rm", "-f", "c1", "c2")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			for _, left := range h.remains(t) {
 				if strings.HasPrefix(left, "link ") {
 					return fmt.Errorf("left is %s", left)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestManagedFind: every command finds the daemon of a managed plugin by itself.
@@ -103,7 +105,7 @@ func TestManagedDoctor(t *testing.T) {
 	who := "tapestry:latest (id " + h.plugin(t, "id")[:12] + ") "
 	works := func(t *testing.T, networks string) {
 		t.Helper()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			return h.finds(t, 0, line{"plugin", "ok", "is enabled and answers, args", ""}, line{"daemon", "ok", "tapestry:latest, version", ""},
 				line{"state", "ok", "/propagated-mount, " + networks + ", all records whole", ""}, line{"networks", "ok", networks, ""})
 		})
@@ -112,7 +114,7 @@ func TestManagedDoctor(t *testing.T) {
 	// by itself.
 	enables := func(t *testing.T, args ...string) {
 		t.Helper()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if h.docker(t, "plugin", "inspect", "-f", "{{.Enabled}}", "tapestry") == "true" {
 				return nil
 			}
@@ -132,7 +134,7 @@ func TestManagedDoctor(t *testing.T) {
 		t.Run("a scope that this Docker cannot do", func(t *testing.T) {
 			h.stopDaemon(t, "TERM")
 			enables(t, good+" --scope global")
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				return h.finds(t, 0, line{"swarm", "warn", "makes no network of a driver with scope global", `--scope local" && docker plugin enable tapestry:latest`})
 			})
 			h.stopDaemon(t, "TERM")
@@ -145,7 +147,7 @@ func TestManagedDoctor(t *testing.T) {
 		h.stopDaemon(t, "TERM")
 		h.docker(t, "plugin", "set", "tapestry", "args=--vxlan-prot 4790")
 		h.dockerRefuses(t, "plugin", "enable", "tapestry")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			return h.finds(t, 1, line{"plugin", "fail", who + "is disabled: its start failed at 20", "then docker plugin enable tapestry:latest"},
 				line{"plugin", "fail", "no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
 				line{"daemon", "warn", "does not run", "docker plugin enable tapestry:latest"})
@@ -205,7 +207,7 @@ func TestManagedLearn(t *testing.T) {
 			t.Errorf("it says %q, want %q", said, want)
 		}
 		h.stopDaemon(t, "KILL") // what it has learned it remembers
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			return h.finds(t, 0, line{"swarm", "ok", fmt.Sprintf("this host is a node at 192.0.2.%d, scope global, UDP 8472", i+1), ""},
 				line{"nodes", "ok", "knows the Swarm's other nodes that Docker knows (1)", ""})
 		})

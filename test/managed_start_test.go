@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestManagedStart: a managed plugin that cannot start says why in a place where users find it, and leaves nothing behind.
@@ -24,7 +26,7 @@ func TestManagedStart(t *testing.T) {
 		t.Helper()
 		from := h.mark()
 		said = h.dockerRefuses(t, "plugin", "enable", "tapestry")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if got := h.remains(t); !slices.Equal(got, clean) {
 				return fmt.Errorf("left are %q, before there were %q", got, clean)
 			}
@@ -106,7 +108,7 @@ func TestManagedStart(t *testing.T) {
 	t.Run("an empty argument is none", func(t *testing.T) {
 		h.docker(t, "plugin", "set", "tapestry", "args=")
 		h.docker(t, "plugin", "enable", "tapestry")
-		eventually(t, patience, func() error { _, err := h.try("tapestry", "status"); return err })
+		testhost.Eventually(t, patience, func() error { _, err := h.try("tapestry", "status"); return err })
 		h.docker(t, "plugin", "disable", "tapestry")
 		works(t)
 	})

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // newManaged makes a host with dockerd and the image, for tapestry as a managed plugin, which is not installed yet.
@@ -87,10 +89,10 @@ func (h *Host) registry(t *testing.T, port string) {
 	t.Helper()
 	binary, err := exec.Command("./registry/build.sh").Output()
 	if err != nil {
-		cannot(t, "needs a registry, which test/registry/build.sh could not build: ", err)
+		testhost.Cannot(t, "needs a registry, which test/registry/build.sh could not build: ", err)
 	}
 	h.background(t, "", strings.TrimSpace(string(binary)), "-port", port)
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		_, err := h.try("bash", "-c", "</dev/tcp/127.0.0.1/"+port)
 		return err
 	})
@@ -162,7 +164,7 @@ var moved = regexp.MustCompile(` sec +[\d.]*[1-9][\d.]* [MG]Bytes`)
 func (b *background) moves(t *testing.T) {
 	t.Helper()
 	before := len(b.said.String())
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if said := b.said.String(); !moved.MatchString(said[before:]) {
 			return fmt.Errorf("no traffic: %s", said)
 		}

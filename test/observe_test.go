@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A record is one line of tapestry's log. A call of dockerd's makes two: "request", and "request done" or "request refused".
@@ -253,7 +255,7 @@ func (s snapshot) diff(before snapshot) error {
 // audit waits until the host is as it was in a snapshot: the kernel and dockerd remove some things a little later.
 func (h *Host) audit(t *testing.T, before snapshot) {
 	t.Helper()
-	eventually(t, patience, func() error { return h.snapshot(t).diff(before) })
+	testhost.Eventually(t, patience, func() error { return h.snapshot(t).diff(before) })
 }
 
 // A capture is a running tcpdump.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 type offload struct {
@@ -33,7 +35,7 @@ type tested struct {
 // tests waits until every peer is shown with the same verdict.
 func (h *Host) tests(t *testing.T, verdict string, gso bool) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		peers := objects[tested](t, h, "peers")
 		for _, p := range peers {
 			if p.Test != verdict || p.GSO != gso {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestOptions: networks with all kinds of options.
@@ -142,7 +144,7 @@ func TestOptions(t *testing.T) {
 		if got := h.docker(t, "ps", "--filter", "name=c1", "--format", "{{.Ports}}"); !strings.Contains(got, "18080->80/tcp") {
 			t.Errorf("docker ps: %s", got)
 		}
-		eventually(t, patience, func() error { return outside.asksWeb("192.0.2.1", "18080") })
+		testhost.Eventually(t, patience, func() error { return outside.asksWeb("192.0.2.1", "18080") })
 		if err := h.asksWeb("127.0.0.1", "18080"); err != nil {
 			t.Error(err)
 		}
@@ -297,7 +299,7 @@ func TestOptions(t *testing.T) {
 		h.network(t, "wide", "-o", "tapestry.vni=82", "-o", "tapestry.peers=192.0.2.2")
 		change := func(old, new string) {
 			h.in(t, "sh", "-ec", "ip addr del $1/24 dev underlay; ip addr add $2/24 dev underlay; ip route replace default via 192.0.2.2", "sh", old, new)
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				var status struct{ VTEP, Tunnel, Why string }
 				if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil {
 					t.Fatal(err)

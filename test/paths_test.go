@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestPaths: the MTU of the path to each peer, and whether it is reachable, are as the kernel knows them, wherever they are shown. The
@@ -43,7 +45,7 @@ func TestPaths(t *testing.T) {
 	peers := func(t *testing.T, h *Host, ok func(peer) bool) {
 		t.Helper()
 		began := time.Now()
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if all := objects[peer](t, h, "peers", "wide"); len(all) != 1 || !ok(all[0]) {
 				return fmt.Errorf("the peers of %s are %+v", h.name, all)
 			}
@@ -123,7 +125,7 @@ func TestPaths(t *testing.T) {
 		peers(t, b, up)
 		a.in(t, "ip", "route", "add", "198.51.100.2", "via", "192.0.2.2") // the kernel has forgotten it
 		peers(t, a, up)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			_, err := a.try("docker", "exec", "red", "ping", "-n", "-c1", "-W1", "10.80.2.10")
 			return err
 		})

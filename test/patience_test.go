@@ -17,7 +17,7 @@ import (
 func TestPatience(t *testing.T) {
 	limits := 0
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+		if err != nil || d.IsDir() || !isTest(path) {
 			return err
 		}
 		set := token.NewFileSet()
@@ -60,14 +60,11 @@ func shortLimits(file *ast.File) (short []token.Pos, all int) {
 			switch method {
 			case "After", "WithTimeout": // time.After, context.WithTimeout
 				limit(n.Args[len(n.Args)-1])
+			case "Eventually": // testhost.Eventually
+				limit(n.Args[1])
 			case "Add": // time.Now().Add
 				if now, ok := n.Fun.(*ast.SelectorExpr).X.(*ast.CallExpr); ok && name(now) == "time.Now" {
 					limit(n.Args[0])
-				}
-			}
-			if fn, ok := n.Fun.(*ast.Ident); ok && fn.Name == "eventually" {
-				for _, arg := range n.Args {
-					limit(arg)
 				}
 			}
 		case *ast.BinaryExpr: // took > 10*time.Second, time.Since(began) > …
@@ -118,8 +115,8 @@ func TestPatienceFinds(t *testing.T) {
 		`for end := time.Now().Add(10*time.Second); ; {}`:                   1,
 		`c.SetDeadline(time.Now().Add(500*time.Millisecond))`:               1,
 		`ctx, cancel := context.WithTimeout(t.Context(), 30 * time.Second)`: 1,
-		`eventually(t, 5*time.Second, nil)`:                                 1,
-		`eventually(t, patience, nil)`:                                      0,
+		`testhost.Eventually(t, 5*time.Second, nil)`:                        1,
+		`testhost.Eventually(t, patience, nil)`:                             0,
 		`if took > 2*time.Second {}`:                                        1,
 		`if time.Since(began) > 2*time.Second {}`:                           1,
 		`if tc.last > 10*time.Second {}`:                                    0,

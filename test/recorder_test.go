@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestRecorder: recorder dump, flows and watch.
@@ -149,13 +151,13 @@ func recorderStopped(t *testing.T, h *Host) {
 	}
 	h.docker(t, "rm", "job")
 	h.docker(t, "run", "-d", "--restart", "always", "--name", "loop", "--network", "mynet", "tp/net", "ping", "-c", "1", dbAddress)
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if state := strings.TrimSpace(h.docker(t, "inspect", "-f", "{{.State.Restarting}}", "loop")); state != "true" {
 			return fmt.Errorf("restarting: %s", state)
 		}
 		return nil
 	})
-	eventually(t, patience, func() error { // while it starts Docker does not tell as what
+	testhost.Eventually(t, patience, func() error { // while it starts Docker does not tell as what
 		if said, err := h.try("tapestry", "recorder", "dump", "loop", "--", "icmp"); err != nil || !strings.Contains(said, "loop → db  ICMP echo request") {
 			return fmt.Errorf("of a container that is started again and again, dump prints: %s, %v", said, err)
 		}
@@ -223,7 +225,7 @@ func recorderFlows(t *testing.T, h *Host) {
 // awaitCaptures waits until so many captures run.
 func (h *Host) awaitCaptures(t *testing.T, n int) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		if running := len(h.captures(t)); running != n {
 			return fmt.Errorf("%d captures run, want %d", running, n)
 		}

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// TestSkips: a test that cannot run here says so by its room's func cannot, which TAPESTRY_MUST=1 turns into a failure. The
-// only other reason to skip is that the caller asked for less: inside `if testing.Short()`.
+// TestSkips: a test that cannot run here says so by testhost.Cannot, which TAPESTRY_MUST=1 turns into a failure. The only other
+// reason to skip is that the caller asked for less: inside `if testing.Short()`.
 func TestSkips(t *testing.T) {
-	rooms := map[string]bool{}
+	defined, calls := 0, 0
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+		if err != nil || d.IsDir() || !isTest(path) {
 			return err
 		}
 		set := token.NewFileSet()
@@ -26,22 +26,33 @@ func TestSkips(t *testing.T) {
 		}
 		raw, must := skips(file)
 		for _, p := range raw {
-			t.Errorf("%s skips by itself: use the room's func cannot, which fails with TAPESTRY_MUST=1", set.Position(p))
+			t.Errorf("%s skips by itself: use testhost.Cannot, which fails with TAPESTRY_MUST=1", set.Position(p))
 		}
 		for _, p := range must {
-			t.Errorf("%s reads TAPESTRY_MUST: only the room's func cannot does", set.Position(p))
+			t.Errorf("%s reads TAPESTRY_MUST: only testhost.Cannot does", set.Position(p))
 		}
-		if file.Scope.Lookup("cannot") != nil {
-			rooms[filepath.Dir(path)] = true
+		if file.Name.Name == "testhost" && file.Scope.Lookup("Cannot") != nil {
+			defined++
 		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CallExpr); ok && name(c) == "testhost.Cannot" {
+				calls++
+			}
+			return true
+		})
 		return nil
 	})
-	if err != nil || len(rooms) < 8 {
-		t.Fatalf("%d rooms have a func cannot, %v", len(rooms), err)
+	if err != nil || defined != 1 || calls < 10 {
+		t.Fatalf("testhost.Cannot is defined %d times and called %d times, %v", defined, calls, err)
 	}
 }
 
-// skips returns the places in a file that skip a test or read TAPESTRY_MUST and should not. The func cannot may do both, if it
+// isTest tells whether a file, by its path from here, is Go that tests only are made of.
+func isTest(path string) bool {
+	return strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "../test/") && strings.HasSuffix(path, ".go")
+}
+
+// skips returns the places in a file that skip a test or read TAPESTRY_MUST and should not. testhost.Cannot may do both, if it
 // reads TAPESTRY_MUST and fails before it skips.
 func skips(file *ast.File) (raw, must []token.Pos) {
 	var short [][2]token.Pos
@@ -75,7 +86,7 @@ func skips(file *ast.File) (raw, must []token.Pos) {
 			return true
 		})
 		calls = slices.DeleteFunc(calls, func(c string) bool { return c != `"TAPESTRY_MUST"` && c != "Fatal" && c != "Skip" })
-		if fn.Name.Name == "cannot" && slices.Equal(calls, []string{`"TAPESTRY_MUST"`, "Fatal", "Skip"}) {
+		if file.Name.Name+"."+fn.Name.Name == "testhost.Cannot" && slices.Equal(calls, []string{`"TAPESTRY_MUST"`, "Fatal", "Skip"}) {
 			continue
 		}
 		raw, must = append(raw, skip...), append(must, read...)
@@ -96,17 +107,19 @@ func name(c *ast.CallExpr) string {
 
 // TestSkipsAreFound: skips finds what it should.
 func TestSkipsAreFound(t *testing.T) {
+	const must = `{ if os.Getenv("TAPESTRY_MUST") == "1" { t.Fatal() }; t.Skip() }`
 	for source, want := range map[string][2]int{
-		`func TestX(t *testing.T) { t.Skip("no") }`:                                                  {1, 0},
-		`func TestX(t *testing.T) { if x { t.Skipf("no %d", 1) } else { t.SkipNow() } }`:             {2, 0},
-		`func TestX(t *testing.T) { t.Run("a", func(t *testing.T) { t.Skip() }) }`:                   {1, 0},
-		`func TestX(t *testing.T) { if testing.Short() { t.Skip("long") }; t.Skip("no") }`:           {1, 0},
-		`func TestX(t *testing.T) { if os.Getenv("TAPESTRY_MUST") == "1" { t.Fatal() }; t.Skip() }`:  {1, 1},
-		`func cannot(t *testing.T) { if os.Getenv("TAPESTRY_MUST") == "1" { t.Fatal() }; t.Skip() }`: {0, 0},
-		`func cannot(t *testing.T) { t.Skip() }`:                                                     {1, 0},
-		`func TestX(t *testing.T) { cannot(t, "needs root") }`:                                       {0, 0},
+		`package x; func TestX(t *testing.T) { t.Skip("no") }`:                                        {1, 0},
+		`package x; func TestX(t *testing.T) { if x { t.Skipf("no %d", 1) } else { t.SkipNow() } }`:   {2, 0},
+		`package x; func TestX(t *testing.T) { t.Run("a", func(t *testing.T) { t.Skip() }) }`:         {1, 0},
+		`package x; func TestX(t *testing.T) { if testing.Short() { t.Skip("long") }; t.Skip("no") }`: {1, 0},
+		`package x; func TestX(t *testing.T) ` + must:                                                 {1, 1},
+		`package x; func Cannot(t *testing.T) ` + must:                                                {1, 1},
+		`package testhost; func Cannot(t *testing.T) ` + must:                                         {0, 0},
+		`package testhost; func Cannot(t *testing.T) { t.Skip() }`:                                    {1, 0},
+		`package x; func TestX(t *testing.T) { testhost.Cannot(t, "needs root") }`:                    {0, 0},
 	} {
-		file, err := parser.ParseFile(token.NewFileSet(), "x_test.go", "package x\n"+source, 0)
+		file, err := parser.ParseFile(token.NewFileSet(), "x_test.go", source, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

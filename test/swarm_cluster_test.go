@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A cluster is a Docker Swarm whose nodes have tapestry as a managed plugin. All are managers, and on one bridge, to which a host
@@ -44,7 +46,7 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 				t.Errorf("before the Swarm the tunnel speaks from %s, want %s", got, own)
 			}
 			h.docker(t, "swarm", "init", "--advertise-addr", c.address(0))
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				if got := h.vtep(t); got != c.address(0) {
 					return fmt.Errorf("in the Swarm the tunnel speaks from %s, want %s", got, c.address(0))
 				}
@@ -94,7 +96,7 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 		on = c.nodes
 	}
 	var all map[netip.Addr]task
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		all = map[netip.Addr]task{}
 		for _, h := range on {
 			ids, err := h.try("docker", "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+service)
@@ -168,7 +170,7 @@ func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 // another replaces it, and all of it is repeated. A task that runs must be reached.
 func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		tasks = c.tasks(t, service, network, want, on...)
 		var all []string
 		for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
@@ -206,7 +208,7 @@ func (k task) runs() bool {
 // leader returns the leading manager and one that does not lead, as the node ask sees it.
 func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		said, err := ask.try("docker", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
 		for _, h := range c.nodes {
 			switch {
@@ -229,7 +231,7 @@ func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
 func (c *cluster) vni(t *testing.T, network string) string {
 	t.Helper()
 	var vni string
-	eventually(t, patience, func() (err error) {
+	testhost.Eventually(t, patience, func() (err error) {
 		vni, err = c.nodes[0].try("docker", "network", "inspect", "-f", `{{index .Options "tapestry.vni"}}`, network)
 		if err == nil && vni == "" {
 			err = fmt.Errorf("network %s has no VNI", network)
@@ -257,7 +259,7 @@ func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
 func (c *cluster) gone(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
-		eventually(t, 3*patience, func() error {
+		testhost.Eventually(t, 3*patience, func() error {
 			if n := len(h.networkIDs(t)); n != 0 {
 				return fmt.Errorf("%s has %d networks", h.name, n)
 			}
@@ -275,7 +277,7 @@ func (c *cluster) gone(t *testing.T) {
 // seesNode waits until the host has a node of the Swarm as a peer, marked by Docker as left or not.
 func (h *Host) seesNode(t *testing.T, addr string, left bool) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		all := objects[struct {
 			Addr string
 			Left bool
@@ -292,7 +294,7 @@ func (h *Host) seesNode(t *testing.T, addr string, left bool) {
 // dockerdSays waits until dockerd itself, not only the plugin, has logged something since a mark.
 func (h *Host) dockerdSays(t *testing.T, from mark, what string) {
 	t.Helper()
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		for _, line := range h.since(t, "dockerd.log", from.dockerd) {
 			if _, ours := pluginLine(line); !ours && strings.Contains(line, what) {
 				return nil
@@ -306,7 +308,7 @@ func (h *Host) dockerdSays(t *testing.T, from mark, what string) {
 func (c *cluster) idle(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			if ids := h.docker(t, "ps", "-q", "--filter", "label=com.docker.swarm.task"); ids != "" {
 				return fmt.Errorf("%s has tasks %q", h.name, ids)
 			}

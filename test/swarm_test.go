@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestSwarm: what a user of a Swarm does with three nodes.
@@ -52,7 +54,7 @@ func TestSwarm(t *testing.T) {
 		b.run(t, "two", "net", "--ip", "10.60.0.201")
 		a.ping(t, "one", "10.60.0.201")
 		b.ping(t, "two", "10.60.0.200")
-		eventually(t, patience, func() error { // names travel by gossip
+		testhost.Eventually(t, patience, func() error { // names travel by gossip
 			_, err := a.try("docker", "exec", "one", "ping", "-n", "-c1", "-W20", "two")
 			return err
 		})
@@ -122,7 +124,7 @@ func TestSwarm(t *testing.T) {
 					want = k.container
 				}
 			}
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				got, err := c.outside.try("sh", "-c", "busybox nc -w 5 "+c.address(i)+" 18080 </dev/null")
 				if err == nil && got != want {
 					err = fmt.Errorf("port 18080 of %s says %q, want %q", h.name, got, want)
@@ -143,7 +145,7 @@ func TestSwarm(t *testing.T) {
 		h.in(t, "env", "WEB=tp/net", "CLIENT=tp/net", "docker", "stack", "deploy", "--resolve-image", "never", "-c", file, "demo")
 		webs, clients := c.tasks(t, "demo_web", "demo_net", 3), c.tasks(t, "demo_client", "demo_net", 1)
 		for _, client := range clients {
-			eventually(t, patience, func() error {
+			testhost.Eventually(t, patience, func() error {
 				said, err := client.host.try("docker", "logs", client.container)
 				for web := range webs {
 					if !strings.Contains(said, web.String()) {
@@ -279,7 +281,7 @@ func TestSwarmChanges(t *testing.T) {
 		c.quiet(t)
 		h.docker(t, "node", "update", "--availability", "drain", last.name)
 		c.reach(t, "web", "net", many, c.nodes[:2]...)
-		eventually(t, patience, func() error { // also those that the killed dockerd left
+		testhost.Eventually(t, patience, func() error { // also those that the killed dockerd left
 			if ids := last.networkIDs(t); len(ids) != 0 {
 				return fmt.Errorf("the drained node has networks %v", ids)
 			}
@@ -301,7 +303,7 @@ func TestSwarmChanges(t *testing.T) {
 			t.Cleanup(func() { h.try("docker", "network", "rm", network) })
 			other.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", network)
 			var fresh string
-			eventually(t, patience, func() (err error) {
+			testhost.Eventually(t, patience, func() (err error) {
 				if fresh, err = other.try("docker", "network", "inspect", "-f", `{{index .Options "tapestry.vni"}}`, network); fresh == "" {
 					err = fmt.Errorf("network %s has no VNI yet: %v", network, err)
 				}
@@ -324,13 +326,13 @@ func TestSwarmChanges(t *testing.T) {
 	t.Run("nothing is left", func(t *testing.T) {
 		c.quiet(t, dying)
 		h.docker(t, "service", "rm", "web")
-		eventually(t, patience, func() error { // while a task ends, its network is in use
+		testhost.Eventually(t, patience, func() error { // while a task ends, its network is in use
 			_, err := h.try("docker", "network", "rm", "net")
 			return err
 		})
 		c.gone(t)
 		leader, _ := c.leader(t, h)
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			text, err := os.ReadFile(filepath.Join(leader.stateDir(t), "swarm.json"))
 			if err != nil {
 				return err

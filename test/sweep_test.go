@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestSweep: the links of a running container are never swept, whatever is in tapestry's records.
@@ -71,7 +73,7 @@ func TestSweep(t *testing.T) {
 		from := h.mark()
 		h.startDaemon(t)
 		warned := 0
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			swept := false
 			warned = 0
 			for _, r := range h.records(t, from) {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // pair is two nodes with a network between them, and a container of that network on each.
@@ -168,7 +170,7 @@ func twoHosts(t *testing.T, p *pair) {
 		from := a.mark()
 		a.run(t, "twin", "wide", "--ip", "10.80.3.55")
 		b.run(t, "twin", "wide", "--ip", "10.80.3.55")
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			// The twin on b sends, so that a receives frames from outside with the address of its own station.
 			b.try("docker", "exec", "twin", "arping", "-c1", "-w1", "-I", "eth0", "10.80.1.10")
 			var status struct {
@@ -190,7 +192,7 @@ func twoHosts(t *testing.T, p *pair) {
 			}
 			return fmt.Errorf("no conflict in %s", out)
 		})
-		eventually(t, patience, func() error {
+		testhost.Eventually(t, patience, func() error {
 			for _, r := range a.records(t, from) {
 				if r.Level == "WARN" && strings.Contains(r.line, "02:42:0a:50:03:37") {
 					return nil
@@ -227,7 +229,7 @@ func iperf(t *testing.T, serverHost *Host, server string, clientHost *Host, clie
 func measure(t *testing.T, serverHost *Host, server string, clientHost *Host, client string, args ...string) string {
 	t.Helper()
 	serving := serverHost.background(t, server, "iperf3", "--server", "--one-off")
-	eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() error {
 		listens := []string{"ss", "-Hltn", "sport = :5201"}
 		if server != "" {
 			listens = append([]string{"nsenter", "-n", "-t", serverHost.init(t, server)}, listens...)

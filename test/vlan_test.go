@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // vlanFrame is an IPv4 TCP segment with a VLAN tag and a partial checksum.
@@ -84,7 +85,7 @@ func (p *pair) vlans(t *testing.T) {
 				t.Errorf("super-frame %v, %d bytes too long: %+v, %v; want %s", super, more, got, err, want)
 			}
 			if more == 0 {
-				eventually(t, patience, func() error {
+				testhost.Eventually(t, patience, func() error {
 					if now := received(); now < before+payload {
 						return fmt.Errorf("super-frame %v: blue has got %d bytes, want %d and more", super, now-before, payload)
 					}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // BenchmarkLink sends a batch over loopback and takes it in again.
@@ -12,9 +13,9 @@ func BenchmarkLink(b *testing.B) {
 	host(b)
 	a, z := listen(b, families[0].a, 1), listen(b, families[0].b, 1)
 	out, err := a.Link(vni, at(families[0].b))
-	must(b, err)
+	testhost.Must(b, err)
 	in, err := z.Link(vni, at(families[0].a))
-	must(b, err)
+	testhost.Must(b, err)
 	for _, l := range []*Link{out, in} {
 		l.SetMTU(1450)
 	}
@@ -50,7 +51,7 @@ func BenchmarkLink(b *testing.B) {
 				}
 				late := time.Now().Add(time.Minute)
 				for come = 0; come < k.arrive; {
-					must(b, r.Drain(arena))
+					testhost.Must(b, r.Drain(arena))
 					if come < k.arrive && time.Now().After(late) {
 						b.Fatalf("%d of %d frames came", come, k.arrive)
 					}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestListenRefused is what docker network create says where the tunnel cannot be opened: a sentence, and the kernel's word
@@ -22,16 +24,16 @@ func TestListenRefused(t *testing.T) {
 	host(t)
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var was, less [2]unix.CapUserData
-	must(t, unix.Capget(&head, &was[0]))
+	testhost.Must(t, unix.Capget(&head, &was[0]))
 	less = was
 	less[0].Effective &^= 1 << unix.CAP_NET_BIND_SERVICE
 	for addr, words := range map[string]string{
 		"127.0.0.1:100":   "a port below 1024 takes CAP_NET_BIND_SERVICE: take another --vxlan-port, the same on every host (permission denied)",
 		"192.0.2.77:4789": "no link of this host has that address: give it to one, or start tapestry with another --vtep (cannot assign requested address)",
 	} {
-		must(t, unix.Capset(&head, &less[0]))
+		testhost.Must(t, unix.Capset(&head, &less[0]))
 		v, err := Listen(netip.MustParseAddrPort(addr), 1)
-		must(t, unix.Capset(&head, &was[0]))
+		testhost.Must(t, unix.Capset(&head, &was[0]))
 		if err == nil {
 			v.Close()
 		}

@@ -5,61 +5,38 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
-	"os"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// host puts the test into a network namespace of its own with lo up. A socket belongs to the
-// namespace of the thread that opened it, so the test must stay on this goroutine.
+// host puts the test into a network namespace of its own in which lo is up and has fd00::2.
 func host(t testing.TB) netns.NsHandle {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		cannot(t, "needs root to make a network namespace")
-	}
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	must(t, err)
-	ns, err := netns.New() // and go there
-	must(t, err)
-	t.Cleanup(func() {
-		if err := netns.Set(before); err != nil {
-			t.Fatal(err) // the thread stays locked and ends with the goroutine
-		}
-		before.Close()
-		ns.Close()
-		runtime.UnlockOSThread()
-	})
-	must(t, netlink.LinkSetUp(lo(t)))
+	ns := testhost.Namespace(t)
+	testhost.Must(t, netlink.LinkSetUp(lo(t)))
 	a, err := netlink.ParseAddr("fd00::2/128")
-	must(t, err)
+	testhost.Must(t, err)
 	a.Flags = unix.IFA_F_NODAD
 	routes, done := make(chan netlink.RouteUpdate), make(chan struct{})
-	must(t, netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ListExisting: true}))
+	testhost.Must(t, netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{ListExisting: true}))
 	defer func() {
 		close(done)
 		for range routes { // ends when the subscription has
 		}
 	}()
-	must(t, netlink.AddrAdd(lo(t), a))
+	testhost.Must(t, netlink.AddrAdd(lo(t), a))
 	for deadline := time.After(time.Minute); ; { // the address has its route a moment later
 		select {
 		case r := <-routes:
@@ -75,7 +52,7 @@ func host(t testing.TB) netns.NsHandle {
 func lo(t testing.TB) netlink.Link {
 	t.Helper()
 	l, err := netlink.LinkByName("lo")
-	must(t, err)
+	testhost.Must(t, err)
 	return l
 }
 
@@ -92,8 +69,8 @@ func at(addr string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseA
 func listen(t testing.TB, addr string, sockets int) *VTEP {
 	t.Helper()
 	v, err := Listen(at(addr), sockets)
-	must(t, err)
-	t.Cleanup(func() { must(t, v.Close()) })
+	testhost.Must(t, err)
+	t.Cleanup(func() { testhost.Must(t, v.Close()) })
 	return v
 }
 
@@ -115,7 +92,7 @@ func (k *catch) in(frames []ether.Frame) {
 func caught(t testing.TB, v *VTEP, vni uint32, host string) (*catch, *Link) {
 	t.Helper()
 	l, err := v.Link(vni, at(host))
-	must(t, err)
+	testhost.Must(t, err)
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	l.Bind(k.in)
 	return k, l
@@ -145,9 +122,9 @@ func (k *catch) drain(t testing.TB, wait time.Duration) bool {
 	if err == unix.EINTR {
 		return true
 	}
-	must(t, err)
+	testhost.Must(t, err)
 	for _, r := range k.v.Receivers() {
-		must(t, r.Drain(k.arena))
+		testhost.Must(t, r.Drain(k.arena))
 	}
 	return n > 0
 }
@@ -190,15 +167,15 @@ func (p packet) frame(t testing.TB) *ether.Frame {
 	}
 	if p.udp {
 		udp := &layers.UDP{SrcPort: layers.UDPPort(p.port), DstPort: 51820}
-		must(t, udp.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, udp.SetNetworkLayerForChecksum(network))
 		stack = append(stack, udp)
 	} else {
 		tcp := &layers.TCP{SrcPort: layers.TCPPort(p.port), DstPort: 51820, Seq: p.seq, Ack: 77, ACK: true, Window: 501}
-		must(t, tcp.SetNetworkLayerForChecksum(network))
+		testhost.Must(t, tcp.SetNetworkLayerForChecksum(network))
 		stack = append(stack, tcp)
 	}
 	buf := gopacket.NewSerializeBuffer()
-	must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
+	testhost.Must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
 	b := buf.Bytes() // gopacket pads to Ethernet's least; a container's kernel does not
 	end := 34 + 20 + len(p.payload)
 	if p.v6 {
@@ -233,7 +210,7 @@ func (p packet) super(t testing.TB, segment int) *ether.Frame {
 	if segment > 0 {
 		f.Off.Kind, f.Off.Head, f.Off.Segment = kind, uint16(head), uint16(segment)
 	}
-	must(t, f.Check())
+	testhost.Must(t, f.Check())
 	return f
 }
 

@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestZeroChecksum: a kernel VTEP that sends no outer checksums is heard, over IPv6 as over IPv4.
@@ -55,15 +57,15 @@ func TestOutside(t *testing.T) {
 			domain = unix.AF_INET6
 		}
 		fd, err := unix.Socket(domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_UDP)
-		must(t, err)
+		testhost.Must(t, err)
 		defer unix.Close(fd)
-		must(t, unix.Bind(fd, toSockaddr(netip.AddrPortFrom(netip.MustParseAddr(family.a), 0))))
+		testhost.Must(t, unix.Bind(fd, toSockaddr(netip.AddrPortFrom(netip.MustParseAddr(family.a), 0))))
 		udp := binary.BigEndian.AppendUint16(nil, 50000)
 		udp = binary.BigEndian.AppendUint16(udp, port)
 		udp = binary.BigEndian.AppendUint16(udp, uint16(8+len(wrong)))
 		udp = append(udp, 0xde, 0xad)
 		for range 3 {
-			must(t, unix.Sendto(fd, append(udp, wrong...), 0, toSockaddr(netip.AddrPortFrom(v.Local.Addr(), 0))))
+			testhost.Must(t, unix.Sendto(fd, append(udp, wrong...), 0, toSockaddr(netip.AddrPortFrom(v.Local.Addr(), 0))))
 		}
 		from(t, family.a, v, encapsulated(t, vni, f))
 		same(t, k.settle(t, 1), [][]byte{f})
@@ -73,7 +75,7 @@ func TestOutside(t *testing.T) {
 		if got := v.RxDropped()["overflow"]; got != 0 {
 			t.Errorf("%s: %d are counted as overflow", family.name, got)
 		}
-		must(t, unix.SetsockoptInt(v.receivers[0].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<14))
+		testhost.Must(t, unix.SetsockoptInt(v.receivers[0].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<14))
 		const burst = 1000
 		from(t, family.a, v, slices.Repeat([][]byte{encapsulated(t, vni, f)}, burst)...)
 		for k.drain(t, 0) {

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // pair is a link from the first address of a family to the second, and what comes out there.
@@ -16,7 +18,7 @@ func pair(t testing.TB, a, b string) (*Link, *catch) {
 	t.Helper()
 	host(t)
 	l, err := listen(t, a, 1).Link(vni, at(b))
-	must(t, err)
+	testhost.Must(t, err)
 	k, _ := caught(t, listen(t, b, 1), vni, a)
 	return l, k
 }
@@ -281,7 +283,7 @@ func TestSendLends(t *testing.T) {
 	}
 	far := packet{payload: data(1200)}.frame(t) // only for a test is a checksum there
 	far.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 700, ChecksumOffset: 101}
-	must(t, far.Check())
+	testhost.Must(t, far.Check())
 	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
 	finished.CompleteChecksum()
 	batch, lent, want = append(batch, far), append(lent, room(far)), append(want, finished.Bytes())
@@ -309,7 +311,7 @@ func TestLinkRefuses(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	_, err := v.Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	for _, tt := range []struct {
 		vni  uint32
 		host string

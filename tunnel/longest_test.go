@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // tagged is f with a VLAN tag, as a container's kernel hands it over.
@@ -20,7 +22,7 @@ func tagged(t testing.TB, f *ether.Frame) *ether.Frame {
 		off.Head += 4
 	}
 	g := ether.Lend(append(b, f.Bytes()[12:]...), off)
-	must(t, g.Check())
+	testhost.Must(t, g.Check())
 	return &g
 }
 
@@ -31,7 +33,7 @@ func TestLongestFrame(t *testing.T) {
 	for _, family := range families {
 		t.Run(family.name, func(t *testing.T) {
 			l, k := pair(t, family.a, family.b)
-			must(t, netlink.LinkSetMTU(lo(t), mtu))
+			testhost.Must(t, netlink.LinkSetMTU(lo(t), mtu))
 			limit := mtu - Overhead(family.a == "::1") + ether.HeaderLen
 			if want := map[string]int{"127.0.0.1": 1464, "::1": 1444}[family.a]; limit != want {
 				t.Fatalf("the limit is %d, want %d", limit, want)

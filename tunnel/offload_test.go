@@ -5,9 +5,11 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
-	"golang.org/x/sys/unix"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func isTrain(h *mmsghdr) bool { return h.hdr.Controllen > 0 }
@@ -143,7 +145,7 @@ func TestSingleRefused(t *testing.T) {
 func TestRefusedAlone(t *testing.T) {
 	l, _ := pair(t, "127.0.0.1", "127.0.0.2")
 	other, err := l.v.Link(81, at("127.0.0.3"))
-	must(t, err)
+	testhost.Must(t, err)
 	refusing(l.v, syscall.EIO, isTrain)
 	frames, _, _ := batch(t)
 	l.Send(frames)
@@ -158,7 +160,7 @@ func TestNoTrains(t *testing.T) {
 	l.v.gso = false
 	refused := refusing(l.v, syscall.EINVAL, isTrain)
 	old, err := l.v.Link(81, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	old.Retry()
 	if s := old.Stats().GSO; !errors.Is(s.Why, offload.ErrUnsupported) {
 		t.Errorf("%+v", s)
@@ -174,7 +176,7 @@ func TestNoTrains(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC) // takes no option of a socket's
-	must(t, err)
+	testhost.Must(t, err)
 	defer unix.Close(fd)
 	l.v.enableGRO(fd)
 	if s := l.v.GRO(); !errors.Is(s.Why, offload.ErrUnsupported) || !errors.Is(s.Why, unix.ENOTSOCK) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // underlay makes a veth pair, both ends up: "under" has 192.0.2.10/24, 2001:db8::10/64 and a default route over an own
@@ -17,17 +19,17 @@ func underlay(t *testing.T) (under, peer netlink.Link) {
 	t.Helper()
 	at := netlink.NewLinkAttrs()
 	at.Name, at.MTU = "under", 1500
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "peer"}))
+	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "peer"}))
 	under, err := netlink.LinkByName("under")
-	must(t, err)
+	testhost.Must(t, err)
 	peer, err = netlink.LinkByName("peer")
-	must(t, err)
-	must(t, netlink.LinkSetUp(peer))
-	must(t, netlink.LinkSetUp(under))
+	testhost.Must(t, err)
+	testhost.Must(t, netlink.LinkSetUp(peer))
+	testhost.Must(t, netlink.LinkSetUp(under))
 	add(t, under, "192.0.2.10/24", "2001:db8::10/64")
 	add(t, lo(t), "198.51.100.1/32", "2001:db8:1::1/128")
 	for _, gw := range []string{"192.0.2.1", "2001:db8::1"} {
-		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: under.Attrs().Index, Gw: net.ParseIP(gw), Flags: int(netlink.FLAG_ONLINK)}))
+		testhost.Must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: under.Attrs().Index, Gw: net.ParseIP(gw), Flags: int(netlink.FLAG_ONLINK)}))
 	}
 	return under, peer
 }
@@ -36,11 +38,11 @@ func add(t *testing.T, l netlink.Link, addrs ...string) {
 	t.Helper()
 	for _, s := range addrs {
 		a, err := netlink.ParseAddr(s)
-		must(t, err)
+		testhost.Must(t, err)
 		if a.IP.To4() == nil {
 			a.Flags = unix.IFA_F_NODAD
 		}
-		must(t, netlink.AddrAdd(l, a))
+		testhost.Must(t, netlink.AddrAdd(l, a))
 	}
 }
 
@@ -72,10 +74,10 @@ func TestPath(t *testing.T) {
 	route := func(dst string, change func(*netlink.Route)) {
 		t.Helper()
 		_, n, err := net.ParseCIDR(dst)
-		must(t, err)
+		testhost.Must(t, err)
 		r := &netlink.Route{LinkIndex: under.Attrs().Index, Dst: n}
 		change(r)
-		must(t, netlink.RouteAdd(r))
+		testhost.Must(t, netlink.RouteAdd(r))
 	}
 	route("203.0.113.0/24", func(r *netlink.Route) { r.MTU = 1350 })
 	is("198.51.100.1", "203.0.113.9", 1350, "under")
@@ -94,9 +96,9 @@ func TestPath(t *testing.T) {
 			t.Errorf("%s: %v, want ErrNoHost", to, err)
 		}
 	}
-	must(t, netlink.LinkSetMTU(under, 1400))
+	testhost.Must(t, netlink.LinkSetMTU(under, 1400))
 	is("198.51.100.1", "192.0.2.2", 1400, "under")
-	must(t, netlink.LinkSetDown(under))
+	testhost.Must(t, netlink.LinkSetDown(under))
 	never("198.51.100.1", "192.0.2.2", "no route to 192.0.2.2")
 	never("2001:db8:1::1", "2001:db8:1::2", "no route to 2001:db8:1::2")
 }
@@ -106,7 +108,7 @@ func TestPathWithoutCarrier(t *testing.T) {
 	host(t)
 	_, peer := underlay(t)
 	m, err := NewMonitor()
-	must(t, err)
+	testhost.Must(t, err)
 	defer m.Close()
 	from, to := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("192.0.2.2")
 	until := func(what string, ok func(error) bool) {
@@ -122,9 +124,9 @@ func TestPathWithoutCarrier(t *testing.T) {
 		}
 	}
 	until("at first", func(err error) bool { return err == nil })
-	must(t, netlink.LinkSetDown(peer))
+	testhost.Must(t, netlink.LinkSetDown(peer))
 	until("down", func(err error) bool { return err != nil && strings.Contains(err.Error(), "link under has no carrier") })
-	must(t, netlink.LinkSetUp(peer))
+	testhost.Must(t, netlink.LinkSetUp(peer))
 	until("up again", func(err error) bool { return err == nil })
 }
 
@@ -133,12 +135,12 @@ func TestMonitor(t *testing.T) {
 	host(t)
 	under, peer := underlay(t)
 	m, err := NewMonitor()
-	must(t, err)
+	testhost.Must(t, err)
 	for name, change := range map[string]func(){
-		"MTU":     func() { must(t, netlink.LinkSetMTU(under, 1400)) },
+		"MTU":     func() { testhost.Must(t, netlink.LinkSetMTU(under, 1400)) },
 		"address": func() { add(t, peer, "203.0.113.1/24") },
 		"route": func() {
-			must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: under.Attrs().Index, Dst: &net.IPNet{IP: net.IP{10, 0, 0, 0}, Mask: net.CIDRMask(8, 32)}}))
+			testhost.Must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: under.Attrs().Index, Dst: &net.IPNet{IP: net.IP{10, 0, 0, 0}, Mask: net.CIDRMask(8, 32)}}))
 		},
 	} {
 		change()
@@ -173,7 +175,7 @@ func TestUnderlayOnLoopback(t *testing.T) {
 	if p, err := Underlay(netip.MustParseAddr("127.0.0.1")); err != nil || p != (Path{65536, "lo"}) {
 		t.Errorf("127.0.0.1: %+v, %v", p, err)
 	}
-	must(t, netlink.LinkSetDown(under))
+	testhost.Must(t, netlink.LinkSetDown(under))
 	if p, err := Underlay(netip.MustParseAddr("198.51.100.1")); err != nil || p != (Path{}) {
 		t.Errorf("without a default route: %+v, %v", p, err)
 	}

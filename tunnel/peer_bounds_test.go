@@ -8,25 +8,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestPeerPorts: what one daemon says holds for no other at its address, and when its links have gone the other is asked.
 func TestPeerPorts(t *testing.T) {
 	p := newPath(t)
 	other, err := p.a.Link(81, netip.AddrPortFrom(p.to.Host.Addr(), 8472))
-	must(t, err)
+	testhost.Must(t, err)
 	for range 5 {
 		p.tick()
 	}
 	if !p.to.Stats().RemoteSum || other.Stats().RemoteSum {
 		t.Errorf("checksums are left open for the daemon asked: %v; for the other: %v", p.to.Stats().RemoteSum, other.Stats().RemoteSum)
 	}
-	must(t, p.to.Close())
+	testhost.Must(t, p.to.Close())
 	peers := p.a.Peers()
 	if len(peers) != 1 || peers[0].Host != other.Host {
 		t.Errorf("the peers are %v, want %v", peers, other.Host)
 	}
-	must(t, other.Close())
+	testhost.Must(t, other.Close())
 	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
 		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
 	}
@@ -84,7 +85,7 @@ func TestAnswersForged(t *testing.T) {
 	forge := func(m message) {
 		b := append(make([]byte, messageHeadLen), body...)
 		m.encode(b)
-		must(t, unix.Sendto(p.fd, encapsulated(t, hostVNI, b), 0, toSockaddr(p.a.Local)))
+		testhost.Must(t, unix.Sendto(p.fd, encapsulated(t, hostVNI, b), 0, toSockaddr(p.a.Local)))
 		p.settle()
 	}
 	forge(message{kind: kindAnswer, nonce: peer.nonce ^ 1, ask: peer.ask, features: 1})

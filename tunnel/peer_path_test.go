@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // path is two VTEPs that reach each other through a relay of the test's own, at 127.0.0.3.
@@ -35,16 +36,16 @@ type relay struct {
 func newPath(t testing.TB) *path {
 	t.Helper()
 	host(t)
-	must(t, netlink.LinkSetMTU(lo(t), 1500))
+	testhost.Must(t, netlink.LinkSetMTU(lo(t), 1500))
 	p := &path{t: t, a: listen(t, "127.0.0.1", 1), b: listen(t, "127.0.0.2", 1)}
 	var err error
 	p.to, err = p.a.Link(vni, at("127.0.0.3"))
-	must(t, err)
+	testhost.Must(t, err)
 	p.at, _ = caught(t, p.b, vni, "127.0.0.3")
 	p.fd, err = bind(at("127.0.0.3"), false)
-	must(t, err)
+	testhost.Must(t, err)
 	t.Cleanup(func() { unix.Close(p.fd) })
-	must(t, unix.SetsockoptInt(p.fd, unix.SOL_UDP, unix.UDP_GRO, 1))
+	testhost.Must(t, unix.SetsockoptInt(p.fd, unix.SOL_UDP, unix.UDP_GRO, 1))
 	p.arena = make([]byte, 512<<10)
 	return p
 }
@@ -67,9 +68,9 @@ func (p *path) settle() {
 				n, err := unix.Poll([]unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}, 0)
 				busy = busy || n > 0
 				if err != unix.EINTR {
-					must(p.t, err)
+					testhost.Must(p.t, err)
 				}
-				must(p.t, r.Drain(p.arena))
+				testhost.Must(p.t, r.Drain(p.arena))
 			}
 		}
 	}
@@ -101,7 +102,7 @@ func (p *path) pass() bool {
 			}
 		}
 		for _, d := range datagrams {
-			must(p.t, unix.Sendto(p.fd, d, 0, toSockaddr(to.Local)))
+			testhost.Must(p.t, unix.Sendto(p.fd, d, 0, toSockaddr(to.Local)))
 		}
 	}
 	return true

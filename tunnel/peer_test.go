@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestPeerGood: over a sound path both ends find that out within three seconds, by real trains.
@@ -99,12 +100,12 @@ func TestPeerMangled(t *testing.T) {
 				t.Error("data goes as a train")
 			}
 			later, err := p.a.Link(81, at("127.0.0.3"))
-			must(t, err)
+			testhost.Must(t, err)
 			if !errors.Is(later.Stats().GSO.Why, ErrMangled) {
 				t.Error("another network's link to the same host makes trains")
 			}
 			other, err := p.a.Link(81, at("127.0.0.9"))
-			must(t, err)
+			testhost.Must(t, err)
 			if other.Stats().GSO.Why != nil {
 				t.Error("a link to another host makes none")
 			}
@@ -199,9 +200,9 @@ func TestPeerNoAnswer(t *testing.T) {
 	p := &path{t: t, a: listen(t, "127.0.0.1", 1), relay: relay{arena: make([]byte, 512<<10)}}
 	var err error
 	p.to, err = p.a.Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	sink, err := bind(at("127.0.0.2"), false)
-	must(t, err)
+	testhost.Must(t, err)
 	p.fd = -1
 	p.b = &VTEP{}
 	for range 50 {
@@ -226,7 +227,7 @@ func TestPeerNoAnswer(t *testing.T) {
 	if got != maxAttempts {
 		t.Errorf("%d questions, want %d", got, maxAttempts)
 	}
-	must(t, unix.Close(sink))
+	testhost.Must(t, unix.Close(sink))
 	p.b = listen(t, "127.0.0.2", 1)
 	p.at, _ = caught(t, p.b, vni, "127.0.0.1")
 	for range 5 {
@@ -241,7 +242,7 @@ func TestPeerNoAnswer(t *testing.T) {
 func TestPeerRefused(t *testing.T) {
 	p := newPath(t)
 	for _, fd := range p.a.send {
-		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)) // makes UDP_SEGMENT EINVAL
+		testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1)) // makes UDP_SEGMENT EINVAL
 	}
 	for range 3 {
 		p.tick()
@@ -279,13 +280,13 @@ func TestPeerOnRequest(t *testing.T) {
 func TestPeerEnds(t *testing.T) {
 	p := newPath(t)
 	second, err := p.a.Link(81, at("127.0.0.3"))
-	must(t, err)
-	must(t, p.to.Close())
-	must(t, p.to.Close())
+	testhost.Must(t, err)
+	testhost.Must(t, p.to.Close())
+	testhost.Must(t, p.to.Close())
 	if len(p.a.Peers()) != 1 {
 		t.Error("the peer has gone with one of two links")
 	}
-	must(t, second.Close())
+	testhost.Must(t, second.Close())
 	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
 		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestProbeSockets(t *testing.T) {
@@ -81,10 +83,10 @@ func TestProbePort(t *testing.T) {
 func TestSocketsThatCannotBeHad(t *testing.T) {
 	local := netip.MustParseAddr("127.0.0.1")
 	fd, err := bind(netip.AddrPortFrom(local, 0), false)
-	must(t, err)
+	testhost.Must(t, err)
 	defer unix.Close(fd)
 	at, err := unix.Getsockname(fd)
-	must(t, err)
+	testhost.Must(t, err)
 	port := at.(*unix.SockaddrInet4).Port
 	_, err = bindSender(local, port, port)
 	if err == nil || errors.Is(err, unix.EADDRINUSE) || !strings.Contains(err.Error(), fmt.Sprintf("no UDP port from %d to %d is free", port, port)) {
@@ -92,12 +94,12 @@ func TestSocketsThatCannotBeHad(t *testing.T) {
 	}
 
 	var limit unix.Rlimit
-	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	testhost.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	few := limit
 	few.Cur = 3
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
+	testhost.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &few))
 	_, err = Listen(netip.AddrPortFrom(local, 0), 1)
-	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	testhost.Must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 	if !errors.Is(err, unix.EMFILE) || !strings.Contains(err.Error(), "LimitNOFILE") {
 		t.Errorf("without descriptors: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestSourcePorts: many flows spread over many ports of the recommended range, one flow keeps to one,
@@ -20,9 +21,9 @@ func TestSourcePorts(t *testing.T) {
 		t.Run(family.name, func(t *testing.T) {
 			l, k := pair(t, family.a, family.b)
 			sniff, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK, unix.ETH_P_ALL<<8|unix.ETH_P_ALL>>8)
-			must(t, err)
+			testhost.Must(t, err)
 			defer unix.Close(sniff)
-			must(t, unix.SetsockoptInt(sniff, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+			testhost.Must(t, unix.SetsockoptInt(sniff, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
 			ports := make(map[uint16]map[layers.UDPPort]bool) // of the underlay, by inner source port
 			used := make(map[layers.UDPPort]bool)
 			for flow := range uint16(200) {
@@ -38,7 +39,7 @@ func TestSourcePorts(t *testing.T) {
 					if err == unix.EAGAIN {
 						break
 					}
-					must(t, err)
+					testhost.Must(t, err)
 					p := gopacket.NewPacket(b[:n], layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 					udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
 					if !ok || udp.DstPort != port {
@@ -70,12 +71,12 @@ func TestSendersTakeNothingIn(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	for _, fd := range v.send {
 		sa, err := unix.Getsockname(fd)
-		must(t, err)
+		testhost.Must(t, err)
 		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", sa.(*unix.SockaddrInet4).Port))
-		must(t, err)
+		testhost.Must(t, err)
 		_, err = c.Write([]byte("nobody reads this, and it must not pile up"))
 		c.Close()
-		must(t, err)
+		testhost.Must(t, err)
 		b := make([]byte, 100)
 		if n, err := unix.Read(fd, b); err != unix.EAGAIN {
 			t.Errorf("a sending socket took %d bytes in (%v)", n, err)
@@ -87,7 +88,7 @@ func TestSendersTakeNothingIn(t *testing.T) {
 func TestSeveralReceivers(t *testing.T) {
 	host(t)
 	l, err := listen(t, "127.0.0.1", 1).Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	v := listen(t, "127.0.0.2", 3)
 	if n := len(v.Receivers()); n != 3 {
 		t.Fatalf("%d receivers, want 3", n)

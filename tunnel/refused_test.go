@@ -7,15 +7,17 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestSendRefusedInTheMiddle: sendmmsg stops at a datagram too long for the path. What stands before and behind it goes.
 func TestSendRefusedInTheMiddle(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	must(t, netlink.LinkSetMTU(lo(t), 1000))
+	testhost.Must(t, netlink.LinkSetMTU(lo(t), 1000))
 	var batch []*ether.Frame
 	var want [][]byte
 	bytesWant := 0
@@ -42,7 +44,7 @@ func TestNarrowPath(t *testing.T) {
 	for _, family := range families {
 		t.Run(family.name, func(t *testing.T) {
 			l, k := pair(t, family.a, family.b)
-			must(t, netlink.LinkSetMTU(lo(t), 1300))
+			testhost.Must(t, netlink.LinkSetMTU(lo(t), 1300))
 			p := packet{payload: data(10*1300 + 20)} // the last segment alone is short enough
 			if sent, n := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 0 || n != 0 {
 				t.Errorf("Send = %d, %d of a super-frame that lost ten segments", sent, n)
@@ -62,7 +64,7 @@ func TestNarrowPath(t *testing.T) {
 			if err != nil || mtu != 1300 {
 				t.Errorf("PathMTU = %d, %v, want 1300", mtu, err)
 			}
-			must(t, netlink.LinkSetMTU(lo(t), 65536))
+			testhost.Must(t, netlink.LinkSetMTU(lo(t), 65536))
 			if sent, _ := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 1 {
 				t.Error("the path is wide again, and the frame is refused")
 			}
@@ -76,7 +78,7 @@ func TestNarrowPath(t *testing.T) {
 func TestTrainsRefused(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
 	for _, fd := range l.v.send {
-		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
+		testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
 	}
 	p := packet{payload: data(30000)}
 	want := p.segments(t, 1000)
@@ -92,7 +94,7 @@ func TestTrainsRefused(t *testing.T) {
 		}
 	}
 	for _, fd := range l.v.send {
-		must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 0))
+		testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 0))
 	}
 	l.Retry()
 	l.Send([]*ether.Frame{p.super(t, 1000)})
@@ -107,7 +109,7 @@ func TestNoRoute(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, netip.MustParseAddrPort("192.0.2.1:4789"))
-	must(t, err)
+	testhost.Must(t, err)
 	p := packet{payload: data(3000)}
 	if sent, n := l.Send([]*ether.Frame{p.super(t, 1000), packet{}.frame(t)}); sent != 0 || n != 0 {
 		t.Errorf("Send = %d, %d", sent, n)

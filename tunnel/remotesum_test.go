@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestRemoteSumInHeader(t *testing.T) {
@@ -87,9 +89,7 @@ func TestRemoteSum(t *testing.T) {
 // Linux's own VXLAN has it too: what it leaves open we read, and what we leave open it finishes.
 func TestRemoteSumOfLinux(t *testing.T) {
 	here := host(t)
-	there, err := netns.New()
-	must(t, err)
-	defer there.Close()
+	there, _ := testhost.OtherNamespace(t)
 	ip := func(format string, args ...any) {
 		t.Helper()
 		cmd := exec.Command("sh", "-ec", fmt.Sprintf(format, args...))
@@ -97,19 +97,19 @@ func TestRemoteSumOfLinux(t *testing.T) {
 			t.Fatalf("%s: %v: %s", cmd, err, out)
 		}
 	}
-	must(t, netns.Set(here))
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(there)}))
+	testhost.Must(t, netns.Set(here))
+	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(there)}))
 	ip("ip address add 192.0.2.1/24 dev underlay; ip link set underlay up")
-	must(t, netns.Set(there))
+	testhost.Must(t, netns.Set(there))
 	const vxlan = `ip address add 192.0.2.2/24 dev underlay; ip link set underlay up
 		ip link add vx address 02:42:0a:4d:00:03 type vxlan id %d dstport %d local 192.0.2.2 remote 192.0.2.1 udpcsum remcsumtx remcsumrx
 		ip address add 10.77.0.3/24 dev vx; ip link set vx up
 		ip neighbour add 10.77.0.2 lladdr 02:42:0a:4d:00:02 dev vx`
 	ip(vxlan, vni, port)
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IP{10, 77, 0, 3}, Port: 51820})
-	must(t, err)
+	testhost.Must(t, err)
 	defer udp.Close()
-	must(t, netns.Set(here))
+	testhost.Must(t, netns.Set(here))
 
 	k, l := caught(t, listen(t, "192.0.2.1", 1), vni, "192.0.2.2")
 	l.SetMTU(1450)
@@ -119,9 +119,9 @@ func TestRemoteSumOfLinux(t *testing.T) {
 		t.Fatal("not sent")
 	}
 	b := make([]byte, 2000)
-	must(t, udp.SetReadDeadline(time.Now().Add(time.Minute)))
+	testhost.Must(t, udp.SetReadDeadline(time.Now().Add(time.Minute)))
 	n, from, err := udp.ReadFromUDP(b)
-	must(t, err)
+	testhost.Must(t, err)
 	if !bytes.Equal(b[:n], p.payload) {
 		t.Errorf("%d bytes came, not those that were sent", n)
 	}
@@ -133,7 +133,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 			if f.Type() != 0x0800 || f.Bytes()[23] != 17 {
 				continue // the kernel's own, about IPv6
 			}
-			must(t, f.Check())
+			testhost.Must(t, f.Check())
 			if f.Off.PartialChecksum {
 				open++
 			}
@@ -146,7 +146,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 		}
 	})
 	_, err = udp.WriteToUDP(p.payload, from)
-	must(t, err)
+	testhost.Must(t, err)
 	for len(k.frames) == 0 && k.drain(t, time.Minute) {
 	}
 	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.payload) {
@@ -167,7 +167,7 @@ func TestRemoteSumAgreed(t *testing.T) {
 		t.Fatal("both ends understand, and checksums are finished all the same")
 	}
 	another, err := p.a.Link(vni+1, p.to.Host)
-	must(t, err)
+	testhost.Must(t, err)
 	if !another.Stats().RemoteSum {
 		t.Error("a later link to the host knows nothing of it")
 	}

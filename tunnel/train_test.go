@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestJoinedTrains: the kernel joins datagrams of two networks, since it does not know them, and each comes to its own.
@@ -32,7 +33,7 @@ func TestJoinedTrains(t *testing.T) {
 						from := listen(t, family.there, 1)
 						for i, n := range []uint32{vni, 81} {
 							l, err := from.Link(n, at(family.here))
-							must(t, err)
+							testhost.Must(t, err)
 							l.Bind(func([]ether.Frame) {})
 							links[i] = l
 						}
@@ -131,11 +132,11 @@ func TestTrainOfAll(t *testing.T) {
 func inject(t testing.TB, device string, off ether.Offload, frame []byte) {
 	t.Helper()
 	l, err := netlink.LinkByName(device)
-	must(t, err)
+	testhost.Must(t, err)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	must(t, err)
+	testhost.Must(t, err)
 	defer unix.Close(fd)
-	must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
+	testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
 	head := []byte{0, 0}
 	if off.PartialChecksum {
 		head[0] = 1
@@ -146,7 +147,7 @@ func inject(t testing.TB, device string, off ether.Offload, frame []byte) {
 	for _, n := range []uint16{off.Head, off.Segment, off.ChecksumStart, off.ChecksumOffset} {
 		head = binary.NativeEndian.AppendUint16(head, n)
 	}
-	must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: l.Attrs().Index}))
+	testhost.Must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: l.Attrs().Index}))
 }
 
 // ofTest are the frames of a packet's addresses: a kernel VTEP says things of its own, about IPv6.
@@ -212,11 +213,11 @@ func TestImitatedHeader(t *testing.T) {
 	w.at(w.there, func() {
 		w.sh("ip link del vx80") // its port is ours now
 		fd, err := bind(netip.MustParseAddrPort("192.0.2.2:50000"), false)
-		must(t, err)
+		testhost.Must(t, err)
 		defer unix.Close(fd)
 		claim := encapsulated(t, vni, frame(2*segment-headerLen-14, nil).Bytes())
 		for _, d := range [][]byte{claim, encapsulated(t, 81, secret), encapsulated(t, vni, last)} {
-			must(t, unix.Sendto(fd, d, 0, toSockaddr(v.Local)))
+			testhost.Must(t, unix.Sendto(fd, d, 0, toSockaddr(v.Local)))
 		}
 	})
 	came(3)

@@ -12,6 +12,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A wire is a veth between two hosts, and the test's thread is at one of them.
@@ -24,12 +26,8 @@ type wire struct {
 func newWire(t testing.TB) *wire {
 	t.Helper()
 	w := &wire{t: t, here: host(t)}
-	var err error
-	w.there, err = netns.New()
-	must(t, err)
-	t.Cleanup(func() { w.there.Close() })
-	must(t, netns.Set(w.here))
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(w.there)}))
+	w.there, _ = testhost.OtherNamespace(t)
+	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(w.there)}))
 	for i, ns := range []netns.NsHandle{w.here, w.there} {
 		w.at(ns, func() {
 			w.sh("ip link set lo up; ip address add 192.0.2.%[1]d/24 dev underlay; ip address add fd00:1::%[1]d/64 dev underlay nodad; ip link set underlay up", i+1)
@@ -41,8 +39,8 @@ func newWire(t testing.TB) *wire {
 // at has fn run in a namespace. It must not end the test.
 func (w *wire) at(ns netns.NsHandle, fn func()) {
 	w.t.Helper()
-	must(w.t, netns.Set(ns))
-	defer func() { must(w.t, netns.Set(w.here)) }()
+	testhost.Must(w.t, netns.Set(ns))
+	defer func() { testhost.Must(w.t, netns.Set(w.here)) }()
 	fn()
 }
 
@@ -58,9 +56,7 @@ func (w *wire) sh(format string, args ...any) {
 // join has the kernel here join what comes from there, as a network card's driver does, and none there leave joined.
 func (w *wire) join() {
 	w.t.Helper()
-	if _, err := exec.LookPath("ethtool"); err != nil {
-		cannot(w.t, "needs ethtool")
-	}
+	testhost.Tools(w.t, "ethtool")
 	w.sh("ethtool -K underlay gro on")
 	// What comes within 20 ms is looked at together, however slow the machine is.
 	w.sh("exec unshare -m sh -ec 'mount -t sysfs sysfs /sys; cd /sys/class/net/underlay; echo 20000000 > gro_flush_timeout; echo 2 > napi_defer_hard_irqs; echo 1 > threaded'")
@@ -75,7 +71,7 @@ func (w *wire) datagrams(v6 bool) (n int) {
 		table, name = "/proc/thread-self/net/snmp6", "Udp6InDatagrams"
 	}
 	b, err := os.ReadFile(table)
-	must(w.t, err)
+	testhost.Must(w.t, err)
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == name {
 			if n, err = strconv.Atoi(f[1]); err == nil { // else the line of headings
@@ -114,10 +110,10 @@ func know(t testing.TB, a, b *VTEP) {
 			}
 			n, err := unix.Poll(fds, 200)
 			if err != unix.EINTR {
-				must(t, err)
+				testhost.Must(t, err)
 			}
 			for _, r := range all {
-				must(t, r.Drain(arena))
+				testhost.Must(t, r.Drain(arena))
 			}
 			if n == 0 || known(a) && known(b) {
 				break

@@ -11,8 +11,9 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestPortTaken(t *testing.T) {
@@ -26,11 +27,11 @@ func TestPortTaken(t *testing.T) {
 			}
 		}
 		comm, err := os.ReadFile("/proc/self/comm")
-		must(t, err)
+		testhost.Must(t, err)
 		if who, want := PortUser(port), fmt.Sprintf("%s (process %d)", strings.TrimSpace(string(comm)), os.Getpid()); who != want {
 			t.Errorf("Holder = %q, want %q", who, want)
 		}
-		must(t, v.Close())
+		testhost.Must(t, v.Close())
 	}
 }
 
@@ -39,15 +40,15 @@ func vxlan(t *testing.T, name string) netlink.Link {
 	t.Helper()
 	at := netlink.NewLinkAttrs()
 	at.Name = name
-	must(t, netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: at, VxlanId: 4097, Port: port}))
+	testhost.Must(t, netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: at, VxlanId: 4097, Port: port}))
 	l, err := netlink.LinkByName(name)
-	must(t, err)
+	testhost.Must(t, err)
 	return l
 }
 
 func TestPortTakenByKernel(t *testing.T) {
 	host(t)
-	must(t, netlink.LinkSetUp(vxlan(t, "vx0")))
+	testhost.Must(t, netlink.LinkSetUp(vxlan(t, "vx0")))
 	if v, err := Listen(at("127.0.0.1"), 1); v != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Listen = %v, %v, want EADDRINUSE", v, err)
 	}
@@ -58,17 +59,14 @@ func TestPortTakenByKernel(t *testing.T) {
 
 // TestPortTakenBySwarm: Docker's overlay driver makes the device here and moves it into its own namespace.
 func TestPortTakenBySwarm(t *testing.T) {
-	here := host(t)
+	host(t)
 	vx := vxlan(t, "vx0")
-	other, err := netns.New()
-	must(t, err)
-	defer other.Close()
-	must(t, netns.Set(here))
-	must(t, netlink.LinkSetNsFd(vx, int(other)))
+	other, _ := testhost.OtherNamespace(t)
+	testhost.Must(t, netlink.LinkSetNsFd(vx, int(other)))
 	there, err := netlink.NewHandleAt(other)
-	must(t, err)
+	testhost.Must(t, err)
 	defer there.Close()
-	must(t, there.LinkSetUp(vx))
+	testhost.Must(t, there.LinkSetUp(vx))
 	if v, err := Listen(at("127.0.0.1"), 1); v != nil || !errors.Is(err, syscall.EADDRINUSE) {
 		t.Fatalf("Listen = %v, %v, want EADDRINUSE", v, err)
 	}
@@ -81,15 +79,15 @@ func TestPortTakenBySwarm(t *testing.T) {
 func TestPortTakenUnseen(t *testing.T) {
 	host(t) // locks the thread, whose capabilities these are
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at("127.0.0.1")))
-	must(t, err)
+	testhost.Must(t, err)
 	defer c.Close()
 	var old, few [2]unix.CapUserData
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	must(t, unix.Capget(&head, &old[0]))
+	testhost.Must(t, unix.Capget(&head, &old[0]))
 	few = old
 	few[0].Effective &^= 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
-	must(t, unix.Capset(&head, &few[0]))
-	defer func() { must(t, unix.Capset(&head, &old[0])) }()
+	testhost.Must(t, unix.Capset(&head, &few[0]))
+	defer func() { testhost.Must(t, unix.Capset(&head, &old[0])) }()
 	if canSeeSockets() {
 		t.Error("the capability has gone, and it is said to be there")
 	}
@@ -115,13 +113,13 @@ func TestUnderlay(t *testing.T) {
 	}
 	at := netlink.NewLinkAttrs()
 	at.Name, at.MTU = "under", 1400
-	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "peer"}))
+	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "peer"}))
 	l, err := netlink.LinkByName("under")
-	must(t, err)
-	must(t, netlink.LinkSetUp(l))
+	testhost.Must(t, err)
+	testhost.Must(t, netlink.LinkSetUp(l))
 	for _, s := range []string{"192.0.2.10/24", "2001:db8::10/64", "2001:db8::99/64"} { // listed last first
 		a, err := netlink.ParseAddr(s)
-		must(t, err)
+		testhost.Must(t, err)
 		a.Flags = unix.IFA_F_NODAD
 		if a.IP.To4() != nil {
 			a.Flags = 0
@@ -129,10 +127,10 @@ func TestUnderlay(t *testing.T) {
 		if strings.HasPrefix(s, "2001:db8::99") {
 			a.ValidLft = 1000 // and no longer preferred: deprecated
 		}
-		must(t, netlink.AddrAdd(l, a))
+		testhost.Must(t, netlink.AddrAdd(l, a))
 	}
 	route := func(gw string, metric int) {
-		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(gw), Priority: metric, Flags: int(netlink.FLAG_ONLINK)}))
+		testhost.Must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: net.ParseIP(gw), Priority: metric, Flags: int(netlink.FLAG_ONLINK)}))
 	}
 	route("2001:db8::1", 100)
 	if a, err := DefaultAddr(); err != nil || a != netip.MustParseAddr("2001:db8::10") {

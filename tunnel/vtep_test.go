@@ -14,24 +14,25 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // from sends datagrams to v as they are, from an address.
 func from(t testing.TB, addr string, v *VTEP, datagrams ...[]byte) {
 	t.Helper()
 	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), 0)), net.UDPAddrFromAddrPort(v.Local))
-	must(t, err)
+	testhost.Must(t, err)
 	defer c.Close()
 	for _, d := range datagrams {
 		_, err := c.Write(d)
-		must(t, err)
+		testhost.Must(t, err)
 	}
 }
 
 func encapsulated(t testing.TB, vni uint32, frame []byte) []byte {
 	t.Helper()
 	h, err := template(vni)
-	must(t, err)
+	testhost.Must(t, err)
 	return append(h[:], frame...)
 }
 
@@ -59,7 +60,7 @@ func TestRxDropped(t *testing.T) {
 		t.Errorf("dropped %v, want %v", got, want)
 	}
 
-	must(t, l9.Close()) // removed: its datagrams are dropped from now on
+	testhost.Must(t, l9.Close()) // removed: its datagrams are dropped from now on
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	from(t, "127.0.0.2", v, good)
 	same(t, k.settle(t, 1), [][]byte{f})
@@ -76,9 +77,9 @@ func TestCloseLeavesTheNext(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	_, old := caught(t, v, vni, "127.0.0.2")
-	must(t, old.Close())
+	testhost.Must(t, old.Close())
 	k, _ := caught(t, v, vni, "127.0.0.2")
-	must(t, old.Close())
+	testhost.Must(t, old.Close())
 	f := packet{payload: data(50)}.frame(t).Bytes()
 	from(t, "127.0.0.2", v, encapsulated(t, vni, f))
 	same(t, k.settle(t, 1), [][]byte{f})
@@ -88,7 +89,7 @@ func TestUnbound(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	from(t, "127.0.0.2", v, encapsulated(t, vni, packet{}.frame(t).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	k.drain(t, time.Minute)
@@ -103,12 +104,12 @@ func TestUnsegmented(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	l.SetMTU(1450)
 	var got []ether.Offload
 	l.Bind(func(frames []ether.Frame) {
 		for i := range frames {
-			must(t, frames[i].Check())
+			testhost.Must(t, frames[i].Check())
 			got = append(got, frames[i].Off)
 		}
 	})
@@ -127,10 +128,10 @@ func TestUnsegmented(t *testing.T) {
 func sendTrain(t testing.TB, addr string, v *VTEP, size int, datagram []byte) {
 	t.Helper()
 	fd, err := bind(netip.AddrPortFrom(netip.MustParseAddr(addr), 0), false)
-	must(t, err)
+	testhost.Must(t, err)
 	defer unix.Close(fd)
-	must(t, unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, size))
-	must(t, unix.Sendto(fd, datagram, 0, toSockaddr(v.Local)))
+	testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, size))
+	testhost.Must(t, unix.Sendto(fd, datagram, 0, toSockaddr(v.Local)))
 }
 
 // TestUncutUDP: an inner UDP super-frame that no device has cut looks like a train. It is one frame,
@@ -139,18 +140,18 @@ func TestUncutUDP(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, at("127.0.0.2"))
-	must(t, err)
+	testhost.Must(t, err)
 	var got []ether.Offload
 	l.Bind(func(frames []ether.Frame) {
 		for i := range frames {
-			must(t, frames[i].Check())
+			testhost.Must(t, frames[i].Check())
 			got = append(got, frames[i].Off)
 		}
 	})
 	other, _ := caught(t, v, 81, "127.0.0.3")
 	payload := data(5000)
 	header, err := template(vni)
-	must(t, err)
+	testhost.Must(t, err)
 	copy(payload[1000-headerLen-14-20-8:], append(header[:], packet{}.frame(t).Bytes()...))
 	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{udp: true, payload: payload}.super(t, 1000).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
@@ -189,7 +190,7 @@ func TestTrainOfBefore(t *testing.T) {
 	if n := v.RxDropped()["ambiguous"]; n != 3 || len(other.frames) != 0 {
 		t.Errorf("%d are ambiguous, want 3; %d frames in another network", n, len(other.frames))
 	}
-	must(t, l.Close())
+	testhost.Must(t, l.Close())
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
 	k.settle(t, 3)
 }
@@ -226,10 +227,10 @@ func TestOwnReceiver(t *testing.T) {
 		know(false)
 		own(1)
 		another, err := v.Link(82, netip.AddrPortFrom(p.Host.Addr(), port+1)) // another daemon there, for all we know
-		must(t, err)
+		testhost.Must(t, err)
 		know(true)
 		own(1)
-		must(t, another.Close())
+		testhost.Must(t, another.Close())
 		own(0)
 		know(false)
 		own(1)
@@ -241,11 +242,11 @@ func TestOwnReceiver(t *testing.T) {
 		if n := v.RxDropped()["no_peer"]; n != 1 {
 			t.Errorf("%d dropped, want 1", n)
 		}
-		must(t, l81.Close())
+		testhost.Must(t, l81.Close())
 		own(0)
-		must(t, l.Close())
+		testhost.Must(t, l.Close())
 		own(0)
-		must(t, v.Close())
+		testhost.Must(t, v.Close())
 	}
 }
 
@@ -274,9 +275,9 @@ func TestLongTrains(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	k, _ := caught(t, v, vni, "127.0.0.2")
 	h, err := template(vni)
-	must(t, err)
+	testhost.Must(t, err)
 	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.2:0")), net.UDPAddrFromAddrPort(v.Local))
-	must(t, err)
+	testhost.Must(t, err)
 	defer c.Close()
 	var control [segmentControl]byte
 	const size, trains = 60, recvMsgs
@@ -291,9 +292,9 @@ func TestLongTrains(t *testing.T) {
 		}
 		_, _, err := c.WriteMsgUDP(b, control[:], nil)
 		if errors.Is(err, syscall.EINVAL) {
-			cannot(t, "the kernel sends no trains of 128 datagrams")
+			testhost.Cannot(t, "the kernel sends no trains of 128 datagrams")
 		}
-		must(t, err)
+		testhost.Must(t, err)
 	}
 	same(t, k.settle(t, len(want)), want)
 }
@@ -302,21 +303,21 @@ func TestCloseLeavesNothing(t *testing.T) {
 	host(t)
 	count := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")
-		must(t, err)
+		testhost.Must(t, err)
 		return len(fds)
 	}
 	before := count()
 	for range 3 {
 		v, err := Listen(at("127.0.0.1"), 3)
-		must(t, err)
+		testhost.Must(t, err)
 		if _, err := Listen(at("127.0.0.1"), 3); err == nil {
 			t.Fatal("the port was given twice")
 		}
 		if _, err := v.PathMTU(netip.MustParseAddr("192.0.2.1")); err == nil {
 			t.Error("PathMTU without a route is no error")
 		}
-		must(t, v.Close())
-		must(t, v.Close())
+		testhost.Must(t, v.Close())
+		testhost.Must(t, v.Close())
 	}
 	if after := count(); after != before {
 		t.Errorf("%d descriptors are open, were %d", after, before)
@@ -328,12 +329,12 @@ func TestDrainClosedSocket(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	r := v.Receivers()[0]
 	number := r.Fd()
-	must(t, v.Close())
+	testhost.Must(t, v.Close())
 	null, err := os.Open(os.DevNull) // the number is another file's soon
-	must(t, err)
+	testhost.Must(t, err)
 	defer null.Close()
 	if int(null.Fd()) != number {
-		must(t, unix.Dup3(int(null.Fd()), number, unix.O_CLOEXEC))
+		testhost.Must(t, unix.Dup3(int(null.Fd()), number, unix.O_CLOEXEC))
 		defer unix.Close(number)
 	}
 	if err := r.Drain(make([]byte, 512<<10)); !errors.Is(err, syscall.EBADF) {
@@ -354,7 +355,7 @@ func BenchmarkDrain(b *testing.B) {
 		before := frames
 		b.StartTimer()
 		for frames == before {
-			must(b, k.v.receivers[0].Drain(k.arena))
+			testhost.Must(b, k.v.receivers[0].Drain(k.arena))
 		}
 	}
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestTemplate: RFC 7348 section 5, byte for byte, and gopacket reads it back.
@@ -19,7 +21,7 @@ func TestTemplate(t *testing.T) {
 		ether.MaxVNI: {8, 0, 0, 0, 0xff, 0xff, 0xff, 0},
 	} {
 		h, err := template(vni)
-		must(t, err)
+		testhost.Must(t, err)
 		if !bytes.Equal(h[:], want) {
 			t.Errorf("VNI %d: %x, want %x", vni, h, want)
 		}
@@ -145,7 +147,7 @@ func TestOverhead(t *testing.T) {
 // FuzzDatagram: whatever comes in, with whatever the kernel says about it, is split whole and read without panic.
 func FuzzDatagram(f *testing.F) {
 	h, err := template(80)
-	must(f, err)
+	testhost.Must(f, err)
 	frame := append(h[:], data(60)...)
 	gro := func(n uint32) []byte { return cmsg(20, 17, 104, binary.NativeEndian.AppendUint32(nil, n)...) }
 	f.Add(frame, []byte(nil))

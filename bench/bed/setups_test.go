@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/bench/traffic"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // setupCase is a way and where it is tried.
@@ -68,7 +69,7 @@ func needBeds(t *testing.T) (binary string) {
 func needRoot(t *testing.T) {
 	t.Helper()
 	if err := Ready(); err != nil {
-		cannot(t, err)
+		testhost.Cannot(t, err)
 	}
 }
 
@@ -82,7 +83,7 @@ func eachSetup(t *testing.T, binary string, try func(t *testing.T, w setupCase))
 		}
 		t.Run(w.name, func(t *testing.T) {
 			if why != "" {
-				cannot(t, why)
+				testhost.Cannot(t, why)
 			}
 			try(t, w)
 		})

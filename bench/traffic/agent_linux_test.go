@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // The tests' own binary is an agent too, which needs a process for itself.
@@ -42,7 +44,7 @@ func agent(t *testing.T, args ...string) *exec.Cmd {
 func served(t *testing.T, listen string) string {
 	t.Helper()
 	if l, err := net.Listen("tcp", listen); err != nil {
-		cannot(t, "cannot listen: ", err)
+		testhost.Cannot(t, "cannot listen: ", err)
 	} else {
 		l.Close()
 	}

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // The sum over all of an ICMP message is 0xffff, RFC 792.
@@ -25,9 +26,7 @@ func TestEchoRequestHasItsChecksum(t *testing.T) {
 }
 
 func TestArrive(t *testing.T) {
-	if os.Geteuid() != 0 {
-		cannot(t, "needs root, for raw sockets")
-	}
+	testhost.Root(t, "for raw sockets")
 	for _, target := range []string{"127.0.0.1", "::1"} {
 		var out bytes.Buffer
 		began := time.Now()

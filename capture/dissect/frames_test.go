@@ -5,21 +5,12 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 )
-
-// need skips the test if a tool is not installed.
-func need(t *testing.T, tool string) {
-	t.Helper()
-	if _, err := exec.LookPath(tool); err != nil {
-		cannot(t, err)
-	}
-}
 
 var (
 	webMAC = net.HardwareAddr{2, 0x42, 10, 77, 0, 2}

@@ -16,6 +16,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/google/gopacket/pcapgo"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A field is one of tshark's, and what a Summary has for it; "": nothing.
@@ -250,7 +252,7 @@ func corpus(t *testing.T) (frames [][]byte) {
 // tshark returns the fields of each frame.
 func tshark(t *testing.T, frames [][]byte) (rows [][]string) {
 	t.Helper()
-	need(t, "tshark")
+	testhost.Tools(t, "tshark")
 	path := filepath.Join(t.TempDir(), "corpus.pcap")
 	var file bytes.Buffer
 	w := pcapgo.NewWriter(&file)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestWhatIsThere(t *testing.T) {
@@ -111,7 +112,7 @@ func TestDiskFull(t *testing.T) {
 // full fills a file that may have 10001 bytes.
 func full(t *testing.T, path string) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 10001, Max: 10001}); err != nil {
-		cannot(t, err)
+		testhost.Cannot(t, err)
 	}
 	s, err := Create(Options{Path: path})
 	if err != nil {
@@ -142,7 +143,7 @@ func full(t *testing.T, path string) {
 func TestDiskFullAtOnce(t *testing.T) {
 	if path := os.Getenv("FILE_FULL"); path != "" {
 		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 20, Max: 20}); err != nil {
-			cannot(t, err)
+			testhost.Cannot(t, err)
 		}
 		s, err := Create(Options{Path: path})
 		if err != nil {
@@ -233,7 +234,7 @@ func TestReplaced(t *testing.T) {
 func TestDiskFullText(t *testing.T) {
 	s, err := Create(Options{Path: "/dev/full"})
 	if err != nil {
-		cannot(t, err)
+		testhost.Cannot(t, err)
 	}
 	if err := s.Close(); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "the disk of /dev/full is full") {
 		t.Errorf("%v", err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 var start = time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC).UnixNano()
@@ -184,11 +185,7 @@ func TestRotation(t *testing.T) {
 
 // The files of a set, joined by mergecap, are the capture.
 func TestMerged(t *testing.T) {
-	for _, tool := range []string{"mergecap", "tshark", "capinfos"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			cannot(t, "needs ", tool)
-		}
-	}
+	testhost.Tools(t, "mergecap", "tshark", "capinfos")
 	dir := t.TempDir()
 	write := func(o Options) []string {
 		o.Begin = time.Unix(0, start)

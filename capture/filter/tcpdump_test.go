@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A reference is frames, and what tcpdump says of them. Its answers were recorded, since a process for each expression takes minutes:
@@ -132,7 +133,7 @@ func (tr reference) check(t *testing.T, exprs []string) count {
 	t.Logf("%d expressions, %d valid, %d match some frames and not others; tcpdump was asked about %d", len(exprs), sum.accepted, sum.telling, r.asked)
 	r.close(t)
 	if _, err := exec.LookPath("tcpdump"); err != nil {
-		cannot(t, "tcpdump is missing, all was compared with what was recorded only: ", err)
+		testhost.Cannot(t, "tcpdump is missing, all was compared with what was recorded only: ", err)
 	}
 	return sum
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // full is a packet with all that one can have.
@@ -20,9 +22,9 @@ func TestAllocs(t *testing.T) {
 		for what, p := range map[string]*Packet{"full": full(), "bad text": {Comment: "a\x00\xff"}, "bare": {Queue: -1}} {
 			if n := testing.AllocsPerRun(100, func() {
 				for range 64 {
-					must(t, w.WritePacket(p))
+					testhost.Must(t, w.WritePacket(p))
 				}
-				must(t, w.Flush())
+				testhost.Must(t, w.Flush())
 			}); n != 0 {
 				t.Errorf("%s, %s: %v allocations, want 0", name, what, n)
 			}
@@ -31,7 +33,7 @@ func TestAllocs(t *testing.T) {
 	r := NewReader(loop(t))
 	if n := testing.AllocsPerRun(1000, func() {
 		_, err := r.Next()
-		must(t, err)
+		testhost.Must(t, err)
 	}); n != 0 {
 		t.Errorf("Next: %v allocations, want 0", n)
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // Whatever bytes: no panic, texts are UTF-8, lengths are true, and what was read can be written and is then read the
@@ -105,14 +107,14 @@ func FuzzWritePacket(f *testing.F) {
 		if w.WritePacket(&p) != nil {
 			return
 		}
-		must(t, w.Flush())
+		testhost.Must(t, w.Flush())
 		r := NewReader(&out)
 		for range 2 {
 			_, err := r.Next()
-			must(t, err)
+			testhost.Must(t, err)
 		}
 		b, err := r.Next()
-		must(t, err)
+		testhost.Must(t, err)
 		got := *b.(*Packet)
 		if !bytes.Equal(got.Data, data[:min(len(data), MaxSnapLen)]) || !bytes.Equal(got.Verdict, verdict) {
 			t.Errorf("data % x and verdict % x, want % x and % x", got.Data, got.Verdict, data, verdict)

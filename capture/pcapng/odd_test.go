@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // Headers of files, interfaces and packets are read as the more tolerant of tshark and tcpdump reads them, and whatever was read
@@ -101,7 +103,7 @@ func TestOddFiles(t *testing.T) {
 			}
 			switch c.tool {
 			case "tshark", "editcap": // which reads by the same code, and starts sooner
-				tool(t, c.tool)
+				testhost.Tools(t, c.tool)
 				in, out := save(t, "f", c.file), filepath.Join(t.TempDir(), "out.pcap")
 				if c.tool == "tshark" {
 					compare(t, lines(t, "tshark", "-r", in, "-T", "fields", "-E", "separator= ", "-e", "frame.time_epoch", "-e", "frame.cap_len"), c.want)
@@ -109,12 +111,12 @@ func TestOddFiles(t *testing.T) {
 				}
 				lines(t, "editcap", "-F", "nsecpcap", in, out)
 				b, err := os.ReadFile(out)
-				must(t, err)
+				testhost.Must(t, err)
 				again, err := blocks(bytes.NewReader(b))
-				must(t, err)
+				testhost.Must(t, err)
 				compare(t, packetsOf(again), c.want)
 			case "tcpdump":
-				tool(t, "tcpdump")
+				testhost.Tools(t, "tcpdump")
 				if lines := lines(t, "tcpdump", "-tt", "--time-stamp-precision=nano", "-n", "-r", save(t, "f", c.file)); !strings.HasPrefix(lines[0], plain) {
 					t.Errorf("tcpdump says %q", lines)
 				}

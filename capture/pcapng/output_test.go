@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // What the format cannot hold is refused with the reason, and nothing of it is written.
@@ -56,7 +58,7 @@ func TestRefused(t *testing.T) {
 	cooked := good
 	cooked.LinkType = LinuxSLL
 	i, err := p.AddInterface(&cooked)
-	must(t, err)
+	testhost.Must(t, err)
 	if err := p.WritePacket(&Packet{Interface: i}); err == nil || !strings.Contains(err.Error(), "link type 113") {
 		t.Error("pcap takes packets of two link types:", err)
 	}
@@ -135,8 +137,8 @@ func TestFlush(t *testing.T) {
 	if d.writes != 0 {
 		t.Error("something is written before Flush")
 	}
-	must(t, w.Flush())
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	if d.writes != 1 {
 		t.Errorf("%d writes, want 1", d.writes)
 	}

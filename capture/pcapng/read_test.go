@@ -16,6 +16,7 @@ import (
 	"testing/iotest"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // orders are the byte orders that a file may have.
@@ -125,7 +126,7 @@ func TestForeign(t *testing.T) {
 				Comment: "s"},
 		}
 		got, err := blocks(iotest.OneByteReader(bytes.NewReader(f)))
-		must(t, err)
+		testhost.Must(t, err)
 		if len(got) != len(want) {
 			t.Fatalf("%v: %d blocks, want %d", o, len(got), len(want))
 		}
@@ -145,7 +146,7 @@ func TestSections(t *testing.T) {
 			block(o, blockPacket, uint32(1), uint64(0), uint32(0), uint32(0)), block(o, blockSimple, uint32(0)))
 	}
 	all, err := blocks(bytes.NewReader(f))
-	must(t, err)
+	testhost.Must(t, err)
 	var got []int
 	for _, b := range all {
 		if p, ok := b.(*Packet); ok {
@@ -196,7 +197,7 @@ func TestPcap(t *testing.T) {
 				uint32(1), uint32(2), uint32(3), uint32(60), []byte("abc"),
 				uint32(math.MaxUint32), uint32(0), uint32(4), uint32(1), []byte("abcd"))
 			got, err := blocks(iotest.HalfReader(bytes.NewReader(f)))
-			must(t, err)
+			testhost.Must(t, err)
 			wanted := []Block{&Section{}, &Interface{SnapLen: 96, LinkType: 113},
 				&Packet{Time: want, Data: []byte("abc"), Len: 60, Queue: -1},
 				&Packet{Time: math.MaxUint32 * 1e9, Data: []byte("abcd"), Len: 4, Queue: -1}}
@@ -219,7 +220,7 @@ func TestCut(t *testing.T) {
 		put(t, w, &Packet{Data: udp(i)})
 		pcapEnds = append(pcapEnds, int(w.Size()))
 	}
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	for name, c := range map[string]struct {
 		file  []byte
 		ends  []int

@@ -13,15 +13,9 @@ import (
 	"time"
 
 	"github.com/google/gopacket/pcapgo"
-)
 
-// tool skips the test where a program is missing.
-func tool(t *testing.T, name string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		cannot(t, "needs ", name)
-	}
-}
+	"github.com/tapestry-net/tapestry/test/testhost"
+)
 
 // run returns what a program prints on its standard output and on the other one.
 func run(name string, args ...string) (out, errs string, err error) {
@@ -46,7 +40,7 @@ func lines(t *testing.T, name string, args ...string) []string {
 func save(t *testing.T, name string, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	must(t, os.WriteFile(path, b, 0o600))
+	testhost.Must(t, os.WriteFile(path, b, 0o600))
 	return path
 }
 
@@ -58,7 +52,7 @@ var tsharkFields = []string{"frame.interface_name", "frame.interface_description
 	"frame.comment", "ip.src_host"}
 
 func TestTshark(t *testing.T) {
-	tool(t, "tshark")
+	testhost.Tools(t, "tshark")
 	section, all := sample()
 	f, _ := file(t, section, all...)
 	args := []string{"-r", save(t, "f.pcapng", f), "-N", "n", "-T", "fields", "-E", "separator=|"}
@@ -92,7 +86,7 @@ func compare(t *testing.T, got, want []string) {
 }
 
 func TestCapinfos(t *testing.T) {
-	tool(t, "capinfos")
+	testhost.Tools(t, "capinfos")
 	section, all := sample()
 	f, _ := file(t, section, all...)
 	out := strings.Join(lines(t, "capinfos", save(t, "f.pcapng", f)), "\n")
@@ -108,13 +102,13 @@ func TestCapinfos(t *testing.T) {
 }
 
 func TestTcpdump(t *testing.T) {
-	tool(t, "tcpdump")
+	testhost.Tools(t, "tcpdump")
 	section, all := sample()
 	f, _ := file(t, section, all...)
 	var classic bytes.Buffer
 	w := NewPcapWriter(&classic, Ethernet, 1500)
 	put(t, w, all...)
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	for name, b := range map[string][]byte{"f.pcapng": f, "f.pcap": classic.Bytes()} {
 		var want []string
 		for i, at := range []string{"1700000000.123456789", "1700000000.123456790", "1700000000.123456791",
@@ -130,14 +124,14 @@ func TestGopacket(t *testing.T) {
 	section, all := sample()
 	f, _ := file(t, section, all...)
 	r, err := pcapgo.NewNgReader(bytes.NewReader(f), pcapgo.DefaultNgReaderOptions)
-	must(t, err)
+	testhost.Must(t, err)
 	for _, b := range all {
 		want, ok := b.(*Packet)
 		if !ok {
 			continue
 		}
 		data, ci, err := r.ReadPacketData()
-		must(t, err)
+		testhost.Must(t, err)
 		if !bytes.Equal(data, want.Data) || ci.Length != want.Len || ci.InterfaceIndex != want.Interface ||
 			ci.Timestamp.UnixNano() != want.Time {
 			t.Errorf("gopacket reads %+v, want %+v", ci, want)
@@ -147,7 +141,7 @@ func TestGopacket(t *testing.T) {
 		t.Error("gopacket reads on:", err)
 	}
 	i, err := r.Interface(0)
-	must(t, err)
+	testhost.Must(t, err)
 	stats := i.Statistics
 	if i.Name != "web" || i.Filter != "udp port 2000" || stats.PacketsReceived != 10 || stats.PacketsDropped != 7 ||
 		!stats.StartTime.Equal(time.Unix(0, start)) || !stats.EndTime.Equal(time.Unix(0, start+2e9)) {
@@ -156,13 +150,13 @@ func TestGopacket(t *testing.T) {
 	var classic bytes.Buffer
 	w := NewPcapWriter(&classic, Ethernet, 1500)
 	put(t, w, all...)
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	c, err := pcapgo.NewReader(&classic)
-	must(t, err)
+	testhost.Must(t, err)
 	for _, b := range all {
 		if want, ok := b.(*Packet); ok {
 			data, ci, err := c.ReadPacketData()
-			must(t, err)
+			testhost.Must(t, err)
 			if !bytes.Equal(data, want.Data) || ci.Length != want.Len || ci.Timestamp.UnixNano() != want.Time {
 				t.Errorf("gopacket reads %+v of pcap, want %+v", ci, want)
 			}
@@ -172,7 +166,7 @@ func TestGopacket(t *testing.T) {
 
 // Texts of any bytes and of the longest kind, and 1000 interfaces and names.
 func TestTsharkExtremes(t *testing.T) {
-	tool(t, "tshark")
+	testhost.Tools(t, "tshark")
 	section, all := sample()
 	long := strings.Repeat("é", 40_000)
 	more := []Block{&Packet{Data: udp(0), Queue: -1, Comment: "a\x00\xffz"},
@@ -195,9 +189,7 @@ func TestTsharkExtremes(t *testing.T) {
 // A file cut in a packet is read by others as by us: up to its last whole block. capinfos reads as tshark does, and starts in a
 // tenth of the time.
 func TestToolsCut(t *testing.T) {
-	tool(t, "tshark")
-	tool(t, "capinfos")
-	tool(t, "tcpdump")
+	testhost.Tools(t, "tshark", "capinfos", "tcpdump")
 	section, all := sample()
 	f, ends := file(t, section, all[:8]...)
 	last := ends[len(ends)-2] // where the fourth packet begins
@@ -225,7 +217,7 @@ func TestToolsCut(t *testing.T) {
 
 // What others write is read: editcap's pcap files of either resolution, and its pcapng; without a verdict, see Packet.
 func TestEditcap(t *testing.T) {
-	tool(t, "editcap")
+	testhost.Tools(t, "editcap")
 	section, all := sample()
 	for _, b := range all {
 		if p, ok := b.(*Packet); ok {
@@ -238,10 +230,10 @@ func TestEditcap(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "out")
 		lines(t, "editcap", "-F", kind, in, path)
 		b, err := os.Open(path)
-		must(t, err)
+		testhost.Must(t, err)
 		defer b.Close()
 		got, err := blocks(b)
-		must(t, err)
+		testhost.Must(t, err)
 		got = slices.DeleteFunc(got, func(b Block) bool { _, ok := b.(*Packet); return !ok })
 		var want []*Packet
 		for _, b := range all {

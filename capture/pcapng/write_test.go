@@ -12,14 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // fileWriter is what both writers can do.
 type fileWriter interface {
@@ -48,7 +42,7 @@ func put(t testing.TB, w fileWriter, blocks ...Block) {
 		case *Stats:
 			err = w.Statistics(b)
 		}
-		must(t, err)
+		testhost.Must(t, err)
 	}
 }
 
@@ -62,7 +56,7 @@ func file(t testing.TB, s Section, blocks ...Block) (b []byte, ends []int) {
 		put(t, w, block)
 		ends = append(ends, int(w.Size()))
 	}
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	if int64(out.Len()) != w.Size() {
 		t.Fatalf("Size is %d, written were %d bytes", w.Size(), out.Len())
 	}
@@ -136,7 +130,7 @@ func TestRoundTrip(t *testing.T) {
 	section, all := sample()
 	first, _ := file(t, section, all...)
 	got, err := blocks(bytes.NewReader(first))
-	must(t, err)
+	testhost.Must(t, err)
 	want := append([]Block{&section}, all...)
 	if len(got) != len(want) {
 		t.Fatalf("%d blocks, want %d", len(got), len(want))
@@ -181,7 +175,7 @@ func TestGoldenPcap(t *testing.T) {
 	w := NewPcapWriter(&out, Ethernet, 4)
 	put(t, w, &Interface{Name: "lost", SnapLen: 4, LinkType: Ethernet}, Names{{}}, &Stats{},
 		&Packet{Time: 0x44332211*1e9 + 0x11223344, Data: []byte{1, 2, 3, 4, 5}, Comment: "lost"})
-	must(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	want := "4d3cb2a1 0200 0400 00000000 00000000 04000000 01000000" + "11223344 44332211 04000000 05000000 01020304"
 	if got := hex.EncodeToString(out.Bytes()); got != strings.ReplaceAll(want, " ", "") {
 		t.Errorf("got\n%s, want\n%s", got, strings.ReplaceAll(want, " ", ""))
@@ -203,7 +197,7 @@ func TestTexts(t *testing.T) {
 		b, _ := file(t, Section{}, &Interface{LinkType: Ethernet, Filter: c.in}, &Packet{Comment: c.in},
 			Names{{netip.IPv6Unspecified(), c.in}})
 		all, err := blocks(bytes.NewReader(b))
-		must(t, err)
+		testhost.Must(t, err)
 		if got := all[2].(*Packet).Comment; got != c.want {
 			t.Errorf("comment of %d bytes is read with %d bytes, want %d", len(c.in), len(got), len(c.want))
 		}
@@ -224,7 +218,7 @@ func TestManyNames(t *testing.T) {
 	}
 	b, _ := file(t, Section{}, want)
 	all, err := blocks(bytes.NewReader(b))
-	must(t, err)
+	testhost.Must(t, err)
 	var got Names
 	for _, block := range all[1:] {
 		got = append(got, block.(Names)...)
@@ -248,11 +242,11 @@ func TestSnapLen(t *testing.T) {
 		p := NewPcapWriter(&classic, Ethernet, c.snap)
 		for _, w := range []fileWriter{w, p} {
 			put(t, w, &Interface{SnapLen: c.snap, LinkType: Ethernet}, &Packet{Data: make([]byte, c.data), Len: c.len})
-			must(t, w.Flush())
+			testhost.Must(t, w.Flush())
 		}
 		for _, out := range []*bytes.Buffer{&ng, &classic} {
 			all, err := blocks(out)
-			must(t, err)
+			testhost.Must(t, err)
 			if p := all[2].(*Packet); len(p.Data) != c.wantData || p.Len != c.wantLen {
 				t.Errorf("%+v: %d bytes of %d", c, len(p.Data), p.Len)
 			}

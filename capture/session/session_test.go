@@ -10,6 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // A dump that is read slowly is complete, and the daemon does not keep it in memory meanwhile.
@@ -17,7 +18,7 @@ func TestDumpSlowly(t *testing.T) {
 	l := fake.NewFilledRecorder(t, 40_000)
 	look := &View{Request: api.CaptureRequest{Detail: true}}
 	s, _, err := look.OpenDump(t.Context(), l.Client, 0)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	defer s.Close()
 	l.AwaitLog(t, "recorder dumped") // nothing was read
 	if _, numbers, _, _ := fake.ReadRest(t, s); len(numbers) != 40_000 {
@@ -44,11 +45,11 @@ func TestSpool(t *testing.T) {
 	if !bytes.Equal(got, want) || err != broken {
 		t.Errorf("%d bytes of %d, and then %v", len(got), len(want), err)
 	}
-	fake.Must(t, s.Close())
+	testhost.Must(t, s.Close())
 
 	r, _ = io.Pipe()
 	s = newSpool(r)
-	fake.Must(t, s.Close())
+	testhost.Must(t, s.Close())
 	if _, err := s.Read(make([]byte, 1)); err != io.ErrClosedPipe {
 		t.Errorf("after its end: %v", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestCaptureTerminal(t *testing.T) {
@@ -101,7 +102,7 @@ func TestCaptureListen(t *testing.T) {
 func TestCaptureListenWireshark(t *testing.T) {
 	at, interrupt := listening(t, newCaptureDaemon(t, onePacket))
 	defer interrupt()
-	if out := tool(t, "tshark", "-i", "TCP@"+at, "-c", "1", "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\n" {
+	if out := testhost.Output(t, "tshark", "-i", "TCP@"+at, "-c", "1", "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\n" {
 		t.Errorf("tshark reads %q", out)
 	}
 }
@@ -140,7 +141,7 @@ func TestCaptureNamedPipe(t *testing.T) {
 	d := newCaptureDaemon(t, func(f *feed) { f.ports(); f.packet(100, nil); f.flush(); <-f.gone })
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		fake.Cannot(t, err)
+		testhost.Cannot(t, err)
 	}
 	args := d.args(t, "capture", "-w", path)
 	code := make(chan int)
@@ -169,7 +170,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
-		fake.Cannot(t, "needs a pseudo-terminal: ", err)
+		testhost.Cannot(t, "needs a pseudo-terminal: ", err)
 	}
 	slave, err = grantTerminal(master)
 	if err != nil {

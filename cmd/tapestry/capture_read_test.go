@@ -10,6 +10,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // recordedFile is a capture as the commands write it.
@@ -121,7 +122,7 @@ func TestReadBack(t *testing.T) {
 	if r := tapestry(t, "capture", "-r", old, "-w", classic); r.code != exit.OK {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
-	if out := tool(t, "tcpdump", "-nr", classic); strings.Count(out, "UDP") != 10 {
+	if out := testhost.Output(t, "tcpdump", "-nr", classic); strings.Count(out, "UDP") != 10 {
 		t.Errorf("tcpdump reads %s", out)
 	}
 }

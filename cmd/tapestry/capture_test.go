@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestCaptureFile(t *testing.T) {
@@ -210,20 +210,7 @@ func TestCaptureStdout(t *testing.T) {
 	if all := blocksOf(t, path); len(pick[*pcapng.Packet](all)) != 2 || len(pick[*pcapng.Stats](all)) != 1 || r.code != exit.OK {
 		t.Errorf("exit %d, %v", r.code, all)
 	}
-	if out := tool(t, "tshark", "-r", path, "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\nweb@wide\t60\n" {
+	if out := testhost.Output(t, "tshark", "-r", path, "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"); out != "web@wide\t100\nweb@wide\t60\n" {
 		t.Errorf("tshark reads %q", out)
 	}
-}
-
-// tool runs a program that reads captures, and skips the test where there is none.
-func tool(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		fake.Cannot(t, "needs ", name)
-	}
-	out, err := exec.CommandContext(t.Context(), name, args...).Output()
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return string(out)
 }

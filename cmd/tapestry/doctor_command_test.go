@@ -24,6 +24,7 @@ import (
 	"github.com/tapestry-net/tapestry/doctor"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -244,9 +245,7 @@ func keysOfFindings(t *testing.T, found []doctor.Finding) []string {
 
 // The real machine: what tapestry needs is here, or there is a good reason.
 func TestThisMachine(t *testing.T) {
-	if os.Geteuid() != 0 {
-		fake.Cannot(t, "needs root to try what the daemon does")
-	}
+	testhost.Root(t, "to try what the daemon does")
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	code, found, text := runDoctor(t, doctor.ThisMachine(), "--api-socket", dead, "--docker-host", "unix:///nonexistent", "--vtep", "127.0.0.1", "--vxlan-port", "24789") // no port that the kernel gives to others
 	if code != exit.OK {

@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/doctor"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // pluginHost is a host on which tapestry is a managed plugin of Docker.
@@ -49,8 +50,8 @@ func (h *pluginHost) state(id string) string {
 // writeErrorFile writes the reason of a failed start to the error file of a plugin.
 func (h *pluginHost) writeErrorFile(t *testing.T, id, reason string) {
 	t.Helper()
-	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
-	fake.Must(t, os.WriteFile(filepath.Join(h.state(id), "error"), []byte("2026-11-29T12:00:00Z tapestry: "+reason+"\n"), 0o600))
+	testhost.Must(t, os.MkdirAll(h.state(id), 0o755))
+	testhost.Must(t, os.WriteFile(filepath.Join(h.state(id), "error"), []byte("2026-11-29T12:00:00Z tapestry: "+reason+"\n"), 0o600))
 }
 
 // serveDaemon has a daemon answer as plugin id.
@@ -58,7 +59,7 @@ func (h *pluginHost) serveDaemon(t *testing.T, id string, host *fake.Fabric) {
 	t.Helper()
 	fake.ServeAt(t, filepath.Join(h.plugins(), id, client.PluginSocketName), (&daemon.API{Fabric: host, Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Scope: plugin.Global}).Handler())
 	h.serveDriver(t, filepath.Join(h.plugins(), id, "tapestry.sock"))
-	fake.Must(t, os.MkdirAll(h.state(id), 0o755))
+	testhost.Must(t, os.MkdirAll(h.state(id), 0o755))
 }
 
 // serveDriver has a network driver answer at path.
@@ -314,12 +315,12 @@ func TestPeersLearn(t *testing.T) {
 	h, _ = swarmOf(t, false)
 	r = learn(h, "--json")
 	var v any
-	fake.Must(t, json.Unmarshal([]byte(r.out), &v))
+	testhost.Must(t, json.Unmarshal([]byte(r.out), &v))
 	if got, want := fake.JSONKeys(v, ""), slices.Sorted(slices.Values(fake.DocumentedKeys(t)["peers learn"])); !slices.Equal(got, want) {
 		t.Errorf("--json has %v, docs/json.md says %v", got, want)
 	}
 	var l api.Learned
-	fake.Must(t, json.Unmarshal([]byte(r.out), &l))
+	testhost.Must(t, json.Unmarshal([]byte(r.out), &l))
 	if want := []string{"192.0.2.2", "192.0.2.3"}; !slices.Equal(l.Found, want) || !slices.Equal(l.New, want) || !slices.Equal(l.Nodes, want) || !strings.Contains(r.stderr, "this node is a worker") {
 		t.Errorf("%+v, %s", l, r.stderr)
 	}

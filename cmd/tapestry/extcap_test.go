@@ -13,6 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // What Wireshark asks before it captures (extcap(4)).
@@ -60,7 +61,7 @@ func TestExtcapCapture(t *testing.T) {
 		f.packet(100, nil)
 	})
 	pipe := filepath.Join(t.TempDir(), "pipe")
-	fake.Must(t, syscall.Mkfifo(pipe, 0o600))
+	testhost.Must(t, syscall.Mkfifo(pipe, 0o600))
 	file := make(chan []byte)
 	go func() {
 		b, err := os.ReadFile(pipe)
@@ -81,7 +82,7 @@ func TestExtcapCapture(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		switch x := block.(type) {
 		case *pcapng.Interface:
 			names += x.Name + " "
@@ -110,11 +111,11 @@ func TestExtcapInstall(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(path)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	self, err := os.Executable()
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	text, err := os.ReadFile(path)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	want := "exec '" + self + `' extcap --api-socket '` + strings.ReplaceAll(socket, "'", `'\''`) + `' "$@"` + "\n"
 	if info.Mode().Perm() != 0o755 || !strings.HasSuffix(string(text), want) {
 		t.Errorf("%v %s", info.Mode(), text)
@@ -125,7 +126,7 @@ func TestExtcapInstall(t *testing.T) {
 	if r := tapestry(t, "extcap", "remove", "--dir", dir); r.code != exit.OK {
 		t.Errorf("exit %d, %s", r.code, r.stderr)
 	}
-	fake.Must(t, os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755))
+	testhost.Must(t, os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755))
 	for _, command := range []string{"install", "remove"} {
 		if r := tapestry(t, "extcap", command, "--dir", dir); r.code != exit.Failure || !strings.Contains(r.stderr, "is not tapestry's") {
 			t.Errorf("%s over another's: exit %d, %s", command, r.code, r.stderr)
@@ -143,7 +144,7 @@ func TestExtcapInstallFinds(t *testing.T) {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "tapestry"))
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	if !strings.HasSuffix(string(text), `' extcap "$@"`+"\n") || strings.Contains(string(text), "--api-socket") {
 		t.Errorf("%s", text)
 	}

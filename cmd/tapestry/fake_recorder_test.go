@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -96,12 +97,12 @@ func (e *fakeRecorder) stream(t *testing.T, to http.ResponseWriter, r *http.Requ
 		{Name: "192.0.2.2", Description: "port=2 kind=remote network=" + fake.WideID + " vni=80", SnapLen: 128, LinkType: pcapng.Ethernet}}
 	for i := range ports {
 		_, err := w.AddInterface(&ports[i])
-		expect(t, err)
+		testhost.Must(t, err)
 	}
 	for i := range e.packets {
-		expect(t, w.WritePacket(&e.packets[i]))
+		testhost.Must(t, w.WritePacket(&e.packets[i]))
 	}
-	expect(t, w.Flush())
+	testhost.Must(t, w.Flush())
 	_ = http.NewResponseController(to).Flush() // fails only when the command is gone
 	if e.stays {
 		close(e.sent)
@@ -115,16 +116,9 @@ func (e *fakeRecorder) stream(t *testing.T, to http.ResponseWriter, r *http.Requ
 		panic(http.ErrAbortHandler)
 	}
 	if e.lost > 0 {
-		expect(t, w.Statistics(&pcapng.Stats{Interface: 0, Dropped: e.lost}))
+		testhost.Must(t, w.Statistics(&pcapng.Stats{Interface: 0, Dropped: e.lost}))
 	}
 	_ = w.Flush() // as above
-}
-
-func expect(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 // seen is a packet as the daemon sends it, ms milliseconds before recordingEnd.

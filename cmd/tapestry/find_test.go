@@ -19,6 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // daemonNamed is the API of a daemon whose status has this name.
@@ -140,7 +141,7 @@ func TestFindStream(t *testing.T) {
 func TestFindUnseen(t *testing.T) {
 	dir := fake.ShortDir(t)
 	hidden := filepath.Join(dir, "p")
-	fake.Must(t, os.WriteFile(hidden, nil, 0o600)) // as little a directory that can be read as root's is to others
+	testhost.Must(t, os.WriteFile(hidden, nil, 0o600)) // as little a directory that can be read as root's is to others
 	c := &client.Client{SearchPaths: client.SearchPaths{Socket: filepath.Join(dir, "u.sock"), PluginDir: hidden}}
 	_, err := c.Status(t.Context())
 	if exit.Code(err) != exit.NoDaemon || !strings.Contains(err.Error(), "only root sees: run this as root") || !strings.Contains(err.Error(), "systemctl start tapestry") {
@@ -260,7 +261,7 @@ func TestEmptySocket(t *testing.T) {
 	root := newRoot()
 	root.SetArgs([]string{"status", "--help"})
 	root.SetOut(&out)
-	fake.Must(t, root.Execute())
+	testhost.Must(t, root.Execute())
 	if want := "(default /run/tapestry/tapestry.sock, else that of the plugin that runs)"; !strings.Contains(out.String(), want) {
 		t.Errorf("no %q in %s", want, out.String())
 	}

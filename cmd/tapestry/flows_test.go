@@ -17,6 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -152,8 +153,8 @@ func TestFlowsOfFile(t *testing.T) {
 		t.Errorf("without a daemon: exit %d, %s%s", r.code, r.out, r.stderr)
 	}
 	b, err := os.ReadFile(path)
-	expect(t, err)
-	expect(t, os.WriteFile(path, b[:len(b)-5], 0o600))
+	testhost.Must(t, err)
+	testhost.Must(t, os.WriteFile(path, b[:len(b)-5], 0o600))
 	if r := tapestry(t, "flows", "-r", path, "--api-socket", dead, "--docker-host", docker); r.code != exit.Failure || !strings.Contains(r.stderr, path) || !strings.Contains(r.out, "web  10.80.2.9") {
 		t.Errorf("of a file that is cut off: exit %d, %s%s", r.code, r.out, r.stderr)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // Whatever ends flows, top or trace --live, the last line says what was seen and why it ended, and the exit code says whether it
@@ -132,7 +133,7 @@ func TestLookFullDisk(t *testing.T) {
 		}
 	}
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	fake.Must(t, err)
+	testhost.Must(t, err)
 	defer full.Close()
 	var stderr bytes.Buffer
 	if code := execute(t.Context(), []string{"top", "--every", "1h", "--api-socket", newFakeRecorder().serve(t), "--docker-host", docker}, full, &stderr); code != exit.Failure ||

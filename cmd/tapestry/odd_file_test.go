@@ -19,7 +19,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
-	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // classic is a pcap file of this snap length and link type, with a packet at each time in seconds since 1970.
@@ -62,7 +62,7 @@ func TestReadSnapLen(t *testing.T) {
 			if p := pick[*pcapng.Packet](blocksOf(t, out)); len(p) != 1 || !bytes.Equal(p[0].Data, shortFrame) || p[0].Time != 1700000000000001000 {
 				t.Errorf("%#x: %s has %+v", snap, name, p)
 			}
-			if lines := strings.Count(tool(t, "tcpdump", "-n", "-r", out), "\n"); lines != 1 {
+			if lines := strings.Count(testhost.Output(t, "tcpdump", "-n", "-r", out), "\n"); lines != 1 {
 				t.Errorf("%#x: tcpdump shows %d frames of %s", snap, lines, name)
 			}
 		}
@@ -211,7 +211,7 @@ func TestReadPacked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := []byte(tool(t, "zstd", "-d", "-c", saveFile(t, "f.zst", zst.Bytes()))); !bytes.Equal(got, plain) {
+	if got := []byte(testhost.Output(t, "zstd", "-d", "-c", saveFile(t, "f.zst", zst.Bytes()))); !bytes.Equal(got, plain) {
 		t.Fatal("zstd unpacks something else")
 	}
 	for name, b := range map[string][]byte{"f.pcap.gz": gz.Bytes(), "f.pcap.zst": zst.Bytes(), "f": gz.Bytes()} {
@@ -274,7 +274,7 @@ func TestReadLinks(t *testing.T) {
 		data := append([]byte(head), udp...)
 		in := saveFile(t, "in", classic(65535, link, data, 1700000000))
 		for expr, n := range map[string]int{"udp dst port 53": 1, "tcp": 0, "host 10.0.0.2 and ip[8] = 64": 1} {
-			if got := strings.Count(tool(t, "tcpdump", "-n", "-r", in, expr), "\n"); got != n {
+			if got := strings.Count(testhost.Output(t, "tcpdump", "-n", "-r", in, expr), "\n"); got != n {
 				t.Fatalf("link type %d: tcpdump shows %d of %s", link, got, expr)
 			}
 			r := tapestry(t, "watch", "-r", in, "-v", "--", expr)
@@ -368,18 +368,18 @@ func TestReadBombs(t *testing.T) {
 			z := gzip.NewWriter(&in)
 			w := pcapng.NewWriter(z, pcapng.Section{})
 			_, err := w.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet})
-			fake.Must(t, err)
+			testhost.Must(t, err)
 			packet := &pcapng.Packet{Data: make([]byte, 60), Queue: -1}
 			if where == "behind it" {
-				fake.Must(t, w.WritePacket(packet))
+				testhost.Must(t, w.WritePacket(packet))
 			}
 			for range 1300 { // 78 MB
-				fake.Must(t, tell(w))
-				fake.Must(t, w.Flush())
+				testhost.Must(t, tell(w))
+				testhost.Must(t, w.Flush())
 			}
-			fake.Must(t, w.WritePacket(packet))
-			fake.Must(t, w.Flush())
-			fake.Must(t, z.Close())
+			testhost.Must(t, w.WritePacket(packet))
+			testhost.Must(t, w.Flush())
+			testhost.Must(t, z.Close())
 			path := saveFile(t, "in.gz", in.Bytes())
 			if in.Len() > 1<<20 {
 				t.Errorf("%s: it is no small file, %d bytes", name, in.Len())

@@ -18,6 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 const canary = "CANARY"
@@ -93,7 +94,7 @@ func canaryFrames() (frames [][]byte) {
 // separate ring for these.
 func TestNoPayload(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	fake.Must(t, l.Recorder.Resize(1<<21))
+	testhost.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	socket := fake.ServeUnix(t, "all.sock", (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Captures: l.Captures}).Handler())
 	frames := canaryFrames()
@@ -126,7 +127,7 @@ func TestNoPayload(t *testing.T) {
 	}
 	stream := func(path string, want api.CaptureRequest) (all []byte) {
 		s, err := l.Client.OpenStream(t.Context(), path, want)
-		fake.Must(t, err)
+		testhost.Must(t, err)
 		defer s.Close()
 		if path == "/v1/captures" {
 			send()

@@ -13,6 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestRecorder(t *testing.T) {
@@ -77,7 +78,7 @@ func TestRecorderDump(t *testing.T) {
 		t.Errorf("exit %d, %q, %q", r.code, r.out, r.stderr)
 	}
 	file, err := os.ReadFile(path)
-	expect(t, err)
+	testhost.Must(t, err)
 	if interfaces, packets := countsOf(t, file); interfaces != 2 || packets != 5 {
 		t.Errorf("%d interfaces, %d packets", interfaces, packets)
 	}

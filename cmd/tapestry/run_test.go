@@ -15,14 +15,14 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/tap"
-	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // startDaemon starts `tapestry run` in a directory of its own and waits until it is ready.
 func startDaemon(t *testing.T) (args []string, dir string, stop func() int) {
 	t.Helper()
 	if err := tap.CheckTUN(); err != nil {
-		fake.Cannot(t, err)
+		testhost.Cannot(t, err)
 	}
 	dir = t.TempDir()
 	args = []string{"run", "--name", "t" + strconv.Itoa(os.Getpid()), "--plugin-dir", filepath.Join(dir, "plugins"), "--state-dir", filepath.Join(dir, "state"),

@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // statusDaemon is a daemon with three captures, of which one waits for a reader, and a recorder that is on.
@@ -21,7 +22,7 @@ func statusDaemon(t *testing.T) (socket string) {
 	t.Helper()
 	captures := daemon.NewCaptures(capture.NewHub(), "devel", slog.New(slog.DiscardHandler), nil)
 	t.Cleanup(captures.Recorder.Close)
-	fake.Must(t, captures.Recorder.Resize(2<<20))
+	testhost.Must(t, captures.Recorder.Resize(2<<20))
 	whole := (&daemon.API{Fabric: fake.NewFabric(), Log: slog.New(slog.DiscardHandler), Name: "tapestry", Version: "devel", Captures: captures}).Handler()
 	return fake.ServeUnix(t, "tapestry.sock", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/status" {
@@ -31,11 +32,11 @@ func statusDaemon(t *testing.T) (socket string) {
 		answer := httptest.NewRecorder()
 		whole.ServeHTTP(answer, r)
 		var s api.Status
-		fake.Must(t, json.Unmarshal(answer.Body.Bytes(), &s))
+		testhost.Must(t, json.Unmarshal(answer.Body.Bytes(), &s))
 		s.Captures = []api.CaptureStats{{ID: "1", Name: "tapestry capture web -w x", UID: 0, PID: 4711, State: "running", Seconds: 0.04},
 			{ID: "2", Name: "mine\x1b[2J", UID: -1, PID: -1, State: "running", Seconds: 0.04},
 			{ID: "3", Name: "tapestry.capture=tcp port 80", UID: -1, PID: -1, State: "armed", Network: fake.WideID, Endpoint: fake.WebID}}
-		fake.Must(t, json.NewEncoder(w).Encode(s))
+		testhost.Must(t, json.NewEncoder(w).Encode(s))
 	}))
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // capture change gives a running capture another filter. The command that began the capture updates the addresses in its own
@@ -39,7 +40,7 @@ func TestCaptureChangeCommand(t *testing.T) {
 	}
 	l.Send(1, 2, 1, 2)
 	was := "ether[14] = 1"
-	fake.Must(t, s.Change(t.Context(), api.CaptureChange{Filter: &api.Filter{Expr: was, Was: &was}}))
+	testhost.Must(t, s.Change(t.Context(), api.CaptureChange{Filter: &api.Filter{Expr: was, Was: &was}}))
 	if b, err := s.Stats(t.Context()); err != nil || b.Filter != "ether[14] = 2" {
 		t.Errorf("the counts are %+v, %v", b, err)
 	}
@@ -81,7 +82,7 @@ func TestCaptureBytesAndJSON(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 2 || json.Unmarshal([]byte(lines[1]), &f) != nil || f["verdict"] != "forwarded" {
 		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
 	}
-	fake.Must(t, l.Recorder.Resize(1<<21))
+	testhost.Must(t, l.Recorder.Resize(1<<21))
 	defer l.Recorder.Close()
 	l.Send(1, 2, 1, 2, 3)
 	r = tapestry(t, "recorder", "dump", "--json", "--api-socket", socket, "--docker-host", "unix:///nowhere")

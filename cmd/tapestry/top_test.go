@@ -20,6 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -106,9 +107,9 @@ func terminal(t *testing.T, rows, columns uint16) (shows, has *os.File) {
 	}
 	t.Cleanup(func() { _ = shows.Close() })
 	fd := int(shows.Fd())
-	expect(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	testhost.Must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	expect(t, err)
+	testhost.Must(t, err)
 	resize(t, shows, rows, columns)
 	if has, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
 		t.Fatal(err)
@@ -119,7 +120,7 @@ func terminal(t *testing.T, rows, columns uint16) (shows, has *os.File) {
 
 func resize(t *testing.T, shows *os.File, rows, columns uint16) {
 	t.Helper()
-	expect(t, unix.IoctlSetWinsize(int(shows.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
+	testhost.Must(t, unix.IoctlSetWinsize(int(shows.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}))
 }
 
 // On a terminal it draws in place, in the size of the window, and restores the terminal after an interrupt.
@@ -165,7 +166,7 @@ func TestTopOnTerminal(t *testing.T) {
 		}
 	}
 	resize(t, shows, 2, 20)
-	expect(t, unix.Kill(os.Getpid(), unix.SIGWINCH)) // the kernel tells only the terminal's own processes
+	testhost.Must(t, unix.Kill(os.Getpid(), unix.SIGWINCH)) // the kernel tells only the terminal's own processes
 	for n := 9; n > 1; {
 		n = bytes.Count(until("\x1b[H"), []byte("\r\n"))
 	}

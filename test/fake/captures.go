@@ -1,9 +1,9 @@
 package fake
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +20,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/plugin"
+	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -31,25 +32,8 @@ type CaptureDaemon struct {
 	Client *client.Client   // of its socket
 	Sw     *vswitch.Switch  // of the network
 	Ports  [4]*vswitch.Port // by station; [0] is nil
-	Log    *lockedBuffer    // what the daemon logs
+	Log    *testhost.Log    // what the daemon logs
 	End    func()           // ends the daemon, once; also called when the test ends
-}
-
-type lockedBuffer struct {
-	mu           sync.Mutex
-	bytes.Buffer // guarded by mu
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
-}
-
-func (b *lockedBuffer) Text() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.String()
 }
 
 // DiscardPort is a port whose device takes every frame and drops it.
@@ -62,7 +46,7 @@ func (DiscardPort) Send(frames []*ether.Frame) (sent, bytes int) { return len(fr
 func NewCaptureDaemon(t *testing.T) *CaptureDaemon {
 	t.Helper()
 	hub := capture.NewHub()
-	l := &CaptureDaemon{Sw: vswitch.New(vswitch.Config{}), Log: &lockedBuffer{}}
+	l := &CaptureDaemon{Sw: vswitch.New(vswitch.Config{}), Log: new(testhost.Log)}
 	hub.Add(WideID, l.Sw)
 	for i, name := range []string{WebID, FarID, "192.0.2.2"} {
 		p := l.Plug(hub, name, byte(i+1))
@@ -155,7 +139,7 @@ func ReadRest(t *testing.T, s *client.Stream) (ports []string, numbers []byte, d
 // NewFilledRecorder returns a CaptureDaemon whose flight recorder holds so many frames from station 1 to 2.
 func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
 	l := NewCaptureDaemon(t)
-	Must(t, l.Recorder.Resize(1<<23))
+	testhost.Must(t, l.Recorder.Resize(1<<23))
 	t.Cleanup(l.Recorder.Close)
 	for i := range frames {
 		l.Send(1, 2, byte(i))
@@ -166,11 +150,12 @@ func NewFilledRecorder(t *testing.T, frames int) *CaptureDaemon {
 // AwaitLog waits until the daemon's log contains want.
 func (l *CaptureDaemon) AwaitLog(t *testing.T, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.Text(), want); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %q in the log:\n%s", want, l.Log.Text())
+	testhost.Eventually(t, testhost.Patience, func() error {
+		if text := l.Log.String(); !strings.Contains(text, want) {
+			return fmt.Errorf("no %q in the log:\n%s", want, text)
 		}
-	}
+		return nil
+	})
 }
 
 // AwaitCapture waits until a capture runs.

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -221,24 +220,6 @@ const (
 	SecondID = "4a2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
 	ThirdID  = "5b2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b1c0d9e8f3f2b"
 )
-
-// Must ends the test if err is not nil.
-func Must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// Cannot skips a test that needs something which this machine does not have; with TAPESTRY_MUST=1 the test fails instead. Tests skip only
-// by it (test/skips_test.go).
-func Cannot(t testing.TB, what ...any) {
-	t.Helper()
-	if os.Getenv("TAPESTRY_MUST") == "1" {
-		t.Fatal(what...)
-	}
-	t.Skip(what...)
-}
 
 // Daemon serves the real API over h until the test ends, and returns the path of its socket.
 func Daemon(t *testing.T, h *Fabric) (socket string) {

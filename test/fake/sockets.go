@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // ServeUnix serves h on a Unix socket called name, in a directory of its own, until the test ends. It returns the socket's path.
@@ -29,7 +31,7 @@ func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
 func ShortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "t")
-	Must(t, err)
+	testhost.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir
 }
@@ -37,9 +39,9 @@ func ShortDir(t *testing.T) string {
 // ServeAt serves h on a Unix socket at path until the test ends. It returns a counter of its connections.
 func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
 	t.Helper()
-	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	testhost.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	l, err := net.Listen("unix", path)
-	Must(t, err)
+	testhost.Must(t, err)
 	n := new(atomic.Int64)
 	s := &http.Server{Handler: h, ConnState: func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
@@ -55,9 +57,9 @@ func ServeAt(t *testing.T, path string, h http.Handler) *atomic.Int64 {
 // LeaveStaleSocket makes a socket at path at which nobody listens, as a killed process leaves one.
 func LeaveStaleSocket(t *testing.T, path string) {
 	t.Helper()
-	Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	testhost.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	Must(t, err)
+	testhost.Must(t, err)
 	l.SetUnlinkOnClose(false)
-	Must(t, l.Close())
+	testhost.Must(t, l.Close())
 }
