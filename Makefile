@@ -26,7 +26,7 @@ check: ## what to run first: no root, no Docker
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
 	go test -short $(UNITS)
-	go test -run 'TestArrows|TestDaemonAlone|TestDocs|TestLedger|TestPatience|TestSizes|TestSkips' ./test
+	go test -run 'TestArrows|TestComments|TestDaemonAlone|TestDocs|TestLedger|TestPatience|TestSizes|TestSkips' ./test
 
 test: ## all that CI runs; as root
 	@test/steps.sh deps lint build cross unit race fuzz e2e-all bench-check

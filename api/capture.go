@@ -14,7 +14,7 @@ const (
 	MaxRing               = 256 << 20
 )
 
-// PacketRoom is how many bytes a packet takes in a stream beside its data, at most.
+// PacketOverhead is how many bytes a packet takes in a stream beside its data, at most.
 const PacketOverhead = 100
 
 // CaptureRequest is the body of a POST to CapturesPath or RecorderDumpPath: both answer with a stream.

@@ -48,7 +48,7 @@ func (h *Hub) Remove(network string) {
 	}
 }
 
-// updateWatchers hands the present subscribers to every watcher. The caller holds mu.
+// updateWatchers stores the present subscribers in every watcher. The caller holds mu.
 func (h *Hub) updateWatchers() {
 	for _, o := range h.networks {
 		sinks := slices.Clone(h.subscribers)

@@ -22,7 +22,7 @@ import (
 
 // Client sends a command's requests to the daemon. Its fields are the flags that say where the daemon and Docker are.
 type Client struct {
-	Socket      string // --api-socket; "": the daemon is looked for in places
+	Socket      string // --api-socket; "": the daemon is looked for in SearchPaths
 	SearchPaths SearchPaths
 	DockerHost  string // --docker-host
 
@@ -31,7 +31,7 @@ type Client struct {
 	PluginNames func(ctx context.Context, ids []string) ([]string, error)
 
 	mu          sync.Mutex
-	foundSocket string // the socket in places at which the daemon is; "": none yet; guarded by mu
+	foundSocket string // the socket in SearchPaths at which the daemon is; "": none yet; guarded by mu
 	pid         int    // of the daemon, as this command sees it; guarded by mu
 }
 

@@ -18,7 +18,7 @@ type swarmer interface {
 	NodeJoined(ctx context.Context, addr netip.Addr, self bool) error
 }
 
-// mostNodes is how many a request may name: more than a Swarm can have.
+// maxNodes is how many a request may name: more than a Swarm can have.
 const maxNodes = 4096
 
 func (a *API) nodeRoutes(mux *http.ServeMux) {

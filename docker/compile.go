@@ -15,7 +15,7 @@ func CompileFilter(expr string, host filter.Names) (*filter.Filter, api.Filter, 
 	return CompileFilterFor(pcapng.Ethernet, expr, host)
 }
 
-// CompileFilterFor is compile for frames of another link type.
+// CompileFilterFor is CompileFilter for frames of another link type.
 func CompileFilterFor(link int, expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
 	want := api.Filter{Expr: expr}
 	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {

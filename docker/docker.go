@@ -190,7 +190,7 @@ func (d *Engine) container(ctx context.Context, word string) (x containerInfo, e
 	return x, d.Get(ctx, "/containers/"+url.PathEscape(word)+"/json", &x)
 }
 
-// mostShared is how many containers in a row may each be in the next one's network namespace.
+// maxShared is how many containers in a row may each be in the next one's network namespace.
 const maxShared = 8
 
 // owner gives the container whose network namespace x is in, and words that say so: x itself and "" if it has its own.

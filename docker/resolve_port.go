@@ -13,7 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/spell"
 )
 
-// containerWord begins the word for a container whose name alone would be taken for something else.
+// containerPrefix begins the word for a container whose name alone would be taken for something else.
 const containerPrefix = "container:"
 
 // FindPorts looks for the ports that arg names: by container, whole endpoint id, peer:ADDR, or the beginning of an id.

@@ -180,7 +180,7 @@ func TestCheckState(t *testing.T) {
 		{"whole", checkState(dir, info(fs.ModeDir|0o700), nil, 2, nil), OK, "2 networks, all records whole", ""},
 		{"none yet", checkState(dir, nil, fs.ErrNotExist, 0, nil), OK, "not there yet", ""},
 		{"read-only", checkState(dir, info(fs.ModeDir|0o700), unix.EROFS, 0, nil), Fail, "read-only file system", "findmnt"},
-		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), Fail, "is no directory", "--state-dir"},
+		{"a file", checkState(dir, info(0o600), nil, 0, unix.ENOTDIR), Fail, "is no directory", "move it away, or use another --state-dir"},
 		{"open to others", checkState(dir, info(fs.ModeDir|0o777), nil, 0, nil), Fail, "mode 777", "chmod 700 " + dir},
 		{"of another version", checkState(dir, info(fs.ModeDir|0o700), nil, 0, fmt.Errorf("state file a.json: %w", fabric.ErrVersion)), Fail, "a.json", "run the version of tapestry that wrote it"},
 		{"torn, of the Swarm", checkState(dir, info(fs.ModeDir|0o700), nil, 0, errors.New("state file "+dir+"/swarm.json: not whole")), Fail, "swarm.json: not whole", "tapestry peers learn"},

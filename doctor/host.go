@@ -132,7 +132,7 @@ func checkState(dir string, info fs.FileInfo, err error, networks int, damaged e
 	case err != nil:
 		f.Seen, f.Remedy = fmt.Sprintf("%s cannot be written: %v", dir, err), "make it writable: findmnt --target "+dir
 	case !info.IsDir():
-		f.Seen, f.Remedy = dir+" is no directory", "move it statusErr, or use another --state-dir"
+		f.Seen, f.Remedy = dir+" is no directory", "move it away, or use another --state-dir"
 	case info.Mode().Perm()&0o022 != 0:
 		f.Seen, f.Remedy = fmt.Sprintf("others than root can write into %s (mode %o)", dir, info.Mode().Perm()), "chmod 700 "+dir
 	case damaged != nil && strings.Contains(damaged.Error(), filepath.Join(dir, "swarm.json")): // the nodes of the Swarm, as Docker reported them

@@ -18,6 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // identify asks Docker for its plugins, and finds out what runs the daemon, a managed plugin or not, and with which flags.
@@ -45,7 +46,7 @@ func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.
 		}
 	}
 	if d.Port == 0 {
-		d.Port = 4789
+		d.Port = tunnel.DefaultPort
 	}
 	if statusErr == nil {
 		d.Name, d.Port, d.scope = status.Name, status.VXLANPort, cmp.Or(status.Scope, d.scope)

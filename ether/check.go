@@ -166,7 +166,7 @@ func (f *Frame) checkTunnel() error {
 func (f *Frame) validSegments(head, ip int) bool {
 	payload, segment := f.Len()-head, int(f.Off.Segment)
 	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
-		head-ip+min(segment, payload) <= 65535
+		head-ip+min(segment, payload) <= MaxIP
 }
 
 // tunnel finds the headers of a super-frame in a UDP tunnel: l those of the inner packet, which is cut, and outer those of
@@ -193,7 +193,7 @@ func (f *Frame) Checksum() (at int, sum [2]byte, partial bool) {
 	}
 	// The field holds the pseudo-header's sum, which is added with the other bytes.
 	s := ^Sum(b[start:], 0)
-	if f.Off.ChecksumOffset == 6 { // no other protocol than UDP has its checksum there
+	if f.Off.ChecksumOffset == udpSum { // no other protocol than UDP has its checksum there
 		s = nonZero(s)
 	}
 	binary.BigEndian.PutUint16(sum[:], s)

@@ -15,6 +15,12 @@ const (
 	protoUDPLite  = 136
 )
 
+// Where the checksum stands in a TCP header (RFC 9293 §3.1) and in a UDP header (RFC 768).
+const (
+	tcpSum = 16
+	udpSum = 6
+)
+
 const (
 	ipv4Len = 20 // without options
 	ipv6Len = 40 // without extension headers
@@ -46,7 +52,7 @@ func dissectIP(b []byte, typ uint16, ip int) (l headers, ok bool) {
 	if at == 0 || fragment != notFragment { // the kernel makes no super-frame of an atomic fragment, and takes none
 		return headers{}, false
 	}
-	l = headers{v6: typ == typeIPv6, ip: ip, l4: ip + at}
+	l = headers{v6: typ == TypeIPv6, ip: ip, l4: ip + at}
 	switch rest := len(b) - l.l4; {
 	case proto == protoUDP && rest >= udpLen:
 		l.kind, l.head = UDP, l.l4+udpLen
@@ -84,9 +90,9 @@ func (l headers) proto() uint8 {
 // checksumOffset is where in the TCP or UDP header the checksum stands.
 func (l headers) checksumOffset() int {
 	if l.kind == UDP {
-		return 6
+		return udpSum
 	}
-	return 16
+	return tcpSum
 }
 
 // ipLen is the IP header's length without options or extension headers.

@@ -32,10 +32,10 @@ func (f *Frame) Flow() uint32 {
 		}
 	}
 	switch {
-	case typ == typeIPv4 && len(p) >= ipv4Len:
+	case typ == TypeIPv4 && len(p) >= ipv4Len:
 		word := binary.BigEndian.Uint32
 		return hashPair(uint64(word(p[12:]))<<16|from, uint64(word(p[16:]))<<16|to, uint64(proto))
-	case typ == typeIPv6 && len(p) >= ipv6Len:
+	case typ == TypeIPv6 && len(p) >= ipv6Len:
 		word := binary.BigEndian.Uint64
 		a, b := mix(word(p[8:])^mixA, word(p[16:])^mixB), mix(word(p[24:])^mixA, word(p[32:])^mixB)
 		return hashPair(a+from*mixC, b+to*mixC, uint64(proto))

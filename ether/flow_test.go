@@ -99,7 +99,7 @@ func TestFlowAtomicFragment(t *testing.T) {
 	if atomic.Flow() == other.Flow() {
 		t.Error("atomic fragments with different ports have one flow")
 	}
-	if l := LayersOf(atomic.Bytes()); l != (Layers{Type: typeIPv6, Network: 14, IP: true, Proto: protoTCP, Transport: 14 + 40 + 8}) {
+	if l := LayersOf(atomic.Bytes()); l != (Layers{Type: TypeIPv6, Network: 14, IP: true, Proto: protoTCP, Transport: 14 + 40 + 8}) {
 		t.Errorf("its layers are %+v", l)
 	}
 	if _, ok := dissect(atomic.Bytes()); ok {
@@ -147,5 +147,39 @@ func TestFlowMixes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func bytesOf(t *testing.T, p packet) []byte {
+	f := p.frame(t)
+	return f.Bytes()
+}
+
+// The place of the checksum is found behind tags, options and extension headers, and nowhere else.
+func TestChecksumField(t *testing.T) {
+	p := stream(100)
+	v6 := p
+	v6.v6 = true
+	tagged, udp, hop := p, v6, v6
+	tagged.tags, udp.udp, hop.hop = 2, true, make([]byte, 6)
+	fragment := p.frame(t)
+	fragment.Bytes()[20] = 0x20 // more follow
+	for _, c := range []struct {
+		name          string
+		frame         []byte
+		start, offset uint16
+	}{
+		{"TCP over IPv4", bytesOf(t, p), 14 + 20, 16},
+		{"with two tags", bytesOf(t, tagged), 22 + 20, 16},
+		{"UDP over IPv6", bytesOf(t, udp), 14 + 40, 6},
+		{"behind an extension header", bytesOf(t, hop), 14 + 48, 16},
+		{"a fragment", fragment.Bytes(), 0, 0},
+		{"cut short", bytesOf(t, p)[:30], 0, 0},
+		{"no IP", make([]byte, 60), 0, 0},
+		{"nothing", nil, 0, 0},
+	} {
+		if start, offset := ChecksumField(c.frame); start != c.start || offset != c.offset {
+			t.Errorf("%s: %d and %d, want %d and %d", c.name, start, offset, c.start, c.offset)
+		}
 	}
 }

@@ -21,18 +21,20 @@ const (
 
 	// MaxFrame is the longest frame or super-frame: an IP packet of 65535 bytes (RFC 791 §3.1, and
 	// gso_max_size unless raised for big TCP), an Ethernet header and two VLAN tags.
-	MaxFrame = 65535 + HeaderLen + maxTags*tagLen
+	MaxFrame = MaxIP + HeaderLen + maxTags*tagLen
 
 	maxTags = 2
 	tagLen  = 4
 )
 
-// EtherTypes (IEEE 802 numbers) of tags and of packets that are dissected.
+// EtherTypes (IEEE 802 numbers).
 const (
-	typeIPv4 = 0x0800
-	typeIPv6 = 0x86dd
-	typeVLAN = 0x8100
-	typeQinQ = 0x88a8
+	TypeIPv4         = 0x0800
+	TypeARP          = 0x0806
+	TypeVLAN         = 0x8100
+	TypeIPv6         = 0x86dd
+	TypeQinQ         = 0x88a8
+	TypeExperimental = 0x88b5 // local experimental EtherType 1
 )
 
 // A Frame is one Ethernet frame, or one super-frame: many segments of one flow with one header, which the kernel has not
@@ -103,19 +105,26 @@ func (f *Frame) WireLen() int {
 
 // OuterTag is the length in bytes of the outermost VLAN tag (0x8100, 0x88a8); 0 without one.
 func (f *Frame) OuterTag() int {
-	if b := f.Bytes(); len(b) >= HeaderLen {
-		if typ := binary.BigEndian.Uint16(b[HeaderLen-2:]); typ == typeVLAN || typ == typeQinQ {
-			return tagLen
-		}
+	if IsTagged(f.Bytes()) {
+		return tagLen
 	}
 	return 0
+}
+
+// IsTagged tells whether a frame has a VLAN tag.
+func IsTagged(frame []byte) bool {
+	if len(frame) < HeaderLen {
+		return false
+	}
+	typ := binary.BigEndian.Uint16(frame[HeaderLen-2:])
+	return typ == TypeVLAN || typ == TypeQinQ
 }
 
 // etherType is the type after up to two VLAN tags, and where its payload begins. If the frame ends before, the type is 0.
 func etherType(b []byte) (typ uint16, at int) {
 	for at = HeaderLen; at <= len(b); at += tagLen {
 		typ = binary.BigEndian.Uint16(b[at-2:])
-		if typ != typeVLAN && typ != typeQinQ || at == HeaderLen+maxTags*tagLen {
+		if typ != TypeVLAN && typ != TypeQinQ || at == HeaderLen+maxTags*tagLen {
 			return typ, at
 		}
 	}

@@ -7,7 +7,6 @@ import "encoding/binary"
 // to be a header and cannot be one is none: a secret may lie there.
 
 const (
-	typeARP  = 0x0806
 	typeRARP = 0x8035
 	maxLLC   = 1500 // a type up to this is the length of an 802.3 frame
 )
@@ -41,8 +40,8 @@ func plainHeaders(b []byte) int {
 	}
 	l4, proto, end := HeaderLen+ipv4Len, b[HeaderLen+9], HeaderLen+int(binary.BigEndian.Uint16(b[HeaderLen+2:]))
 	switch kind := binary.BigEndian.Uint32(b[HeaderLen-2:]) >> 8; {
-	case kind == typeIPv4<<8|0x45 && binary.BigEndian.Uint16(b[HeaderLen+6:])&0x3fff == 0:
-	case kind>>4 == typeIPv6<<4|6:
+	case kind == TypeIPv4<<8|0x45 && binary.BigEndian.Uint16(b[HeaderLen+6:])&0x3fff == 0:
+	case kind>>4 == TypeIPv6<<4|6:
 		l4, proto = HeaderLen+ipv6Len, b[HeaderLen+6]
 		end = l4 + int(binary.BigEndian.Uint16(b[HeaderLen+4:]))
 	default:
@@ -68,9 +67,9 @@ func linkHeaders(b []byte) int {
 	typ, at := etherType(b)
 	p := b[at:]
 	switch {
-	case typ == typeIPv4 || typ == typeIPv6:
-		return at + packetHeaders(typ == typeIPv6, p, false)
-	case typ == typeARP || typ == typeRARP: // RFC 826
+	case typ == TypeIPv4 || typ == TypeIPv6:
+		return at + packetHeaders(typ == TypeIPv6, p, false)
+	case typ == TypeARP || typ == typeRARP: // RFC 826
 		if len(p) >= 8 && p[4] == 6 && p[5] == 4 {
 			return at + 28
 		}

@@ -44,8 +44,8 @@ func tcpHeader(options int) []byte {
 
 // Nothing but headers counts as one, whatever carries a secret; and all headers do.
 func TestHeaders(t *testing.T) {
-	p4 := func(proto byte, payload ...[]byte) []byte { return ethernet(typeIPv4, four(proto, 0, nil, payload...)) }
-	p6 := func(next byte, payload ...[]byte) []byte { return ethernet(typeIPv6, six(next, payload...)) }
+	p4 := func(proto byte, payload ...[]byte) []byte { return ethernet(TypeIPv4, four(proto, 0, nil, payload...)) }
+	p6 := func(next byte, payload ...[]byte) []byte { return ethernet(TypeIPv6, six(next, payload...)) }
 	icmp := func(kind byte, rest ...[]byte) []byte {
 		return slices.Concat([]byte{kind, 0, 0, 0, 0, 0, 0, 0}, slices.Concat(rest...))
 	}
@@ -62,17 +62,17 @@ func TestHeaders(t *testing.T) {
 		{"TCP, IPv6", p6(protoTCP, tcpHeader(20), secret), ip6 + 40},
 		{"UDP", p4(protoUDP, zeros(8), secret), ip + 8},
 		{"UDP-Lite", p4(protoUDPLite, zeros(8), secret), ip + 8},
-		{"UDP of a packet that is shorter than that", ethernet(typeIPv4, four(protoUDP, 0, nil), secret), ip},
-		{"TCP of a packet that is shorter than that", ethernet(typeIPv6, six(protoTCP, tcpHeader(0)[:12]), secret), ip6 + 12},
-		{"padding", ethernet(typeIPv4, four(protoTCP, 0, nil, tcpHeader(0)), secret), ip + 20},
-		{"padding, IPv6", ethernet(typeIPv6, six(protoUDP, zeros(8)), secret), ip6 + 8},
-		{"IPv4 options", ethernet(typeIPv4, four(protoUDP, 0, zeros(8), zeros(8), secret)), ip + 8 + 8},
-		{"IPv4 options that the sum does not know", ethernet(typeIPv4, []byte{0x4f}, four(protoUDP, 0, nil, zeros(8), secret)[1:]), ip},
-		{"an IPv4 header that is too short", ethernet(typeIPv4, []byte{0x44}, four(protoUDP, 0, nil, zeros(8), secret)[1:]), ip},
-		{"no IPv4", ethernet(typeIPv4, secret), HeaderLen},
-		{"no IPv6", ethernet(typeIPv6, secret), HeaderLen},
-		{"part of an IPv4 header", ethernet(typeIPv4, []byte{0x45}), HeaderLen + 1},
-		{"VXLAN", p4(protoUDP, []byte{0, 0, 0x12, 0xb5, 0, 0, 0, 0}, []byte{8, 0, 0, 0, 0, 0, 80, 0}, ethernet(typeIPv4, secret)), ip + 8},
+		{"UDP of a packet that is shorter than that", ethernet(TypeIPv4, four(protoUDP, 0, nil), secret), ip},
+		{"TCP of a packet that is shorter than that", ethernet(TypeIPv6, six(protoTCP, tcpHeader(0)[:12]), secret), ip6 + 12},
+		{"padding", ethernet(TypeIPv4, four(protoTCP, 0, nil, tcpHeader(0)), secret), ip + 20},
+		{"padding, IPv6", ethernet(TypeIPv6, six(protoUDP, zeros(8)), secret), ip6 + 8},
+		{"IPv4 options", ethernet(TypeIPv4, four(protoUDP, 0, zeros(8), zeros(8), secret)), ip + 8 + 8},
+		{"IPv4 options that the sum does not know", ethernet(TypeIPv4, []byte{0x4f}, four(protoUDP, 0, nil, zeros(8), secret)[1:]), ip},
+		{"an IPv4 header that is too short", ethernet(TypeIPv4, []byte{0x44}, four(protoUDP, 0, nil, zeros(8), secret)[1:]), ip},
+		{"no IPv4", ethernet(TypeIPv4, secret), HeaderLen},
+		{"no IPv6", ethernet(TypeIPv6, secret), HeaderLen},
+		{"part of an IPv4 header", ethernet(TypeIPv4, []byte{0x45}), HeaderLen + 1},
+		{"VXLAN", p4(protoUDP, []byte{0, 0, 0x12, 0xb5, 0, 0, 0, 0}, []byte{8, 0, 0, 0, 0, 0, 80, 0}, ethernet(TypeIPv4, secret)), ip + 8},
 		{"talk by VNI 0", p4(protoUDP, []byte{0, 0, 0x12, 0xb5, 0, 0, 0, 0}, []byte{8, 0, 0, 0, 0, 0, 0, 0}, ethernet(0x88b5, secret)), ip + 8},
 		{"SCTP", p4(protoSCTP, zeros(12), []byte{0, 3}, be(uint16(16+len(secret))), zeros(12), secret), ip + 12},
 		{"DCCP", p4(protoDCCP, zeros(8), []byte{1}, zeros(7), secret), ip + 16},
@@ -83,9 +83,9 @@ func TestHeaders(t *testing.T) {
 		{"AH", p4(protoAH, zeros(12), secret), ip + 12},
 		{"IP in IP", p4(4, four(protoUDP, 0, nil, secret)), ip},
 		{"OSPF", p4(89, secret), ip},
-		{"the first fragment", ethernet(typeIPv4, four(protoUDP, 0x2000, nil, zeros(8), secret)), ip + 8},
-		{"a later fragment", ethernet(typeIPv4, four(protoUDP, 0x2001, nil, secret)), ip},
-		{"the last fragment", ethernet(typeIPv4, four(protoTCP, 0x0100, nil, secret)), ip},
+		{"the first fragment", ethernet(TypeIPv4, four(protoUDP, 0x2000, nil, zeros(8), secret)), ip + 8},
+		{"a later fragment", ethernet(TypeIPv4, four(protoUDP, 0x2001, nil, secret)), ip},
+		{"the last fragment", ethernet(TypeIPv4, four(protoTCP, 0x0100, nil, secret)), ip},
 		{"the first fragment, IPv6", p6(protoFragment, []byte{protoUDP, 0, 0, 1, 0, 0, 0, 0}, zeros(8), secret), ip6 + 8 + 8},
 		{"a later fragment, IPv6", p6(protoFragment, []byte{protoUDP, 0, 0, 9, 0, 0, 0, 0}, secret), ip6 + 8},
 		{"an extension header", p6(protoHopByHop, hop, tcpHeader(0), secret), ip6 + 8 + 20},
@@ -123,11 +123,11 @@ func TestHeaders(t *testing.T) {
 		{"IGMPv3 query", p4(protoIGMP, []byte{0x11, 0, 0, 0, 224, 0, 0, 1, 0, 0, 0, 1}, zeros(4), secret), ip + 16},
 		{"IGMPv3 report", p4(protoIGMP, []byte{0x22, 0, 0, 0, 0, 0, 0, 1, 4, 1, 0, 0, 224, 0, 0, 1}, secret), ip + 16},
 		{"IGMP of an unknown type", p4(protoIGMP, []byte{0x13, 0, 0, 0}, secret), ip + 4},
-		{"ARP", ethernet(typeARP, []byte{0, 1, 8, 0, 6, 4, 0, 1}, zeros(20), secret), HeaderLen + 28},
-		{"ARP of other addresses", ethernet(typeARP, []byte{0, 1, 8, 0, 6, 255, 0, 1}, secret), HeaderLen + 8},
-		{"VLAN", ethernet(typeVLAN, be(5), be(typeIPv4), four(protoUDP, 0, nil, zeros(8), secret)), ip + 4 + 8},
-		{"QinQ", ethernet(typeQinQ, be(5), be(typeVLAN), be(5), be(typeARP), []byte{0, 1, 8, 0, 6, 4, 0, 1}, zeros(20), secret), HeaderLen + 8 + 28},
-		{"three tags", ethernet(typeQinQ, be(5), be(typeVLAN), be(5), be(typeVLAN), be(5), be(typeIPv4), secret), HeaderLen + 8},
+		{"ARP", ethernet(TypeARP, []byte{0, 1, 8, 0, 6, 4, 0, 1}, zeros(20), secret), HeaderLen + 28},
+		{"ARP of other addresses", ethernet(TypeARP, []byte{0, 1, 8, 0, 6, 255, 0, 1}, secret), HeaderLen + 8},
+		{"VLAN", ethernet(TypeVLAN, be(5), be(TypeIPv4), four(protoUDP, 0, nil, zeros(8), secret)), ip + 4 + 8},
+		{"QinQ", ethernet(TypeQinQ, be(5), be(TypeVLAN), be(5), be(TypeARP), []byte{0, 1, 8, 0, 6, 4, 0, 1}, zeros(20), secret), HeaderLen + 8 + 28},
+		{"three tags", ethernet(TypeQinQ, be(5), be(TypeVLAN), be(5), be(TypeVLAN), be(5), be(TypeIPv4), secret), HeaderLen + 8},
 		{"LLDP", ethernet(0x88cc, secret), HeaderLen},
 		{"an unknown type", ethernet(0x88b5, secret), HeaderLen},
 		{"LLC", ethernet(uint16(3+len(secret)), []byte{0x42, 0x42, 3}, secret), HeaderLen + 3},
@@ -177,9 +177,9 @@ func TestPlainHeaders(t *testing.T) {
 
 func BenchmarkHeaders(b *testing.B) {
 	for name, p := range map[string][]byte{
-		"TCP":  ethernet(typeIPv4, four(protoTCP, 0, nil, tcpHeader(12), zeros(1400))),
-		"TCP6": ethernet(typeIPv6, six(protoTCP, tcpHeader(12), zeros(1400))),
-		"echo": ethernet(typeIPv4, four(protoICMP, 0, nil, []byte{8}, zeros(63))),
+		"TCP":  ethernet(TypeIPv4, four(protoTCP, 0, nil, tcpHeader(12), zeros(1400))),
+		"TCP6": ethernet(TypeIPv6, six(protoTCP, tcpHeader(12), zeros(1400))),
+		"echo": ethernet(TypeIPv4, four(protoICMP, 0, nil, []byte{8}, zeros(63))),
 	} {
 		b.Run(name, func(b *testing.B) {
 			f := lend(p, Offload{})

@@ -19,7 +19,7 @@ func LayersOf(frame []byte) (l Layers) {
 	if l.IP = isIP(l.Type, p); !l.IP {
 		return l
 	}
-	if l.Type == typeIPv6 {
+	if l.Type == TypeIPv6 {
 		x := walkExtensions(p)
 		if l.Proto = x.proto; x.found && x.fragment != realFragment {
 			l.Transport = l.Network + x.at
@@ -33,9 +33,24 @@ func LayersOf(frame []byte) (l Layers) {
 	return l
 }
 
+// ChecksumField says where the kernel leaves the checksum of a TCP or UDP frame to be computed (csum_start and csum_offset of
+// virtio_net_hdr): where the transport header begins, and where in it the checksum stands. Both are 0 of any other frame.
+func ChecksumField(frame []byte) (start, offset uint16) {
+	l := LayersOf(frame)
+	switch {
+	case l.Transport == 0 || l.Transport > MaxFrame:
+		return 0, 0
+	case l.Proto == protoTCP:
+		return uint16(l.Transport), tcpSum
+	case l.Proto == protoUDP:
+		return uint16(l.Transport), udpSum
+	}
+	return 0, 0
+}
+
 // isIP tells whether p begins with a whole IP header of the given EtherType, options and extension headers aside.
 func isIP(typ uint16, p []byte) bool {
-	return typ == typeIPv4 && len(p) >= ipv4Len && p[0]>>4 == 4 || typ == typeIPv6 && len(p) >= ipv6Len && p[0]>>4 == 6
+	return typ == TypeIPv4 && len(p) >= ipv4Len && p[0]>>4 == 4 || typ == TypeIPv6 && len(p) >= ipv6Len && p[0]>>4 == 6
 }
 
 // fragment is how much of a packet is here.
@@ -55,7 +70,7 @@ func transport(typ uint16, p []byte) (proto uint8, at int, f fragment) {
 	if !isIP(typ, p) {
 		return 0, 0, notFragment
 	}
-	if typ == typeIPv4 {
+	if typ == TypeIPv4 {
 		proto, at = p[9], int(p[0]&15)*4
 		if binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
 			return proto, 0, realFragment

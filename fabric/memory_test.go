@@ -11,11 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
-	"golang.org/x/sys/unix"
 )
 
 // memory is Links without a kernel. It holds what outlives the daemon: the links.

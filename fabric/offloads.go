@@ -8,10 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/tunnel"
-	"golang.org/x/sys/unix"
 )
 
 // OffloadView is one kernel offload, summed up over all TAPs or links that could use it.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -87,16 +88,13 @@ func (f *Fabric) updatePaths() {
 // mtu is the path MTU to another host: of the outer IP packet, in bytes.
 func (f *Fabric) mtu(host netip.Addr) int {
 	if p := f.path(host); p.MTU > 0 {
-		return min(p.MTU, maxPacket)
+		return min(p.MTU, ether.MaxIP)
 	}
 	mtu, _ := f.underlayMTU() // no route at the moment
 	return mtu
 }
 
-const (
-	etherMTU  = 1500  // if nothing is known
-	maxPacket = 65535 // RFC 791's total length; the MTU of lo is larger
-)
+const etherMTU = 1500 // if nothing is known
 
 // underlayMTU is the MTU of the underlay's link: of the outer IP packet, in bytes.
 func (f *Fabric) underlayMTU() (int, error) {
@@ -111,7 +109,7 @@ func (f *Fabric) underlayMTU() (int, error) {
 	if !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}
-	return min(p.MTU, maxPacket), err
+	return min(p.MTU, ether.MaxIP), err
 }
 
 // tunnelMTU is the longest inner IP packet in bytes that fits the paths to all peers of the network, and what bounds it, in words.
@@ -124,7 +122,7 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	known := false
 	for _, a := range f.peersOf(n) {
 		if p := f.path(a.Addr()); p.MTU > 0 && (!known || p.MTU < mtu) {
-			known, mtu, bound = true, min(p.MTU, maxPacket), "the path to "+a.Addr().String()
+			known, mtu, bound = true, min(p.MTU, ether.MaxIP), "the path to "+a.Addr().String()
 		}
 	}
 	addr, _ := f.underlay() // underlayMTU found it

@@ -8,11 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
-	"golang.org/x/sys/unix"
 )
 
 // remote is another host as a port of one network. Its fields are guarded by Fabric.lock.

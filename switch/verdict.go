@@ -20,8 +20,8 @@ const (
 	verdicts
 )
 
-// verdictTexts are the texts for people and programs. docs/json.md and docs/troubleshooting.md repeat the names and
-// meanings, which a test compares.
+// verdictTexts are the texts for people and programs. docs/json.md repeats names and meanings,
+// docs/troubleshooting.md the advice too, which a test compares.
 var verdictTexts = [verdicts]struct {
 	name    string // in metrics, captures and JSON
 	meaning string // of a drop: why it was dropped

@@ -14,9 +14,10 @@ import (
 	"syscall"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
-	"golang.org/x/sys/unix"
 )
 
 // readBudget is the maximum of frames that one Drain reads, so that one port cannot occupy a worker.

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
-	"golang.org/x/sys/unix"
 )
 
 // Super-frames and partial checksums are written to the kernel as they are. If it refuses one, the frame is cut or its

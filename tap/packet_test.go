@@ -130,7 +130,7 @@ func cut(f *ether.Frame) (frames [][]byte) {
 	}
 }
 
-// checksumsValid is gopacket's opinion of a finished frame's checksum.
+// sumsRight is gopacket's opinion of a finished frame's checksum.
 func sumsRight(t testing.TB, frame []byte) {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)

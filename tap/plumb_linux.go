@@ -8,9 +8,10 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // ErrGone means that the container's link does not exist any more.

@@ -7,9 +7,10 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // The probes test what a container's port needs of the kernel. Each makes a network namespace that ends with it, so the
@@ -97,7 +98,7 @@ func ProbeRedirect() error {
 
 // checkRedirect sends a frame from the container's end to d, and one from d to the container's end.
 func (d *Device) checkRedirect(index int, mac ether.MAC) error {
-	const experimental = 0x88b5 // local experimental EtherType, IEEE 802
+	const experimental = ether.TypeExperimental
 	protocol := uint16(experimental>>8 | experimental&0xff<<8)
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, int(protocol))
 	if err != nil {

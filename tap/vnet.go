@@ -92,9 +92,9 @@ func encodeVnet(b []byte, o ether.Offload) {
 
 // encodeTunnel adds to encodeVnet's header, of vnetTunnelLen bytes, which tunnel f travels in. f must have passed Check.
 func encodeTunnel(b []byte, f *ether.Frame) {
-	const typeIPv6, sumField = 0x86dd, 6
+	const sumField = 6 // of UDP
 	b[1] |= gsoTun4
-	if f.Type() == typeIPv6 {
+	if f.Type() == ether.TypeIPv6 {
 		b[1] ^= gsoTun4 | gsoTun6
 	}
 	if udp := f.Bytes()[f.Off.Outer:]; native.Uint16(udp[sumField:]) != 0 {

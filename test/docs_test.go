@@ -35,7 +35,8 @@ func section(t *testing.T, path, headline string) string {
 	return before
 }
 
-// TestDocsVerdicts: docs/design.md has the number of drop verdicts; the references have the name and the meaning of each.
+// TestDocsVerdicts: docs/design.md has the number of drop verdicts; the references have the name and the meaning of each, and
+// docs/troubleshooting.md what to do.
 func TestDocsVerdicts(t *testing.T) {
 	drops := (&vswitch.Tally{}).Drops()
 	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"}
@@ -45,7 +46,7 @@ func TestDocsVerdicts(t *testing.T) {
 	for name := range drops {
 		v, _ := vswitch.ParseVerdict(name)
 		for file, row := range map[string]string{"docs/json.md": "| " + name + " | " + v.Meaning() + " |",
-			"docs/troubleshooting.md": "| `" + name + "` | " + v.Meaning() + " |"} {
+			"docs/troubleshooting.md": "| `" + name + "` | " + v.Meaning() + " | " + v.Advice()} {
 			if !strings.Contains(text(t, file), "\n"+row) {
 				t.Errorf("%s does not have the row %q", file, row)
 			}

@@ -11,8 +11,8 @@ import (
 // IP protocol numbers, as IANA assigns them.
 const (
 	protoICMP   = 1
-	ProtoTCP    = 6
-	ProtoUDP    = 17
+	protoTCP    = 6
+	protoUDP    = 17
 	protoICMPv6 = 58
 )
 
@@ -28,9 +28,8 @@ type Packet struct {
 // frame builds the Ethernet frame, with correct lengths and checksums. The error is of a Size that is shorter than the headers,
 // or longer than an IP packet can be.
 func (p Packet) frame() ([]byte, error) {
-	const maxPacket = 65535 // RFC 791 §3.1
 	var head, body []byte
-	typ := uint16(0x88b5) // local experimental EtherType 1, IEEE 802
+	typ := uint16(ether.TypeExperimental)
 	switch p.Kind {
 	case "arp":
 		if p.from.Is6() {
@@ -47,9 +46,9 @@ func (p Packet) frame() ([]byte, error) {
 	}
 	if body != nil {
 		head = make([]byte, 20)
-		typ = 0x0800
+		typ = ether.TypeIPv4
 		if p.from.Is6() {
-			head, typ = make([]byte, 40), 0x86dd
+			head, typ = make([]byte, 40), ether.TypeIPv6
 		}
 	}
 	least := len(head) + len(body)
@@ -57,8 +56,8 @@ func (p Packet) frame() ([]byte, error) {
 	if size == 0 {
 		size = least
 	}
-	if size < least || size > maxPacket {
-		return nil, fmt.Errorf("want %d to %d bytes", max(1, least), maxPacket)
+	if size < least || size > ether.MaxIP {
+		return nil, fmt.Errorf("want %d to %d bytes", max(1, least), ether.MaxIP)
 	}
 	body = append(body, make([]byte, size-least)...)
 	if head != nil {
@@ -74,10 +73,10 @@ func (p Packet) ethernet(typ uint16) []byte {
 // writeHeaders writes the IP header into head, and ports, lengths and checksum into body, which begins with the header of TCP,
 // UDP or ICMP.
 func (p Packet) writeHeaders(head, body []byte) {
-	proto, sum := byte(ProtoTCP), 16
+	proto, sum := byte(protoTCP), 16
 	switch {
 	case p.Kind == "udp":
-		proto, sum = ProtoUDP, 6
+		proto, sum = protoUDP, 6
 		binary.BigEndian.PutUint16(body[4:], uint16(len(body)))
 	case p.Kind == "icmp" && p.from.Is6():
 		proto, sum = protoICMPv6, 2
@@ -129,7 +128,7 @@ func (p Packet) pseudoSum(proto byte, n int) uint32 {
 // arpRequest builds the request for the MAC address of to (RFC 826).
 func (p Packet) arpRequest() []byte {
 	p.dst = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	b := append(p.ethernet(0x0806), 0, 1, 0x08, 0, 6, 4, 0, 1) // Ethernet, IPv4, lengths, request
+	b := append(p.ethernet(ether.TypeARP), 0, 1, 0x08, 0, 6, 4, 0, 1) // Ethernet, IPv4, lengths, request
 	b = append(append(b, p.src[:]...), p.from.AsSlice()...)
 	return append(append(b, make([]byte, 6)...), p.to.AsSlice()...)
 }
@@ -146,7 +145,7 @@ func (p Packet) solicitation() []byte {
 	binary.BigEndian.PutUint16(body[2:], ^ether.Sum(body, p.pseudoSum(protoICMPv6, len(body))))
 	head := make([]byte, 40)
 	p.ip(head, protoICMPv6, 255, len(body))
-	return append(append(p.ethernet(0x86dd), head...), body...)
+	return append(append(p.ethernet(ether.TypeIPv6), head...), body...)
 }
 
 // groupMAC returns the MAC address for a multicast address (RFC 1112 §6.4, RFC 2464 §7), and for any other IPv4 address the

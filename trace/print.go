@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/ether"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -73,9 +73,9 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"destination unknown":   s.MAC + " is not known: to all ports",
 		"destination group":     s.MAC + " is a group address: to all ports",
 		"hairpin no":            "no: it leaves by another port than it came by",
-		"hairpin yes":           "yes: it would go back by the port that it came by",
+		"hairpin yes":           "yes: " + vswitch.Hairpin.Meaning(),
 		"horizon no":            "no: it does not go from one remote host to another",
-		"horizon yes":           "yes: it came from a remote host and would go to one, which has it already",
+		"horizon yes":           "yes: " + vswitch.Horizon.Meaning(),
 		"link up":               "the link that it leaves by is up",
 		"link down":             vswitch.Down.Meaning(),
 		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
@@ -250,7 +250,7 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 	switch {
 	case r.Drop && known:
 		text := fmt.Sprintf("dropped (%s): %s. %s", v, v.Meaning(), v.Advice())
-		if r.Verdict == "mtu" && tagged(r.Request.Frame) {
+		if r.Verdict == "mtu" && ether.IsTagged(r.Request.Frame) {
 			text += ". It has a VLAN tag: the VLAN's link needs a MTU 4 bytes smaller than the link below it"
 		}
 		return text
@@ -269,15 +269,6 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 		text += "; there is no way to " + firstFew(lost)
 	}
 	return text
-}
-
-// tagged reports whether a frame has a VLAN tag (IEEE 802.1Q, or 802.1ad).
-func tagged(frame []byte) bool {
-	if len(frame) < 14 {
-		return false
-	}
-	typ := binary.BigEndian.Uint16(frame[12:])
-	return typ == 0x8100 || typ == 0x88a8
 }
 
 // firstFew joins names with commas, at most five of them.

@@ -2,7 +2,6 @@ package trace
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"time"
@@ -30,15 +29,15 @@ type Real struct {
 }
 
 // ExplainReal has the daemon explain a frame that was seen. If its port is gone, that is a note and no error.
-func ExplainReal(ctx context.Context, c *client.Client, d *docker.Engine, show *show.LinePrinter, p *pcapng.Packet) (r Real, err error) {
-	r.Frame = show.Frame(p)
+func ExplainReal(ctx context.Context, c *client.Client, d *docker.Engine, lines *show.LinePrinter, p *pcapng.Packet) (r Real, err error) {
+	r.Frame = lines.Frame(p)
 	left := capture.ReadComment(p.Comment)["out"]
 	if r.Frame.Out == "" && left != "" {
 		r.Frame.Out = d.PortLabel(left)
 	}
 	var port capture.Port
-	if uint(p.Interface) < uint(len(show.Labels.Ports)) {
-		port = show.Labels.Ports[p.Interface]
+	if uint(p.Interface) < uint(len(lines.Labels.Ports)) {
+		port = lines.Labels.Ports[p.Interface]
 	}
 	switch {
 	case port.Network == "":
@@ -80,24 +79,16 @@ func requestOf(port *capture.Port, p *pcapng.Packet, seen capture.Detail) api.Tr
 	return t
 }
 
-// checksumField says where a kernel leaves the checksum of TCP or UDP to be finished, behind the IP header at ip; zero of
-// anything else, as of IPv6 with extension headers.
+// checksumField is ether.ChecksumField of the frame whose IP header begins at ip.
 func checksumField(b []byte, ip int) (start, offset uint16) {
-	proto := byte(0)
-	switch {
-	case len(b) < ip+20:
-	case binary.BigEndian.Uint16(b[ip-2:]) == 0x0800:
-		proto, start = b[ip+9], uint16(ip)+uint16(b[ip]&15)*4
-	case binary.BigEndian.Uint16(b[ip-2:]) == 0x86dd:
-		proto, start = b[ip+6], uint16(ip)+40
+	base := ip - ether.HeaderLen
+	if base > len(b) {
+		return 0, 0
 	}
-	switch proto {
-	case ProtoTCP:
-		return start, 16
-	case ProtoUDP:
-		return start, 6
+	if start, offset = ether.ChecksumField(b[base:]); start > 0 {
+		start += uint16(base)
 	}
-	return 0, 0
+	return start, offset
 }
 
 // setNote notes where the explanation differs from what happened. left is the port that the frame left by, "" if none or several.
@@ -118,7 +109,7 @@ func (r *Real) setNote(seen capture.Detail, left string, d *docker.Engine) {
 }
 
 // Print writes the frame, what the switch did with it, and the explanation. more says that it is not the first one.
-func (r *Real) Print(w io.Writer, show *show.LinePrinter, d *docker.Engine, more bool) error {
+func (r *Real) Print(w io.Writer, lines *show.LinePrinter, d *docker.Engine, more bool) error {
 	f, at := r.Frame, ""
 	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {
 		at = seen.Local().Format("15:04:05.000000 ")
@@ -133,7 +124,7 @@ func (r *Real) Print(w io.Writer, show *show.LinePrinter, d *docker.Engine, more
 	if more {
 		at = "\n" + at
 	}
-	text := fmt.Sprintf("%s%s\n%-12s %s\n", at, show.Text(f), "switch", did)
+	text := fmt.Sprintf("%s%s\n%-12s %s\n", at, lines.Text(f), "switch", did)
 	if f.Lost > 0 {
 		text += fmt.Sprintf("%-12s %s before it came faster than they were read\n", "note", human.Count(f.Lost, "frame"))
 	}

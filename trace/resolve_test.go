@@ -24,7 +24,7 @@ func TestTraceVLAN(t *testing.T) {
 		}
 	}
 	for _, frame := range [][]byte{nil, make([]byte, 13)} {
-		if tagged(frame) {
+		if ether.IsTagged(frame) {
 			t.Errorf("%d bytes have a tag", len(frame))
 		}
 	}

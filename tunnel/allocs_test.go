@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 func TestSendNoAllocations(t *testing.T) {

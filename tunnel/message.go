@@ -22,7 +22,7 @@ import (
 //	36  body: random bytes in a segment, a report in an answer
 const (
 	hostVNI        = 0
-	hostType       = 0x88b5
+	hostType       = ether.TypeExperimental
 	hostVersion    = 1
 	messageHeadLen = 36
 )

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
-	"golang.org/x/sys/unix"
 )
 
 // ErrMangled is why no trains are sent to a host though the kernel takes them.

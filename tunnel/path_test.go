@@ -163,7 +163,7 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
-// TestUnderlay of an address on lo: other hosts are reached by the default route's link.
+// TestUnderlayOnLoopback: of an address on lo: other hosts are reached by the default route's link.
 func TestUnderlayOnLoopback(t *testing.T) {
 	host(t)
 	under, _ := underlay(t)

@@ -17,10 +17,14 @@ import (
 	"syscall"
 
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
-	"golang.org/x/sys/unix"
 )
+
+// DefaultPort is VXLAN's UDP port (IANA, RFC 7348 section 8).
+const DefaultPort = 4789
 
 // senders is the number of sending sockets, and so of outer flows that routers and network cards can distinguish
 // (RFC 7348 section 5: the source port is a hash of the inner headers).

@@ -12,11 +12,11 @@ import (
 type EtherType uint16
 
 const (
-	typeIPv4  EtherType = 0x0800
-	typeARP   EtherType = 0x0806
-	typeVLAN  EtherType = 0x8100
-	typeIPv6  EtherType = 0x86dd
-	typeQinQ  EtherType = 0x88a8
+	typeIPv4  EtherType = ether.TypeIPv4
+	typeARP   EtherType = ether.TypeARP
+	typeVLAN  EtherType = ether.TypeVLAN
+	typeIPv6  EtherType = ether.TypeIPv6
+	typeQinQ  EtherType = ether.TypeQinQ
 	minType   EtherType = 0x0600 // what is smaller is a length
 	maxVLANs            = 2
 	macsLen             = 12

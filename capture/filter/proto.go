@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // linkType tests the Ethernet type, or for the values of IEEE 802.2 the access point; behind MPLS labels, which have no
@@ -117,7 +118,7 @@ func (p *parser) vlan(t token, id *token) *node {
 	if p.at.labels > 0 {
 		p.fail(t, "vlan cannot come after mpls")
 	}
-	n := or(p.linkType(t, 0x8100), p.linkType(t, 0x88a8))
+	n := or(p.linkType(t, ether.TypeVLAN), p.linkType(t, ether.TypeQinQ))
 	n = or(n, p.linkType(t, 0x9100))
 	if id != nil {
 		if id.num > 0xfff {

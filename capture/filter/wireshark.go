@@ -83,7 +83,7 @@ func (p *parser) rejectWireshark(t token) {
 	panic(e)
 }
 
-// rejectWiresharkTerm is foreign for a word that may stand for a term of its own; right behind host, port or the like it does not.
+// rejectWiresharkTerm is rejectWireshark for a word that may stand for a term of its own; right behind host, port or the like it does not.
 func (p *parser) rejectWiresharkTerm(t token, q qualifier) {
 	if !q.direct {
 		p.rejectWireshark(t)

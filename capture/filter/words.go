@@ -1,5 +1,7 @@
 package filter
 
+import "github.com/tapestry-net/tapestry/ether"
+
 // protos are the protocols by their keywords.
 var protos = map[string]proto{
 	"ether": {},
@@ -39,9 +41,9 @@ const (
 	sapIPX     = 0xe0
 	sapNetBEUI = 0xf0
 	sapISO     = 0xfe
-	typeIP     = 0x0800
-	typeIP6    = 0x86dd
-	typeARP    = 0x0806
+	typeIP     = ether.TypeIPv4
+	typeIP6    = ether.TypeIPv6
+	typeARP    = ether.TypeARP
 	typeRARP   = 0x8035
 	typeATalk  = 0x809b
 	typeAARP   = 0x80f3

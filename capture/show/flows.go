@@ -13,6 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/dissect"
 	"github.com/tapestry-net/tapestry/capture/flow"
 	"github.com/tapestry-net/tapestry/cmd/human"
+	"github.com/tapestry-net/tapestry/ether"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -74,7 +75,7 @@ func protoName(f *flow.Flow) string {
 		return protocols[f.Proto]
 	case f.A.Addr.IsValid():
 		return "ip " + strconv.Itoa(int(f.Proto))
-	case f.Type == 0x0806:
+	case f.Type == ether.TypeARP:
 		return "arp"
 	}
 	return dissect.EtherType(f.Type).String()

@@ -15,7 +15,7 @@ func readerGone(stream any) bool {
 	return ok && file.ReaderGone(f)
 }
 
-// ErrReaderGone is the error of a write to a pipe whose reader has closed it.
+// errReaderGone is the error of a write to a pipe whose reader has closed it.
 var errReaderGone error = syscall.EPIPE
 
 // IsReaderGone reports whether err, of a write, means that the reader has closed the pipe or the connection. It is no failure:

@@ -30,7 +30,7 @@ func ago(d time.Duration) *time.Time {
 // A fakeRecorder is a daemon's recorder and captures: both send the packets that the test sets, of web's port and of a remote host.
 type fakeRecorder struct {
 	recorder    api.Recorder
-	covers      time.Duration // of the recorder, until eyeTime
+	covers      time.Duration // of the recorder, until now
 	packets     []pcapng.Packet
 	lost        uint64
 	breaksOff   bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ import (
 )
 
 func newRun(c *cli) *cobra.Command {
-	s := daemon.Config{Version: buildVersion().Version, Config: fabric.Config{Name: "tapestry", Dir: "/var/lib/tapestry", Port: 4789, SweepAfter: time.Minute},
+	s := daemon.Config{Version: buildVersion().Version, Config: fabric.Config{Name: "tapestry", Dir: "/var/lib/tapestry", Port: tunnel.DefaultPort, SweepAfter: time.Minute},
 		PluginDir: "/run/docker/plugins", Recorder: 32 << 20, Scope: plugin.Local, LogLevel: "info", LogFormat: "text", LogOutput: "stderr"}
 	cmd := &cobra.Command{
 		Use:   "run",
@@ -82,7 +83,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.Var(usage.Set(&s.PluginDir, "DIR", s.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(usage.Set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
 	f.Var(usage.Set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
-	f.Var(usage.Set(&s.Port, "PORT", "4789", parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
+	f.Var(usage.Set(&s.Port, "PORT", strconv.Itoa(tunnel.DefaultPort), parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
 	f.Var(&usage.Value{Kind: "ADDR[:PORT]", Read: func(text string) error {
 		p, err := plugin.ParsePeer(text)
 		if err == nil {
