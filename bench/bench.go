@@ -1,12 +1,13 @@
 // Package bench measures tapestry against what a user would pick instead, on this machine, in one run: `tapestry
-// bench`, as root. All that it makes lives in namespaces of its own and is gone when it ends, also by Ctrl-C.
+// bench`, as root. All that it makes is in namespaces of its own, and is removed when it ends, also by Ctrl-C.
 //
-// A rung is a network of two containers. Each way to make it (tapestry, the kernel's own, Open vSwitch, …) gets a bed,
-// and a measure is taken of the beds in turn, A B C A B C …: on a busy machine only the ratio within a round means
-// something. The bench shows medians of those ratios, and the interval that holds the true one.
+// A rung is a topology of two containers: on one host, on two, or on Docker. The bench climbs the rungs one by one. On a rung
+// each setup (tapestry, the kernel's own, Open vSwitch, …) gets a bed, and each measure is taken of the beds in turn,
+// A B C A B C …: on a busy machine only the ratio within a round means something. The results are medians of those ratios,
+// and the intervals that hold the true ones.
 //
-// It promises figures that can be had again: plan.go says what is measured, package results which bounds hold and how sure
-// it is. It does not say what another machine would do, and two hosts on one machine lack a network card.
+// Its figures can be reproduced: plan.go says what is measured, package results how sure it is and which bounds apply. They
+// say nothing about other machines, and between two hosts on one machine there is no network card.
 package bench
 
 import (
@@ -29,19 +30,19 @@ import (
 
 // Options of one run.
 type Options struct {
-	Binary    string    // the tapestry to measure, an absolute path; default the one beside this program
-	Agent     string    // tapestry-bench, a static binary, an absolute path: what sends and receives in Docker's containers; default this program
-	Wireguard string    // wireguard-go; default the one beside Binary, then that in PATH
-	Quick     bool      // 2 minutes instead of 12
-	Check     bool      // only what has a bound that CI holds, 4 minutes
-	Only      []string  // parts of names of rungs and measures, for working on one thing; default all
-	Pairs     int       // rounds; 0: as the plan says
-	Seconds   float64   // of a run; 0: as the plan says
-	Progress  io.Writer // told what is measured, and what came out
+	Binary    string    // path of the tapestry to measure, absolute; default the one beside this program
+	Agent     string    // path of tapestry-bench, absolute, a static binary: the agent in Docker's containers; default this program
+	Wireguard string    // path of wireguard-go; default the one beside Binary, then that in PATH
+	Quick     bool      // 2 minutes instead of 16
+	Check     bool      // only what has a bound for --check, 4 minutes
+	Only      []string  // parts of names of rungs and measures; default all
+	Pairs     int       // number of rounds; 0: as the plan says
+	Seconds   float64   // of one transfer; 0: as the plan says
+	Progress  io.Writer // lines about what is measured, with its figures; default none
 }
 
-// Run measures what the options say. What stands in the way of all of it is a Skipped error; what stands in the way of
-// one way is in the report.
+// Run measures what the options say. If the machine cannot run the bench at all, the error is an Unable; if Only matches
+// nothing, a NothingMatches. What keeps one setup from being measured is in the report's Skipped.
 func Run(ctx context.Context, o Options) (*results.Report, error) {
 	// What the bench starts ends with the thread that started it: PR_SET_PDEATHSIG(2const).
 	runtime.LockOSThread()
@@ -86,25 +87,25 @@ func Run(ctx context.Context, o Options) (*results.Report, error) {
 	return r, nil
 }
 
-// fill carries the plan out.
+// fill carries out the plan.
 func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Writer) error {
-	runs, cost := p.all()
-	say := newProgress(w, runs, cost)
-	defer say.end()
-	runs, cost = 0, 0
+	transfers, cost := p.all()
+	prog := newProgress(w, transfers, cost)
+	defer prog.end()
+	transfers, cost = 0, 0
 	for _, rung := range p.rungs {
-		cases, skips, err := rung.climb(ctx, p, say)
+		cases, skips, err := rung.climb(ctx, p, prog)
 		r.Cases, r.Skipped = append(r.Cases, cases...), append(r.Skipped, skips...)
 		if err != nil {
 			return err
 		}
 		n, seconds := p.estimate(rung)
-		runs, cost = runs+n, cost+seconds
-		say.advanceTo(runs, cost)
+		transfers, cost = transfers+n, cost+seconds
+		prog.advanceTo(transfers, cost)
 	}
 	if p.parts > 0 {
-		say.status("the parts, each alone")
-		all, skips, err := bed.Parts(ctx, p.name == "quick", say)
+		prog.status("the parts, each alone")
+		all, skips, err := bed.Parts(ctx, p.name == "quick", prog)
 		r.Parts, r.Skipped = append(r.Parts, all...), append(r.Skipped, skips...)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -112,11 +113,11 @@ func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Wr
 		if err != nil {
 			r.Skipped = append(r.Skipped, results.Skip{What: "the parts", Why: err.Error()})
 		}
-		say.advanceTo(runs, cost+p.parts)
+		prog.advanceTo(transfers, cost+p.parts)
 	}
 	if p.curves > 0 {
-		say.status("the scale curves")
-		all, skips, err := bed.Curves(ctx, binary, p.name == "quick", say)
+		prog.status("the scale curves")
+		all, skips, err := bed.Curves(ctx, binary, p.name == "quick", prog)
 		r.Curves, r.Skipped = append(r.Curves, all...), append(r.Skipped, skips...)
 		if err != nil {
 			return err // the context's
@@ -126,43 +127,44 @@ func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Wr
 	return nil
 }
 
-// retrySeconds is how long the check may measure again, in seconds: all of it shall end within 4 minutes.
+// retrySeconds is how long --check may measure again, in seconds, so that it ends within 4 minutes.
 const retrySeconds = 45
 
-// measureAgain measures anew, on fresh beds, what fails the check, if it is little enough for that: a bed may have had bad luck
-// with the machine, which stays with it in all of its rounds. The second answer holds.
+// measureAgain measures again, on new beds, what fails --check, if there is time for it: the machine may have put a bed at a
+// disadvantage that lasts for all of its rounds. The second result counts.
 func measureAgain(ctx context.Context, r *results.Report, p plan, w io.Writer) error {
-	failing := failing(r)
-	if len(failing) == 0 {
+	missed := failing(r)
+	if len(missed) == 0 {
 		return nil
 	}
-	second, fits := p.again(failing, retrySeconds)
+	second, fits := p.again(missed, retrySeconds)
 	if !fits {
 		r.Skipped = append(r.Skipped, results.Skip{What: "a second measurement of what fails", Why: "it would take too long"})
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, 4*retrySeconds/3*time.Second)
 	defer cancel()
-	runs, cost := second.all()
-	say := newProgress(w, runs, cost)
-	defer say.end()
-	say.line("measuring again what fails, on fresh beds")
+	transfers, cost := second.all()
+	prog := newProgress(w, transfers, cost)
+	defer prog.end()
+	prog.line("measuring again what fails, on new beds")
 	for _, rung := range second.rungs {
-		cases, skips, err := rung.climb(limited, second, say)
+		cases, skips, err := rung.climb(limited, second, prog)
 		r.Skipped = append(r.Skipped, skips...)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err != nil { // the time was up: the first answer stays
+		if err != nil { // the time was up: the first result stays
 			r.Skipped = append(r.Skipped, results.Skip{What: rung.name + ": a second measurement", Why: err.Error()})
 			continue
 		}
-		replaceCases(r, cases, failing, second.rounds)
+		replaceCases(r, cases, missed, second.rounds)
 	}
 	return nil
 }
 
-// failing are the bounds for which Verdict is an error that luck may explain. That tapestry breaks down is none such.
+// failing are the bounds that Verdict finds missed, and that a second measurement may find kept. Where tapestry failed in
+// MaxFailures rounds there is no second one.
 func failing(r *results.Report) (all []results.Bound) {
 	for _, b := range r.Wanted {
 		one := *r
@@ -183,11 +185,11 @@ func failing(r *results.Report) (all []results.Bound) {
 	return all
 }
 
-// replaceCases puts second answers in the place of those that failed, and notes what the first ones were.
-func replaceCases(r *results.Report, cases []results.Case, failing []results.Bound, rounds int) {
+// replaceCases replaces cases that failed by second results, and lists the first ones under Skipped.
+func replaceCases(r *results.Report, cases []results.Case, missed []results.Bound, rounds int) {
 	for _, c := range cases {
-		if !slices.ContainsFunc(failing, func(b results.Bound) bool { return b.Rung == c.Rung && b.Measure == c.Measure }) {
-			continue // came along
+		if !slices.ContainsFunc(missed, func(b results.Bound) bool { return b.Rung == c.Rung && b.Measure == c.Measure }) {
+			continue // another figure of a measure that failed
 		}
 		i := slices.IndexFunc(r.Cases, func(old results.Case) bool { return old.Rung == c.Rung && old.Measure == c.Measure })
 		if i < 0 {
@@ -202,10 +204,10 @@ func replaceCases(r *results.Report, cases []results.Case, failing []results.Bou
 	r.MinRounds = min(r.MinRounds, FewestPairs)
 }
 
-// absoluteCases makes cases of what has a bound and nothing to compare with.
+// absoluteCases are cases of figures that have a bound of their own, without another setup.
 func absoluteCases(r *results.Report) (cases []results.Case) {
 	add := func(measure, unit string, value float64) {
-		b, verdict := results.BoundOf(results.Alone, measure, ""), results.Kept
+		b, verdict := results.BoundOf(results.Alone, measure, ""), results.OK
 		if value > b.Limit {
 			verdict = results.Above
 		}
@@ -233,9 +235,9 @@ func (o *Options) complete() error {
 	o.Agent = cmp.Or(o.Agent, self)
 	o.Binary = cmp.Or(o.Binary, filepath.Join(filepath.Dir(self), "tapestry"))
 	if o.Wireguard == "" {
-		beside := filepath.Join(filepath.Dir(o.Binary), "wireguard-go")
-		if _, err := os.Stat(beside); err == nil {
-			o.Wireguard = beside
+		next := filepath.Join(filepath.Dir(o.Binary), "wireguard-go")
+		if _, err := os.Stat(next); err == nil {
+			o.Wireguard = next
 		} else if path, err := exec.LookPath("wireguard-go"); err == nil {
 			o.Wireguard = path
 		}
@@ -244,12 +246,12 @@ func (o *Options) complete() error {
 	return nil
 }
 
-// Unable says what the bench cannot do without.
+// Unable says what the bench needs and the machine lacks.
 type Unable string
 
-func (s Unable) Error() string { return string(s) }
+func (u Unable) Error() string { return string(u) }
 
-// NothingMatches are Options.Only that no rung and no measure has in its name.
+// NothingMatches are the words of Options.Only, of which none is in the name of a rung or a measure.
 type NothingMatches []string
 
 func (n NothingMatches) Error() string {

@@ -14,7 +14,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// named is a way that cannot make anything.
+// named is a setup that cannot make anything.
 type named string
 
 func (n named) Name() string                         { return string(n) }
@@ -23,17 +23,17 @@ func (named) Create(context.Context, bed.Host) error { return errors.New("cannot
 func (named) AddContainer(context.Context, bed.Host, int) (*bed.Node, error) {
 	return nil, errors.New("no container")
 }
-func laneOf(name string, b *bed.Bed) *contender {
+func contenderOf(name string, b *bed.Bed) *contender {
 	return &contender{setup: named(name), bed: b, series: map[string]*results.Series{}, failures: map[string]int{}}
 }
 
-// Rounds are taken in turn, and a run that fails leaves a hole in its round alone; who fails twice is not asked again.
+// Rounds are taken in turn. A failure is missing in its round only; a contender that fails in two rounds is not measured again.
 func TestRounds(t *testing.T) {
 	good, bad := new(bed.Bed), new(bed.Bed)
 	var turns []string
 	tries := 0
 	m := measure{figures: []figure{{name: "speed", unit: "Gb/s"}, {name: "cost", unit: "s/GB", lower: true}}, length: 1,
-		take: func(_ context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
+		run: func(_ context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
 			if d != 2*time.Second {
 				t.Errorf("a run of %v, want 2s", d)
 			}
@@ -42,16 +42,16 @@ func TestRounds(t *testing.T) {
 				return outcome{values: []float64{8, 2}}, nil
 			}
 			turns = append(turns, "B")
-			if tries++; tries > 1 { // the first round holds, then it fails for good
+			if tries++; tries > 1 { // the first round succeeds, all others fail
 				return outcome{}, errors.New("broken")
 			}
 			return outcome{values: []float64{4, 4}}, nil
 		}}
-	lanes := []*contender{laneOf(results.Tapestry, good), laneOf("other", bad)}
+	contenders := []*contender{contenderOf(results.Tapestry, good), contenderOf("other", bad)}
 	r, p := rung{name: "here", measures: []measure{m}}, plan{rounds: 5, seconds: 2}
 	var skips []results.Skip
 	for n := range p.rounds {
-		failed, err := r.round(t.Context(), p, n, m, lanes, newProgress(io.Discard, 10, 20))
+		failed, err := r.round(t.Context(), p, n, m, contenders, newProgress(io.Discard, 10, 20))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestRounds(t *testing.T) {
 	if !slices.Equal(skips, want) {
 		t.Errorf("skips %q, want %q", skips, want)
 	}
-	c := r.summarize(m.figures[1], lanes, plan{})
+	c := r.summarize(m.figures[1], contenders, plan{})
 	if len(c.Results) != 2 || len(c.Results[0].Values) != 5 || c.Results[0].Setup != results.Tapestry || !c.Lower ||
 		len(c.Ratios) != 1 || !slices.Equal(c.Ratios[0].Values, []float64{0.5}) {
 		t.Errorf("the case of the second figure: %+v", c)
@@ -75,34 +75,34 @@ func TestRounds(t *testing.T) {
 
 func TestRoundEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	m := measure{figures: []figure{{name: "speed"}}, take: func(context.Context, *bed.Bed, time.Duration) (outcome, error) {
+	m := measure{figures: []figure{{name: "speed"}}, run: func(context.Context, *bed.Bed, time.Duration) (outcome, error) {
 		cancel()
 		return outcome{}, errors.New("killed")
 	}}
-	skips, err := rung{}.round(ctx, plan{rounds: 1}, 0, m, []*contender{laneOf(results.Tapestry, new(bed.Bed))}, newProgress(io.Discard, 1, 1))
+	skips, err := rung{}.round(ctx, plan{rounds: 1}, 0, m, []*contender{contenderOf(results.Tapestry, new(bed.Bed))}, newProgress(io.Discard, 1, 1))
 	if !errors.Is(err, context.Canceled) || len(skips) > 0 {
 		t.Errorf("skips %v, error %v", skips, err)
 	}
 }
 
-// A first try that fails is told, and tapestry's rounds that fail for good count as the worst, not as holes.
+// A first try that fails is listed, and rounds in which tapestry fails twice count as the worst; they are not left out.
 func TestOurFailuresCount(t *testing.T) {
 	ours, theirs := new(bed.Bed), new(bed.Bed)
 	tries := 0
 	m := measure{figures: []figure{{name: results.TCPOneFlow, unit: "Gb/s"}, {name: "time", unit: "s", lower: true}},
-		take: func(_ context.Context, b *bed.Bed, _ time.Duration) (outcome, error) {
+		run: func(_ context.Context, b *bed.Bed, _ time.Duration) (outcome, error) {
 			if b == ours {
-				if tries++; tries == 2 || tries >= 4 { // the second round once, the third and fourth for good
+				if tries++; tries == 2 || tries >= 4 { // in the second round once, in the third and fourth twice
 					return outcome{}, errors.New("broken")
 				}
 			}
 			return outcome{values: []float64{4, 4}}, nil
 		}}
-	lanes := []*contender{laneOf(results.Tapestry, ours), laneOf("kernel bridge", theirs)}
+	contenders := []*contender{contenderOf(results.Tapestry, ours), contenderOf("kernel bridge", theirs)}
 	r, p := rung{name: results.OneHost}, plan{rounds: 6}
 	var skips []results.Skip
 	for n := range p.rounds {
-		failed, err := r.round(t.Context(), p, n, m, lanes, newProgress(io.Discard, 1, 1))
+		failed, err := r.round(t.Context(), p, n, m, contenders, newProgress(io.Discard, 1, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,37 +111,37 @@ func TestOurFailuresCount(t *testing.T) {
 	if len(skips) != 5 || skips[0] != (results.Skip{What: "one host: TCP, 1 flow, tapestry, round 2, first try", Why: "broken"}) {
 		t.Errorf("skips %q", skips)
 	}
-	speed, took := r.summarize(m.figures[0], lanes, plan{}).Ratios[0], r.summarize(m.figures[1], lanes, plan{}).Ratios[0]
+	speed, took := r.summarize(m.figures[0], contenders, plan{}).Ratios[0], r.summarize(m.figures[1], contenders, plan{}).Ratios[0]
 	if speed.Failed != 2 || len(speed.Values) != 2 || speed.Low != 0 || speed.Median != 0.5 || speed.High != 1 {
-		t.Errorf("the higher the better: %+v", speed)
+		t.Errorf("higher is better: %+v", speed)
 	}
 	if took.Failed != 2 || took.Low != 1 || took.High != 1 {
-		t.Errorf("the lower the better: %+v", took)
+		t.Errorf("lower is better: %+v", took)
 	}
 	if _, err := json.Marshal(took); err != nil {
 		t.Error(err)
 	}
 }
 
-// Without a way a rung goes on; without tapestry there is none.
-func TestSettle(t *testing.T) {
-	say := newProgress(io.Discard, 0, 0)
-	if _, _, err := (rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}}}).buildBeds(t.Context(), say); err != nil {
+// A setup that cannot be built is left out; without tapestry the rung is.
+func TestBuildBeds(t *testing.T) {
+	prog := newProgress(io.Discard, 0, 0)
+	if _, _, err := (rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}}}).buildBeds(t.Context(), prog); err != nil {
 		t.Errorf("a machine that lacks what tapestry needs there: %v", err)
 	}
-	if _, skips, err := (rung{name: "here", setups: []bed.Setup{unable{named(results.Tapestry)}}}).buildBeds(t.Context(), say); err != nil || len(skips) != 2 || skips[1].What != "here" {
+	if _, skips, err := (rung{name: "here", setups: []bed.Setup{unable{named(results.Tapestry)}}}).buildBeds(t.Context(), prog); err != nil || len(skips) != 2 || skips[1].What != "here" {
 		t.Errorf("a bed of tapestry's that cannot be made, tried twice: %v, %v", skips, err)
 	}
-	lanes, skips, err := rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}, named("other")}}.buildBeds(t.Context(), say)
-	if err != nil || len(lanes) != 0 || !slices.Equal(skips, []results.Skip{{What: "here", Why: "needs a thing"}}) {
-		t.Errorf("lanes %v, skips %v, %v", lanes, skips, err)
+	contenders, skips, err := rung{name: "here", setups: []bed.Setup{absent{named(results.Tapestry)}, named("other")}}.buildBeds(t.Context(), prog)
+	if err != nil || len(contenders) != 0 || !slices.Equal(skips, []results.Skip{{What: "here", Why: "needs a thing"}}) {
+		t.Errorf("contenders %v, skips %v, %v", contenders, skips, err)
 	}
 }
 
-// unable is a way that has no bed, also without root.
+// unable is a setup whose bed cannot be built, also without root.
 type unable struct{ named }
 
-// absent is a way that the machine lacks something for.
+// absent is a setup that the machine lacks something for.
 type absent struct{ named }
 
 func (absent) Missing() string { return "needs a thing" }

@@ -10,42 +10,42 @@ import (
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
-// A measure is a run of traffic, and the figures that it gives.
+// A measure is one kind of transfer, and the figures that it gives.
 type measure struct {
 	figures []figure
 	rank    rank
-	length  float64 // of a run, in units of the plan's seconds
-	least   float64 // seconds that a run takes at the least: a search needs several trials
-	extra   float64 // seconds that it takes besides
-	warm    bool    // the first run is not like the others
-	take    func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error)
+	length  float64 // of a transfer, in units of the plan's seconds
+	least   float64 // seconds that a transfer takes at the least: a search needs several trials
+	extra   float64 // seconds that it takes before and after
+	warm    bool    // the first transfer of a bed differs from the others, so it is not counted
+	run     func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error)
 }
 
-// An outcome is what a measure gave once: a value for each figure, or none if it says nothing about this bed, and the
-// distribution of the first if it has one.
+// An outcome is the result of one transfer: a value for each figure, or none if the measure does not apply to this bed, and
+// the distribution of the first figure if it has one.
 type outcome struct {
 	values []float64
 	cdf    []results.Point
-	note   string // what the first is bounded by, if not by the way
+	note   string // what limits the first figure, if the setup does not
 }
 
-// A figure is what a case is about.
+// A figure is what a value means; each has a case of its own.
 type figure struct {
 	name, unit string
-	lower      bool // the lower the better
+	lower      bool // lower is better
 }
 
-func (m measure) gives(name string) bool {
+func (m measure) has(name string) bool {
 	return slices.ContainsFunc(m.figures, func(f figure) bool { return f.name == name })
 }
 
-// A rank says who takes a measure, and when.
+// A rank says of which setups a measure is taken, and in which plan.
 type rank int
 
 const (
-	always rank = iota // every way
-	often              // every way but the slow ones
-	full               // the same, in the full plan only
+	always rank = iota // of every setup
+	often              // of every setup but the slow ones
+	full               // likewise, in the full plan only
 )
 
 // throughput is TCP: Gb/s that arrived.
@@ -57,7 +57,7 @@ func throughput(name string, rank rank, flows int, dir traffic.Direction, v6 boo
 		}}
 }
 
-// oneFlow is TCP, with the processor time of the whole machine that it took: both ends and all between.
+// oneFlow is TCP, with the processor time of the whole machine: both ends and all between.
 func oneFlow() measure {
 	return measure{[]figure{{name: results.TCPOneFlow, unit: "Gb/s"}, {results.TCPOneFlowCPU, "s/GB", true}}, always, 1, 0, 0, false,
 		func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
@@ -66,7 +66,7 @@ func oneFlow() measure {
 		}}
 }
 
-// nestedFlow is TCP within a VXLAN tunnel that the containers have between them.
+// nestedFlow is TCP in a VXLAN tunnel between the containers.
 func nestedFlow() measure {
 	return measure{[]figure{{name: results.TCPNested, unit: "Gb/s"}}, full, 1, 0, 0, false,
 		func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
@@ -75,10 +75,10 @@ func nestedFlow() measure {
 		}}
 }
 
-// iperfTime is what a run of iperf3 takes, in seconds: it knows whole ones only, and the first is not like the others.
+// iperfTime is what a run of iperf3 takes at the least, in seconds: it takes whole seconds only, and the first one differs.
 const iperfTime = 2
 
-// iperf is TCP as iperf3 measures it, which is how others do.
+// iperf is TCP as iperf3 measures it, the tool that most people use.
 func iperf(control string) measure {
 	return measure{[]figure{{name: "iperf3, 1 flow, " + control, unit: "Gb/s"}}, full, 1, iperfTime, 0.3, false,
 		func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
@@ -110,8 +110,8 @@ func largePackets() measure {
 		}}
 }
 
-// echo is a request of some bytes and its answer, one after the other, with the processor time of the whole machine: who
-// waits by looking is fast, and this is what it costs.
+// echo is requests of some bytes and their answers, one after the other, with the processor time of the whole machine: a
+// setup that polls is fast, and this shows what that costs.
 func echo() measure {
 	return measure{[]figure{{results.EchoP50, "µs", true}, {"TCP echo p99", "µs", true}, {"TCP echo p99.9", "µs", true},
 		{"CPU, TCP echo", "s/Mtrip", true}}, always, 1, 0, 0, false,
@@ -121,7 +121,7 @@ func echo() measure {
 		}}
 }
 
-// daemonMemory is what tapestry's daemon keeps in memory after the traffic so far: the mean of the sites.
+// daemonMemory is the memory of tapestry's daemon after the traffic so far: the mean of the hosts.
 func daemonMemory() measure {
 	return measure{[]figure{{"daemon RSS", "MB", true}}, often, 0, 0, 0, false,
 		func(_ context.Context, b *bed.Bed, _ time.Duration) (outcome, error) {
@@ -136,8 +136,8 @@ func daemonMemory() measure {
 		}}
 }
 
-// firstPingTime is `docker run`, until the container has had its first answer to a ping. Without external, tapestry's
-// containers have no docker_gwbridge, whose leg costs some of Docker's own time.
+// firstPingTime is the time of `docker run` until the container's first ping is answered. Without external, tapestry's
+// containers have no docker_gwbridge, which takes Docker some time to connect.
 func firstPingTime(name string, rank rank, external bool) measure {
 	return measure{[]figure{{name, "ms", true}}, rank, 0, 0, 0.4, true,
 		func(ctx context.Context, b *bed.Bed, _ time.Duration) (outcome, error) {
@@ -146,7 +146,7 @@ func firstPingTime(name string, rank rank, external bool) measure {
 		}}
 }
 
-// allRungs is all rungs, with all that may stand on them. On Docker's only what shows whether it is different there.
+// allRungs are all rungs with all their measures. Those on Docker have only the measures that may differ there.
 func allRungs(o Options) []rung {
 	bare := func(eight, small rank) []measure {
 		return []measure{oneFlow(), throughput(results.TCPEightFlows, eight, 8, traffic.Forward, false), smallPackets(small), echo(),

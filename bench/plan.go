@@ -12,40 +12,40 @@ import (
 // A plan is how much of it is measured, and for how long.
 type plan struct {
 	name         string
-	seconds      float64 // of a run
-	rounds       int     // of the main measures; 9 and 12 give an interval of 96 % with few rounds: results.Interval
-	sideRounds   int     // of the other measures
-	slowRounds   int     // of slow ways, where one has a bound; half as many of the rest
-	minRounds    int     // rounds that are done also when the time is up
+	seconds      float64 // of a transfer
+	rounds       int     // of the main measures; with 9 and 12 the interval has 96 %, see results.Interval
+	sideRounds   int     // of measures of rank full
+	slowRounds   int     // of slow setups, for the measure that has a bound; half as many for others
+	minRounds    int     // that are done even when the time is up
 	rungs        []rung
-	checks       bool    // its bounds are the gates
-	slowSyscalls bool    // system calls are dear on this machine
-	parts        float64 // seconds that the ladder of parts takes; 0: it is left out
-	curves       float64 // the same of the scale curves
+	checks       bool    // it is for --check, with its laxer bounds
+	slowSyscalls bool    // system calls are slow on this machine
+	parts        float64 // seconds that the parts take; 0: they are left out
+	curves       float64 // likewise of the scale curves
 }
 
-// FewestPairs is how many rounds an interval of 95 % takes.
+// FewestPairs is the number of rounds that an interval of 95 % needs.
 const FewestPairs = 6
 
-// Defaults are a plan's number of rounds and the seconds of a run.
+// Defaults are the plan's number of rounds, and the seconds of a transfer.
 func Defaults(o Options) (pairs int, seconds float64) {
 	p := newPlan(Options{Quick: o.Quick, Check: o.Check})
 	return p.rounds, p.seconds
 }
 
-// runExtra is what a run takes besides its traffic, in seconds.
-const runExtra = 0.15
+// runExtra is what a transfer takes besides its traffic, in seconds.
+const transferExtra = 0.15
 
-// newPlan makes one of three plans. A run takes its length and 0.15 s, a rung's runs are ways × rounds × measures:
+// newPlan makes one of three plans. A transfer takes its length and 0.15 s; a rung has setups × rounds × measures of them:
 //
-//	full, 16 min   one host      2 ways × (9 rounds × 3.3 s + 6 × 9.9 s), VDE 6 rounds × 1.1 s, beds 2 s        188 s
-//	               two hosts     2 ways × (9 × 4.7 s + 6 × 7.4 s), 2 slow ways × (6 × 1.1 s + 3 × 3.6 s), beds  211 s
-//	               Docker        2 ways × (9 × 2.8 s + 6 × 6.6 s) and 2 × (9 × 2.2 s + 6 × 7.4 s), beds 18 s    275 s
-//	               what looking costs 120 s, parts 15 s, curves 120 s                                            255 s
+//	full, 16 min   one host      2 setups × (9 rounds × 3.3 s + 6 × 9.9 s), VDE 6 rounds × 1.1 s, beds 2 s      188 s
+//	               two hosts     2 setups × (9 × 4.7 s + 6 × 7.4 s), 2 slow × (6 × 1.1 s + 3 × 3.6 s), beds     211 s
+//	               Docker        2 setups × (9 × 2.8 s + 6 × 6.6 s) and 2 × (9 × 2.2 s + 6 × 7.4 s), beds 18 s  275 s
+//	               recorder and captures 120 s, parts 15 s, curves 120 s                                        255 s
 //	quick, 2 min   6 rounds, the fewest with an interval of 95 %: 18 s, 41 s, Docker 41 s, parts 3 s            103 s
-//	check, 4 min   2 ways × 12 rounds × (2.9 s on one host and 4.1 s on two), beds 4 s; once more what fails    170 s
+//	check, 4 min   2 setups × 12 rounds × (2.9 s on one host and 4.1 s on two), beds 4 s; what fails again      170 s
 //
-// which leaves some for a slower machine; there a rung takes a fifth more time at most, then it has fewer rounds.
+// which leaves some time for a slower machine: a rung may take a fifth more, after that it has fewer rounds.
 func newPlan(o Options) plan {
 	p := plan{name: "full", seconds: 0.95, rounds: 9, sideRounds: 6, slowRounds: 6, minRounds: 6, parts: 15, curves: 120}
 	switch {
@@ -61,10 +61,10 @@ func newPlan(o Options) plan {
 	p.restrict(o.Only)
 	if o.Pairs > 0 {
 		p.rounds, p.sideRounds, p.slowRounds = o.Pairs, min(p.sideRounds, o.Pairs), min(p.slowRounds, o.Pairs)
-		if !o.Check || o.Pairs >= FewestPairs { // with fewer the check could not fail
+		if !o.Check || o.Pairs >= FewestPairs { // with fewer --check could not fail
 			p.minRounds = o.Pairs
 		}
-		if len(o.Only) > 0 { // who asks for one thing means it
+		if len(o.Only) > 0 { // one measure was asked for, so it gets all rounds
 			p.sideRounds, p.slowRounds = o.Pairs, 2*o.Pairs
 		}
 	}
@@ -74,25 +74,25 @@ func newPlan(o Options) plan {
 	return p
 }
 
-// keepChecked leaves what --check holds.
+// keepChecked keeps what --check has a limit for.
 func (p *plan) keepChecked() {
 	p.checks = true
 	for i, r := range p.rungs {
-		p.rungs[i].setups = slices.DeleteFunc(r.setups, func(w bed.Setup) bool {
-			return w.Name() != results.Tapestry && !slices.ContainsFunc(results.Bounds, func(b results.Bound) bool {
-				return b.Check != 0 && b.Rung == r.name && b.Against == w.Name()
+		p.rungs[i].setups = slices.DeleteFunc(r.setups, func(s bed.Setup) bool {
+			return s.Name() != results.Tapestry && !slices.ContainsFunc(results.Bounds, func(b results.Bound) bool {
+				return b.Check != 0 && b.Rung == r.name && b.Against == s.Name()
 			})
 		})
 		p.rungs[i].measures = slices.DeleteFunc(r.measures, func(m measure) bool {
 			return !slices.ContainsFunc(results.Bounds, func(b results.Bound) bool {
-				return b.Check != 0 && b.Rung == r.name && m.gives(b.Measure)
+				return b.Check != 0 && b.Rung == r.name && m.has(b.Measure)
 			})
 		})
 	}
 	p.dropEmpty()
 }
 
-// restrict leaves what has one of the words in the name of its rung or of a figure.
+// restrict keeps what has one of the words in the name of its rung or of a figure.
 func (p *plan) restrict(words []string) {
 	if len(words) == 0 {
 		return
@@ -115,18 +115,18 @@ func (p *plan) restrict(words []string) {
 	if !match("curves") {
 		p.curves = 0
 	} else if p.name == "quick" {
-		p.curves = 60 // who asks for them has the time
+		p.curves = 60 // they were asked for, so there is time
 	}
 }
 
-// again is the part of a plan that measures what these bounds are about, in as many rounds as there is time for, and
-// says whether that is enough of them.
+// again is the part of a plan that measures the figures of these bounds, in as many rounds as fit into limit seconds, and
+// whether those are enough.
 func (p plan) again(bounds []results.Bound, limit float64) (plan, bool) {
 	all := p.rungs
 	p.rungs = nil
 	for _, r := range all {
 		r.measures = slices.DeleteFunc(slices.Clone(r.measures), func(m measure) bool {
-			return !slices.ContainsFunc(bounds, func(b results.Bound) bool { return b.Rung == r.name && m.gives(b.Measure) })
+			return !slices.ContainsFunc(bounds, func(b results.Bound) bool { return b.Rung == r.name && m.has(b.Measure) })
 		})
 		p.rungs = append(p.rungs, r)
 	}
@@ -141,17 +141,17 @@ func (p plan) again(bounds []results.Bound, limit float64) (plan, bool) {
 	return p, false
 }
 
-// dropEmpty takes out rungs without a measure or without anything to compare with.
+// dropEmpty removes rungs without a measure or with fewer than two setups.
 func (p *plan) dropEmpty() {
 	p.rungs = slices.DeleteFunc(p.rungs, func(r rung) bool { return len(r.measures) == 0 || len(r.setups) < 2 })
 }
 
-// wanted are the bounds that this plan can hold something against.
+// wanted are the bounds that this plan measures.
 func (p plan) wanted() (all []results.Bound) {
 	for _, b := range results.Bounds {
 		if slices.ContainsFunc(p.rungs, func(r rung) bool {
-			return r.name == b.Rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.gives(b.Measure) }) &&
-				slices.ContainsFunc(r.setups, func(w bed.Setup) bool { return w.Name() == b.Against })
+			return r.name == b.Rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.has(b.Measure) }) &&
+				slices.ContainsFunc(r.setups, func(s bed.Setup) bool { return s.Name() == b.Against })
 		}) {
 			all = append(all, b)
 		}
@@ -159,7 +159,7 @@ func (p plan) wanted() (all []results.Bound) {
 	return all
 }
 
-// takes says whether a lane takes part in round n of a measure.
+// takes says whether round n of a measure is taken of a setup; slow says whether that is a slow one.
 func (p plan) takes(m measure, slow bool, n int) bool {
 	rounds := p.rounds
 	if m.rank == full {
@@ -169,7 +169,7 @@ func (p plan) takes(m measure, slow bool, n int) bool {
 		switch {
 		case m.rank != always:
 			rounds = 0
-		case m.gives(results.TCPOneFlow):
+		case m.has(results.TCPOneFlow):
 			rounds = min(rounds, p.slowRounds)
 		default:
 			rounds = min(rounds, p.slowRounds/2)
@@ -178,49 +178,49 @@ func (p plan) takes(m measure, slow bool, n int) bool {
 	return n < rounds
 }
 
-// length of a run of m.
+// length of a transfer of m.
 func (p plan) length(m measure) time.Duration {
 	return time.Duration(max(p.seconds*m.length, m.least) * float64(time.Second))
 }
 
-// cost of a run of m, in seconds.
-func (p plan) cost(m measure) float64 { return p.length(m).Seconds() + m.extra + runExtra }
+// cost of a transfer of m, in seconds.
+func (p plan) cost(m measure) float64 { return p.length(m).Seconds() + m.extra + transferExtra }
 
-// estimate says how many runs a rung has, and how many seconds it takes.
-func (p plan) estimate(r rung) (runs int, seconds float64) {
-	for _, w := range r.setups {
+// estimate is how many transfers a rung has, and how many seconds it takes.
+func (p plan) estimate(r rung) (transfers int, seconds float64) {
+	for _, s := range r.setups {
 		seconds += r.bedSeconds
 		for n := range p.rounds {
 			for _, m := range r.measures {
-				if p.takes(m, slow(w), n) {
-					runs++
+				if p.takes(m, slow(s), n) {
+					transfers++
 					seconds += p.cost(m)
 				}
 			}
 		}
 	}
-	return runs, seconds
+	return transfers, seconds
 }
 
-// all that reckon says of the rungs, with what stands beside them.
-func (p plan) all() (runs int, seconds float64) {
+// all is the estimate of all rungs, with the time of the parts and the curves.
+func (p plan) all() (transfers int, seconds float64) {
 	for _, r := range p.rungs {
 		n, s := p.estimate(r)
-		runs, seconds = runs+n, seconds+s
+		transfers, seconds = transfers+n, seconds+s
 	}
-	return runs, seconds + p.parts + p.curves
+	return transfers, seconds + p.parts + p.curves
 }
 
-// observedRungs are the rungs where tapestry is measured against itself: what looking costs.
+// observedRungs are those where tapestry with a flight recorder or a capture is compared with itself without it.
 func observedRungs(binary string) []rung {
-	nobody := func(name string) bed.Setup {
+	without := func(name string) bed.Setup {
 		return bed.Observed{Tapestry: bed.Tapestry{Binary: binary}, Label: name, Recorder: "0"}
 	}
-	one := func(name string, with bed.Observed, against string, across bool, more ...measure) rung {
+	one := func(name string, with bed.Observed, against string, twoHosts bool, more ...measure) rung {
 		with.Tapestry, with.Label = bed.Tapestry{Binary: binary}, results.Tapestry
 		flow := oneFlow()
 		flow.rank = full
-		return rung{name, []bed.Setup{with, nobody(against)}, across, 0.8, append([]measure{flow}, more...)}
+		return rung{name, []bed.Setup{with, without(against)}, twoHosts, 0.8, append([]measure{flow}, more...)}
 	}
 	return []rung{
 		one(results.RecorderOn, bed.Observed{Recorder: "32MB"}, results.RecorderOff, false, smallPackets(full)),

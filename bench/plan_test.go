@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// The plans take the time that they promise, as far as it can be reckoned, with a tenth to spare.
+// The plans take the time that they promise, by their own estimate, with a tenth to spare.
 func TestPlansEndInTime(t *testing.T) {
 	for _, c := range []struct {
 		o     Options
@@ -18,29 +18,28 @@ func TestPlansEndInTime(t *testing.T) {
 		p := newPlan(c.o)
 		for _, r := range p.rungs {
 			n, s := p.estimate(r)
-			t.Logf("%s, %s: %d ways, %d measures, %d runs, %.0f s", p.name, r.name, len(r.setups), len(r.measures), n, s)
+			t.Logf("%s, %s: %d setups, %d measures, %d transfers, %.0f s", p.name, r.name, len(r.setups), len(r.measures), n, s)
 		}
-		runs, seconds := p.all()
-		t.Logf("%s: %d runs, %.0f s", p.name, runs, seconds)
+		transfers, seconds := p.all()
+		t.Logf("%s: %d transfers, %.0f s", p.name, transfers, seconds)
 		if seconds > 0.9*c.limit.Seconds() {
 			t.Errorf("%s takes %.0f s, want %v with a tenth to spare", p.name, seconds, c.limit)
 		}
 	}
 }
 
-// A bound that nothing is held against would be a promise that nobody keeps: each is in the full plan, and what the
-// check holds is in its plan, with rounds enough to be sure.
-func TestBoundsAreHeld(t *testing.T) {
+// Every bound is measured by the full plan, and those of --check by its plan, in enough rounds for an interval of 95 %.
+func TestBoundsAreMeasured(t *testing.T) {
 	full, check := newPlan(Options{}).wanted(), newPlan(Options{Check: true})
 	for _, b := range results.Bounds {
 		if b.Rung != results.Alone && !slices.Contains(full, b) {
-			t.Errorf("the full plan holds nothing against %+v", b)
+			t.Errorf("the full plan does not measure %+v", b)
 		}
 		if got := slices.Contains(check.wanted(), b); got != (b.Check != 0) {
-			t.Errorf("the check holds %+v: %v", b, got)
+			t.Errorf("the check measures %+v: %v", b, got)
 		}
 		if strict, wide := b.CheckLimit(false), b.CheckLimit(true); (strict == 0) != (wide == 0) || (b.Aim > b.Limit && wide > strict) || (b.Aim < b.Limit && wide < strict) {
-			t.Errorf("%+v: the check is no laxer where system calls are dear", b)
+			t.Errorf("%+v: the check is stricter where system calls are slow", b)
 		}
 	}
 	if _, _, coverage := results.Interval(make([]float64, check.minRounds)); coverage < results.Confidence {
@@ -51,8 +50,8 @@ func TestBoundsAreHeld(t *testing.T) {
 	}
 }
 
-// The way that the others are compared with comes first on each rung, and no two figures of a rung have one name.
-func TestLadder(t *testing.T) {
+// Tapestry comes first on each rung, and no two figures of a rung have the same name.
+func TestRungs(t *testing.T) {
 	for _, r := range allRungs(Options{}) {
 		if r.setups[0].Name() != results.Tapestry {
 			t.Errorf("%s begins with %s", r.name, r.setups[0].Name())
@@ -71,17 +70,17 @@ func TestLadder(t *testing.T) {
 
 func TestOnly(t *testing.T) {
 	for name, c := range map[string]struct {
-		o       Options
-		rungs   map[string]int // measures of each
-		besides string         // parts, curves
+		o      Options
+		rungs  map[string]int // measures of each
+		others string         // seconds of parts and curves
 	}{
-		"a measure":           {Options{Only: []string{"tcp, 8 FLOWS"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1}, "0 0"},
-		"a figure of another": {Options{Only: []string{"p99.9"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1, results.DockerTwoHosts: 1}, "0 0"},
-		"a rung":              {Options{Only: []string{"docker, two"}}, map[string]int{results.DockerTwoHosts: 5}, "0 0"},
-		"the parts":           {Options{Only: []string{"parts"}}, map[string]int{}, "15 0"},
-		"curves of the quick": {Options{Quick: true, Only: []string{"curves"}}, map[string]int{}, "0 60"},
-		"what is not there":   {Options{Only: []string{"QUIC"}}, map[string]int{}, "0 0"},
-		"within the check":    {Options{Check: true, Only: []string{"UDP"}}, map[string]int{results.TwoHosts: 1}, "0 0"},
+		"a measure":                   {Options{Only: []string{"tcp, 8 FLOWS"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1}, "0 0"},
+		"another figure of a measure": {Options{Only: []string{"p99.9"}}, map[string]int{results.OneHost: 1, results.TwoHosts: 1, results.DockerOneHost: 1, results.DockerTwoHosts: 1}, "0 0"},
+		"a rung":                      {Options{Only: []string{"docker, two"}}, map[string]int{results.DockerTwoHosts: 5}, "0 0"},
+		"the parts":                   {Options{Only: []string{"parts"}}, map[string]int{}, "15 0"},
+		"curves of the quick":         {Options{Quick: true, Only: []string{"curves"}}, map[string]int{}, "0 60"},
+		"what is not there":           {Options{Only: []string{"QUIC"}}, map[string]int{}, "0 0"},
+		"within the check":            {Options{Check: true, Only: []string{"UDP"}}, map[string]int{results.TwoHosts: 1}, "0 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlan(c.o)
@@ -89,8 +88,8 @@ func TestOnly(t *testing.T) {
 			for _, r := range p.rungs {
 				got[r.name] = len(r.measures)
 			}
-			if fmt.Sprint(got) != fmt.Sprint(c.rungs) || fmt.Sprint(p.parts, p.curves) != c.besides {
-				t.Errorf("%v, parts and curves %v %v; want %v, %s", got, p.parts, p.curves, c.rungs, c.besides)
+			if fmt.Sprint(got) != fmt.Sprint(c.rungs) || fmt.Sprint(p.parts, p.curves) != c.others {
+				t.Errorf("%v, parts and curves %v %v; want %v, %s", got, p.parts, p.curves, c.rungs, c.others)
 			}
 		})
 	}
@@ -102,7 +101,7 @@ func TestTakes(t *testing.T) {
 		rank   rank
 		slow   bool
 		rounds int
-	}{{always, false, 9}, {often, false, 9}, {full, false, 6}, {always, true, 3}, {often, true, 0}, {full, true, 0}} { // of any measure but the one below
+	}{{always, false, 9}, {often, false, 9}, {full, false, 6}, {always, true, 3}, {often, true, 0}, {full, true, 0}} { // of any measure but TCP, 1 flow
 		got := 0
 		for n := range p.rounds {
 			if p.takes(measure{rank: c.rank}, c.slow, n) {
@@ -115,8 +114,8 @@ func TestTakes(t *testing.T) {
 	}
 }
 
-// What has a bound against a slow way gets rounds enough to miss it for sure.
-func TestSlowWaysCanMiss(t *testing.T) {
+// What has a bound against a slow setup gets enough rounds for an interval of 95 %.
+func TestSlowSetupsCanMiss(t *testing.T) {
 	p, n := newPlan(Options{}), 0
 	for p.takes(oneFlow(), true, n) {
 		n++
@@ -126,7 +125,7 @@ func TestSlowWaysCanMiss(t *testing.T) {
 	}
 }
 
-// A check of few pairs fails for want of rounds, it does not pass for want of an interval.
+// A check of few pairs fails because of too few rounds; it does not pass because of too wide an interval.
 func TestCheckOfFewPairs(t *testing.T) {
 	if p := newPlan(Options{Check: true, Pairs: 5}); p.rounds >= p.minRounds {
 		t.Errorf("%d rounds and %d at the least", p.rounds, p.minRounds)
@@ -136,7 +135,7 @@ func TestCheckOfFewPairs(t *testing.T) {
 	}
 }
 
-// What fails the check is measured again alone, within the time that there is, or not at all.
+// What fails the check is measured again alone, if there is time.
 func TestAgain(t *testing.T) {
 	p := newPlan(Options{Check: true})
 	for _, b := range p.wanted() {
@@ -153,6 +152,6 @@ func TestAgain(t *testing.T) {
 	}
 	_, first := p.all()
 	if all := first + 4*retrySeconds/3; all > 240 {
-		t.Errorf("with the second time the check takes %.0f s", all)
+		t.Errorf("with a second measurement the check takes %.0f s", all)
 	}
 }

@@ -12,11 +12,11 @@ import (
 func TestProgressLeft(t *testing.T) {
 	p := &progress{cost: 100, done: 5, at: 8 * time.Second}
 	if got := p.left(8 * time.Second); got != 95*time.Second {
-		t.Errorf("before the pace is known %v are left, want 95s as reckoned", got)
+		t.Errorf("before the speed is known %v are left, want 95s as estimated", got)
 	}
 	p.done, p.at = 20, 40*time.Second
 	for gone, want := range map[time.Duration]time.Duration{
-		40 * time.Second:  160 * time.Second, // half as fast as reckoned
+		40 * time.Second:  160 * time.Second, // half as fast as estimated
 		50 * time.Second:  150 * time.Second, // within a step the end stays where it was
 		300 * time.Second: 0,
 	} {
@@ -26,7 +26,7 @@ func TestProgressLeft(t *testing.T) {
 	}
 }
 
-// Somewhere that is no terminal gets whole lines of what is done, and nothing else.
+// Without a terminal there are only whole lines about what is done.
 func TestProgressLines(t *testing.T) {
 	var b strings.Builder
 	p := newProgress(&b, 12, 100)

@@ -15,7 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// measureCosts measures them: some 100 ms.
+// measureCosts measures what a system call, a copy and a wake-up cost. It takes some 100 ms.
 func measureCosts() (c results.Costs, err error) {
 	c.SyscallNS = fastest(100, func(n int) {
 		for range n {
@@ -32,8 +32,8 @@ func measureCosts() (c results.Costs, err error) {
 	return c, err
 }
 
-// fastest is what one of n takes, in ns, in the fastest of many tries. What disturbs only adds, and a try is shorter than what
-// the scheduler gives anybody, so on a busy machine too some are left alone.
+// fastest calls do many times, and returns the time of one of n, in ns, in the fastest call. Disturbances only add time, and
+// a call is shorter than a time slice of the scheduler, so even on a busy machine some calls are not disturbed.
 func fastest(n int, do func(n int)) float64 {
 	least := math.Inf(1)
 	for range 500 {
@@ -44,13 +44,14 @@ func fastest(n int, do func(n int)) float64 {
 	return least
 }
 
-// wakeTime is the time of a trip between threads of two cores, in µs: each sleeps until the other one wakes it.
+// wakeTime is the time of a round trip between threads on two cores, in µs: each sleeps until the other one wakes it. It is 0
+// where only one core can be used.
 func wakeTime(trips int) (us float64, err error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
 		return 0, os.NewSyscallError("sched_getaffinity", err)
 	}
-	if set.Count() < 2 || runtime.GOMAXPROCS(0) < 2 { // with one processor of Go's its scheduler would be measured
+	if set.Count() < 2 || runtime.GOMAXPROCS(0) < 2 { // with GOMAXPROCS=1 Go's scheduler would be measured
 		return 0, nil
 	}
 	var cores []int
@@ -72,7 +73,7 @@ func wakeTime(trips int) (us float64, err error) {
 
 	b := make([]byte, 1)
 	answered := onCore(cores[1], func() error {
-		defer unix.Close(back[1]) // ends the other's wait
+		defer unix.Close(back[1]) // so that the other one does not wait for ever
 		for range trips {
 			if err := errors.Join(readByte(there[0], b), writeByte(back[1], b)); err != nil {
 				return err
@@ -98,7 +99,8 @@ func wakeTime(trips int) (us float64, err error) {
 	return float64(took.Nanoseconds()) / 1e3 / float64(trips), nil
 }
 
-// onCore runs do on a core. Its thread ends with it, since it stays locked: where it may run is nobody else's affair.
+// onCore runs do on a thread that is bound to a core. The thread stays locked, so it ends with do and no other goroutine
+// gets it.
 func onCore(core int, do func() error) <-chan error {
 	done := make(chan error, 1)
 	go func() {
@@ -116,8 +118,8 @@ func writeByte(fd int, b []byte) error {
 	return err
 }
 
-// readByte waits in a system call that Go's scheduler knows of: a collection of garbage stops all threads, and would wait for one
-// that it does not know to sleep, while that waits for the other.
+// readByte waits in a system call that Go's scheduler knows of. A garbage collection stops all threads: it would wait for a
+// thread that sleeps in a raw system call, which in turn waits for the other, stopped thread.
 func readByte(fd int, b []byte) error {
 	for {
 		n, err := unix.Read(fd, b)

@@ -19,8 +19,8 @@ import (
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
-// A daemon is a tapestry alone on a host of its own, with as many endpoints as the bench likes. Their containers' ends
-// lie in one namespace, the crowd, but for the first two: these are containers of their own.
+// A daemon is a tapestry on a host of its own, with any number of endpoints. The first two are in containers of their own,
+// the pair; the container ends of all others are in one node.
 type daemon struct {
 	Host
 	binary   string
@@ -28,14 +28,14 @@ type daemon struct {
 	others   *Node
 	pair     [2]*Node
 	networks int
-	created  int // endpoints
+	created  int // endpoints so far
 }
 
 func newDaemon(ctx context.Context, binary string) (d *daemon, err error) {
 	d = &daemon{binary: binary, Host: Host{number: 1}}
 	for _, h := range []**Node{&d.Node, &d.others, &d.pair[0], &d.pair[1]} {
 		*h, err = newNode(ctx)
-		if err == nil { // as Docker does it: else each link would have much to say to all others
+		if err == nil { // as Docker does: otherwise each link would send IPv6 multicasts to all others
 			err = (*h).sh(ctx, "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6")
 		}
 		if err != nil {
@@ -47,7 +47,7 @@ func newDaemon(ctx context.Context, binary string) (d *daemon, err error) {
 	return d, nil
 }
 
-// start starts the daemon and gives the time until it says that it is ready.
+// start starts the daemon and returns the time until it is ready.
 func (d *daemon) start(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	err := d.Node.start(ctx, "msg=ready", d.binary, "run", "--plugin-dir", pluginDir, "--state-dir", "/run/tapestry-state",
@@ -60,7 +60,7 @@ func (d *daemon) start(ctx context.Context) (time.Duration, error) {
 	return took, nil
 }
 
-// kill ends the daemon as a crash would: the links of its endpoints stay.
+// kill kills the daemon: as after a crash, the links of its endpoints stay.
 func (d *daemon) kill() {
 	if d.cmd == nil {
 		return
@@ -71,16 +71,16 @@ func (d *daemon) kill() {
 	d.cmd = nil
 }
 
-// restart kills the daemon, and gives the time that the next one takes to bring everything back.
+// restart kills the daemon, and returns the time that the next one takes until it has restored everything.
 func (d *daemon) restart(ctx context.Context) (time.Duration, error) {
 	d.kill()
 	return d.start(ctx)
 }
 
 func (d *daemon) close() {
-	for _, h := range []*Node{d.Node, d.others, d.pair[0], d.pair[1]} { // the daemon first, it need not see the containers go
-		if h != nil {
-			h.close()
+	for _, node := range []*Node{d.Node, d.others, d.pair[0], d.pair[1]} { // the daemon first: it need not react to the end of containers
+		if node != nil {
+			node.close()
 		}
 	}
 }
@@ -102,8 +102,8 @@ func (d *daemon) networkID(n int) string { return fmt.Sprintf("net%d", n) }
 
 func subnet(n int) string { return fmt.Sprintf("%d.%d", 20+n/256, n%256) }
 
-// endpoints makes n more endpoints on a network, as dockerd would ask for them, and hands their links to containers. It
-// gives the time that the daemon took for each.
+// endpoints makes n more endpoints on a network, with dockerd's requests, and moves their links into containers. It returns
+// the time that the daemon took for each.
 func (d *daemon) endpoints(ctx context.Context, network, n int) (each time.Duration, err error) {
 	var asked time.Duration
 	var moves, ups bytes.Buffer
@@ -131,13 +131,13 @@ func (d *daemon) endpoints(ctx context.Context, network, n int) (each time.Durat
 		cmd := batch.at.command(ctx, "ip", "-batch", "-")
 		cmd.Stdin = batch.lines
 		if _, err := output(cmd); err != nil {
-			return 0, fmt.Errorf("hand links to containers: %w", err)
+			return 0, fmt.Errorf("move links into containers: %w", err)
 		}
 	}
 	return asked / time.Duration(n), nil
 }
 
-// endpoint makes one and joins it.
+// endpoint creates one and joins it; link is the container's end.
 func (d *daemon) endpoint(ctx context.Context, network int) (link string, err error) {
 	id := fmt.Sprintf("%012d", d.created)
 	_, err = call(ctx, d.Host, "CreateEndpoint", object{
@@ -152,7 +152,7 @@ func (d *daemon) endpoint(ctx context.Context, network int) (link string, err er
 	return joined.InterfaceName.SrcName, err
 }
 
-// moveLink makes a link a container's eth0.
+// moveLink makes a link the eth0 of a container.
 func (d *daemon) moveLink(ctx context.Context, link string, to *Node, address string) error {
 	if err := d.sh(ctx, "ip link set %s netns %s", link, to.pid()); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (d *daemon) address(network, n int) string {
 	return fmt.Sprintf("%s.%d.%d", subnet(network), 1+n/250, 1+n%250)
 }
 
-// A footprint is what the daemon holds of the machine.
+// A footprint is what the daemon uses of the machine.
 type footprint struct {
 	rss     float64 // MB
 	threads int
@@ -192,7 +192,8 @@ func (d *daemon) footprint() (f footprint, err error) {
 	return f, err
 }
 
-// kernelMemory is what the kernel has allocated for its own objects, in MB: links, sockets, queues. proc(5), /proc/meminfo.
+// kernelMemory is what the kernel has allocated for its own objects (links, sockets, queues), in MB: Slab and Percpu of
+// proc_meminfo(5).
 func kernelMemory() (float64, error) {
 	table, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
@@ -211,7 +212,7 @@ func kernelMemory() (float64, error) {
 	return float64(kb) * 1024 / 1e6, nil
 }
 
-// idle is the footprint when nothing is asked and nothing is sent: the largest of what is seen for so long.
+// idle is the footprint without requests and traffic: the largest of what is seen within a time.
 func (d *daemon) idle(ctx context.Context, long time.Duration) (most footprint, err error) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -235,7 +236,7 @@ func (d *daemon) roundTrip(ctx context.Context, network, times int) (float64, er
 	const port = 5201
 	var ends [2]int
 	for i, c := range d.pair {
-		err := traffic.Within(c.pid(), func() (err error) {
+		err := traffic.InNamespaceOf(c.pid(), func() (err error) {
 			ends[i], err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 			return err
 		})
@@ -254,10 +255,10 @@ func (d *daemon) roundTrip(ctx context.Context, network, times int) (float64, er
 		err = unix.Connect(ends[0], &unix.SockaddrInet4{Port: port, Addr: at})
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find the way between two containers: %w", err)
+		return 0, fmt.Errorf("connect two containers: %w", err)
 	}
 	echoing := make(chan struct{})
-	go func() { // until nothing has come for a second
+	go func() { // until no datagram arrives for a second
 		defer close(echoing)
 		b := make([]byte, 64)
 		for {

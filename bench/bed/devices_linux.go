@@ -21,9 +21,9 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// The parts of the ladder that are descriptors of the kernel. They live in the namespace of the thread that opens them.
+// The parts that use descriptors of the kernel. They are in the network namespace of the thread that opens them.
 
-// batchSize is how many frames a device is given at once: what an arena takes, or what a TAP's queue does.
+// batchSize is how many frames a device gets at once: as many as fit into an arena or into a TAP's queue.
 func batchSize(super bool) int {
 	if super {
 		return 7
@@ -38,14 +38,14 @@ func frameOf(super bool, from, to ether.MAC) ether.Frame {
 	return traffic.Shortest(from, to)
 }
 
-// A testTAP is a TAP of the ladder: frames are written to its link by a packet socket, as a container's kernel would.
+// A testTAP is a TAP whose link a packet socket writes to, as a container's kernel would.
 type testTAP struct {
 	*tap.Device
-	*traffic.Wire
+	*traffic.PacketSocket
 	spec tap.Spec
 }
 
-// openTAP makes the n-th TAP. Its own address is nobody's destination, so what is written to it ends at the kernel's door.
+// openTAP makes the n-th TAP. No frame is sent to the address of its link, so the kernel drops at once what is written to it.
 func openTAP(n int) (*testTAP, error) {
 	s := &testTAP{spec: tap.Spec{ID: fmt.Sprintf("bench%07d", n), Tag: "tapestry:bench:" + strconv.Itoa(n), Mode: tap.Direct, MAC: traffic.Station(1 << 20), MTU: 1500}}
 	dev, err := tap.Create(s.spec)
@@ -55,12 +55,12 @@ func openTAP(n int) (*testTAP, error) {
 	s.Device = dev
 	link, err := netlink.LinkByName(dev.Link)
 	if err == nil {
-		const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h: the kernel's IPv6 would speak in between
+		const none = 1 // IN6_ADDR_GEN_MODE_NONE, linux/if_link.h: so that IPv6 of the kernel sends nothing
 		_ = netlink.LinkSetIP6AddrGenMode(link, none)
 		err = netlink.LinkSetUp(link)
 	}
 	if err == nil {
-		s.Wire, err = traffic.OpenWire(link)
+		s.PacketSocket, err = traffic.OpenPacketSocket(link)
 	}
 	if err != nil {
 		s.close()
@@ -70,8 +70,8 @@ func openTAP(n int) (*testTAP, error) {
 }
 
 func (s *testTAP) close() {
-	if s.Wire != nil {
-		s.Wire.Close()
+	if s.PacketSocket != nil {
+		s.PacketSocket.Close()
 	}
 	_ = s.Device.Close()
 	_ = tap.Remove(s.spec)
@@ -84,15 +84,15 @@ func tapPart(super bool) (moveFunc, func(), error) {
 		return nil, nil, err
 	}
 	n := batchSize(super)
-	v := traffic.NewVolley(frameOf(super, traffic.Station(0), traffic.Station(1)), n)
-	arena, lot := make([]byte, poll.ArenaSize), make([]*ether.Frame, 0, 2*n)
+	v := traffic.NewBatch(frameOf(super, traffic.Station(0), traffic.Station(1)), n)
+	arena, batch := make([]byte, poll.ArenaSize), make([]*ether.Frame, 0, 2*n)
 	read, written := 0, 0
 	s.Bind(func(frames []ether.Frame) {
-		lot = lot[:0]
+		batch = batch[:0]
 		for i := range frames {
-			lot = append(lot, &frames[i])
+			batch = append(batch, &frames[i])
 		}
-		sent, _ := s.Send(lot)
+		sent, _ := s.Send(batch)
 		read += len(frames)
 		written += sent
 	})
@@ -119,7 +119,7 @@ func tapPart(super bool) (moveFunc, func(), error) {
 	}, s.close, nil
 }
 
-// awaitReadable waits for a descriptor to be readable.
+// awaitReadable waits until a descriptor is readable, for five seconds at most.
 func awaitReadable(fd int) error {
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
@@ -127,16 +127,16 @@ func awaitReadable(fd int) error {
 			continue
 		}
 		if err == nil && n == 0 {
-			err = errors.New("nothing came within five seconds")
+			err = errors.New("no frame arrived within five seconds")
 		}
 		return err
 	}
 }
 
-// maxInFlight is how many frames may be on their way through the switch: fewer than a TAP's queue holds.
+// maxInFlight is how many frames may be in the switch and its queues: fewer than a TAP's queue holds.
 const maxInFlight = 256
 
-// tapToTAPPart lets a worker carry frames from one TAP to another, while they are written on another thread.
+// tapToTAPPart has a worker forward frames from one TAP to another, while another thread writes them.
 func tapToTAPPart(super bool) (run moveFunc, end func(), err error) {
 	var ends []func()
 	end = func() {
@@ -174,39 +174,39 @@ func tapToTAPPart(super bool) (run moveFunc, end func(), err error) {
 	go func() { ended <- workers.Run(ctx) }()
 	ends = append(ends, func() { cancel(); <-ended })
 
-	lot := batchSize(super)
-	v := traffic.NewVolley(frameOf(super, traffic.Station(0), traffic.Station(1)), lot)
+	size := batchSize(super)
+	v := traffic.NewBatch(frameOf(super, traffic.Station(0), traffic.Station(1)), size)
 	return func(ctx context.Context) (int, time.Duration, error) {
-		total := 64 * lot
+		total := 64 * size
 		began, before := time.Now(), ports[1].Stats()
-		var sent, seen int
-		for seen < total {
-			if sent < total && sent-seen+lot <= maxInFlight {
+		var sent, passed int
+		for passed < total {
+			if sent < total && sent-passed+size <= maxInFlight {
 				if err := taps[0].Write(v); err != nil {
 					return 0, 0, err
 				}
-				sent += lot
+				sent += size
 			} else {
-				unix.Select(0, nil, nil, nil, &unix.Timeval{Usec: 20}) // the worker is at it
+				unix.Select(0, nil, nil, nil, &unix.Timeval{Usec: 20}) // the worker is not done
 			}
 			now := ports[1].Stats()
-			seen = int(now.Offered - before.Offered)
+			passed = int(now.Offered - before.Offered)
 			if now.Refused > before.Refused {
 				return 0, 0, errors.New("the second TAP refused frames")
 			}
 			if time.Since(began) > 5*time.Second || ctx.Err() != nil {
-				return 0, 0, fmt.Errorf("%d of %d frames came through", seen, sent)
+				return 0, 0, fmt.Errorf("%d of %d frames were forwarded", passed, sent)
 			}
 		}
-		return seen, time.Since(began), nil
+		return passed, time.Since(began), nil
 	}, end, nil
 }
 
-// udpPart sends trains of datagrams over loopback from one plain socket to another: what a tunnel in user space can
-// reach at most. A train is a super-frame's worth, or sixty-four datagrams that each could hold a frame of 64 bytes.
+// udpPart sends trains of datagrams over loopback from one plain socket to another: the most that a tunnel in user space can
+// reach. A train holds a super-frame, or 64 datagrams with a frame of 64 bytes each.
 func udpPart(super bool) (moveFunc, func(), error) {
 	const vxlan = 8
-	size, n, counted := traffic.ShortFrame+vxlan, 64, 64
+	size, n, counted := traffic.ShortFrameSize+vxlan, 64, 64
 	if super {
 		size, n, counted = traffic.SegmentSize+54+vxlan, (traffic.SuperPayload+traffic.SegmentSize-1)/traffic.SegmentSize, 1
 	}
@@ -239,7 +239,7 @@ func udpPart(super bool) (moveFunc, func(), error) {
 		for got := 0; got < len(train); {
 			n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(to), uintptr(unsafe.Pointer(&arena[0])), uintptr(len(arena)))
 			if errno != 0 {
-				return 0, 0, fmt.Errorf("%d of %d bytes came: %w", got, len(train), errno)
+				return 0, 0, fmt.Errorf("%d of %d bytes arrived: %w", got, len(train), errno)
 			}
 			got += int(n)
 		}
@@ -260,19 +260,20 @@ func udpSocket() (int, error) {
 	return fd, nil
 }
 
-// rawIO writes b whole, without a word to Go's scheduler: the descriptor does not block.
+// rawIO writes all of b in a raw system call, which Go's scheduler does not see: the descriptor does not block.
 func rawIO(call uintptr, fd int, b []byte) error {
 	n, _, errno := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	if errno != 0 {
 		return errno
 	}
 	if int(n) != len(b) {
-		return fmt.Errorf("%d of %d bytes went", n, len(b))
+		return fmt.Errorf("%d of %d bytes were written", n, len(b))
 	}
 	return nil
 }
 
-// tunnelPart sends frames from one VTEP to another over loopback: cut, VXLAN, one train; and taken apart again.
+// tunnelPart sends frames from one VTEP to another over loopback: cut, encapsulated, sent as one train; received and
+// decapsulated.
 func tunnelPart(super bool) (run moveFunc, end func(), err error) {
 	var ends [2]*tunnel.VTEP
 	var links [2]*tunnel.Link
@@ -296,37 +297,37 @@ func tunnelPart(super bool) (run moveFunc, end func(), err error) {
 		}
 		links[i].SetMTU(1450)
 	}
-	n, each := 64, 1 // frames sent, and what one of them arrives as
+	n, each := 64, 1 // frames that are sent, and how many of each arrive
 	if super {
 		n, each = 1, (traffic.SuperPayload+traffic.SegmentSize-1)/traffic.SegmentSize
 	}
-	frames, lot := make([]ether.Frame, n), make([]*ether.Frame, n)
+	frames, batch := make([]ether.Frame, n), make([]*ether.Frame, n)
 	for i := range frames {
 		frames[i] = frameOf(super, traffic.Station(0), traffic.Station(1))
 		if err := frames[i].Check(); err != nil {
 			end()
 			return nil, nil, err
 		}
-		lot[i] = &frames[i]
+		batch[i] = &frames[i]
 		if !super {
 			frames[i].CompleteChecksum()
 		}
 	}
-	come := 0
-	links[1].Bind(func(frames []ether.Frame) { come += len(frames) })
+	arrived := 0
+	links[1].Bind(func(frames []ether.Frame) { arrived += len(frames) })
 	arena, in := make([]byte, poll.ArenaSize), ends[1].Receivers()[0]
 	return func(context.Context) (int, time.Duration, error) {
 		began := time.Now()
-		come = 0
-		if sent, _ := links[0].Send(lot); sent < n {
+		arrived = 0
+		if sent, _ := links[0].Send(batch); sent < n {
 			return 0, 0, fmt.Errorf("%d of %d frames were sent", sent, n)
 		}
-		for late := began.Add(time.Second); come < n*each; {
+		for deadline := began.Add(time.Second); arrived < n*each; {
 			if err := in.Drain(arena); err != nil {
 				return 0, 0, err
 			}
-			if come < n*each && time.Now().After(late) {
-				return 0, 0, fmt.Errorf("%d of %d frames came", come, n*each)
+			if arrived < n*each && time.Now().After(deadline) {
+				return 0, 0, fmt.Errorf("%d of %d frames arrived", arrived, n*each)
 			}
 		}
 		return n, time.Since(began), nil

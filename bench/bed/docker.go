@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Docker is a network of a dockerd on each site, with containers that it runs.
+// Docker is a dockerd on each host, with a network of its own and the containers that it runs.
 type Docker struct {
-	Driver string // of the network: bridge, on one host; overlay, of a swarm of two; tapestry
-	Binary string // tapestry
-	Agent  string // tapestry-bench: a static binary, since it is all that the containers have
-	token  string // to join the swarm of site 1
+	Driver string // of the network: bridge, on one host; overlay, of a Swarm of two hosts; tapestry
+	Binary string // path of tapestry
+	Agent  string // path of tapestry-bench: a static binary, since it is the only file of the containers' image
+	token  string // to join the Swarm of host 1; Create of host 1 sets it
 }
 
 func (d *Docker) Name() string {
@@ -33,64 +33,65 @@ func (d *Docker) Missing() string {
 	return lacks("docker.io iptables", "dockerd", "docker", "containerd", "runc", "iptables")
 }
 
-// noExternal is a second network of tapestry's on one host, without docker_gwbridge; container 2 is on it as well.
-const noExternal, noExternalTarget = "confined", "10.78.0.2"
+// noExternal is a second network of tapestry's on one host, with tapestry.external=off: its containers get no
+// docker_gwbridge. Container 2 is on it as well, at noExternalTarget.
+const noExternal, noExternalTarget = "no-external", "10.78.0.2"
 
-func (d *Docker) Create(ctx context.Context, s Host) error {
-	if err := s.prepareDocker(ctx); err != nil {
+func (d *Docker) Create(ctx context.Context, h Host) error {
+	if err := h.prepareDocker(ctx); err != nil {
 		return err
 	}
 	var options []string
 	if d.Driver == "tapestry" {
-		args, given := Tapestry{d.Binary}.commandLine(s)
-		if err := s.track(s.commandOwnPIDs(ctx, args...), "msg=ready"); err != nil {
+		args, given := Tapestry{d.Binary}.commandLine(h)
+		if err := h.startCommand(h.commandOwnPIDs(ctx, args...), "msg=ready"); err != nil {
 			return err
 		}
 		for key, value := range given {
 			options = append(options, "--opt", key+"="+value)
 		}
 	}
-	if err := s.dockerd(ctx); err != nil {
+	if err := h.dockerd(ctx); err != nil {
 		return err
 	}
-	if err := s.importImage(ctx, d.Agent); err != nil {
+	if err := h.importImage(ctx, d.Agent); err != nil {
 		return err
 	}
 	switch {
-	case d.Driver == "overlay" && s.number == 2: // the network comes with the swarm
-		_, err := s.docker(ctx, "swarm", "join", "--advertise-addr", "192.0.2.2", "--token", d.token, "192.0.2.1:2377")
+	case d.Driver == "overlay" && h.number == 2: // the Swarm brings the network
+		_, err := h.docker(ctx, "swarm", "join", "--advertise-addr", "192.0.2.2", "--token", d.token, "192.0.2.1:2377")
 		return err
 	case d.Driver == "overlay":
-		if _, err := s.docker(ctx, "swarm", "init", "--advertise-addr", "192.0.2.1"); err != nil {
+		if _, err := h.docker(ctx, "swarm", "init", "--advertise-addr", "192.0.2.1"); err != nil {
 			return err
 		}
 		var err error
-		if d.token, err = s.docker(ctx, "swarm", "join-token", "--quiet", "worker"); err != nil {
+		if d.token, err = h.docker(ctx, "swarm", "join-token", "--quiet", "worker"); err != nil {
 			return err
 		}
 		options = append(options, "--attachable")
-	case d.Driver == "tapestry" && !s.twoHosts:
-		if err := s.createNetwork(ctx, d.Driver, noExternal, "10.78.0", "--opt", "tapestry.external=off"); err != nil {
+	case d.Driver == "tapestry" && !h.twoHosts:
+		if err := h.createNetwork(ctx, d.Driver, noExternal, "10.78.0", "--opt", "tapestry.external=off"); err != nil {
 			return err
 		}
 	}
-	return s.createNetwork(ctx, d.Driver, networkName, "10.77.0", options...)
+	return h.createNetwork(ctx, d.Driver, networkName, "10.77.0", options...)
 }
 
-func (d *Docker) AddContainer(ctx context.Context, s Host, n int) (*Node, error) {
-	id, err := s.docker(ctx, "run", "--detach", "--network", networkName, "--ip", fmt.Sprintf("10.77.0.%d", n), image, "idle")
-	if err == nil && n == 2 && d.Driver == "tapestry" && !s.twoHosts {
-		_, err = s.docker(ctx, "network", "connect", "--ip", noExternalTarget, noExternal, id)
+func (d *Docker) AddContainer(ctx context.Context, h Host, n int) (*Node, error) {
+	id, err := h.docker(ctx, "run", "--detach", "--network", networkName, "--ip", fmt.Sprintf("10.77.0.%d", n), image, "idle")
+	if err == nil && n == 2 && d.Driver == "tapestry" && !h.twoHosts {
+		_, err = h.docker(ctx, "network", "connect", "--ip", noExternalTarget, noExternal, id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	key, err := s.docker(ctx, "inspect", "--format", "{{.NetworkSettings.SandboxKey}}", id)
+	key, err := h.docker(ctx, "inspect", "--format", "{{.NetworkSettings.SandboxKey}}", id)
 	if err != nil {
 		return nil, err
 	}
-	c := &Node{nsenter: []string{"--net=" + s.path("/run/docker/netns/"+path.Base(key))}}
-	// By hand, since Docker's overlay has no IPv6, nor does it carry what would find a neighbour.
+	c := &Node{nsenter: []string{"--net=" + h.path("/run/docker/netns/"+path.Base(key))}}
+	// Docker's overlay configures no IPv6 and does not flood neighbour discovery, so addresses and neighbours are set here.
 	err = c.sh(ctx, `link=$(ip -oneline address show to 10.77.0.%[1]d | cut -d ' ' -f 2)
 		echo 0 >/proc/sys/net/ipv6/conf/$link/disable_ipv6
 		ip address add fd77::%[1]d/64 dev $link nodad
@@ -98,12 +99,12 @@ func (d *Docker) AddContainer(ctx context.Context, s Host, n int) (*Node, error)
 	return c, err
 }
 
-// FirstPing is the time from the start of `docker run` until the new container has had its first answer to a ping from
-// container 2. external says whether a container of tapestry's gets Docker's way out as well, which is its default.
+// FirstPing is the time from the start of `docker run` until container 2 has answered the new container's first ping. It
+// works on beds of Docker only. external: a container of tapestry's gets docker_gwbridge as well, which is the default.
 func (b *Bed) FirstPing(ctx context.Context, external bool) (time.Duration, error) {
 	d, ok := b.Setup.(*Docker)
 	if !ok {
-		return 0, errors.New("containers arrive on Docker's beds only")
+		return 0, errors.New("only a bed of Docker can start a container")
 	}
 	on, target := networkName, b.address(false)
 	if d.Driver == "tapestry" && !external {
@@ -111,46 +112,46 @@ func (b *Bed) FirstPing(ctx context.Context, external bool) (time.Duration, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	s, began := b.hosts[0], time.Now()
-	id, err := s.docker(ctx, "run", "--detach", "--network", on, image, "arrive", target)
+	h, began := b.hosts[0], time.Now()
+	id, err := h.docker(ctx, "run", "--detach", "--network", on, image, "ping", target)
 	if err != nil {
 		return 0, err
 	}
-	defer s.docker(context.WithoutCancel(ctx), "rm", "--force", id) // if it does not go now, it goes with the bed
-	if _, err := s.docker(ctx, "wait", id); err != nil {
+	defer h.docker(context.WithoutCancel(ctx), "rm", "--force", id) // if it is not removed now, it is with the bed
+	if _, err := h.docker(ctx, "wait", id); err != nil {
 		return 0, err
 	}
-	text, err := s.docker(ctx, "logs", id)
+	text, err := h.docker(ctx, "logs", id)
 	if err != nil {
 		return 0, err
 	}
 	at, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("read what the container said: %w", err)
+		return 0, fmt.Errorf("read the container's output: %w", err)
 	}
 	return time.Unix(0, at).Sub(began), nil
 }
 
-// image is the name of what the containers are made of.
+// image is the name of the image of all containers.
 const image = "bench"
 
-// docker runs the client on a site.
-func (s Host) docker(ctx context.Context, args ...string) (string, error) {
-	return output(s.dockerCommand(ctx, args...))
+// docker runs Docker's client on a host, and returns what it prints.
+func (h Host) docker(ctx context.Context, args ...string) (string, error) {
+	return output(h.dockerCommand(ctx, args...))
 }
 
-func (s Host) dockerCommand(ctx context.Context, args ...string) *exec.Cmd {
-	return s.command(ctx, append([]string{"docker", "--host", "unix:///run/docker.sock", "--config", "/run/docker-client"}, args...)...)
+func (h Host) dockerCommand(ctx context.Context, args ...string) *exec.Cmd {
+	return h.command(ctx, append([]string{"docker", "--host", "unix:///run/docker.sock", "--config", "/run/docker-client"}, args...)...)
 }
 
-func (s Host) createNetwork(ctx context.Context, driver, name, net string, options ...string) error {
-	_, err := s.docker(ctx, append(append([]string{"network", "create", "--driver", driver}, options...),
+func (h Host) createNetwork(ctx context.Context, driver, name, net string, options ...string) error {
+	_, err := h.docker(ctx, append(append([]string{"network", "create", "--driver", driver}, options...),
 		"--subnet", net+".0/24", "--gateway", net+".254", "--ip-range", net+".128/25", name)...)
 	return err
 }
 
-// importImage makes an image of one file.
-func (s Host) importImage(ctx context.Context, agent string) error {
+// importImage makes an image whose only file is the agent.
+func (h Host) importImage(ctx context.Context, agent string) error {
 	content, err := os.ReadFile(agent)
 	if err != nil {
 		return err
@@ -167,16 +168,16 @@ func (s Host) importImage(ctx context.Context, agent string) error {
 	if err != nil {
 		return fmt.Errorf("pack the image: %w", err)
 	}
-	cmd := s.dockerCommand(ctx, "import", "--change", `ENTRYPOINT ["/tapestry-bench", "agent"]`, "-", image)
+	cmd := h.dockerCommand(ctx, "import", "--change", `ENTRYPOINT ["/tapestry-bench", "agent"]`, "-", image)
 	cmd.Stdin = &b
 	_, err = output(cmd)
 	return err
 }
 
-// prepareDocker gives a site what a dockerd of its own wants: a /proc that shows its own processes, the machine's
-// cgroups, and an /etc and /opt in which it and containerd may write.
-func (s Host) prepareDocker(ctx context.Context) error {
-	return s.launch(ctx, `mount -t proc proc /proc
+// prepareDocker gives a host what a dockerd of its own needs: a /proc of the host's processes, the machine's cgroups, and an
+// /etc and an /opt that dockerd and containerd can write to.
+func (h Host) prepareDocker(ctx context.Context) error {
+	return h.launch(ctx, `mount -t proc proc /proc
 		umount /sys
 		mkdir -p /run/cgroup /run/docker
 		mount --rbind /sys/fs/cgroup /run/cgroup
@@ -190,39 +191,39 @@ func (s Host) prepareDocker(ctx context.Context) error {
 		echo '{}' >/run/docker/daemon.json`)
 }
 
-// dockerd starts it, with all of its files in memory.
-func (s Host) dockerd(ctx context.Context) error {
-	cgroup := "tapestry-bench-" + s.pid()
-	if err := s.removeCgroupAtEnd(cgroup); err != nil {
+// dockerd starts a dockerd that keeps all of its files in memory.
+func (h Host) dockerd(ctx context.Context) error {
+	cgroup := "tapestry-bench-" + h.pid()
+	if err := h.removeCgroupAtEnd(cgroup); err != nil {
 		return err
 	}
-	return s.track(s.commandOwnPIDs(ctx, "dockerd", "--config-file", "/run/docker/daemon.json", "--data-root", "/run/docker-data",
+	return h.startCommand(h.commandOwnPIDs(ctx, "dockerd", "--config-file", "/run/docker/daemon.json", "--data-root", "/run/docker-data",
 		"--pidfile", "/run/docker.pid", "--host", "unix:///run/docker.sock", "--bridge", "none",
 		"--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", "/"+cgroup), "API listen on")
 }
 
-// removeCgroupAtEnd removes a cgroup and those in it when the site has ended. The kernel does not, so a process waits for
-// it that outlives the bench: its standard input ends with the bench, however that ends.
-func (s Host) removeCgroupAtEnd(name string) error {
+// removeCgroupAtEnd removes a cgroup and those in it when the host has ended, which the kernel does not do. A process that
+// outlives the bench waits for that: its standard input ends with the bench, even if the bench is killed.
+func (h Host) removeCgroupAtEnd(name string) error {
 	cmd := exec.Command("sh", "-c", `cat
 		for try in $(seq 200); do
 			find /sys/fs/cgroup -depth -type d "(" -name "$0" -o -path "*/$0/*" ")" -exec rmdir {} + 2>/dev/null
 			[ -n "$(find /sys/fs/cgroup -type d -name "$0")" ] || exit 0
-			sleep 0.05 # nothing tells when a cgroup gets empty
+			sleep 0.05 # there is no event for an empty cgroup
 		done
 		exit 1`, name)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a terminal's signals are not for it
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it does not get signals of a terminal
 	in, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
-		return fmt.Errorf("make ready to remove cgroups: %w", err)
+		return fmt.Errorf("start what removes cgroups: %w", err)
 	}
-	s.cleanUp = func() {
+	h.cleanUp = func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			fmt.Fprintf(os.Stderr, "  cgroup %s is left: %v\n", name, err)
+			fmt.Fprintf(os.Stderr, "  cgroup %s was not removed: %v\n", name, err)
 		}
 	}
 	return nil

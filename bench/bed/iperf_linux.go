@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// Iperf gives the Gb/s that iperf3 says have arrived in one TCP flow from container 1 to container 2, with the congestion
-// control given: what somebody sees who tries it. ok is false if this kernel does not offer that one.
+// Iperf returns the Gb/s that iperf3 says have arrived in one TCP flow from container 1 to container 2, with the given
+// congestion control. It runs for d, rounded to whole seconds, 1 at least. ok is false if this kernel lacks that
+// congestion control.
 func (b *Bed) Iperf(ctx context.Context, control string, d time.Duration) (rate float64, ok bool, err error) {
 	if why := lacks("iperf3", "iperf3"); why != "" {
 		return 0, false, errors.New(why)
@@ -30,7 +31,7 @@ func (b *Bed) Iperf(ctx context.Context, control string, d time.Duration) (rate 
 	defer cancel()
 	text, err := b.containers[0].command(ctx, "iperf3", "--client", b.address(false), "--port", iperfPort, "--time", strconv.Itoa(seconds),
 		"--congestion", control, "--json").Output()
-	var said struct {
+	var reply struct {
 		Error string
 		End   struct {
 			Received struct {
@@ -38,33 +39,34 @@ func (b *Bed) Iperf(ctx context.Context, control string, d time.Duration) (rate 
 			} `json:"sum_received"`
 		}
 	}
-	if e := json.Unmarshal(text, &said); e != nil {
-		return 0, false, errors.Join(err, fmt.Errorf("read what iperf3 says: %w", e))
+	if e := json.Unmarshal(text, &reply); e != nil {
+		return 0, false, errors.Join(err, fmt.Errorf("read the output of iperf3: %w", e))
 	}
 	switch {
-	case said.Error != "":
-		return 0, false, fmt.Errorf("iperf3: %s", said.Error)
+	case reply.Error != "":
+		return 0, false, fmt.Errorf("iperf3: %s", reply.Error)
 	case err != nil:
 		return 0, false, fmt.Errorf("iperf3: %w", err)
-	case said.End.Received.Rate <= 0:
+	case reply.End.Received.Rate <= 0:
 		return 0, false, errors.New("iperf3: nothing arrived")
 	}
-	return said.End.Received.Rate / 1e9, true, nil
+	return reply.End.Received.Rate / 1e9, true, nil
 }
 
-const iperfPort = "5301" // its own default, 5201, is the agent's here
+const iperfPort = "5301" // not its default, 5201, which the agent has
 
-// serveIperf has container 2 listen, as long as the bed lives.
+// serveIperf starts an iperf3 server in container 2, for as long as the bed.
 func (b *Bed) serveIperf(ctx context.Context) error {
-	if b.iperfServed {
+	if b.iperfStarted {
 		return nil
 	}
 	err := b.containers[1].start(ctx, "Server listening", "iperf3", "--server", "--port", iperfPort, "--forceflush")
-	b.iperfServed = err == nil
+	b.iperfStarted = err == nil
 	return err
 }
 
-// makeNested gives each container a VXLAN device towards the other one, as Docker in Docker has, with 10.79.0.1 and 10.79.0.2.
+// makeNested gives each container a VXLAN device with the other one as remote, as Docker in Docker has: 10.79.0.1 and
+// 10.79.0.2.
 func (b *Bed) makeNested(ctx context.Context) error {
 	if b.nested {
 		return nil

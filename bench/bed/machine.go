@@ -15,7 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// Describe asks the machine and the binary.
+// Describe describes this machine and the tapestry at path binary. wireguard is the path of wireguard-go, "" if there is none.
 func Describe(ctx context.Context, binary, wireguard string) (results.Machine, error) {
 	var m results.Machine
 	out, err := exec.CommandContext(ctx, binary, "version", "--json").Output()
@@ -33,15 +33,15 @@ func Describe(ctx context.Context, binary, wireguard string) (results.Machine, e
 		}
 		*to = strings.Fields(string(text))[0]
 	}
-	if name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil { // else it is not known
+	if name, err := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control"); err == nil { // otherwise it is unknown
 		m.TCP = strings.TrimSpace(string(name))
 	}
-	m.Costs, _ = measureCosts() // what could not be measured is 0: not known
+	m.Costs, _ = measureCosts() // what could not be measured is 0: unknown
 	m.CPU = fieldOf("/proc/cpuinfo", "model name")
 	if family, model := fieldOf("/proc/cpuinfo", "cpu family"), fieldOf("/proc/cpuinfo", "model"); m.CPU != "" && model != "" {
 		m.CPU += ", family " + family + " model " + model // "AMD EPYC" alone is six generations
 	}
-	kib, _ := strconv.ParseFloat(strings.TrimSuffix(fieldOf("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: not known
+	kib, _ := strconv.ParseFloat(strings.TrimSuffix(fieldOf("/proc/meminfo", "MemTotal"), " kB"), 64) // 0: unknown
 	m.MemoryMB = kib * 1024 / 1e6
 	for program, to := range map[string]*string{"dockerd": &m.Docker, "ovs-vswitchd": &m.OVS, "vde_switch": &m.VDE, wireguard: &m.Wireguard} {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -53,7 +53,7 @@ func Describe(ctx context.Context, binary, wireguard string) (results.Machine, e
 	return m, nil
 }
 
-// fieldOf is the first value of a key in a file of "key : value" lines, "" if there is none.
+// fieldOf is the first value of a key in a file of lines "key : value", "" if there is none.
 func fieldOf(path, key string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -68,10 +68,10 @@ func fieldOf(path, key string) string {
 	return ""
 }
 
-// versionIn takes it out of "Docker version 20.10.24+dfsg1, build 297e128", "ovs-vswitchd (Open vSwitch) 3.1.0", …: the
-// first word with a figure and a full stop in it, on the first line.
-func versionIn(said string) string {
-	for _, word := range strings.Fields(results.FirstLine(strings.TrimSpace(said))) {
+// versionIn finds the version in "Docker version 20.10.24+dfsg1, build 297e128", "ovs-vswitchd (Open vSwitch) 3.1.0", …:
+// the first word on the first line that contains a digit and a full stop.
+func versionIn(text string) string {
+	for _, word := range strings.Fields(results.FirstLine(strings.TrimSpace(text))) {
 		if strings.ContainsAny(word, "0123456789") && strings.Contains(word, ".") {
 			return strings.TrimSuffix(word, ",")
 		}

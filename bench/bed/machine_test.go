@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// describe takes what it is told by the binary, and the rest from this machine.
+// Describe takes the version from the binary, and the rest from this machine.
 func TestDescribe(t *testing.T) {
 	fake := filepath.Join(t.TempDir(), "tapestry")
 	script := "#!/bin/sh\n[ \"$*\" = 'version --json' ] && echo '{\"version\":\"v1\",\"commit\":\"abc\",\"modified\":true,\"go\":\"go1\",\"os\":\"linux\",\"arch\":\"amd64\"}'\n"
@@ -41,7 +41,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// A collection of garbage stops all threads, also those that wait for each other.
+// A garbage collection stops all threads, also those that wait for each other.
 func TestWakesBesideCollections(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
@@ -61,7 +61,7 @@ func TestWakesBesideCollections(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	for said, want := range map[string]string{
+	for text, want := range map[string]string{
 		"Docker version 20.10.24+dfsg1, build 297e128\n": "20.10.24+dfsg1",
 		"Docker version 28.1.1, build 4eba377":           "28.1.1",
 		"ovs-vswitchd (Open vSwitch) 3.1.0\n":            "3.1.0",
@@ -69,8 +69,8 @@ func TestVersion(t *testing.T) {
 		"wireguard-go v0.0.20250522\n\nUserspace":        "v0.0.20250522",
 		"": "",
 	} {
-		if got := versionIn(said); got != want {
-			t.Errorf("%q: %q, want %q", said, got, want)
+		if got := versionIn(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
 }

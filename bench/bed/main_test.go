@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
-// The tests' own binary is an agent too, and the bench that is killed: both need processes for themselves.
+// The tests' own binary is also the agent, and the bench that is killed: both need a process of their own.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "agent" {
 		if err := traffic.Agent(context.Background(), os.Args[2:], os.Stdout); err != nil {
@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if bed := os.Getenv("BED"); bed != "" { // behind the agents, which a bed starts with its own environment
+	if bed := os.Getenv("BED"); bed != "" { // after the agent, which inherits this environment
 		holdBed(os.Getenv("TAPESTRY"), bed)
 	}
 	os.Exit(m.Run())

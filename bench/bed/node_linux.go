@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// A Node is a network, mount and process namespace: a machine, or a container. It has no name anywhere, so when its
-// first process ends the kernel ends the others, and removes it with all its links and files; and the first process
-// ends with the bench, even if that is killed.
+// A Node is a network, a mount and a process namespace: a host or a container. It has no name in the file system, so when
+// its first process ends, the kernel ends the others and removes the namespaces with their links and mounts. The first
+// process ends with the bench, even if the bench is killed.
 type Node struct {
-	nsenter   []string    // how nsenter(1) gets there
-	processes []*exec.Cmd // the first does nothing but hold the namespaces, unless Docker does
-	cleanUp   func()      // removes what the kernel does not, at the end; nil: nothing
+	nsenter   []string    // arguments with which nsenter(1) enters it
+	processes []*exec.Cmd // the first only holds the namespaces, unless Docker holds them
+	cleanUp   func()      // removes what the kernel does not; nil: nothing
 }
 
-// newNode makes a host with a /sys of its own, which shows its own links, and with a /run of its own, in memory.
+// newNode makes a node with a /sys that shows its own links, and a /run of its own, in memory.
 func newNode(ctx context.Context) (*Node, error) {
 	cmd := exec.CommandContext(ctx, "sh", "-ec", `mount --make-rprivate /
 		mount -t sysfs sysfs /sys
@@ -32,77 +32,77 @@ func newNode(ctx context.Context) (*Node, error) {
 		[ /var/run -ef /run ] || mount --bind /run /var/run
 		mkdir /run/lock
 		ip link set lo up
-		echo here
+		echo ready
 		exec sleep infinity`)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
 		Setpgid:    true,
 	}
-	h := new(Node)
-	if err := h.track(cmd, "here"); err != nil {
-		h.close()
+	node := new(Node)
+	if err := node.startCommand(cmd, "ready"); err != nil {
+		node.close()
 		return nil, fmt.Errorf("make a namespace: %w", err)
 	}
-	h.nsenter = []string{"--target", h.pid(), "--net", "--mount"}
-	return h, nil
+	node.nsenter = []string{"--target", node.pid(), "--net", "--mount"}
+	return node, nil
 }
 
-// pid is how `ip link set … netns PID` names the host.
-func (h *Node) pid() string { return strconv.Itoa(h.processes[0].Process.Pid) }
+// pid of the node's first process, which `ip link set … netns PID` takes.
+func (node *Node) pid() string { return strconv.Itoa(node.processes[0].Process.Pid) }
 
-// path of one of the host's files, as the bench sees it.
-func (h *Node) path(inside string) string { return "/proc/" + h.pid() + "/root" + inside }
+// path of one of the node's files, as the bench sees it.
+func (node *Node) path(inside string) string { return "/proc/" + node.pid() + "/root" + inside }
 
-// command runs in the host, with the pids of the bench: nsenter becomes the command, and ends with it.
-func (h *Node) command(ctx context.Context, args ...string) *exec.Cmd {
-	return nsenter(ctx, append(h.nsenter, "--"), args)
+// command is one that runs in the node, but in the bench's process namespace: nsenter executes it in its own place.
+func (node *Node) command(ctx context.Context, args ...string) *exec.Cmd {
+	return nsenter(ctx, append(node.nsenter, "--"), args)
 }
 
-// commandOwnPIDs is a command with the host's own pids: what it leaves behind ends with the host.
-func (h *Node) commandOwnPIDs(ctx context.Context, args ...string) *exec.Cmd {
-	return nsenter(ctx, append(h.nsenter, "--pid", "--"), args)
+// commandOwnPIDs is one that runs in the node's process namespace as well: what it leaves behind ends with the node.
+func (node *Node) commandOwnPIDs(ctx context.Context, args ...string) *exec.Cmd {
+	return nsenter(ctx, append(node.nsenter, "--pid", "--"), args)
 }
 
 func nsenter(ctx context.Context, how, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "nsenter", slices.Concat(how, args)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Pdeathsig: syscall.SIGKILL, // ends with the bench
-		Setpgid:   true,            // Ctrl-C is for the bench alone, which then ends it
+		Setpgid:   true,            // Ctrl-C reaches the bench only, which then ends it
 	}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // nsenter and what it became or began
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // nsenter, the command and its children
 	return cmd
 }
 
-// sh runs lines of shell in the host, the first that fails ends it.
-func (h *Node) sh(ctx context.Context, format string, args ...any) error {
+// sh runs a script of the shell in the node, up to the first command that fails.
+func (node *Node) sh(ctx context.Context, format string, args ...any) error {
 	script := fmt.Sprintf(format, args...)
-	_, err := output(h.command(ctx, "sh", "-ec", script))
+	_, err := output(node.command(ctx, "sh", "-ec", script))
 	return err
 }
 
-// launch is sh for daemons that put themselves into the background when they are ready.
-func (h *Node) launch(ctx context.Context, format string, args ...any) error {
-	_, err := output(h.commandOwnPIDs(ctx, "sh", "-ec", fmt.Sprintf(format, args...)))
+// launch is sh for daemons that go into the background when they are ready: they run in the node's process namespace.
+func (node *Node) launch(ctx context.Context, format string, args ...any) error {
+	_, err := output(node.commandOwnPIDs(ctx, "sh", "-ec", fmt.Sprintf(format, args...)))
 	return err
 }
 
-// patience is how long a tool may take for one step in the making of a bed.
+// patience is how long a tool may take for one step of building a bed.
 const patience = time.Minute
 
-// output runs a command and gives what it said on standard output; the error holds the other words.
+// output runs a command and returns its standard output, trimmed; the error has its standard error.
 func output(cmd *exec.Cmd) (string, error) { return outputWithin(cmd, patience) }
 
-// outputWithin ends a command that takes longer, with all that it began, and waits no longer for its output than for it.
+// outputWithin kills a command that takes longer than limit, with its children.
 func outputWithin(cmd *exec.Cmd, limit time.Duration) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = time.Second // a child that outlives it may keep its output open
 	err := cmd.Start()
 	if err == nil {
-		late := time.AfterFunc(limit, func() { cmd.Cancel() }) // an error means that it has ended
-		if err = cmd.Wait(); !late.Stop() && err != nil {
-			err = fmt.Errorf("it was ended after %v: %w", limit, err)
+		timer := time.AfterFunc(limit, func() { cmd.Cancel() }) // an error means that it has ended
+		if err = cmd.Wait(); !timer.Stop() && err != nil {
+			err = fmt.Errorf("it was killed after %v: %w", limit, err)
 		}
 	}
 	if err != nil {
@@ -111,13 +111,13 @@ func outputWithin(cmd *exec.Cmd, limit time.Duration) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// start runs a command for as long as the host lives. It returns when the command has printed a line with ready in it.
-func (h *Node) start(ctx context.Context, ready string, args ...string) error {
-	return h.track(h.command(ctx, args...), ready)
+// start starts a command that runs as long as the node. It returns when the command has printed a line that contains ready.
+func (node *Node) start(ctx context.Context, ready string, args ...string) error {
+	return node.startCommand(node.command(ctx, args...), ready)
 }
 
-// track starts a command that belongs to h from then on, ready or not.
-func (h *Node) track(cmd *exec.Cmd, ready string) error {
+// startCommand is start for any command. close ends it, also if it did not get ready.
+func (node *Node) startCommand(cmd *exec.Cmd, ready string) error {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return err
@@ -129,10 +129,10 @@ func (h *Node) track(cmd *exec.Cmd, ready string) error {
 		out.Close()
 		return err
 	}
-	h.processes = append(h.processes, cmd)
+	node.processes = append(node.processes, cmd)
 
-	late := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	defer late.Stop()
+	timer := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	defer timer.Stop()
 	var words []string
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if strings.Contains(lines.Text(), ready) {
@@ -145,7 +145,7 @@ func (h *Node) track(cmd *exec.Cmd, ready string) error {
 	return fmt.Errorf("start %s: it did not get ready: %s", strings.Join(cmd.Args, " "), strings.Join(words, "\n"))
 }
 
-// forwardWarnings reads what a process says until it ends, and hands on a daemon's warnings: they may explain a figure.
+// forwardWarnings reads a process's output until it ends, and prints a daemon's warnings: they may explain a figure.
 func forwardWarnings(lines *bufio.Scanner, out io.Closer) {
 	defer out.Close()
 	for lines.Scan() {
@@ -155,22 +155,22 @@ func forwardWarnings(lines *bufio.Scanner, out io.Closer) {
 	}
 }
 
-// kill ends all that runs in the host, and waits for nothing.
-func (h *Node) kill() {
-	for _, cmd := range h.processes {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with what it began; an error means that all has ended
+// kill kills all that runs in the node, and does not wait for it.
+func (node *Node) kill() {
+	for _, cmd := range node.processes {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children; an error means that they have ended
 	}
 }
 
-// close ends all that runs in the host, and with it the host.
-func (h *Node) close() {
-	h.kill()
-	for _, cmd := range h.processes {
-		cmd.Wait() // its error is that it was killed
+// close ends all that runs in the node, and with it the node.
+func (node *Node) close() {
+	node.kill()
+	for _, cmd := range node.processes {
+		cmd.Wait() // the error is that it was killed
 	}
-	h.processes = nil
-	if h.cleanUp != nil {
-		h.cleanUp()
-		h.cleanUp = nil
+	node.processes = nil
+	if node.cleanUp != nil {
+		node.cleanUp()
+		node.cleanUp = nil
 	}
 }

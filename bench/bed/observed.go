@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// Observed is tapestry with somebody who looks at its frames, or nobody.
+// Observed is tapestry with a flight recorder or a capture that copies its frames, or with neither.
 type Observed struct {
 	Tapestry
-	Label    string // its name
-	Recorder string // --recorder
-	Capture  string // arguments of `tapestry capture`, which are for a shell; "": nobody captures
+	Label    string // what Name returns
+	Recorder string // value of the daemon's --recorder: its size, "0" is off
+	Capture  string // arguments of `tapestry capture`, for a shell; "": no capture
 }
 
-func (l Observed) Name() string { return l.Label }
+func (o Observed) Name() string { return o.Label }
 
-func (l Observed) Create(ctx context.Context, s Host) error {
-	if err := l.start(ctx, s, "--recorder", l.Recorder); err != nil || l.Capture == "" {
+func (o Observed) Create(ctx context.Context, h Host) error {
+	if err := o.start(ctx, h, "--recorder", o.Recorder); err != nil || o.Capture == "" {
 		return err
 	}
-	return s.track(s.commandOwnPIDs(ctx, "sh", "-c", fmt.Sprintf("%s capture all --api-socket /run/tapestry.sock --no-limit %s", l.Binary, l.Capture)), "capturing")
+	return h.startCommand(h.commandOwnPIDs(ctx, "sh", "-c", fmt.Sprintf("%s capture all --api-socket /run/tapestry.sock --no-limit %s", o.Binary, o.Capture)), "capturing")
 }

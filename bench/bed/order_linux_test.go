@@ -8,20 +8,20 @@ import (
 	"github.com/tapestry-net/tapestry/bench/traffic"
 )
 
-// Ten million datagrams: none of them comes in another order than it was sent in, and none comes twice. Most are sent
-// as trains (UDP_SEGMENT), since singly they would take minutes. In trains of 7 super-frames of odd numbers are joined
-// and cut again; singly the tunnel makes the trains.
+// Of millions of datagrams none is reordered and none is duplicated. Most are sent as trains (UDP_SEGMENT), since one by one
+// they would take minutes. Trains of 7 test super-frames of odd sizes; of datagrams that are sent one by one the tunnel
+// makes the trains.
 func TestOrder(t *testing.T) {
 	binary := needBeds(t)
 	for _, on := range []struct {
-		name   string
-		across bool
+		name     string
+		twoHosts bool
 	}{{"one host", false}, {"two hosts", true}} {
 		t.Run(on.name, func(t *testing.T) {
 			runtime.LockOSThread() // what a bed starts ends with the thread that started it
 			defer runtime.UnlockOSThread()
 			ctx := t.Context()
-			b, err := Build(ctx, Tapestry{binary}, on.across)
+			b, err := Build(ctx, Tapestry{binary}, on.twoHosts)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,7 +38,7 @@ func TestOrder(t *testing.T) {
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					j := traffic.Job{Kind: "order", Flows: c.flows, Size: 64, Frames: c.frames, Train: c.trains, For: 5 * time.Minute}
-					a, err := b.Ask(ctx, j, b.address(false))
+					a, err := b.ask(ctx, j, b.address(false))
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -47,8 +47,8 @@ func TestOrder(t *testing.T) {
 					if a.Sent < c.frames {
 						t.Errorf("%d of %d were sent in %v", a.Sent, c.frames, j.For)
 					}
-					if a.Received < a.Sent/10 { // a receiver that is kept from running loses many
-						t.Errorf("%d of %d came: too few to say anything about their order", a.Received, a.Sent)
+					if a.Received < a.Sent/10 { // a receiver that does not get to run loses many
+						t.Errorf("%d of %d arrived: too few to say anything about their order", a.Received, a.Sent)
 					}
 					if a.Reordered > 0 || a.Duplicates > 0 || a.Foreign > 0 {
 						t.Errorf("%d reordered, %d duplicates, %d not of this bench", a.Reordered, a.Duplicates, a.Foreign)

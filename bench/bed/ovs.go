@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// OpenVSwitch is Open vSwitch with its switch in user space, datapath_type=netdev, between two hosts. Its VXLAN leaves
-// by a bridge of its own, br-phy, which has the underlay as port and the host's address: Documentation/howto/userspace-tunneling.rst.
+// OpenVSwitch is Open vSwitch with its switch in user space, datapath_type=netdev, between two hosts. Its VXLAN is sent
+// by a second bridge, br-phy, which has the underlay as a port, and the host's address: Documentation/howto/userspace-tunneling.rst.
 type OpenVSwitch struct{}
 
 func (OpenVSwitch) Name() string { return "Open vSwitch" }
@@ -15,8 +15,8 @@ func (OpenVSwitch) Missing() string {
 	return lacks("openvswitch-switch ethtool", "ovsdb-server", "ovs-vswitchd", "ovsdb-tool", "ovs-vsctl", "ethtool")
 }
 
-func (OpenVSwitch) Create(ctx context.Context, s Host) error {
-	return s.launch(ctx, `mkdir -p /run/openvswitch
+func (OpenVSwitch) Create(ctx context.Context, h Host) error {
+	return h.launch(ctx, `mkdir -p /run/openvswitch
 		ovsdb-tool create /run/openvswitch/conf.db /usr/share/openvswitch/vswitch.ovsschema
 		ovsdb-server /run/openvswitch/conf.db --remote=punix:/run/openvswitch/db.sock --detach --pidfile -vconsole:err
 		ovs-vsctl --timeout=30 --no-wait init
@@ -27,17 +27,17 @@ func (OpenVSwitch) Create(ctx context.Context, s Host) error {
 		ip link set br-phy up
 		ovs-vsctl --timeout=30 add-br br0 -- set bridge br0 datapath_type=netdev \
 			-- add-port br0 vx0 -- set interface vx0 type=vxlan options:key=77 options:local_ip=192.0.2.%[1]d options:remote_ip=192.0.2.%[2]d`,
-		s.number, 3-s.number)
+		h.number, 3-h.number)
 }
 
-// container: the switch reads the veth by AF_PACKET without a virtio-net header, so the container has to finish its
-// checksums itself.
-func (OpenVSwitch) AddContainer(ctx context.Context, s Host, n int) (*Node, error) {
-	if err := s.veth(ctx, n); err != nil {
+// AddContainer turns off checksum offload in the container: the switch reads the veth by AF_PACKET without a virtio-net
+// header, so it would not see that a checksum is partial.
+func (OpenVSwitch) AddContainer(ctx context.Context, h Host, n int) (*Node, error) {
+	if err := h.veth(ctx, n); err != nil {
 		return nil, err
 	}
-	if err := s.launch(ctx, "ip link set v%[1]d up; ovs-vsctl --timeout=30 add-port br0 v%[1]d; ethtool -K c%[1]d tx off", n); err != nil {
+	if err := h.launch(ctx, "ip link set v%[1]d up; ovs-vsctl --timeout=30 add-port br0 v%[1]d; ethtool -K c%[1]d tx off", n); err != nil {
 		return nil, err
 	}
-	return s.addContainer(ctx, n, fmt.Sprintf("c%d", n))
+	return h.addContainer(ctx, n, fmt.Sprintf("c%d", n))
 }

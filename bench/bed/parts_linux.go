@@ -14,17 +14,17 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A moveFunc moves some frames once. It gives their number and the time that the part took for them, without the time to
-// lay them ready. No frames: the part does not know such.
+// A moveFunc moves some frames once. It returns their number and the time that the part took for them, without the time to
+// prepare them. No frames: the part has no use for this kind of frame.
 type moveFunc func(ctx context.Context) (frames int, took time.Duration, err error)
 
-// A part is opened twice: to be measured with super-frames of 60 KB, and with frames of 64 bytes.
+// A part is opened twice, to be measured with super-frames of 60 KB and with frames of 64 bytes.
 type part struct {
 	name string
 	open func(super bool) (run moveFunc, end func(), err error)
 }
 
-// allParts is all that a frame's way is made of, from the bottom up.
+// allParts are the parts of a frame's path, from a plain copy to the whole tunnel.
 var allParts = []part{
 	{"memory copy", copyPart},
 	{"TAP read + write", tapPart},
@@ -36,13 +36,14 @@ var allParts = []part{
 	{"VXLAN over loopback", tunnelPart},
 }
 
-// Parts climbs the ladder inside of this process, in a network namespace of its own.
+// Parts measures each part of a frame's path alone, in this process, in a network namespace of its own. quick takes less time.
+// A part that fails is in skipped; an error is the context's or the namespace's. It prints each figure to progress.
 func Parts(ctx context.Context, quick bool, progress io.Writer) (all []results.Part, skipped []results.Skip, err error) {
 	slice := 100 * time.Millisecond
 	if quick {
 		slice = 20 * time.Millisecond
 	}
-	err = traffic.Apart(func() error {
+	err = traffic.InNewNamespace(func() error {
 		for _, p := range allParts {
 			figure, err := p.measure(ctx, slice)
 			if ctx.Err() != nil {
@@ -86,9 +87,10 @@ func (p part) measure(ctx context.Context, slice time.Duration) (results.Part, e
 	return figure, nil
 }
 
-// timePerFrame gives the time and the allocations that a batch takes for each frame.
+// timePerFrame returns the time, in ns, and the allocations that run takes for each frame. A slice is how long it calls run
+// for each of five values; nanos is their median.
 func timePerFrame(ctx context.Context, slice time.Duration, run moveFunc) (nanos, allocs float64, err error) {
-	if n, _, err := run(ctx); n == 0 || err != nil { // the first fills caches and pools
+	if n, _, err := run(ctx); n == 0 || err != nil { // the first call fills caches and pools
 		return 0, 0, err
 	}
 	var before, after runtime.MemStats
@@ -113,14 +115,14 @@ func timePerFrame(ctx context.Context, slice time.Duration, run moveFunc) (nanos
 	return results.Median(each), float64(after.Mallocs-before.Mallocs) / float64(all), nil
 }
 
-// copyPart copies within an arena as large as a worker's: what no switch in user space does without, once a side.
+// copyPart copies within an arena as large as a worker's: what every switch in user space does on each side.
 func copyPart(super bool) (moveFunc, func(), error) {
-	size, n := traffic.ShortFrame, 64
+	size, n := traffic.ShortFrameSize, 64
 	if super {
 		size, n = traffic.SuperPayload, 7
 	}
 	from, to := make([]byte, n*size), make([]byte, n*size)
-	const rounds = 16 // a look at the clock costs as much as a short frame
+	const rounds = 16 // to read the clock costs as much as a short frame
 	return func(context.Context) (int, time.Duration, error) {
 		began := time.Now()
 		for range rounds {
@@ -132,15 +134,14 @@ func copyPart(super bool) (moveFunc, func(), error) {
 	}, func() {}, nil
 }
 
-// discard takes everything and looks at nothing.
+// discard is a device that takes all frames and reads none.
 type discard struct{}
 
 func (discard) Send(frames []*ether.Frame) (sent, bytes int) {
-	return len(frames), traffic.ShortFrame * len(frames)
+	return len(frames), traffic.ShortFrameSize * len(frames)
 }
 
-// switchPart lets a switch decide for batches of 64 frames. It does not touch what is behind the headers, so Gb/s would
-// mean nothing.
+// switchPart has a switch decide about batches of 64 frames. A switch reads headers only, so Gb/s would mean nothing.
 func switchPart(flows int) func(super bool) (moveFunc, func(), error) {
 	return func(super bool) (moveFunc, func(), error) {
 		if super {
@@ -168,14 +169,14 @@ func switchPart(flows int) func(super bool) (moveFunc, func(), error) {
 
 func noFrames(context.Context) (int, time.Duration, error) { return 0, 0, nil }
 
-// cutPart cuts a super-frame as it would leave by a tunnel, and joins what came of it as it would enter a TAP: a
-// stream's, or sixty-four datagrams' of which each is a frame of 64 bytes.
+// cutPart cuts a super-frame as the tunnel does on egress, and joins the frames again as it does towards a TAP: a super-frame of
+// TCP, or one of 64 datagrams of which each is a frame of 64 bytes.
 func cutPart(super bool) (moveFunc, func(), error) {
-	whole, counted := traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 64
+	frame, counted := traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 64
 	if super {
-		whole, counted = traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), 1
+		frame, counted = traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), 1
 	}
-	if err := whole.Check(); err != nil {
+	if err := frame.Check(); err != nil {
 		return nil, nil, err
 	}
 	var (
@@ -188,12 +189,12 @@ func cutPart(super bool) (moveFunc, func(), error) {
 		began := time.Now()
 		frames = frames[:0]
 		at := 0
-		for cut.Reset(&whole); ; {
+		for cut.Reset(&frame); ; {
 			n, payload, ok := cut.Next(arena[at+ether.Headroom:][:ether.MaxHead])
 			if !ok {
 				break
 			}
-			// A wire carries both in one: the copy is the network card's work, but there is none here.
+			// On a wire both are one frame. A network card would copy the payload; here the bench does.
 			end := at + ether.Headroom + n + copy(arena[at+ether.Headroom+n:], payload)
 			frames = append(frames, ether.Lend(arena[at:end], ether.Offload{}))
 			at = end

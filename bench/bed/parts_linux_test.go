@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// The frames of the ladder are what they are said to be: the switch and the tunnel look at them as at any other.
+// The frames of the parts are valid: the switch and the tunnel handle them as any other frame.
 func TestFrames(t *testing.T) {
 	for _, k := range []struct {
 		name     string
@@ -21,7 +21,7 @@ func TestFrames(t *testing.T) {
 	}{
 		{"super-frame", traffic.SuperFrame(traffic.Station(0), traffic.Station(1)), traffic.SuperPayload + 54, 43},
 		{"datagrams", traffic.Datagrams(traffic.Station(0), traffic.Station(1), 64), 42 + 64*22, 64},
-		{"one frame", traffic.Shortest(traffic.Station(0), traffic.Station(1)), traffic.ShortFrame, 0},
+		{"one frame", traffic.Shortest(traffic.Station(0), traffic.Station(1)), traffic.ShortFrameSize, 0},
 	} {
 		f := k.frame
 		if err := f.Check(); err != nil {
@@ -45,15 +45,15 @@ func TestFrames(t *testing.T) {
 	f := traffic.Complete(traffic.Shortest(traffic.Station(0), traffic.Station(1)))
 	udp := f.Bytes()[34:]
 	if sum := ether.Sum(udp, uint32(ether.Sum(f.Bytes()[26:34], uint32(17+len(udp))))); sum != 0xffff {
-		t.Errorf("the finished frame sums up to %#x, want 0xffff", sum)
+		t.Errorf("the sum over the complete frame is %#x, want 0xffff", sum)
 	}
 }
 
-// Every part is measured, with both kinds of frames but where one means nothing, and allocates nothing on a frame's way.
+// Every part is measured with both kinds of frames, unless one means nothing, and allocates nothing for a frame.
 func TestParts(t *testing.T) {
 	needRoot(t)
-	var told strings.Builder
-	all, skipped, err := Parts(context.Background(), true, &told)
+	var printed strings.Builder
+	all, skipped, err := Parts(context.Background(), true, &printed)
 	if err != nil || len(skipped) > 0 {
 		t.Fatalf("error %v, skipped %v", err, skipped)
 	}
@@ -69,21 +69,21 @@ func TestParts(t *testing.T) {
 		if p.Allocs > 0.05 && !raced {
 			t.Errorf("%s: %v allocations for each frame", p.Name, p.Allocs)
 		}
-		if !strings.Contains(told.String(), p.Name) {
-			t.Errorf("progress does not tell of %s", p.Name)
+		if !strings.Contains(printed.String(), p.Name) {
+			t.Errorf("progress does not name %s", p.Name)
 		}
 	}
 }
 
-// A run that is called off ends at once, and leaves no worker.
-func TestPartsCalledOff(t *testing.T) {
+// A run that is cancelled ends at once, and leaves no worker.
+func TestPartsCancelled(t *testing.T) {
 	needRoot(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, _, err := Parts(ctx, true, io.Discard); err != context.Canceled {
-		t.Errorf("parts gives %v", err)
+		t.Errorf("Parts returns %v", err)
 	}
 	if _, _, err := Curves(ctx, "/nonexistent", true, io.Discard); err != context.Canceled {
-		t.Errorf("curves gives %v", err)
+		t.Errorf("Curves returns %v", err)
 	}
 }

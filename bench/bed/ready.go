@@ -6,7 +6,7 @@ import (
 	"os/exec"
 )
 
-// Ready says what this machine lacks for any bed, and adds the directories of system programs to PATH.
+// Ready returns an error that says what this machine lacks for any bed. It adds the directories of system programs to PATH.
 func Ready() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, for network namespaces")

@@ -10,18 +10,19 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// Curves grows one thing after the other and shows what that does.
+// Curves makes one thing after the other grow, and measures at each size. binary is the path of tapestry. quick has fewer and
+// smaller sizes. What fails is in skipped; an error is the context's. It prints each size to progress.
 func Curves(ctx context.Context, binary string, quick bool, progress io.Writer) (all []results.Curve, skipped []results.Skip, err error) {
 	for _, c := range []struct {
-		what     string
-		Transfer func() ([]results.Curve, error)
+		what string
+		run  func() ([]results.Curve, error)
 	}{
 		{"endpoints of one host", func() ([]results.Curve, error) { return byEndpoints(ctx, binary, quick, progress) }},
 		{"networks of one host", func() ([]results.Curve, error) { return byNetworks(ctx, binary, quick, progress) }},
 		{"peers flooded to", func() ([]results.Curve, error) { return byPeers(ctx, quick, progress) }},
 		{"learned addresses", func() ([]results.Curve, error) { return byAddresses(ctx, quick, progress) }},
 	} {
-		grown, err := c.Transfer()
+		grown, err := c.run()
 		if ctx.Err() != nil {
 			return all, skipped, ctx.Err()
 		}
@@ -29,12 +30,12 @@ func Curves(ctx context.Context, binary string, quick bool, progress io.Writer) 
 			skipped = append(skipped, results.Skip{What: c.what, Why: err.Error()})
 			fmt.Fprintf(progress, "  %s: skipped: %v\n", c.what, err)
 		}
-		all = append(all, slices.DeleteFunc(grown, func(c results.Curve) bool { return len(c.Points) == 0 })...) // also of what failed later
+		all = append(all, slices.DeleteFunc(grown, func(c results.Curve) bool { return len(c.Points) == 0 })...) // also curves of which a later point failed
 	}
 	return all, skipped, nil
 }
 
-// steps are the sizes that something grows through, fewer when it has to be quick.
+// steps are the sizes at which something is measured.
 func steps(quick bool, few []int, all ...int) []int {
 	if quick {
 		return few
@@ -42,7 +43,7 @@ func steps(quick bool, few []int, all ...int) []int {
 	return all
 }
 
-// grow goes through sizes; the first that fails is the last.
+// grow measures at each size, up to the first one that fails.
 func grow(of string, sizes []int, measure func(n int) error) error {
 	for _, n := range sizes {
 		if err := measure(n); err != nil {
@@ -55,7 +56,7 @@ func grow(of string, sizes []int, measure func(n int) error) error {
 // idleEndpoints is the name of the curve that has the RSS at 1,000 idle endpoints.
 const idleEndpoints = "RSS by idle endpoints"
 
-// IdleRSS is the daemon's RSS with 1,000 idle endpoints, in MB; a quick run does not get there.
+// IdleRSS is the daemon's RSS with 1,000 idle endpoints, in MB. A quick run does not measure so many.
 func IdleRSS(all []results.Curve) (float64, bool) {
 	for _, c := range all {
 		for _, p := range c.Points {
@@ -67,7 +68,7 @@ func IdleRSS(all []results.Curve) (float64, bool) {
 	return 0, false
 }
 
-// byEndpoints fills one network, and restarts the daemon at each size.
+// byEndpoints adds endpoints to one network, and restarts the daemon at each size.
 func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Writer) ([]results.Curve, error) {
 	rss := results.Curve{Name: idleEndpoints, X: "endpoints", Y: "MB"}
 	kernel := results.Curve{Name: "kernel memory by endpoints", X: "endpoints", Y: "MB of slab, whole machine"}
@@ -88,9 +89,9 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 	if err := d.network(ctx); err != nil {
 		return nil, err
 	}
-	settle, times := 11*time.Second, 10_000 // a sweep every ten seconds is part of being idle
+	idleTime, times := 11*time.Second, 10_000 // an idle daemon sweeps every ten seconds
 	if quick {
-		settle, times = time.Second, 2000
+		idleTime, times = time.Second, 2000
 	}
 	bare, err := kernelMemory()
 	if err != nil {
@@ -101,11 +102,11 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 		if err != nil {
 			return err
 		}
-		used, err := d.idle(ctx, settle)
+		used, err := d.idle(ctx, idleTime)
 		if err != nil {
 			return err
 		}
-		held, err := kernelMemory()
+		slab, err := kernelMemory()
 		if err != nil {
 			return err
 		}
@@ -114,29 +115,29 @@ func byEndpoints(ctx context.Context, binary string, quick bool, progress io.Wri
 			return err
 		}
 		rss.Add(n, used.rss)
-		kernel.Add(n, held-bare)
+		kernel.Add(n, slab-bare)
 		threads.Add(n, float64(used.threads))
 		files.Add(n, float64(used.files))
-		if n > 2 { // the first find nothing laid ready, in the daemon or in the kernel
+		if n > 2 { // the first two also pay for what is allocated once, in the daemon and in the kernel
 			created.Add(n, float64(each.Microseconds())/1e3)
 		}
 		started.Add(n, float64(back.Microseconds())/1e3)
 		trip.Add(n, p50)
 		fmt.Fprintf(progress, "  %4d endpoints: RSS %.1f MB, kernel %.0f MB, %d threads, %d files, %.1f ms to create one, %.0f ms to start, round trip %.1f µs\n",
-			n, used.rss, held-bare, used.threads, used.files, float64(each.Microseconds())/1e3, float64(back.Microseconds())/1e3, p50)
+			n, used.rss, slab-bare, used.threads, used.files, float64(each.Microseconds())/1e3, float64(back.Microseconds())/1e3, p50)
 		return nil
 	})
-	rss.Judge(1000, "kB", "%s for each endpoint; expected: some 2 kB are in use, the rest is what the collector has not yet taken of the last look at all links")
+	rss.Judge(1000, "kB", "%s for each endpoint; expected: some 2 kB are in use; the rest, from the last listing of all links, is not yet garbage-collected")
 	kernel.Judge(1000, "kB", "%s for each endpoint; expected: its links and their queues")
 	threads.Judge(1, "threads", "%s for each endpoint")
 	files.Judge(1, "files", "%s for each endpoint; expected: its TAP's queues")
-	created.Judge(1e3, "µs", "%s more for each endpoint that is there; expected: the network's record is written whole")
-	started.Judge(1, "ms", "%s for each endpoint; expected: its links are looked at and its TAP opened, one after the other")
+	created.Judge(1e3, "µs", "%s more for each endpoint that exists; expected: the record of the network is written as a whole")
+	started.Judge(1, "ms", "%s for each endpoint; expected: its links are examined and its TAP is opened, one endpoint after the other")
 	trip.Judge(1e3, "ns", "%s for each endpoint")
 	return []results.Curve{rss, kernel, threads, files, created, started, trip}, err
 }
 
-// probe is the round trip between the first two endpoints, in µs, and how long the daemon takes to start again.
+// probe measures the round trip between the first two endpoints, in µs, and how long the daemon takes to restart.
 func (d *daemon) probe(ctx context.Context, times int) (p50 float64, back time.Duration, err error) {
 	if p50, err = d.roundTrip(ctx, 0, times); err != nil {
 		return 0, 0, err
@@ -145,7 +146,7 @@ func (d *daemon) probe(ctx context.Context, times int) (p50 float64, back time.D
 	return p50, back, err
 }
 
-// byNetworks makes networks of two endpoints each.
+// byNetworks adds networks of two endpoints each, and restarts the daemon at each size.
 func byNetworks(ctx context.Context, binary string, quick bool, progress io.Writer) ([]results.Curve, error) {
 	rss := results.Curve{Name: "RSS by networks of two endpoints", X: "networks", Y: "MB"}
 	started := results.Curve{Name: "start-up by networks of two endpoints", X: "networks", Y: "ms"}

@@ -26,7 +26,7 @@ func TestIdleRSS(t *testing.T) {
 	}
 }
 
-// What is measured at the bound is measured at the bound: a new address puts an old one out.
+// evict measures a port at its bound: each new address replaces an old one.
 func TestTables(t *testing.T) {
 	const n = 100
 	tab := newTables(n)
@@ -46,7 +46,7 @@ func TestTables(t *testing.T) {
 		}
 	}
 	if learned != n {
-		t.Errorf("%d addresses after new ones came, want %d", learned, n)
+		t.Errorf("%d addresses after new ones were learned, want %d", learned, n)
 	}
 	if s := tab.in.Stats(); s.Rx[vswitch.Forwarded] == 0 || s.Rx[vswitch.Flooded] != 0 {
 		t.Errorf("frames to learned addresses: %v", s.Rx)
@@ -66,7 +66,7 @@ func TestByPeers(t *testing.T) {
 	}
 }
 
-// A daemon with a few endpoints: two of them reach each other, and all are there again after a crash.
+// A daemon with a few endpoints: two of them reach each other, and all are restored after a crash.
 func TestDaemon(t *testing.T) {
 	binary := needBeds(t)
 	ctx := t.Context()
@@ -96,7 +96,7 @@ func TestDaemon(t *testing.T) {
 	if err := workers.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// Queues and no more: of other files one may be a connection that is just being closed.
+	// Only queues are counted exactly: other files may be connections that are just being closed.
 	taps, err := openTUNs(d.cmd.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestDaemon(t *testing.T) {
 	}
 	links, err := output(d.others.command(ctx, "ip", "-brief", "link"))
 	if err != nil || strings.Count(links, "tpc") != 3 {
-		t.Errorf("the crowd has\n%s\n%v; want three containers' links", links, err)
+		t.Errorf("the other endpoints' node has\n%s\n%v; want three links", links, err)
 	}
 }
 
@@ -133,7 +133,7 @@ func openTUNs(pid int) (n int, err error) {
 	return n, nil
 }
 
-// What was measured before something failed stays.
+// What was measured before a failure stays.
 func TestGrow(t *testing.T) {
 	var c results.Curve
 	err := grow("endpoints", []int{2, 10, 1000}, func(n int) error {

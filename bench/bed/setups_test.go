@@ -18,12 +18,12 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// setupCase is a way and where it is tried.
+// setupCase is a setup and where it is tested.
 type setupCase struct {
 	name     string
 	setup    Setup
 	twoHosts bool
-	optional bool // may be missing also where all tests have to run: CI does not install it
+	optional bool // may be missing even with TAPESTRY_MUST=1: CI does not install it
 }
 
 func setupCases(binary string) []setupCase {
@@ -34,7 +34,7 @@ func setupCases(binary string) []setupCase {
 	}
 	return []setupCase{
 		{"tapestry", Tapestry{binary}, false, false},
-		{"tapestry across", Tapestry{binary}, true, false},
+		{"tapestry, two hosts", Tapestry{binary}, true, false},
 		{"kernel bridge", Kernel{}, false, false},
 		{"kernel VXLAN", Kernel{true}, true, false},
 		{"VDE", VDE{}, false, true},
@@ -43,11 +43,11 @@ func setupCases(binary string) []setupCase {
 		{"Docker bridge", &Docker{Driver: "bridge", Binary: binary, Agent: agent}, false, false},
 		{"tapestry on Docker", &Docker{Driver: "tapestry", Binary: binary, Agent: agent}, false, false},
 		{"Docker overlay", &Docker{Driver: "overlay", Binary: binary, Agent: agent}, true, false},
-		{"tapestry on Docker across", &Docker{Driver: "tapestry", Binary: binary, Agent: agent}, true, false},
+		{"tapestry on Docker, two hosts", &Docker{Driver: "tapestry", Binary: binary, Agent: agent}, true, false},
 	}
 }
 
-// needBeds skips the test where no bed can be made, and gives a tapestry to measure, with a tapestry-bench beside it.
+// needBeds skips the test where no bed can be made, and returns the path of a tapestry, with a tapestry-bench in the same directory.
 func needBeds(t *testing.T) (binary string) {
 	t.Helper()
 	if testing.Short() {
@@ -65,7 +65,7 @@ func needBeds(t *testing.T) (binary string) {
 	return binary
 }
 
-// needRoot skips the test where no host can be made.
+// needRoot skips the test where no node can be made.
 func needRoot(t *testing.T) {
 	t.Helper()
 	if err := Ready(); err != nil {
@@ -73,31 +73,31 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// eachSetup runs a subtest for each way. One that is free is left out where it is missing.
-func eachSetup(t *testing.T, binary string, try func(t *testing.T, w setupCase)) {
-	for _, w := range setupCases(binary) {
-		why := w.setup.Missing()
-		if why != "" && w.optional {
-			t.Logf("%s is not tried: %s", w.name, why)
+// eachSetup runs a subtest for each setup. An optional one is left out where it is missing.
+func eachSetup(t *testing.T, binary string, try func(t *testing.T, c setupCase)) {
+	for _, c := range setupCases(binary) {
+		why := c.setup.Missing()
+		if why != "" && c.optional {
+			t.Logf("%s is not tried: %s", c.name, why)
 			continue
 		}
-		t.Run(w.name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			if why != "" {
 				testhost.Cannot(t, why)
 			}
-			try(t, w)
+			try(t, c)
 		})
 	}
 }
 
-func TestWays(t *testing.T) {
+func TestSetups(t *testing.T) {
 	binary := needBeds(t)
-	eachSetup(t, binary, func(t *testing.T, w setupCase) {
+	eachSetup(t, binary, func(t *testing.T, c setupCase) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		ctx := t.Context()
 		began := time.Now()
-		b, err := Build(ctx, w.setup, w.twoHosts) // it pings, over IPv4 and IPv6
+		b, err := Build(ctx, c.setup, c.twoHosts) // this pings over IPv4 and IPv6
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,14 +121,14 @@ func TestWays(t *testing.T) {
 		} else {
 			t.Logf("echo: %+v", l.P50)
 		}
-		if w.setup.Name() == "tapestry" {
+		if c.setup.Name() == "tapestry" {
 			if mb, err := b.hosts[0].rss(); err != nil || mb < 5 || mb > 500 {
 				t.Errorf("RSS %v MB, %v", mb, err)
 			} else {
 				t.Logf("RSS %.1f MB", mb)
 			}
 		}
-		if _, ok := w.setup.(*Docker); !ok || w.twoHosts {
+		if _, ok := c.setup.(*Docker); !ok || c.twoHosts {
 			return
 		}
 		for _, external := range []bool{true, false, true, false} {
@@ -141,16 +141,16 @@ func TestWays(t *testing.T) {
 	})
 }
 
-// A killed bench leaves nothing either.
+// A bench that is killed leaves nothing.
 func TestKilledBenchLeavesNothing(t *testing.T) {
 	binary := needBeds(t)
-	eachSetup(t, binary, func(t *testing.T, w setupCase) {
+	eachSetup(t, binary, func(t *testing.T, c setupCase) {
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command(self)
-		cmd.Env = append(os.Environ(), "BED="+w.name, "TAPESTRY="+binary)
+		cmd.Env = append(os.Environ(), "BED="+c.name, "TAPESTRY="+binary)
 		cmd.Stderr = os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		out, err := cmd.StdoutPipe()
@@ -177,12 +177,12 @@ func TestKilledBenchLeavesNothing(t *testing.T) {
 	})
 }
 
-// holdBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, tells its traces, and stays.
+// holdBed is the bench that TestKilledBenchLeavesNothing kills: it builds a bed, prints its traces, and waits.
 func holdBed(binary, name string) {
-	ways := setupCases(binary)
-	i := slices.IndexFunc(ways, func(w setupCase) bool { return w.name == name })
+	all := setupCases(binary)
+	i := slices.IndexFunc(all, func(c setupCase) bool { return c.name == name })
 	runtime.LockOSThread() // what a bed starts ends with the thread that started it
-	b, err := Build(context.Background(), ways[i].setup, ways[i].twoHosts)
+	b, err := Build(context.Background(), all[i].setup, all[i].twoHosts)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -193,25 +193,25 @@ func holdBed(binary, name string) {
 
 // traces of a bed: paths of its network namespaces, and names of its cgroups.
 func (b *Bed) traces() (all []string) {
-	hosts := slices.Clone(b.containers)
-	for _, s := range b.hosts {
-		hosts = append(hosts, s.Node)
-		if s.cleanUp != nil {
-			all = append(all, "tapestry-bench-"+s.pid())
+	nodes := slices.Clone(b.containers)
+	for _, h := range b.hosts {
+		nodes = append(nodes, h.Node)
+		if h.cleanUp != nil {
+			all = append(all, "tapestry-bench-"+h.pid())
 		}
 	}
-	for _, h := range hosts {
-		path, ok := strings.CutPrefix(h.nsenter[0], "--net=")
+	for _, node := range nodes {
+		path, ok := strings.CutPrefix(node.nsenter[0], "--net=")
 		if !ok {
-			path = "/proc/" + h.pid() + "/ns/net"
+			path = "/proc/" + node.pid() + "/ns/net"
 		}
 		all = append(all, path)
 	}
 	return all
 }
 
-// watch gives a function that tells what is left of traces: processes in the namespaces, and cgroups. It keeps the
-// namespaces open, so that no other gets the number of one.
+// watch returns a function that lists what is left of traces: processes in the namespaces, and cgroups. It keeps the
+// namespaces open, so that no new one gets the same number.
 func watch(t *testing.T, traces []string) (left func() []string) {
 	t.Helper()
 	var all []string // as readlink shows them
@@ -247,7 +247,7 @@ func watch(t *testing.T, traces []string) (left func() []string) {
 			if err == nil && d.IsDir() && slices.Contains(all, d.Name()) {
 				left = append(left, path)
 			}
-			return nil // others come and go
+			return nil // other programs make and remove cgroups meanwhile
 		})
 		if err != nil {
 			t.Fatal(err)

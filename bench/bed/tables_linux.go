@@ -20,12 +20,12 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// byPeers floods a frame to more and more remote hosts. They do not exist: behind the first router the datagrams end.
+// byPeers floods a frame to more and more peers. They do not exist: the first router drops the datagrams.
 func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []results.Curve, err error) {
 	cost := results.Curve{Name: "flooded frame, to each peer", X: "peers", Y: "ns"}
 	memory := results.Curve{Name: "memory of a peer", X: "peers", Y: "kB"}
 	added := results.Curve{Name: "peer added", X: "peers", Y: "µs"}
-	err = traffic.Apart(func() error {
+	err = traffic.InNewNamespace(func() error {
 		local, err := blackHoleUnderlay()
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []results
 				return err
 			}
 			cost.Add(n, nanos)
-			if n > 1 { // the first has the VTEP's own beginnings on it
+			if n > 1 { // the first also pays for what the VTEP allocates once
 				memory.Add(n, float64(used)/float64(n)/1000)
 				added.Add(n, each)
 			}
@@ -78,11 +78,11 @@ func byPeers(ctx context.Context, quick bool, progress io.Writer) (all []results
 	})
 	cost.Judge(1, "ns", "%s more for each peer")
 	memory.Judge(1000, "bytes", "%s more for each peer")
-	added.Judge(1000, "ns", "%s for each peer there is; expected: the tables that look-ups read are copied whole")
+	added.Judge(1000, "ns", "%s more for each peer that exists; expected: the tables that look-ups read are copied as a whole")
 	return []results.Curve{cost, memory, added}, err
 }
 
-// blackHoleUnderlay gives this namespace an underlay whose only router takes all and answers nothing, and gives the VTEP's
+// blackHoleUnderlay gives this network namespace an underlay whose only router drops everything. It returns the VTEP's
 // address there.
 func blackHoleUnderlay() (netip.AddrPort, error) {
 	at := netlink.NewLinkAttrs()
@@ -100,7 +100,7 @@ func blackHoleUnderlay() (netip.AddrPort, error) {
 	}
 	address := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}}
 	router := net.IPv4(192, 0, 2, 2)
-	elsewhere := net.HardwareAddr{2, 0, 0, 0, 0, 2} // no address of the router's link, which drops it at once
+	elsewhere := net.HardwareAddr{2, 0, 0, 0, 0, 2} // not the address of the router's link, which therefore drops all frames
 	err = errors.Join(netlink.AddrAdd(link, address), netlink.LinkSetUp(link), netlink.LinkSetUp(peer))
 	if err == nil {
 		err = netlink.NeighSet(&netlink.Neigh{LinkIndex: link.Attrs().Index, IP: router, HardwareAddr: elsewhere, State: netlink.NUD_PERMANENT})
@@ -114,16 +114,16 @@ func blackHoleUnderlay() (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 4789), nil
 }
 
-// heap is what is in use of this process's memory, in bytes.
+// heap is the memory of this process's live objects, in bytes.
 func heap() int {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what pools held is let go by the second
+	runtime.GC() // the second one also frees what pools held
 	runtime.ReadMemStats(&m)
 	return int(m.HeapAlloc)
 }
 
-// byAddresses lets a switch learn more and more addresses, its bounds lifted.
+// byAddresses has a switch learn more and more addresses, with its bounds raised.
 func byAddresses(ctx context.Context, quick bool, progress io.Writer) ([]results.Curve, error) {
 	find := results.Curve{Name: "frame to one of the learned addresses", X: "addresses", Y: "ns"}
 	learn := results.Curve{Name: "new address learned", X: "addresses", Y: "ns"}
@@ -144,21 +144,21 @@ func byAddresses(ctx context.Context, quick bool, progress io.Writer) ([]results
 		fmt.Fprintf(progress, "  %7d addresses: %.0f ns a frame, %.0f ns and %.0f bytes a new address, %.0f ns at the bound, tick %.1f µs\n",
 			n, last(find), last(learn), last(memory), last(bound), last(tick))
 	}
-	find.Judge(1, "ns", "expected: a large table is in no cache: each level of it that a look-up goes down waits for memory")
-	learn.Judge(1, "ns", "expected: a large table is in no cache, and the collector has more to look through")
+	find.Judge(1, "ns", "expected: a large table fits into no cache: each level of a look-up waits for memory")
+	learn.Judge(1, "ns", "expected: a large table fits into no cache, and the garbage collector has more to scan")
 	memory.Judge(1, "bytes", "%s more for each address")
-	tick.Judge(1e3, "ns", "%s for each address; expected: all are looked at once a second")
-	bound.Judge(1e3, "ns", "%s for each address that the port owns; expected: the oldest is looked for among them")
+	tick.Judge(1e3, "ns", "%s for each address; expected: all are examined once a second")
+	bound.Judge(1e3, "ns", "%s for each address that the port owns; expected: the oldest of them is searched for")
 	return []results.Curve{find, learn, memory, tick, bound}, nil
 }
 
-// tables are switches with n addresses learned, as many as make a time that can be measured.
+// tables are switches that have learned n addresses each: as many switches as it takes to measure the time.
 type tables struct {
-	n, next        int // addresses of each; the next new one
+	n, next        int // addresses of each switch; number of the next new address
 	switches       []*vswitch.Switch
 	in, owner      *vswitch.Port // of the last
 	frames         [64]ether.Frame
-	learnNS, bytes float64 // for each address: ns, and bytes of memory
+	learnNS, bytes float64 // for each address: ns to learn it, and bytes of memory
 }
 
 func newTables(n int) *tables {
@@ -175,11 +175,11 @@ func newTables(n int) *tables {
 		t.in.Pin(traffic.Station(-1))
 		began := time.Now()
 		for at := 0; at < n; at += len(t.frames) {
-			lot := t.frames[:min(len(t.frames), n-at)]
-			for i := range lot {
-				address(&lot[i], traffic.Station(at+i), traffic.Station(-1))
+			batch := t.frames[:min(len(t.frames), n-at)]
+			for i := range batch {
+				address(&batch[i], traffic.Station(at+i), traffic.Station(-1))
 			}
-			t.owner.Ingress(lot)
+			t.owner.Ingress(batch)
 		}
 		took += time.Since(began)
 	}
@@ -188,14 +188,14 @@ func newTables(n int) *tables {
 	return t
 }
 
-// address makes a frame go from one station to another. What it says inside is wrong then, which no switch looks at.
+// address sets a frame's MAC addresses. Its IP header does not fit them any more, but a switch does not read it.
 func address(f *ether.Frame, from, to ether.MAC) {
 	b := f.Bytes()
 	copy(b, to[:])
 	copy(b[6:], from[:])
 }
 
-// find is the time of a frame to any of the addresses, in ns.
+// find is the time that a frame to any of the addresses takes, in ns.
 func (t *tables) find(ctx context.Context) float64 {
 	seed := uint64(88172645463325252)
 	nanos, _, _ := timePerFrame(ctx, 20*time.Millisecond, func(ctx context.Context) (int, time.Duration, error) {
@@ -214,7 +214,7 @@ func (t *tables) find(ctx context.Context) float64 {
 	return nanos
 }
 
-// tick is the time of a clock tick that finds nothing to forget, in ns. No address can be learned meanwhile.
+// tick is the time of a clock tick at which no address is too old, in ns. The switch learns no address meanwhile.
 func (t *tables) tick(ctx context.Context) float64 {
 	sw, second := t.switches[len(t.switches)-1], time.Duration(0)
 	nanos, _, _ := timePerFrame(ctx, 2*time.Millisecond, func(ctx context.Context) (int, time.Duration, error) {
@@ -226,7 +226,7 @@ func (t *tables) tick(ctx context.Context) float64 {
 	return nanos
 }
 
-// evict is the time that a new address takes of a port that owns all it may, in ns.
+// evict is the time that a new address takes at a port that owns as many as it may, in ns.
 func (t *tables) evict(ctx context.Context) float64 {
 	nanos, _, _ := timePerFrame(ctx, 2*time.Millisecond, func(ctx context.Context) (int, time.Duration, error) {
 		address(&t.frames[0], traffic.Station(t.next), traffic.Station(-1))

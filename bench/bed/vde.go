@@ -11,10 +11,10 @@ type VDE struct{}
 func (VDE) Name() string    { return "VDE" }
 func (VDE) Missing() string { return lacks("vde2", "vde_switch") }
 
-func (VDE) Create(ctx context.Context, s Host) error {
-	return s.launch(ctx, "vde_switch --daemon --sock /run/vde --tap c1 --tap c2")
+func (VDE) Create(ctx context.Context, h Host) error {
+	return h.launch(ctx, "vde_switch --daemon --sock /run/vde --tap c1 --tap c2")
 }
 
-func (VDE) AddContainer(ctx context.Context, s Host, n int) (*Node, error) {
-	return s.addContainer(ctx, n, fmt.Sprintf("c%d", n))
+func (VDE) AddContainer(ctx context.Context, h Host, n int) (*Node, error) {
+	return h.addContainer(ctx, n, fmt.Sprintf("c%d", n))
 }

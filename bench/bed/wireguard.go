@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// WireGuard is wireguard-go between two hosts: the yardstick of a good tunnel in Go. It carries IP, not Ethernet, and
-// it encrypts. Its TUN is the container's link, MTU 1420; its UDP socket is the site's.
+// WireGuard is wireguard-go between two hosts: a good tunnel written in Go, to compare with. It carries IP, not Ethernet, and
+// it encrypts. Its TUN is the container's link, MTU 1420; its UDP socket stays on the host.
 type WireGuard struct {
-	Binary string // wireguard-go, "" where there is none
+	Binary string // path of wireguard-go, "" where there is none
 }
 
 func (WireGuard) Name() string { return "wireguard-go" }
@@ -28,30 +28,30 @@ func (w WireGuard) Missing() string {
 	return ""
 }
 
-// wireguardKey of site n. Nobody else is on the underlay, so a key that everybody knows serves.
+// wireguardKey of host n. Nobody else is on the underlay, so the key need not be secret.
 func wireguardKey(n int) (*ecdh.PrivateKey, error) {
 	return ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{byte(n)}, 32))
 }
 
-func (w WireGuard) Create(ctx context.Context, s Host) error {
-	if err := s.launch(ctx, "%s c%d 2>/dev/null", w.Binary, s.number); err != nil { // it warns that the kernel has its own
+func (w WireGuard) Create(ctx context.Context, h Host) error {
+	if err := h.launch(ctx, "%s c%d 2>/dev/null", w.Binary, h.number); err != nil { // it warns that the kernel has a WireGuard of its own
 		return err
 	}
-	own, err := wireguardKey(s.number)
+	own, err := wireguardKey(h.number)
 	if err != nil {
 		return err
 	}
-	peer, err := wireguardKey(3 - s.number)
+	peer, err := wireguardKey(3 - h.number)
 	if err != nil {
 		return err
 	}
-	return w.set(ctx, s, fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nendpoint=192.0.2.%[3]d:51820\nallowed_ip=10.77.0.%[3]d/32\nallowed_ip=fd77::%[3]d/128\n",
-		own.Bytes(), peer.PublicKey().Bytes(), 3-s.number))
+	return w.set(ctx, h, fmt.Sprintf("private_key=%x\nlisten_port=51820\npublic_key=%x\nendpoint=192.0.2.%[3]d:51820\nallowed_ip=10.77.0.%[3]d/32\nallowed_ip=fd77::%[3]d/128\n",
+		own.Bytes(), peer.PublicKey().Bytes(), 3-h.number))
 }
 
 // set configures the daemon: https://www.wireguard.com/xplatform/#configuration-protocol.
-func (WireGuard) set(ctx context.Context, s Host, lines string) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", s.path(fmt.Sprintf("/run/wireguard/c%d.sock", s.number)))
+func (WireGuard) set(ctx context.Context, h Host, lines string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", h.path(fmt.Sprintf("/run/wireguard/c%d.sock", h.number)))
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,6 @@ func (WireGuard) set(ctx context.Context, s Host, lines string) error {
 	return nil
 }
 
-func (WireGuard) AddContainer(ctx context.Context, s Host, n int) (*Node, error) {
-	return s.addContainer(ctx, n, fmt.Sprintf("c%d", n))
+func (WireGuard) AddContainer(ctx context.Context, h Host, n int) (*Node, error) {
+	return h.addContainer(ctx, n, fmt.Sprintf("c%d", n))
 }

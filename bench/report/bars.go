@@ -12,7 +12,7 @@ import (
 // A panel is one measure's bars.
 type panel struct {
 	results.Case
-	width float64 // that it needs
+	width float64 // that its bars need
 }
 
 const (
@@ -23,10 +23,10 @@ const (
 	barsGap   = 16.0
 )
 
-// barChart has a bar for each way of each measure of one unit. All stand on one scale, unless their figures lie so far
-// apart that the small ones could not be seen.
+// barChart has a bar for each setup of each measure of one unit. All have one scale, unless the figures differ so much that
+// the small ones could not be seen.
 func barChart(rung, unit string, cases []results.Case) chart {
-	ways := setupsOf(cases)
+	setups := setupsOf(cases)
 	low, high, needed := math.Inf(1), 0.0, barsAxis
 	var panels []panel
 	for _, c := range cases {
@@ -45,23 +45,23 @@ func barChart(rung, unit string, cases []results.Case) chart {
 	if apart {
 		f.note += " Each measure has a scale of its own."
 	}
-	f.about = "Bars of each way's median in " + unit + ": " + strings.Join(measuresOf(cases), "; ")
-	keys, top := legend(ways, f.top()+8, f.width)
+	f.about = "Bars of each setup's median in " + unit + ": " + strings.Join(measuresOf(cases), "; ")
+	keys, top := legend(setups, f.top()+8, f.width)
 	rows := rowsOf(panels, f.width-2*margin-barsAxis)
 	f.height = top + float64(len(rows))*(barsHigh+barsLabel)
 	f.draw = func(p pen) {
 		for i, k := range keys {
-			p.rect(k.x, k.y-8, k.x+9, k.y+1, colorOf(ways[i], i))
+			p.rect(k.x, k.y-8, k.x+9, k.y+1, colorOf(setups[i], i))
 			p.text(k.x+14, k.y, k.name, normal)
 		}
 		for i, row := range rows {
-			p.bars(row, ways, top+float64(i)*(barsHigh+barsLabel), f.width-margin, high, apart)
+			p.bars(row, setups, top+float64(i)*(barsHigh+barsLabel), f.width-margin, high, apart)
 		}
 	}
 	return f
 }
 
-// rowsOf breaks panels into rows of a width, about as many in each.
+// rowsOf distributes panels over rows of a width, about as many in each.
 func rowsOf(panels []panel, width float64) [][]panel {
 	fill := func(most int) (rows [][]panel) {
 		room := 0.0
@@ -79,7 +79,7 @@ func rowsOf(panels []panel, width float64) [][]panel {
 }
 
 // bars draws a row of panels; y is its upper end.
-func (p pen) bars(row []panel, ways []string, y, right, high float64, apart bool) {
+func (p pen) bars(row []panel, setups []string, y, right, high float64, apart bool) {
 	left, foot := margin+barsAxis, y+barsHigh
 	if apart {
 		left = margin
@@ -104,7 +104,7 @@ func (p pen) bars(row []panel, ways []string, y, right, high float64, apart bool
 		a, _ := zeroTo(high, 4, foot, y+16)
 		at := x + (n.width-barWidth*float64(len(n.Results)))/2
 		for _, r := range n.Results {
-			p.bar(r, at, foot, a, colorOf(r.Setup, slices.Index(ways, r.Setup)))
+			p.bar(r, at, foot, a, colorOf(r.Setup, slices.Index(setups, r.Setup)))
 			at += barWidth
 		}
 		for i, line := range normal.wrap(clean(n.Measure), n.width+gap-4) {
@@ -135,7 +135,7 @@ func (p pen) bar(r results.Sample, x, foot float64, a axis, c color.Color) {
 	p.text(mid, top-3, text, s)
 }
 
-// highest is what a scale has to hold.
+// highest is the highest figure that a scale has to show.
 func highest(c results.Case) float64 {
 	top := 0.0
 	for _, r := range c.Results {
@@ -149,7 +149,7 @@ func highest(c results.Case) float64 {
 	return top
 }
 
-// middleHalf spans the middle half of values; one that lies far off does not move it.
+// middleHalf is the range of the middle half of the finite values, on which an outlier has no effect.
 func middleHalf(values []float64) (low, high float64, ok bool) {
 	v := slices.Sorted(slices.Values(slices.DeleteFunc(slices.Clone(values), func(v float64) bool { return !finite(v) })))
 	if len(v) < 2 {
@@ -159,10 +159,10 @@ func middleHalf(values []float64) (low, high float64, ok bool) {
 	return v[n], v[len(v)-1-n], true
 }
 
-// partsChart shows the ladder below the network: what each part of a frame's way does alone.
+// partsChart shows what each part of a frame's path reaches alone.
 func partsChart(parts []results.Part) chart {
 	const step, names, gap = 19.0, 176.0, 16.0
-	f := chart{name: "parts", title: "The parts of a frame's way, each alone", width: pageWidth}
+	f := chart{name: "parts", title: "The parts of a frame's path, each alone", width: pageWidth}
 	f.about = "Bars of Gb/s with super-frames of 60 KB, and of nanoseconds for each frame of 64 bytes"
 	f.height = 56 + step*float64(len(parts)) + 6
 	wide := (f.width - 2*margin - names - gap) / 2
@@ -190,7 +190,7 @@ type column struct {
 	say   func(results.Part) string
 }
 
-// column draws horizontal bars; logarithmic where the short ones could not be seen otherwise, and then it says so.
+// column draws horizontal bars. Their scale is logarithmic where short ones could not be seen otherwise; the head says so.
 func (p pen) column(c column, parts []results.Part, wide, step float64) {
 	const figures = 74.0
 	has := func(part results.Part) bool { return finite(c.value(part)) && c.value(part) > 1e-9 }
@@ -218,7 +218,7 @@ func (p pen) column(c column, parts []results.Part, wide, step float64) {
 	}
 }
 
-// nanos of a part, and what it allocates if it does.
+// nanos formats the time of a part, and its allocations if there are any.
 func nanos(p results.Part) string {
 	if finite(p.Allocs) && p.Allocs > 0 {
 		return threeDigits(p.Nanos) + " + " + trimmed(p.Allocs) + " allocs"

@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// rungCharts are those of one rung: bars for each unit, all ratios, the spread of latencies.
+// rungCharts are those of one rung: bars for each unit, all ratios, the distributions of latencies.
 func rungCharts(r *results.Report, rung string) []chart {
 	var all []chart
 	var units []string
@@ -33,7 +33,7 @@ func rungCharts(r *results.Report, rung string) []chart {
 		}
 	}
 	if len(ratios) > 0 {
-		all = append(all, ratioChart("ratios "+rung, rung+": tapestry beside each other way", ratios))
+		all = append(all, ratioChart("ratios "+rung, rung+": tapestry compared with each other setup", ratios))
 	}
 	for _, c := range r.Cases {
 		kind := withoutPercentile(c.Measure)
@@ -45,7 +45,7 @@ func rungCharts(r *results.Report, rung string) []chart {
 	return all
 }
 
-// distinct makes the charts' names fit for files: small letters, digits and dashes, none twice.
+// distinct makes the charts' names valid file names: small letters, digits and dashes, none twice.
 func distinct(all []section) []section {
 	seen := map[string]bool{}
 	for _, s := range all {
@@ -64,13 +64,13 @@ func distinct(all []section) []section {
 	return all
 }
 
-// A key is a name in a legend, and its place.
+// A key is a name in a legend, and its position.
 type key struct {
 	name string
 	x, y float64
 }
 
-// legend places names in lines of a width, from y on, with room for a mark before each. It returns where it ends.
+// legend lays out names in lines of a width, from y on, with room for a mark before each. end is the y below them.
 func legend(names []string, y, width float64) (keys []key, end float64) {
 	x := margin
 	for _, name := range names {
@@ -86,15 +86,15 @@ func legend(names []string, y, width float64) (keys []key, end float64) {
 }
 
 func setupsOf(cases []results.Case) []string {
-	var ways []string
+	var setups []string
 	for _, c := range cases {
 		for _, r := range c.Results {
-			if !slices.Contains(ways, r.Setup) {
-				ways = append(ways, r.Setup)
+			if !slices.Contains(setups, r.Setup) {
+				setups = append(setups, r.Setup)
 			}
 		}
 	}
-	return ways
+	return setups
 }
 
 func measuresOf(cases []results.Case) []string {

@@ -15,7 +15,7 @@ import (
 //go:embed report.css
 var reportCSS string
 
-// WriteHTML writes the report as one page that needs nothing from elsewhere: no script, no font, no picture.
+// WriteHTML writes the report as one page that loads nothing: no script, no font, no picture.
 func WriteHTML(w io.Writer, r *results.Report) error {
 	var h htmlPage
 	h.WriteString("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n" +
@@ -43,11 +43,10 @@ func WriteHTML(w io.Writer, r *results.Report) error {
 
 func anchor(i int) string { return fmt.Sprintf("s%d", i) }
 
-// An htmlPage grows by put. It is no html/template: with that the linker drops no method any more, and the daemon, the
-// same program, would take 2 MB more of memory.
+// An htmlPage is a page that is being written. It does not use html/template, with which the linker keeps all methods.
 type htmlPage struct{ bytes.Buffer }
 
-// put writes markup; each %s in it takes a text, which is escaped.
+// put writes markup; each %s in it is replaced by a text, which is escaped.
 func (h *htmlPage) put(markup string, texts ...string) {
 	escaped := make([]any, len(texts))
 	for i, t := range texts {
@@ -78,7 +77,7 @@ func (h *htmlPage) section(id string, s section) {
 	}
 	for _, c := range s.charts {
 		h.put("<figure>\n")
-		h.WriteString(c.inline()) // its texts are escaped
+		h.WriteString(c.inline()) // its texts are escaped already
 		h.put("</figure>\n")
 	}
 	h.put("</div>\n")

@@ -12,13 +12,14 @@ import (
 )
 
 // ratioChart has a line for each ratio: the median, the interval around it, 1, and the bound. Right is always better:
-// of times and costs it shows the other way's figure over tapestry's. The figures beside it are as in the tables.
+// of times and costs it shows the inverse, the other setup's figure over tapestry's. The figures at the right are as in the
+// tables.
 func ratioChart(name, title string, rows []target) chart {
 	const step, names, numbers = 17.0, 270.0, 96.0
 	f := chart{name: name, title: capitalized(title), width: pageWidth, height: 104 + step*float64(len(rows))}
 	f.note = "Right of the line tapestry is better. The dot is the median of the rounds' ratios, the bar the interval around it. " +
-		"↓: lower is better, and the ratio is drawn turned round (1.25 at 0.8)."
-	f.about = "Medians of tapestry's ratio to each other way, with the interval of each: " +
+		"↓: lower is better, and the inverse of the ratio is drawn (1.25 at 0.8)."
+	f.about = "Medians of tapestry's ratio to each other setup, with the interval of each: " +
 		"right of 1 tapestry is better"
 	a := axis{min: .5, max: 2, from: margin + names, to: pageWidth - margin - numbers, scale: math.Log2}
 	top, foot := f.top()+5, f.height-38
@@ -57,23 +58,23 @@ func ratioChart(name, title string, rows []target) chart {
 
 // ratio draws one line of a ratioChart around y.
 func (p pen) ratio(t target, a axis, y, step float64) {
-	turn := func(v float64) float64 {
+	inverse := func(v float64) float64 {
 		if t.lower {
 			return 1 / v
 		}
 		return v
 	}
 	inside := func(v float64) bool { return v >= a.min && v <= a.max }
-	if bound := turn(t.Bound); t.Bound > 0 && inside(bound) {
+	if bound := inverse(t.Bound); t.Bound > 0 && inside(bound) {
 		x := a.at(bound)
 		p.line(ink, 1.6, 0, x, y-step*.38, x, y+step*.38)
 	}
-	m := turn(t.Median)
+	m := inverse(t.Median)
 	if !finite(m) || m <= 0 {
 		return
 	}
 	c := verdictColor(t.Verdict)
-	if low, high := turn(t.Low), turn(t.High); finite(low) && finite(high) && low > 0 && high > 0 {
+	if low, high := inverse(t.Low), inverse(t.High); finite(low) && finite(high) && low > 0 && high > 0 {
 		p.line(c, 2.2, 0, a.at(low), y, a.at(high), y)
 	}
 	x := a.at(m)
@@ -87,7 +88,7 @@ func (p pen) ratio(t target, a axis, y, step float64) {
 	}
 }
 
-// mark is a verdict's sign: colour and shape.
+// mark draws a verdict's mark, which differs in colour and shape.
 func (p pen) mark(verdict string, x, y float64) {
 	c := verdictColor(verdict)
 	switch verdict {
@@ -103,7 +104,7 @@ func (p pen) mark(verdict string, x, y float64) {
 
 func (p pen) ratioLegend(y float64) {
 	x := margin
-	for _, v := range []string{results.Kept, results.WithinNoise, results.Below, ""} {
+	for _, v := range []string{results.OK, results.WithinNoise, results.Below, ""} {
 		p.mark(v, x+5, y-3)
 		name := cmp.Or(v, "no bound")
 		switch v {
@@ -124,7 +125,7 @@ func (p pen) ratioLegend(y float64) {
 
 func verdictColor(verdict string) color.RGBA {
 	switch verdict {
-	case results.Kept:
+	case results.OK:
 		return good
 	case results.WithinNoise, results.TooFew:
 		return unsure
@@ -134,7 +135,7 @@ func verdictColor(verdict string) color.RGBA {
 	return slate
 }
 
-// withoutPercentile is a measure without its percentile: "TCP echo p99.9" is one of "TCP echo".
+// withoutPercentile is a measure's name without its percentile: "TCP echo" of "TCP echo p99.9".
 func withoutPercentile(measure string) string {
 	words := strings.Fields(measure)
 	if n := len(words); n > 1 && len(words[n-1]) > 1 && words[n-1][0] == 'p' && strings.Trim(words[n-1][1:], "0123456789.") == "" {
@@ -144,24 +145,24 @@ func withoutPercentile(measure string) string {
 }
 
 // cdfChart shows which share of answers took no longer than what. The scale of shares is that of the normal
-// distribution, so that the tail is as wide as the middle; a line for each way.
+// distribution, so that the tail is as wide as the middle; a line for each setup.
 func cdfChart(rung, kind string, samples []results.Sample) chart {
-	ways, points := []string(nil), [][]results.Point(nil)
+	setups, points := []string(nil), [][]results.Point(nil)
 	low, high := math.Inf(1), 0.0
 	for _, r := range samples {
 		s := drawable(r.CDF)
 		if len(s) < 2 {
 			continue
 		}
-		ways, points = append(ways, r.Setup), append(points, s)
+		setups, points = append(setups, r.Setup), append(points, s)
 		low, high = min(low, s[0].X), max(high, s[len(s)-1].X)
 	}
 	const top, tall = 50.0, 230.0
 	f := chart{name: rung + " " + kind, title: capitalized(rung + ": " + kind + ", how long answers took"), width: pageWidth}
 	f.note = "Left is better. Share of answers that took no longer; the scale is stretched to show the tail. Of the round nearest to the median."
-	f.about = "Share of answers by µs, a line for each way: " + strings.Join(ways, ", ")
+	f.about = "Share of answers by µs, a line for each setup: " + strings.Join(setups, ", ")
 	foot := top + tall
-	f.height = foot + 46 + 14*float64(len(ways))
+	f.height = foot + 46 + 14*float64(len(setups))
 	x, xticks := logAxis(low, high, margin+38, pageWidth-margin-8)
 	y := axis{min: .01, max: .9995, from: foot, to: top, scale: probit}
 	f.draw = func(p pen) {
@@ -178,13 +179,13 @@ func cdfChart(rung, kind string, samples []results.Sample) chart {
 			p.text(x.at(t), foot+12, trimmed(t), small.aligned(.5))
 		}
 		p.text(x.to, foot+24, "µs, logarithmic", small.aligned(1))
-		for i := len(ways) - 1; i >= 0; i-- { // tapestry's on top
-			p.cdf(points[i], x, y, colorOf(ways[i], i), i)
+		for i := len(setups) - 1; i >= 0; i-- { // tapestry's on top
+			p.cdf(points[i], x, y, colorOf(setups[i], i), i)
 		}
-		for i, way := range ways {
+		for i, setup := range setups {
 			at := foot + 38 + 14*float64(i)
-			p.line(colorOf(ways[i], i), 2, dash(i), margin+38, at-3, margin+62, at-3)
-			p.text(margin+68, at, normal.fit(clean(way), 120), style{size: 9, bold: i == 0})
+			p.line(colorOf(setups[i], i), 2, dash(i), margin+38, at-3, margin+62, at-3)
+			p.text(margin+68, at, normal.fit(clean(setup), 120), style{size: 9, bold: i == 0})
 			for j, q := range []struct {
 				name  string
 				share float64
@@ -196,7 +197,7 @@ func cdfChart(rung, kind string, samples []results.Sample) chart {
 	return f
 }
 
-// cdf draws the line of the i-th way, with dots where p50 and p99 are.
+// cdf draws the line of the i-th setup, with dots at p50 and p99.
 func (p pen) cdf(points []results.Point, x, y axis, c color.RGBA, i int) {
 	var xy []float64
 	for _, pt := range points {
@@ -217,12 +218,12 @@ func (p pen) cdf(points []results.Point, x, y axis, c color.RGBA, i int) {
 	}
 }
 
-// dash tells the lines of ways apart without colour.
+// dash distinguishes the lines of setups without colour.
 func dash(i int) float64 { return []float64{0, 7, 3, 1.5, 11}[i%5] }
 
 func probit(share float64) float64 { return math.Sqrt2 * math.Erfinv(2*share-1) }
 
-// drawable is what can be drawn of a distribution: finite, in order, shares from 1 % to 99.95 %.
+// drawable is the part of a distribution that can be drawn: finite, sorted, shares from 1 % to 99.95 %.
 func drawable(cdf []results.Point) []results.Point {
 	s := slices.DeleteFunc(slices.Clone(cdf), func(p results.Point) bool {
 		return !finite(p.X) || p.X <= 0 || !(p.Y >= .01 && p.Y <= 1)
@@ -236,7 +237,7 @@ func drawable(cdf []results.Point) []results.Point {
 	return s
 }
 
-// quantile is the first X that holds a share; NaN if none does.
+// quantile is the first X whose share is large enough; NaN if there is none.
 func quantile(cdf []results.Point, share float64) float64 {
 	for _, p := range cdf {
 		if p.Y >= share {
@@ -246,7 +247,7 @@ func quantile(cdf []results.Point, share float64) float64 {
 	return math.NaN()
 }
 
-// curveChart shows what a figure does when something grows: y from zero, x logarithmic if it can be.
+// curveChart shows a figure at growing sizes: y from zero, x logarithmic if all sizes are above zero.
 func curveChart(c results.Curve) chart {
 	const top, foot = 60.0, 176.0
 	points := slices.DeleteFunc(slices.Clone(c.Points), func(p results.Point) bool { return !finite(p.X) || !finite(p.Y) })
@@ -303,7 +304,7 @@ func (p pen) curve(points []results.Point, x, y axis) {
 	}
 }
 
-// flat says whether a curve is.
+// flat says in words whether a curve is flat.
 func flat(c results.Curve) string {
 	if c.Flat {
 		return "Flat."

@@ -18,8 +18,8 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// WriteResults writes RESULTS.md and its pictures, plots/*.svg, into a directory that exists. Each file is replaced
-// whole, RESULTS.md after the pictures; last go the pictures that only the page of an earlier run shows.
+// WriteResults writes RESULTS.md and its plots, plots/*.svg, into a directory that exists. Each file is replaced as a whole,
+// RESULTS.md after the plots. At the end it removes the plots that only the page of an earlier run shows.
 func WriteResults(dir string, r *results.Report) error {
 	plots := filepath.Join(dir, "plots")
 	if err := os.MkdirAll(plots, 0o755); err != nil {
@@ -40,7 +40,7 @@ func WriteResults(dir string, r *results.Report) error {
 	return removeStale(plots, before, now)
 }
 
-// WritePlots writes all pictures as files of a format, "svg" or "png", into a directory that exists.
+// WritePlots writes all plots as files of a format, "svg" or "png", into a directory that exists.
 func WritePlots(dir, format string, r *results.Report) error {
 	for _, s := range sections(r) {
 		for _, c := range s.charts {
@@ -56,10 +56,10 @@ func WritePlots(dir, format string, r *results.Report) error {
 	return nil
 }
 
-// pictured finds the pictures that a page of ours shows.
+// pictured finds the plots that RESULTS.md shows.
 var pictured = regexp.MustCompile(`\]\(plots/([^/()\s]+\.svg)\)`)
 
-// removeStale removes the pictures that an earlier page shows and this one does not. Others are not ours.
+// removeStale removes the plots that the page before shows and the page now does not. It leaves other files alone.
 func removeStale(plots string, before, now []byte) error {
 	keep := map[string]bool{}
 	for _, found := range pictured.FindAllSubmatch(now, -1) {
@@ -71,13 +71,13 @@ func removeStale(plots string, before, now []byte) error {
 			continue
 		}
 		if err := os.Remove(filepath.Join(plots, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("tidy plots: %w", err)
+			return fmt.Errorf("remove old plots: %w", err)
 		}
 	}
 	return nil
 }
 
-// title says what kind of run it was, unless that was a full one.
+// title names the plan, unless it was a full run.
 func title(r *results.Report) string {
 	t := "Results of the bench"
 	if r.Plan != "" && r.Plan != "full" {
@@ -92,7 +92,7 @@ func title(r *results.Report) string {
 	return t
 }
 
-// page is RESULTS.md.
+// page formats RESULTS.md.
 func page(r *results.Report, all []section) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# %s\n\nWritten by `tapestry bench`.\n\n", markdown(title(r)))
@@ -145,7 +145,7 @@ func (t table) markdown(w io.Writer) {
 }
 
 // markdown escapes what would be markup (CommonMark 2.4 allows a backslash before any punctuation) in a paragraph, a
-// list or a table's cell. A full stop and a hyphen are markup at the start of a line only, and none starts with a name.
+// list or a table's cell. A full stop and a hyphen are markup only at the start of a line, where no name is.
 func markdown(s string) string {
 	var b strings.Builder
 	for _, r := range clean(s) {

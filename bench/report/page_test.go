@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// All that a report holds stands in both outputs.
+// All that a report has is in both outputs.
 func TestNothingIsLost(t *testing.T) {
 	r := madeUp()
 	var page bytes.Buffer
@@ -48,9 +48,9 @@ func TestNothingIsLost(t *testing.T) {
 		want = append(want, s.What, s.Why)
 	}
 	for name, text := range map[string]string{"report.html": plain.Replace(page.String()), "RESULTS.md": plain.Replace(string(md))} {
-		for _, w := range want {
-			if !strings.Contains(text, strings.TrimSuffix(w, ".")) {
-				t.Errorf("%s lacks %q", name, w)
+		for _, setup := range want {
+			if !strings.Contains(text, strings.TrimSuffix(setup, ".")) {
+				t.Errorf("%s lacks %q", name, setup)
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
-// The title tells of a run that is no full one, and a target that was not held stands there with the reason.
+// The title names a plan that is not the full one, and a target that was not measured is listed with the reason.
 func TestPartialResults(t *testing.T) {
 	r := madeUp()
 	r.Plan, r.Only = "quick", []string{"TCP, 1 flow"}
@@ -88,7 +88,7 @@ func TestPartialResults(t *testing.T) {
 	}
 }
 
-// The page needs nothing from elsewhere.
+// The page loads nothing.
 func TestHTMLStandsAlone(t *testing.T) {
 	var page bytes.Buffer
 	if err := WriteHTML(&page, madeUp()); err != nil {
@@ -144,7 +144,7 @@ func TestSickReports(t *testing.T) {
 	}
 }
 
-// What an earlier run left goes, what is not ours stays, and a run that fails leaves the old page.
+// Plots of an earlier run are removed, other files stay, and a failed run leaves the old page.
 func TestWriteResultsAgain(t *testing.T) {
 	dir := t.TempDir()
 	if err := WriteResults(dir, madeUp()); err != nil {
@@ -165,7 +165,7 @@ func TestWriteResultsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(files) != len(charts(r))+2 {
-		t.Errorf("plots hold %d files, want %d and two that were there", len(files), len(charts(r)))
+		t.Errorf("plots has %d files, want %d and the two others", len(files), len(charts(r)))
 	}
 	old, err := os.ReadFile(filepath.Join(dir, "RESULTS.md"))
 	if err != nil {

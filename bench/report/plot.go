@@ -20,19 +20,19 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// A chart is a picture that can be drawn, and the same one gives the same bytes. It draws on gonum's canvas, not with
-// gonum's plot, which parses twelve fonts whenever the program starts: 3 MB of the daemon's memory.
+// A chart is a picture that can be drawn; the same chart always gives the same bytes. It draws on gonum's canvas, not with
+// gonum's plot, which parses twelve fonts whenever the program starts.
 type chart struct {
 	name   string // of its file, without .svg
 	title  string
 	note   string // below the title: how to read it
-	about  string // what it shows, for who cannot see it
+	about  string // what it shows, for readers who cannot see it
 	width  float64
 	height float64 // points; one is 4/3 px
 	draw   func(pen)
 }
 
-// write makes a file of its own: "svg" or "png".
+// write writes the file of a picture: format is "svg" or "png".
 func (f chart) write(w io.Writer, format string) error {
 	switch format {
 	case "svg":
@@ -51,15 +51,15 @@ func (f chart) svg() string {
 	c := vgsvg.New(vg.Length(f.width), vg.Length(f.height))
 	f.paint(c)
 	var b strings.Builder
-	c.WriteTo(&b) // a Builder takes everything
+	c.WriteTo(&b) // cannot fail: it writes into memory
 	return strings.NewReplacer(
-		// Fonts with the same widths, for who has not the one that was measured.
+		// Fonts with the same widths, where Liberation Sans is not installed.
 		"font-family:Liberation Sans;", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif;",
 		"<svg ", `<svg role="img" aria-label="`+html.EscapeString(clean(f.title+". "+f.about))+`" `,
 	).Replace(b.String())
 }
 
-// inline is the SVG inside an HTML page, whose style says what colour --ink and the others are.
+// inline is the SVG for an HTML page, whose style sets the colours --ink, --faint, --grid and --paper.
 func (f chart) inline() string {
 	_, svg, _ := strings.Cut(f.svg(), "<svg ")
 	return "<svg " + strings.NewReplacer(hex(ink), "var(--ink)", hex(faint), "var(--faint)", hex(grid), "var(--grid)",
@@ -85,14 +85,14 @@ func (f chart) head() style {
 	return style{size: 13, bold: true}
 }
 
-// top is where there is room below the title and the note.
+// top is the y below the title and the note.
 func (f chart) top() float64 { return 35 + 12*float64(len(f.notes())) }
 
-// notes are the note's lines, with some room for who sees it in a wider font.
+// notes are the note's lines, with some room for a wider font.
 func (f chart) notes() []string { return aside.wrap(clean(f.note), .88*(f.width-2*margin)) }
 
-// Colours. Those of ways can be told apart by who sees no red or no green (Okabe and Ito's blue, the others muted and
-// of different lightness); verdicts differ in shape too.
+// Colours. People who cannot distinguish red and green can distinguish those of setups (Okabe and Ito's blue, the others muted
+// and of different lightness); verdicts differ in shape too.
 var (
 	ink        = color.RGBA{0x1f, 0x23, 0x28, 0xff}
 	faint      = color.RGBA{0x59, 0x63, 0x6e, 0xff}
@@ -114,9 +114,9 @@ var (
 	others = []color.RGBA{rose, umber, teal, sand, mauve, olive, slate}
 )
 
-// colorOf takes a name's own colour; the i-th way has another one if it is not known.
-func colorOf(way string, i int) color.RGBA {
-	if c, ok := setupColor[way]; ok {
+// colorOf is the colour of a setup by its name, or another one for the i-th if the name is unknown.
+func colorOf(setup string, i int) color.RGBA {
+	if c, ok := setupColor[setup]; ok {
 		return c
 	}
 	return others[i%len(others)]
@@ -124,13 +124,13 @@ func colorOf(way string, i int) color.RGBA {
 
 func hex(c color.RGBA) string { return fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B) }
 
-// A pen draws where y grows downward, in points, and takes letters at their base line.
+// A pen draws in points, with y growing downward; the y of a text is its base line.
 type pen struct {
 	c      vg.Canvas
 	height float64
 }
 
-// A style of text; align is 0 for left of it, ½ for the middle, 1 for right. Without a colour it is ink.
+// A style of text: x is its left end with align 0, its middle with ½, its right end with 1. Without a colour it has ink.
 type style struct {
 	size  float64
 	bold  bool
@@ -160,7 +160,7 @@ var fonts = sync.OnceValue(func() [2]*opentype.Font {
 	for i, ttf := range [][]byte{liberationsansregular.TTF, liberationsansbold.TTF} {
 		f, err := opentype.Parse(ttf)
 		if err != nil {
-			panic("the built-in font: " + err.Error()) // part of this program
+			panic("the built-in font: " + err.Error()) // it is part of this program
 		}
 		both[i] = f
 	}
@@ -281,7 +281,7 @@ func (a axis) at(v float64) float64 {
 	return a.from + math.Max(0, math.Min(1, share))*(a.to-a.from)
 }
 
-// zeroTo is a linear axis of 0..max, and its ticks: at most n and zero, at round figures.
+// zeroTo is a linear axis of 0..max, and its ticks at round figures: zero and at most n more.
 func zeroTo(max float64, n int, from, to float64) (axis, []float64) {
 	if !(max > 1e-12 && max < 1e300) { // also NaN
 		max = 1
@@ -300,7 +300,7 @@ func zeroTo(max float64, n int, from, to float64) (axis, []float64) {
 	return axis{min: 0, max: max, from: from, to: to}, ticks
 }
 
-// logAxis holds min..max, both above 0, and has ticks at round figures: as fine as it takes to have four, or nearly.
+// logAxis is a logarithmic axis of min..max, both above 0, and its ticks at round figures, four or more if possible.
 func logAxis(min, max, from, to float64) (a axis, ticks []float64) {
 	for _, steps := range [][]float64{{1}, {1, 2, 5}, {1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9}} {
 		ticks = nil
@@ -320,7 +320,7 @@ func logAxis(min, max, from, to float64) (a axis, ticks []float64) {
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 
-// clean leaves what can be printed: names may come from a file that somebody wrote.
+// clean replaces what cannot be printed: names may come from a file that anybody wrote.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == unicode.ReplacementChar || !unicode.IsPrint(r) {

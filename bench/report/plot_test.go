@@ -43,7 +43,7 @@ func TestChartsAreSVG(t *testing.T) {
 					t.Errorf("%s: the same report gave other bytes", c.name)
 				}
 				if !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(c.name) || seen[c.name] {
-					t.Errorf("%q is no name for a file, or not the only one", c.name)
+					t.Errorf("%q is no valid file name, or not unique", c.name)
 				}
 				seen[c.name] = true
 			}
@@ -76,7 +76,7 @@ func TestWritePlotsAsPNG(t *testing.T) {
 	}
 }
 
-// No label leaves its chart or covers another one.
+// Each label is inside of its chart and covers no other one.
 func TestLabelsHaveRoom(t *testing.T) {
 	type label struct {
 		text                     string

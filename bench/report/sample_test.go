@@ -9,7 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// madeUp is a report as a full run gives it, always the same one. Its figures are invented.
+// madeUp is a report as that of a full run, always the same one. Its figures are invented.
 func madeUp() *results.Report {
 	rng := rand.New(rand.NewPCG(1, 2))
 	r := &results.Report{
@@ -18,9 +18,9 @@ func madeUp() *results.Report {
 		Plan: "full", Began: time.Date(2026, 11, 21, 14, 30, 0, 0, time.UTC), Seconds: 874,
 	}
 	rungs := []struct {
-		name         string
-		ways         []string
-		timePerFrame []float64 // of each way, the first one's is 1
+		name   string
+		setups []string
+		speed  []float64 // of each setup, the first one's is 1
 	}{
 		{"one host", []string{"tapestry", "kernel bridge", "VDE"}, []float64{1, 1.04, .09}},
 		{"two hosts", []string{"tapestry", "kernel VXLAN", "Open vSwitch", "wireguard-go"}, []float64{1, 1.06, .085, .3}},
@@ -51,8 +51,8 @@ func madeUp() *results.Report {
 	for _, rung := range rungs {
 		for _, m := range measures {
 			c := results.Case{Rung: rung.name, Measure: m.name, Unit: m.unit, Lower: m.lower}
-			for i, way := range rung.ways {
-				pace := rung.timePerFrame[i]
+			for i, setup := range rung.setups {
+				pace := rung.speed[i]
 				if m.lower {
 					pace = 1 / math.Sqrt(pace)
 				}
@@ -60,21 +60,21 @@ func madeUp() *results.Report {
 				for n := range values {
 					values[n] = m.typical * pace * (1 + .06*rng.NormFloat64())
 				}
-				x := results.Sample{Setup: way, Values: values, Median: results.Median(values)}
+				x := results.Sample{Setup: setup, Values: values, Median: results.Median(values)}
 				if strings.Contains(m.name, "echo p50") {
 					x.CDF = logNormal(x.Median, .28)
 				}
 				c.Results = append(c.Results, x)
 				if i == 1 {
-					c.Ratios = append(c.Ratios, ratio(way, c.Results[0].Values, values, m.bound, m.aim))
+					c.Ratios = append(c.Ratios, ratio(setup, c.Results[0].Values, values, m.bound, m.aim))
 				} else if i > 1 {
-					c.Ratios = append(c.Ratios, ratio(way, c.Results[0].Values, values, 0, 0))
+					c.Ratios = append(c.Ratios, ratio(setup, c.Results[0].Values, values, 0, 0))
 				}
 			}
 			r.Cases = append(r.Cases, c)
 		}
 	}
-	rss := results.Case{Bound: 64, Aim: 40, Verdict: results.Kept, Rung: "alone", Measure: "RSS, 1,000 idle endpoints", Unit: "MB", Lower: true, Results: []results.Sample{{Setup: "tapestry", Values: []float64{37.4}, Median: 37.4}}}
+	rss := results.Case{Bound: 64, Aim: 40, Verdict: results.OK, Rung: "alone", Measure: "RSS, 1,000 idle endpoints", Unit: "MB", Lower: true, Results: []results.Sample{{Setup: "tapestry", Values: []float64{37.4}, Median: 37.4}}}
 	r.Cases = append(r.Cases, rss)
 	r.Cases[0].Ratios[0].Verdict = results.WithinNoise
 	r.Cases[4].Ratios[0].Verdict = results.Below
@@ -104,12 +104,12 @@ func ratio(against string, ours, theirs []float64, bound, aim float64) results.R
 	r.Median = results.Median(r.Values)
 	r.Low, r.High, r.Coverage = results.Interval(r.Values)
 	if bound > 0 {
-		r.Verdict = results.Kept
+		r.Verdict = results.OK
 	}
 	return r
 }
 
-// sick is a report with all that can be wrong with figures and names.
+// sick is a report with everything that can be wrong with figures and names.
 func sick() *results.Report {
 	nan, inf := math.NaN(), math.Inf(1)
 	strange := "<b>a|b`c` [d](e) </svg>\x00\x1b[31m\n\xff & \"q\""

@@ -14,15 +14,15 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// A section of the written report: what RESULTS.md and the HTML page both hold. All of it is plain text.
+// A section of RESULTS.md and of the HTML page. All of it is plain text.
 type section struct {
 	title   string
 	text    []string
 	items   []item
-	instead *table // of items, in RESULTS.md
+	instead *table // instead of items, in RESULTS.md
 	tables  []table
 	charts  []chart
-	code    string // for a shell
+	code    string // commands for a shell
 }
 
 // An item is a sentence, with the verdict that it explains if there is one.
@@ -34,7 +34,7 @@ type table struct {
 	rows    [][]string
 }
 
-// sections are a report's, in the order of reading.
+// sections of a report, in the order of the page.
 func sections(r *results.Report) []section {
 	all := []section{summary(r)}
 	for _, rung := range rungs(r) {
@@ -83,23 +83,23 @@ func summary(r *results.Report) section {
 	}
 	s.instead = &t
 	if ratios := slices.DeleteFunc(wanted, func(t target) bool { return t.Against == "" }); len(ratios) > 0 {
-		s.charts = []chart{ratioChart("targets", "What is wanted of tapestry, and what it does", ratios)}
+		s.charts = []chart{ratioChart("targets", "What tapestry has to reach, and what it reaches", ratios)}
 	}
 	return s
 }
 
-// rungTables hold all cases of a rung: the medians, and tapestry's ratio to each other way.
+// rungTables are all cases of a rung: the medians, and tapestry's ratio to each other setup.
 func rungTables(r *results.Report, rung string) []table {
 	cases := slices.DeleteFunc(slices.Clone(r.Cases), func(c results.Case) bool { return c.Rung != rung })
-	ways := setupsOf(cases)
-	medians := table{caption: "Medians", head: append([]string{"measure", "unit", "better"}, ways...)}
+	setups := setupsOf(cases)
+	medians := table{caption: "Medians", head: append([]string{"measure", "unit", "better"}, setups...)}
 	var against []string
 	for _, c := range cases {
 		row := []string{c.Measure, c.Unit, strings.TrimSuffix(strings.ToLower(better(c.Lower)), " is better")}
-		for _, w := range ways {
+		for _, setup := range setups {
 			cell := "–"
 			for _, x := range c.Results {
-				if x.Setup == w && measured(x) {
+				if x.Setup == setup && measured(x) {
 					cell = threeDigits(x.Median)
 				}
 			}
@@ -144,12 +144,12 @@ func partsSection(parts []results.Part) section {
 		}
 		t.rows = append(t.rows, row)
 	}
-	return section{title: "The parts", text: []string{"What a frame's way is made of, each part measured alone in one process."},
+	return section{title: "The parts", text: []string{"The parts of a frame's path, each measured alone in one process."},
 		tables: []table{t}, charts: []chart{partsChart(parts)}}
 }
 
 func curvesSection(curves []results.Curve) section {
-	s := section{title: "Scale", text: []string{"What a figure does when something grows. Flat is a curve whose last point lies within twice the first."}}
+	s := section{title: "Scale", text: []string{"A figure at growing sizes of something. A curve is flat if its last value is at most twice the first."}}
 	for _, c := range curves {
 		text := c.Name + ": " + strings.TrimSuffix(strings.ToLower(flat(c)), ".")
 		if c.Note != "" {
@@ -182,25 +182,25 @@ func skipped(skips []results.Skip) section {
 
 func method(r *results.Report) section {
 	s := section{title: "How it was measured", text: []string{
-		"All ways ran on this machine in one run, each in network namespaces of its own, in turn: A B C, A B C, … What else the " +
-			"machine does changes slowly, so it touches all ways of a round alike. A ratio is tapestry's figure over another way's of " +
-			"the same round; shown is the median of those ratios. The interval holds the true median with 95 %, or with the percentage " +
-			"that stands behind it, if there were too few rounds.",
+		"All setups ran on this machine in one run, each in network namespaces of its own, in turn: A B C, A B C, … What else the " +
+			"machine does changes slowly, so it affects all setups of a round alike. A ratio is tapestry's figure over another setup's of " +
+			"the same round; the table has the median of those ratios. The interval holds the true median with 95 %, or with the percentage " +
+			"behind it, if there were too few rounds.",
 		"A verdict is ok if the median keeps the bound, within noise if the median misses it but the interval reaches it, below (or " +
 			"above, where lower is better) if the whole interval misses it, and too few rounds if they do not make an interval of 95 %. " +
-			"A round in which tapestry failed twice and the other way did not counts as worse than all others; what failed once stands under Not measured.",
-		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so between real machines the figures are others.",
+			"A round in which tapestry failed twice and the other setup did not counts as worse than all others; what failed once is listed under Not measured.",
+		"Two hosts are two sets of namespaces on one machine. There is no network card between them, so figures between real machines are different.",
 		"Between machines the ratios differ more than between versions. A switch in user space takes a few system calls and a wake-up for what the " +
-			"kernel does in place, so what those cost on a machine decides, and it stands at the top; docs/design.md (The spread between machines) has two of them side by side. --check has wider bounds where a system call " +
+			"kernel does in place, so their costs on a machine decide; the first table has them. docs/design.md (The spread between machines) compares two machines. --check has wider bounds where a system call " +
 			fmt.Sprintf("takes more than %d ns.", results.SlowSyscallNS),
-		"The rows of iperf3 are what somebody gets who starts iperf3 in two containers: nothing is pinned, and the congestion control is the one named.",
+		"The rows of iperf3 are what iperf3 in two containers shows: nothing is pinned to a processor, and the congestion control is the one named.",
 	}}
 	if len(r.Runs) > 0 {
 		s.text = append(s.text, "This is "+runs(len(r.Runs))+", one after the other. A ratio is the median of the runs' medians, its interval is that of "+
-			"all rounds of all runs; a way's figure is the median of all its rounds. Parts and curves are those of the last run that has them.")
+			"all rounds of all runs; a setup's figure is the median of all its rounds. Parts and curves are those of the last run that has them.")
 	}
 	if slices.Contains(setupsOf(r.Cases), "wireguard-go") {
-		s.text = append(s.text, "wireguard-go encrypts and the others do not: it stands here as the yardstick of a good tunnel written in Go.")
+		s.text = append(s.text, "wireguard-go encrypts and the others do not: it is here to compare with a good tunnel written in Go.")
 	}
 	return s
 }
@@ -208,11 +208,11 @@ func method(r *results.Report) section {
 func repeat(r *results.Report) section {
 	return section{title: "How to repeat it",
 		text: []string{"On Linux, from a checkout" + map[bool]string{true: " of " + r.Machine.Commit}[r.Machine.Commit != ""] +
-			". The full run takes sixteen minutes; --quick takes two minutes and shows less. Ways whose programs are not installed are left out, with the reason."},
+			". The full run takes sixteen minutes; --quick takes two minutes and shows less. Setups whose programs are not installed are left out, with the reason."},
 		code: "sudo make bench BENCH='--html report.html --results bench'"}
 }
 
-// facts are where, when and of what a report is: name and text.
+// facts are when, where and of what a report is: rows of a name and a text.
 func facts(r *results.Report) [][]string {
 	m := r.Machine
 	commit := cmp.Or(m.Commit, "unknown")
@@ -233,21 +233,21 @@ func facts(r *results.Report) [][]string {
 	if r.Seconds > 0 && r.Seconds < 1e6 {
 		when = append(when, "took "+(time.Duration(r.Seconds)*time.Second).String())
 	}
-	some := func(words ...string) string {
+	joined := func(words ...string) string {
 		return strings.Join(slices.DeleteFunc(words, func(s string) bool { return s == "" }), ", ")
 	}
 	all := [][]string{
-		{"machine", some(append(machine, m.Arch)...)},
+		{"machine", joined(append(machine, m.Arch)...)},
 		{"its costs", cmp.Or(m.Costs.String(), "unknown")},
 		{"load before", cmp.Or(m.Load, "unknown")},
 		{"stolen", fmt.Sprintf("%.1f %% of the processors' time while it ran", 100*m.Steal)},
 		{"kernel", cmp.Or(m.Kernel, "unknown")},
 		{"congestion control", cmp.Or(m.TCP, "unknown")},
 		{"Docker", cmp.Or(m.Docker, "none")},
-		{"tapestry", some(m.Version, m.Go)},
+		{"tapestry", joined(m.Version, m.Go)},
 		{"commit", commit},
-		{"besides", cmp.Or(some(versioned("Open vSwitch", m.OVS), versioned("VDE", m.VDE), versioned("wireguard-go", m.Wireguard)), "none")},
-		{"run", some(when...)},
+		{"others", cmp.Or(joined(versioned("Open vSwitch", m.OVS), versioned("VDE", m.VDE), versioned("wireguard-go", m.Wireguard)), "none")},
+		{"run", joined(when...)},
 	}
 	for i, x := range r.Runs {
 		all = append(all, []string{fmt.Sprintf("run %d", i+1), fmt.Sprintf("%s, took %s, load before %s", x.Began.UTC().Format("2006-01-02 15:04 UTC"),
@@ -256,7 +256,7 @@ func facts(r *results.Report) [][]string {
 	return all
 }
 
-// versioned puts a name before a version, "" if there is none.
+// versioned is a name and a version, "" if there is no version.
 func versioned(name, version string) string {
 	if version == "" {
 		return ""
@@ -264,7 +264,7 @@ func versioned(name, version string) string {
 	return name + " " + version
 }
 
-// threeDigits writes a figure with three digits: 0.753, 12.4, 1234, 81.2 k, 1.25 M; "–" for none.
+// threeDigits formats a figure with three digits: 0.753, 12.4, 1234, 81.2 k, 1.25 M; "–" if it is not finite.
 func threeDigits(v float64) string {
 	switch {
 	case !finite(v):
@@ -292,7 +292,7 @@ func threeDigits(v float64) string {
 	return strconv.FormatFloat(v, 'f', digits, 64) + suffix
 }
 
-// trimmed writes a figure that was chosen, not measured: without zeros behind the point.
+// trimmed formats a figure that was chosen, not measured: without zeros behind the point.
 func trimmed(v float64) string {
 	s, suffix, spaced := strings.Cut(threeDigits(v), " ")
 	if strings.Contains(s, ".") && !strings.Contains(s, "e") {
@@ -304,7 +304,7 @@ func trimmed(v float64) string {
 	return s
 }
 
-// capitalized begins with a capital letter.
+// capitalized is s with a capital letter first.
 func capitalized(s string) string {
 	first, n := utf8.DecodeRuneInString(s)
 	if n == 0 || first == utf8.RuneError {
@@ -313,5 +313,5 @@ func capitalized(s string) string {
 	return string(unicode.ToUpper(first)) + s[n:]
 }
 
-// measured says whether there is a figure.
+// measured says whether a setup has a figure.
 func measured(r results.Sample) bool { return len(r.Values) > 0 && finite(r.Median) }

@@ -12,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// WriteTable writes the report for people, in 120 columns.
+// WriteTable writes the report as tables for a terminal of 120 columns.
 func WriteTable(w io.Writer, r *results.Report) error {
 	b := new(strings.Builder)
 	writeHead(r, b)
@@ -71,8 +71,8 @@ func writeHead(r *results.Report, w io.Writer) {
 	if len(r.Runs) > 0 {
 		fmt.Fprintf(w, "%s, medians of their medians.\n", capitalized(runs(len(r.Runs))))
 	}
-	fmt.Fprint(w, `Medians. RATIO is tapestry's figure to the other's, of one round each; INTERVAL holds the true one with 95 % (with the
-percentage that stands there, if there were too few rounds). BOUND is the worst that shall be, AIM what it shall become.
+	fmt.Fprint(w, `Medians. RATIO is tapestry's figure to the other's, of one round each; INTERVAL holds the true one with 95 % (or with
+the percentage behind it, if there were too few rounds). BOUND is the limit, AIM the goal for later.
 `)
 	if slices.ContainsFunc(r.Cases, func(c results.Case) bool {
 		return slices.ContainsFunc(c.Ratios, func(x results.Ratio) bool { return x.Against == "wireguard-go" })
@@ -99,7 +99,7 @@ func rungs(r *results.Report) (names []string) {
 	return names
 }
 
-// rows of a rung: one for each comparison, or one for a figure that stands alone.
+// rows of a rung: one for each comparison, or one for a figure that is compared with nothing.
 func rows(r *results.Report, rung string) (rows [][]string) {
 	for _, c := range r.Cases {
 		if c.Rung != rung {
@@ -151,14 +151,14 @@ func row(c results.Curve) []string {
 	return []string{c.Name, at(c.Points[0]), at(c.Points[len(c.Points)-1]), flat}
 }
 
-// writeColumns writes rows under a head, in columns; an empty cell stays empty.
+// writeColumns writes a head and rows in columns.
 func writeColumns(w io.Writer, head []string, rows [][]string) {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{head}, rows...) {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
-	t.Flush() // into memory, it cannot fail
+	t.Flush() // cannot fail: it writes into memory
 	for line := range strings.Lines(b.String()) {
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}

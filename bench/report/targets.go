@@ -10,7 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/bench/results"
 )
 
-// A target is a ratio, and the case that it is of. Where it is against nothing, it is tapestry's own figure.
+// A target is a ratio with the case that it is of. With Against "" it is tapestry's own figure.
 type target struct {
 	rung, measure, unit string
 	lower               bool
@@ -21,7 +21,7 @@ func targetOf(c results.Case, r results.Ratio) target {
 	return target{c.Rung, c.Measure, c.Unit, c.Lower, r}
 }
 
-// targets are all that has a bound.
+// targets are all figures of a report that have a bound.
 func targets(r *results.Report) []target {
 	var all []target
 	for _, c := range r.Cases {
@@ -51,7 +51,7 @@ func alone(c results.Case) results.Ratio {
 
 func (t target) verdict() string { return cmp.Or(t.Verdict, "not judged") }
 
-// show writes one of its figures.
+// show formats one of its figures.
 func (t target) show(v float64) string {
 	switch {
 	case t.Against == "":
@@ -66,7 +66,7 @@ func (t target) show(v float64) string {
 	return strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-// interval says where the true median is, and how sure that is if there were too few rounds.
+// interval formats the interval of the true median, with its coverage if there were too few rounds.
 func (t target) interval() string {
 	if !finite(t.Low) || !finite(t.High) || len(t.Values) < 2 {
 		return "–"
@@ -78,7 +78,7 @@ func (t target) interval() string {
 	return s
 }
 
-// figures are median and interval.
+// figures formats median and interval.
 func (t target) figures() string {
 	switch len(t.Values) {
 	case 0:
@@ -89,7 +89,7 @@ func (t target) figures() string {
 	return t.show(t.Median) + " (" + t.interval() + ")"
 }
 
-// eachRun is its median in each run, "" of one run.
+// eachRun formats the median of each run that was merged; "" for a report of one run.
 func (t target) eachRun() string {
 	var all []string
 	for _, v := range t.Runs {
@@ -122,26 +122,26 @@ func (t target) sentence() string {
 	return s + t.figures() + " of " + t.Against + "; " + want
 }
 
-// An unmeasured bound is one that a report holds nothing against.
+// An unmeasured bound is one for which a report has no figure, with the reason.
 type unmeasured struct {
 	results.Bound
 	why string
 }
 
-// unmeasuredBounds are the bounds that this report lacks: a target that nobody held does not vanish.
+// unmeasuredBounds are the bounds for which a report has no figure, so that they are not forgotten.
 func unmeasuredBounds(r *results.Report) (all []unmeasured) {
 	for _, b := range results.Bounds {
 		if slices.ContainsFunc(targets(r), func(t target) bool { return t.rung == b.Rung && t.measure == b.Measure && t.Against == b.Against }) {
 			continue
 		}
-		why := "no value came of it"
+		why := "it gave no value"
 		switch {
 		case len(r.Only) > 0:
 			why = "left out by --only"
 		case r.Plan != "" && r.Plan != "full":
 			why = "not in a " + r.Plan + " run"
 		}
-		for _, s := range r.Skipped { // what the run says itself is nearer to it
+		for _, s := range r.Skipped { // the run's own reason is more exact
 			if s.What == b.Rung || s.What == b.Rung+": "+b.Against || b.Rung != results.Alone && strings.HasPrefix(s.What, b.Rung+": "+b.Measure+",") ||
 				b.Measure == results.RSSIdle && strings.HasPrefix(s.What, "endpoints of one host") || b.Measure == results.Decision && strings.HasPrefix(s.What, "switch alone, one") {
 				why = results.FirstLine(s.Why)

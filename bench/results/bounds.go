@@ -12,9 +12,9 @@ const (
 	StuckReader    = "capture whose reader is stuck"
 	CaptureToFile  = "capture of 128 B of every frame to a file"
 
-	Tapestry = "tapestry" // the way that the others are compared with
+	Tapestry = "tapestry" // the setup that the others are compared with
 
-	RecorderOff = "recorder off" // tapestry too, as in the one below
+	RecorderOff = "recorder off" // of tapestry too, as the one below
 	CaptureOff  = "capture off"
 
 	TCPOneFlow          = "TCP, 1 flow"
@@ -29,24 +29,26 @@ const (
 	Decision            = "forwarding decision, one flow"
 )
 
-// A Bound is what tapestry's figure has to be of another way's: at least, or at most where lower is better.
-// The aim is what it shall become.
+// A Bound is the limit of tapestry's ratio to another setup: at least, or at most where lower is better. With Against "" it is
+// the limit of tapestry's own figure, in its unit.
 type Bound struct {
 	Rung, Measure, Against string
-	Limit, Aim             float64
-	Check, CheckSlow       float64 // what --check holds instead, and that where system calls are dear; 0: nothing. It is for whoever breaks something: no goal, and not missed on a bad day
+	Limit                  float64
+	Aim                    float64 // the goal for later
+	Check                  float64 // the limit of --check instead, laxer, so that it fails only if something broke; 0: --check does not measure it
+	CheckSlow              float64 // the same where system calls are slow
 }
 
-// CheckLimit is what --check holds.
-func (b Bound) CheckLimit(dear bool) float64 {
-	if dear {
+// CheckLimit is the limit that --check applies, 0 if none: slow says that the machine's system calls are slow.
+func (b Bound) CheckLimit(slow bool) float64 {
+	if slow {
 		return b.CheckSlow
 	}
 	return b.Check
 }
 
-// Bounds are ratios, but where there is nothing to compare with. The gates of the echo leave room for machines whose sleeping
-// processors wake fast: the kernel gains more by it.
+// Bounds are those of all figures that have one. Those of --check for the echo leave room for machines whose sleeping processors wake fast: the
+// kernel gains more by that.
 var Bounds = []Bound{
 	{OneHost, TCPOneFlow, "kernel bridge", 0.85, 1.0, 0.7, 0.5},
 	{OneHost, TCPEightFlows, "kernel bridge", 0.9, 1.1, 0.4, 0.3},
@@ -68,7 +70,7 @@ var Bounds = []Bound{
 	{Alone, Decision, "", 15, 8, 0, 0},
 }
 
-// BoundOf is zero where there is none.
+// BoundOf returns the zero Bound where there is none.
 func BoundOf(rung, measure, against string) Bound {
 	for _, b := range Bounds {
 		if b.Rung == rung && b.Measure == measure && b.Against == against {
@@ -78,7 +80,7 @@ func BoundOf(rung, measure, against string) Bound {
 	return Bound{}
 }
 
-// Lower says whether a bound is an upper one.
+// Lower says whether lower is better, so that the limit is an upper one.
 func (b Bound) Lower() bool {
 	return b.Measure != TCPOneFlow && b.Measure != TCPEightFlows && b.Measure != TCPNested && b.Measure != UDPSmall
 }

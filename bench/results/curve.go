@@ -5,12 +5,13 @@ import (
 	"strings"
 )
 
-// Add puts a point on a curve.
+// Add adds a point to a curve.
 func (c *Curve) Add(x int, y float64) {
 	c.Points = append(c.Points, Point{X: float64(x), Y: y})
 }
 
-// Judge says whether a curve is flat, and why if it is not. In why, %s stands for what one more costs.
+// Judge sets Flat, and Note to why if the curve is not flat. In why, %s stands for what one more of X costs: (Y/X)·unit, in
+// units called of.
 func (c *Curve) Judge(unit float64, of, why string) {
 	if len(c.Points) == 0 {
 		return

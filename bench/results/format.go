@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// FirstLine of what a tool said.
+// FirstLine of a tool's output.
 func FirstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
 }
 
-// Minutes writes 95 s as 1:35.
+// Minutes formats 95 s as 1:35.
 func Minutes(d time.Duration) string {
 	s := int(d.Seconds())
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// Span is the interval, with its coverage if that is not what the head promises.
+// Span formats the interval, with its coverage if that is less than 95 %, and the failed rounds.
 func (x Ratio) Span() string {
 	s := cmp.Or(Format(x.Low), "0") + ".." + cmp.Or(Format(x.High), "0")
 	if x.Coverage < Confidence {
@@ -33,7 +33,7 @@ func (x Ratio) Span() string {
 	return s
 }
 
-// FormatBound writes a bound, "" if there is none.
+// FormatBound formats a bound as "≥ 0.85", or "≤ 1.2" where lower is better; "" for 0.
 func FormatBound(bound float64, lower bool) string {
 	switch {
 	case bound == 0:
@@ -44,7 +44,7 @@ func FormatBound(bound float64, lower bool) string {
 	return "≥ " + FormatPlain(bound)
 }
 
-// FormatPlain writes a bound as it stands in the plan.
+// FormatPlain formats a bound or an aim with the digits that it has in Bounds; "" for 0.
 func FormatPlain(v float64) string {
 	if v == 0 {
 		return ""
@@ -52,7 +52,7 @@ func FormatPlain(v float64) string {
 	return fmt.Sprintf("%g", v)
 }
 
-// Format writes a figure with two or three digits that count, and all before the point; "" for none.
+// Format formats a figure, 0 or more, with two or three significant digits, and all digits before the point; "" for 0.
 func Format(v float64) string {
 	switch {
 	case v == 0:

@@ -12,13 +12,13 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// What a machine costs says itself in words.
+// Costs describe themselves in words.
 func TestCostsInWords(t *testing.T) {
 	if text := (Costs{SyscallNS: 992, WakeUS: 22, CopyGBs: 65.536}).String(); text !=
 		"a system call takes 992 ns, copying 64 KiB 1.0 µs, to wake a thread on another core and be woken by it 22.0 µs" {
 		t.Error(text)
 	}
 	if !(Costs{SyscallNS: 992}).SlowSyscalls() || (Costs{SyscallNS: 250}).SlowSyscalls() || (Costs{}).String() != "" {
-		t.Error("what is dear, or not known")
+		t.Error("what is slow, or unknown")
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Read reads a report of one run, as --json prints it.
+// Read reads the report of one run from a file, as --json prints it.
 func Read(path string) (*Report, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -35,9 +35,9 @@ func Read(path string) (*Report, error) {
 	return r, nil
 }
 
-// Merge makes one report of several runs of one plan, on one machine, of one tapestry; the first run stands first. Each
-// way's values are those of all runs. A ratio's median is that of the runs' medians: a run has its luck with the machine
-// as a whole. Its interval is that of all rounds. Parts and curves are those of the last run that has them.
+// Merge makes one report of two or more runs of one plan, on one machine, of one tapestry, in the order of their time. Each
+// setup's values are those of all runs. A ratio's median is that of the runs' medians, since the state of the machine
+// affects a run as a whole; its interval is that of all rounds. Parts and curves are those of the last run that has them.
 func Merge(all []*Report) (*Report, error) {
 	if len(all) < 2 {
 		return nil, errors.New("one report is no more than itself: want two reports or more")
@@ -77,7 +77,7 @@ func Merge(all []*Report) (*Report, error) {
 	return m, nil
 }
 
-// sameSubject says whether a report may stand beside the first.
+// sameSubject is an error if a report is not of the same plan, machine and tapestry as the first.
 func sameSubject(first, r *Report) error {
 	a, b := first.Machine, r.Machine
 	for _, x := range []struct{ what, first, other string }{
@@ -95,12 +95,12 @@ func sameSubject(first, r *Report) error {
 	return nil
 }
 
-// addCase adds what a run says of a case.
+// addCase adds a run's values of a case.
 func (m *Report) addCase(c Case) {
 	i := slices.IndexFunc(m.Cases, func(x Case) bool { return x.Rung == c.Rung && x.Measure == c.Measure })
 	if i < 0 {
 		i = len(m.Cases)
-		for at := range m.Cases { // behind the last of its rung
+		for at := range m.Cases { // after the last of its rung
 			if m.Cases[at].Rung == c.Rung {
 				i = at + 1
 			}
@@ -135,7 +135,7 @@ func (m *Report) addCase(c Case) {
 	}
 }
 
-// evaluate makes medians, intervals and verdicts of what was taken.
+// evaluate sets medians, intervals and verdicts from the values.
 func (c *Case) evaluate() {
 	for i := range c.Results {
 		if r := &c.Results[i]; len(r.Values) > 0 {
@@ -143,18 +143,18 @@ func (c *Case) evaluate() {
 		}
 	}
 	for i := range c.Ratios {
-		c.Ratios[i].Evaluate(c.Lower)
+		c.Ratios[i].evaluate(c.Lower)
 	}
 	if c.Bound == 0 || len(c.Results) == 0 {
 		return
 	}
-	c.Verdict = Kept
+	c.Verdict = OK
 	if v := c.Results[0].Median; c.Lower && v > c.Bound || !c.Lower && v < c.Bound {
 		c.Verdict = missed(c.Lower)
 	}
 }
 
-// Restriction says what the run left out on request, "" if nothing.
+// Restriction says in words what --only asked for, "" if there was no --only.
 func (r *Report) Restriction() string {
 	if len(r.Only) == 0 {
 		return ""

@@ -14,7 +14,7 @@ import (
 func single(minutes int, ratios ...float64) *Report {
 	ones := slices.Repeat([]float64{1}, len(ratios))
 	x := Ratio{Against: "kernel bridge", Values: ratios, Bound: 0.85, Aim: 1}
-	x.Evaluate(false)
+	x.evaluate(false)
 	return &Report{Plan: "full", Began: time.Date(2026, 11, 21, 14, minutes, 0, 0, time.UTC), Seconds: 60, Machine: Machine{Kernel: "6.18", Load: "0.10"},
 		Cases: []Case{
 			{Rung: OneHost, Measure: TCPOneFlow, Unit: "Gb/s", Ratios: []Ratio{x}, Results: []Sample{
@@ -33,14 +33,14 @@ func TestMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := m.Cases[0].Ratios[0]
-	if x.Median != 0.9 || !slices.Equal(x.Runs, []float64{0.9, 0.9, 0.7}) || len(x.Values) != 9 || x.Low != 0.7 || x.High != 0.9 || x.Verdict != Kept {
+	if x.Median != 0.9 || !slices.Equal(x.Runs, []float64{0.9, 0.9, 0.7}) || len(x.Values) != 9 || x.Low != 0.7 || x.High != 0.9 || x.Verdict != OK {
 		t.Errorf("the ratio is %+v", x)
 	}
 	if r := m.Cases[0].Results; len(r) != 2 || len(r[0].Values) != 9 || r[0].Median != 0.9 || !slices.Equal(r[0].Runs, []float64{0.9, 0.9, 0.7}) {
 		t.Errorf("the results are %+v", r)
 	}
 	if c := m.Cases[1]; c.Verdict != Above || c.Results[0].Median != 80 {
-		t.Errorf("what stands alone: %+v", c)
+		t.Errorf("a figure without a comparison: %+v", c)
 	}
 	if len(m.Runs) != 3 || m.Runs[2].Began.Minute() != 40 || m.Parts[0].Gbps != 41 || len(m.Skipped) != 1 || m.Seconds != 180 {
 		t.Errorf("the report is %+v", m)
@@ -88,7 +88,7 @@ func TestReadReport(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%.40s: %v, want %q", text, err, want)
 		}
-		if err == nil { // whatever it holds must not crash
+		if err == nil { // no content may crash Merge
 			again := *r
 			again.Began = r.Began.Add(time.Hour)
 			if _, err := Merge([]*Report{r, &again}); err != nil {

@@ -6,9 +6,8 @@ import (
 )
 
 // Compare makes the ratio of ours to theirs, over the rounds that both have. It takes the median of the rounds' ratios,
-// not the ratio of the medians: what the machine does besides changes slowly, and so touches both.
-// Without a common round it has no values. Where we failed and the other did not, the round counts; where the other
-// failed, it does not.
+// not the ratio of the medians: what else the machine does changes slowly, so it affects both figures of a round.
+// Without a common round it has no values. A round in which only ours failed counts; one in which theirs failed does not.
 func Compare(against string, ours, theirs *Series, b Bound, lower bool) Ratio {
 	r := Ratio{Against: against, Values: []float64{}, Bound: b.Limit, Aim: b.Aim}
 	for i, round := range ours.Rounds {
@@ -21,26 +20,26 @@ func Compare(against string, ours, theirs *Series, b Bound, lower bool) Ratio {
 			r.Failed++
 		}
 	}
-	r.Evaluate(lower)
+	r.evaluate(lower)
 	return r
 }
 
-// A Series is what a lane reached.
+// A Series is what a setup reached for one figure of a measure, round by round.
 type Series struct {
 	Rounds []int
-	Values []float64 // one for each of these
+	Values []float64 // one for each of Rounds
 	CDFs   [][]Point // likewise, or none
 	Notes  []string  // likewise
-	Failed []int     // rounds that gave no value, in the second try either
+	Failed []int     // rounds that gave no value, also in a second try
 }
 
-// Sample of a series: its distribution is that of the round which came nearest to the median, its note what most
-// rounds say.
-func (s *Series) Sample(way string) Sample {
-	res := Sample{Setup: way, Values: s.Values, Median: Median(s.Values)}
-	said := map[string]int{}
+// Sample summarizes a series, which has one value or more: its distribution is that of the round nearest to the median, its
+// note that of most rounds.
+func (s *Series) Sample(setup string) Sample {
+	res := Sample{Setup: setup, Values: s.Values, Median: Median(s.Values)}
+	count := map[string]int{}
 	for _, n := range s.Notes {
-		if said[n]++; 2*said[n] > len(s.Notes) {
+		if count[n]++; 2*count[n] > len(s.Notes) {
 			res.Note = n
 		}
 	}

@@ -12,10 +12,10 @@ func TestMedian(t *testing.T) {
 		values []float64
 		want   float64
 	}{
-		"one":             {[]float64{3}, 3},
-		"odd, unsorted":   {[]float64{9, 1, 5}, 5},
-		"even, mean":      {[]float64{4, 1, 2, 100}, 3},
-		"one wild runner": {[]float64{1, 1, 1, 1, 1000}, 1},
+		"one":           {[]float64{3}, 3},
+		"odd, unsorted": {[]float64{9, 1, 5}, 5},
+		"even, mean":    {[]float64{4, 1, 2, 100}, 3},
+		"one outlier":   {[]float64{1, 1, 1, 1, 1000}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := slices.Clone(c.values)
@@ -29,7 +29,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// The ends and the coverage as tables of the sign test have them.
+// Ends and coverage are those in tables of the sign test.
 func TestInterval(t *testing.T) {
 	for _, c := range []struct {
 		n, k     int
@@ -47,7 +47,7 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// The interval holds the true median as often as it says, whatever the values are drawn from.
+// The interval holds the true median as often as its coverage says, for any distribution of the values.
 func TestIntervalCoverage(t *testing.T) {
 	const trials = 20_000
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -57,11 +57,11 @@ func TestIntervalCoverage(t *testing.T) {
 	}{
 		"normal":                    {rnd.NormFloat64, 0},
 		"skewed":                    {func() float64 { return math.Exp(rnd.NormFloat64()) }, 1},
-		"a tenth of it wild":        {func() float64 { return rnd.NormFloat64() * (1 + 50*math.Floor(rnd.Float64()+0.1)) }, 0},
+		"a tenth are outliers":      {func() float64 { return rnd.NormFloat64() * (1 + 50*math.Floor(rnd.Float64()+0.1)) }, 0},
 		"two speeds of the machine": {func() float64 { return rnd.NormFloat64() + 5*math.Copysign(1, rnd.NormFloat64()) }, 0},
 	} {
 		for _, n := range []int{3, 6, 9, 10, 12} {
-			held, says := 0, 0.0
+			inside, says := 0, 0.0
 			values := make([]float64, n)
 			for range trials {
 				for i := range values {
@@ -69,13 +69,13 @@ func TestIntervalCoverage(t *testing.T) {
 				}
 				low, high, coverage := Interval(values)
 				if low <= c.true && c.true <= high {
-					held++
+					inside++
 				}
 				says = coverage
 			}
 			// Five standard deviations of what 20,000 trials show.
-			if got, off := float64(held)/trials, 5*math.Sqrt(says*(1-says)/trials); math.Abs(got-says) > off {
-				t.Errorf("%s, %d values: held in %.4f of the trials, says %.4f", name, n, got, says)
+			if got, off := float64(inside)/trials, 5*math.Sqrt(says*(1-says)/trials); math.Abs(got-says) > off {
+				t.Errorf("%s, %d values: the median is inside in %.4f of the trials, the coverage is %.4f", name, n, got, says)
 			}
 		}
 	}
@@ -87,12 +87,12 @@ func TestJudge(t *testing.T) {
 		lower                    bool
 		want                     string
 	}{
-		"above":                       {0.86, 0.9, 0.95, 0.85, false, Kept},
-		"at the bound":                {0.85, 0.85, 0.85, 0.85, false, Kept},
-		"median above, low end below": {0.8, 0.9, 0.95, 0.85, false, Kept},
+		"above":                       {0.86, 0.9, 0.95, 0.85, false, OK},
+		"at the bound":                {0.85, 0.85, 0.85, 0.85, false, OK},
+		"median above, low end below": {0.8, 0.9, 0.95, 0.85, false, OK},
 		"median below, high end not":  {0.7, 0.8, 0.85, 0.85, false, WithinNoise},
 		"all below":                   {0.7, 0.8, 0.84, 0.85, false, Below},
-		"lower is better, under":      {1.0, 1.1, 1.3, 1.2, true, Kept},
+		"lower is better, under":      {1.0, 1.1, 1.3, 1.2, true, OK},
 		"lower is better, median not": {1.1, 1.3, 1.5, 1.2, true, WithinNoise},
 		"lower is better, all over":   {1.21, 1.3, 1.5, 1.2, true, Above},
 	} {
@@ -107,7 +107,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// A machine that changes its speed within a run: the ratio of the medians would be 1, most rounds say 0.5.
+// The machine changes its speed within a run: the ratio of the medians would be 1, that of most rounds is 0.5.
 func TestCompareTakesRatiosWithinRounds(t *testing.T) {
 	ours := inTurn(8, 4, 8)
 	r := Compare("kernel", ours, inTurn(16, 8, 4), Bound{Limit: 0.6}, false)
@@ -116,24 +116,24 @@ func TestCompareTakesRatiosWithinRounds(t *testing.T) {
 	}
 	holed := Compare("slow", ours, &Series{Rounds: []int{1, 2, 5}, Values: []float64{2, 16, 1}}, Bound{}, false)
 	if !slices.Equal(holed.Values, []float64{2, 0.5}) || holed.Verdict != "" {
-		t.Errorf("a way that lacks rounds: %+v, want 2 and 0.5 without a verdict", holed)
+		t.Errorf("a setup that lacks rounds: %+v, want 2 and 0.5 without a verdict", holed)
 	}
 	if none := Compare("gone", ours, new(Series), Bound{Limit: 1}, false); len(none.Values) != 0 || none.Verdict != "" {
-		t.Errorf("a way without rounds: %+v", none)
+		t.Errorf("a setup without rounds: %+v", none)
 	}
 }
 
-// A way that breaks in most rounds misses its bound, however well it does in the others.
+// A setup that fails in most rounds misses its bound, however well it does in the others.
 func TestCompareCountsFailures(t *testing.T) {
 	theirs := inTurn(1, 1, 1, 1, 1, 1)
-	ours := &Series{Rounds: []int{0}, Values: []float64{1}, Failed: []int{1, 2, 3, 4, 5, 6}} // they lack round 6
+	ours := &Series{Rounds: []int{0}, Values: []float64{1}, Failed: []int{1, 2, 3, 4, 5, 6}} // theirs has no round 6
 	for lower, want := range map[bool]string{false: WithinNoise, true: WithinNoise} {
 		if r := Compare("kernel", ours, theirs, Bound{Limit: 1}, lower); r.Failed != 5 || r.Verdict != want || math.IsInf(r.High, 0) || math.IsInf(r.Median, 0) {
 			t.Errorf("lower %v: %+v, want %s", lower, r, want)
 		}
 		none := &Series{Failed: []int{0, 1, 2, 3, 4, 5}}
 		if r := Compare("kernel", none, theirs, Bound{Limit: 1}, lower); r.Verdict != missed(lower) || r.Median != 0 {
-			t.Errorf("no round holds, lower %v: %+v", lower, r)
+			t.Errorf("no round has a value, lower %v: %+v", lower, r)
 		}
 	}
 }
@@ -147,12 +147,12 @@ func inTurn(values ...float64) *Series {
 	return s
 }
 
-// What tapestry reaches must be above what the check asks for even when the machine is noisy: one in a thousand, not
-// one in twenty, of the runs may cry wolf when the true ratio is 3 % above the bound and rounds scatter by 10 %.
-func TestCheckDoesNotCryWolf(t *testing.T) {
+// False alarms are rare even on a noisy machine: when the true ratio is 3 % above the bound and rounds scatter by 10 %, at most
+// one check in 200 fails, although an interval of 95 % alone would allow one in 20.
+func TestCheckHasFewFalseAlarms(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	const trials = 20_000
-	wolf, seen := 0, 0
+	alarms, seen := 0, 0
 	for range trials {
 		theirs, same, half := make([]float64, 12), make([]float64, 12), make([]float64, 12)
 		for i := range theirs {
@@ -161,14 +161,14 @@ func TestCheckDoesNotCryWolf(t *testing.T) {
 			half[i] = same[i] * 0.7
 		}
 		if Compare("", inTurn(same...), inTurn(theirs...), Bound{Limit: 0.85}, false).Verdict == Below {
-			wolf++
+			alarms++
 		}
 		if Compare("", inTurn(half...), inTurn(theirs...), Bound{Limit: 0.85}, false).Verdict == Below {
 			seen++
 		}
 	}
-	if wolf > trials/200 {
-		t.Errorf("%d of %d checks cry wolf", wolf, trials)
+	if alarms > trials/200 {
+		t.Errorf("%d of %d checks are false alarms", alarms, trials)
 	}
 	if seen < trials*99/100 {
 		t.Errorf("a loss of 30 %% is seen in %d of %d checks", seen, trials)

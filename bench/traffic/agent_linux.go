@@ -1,8 +1,8 @@
 // Package traffic sends and receives for the bench, and measures what arrives: streams, datagrams and their order, round
-// trips, pings; and the frames that the bench puts into the parts of tapestry one by one.
+// trips, pings. It also makes the frames with which the bench measures parts of tapestry.
 //
-// Most of it is the agent, a process of its own in each container: one serves, another asks it to do a job with it.
-// What a job measures is in Answer, with its units. It knows no machines and no networks: package bench makes those.
+// Most of it is the agent, a process of its own in each container: one serves, the other one does jobs with it. What a job
+// measures is in Answer, with its units. It knows nothing about hosts and networks: package bed makes those.
 package traffic
 
 import (
@@ -23,14 +23,13 @@ import (
 	"time"
 )
 
-// AgentPort is where a serving agent takes jobs: TCP, on every address.
+// AgentPort is the TCP port on which an agent serves, on every address.
 const AgentPort = 5201
 
 const maxFlows = 32
 
-// A Job is what one agent asks of another, over a control connection on which both then speak JSON. All that
-// a job needs is opened for it and closed after it, on ports of the kernel's choice, so that no job sees the
-// remains of another.
+// A Job is one transfer between two agents. It is requested over a control connection, on which both then send JSON. Sockets
+// are opened for each job and closed after it, on ports that the kernel chooses, so that no job gets data of another.
 type Job struct {
 	Kind      string        `json:"job"` // stream, packets, echo, order
 	For       time.Duration `json:"for,omitempty"`
@@ -42,50 +41,50 @@ type Job struct {
 	Train     int           `json:"train,omitempty"`     // order: datagrams in each UDP_SEGMENT send, 1 without
 }
 
-// An Answer is the one line that the asking agent prints.
+// An Answer is the result of a job: the one line that the agent prints which did it.
 type Answer struct {
 	Error      string  `json:"error,omitempty"`
 	Value      float64 `json:"value,omitempty"`   // Gb/s or packets/s
-	Bytes      float64 `json:"bytes,omitempty"`   // that arrived in the time that was measured
+	Bytes      float64 `json:"bytes,omitempty"`   // that arrived in the measured time
 	Packets    float64 `json:"packets,omitempty"` // likewise
-	CPU        float64 `json:"cpu,omitempty"`     // seconds of the whole machine in that time
+	CPU        float64 `json:"cpu,omitempty"`     // seconds of processor time of the whole machine, in that time
 	P50        float64 `json:"p50,omitempty"`     // µs, as the two below
 	P99        float64 `json:"p99,omitempty"`
 	P999       float64 `json:"p999,omitempty"`
 	Count      int     `json:"count,omitempty"` // of round trips
 	CDF        []Point `json:"cdf,omitempty"`
-	Sent       int     `json:"sent,omitempty"` // as the rest: packets and order
+	Sent       int     `json:"sent,omitempty"` // this and the rest: of packets and order
 	Received   int     `json:"received,omitempty"`
 	Duplicates int     `json:"duplicates,omitempty"`
 	Reordered  int     `json:"reordered,omitempty"`
 	Late       int     `json:"late,omitempty"`
 	Foreign    int     `json:"foreign,omitempty"`
-	Rates      []trial `json:"rates,omitempty"` // that were tried
-	Flood      bool    `json:"flood,omitempty"` // the value is that of a sender that sends as fast as it can
+	Rates      []trial `json:"rates,omitempty"` // trials of packets
+	Flood      bool    `json:"flood,omitempty"` // of packets: the sender sent as fast as it could, without a rate
 }
 
-// Agent is the bench's own traffic, one program with a process for itself:
+// Agent runs an agent, in a process of its own, until its job is done or ctx ends. args are one of:
 //
-//	serve [ADDRESS]  takes jobs until ctx ends; prints a line with "ready" when it does
+//	serve [ADDRESS]  serves until ctx ends; prints a line that contains "ready" when it is
 //	JOB ADDRESS      does a job, written in JSON, with the agent that serves at ADDRESS, host:port; prints
-//	                 its answer as one line of JSON, also when that is an error
-//	arrive ADDRESS   ends with the first answer to a ping
+//	                 the Answer as one line of JSON, also if it is an error
+//	ping ADDRESS     pings until the first answer, and prints its time
 //	idle             does nothing until ctx ends
 //
-// Threads that move data are locked and make raw system calls that block, each with a Go processor for itself:
-// the runtime does not notice, so it adds nothing to a round trip, takes no processor away and wakes nobody to look
-// for work. In return the world cannot be stopped meanwhile, so there is no collection of garbage.
+// Goroutines that move data are locked to their threads and make raw, blocking system calls, each with a Go processor (P)
+// of its own. The runtime does not see these calls, so it adds no time to a round trip: it does not hand over the P, nor
+// wake other threads. But it could not stop these threads for a garbage collection either, so there is none.
 func Agent(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case len(args) == 1 && args[0] == "idle":
 		<-ctx.Done()
 		return nil
-	case len(args) == 2 && args[0] == "arrive":
-		return arrive(ctx, args[1], out)
+	case len(args) == 2 && args[0] == "ping":
+		return ping(ctx, args[1], out)
 	case len(args) != 2 && (len(args) != 1 || args[0] != "serve"):
-		return errors.New("want serve [ADDRESS], JOB ADDRESS, arrive ADDRESS, or idle")
+		return errors.New("want serve [ADDRESS], JOB ADDRESS, ping ADDRESS, or idle")
 	}
-	if err := unsignalled(); err != nil {
+	if err := withoutPreemption(); err != nil {
 		return err
 	}
 	runtime.GOMAXPROCS(2*maxFlows + 8)
@@ -100,7 +99,7 @@ func Agent(ctx context.Context, args []string, out io.Writer) error {
 	var a Answer
 	j, err := parseJob([]byte(args[0]))
 	if err == nil {
-		a, err = ask(ctx, args[1], j)
+		a, err = request(ctx, args[1], j)
 	}
 	if err != nil {
 		a = Answer{Error: err.Error()}
@@ -108,9 +107,9 @@ func Agent(ctx context.Context, args []string, out io.Writer) error {
 	return errors.Join(err, json.NewEncoder(out).Encode(a))
 }
 
-// unsignalled starts this program anew without preemption by signals, of which every thread that waits in a raw
-// system call would get a hundred a second. The runtime reads the switch only when it starts.
-func unsignalled() error {
+// withoutPreemption executes this program again without preemption by signals: a thread that waits in a raw system call would
+// get a hundred of them each second. The runtime reads this setting only when it starts.
+func withoutPreemption() error {
 	const off = "asyncpreemptoff=1"
 	before := os.Getenv("GODEBUG")
 	if strings.Contains(before, off) {
@@ -123,7 +122,7 @@ func unsignalled() error {
 	return fmt.Errorf("start the agent without signals: %w", err)
 }
 
-// parseJob reads a job and holds it within bounds: it says how much memory and time it takes.
+// parseJob reads a job and checks that it is within bounds of memory and time.
 func parseJob(b []byte) (j Job, err error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return j, fmt.Errorf("read the job: %w", err)
@@ -152,8 +151,8 @@ func (j Job) check() error {
 	return nil
 }
 
-// A note is what the two ends of a control connection tell each other after the job.
-type note struct {
+// A message is what both ends of a control connection send each other after the job.
+type message struct {
 	Error    string `json:"error,omitempty"`
 	Port     int    `json:"port,omitempty"` // for the job's data
 	Trial    uint32 `json:"trial,omitempty"`
@@ -172,39 +171,39 @@ type control struct {
 }
 
 func newControl(c net.Conn) control {
-	const most = 16 << 20 // nobody has so much to say
+	const most = 16 << 20 // far more than any message has
 	return control{c, json.NewEncoder(c), json.NewDecoder(io.LimitReader(c, most))}
 }
 
-// hear reads a note; one with an error is that error.
-func (c control) hear() (n note, err error) {
-	if err := c.Decode(&n); err != nil {
-		return n, fmt.Errorf("hear from the other agent: %w", err)
+// receive receives a message. If it has an error, that is returned.
+func (c control) receive() (m message, err error) {
+	if err := c.Decode(&m); err != nil {
+		return m, fmt.Errorf("receive from the other agent: %w", err)
 	}
-	if n.Error != "" {
-		return n, fmt.Errorf("the other agent: %s", n.Error)
+	if m.Error != "" {
+		return m, fmt.Errorf("the other agent: %s", m.Error)
 	}
-	return n, nil
+	return m, nil
 }
 
-func (c control) tell(n note) error {
-	if err := c.Encode(n); err != nil {
-		return fmt.Errorf("tell the other agent: %w", err)
+func (c control) send(m message) error {
+	if err := c.Encode(m); err != nil {
+		return fmt.Errorf("send to the other agent: %w", err)
 	}
 	return nil
 }
 
-// company gives a context that ends when the other agent has gone; until then nothing is to be heard of it.
-func (c control) company(ctx context.Context) (context.Context, context.CancelFunc) {
+// whileConnected returns a context that ends when the other agent closes the connection. Until then no message may be due.
+func (c control) whileConnected(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
 		defer cancel()
-		c.hear() // nothing comes but the end
+		c.receive() // the only thing to receive is the end
 	}()
 	return ctx, cancel
 }
 
-// local and remote are addresses for a job's data, on the way that the control connection took.
+// local and remote are addresses for a job's data: those of the control connection.
 func (c control) local() string {
 	return net.JoinHostPort(c.LocalAddr().(*net.TCPAddr).IP.String(), "0")
 }
@@ -213,8 +212,8 @@ func (c control) remote(port int) string {
 	return net.JoinHostPort(c.RemoteAddr().(*net.TCPAddr).IP.String(), fmt.Sprint(port))
 }
 
-// plain has no keep-alives and no multipath, which programs do not have by default either.
-var plain = net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}
+// dialer has no keep-alives and no multipath TCP, like most programs.
+var dialer = net.Dialer{Timeout: 10 * time.Second, KeepAlive: -1}
 
 func tcpListener(ctx context.Context, address string) (*net.TCPListener, error) {
 	lc := net.ListenConfig{KeepAlive: -1}
@@ -226,7 +225,7 @@ func tcpListener(ctx context.Context, address string) (*net.TCPListener, error) 
 	return l.(*net.TCPListener), nil
 }
 
-// serve takes one job after the other.
+// serve does one job after the other.
 func serve(ctx context.Context, address string, out io.Writer) error {
 	l, err := tcpListener(ctx, address)
 	if err != nil {
@@ -243,20 +242,20 @@ func serve(ctx context.Context, address string, out io.Writer) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("take a job: %w", err)
+			return fmt.Errorf("accept a job: %w", err)
 		}
 		end := context.AfterFunc(ctx, func() { conn.Close() })
 		c := newControl(conn)
-		if err := answerJob(ctx, c); err != nil {
-			c.tell(note{Error: err.Error()}) // who does not hear it has gone
+		if err := serveJob(ctx, c); err != nil {
+			c.send(message{Error: err.Error()}) // an error means that the other agent has ended
 		}
 		end()
 		conn.Close()
-		runtime.GC() // nothing moves now
+		runtime.GC() // no data moves now
 	}
 }
 
-func answerJob(ctx context.Context, c control) error {
+func serveJob(ctx context.Context, c control) error {
 	c.SetDeadline(time.Now().Add(10 * time.Second))
 	var j Job
 	if err := c.Decode(&j); err != nil {
@@ -272,12 +271,12 @@ func answerJob(ctx context.Context, c control) error {
 	case "echo":
 		return echoServer(ctx, c, j)
 	}
-	return sinkServer(c, j)
+	return datagramServer(c, j)
 }
 
-// ask does a job with the agent that serves at address.
-func ask(ctx context.Context, address string, j Job) (Answer, error) {
-	conn, err := plain.DialContext(ctx, "tcp", address)
+// request does a job with the agent that serves at address.
+func request(ctx context.Context, address string, j Job) (Answer, error) {
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return Answer{}, err
 	}
@@ -288,11 +287,11 @@ func ask(ctx context.Context, address string, j Job) (Answer, error) {
 	if err := c.Encode(j); err != nil {
 		return Answer{}, err
 	}
-	n, err := c.hear()
+	m, err := c.receive()
 	if err != nil {
 		return Answer{}, err
 	}
-	data := c.remote(n.Port)
+	data := c.remote(m.Port)
 	switch j.Kind {
 	case "stream":
 		return streamClient(ctx, c, data, j)
@@ -304,9 +303,9 @@ func ask(ctx context.Context, address string, j Job) (Answer, error) {
 	return packets(c, data, j)
 }
 
-// own takes a connection's descriptor out of the runtime's poller, and makes it block. The connection is
-// closed, the descriptor is the caller's.
-func own(c interface {
+// takeDescriptor returns a duplicate of a connection's descriptor that blocks and is not in the runtime's poller. It closes the
+// connection; the caller has to close the descriptor.
+func takeDescriptor(c interface {
 	syscall.Conn
 	io.Closer
 }) (fd int, err error) {
@@ -328,26 +327,27 @@ func own(c interface {
 	return fd, err
 }
 
-// receiveTimeout makes a read on fd fail with EAGAIN after d (socket(7), SO_RCVTIMEO).
+// receiveTimeout makes a read of fd fail with EAGAIN after d (socket(7), SO_RCVTIMEO).
 func receiveTimeout(fd int, d time.Duration) error {
 	tv := syscall.NsecToTimeval(d.Nanoseconds())
 	return os.NewSyscallError("setsockopt", syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv))
 }
 
-// A Point of a plot.
+// A Point of a distribution.
 type Point struct {
 	X float64 `json:"x"`
 	Y float64 `json:"y"`
 }
 
-// ParseAnswer reads what an agent printed before it ended with err. Its own words come first.
+// ParseAnswer reads the output of an agent whose process ended with ended, nil if it succeeded. An error in the Answer is
+// preferred to ended, since it says more.
 func ParseAnswer(out []byte, ended error) (a Answer, err error) {
 	if err := json.Unmarshal(out, &a); err != nil {
 		var exit *exec.ExitError
 		if errors.As(ended, &exit) {
 			return a, fmt.Errorf("the agent ended: %w: %s", ended, bytes.TrimSpace(exit.Stderr))
 		}
-		return a, errors.Join(ended, fmt.Errorf("read what the agent says: %w", err))
+		return a, errors.Join(ended, fmt.Errorf("read the agent's answer: %w", err))
 	}
 	if a.Error != "" {
 		return a, errors.New(a.Error)
@@ -357,7 +357,7 @@ func ParseAnswer(out []byte, ended error) (a Answer, err error) {
 	}
 	for _, v := range []float64{a.Value, a.Bytes, a.Packets, a.CPU, a.P50, a.P99, a.P999} {
 		if v < 0 || math.IsNaN(v) || math.IsInf(v, 0) {
-			return a, fmt.Errorf("the agent says %v, which no measure can come to", v)
+			return a, fmt.Errorf("the agent's answer has the value %v, which is impossible", v)
 		}
 	}
 	return a, nil

@@ -17,7 +17,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// The tests' own binary is an agent too, which needs a process for itself.
+// The tests' own binary is also the agent, which needs a process of its own.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "agent" {
 		if err := Agent(context.Background(), os.Args[2:], os.Stdout); err != nil {
@@ -40,7 +40,7 @@ func agent(t *testing.T, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, self, append([]string{"agent"}, args...)...)
 }
 
-// served starts an agent for the test and gives its address.
+// served starts an agent for the test and returns its address.
 func served(t *testing.T, listen string) string {
 	t.Helper()
 	if l, err := net.Listen("tcp", listen); err != nil {
@@ -82,8 +82,8 @@ func asked(t *testing.T, address string, j Job) (Answer, error) {
 	return ParseAnswer(agent(t, string(text), address).Output())
 }
 
-// All jobs of a bed are asked of one agent, one after the other; that is how it is done here. On a busy machine a job may
-// hardly get to run in its time, so each has ten tries, of which each takes longer.
+// As on a bed, one agent serves all jobs, one after the other. On a busy machine a job may hardly get to run in its time, so
+// each has ten tries, of which each takes longer.
 func TestAgent(t *testing.T) {
 	const d = 200 * time.Millisecond
 	for _, on := range []struct{ name, address string }{{"IPv4", "127.0.0.1:0"}, {"IPv6", "[::1]:0"}} {
@@ -153,17 +153,17 @@ func inOrder(frames int) func(Answer, time.Duration) bool {
 	}
 }
 
-// An agent that has been asked for nonsense, or by somebody who goes away in the middle, does the next job.
-func TestAgentBearsItsAskers(t *testing.T) {
+// After nonsense, and after clients that close the connection in the middle of a job, an agent does the next job.
+func TestAgentSurvivesBadClients(t *testing.T) {
 	address := served(t, "127.0.0.1:0")
-	for _, said := range []string{"", "\x16\x03\x01", "{}\n", `{"job":"stream","for":100000000,"flows":9999,"direction":"both"}` + "\n",
+	for _, text := range []string{"", "\x16\x03\x01", "{}\n", `{"job":"stream","for":100000000,"flows":9999,"direction":"both"}` + "\n",
 		`{"job":"stream","for":100000000,"flows":2,"direction":"both"}` + "\n", `{"job":"order","for":100000000,"flows":1,"size":64,"frames":1,"train":64}` + "\n",
 		`{"job":"echo","for":100000000,"network":"udp"}` + "\n", `{"job":"packets","for":100000000,"size":64}` + "\n{\"trial\":1}\n"} {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := conn.Write([]byte(said)); err != nil {
+		if _, err := conn.Write([]byte(text)); err != nil {
 			t.Fatal(err)
 		}
 		conn.Close()
@@ -204,15 +204,15 @@ func TestParseAnswer(t *testing.T) {
 		ended error
 		err   string
 	}{
-		"good":              {`{"value":9.5,"bytes":1e9,"cpu":0.7}` + "\n", nil, ""},
-		"its own words":     {`{"error":"connection refused"}` + "\n", died, "connection refused"},
-		"killed":            {"", &exec.ExitError{ProcessState: &os.ProcessState{}, Stderr: []byte("no such command\n")}, "no such command"},
-		"nothing":           {"", nil, "read what the agent says"},
-		"half":              {`{"value":9.`, nil, "read what the agent says"},
-		"said, then died":   {`{"value":9.5}`, died, "the agent ended"},
-		"wrong kind":        {`{"value":"fast"}`, nil, "read what the agent says"},
-		"below nothing":     {`{"value":-1}`, nil, "no measure can come to"},
-		"beyond everything": {`{"value":1e999}`, nil, "read what the agent says"},
+		"good":                      {`{"value":9.5,"bytes":1e9,"cpu":0.7}` + "\n", nil, ""},
+		"its own error":             {`{"error":"connection refused"}` + "\n", died, "connection refused"},
+		"killed":                    {"", &exec.ExitError{ProcessState: &os.ProcessState{}, Stderr: []byte("no such command\n")}, "no such command"},
+		"nothing":                   {"", nil, "read the agent's answer"},
+		"half":                      {`{"value":9.`, nil, "read the agent's answer"},
+		"an answer, then a failure": {`{"value":9.5}`, died, "the agent ended"},
+		"wrong kind":                {`{"value":"fast"}`, nil, "read the agent's answer"},
+		"negative":                  {`{"value":-1}`, nil, "which is impossible"},
+		"too large":                 {`{"value":1e999}`, nil, "read the agent's answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := ParseAnswer([]byte(c.out), c.ended)
@@ -223,13 +223,13 @@ func TestParseAnswer(t *testing.T) {
 	}
 }
 
-// A descriptor that is owned blocks, and the runtime's poller does not know of it.
-func TestOwn(t *testing.T) {
+// A descriptor that was taken blocks, and is not in the runtime's poller.
+func TestTakeDescriptor(t *testing.T) {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := own(conn.(*net.UDPConn))
+	fd, err := takeDescriptor(conn.(*net.UDPConn))
 	if err != nil {
 		t.Fatal(err)
 	}

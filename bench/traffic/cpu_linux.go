@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// CPUSeconds is the processor time that the whole machine has spent since it was started.
+// CPUSeconds is the processor time of the whole machine since it was started, in seconds.
 func CPUSeconds() (float64, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -16,7 +16,8 @@ func CPUSeconds() (float64, error) {
 	return parseCPU(stat)
 }
 
-// Stolen are the ticks of all processors so far, and those that the machine below had given to others (steal).
+// Stolen returns the ticks of all processors since the machine was started, and those of them that the hypervisor gave to
+// others (steal).
 func Stolen() (all, steal float64, err error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -25,7 +26,7 @@ func Stolen() (all, steal float64, err error) {
 	return parseStolen(stat)
 }
 
-// parseStolen takes all of the ticks, and those that were stolen; guest is in user already.
+// parseStolen sums up all ticks; user includes guest.
 func parseStolen(stat []byte) (all, steal float64, err error) {
 	t, err := parseTicks(stat)
 	for _, n := range t {
@@ -34,8 +35,8 @@ func parseStolen(stat []byte) (all, steal float64, err error) {
 	return all, float64(t[7]), err
 }
 
-// parseCPU adds up user, nice, system, irq and softirq, in seconds. Not idle and iowait, nor steal, when this machine did not
-// run; guest is in user already. The unit, USER_HZ, is 1/100 s wherever Go runs.
+// parseCPU sums up user, nice, system, irq and softirq, in seconds, but not idle, iowait and steal, in which this machine did
+// not run; user includes guest. The unit, USER_HZ, is 1/100 s wherever Go runs.
 func parseCPU(stat []byte) (float64, error) {
 	t, err := parseTicks(stat)
 	return float64(t[0]+t[1]+t[2]+t[5]+t[6]) / 100, err

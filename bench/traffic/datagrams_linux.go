@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A datagram starts with its trial, its flow and its number in the flow, 32 bits each in network order; what
-// follows is zero.
+// A datagram starts with its trial, its flow and its number in the flow, 32 bits each in network order; the rest is zero.
 const (
 	headerSize = 12
 	maxPayload = 1472 // of an MTU of 1500: RFC 791, RFC 768
@@ -46,7 +45,7 @@ func newSender(address string, flows, size, train int) (*sender, error) {
 		if err != nil {
 			return nil, s.fail(err)
 		}
-		fd, err := own(conn.(*net.UDPConn))
+		fd, err := takeDescriptor(conn.(*net.UDPConn))
 		if err != nil {
 			return nil, s.fail(err)
 		}
@@ -76,7 +75,7 @@ func (s *sender) close() {
 // reset starts all flows with number 0.
 func (s *sender) reset() { clear(s.next) }
 
-// send sends up to n messages of a flow, and gives the number of datagrams in those that the kernel took.
+// send sends up to n messages of a flow, and returns the number of datagrams in those that the kernel accepted.
 func (s *sender) send(trial uint32, flow, n int) (int, error) {
 	n = min(n, burst)
 	for i := range n * s.train {
@@ -91,7 +90,7 @@ func (s *sender) send(trial uint32, flow, n int) (int, error) {
 		case 0:
 			s.next[flow] += uint32(int(took) * s.train)
 			return int(took) * s.train, nil
-		case syscall.EINTR, syscall.ENOBUFS: // ENOBUFS: a queue on the way out was full; again, later
+		case syscall.EINTR, syscall.ENOBUFS: // ENOBUFS: an egress queue was full; try again
 			continue
 		}
 		return 0, fmt.Errorf("send datagrams: %w", os.NewSyscallError("sendmmsg", errno))
@@ -107,8 +106,8 @@ type receiver struct {
 	room    []byte
 }
 
-// receiveBuffer bounds what waits in the socket while the sink does not run: about 10,000 small datagrams, some tens
-// of ms. More would only turn loss into delay, which the rate then shows.
+// receiveBuffer limits what waits in the socket while the receiver does not run: about 10,000 small datagrams, some tens of ms.
+// With more, loss would become delay.
 const receiveBuffer = 8 << 20
 
 // newReceiver takes over a bound socket.
@@ -136,7 +135,7 @@ func newReceiver(fd int, trains bool) (*receiver, error) {
 	return r, nil
 }
 
-// receive calls each with every datagram of the messages that are there. EAGAIN: there is none.
+// receive calls each with every datagram of the messages that wait. EAGAIN: none waits.
 func (r *receiver) receive(each func(datagram []byte)) syscall.Errno {
 	for i := range r.hdrs {
 		h := &r.hdrs[i].hdr

@@ -19,10 +19,10 @@ const (
 	echoLost = 200 * time.Millisecond
 )
 
-// echoServer answers on one connection, or from one UDP socket, until the asking agent has gone.
+// echoServer answers on one connection, or from one UDP socket, until the other agent closes the control connection.
 func echoServer(ctx context.Context, c control, j Job) error {
-	ctx, gone := c.company(ctx)
-	defer gone()
+	ctx, stop := c.whileConnected(ctx)
+	defer stop()
 	open := echoDatagrams
 	if j.Network == "tcp" {
 		open = echoConnection
@@ -38,7 +38,7 @@ func echoServer(ctx context.Context, c control, j Job) error {
 		answerEchoes(ctx, fd)
 	}()
 	<-ctx.Done()
-	syscall.Shutdown(fd, syscall.SHUT_RDWR) // wakes who waits in it; an error means that it has ended
+	syscall.Shutdown(fd, syscall.SHUT_RDWR) // wakes the thread that waits in it; an error means that it has ended
 	<-answered
 	return nil
 }
@@ -49,7 +49,7 @@ func echoDatagrams(_ context.Context, c control) (int, error) {
 		return -1, err
 	}
 	if err = receiveTimeout(fd, echoLost); err == nil {
-		err = c.tell(note{Port: port})
+		err = c.send(message{Port: port})
 	}
 	if err != nil {
 		syscall.Close(fd)
@@ -65,28 +65,28 @@ func echoConnection(ctx context.Context, c control) (int, error) {
 	defer l.Close()
 	l.SetDeadline(time.Now().Add(10 * time.Second))
 	defer context.AfterFunc(ctx, func() { l.SetDeadline(time.Now()) })()
-	if err := c.tell(note{Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
+	if err := c.send(message{Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
 		return -1, err
 	}
 	conn, err := l.AcceptTCP() // with TCP_NODELAY, which is Go's default
 	if err != nil {
 		return -1, fmt.Errorf("wait for the flow: %w", err)
 	}
-	return own(conn)
+	return takeDescriptor(conn)
 }
 
-// boundSocket is bound to address, and blocks.
+// boundSocket is a UDP socket that is bound to address, and blocks.
 func boundSocket(address string) (fd, port int, err error) {
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
 		return -1, 0, err
 	}
 	port = conn.LocalAddr().(*net.UDPAddr).Port
-	fd, err = own(conn.(*net.UDPConn))
+	fd, err = takeDescriptor(conn.(*net.UDPConn))
 	return fd, port, err
 }
 
-// answerEchoes sends back whatever comes, to where it came from.
+// answerEchoes sends back all data to its sender.
 func answerEchoes(ctx context.Context, fd int) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -102,7 +102,7 @@ func answerEchoes(ctx context.Context, fd int) {
 		case errno != 0 || n == 0:
 			return
 		}
-		// A connected socket ignores the address, which it did not give: size is 0.
+		// On a connected socket size is 0, and the address is ignored.
 		_, _, errno = syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&buf)), n,
 			syscall.MSG_NOSIGNAL, uintptr(unsafe.Pointer(&from)), uintptr(size))
 		if errno != 0 && ctx.Err() != nil {
@@ -111,13 +111,13 @@ func answerEchoes(ctx context.Context, fd int) {
 	}
 }
 
-// echoClient plays ping-pong, one at a time, and keeps the time of every round trip.
+// echoClient makes round trips, one at a time, and measures each.
 func echoClient(ctx context.Context, data string, j Job) (Answer, error) {
-	conn, err := plain.DialContext(ctx, j.Network, data)
+	conn, err := dialer.DialContext(ctx, j.Network, data)
 	if err != nil {
 		return Answer{}, err
 	}
-	fd, err := own(conn.(syscallConn))
+	fd, err := takeDescriptor(conn.(syscallConn))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -157,7 +157,7 @@ type syscallConn interface {
 	syscall.Conn
 }
 
-// A pinger is the asking end of an echo.
+// A pinger is the client's end of an echo.
 type pinger struct {
 	fd        int
 	datagrams bool
@@ -166,7 +166,7 @@ type pinger struct {
 	out, in   [echoSize]byte
 }
 
-// run gives the time of each round trip in ns.
+// run returns the time of each round trip within d, in ns.
 func (p *pinger) run(d time.Duration) ([]uint32, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -189,7 +189,7 @@ func (p *pinger) run(d time.Duration) ([]uint32, error) {
 	return times, nil
 }
 
-// once is false if the answer has not come in time: a datagram may be lost.
+// once makes one round trip. It returns false if no answer came in time: a datagram may be lost.
 func (p *pinger) once() (bool, error) {
 	_, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(p.fd), uintptr(unsafe.Pointer(&p.out)), echoSize)
 	if errno != 0 && errno != syscall.EINTR {
@@ -203,20 +203,20 @@ func (p *pinger) once() (bool, error) {
 		case errno == syscall.EAGAIN && p.datagrams:
 			return false, nil
 		case errno == syscall.EAGAIN:
-			continue // TCP repeats what is lost
+			continue // TCP retransmits
 		case errno != 0:
 			return false, fmt.Errorf("wait for a response: %w", os.NewSyscallError("read", errno))
 		case n == 0:
-			return false, errors.New("the other end hung up")
+			return false, errors.New("the other end closed the connection")
 		}
 		if got += int(n); p.datagrams && (got < echoSize || binary.BigEndian.Uint64(p.in[:]) != p.seq) {
-			got = 0 // a late answer to one that was given up
+			got = 0 // a late answer to an earlier request
 		}
 	}
 	return true, nil
 }
 
-// summary sorts times, in ns, and reads it; there is at least one.
+// summary sorts times, in ns, of which there is at least one, and returns their percentiles and distribution.
 func summary(times []uint32) Answer {
 	slices.Sort(times)
 	at := func(share float64) float64 {
@@ -225,8 +225,8 @@ func summary(times []uint32) Answer {
 	return Answer{P50: at(0.5), P99: at(0.99), P999: at(0.999), Count: len(times), CDF: distribution(times)}
 }
 
-// distribution thins sorted times, in ns, to at most 200 points: a hundred for the most of them, and as many for
-// the last hundredth, ever closer to the end, as a plot on a logarithmic scale wants them.
+// distribution reduces sorted times, in ns, to at most 200 points: a hundred for the first 99 %, and as many for the rest,
+// closer and closer to the end, as a plot with a logarithmic scale needs them.
 func distribution(times []uint32) []Point {
 	shares := make([]float64, 0, 200)
 	for i := range 100 {

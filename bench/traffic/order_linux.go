@@ -9,25 +9,25 @@ import (
 )
 
 const (
-	// window bounds the messages that are under way in the order job: fewer than the queue of a TAP takes, so that
-	// what is lost was lost by the way, not by impatience. Who lost cannot show its order.
+	// window limits the messages in flight in the order job: fewer than the queue of a TAP holds, so that few are lost. The
+	// order of lost datagrams cannot be checked.
 	window = 384
-	// stuck is how long nothing arrives before what is under way counts as lost.
-	stuck = 50 * time.Millisecond
+	// lostAfter is the time without an arrival after which all messages in flight count as lost.
+	lostAfter = 50 * time.Millisecond
 )
 
-// order sends j.Frames datagrams of j.Size bytes in j.Flows flows, in trains where j.Train says so, and counts what
-// came in another order and what came twice; loss too, which its window keeps small.
+// order sends j.Frames datagrams of j.Size bytes in j.Flows flows, in trains of j.Train, and counts those that were reordered,
+// duplicated or lost.
 func order(c control, data string, j Job) (Answer, error) {
 	s, err := newSender(data, j.Flows, j.Size, j.Train)
 	if err != nil {
 		return Answer{}, err
 	}
 	defer s.close()
-	if err := c.tell(note{Trial: 1}); err != nil {
+	if err := c.send(message{Trial: 1}); err != nil {
 		return Answer{}, err
 	}
-	if _, err := c.hear(); err != nil { // it listens
+	if _, err := c.receive(); err != nil { // it listens
 		return Answer{}, err
 	}
 	before, err := CPUSeconds()
@@ -35,22 +35,22 @@ func order(c control, data string, j Job) (Answer, error) {
 		return Answer{}, err
 	}
 	var arrived atomic.Int64
-	var last note
+	var last message
 	ended := make(chan error, 1)
 	go func() {
 		for {
-			n, err := c.hear()
-			if err != nil || n.Progress == 0 {
-				last = n
+			m, err := c.receive()
+			if err != nil || m.Progress == 0 {
+				last = m
 				ended <- err
 				return
 			}
-			arrived.Store(n.Progress)
+			arrived.Store(m.Progress)
 		}
 	}()
 	t := trial{}
 	err = onThread(func() error {
-		if err := stay(); err != nil {
+		if err := pinThread(); err != nil {
 			return err
 		}
 		var err error
@@ -58,7 +58,7 @@ func order(c control, data string, j Job) (Answer, error) {
 		return err
 	})
 	if err == nil {
-		err = c.tell(note{Sent: int64(t.Sent)})
+		err = c.send(message{Sent: int64(t.Sent)})
 	}
 	if err == nil {
 		err = <-ended
@@ -73,8 +73,8 @@ func order(c control, data string, j Job) (Answer, error) {
 	return a, err
 }
 
-// sendWindowed sends so many datagrams, or as many as go until late, the flows in turn.
-func (s *sender) sendWindowed(frames int, late time.Time, arrived *atomic.Int64) (sent int, err error) {
+// sendWindowed sends a number of datagrams, the flows in turn, or as many as it can until deadline.
+func (s *sender) sendWindowed(frames int, deadline time.Time, arrived *atomic.Int64) (sent int, err error) {
 	nap := unix.NsecToTimespec((50 * time.Microsecond).Nanoseconds())
 	turn, lost, before, since := 0, 0, int64(0), time.Now()
 	for sent < frames {
@@ -84,7 +84,7 @@ func (s *sender) sendWindowed(frames int, late time.Time, arrived *atomic.Int64)
 		}
 		room := window - (sent-lost-int(here))/s.train
 		switch {
-		case now.After(late):
+		case now.After(deadline):
 			return sent, nil
 		case room > 0:
 			missing := (frames - sent + s.train - 1) / s.train
@@ -94,7 +94,7 @@ func (s *sender) sendWindowed(frames int, late time.Time, arrived *atomic.Int64)
 			}
 			sent += n
 			turn = (turn + 1) % len(s.fds)
-		case now.Sub(since) > stuck:
+		case now.Sub(since) > lostAfter:
 			lost, since = sent-int(here), now
 		default:
 			unix.Nanosleep(&nap, nil) // cut short by a signal: the loop sees
@@ -103,14 +103,14 @@ func (s *sender) sendWindowed(frames int, late time.Time, arrived *atomic.Int64)
 	return sent, nil
 }
 
-// stay binds the thread to one processor: veth keeps a backlog for each, and a sender that moves to another overtakes
-// itself there, before any switch has seen its frames.
-func stay() error {
+// pinThread binds the thread to one processor. veth has a backlog for each processor: a sender that moves to another one would
+// reorder its own frames there, before they reach any switch.
+func pinThread() error {
 	var may, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &may); err != nil {
 		return fmt.Errorf("ask for the thread's processors: %w", err)
 	}
-	for n := range len(may) * 64 { // the last one: the first has the more interrupts
+	for n := range len(may) * 64 { // the last one: the first one has more interrupts
 		if may.IsSet(n) {
 			one.Zero()
 			one.Set(n)

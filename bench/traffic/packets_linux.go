@@ -11,18 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A trial is datagrams at one rate, and what became of them.
+// A trial is datagrams that were sent at one rate, and how many arrived.
 type trial struct {
-	Rate     float64 `json:"rate"`     // datagrams/s that were to be sent, 0: as fast as it goes
+	Rate     float64 `json:"rate"`     // datagrams/s that should be sent, 0: as fast as possible
 	Sent     int     `json:"sent"`     //
 	Offered  float64 `json:"offered"`  // datagrams/s that were sent
 	Arrived  float64 `json:"arrived"`  // datagrams/s that were received, each counted once
 	Received int     `json:"received"` //
-	CPU      float64 `json:"cpu"`      // seconds of the whole machine
+	CPU      float64 `json:"cpu"`      // seconds of processor time of the whole machine
 	tally    tally
 }
 
-// count adds up what became of datagrams.
+// count adds the datagrams of a trial.
 func (a *Answer) count(t trial) {
 	a.Sent += t.Sent
 	a.Received += t.tally.Received
@@ -32,20 +32,20 @@ func (a *Answer) count(t trial) {
 	a.Foreign += t.tally.Foreign
 }
 
-const lossBound = 0.005
+const maxLoss = 0.005
 
-// holds tells whether little enough was lost.
-func (t trial) holds() bool { return t.Sent > 0 && t.loss() < lossBound }
+// passes says whether few enough were lost.
+func (t trial) passes() bool { return t.Sent > 0 && t.loss() < maxLoss }
 
-// kept tells whether the sender sent as fast as it was to.
-func (t trial) kept() bool { return t.Offered > 0.97*t.Rate }
+// atRate says whether the sender sent about as fast as it should.
+func (t trial) atRate() bool { return t.Offered > 0.97*t.Rate }
 
 func (t trial) loss() float64 { return 1 - float64(t.Received)/float64(max(1, t.Sent)) }
 
 const (
-	trialTime = 200 * time.Millisecond
-	tick      = 97 * time.Microsecond // between bursts; no divisor of the kernel's own, which samples processor time
-	tolerated = time.Millisecond      // a sender that was kept from sending makes up for no more
+	trialTime  = 200 * time.Millisecond
+	tick       = 97 * time.Microsecond // between bursts; no divisor of the kernel's tick, which samples processor time
+	maxCatchUp = time.Millisecond      // a sender that could not run catches up by that much at most
 )
 
 // A generator is the sending end of trials.
@@ -55,15 +55,15 @@ type generator struct {
 	trial uint32
 }
 
-// try sends at a rate for d, and asks what has arrived.
+// try sends at a rate for d, and asks the receiver what has arrived.
 func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 	g.trial++
 	g.s.reset()
 	t := trial{Rate: rate}
-	if err := g.c.tell(note{Trial: g.trial}); err != nil {
+	if err := g.c.send(message{Trial: g.trial}); err != nil {
 		return t, err
 	}
-	if _, err := g.c.hear(); err != nil { // it listens
+	if _, err := g.c.receive(); err != nil { // it is ready
 		return t, err
 	}
 	before, err := CPUSeconds()
@@ -75,16 +75,16 @@ func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 		if err := exactSleep(); err != nil {
 			return err
 		}
-		t.Sent, took, err = g.pace(rate, d)
+		t.Sent, took, err = g.sendAtRate(rate, d)
 		return err
 	})
 	if err != nil {
 		return t, err
 	}
-	if err := g.c.tell(note{Sent: int64(t.Sent)}); err != nil {
+	if err := g.c.send(message{Sent: int64(t.Sent)}); err != nil {
 		return t, err
 	}
-	n, err := g.c.hear()
+	m, err := g.c.receive()
 	if err != nil {
 		return t, err
 	}
@@ -92,7 +92,7 @@ func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 	if err != nil {
 		return t, err
 	}
-	t.tally, t.Received, t.CPU = n.Tally, n.Tally.Received, after-before
+	t.tally, t.Received, t.CPU = m.Tally, m.Tally.Received, after-before
 	t.Offered = float64(t.Sent) / took.Seconds()
 	if t.Received > 0 {
 		t.Arrived = float64(t.Received) / max(took, time.Duration(t.tally.Nanos)).Seconds()
@@ -100,7 +100,7 @@ func (g *generator) try(rate float64, d time.Duration) (trial, error) {
 	return t, nil
 }
 
-// exactSleep makes the thread sleep no longer than it wants to; the kernel may add 50 µs otherwise.
+// exactSleep makes the thread's sleeps exact; by default the kernel may add 50 µs.
 func exactSleep() error {
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set the thread's timer slack: %w", err)
@@ -108,9 +108,9 @@ func exactSleep() error {
 	return nil
 }
 
-// pace sends what is due every tick. Between ticks it sleeps: on a machine of few processors a sender
-// that watches the clock takes one from those who carry the packets.
-func (g *generator) pace(rate float64, d time.Duration) (sent int, took time.Duration, err error) {
+// sendAtRate sends what is due at each tick, and sleeps in between: on a machine with few processors a sender that spins would
+// take one from the threads that forward the packets.
+func (g *generator) sendAtRate(rate float64, d time.Duration) (sent int, took time.Duration, err error) {
 	began := time.Now()
 	forgone, next := 0.0, time.Duration(0)
 	for now := time.Duration(0); now < d; now = time.Since(began) {
@@ -118,11 +118,11 @@ func (g *generator) pace(rate float64, d time.Duration) (sent int, took time.Dur
 		if rate > 0 {
 			if now < next {
 				nap := unix.NsecToTimespec((next - now).Nanoseconds())
-				unix.Nanosleep(&nap, nil) // cut short by a signal: the loop sees
+				unix.Nanosleep(&nap, nil) // a signal may shorten it: the loop checks
 				continue
 			}
 			behind := rate*now.Seconds() - forgone - float64(sent)
-			if most := rate*tolerated.Seconds() + 1; behind > most {
+			if most := rate*maxCatchUp.Seconds() + 1; behind > most {
 				forgone += behind - most
 				behind = most
 			}
@@ -140,8 +140,8 @@ func (g *generator) pace(rate float64, d time.Duration) (sent int, took time.Dur
 	return sent, time.Since(began), nil
 }
 
-// packets searches the highest rate that holds, with datagrams of j.Size bytes of UDP payload in one flow: of each
-// trial it counts what arrived. It takes about j.For.
+// packets searches the highest rate at which a trial passes, with datagrams of j.Size bytes of UDP payload in one flow. It
+// takes about j.For.
 func packets(c control, data string, j Job) (Answer, error) {
 	s, err := newSender(data, 1, j.Size, 1)
 	if err != nil {
@@ -149,7 +149,7 @@ func packets(c control, data string, j Job) (Answer, error) {
 	}
 	defer s.close()
 	g := generator{c: c, s: s}
-	late := time.Now().Add(j.For)
+	deadline := time.Now().Add(j.For)
 	a := Answer{}
 	each := min(trialTime, j.For/(2*confirmed))
 	best, err := search(func(rate float64) (trial, error) {
@@ -159,46 +159,46 @@ func packets(c control, data string, j Job) (Answer, error) {
 		}
 		a.Rates = append(a.Rates, t)
 		a.count(t)
-		if t.holds() {
+		if t.passes() {
 			a.CPU += t.CPU
 			a.Packets += float64(t.Received)
 			a.Bytes += float64(t.Received * j.Size)
 		}
 		return t, nil
-	}, func() bool { return time.Until(late) > (confirmed+1)*each })
+	}, func() bool { return time.Until(deadline) > (confirmed+1)*each })
 	a.Value, a.Flood = best.Arrived, best.Rate == 0
 	return a, err
 }
 
-// What a search ends with on a machine that is too busy to hold any rate for as long as a trial takes.
+// Errors of a search on a machine that is too busy to keep any rate for the time of a trial.
 var (
 	errNoRate       = errors.New("no rate was found at which less than 0.5 % was lost")
-	errNotConfirmed = errors.New("no rate held in two of three trials")
+	errNotConfirmed = errors.New("at no rate two of three trials lost less than 0.5 %")
 )
 
-// confirmed is how many trials a rate's figure is the median of, most of which have to hold.
+// confirmed is the number of trials of which a rate's figure is the median; most of them have to pass.
 const confirmed = 3
 
-// search finds the highest rate that holds, and gives the trial in the middle of those at it. A flood shows what the
-// sender can and about what the way can; if floods hold, the sender is the slower one. Else the rate is searched for, as
-// long as there is more time, and then confirmed in the same way; one that does not hold gives way to a lower one.
+// search finds the highest rate at which trials pass, and returns their median. A flood, which has no rate, shows what the
+// sender can do, and about what the receiver gets. If floods pass, the sender is the limit. Otherwise it searches the rate,
+// as long as more is true, and confirms it by trials; if they do not pass, it tries lower rates.
 func search(try func(rate float64) (trial, error), more func() bool) (best trial, err error) {
 	flood, err := try(0)
 	if err != nil {
 		return best, err
 	}
-	if flood.holds() {
+	if flood.passes() {
 		best, flood, err = confirm([]trial{flood}, 0, try)
-		if err != nil || best.holds() {
+		if err != nil || best.passes() {
 			return best, err
 		}
 	}
-	rate, err := paced(flood, try, more)
-	for _, less := range []float64{0.97, 0.95, 0.9, 0.8, 0.6, 0} { // one trial that held may have been luck
+	rate, err := searchRate(flood, try, more)
+	for _, less := range []float64{0.97, 0.95, 0.9, 0.8, 0.6, 0} { // one trial that passed may have been luck
 		if err != nil {
 			return best, err
 		}
-		if best, _, err = confirm(nil, rate, try); err != nil || best.holds() {
+		if best, _, err = confirm(nil, rate, try); err != nil || best.passes() {
 			return best, err
 		}
 		rate *= less
@@ -209,42 +209,42 @@ func search(try func(rate float64) (trial, error), more func() bool) (best trial
 	return best, err
 }
 
-// confirm tries a rate three times, less often if two do not hold. It gives the middle one of those that hold if these
-// are most, and the last that did not hold.
+// confirm makes three trials at a rate, fewer if two do not pass; trials are those that were made already. It returns the
+// median of those that passed, if they are the majority, and the last one that did not pass.
 func confirm(trials []trial, rate float64, try func(rate float64) (trial, error)) (middle, lost trial, err error) {
-	var held []trial
-	again := confirmed // a sender that did not keep the rate says nothing of it
-	for n := 0; n < confirmed && n-len(held) <= confirmed/2; n++ {
+	var passed []trial
+	again := confirmed // retries: a trial below its rate proves nothing about the rate
+	for n := 0; n < confirmed && n-len(passed) <= confirmed/2; n++ {
 		if n == len(trials) {
 			t, err := try(rate)
 			if err != nil {
 				return middle, lost, err
 			}
-			if t.holds() && !t.kept() && again > 0 {
+			if t.passes() && !t.atRate() && again > 0 {
 				again--
 				n--
 				continue
 			}
 			trials = append(trials, t)
 		}
-		if trials[n].holds() {
-			held = append(held, trials[n])
+		if trials[n].passes() {
+			passed = append(passed, trials[n])
 		} else {
 			lost = trials[n]
 		}
 	}
-	if 2*len(held) > confirmed {
-		slices.SortFunc(held, slower)
-		middle = held[(len(held)-1)/2]
+	if 2*len(passed) > confirmed {
+		slices.SortFunc(passed, byArrived)
+		middle = passed[(len(passed)-1)/2]
 	}
 	return middle, lost, nil
 }
 
-func slower(a, b trial) int { return cmp.Compare(a.Arrived, b.Arrived) }
+func byArrived(a, b trial) int { return cmp.Compare(a.Arrived, b.Arrived) }
 
-// paced is the search below a flood that did not hold: the rate is halved in the logarithm. One that was missed by
-// little, or that the sender could not keep, gets a second chance: one miss may be the machine's, two are the way's.
-func paced(flood trial, try func(rate float64) (trial, error), more func() bool) (best float64, err error) {
+// searchRate searches below a flood that did not pass, by bisection of the rate's logarithm. A rate that failed by little, or
+// that the sender did not reach, is tried a second time: the machine may be the reason for one failure, but hardly for two.
+func searchRate(flood trial, try func(rate float64) (trial, error), more func() bool) (best float64, err error) {
 	low, high := 0.0, flood.Offered
 	rate, missed := flood.Arrived, false
 	for more() && low < high*0.98 && rate > 1 {
@@ -252,13 +252,13 @@ func paced(flood trial, try func(rate float64) (trial, error), more func() bool)
 		if err != nil {
 			return best, err
 		}
-		if t.holds() {
-			if low = max(low, t.Offered); t.kept() {
+		if t.passes() {
+			if low = max(low, t.Offered); t.atRate() {
 				low = rate
 			}
 			best = max(best, low)
 		}
-		if !(t.holds() && t.kept()) {
+		if !(t.passes() && t.atRate()) {
 			if missed = !missed; missed && t.loss() < 0.05 {
 				continue
 			}

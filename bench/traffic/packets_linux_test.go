@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// A road carries so many datagrams a second. One that is flooded may carry fewer, since it works on what it then drops.
-type road struct {
+// A path forwards so many datagrams a second. A flooded one may forward fewer, since it spends time on what it then drops.
+type path struct {
 	sender, capacity, flooded float64
-	hiccup                    int // every so many trials something else runs, and 1 % is lost
-	starved                   int // every so many trials the sender gets half of its time only
-	lucky                     int // the trial in which all arrives whatever it carries
+	hiccup                    int // in every so many trials something else runs, and 1 % is lost
+	starved                   int // in every so many trials the sender runs only half of the time
+	lucky                     int // the trial in which everything arrives
 	tries                     int
 }
 
-func (p *road) try(rate float64) (trial, error) {
+func (p *path) try(rate float64) (trial, error) {
 	const seconds = 0.25
 	p.tries++
 	offered := min(rate, p.sender)
@@ -37,13 +37,13 @@ func (p *road) try(rate float64) (trial, error) {
 }
 
 func TestSearch(t *testing.T) {
-	for name, p := range map[string]road{
-		"the way is slower":                  {sender: 900e3, capacity: 300e3, flooded: 300e3},
-		"a flood costs it much":              {sender: 900e3, capacity: 300e3, flooded: 90e3},
-		"a flood chokes it":                  {sender: 900e3, capacity: 300e3, flooded: 10e3},
+	for name, p := range map[string]path{
+		"the path is slower":                 {sender: 900e3, capacity: 300e3, flooded: 300e3},
+		"a flood slows it down":              {sender: 900e3, capacity: 300e3, flooded: 90e3},
+		"a flood nearly stops it":            {sender: 900e3, capacity: 300e3, flooded: 10e3},
 		"the sender is slower":               {sender: 200e3, capacity: 300e3, flooded: 300e3},
-		"they are level":                     {sender: 300e3, capacity: 299e3, flooded: 299e3},
-		"a sender that chokes it by a flood": {sender: 300e3, capacity: 400e3, flooded: 200e3},
+		"both are equally fast":              {sender: 300e3, capacity: 299e3, flooded: 299e3},
+		"a sender whose flood slows it down": {sender: 300e3, capacity: 400e3, flooded: 200e3},
 		"slow":                               {sender: 300e3, capacity: 2e3, flooded: 1e3},
 		"a machine with hiccups":             {sender: 900e3, capacity: 300e3, flooded: 200e3, hiccup: 4},
 		"a sender with hiccups":              {sender: 900e3, capacity: 300e3, flooded: 290e3, starved: 2},
@@ -54,28 +54,28 @@ func TestSearch(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := min(p.sender, p.capacity)
-			if best.Arrived < 0.95*want || best.Arrived > want || !best.holds() {
+			if best.Arrived < 0.95*want || best.Arrived > want || !best.passes() {
 				t.Errorf("%+v after %d trials, want %v", best, p.tries, want)
 			}
 		})
 	}
 }
 
-// One trial that held is no rate that holds.
+// One trial that passed does not confirm a rate.
 func TestSearchIsNotLuck(t *testing.T) {
 	for lucky := range 12 {
-		p := road{sender: 900e3, capacity: 300e3, flooded: 290e3, lucky: lucky}
+		p := path{sender: 900e3, capacity: 300e3, flooded: 290e3, lucky: lucky}
 		best, err := search(p.try, func() bool { return p.tries < 10 })
 		if err != nil || best.Arrived > 300e3 || best.Arrived < 150e3 {
-			t.Errorf("luck in trial %d: %+v, %v", lucky, best, err)
+			t.Errorf("a lucky trial %d: %+v, %v", lucky, best, err)
 		}
 	}
 }
 
-func TestSearchOfADeadWay(t *testing.T) {
-	p := road{sender: 900e3}
+func TestSearchOfADeadPath(t *testing.T) {
+	p := path{sender: 900e3}
 	if best, err := search(p.try, func() bool { return p.tries < 16 }); err == nil {
-		t.Errorf("a way that carries nothing holds %+v", best)
+		t.Errorf("a path that forwards nothing passes %+v", best)
 	}
 }
 
@@ -87,48 +87,48 @@ func datagram(trial, flow, n uint32) []byte {
 	return b
 }
 
-func TestLedger(t *testing.T) {
+func TestSequences(t *testing.T) {
 	type d = [3]uint32 // trial, flow, number
 	for name, c := range map[string]struct {
-		came []d
+		got  []d
 		want tally
 	}{
-		"in order":                    {[]d{{2, 0, 0}, {2, 0, 1}, {2, 0, 2}}, tally{Received: 3}},
-		"with loss":                   {[]d{{2, 0, 3}, {2, 0, 70}, {2, 0, 4000}}, tally{Received: 3}},
-		"flows do not concern others": {[]d{{2, 0, 5}, {2, 1, 0}, {2, 0, 6}, {2, 1, 1}}, tally{Received: 4}},
-		"one is overtaken":            {[]d{{2, 0, 0}, {2, 0, 2}, {2, 0, 1}, {2, 0, 3}}, tally{Received: 4, Reordered: 1}},
-		"a block is overtaken":        {[]d{{2, 0, 2}, {2, 0, 3}, {2, 0, 0}, {2, 0, 1}, {2, 0, 4}}, tally{Received: 5, Reordered: 2}},
-		"twice":                       {[]d{{2, 0, 0}, {2, 0, 0}, {2, 0, 1}}, tally{Received: 2, Duplicates: 1}},
-		"twice, much later":           {[]d{{2, 0, 0}, {2, 0, 1}, {2, 0, 0}}, tally{Received: 2, Duplicates: 1}},
-		"late, still in order":        {[]d{{1, 0, 9}, {2, 0, 0}}, tally{Received: 1, Late: 1}},
-		"late and overtaken":          {[]d{{2, 0, 0}, {1, 0, 9}}, tally{Received: 1, Reordered: 1}},
-		"of a trial to come":          {[]d{{3, 0, 0}}, tally{Foreign: 1}},
-		"of no flow":                  {[]d{{2, 2, 0}}, tally{Foreign: 1}},
-		"beyond all numbers":          {[]d{{2, 0, maxSeen}, {2, 0, 1<<32 - 1}}, tally{Foreign: 2}},
-		"the last number":             {[]d{{2, 0, maxSeen - 1}}, tally{Received: 1}},
+		"in order":              {[]d{{2, 0, 0}, {2, 0, 1}, {2, 0, 2}}, tally{Received: 3}},
+		"with loss":             {[]d{{2, 0, 3}, {2, 0, 70}, {2, 0, 4000}}, tally{Received: 3}},
+		"flows are independent": {[]d{{2, 0, 5}, {2, 1, 0}, {2, 0, 6}, {2, 1, 1}}, tally{Received: 4}},
+		"one is overtaken":      {[]d{{2, 0, 0}, {2, 0, 2}, {2, 0, 1}, {2, 0, 3}}, tally{Received: 4, Reordered: 1}},
+		"a block is overtaken":  {[]d{{2, 0, 2}, {2, 0, 3}, {2, 0, 0}, {2, 0, 1}, {2, 0, 4}}, tally{Received: 5, Reordered: 2}},
+		"twice":                 {[]d{{2, 0, 0}, {2, 0, 0}, {2, 0, 1}}, tally{Received: 2, Duplicates: 1}},
+		"twice, much later":     {[]d{{2, 0, 0}, {2, 0, 1}, {2, 0, 0}}, tally{Received: 2, Duplicates: 1}},
+		"late, still in order":  {[]d{{1, 0, 9}, {2, 0, 0}}, tally{Received: 1, Late: 1}},
+		"late and overtaken":    {[]d{{2, 0, 0}, {1, 0, 9}}, tally{Received: 1, Reordered: 1}},
+		"of a later trial":      {[]d{{3, 0, 0}}, tally{Foreign: 1}},
+		"of no flow":            {[]d{{2, 2, 0}}, tally{Foreign: 1}},
+		"beyond all numbers":    {[]d{{2, 0, maxSeen}, {2, 0, 1<<32 - 1}}, tally{Foreign: 2}},
+		"the last number":       {[]d{{2, 0, maxSeen - 1}}, tally{Received: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLedger(2)
-			l.begin(1)
+			s := newSequences(2)
+			s.begin(1)
 			for n := range uint32(100) {
-				l.note(datagram(1, n%2, n))
+				s.count(datagram(1, n%2, n))
 			}
-			l.begin(2) // what the first trial left must not count
-			for _, d := range c.came {
-				l.note(datagram(d[0], d[1], d[2]))
+			s.begin(2) // what the first trial left must not count
+			for _, d := range c.got {
+				s.count(datagram(d[0], d[1], d[2]))
 			}
-			if l.tally != c.want {
-				t.Errorf("got %+v, want %+v", l.tally, c.want)
+			if s.tally != c.want {
+				t.Errorf("got %+v, want %+v", s.tally, c.want)
 			}
 		})
 	}
 	t.Run("too short", func(t *testing.T) {
-		l := newLedger(1)
-		l.begin(1)
-		l.note(nil)
-		l.note(make([]byte, headerSize-1))
-		if l.tally != (tally{Foreign: 2}) {
-			t.Errorf("got %+v", l.tally)
+		s := newSequences(1)
+		s.begin(1)
+		s.count(nil)
+		s.count(make([]byte, headerSize-1))
+		if s.tally != (tally{Foreign: 2}) {
+			t.Errorf("got %+v", s.tally)
 		}
 	})
 }

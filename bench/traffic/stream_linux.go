@@ -13,7 +13,7 @@ import (
 	"unsafe"
 )
 
-// A Direction is seen from container 1, which asks.
+// A Direction is that of the data: Forward is from container 1, whose agent does the job, to container 2.
 type Direction string
 
 const (
@@ -22,14 +22,14 @@ const (
 	Both    Direction = "both" // as many flows each way
 )
 
-// A flow is one end of a TCP connection that carries data one way, moved by a locked thread that blocks, in pieces of
-// 128 KiB on a socket with default settings, as iperf3 does.
+// A flow is one end of a TCP connection that carries data in one direction. A locked thread moves it with blocking calls of
+// 128 KiB, on a socket with default settings, as iperf3 does.
 type flow struct {
 	fd    int
 	sends bool
 	bytes atomic.Int64
 	ended atomic.Bool
-	_     [40]byte // the next one's counter stays out of this one's cache line
+	_     [40]byte // so that the next flow's counter is in another cache line
 }
 
 func (f *flow) move() {
@@ -58,12 +58,12 @@ type flows struct {
 	wg  sync.WaitGroup
 }
 
-// add takes conn over.
+// add takes over conn.
 func (fs *flows) add(conn *net.TCPConn, sends bool) error {
-	if err := conn.SetNoDelay(false); err != nil { // Go sets it, others do not
+	if err := conn.SetNoDelay(false); err != nil { // Go sets it by default, other programs do not
 		return err
 	}
-	fd, err := own(conn)
+	fd, err := takeDescriptor(conn)
 	if err == nil {
 		fs.all = append(fs.all, &flow{fd: fd, sends: sends})
 	}
@@ -79,7 +79,7 @@ func (fs *flows) start() {
 // close ends the flows.
 func (fs *flows) close() {
 	for _, f := range fs.all {
-		syscall.Shutdown(f.fd, syscall.SHUT_RDWR) // wakes who waits in it; an error means that it has ended
+		syscall.Shutdown(f.fd, syscall.SHUT_RDWR) // wakes the thread that waits in it; an error means that it has ended
 	}
 	fs.wg.Wait()
 	for _, f := range fs.all {
@@ -88,7 +88,7 @@ func (fs *flows) close() {
 	fs.all = nil
 }
 
-// A reading is how far the flows are.
+// A reading is the state of the flows at one time.
 type reading struct {
 	at    time.Time
 	bytes int64
@@ -103,13 +103,13 @@ func (fs *flows) read() (r reading, err error) {
 			r.bytes += f.bytes.Load()
 		}
 		if f.ended.Load() {
-			return r, errors.New("a flow ended before its time")
+			return r, errors.New("a flow ended too early")
 		}
 	}
 	return r, err
 }
 
-// measure tells what arrives within d, without a tenth at the start (of at most 0.3 s) in which windows grow.
+// measure counts the bytes that arrive within d, without its first tenth (0.3 s at most), in which windows grow.
 func (fs *flows) measure(ctx context.Context, d time.Duration) (bytes int64, took time.Duration, cpu float64, err error) {
 	grow := min(d/10, 300*time.Millisecond)
 	if err := Sleep(ctx, grow); err != nil {
@@ -126,6 +126,7 @@ func (fs *flows) measure(ctx context.Context, d time.Duration) (bytes int64, too
 	return b.bytes - a.bytes, b.at.Sub(a.at), b.cpu - a.cpu, err
 }
 
+// Sleep sleeps for d, or until ctx ends, which is an error.
 func Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -137,11 +138,11 @@ func Sleep(ctx context.Context, d time.Duration) error {
 
 // The first byte of a connection says who sends.
 const (
-	askerSends  = 'f'
+	clientSends = 'f'
 	serverSends = 'r'
 )
 
-// streamServer moves data until the asking agent has gone.
+// streamServer moves data until the other agent closes the control connection.
 func streamServer(ctx context.Context, c control, j Job) error {
 	l, err := tcpListener(ctx, c.local())
 	if err != nil {
@@ -149,10 +150,10 @@ func streamServer(ctx context.Context, c control, j Job) error {
 	}
 	defer l.Close()
 	l.SetDeadline(time.Now().Add(10 * time.Second))
-	ctx, gone := c.company(ctx)
-	defer gone()
+	ctx, stop := c.whileConnected(ctx)
+	defer stop()
 	defer context.AfterFunc(ctx, func() { l.SetDeadline(time.Now()) })()
-	if err := c.tell(note{Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
+	if err := c.send(message{Port: l.Addr().(*net.TCPAddr).Port}); err != nil {
 		return err
 	}
 	var fs flows
@@ -173,33 +174,33 @@ func streamServer(ctx context.Context, c control, j Job) error {
 		}
 	}
 	fs.start()
-	if err := c.tell(note{}); err != nil {
+	if err := c.send(message{}); err != nil {
 		return err
 	}
 	n, took, _, err := fs.measure(ctx, j.For)
 	if err != nil {
 		return err
 	}
-	if err := c.tell(note{Bytes: n, Nanos: took.Nanoseconds()}); err != nil {
+	if err := c.send(message{Bytes: n, Nanos: took.Nanoseconds()}); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// streamClient reports what arrived at both ends.
+// streamClient moves data, and returns what arrived at both ends.
 func streamClient(ctx context.Context, c control, data string, j Job) (Answer, error) {
 	var fs flows
 	defer fs.close()
 	for n := range j.conns() {
 		sends := j.Direction == Forward || j.Direction == Both && n%2 == 0
-		conn, err := plain.DialContext(ctx, "tcp", data)
+		conn, err := dialer.DialContext(ctx, "tcp", data)
 		if err != nil {
 			return Answer{}, err
 		}
 		role := []byte{serverSends}
 		if sends {
-			role[0] = askerSends
+			role[0] = clientSends
 		}
 		if _, err := conn.Write(role); err != nil {
 			conn.Close()
@@ -209,7 +210,7 @@ func streamClient(ctx context.Context, c control, data string, j Job) (Answer, e
 			return Answer{}, err
 		}
 	}
-	if _, err := c.hear(); err != nil { // all are there
+	if _, err := c.receive(); err != nil { // all connections are accepted
 		return Answer{}, err
 	}
 	fs.start()
@@ -217,14 +218,14 @@ func streamClient(ctx context.Context, c control, data string, j Job) (Answer, e
 	if err != nil {
 		return Answer{}, err
 	}
-	n, err := c.hear()
+	m, err := c.receive()
 	if err != nil {
 		return Answer{}, err
 	}
-	if n.Nanos <= 0 || took <= 0 {
+	if m.Nanos <= 0 || took <= 0 {
 		return Answer{}, errors.New("no time was measured")
 	}
-	rate := float64(here)/took.Seconds() + float64(n.Bytes)/time.Duration(n.Nanos).Seconds() // bytes/s
+	rate := float64(here)/took.Seconds() + float64(m.Bytes)/time.Duration(m.Nanos).Seconds() // bytes/s
 	return Answer{Value: rate * 8 / 1e9, Bytes: rate * took.Seconds(), CPU: cpu}, nil
 }
 

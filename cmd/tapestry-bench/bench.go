@@ -28,16 +28,17 @@ func newRoot() *cobra.Command {
 		Annotations: map[string]string{cobra.CommandDisplayNameAnnotation: "tapestry bench"}, // how a user calls it
 		Version:     buildVersion(),
 		Short:       "Measure tapestry against the kernel's own networks, here",
-		Long: `Measure tapestry against what else carries containers' frames, on this machine, as root: the kernel's bridge
-and VXLAN, Docker's bridge and overlay, Open vSwitch and VDE in user space, and wireguard-go (which encrypts). What is not
-installed is left out, with the reason. Each measure is taken of all in turn, A B C A B C, and the table shows
-medians, the ratio to each other way, and the interval that holds the true ratio with 95 %.
+		Long: `Measure tapestry against other setups that connect containers, on this machine, as root: the kernel's bridge and
+VXLAN, Docker's bridge and overlay, Open vSwitch and VDE in user space, and wireguard-go (which encrypts). What is not
+installed is left out, with the reason. Each measure is taken of all setups in turn, A B C A B C, and the table shows
+medians, tapestry's ratio to each other setup, and the interval that holds the true ratio with 95 %.
 
-All that it makes lives in namespaces of its own, and is gone when it ends, also by Ctrl-C. It needs no daemon and
-touches none that runs; but it keeps the machine busy, and what else runs spoils the figures. A full run takes 16 minutes.
-Three runs say more than one: --merge measures nothing, it makes one report of those that --json printed.
+All that it makes is in namespaces of its own, and is removed when it ends, also by Ctrl-C. It needs no daemon and
+affects none that runs; but it keeps the machine busy, and other programs spoil the figures. A full run takes 16 minutes.
+Three runs are more reliable than one: --merge measures nothing, it makes one report of those that --json printed.
 
-NAME in --only is a part of the name of a rung ("two hosts"), of a measure ("UDP"), "parts" or "curves".
+NAME in --only is a part of the name of a rung ("two hosts"; a rung is what is measured on one topology), of a measure
+("UDP"), "parts" or "curves".
 
 With --json it prints one object; docs/json.md explains the keys.`,
 		Example: `  tapestry bench --quick
@@ -79,7 +80,7 @@ With --json it prints one object; docs/json.md explains the keys.`,
 			var nothing bench.NothingMatches
 			switch {
 			case errors.Is(err, context.Canceled):
-				return errors.New("interrupted; all that it made is gone")
+				return errors.New("interrupted; all that it made is removed")
 			case errors.As(err, &nothing):
 				return exit.WithCode(exit.Usage, nothing)
 			case errors.As(err, &skipped):

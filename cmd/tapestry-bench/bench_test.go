@@ -15,18 +15,18 @@ import (
 	"github.com/tapestry-net/tapestry/test/fake"
 )
 
-// whole fills every field that v leads to: numbers and texts that are not zero, lists of one.
-func whole(v reflect.Value) {
+// fill sets every exported field in v: numbers and texts to what is not zero, lists to one element.
+func fill(v reflect.Value) {
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
 			if v.Type().Field(i).IsExported() {
-				whole(v.Field(i))
+				fill(v.Field(i))
 			}
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		whole(v.Index(0))
+		fill(v.Index(0))
 	case reflect.String:
 		v.SetString("text")
 	case reflect.Float64:
@@ -41,7 +41,7 @@ func whole(v reflect.Value) {
 // Every key of a report is documented, and every documented one is there.
 func TestBenchKeys(t *testing.T) {
 	var r results.Report
-	whole(reflect.ValueOf(&r).Elem())
+	fill(reflect.ValueOf(&r).Elem())
 	text, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)

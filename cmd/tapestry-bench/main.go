@@ -1,5 +1,5 @@
-// Command tapestry-bench measures tapestry against what else carries containers' frames: `tapestry bench` runs it. It is
-// a program of its own because it links plots and fonts, which a daemon that is root shall not have.
+// Command tapestry-bench compares tapestry with other ways to connect containers: `tapestry bench` runs it. It is a program
+// of its own because it links plots and fonts, which a daemon that runs as root should not.
 //
 // It is also what sends and receives within the namespaces and containers that it makes: tapestry-bench agent.
 package main

@@ -25,24 +25,24 @@ func TestEchoRequestHasItsChecksum(t *testing.T) {
 	}
 }
 
-func TestArrive(t *testing.T) {
+func TestPing(t *testing.T) {
 	testhost.Root(t, "for raw sockets")
 	for _, target := range []string{"127.0.0.1", "::1"} {
 		var out bytes.Buffer
 		began := time.Now()
-		if err := arrive(t.Context(), target, &out); err != nil {
+		if err := ping(t.Context(), target, &out); err != nil {
 			t.Errorf("%s: %v", target, err)
 			continue
 		}
 		at, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
 		if took := time.Unix(0, at).Sub(began); err != nil || took < 0 || took > time.Minute {
-			t.Errorf("%s arrived after %v, %v", target, took, err)
+			t.Errorf("%s answered after %v, %v", target, took, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	var out bytes.Buffer
-	if err := arrive(ctx, "0100::1", &out); err == nil || !strings.Contains(err.Error(), "0100::1") || out.Len() > 0 { // RFC 6666: goes nowhere
-		t.Errorf("nobody answered: %v, %q", err, &out)
+	if err := ping(ctx, "0100::1", &out); err == nil || !strings.Contains(err.Error(), "0100::1") || out.Len() > 0 { // RFC 6666: a discard prefix
+		t.Errorf("an address that does not exist: %v, %q", err, &out)
 	}
 }

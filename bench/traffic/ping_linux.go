@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// arrivalTime is how long a container asks for an answer before it gives up.
-const arrivalTime = 20 * time.Second
+// pingTime is how long ping waits for an answer.
+const pingTime = 20 * time.Second
 
-// arrive pings an address at once and then every millisecond, until it answers. It prints when it did, in ns of Unix
-// time: who started the process knows since when it counts.
-func arrive(ctx context.Context, target string, out io.Writer) error {
+// ping pings an address at once and then every millisecond, until it answers. It prints the time of the answer, in ns of Unix
+// time.
+func ping(ctx context.Context, target string, out io.Writer) error {
 	addr, err := netip.ParseAddr(target)
 	if err != nil {
 		return err
@@ -25,7 +25,7 @@ func arrive(ctx context.Context, target string, out io.Writer) error {
 	if addr.Is6() {
 		network, request, response = "ip6:ipv6-icmp", 128, 129 // RFC 4443 §4
 	}
-	ctx, cancel := context.WithTimeout(ctx, arrivalTime)
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
 	defer cancel()
 	conn, err := net.ListenPacket(network, "")
 	if err != nil {
@@ -35,7 +35,7 @@ func arrive(ctx context.Context, target string, out io.Writer) error {
 	echo := echoRequest(request, uint16(os.Getpid()))
 	var answer [256]byte
 	for ctx.Err() == nil {
-		_, err = conn.WriteTo(echo, &net.IPAddr{IP: addr.AsSlice()}) // there may be no way to it yet
+		_, err = conn.WriteTo(echo, &net.IPAddr{IP: addr.AsSlice()}) // fails while there is no route to it
 		conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 		for {
 			n, from, late := conn.ReadFrom(answer[:])
@@ -51,7 +51,7 @@ func arrive(ctx context.Context, target string, out io.Writer) error {
 	return fmt.Errorf("%s does not answer: %w", target, err)
 }
 
-// echoRequest of ICMP, 64 bytes. Its checksum is right for IPv4; for IPv6 the kernel puts its own, RFC 3542 §3.1.
+// echoRequest is one of ICMP, 64 bytes. Its checksum is correct for IPv4; for IPv6 the kernel replaces it, RFC 3542 §3.1.
 func echoRequest(kind byte, id uint16) []byte {
 	echo := make([]byte, 64)
 	echo[0] = kind
