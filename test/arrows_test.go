@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// The house plan: who may import whom, and which foreign packages belong to which room. docs/design.md
+// Who may import whom, and which foreign packages belong to which room. docs/design.md
 // draws it. A new room needs a line here.
 var rooms = map[string]struct{ ours, foreign []string }{
 	"ether":              {},

@@ -70,6 +70,16 @@ func TestDocsTree(t *testing.T) {
 	}
 }
 
+// TestDocsRooms: docs/design.md says of every room what it is.
+func TestDocsRooms(t *testing.T) {
+	design := text(t, "docs/design.md")
+	for room := range rooms {
+		if !regexp.MustCompile("(?m)^\\| (`[a-z/-]+`, )*`" + room + "`(, `[a-z/-]+`)* \\|").MatchString(design) {
+			t.Errorf("no table of docs/design.md has a row for %s", room)
+		}
+	}
+}
+
 // TestDocsNotYet: no option that the commands have is said to be missing.
 func TestDocsNotYet(t *testing.T) {
 	for _, m := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(section(t, "docs/design.md", "Not yet"), -1) {

@@ -1,5 +1,6 @@
 // Package session runs a capture that a command asked for: frames come from the daemon, its recorder or a file, and go into lines,
-// a file or a connection.
+// a file or a connection. What was written, lost or cut off is said at the end, and a file that exists is touched with the first write
+// only. It parses no flags, and decides nothing about how a frame looks: that is capture/show.
 package session
 
 import (
