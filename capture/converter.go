@@ -17,6 +17,7 @@ const (
 
 var modes = [...]string{"fix", "segment", "raw"}
 
+// String is the mode as --offload has it: fix, segment or raw.
 func (m Mode) String() string { return modes[m] }
 
 // ParseMode reads fix, segment or raw.

@@ -34,8 +34,8 @@ type Annotate uint8
 
 const (
 	AnnotateDrops Annotate = iota // dropped frames, and those that an injected fault has changed
-	AnnotateAll
-	AnnotateNone
+	AnnotateAll                   // every packet
+	AnnotateNone                  // no packet
 )
 
 var (

@@ -12,11 +12,11 @@ import (
 // Targets select ports. A frame is selected if such a port receives or sends it; a flooded one also if such a port is on its
 // network. The zero Targets select all ports.
 type Targets struct {
-	Some      bool            // only these:
-	Endpoints map[string]bool // by Port.Name
-	Networks  map[string]bool
-	Peers     map[string]bool // by Port.Name
-	Sandboxes map[string]bool
+	Some      bool             // only these:
+	Endpoints map[string]bool  // by Port.Name
+	Networks  map[string]bool  // by id
+	Peers     map[string]bool  // by Port.Name
+	Sandboxes map[string]bool  // by Port.Sandbox
 	StartedAt map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports from before that are another container's, even with the same address
 	New       bool             // also ports that were attached after the Subscriber subscribed,
 	Since     uint32           // with a Number above this one

@@ -24,11 +24,11 @@ type TraceRequest struct {
 type TraceView struct {
 	Network  string
 	VNI      uint32
-	Down     string // why a network with a VNI has no tunnel; "": it has, or needs none
-	In       TracePort
-	Bytes    int    // of the longest frame that it is cut into
-	Verdict  string // as in NetworkView.Drops, or forwarded, flooded
-	Drop     bool   // the verdict is a drop
+	Down     string    // why a network with a VNI has no tunnel; "": it has, or needs none
+	In       TracePort // the ingress port
+	Bytes    int       // of the longest frame that it is cut into
+	Verdict  string    // as in NetworkView.Drops, or forwarded, flooded
+	Drop     bool      // the verdict is a drop
 	Steps    []TraceStep
 	Egress   []TraceEgress // as vswitch.Explanation has them
 	Injected string        // the verdict when it was really sent; "": it was not
@@ -37,13 +37,13 @@ type TraceView struct {
 // TraceStep is one check of the frame: see vswitch.Step for the words.
 type TraceStep struct {
 	Check, Found string
-	Drop         bool
-	Why          string // more: why a port or the address's owner is down, or the faults that are set on the port
-	MAC          ether.MAC
-	Port         string // the port that has that address; "": none
-	Age          time.Duration
-	Evict        EntryView // the address that is forgotten to learn this frame's; zero MAC: none
-	Limit        int
+	Drop         bool          // the frame is dropped here
+	Why          string        // more: why a port or the address's owner is down, or the faults that are set on the port
+	MAC          ether.MAC     // of the checks source and destination
+	Port         string        // the port that has that address; "": none
+	Age          time.Duration // since a learned address was last seen
+	Evict        EntryView     // the address that is forgotten to learn this frame's; zero MAC: none
+	Limit        int           // of the check length: bytes of the longest frame that fits
 }
 
 // TraceEgress is a port by which the frame leaves, or would have.

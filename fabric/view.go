@@ -20,12 +20,12 @@ import (
 // Status is the daemon at a glance.
 type Status struct {
 	VTEP          netip.Addr // zero: not known (no network has a VNI, and there is no default route)
-	Port          uint16
-	Tunnel        string // "closed" (no network needs it), "open", "down"
-	Why           string // why the tunnel is down
-	Workers       int
+	Port          uint16     // VXLAN UDP port
+	Tunnel        string     // "closed" (no network needs it), "open", "down"
+	Why           string     // why the tunnel is down
+	Workers       int        // threads that move frames
 	Networks      int
-	Endpoints     int
+	Endpoints     int               // of containers
 	RxDropped     map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
 	KernelDropped map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
 	Offloads      []OffloadView
@@ -47,13 +47,13 @@ type Conflict struct {
 // NetworkView is one network.
 type NetworkView struct {
 	Network
-	LinkMTU   int    // that a new container's link gets; 0: not known
-	Endpoints int    // of containers
-	Stations  int    // MAC addresses in the forwarding database, learned and pinned
-	Down      string // why a network with a VNI has no tunnel; "": it has, or needs none
-	Rx        uint64 // frames as received, from containers and peers
-	Forwarded uint64
-	Flooded   uint64
+	LinkMTU   int               // that a new container's link gets; 0: not known
+	Endpoints int               // of containers
+	Stations  int               // MAC addresses in the forwarding database, learned and pinned
+	Down      string            // why a network with a VNI has no tunnel; "": it has, or needs none
+	Rx        uint64            // frames as received, from containers and peers
+	Forwarded uint64            // of Rx: to one port
+	Flooded   uint64            // of Rx: to each port that they may leave by
 	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + the sum of Drops
 }
 
@@ -107,9 +107,9 @@ type PeerView struct {
 	GSOWhy            string // why not; "": they do
 	RemoteSum         bool   // it completes the inner checksums, see tunnel.VTEP.CompleteChecksums
 	Test              PeerTest
-	WireTx, WireRx    uint64 // datagrams
-	RxFrames, RxBytes uint64
-	TxFrames, TxBytes uint64
+	WireTx, WireRx    uint64            // datagrams
+	RxFrames, RxBytes uint64            // as PortView has them
+	TxFrames, TxBytes uint64            // as PortView has them
 	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed
 	Heard             time.Duration     // since the last datagram, to the second; negative: never
 }

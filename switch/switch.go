@@ -203,11 +203,11 @@ func (s *Switch) Tally() (t Tally) {
 
 // Stats are a port's counters. Frames are counted as received: a super-frame is one.
 type Stats struct {
-	Rx          Tally // frames that were received by the port, by verdict
-	RxBytes     uint64
+	Rx          Tally  // frames that were received by the port, by verdict
+	RxBytes     uint64 // of these frames
 	Offered     uint64 // frames the switch sent to the port: Tx + Refused
-	Tx, Refused uint64
-	TxBytes     uint64
+	Tx, Refused uint64 // frames that the port's device sent, and those that it did not
+	TxBytes     uint64 // of the frames that it sent
 }
 
 // Stats reads the counters.

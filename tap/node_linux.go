@@ -22,6 +22,7 @@ type NodeError struct {
 	Remedy string // what to type, or to allow; "": the kernel has no tun driver
 }
 
+// Error is what is wrong and the remedy, as one sentence.
 func (e *NodeError) Error() string {
 	if e.Remedy == "" {
 		return e.Wrong + ": modprobe tun"

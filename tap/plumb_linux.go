@@ -151,7 +151,7 @@ func Remove(s Spec) error {
 
 // Found is what exists of one endpoint in the daemon's namespace.
 type Found struct {
-	TAP, Outer, Inner bool
+	TAP, Outer, Inner bool   // which links exist: the TAP, the veth's host end, its other end (if no container has it)
 	Overruns          uint64 // frames that were dropped since the TAP's queue was full
 }
 
