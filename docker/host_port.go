@@ -25,7 +25,7 @@ func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
 	if err := l.askNetworks(ctx); err != nil {
 		return err
 	}
-	found, err := resolve(name, l.networks, l.n.engine)
+	found, err := resolve(l.n.engine, name, l.networks)
 	switch {
 	case err != nil:
 		return err

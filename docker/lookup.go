@@ -59,7 +59,7 @@ func (l *resolver) network(ctx context.Context, t *Targets, name string) error {
 	if err := l.askNetworks(ctx); err != nil {
 		return err
 	}
-	found, err := resolve(name, l.networks, l.n.engine)
+	found, err := resolve(l.n.engine, name, l.networks)
 	if err == nil {
 		t.networks[found.ID] = true
 	}

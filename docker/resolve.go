@@ -29,12 +29,12 @@ func FindNetwork(ctx context.Context, c *client.Client, arg string) (NetworkSele
 	if err != nil {
 		return NetworkSelection{}, err
 	}
-	n, err := resolve(arg, all, d)
+	n, err := resolve(d, arg, all)
 	return NetworkSelection{n.ID, d}, err
 }
 
 // resolve takes, in this order: Docker's name, a whole id, a VNI, the beginning of an id.
-func resolve(arg string, all []api.Network, d *Engine) (api.Network, error) {
+func resolve(d *Engine, arg string, all []api.Network) (api.Network, error) {
 	vni, err := strconv.ParseUint(arg, 10, 24)
 	if err != nil {
 		vni = 0

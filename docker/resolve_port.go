@@ -32,7 +32,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 	if err != nil {
 		return nil, nil, err
 	}
-	ports, err := ResolvePorts("port", word, all, d)
+	ports, err := ResolvePorts(d, "port", word, all)
 	if err == nil && note != "" {
 		fmt.Fprintln(news, note)
 	}
@@ -43,7 +43,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 // arg shares, with a note that says so.
 func (d *Engine) PortWord(ctx context.Context, arg string, all []api.Port) (word, note string, err error) {
 	name := strings.TrimPrefix(arg, containerPrefix)
-	if _, err := ResolvePorts("port", arg, all, d); exit.Code(err) != exit.NoTarget || !d.Answered || !containerName.MatchString(name) {
+	if _, err := ResolvePorts(d, "port", arg, all); exit.Code(err) != exit.NoTarget || !d.Answered || !containerName.MatchString(name) {
 		return arg, "", nil
 	}
 	x, err := d.container(ctx, name)
@@ -66,7 +66,7 @@ func (d *Engine) PortWord(ctx context.Context, arg string, all []api.Port) (word
 
 // ResolvePorts picks those of all that arg names, on each network where there is one. what says in an error what was
 // looked for.
-func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, error) {
+func ResolvePorts(d *Engine, what, arg string, all []api.Port) ([]api.Port, error) {
 	match := func(way func(p api.Port) bool) (ports []api.Port) {
 		for _, p := range all {
 			if way(p) {
@@ -90,7 +90,7 @@ func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, erro
 	ports := match(func(p api.Port) bool { return arg != "" && p.Kind == "container" && strings.HasPrefix(p.Name, arg) })
 	switch len(ports) {
 	case 0:
-		return nil, noPort(what, arg, all, d)
+		return nil, noPort(d, what, arg, all)
 	case 1:
 		return ports, nil
 	}
@@ -104,7 +104,7 @@ func ResolvePorts(what, arg string, all []api.Port, d *Engine) ([]api.Port, erro
 }
 
 // noPort says that nothing is called arg, and what it may have meant.
-func noPort(what, arg string, all []api.Port, d *Engine) error {
+func noPort(d *Engine, what, arg string, all []api.Port) error {
 	unnamed := ""
 	if !d.Answered {
 		unnamed = fmt.Sprintf(" (Docker does not answer at %s, so %ss are known by endpoint id only)", d.Address, what)

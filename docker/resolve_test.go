@@ -44,7 +44,7 @@ func TestResolve(t *testing.T) {
 		{"out of a VNI's range", "16777217", named, "no network", exit.NoTarget},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n, err := resolve(c.arg, all, c.Engine)
+			n, err := resolve(c.Engine, c.arg, all)
 			if exit.Code(err) != c.code {
 				t.Fatalf("exit %d, want %d: %v", exit.Code(err), c.code, err)
 			}
@@ -53,7 +53,7 @@ func TestResolve(t *testing.T) {
 			}
 		})
 	}
-	if _, err := resolve("x", nil, named); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "this daemon has none yet") {
+	if _, err := resolve(named, "x", nil); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "this daemon has none yet") {
 		t.Errorf("with no network at all: %v", err)
 	}
 }

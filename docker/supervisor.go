@@ -18,7 +18,7 @@ type Supervisor struct {
 }
 
 // SupervisorAt asks Docker what the plugin is called whose daemon listens at path, if it is a plugin's.
-func SupervisorAt(ctx context.Context, path string, d *Engine) Supervisor {
+func SupervisorAt(ctx context.Context, d *Engine, path string) Supervisor {
 	id := client.PluginID(path)
 	if id == "" {
 		return Supervisor{}
@@ -181,7 +181,7 @@ func (d *Engine) daemonOf(ctx context.Context, c *client.Client, network string)
 			if n.ID != network {
 				continue
 			}
-			return fmt.Sprintf(": %s has it, say --api-socket %s", SupervisorAt(ctx, path, d).who(), path)
+			return fmt.Sprintf(": %s has it, say --api-socket %s", SupervisorAt(ctx, d, path).who(), path)
 		}
 	}
 	return ""

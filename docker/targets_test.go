@@ -203,8 +203,8 @@ func TestTargetsOddNames(t *testing.T) {
 			if err != nil || targetText(found) != want {
 				t.Errorf("%s: %v", word, err)
 			}
-			ports, err := ResolvePorts("port", word, []api.Port{{Kind: "container", Name: fake.WebID, Container: "web"}, {Kind: "container", Name: id, Container: name}},
-				mustDocker(client, t))
+			ports, err := ResolvePorts(mustDocker(client, t), "port", word,
+				[]api.Port{{Kind: "container", Name: fake.WebID, Container: "web"}, {Kind: "container", Name: id, Container: name}})
 			if err != nil || len(ports) != 1 || ports[0].Name != id {
 				t.Errorf("as a port, %s: %v, %v", word, ports, err)
 			}

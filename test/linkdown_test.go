@@ -72,7 +72,7 @@ func TestLinkDown(t *testing.T) {
 			if p := h.portState(t, db); p.TxFrames != before.TxFrames {
 				t.Errorf("%d frames count as delivered", p.TxFrames-before.TxFrames)
 			}
-			h.traceSays(t, 1, web+" "+db, "link         the link that it would leave by is down", "way          "+db+": not there: the link is down in the container",
+			h.traceSays(t, 1, web+" "+db, "link         the link that it would leave by is down", "egress       "+db+": not there: the link is down in the container",
 				"verdict      dropped (down)")
 			h.traceSays(t, 0, db+" "+web, "nothing comes from "+db+" now: the link is down in the container")
 			if said := h.tapestry(t, "status"); !strings.Contains(said, "ports      1 down") {

@@ -109,7 +109,7 @@ func TestPaths(t *testing.T) {
 	unreachable := func(t *testing.T, h *Host, container, to, why string) {
 		t.Helper()
 		peers(t, h, down(why))
-		h.traceSays(t, 1, container+" "+to, "it is lost, there is no way: "+why)
+		h.traceSays(t, 1, container+" "+to, "it is lost, the host is unreachable: "+why)
 		code, lines := h.doctor(t)
 		if err := finds(lines, "peers", "fail", why, "ip route get 198.51.100."); err != nil || code != 1 {
 			t.Errorf("exit %d, %v", code, err)

@@ -45,11 +45,11 @@ func TestTrace(t *testing.T) {
 
 	before := len(objects[struct{ MAC string }](t, a, "fdb", "wide"))
 	a.traceSays(t, 0, "c1 c3 --tcp 80", "frame        TCP SYN 10.80.1.10:50000 → 10.80.1.30:80, 54 bytes, from c1 to c3 on wide",
-		"'s own\n", "length       54 bytes fit, the way takes 1468", "verdict      forwarded to c3\n")
+		"'s own\n", "length       54 bytes fit, the path takes 1468", "verdict      forwarded to c3\n")
 	a.traceSays(t, 0, "c1 "+far, "was learned at 192.0.2.2, last seen", "VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80", "verdict      forwarded to 192.0.2.2\n")
 	a.traceSays(t, 0, "c1 10.80.2.10 --tcp 80", "No container of this host has 10.80.2.10", "ARP, who has 10.80.2.10? tell 10.80.1.10", "verdict      flooded to ")
 	a.traceSays(t, 0, "c1 fd80::12", "neighbour solicitation, who has fd80::12? tell fd80::11", "verdict      flooded to ")
-	a.traceSays(t, 1, "c1 c3 --udp 9 --size 1500", "The MTU of c1 is 1450", "length       1514 bytes are too long, the way takes 1468", "verdict      dropped (mtu)", "\ntapestry: the frame would be dropped: mtu")
+	a.traceSays(t, 1, "c1 c3 --udp 9 --size 1500", "The MTU of c1 is 1450", "length       1514 bytes are too long, the path takes 1468", "verdict      dropped (mtu)", "\ntapestry: the frame would be dropped: mtu")
 	a.traceSays(t, 1, "c1 c1", "hairpin      yes", "verdict      dropped (hairpin)")
 	a.traceSays(t, 1, "c1 198.51.100.1", "tapestry is layer 2")
 	a.traceSays(t, 4, "c1 c4", `no container "c4"`)

@@ -30,7 +30,7 @@ func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 		line(s.Check, "%s", stepText(s, r, d))
 	}
 	for _, x := range r.Egress {
-		line("way", "%s: %s", d.PortLabel(x.Port), wayText(x, r))
+		line("egress", "%s: %s", d.PortLabel(x.Port), egressText(x, r))
 	}
 	if r.Down != "" {
 		line("tunnel", "down: %s", r.Down)
@@ -78,8 +78,8 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"horizon yes":           "yes: " + vswitch.Horizon.Meaning(),
 		"link up":               "the link that it leaves by is up",
 		"link down":             vswitch.Down.Meaning(),
-		"length fits":           fmt.Sprintf("%d bytes fit, the way takes %d", r.Bytes, s.Limit),
-		"length long":           fmt.Sprintf("%d bytes are too long, the way takes %d", r.Bytes, s.Limit),
+		"length fits":           fmt.Sprintf("%d bytes fit, the path takes %d", r.Bytes, s.Limit),
+		"length long":           fmt.Sprintf("%d bytes are too long, the path takes %d", r.Bytes, s.Limit),
 		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
@@ -128,8 +128,8 @@ func whereText(p api.TracePort) string {
 	return strings.Join(facts, ", ")
 }
 
-// wayText says whether the frame leaves by a port, and if not, why.
-func wayText(x api.TraceEgress, r api.Trace) string {
+// egressText says whether the frame leaves by a port, and if not, why.
+func egressText(x api.TraceEgress, r api.Trace) string {
 	facts := []string{whereText(x.TracePort)}
 	if x.Kind == "remote" && x.Addr != "" {
 		facts = append(facts, fmt.Sprintf("VNI %d", r.VNI), offloadText(x.GSO, x.GSOWhy, "many datagrams in one send"))
@@ -148,7 +148,7 @@ func wayText(x api.TraceEgress, r api.Trace) string {
 	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
 		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down}[x.Verdict]
 	if isLost(x) {
-		end = "it is lost, there is no way: " + x.Down
+		end = "it is lost, the host is unreachable: " + x.Down
 	}
 	return end + inParentheses(strings.Join(facts, ", "))
 }
@@ -227,7 +227,7 @@ func Outcome(r api.Trace) string {
 	case downDestination(r) != "":
 		return "would not reach its destination, which is down"
 	case lostReason(r) != "":
-		return "would be lost, there is no way: " + lostReason(r)
+		return "would be lost, the host is unreachable: " + lostReason(r)
 	}
 	if faults := faultsOf(r); faults != "" {
 		return "would be " + r.Verdict + ", apart from the faults that are set: " + faults
@@ -257,7 +257,7 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 	case r.Drop:
 		return "dropped: " + r.Verdict
 	case lostReason(r) != "":
-		return fmt.Sprintf("%s to %s, but there is no way: %s. `tapestry doctor` says what to type", r.Verdict, firstFew(lost), lostReason(r))
+		return fmt.Sprintf("%s to %s, unreachable: %s. `tapestry doctor` says what to type", r.Verdict, firstFew(lost), lostReason(r))
 	case len(names) == 0:
 		return fmt.Sprintf("%s, but nobody gets it: no other port is up on this network", r.Verdict)
 	}
@@ -266,7 +266,7 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 	}
 	text := fmt.Sprintf("%s to %s", r.Verdict, firstFew(names))
 	if lost != nil {
-		text += "; there is no way to " + firstFew(lost)
+		text += "; unreachable: " + firstFew(lost)
 	}
 	return text
 }

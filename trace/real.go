@@ -44,7 +44,7 @@ func ExplainReal(ctx context.Context, c *client.Client, d *docker.Engine, lines 
 		r.Note = "the port that it came in by has gone, and nothing is known of it any more"
 		return r, nil
 	case p.Flags&pcapng.Direction == pcapng.Outbound:
-		r.Note = "this was on its way out to " + r.Frame.Interface + ": what the switch decides had been decided"
+		r.Note = "this frame was leaving by " + r.Frame.Interface + ": the switch had decided about it before"
 		return r, nil
 	case len(p.Data) < p.Len:
 		r.Note = "it was not kept whole, so that it cannot be asked again"

@@ -24,7 +24,7 @@ type Query struct {
 
 // resolve finds the ports of FROM and TO on the network that they share, and fills in the packet.
 func (q *Query) resolve(e candidates, from, to string) error {
-	froms, err := docker.ResolvePorts("container", from, e.ports, e.docker)
+	froms, err := docker.ResolvePorts(e.docker, "container", from, e.ports)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (q *Query) resolve(e candidates, from, to string) error {
 	if addr, err := netip.ParseAddr(to); err == nil {
 		return q.resolveAddr(e, froms, addr.Unmap().WithZone(""))
 	}
-	tos, err := docker.ResolvePorts("container", to, e.containers(), e.docker)
+	tos, err := docker.ResolvePorts(e.docker, "container", to, e.containers())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func newDoctor(c *cli, m doctor.Machine) *cobra.Command {
 It looks at the machine, whether the daemon runs or not: /dev/net/tun, veth, tc, UDP (buffers, segmentation), the
 underlay and its MTU, the VXLAN port, Docker, and the state directory. What it tries, it tries in a network namespace
 of its own or on the loopback address; only the VXLAN port it takes for a moment, if no daemon has it. Then it looks at the daemon: its version, its networks and peers, whether the
-frames of its containers fit the ways to other hosts, and the offloads. With peers that are tapestry too it sends
+frames of its containers fit the paths to other hosts, and the offloads. With peers that are tapestry too it sends
 test frames, to see that none arrives mangled. Of a managed plugin it looks at the settings, at where Docker keeps its
 files, and at why its last start failed; on a node of a Swarm, at whether the daemon fits it and knows the other nodes.
 

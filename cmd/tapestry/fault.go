@@ -25,7 +25,7 @@ func newFault(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fault",
 		Short: "Make a container's network bad on purpose",
-		Long: `Make the network of a container, or the way to another host, bad on purpose: slow, lossy, out of order.
+		Long: `Make the network of a container, or the path to another host, bad on purpose: slow, lossy, out of order.
 Faults apply to each frame as on a wire, also to those in a super-frame. Captures mark a frame that a fault has acted on. One
 that is lost is counted as drop "fault" or, on its way to the container, as refused.
 

@@ -181,22 +181,22 @@ func TestResolvePorts(t *testing.T) {
 	all := []api.Port{{Kind: "container", Name: "aab1", Container: "web"}, {Kind: "container", Name: "aac2", Container: "web"},
 		{Kind: "container", Name: "aad3"}, {Kind: "remote", Name: "aa::1"}}
 	d := &docker.Engine{Answered: true}
-	if ports, err := docker.ResolvePorts("port", "web", all, d); err != nil || len(ports) != 2 {
+	if ports, err := docker.ResolvePorts(d, "port", "web", all); err != nil || len(ports) != 2 {
 		t.Errorf("web is %v, %v", ports, err)
 	}
-	_, err := docker.ResolvePorts("port", "aa", all, d)
+	_, err := docker.ResolvePorts(d, "port", "aa", all)
 	if exit.Code(err) != exit.Usage || err.Error() != `"aa" can be aab1 (web) or aac2 (web) or aad3: name one by more of its id` {
 		t.Errorf("aa: %v", err)
 	}
 	for arg, want := range map[string]string{"aad": "aad3", "peer:aa::1": "aa::1"} {
-		if ports, err := docker.ResolvePorts("port", arg, all, d); err != nil || len(ports) != 1 || ports[0].Name != want {
+		if ports, err := docker.ResolvePorts(d, "port", arg, all); err != nil || len(ports) != 1 || ports[0].Name != want {
 			t.Errorf("%s is %v, %v", arg, ports, err)
 		}
 	}
-	if _, err := docker.ResolvePorts("port", "", all, d); exit.Code(err) != exit.NoTarget {
+	if _, err := docker.ResolvePorts(d, "port", "", all); exit.Code(err) != exit.NoTarget {
 		t.Errorf("an empty name: %v", err)
 	}
-	if _, err := docker.ResolvePorts("port", "web", nil, d); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "none yet") {
+	if _, err := docker.ResolvePorts(d, "port", "web", nil); exit.Code(err) != exit.NoTarget || !strings.Contains(err.Error(), "none yet") {
 		t.Errorf("without ports: %v", err)
 	}
 }

@@ -76,7 +76,7 @@ func (c *cli) learnNodes(ctx context.Context) (r api.Learned, notes []string, er
 	if !d.Answered {
 		return r, nil, exit.Errorf(exit.Failure, "Docker does not answer at %s, and nobody else knows the Swarm's nodes", d.Address)
 	}
-	info, by := d.Info(ctx), docker.SupervisorAt(ctx, c.SocketPath(), d)
+	info, by := d.Info(ctx), docker.SupervisorAt(ctx, d, c.SocketPath())
 	switch {
 	case !info.InSwarm():
 		return r, nil, exit.Errorf(exit.Failure, "this host is in no Swarm that works: docker info says %q", info.Swarm.LocalNodeState)

@@ -13,7 +13,7 @@ import (
 	"github.com/tapestry-net/tapestry/doctor"
 )
 
-// cli is what all commands share: the way to the daemon, and --json.
+// cli is what all commands share: the client of the daemon, and --json.
 type cli struct {
 	*client.Client
 	json bool // --json

@@ -37,7 +37,7 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			if err != nil {
 				return err
 			}
-			by := docker.SupervisorAt(cmd.Context(), c.SocketPath(), d)
+			by := docker.SupervisorAt(cmd.Context(), d, c.SocketPath())
 			s.Plugin, s.PluginID = by.Plugin.Name, by.Plugin.ID
 			docker.FillNames(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.NetworkName(r.Network), d.Containers[r.Owner] },
 				func(r api.Conflict) string { return r.Network })

@@ -85,7 +85,7 @@ func TestTraceLive(t *testing.T) {
 		{"\nswitch       forwarded to peer 192.0.2.2@wide\nnote         3 frames before it came faster",
 			"differs      the switch's verdict was forwarded to peer 192.0.2.2@wide, and asked a moment later it is forwarded to db:"},
 		{"DROP fault", "FAULT loss", "\nswitch       dropped (fault)\n", "\nnote         it was lost on purpose (loss); without that it would be forwarded"},
-		{"\nnote         this was on its way out to web@wide: what the switch decides had been decided"},
+		{"\nnote         this frame was leaving by web@wide: the switch had decided about it before"},
 		{"\nverdict      forwarded to db"},
 		{"\nnote         it was not kept whole"},
 		{"DROP spoofed", "\nswitch       dropped (spoofed)\nnote         the port that it came in by has gone"},

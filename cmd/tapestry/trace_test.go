@@ -114,8 +114,8 @@ source       02:00:00:00:00:02 is new: it is learned; the table is full, so that
 destination  02:00:00:00:00:03 was learned at db, last seen 12s ago
 hairpin      no: it leaves by another port than it came by
 horizon      no: it does not go from one remote host to another
-length       54 bytes fit, the way takes 1468
-way          db: it leaves (link tpcdb11, MTU 1450)
+length       54 bytes fit, the path takes 1468
+egress       db: it leaves (link tpcdb11, MTU 1450)
 injected     the frame was sent, and the switch's verdict was: forwarded
 verdict      forwarded to db`
 	if r.code != exit.OK || trimmed(r.out) != trimmed(want) {
@@ -138,19 +138,19 @@ verdict      forwarded to db`
 	}{
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.Failure,
-			[]string{"length       42 bytes are too long, the way takes 40", "way          192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
+			[]string{"length       42 bytes are too long, the path takes 40", "egress       192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
 				"tunnel       down: no route", "verdict      dropped (mtu): too long for its path", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exit.OK,
-			[]string{"flood        to 2 ports", "way          bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
+			[]string{"flood        to 2 ports", "egress       bare: not from one remote host to another\n", "verdict      flooded to 192.0.2.2, db\n"}},
 		{"flooded to a node that has left", fabric.TraceView{Verdict: "flooded", Egress: []fabric.TraceEgress{{TracePort: sparse, Verdict: "forwarded"}}}, exit.OK,
 			[]string{"a few times a second at most: Docker says that this host has left the Swarm, and it is silent, this port"}},
-		{"no way", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exit.Failure,
-			[]string{"way          192.0.2.2: it is lost, there is no way: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, but there is no way: link eth0 is down. `tapestry doctor`",
-				"the frame would be lost, there is no way: link eth0 is down"}},
-		{"flooded, no way to one", fabric.TraceView{Verdict: "flooded",
+		{"unreachable", fabric.TraceView{VNI: 80, Verdict: "forwarded", Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}}}, exit.Failure,
+			[]string{"egress       192.0.2.2: it is lost, the host is unreachable: link eth0 is down (VXLAN to", "verdict      forwarded to 192.0.2.2, unreachable: link eth0 is down. `tapestry doctor`",
+				"the frame would be lost, the host is unreachable: link eth0 is down"}},
+		{"flooded, one unreachable", fabric.TraceView{Verdict: "flooded",
 			Egress: []fabric.TraceEgress{{TracePort: lost, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}}}, exit.OK,
-			[]string{"192.0.2.2: it is lost, there is no way", "verdict      flooded to db; there is no way to 192.0.2.2\n"}},
+			[]string{"192.0.2.2: it is lost, the host is unreachable", "verdict      flooded to db; unreachable: 192.0.2.2\n"}},
 		{"nobody", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "nobody"}}}, exit.Failure,
 			[]string{"verdict      flooded, but nobody gets it: no other port is up", "would reach nobody"}},
 		{"down owner", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "destination", Found: "unknown", Port: fake.DbID, Why: "bad state"}},
@@ -160,7 +160,7 @@ verdict      forwarded to db`
 			[]string{"port         web is down: bad state", "dropped (detached)"}},
 		{"link down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "link", Found: "down", Drop: true}},
 			Egress: []fabric.TraceEgress{{TracePort: fabric.TracePort{Name: fake.DbID, Kind: "container", Link: "tpcdb11", MTU: 1450, Down: "the link is down in the container", GSO: true}, Verdict: "down", Limit: 1468}}}, exit.Failure,
-			[]string{"link         the link that it would leave by is down\n", "way          db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
+			[]string{"link         the link that it would leave by is down\n", "egress       db: not there: the link is down in the container (link tpcdb11, MTU 1450)\n",
 				"verdict      dropped (down): the link that it would leave by is down. `tapestry doctor`", "the frame would be dropped: down"}},
 		{"flooded, all down", fabric.TraceView{Verdict: "down", Drop: true, Steps: []fabric.TraceStep{{Check: "flood", Found: "down", Drop: true}}}, exit.Failure,
 			[]string{"flood        each port that it may leave by is down\n"}},
