@@ -114,13 +114,13 @@ func (f *Fabric) testTrains(now time.Duration) {
 	}
 	for _, s := range f.vtep.Tick(now) {
 		log := f.log.With("peer", s.Host, "rtt", s.RTT)
-		switch s.Verdict {
+		switch s.Result {
 		case tunnel.Mangled:
 			log.Warn("trains of datagrams do not reach the peer as they were sent: they go one by one from now on", "found", s.Why)
 		case tunnel.Good:
 			log.Info("trains of datagrams reach the peer")
 		default:
-			log.Info("trains of datagrams to the peer", "verdict", s.Verdict, "why", s.Why)
+			log.Info("trains of datagrams to the peer", "verdict", s.Result, "why", s.Why)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	now := f.now()
 	for _, p := range f.vtep.Peers() {
 		s := p.State()
-		known := s.Verdict == tunnel.Good || s.Verdict == tunnel.NoAnswer // anything else may have been fixed meanwhile
+		known := s.Result == tunnel.Good || s.Result == tunnel.NoAnswer // anything else may have been fixed meanwhile
 		if !known || s.Narrow > 0 || now-s.Tested > testFresh {
 			p.Test()
 		}
@@ -162,7 +162,7 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 
 // testing tells whether a test is under way.
 func (f *Fabric) testing() bool {
-	return f.vtep != nil && slices.ContainsFunc(f.vtep.Peers(), func(p *tunnel.Peer) bool { return !p.State().Settled })
+	return f.vtep != nil && slices.ContainsFunc(f.vtep.Peers(), func(p *tunnel.Peer) bool { return !p.State().TestDone })
 }
 
 func (f *Fabric) peerTests() (all []PeerTest) {
@@ -172,7 +172,7 @@ func (f *Fabric) peerTests() (all []PeerTest) {
 	now := f.now()
 	for _, p := range f.vtep.Peers() {
 		s := p.State()
-		t := PeerTest{Addr: s.Host, GSO: string(s.Verdict), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow}
+		t := PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow}
 		if s.Tested > 0 {
 			t.Age = (now - s.Tested).Truncate(time.Second)
 		}

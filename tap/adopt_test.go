@@ -92,7 +92,7 @@ func TestAdoptDirectInSandbox(t *testing.T) {
 	k := caught(got)
 	f := tcp(100).frame(t)
 	testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
-	k.settle(t, got, 1)
+	k.drainFrames(t, got, 1)
 	if sent, _ := got.Send([]*ether.Frame{&f}); sent != 1 {
 		t.Error("the frame was refused")
 	}

@@ -52,7 +52,7 @@ func TestDrain(t *testing.T) {
 				for i, want := range []*ether.Frame{&plain, &partial, &super} {
 					var got ether.Frame
 					if c.frames == nil {
-						c.frames = c.settle(t, d, 3-i)
+						c.frames = c.drainFrames(t, d, 3-i)
 					}
 					got, c.frames = c.frames[0], c.frames[1:]
 					testhost.Must(t, got.Check())
@@ -227,7 +227,7 @@ func TestShortFrames(t *testing.T) {
 				b := append([]byte(nil), whole.Bytes()[:ether.HeaderLen+n]...)
 				b[12], b[13] = 0x88, 0xb5
 				testhost.Must(t, w.write(ether.Offload{}, b))
-				if got := c.settle(t, d, 1)[0]; !bytes.Equal(got.Bytes(), b) {
+				if got := c.drainFrames(t, d, 1)[0]; !bytes.Equal(got.Bytes(), b) {
 					t.Errorf("%d bytes of payload came from the container as %x, want %x", n, got.Bytes(), b)
 				}
 				f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})

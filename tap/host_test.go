@@ -105,8 +105,8 @@ func carrying(t testing.TB) {
 	}
 }
 
-// settle gives the frames that d has delivered by the time n have come.
-func (k *catch) settle(t testing.TB, d *Device, n int) []ether.Frame {
+// drainFrames gives the frames that d has delivered by the time n have come.
+func (k *catch) drainFrames(t testing.TB, d *Device, n int) []ether.Frame {
 	t.Helper()
 	for len(k.frames) < n {
 		await(t, d.Fd())

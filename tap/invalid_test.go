@@ -84,7 +84,7 @@ func TestLies(t *testing.T) {
 				if time.Now().After(deadline) {
 					t.Fatal("the valid frame did not come")
 				}
-				came = append(came, c.settle(t, d, 1)...)
+				came = append(came, c.drainFrames(t, d, 1)...)
 				if n := len(came) - 1; string(came[n].Bytes()) == string(last.Bytes()) {
 					came = came[:n]
 					break
@@ -135,7 +135,7 @@ func TestVLAN(t *testing.T) {
 	b = append(b, f.Bytes()[12:]...)
 	off := ether.Offload{PartialChecksum: true, ChecksumStart: f.Off.ChecksumStart + 4, ChecksumOffset: f.Off.ChecksumOffset}
 	testhost.Must(t, w.write(off, b))
-	got := c.settle(t, d, 1)[0]
+	got := c.drainFrames(t, d, 1)[0]
 	testhost.Must(t, got.Check())
 	if string(got.Bytes()) != string(b) || got.Off != off {
 		t.Errorf("%+v, %d bytes, want %+v, %d", got.Off, got.Len(), off, len(b))

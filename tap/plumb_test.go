@@ -214,7 +214,7 @@ func TestCreateCompletes(t *testing.T) {
 			w, k := wireOn(t, inner), caught(d)
 			f := tcp(100).frame(t)
 			testhost.Must(t, w.write(ether.Offload{}, f.Bytes()))
-			k.settle(t, d, 1)
+			k.drainFrames(t, d, 1)
 			if sent, _ := d.Send([]*ether.Frame{&f}); sent != 1 {
 				t.Fatal("the frame was refused")
 			}

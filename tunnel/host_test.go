@@ -98,8 +98,8 @@ func caught(t testing.TB, v *VTEP, vni uint32, host string) (*catch, *Link) {
 	return k, l
 }
 
-// settle drains until n frames have come and nothing is left to be read, and gives them.
-func (k *catch) settle(t testing.TB, n int) [][]byte {
+// drainFrames drains until n frames have come and nothing is left to be read, and gives them.
+func (k *catch) drainFrames(t testing.TB, n int) [][]byte {
 	t.Helper()
 	for k.drain(t, time.Minute*time.Duration(min(1, max(0, n-len(k.frames))))) {
 	}

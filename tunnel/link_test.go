@@ -49,7 +49,7 @@ func TestSend(t *testing.T) {
 					if sent, n := l.Send(frames); sent != 2 || n != 2*len(want[0]) {
 						t.Fatalf("Send = %d, %d, want 2, %d", sent, n, 2*len(want[0]))
 					}
-					same(t, k.settle(t, 2), want)
+					same(t, k.drainFrames(t, 2), want)
 				}
 				for _, tt := range []struct{ payload, segment int }{{60000, 1388}, {2000, 1000}, {1001, 1000}, {900, 1000}, {20000, 100}, {25600, 100}} {
 					p.payload = data(tt.payload)
@@ -62,7 +62,7 @@ func TestSend(t *testing.T) {
 					if got := l.Stats().WireTx - wireBefore; got != uint64(len(want)) {
 						t.Errorf("%d datagrams were counted, want %d", got, len(want))
 					}
-					same(t, k.settle(t, len(want)), want)
+					same(t, k.drainFrames(t, len(want)), want)
 					if !bytes.Equal(super.Bytes(), before) {
 						t.Error("the super-frame was changed: it may be flooded to others")
 					}
@@ -99,7 +99,7 @@ func TestSendMixed(t *testing.T) {
 		t.Fatalf("%d of %d went", sent, len(batch))
 	}
 	got := make(map[uint16][][]byte)
-	for _, b := range k.settle(t, total) {
+	for _, b := range k.drainFrames(t, total) {
 		port := uint16(b[34])<<8 | uint16(b[35])
 		got[port] = append(got[port], b)
 	}
@@ -262,7 +262,7 @@ func TestSendLoads(t *testing.T) {
 			if sent, _ := l.Send(batch); sent != len(batch) {
 				t.Fatalf("%s, trains %v: %d of %d went", tt.name, gso, sent, len(batch))
 			}
-			same(t, k.settle(t, len(want)), want)
+			same(t, k.drainFrames(t, len(want)), want)
 			if n := l.Stats().WireTx - before; n != uint64(len(want)) {
 				t.Errorf("%s, trains %v: %d datagrams were counted, want %d", tt.name, gso, n, len(want))
 			}
@@ -294,7 +294,7 @@ func TestSendLends(t *testing.T) {
 		if sent, _ := l.Send(batch); sent != len(batch) {
 			t.Fatalf("%d of %d went", sent, len(batch))
 		}
-		got := k.settle(t, len(want))
+		got := k.drainFrames(t, len(want))
 		for _, all := range [][][]byte{got, want} { // flows of several sockets come in any order
 			slices.SortFunc(all, bytes.Compare)
 		}

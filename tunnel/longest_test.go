@@ -64,7 +64,7 @@ func TestLongestFrame(t *testing.T) {
 					if sent, _ := l.Send([]*ether.Frame{f}); sent != 1-more {
 						t.Errorf("%s, %d bytes too long: %d sent", tt.name, more, sent)
 					}
-					for _, got := range k.settle(t, arrive) {
+					for _, got := range k.drainFrames(t, arrive) {
 						if len(got) > limit {
 							t.Errorf("%s, %d bytes too long: a frame of %d bytes has come", tt.name, more, len(got))
 						}

@@ -14,7 +14,7 @@ import (
 //	 0  destination 01:80:c2:00:00:0f, which no bridge forwards (IEEE 802.1Q table 8-1)
 //	 6  source 02:00 and half of the nonce, so that each test is another flow
 //	12  0x88b5
-//	14  version, kind, shape, way, index, ask
+//	14  version, kind, shape, mode, index, ask
 //	20  size of the frame
 //	22  features of the host that answers
 //	24  nonce of the test, random
@@ -42,23 +42,23 @@ const keepaliveOnly = 1
 const (
 	inTrain = iota
 	singly
-	ways
+	modes
 )
 
 type message struct {
 	kind     uint8
 	shape    uint8  // of the train that a segment belongs to
-	way      uint8  // of a segment
+	mode     uint8  // of a segment
 	index    uint8  // of a segment in its train
 	ask      uint8  // number of the question, so that late answers to earlier ones are ignored
 	features uint16 // of an answer
 	nonce    uint64
 	body     []byte
-	open     bool // sent as a frame with a partial checksum (see remoteSum), to test that: a flag of the VXLAN header, not of the message
+	partial  bool // sent as a frame with a partial checksum (see remoteSum), to test that: a flag of the VXLAN header, not of the message
 }
 
 // Features are extensions of VXLAN that a host supports. To a host with featureRemoteSum each question is sent twice, first
-// as an open message, to test whether the flag reaches it.
+// with a partial checksum, to test whether the flag reaches it.
 const (
 	featureRemoteSum = 1 << iota // it completes partial checksums, see remoteSum
 
@@ -72,7 +72,7 @@ func (m *message) encode(b []byte) {
 	copy(b, []byte{0x01, 0x80, 0xc2, 0, 0, 0x0f, 0x02, 0})
 	binary.BigEndian.PutUint32(b[8:], uint32(m.nonce))
 	binary.BigEndian.PutUint16(b[12:], hostType)
-	b[14], b[15], b[16], b[17], b[18], b[19] = hostVersion, m.kind, m.shape, m.way, m.index, m.ask
+	b[14], b[15], b[16], b[17], b[18], b[19] = hostVersion, m.kind, m.shape, m.mode, m.index, m.ask
 	binary.BigEndian.PutUint16(b[20:], uint16(len(b)))
 	binary.BigEndian.PutUint16(b[22:], m.features)
 	binary.BigEndian.PutUint64(b[24:], m.nonce)
@@ -84,7 +84,7 @@ func parse(b []byte) (m message, intact, ok bool) {
 	if len(b) < messageHeadLen || binary.BigEndian.Uint16(b[12:]) != hostType || b[14] != hostVersion {
 		return m, false, false
 	}
-	m = message{kind: b[15], shape: b[16], way: b[17], index: b[18], ask: b[19], features: binary.BigEndian.Uint16(b[22:]),
+	m = message{kind: b[15], shape: b[16], mode: b[17], index: b[18], ask: b[19], features: binary.BigEndian.Uint16(b[22:]),
 		nonce: binary.BigEndian.Uint64(b[24:]), body: b[messageHeadLen:]}
 	intact = int(binary.BigEndian.Uint16(b[20:])) == len(b) && binary.BigEndian.Uint32(b[32:]) == messageSum(b)
 	return m, intact, true
@@ -146,12 +146,12 @@ func (s shape) frames(m message, body []byte) []*ether.Frame {
 // A report says what has arrived of a test.
 type report struct {
 	known   bool // the test is known: it was opened, and is one of the last openTests
-	open    bool // an open message has arrived with its flag
-	intact  [shapes][ways]uint64
-	damaged [ways]uint16 // segments that have arrived changed
+	partial bool // a message with a partial checksum has arrived, with its flag
+	intact  [shapes][modes]uint64
+	damaged [modes]uint16 // segments that have arrived changed
 }
 
-const reportLen = 1 + shapes*ways*8 + ways*2
+const reportLen = 1 + shapes*modes*8 + modes*2
 
 func (r *report) encode(b []byte) {
 	_ = b[reportLen-1]
@@ -159,7 +159,7 @@ func (r *report) encode(b []byte) {
 	if r.known {
 		b[0] |= 1
 	}
-	if r.open {
+	if r.partial {
 		b[0] |= 2
 	}
 	b = b[1:]
@@ -179,16 +179,16 @@ func (r *report) decode(b []byte) bool {
 	if len(b) < reportLen {
 		return false
 	}
-	r.known, r.open = b[0]&1 != 0, b[0]&2 != 0
+	r.known, r.partial = b[0]&1 != 0, b[0]&2 != 0
 	b = b[1:]
 	for shape := range r.intact {
-		for way := range r.intact[shape] {
-			r.intact[shape][way] = binary.BigEndian.Uint64(b)
+		for mode := range r.intact[shape] {
+			r.intact[shape][mode] = binary.BigEndian.Uint64(b)
 			b = b[8:]
 		}
 	}
-	for way := range r.damaged {
-		r.damaged[way] = binary.BigEndian.Uint16(b)
+	for mode := range r.damaged {
+		r.damaged[mode] = binary.BigEndian.Uint16(b)
 		b = b[2:]
 	}
 	return true
@@ -212,9 +212,9 @@ func (r *report) narrow(full int) bool {
 
 // countSegment adds a segment that has arrived.
 func (r *report) countSegment(m message, intact bool) {
-	if intact && m.shape < shapes && m.way < ways && m.index < maxTrain {
-		r.intact[m.shape][m.way] |= 1 << m.index
-	} else if n := &r.damaged[m.way%ways]; *n < 1<<16-1 {
+	if intact && m.shape < shapes && m.mode < modes && m.index < maxTrain {
+		r.intact[m.shape][m.mode] |= 1 << m.index
+	} else if n := &r.damaged[m.mode%modes]; *n < 1<<16-1 {
 		*n++
 	}
 }

@@ -39,11 +39,11 @@ func FuzzMessage(f *testing.F) {
 		f.Add(b)
 	}
 	var r report
-	r.countSegment(message{shape: 1, way: 1, index: 63}, true)
+	r.countSegment(message{shape: 1, mode: 1, index: 63}, true)
 	body := make([]byte, reportLen)
 	r.encode(body)
 	seed(message{kind: kindOpen, nonce: 1}, nil)
-	seed(message{kind: kindSegment, shape: 3, way: 1, index: 63, nonce: 1<<64 - 1}, data(500))
+	seed(message{kind: kindSegment, shape: 3, mode: 1, index: 63, nonce: 1<<64 - 1}, data(500))
 	seed(message{kind: kindAsk, ask: 255}, nil)
 	seed(message{kind: kindAnswer, ask: 3, features: 1}, body)
 	seed(message{kind: 77}, data(3))

@@ -68,7 +68,7 @@ func TestSendErrors(t *testing.T) {
 				if sent != len(frames) {
 					t.Errorf("%d of %d went", sent, len(frames))
 				}
-				same(t, k.settle(t, len(want)), want)
+				same(t, k.drainFrames(t, len(want)), want)
 			} else {
 				if sent != len(frames)/2 {
 					t.Errorf("%d of %d went, want the single ones", sent, len(frames))
@@ -79,7 +79,7 @@ func TestSendErrors(t *testing.T) {
 						singles = append(singles, b)
 					}
 				}
-				same(t, k.settle(t, len(singles)), singles)
+				same(t, k.drainFrames(t, len(singles)), singles)
 			}
 			s := l.Stats()
 			if s.Full != tt.stats.Full || s.Long != 0 || s.Failed != tt.stats.Failed {
@@ -98,13 +98,13 @@ func TestSendErrors(t *testing.T) {
 			if sent, _ := l.Send(frames); sent != len(frames) || *refused != 0 {
 				t.Errorf("%d went, and %d trains were tried again", sent, *refused)
 			}
-			same(t, k.settle(t, len(want)), want)
+			same(t, k.drainFrames(t, len(want)), want)
 			l.v.failSend = nil
 			l.Retry()
 			if sent, _ := l.Send(frames); sent != len(frames) || l.Stats().GSO.Why != nil {
 				t.Errorf("after Retry: %d went, %+v", sent, l.Stats().GSO)
 			}
-			same(t, k.settle(t, len(want)), want)
+			same(t, k.drainFrames(t, len(want)), want)
 		})
 	}
 }
@@ -118,7 +118,7 @@ func TestSendPartly(t *testing.T) {
 		if sent, _ := l.Send(frames); sent != len(frames) {
 			t.Errorf("%d at once: %d of %d went", most, sent, len(frames))
 		}
-		same(t, k.settle(t, len(want)), want)
+		same(t, k.drainFrames(t, len(want)), want)
 		if s := l.Stats(); s.WireTx != uint64(len(want)) || s.GSO.Why != nil {
 			t.Errorf("%d at once: %+v", most, s)
 		}
@@ -134,7 +134,7 @@ func TestSingleRefused(t *testing.T) {
 		if sent, _ := l.Send(frames); sent != len(frames)/2 {
 			t.Errorf("%v: %d of %d went, want the trains", errno, sent, len(frames))
 		}
-		k.settle(t, 36)
+		k.drainFrames(t, 36)
 		if s := l.Stats(); s.GSO.Why != nil || s.Failed != 6 {
 			t.Errorf("%v: %+v", errno, s)
 		}
@@ -170,7 +170,7 @@ func TestNoTrains(t *testing.T) {
 	if sent, _ := old.Send(frames); sent != len(frames) || *refused != 0 {
 		t.Errorf("%d of %d went, %d trains were tried", sent, len(frames), *refused)
 	}
-	same(t, kk.settle(t, len(want)), want)
+	same(t, kk.drainFrames(t, len(want)), want)
 
 	if s := l.v.GRO(); s.Why != nil {
 		t.Errorf("%+v", s)

@@ -86,7 +86,7 @@ func TestAnswersForged(t *testing.T) {
 		b := append(make([]byte, messageHeadLen), body...)
 		m.encode(b)
 		testhost.Must(t, unix.Sendto(p.fd, encapsulated(t, hostVNI, b), 0, toSockaddr(p.a.Local)))
-		p.settle()
+		p.relayAll()
 	}
 	forge(message{kind: kindAnswer, nonce: peer.nonce ^ 1, ask: peer.ask, features: 1})
 	forge(message{kind: kindAnswer, nonce: peer.nonce, ask: peer.ask ^ 1, features: 1})

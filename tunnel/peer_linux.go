@@ -26,22 +26,22 @@ const (
 
 const (
 	maxUnanswered = 10   // questions in a row without answer, after which the result of earlier tests is forgotten
-	maxAttempts   = 3    // of each question; also how many tests in a row change the verdict
+	maxAttempts   = 3    // of each question; also how many tests in a row change the result
 	maxPerTick    = 32   // peers that one Tick sends to
 	openTests     = 4    // tests of one peer that are remembered
 	budget        = 1024 // messages of one peer that are handled between two Ticks; a test has about 150
 )
 
-// A Verdict is the result of the tests of trains to a host.
-type Verdict string
+// A TestResult is the result of the tests of trains to a host.
+type TestResult string
 
-// The verdicts.
+// The results.
 const (
-	Untested Verdict = "untested"
-	Good     Verdict = "ok"
-	Mangled  Verdict = "mangled"
-	Refused  Verdict = "refused"   // by this host's kernel
-	NoAnswer Verdict = "no answer" // unreachable, or no tapestry runs there
+	Untested TestResult = "untested"
+	Good     TestResult = "ok"
+	Mangled  TestResult = "mangled"
+	Refused  TestResult = "refused"   // by this host's kernel
+	NoAnswer TestResult = "no answer" // unreachable, or no tapestry runs there
 )
 
 // A Peer is a remote host that has links, as the other side of the messages between hosts (message.go).
@@ -64,20 +64,20 @@ type Peer struct {
 	receiver  *Receiver // a socket for this host only, without UDP_GRO; nil: none, see updateReceiver
 
 	// Only Tick and Test use these; the caller does not run both at once.
-	phase      phase
-	due        time.Duration
-	trainsDue  time.Duration // before this time no trains are sent: the first answer ends the test
-	attempts   int           // to get an answer to the current question
-	maxFrame   int           // length of the frame in the test's longest datagrams, in bytes
-	sendFailed bool          // the kernel refused datagrams of the test
-	openSent   bool          // the current question was sent as an open message, too
-	good, bad  int           // tests in a row
-	keepalive  bool          // the current question is a keepalive: no trains follow
-	unanswered int           // questions in a row without answer
+	phase       phase
+	due         time.Duration
+	trainsDue   time.Duration // before this time no trains are sent: the first answer ends the test
+	attempts    int           // to get an answer to the current question
+	maxFrame    int           // length of the frame in the test's longest datagrams, in bytes
+	sendFailed  bool          // the kernel refused datagrams of the test
+	partialSent bool          // the current question was sent with a partial checksum, too
+	good, bad   int           // tests in a row
+	keepalive   bool          // the current question is a keepalive: no trains follow
+	unanswered  int           // questions in a row without answer
 
 	mu                   sync.Mutex // guards what follows
 	state                PeerState
-	settled              bool
+	testDone             bool
 	answers              bool                // it answered the last question: it is a tapestry
 	hasAsked             bool                // it has sent a question since the last Tick
 	remoteSumTested      bool                // remoteSum is known
@@ -110,11 +110,11 @@ type peerTest struct {
 // PeerState is what is known of a Peer.
 type PeerState struct {
 	Host     netip.AddrPort
-	Verdict  Verdict
+	Result   TestResult
 	Why      string        // for Mangled and Refused
 	RTT      time.Duration // of the last answer, 0: none
 	Tested   time.Duration // when the test ended, by Tick's clock; 0: never
-	Settled  bool          // no test is under way
+	TestDone bool          // no test is under way
 	Answers  bool          // it answered the last question, which is at most about a minute old: a tapestry runs there
 	Features uint16        // of its last answer, see featureRemoteSum; 0: none
 
@@ -131,11 +131,11 @@ func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the VXLAN header of VNI 0: %w", err)
 	}
-	p := &Peer{Host: host, v: v, budgetLeft: budget, state: PeerState{Host: host, Verdict: Untested}}
+	p := &Peer{Host: host, v: v, budgetLeft: budget, state: PeerState{Host: host, Result: Untested}}
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
 	p.singly.gso.Block(offload.ErrUnsupported)
-	p.singly.remoteSum.Store(true) // for open messages
+	p.singly.remoteSum.Store(true) // for messages with a partial checksum
 	p.trains.SetMTU(1<<16 - 1)     // no message is a super-frame
 	p.remoteSum.Block(ErrFlagLost) // until it was tested
 	p.trains.peer.Store(p)
@@ -159,7 +159,7 @@ func (p *Peer) State() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state
-	s.Settled, s.Answers = p.settled, p.answers
+	s.TestDone, s.Answers = p.testDone, p.answers
 	if p.remoteSumTested {
 		g := p.remoteSum.Status()
 		s.RemoteSum = &g
@@ -171,12 +171,12 @@ func (p *Peer) State() PeerState {
 func (p *Peer) Test() {
 	p.phase, p.due, p.trainsDue = idle, 0, 0
 	p.mu.Lock()
-	p.settled = false
+	p.testDone = false
 	p.mu.Unlock()
 }
 
 // Tick drives the tests. It is to be called about once a second; now is the time since some fixed moment. It returns the
-// peers whose verdict has changed.
+// peers whose result has changed.
 func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
 	for _, p := range v.Peers() {
@@ -184,7 +184,7 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 		if talks < maxPerTick && p.step(now) {
 			talks++
 		}
-		if after := p.State(); after.Verdict != before {
+		if after := p.State(); after.Result != before {
 			news = append(news, after)
 		}
 		v.mu.Lock()
@@ -205,7 +205,7 @@ func (p *Peer) handle(frames []ether.Frame) {
 			continue
 		}
 		var body [reportLen]byte
-		m.open = frames[i].Off.PartialChecksum
+		m.partial = frames[i].Off.PartialChecksum
 		if p.handleMessage(m, intact, &body) {
 			p.mayRemoteSum.Store(true)
 			p.sendMessage(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
@@ -253,14 +253,14 @@ func (p *Peer) handleMessage(m message, intact bool, body *[reportLen]byte) bool
 			*t = peerTest{m.nonce, report{known: true}}
 			p.testSoon = m.shape != keepaliveOnly
 		}
-		t.open = t.open || m.open
+		t.partial = t.partial || m.partial
 		t.encode(body[:])
 		return true
 	case m.kind == kindAsk:
 		p.hasAsked = true
 		var none report
 		if t != nil {
-			t.open = t.open || m.open
+			t.partial = t.partial || m.partial
 			none = t.report
 		}
 		none.encode(body[:])

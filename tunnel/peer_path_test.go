@@ -55,11 +55,11 @@ func (p *path) tick() (news []PeerState) {
 	p.t.Helper()
 	p.now += time.Second
 	news = append(p.a.Tick(p.now), p.b.Tick(p.now)...)
-	p.settle()
+	p.relayAll()
 	return news
 }
 
-func (p *path) settle() {
+func (p *path) relayAll() {
 	p.t.Helper()
 	for busy := true; busy; {
 		busy = p.pass()
@@ -108,8 +108,8 @@ func (p *path) pass() bool {
 	return true
 }
 
-// verdict is what a knows of b.
-func (p *path) verdict() PeerState {
+// state is what a knows of b.
+func (p *path) state() PeerState {
 	p.a.mu.Lock()
 	peer := p.a.peers[p.to.Host.Addr()]
 	p.a.mu.Unlock()
@@ -123,7 +123,7 @@ func (p *path) data() {
 	if sent, _ := p.to.Send([]*ether.Frame{q.super(p.t, 1000)}); sent != 1 {
 		p.t.Fatal("refused")
 	}
-	p.settle()
+	p.relayAll()
 	same(p.t, p.at.frames, q.segments(p.t, 1000))
 	p.at.frames = nil
 }

@@ -13,8 +13,8 @@ import (
 
 // This file asks: the tests of a peer's trains, step by step, as VTEP.Tick drives them. peer_linux.go answers.
 
-// startTick prepares a Tick, and returns the verdict before it.
-func (p *Peer) startTick(now time.Duration) Verdict {
+// startTick prepares a Tick, and returns the result before it.
+func (p *Peer) startTick(now time.Duration) TestResult {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.budgetLeft = budget
@@ -23,12 +23,12 @@ func (p *Peer) startTick(now time.Duration) Verdict {
 	} else if now-p.lastAsked > maxAttempts*keepaliveEvery { // it may be another host by now
 		p.mayRemoteSum.Store(false)
 	}
-	fresh := p.state.Verdict != NoAnswer && now-p.state.Tested < retryEvery/2
+	fresh := p.state.Result != NoAnswer && now-p.state.Tested < retryEvery/2
 	if p.testSoon && p.phase == idle && !fresh {
 		p.due, p.trainsDue = 0, 0
 	}
 	p.testSoon = false
-	return p.state.Verdict
+	return p.state.Result
 }
 
 // step continues the test, and tells whether it has sent something.
@@ -75,7 +75,7 @@ func (p *Peer) startTest() {
 	var nonce [8]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	p.mu.Lock()
-	p.nonce, p.settled = binary.BigEndian.Uint64(nonce[:]), false
+	p.nonce, p.testDone = binary.BigEndian.Uint64(nonce[:]), false
 	p.mu.Unlock()
 	p.phase, p.attempts = opening, 0
 	p.sendQuestion(kindOpen)
@@ -90,12 +90,12 @@ func (p *Peer) sendQuestion(kind uint8) {
 	if p.keepalive {
 		m.shape = keepaliveOnly
 	}
-	p.openSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
+	p.partialSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
 	p.mu.Unlock()
-	if p.openSent { // the open one first, since the first answer counts
-		m.open = true
+	if p.partialSent { // the partial one first, since the first answer counts
+		m.partial = true
 		p.sendMessage(m, nil)
-		m.open = false
+		m.partial = false
 	}
 	p.sendMessage(m, nil)
 }
@@ -103,7 +103,7 @@ func (p *Peer) sendQuestion(kind uint8) {
 // sendMessage sends one message, by itself.
 func (p *Peer) sendMessage(m message, body []byte) {
 	frames := shape{n: 1, size: messageHeadLen + len(body), last: messageHeadLen + len(body)}.frames(m, body)
-	if m.open {
+	if m.partial {
 		frames[0].Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
 	}
 	p.singly.Send(frames)
@@ -126,8 +126,8 @@ func (p *Peer) sendTrains(now time.Duration) {
 	_, _ = rand.Read(body)
 	before := p.unsent()
 	for i, s := range trainShapes(p.maxFrame) {
-		for way, l := range [ways]*Link{p.trains, p.singly} {
-			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), way: uint8(way), nonce: p.nonce}, body[:s.size-messageHeadLen]))
+		for mode, l := range [modes]*Link{p.trains, p.singly} {
+			l.Send(s.frames(message{kind: kindSegment, shape: uint8(i), mode: uint8(mode), nonce: p.nonce}, body[:s.size-messageHeadLen]))
 		}
 	}
 	p.sendFailed = p.unsent() != before
@@ -154,7 +154,7 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 	p.state.Narrow = narrow
 	p.mu.Unlock()
 	if why := p.trains.gso.Status().Why; why != nil { // then the datagrams of the trains went singly, too
-		p.setVerdict(now, Refused, why.Error())
+		p.setResult(now, Refused, why.Error())
 		p.endTest(now, retryEvery)
 		return
 	}
@@ -194,12 +194,12 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 		return
 	case p.good > 0:
 		p.trainsOff.Store(false)
-		p.setVerdict(now, Good, "")
+		p.setResult(now, Good, "")
 		p.trainsDue = now + testEvery
 		p.endTest(now, keepaliveEvery)
 	default:
 		p.trainsOff.Store(true)
-		p.setVerdict(now, Mangled, why)
+		p.setResult(now, Mangled, why)
 		p.endTest(now, retryEvery)
 	}
 	if off != p.trainsOff.Load() {
@@ -216,8 +216,8 @@ func (p *Peer) negotiate(r report) {
 	case !says:
 		p.remoteSumTested = false
 		p.remoteSum.Block(ErrFlagLost)
-	case !p.openSent || !r.known: // this answer says nothing about it
-	case r.open:
+	case !p.partialSent || !r.known: // this answer says nothing about it
+	case r.partial:
 		p.remoteSumTested = true
 		p.remoteSum.Enable()
 	default:
@@ -245,20 +245,20 @@ func (p *Peer) handleTimeout(now time.Duration) {
 		p.updateLinks()
 	}
 	if !p.trainsOff.Load() {
-		p.setVerdict(now, NoAnswer, "")
+		p.setResult(now, NoAnswer, "")
 	}
 	p.endTest(now, retryEvery)
 }
 
-func (p *Peer) setVerdict(now time.Duration, v Verdict, why string) {
+func (p *Peer) setResult(now time.Duration, v TestResult, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Verdict, p.state.Why, p.state.Tested = v, why, now
+	p.state.Result, p.state.Why, p.state.Tested = v, why, now
 }
 
 func (p *Peer) endTest(now, again time.Duration) {
 	p.phase, p.due = idle, now+again
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settled = true
+	p.testDone = true
 }

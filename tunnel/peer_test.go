@@ -21,10 +21,10 @@ func TestPeerGood(t *testing.T) {
 	for range 3 {
 		news = append(news, p.tick()...)
 	}
-	if len(news) != 2 || news[0].Verdict != Good || news[1].Verdict != Good {
+	if len(news) != 2 || news[0].Result != Good || news[1].Result != Good {
 		t.Fatalf("%+v", news)
 	}
-	if s := p.verdict(); s.Verdict != Good || !s.Settled || s.RTT <= 0 || s.RTT > time.Minute || s.Tested != 3*time.Second || s.Why != "" {
+	if s := p.state(); s.Result != Good || !s.TestDone || s.RTT <= 0 || s.RTT > time.Minute || s.Tested != 3*time.Second || s.Why != "" {
 		t.Errorf("%+v", s)
 	}
 	if p.trains != 2*shapes {
@@ -38,9 +38,9 @@ func TestPeerGood(t *testing.T) {
 	for range 300 { // the ends of a real path do not tick together
 		p.now += time.Second
 		p.a.Tick(p.now)
-		p.settle()
+		p.relayAll()
 		p.b.Tick(p.now + time.Second/2)
-		p.settle()
+		p.relayAll()
 	}
 	if n := p.bytes - before; n > 3000 || p.trains != trains {
 		t.Errorf("%d bytes and %d trains of tests within five minutes though all is well", n, p.trains-trains)
@@ -85,8 +85,8 @@ func TestPeerMangled(t *testing.T) {
 				}
 				p.tick()
 			}
-			s := p.verdict()
-			if s.Verdict != Mangled || !s.Settled || s.Why == "" || s.RTT <= 0 {
+			s := p.state()
+			if s.Result != Mangled || !s.TestDone || s.Why == "" || s.RTT <= 0 {
 				t.Fatalf("%+v", s)
 			}
 			gso := p.to.Stats().GSO
@@ -114,7 +114,7 @@ func TestPeerMangled(t *testing.T) {
 			for range 70 {
 				p.tick()
 			}
-			if s := p.verdict(); s.Verdict != Good || s.Why != "" {
+			if s := p.state(); s.Result != Good || s.Why != "" {
 				t.Fatalf("the path is sound again: %+v", s)
 			}
 			trains = p.trains
@@ -126,7 +126,7 @@ func TestPeerMangled(t *testing.T) {
 	}
 }
 
-// TestPeerUnsure: loss that spares neither trains nor singles is no verdict on trains; one bad test is none either.
+// TestPeerUnsure: loss that spares neither trains nor singles says nothing about trains; one bad test is none either.
 func TestPeerUnsure(t *testing.T) {
 	p := newPath(t)
 	spoil := rand.New(rand.NewPCG(1, 2))
@@ -136,8 +136,8 @@ func TestPeerUnsure(t *testing.T) {
 	for range 60 {
 		p.tick()
 	}
-	// The train of two may well have both of its singles arrive, so a verdict there is possible, but not that all is well.
-	if s := p.verdict(); s.Verdict == Good {
+	// The train of two may well have both of its singles arrive, so a result there is possible, but not that all is well.
+	if s := p.state(); s.Result == Good {
 		t.Errorf("%+v", s)
 	}
 
@@ -155,7 +155,7 @@ func TestPeerUnsure(t *testing.T) {
 			t.Fatal("one bad test, and trains are off")
 		}
 	}
-	if s := p.verdict(); s.Verdict != Good {
+	if s := p.state(); s.Result != Good {
 		t.Errorf("%+v", s)
 	}
 
@@ -165,7 +165,7 @@ func TestPeerUnsure(t *testing.T) {
 	for range 30 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != Untested || !s.Settled || s.RTT <= 0 {
+	if s := p.state(); s.Result != Untested || !s.TestDone || s.RTT <= 0 {
 		t.Errorf("neither trains nor singles arrive: %+v", s)
 	}
 }
@@ -180,7 +180,7 @@ func TestPeerNarrow(t *testing.T) {
 	for range 5 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != Untested || s.Narrow != 1500 || !s.Settled {
+	if s := p.state(); s.Result != Untested || s.Narrow != 1500 || !s.TestDone {
 		t.Errorf("%+v", s)
 	}
 	p.single, p.mangle = nil, nil
@@ -188,7 +188,7 @@ func TestPeerNarrow(t *testing.T) {
 	for range 5 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != Good || s.Narrow != 0 {
+	if s := p.state(); s.Result != Good || s.Narrow != 0 {
 		t.Errorf("the path is wide again: %+v", s)
 	}
 }
@@ -201,14 +201,14 @@ func TestPeerNoAnswer(t *testing.T) {
 	var err error
 	p.to, err = p.a.Link(vni, at("127.0.0.2"))
 	testhost.Must(t, err)
-	sink, err := bind(at("127.0.0.2"), false)
+	blackhole, err := bind(at("127.0.0.2"), false)
 	testhost.Must(t, err)
 	p.fd = -1
 	p.b = &VTEP{}
 	for range 50 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != NoAnswer || !s.Settled || s.RTT != 0 {
+	if s := p.state(); s.Result != NoAnswer || !s.TestDone || s.RTT != 0 {
 		t.Errorf("%+v", s)
 	}
 	if p.to.Stats().GSO.Why != nil {
@@ -216,7 +216,7 @@ func TestPeerNoAnswer(t *testing.T) {
 	}
 	got := 0
 	for b := make([]byte, 1<<16); ; got++ {
-		n, err := unix.Read(sink, b)
+		n, err := unix.Read(blackhole, b)
 		if err != nil {
 			break
 		}
@@ -227,13 +227,13 @@ func TestPeerNoAnswer(t *testing.T) {
 	if got != maxAttempts {
 		t.Errorf("%d questions, want %d", got, maxAttempts)
 	}
-	testhost.Must(t, unix.Close(sink))
+	testhost.Must(t, unix.Close(blackhole))
 	p.b = listen(t, "127.0.0.2", 1)
 	p.at, _ = caught(t, p.b, vni, "127.0.0.1")
 	for range 5 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != Good {
+	if s := p.state(); s.Result != Good {
 		t.Errorf("tapestry came up there: %+v", s)
 	}
 }
@@ -247,7 +247,7 @@ func TestPeerRefused(t *testing.T) {
 	for range 3 {
 		p.tick()
 	}
-	if s := p.verdict(); s.Verdict != Refused || s.Why != unix.EINVAL.Error() {
+	if s := p.state(); s.Result != Refused || s.Why != unix.EINVAL.Error() {
 		t.Errorf("%+v", s)
 	}
 	p.data()
@@ -263,15 +263,15 @@ func TestPeerOnRequest(t *testing.T) {
 		p.tick()
 	}
 	peer := p.a.Peers()[0]
-	before := p.verdict()
+	before := p.state()
 	peer.Test()
-	if p.verdict().Settled {
+	if p.state().TestDone {
 		t.Error("settled before it has begun")
 	}
 	for range 3 {
 		p.tick()
 	}
-	if s := p.verdict(); !s.Settled || s.Tested <= before.Tested {
+	if s := p.state(); !s.TestDone || s.Tested <= before.Tested {
 		t.Errorf("%+v, was %+v", s, before)
 	}
 }
@@ -299,7 +299,7 @@ func TestWeigh(t *testing.T) {
 	whole := func() (r report) {
 		r.known = true
 		for i, s := range all {
-			r.intact[i] = [ways]uint64{s.all(), s.all()}
+			r.intact[i] = [modes]uint64{s.all(), s.all()}
 		}
 		return r
 	}
@@ -312,20 +312,20 @@ func TestWeigh(t *testing.T) {
 		"all came":                               {func(r *report) {}, false, good},
 		"a segment of a train is missing":        {func(r *report) { r.intact[1][inTrain] &^= 4 }, false, bad},
 		"and a single elsewhere":                 {func(r *report) { r.intact[1][inTrain] &^= 4; r.intact[2][singly] &^= 1 }, false, unsure},
-		"and of the same train":                  {func(r *report) { r.intact[1] = [ways]uint64{} }, false, good},
-		"nothing long comes, and no short train": {func(r *report) { r.intact = [shapes][ways]uint64{3: {0, 3}} }, false, bad},
-		"nothing long comes":                     {func(r *report) { r.intact = [shapes][ways]uint64{3: {3, 3}} }, false, good},
-		"nothing came":                           {func(r *report) { r.intact = [shapes][ways]uint64{} }, false, unsure},
+		"and of the same train":                  {func(r *report) { r.intact[1] = [modes]uint64{} }, false, good},
+		"nothing long comes, and no short train": {func(r *report) { r.intact = [shapes][modes]uint64{3: {0, 3}} }, false, bad},
+		"nothing long comes":                     {func(r *report) { r.intact = [shapes][modes]uint64{3: {3, 3}} }, false, good},
+		"nothing came":                           {func(r *report) { r.intact = [shapes][modes]uint64{} }, false, unsure},
 		"all but the longest came": {func(r *report) {
-			r.intact[0] = [ways]uint64{1 << (all[0].n - 1), 1 << (all[0].n - 1)}
-			r.intact[1] = [ways]uint64{}
+			r.intact[0] = [modes]uint64{1 << (all[0].n - 1), 1 << (all[0].n - 1)}
+			r.intact[1] = [modes]uint64{}
 		}, false, narrow},
-		"one of the longest came":         {func(r *report) { r.intact[0], r.intact[1] = [ways]uint64{}, [ways]uint64{0, 2} }, false, good},
+		"one of the longest came":         {func(r *report) { r.intact[0], r.intact[1] = [modes]uint64{}, [modes]uint64{0, 2} }, false, good},
 		"the longest came in trains only": {func(r *report) { r.intact[0][singly], r.intact[1][singly] = 0, 0 }, false, good},
-		"not all of the longest was sent": {func(r *report) { r.intact[0], r.intact[1] = [ways]uint64{}, [ways]uint64{} }, true, unsure},
+		"not all of the longest was sent": {func(r *report) { r.intact[0], r.intact[1] = [modes]uint64{}, [modes]uint64{} }, true, unsure},
 		"forgotten":                       {func(r *report) { *r = report{} }, false, unsure},
 		"not all was sent":                {func(r *report) { r.intact[1][inTrain] = 0 }, true, unsure},
-		"bits that are no segments":       {func(r *report) { r.intact[3] = [ways]uint64{1 << 60, 1 << 61} }, false, good},
+		"bits that are no segments":       {func(r *report) { r.intact[3] = [modes]uint64{1 << 60, 1 << 61} }, false, good},
 	} {
 		p := &Peer{Host: at("127.0.0.3"), v: &VTEP{gso: true}, maxFrame: full, sendFailed: tt.stuck, trains: &Link{}, singly: &Link{}}
 		p.v.links.Store(&map[linkKey]*Link{})

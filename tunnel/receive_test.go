@@ -32,7 +32,7 @@ func TestSourcePorts(t *testing.T) {
 				if sent, _ := l.Send([]*ether.Frame{p.frame(t), q.super(t, 1000), p.frame(t)}); sent != 3 {
 					t.Fatal("refused")
 				}
-				k.settle(t, 7)
+				k.drainFrames(t, 7)
 				ports[flow] = make(map[layers.UDPPort]bool)
 				for b := make([]byte, 1<<17); ; {
 					n, err := unix.Read(sniff, b)
@@ -103,7 +103,7 @@ func TestSeveralReceivers(t *testing.T) {
 		}
 	}
 	next := make(map[uint16]uint16)
-	for _, b := range k.settle(t, 300) {
+	for _, b := range k.drainFrames(t, 300) {
 		flow, id := binary.BigEndian.Uint16(b[34:]), binary.BigEndian.Uint16(b[18:])
 		if id != next[flow] {
 			t.Errorf("flow %d: frame %d came where %d was due", flow, id, next[flow])

@@ -32,7 +32,7 @@ func TestSendRefusedInTheMiddle(t *testing.T) {
 	if sent, n := l.Send(batch); sent != len(want) || n != bytesWant {
 		t.Errorf("Send = %d, %d, want %d, %d", sent, n, len(want), bytesWant)
 	}
-	same(t, k.settle(t, len(want)), want)
+	same(t, k.drainFrames(t, len(want)), want)
 	if s := l.Stats(); s.Long != 5 || s.WireTx != uint64(len(want)) || s.GSO.Why != nil || s.Failed+s.Full != 0 {
 		t.Errorf("%+v, want 5 too long, %d sent, and trains as before", s, len(want))
 	}
@@ -50,7 +50,7 @@ func TestNarrowPath(t *testing.T) {
 				t.Errorf("Send = %d, %d of a super-frame that lost ten segments", sent, n)
 			}
 			want := p.segments(t, 1300)
-			same(t, k.settle(t, 1), want[10:])
+			same(t, k.drainFrames(t, 1), want[10:])
 			if s := l.Stats(); s.Long != 10 || s.WireTx != 1 || s.GSO.Why != nil {
 				t.Errorf("%+v, want 10 too long, 1 sent, trains as before", s)
 			}
@@ -68,7 +68,7 @@ func TestNarrowPath(t *testing.T) {
 			if sent, _ := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 1 {
 				t.Error("the path is wide again, and the frame is refused")
 			}
-			same(t, k.settle(t, 11), want)
+			same(t, k.drainFrames(t, 11), want)
 		})
 	}
 }
@@ -88,7 +88,7 @@ func TestTrainsRefused(t *testing.T) {
 		if sent, n := l.Send([]*ether.Frame{before, p.super(t, 1000)}); sent != 2 || n != 54+40+54+30000 {
 			t.Fatalf("Send = %d, %d", sent, n)
 		}
-		same(t, k.settle(t, 31), all)
+		same(t, k.drainFrames(t, 31), all)
 		if s := l.Stats(); !errors.Is(s.GSO.Why, unix.EINVAL) || s.GSO.Refused != 1 || s.GSO.Resent != 30 || s.WireTx != uint64(31*(i+1)) || s.Failed+s.Long+s.Full != 0 {
 			t.Errorf("%+v", s)
 		}
@@ -98,7 +98,7 @@ func TestTrainsRefused(t *testing.T) {
 	}
 	l.Retry()
 	l.Send([]*ether.Frame{p.super(t, 1000)})
-	same(t, k.settle(t, 30), want)
+	same(t, k.drainFrames(t, 30), want)
 	if s := l.Stats(); s.GSO.Why != nil {
 		t.Errorf("%+v after the route was repaired, want trains again", s)
 	}

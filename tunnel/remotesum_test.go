@@ -77,7 +77,7 @@ func TestRemoteSum(t *testing.T) {
 				if sent, _ := l.Send([]*ether.Frame{f}); sent != 1 {
 					t.Fatal("not sent")
 				}
-				same(t, k.settle(t, len(want)), want)
+				same(t, k.drainFrames(t, len(want)), want)
 				if open != len(want) {
 					t.Errorf("%d of %d came with their checksums open", open, len(want))
 				}
@@ -206,7 +206,7 @@ func TestRemoteSumFlagLost(t *testing.T) {
 	if p.to.Stats().RemoteSum {
 		t.Error("checksums are left open on a path that loses the flag")
 	}
-	if s := p.verdict(); s.Verdict != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || open == 0 {
+	if s := p.state(); s.Result != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || open == 0 {
 		t.Errorf("%+v after %d open messages", s, open)
 	}
 	p.data()
@@ -216,12 +216,12 @@ func TestRemoteSumFlagLost(t *testing.T) {
 			p.tick()
 		}
 	}
-	if minute(); p.to.Stats().RemoteSum || p.verdict().Verdict != Good {
-		t.Errorf("the path drops what has the flag: %+v", p.verdict())
+	if minute(); p.to.Stats().RemoteSum || p.state().Result != Good {
+		t.Errorf("the path drops what has the flag: %+v", p.state())
 	}
 	p.single = nil
-	if minute(); !p.to.Stats().RemoteSum || p.verdict().RemoteSum.Why != nil {
-		t.Errorf("the path keeps the flag now: %+v", p.verdict())
+	if minute(); !p.to.Stats().RemoteSum || p.state().RemoteSum.Why != nil {
+		t.Errorf("the path keeps the flag now: %+v", p.state())
 	}
 	p.single = clear
 	if minute(); p.to.Stats().RemoteSum {
@@ -235,7 +235,7 @@ func TestCompleteChecksums(t *testing.T) {
 	for range 5 {
 		p.tick()
 	}
-	if p.to.Stats().RemoteSum || p.verdict().RemoteSum != nil {
+	if p.to.Stats().RemoteSum || p.state().RemoteSum != nil {
 		t.Error("checksums are left open though they must not be")
 	}
 	p.data()

@@ -300,7 +300,7 @@ func (r *Receiver) Drain(arena []byte) error {
 // host that has several networks here, the kernel cuts (see Peer.updateReceiver). If it has only one network, no other
 // network can be reached, and the inner lengths decide.
 func (r *Receiver) receive(t segments, host netip.Addr) {
-	segment, look := 0, true
+	segment, restore := 0, true
 	if t.size > 0 && len(t.rest) > t.size {
 		peerLink := r.links[linkKey{hostVNI, host}]
 		if peerLink == nil {
@@ -309,7 +309,7 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 		}
 		switch p := peerLink.peer.Load(); {
 		case p.isTapestry.Load():
-			look = false
+			restore = false
 		case p.multipleVNIs.Load(): // it was received before the kernel was told to cut
 			r.v.rxDropped[ambiguous].Add(t.count())
 			return
@@ -330,11 +330,11 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 			continue
 		}
 		// The VXLAN header, which is not needed any more, becomes the frame's headroom.
-		off, open, mtu := r.link.readFlag(d), flagged(d), int(r.link.mtu.Load())
+		off, partial, mtu := r.link.readFlag(d), flagged(d), int(r.link.mtu.Load())
 		f := &r.frames[r.used]
 		*f = ether.Lend(d, off)
 		long := segment > 0 || len(d)-headerLen-ether.HeaderLen > mtu
-		if look && (long || !off.PartialChecksum) || open && !off.PartialChecksum {
+		if restore && (long || !off.PartialChecksum) || partial && !off.PartialChecksum {
 			f.Off = ether.Offload{} // RestoreOffload finds a partial checksum as well, and an uncut super-frame
 			if f.RestoreOffload(mtu, segment); f.Off == (ether.Offload{}) {
 				f.Off = off

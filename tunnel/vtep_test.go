@@ -53,8 +53,8 @@ func TestRxDropped(t *testing.T) {
 	from(t, "127.0.0.3", v, good)                        // a peer, of another VNI
 	from(t, "127.0.0.4", v, good, encapsulated(t, 9, f)) // nobody
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
-	same(t, k.settle(t, 3), [][]byte{f, f, f})
-	same(t, k9.settle(t, 1), [][]byte{f})
+	same(t, k.drainFrames(t, 3), [][]byte{f, f, f})
+	same(t, k9.drainFrames(t, 1), [][]byte{f})
 	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0}
 	if got := v.RxDropped(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("dropped %v, want %v", got, want)
@@ -63,7 +63,7 @@ func TestRxDropped(t *testing.T) {
 	testhost.Must(t, l9.Close()) // removed: its datagrams are dropped from now on
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	from(t, "127.0.0.2", v, good)
-	same(t, k.settle(t, 1), [][]byte{f})
+	same(t, k.drainFrames(t, 1), [][]byte{f})
 	if got := v.RxDropped()["no_peer"]; got != 7 || len(k9.frames) != 0 {
 		t.Errorf("%d dropped, %d frames from a removed peer", got, len(k9.frames))
 	}
@@ -82,7 +82,7 @@ func TestCloseLeavesTheNext(t *testing.T) {
 	testhost.Must(t, old.Close())
 	f := packet{payload: data(50)}.frame(t).Bytes()
 	from(t, "127.0.0.2", v, encapsulated(t, vni, f))
-	same(t, k.settle(t, 1), [][]byte{f})
+	same(t, k.drainFrames(t, 1), [][]byte{f})
 }
 
 func TestUnbound(t *testing.T) {
@@ -171,7 +171,7 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	f := packet{payload: data(100)}.frame(t).Bytes()
 	one, two := encapsulated(t, vni, f), encapsulated(t, 81, f)
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, two, one))
-	same(t, k.settle(t, 2), [][]byte{f, f})
+	same(t, k.drainFrames(t, 2), [][]byte{f, f})
 	same(t, other.frames, [][]byte{f})
 	if got := v.RxDropped(); got["bad_header"]+got["no_peer"]+got["ambiguous"] != 0 {
 		t.Errorf("dropped %v", got)
@@ -186,13 +186,13 @@ func TestTrainOfBefore(t *testing.T) {
 	one := encapsulated(t, vni, packet{payload: data(100)}.frame(t).Bytes())
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
 	other, l := caught(t, v, 81, "127.0.0.2")
-	k.settle(t, 0)
+	k.drainFrames(t, 0)
 	if n := v.RxDropped()["ambiguous"]; n != 3 || len(other.frames) != 0 {
 		t.Errorf("%d are ambiguous, want 3; %d frames in another network", n, len(other.frames))
 	}
 	testhost.Must(t, l.Close())
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
-	k.settle(t, 3)
+	k.drainFrames(t, 3)
 }
 
 // TestOwnReceiver: a host has a socket of its own from its second network on, until it is known to cut what it sends. Nothing is lost
@@ -223,7 +223,7 @@ func TestOwnReceiver(t *testing.T) {
 		from(t, family.b, v, encapsulated(t, vni, f))
 		know(true)
 		own(0)
-		same(t, k.settle(t, 1), [][]byte{f})
+		same(t, k.drainFrames(t, 1), [][]byte{f})
 		know(false)
 		own(1)
 		another, err := v.Link(82, netip.AddrPortFrom(p.Host.Addr(), port+1)) // another daemon there, for all we know
@@ -265,7 +265,7 @@ func TestHeadroomIsFree(t *testing.T) {
 	if sent, _ := l.Send([]*ether.Frame{p.super(t, 1000)}); sent != 1 {
 		t.Fatal("refused")
 	}
-	same(t, k.settle(t, len(want)), want)
+	same(t, k.drainFrames(t, len(want)), want)
 }
 
 // TestLongTrains: newer kernels send twice as many datagrams as we do in one train, more than the
@@ -296,7 +296,7 @@ func TestLongTrains(t *testing.T) {
 		}
 		testhost.Must(t, err)
 	}
-	same(t, k.settle(t, len(want)), want)
+	same(t, k.drainFrames(t, len(want)), want)
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
