@@ -11,15 +11,15 @@ import (
 )
 
 // CompileFilter reads the filter, and resolves the names in it.
-func CompileFilter(expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
-	return CompileFilterFor(pcapng.Ethernet, expr, host)
+func CompileFilter(expr string, addrs filter.Names) (*filter.Filter, api.Filter, error) {
+	return CompileFilterFor(pcapng.Ethernet, expr, addrs)
 }
 
 // CompileFilterFor is CompileFilter for frames of another link type.
-func CompileFilterFor(link int, expr string, host filter.Names) (*filter.Filter, api.Filter, error) {
+func CompileFilterFor(link int, expr string, addrs filter.Names) (*filter.Filter, api.Filter, error) {
 	want := api.Filter{Expr: expr}
 	f, err := filter.CompileFor(link, expr, func(name string) []netip.Addr {
-		all := host(name)
+		all := addrs(name)
 		if len(all) > 0 {
 			if want.Names == nil {
 				want.Names = make(map[string][]string)

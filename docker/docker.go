@@ -78,10 +78,10 @@ type networkSettings struct {
 	IPAMConfig *struct{ IPv4Address, IPv6Address string } // those that it has each time; nil: none
 }
 
-// errNotInDocker is that Docker answers, but does not have it.
+// errNotInDocker: Docker has no such object (HTTP 404), or cannot be asked at all.
 var errNotInDocker = errors.New("not known to Docker")
 
-// Load reads Docker's list of networks. That Docker is away is no error; a --docker-host that cannot be is.
+// Load reads Docker's list of networks. An unreachable Docker is no error; an invalid --docker-host is.
 func Load(ctx context.Context, c *client.Client) (*Engine, error) {
 	d, err := New(c)
 	if err != nil || d.HTTP == nil {
@@ -92,7 +92,7 @@ func Load(ctx context.Context, c *client.Client) (*Engine, error) {
 	return d, nil
 }
 
-// New says where Docker is, without asking it anything. The error is of a --docker-host that cannot be.
+// New returns an Engine for the Docker at c.DockerHost, without a request. It fails if DockerHost is invalid.
 func New(c *client.Client) (*Engine, error) {
 	at := c.DockerHost
 	if at == "" {

@@ -17,7 +17,7 @@ import (
 const (
 	refreshGap   = 100 * time.Millisecond // from one round of asking Docker to the next: many events are one round
 	refreshAgain = time.Second            // when Docker or the daemon did not answer
-	newPortWait  = 10 * time.Second       // Docker must have said by then whose a new port is
+	newPortWait  = 10 * time.Second       // how long Docker may take to name the container of a new port
 	eventsAgain  = 100 * time.Millisecond // to the next attempt to read Docker's events, and twice as long each time
 	eventsSeldom = 5 * time.Second        // but not longer
 )
@@ -40,8 +40,8 @@ type Follower struct {
 	kick   chan struct{} // holds a token when Docker must be asked
 	holdQueue
 
-	mu       sync.Mutex
-	ports    []*seenPort          // by Interface of the stream; guarded by mu, as are those below
+	mu       sync.Mutex           // guards the four fields below
+	ports    []*seenPort          // by Interface of the stream
 	flooded  map[string]*seenPort // by network: the port with the highest judgement, which counts for a flooded frame
 	stale    map[string]bool      // networks that Docker must be asked about again
 	allStale bool                 // Docker must be asked about everything again
@@ -88,7 +88,7 @@ func newFollower(ctx context.Context, s running, n *Names, t *Targets, expr stri
 
 // filter is what to request of the daemon for an expression: with the addresses of the names in it.
 func (n *Names) filter(expr string) (api.Filter, error) {
-	_, want, err := CompileFilter(expr, n.Host)
+	_, want, err := CompileFilter(expr, n.Addrs)
 	return want, err
 }
 

@@ -22,13 +22,14 @@ const (
 	heldBytes  = 16 << 20 // of frames that may be wanted
 )
 
-// holdQueue is what Next has not returned yet. Only the goroutine that calls Next uses the fields below the first four.
+// holdQueue is what Next has not returned yet.
 type holdQueue struct {
 	news      chan struct{} // holds a token when judgements have changed
 	judged    atomic.Bool   // judgements have changed since Next last checked
 	held      atomic.Uint64
 	discarded atomic.Uint64
 
+	// Only the goroutine that calls Next uses the fields below.
 	queue    []heldBlock  // in order; the first one is a packet that is not judged yet
 	late     []heldBlock  // packets that are not judged yet, and that others have overtaken
 	bytes    int          // in queue and late
@@ -52,8 +53,8 @@ type arrival struct {
 	err   error
 }
 
-// Held is how many packets wait to be judged, or behind one that does. Each packet that the daemon has written is
-// returned, held or discarded.
+// Held is the number of packets that wait: for the name of their port's container, or for an earlier packet. Each packet that the
+// daemon has written is returned, held or discarded.
 func (f *Follower) Held() uint64 { return f.held.Load() }
 
 // Discarded is how many packets were not wanted, or came from a port of which Docker said too late which container has it.

@@ -17,8 +17,8 @@ func hostNetwork(port string) string {
 	return ""
 }
 
-// host takes the host's own port on a network.
-func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
+// hostPort takes the host's own port on a network.
+func (l *resolver) hostPort(ctx context.Context, t *Targets, name string) error {
 	if name == "" {
 		return exit.Errorf(exit.Usage, "host: names no network: want host:NAME, with its name, id or VNI")
 	}
@@ -36,8 +36,8 @@ func (l *resolver) host(ctx context.Context, t *Targets, name string) error {
 	return nil
 }
 
-// isHost tells whether a port is the host's own on the network that word names.
-func (d *Engine) isHost(p api.Port, word string) bool {
+// isHostPort tells whether a port is the host's own on the network that word names.
+func (d *Engine) isHostPort(p api.Port, word string) bool {
 	name, ok := strings.CutPrefix(word, api.HostPrefix)
 	return ok && p.Kind == "host" && (name == d.NetworkName(p.Network) || name == human.VNI(p.VNI) || len(name) >= 4 && strings.HasPrefix(p.Network, name))
 }

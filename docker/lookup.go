@@ -43,7 +43,7 @@ func (l *resolver) add(ctx context.Context, t *Targets, word string) error {
 	case kind == "peer":
 		return l.peer(ctx, t, name)
 	case kind == "host":
-		return l.host(ctx, t, name)
+		return l.hostPort(ctx, t, name)
 	case kind == "container" && name == "":
 		return exit.Errorf(exit.Usage, "container: names none: want container:NAME")
 	case kind == "container":

@@ -23,16 +23,17 @@ import (
 // for every frame: what it knows is in a snapshot that is never changed, only replaced.
 //
 // A container that has stopped keeps its names: its frames may still be on their way to the reader. Its address is
-// another's as soon as another has it, but not if the one that has stopped is asked for.
+// shown under another container's name as soon as that has it, unless the command named the stopped one.
 type Names struct {
 	c      *client.Client
 	engine *Engine
 	now    atomic.Pointer[snapshot]
 
+	// Not changed after FindTargets.
 	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
 	stopped map[string]string // those of them that have no port: name by sandbox
 
-	mu sync.Mutex // held by who replaces the snapshot in now
+	mu sync.Mutex // held while the snapshot in now is replaced
 }
 
 // departedNames is how many endpoints that have gone are remembered.
@@ -46,8 +47,8 @@ type snapshot struct {
 	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
 
 	// These follow from those above.
-	addrs map[netip.Addr]string
-	hosts map[string][]netip.Addr
+	addrs       map[netip.Addr]string
+	addrsByName map[string][]netip.Addr
 }
 
 // An endpointInfo is a container's end of a network.
@@ -57,10 +58,10 @@ type endpointInfo struct {
 	name      string // of the container
 	addrs     []netip.Addr
 	gone      uint64 // the version since which it has been gone; 0: it is there
-	recalled  bool   // it is asked for: what is looked at is of its time
+	recalled  bool   // the command named it: frames of its time are shown under its name
 }
 
-// LoadNames asks the daemon for its networks and ports, and Docker for their names. That Docker is away is no error.
+// LoadNames asks the daemon for its networks and ports, and Docker for their names. An unreachable Docker is no error.
 func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 	d, err := Load(ctx, c)
 	if err != nil {
@@ -75,7 +76,7 @@ func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 	return n, nil
 }
 
-// errDockerAway is that Docker does not answer.
+// errDockerAway: Docker does not answer.
 var errDockerAway = errors.New("no answer from Docker")
 
 // Container gives the name of the container whose endpoint this is or was, "" if it is not known; of the host's own port
@@ -100,8 +101,8 @@ func (n *Names) Network(id string) string { return n.now.Load().networks[id] }
 // with that address the first by name counts.
 func (n *Names) Addr(a netip.Addr) string { return n.now.Load().addrs[a.Unmap()] }
 
-// Host gives all addresses of the container with this name, sorted. It is a filter.Names.
-func (n *Names) Host(name string) []netip.Addr { return slices.Clone(n.now.Load().hosts[name]) }
+// Addrs gives all addresses of the container with this name, sorted. It is a filter.Names.
+func (n *Names) Addrs(name string) []netip.Addr { return slices.Clone(n.now.Load().addrsByName[name]) }
 
 // Since gives, if the version is another by now, the name of every address, sorted by address.
 func (n *Names) Since(version uint64) pcapng.Names {
@@ -208,7 +209,7 @@ func (n *Names) remember(p *capture.Port) {
 	})
 }
 
-// CheckStopped says of stopped containers that were asked for that the daemon knew no port of theirs; nil if it did.
+// CheckStopped returns an error if the daemon knew no port of a stopped container that the command named.
 func (n *Names) CheckStopped() error {
 	for _, name := range slices.Sorted(maps.Values(n.stopped)) {
 		found := false
@@ -223,7 +224,7 @@ func (n *Names) CheckStopped() error {
 	return nil
 }
 
-// learn takes what Docker told of networks, and that it has not the others.
+// learn stores the networks that Docker listed; those in gone do not exist in Docker.
 func (d *snapshot) learn(told map[string]Network, gone map[string]bool) {
 	for id, e := range d.endpoints {
 		if _, asked := told[e.network]; asked || gone[e.network] {
@@ -271,12 +272,12 @@ func (d *snapshot) derive() {
 			return map[bool]int{true: -1, false: 1}[a.recalled] // its address was its own then
 		}
 		if a.gone != b.gone {
-			return cmp.Compare(b.gone-1, a.gone-1) // who is there comes first, 0 - 1 being the most; then who went last
+			return cmp.Compare(b.gone-1, a.gone-1) // present ones first (gone is 0, and 0-1 is the largest uint64), then the one that went last
 		}
 		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]),
 			strings.Compare(a.network, b.network), strings.Compare(x, y))
 	})
-	d.addrs, d.hosts = make(map[netip.Addr]string), make(map[string][]netip.Addr)
+	d.addrs, d.addrsByName = make(map[netip.Addr]string), make(map[string][]netip.Addr)
 	last := make(map[string]uint64) // when the container of this name went last; 0: it is there
 	departed := 0
 	for _, id := range ids {
@@ -296,20 +297,20 @@ func (d *snapshot) derive() {
 			}
 			// An address that a container had before it was restarted is no longer its own, nor is one that is another's now.
 			if e.gone == last[e.name] && (e.gone == 0 || d.addrs[a] == e.name) {
-				d.hosts[e.name] = append(d.hosts[e.name], a)
+				d.addrsByName[e.name] = append(d.addrsByName[e.name], a)
 			}
 		}
 	}
-	for name, addrs := range d.hosts {
+	for name, addrs := range d.addrsByName {
 		slices.SortFunc(addrs, netip.Addr.Compare)
-		d.hosts[name] = slices.Compact(addrs)
+		d.addrsByName[name] = slices.Compact(addrs)
 	}
 }
 
-// endpointIDs gives the ids of the endpoints that are there and are so, sorted.
-func (d *snapshot) endpointIDs(is func(id string, e endpointInfo) bool) (ids []string) {
+// endpointIDs returns the sorted ids of the present endpoints for which match is true.
+func (d *snapshot) endpointIDs(match func(id string, e endpointInfo) bool) (ids []string) {
 	for id, e := range d.endpoints {
-		if e.gone == 0 && is(id, e) {
+		if e.gone == 0 && match(id, e) {
 			ids = append(ids, id)
 		}
 	}

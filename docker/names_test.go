@@ -68,18 +68,18 @@ func TestNames(t *testing.T) {
 	// A container that has stopped keeps its names, until another has its address.
 	d.Leave(fake.WideID, fake.WebContainer)
 	refresh("10.80.1.2=web 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=")
-	if got := n.Host("web"); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.80.1.2")}) {
+	if got := n.Addrs("web"); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("10.80.1.2")}) {
 		t.Errorf("a stopped web is %v", got)
 	}
 	d.Join(fake.WideID, "x", "other", fake.NewID, "10.80.1.2/16")
 	refresh("10.80.1.2=other 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=other")
-	if got := n.Host("web"); len(got) != 0 {
+	if got := n.Addrs("web"); len(got) != 0 {
 		t.Errorf("web is %v, which is other's", got)
 	}
 	// Two networks with one address: mynet comes before wide.
 	d.Join(fake.LocalID, fake.DbContainer, "db", "eeee", "10.80.1.2/24")
 	refresh("10.80.1.2=db 10.80.1.3=db 9b1d=web 5a5a=db 7c7c=other")
-	if got := n.Host("other"); len(got) != 1 {
+	if got := n.Addrs("other"); len(got) != 1 {
 		t.Errorf("other is %v: a filter still means it", got)
 	}
 	// A rename.
@@ -125,7 +125,7 @@ func TestNamesLeaving(t *testing.T) {
 
 func TestNamesAway(t *testing.T) {
 	_, n := newNames(t, "unix://"+filepath.Join(t.TempDir(), "none.sock"))
-	if n.Container(fake.WebID) != "" || len(n.Since(0)) != 0 || n.Addr(netip.Addr{}) != "" || n.Host("web") != nil {
+	if n.Container(fake.WebID) != "" || len(n.Since(0)) != 0 || n.Addr(netip.Addr{}) != "" || n.Addrs("web") != nil {
 		t.Errorf("without Docker: %s", dump(n))
 	}
 	c := &client.Client{Socket: filepath.Join(t.TempDir(), "none.sock"), DockerHost: fake.Docker(t)}
@@ -165,7 +165,7 @@ func TestNamesTogether(t *testing.T) {
 				if err := n.refresh(t.Context(), []string{fake.WideID}); err != nil {
 					t.Error(err)
 				}
-				if n.Addr(netip.MustParseAddr("10.80.1.2")) == "" || n.Container(fake.WebID) == "" || n.Host("nobody") != nil {
+				if n.Addr(netip.MustParseAddr("10.80.1.2")) == "" || n.Container(fake.WebID) == "" || n.Addrs("nobody") != nil {
 					t.Error("an address without a name")
 				}
 			}

@@ -30,7 +30,7 @@ type lastRun struct {
 	attachments       map[string]*attachment // to networks of this daemon, by network id
 }
 
-// An attachment is that of a container to one network. Docker's events of it come after the port has come, and after it has gone.
+// An attachment is a container's connection to one network. Docker's events of it come after the port has come, and after it has gone.
 type attachment struct {
 	name   string       // the network's
 	fixed  []netip.Addr // addresses that the user gave it: it has them in each run
@@ -133,22 +133,22 @@ func (l *resolver) lastSandbox(ctx context.Context, t *Targets, x *containerInfo
 		t.notes = append(t.notes, fmt.Sprintf("%s has stopped: its last run was %s, no other container fits", x.name(), strings.Join(as, " and ")))
 		return found[0][0].Sandbox, nil
 	}
-	result, ways := "no port that this daemon knows came and went with its last run", []string{"network:" + network + " -f 'host ADDRESS'"}
+	result, suggestions := "no port that this daemon knows came and went with its last run", []string{"network:" + network + " -f 'host ADDRESS'"}
 	if len(found) > 0 { // one: of a container that is older than the daemon, which then knows no network namespace
-		result, ways = fmt.Sprintf("%d containers may have been it, by when they came and went", len(found)), nil
+		result, suggestions = fmt.Sprintf("%d containers may have been it, by when they came and went", len(found)), nil
 		if len(found) == 1 {
 			result = "one container may have been it, by when it came and went"
 		}
 		for _, p := range slices.Concat(found...) {
-			way := "network:" + r.attachments[p.Network].name
+			suggestion := "network:" + r.attachments[p.Network].name
 			if len(p.Addresses) > 0 {
-				way += " -f 'host " + portAddr(&p) + "'"
+				suggestion += " -f 'host " + portAddr(&p) + "'"
 			}
-			ways = append(ways, way)
+			suggestions = append(suggestions, suggestion)
 		}
 	}
 	return "", exit.Errorf(exit.NoTarget, "container %s has run, but Docker does not tell any more (since its version 27) which endpoint it had, and %s: "+
-		"name its address instead, %s", x.name(), result, firstFew(ways))
+		"name its address instead, %s", x.name(), result, firstFew(suggestions))
 }
 
 // portAddr is a port's first address, or the endpoint's id if it has none.

@@ -39,27 +39,27 @@ func resolve(d *Engine, arg string, all []api.Network) (api.Network, error) {
 	if err != nil {
 		vni = 0
 	}
-	ways := []func(n api.Network) bool{
+	matches := []func(n api.Network) bool{
 		func(n api.Network) bool { return d.NetworkName(n.ID) == arg },
 		func(n api.Network) bool { return n.ID == arg },
 		func(n api.Network) bool { return vni != 0 && uint64(n.VNI) == vni },
 		func(n api.Network) bool { return strings.HasPrefix(n.ID, arg) },
 	}
-	for _, way := range ways {
-		var match []api.Network
+	for _, match := range matches {
+		var found []api.Network
 		for _, n := range all {
-			if way(n) {
-				match = append(match, n)
+			if match(n) {
+				found = append(found, n)
 			}
 		}
-		switch len(match) {
+		switch len(found) {
 		case 0:
 			continue
 		case 1:
-			return match[0], nil
+			return found[0], nil
 		}
 		return api.Network{}, exit.Errorf(exit.Usage, "%q can be %s: name one by more of its id", arg,
-			strings.Join(api.Map(match, d.describe), " or "))
+			strings.Join(api.Map(found, d.describe), " or "))
 	}
 	return api.Network{}, d.notFound(arg, all)
 }

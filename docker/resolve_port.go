@@ -67,9 +67,9 @@ func (d *Engine) PortWord(ctx context.Context, arg string, all []api.Port) (word
 // ResolvePorts picks those of all that arg names, on each network where there is one. what says in an error what was
 // looked for.
 func ResolvePorts(d *Engine, what, arg string, all []api.Port) ([]api.Port, error) {
-	match := func(way func(p api.Port) bool) (ports []api.Port) {
+	matching := func(match func(p api.Port) bool) (ports []api.Port) {
 		for _, p := range all {
-			if way(p) {
+			if match(p) {
 				ports = append(ports, p)
 			}
 		}
@@ -77,17 +77,17 @@ func ResolvePorts(d *Engine, what, arg string, all []api.Port) ([]api.Port, erro
 	}
 	peer, isPeer := strings.CutPrefix(arg, "peer:")
 	name := strings.TrimPrefix(arg, containerPrefix)
-	for _, way := range []func(p api.Port) bool{
+	for _, match := range []func(p api.Port) bool{
 		func(p api.Port) bool { return name != "" && p.Container == name },
 		func(p api.Port) bool { return p.Kind == "container" && p.Name == arg },
-		func(p api.Port) bool { return d.isHost(p, arg) },
+		func(p api.Port) bool { return d.isHostPort(p, arg) },
 		func(p api.Port) bool { return isPeer && p.Kind == "remote" && p.Name == peer },
 	} {
-		if ports := match(way); ports != nil {
+		if ports := matching(match); ports != nil {
 			return ports, nil
 		}
 	}
-	ports := match(func(p api.Port) bool { return arg != "" && p.Kind == "container" && strings.HasPrefix(p.Name, arg) })
+	ports := matching(func(p api.Port) bool { return arg != "" && p.Kind == "container" && strings.HasPrefix(p.Name, arg) })
 	switch len(ports) {
 	case 0:
 		return nil, noPort(d, what, arg, all)

@@ -11,8 +11,8 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 )
 
-// A Supervisor is who starts and ends a daemon, and so how its user does: by systemd or by hand, or by Docker, of which
-// the daemon is a managed plugin.
+// A Supervisor is what starts and stops a daemon: systemd, a person, or Docker if the daemon is a managed plugin. So it says
+// which commands a user types to do so.
 type Supervisor struct {
 	Plugin Plugin // without an id: a unit, or a process that somebody started
 }

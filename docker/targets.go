@@ -25,10 +25,11 @@ type Targets struct {
 	notes     []string         // what to say of them before the first frame, without the end of the line
 	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
 
+	n *Names
+
 	mu         sync.Mutex
 	names      map[string]bool // of containers; guarded by mu
-	containers map[string]bool // ids; guarded by mu; who once had one of the names stays a target when it is renamed
-	n          *Names
+	containers map[string]bool // ids; guarded by mu; a container that had one of the names stays a target after it is renamed
 }
 
 // A Include says which containers a command takes that do not run.
@@ -44,14 +45,14 @@ const (
 // may have meant, with exit.NoTarget, or exit.Usage of one that no target is written like.
 func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string, of Include) (*Targets, error) {
 	t := NewTargets(n)
-	look := &resolver{c: c, n: n, d: n.now.Load(), include: of}
+	r := &resolver{c: c, n: n, d: n.now.Load(), include: of}
 	for _, word := range words {
-		if err := look.add(ctx, t, word); err != nil {
+		if err := r.add(ctx, t, word); err != nil {
 			return nil, err
 		}
 	}
 	if of == Stopped && n.engine.Answered {
-		look.recordCreated(ctx, t)
+		r.recordCreated(ctx, t)
 	}
 	t.all = t.all || len(words) == 0
 	t.follows = n.engine.Answered && len(t.names)+len(t.containers) > 0

@@ -162,7 +162,7 @@ func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 		}
 	}
 	for _, other := range dead {
-		f.log.Info("orphan endpoint makes way", "network", n.ID, "endpoint", other.ID, "for", want.ID)
+		f.log.Info("orphan endpoint is removed for a new one", "network", n.ID, "endpoint", other.ID, "for", want.ID)
 		if err := f.removeEndpoint(n, other); err != nil {
 			return err
 		}

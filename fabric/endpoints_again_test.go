@@ -14,7 +14,7 @@ import (
 
 // A killed dockerd forgets its endpoints and assigns their addresses again at once: they are removed, unless their container
 // exists.
-func TestEndpointMakesWay(t *testing.T) {
+func TestEndpointReplaced(t *testing.T) {
 	sameAddress := func(e *Endpoint) { e.ID, e.MAC[5] = epID(2), 99 }
 	sameMAC := func(e *Endpoint) { e.ID, e.Addrs = epID(2), ep(2).Addrs }
 	both := func(e *Endpoint) { e.ID = epID(2) }

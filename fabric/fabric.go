@@ -249,7 +249,7 @@ func (f *Fabric) Run(ctx context.Context) error {
 	defer t.Stop()
 	changed, end := f.monitorLinks()
 	defer end()
-	const pause = 100 * time.Millisecond // between two looks: a routing daemon changes thousands of routes at once
+	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
 	for {
 		select {

@@ -148,8 +148,8 @@ func (f *Fabric) ClearFault(ctx context.Context, name string, d Direction) (int,
 			continue
 		}
 		found = true
-		for _, way := range []Direction{From, To} {
-			if (d == "" || d == way) && f.clearFault(p, way, "as asked") {
+		for _, dir := range []Direction{From, To} {
+			if (d == "" || d == dir) && f.clearFault(p, dir, "as asked") {
 				cleared++
 			}
 		}

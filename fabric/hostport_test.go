@@ -86,7 +86,7 @@ func TestHostPortKeepsItsAddress(t *testing.T) {
 
 // A host's port that cannot be made fails the network, and nothing of it is left; one that cannot be made again at the
 // start, or that somebody took away, is down with its reason and comes back.
-func TestHostPortTrouble(t *testing.T) {
+func TestHostPortFails(t *testing.T) {
 	h := newHost(t)
 	recorded := h.m.hook
 	taken := errors.New("this host has 10.77.0.0/24 on eth0 already")

@@ -17,7 +17,7 @@ import (
 
 // OffloadView is one kernel offload, summed up over all TAPs or links that could use it.
 type OffloadView struct {
-	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that finish checksums
+	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that complete checksums
 	State   string        // "on", "off" (somewhere), "unavailable" (not supported by this kernel), "unused" (there is nothing that could use it)
 	Why     string        // why it is off, where it was switched off last
 	Since   time.Duration // since it was switched off there
@@ -31,10 +31,10 @@ type OffloadView struct {
 func (f *Fabric) offloads() []OffloadView {
 	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
 	gso, gro, sums := &all[5], &all[6], &all[7]
-	open := make(map[netip.Addr]*offload.Status)
+	remoteSums := make(map[netip.Addr]*offload.Status) // by peer; nil: none
 	if f.vtep != nil {
 		for _, p := range f.vtep.Peers() {
-			open[p.Host.Addr()] = p.State().RemoteSum
+			remoteSums[p.Host.Addr()] = p.State().RemoteSum
 		}
 	}
 	for _, n := range f.networks {
@@ -45,13 +45,13 @@ func (f *Fabric) offloads() []OffloadView {
 			for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
 				all[i].add(e.dev.Offload(kind))
 			}
-			all[4].add(worst(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
+			all[4].add(combine(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
 		}
 		for _, r := range n.remotes {
 			gso.add(r.link.Stats().GSO)
 			gro.add(f.vtep.GRO())
-			if g := open[r.addr.Addr()]; g != nil {
-				sums.add(*g)
+			if s := remoteSums[r.addr.Addr()]; s != nil {
+				sums.add(*s)
 			}
 		}
 	}
@@ -69,15 +69,15 @@ func (f *Fabric) offloads() []OffloadView {
 	return all
 }
 
-// worst is several gates as one: shut if one of them is.
-func worst(gates ...offload.Status) (all offload.Status) {
-	for _, g := range gates {
-		g.Refused += all.Refused
-		g.Resent += all.Resent
-		if g.Why == nil {
-			g.Why, g.Since, g.Blocked = all.Why, all.Since, all.Blocked
+// combine sums up several features: disabled if one of them is.
+func combine(features ...offload.Status) (all offload.Status) {
+	for _, s := range features {
+		s.Refused += all.Refused
+		s.Resent += all.Resent
+		if s.Why == nil {
+			s.Why, s.Since, s.Blocked = all.Why, all.Since, all.Blocked
 		}
-		all = g
+		all = s
 	}
 	return all
 }

@@ -186,6 +186,6 @@ func (f *Fabric) monitorLinks() (<-chan struct{}, func()) {
 }
 
 func (f *Fabric) monitorFailed(err error) {
-	f.log.Warn("changes of links and routes are not heard of, and looked for each second", "err", err)
+	f.log.Warn("the kernel does not report changes of links and routes: they are looked for each second", "err", err)
 	f.unmonitored.Store(true)
 }

@@ -63,7 +63,7 @@ func TestMTUOfThePath(t *testing.T) {
 }
 
 // An unreachable peer is down wherever it is shown, and up when it is reachable.
-func TestNoWay(t *testing.T) {
+func TestUnreachable(t *testing.T) {
 	h := newHost(t)
 	h.mustNetwork(wide(1, 1, "127.0.0.2"))
 	h.container(netID(1), ep(1))

@@ -178,7 +178,7 @@ func (m *Monitor) Wait() error {
 	case errors.Is(err, unix.ENOBUFS): // messages were lost: something has changed
 		return nil
 	case err != nil:
-		return fmt.Errorf("hear of changes of links and routes: %w", err)
+		return fmt.Errorf("read changes of links and routes: %w", err)
 	}
 	return nil
 }

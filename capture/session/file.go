@@ -276,7 +276,7 @@ func OpenFile(ctx context.Context, c *client.Client, path string, stdin io.Reade
 			return all
 		}
 		if n := now(); n != nil {
-			all = n.Host(name)
+			all = n.Addrs(name)
 		}
 		return all
 	}}
@@ -346,24 +346,24 @@ func (f *File) hostAddrs(disk *os.File) filter.Names {
 	}
 	return func(name string) []netip.Addr {
 		if through {
-			return f.Names.Host(name)
+			return f.Names.Addrs(name)
 		}
 		through = true
 		again, err := file.Open(disk.Name())
 		if err != nil {
-			return f.Names.Host(name)
+			return f.Names.Addrs(name)
 		}
 		defer again.Close()
 		for r := pcapng.NewReader(again); ; {
 			b, err := r.Next()
 			switch b := b.(type) {
 			case pcapng.Names:
-				f.Names.AddHosts(b)
+				f.Names.AddForFilters(b)
 			case *pcapng.Interface:
 				f.Names.AddInterface(b)
 			}
 			if err != nil || f.ctx.Err() != nil {
-				return f.Names.Host(name)
+				return f.Names.Addrs(name)
 			}
 		}
 	}

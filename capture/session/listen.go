@@ -50,7 +50,7 @@ func (j *Job) check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.CompileFilter(j.Filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(j.Filter, n.Addrs); err != nil {
 		return err
 	}
 	if j.Wait {

@@ -33,7 +33,7 @@ func (j *Job) start(ctx context.Context) (*liveCapture, error) {
 		return nil, err
 	}
 	want := j.Request
-	if _, want.Filter, err = docker.CompileFilter(j.Filter, n.Host); err != nil {
+	if _, want.Filter, err = docker.CompileFilter(j.Filter, n.Addrs); err != nil {
 		return nil, err
 	}
 	var t *docker.Targets

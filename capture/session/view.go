@@ -32,7 +32,7 @@ func (l *View) Resolve(ctx context.Context, c *client.Client, words []string, co
 		return err
 	}
 	l.targets.PrintNotes(messages)
-	_, f, err := docker.CompileFilter(l.Filter, l.Names.Host)
+	_, f, err := docker.CompileFilter(l.Filter, l.Names.Addrs)
 	if err != nil {
 		return err
 	}

@@ -162,39 +162,39 @@ const (
 
 // FileNames are the names that a capture file has for addresses. Their version is the number of names. It implements Resolver.
 type FileNames struct {
-	names   pcapng.Names            // in the order of the file; the latest name of an address counts
-	current map[netip.Addr]string   // the latest name of each address
-	hosts   map[string][]netip.Addr // all addresses of a name; interfaces have the name of their container
-	size    int                     // number of addresses in hosts
+	names       pcapng.Names            // in the order of the file; the latest name of an address counts
+	current     map[netip.Addr]string   // the latest name of each address
+	addrsByName map[string][]netip.Addr // all addresses of a name; interfaces have the name of their container
+	size        int                     // number of addresses in addrsByName
 }
 
 // AddInterface adds the addresses of an interface under the interface's name without its network (web of web@mynet).
 func (f *FileNames) AddInterface(i *pcapng.Interface) {
 	name, _, _ := strings.Cut(i.Name, "@")
 	for _, a := range i.Addrs {
-		f.host(name, a.Addr())
+		f.addAddr(name, a.Addr())
 	}
 }
 
-// host adds an address of a name, and reports whether it is new.
-func (f *FileNames) host(name string, a netip.Addr) bool {
+// addAddr adds an address of a name, and reports whether it is new.
+func (f *FileNames) addAddr(name string, a netip.Addr) bool {
 	a = a.Unmap()
-	if name == "" || len(name) > maxName || f.size >= maxFileNames || slices.Contains(f.hosts[name], a) {
+	if name == "" || len(name) > maxName || f.size >= maxFileNames || slices.Contains(f.addrsByName[name], a) {
 		return false
 	}
-	if f.hosts == nil {
-		f.hosts = make(map[string][]netip.Addr)
+	if f.addrsByName == nil {
+		f.addrsByName = make(map[string][]netip.Addr)
 	}
-	f.hosts[name] = append(f.hosts[name], a)
+	f.addrsByName[name] = append(f.addrsByName[name], a)
 	f.size++
 	return true
 }
 
-// AddHosts adds names for filters only, and reports whether one of them is new: they may stand behind the packets that are
+// AddForFilters adds names for filters only, and reports whether one of them is new: they may stand behind the packets that are
 // printed.
-func (f *FileNames) AddHosts(names pcapng.Names) (fresh bool) {
+func (f *FileNames) AddForFilters(names pcapng.Names) (fresh bool) {
 	for _, n := range names {
-		fresh = f.host(n.Name, n.Addr) || fresh
+		fresh = f.addAddr(n.Name, n.Addr) || fresh
 	}
 	return fresh
 }
@@ -209,7 +209,7 @@ func (f *FileNames) Add(names pcapng.Names) (fresh bool) {
 			f.current[n.Addr], f.names = n.Name, append(f.names, n)
 		}
 	}
-	return f.AddHosts(names)
+	return f.AddForFilters(names)
 }
 
 // Container returns "": a file has names in place of endpoints' ids.
@@ -230,8 +230,8 @@ func (f *FileNames) Since(version uint64) pcapng.Names { return f.names[version:
 // Addr returns the latest name of an address, "" if it has none.
 func (f *FileNames) Addr(a netip.Addr) string { return f.current[a.Unmap()] }
 
-// Host returns all addresses of a name, for a filter.
-func (f *FileNames) Host(name string) []netip.Addr { return slices.Clone(f.hosts[name]) }
+// Addrs returns all addresses of a name, for a filter.
+func (f *FileNames) Addrs(name string) []netip.Addr { return slices.Clone(f.addrsByName[name]) }
 
 // IsFullID reports whether s has the length of a whole id of Docker's, 64 characters, and so is not a name.
 func IsFullID(s string) bool { return len(s) == 64 }

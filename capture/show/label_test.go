@@ -73,7 +73,7 @@ func TestFileNamesSince(t *testing.T) {
 	}
 	v := n.Version()
 	n.Add(pcapng.Names{{Addr: a, Name: "web"}})
-	if got := fmt.Sprint(n.Since(v), " ", n.Addr(a), " ", n.Host("web"), n.Host("c999")); got != "[{10.0.3.232 web}] web [10.0.3.232] [10.0.3.232]" {
+	if got := fmt.Sprint(n.Since(v), " ", n.Addr(a), " ", n.Addrs("web"), n.Addrs("c999")); got != "[{10.0.3.232 web}] web [10.0.3.232] [10.0.3.232]" {
 		t.Errorf("renamed: %s", got)
 	}
 	if len(n.Since(n.Version())) > 0 {

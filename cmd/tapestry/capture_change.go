@@ -45,7 +45,7 @@ about it, and files go on telling the filter that their capture began with.`,
 			if err != nil {
 				return err
 			}
-			_, f, err := docker.CompileFilter(strings.TrimSpace(l.Filter), n.Host)
+			_, f, err := docker.CompileFilter(strings.TrimSpace(l.Filter), n.Addrs)
 			if err != nil {
 				return err
 			}

@@ -178,7 +178,7 @@ func (e *extcapFlags) verify(ctx context.Context, c *cli, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, _, err := docker.CompileFilter(e.filter, n.Host); err != nil {
+	if _, _, err := docker.CompileFilter(e.filter, n.Addrs); err != nil {
 		fmt.Fprintln(out, err)
 	}
 	return nil

@@ -16,7 +16,7 @@ type Swarm struct {
 // Node is another host of the Swarm.
 type Node struct {
 	Addr netip.Addr `json:"addr"`
-	Left time.Time  `json:"left,omitzero"` // when Docker said that it had left, or when it was last heard after that; zero: it has not left
+	Left time.Time  `json:"left,omitzero"` // when Docker said that it had left, or when a datagram of it last came after that; zero: it has not left
 }
 
 // Allocation is the VNI of a Swarm's network.
