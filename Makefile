@@ -75,7 +75,7 @@ bench: build bin/wireguard-go ## tapestry beside what else there is, 16 min, BEN
 bench-check: build ## no ratio is below its floor for sure, 4 min; as root
 	@if [ "$$(id -u)" != 0 ] && [ "$$TAPESTRY_MUST" != 1 ]; then echo 'skipped: needs root'; else timeout -k 10 300 bin/tapestry bench --check; fi
 
-bin/wireguard-go: go.mod ## the yardstick of a Go tunnel
+bin/wireguard-go: go.mod ## a tunnel in Go that the bench compares with
 	CGO_ENABLED=0 go build -o $@ golang.zx2c4.com/wireguard
 
 demo: ## tapestry shows itself; as root

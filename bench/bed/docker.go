@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 // Docker is a dockerd on each host, with a network of its own and the containers that it runs.
@@ -24,7 +26,7 @@ type Docker struct {
 
 func (d *Docker) Name() string {
 	if d.Driver == "tapestry" {
-		return "tapestry"
+		return results.Tapestry
 	}
 	return "Docker " + d.Driver
 }

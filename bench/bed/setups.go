@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/tapestry-net/tapestry/bench/results"
 )
 
 // A Setup is what connects the containers of a bed: tapestry, or what it is compared with.
@@ -93,7 +95,7 @@ const (
 
 type object = map[string]any
 
-func (Tapestry) Name() string    { return "tapestry" }
+func (Tapestry) Name() string    { return results.Tapestry }
 func (Tapestry) Missing() string { return "" }
 
 // commandLine is the command line of a host's daemon, with the options of the network.

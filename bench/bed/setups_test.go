@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/bench/traffic"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
@@ -121,7 +122,7 @@ func TestSetups(t *testing.T) {
 		} else {
 			t.Logf("echo: %+v", l.P50)
 		}
-		if c.setup.Name() == "tapestry" {
+		if c.setup.Name() == results.Tapestry {
 			if mb, err := b.hosts[0].rss(); err != nil || mb < 5 || mb > 500 {
 				t.Errorf("RSS %v MB, %v", mb, err)
 			} else {
