@@ -188,7 +188,7 @@ func Map[V, R any](views []V, to func(V) R) []R {
 	return replies
 }
 
-// HostPrefix and the name of a network is how people name the host's own port on it.
+// HostPrefix and a network's name stand for this host's own port on it: host:NETWORK.
 const HostPrefix = "host:"
 
 // ShortID is an id as Docker prints it: its first 12 characters.

@@ -39,9 +39,9 @@ type CaptureRequest struct {
 	Name     string  `json:"description,omitempty"` // for the daemon's log: the command's words
 }
 
-// Targets are the ports that are looked at. All nil: every port, also those that come.
+// Targets are the ports whose frames are captured. All nil: every port, also those that come.
 type Targets struct {
-	Endpoints []string         `json:"endpoints,omitempty"` // whole ids; one that is not there yet is looked at when it comes
+	Endpoints []string         `json:"endpoints,omitempty"` // whole ids; one that does not exist yet is included when it comes
 	Networks  []string         `json:"networks,omitempty"`  // whole ids
 	Peers     []string         `json:"peers,omitempty"`     // addresses of remote hosts, without port
 	Sandboxes []string         `json:"sandboxes,omitempty"` // of containers, also stopped ones: the last part of Docker's SandboxKey
@@ -56,8 +56,8 @@ type Filter struct {
 	Expr  string              `json:"expr,omitempty"`
 	Names map[string][]string `json:"names,omitempty"`
 
-	// Was, in a change: only if this is the expression there is now. Who renews the names in a filter must not undo
-	// another's change of it.
+	// If Was is set, the filter is changed only if its present expression is Was: a client that renews the addresses of names
+	// must not undo another client's change.
 	Was *string `json:"was,omitempty"`
 }
 
@@ -77,7 +77,7 @@ type CaptureStats struct {
 	State     string  `json:"state"`     // running; without a reader: armed, kept (its container has gone); how it ended: stopped, gone (the reader), limit, container (has gone), shutdown (the daemon), failed
 	Filter    string  `json:"filter"`    // "": none
 	Seconds   float64 `json:"seconds"`   // since it began, or how long it was
-	Seen      uint64  `json:"seen"`      // frames that were judged while it looked
+	Seen      uint64  `json:"seen"`      // frames that got a verdict while it ran
 	Filtered  uint64  `json:"filtered"`  // not wanted
 	Accepted  uint64  `json:"accepted"`  // wanted
 	Delivered uint64  `json:"delivered"` // written

@@ -27,10 +27,10 @@ func ParseMode(text string) (Mode, error) {
 			return Mode(m), nil
 		}
 	}
-	return 0, fmt.Errorf("offload mode %q: want fix (checksums finished, super-frames whole), segment (cut as on a wire) or raw", text)
+	return 0, fmt.Errorf("offload mode %q: want fix (checksums completed, super-frames whole), segment (cut as on a wire) or raw", text)
 }
 
-// A Converter makes of records the frames that its Mode shows. It keeps its memory for the next record, and is for one
+// A Converter makes frames out of records, as its Mode shows them. It keeps its memory for the next record, and is for one
 // goroutine.
 type Converter struct {
 	Mode Mode
@@ -43,8 +43,8 @@ type Converter struct {
 // Convert calls fn with each frame that r becomes, lent, and its full length in bytes; r is not changed. done is false if the
 // Mode's work is incomplete, since the ring has not kept the whole frame.
 func (w *Converter) Convert(r *Record, fn func(frame []byte, length int)) (done bool) {
-	unfinished := r.Off.PartialChecksum || r.Off.Kind != ether.None
-	if w.Mode == Raw || !unfinished {
+	incomplete := r.Off.PartialChecksum || r.Off.Kind != ether.None
+	if w.Mode == Raw || !incomplete {
 		fn(r.Data, r.Len)
 		return true
 	}

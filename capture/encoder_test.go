@@ -67,9 +67,9 @@ func TestEncoder(t *testing.T) {
 		Tunnel: Tunnel{netip.MustParseAddrPort("192.0.2.1:4789"), netip.MustParseAddrPort("192.0.2.2:4790")}})
 	up.Ingress([]ether.Frame{to(mac(9), mac(8), 0)}) // station 9 lives there
 	for _, c := range []struct {
-		show  EncoderOptions
-		looks []string
-		want  []string
+		show    EncoderOptions
+		selects []string
+		want    []string
 	}{
 		{EncoderOptions{}, nil, []string{"one-a<1", "one-a<2 dropspoofed", "one-b<3", "one-a<4", "192.0.2.2<5", "one-b>6 dropfaultloss"}},
 		{EncoderOptions{Detail: true, Annotate: AnnotateAll}, nil, []string{"one-a<1 forwarded to one-b", "one-a<2 dropspoofed", "one-b<3 flooded", "one-a<4 forwarded to 192.0.2.2",
@@ -93,11 +93,11 @@ func TestEncoder(t *testing.T) {
 		n.ports[2].WatchFaulted(&lost)
 		var file bytes.Buffer
 		w := pcapng.NewWriter(&file, pcapng.Section{})
-		var looks func(uint32) bool
-		if c.looks != nil {
-			looks = func(number uint32) bool { return slices.Contains(c.looks, h.port(number).Name) }
+		var selects func(uint32) bool
+		if c.selects != nil {
+			selects = func(number uint32) bool { return slices.Contains(c.selects, h.port(number).Name) }
 		}
-		s := h.NewEncoder(w, c.show, looks)
+		s := h.NewEncoder(w, c.show, selects)
 		testhost.Must(t, s.AddPorts(sub.NewPorts()))
 		frames, err := s.WriteFrom(sub)
 		testhost.Must(t, err)

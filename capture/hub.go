@@ -51,9 +51,9 @@ func (h *Hub) Remove(network string) {
 // updateWatchers stores the present subscribers in every watcher. The caller holds mu.
 func (h *Hub) updateWatchers() {
 	for _, o := range h.networks {
-		sinks := slices.Clone(h.subscribers)
-		o.subscribers.Store(&sinks)
-		if len(sinks) == 0 {
+		subscribers := slices.Clone(h.subscribers)
+		o.subscribers.Store(&subscribers)
+		if len(subscribers) == 0 {
 			o.sw.Watch(nil)
 		} else {
 			o.sw.Watch(o)
@@ -136,7 +136,7 @@ type Subscriber struct {
 	snap     int
 	headers  bool
 	drops    bool
-	match    atomic.Pointer[Match]     // nil: every frame
+	match    atomic.Pointer[Match]     // nil: every frame; replaced by Filter, without a lock
 	selected atomic.Pointer[selection] // immutable, replaced with hub.mu held
 
 	filtered  atomic.Uint64

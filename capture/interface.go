@@ -126,8 +126,8 @@ func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 		In: int(binary.LittleEndian.Uint32(b[10:])) - 1, Inner: b[14]}, true
 }
 
-// comment says a frame's verdict and fault as its packet's comment: words for programs, and behind a colon those for
-// people. all: also of a frame that was delivered and left alone.
+// comment formats verdict and fault as the comment of a packet: key=value words, a colon, a sentence. all: also for a frame that
+// was delivered without a fault.
 func comment(r *Record, out string, all bool) string {
 	var text string
 	switch {

@@ -61,7 +61,7 @@ func (c *Client) Recorder(ctx context.Context) (r api.Recorder, err error) {
 	return r, c.Call(ctx, http.MethodGet, api.RecorderPath, nil, &r)
 }
 
-// List reads what stands at one of the API's paths, such as api.PortsPath: of the network with this id, or of all when network is "".
+// List gets one of the API's lists, such as that at api.PortsPath: of the network with this id, or of all when network is "".
 func List[R any](ctx context.Context, c *Client, path, network string) (r []R, err error) {
 	if network != "" {
 		path += "?network=" + url.QueryEscape(network)

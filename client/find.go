@@ -28,7 +28,7 @@ const (
 // SearchPaths are where to look for a daemon: DefaultSocket and PluginDir; tests have others. With both "" only --api-socket is tried.
 type SearchPaths struct{ Socket, PluginDir string }
 
-// ErrNoDaemon is where nobody listens, errSeveral where more than one does.
+// ErrNoDaemon: no daemon listens; errSeveral: more than one does.
 var (
 	ErrNoDaemon = errors.New("no daemon answers")
 	errSeveral  = errors.New("several daemons run on this host")
@@ -101,7 +101,7 @@ func (c *Client) search(ctx context.Context) (conn net.Conn, at string, err erro
 
 const howToStart = "`tapestry run` as root, `systemctl start tapestry`, or `docker plugin enable tapestry`"
 
-// pluginSockets are where daemons of managed plugins may listen, in order. The error is that they cannot be seen.
+// pluginSockets are where daemons of managed plugins may listen, in order. The error: the directory cannot be read.
 func (p SearchPaths) pluginSockets() (paths []string, err error) {
 	if p.PluginDir == "" {
 		return nil, nil

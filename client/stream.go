@@ -20,13 +20,13 @@ type Stream struct {
 	Body   io.ReadCloser
 	Reader *pcapng.Reader
 
-	OnInterface func(*pcapng.Interface) // is told of every port that the stream tells of; nil: nobody is
+	OnInterface func(*pcapng.Interface) // called with each port that the stream announces; may be nil
 
 	Since, Until int64 // of a dump: the time in which no frame is missing, in ns since 1970; 0: not told
 }
 
 // OpenStream asks for a capture (path api.CapturesPath) or a dump (api.RecorderDumpPath). The answer comes as soon as the
-// daemon looks.
+// daemon captures.
 func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRequest) (*Stream, error) {
 	sent, err := json.Marshal(want)
 	if err != nil {
@@ -68,12 +68,12 @@ func (s *Stream) Next() (pcapng.Block, error) {
 	return b, err
 }
 
-// Change replaces what the running capture looks at.
+// Change replaces the targets or the filter of the running capture.
 func (s *Stream) Change(ctx context.Context, what api.CaptureChange) error {
 	return s.Client.Call(ctx, http.MethodPatch, api.CapturePath(s.ID), what, nil)
 }
 
-// Stop ends the capture. What was seen until now still comes, and then the end.
+// Stop ends the capture. Frames captured until now are still delivered by Next, then io.EOF.
 func (s *Stream) Stop(ctx context.Context) error {
 	return s.Client.Call(ctx, http.MethodDelete, api.CapturePath(s.ID), nil, nil)
 }

@@ -11,7 +11,7 @@ import (
 // starts, Docker shows its user only that nobody listens.
 const ErrorFileEnv = "TAPESTRY_ERROR_FILE"
 
-// WriteErrorFile leaves the daemon's last words, with the time. That it cannot is no error: they are in the log too.
+// WriteErrorFile writes the error that ended the daemon, with the time. A failure to write is ignored: the log has the error.
 func WriteErrorFile(last error) {
 	path := os.Getenv(ErrorFileEnv)
 	if path == "" {
@@ -27,7 +27,7 @@ func WriteErrorFile(last error) {
 	_ = f.Close()
 }
 
-// removeErrorFile is of a daemon that is ready.
+// removeErrorFile removes the file; a daemon that is ready calls it.
 func removeErrorFile() {
 	if path := os.Getenv(ErrorFileEnv); path != "" {
 		_ = os.Remove(path)

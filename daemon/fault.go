@@ -105,7 +105,7 @@ func FaultFromAPI(s api.FaultSpec) fault.Spec {
 		For: fromSeconds(s.ForSeconds)}
 }
 
-// fromSeconds keeps what a Duration cannot hold out of bounds.
+// fromSeconds converts seconds; a value that a Duration cannot hold becomes one that Spec.Check refuses.
 func fromSeconds(s float64) time.Duration {
 	if ns := math.Round(s * float64(time.Second)); math.Abs(ns) < math.MaxInt64 {
 		return time.Duration(ns)

@@ -28,7 +28,7 @@ func (a *API) nodeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST "+api.NodesPath, a.learn)
 }
 
-// learn answers peers learn: one address that is none, and nothing is learned.
+// learn answers `peers learn`. If one address is invalid, none is added.
 func (a *API) learn(w http.ResponseWriter, r *http.Request) {
 	var asked api.Nodes
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 256<<10)).Decode(&asked); err != nil {

@@ -67,11 +67,11 @@ func parseOffload(o api.TraceOffload) (ether.Offload, error) {
 }
 
 func toTrace(v fabric.TraceView) api.Trace {
-	way := func(w fabric.TraceEgress) api.TraceEgress {
+	toEgress := func(w fabric.TraceEgress) api.TraceEgress {
 		return api.TraceEgress{TracePort: toTracePort(w.TracePort), Verdict: w.Verdict, Limit: w.Limit}
 	}
 	return api.Trace{Network: v.Network, VNI: v.VNI, Down: v.Down, In: toTracePort(v.In), Notes: []string{},
-		Bytes: v.Bytes, Steps: api.Map(v.Steps, toTraceStep), Egress: api.Map(v.Egress, way),
+		Bytes: v.Bytes, Steps: api.Map(v.Steps, toTraceStep), Egress: api.Map(v.Egress, toEgress),
 		Verdict: v.Verdict, Drop: v.Drop, Injected: v.Injected}
 }
 

@@ -3,8 +3,8 @@ package ether
 import "encoding/binary"
 
 // What may be kept of a frame where payload must not: the headers of link, network and transport layer, and of ARP, ND,
-// ICMP and IGMP what says what they are about. They are always a frame's beginning, so one number tells them. What claims
-// to be a header and cannot be one is none: a secret may lie there.
+// ICMP and IGMP the fields that identify their subject. Headers are always at the beginning of a frame, so one length is
+// enough. Bytes that claim to be a header but cannot be one are treated as payload.
 
 const (
 	typeRARP = 0x8035

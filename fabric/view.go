@@ -201,7 +201,7 @@ func (f *Fabric) selected(id string) []*network {
 func (f *Fabric) Ports(network string) []PortView {
 	defer f.locked()()
 	var all []PortView
-	found, _ := f.links.List(f.tag()) // without it, nothing is known to have been missed
+	found, _ := f.links.List(f.tag()) // on an error, Missed stays 0
 	for _, n := range f.selected(network) {
 		for _, live := range n.sortedEndpoints() {
 			v := f.containerView(n, live)

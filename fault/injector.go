@@ -121,7 +121,7 @@ func (inj *Injector) Close() {
 	inj.flush()
 }
 
-// Sync returns when no call of out is in progress that was so when Sync was called.
+// Sync waits until every call of out that was in progress when Sync was called has returned.
 func (inj *Injector) Sync() {
 	inj.mu.Lock()
 	defer inj.mu.Unlock()

@@ -25,8 +25,8 @@ type Point struct {
 	Network string // id, for whoever logs
 	Port    *vswitch.Port
 
-	device   vswitch.Sender
-	from, to atomic.Pointer[Active] // nil: no fault
+	device   vswitch.Sender         // not changed after Attach
+	from, to atomic.Pointer[Active] // nil: no fault; replaced by Set and Clear
 }
 
 // An Active is a fault that is set at a Point.
@@ -98,7 +98,7 @@ func (p *Point) Clear(d Direction) *Active {
 	return a
 }
 
-// Sync returns when no frame that was received by the port is on its way out of a fault that was so when Sync was called.
+// Sync waits until every call by which a fault of direction From was handing frames to the switch when Sync was called has returned.
 func (p *Point) Sync() {
 	if a := p.Active(From); a != nil {
 		a.injector.Sync()

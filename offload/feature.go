@@ -1,5 +1,4 @@
-// Package offload is whether the kernel's offloads are used: what a TAP, a link or a host was found to do for us, or to
-// refuse.
+// Package offload keeps which offloads of the kernel are in use at a TAP, a link or a host, and why others are not.
 //
 // It is apart from ether, which is bytes only: a Feature has state, time and the kernel's errors.
 package offload
@@ -10,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrUnsupported is why a Feature is blocked that the kernel does not have.
+// ErrUnsupported is the reason of a Feature that this kernel does not support.
 var ErrUnsupported = errors.New("not supported by this kernel")
 
 // A Feature is one offload of the kernel at one place, such as super-frames of one kind at one TAP. Whoever finds it
@@ -43,7 +42,7 @@ func (f *Feature) Block(why error) {
 	}
 }
 
-// Retry enables what Disable disabled: what the kernel refused then it may take now.
+// Retry enables what Disable disabled: the kernel may accept now what it refused then.
 func (f *Feature) Retry() {
 	if r := f.disabled.Load(); r != nil && !r.blocked {
 		f.disabled.CompareAndSwap(r, nil)

@@ -70,7 +70,7 @@ func (d *Driver) GetCapabilities(context.Context, []byte) (any, error) {
 }
 
 // GwAllocCheck tells dockerd to reserve no gateway address, since nobody would answer there. dockerd still reserves one with
-// --gateway, and it is told to if the host port takes that address.
+// --gateway, and this answer asks for it if the host port takes that address.
 func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocResponse, error) {
 	given, err := genericOptions(req.Options)
 	if err != nil {
@@ -85,7 +85,7 @@ func (d *Driver) GwAllocCheck(_ context.Context, req *gwAllocRequest) (*gwAllocR
 func explain(err error) error {
 	switch {
 	case errors.Is(err, fabric.ErrNoNetwork):
-		return fmt.Errorf("%w: Docker has it, and tapestry's state directory has not: bring that back, or docker network rm it and create it again", err)
+		return fmt.Errorf("%w: Docker has it, and tapestry's state directory does not: bring that back, or docker network rm it and create it again", err)
 	case errors.Is(err, fabric.ErrNoEndpoint):
 		return fmt.Errorf("%w: it was removed while the container was being started: start the container again", err)
 	}

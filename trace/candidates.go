@@ -95,7 +95,7 @@ func prefixes(p api.Port) (all []netip.Prefix) {
 	return all
 }
 
-// ownAddr returns the source address that a port would use towards to: one whose subnet has to, else one of the same IP version.
+// ownAddr returns the source address that a port would use towards to: one whose subnet contains to, else one of the same IP version.
 func ownAddr(p api.Port, to netip.Addr) (own netip.Prefix, ok bool) {
 	for _, x := range prefixes(p) {
 		if x.Addr().Is4() == to.Is4() && (!ok || x.Contains(to) && !own.Contains(to)) {

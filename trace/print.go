@@ -53,8 +53,8 @@ func Print(w io.Writer, r api.Trace, d *docker.Engine) error {
 func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 	owner, age := d.PortLabel(s.Port), human.Age(s.AgeSeconds)+" ago"
 	what := map[string]string{
-		"offload none":          fmt.Sprintf("%d bytes, nothing was left to be finished", r.Bytes),
-		"offload checksum":      fmt.Sprintf("%d bytes, the checksum was left to be finished", r.Bytes),
+		"offload none":          fmt.Sprintf("%d bytes, its checksum is complete", r.Bytes),
+		"offload checksum":      fmt.Sprintf("%d bytes, its checksum is partial", r.Bytes),
 		"offload super-frame":   fmt.Sprintf("a super-frame, to be cut into frames of up to %d bytes", r.Bytes),
 		"offload runt":          fmt.Sprintf("%d bytes are too short for an Ethernet header", r.Bytes),
 		"offload contradiction": vswitch.Offload.Meaning(),
@@ -134,7 +134,7 @@ func egressText(x api.TraceEgress, r api.Trace) string {
 	if x.Kind == "remote" && x.Addr != "" {
 		facts = append(facts, fmt.Sprintf("VNI %d", r.VNI), offloadText(x.GSO, x.GSOWhy, "many datagrams in one send"))
 		if x.RemoteSum {
-			facts = append(facts, "checksums are finished there")
+			facts = append(facts, "checksums are completed there")
 		}
 	} else if x.GSOWhy != "" {
 		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))

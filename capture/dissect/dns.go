@@ -9,7 +9,7 @@ const (
 	dnsLen     = 12
 	maxAnswers = 4
 	maxName    = 255 // bytes of a name (RFC 1035 §2.3.4)
-	maxHops    = 16  // compression pointers followed in one name; honest names have a few
+	maxHops    = 16  // compression pointers followed in one name; valid names have a few
 )
 
 var dnsTypes = map[int]string{

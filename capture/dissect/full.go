@@ -25,7 +25,7 @@ func Full(frame []byte) string {
 	return t.out.String()
 }
 
-// A tree is written line by line. It is full when full; what comes later is left out.
+// A tree is written line by line. full is set at maxFull bytes: later lines are left out.
 type tree struct {
 	out  strings.Builder
 	full bool

@@ -130,8 +130,8 @@ func FullLink(link int, frame []byte) string {
 	return t.out.String()
 }
 
-// AsEthernet writes what a frame of another link type has as an Ethernet frame into b, for who reads those only: at most
-// room bytes of its payload. What the link type does not know of addresses is zero. Of what it does not know it gives nil.
+// AsEthernet rewrites a frame of another link type as an Ethernet frame, in b, with at most room bytes of payload. Unknown
+// addresses are zero. It returns nil if the link type is unknown or the frame too short for its header.
 func AsEthernet(b []byte, link int, frame []byte, room int) []byte {
 	l, n := readLink(link, frame)
 	if l == nil {

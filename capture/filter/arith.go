@@ -173,7 +173,7 @@ func guard(g *node, more ...*node) *node {
 	return and(g, more...)
 }
 
-// loadFrom makes a the bytes at a, counted from base.
+// loadFrom replaces a by the value of the size bytes at offset base + a.
 func (a *arith) loadFrom(base, size uint32) {
 	index := a.value
 	if k := a.k; a.fixed {
@@ -284,12 +284,12 @@ var operations = map[string]func(a, b uint32) (uint32, bool){
 	},
 }
 
-// relation compares two operands, behind the guards of both.
+// relation compares two operands, after the conditions of both.
 func (p *parser) relation(op string, a, b *arith) *node {
 	p.regs -= 2
 	n := &node{test: step{load: loadValue, mask: allBits, k: b.k, value: a.value}}
 	if !b.fixed {
-		// The test is of a number that is 1 if the comparison holds: 2 if it is equal, 1 if greater.
+		// Neither is constant: the test compares a number with 1. The number is 0 if a < b, 1 if they are equal, 2 if a > b.
 		x, y := a.value, b.value
 		n.test.k = 1
 		n.test.value = func(frame []byte, wireLen int) (uint32, bool) {

@@ -8,7 +8,7 @@ import (
 )
 
 // linkType tests the Ethernet type, or for the values of IEEE 802.2 the access point; behind MPLS labels, which have no
-// type, the version of IP. t is the word to blame.
+// type, the version of IP. t is the word that an error names.
 func (p *parser) linkType(t token, v uint32) *node {
 	at := p.at
 	if at.labels > 0 {

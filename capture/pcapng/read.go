@@ -28,7 +28,7 @@ type Reader struct {
 	tick           int64   // pcap: ns in a unit of a record's fraction of a second
 	recordHeader   int     // pcap: bytes before a packet
 
-	swapped, maybeSwapped bool // pcap: a record has its two lengths the other way round, or has if that makes sense
+	swapped, maybeSwapped bool // pcap: the two lengths of each record are swapped; swapped if only that makes sense
 }
 
 // NewReader returns a reader of r. It reads nothing before the first Next.

@@ -23,7 +23,7 @@ func counts(c flow.Counts) api.Counts {
 	return api.Counts{Frames: c.Frames, WireFrames: c.Wire, Bytes: c.Bytes}
 }
 
-// toFlow tells a flow of which so many seconds were seen.
+// toFlow converts a flow; seconds is the time observed.
 func toFlow(t *Counter, n Resolver, f *flow.Flow, seconds float64) api.Flow {
 	end := func(e flow.End) api.FlowEnd {
 		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.EndName(n, f, e)}

@@ -9,9 +9,9 @@ import (
 	"github.com/tapestry-net/tapestry/capture/file"
 )
 
-// readerGone reports whether stream is an *os.File of a pipe or a socket whose other end is closed.
-func readerGone(stream any) bool {
-	f, ok := stream.(*os.File)
+// readerGone reports whether to is an *os.File of a pipe or a socket whose other end is closed.
+func readerGone(to any) bool {
+	f, ok := to.(*os.File)
 	return ok && file.ReaderGone(f)
 }
 

@@ -18,10 +18,11 @@ import (
 
 // A Top counts frames in intervals, by what top shows a row for.
 type Top struct {
+	// Not changed after NewTop.
 	By    string   // flow, pair or port
 	Names Resolver // nil: there are none
 
-	mu      sync.Mutex // one goroutine counts while another one reads
+	mu      sync.Mutex // guards what follows: one goroutine counts while another one reads
 	counter *Counter   // guarded by mu
 	begin   time.Time  // of this interval; guarded by mu
 	total   flow.Sum   // of the intervals before this one; guarded by mu

@@ -40,7 +40,7 @@ func Rate(bytesPerSecond float64) string {
 	return fmt.Sprintf("%.0f %s", f, units[0])
 }
 
-// Printable is a text of a file as a terminal may get it: in one line, of what is seen only, and not too long.
+// Printable makes text from a file safe for a terminal: one line, printable characters, bounded length.
 func Printable(s string) string {
 	s = OneLine(s)
 	if len(s) > 200 {
@@ -49,7 +49,7 @@ func Printable(s string) string {
 	return s
 }
 
-// OneLine has spaces for what is not seen.
+// OneLine replaces what cannot be printed, also line ends, by spaces.
 func OneLine(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

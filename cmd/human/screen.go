@@ -58,7 +58,7 @@ func (s *Screen) Draw(text []byte) error {
 		if n > 0 {
 			s.buf.WriteString("\r\n")
 		}
-		s.buf.WriteString("\x1b[K") // before the line: behind a full one it would take the last character
+		s.buf.WriteString("\x1b[K") // erase before writing: after a line as wide as the window it would erase the last character
 		s.buf.Write(cutLine(line, columns))
 	}
 	if n < rows {

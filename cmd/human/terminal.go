@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IsTerminal tells whether what is written to, or read from, is a terminal.
-func IsTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
+// IsTerminal tells whether file, which is written to or read from, is an *os.File of a terminal.
+func IsTerminal(file any) bool {
+	f, ok := file.(*os.File)
 	if !ok {
 		return false
 	}
@@ -29,11 +29,11 @@ const (
 	Reset   = "\x1b[0m"
 )
 
-// Colours tells whether to use them: always, never, or with auto on a terminal that can and whose user wants it
+// Colours tells whether to use them in file: always, never, or with auto on a terminal that supports them, unless NO_COLOR is set
 // (https://no-color.org).
-func Colours(when string, stream any) bool {
+func Colours(when string, file any) bool {
 	if when == "auto" {
-		return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && IsTerminal(stream)
+		return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && IsTerminal(file)
 	}
 	return when == "always"
 }

@@ -76,7 +76,7 @@ capture that runs another filter (a container of the name change is /change here
 	f.Var(usage.Set(&o.View, "VIEW", "inner", oneOf("inner", "outer", "both")), "view",
 		"of frames to other hosts: inner as the containers see them, outer rebuilt VXLAN datagrams, both")
 	f.Var(usage.Set(&o.Offload, "HOW", "fix", oneOf("fix", "segment", "raw")), "offload",
-		"unfinished checksums: fix them; segment also cuts super-frames as on the wire; raw")
+		"partial checksums: fix completes them; segment also cuts super-frames as on the wire; raw")
 	f.Var(usage.Set(&o.Annotate, "WHICH", "drops", oneOf("none", "drops", "all")), "annotate",
 		"comments on frames: none, drops (and faults), all")
 	f.Var(usage.Set(&o.Ring, "SIZE", "", parseRing), "ring",

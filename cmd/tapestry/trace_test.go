@@ -107,7 +107,7 @@ func TestTraceText(t *testing.T) {
 	r := traced(t, h, "web", "db", "--tcp", "5432", "--inject")
 	want := `
 frame        TCP SYN 10.80.1.2:50000 → 10.80.1.3:5432, 54 bytes, from web to db on wide
-offload      54 bytes, nothing was left to be finished
+offload      54 bytes, its checksum is complete
 port         web is up (link tpc9b1d, MTU 1450)
 fault        none
 source       02:00:00:00:00:02 is new: it is learned; the table is full, so that 02:00:00:00:00:09 at web is forgotten
@@ -138,7 +138,7 @@ verdict      forwarded to db`
 	}{
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.Failure,
-			[]string{"length       42 bytes are too long, the path takes 40", "egress       192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are finished there, this port has faults: loss 2%)",
+			[]string{"length       42 bytes are too long, the path takes 40", "egress       192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are completed there, this port has faults: loss 2%)",
 				"tunnel       down: no route", "verdict      dropped (mtu): too long for its path", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exit.OK,

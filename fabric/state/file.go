@@ -9,7 +9,7 @@ import (
 	"fmt"
 )
 
-// ErrVersion is of an intact file that another version of tapestry wrote.
+// ErrVersion is the error of an intact file that another version of tapestry wrote.
 var ErrVersion = errors.New("run the tapestry that wrote it")
 
 const version = 1
