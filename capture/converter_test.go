@@ -2,11 +2,11 @@ package capture
 
 import (
 	"bytes"
-	"encoding/binary"
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // plainSum is RFC 1071's sum, word by word: of b as the words of an IPv4 or IPv6 frame's TCP or UDP with its pseudo-header.
@@ -38,42 +38,10 @@ func plainSum(frame []byte) uint16 {
 // left is a frame as a container's kernel leaves it: TCP or UDP, with n bytes of payload, its checksum field the
 // pseudo-header's sum, segments of size bytes to be cut if size is not 0.
 func left(t *testing.T, v6, udp bool, n, size int) ether.Frame {
-	l4, l4Len, proto, at := 34, 20, byte(6), 16
-	if v6 {
-		l4 = 54
-	}
-	if udp {
-		l4Len, proto, at = 8, 17, 6
-	}
-	room := make([]byte, ether.Headroom+l4+l4Len+n)
-	b := room[ether.Headroom:]
-	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1})
-	be := binary.BigEndian
-	if v6 {
-		b[12], b[13], b[14], b[20], b[21] = 0x86, 0xdd, 0x60, proto, 64
-		be.PutUint16(b[18:], uint16(l4Len+n))
-		b[37], b[53] = 1, 2
-	} else {
-		b[12], b[13], b[14], b[22], b[23] = 8, 0, 0x45, 64, proto
-		be.PutUint16(b[16:], uint16(20+l4Len+n))
-		copy(b[26:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	}
-	be.PutUint16(b[l4:], 1000)
-	be.PutUint16(b[l4+2:], 2000)
-	if udp {
-		be.PutUint16(b[l4+4:], uint16(8+n))
-	} else {
-		be.PutUint32(b[l4+4:], 77)
-		b[l4+12], b[l4+13] = 0x50, 0x18
-	}
-	for i := range n {
-		b[l4+l4Len+i] = byte(i * 7)
-	}
-	// The pseudo-header alone: the sum of the frame without what is behind it.
-	bare := append([]byte(nil), b...)
-	clear(bare[l4:])
-	be.PutUint16(b[l4+at:], plainSum(bare))
-	off := ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(at)}
+	p := packets.Packet{V6: v6, UDP: udp, TCP: packets.Flags(0x18), Payload: packets.Data(n)}
+	p.TCP.Seq = 77
+	l4, checksum := p.Layout()
+	off := ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(checksum - l4)}
 	if size > 0 {
 		off.Segment = uint16(size)
 		switch {
@@ -85,7 +53,7 @@ func left(t *testing.T, v6, udp bool, n, size int) ether.Frame {
 			off.Kind = ether.TCP4
 		}
 	}
-	f := ether.Lend(room, off)
+	f := ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...), off)
 	if err := f.Check(); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -337,11 +338,7 @@ func TestCaptureSegmentSnap(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
 	s := l.Open(t, api.CaptureRequest{Offload: "segment", Snap: 100, Frames: 1})
 	const payload = 10 * 1000
-	room := make([]byte, ether.Headroom+54+payload)
-	b := room[ether.Headroom:]
-	copy(b, []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, byte((40 + payload) >> 8), byte((40 + payload) & 0xff), 0, 0, 0, 0, 64, 6})
-	copy(b[26:], []byte{10, 0, 0, 1, 10, 0, 0, 2})
-	b[46] = 0x50
+	room := append(make([]byte, ether.Headroom), packets.Packet{Payload: make([]byte, payload)}.Partial()...)
 	l.Ports[1].Ingress([]ether.Frame{ether.Lend(room, ether.Offload{Kind: ether.TCP4, Segment: 1000, Head: 54, PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16})})
 	n := 0
 	for {

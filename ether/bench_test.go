@@ -3,6 +3,8 @@ package ether
 import (
 	"strconv"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // big is a super-frame as a container with gso_max_size 61000 behind a VXLAN of MTU 1450 sends it.
@@ -21,7 +23,7 @@ func TestAllocs(t *testing.T) {
 	ordinary := stream(1000).super(t, 1)
 	ordinary.Off.Kind = None
 	undone := ordinary.Off
-	six := packet{v6: true, udp: true, payload: data(1000)}.frame(t)
+	six := packet{V6: true, UDP: true, Payload: packets.Data(1000)}.frame(t)
 	lie := stream(1000).super(t, 1)
 	var (
 		c    Cutter
@@ -66,7 +68,7 @@ func joinLoop(t testing.TB, j *Joiner, frames []Frame) {
 func BenchmarkSum(b *testing.B) {
 	for _, n := range []int{20, 64, 1398, 61000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			p := data(n)
+			p := packets.Data(n)
 			b.SetBytes(int64(n))
 			for b.Loop() {
 				Sum(p, 0)
@@ -107,7 +109,7 @@ func BenchmarkJoin(b *testing.B) {
 
 func BenchmarkFlow(b *testing.B) {
 	six := stream(1000)
-	six.v6 = true
+	six.V6 = true
 	for name, p := range map[string]packet{"IPv4": stream(1000), "IPv6": six} {
 		b.Run(name, func(b *testing.B) {
 			f := p.frame(b)

@@ -3,6 +3,8 @@ package ether
 import (
 	"encoding/binary"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // hops is a chain of n IPv6 extension headers of 8 bytes, put before the transport header.
@@ -26,12 +28,12 @@ func hops(f Frame, n int, of byte) Frame {
 func TestCheck(t *testing.T) {
 	tcp4 := stream(5000)
 	tcp6 := tcp4
-	tcp6.v6 = true
-	udp4 := packet{udp: true, payload: data(5000)}
-	udp6 := packet{udp: true, v6: true, payload: data(5000)}
-	udp64k := packet{udp: true, payload: data(65507)}.frame(t)
+	tcp6.V6 = true
+	udp4 := packet{UDP: true, Payload: packets.Data(5000)}
+	udp6 := packet{UDP: true, V6: true, Payload: packets.Data(5000)}
+	udp64k := packet{UDP: true, Payload: packets.Data(65507)}.frame(t)
 	tagged := tcp6
-	tagged.tags = 2
+	tagged.Tags = vlans[:2]
 	routed := func(left byte) Frame {
 		f := hops(tcp6.super(t, 1000), 1, protoRouting)
 		f.Bytes()[54+3] = left
@@ -63,7 +65,7 @@ func TestCheck(t *testing.T) {
 		{"udp6", udp6.super(t, 1000), nil, 62},
 		{"one segment", tcp4.super(t, 5000), nil, 66},
 		{"less than one segment", tcp4.super(t, 60000), nil, 66},
-		{"no payload", packet{tcp: tcp4.tcp}.super(t, 1000), nil, 66},
+		{"no payload", packet{TCP: tcp4.TCP}.super(t, 1000), nil, 66},
 		{"without PartialChecksum", claim(func(o *Offload) { *o = Offload{Kind: TCP4, Segment: 1000} }), nil, 66},
 		{"head is the whole frame", claim(func(o *Offload) { o.Head = 5066 }), nil, 66},
 		{"head 0", claim(func(o *Offload) { o.Head = 0 }), nil, 66},
@@ -91,12 +93,12 @@ func TestCheck(t *testing.T) {
 		{"ARP", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[13] = 6 }), ErrOffload, 0},
 		{"IP version 5", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x55 }), ErrOffload, 0},
 		{"IHL 0", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x40 }), ErrOffload, 0},
-		{"IHL behind the end", edit(packet{udp: true}.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x4f }), ErrOffload, 0},
+		{"IHL behind the end", edit(packet{UDP: true}.super(t, 1000), func(b []byte, _ *Offload) { b[14] = 0x4f }), ErrOffload, 0},
 		{"fragment", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[20] |= 0x20 }), ErrOffload, 0},
 		{"data offset 4", edit(tcp4.super(t, 1000), func(b []byte, _ *Offload) { b[46] = 0x40 }), ErrOffload, 0},
 		{"data offset behind the end", edit(packet{}.super(t, 1000), func(b []byte, _ *Offload) { b[46] = 0xf0 }), ErrOffload, 0},
 		{"9 hop-by-hop headers", hops(tcp6.super(t, 1000), 9, protoHopByHop), ErrOffload, 0},
-		{"extension header behind the end", edit(hops(packet{v6: true, udp: true}.super(t, 1000), 1, protoDestOpts),
+		{"extension header behind the end", edit(hops(packet{V6: true, UDP: true}.super(t, 1000), 1, protoDestOpts),
 			func(b []byte, _ *Offload) { b[55] = 255 }), ErrOffload, 0},
 		{"header over MaxHead", edit(hops(tcp6.super(t, 1000), 1, protoDestOpts),
 			func(b []byte, o *Offload) {
@@ -131,9 +133,9 @@ func TestCompleteChecksum(t *testing.T) {
 	zero := zeroSum(t)
 	for name, p := range map[string]packet{
 		"tcp4":         stream(999),
-		"tcp6":         {v6: true, tcp: stream(0).tcp, payload: data(1000)},
-		"udp4":         {udp: true, payload: data(100)},
-		"udp6 tagged":  {udp: true, v6: true, tags: 1, payload: data(101)},
+		"tcp6":         {V6: true, TCP: stream(0).TCP, Payload: packets.Data(1000)},
+		"udp4":         {UDP: true, Payload: packets.Data(100)},
+		"udp6 tagged":  {UDP: true, V6: true, Tags: vlans[:1], Payload: packets.Data(101)},
 		"udp sum zero": zero,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // rewritten is the frame as gopacket writes it after reading it, lengths and checksums made anew.
@@ -31,7 +33,7 @@ func rewritten(t *testing.T, b []byte) []byte {
 }
 
 func TestCut(t *testing.T) {
-	all := stream(0).tcp
+	all := stream(0).TCP
 	all.FIN, all.PSH, all.CWR, all.ECE = true, true, true, true
 	for _, tc := range []struct {
 		name    string
@@ -40,14 +42,14 @@ func TestCut(t *testing.T) {
 		sizes   []int
 	}{
 		{"tcp4", stream(3000), 1398, []int{1398, 1398, 204}},
-		{"tcp4 all flags", packet{tcp: all, payload: data(500), id: 65535}, 200, []int{200, 200, 100}},
-		{"tcp6", packet{v6: true, tcp: all, payload: data(2000)}, 1000, []int{1000, 1000}},
-		{"tcp6 tagged twice", packet{v6: true, tags: 2, tcp: all, payload: data(2001)}, 1000, []int{1000, 1000, 1}},
-		{"udp4 odd size", packet{udp: true, id: 9, payload: data(1000)}, 333, []int{333, 333, 333, 1}},
-		{"udp6", packet{udp: true, v6: true, payload: data(1000)}, 400, []int{400, 400, 200}},
+		{"tcp4 all flags", packet{TCP: all, Payload: packets.Data(500), ID: 65535}, 200, []int{200, 200, 100}},
+		{"tcp6", packet{V6: true, TCP: all, Payload: packets.Data(2000)}, 1000, []int{1000, 1000}},
+		{"tcp6 tagged twice", packet{V6: true, Tags: vlans[:2], TCP: all, Payload: packets.Data(2001)}, 1000, []int{1000, 1000, 1}},
+		{"udp4 odd size", packet{UDP: true, ID: 9, Payload: packets.Data(1000)}, 333, []int{333, 333, 333, 1}},
+		{"udp6", packet{UDP: true, V6: true, Payload: packets.Data(1000)}, 400, []int{400, 400, 200}},
 		{"one segment, full", stream(1398), 1398, []int{1398}},
-		{"one segment, flags stay", packet{tcp: all, payload: data(100)}, 1398, []int{100}},
-		{"no payload", packet{v6: true, tcp: all}, 1398, []int{0}},
+		{"one segment, flags stay", packet{TCP: all, Payload: packets.Data(100)}, 1398, []int{100}},
+		{"no payload", packet{V6: true, TCP: all}, 1398, []int{0}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := tc.p.super(t, tc.segment)
@@ -62,12 +64,12 @@ func TestCut(t *testing.T) {
 			for i, size := range tc.sizes {
 				// A segment is what the sender would have made of its share of the payload.
 				want, last := tc.p, i == len(tc.sizes)-1
-				want.payload = tc.p.payload[at : at+size]
-				want.id += uint16(i)
-				want.tcp.Seq += uint32(at)
-				want.tcp.CWR = want.tcp.CWR && i == 0
-				want.tcp.FIN = want.tcp.FIN && last
-				want.tcp.PSH = want.tcp.PSH && last
+				want.Payload = tc.p.Payload[at : at+size]
+				want.ID += uint16(i)
+				want.TCP.Seq += uint32(at)
+				want.TCP.CWR = want.TCP.CWR && i == 0
+				want.TCP.FIN = want.TCP.FIN && last
+				want.TCP.PSH = want.TCP.PSH && last
 				at += size
 				got, wanted := frames[i].Bytes(), want.frame(t)
 				trimmed := wanted.Bytes()[:min(wanted.Len(), len(got))] // gopacket pads to 60 bytes
@@ -91,7 +93,7 @@ func TestCutOptions(t *testing.T) {
 	options[14] = 0x47
 	f := lend(append(options, b[34:]...), plain.Off)
 	f.Off.ChecksumStart += 8
-	p.v6 = true
+	p.V6 = true
 	six := hops(p.super(t, 1000), 3, protoHopByHop)
 	for name, f := range map[string]*Frame{"ipv4": &f, "ipv6": &six} {
 		if err := f.Check(); err != nil {
@@ -123,7 +125,7 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 		t.Errorf("segment %d: IP ends at %d of %d bytes", i, l.end(b), len(b))
 	}
 	if !l.v6 {
-		if got := slowSum(b[l.ip:l.l4], 0); got != 0xffff {
+		if got := packets.Sum(b[l.ip:l.l4], 0); got != 0xffff {
 			t.Errorf("segment %d: IPv4 header has the sum %#04x", i, got)
 		}
 		first := binary.BigEndian.Uint16(f.Bytes()[l.ip+4:])
@@ -131,7 +133,7 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 			t.Errorf("segment %d: identification %d, the first has %d", i, got, first)
 		}
 	}
-	if got := slowSum(b[l.l4:], uint32(slowPseudo(b, l, len(b)-l.l4))); got != 0xffff {
+	if got := packets.Sum(b[l.l4:], uint32(slowPseudo(b, l, len(b)-l.l4))); got != 0xffff {
 		t.Errorf("segment %d: %v has the sum %#04x", i, l.kind, got)
 	}
 	if l.kind == UDP {
@@ -151,7 +153,7 @@ func wantSegment(t *testing.T, f, segment *Frame, i int) {
 
 func TestCutZeroSum(t *testing.T) {
 	p := zeroSum(t)
-	p.payload = bytes.Repeat(p.payload, 3)
+	p.Payload = bytes.Repeat(p.Payload, 3)
 	f := p.super(t, 100)
 	if err := f.Check(); err != nil {
 		t.Fatal(err)

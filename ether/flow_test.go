@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestFlowSame(t *testing.T) {
-	tcp, udp6 := stream(9000), packet{udp: true, v6: true, payload: data(9000)}
+	tcp, udp6 := stream(9000), packet{UDP: true, V6: true, Payload: packets.Data(9000)}
 	for name, p := range map[string]packet{"tcp4": tcp, "udp6": udp6} {
 		f := p.super(t, 1000)
 		if err := f.Check(); err != nil {
@@ -20,7 +22,7 @@ func TestFlowSame(t *testing.T) {
 			}
 		}
 		tagged := p
-		tagged.tags = 2
+		tagged.Tags = vlans[:2]
 		if g := tagged.frame(t); g.Flow() != f.Flow() {
 			t.Errorf("%s: behind tags the flow is another", name)
 		}
@@ -38,7 +40,7 @@ func TestFlowBothWays(t *testing.T) {
 			b[at+i], b[at+n+i] = b[at+n+i], b[at+i]
 		}
 	}
-	four, six := stream(100).frame(t), packet{v6: true, udp: true, payload: data(10)}.frame(t)
+	four, six := stream(100).frame(t), packet{V6: true, UDP: true, Payload: packets.Data(10)}.frame(t)
 	arp := lend(append(append(append(append([]byte{}, macB[:]...), macA[:]...), 8, 6), make([]byte, 46)...), Offload{})
 	for name, tc := range map[string]struct {
 		f         *Frame
@@ -68,7 +70,7 @@ func TestFlowFragments(t *testing.T) {
 		t.Error("IPv4 fragments have two flows")
 	}
 	p := stream(100)
-	p.v6 = true
+	p.V6 = true
 	first, later = hops(p.frame(t), 1, protoFragment), hops(p.frame(t), 1, protoFragment)
 	first.Bytes()[54+3], later.Bytes()[54+3] = 1, 9 // more follow; the later one's offset is 8
 	later.Bytes()[54] = protoUDP                    // which may differ from the first one's, RFC 8200 §4.5
@@ -89,7 +91,7 @@ func atomic(f Frame) Frame {
 // that header. But nobody cuts or joins it.
 func TestFlowAtomicFragment(t *testing.T) {
 	p := stream(100)
-	p.v6 = true
+	p.V6 = true
 	plain, atomic := p.frame(t), atomic(p.frame(t))
 	if plain.Flow() != atomic.Flow() {
 		t.Error("an atomic fragment has another flow than its packet")
@@ -111,7 +113,7 @@ func TestFlowAtomicFragment(t *testing.T) {
 // port is chosen, and the bottom ones.
 func TestFlowMixes(t *testing.T) {
 	six := stream(100)
-	six.v6 = true
+	six.V6 = true
 	arp := lend(append(append(append(append([]byte{}, macB[:]...), macA[:]...), 8, 6), make([]byte, 46)...), Offload{})
 	for _, tc := range []struct {
 		name     string
@@ -159,9 +161,9 @@ func bytesOf(t *testing.T, p packet) []byte {
 func TestChecksumField(t *testing.T) {
 	p := stream(100)
 	v6 := p
-	v6.v6 = true
+	v6.V6 = true
 	tagged, udp, hop := p, v6, v6
-	tagged.tags, udp.udp, hop.hop = 2, true, make([]byte, 6)
+	tagged.Tags, udp.UDP, hop.Hop = vlans, true, make([]byte, 6)
 	fragment := p.frame(t)
 	fragment.Bytes()[20] = 0x20 // more follow
 	for _, c := range []struct {

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"github.com/google/gopacket/layers"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // seeds are super-frames of every kind, and some lies that a container's PACKET_VNET_HDR brings to the TAP.
 func seeds(t testing.TB) []Frame {
 	end := layers.TCP{Seq: 1 << 31, Ack: 1, ACK: true, FIN: true, PSH: true, CWR: true, ECE: true}
-	six := packet{v6: true, tcp: stream(0).tcp, payload: data(900)}
+	six := packet{V6: true, TCP: stream(0).TCP, Payload: packets.Data(900)}
 	one := stream(60)
 	lie := stream(600).super(t, 8)
 	lie.Off.Segment = 1
@@ -19,11 +21,11 @@ func seeds(t testing.TB) []Frame {
 	total.Bytes()[16], total.Bytes()[17] = 0, 0
 	return []Frame{
 		stream(700).super(t, 200),
-		packet{tcp: end, payload: data(401)}.super(t, 200),
+		packet{TCP: end, Payload: packets.Data(401)}.super(t, 200),
 		six.super(t, 300),
-		packet{v6: true, tags: 2, tcp: end, payload: data(900)}.super(t, 300),
-		packet{udp: true, id: 65535, payload: data(700)}.super(t, 100),
-		packet{udp: true, v6: true, tags: 1, payload: data(700)}.super(t, 99),
+		packet{V6: true, Tags: vlans[:2], TCP: end, Payload: packets.Data(900)}.super(t, 300),
+		packet{UDP: true, ID: 65535, Payload: packets.Data(700)}.super(t, 100),
+		packet{UDP: true, V6: true, Tags: vlans[:1], Payload: packets.Data(700)}.super(t, 99),
 		hops(six.super(t, 300), 2, protoHopByHop),
 		hops(six.super(t, 300), 1, protoFragment),
 		atomic(six.frame(t)),

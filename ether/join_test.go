@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // resum makes the checksums of an ordinary TCP or UDP frame right again, padding left out.
@@ -16,11 +18,11 @@ func resum(b []byte) {
 	if !l.v6 {
 		ip := b[l.ip:l.l4]
 		takeAndZero16(ip[10:])
-		binary.BigEndian.PutUint16(ip[10:], ^slowSum(ip, 0))
+		binary.BigEndian.PutUint16(ip[10:], ^packets.Sum(ip, 0))
 	}
 	l4 := b[l.l4:l.end(b)]
 	takeAndZero16(l4[l.checksumOffset():])
-	sum := ^slowSum(l4, uint32(slowPseudo(b, l, len(l4))))
+	sum := ^packets.Sum(l4, uint32(slowPseudo(b, l, len(l4))))
 	if l.kind == UDP {
 		sum = nonZero(sum)
 	}
@@ -29,25 +31,25 @@ func resum(b []byte) {
 
 func TestJoinUndoesCut(t *testing.T) {
 	last := stream(10000)
-	last.tcp.FIN, last.tcp.PSH = true, true
+	last.TCP.FIN, last.TCP.PSH = true, true
 	marked := stream(10000)
-	marked.tcp.CWR, marked.tcp.ECE = true, true
+	marked.TCP.CWR, marked.TCP.ECE = true, true
 	six := stream(10001)
-	six.v6, six.tags = true, 1
+	six.V6, six.Tags = true, vlans[:1]
 	for name, p := range map[string]packet{
 		"tcp4":           stream(10000),
 		"tcp4 FIN, PSH":  last,
 		"tcp4 CWR, ECE":  marked,
 		"tcp4 equal":     stream(10 * 1000),
 		"tcp6 tagged":    six,
-		"udp4":           {udp: true, id: 65530, payload: data(64 * 1000)},
-		"udp6":           {udp: true, v6: true, payload: data(1999)},
-		"tcp4 65535":     {payload: data(65535 - 40), tcp: stream(0).tcp},
-		"tcp4 two bytes": {payload: data(1001), tcp: stream(0).tcp},
+		"udp4":           {UDP: true, ID: 65530, Payload: packets.Data(64 * 1000)},
+		"udp6":           {UDP: true, V6: true, Payload: packets.Data(1999)},
+		"tcp4 65535":     {Payload: packets.Data(65535 - 40), TCP: stream(0).TCP},
+		"tcp4 two bytes": {Payload: packets.Data(1001), TCP: stream(0).TCP},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "tcp4 65535" {
-				p.tcp.Options = nil
+				p.TCP.Options = nil
 			}
 			f := p.super(t, 1000)
 			if err := f.Check(); err != nil {
@@ -78,9 +80,9 @@ func TestJoinUndoesCut(t *testing.T) {
 }
 
 func TestJoinStart(t *testing.T) {
-	tcp, udp := stream(500), packet{udp: true, payload: data(500)}
+	tcp, udp := stream(500), packet{UDP: true, Payload: packets.Data(500)}
 	six := tcp
-	six.v6 = true
+	six.V6 = true
 	flag := func(b byte) func([]byte) { return func(f []byte) { f[47] |= b } }
 	for _, tc := range []struct {
 		name string
@@ -102,7 +104,7 @@ func TestJoinStart(t *testing.T) {
 		{"ICMP", tcp.frame(t), func(b []byte) { b[23] = 1 }, false},
 		{"fragment", tcp.frame(t), func(b []byte) { b[21] = 1 }, false},
 		{"extension header", hops(six.frame(t), 1, protoDestOpts), nil, false},
-		{"no payload", packet{tcp: tcp.tcp}.frame(t), nil, false},
+		{"no payload", packet{TCP: tcp.TCP}.frame(t), nil, false},
 		{"no ACK", tcp.frame(t), func(b []byte) { b[47] &^= flagACK }, false},
 		{"SYN", tcp.frame(t), flag(flagSYN), false},
 		{"RST", tcp.frame(t), flag(flagRST), false},
@@ -141,12 +143,12 @@ type pair struct{ a, b []byte }
 
 func TestJoinAdd(t *testing.T) {
 	tcp := stream(2000)
-	tcp.id, tcp.df = 1000, false
+	tcp.ID, tcp.DF = 1000, false
 	df := tcp
-	df.df = true
+	df.DF = true
 	six := tcp
-	six.v6 = true
-	udp := packet{udp: true, payload: data(2000)}
+	six.V6 = true
+	udp := packet{UDP: true, Payload: packets.Data(2000)}
 	setID := func(b []byte, id uint16) { binary.BigEndian.PutUint16(b[18:], id) }
 	xor := func(at int, with byte) func(p *pair) {
 		return func(p *pair) { p.b[at] ^= with; resum(p.b) }
@@ -156,7 +158,7 @@ func TestJoinAdd(t *testing.T) {
 	resize := func(n int) func(p *pair) {
 		return func(p *pair) {
 			l, _ := dissect(p.b)
-			p.b = append(p.b[:l.head:l.head], data(n)...)
+			p.b = append(p.b[:l.head:l.head], packets.Data(n)...)
 			l.setLengths(p.b, n)
 			resum(p.b)
 		}
@@ -283,7 +285,7 @@ func wantRun(t *testing.T, j *Joiner, frames []Frame) {
 
 func TestJoinEnds(t *testing.T) {
 	psh := stream(3000)
-	psh.tcp.PSH = true
+	psh.TCP.PSH = true
 	for _, tc := range []struct {
 		name    string
 		p       packet
@@ -292,8 +294,8 @@ func TestJoinEnds(t *testing.T) {
 		runs    []int
 	}{
 		{"PSH ends a run", psh, 1000, 0, []int{3}},
-		{"64 datagrams", packet{udp: true, payload: data(10000)}, 100, 0, []int{64, 36}},
-		{"a short one ends a run", packet{udp: true, payload: data(2500)}, 1000, 0, []int{3}},
+		{"64 datagrams", packet{UDP: true, Payload: packets.Data(10000)}, 100, 0, []int{64, 36}},
+		{"a short one ends a run", packet{UDP: true, Payload: packets.Data(2500)}, 1000, 0, []int{3}},
 		{"a wrong checksum parts a run", stream(5000), 1000, 2, []int{2, 1, 2}},
 		{"256 segments", stream(256 * 20), 20, 0, []int{256}},
 	} {
@@ -334,16 +336,16 @@ func TestJoinRuns(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := stream(0)
-			p.tcp.Options = nil
+			p.TCP.Options = nil
 			var frames []Frame
 			for i, size := range tc.sizes {
-				p.payload = data(size)
+				p.Payload = packets.Data(size)
 				if tc.ids != nil {
-					p.id = tc.ids[i]
+					p.ID = tc.ids[i]
 				}
 				frames = append(frames, p.frame(t))
-				p.id++
-				p.tcp.Seq += uint32(size)
+				p.ID++
+				p.TCP.Seq += uint32(size)
 			}
 			if runs := joinAll(t, frames); !slices.Equal(runs, tc.runs) {
 				t.Errorf("runs of %v, want %v", runs, tc.runs)

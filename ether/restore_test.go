@@ -3,13 +3,15 @@ package ether
 import (
 	"bytes"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestRestoreOffload(t *testing.T) {
 	const mtu = 1450
 	partial := func(f Frame) Frame { f.Off = Offload{}; return f }
 	six := stream(5000)
-	six.v6 = true
+	six.V6 = true
 	for _, tc := range []struct {
 		name    string
 		f       Frame
@@ -19,11 +21,11 @@ func TestRestoreOffload(t *testing.T) {
 		{"TCP, one segment", partial(stream(100).super(t, 1398)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}, 0},
 		{"TCP, a whole super-frame", partial(stream(5000).super(t, 1398)), Offload{Kind: TCP4, PartialChecksum: true, Head: 66, Segment: mtu - 52, ChecksumStart: 34, ChecksumOffset: 16}, 0},
 		{"TCP over IPv6, a whole super-frame", partial(six.super(t, 1378)), Offload{Kind: TCP6, PartialChecksum: true, Head: 86, Segment: mtu - 72, ChecksumStart: 54, ChecksumOffset: 16}, 0},
-		{"UDP", partial(packet{udp: true, payload: data(100)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
-		{"UDP, too long: its segments cannot be told", partial(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
-		{"UDP, a whole super-frame", partial(packet{udp: true, payload: data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
-		{"UDP, one segment", partial(packet{udp: true, payload: data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
-		{"behind a VLAN tag", partial(packet{udp: true, tags: 1, payload: data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
+		{"UDP", partial(packet{UDP: true, Payload: packets.Data(100)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, too long: its segments cannot be told", partial(packet{UDP: true, Payload: packets.Data(5000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 0},
+		{"UDP, a whole super-frame", partial(packet{UDP: true, Payload: packets.Data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"UDP, one segment", partial(packet{UDP: true, Payload: packets.Data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
+		{"behind a VLAN tag", partial(packet{UDP: true, Tags: vlans[:1], Payload: packets.Data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
 		{"finished", stream(100).frame(t), Offload{}, 0},
 		{"finished and long", stream(5000).frame(t), Offload{}, 0},
 		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}, 0},
@@ -64,9 +66,9 @@ func TestRestoreOffloadSmallMTU(t *testing.T) {
 
 // A frame whose right checksum happens to be its pseudo-header's sum is finished.
 func TestRestoreOffloadByChance(t *testing.T) {
-	p := packet{udp: true, payload: data(100)}
+	p := packet{UDP: true, Payload: packets.Data(100)}
 	for i := range 1 << 16 {
-		p.payload[0], p.payload[1] = byte(i>>8), byte(i)
+		p.Payload[0], p.Payload[1] = byte(i>>8), byte(i)
 		f := p.frame(t)
 		b := f.Bytes()
 		l, _ := dissect(b)
@@ -82,8 +84,8 @@ func TestRestoreOffloadByChance(t *testing.T) {
 }
 
 func TestUncut(t *testing.T) {
-	udp, tcp := packet{udp: true, payload: data(100)}.super(t, 20), stream(100).super(t, 20)
-	finished := packet{udp: true, payload: data(100)}.frame(t)
+	udp, tcp := packet{UDP: true, Payload: packets.Data(100)}.super(t, 20), stream(100).super(t, 20)
+	finished := packet{UDP: true, Payload: packets.Data(100)}.frame(t)
 	lie := func(length byte) Frame {
 		b := bytes.Clone(udp.WithHeadroom())
 		b[Headroom+17] = length

@@ -3,6 +3,8 @@ package ether
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestSum(t *testing.T) {
@@ -16,7 +18,7 @@ func TestSum(t *testing.T) {
 		for n := range b {
 			for from := range min(n, 9) { // every alignment
 				for _, initial := range []uint32{0, 1, 0xffff, 0x7fffffff, 0xffffffff} {
-					want := slowSum(b[from:n], uint32(fold(uint64(initial))))
+					want := packets.Sum(b[from:n], uint32(fold(uint64(initial))))
 					if got := Sum(b[from:n], initial); got != want {
 						t.Fatalf("%s[%d:%d] with %#x: got %#04x, want %#04x", name, from, n, initial, got, want)
 					}

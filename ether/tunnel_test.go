@@ -5,13 +5,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // inTunnel is the super-frame inner in a UDP tunnel of the given header, as the kernel of a container with a VXLAN or
 // Geneve device leaves it: the tunnel's checksum is the sum of its pseudo-header, or there is none.
 func inTunnel(t testing.TB, inner Frame, v6 bool, tags int, header []byte, sum bool) Frame {
 	t.Helper()
-	f := packet{v6: v6, udp: true, tags: tags, id: 0xfffe, payload: append(bytes.Clone(header), inner.Bytes()...)}.frame(t)
+	f := packet{V6: v6, UDP: true, Tags: vlans[:tags], ID: 0xfffe, Payload: append(bytes.Clone(header), inner.Bytes()...)}.frame(t)
 	b := f.Bytes()
 	o, ok := dissect(b)
 	if !ok {
@@ -50,7 +52,7 @@ type nested struct {
 
 // nests are super-frames in every kind of tunnel.
 func nests(t testing.TB) (all []nested) {
-	for _, inner := range []packet{stream(700), {v6: true, tcp: stream(0).tcp, payload: data(901)}, {udp: true, id: 65535, payload: data(700)}} {
+	for _, inner := range []packet{stream(700), {V6: true, TCP: stream(0).TCP, Payload: packets.Data(901)}, {UDP: true, ID: 65535, Payload: packets.Data(700)}} {
 		for _, v6 := range []bool{false, true} {
 			for _, sum := range []bool{false, true} {
 				for _, header := range [][]byte{vxlan, geneve} {
@@ -75,7 +77,7 @@ func wantWrapped(t *testing.T, f, segment *Frame, i int, sum bool) {
 		t.Fatalf("segment %d: a tunnel of %+v, %v, that ends at %d of %d bytes", i, o, ok, o.end(b), len(b))
 	}
 	if !o.v6 {
-		if got := slowSum(b[o.ip:o.l4], 0); got != 0xffff {
+		if got := packets.Sum(b[o.ip:o.l4], 0); got != 0xffff {
 			t.Errorf("segment %d: the outer IPv4 header has the sum %#04x", i, got)
 		}
 		first := binary.BigEndian.Uint16(f.Bytes()[o.ip+4:])
@@ -88,7 +90,7 @@ func wantWrapped(t *testing.T, f, segment *Frame, i int, sum bool) {
 	}
 	if field := binary.BigEndian.Uint16(b[o.l4+6:]); sum != (field != 0) {
 		t.Errorf("segment %d: outer checksum %#04x, want one: %v", i, field, sum)
-	} else if got := slowSum(b[o.l4:], uint32(slowPseudo(b, o, len(b)-o.l4))); sum && got != 0xffff {
+	} else if got := packets.Sum(b[o.l4:], uint32(slowPseudo(b, o, len(b)-o.l4))); sum && got != 0xffff {
 		t.Errorf("segment %d: the tunnel has the sum %#04x", i, got)
 	}
 	at := int(f.Off.Inner) - HeaderLen

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // gopacket decodes the announcements as intended, and encodes the same bytes.
@@ -51,15 +53,9 @@ func TestAnnouncements(t *testing.T) {
 			len(na.Options) != 1 || na.Options[0].Type != layers.ICMPv6OptTargetAddress || !bytes.Equal(na.Options[0].Data, mac) {
 			t.Errorf("%s: %+v", addr, na)
 		}
-		if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
-			t.Fatal(err)
-		}
-		again := gopacket.NewSerializeBuffer()
-		if err := gopacket.SerializeLayers(again, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, eth, ip, icmp, na); err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(again.Bytes(), b) {
-			t.Errorf("%s: sent\n%x, gopacket writes\n%x", addr, b, again.Bytes())
+		again := packets.Serialize(eth, ip, icmp, na)
+		if !bytes.Equal(again, b) {
+			t.Errorf("%s: sent\n%x, gopacket writes\n%x", addr, b, again)
 		}
 	}
 }

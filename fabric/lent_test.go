@@ -2,30 +2,24 @@ package fabric
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fault"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // openDatagram is a broadcast UDP datagram whose checksum the container's kernel left open, and what it is when finished.
 func openDatagram(src ether.MAC) (open ether.Frame, finished []byte) {
-	payload := []byte("one frame for everybody")
-	b := append(append([]byte{}, broadcast[:]...), src[:]...)
-	b = append(b, 0x08, 0x00, 0x45, 0, 0, byte(28+len(payload)), 0, 0, 0, 0, 64, 17, 0, 0, 10, 77, 0, 1, 10, 77, 0, 255)
-	binary.BigEndian.PutUint16(b[24:], ^ether.Sum(b[14:34], 0))
-	b = append(b, 0x11, 0x51, 0xca, 0x6c, 0, byte(8+len(payload)), 0, 0)
-	binary.BigEndian.PutUint16(b[40:], ether.Sum(b[26:34], uint32(17+8+len(payload))))
-	b = append(b, payload...)
-	open = ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
-	binary.BigEndian.PutUint16(b[40:], ^ether.Sum(b[34:], 0))
-	return open, b
+	p := packets.Packet{UDP: true, SrcMAC: src, DstMAC: broadcast, Dst: netip.MustParseAddr("10.77.0.255"), Payload: []byte("one frame for everybody")}
+	open = ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
+	return open, p.Bytes()
 }
 
 // datagrams gives what IPv4 frames reach the container, without headroom, or the remote host, without VXLAN.

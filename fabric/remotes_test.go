@@ -14,6 +14,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func (h *host) peers(network string) (addrs []string) {
@@ -179,14 +180,9 @@ func newFar(h *host, addr string) *far {
 
 func (f *far) send(vni uint32, src, dst ether.MAC, payload string) {
 	f.t.Helper()
-	b := gopacket.NewSerializeBuffer()
-	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{},
-		&layers.VXLAN{ValidIDFlag: true, VNI: vni},
-		&layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: 0x88b5},
-		gopacket.Payload(payload)); err != nil {
-		f.t.Fatal(err)
-	}
-	if _, err := f.conn.WriteToUDPAddrPort(b.Bytes(), f.to); err != nil {
+	b := packets.Serialize(&layers.VXLAN{ValidIDFlag: true, VNI: vni},
+		&layers.Ethernet{SrcMAC: src[:], DstMAC: dst[:], EthernetType: 0x88b5}, gopacket.Payload(payload))
+	if _, err := f.conn.WriteToUDPAddrPort(b, f.to); err != nil {
 		f.t.Fatal(err)
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"go.uber.org/goleak"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,25 +30,12 @@ const tcpHead = ether.HeaderLen + 20 + 20
 // tcp is an IPv4 TCP frame with payload bytes and a partial checksum; more than segment bytes make it a
 // super-frame.
 func tcp(payload, segment int) ether.Frame {
-	room := make([]byte, ether.Headroom+tcpHead+payload)
-	b := room[ether.Headroom:]
-	b[5], b[11], b[12] = 2, 1, 8
-	ip, l4 := b[14:34], b[34:]
-	ip[0], ip[8], ip[9], ip[15], ip[19] = 0x45, 64, 6, 1, 2
-	binary.BigEndian.PutUint16(ip[2:], uint16(40+payload))
-	binary.BigEndian.PutUint16(ip[10:], ^ether.Sum(ip, 0))
-	binary.BigEndian.PutUint16(l4, 40000)
-	binary.BigEndian.PutUint16(l4[2:], 80)
-	l4[12], l4[13] = 5<<4, 0x10
-	for i := range b[tcpHead:] {
-		b[tcpHead+i] = byte(i * 7)
-	}
-	binary.BigEndian.PutUint16(l4[16:], pseudo(b))
+	b := packets.Packet{TCP: packets.Flags(0x10), Payload: packets.Data(payload)}.Partial()
 	off := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
 	if payload > segment {
 		off.Kind, off.Segment = ether.TCP4, uint16(segment)
 	}
-	return ether.Lend(room, off)
+	return ether.Lend(append(make([]byte, ether.Headroom), b...), off)
 }
 
 // pseudo is the sum of the pseudo-header (RFC 9293 §3.1).

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // mac is the i-th station's address.
@@ -24,16 +25,9 @@ func sized(src, dst ether.MAC, number, length int) ether.Frame {
 
 // super is a TCP super-frame of IPv4, with n bytes of payload in segments of size bytes.
 func super(src, dst ether.MAC, n, size int) ether.Frame {
-	const head = 14 + 20 + 20
-	f := sized(src, dst, 0, head+n)
-	b := f.Bytes()
-	clear(b[14:])
-	b[12], b[13] = 8, 0
-	b[14], b[22], b[23] = 0x45, 64, 6
-	binary.BigEndian.PutUint16(b[16:], uint16(40+n))
-	b[46] = 0x50
-	f.Off = ether.Offload{Kind: ether.TCP4, Segment: uint16(size), PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}
-	return f
+	p := packets.Packet{SrcMAC: src, DstMAC: dst, Payload: make([]byte, n)}
+	return ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...),
+		ether.Offload{Kind: ether.TCP4, Segment: uint16(size), PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16})
 }
 
 // wire is a Sender that remembers the numbers of the frames it was given.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -20,7 +21,7 @@ func TestNoAllocations(t *testing.T) {
 	arena := make([]byte, 512<<10)
 	one := []*ether.Frame{new(ether.Frame)}
 	*one[0] = tcp(500).frame(t)
-	joined := packet{payload: data(20000)}.train(t, 1000)
+	joined := packet{Payload: packets.Data(20000)}.train(t, 1000)
 	super := tcp(30000).super(t, 1000)
 	discard := make([]byte, 1<<17)
 	empty := func() {

@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -23,7 +24,7 @@ func bench(b *testing.B) *Device {
 
 // kinds of batches: what one Drain or Send has to do with.
 func batches(b *testing.B) (names []string, all map[string][]ether.Frame) {
-	super, short := tcp(60000).super(b, 1398), packet{udp: true, payload: data(22)}.frame(b)
+	super, short := tcp(60000).super(b, 1398), packet{UDP: true, Payload: packets.Data(22)}.frame(b)
 	all = map[string][]ether.Frame{"super": make([]ether.Frame, 7), "64 bytes": make([]ether.Frame, readBudget)}
 	for i := range all["super"] {
 		all["super"][i] = super

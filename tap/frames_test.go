@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -16,9 +17,9 @@ var kinds = []struct {
 	p    packet
 }{
 	{"TCP over IPv4", packet{}},
-	{"TCP over IPv6", packet{v6: true}},
-	{"UDP over IPv4", packet{udp: true}},
-	{"UDP over IPv6", packet{udp: true, v6: true}},
+	{"TCP over IPv6", packet{V6: true}},
+	{"UDP over IPv4", packet{UDP: true}},
+	{"UDP over IPv6", packet{UDP: true, V6: true}},
 }
 
 // port is a plumbed port and its container's end.
@@ -35,16 +36,16 @@ func TestDrain(t *testing.T) {
 		for _, k := range kinds {
 			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
 				d, w := port(t, mode)
-				if _, udp := d.Offloads(); k.p.udp && !udp {
+				if _, udp := d.Offloads(); k.p.UDP && !udp {
 					testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 				}
 				c := caught(d)
 				p := k.p
-				p.payload = data(1000)
+				p.Payload = packets.Data(1000)
 				plain := p.frame(t)
 				partial := p.super(t, 0)
 				partial.Off.Kind, partial.Off.Head = ether.None, 0
-				p.payload = data(30000)
+				p.Payload = packets.Data(30000)
 				super := p.super(t, 1200)
 				for _, f := range []*ether.Frame{&plain, &partial, &super} {
 					testhost.Must(t, w.write(f.Off, f.Bytes()))
@@ -124,7 +125,7 @@ func TestSendOrdinary(t *testing.T) {
 	d, w := port(t, Veth)
 	for _, k := range kinds {
 		p := k.p
-		p.payload = data(500)
+		p.Payload = packets.Data(500)
 		f := p.frame(t)
 		if sent, n := d.Send([]*ether.Frame{&f}); sent != 1 || n != f.Len() {
 			t.Fatalf("%s: Send = %d, %d", k.name, sent, n)
@@ -141,11 +142,11 @@ func TestSendJoined(t *testing.T) {
 		for _, k := range kinds {
 			t.Run(string(mode)+"/"+k.name, func(t *testing.T) {
 				d, w := port(t, mode)
-				if _, udp := d.Offloads(); k.p.udp && !udp {
+				if _, udp := d.Offloads(); k.p.UDP && !udp {
 					testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 				}
 				p := k.p
-				p.payload = data(40*1000 + 300)
+				p.Payload = packets.Data(40*1000 + 300)
 				frames := p.train(t, 1000)
 				bytesWant := 0
 				for _, f := range frames {
@@ -181,11 +182,11 @@ func TestSendJoinedTagged(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
 			d, w := port(t, Direct)
-			if _, udp := d.Offloads(); k.p.udp && !udp {
+			if _, udp := d.Offloads(); k.p.UDP && !udp {
 				testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 			}
 			p := k.p
-			p.payload = data(5000)
+			p.Payload = packets.Data(5000)
 			frames := p.train(t, 1000)
 			for i, f := range frames {
 				b := append(bytes.Clone(f.WithHeadroom()[:ether.Headroom+12]), 0x81, 0, 0, 42)
@@ -245,10 +246,10 @@ func TestShortFrames(t *testing.T) {
 // TestSendOrder: runs of several flows, and frames that join nothing, keep their order.
 func TestSendOrder(t *testing.T) {
 	d, w := port(t, Veth)
-	a := packet{payload: data(2400)}.train(t, 800)
-	b := packet{v6: true, payload: data(1000)}.train(t, 500)
+	a := packet{Payload: packets.Data(2400)}.train(t, 800)
+	b := packet{V6: true, Payload: packets.Data(1000)}.train(t, 500)
 	arp := ether.Lend(append(make([]byte, ether.Headroom), append(bytes.Repeat([]byte{0xff}, 6), append([]byte{2, 0x42, 10, 77, 0, 2, 8, 6}, make([]byte, 28)...)...)...), ether.Offload{})
-	super := packet{payload: data(9000)}.super(t, 1000)
+	super := packet{Payload: packets.Data(9000)}.super(t, 1000)
 	batch := append(append(append(append([]*ether.Frame{}, a...), &arp), b...), &super, a[0])
 	if sent, _ := d.Send(batch); sent != len(batch) {
 		t.Fatalf("%d of %d went", sent, len(batch))
@@ -266,7 +267,7 @@ func TestSendOrder(t *testing.T) {
 func TestJoinRefused(t *testing.T) {
 	d, w := port(t, Veth)
 	tap, _, _ := Names(id)
-	frames := packet{payload: data(3000)}.train(t, 1000)
+	frames := packet{Payload: packets.Data(3000)}.train(t, 1000)
 	d.features[ether.TCP4].Disable(unix.EINVAL)
 	if sent, _ := d.Send(frames); sent != 3 {
 		t.Fatalf("%d of 3 went", sent)
@@ -299,7 +300,7 @@ func TestJoinTooLong(t *testing.T) {
 	defer unix.Close(fds[1])
 	testhost.Must(t, unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 16<<10))
 	d := &Device{vnetLen: vnetLen, Link: "shim", Queue: Queue{fd: fds[0]}}
-	frames := packet{payload: data(45000)}.train(t, 1000)
+	frames := packet{Payload: packets.Data(45000)}.train(t, 1000)
 	sent, _ := d.Send(frames)
 	if sent == 0 {
 		t.Fatal("nothing went one by one")

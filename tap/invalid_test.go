@@ -77,7 +77,7 @@ func TestLies(t *testing.T) {
 			}
 			err := w.writeRaw(append(header, b...))
 			// A valid frame behind it: what was there before it has come.
-			last := packet{udp: true, payload: []byte("the last")}.frame(t)
+			last := packet{UDP: true, Payload: []byte("the last")}.frame(t)
 			testhost.Must(t, w.write(ether.Offload{}, last.Bytes()))
 			var came []ether.Frame
 			for deadline := time.Now().Add(time.Minute); ; {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -26,9 +27,9 @@ func refusing(d *Device, errno syscall.Errno, which func(off ether.Offload) bool
 
 func kindOf(p packet) ether.Kind {
 	switch {
-	case p.udp:
+	case p.UDP:
 		return ether.UDP
-	case p.v6:
+	case p.V6:
 		return ether.TCP6
 	}
 	return ether.TCP4
@@ -48,14 +49,14 @@ func TestSuperRefused(t *testing.T) {
 				kind := kindOf(k.p)
 				refused := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.Kind == kind })
 				p := k.p
-				p.payload = data(10*1000 + 300)
+				p.Payload = packets.Data(10*1000 + 300)
 				train, super := p.train(t, 1000), p.super(t, 1000)
 				testhost.Must(t, super.Check())
 				batch := train
 				if whole {
 					batch = []*ether.Frame{&super}
 				}
-				tail := packet{v6: !k.p.v6, payload: data(99)}.frame(t)
+				tail := packet{V6: !k.p.V6, Payload: packets.Data(99)}.frame(t)
 				batch = append(append([]*ether.Frame{}, batch...), &tail)
 				send := func() {
 					t.Helper()
@@ -115,7 +116,7 @@ func TestChecksumRefused(t *testing.T) {
 			d, w := port(t, Veth)
 			refused := refusing(d, syscall.EINVAL, func(off ether.Offload) bool { return off.PartialChecksum })
 			p := k.p
-			p.payload = data(700)
+			p.Payload = packets.Data(700)
 			want := p.frame(t)
 			for range 2 {
 				f := p.super(t, 0)
@@ -154,7 +155,7 @@ func TestRefusedForNow(t *testing.T) {
 		t.Run(tt.errno.Error(), func(t *testing.T) {
 			d, w := port(t, Direct)
 			refusing(d, tt.errno, func(off ether.Offload) bool { return off.Kind != ether.None })
-			super := packet{payload: data(5000)}.super(t, 1000)
+			super := packet{Payload: packets.Data(5000)}.super(t, 1000)
 			testhost.Must(t, super.Check())
 			if sent, _ := d.Send([]*ether.Frame{&super}); sent == 1 != tt.pieces {
 				t.Errorf("%d super-frames went", sent)
@@ -176,7 +177,7 @@ func TestRefusedByContent(t *testing.T) {
 	if _, udp := d.Offloads(); !udp {
 		testhost.Cannot(t, "the kernel's TAP does not segment UDP")
 	}
-	p := packet{udp: true, payload: data(20000)}
+	p := packet{UDP: true, Payload: packets.Data(20000)}
 	super, want := p.super(t, 100), p.train(t, 100)
 	testhost.Must(t, super.Check())
 	if sent, _ := d.Send([]*ether.Frame{&super}); sent != 1 {
@@ -205,7 +206,7 @@ func TestUnavailable(t *testing.T) {
 			t.Errorf("%s: %+v", k.name, s)
 		}
 		p := k.p
-		p.payload = data(3000)
+		p.Payload = packets.Data(3000)
 		super := p.super(t, 1000)
 		testhost.Must(t, super.Check())
 		if sent, _ := d.Send([]*ether.Frame{&super}); sent != 1 {

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -16,9 +17,10 @@ func (p packet) inTunnel(t testing.TB, segment int, v6, sum bool) ether.Frame {
 	t.Helper()
 	inner := p.super(t, segment)
 	vxlan := []byte{8, 0, 0, 0, 0, 0, 9, 0}
-	outer := packet{v6: v6, udp: true, payload: append(vxlan, inner.Bytes()...)}
+	outer := packet{V6: v6, UDP: true, Payload: append(vxlan, inner.Bytes()...)}
 	f := outer.super(t, segment)
-	l4, head, _ := outer.layout()
+	l4, _ := packets.Packet(outer).Layout()
+	head := packets.Packet(outer).HeadLen()
 	if !sum {
 		binary.BigEndian.PutUint16(f.Bytes()[l4+6:], 0)
 	}
@@ -45,7 +47,7 @@ func TestVnetTunnel(t *testing.T) {
 	} {
 		for _, k := range kinds {
 			p := k.p
-			p.payload = data(3000)
+			p.Payload = packets.Data(3000)
 			f := p.inTunnel(t, 1000, tt.v6, tt.sum)
 			b := bytes.Repeat([]byte{0xee}, vnetTunnelLen)
 			encodeVnet(b, f.Off)
@@ -76,7 +78,7 @@ func TestSendTunnel(t *testing.T) {
 			for _, k := range kinds {
 				d, w := port(t, mode)
 				p := k.p
-				p.payload = data(9500)
+				p.Payload = packets.Data(9500)
 				f := p.inTunnel(t, 1000, v6, true)
 				kind := f.Off.Kind
 				if d.offloads&tunnels == 0 {

@@ -77,7 +77,7 @@ func captureTargets(t *testing.T, h *Host) {
 			t.Errorf("%s: %v, %v: want a file for its owner only", name, info.Mode(), err)
 		}
 		dumped := tool(t, "sh", "-c", `tcpdump -n -r - <"$1" 2>/dev/null | wc -l`, "sh", k.path)
-		if n := packets(t, k.path); n != frames[name] || dumped != fmt.Sprint(n) || len(readFile(t, k.path).packets) != n {
+		if n := packetsIn(t, k.path); n != frames[name] || dumped != fmt.Sprint(n) || len(readFile(t, k.path).packets) != n {
 			t.Errorf("%s: capinfos counts %d packets, tcpdump %s; it said %d", name, n, dumped, frames[name])
 		}
 		if text := tool(t, "capinfos", "-t", k.path); !strings.Contains(text, "nano") && strings.HasSuffix(k.path, ".pcap") {

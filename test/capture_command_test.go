@@ -115,8 +115,8 @@ func rows(t *testing.T, path, display string, fields ...string) []string {
 	return strings.Split(out, "\n")
 }
 
-// packets is the number of packets in a file, as capinfos counts them.
-func packets(t *testing.T, path string) int {
+// packetsIn is the number of packets in a file, as capinfos counts them.
+func packetsIn(t *testing.T, path string) int {
 	t.Helper()
 	n, err := strconv.Atoi(tool(t, "sh", "-c", `capinfos -rTc "$1" | cut -f2`, "sh", path))
 	if err != nil {

@@ -88,7 +88,7 @@ func TestCaptureCrash(t *testing.T) {
 			}
 			frames, _ := left.counts(t)
 			c := readFile(t, left.path)
-			if n := packets(t, left.path); c.cut || n != frames || len(c.packets) != frames {
+			if n := packetsIn(t, left.path); c.cut || n != frames || len(c.packets) != frames {
 				t.Errorf("round %d: the command says %d frames, capinfos %d, we read %d, cut off: %v", i, frames, n, len(c.packets), c.cut)
 			}
 		}

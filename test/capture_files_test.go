@@ -47,7 +47,7 @@ func captureRotation(t *testing.T, h *Host) {
 			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 || name != "time" && info.Size() > 64_000 {
 				t.Errorf("%s: %s: %v %v", name, file, info, err)
 			}
-			if n := packets(t, file); n != len(c.packets) || c.cut || name != "classic" && n > 0 && len(c.interfaces) < 2 {
+			if n := packetsIn(t, file); n != len(c.packets) || c.cut || name != "classic" && n > 0 && len(c.interfaces) < 2 {
 				t.Errorf("%s: %s: %d packets, we read %d: %+v", name, file, n, len(c.packets), c.interfaces)
 			}
 		}

@@ -67,7 +67,7 @@ func TestEndpointOptions(t *testing.T) {
 		if code, said := k.exit(t); code != 0 {
 			t.Fatalf("exit code %d: %s", code, said)
 		}
-		if n := packets(t, k.path); n != 4 {
+		if n := packetsIn(t, k.path); n != 4 {
 			t.Errorf("%d frames, want 4: %s", n, k.said.String())
 		}
 		if code, said := h.exit(t, "capture", "--attach", kept.ID, "-w", "-"); code == 0 || !strings.Contains(said, "waits for a reader") {

@@ -73,7 +73,7 @@ func recorderFlood(t *testing.T, h *Host) {
 		t.Errorf("the drops that were kept: %q", dropped)
 	}
 	c := readFile(t, path)
-	if n := packets(t, path); n != len(c.packets) || n < int(r.Kept) {
+	if n := packetsIn(t, path); n != len(c.packets) || n < int(r.Kept) {
 		t.Errorf("the dump has %d packets, we read %d, kept were %d", n, len(c.packets), r.Kept)
 	}
 	for _, p := range c.packets {

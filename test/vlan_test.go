@@ -1,7 +1,6 @@
 package test
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -9,33 +8,21 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // vlanFrame is an IPv4 TCP segment with a VLAN tag and a partial checksum.
 func vlanFrame(t *testing.T, src, dst, from, to string, payload int) []byte {
 	t.Helper()
-	b := make([]byte, 12, 58+payload)
-	for i, text := range []string{dst, src} {
+	p := packets.Packet{Tags: []uint16{5}, ID: 1, DF: true, Src: netip.MustParseAddr(from), Dst: netip.MustParseAddr(to),
+		SrcPort: 50000, DstPort: 41500, TCP: packets.Flags(0x10), Payload: make([]byte, payload)}
+	for text, to := range map[string]*[6]byte{dst: &p.DstMAC, src: &p.SrcMAC} {
 		mac, err := net.ParseMAC(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		copy(b[6*i:], mac)
+		testhost.Must(t, err)
+		copy(to[:], mac)
 	}
-	b = append(b, 0x81, 0, 0, 5, 8, 0)
-	ip := []byte{0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 6, 0, 0}
-	binary.BigEndian.PutUint16(ip[2:], uint16(40+payload))
-	ip = append(append(ip, netip.MustParseAddr(from).AsSlice()...), netip.MustParseAddr(to).AsSlice()...)
-	addresses := ip[12:]
-	binary.BigEndian.PutUint16(ip[10:], ^ether.Sum(ip, 0))
-	tcp := make([]byte, 20+payload)
-	binary.BigEndian.PutUint16(tcp, 50000)
-	binary.BigEndian.PutUint16(tcp[2:], 41500)
-	tcp[12], tcp[13] = 5<<4, 0x10
-	binary.BigEndian.PutUint16(tcp[16:], ether.Sum(addresses, uint32(6+len(tcp))))
-	return append(append(b, ip...), tcp...)
+	return p.Partial()
 }
 
 // vlans: the longest frame to another host has, with its VLAN tag, the path's MTU less VXLAN's headers; so have the segments of a super-frame.

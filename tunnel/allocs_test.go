@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestSendNoAllocations(t *testing.T) {
@@ -20,16 +21,16 @@ func TestSendNoAllocations(t *testing.T) {
 	discard := make([]byte, 1<<17)
 	many := make([]*ether.Frame, 64)
 	for i := range many {
-		many[i] = packet{udp: true, payload: data(100)}.frame(t)
+		many[i] = packet{UDP: true, Payload: packets.Data(100)}.frame(t)
 	}
 	open := make([]*ether.Frame, 64)
 	for i := range open {
-		open[i] = packet{udp: true, payload: data(100)}.super(t, 0)
+		open[i] = packet{UDP: true, Payload: packets.Data(100)}.super(t, 0)
 	}
 	for name, batch := range map[string][]*ether.Frame{
 		"open checksums": open,
-		"one frame":      {packet{payload: data(1000)}.frame(t)}, "64 frames": many,
-		"super-frame": {packet{payload: data(60000)}.super(t, 1388)},
+		"one frame":      {packet{Payload: packets.Data(1000)}.frame(t)}, "64 frames": many,
+		"super-frame": {packet{Payload: packets.Data(60000)}.super(t, 1388)},
 	} {
 		if n := testing.AllocsPerRun(100, func() {
 			if sent, _ := l.Send(batch); sent != len(batch) {
@@ -51,7 +52,7 @@ func TestDrainNoAllocations(t *testing.T) {
 	frames := 0
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
 	raw, arena := k.v.receivers[0], k.arena
-	batch := []*ether.Frame{packet{payload: data(30000)}.super(t, 1000), packet{payload: data(100)}.frame(t)}
+	batch := []*ether.Frame{packet{Payload: packets.Data(30000)}.super(t, 1000), packet{Payload: packets.Data(100)}.frame(t)}
 	sent, deadline := 0, time.Now().Add(time.Minute)
 	n := testing.AllocsPerRun(100, func() {
 		l.Send(batch)

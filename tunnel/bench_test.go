@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -23,11 +24,11 @@ func BenchmarkLink(b *testing.B) {
 	in.Bind(func(frames []ether.Frame) { come += len(frames) })
 	arena, r := make([]byte, 512<<10), z.Receivers()[0]
 
-	super := packet{payload: data(60000)}.super(b, 1398)
+	super := packet{Payload: packets.Data(60000)}.super(b, 1398)
 	var one, eight []*ether.Frame
 	for i := range 64 {
-		one = append(one, packet{udp: true, payload: data(22)}.frame(b))
-		eight = append(eight, packet{udp: true, port: uint16(i % 8), payload: data(22)}.frame(b))
+		one = append(one, packet{UDP: true, Payload: packets.Data(22)}.frame(b))
+		eight = append(eight, packet{UDP: true, SrcPort: uint16(i % 8), Payload: packets.Data(22)}.frame(b))
 	}
 	for _, k := range []struct {
 		name   string

@@ -2,20 +2,17 @@ package tunnel
 
 import (
 	"bytes"
-	"encoding/binary"
-	"net"
 	"net/netip"
 	"testing"
 	"time"
 
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -129,99 +126,48 @@ func (k *catch) drain(t testing.TB, wait time.Duration) bool {
 	return n > 0
 }
 
-// A packet is one TCP segment or datagram; gopacket writes it.
-type packet struct {
-	v6, udp bool
-	port    uint16 // of the source
-	id      uint16
-	seq     uint32
-	payload []byte
+// A packet is one TCP segment or datagram.
+type packet packets.Packet
+
+// whole is the packet with what all of a connection's have in common.
+func (p packet) whole() packets.Packet {
+	p.DF, p.TCP.Ack, p.TCP.ACK, p.TCP.Window = true, 77, true, 501
+	return packets.Packet(p)
 }
 
-// data is n bytes, no two neighbours alike.
-func data(n int) []byte {
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = byte(i*7 + i>>8)
-	}
-	return b
+func lend(b []byte) *ether.Frame {
+	f := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
+	return &f
 }
 
 // frame is the finished frame.
-func (p packet) frame(t testing.TB) *ether.Frame {
-	t.Helper()
-	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 2}, DstMAC: net.HardwareAddr{2, 0x42, 10, 77, 0, 3}, EthernetType: layers.EthernetTypeIPv4}
-	proto := layers.IPProtocolTCP
-	if p.udp {
-		proto = layers.IPProtocolUDP
-	}
-	stack := []gopacket.SerializableLayer{eth}
-	var network gopacket.NetworkLayer
-	if p.v6 {
-		eth.EthernetType = layers.EthernetTypeIPv6
-		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: proto, SrcIP: net.ParseIP("fd00:77::2"), DstIP: net.ParseIP("fd00:77::3")}
-		network, stack = ip, append(stack, ip)
-	} else {
-		ip := &layers.IPv4{Version: 4, TTL: 64, Id: p.id, Flags: layers.IPv4DontFragment, Protocol: proto, SrcIP: net.IP{10, 77, 0, 2}, DstIP: net.IP{10, 77, 0, 3}}
-		network, stack = ip, append(stack, ip)
-	}
-	if p.udp {
-		udp := &layers.UDP{SrcPort: layers.UDPPort(p.port), DstPort: 51820}
-		testhost.Must(t, udp.SetNetworkLayerForChecksum(network))
-		stack = append(stack, udp)
-	} else {
-		tcp := &layers.TCP{SrcPort: layers.TCPPort(p.port), DstPort: 51820, Seq: p.seq, Ack: 77, ACK: true, Window: 501}
-		testhost.Must(t, tcp.SetNetworkLayerForChecksum(network))
-		stack = append(stack, tcp)
-	}
-	buf := gopacket.NewSerializeBuffer()
-	testhost.Must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, append(stack, gopacket.Payload(p.payload))...))
-	b := buf.Bytes() // gopacket pads to Ethernet's least; a container's kernel does not
-	end := 34 + 20 + len(p.payload)
-	if p.v6 {
-		end += 20
-	}
-	if p.udp {
-		end -= 12
-	}
-	f := ether.Lend(append(make([]byte, ether.Headroom), b[:end]...), ether.Offload{})
-	return &f
-}
+func (p packet) frame(testing.TB) *ether.Frame { return lend(p.whole().Bytes()) }
 
 // super is the super-frame of segments of the given size, as a container's kernel leaves it; with
 // size 0, an ordinary frame whose checksum is partial.
 func (p packet) super(t testing.TB, segment int) *ether.Frame {
 	t.Helper()
-	f := p.frame(t)
-	b := f.Bytes()
-	addresses, l4 := b[26:34], 34
-	if p.v6 {
-		addresses, l4 = b[22:54], 54
-	}
-	kind, proto, head, sum := ether.TCP4, uint32(6), l4+20, 16
-	if p.v6 {
-		kind = ether.TCP6
-	}
-	if p.udp {
-		kind, proto, head, sum = ether.UDP, 17, l4+8, 6
-	}
-	binary.BigEndian.PutUint16(b[l4+sum:], ether.Sum(addresses, proto+uint32(head-l4+len(p.payload))))
-	f.Off = ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(sum)}
+	whole := p.whole()
+	f := lend(whole.Partial())
+	l4, checksum := whole.Layout()
+	f.Off = ether.Offload{PartialChecksum: true, ChecksumStart: uint16(l4), ChecksumOffset: uint16(checksum - l4)}
 	if segment > 0 {
-		f.Off.Kind, f.Off.Head, f.Off.Segment = kind, uint16(head), uint16(segment)
+		f.Off.Kind, f.Off.Head, f.Off.Segment = ether.TCP4, uint16(whole.HeadLen()), uint16(segment)
+		switch {
+		case p.UDP:
+			f.Off.Kind = ether.UDP
+		case p.V6:
+			f.Off.Kind = ether.TCP6
+		}
 	}
 	testhost.Must(t, f.Check())
 	return f
 }
 
 // segments is what a super-frame of p has to be cut into.
-func (p packet) segments(t testing.TB, segment int) (frames [][]byte) {
-	t.Helper()
-	for at := 0; at < len(p.payload); at += segment {
-		q := p
-		q.payload = p.payload[at:min(at+segment, len(p.payload))]
-		q.seq, q.id = p.seq+uint32(at), p.id+uint16(at/segment)
-		frames = append(frames, bytes.Clone(q.frame(t).Bytes()))
+func (p packet) segments(_ testing.TB, segment int) (frames [][]byte) {
+	for _, q := range p.whole().Segments(segment) {
+		frames = append(frames, q.Bytes())
 	}
 	return frames
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -28,7 +29,7 @@ func TestZeroChecksum(t *testing.T) {
 				if own {
 					caught(t, v, 81, underlay.there)
 				}
-				f := packet{udp: true, payload: data(100)}.frame(t).Bytes()
+				f := packet{UDP: true, Payload: packets.Data(100)}.frame(t).Bytes()
 				w.at(w.there, func() {
 					w.sh("ip link add vx80 type vxlan id 80 dstport 4789 local %s remote %s %s; ip link set vx80 up addrgenmode none", underlay.there, underlay.here, underlay.device)
 					inject(t, "vx80", ether.Offload{}, f)
@@ -50,7 +51,7 @@ func TestOutside(t *testing.T) {
 	for _, family := range families {
 		v := listen(t, family.b, 1)
 		k, _ := caught(t, v, vni, family.a)
-		f := packet{payload: data(50)}.frame(t).Bytes()
+		f := packet{Payload: packets.Data(50)}.frame(t).Bytes()
 		wrong := encapsulated(t, vni, f)
 		domain := unix.AF_INET
 		if v.Local.Addr().Is6() {

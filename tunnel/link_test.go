@@ -9,7 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/google/gopacket/layers"
+
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -28,9 +31,9 @@ var kinds = []struct {
 	p    packet
 }{
 	{"TCP over IPv4", packet{}},
-	{"TCP over IPv6", packet{v6: true}},
-	{"UDP over IPv4", packet{udp: true}},
-	{"UDP over IPv6", packet{udp: true, v6: true}},
+	{"TCP over IPv6", packet{V6: true}},
+	{"UDP over IPv4", packet{UDP: true}},
+	{"UDP over IPv6", packet{UDP: true, V6: true}},
 }
 
 // TestSend: ordinary frames, partial ones and super-frames come out finished and byte for byte; the
@@ -42,7 +45,7 @@ func TestSend(t *testing.T) {
 				l, k := pair(t, family.a, family.b)
 				p := kind.p
 				for _, n := range []int{0, 1, 999, 1400} {
-					p.payload = data(n)
+					p.Payload = packets.Data(n)
 					f := p.frame(t)
 					want := [][]byte{room(f), room(f)}
 					frames := []*ether.Frame{f, p.super(t, 0)}
@@ -52,7 +55,7 @@ func TestSend(t *testing.T) {
 					same(t, k.drainFrames(t, 2), want)
 				}
 				for _, tt := range []struct{ payload, segment int }{{60000, 1388}, {2000, 1000}, {1001, 1000}, {900, 1000}, {20000, 100}, {25600, 100}} {
-					p.payload = data(tt.payload)
+					p.Payload = packets.Data(tt.payload)
 					super, want := p.super(t, tt.segment), p.segments(t, tt.segment)
 					before := room(super)
 					wireBefore := l.Stats().WireTx
@@ -82,17 +85,17 @@ func TestSendMixed(t *testing.T) {
 	want := make(map[uint16][][]byte) // by source port
 	total := 0
 	for i := range 700 {
-		p := packet{port: uint16(1000 + i/100), udp: i%100 < 50, id: uint16(i), payload: data(1 + i*7%300)}
+		p := packet{SrcPort: uint16(1000 + i/100), UDP: i%100 < 50, ID: uint16(i), Payload: packets.Data(1 + i*7%300)}
 		if i%90 == 0 {
-			p.payload = data(20000 + i)
+			p.Payload = packets.Data(20000 + i)
 			batch = append(batch, p.super(t, 200))
-			want[p.port] = append(want[p.port], p.segments(t, 200)...)
+			want[p.SrcPort] = append(want[p.SrcPort], p.segments(t, 200)...)
 			total += len(p.segments(t, 200))
 			continue
 		}
 		f := p.frame(t)
 		batch = append(batch, f)
-		want[p.port] = append(want[p.port], room(f))
+		want[p.SrcPort] = append(want[p.SrcPort], room(f))
 		total++
 	}
 	if sent, _ := l.Send(batch); sent != len(batch) {
@@ -115,7 +118,7 @@ func TestSendGathers(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
 	var batch []*ether.Frame
 	for i := range 60 {
-		batch = append(batch, packet{udp: true, port: uint16(1000 + i%3), payload: data(100)}.frame(t))
+		batch = append(batch, packet{UDP: true, SrcPort: uint16(1000 + i%3), Payload: packets.Data(100)}.frame(t))
 	}
 	if sent, _ := l.Send(batch); sent != len(batch) {
 		t.Fatalf("%d of %d went", sent, len(batch))
@@ -210,7 +213,7 @@ func TestTrainsOfSuperFrames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l, w := &Link{}, new(sendBatch)
 			for i, n := range tc.payloads {
-				l.addSegments(w, i, packet{payload: data(n)}.super(t, tc.segment))
+				l.addSegments(w, i, packet{Payload: packets.Data(n)}.super(t, tc.segment))
 			}
 			var got []int
 			for _, tr := range w.trains[:w.nTrains] {
@@ -231,21 +234,21 @@ func TestSendLoads(t *testing.T) {
 	}{
 		{"200 trains", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 200 {
-				f := packet{udp: true, id: uint16(i), payload: data(100 + i)}.frame(t)
+				f := packet{UDP: true, ID: uint16(i), Payload: packets.Data(100 + i)}.frame(t)
 				batch, want = append(batch, f), append(want, room(f))
 			}
 			return batch, want
 		}},
 		{"1300 equal frames", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 1300 {
-				f := packet{udp: true, id: uint16(i), payload: data(20)}.frame(t)
+				f := packet{UDP: true, ID: uint16(i), Payload: packets.Data(20)}.frame(t)
 				batch, want = append(batch, f), append(want, room(f))
 			}
 			return batch, want
 		}},
 		{"five super-frames of 250 segments", func() (batch []*ether.Frame, want [][]byte) {
 			for i := range 5 {
-				p := packet{seq: uint32(i * 25000), payload: data(25000)}
+				p := packet{TCP: layers.TCP{Seq: uint32(i * 25000)}, Payload: packets.Data(25000)}
 				batch, want = append(batch, p.super(t, 100)), append(want, p.segments(t, 100)...)
 			}
 			return batch, want
@@ -277,11 +280,11 @@ func TestSendLends(t *testing.T) {
 	var batch []*ether.Frame
 	var lent, want [][]byte
 	for i := range 300 {
-		p := packet{udp: i%3 > 0, v6: i%2 > 0, id: uint16(i), payload: data(500)}
+		p := packet{UDP: i%3 > 0, V6: i%2 > 0, ID: uint16(i), Payload: packets.Data(500)}
 		f := p.super(t, 0)
 		batch, lent, want = append(batch, f), append(lent, room(f)), append(want, room(p.frame(t)))
 	}
-	far := packet{payload: data(1200)}.frame(t) // only for a test is a checksum there
+	far := packet{Payload: packets.Data(1200)}.frame(t) // only for a test is a checksum there
 	far.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 700, ChecksumOffset: 101}
 	testhost.Must(t, far.Check())
 	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
@@ -326,7 +329,7 @@ func TestLinkRefuses(t *testing.T) {
 
 func BenchmarkLinkSend(b *testing.B) {
 	l, k := pair(b, "127.0.0.1", "127.0.0.2")
-	f := packet{payload: data(60000)}.super(b, 1388)
+	f := packet{Payload: packets.Data(60000)}.super(b, 1388)
 	batch := []*ether.Frame{f}
 	fd := k.v.receivers[0].fd
 	discard := make([]byte, 1<<17)

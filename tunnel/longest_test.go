@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -45,10 +46,10 @@ func TestLongestFrame(t *testing.T) {
 			}{{"a frame", 0, -1}, {"a tagged frame", 4, -1}, {"a super-frame", 0, 100}, {"a tagged super-frame", 4, 100}} {
 				for more := range 2 {
 					segment := limit - tt.tag - 54 + more
-					p, segments := packet{payload: data(segment)}, 1
+					p, segments := packet{Payload: packets.Data(segment)}, 1
 					f := p.frame(t)
 					if tt.tail >= 0 {
-						p.payload = data(5*segment + tt.tail)
+						p.Payload = packets.Data(5*segment + tt.tail)
 						f, segments = p.super(t, segment), 6
 					}
 					if tt.tag > 0 {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 func TestTrainShapes(t *testing.T) {
@@ -14,7 +16,7 @@ func TestTrainShapes(t *testing.T) {
 				t.Errorf("full %d, shape %d: %+v", full, i, s)
 			}
 			l, w := &Link{}, new(sendBatch)
-			for j, f := range s.frames(message{kind: kindSegment, nonce: 7}, data(s.size-messageHeadLen)) {
+			for j, f := range s.frames(message{kind: kindSegment, nonce: 7}, packets.Data(s.size-messageHeadLen)) {
 				l.addFrame(w, j, f)
 				m, intact, ok := parse(f.Bytes())
 				if !intact || !ok || int(m.index) != j || m.nonce != 7 || m.kind != kindSegment {
@@ -43,10 +45,10 @@ func FuzzMessage(f *testing.F) {
 	body := make([]byte, reportLen)
 	r.encode(body)
 	seed(message{kind: kindOpen, nonce: 1}, nil)
-	seed(message{kind: kindSegment, shape: 3, mode: 1, index: 63, nonce: 1<<64 - 1}, data(500))
+	seed(message{kind: kindSegment, shape: 3, mode: 1, index: 63, nonce: 1<<64 - 1}, packets.Data(500))
 	seed(message{kind: kindAsk, ask: 255}, nil)
 	seed(message{kind: kindAnswer, ask: 3, features: 1}, body)
-	seed(message{kind: 77}, data(3))
+	seed(message{kind: 77}, packets.Data(3))
 	f.Add([]byte(nil))
 	f.Add(make([]byte, messageHeadLen))
 	p := &Peer{v: &VTEP{}, budgetLeft: 1 << 62}

@@ -7,8 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/google/gopacket/layers"
+
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -35,8 +38,8 @@ func refusing(v *VTEP, errno syscall.Errno, which func(h *mmsghdr) bool) (refuse
 func batch(t *testing.T) (frames []*ether.Frame, want [][]byte, trains int) {
 	t.Helper()
 	for i := range 6 {
-		f := packet{udp: true, id: uint16(i), payload: data(10 + i)}.frame(t)
-		p := packet{udp: true, seq: uint32(i * 5500), id: uint16(100 * i), payload: data(5500)}
+		f := packet{UDP: true, ID: uint16(i), Payload: packets.Data(10 + i)}.frame(t)
+		p := packet{UDP: true, TCP: layers.TCP{Seq: uint32(i * 5500)}, ID: uint16(100 * i), Payload: packets.Data(5500)}
 		frames = append(frames, f, p.super(t, 1000))
 		want = append(append(want, room(f)), p.segments(t, 1000)...)
 	}

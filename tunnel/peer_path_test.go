@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -119,7 +120,7 @@ func (p *path) state() PeerState {
 // data sends a super-frame from a and wants its segments at b.
 func (p *path) data() {
 	p.t.Helper()
-	q := packet{payload: data(20300)}
+	q := packet{Payload: packets.Data(20300)}
 	if sent, _ := p.to.Send([]*ether.Frame{q.super(p.t, 1000)}); sent != 1 {
 		p.t.Fatal("refused")
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -27,8 +28,8 @@ func TestSourcePorts(t *testing.T) {
 			ports := make(map[uint16]map[layers.UDPPort]bool) // of the underlay, by inner source port
 			used := make(map[layers.UDPPort]bool)
 			for flow := range uint16(200) {
-				p := packet{port: 1000 + flow, udp: true, payload: data(100)}
-				q := packet{port: 1000 + flow, udp: true, payload: data(5000)}
+				p := packet{SrcPort: 1000 + flow, UDP: true, Payload: packets.Data(100)}
+				q := packet{SrcPort: 1000 + flow, UDP: true, Payload: packets.Data(5000)}
 				if sent, _ := l.Send([]*ether.Frame{p.frame(t), q.super(t, 1000), p.frame(t)}); sent != 3 {
 					t.Fatal("refused")
 				}
@@ -96,7 +97,7 @@ func TestSeveralReceivers(t *testing.T) {
 	k, _ := caught(t, v, vni, "127.0.0.1")
 	for flow := range uint16(100) {
 		for i := range uint16(3) {
-			f := packet{port: 1000 + flow, udp: true, id: i, payload: data(100)}.frame(t)
+			f := packet{SrcPort: 1000 + flow, UDP: true, ID: i, Payload: packets.Data(100)}.frame(t)
 			if sent, _ := l.Send([]*ether.Frame{f}); sent != 1 {
 				t.Fatal("refused")
 			}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -22,7 +23,7 @@ func TestSendRefusedInTheMiddle(t *testing.T) {
 	var want [][]byte
 	bytesWant := 0
 	for i, n := range []int{100, 100, 2000, 100, 100, 1200, 1200, 1200, 50, 2000} {
-		f := packet{udp: true, id: uint16(i), payload: data(n)}.frame(t)
+		f := packet{UDP: true, ID: uint16(i), Payload: packets.Data(n)}.frame(t)
 		batch = append(batch, f)
 		if n < 900 {
 			want = append(want, room(f))
@@ -45,7 +46,7 @@ func TestNarrowPath(t *testing.T) {
 		t.Run(family.name, func(t *testing.T) {
 			l, k := pair(t, family.a, family.b)
 			testhost.Must(t, netlink.LinkSetMTU(lo(t), 1300))
-			p := packet{payload: data(10*1300 + 20)} // the last segment alone is short enough
+			p := packet{Payload: packets.Data(10*1300 + 20)} // the last segment alone is short enough
 			if sent, n := l.Send([]*ether.Frame{p.super(t, 1300)}); sent != 0 || n != 0 {
 				t.Errorf("Send = %d, %d of a super-frame that lost ten segments", sent, n)
 			}
@@ -80,9 +81,9 @@ func TestTrainsRefused(t *testing.T) {
 	for _, fd := range l.v.send {
 		testhost.Must(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1))
 	}
-	p := packet{payload: data(30000)}
+	p := packet{Payload: packets.Data(30000)}
 	want := p.segments(t, 1000)
-	before := packet{payload: data(40)}.frame(t)
+	before := packet{Payload: packets.Data(40)}.frame(t)
 	all := append([][]byte{room(before)}, want...)
 	for i := range 2 {
 		if sent, n := l.Send([]*ether.Frame{before, p.super(t, 1000)}); sent != 2 || n != 54+40+54+30000 {
@@ -110,7 +111,7 @@ func TestNoRoute(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	l, err := v.Link(vni, netip.MustParseAddrPort("192.0.2.1:4789"))
 	testhost.Must(t, err)
-	p := packet{payload: data(3000)}
+	p := packet{Payload: packets.Data(3000)}
 	if sent, n := l.Send([]*ether.Frame{p.super(t, 1000), packet{}.frame(t)}); sent != 0 || n != 0 {
 		t.Errorf("Send = %d, %d", sent, n)
 	}

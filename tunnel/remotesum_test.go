@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -50,9 +52,9 @@ func TestRemoteSum(t *testing.T) {
 			p       packet
 			segment int
 		}{
-			"segments of TCP":  {packet{payload: data(9000), seq: 5}, 1398},
-			"segments of UDP6": {packet{v6: true, udp: true, payload: data(900)}, 100},
-			"one datagram":     {packet{udp: true, payload: data(900)}, 0},
+			"segments of TCP":  {packet{Payload: packets.Data(9000), TCP: layers.TCP{Seq: 5}}, 1398},
+			"segments of UDP6": {packet{V6: true, UDP: true, Payload: packets.Data(900)}, 100},
+			"one datagram":     {packet{UDP: true, Payload: packets.Data(900)}, 0},
 		} {
 			t.Run(fam.name+" "+name, func(t *testing.T) {
 				f := c.p.super(t, c.segment)
@@ -114,7 +116,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	k, l := caught(t, listen(t, "192.0.2.1", 1), vni, "192.0.2.2")
 	l.SetMTU(1450)
 	l.remoteSum.Store(true)
-	p := packet{udp: true, port: 4433, payload: data(700)}
+	p := packet{UDP: true, SrcPort: 4433, Payload: packets.Data(700)}
 	if sent, _ := l.Send([]*ether.Frame{p.super(t, 0)}); sent != 1 {
 		t.Fatal("not sent")
 	}
@@ -122,7 +124,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	testhost.Must(t, udp.SetReadDeadline(time.Now().Add(time.Minute)))
 	n, from, err := udp.ReadFromUDP(b)
 	testhost.Must(t, err)
-	if !bytes.Equal(b[:n], p.payload) {
+	if !bytes.Equal(b[:n], p.Payload) {
 		t.Errorf("%d bytes came, not those that were sent", n)
 	}
 
@@ -145,11 +147,11 @@ func TestRemoteSumOfLinux(t *testing.T) {
 			k.in(frames[i : i+1])
 		}
 	})
-	_, err = udp.WriteToUDP(p.payload, from)
+	_, err = udp.WriteToUDP(p.Payload, from)
 	testhost.Must(t, err)
 	for len(k.frames) == 0 && k.drain(t, time.Minute) {
 	}
-	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.payload) {
+	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.Payload) {
 		t.Errorf("%d frames came, %d of them open", len(k.frames), open)
 	}
 }
@@ -257,7 +259,7 @@ func TestReservedBits(t *testing.T) {
 			got = append(got, frames[i].Off)
 		}
 	})
-	f := packet{udp: true, payload: data(50)}.frame(t).Bytes()
+	f := packet{UDP: true, Payload: packets.Data(50)}.frame(t).Bytes()
 	var sent [][]byte
 	for bit := range 64 {
 		d := encapsulated(t, vni, f)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -45,15 +46,15 @@ func TestJoinedTrains(t *testing.T) {
 					var want [2][][]byte
 					for i := range each {
 						for j, l := range links { // of one flow, and so from one port
-							p := packet{udp: true, id: uint16(i), payload: bytes.Repeat([]byte{byte(j)}, size)}
-							p.payload[0] = byte(i)
+							p := packet{UDP: true, ID: uint16(i), Payload: bytes.Repeat([]byte{byte(j)}, size)}
+							p.Payload[0] = byte(i)
 							frames := []*ether.Frame{p.frame(t)}
 							want[j] = append(want[j], room(frames[0]))
 							if sent == "trains" && i%5 == 0 {
 								for n := range 4 {
 									q := p
-									q.id, q.payload = uint16(each+i+n), slices.Clone(p.payload)
-									q.payload[1] = byte(n + 2)
+									q.ID, q.Payload = uint16(each+i+n), slices.Clone(p.Payload)
+									q.Payload[1] = byte(n + 2)
 									frames = append(frames, q.frame(t))
 									want[j] = append(want[j], room(frames[len(frames)-1]))
 								}
@@ -99,7 +100,7 @@ func TestTrainOfAll(t *testing.T) {
 	copy(f, packet{}.frame(t).Bytes())
 	bad := encapsulated(t, vni, f)
 	bad[0] = 0
-	open := encapsulated(t, vni, packet{udp: true, payload: data(size - 42)}.super(t, 0).Bytes())
+	open := encapsulated(t, vni, packet{UDP: true, Payload: packets.Data(size - 42)}.super(t, 0).Bytes())
 	train := slices.Concat(bad, encapsulated(t, hostVNI, talk.Bytes()), encapsulated(t, vni, f), encapsulated(t, 99, f), open, open[:7])
 	for _, cuts := range []bool{false, true} {
 		before := v.RxDropped()
@@ -119,7 +120,7 @@ func TestTrainOfAll(t *testing.T) {
 				t.Errorf("cuts %v: %d are %s, want %d", cuts, got, why, n)
 			}
 		}
-		finished := packet{udp: true, payload: data(size - 42)}.frame(t).Bytes()
+		finished := packet{UDP: true, Payload: packets.Data(size - 42)}.frame(t).Bytes()
 		if cuts { // it says so, where it leaves a checksum open
 			finished = open[headerLen:]
 		}
@@ -173,11 +174,11 @@ func TestImitatedHeader(t *testing.T) {
 	l.SetMTU(1450)
 	k81, l81 := caught(t, v, 81, "192.0.2.2")
 	l81.SetMTU(1450)
-	secret := packet{udp: true, payload: bytes.Repeat([]byte("secret"), 20)}.frame(t).Bytes()
+	secret := packet{UDP: true, Payload: bytes.Repeat([]byte("secret"), 20)}.frame(t).Bytes()
 	segment := headerLen + len(secret) // of what seems to be a train
-	last := packet{udp: true, id: 9, payload: data(50)}.frame(t).Bytes()
+	last := packet{UDP: true, ID: 9, Payload: packets.Data(50)}.frame(t).Bytes()
 	frame := func(length int, payload []byte) *ether.Frame {
-		p := packet{udp: true, payload: data(segment - headerLen - 42)}
+		p := packet{UDP: true, Payload: packets.Data(segment - headerLen - 42)}
 		f := p.super(t, 0)
 		b := append(bytes.Clone(f.WithHeadroom()), payload...)
 		binary.BigEndian.PutUint16(b[ether.Headroom+16:], uint16(length))
@@ -264,14 +265,14 @@ func TestKernelVTEPsTrains(t *testing.T) {
 					})
 					catches = append(catches, k)
 				}
-				super := packet{udp: true, payload: data(20 * 1000)}
+				super := packet{UDP: true, Payload: packets.Data(20 * 1000)}
 				var want [][]byte
 				w.at(w.there, func() {
 					for _, n := range vnis {
 						w.sh(kernelVTEP, n)
 					}
 					for i := range 50 {
-						p := packet{udp: true, id: uint16(i), payload: data(500)}
+						p := packet{UDP: true, ID: uint16(i), Payload: packets.Data(500)}
 						for _, n := range vnis { // as a container's kernel leaves it
 							f := p.super(t, 0)
 							inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -42,7 +43,7 @@ func TestRxDropped(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	k, _ := caught(t, v, vni, "127.0.0.2")
 	k9, l9 := caught(t, v, 9, "127.0.0.3")
-	f := packet{payload: data(50)}.frame(t).Bytes()
+	f := packet{Payload: packets.Data(50)}.frame(t).Bytes()
 	good := encapsulated(t, vni, f)
 	bad := encapsulated(t, vni, f)
 	bad[0] = 0
@@ -80,7 +81,7 @@ func TestCloseLeavesTheNext(t *testing.T) {
 	testhost.Must(t, old.Close())
 	k, _ := caught(t, v, vni, "127.0.0.2")
 	testhost.Must(t, old.Close())
-	f := packet{payload: data(50)}.frame(t).Bytes()
+	f := packet{Payload: packets.Data(50)}.frame(t).Bytes()
 	from(t, "127.0.0.2", v, encapsulated(t, vni, f))
 	same(t, k.drainFrames(t, 1), [][]byte{f})
 }
@@ -113,7 +114,7 @@ func TestUnsegmented(t *testing.T) {
 			got = append(got, frames[i].Off)
 		}
 	})
-	f := packet{payload: data(20000)}.super(t, 1400)
+	f := packet{Payload: packets.Data(20000)}.super(t, 1400)
 	from(t, "127.0.0.2", v, encapsulated(t, vni, f.Bytes()), encapsulated(t, vni, packet{}.frame(t).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	for len(got) < 2 && k.drain(t, time.Minute) {
@@ -149,11 +150,11 @@ func TestUncutUDP(t *testing.T) {
 		}
 	})
 	other, _ := caught(t, v, 81, "127.0.0.3")
-	payload := data(5000)
+	payload := packets.Data(5000)
 	header, err := template(vni)
 	testhost.Must(t, err)
 	copy(payload[1000-headerLen-14-20-8:], append(header[:], packet{}.frame(t).Bytes()...))
-	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{udp: true, payload: payload}.super(t, 1000).Bytes()))
+	sendTrain(t, "127.0.0.2", v, 1000, encapsulated(t, vni, packet{UDP: true, Payload: payload}.super(t, 1000).Bytes()))
 	k := &catch{v: v, arena: make([]byte, 512<<10)}
 	k.drain(t, time.Minute)
 	want := []ether.Offload{{Kind: ether.UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}}
@@ -168,7 +169,7 @@ func TestTrainOfTwoNetworks(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	k, _ := caught(t, v, vni, "127.0.0.2")
 	other, _ := caught(t, v, 81, "127.0.0.2")
-	f := packet{payload: data(100)}.frame(t).Bytes()
+	f := packet{Payload: packets.Data(100)}.frame(t).Bytes()
 	one, two := encapsulated(t, vni, f), encapsulated(t, 81, f)
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, two, one))
 	same(t, k.drainFrames(t, 2), [][]byte{f, f})
@@ -183,7 +184,7 @@ func TestTrainOfBefore(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
 	k, _ := caught(t, v, vni, "127.0.0.2")
-	one := encapsulated(t, vni, packet{payload: data(100)}.frame(t).Bytes())
+	one := encapsulated(t, vni, packet{Payload: packets.Data(100)}.frame(t).Bytes())
 	sendTrain(t, "127.0.0.2", v, len(one), slices.Concat(one, one, one))
 	other, l := caught(t, v, 81, "127.0.0.2")
 	k.drainFrames(t, 0)
@@ -219,7 +220,7 @@ func TestOwnReceiver(t *testing.T) {
 			v.Tick(time.Hour) // it is idle until then
 			p.phase = idle
 		}
-		f := packet{payload: data(50)}.frame(t).Bytes()
+		f := packet{Payload: packets.Data(50)}.frame(t).Bytes()
 		from(t, family.b, v, encapsulated(t, vni, f))
 		know(true)
 		own(0)
@@ -253,7 +254,7 @@ func TestOwnReceiver(t *testing.T) {
 // TestHeadroomIsFree: a train's frames may have their headroom written while others are still to be sent.
 func TestHeadroomIsFree(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
-	p := packet{payload: data(60000)}
+	p := packet{Payload: packets.Data(60000)}
 	want := p.segments(t, 1000)
 	in := *(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].in.Load()
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(frames []ether.Frame) {
@@ -286,7 +287,7 @@ func TestLongTrains(t *testing.T) {
 	for i := range trains {
 		var b []byte
 		for j := range 128 {
-			d := append(h[:], data(size-headerLen)...)
+			d := append(h[:], packets.Data(size-headerLen)...)
 			d[headerLen], d[headerLen+1] = byte(i), byte(j)
 			b, want = append(b, d...), append(want, d[headerLen:])
 		}
@@ -346,7 +347,7 @@ func BenchmarkDrain(b *testing.B) {
 	l, k := pair(b, "127.0.0.1", "127.0.0.2")
 	frames := 0
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
-	f := packet{payload: data(60000)}.super(b, 1388)
+	f := packet{Payload: packets.Data(60000)}.super(b, 1388)
 	batch := []*ether.Frame{f}
 	b.SetBytes(int64(f.Len()))
 	for b.Loop() {

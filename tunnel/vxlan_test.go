@@ -9,6 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -73,7 +74,7 @@ func TestDecode(t *testing.T) {
 }
 
 func TestSegments(t *testing.T) {
-	b := data(10)
+	b := packets.Data(10)
 	for _, tt := range []struct {
 		name string
 		size int
@@ -148,7 +149,7 @@ func TestOverhead(t *testing.T) {
 func FuzzDatagram(f *testing.F) {
 	h, err := template(80)
 	testhost.Must(f, err)
-	frame := append(h[:], data(60)...)
+	frame := append(h[:], packets.Data(60)...)
 	gro := func(n uint32) []byte { return cmsg(20, 17, 104, binary.NativeEndian.AppendUint32(nil, n)...) }
 	f.Add(frame, []byte(nil))
 	f.Add(bytes.Repeat(frame, 5), gro(68))

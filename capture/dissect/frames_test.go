@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 var (
@@ -25,28 +27,7 @@ func names(a netip.Addr) string {
 }
 
 // build is the frame of these layers, lengths and checksums computed.
-func build(t testing.TB, ls ...gopacket.SerializableLayer) []byte {
-	t.Helper()
-	var ip gopacket.NetworkLayer
-	for _, l := range ls {
-		if n, ok := l.(gopacket.NetworkLayer); ok {
-			ip = n
-		}
-		if c, ok := l.(interface {
-			SetNetworkLayerForChecksum(gopacket.NetworkLayer) error
-		}); ok && ip != nil {
-			if err := c.SetNetworkLayerForChecksum(ip); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	buf := gopacket.NewSerializeBuffer()
-	opts := gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}
-	if err := gopacket.SerializeLayers(buf, opts, ls...); err != nil {
-		t.Fatal(err)
-	}
-	return append([]byte(nil), buf.Bytes()...)
-}
+func build(_ testing.TB, ls ...gopacket.SerializableLayer) []byte { return packets.Serialize(ls...) }
 
 func eth(kind layers.EthernetType) *layers.Ethernet {
 	return &layers.Ethernet{SrcMAC: webMAC, DstMAC: dbMAC, EthernetType: kind}

@@ -1,8 +1,11 @@
 package filter
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // In benched, wanted is a frame that the filter matches, and others is one that it does not.
@@ -19,10 +22,9 @@ var benched = []struct {
 }
 
 // segment is a TCP frame to 10.0.0.2.
-func segment(src string, port uint64, flags byte) []byte {
-	ip := join([]byte{0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0}, addr(src), addr("10.0.0.2"))
-	tcp := join(be(2, 40000), be(2, port), make([]byte, 8), []byte{0x50, flags}, make([]byte, 6))
-	return join(be(6, macs[0]), be(6, macs[1]), be(2, 0x0800), ip, tcp, make([]byte, 1400))
+func segment(src string, port uint16, flags byte) []byte {
+	return packets.Packet{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 40000, DstPort: port,
+		TCP: packets.Flags(flags), Payload: make([]byte, 1400)}.Bytes()
 }
 
 func TestAllocs(t *testing.T) {

@@ -3,8 +3,11 @@ package filter
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 // encapsulate puts a frame into a VXLAN datagram, over one of several underlays.
@@ -66,7 +69,7 @@ func TestVXLAN(t *testing.T) {
 
 func TestVXLANWords(t *testing.T) {
 	m := maker{rand.New(rand.NewPCG(1, 1))}
-	tcp := join(m.macs(), be(2, 0x0800), []byte{0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 0, 80, 0, 81}, make([]byte, 16))
+	tcp := packets.Packet{Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 80, DstPort: 81}.Bytes()
 	in77 := m.encapsulate(tcp, 4789, 8, 77)
 	twice := m.encapsulate(in77, 4789, 8, 1<<24-1)
 	tagged := join(in77[:12], be(2, 0x8100), be(2, 5), in77[12:])

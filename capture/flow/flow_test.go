@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/test/packets"
 )
 
 var (
@@ -43,18 +44,17 @@ func eth(typ uint16, src, dst ether.MAC, tags ...uint16) []byte {
 
 // ipv4 is a packet with the first bytes of what it carries.
 func ipv4(proto uint8, src, dst string, body ...byte) []byte {
-	b := make([]byte, ipv4Len)
-	b[0], b[9] = 0x45, proto
+	b := packets.IPv4(proto, 0, nil, body)
 	s, d := netip.MustParseAddr(src).As4(), netip.MustParseAddr(dst).As4()
 	copy(b[12:], s[:])
 	copy(b[16:], d[:])
-	return append(append(eth(typeIPv4, macA, macB), b...), body...)
+	return append(eth(typeIPv4, macA, macB), b...)
 }
 
 func ipv6(next uint8, body ...byte) []byte {
-	b := make([]byte, ipv6Len)
-	b[0], b[6], b[8], b[23], b[24], b[39] = 0x60, next, 0xfd, 2, 0xfd, 3
-	return append(append(eth(typeIPv6, macA, macB), b...), body...)
+	b := packets.IPv6(next, body)
+	b[8], b[23], b[24], b[39] = 0xfd, 2, 0xfd, 3
+	return append(eth(typeIPv6, macA, macB), b...)
 }
 
 func tcp(src, dst uint16, flags uint8) []byte {

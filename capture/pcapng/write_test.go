@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -82,17 +83,9 @@ func blocks(r io.Reader) (all []Block, err error) {
 	}
 }
 
-// udp is an Ethernet frame of UDP from 10.77.0.2:1000 to 10.77.0.3:2000 with n bytes of payload, no checksum.
+// udp is an Ethernet frame of UDP from 10.77.0.2:1000 to 10.77.0.3:2000 with n bytes of payload.
 func udp(n int) []byte {
-	b := []byte{2, 0x42, 10, 77, 0, 3, 2, 0x42, 10, 77, 0, 2, 8, 0,
-		0x45, 0, byte((28 + n) >> 8), byte(28 + n), 0, 0, 0x40, 0, 64, 17, 0, 0, 10, 77, 0, 2, 10, 77, 0, 3,
-		3, 0xe8, 7, 0xd0, byte((8 + n) >> 8), byte(8 + n), 0, 0}
-	sum := ^ether.Sum(b[14:34], 0)
-	b[24], b[25] = byte(sum>>8), byte(sum)
-	for i := range n {
-		b = append(b, byte(i))
-	}
-	return b
+	return packets.Packet{UDP: true, SrcPort: 1000, DstPort: 2000, Payload: packets.Data(n)}.Bytes()
 }
 
 const start int64 = 1_700_000_000_123_456_789

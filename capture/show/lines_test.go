@@ -11,6 +11,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/packets"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -42,7 +43,7 @@ func TestWatchNamesTheSender(t *testing.T) {
 				}
 				l.Labels.AddInterface(&pcapng.Interface{LinkType: pcapng.Ethernet, Name: name, Addrs: []netip.Prefix{addr}, Description: fmt.Sprintf("port=%d kind=%s network=%s vni=80", i+1, kind, fake.WideID)})
 			}
-			data := append(bytes.Repeat([]byte{2}, 12), 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 80, 1, c.from, 10, 80, 1, 9, 0, 1, 0, 2, 0, 8, 0, 0)
+			data := packets.Packet{UDP: true, Src: netip.AddrFrom4([4]byte{10, 80, 1, c.from}), Dst: netip.MustParseAddr("10.80.1.9"), SrcPort: 1, DstPort: 2}.Bytes()
 			p := &pcapng.Packet{Interface: c.in, Data: data, Len: len(data), Flags: pcapng.Inbound}
 			if who == Resolver(n) {
 				d := capture.Detail{Verdict: c.v, Out: -1, In: c.in}

@@ -18,6 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/daemon"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
+	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -43,18 +44,12 @@ func canaryFrames() (frames [][]byte) {
 	zeros := func(n int) []byte { return make([]byte, n) }
 	be := func(n int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(n)) }
 	add := func(typ int, parts ...[]byte) {
-		frames = append(frames, slices.Concat([]byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}, be(typ), slices.Concat(parts...)))
+		frames = append(frames, packets.Ethernet(uint16(typ), parts...))
 	}
 	four := func(proto byte, fragment int, parts ...[]byte) []byte {
-		body := slices.Concat(parts...)
-		h := slices.Concat([]byte{0x45, 0}, be(20+len(body)), zeros(2), be(fragment), []byte{64, proto, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2})
-		binary.BigEndian.PutUint16(h[10:], ^ether.Sum(h, 0))
-		return append(h, body...)
+		return packets.IPv4(proto, uint16(fragment), nil, parts...)
 	}
-	six := func(proto byte, parts ...[]byte) []byte {
-		body := slices.Concat(parts...)
-		return slices.Concat([]byte{0x60, 0, 0, 0}, be(len(body)), []byte{proto, 64}, zeros(32), body)
-	}
+	six := packets.IPv6
 	tcp := slices.Concat(zeros(12), []byte{8 << 4, 16, 0, 0, 0, 0, 0, 0, 1, 1, 8, 10}, zeros(8))
 	vxlan := slices.Concat([]byte{200, 1, 0x12, 0xb5}, be(300), zeros(2), []byte{8, 0, 0, 0, 0, 0})
 	arp := slices.Concat([]byte{0, 1, 8, 0, 6, 4, 0, 1}, zeros(20))

@@ -1,0 +1,56 @@
+package testhost
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A Log is read while it is written.
+func TestLog(t *testing.T) {
+	var l Log
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				fmt.Fprint(&l, "line\n")
+				_ = l.Count("line")
+			}
+		})
+	}
+	wg.Wait()
+	if n := l.Count("line\n"); n != 400 || len(l.String()) != 2000 {
+		t.Errorf("%d lines in %d bytes", n, len(l.String()))
+	}
+}
+
+// failing is a test that can fail without the whole one.
+type failing struct {
+	testing.TB
+	said string
+}
+
+func (f *failing) Fatalf(format string, args ...any) { f.said = fmt.Sprintf(format, args...); panic(f) }
+
+// Eventually asks again until there is no error, and fails with the last one.
+func TestEventually(t *testing.T) {
+	tries := 0
+	Eventually(t, Patience, func() error {
+		if tries++; tries < 3 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	if tries != 3 {
+		t.Errorf("%d tries, want 3", tries)
+	}
+	f := &failing{TB: t}
+	defer func() {
+		if recover() != f || f.said != "after 1ms: never" {
+			t.Errorf("it says %q", f.said)
+		}
+	}()
+	Eventually(f, time.Millisecond, func() error { return errors.New("never") })
+}
