@@ -20,7 +20,7 @@ var (
 	macB = MAC{2, 0x42, 10, 77, 0, 3}
 )
 
-// frame is the finished frame.
+// frame is the frame with its checksum complete.
 func (p packet) frame(testing.TB) Frame {
 	p.Label = 0xabcde
 	return lend(packets.Packet(p).Bytes(), Offload{})

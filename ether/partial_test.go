@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Segments whose checksums are left open are, finished, those of the ordinary cut; and joined they are the super-frame.
+// Segments whose checksums are left partial are, finished, those of the ordinary cut; and joined they are the super-frame.
 func TestPartialChecksum(t *testing.T) {
 	for i, f := range seeds(t) {
 		if f.Check() != nil || f.Off.Kind == None {

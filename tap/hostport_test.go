@@ -36,8 +36,8 @@ func rules(t testing.TB) (all []netlink.Rule) {
 	return all
 }
 
-// way is where the host sends a packet that came in by a link; "" is the host itself.
-func way(t testing.TB, to, iif string) (link string, table int, err error) {
+// route is where the host sends a packet that came in by a link; "" is the host itself.
+func route(t testing.TB, to, iif string) (link string, table int, err error) {
 	t.Helper()
 	o := &netlink.RouteGetOptions{Iif: iif}
 	if iif != "" {
@@ -93,14 +93,14 @@ func TestHostPort(t *testing.T) {
 			t.Errorf("%s: %s has %v, want its two addresses and no link-local one", when, name, got)
 		}
 		for _, to := range []string{"10.77.0.3", "fd77::3"} {
-			if by, table, err := way(t, to, ""); by != name || table != hostTable {
+			if by, table, err := route(t, to, ""); by != name || table != hostTable {
 				t.Errorf("%s: the host reaches %s by %q, table %d (%v), want %s, table %d", when, to, by, table, err, name, hostTable)
 			}
 		}
-		if by, _, err := way(t, "10.77.0.3", "outside"); by != "" && by == name {
+		if by, _, err := route(t, "10.77.0.3", "outside"); by != "" && by == name {
 			t.Errorf("%s: the host forwards to the network (%v)", when, err)
 		}
-		if by, _, err := way(t, "203.0.113.9", name); err == nil {
+		if by, _, err := route(t, "203.0.113.9", name); err == nil {
 			t.Errorf("%s: the host forwards from the network, by %q", when, by)
 		}
 		for _, family := range []string{"ipv4", "ipv6"} {

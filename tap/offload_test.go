@@ -109,7 +109,7 @@ func TestSuperRefused(t *testing.T) {
 	}
 }
 
-// TestChecksumRefused: a checksum that the kernel will not finish is finished here.
+// TestChecksumRefused: a checksum that the kernel refuses to complete is completed here.
 func TestChecksumRefused(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -131,7 +131,7 @@ func TestChecksumRefused(t *testing.T) {
 					t.Fatalf("Send = %d, %d", sent, n)
 				}
 				if off, got := w.read(); off != (ether.Offload{}) || !bytes.Equal(got, want.Bytes()) {
-					t.Errorf("%+v, %d bytes that are not the finished frame", off, len(got))
+					t.Errorf("%+v, %d bytes that are not the frame with its checksum complete", off, len(got))
 				}
 			}
 			w.quiet()
@@ -194,7 +194,7 @@ func TestRefusedByContent(t *testing.T) {
 	}
 }
 
-// TestUnavailable: what the kernel said at the start that it has not is not tried, not by Retry either.
+// TestUnavailable: an offload that the kernel did not support at the start is not tried, not by Retry either.
 func TestUnavailable(t *testing.T) {
 	d, w := port(t, Direct)
 	d.offloads = 0

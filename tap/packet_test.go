@@ -27,7 +27,7 @@ func lend(b []byte) ether.Frame {
 	return ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
 }
 
-// frame is the finished frame.
+// frame is the frame with its checksum complete.
 func (p packet) frame(testing.TB) ether.Frame { return lend(p.whole().Bytes()) }
 
 // super is the super-frame of segments of the given size, as a container's kernel leaves it.

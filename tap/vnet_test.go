@@ -82,7 +82,7 @@ func FuzzVnet(f *testing.F) {
 	super := tcp(3000).super(f, 1000)
 	for _, h := range [][]byte{
 		make([]byte, vnetLen),
-		{1, 0, 0, 0, 0, 0, 34, 0, 16, 0},                // an open checksum
+		{1, 0, 0, 0, 0, 0, 34, 0, 16, 0},                // a partial checksum
 		{1, 1, 54, 0, 0x78, 5, 34, 0, 16, 0},            // TCP over IPv4
 		{1, 4, 74, 0, 0x64, 5, 54, 0, 16, 0},            // TCP over IPv6
 		{1, 5, 42, 0, 0xb0, 4, 34, 0, 6, 0},             // UDP

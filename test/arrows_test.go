@@ -79,7 +79,7 @@ func TestArrows(t *testing.T) {
 		name := strings.TrimPrefix(p.ImportPath, module)
 		room, ok := rooms[name]
 		if !ok {
-			t.Errorf("package %s stands in no plan: a new room needs a line in this test and in docs/design.md", name)
+			t.Errorf("package %s is not in the table of rooms: a new room needs a line in this test and in docs/design.md", name)
 			continue
 		}
 		seen++

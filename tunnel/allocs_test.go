@@ -28,8 +28,8 @@ func TestSendNoAllocations(t *testing.T) {
 		open[i] = packet{UDP: true, Payload: packets.Data(100)}.super(t, 0)
 	}
 	for name, batch := range map[string][]*ether.Frame{
-		"open checksums": open,
-		"one frame":      {packet{Payload: packets.Data(1000)}.frame(t)}, "64 frames": many,
+		"partial checksums": open,
+		"one frame":         {packet{Payload: packets.Data(1000)}.frame(t)}, "64 frames": many,
 		"super-frame": {packet{Payload: packets.Data(60000)}.super(t, 1388)},
 	} {
 		if n := testing.AllocsPerRun(100, func() {

@@ -80,7 +80,7 @@ type catch struct {
 
 func (k *catch) in(frames []ether.Frame) {
 	for i := range frames {
-		frames[i].CompleteChecksum() // a link to a peer may leave checksums open
+		frames[i].CompleteChecksum() // a link to a peer may leave checksums partial
 		k.frames = append(k.frames, bytes.Clone(frames[i].Bytes()))
 	}
 }
@@ -140,7 +140,7 @@ func lend(b []byte) *ether.Frame {
 	return &f
 }
 
-// frame is the finished frame.
+// frame is the frame with its checksum complete.
 func (p packet) frame(testing.TB) *ether.Frame { return lend(p.whole().Bytes()) }
 
 // super is the super-frame of segments of the given size, as a container's kernel leaves it; with

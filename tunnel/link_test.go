@@ -273,7 +273,7 @@ func TestSendLoads(t *testing.T) {
 	}
 }
 
-// TestSendLends: a frame whose checksum is open goes out finished, in trains and alone, wherever its checksum stands; what
+// TestSendLends: a frame whose checksum is partial goes out finished, in trains and alone, wherever its checksum stands; what
 // was lent is as it was, but for the headroom, and can be sent again.
 func TestSendLends(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")

@@ -20,7 +20,7 @@ func TestPeerPorts(t *testing.T) {
 		p.tick()
 	}
 	if !p.to.Stats().RemoteSum || other.Stats().RemoteSum {
-		t.Errorf("checksums are left open for the daemon asked: %v; for the other: %v", p.to.Stats().RemoteSum, other.Stats().RemoteSum)
+		t.Errorf("checksums are left partial for the daemon asked: %v; for the other: %v", p.to.Stats().RemoteSum, other.Stats().RemoteSum)
 	}
 	testhost.Must(t, p.to.Close())
 	peers := p.a.Peers()

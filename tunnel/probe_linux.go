@@ -79,7 +79,7 @@ func tryTrain(from, at int, to unix.Sockaddr, joined bool) error {
 			return fmt.Errorf("receive datagram %d of a train: %w", i+1, err)
 		}
 		if !bytes.Equal(got[:n], train[i*part:][:part]) {
-			return fmt.Errorf("a train of %d datagrams of %d bytes arrives mangled: piece %d has %d bytes", datagrams, size, i+1, n)
+			return fmt.Errorf("a train of %d datagrams of %d bytes arrives mangled: datagram %d has %d bytes", datagrams, size, i+1, n)
 		}
 	}
 	return nil

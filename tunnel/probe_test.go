@@ -45,7 +45,7 @@ func TestTryTrain(t *testing.T) {
 	if err := unix.Sendto(from, []byte("another"), 0, to); err != nil {
 		t.Fatal(err)
 	}
-	if err := tryTrain(from, at, to, false); err == nil || !strings.Contains(err.Error(), "mangled: piece 1 has 7 bytes") {
+	if err := tryTrain(from, at, to, false); err == nil || !strings.Contains(err.Error(), "mangled: datagram 1 has 7 bytes") {
 		t.Errorf("a foreign datagram before the train: %v", err)
 	}
 	at, to = open()

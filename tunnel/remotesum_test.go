@@ -42,7 +42,7 @@ func TestRemoteSumInHeader(t *testing.T) {
 	}
 }
 
-// What leaves with its checksum open arrives so, and finished it is what would have been sent.
+// What leaves with its checksum partial arrives so, and finished it is what would have been sent.
 func TestRemoteSum(t *testing.T) {
 	host(t)
 	for _, fam := range families {
@@ -81,7 +81,7 @@ func TestRemoteSum(t *testing.T) {
 				}
 				same(t, k.drainFrames(t, len(want)), want)
 				if open != len(want) {
-					t.Errorf("%d of %d came with their checksums open", open, len(want))
+					t.Errorf("%d of %d came with their checksums partial", open, len(want))
 				}
 			})
 		}
@@ -156,11 +156,11 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	}
 }
 
-// Checksums are left open for a host that says that it understands, and only as long as it says so.
+// Checksums are left partial for a host that says that it understands, and only as long as it says so.
 func TestRemoteSumAgreed(t *testing.T) {
 	p := newPath(t)
 	if p.to.Stats().RemoteSum {
-		t.Error("checksums are left open for a host that has said nothing yet")
+		t.Error("checksums are left partial for a host that has said nothing yet")
 	}
 	for range 5 {
 		p.tick()
@@ -179,7 +179,7 @@ func TestRemoteSumAgreed(t *testing.T) {
 		p.tick()
 	}
 	if p.to.Stats().RemoteSum || another.Stats().RemoteSum {
-		t.Error("checksums are left open for a host that has been silent for a minute")
+		t.Error("checksums are left partial for a host that has been silent for a minute")
 	}
 	p.single = nil
 	for range int(retryEvery/time.Second) + 5 {
@@ -190,7 +190,7 @@ func TestRemoteSumAgreed(t *testing.T) {
 	}
 }
 
-// Checksums are left open only where the flag that says so arrives.
+// Checksums are left partial only where the flag that says so arrives.
 func TestRemoteSumFlagLost(t *testing.T) {
 	p := newPath(t)
 	open := 0
@@ -206,7 +206,7 @@ func TestRemoteSumFlagLost(t *testing.T) {
 		p.tick()
 	}
 	if p.to.Stats().RemoteSum {
-		t.Error("checksums are left open on a path that loses the flag")
+		t.Error("checksums are left partial on a path that loses the flag")
 	}
 	if s := p.state(); s.Result != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || open == 0 {
 		t.Errorf("%+v after %d open messages", s, open)
@@ -238,7 +238,7 @@ func TestCompleteChecksums(t *testing.T) {
 		p.tick()
 	}
 	if p.to.Stats().RemoteSum || p.state().RemoteSum != nil {
-		t.Error("checksums are left open though they must not be")
+		t.Error("checksums are left partial though they must not be")
 	}
 	p.data()
 }

@@ -121,7 +121,7 @@ func TestTrainOfAll(t *testing.T) {
 			}
 		}
 		finished := packet{UDP: true, Payload: packets.Data(size - 42)}.frame(t).Bytes()
-		if cuts { // it says so, where it leaves a checksum open
+		if cuts { // it says so, where it leaves a checksum partial
 			finished = open[headerLen:]
 		}
 		same(t, k.frames, [][]byte{f, finished})

@@ -88,12 +88,12 @@ func TestSegments(t *testing.T) {
 		for i := 0; len(s.rest) > 0; i++ {
 			d := s.next()
 			if i >= len(tt.want) || len(d) != tt.want[i] || cap(d) != len(d) {
-				t.Fatalf("%s: piece %d has %d bytes and room for %d, want %v", tt.name, i, len(d), cap(d), tt.want)
+				t.Fatalf("%s: datagram %d has %d bytes and room for %d, want %v", tt.name, i, len(d), cap(d), tt.want)
 			}
 			got = append(got, d...)
 		}
 		if !bytes.Equal(got, b) {
-			t.Errorf("%s: the pieces make %x", tt.name, got)
+			t.Errorf("%s: the datagrams make %x", tt.name, got)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func FuzzDatagram(f *testing.F) {
 		for len(s.rest) > 0 {
 			d := s.next()
 			if len(d) == 0 {
-				t.Fatal("an empty piece: this would never end")
+				t.Fatal("an empty datagram: this would never end")
 			}
 			switch why := decode(d, &vx); {
 			case (why == short) != (len(d) < headerLen):
@@ -177,7 +177,7 @@ func FuzzDatagram(f *testing.F) {
 			all = append(all, d...)
 		}
 		if !bytes.Equal(all, train) {
-			t.Fatal("the pieces are not the train")
+			t.Fatal("the datagrams are not the train")
 		}
 	})
 }

@@ -16,8 +16,8 @@ import (
 // A dump that is read slowly is complete, and the daemon does not keep it in memory meanwhile.
 func TestDumpSlowly(t *testing.T) {
 	l := fake.NewFilledRecorder(t, 40_000)
-	look := &View{Request: api.CaptureRequest{Detail: true}}
-	s, _, err := look.OpenDump(t.Context(), l.Client, 0)
+	view := &View{Request: api.CaptureRequest{Detail: true}}
+	s, _, err := view.OpenDump(t.Context(), l.Client, 0)
 	testhost.Must(t, err)
 	defer s.Close()
 	l.AwaitLog(t, "recorder dumped") // nothing was read

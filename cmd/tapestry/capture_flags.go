@@ -189,7 +189,7 @@ func (o *captureFlags) check(cmd *cobra.Command, targets []string) error {
 	case o.Listen != "" && o.Write != "":
 		return exit.Errorf(exit.Usage, "--listen with --write: want one of them")
 	case o.Headers && o.Offload == "segment":
-		return exit.Errorf(exit.Usage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each piece")
+		return exit.Errorf(exit.Usage, "--headers with --offload segment: want one of them, what is cut must be whole; -s keeps the first bytes of each segment")
 	case o.Headers && o.Snap > 0:
 		return exit.Errorf(exit.Usage, "--headers with --snap: want one of them")
 	case o.Pcap && set("annotate") != "" && o.Annotate != "none":

@@ -30,8 +30,8 @@ func newTrace(c *cli) *cobra.Command {
 	t := &traceCommand{cli: c, sport: 50000, live: liveTrace{frames: 5}}
 	cmd := c.withJSON(&cobra.Command{
 		Use:   "trace FROM TO | trace --live [TARGET...] [-- EXPR]",
-		Short: "Tell which way a frame would go, and why it would be dropped",
-		Long: `Tell which way a frame from one container to another would go, and why it would be dropped. The daemon asks
+		Short: "Show where a frame would go, and why it would be dropped",
+		Long: `Show where a frame from one container to another would go, and why it would be dropped. The daemon asks
 the same code that forwards frames, and changes nothing. With --inject the frame is then sent, as if FROM had sent it, but
 without the faults that are set on FROM.
 
