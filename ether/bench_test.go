@@ -19,7 +19,7 @@ func big(t testing.TB) Frame {
 // Nothing on a frame's way allocates.
 func TestAllocs(t *testing.T) {
 	f := big(t)
-	frames, opened, open := cutAll(t, &f), cutOpen(&f), Cutter{PartialChecksum: true}
+	frames, partials, partial := cutAll(t, &f), cutPartial(&f), Cutter{PartialChecksum: true}
 	ordinary := stream(1000).super(t, 1)
 	ordinary.Off.Kind = None
 	undone := ordinary.Off
@@ -38,7 +38,7 @@ func TestAllocs(t *testing.T) {
 		"Flow, IPv6":       func() { six.Flow() },
 		"Cutter loop":      func() { cutLoop(&c, &f, head[:]) },
 		"Joiner loop":      func() { joinLoop(t, &j, frames); j.Head(); j.Off(); j.Payloads() },
-		"open":             func() { cutLoop(&open, &f, head[:]); joinLoop(t, &j, opened); j.Head() },
+		"partial":          func() { cutLoop(&partial, &f, head[:]); joinLoop(t, &j, partials); j.Head() },
 	} {
 		if n := testing.AllocsPerRun(100, fn); n != 0 {
 			t.Errorf("%s: %v allocations, want 0", name, n)
@@ -77,11 +77,11 @@ func BenchmarkSum(b *testing.B) {
 	}
 }
 
-// With checksums finished, and with those left open that the other host finishes.
+// With complete checksums, and with partial ones that the other host completes.
 func BenchmarkCut(b *testing.B) {
 	f := big(b)
 	var head [MaxHead]byte
-	for name, c := range map[string]*Cutter{"finished": {}, "open": {PartialChecksum: true}} {
+	for name, c := range map[string]*Cutter{"complete": {}, "partial": {PartialChecksum: true}} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(f.Len()))
 			b.ReportAllocs()
@@ -94,7 +94,7 @@ func BenchmarkCut(b *testing.B) {
 
 func BenchmarkJoin(b *testing.B) {
 	f := big(b)
-	for name, frames := range map[string][]Frame{"finished": cutAll(b, &f), "open": cutOpen(&f)} {
+	for name, frames := range map[string][]Frame{"complete": cutAll(b, &f), "partial": cutPartial(&f)} {
 		b.Run(name, func(b *testing.B) {
 			var j Joiner
 			b.SetBytes(60000)

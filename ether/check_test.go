@@ -145,9 +145,9 @@ func TestCompleteChecksum(t *testing.T) {
 				t.Fatal(err)
 			}
 			before, off := string(f.Bytes()), f.Off
-			at, sum, open := f.Checksum()
-			if !open || string(f.Bytes()) != before || f.Off != off {
-				t.Errorf("open %v, and the frame is %+v, %x", open, f.Off, f.Bytes())
+			at, sum, partial := f.Checksum()
+			if !partial || string(f.Bytes()) != before || f.Off != off {
+				t.Errorf("partial %v, and the frame is %+v, %x", partial, f.Off, f.Bytes())
 			}
 			f.CompleteChecksum()
 			if string(f.Bytes()) != before[:at]+string(sum[:])+before[at+2:] {
@@ -168,9 +168,9 @@ func TestCompleteChecksum(t *testing.T) {
 	t.Run("super-frame stays", func(t *testing.T) {
 		f := stream(5000).super(t, 1000)
 		before, off := string(f.Bytes()), f.Off
-		_, _, open := f.Checksum()
+		_, _, partial := f.Checksum()
 		f.CompleteChecksum()
-		if open || string(f.Bytes()) != before || f.Off != off {
+		if partial || string(f.Bytes()) != before || f.Off != off {
 			t.Error("a super-frame was changed")
 		}
 	})

@@ -26,8 +26,8 @@ func TestRestoreOffload(t *testing.T) {
 		{"UDP, a whole super-frame", partial(packet{UDP: true, Payload: packets.Data(5000)}.super(t, 1000)), Offload{Kind: UDP, PartialChecksum: true, Head: 42, Segment: 1000, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
 		{"UDP, one segment", partial(packet{UDP: true, Payload: packets.Data(1000)}.super(t, 1000)), Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}, 1000},
 		{"behind a VLAN tag", partial(packet{UDP: true, Tags: vlans[:1], Payload: packets.Data(99)}.super(t, 100)), Offload{PartialChecksum: true, ChecksumStart: 38, ChecksumOffset: 6}, 0},
-		{"finished", stream(100).frame(t), Offload{}, 0},
-		{"finished and long", stream(5000).frame(t), Offload{}, 0},
+		{"complete", stream(100).frame(t), Offload{}, 0},
+		{"complete and long", stream(5000).frame(t), Offload{}, 0},
 		{"wrong sum", func() Frame { f := stream(100).frame(t); f.Bytes()[50] ^= 1; return f }(), Offload{}, 0},
 		{"padded", func() Frame {
 			f := partial(stream(0).super(t, 100))
@@ -64,7 +64,7 @@ func TestRestoreOffloadSmallMTU(t *testing.T) {
 	}
 }
 
-// A frame whose right checksum happens to be its pseudo-header's sum is finished.
+// A frame whose right checksum happens to be its pseudo-header's sum is complete.
 func TestRestoreOffloadByChance(t *testing.T) {
 	p := packet{UDP: true, Payload: packets.Data(100)}
 	for i := range 1 << 16 {
@@ -85,7 +85,7 @@ func TestRestoreOffloadByChance(t *testing.T) {
 
 func TestUncut(t *testing.T) {
 	udp, tcp := packet{UDP: true, Payload: packets.Data(100)}.super(t, 20), stream(100).super(t, 20)
-	finished := packet{UDP: true, Payload: packets.Data(100)}.frame(t)
+	complete := packet{UDP: true, Payload: packets.Data(100)}.frame(t)
 	lie := func(length byte) Frame {
 		b := bytes.Clone(udp.WithHeadroom())
 		b[Headroom+17] = length
@@ -103,7 +103,7 @@ func TestUncut(t *testing.T) {
 		{"one byte less", lend(udp.Bytes()[:udp.Len()-1], Offload{}), 20, false},
 		{"padded", lend(append(bytes.Clone(udp.Bytes()), 0), Offload{}), 20, false},
 		{"its length is a lie", lie(20 + 8 + 20), 20, false},
-		{"summed up", finished, 20, false},
+		{"complete", complete, 20, false},
 		{"TCP", tcp, 20, false},
 		{"nothing", lend(nil, Offload{}), 20, false},
 	} {

@@ -124,7 +124,7 @@ func TestTunnelCut(t *testing.T) {
 	}
 }
 
-// A segment whose inner checksum is left partial is the finished one once somebody has finished it.
+// A segment whose inner checksum is left partial is the ordinary one once its checksum has been completed.
 func TestTunnelPartialChecksum(t *testing.T) {
 	for _, n := range nests(t) {
 		want := cutAll(t, &n.f)

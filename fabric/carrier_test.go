@@ -39,15 +39,15 @@ func TestLinkDown(t *testing.T) {
 	if s := h.Status(); s.Down != 1 {
 		t.Errorf("%d ports are down, want 1", s.Down)
 	}
-	before := h.book(epID(2))
+	before := h.countersOf(epID(2))
 	from.feed(ep(1).MAC, ep(2).MAC, "lost")
 	from.feed(ep(1).MAC, broadcast, "to all")
 	h.m.dev(t, epID(3)).expect(t, "to all")
 	h.poller.Sync()
-	if v := h.book(epID(1)); v.Drops["down"] != 1 {
+	if v := h.countersOf(epID(1)); v.Drops["down"] != 1 {
 		t.Errorf("drops of the sender: %v", v.Drops)
 	}
-	if v := h.book(epID(2)); v.TxFrames != before.TxFrames || v.Refused != 1 {
+	if v := h.countersOf(epID(2)); v.TxFrames != before.TxFrames || v.Refused != 1 {
 		t.Errorf("its counters: %+v, before %+v", v, before)
 	}
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
@@ -163,7 +163,7 @@ func TestGoneHoldsNoAddress(t *testing.T) {
 	h.at(first + 1)
 	other.feed(ep(2).MAC, ep(1).MAC, "spoofed")
 	h.poller.Sync()
-	if v := h.book(epID(3)); v.Drops["spoofed"] != 1 {
+	if v := h.countersOf(epID(3)); v.Drops["spoofed"] != 1 {
 		t.Errorf("a link that is down holds its address; drops of the other port: %v", v.Drops)
 	}
 	old.setCarrier(tap.ErrGone)

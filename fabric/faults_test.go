@@ -56,8 +56,8 @@ func (h *host) clearFault(name string, d Direction, want int) {
 	}
 }
 
-// book is the counters of one port, which must add up.
-func (h *host) book(name string) PortView {
+// countersOf returns the counters of one port, after a check that all counters add up.
+func (h *host) countersOf(name string) PortView {
 	h.t.Helper()
 	for _, n := range h.Networks() {
 		sum := n.Forwarded + n.Flooded
@@ -85,7 +85,7 @@ func TestFaultDirections(t *testing.T) {
 	h, a, b := pairUp(t)
 	seen := &watcher{}
 	h.networks[netID(1)].sw.Watch(seen)
-	before, beforeB := h.book(epID(1)), h.book(epID(2))
+	before, beforeB := h.countersOf(epID(1)), h.countersOf(epID(2))
 
 	h.setFault(epID(1), From, fault.Spec{Loss: 1})
 	a.feed(ep(1).MAC, ep(2).MAC, "lost from")
@@ -98,8 +98,8 @@ func TestFaultDirections(t *testing.T) {
 	if got := b.next(t); got != "free" {
 		t.Errorf("%q arrived, want what was sent when the fault was gone", got)
 	}
-	testhost.Until(t, "counted", func() bool { return h.book(epID(1)).RxFrames >= before.RxFrames+2 }) // counted after the frame is sent
-	p, q := h.book(epID(1)), h.book(epID(2))
+	testhost.Until(t, "counted", func() bool { return h.countersOf(epID(1)).RxFrames >= before.RxFrames+2 }) // counted after the frame is sent
+	p, q := h.countersOf(epID(1)), h.countersOf(epID(2))
 	if p.RxFrames != before.RxFrames+2 || p.Drops["fault"] != 1 || q.TxFrames != beforeB.TxFrames+1 {
 		t.Errorf("after a loss from a: %+v\n%+v", p, q)
 	}
@@ -119,8 +119,8 @@ func TestFaultDirections(t *testing.T) {
 	if got := b.next(t); got != "free again" {
 		t.Errorf("%q arrived, want what was sent when the fault was gone", got)
 	}
-	testhost.Until(t, "counted", func() bool { return h.book(epID(2)).TxBytes > q.TxBytes })
-	q2 := h.book(epID(2))
+	testhost.Until(t, "counted", func() bool { return h.countersOf(epID(2)).TxBytes > q.TxBytes })
+	q2 := h.countersOf(epID(2))
 	if q2.Offered != q.Offered+2 || q2.Refused != q.Refused+1 || q2.Drops["fault"] != 0 {
 		t.Errorf("after a loss to b: %+v, before %+v", q2, q)
 	}
@@ -185,7 +185,7 @@ func TestFaultDelay(t *testing.T) {
 		if len(h.Faults()) != 0 || h.Status().Faults != 0 {
 			t.Errorf("%d faults are left", len(h.Faults()))
 		}
-		h.book(name)
+		h.countersOf(name)
 	}
 }
 
@@ -256,14 +256,14 @@ func TestFaultRemote(t *testing.T) {
 	h.container(netID(1), ep(1))
 	a := h.m.dev(t, epID(1))
 	h.setFault("127.0.0.9", To, fault.Spec{Loss: 1})
-	wire := h.book("127.0.0.9").WireTx
+	wire := h.countersOf("127.0.0.9").WireTx
 	a.feed(ep(1).MAC, broadcast, "to all")
 	testhost.Until(t, "lost", func() bool { return h.Faults()[0].Stats.Lost == 1 })
 	f := h.Faults()
 	if len(f) != 2 || f[0].Kind != "remote" || f[0].Name != "127.0.0.9" || f[1].Network != netID(2) {
 		t.Errorf("faults are %+v", f)
 	}
-	if p := h.book("127.0.0.9"); p.WireTx != wire || p.Refused != 1 {
+	if p := h.countersOf("127.0.0.9"); p.WireTx != wire || p.Refused != 1 {
 		t.Errorf("the port is %+v", p)
 	}
 	h.setFault("127.0.0.9", To, fault.Spec{Delay: 10 * time.Second})
@@ -307,5 +307,5 @@ func TestFaultChurn(t *testing.T) {
 	if s := h.Faults()[0].Stats; s.Passed == 0 || s.Frames+s.Duplicated != s.Passed+uint64(s.Waiting) {
 		t.Errorf("%+v", s)
 	}
-	h.book(epID(1))
+	h.countersOf(epID(1))
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// openDatagram is a broadcast UDP datagram whose checksum the container's kernel left open, and what it is when finished.
-func openDatagram(src ether.MAC) (open ether.Frame, finished []byte) {
+// partialDatagram is a broadcast UDP datagram whose checksum the container's kernel left partial, and the same with the checksum complete.
+func partialDatagram(src ether.MAC) (partial ether.Frame, complete []byte) {
 	p := packets.Packet{UDP: true, SrcMAC: src, DstMAC: broadcast, Dst: netip.MustParseAddr("10.77.0.255"), Payload: []byte("one frame for everybody")}
-	open = ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
-	return open, p.Bytes()
+	partial = ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
+	return partial, p.Bytes()
 }
 
 // datagrams gives what IPv4 frames reach the container, without headroom, or the remote host, without VXLAN.
@@ -129,19 +129,19 @@ func TestFloodedFrameIsLent(t *testing.T) {
 					h.setFault(where.name, where.d, k.spec)
 					defer h.clearFault(where.name, where.d, 1)
 				}
-				open, finished := openDatagram(ep(1).MAC)
-				before := bytes.Clone(open.Bytes())
-				rx := h.book(epID(1)).RxFrames
-				sender.feedFrame(open)
+				partial, complete := partialDatagram(ep(1).MAC)
+				before := bytes.Clone(partial.Bytes())
+				rx := h.countersOf(epID(1)).RxFrames
+				sender.feedFrame(partial)
 				for name, p := range places {
-					want := finished
+					want := complete
 					if _, container := p.(*device); container {
 						want = before // its kernel adds it up
 					}
 					copies, changed := 1, 0
 					if where.name == name || where.d == From {
 						if copies = k.copies; k.spec.Corrupt > 0 {
-							changed, want = 1, finished
+							changed, want = 1, complete
 						}
 					}
 					for _, got := range p.datagrams(t, copies) {
@@ -155,11 +155,11 @@ func TestFloodedFrameIsLent(t *testing.T) {
 				if where.d == To {
 					frames = 1
 				}
-				testhost.Until(t, "counted", func() bool { return h.book(epID(1)).RxFrames >= rx+frames })
+				testhost.Until(t, "counted", func() bool { return h.countersOf(epID(1)).RxFrames >= rx+frames })
 				for _, p := range places {
 					p.nothingElse(t)
 				}
-				if got := open.Bytes(); !bytes.Equal(got, before) {
+				if got := partial.Bytes(); !bytes.Equal(got, before) {
 					t.Errorf("lent bytes were changed\n%x, were\n%x", got, before)
 				}
 			})

@@ -129,7 +129,7 @@ func TestCorrupt(t *testing.T) {
 		name string
 		make func() ether.Frame
 	}{
-		{"finished", func() ether.Frame { f := tcp(500, 1000); f.Check(); f.CompleteChecksum(); return f }},
+		{"complete", func() ether.Frame { f := tcp(500, 1000); f.Check(); f.CompleteChecksum(); return f }},
 		{"partial", func() ether.Frame { return tcp(500, 1000) }},
 		{"super-frame", func() ether.Frame { return tcp(1400, 500) }},
 	} {

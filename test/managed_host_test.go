@@ -105,13 +105,13 @@ func (h *Host) pluginDir(t *testing.T) string {
 	return filepath.Dir(all[0])
 }
 
-// settled is the name of a network that no host has.
-const settled = "settled-"
+// logMark begins the names of networks that no host has.
+const logMark = "log-mark-"
 
-// settle waits until dockerd has written all that a managed plugin has logged so far: it sends the plugin a request with a unique
-// name, and waits for the line about it. A plugin that does not run logs nothing more, and without dockerd nobody writes its
+// awaitPluginLog waits until dockerd has written all that a managed plugin has logged so far: it sends the plugin a request
+// with a unique name, and waits for the line about it. A plugin that does not run logs nothing more, and without dockerd nobody writes its
 // log.
-func (h *Host) settle() error {
+func (h *Host) awaitPluginLog() error {
 	socket := h.socket()
 	if !h.managed || socket == "" {
 		return nil
@@ -126,7 +126,7 @@ func (h *Host) settle() error {
 	if err != nil {
 		return err
 	}
-	id := settled + strconv.FormatInt(time.Now().UnixNano(), 36)
+	id := logMark + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if _, _, err := h.trySend(socket, "/NetworkDriver.EndpointOperInfo", "", fmt.Sprintf(`{"NetworkID":%q}`, id)); err != nil {
 		return nil // it is going, or coming
 	}
@@ -142,7 +142,7 @@ func (h *Host) settle() error {
 // pluginLog are the whole lines that a managed plugin has logged, out of dockerd's log from an offset on.
 func (h *Host) pluginLog(t *testing.T, offset int64) []string {
 	t.Helper()
-	if err := h.settle(); err != nil {
+	if err := h.awaitPluginLog(); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string

@@ -37,7 +37,7 @@ type record struct {
 type mark struct{ tapestry, dockerd int64 }
 
 func (h *Host) mark() mark {
-	h.settle() // who reads the log is told of an error
+	h.awaitPluginLog() // who reads the log is told of an error
 	size := func(name string) int64 {
 		info, err := os.Stat(filepath.Join(h.dir, name))
 		if err != nil {
@@ -87,7 +87,7 @@ func (h *Host) records(t *testing.T, from mark) []record {
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatalf("tapestry's log has a line that is not a JSON object with text fields: %s: %v", line, err)
 		}
-		if strings.HasPrefix(r.Network, settled) {
+		if strings.HasPrefix(r.Network, logMark) {
 			continue
 		}
 		records = append(records, r)

@@ -23,12 +23,12 @@ func TestSendNoAllocations(t *testing.T) {
 	for i := range many {
 		many[i] = packet{UDP: true, Payload: packets.Data(100)}.frame(t)
 	}
-	open := make([]*ether.Frame, 64)
-	for i := range open {
-		open[i] = packet{UDP: true, Payload: packets.Data(100)}.super(t, 0)
+	partial := make([]*ether.Frame, 64)
+	for i := range partial {
+		partial[i] = packet{UDP: true, Payload: packets.Data(100)}.super(t, 0)
 	}
 	for name, batch := range map[string][]*ether.Frame{
-		"partial checksums": open,
+		"partial checksums": partial,
 		"one frame":         {packet{Payload: packets.Data(1000)}.frame(t)}, "64 frames": many,
 		"super-frame": {packet{Payload: packets.Data(60000)}.super(t, 1388)},
 	} {

@@ -36,7 +36,7 @@ var kinds = []struct {
 	{"UDP over IPv6", packet{UDP: true, V6: true}},
 }
 
-// TestSend: ordinary frames, partial ones and super-frames come out finished and byte for byte; the
+// TestSend: ordinary frames, partial ones and super-frames come out with complete checksums, byte for byte; the
 // frames wanted are gopacket's, checksums and all.
 func TestSend(t *testing.T) {
 	for _, family := range families {
@@ -273,7 +273,7 @@ func TestSendLoads(t *testing.T) {
 	}
 }
 
-// TestSendLends: a frame whose checksum is partial goes out finished, in trains and alone, wherever its checksum stands; what
+// TestSendLends: a frame whose checksum is partial goes out with it complete, in trains and alone, wherever its checksum stands; what
 // was lent is as it was, but for the headroom, and can be sent again.
 func TestSendLends(t *testing.T) {
 	l, k := pair(t, "127.0.0.1", "127.0.0.2")
@@ -287,9 +287,9 @@ func TestSendLends(t *testing.T) {
 	far := packet{Payload: packets.Data(1200)}.frame(t) // only for a test is a checksum there
 	far.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 700, ChecksumOffset: 101}
 	testhost.Must(t, far.Check())
-	finished := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
-	finished.CompleteChecksum()
-	batch, lent, want = append(batch, far), append(lent, room(far)), append(want, finished.Bytes())
+	complete := ether.Lend(append(make([]byte, ether.Headroom), far.Bytes()...), far.Off)
+	complete.CompleteChecksum()
+	batch, lent, want = append(batch, far), append(lent, room(far)), append(want, complete.Bytes())
 	for _, gso := range []bool{true, true, false} {
 		if !gso {
 			l.gso.Disable(unix.EINVAL)

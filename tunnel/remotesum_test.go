@@ -42,7 +42,7 @@ func TestRemoteSumInHeader(t *testing.T) {
 	}
 }
 
-// What leaves with its checksum partial arrives so, and finished it is what would have been sent.
+// What leaves with its checksum partial arrives so; completed, it is what would have been sent.
 func TestRemoteSum(t *testing.T) {
 	host(t)
 	for _, fam := range families {
@@ -62,13 +62,13 @@ func TestRemoteSum(t *testing.T) {
 				if c.segment > 0 {
 					want = c.p.segments(t, c.segment)
 				}
-				open := 0
+				partial := 0
 				link := (*k.v.links.Load())[linkKey{vni, at(fam.a).Addr()}]
 				link.SetMTU(1450)
 				link.Bind(func(frames []ether.Frame) {
 					for i := range frames {
 						if frames[i].Off.PartialChecksum {
-							open++
+							partial++
 						}
 						if err := frames[i].Check(); err != nil {
 							t.Error(err)
@@ -80,15 +80,15 @@ func TestRemoteSum(t *testing.T) {
 					t.Fatal("not sent")
 				}
 				same(t, k.drainFrames(t, len(want)), want)
-				if open != len(want) {
-					t.Errorf("%d of %d came with their checksums partial", open, len(want))
+				if partial != len(want) {
+					t.Errorf("%d of %d came with their checksums partial", partial, len(want))
 				}
 			})
 		}
 	}
 }
 
-// Linux's own VXLAN has it too: what it leaves open we read, and what we leave open it finishes.
+// Linux's own VXLAN has it too: what it leaves partial we read, and what we leave partial it completes.
 func TestRemoteSumOfLinux(t *testing.T) {
 	here := host(t)
 	there, _ := testhost.OtherNamespace(t)
@@ -128,7 +128,7 @@ func TestRemoteSumOfLinux(t *testing.T) {
 		t.Errorf("%d bytes came, not those that were sent", n)
 	}
 
-	open := 0
+	partial := 0
 	l.Bind(func(frames []ether.Frame) {
 		for i := range frames {
 			f := &frames[i]
@@ -137,12 +137,12 @@ func TestRemoteSumOfLinux(t *testing.T) {
 			}
 			testhost.Must(t, f.Check())
 			if f.Off.PartialChecksum {
-				open++
+				partial++
 			}
 			f.CompleteChecksum()
 			b := f.Bytes()
 			if sum := ether.Sum(b[34:], uint32(ether.Sum(b[26:34], 17+uint32(len(b)-34)))); sum != 0xffff {
-				t.Errorf("finished, it has the sum %#04x", sum)
+				t.Errorf("completed, it has the sum %#04x", sum)
 			}
 			k.in(frames[i : i+1])
 		}
@@ -151,8 +151,8 @@ func TestRemoteSumOfLinux(t *testing.T) {
 	testhost.Must(t, err)
 	for len(k.frames) == 0 && k.drain(t, time.Minute) {
 	}
-	if len(k.frames) != 1 || open != 1 || !bytes.Equal(k.frames[0][42:], p.Payload) {
-		t.Errorf("%d frames came, %d of them open", len(k.frames), open)
+	if len(k.frames) != 1 || partial != 1 || !bytes.Equal(k.frames[0][42:], p.Payload) {
+		t.Errorf("%d frames came, %d of them partial", len(k.frames), partial)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestRemoteSumAgreed(t *testing.T) {
 		p.tick()
 	}
 	if !p.to.Stats().RemoteSum {
-		t.Fatal("both ends understand, and checksums are finished all the same")
+		t.Fatal("both ends understand, and checksums are completed here all the same")
 	}
 	another, err := p.a.Link(vni+1, p.to.Host)
 	testhost.Must(t, err)
@@ -186,17 +186,17 @@ func TestRemoteSumAgreed(t *testing.T) {
 		p.tick()
 	}
 	if !p.to.Stats().RemoteSum {
-		t.Error("the host is back, and its checksums are finished for it")
+		t.Error("the host is back, and its checksums are completed for it")
 	}
 }
 
 // Checksums are left partial only where the flag that says so arrives.
 func TestRemoteSumFlagLost(t *testing.T) {
 	p := newPath(t)
-	open := 0
+	partial := 0
 	clear := func(d []byte) bool {
 		if d[1] != 0 {
-			open++
+			partial++
 		}
 		d[1] = 0
 		return true
@@ -208,8 +208,8 @@ func TestRemoteSumFlagLost(t *testing.T) {
 	if p.to.Stats().RemoteSum {
 		t.Error("checksums are left partial on a path that loses the flag")
 	}
-	if s := p.state(); s.Result != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || open == 0 {
-		t.Errorf("%+v after %d open messages", s, open)
+	if s := p.state(); s.Result != Good || s.RemoteSum == nil || !errors.Is(s.RemoteSum.Why, ErrFlagLost) || partial == 0 {
+		t.Errorf("%+v after %d partial messages", s, partial)
 	}
 	p.data()
 	p.single = func(d []byte) bool { return d[1] == 0 } // or drops what has it
@@ -243,7 +243,7 @@ func TestCompleteChecksums(t *testing.T) {
 	p.data()
 }
 
-// TestReservedBits: from who was never told that we finish checksums, the flag for that is a reserved bit as any other, and ignored
+// TestReservedBits: from who was never told that we complete checksums, the flag for that is a reserved bit as any other, and ignored
 // (RFC 7348 section 5). Who was told and has not asked again for three minutes is another host by now.
 func TestReservedBits(t *testing.T) {
 	host(t)
@@ -270,9 +270,9 @@ func TestReservedBits(t *testing.T) {
 	}
 	all := encapsulated(t, vni, f)
 	all[0], all[1], all[2], all[3], all[7] = 0xff, 0xff, 0xff, 0xff, 0xff
-	open := encapsulated(t, vni, f)
-	open[1], open[7] = flagC, sumUDP|17 // as a tapestry says of UDP over IPv4
-	sent = append(sent, all, open)
+	partial := encapsulated(t, vni, f)
+	partial[1], partial[7] = flagC, sumUDP|17 // as a tapestry says of UDP over IPv4
+	sent = append(sent, all, partial)
 	expect := func(want ether.Offload, datagrams ...[]byte) {
 		t.Helper()
 		got = nil
@@ -296,10 +296,10 @@ func TestReservedBits(t *testing.T) {
 	for !p.mayRemoteSum.Load() && k.drain(t, 5*time.Second) {
 	}
 	agreed := ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
-	expect(agreed, open)
+	expect(agreed, partial)
 	v.Tick(time.Hour)
 	v.Tick(time.Hour + maxAttempts*keepaliveEvery)
-	expect(agreed, open)
+	expect(agreed, partial)
 	v.Tick(time.Hour + maxAttempts*keepaliveEvery + 1)
-	expect(ether.Offload{}, open)
+	expect(ether.Offload{}, partial)
 }

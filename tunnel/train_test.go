@@ -100,8 +100,8 @@ func TestTrainOfAll(t *testing.T) {
 	copy(f, packet{}.frame(t).Bytes())
 	bad := encapsulated(t, vni, f)
 	bad[0] = 0
-	open := encapsulated(t, vni, packet{UDP: true, Payload: packets.Data(size - 42)}.super(t, 0).Bytes())
-	train := slices.Concat(bad, encapsulated(t, hostVNI, talk.Bytes()), encapsulated(t, vni, f), encapsulated(t, 99, f), open, open[:7])
+	partial := encapsulated(t, vni, packet{UDP: true, Payload: packets.Data(size - 42)}.super(t, 0).Bytes())
+	train := slices.Concat(bad, encapsulated(t, hostVNI, talk.Bytes()), encapsulated(t, vni, f), encapsulated(t, 99, f), partial, partial[:7])
 	for _, cuts := range []bool{false, true} {
 		before := v.RxDropped()
 		p.peerTests, k.frames = [openTests]peerTest{}, nil
@@ -120,11 +120,11 @@ func TestTrainOfAll(t *testing.T) {
 				t.Errorf("cuts %v: %d are %s, want %d", cuts, got, why, n)
 			}
 		}
-		finished := packet{UDP: true, Payload: packets.Data(size - 42)}.frame(t).Bytes()
+		complete := packet{UDP: true, Payload: packets.Data(size - 42)}.frame(t).Bytes()
 		if cuts { // it says so, where it leaves a checksum partial
-			finished = open[headerLen:]
+			complete = partial[headerLen:]
 		}
-		same(t, k.frames, [][]byte{f, finished})
+		same(t, k.frames, [][]byte{f, complete})
 	}
 }
 
