@@ -76,8 +76,8 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// nearest is the candidate that s was probably meant to be, "" when none is near:
-// the one the fewest edits away, with at most a third of its own letters behind the dot edited.
+// nearest returns the candidate with the fewest edits to s: at most two, and at most a third of the letters behind "tapestry." of
+// the candidate. "" if there is none.
 func nearest(s string, candidates []string) string {
 	best, least := "", 3
 	for _, c := range candidates {
