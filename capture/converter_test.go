@@ -16,23 +16,7 @@ func plainSum(frame []byte) uint16 {
 	if frame[12] == 0x86 {
 		l4, addresses, proto = 54, frame[22:54], frame[20]
 	}
-	var sum uint64
-	add := func(b []byte) {
-		for i := 0; i < len(b); i += 2 {
-			word := uint64(b[i]) << 8
-			if i+1 < len(b) {
-				word |= uint64(b[i+1])
-			}
-			sum += word
-		}
-	}
-	add(addresses)
-	add(frame[l4:])
-	sum += uint64(proto) + uint64(len(frame)-l4)
-	for sum>>16 != 0 {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint16(sum)
+	return packets.Sum(append(bytes.Clone(addresses), frame[l4:]...), uint32(proto)+uint32(len(frame)-l4))
 }
 
 // left is a frame as a container's kernel leaves it: TCP or UDP, with n bytes of payload, its checksum field the

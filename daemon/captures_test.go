@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
@@ -167,16 +166,14 @@ func TestCaptureEnds(t *testing.T) {
 	gone, left := l.Open(t, api.CaptureRequest{}), l.Open(t, api.CaptureRequest{})
 	l.Send(1, 2, 1)
 	testhost.Must(t, gone.Close())
-	for deadline := time.Now().Add(time.Minute); ; {
-		if b, err := gone.Stats(t.Context()); err != nil {
-			t.Fatal(err)
-		} else if b.State == "gone" {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("its reader is gone, and it is %s", b.State)
+	testhost.Eventually(t, testhost.Patience, func() error {
+		b, err := gone.Stats(t.Context())
+		testhost.Must(t, err)
+		if b.State != "gone" {
+			return fmt.Errorf("its reader is gone, and it is %s", b.State)
 		}
-		time.Sleep(time.Millisecond)
-	}
+		return nil
+	})
 	go l.End()
 	if _, numbers, delivered, _ := fake.ReadRest(t, left); !bytes.Equal(numbers, []byte{1}) || delivered != 1 {
 		t.Errorf("of the one that was left: frames %v, %d in its counts", numbers, delivered)
@@ -218,13 +215,13 @@ func TestCaptureRefused(t *testing.T) {
 		testhost.Must(t, s.Close())
 	}
 	for range 4 {
-		s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
-		for deadline := time.Now().Add(time.Minute); err != nil && time.Now().Before(deadline); { // until those before have ended
-			time.Sleep(time.Millisecond)
-			s, err = l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
-		}
-		testhost.Must(t, err)
-		defer s.Close()
+		testhost.Eventually(t, testhost.Patience, func() error { // until those before have ended
+			s, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: api.MaxRing})
+			if err == nil {
+				t.Cleanup(func() { s.Close() })
+			}
+			return err
+		})
 	}
 	if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, api.CaptureRequest{Ring: 1 << 18}); err == nil || !strings.Contains(err.Error(), "1 GiB") {
 		t.Errorf("more memory than there is: %v", err)
@@ -303,12 +300,7 @@ func TestCaptureLeavesNothing(t *testing.T) {
 	if want := `msg="capture changed" capture=1 ` + who + ` targets=all filter="ether[14] = 7"`; !strings.Contains(l.Log.String(), want) {
 		t.Errorf("no %s in\n%s", want, l.Log.String())
 	}
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(l.Log.String(), "capture ended"); {
-		if time.Now().After(deadline) {
-			t.Fatal("it does not end")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	l.AwaitLog(t, "capture ended")
 	if n := daemon.Memories(l.Captures)["1"]; n != 0 {
 		t.Errorf("an ended capture keeps %d bytes", n)
 	}

@@ -6,10 +6,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fault"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // framed is an Ethernet frame with a type for experiments, length bytes long.
@@ -129,12 +129,7 @@ func TestTraceDown(t *testing.T) {
 	h.container(netID(1), ep(1))
 	h.container(netID(1), ep(2))
 	h.m.dev(t, epID(2)).snap(errors.New("file descriptor in bad state"))
-	for limit := time.Now().Add(time.Minute); h.containers()[1].Down == ""; {
-		if time.Now().After(limit) {
-			t.Fatal("a broken TAP does not take its port down")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	testhost.Until(t, "down, though its TAP is broken", func() bool { return h.containers()[1].Down != "" })
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(2), Frame: framed(ep(2).MAC, ep(1).MAC, 60), Inject: true})
 	if s := v.step("port"); v.Verdict != "detached" || !v.Drop || s.Found != "down" || !strings.Contains(s.Why, "bad state") || v.Injected != "" {
 		t.Errorf("from a port that is down: %+v", v)

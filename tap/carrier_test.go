@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -120,11 +121,12 @@ func TestCarrierElsewhere(t *testing.T) {
 // awaitCarrier is carrierIs where no event tells: the link is in another namespace.
 func awaitCarrier(t *testing.T, d *Device, want error) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); d.Carrier() != want; {
-		if time.Now().After(deadline) {
-			t.Fatalf("the link is said to be: %v, want %v", d.Carrier(), want)
+	testhost.Eventually(t, testhost.Patience, func() error {
+		if got := d.Carrier(); got != want {
+			return fmt.Errorf("the link is said to be: %v, want %v", got, want)
 		}
-	}
+		return nil
+	})
 }
 
 // TestCarrierCloses: what is open to ask about a link is closed with its device.

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
@@ -36,11 +35,7 @@ func (h *Host) startCapture(t *testing.T, file string, args ...string) *captureC
 	}
 	k := &captureCommand{background: h.background(t, "", append([]string{"tapestry", "capture", "-w", file}, args...)...), path: file}
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
-	for end := time.Now().Add(time.Minute); !strings.Contains(k.said.String(), "capturing "); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it does not capture: %s", k.said.String())
-		}
-	}
+	k.await(t, "capturing ")
 	for _, pid := range k.children() {
 		k.pid = tool(t, "sh", "-c", "sed -n 's/^NSpid:.*[[:space:]]//p' /proc/$1/status", "sh", strconv.Itoa(pid))
 	}

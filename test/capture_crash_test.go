@@ -7,7 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestCaptureCrash: whichever process ends, and however, what was captured until then can be read.
@@ -98,14 +99,12 @@ func TestCaptureCrash(t *testing.T) {
 // grows waits until there are packets in the file.
 func (k *captureCommand) grows(t *testing.T) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		if info, err := os.Stat(k.path); err == nil && info.Size() > 4096 {
-			return
+	testhost.Eventually(t, patience, func() error {
+		if info, err := os.Stat(k.path); err != nil || info.Size() <= 4096 {
+			return fmt.Errorf("nothing comes into the file: %s", k.said.String())
 		}
-		if time.Now().After(end) {
-			t.Fatalf("nothing comes into the file: %s", k.said.String())
-		}
-	}
+		return nil
+	})
 }
 
 // whole checks that the file is complete and has so many packets.

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // Children of a node's processes end with the node.
@@ -18,11 +20,7 @@ func TestNodeEndsAll(t *testing.T) {
 	}
 	group := cmd.Process.Pid
 	node.close()
-	for end := time.Now().Add(time.Minute); syscall.Kill(-group, 0) != syscall.ESRCH; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("a process of its group still runs")
-		}
-	}
+	testhost.Until(t, "ended with all of its group", func() bool { return syscall.Kill(-group, 0) == syscall.ESRCH })
 }
 
 // A tool that hangs is killed, with its children.

@@ -169,12 +169,12 @@ func TestKilledBenchLeavesNothing(t *testing.T) {
 		}
 		left := watch(t, strings.Fields(line))
 		cmd.Process.Kill()
-		for end := time.Now().Add(time.Minute); left() != nil; {
-			if time.Now().After(end) {
-				t.Fatalf("there are still %q", left())
+		testhost.Eventually(t, testhost.Patience, func() error {
+			if still := left(); still != nil {
+				return fmt.Errorf("there are still %q", still)
 			}
-			time.Sleep(20 * time.Millisecond)
-		}
+			return nil
+		})
 	})
 }
 

@@ -20,24 +20,16 @@ var (
 )
 
 const (
-	typeIPv4 = 0x0800
-	typeVLAN = 0x8100
-	typeIPv6 = 0x86dd
-	typeQinQ = 0x88a8
-
 	protoHopByHop = 0
 	protoFragment = 44
 	protoDestOpts = 60
-
-	ipv4Len = 20
-	ipv6Len = 40
 )
 
 // eth is an Ethernet header with tags.
 func eth(typ uint16, src, dst ether.MAC, tags ...uint16) []byte {
 	b := append(append([]byte(nil), dst[:]...), src[:]...)
 	for _, id := range tags {
-		b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, typeVLAN), id)
+		b = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(b, ether.TypeVLAN), id)
 	}
 	return binary.BigEndian.AppendUint16(b, typ)
 }
@@ -48,13 +40,13 @@ func ipv4(proto uint8, src, dst string, body ...byte) []byte {
 	s, d := netip.MustParseAddr(src).As4(), netip.MustParseAddr(dst).As4()
 	copy(b[12:], s[:])
 	copy(b[16:], d[:])
-	return append(eth(typeIPv4, macA, macB), b...)
+	return append(eth(ether.TypeIPv4, macA, macB), b...)
 }
 
 func ipv6(next uint8, body ...byte) []byte {
 	b := packets.IPv6(next, body)
 	b[8], b[23], b[24], b[39] = 0xfd, 2, 0xfd, 3
-	return append(eth(typeIPv6, macA, macB), b...)
+	return append(eth(ether.TypeIPv6, macA, macB), b...)
 }
 
 func tcp(src, dst uint16, flags uint8) []byte {
@@ -80,7 +72,7 @@ func TestWho(t *testing.T) {
 	four := func(b []byte) []byte { return append(b, 0, 80, 0x15, 0x38) } // ports 80 and 5432
 	fragment := ipv4(protoUDP, "10.77.0.2", "10.77.0.3", 0, 80, 0x15, 0x38)
 	fragment[14+6] = 0x20
-	tagged := append(eth(typeIPv4, macA, macB, 7, 8), four(ipv4(protoSCTP, "10.77.0.2", "10.77.0.3"))[14:]...)
+	tagged := append(eth(ether.TypeIPv4, macA, macB, 7, 8), four(ipv4(protoSCTP, "10.77.0.2", "10.77.0.3"))[14:]...)
 	for _, c := range []struct {
 		name     string
 		b        []byte
@@ -89,19 +81,19 @@ func TestWho(t *testing.T) {
 		src, dst string // address or MAC
 		ports    bool
 	}{
-		{"TCP", ipv4(protoTCP, "10.77.0.2", "10.77.0.3", tcp(80, 5432, ack)...), typeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", true},
-		{"only ports are here", four(ipv4(protoTCP, "10.77.0.2", "10.77.0.3")), typeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", true},
-		{"not even ports", ipv4(protoTCP, "10.77.0.2", "10.77.0.3", 0, 80), typeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", false},
-		{"behind two tags", tagged, typeIPv4, protoSCTP, "10.77.0.2", "10.77.0.3", true},
-		{"fragment", fragment, typeIPv4, protoUDP, "10.77.0.2", "10.77.0.3", false},
-		{"ICMP", four(ipv4(1, "10.77.0.2", "10.77.0.3")), typeIPv4, 1, "10.77.0.2", "10.77.0.3", false},
-		{"IPv6", four(ipv6(protoUDP)), typeIPv6, protoUDP, "fd00::2", "fd00::3", true},
-		{"IPv6, hop by hop", four(ipv6(protoHopByHop, protoUDP, 0, 0, 0, 0, 0, 0, 0)), typeIPv6, protoUDP, "fd00::2", "fd00::3", true},
-		{"IPv6 fragment", four(ipv6(protoFragment, protoUDP, 0, 0, 1, 0, 0, 0, 9)), typeIPv6, protoUDP, "fd00::2", "fd00::3", false},
-		{"IPv6 fragment that is all", four(ipv6(protoFragment, protoUDP, 0, 0, 0, 0, 0, 0, 9)), typeIPv6, protoUDP, "fd00::2", "fd00::3", true},
-		{"IPv6, headers without end", ipv6(protoDestOpts, protoUDP, 255, 0, 0, 0, 0, 0, 0), typeIPv6, protoUDP, "fd00::2", "fd00::3", false},
-		{"ARP", append(eth(0x0806, macA, macB), make([]byte, 28)...), 0x0806, 0, macA.String(), macB.String(), false},
-		{"no IP header", append(eth(typeIPv4, macA, macB), 0x45, 0), typeIPv4, 0, macA.String(), macB.String(), false},
+		{"TCP", ipv4(protoTCP, "10.77.0.2", "10.77.0.3", tcp(80, 5432, ack)...), ether.TypeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", true},
+		{"only ports are here", four(ipv4(protoTCP, "10.77.0.2", "10.77.0.3")), ether.TypeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", true},
+		{"not even ports", ipv4(protoTCP, "10.77.0.2", "10.77.0.3", 0, 80), ether.TypeIPv4, protoTCP, "10.77.0.2", "10.77.0.3", false},
+		{"behind two tags", tagged, ether.TypeIPv4, protoSCTP, "10.77.0.2", "10.77.0.3", true},
+		{"fragment", fragment, ether.TypeIPv4, protoUDP, "10.77.0.2", "10.77.0.3", false},
+		{"ICMP", four(ipv4(1, "10.77.0.2", "10.77.0.3")), ether.TypeIPv4, 1, "10.77.0.2", "10.77.0.3", false},
+		{"IPv6", four(ipv6(protoUDP)), ether.TypeIPv6, protoUDP, "fd00::2", "fd00::3", true},
+		{"IPv6, hop by hop", four(ipv6(protoHopByHop, protoUDP, 0, 0, 0, 0, 0, 0, 0)), ether.TypeIPv6, protoUDP, "fd00::2", "fd00::3", true},
+		{"IPv6 fragment", four(ipv6(protoFragment, protoUDP, 0, 0, 1, 0, 0, 0, 9)), ether.TypeIPv6, protoUDP, "fd00::2", "fd00::3", false},
+		{"IPv6 fragment that is all", four(ipv6(protoFragment, protoUDP, 0, 0, 0, 0, 0, 0, 9)), ether.TypeIPv6, protoUDP, "fd00::2", "fd00::3", true},
+		{"IPv6, headers without end", ipv6(protoDestOpts, protoUDP, 255, 0, 0, 0, 0, 0, 0), ether.TypeIPv6, protoUDP, "fd00::2", "fd00::3", false},
+		{"ARP", append(eth(ether.TypeARP, macA, macB), make([]byte, 28)...), 0x0806, 0, macA.String(), macB.String(), false},
+		{"no IP header", append(eth(ether.TypeIPv4, macA, macB), 0x45, 0), ether.TypeIPv4, 0, macA.String(), macB.String(), false},
 		{"runt", macA[:], 0, 0, ether.MAC{}.String(), ether.MAC{}.String(), false},
 		{"nothing", nil, 0, 0, ether.MAC{}.String(), ether.MAC{}.String(), false},
 	} {
@@ -220,7 +212,7 @@ func randomPacket(r *rand.Rand, b []byte) Packet {
 	b = b[:0]
 	a, z := byte(r.IntN(8)), byte(r.IntN(8))
 	if r.IntN(10) == 0 {
-		b = append(b, eth(0x0806, ether.MAC{2, a}, ether.MAC{2, z})...)
+		b = append(b, eth(ether.TypeARP, ether.MAC{2, a}, ether.MAC{2, z})...)
 	} else {
 		b = append(b, ipv4(protoTCP, netip.AddrFrom4([4]byte{10, 0, 0, a}).String(), netip.AddrFrom4([4]byte{10, 0, 0, z}).String(),
 			tcp(uint16(r.IntN(5)), uint16(r.IntN(5)), uint8(r.UintN(256)))...)...)
@@ -352,7 +344,7 @@ func TestNoAllocations(t *testing.T) {
 
 func FuzzAdd(f *testing.F) {
 	for _, b := range [][]byte{ipv4(protoTCP, "10.0.0.1", "10.0.0.2", tcp(1, 2, SYN)...), ipv6(protoHopByHop, protoUDP, 0, 0, 0, 0, 0, 0, 0),
-		ipv6(protoFragment, protoTCP, 0, 0, 8, 0, 0, 0, 0), eth(typeQinQ, macA, macB, 1, 2), eth(0x0806, macA, macB), nil} {
+		ipv6(protoFragment, protoTCP, 0, 0, 8, 0, 0, 0, 0), eth(ether.TypeQinQ, macA, macB, 1, 2), eth(ether.TypeARP, macA, macB), nil} {
 		f.Add(b, len(b), 100, uint8(0), uint8(0))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, length, segment int, verdict, fault uint8) {
