@@ -27,7 +27,7 @@ type Client struct {
 	DockerHost  string // --docker-host
 
 	// PluginNames gives what Docker calls managed plugins, by their ids, in the same order, "" for one that it does not
-	// know; nil: nobody knows that. The error is of a Docker that cannot be asked.
+	// know; nil: they stay unknown. The error: Docker cannot be asked.
 	PluginNames func(ctx context.Context, ids []string) ([]string, error)
 
 	mu          sync.Mutex

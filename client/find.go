@@ -120,7 +120,7 @@ func (p SearchPaths) pluginSockets() (paths []string, err error) {
 
 // OtherSockets are the paths where daemons may listen, without that of this client's.
 func (c *Client) OtherSockets() []string {
-	sockets, _ := c.SearchPaths.pluginSockets() // who may not see them can use none of them
+	sockets, _ := c.SearchPaths.pluginSockets() // a user who may not list them cannot use them either
 	return slices.DeleteFunc(append([]string{c.SearchPaths.Socket}, sockets...), func(path string) bool { return path == "" || path == c.SocketPath() })
 }
 

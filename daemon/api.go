@@ -161,7 +161,7 @@ func (a *API) changed(w http.ResponseWriter, r *http.Request, err error, network
 
 func reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readWait)) // who does not read keeps no memory
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readWait)) // a client that does not read must not hold memory
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // fails only when the client is gone
 }

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A LogPipe writes a log into a pipe and never waits for who reads it: dockerd reads a managed plugin's log, and with
+// A LogPipe writes a log into a pipe and never waits for its reader: dockerd reads a managed plugin's log, and with
 // live-restore the plugin goes on while dockerd is away. Lines that have no room are lost, and counted in a line of their own
 // when there is room again.
 type LogPipe struct {

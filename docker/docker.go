@@ -193,7 +193,7 @@ func (d *Engine) container(ctx context.Context, word string) (x containerInfo, e
 // maxShared is how many containers in a row may each be in the next one's network namespace.
 const maxShared = 8
 
-// owner gives the container whose network namespace x is in, and words that say so: x itself and "" if it has its own.
+// owner returns the container whose network namespace x is in, and a sentence that says so; x itself and "" if x has its own.
 func (d *Engine) owner(ctx context.Context, x containerInfo) (owner containerInfo, shares string, err error) {
 	owner = x
 	for range maxShared {

@@ -20,7 +20,7 @@ import (
 // containerName is what Docker allows as one.
 var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// A resolver finds what words name. What only some words need is asked for when the first one needs it.
+// A resolver finds the targets that words name. It asks for networks and peers when the first word needs them.
 type resolver struct {
 	c        *client.Client
 	n        *Names

@@ -30,8 +30,8 @@ type Names struct {
 	now    atomic.Pointer[snapshot]
 
 	// Not changed after FindTargets.
-	asked   map[string]int64  // containers whose past is asked for: when they were made, ns since 1970
-	stopped map[string]string // those of them that have no port: name by sandbox
+	asked   map[string]int64  // when the containers whose past the command reads were created, ns since 1970, by name
+	stopped map[string]string // names of those that have no port, by sandbox
 
 	mu sync.Mutex // held while the snapshot in now is replaced
 }
@@ -79,8 +79,8 @@ func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 // errDockerAway: Docker does not answer.
 var errDockerAway = errors.New("no answer from Docker")
 
-// Container gives the name of the container whose endpoint this is or was, "" if it is not known; of the host's own port
-// its word.
+// Container returns the name of the container that has or had this endpoint, "" if it is not known. For the host's own port it
+// returns host:NETWORK.
 func (n *Names) Container(endpoint string) string {
 	if id := hostNetwork(endpoint); id != "" {
 		return api.HostPrefix + cmp.Or(n.Network(id), api.ShortID(id))
@@ -88,7 +88,7 @@ func (n *Names) Container(endpoint string) string {
 	return n.now.Load().endpoints[endpoint].name
 }
 
-// Born tells when a container was made that was asked for, in ns since 1970.
+// Born returns when a container that the command named was created, in ns since 1970.
 func (n *Names) Born(container string) (ns int64, asked bool) {
 	ns, asked = n.asked[container]
 	return ns, asked
@@ -191,7 +191,8 @@ func (n *Names) AddPort(i *pcapng.Interface) {
 	}
 }
 
-// remember names a port that was a stopped container's, and the addresses of one that is leaving: Docker tells none of it any more.
+// remember stores the name of a stopped container's port, and the addresses of a port that is leaving: Docker does not list them
+// any more.
 func (n *Names) remember(p *capture.Port) {
 	name := n.stopped[p.Sandbox]
 	e, known := n.now.Load().endpoints[p.Name]
@@ -264,7 +265,7 @@ func (n *Names) update(change func(*snapshot)) {
 	}
 }
 
-// derive says whose an address is, and forgets what has been gone for long.
+// derive fills addrs and addrsByName, and forgets the endpoints that went first if there are more than departedNames.
 func (d *snapshot) derive() {
 	ids := slices.SortedFunc(maps.Keys(d.endpoints), func(x, y string) int {
 		a, b := d.endpoints[x], d.endpoints[y]

@@ -39,7 +39,7 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 	return ports, d, err
 }
 
-// PortWord gives the word for the ports that arg means: arg, or the name of the container whose network the container
+// PortWord returns the word for the ports that arg means: arg, or the name of the container whose network the container
 // arg shares, with a note that says so.
 func (d *Engine) PortWord(ctx context.Context, arg string, all []api.Port) (word, note string, err error) {
 	name := strings.TrimPrefix(arg, containerPrefix)

@@ -17,7 +17,7 @@ type Supervisor struct {
 	Plugin Plugin // without an id: a unit, or a process that somebody started
 }
 
-// SupervisorAt asks Docker what the plugin is called whose daemon listens at path, if it is a plugin's.
+// SupervisorAt returns the Supervisor of the daemon that listens at path. If that is a plugin's, it asks Docker for its name.
 func SupervisorAt(ctx context.Context, d *Engine, path string) Supervisor {
 	id := client.PluginID(path)
 	if id == "" {
@@ -114,7 +114,7 @@ func (s Supervisor) Flags(change ...string) string {
 		strings.Join(append(keep, change...), " "), s.Name())
 }
 
-// replaces tells whether one of changes is of this flag.
+// replaces tells whether one of changes sets this flag.
 func replaces(changes []string, flag string) bool {
 	for _, c := range changes {
 		if name, _, _ := strings.Cut(c, " "); name == flag {

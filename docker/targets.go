@@ -101,8 +101,8 @@ type judgement uint8
 
 const (
 	unwanted judgement = iota
-	unknown            // until Docker has said whose it is
-	nameless           // wanted, and Docker will say in a moment what it is called
+	unknown            // until Docker has named its container
+	nameless           // wanted; Docker will name its container soon
 	wanted
 )
 

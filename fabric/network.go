@@ -19,7 +19,7 @@ type (
 // nothing, and a daemon may be running on the directory.
 func CheckState(dir string) (networks int, err error) { return state.Dir(dir).Check() }
 
-// CheckState returns ErrVersion if another version of tapestry wrote an intact file.
+// ErrVersion is the error of CheckState if another version of tapestry wrote an intact file.
 var ErrVersion = state.ErrVersion
 
 // Attachment is what Docker needs to move an endpoint's link into its container.
