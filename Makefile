@@ -2,8 +2,11 @@ PREFIX ?= /usr/local
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-UNITS = $$(go list ./... | grep -v /test$$)
-GO_BUILD = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
+# Alike for all targets, so that packages are compiled once for most of them.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath $(GOFLAGS)
+UNITS = $$(go list ./... | grep -v -e /test$$ -e /bench/bed$$)
+GO_BUILD = go build -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
 CURRENT = TestConnect TestContainers TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm TestSweep
 # The same with tapestry as a managed plugin: what depends on who starts and ends it, and one test of the rest.
@@ -16,7 +19,7 @@ INTO = $(DESTDIR)$(PREFIX)
 SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
 
-.PHONY: build check test deps lint cross unit race fuzz e2e-all e2e e2e-current e2e-plugin e2e-plugin-current bench bench-check demo install uninstall release plugin plugin-push clean
+.PHONY: build check test deps lint cross unit race fuzz e2e-all e2e e2e-current e2e-plugin e2e-plugin-current beds bench bench-check demo install uninstall release plugin plugin-push clean
 
 build: ## bin/tapestry and bin/tapestry-bench, each one static binary
 	$(GO_BUILD) -o bin/tapestry ./cmd/tapestry
@@ -25,7 +28,7 @@ build: ## bin/tapestry and bin/tapestry-bench, each one static binary
 check: ## what to run first: no root, no Docker
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
-	go test -short $(UNITS)
+	go test -short $(UNITS) ./bench/bed
 	go test -run 'TestArrows|TestComments|TestDaemonAlone|TestDocs|TestLedger|TestPatience|TestSizes|TestSkips' ./test
 
 test: ## all that CI runs; as root
@@ -45,17 +48,17 @@ cross: ## the other architecture compiles
 	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry-bench
 
 # The time limits are for tests that hang: a busy machine may take many times what a quiet one does.
-unit: ## each room by itself; as root, or else a part is skipped
+unit: ## each room by itself, but the bench's beds; as root, or else a part is skipped
 	go test -timeout 30m $(UNITS)
 
-race: ## the same with the race detector, without the beds of the bench; as root, or else a part is skipped
-	go test -timeout 30m -race -short $(UNITS)
+race: ## the same with the race detector; as root, or else a part is skipped
+	CGO_ENABLED=1 go test -timeout 30m -race -short $(UNITS) ./bench/bed
 
 fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh
 
-e2e-all: build ## the four after it, two beside each other: much of a test is waiting; as root
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 e2e e2e-current e2e-plugin e2e-plugin-current
+e2e-all: build ## the five after it, two beside each other: much of a test is waiting; as root
+	@$(MAKE) --no-print-directory --keep-going --jobs 2 e2e e2e-current e2e-plugin e2e-plugin-current beds
 
 e2e: build ## real dockerds, real traffic, with the machine's Docker; as root
 	@test/e2e.sh $(TESTS)
@@ -69,6 +72,9 @@ e2e-plugin: build ## containers, lifecycle and crashes with tapestry as a manage
 e2e-plugin-current: build ## containers, lifecycle and crashes so with a current Docker, built once; as root
 	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED_CURRENT))
 
+beds: ## the bench's beds: each setup connects two containers, and is gone when its bench is killed; as root, or else skipped
+	go test -timeout 30m ./bench/bed
+
 bench: build bin/wireguard-go ## tapestry beside what else there is, 16 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)
 
@@ -76,7 +82,7 @@ bench-check: build ## no ratio is below its floor for sure, 4 min; as root
 	@if [ "$$(id -u)" != 0 ] && [ "$$TAPESTRY_MUST" != 1 ]; then echo 'skipped: needs root'; else timeout -k 10 300 bin/tapestry bench --check; fi
 
 bin/wireguard-go: go.mod ## a tunnel in Go that the bench compares with
-	CGO_ENABLED=0 go build -o $@ golang.zx2c4.com/wireguard
+	go build -o $@ golang.zx2c4.com/wireguard
 
 demo: ## tapestry shows itself; as root
 	@test/demo.sh

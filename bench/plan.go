@@ -33,7 +33,7 @@ func Defaults(o Options) (pairs int, seconds float64) {
 	return p.rounds, p.seconds
 }
 
-// runExtra is what a transfer takes besides its traffic, in seconds.
+// transferExtra is what a transfer takes besides its traffic, in seconds.
 const transferExtra = 0.15
 
 // newPlan makes one of three plans. A transfer takes its length and 0.15 s; a rung has setups × rounds × measures of them:

@@ -296,7 +296,7 @@ func (s *Encoder) outer(r *Record, at *Port, in bool, b *portCounts) error {
 		return err
 	}
 	s.segmenter.Convert(r, func(frame []byte, length int) {
-		if err != nil || length+outerHeadersLen > ether.MaxIP {
+		if err != nil || length+outerHeadersLen > ether.MaxIPLen {
 			return // a super-frame that the ring has not kept whole
 		}
 		q := p

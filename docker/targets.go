@@ -32,7 +32,7 @@ type Targets struct {
 	containers map[string]bool // ids; guarded by mu; a container that had one of the names stays a target after it is renamed
 }
 
-// A Include says which containers a command takes that do not run.
+// An Include says which containers that do not run a command takes.
 type Include uint8
 
 const (

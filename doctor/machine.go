@@ -273,7 +273,7 @@ func checkForward(forward string, gateway bool, firewall string) Finding {
 	case forward == "0" && gateway:
 		return Finding{"ip_forward", Warn, "off: containers do not get out by docker_gwbridge; tapestry itself does not need it", "sysctl -w net.ipv4.ip_forward=1"}
 	}
-	seen := "on, for the containers' way out over docker_gwbridge"
+	seen := "on: containers reach the outside by docker_gwbridge"
 	if forward == "0" {
 		seen = "off; Docker turns it on with its first bridge"
 	}

@@ -166,7 +166,7 @@ func (f *Frame) checkTunnel() error {
 func (f *Frame) validSegments(head, ip int) bool {
 	payload, segment := f.Len()-head, int(f.Off.Segment)
 	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
-		head-ip+min(segment, payload) <= MaxIP
+		head-ip+min(segment, payload) <= MaxIPLen
 }
 
 // tunnel finds the headers of a super-frame in a UDP tunnel: l those of the inner packet, which is cut, and outer those of

@@ -21,7 +21,7 @@ const (
 
 	// MaxFrame is the longest frame or super-frame: an IP packet of 65535 bytes (RFC 791 §3.1, and
 	// gso_max_size unless raised for big TCP), an Ethernet header and two VLAN tags.
-	MaxFrame = MaxIP + HeaderLen + maxTags*tagLen
+	MaxFrame = MaxIPLen + HeaderLen + maxTags*tagLen
 
 	maxTags = 2
 	tagLen  = 4

@@ -101,8 +101,8 @@ type extensions struct {
 	sourceRoute bool // not yet at its end
 }
 
-// walkExtensions follows the extension headers of an IPv6 packet, which has at least ipv6Len bytes. It is the one place that
-// does, for all who need it.
+// walkExtensions follows the extension headers of an IPv6 packet, which has at least ipv6Len bytes. All that need to know
+// where a header is use it; capture/dissect has a walk of its own (see there).
 func walkExtensions(p []byte) (x extensions) {
 	x.proto, x.at = p[6], ipv6Len
 	for n := 0; ; n++ {

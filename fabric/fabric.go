@@ -52,7 +52,7 @@ type Config struct {
 	VTEP       netip.Addr       // this host's underlay address; zero: that of the default route
 	Port       uint16           // VXLAN UDP port, here and by default at peers
 	Peers      []netip.AddrPort // of networks that name none
-	FinishSums bool             // complete inner checksums also for peers that would do it themselves
+	CompleteChecksums bool             // complete inner checksums also for peers that would do it themselves
 	Managed    bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
 	SweepAfter time.Duration    // grace period before an orphan is removed
 	Poller     *poll.Poller

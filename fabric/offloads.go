@@ -120,7 +120,7 @@ func (f *Fabric) testTrains(now time.Duration) {
 		case tunnel.Good:
 			log.Info("trains of datagrams reach the peer")
 		default:
-			log.Info("trains of datagrams to the peer", "verdict", s.Result, "why", s.Why)
+			log.Info("trains of datagrams to the peer", "result", s.Result, "why", s.Why)
 		}
 	}
 }

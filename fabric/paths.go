@@ -88,7 +88,7 @@ func (f *Fabric) updatePaths() {
 // mtu is the path MTU to another host: of the outer IP packet, in bytes.
 func (f *Fabric) mtu(host netip.Addr) int {
 	if p := f.path(host); p.MTU > 0 {
-		return min(p.MTU, ether.MaxIP)
+		return min(p.MTU, ether.MaxIPLen)
 	}
 	mtu, _ := f.underlayMTU() // no route at the moment
 	return mtu
@@ -109,7 +109,7 @@ func (f *Fabric) underlayMTU() (int, error) {
 	if !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}
-	return min(p.MTU, ether.MaxIP), err
+	return min(p.MTU, ether.MaxIPLen), err
 }
 
 // tunnelMTU is the longest inner IP packet in bytes that fits the paths to all peers of the network, and what bounds it, in words.
@@ -122,7 +122,7 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	known := false
 	for _, a := range f.peersOf(n) {
 		if p := f.path(a.Addr()); p.MTU > 0 && (!known || p.MTU < mtu) {
-			known, mtu, bound = true, min(p.MTU, ether.MaxIP), "the path to "+a.Addr().String()
+			known, mtu, bound = true, min(p.MTU, ether.MaxIPLen), "the path to "+a.Addr().String()
 		}
 	}
 	addr, _ := f.underlay() // underlayMTU found it

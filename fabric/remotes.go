@@ -66,7 +66,7 @@ func (f *Fabric) listen() (*vtep, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
-	t.CompleteChecksums = f.cfg.FinishSums
+	t.CompleteChecksums = f.cfg.CompleteChecksums
 	v := &vtep{VTEP: t}
 	failed := func(err error) {
 		select {

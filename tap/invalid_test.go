@@ -12,9 +12,9 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// TestLies: what a container with CAP_NET_RAW can claim in a virtio-net header. Nothing may panic;
+// TestWrongClaims: what a container with CAP_NET_RAW can claim in a virtio-net header. Nothing may panic;
 // what arrives and passes Check cuts into a bounded number of frames; what must be refused is.
-func TestLies(t *testing.T) {
+func TestWrongClaims(t *testing.T) {
 	valid := func(t *testing.T) ([]byte, ether.Offload) {
 		f := tcp(60000).super(t, 1448)
 		return f.Bytes(), f.Off

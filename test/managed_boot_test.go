@@ -150,7 +150,7 @@ func TestManagedBoot(t *testing.T) {
 			t.Error("the containers have lost their links")
 		}
 		h.startDaemon(t) // a new plugin, without a state
-		if said := h.dockerRefuses(t, "run", "--rm", "--network", "X", "tp/net", "true"); !strings.Contains(said, "tapestry's state directory has not") {
+		if said := h.dockerRefuses(t, "run", "--rm", "--network", "X", "tp/net", "true"); !strings.Contains(said, "tapestry's state directory does not") {
 			t.Errorf("the user reads: %s", said)
 		}
 		h.docker(t, "plugin", "rm", "-f", "tapestry")

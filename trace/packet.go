@@ -56,8 +56,8 @@ func (p Packet) frame() ([]byte, error) {
 	if size == 0 {
 		size = least
 	}
-	if size < least || size > ether.MaxIP {
-		return nil, fmt.Errorf("want %d to %d bytes", max(1, least), ether.MaxIP)
+	if size < least || size > ether.MaxIPLen {
+		return nil, fmt.Errorf("want %d to %d bytes", max(1, least), ether.MaxIPLen)
 	}
 	body = append(body, make([]byte, size-least)...)
 	if head != nil {

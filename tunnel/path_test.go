@@ -130,7 +130,7 @@ func TestPathWithoutCarrier(t *testing.T) {
 	until("up again", func(err error) bool { return err == nil })
 }
 
-// TestMonitor: links, addresses and routes are heard of, and Close ends it.
+// TestMonitor: changes of links, addresses and routes are reported, and Close ends it.
 func TestMonitor(t *testing.T) {
 	host(t)
 	under, peer := underlay(t)

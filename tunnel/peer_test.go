@@ -266,7 +266,7 @@ func TestPeerOnRequest(t *testing.T) {
 	before := p.state()
 	peer.Test()
 	if p.state().TestDone {
-		t.Error("settled before it has begun")
+		t.Error("done before it has begun")
 	}
 	for range 3 {
 		p.tick()
@@ -292,8 +292,8 @@ func TestPeerEnds(t *testing.T) {
 	}
 }
 
-// TestWeigh: what reports mean. A shape is judged by its singles.
-func TestWeigh(t *testing.T) {
+// TestEvaluate: what reports mean. A shape is judged by its singles.
+func TestEvaluate(t *testing.T) {
 	const full = 1464
 	all := trainShapes(full)
 	whole := func() (r report) {

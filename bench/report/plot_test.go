@@ -123,7 +123,7 @@ func TestFigures(t *testing.T) {
 	}
 	for _, x := range tests {
 		if got := threeDigits(x.v); got != x.threeDigits {
-			t.Errorf("short(%g) = %q, want %q", x.v, got, x.threeDigits)
+			t.Errorf("threeDigits(%g) = %q, want %q", x.v, got, x.threeDigits)
 		}
 		if got := trimmed(x.v); got != x.tick {
 			t.Errorf("round(%g) = %q, want %q", x.v, got, x.tick)

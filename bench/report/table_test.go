@@ -87,7 +87,7 @@ func squeeze(s string) string {
 func TestShow(t *testing.T) {
 	for v, want := range map[float64]string{0: "", 0.0012: "0.0012", 0.05: "0.050", 0.949: "0.95", 9.756: "9.76", 12.34: "12.3", 104798.4: "104798"} {
 		if got := results.Format(v); got != want {
-			t.Errorf("show(%v) = %q, want %q", v, got, want)
+			t.Errorf("Format(%v) = %q, want %q", v, got, want)
 		}
 	}
 }

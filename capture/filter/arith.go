@@ -191,7 +191,7 @@ func (a *arith) loadFrom(base, size uint32) {
 	a.fixed = false
 }
 
-// loadAfterIPv4 makes a the bytes at a, counted from the end of the IPv4 header at header.
+// loadAfterIPv4 replaces a by the value of the size bytes at offset a from the end of the IPv4 header at header.
 func (a *arith) loadAfterIPv4(header, size uint32) {
 	index := a.value
 	at := func(frame []byte, i uint32) (uint32, bool) {

@@ -34,7 +34,7 @@ type File struct {
 	drops      bool   // only frames that went nowhere
 	cut        int    // bytes of each frame; 0: all
 	frames     uint64 // at most; 0: no bound
-	Everything bool   // no packet is left out, so that the file's statistics are still true
+	statistics bool   // keep those of the file: they are true as long as no packet is left out
 	snap       int    // bytes, of what is written; 0: no bound
 	link       int    // type of the first packet
 	begin      time.Time
@@ -42,7 +42,7 @@ type File struct {
 	read, matched uint64
 	metadataBytes int      // memory for blocks that are kept, in bytes, approximately
 	links         []int    // by interface
-	Lost          []uint64 // by interface: drop counts of packets that were left out, for the next one that is not
+	lost          []uint64 // by interface: drop counts of packets that were left out, for the next one that is not
 }
 
 // Interfaces, names and statistics are kept in memory, and a small compressed file can expand to any number of them. These are
@@ -151,9 +151,9 @@ func (f *File) Next() (pcapng.Block, error) {
 			}
 			continue // the writer asks the Resolver for them
 		case *pcapng.Interface:
-			f.links, f.Lost = append(f.links, b.LinkType), append(f.Lost, 0)
+			f.links, f.lost = append(f.links, b.LinkType), append(f.lost, 0)
 		case *pcapng.Stats:
-			if !f.Everything {
+			if !f.statistics {
 				continue
 			}
 		case *pcapng.Packet:
@@ -173,8 +173,8 @@ func (f *File) Next() (pcapng.Block, error) {
 // packets before it that were left out.
 func (f *File) match(p *pcapng.Packet) (bool, error) {
 	f.read++
-	p.Drops += f.Lost[p.Interface]
-	f.Lost[p.Interface] = 0
+	p.Drops += f.lost[p.Interface]
+	f.lost[p.Interface] = 0
 	wire := max(p.Len, len(p.Data))
 	wanted := !f.drops || dropped(p)
 	if wanted {
@@ -185,7 +185,7 @@ func (f *File) match(p *pcapng.Packet) (bool, error) {
 		wanted = only.Match(p.Data, wire)
 	}
 	if !wanted {
-		f.Lost[p.Interface] = p.Drops
+		f.lost[p.Interface] = p.Drops
 		return false, nil
 	}
 	f.matched++
@@ -234,6 +234,9 @@ func (l *linkFilters) recompile() error {
 	return nil
 }
 
+// Lost returns the drop counts, by interface, that no packet has taken up: those of packets that the filter left out at the end.
+func (f *File) Lost() []uint64 { return f.lost }
+
 // dropped reports whether the switch dropped the packet's frame.
 func dropped(p *pcapng.Packet) bool {
 	if d, ok := capture.ReadDetail(p); ok {
@@ -242,8 +245,8 @@ func dropped(p *pcapng.Packet) bool {
 	return capture.ReadComment(p.Comment)["verdict"] == "drop"
 }
 
-// OpenFile opens the file that -r names, or stdin, reads its head and compiles the filter. The caller sets the other flags. from is
-// to be closed; name is for messages.
+// OpenFile opens the file that -r names, or stdin (-), reads its head and compiles the filter. The File gives all packets that the
+// filter lets pass, and the file's statistics. from is to be closed; name is for messages.
 func OpenFile(ctx context.Context, c *client.Client, path string, stdin io.Reader, expr string) (f *File, from *file.Source,
 	name string, err error) {
 	if name = path; path == "-" {
@@ -260,7 +263,7 @@ func OpenFile(ctx context.Context, c *client.Client, path string, stdin io.Reade
 	if err != nil {
 		return nil, nil, name, exit.Errorf(exit.Failure, "%w", err)
 	}
-	f = &File{ctx: ctx, r: pcapng.NewReader(from)}
+	f = &File{ctx: ctx, statistics: true, r: pcapng.NewReader(from)}
 	if err = f.readHead(); err != nil {
 		from.Close()
 		return nil, nil, name, exit.Errorf(exit.Failure, "%s: %w", name, err)
@@ -298,7 +301,7 @@ func (j *Job) readFile(ctx context.Context) error {
 		return exit.Errorf(exit.Usage, "%s would be written while it is read: want another file", name)
 	}
 	f.drops, f.cut, f.frames = j.Drops, j.Snap, j.Frames
-	f.Everything = j.Filter == "" && !j.Drops && j.Frames == 0
+	f.statistics = j.Filter == "" && !j.Drops && j.Frames == 0
 	snap := f.snap
 	if f.cut > 0 && (snap == 0 || snap > f.cut) {
 		snap = f.cut

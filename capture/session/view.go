@@ -15,7 +15,7 @@ import (
 // A View is the targets, the filter and the stream of a command that looks at frames: flows, top, trace --live, recorder dump.
 type View struct {
 	Filter  string         // in tcpdump's language
-	Period  docker.Include // of the targets
+	Include  docker.Include // of the targets
 	Names   *docker.Names  // nil: there are none
 	Request api.CaptureRequest
 	targets *docker.Targets
@@ -28,7 +28,7 @@ func (l *View) Resolve(ctx context.Context, c *client.Client, words []string, co
 	if l.Names, err = docker.LoadNames(ctx, c); err != nil {
 		return err
 	}
-	if l.targets, err = docker.FindTargets(ctx, c, l.Names, words, l.Period); err != nil {
+	if l.targets, err = docker.FindTargets(ctx, c, l.Names, words, l.Include); err != nil {
 		return err
 	}
 	l.targets.PrintNotes(messages)

@@ -83,7 +83,7 @@ func TestPumpBroken(t *testing.T) {
 	w.Labels.Resolver = &FileNames{}
 	from, to := CopyBlocks(src, NewProgress(w, nil, false), func() { close(hung) })
 	if !errors.Is(to, errBroken) || from == nil {
-		t.Errorf("the source ended by %v, the sink by %v", from, to)
+		t.Errorf("the source ended by %v, the destination by %v", from, to)
 	}
 	if err := w.Close(); !errors.Is(err, errBroken) {
 		t.Errorf("close says %v", err)

@@ -96,8 +96,8 @@ const extcapChoices = `arg {number=0}{call=--view}{display=View}{tooltip=Frames 
 value {arg=0}{value=inner}{display=Inner: the containers' frames}{default=true}
 value {arg=0}{value=outer}{display=Outer: VXLAN datagrams, rebuilt}{default=false}
 value {arg=0}{value=both}{display=Both}{default=false}
-arg {number=1}{call=--offload}{display=Offloads}{tooltip=What the kernel has left undone: checksums, and the cutting of super-frames}{type=selector}
-value {arg=1}{value=fix}{display=Finish checksums}{default=true}
+arg {number=1}{call=--offload}{display=Offloads}{tooltip=What the kernel leaves to the device: partial checksums, uncut super-frames}{type=selector}
+value {arg=1}{value=fix}{display=Complete checksums}{default=true}
 value {arg=1}{value=segment}{display=Cut super-frames too, as on a wire}{default=false}
 value {arg=1}{value=raw}{display=Raw}{default=false}
 arg {number=2}{call=--point}{display=Point}{tooltip=Where a frame is shown}{type=selector}

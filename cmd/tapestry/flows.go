@@ -73,7 +73,7 @@ func (o *flowsCommand) run(c *cli, cmd *cobra.Command, args []string) error {
 		r, err = o.read(ctx, c, cmd, args, t)
 	default:
 		if o.live == 0 {
-			o.Period = docker.Stopped
+			o.Include = docker.Stopped
 		}
 		if err = o.resolve(ctx, c, cmd, args); err != nil {
 			return err
@@ -158,11 +158,11 @@ func (o *flowsCommand) read(ctx context.Context, c *cli, cmd *cobra.Command, arg
 	if o.Names, err = docker.LoadNames(ctx, c.Client); err != nil {
 		o.Names = nil // the file's own remain
 	}
-	f.Everything, t.FileNames = true, &f.Names
+	t.FileNames = &f.Names
 	if err = t.CountAll(f); err != nil {
 		err = fmt.Errorf("%s: %w", name, err)
 	}
-	for i, n := range f.Lost {
+	for i, n := range f.Lost() {
 		t.Ports[i].Lost += n
 	}
 	if r.Source = "file"; ctx.Err() != nil {

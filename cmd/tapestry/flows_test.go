@@ -176,7 +176,7 @@ func TestStates(t *testing.T) {
 	}
 }
 
-func TestLookTexts(t *testing.T) {
+func TestFlowTexts(t *testing.T) {
 	evicted := api.Evicted{Flows: 1, Counts: api.Counts{Frames: 2, WireFrames: 3, Bytes: 4000}}
 	if got := show.Missing(5, evicted); got != "; 1 flow more had no room in the table (2 frames, 4.0 kB); 5 frames LOST, more came than were read in time" || show.Missing(0, api.Evicted{}) != "" {
 		t.Errorf("missing are told as %q", got)
@@ -198,7 +198,7 @@ func TestLookTexts(t *testing.T) {
 	}
 }
 
-func TestLookErrors(t *testing.T) {
+func TestViewErrors(t *testing.T) {
 	socket, docker := newFakeRecorder().serve(t), fake.Docker(t)
 	t.Setenv("DOCKER_HOST", docker)
 	for _, c := range []struct {
@@ -245,7 +245,7 @@ func TestLookErrors(t *testing.T) {
 }
 
 // What flows, top and recorder status print is documented.
-func TestLookKeys(t *testing.T) {
+func TestViewKeys(t *testing.T) {
 	docs, docker := fake.DocumentedKeys(t), fake.Docker(t)
 	for command, runs := range map[string][]string{
 		"flows":           {"flows --json"},

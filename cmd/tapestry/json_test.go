@@ -37,7 +37,7 @@ func TestJSONKeys(t *testing.T) {
 	delete(docs, "trace --live") // TestTraceLiveJSON
 	delete(docs, "fault list")   // TestFaultList
 	for _, command := range []string{"flows", "top", "recorder status"} {
-		delete(docs, command) // TestLookKeys
+		delete(docs, command) // TestViewKeys
 	}
 	delete(docs, "watch")       // TestWatchJSON
 	delete(docs, "peers learn") // TestPeersLearn

@@ -19,7 +19,7 @@ import (
 
 // Whatever ends flows, top or trace --live, the last line says what was seen and why it ended, and the exit code says whether it
 // ended as it was asked to.
-func TestLookEndings(t *testing.T) {
+func TestViewEndings(t *testing.T) {
 	docker := fake.Docker(t)
 	commands := map[string][]string{"top": {"top", "--every", "1h"}, "flows": {"flows", "--for", "1h"}, "trace": {"trace", "--live", "-n", "9", "--for", "1h"}}
 	for _, c := range []struct {
@@ -62,7 +62,7 @@ func TestLookEndings(t *testing.T) {
 }
 
 // An interrupt prints what was seen up to then, and is no failure.
-func TestLookInterrupted(t *testing.T) {
+func TestViewInterrupted(t *testing.T) {
 	docker := fake.Docker(t)
 	for name, want := range map[string]string{"top --every 1h": " frames, ", "flows --for 1h": " (interrupted)", "trace --live -n 9": ""} {
 		e := newFakeRecorder(slices.Repeat(conversation()[:3], 10000)...) // so much that they are sent only when most of it has been read
@@ -112,7 +112,7 @@ func (f *fullDisk) Write(b []byte) (int, error) {
 }
 
 // A failed write is an error, even of the last line, and does not undo what was done before.
-func TestLookFullDisk(t *testing.T) {
+func TestViewFullDisk(t *testing.T) {
 	docker := fake.Docker(t)
 	for _, args := range [][]string{{"top", "--every", "1h"}, {"flows", "--for", "1h"}, {"flows"}, {"trace", "--live", "-n", "5"}} {
 		complete := 0

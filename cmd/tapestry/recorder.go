@@ -121,7 +121,7 @@ With --json it prints an object a line, as tapestry watch does; docs/json.md exp
 		ValidArgsFunction: c.completeTarget,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			l.Period = docker.Stopped
+			l.Include = docker.Stopped
 			if err := l.resolve(ctx, c, cmd, args); err != nil {
 				return err
 			}

@@ -91,7 +91,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 		}
 		return err
 	}}, "peer", "`ADDR[:PORT]` of another host, for networks without tapestry.peers; may be repeated")
-	f.BoolVar(&s.FinishSums, "finish-checksums", false, "complete every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
+	f.BoolVar(&s.CompleteChecksums, "finish-checksums", false, "complete every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(usage.Set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")

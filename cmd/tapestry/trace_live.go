@@ -92,7 +92,7 @@ func (l *liveTrace) run(ctx context.Context, c *cli, cmd *cobra.Command, args []
 			continue
 		}
 		d := l.Names.Engine()
-		r, err := trace.ExplainReal(ctx, c.Client, d, lines, p)
+		r, err := trace.ExplainSeen(ctx, c.Client, d, lines, p)
 		if ctx.Err() != nil {
 			break
 		}

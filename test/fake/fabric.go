@@ -75,7 +75,7 @@ func (h *Fabric) Networks() []fabric.NetworkView {
 		return nil
 	}
 	view := func(id string, vni uint32) fabric.NetworkView {
-		return fabric.NetworkView{Network: fabric.Network{ID: id, VNI: vni, Attach: tap.Veth, Ageing: 300 * time.Second, External: true}, LinkMTU: 1500}
+		return fabric.NetworkView{Network: fabric.Network{ID: id, VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, LinkMTU: 1500}
 	}
 	wide, other := view(WideID, 80), view(OtherID, 90)
 	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded = 1450, 1, 2, 1043, 1000, 40

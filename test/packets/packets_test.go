@@ -10,7 +10,7 @@ import (
 
 var timestamps = []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)}}
 
-// The payload is where HeadLen says, the checksum is where Layout says, and with a partial one completed the frame is the finished one.
+// The payload is where HeadLen says, the checksum is where Layout says, and with the partial checksum completed the frame equals Bytes.
 func TestPacket(t *testing.T) {
 	for name, p := range map[string]Packet{
 		"TCP": {TCP: Flags(0x10)}, "UDP": {UDP: true, Tags: []uint16{5}}, "TCP options": {V6: true, TCP: layers.TCP{Options: timestamps}},

@@ -57,7 +57,7 @@ func Output(t testing.TB, args ...string) string {
 	return string(out)
 }
 
-// Must ends the test if err is not nil.
+// Must ends the test if err is not nil. Only the goroutine of the test may call it: others call t.Error.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

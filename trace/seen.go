@@ -19,17 +19,17 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// A Real is a frame that was seen, and what the switch would do with the same bytes a moment later; trace --live --json prints
+// A SeenFrame is a frame that was seen, and what the switch would do with the same bytes a moment later; trace --live --json prints
 // it.
-type Real struct {
+type SeenFrame struct {
 	Frame   *show.Frame `json:"frame"`
 	Trace   *api.Trace  `json:"trace"`   // null: the daemon could not be asked, see Note
 	Differs bool        `json:"differs"` // the switch decided otherwise
 	Note    string      `json:"note"`    // the reason of either; "": neither
 }
 
-// ExplainReal has the daemon explain a frame that was seen. If its port is gone, that is a note and no error.
-func ExplainReal(ctx context.Context, c *client.Client, d *docker.Engine, lines *show.LinePrinter, p *pcapng.Packet) (r Real, err error) {
+// ExplainSeen has the daemon explain a frame that was seen. If its port is gone, that is a note and no error.
+func ExplainSeen(ctx context.Context, c *client.Client, d *docker.Engine, lines *show.LinePrinter, p *pcapng.Packet) (r SeenFrame, err error) {
 	r.Frame = lines.Frame(p)
 	left := capture.ReadComment(p.Comment)["out"]
 	if r.Frame.Out == "" && left != "" {
@@ -92,7 +92,7 @@ func checksumField(b []byte, ip int) (start, offset uint16) {
 }
 
 // setNote notes where the explanation differs from what happened. left is the port that the frame left by, "" if none or several.
-func (r *Real) setNote(seen capture.Detail, left string, d *docker.Engine) {
+func (r *SeenFrame) setNote(seen capture.Detail, left string, d *docker.Engine) {
 	was, would := seen.Verdict.String(), r.Trace.Verdict
 	switch {
 	case seen.Verdict == vswitch.Fault:
@@ -109,7 +109,7 @@ func (r *Real) setNote(seen capture.Detail, left string, d *docker.Engine) {
 }
 
 // Print writes the frame, what the switch did with it, and the explanation. more says that it is not the first one.
-func (r *Real) Print(w io.Writer, lines *show.LinePrinter, d *docker.Engine, more bool) error {
+func (r *SeenFrame) Print(w io.Writer, lines *show.LinePrinter, d *docker.Engine, more bool) error {
 	f, at := r.Frame, ""
 	if seen, err := time.Parse(time.RFC3339Nano, f.Time); err == nil {
 		at = seen.Local().Format("15:04:05.000000 ")
