@@ -6,5 +6,5 @@ const (
 	MinMTUv6 = 1280              // of IPv6: RFC 8200 §5
 	MaxMTU   = 65535 - HeaderLen // what a TAP takes: an Ethernet frame of at most 65535 bytes
 	MaxVNI   = 1<<24 - 1         // RFC 7348 §5; the smallest is 1
-	MaxIPLen    = 65535             // bytes of an IP packet: RFC 791 §3.1
+	MaxIPLen = 65535             // bytes of an IP packet: RFC 791 §3.1
 )

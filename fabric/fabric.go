@@ -47,18 +47,18 @@ func (e inUse) Is(target error) bool          { return target == ErrInUse }
 
 // Config is read once by Open.
 type Config struct {
-	Name       string           // the driver's name; part of the tag on every link
-	Dir        string           // state directory
-	VTEP       netip.Addr       // this host's underlay address; zero: that of the default route
-	Port       uint16           // VXLAN UDP port, here and by default at peers
-	Peers      []netip.AddrPort // of networks that name none
+	Name              string           // the driver's name; part of the tag on every link
+	Dir               string           // state directory
+	VTEP              netip.Addr       // this host's underlay address; zero: that of the default route
+	Port              uint16           // VXLAN UDP port, here and by default at peers
+	Peers             []netip.AddrPort // of networks that name none
 	CompleteChecksums bool             // complete inner checksums also for peers that would do it themselves
-	Managed    bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
-	SweepAfter time.Duration    // grace period before an orphan is removed
-	Poller     *poll.Poller
-	Links      Links    // nil: the kernel's
-	Observer   Observer // nil: nobody
-	Log        *slog.Logger
+	Managed           bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
+	SweepAfter        time.Duration    // grace period before an orphan is removed
+	Poller            *poll.Poller
+	Links             Links    // nil: the kernel's
+	Observer          Observer // nil: nobody
+	Log               *slog.Logger
 }
 
 // An Observer is told of networks and ports, so that it can watch their switches. It is called with the lock held, and

@@ -15,7 +15,7 @@ import (
 // A View is the targets, the filter and the stream of a command that looks at frames: flows, top, trace --live, recorder dump.
 type View struct {
 	Filter  string         // in tcpdump's language
-	Include  docker.Include // of the targets
+	Include docker.Include // of the targets
 	Names   *docker.Names  // nil: there are none
 	Request api.CaptureRequest
 	targets *docker.Targets
