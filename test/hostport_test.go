@@ -27,7 +27,7 @@ func (h *Host) reaches(to string) error {
 func TestHostPort(t *testing.T) {
 	h, outside := newNodeWithOutside(t, "hostport")
 	// Without a firewall, so that whatever the host forwards is seen.
-	h.in(t, "sh", "-ec", "iptables -P FORWARD ACCEPT; iptables -I FORWARD -j ACCEPT; sysctl -qw net.ipv6.conf.all.forwarding=1")
+	h.in(t, "sh", "-ec", "iptables -P FORWARD ACCEPT; iptables -I FORWARD -j ACCEPT; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding")
 	h.network(t, "Y", "--subnet", "10.70.0.0/24")
 	h.run(t, "other", "Y", "--ip", "10.70.0.2") // the first one is another with a Docker that sets none aside
 	before := len(h.state(t))
@@ -93,7 +93,7 @@ func TestHostPort(t *testing.T) {
 		// the rule within 5 s.
 		h.in(t, "ip", "route", "add", "10.77.0.0/24", "dev", link)
 		testhost.Eventually(t, patience, func() error {
-			h.try("sh", "-c", "while ip rule del priority 10 iif $1; do :; done; sysctl -qw net.ipv4.conf.$1.forwarding=1", "sh", link)
+			h.try("sh", "-c", "while ip rule del priority 10 iif $1; do :; done; echo 1 >/proc/sys/net/ipv4/conf/$1/forwarding", "sh", link)
 			_, err := h.try("docker", "exec", "other", "ping", "-n", "-c1", "-W1", "10.77.0.11")
 			return err
 		})
