@@ -33,12 +33,18 @@ patience=180 # seconds: only what hangs takes so long
 
 die() { echo "host.sh: $*" >&2; exit 1; }
 
+# rest waits before the next try, longer each time up to a quarter of a second: a try takes processor time from others.
+rest() { # TRIES
+    local pauses=(0.02 0.03 0.05 0.1 0.15 0.25)
+    sleep "${pauses[$1 < 5 ? $1 : 5]}"
+}
+
 # await SECONDS COMMAND… polls until the command succeeds.
 await() {
-    local end=$((SECONDS + $1)); shift
+    local end=$((SECONDS + $1)) tries=0; shift
     until "$@" >/dev/null 2>&1; do
         ((SECONDS < end)) || return 1
-        sleep 0.02
+        rest $((tries++))
     done
 }
 
@@ -137,11 +143,11 @@ gone() { ! alive "$@"; }
 
 # ready NAME DAEMON COMMAND… waits until the command succeeds there; it ends early if the daemon ends.
 ready() {
-    local name=$1 daemon=$2 end=$((SECONDS + patience)); shift 2
+    local name=$1 daemon=$2 end=$((SECONDS + patience)) tries=0; shift 2
     until within "$name" "$@" >/dev/null 2>&1; do
         alive "$name" "$daemon" 2>/dev/null || { tail -5 "$HOSTS/$name/$daemon.log" >&2; die "$daemon ended on host $name"; }
         ((SECONDS < end)) || die "$daemon does not answer on host $name"
-        sleep 0.02
+        rest $((tries++))
     done
 }
 
