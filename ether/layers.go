@@ -38,7 +38,7 @@ func LayersOf(frame []byte) (l Layers) {
 func ChecksumField(frame []byte) (start, offset uint16) {
 	l := LayersOf(frame)
 	switch {
-	case l.Transport == 0 || l.Transport > MaxFrame:
+	case l.Transport == 0:
 		return 0, 0
 	case l.Proto == protoTCP:
 		return uint16(l.Transport), tcpSum

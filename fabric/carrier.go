@@ -32,9 +32,9 @@ func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 	}
 	if why != e.noCarrier {
 		f.log.Debug("container's link has changed", "network", n.ID, "endpoint", e.ID, "down", errorText(why)) // at each stop of a container, too
-	}
-	if why == tap.ErrGone && e.noCarrier != why {
-		e.port.Unpin(e.MAC) // Docker may have given its addresses to a container of another host
+		if why == tap.ErrGone {
+			e.port.Unpin(e.MAC) // Docker may have given its addresses to a container of another host
+		}
 	}
 	e.noCarrier = why
 	if why == nil {

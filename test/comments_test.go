@@ -2,10 +2,7 @@ package test
 
 import (
 	"go/ast"
-	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,26 +19,18 @@ func TestComments(t *testing.T) {
 		names[name] = true
 	}
 	var files []*ast.File
-	positions := token.NewFileSet()
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") {
-			return err
-		}
-		f, err := parser.ParseFile(positions, path, nil, parser.ParseComments)
-		if err != nil {
-			return err
-		}
-		files = append(files, f)
+	var positions *token.FileSet
+	sources(t, func(string) bool { return true }, func(set *token.FileSet, f *ast.File) {
+		positions, files = set, append(files, f)
 		ast.Inspect(f, func(n ast.Node) bool {
 			if id, ok := n.(*ast.Ident); ok {
 				names[id.Name] = true
 			}
 			return true
 		})
-		return nil
 	})
-	if err != nil || len(files) < 100 {
-		t.Fatalf("%d files, %v", len(files), err)
+	if len(files) < 100 {
+		t.Fatalf("%d files", len(files))
 	}
 	// of complains when a comment begins with another name than that of what it is about.
 	of := func(doc *ast.CommentGroup, declared ...string) {

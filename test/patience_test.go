@@ -4,8 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,18 +14,10 @@ import (
 // 100 ms is not a limit but a pause between tries, and in a synctest bubble time does not depend on the machine.
 func TestPatience(t *testing.T) {
 	limits := 0
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !isTest(path) {
-			return err
-		}
-		set := token.NewFileSet()
-		file, err := parser.ParseFile(set, path, nil, 0)
-		if err != nil {
-			return err
-		}
+	sources(t, isTest, func(set *token.FileSet, file *ast.File) {
 		for _, im := range file.Imports {
 			if im.Path.Value == `"testing/synctest"` {
-				return nil
+				return
 			}
 		}
 		short, all := shortLimits(file)
@@ -35,10 +25,9 @@ func TestPatience(t *testing.T) {
 		for _, p := range short {
 			t.Errorf("%s: this limit fails on a slow machine: wait for a minute at least, or for an event", set.Position(p))
 		}
-		return nil
 	})
-	if err != nil || limits < 20 {
-		t.Fatalf("%d limits, %v", limits, err)
+	if limits < 20 {
+		t.Fatalf("%d limits", limits)
 	}
 }
 

@@ -4,8 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,15 +13,7 @@ import (
 // reason to skip is that the caller asked for less: inside `if testing.Short()`.
 func TestSkips(t *testing.T) {
 	defined, calls := 0, 0
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !isTest(path) {
-			return err
-		}
-		set := token.NewFileSet()
-		file, err := parser.ParseFile(set, path, nil, 0)
-		if err != nil {
-			return err
-		}
+	sources(t, isTest, func(set *token.FileSet, file *ast.File) {
 		raw, must := skips(file)
 		for _, p := range raw {
 			t.Errorf("%s skips by itself: use testhost.Cannot, which fails with TAPESTRY_MUST=1", set.Position(p))
@@ -40,10 +30,9 @@ func TestSkips(t *testing.T) {
 			}
 			return true
 		})
-		return nil
 	})
-	if err != nil || defined != 1 || calls < 10 {
-		t.Fatalf("testhost.Cannot is defined %d times and called %d times, %v", defined, calls, err)
+	if defined != 1 || calls < 10 {
+		t.Fatalf("testhost.Cannot is defined %d times and called %d times", defined, calls)
 	}
 }
 

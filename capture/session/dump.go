@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -23,15 +24,10 @@ func (j *Job) Dump(ctx context.Context, s *client.Stream, n *docker.Names, cover
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*show.FileWriter); ok {
-		w.Filter = j.Filter
-	}
 	defer show.IgnoreBrokenPipes()()
 	m := show.NewProgress(to, nil, false)
 	src, dst := show.CopyBlocks(s, m, func() { s.Close() })
-	if closed := m.Close(); dst == nil {
-		dst = closed
-	}
+	dst = cmp.Or(dst, m.Close())
 	switch {
 	case show.IsReaderGone(dst):
 		return nil

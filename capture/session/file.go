@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -312,14 +313,11 @@ func (j *Job) readFile(ctx context.Context) error {
 	}
 	if w, ok := to.(*show.FileWriter); ok {
 		w.OneSnapLen, w.SnapLen = true, snap
-		w.Filter = j.Filter
 	}
 	defer show.IgnoreBrokenPipes()()
 	m := show.NewProgress(to, nil, false)
 	src, dst := show.CopyBlocks(f, m, func() {})
-	if err := m.Close(); dst == nil {
-		dst = err
-	}
+	dst = cmp.Or(dst, m.Close())
 	switch {
 	case show.IsReaderGone(dst):
 		return nil

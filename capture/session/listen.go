@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -83,9 +84,7 @@ func (j *Job) serve(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(show.StopTimeout)) }) // a reader that is stuck
 	defer stop()
 	src, dst := h.copyTo(ctx, m)
-	if err := m.Close(); dst == nil {
-		dst = err
-	}
+	dst = cmp.Or(dst, m.Close())
 	b := h.stats(ctx)
 	select {
 	case <-left:

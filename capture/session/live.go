@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -155,18 +156,13 @@ func (j *Job) Live(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if w, ok := to.(*show.FileWriter); ok {
-		w.Filter = j.Filter
-	}
 	defer show.IgnoreBrokenPipes()()
 	m := show.NewProgress(to, j.Messages, where != nil && human.IsTerminal(j.Messages))
 	if where != nil {
 		fmt.Fprintln(j.Messages, j.startText(j.Write))
 	}
 	src, dst := h.copyTo(ctx, m)
-	if err := m.Close(); dst == nil {
-		dst = err
-	}
+	dst = cmp.Or(dst, m.Close())
 	m.ClearLine()
 	return j.report(ctx, m, where, h.stats(ctx), src, dst)
 }

@@ -154,7 +154,7 @@ func (j *Job) openOutput(who show.Resolver, first file.Options) (to show.BlockWr
 		return j.printer, nil, nil
 	case j.Write == "-":
 		w := show.NewStreamWriter(j.Out, j.Pcap, j.section(), first.LinkType, first.SnapLen)
-		w.Labels.Resolver = who
+		w.Labels.Resolver, w.Filter = who, j.Filter
 		return w, destinationOf("stdout"), nil
 	}
 	first.Path, first.Pcap, first.Force, first.Section = j.Write, j.Pcap, j.Force, j.section()
@@ -164,7 +164,7 @@ func (j *Job) openOutput(who show.Resolver, first file.Options) (to show.BlockWr
 		return nil, nil, exit.Errorf(exit.Failure, "%w", err)
 	}
 	w := show.NewSetWriter(s, j.Pcap, first.SnapLen)
-	w.Labels.Resolver = who
+	w.Labels.Resolver, w.Filter = who, j.Filter
 	return w, &destination{func() string { return filesText(s.Paths()) }, s.Kept}, nil
 }
 

@@ -146,10 +146,10 @@ func (t *Counter) Lost() (n uint64) {
 }
 
 // CountAll counts all blocks. After an error, what was counted before stays. The errors are those of ForEachBlock.
-func (t *Counter) CountAll(from BlockReader) error { return ForEachBlock(from, t.Add) }
+func (t *Counter) CountAll(from BlockReader) error { return forEachBlock(from, t.Add) }
 
-// ForEachBlock calls take with each block, which is valid during the call only. It returns nil at io.EOF.
-func ForEachBlock(from BlockReader, take func(pcapng.Block)) error {
+// forEachBlock calls take with each block, which is valid during the call only. It returns nil at io.EOF.
+func forEachBlock(from BlockReader, take func(pcapng.Block)) error {
 	for {
 		b, err := from.Next()
 		if errors.Is(err, io.EOF) {
@@ -162,11 +162,11 @@ func ForEachBlock(from BlockReader, take func(pcapng.Block)) error {
 	}
 }
 
-// EndName returns the name of one end of a flow, "" if it is not known. n may be nil.
-func (t *Counter) EndName(n Resolver, f *flow.Flow, e flow.End) string {
+// endName returns the name of one end of a flow, "" if it is not known. n may be nil.
+func (t *Counter) endName(n Resolver, f *flow.Flow, e flow.End) string {
 	if !e.Addr.IsValid() {
 		port := t.macs[networkMAC{f.Network, e.MAC}]
-		if !IsFullID(port) { // a file's own names
+		if !isFullID(port) { // a file's own names
 			return port
 		}
 		if n == nil {

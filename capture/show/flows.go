@@ -26,7 +26,7 @@ func counts(c flow.Counts) api.Counts {
 // toFlow converts a flow; seconds is the time observed.
 func toFlow(t *Counter, n Resolver, f *flow.Flow, seconds float64) api.Flow {
 	end := func(e flow.End) api.FlowEnd {
-		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.EndName(n, f, e)}
+		r := api.FlowEnd{Address: e.MAC.String(), Port: e.Port, Name: t.endName(n, f, e)}
 		if e.Addr.IsValid() {
 			r.Address = e.Addr.String()
 		}
@@ -163,7 +163,7 @@ func (t *Counter) Fill(r *api.Flows, n Resolver, order string) {
 func PrintFlows(w io.Writer, flows []api.Flow, n Resolver, until time.Time) error {
 	return human.PrintTable(w, []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES", "BYTES", "RATE", "DROPS", "LAST"},
 		api.Map(flows, func(f api.Flow) []string {
-			return []string{NetworkLabel(n, f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
+			return []string{networkLabel(n, f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f),
 				human.Number(f.Out.Frames) + "/" + human.Number(f.Back.Frames), human.Bytes(f.Out.Bytes + f.Back.Bytes), human.Rate(f.Rate),
 				flowDrops(&f), human.Age(int64(max(0, until.Sub(f.Last))/time.Second)) + " ago"}
 		}))

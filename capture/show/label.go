@@ -233,17 +233,17 @@ func (f *FileNames) Addr(a netip.Addr) string { return f.current[a.Unmap()] }
 // Addrs returns all addresses of a name, for a filter.
 func (f *FileNames) Addrs(name string) []netip.Addr { return slices.Clone(f.addrsByName[name]) }
 
-// IsFullID reports whether s has the length of a whole id of Docker's, 64 characters, and so is not a name.
-func IsFullID(s string) bool { return len(s) == 64 }
+// isFullID reports whether s has the length of a whole id of Docker's, 64 characters, and so is not a name.
+func isFullID(s string) bool { return len(s) == 64 }
 
-// NetworkLabel returns what a table shows for a network. id is the network's id, or its name if it comes from a file; n may be nil.
-func NetworkLabel(n Resolver, id string) string {
+// networkLabel returns what a table shows for a network. id is the network's id, or its name if it comes from a file; n may be nil.
+func networkLabel(n Resolver, id string) string {
 	if n != nil {
 		if name := n.Network(id); name != "" {
 			return name
 		}
 	}
-	if IsFullID(id) {
+	if isFullID(id) {
 		return api.ShortID(id)
 	}
 	return id

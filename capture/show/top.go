@@ -19,8 +19,8 @@ import (
 // A Top counts frames in intervals, by what top shows a row for.
 type Top struct {
 	// Not changed after NewTop.
-	By    string   // flow, pair or port
-	Names Resolver // nil: there are none
+	by    string   // flow, pair or port
+	names Resolver // nil: there are none
 
 	mu      sync.Mutex // guards what follows: one goroutine counts while another one reads
 	counter *Counter   // guarded by mu
@@ -31,7 +31,7 @@ type Top struct {
 
 // NewTop begins the first interval.
 func NewTop(by string, names Resolver) *Top {
-	return &Top{By: by, Names: names, counter: NewCounter(), begin: time.Now()}
+	return &Top{by: by, names: names, counter: NewCounter(), begin: time.Now()}
 }
 
 // Begin is when this interval began.
@@ -50,7 +50,7 @@ func (o *Top) Total() (all flow.Sum, lost uint64) {
 
 // Count counts all blocks, up to the stream's end. Its error is the stream's.
 func (o *Top) Count(from BlockReader) error {
-	return ForEachBlock(from, func(b pcapng.Block) {
+	return forEachBlock(from, func(b pcapng.Block) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.counter.Add(b)
@@ -70,20 +70,20 @@ func (o *Top) Interval() *api.Top {
 	o.total.Add(&total)
 	pairs := map[pair]*flow.Flow{}
 	t.Table.Take(func(f *flow.Flow) {
-		switch o.By {
+		switch o.by {
 		case "flow":
-			r.Flows = append(r.Flows, toFlow(t, o.Names, f, seconds))
+			r.Flows = append(r.Flows, toFlow(t, o.names, f, seconds))
 		case "pair":
 			addToPair(pairs, f)
 		}
 	})
 	for _, f := range pairs {
-		both := toFlow(t, o.Names, f, seconds)
+		both := toFlow(t, o.names, f, seconds)
 		both.Proto = ""
 		r.Flows = append(r.Flows, both)
 	}
 	for i := range t.Ports {
-		if p := &t.Ports[i]; o.By == "port" && p.From.Frames+p.To.Frames > 0 {
+		if p := &t.Ports[i]; o.by == "port" && p.From.Frames+p.To.Frames > 0 {
 			r.Ports = append(r.Ports, o.portTraffic(p, seconds))
 		}
 		t.Ports[i].From, t.Ports[i].To = flow.Sum{}, flow.Sum{}
@@ -130,11 +130,12 @@ func (o *Top) portTraffic(p *PortStats, seconds float64) api.PortTraffic {
 	} else if p.HostPort {
 		r.Kind = "host"
 	}
-	if o.Names != nil {
-		r.NetworkName = o.Names.Network(p.Network)
+	if o.names == nil {
+		return r
 	}
-	if !p.HostPort && o.Names != nil {
-		r.Container = o.Names.Container(p.Name)
+	r.NetworkName = o.names.Network(p.Network)
+	if !p.HostPort {
+		r.Container = o.names.Container(p.Name)
 	}
 	return r
 }
@@ -148,10 +149,10 @@ func (o *Top) Print(w io.Writer, r *api.Top, rows int) error {
 	frames := func(c api.Counts) string { return fmt.Sprintf("%.0f", perSecond(c.Frames, r.Seconds)) }
 	head := []string{"NETWORK", "A", "B", "PROTO/PORTS", "FRAMES/S", "RATE", "DROPS"}
 	lines := api.Map(r.Flows[:min(rows, len(r.Flows))], func(f api.Flow) []string {
-		return []string{NetworkLabel(o.Names, f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f), frames(f.Out) + "/" + frames(f.Back),
+		return []string{networkLabel(o.names, f.Network), endLabel(f.A), endLabel(f.B), flowWhat(&f), frames(f.Out) + "/" + frames(f.Back),
 			rate(f.Out) + " / " + rate(f.Back), flowDrops(&f)}
 	})
-	switch o.By {
+	switch o.by {
 	case "pair":
 		head = slices.Delete(head, 3, 4)
 		for i := range lines {
@@ -160,7 +161,7 @@ func (o *Top) Print(w io.Writer, r *api.Top, rows int) error {
 	case "port":
 		head = []string{"NETWORK", "PORT", "FROM/S", "FROM", "TO/S", "TO", "DROPS"}
 		lines = api.Map(r.Ports[:min(rows, len(r.Ports))], func(p api.PortTraffic) []string {
-			return []string{NetworkLabel(o.Names, p.Network), cmp.Or(p.Container, trafficLabel(&p)), frames(p.From), rate(p.From),
+			return []string{networkLabel(o.names, p.Network), cmp.Or(p.Container, trafficLabel(&p)), frames(p.From), rate(p.From),
 				frames(p.To), rate(p.To), human.Counts(p.Drops)}
 		})
 	}
