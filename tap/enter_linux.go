@@ -76,17 +76,38 @@ func inNamespace(path string, fn func() error) error {
 		return fmt.Errorf("open namespace %s: %w", path, explainNamespace(err))
 	}
 	defer ns.Close()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	return elsewhere(func() error {
 		if err := netns.Set(ns); err != nil {
 			if errors.Is(err, unix.EINVAL) { // the namespace was unmounted, and an empty file is left
 				err = ErrGone
 			}
-			done <- fmt.Errorf("enter namespace %s: %w", path, explainNamespace(err))
+			return fmt.Errorf("enter namespace %s: %w", path, explainNamespace(err))
+		}
+		return fn()
+	})
+}
+
+// elsewhere runs fn, which goes to another network namespace, on a thread that is back when elsewhere returns, so that no
+// thread holds the namespace of a container that has ended. To let the thread end instead would not do: the runtime never ends
+// a process's first thread.
+func elsewhere(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		here, err := netns.Get()
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("open this thread's network namespace: %w", err)
 			return
 		}
-		done <- fn()
+		defer here.Close()
+		err = fn()
+		if back := netns.Set(here); back != nil { // the thread stays locked, so no other goroutine gets it
+			err = errors.Join(err, fmt.Errorf("come back to this process's network namespace: %w", back))
+		} else {
+			runtime.UnlockOSThread()
+		}
+		done <- err
 	}()
 	return <-done
 }

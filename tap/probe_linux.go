@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -180,16 +179,12 @@ func sendUntil(fd int, done *bool, send, read func() error) error {
 // ErrNoNamespace means that a probe could not run.
 var ErrNoNamespace = errors.New("make a network namespace")
 
-// inNewNamespace runs fn on a thread in a network namespace that is made for it and ends with it.
+// inNewNamespace runs fn on a thread in a network namespace that is made for it and ends after it.
 func inNewNamespace(fn func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+	return elsewhere(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("%w: %w", ErrNoNamespace, err)
-			return
+			return fmt.Errorf("%w: %w", ErrNoNamespace, err)
 		}
-		done <- fn()
-	}()
-	return <-done
+		return fn()
+	})
 }
