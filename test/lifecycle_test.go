@@ -22,7 +22,7 @@ func TestLifecycle(t *testing.T) {
 		for _, end := range [][]string{
 			{"stop", "-t", "0", "c2"},
 			{"kill", "c2"},
-			{"exec", "c2", "kill", "1"},
+			{"exec", "-d", "c2", "kill", "1"}, // detached: the command may be killed with its container
 		} {
 			h.run(t, "c2", "X", "--init") // with an init, so that kill 1 from inside ends it
 			from := h.mark()
