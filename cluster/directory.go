@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"reflect"
@@ -228,68 +227,14 @@ func (d *Directory) NameOf(key string, a netip.Addr) string {
 }
 
 // Problems are contradictions between the records of two hosts, this one's included, in words.
-func (d *Directory) Problems(own *Record) (all []string) {
+func (d *Directory) Problems(own *Record) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	records := []*Record{own}
+	p := problems{names: make(map[string]Host), addrs: make(map[netip.Addr]Host), keys: make(map[string]claim), vnis: make(map[uint32]claim)}
+	p.add(own)
 	for _, id := range slices.Sorted(maps.Keys(d.hosts)) {
-		records = append(records, &d.hosts[id].Record)
+		p.add(&d.hosts[id].Record)
 	}
-	type claim struct {
-		host   *Record
-		member *Member
-	}
-	keys, vnis, names, vteps := make(map[string]claim), make(map[uint32]claim), make(map[string]*Record), make(map[netip.Addr]*Record)
-	var blocks []struct {
-		claim
-		block netip.Prefix
-	}
-	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	for _, r := range records {
-		if q := names[r.Name]; q != nil {
-			say("hosts %s and %s have one name", q.Host, r.Host)
-		}
-		if q := vteps[r.VTEP.Addr()]; q != nil {
-			say("hosts %s and %s have one address", q.Host, r.Host)
-		}
-		names[r.Name], vteps[r.VTEP.Addr()] = r, r
-		for i := range r.Members {
-			c := claim{r, &r.Members[i]}
-			if first, ok := keys[c.member.Key]; !ok {
-				keys[c.member.Key] = c
-			} else if have := first.member.Differs(c.member.Spec); have != "" {
-				say("network %s has %s at host %s, and %s at host %s", c.member.Key, have, first.host.Host, c.member.Differs(first.member.Spec), r.Host)
-			}
-			if first, ok := vnis[c.member.VNI]; !ok {
-				vnis[c.member.VNI] = c
-			} else if c.member.VNI != 0 && first.member.Key != c.member.Key {
-				say("VNI %d is network %s at host %s, and network %s at host %s", c.member.VNI, first.member.Key, first.host.Host, c.member.Key, r.Host)
-			}
-			for _, b := range c.member.Blocks {
-				blocks = append(blocks, struct {
-					claim
-					block netip.Prefix
-				}{c, b})
-			}
-		}
-	}
-	slices.SortStableFunc(blocks, func(a, b struct {
-		claim
-		block netip.Prefix
-	}) int {
-		if c := strings.Compare(a.member.Key, b.member.Key); c != 0 {
-			return c
-		}
-		return comparePrefix(a.block, b.block)
-	})
-	for i := 1; i < len(blocks); i++ { // sorted: what overlaps is behind it
-		a, b := blocks[i-1], blocks[i]
-		if a.member.Key == b.member.Key && a.block.Overlaps(b.block) && a.host != b.host {
-			say("network %s: host %s gives out %s, and host %s %s", b.member.Key, a.host.Host, a.block, b.host.Host, b.block)
-		}
-		if a.member.Key == b.member.Key && a.block.Bits() < b.block.Bits() && a.block.Overlaps(b.block) {
-			blocks[i] = a // what follows may overlap it too
-		}
-	}
-	return all
+	p.compareBlocks()
+	return p.found
 }
