@@ -1,0 +1,436 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/cluster/conformance"
+	"github.com/tapestry-net/tapestry/test/testhost"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+
+// networks is what a test's networks show.
+type networks struct {
+	subnets map[string]bool // "key subnet"
+	addrs   map[string]bool // "key subnet address"
+}
+
+func (n *networks) HasSubnet(key string, s netip.Prefix) bool {
+	return n.subnets[fmt.Sprint(key, " ", s)]
+}
+func (n *networks) HasAddr(key string, s netip.Prefix, a netip.Addr) bool {
+	return n.addrs[fmt.Sprint(key, " ", s, " ", a)]
+}
+
+// bed is a Manager with what it looks at.
+type bed struct {
+	*Manager
+	t       *testing.T
+	dir     string
+	engine  cluster.Engine
+	seen    networks
+	at      time.Time
+	changes []string
+}
+
+func newBed(t *testing.T, e cluster.Engine) *bed {
+	t.Helper()
+	b := &bed{t: t, dir: t.TempDir(), engine: e, seen: networks{make(map[string]bool), make(map[string]bool)}, at: time.Unix(1e9, 0)}
+	testhost.Must(t, os.MkdirAll(b.dir+"/networks", 0o700))
+	b.open()
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func (b *bed) open() {
+	b.t.Helper()
+	m, err := Open(Config{Dir: b.dir, Engine: b.engine, Evidence: &b.seen, Changed: func(key string) { b.changes = append(b.changes, key) }})
+	testhost.Must(b.t, err)
+	m.now = func() time.Time { return b.at }
+	b.Manager = m
+}
+
+// restart opens the state directory again, a while later.
+func (b *bed) restart() {
+	b.t.Helper()
+	b.Close()
+	b.open()
+}
+
+func (b *bed) pool(r Request) Pool {
+	b.t.Helper()
+	p, err := b.RequestPool(b.t.Context(), r)
+	testhost.Must(b.t, err)
+	return p
+}
+
+func (b *bed) any(id string) netip.Addr {
+	b.t.Helper()
+	p, err := b.RequestAddress(b.t.Context(), id, netip.Addr{}, false)
+	testhost.Must(b.t, err)
+	return p.Addr()
+}
+
+func (b *bed) this(id, a string) error {
+	_, err := b.RequestAddress(b.t.Context(), id, addr(a), false)
+	return err
+}
+
+func (b *bed) back(id string, a netip.Addr) {
+	b.t.Helper()
+	testhost.Must(b.t, b.ReleaseAddress(b.t.Context(), id, a))
+}
+
+// started is an engine of a hub that has started.
+func started(t *testing.T, h *conformance.Hub, i int) cluster.Engine {
+	t.Helper()
+	e := h.Engine()
+	testhost.Must(t, e.Start(conformance.Self(i), func(cluster.Update) {}))
+	t.Cleanup(func() { e.Close(context.Background()) })
+	return e
+}
+
+func wantError(t *testing.T, err error, text string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), text) {
+		t.Errorf("want an error that says %q, got %v", text, err)
+	}
+}
+
+// Which addresses containers get, and in which order.
+func TestLocal(t *testing.T) {
+	b := newBed(t, nil)
+	p := b.pool(Request{Subnet: prefix("10.77.0.9/29")})
+	if p.Subnet != prefix("10.77.0.8/29") || p.Gateway.IsValid() {
+		t.Fatalf("pool %+v", p)
+	}
+	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, true); err != nil || gw != prefix("10.77.0.9/29") {
+		t.Errorf("gateway %v, %v", gw, err)
+	}
+	var got []string
+	for range 5 {
+		got = append(got, b.any(p.ID).String())
+	}
+	if want := "[10.77.0.10 10.77.0.11 10.77.0.12 10.77.0.13 10.77.0.14]"; fmt.Sprint(got) != want {
+		t.Errorf("addresses %v, want %s", got, want)
+	}
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	wantError(t, err, "every address of 10.77.0.8/29 is in use")
+	// What was given back first is used first, also after a restart.
+	for _, a := range []string{"10.77.0.12", "10.77.0.10", "10.77.0.14"} {
+		b.back(p.ID, addr(a))
+		b.back(p.ID, addr(a))
+	}
+	b.restart()
+	for _, want := range []string{"10.77.0.12", "10.77.0.10"} {
+		if got := b.any(p.ID); got != addr(want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for a, text := range map[string]string{
+		"10.77.0.8":  "is no address for a container",
+		"10.77.0.15": "is no address for a container",
+		"10.77.0.9":  "gateway address",
+		"10.77.0.16": "is not in 10.77.0.8/29",
+		"10.77.0.12": "belongs to another container",
+		"fd00::1":    "is not in 10.77.0.8/29",
+	} {
+		wantError(t, b.this(p.ID, a), text)
+	}
+	testhost.Must(t, b.this(p.ID, "10.77.0.14"))
+	wantError(t, b.this("local|10.99.0.0/24", "10.99.0.1"), "is not known")
+	if len(b.changes) > 0 {
+		t.Errorf("blocks of %v have changed", b.changes)
+	}
+}
+
+// The first address of each kind of subnet.
+func TestUsable(t *testing.T) {
+	for subnet, want := range map[string]string{"10.0.0.0/31": "10.0.0.0", "10.0.0.4/32": "10.0.0.4", "10.0.0.0/30": "10.0.0.1",
+		"fd00::/64": "fd00::1", "fd00::/127": "fd00::", "fd00::5/128": "fd00::5"} {
+		b := newBed(t, nil)
+		if got := b.any(b.pool(Request{Subnet: prefix(subnet)}).ID); got != addr(want) {
+			t.Errorf("%s: %s, want %s", subnet, got, want)
+		}
+	}
+}
+
+// A range, and pools that overlap.
+func TestRange(t *testing.T) {
+	b := newBed(t, nil)
+	r := Request{Subnet: prefix("10.77.0.0/16"), Range: prefix("10.77.5.0/24")}
+	p := b.pool(r)
+	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, true); err != nil || gw != prefix("10.77.5.0/16") {
+		t.Errorf("gateway of a range: %v, %v", gw, err)
+	}
+	if got := b.any(p.ID); got != addr("10.77.5.1") {
+		t.Errorf("first address %s", got)
+	}
+	testhost.Must(t, b.this(p.ID, "10.77.200.1")) // as with Docker's own IPAM
+	if again := b.pool(r); again.ID != p.ID {
+		t.Errorf("asked again: %+v", again)
+	}
+	b.seen.subnets[" 10.77.0.0/16"] = true
+	_, err := b.RequestPool(t.Context(), r)
+	wantError(t, err, "belongs to another network")
+	for text, r := range map[string]Request{
+		"overlaps 10.77.0.0/16":      {Subnet: prefix("10.0.0.0/8")},
+		"is no part of":              {Subnet: prefix("10.78.0.0/16"), Range: prefix("10.79.0.0/24")},
+		"is no part":                 {Subnet: prefix("10.78.0.0/16"), Range: prefix("10.0.0.0/8")},
+		"without a --subnet":         {Range: prefix("10.79.0.0/24")},
+		"give an IPv6 --subnet":      {V6: true},
+		"this host is in no cluster": {Key: "blue", Subnet: prefix("10.78.0.0/16")},
+		`network "Blue"`:             {Key: "Blue", Subnet: prefix("10.78.0.0/16")},
+	} {
+		_, err := b.RequestPool(t.Context(), r)
+		wantError(t, err, text)
+	}
+	b.pool(Request{Subnet: prefix("10.77.0.0/16"), Range: prefix("10.77.6.0/24")}) // beside the other's range
+	if n := len(b.Pools()); n != 2 {
+		t.Errorf("%d pools", n)
+	}
+	// A pool that Docker has forgotten, since it was killed before it made the network, does not stand in the way.
+	b.pool(Request{Subnet: prefix("10.90.0.0/16")})
+	b.pool(Request{Subnet: prefix("10.90.0.0/16")})
+	testhost.Must(t, b.ReleasePool(t.Context(), "local|10.90.0.0/16"))
+	testhost.Must(t, b.ReleasePool(t.Context(), "local|10.90.0.0/16"))
+	b.restart()
+	if n := len(b.Pools()); n != 2 {
+		t.Errorf("%d pools after a restart", n)
+	}
+}
+
+// Subnets that nobody named are private ones, each time another.
+func TestAnySubnet(t *testing.T) {
+	b := newBed(t, nil)
+	seen := make(map[netip.Prefix]bool)
+	for range 40 {
+		p := b.pool(Request{})
+		if seen[p.Subnet] || !p.Subnet.Addr().IsPrivate() {
+			t.Errorf("%s", p.Subnet)
+		}
+		seen[p.Subnet] = true
+	}
+}
+
+// An address that Docker never gave back is free again when no endpoint has it.
+func TestForgottenAddress(t *testing.T) {
+	b := newBed(t, nil)
+	p := b.pool(Request{Subnet: prefix("10.77.0.0/30")})
+	one, two := b.any(p.ID), b.any(p.ID)
+	b.seen.addrs[" 10.77.0.0/30 "+one.String()] = true
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	wantError(t, err, "in use") // the second one's endpoint may just be being made
+	wantError(t, b.this(p.ID, two.String()), "belongs to another container")
+	b.at = b.at.Add(startGrace)
+	wantError(t, b.this(p.ID, one.String()), "belongs to another container")
+	testhost.Must(t, b.this(p.ID, two.String()))
+	b.restart() // whose addresses have no time
+	if got := b.any(p.ID); got != two {
+		t.Errorf("got %s, want %s", got, two)
+	}
+}
+
+// In Docker's Swarm the manager gives addresses out, and each node is asked for them again.
+func TestSwarm(t *testing.T) {
+	b := newBed(t, nil)
+	r := Request{Subnet: prefix("10.60.0.0/24"), Global: true}
+	manager := b.pool(r)
+	b.seen.subnets[" 10.60.0.0/24"] = true
+	if again := b.pool(r); again.ID != manager.ID { // the manager leads again
+		t.Errorf("asked again: %+v", again)
+	}
+	r.Global = false
+	delete(b.seen.subnets, " 10.60.0.0/24")
+	node := b.pool(r)
+	if node.ID == manager.ID {
+		t.Fatal("the manager's pool is the node's")
+	}
+	for range 2 {
+		for _, id := range []string{manager.ID, node.ID} {
+			if gw, err := b.RequestAddress(t.Context(), id, addr("10.60.0.1"), true); err != nil || gw != prefix("10.60.0.1/24") {
+				t.Errorf("gateway %v, %v", gw, err)
+			}
+		}
+	}
+	a := b.any(manager.ID)
+	testhost.Must(t, b.this(node.ID, a.String()))
+	b.at = b.at.Add(time.Hour)
+	for range 3 {
+		testhost.Must(t, b.this(manager.ID, a.String())) // as a manager that starts to lead
+	}
+	if next := b.any(manager.ID); next == a {
+		t.Errorf("%s was given out twice", a) // although no endpoint of this host has it
+	}
+}
+
+// In a cluster hosts give out addresses of different blocks.
+func TestBlocks(t *testing.T) {
+	hub := conformance.NewHub()
+	one, two := newBed(t, started(t, hub, 1)), newBed(t, started(t, hub, 2))
+	r := Request{Key: "blue", Subnet: prefix("10.50.0.0/24")}
+	p, q := one.pool(r), two.pool(r)
+	if p != q || p.Gateway != addr("10.50.0.1") {
+		t.Fatalf("pools %+v, %+v", p, q)
+	}
+	if gw, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, true); err != nil || gw != prefix("10.50.0.1/24") {
+		t.Errorf("gateway %v, %v", gw, err)
+	}
+	seen := make(map[netip.Addr]bool)
+	for i := range 254 - 1 { // without network, broadcast and gateway
+		b := []*bed{one, two}[i%2]
+		a, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+		if err != nil { // the other one has claimed the last block
+			b = []*bed{two, one}[i%2]
+			a, err = b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+		}
+		if err != nil || seen[a.Addr()] || a.Addr() == p.Gateway || a.Bits() != 24 {
+			t.Fatalf("address %d: %v, %v", i, a, err)
+		}
+		seen[a.Addr()] = true
+	}
+	_, err := one.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	wantError(t, err, "no block of addresses is free")
+	if len(one.changes) < 2 || slices.Contains(one.changes, "") {
+		t.Errorf("changes %v", one.changes)
+	}
+	// A host that gives its pool back leaves its addresses to others.
+	testhost.Must(t, one.ReleasePool(t.Context(), p.ID))
+	testhost.Until(t, "a block is free", func() bool {
+		_, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, false)
+		return err == nil
+	})
+}
+
+// The next block is there before the first one is full: a container starts while the cluster is away.
+func TestBlockAhead(t *testing.T) {
+	hub := conformance.NewHub()
+	b := newBed(t, started(t, hub, 1))
+	p := b.pool(Request{Key: "blue", Subnet: prefix("10.50.0.0/16")})
+	for range 47 {
+		b.any(p.ID)
+	}
+	testhost.Until(t, "a second block is claimed", func() bool { return len(b.Pools()[0].Blocks) == 2 })
+	hub.Cut(conformance.Self(1).ID, true)
+	for range 62 + 64 - 47 {
+		b.any(p.ID)
+	}
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	wantError(t, err, cluster.ErrUnavailable.Error())
+	_, err = b.RequestPool(t.Context(), Request{Key: "green", Subnet: prefix("10.51.0.0/16")})
+	if !errors.Is(err, cluster.ErrUnavailable) {
+		t.Errorf("a new pool without the cluster: %v", err)
+	}
+	b.work.Wait()
+	b.restart()
+	if n := len(b.Pools()[0].Used); n != 126 {
+		t.Errorf("%d addresses are in use after a restart", n)
+	}
+	hub.Cut(conformance.Self(1).ID, false)
+	b.any(p.ID)
+}
+
+// An --ip outside of this host's blocks is claimed by itself.
+func TestSingleAddress(t *testing.T) {
+	hub := conformance.NewHub()
+	one, two := newBed(t, started(t, hub, 1)), newBed(t, started(t, hub, 2))
+	r := Request{Key: "blue", Subnet: prefix("10.50.0.0/16")}
+	p := one.pool(r)
+	two.pool(r)
+	testhost.Must(t, one.this(p.ID, "10.50.200.7"))
+	wantError(t, two.this(p.ID, "10.50.200.7"), "belongs to host n1")
+	wantError(t, two.this(p.ID, one.any(p.ID).String()), "belongs to host n1")
+	if blocks := one.Pools()[0].Blocks; len(blocks) != 2 || blocks[1] != prefix("10.50.200.7/32") {
+		t.Errorf("blocks %v", blocks)
+	}
+	one.back(p.ID, addr("10.50.200.7"))
+	testhost.Must(t, two.this(p.ID, "10.50.200.7"))
+	if blocks := one.Pools()[0].Blocks; len(blocks) != 1 {
+		t.Errorf("blocks %v", blocks)
+	}
+}
+
+// What cannot be written is undone.
+func TestSaveFails(t *testing.T) {
+	hub := conformance.NewHub()
+	b := newBed(t, started(t, hub, 1))
+	p := b.pool(Request{Key: "blue", Subnet: prefix("10.50.0.0/16")})
+	first := b.any(p.ID)
+	before := b.Pools()
+	testhost.Must(t, os.Rename(b.dir+"/networks", b.dir+"/away")) // where files are written before they are renamed
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	wantError(t, err, "write the pool")
+	wantError(t, b.this(p.ID, "10.50.200.7"), "write the pool")
+	wantError(t, b.ReleaseAddress(t.Context(), p.ID, first), "write the pool")
+	_, err = b.RequestPool(t.Context(), Request{Subnet: prefix("10.51.0.0/16")})
+	wantError(t, err, "write the pool")
+	testhost.Must(t, os.Rename(b.dir+"/away", b.dir+"/networks"))
+	if after := b.Pools(); fmt.Sprint(after[0].Used, after[0].Blocks, len(after)) != fmt.Sprint(before[0].Used, before[0].Blocks, 1) {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	if next := b.any(p.ID); next == first {
+		t.Errorf("%s was given out twice", first)
+	}
+}
+
+// In a random order of requests and restarts no address is given out twice, and nothing is lost.
+func TestRandom(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	hub := conformance.NewHub()
+	beds := []*bed{newBed(t, started(t, hub, 1)), newBed(t, started(t, hub, 2))}
+	r := Request{Key: "blue", Subnet: prefix("10.50.0.0/23")}
+	id := beds[0].pool(r).ID
+	beds[1].pool(r)
+	has := []map[netip.Addr]bool{make(map[netip.Addr]bool), make(map[netip.Addr]bool)}
+	for range 2000 {
+		i := rnd.IntN(2)
+		b, own, other := beds[i], has[i], has[1-i]
+		switch rnd.IntN(20) {
+		case 0:
+			b.work.Wait()
+			b.restart()
+			for a := range own {
+				b.seen.addrs["blue 10.50.0.0/23 "+a.String()] = true
+			}
+		case 1, 2, 3, 4, 5, 6, 7:
+			for a := range own {
+				b.back(id, a)
+				delete(own, a)
+				delete(b.seen.addrs, "blue 10.50.0.0/23 "+a.String())
+				break
+			}
+		default:
+			var want netip.Addr
+			if rnd.IntN(5) == 0 {
+				want = netip.AddrFrom4([4]byte{10, 50, byte(rnd.IntN(2)), byte(rnd.IntN(256))})
+			}
+			p, err := b.RequestAddress(t.Context(), id, want, false)
+			if a := p.Addr(); err == nil && (own[a] || other[a] || want.IsValid() && a != want) {
+				t.Fatalf("asked for %v: %v was given out twice", want, a)
+			} else if err == nil {
+				own[a] = true
+				b.seen.addrs["blue 10.50.0.0/23 "+a.String()] = true
+			} else if want.IsValid() && !own[want] && !other[want] && strings.Contains(err.Error(), "belongs to another container") {
+				t.Fatalf("%v is refused: %v", want, err)
+			}
+		}
+	}
+	for i, b := range beds {
+		if got := b.Pools()[0].Used; len(got) != len(has[i]) {
+			t.Errorf("host %d: %d addresses in use, want %d", i+1, len(got), len(has[i]))
+		}
+	}
+}
