@@ -54,7 +54,7 @@ func TestAnswersThatNeverChange(t *testing.T) {
 		path, body string
 		want       map[string]any
 	}{
-		{"/Plugin.Activate", "", map[string]any{"Implements": []any{"NetworkDriver"}}},
+		{"/Plugin.Activate", "", map[string]any{"Implements": []any{"NetworkDriver", "IpamDriver"}}},
 		{"/NetworkDriver.GetCapabilities", "", local},
 		{"/NetworkDriver.GwAllocCheck", `{"Options":null}`, map[string]any{"SkipIPv4": true, "SkipIPv6": true}},
 		{"/NetworkDriver.GwAllocCheck", `{"Options":{"com.docker.network.enable_ipv4":true,"com.docker.network.generic":{"tapestry.vni":"80","tapestry.host":"off"}}}`,

@@ -9,7 +9,8 @@ import (
 
 // Any path with any body gets one of the known statuses and a JSON object, and what reaches fabric is well-formed.
 func FuzzPlugin(f *testing.F) {
-	for path := range newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline).methods {
+	i := testIPAM(f)
+	for path := range newHandler(&Driver{backend: &fakeBackend{}}, i, nil, deadline).methods {
 		for _, body := range []string{"", "{}", "null", newCreateNetwork, newCreateEndpoint} {
 			f.Add(path, []byte(body))
 		}
@@ -24,11 +25,14 @@ func FuzzPlugin(f *testing.F) {
 	}
 	f.Add("/NetworkDriver.CreateEndpoint", []byte(`{"NetworkID":"a","EndpointID":"b","Interface":{"Address":"10.0.0.2/8","AddressIPv6":"fd00::2/64","MacAddress":"02:aa:bb:cc:dd:01"}}`))
 	f.Add("/NetworkDriver.GwAllocCheck", []byte(`{"Options":{"com.docker.network.generic":{"tapestry.host":7}}}`))
+	f.Add("/IpamDriver.RequestPool", []byte(`{"AddressSpace":"tapestry","Pool":"10.77.0.0/24","SubPool":"10.77.0.128/25","Options":{"tapestry.network":"blue"},"V6":false}`))
+	f.Add("/IpamDriver.RequestAddress", []byte(`{"PoolID":"local|10.77.0.0/24","Address":"10.77.0.9","Options":{"RequestAddressType":"com.docker.network.gateway"}}`))
+	f.Add("/IpamDriver.ReleaseAddress", []byte(`{"PoolID":"local|10.77.0.0/24","Address":"10.77.0.9"}`))
 	f.Add("", []byte("\xff"))
 
 	f.Fuzz(func(t *testing.T, path string, body []byte) {
 		r := &fakeBackend{}
-		status, _ := post(t, newHandler(&Driver{backend: r}, nil, deadline), path, string(body))
+		status, _ := post(t, newHandler(&Driver{backend: r}, i, nil, deadline), path, string(body))
 		switch status {
 		case http.StatusOK, http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
 		default:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	addresses "github.com/tapestry-net/tapestry/ipam"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -100,7 +103,7 @@ func (r *fakeBackend) NodeLeft(ctx context.Context, addr netip.Addr) error {
 // serving is the handler over r, logging to the test.
 func serving(t testing.TB, r *fakeBackend) *handler {
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	return newHandler(&Driver{backend: r, scope: Local}, log, deadline)
+	return newHandler(&Driver{backend: r, scope: Local}, testIPAM(t), log, deadline)
 }
 
 // post sends one request to h and returns the status and the reply, which must be a JSON object.
@@ -156,3 +159,19 @@ func object(t testing.TB, v any) string {
 	}
 	return string(b)
 }
+
+// testIPAM is an IPAM driver of a host that is in no cluster, and whose networks show nothing.
+func testIPAM(t testing.TB) *IPAM {
+	t.Helper()
+	dir := t.TempDir()
+	testhost.Must(t, os.MkdirAll(dir+"/networks", 0o700))
+	m, err := addresses.Open(addresses.Config{Dir: dir, Evidence: noEvidence{}})
+	testhost.Must(t, err)
+	t.Cleanup(m.Close)
+	return NewIPAM(m)
+}
+
+type noEvidence struct{}
+
+func (noEvidence) HasSubnet(string, netip.Prefix) bool           { return false }
+func (noEvidence) HasAddr(string, netip.Prefix, netip.Addr) bool { return false }

@@ -64,7 +64,7 @@ func TestOddButLegalRequests(t *testing.T) {
 	path, _ := start(t, pluginDir(t), serving(t, &fakeBackend{}))
 	const headers = "User-Agent: Go-http-client/1.1\r\nAccept: application/vnd.docker.plugins.v1.2+json\r\nAccept-Encoding: gzip\r\n"
 	for _, tc := range []struct{ name, request, want string }{
-		{"29", "POST /Plugin.Activate HTTP/1.1\r\nHost: plugin.moby.localhost\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Implements":["NetworkDriver"]}`},
+		{"29", "POST /Plugin.Activate HTTP/1.1\r\nHost: plugin.moby.localhost\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Implements":["NetworkDriver","IpamDriver"]}`},
 		{"20.10", "POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: %2Frun%2Fdocker%2Fplugins%2Ftapestry.sock\r\n" + headers + "Content-Length: 0\r\n\r\n", `{"Scope":"local","ConnectivityScope":"global","GwAllocChecker":true}`},
 		{"chunked", "POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\n" + headers + "Transfer-Encoding: chunked\r\n\r\n22\r\n{\"NetworkID\":\"a\",\"EndpointID\":\"b\"}\r\n0\r\n\r\n", "{}"},
 	} {
@@ -91,7 +91,7 @@ func TestOddButLegalRequests(t *testing.T) {
 
 // A client that writes all of its 2 MiB before it reads gets the reply too.
 func TestLargeBodyOverSocket(t *testing.T) {
-	path, _ := start(t, pluginDir(t), newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline))
+	path, _ := start(t, pluginDir(t), newHandler(&Driver{backend: &fakeBackend{}}, testIPAM(t), nil, deadline))
 	got, err := send(path, fmt.Sprintf("POST /NetworkDriver.CreateNetwork HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 2<<20, bytes.Repeat([]byte("a"), 2<<20)))
 	if err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func TestServeEndsWithItsListener(t *testing.T) {
 // Many requests at once, each on a connection of its own, as dockerd sends them for many containers.
 func TestParallelRequests(t *testing.T) {
 	r := &fakeBackend{}
-	path, stop := start(t, pluginDir(t), newHandler(&Driver{backend: r}, nil, deadline))
+	path, stop := start(t, pluginDir(t), newHandler(&Driver{backend: r}, testIPAM(t), nil, deadline))
 	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", path)
 	}}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"reflect"
 	"runtime/debug"
@@ -44,23 +45,24 @@ type handler struct {
 	log      *slog.Logger
 }
 
-// Handler serves d to dockerd. Every reply is a JSON object; an error is {"Err": text}. Its status is 200 if it is the driver's
+// Handler serves both drivers to dockerd, on one socket. Every reply is a JSON object; an error is {"Err": text}, of the IPAM driver
+// with the same text as "Error" too, which is where dockerd looks for it. Its status is 200 if it is the driver's
 // (dockerd shows it as "remote: text"), else 400 for a body that cannot be parsed, 404, 405, 413 for more than 1 MiB, or 500 for
 // a panic. A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent.
-func Handler(d *Driver, log *slog.Logger) http.Handler {
-	return newHandler(d, log, deadline)
+func Handler(d *Driver, i *IPAM, log *slog.Logger) http.Handler {
+	return newHandler(d, i, log, deadline)
 }
 
-func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
+func newHandler(d *Driver, i *IPAM, log *slog.Logger, deadline time.Duration) *handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	nothing := constant(struct{}{})
-	return &handler{
+	h := &handler{
 		deadline: deadline,
 		log:      log,
 		methods: map[string]method{
-			"/Plugin.Activate":                           constant(map[string]any{"Implements": []string{"NetworkDriver"}}),
+			"/Plugin.Activate":                           constant(map[string]any{"Implements": []string{"NetworkDriver", "IpamDriver"}}),
 			"/NetworkDriver.GetCapabilities":             d.GetCapabilities,
 			"/NetworkDriver.GwAllocCheck":                withReply(d.GwAllocCheck),
 			"/NetworkDriver.AllocateNetwork":             withReply(d.AllocateNetwork),
@@ -78,7 +80,12 @@ func newHandler(d *Driver, log *slog.Logger, deadline time.Duration) *handler {
 			"/NetworkDriver.RevokeExternalConnectivity":  nothing,
 		},
 	}
+	maps.Copy(h.methods, i.methods())
+	return h
 }
+
+// ipamError is an error of the IPAM driver: dockerd looks for Error in replies of status 200, for Err in others.
+type ipamError struct{ Error, Err string }
 
 // constant is a method that ignores its request and always returns the same reply.
 func constant(reply any) method {
@@ -114,13 +121,16 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if m, ok := h.methods[r.URL.Path]; ok {
 			reply, err = h.call(r.Context(), log, name, m, body)
 		} else {
-			err = httpErrorf(http.StatusNotFound, "%s: no such method of a network driver", show(name))
+			err = httpErrorf(http.StatusNotFound, "%s: no such method of a network driver or an IPAM driver", show(name))
 		}
 	}
 
 	status := http.StatusOK
 	if err != nil {
 		reply = network.ErrorResponse{Err: err.Error()}
+		if strings.HasPrefix(name, "IpamDriver.") {
+			reply = ipamError{err.Error(), err.Error()}
+		}
 		var f *httpError
 		if errors.As(err, &f) {
 			status = f.status

@@ -43,13 +43,14 @@ func TestBadRequests(t *testing.T) {
 		{"2 MiB", create, `{"NetworkID":"` + strings.Repeat("a", 2<<20) + `"}`, 413, []string{"longer than 1048576 bytes"}},
 		{"2 MiB where nothing is read", "/NetworkDriver.EndpointOperInfo", strings.Repeat("a", 2<<20), 413, []string{"longer than"}},
 		{"unknown method", "/NetworkDriver.Explode", `{}`, 404, []string{"NetworkDriver.Explode: no such method"}},
-		{"IPAM", "/IpamDriver.RequestPool", `{}`, 404, []string{"no such method"}},
+		{"unknown method of IPAM", "/IpamDriver.Explode", `{}`, 404, []string{"IpamDriver.Explode: no such method"}},
+		{"pool as a number", "/IpamDriver.RequestPool", `{"Pool":7}`, 400, []string{"Pool: want a string, got JSON number"}},
 		{"root", "/", ``, 404, []string{"no such method"}},
 		{"unclean path", "//NetworkDriver.Join/../", `{}`, 404, []string{"no such method"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeBackend{}
-			status, got := post(t, newHandler(&Driver{backend: r}, nil, deadline), tc.path, tc.body)
+			status, got := post(t, newHandler(&Driver{backend: r}, testIPAM(t), nil, deadline), tc.path, tc.body)
 			mustRefuse(t, status, tc.status, got, tc.want...)
 			if len(r.calls) != 0 {
 				t.Errorf("fabric was called: %v", r.calls)
@@ -62,7 +63,7 @@ func TestBadRequests(t *testing.T) {
 func TestLargestBody(t *testing.T) {
 	body := `{"NetworkID":"` + netID + `"}`
 	body += strings.Repeat(" ", maxBody-len(body))
-	status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}}, nil, deadline), "/NetworkDriver.DeleteNetwork", body)
+	status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}}, testIPAM(t), nil, deadline), "/NetworkDriver.DeleteNetwork", body)
 	mustWork(t, status, got)
 }
 
@@ -93,7 +94,7 @@ func TestOnlyPOST(t *testing.T) {
 func TestPanicIsContained(t *testing.T) {
 	var log bytes.Buffer
 	r := &fakeBackend{hook: func(context.Context) error { panic("fault hook") }}
-	h := newHandler(&Driver{backend: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
+	h := newHandler(&Driver{backend: r}, testIPAM(t), slog.New(slog.NewTextHandler(&log, nil)), deadline)
 	for path, body := range bodies() {
 		status, got := post(t, h, path, body)
 		mustRefuse(t, status, 500, got, "tapestry has a bug: fault hook")
@@ -209,7 +210,7 @@ func TestLog(t *testing.T) {
 	var log bytes.Buffer
 	text := slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})
 	r := &fakeBackend{attachment: fabric.Attachment{Link: "tp0"}}
-	h := newHandler(&Driver{backend: r}, slog.New(text), deadline)
+	h := newHandler(&Driver{backend: r}, testIPAM(t), slog.New(text), deadline)
 	join := bodies()["/NetworkDriver.Join"]
 	post(t, h, "/NetworkDriver.Join", join)
 	for _, want := range []string{"level=DEBUG", "method=NetworkDriver.Join", "network=" + netID, "endpoint=" + epID, `body="{`} {
@@ -239,7 +240,7 @@ func TestLogOfLongBody(t *testing.T) {
 			func(b *bytes.Buffer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(b, o) },
 		} {
 			var log bytes.Buffer
-			h := newHandler(&Driver{backend: &fakeBackend{}}, slog.New(format(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), deadline)
+			h := newHandler(&Driver{backend: &fakeBackend{}}, testIPAM(t), slog.New(format(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), deadline)
 			post(t, h, "/NetworkDriver.CreateNetwork", body)
 			if !strings.Contains(log.String(), "bytes)") {
 				t.Errorf("%s: the log does not say how long it was", name)
@@ -260,7 +261,7 @@ func TestClientGone(t *testing.T) {
 			var log bytes.Buffer
 			ctx, cancel := context.WithCancel(t.Context())
 			r := &fakeBackend{hook: func(ctx context.Context) error { <-ctx.Done(); return nil }}
-			h := newHandler(&Driver{backend: r}, slog.New(slog.NewTextHandler(&log, nil)), deadline)
+			h := newHandler(&Driver{backend: r}, testIPAM(t), slog.New(slog.NewTextHandler(&log, nil)), deadline)
 			time.AfterFunc(wait, cancel)
 			req := httptest.NewRequest(http.MethodPost, "/NetworkDriver.Leave", strings.NewReader(bodies()["/NetworkDriver.Leave"]))
 			h.ServeHTTP(httptest.NewRecorder(), req.WithContext(ctx))

@@ -8,7 +8,7 @@ import (
 
 func TestScope(t *testing.T) {
 	for _, scope := range []string{Local, Global} {
-		status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}, scope: scope}, nil, deadline), "/NetworkDriver.GetCapabilities", "")
+		status, got := post(t, newHandler(&Driver{backend: &fakeBackend{}, scope: scope}, testIPAM(t), nil, deadline), "/NetworkDriver.GetCapabilities", "")
 		mustWork(t, status, got)
 		if got["Scope"] != scope || got["ConnectivityScope"] != Global {
 			t.Errorf("with scope %s: %v", scope, got)
