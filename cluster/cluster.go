@@ -153,7 +153,8 @@ type Engine interface {
 	Free(ctx context.Context, key string, block netip.Prefix) error
 
 	// Publish replaces all that this host says. The engine fills in Host and Seq. It never waits: what cannot be sent now is sent
-	// later, and only the last one.
+	// later, and only the last one. Before Start it says what the host begins with: the others must not see a host that was
+	// restarted without its networks for a moment.
 	Publish(members []Member, stations []Station, names []Name)
 
 	// Forget removes a host that is Gone, with all that it owns. (Strong.)

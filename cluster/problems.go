@@ -61,7 +61,7 @@ func (p *problems) compareBlocks() {
 		if c := strings.Compare(a.spec.Key, b.spec.Key); c != 0 {
 			return c
 		}
-		return comparePrefix(a.block, b.block)
+		return ComparePrefix(a.block, b.block)
 	})
 	var outer claim
 	for _, c := range p.blocks {

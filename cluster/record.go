@@ -139,7 +139,7 @@ func (s *Spec) Check() error {
 		return fmt.Errorf("network %s: VNI %d, MTU %d", s.Key, s.VNI, s.MTU)
 	}
 	for i, p := range s.Subnets {
-		if !p.IsValid() || p != p.Masked() || i > 0 && comparePrefix(s.Subnets[i-1], p) >= 0 {
+		if !p.IsValid() || p != p.Masked() || i > 0 && ComparePrefix(s.Subnets[i-1], p) >= 0 {
 			return fmt.Errorf("network %s: subnets %v: want them masked, and in ascending order", s.Key, s.Subnets)
 		}
 	}
@@ -171,8 +171,8 @@ func printable(name string) bool {
 	return name != "" && len(name) <= maxName
 }
 
-// comparePrefix orders prefixes: IPv4 before IPv6, then by address, then shorter ones first.
-func comparePrefix(a, b netip.Prefix) int {
+// ComparePrefix orders prefixes: IPv4 before IPv6, then by address, then shorter ones first.
+func ComparePrefix(a, b netip.Prefix) int {
 	if c := a.Addr().Compare(b.Addr()); c != 0 {
 		return c
 	}

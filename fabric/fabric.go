@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,6 +56,7 @@ type Config struct {
 	CompleteChecksums bool             // complete inner checksums also for peers that would do it themselves
 	Managed           bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
 	SweepAfter        time.Duration    // grace period before an orphan is removed
+	Cluster           *Cluster         // nil: this host is in none
 	Poller            *poll.Poller
 	Links             Links    // nil: the kernel's
 	Observer          Observer // nil: nobody
@@ -203,6 +205,7 @@ func Open(cfg Config) (*Fabric, error) {
 	for _, r := range records {
 		f.restore(r)
 	}
+	f.publish()
 	f.lock <- struct{}{}
 	return f, nil
 }
@@ -249,6 +252,13 @@ func (f *Fabric) Run(ctx context.Context) error {
 	defer t.Stop()
 	changed, end := f.monitorLinks()
 	defer end()
+	if f.cfg.Cluster != nil {
+		var confirming sync.WaitGroup
+		defer confirming.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		confirming.Go(func() { f.confirm(ctx) })
+	}
 	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
 	for {
@@ -304,6 +314,9 @@ func (f *Fabric) restore(r state.Record) {
 	n.peers = r.Peers
 	f.register(n)
 	log := f.log.With("network", n.ID)
+	if n.Key != "" && f.cfg.Cluster == nil {
+		log.Warn("the network is shared with other hosts, but this host is in no cluster: it reaches none of them; start tapestry with --cluster", "key", n.Key)
+	}
 	if n.VNI != 0 {
 		if err := f.connect(n); err != nil {
 			log.Error("network has no tunnel for now", "err", err)

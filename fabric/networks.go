@@ -1,6 +1,7 @@
 package fabric
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type network struct {
 	remotes   map[netip.Addr]*remote
 	down      error         // why there is no tunnel although the network has a VNI
 	idle      time.Duration // of a Swarm's network: since when no container uses it; 0: one does
+	agreed    bool          // the cluster has confirmed it since this process started
 }
 
 func newNetwork(n Network, now time.Duration) *network {
@@ -53,6 +55,10 @@ func (f *Fabric) unregister(id string) {
 // data, or if another network has the VNI. The first network with a VNI opens the VXLAN socket: if that fails, the network is
 // not created.
 func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
+	spec, err := f.agree(ctx, spec)
+	if err != nil {
+		return err
+	}
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -95,7 +101,9 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 		delete(f.swarm.Parked, n.ID)
 		f.saveSwarm()
 	}
+	n.agreed = true
 	f.register(n)
+	f.publish()
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)
 	return nil
 }
@@ -105,14 +113,14 @@ func (f *Fabric) check(n Network) error {
 	if err := f.checkSpec(n); err != nil {
 		return err
 	}
-	if err := f.checkVNI(n.ID, n.VNI); err != nil {
+	if err := cmp.Or(f.checkKey(&n), f.checkVNI(n.ID, n.VNI)); err != nil {
 		return err
 	}
 	if n.VNI == 0 {
 		return nil
 	}
 	tunnels := &network{Network: n, peers: n.Peers}
-	tunnels.Swarm = false // a node that Docker tells of is no reason to refuse the others
+	tunnels.Swarm, tunnels.Key = false, "" // a host that Docker or the cluster tells of is no reason to refuse the others
 	if err := f.checkPeers(tunnels); err != nil {
 		return err
 	}
@@ -243,6 +251,7 @@ func (f *Fabric) deleteNetwork(n *network) error {
 		return errors.Join(append(errs, err)...)
 	}
 	f.unregister(n.ID)
+	f.publish()
 	f.log.Info("network deleted", "network", n.ID)
 	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }

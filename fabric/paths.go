@@ -136,8 +136,8 @@ func (f *Fabric) checkPeers(n *network) error {
 		return nil // connect will report it
 	}
 	for _, a := range f.peersOf(n) {
-		if _, told := f.swarmNode(n, a.Addr()); told {
-			continue // Docker named it, not the user
+		if f.told(n, a.Addr()) != "" {
+			continue // no user named it
 		}
 		if err := f.checkPeer(own, a.Addr()); err != nil {
 			return err

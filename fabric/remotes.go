@@ -25,6 +25,9 @@ type remote struct {
 	mtu    int           // path MTU: of the outer IP packet, in bytes
 	rx     uint64        // datagrams received, as of the last tick
 	lastRx time.Duration // when rx last rose, in the clock of tick; 0: never
+	// See updateGone.
+	doubted bool // the cluster says that it is gone: it was asked over the tunnel
+	gone    bool // nothing is sent to it
 }
 
 // underlay is this host's VTEP address: that of --vtep, or this host's in the Swarm, or that of the default route.
@@ -173,7 +176,7 @@ func (f *Fabric) connect(n *network) (err error) {
 		if err == nil && n.remotes[a.Addr()] == nil {
 			err = f.addRemote(n, a)
 		}
-		if _, told := f.swarmNode(n, a.Addr()); !told { // Docker may tell of nodes that cannot be reached: the view of a peer says why
+		if f.told(n, a.Addr()) == "" { // Docker and the cluster may tell of hosts that cannot be reached: the view of a peer says why
 			errs = append(errs, err)
 		}
 	}
@@ -207,13 +210,18 @@ func (n *network) usesNodes() bool { return n.Swarm && n.Peers == nil }
 // namedPeers are the peers of a network as they were configured or told, perhaps with this host and without ports.
 func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
 	all := slices.Clone(f.configuredPeers(n))
-	if !n.usesNodes() {
-		return all
-	}
-	for _, d := range f.swarm.Nodes {
-		if !slices.ContainsFunc(all, func(a netip.AddrPort) bool { return a.Addr() == d.Addr }) {
-			all = append(all, netip.AddrPortFrom(d.Addr, 0))
+	add := func(a netip.AddrPort) {
+		if !slices.ContainsFunc(all, func(b netip.AddrPort) bool { return a.Addr() == b.Addr() }) {
+			all = append(all, a)
 		}
+	}
+	if n.usesNodes() {
+		for _, d := range f.swarm.Nodes {
+			add(netip.AddrPortFrom(d.Addr, 0))
+		}
+	}
+	for _, s := range f.seats(n) {
+		add(s.VTEP)
 	}
 	return all
 }
@@ -290,6 +298,12 @@ func (f *Fabric) disconnect(n *network) {
 // used the daemon's --peer list has its own list from now on; the Swarm's nodes stay peers too.
 func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
+		if _, told := f.swarmNode(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
+			return peers, nil
+		}
+		if s, told := f.seat(n, a.Addr()); told && f.withPort(a) == s.VTEP {
+			return peers, nil
+		}
 		if addr, err := f.underlay(); err == nil {
 			if a.Addr() == addr {
 				return nil, fmt.Errorf("%s is this host itself", a.Addr())
@@ -297,9 +311,6 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 			if err := f.checkPeer(addr, a.Addr()); err != nil {
 				return nil, err
 			}
-		}
-		if _, told := f.swarmNode(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
-			return peers, nil
 		}
 		for _, p := range peers {
 			if p.Addr() == a.Addr() {
@@ -318,6 +329,9 @@ func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) er
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		if _, told := f.swarmNode(n, a.Addr()); told {
 			return nil, fmt.Errorf("%s is a node of the Swarm, and so a peer of each of its networks that was made without tapestry.peers", a.Addr())
+		}
+		if s, told := f.seat(n, a.Addr()); told {
+			return nil, fmt.Errorf("%s is host %s of the cluster, which has the network too: remove the network there, or if the host is gone: tapestry cluster forget %s", a.Addr(), s.Name, s.Name)
 		}
 		left := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
 			return p.Addr() == a.Addr() && (a.Port() == 0 || f.withPort(p) == a)

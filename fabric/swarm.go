@@ -139,8 +139,8 @@ func (f *Fabric) moveVTEP() error {
 // connectSwarm connects the networks of the Swarm to its nodes. A failure is shown with the peer, and fix tries again.
 func (f *Fabric) connectSwarm() {
 	for _, n := range f.networks {
-		if n.usesNodes() && n.VNI != 0 {
-			_ = f.connect(n) // n.down
+		if n.usesNodes() {
+			f.connectTold(n)
 		}
 	}
 	f.updateSparse()

@@ -41,6 +41,7 @@ func (f *Fabric) tick(now time.Duration) {
 		f.watchConflicts(n)
 	}
 	f.updateSparse()
+	f.updateGone(now)
 	if update { // rtnetlink does not report a path MTU that a router sent
 		f.updatePaths()
 	}
@@ -64,8 +65,8 @@ func (f *Fabric) fix() {
 	}
 	for _, n := range f.networks {
 		f.fixHostPort(n)
-		if n.down == nil && n.usesNodes() && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
-			_ = f.connect(n) // to the nodes that failed before
+		if n.down == nil && (n.usesNodes() || n.usesCluster()) && n.VNI != 0 && len(n.remotes) < len(f.peersOf(n)) {
+			f.connectTold(n) // to the hosts that failed before
 		}
 		if n.down == nil || n.VNI == 0 {
 			continue

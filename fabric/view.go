@@ -101,6 +101,8 @@ type PeerView struct {
 	Default           bool   // from the daemon's --peer list
 	Node              bool   // a node of Docker's Swarm, as Docker told
 	Left              bool   // Docker says that this node has left: it gets fewer floods once it is silent
+	Host              string // name of this host of the cluster; "": it is a peer for another reason
+	HostState         string // alive, suspect or gone, as the cluster says
 	Down              string // why there is no route to it; "": there is
 	MTU               int    // largest inner IP packet that fits the path
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
@@ -289,7 +291,11 @@ func (f *Fabric) Peers(network string) []PeerView {
 		}
 		for _, a := range f.peersOf(n) {
 			d, node := f.swarmNode(n, a.Addr())
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !node, Node: node, Left: !d.Left.IsZero(), Heard: -1}
+			s, seat := f.seat(n, a.Addr())
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !node && !seat, Node: node, Left: !d.Left.IsZero(), Heard: -1}
+			if seat {
+				v.Host, v.HostState = s.Name, s.State.String()
+			}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx

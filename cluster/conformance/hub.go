@@ -104,7 +104,7 @@ type engine struct {
 
 	// Guarded by hub.mu.
 	seq     uint64
-	waiting *cluster.Record // published while cut
+	waiting *cluster.Record // published before Start, or while cut
 	since   time.Time
 }
 
@@ -116,6 +116,9 @@ func (e *engine) Start(self cluster.Host, sink func(cluster.Update)) error {
 	if err := self.Check(); err != nil {
 		return err
 	}
+	h := e.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	e.self, e.updates, e.done, e.since = self, make(chan cluster.Update, 1<<16), make(chan struct{}), time.Now()
 	go func() {
 		defer close(e.done)
@@ -123,14 +126,18 @@ func (e *engine) Start(self cluster.Host, sink func(cluster.Update)) error {
 			sink(u)
 		}
 	}()
-	h := e.hub
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.engines[self.ID] = e
-	if !h.cut[self.ID] {
-		h.fill(e)
-		h.publish(e, cluster.Record{Host: self})
+	r := cluster.Record{Host: self}
+	if e.waiting != nil {
+		r = *e.waiting
+		r.Host = self
 	}
+	if h.cut[self.ID] {
+		e.waiting = &r
+		return nil
+	}
+	h.fill(e)
+	h.publish(e, r)
 	return nil
 }
 
@@ -233,7 +240,7 @@ func (e *engine) Publish(members []cluster.Member, stations []cluster.Station, n
 	defer h.mu.Unlock()
 	e.seq++
 	r := cluster.Record{Host: e.self, Seq: e.seq, Members: members, Stations: stations, Names: names}
-	if h.cut[e.self.ID] {
+	if e.updates == nil || h.cut[e.self.ID] {
 		e.waiting = &r
 		return
 	}

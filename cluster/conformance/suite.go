@@ -38,6 +38,8 @@ type host struct {
 	own     int // records of this host that it was given
 	busy    bool
 	twice   bool // sink was called by two goroutines at once
+	watched cluster.HostID
+	empty   bool // the watched host was seen without a network
 }
 
 // Run runs the suite, each test with a new Bed.
@@ -65,8 +67,14 @@ func Self(i int) cluster.Host {
 
 func start(t testing.TB, b Bed, self cluster.Host) *host {
 	t.Helper()
-	h := &host{t: t, Engine: b.New(), self: self, dir: cluster.NewDirectory(self.ID)}
+	h := prepare(t, b, self)
 	testhost.Must(t, h.Start(self, h.sink))
+	return h
+}
+
+// prepare makes a host that is not started yet.
+func prepare(t testing.TB, b Bed, self cluster.Host) *host {
+	h := &host{t: t, Engine: b.New(), self: self, dir: cluster.NewDirectory(self.ID)}
 	t.Cleanup(func() { h.Close(context.Background()) })
 	return h
 }
@@ -85,6 +93,7 @@ func (h *host) sink(u cluster.Update) {
 		if e.ID == h.self.ID {
 			h.own++
 		}
+		h.empty = h.empty || e.ID == h.watched && len(e.Members) == 0
 	}
 	h.mu.Unlock()
 	h.dir.Apply(u)
@@ -223,8 +232,14 @@ func restart(t *testing.T, b Bed) {
 	self := all[0].self
 	self.Epoch++
 	self.VTEP = netip.MustParseAddrPort("192.0.2.77:4790")
-	again := start(t, b, self)
+	for _, h := range all[1:] {
+		h.mu.Lock()
+		h.watched = self.ID
+		h.mu.Unlock()
+	}
+	again := prepare(t, b, self)
 	again.Publish(sample(42))
+	testhost.Must(t, again.Start(self, again.sink))
 	meet(t, again, all[1], all[2])
 	for _, h := range all[1:] {
 		testhost.Until(t, "the new record counts", func() bool {
@@ -234,6 +249,11 @@ func restart(t *testing.T, b Bed) {
 		if n := len(h.dir.Hosts()); n != 2 {
 			t.Errorf("%s knows %d hosts", h.self.Name, n)
 		}
+		h.mu.Lock()
+		if h.empty {
+			t.Errorf("%s saw the restarted host without its network", h.self.Name)
+		}
+		h.mu.Unlock()
 	}
 }
 

@@ -32,6 +32,7 @@ type Network struct {
 	Attach   tap.Mode         `json:"attach"`
 	Ageing   time.Duration    `json:"ageing"`           // of learned addresses
 	MTU      int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
+	Key      string           `json:"key,omitempty"`    // its name in the cluster, which chose the VNI if it was 0; "": not shared
 	External bool             `json:"external"`         // false: no docker_gwbridge
 	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
 	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them

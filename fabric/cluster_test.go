@@ -1,0 +1,296 @@
+package fabric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/cluster/conformance"
+	"github.com/tapestry-net/tapestry/test/testhost"
+)
+
+// member is a host of a cluster: the i-th, at 192.0.2.i. All are in a network namespace, which only the test's goroutine is in: so it
+// hands on what the cluster says, in await.
+type member struct {
+	*host
+	self    cluster.Host
+	blocks  []netip.Prefix
+	dir     *cluster.Directory
+	updates chan cluster.Update
+	hub     *conformance.Hub
+}
+
+// newMembers starts hosts that are in one cluster.
+func newMembers(t *testing.T, n int) (hub *conformance.Hub, all []*member) {
+	t.Helper()
+	testhost.Namespace(t)
+	lo, err := netlink.LinkByName("lo")
+	testhost.Must(t, err)
+	testhost.Must(t, netlink.LinkSetUp(lo))
+	hub = conformance.NewHub()
+	for i := 1; i <= n; i++ {
+		m := &member{host: newHost(t), self: conformance.Self(i), hub: hub, updates: make(chan cluster.Update, 1000)}
+		m.close()
+		a, err := netlink.ParseAddr(m.self.VTEP.Addr().String() + "/32")
+		testhost.Must(t, err)
+		testhost.Must(t, netlink.AddrAdd(lo, a))
+		m.dir = cluster.NewDirectory(m.self.ID)
+		m.cfg.VTEP, m.cfg.Port = m.self.VTEP.Addr(), m.self.VTEP.Port()
+		m.join()
+		all = append(all, m)
+	}
+	return hub, all
+}
+
+// join starts the host's daemon, with a new connection to the cluster.
+func (m *member) join() {
+	m.t.Helper()
+	m.self.Epoch++
+	e := m.hub.Engine()
+	m.cfg.Cluster = &Cluster{Engine: e, Directory: m.dir, Blocks: func(string) []netip.Prefix { return m.blocks }}
+	m.start()
+	testhost.Must(m.t, e.Start(m.self, func(u cluster.Update) { m.updates <- u }))
+	m.t.Cleanup(func() { e.Close(context.Background()) })
+}
+
+// await waits until something is so, and meanwhile hands on what the cluster says.
+func (m *member) await(what string, is func() bool) {
+	m.t.Helper()
+	testhost.Until(m.t, what, func() bool {
+		for {
+			select {
+			case u := <-m.updates:
+				m.ClusterChanged(m.dir.Apply(u))
+			default:
+				return is()
+			}
+		}
+	})
+}
+
+func blue(i int) Network {
+	n := local(i)
+	n.Key = "blue"
+	return n
+}
+
+// peers are the peers' addresses, as people see them.
+func (m *member) peers(network string) string {
+	var all []string
+	for _, p := range m.Peers(network) {
+		all = append(all, p.Addr.Addr().String())
+	}
+	return strings.Join(all, " ")
+}
+
+func (m *member) meets(network, want string) {
+	m.t.Helper()
+	m.await(fmt.Sprintf("%s has the peers %q", m.self.Name, want), func() bool { return m.peers(network) == want })
+}
+
+// Hosts that name one network find each other, and nothing else is said to them.
+func TestSharedNetwork(t *testing.T) {
+	_, all := newMembers(t, 4)
+	one, two, three, late := all[0], all[1], all[2], all[3]
+	one.mustNetwork(blue(1))
+	one.mustNetwork(blue(1)) // Docker may repeat it
+	two.mustNetwork(blue(2))
+	other := local(3)
+	other.Key = "green"
+	three.mustNetwork(other)
+	one.meets(netID(1), "192.0.2.2")
+	two.meets(netID(2), "192.0.2.1")
+	three.meets(netID(3), "")
+	vni := one.Networks()[0].VNI
+	if vni < cluster.FirstChosen || two.Networks()[0].VNI != vni || three.Networks()[0].VNI == vni {
+		t.Errorf("VNIs %d, %d, %d", vni, two.Networks()[0].VNI, three.Networks()[0].VNI)
+	}
+	one.container(netID(1), ep(1))
+	two.container(netID(2), ep(2))
+	one.m.dev(t, epID(1)).feed(ep(1).MAC, ep(2).MAC, "question")
+	two.m.dev(t, epID(2)).expect(t, "question")
+	two.m.dev(t, epID(2)).feed(ep(2).MAC, ep(1).MAC, "answer")
+	one.m.dev(t, epID(1)).expect(t, "answer")
+
+	// A host that comes later.
+	late.mustNetwork(blue(4))
+	one.meets(netID(1), "192.0.2.2 192.0.2.4")
+	late.meets(netID(4), "192.0.2.1 192.0.2.2")
+	if p := one.Peers(netID(1))[0]; p.Default || p.Node || p.Host != "n2" || p.HostState != "alive" {
+		t.Errorf("peer %+v", p)
+	}
+	if err := one.RemovePeer(t.Context(), netID(1), netip.MustParseAddrPort("192.0.2.2:0")); err == nil || !strings.Contains(err.Error(), "host n2 of the cluster") {
+		t.Errorf("removed: %v", err)
+	}
+	testhost.Must(t, one.AddPeer(t.Context(), netID(1), netip.AddrPortFrom(netip.MustParseAddr("192.0.2.2"), 0))) // it is one
+	testhost.Must(t, one.AddPeer(t.Context(), netID(1), netip.MustParseAddrPort("192.0.2.9:0")))                  // one that is in no cluster
+	one.meets(netID(1), "192.0.2.9 192.0.2.2 192.0.2.4")
+
+	// It comes back after a restart, and goes with the network.
+	late.close()
+	late.join()
+	late.meets(netID(4), "192.0.2.1 192.0.2.2")
+	testhost.Must(t, late.DeleteNetwork(t.Context(), netID(4)))
+	two.meets(netID(2), "192.0.2.1")
+}
+
+// What hosts cannot agree on is refused, with who has it, and changes nothing.
+func TestSharedNetworkRefused(t *testing.T) {
+	hub, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.mustNetwork(blue(1))
+	for text, change := range map[string]func(*Network){
+		"network blue has subnet 10.77.0.0/24 at host n1 (192.0.2.1)": func(n *Network) { n.Pools[0] = netip.MustParsePrefix("10.78.0.0/24") },
+		"network blue has VNI": func(n *Network) { n.VNI = 80 },
+	} {
+		n := blue(2)
+		change(&n)
+		if err := two.CreateNetwork(t.Context(), n); err == nil || !strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "the same options") {
+			t.Errorf("want %q, got %v", text, err)
+		}
+	}
+	again := blue(9)
+	if err := one.CreateNetwork(t.Context(), again); !errors.Is(err, ErrInUse) {
+		t.Errorf("a second network by that key: %v", err)
+	}
+	hub.Cut(two.self.ID, true)
+	if err := two.CreateNetwork(t.Context(), blue(2)); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Errorf("without the cluster: %v", err)
+	}
+	alone := newHost(t)
+	if err := alone.CreateNetwork(t.Context(), blue(3)); err == nil || !strings.Contains(err.Error(), "this host is in no cluster") {
+		t.Errorf("in no cluster: %v", err)
+	}
+	if n := len(two.Networks()) + len(alone.Networks()) + len(two.records()); n != 0 {
+		t.Errorf("%d networks and records are left", n)
+	}
+}
+
+// While the cluster is away all goes on as it was, also after a restart.
+func TestSharedNetworkAlone(t *testing.T) {
+	hub, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.mustNetwork(blue(1))
+	two.mustNetwork(blue(2))
+	one.meets(netID(1), "192.0.2.2")
+	two.meets(netID(2), "192.0.2.1")
+	one.container(netID(1), ep(1))
+	two.container(netID(2), ep(2))
+	hub.Cut(one.self.ID, true)
+	one.close()
+	one.join() // the directory is what its disk has
+	one.meets(netID(1), "192.0.2.2")
+	one.m.dev(t, epID(1)).feed(ep(1).MAC, ep(2).MAC, "question")
+	two.m.dev(t, epID(2)).expect(t, "question")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := one.confirmOne(ctx, one.networks[netID(1)].Network); !errors.Is(err, cluster.ErrUnavailable) || one.networks[netID(1)].agreed {
+		t.Errorf("confirmed without the cluster: %v", err)
+	}
+	hub.Cut(one.self.ID, false)
+	testhost.Must(t, one.confirmOne(ctx, one.networks[netID(1)].Network))
+	if !one.networks[netID(1)].agreed {
+		t.Error("it is not confirmed")
+	}
+}
+
+// Nothing is sent to a host that is gone and silent; one that still sends is used, whatever the cluster says.
+func TestGoneHost(t *testing.T) {
+	hub, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.mustNetwork(blue(1))
+	two.mustNetwork(blue(2))
+	one.meets(netID(1), "192.0.2.2")
+	two.meets(netID(2), "192.0.2.1")
+	one.container(netID(1), ep(1))
+	two.container(netID(2), ep(2))
+	send := func(text string) { one.m.dev(t, epID(1)).feed(ep(1).MAC, broadcast, text) }
+	sent := func() uint64 { return one.Peers(netID(1))[0].WireTx }
+	later := one.now()
+	gone := func() bool {
+		later += time.Second
+		one.at(later)
+		defer one.locked()()
+		return one.networks[netID(1)].remotes[two.self.VTEP.Addr()].gone
+	}
+	send("first")
+	two.m.dev(t, epID(2)).expect(t, "first")
+	two.m.dev(t, epID(2)).feed(ep(2).MAC, ep(1).MAC, "heard")
+	one.m.dev(t, epID(1)).expect(t, "heard")
+	hub.Cut(two.self.ID, true)
+	one.await("the cluster says that it is gone", func() bool { return one.dir.On("blue")[0].State == cluster.Gone })
+	if gone() {
+		t.Error("a host is not used any more before it was asked")
+	}
+	testhost.Until(t, "it answers", func() bool { return one.vtep.Peers()[0].State().Answers })
+	if one.networks[netID(1)].remotes[two.self.VTEP.Addr()].gone {
+		t.Error("a host that answers is not used any more")
+	}
+	two.close()
+	testhost.Until(t, "a host that is gone and silent is not used", gone) // after it was asked again
+	before := sent()
+	send("lost")
+	testhost.Until(t, "the frame was not sent", func() bool { return one.countersOf(epID(1)).Drops["down"] == 1 })
+	if sent() != before {
+		t.Error("datagrams are sent to a host that is gone")
+	}
+	hub.Cut(two.self.ID, false)
+	two.join()
+	two.meets(netID(2), "192.0.2.1")
+	one.await("the host is used again", func() bool { return !gone() })
+	send("again")
+	two.m.dev(t, epID(2)).expect(t, "again")
+}
+
+// What this host says of its networks.
+func TestPublish(t *testing.T) {
+	_, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.64/26")}
+	one.mustNetwork(blue(1))
+	one.mustNetwork(local(2))
+	said := func() []cluster.Seat { return two.dir.On("blue") }
+	two.await("the block is known", func() bool { return len(said()) == 1 && slices.Equal(said()[0].Blocks, one.blocks) })
+	if s := said()[0]; s.VNI != one.Networks()[0].VNI || !slices.Equal(s.Subnets, blue(1).Pools) || s.Host != one.self {
+		t.Errorf("it says %+v", s)
+	}
+	end := one.locked()
+	one.blocks = append(one.blocks, netip.MustParsePrefix("10.77.0.128/26"))
+	end()
+	one.Publish()
+	two.await("the second block is known", func() bool { return slices.Equal(said()[0].Blocks, one.blocks) })
+	one.close()
+	one.join()
+	two.await("a restarted host says it again", func() bool { return len(said()) == 1 && len(said()[0].Blocks) == 2 })
+}
+
+// What networks show of addresses, for whoever gives them out.
+func TestEvidence(t *testing.T) {
+	h := newHost(t)
+	h.mustNetwork(local(1))
+	h.container(netID(1), ep(3))
+	pool := local(1).Pools[0]
+	for _, tc := range []struct {
+		key                    string
+		subnet                 netip.Prefix
+		addr                   string
+		subnetThere, addrThere bool
+	}{
+		{"", pool, "10.77.0.3", true, true},
+		{"", pool, "10.77.0.4", true, false},
+		{"blue", pool, "10.77.0.3", false, false},
+		{"", netip.MustParsePrefix("10.77.0.0/25"), "10.77.0.3", false, false},
+	} {
+		if s, a := h.HasSubnet(tc.key, tc.subnet), h.HasAddr(tc.key, tc.subnet, netip.MustParseAddr(tc.addr)); s != tc.subnetThere || a != tc.addrThere {
+			t.Errorf("%+v: %v, %v", tc, s, a)
+		}
+	}
+}
