@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -85,12 +86,27 @@ const (
 	Gone
 )
 
-func (s State) String() string { return [...]string{"alive", "suspect", "gone"}[s] }
+var stateNames = [...]string{"alive", "suspect", "gone"}
+
+func (s State) String() string { return stateNames[s] }
+
+// MarshalText writes it as String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (s *State) UnmarshalText(b []byte) error {
+	i := slices.Index(stateNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("%q is no state of a host", b)
+	}
+	*s = State(i)
+	return nil
+}
 
 // An Entry is a host's record with its state.
 type Entry struct {
 	Record
-	State State
+	State State `json:"state"`
 }
 
 // An Update tells what has changed.

@@ -51,6 +51,8 @@ type Manager struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // claims in the background
 
+	blocks sync.Map // by key, []netip.Prefix: what pools has, for who may not wait for the lock
+
 	lock  chan struct{} // a mutex that acquire can give up waiting for: holds one token. It guards pools and what is in them
 	pools map[string]*pool
 }
@@ -67,6 +69,9 @@ func Open(cfg Config) (*Manager, error) {
 	}
 	for _, s := range pools {
 		m.pools[s.ID] = newPool(s)
+	}
+	for _, p := range m.pools {
+		m.noteBlocks(p.Key)
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.lock <- struct{}{}
@@ -263,9 +268,30 @@ func (m *Manager) ReleasePool(ctx context.Context, id string) error {
 
 // changed tells that the blocks of a pool's network have changed.
 func (m *Manager) changed(p *pool) {
-	if p.Key != "" && m.cfg.Changed != nil {
+	if p.Key == "" {
+		return
+	}
+	m.noteBlocks(p.Key)
+	if m.cfg.Changed != nil {
 		m.cfg.Changed(p.Key)
 	}
+}
+
+func (m *Manager) noteBlocks(key string) {
+	var all []netip.Prefix
+	for _, id := range slices.Sorted(maps.Keys(m.pools)) {
+		if p := m.pools[id]; p.Key == key {
+			all = append(all, p.Blocks...)
+		}
+	}
+	m.blocks.Store(key, all)
+}
+
+// Blocks are this host's blocks of a network, in the order in which they were claimed. It waits for nothing.
+func (m *Manager) Blocks(key string) []netip.Prefix {
+	all, _ := m.blocks.Load(key)
+	blocks, _ := all.([]netip.Prefix)
+	return blocks
 }
 
 // Pools are the pools, by id.

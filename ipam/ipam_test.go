@@ -356,8 +356,16 @@ func TestSingleAddress(t *testing.T) {
 	}
 	one.back(p.ID, addr("10.50.200.7"))
 	testhost.Must(t, two.this(p.ID, "10.50.200.7"))
-	if blocks := one.Pools()[0].Blocks; len(blocks) != 1 {
-		t.Errorf("blocks %v", blocks)
+	if blocks := one.Pools()[0].Blocks; len(blocks) != 1 || !slices.Equal(one.Blocks("blue"), blocks) {
+		t.Errorf("blocks %v, %v", blocks, one.Blocks("blue"))
+	}
+	one.restart()
+	if blocks := one.Blocks("blue"); len(blocks) != 1 || one.Blocks("green") != nil {
+		t.Errorf("blocks after a restart: %v", blocks)
+	}
+	testhost.Must(t, one.ReleasePool(t.Context(), p.ID))
+	if blocks := one.Blocks("blue"); len(blocks) != 0 {
+		t.Errorf("blocks of a pool that was closed: %v", blocks)
 	}
 }
 

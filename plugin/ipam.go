@@ -16,9 +16,8 @@ const (
 	globalSpace = "tapestry-swarm"
 )
 
-// Options of `docker network create --ipam-opt`, and of Docker's requests.
+// The option by which Docker says what an address is for.
 const (
-	optNetwork     = "tapestry.network"
 	optPurpose     = "RequestAddressType"
 	purposeGateway = "com.docker.network.gateway"
 )

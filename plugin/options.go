@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker/go-plugins-helpers/network"
 
+	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
@@ -22,6 +23,7 @@ import (
 const (
 	optVNI       = "tapestry.vni"
 	optPeers     = "tapestry.peers"
+	optNetwork   = "tapestry.network" // also of --ipam-opt
 	optAttach    = "tapestry.attach"
 	optAgeing    = "tapestry.ageing"
 	optExternal  = "tapestry.external"
@@ -53,6 +55,7 @@ func networkOptions() []option {
 		{optVNI, setVNI},
 		{optVNIList, setVNIList},
 		{optPeers, setPeers},
+		{optNetwork, setKey},
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
@@ -95,6 +98,12 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 		if err := o.set(&n, value); err != nil {
 			return fabric.Network{}, fmt.Errorf("%s=%s: %w", o.key, show(value), err)
 		}
+	}
+	switch {
+	case n.Key != "" && n.Peers != nil:
+		return fabric.Network{}, fmt.Errorf("%s and %s: the cluster says which hosts have the network; leave %s away, and add hosts that are in no cluster by tapestry peers add", optNetwork, optPeers, optPeers)
+	case n.Key != "" && n.Swarm:
+		return fabric.Network{}, fmt.Errorf("%s: the network is shared by Docker's Swarm already: leave the option away", optNetwork)
 	}
 	if n.Peers != nil && n.VNI == 0 {
 		return fabric.Network{}, fmt.Errorf("%s without %s: a network without a VNI stays on this host; add -o %s=NUMBER, the same on every host",
@@ -218,6 +227,11 @@ func setPeers(n *fabric.Network, value string) error {
 		n.Peers = append(n.Peers, p)
 	}
 	return nil
+}
+
+func setKey(n *fabric.Network, value string) error {
+	n.Key = value
+	return cluster.CheckKey(value)
 }
 
 // ParsePeer parses a peer: an IP address, or one with a UDP port as in 192.0.2.2:4789 and [2001:db8::2]:4789. Without a port
