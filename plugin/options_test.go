@@ -50,6 +50,8 @@ func TestParseNetwork(t *testing.T) {
 				n.VNI = 80
 				n.Peers = peers("192.0.2.2:0", "192.0.2.3:4790", "[2001:db8::2]:0", "[2001:db8::3]:8472", "192.0.2.4:0")
 			}},
+		{"key", map[string]any{"tapestry.network": "blue"}, func(n *fabric.Network) { n.Key = "blue" }},
+		{"key and VNI", map[string]any{"tapestry.network": "blue", "tapestry.vni": "80"}, func(n *fabric.Network) { n.Key, n.VNI = "blue", 80 }},
 		{"attach tap", map[string]any{"tapestry.attach": "tap"}, func(n *fabric.Network) { n.Attach = tap.Direct }},
 		{"attach veth", map[string]any{"tapestry.attach": "veth"}, func(n *fabric.Network) {}},
 		{"ageing", map[string]any{"tapestry.ageing": "1m30s"}, func(n *fabric.Network) { n.Ageing = 90 * time.Second }},
@@ -117,7 +119,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.host, tapestry.peers, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.host, tapestry.network, tapestry.peers, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {
@@ -152,6 +154,8 @@ func TestRefusedOptions(t *testing.T) {
 		{"peer broadcast", peersOf("255.255.255.255:4789"), []string{"255.255.255.255 is no host's address"}},
 		{"peer link-local", peersOf("fe80::1%eth0"), []string{"holds on one link only"}},
 		{"peer with a zone, mapped", peersOf("::ffff:192.0.2.2%eth0"), []string{"holds on one link only"}},
+		{"key", opts{"tapestry.network": "Blue"}, []string{`tapestry.network=Blue: network "Blue": want 1 to 63 small letters`}},
+		{"key and peers", opts{"tapestry.network": "blue", "tapestry.peers": "192.0.2.2"}, []string{"tapestry.network and tapestry.peers", "tapestry peers add"}},
 		{"peers without VNI", opts{"tapestry.peers": "192.0.2.2"}, []string{"tapestry.peers without tapestry.vni", "-o tapestry.vni="}},
 
 		{"attach", opts{"tapestry.attach": "macvlan"}, []string{"tapestry.attach=macvlan: want veth or tap"}},
