@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // runAsTapestry in the environment makes this test's binary tapestry itself.
@@ -19,7 +18,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	docker.Timeout = time.Minute
-	goleak.VerifyTestMain(m)
+	testhost.Main(m)
 }
 
 type result struct {

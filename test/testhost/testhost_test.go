@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // A Log is read while it is written.
@@ -53,4 +55,22 @@ func TestEventually(t *testing.T) {
 		}
 	}()
 	Eventually(f, time.Millisecond, func() error { return errors.New("never") })
+}
+
+// A goroutine that ends late is not one that is left; one that does not end is.
+func TestLeft(t *testing.T) {
+	looks := 0
+	late := func(...goleak.Option) error {
+		if looks++; looks < 3 {
+			return errors.New("one is about to end")
+		}
+		return nil
+	}
+	if err := left(late, Patience); err != nil || looks != 3 {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+	stays := errors.New("one stays")
+	if err := left(func(...goleak.Option) error { return stays }, time.Millisecond); err != stays {
+		t.Errorf("it says %v", err)
+	}
 }
