@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func TestMain(m *testing.M) { testhost.Main(m) }
 func host(t testing.TB) netns.NsHandle {
 	t.Helper()
 	ns := testhost.Namespace(t)
+	oneCore(t)
 	testhost.Must(t, netlink.LinkSetUp(lo(t)))
 	a, err := netlink.ParseAddr("fd00::2/128")
 	testhost.Must(t, err)
@@ -43,6 +45,41 @@ func host(t testing.TB) netns.NsHandle {
 			t.Fatal("the test's address has no route after a minute")
 		}
 	}
+}
+
+// oneCore keeps the test's thread on one core: what is sent over lo or a veth waits in a queue of the sender's core until the kernel
+// delivers it, so only what one core sends comes in order.
+func oneCore(t testing.TB) {
+	t.Helper()
+	var all, one unix.CPUSet
+	testhost.Must(t, unix.SchedGetaffinity(0, &all))
+	for core, n := 0, rand.IntN(all.Count()); !one.IsSet(core); core++ {
+		if all.IsSet(core) {
+			if n--; n < 0 {
+				one.Set(core)
+				break
+			}
+		}
+	}
+	testhost.Must(t, unix.SchedSetaffinity(0, &one))
+	t.Cleanup(func() { testhost.Must(t, unix.SchedSetaffinity(0, &all)) })
+}
+
+// settled returns when what the test's thread has sent is in its sockets: it sends one more packet over lo and waits for that. Most
+// packets are there when they are sent, but a busy kernel leaves them to a thread of its own (ksoftirqd).
+func settled(t testing.TB) {
+	t.Helper()
+	const protocol = ether.TypeExperimental>>8 | ether.TypeExperimental&0xff<<8
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
+	testhost.Must(t, err)
+	defer unix.Close(fd)
+	at := &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: 1} // lo, in every namespace
+	testhost.Must(t, unix.Bind(fd, at))
+	testhost.Must(t, unix.Sendto(fd, []byte("marker"), 0, at))
+	testhost.Until(t, "at the end of the kernel's queue", func() bool {
+		_, err := unix.Read(fd, make([]byte, 64))
+		return err == nil
+	})
 }
 
 func lo(t testing.TB) netlink.Link {
@@ -110,13 +147,14 @@ func (k *catch) drainFrames(t testing.TB, n int) [][]byte {
 // drain waits for a socket to be readable and drains it; false if none is.
 func (k *catch) drain(t testing.TB, wait time.Duration) bool {
 	t.Helper()
+	settled(t)
 	var fds []unix.PollFd
 	for _, r := range k.v.Receivers() {
 		fds = append(fds, unix.PollFd{Fd: int32(r.Fd()), Events: unix.POLLIN})
 	}
 	n, err := unix.Poll(fds, int(wait.Milliseconds()))
-	if err == unix.EINTR {
-		return true
+	for err == unix.EINTR { // a signal of the Go runtime's
+		n, err = unix.Poll(fds, int(wait.Milliseconds()))
 	}
 	testhost.Must(t, err)
 	for _, r := range k.v.Receivers() {
