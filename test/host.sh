@@ -27,7 +27,7 @@ PATH=${DOCKER_BIN:+$DOCKER_BIN:}$PATH:/usr/sbin:/sbin
 
 HOSTS=${HOSTS:-/tmp/tapestry-hosts}
 self=$(realpath "$0")
-TAPESTRY=$(realpath -m "${TAPESTRY:-$(dirname "$self")/../bin/tapestry}")
+TAPESTRY=$(realpath -m "${TAPESTRY:-${self%/*}/../bin/tapestry}")
 
 patience=180 # seconds: only what hangs takes so long
 
@@ -53,7 +53,7 @@ enter() { # NAME COMMAND…
     [[ -s $pid ]] || die "no host $1"
     shift
     exec nsenter --target "$(<"$pid")" --mount --net --pid --uts -- env \
-        PATH="$(dirname "$TAPESTRY"):$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
+        PATH="${TAPESTRY%/*}:$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
 }
 within() { (enter "$@"); }
 
@@ -192,7 +192,7 @@ plugin() { # NAME start [FLAG…] | NAME TERM|KILL|id|pid
     case $verb in
     start)
         pluginid "$name" >/dev/null ||
-            within "$name" env TAPESTRY="$TAPESTRY" "$(dirname "$self")/../packaging/plugin.sh" create tapestry >/dev/null
+            within "$name" env TAPESTRY="$TAPESTRY" "${self%/*}/../packaging/plugin.sh" create tapestry >/dev/null
         id=$(pluginid "$name")
         is=$(within "$name" docker plugin inspect --format '{{.Enabled}} {{join .Settings.Args " "}}' tapestry)
         if [[ $is != "true $*" ]]; then

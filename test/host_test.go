@@ -4,11 +4,13 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,10 +124,26 @@ func try(args ...string) error {
 	return nil
 }
 
-// command is a command to run on the host.
+// command is a command to run on the host: what host.sh in NAME does, with a third of its processor time.
 func (h *Host) command(args ...string) *exec.Cmd {
-	return exec.Command("./host.sh", append([]string{"in", h.name}, args...)...)
+	cmd := exec.Command("nsenter", append([]string{"--target", strconv.Itoa(h.pid), "--mount", "--net", "--pid", "--uts", "--"}, args...)...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///run/docker.sock", "DOCKER_CONFIG=/run/docker-cli", "PATH="+hostPath)
+	return cmd
 }
+
+// hostPath is the PATH on the hosts.
+var hostPath = func() string {
+	binary := cmp.Or(os.Getenv("TAPESTRY"), "../bin/tapestry")
+	dir, err := filepath.Abs(filepath.Dir(binary))
+	if err != nil {
+		panic(err)
+	}
+	path := []string{dir, os.Getenv("PATH"), "/usr/sbin", "/sbin"}
+	if docker := os.Getenv("DOCKER_BIN"); docker != "" {
+		path = slices.Insert(path, 1, docker)
+	}
+	return strings.Join(path, ":")
+}()
 
 // try runs a command on the host and returns its standard output; the error has its standard error.
 func (h *Host) try(args ...string) (string, error) {
