@@ -125,7 +125,7 @@ func TestDriverCrash(t *testing.T) {
 		from := h.mark()
 		h.run(t, "c3", "X")
 		h.ping(t, "c3", "c1")
-		h.docker(t, "stop", "-t", "0", "c3")
+		h.stop(t, "c3")
 		if got := h.methods(t, from); !strings.HasSuffix(got, "CreateEndpoint Join Leave DeleteEndpoint") {
 			t.Errorf("requests %q", got)
 		}

@@ -240,6 +240,20 @@ func (h *Host) run(t *testing.T, name, network string, args ...string) {
 	h.docker(t, append(append([]string{"run", "-d", "--name", name, "--network", network}, args...), "tp/net")...)
 }
 
+// stop stops containers, and waits until Docker has removed their endpoints.
+func (h *Host) stop(t *testing.T, containers ...string) {
+	t.Helper()
+	h.docker(t, append([]string{"stop", "-t", "0"}, containers...)...)
+	h.released(t, containers...)
+}
+
+// released waits until Docker has removed the endpoints of containers that have ended. Docker 20.10 says that a container has ended
+// before it does that, but holds the container's lock meanwhile, for which docker inspect waits.
+func (h *Host) released(t *testing.T, containers ...string) {
+	t.Helper()
+	h.docker(t, append([]string{"inspect", "-f", "{{.State.Status}}"}, containers...)...)
+}
+
 // exec runs a command in a container.
 func (h *Host) exec(t *testing.T, container string, args ...string) string {
 	t.Helper()

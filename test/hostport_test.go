@@ -176,7 +176,7 @@ func TestHostPort(t *testing.T) {
 
 	t.Run("reboot", func(t *testing.T) {
 		h.quiet(t, "link is gone")
-		h.docker(t, "stop", "-t", "0", "c1", "c2", "other")
+		h.stop(t, "c1", "c2", "other") // nothing is to be asked of the daemon when it is killed
 		h.stopDaemon(t, "KILL")
 		h.in(t, "sh", "-ec", `for f in -4 -6; do while ip $f rule del priority 10 2>/dev/null; do :; done; done; ip link del $1`, "sh", link)
 		h.startDaemon(t)

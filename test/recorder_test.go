@@ -119,6 +119,7 @@ func recorderStopped(t *testing.T, h *Host) {
 		"sh", "-c", "ping -n -q -c 3 -i 0.01 "+dbAddress+"; exit 7"); err == nil {
 		t.Fatalf("it should have failed: %s", said)
 	}
+	h.released(t, "job")
 	h.run(t, "heir", "mynet") // gets job's address
 	h.pings(t, "heir", dbAddress, 1)
 	if said := h.tapestry(t, "recorder", "dump", "job", "--", "icmp"); strings.Count(said, "job → db  ICMP echo request") != 3 || strings.Count(said, "db → job  ICMP echo reply") != 3 {

@@ -51,7 +51,7 @@ func TestSharedNetwork(t *testing.T) {
 		said(c.args, code, text, c.want)
 	}
 
-	h.docker(t, "stop", "-t", "0", "c1")
+	h.stop(t, "c1")
 	if code, text := h.exit(t, "watch", "side"); code != 4 || !strings.Contains(text, "side shares the network of c1: container c1 does not run") {
 		t.Errorf("watch, c1 is stopped: exit code %d: %s", code, text)
 	}
