@@ -38,7 +38,7 @@ func TestDockerdCrash(t *testing.T) {
 		h.stopDockerd(t, "TERM")
 		began := time.Now()
 		h.startDockerd(t)
-		if took := time.Since(began); took > time.Minute { // it waits 15 s for a driver that does not answer, each time
+		if took := time.Since(began); took > patience { // it waits 15 s for a driver that does not answer, each time, and logs that
 			t.Errorf("dockerd took %v to start", took)
 		}
 		both(t)
