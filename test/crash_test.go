@@ -258,9 +258,12 @@ func TestDriverDown(t *testing.T) {
 			}
 			return nil
 		})
-		if now, was := h.snapshot(t), before; len(now) >= len(was) {
-			t.Errorf("%d objects, were %d: %v", len(now), len(was), now.diff(was))
-		}
+		testhost.Eventually(t, patience, func() error {
+			if now := h.snapshot(t); len(now) >= len(before) {
+				return fmt.Errorf("%d objects, were %d: %v", len(now), len(before), now.diff(before))
+			}
+			return nil
+		})
 		h.run(t, "c3", "X")
 		h.ping(t, "c3", "keep")
 		h.docker(t, "rm", "-f", "c3", "keep", "c1")
