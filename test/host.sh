@@ -161,7 +161,8 @@ dockerd() { # NAME start [FLAG…] | NAME SIGNAL
     [[ $verb == start ]] || { signal "$name" dockerd "$verb"; return; }
     # A runc without seccomp refuses every container that has a profile.
     runc --version | grep -q libseccomp || set -- --seccomp-profile unconfined "$@"
-    spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid \
+    # When it is to end it waits 10 s for containers that ignore TERM. By its own time limit it gives up 5 s later.
+    spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid --shutdown-timeout 60 \
         --host unix:///run/docker.sock --bridge none --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/tapestry-$name-$(<"$dir/pid")" "$@"
     # The socket exists before dockerd has restored its containers, and then answers when it has.
     ready "$name" dockerd sh -c 'test -S /run/docker.sock && docker version'
