@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -22,7 +21,7 @@ func TestMain(m *testing.M) { testhost.Main(m) }
 func host(t testing.TB) netns.NsHandle {
 	t.Helper()
 	ns := testhost.Namespace(t)
-	oneCore(t)
+	testhost.OneCore(t)
 	testhost.Must(t, netlink.LinkSetUp(lo(t)))
 	a, err := netlink.ParseAddr("fd00::2/128")
 	testhost.Must(t, err)
@@ -45,24 +44,6 @@ func host(t testing.TB) netns.NsHandle {
 			t.Fatal("the test's address has no route after a minute")
 		}
 	}
-}
-
-// oneCore keeps the test's thread on one core: what is sent over lo or a veth waits in a queue of the sender's core until the kernel
-// delivers it, so only what one core sends comes in order.
-func oneCore(t testing.TB) {
-	t.Helper()
-	var all, one unix.CPUSet
-	testhost.Must(t, unix.SchedGetaffinity(0, &all))
-	for core, n := 0, rand.IntN(all.Count()); !one.IsSet(core); core++ {
-		if all.IsSet(core) {
-			if n--; n < 0 {
-				one.Set(core)
-				break
-			}
-		}
-	}
-	testhost.Must(t, unix.SchedSetaffinity(0, &one))
-	t.Cleanup(func() { testhost.Must(t, unix.SchedSetaffinity(0, &all)) })
 }
 
 // settled returns when what the test's thread has sent is in its sockets: it sends one more packet over lo and waits for that. Most
