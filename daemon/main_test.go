@@ -6,4 +6,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { testhost.Main(m) }
+func TestMain(m *testing.M) {
+	endWait, shutdownWait, readWait = testhost.Patience, testhost.Patience, testhost.Patience
+	testhost.Main(m)
+}
