@@ -64,6 +64,31 @@ func lost(t *testing.T, said string) int {
 	return sent - got
 }
 
+var answered = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
+
+// goesOn waits until a ping has a reply more than it has by now, and returns its output until then.
+func (b *background) goesOn(t *testing.T) string {
+	t.Helper()
+	before := len(b.said.String())
+	testhost.Eventually(t, patience, func() error {
+		if said := b.said.String(); !answered.MatchString(said[before:]) {
+			return fmt.Errorf("no reply any more: %s", said)
+		}
+		return nil
+	})
+	return b.said.String()
+}
+
+// holes is the number of packets without a reply before the last one with a reply, in the output of a ping without -q.
+func holes(said string) int {
+	all, last := map[int]bool{}, 0
+	for _, m := range answered.FindAllStringSubmatch(said, -1) {
+		n, _ := strconv.Atoi(m[1])
+		all[n], last = true, max(last, n)
+	}
+	return last - len(all)
+}
+
 // TestDriverCrash: tapestry ends in every way while containers keep running.
 func TestDriverCrash(t *testing.T) {
 	h := newNode(t, "drivercrash", "--sweep-after", "10s")
