@@ -331,3 +331,12 @@ func (c *cluster) network(t *testing.T, name, subnet string, args ...string) {
 	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
 	h.docker(t, append(append([]string{"network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--subnet", subnet}, args...), name)...)
 }
+
+// remove removes a network of the Swarm. While the manager has not heard of the end of a task, the network is in use.
+func (c *cluster) remove(t *testing.T, name string) {
+	t.Helper()
+	testhost.Eventually(t, patience, func() error {
+		_, err := c.nodes[0].try("docker", "network", "rm", name)
+		return err
+	})
+}

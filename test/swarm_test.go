@@ -202,7 +202,7 @@ func TestSwarm(t *testing.T) {
 		b.ping(t, "two", "10.60.0.200")
 	})
 
-	c.nodes[0].docker(t, "network", "rm", "net")
+	c.remove(t, "net")
 	c.gone(t)
 }
 
@@ -229,7 +229,7 @@ func TestSwarmLocal(t *testing.T) {
 	}
 	h.docker(t, "service", "rm", "far")
 	c.idle(t)
-	h.docker(t, "network", "rm", "shared")
+	c.remove(t, "shared")
 	c.gone(t)
 }
 
@@ -327,10 +327,7 @@ func TestSwarmChanges(t *testing.T) {
 	t.Run("nothing is left", func(t *testing.T) {
 		c.quiet(t, dying)
 		h.docker(t, "service", "rm", "web")
-		testhost.Eventually(t, patience, func() error { // while a task ends, its network is in use
-			_, err := h.try("docker", "network", "rm", "net")
-			return err
-		})
+		c.remove(t, "net")
 		c.gone(t)
 		leader, _ := c.leader(t, h)
 		testhost.Eventually(t, patience, func() error {
