@@ -193,7 +193,7 @@ func TestManagedLearn(t *testing.T) {
 		h.startDockerd(t)
 	}
 	a.docker(t, "swarm", "init", "--advertise-addr", "192.0.2.1")
-	b.docker(t, "swarm", "join", "--advertise-addr", "192.0.2.2", "--token", a.docker(t, "swarm", "join-token", "-q", "worker"), "192.0.2.1:2377")
+	b.join(t, "--advertise-addr", "192.0.2.2", "--token", a.docker(t, "swarm", "join-token", "-q", "worker"), "192.0.2.1:2377")
 	for i, h := range []*Host{a, b} {
 		other := fmt.Sprintf("192.0.2.%d", 2-i)
 		h.startDaemon(t) // with the tests' port, 4789

@@ -56,9 +56,46 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 			continue
 		}
 		token := c.nodes[0].docker(t, "swarm", "join-token", "-q", "manager")
-		h.docker(t, "swarm", "join", "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
+		h.join(t, "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
 	}
 	return c
+}
+
+// join makes the host a node of a Swarm. docker swarm join waits 20 s for that, which a busy machine may exceed, and then says that it
+// goes on in the background.
+func (h *Host) join(t *testing.T, args ...string) {
+	t.Helper()
+	_, err := h.try(append([]string{"docker", "swarm", "join"}, args...)...)
+	if err != nil && !strings.Contains(err.Error(), "Timeout was reached before node") {
+		t.Fatal(err)
+	}
+	testhost.Eventually(t, patience, func() error {
+		if state := h.docker(t, "info", "-f", "{{.Swarm.LocalNodeState}}"); state != "active" {
+			return fmt.Errorf("%s is in the Swarm: %s, %v", h.name, state, err)
+		}
+		return nil
+	})
+}
+
+// attach is run for a network of the Swarm.
+func (h *Host) attach(t *testing.T, name, network string, args ...string) {
+	t.Helper()
+	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
+	h.docker(t, append(append([]string{"create", "--name", name, "--network", network}, args...), "tp/net")...)
+	h.allocates(t, "start", name)
+}
+
+// allocates runs a docker command for which the Swarm's manager allocates an address. Docker waits 20 s for that, which a busy machine
+// may exceed: then the manager is asked again.
+func (h *Host) allocates(t *testing.T, args ...string) {
+	t.Helper()
+	testhost.Eventually(t, patience, func() error {
+		_, err := h.try(append([]string{"docker"}, args...)...)
+		if err != nil && !strings.Contains(err.Error(), "context deadline exceeded") {
+			t.Fatal(err)
+		}
+		return err
+	})
 }
 
 // vtep is the address of the host's VTEP.

@@ -50,8 +50,8 @@ func TestSwarm(t *testing.T) {
 
 	t.Run("attachable containers", func(t *testing.T) {
 		c.quiet(t)
-		a.run(t, "one", "net", "--ip", "10.60.0.200")
-		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		a.attach(t, "one", "net", "--ip", "10.60.0.200")
+		b.attach(t, "two", "net", "--ip", "10.60.0.201")
 		a.ping(t, "one", "10.60.0.201")
 		b.ping(t, "two", "10.60.0.200")
 		testhost.Eventually(t, patience, func() error { // names travel by gossip
@@ -62,8 +62,8 @@ func TestSwarm(t *testing.T) {
 
 	t.Run("Docker's own gossip is cut", func(t *testing.T) {
 		c.quiet(t, "192.0.2.", "memberlist|bulk sync|node/agent|heartbeat|raft|rpc error")
-		a.run(t, "one", "net", "--ip", "10.60.0.200")
-		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		a.attach(t, "one", "net", "--ip", "10.60.0.200")
+		b.attach(t, "two", "net", "--ip", "10.60.0.201")
 		left := func(want bool) {
 			t.Helper()
 			a.seesNode(t, c.address(2), want)
@@ -96,10 +96,10 @@ func TestSwarm(t *testing.T) {
 		if got := c.vni(t, "other"); got != "77" {
 			t.Errorf("VNI %s", got)
 		}
-		a.run(t, "one", "net", "--ip", "10.60.0.200")
-		b.run(t, "two", "net", "--ip", "10.60.0.201", "--cap-add", "NET_ADMIN")
-		a.docker(t, "network", "connect", "--ip", "10.62.0.200", "other", "one")
-		b.run(t, "three", "other", "--ip", "10.62.0.201")
+		a.attach(t, "one", "net", "--ip", "10.60.0.200")
+		b.attach(t, "two", "net", "--ip", "10.60.0.201", "--cap-add", "NET_ADMIN")
+		a.allocates(t, "network", "connect", "--ip", "10.62.0.200", "other", "one")
+		b.attach(t, "three", "other", "--ip", "10.62.0.201")
 		a.ping(t, "one", "10.62.0.201")
 		a.ping(t, "one", "10.60.0.201")
 		b.exec(t, "two", "ip", "route", "add", "10.62.0.0/16", "dev", "eth0") // else it asks docker_gwbridge
@@ -176,8 +176,8 @@ func TestSwarm(t *testing.T) {
 	t.Run("a plugin that is enabled later", func(t *testing.T) {
 		c.idle(t)                                                       // dockerd asks the plugin when they end
 		b.quiet(t, "failed revoking external connectivity .*not found") // 29 has forgotten its endpoints
-		a.run(t, "one", "net", "--ip", "10.60.0.200")
-		b.run(t, "two", "net", "--ip", "10.60.0.201")
+		a.attach(t, "one", "net", "--ip", "10.60.0.200")
+		b.attach(t, "two", "net", "--ip", "10.60.0.201")
 		peers := func(want int) {
 			t.Helper()
 			if all := objects[struct{ Addr string }](t, b, "peers", "net"); len(all) != want {
