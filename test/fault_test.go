@@ -122,7 +122,7 @@ func TestFault(t *testing.T) {
 	t.Run("nothing is lost when it is cleared", func(t *testing.T) {
 		h.quiet(t)
 		h.tapestry(t, "fault", "set", "db", "--delay", "10s", "--dir", "to")
-		ping := h.background(t, "web", "ping", "-n", "-q", "-c20", "-i0.05", "-W20", db)
+		ping := h.background(t, "web", "ping", "-n", "-q", "-c20", "-l20", "-W20", db) // all at once, so that they are seen before the first one leaves
 		testhost.Eventually(t, patience, func() error {
 			if f := objects[faultSet](t, h, "fault", "list"); len(f) != 1 || f[0].Waiting < 20 {
 				return fmt.Errorf("waiting: %+v", f)
