@@ -224,7 +224,7 @@ func (h Host) dockerd(ctx context.Context) error {
 // outlives the bench waits for that: its standard input ends with the bench, even if the bench is killed.
 func (h Host) removeCgroupAtEnd(name string) error {
 	cmd := exec.Command("sh", "-c", `cat
-		for try in $(seq 200); do
+		for try in $(seq 1200); do
 			find /sys/fs/cgroup -depth -type d "(" -name "$0" -o -path "*/$0/*" ")" -exec rmdir {} + 2>/dev/null
 			[ -n "$(find /sys/fs/cgroup -type d -name "$0")" ] || exit 0
 			sleep 0.05 # there is no event for an empty cgroup
