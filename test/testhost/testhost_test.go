@@ -3,6 +3,7 @@ package testhost
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -72,5 +73,24 @@ func TestLeft(t *testing.T) {
 	stays := errors.New("one stays")
 	if err := left(func(...goleak.Option) error { return stays }, time.Millisecond); err != stays {
 		t.Errorf("it says %v", err)
+	}
+}
+
+// Each who asks has a port of his own, at which everybody else's addresses are free.
+func TestUDPPort(t *testing.T) {
+	seen := make(map[uint16]bool)
+	for range 50 {
+		port := UDPPort(t)
+		if seen[port] {
+			t.Errorf("port %d was given twice", port)
+		}
+		seen[port] = true
+		for i := range byte(9) {
+			c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1+i), Port: int(port)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		}
 	}
 }
