@@ -21,10 +21,7 @@ func TestOrder(t *testing.T) {
 			runtime.LockOSThread() // what a bed starts ends with the thread that started it
 			defer runtime.UnlockOSThread()
 			ctx := t.Context()
-			b, err := Build(ctx, Tapestry{binary}, on.twoHosts)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := build(t, Tapestry{binary}, on.twoHosts)
 			defer b.Close()
 			for _, c := range []struct {
 				name                  string
