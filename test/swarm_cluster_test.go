@@ -149,10 +149,15 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 				if err != nil {
 					return fmt.Errorf("task %s on %s: %w", id, h.name, err)
 				}
+				k := task{h, id}
 				if other, twice := all[a]; twice {
-					t.Fatalf("%s is the address of %s on %s and of %s on %s", a, id, h.name, other.container, other.host.name)
+					text := fmt.Sprintf("%s is the address of %s on %s and of %s on %s", a, id, h.name, other.container, other.host.name)
+					if other.runs() && k.runs() {
+						t.Fatal(text)
+					}
+					return fmt.Errorf("%s, of which one has ended", text)
 				}
-				all[a] = task{h, id}
+				all[a] = k
 			}
 		}
 		if len(all) != want {
