@@ -54,6 +54,7 @@ func captureListen(t *testing.T, h *Host) {
 
 func captureExtcap(t *testing.T, h *Host) {
 	h.quiet(t)
+	h.awaitCaptures(t, 0) // those before it end when the daemon sees that their readers have gone
 	folder := ""
 	for line := range strings.Lines(h.in(t, "tshark", "-G", "folders")) {
 		if key, value, _ := strings.Cut(line, ":"); key == "Extcap path" || key == "Global Extcap path" {
