@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -243,16 +244,37 @@ func (h *Host) awaitCaptures(t *testing.T, n int) {
 	})
 }
 
+// nextCapture returns a function that waits until a capture runs that does not run yet. Their number says nothing: one before it may
+// still be about to end.
+func (h *Host) nextCapture(t *testing.T) (await func()) {
+	t.Helper()
+	before := map[string]bool{}
+	for _, c := range h.captures(t) {
+		before[c.ID] = true
+	}
+	return func() {
+		t.Helper()
+		testhost.Eventually(t, patience, func() error {
+			for _, c := range h.captures(t) {
+				if !before[c.ID] {
+					return nil
+				}
+			}
+			return errors.New("no further capture runs")
+		})
+	}
+}
+
 // watch runs tapestry watch until it ends by itself, makes the traffic for it, and returns its lines.
 func (h *Host) watch(t *testing.T, traffic func(), args ...string) []string {
 	t.Helper()
-	running := len(h.captures(t))
+	capturing := h.nextCapture(t)
 	w := &background{cmd: h.command(append([]string{"tapestry", "watch"}, args...)...)}
 	w.cmd.Stdout = &w.said // the sums go to stderr
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitCaptures(t, running+1)
+	capturing()
 	traffic()
 	if code, said := w.exit(t); code != 0 {
 		t.Fatalf("watch: exit code %d: %s", code, said)

@@ -25,9 +25,9 @@ func TestSharedNetwork(t *testing.T) {
 			}
 		}
 	}
-	running := len(h.captures(t))
+	capturing := h.nextCapture(t)
 	w := h.background(t, "", "tapestry", "watch", "side", "-n", "1", "-f", "icmp")
-	h.awaitCaptures(t, running+1)
+	capturing()
 	k := h.startCapture(t, "side.pcapng", "side", "--", "icmp")
 	h.pings(t, "side", dbAddress, 3)
 	code, text := w.exit(t)
