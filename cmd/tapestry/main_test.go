@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"os"
 	"testing"
-	"time"
 
+	"github.com/tapestry-net/tapestry/capture/session"
+	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/docker"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
@@ -17,7 +18,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runAsTapestry) != "" {
 		main()
 	}
-	docker.Timeout = time.Minute
+	docker.Timeout, completeWait = testhost.Patience, testhost.Patience
+	show.StopTimeout, session.HangTimeout = testhost.Patience, testhost.Patience
 	testhost.Main(m)
 }
 
