@@ -21,7 +21,7 @@ func capturePipe(t *testing.T, h *Host) {
 	}
 }
 
-// sawPings tells whether tshark showed so many packets, from both containers. (On a slow machine two may be sent before the first reply.)
+// sawPings tells whether tshark showed so many packets, from both containers. (On a slow machine three may be sent before the first reply.)
 func sawPings(said string, want int) bool {
 	web, db := strings.Count(said, "web\t10.77.0.11"), strings.Count(said, "db\t"+dbAddress)
 	return web+db == want && web > 0 && db > 0
@@ -74,7 +74,7 @@ func captureExtcap(t *testing.T, h *Host) {
 			t.Errorf("tshark -D lists no %q:\n%s", want, list)
 		}
 	}
-	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "3", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
+	shark := h.background(t, "", "tshark", "-i", "tapestry-web", "-f", "icmp", "-c", "4", "-T", "fields", "-e", "frame.interface_name", "-e", "ip.src")
 	testhost.Eventually(t, patience, func() error {
 		if len(h.captures(t)) == 0 {
 			return fmt.Errorf("no capture runs: %s", shark.said.String())
@@ -82,7 +82,7 @@ func captureExtcap(t *testing.T, h *Host) {
 		return nil
 	})
 	h.pings(t, "web", dbAddress, 3)
-	if code, said := shark.exit(t); code != 0 || !sawPings(said, 3) {
+	if code, said := shark.exit(t); code != 0 || !sawPings(said, 4) {
 		t.Errorf("exit code %d: %s", code, said)
 	}
 	testhost.Eventually(t, patience, func() error {
