@@ -120,6 +120,10 @@ func (c *cluster) quiet(t *testing.T, allow ...string) {
 	}
 }
 
+// swarmPatience is the limit of waits for many containers, between which Swarm waits itself: for a node that has gone, and before it
+// starts a task again.
+const swarmPatience = 3 * patience
+
 // A task is a running container of a service.
 type task struct {
 	host      *Host
@@ -133,7 +137,7 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 		on = c.nodes
 	}
 	var all map[netip.Addr]task
-	testhost.Eventually(t, patience, func() error {
+	testhost.Eventually(t, swarmPatience, func() error {
 		all = map[netip.Addr]task{}
 		for _, h := range on {
 			ids, err := h.try("docker", "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+service)
@@ -212,7 +216,7 @@ func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 // another replaces it, and all of it is repeated. A task that runs must be reached.
 func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
 	t.Helper()
-	testhost.Eventually(t, patience, func() error {
+	testhost.Eventually(t, swarmPatience, func() error {
 		tasks = c.tasks(t, service, network, want, on...)
 		var all []string
 		for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
@@ -301,7 +305,7 @@ func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
 func (c *cluster) gone(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
-		testhost.Eventually(t, 3*patience, func() error {
+		testhost.Eventually(t, swarmPatience, func() error {
 			if n := len(h.networkIDs(t)); n != 0 {
 				return fmt.Errorf("%s has %d networks", h.name, n)
 			}
