@@ -89,6 +89,22 @@ func holes(said string) int {
 	return last - len(all)
 }
 
+// TestHoles: a packet without a reply is found unless it is among the last.
+func TestHoles(t *testing.T) {
+	reply := func(n int) string { return fmt.Sprintf("64 bytes from 10.77.0.2: icmp_seq=%d ttl=64 time=0.1 ms\n", n) }
+	for said, want := range map[string]int{
+		"": 0,
+		reply(1) + reply(2) + "5 packets transmitted, 2 received": 0,
+		reply(1) + reply(2) + reply(5):                            2,
+		reply(2) + reply(1) + reply(3) + reply(3):                 0,
+		reply(2): 1,
+	} {
+		if got := holes(said); got != want {
+			t.Errorf("%d holes, want %d in\n%s", got, want, said)
+		}
+	}
+}
+
 // TestDriverCrash: tapestry ends in every way while containers keep running.
 func TestDriverCrash(t *testing.T) {
 	h := newNode(t, "drivercrash", "--sweep-after", "10s")
