@@ -18,7 +18,10 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { testhost.Main(m) }
+func TestMain(m *testing.M) {
+	drain = testhost.Patience
+	testhost.Main(m)
+}
 
 const (
 	netID   = "9f1c0a7e5b3d2846f0e1d2c3b4a5968778695a4b3c2d1e0f6482d3b5e7a0c1f9"

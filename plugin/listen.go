@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-const (
-	maxPath = 107 // bytes of a Unix socket's path, unix(7)
-	drain   = 10 * time.Second
-)
+const maxPath = 107 // bytes of a Unix socket's path, unix(7)
+
+// drain is how long the last requests may take. Only tests change it.
+var drain = 10 * time.Second
 
 // socket is a listener that removes its file when it is closed.
 type socket struct {
