@@ -99,7 +99,7 @@ func checkFree(path string) error {
 	if file.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("listen on %s: there is something else than a socket; move it away", path)
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
+	c, err := net.Dial("unix", path) // it never waits: of a full queue it is EAGAIN
 	switch {
 	case err == nil:
 		_ = c.Close() // nothing was sent
