@@ -10,14 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }
 
 // numbered is a frame of size bytes that carries a number, and bytes that follow from it.
 func numbered(number, size int) ether.Frame {

@@ -26,6 +26,13 @@ const (
 	maxEnded    = 64          // of how many captures they are kept at most
 )
 
+// How long a reader may take. They are variables for tests, in which nobody is stuck, only slow.
+var (
+	endWait      = 10 * time.Second // for a part of a capture that has ended
+	shutdownWait = 2 * time.Second  // for a part of a capture when the daemon ends
+	readWait     = 10 * time.Second // for an answer, or a part of a dump
+)
+
 // Captures are the captures that run, as the daemon's API serves them.
 type Captures struct {
 	Hub      *capture.Hub
@@ -178,9 +185,9 @@ func (c *Captures) run(w http.ResponseWriter, r *http.Request, s *activeCapture)
 		case <-s.done:
 		case <-watch.Done():
 		}
-		grace := 10 * time.Second
+		grace := endWait
 		if *s.state.Load() == "shutdown" {
-			grace = 2 * time.Second
+			grace = shutdownWait
 		}
 		out.setFlushTimeout(grace)
 	}()

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,7 +85,7 @@ func ListenAPI(path, group string) (net.Listener, error) {
 			return nil, fmt.Errorf("--api-group %q: its number is %q", group, g.Gid)
 		}
 	}
-	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
 		return nil, fmt.Errorf("another daemon answers at --api-socket %s: stop that one or choose another socket", path)
 	}

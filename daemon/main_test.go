@@ -3,7 +3,10 @@ package daemon
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	endWait, shutdownWait, readWait = testhost.Patience, testhost.Patience, testhost.Patience
+	testhost.Main(m)
+}

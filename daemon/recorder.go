@@ -53,10 +53,8 @@ func (c *Captures) recorderPorts(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, all)
 }
 
-const (
-	readWait = 10 * time.Second // for an answer to be taken, or for a part of a dump
-	dumpWait = 10 * time.Minute // and for all of it: while it is read, a copy of the recorder is kept
-)
+// dumpWait is how long a reader may take for all of a dump: while it is read, a copy of the recorder is kept.
+const dumpWait = 10 * time.Minute
 
 // dump answers with a stream of what the recorder holds.
 func (c *Captures) dump(w http.ResponseWriter, r *http.Request) {

@@ -231,7 +231,7 @@ func (f *Follower) evaluate() (want api.Targets) {
 // tell gives the daemon other targets if it may lack one or captures more than is wanted, and the filter if addresses in it have changed.
 func (f *Follower) tell(want api.Targets) error {
 	var what api.CaptureChange
-	if f.judges && (f.lacks(want) || f.surplus()) {
+	if f.judges && (f.lacks(want) || f.surplus(want)) {
 		what.Targets = &want
 	}
 	if now, err := f.n.filter(f.expr); err == nil && !maps.EqualFunc(now.Names, f.filter.Names, slices.Equal[[]string]) {
@@ -257,12 +257,14 @@ func (f *Follower) lacks(want api.Targets) bool {
 	return slices.ContainsFunc(want.Endpoints, func(id string) bool { return !slices.Contains(f.asked.Endpoints, id) })
 }
 
-// surplus tells whether the daemon captures a new port that is not wanted.
-func (f *Follower) surplus() bool {
+// surplus tells whether the daemon captures a port that is not wanted: as a new one, or since it was asked for by name while Docker had
+// not named its container.
+func (f *Follower) surplus(want api.Targets) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.ContainsFunc(f.ports, func(p *seenPort) bool {
-		return p.ours && p.judgement == unwanted && p.port.Number > f.asked.Since
+		named := slices.Contains(f.asked.Endpoints, p.port.Name) && !slices.Contains(want.Endpoints, p.port.Name)
+		return p.ours && p.judgement == unwanted && (named || p.port.Number > f.asked.Since)
 	})
 }
 

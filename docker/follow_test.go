@@ -163,10 +163,7 @@ func TestFollowRestart(t *testing.T) {
 	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.2/16")
 	docker.Tell("network", "connect", fake.WideID)
 	testhost.Until(t, "judged", func() bool { return p.Discarded() == 1 })
-	what := receive(t, d.changes)
-	if want := (api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 3}); what.Targets == nil || targetsText(*what.Targets) != targetsText(want) {
-		t.Errorf("the daemon is told %+v, want %+v", what.Targets, want)
-	}
+	d.awaitTargets(t, api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 3})
 	docker.Join(fake.WideID, fake.WebContainer, "web", fake.NewID, "10.80.1.3/16")
 	docker.Tell("network", "connect", fake.WideID)
 	p.await(fake.NewID + ": first@" + fake.NewID)
@@ -213,9 +210,41 @@ func TestFollowWait(t *testing.T) {
 	// The daemon is told that another container's new port is not wanted.
 	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
 	d.port("container", fake.WideID, fake.DbID)
-	want := api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 2}
-	if got := receive(t, d.changes).Targets; got == nil || targetsText(*got) != targetsText(want) {
-		t.Errorf("the daemon is told %+v, want %+v", got, want)
+	d.awaitTargets(t, api.Targets{Endpoints: []string{fake.NewID}, New: true, Some: true, Since: 2})
+}
+
+// A port that Docker names late is asked for by its own name meanwhile. When it turns out to be another container's, the daemon is told
+// that it is not wanted.
+func TestFollowUnwantedLater(t *testing.T) {
+	docker := fake.NewLiveDocker(t)
+	docker.Join(fake.WideID, fake.WebContainer, "web", fake.WebID, "10.80.1.2/16")
+	d := newLiveDaemon(t, docker.At)
+	follow(t, d, "", "web")
+	receive(t, docker.Came)
+	d.port("container", fake.WideID, fake.DbID)
+	d.awaitTargets(t, api.Targets{Endpoints: []string{fake.DbID, fake.WebID}, New: true, Some: true, Since: 1})
+	docker.Join(fake.WideID, fake.DbContainer, "db", fake.DbID, "10.80.1.3/16")
+	docker.Tell("network", "connect", fake.WideID)
+	d.awaitTargets(t, api.Targets{Endpoints: []string{fake.WebID}, New: true, Some: true, Since: 1})
+}
+
+// awaitTargets waits until the daemon is told these targets. What it is told before depends on when Docker is asked.
+func (d *liveDaemon) awaitTargets(t *testing.T, want api.Targets) {
+	t.Helper()
+	limit := time.After(testhost.Patience)
+	var told []string
+	for {
+		select {
+		case what := <-d.changes:
+			if what.Targets == nil {
+				t.Fatalf("the daemon is told %+v", what)
+			}
+			if told = append(told, targetsText(*what.Targets)); told[len(told)-1] == targetsText(want) {
+				return
+			}
+		case <-limit:
+			t.Fatalf("the daemon is told %q, want %s", told, targetsText(want))
+		}
 	}
 }
 

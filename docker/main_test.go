@@ -4,10 +4,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 func TestMain(m *testing.M) {
 	Timeout = time.Minute // on a busy machine a fake Docker is slow too
-	goleak.VerifyTestMain(m)
+	testhost.Main(m)
 }

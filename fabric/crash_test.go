@@ -122,7 +122,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	for _, m := range moments {
 		t.Run(m.name, func(t *testing.T) {
 			h := &host{t: t, m: newMemory(), log: new(testhost.Log), cfg: h.cfg}
-			h.m.links, h.cfg.Dir, h.cfg.Links, h.cfg.Port = m.links, m.dir, h.m, freePort(t)
+			h.m.links, h.cfg.Dir, h.cfg.Links, h.cfg.Port = m.links, m.dir, h.m, testhost.UDPPort(t)
 			named := state.Dir(m.dir)
 			records, err := named.Load()
 			if err != nil {

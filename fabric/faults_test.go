@@ -157,6 +157,7 @@ func (w *watcher) String() string { return strings.Join(w.all, ", ") }
 
 // Both directions delay; what is delayed comes in order, and all at once when the fault is cleared.
 func TestFaultDelay(t *testing.T) {
+	const delay = 10 * time.Second
 	for _, d := range []Direction{From, To} {
 		h, a, b := pairUp(t)
 		name := epID(1)
@@ -170,12 +171,17 @@ func TestFaultDelay(t *testing.T) {
 		if took := time.Since(began); took < 20*time.Millisecond {
 			t.Errorf("%s: a frame took %v", d, took)
 		}
-		h.setFault(name, d, fault.Spec{Delay: 10 * time.Second})
+		h.setFault(name, d, fault.Spec{Delay: delay})
+		began = time.Now()
 		const n = 100
 		for i := range n {
 			a.feed(ep(1).MAC, ep(2).MAC, fmt.Sprint(i))
 		}
-		testhost.Until(t, "held", func() bool { f := h.Faults(); return len(f) == 1 && f[0].Stats.Waiting == n })
+		testhost.Until(t, "delayed", func() bool { return h.Faults()[0].Stats.Frames == n })
+		waiting := h.Faults()[0].Stats.Waiting
+		if took := time.Since(began); took < delay && waiting != n { // else the first ones may have gone on by now
+			t.Errorf("%s: after %v %d frames wait, want all %d", d, took, waiting, n)
+		}
 		h.clearFault(name, "", 1)
 		for i := range n {
 			if got := b.next(t); got != fmt.Sprint(i) {
@@ -206,7 +212,7 @@ func TestFaultEnds(t *testing.T) {
 
 	h.setFault(epID(1), From, fault.Spec{Delay: 10 * time.Second})
 	a.feed(ep(1).MAC, ep(2).MAC, "last words")
-	testhost.Until(t, "held", func() bool { return h.Faults()[0].Stats.Waiting == 1 })
+	testhost.Until(t, "delayed", func() bool { return h.Faults()[0].Stats.Frames == 1 })
 	if err := h.DeleteEndpoint(t.Context(), netID(1), epID(1)); err != nil {
 		t.Error(err)
 	}
@@ -263,12 +269,13 @@ func TestFaultRemote(t *testing.T) {
 	if len(f) != 2 || f[0].Kind != "remote" || f[0].Name != "127.0.0.9" || f[1].Network != netID(2) {
 		t.Errorf("faults are %+v", f)
 	}
-	if p := h.countersOf("127.0.0.9"); p.WireTx != wire || p.Refused != 1 {
+	testhost.Until(t, "refused", func() bool { return h.countersOf("127.0.0.9").Refused == 1 }) // counted after the fault has taken the frame
+	if p := h.countersOf("127.0.0.9"); p.WireTx != wire {
 		t.Errorf("the port is %+v", p)
 	}
 	h.setFault("127.0.0.9", To, fault.Spec{Delay: 10 * time.Second})
 	a.feed(ep(1).MAC, broadcast, "to all")
-	testhost.Until(t, "held", func() bool { return h.Faults()[0].Stats.Waiting == 1 })
+	testhost.Until(t, "delayed", func() bool { return h.Faults()[0].Stats.Frames == 1 })
 	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.9:0")); err != nil {
 		t.Error(err)
 	}
@@ -302,9 +309,10 @@ func TestFaultChurn(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	testhost.Until(t, "passed by any frame", func() bool { return h.Faults()[0].Stats.Passed > 0 }) // who feeds may only start now
 	close(stop)
 	wg.Wait()
-	if s := h.Faults()[0].Stats; s.Passed == 0 || s.Frames+s.Duplicated != s.Passed+uint64(s.Waiting) {
+	if s := h.Faults()[0].Stats; s.Frames+s.Duplicated != s.Passed+uint64(s.Waiting) {
 		t.Errorf("%+v", s)
 	}
 	h.countersOf(epID(1))

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
@@ -21,7 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }
 
 // host is one daemon on one machine: what a crash leaves is dir and memory.
 type host struct {
@@ -44,7 +41,7 @@ const (
 func newHost(t *testing.T) *host {
 	t.Helper()
 	h := &host{t: t, m: newMemory(), log: new(testhost.Log)}
-	h.cfg = Config{Name: "test", Dir: t.TempDir(), VTEP: netip.MustParseAddr("127.0.0.1"), Port: freePort(t), SweepAfter: grace,
+	h.cfg = Config{Name: "test", Dir: t.TempDir(), VTEP: netip.MustParseAddr("127.0.0.1"), Port: testhost.UDPPort(t), SweepAfter: grace,
 		Links: h.m, Log: slog.New(slog.NewTextHandler(h.log, nil))}
 	h.recorded()
 	h.start()
@@ -236,14 +233,3 @@ func ep(i int) Endpoint {
 }
 
 var broadcast = ether.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-// freePort is a UDP port that nobody has on any loopback address.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	c, err := net.ListenUDP("udp4", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}

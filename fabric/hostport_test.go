@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // hostView is the host's port on a network.
@@ -126,10 +127,7 @@ func TestHostPortFails(t *testing.T) {
 		t.Errorf("it is down: %q", v.Down)
 	}
 	h.m.dev(t, HostPortID(netID(1))).snap(errors.New("somebody removed the TAP"))
-	limit := time.Now().Add(time.Minute)
-	for h.hostView(netID(1)).Down == "" && time.Now().Before(limit) {
-		time.Sleep(time.Millisecond)
-	}
+	testhost.Until(t, "down", func() bool { return h.hostView(netID(1)).Down != "" })
 	h.at(4 * time.Minute)
 	if v := h.hostView(netID(1)); v.Down != "" {
 		t.Errorf("it is down: %q", v.Down)

@@ -56,11 +56,11 @@ func (h *host) underTest() bool {
 // patience is for what hangs, not for what is slow.
 const patience = testhost.Patience
 
-// heard tests the peers, again if the machine was so busy that it lost questions or answers.
+// heard tests the peers, again if the machine was so busy that it lost or delayed questions, trains or answers.
 func (h *host) heard() (tests []PeerTest, err error) {
 	for end := time.Now().Add(patience / 2); ; {
 		tests, err = h.TestPeers(h.t.Context())
-		if err != nil || len(tests) == 0 || tests[0].GSO != string(tunnel.NoAnswer) || time.Now().After(end) {
+		if err != nil || len(tests) == 0 || tests[0].GSO != string(tunnel.NoAnswer) && tests[0].GSO != string(tunnel.Untested) || time.Now().After(end) {
 			return tests, err
 		}
 	}
@@ -143,8 +143,9 @@ func TestPeersTested(t *testing.T) {
 	if p := h.Peers("")[0]; p.Test.GSO != "ok" || !p.GSO {
 		t.Errorf("%+v", p)
 	}
-	if n := h.log.Count("trains of datagrams reach the peer"); n != 1 {
-		t.Errorf("said %d times, want once", n)
+	lost := h.log.Count(`result="no answer"`) // after which a good result is news
+	if n := h.log.Count("trains of datagrams reach the peer"); n < 1 || n > 1+lost {
+		t.Errorf("said %d times, want once: %s", n, h.log)
 	}
 	for _, o := range h.Status().Offloads {
 		if wide := o.Name == "udp_gso" || o.Name == "udp_gro" || o.Name == "remote_checksum"; o.State != map[bool]string{true: "on", false: "unused"}[wide] || o.Off != 0 {
@@ -153,7 +154,7 @@ func TestPeersTested(t *testing.T) {
 	}
 
 	// What was tested just now is not tested again: no tick goes on with it here.
-	h.aged(0)
+	h.aged(-time.Hour) // however slow the machine is, the test is not old
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if tests, err := h.TestPeers(ctx); err != nil || len(tests) != 1 || tests[0].GSO != "ok" {

@@ -4,13 +4,12 @@ import (
 	"encoding/binary"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/packets"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }
 
 // numbered is an ordinary frame of length bytes that carries a number.
 func numbered(n, length int) ether.Frame {

@@ -14,15 +14,16 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	addresses "github.com/tapestry-net/tapestry/ipam"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	drain = testhost.Patience
+	testhost.Main(m)
+}
 
 const (
 	netID   = "9f1c0a7e5b3d2846f0e1d2c3b4a5968778695a4b3c2d1e0f6482d3b5e7a0c1f9"

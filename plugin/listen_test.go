@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // pluginDir is a directory for sockets: t.TempDir is too long for some of them.
@@ -282,11 +284,12 @@ func TestListenRefuses(t *testing.T) {
 func TestDrain(t *testing.T) {
 	dir := pluginDir(t)
 	entered, release := make(chan struct{}), make(chan struct{})
-	path, stop := start(t, dir, serving(t, &fakeBackend{hook: func(ctx context.Context) error {
+	r := &fakeBackend{hook: func(ctx context.Context) error {
 		close(entered)
 		<-release
 		return ctx.Err()
-	}}))
+	}}
+	path, stop := start(t, dir, newHandler(&Driver{backend: r}, testIPAM(t), nil, testhost.Patience))
 	type answer struct {
 		got string
 		err error

@@ -65,6 +65,9 @@ func TestCountersConcurrent(t *testing.T) {
 			defer left.Add(-1)
 			for range rounds {
 				p := pick(r)
+				if r.IntN(50) == 0 { // who pins meanwhile may not get the processor before the last round
+					p.Pin(mac(r.IntN(stations)))
+				}
 				frames := make([]ether.Frame, r.IntN(40))
 				bytes := 0
 				for i := range frames {

@@ -26,6 +26,7 @@ var kinds = []struct {
 func port(t testing.TB, mode Mode) (*Device, *wire) {
 	t.Helper()
 	testhost.Namespace(t)
+	testhost.OneCore(t)
 	s := spec(mode)
 	d := create(t, s)
 	return d, wireOn(t, s.Link())

@@ -6,14 +6,13 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }
 
 // id is an endpoint id as Docker makes them.
 const id = "5f8e3a90c1d24b67a9e0f1c2d3b4a5968778695a4b3c2d1e0f9e8d7c6b5a4938"

@@ -20,7 +20,7 @@ func TestProbes(t *testing.T) {
 		t.Errorf("a tap of this kernel has %+v, want at least virtio-net headers, checksums and TSO", got)
 	}
 	testhost.Must(t, ProbeVeth())
-	testhost.Must(t, ProbeRedirect())
+	testhost.Eventually(t, testhost.Patience, ProbeRedirect) // it gives the kernel a second
 	links, err := netlink.LinkList()
 	testhost.Must(t, err)
 	if len(links) != 1 {
@@ -35,7 +35,7 @@ func TestProbeFindsSwallowedFrames(t *testing.T) {
 	d := create(t, s)
 	tap, outer, inner := Names(s.ID)
 	testhost.Must(t, netlink.LinkSetUp(link(t, inner)))
-	testhost.Must(t, d.checkRedirect(link(t, inner).Attrs().Index, s.MAC))
+	testhost.Eventually(t, testhost.Patience, func() error { return d.checkRedirect(link(t, inner).Attrs().Index, s.MAC) })
 	for _, name := range []string{outer, tap} {
 		testhost.Must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link(t, name).Attrs().Index,
 			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}))

@@ -47,7 +47,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"cmd/tapestry-bench": {ours: []string{"bench", "bench/report", "bench/results", "bench/traffic", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
 	"test/fake":          {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap", "test/packets", "test/testhost"}},
 	"test/packets":       {foreign: []string{"github.com/google/gopacket"}},
-	"test/testhost":      {foreign: []string{"github.com/vishvananda/netns"}},
+	"test/testhost":      {foreign: []string{"github.com/vishvananda/netns", "go.uber.org/goleak", "golang.org/x/sys"}},
 	"bench/traffic":      {ours: []string{"ether"}, foreign: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"bench/results":      {},
 	"bench/report":       {ours: []string{"bench/results"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "golang.org/x/image/font", "gonum.org/v1/plot"}},

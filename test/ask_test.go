@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // post sends a request to the driver as dockerd does, without a Content-Type, and returns the status and the reply.
@@ -40,7 +39,7 @@ func (h *Host) send(t *testing.T, socket, path, contentType, body string) (int, 
 }
 
 func (h *Host) trySend(socket, path, contentType, body string) (status int, reply string, err error) {
-	client := http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return h.dial(ctx, socket)

@@ -49,7 +49,11 @@ func (b *background) signal(s syscall.Signal) {
 	}
 }
 
+// children are empty when the command was waited for: then another process may have its number.
 func (b *background) children() (pids []int) {
+	if b.cmd.ProcessState != nil {
+		return nil
+	}
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", b.cmd.Process.Pid))
 	for _, word := range strings.Fields(string(text)) {
 		if pid, err := strconv.Atoi(word); err == nil {

@@ -71,9 +71,12 @@ func captureRotation(t *testing.T, h *Host) {
 
 func captureFullDisk(t *testing.T, h *Host) {
 	h.quiet(t)
-	h.in(t, "sh", "-ec", "mkdir /run/small && mount -t tmpfs -o size=1M small /run/small")
-	defer h.in(t, "umount", "/run/small")
-	takes := []*captureCommand{h.startCapture(t, "/run/small/x.pcapng", "all", "-f", "icmp"), h.startCapture(t, "/run/small/y.pcap", "all", "-f", "icmp")}
+	var takes []*captureCommand
+	for _, file := range []string{"/run/small1/x.pcapng", "/run/small2/y.pcap"} {
+		h.in(t, "sh", "-ec", `mkdir "$1" && mount -t tmpfs -o size=1M small "$1"`, "sh", filepath.Dir(file))
+		defer h.in(t, "umount", filepath.Dir(file))
+		takes = append(takes, h.startCapture(t, file, "all", "-f", "icmp"))
+	}
 	load := h.background(t, "web", "ping", "-n", "-q", "-f", "-c", "3000", "-s", "1400", dbAddress)
 	for _, k := range takes {
 		code, said := k.exit(t)

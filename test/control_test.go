@@ -3,6 +3,8 @@ package test
 import (
 	"strings"
 	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestControl tests the hosts themselves with Docker's own bridge driver: if it fails, the cause is not tapestry.
@@ -19,9 +21,7 @@ func TestControl(t *testing.T) {
 	h.ping(t, "c2", "192.0.2.2")
 	h.ping(t, "c2", h.address(t, "c1", "X"), "-M", "do", "-s", "1472")
 	outside.in(t, "ping", "-c1", "-W20", "2001:db8::1")
-	if err := outside.asksWeb("192.0.2.1", "18080"); err != nil {
-		t.Errorf("published port: %v", err)
-	}
+	testhost.Eventually(t, patience, func() error { return outside.asksWeb("192.0.2.1", "18080") }) // a published port
 	seen := h.capture(t, "c2", "eth0", "icmp")
 	h.ping(t, "c1", "c2")
 	if lines := seen.end(t); len(lines) != 2 {

@@ -64,6 +64,47 @@ func lost(t *testing.T, said string) int {
 	return sent - got
 }
 
+var answered = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
+
+// goesOn waits until a ping has a reply more than it has by now, and returns its output until then.
+func (b *background) goesOn(t *testing.T) string {
+	t.Helper()
+	before := len(b.said.String())
+	testhost.Eventually(t, patience, func() error {
+		if said := b.said.String(); !answered.MatchString(said[before:]) {
+			return fmt.Errorf("no reply any more: %s", said)
+		}
+		return nil
+	})
+	return b.said.String()
+}
+
+// holes is the number of packets without a reply before the last one with a reply, in the output of a ping without -q.
+func holes(said string) int {
+	all, last := map[int]bool{}, 0
+	for _, m := range answered.FindAllStringSubmatch(said, -1) {
+		n, _ := strconv.Atoi(m[1])
+		all[n], last = true, max(last, n)
+	}
+	return last - len(all)
+}
+
+// TestHoles: a packet without a reply is found unless it is among the last.
+func TestHoles(t *testing.T) {
+	reply := func(n int) string { return fmt.Sprintf("64 bytes from 10.77.0.2: icmp_seq=%d ttl=64 time=0.1 ms\n", n) }
+	for said, want := range map[string]int{
+		"": 0,
+		reply(1) + reply(2) + "5 packets transmitted, 2 received": 0,
+		reply(1) + reply(2) + reply(5):                            2,
+		reply(2) + reply(1) + reply(3) + reply(3):                 0,
+		reply(2): 1,
+	} {
+		if got := holes(said); got != want {
+			t.Errorf("%d holes, want %d in\n%s", got, want, said)
+		}
+	}
+}
+
 // TestDriverCrash: tapestry ends in every way while containers keep running.
 func TestDriverCrash(t *testing.T) {
 	h := newNode(t, "drivercrash", "--sweep-after", "10s")
@@ -125,7 +166,7 @@ func TestDriverCrash(t *testing.T) {
 		from := h.mark()
 		h.run(t, "c3", "X")
 		h.ping(t, "c3", "c1")
-		h.docker(t, "stop", "-t", "0", "c3")
+		h.stop(t, "c3")
 		if got := h.methods(t, from); !strings.HasSuffix(got, "CreateEndpoint Join Leave DeleteEndpoint") {
 			t.Errorf("requests %q", got)
 		}
@@ -258,9 +299,12 @@ func TestDriverDown(t *testing.T) {
 			}
 			return nil
 		})
-		if now, was := h.snapshot(t), before; len(now) >= len(was) {
-			t.Errorf("%d objects, were %d: %v", len(now), len(was), now.diff(was))
-		}
+		testhost.Eventually(t, patience, func() error {
+			if now := h.snapshot(t); len(now) >= len(before) {
+				return fmt.Errorf("%d objects, were %d: %v", len(now), len(before), now.diff(before))
+			}
+			return nil
+		})
 		h.run(t, "c3", "X")
 		h.ping(t, "c3", "keep")
 		h.docker(t, "rm", "-f", "c3", "keep", "c1")

@@ -90,10 +90,10 @@ on a docker run -d --name red --network wide --ip 10.80.1.10 tp/net
 on b docker run -d --name blue --network wide --ip 10.80.2.10 tp/net
 say 'red on host a pings blue on host b, while tcpdump looks at the cable between the hosts.'
 # In VXLAN the inner frame's type is 28 bytes behind the start of the UDP header.
-test/host.sh in a timeout 30 tcpdump -nvi underlay -c 1 'udp port 4789 and udp[28:2] = 0x800' >"$HOSTS/packet" 2>"$HOSTS/tcpdump" &
+test/host.sh in a timeout 180 tcpdump -nvi underlay -c 1 'udp port 4789 and udp[28:2] = 0x800' >"$HOSTS/packet" 2>"$HOSTS/tcpdump" &
 sniffer=$!
 until grep -qs 'listening on' "$HOSTS/tcpdump"; do
-    kill -0 "$sniffer" 2>/dev/null || { cat "$HOSTS/tcpdump" >&2; exit 1; } # it ends by itself after 30 s
+    kill -0 "$sniffer" 2>/dev/null || { cat "$HOSTS/tcpdump" >&2; exit 1; } # it ends by itself after 180 s
     sleep 0.05
 done
 on a docker exec red ping -c 3 -i 0.2 10.80.2.10
@@ -103,7 +103,7 @@ say 'This is what the cable saw of the first ping: an Ethernet frame in VXLAN 80
 cat "$HOSTS/packet"
 say 'TCP for two seconds, from host a to host b:'
 on b docker exec -d blue iperf3 --server --one-off
-test/host.sh in b docker exec blue timeout 10 sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'
+test/host.sh in b docker exec blue timeout 180 sh -c 'until netstat -ltn | grep -q :5201; do sleep 0.1; done'
 on a docker exec red iperf3 --client 10.80.2.10 --time 2 --format g --interval 0
 say 'The remote host is a port of the switch like any other. tapestry knows how it is doing:'
 on a tapestry peers

@@ -55,6 +55,7 @@ func TestDoctor(t *testing.T) {
 		h.run(t, "c"+own, "wide", "--ip", "10.80."+own+".10")
 	}
 	a.ping(t, "c1", "10.80.2.10")
+	a.tests(t, "ok", true) // not the result of a time when b was not there
 
 	t.Run("healthy", func(t *testing.T) {
 		a.quiet(t)

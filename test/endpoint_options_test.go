@@ -53,7 +53,7 @@ func TestEndpointOptions(t *testing.T) {
 
 	t.Run("a container that has gone leaves it", func(t *testing.T) {
 		h.quiet(t)
-		h.docker(t, "run", "--rm", "--network", "name=net,driver-opt=tapestry.capture=icmp", "tp/net", "ping", "-n", "-c2", "-i0.2", "-W2", "10.77.0.2")
+		h.docker(t, "run", "--rm", "--network", "name=net,driver-opt=tapestry.capture=icmp", "tp/net", "ping", "-n", "-c2", "-i0.2", "-W20", "10.77.0.2")
 		var kept captureCounts
 		testhost.Eventually(t, patience, func() error {
 			for _, kept = range armed() {

@@ -50,7 +50,7 @@ func TestGroups(t *testing.T) {
 			h.docker(t, "restart", "-t", "0", c)
 			h.oneRoute(t, c)
 		}
-		h.docker(t, "stop", "-t", "0", c)
+		h.stop(t, c)
 		h.docker(t, "network", "disconnect", "third", c)
 		h.docker(t, "network", "connect", "third", c)
 		h.docker(t, "start", c)

@@ -27,7 +27,7 @@ PATH=${DOCKER_BIN:+$DOCKER_BIN:}$PATH:/usr/sbin:/sbin
 
 HOSTS=${HOSTS:-/tmp/tapestry-hosts}
 self=$(realpath "$0")
-TAPESTRY=$(realpath -m "${TAPESTRY:-$(dirname "$self")/../bin/tapestry}")
+TAPESTRY=$(realpath -m "${TAPESTRY:-${self%/*}/../bin/tapestry}")
 
 patience=180 # seconds: only what hangs takes so long
 
@@ -53,7 +53,7 @@ enter() { # NAME COMMAND…
     [[ -s $pid ]] || die "no host $1"
     shift
     exec nsenter --target "$(<"$pid")" --mount --net --pid --uts -- env \
-        PATH="$(dirname "$TAPESTRY"):$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
+        PATH="${TAPESTRY%/*}:$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
 }
 within() { (enter "$@"); }
 
@@ -161,7 +161,8 @@ dockerd() { # NAME start [FLAG…] | NAME SIGNAL
     [[ $verb == start ]] || { signal "$name" dockerd "$verb"; return; }
     # A runc without seccomp refuses every container that has a profile.
     runc --version | grep -q libseccomp || set -- --seccomp-profile unconfined "$@"
-    spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid \
+    # When it is to end it waits 10 s for containers that ignore TERM. By its own time limit it gives up 5 s later.
+    spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid --shutdown-timeout 60 \
         --host unix:///run/docker.sock --bridge none --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/tapestry-$name-$(<"$dir/pid")" "$@"
     # The socket exists before dockerd has restored its containers, and then answers when it has.
     ready "$name" dockerd sh -c 'test -S /run/docker.sock && docker version'
@@ -192,7 +193,7 @@ plugin() { # NAME start [FLAG…] | NAME TERM|KILL|id|pid
     case $verb in
     start)
         pluginid "$name" >/dev/null ||
-            within "$name" env TAPESTRY="$TAPESTRY" "$(dirname "$self")/../packaging/plugin.sh" create tapestry >/dev/null
+            within "$name" env TAPESTRY="$TAPESTRY" "${self%/*}/../packaging/plugin.sh" create tapestry >/dev/null
         id=$(pluginid "$name")
         is=$(within "$name" docker plugin inspect --format '{{.Enabled}} {{join .Settings.Args " "}}' tapestry)
         if [[ $is != "true $*" ]]; then

@@ -4,11 +4,13 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,10 +124,26 @@ func try(args ...string) error {
 	return nil
 }
 
-// command is a command to run on the host.
+// command is a command to run on the host: what host.sh in NAME does, with a third of its processor time.
 func (h *Host) command(args ...string) *exec.Cmd {
-	return exec.Command("./host.sh", append([]string{"in", h.name}, args...)...)
+	cmd := exec.Command("nsenter", append([]string{"--target", strconv.Itoa(h.pid), "--mount", "--net", "--pid", "--uts", "--"}, args...)...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix:///run/docker.sock", "DOCKER_CONFIG=/run/docker-cli", "PATH="+hostPath)
+	return cmd
 }
+
+// hostPath is the PATH on the hosts.
+var hostPath = func() string {
+	binary := cmp.Or(os.Getenv("TAPESTRY"), "../bin/tapestry")
+	dir, err := filepath.Abs(filepath.Dir(binary))
+	if err != nil {
+		panic(err)
+	}
+	path := []string{dir, os.Getenv("PATH"), "/usr/sbin", "/sbin"}
+	if docker := os.Getenv("DOCKER_BIN"); docker != "" {
+		path = slices.Insert(path, 1, docker)
+	}
+	return strings.Join(path, ":")
+}()
 
 // try runs a command on the host and returns its standard output; the error has its standard error.
 func (h *Host) try(args ...string) (string, error) {
@@ -220,6 +238,20 @@ func (h *Host) run(t *testing.T, name, network string, args ...string) {
 	t.Helper()
 	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
 	h.docker(t, append(append([]string{"run", "-d", "--name", name, "--network", network}, args...), "tp/net")...)
+}
+
+// stop stops containers, and waits until Docker has removed their endpoints.
+func (h *Host) stop(t *testing.T, containers ...string) {
+	t.Helper()
+	h.docker(t, append([]string{"stop", "-t", "0"}, containers...)...)
+	h.released(t, containers...)
+}
+
+// released waits until Docker has removed the endpoints of containers that have ended. Docker 20.10 says that a container has ended
+// before it does that, but holds the container's lock meanwhile, for which docker inspect waits.
+func (h *Host) released(t *testing.T, containers ...string) {
+	t.Helper()
+	h.docker(t, append([]string{"inspect", "-f", "{{.State.Status}}"}, containers...)...)
 }
 
 // exec runs a command in a container.

@@ -147,6 +147,7 @@ func TestManagedDoctor(t *testing.T) {
 		h.stopDaemon(t, "TERM")
 		h.docker(t, "plugin", "set", "tapestry", "args=--vxlan-prot 4790")
 		h.dockerRefuses(t, "plugin", "enable", "tapestry")
+		h.gaveUp(t)
 		testhost.Eventually(t, patience, func() error {
 			return h.finds(t, 1, line{"plugin", "fail", who + "is disabled: its start failed at 20", "then docker plugin enable tapestry:latest"},
 				line{"plugin", "fail", "no flag --vxlan-prot, did you mean --vxlan-port?", "docker plugin set tapestry:latest args="},
@@ -193,7 +194,7 @@ func TestManagedLearn(t *testing.T) {
 		h.startDockerd(t)
 	}
 	a.docker(t, "swarm", "init", "--advertise-addr", "192.0.2.1")
-	b.docker(t, "swarm", "join", "--advertise-addr", "192.0.2.2", "--token", a.docker(t, "swarm", "join-token", "-q", "worker"), "192.0.2.1:2377")
+	b.join(t, "--advertise-addr", "192.0.2.2", "--token", a.docker(t, "swarm", "join-token", "-q", "worker"), "192.0.2.1:2377")
 	for i, h := range []*Host{a, b} {
 		other := fmt.Sprintf("192.0.2.%d", 2-i)
 		h.startDaemon(t) // with the tests' port, 4789

@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,8 +122,12 @@ func (h *Host) awaitPluginLog() error {
 		return nil
 	}
 	c.Close()
-	file := filepath.Join(h.dir, "dockerd.log")
-	info, err := os.Stat(file)
+	file, err := os.Open(filepath.Join(h.dir, "dockerd.log"))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
 	if err != nil {
 		return err
 	}
@@ -131,12 +136,12 @@ func (h *Host) awaitPluginLog() error {
 		return nil // it is going, or coming
 	}
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		text, err := os.ReadFile(file)
-		if err != nil || strings.Contains(string(text[info.Size():]), id) {
+		text, err := io.ReadAll(io.NewSectionReader(file, info.Size(), 1<<40))
+		if err != nil || strings.Contains(string(text), id) {
 			return err
 		}
 	}
-	return fmt.Errorf("a line that the plugin on host %s logged is not in %s", h.name, file)
+	return fmt.Errorf("a line that the plugin on host %s logged is not in %s", h.name, file.Name())
 }
 
 // pluginLog are the whole lines that a managed plugin has logged, out of dockerd's log from an offset on.

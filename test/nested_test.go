@@ -45,7 +45,7 @@ func TestNestedVXLAN(t *testing.T) {
 			defer there.try("nsenter", "-n", "-t", there.init(t, other), "ip", "link", "del", "nested0")
 			p.a.nest(t, outer.one, outer.otherIP, "10.99.0.1/24", strings.Fields(outer.sums)...)
 			there.nest(t, other, outer.oneIP, "10.99.0.2/24", strings.Fields(outer.sums)...)
-			there.exec(t, other, "ping", "-n", "-c1", "-W5", "10.99.0.1")
+			there.ping(t, other, "10.99.0.1")
 
 			for _, load := range [][]string{{"-n", "4M"}, {"-n", "500K", "-u", "-b", "300M", "-l", "8000"}} {
 				before := portOf(t, there, outer.network, other)

@@ -1,10 +1,8 @@
 package test
 
 import (
-	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -258,10 +256,11 @@ func (h *Host) audit(t *testing.T, before snapshot) {
 	testhost.Eventually(t, patience, func() error { return h.snapshot(t).diff(before) })
 }
 
-// A capture is a running tcpdump.
+// A capture is a running tcpdump. What background has of it is its standard error.
 type capture struct {
-	stop  func() error
-	lines chan []string
+	*background
+	frames testhost.Log
+	ended  chan struct{}
 }
 
 // capture starts a tcpdump of the frames on a container's link ("" as container: the host's) that match a filter. Flags are
@@ -272,44 +271,73 @@ func (h *Host) capture(t *testing.T, container, link, filter string, flags ...st
 	if container != "" {
 		args = append([]string{"nsenter", "-n", "-t", h.init(t, container)}, args...)
 	}
-	cmd := h.command(args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
+	c := &capture{background: &background{cmd: h.command(args...)}, ended: make(chan struct{})}
+	c.cmd.Stdout, c.cmd.Stderr = &c.frames, &c.said
+	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
-	}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &capture{lines: make(chan []string, 1)}
-	c.stop = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
-	t.Cleanup(func() { c.stop() })
-	said := bufio.NewScanner(stderr)
-	for said.Scan() && !strings.Contains(said.Text(), "listening on") {
 	}
 	go func() {
-		var lines []string
-		for s := bufio.NewScanner(stdout); s.Scan(); {
-			if s.Text() != "" {
-				lines = append(lines, s.Text())
-			}
-		}
-		io.Copy(io.Discard, stderr)
-		cmd.Wait()
-		c.lines <- lines
+		c.cmd.Wait()
+		close(c.ended)
 	}()
+	t.Cleanup(func() {
+		if !c.over() {
+			c.signal(syscall.SIGINT)
+		}
+	})
+	c.await(t, "listening on")
 	return c
 }
 
-// end stops a capture and returns its lines.
+// over tells whether tcpdump has ended.
+func (c *capture) over() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// lines are the frames, and for some flags what they contain.
+func (c *capture) lines() (all []string) {
+	for line := range strings.Lines(c.frames.String()) {
+		if line = strings.TrimSuffix(line, "\n"); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+var tcpdumpCounts = regexp.MustCompile(`(\d+) packets? captured, (\d+) packets? received by filter, (\d+) packets? dropped by kernel`)
+
+// end stops a capture and returns its lines. tcpdump does not read what still waits for it when it is interrupted, so before that
+// end waits until nothing does: tcpdump replies to SIGUSR1 with its counts.
 func (c *capture) end(t *testing.T) []string {
 	t.Helper()
-	if err := c.stop(); err != nil {
-		t.Fatalf("stop tcpdump: %v", err)
+	counts := func() [][]string { return tcpdumpCounts.FindAllStringSubmatch(c.said.String(), -1) }
+	for same := 0; same < 4 && !c.over(); { // without progress: the rest is not wanted, as with -Q
+		asked := len(counts())
+		c.signal(syscall.SIGUSR1)
+		testhost.Until(t, "told by tcpdump what it has captured", func() bool { return len(counts()) > asked || c.over() })
+		all := counts()
+		if len(all) == asked {
+			break
+		}
+		last := all[len(all)-1]
+		captured, _ := strconv.Atoi(last[1])
+		received, _ := strconv.Atoi(last[2])
+		dropped, _ := strconv.Atoi(last[3])
+		if captured+dropped >= received {
+			break
+		}
+		if same++; asked == 0 || all[asked-1][1] != last[1] {
+			same = 0
+		}
 	}
-	return <-c.lines
+	if !c.over() {
+		c.signal(syscall.SIGINT)
+	}
+	<-c.ended
+	return c.lines()
 }

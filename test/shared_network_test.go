@@ -25,9 +25,9 @@ func TestSharedNetwork(t *testing.T) {
 			}
 		}
 	}
-	running := len(h.captures(t))
+	capturing := h.nextCapture(t)
 	w := h.background(t, "", "tapestry", "watch", "side", "-n", "1", "-f", "icmp")
-	h.awaitCaptures(t, running+1)
+	capturing()
 	k := h.startCapture(t, "side.pcapng", "side", "--", "icmp")
 	h.pings(t, "side", dbAddress, 3)
 	code, text := w.exit(t)
@@ -51,7 +51,7 @@ func TestSharedNetwork(t *testing.T) {
 		said(c.args, code, text, c.want)
 	}
 
-	h.docker(t, "stop", "-t", "0", "c1")
+	h.stop(t, "c1")
 	if code, text := h.exit(t, "watch", "side"); code != 4 || !strings.Contains(text, "side shares the network of c1: container c1 does not run") {
 		t.Errorf("watch, c1 is stopped: exit code %d: %s", code, text)
 	}

@@ -56,9 +56,46 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 			continue
 		}
 		token := c.nodes[0].docker(t, "swarm", "join-token", "-q", "manager")
-		h.docker(t, "swarm", "join", "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
+		h.join(t, "--advertise-addr", c.address(i), "--token", token, c.address(0)+":2377")
 	}
 	return c
+}
+
+// join makes the host a node of a Swarm. docker swarm join waits 20 s for that, which a busy machine may exceed, and then says that it
+// goes on in the background.
+func (h *Host) join(t *testing.T, args ...string) {
+	t.Helper()
+	_, err := h.try(append([]string{"docker", "swarm", "join"}, args...)...)
+	if err != nil && !strings.Contains(err.Error(), "Timeout was reached before node") {
+		t.Fatal(err)
+	}
+	testhost.Eventually(t, patience, func() error {
+		if state := h.docker(t, "info", "-f", "{{.Swarm.LocalNodeState}}"); state != "active" {
+			return fmt.Errorf("%s is in the Swarm: %s, %v", h.name, state, err)
+		}
+		return nil
+	})
+}
+
+// attach is run for a network of the Swarm.
+func (h *Host) attach(t *testing.T, name, network string, args ...string) {
+	t.Helper()
+	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
+	h.docker(t, append(append([]string{"create", "--name", name, "--network", network}, args...), "tp/net")...)
+	h.allocates(t, "start", name)
+}
+
+// allocates runs a docker command for which the Swarm's manager allocates an address. Docker waits 20 s for that, which a busy machine
+// may exceed: then the manager is asked again.
+func (h *Host) allocates(t *testing.T, args ...string) {
+	t.Helper()
+	testhost.Eventually(t, patience, func() error {
+		_, err := h.try(append([]string{"docker"}, args...)...)
+		if err != nil && !strings.Contains(err.Error(), "context deadline exceeded") {
+			t.Fatal(err)
+		}
+		return err
+	})
 }
 
 // vtep is the address of the host's VTEP.
@@ -83,6 +120,10 @@ func (c *cluster) quiet(t *testing.T, allow ...string) {
 	}
 }
 
+// swarmPatience is the limit of waits for many containers, between which Swarm waits itself: for a node that has gone, and before it
+// starts a task again.
+const swarmPatience = 3 * patience
+
 // A task is a running container of a service.
 type task struct {
 	host      *Host
@@ -96,7 +137,7 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 		on = c.nodes
 	}
 	var all map[netip.Addr]task
-	testhost.Eventually(t, patience, func() error {
+	testhost.Eventually(t, swarmPatience, func() error {
 		all = map[netip.Addr]task{}
 		for _, h := range on {
 			ids, err := h.try("docker", "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+service)
@@ -112,10 +153,15 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 				if err != nil {
 					return fmt.Errorf("task %s on %s: %w", id, h.name, err)
 				}
+				k := task{h, id}
 				if other, twice := all[a]; twice {
-					t.Fatalf("%s is the address of %s on %s and of %s on %s", a, id, h.name, other.container, other.host.name)
+					text := fmt.Sprintf("%s is the address of %s on %s and of %s on %s", a, id, h.name, other.container, other.host.name)
+					if other.runs() && k.runs() {
+						t.Fatal(text)
+					}
+					return fmt.Errorf("%s, of which one has ended", text)
 				}
-				all[a] = task{h, id}
+				all[a] = k
 			}
 		}
 		if len(all) != want {
@@ -170,7 +216,7 @@ func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 // another replaces it, and all of it is repeated. A task that runs must be reached.
 func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*Host) (tasks map[netip.Addr]task) {
 	t.Helper()
-	testhost.Eventually(t, patience, func() error {
+	testhost.Eventually(t, swarmPatience, func() error {
 		tasks = c.tasks(t, service, network, want, on...)
 		var all []string
 		for _, a := range slices.SortedFunc(maps.Keys(tasks), netip.Addr.Compare) {
@@ -259,7 +305,7 @@ func (h *Host) networkIDs(t *testing.T) map[string]uint32 {
 func (c *cluster) gone(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
-		testhost.Eventually(t, 3*patience, func() error {
+		testhost.Eventually(t, swarmPatience, func() error {
 			if n := len(h.networkIDs(t)); n != 0 {
 				return fmt.Errorf("%s has %d networks", h.name, n)
 			}
@@ -330,4 +376,13 @@ func (c *cluster) network(t *testing.T, name, subnet string, args ...string) {
 	h := c.nodes[0]
 	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
 	h.docker(t, append(append([]string{"network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", "--subnet", subnet}, args...), name)...)
+}
+
+// remove removes a network of the Swarm. While the manager has not heard of the end of a task, the network is in use.
+func (c *cluster) remove(t *testing.T, name string) {
+	t.Helper()
+	testhost.Eventually(t, patience, func() error {
+		_, err := c.nodes[0].try("docker", "network", "rm", name)
+		return err
+	})
 }

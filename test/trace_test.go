@@ -93,8 +93,8 @@ func TestTrace(t *testing.T) {
 			t.Errorf("trace %s --inject: %v, %+v", tc.args, err, reply)
 		}
 		select {
-		case lines := <-dump.lines:
-			if text := strings.Join(lines, "\n"); !strings.Contains(text, tc.want) || strings.Contains(text, "incorrect") || strings.Contains(text, "bad") {
+		case <-dump.ended:
+			if text := dump.frames.String(); !strings.Contains(text, tc.want) || strings.Contains(text, "incorrect") || strings.Contains(text, "bad") {
 				t.Errorf("trace %s --inject: c3 sees %s, want %q", tc.args, text, tc.want)
 			}
 		case <-time.After(time.Minute):

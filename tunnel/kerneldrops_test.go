@@ -34,7 +34,7 @@ func TestZeroChecksum(t *testing.T) {
 					w.sh("ip link add vx80 type vxlan id 80 dstport 4789 local %s remote %s %s; ip link set vx80 up addrgenmode none", underlay.there, underlay.here, underlay.device)
 					inject(t, "vx80", ether.Offload{}, f)
 				})
-				for len(ofTest(k.frames)) == 0 && k.drain(t, 5*time.Second) {
+				for len(ofTest(k.frames)) == 0 && k.drain(t, time.Minute) {
 				}
 				same(t, ofTest(k.frames), [][]byte{f})
 				if n := v.KernelDropped()["bad_checksum"]; n != 0 {
@@ -77,7 +77,7 @@ func TestOutside(t *testing.T) {
 			t.Errorf("%s: %d are counted as overflow", family.name, got)
 		}
 		testhost.Must(t, unix.SetsockoptInt(v.receivers[0].fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1<<14))
-		const burst = 1000
+		const burst = 500 // the kernel's queue before the sockets holds 1000
 		from(t, family.a, v, slices.Repeat([][]byte{encapsulated(t, vni, f)}, burst)...)
 		for k.drain(t, 0) {
 		}

@@ -123,6 +123,7 @@ func TestSendGathers(t *testing.T) {
 	if sent, _ := l.Send(batch); sent != len(batch) {
 		t.Fatalf("%d of %d went", sent, len(batch))
 	}
+	settled(t)
 	r := k.v.receivers[0]
 	if n, errno := r.in.recv(r.fd, k.arena); errno != 0 || n > 3 {
 		t.Errorf("%d trains came (%v), want no more than the three flows", n, errno)

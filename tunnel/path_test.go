@@ -26,12 +26,25 @@ func underlay(t *testing.T) (under, peer netlink.Link) {
 	testhost.Must(t, err)
 	testhost.Must(t, netlink.LinkSetUp(peer))
 	testhost.Must(t, netlink.LinkSetUp(under))
+	carrying(t, "under", "peer")
 	add(t, under, "192.0.2.10/24", "2001:db8::10/64")
 	add(t, lo(t), "198.51.100.1/32", "2001:db8:1::1/128")
 	for _, gw := range []string{"192.0.2.1", "2001:db8::1"} {
 		testhost.Must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: under.Attrs().Index, Gw: net.ParseIP(gw), Flags: int(netlink.FLAG_ONLINK)}))
 	}
 	return under, peer
+}
+
+// carrying waits until links carry: the kernel notes a carrier a moment after both ends are up, and until then loses what is sent.
+func carrying(t testing.TB, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		testhost.Until(t, "a link with a carrier: "+name, func() bool {
+			l, err := netlink.LinkByName(name)
+			testhost.Must(t, err)
+			return linkState(l.Attrs()) == nil
+		})
+	}
 }
 
 func add(t *testing.T, l netlink.Link, addrs ...string) {

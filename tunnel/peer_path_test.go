@@ -63,6 +63,7 @@ func (p *path) tick() (news []PeerState) {
 func (p *path) relayAll() {
 	p.t.Helper()
 	for busy := true; busy; {
+		settled(p.t)
 		busy = p.pass()
 		for _, v := range []*VTEP{p.a, p.b} {
 			for _, r := range v.Receivers() {

@@ -30,7 +30,13 @@ func newWire(t testing.TB) *wire {
 	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(w.there)}))
 	for i, ns := range []netns.NsHandle{w.here, w.there} {
 		w.at(ns, func() {
-			w.sh("ip link set lo up; ip address add 192.0.2.%[1]d/24 dev underlay; ip address add fd00:1::%[1]d/64 dev underlay nodad; ip link set underlay up", i+1)
+			w.sh("ip link set lo up; ip link set underlay address 02:00:00:00:00:0%[1]d; ip address add 192.0.2.%[1]d/24 dev underlay; ip address add fd00:1::%[1]d/64 dev underlay nodad; ip link set underlay up", i+1)
+		})
+	}
+	for i, ns := range []netns.NsHandle{w.there, w.here} { // both know each other, and need not ask
+		w.at(ns, func() {
+			carrying(t, "underlay")
+			w.sh("for a in 192.0.2.%[1]d fd00:1::%[1]d; do ip neighbour replace $a lladdr 02:00:00:00:00:0%[1]d dev underlay nud permanent; done", i+1)
 		})
 	}
 	return w

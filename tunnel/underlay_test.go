@@ -141,6 +141,10 @@ func TestUnderlay(t *testing.T) {
 	if err != nil || a != netip.MustParseAddr("192.0.2.10") {
 		t.Errorf("DefaultAddr = %v, %v", a, err)
 	}
+	testhost.Until(t, "without a carrier", func() bool { // the kernel notes a moment later that the peer is down
+		_, err := Underlay(netip.MustParseAddr("192.0.2.10"))
+		return err != nil
+	})
 	for _, a := range []string{"192.0.2.10", "2001:db8::10"} {
 		if p, err := Underlay(netip.MustParseAddr(a)); p != (Path{1400, "under"}) || err == nil || !strings.Contains(err.Error(), "no carrier") { // the peer is down
 			t.Errorf("Underlay(%s) = %+v, %v, want under with 1400, and without a carrier", a, p, err)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A Bed is a test bed: two containers, 10.77.0.1 and 10.77.0.2 (fd77::1 and fd77::2), with a network between them. An
@@ -132,7 +131,7 @@ func (b *Bed) address(v6 bool) string {
 
 // awaitReachable waits until container 2 has answered pings of container 1 over IPv4 and IPv6.
 func (b *Bed) awaitReachable(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for _, v6 := range []bool{false, true} {
 		if _, err := output(b.containers[0].command(ctx, b.agent, "agent", "ping", b.address(v6))); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -81,7 +82,10 @@ func (d *Docker) Create(ctx context.Context, h Host) error {
 }
 
 func (d *Docker) AddContainer(ctx context.Context, h Host, n int) (*Node, error) {
-	id, err := h.docker(ctx, "run", "--detach", "--network", networkName, "--ip", fmt.Sprintf("10.77.0.%d", n), image, "idle")
+	id, err := h.docker(ctx, "create", "--network", networkName, "--ip", fmt.Sprintf("10.77.0.%d", n), image, "idle")
+	if err == nil {
+		err = h.startContainer(ctx, id)
+	}
 	if err == nil && n == 2 && d.Driver == "tapestry" && !h.twoHosts {
 		_, err = h.docker(ctx, "network", "connect", "--ip", noExternalTarget, noExternal, id)
 	}
@@ -99,6 +103,18 @@ func (d *Docker) AddContainer(ctx context.Context, h Host, n int) (*Node, error)
 		ip address add fd77::%[1]d/64 dev $link nodad
 		[ %[2]s != overlay ] || ip neighbour add fd77::%[3]d dev $link lladdr 02:42:0a:4d:00:0%[3]d`, n, d.Driver, 3-n)
 	return c, err
+}
+
+// startContainer starts a container. The Swarm's manager has 20 s to attach it to a network of the overlay, which a busy machine may
+// exceed: then it is asked again.
+func (h Host) startContainer(ctx context.Context, id string) (err error) {
+	for range 5 {
+		_, err = h.docker(ctx, "start", id)
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "attaching to network failed") {
+			break
+		}
+	}
+	return err
 }
 
 // FirstPing is the time from the start of `docker run` until container 2 has answered the new container's first ping. It
@@ -208,7 +224,7 @@ func (h Host) dockerd(ctx context.Context) error {
 // outlives the bench waits for that: its standard input ends with the bench, even if the bench is killed.
 func (h Host) removeCgroupAtEnd(name string) error {
 	cmd := exec.Command("sh", "-c", `cat
-		for try in $(seq 200); do
+		for try in $(seq 1200); do
 			find /sys/fs/cgroup -depth -type d "(" -name "$0" -o -path "*/$0/*" ")" -exec rmdir {} + 2>/dev/null
 			[ -n "$(find /sys/fs/cgroup -type d -name "$0")" ] || exit 0
 			sleep 0.05 # there is no event for an empty cgroup

@@ -131,7 +131,7 @@ func (node *Node) startCommand(cmd *exec.Cmd, ready string) error {
 	}
 	node.processes = append(node.processes, cmd)
 
-	timer := time.AfterFunc(30*time.Second, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	timer := time.AfterFunc(patience, func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer timer.Stop()
 	var words []string
 	for lines := bufio.NewScanner(out); lines.Scan(); {

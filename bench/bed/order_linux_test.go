@@ -21,10 +21,7 @@ func TestOrder(t *testing.T) {
 			runtime.LockOSThread() // what a bed starts ends with the thread that started it
 			defer runtime.UnlockOSThread()
 			ctx := t.Context()
-			b, err := Build(ctx, Tapestry{binary}, on.twoHosts)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := build(t, Tapestry{binary}, on.twoHosts)
 			defer b.Close()
 			for _, c := range []struct {
 				name                  string
@@ -38,20 +35,25 @@ func TestOrder(t *testing.T) {
 			} {
 				t.Run(c.name, func(t *testing.T) {
 					j := traffic.Job{Kind: "order", Flows: c.flows, Size: 64, Frames: c.frames, Train: c.trains, For: 5 * time.Minute}
-					a, err := b.ask(ctx, j, b.address(false))
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Logf("%d sent, %d received, %d duplicates, %d reordered, %d late, %.1f s of processor time",
-						a.Sent, a.Received, a.Duplicates, a.Reordered, a.Late, a.CPU)
-					if a.Sent < c.frames {
-						t.Errorf("%d of %d were sent in %v", a.Sent, c.frames, j.For)
-					}
-					if a.Received < a.Sent/10 { // a receiver that does not get to run loses many
-						t.Errorf("%d of %d arrived: too few to say anything about their order", a.Received, a.Sent)
-					}
-					if a.Reordered > 0 || a.Duplicates > 0 || a.Foreign > 0 {
-						t.Errorf("%d reordered, %d duplicates, %d not of this bench", a.Reordered, a.Duplicates, a.Foreign)
+					for try := 1; ; try++ {
+						a, err := b.ask(ctx, j, b.address(false))
+						if err != nil {
+							t.Fatal(err)
+						}
+						t.Logf("%d sent, %d received, %d duplicates, %d reordered, %d late, %.1f s of processor time",
+							a.Sent, a.Received, a.Duplicates, a.Reordered, a.Late, a.CPU)
+						if a.Sent < c.frames {
+							t.Errorf("%d of %d were sent in %v", a.Sent, c.frames, j.For)
+						}
+						if a.Reordered > 0 || a.Duplicates > 0 || a.Foreign > 0 {
+							t.Errorf("%d reordered, %d duplicates, %d not of this bench", a.Reordered, a.Duplicates, a.Foreign)
+						}
+						if a.Received >= a.Sent/10 {
+							break
+						}
+						if try == 5 { // a receiver that does not get to run loses many, but not each time
+							t.Fatalf("%d of %d arrived: too few to say anything about their order", a.Received, a.Sent)
+						}
 					}
 				})
 			}

@@ -93,10 +93,10 @@ func timePerFrame(ctx context.Context, slice time.Duration, run moveFunc) (nanos
 	if n, _, err := run(ctx); n == 0 || err != nil { // the first call fills caches and pools
 		return 0, 0, err
 	}
+	each := make([]float64, 0, 5)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	var all int
-	var each []float64
 	for range 5 {
 		var frames int
 		var spent time.Duration

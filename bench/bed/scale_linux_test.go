@@ -105,9 +105,13 @@ func TestDaemon(t *testing.T) {
 		t.Errorf("%d queues of TAPs open, want %d; in all %+v", taps, queues, used)
 	}
 	for range 2 {
-		if p50, err := d.roundTrip(ctx, 0, 50); err != nil || p50 <= 0 {
-			t.Errorf("round trip %v µs, %v", p50, err)
-		}
+		measured(t, func() error {
+			p50, err := d.roundTrip(ctx, 0, 50)
+			if err == nil && p50 <= 0 {
+				err = fmt.Errorf("a round trip of %v µs", p50)
+			}
+			return err
+		})
 		if back, err := d.restart(ctx); err != nil || back <= 0 || back > 5*time.Minute {
 			t.Fatalf("ready after %v, %v", back, err)
 		}

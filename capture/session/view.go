@@ -41,6 +41,9 @@ func (l *View) Resolve(ctx context.Context, c *client.Client, words []string, co
 	return nil
 }
 
+// HangTimeout is how long a daemon may take to end a capture of Open: then it is left. Only tests change it.
+var HangTimeout = 2 * time.Second
+
 // Open begins a capture. When ctx ends it is stopped, and what was seen up to then can still be read. The caller calls end.
 func (l *View) Open(ctx context.Context, c *client.Client) (from *docker.Follower, end func(), err error) {
 	own, hangUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -53,7 +56,7 @@ func (l *View) Open(ctx context.Context, c *client.Client) (from *docker.Followe
 	opening()
 	l.stream = s
 	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(2*time.Second, hangUp) // a daemon that hangs
+		time.AfterFunc(HangTimeout, hangUp)
 		if s.Stop(own) != nil {
 			hangUp()
 		}

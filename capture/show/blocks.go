@@ -70,10 +70,7 @@ func CopyBlocks(src BlockReader, dst BlockWriter, hangUp func()) (from, to error
 	}
 }
 
-// exitTimeout is how long an interrupted command may take to finish. It may wait StopTimeout twice.
-const exitTimeout = 2 * StopTimeout
-
-// RunInterruptible runs a command and returns its error. Once ctx has ended it waits 10 s at most, and then returns an error of
+// RunInterruptible runs a command and returns its error. Once ctx has ended it waits for StopTimeout twice, and then returns an error of
 // code exit.Failure: the command may be blocked on a pipe that nobody writes to, or that nobody reads.
 func RunInterruptible(ctx context.Context, run func(context.Context) error) error {
 	done := make(chan error, 1)
@@ -86,10 +83,11 @@ func RunInterruptible(ctx context.Context, run func(context.Context) error) erro
 	select {
 	case err := <-done:
 		return err
-	case <-time.After(exitTimeout):
+	case <-time.After(2 * StopTimeout):
 		return exit.Errorf(exit.Failure, "interrupted, in the middle of reading or writing: what was written last may be cut off")
 	}
 }
 
 // StopTimeout is how long the daemon may take to end a capture, and as long again to report its statistics.
-const StopTimeout = 5 * time.Second
+// Only tests change it.
+var StopTimeout = 5 * time.Second

@@ -18,7 +18,7 @@ func TestWithin(t *testing.T) {
 		time.AfterFunc(time.Minute, cancel)
 		began := time.Now()
 		err := RunInterruptible(ctx, func(context.Context) error { <-hung; return nil })
-		if took := time.Since(began); exit.Code(err) != exit.Failure || !strings.Contains(err.Error(), "interrupted") || took != time.Minute+exitTimeout {
+		if took := time.Since(began); exit.Code(err) != exit.Failure || !strings.Contains(err.Error(), "interrupted") || took != time.Minute+2*StopTimeout {
 			t.Errorf("after %v: %v", took, err)
 		}
 		close(hung)

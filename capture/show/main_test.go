@@ -3,7 +3,7 @@ package show
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }

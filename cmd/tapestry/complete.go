@@ -14,9 +14,12 @@ import (
 	"github.com/tapestry-net/tapestry/docker"
 )
 
+// completeWait is how long a completion may take. Only tests change it.
+var completeWait = time.Second
+
 // completeTarget offers containers, networks, peers and the word all, without those that are given already.
 func (c *cli) completeTarget(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
 	defer cancel()
 	about, err := docker.TargetWords(ctx, c.Client)
 	if err != nil {
@@ -34,7 +37,7 @@ func (c *cli) completeContainer(cmd *cobra.Command, args []string, _ string) ([]
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
 	defer cancel()
 	words, err := docker.PortWords(ctx, c.Client)
 	if err != nil {
@@ -48,7 +51,7 @@ func (c *cli) completeNetwork(cmd *cobra.Command, args []string, _ string) ([]st
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
 	defer cancel()
 	all, err := c.Networks(ctx)
 	if err != nil {
@@ -73,7 +76,7 @@ func (c *cli) completePeer(verb string) cobra.CompletionFunc {
 		if verb != "rm" || len(args) != 1 {
 			return c.completeNetwork(cmd, args, typed)
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
 		defer cancel()
 		t, err := docker.FindNetwork(ctx, c.Client, args[0])
 		if err != nil {

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"os"
 	"testing"
-	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/tapestry-net/tapestry/capture/session"
+	"github.com/tapestry-net/tapestry/capture/show"
 	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // runAsTapestry in the environment makes this test's binary tapestry itself.
@@ -18,8 +18,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(runAsTapestry) != "" {
 		main()
 	}
-	docker.Timeout = time.Minute
-	goleak.VerifyTestMain(m)
+	docker.Timeout, completeWait = testhost.Patience, testhost.Patience
+	show.StopTimeout, session.HangTimeout = testhost.Patience, testhost.Patience
+	testhost.Main(m)
 }
 
 type result struct {

@@ -172,9 +172,12 @@ func TestClosingSentences(t *testing.T) {
 
 // Frames of other days than today have their date.
 func TestWatchDates(t *testing.T) {
-	now := uint32(time.Now().Unix())
-	in := saveFile(t, "in", classic(65535, pcapng.Ethernet, shortFrame, now, now-3*86400, now-2*86400))
-	r := tapestry(t, "watch", "-r", in)
+	var now uint32
+	var r result
+	for today := 0; today != time.Now().Day(); { // again if it is another day now
+		today, now = time.Now().Day(), uint32(time.Now().Unix())
+		r = tapestry(t, "watch", "-r", saveFile(t, "in", classic(65535, pcapng.Ethernet, shortFrame, now, now-3*86400, now-2*86400)))
+	}
 	lines := strings.Split(r.out, "\n")
 	if len(lines) != 4 {
 		t.Fatalf("exit %d, %s%s", r.code, r.out, r.stderr)

@@ -18,7 +18,7 @@ import (
 
 func TestRecorder(t *testing.T) {
 	e := newFakeRecorder()
-	since := time.Now().Add(-90 * time.Second)
+	since := time.Now().Add(-(2*time.Hour + 5*time.Minute + 5*time.Second)) // for the next 54 s this is 2h 5m
 	e.recorder.Since = &since
 	socket := e.serve(t)
 	for _, c := range []struct {
@@ -26,7 +26,7 @@ func TestRecorder(t *testing.T) {
 		resized    []int
 	}{
 		{"status", "on, 32 MiB, since ", nil},
-		{"status", "(1m 30s): 12 frames seen, 7 of them kept, 1 drops kept\n", nil},
+		{"status", "(2h 5m): 12 frames seen, 7 of them kept, 1 drops kept\n", nil},
 		{"on", "it was on already: on, 32 MiB", nil},
 		{"off", "off: tapestry recorder on\n", []int{0}},
 		{"status", "off: tapestry recorder on\n", nil},

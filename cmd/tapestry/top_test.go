@@ -90,12 +90,16 @@ func TestTopBreaksOff(t *testing.T) {
 }
 
 func TestTopOnce(t *testing.T) {
-	e := newFakeRecorder(conversation()...)
-	e.stays = true
-	r := tapestry(t, "top", "--once", "--every", "300ms", "--api-socket", e.serve(t), "--docker-host", fake.Docker(t))
-	if r.code != exit.OK || !strings.Contains(r.out, "tcp 40000→80") || strings.Count(r.out, "NETWORK") != 1 {
-		t.Errorf("exit %d, %s%s", r.code, r.out, r.stderr)
-	}
+	docker := fake.Docker(t)
+	testhost.Until(t, "with the frames", func() bool { // which on a busy machine take longer than the interval
+		e := newFakeRecorder(conversation()...)
+		e.stays = true
+		r := tapestry(t, "top", "--once", "--every", "300ms", "--api-socket", e.serve(t), "--docker-host", docker)
+		if r.code != exit.OK || strings.Count(r.out, "NETWORK") != 1 {
+			t.Fatalf("exit %d, %s%s", r.code, r.out, r.stderr)
+		}
+		return strings.Contains(r.out, "tcp 40000→80")
+	})
 }
 
 // terminal makes a pseudo-terminal of so many rows and columns: shows is its master side, has the program's side.

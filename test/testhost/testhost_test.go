@@ -3,9 +3,12 @@ package testhost
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // A Log is read while it is written.
@@ -53,4 +56,41 @@ func TestEventually(t *testing.T) {
 		}
 	}()
 	Eventually(f, time.Millisecond, func() error { return errors.New("never") })
+}
+
+// A goroutine that ends late is not one that is left; one that does not end is.
+func TestLeft(t *testing.T) {
+	looks := 0
+	late := func(...goleak.Option) error {
+		if looks++; looks < 3 {
+			return errors.New("one is about to end")
+		}
+		return nil
+	}
+	if err := left(late, Patience); err != nil || looks != 3 {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+	stays := errors.New("one stays")
+	if err := left(func(...goleak.Option) error { return stays }, time.Millisecond); err != stays {
+		t.Errorf("it says %v", err)
+	}
+}
+
+// Each who asks has a port of his own, at which everybody else's addresses are free.
+func TestUDPPort(t *testing.T) {
+	seen := make(map[uint16]bool)
+	for range 50 {
+		port := UDPPort(t)
+		if seen[port] {
+			t.Errorf("port %d was given twice", port)
+		}
+		seen[port] = true
+		for i := range byte(9) {
+			c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1+i), Port: int(port)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+		}
+	}
 }
