@@ -12,13 +12,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/ipam"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
@@ -27,6 +30,9 @@ import (
 // Config are the flags of tapestry run.
 type Config struct {
 	fabric.Config
+	Engine      cluster.Engine // nil: this host is in no cluster
+	ClusterName string
+
 	Version   string // of this binary
 	PluginDir string
 	APISocket string
@@ -80,11 +86,36 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
 	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures}
+	var member *Cluster
+	var addresses *ipam.Manager
+	if s.Engine != nil {
+		if member, err = openCluster(s.ClusterName, s.Engine, &s.Config, log); err != nil {
+			return err
+		}
+		s.Config.Cluster = &fabric.Cluster{Engine: member.Engine, Directory: member.Directory, Blocks: func(key string) []netip.Prefix {
+			if addresses == nil { // Fabric is being opened
+				return nil
+			}
+			return addresses.Blocks(key)
+		}}
+	}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	blocks := make(chan struct{}, 1)
+	addresses, err = ipam.Open(ipam.Config{Dir: s.Dir, Engine: s.Engine, Evidence: f, Log: log, Changed: func(string) {
+		select {
+		case blocks <- struct{}{}:
+		default: // what is pending covers this change too
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	defer addresses.Close()
+	f.Publish() // with the blocks
 	local, err := ListenAPI(s.APISocket, s.APIGroup)
 	if err != nil {
 		return err
@@ -101,8 +132,21 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	g.Go(func() error { return workers.Run(path) })
 	g.Go(func() error { return f.Run(path) })
 	g.Go(func() error {
+		for {
+			select {
+			case <-path.Done():
+				return nil
+			case <-blocks:
+				f.Publish()
+			}
+		}
+	})
+	if member != nil {
+		g.Go(func() error { return member.run(path, f) })
+	}
+	g.Go(func() error {
 		defer endPath()
-		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), log))
+		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), plugin.NewIPAM(addresses), log))
 	})
 	g.Go(func() error {
 		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures}).Handler())
