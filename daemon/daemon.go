@@ -20,6 +20,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/ipam"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -86,18 +87,20 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
 	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures}
-	var member *Cluster
+	var self *member.Member
 	var addresses *ipam.Manager
 	if s.Engine != nil {
-		if member, err = openCluster(s.ClusterName, s.Engine, &s.Config, log); err != nil {
+		self, err = member.New(member.Config{Cluster: s.ClusterName, Engine: s.Engine, Dir: s.Dir, VTEP: netip.AddrPortFrom(s.VTEP, s.Port), Log: log})
+		if err != nil {
 			return err
 		}
-		s.Config.Cluster = &fabric.Cluster{Engine: member.Engine, Directory: member.Directory, Blocks: func(key string) []netip.Prefix {
+		s.VTEP = self.Self.VTEP.Addr() // the one that the others are told stays the tunnel's
+		s.Config.Cluster = self.Fabric(func(key string) []netip.Prefix {
 			if addresses == nil { // Fabric is being opened
 				return nil
 			}
 			return addresses.Blocks(key)
-		}}
+		})
 	}
 	f, err := fabric.Open(s.Config)
 	if err != nil {
@@ -141,12 +144,12 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 			}
 		}
 	})
-	if member != nil {
-		g.Go(func() error { return member.run(path, f) })
+	if self != nil {
+		g.Go(func() error { return self.Run(path, f) })
 	}
 	g.Go(func() error {
 		defer endPath()
-		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(f, s.Scope), plugin.NewIPAM(addresses), log))
+		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log))
 	})
 	g.Go(func() error {
 		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures}).Handler())

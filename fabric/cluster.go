@@ -1,8 +1,6 @@
 package fabric
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -19,15 +17,15 @@ import (
 // it is asked over the tunnel, and it gets frames until it has neither answered nor sent for silentAfter.
 const silentAfter = 3 * time.Second
 
-// Cluster is what a Fabric needs of the cluster that this host is in.
+// Cluster is what a Fabric needs of the cluster that this host is in. It never asks the cluster anything, and waits for nothing.
 type Cluster struct {
-	Engine    cluster.Engine
 	Directory *cluster.Directory
 	Blocks    func(key string) []netip.Prefix // what this host gives out of a network; it must not call back
+	Publish   func([]cluster.Member)          // tells the others; it must not call back
 }
 
-// specOf is the network as all its hosts have it.
-func specOf(n *Network) cluster.Spec {
+// Spec is a network as all its hosts have it.
+func Spec(n Network) cluster.Spec {
 	s := cluster.Spec{Key: n.Key, VNI: n.VNI, MTU: n.MTU}
 	for _, p := range n.Pools {
 		s.Subnets = append(s.Subnets, p.Masked())
@@ -36,73 +34,23 @@ func specOf(n *Network) cluster.Spec {
 	return s
 }
 
-// agree agrees with the other hosts on a network that is shared, and returns it with its VNI. The lock is not held: the cluster
-// may take a while to answer.
-func (f *Fabric) agree(ctx context.Context, n Network) (Network, error) {
-	if n.Key == "" {
-		return n, nil
-	}
-	if f.cfg.Cluster == nil {
-		return n, fmt.Errorf("network %s is to be shared with other hosts, but this host is in no cluster: start tapestry with --cluster, or leave tapestry.network away", n.Key)
-	}
-	s, err := f.cfg.Cluster.Engine.Network(ctx, specOf(&n))
-	var differs *cluster.Conflict
-	switch {
-	case errors.As(err, &differs):
-		return n, fmt.Errorf("%w: all hosts must name it with the same options", err)
-	case err != nil:
-		return n, fmt.Errorf("network %s: %w", n.Key, err)
-	}
-	n.VNI = s.VNI
-	return n, nil
-}
-
-// confirm agrees anew on the networks that were restored, until the cluster has answered for each: it may have lost them, or another
-// host may have made them in the meantime. It ends with ctx.
-func (f *Fabric) confirm(ctx context.Context) {
-	t := time.NewTicker(fixEvery)
-	defer t.Stop()
-	for {
-		end := f.locked()
-		var open []Network
-		for _, n := range f.networks {
-			if n.Key != "" && !n.agreed {
-				open = append(open, n.Network)
-			}
-		}
-		end()
-		for _, n := range open {
-			err := f.confirmOne(ctx, n)
-			if err != nil && ctx.Err() == nil {
-				f.log.Debug("the cluster was not asked for a network yet", "network", n.ID, "key", n.Key, "err", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-	}
-}
-
-func (f *Fabric) confirmOne(ctx context.Context, n Network) error {
-	_, err := f.agree(ctx, n)
-	var differs *cluster.Conflict
-	if err != nil && !errors.As(err, &differs) {
-		return err
-	}
-	if err != nil {
-		f.log.Warn("the cluster has another network by this key now: this host's goes on as it was", "network", n.ID, "key", n.Key, "err", err)
-	}
+// Shared are the networks that have a key, by id.
+func (f *Fabric) Shared() []Network {
 	defer f.locked()()
-	if now := f.networks[n.ID]; now != nil {
-		now.agreed = true
+	var all []Network
+	for _, n := range f.sorted() {
+		if n.Key != "" {
+			all = append(all, n.Network)
+		}
 	}
-	return nil
+	return all
 }
 
-// checkKey refuses a key that another network of this host has.
+// checkKey refuses a network that cannot be shared: the cluster gives it its VNI, and this host has it once.
 func (f *Fabric) checkKey(n *Network) error {
+	if n.Key != "" && f.cfg.Cluster == nil {
+		return fmt.Errorf("network %s is to be shared with other hosts, but this host is in no cluster: start tapestry with --cluster, or leave tapestry.network away", n.Key)
+	}
 	for _, other := range f.networks {
 		if n.Key != "" && other.Key == n.Key && other.ID != n.ID {
 			return inUsef("network %s of the cluster is network %s of this host already", n.Key, short(other.ID))
@@ -119,10 +67,10 @@ func (f *Fabric) publish() {
 	var members []cluster.Member
 	for _, n := range f.sorted() {
 		if n.Key != "" {
-			members = append(members, cluster.Member{Spec: specOf(&n.Network), Blocks: f.cfg.Cluster.Blocks(n.Key)})
+			members = append(members, cluster.Member{Spec: Spec(n.Network), Blocks: f.cfg.Cluster.Blocks(n.Key)})
 		}
 	}
-	f.cfg.Cluster.Engine.Publish(members, nil, nil)
+	f.cfg.Cluster.Publish(members)
 }
 
 // Publish is called when this host's blocks have changed.

@@ -18,7 +18,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -252,13 +251,6 @@ func (f *Fabric) Run(ctx context.Context) error {
 	defer t.Stop()
 	changed, end := f.monitorLinks()
 	defer end()
-	if f.cfg.Cluster != nil {
-		var confirming sync.WaitGroup
-		defer confirming.Wait()
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		confirming.Go(func() { f.confirm(ctx) })
-	}
 	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
 	for {

@@ -27,7 +27,6 @@ type network struct {
 	remotes   map[netip.Addr]*remote
 	down      error         // why there is no tunnel although the network has a VNI
 	idle      time.Duration // of a Swarm's network: since when no container uses it; 0: one does
-	agreed    bool          // the cluster has confirmed it since this process started
 }
 
 func newNetwork(n Network, now time.Duration) *network {
@@ -55,10 +54,6 @@ func (f *Fabric) unregister(id string) {
 // data, or if another network has the VNI. The first network with a VNI opens the VXLAN socket: if that fails, the network is
 // not created.
 func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
-	spec, err := f.agree(ctx, spec)
-	if err != nil {
-		return err
-	}
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -101,7 +96,6 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 		delete(f.swarm.Parked, n.ID)
 		f.saveSwarm()
 	}
-	n.agreed = true
 	f.register(n)
 	f.publish()
 	f.log.Info("network created", "network", n.ID, "vni", n.VNI)

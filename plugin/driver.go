@@ -18,8 +18,8 @@ import (
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// backend is the methods of fabric.Fabric that the protocol needs.
-type backend interface {
+// Backend is the methods of fabric.Fabric that the protocol needs.
+type Backend interface {
 	CreateNetwork(ctx context.Context, n fabric.Network) error
 	DeleteNetwork(ctx context.Context, id string) error
 	CreateEndpoint(ctx context.Context, network string, e fabric.Endpoint) (ether.MAC, error)
@@ -32,12 +32,12 @@ type backend interface {
 	NodeLeft(ctx context.Context, addr netip.Addr) error
 }
 
-var _ backend = (*fabric.Fabric)(nil)
+var _ Backend = (*fabric.Fabric)(nil)
 
 // Driver answers Docker's requests. Its methods may be called by several goroutines at a time. Their errors are texts for the
 // user of the docker command.
 type Driver struct {
-	backend backend
+	backend Backend
 	scope   string
 }
 
@@ -49,8 +49,8 @@ const (
 	Global = network.GlobalScope
 )
 
-// New returns the driver of f, whose networks have that scope.
-func New(f *fabric.Fabric, scope string) *Driver { return &Driver{backend: f, scope: scope} }
+// New returns the driver of b, whose networks have that scope.
+func New(b Backend, scope string) *Driver { return &Driver{backend: b, scope: scope} }
 
 // capabilities is network.CapabilitiesResponse with a field of dockerd 28.0: whether GwAllocCheck is answered.
 type capabilities struct {
