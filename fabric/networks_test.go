@@ -245,7 +245,6 @@ func TestDeleteNetworkFails(t *testing.T) {
 	}
 }
 
-// What arrives uncut is cut for the narrowest container.
 // A network that is made when the daemon is old does not forget at the next tick what it has just learned.
 func TestYoungNetworkLearns(t *testing.T) {
 	h := newHost(t)
@@ -263,6 +262,7 @@ func TestYoungNetworkLearns(t *testing.T) {
 	}
 }
 
+// What arrives uncut is cut for the narrowest container.
 func TestFit(t *testing.T) {
 	h := newHost(t)
 	narrow := wide(1, 80, "127.0.0.2")

@@ -149,28 +149,31 @@ func (d *Device) checkRedirect(index int, mac ether.MAC) error {
 	return nil
 }
 
-// sendUntil sends, and reads whenever fd has something, for at most a second, until done. It sends again and again: a link
-// that has just come up loses what is sent before the kernel has given it a queue, which a busy machine does when it can.
+// sendUntil sends, and reads whenever fd has something, until done; after 20 sends, about a second, it gives up. It sends again and
+// again: a link that has just come up loses what is sent before the kernel has given it a queue, which a busy machine does when it can.
+// It counts sends and not the time, in which this process may have got none, and in the end reads what is there.
 func sendUntil(fd int, done *bool, send, read func() error) error {
-	const often = 50 * time.Millisecond
+	const often, most = 50 * time.Millisecond, 20
 	var next time.Time
-	for end := time.Now().Add(time.Second); !*done; {
-		now := time.Now()
-		if !now.Before(end) {
-			return errors.New("not within a second")
-		}
-		if !now.Before(next) {
-			if err := send(); err != nil {
+	for tries := 0; !*done; {
+		wait := int(often.Milliseconds())
+		if now := time.Now(); !now.Before(next) {
+			if tries++; tries > most {
+				wait = 0
+			} else if err := send(); err != nil {
 				return fmt.Errorf("send it: %w", err)
 			}
 			next = now.Add(often)
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(often.Milliseconds()))
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, wait)
 		if n > 0 {
 			err = read()
 		}
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
 			return err
+		}
+		if !*done && (tries > most && n <= 0 || tries > 2*most) { // there is nothing more, or always something else
+			return errors.New("not within a second")
 		}
 	}
 	return nil

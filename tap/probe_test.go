@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -60,7 +61,7 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// What a link loses that has just come up is sent again.
+// What a link loses that has just come up is sent again, even if this process has got no time for a while.
 func TestProbeSendsAgain(t *testing.T) {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
@@ -70,7 +71,10 @@ func TestProbeSendsAgain(t *testing.T) {
 	defer unix.Close(pipe[1])
 	sent, done := 0, false
 	send := func() (err error) {
-		if sent++; sent == 3 { // those before are lost
+		switch sent++; sent { // those before the third are lost
+		case 1:
+			time.Sleep(time.Second) // the machine is busy
+		case 3:
 			_, err = unix.Write(pipe[1], []byte("frame"))
 		}
 		return err
