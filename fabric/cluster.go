@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/cluster"
+	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -124,9 +125,24 @@ func (f *Fabric) told(n *network, addr netip.Addr) string {
 
 // connectTold connects a network to the hosts that it was told of. A failure is shown with the peer, and fix tries again.
 func (f *Fabric) connectTold(n *network) {
-	if n.VNI != 0 {
-		_ = f.connect(n) // n.down
+	if n.VNI == 0 {
+		return
 	}
+	_ = f.connect(n) // n.down
+	f.setBlocks(n)
+}
+
+// setBlocks tells a network's switch which addresses are behind which host, as the cluster says.
+func (f *Fabric) setBlocks(n *network) {
+	var blocks []vswitch.Block
+	for _, s := range f.seats(n) {
+		if r := n.remotes[s.VTEP.Addr()]; r != nil {
+			for _, b := range s.Blocks {
+				blocks = append(blocks, vswitch.Block{Prefix: b, Port: r.port})
+			}
+		}
+	}
+	n.sw.SetBlocks(blocks)
 }
 
 // updateGone stops sending to hosts that are gone and silent, and begins again with those that are not.

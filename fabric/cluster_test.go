@@ -224,6 +224,38 @@ func TestGoneHost(t *testing.T) {
 	two.m.dev(t, epID(2)).expect(t, "again")
 }
 
+// A frame to an address of another host's block goes there and nowhere else, also after a restart without the cluster.
+func TestBlocks(t *testing.T) {
+	hub, all := newMembers(t, 3)
+	one, two, three := all[0], all[1], all[2]
+	two.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.0/30")}
+	for i, m := range all {
+		m.mustNetwork(blue(1 + i))
+	}
+	one.meets(netID(1), "192.0.2.2 192.0.2.3")
+	two.meets(netID(2), "192.0.2.1 192.0.2.3")
+	three.meets(netID(3), "192.0.2.1 192.0.2.2")
+	one.await("the block is known", func() bool { return len(one.dir.On("blue")[0].Blocks) == 1 })
+	one.container(netID(1), ep(5))
+	two.container(netID(2), ep(2))
+	three.container(netID(3), ep(6))
+	check := func(when string) {
+		t.Helper()
+		before := one.Networks()[0]
+		one.m.dev(t, epID(5)).feed(ep(5).MAC, ep(2).MAC, when)
+		two.m.dev(t, epID(2)).expect(t, when)
+		one.poller.Sync() // what is being sent is counted with its batch's end
+		if after := one.Networks()[0]; after.Forwarded != before.Forwarded+1 || after.Flooded != before.Flooded {
+			t.Errorf("%s: forwarded %d, flooded %d", when, after.Forwarded-before.Forwarded, after.Flooded-before.Flooded)
+		}
+	}
+	check("the first frame")
+	hub.Cut(one.self.ID, true)
+	one.close()
+	one.join()
+	check("after a restart")
+}
+
 // What this host says of its networks.
 func TestPublish(t *testing.T) {
 	_, all := newMembers(t, 2)

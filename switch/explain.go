@@ -23,7 +23,7 @@ const (
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
 	CheckSource      Check = "source"      // pinned, known, new, moved; taken, group, zero
-	CheckDestination Check = "destination" // pinned, learned, unknown, group
+	CheckDestination Check = "destination" // pinned, learned, block, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
@@ -145,7 +145,7 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 	return step
 }
 
-// explainDestination tells what find would return after the source was learned. tableMu is held.
+// explainDestination tells what locate would return after the source was learned. tableMu is held.
 func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step Step) {
 	step = Step{Check: CheckDestination, Found: "unknown", MAC: f.Dst()}
 	if f.Dst().Group() {
@@ -159,6 +159,9 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 			step.Found = "pinned"
 		}
 	case s == nil, source.Evict != nil && source.Evict.MAC == f.Dst():
+		if q := p.sw.blockPort(f.Dst()); q != nil && !p.Uplink {
+			step.Found, step.Port = "block", q
+		}
 	default:
 		e := p.sw.entry(s)
 		step.Found, step.Port, step.Age = "learned", e.Port, e.Age

@@ -74,7 +74,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		}
 		if v == Forwarded {
 			if d := f.Dst(); to == nil || d != dst {
-				dst, to = d, p.sw.find(d)
+				dst, to = d, p.locate(d)
 			}
 			if to == nil || to != down {
 				v = p.decide(f, to)

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ type model struct {
 	pinned  map[ether.MAC]*Port
 	learned map[ether.MAC]place
 	down    map[*Port]bool
+	blocks  []Block
 	out     map[*Port][]int
 	tally   Tally
 }
@@ -47,7 +49,7 @@ func (m *model) learn(src ether.MAC, p *Port) {
 func (m *model) ingress(p *Port, f *ether.Frame, number int) {
 	v := m.judge(p, f)
 	m.tally[v]++
-	to := m.find(f.Dst())
+	to := m.locate(p, f.Dst())
 	for _, q := range m.ports {
 		if v == Forwarded && q == to || v == Flooded && q != p && !(p.Uplink && q.Uplink) && !m.down[q] && f.Len() <= int(q.limit.Load()) {
 			m.out[q] = append(m.out[q], number)
@@ -60,6 +62,23 @@ func (m *model) find(mac ether.MAC) *Port {
 		return p
 	}
 	return m.learned[mac].port
+}
+
+// locate gives the port of an address that p sends to.
+func (m *model) locate(p *Port, mac ether.MAC) *Port {
+	if to := m.find(mac); to != nil || p.Uplink || mac[0] != 2 || mac[1] != 0x42 {
+		return to
+	}
+	var best Block
+	for _, b := range m.blocks {
+		if b.Prefix.Contains(netip.AddrFrom4([4]byte(mac[2:]))) && (best.Port == nil || b.Prefix.Bits() > best.Prefix.Bits()) {
+			best = b
+		}
+	}
+	if m.down[best.Port] || !slices.Contains(m.ports, best.Port) {
+		return nil
+	}
+	return best.Port
 }
 
 func (m *model) judge(p *Port, f *ether.Frame) Verdict {
@@ -78,7 +97,7 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	} else if owner != p {
 		return Spoofed
 	}
-	to := m.find(f.Dst())
+	to := m.locate(p, f.Dst())
 	switch {
 	case to == nil:
 		ways, up, wide := 0, 0, 0
@@ -204,6 +223,16 @@ func TestModel(t *testing.T) {
 					p.Detach()
 					m.forget(p)
 					gone = append(gone, p)
+				case 12, 13:
+					m.blocks = nil
+					for range r.IntN(4) {
+						in := mac(r.IntN(tc.all))
+						b := Block{netip.PrefixFrom(netip.AddrFrom4([4]byte(in[2:])), 24+r.IntN(9)).Masked(), m.ports[r.IntN(len(m.ports))]}
+						if !slices.ContainsFunc(m.blocks, func(c Block) bool { return c.Prefix == b.Prefix }) {
+							m.blocks = append(m.blocks, b)
+						}
+					}
+					s.SetBlocks(m.blocks)
 				case 10, 11:
 					if m.down[p] = !m.down[p]; m.down[p] {
 						p.SetDown(func() bool { return true })

@@ -61,6 +61,8 @@ type Switch struct {
 	tally [verdicts]atomic.Uint64
 	watch atomic.Pointer[Watcher] // nil: nobody watches
 
+	blocks atomic.Pointer[blockTable] // nil: none
+
 	mu sync.Mutex // serialises Attach and Detach
 }
 

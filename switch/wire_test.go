@@ -7,8 +7,8 @@ import (
 	"github.com/tapestry-net/tapestry/test/packets"
 )
 
-// mac is the i-th station's address.
-func mac(i int) ether.MAC { return ether.MAC{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)} }
+// mac is the i-th station's address, as Docker makes it of 10.…
+func mac(i int) ether.MAC { return ether.MAC{2, 0x42, 10, byte(i >> 16), byte(i >> 8), byte(i)} }
 
 // frame is an ordinary frame of 64 bytes that carries a number.
 func frame(src, dst ether.MAC, number int) ether.Frame { return sized(src, dst, number, 64) }
