@@ -12,6 +12,8 @@ const (
 	PeersPath         = "/v1/peers"          // GET ?network=ID: []Peer; POST PeerChangePath
 	PeersTestPath     = "/v1/peers/test"     // POST: Tests
 	NodesPath         = "/v1/nodes"          // GET: Nodes; POST Nodes: Learned
+	ClusterPath       = "/v1/cluster"        // GET: Cluster
+	ClusterForgetPath = "/v1/cluster/forget" // POST ClusterForget
 	FaultsPath        = "/v1/faults"         // GET: []Fault; PUT, DELETE FaultPath
 	TracePath         = "/v1/trace"          // POST TraceRequest: Trace
 	CapturesPath      = "/v1/captures"       // GET: a list of counts; POST CaptureRequest: a stream; GET, PATCH, DELETE CapturePath

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 )
@@ -44,7 +45,9 @@ type API struct {
 	Version string // of this binary
 	Started time.Time
 
-	Captures *Captures // nil: none
+	Captures  *Captures      // nil: none
+	Cluster   *member.Member // nil: this host is in none
+	Addresses Addresses      // nil: none
 }
 
 // Handler serves every path of the API.
@@ -69,6 +72,7 @@ func (a *API) Handler() http.Handler {
 		a.Captures.Register(mux)
 	}
 	a.nodeRoutes(mux)
+	a.clusterRoutes(mux)
 	a.faultRoutes(mux)
 	a.traceRoutes(mux)
 	return mux

@@ -294,6 +294,23 @@ func (m *Manager) Blocks(key string) []netip.Prefix {
 	return blocks
 }
 
+// Used is how many addresses of a block of a network are in use.
+func (m *Manager) Used(key string, block netip.Prefix) (n int) {
+	_ = m.acquire(context.Background())
+	defer m.release()
+	for _, p := range m.pools {
+		if p.Key != key {
+			continue
+		}
+		for a := range p.used {
+			if block.Contains(a) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Pools are the pools, by id.
 func (m *Manager) Pools() []state.Pool {
 	_ = m.acquire(context.Background())

@@ -46,11 +46,13 @@ type Member struct {
 	dir   state.Dir
 	log   *slog.Logger
 	dirty atomic.Bool // Directory has changed since it was written
+	said  atomic.Pointer[[]cluster.Member]
 }
 
 // New reads what was known of the cluster, with a new epoch. The engine is not started.
 func New(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, dir: state.Dir(cfg.Dir), log: cfg.Log}
+	m.said.Store(new([]cluster.Member))
 	s, err := m.dir.LoadCluster()
 	if err == nil {
 		err = m.dir.Prepare()
@@ -93,7 +95,29 @@ func New(cfg Config) (*Member, error) {
 
 // Fabric is what a fabric.Fabric needs of the cluster. blocks are this host's of a network.
 func (m *Member) Fabric(blocks func(key string) []netip.Prefix) *fabric.Cluster {
-	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: func(members []cluster.Member) { m.cfg.Engine.Publish(members, nil, nil) }}
+	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: func(members []cluster.Member) {
+		m.said.Store(&members)
+		m.cfg.Engine.Publish(members, nil, nil)
+	}}
+}
+
+// Info is what the cluster's engine can do.
+func (m *Member) Info() cluster.Info { return m.cfg.Engine.Info() }
+
+// Status is how the engine is doing.
+func (m *Member) Status() cluster.Status { return m.cfg.Engine.Status() }
+
+// Forget removes a host that is gone, with all that it owns.
+func (m *Member) Forget(ctx context.Context, id cluster.HostID) error {
+	return m.cfg.Engine.Forget(ctx, id)
+}
+
+// Cluster is the cluster's name.
+func (m *Member) Cluster() string { return m.cfg.Cluster }
+
+// Own is what this host has said last.
+func (m *Member) Own() cluster.Record {
+	return cluster.Record{Host: m.Self, Members: *m.said.Load()}
 }
 
 // Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster.
