@@ -81,7 +81,7 @@ func clusterStatus(cmd *cobra.Command, all api.Cluster) error {
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "cluster %s by %s: %s, for %s\n%s, %d of them there; %s, %s\n", all.Name, all.Kind, state,
 		human.Age(int64(time.Since(all.Since)/time.Second)), human.Plural(len(all.Hosts), "host"), alive,
-		human.Plural(len(all.Networks), "network"), human.Plural(len(all.Blocks), "block of addresses"))
+		human.Plural(len(all.Networks), "network"), human.Plural(len(all.Blocks), "address block"))
 	for _, p := range all.Problems {
 		if err == nil {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "problem:", p)

@@ -48,7 +48,7 @@ func sampleCluster() api.Cluster {
 func TestCluster(t *testing.T) {
 	socket, _ := clusterDaemon(t, sampleCluster())
 	for command, words := range map[string][]string{
-		"status":   {"cluster lab by gossip: reached, for 1m", "2 hosts, 1 of them there; 1 network, 2 blocks of addresses", "problem: hosts n1 and n2 have one name"},
+		"status":   {"cluster lab by gossip: reached, for 1m", "2 hosts, 1 of them there; 1 network, 2 address blocks", "problem: hosts n1 and n2 have one name"},
 		"hosts":    {"n1 192.0.2.1:4789 this blue 3 0000000000000001", "n2 192.0.2.2:4789 gone none 1 0000000000000002"},
 		"networks": {"blue 8388613 10.50.0.0/16 yes n1"},
 		"blocks":   {"blue 10.50.0.0/26 n1 this 7", "blue 10.50.0.64/26 n2 gone"},
