@@ -78,7 +78,7 @@ func Blocks(subnet netip.Prefix, bits int) iter.Seq[netip.Prefix] {
 			if !yield(b) {
 				return
 			}
-			last := lastAddr(b).Next()
+			last := LastAddr(b).Next()
 			if !last.IsValid() {
 				return
 			}
@@ -87,8 +87,8 @@ func Blocks(subnet netip.Prefix, bits int) iter.Seq[netip.Prefix] {
 	}
 }
 
-// lastAddr is the highest address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
+// LastAddr is the highest address of a prefix.
+func LastAddr(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
 	for i := p.Bits(); i < 8*len(b); i++ {
 		b[i/8] |= 1 << (7 - i%8)
