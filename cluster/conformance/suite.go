@@ -157,9 +157,7 @@ func presence(t *testing.T, b Bed) {
 			t.Errorf("%s: its own record %d times, sink called twice at once: %v, full updates %d", h.self.Name, h.own, h.twice, h.full)
 		}
 		h.mu.Unlock()
-		if s := h.Status(); s.Err != nil {
-			t.Errorf("%s: %v", h.self.Name, s.Err)
-		}
+		testhost.Until(t, h.self.Name+" says that it is connected", func() bool { return h.Status().Err == nil })
 	}
 	if !late.Info().Membership {
 		return

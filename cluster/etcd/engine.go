@@ -176,7 +176,7 @@ func (e *Engine) Start(self cluster.Host, sink func(cluster.Update)) error {
 	e.started, e.unsent = true, true
 	e.record.Host = self
 	e.view = newView(self.ID, e.ttl)
-	e.status = cluster.Status{Since: time.Now(), Err: fmt.Errorf("%w: not connected to etcd yet", cluster.ErrUnavailable)}
+	e.status = cluster.Status{Since: time.Now(), Err: errNotYet}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.end = cancel
 	e.running.Go(func() { e.sessions(ctx) })

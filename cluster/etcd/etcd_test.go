@@ -2,7 +2,10 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +29,10 @@ type host struct {
 	dir   *cluster.Directory
 	logs  *testhost.Log
 	self  cluster.Host
+
+	mu    sync.Mutex // guards what follows
+	gone  int        // how often it was told that a host is gone
+	fulls int
 }
 
 // newHost is a host that is not started. Its way to etcd is a proxy.
@@ -58,13 +65,60 @@ func (h *host) start(i int, change ...func(*cluster.Host)) *host {
 		f(&h.self)
 	}
 	h.dir = cluster.NewDirectory(h.self.ID)
-	testhost.Must(h.t, h.Start(h.self, func(u cluster.Update) { h.dir.Apply(u) }))
+	testhost.Must(h.t, h.Start(h.self, h.update))
 	return h
+}
+
+func (h *host) update(u cluster.Update) {
+	h.mu.Lock()
+	for _, e := range u.Entries {
+		if e.State == cluster.Gone {
+			h.gone++
+		}
+	}
+	h.gone += len(u.Removed)
+	if u.Full {
+		h.fulls++
+	}
+	h.mu.Unlock()
+	h.dir.Apply(u)
+}
+
+// count gives how often h was told that a host is gone or removed, and how many full updates it had.
+func (h *host) count() (gone, fulls int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.gone, h.fulls
+}
+
+// away waits until it says that etcd is away, for a reason that contains all of these.
+func (h *host) away(words ...string) {
+	h.t.Helper()
+	var err error
+	defer func() {
+		if h.t.Failed() {
+			h.t.Logf("it says: %v", err)
+		}
+	}()
+	testhost.Until(h.t, "the status says "+strings.Join(words, ", "), func() bool {
+		err = h.Status().Err
+		for _, w := range words {
+			if err == nil || !strings.Contains(err.Error(), w) {
+				return false
+			}
+		}
+		return errors.Is(err, cluster.ErrUnavailable)
+	})
 }
 
 // ready waits until it is connected.
 func (h *host) connected() *host {
 	h.t.Helper()
+	defer func() {
+		if h.t.Failed() {
+			h.t.Logf("%s says: %v", h.self.Name, h.Status().Err)
+		}
+	}()
 	testhost.Until(h.t, h.self.Name+" is connected", func() bool { return h.Status().Err == nil })
 	return h
 }
@@ -95,6 +149,7 @@ func meet(t testing.TB, all ...*host) {
 func TestConformance(t *testing.T) {
 	for name, cut := range map[string]func(*proxy, bool){"silent": (*proxy).silent, "refused": (*proxy).refuse} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			conformance.Run(t, func(t *testing.T) conformance.Bed {
 				s := newServer(t)
 				hosts := make(map[cluster.Engine]*host)

@@ -19,6 +19,7 @@ type proxy struct {
 	listen net.Listener
 	conns  map[net.Conn]bool
 	mute   chan struct{} // nil: bytes pass; else none does until it is closed
+	lost   bool          // what etcd says is thrown away
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -72,7 +73,10 @@ func (p *proxy) pass(c net.Conn) {
 		for {
 			n, err := from.Read(b)
 			p.await()
-			if n > 0 {
+			p.mu.Lock()
+			lost := p.lost && to == c
+			p.mu.Unlock()
+			if n > 0 && !lost {
 				if _, err := to.Write(b[:n]); err != nil {
 					return
 				}
@@ -105,6 +109,18 @@ func (p *proxy) silent(on bool) {
 	} else if !on && p.mute != nil {
 		close(p.mute)
 		p.mute = nil
+	}
+}
+
+// deaf makes it throw away what etcd says; with false the connections end, and new ones are as before.
+func (p *proxy) deaf(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = on
+	if !on {
+		for c := range p.conns {
+			c.Close()
+		}
 	}
 }
 

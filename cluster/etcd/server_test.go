@@ -145,12 +145,14 @@ func (s *server) save() string {
 	return to
 }
 
-// restore gives it what was saved.
+// restore gives it what was saved; "" is nothing.
 func (s *server) restore(from string) {
 	s.t.Helper()
 	s.kill()
 	testhost.Must(s.t, os.RemoveAll(s.dir))
-	testhost.Must(s.t, os.CopyFS(s.dir, os.DirFS(filepath.Join(from, "data"))))
+	if from != "" {
+		testhost.Must(s.t, os.CopyFS(s.dir, os.DirFS(filepath.Join(from, "data"))))
+	}
 	s.start()
 	s.wait()
 }

@@ -34,8 +34,8 @@ func (e *Engine) strong(ctx context.Context, what string, f func(context.Context
 	for {
 		s, err := e.ready(asking)
 		if err != nil {
-			if last != nil && errors.Is(err, errNotYet) {
-				err = e.explain(all, last)
+			if errors.Is(err, errNotYet) {
+				err = e.explain(all, errors.Join(last, err))
 			}
 			return fmt.Errorf("%s: %w", what, err)
 		}
@@ -61,7 +61,7 @@ func (e *Engine) strong(ctx context.Context, what string, f func(context.Context
 }
 
 // errNotYet is of a call that ends before there is a session, though nothing is known to be wrong.
-var errNotYet = fmt.Errorf("%w: no answer in time", cluster.ErrUnavailable)
+var errNotYet = fmt.Errorf("%w: not connected to etcd yet", cluster.ErrUnavailable)
 
 // ready waits for a session that may write.
 func (e *Engine) ready(ctx context.Context) (*session, error) {
@@ -92,6 +92,9 @@ func (e *Engine) turn(ctx context.Context) (func(), error) {
 	case e.calling <- struct{}{}:
 		return func() { <-e.calling }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: other calls of this host are still waiting for etcd", cluster.ErrUnavailable)
+		if err := e.Status().Err; err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w: %s: other calls of this host still wait for its answer", cluster.ErrUnavailable, e.endpoints())
 	}
 }

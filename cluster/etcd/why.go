@@ -85,7 +85,7 @@ func (e *Engine) words(err error) string {
 		return "it has compacted what this host had not seen yet; all is read again"
 	case is(errFence):
 		return "it does not know yet that this host lives"
-	case is(errSilent, context.DeadlineExceeded):
+	case is(errSilent, errNotYet, context.DeadlineExceeded):
 		return "it does not answer"
 	}
 	if s, ok := status.FromError(err); ok && s.Code() == codes.DeadlineExceeded {
@@ -112,6 +112,9 @@ func (e *Engine) explain(ctx context.Context, err error) error {
 	found := make([]string, len(e.config.Endpoints))
 	var wg sync.WaitGroup
 	for i, ep := range e.config.Endpoints {
+		if ctx.Err() != nil { // no time for it
+			break
+		}
 		wg.Go(func() {
 			if err := e.probe(ctx, ep); err != nil {
 				found[i] = fmt.Sprintf("etcd at %s: %s", ep, e.plain(err))
@@ -136,6 +139,7 @@ var (
 	errTalk  = errors.New("what answers there is not etcd, or not by this protocol (http, https)")
 	errMute  = errors.New("it takes connections, but does not answer")
 	errHangs = errors.New("it closes the connection at once (does it want https?)")
+	errPlain = errors.New("it ends the TLS handshake at once (http instead of https?)")
 	errCert  = errors.New("it does not accept this host's certificate, or wants one")
 )
 
@@ -167,7 +171,10 @@ func (e *Engine) probe(ctx context.Context, ep string) error {
 		}
 		s := tls.Client(c, conf)
 		if err := s.HandshakeContext(ctx); err != nil {
-			return mute(err)
+			if err = mute(err); errors.Is(err, errHangs) {
+				err = errPlain
+			}
+			return err
 		}
 		c = s
 	}
