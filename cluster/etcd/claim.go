@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -18,7 +19,9 @@ type wanted struct {
 	bits   int
 }
 
-// Claim implements cluster.Engine. After a restart the daemon claims what it has had, so that the engine knows of it.
+// Claim implements cluster.Engine. Who wants any block gets first what is this host's already, but not in use: what it has claimed
+// without that it got an answer, what it could not free, and what an earlier run of the daemon has left. What is in use is what
+// was claimed in this run, and what the host published before Start.
 func (e *Engine) Claim(ctx context.Context, key string, want cluster.Want) (got netip.Prefix, err error) {
 	if err := cluster.CheckKey(key); err != nil {
 		return got, err
@@ -39,7 +42,7 @@ func (e *Engine) Claim(ctx context.Context, key string, want cluster.Want) (got 
 	}
 	err = e.strong(ctx, what, func(ctx context.Context, s *session) (err error) {
 		if got = want.Block; got.IsValid() {
-			return s.take(ctx, key, got)
+			return s.try(ctx, claim{key, got})
 		}
 		got, err = s.takeAny(ctx, wanted{key, want.Subnet.Masked(), want.Bits})
 		return err
@@ -47,9 +50,6 @@ func (e *Engine) Claim(ctx context.Context, key string, want cluster.Want) (got 
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	e.mu.Lock()
-	e.claims[claim{key, got}] = true
-	e.mu.Unlock()
 	return got, nil
 }
 
@@ -81,13 +81,10 @@ func (e *Engine) Free(ctx context.Context, key string, block netip.Prefix) error
 		return err
 	}
 	defer done()
+	c := claim{key, block}
 	e.mu.Lock()
-	delete(e.claims, claim{key, block}) // from now on it is not written again
-	for w, b := range e.pending {
-		if w.key == key && b == block {
-			delete(e.pending, w)
-		}
-	}
+	delete(e.claims, c) // from now on it is not written again
+	e.spare[c] = true   // unless the call succeeds
 	e.mu.Unlock()
 	return e.strong(ctx, fmt.Sprintf("free %s of network %s", block, key), func(ctx context.Context, s *session) error {
 		k := s.at.block(key, block)
@@ -95,6 +92,11 @@ func (e *Engine) Free(ctx context.Context, key string, block netip.Prefix) error
 			Then(clientv3.OpDelete(k)).Else(clientv3.OpGet(s.at.alive(s.self.ID))).Commit()
 		if err == nil && !r.Succeeded && string(first(r, 0).Value) != s.mine {
 			return errFence
+		}
+		if err == nil {
+			s.mu.Lock()
+			delete(s.spare, c)
+			s.mu.Unlock()
 		}
 		return err
 	})
@@ -171,48 +173,76 @@ const (
 
 // takeAny claims any block.
 func (s *session) takeAny(ctx context.Context, w wanted) (netip.Prefix, error) {
-	s.mu.Lock()
-	b, pending := s.pending[w]
-	s.mu.Unlock()
-	if pending { // it may be this host's already
-		if err := s.try(ctx, w, b); err == nil || !isTaken(err) {
+	for {
+		if b, err := s.tryAll(ctx, w, s.unused(w)); b.IsValid() || err != nil {
 			return b, err
 		}
-	}
-	for {
 		free, err := s.free(ctx, w, min(max(leastFree, 2*s.view.count()), mostFree))
 		if err != nil {
-			return b, err
+			return netip.Prefix{}, err
+		}
+		if len(s.unused(w)) > 0 { // some were found
+			continue
 		}
 		if len(free) == 0 {
-			return b, fmt.Errorf("network %s: %w: all of /%d in %s are taken", w.key, cluster.ErrExhausted, w.bits, w.subnet)
+			return netip.Prefix{}, fmt.Errorf("network %s: %w: all of /%d in %s are taken", w.key, cluster.ErrExhausted, w.bits, w.subnet)
 		}
 		rand.Shuffle(len(free), func(i, j int) { free[i], free[j] = free[j], free[i] })
-		for _, b := range free[:min(len(free), tries)] {
-			if err := s.try(ctx, w, b); err == nil || !isTaken(err) {
-				return b, err
-			}
+		if b, err := s.tryAll(ctx, w, free[:min(len(free), tries)]); b.IsValid() || err != nil {
+			return b, err
 		}
 	}
 }
 
-// try claims a block, and remembers it until there is an answer.
-func (s *session) try(ctx context.Context, w wanted, b netip.Prefix) error {
+// unused are blocks that may be this host's, and that it does not use.
+func (s *session) unused(w wanted) (all []netip.Prefix) {
 	s.mu.Lock()
-	s.pending[w] = b
+	defer s.mu.Unlock()
+	for c := range s.spare {
+		if c.key == w.key && c.block.Bits() == w.bits && w.subnet.Contains(c.block.Addr()) {
+			all = append(all, c.block)
+		}
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
+	return all
+}
+
+// tryAll claims the first of some blocks that nobody has; an invalid one if there is none.
+func (s *session) tryAll(ctx context.Context, w wanted, some []netip.Prefix) (netip.Prefix, error) {
+	for _, b := range some {
+		switch err := s.try(ctx, claim{w.key, b}); {
+		case err == nil:
+			return b, nil
+		case !isTaken(err):
+			return netip.Prefix{}, err
+		}
+	}
+	return netip.Prefix{}, nil
+}
+
+// try claims a block. As long as there is no answer it may be this host's.
+func (s *session) try(ctx context.Context, c claim) error {
+	s.mu.Lock()
+	if !s.claims[c] {
+		s.spare[c] = true
+	}
 	s.mu.Unlock()
-	err := s.take(ctx, w.key, b)
+	err := s.take(ctx, c.key, c.block)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		s.claims[c] = true
+	}
 	if err == nil || isTaken(err) {
-		s.mu.Lock()
-		delete(s.pending, w)
-		s.mu.Unlock()
+		delete(s.spare, c)
 	}
 	return err
 }
 
 func isTaken(err error) bool { _, ok := err.(*taking); return ok }
 
-// free reads which blocks are free: the first ones, so many at most.
+// free reads which blocks are free: the first ones, so many at most. The first time it reads all of a network's, and finds those that
+// are this host's and unused.
 func (s *session) free(ctx context.Context, w wanted, most int) (free []netip.Prefix, err error) {
 	var ops []clientv3.Op
 	for _, k := range s.at.around(w.key, w.subnet) {
@@ -228,9 +258,12 @@ func (s *session) free(ctx context.Context, w wanted, most int) (free []netip.Pr
 		}
 	}
 	from, to := s.at.within(w.key, w.subnet)
+	s.mu.Lock()
+	known := s.searched[w]
+	s.mu.Unlock()
 	g := newGaps(w.subnet, w.bits, most)
-	for more := true; more && !g.full(); {
-		r, err := s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(2*page), clientv3.WithKeysOnly())
+	for more := true; more && !(known && g.full()); {
+		r, err := s.client.Get(ctx, from, clientv3.WithRange(to), clientv3.WithLimit(2*page))
 		if err != nil {
 			return nil, err
 		}
@@ -240,12 +273,28 @@ func (s *session) free(ctx context.Context, w wanted, most int) (free []netip.Pr
 				s.bad(err)
 			} else {
 				g.taken(b)
+				s.found(claim{w.key, b}, string(kv.Value))
 			}
 			from = string(kv.Key) + "\x00"
 		}
 		more = r.More
 	}
+	s.mu.Lock()
+	s.searched[w] = true
+	s.mu.Unlock()
 	return g.rest(), nil
+}
+
+// found is told of a block in etcd.
+func (s *session) found(c claim, owner string) {
+	if owner != string(s.self.ID) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.claims[c] {
+		s.spare[c] = true
+	}
 }
 
 // gaps finds the blocks of a subnet that are free, from the taken ones in the order of their addresses.

@@ -169,6 +169,49 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestLeftOver: a daemon that starts again gets no block that it uses, and gets those first that it has and does not use; etcd has what
+// it uses although that was lost.
+func TestLeftOver(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	a := newHost(t, s).start(1).connected()
+	var used, unused netip.Prefix
+	for i := range 5 {
+		if _, err := newHost(t, s).start(2 + i).connected().claim(anyOf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range []*netip.Prefix{&used, &unused} {
+		got, err := a.claim(anyOf)
+		testhost.Must(t, err)
+		*p = got
+	}
+	testhost.Must(t, a.Close(t.Context()))
+	_, err := s.examine().Delete(t.Context(), a.at.block("blue", used))
+	testhost.Must(t, err)
+	again := newHost(t, s)
+	again.Publish(member(used), nil, nil) // as its state on the disk says
+	again.start(1, func(h *cluster.Host) { h.Epoch++ })
+	again.connected()
+	testhost.Until(t, "what it uses is there again", func() bool { return slices.Contains(s.owned(a), used.String()+" "+string(a.self.ID)) })
+	if got, err := again.claim(anyOf); err != nil || got != unused {
+		t.Errorf("the first one: %v, %v, want %v", got, err, unused)
+	}
+	got, err := again.claim(anyOf)
+	if err != nil || got == used || got == unused {
+		t.Errorf("the second one: %v, %v", got, err)
+	}
+	again.proxy.refuse(true) // what could not be freed
+	again.away("refused")
+	if err := again.Free(t.Context(), "blue", got); !errors.Is(err, cluster.ErrUnavailable) {
+		t.Error(err)
+	}
+	again.proxy.refuse(false)
+	if third, err := again.claim(anyOf); err != nil || third != got {
+		t.Errorf("the third one: %v, %v, want %v", third, err, got)
+	}
+}
+
 // TestWhole: who has the whole subnet, or a block around it, leaves nothing free in it.
 func TestWhole(t *testing.T) {
 	t.Parallel()

@@ -101,22 +101,23 @@ type Engine struct {
 	wake    chan struct{} // something is to be published
 	calling chan struct{} // holds one token: one Claim or Free at a time
 
-	mu      sync.Mutex // guards what follows
-	started bool
-	closed  bool
-	status  cluster.Status
-	session *session      // nil: none that may write
-	changed chan struct{} // closed when session or closed has changed
-	record  cluster.Record
-	unsent  bool                    // record is to be written
-	specs   map[string]cluster.Spec // networks that were agreed on, by key
-	shown   map[string]bool         // those that have been published
-	claims  map[claim]bool          // blocks that are this host's
-	pending map[wanted]netip.Prefix // claims that may have succeeded without an answer
-	told    map[string]bool         // what was said once; at most maxTold
-	lastRev int64                   // the highest revision that was seen
-	dataOf  uint64                  // the cluster id of etcd
-	written uint64                  // Seq of the last record that etcd has confirmed
+	mu       sync.Mutex // guards what follows
+	started  bool
+	closed   bool
+	status   cluster.Status
+	session  *session      // nil: none that may write
+	changed  chan struct{} // closed when session or closed has changed
+	record   cluster.Record
+	unsent   bool                    // record is to be written
+	specs    map[string]cluster.Spec // networks that were agreed on, by key
+	shown    map[string]bool         // those that have been published
+	claims   map[claim]bool          // blocks that are this host's, and in use
+	spare    map[claim]bool          // blocks that may be this host's, and are not in use
+	searched map[wanted]bool         // whether those that an earlier run has left were looked for
+	told     map[string]bool         // what was said once; at most maxTold
+	lastRev  int64                   // the highest revision that was seen
+	dataOf   uint64                  // the cluster id of etcd
+	written  uint64                  // Seq of the last record that etcd has confirmed
 
 	farewell context.Context // of Close: the last session gives the lease back
 	left     error           // how that went
@@ -145,7 +146,7 @@ func New(c Config) (*Engine, error) {
 		config: c, at: newLayout(c.Prefix, c.Cluster), log: c.Log, ttl: leaseTTL,
 		wake: make(chan struct{}, 1), calling: make(chan struct{}, 1), changed: make(chan struct{}),
 		specs: make(map[string]cluster.Spec), shown: make(map[string]bool), claims: make(map[claim]bool),
-		pending: make(map[wanted]netip.Prefix), told: make(map[string]bool),
+		spare: make(map[claim]bool), searched: make(map[wanted]bool), told: make(map[string]bool),
 	}
 	e.keepFor = c.Keep + mathrand.N(c.Keep/10+1)
 	e.status = cluster.Status{Since: time.Now(), Err: fmt.Errorf("%w: not started", cluster.ErrUnavailable)}
@@ -175,6 +176,11 @@ func (e *Engine) Start(self cluster.Host, sink func(cluster.Update)) error {
 	e.self, e.sink, e.mine = self, sink, aliveValue(self.Epoch, hex.EncodeToString(run))
 	e.started, e.unsent = true, true
 	e.record.Host = self
+	for i := range e.record.Members { // what it has from before
+		for _, b := range e.record.Members[i].Blocks {
+			e.claims[claim{e.record.Members[i].Key, b}] = true
+		}
+	}
 	e.view = newView(self.ID, e.ttl)
 	e.status = cluster.Status{Since: time.Now(), Err: errNotYet}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -9,14 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/conformance"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testhost.Main(m) }
 
 // testTTL is short, so that tests do not wait for long; but not so short that a busy machine loses leases all the time.
 const testTTL = 4 * time.Second

@@ -62,7 +62,7 @@ func (s *session) agree(ctx context.Context, spec cluster.Spec) (cluster.Spec, e
 				}
 				continue // it has changed just now
 			}
-			if ok, err := s.unused(ctx, spec.Key, have.ModRevision, a.Spec.VNI); err != nil || !ok {
+			if ok, err := s.abolish(ctx, spec.Key, have.ModRevision, a.Spec.VNI); err != nil || !ok {
 				if err == nil {
 					err = &cluster.Conflict{What: "network " + spec.Key, Host: s.userOf(ctx, spec.Key, a.By), Have: diff}
 				}
@@ -108,15 +108,12 @@ func (s *session) write(ctx context.Context, on ...clientv3.Cmp) func(...clientv
 	}
 }
 
-// unused removes a network that no host uses, and of which nobody has a block. It tells whether it has.
-func (s *session) unused(ctx context.Context, key string, rev int64, vni uint32) (bool, error) {
+// abolish removes a network that no host uses, and of which nobody has a block. It tells whether it has.
+func (s *session) abolish(ctx context.Context, key string, rev int64, vni uint32) (bool, error) {
 	s.mu.Lock()
-	_, agreed := s.specs[key]
-	for i := range s.record.Members {
-		agreed = agreed || s.record.Members[i].Key == key
-	}
+	on := slices.ContainsFunc(s.record.Members, func(m cluster.Member) bool { return m.Key == key })
 	s.mu.Unlock()
-	if agreed || s.view.uses(key) {
+	if on || s.view.uses(key) {
 		return false, nil
 	}
 	user := s.at.user(key, s.self.ID)
