@@ -10,7 +10,7 @@ import (
 )
 
 // properNames look like names of Go and are none.
-var properNames = []string{"EtherTypes", "cN", "eBPF", "kB", "macOS", "mDNS", "vN", "vSwitch"}
+var properNames = []string{"EtherTypes", "cN", "eBPF", "gRPC", "kB", "macOS", "mDNS", "vN", "vSwitch"}
 
 // TestComments: a comment that begins with a name tells of that name, and names nothing that is not in the code (any more).
 func TestComments(t *testing.T) {

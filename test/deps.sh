@@ -4,7 +4,7 @@
 set -euo pipefail
 
 declare -A package=([dockerd]=docker.io [docker]=docker.io [ip]=iproute2 [ping]=iputils-ping [busybox]=busybox-static
-    [stdlib.h]=libc6-dev)
+    [etcd]=etcd-server [stdlib.h]=libc6-dev)
 
 missing() {
     for name in "$@"; do
@@ -20,6 +20,17 @@ install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "$@" >/dev/null
 }
 
+# quietly PACKAGE… installs them, and starts no service of theirs (policy-rc.d, see invoke-rc.d(8)).
+quietly() (
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    install "$@"
+)
+
 PATH=$PATH:/usr/sbin:/sbin
 wanted=$(missing "$@")
 [[ -n $wanted ]] || exit 0
@@ -28,6 +39,10 @@ command -v apt-get >/dev/null || { echo "install these and try again: $packages"
 [[ $EUID == 0 ]] || { echo "as root: apt-get install $packages" >&2; exit 1; }
 echo "installing $packages"
 apt-get update -qq
+if [[ " $packages " == *' etcd-server '* ]]; then # tests have servers of their own: this one starts neither now nor at boot
+    quietly etcd-server
+    ! command -v systemctl >/dev/null || systemctl --quiet disable etcd.service
+fi
 # shellcheck disable=SC2086 # one word each
 install $packages
 # From Debian 13 on the docker command is a package of its own.
