@@ -208,6 +208,12 @@ func TestDirectory(t *testing.T) {
 	if got := d.Apply(Update{Entries: []Entry{entry(full(2))}}); got != nil {
 		t.Errorf("an older record changes %v", got)
 	}
+	if id, seq, ok := d.Station("blue", ether.MAC{2, 9}); id != host(2).ID || seq != 4 || !ok {
+		t.Errorf("a station is at %s, %d", id, seq)
+	}
+	if _, _, ok := d.Station("red", ether.MAC{2, 9}); ok || len(d.Stations("blue")) != 3 || len(d.Stations("red")) != 0 {
+		t.Errorf("stations %v", d.Stations("blue"))
+	}
 	for a, want := range map[string]string{"10.50.99.1": "n2", "10.50.1.40": "n2", "10.50.1.20": "n1"} {
 		if got := where(a); got != want {
 			t.Errorf("%s is at %q, want %q", a, got, want)

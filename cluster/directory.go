@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // A Directory is what the other hosts have said last. Nothing is removed from it because an engine is away.
@@ -25,6 +27,7 @@ type index struct {
 	blocks   map[netip.Prefix]HostID // of two hosts that claim a block, the one with the lower id; Problems tells of it
 	bits     []int                   // the lengths of blocks, longest first
 	stations map[netip.Addr]place
+	macs     map[ether.MAC]place
 	names    map[string][]netip.Addr // in small letters
 	reverse  map[netip.Addr]string
 }
@@ -96,7 +99,7 @@ func (d *Directory) Apply(u Update) (changed []string) {
 // rebuild makes a network's index anew. mu is held.
 func (d *Directory) rebuild(key string) {
 	x := &index{
-		members: make(map[HostID]*Member), blocks: make(map[netip.Prefix]HostID), stations: make(map[netip.Addr]place),
+		members: make(map[HostID]*Member), blocks: make(map[netip.Prefix]HostID), stations: make(map[netip.Addr]place), macs: make(map[ether.MAC]place),
 		names: make(map[string][]netip.Addr), reverse: make(map[netip.Addr]string),
 	}
 	bits := make(map[int]bool)
@@ -114,10 +117,12 @@ func (d *Directory) rebuild(key string) {
 			}
 		}
 		for _, s := range e.Stations {
+			if s.Key != key {
+				continue
+			}
+			note(x.macs, s.MAC, place{id, s.Seq})
 			for _, a := range s.Addrs {
-				if was, ok := x.stations[a]; s.Key == key && (!ok || s.Seq > was.seq) {
-					x.stations[a] = place{id, s.Seq}
-				}
+				note(x.stations, a, place{id, s.Seq})
 			}
 		}
 		if e.State == Gone { // nobody answers there
@@ -143,6 +148,13 @@ func (d *Directory) rebuild(key string) {
 	}
 	slices.SortFunc(x.bits, func(a, b int) int { return b - a })
 	d.keys[key] = x
+}
+
+// note notes a place, unless a newer one is known.
+func note[K comparable](m map[K]place, k K, p place) {
+	if was, ok := m[k]; !ok || p.seq > was.seq {
+		m[k] = p
+	}
 }
 
 // Hosts are the other hosts, by name.
@@ -204,6 +216,30 @@ func (d *Directory) Where(key string, a netip.Addr) (Host, bool) {
 		}
 	}
 	return Host{}, false
+}
+
+// Station tells which other host says that it has a station whose place does not follow from blocks, and with which Seq.
+func (d *Directory) Station(key string, mac ether.MAC) (host HostID, seq uint64, ok bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if x := d.keys[key]; x != nil {
+		p, ok := x.macs[mac]
+		return p.host, p.seq, ok
+	}
+	return "", 0, false
+}
+
+// Stations are the stations of a network that other hosts have and whose place does not follow from blocks, by their host.
+func (d *Directory) Stations(key string) map[ether.MAC]HostID {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	all := make(map[ether.MAC]HostID)
+	if x := d.keys[key]; x != nil {
+		for m, p := range x.macs {
+			all[m] = p.host
+		}
+	}
+	return all
 }
 
 // Resolve gives the addresses of a container on another host by its name, whatever its letters' case.

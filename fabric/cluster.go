@@ -1,12 +1,14 @@
 package fabric
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/ether"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -21,8 +23,8 @@ const silentAfter = 3 * time.Second
 // Cluster is what a Fabric needs of the cluster that this host is in. It never asks the cluster anything, and waits for nothing.
 type Cluster struct {
 	Directory *cluster.Directory
-	Blocks    func(key string) []netip.Prefix // what this host gives out of a network; it must not call back
-	Publish   func([]cluster.Member)          // tells the others; it must not call back
+	Blocks    func(key string) []netip.Prefix           // what this host gives out of a network; it must not call back
+	Publish   func([]cluster.Member, []cluster.Station) // tells the others; it must not call back
 }
 
 // Spec is a network as all its hosts have it.
@@ -66,12 +68,46 @@ func (f *Fabric) publish() {
 		return
 	}
 	var members []cluster.Member
+	var stations []cluster.Station
 	for _, n := range f.sorted() {
-		if n.Key != "" {
-			members = append(members, cluster.Member{Spec: Spec(n.Network), Blocks: f.cfg.Cluster.Blocks(n.Key)})
+		if n.Key == "" {
+			continue
+		}
+		m := cluster.Member{Spec: Spec(n.Network), Blocks: f.cfg.Cluster.Blocks(n.Key)}
+		members = append(members, m)
+		for _, e := range n.sortedEndpoints() {
+			if s, odd := f.station(n, e, m.Blocks); odd {
+				stations = append(stations, s)
+			}
 		}
 	}
-	f.cfg.Cluster.Publish(members)
+	f.cfg.Cluster.Publish(members, stations)
+}
+
+// publishOf tells the other hosts of a change on a network, if it is shared.
+func (f *Fabric) publishOf(n *network) {
+	if n.Key != "" {
+		f.publish()
+	}
+}
+
+// station is what is said of an endpoint whose place does not follow from this host's blocks, since its MAC is not made of its
+// IPv4 address, or that address is in no block.
+func (f *Fabric) station(n *network, e *endpoint, blocks []netip.Prefix) (s cluster.Station, odd bool) {
+	odd = true
+	s = cluster.Station{Key: n.Key, MAC: e.MAC}
+	for _, p := range e.Addrs {
+		a := p.Addr()
+		s.Addrs = append(s.Addrs, a)
+		if a.Is4() && bytes.Equal(e.MAC[2:], a.AsSlice()) && e.MAC[0] == 2 && e.MAC[1] == 0x42 {
+			odd = !slices.ContainsFunc(blocks, func(b netip.Prefix) bool { return b.Contains(a) })
+		}
+	}
+	if _, seq, ok := f.cfg.Cluster.Directory.Station(n.Key, e.MAC); ok && e.seq <= seq { // it has come here from another host
+		e.seq = seq + 1
+	}
+	s.Seq = e.seq
+	return s, odd
 }
 
 // Publish is called when this host's blocks have changed.
@@ -129,20 +165,37 @@ func (f *Fabric) connectTold(n *network) {
 		return
 	}
 	_ = f.connect(n) // n.down
-	f.setBlocks(n)
+	f.setPlaces(n)
 }
 
-// setBlocks tells a network's switch which addresses are behind which host, as the cluster says.
-func (f *Fabric) setBlocks(n *network) {
+// setPlaces tells a network's switch which addresses are behind which host, as the cluster says.
+func (f *Fabric) setPlaces(n *network) {
+	seats := f.seats(n)
 	var blocks []vswitch.Block
-	for _, s := range f.seats(n) {
+	for _, s := range seats {
 		if r := n.remotes[s.VTEP.Addr()]; r != nil {
 			for _, b := range s.Blocks {
 				blocks = append(blocks, vswitch.Block{Prefix: b, Port: r.port})
 			}
 		}
 	}
-	n.sw.SetBlocks(blocks)
+	stations := make(map[ether.MAC]*vswitch.Port)
+	for mac, id := range f.toldStations(n) {
+		if i := slices.IndexFunc(seats, func(s cluster.Seat) bool { return s.ID == id }); i >= 0 {
+			if r := n.remotes[seats[i].VTEP.Addr()]; r != nil {
+				stations[mac] = r.port
+			}
+		}
+	}
+	n.sw.SetPlaces(blocks, stations)
+}
+
+// toldStations are the stations of a network whose place other hosts tell, by host.
+func (f *Fabric) toldStations(n *network) map[ether.MAC]cluster.HostID {
+	if f.cfg.Cluster == nil || !n.usesCluster() {
+		return nil
+	}
+	return f.cfg.Cluster.Directory.Stations(n.Key)
 }
 
 // updateGone stops sending to hosts that are gone and silent, and begins again with those that are not.

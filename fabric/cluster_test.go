@@ -14,6 +14,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/conformance"
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -56,7 +57,7 @@ func (m *member) join() {
 	m.self.Epoch++
 	e := m.hub.Engine()
 	m.cfg.Cluster = &Cluster{Directory: m.dir, Blocks: func(string) []netip.Prefix { return m.blocks },
-		Publish: func(members []cluster.Member) { e.Publish(members, nil, nil) }}
+		Publish: func(members []cluster.Member, stations []cluster.Station) { e.Publish(members, stations, nil) }}
 	m.start()
 	testhost.Must(m.t, e.Start(m.self, func(u cluster.Update) { m.updates <- u }))
 	m.t.Cleanup(func() { e.Close(context.Background()) })
@@ -255,6 +256,54 @@ func TestBlocks(t *testing.T) {
 	one.close()
 	one.join()
 	check("after a restart")
+}
+
+// A container whose place does not follow from blocks is found all the same, and where it was seen last if two hosts say that they
+// have it.
+func TestStations(t *testing.T) {
+	_, all := newMembers(t, 3)
+	one, two, three := all[0], all[1], all[2]
+	two.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.0/26")}
+	for i, m := range all {
+		m.mustNetwork(blue(1 + i))
+	}
+	one.meets(netID(1), "192.0.2.2 192.0.2.3")
+	two.meets(netID(2), "192.0.2.1 192.0.2.3")
+	three.meets(netID(3), "192.0.2.1 192.0.2.2")
+	odd, outside, plain := ep(2), ep(300), ep(4)
+	odd.MAC = ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}
+	for _, e := range []Endpoint{odd, outside, plain} {
+		two.container(netID(2), e)
+	}
+	one.await("both are known", func() bool { return len(one.dir.Stations("blue")) == 2 })
+	one.container(netID(1), ep(5))
+	check := func(m *member, mac ether.MAC, id string, when string, host int) {
+		t.Helper()
+		sent := func(host int) uint64 { return one.Peers(netID(1))[host].TxFrames }
+		other, before := sent(1-host), sent(host)
+		one.m.dev(t, epID(5)).feed(ep(5).MAC, mac, when)
+		m.m.dev(t, id).expect(t, when)
+		one.poller.Sync() // what is being sent is counted with its batch's end
+		if sent(host) != before+1 || sent(1-host) != other {
+			t.Errorf("%s: it was sent to the other host, too", when)
+		}
+	}
+	check(two, odd.MAC, odd.ID, "another MAC", 0)
+	check(two, outside.MAC, outside.ID, "outside of the block", 0)
+
+	// It starts at another host, and the first one says nothing of its end yet.
+	three.await("it is known there", func() bool { _, _, ok := three.dir.Station("blue", odd.MAC); return ok })
+	moved := odd
+	moved.ID = epID(9)
+	three.mustEndpoint(netID(3), moved) // without its announcement, which comes when it starts
+	three.m.enter(moved.ID, "/sandbox")
+	one.await("the newer one counts", func() bool {
+		id, _, _ := one.dir.Station("blue", odd.MAC)
+		return id == three.self.ID
+	})
+	check(three, odd.MAC, moved.ID, "it has moved", 1)
+	testhost.Must(t, two.DeleteEndpoint(t.Context(), netID(2), outside.ID))
+	one.await("one that ended is not told any more", func() bool { return len(one.dir.Stations("blue")) == 1 })
 }
 
 // What this host says of its networks.

@@ -313,7 +313,7 @@ func (f *Fabric) restore(r state.Record) {
 		if err := f.connect(n); err != nil {
 			log.Error("network has no tunnel for now", "err", err)
 		}
-		f.setBlocks(n)
+		f.setPlaces(n)
 	}
 	for _, re := range r.Endpoints {
 		e := &endpoint{EndpointRecord: re, joined: re.Sandbox, groups: re.Groups}

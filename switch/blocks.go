@@ -15,10 +15,11 @@ type Block struct {
 	Port   *Port
 }
 
-// blockTable is an immutable table of blocks.
-type blockTable struct {
-	lengths []int // of prefixes, the longest first
-	ports   map[blockKey]*Port
+// placeTable is an immutable table of blocks and stations.
+type placeTable struct {
+	lengths  []int // of prefixes, the longest first
+	ports    map[blockKey]*Port
+	stations map[ether.MAC]*Port
 }
 
 type blockKey struct {
@@ -26,10 +27,11 @@ type blockKey struct {
 	bits int
 }
 
-// SetBlocks replaces the blocks. Prefixes of IPv6 are left out: a MAC does not follow from them. What the forwarding database
-// knows is newer, so it counts more; a block whose port is down or detached counts for nothing.
-func (s *Switch) SetBlocks(all []Block) {
-	t := &blockTable{ports: make(map[blockKey]*Port)}
+// SetPlaces replaces the blocks, and the stations whose place does not follow from one. Prefixes of IPv6 are left out: a MAC does
+// not follow from them. What the forwarding database has learned counts more, unless it was learned before a station's place
+// has changed; a port that is down or detached counts for nothing.
+func (s *Switch) SetPlaces(all []Block, stations map[ether.MAC]*Port) {
+	t := &placeTable{ports: make(map[blockKey]*Port), stations: stations}
 	for _, b := range all {
 		if !b.Prefix.Addr().Is4() {
 			continue
@@ -41,24 +43,46 @@ func (s *Switch) SetBlocks(all []Block) {
 		}
 	}
 	slices.SortFunc(t.lengths, func(a, b int) int { return b - a })
-	if len(t.ports) == 0 {
+	if len(t.ports)+len(stations) == 0 {
 		t = nil
 	}
-	s.blocks.Store(t)
+	before := s.places.Swap(t)
+	s.tableMu.Lock()
+	defer s.tableMu.Unlock()
+	for m, q := range stations {
+		if before != nil && before.stations[m] == q {
+			continue
+		}
+		if old := s.station(m); old != nil && !old.pinned && old.port.Load() != q {
+			s.remove(old)
+		}
+	}
 }
 
-// blockPort is the port of the longest block that m's IPv4 address is in; nil: there is none that frames reach.
-func (s *Switch) blockPort(m ether.MAC) *Port {
-	t := s.blocks.Load()
-	if t == nil || m[0] != 0x02 || m[1] != 0x42 {
+// place is the port of a station, or of the longest block that m's IPv4 address is in; nil: there is none that frames reach.
+func (s *Switch) place(m ether.MAC) *Port {
+	t := s.places.Load()
+	if t == nil {
+		return nil
+	}
+	q := t.stations[m]
+	if q == nil {
+		q = t.block(m)
+	}
+	if q == nil || q.detached.Load() || q.IsDown() {
+		return nil
+	}
+	return q
+}
+
+// block is the port of the longest block that m's IPv4 address is in; nil: of none.
+func (t *placeTable) block(m ether.MAC) *Port {
+	if m[0] != 0x02 || m[1] != 0x42 {
 		return nil
 	}
 	addr := binary.BigEndian.Uint32(m[2:])
 	for _, bits := range t.lengths {
 		if q, ok := t.ports[blockKey{addr & (^uint32(0) << (32 - bits)), bits}]; ok {
-			if q.detached.Load() || q.IsDown() {
-				return nil
-			}
 			return q
 		}
 	}
@@ -70,7 +94,7 @@ func (s *Switch) blockPort(m ether.MAC) *Port {
 func (p *Port) locate(m ether.MAC) *Port {
 	to := p.sw.find(m)
 	if to == nil && !p.Uplink {
-		to = p.sw.blockPort(m)
+		to = p.sw.place(m)
 	}
 	return to
 }

@@ -23,7 +23,7 @@ const (
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
 	CheckSource      Check = "source"      // pinned, known, new, moved; taken, group, zero
-	CheckDestination Check = "destination" // pinned, learned, block, unknown, group
+	CheckDestination Check = "destination" // pinned, learned, told, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
@@ -159,8 +159,8 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 			step.Found = "pinned"
 		}
 	case s == nil, source.Evict != nil && source.Evict.MAC == f.Dst():
-		if q := p.sw.blockPort(f.Dst()); q != nil && !p.Uplink {
-			step.Found, step.Port = "block", q
+		if q := p.sw.place(f.Dst()); q != nil && !p.Uplink {
+			step.Found, step.Port = "told", q
 		}
 	default:
 		e := p.sw.entry(s)

@@ -232,7 +232,7 @@ func TestModel(t *testing.T) {
 							m.blocks = append(m.blocks, b)
 						}
 					}
-					s.SetBlocks(m.blocks)
+					s.SetPlaces(m.blocks, nil)
 				case 10, 11:
 					if m.down[p] = !m.down[p]; m.down[p] {
 						p.SetDown(func() bool { return true })

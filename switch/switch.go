@@ -61,7 +61,7 @@ type Switch struct {
 	tally [verdicts]atomic.Uint64
 	watch atomic.Pointer[Watcher] // nil: nobody watches
 
-	blocks atomic.Pointer[blockTable] // nil: none
+	places atomic.Pointer[placeTable] // nil: none
 
 	mu sync.Mutex // serialises Attach and Detach
 }

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -45,14 +46,13 @@ type Member struct {
 	cfg   Config
 	dir   state.Dir
 	log   *slog.Logger
-	dirty atomic.Bool // Directory has changed since it was written
-	said  atomic.Pointer[[]cluster.Member]
+	dirty atomic.Bool                    // Directory has changed since it was written
+	said  atomic.Pointer[cluster.Record] // what Fabric has said last; nil: nothing
 }
 
 // New reads what was known of the cluster, with a new epoch. The engine is not started.
 func New(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, dir: state.Dir(cfg.Dir), log: cfg.Log}
-	m.said.Store(new([]cluster.Member))
 	s, err := m.dir.LoadCluster()
 	if err == nil {
 		err = m.dir.Prepare()
@@ -95,9 +95,11 @@ func New(cfg Config) (*Member, error) {
 
 // Fabric is what a fabric.Fabric needs of the cluster. blocks are this host's of a network.
 func (m *Member) Fabric(blocks func(key string) []netip.Prefix) *fabric.Cluster {
-	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: func(members []cluster.Member) {
-		m.said.Store(&members)
-		m.cfg.Engine.Publish(members, nil, nil)
+	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: func(members []cluster.Member, stations []cluster.Station) {
+		said := &cluster.Record{Members: members, Stations: stations}
+		if old := m.said.Swap(said); old == nil || !reflect.DeepEqual(old, said) {
+			m.cfg.Engine.Publish(members, stations, nil)
+		}
 	}}
 }
 
@@ -117,7 +119,12 @@ func (m *Member) Cluster() string { return m.cfg.Cluster }
 
 // Own is what this host has said last.
 func (m *Member) Own() cluster.Record {
-	return cluster.Record{Host: m.Self, Members: *m.said.Load()}
+	r := cluster.Record{}
+	if said := m.said.Load(); said != nil {
+		r = *said
+	}
+	r.Host = m.Self
+	return r
 }
 
 // Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster.
