@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tapestry-net/tapestry/capture"
-	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/ipam"
@@ -31,9 +30,7 @@ import (
 // Config are the flags of tapestry run.
 type Config struct {
 	fabric.Config
-	Engine      cluster.Engine // nil: this host is in no cluster
-	ClusterName string
-
+	Cluster   ClusterConfig
 	Version   string // of this binary
 	PluginDir string
 	APISocket string
@@ -87,10 +84,14 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
 	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures}
+	engine, err := s.Cluster.engine(log)
+	if err != nil {
+		return fmt.Errorf("--cluster: %w", err)
+	}
 	var self *member.Member
 	var addresses *ipam.Manager
-	if s.Engine != nil {
-		self, err = member.New(member.Config{Cluster: s.ClusterName, Engine: s.Engine, Dir: s.Dir, VTEP: netip.AddrPortFrom(s.VTEP, s.Port), Log: log})
+	if engine != nil {
+		self, err = member.New(member.Config{Cluster: s.Cluster.Name, Engine: engine, Dir: s.Dir, VTEP: netip.AddrPortFrom(s.VTEP, s.Port), Log: log})
 		if err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	blocks := make(chan struct{}, 1)
-	addresses, err = ipam.Open(ipam.Config{Dir: s.Dir, Engine: s.Engine, Evidence: f, Log: log, Changed: func(string) {
+	addresses, err = ipam.Open(ipam.Config{Dir: s.Dir, Engine: engine, Evidence: f, Log: log, Changed: func(string) {
 		select {
 		case blocks <- struct{}{}:
 		default: // what is pending covers this change too

@@ -34,13 +34,17 @@ kill -9, they and their traffic come back by themselves. The log goes to standar
 In Docker's managed plugin (docs/plugin.md) this command is what runs, and docker plugin set NAME args="…" gives it flags.`,
 		Example: `  tapestry run
   tapestry run --peer 192.0.2.2 --peer 192.0.2.3
-  tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json`,
+  tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json
+  tapestry run --cluster etcd --etcd https://192.0.2.5:2379 --etcd-ca /etc/tapestry/ca.pem`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			// docker plugin set NAME args="" gives one empty argument.
 			return usage.Arguments(0, 0)(cmd, slices.DeleteFunc(args, func(s string) bool { return s == "" }))
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkCluster(s.Cluster, cmd.Flags()); err != nil {
+				return err
+			}
 			socket, err := parseSocket(cmp.Or(c.Socket, client.DefaultSocket))
 			if err != nil {
 				return exit.Errorf(exit.Usage, "--api-socket %q: %w", c.Socket, err)
@@ -74,6 +78,7 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 		},
 	}
 	runFlagSet(&s, cmd)
+	clusterFlagSet(&s.Cluster, cmd)
 	return cmd
 }
 
