@@ -192,3 +192,28 @@ func TestCompacted(t *testing.T) {
 		t.Errorf("a watch of revision 1: %v", err)
 	}
 }
+
+// TestFull: an etcd that takes no more data says so; reading goes on, and nothing is listed again and again.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "--quota-backend-bytes", "300000")
+	a, b := newHost(t, s).start(1), newHost(t, s).start(2)
+	meet(t, a, b)
+	_, fulls := b.count()
+	testhost.Until(t, "etcd is full", func() bool {
+		_, err := s.examine().Put(t.Context(), "x", strings.Repeat("x", 50000))
+		return err != nil && strings.Contains(a.words(err), "database is full")
+	})
+	a.Publish(member(), nil, nil)
+	a.away("its database is full")
+	a.strongCalls("its database is full")
+	for range 3 {
+		a.Publish(member(), nil, nil)
+		if _, err := b.Claim(t.Context(), "blue", anyOf); err == nil || !strings.Contains(err.Error(), "its database is full") {
+			t.Errorf("claiming: %v", err)
+		}
+	}
+	if _, now := b.count(); now != fulls || a.state(b) != "alive" {
+		t.Errorf("b had %d full updates, and %d before; for a it is %s", now, fulls, a.state(b))
+	}
+}

@@ -248,13 +248,15 @@ func (s *session) free(ctx context.Context, w wanted, most int) (free []netip.Pr
 	for _, k := range s.at.around(w.key, w.subnet) {
 		ops = append(ops, clientv3.OpGet(k, clientv3.WithKeysOnly()))
 	}
-	r, err := s.client.Txn(ctx).Then(ops...).Commit()
-	if err != nil {
-		return nil, err
-	}
-	for i := range ops {
-		if first(r, i).Key != nil { // somebody has the whole subnet
-			return nil, nil
+	if len(ops) > 0 {
+		r, err := s.client.Txn(ctx).Then(ops...).Commit()
+		if err != nil {
+			return nil, err
+		}
+		for i := range ops {
+			if first(r, i).Key != nil { // somebody has the whole subnet
+				return nil, nil
+			}
 		}
 	}
 	from, to := s.at.within(w.key, w.subnet)

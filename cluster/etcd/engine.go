@@ -96,7 +96,6 @@ type Engine struct {
 
 	ignored atomic.Uint64
 
-	end     context.CancelFunc
 	running sync.WaitGroup
 	wake    chan struct{} // something is to be published
 	calling chan struct{} // holds one token: one Claim or Free at a time
@@ -104,23 +103,31 @@ type Engine struct {
 	mu       sync.Mutex // guards what follows
 	started  bool
 	closed   bool
+	end      context.CancelFunc
 	status   cluster.Status
 	session  *session      // nil: none that may write
 	changed  chan struct{} // closed when session or closed has changed
 	record   cluster.Record
-	unsent   bool                    // record is to be written
-	specs    map[string]cluster.Spec // networks that were agreed on, by key
-	shown    map[string]bool         // those that have been published
-	claims   map[claim]bool          // blocks that are this host's, and in use
-	spare    map[claim]bool          // blocks that may be this host's, and are not in use
-	searched map[wanted]bool         // whether those that an earlier run has left were looked for
-	told     map[string]bool         // what was said once; at most maxTold
-	lastRev  int64                   // the highest revision that was seen
-	dataOf   uint64                  // the cluster id of etcd
-	written  uint64                  // Seq of the last record that etcd has confirmed
+	unsent   bool                 // record is to be written
+	specs    map[string]agreement // networks that were agreed on, by key
+	turns    uint64               // counts agreements
+	claims   map[claim]bool       // blocks that are this host's, and in use
+	spare    map[claim]bool       // blocks that may be this host's, and are not in use
+	searched map[wanted]bool      // whether those that an earlier run has left were looked for
+	told     map[string]bool      // what was said once; at most maxTold
+	lastRev  int64                // the highest revision that was seen
+	dataOf   uint64               // the cluster id of etcd
+	written  uint64               // Seq of the last record that etcd has confirmed
 
 	farewell context.Context // of Close: the last session gives the lease back
 	left     error           // how that went
+}
+
+// An agreement is a network that this host has agreed on.
+type agreement struct {
+	cluster.Spec
+	turn  uint64
+	shown bool // published since: when it is not published any more the host has left it
 }
 
 type claim struct {
@@ -145,7 +152,7 @@ func New(c Config) (*Engine, error) {
 	e := &Engine{
 		config: c, at: newLayout(c.Prefix, c.Cluster), log: c.Log, ttl: leaseTTL,
 		wake: make(chan struct{}, 1), calling: make(chan struct{}, 1), changed: make(chan struct{}),
-		specs: make(map[string]cluster.Spec), shown: make(map[string]bool), claims: make(map[claim]bool),
+		specs: make(map[string]agreement), claims: make(map[claim]bool),
 		spare: make(map[claim]bool), searched: make(map[wanted]bool), told: make(map[string]bool),
 	}
 	e.keepFor = c.Keep + mathrand.N(c.Keep/10+1)
@@ -194,10 +201,18 @@ func (e *Engine) Publish(members []cluster.Member, stations []cluster.Station, n
 	e.mu.Lock()
 	e.record.Members, e.record.Stations, e.record.Names = members, stations, names
 	e.unsent = true
+	e.show()
 	e.mu.Unlock()
-	select {
-	case e.wake <- struct{}{}:
-	default: // it wakes up anyway
+	poke(e.wake)
+}
+
+// show notes which networks are in the record. mu is held.
+func (e *Engine) show() {
+	for i := range e.record.Members {
+		if a, ok := e.specs[e.record.Members[i].Key]; ok {
+			a.shown = true
+			e.specs[a.Key] = a
+		}
 	}
 }
 
@@ -230,8 +245,11 @@ func (e *Engine) Close(ctx context.Context) error {
 
 // kill ends all; without Close's farewell it does so without a word to etcd.
 func (e *Engine) kill() {
-	if e.end != nil {
-		e.end()
+	e.mu.Lock()
+	end := e.end
+	e.mu.Unlock()
+	if end != nil {
+		end()
 	}
 	e.running.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -23,35 +24,39 @@ type double struct{ what string }
 
 func (d *double) Error() string { return d.what }
 
-// keep keeps what is this host's own in etcd, until the session ends. It returns why it cannot.
-func (s *session) keep() error {
-	for {
+// keep keeps what is this host's own in etcd, until the session ends. What etcd refuses is tried again: reading goes on meanwhile, and
+// a list of all hosts would not help an etcd that is in trouble.
+func (s *session) keep() {
+	for pause := retryFirst; s.ctx.Err() == nil; {
 		err := s.join()
-		var d *double
-		switch {
-		case errors.As(err, &d): // it goes on reading, and waits until the other one is gone
-			err = fmt.Errorf("%w: %w", cluster.ErrUnavailable, err)
-			s.mu.Lock()
-			s.set(nil, err)
-			s.mu.Unlock()
-			s.once("two hosts have one id: this one is not told to the others", "error", err)
-		case err != nil:
-			return err
-		default:
-			err = s.serve()
-			s.mu.Lock()
-			s.set(nil, s.status.Err) // no strong calls until it has joined again
-			s.mu.Unlock()
-			if err != nil {
-				return err
+		if err == nil {
+			pause = retryFirst
+			if err = s.serve(); err == nil { // it has to join again
+				continue
 			}
-			continue
 		}
+		if s.ctx.Err() != nil {
+			return
+		}
+		var d *double
+		again := time.NewTimer(pause/2 + rand.N(pause))
+		if errors.As(err, &d) { // until the other one is gone
+			again.Stop()
+			err = fmt.Errorf("%w: %w", cluster.ErrUnavailable, err)
+		} else {
+			err = s.explain(s.ctx, err)
+		}
+		s.mu.Lock()
+		s.set(nil, err)
+		s.mu.Unlock()
+		s.once("this host is not told to the others", "error", err)
 		select {
 		case <-s.own:
+		case <-again.C:
 		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
 		}
+		again.Stop()
+		pause = min(2*pause, 2*retryMost)
 	}
 }
 
@@ -226,7 +231,7 @@ func (s *session) publish() (joined bool, err error) {
 		return false, err
 	}
 	ops := []clientv3.Op{clientv3.OpPut(s.at.record(s.self.ID), value)}
-	for _, key := range left {
+	for key := range left {
 		ops = append(ops, clientv3.OpDelete(s.at.user(key, s.self.ID)))
 	}
 	err = s.setup(func(ctx context.Context) error {
@@ -240,9 +245,8 @@ func (s *session) publish() (joined bool, err error) {
 	again := false
 	if joined {
 		s.written = max(s.written, seq)
-		for _, key := range left {
-			if s.shown[key] {
-				delete(s.shown, key)
+		for key, turn := range left {
+			if s.specs[key].turn == turn {
 				delete(s.specs, key)
 			} else { // agreed on again since
 				again = true
@@ -258,31 +262,32 @@ func (s *session) publish() (joined bool, err error) {
 	return joined, err
 }
 
-// abandoned are networks that this host has agreed on and published, and that are not in the record any more: some of them.
-func (s *session) abandoned() (keys []string) {
+// abandoned are networks that this host has agreed on and published, and that are not in the record any more, with the turn of the
+// agreement: some of them.
+func (s *session) abandoned() map[string]uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := make(map[string]bool)
+	now, left := make(map[string]bool), make(map[string]uint64)
 	for i := range s.record.Members {
-		key := s.record.Members[i].Key
-		now[key] = true
-		if _, agreed := s.specs[key]; agreed {
-			s.shown[key] = true
+		now[s.record.Members[i].Key] = true
+	}
+	for key, a := range s.specs {
+		if a.shown && !now[key] && len(left) < page/5 {
+			left[key] = a.turn
 		}
 	}
-	for key := range s.shown {
-		if !now[key] && len(keys) < page/5 {
-			keys = append(keys, key)
-		}
-	}
-	return keys
+	return left
 }
 
 // again looks whether etcd has what this host has agreed on and claimed, and writes what is missing, unless somebody else has it now:
 // etcd may have lost data.
 func (s *session) again() error {
 	s.mu.Lock()
-	specs, claims := slices.Collect(maps.Values(s.specs)), slices.Collect(maps.Keys(s.claims))
+	claims := slices.Collect(maps.Keys(s.claims))
+	var specs []cluster.Spec
+	for _, a := range s.specs {
+		specs = append(specs, a.Spec)
+	}
 	s.mu.Unlock()
 	var keys []string
 	for i := range specs {

@@ -30,8 +30,9 @@ func (e *Engine) Network(ctx context.Context, spec cluster.Spec) (got cluster.Sp
 		return cluster.Spec{}, err
 	}
 	e.mu.Lock()
-	e.specs[spec.Key] = got
-	delete(e.shown, spec.Key)
+	e.turns++
+	e.specs[spec.Key] = agreement{Spec: got, turn: e.turns}
+	e.show()
 	e.mu.Unlock()
 	return got, nil
 }
@@ -242,6 +243,9 @@ func (s *session) owned(ctx context.Context, id cluster.HostID) (all []ownedKey,
 // outlived forgets a host that has been gone for long.
 func (s *session) outlived(id cluster.HostID) {
 	h, _, _ := s.view.host(id)
-	err := s.setup(func(ctx context.Context) error { return s.forget(ctx, id) })
-	s.log.Info("a host has been gone for long: it is forgotten, with what it owned", "host", h.String(), "after", s.config.Keep, "error", err)
+	if err := s.setup(func(ctx context.Context) error { return s.forget(ctx, id) }); err != nil {
+		s.log.Debug("a host has been gone for long, but is not forgotten", "host", h.String(), "error", err)
+		return
+	}
+	s.log.Info("a host has been gone for long: it is forgotten, with what it owned", "host", h.String(), "after", s.config.Keep)
 }

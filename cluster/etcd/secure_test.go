@@ -110,6 +110,7 @@ func TestTLS(t *testing.T) {
 		"http":                   {s: good, plain: true, words: "does it want https?"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, test.s, func(c *Config) {
 				c.TLS = test.tls
 				if test.plain {
@@ -133,6 +134,7 @@ func TestTLS(t *testing.T) {
 		newHost(t, good, func(c *Config) { c.TLS = TLS{Config: conf} }).start(1).connected()
 	})
 	t.Run("TLS that is not there", func(t *testing.T) {
+		t.Parallel()
 		s := newServer(t)
 		h := newHost(t, s, func(c *Config) {
 			c.Endpoints[0], c.TLS = strings.Replace(c.Endpoints[0], "http", "https", 1), TLS{CA: ca.file}
@@ -140,6 +142,7 @@ func TestTLS(t *testing.T) {
 		h.away("http instead of https?")
 	})
 	t.Run("files that come later", func(t *testing.T) { // as a renewed certificate does
+		t.Parallel()
 		dir := t.TempDir()
 		mine := TLS{Cert: filepath.Join(dir, "cert"), Key: filepath.Join(dir, "key"), CA: ca.file}
 		lay := func(cert, key string) {
@@ -205,6 +208,7 @@ func TestUser(t *testing.T) {
 		"another cluster here": {func(c *Config) { as("host", "secret")(c); c.Cluster = "test2" }, "may not read and write all keys below /tapestry/test2/"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			h := newHost(t, s, test.change).start(3)
 			h.away(h.proxy.addr, test.words)
 			h.strongCalls(h.proxy.addr, test.words)

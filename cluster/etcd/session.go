@@ -87,7 +87,7 @@ func (e *Engine) run(ctx context.Context) error {
 		return err
 	}
 	e.sink(e.view.list(kvs, e.at, time.Now(), e.bad))
-	s.goes.Go(func() { fail(s.keep()) })
+	s.goes.Go(s.keep)
 	s.goes.Go(s.beats)
 	tick := time.NewTicker(min(suspectTime/5, e.ttl/4))
 	defer tick.Stop()
