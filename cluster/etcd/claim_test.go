@@ -150,23 +150,61 @@ func (s *server) owned(h *host) (all []string) {
 	return all
 }
 
-// TestLostAnswer: a claim that etcd has carried out, but whose answer was lost, is found again when it is repeated.
+// TestLostAnswer: a claim that etcd has carried out, but whose answer was lost, is recognised when it is repeated, and is the first that
+// is given out when any is wanted.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
-	a := newHost(t, s).start(1).connected()
-	for i := range 5 {
+	a, b := newHost(t, s).start(1).connected(), newHost(t, s).start(2).connected()
+	if _, err := a.claim(anyOf); err != nil { // now it knows what an earlier run has left
+		t.Fatal(err)
+	}
+	for i, again := range []cluster.Want{{Block: prefix("10.50.100.0/26")}, anyOf} {
+		want := cluster.Want{Block: prefix(fmt.Sprintf("10.50.%d.0/26", 100+i))}
 		a.proxy.deaf(true) // what etcd says is lost, not what the host says
-		_, err := a.Claim(t.Context(), "blue", anyOf)
-		if !errors.Is(err, cluster.ErrUnavailable) {
+		if _, err := a.Claim(t.Context(), "blue", want); !errors.Is(err, cluster.ErrUnavailable) {
 			t.Fatalf("without an answer: %v", err)
 		}
 		a.proxy.deaf(false)
-		a.connected()
-		if got, err := a.claim(anyOf); err != nil || len(s.owned(a)) != i+1 {
-			t.Errorf("claimed %v, %v; there are %v", got, err, s.owned(a))
+		if owned := want.Block.String() + " " + string(a.self.ID); !slices.Contains(s.owned(a), owned) {
+			t.Fatalf("etcd has only %v: this tests nothing", s.owned(a))
+		}
+		var c *cluster.Conflict
+		if _, err := b.claim(want); !errors.As(err, &c) || c.Host != a.self {
+			t.Errorf("another host claims it: %v", err)
+		}
+		if got, err := a.claim(again); err != nil || got != want.Block || len(s.owned(a)) != i+2 {
+			t.Errorf("again: %v, %v, want %v; there are %v", got, err, want.Block, s.owned(a))
 		}
 	}
+}
+
+// TestFence: what a host writes is refused once another daemon with its id is there, though this one does not know it yet.
+func TestFence(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	a := newHost(t, s).start(1).connected()
+	block := prefix("10.50.1.0/26")
+	_, err := a.claim(cluster.Want{Block: block})
+	testhost.Must(t, err)
+	a.mu.Lock()
+	one := a.session
+	a.mu.Unlock()
+	s.put(a.at.alive(a.self.ID), aliveValue(9, "another"))
+	ctx := t.Context()
+	if err := one.take(ctx, "blue", prefix("10.50.2.0/26")); !errors.Is(err, errFence) {
+		t.Errorf("claiming: %v", err)
+	}
+	if _, err := one.agree(ctx, blue); !errors.Is(err, errFence) {
+		t.Errorf("agreeing on a network: %v", err)
+	}
+	if joined, err := one.publish(); joined || err != nil {
+		t.Errorf("publishing: %v, %v", joined, err)
+	}
+	if err := a.Free(ctx, "blue", block); !errors.Is(err, cluster.ErrUnavailable) || len(s.owned(a)) != 1 {
+		t.Errorf("freeing: %v; there are %v", err, s.owned(a))
+	}
+	a.away("another daemon has this host's id", "epoch 9")
 }
 
 // TestLeftOver: a daemon that starts again gets no block that it uses, and gets those first that it has and does not use; etcd has what

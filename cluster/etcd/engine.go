@@ -2,7 +2,8 @@
 //
 // # Keys
 //
-// All are below PREFIX/CLUSTER/. A role that may read all of it, and write all but other hosts' keys, is enough.
+// All are below PREFIX/CLUSTER/. A role that may read all of them, and write all but other hosts' keys below hosts/, is enough, but
+// for Forget.
 //
 //	hosts/ID/record    what host ID says of itself: a cluster.Record. It stays when the host dies
 //	hosts/ID/alive     the epoch and the run of its daemon, under a lease: it is there while the host lives
@@ -21,9 +22,12 @@
 // transaction, without a lock: since keys are in the order of addresses, all blocks inside a block are one range of keys, and the
 // transaction demands that the range is empty. The blocks around it that begin at another address are at most 31 keys (112 for
 // IPv6), one for each shorter length, and it demands that none of them is there. Claims that do not overlap never disturb each other.
-// Who wants any block reads which ones are taken, and picks one of the first free ones at random.
+// Who wants any block reads which ones are taken, and picks one of the first free ones at random, of the more the more hosts there are.
 //
-// A transaction whose answer was lost is recognised when it is repeated: what it would write is there already.
+// A transaction whose answer was lost is recognised when it is repeated: what it would write is there already. A block that may be this
+// host's, since an answer was lost, it could not be freed or an earlier run has left it, is given out first when any is wanted.
+//
+// A network that no host uses any more, and of which nobody has a block, may get another spec; it is looked for when somebody wants one.
 //
 // # Reading
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,6 +78,11 @@ func (h *host) update(u cluster.Update) {
 	h.gone += len(u.Removed)
 	if u.Full {
 		h.fulls++
+		for _, known := range h.dir.Hosts() {
+			if !slices.ContainsFunc(u.Entries, func(e cluster.Entry) bool { return e.ID == known.ID }) {
+				h.gone++
+			}
+		}
 	}
 	h.mu.Unlock()
 	h.dir.Apply(u)

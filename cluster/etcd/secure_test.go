@@ -170,7 +170,13 @@ func TestUser(t *testing.T) {
 	must(c.RoleGrantPermission(ctx, "tapestry", "/tapestry/test/", clientv3.GetPrefixRangeEnd("/tapestry/test/"), clientv3.PermissionType(clientv3.PermReadWrite)))
 	must(c.RoleAdd(ctx, "reader"))
 	must(c.RoleGrantPermission(ctx, "reader", "/tapestry/test/", clientv3.GetPrefixRangeEnd("/tapestry/test/"), clientv3.PermissionType(clientv3.PermRead)))
-	for user, role := range map[string]string{"root": "root", "host": "tapestry", "reader": "reader"} {
+	must(c.RoleAdd(ctx, "one")) // may write of the hosts' keys only its own
+	must(c.RoleGrantPermission(ctx, "one", "/tapestry/test/", clientv3.GetPrefixRangeEnd("/tapestry/test/"), clientv3.PermissionType(clientv3.PermRead)))
+	for _, own := range []string{"hosts/" + string(conformance.Self(4).ID) + "/", "networks/", "users/", "vnis/", "blocks/"} {
+		own = "/tapestry/test/" + own
+		must(c.RoleGrantPermission(ctx, "one", own, clientv3.GetPrefixRangeEnd(own), clientv3.PermissionType(clientv3.PermReadWrite)))
+	}
+	for user, role := range map[string]string{"root": "root", "host": "tapestry", "reader": "reader", "one": "one"} {
 		must(c.UserAdd(ctx, user, "secret"))
 		must(c.UserGrantRole(ctx, user, role))
 	}
@@ -195,6 +201,16 @@ func TestUser(t *testing.T) {
 			a.proxy.refuse(false)
 			meet(t, a, b)
 		}
+	}
+	one := newHost(t, s, as("one", "secret")).start(4)
+	meet(t, a, one)
+	if _, err := one.Network(ctx, blue); err != nil {
+		t.Error(err)
+	}
+	if got, err := one.Claim(ctx, "blue", anyOf); err != nil {
+		t.Error(err)
+	} else if err := one.Free(ctx, "blue", got); err != nil {
+		t.Error(err)
 	}
 	for name, test := range map[string]struct {
 		change func(*Config)

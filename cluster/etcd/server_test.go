@@ -132,6 +132,19 @@ func (s *server) kill() {
 func (s *server) signal(sig syscall.Signal) {
 	s.t.Helper()
 	testhost.Must(s.t, s.cmd.Process.Signal(sig))
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	testhost.Until(s.t, "all of etcd's threads are stopped", func() bool {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", s.cmd.Process.Pid))
+		testhost.Must(s.t, err)
+		for _, path := range threads {
+			if b, err := os.ReadFile(path); err == nil && !strings.Contains(string(b), "State:\tT") {
+				return false
+			}
+		}
+		return len(threads) > 0
+	})
 }
 
 // save copies its data, as a backup does. It is stopped for so long.
