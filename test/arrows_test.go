@@ -31,6 +31,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"cluster":             {ours: []string{"ether"}},
 	"cluster/conformance": {ours: []string{"cluster", "ether", "test/testhost"}},
 	"cluster/etcd":        {ours: []string{"cluster"}, foreign: []string{"go.etcd.io/etcd", "go.uber.org/zap", "google.golang.org/grpc"}},
+	"cluster/gossip":      {ours: []string{"cluster"}, foreign: []string{"github.com/hashicorp/memberlist"}},
 	"cluster/member":      {ours: []string{"cluster", "fabric", "fabric/state", "tunnel"}},
 	"ipam":                {ours: []string{"cluster", "fabric/state"}},
 	"fabric":              {ours: []string{"cluster", "ether", "fabric/state", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
