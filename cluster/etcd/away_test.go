@@ -77,6 +77,9 @@ func TestAway(t *testing.T) {
 			a.strongCalls(a.proxy.addr)
 			a.away(a.proxy.addr, test.words)
 			a.strongCalls(a.proxy.addr, test.words)
+			if found := a.logs.Count(`cause="etcd does not answer"`) > 0; found != (test.words == "does not answer") {
+				t.Errorf("whether it was found out by what is not answered: %v", found) // gRPC needs longer than a lease lives
+			}
 			if n := len(a.dir.On("blue")); n != 1 || a.state(b) == "gone" {
 				t.Errorf("while etcd is away, %d hosts are on the network, and b is %s", n, a.state(b))
 			}

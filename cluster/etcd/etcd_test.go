@@ -39,7 +39,7 @@ func newHost(t testing.TB, s *server, change ...func(*Config)) *host {
 	t.Helper()
 	p := s.proxyTo()
 	h := &host{t: t, proxy: p, logs: new(testhost.Log)}
-	c := Config{Cluster: "test", Endpoints: []string{s.scheme + "://" + p.addr}, Log: slog.New(slog.NewTextHandler(h.logs, nil))}
+	c := Config{Cluster: "test", Endpoints: []string{s.scheme + "://" + p.addr}, Log: slog.New(slog.NewTextHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, f := range change {
 		f(&c)
 	}

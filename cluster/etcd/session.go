@@ -47,6 +47,7 @@ func (e *Engine) sessions(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		e.log.Debug("a session with etcd has ended", "cause", err)
 		err = e.explain(ctx, err)
 		e.mu.Lock()
 		was := e.status.Err
