@@ -3,13 +3,17 @@ package etcd
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/tapestry-net/tapestry/cluster"
@@ -193,6 +197,47 @@ func TestCompacted(t *testing.T) {
 	one.goes.Wait()
 	if !strings.Contains(a.words(err), "compacted") {
 		t.Errorf("a watch of revision 1: %v", err)
+	}
+}
+
+// A script is a watch that says what it was told to, and then ends.
+type script struct {
+	pb.Watch_WatchClient
+	says []*pb.WatchResponse
+}
+
+func (w *script) Recv() (*pb.WatchResponse, error) {
+	if len(w.says) == 0 {
+		return nil, io.EOF
+	}
+	r := w.says[0]
+	w.says = w.says[1:]
+	return r, nil
+}
+
+// TestOldEvents: what a member sends of before the list, since it lags behind, does not count.
+func TestOldEvents(t *testing.T) {
+	event := func(rev int64) *mvccpb.Event {
+		return &mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("x"), ModRevision: rev}}
+	}
+	e, err := New(Config{Cluster: "test", Endpoints: []string{"192.0.2.1:2379"}})
+	testhost.Must(t, err)
+	s := &session{Engine: e, ctx: t.Context(), fail: func(error) {}, from: 10, watch: &script{says: []*pb.WatchResponse{
+		{Created: true}, {Events: []*mvccpb.Event{event(8), event(9)}}, {Events: []*mvccpb.Event{event(9), event(10)}}, {Events: []*mvccpb.Event{event(11)}},
+	}}}
+	events := make(chan []*mvccpb.Event, 10)
+	if err := s.receive(events, make(chan struct{})); !errors.Is(err, io.EOF) {
+		t.Errorf("it ends with %v", err)
+	}
+	close(events)
+	var got []int64
+	for some := range events {
+		for _, ev := range some {
+			got = append(got, ev.Kv.ModRevision)
+		}
+	}
+	if !slices.Equal(got, []int64{10, 11}) {
+		t.Errorf("events of revisions %v count", got)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type session struct {
 	ctx    context.Context
 	fail   context.CancelCauseFunc
 	watch  pb.Watch_WatchClient
+	from   int64                         // the first revision that was not listed
 	lives  pb.Lease_LeaseKeepAliveClient // nil until the host has joined
 	goes   sync.WaitGroup
 	own    chan struct{} // what is under this host's own keys is not what it has put there
@@ -216,6 +218,7 @@ func (s *session) compare(h *pb.ResponseHeader) {
 
 // follow watches hosts/ from a revision on.
 func (s *session) follow(rev int64) (<-chan []*mvccpb.Event, error) {
+	s.from = rev
 	var err error
 	if s.watch, err = pb.NewWatchClient(s.client.ActiveConnection()).Watch(s.ctx); err != nil {
 		return nil, err
@@ -258,12 +261,14 @@ func (s *session) receive(events chan<- []*mvccpb.Event, created chan struct{}) 
 		s.mu.Lock()
 		s.lastRev = max(s.lastRev, r.Header.GetRevision())
 		s.mu.Unlock()
-		for _, ev := range r.Events {
+		// A member that lags behind the one that was listed may send what was before (etcd-io/etcd#20221).
+		news := slices.DeleteFunc(r.Events, func(ev *mvccpb.Event) bool { return ev.Kv.ModRevision < s.from })
+		for _, ev := range news {
 			s.foreign(ev)
 		}
-		if len(r.Events) > 0 {
+		if len(news) > 0 {
 			select {
-			case events <- r.Events:
+			case events <- news:
 			case <-s.ctx.Done():
 				return context.Cause(s.ctx)
 			}
