@@ -1,14 +1,18 @@
 package daemon
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/etcd"
+	"github.com/tapestry-net/tapestry/cluster/gossip"
 )
 
 // Kinds of cluster.
@@ -22,6 +26,10 @@ type ClusterConfig struct {
 	Kind string // KindEtcd or KindGossip; "": none
 	Name string
 
+	Join    []string       // of gossip: names or addresses of other hosts
+	Bind    netip.AddrPort // of gossip: where it listens; no address: the VTEP's
+	KeyFile string         // of gossip
+
 	Etcd         etcd.Config
 	PasswordFile string // of Etcd.User
 }
@@ -31,6 +39,22 @@ func (c ClusterConfig) engine(log *slog.Logger) (cluster.Engine, error) {
 	switch c.Kind {
 	case "":
 		return nil, nil
+	case KindGossip:
+		g := gossip.Config{Cluster: c.Name, Bind: c.Bind, Join: c.Join, Log: log}
+		if c.KeyFile != "" {
+			text, err := readSecret(c.KeyFile)
+			if err != nil {
+				return nil, err
+			}
+			for line := range strings.Lines(text) {
+				key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(line))
+				if err != nil || !slices.Contains([]int{16, 24, 32}, len(key)) {
+					return nil, fmt.Errorf("%s: want a key on each line, 16, 24 or 32 bytes in base64, as tapestry cluster key new makes them", c.KeyFile)
+				}
+				g.Keys = append(g.Keys, key)
+			}
+		}
+		return gossip.New(g), nil
 	case KindEtcd:
 		e := c.Etcd
 		e.Cluster, e.Log = c.Name, log
@@ -45,7 +69,7 @@ func (c ClusterConfig) engine(log *slog.Logger) (cluster.Engine, error) {
 	return nil, fmt.Errorf("cluster %q: want %s or %s", c.Kind, KindGossip, KindEtcd)
 }
 
-// readSecret reads a file with one secret line, which only its owner may read.
+// readSecret reads a file that only its owner may read.
 func readSecret(path string) (string, error) {
 	info, err := os.Stat(path)
 	if err != nil {

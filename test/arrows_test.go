@@ -39,7 +39,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"plugin":              {ours: []string{"cluster", "ether", "fabric", "ipam", "spell", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/ipam", "github.com/docker/go-plugins-helpers/network"}},
 	"spell":               {},
 	"api":                 {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},
-	"daemon":              {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "cluster", "cluster/etcd", "cluster/member", "ether", "fabric", "fault", "ipam", "plugin", "poll", "tap"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},
+	"daemon":              {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "cluster", "cluster/etcd", "cluster/gossip", "cluster/member", "ether", "fabric", "fault", "ipam", "plugin", "poll", "tap"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},
 	"cmd/exit":            {},
 	"cmd/human":           {foreign: []string{"golang.org/x/sys"}},
 	"cmd/usage":           {ours: []string{"cmd/exit", "spell"}, foreign: []string{"github.com/spf13"}},

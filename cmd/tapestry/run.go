@@ -35,6 +35,7 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 		Example: `  tapestry run
   tapestry run --peer 192.0.2.2 --peer 192.0.2.3
   tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json
+  tapestry run --cluster gossip --join 192.0.2.1 --cluster-key-file /etc/tapestry/key
   tapestry run --cluster etcd --etcd https://192.0.2.5:2379 --etcd-ca /etc/tapestry/ca.pem`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			// docker plugin set NAME args="" gives one empty argument.
