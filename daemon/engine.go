@@ -21,6 +21,12 @@ const (
 	KindGossip = "gossip"
 )
 
+// GossipPort is where --cluster gossip listens if no other port is named.
+const GossipPort = gossip.DefaultPort
+
+// CheckClusterName refuses what cannot be a cluster's name: it is written as a network's key.
+func CheckClusterName(name string) error { return cluster.CheckKey(name) }
+
 // ClusterConfig are the flags of tapestry run that name the cluster to join.
 type ClusterConfig struct {
 	Kind string // KindEtcd or KindGossip; "": none

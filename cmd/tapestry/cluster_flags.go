@@ -8,8 +8,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/tapestry-net/tapestry/cluster"
-	"github.com/tapestry-net/tapestry/cluster/gossip"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/daemon"
@@ -23,7 +21,7 @@ func clusterFlagSet(s *daemon.ClusterConfig, cmd *cobra.Command) {
 	f.Var(usage.Set(&s.Name, "NAME", s.Name, parseClusterName), "cluster-name", "`NAME` of the cluster: hosts with another one are never met")
 	f.StringSliceVar(&s.Join, "join", nil, "`HOST[:PORT]` of the cluster of --cluster gossip, by address or name, to meet the others by; may be repeated")
 	f.StringVar(&s.KeyFile, "cluster-key-file", "", "`FILE` with the key of --cluster gossip, the same on every host (tapestry cluster key new)")
-	f.Var(usage.Set(&s.Bind, "ADDR:PORT", "", netip.ParseAddrPort), "cluster-bind", "`ADDR:PORT` where --cluster gossip listens (default the VTEP's address, port "+strconv.Itoa(gossip.DefaultPort)+")")
+	f.Var(usage.Set(&s.Bind, "ADDR:PORT", "", netip.ParseAddrPort), "cluster-bind", "`ADDR:PORT` where --cluster gossip listens (default the VTEP's address, port "+strconv.Itoa(daemon.GossipPort)+")")
 	f.StringSliceVar(&s.Etcd.Endpoints, "etcd", nil, "`URL` of a member of the etcd of --cluster etcd, as in https://192.0.2.5:2379; may be repeated")
 	f.StringVar(&s.Etcd.TLS.Cert, "etcd-cert", "", "`FILE` with this host's certificate for etcd, in PEM")
 	f.StringVar(&s.Etcd.TLS.Key, "etcd-key", "", "`FILE` with the certificate's key")
@@ -35,10 +33,7 @@ func clusterFlagSet(s *daemon.ClusterConfig, cmd *cobra.Command) {
 }
 
 func parseClusterName(text string) (string, error) {
-	if err := cluster.CheckKey(text); err != nil {
-		return "", err
-	}
-	return text, nil
+	return text, daemon.CheckClusterName(text)
 }
 
 // checkCluster refuses flags that belong to another kind of cluster, and finds those that are missing.

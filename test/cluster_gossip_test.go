@@ -1,0 +1,37 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
+)
+
+// TestClusterGossip: hosts that find each other without a server, by a key and one address to join.
+func TestClusterGossip(t *testing.T) {
+	key := t.TempDir() + "/key"
+	s := newSharing(t, "talk", 3, func(outside *Host) {
+		testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
+	}, "--cluster", "gossip", "--join", "192.0.2.1", "--cluster-key-file", key)
+	for i, h := range s.hosts {
+		h.quiet(t)
+		h.network(t, "blue", "-o", "tapestry.network=blue", "--subnet", "10.50.0.0/16", "--ip-range", fmt.Sprintf("10.50.%d.0/24", i+1), "--gateway", "10.50.0.1")
+		h.run(t, "c", "blue")
+	}
+	s.settle(t, 3)
+	for _, h := range s.hosts {
+		for _, other := range s.hosts {
+			h.ping(t, "c", other.address(t, "c", "blue"))
+		}
+	}
+
+	t.Run("a host dies and comes back", func(t *testing.T) {
+		a, c := s.hosts[0], s.hosts[2]
+		c.stopDaemon(t, "KILL")
+		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "gone") })
+		c.startDaemon(t)
+		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "alive") })
+		a.ping(t, "c", c.address(t, "c", "blue"))
+	})
+}
