@@ -35,8 +35,10 @@
 // of etcd without a leader) ends the session; the next one lists again, and tells a full update. A host that is missing in a
 // list, without that its removal was seen, is kept for a while: etcd's data may have been lost, and the host is about to write them
 // again. Between sessions nothing changes. A host whose alive is gone is Suspect first: a living one that has only lost its lease
-// (etcd-io/etcd#15247, for one) is back by then. The watch and the lease use etcd's own streams, not the client's wrappers: those resume a watch by themselves,
-// and from a revision that etcd before 3.4.25 gives too high (etcd-io/etcd#15220), and they queue without a bound.
+// (etcd-io/etcd#15247, for one) is back by then.
+//
+// The watch and the lease use etcd's own streams, not the client's wrappers: those resume a watch by themselves, and from a revision
+// that etcd before 3.4.25 gives too high (etcd-io/etcd#15220), and they queue without a bound.
 //
 // # Time
 //

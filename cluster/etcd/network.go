@@ -240,12 +240,14 @@ func (s *session) owned(ctx context.Context, id cluster.HostID) (all []ownedKey,
 	return all, nil
 }
 
-// outlived forgets a host that has been gone for long.
-func (s *session) outlived(id cluster.HostID) {
-	h, _, _ := s.view.host(id)
-	if err := s.setup(func(ctx context.Context) error { return s.forget(ctx, id) }); err != nil {
-		s.log.Debug("a host has been gone for long, but is not forgotten", "host", h.String(), "error", err)
-		return
+// outlived forgets hosts that have been gone for long.
+func (s *session) outlived(all []cluster.HostID) {
+	for _, id := range all {
+		h, _, _ := s.view.host(id)
+		if err := s.setup(func(ctx context.Context) error { return s.forget(ctx, id) }); err != nil {
+			s.log.Debug("a host has been gone for long, but is not forgotten", "host", h.String(), "error", err)
+			continue
+		}
+		s.log.Info("a host has been gone for long: it is forgotten, with what it owned", "host", h.String(), "after", s.config.Keep)
 	}
-	s.log.Info("a host has been gone for long: it is forgotten, with what it owned", "host", h.String(), "after", s.config.Keep)
 }

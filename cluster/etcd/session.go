@@ -103,8 +103,8 @@ func (e *Engine) run(ctx context.Context) error {
 		case <-tick.C:
 			u, old := e.view.tick(time.Now(), e.keepFor)
 			s.tell(u)
-			for _, id := range old {
-				s.goes.Go(func() { s.outlived(id) })
+			if len(old) > 0 {
+				s.goes.Go(func() { s.outlived(old) })
 			}
 		}
 	}
