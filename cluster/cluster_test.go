@@ -197,6 +197,22 @@ func TestDirectory(t *testing.T) {
 		t.Error("a name is known on another network")
 	}
 
+	// Aliases come after a container's own name, which is the one that its address gives.
+	aliased := full(1)
+	aliased.Seq++
+	aliased.Names = append(aliased.Names, Name{Key: "blue", Name: "alias", Addrs: []netip.Addr{addr("10.50.1.5")}})
+	d.Apply(Update{Entries: []Entry{entry(aliased)}})
+	if got := d.NameOf("blue", addr("10.50.1.5")); got != "Web1" || len(d.Resolve("blue", "alias")) != 1 {
+		t.Errorf("10.50.1.5 is %q", got)
+	}
+	var names []string
+	for _, n := range d.Names("blue") {
+		names = append(names, n.Host+" "+n.Name.Name)
+	}
+	if got := strings.Join(names, ", "); got != "n1 Web1, n1 alias, n2 Web2" || d.Names("red") != nil {
+		t.Errorf("names: %s", got)
+	}
+
 	// A station that moved, a block within a block, and an older record.
 	two := full(2)
 	two.Seq++
@@ -226,7 +242,7 @@ func TestDirectory(t *testing.T) {
 
 	// A host that is gone keeps its addresses and loses its names; one that does not exist any more loses all.
 	d.Apply(Update{Entries: []Entry{{*full(1), Gone}}})
-	if where("10.50.1.1") != "n1" || d.Resolve("blue", "web1") != nil || d.On("blue")[0].State != Gone {
+	if where("10.50.1.1") != "n1" || d.Resolve("blue", "web1") != nil || len(d.Names("blue")) != 1 || d.On("blue")[0].State != Gone {
 		t.Error("a host that is gone")
 	}
 	d.Apply(Update{Removed: []HostID{host(1).ID, "unknown"}})

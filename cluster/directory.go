@@ -135,7 +135,9 @@ func (d *Directory) rebuild(key string) {
 			name := strings.ToLower(n.Name)
 			x.names[name] = append(x.names[name], n.Addrs...)
 			for _, a := range n.Addrs {
-				x.reverse[a] = n.Name
+				if x.reverse[a] == "" { // of a container's names the first is its own, the others are aliases
+					x.reverse[a] = n.Name
+				}
 			}
 		}
 	}
@@ -250,6 +252,34 @@ func (d *Directory) Resolve(key, name string) []netip.Addr {
 		return slices.Clone(x.names[strings.ToLower(name)])
 	}
 	return nil
+}
+
+// A Named is a name that another host has told.
+type Named struct {
+	Name
+	Host string
+}
+
+// Names are those of the containers that other hosts have on a network, host by host, in the order in which they were told.
+func (d *Directory) Names(key string) (all []Named) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	x := d.keys[key]
+	if x == nil {
+		return nil
+	}
+	for _, id := range slices.Sorted(maps.Keys(x.members)) {
+		e := d.hosts[id]
+		if e.State == Gone { // nobody answers there
+			continue
+		}
+		for _, n := range e.Names {
+			if n.Key == key {
+				all = append(all, Named{n, e.Host.Name})
+			}
+		}
+	}
+	return all
 }
 
 // NameOf gives the name of the container on another host that has the address; "": none has told.

@@ -82,20 +82,35 @@ func (r *Record) check() error {
 		keys[m.Key] = true
 	}
 	for _, s := range r.Stations {
-		if err := checkUse(keys, s.Key, s.Addrs); err != nil {
+		if !keys[s.Key] {
+			return notOn(s.Key)
+		}
+		if err := checkAddrs(s.Key, s.Addrs); err != nil {
 			return err
 		}
 		if s.MAC.Group() || s.MAC.IsZero() {
 			return fmt.Errorf("network %s: %s is no address of a station", s.Key, s.MAC)
 		}
 	}
-	for _, n := range r.Names {
-		if err := checkUse(keys, n.Key, n.Addrs); err != nil {
+	for i := range r.Names {
+		n := &r.Names[i]
+		if !keys[n.Key] {
+			return notOn(n.Key)
+		}
+		if err := n.Check(); err != nil {
 			return err
 		}
-		if !printable(n.Name) || len(n.Addrs) == 0 {
-			return fmt.Errorf("network %s: %q with %d addresses is no name", n.Key, n.Name, len(n.Addrs))
-		}
+	}
+	return nil
+}
+
+// Check refuses what cannot be a container's name.
+func (n *Name) Check() error {
+	if err := checkAddrs(n.Key, n.Addrs); err != nil {
+		return err
+	}
+	if !printable(n.Name) || len(n.Addrs) == 0 {
+		return fmt.Errorf("network %s: %q with %d addresses is no name", n.Key, n.Name, len(n.Addrs))
 	}
 	return nil
 }
@@ -146,11 +161,12 @@ func (s *Spec) Check() error {
 	return nil
 }
 
-// checkUse checks what stations and names have in common.
-func checkUse(keys map[string]bool, key string, addrs []netip.Addr) error {
-	if !keys[key] {
-		return fmt.Errorf("network %q has a station or a name, but the host is not on it", key)
-	}
+func notOn(key string) error {
+	return fmt.Errorf("network %q has a station or a name, but the host is not on it", key)
+}
+
+// checkAddrs checks the addresses of a station or a name.
+func checkAddrs(key string, addrs []netip.Addr) error {
 	if len(addrs) > maxAddrs {
 		return fmt.Errorf("network %s: a station or a name with %d addresses", key, len(addrs))
 	}

@@ -48,6 +48,8 @@ type API struct {
 	Captures  *Captures      // nil: none
 	Cluster   *member.Member // nil: this host is in none
 	Addresses Addresses      // nil: none
+
+	Ending <-chan struct{} // closed when requests that wait must be answered; nil: never
 }
 
 // Handler serves every path of the API.
@@ -73,6 +75,7 @@ func (a *API) Handler() http.Handler {
 	}
 	a.nodeRoutes(mux)
 	a.clusterRoutes(mux)
+	a.nameRoutes(mux)
 	a.faultRoutes(mux)
 	a.traceRoutes(mux)
 	return mux

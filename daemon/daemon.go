@@ -153,7 +153,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Addresses: addresses}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Addresses: addresses, Ending: ctx.Done()}).Handler())
 	})
 	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {

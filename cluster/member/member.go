@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -46,13 +45,13 @@ type Member struct {
 	cfg   Config
 	dir   state.Dir
 	log   *slog.Logger
-	dirty atomic.Bool                    // Directory has changed since it was written
-	said  atomic.Pointer[cluster.Record] // what Fabric has said last; nil: nothing
+	dirty atomic.Bool // Directory has changed since it was written
+	said  said
 }
 
 // New reads what was known of the cluster, with a new epoch. The engine is not started.
 func New(cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, dir: state.Dir(cfg.Dir), log: cfg.Log}
+	m := &Member{cfg: cfg, dir: state.Dir(cfg.Dir), log: cfg.Log, said: said{changed: make(map[string]uint64), news: make(chan struct{})}}
 	s, err := m.dir.LoadCluster()
 	if err == nil {
 		err = m.dir.Prepare()
@@ -95,12 +94,7 @@ func New(cfg Config) (*Member, error) {
 
 // Fabric is what a fabric.Fabric needs of the cluster. blocks are this host's of a network.
 func (m *Member) Fabric(blocks func(key string) []netip.Prefix) *fabric.Cluster {
-	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: func(members []cluster.Member, stations []cluster.Station) {
-		said := &cluster.Record{Members: members, Stations: stations}
-		if old := m.said.Swap(said); old == nil || !reflect.DeepEqual(old, said) {
-			m.cfg.Engine.Publish(members, stations, nil)
-		}
-	}}
+	return &fabric.Cluster{Directory: m.Directory, Blocks: blocks, Publish: m.publishFabric}
 }
 
 // Info is what the cluster's engine can do.
@@ -119,12 +113,9 @@ func (m *Member) Cluster() string { return m.cfg.Cluster }
 
 // Own is what this host has said last.
 func (m *Member) Own() cluster.Record {
-	r := cluster.Record{}
-	if said := m.said.Load(); said != nil {
-		r = *said
-	}
-	r.Host = m.Self
-	return r
+	m.said.mu.Lock()
+	defer m.said.mu.Unlock()
+	return cluster.Record{Host: m.Self, Members: m.said.members, Stations: m.said.stations, Names: m.said.names}
 }
 
 // Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster.
@@ -132,6 +123,7 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	err := m.cfg.Engine.Start(m.Self, func(u cluster.Update) {
 		if changed := m.Directory.Apply(u); len(changed) > 0 {
 			f.ClusterChanged(changed)
+			m.namesChanged(changed)
 		}
 		m.dirty.Store(true)
 	})
@@ -152,6 +144,7 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 			}
 		case <-confirm.C:
 			m.confirm(ctx, f, confirmed)
+			m.endNames(time.Now())
 		}
 	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), cluster.StrongLimit)
