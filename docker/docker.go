@@ -41,6 +41,8 @@ type Network struct {
 	Driver string
 	Scope  string // local, swarm, global
 
+	Options map[string]string // those of -o
+
 	// Peers is only in /networks/ID, of a network of the Swarm that has containers on this host: the nodes that have some.
 	Peers []struct{ IP string }
 
@@ -76,6 +78,8 @@ type containerInfo struct {
 type networkSettings struct {
 	NetworkID  string                                     // "" before the first start
 	IPAMConfig *struct{ IPv4Address, IPv6Address string } // those that it has each time; nil: none
+	Aliases    []string                                   // of --network-alias; before Docker 25 also the id's beginning
+	DNSNames   []string                                   // all names there, from Docker 25 on
 }
 
 // errNotInDocker: Docker has no such object (HTTP 404), or cannot be asked at all.
@@ -239,6 +243,39 @@ type event struct {
 func (d *Engine) events(ctx context.Context, since time.Time) (io.ReadCloser, error) {
 	q := url.Values{"since": {eventTime(since)}, "filters": {`{"type":["network","container"],"event":["connect","disconnect","rename"]}`}}
 	return d.open(ctx, "/events?"+q.Encode())
+}
+
+// watch reads Docker's events until ctx ends. Each time that it begins to read, missed is called, for events may have been; so it
+// is of a Docker that gives no events now and then.
+func (d *Engine) watch(ctx context.Context, missed func(), happened func(event)) {
+	pause := eventsAgain
+	for ctx.Err() == nil {
+		began := time.Now()
+		events, err := d.events(ctx, began)
+		missed()
+		if err == nil {
+			readEvents(events, happened)
+		}
+		if time.Since(began) > eventsSeldom {
+			pause = eventsAgain
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, eventsSeldom)
+	}
+}
+
+func readEvents(events io.ReadCloser, happened func(event)) {
+	defer events.Close()
+	for d := json.NewDecoder(events); ; {
+		var e event
+		if d.Decode(&e) != nil {
+			return
+		}
+		happened(e)
+	}
 }
 
 // pastEvents gives what Docker still remembers of containers that came to networks and left them since then: it keeps its

@@ -2,8 +2,6 @@ package docker
 
 import (
 	"context"
-	"encoding/json"
-	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -100,35 +98,9 @@ func notify(c chan struct{}) {
 	}
 }
 
-// watchEvents reads Docker's events until the context ends. Each time it starts to read, everything is marked as stale, for
-// events may have been missed. So a Docker that gives no events is asked for everything now and then.
+// watchEvents marks as stale what Docker's events change, and everything when some may have been missed.
 func (f *Follower) watchEvents() {
-	pause := eventsAgain
-	for f.ctx.Err() == nil {
-		began := time.Now()
-		events, err := f.n.engine.events(f.ctx, began)
-		f.markStale("")
-		if err == nil {
-			f.readEvents(events)
-		}
-		if time.Since(began) > eventsSeldom {
-			pause = eventsAgain
-		}
-		select {
-		case <-f.ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, eventsSeldom)
-	}
-}
-
-func (f *Follower) readEvents(events io.ReadCloser) {
-	defer events.Close()
-	for d := json.NewDecoder(events); ; {
-		var e event
-		if d.Decode(&e) != nil {
-			return
-		}
+	f.n.engine.watch(f.ctx, func() { f.markStale("") }, func(e event) {
 		now := f.n.now.Load()
 		switch _, ours := now.networks[e.Actor.ID]; {
 		case e.Type == "network" && ours:
@@ -138,7 +110,7 @@ func (f *Follower) readEvents(events io.ReadCloser) {
 				f.markStale(id)
 			}
 		}
-	}
+	})
 }
 
 // markStale makes run ask Docker again about a network, or about everything ("").

@@ -16,6 +16,7 @@ type DockerNetwork struct {
 	Name       string
 	Driver     string
 	Scope      string
+	Options    map[string]string
 	Peers      []struct{ IP string }
 	Containers map[string]DockerEndpoint // by container id, or "ep-" and the endpoint's id
 }
