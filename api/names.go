@@ -24,6 +24,7 @@ type OwnNames struct {
 // Names are the names of containers on other hosts, as they are now on the networks that have changed after a version.
 type Names struct {
 	Version string   `json:"version"` // to ask with the next time
+	Run     string   `json:"run"`     // another one each time that the daemon starts: it has forgotten OwnNames
 	Keys    []string `json:"keys"`    // of all networks of this host that hosts share, in order
 	Changed []string `json:"changed"` // of those on which names may have changed; all of them for a version that is not known
 	Names   []Name   `json:"names"`   // on the networks of Changed, host by host; of each container its own name first

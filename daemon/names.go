@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/tapestry-net/tapestry/api"
@@ -43,7 +44,8 @@ func (a *API) names(w http.ResponseWriter, r *http.Request) {
 	}()
 	answer := api.Names{Keys: []string{}, Changed: []string{}, Names: []api.Name{}}
 	version, keys, changed := a.Cluster.NamesAfter(ctx, r.URL.Query().Get("after"))
-	answer.Version, answer.Keys, answer.Changed = version, append(answer.Keys, keys...), append(answer.Changed, changed...)
+	answer.Version, answer.Run = version, strconv.FormatUint(a.Cluster.Self.Epoch, 10)
+	answer.Keys, answer.Changed = append(answer.Keys, keys...), append(answer.Changed, changed...)
 	for _, key := range changed {
 		for _, n := range a.Cluster.Directory.Names(key) {
 			answer.Names = append(answer.Names, api.Name{Key: key, Name: n.Name.Name, Addrs: n.Addrs, Host: n.Host})

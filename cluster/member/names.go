@@ -47,11 +47,11 @@ func (m *Member) publishFabric(members []cluster.Member, stations []cluster.Stat
 	m.said.mu.Lock()
 	defer m.said.mu.Unlock()
 	same := reflect.DeepEqual(m.said.members, members)
-	if m.said.version > 0 && same && reflect.DeepEqual(m.said.stations, stations) {
+	if m.said.at > 0 && same && reflect.DeepEqual(m.said.stations, stations) {
 		return
 	}
 	m.said.members, m.said.stations = members, stations
-	if !same || m.said.version == 0 {
+	if !same || m.said.at == 0 {
 		m.said.next()
 		m.said.at = m.said.version
 	}
