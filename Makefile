@@ -16,7 +16,7 @@ MANAGED_CURRENT = TestContainers TestDockerdCrash TestDriver TestLifecycle
 # What make plugin calls it: NAME or NAME:TAG.
 PLUGIN ?= tapestry
 INTO = $(DESTDIR)$(PREFIX)
-SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/share/bash-completion/completions/tapestry \
+SHARED = $(INTO)/lib/systemd/system/tapestry.service $(INTO)/lib/systemd/system/tapestry-resolver.service $(INTO)/share/bash-completion/completions/tapestry \
 	$(INTO)/share/zsh/site-functions/_tapestry $(INTO)/share/fish/vendor_completions.d/tapestry.fish
 
 .PHONY: build check test deps lint cross unit race fuzz e2e-all e2e e2e-current e2e-plugin e2e-plugin-current beds bench bench-check demo install uninstall release plugin plugin-push clean
@@ -87,23 +87,24 @@ bin/wireguard-go: go.mod ## a tunnel in Go that the bench compares with
 demo: ## tapestry shows itself; as root
 	@test/demo.sh
 
-install: build ## binaries, systemd unit, completions
+install: build ## binaries, systemd units, completions
 	install -D -t $(INTO)/bin bin/tapestry bin/tapestry-bench
 	install -d -m 755 $(dir $(SHARED))
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/tapestry.service >$(word 1,$(SHARED))
-	bin/tapestry completion bash >$(word 2,$(SHARED))
-	bin/tapestry completion zsh >$(word 3,$(SHARED))
-	bin/tapestry completion fish >$(word 4,$(SHARED))
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' packaging/tapestry-resolver.service >$(word 2,$(SHARED))
+	bin/tapestry completion bash >$(word 3,$(SHARED))
+	bin/tapestry completion zsh >$(word 4,$(SHARED))
+	bin/tapestry completion fish >$(word 5,$(SHARED))
 	chmod 644 $(SHARED)
 
 uninstall:
 	rm -f $(INTO)/bin/tapestry $(INTO)/bin/tapestry-bench $(SHARED)
 
-release: ## dist/: what a release carries: static binaries, the unit, their sums, a script that installs and checks them
+release: ## dist/: what a release carries: static binaries, the units, their sums, a script that installs and checks them
 	rm -rf dist && mkdir dist
 	for arch in amd64 arm64; do for program in tapestry tapestry-bench; do \
 		GOARCH=$$arch $(GO_BUILD) -o dist/$$program-linux-$$arch ./cmd/$$program || exit 1; done; done
-	cp packaging/tapestry.service dist
+	cp packaging/tapestry.service packaging/tapestry-resolver.service dist
 	packaging/sums.sh dist $(VERSION)
 
 plugin: build ## a managed plugin of this host's Docker, called PLUGIN (tapestry); as root

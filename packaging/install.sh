@@ -1,5 +1,5 @@
 #!/bin/sh
-# install.sh puts a released tapestry on this machine: its two binaries, the systemd unit, completions for bash, zsh and fish.
+# install.sh puts a released tapestry on this machine: its two binaries, the systemd units, completions for bash, zsh and fish.
 #
 #   sh install.sh                      install, as root
 #   sh install.sh --uninstall          remove what it installed; networks and their state stay
@@ -17,6 +17,7 @@ into=${DESTDIR:-}${PREFIX:-/usr/local}
 [ -n "$version" ] || { echo "install.sh: this is its template; make release writes dist/install.sh" >&2; exit 1; }
 here=$(cd "$(dirname "$0")" && pwd)
 unit=$into/lib/systemd/system/tapestry.service
+resolver=$into/lib/systemd/system/tapestry-resolver.service
 bash=$into/share/bash-completion/completions/tapestry
 zsh=$into/share/zsh/site-functions/_tapestry
 fish=$into/share/fish/vendor_completions.d/tapestry.fish
@@ -44,7 +45,7 @@ fetch() {
 
 case ${1:-} in
 --uninstall)
-    rm -f "$into/bin/tapestry" "$into/bin/tapestry-bench" "$unit" "$bash" "$zsh" "$fish"
+    rm -f "$into/bin/tapestry" "$into/bin/tapestry-bench" "$unit" "$resolver" "$bash" "$zsh" "$fish"
     echo "removed; the state in /var/lib/tapestry and a daemon that runs stay"
     exit ;;
 '') ;;
@@ -65,6 +66,7 @@ trap 'rm -rf "$work"' EXIT
 fetch "tapestry-linux-$arch"
 fetch "tapestry-bench-linux-$arch"
 fetch tapestry.service
+fetch tapestry-resolver.service
 
 binary=$work/tapestry-linux-$arch
 bench=$work/tapestry-bench-linux-$arch
@@ -72,10 +74,11 @@ chmod 755 "$binary" "$bench"
 "$binary" version >/dev/null && "$bench" --version >/dev/null || die "the binaries do not run here; nothing was changed"
 mkdir -p "$(dirname "$unit")" "$(dirname "$bash")" "$(dirname "$zsh")" "$(dirname "$fish")"
 sed "s|/usr/local/bin|${PREFIX:-/usr/local}/bin|" "$work/tapestry.service" >"$unit"
+sed "s|/usr/local/bin|${PREFIX:-/usr/local}/bin|" "$work/tapestry-resolver.service" >"$resolver"
 "$binary" completion bash >"$bash"
 "$binary" completion zsh >"$zsh"
 "$binary" completion fish >"$fish"
-chmod 644 "$unit" "$bash" "$zsh" "$fish"
+chmod 644 "$unit" "$resolver" "$bash" "$zsh" "$fish"
 cp "$bench" "$into/bin/tapestry-bench.new" # a running binary cannot be written, but replaced
 cp "$binary" "$into/bin/tapestry.new"
 mv "$into/bin/tapestry-bench.new" "$into/bin/tapestry-bench"

@@ -45,11 +45,12 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"cmd/usage":           {ours: []string{"cmd/exit", "spell"}, foreign: []string{"github.com/spf13"}},
 	"client":              {ours: []string{"api", "capture/pcapng", "cmd/exit"}, foreign: []string{"golang.org/x/sys"}},
 	"docker":              {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "client", "cmd/exit", "cmd/human", "spell", "switch"}},
+	"resolver":            {ours: []string{"api", "client", "docker"}, foreign: []string{"github.com/miekg/dns", "golang.org/x/net/netutil"}},
 	"doctor":              {ours: []string{"api", "client", "cmd/exit", "cmd/human", "docker", "ether", "fabric", "plugin", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"capture/show":        {ours: []string{"api", "capture", "capture/dissect", "capture/file", "capture/flow", "capture/pcapng", "cmd/exit", "cmd/human", "ether", "switch"}},
 	"capture/session":     {ours: []string{"api", "capture", "capture/file", "capture/filter", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "docker"}},
 	"trace":               {ours: []string{"api", "capture", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
-	"cmd/tapestry":        {ours: []string{"api", "capture/pcapng", "capture/session", "capture/show", "client", "cmd/exit", "cmd/human", "cmd/usage", "daemon", "docker", "doctor", "fabric", "fault", "plugin", "spell", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
+	"cmd/tapestry":        {ours: []string{"api", "capture/pcapng", "capture/session", "capture/show", "client", "cmd/exit", "cmd/human", "cmd/usage", "daemon", "docker", "doctor", "fabric", "fault", "plugin", "resolver", "spell", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
 	"cmd/tapestry-bench":  {ours: []string{"bench", "bench/report", "bench/results", "bench/traffic", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
 	"test/fake":           {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap", "test/packets", "test/testhost"}},
 	"test/packets":        {foreign: []string{"github.com/google/gopacket"}},
@@ -117,7 +118,7 @@ func TestDaemonAlone(t *testing.T) {
 	}
 	for _, dep := range all {
 		room, ours := strings.CutPrefix(dep, module)
-		if ours && (slices.Contains([]string{"docker", "client", "doctor", "trace", "capture/show", "capture/session", "capture/dissect", "capture/flow"}, room) ||
+		if ours && (slices.Contains([]string{"docker", "client", "doctor", "resolver", "trace", "capture/show", "capture/session", "capture/dissect", "capture/flow"}, room) ||
 			strings.HasPrefix(room, "cmd/")) || strings.Contains(dep, "spf13/") {
 			t.Errorf("the daemon imports %s", dep)
 		}

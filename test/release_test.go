@@ -17,9 +17,10 @@ func fakeRelease(t *testing.T) (dir, binary, bench string) {
 	dir = t.TempDir()
 	binary, bench = "tapestry-linux-"+runtime.GOARCH, "tapestry-bench-linux-"+runtime.GOARCH
 	for name, text := range map[string]string{
-		binary:             "#!/bin/sh\necho \"fake $*\"\n",
-		bench:              "#!/bin/sh\necho \"fake bench $*\"\n",
-		"tapestry.service": "ExecStart=/usr/local/bin/tapestry run\n",
+		binary:                      "#!/bin/sh\necho \"fake $*\"\n",
+		bench:                       "#!/bin/sh\necho \"fake bench $*\"\n",
+		"tapestry.service":          "ExecStart=/usr/local/bin/tapestry run\n",
+		"tapestry-resolver.service": "ExecStart=/usr/local/bin/tapestry resolver\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
@@ -66,6 +67,9 @@ func TestReleaseInstall(t *testing.T) {
 		if got := read(t, root+"/opt/t/lib/systemd/system/tapestry.service"); got != "ExecStart=/opt/t/bin/tapestry run\n" {
 			t.Errorf("unit: %q", got)
 		}
+		if got := read(t, root+"/opt/t/lib/systemd/system/tapestry-resolver.service"); got != "ExecStart=/opt/t/bin/tapestry resolver\n" {
+			t.Errorf("the resolver's unit: %q", got)
+		}
 		if got := read(t, root+"/opt/t/share/bash-completion/completions/tapestry"); got != "fake completion bash\n" {
 			t.Errorf("completion: %q", got)
 		}
@@ -99,7 +103,7 @@ func TestReleaseInstall(t *testing.T) {
 		}
 	})
 	t.Run("damaged", func(t *testing.T) {
-		for _, name := range []string{binary, bench, "tapestry.service"} {
+		for _, name := range []string{binary, bench, "tapestry.service", "tapestry-resolver.service"} {
 			dir, _, _ := fakeRelease(t)
 			root := t.TempDir()
 			if err := os.MkdirAll(root+"/opt/t/bin", 0o755); err != nil {
