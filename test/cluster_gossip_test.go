@@ -17,12 +17,12 @@ func TestClusterGossip(t *testing.T) {
 	for i, h := range s.hosts {
 		h.quiet(t)
 		h.network(t, "blue", "-o", "tapestry.network=blue", "--subnet", "10.50.0.0/16", "--ip-range", fmt.Sprintf("10.50.%d.0/24", i+1), "--gateway", "10.50.0.1")
-		h.run(t, "c", "blue")
+		h.run(t, "cc", "blue")
 	}
 	s.settle(t, 3)
 	for _, h := range s.hosts {
 		for _, other := range s.hosts {
-			h.ping(t, "c", other.address(t, "c", "blue"))
+			h.ping(t, "cc", other.address(t, "cc", "blue"))
 		}
 	}
 
@@ -32,6 +32,6 @@ func TestClusterGossip(t *testing.T) {
 		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "gone") })
 		c.startDaemon(t)
 		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "alive") })
-		a.ping(t, "c", c.address(t, "c", "blue"))
+		a.ping(t, "cc", c.address(t, "cc", "blue"))
 	})
 }
