@@ -73,7 +73,7 @@ func TestClusterEtcd(t *testing.T) {
 	const endpoint = "http://192.0.2.254:2379"
 	var server *background
 	start := func(outside *Host) {
-		server = outside.background(t, "", "etcd", "--name", "one", "--data-dir", outside.dir+"/etcd", "--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
+		server = outside.background(t, "", "sh", "-c", `echo $$ >"$1"; shift; exec "$@"`, "sh", outside.dir+"/etcd.pid", "etcd", "--name", "one", "--data-dir", outside.dir+"/etcd", "--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
 			"--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync")
 		testhost.Eventually(t, patience, func() error {
 			_, err := outside.try("busybox", "wget", "-q", "-O", "-", endpoint+"/health")
@@ -81,7 +81,11 @@ func TestClusterEtcd(t *testing.T) {
 		})
 	}
 	s := newSharing(t, "share", 3, start, "--cluster", "etcd", "--etcd", endpoint)
-	t.Cleanup(func() { server.cmd.Process.Kill(); server.cmd.Wait() })
+	stop := func() {
+		s.outside.in(t, "sh", "-c", `kill -9 "$(cat "$1")"`, "sh", s.outside.dir+"/etcd.pid")
+		server.cmd.Wait() // killed
+	}
+	t.Cleanup(stop)
 	s.shared(t, "blue", "10.50.0.0/16")
 	s.hosts[0].network(t, "green", "-o", "tapestry.network=green", "--subnet", "10.60.0.0/16")
 	for i, h := range s.hosts {
@@ -144,8 +148,7 @@ func TestClusterEtcd(t *testing.T) {
 	t.Run("etcd is away", func(t *testing.T) {
 		a, b := s.hosts[0], s.hosts[1]
 		ping := a.background(t, "c10", "ping", "-n", "-q", "-i", "0.1", "-W20", b.address(t, "c20", "blue"))
-		server.cmd.Process.Kill()
-		server.cmd.Wait()
+		stop()
 		testhost.Eventually(t, patience, func() error {
 			if a.clusterView(t).Reachable {
 				return fmt.Errorf("the cluster is reached")
