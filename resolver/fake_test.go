@@ -186,3 +186,12 @@ func silent(t *testing.T) netip.AddrPort {
 	t.Cleanup(func() { _ = pc.Close() })
 	return netip.MustParseAddrPort(pc.LocalAddr().String())
 }
+
+// namesOf are the names of one container on blue.
+func namesOf(name string, addrs ...string) []api.Name {
+	n := api.Name{Key: "blue", Name: name, Host: "b"}
+	for _, a := range addrs {
+		n.Addrs = append(n.Addrs, netip.MustParseAddr(a))
+	}
+	return []api.Name{n}
+}

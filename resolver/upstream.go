@@ -164,7 +164,7 @@ func (s *server) loadServers() {
 	others := slices.DeleteFunc(slices.Clone(all), func(a netip.AddrPort) bool {
 		return slices.ContainsFunc(own, func(o netip.AddrPort) bool { return same(o, a) })
 	})
-	if old := s.servers.Swap(&others); old != nil && slices.Equal(*old, others) {
+	if old := s.servers.Swap(&others); len(others) > 0 && slices.Equal(*old, others) {
 		return
 	}
 	if len(others) == 0 {
