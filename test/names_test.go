@@ -1,0 +1,86 @@
+package test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/test/testhost"
+)
+
+// startResolver starts tapestry resolver on a host that has a container, and returns the address that Docker should ask.
+// pid is the host's number of it.
+func (h *Host) startResolver(t *testing.T) (b *background, pid, addr string) {
+	t.Helper()
+	b = h.background(t, "", "sh", "-c", "echo pid $$; exec tapestry resolver --upstream 192.0.2.254") // where nobody answers
+	b.await(t, "the daemon answers")
+	pid = strings.Fields(b.said.String())[1]
+	t.Cleanup(func() { h.try("kill", "-KILL", pid) })
+	_, rest, _ := strings.Cut(b.said.String(), "answering addr=")
+	at, err := netip.ParseAddrPort(strings.Fields(rest + " none")[0])
+	testhost.Must(t, err)
+	return b, pid, at.Addr().String()
+}
+
+// nslookup is what a container finds for a name; "" if that is nothing.
+func (h *Host) nslookup(container, name string) string {
+	out, err := h.try("docker", "exec", container, "busybox", "nslookup", name)
+	if err != nil {
+		return ""
+	}
+	return out
+}
+
+// TestNames: containers find those of another host by name, forward and reverse, as they come and go.
+func TestNames(t *testing.T) {
+	key := t.TempDir() + "/key"
+	s := newSharing(t, "names", 2, func(outside *Host) {
+		testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
+	}, "--cluster", "gossip", "--join", "192.0.2.1", "--cluster-key-file", key)
+	a, b := s.hosts[0], s.hosts[1]
+	for i, h := range s.hosts {
+		h.quiet(t)
+		h.network(t, "blue", "-o", "tapestry.network=blue", "--subnet", "10.50.0.0/16", "--ip-range", fmt.Sprintf("10.50.%d.0/24", i+1), "--gateway", "10.50.0.1")
+	}
+	a.run(t, "first", "blue")
+	b.run(t, "web", "blue", "--network-alias", "www")
+	s.settle(t, 2)
+	resolver, pid, at := a.startResolver(t)
+	b.startResolver(t)
+	a.run(t, "asks", "blue", "--dns", at)
+	web := b.address(t, "web", "blue")
+	becomes := func(name, want string) {
+		t.Helper()
+		testhost.Eventually(t, patience, func() error {
+			if got := a.nslookup("asks", name); !strings.Contains(got, want) || want == "" && got != "" {
+				return fmt.Errorf("%s is %q, want %q; resolver: %s", name, got, want, resolver.said.String())
+			}
+			return nil
+		})
+	}
+	for _, name := range []string{"web.blue", "WEB.blue", "web", "www", "www.blue", b.docker(t, "inspect", "-f", "{{.Id}}", "web")[:12]} {
+		becomes(name, web)
+	}
+	becomes(web, "web.blue")
+	a.exec(t, "asks", "ping", "-c1", "-W20", "web.blue")
+
+	b.run(t, "later", "blue")
+	becomes("later.blue", b.address(t, "later", "blue"))
+	b.stop(t, "later")
+	becomes("later.blue", "")
+	b.docker(t, "rename", "web", "shop")
+	becomes("shop.blue", web)
+	becomes("web.blue", "")
+
+	// Its own host's names do not depend on it.
+	a.in(t, "kill", "-TERM", pid)
+	if said, err := resolver.wait(t); err != nil || !strings.Contains(said, "stopped") {
+		t.Errorf("%v: %s", err, said)
+	}
+	becomes("shop.blue", "")
+	becomes("first", a.address(t, "first", "blue"))
+	a.startResolver(t)
+	becomes("shop.blue", web)
+}
