@@ -87,27 +87,19 @@ func inNamespace(path string, fn func() error) error {
 	})
 }
 
-// elsewhere runs fn, which goes to another network namespace, on a thread that is back when elsewhere returns, so that no
-// thread holds the namespace of a container that has ended. To let the thread end instead would not do: the runtime never ends
-// a process's first thread.
+// elsewhere runs fn, which goes to another network namespace, on a thread that ends with it. That must not be the process's first
+// thread, which the runtime never ends: it would hold the namespace of a container that has ended. To come back instead would not
+// do: in a user namespace the way back is forbidden.
 func elsewhere(fn func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		here, err := netns.Get()
-		if err != nil {
+		if unix.Gettid() == unix.Getpid() {
+			done <- elsewhere(fn) // on another thread, since this one is locked here
 			runtime.UnlockOSThread()
-			done <- fmt.Errorf("open this thread's network namespace: %w", err)
 			return
 		}
-		defer here.Close()
-		err = fn()
-		if back := netns.Set(here); back != nil { // the thread stays locked, so no other goroutine gets it
-			err = errors.Join(err, fmt.Errorf("come back to this process's network namespace: %w", back))
-		} else {
-			runtime.UnlockOSThread()
-		}
-		done <- err
+		done <- fn()
 	}()
 	return <-done
 }

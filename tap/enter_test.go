@@ -28,13 +28,19 @@ func TestNamespacesAreLeft(t *testing.T) {
 			if !errors.Is(err, failed) || entered == "" {
 				t.Fatalf("%s: got %v", name, err)
 			}
-			threads, err := filepath.Glob("/proc/self/task/*/ns/net")
-			testhost.Must(t, err)
-			for _, thread := range threads {
-				if ns, err := os.Readlink(thread); err == nil && ns == entered {
-					t.Fatalf("%s: %s is still in %s", name, thread, ns)
-				}
-			}
+			testhost.Until(t, name+" is left", func() bool { return !holds(t, entered) })
 		}
 	}
+}
+
+// holds tells whether a thread of this process is in a network namespace.
+func holds(t *testing.T, ns string) bool {
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	testhost.Must(t, err)
+	for _, thread := range threads {
+		if in, err := os.Readlink(thread); err == nil && in == ns {
+			return true
+		}
+	}
+	return false
 }
