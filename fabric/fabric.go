@@ -2,7 +2,8 @@
 // workers, and keeps on the disk what it was asked for.
 //
 // networks.go and endpoints.go do what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
-// sweep.go the periodic work, view.go the answers to people; package state reads and writes the disk.
+// sweep.go the periodic work, view.go the answers to people; package state reads and writes the disk, package swarm remembers what
+// Docker told of its Swarm.
 //
 // Every change is made in the same order: first the record, then the kernel, then the switch; a removal in the reverse
 // order. So wherever the process dies, the record names at least what may exist, and Open completes the rest with the same
@@ -23,6 +24,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/fabric/swarm"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -154,11 +156,8 @@ type Fabric struct {
 	// the networks, endpoints and remotes that they lead to.
 	lock          chan struct{}
 	networks      map[string]*network      // by id
-	swarm         state.Swarm              // what Docker has told of its Swarm, as in swarm.json
-	swarmUnsaved  bool                     // the last write of swarm failed
+	swarm         *swarm.Swarm             // what Docker has told of its Swarm
 	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
-	replayed      map[string]bool          // networks that Docker has named since this host last became the Swarm's leader
-	replayedAt    time.Duration            // when Docker last named one; 0: never
 	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
 	paths         map[netip.Addr]path      // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	vtep          *vtep                    // nil: closed
@@ -196,37 +195,18 @@ func Open(cfg Config) (*Fabric, error) {
 		err = f.dir.Prepare()
 	}
 	if err == nil {
-		err = f.loadSwarm(records)
+		f.swarm, err = swarm.Load(f.dir, f.log)
 	}
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range records {
+		delete(f.swarm.Parked, r.Network.ID) // parkNetwork was interrupted between writing swarm.json and removing the record
 		f.restore(r)
 	}
 	f.publish()
 	f.lock <- struct{}{}
 	return f, nil
-}
-
-// loadSwarm reads what is known of the Swarm. Docker says most of it again, so a damaged file does not stop the daemon: it is
-// put aside.
-func (f *Fabric) loadSwarm(records []state.Record) (err error) {
-	if f.swarm, err = f.dir.LoadSwarm(); err != nil {
-		f.log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
-		if err := f.dir.SetSwarmAside(); err != nil {
-			return err
-		}
-	}
-	for i, d := range f.swarm.Nodes {
-		if !d.Left.IsZero() {
-			f.swarm.Nodes[i].Left = time.Now() // the silence counts from now: it may have sent while we were down
-		}
-	}
-	for _, r := range records { // parkNetwork was interrupted between writing swarm.json and removing the record
-		delete(f.swarm.Parked, r.Network.ID)
-	}
-	return nil
 }
 
 // acquire takes the lock, or gives up when ctx ends.

@@ -94,7 +94,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 	}
 	if _, ok := f.swarm.Parked[n.ID]; ok {
 		delete(f.swarm.Parked, n.ID)
-		f.saveSwarm()
+		f.swarm.Save()
 	}
 	f.register(n)
 	f.publish()
@@ -198,7 +198,7 @@ func (f *Fabric) DeleteNetwork(ctx context.Context, id string) error {
 	defer f.release()
 	if _, ok := f.swarm.Parked[id]; ok {
 		delete(f.swarm.Parked, id)
-		f.saveSwarm()
+		f.swarm.Save()
 		f.log.Info("network deleted", "network", id)
 	}
 	n, ok := f.networks[id]

@@ -36,7 +36,7 @@ func (f *Fabric) parkIdle(now time.Duration, found map[string]tap.Found) {
 		}
 	}
 	if old {
-		f.saveSwarm()
+		f.swarm.Save()
 	}
 }
 
@@ -57,9 +57,9 @@ func (f *Fabric) parkNetwork(n *network) {
 		f.swarm.Parked = make(map[string]state.Parked)
 	}
 	f.swarm.Parked[n.ID] = state.Parked{Record: r, Since: time.Now().UTC().Truncate(time.Second)}
-	f.saveSwarm()
+	f.swarm.Save()
 	var err error
-	if f.swarmUnsaved {
+	if f.swarm.Unsaved {
 		err = errors.New("its record cannot be kept")
 	} else {
 		err = f.dir.Remove(n.ID)

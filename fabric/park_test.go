@@ -133,7 +133,7 @@ func TestParkTorn(t *testing.T) {
 	n := ofSwarm(1, 1)
 	h.mustNetwork(n)
 	h.swarm.Parked = map[string]state.Parked{n.ID: {Record: h.networks[n.ID].record(), Since: time.Now()}}
-	h.saveSwarm()
+	h.swarm.Save()
 	h.restart()
 	if len(h.Networks()) != 1 || len(h.swarm.Parked) != 0 {
 		t.Errorf("networks %+v, parked %+v", h.Networks(), h.swarm.Parked)

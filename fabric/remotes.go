@@ -228,11 +228,11 @@ func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
 
 // swarmNode returns the node of the Swarm that a peer of the network is, if it is a peer because of that.
 func (f *Fabric) swarmNode(n *network, addr netip.Addr) (d state.Node, ok bool) {
-	i := f.nodeAt(addr)
-	if i < 0 || !n.usesNodes() || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
+	node := f.swarm.Node(addr)
+	if node == nil || !n.usesNodes() || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
 		return state.Node{}, false
 	}
-	return f.swarm.Nodes[i], true
+	return *node, true
 }
 
 func (f *Fabric) withPort(a netip.AddrPort) netip.AddrPort {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tapestry-net/tapestry/fabric/swarm"
 )
 
 // ofSwarm is a network of the Swarm.
@@ -37,9 +39,9 @@ func TestSwarmPeers(t *testing.T) {
 	h.mustNetwork(ofSwarm(1, 1))
 	h.mustNetwork(own)
 	h.mustNetwork(wide(3, 3)) // not the Swarm's
-	check := func(when string, swarm ...string) {
+	check := func(when string, nodes ...string) {
 		t.Helper()
-		for id, want := range map[string][]string{ofSwarm(1, 0).ID: swarm, own.ID: {"127.0.0.9"}, netID(3): {"127.0.0.8"}} {
+		for id, want := range map[string][]string{ofSwarm(1, 0).ID: nodes, own.ID: {"127.0.0.9"}, netID(3): {"127.0.0.8"}} {
 			if got := h.peers(id); !slices.Equal(got, want) {
 				t.Errorf("%s: network %s has peers %v, want %v", when, short(id), got, want)
 			}
@@ -180,7 +182,7 @@ func TestSwarmNodeLeft(t *testing.T) {
 	}
 	// since is when it left.
 	since := func(ago time.Duration) {
-		h.swarm.Nodes[h.nodeAt(left)].Left = time.Now().Add(-ago)
+		h.swarm.Node(left).Left = time.Now().Add(-ago)
 		h.updateSparse()
 	}
 	for range 2 {
@@ -190,7 +192,7 @@ func TestSwarmNodeLeft(t *testing.T) {
 	}
 	h.updateSparse()
 	sparse(false)
-	since(sparseAfter)
+	since(swarm.SparseAfter)
 	sparse(true)
 	for _, p := range h.Peers(n.ID) {
 		if p.Left != (p.Addr.Addr() == left) {
@@ -198,11 +200,11 @@ func TestSwarmNodeLeft(t *testing.T) {
 		}
 	}
 	n.remotes[left].lastRx = h.now() // it speaks
-	since(sparseAfter)
+	since(swarm.SparseAfter)
 	sparse(false)
 	n.remotes[left].lastRx = 0
 	h.mustNetwork(ofSwarm(2, 2, "127.0.0.2")) // that lists it
-	since(sparseAfter)
+	since(swarm.SparseAfter)
 	sparse(true)
 	if h.networks[ofSwarm(2, 0).ID].remotes[left].port.IsSparse() {
 		t.Error("a peer that was listed by hand is sparse")
@@ -211,7 +213,7 @@ func TestSwarmNodeLeft(t *testing.T) {
 	n = h.networks[n.ID]
 	h.updateSparse()
 	sparse(false)
-	since(sparseAfter)
+	since(swarm.SparseAfter)
 	sparse(true)
 	h.discover(left.String())
 	sparse(false)
@@ -219,11 +221,11 @@ func TestSwarmNodeLeft(t *testing.T) {
 	if err := h.NodeLeft(t.Context(), left); err != nil {
 		t.Fatal(err)
 	}
-	since(forgetAfter - time.Minute)
+	since(swarm.ForgetAfter - time.Minute)
 	if got := h.Nodes(); len(got) != 2 {
 		t.Errorf("nodes %v", got)
 	}
-	since(forgetAfter)
+	since(swarm.ForgetAfter)
 	if got := h.peers(n.ID); !slices.Equal(got, []string{"127.0.0.3"}) {
 		t.Errorf("a day later the peers are %v", got)
 	}

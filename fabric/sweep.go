@@ -60,8 +60,8 @@ func (f *Fabric) tick(now time.Duration) {
 
 // fix tries again what has failed: the tunnel, links to nodes, host ports, and the Swarm's file.
 func (f *Fabric) fix() {
-	if f.swarmUnsaved {
-		f.saveSwarm()
+	if f.swarm.Unsaved {
+		f.swarm.Save()
 	}
 	for _, n := range f.networks {
 		f.fixHostPort(n)

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tapestry-net/tapestry/api"
+	"github.com/tapestry-net/tapestry/capture/extcap"
 	"github.com/tapestry-net/tapestry/capture/session"
-	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
@@ -60,7 +58,7 @@ member of --api-group).`,
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), "dlt {number=1}{name=EN10MB}{display=Ethernet}")
 				return err
 			case e.config:
-				_, err := fmt.Fprint(cmd.OutOrStdout(), extcapChoices)
+				_, err := fmt.Fprint(cmd.OutOrStdout(), extcap.Choices)
 				return err
 			case e.capture:
 				return e.run(cmd.Context(), c, cmd.ErrOrStderr())
@@ -91,85 +89,23 @@ member of --api-group).`,
 	return cmd
 }
 
-// extcapChoices are an interface's options in the format of extcap(4). Wireshark shows them in the interface's settings.
-const extcapChoices = `arg {number=0}{call=--view}{display=View}{tooltip=Frames as the containers see them, or the VXLAN datagrams that carry them to other hosts}{type=selector}
-value {arg=0}{value=inner}{display=Inner: the containers' frames}{default=true}
-value {arg=0}{value=outer}{display=Outer: VXLAN datagrams, rebuilt}{default=false}
-value {arg=0}{value=both}{display=Both}{default=false}
-arg {number=1}{call=--offload}{display=Offloads}{tooltip=What the kernel leaves to the device: partial checksums, uncut super-frames}{type=selector}
-value {arg=1}{value=fix}{display=Complete checksums}{default=true}
-value {arg=1}{value=segment}{display=Cut super-frames too, as on a wire}{default=false}
-value {arg=1}{value=raw}{display=Raw}{default=false}
-arg {number=2}{call=--point}{display=Point}{tooltip=Where a frame is shown}{type=selector}
-value {arg=2}{value=once}{display=Once, where it came in}{default=true}
-value {arg=2}{value=in}{display=In}{default=false}
-value {arg=2}{value=out}{display=Out}{default=false}
-value {arg=2}{value=both}{display=Both}{default=false}
-arg {number=3}{call=--drops}{display=Dropped frames only}{type=boolflag}{default=false}
-`
-
 // list prints the interfaces. Without a daemon it prints none and succeeds, for Wireshark calls it at each start.
 func (e *extcapFlags) list(ctx context.Context, c *cli, out, news io.Writer) error {
 	if _, err := fmt.Fprintf(out, "extcap {version=%s}{display=tapestry}\n", buildVersion().Version); err != nil {
 		return err
 	}
-	all, err := c.extcapInterfaces(ctx)
+	all, err := extcap.Interfaces(ctx, c.Client)
 	if err != nil {
 		fmt.Fprintf(news, "tapestry: no interfaces: %v\n", err)
 		return nil
 	}
 	for _, i := range all {
-		if _, err := fmt.Fprintf(out, "interface {value=%s%s}{display=tapestry: %s}\n", extcapPrefix, i[0],
-			i[1]); err != nil {
+		if _, err := fmt.Fprintf(out, "interface {value=%s%s}{display=tapestry: %s}\n", extcapPrefix, i.Target,
+			i.Description); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// extcapInterfaces returns what can be captured: the word of each target, and its description.
-func (c *cli) extcapInterfaces(ctx context.Context) (all [][2]string, err error) {
-	networks, err := c.Networks(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ports, err := client.List[api.Port](ctx, c.Client, api.PortsPath, "")
-	if err != nil {
-		return nil, err
-	}
-	n, err := docker.LoadNames(ctx, c.Client)
-	if err != nil {
-		return nil, err
-	}
-	label := func(id string) string {
-		if name := n.Network(id); name != "" {
-			return name
-		}
-		return api.ShortID(id)
-	}
-	for _, w := range networks {
-		all = append(all, [2]string{"network:" + label(w.ID), "network " + label(w.ID)})
-	}
-	on := map[string][]string{} // networks of a container
-	for _, p := range ports {
-		if p.Kind == "host" {
-			all = append(all, [2]string{api.HostPrefix + label(p.Network), "this host on " + label(p.Network)})
-		}
-		if p.Kind != "container" {
-			continue
-		}
-		word := n.Container(p.Name)
-		if word == "" {
-			word = api.ShortID(p.Name)
-		}
-		on[word] = append(on[word], label(p.Network))
-	}
-	for word, where := range on {
-		slices.Sort(where)
-		all = append(all, [2]string{word, "container " + word + " on " + strings.Join(slices.Compact(where), ", ")})
-	}
-	slices.SortFunc(all, func(a, b [2]string) int { return strings.Compare(a[1], b[1]) })
-	return append([][2]string{{"all", "all containers of this host"}}, all...), nil
 }
 
 // verify prints to out what is wrong with a filter, and nothing if it is valid: so Wireshark wants it.

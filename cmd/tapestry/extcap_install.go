@@ -1,28 +1,14 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/capture/extcap"
 	"github.com/tapestry-net/tapestry/cmd/usage"
 )
-
-// extcapFile is the program's name in Wireshark's folder.
-const extcapFile = "tapestry"
-
-// extcapMark tells our file from others.
-const extcapMark = "# tapestry extcap: shows tapestry's networks among Wireshark's interfaces"
 
 func newExtcapInstall(c *cli) *cobra.Command {
 	dir := ""
@@ -36,7 +22,7 @@ here: without, it finds the daemon as every command does. The folder is what tsh
 		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := extcapPath(cmd.Context(), dir)
+			path, err := extcap.Path(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}
@@ -46,10 +32,9 @@ here: without, it finds the daemon as every command does. The folder is what tsh
 			}
 			socket := "" // the daemon may be another plugin tomorrow
 			if c.Socket != "" {
-				socket = "--api-socket " + shellWord(c.Socket) + " "
+				socket = "--api-socket " + extcap.ShellWord(c.Socket) + " "
 			}
-			script := fmt.Sprintf("#!/bin/sh\n%s\nexec %s extcap %s\"$@\"\n", extcapMark, shellWord(binary), socket)
-			if err := replaceExtcap(path, []byte(script)); err != nil {
+			if err := extcap.Install(path, binary, socket); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "installed %s; start Wireshark again, or try: tshark -D\n", path)
@@ -72,17 +57,12 @@ func newExtcapRemove() *cobra.Command {
 		Args:              usage.Arguments(0, 0),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := extcapPath(cmd.Context(), dir)
+			path, err := extcap.Path(cmd.Context(), dir)
 			if err != nil {
 				return err
 			}
-			if err := ours(path); err != nil {
+			if err := extcap.Remove(path); err != nil {
 				return err
-			}
-			if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-				return exit.Errorf(exit.Failure, "it is not installed: there is no %s", path)
-			} else if err != nil {
-				return exit.Errorf(exit.Failure, "%w", err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "removed", path)
 			return err
@@ -93,72 +73,3 @@ func newExtcapRemove() *cobra.Command {
 	_ = cmd.MarkFlagDirname("dir") // the flag exists
 	return cmd
 }
-
-// extcapPath is where the script belongs.
-func extcapPath(ctx context.Context, dir string) (string, error) {
-	if dir != "" {
-		return filepath.Join(dir, extcapFile), nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	var global, personal string
-	for _, program := range []string{"tshark", "wireshark"} {
-		out, err := exec.CommandContext(ctx, program, "-G", "folders").Output()
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(out)) {
-			key, value, _ := strings.Cut(line, ":")
-			switch value = strings.TrimSpace(value); strings.TrimSpace(key) {
-			case "Extcap path", "Global Extcap path":
-				global = value
-			case "Personal Extcap path":
-				personal = value
-			}
-		}
-		break
-	}
-	if personal != "" && os.Geteuid() != 0 {
-		global = personal
-	}
-	if global == "" {
-		return "", exit.Errorf(exit.Failure, "neither tshark nor wireshark says where its capture programs are: name the folder by --dir, see Wireshark's Help, About, Folders")
-	}
-	return filepath.Join(global, extcapFile), nil
-}
-
-// ours is an error if something else stands at path.
-func ours(path string) error {
-	text, err := os.ReadFile(path)
-	if err == nil && !bytes.Contains(text, []byte(extcapMark)) {
-		return exit.Errorf(exit.Failure, "%s is not tapestry's: move it away or choose another --dir", path)
-	}
-	return nil
-}
-
-// replaceExtcap puts the script at path, whole or not at all.
-func replaceExtcap(path string, script []byte) error {
-	if err := ours(path); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return exit.Errorf(exit.Failure, "make Wireshark's folder: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tapestry-")
-	if err != nil {
-		return exit.Errorf(exit.Failure, "write into Wireshark's folder: %w (run it as root, or choose another --dir)", err)
-	}
-	defer os.Remove(f.Name()) // it has gone when all went well
-	_, err = f.Write(script)
-	err = errors.Join(err, f.Chmod(0o755), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return exit.Errorf(exit.Failure, "write %s: %w", path, err)
-	}
-	return nil
-}
-
-// shellWord quotes a word for a shell.
-func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
