@@ -69,10 +69,16 @@ var answered = regexp.MustCompile(`icmp_seq=(\d+) ttl=`)
 // goesOn waits until a ping has a reply more than it has by now, and returns its output until then.
 func (b *background) goesOn(t *testing.T) string {
 	t.Helper()
+	return b.saysMore(t, answered, "no reply any more")
+}
+
+// saysMore waits until what a command says from now on matches, and returns all that it has said. missing is what is wrong until then.
+func (b *background) saysMore(t *testing.T, match *regexp.Regexp, missing string) string {
+	t.Helper()
 	before := len(b.said.String())
 	testhost.Eventually(t, patience, func() error {
-		if said := b.said.String(); !answered.MatchString(said[before:]) {
-			return fmt.Errorf("no reply any more: %s", said)
+		if said := b.said.String(); !match.MatchString(said[before:]) {
+			return fmt.Errorf("%s: %s", missing, said)
 		}
 		return nil
 	})

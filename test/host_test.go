@@ -4,7 +4,6 @@ package test
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -133,12 +132,8 @@ func (h *Host) command(args ...string) *exec.Cmd {
 
 // hostPath is the PATH on the hosts.
 var hostPath = func() string {
-	binary := cmp.Or(os.Getenv("TAPESTRY"), "../bin/tapestry")
-	dir, err := filepath.Abs(filepath.Dir(binary))
-	if err != nil {
-		panic(err)
-	}
-	path := []string{dir, os.Getenv("PATH"), "/usr/sbin", "/sbin"}
+	_, binary := tree()
+	path := []string{filepath.Dir(binary), os.Getenv("PATH"), "/usr/sbin", "/sbin"}
 	if docker := os.Getenv("DOCKER_BIN"); docker != "" {
 		path = slices.Insert(path, 1, docker)
 	}

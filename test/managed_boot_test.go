@@ -158,7 +158,7 @@ func TestManagedBoot(t *testing.T) {
 			t.Errorf("the user reads: %s", said)
 		}
 		h.docker(t, "plugin", "rm", "-f", "tapestry")
-		root, binary := tree(t)
+		root, binary := tree()
 		h.in(t, "env", "TAPESTRY="+binary, root+"/packaging/plugin.sh", "create", "tapestry")
 		h.in(t, "sh", "-ec", `mkdir -p "$2" && cp -a "$1/." "$2"`, "sh", keep, h.stateDir(t)) // with the old one's state
 		h.startDaemon(t)

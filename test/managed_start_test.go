@@ -57,7 +57,7 @@ func TestManagedStart(t *testing.T) {
 	}
 
 	t.Run("plugin.sh", func(t *testing.T) {
-		root, _ := tree(t)
+		root, _ := tree()
 		create := []string{root + "/packaging/plugin.sh", "create", "tapestry"}
 		text, err := os.ReadFile(create[0])
 		if err != nil {

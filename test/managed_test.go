@@ -2,7 +2,6 @@ package test
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,20 +100,22 @@ func (h *Host) registry(t *testing.T, port string) {
 // push makes a plugin of this tree's binary and pushes it. Each plugin has different files: the plugin's name is appended to the binary.
 func (h *Host) push(t *testing.T, repo string) {
 	t.Helper()
-	root, binary := tree(t)
+	root, binary := tree()
 	other := h.dir + "/tapestry"
 	h.in(t, "sh", "-ec", `cp "$1" "$2"; echo "$3" >>"$2"`, "sh", binary, other, repo)
 	h.in(t, "env", "TAPESTRY="+other, "make", "-C", root, "-o", "build", "plugin-push", "REPO="+repo)
 }
 
 // tree is this tree's root, and the path of the binary under test.
-func tree(t *testing.T) (root, binary string) {
-	t.Helper()
+func tree() (root, binary string) {
 	root, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		binary, err = filepath.Abs(cmp.Or(os.Getenv("TAPESTRY"), root+"/bin/tapestry"))
 	}
-	return root, cmp.Or(os.Getenv("TAPESTRY"), root+"/bin/tapestry")
+	if err != nil {
+		panic(err) // there is no current directory
+	}
+	return root, binary
 }
 
 // survives calls what, which does something to tapestry, while c1 pings c2, 10.77.0.12, and sends it a stream. Both must go on, with a
@@ -163,11 +164,5 @@ var moved = regexp.MustCompile(` sec +[\d.]*[1-9][\d.]* [MG]Bytes`)
 // moves waits until an iperf3 reports more than it has by now.
 func (b *background) moves(t *testing.T) {
 	t.Helper()
-	before := len(b.said.String())
-	testhost.Eventually(t, patience, func() error {
-		if said := b.said.String(); !moved.MatchString(said[before:]) {
-			return fmt.Errorf("no traffic: %s", said)
-		}
-		return nil
-	})
+	b.saysMore(t, moved, "no traffic")
 }
