@@ -75,6 +75,7 @@ type Network struct {
 	AgeingSeconds  float64           `json:"ageing_seconds"`
 	External       bool              `json:"external"`
 	Swarm          bool              `json:"swarm"`
+	Key            string            `json:"key"` // its name in the cluster; "": it is not shared
 	Host           []string          `json:"host"`
 	Endpoints      int               `json:"endpoints"`
 	AddressesKnown int               `json:"addresses_known"`
@@ -132,6 +133,8 @@ type Peer struct {
 	Default      bool              `json:"default"`
 	Swarm        bool              `json:"swarm"`
 	Left         bool              `json:"left"`
+	Host         string            `json:"host"`       // of the cluster: its name; "": the cluster did not name the peer
+	HostState    string            `json:"host_state"` // alive, suspect or gone, as the cluster says; ""
 	State        string            `json:"state"`
 	Why          string            `json:"why"`
 	MTU          int               `json:"mtu"`

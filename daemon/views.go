@@ -24,7 +24,7 @@ func toConflict(c fabric.Conflict) api.Conflict {
 
 func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
-		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
+		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
 		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Drops: counts(n.Drops), Host: []string{}}
 	if n.Network.HostPort != nil {
 		r.Host = addresses(n.Network.HostPort.Addrs)
@@ -54,7 +54,7 @@ func toEntry(e fabric.EntryView) api.Entry {
 
 func toPeer(p fabric.PeerView) api.Peer {
 	r := api.Peer{Network: p.Network, VNI: p.VNI, Addr: p.Addr.String(), Default: p.Default, Swarm: p.Node, Left: p.Left, State: state(p.Down),
-		Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
+		Host: p.Host, HostState: p.HostState, Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
 		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Heard >= 0 {
 		seconds := int64(p.Heard / time.Second)

@@ -138,7 +138,7 @@ func (i *IPAM) ReleaseAddress(ctx context.Context, req *ipam.ReleaseAddressReque
 func parseAddress(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("Address %s: want an IP address", show(text))
+		return netip.Addr{}, fmt.Errorf("address %s: want an IP address", show(text))
 	}
 	return a.Unmap(), nil
 }

@@ -33,16 +33,16 @@ func newCluster(c *cli) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		c.clusterTable("status", "Show how this host's connection to its cluster is", "one object", clusterStatus),
-		c.clusterTable("hosts", "List the hosts of the cluster", "one object", clusterHosts),
-		c.clusterTable("networks", "List the networks that hosts share", "one object", clusterNetworks),
-		c.clusterTable("blocks", "List whose addresses are whose", "one object", clusterBlocks),
+		c.clusterTable("status", "Show how this host's connection to its cluster is", "one object with all of it", clusterStatus, func(all api.Cluster) any { return all }),
+		c.clusterTable("hosts", "List the hosts of the cluster", "an array, an object for a host", clusterHosts, func(all api.Cluster) any { return all.Hosts }),
+		c.clusterTable("networks", "List the networks that hosts share", "an array, an object for a network", clusterNetworks, func(all api.Cluster) any { return all.Networks }),
+		c.clusterTable("blocks", "List whose addresses are whose", "an array, an object for a block", clusterBlocks, func(all api.Cluster) any { return all.Blocks }),
 		newClusterForget(c), newClusterKey())
 	return cmd
 }
 
 // clusterTable is a command that shows a part of what the daemon knows of the cluster.
-func (c *cli) clusterTable(name, about, object string, print func(*cobra.Command, api.Cluster) error) *cobra.Command {
+func (c *cli) clusterTable(name, about, object string, print func(*cobra.Command, api.Cluster) error, part func(api.Cluster) any) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               name,
 		Short:             about,
@@ -56,7 +56,7 @@ func (c *cli) clusterTable(name, about, object string, print func(*cobra.Command
 				return err
 			}
 			if c.json {
-				return human.PrintJSON(cmd.OutOrStdout(), all)
+				return human.PrintJSON(cmd.OutOrStdout(), part(all))
 			}
 			if all.Kind == "" {
 				return exit.Errorf(exit.Failure, noCluster)

@@ -19,7 +19,7 @@ func newPeers(c *cli) *cobra.Command {
 		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
 for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
-Swarm's nodes too (swarm). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
+Swarm's nodes too (swarm), and those that a cluster's hosts share those hosts (cluster). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
 flooded to it a few times a second at most. GSO tells whether many datagrams leave in one send: yes; untested, if the peer
 does not tell how they arrive; no, with the reason.
 
@@ -61,6 +61,10 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 		from = "swarm (left)"
 	case p.Swarm:
 		from = "swarm"
+	case p.HostState == "alive":
+		from = "cluster: " + p.Host
+	case p.HostState != "":
+		from = fmt.Sprintf("cluster: %s (%s)", p.Host, p.HostState)
 	}
 	if p.HeardSeconds != nil {
 		heard = human.Age(*p.HeardSeconds) + " ago"
