@@ -70,22 +70,12 @@ func (h *Host) clusterView(t *testing.T) (v clusterView) {
 // TestClusterEtcd: hosts that share a network by its name, with a real etcd: addresses, frames, and what goes on without etcd.
 func TestClusterEtcd(t *testing.T) {
 	testhost.Tools(t, "etcd")
-	const endpoint = "http://192.0.2.254:2379"
-	var server *background
-	start := func(outside *Host) {
-		server = outside.background(t, "", "sh", "-c", `echo $$ >"$1"; shift; exec "$@"`, "sh", outside.dir+"/etcd.pid", "etcd", "--name", "one", "--data-dir", outside.dir+"/etcd", "--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
-			"--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync")
-		testhost.Eventually(t, patience, func() error {
-			_, err := outside.try("busybox", "wget", "-q", "-O", "-", endpoint+"/health")
-			return err
-		})
-	}
-	s := newSharing(t, "share", 3, start, "--cluster", "etcd", "--etcd", endpoint)
-	stop := func() {
-		s.outside.in(t, "sh", "-c", `kill -9 "$(cat "$1")"`, "sh", s.outside.dir+"/etcd.pid")
-		server.cmd.Wait() // killed
-	}
-	t.Cleanup(stop)
+	server := &etcdServer{}
+	s := newSharing(t, "share", 3, func(outside *Host) {
+		server.on = outside
+		server.start(t)
+		t.Cleanup(func() { server.stop(t) })
+	}, "--cluster", "etcd", "--etcd", etcdEndpoint)
 	s.shared(t, "blue", "10.50.0.0/16")
 	s.hosts[0].network(t, "green", "-o", "tapestry.network=green", "--subnet", "10.60.0.0/16")
 	for i, h := range s.hosts {
@@ -148,7 +138,7 @@ func TestClusterEtcd(t *testing.T) {
 	t.Run("etcd is away", func(t *testing.T) {
 		a, b := s.hosts[0], s.hosts[1]
 		ping := a.background(t, "c10", "ping", "-n", "-q", "-i", "0.1", "-W20", b.address(t, "c20", "blue"))
-		stop()
+		server.stop(t)
 		testhost.Eventually(t, patience, func() error {
 			if a.clusterView(t).Reachable {
 				return fmt.Errorf("the cluster is reached")
@@ -163,7 +153,7 @@ func TestClusterEtcd(t *testing.T) {
 		b.stopDaemon(t, "TERM")
 		b.startDaemon(t) // it knows the others from its disk
 		b.ping(t, "c20", a.address(t, "c10", "blue"))
-		start(s.outside)
+		server.start(t)
 		s.settle(t, 3)
 		ping.signal(syscall.SIGINT)
 		if said, _ := ping.wait(t); lost(t, said) > 50 { // b's daemon was stopped for a moment
