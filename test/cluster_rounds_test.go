@@ -178,8 +178,8 @@ func (c *storm) round(t *testing.T, number int) {
 	for who, p := range pings {
 		p.goesOn(t)
 		said := p.end(t)
-		if missing := unanswered(said); len(missing) > 0 {
-			t.Errorf("round %d, %s: %s, no answer to %v:\n%s", number, form, who, missing, said)
+		if n := holes(said); n > 0 {
+			t.Errorf("round %d, %s: %s, %d frames lost:\n%s", number, form, who, n, said)
 		}
 	}
 	for i, from := range c.residents {
@@ -289,20 +289,4 @@ func (c *storm) slowest() time.Duration { return slices.Max(c.healed) }
 func (c *storm) median() time.Duration {
 	sorted := slices.Sorted(slices.Values(c.healed))
 	return sorted[len(sorted)/2]
-}
-
-// unanswered are the pings without an answer, before the last one that has one.
-func unanswered(said string) (missing []int) {
-	seen := make(map[int]bool)
-	last := 0
-	for _, m := range answered.FindAllStringSubmatch(said, -1) {
-		n, _ := strconv.Atoi(m[1])
-		seen[n], last = true, max(last, n)
-	}
-	for n := 1; n <= last; n++ {
-		if !seen[n] {
-			missing = append(missing, n)
-		}
-	}
-	return missing
 }
