@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -118,6 +119,13 @@ func (f *Fabric) Publish() {
 
 // ClusterChanged is called when other hosts have said something new of these networks.
 func (f *Fabric) ClusterChanged(keys []string) {
+	var hosts []netip.Addr
+	for _, key := range keys {
+		for _, s := range f.cfg.Cluster.Directory.On(key) {
+			hosts = append(hosts, s.VTEP.Addr())
+		}
+	}
+	f.learnPaths(context.Background(), hosts)
 	defer f.locked()()
 	for _, n := range f.networks {
 		if n.usesCluster() && slices.Contains(keys, n.Key) {
@@ -138,27 +146,6 @@ func (f *Fabric) seats(n *network) []cluster.Seat {
 	return f.cfg.Cluster.Directory.On(n.Key)
 }
 
-// seat returns the host of the cluster that a peer of the network is, if it is a peer because of that.
-func (f *Fabric) seat(n *network, addr netip.Addr) (s cluster.Seat, ok bool) {
-	all := f.seats(n)
-	i := slices.IndexFunc(all, func(s cluster.Seat) bool { return s.VTEP.Addr() == addr })
-	if i < 0 || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
-		return cluster.Seat{}, false
-	}
-	return all[i], true
-}
-
-// told returns who named a peer, if it was no user: "the Swarm" or "the cluster"; "" if it was one.
-func (f *Fabric) told(n *network, addr netip.Addr) string {
-	if _, ok := f.swarmNode(n, addr); ok {
-		return "the Swarm"
-	}
-	if _, ok := f.seat(n, addr); ok {
-		return "the cluster"
-	}
-	return ""
-}
-
 // connectTold connects a network to the hosts that it was told of. A failure is shown with the peer, and fix tries again.
 func (f *Fabric) connectTold(n *network) {
 	if n.VNI == 0 {
@@ -170,10 +157,11 @@ func (f *Fabric) connectTold(n *network) {
 
 // setPlaces tells a network's switch which addresses are behind which host, as the cluster says.
 func (f *Fabric) setPlaces(n *network) {
-	seats := f.seats(n)
+	ports := make(map[cluster.HostID]*vswitch.Port)
 	var blocks []vswitch.Block
-	for _, s := range seats {
+	for _, s := range f.seats(n) {
 		if r := n.remotes[s.VTEP.Addr()]; r != nil {
+			ports[s.ID] = r.port
 			for _, b := range s.Blocks {
 				blocks = append(blocks, vswitch.Block{Prefix: b, Port: r.port})
 			}
@@ -181,10 +169,8 @@ func (f *Fabric) setPlaces(n *network) {
 	}
 	stations := make(map[ether.MAC]*vswitch.Port)
 	for mac, id := range f.toldStations(n) {
-		if i := slices.IndexFunc(seats, func(s cluster.Seat) bool { return s.ID == id }); i >= 0 {
-			if r := n.remotes[seats[i].VTEP.Addr()]; r != nil {
-				stations[mac] = r.port
-			}
+		if p := ports[id]; p != nil {
+			stations[mac] = p
 		}
 	}
 	n.sw.SetPlaces(blocks, stations)

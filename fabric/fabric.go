@@ -1,9 +1,9 @@
 // Package fabric holds this host's networks and endpoints. It connects TAPs and VXLAN links to switches, and both to the
 // workers, and keeps on the disk what it was asked for.
 //
-// networks.go and endpoints.go do what Docker asks for, swarm.go what it tells of its Swarm, remotes.go the other hosts,
-// sweep.go the periodic work, view.go the answers to people; package state reads and writes the disk, package swarm remembers what
-// Docker told of its Swarm.
+// networks.go and endpoints.go do what Docker asks for, swarm.go what it tells of its Swarm, peers.go says who the other hosts
+// are, and remotes.go connects them; sweep.go is the periodic work, view.go the answers to people. Package state reads and writes
+// the disk, package swarm remembers what Docker told of its Swarm.
 //
 // Every change is made in the same order: first the record, then the kernel, then the switch; a removal in the reverse
 // order. So wherever the process dies, the record names at least what may exist, and Open completes the rest with the same
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fabric/swarm"
 	"github.com/tapestry-net/tapestry/offload"
@@ -144,6 +145,7 @@ func opened(d *tap.Device, err error) (Device, error) {
 type Fabric struct {
 	cfg         Config
 	links       Links
+	paths       *paths.Table // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	dir         state.Dir
 	log         *slog.Logger
 	started     time.Time
@@ -159,7 +161,6 @@ type Fabric struct {
 	swarm         *swarm.Swarm             // what Docker has told of its Swarm
 	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
 	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
-	paths         map[netip.Addr]path      // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	vtep          *vtep                    // nil: closed
 	vtepWhy       error                    // why it could not be opened
 	rxDropped     map[string]uint64        // Status.RxDropped of tunnels that are closed
@@ -179,7 +180,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
 		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), paths: make(map[netip.Addr]path), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
+		networks: make(map[string]*network), paths: paths.New(), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -229,7 +230,7 @@ func (f *Fabric) now() time.Duration { return time.Since(f.started) }
 func (f *Fabric) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	changed, end := f.monitorLinks()
+	changed, end := paths.Watch(f.monitorFailed)
 	defer end()
 	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
@@ -241,16 +242,17 @@ func (f *Fabric) Run(ctx context.Context) error {
 			return fmt.Errorf("the tunnel's socket broke: %w", err)
 		case <-events:
 			events, resume = nil, time.After(pause)
-			if f.acquire(ctx) == nil {
-				f.linksChanged()
-				f.release()
-			}
+			f.linksChanged(ctx)
 		case <-resume:
 			events = changed
 		case <-t.C:
-			if f.acquire(ctx) == nil {
-				f.tick(f.now())
-				f.release()
+			if f.acquire(ctx) != nil {
+				continue
+			}
+			update := f.tick(f.now())
+			f.release()
+			if update {
+				f.updatePaths(ctx)
 			}
 		}
 	}

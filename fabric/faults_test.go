@@ -276,7 +276,7 @@ func TestFaultRemote(t *testing.T) {
 	h.setFault("127.0.0.9", To, fault.Spec{Delay: 10 * time.Second})
 	a.feed(ep(1).MAC, broadcast, "to all")
 	testhost.Until(t, "delayed", func() bool { return h.Faults()[0].Stats.Frames == 1 })
-	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.9:0")); err != nil {
+	if err := h.RemovePeer(t.Context(), netID(1), addrPort("127.0.0.9:0")); err != nil {
 		t.Error(err)
 	}
 	if f := h.Faults(); len(f) != 1 || f[0].Network != netID(2) {

@@ -141,8 +141,11 @@ func (h *host) crash() {
 // at runs a tick, at some time since the start.
 func (h *host) at(now time.Duration) {
 	_ = h.acquire(context.Background())
-	defer h.release()
-	h.tick(now)
+	update := h.tick(now)
+	h.release()
+	if update {
+		h.updatePaths(context.Background())
+	}
 }
 
 func (h *host) records() map[string]state.Record {

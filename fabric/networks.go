@@ -54,6 +54,11 @@ func (f *Fabric) unregister(id string) {
 // data, or if another network has the VNI. The first network with a VNI opens the VXLAN socket: if that fails, the network is
 // not created.
 func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
+	var hosts []netip.Addr
+	for _, p := range spec.Peers {
+		hosts = append(hosts, p.Addr())
+	}
+	f.learnPaths(ctx, hosts)
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}

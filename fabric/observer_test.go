@@ -134,12 +134,12 @@ func TestObserverMTU(t *testing.T) {
 		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
-		h.updateRemote(n, r)
+		h.updateRemote(n, r, h.fallbackMTU())
 		if got := seen.mtu[l.Port.Number]; got != was {
 			t.Errorf("told of %d bytes, the path has %d", got, was)
 		}
 		seen.mtu[l.Port.Number] = 7
-		if h.updateRemote(n, r); seen.mtu[l.Port.Number] != 7 {
+		if h.updateRemote(n, r, h.fallbackMTU()); seen.mtu[l.Port.Number] != 7 {
 			t.Error("told again of what has not changed")
 		}
 		return

@@ -1,51 +1,108 @@
 package fabric
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// A path is the route to another host as of the last look-up.
-type path struct {
-	tunnel.Path
-	err error // why there is no route
-}
-
 // path is the route to another host.
-func (f *Fabric) path(host netip.Addr) path {
-	p, known := f.paths[host]
-	if !known {
-		p = f.findPath(host)
-		f.paths[host] = p
-	}
-	return p
+func (f *Fabric) path(host netip.Addr) paths.Path { return f.paths.To(host, f.source) }
+
+func (f *Fabric) source() (s paths.Source) {
+	s.Addr, s.Err = f.underlay()
+	return s
 }
 
-// findPath asks the kernel for the route. While there is none, the last known MTU stays.
-func (f *Fabric) findPath(host netip.Addr) (p path) {
-	local, err := f.underlay()
-	if err != nil {
-		p.err = err
-	} else {
-		p.Path, p.err = tunnel.FindPath(local, host)
+// learnPaths asks the kernel for the routes to hosts of which nothing is known, before they become peers. The lock is not held.
+func (f *Fabric) learnPaths(ctx context.Context, hosts []netip.Addr) {
+	if len(hosts) == 0 || f.acquire(ctx) != nil {
+		return
 	}
-	if p.MTU == 0 {
-		p.MTU = f.paths[host].MTU
-	}
-	return p
+	from := f.source()
+	f.release()
+	f.paths.Learn(hosts, from)
 }
 
-// linksChanged is called after changes of links, addresses or routes.
-func (f *Fabric) linksChanged() {
+// updatePaths asks the kernel again for the route to each peer, and follows what has changed. The lock is not held: there may be
+// thousands of peers.
+func (f *Fabric) updatePaths(ctx context.Context) {
+	if f.acquire(ctx) != nil {
+		return
+	}
+	hosts, from := f.peerHosts(), f.source()
+	for {
+		f.release()
+		changed := f.paths.Update(hosts, from)
+		if f.acquire(ctx) != nil {
+			return
+		}
+		if now := f.source(); now.Addr == from.Addr {
+			f.pathsChanged(changed)
+			f.release()
+			return
+		} else {
+			from = now // the tunnel has moved meanwhile
+		}
+	}
+}
+
+// peerHosts are the peers of all networks.
+func (f *Fabric) peerHosts() (all []netip.Addr) {
+	known := make(map[netip.Addr]bool)
+	for _, n := range f.networks {
+		if n.VNI == 0 {
+			continue
+		}
+		for _, p := range f.peersOf(n) {
+			if host := p.addr.Addr(); !known[host] {
+				known[host] = true
+				all = append(all, host)
+			}
+		}
+	}
+	return all
+}
+
+// pathsChanged logs which peers can be reached now and which cannot, and updates the remotes.
+func (f *Fabric) pathsChanged(changed map[netip.Addr]paths.Path) {
+	for host, p := range changed {
+		switch {
+		case f.vtep == nil: // which is reported already
+		case p.Err != nil:
+			f.log.Warn("peer unreachable", "peer", host, "err", p.Err)
+		default:
+			f.log.Info("peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
+		}
+	}
+	fallback := f.fallbackMTU()
+	for _, n := range f.networks {
+		for _, r := range n.remotes {
+			f.updateRemote(n, r, fallback)
+		}
+	}
+}
+
+// linksChanged is called after changes of links, addresses or routes. The lock is not held.
+func (f *Fabric) linksChanged(ctx context.Context) {
+	if f.acquire(ctx) != nil {
+		return
+	}
 	f.checkCarriers()
-	f.updatePaths()
+	f.release()
+	f.updatePaths(ctx)
+	if f.acquire(ctx) != nil {
+		return
+	}
+	defer f.release()
 	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
 		return // without --vtep the default route decides, which may still change: fix chooses it later
 	}
@@ -54,44 +111,20 @@ func (f *Fabric) linksChanged() {
 	}
 }
 
-// updatePaths asks the kernel again for the route to each peer, logs what has changed, and updates the remotes.
-func (f *Fabric) updatePaths() {
-	paths := make(map[netip.Addr]path)
-	for _, n := range f.networks {
-		if n.VNI == 0 {
-			continue
-		}
-		for _, a := range f.peersOf(n) {
-			host := a.Addr()
-			if _, done := paths[host]; done {
-				continue
-			}
-			p, before := f.findPath(host), f.paths[host]
-			paths[host] = p
-			switch {
-			case f.vtep == nil: // which is reported already
-			case p.err != nil && before.err == nil:
-				f.log.Warn("peer unreachable", "peer", host, "err", p.err)
-			case p.err == nil && before.err != nil:
-				f.log.Info("peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
-			}
-		}
-	}
-	f.paths = paths
-	for _, n := range f.networks {
-		for _, r := range n.remotes {
-			f.updateRemote(n, r)
-		}
-	}
-}
-
 // mtu is the path MTU to another host: of the outer IP packet, in bytes.
-func (f *Fabric) mtu(host netip.Addr) int {
+func (f *Fabric) mtu(host netip.Addr, fallback func() int) int {
 	if p := f.path(host); p.MTU > 0 {
 		return min(p.MTU, ether.MaxIPLen)
 	}
-	mtu, _ := f.underlayMTU() // no route at the moment
-	return mtu
+	return fallback()
+}
+
+// fallbackMTU is the MTU towards hosts to which there is no route at the moment. The kernel is asked once, when it is needed.
+func (f *Fabric) fallbackMTU() func() int {
+	return sync.OnceValue(func() int {
+		mtu, _ := f.underlayMTU()
+		return mtu
+	})
 }
 
 const etherMTU = 1500 // if nothing is known
@@ -120,7 +153,7 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	}
 	bound = "the underlay"
 	known := false
-	for _, a := range f.peersOf(n) {
+	for _, a := range f.peerAddrs(n) {
 		if p := f.path(a.Addr()); p.MTU > 0 && (!known || p.MTU < mtu) {
 			known, mtu, bound = true, min(p.MTU, ether.MaxIPLen), "the path to "+a.Addr().String()
 		}
@@ -135,11 +168,11 @@ func (f *Fabric) checkPeers(n *network) error {
 	if err != nil {
 		return nil // connect will report it
 	}
-	for _, a := range f.peersOf(n) {
-		if f.told(n, a.Addr()) != "" {
-			continue // no user named it
+	for _, p := range f.peersOf(n) {
+		if p.told() {
+			continue
 		}
-		if err := f.checkPeer(own, a.Addr()); err != nil {
+		if err := f.checkPeer(own, p.addr.Addr()); err != nil {
 			return err
 		}
 	}
@@ -150,39 +183,10 @@ func (f *Fabric) checkPeer(own, host netip.Addr) error {
 	if err := tunnel.CheckPeer(own, host); err != nil {
 		return err
 	}
-	if err := f.findPath(host).err; errors.Is(err, tunnel.ErrNoHost) {
+	if err := f.path(host).Err; errors.Is(err, tunnel.ErrNoHost) {
 		return fmt.Errorf("peer %w: name the address that the other host has as its VTEP, as this one has %s", err, own)
 	}
 	return nil
-}
-
-// monitorLinks returns a channel that receives after changes of links, addresses and routes, and a function that ends it.
-func (f *Fabric) monitorLinks() (<-chan struct{}, func()) {
-	changed, ended := make(chan struct{}, 1), make(chan struct{})
-	changed <- struct{}{} // there may have been changes before the monitor was open
-	m, err := tunnel.NewMonitor()
-	if err != nil {
-		f.monitorFailed(err)
-		return changed, func() {}
-	}
-	go func() {
-		defer close(ended)
-		for {
-			err := m.Wait()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil {
-				f.monitorFailed(err)
-				return
-			}
-			select {
-			case changed <- struct{}{}:
-			default: // one that is pending covers this change too
-			}
-		}
-	}()
-	return changed, func() { m.Close(); <-ended }
 }
 
 func (f *Fabric) monitorFailed(err error) {

@@ -6,12 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // as sets what the kernel says of the path to a host.
 func (h *host) as(to string, mtu int, err error) {
-	h.paths[netip.MustParseAddr(to)] = path{tunnel.Path{MTU: mtu, Link: "under"}, err}
+	h.paths.Set(netip.MustParseAddr(to), paths.Path{Path: tunnel.Path{MTU: mtu, Link: "under"}, Err: err})
 }
 
 // The paths to a network's peers say how long packets may be: of a new network, of its containers, of its ports.
@@ -85,9 +86,7 @@ func TestUnreachable(t *testing.T) {
 	if got := says(); got != [3]string{why, why, why} {
 		t.Errorf("peers, ports and trace say %q", got)
 	}
-	_ = h.acquire(t.Context())
-	h.linksChanged()
-	h.release()
+	h.linksChanged(t.Context())
 	if got := says(); got != [3]string{} {
 		t.Errorf("peers, ports and trace say %q when it is reachable again", got)
 	}

@@ -1,16 +1,15 @@
 package fabric
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -164,75 +163,30 @@ func (f *Fabric) connect(n *network) (err error) {
 	if err := f.openVTEP(); err != nil {
 		return err
 	}
-	want := f.peersOf(n)
+	peers := f.peersOf(n)
+	stay := make(map[netip.AddrPort]bool, len(peers))
+	for _, p := range peers {
+		stay[p.addr] = true
+	}
+	var gone []*remote
 	for _, r := range n.remotes {
-		if !slices.Contains(want, r.addr) {
-			f.removeRemote(n, r)
+		if !stay[r.addr] {
+			gone = append(gone, r)
 		}
 	}
+	f.removeRemotes(n, gone...)
+	var fresh []netip.AddrPort
 	var errs []error
-	for _, a := range want {
-		err := tunnel.CheckPeer(f.vtep.Local.Addr(), a.Addr())
-		if err == nil && n.remotes[a.Addr()] == nil {
-			err = f.addRemote(n, a)
-		}
-		if f.told(n, a.Addr()) == "" { // Docker and the cluster may tell of hosts that cannot be reached: the view of a peer says why
+	for _, p := range peers {
+		err := tunnel.CheckPeer(f.vtep.Local.Addr(), p.addr.Addr())
+		switch {
+		case err == nil && n.remotes[p.addr.Addr()] == nil:
+			fresh = append(fresh, p.addr)
+		case !p.told(): // of one that was told, the view of the peer says why
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(errs...)
-}
-
-// peersOf are the peers of a network with their ports, without this host.
-func (f *Fabric) peersOf(n *network) []netip.AddrPort {
-	peers := f.namedPeers(n)
-	own, _ := f.underlay()
-	var out []netip.AddrPort
-	for _, a := range peers {
-		if a = f.withPort(a); a.Addr() != own {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// configuredPeers is the peer list of a network: its own, or the daemon's.
-func (f *Fabric) configuredPeers(n *network) []netip.AddrPort {
-	if n.peers == nil {
-		return f.cfg.Peers
-	}
-	return n.peers
-}
-
-// usesNodes tells whether the nodes of the Swarm are peers of the network, beside those that are listed.
-func (n *network) usesNodes() bool { return n.Swarm && n.Peers == nil }
-
-// namedPeers are the peers of a network as they were configured or told, perhaps with this host and without ports.
-func (f *Fabric) namedPeers(n *network) []netip.AddrPort {
-	all := slices.Clone(f.configuredPeers(n))
-	add := func(a netip.AddrPort) {
-		if !slices.ContainsFunc(all, func(b netip.AddrPort) bool { return a.Addr() == b.Addr() }) {
-			all = append(all, a)
-		}
-	}
-	if n.usesNodes() {
-		for _, d := range f.swarm.Nodes {
-			add(netip.AddrPortFrom(d.Addr, 0))
-		}
-	}
-	for _, s := range f.seats(n) {
-		add(s.VTEP)
-	}
-	return all
-}
-
-// swarmNode returns the node of the Swarm that a peer of the network is, if it is a peer because of that.
-func (f *Fabric) swarmNode(n *network, addr netip.Addr) (d state.Node, ok bool) {
-	node := f.swarm.Node(addr)
-	if node == nil || !n.usesNodes() || slices.ContainsFunc(f.configuredPeers(n), func(a netip.AddrPort) bool { return a.Addr() == addr }) {
-		return state.Node{}, false
-	}
-	return *node, true
+	return errors.Join(append(errs, f.addRemotes(n, fresh))...)
 }
 
 func (f *Fabric) withPort(a netip.AddrPort) netip.AddrPort {
@@ -242,26 +196,34 @@ func (f *Fabric) withPort(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
-func (f *Fabric) addRemote(n *network, a netip.AddrPort) error {
-	l, err := f.vtep.Link(n.VNI, a)
-	if err != nil {
-		return err
+// addRemotes makes hosts remotes of a network: one change of the tunnel and one of the switch, however many there are.
+func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
+	if len(hosts) == 0 {
+		return nil
 	}
-	r := &remote{addr: a, link: l}
-	r.faults = fault.Attach(n.sw, n.ID, a.Addr().String(), l, true, 0)
-	r.port = r.faults.Port
-	f.updateRemote(n, r)
-	v := n.remoteView(r)
-	v.Number = r.port.Number
-	f.cfg.Observer.Plug(v, f.vtep.Local, a)
-	l.Bind(r.faults.Ingress)
-	n.remotes[a.Addr()] = r
-	return nil
+	links, err := f.vtep.Links(n.VNI, hosts...)
+	fallback := f.fallbackMTU()
+	var remotes []*remote
+	var ports []*vswitch.Port
+	for _, l := range links {
+		r := &remote{addr: l.Host, link: l}
+		r.faults = fault.NewPoint(n.sw, n.ID, l.Host.Addr().String(), l, true, 0)
+		r.port = r.faults.Port
+		f.updateRemote(n, r, fallback)
+		f.cfg.Observer.Plug(n.remoteView(r), f.vtep.Local, l.Host)
+		n.remotes[l.Host.Addr()] = r
+		remotes, ports = append(remotes, r), append(ports, r.port)
+	}
+	n.sw.Add(ports...)
+	for _, r := range remotes {
+		r.link.Bind(r.faults.Ingress)
+	}
+	return err
 }
 
 // updateRemote limits the frames that are sent to the remote to the path MTU.
-func (f *Fabric) updateRemote(n *network, r *remote) {
-	if mtu := f.mtu(r.addr.Addr()); mtu != r.mtu {
+func (f *Fabric) updateRemote(n *network, r *remote, fallback func() int) {
+	if mtu := f.mtu(r.addr.Addr(), fallback); mtu != r.mtu {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)
@@ -280,94 +242,25 @@ func (n *network) setSegmentMTU(r *remote) {
 	r.link.SetMTU(mtu)
 }
 
-func (f *Fabric) removeRemote(n *network, r *remote) {
-	f.clearFaults(r.faults)
-	_ = r.link.Close()
-	r.port.Detach()
-	f.cfg.Observer.Unplug(r.port.Number)
-	delete(n.remotes, r.addr.Addr())
+// removeRemotes undoes addRemotes.
+func (f *Fabric) removeRemotes(n *network, gone ...*remote) {
+	if len(gone) == 0 {
+		return
+	}
+	var links []*tunnel.Link
+	var ports []*vswitch.Port
+	for _, r := range gone {
+		f.clearFaults(r.faults)
+		links, ports = append(links, r.link), append(ports, r.port)
+	}
+	f.vtep.CloseLinks(links...)
+	n.sw.Detach(ports...)
+	for _, r := range gone {
+		f.cfg.Observer.Unplug(r.port.Number)
+		delete(n.remotes, r.addr.Addr())
+	}
 }
 
 func (f *Fabric) disconnect(n *network) {
-	for _, r := range n.remotes {
-		f.removeRemote(n, r)
-	}
-}
-
-// AddPeer adds a remote host to a network with a VNI, and saves it. It is no error if the peer is there already. A network that
-// used the daemon's --peer list has its own list from now on; the Swarm's nodes stay peers too.
-func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error {
-	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
-		if _, told := f.swarmNode(n, a.Addr()); told && f.withPort(a).Port() == f.cfg.Port {
-			return peers, nil
-		}
-		if s, told := f.seat(n, a.Addr()); told && f.withPort(a) == s.VTEP {
-			return peers, nil
-		}
-		if addr, err := f.underlay(); err == nil {
-			if a.Addr() == addr {
-				return nil, fmt.Errorf("%s is this host itself", a.Addr())
-			}
-			if err := f.checkPeer(addr, a.Addr()); err != nil {
-				return nil, err
-			}
-		}
-		for _, p := range peers {
-			if p.Addr() == a.Addr() {
-				if f.withPort(p) == f.withPort(a) {
-					return peers, nil
-				}
-				return nil, inUsef("%s is a peer with port %d already: remove it first", a.Addr(), f.withPort(p).Port())
-			}
-		}
-		return append(slices.Clone(peers), a), nil
-	})
-}
-
-// RemovePeer removes a remote host from a network, and saves that. It is ErrNoPeer if it is no peer. Port 0 means any port.
-func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
-	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
-		if _, told := f.swarmNode(n, a.Addr()); told {
-			return nil, fmt.Errorf("%s is a node of the Swarm, and so a peer of each of its networks that was made without tapestry.peers", a.Addr())
-		}
-		if s, told := f.seat(n, a.Addr()); told {
-			return nil, fmt.Errorf("%s is host %s of the cluster, which has the network too: remove the network there, or if the host is gone: tapestry cluster forget %s", a.Addr(), s.Name, s.Name)
-		}
-		left := slices.DeleteFunc(slices.Clone(peers), func(p netip.AddrPort) bool {
-			return p.Addr() == a.Addr() && (a.Port() == 0 || f.withPort(p) == a)
-		})
-		if len(left) == len(peers) {
-			return nil, fmt.Errorf("network %s: %w %s, its peers are %v", short(n.ID), ErrNoPeer, a.Addr(), f.peersOf(n))
-		}
-		return left, nil
-	})
-}
-
-func (f *Fabric) changePeers(ctx context.Context, id string, change func(*network, []netip.AddrPort) ([]netip.AddrPort, error)) error {
-	if err := f.acquire(ctx); err != nil {
-		return err
-	}
-	defer f.release()
-	n, err := f.network(id)
-	if err != nil {
-		return err
-	}
-	if n.VNI == 0 {
-		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
-	}
-	old := n.peers
-	peers, err := change(n, f.configuredPeers(n))
-	if err != nil {
-		return err
-	}
-	n.peers = append([]netip.AddrPort{}, peers...) // never nil: its own list, be it empty
-	if err := f.dir.Save(n.record()); err != nil {
-		n.peers = old
-		return err
-	}
-	if err := f.connect(n); err != nil { // saved all the same: fix tries again
-		f.log.Info("network has no tunnel for now", "network", n.ID, "err", err)
-	}
-	f.log.Info("peers changed", "network", n.ID, "peers", f.peersOf(n))
-	return nil
+	f.removeRemotes(n, slices.Collect(maps.Values(n.remotes))...)
 }

@@ -37,13 +37,13 @@ func (h *host) peers(network string) (addrs []string) {
 	return sorted
 }
 
-func peer(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 // A network's peer list: the daemon's until it has its own, this host left out, and remembered.
 func TestPeers(t *testing.T) {
 	h := newHost(t)
 	h.close()
-	h.cfg.Peers = []netip.AddrPort{peer("127.0.0.1:0"), peer("127.0.0.7:0"), peer("127.0.0.8:4999")}
+	h.cfg.Peers = []netip.AddrPort{addrPort("127.0.0.1:0"), addrPort("127.0.0.7:0"), addrPort("127.0.0.8:4999")}
 	h.start()
 	h.mustNetwork(wide(1, 1))
 	h.mustNetwork(wide(2, 2, "127.0.0.1", "127.0.0.2"))
@@ -69,18 +69,18 @@ func TestPeers(t *testing.T) {
 	}
 	for i := 1; i <= 3; i++ {
 		for range 2 {
-			if err := h.AddPeer(t.Context(), netID(i), peer("127.0.0.9:0")); err != nil {
+			if err := h.AddPeer(t.Context(), netID(i), addrPort("127.0.0.9:0")); err != nil {
 				t.Error(err)
 			}
 		}
 	}
 	want = map[int][]string{1: {"127.0.0.7", "127.0.0.8", "127.0.0.9"}, 2: {"127.0.0.2", "127.0.0.9"}, 3: {"127.0.0.9"}}
 	check("added")
-	h.cfg.Peers = []netip.AddrPort{peer("127.0.0.99:0")}
+	h.cfg.Peers = []netip.AddrPort{addrPort("127.0.0.99:0")}
 	h.restart()
 	check("added, restarted")
 	for i, addr := range map[int]string{1: "127.0.0.8:0", 2: "127.0.0.2:0", 3: fmt.Sprint("127.0.0.9:", h.cfg.Port)} {
-		if err := h.RemovePeer(t.Context(), netID(i), peer(addr)); err != nil {
+		if err := h.RemovePeer(t.Context(), netID(i), addrPort(addr)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestPeersRefused(t *testing.T) {
 			if tc.add {
 				change = h.AddPeer
 			}
-			err := change(t.Context(), tc.network, peer(tc.addr))
+			err := change(t.Context(), tc.network, addrPort(tc.addr))
 			if err == nil || !strings.Contains(err.Error(), tc.want) || tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
@@ -144,13 +144,13 @@ func TestPeersWhileDown(t *testing.T) {
 	if v := h.Networks()[0]; v.Down == "" {
 		t.Fatal("the network has its tunnel although the port is taken")
 	}
-	if err := h.AddPeer(t.Context(), netID(1), peer("127.0.0.3:0")); err != nil {
+	if err := h.AddPeer(t.Context(), netID(1), addrPort("127.0.0.3:0")); err != nil {
 		t.Error(err)
 	}
-	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.2:0")); err != nil {
+	if err := h.RemovePeer(t.Context(), netID(1), addrPort("127.0.0.2:0")); err != nil {
 		t.Error(err)
 	}
-	if got := h.records()[netID(1)].Peers; !slices.Equal(got, []netip.AddrPort{peer("127.0.0.3:0")}) {
+	if got := h.records()[netID(1)].Peers; !slices.Equal(got, []netip.AddrPort{addrPort("127.0.0.3:0")}) {
 		t.Errorf("remembered %v", got)
 	}
 	taken.Close()
@@ -253,7 +253,7 @@ func TestOtherHost(t *testing.T) {
 	rx := h.Networks()[0].Rx
 	there.send(81, remote, broadcast, "no peer")
 	there.waitRxDropped(h, 1)
-	if err := h.RemovePeer(t.Context(), netID(1), peer("127.0.0.2:0")); err != nil {
+	if err := h.RemovePeer(t.Context(), netID(1), addrPort("127.0.0.2:0")); err != nil {
 		t.Fatal(err)
 	}
 	if e := learned(); e.MAC != (ether.MAC{}) {

@@ -82,7 +82,7 @@ func (f *Fabric) moveVTEP() error {
 		f.disconnect(n)
 	}
 	err := f.closeVTEP()
-	f.updatePaths() // the source address has changed
+	f.pathsChanged(f.paths.Update(f.peerHosts(), f.source()))
 	for _, n := range f.networks {
 		if n.VNI != 0 {
 			err = errors.Join(err, f.connect(n))
@@ -122,9 +122,10 @@ func (f *Fabric) updateSparse() {
 		return heard
 	})
 	for _, n := range f.networks {
-		for addr, r := range n.remotes {
-			_, told := f.swarmNode(n, addr)
-			r.port.SetSparse(told && f.sparse[addr])
+		for _, p := range f.peersOf(n) {
+			if r := n.remotes[p.addr.Addr()]; r != nil {
+				r.port.SetSparse(p.node != nil && f.sparse[p.node.Addr])
+			}
 		}
 	}
 	if forgot {

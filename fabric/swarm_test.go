@@ -33,7 +33,7 @@ func (h *host) discover(addrs ...string) {
 func TestSwarmPeers(t *testing.T) {
 	h := newHost(t)
 	h.close()
-	h.cfg.Peers = []netip.AddrPort{peer("127.0.0.8:0")}
+	h.cfg.Peers = []netip.AddrPort{addrPort("127.0.0.8:0")}
 	h.start()
 	own := ofSwarm(2, 2, "127.0.0.9")
 	h.mustNetwork(ofSwarm(1, 1))
@@ -100,7 +100,7 @@ func TestSwarmPeersByHand(t *testing.T) {
 		}
 	}
 	for _, a := range []string{"127.0.0.9:0", "127.0.0.2:0"} {
-		if err := h.AddPeer(t.Context(), n.ID, peer(a)); err != nil {
+		if err := h.AddPeer(t.Context(), n.ID, addrPort(a)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -108,10 +108,10 @@ func TestSwarmPeersByHand(t *testing.T) {
 	check("added", "127.0.0.2", "127.0.0.3", "127.0.0.9")
 	h.restart()
 	check("restarted", "127.0.0.2", "127.0.0.3", "127.0.0.9")
-	if err := h.RemovePeer(t.Context(), n.ID, peer("127.0.0.2:0")); err == nil || !strings.Contains(err.Error(), "is a node of the Swarm") {
+	if err := h.RemovePeer(t.Context(), n.ID, addrPort("127.0.0.2:0")); err == nil || !strings.Contains(err.Error(), "is a node of the Swarm") {
 		t.Errorf("a node is taken away: %v", err)
 	}
-	if err := h.RemovePeer(t.Context(), n.ID, peer("127.0.0.9:0")); err != nil {
+	if err := h.RemovePeer(t.Context(), n.ID, addrPort("127.0.0.9:0")); err != nil {
 		t.Fatal(err)
 	}
 	check("removed", "127.0.0.2", "127.0.0.3")

@@ -13,15 +13,15 @@ const (
 	fixEvery   = 5 * time.Second  // for what could not be opened
 )
 
-// tick is called once a second with the lock held.
-func (f *Fabric) tick(now time.Duration) {
+// tick is called once a second with the lock held. It tells whether to call updatePaths now.
+func (f *Fabric) tick(now time.Duration) (update bool) {
 	probe := now-f.lastProbe >= probeEvery
 	if probe {
 		f.lastProbe = now
 		f.checkVTEP()
 	}
 	f.checkCarriers()
-	update := probe || f.unmonitored.Load()
+	update = probe || f.unmonitored.Load() // rtnetlink does not report a path MTU that a router sent
 	for _, n := range f.networks {
 		n.sw.Tick(now)
 		for _, r := range n.remotes {
@@ -42,9 +42,6 @@ func (f *Fabric) tick(now time.Duration) {
 	}
 	f.updateSparse()
 	f.updateGone(now)
-	if update { // rtnetlink does not report a path MTU that a router sent
-		f.updatePaths()
-	}
 	if now-f.lastFix >= fixEvery {
 		f.lastFix = now
 		f.fix()
@@ -56,6 +53,7 @@ func (f *Fabric) tick(now time.Duration) {
 	f.testTrains(now)
 	close(f.ticked)
 	f.ticked = make(chan struct{})
+	return update
 }
 
 // fix tries again what has failed: the tunnel, links to nodes, host ports, and the Swarm's file.

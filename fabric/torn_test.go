@@ -15,7 +15,7 @@ import (
 func TestTorn(t *testing.T) {
 	h := newHost(t)
 	h.close()
-	r := state.Record{Network: wide(1, 80, "192.0.2.2"), Peers: []netip.AddrPort{peer("192.0.2.9:4790")},
+	r := state.Record{Network: wide(1, 80, "192.0.2.2"), Peers: []netip.AddrPort{addrPort("192.0.2.9:4790")},
 		Endpoints: []state.EndpointRecord{{Endpoint: ep(3), MTU: 1400, Sandbox: "/run/docker/netns/abc"}, {Endpoint: ep(4), MTU: 1400}}}
 	if err := h.stateDir().Save(r); err != nil {
 		t.Fatal(err)

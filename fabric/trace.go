@@ -131,10 +131,8 @@ func (f *Fabric) portOf(n *network, name string) (p *vswitch.Port, down, err err
 	if r := n.remotes[addr]; r != nil {
 		return r.port, nil, nil
 	}
-	for _, a := range f.peersOf(n) {
-		if a.Addr() == addr {
-			return nil, n.down, nil
-		}
+	if f.peerAt(n, addr).addr.IsValid() {
+		return nil, n.down, nil
 	}
 	return nil, nil, fmt.Errorf("network %s: %w %s", short(n.ID), ErrNoPeer, addr)
 }
@@ -184,7 +182,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		r := n.remotes[addr]
 		s := r.link.Stats()
 		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
-		t.Down = errorText(f.path(addr).err)
+		t.Down = errorText(f.path(addr).Err)
 		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, shortReason(s.GSO.Why), s.RemoteSum
 		t.Sparse = r.port.IsSparse()
 	}

@@ -214,7 +214,7 @@ func (f *Fabric) Ports(network string) []PortView {
 		for _, r := range n.sortedRemotes() {
 			s := r.link.Stats()
 			v := n.remoteView(r)
-			v.Down = errorText(f.path(r.addr.Addr()).err)
+			v.Down = errorText(f.path(r.addr.Addr()).Err)
 			v.WireTx, v.WireRx = s.WireTx, s.WireRx
 			v.count(r.port)
 			all = append(all, v)
@@ -289,12 +289,14 @@ func (f *Fabric) Peers(network string) []PeerView {
 		if n.VNI == 0 {
 			continue
 		}
-		for _, a := range f.peersOf(n) {
-			d, node := f.swarmNode(n, a.Addr())
-			s, seat := f.seat(n, a.Addr())
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !node && !seat, Node: node, Left: !d.Left.IsZero(), Heard: -1}
-			if seat {
-				v.Host, v.HostState = s.Name, s.State.String()
+		for _, p := range f.peersOf(n) {
+			a := p.addr
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !p.told(), Heard: -1}
+			if p.node != nil {
+				v.Node, v.Left = true, !p.node.Left.IsZero()
+			}
+			if p.seat != nil {
+				v.Host, v.HostState = p.seat.Name, p.seat.State.String()
 			}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
@@ -317,7 +319,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 				own, _ := f.underlay()
 				v.Down = errorText(cmp.Or(tunnel.CheckPeer(own, a.Addr()), errUnmade))
 			default:
-				v.Down = errorText(f.path(a.Addr()).err)
+				v.Down = errorText(f.path(a.Addr()).Err)
 			}
 			all = append(all, v)
 		}

@@ -25,7 +25,7 @@ type Point struct {
 	Network string // id, for whoever logs
 	Port    *vswitch.Port
 
-	device   vswitch.Sender         // not changed after Attach
+	device   vswitch.Sender         // not changed after NewPoint
 	from, to atomic.Pointer[Active] // nil: no fault; replaced by Set and Clear
 }
 
@@ -46,10 +46,17 @@ func (a *Active) Stats() Stats { return a.injector.Stats() }
 // port's refused frames.
 func (a *Active) Refused() uint64 { return a.refused.Load() }
 
-// Attach is vswitch.Switch.Attach with a Point before the device.
-func Attach(sw *vswitch.Switch, network, name string, device vswitch.Sender, uplink bool, limit int) *Point {
+// NewPoint is vswitch.Switch.NewPort with a Point before the device.
+func NewPoint(sw *vswitch.Switch, network, name string, device vswitch.Sender, uplink bool, limit int) *Point {
 	p := &Point{Network: network, device: device}
-	p.Port = sw.Attach(name, p, uplink, limit)
+	p.Port = sw.NewPort(name, p, uplink, limit)
+	return p
+}
+
+// Attach makes a Point, and attaches its port.
+func Attach(sw *vswitch.Switch, network, name string, device vswitch.Sender, uplink bool, limit int) *Point {
+	p := NewPoint(sw, network, name, device, uplink, limit)
+	sw.Add(p.Port)
 	return p
 }
 

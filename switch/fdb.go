@@ -232,19 +232,21 @@ func (p *Port) Unpin(m ether.MAC) {
 	}
 }
 
-// forget removes every address of p, and p as a spoofer of others.
-func (t *fdb) forget(p *Port) {
+// forget removes every address of ports that are detached, and these ports as spoofers of others.
+func (t *fdb) forget(ports []*Port) {
 	t.tableMu.Lock()
 	defer t.tableMu.Unlock()
-	for len(p.learned) > 0 {
-		t.remove(p.learned[len(p.learned)-1])
+	for _, p := range ports {
+		for len(p.learned) > 0 {
+			t.remove(p.learned[len(p.learned)-1])
+		}
 	}
 	t.stations.Range(func(m, v any) bool {
 		s := v.(*station)
-		if s.port.Load() == p {
+		if s.port.Load().detached.Load() {
 			t.stations.Delete(m)
 		}
-		if s.spoofer.Load() == p {
+		if p := s.spoofer.Load(); p != nil && p.detached.Load() {
 			s.spoofer.Store(nil)
 			s.spoofed.Store(0)
 		}

@@ -63,7 +63,7 @@ type Switch struct {
 
 	places atomic.Pointer[placeTable] // nil: none
 
-	mu sync.Mutex // serialises Attach and Detach
+	mu sync.Mutex // serialises Add and Detach
 }
 
 // New makes a switch without ports.
@@ -108,30 +108,45 @@ type Port struct {
 
 var numbers atomic.Uint32
 
-// Attach adds a port that sends to to. Frames longer than limit bytes, Ethernet header included, are not sent by it;
-// the length of a super-frame is that of its longest segment. Unless the port is an uplink, the outermost VLAN tag is
-// not counted: the kernel keeps it outside of the frame (skb_vlan_untag, is_skb_forwardable in net/core).
-func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
+// NewPort makes a port that sends to to; Add attaches it. Frames longer than limit bytes, Ethernet header included, are not
+// sent by it; the length of a super-frame is that of its longest segment. Unless the port is an uplink, the outermost VLAN tag
+// is not counted: the kernel keeps it outside of the frame (skb_vlan_untag, is_skb_forwardable in net/core).
+func (s *Switch) NewPort(name string, to Sender, uplink bool, limit int) *Port {
 	p := &Port{Name: name, Number: numbers.Add(1), Uplink: uplink, sw: s, to: to}
 	p.limit.Store(int64(limit))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ports := append(slices.Clone(*s.ports.Load()), p)
-	s.ports.Store(&ports)
 	return p
 }
 
-// Detach removes the port and its addresses, pinned ones too. Frames that are received by it afterwards are
-// dropped as Detached. A second Detach does nothing.
-func (p *Port) Detach() {
-	s := p.sw
+// Attach makes a port and attaches it, see NewPort.
+func (s *Switch) Attach(name string, to Sender, uplink bool, limit int) *Port {
+	p := s.NewPort(name, to, uplink, limit)
+	s.Add(p)
+	return p
+}
+
+// Add attaches ports that NewPort has made, in one change.
+func (s *Switch) Add(added ...*Port) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.detached.Store(true)
-	ports := slices.DeleteFunc(slices.Clone(*s.ports.Load()), func(q *Port) bool { return q == p })
+	ports := slices.Concat(*s.ports.Load(), added)
 	s.ports.Store(&ports)
-	s.fdb.forget(p)
 }
+
+// Detach removes ports and their addresses, pinned ones too, in one change. Frames that are received by them afterwards are
+// dropped as Detached. A second Detach does nothing.
+func (s *Switch) Detach(removed ...*Port) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range removed {
+		p.detached.Store(true)
+	}
+	ports := slices.DeleteFunc(slices.Clone(*s.ports.Load()), func(p *Port) bool { return p.detached.Load() })
+	s.ports.Store(&ports)
+	s.fdb.forget(removed)
+}
+
+// Detach is Switch.Detach for one port.
+func (p *Port) Detach() { p.sw.Detach(p) }
 
 // Watch shows every frame to w from now on, instead of to the previous Watcher; nil ends it. Batches that are
 // in progress may still be shown to the previous one.
@@ -146,7 +161,7 @@ func (s *Switch) Watch(w Watcher) {
 // Ports gives the attached ports, in the order in which they were attached.
 func (s *Switch) Ports() []*Port { return slices.Clone(*s.ports.Load()) }
 
-// SetLimit changes the length of the longest frame that the port can send, see Attach.
+// SetLimit changes the length of the longest frame that the port can send, see NewPort.
 func (p *Port) SetLimit(limit int) { p.limit.Store(int64(limit)) }
 
 // SetDown marks the port's link as down; nil marks it as up. Frames to the port are dropped as Down while isDown returns

@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"fmt"
 	"math/bits"
 	"net/netip"
 	"runtime"
@@ -43,54 +42,8 @@ type Link struct {
 	full, long, failed atomic.Uint64   // datagrams that were not sent, as LinkStats has them
 }
 
-// Link makes the link to a host for one VNI. There is one link for each VNI and host address.
-func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
-	if vni == 0 || vni > ether.MaxVNI {
-		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, ether.MaxVNI)
-	}
-	if err := SameFamily(v.Local.Addr(), host.Addr()); err != nil {
-		return nil, err
-	}
-	header, err := template(vni)
-	if err != nil {
-		return nil, fmt.Errorf("write the VXLAN header of VNI %d: %w", vni, err)
-	}
-	l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
-	err = v.changeLinks(func(links map[linkKey]*Link) error {
-		k := linkKey{vni, host.Addr()}
-		if _, taken := links[k]; taken {
-			return fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr())
-		}
-		links[k] = l
-		return v.addPeer(l, links)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
-// SameFamily returns an error unless the VTEP and the peer are of the same IP version.
-func SameFamily(vtep, peer netip.Addr) error {
-	if vtep.Is4() != peer.Is4() {
-		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions: give the peer's other address, or start tapestry with another --vtep", peer, vtep)
-	}
-	return nil
-}
-
 // Bind sets the function that receives frames from the host, lent for the call. Before it, they are dropped as no_peer.
 func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
-
-// Close ends the link: datagrams from the host are dropped as no_peer from now on.
-func (l *Link) Close() error {
-	return l.v.changeLinks(func(links map[linkKey]*Link) error {
-		if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // after a second Close it may be another link
-			delete(links, k)
-			return l.v.removePeer(l, links)
-		}
-		return nil
-	})
-}
 
 // LinkStats counts datagrams; the switch's port counts frames.
 type LinkStats struct {

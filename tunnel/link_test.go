@@ -3,6 +3,8 @@ package tunnel
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -344,5 +346,40 @@ func BenchmarkLinkSend(b *testing.B) {
 				break
 			}
 		}
+	}
+}
+
+// Links are made and closed in one change: the map of all links is copied once, however many they are.
+func TestLinksAtOnce(t *testing.T) {
+	v := listen(t, "127.0.0.1", 1)
+	hosts := func(n int) (all []netip.AddrPort) {
+		for i := range n {
+			all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 1, byte(i >> 8), byte(i)}), 4789))
+		}
+		return all
+	}
+	perLink := func(n int) float64 {
+		all := hosts(n)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		made, err := v.Links(vni, all...)
+		if err != nil || len(made) != n || len(*v.links.Load()) != 2*n || len(v.Peers()) != n {
+			t.Fatalf("%d links, %d with those for messages, of %d peers: %v", len(made), len(*v.links.Load()), len(v.Peers()), err)
+		}
+		if v.CloseLinks(made...); len(*v.links.Load()) != 0 || len(v.Peers()) != 0 {
+			t.Fatalf("%d links of %d peers are left", len(*v.links.Load()), len(v.Peers()))
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.TotalAlloc-before.TotalAlloc) / float64(n)
+	}
+	few, many := perLink(50), perLink(2000)
+	t.Logf("bytes for each link: %.0f of 50 at once, %.0f of 2000", few, many)
+	if many > 1.5*few {
+		t.Error("a link costs more the more there are at once")
+	}
+	made, err := v.Links(vni, at("127.0.0.2"), at("127.0.0.2"), at("::1"), at("127.0.0.3"))
+	if len(made) != 2 || made[0].Host != at("127.0.0.2") || made[1].Host != at("127.0.0.3") || err == nil ||
+		!strings.Contains(err.Error(), "a link to 127.0.0.2 already") || !strings.Contains(err.Error(), "different IP versions") {
+		t.Errorf("%v, %v", made, err)
 	}
 }

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,58 +46,44 @@ func (v *VTEP) transmit(socket int, hdrs []mmsghdr) (int, syscall.Errno) {
 func (v *VTEP) GRO() offload.Status { return v.gro.Status() }
 
 // addPeer makes the Peer of a new link's host, if there is none yet, and sets the link's offloads. v.mu is held.
-func (v *VTEP) addPeer(l *Link, links map[linkKey]*Link) error {
+func (v *VTEP) addPeer(l *Link, links map[linkKey]*Link) {
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
-		var err error
-		if p, err = v.newPeer(l.Host); err != nil {
-			return err
-		}
+		p = v.newPeer(l.Host)
 		v.peers[l.Host.Addr()] = p
 		links[linkKey{hostVNI, l.Host.Addr()}] = p.trains
 	}
-	p.links++
+	p.links = append(p.links, l)
 	if l.Host != p.Host {
 		p.otherPort++
 	}
 	l.peer.Store(p)
 	p.updateLink(l)
 	p.updateReceiver()
-	return nil
 }
 
 // removePeer removes the Peer of a closed link, if that was the last link to the Peer's port. v.mu is held.
-func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) error {
-	var rest []*Link
+func (v *VTEP) removePeer(l *Link, links map[linkKey]*Link) {
 	p := v.peers[l.Host.Addr()]
 	if p == nil {
-		return nil
+		return
 	}
-	p.links--
+	p.links = slices.DeleteFunc(p.links, func(other *Link) bool { return other == l })
 	if l.Host != p.Host {
 		p.otherPort--
 	}
-	for k, other := range links {
-		if k.host != l.Host.Addr() || k.vni == hostVNI {
-			continue
-		}
-		if other.Host == p.Host {
-			p.updateReceiver()
-			return nil
-		}
-		rest = append(rest, other)
+	if len(p.links) > p.otherPort {
+		p.updateReceiver()
+		return
 	}
 	delete(links, linkKey{hostVNI, l.Host.Addr()})
 	delete(v.peers, l.Host.Addr())
 	if p.receiver != nil {
 		p.receiver.drainAndClose()
 	}
-	for _, other := range rest { // at another port of the same address, which may be another daemon
-		if err := v.addPeer(other, links); err != nil {
-			return err
-		}
+	for _, other := range p.links { // at another port of the same address, which may be another daemon
+		v.addPeer(other, links)
 	}
-	return nil
 }
 
 // readFlag reads from a VXLAN header which checksum is partial, if the host was told that we complete them. From all
@@ -127,9 +114,7 @@ func (p *Peer) updateLink(l *Link) {
 func (p *Peer) updateLinks() {
 	p.v.mu.Lock()
 	defer p.v.mu.Unlock()
-	for k, l := range *p.v.links.Load() {
-		if k.host == p.Host.Addr() && k.vni != hostVNI {
-			p.updateLink(l)
-		}
+	for _, l := range p.links {
+		p.updateLink(l)
 	}
 }

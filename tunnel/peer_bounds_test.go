@@ -22,12 +22,12 @@ func TestPeerPorts(t *testing.T) {
 	if !p.to.Stats().RemoteSum || other.Stats().RemoteSum {
 		t.Errorf("checksums are left partial for the daemon asked: %v; for the other: %v", p.to.Stats().RemoteSum, other.Stats().RemoteSum)
 	}
-	testhost.Must(t, p.to.Close())
+	p.to.Close()
 	peers := p.a.Peers()
 	if len(peers) != 1 || peers[0].Host != other.Host {
 		t.Errorf("the peers are %v, want %v", peers, other.Host)
 	}
-	testhost.Must(t, other.Close())
+	other.Close()
 	if len(p.a.Peers()) != 0 || len(*p.a.links.Load()) != 0 {
 		t.Errorf("left are %v, %v", p.a.Peers(), *p.a.links.Load())
 	}

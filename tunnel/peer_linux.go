@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"fmt"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -59,7 +58,7 @@ type Peer struct {
 	mayRemoteSum atomic.Bool // it was told that we complete the checksums that it leaves partial
 
 	// Guarded by VTEP.mu.
-	links     int       // to this address, of any UDP port
+	links     []*Link   // to this address, of any UDP port
 	otherPort int       // of these, to other UDP ports than Host's
 	receiver  *Receiver // a socket for this host only, without UDP_GRO; nil: none, see updateReceiver
 
@@ -126,21 +125,17 @@ type PeerState struct {
 	RemoteSum *offload.Status
 }
 
-func (v *VTEP) newPeer(host netip.AddrPort) (*Peer, error) {
-	header, err := template(hostVNI)
-	if err != nil {
-		return nil, fmt.Errorf("write the VXLAN header of VNI 0: %w", err)
-	}
+func (v *VTEP) newPeer(host netip.AddrPort) *Peer {
 	p := &Peer{Host: host, v: v, budgetLeft: budget, state: PeerState{Host: host, Result: Untested}}
-	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
-	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: header}
+	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: v.messages}
+	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: v.messages}
 	p.singly.gso.Block(offload.ErrUnsupported)
 	p.singly.remoteSum.Store(true) // for messages with a partial checksum
 	p.trains.SetMTU(1<<16 - 1)     // no message is a super-frame
 	p.remoteSum.Block(ErrFlagLost) // until it was tested
 	p.trains.peer.Store(p)
 	p.trains.Bind(p.handle)
-	return p, nil
+	return p
 }
 
 // Peers are the hosts that have links, in no order.

@@ -28,8 +28,8 @@ func (p *Peer) updateReceiver() {
 	p.mu.Lock()
 	p.isTapestry.Store(p.answers && p.otherPort == 0)
 	p.mu.Unlock()
-	p.multipleVNIs.Store(p.links > 1)
-	switch want := p.links > 1 && !p.isTapestry.Load(); {
+	p.multipleVNIs.Store(len(p.links) > 1)
+	switch want := len(p.links) > 1 && !p.isTapestry.Load(); {
 	case want && p.receiver == nil:
 		p.receiver, _ = p.v.openPeerReceiver(p.Host.Addr())
 	case !want && p.receiver != nil:

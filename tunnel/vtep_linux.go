@@ -8,7 +8,6 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -49,7 +48,8 @@ type VTEP struct {
 	gso       bool // the kernel has UDP_SEGMENT
 	gro       offload.Feature
 	failSend  func(hdrs []mmsghdr) (n int, errno syscall.Errno) // set by tests: how many messages the kernel gets, and the error if none
-	links     atomic.Pointer[map[linkKey]*Link]                 // an immutable map, replaced with mu held
+	links     atomic.Pointer[map[linkKey]*Link]                 // an immutable map, replaced by changeLinks
+	messages  [headerLen]byte                                   // the VXLAN header of messages between hosts
 	rxDropped [dropReasons]atomic.Uint64                        // datagrams, by reason
 	drops     atomic.Uint64                                     // drops of receivers that are closed
 	atOpen    kernelUDP                                         // the kernel's counters when the VTEP was opened
@@ -73,6 +73,10 @@ func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
 	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
 	v.atOpen, _ = readKernelUDP(local.Addr().Is6()) // on an error zero: then the counts start at the kernel's
 	v.links.Store(&map[linkKey]*Link{})
+	var err error
+	if v.messages, err = template(hostVNI); err != nil {
+		return nil, fmt.Errorf("write the VXLAN header of VNI 0: %w", err)
+	}
 	for i := range v.send {
 		v.send[i] = -1
 	}
@@ -236,17 +240,6 @@ func (v *VTEP) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func (v *VTEP) changeLinks(fn func(map[linkKey]*Link) error) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	links := maps.Clone(*v.links.Load())
-	if err := fn(links); err != nil {
-		return err
-	}
-	v.links.Store(&links)
-	return nil
 }
 
 // A Receiver is one socket on the VXLAN port. One worker calls Drain; only it uses the fields below vx.
