@@ -18,7 +18,7 @@ import (
 // from the cluster: what Docker asked for is on the disk, what is in force follows what the other hosts say.
 //
 // A host that is gone, as the cluster says, may still be running: what carries the news may be broken instead. So its port stays,
-// it is asked over the tunnel, and it gets frames until it has neither answered nor sent for silentAfter.
+// it is asked over the tunnel as soon as it is suspect, and it gets frames until it is gone and has neither answered nor sent for silentAfter.
 const silentAfter = 3 * time.Second
 
 // Cluster is what a Fabric needs of the cluster that this host is in. It never asks the cluster anything, and waits for nothing.
@@ -201,11 +201,13 @@ func (f *Fabric) updateGone(now time.Duration) {
 			if r == nil || p == nil {
 				continue
 			}
-			if doubted := s.State == cluster.Gone; doubted != r.doubted {
-				r.doubted = doubted
-				p.Test()
-			}
 			asked := p.State()
+			// A suspect one that is gone now was asked already; if it answered, that may have been before its end.
+			if s.State != r.state && (s.State != cluster.Gone || r.state != cluster.Suspect || asked.Answers) {
+				p.Test()
+				asked = p.State()
+			}
+			r.state = s.State
 			silent := asked.TestDone && !asked.Answers && (r.lastRx == 0 || now-r.lastRx > silentAfter)
 			if gone := s.State == cluster.Gone && (silent || r.gone && !asked.TestDone); gone != r.gone {
 				r.gone = gone

@@ -225,6 +225,39 @@ func TestGoneHost(t *testing.T) {
 	two.m.dev(t, epID(2)).expect(t, "again")
 }
 
+// A host that is suspect is asked at once, so that it is not used from the moment when it is gone.
+func TestSuspectHost(t *testing.T) {
+	hub, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.mustNetwork(blue(1))
+	two.mustNetwork(blue(2))
+	one.meets(netID(1), "192.0.2.2")
+	later := one.now()
+	tick := func() *remote {
+		later += time.Second
+		one.at(later)
+		return one.networks[netID(1)].remotes[two.self.VTEP.Addr()]
+	}
+	state := func(want cluster.State) func() bool {
+		return func() bool { return one.dir.On("blue")[0].State == want }
+	}
+	two.close()
+	hub.Suspect(two.self.ID)
+	one.await("it is suspect", state(cluster.Suspect))
+	testhost.Until(t, "it was asked, and was silent", func() bool {
+		if tick().gone {
+			t.Fatal("a suspect host is not used any more")
+		}
+		p := one.vtep.Peers()[0].State()
+		return p.TestDone && !p.Answers
+	})
+	hub.Cut(two.self.ID, true)
+	one.await("it is gone", state(cluster.Gone))
+	if !tick().gone {
+		t.Error("a host that is gone is asked again, though it was silent when it was suspect")
+	}
+}
+
 // A frame to an address of another host's block goes there and nowhere else, also after a restart without the cluster.
 func TestBlocks(t *testing.T) {
 	hub, all := newMembers(t, 3)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -25,8 +26,8 @@ type remote struct {
 	rx     uint64        // datagrams received, as of the last tick
 	lastRx time.Duration // when rx last rose, in the clock of tick; 0: never
 	// See updateGone.
-	doubted bool // the cluster says that it is gone: it was asked over the tunnel
-	gone    bool // nothing is sent to it
+	state cluster.State // as the cluster last said
+	gone  bool          // nothing is sent to it
 }
 
 // underlay is this host's VTEP address: that of --vtep, or this host's in the Swarm, or that of the default route.

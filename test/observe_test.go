@@ -28,6 +28,7 @@ type record struct {
 	Endpoint string    `json:"endpoint"`
 	Body     string    `json:"body"`
 	Err      any       `json:"err"`
+	Used     *bool     `json:"used"` // of a host of the cluster
 	line     string
 }
 

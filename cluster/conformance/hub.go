@@ -58,6 +58,15 @@ func (h *Hub) Cut(id cluster.HostID, away bool) {
 	}
 }
 
+// Suspect tells the others that a host may be gone.
+func (h *Hub) Suspect(id cluster.HostID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.hosts[id]
+	e.State = cluster.Suspect
+	h.tell(cluster.Update{Entries: []cluster.Entry{*e}}, id)
+}
+
 // Kill ends a host without a word.
 func (h *Hub) Kill(id cluster.HostID) {
 	h.Cut(id, true)
