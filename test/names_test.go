@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
@@ -36,7 +38,11 @@ func (h *Host) nslookup(container, name string) string {
 // TestNames: containers find those of another host by name, forward and reverse, as they come and go.
 func TestNames(t *testing.T) {
 	key := t.TempDir() + "/key"
-	s := newSharing(t, "names", 2, func(outside *Host) {
+	size, many := 2, rounds(t, 3)
+	if many > 50 {
+		size = 3
+	}
+	s := newSharing(t, "names", size, func(outside *Host) {
 		testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
 	}, "--cluster", "gossip", "--join", "192.0.2.1", "--cluster-key-file", key)
 	a, b := s.hosts[0], s.hosts[1]
@@ -46,7 +52,7 @@ func TestNames(t *testing.T) {
 	}
 	a.run(t, "first", "blue")
 	b.run(t, "web", "blue", "--network-alias", "www")
-	s.settle(t, 2)
+	s.settle(t, size)
 	resolver, pid, at := a.startResolver(t)
 	b.startResolver(t)
 	a.run(t, "asks", "blue", "--dns", at)
@@ -73,6 +79,34 @@ func TestNames(t *testing.T) {
 	b.docker(t, "rename", "web", "shop")
 	becomes("shop.blue", web)
 	becomes("web.blue", "")
+
+	// Names come and go with their containers, of which some are there at a time.
+	var came, went []time.Duration
+	answers := func(name, want string, took *[]time.Duration) {
+		t.Helper()
+		began := time.Now()
+		testhost.Eventually(t, patience, func() error {
+			said, err := a.try("busybox", "nslookup", "-type=a", name, at)
+			if found := err == nil && strings.Contains(said, "Name:"); found != (want != "") || found && !strings.Contains(said, want) {
+				return fmt.Errorf("%s is %s, want %q", name, said, want)
+			}
+			return nil
+		})
+		*took = append(*took, time.Since(began))
+	}
+	for i := range many + 5 {
+		h := s.hosts[1+i%(size-1)]
+		if name := fmt.Sprintf("n%d", i); i < many {
+			h.run(t, name, "blue")
+			answers(name+".blue", h.address(t, name, "blue"), &came)
+		}
+		if old := i - 5; old >= 0 && old < many {
+			h, name := s.hosts[1+old%(size-1)], fmt.Sprintf("n%d", old)
+			h.docker(t, "rm", "-f", name)
+			answers(name+".blue", "", &went)
+		}
+	}
+	t.Logf("the names of %d containers on %d hosts were known within %v, and gone within %v", many, size, slices.Max(came).Round(time.Millisecond), slices.Max(went).Round(time.Millisecond))
 
 	// Its own host's names do not depend on it.
 	a.in(t, "kill", "-TERM", pid)
