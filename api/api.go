@@ -129,8 +129,10 @@ type Peer struct {
 	Network      string            `json:"network"`
 	NetworkName  string            `json:"network_name,omitempty"`
 	VNI          uint32            `json:"vni"`
-	Addr         string            `json:"addr"`
+	Addr         string            `json:"addr"` // "" of a name that has none yet
 	Default      bool              `json:"default"`
+	Name         string            `json:"name"`      // the DNS name by which a user named it; ""
+	NameDown     string            `json:"name_down"` // why the last look-up of that name failed; ""
 	Swarm        bool              `json:"swarm"`
 	Left         bool              `json:"left"`
 	Host         string            `json:"host"`       // of the cluster: its name; "": the cluster did not name the peer

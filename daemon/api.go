@@ -29,6 +29,8 @@ type Fabric interface {
 	Peers(network string) []fabric.PeerView
 	AddPeer(ctx context.Context, network string, p netip.AddrPort) error
 	RemovePeer(ctx context.Context, network string, p netip.AddrPort) error
+	AddPeerName(ctx context.Context, network string, p fabric.PeerName) error
+	RemovePeerName(ctx context.Context, network string, p fabric.PeerName) error
 	ForgetNetwork(ctx context.Context, id string) error
 	TestPeers(ctx context.Context) ([]fabric.PeerTest, error)
 	faulter
@@ -67,8 +69,8 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("GET "+api.PeersPath, list(a, a.Fabric.Peers, toPeer, func(x, y api.Peer) int {
 		return cmp.Or(strings.Compare(x.Network, y.Network), strings.Compare(x.Addr, y.Addr))
 	}))
-	mux.HandleFunc("POST "+api.PeerChangePath("add"), a.change(a.Fabric.AddPeer))
-	mux.HandleFunc("POST "+api.PeerChangePath("rm"), a.change(a.Fabric.RemovePeer))
+	mux.HandleFunc("POST "+api.PeerChangePath("add"), a.change(a.Fabric.AddPeer, a.Fabric.AddPeerName))
+	mux.HandleFunc("POST "+api.PeerChangePath("rm"), a.change(a.Fabric.RemovePeer, a.Fabric.RemovePeerName))
 	mux.HandleFunc("POST "+api.PeersTestPath, a.test)
 	if a.Captures != nil {
 		a.Captures.Register(mux)
@@ -120,19 +122,24 @@ func list[V, R any](a *API, read func(network string) []V, to func(V) R, order f
 }
 
 // change answers a POST that adds or removes a peer.
-func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPort) error) http.HandlerFunc {
+func (a *API) change(do func(ctx context.Context, network string, p netip.AddrPort) error, byName func(ctx context.Context, network string, p fabric.PeerName) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var c api.PeerChange
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&c); err != nil {
 			reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
 			return
 		}
-		p, err := plugin.ParsePeer(c.Addr)
+		p, name, err := plugin.ParsePeer(c.Addr)
 		if err != nil {
 			reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
 			return
 		}
-		a.changed(w, r, do(r.Context(), c.Network, p), c.Network)
+		if name.Host != "" {
+			err = byName(r.Context(), c.Network, name)
+		} else {
+			err = do(r.Context(), c.Network, p)
+		}
+		a.changed(w, r, err, c.Network)
 	}
 }
 

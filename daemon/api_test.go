@@ -24,7 +24,7 @@ func TestAPIRefuses(t *testing.T) {
 		{"wrong method", "POST", "/v1/ports", "{}", http.StatusMethodNotAllowed},
 		{"empty body", "POST", "/v1/peers/add", "", http.StatusBadRequest},
 		{"wrong type", "POST", "/v1/peers/add", `{"network": 7}`, http.StatusBadRequest},
-		{"bad peer", "POST", "/v1/peers/add", `{"network": "` + fake.WideID + `", "addr": "web"}`, http.StatusBadRequest},
+		{"bad peer", "POST", "/v1/peers/add", `{"network": "` + fake.WideID + `", "addr": "web:0"}`, http.StatusBadRequest},
 		{"too large", "POST", "/v1/peers/add", `{"network": "` + strings.Repeat("a", 70<<10) + `"}`, http.StatusBadRequest},
 		{"add to an unknown network", "POST", "/v1/peers/add", `{"network": "nowhere", "addr": "192.0.2.3"}`, http.StatusNotFound},
 		{"rm from an unknown network", "POST", "/v1/peers/rm", `{"network": "nowhere", "addr": "192.0.2.3"}`, http.StatusNotFound},

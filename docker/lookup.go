@@ -82,6 +82,7 @@ func (l *resolver) askPeers(ctx context.Context) error {
 		return err
 	}
 	l.peers = slices.Compact(slices.Sorted(slices.Values(api.Map(all, func(p api.Peer) string { return api.WithoutPort(p.Addr) }))))
+	l.peers = slices.DeleteFunc(l.peers, func(addr string) bool { return addr == "" }) // of a DNS name that is not found
 	return nil
 }
 

@@ -212,7 +212,8 @@ func TestCheckDaemon(t *testing.T) {
 	long.MTU, cut.Why, swept.Why = 8950, "open tap: gone", tap.ErrGone.Error()
 	heard := int64(3)
 	peer := api.Peer{Network: fake.WideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
-	narrow, down, silent := peer, peer, peer
+	narrow, down, silent, stale := peer, peer, peer, peer
+	stale.Name, stale.NameDown = "host-b", "the name server does not answer"
 	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
 	eth := net.Interface{Name: "eth0", MTU: 1500}
 	byEth := func(netip.AddrPort) net.Interface { return eth }
@@ -255,6 +256,8 @@ func TestCheckDaemon(t *testing.T) {
 
 		{"peers", first(checkPeers([]api.Peer{peer}, nil, status)), OK, "1 peer, all heard", ""},
 		{"peer down", first(checkPeers([]api.Peer{down}, nil, status)), Fail, "wide: 192.0.2.2:4789 is unreachable: no route", "tapestry peers"},
+		{"peer that is not found", first(checkPeers([]api.Peer{{NetworkName: "wide", Name: "host-b", Why: "there is no such name"}}, nil, status)), Fail, "wide: host-b is named as a peer and has no address: there is no such name", "getent ahosts host-b"},
+		{"peer that cannot be looked up now", first(checkPeers([]api.Peer{stale}, nil, status)), Warn, "host-b cannot be looked up, and what it was last stays the peer: the name server does not answer", "/etc/resolv.conf"},
 		{"peer silent", first(checkPeers([]api.Peer{peer, silent}, test("no answer"), status)), Warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
 		{"peer silent, and its host is not", first(checkPeers([]api.Peer{peer, silent}, test("ok"), status)), OK, "2 peers; silent so far, but the host answers: 192.0.2.2:4789 on wide", ""},
 

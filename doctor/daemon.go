@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -212,8 +213,15 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 // checkPeers reports peers without a route, and those that were never heard.
 func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Finding) {
 	var silent, answering []string
+	stale := make(map[string]string)
 	for _, p := range peers {
+		if p.Addr != "" && p.NameDown != "" {
+			stale[p.Name] = p.NameDown
+		}
 		switch {
+		case p.Addr == "":
+			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: %s is named as a peer and has no address: %s", p.NetworkName, p.Name, p.Why),
+				fmt.Sprintf("getent ahosts %s; see /etc/resolv.conf; the daemon looks it up every 5 s", p.Name)})
 		case p.Why != "":
 			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: %s is unreachable: %s", p.NetworkName, p.Addr, p.Why), peerRemedy(p)})
 		case p.HeardSeconds == nil && slices.ContainsFunc(tests, func(t api.PeerTest) bool { return t.Addr == p.Addr && t.Answers }):
@@ -221,6 +229,10 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 		case p.HeardSeconds == nil:
 			silent = append(silent, p.Addr+" on "+p.NetworkName)
 		}
+	}
+	for _, host := range slices.Sorted(maps.Keys(stale)) {
+		all = append(all, Finding{"peers", Warn, fmt.Sprintf("%s cannot be looked up, and what it was last stays the peer: %s", host, stale[host]),
+			fmt.Sprintf("getent ahosts %s; see /etc/resolv.conf; the daemon looks it up every 5 s", host)})
 	}
 	if silent != nil {
 		all = append(all, Finding{"peers", Warn, "never heard: " + strings.Join(silent, ", "),

@@ -52,7 +52,7 @@ func TestLinkDown(t *testing.T) {
 		t.Errorf("its counters: %+v, before %+v", v, before)
 	}
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
-	if v.Verdict != "down" || !v.Drop || v.step("link").Found != "down" || v.Egress[0].Down != "the link is down in the container" {
+	if v.Verdict != "down" || !v.Drop || stepOf(v, "link").Found != "down" || v.Egress[0].Down != "the link is down in the container" {
 		t.Errorf("trace to it: %+v", v)
 	}
 	if v := h.trace(TraceRequest{Network: netID(1), Port: epID(2), Frame: framed(ep(2).MAC, ep(1).MAC, 60)}); v.In.Down == "" || v.Verdict != "forwarded" {

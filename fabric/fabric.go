@@ -19,10 +19,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/lookup"
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fabric/swarm"
@@ -55,6 +57,7 @@ type Config struct {
 	VTEP              netip.Addr       // this host's underlay address; zero: that of the default route
 	Port              uint16           // VXLAN UDP port, here and by default at peers
 	Peers             []netip.AddrPort // of networks that name none
+	PeerNames         []PeerName       // of these networks too
 	CompleteChecksums bool             // complete inner checksums also for peers that would do it themselves
 	Managed           bool             // this is a managed plugin: on a host of a Swarm, the tunnel uses the address that Docker tells
 	SweepAfter        time.Duration    // grace period before an orphan is removed
@@ -145,7 +148,8 @@ func opened(d *tap.Device, err error) (Device, error) {
 type Fabric struct {
 	cfg         Config
 	links       Links
-	paths       *paths.Table // to other hosts: the only place where path MTUs and unreachable hosts are kept
+	names       *lookup.Table // of peers
+	paths       *paths.Table  // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	dir         state.Dir
 	log         *slog.Logger
 	started     time.Time
@@ -201,6 +205,7 @@ func Open(cfg Config) (*Fabric, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.loadNames(records)
 	for _, r := range records {
 		delete(f.swarm.Parked, r.Network.ID) // parkNetwork was interrupted between writing swarm.json and removing the record
 		f.restore(r)
@@ -230,8 +235,12 @@ func (f *Fabric) now() time.Duration { return time.Since(f.started) }
 func (f *Fabric) Run(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	var looking sync.WaitGroup
 	changed, end := paths.Watch(f.monitorFailed)
 	defer end()
+	names, ended := context.WithCancel(ctx)
+	defer func() { ended(); looking.Wait() }()
+	looking.Go(func() { f.names.Run(names, func() { f.namesChanged(names) }) })
 	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
 	events, resume := changed, (<-chan time.Time)(nil)
 	for {
@@ -285,7 +294,7 @@ func (f *Fabric) sorted() []*network {
 // restore restores one recorded network.
 func (f *Fabric) restore(r state.Record) {
 	n := newNetwork(r.Network, f.now())
-	n.peers = r.Peers
+	n.peers, n.names = r.Peers, r.PeerNames
 	f.register(n)
 	log := f.log.With("network", n.ID)
 	if n.Key != "" && f.cfg.Cluster == nil {

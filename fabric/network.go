@@ -13,6 +13,7 @@ import (
 type (
 	Network  = state.Network
 	Endpoint = state.Endpoint
+	PeerName = state.PeerName
 )
 
 // CheckState reads every file of a state directory as Open does, and gives the number of networks. It changes

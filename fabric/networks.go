@@ -21,7 +21,8 @@ import (
 // network is a Network with its switch and ports. Its fields are guarded by Fabric.lock.
 type network struct {
 	Network
-	peers     []netip.AddrPort // in force; nil: the daemon's
+	peers     []netip.AddrPort // in force; nil: the daemon's, with its names
+	names     []PeerName       // in force
 	sw        *vswitch.Switch
 	endpoints map[string]*endpoint
 	remotes   map[netip.Addr]*remote
@@ -31,7 +32,7 @@ type network struct {
 
 func newNetwork(n Network, now time.Duration) *network {
 	return &network{
-		Network: n, peers: n.Peers,
+		Network: n, peers: n.Peers, names: n.PeerNames,
 		sw:        vswitch.New(vswitch.Config{Start: now, Ageing: n.Ageing}),
 		endpoints: make(map[string]*endpoint),
 		remotes:   make(map[netip.Addr]*remote),
@@ -54,11 +55,7 @@ func (f *Fabric) unregister(id string) {
 // data, or if another network has the VNI. The first network with a VNI opens the VXLAN socket: if that fails, the network is
 // not created.
 func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
-	var hosts []netip.Addr
-	for _, p := range spec.Peers {
-		hosts = append(hosts, p.Addr())
-	}
-	f.learnPaths(ctx, hosts)
+	f.learnPeers(ctx, spec)
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -71,7 +68,7 @@ func (f *Fabric) CreateNetwork(ctx context.Context, spec Network) error {
 	}
 	n := newNetwork(spec, f.now())
 	if p, ok := f.swarm.Parked[n.ID]; ok && reflect.DeepEqual(p.Record.Network, spec) {
-		n.peers = p.Record.Peers
+		n.peers, n.names = p.Record.Peers, p.Record.PeerNames
 	}
 	return f.create(ctx, n)
 }
@@ -118,7 +115,7 @@ func (f *Fabric) check(n Network) error {
 	if n.VNI == 0 {
 		return nil
 	}
-	tunnels := &network{Network: n, peers: n.Peers}
+	tunnels := &network{Network: n, peers: n.Peers, names: n.PeerNames}
 	tunnels.Swarm, tunnels.Key = false, "" // a host that Docker or the cluster tells of is no reason to refuse the others
 	if err := f.checkPeers(tunnels); err != nil {
 		return err
@@ -250,13 +247,14 @@ func (f *Fabric) deleteNetwork(n *network) error {
 		return errors.Join(append(errs, err)...)
 	}
 	f.unregister(n.ID)
+	f.wantNames()
 	f.publish()
 	f.log.Info("network deleted", "network", n.ID)
 	return errors.Join(append(errs, f.closeIdleVTEP())...)
 }
 
 func (n *network) record() state.Record {
-	r := state.Record{Network: n.Network, Peers: n.peers}
+	r := state.Record{Network: n.Network, Peers: n.peers, PeerNames: n.names}
 	for _, e := range n.endpoints {
 		if !n.isHostPort(e) {
 			r.Endpoints = append(r.Endpoints, e.EndpointRecord)

@@ -2,30 +2,16 @@ package fabric
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
-
-// OffloadView is one kernel offload, summed up over all TAPs or links that could use it.
-type OffloadView struct {
-	Name    string        // csum, tso4, tso6, uso, udp_tunnel (super-frames within a container's own UDP tunnel): of containers' TAPs; udp_gso: of links to other hosts; udp_gro: of what comes from there; remote_checksum: of links to hosts that complete checksums
-	State   string        // "on", "off" (somewhere), "unavailable" (not supported by this kernel), "unused" (there is nothing that could use it)
-	Why     string        // why it is off, where it was switched off last
-	Since   time.Duration // since it was switched off there
-	Users   int           // TAPs, or links to other hosts
-	Off     int           // how many of them have it off
-	Refused uint64        // how often the kernel refused it
-	Resent  uint64        // frames or datagrams that were sent again without it after a refusal
-}
 
 // offloads returns every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
@@ -43,15 +29,15 @@ func (f *Fabric) offloads() []OffloadView {
 				continue
 			}
 			for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
-				all[i].add(e.dev.Offload(kind))
+				all[i].Add(e.dev.Offload(kind))
 			}
-			all[4].add(combine(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
+			all[4].Add(view.Combine(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
 		}
 		for _, r := range n.remotes {
-			gso.add(r.link.Stats().GSO)
-			gro.add(f.vtep.GRO())
+			gso.Add(r.link.Stats().GSO)
+			gro.Add(f.vtep.GRO())
 			if s := remoteSums[r.addr.Addr()]; s != nil {
-				sums.add(*s)
+				sums.Add(*s)
 			}
 		}
 	}
@@ -67,44 +53,6 @@ func (f *Fabric) offloads() []OffloadView {
 		}
 	}
 	return all
-}
-
-// combine sums up several features: disabled if one of them is.
-func combine(features ...offload.Status) (all offload.Status) {
-	for _, s := range features {
-		s.Refused += all.Refused
-		s.Resent += all.Resent
-		if s.Why == nil {
-			s.Why, s.Since, s.Blocked = all.Why, all.Since, all.Blocked
-		}
-		all = s
-	}
-	return all
-}
-
-func (v *OffloadView) add(s offload.Status) {
-	v.Users++
-	v.Refused += s.Refused
-	v.Resent += s.Resent
-	if s.Why == nil {
-		return
-	}
-	if age := time.Since(s.Since); v.Off == 0 || age < v.Since {
-		v.Why, v.Since = shortReason(s.Why), age
-	}
-	v.Off++
-	if errors.Is(s.Why, offload.ErrUnsupported) {
-		v.State = "unavailable"
-	}
-}
-
-// shortReason is why an offload is off: the errno's name, such as EINVAL, or else the error's text.
-func shortReason(err error) string {
-	var errno unix.Errno
-	if errors.As(err, &errno) && unix.ErrnoName(errno) != "" {
-		return unix.ErrnoName(errno)
-	}
-	return errorText(err)
 }
 
 // testTrains continues the tests with super-frames between hosts, and logs new results.

@@ -242,7 +242,7 @@ func TestOffloadViews(t *testing.T) {
 	} {
 		var v OffloadView
 		for _, s := range tt.states {
-			v.add(s)
+			v.Add(s)
 		}
 		v.Since = v.Since.Truncate(time.Minute)
 		if v != tt.want {

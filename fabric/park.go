@@ -85,7 +85,7 @@ func (f *Fabric) unpark(ctx context.Context, id string) error {
 		return nil
 	}
 	n := newNetwork(p.Record.Network, f.now())
-	n.peers = p.Record.Peers
+	n.peers, n.names = p.Record.Peers, p.Record.PeerNames
 	return f.create(ctx, n)
 }
 

@@ -13,12 +13,13 @@ import (
 // A peer is another host as a peer of one network, and who named it.
 type peer struct {
 	addr netip.AddrPort
+	name string        // a user did, by this DNS name
 	node *state.Node   // Docker did: a node of its Swarm
-	seat *cluster.Seat // the cluster did; if neither, a user
+	seat *cluster.Seat // the cluster did; if none of these, a user by its address
 }
 
-// told tells whether no user named the peer. Docker and the cluster may tell of hosts that cannot be reached.
-func (p *peer) told() bool { return p.node != nil || p.seat != nil }
+// told tells whether no user named the peer's address. DNS, Docker and the cluster may tell of hosts that cannot be reached.
+func (p *peer) told() bool { return p.name != "" || p.node != nil || p.seat != nil }
 
 // peersOf are the peers of a network with their ports, without this host. Who is named several times is the user's.
 func (f *Fabric) peersOf(n *network) (all []peer) {
@@ -33,6 +34,13 @@ func (f *Fabric) peersOf(n *network) (all []peer) {
 	}
 	for _, a := range f.configuredPeers(n) {
 		add(peer{addr: a})
+	}
+	for _, name := range f.configuredNames(n) {
+		for _, a := range f.names.Answer(name.Host).Addrs {
+			if !a.IsLoopback() || own.IsLoopback() { // else it is this host's own name, which /etc/hosts has
+				add(peer{addr: netip.AddrPortFrom(a, name.Port), name: name.Host})
+			}
+		}
 	}
 	if n.usesNodes() {
 		for i := range f.swarm.Nodes {
@@ -106,6 +114,9 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) error {
 	return f.changePeers(ctx, id, func(n *network, peers []netip.AddrPort) ([]netip.AddrPort, error) {
 		p := f.peerAt(n, a.Addr())
+		if p.name != "" {
+			return nil, fmt.Errorf("%s is an address of %s, which is the peer: remove that", a.Addr(), p.name)
+		}
 		if p.node != nil {
 			return nil, fmt.Errorf("%s is a node of the Swarm, and so a peer of each of its networks that was made without tapestry.peers", a.Addr())
 		}
@@ -122,7 +133,16 @@ func (f *Fabric) RemovePeer(ctx context.Context, id string, a netip.AddrPort) er
 	})
 }
 
+// changePeers changes the addresses in the list of a network.
 func (f *Fabric) changePeers(ctx context.Context, id string, change func(*network, []netip.AddrPort) ([]netip.AddrPort, error)) error {
+	return f.changeList(ctx, id, func(n *network) (peers []netip.AddrPort, names []PeerName, err error) {
+		peers, err = change(n, f.configuredPeers(n))
+		return peers, f.configuredNames(n), err
+	})
+}
+
+// changeList gives a network another list of peers, and saves it.
+func (f *Fabric) changeList(ctx context.Context, id string, change func(*network) ([]netip.AddrPort, []PeerName, error)) error {
 	if err := f.acquire(ctx); err != nil {
 		return err
 	}
@@ -134,16 +154,17 @@ func (f *Fabric) changePeers(ctx context.Context, id string, change func(*networ
 	if n.VNI == 0 {
 		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
 	}
-	old := n.peers
-	peers, err := change(n, f.configuredPeers(n))
+	peers, names, err := change(n)
 	if err != nil {
 		return err
 	}
-	n.peers = append([]netip.AddrPort{}, peers...) // never nil: its own list, be it empty
+	before := *n
+	n.peers, n.names = append([]netip.AddrPort{}, peers...), names // never nil: its own list, be it empty
 	if err := f.dir.Save(n.record()); err != nil {
-		n.peers = old
+		n.peers, n.names = before.peers, before.names
 		return err
 	}
+	f.wantNames()
 	if err := f.connect(n); err != nil { // saved all the same: fix tries again
 		f.log.Info("network has no tunnel for now", "network", n.ID, "err", err)
 	}

@@ -58,6 +58,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 
 // fix tries again what has failed: the tunnel, links to nodes, host ports, and the Swarm's file.
 func (f *Fabric) fix() {
+	f.wantNames() // the tunnel may have an address of the other IP version now
 	if f.swarm.Unsaved {
 		f.swarm.Save()
 	}

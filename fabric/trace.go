@@ -4,75 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
-
-// TraceRequest asks what the switch would do with a frame.
-type TraceRequest struct {
-	Network string // id
-	Port    string // ingress port: endpoint id, or the peer's address
-	Frame   []byte // from the destination address on, at most ether.MaxFrame; it may be invalid
-	Off     ether.Offload
-	Inject  bool // really send it, after the explanation
-}
-
-// TraceView is what the switch does with a frame, and why.
-type TraceView struct {
-	Network  string
-	VNI      uint32
-	Down     string    // why a network with a VNI has no tunnel; "": it has, or needs none
-	In       TracePort // the ingress port
-	Bytes    int       // of the longest frame that it is cut into
-	Verdict  string    // as in NetworkView.Drops, or forwarded, flooded
-	Drop     bool      // the verdict is a drop
-	Steps    []TraceStep
-	Egress   []TraceEgress // as vswitch.Explanation has them
-	Injected string        // the verdict when it was really sent; "": it was not
-}
-
-// TraceStep is one check of the frame: see vswitch.Step for the words.
-type TraceStep struct {
-	Check, Found string
-	Drop         bool          // the frame is dropped here
-	Why          string        // more: why a port or the address's owner is down, or the faults that are set on the port
-	MAC          ether.MAC     // of the checks source and destination
-	Port         string        // the port that has that address; "": none
-	Age          time.Duration // since a learned address was last seen
-	Evict        EntryView     // the address that is forgotten to learn this frame's; zero MAC: none
-	Limit        int           // of the check length: bytes of the longest frame that fits
-}
-
-// TraceEgress is a port by which the frame leaves, or would have.
-type TraceEgress struct {
-	TracePort
-	Verdict string // forwarded: it leaves; else why not
-	Limit   int    // bytes of the longest frame
-}
-
-// TracePort is a port as a frame meets it.
-type TracePort struct {
-	Name   string // endpoint id, or the peer's address
-	Kind   string // PortView's
-	MTU    int    // bytes of IP packet
-	Faults string // that are set on it, in this direction; "": none
-
-	Down string // why it is down; "": it is up
-
-	Link string // host link of a container
-
-	Addr     netip.AddrPort // of a remote
-	PathMTU  int            // of the outer packets, in bytes
-	Overhead int            // of VXLAN, in bytes
-
-	GSO       bool   // of a container: its TAP accepts this frame's offload; of a remote: as PeerView
-	GSOWhy    string // why not
-	RemoteSum bool   // as PeerView
-	Sparse    bool   // of a remote: it gets a few floods a second at most, see PeerView.Left
-}
 
 // Trace tells what the switch would do with a frame that a port received. It asks the functions that decide it, and changes
 // nothing. With Inject the frame is then really sent, as if the port had received it. A port that is down is no error; one
@@ -111,7 +48,7 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 		v.Steps = append(v.Steps, f.traceStep(n, s, v.In.Faults))
 	}
 	for _, w := range e.Egress {
-		v.Egress = append(v.Egress, TraceEgress{f.tracePort(n, w.Port.Name, To, r.Off.Kind), w.Verdict.String(), w.Limit})
+		v.Egress = append(v.Egress, TraceEgress{TracePort: f.tracePort(n, w.Port.Name, To, r.Off.Kind), Verdict: w.Verdict.String(), Limit: w.Limit})
 	}
 	if r.Inject {
 		v.Injected = port.Inject(frame).String()
@@ -173,7 +110,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		t.Kind, t.MTU, t.Link, t.Down = n.kind(e), e.MTU, spec.Link(), errorText(e.noCarrier)
 		if e.dev != nil {
 			why := e.dev.Offload(kind).Why
-			t.GSO, t.GSOWhy = why == nil, shortReason(why)
+			t.GSO, t.GSOWhy = why == nil, view.ShortReason(why)
 		}
 		return t
 	}
@@ -183,7 +120,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 		s := r.link.Stats()
 		t.MTU, t.Addr, t.PathMTU, t.Overhead = r.innerMTU(), r.addr, r.mtu, tunnel.Overhead(r.addr.Addr().Is6())
 		t.Down = errorText(f.path(addr).Err)
-		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, shortReason(s.GSO.Why), s.RemoteSum
+		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), s.RemoteSum
 		t.Sparse = r.port.IsSparse()
 	}
 	return t

@@ -27,7 +27,7 @@ func (h *host) trace(r TraceRequest) TraceView {
 	return v
 }
 
-func (v TraceView) step(check string) (s TraceStep) {
+func stepOf(v TraceView, check string) (s TraceStep) {
 	for _, s := range v.Steps {
 		if s.Check == check {
 			return s
@@ -36,7 +36,7 @@ func (v TraceView) step(check string) (s TraceStep) {
 	return s
 }
 
-func (v TraceView) out() (names []string) {
+func egressOf(v TraceView) (names []string) {
 	for _, w := range v.Egress {
 		if w.Verdict == "forwarded" {
 			names = append(names, w.Name)
@@ -62,24 +62,24 @@ func TestTrace(t *testing.T) {
 
 	before := [2]any{h.Ports(netID(1)), h.Entries(netID(1))}
 	v := trace(epID(1), ep(1).MAC, ep(2).MAC, 60)
-	if v.Verdict != "forwarded" || v.Drop || v.VNI != 81 || !reflect.DeepEqual(v.out(), []string{epID(2)}) {
+	if v.Verdict != "forwarded" || v.Drop || v.VNI != 81 || !reflect.DeepEqual(egressOf(v), []string{epID(2)}) {
 		t.Errorf("to a container: %+v", v)
 	}
 	if w := v.Egress[0]; w.Kind != "container" || w.Link == "" || w.MTU == 0 || w.Limit != w.MTU+18 || !w.GSO || !strings.Contains(w.Faults, "loss 2%") || v.In.Faults != "" || v.In.Link == "" {
 		t.Errorf("its egress: %+v", w)
 	}
-	if s := v.step("source"); s.Found != "pinned" || s.Port != epID(1) || s.MAC != ep(1).MAC {
+	if s := stepOf(v, "source"); s.Found != "pinned" || s.Port != epID(1) || s.MAC != ep(1).MAC {
 		t.Errorf("its source: %+v", s)
 	}
 	if err := h.SetFault(t.Context(), epID(2), From, fault.Spec{Loss: .03, Seed: 7}); err != nil {
 		t.Fatal(err)
 	}
-	if s := trace(epID(2), ep(2).MAC, far, 60).step("fault"); s.Found != "none" || !strings.Contains(s.Why, "loss 3%") {
+	if s := stepOf(trace(epID(2), ep(2).MAC, far, 60), "fault"); s.Found != "none" || !strings.Contains(s.Why, "loss 3%") {
 		t.Errorf("the fault of its port: %+v", s)
 	}
 
 	v = trace(epID(1), ep(1).MAC, far, 60)
-	if v.Verdict != "flooded" || !reflect.DeepEqual(v.out(), []string{epID(2), peer}) && !reflect.DeepEqual(v.out(), []string{peer, epID(2)}) {
+	if v.Verdict != "flooded" || !reflect.DeepEqual(egressOf(v), []string{epID(2), peer}) && !reflect.DeepEqual(egressOf(v), []string{peer, epID(2)}) {
 		t.Errorf("to nobody known: %+v", v)
 	}
 	for _, w := range v.Egress {
@@ -88,10 +88,10 @@ func TestTrace(t *testing.T) {
 			t.Errorf("the egress to the peer: %+v", w)
 		}
 	}
-	if v = trace(epID(1), ep(2).MAC, far, 60); v.Verdict != "spoofed" || !v.Drop || v.step("source").Port != epID(2) {
+	if v = trace(epID(1), ep(2).MAC, far, 60); v.Verdict != "spoofed" || !v.Drop || stepOf(v, "source").Port != epID(2) {
 		t.Errorf("with another's address: %+v", v)
 	}
-	if v = trace(peer, far, ep(1).MAC, 60); v.Verdict != "forwarded" || v.step("source").Found != "new" || v.In.Kind != "remote" {
+	if v = trace(peer, far, ep(1).MAC, 60); v.Verdict != "forwarded" || stepOf(v, "source").Found != "new" || v.In.Kind != "remote" {
 		t.Errorf("from the peer: %+v", v)
 	}
 	if v = h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60), Off: ether.Offload{Kind: ether.TCP4}}); v.Verdict != "offload" {
@@ -111,10 +111,10 @@ func TestTrace(t *testing.T) {
 	}
 	h.m.dev(t, epID(2)).expect(t, "injected")
 	h.trace(TraceRequest{Network: netID(1), Port: peer, Frame: framed(far, ep(1).MAC, 60), Inject: true})
-	if s := trace(epID(1), ep(1).MAC, far, 60).step("destination"); s.Found != "learned" || s.Port != peer {
+	if s := stepOf(trace(epID(1), ep(1).MAC, far, 60), "destination"); s.Found != "learned" || s.Port != peer {
 		t.Errorf("the address that was learned: %+v", s)
 	}
-	if v = trace(epID(1), ep(1).MAC, far, 65536); v.Verdict != "mtu" || v.Bytes != 65536 || v.step("length").Found != "long" {
+	if v = trace(epID(1), ep(1).MAC, far, 65536); v.Verdict != "mtu" || v.Bytes != 65536 || stepOf(v, "length").Found != "long" {
 		t.Errorf("a long frame to the peer: %+v", v)
 	}
 	if v = trace(peer, ether.MAC{2, 0, 0, 0, 0, 1}, far, 60); v.Verdict != "hairpin" {
@@ -131,11 +131,11 @@ func TestTraceDown(t *testing.T) {
 	h.m.dev(t, epID(2)).snap(errors.New("file descriptor in bad state"))
 	testhost.Until(t, "down, though its TAP is broken", func() bool { return h.containers()[1].Down != "" })
 	v := h.trace(TraceRequest{Network: netID(1), Port: epID(2), Frame: framed(ep(2).MAC, ep(1).MAC, 60), Inject: true})
-	if s := v.step("port"); v.Verdict != "detached" || !v.Drop || s.Found != "down" || !strings.Contains(s.Why, "bad state") || v.Injected != "" {
+	if s := stepOf(v, "port"); v.Verdict != "detached" || !v.Drop || s.Found != "down" || !strings.Contains(s.Why, "bad state") || v.Injected != "" {
 		t.Errorf("from a port that is down: %+v", v)
 	}
 	v = h.trace(TraceRequest{Network: netID(1), Port: epID(1), Frame: framed(ep(1).MAC, ep(2).MAC, 60)})
-	if s := v.step("destination"); v.Verdict != "flooded" || len(v.Egress) != 0 || s.Found != "unknown" || s.Port != epID(2) || !strings.Contains(s.Why, "bad state") {
+	if s := stepOf(v, "destination"); v.Verdict != "flooded" || len(v.Egress) != 0 || s.Found != "unknown" || s.Port != epID(2) || !strings.Contains(s.Why, "bad state") {
 		t.Errorf("to a container that is down: %+v", v)
 	}
 	for _, tc := range []struct {

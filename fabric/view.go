@@ -10,122 +10,27 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// The views are snapshots for people and programs.
-
-// Status is the daemon at a glance.
-type Status struct {
-	VTEP          netip.Addr // zero: not known (no network has a VNI, and there is no default route)
-	Port          uint16     // VXLAN UDP port
-	Tunnel        string     // "closed" (no network needs it), "open", "down"
-	Why           string     // why the tunnel is down
-	Workers       int        // threads that move frames
-	Networks      int
-	Endpoints     int               // of containers
-	RxDropped     map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
-	KernelDropped map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
-	Offloads      []OffloadView
-	Conflicts     []Conflict
-	Faults        int // set, see FaultView
-	Down          int // ports of containers and of this host that are down, see PortView
-}
-
-// Conflict is an address that is used at two places: by an endpoint of this host, and behind another port.
-type Conflict struct {
-	Network string
-	MAC     ether.MAC
-	Addrs   []netip.Prefix // of the station that owns the MAC here
-	Owner   string         // endpoint id
-	Rival   string         // endpoint id or peer address
-	Count   uint64         // frames dropped as spoofed
-}
-
-// NetworkView is one network.
-type NetworkView struct {
-	Network
-	LinkMTU   int               // that a new container's link gets; 0: not known
-	Endpoints int               // of containers
-	Stations  int               // MAC addresses in the forwarding database, learned and pinned
-	Down      string            // why a network with a VNI has no tunnel; "": it has, or needs none
-	Rx        uint64            // frames as received, from containers and peers
-	Forwarded uint64            // of Rx: to one port
-	Flooded   uint64            // of Rx: to each port that they may leave by
-	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + the sum of Drops
-}
-
-// PortView is one port of one network's switch.
-type PortView struct {
-	Network  string // network id
-	VNI      uint32
-	Kind     string // "container", "host" for the host's own, or "remote"
-	Name     string // endpoint id, or the peer's address
-	Number   uint32 // vswitch.Port's; 0: it is down
-	Link     string // host link that carries it; "" for a remote
-	MAC      ether.MAC
-	Addrs    []netip.Prefix
-	Sandbox  string            // path of the container's network namespace as Join named it; "" if it is not known
-	MTU      int               // bytes of IP packet
-	Down     string            // why it is down; "": up
-	RxFrames uint64            // frames that this port received
-	RxBytes  uint64            // of these frames
-	TxFrames uint64            // frames that this port sent
-	TxBytes  uint64            // of these frames
-	Offered  uint64            // frames the switch sent to this port = TxFrames + Refused
-	Refused  uint64            // frames that the port's device refused
-	Drops    map[string]uint64 // of frames that this port received, by verdict
-	Missed   uint64            // frames from the container that did not fit into its TAP's queue; the switch never saw them
-	WireTx   uint64            // datagrams sent; remote only
-	WireRx   uint64            // datagrams received; remote only
-}
-
-// EntryView is one address in a switch's forwarding database.
-type EntryView struct {
-	Network string
-	VNI     uint32
-	MAC     ether.MAC
-	Port    string // PortView.Name
-	Remote  bool
-	Pinned  bool
-	Age     time.Duration // since last seen; 0 for a pinned one
-}
-
-// PeerView is one remote host of one network.
-type PeerView struct {
-	Network           string
-	VNI               uint32
-	Addr              netip.AddrPort
-	Default           bool   // from the daemon's --peer list
-	Node              bool   // a node of Docker's Swarm, as Docker told
-	Left              bool   // Docker says that this node has left: it gets fewer floods once it is silent
-	Host              string // name of this host of the cluster; "": it is a peer for another reason
-	HostState         string // alive, suspect or gone, as the cluster says
-	Down              string // why there is no route to it; "": there is
-	MTU               int    // largest inner IP packet that fits the path
-	GSO               bool   // super-frames leave as one UDP_SEGMENT send
-	GSOWhy            string // why not; "": they do
-	RemoteSum         bool   // it completes the inner checksums, see tunnel.VTEP.CompleteChecksums
-	Test              PeerTest
-	WireTx, WireRx    uint64            // datagrams
-	RxFrames, RxBytes uint64            // as PortView has them
-	TxFrames, TxBytes uint64            // as PortView has them
-	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed
-	Heard             time.Duration     // since the last datagram, to the second; negative: never
-}
-
-// PeerTest is what the last test with super-frames showed of one remote host: see tunnel.Peer.
-type PeerTest struct {
-	Addr netip.AddrPort
-	GSO  string        // "ok", "mangled", "refused", "no answer" (unreachable, or no tapestry), "untested"
-	Why  string        // in words, of what is mangled or refused
-	RTT  time.Duration // of the answer; 0: there was none
-	Age  time.Duration // since the test ended, to the second; negative: never
-
-	Narrow int // length of outer IP packets in bytes of which none arrived, although shorter ones did; 0: they arrive, or nothing is known
-}
+// The views are what Fabric says to people and programs.
+type (
+	Status       = view.Status
+	Conflict     = view.Conflict
+	NetworkView  = view.Network
+	PortView     = view.Port
+	EntryView    = view.Entry
+	PeerView     = view.Peer
+	PeerTest     = view.PeerTest
+	OffloadView  = view.Offload
+	TraceRequest = view.TraceRequest
+	TraceView    = view.Trace
+	TraceStep    = view.TraceStep
+	TraceEgress  = view.TraceEgress
+	TracePort    = view.TracePort
+)
 
 // locked takes the lock without a time limit, and returns what releases it.
 func (f *Fabric) locked() func() {
@@ -208,7 +113,7 @@ func (f *Fabric) Ports(network string) []PortView {
 		for _, live := range n.sortedEndpoints() {
 			v := f.containerView(n, live)
 			v.Missed = found[live.ID].Overruns
-			v.count(live.port)
+			count(&v, live.port)
 			all = append(all, v)
 		}
 		for _, r := range n.sortedRemotes() {
@@ -216,7 +121,7 @@ func (f *Fabric) Ports(network string) []PortView {
 			v := n.remoteView(r)
 			v.Down = errorText(f.path(r.addr.Addr()).Err)
 			v.WireTx, v.WireRx = s.WireTx, s.WireRx
-			v.count(r.port)
+			count(&v, r.port)
 			all = append(all, v)
 		}
 	}
@@ -236,7 +141,7 @@ func (n *network) remoteView(r *remote) PortView {
 		Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}}
 }
 
-func (v *PortView) count(p *vswitch.Port) {
+func count(v *PortView, p *vswitch.Port) {
 	var s vswitch.Stats
 	if p != nil {
 		s, v.Number = p.Stats(), p.Number
@@ -291,7 +196,10 @@ func (f *Fabric) Peers(network string) []PeerView {
 		}
 		for _, p := range f.peersOf(n) {
 			a := p.addr
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && !p.told(), Heard: -1}
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && p.node == nil && p.seat == nil, Name: p.name, Heard: -1}
+			if p.name != "" {
+				v.NameDown = errorText(f.names.Answer(p.name).Err)
+			}
 			if p.node != nil {
 				v.Node, v.Left = true, !p.node.Left.IsZero()
 			}
@@ -301,7 +209,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx
-				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, shortReason(s.GSO.Why), tests[a.Addr()]
+				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), tests[a.Addr()]
 				v.RemoteSum = s.RemoteSum
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
@@ -323,6 +231,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			}
 			all = append(all, v)
 		}
+		all = append(all, f.unnamed(n)...)
 	}
 	return all
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/fabric/lookup"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -213,18 +214,28 @@ func setVNIList(n *fabric.Network, value string) error {
 
 func setPeers(n *fabric.Network, value string) error {
 	if value == "" {
-		return fmt.Errorf("want addresses of other hosts, as in 192.0.2.2,192.0.2.3; leave %s away to use the daemon's --peer list", optPeers)
+		return fmt.Errorf("want addresses or DNS names of other hosts, as in 192.0.2.2,192.0.2.3; leave %s away to use the daemon's --peer list", optPeers)
 	}
 	for s := range strings.SplitSeq(value, ",") {
-		p, err := ParsePeer(strings.TrimSpace(s))
+		p, name, err := ParsePeer(strings.TrimSpace(s))
 		if err != nil {
 			return err
+		}
+		if name.Host != "" {
+			if slices.ContainsFunc(n.PeerNames, func(other fabric.PeerName) bool { return other.Host == name.Host }) {
+				return fmt.Errorf("%s is there twice; name each host once", name.Host)
+			}
+			n.PeerNames = append(n.PeerNames, name)
+			continue
 		}
 		// A peer is identified by its address alone: the source port of its datagrams is that of a flow.
 		if slices.ContainsFunc(n.Peers, func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
 			return fmt.Errorf("%s is there twice; name each host once", p.Addr())
 		}
 		n.Peers = append(n.Peers, p)
+	}
+	if n.Peers == nil { // the network has a list of its own
+		n.Peers = []netip.AddrPort{}
 	}
 	return nil
 }
@@ -234,21 +245,36 @@ func setKey(n *fabric.Network, value string) error {
 	return cluster.CheckKey(value)
 }
 
-// ParsePeer parses a peer: an IP address, or one with a UDP port as in 192.0.2.2:4789 and [2001:db8::2]:4789. Without a port
-// the result has port 0. Names are not looked up. An address that cannot be a VTEP's (multicast, unspecified, link-local IPv6)
-// is an error.
-func ParsePeer(s string) (netip.AddrPort, error) {
-	var p netip.AddrPort
+// ParsePeer parses a peer: an IP address or a DNS name, or one with a UDP port as in 192.0.2.2:4789, [2001:db8::2]:4789 and
+// host-b.example.org:4789. Without a port the result has port 0. Of the two results one is not zero: names are looked up later,
+// again and again (package fabric/lookup). An address that cannot be a VTEP's (multicast, unspecified, link-local IPv6) is an
+// error, and so is what looks like an address and is none.
+func ParsePeer(s string) (addr netip.AddrPort, name fabric.PeerName, err error) {
 	if a, err := netip.ParseAddr(s); err == nil {
-		p = netip.AddrPortFrom(a, 0)
+		addr = netip.AddrPortFrom(a, 0)
 	} else if ap, err := netip.ParseAddrPort(s); err == nil && ap.Port() != 0 {
-		p = ap
+		addr = ap
+	} else if name, err = parsePeerName(s); err != nil {
+		return addr, fabric.PeerName{}, fmt.Errorf("%s is no peer, want an IP address or a DNS name, or one with a port from 1 to 65535 as in 192.0.2.2:4789, [2001:db8::2]:4789 or host-b:4789 (%w)",
+			quote(s), err)
 	} else {
-		return netip.AddrPort{}, fmt.Errorf("%s is no peer, want an IP address, or one with a port from 1 to 65535 as in 192.0.2.2:4789 or [2001:db8::2]:4789 (names are not looked up)",
-			quote(s))
+		return addr, name, nil
 	}
-	a, err := hostAddr(p.Addr())
-	return netip.AddrPortFrom(a, p.Port()), err
+	a, err := hostAddr(addr.Addr())
+	return netip.AddrPortFrom(a, addr.Port()), name, err
+}
+
+func parsePeerName(s string) (name fabric.PeerName, err error) {
+	host, port, has := strings.Cut(s, ":")
+	if has {
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return name, errors.New("it has no such port")
+		}
+		name.Port = uint16(n)
+	}
+	name.Host = strings.ToLower(host)
+	return name, lookup.CheckName(name.Host)
 }
 
 // ParseVTEP parses this host's VTEP address: see ParsePeer for what it cannot be.

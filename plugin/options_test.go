@@ -50,6 +50,11 @@ func TestParseNetwork(t *testing.T) {
 				n.VNI = 80
 				n.Peers = peers("192.0.2.2:0", "192.0.2.3:4790", "[2001:db8::2]:0", "[2001:db8::3]:8472", "192.0.2.4:0")
 			}},
+		{"peers by name", map[string]any{"tapestry.vni": "80", "tapestry.peers": "Host-B.example.org, host-c:8472"},
+			func(n *fabric.Network) {
+				n.VNI, n.Peers = 80, []netip.AddrPort{}
+				n.PeerNames = []fabric.PeerName{{Host: "host-b.example.org"}, {Host: "host-c", Port: 8472}}
+			}},
 		{"key", map[string]any{"tapestry.network": "blue"}, func(n *fabric.Network) { n.Key = "blue" }},
 		{"key and VNI", map[string]any{"tapestry.network": "blue", "tapestry.vni": "80"}, func(n *fabric.Network) { n.Key, n.VNI = "blue", 80 }},
 		{"attach tap", map[string]any{"tapestry.attach": "tap"}, func(n *fabric.Network) { n.Attach = tap.Direct }},
@@ -141,7 +146,13 @@ func TestRefusedOptions(t *testing.T) {
 
 		{"peers empty", peersOf(""), []string{"tapestry.peers=: want addresses", "--peer"}},
 		{"peers trailing comma", peersOf("192.0.2.2,"), []string{`"" is no peer`}},
-		{"peer by name", peersOf("host2"), []string{`"host2" is no peer`, "names are not looked up"}},
+		{"peer mistyped", peersOf("192.0.2.300"), []string{`"192.0.2.300" is no peer`, "its last part begins with a digit, as of an address"}},
+		{"peer cut short", peersOf("192.0.2"), []string{`"192.0.2" is no peer`}},
+		{"peer mistyped, IPv6", peersOf("2001:db8::zz"), []string{`"2001:db8::zz" is no peer`}},
+		{"peer name with port 0", peersOf("host-b:0"), []string{`"host-b:0" is no peer`, "it has no such port"}},
+		{"peer name with a port too large", peersOf("host-b:65536"), []string{"a port from 1 to 65535"}},
+		{"peer name of no letters", peersOf("host b"), []string{"want letters, digits and hyphens"}},
+		{"peer name twice", peersOf("host-b,HOST-B:8472"), []string{"host-b is there twice"}},
 		{"peer with mask", peersOf("192.0.2.2/24"), []string{`"192.0.2.2/24" is no peer`}},
 		{"peer port 0", peersOf("192.0.2.2:0"), []string{"a port from 1 to 65535"}},
 		{"peer port too large", peersOf("192.0.2.2:65536"), []string{"a port from 1 to 65535"}},

@@ -69,7 +69,7 @@ func TestAllocateRefused(t *testing.T) {
 		{`{"com.docker.network.driver.mtu":"9"}`, "want a number from 68"},
 		{`{"encrypted":""}`, "not encrypted"},
 		{`{"tapestry.host":"10.60.0.9"}`, "every node"},
-		{`{"tapestry.peers":"db"}`, "no peer"},
+		{`{"tapestry.peers":"192.0.2.300"}`, "no peer"},
 	} {
 		r := &fakeBackend{}
 		status, got := post(t, serving(t, r), "/NetworkDriver.AllocateNetwork",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -83,6 +84,6 @@ func (c *cli) completePeer(verb string) cobra.CompletionFunc {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		peers, _ := client.List[api.Peer](ctx, c.Client, api.PeersPath, t.ID) // nothing to offer when the daemon does not answer
-		return api.Map(peers, func(p api.Peer) string { return p.Addr }), cobra.ShellCompDirectiveNoFileComp
+		return api.Map(peers, func(p api.Peer) string { return cmp.Or(p.Name, p.Addr) }), cobra.ShellCompDirectiveNoFileComp
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ func newPeers(c *cli) *cobra.Command {
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
-for networks that name none, from the daemon's --peer list (shown as default); networks of a Docker Swarm have the
+for networks that name none, from the daemon's --peer list (shown as default); behind its address is its DNS name, if it has one there; networks of a Docker Swarm have the
 Swarm's nodes too (swarm), and those that a cluster's hosts share those hosts (cluster). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
 flooded to it a few times a second at most. GSO tells whether many datagrams leave in one send: yes; untested, if the peer
 does not tell how they arrive; no, with the reason.
@@ -40,11 +41,11 @@ does not tell how they arrive; no, with the reason.
 	peers.AddCommand(newPeersLearn(c),
 		newPeerChange(c, "add", "add NET ADDR[:PORT]", "Let a network reach another host",
 			`Let a network reach another host, from now on and after a restart. The other host must be told of this one too.
-Without a port it is the daemon's --vxlan-port. Adding a peer that is there changes nothing. A network that used the
+Without a port it is the daemon's --vxlan-port. Of a DNS name, all addresses are peers. Adding a peer that is there changes nothing. A network that used the
 daemon's --peer list gets a list of its own by this, beginning with that one. A network of a Swarm has it beside the
 Swarm's nodes, until the last container of this host leaves it.`,
 			`  tapestry peers add wide 192.0.2.3
-  tapestry peers add wide [2001:db8::3]:4789`, "added to"),
+  tapestry peers add wide host-b.example.org:4789`, "added to"),
 		newPeerChange(c, "rm", "rm NET ADDR[:PORT]", "Cut a network off from another host",
 			`Cut a network off from another host, from now on and after a restart. It exits 4 when the network has no such
 peer, and names those it has. Without a port it is the peer at this address, whatever its port.`,
@@ -69,7 +70,11 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 	if p.HeardSeconds != nil {
 		heard = human.Age(*p.HeardSeconds) + " ago"
 	}
-	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), p.Addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
+	addr := cmp.Or(p.Addr, p.Name) // of a name, nothing may be found yet
+	if p.Addr != "" && p.Name != "" {
+		addr += " (" + p.Name + ")"
+	}
+	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
 		human.Number(p.RxFrames), human.Bytes(p.RxBytes), human.Number(p.TxFrames), human.Bytes(p.TxBytes), heard}
 }
 
@@ -101,7 +106,7 @@ func newPeerChange(c *cli, verb, use, about, long, example, done string) *cobra.
 			if err != nil {
 				return err
 			}
-			if _, err := plugin.ParsePeer(args[1]); err != nil {
+			if _, _, err := plugin.ParsePeer(args[1]); err != nil {
 				return exit.WithCode(exit.Usage, err)
 			}
 			t, err := docker.FindNetwork(cmd.Context(), c.Client, net)

@@ -91,12 +91,14 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.Var(usage.Set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
 	f.Var(usage.Set(&s.Port, "PORT", strconv.Itoa(tunnel.DefaultPort), parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
 	f.Var(&usage.Value{Kind: "ADDR[:PORT]", Read: func(text string) error {
-		p, err := plugin.ParsePeer(text)
-		if err == nil {
+		p, name, err := plugin.ParsePeer(text)
+		if name.Host != "" {
+			s.PeerNames = append(s.PeerNames, name)
+		} else if err == nil {
 			s.Peers = append(s.Peers, p)
 		}
 		return err
-	}}, "peer", "`ADDR[:PORT]` of another host, for networks without tapestry.peers; may be repeated")
+	}}, "peer", "`ADDR[:PORT]` or DNS name of another host, for networks without tapestry.peers; may be repeated")
 	f.BoolVar(&s.CompleteChecksums, "finish-checksums", false, "complete every inner checksum here, also for peers that would do it: for captures on the underlay; slower")
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")

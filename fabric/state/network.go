@@ -11,7 +11,8 @@ import (
 // Record is one network with all that has to come back after a crash.
 type Record struct {
 	Network   Network          `json:"network"`
-	Peers     []netip.AddrPort `json:"peers"` // in force; null: the daemon's
+	Peers     []netip.AddrPort `json:"peers"`                // in force; null: the daemon's, with its names
+	PeerNames []PeerName       `json:"peer_names,omitempty"` // in force
 	Endpoints []EndpointRecord `json:"endpoints"`
 }
 
@@ -26,18 +27,25 @@ type EndpointRecord struct {
 
 // Network is what was asked for when a network was created.
 type Network struct {
-	ID       string           `json:"id"`            // Docker's: 64 hex, or 25 letters and digits in a swarm
-	VNI      uint32           `json:"vni,omitempty"` // 0: host-local, no tunnel; else 1 to 1<<24-1
-	Peers    []netip.AddrPort `json:"peers"`         // nil: the daemon's --peer list; port 0: the daemon's --vxlan-port
-	Attach   tap.Mode         `json:"attach"`
-	Ageing   time.Duration    `json:"ageing"`           // of learned addresses
-	MTU      int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
-	Key      string           `json:"key,omitempty"`    // its name in the cluster, which chose the VNI if it was 0; "": not shared
-	External bool             `json:"external"`         // false: no docker_gwbridge
-	Prefix   string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
-	Pools    []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
-	Swarm    bool             `json:"-"`                // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
-	HostPort *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
+	ID        string           `json:"id"`                   // Docker's: 64 hex, or 25 letters and digits in a swarm
+	VNI       uint32           `json:"vni,omitempty"`        // 0: host-local, no tunnel; else 1 to 1<<24-1
+	Peers     []netip.AddrPort `json:"peers"`                // nil: the daemon's --peer list, with its names; port 0: the daemon's --vxlan-port
+	PeerNames []PeerName       `json:"peer_names,omitempty"` // in the list too
+	Attach    tap.Mode         `json:"attach"`
+	Ageing    time.Duration    `json:"ageing"`           // of learned addresses
+	MTU       int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
+	Key       string           `json:"key,omitempty"`    // its name in the cluster, which chose the VNI if it was 0; "": not shared
+	External  bool             `json:"external"`         // false: no docker_gwbridge
+	Prefix    string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
+	Pools     []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
+	Swarm     bool             `json:"-"`                // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
+	HostPort  *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
+}
+
+// PeerName is a DNS name in a list of peers: each of its addresses is a peer.
+type PeerName struct {
+	Host string `json:"host"`           // in small letters
+	Port uint16 `json:"port,omitempty"` // 0: the daemon's --vxlan-port
 }
 
 // Endpoint is one container's connection to a network, as Docker asked for it, or the host port's.

@@ -144,6 +144,14 @@ func (h *Fabric) AddPeer(_ context.Context, network string, p netip.AddrPort) er
 	return nil
 }
 
+// AddPeerName takes no name.
+func (h *Fabric) AddPeerName(context.Context, string, fabric.PeerName) error { return errLocal }
+
+// RemovePeerName has none.
+func (h *Fabric) RemovePeerName(context.Context, string, fabric.PeerName) error {
+	return fabric.ErrNoPeer
+}
+
 var errLocal = errors.New("network mynet has no VNI, so it has no peers")
 
 // ForgetNetwork appends id to Forgot, unless it is Busy.
