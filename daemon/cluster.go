@@ -22,7 +22,7 @@ type Addresses interface {
 func (a *API) clusterRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.ClusterPath, func(w http.ResponseWriter, _ *http.Request) {
 		if a.Cluster == nil {
-			reply(w, http.StatusOK, api.Cluster{Hosts: []api.ClusterHost{}, Networks: []api.ClusterNetwork{}, Blocks: []api.ClusterBlock{}, Problems: []string{}})
+			reply(w, http.StatusOK, swarmCluster(a.Fabric))
 			return
 		}
 		reply(w, http.StatusOK, toCluster(a.Cluster, a.Addresses))

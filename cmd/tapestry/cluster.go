@@ -79,6 +79,10 @@ func clusterStatus(cmd *cobra.Command, all api.Cluster) error {
 			alive++
 		}
 	}
+	if all.Kind == "swarm" {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Docker's Swarm, as Docker has told of it\n%s, %d of them there; %s\n", human.Plural(len(all.Hosts), "host"), alive, human.Plural(len(all.Networks), "network"))
+		return err
+	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "cluster %s by %s: %s, for %s\n%s, %d of them there; %s, %s\n", all.Name, all.Kind, state,
 		human.Age(int64(time.Since(all.Since)/time.Second)), human.Plural(len(all.Hosts), "host"), alive,
 		human.Plural(len(all.Networks), "network"), human.Plural(len(all.Blocks), "address block"))

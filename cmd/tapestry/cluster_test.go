@@ -68,6 +68,12 @@ func TestCluster(t *testing.T) {
 	if r := tapestry(t, "cluster", "status", "--api-socket", socket); !strings.Contains(r.out, "not reached: connection refused") {
 		t.Errorf("%s", r.out)
 	}
+	swarm := sampleCluster()
+	swarm.Kind = "swarm"
+	socket, _ = clusterDaemon(t, swarm)
+	if r := tapestry(t, "cluster", "status", "--api-socket", socket); r.code != exit.OK || !strings.Contains(r.out, "Docker's Swarm, as Docker has told of it\n2 hosts, 1 of them there; 1 network\n") {
+		t.Errorf("%d %s", r.code, r.out)
+	}
 	socket, _ = clusterDaemon(t, api.Cluster{})
 	if r := tapestry(t, "cluster", "hosts", "--api-socket", socket); r.code != exit.Failure || !strings.Contains(r.stderr, "in no cluster") {
 		t.Errorf("in no cluster: %d %s", r.code, r.stderr)
