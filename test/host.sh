@@ -20,14 +20,17 @@
 #   host.sh down NAME                     end the host and remove all of it
 #
 # Environment: HOSTS, a directory (made if missing); OWNER, a pid: when it ends, so do the hosts it made;
+# IMAGE, the file that keeps tp/net's files (default $HOSTS/image.tar; made if missing, so that many hosts need it made once);
 # TAPESTRY, the binary (default bin/tapestry of this tree), which is in the hosts' PATH; DOCKER_BIN, a directory with another
 # dockerd, containerd, runc and docker than the machine's (test/docker/build.sh makes one).
 set -euo pipefail
 PATH=${DOCKER_BIN:+$DOCKER_BIN:}$PATH:/usr/sbin:/sbin
 
 HOSTS=${HOSTS:-/tmp/tapestry-hosts}
-self=$(realpath "$0")
-TAPESTRY=$(realpath -m "${TAPESTRY:-${self%/*}/../bin/tapestry}")
+self=$0
+[[ $self == /* ]] || self=$PWD/$self
+TAPESTRY=${TAPESTRY:-${self%/*}/../bin/tapestry}
+[[ $TAPESTRY == /* ]] || TAPESTRY=$PWD/$TAPESTRY
 
 patience=180 # seconds: only what hangs takes so long
 
@@ -36,7 +39,8 @@ die() { echo "host.sh: $*" >&2; exit 1; }
 # rest waits before the next try, longer each time up to a quarter of a second: a try takes processor time from others.
 rest() { # TRIES
     local pauses=(0.02 0.03 0.05 0.1 0.15 0.25)
-    sleep "${pauses[$1 < 5 ? $1 : 5]}"
+    [[ ${never:-} ]] || exec {never}<> <(:)                          # nothing is ever written to it
+    read -rt "${pauses[$1 < 5 ? $1 : 5]}" -u "$never" || true # sleeps without a process
 }
 
 # await SECONDS COMMAND… polls until the command succeeds.
@@ -52,8 +56,8 @@ enter() { # NAME COMMAND…
     local pid=$HOSTS/$1/pid
     [[ -s $pid ]] || die "no host $1"
     shift
-    exec nsenter --target "$(<"$pid")" --mount --net --pid --uts -- env \
-        PATH="${TAPESTRY%/*}:$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli "$@"
+    export PATH="${TAPESTRY%/*}:$PATH" DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-cli
+    exec nsenter --target "$(<"$pid")" --mount --net --pid --uts -- "$@"
 }
 within() { (enter "$@"); }
 
@@ -137,14 +141,22 @@ spawn() {
 # send NAME DAEMON SIGNAL uses the shell's kill: the other one is not on every machine.
 send() { within "$1" sh -c 'kill "$@"' kill "-$3" "$(<"$HOSTS/$1/$2.started")"; }
 
-alive() { send "$@" 0; } # NAME DAEMON
+# root is the host's root directory, as seen from outside: looking there takes no process inside.
+root() { root=/proc/$(<"$HOSTS/$1/pid")/root; } # NAME
+
+alive() { # NAME DAEMON
+    local root
+    root "$1"
+    [[ -d $root/proc/$(<"$HOSTS/$1/$2.started") ]]
+}
 
 gone() { ! alive "$@"; }
 
-# ready NAME DAEMON COMMAND… waits until the command succeeds there; it ends early if the daemon ends.
+# ready NAME DAEMON SOCKET COMMAND… waits until the socket is there and the command succeeds; it ends early if the daemon ends.
 ready() {
-    local name=$1 daemon=$2 end=$((SECONDS + patience)) tries=0; shift 2
-    until within "$name" "$@" >/dev/null 2>&1; do
+    local name=$1 daemon=$2 socket=$3 root end=$((SECONDS + patience)) tries=0; shift 3
+    root "$name"
+    until [[ -S $root$socket ]] && within "$name" "$@" >/dev/null 2>&1; do
         alive "$name" "$daemon" 2>/dev/null || { tail -5 "$HOSTS/$name/$daemon.log" >&2; die "$daemon ended on host $name"; }
         ((SECONDS < end)) || die "$daemon does not answer on host $name"
         rest $((tries++))
@@ -165,14 +177,14 @@ dockerd() { # NAME start [FLAG…] | NAME SIGNAL
     spawn "$name" dockerd dockerd --config-file "$dir/daemon.json" --data-root "$dir/docker" --pidfile /run/docker.pid --shutdown-timeout 60 \
         --host unix:///run/docker.sock --bridge none --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/tapestry-$name-$(<"$dir/pid")" "$@"
     # The socket exists before dockerd has restored its containers, and then answers when it has.
-    ready "$name" dockerd sh -c 'test -S /run/docker.sock && docker version'
+    ready "$name" dockerd /run/docker.sock docker version
 }
 
 tapestry() { # NAME start [FLAG…] | NAME SIGNAL
     local name=$1 verb=$2 dir=$HOSTS/$1; shift 2
     [[ $verb == start ]] || { signal "$name" tapestry "$verb"; return; }
     spawn "$name" tapestry tapestry run --state-dir "$dir/state" "$@"
-    ready "$name" tapestry sh -c 'test -S /run/docker/plugins/tapestry.sock && tapestry status'
+    ready "$name" tapestry /run/docker/plugins/tapestry.sock tapestry status
 }
 
 # pluginid is the plugin's ID; it fails if there is none.
@@ -219,18 +231,22 @@ plugin() { # NAME start [FLAG…] | NAME TERM|KILL|id|pid
 
 # image imports tp/net: busybox with all its names, ping (busybox's cannot forbid fragments), iperf3 and their libraries.
 image() { # NAME
-    local root=$HOSTS/$1/root bin lib
-    mkdir -p "$root"/{bin,sbin,etc,proc,sys,dev,tmp,root,usr/bin}
-    for bin in busybox ping iperf3; do
-        cp --remove-destination "$(command -v $bin)" "$root/bin/$bin"
-        for lib in $(ldd "$(command -v $bin)" 2>/dev/null | grep -o '/[^ ]*'); do
-            mkdir -p "$root$(dirname "$lib")" && cp -Lu "$lib" "$root$lib"
+    local tar=${IMAGE:-$HOSTS/image.tar} root bin lib
+    if [[ ! -s $tar ]]; then
+        root=$HOSTS/$1/root
+        mkdir -p "$root"/{bin,sbin,etc,proc,sys,dev,tmp,root,usr/bin}
+        for bin in busybox ping iperf3; do
+            cp --remove-destination "$(command -v $bin)" "$root/bin/$bin"
+            for lib in $(ldd "$(command -v $bin)" 2>/dev/null | grep -o '/[^ ]*'); do
+                mkdir -p "$root$(dirname "$lib")" && cp -Lu "$lib" "$root$lib"
+            done
+            [[ $bin != busybox ]] || chroot "$root" /bin/busybox --install -s /bin
         done
-        [[ $bin != busybox ]] || chroot "$root" /bin/busybox --install -s /bin
-    done
-    echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
-    tar -C "$root" -c . | within "$1" docker import --change 'CMD ["sleep", "1000000"]' - tp/net >/dev/null
-    rm -rf "$root"
+        echo 'root:x:0:0:root:/root:/bin/sh' >"$root/etc/passwd"
+        tar -C "$root" -cf "$tar.$1" . && mv "$tar.$1" "$tar"
+        rm -rf "$root"
+    fi
+    within "$1" docker import --change 'CMD ["sleep", "1000000"]' - tp/net <"$tar" >/dev/null
 }
 
 down() { # NAME
@@ -251,6 +267,7 @@ down() { # NAME
         done
     fi
     rm -rf "$dir"
+    [[ $(echo "$HOSTS"/*/pid) != "$HOSTS/*/pid" ]] || rm -f "$HOSTS/image.tar" # that was the last host
     rmdir --ignore-fail-on-non-empty "$HOSTS"
 }
 
