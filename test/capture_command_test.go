@@ -27,6 +27,8 @@ type captureCommand struct {
 	pid  string // in the host's PID namespace
 }
 
+var innerPID = regexp.MustCompile(`(?m)^NSpid:.*\s(\d+)$`) // in proc_pid_status(5)
+
 // startCapture starts a captureCommand, and waits until it captures. The file's name is relative to the test's directory.
 func (h *Host) startCapture(t *testing.T, file string, args ...string) *captureCommand {
 	t.Helper()
@@ -37,7 +39,10 @@ func (h *Host) startCapture(t *testing.T, file string, args ...string) *captureC
 	t.Cleanup(func() { k.signal(syscall.SIGKILL) })
 	k.await(t, "capturing ")
 	for _, pid := range k.children() {
-		k.pid = tool(t, "sh", "-c", "sed -n 's/^NSpid:.*[[:space:]]//p' /proc/$1/status", "sh", strconv.Itoa(pid))
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if m := innerPID.FindSubmatch(status); m != nil {
+			k.pid = string(m[1])
+		}
 	}
 	return k
 }
@@ -117,7 +122,8 @@ func rows(t *testing.T, path, display string, fields ...string) []string {
 // packetsIn is the number of packets in a file, as capinfos counts them.
 func packetsIn(t *testing.T, path string) int {
 	t.Helper()
-	n, err := strconv.Atoi(tool(t, "sh", "-c", `capinfos -rTc "$1" | cut -f2`, "sh", path))
+	_, count, _ := strings.Cut(tool(t, "capinfos", "-rTc", path), "\t")
+	n, err := strconv.Atoi(count)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,10 @@ package test
 
 import (
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,7 +16,7 @@ import (
 // TestCaptureCrash: whichever process ends, and however, what was captured until then can be read.
 func TestCaptureCrash(t *testing.T) {
 	h := newWatched(t, "capturecrash")
-	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.002", "-s", "200", dbAddress)
+	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.01", "-s", "200", dbAddress)
 	t.Cleanup(func() { load.signal(syscall.SIGINT); load.cmd.Wait() })
 
 	t.Run("a signal to the command", func(t *testing.T) {
@@ -50,50 +52,95 @@ func TestCaptureCrash(t *testing.T) {
 		})
 	}
 
-	rounds := 100
-	if testing.Short() {
-		rounds = 10
-	}
-	t.Run("kill -9 of the command, a hundred times", func(t *testing.T) {
+	t.Run("kill -9 of the command, again and again", func(t *testing.T) {
 		h.quiet(t)
 		cut := 0
-		for i := 0; i < rounds && !t.Failed(); {
-			var some []*captureCommand
-			for ; len(some) < 5; i++ {
-				some = append(some, h.startCapture(t, fmt.Sprintf("killed%d.pcapng", i), "web"))
-			}
+		for round := range crashRounds(t) {
+			some := h.startFive(t)
 			for _, k := range some {
-				k.grows(t)
 				k.signal(syscall.SIGKILL)
 				k.exit(t)
-				c := readFile(t, k.path)
+			}
+			for i, n := range inFiles(t, some) {
+				c := readFile(t, some[i].path)
 				if c.cut {
 					cut++
 				}
-				if n := readable(t, k.path, k == some[0]); n == 0 || n != len(c.packets) {
-					t.Errorf("of %s others read %d packets, we %d", k.path, n, len(c.packets))
+				if i == 0 && round%5 == 0 {
+					fmt.Sscan(tool(t, "sh", "-c", `tshark -r "$1" -T fields -e frame.number 2>/dev/null | wc -l`, "sh", some[i].path), &n)
+				}
+				if n == 0 || n != len(c.packets) {
+					t.Errorf("of %s others read %d packets, we %d", some[i].path, n, len(c.packets))
 				}
 			}
 		}
-		t.Logf("%d of %d files end within a block", cut, rounds)
+		t.Logf("%d files end within a block", cut)
 	})
-	t.Run("kill -9 of the daemon, a hundred times", func(t *testing.T) {
+	t.Run("kill -9 of the daemon, again and again", func(t *testing.T) {
 		h.quiet(t)
-		for i := 0; i < rounds && !t.Failed(); i++ {
-			left := h.startCapture(t, fmt.Sprintf("left%d.pcapng", i), "web")
-			left.grows(t)
+		for round := range crashRounds(t) {
+			some := h.startFive(t)
 			h.stopDaemon(t, "KILL")
 			h.startDaemon(t)
-			if code, said := left.exit(t); code != 1 || !strings.Contains(said, "the daemon went away") {
-				t.Errorf("round %d: exit code %d: %s", i, code, said)
+			for _, k := range some {
+				if code, said := k.exit(t); code != 1 || !strings.Contains(said, "the daemon went away") {
+					t.Errorf("round %d: exit code %d: %s", round, code, said)
+				}
 			}
-			frames, _ := left.counts(t)
-			c := readFile(t, left.path)
-			if n := packetsIn(t, left.path); c.cut || n != frames || len(c.packets) != frames {
-				t.Errorf("round %d: the command says %d frames, capinfos %d, we read %d, cut off: %v", i, frames, n, len(c.packets), c.cut)
+			for i, n := range inFiles(t, some) {
+				frames, _ := some[i].counts(t)
+				if c := readFile(t, some[i].path); c.cut || n != frames || len(c.packets) != frames {
+					t.Errorf("round %d: the command says %d frames, capinfos %d, we read %d, cut off: %v", round, frames, n, len(c.packets), c.cut)
+				}
 			}
 		}
 	})
+}
+
+// crashRounds are the numbers of rounds, of five captures each: TAPESTRY_ROUNDS of them, or 10. It ends when the test has failed.
+func crashRounds(t *testing.T) iter.Seq[int] {
+	rounds := 10
+	if text := os.Getenv("TAPESTRY_ROUNDS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("TAPESTRY_ROUNDS: %v", err)
+		}
+	}
+	return func(yield func(int) bool) {
+		for i := 0; i < rounds && !t.Failed() && yield(i); i++ {
+		}
+	}
+}
+
+// startFive starts five captures of web, and waits until there are packets in all files.
+func (h *Host) startFive(t *testing.T) (some []*captureCommand) {
+	t.Helper()
+	for range 5 {
+		some = append(some, h.startCapture(t, "web.pcapng", "web"))
+	}
+	for _, k := range some {
+		k.grows(t)
+	}
+	return some
+}
+
+// inFiles are the numbers of packets that capinfos reads in files that may be cut off; it says so, and goes on with the next.
+func inFiles(t *testing.T, some []*captureCommand) []int {
+	t.Helper()
+	args := []string{"sh", "-c", `capinfos -rTc "$@" 2>/dev/null; true`, "sh"}
+	for _, k := range some {
+		args = append(args, k.path)
+	}
+	counts := make([]int, len(some))
+	for line := range strings.Lines(tool(t, args...)) {
+		path, n, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		for i, k := range some {
+			if k.path == path {
+				counts[i], _ = strconv.Atoi(n)
+			}
+		}
+	}
+	return counts
 }
 
 // grows waits until there are packets in the file.
@@ -114,17 +161,4 @@ func (k *captureCommand) whole(t *testing.T, frames int) {
 	if n := len(rows(t, k.path, "frame", "frame.number")); c.cut || n != frames || len(c.packets) != frames {
 		t.Errorf("%s: it said %d frames, tshark reads %d, we %d, cut off: %v", filepath.Base(k.path), frames, n, len(c.packets), c.cut)
 	}
-}
-
-// readable counts the packets that tshark, or for less work capinfos, reads of a file that may be cut off.
-func readable(t *testing.T, path string, thoroughly bool) (n int) {
-	t.Helper()
-	text := ""
-	if thoroughly {
-		text = tool(t, "sh", "-c", `tshark -r "$1" -T fields -e frame.number 2>/dev/null | wc -l`, "sh", path)
-	} else {
-		text = tool(t, "sh", "-c", `capinfos -rTc "$1" 2>/dev/null | cut -f2`, "sh", path)
-	}
-	fmt.Sscan(text, &n)
-	return n
 }
