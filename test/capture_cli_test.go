@@ -57,7 +57,7 @@ func TestCaptureCommands(t *testing.T) {
 func captureTargets(t *testing.T, h *Host) {
 	h.quiet(t, "address conflict")
 	from := h.mark()
-	id := h.docker(t, "inspect", "-f", "{{.NetworkSettings.Networks.mynet.EndpointID}}", "web")
+	id := h.inspect(t, "web").NetworkSettings.Networks["mynet"].EndpointID
 	takes := map[string]*captureCommand{
 		"name":    h.startCapture(t, "name.pcapng", "web"),
 		"network": h.startCapture(t, "network.pcapng", "network:mynet"),
@@ -69,7 +69,7 @@ func captureTargets(t *testing.T, h *Host) {
 	}
 	h.pings(t, "web", dbAddress, 5, "-s", "100", "-i", "1") // each answer before the next question
 	h.spoof(t, "web", dbMAC, dbAddress)
-	h.try("docker", "exec", "lone", "arping", "-c1", "-w2", "-I", "eth0", "10.78.0.99")
+	h.tryExec("lone", "arping", "-c1", "-w2", "-I", "eth0", "10.78.0.99")
 	frames, pings := map[string]int{}, map[string][]string{}
 	for name, k := range takes {
 		frames[name] = k.end(t)

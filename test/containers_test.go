@@ -105,13 +105,13 @@ func TestContainers(t *testing.T) {
 		from := h.mark()
 		const mac = "02:aa:bb:cc:dd:01"
 		// Not by the docker command: newer ones refuse to send it to an older dockerd.
-		t.Cleanup(func() { h.try("docker", "rm", "-f", "c7") })
+		t.Cleanup(func() { h.remove("c7") })
 		h.dockerAPI(t, "/v1.41/containers/create?name=c7", `{"Image":"tp/net","MacAddress":"`+mac+`","HostConfig":{"NetworkMode":"X"}}`)
 		h.docker(t, "start", "c7")
 		if got := h.exec(t, "c7", "cat", "/sys/class/net/eth0/address"); got != mac {
 			t.Errorf("link has %s", got)
 		}
-		if got := h.docker(t, "inspect", "-f", "{{.NetworkSettings.Networks.X.MacAddress}}", "c7"); got != mac {
+		if got := h.inspect(t, "c7").NetworkSettings.Networks["X"].MacAddress; got != mac {
 			t.Errorf("docker shows %s", got)
 		}
 		if body := h.find(t, from, "CreateEndpoint").Body; !strings.Contains(body, `"com.docker.network.endpoint.macaddress":"Aqq7zN0B"`) {

@@ -220,6 +220,8 @@ func TestDriverCrash(t *testing.T) {
 		h.startDaemon(t)
 	})
 
+	t.Run("the living are not swept", func(t *testing.T) { sweepsNoneOfTheLiving(t, h, networks) })
+
 	t.Run("a damaged state file is named and left", func(t *testing.T) {
 		h.stopDaemon(t, "TERM")
 		state := h.stateDir(t)
@@ -332,7 +334,7 @@ func TestDriverDown(t *testing.T) {
 func (h *Host) listening(t *testing.T, container, port string) {
 	t.Helper()
 	testhost.Eventually(t, patience, func() error {
-		_, err := h.try("docker", "exec", container, "sh", "-c", "netstat -ltn | grep -q :"+port)
+		_, err := h.tryExec(container, "sh", "-c", "netstat -ltn | grep -q :"+port)
 		return err
 	})
 }

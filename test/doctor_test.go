@@ -42,6 +42,9 @@ func finds(lines []line, check, state, seen, remedy string) error {
 	return fmt.Errorf("no %s of %s with %q and %q in %+v", state, check, seen, remedy, lines)
 }
 
+// TestDoctor: what doctor and trace say of two hosts is so.
+//
+//	c1, c3 ── a ──underlay── b ── c2
 func TestDoctor(t *testing.T) {
 	a, b := newHost(t, "doctor-a"), newHost(t, "doctor-b")
 	wire(t, a, b)
@@ -51,9 +54,10 @@ func TestDoctor(t *testing.T) {
 		h.startDaemon(t)
 		own, peer := fmt.Sprint(i+1), fmt.Sprint(2-i)
 		h.network(t, "wide", "--subnet", "10.80.0.0/16", "--ip-range", "10.80."+own+".0/24", "--gateway", "10.80."+own+".1",
-			"-o", "tapestry.vni=80", "-o", "tapestry.peers=192.0.2."+peer)
-		h.run(t, "c"+own, "wide", "--ip", "10.80."+own+".10")
+			"--ipv6", "--subnet", "fd80::/64", "-o", "tapestry.vni=80", "-o", "tapestry.peers=192.0.2."+peer)
+		h.run(t, "c"+own, "wide", "--ip", "10.80."+own+".10", "--ip6", "fd80::1"+own)
 	}
+	a.run(t, "c3", "wide", "--ip", "10.80.1.30", "--ip6", "fd80::13")
 	a.ping(t, "c1", "10.80.2.10")
 	a.tests(t, "ok", true) // not the result of a time when b was not there
 
@@ -70,6 +74,8 @@ func TestDoctor(t *testing.T) {
 		}
 		a.ping(t, "c1", "10.80.2.10") // it disturbed nothing
 	})
+
+	t.Run("trace", func(t *testing.T) { traces(t, a, b) })
 
 	t.Run("the path to a peer becomes narrow", func(t *testing.T) {
 		a.in(t, "ip", "link", "set", "underlay", "mtu", "1400")

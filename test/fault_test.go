@@ -100,7 +100,7 @@ func TestFault(t *testing.T) {
 		h.quiet(t)
 		for _, dir := range []string{"from", "to"} {
 			h.tapestry(t, "fault", "set", "web", "--loss", "100%", "--dir", dir)
-			if said, err := h.try("docker", "exec", "web", "ping", "-n", "-c3", "-i0.2", "-W1", db); err == nil {
+			if said, err := h.tryExec("web", "ping", "-n", "-c3", "-i0.2", "-W1", db); err == nil {
 				t.Errorf("ping goes through where all is lost %s web: %s", dir, said)
 			}
 			h.tapestry(t, "fault", "clear", "all")
@@ -183,7 +183,7 @@ func TestFault(t *testing.T) {
 		h.ping(t, "web", db)
 		h.tapestry(t, "fault", "set", "web", "--loss", "100%", "--for", "300ms")
 		testhost.Eventually(t, patience, func() error {
-			_, err := h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W5", db)
+			_, err := h.tryExec("web", "ping", "-n", "-c1", "-W5", db)
 			return err
 		})
 		if code, said := h.exit(t, "fault", "set", "wbe", "--loss", "1%"); code != 4 || !strings.Contains(said, "did you mean web?") {

@@ -51,7 +51,8 @@ type Host struct {
 	dir     string // of its files, with the same path inside and outside
 	pid     int    // its first process
 	flags   []string
-	managed bool // tapestry runs as a managed plugin of its dockerd (managed_test.go)
+	managed bool       // tapestry runs as a managed plugin of its dockerd (managed_test.go)
+	owner   *testing.T // it ends with this test
 }
 
 // newHost makes a host with nothing running on it. It is removed when the test ends.
@@ -59,7 +60,7 @@ func newHost(t *testing.T, name string) *Host {
 	t.Helper()
 	need(t)
 	script(t, "up", name)
-	h := &Host{name: name, dir: filepath.Join(os.Getenv("HOSTS"), name), managed: os.Getenv("TAPESTRY_AS") == "plugin"}
+	h := &Host{name: name, dir: filepath.Join(os.Getenv("HOSTS"), name), managed: os.Getenv("TAPESTRY_AS") == "plugin", owner: t}
 	t.Cleanup(func() {
 		if t.Failed() {
 			h.tail(t, "dockerd.log")
@@ -221,38 +222,40 @@ func (h *Host) stopDockerd(t *testing.T, signal string) {
 	script(t, "dockerd", h.name, signal)
 }
 
-// network makes a tapestry network, which is removed when the test ends.
+// network makes a tapestry network, which is removed when the test ends, unless that is the host's own: then all of it ends.
 func (h *Host) network(t *testing.T, name string, args ...string) {
 	t.Helper()
 	h.docker(t, append(append([]string{"network", "create", "-d", h.driver()}, args...), name)...)
-	t.Cleanup(func() { h.try("docker", "network", "rm", name) })
+	h.cleanup(t, func() { h.engine("DELETE", "/networks/"+name, nil) })
 }
 
-// run starts a container on a network; it is removed when the test ends. Args are options of docker run.
+// cleanup is t.Cleanup for what ends with the host.
+func (h *Host) cleanup(t *testing.T, f func()) {
+	if t != h.owner {
+		t.Cleanup(f)
+	}
+}
+
+// run starts a container on a network; it is removed as the network is. Args are options of docker run.
 func (h *Host) run(t *testing.T, name, network string, args ...string) {
 	t.Helper()
-	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
+	h.cleanup(t, func() { h.remove(name) })
+	addresses := map[string]string{"--ip": "", "--ip6": ""}
+	plain := len(args)%2 == 0
+	for pair := range slices.Chunk(args, 2) {
+		if _, ok := addresses[pair[0]]; ok && plain {
+			addresses[pair[0]] = pair[1]
+		} else {
+			plain = false
+		}
+	}
+	if plain {
+		if err := h.start(name, network, addresses["--ip"], addresses["--ip6"]); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
 	h.docker(t, append(append([]string{"run", "-d", "--name", name, "--network", network}, args...), "tp/net")...)
-}
-
-// stop stops containers, and waits until Docker has removed their endpoints.
-func (h *Host) stop(t *testing.T, containers ...string) {
-	t.Helper()
-	h.docker(t, append([]string{"stop", "-t", "0"}, containers...)...)
-	h.released(t, containers...)
-}
-
-// released waits until Docker has removed the endpoints of containers that have ended. Docker 20.10 says that a container has ended
-// before it does that, but holds the container's lock meanwhile, for which docker inspect waits.
-func (h *Host) released(t *testing.T, containers ...string) {
-	t.Helper()
-	h.docker(t, append([]string{"inspect", "-f", "{{.State.Status}}"}, containers...)...)
-}
-
-// exec runs a command in a container.
-func (h *Host) exec(t *testing.T, container string, args ...string) string {
-	t.Helper()
-	return h.docker(t, append([]string{"exec", container}, args...)...)
 }
 
 // ping sends one ping from a container, and fails the test if no reply ever comes. Args are options of ping.
@@ -265,28 +268,16 @@ func (h *Host) ping(t *testing.T, container, to string, args ...string) {
 // sender itself may reply too, so ping listens for a second each time.
 func (h *Host) pingGroup(t *testing.T, container, from string, args ...string) {
 	t.Helper()
-	command := append([]string{"ping", "-n", "-w1"}, args...)
+	command, try := append([]string{"ping", "-n", "-w1"}, args...), h.try
 	if container != "" {
-		command = append([]string{"docker", "exec", container}, command...)
+		try = func(args ...string) (string, error) { return h.tryExec(container, args...) }
 	}
 	testhost.Eventually(t, patience, func() error {
-		if got, err := h.try(command...); !strings.Contains(got, "from "+from) {
+		if got, err := try(command...); !strings.Contains(got, "from "+from) {
 			return fmt.Errorf("%v: no answer from %s: %s, %v", command, from, got, err)
 		}
 		return nil
 	})
-}
-
-// address is a container's IPv4 address on a network.
-func (h *Host) address(t *testing.T, container, network string) string {
-	t.Helper()
-	return h.docker(t, "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), container)
-}
-
-// init is the pid, on the host, of a container's first process.
-func (h *Host) init(t *testing.T, container string) string {
-	t.Helper()
-	return h.docker(t, "inspect", "-f", "{{.State.Pid}}", container)
 }
 
 // hostEnd is the name of the host's end of a container's link.

@@ -47,11 +47,10 @@ func TestLifecycle(t *testing.T) {
 		h.quiet(t)
 		h.run(t, "c3", "X", "--ip", "10.77.0.33")
 		before, from := h.snapshot(t), h.mark()
-		const id = "{{.NetworkSettings.Networks.X.EndpointID}}"
-		old := h.docker(t, "inspect", "-f", id, "c3")
+		old := h.inspect(t, "c3").NetworkSettings.Networks["X"].EndpointID
 		h.docker(t, "restart", "-t", "0", "c3")
 		h.ping(t, "c1", "10.77.0.33")
-		if now := h.docker(t, "inspect", "-f", id, "c3"); now == old {
+		if now := h.inspect(t, "c3").NetworkSettings.Networks["X"].EndpointID; now == old {
 			t.Error("the endpoint is the old one")
 		}
 		if got, want := h.methods(t, from), "Leave DeleteEndpoint CreateEndpoint Join"; got != want {
@@ -69,7 +68,7 @@ func TestLifecycle(t *testing.T) {
 	t.Run("row32 a start that fails is undone", func(t *testing.T) {
 		h.quiet(t, "no such file or directory")
 		before := h.snapshot(t)
-		t.Cleanup(func() { h.try("docker", "rm", "-f", "c4") })
+		t.Cleanup(func() { h.remove("c4") })
 		said := h.dockerRefuses(t, "run", "--name", "c4", "--network", "X", "tp/net", "/no/such/binary")
 		if !strings.Contains(said, "no such file") {
 			t.Errorf("the user reads: %s", said)
@@ -89,11 +88,15 @@ func TestLifecycle(t *testing.T) {
 		for i := range names {
 			names[i] = fmt.Sprintf("many%02d", i)
 			starts.Go(func() {
-				_, errs[i] = h.try("docker", "run", "-d", "--name", names[i], "--network", "X", "tp/net")
+				errs[i] = h.start(names[i], "X", "", "")
 			})
 		}
 		starts.Wait()
-		t.Cleanup(func() { h.try(append([]string{"docker", "rm", "-f"}, names...)...) })
+		t.Cleanup(func() {
+			for _, name := range names {
+				h.remove(name)
+			}
+		})
 		for _, err := range errs {
 			if err != nil {
 				t.Error(err)
@@ -113,7 +116,7 @@ func TestLifecycle(t *testing.T) {
 		h.checkCounters(t)
 		var ends sync.WaitGroup
 		for i, name := range names {
-			ends.Go(func() { _, errs[i] = h.try("docker", "rm", "-f", name) })
+			ends.Go(func() { errs[i] = h.remove(name) })
 		}
 		ends.Wait()
 		for _, err := range errs {

@@ -51,7 +51,7 @@ func TestLinkDown(t *testing.T) {
 			link := func(state string) { h.exec(t, db, "ip", "link", "set", "eth0", state) }
 			loses := func(frames int) (lost uint64) {
 				before := h.portState(t, web).Drops["down"]
-				if said, err := h.try("docker", "exec", web, "ping", "-n", "-c", fmt.Sprint(frames), "-i0.2", "-W1", subnet+"50"); err == nil {
+				if said, err := h.tryExec(web, "ping", "-n", "-c", fmt.Sprint(frames), "-i0.2", "-W1", subnet+"50"); err == nil {
 					t.Errorf("a container whose link is down answers: %s", said)
 				}
 				return h.portState(t, web).Drops["down"] - before

@@ -22,7 +22,7 @@ func TestManagedBoot(t *testing.T) {
 	both := func(t *testing.T) {
 		t.Helper()
 		testhost.Eventually(t, patience, func() error {
-			_, err := h.try("docker", "exec", "c1", "ping", "-n", "-c1", "-W5", "10.77.0.12")
+			_, err := h.tryExec("c1", "ping", "-n", "-c1", "-W5", "10.77.0.12")
 			return err
 		})
 	}

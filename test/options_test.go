@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -33,7 +32,7 @@ func TestOptions(t *testing.T) {
 		}
 		h.run(t, "c2", "X2")
 		h.ping(t, "c2", "onX2", "-M", "do", "-s", "1272")
-		if out, err := h.try("docker", "exec", "c2", "ping", "-n", "-c1", "-W1", "-M", "do", "-s", "1273", "onX2"); err == nil {
+		if out, err := h.tryExec("c2", "ping", "-n", "-c1", "-W1", "-M", "do", "-s", "1273", "onX2"); err == nil {
 			t.Errorf("a packet of 1301 bytes passed: %s", out)
 		}
 	})
@@ -314,18 +313,6 @@ func TestOptions(t *testing.T) {
 		change("192.0.2.1", "192.0.2.11")
 		change("192.0.2.11", "192.0.2.1")
 	})
-}
-
-// apiVersion is the minor version of the API that dockerd speaks: 41 is Docker 20.10, 48 is 28.0, 52 is 29.0. The
-// version that it reports depends on how it was built.
-func (h *Host) apiVersion(t *testing.T) int {
-	t.Helper()
-	version := h.docker(t, "version", "-f", "{{.Server.APIVersion}}")
-	minor, err := strconv.Atoi(strings.TrimPrefix(version, "1."))
-	if err != nil {
-		t.Fatalf("dockerd speaks API %q", version)
-	}
-	return minor
 }
 
 // noWayOut checks that a container has no link but eth0 and no default route.

@@ -126,7 +126,7 @@ func TestPaths(t *testing.T) {
 		a.in(t, "ip", "route", "add", "198.51.100.2", "via", "192.0.2.2") // the kernel has forgotten it
 		peers(t, a, up)
 		testhost.Eventually(t, patience, func() error {
-			_, err := a.try("docker", "exec", "red", "ping", "-n", "-c1", "-W1", "10.80.2.10")
+			_, err := a.tryExec("red", "ping", "-n", "-c1", "-W1", "10.80.2.10")
 			return err
 		})
 	})

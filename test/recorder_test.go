@@ -22,6 +22,7 @@ func TestRecorder(t *testing.T) {
 	t.Run("flows and top", func(t *testing.T) { recorderFlows(t, h) })
 	t.Run("watch", func(t *testing.T) { watchLines(t, h) })
 	t.Run("faults are marked", func(t *testing.T) { watchFaults(t, h) })
+	t.Run("a container in another one's network namespace", func(t *testing.T) { lookShared(t, h) })
 }
 
 type recorderState struct {
@@ -331,7 +332,7 @@ func watchFaults(t *testing.T, h *Host) {
 	}
 	h.tapestry(t, "fault", "clear", "all")
 	h.tapestry(t, "fault", "set", "db", "--loss", "100%", "--dir", "to")
-	h.try("docker", "exec", "web", "ping", "-n", "-c1", "-W1", dbAddress)
+	h.tryExec("web", "ping", "-n", "-c1", "-W1", dbAddress)
 	h.tapestry(t, "fault", "clear", "all")
 	h.pings(t, "web", dbAddress, 1)
 	k.end(t)

@@ -80,7 +80,7 @@ func (h *Host) join(t *testing.T, args ...string) {
 // attach is run for a network of the Swarm.
 func (h *Host) attach(t *testing.T, name, network string, args ...string) {
 	t.Helper()
-	t.Cleanup(func() { h.try("docker", "rm", "-f", name) })
+	t.Cleanup(func() { h.remove(name) })
 	h.docker(t, append(append([]string{"create", "--name", name, "--network", network}, args...), "tp/net")...)
 	h.allocates(t, "start", name)
 }
@@ -140,16 +140,16 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 	testhost.Eventually(t, swarmPatience, func() error {
 		all = map[netip.Addr]task{}
 		for _, h := range on {
-			ids, err := h.try("docker", "ps", "-q", "--filter", "label=com.docker.swarm.service.name="+service)
+			ids, err := h.running("com.docker.swarm.service.name=" + service)
 			if err != nil {
 				return err
 			}
-			for _, id := range strings.Fields(ids) {
-				text, err := h.try("docker", "inspect", "-f", fmt.Sprintf("{{(index .NetworkSettings.Networks %q).IPAddress}}", network), id)
+			for _, id := range ids {
+				c, err := h.lookAt(id)
 				if err != nil {
 					return err
 				}
-				a, err := netip.ParseAddr(text)
+				a, err := netip.ParseAddr(c.NetworkSettings.Networks[network].IPAddress)
 				if err != nil {
 					return fmt.Errorf("task %s on %s: %w", id, h.name, err)
 				}
@@ -165,8 +165,12 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 			}
 		}
 		if len(all) != want {
-			said, _ := on[0].try("docker", "service", "ps", "--no-trunc", "--format", "{{.Node}} {{.DesiredState}} {{.CurrentState}} {{.Error}}", service)
-			return fmt.Errorf("%d tasks of %s run, want %d:\n%s", len(all), service, want, said)
+			var told []struct {
+				DesiredState string
+				Status       struct{ State, Err string }
+			}
+			err := on[0].engine("GET", "/tasks?"+filter("service", service), &told)
+			return fmt.Errorf("%d tasks of %s run, want %d: %+v, %v", len(all), service, want, told, err)
 		}
 		for _, h := range on {
 			for _, k := range all {
@@ -189,7 +193,7 @@ func (c *cluster) tasks(t *testing.T, service, network string, want int, on ...*
 func (h *Host) named(container, name string, tasks map[netip.Addr]task) error {
 	missing := maps.Clone(tasks)
 	for range 20 {
-		said, err := h.try("docker", "exec", container, "nslookup", name)
+		said, err := h.tryExec(container, "nslookup", name)
 		if err != nil {
 			return err
 		}
@@ -229,7 +233,7 @@ func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*
 				continue
 			}
 			from[k.host] = true
-			said, err := k.host.try(append([]string{"docker", "exec", k.container, "sh", "-c", ask, "sh"}, all...)...)
+			said, err := k.host.tryExec(k.container, append([]string{"sh", "-c", ask, "sh"}, all...)...)
 			if err == nil {
 				continue
 			}
@@ -245,28 +249,32 @@ func (c *cluster) reach(t *testing.T, service, network string, want int, on ...*
 	return tasks
 }
 
-// runs tells whether the task still runs.
-func (k task) runs() bool {
-	said, err := k.host.try("docker", "inspect", "-f", "{{.State.Running}}", k.container)
-	return err == nil && said == "true"
-}
-
 // leader returns the leading manager and one that does not lead, as the node ask sees it.
 func (c *cluster) leader(t *testing.T, ask *Host) (leader, other *Host) {
 	t.Helper()
 	testhost.Eventually(t, patience, func() error {
-		said, err := ask.try("docker", "node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}")
-		for _, h := range c.nodes {
-			switch {
-			case strings.Contains(said+"\n", h.name+" Leader\n"):
-				leader = h
-			case strings.Contains(said+"\n", h.name+" Reachable\n"):
-				other = h
+		var nodes []struct {
+			Description   struct{ Hostname string }
+			ManagerStatus struct {
+				Leader       bool
+				Reachability string
+			}
+		}
+		err := ask.engine("GET", "/nodes", &nodes)
+		leader, other = nil, nil
+		for _, n := range nodes {
+			for _, h := range c.nodes {
+				switch {
+				case h.name != n.Description.Hostname:
+				case n.ManagerStatus.Leader:
+					leader = h
+				case n.ManagerStatus.Reachability == "reachable":
+					other = h
+				}
 			}
 		}
 		if leader == nil || other == nil {
-			leader, other = nil, nil
-			return fmt.Errorf("no leader: %s, %v", said, err)
+			return fmt.Errorf("no leader: %+v, %v", nodes, err)
 		}
 		return nil
 	})
@@ -278,10 +286,7 @@ func (c *cluster) vni(t *testing.T, network string) string {
 	t.Helper()
 	var vni string
 	testhost.Eventually(t, patience, func() (err error) {
-		vni, err = c.nodes[0].try("docker", "network", "inspect", "-f", `{{index .Options "tapestry.vni"}}`, network)
-		if err == nil && vni == "" {
-			err = fmt.Errorf("network %s has no VNI", network)
-		}
+		vni, err = c.nodes[0].allocated(network)
 		return err
 	})
 	return vni
@@ -355,10 +360,11 @@ func (c *cluster) idle(t *testing.T) {
 	t.Helper()
 	for _, h := range c.nodes {
 		testhost.Eventually(t, patience, func() error {
-			if ids := h.docker(t, "ps", "-q", "--filter", "label=com.docker.swarm.task"); ids != "" {
-				return fmt.Errorf("%s has tasks %q", h.name, ids)
+			ids, err := h.running("com.docker.swarm.task")
+			if err == nil && len(ids) != 0 {
+				err = fmt.Errorf("%s has tasks %q", h.name, ids)
 			}
-			return nil
+			return err
 		})
 	}
 }
@@ -368,7 +374,7 @@ func (c *cluster) service(t *testing.T, name, network string, args ...string) {
 	h := c.nodes[0]
 	t.Cleanup(func() { h.try("docker", "service", "rm", name) })
 	h.docker(t, append(append([]string{"service", "create", "--no-resolve-image", "--detach", "--name", name, "--network", network,
-		"--endpoint-mode", "dnsrr"}, args...), "tp/net")...)
+		"--endpoint-mode", "dnsrr", "--stop-signal", "KILL"}, args...), "tp/net")...) // the image ignores TERM: Docker would wait for 10 s
 }
 
 func (c *cluster) network(t *testing.T, name, subnet string, args ...string) {

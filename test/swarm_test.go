@@ -55,7 +55,7 @@ func TestSwarm(t *testing.T) {
 		a.ping(t, "one", "10.60.0.201")
 		b.ping(t, "two", "10.60.0.200")
 		testhost.Eventually(t, patience, func() error { // names travel by gossip
-			_, err := a.try("docker", "exec", "one", "ping", "-n", "-c1", "-W20", "two")
+			_, err := a.tryExec("one", "ping", "-n", "-c1", "-W20", "two")
 			return err
 		})
 	})
@@ -103,7 +103,7 @@ func TestSwarm(t *testing.T) {
 		a.ping(t, "one", "10.62.0.201")
 		a.ping(t, "one", "10.60.0.201")
 		b.exec(t, "two", "ip", "route", "add", "10.62.0.0/16", "dev", "eth0") // else it asks docker_gwbridge
-		if _, err := b.try("docker", "exec", "two", "ping", "-n", "-c1", "-W2", "10.62.0.201"); err == nil {
+		if _, err := b.tryExec("two", "ping", "-n", "-c1", "-W2", "10.62.0.201"); err == nil {
 			t.Error("one network reaches the other")
 		}
 		if mtu := b.exec(t, "three", "cat", "/sys/class/net/eth0/mtu"); mtu != "1400" {
@@ -305,9 +305,7 @@ func TestSwarmChanges(t *testing.T) {
 			other.docker(t, "network", "create", "-d", h.driver(), "--scope", "swarm", "--attachable", network)
 			var fresh string
 			testhost.Eventually(t, patience, func() (err error) {
-				if fresh, err = other.try("docker", "network", "inspect", "-f", `{{index .Options "tapestry.vni"}}`, network); fresh == "" {
-					err = fmt.Errorf("network %s has no VNI yet: %v", network, err)
-				}
+				fresh, err = other.allocated(network)
 				return err
 			})
 			if fresh == vni {

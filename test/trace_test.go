@@ -23,22 +23,8 @@ func (h *Host) traceSays(t *testing.T, code int, args string, words ...string) {
 	t.Logf("tapestry trace %s\n%s", args, text)
 }
 
-// TestTrace: what trace says of containers' frames is what then happens to them.
-//
-//	c1, c3 ── a ──underlay── b ── c2
-func TestTrace(t *testing.T) {
-	a, b := newHost(t, "trace-a"), newHost(t, "trace-b")
-	wire(t, a, b)
-	for i, h := range []*Host{a, b} {
-		h.startDockerd(t)
-		script(t, "image", h.name)
-		h.startDaemon(t)
-		own, peer := []string{"1", "2"}[i], []string{"2", "1"}[i]
-		h.network(t, "wide", "--subnet", "10.80.0.0/16", "--ip-range", "10.80."+own+".0/24", "--gateway", "10.80."+own+".1", "--ipv6", "--subnet", "fd80::/64",
-			"-o", "tapestry.vni=80", "-o", "tapestry.peers=192.0.2."+peer)
-		h.run(t, "c"+own, "wide", "--ip", "10.80."+own+".10", "--ip6", "fd80::1"+own)
-	}
-	a.run(t, "c3", "wide", "--ip", "10.80.1.30", "--ip6", "fd80::13")
+// traces: what trace says of containers' frames is what then happens to them.
+func traces(t *testing.T, a, b *Host) {
 	a.ping(t, "c1", "10.80.2.10")
 	a.ping(t, "c1", "10.80.1.30")
 	far := b.exec(t, "c2", "cat", "/sys/class/net/eth0/address")

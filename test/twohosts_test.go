@@ -76,7 +76,7 @@ func twoHosts(t *testing.T, p *pair) {
 		}
 		a.ping(t, "red", "10.80.2.10", "-M", "do", "-s", strconv.Itoa(mtu-28))
 		a.ping(t, "red", "fd00:80::20", "-M", "do", "-s", strconv.Itoa(mtu-48))
-		if _, err := a.try("docker", "exec", "red", "ping", "-c1", "-W1", "-M", "do", "-s", strconv.Itoa(mtu-27), "10.80.2.10"); err == nil {
+		if _, err := a.tryExec("red", "ping", "-c1", "-W1", "-M", "do", "-s", strconv.Itoa(mtu-27), "10.80.2.10"); err == nil {
 			t.Error("one byte more passed")
 		}
 		a.ping(t, "red", "10.80.2.10", "-s", "4000") // in fragments
@@ -110,7 +110,7 @@ func twoHosts(t *testing.T, p *pair) {
 			t.Errorf("on another network:\n%s", strings.Join(lines, "\n"))
 		}
 		// Two networks with the same subnet but different VNIs are isolated from each other.
-		if _, err := a.try("docker", "exec", "other1", "arping", "-c1", "-w1", "-I", "eth0", b.address(t, "other2", "other2")); err == nil {
+		if _, err := a.tryExec("other1", "arping", "-c1", "-w1", "-I", "eth0", b.address(t, "other2", "other2")); err == nil {
 			if a.address(t, "other1", "other1") != b.address(t, "other2", "other2") {
 				t.Error("VNI 81 reached VNI 82")
 			}
@@ -154,7 +154,7 @@ func twoHosts(t *testing.T, p *pair) {
 	t.Run("tapestry peers rm and add on a living network", func(t *testing.T) {
 		quiet(t)
 		a.tapestry(t, "peers", "rm", "wide", p.peerA)
-		if _, err := a.try("docker", "exec", "red", "ping", "-c1", "-W1", "10.80.2.10"); err == nil {
+		if _, err := a.tryExec("red", "ping", "-c1", "-W1", "10.80.2.10"); err == nil {
 			t.Error("a removed peer is still reached")
 		}
 		a.tapestry(t, "peers", "add", "wide", p.peerA)
@@ -172,7 +172,7 @@ func twoHosts(t *testing.T, p *pair) {
 		b.run(t, "twin", "wide", "--ip", "10.80.3.55")
 		testhost.Eventually(t, patience, func() error {
 			// The twin on b sends, so that a receives frames from outside with the address of its own station.
-			b.try("docker", "exec", "twin", "arping", "-c1", "-w1", "-I", "eth0", "10.80.1.10")
+			b.tryExec("twin", "arping", "-c1", "-w1", "-I", "eth0", "10.80.1.10")
 			var status struct {
 				Conflicts []struct {
 					MAC       string   `json:"mac"`
