@@ -8,9 +8,9 @@ export GOFLAGS := -trimpath $(GOFLAGS)
 UNITS = $$(go list ./... | grep -v -e /test$$ -e /bench/bed$$)
 GO_BUILD = go build -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
-CURRENT = TestConnect TestContainers TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm TestSweep
+CURRENT = TestConnect TestContainers TestDockerdCrash TestDriver TestGroups TestLifecycle TestManaged TestOptions TestProtocol TestRecorder TestSwarm
 # The same with tapestry as a managed plugin: what depends on who starts and ends it, and one test of the rest.
-MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestFrames TestLifecycle TestOptions TestProtocol TestSweep
+MANAGED = TestConnect TestContainers TestDockerdCrash TestDriver TestFrames TestLifecycle TestOptions TestProtocol
 # With a current Docker the containers', lifecycle and crash rows of these.
 MANAGED_CURRENT = TestContainers TestDockerdCrash TestDriver TestLifecycle
 # What make plugin calls it: NAME or NAME:TAG.
@@ -28,7 +28,7 @@ build: ## bin/tapestry and bin/tapestry-bench, each one static binary
 check: ## what to run first: no root, no Docker
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
-	go test -short $(UNITS) ./bench/bed
+	go test -vet=off -short $(UNITS) ./bench/bed
 	go test -run 'TestArrows|TestComments|TestDaemonAlone|TestDocs|TestLedger|TestPatience|TestSizes|TestSkips' ./test
 
 test: ## all that CI runs; as root
@@ -40,6 +40,7 @@ deps: ## install what the tests need (Debian, Ubuntu)
 lint:
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }
 	go vet ./...
+	go vet -tags race ./capture # the only one with files for that
 	go run $(STATICCHECK) ./...
 	go mod tidy -diff
 
@@ -47,33 +48,34 @@ cross: ## the other architecture compiles
 	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry
 	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry-bench
 
-# The time limits are for tests that hang: a busy machine may take many times what a quiet one does.
+# The time limits are for tests that hang: a busy machine may take many times what a quiet one does. Without go test's own vet, which takes
+# longer than most tests: lint looks for the same and more.
 unit: ## each room by itself, but the bench's beds; as root, or else a part is skipped
-	go test -timeout 30m $(UNITS)
+	go test -vet=off -timeout 30m $(UNITS)
 
 race: ## the same with the race detector; as root, or else a part is skipped
-	CGO_ENABLED=1 go test -timeout 30m -race -short $(UNITS) ./bench/bed
+	CGO_ENABLED=1 go test -vet=off -timeout 30m -race -short $(UNITS) ./bench/bed
 
 fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh
 
-e2e-all: build ## the five after it, two beside each other: much of a test is waiting; as root
-	@$(MAKE) --no-print-directory --keep-going --jobs 2 e2e e2e-current e2e-plugin e2e-plugin-current beds
+e2e-all: build ## the five after it beside each other, four tests at a time: much of a test is waiting; as root
+	@test/pool.sh 4 $(MAKE) --no-print-directory --keep-going --jobs 5 e2e e2e-current e2e-plugin e2e-plugin-current beds
 
 e2e: build ## real dockerds, real traffic, with the machine's Docker; as root
 	@test/e2e.sh $(TESTS)
 
 e2e-current: build ## protocol, lifecycle and containers with a current Docker, built once; as root
-	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && test/e2e.sh $(or $(TESTS),$(CURRENT))
+	@DOCKER_BIN=$$(flock test/docker/build.sh test/docker/build.sh) && export DOCKER_BIN && test/e2e.sh $(or $(TESTS),$(CURRENT))
 
 e2e-plugin: build ## containers, lifecycle and crashes with tapestry as a managed plugin of the machine's Docker; as root
 	@TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED))
 
 e2e-plugin-current: build ## containers, lifecycle and crashes so with a current Docker, built once; as root
-	@DOCKER_BIN=$$(test/docker/build.sh) && export DOCKER_BIN && TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED_CURRENT))
+	@DOCKER_BIN=$$(flock test/docker/build.sh test/docker/build.sh) && export DOCKER_BIN && TAPESTRY_AS=plugin test/e2e.sh $(or $(TESTS),$(MANAGED_CURRENT))
 
 beds: ## the bench's beds: each setup connects two containers, and is gone when its bench is killed; as root, or else skipped
-	go test -timeout 30m ./bench/bed
+	@test/pool.sh go test -vet=off -timeout 30m ./bench/bed
 
 bench: build bin/wireguard-go ## tapestry beside what else there is, 16 min, BENCH=--quick 2 min; as root
 	bin/tapestry bench $(BENCH)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # fuzz.sh [PACKAGE…] runs every fuzz target of the module, or of these packages, for FUZZTIME (3s): its seeds, then what
-# the fuzzer makes of them. Two run at a time. Each package is built once for all of its targets. Inputs are not made small
-# for long: that can take all of the time.
+# the fuzzer makes of them. Two are built or run at a time. Each package is built once for all of its targets. Inputs are not
+# made small for long: that can take all of the time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,9 +15,10 @@ targets=$(go list -f '{{.ImportPath}} {{.Dir}}' "${@:-./...}" | while read -r pa
     grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go 2>/dev/null | sed "s|^func |$package $dir ${package//\//-}.test |" || true
 done)
 [[ -n $targets ]] || { echo 'no fuzz target found' >&2; exit 1; }
-cut -d' ' -f1,3 <<<"$targets" | sort -u | while read -r package binary; do
-    go test -c -fuzz . -o "$FUZZ_DIR/$binary" "$package"
-done
+binaries=$(cut -d' ' -f1,3 <<<"$targets" | sort -u)
+build='go test -c -vet=off -ldflags "-s -w" -fuzz . -o "$FUZZ_DIR/$2" "$1"'
+head -n 1 <<<"$binaries" | xargs -L 1 bash -c "$build" build # alone: it compiles what all need
+tail -n +2 <<<"$binaries" | xargs -r -P 2 -L 1 bash -c "$build" build
 echo "$targets" | xargs -P 2 -L 1 bash -c '
     cd "$2"
     if out=$("$FUZZ_DIR/$3" -test.run "^$" -test.fuzz "^$4\$" -test.fuzztime "$FUZZTIME" -test.fuzzminimizetime 1s -test.parallel 1 \
