@@ -164,17 +164,24 @@ func (h *Host) checkLogs(t *testing.T, from mark, allow ...string) {
 // A snapshot is all that tapestry may leave behind on a host: links, tc rules, state files, open files, goroutines.
 type snapshot map[string]string
 
-const kernelObjects = `cd /sys/class/net; for d in *; do
-	echo "link $d"
-	tc qdisc show dev $d | sed "s/^/link $d /"
-	tc filter show dev $d ingress 2>/dev/null | sed "s/^/link $d /"
-done`
+// kernelObjects prints the host's links and qdiscs, and the filters of each link that has some: they do not name it.
+const kernelObjects = `cd /sys/class/net; for d in *; do echo "link $d"; done
+all=$(tc qdisc show); echo "$all"
+for d in $(echo "$all" | sed -n 's/^qdisc \(ingress\|clsact\) .* dev \([^ ]*\) .*/\2/p'); do
+	echo "filters of $d"; tc filter show dev $d ingress 2>/dev/null
+done; true`
 
 func (h *Host) snapshot(t *testing.T) snapshot {
 	t.Helper()
 	s := snapshot{}
+	of := ""
 	for line := range strings.Lines(h.in(t, "sh", "-c", kernelObjects)) {
-		s[strings.TrimSpace(line)] = "there"
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "filters of ") {
+			of = line + ": "
+			continue
+		}
+		s[of+line] = "there"
 	}
 	maps.Copy(s, h.state(t))
 	files := map[string]int{}
