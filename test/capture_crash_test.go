@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// TestCaptureCrash: whichever process ends, and however, what was captured until then can be read.
+// TestCaptureCrash: whichever process ends, and however, what was captured until then can be read. TAPESTRY_ROUNDS=100 kills more.
 func TestCaptureCrash(t *testing.T) {
 	h := newWatched(t, "capturecrash")
 	load := h.background(t, "web", "ping", "-n", "-q", "-i", "0.01", "-s", "200", dbAddress)
@@ -55,7 +54,7 @@ func TestCaptureCrash(t *testing.T) {
 	t.Run("kill -9 of the command, again and again", func(t *testing.T) {
 		h.quiet(t)
 		cut := 0
-		for round := range crashRounds(t) {
+		for round := 0; round < rounds(t, 10) && !t.Failed(); round++ {
 			some := h.startFive(t)
 			for _, k := range some {
 				k.signal(syscall.SIGKILL)
@@ -78,7 +77,7 @@ func TestCaptureCrash(t *testing.T) {
 	})
 	t.Run("kill -9 of the daemon, again and again", func(t *testing.T) {
 		h.quiet(t)
-		for round := range crashRounds(t) {
+		for round := 0; round < rounds(t, 10) && !t.Failed(); round++ {
 			some := h.startFive(t)
 			h.stopDaemon(t, "KILL")
 			h.startDaemon(t)
@@ -95,21 +94,6 @@ func TestCaptureCrash(t *testing.T) {
 			}
 		}
 	})
-}
-
-// crashRounds are the numbers of rounds, of five captures each: TAPESTRY_ROUNDS of them, or 10. It ends when the test has failed.
-func crashRounds(t *testing.T) iter.Seq[int] {
-	rounds := 10
-	if text := os.Getenv("TAPESTRY_ROUNDS"); text != "" {
-		var err error
-		if rounds, err = strconv.Atoi(text); err != nil {
-			t.Fatalf("TAPESTRY_ROUNDS: %v", err)
-		}
-	}
-	return func(yield func(int) bool) {
-		for i := 0; i < rounds && !t.Failed() && yield(i); i++ {
-		}
-	}
 }
 
 // startFive starts five captures of web, and waits until there are packets in all files.

@@ -18,7 +18,7 @@ only=$(IFS='|'; echo "$*")
 "$dir/test" -test.list "${only:-.}" | grep '^Test' >"$dir/names" || { echo "no test is called ${only}" >&2; exit 1; }
 
 # What takes longest begins first, or the end would be a wait for it alone.
-first='^Test(Swarm|CaptureCommands|CaptureTruth|Lifecycle|Options|Managed)'
+first='^Test(Swarm|Cluster|CaptureCommands|CaptureTruth|Lifecycle|Options|Managed)'
 { grep -E "$first" "$dir/names" || true; grep -vE "$first" "$dir/names" || true; } >"$dir/order"
 
 run() { # TEST
