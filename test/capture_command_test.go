@@ -146,12 +146,17 @@ type contents struct {
 	cut        bool                 // the file ends within a block
 }
 
-func readFile(t *testing.T, path string) (c contents) {
+func readFile(t *testing.T, path string) contents {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return readText(t, path, text)
+}
+
+func readText(t *testing.T, path string, text []byte) (c contents) {
+	t.Helper()
 	r := pcapng.NewReader(bytes.NewReader(text))
 	c.stats = map[int]pcapng.Stats{}
 	for {

@@ -241,7 +241,7 @@ func (h *Host) run(t *testing.T, name, network string, args ...string) {
 	t.Helper()
 	h.cleanup(t, func() { h.remove(name) })
 	addresses := map[string]string{"--ip": "", "--ip6": ""}
-	plain := len(args)%2 == 0
+	plain := len(args)%2 == 0 && !strings.Contains(network, "=") // there are no options in the network's place either
 	for pair := range slices.Chunk(args, 2) {
 		if _, ok := addresses[pair[0]]; ok && plain {
 			addresses[pair[0]] = pair[1]
