@@ -144,6 +144,9 @@ func (c *storm) round(t *testing.T, number int) {
 			}
 		}
 	}
+	for _, p := range pings { // ARP has answered, which would not wait for a slow machine
+		p.goesOn(t)
+	}
 	for i, h := range c.hosts {
 		var script strings.Builder
 		for j, other := range c.hosts {
