@@ -1,14 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,20 +89,20 @@ what comes then is lost. A delay is kept to about a millisecond.
 	})
 	f := cmd.Flags()
 	share := func(to *float64, name, about string) {
-		f.Var(usage.Set(to, "PERCENT", "", parsePercent), name, "`PERCENT` of frames that "+about)
+		f.Var(usage.Set(to, "PERCENT", "", fault.ParsePercent), name, "`PERCENT` of frames that "+about)
 	}
-	f.Var(usage.Set(&spec.Delay, "TIME", "", parseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
-	f.Var(usage.Set(&spec.Jitter, "TIME", "", parseDelay), "jitter",
+	f.Var(usage.Set(&spec.Delay, "TIME", "", fault.ParseDelay), "delay", "`TIME` by which each frame comes later, such as 50ms")
+	f.Var(usage.Set(&spec.Jitter, "TIME", "", fault.ParseDelay), "jitter",
 		"let the delay wander by up to `TIME` to either side; frames keep their order")
 	share(&spec.Loss, "loss", "are lost, such as 2%")
-	f.Var(usage.Set(&spec.Burst, "N", "", parseBurst), "burst",
+	f.Var(usage.Set(&spec.Burst, "N", "", fault.ParseBurst), "burst",
 		"lose `N` frames in a row on average, as many in the long run as without")
 	share(&spec.Duplicate, "duplicate", "come twice")
 	share(&spec.Reorder, "reorder", "are held back until the next three have passed, or for 50 ms if fewer come")
 	share(&spec.Corrupt, "corrupt", "have one bit flipped behind the Ethernet header, with the checksum of before")
-	f.Var(usage.Set(&spec.Rate, "RATE", "", parseRate), "rate",
+	f.Var(usage.Set(&spec.Rate, "RATE", "", fault.ParseRate), "rate",
 		"let through no more than `RATE`, such as 10mbit; what comes faster waits in a queue of 100 ms, or of 32 kB where that is more")
-	f.Var(usage.Set(&spec.Seed, "N", "", parseSeed), "seed",
+	f.Var(usage.Set(&spec.Seed, "N", "", fault.ParseSeed), "seed",
 		"repeat the choices of another time: with the same seed the same frames of a sequence are hit (default: drawn, see fault list)")
 	f.Var(usage.Set(&spec.For, "TIME", "", parseGrace), "for", "end by itself after `TIME`, such as 1m")
 	directionFlag(cmd, &dir)
@@ -213,58 +210,6 @@ func directionText(dir string) string {
 		return "both directions"
 	}
 	return "direction " + dir
-}
-
-// parsePercent reads a percentage, as a fraction. The sign % is required: 0.02 could mean 2 % or 0.02 %.
-func parsePercent(s string) (float64, error) {
-	text, signed := strings.CutSuffix(s, "%")
-	x, err := strconv.ParseFloat(text, 64)
-	switch {
-	case err != nil || math.IsNaN(x) || x < 0 || x > 100:
-		return 0, errors.New("want 0% to 100%, such as 2% or 0.1%")
-	case !signed && x > 0 && x < 1:
-		return 0, fmt.Errorf("want a percentage with its sign: %s%%, or %s%% if one in %.6g is meant", text,
-			strconv.FormatFloat(x*100, 'g', 6, 64), 1/x)
-	case !signed:
-		return 0, fmt.Errorf("want a percentage with its sign: %s%%", text)
-	}
-	return x / 100, nil
-}
-
-func parseDelay(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < 0 {
-		return 0, errors.New("want a duration, such as 50ms or 1.5s")
-	}
-	return d, nil
-}
-
-func parseBurst(s string) (float64, error) {
-	n, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(n >= 1) {
-		return 0, errors.New("want a mean number of frames of 1 or more, such as 5")
-	}
-	return n, nil
-}
-
-func parseSeed(s string) (uint64, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || n == 0 {
-		return 0, errors.New("want a number from 1 to 18446744073709551615")
-	}
-	return n, nil
-}
-
-// parseRate reads bits a second, as tc(8) writes them.
-func parseRate(s string) (int64, error) {
-	for unit, bits := range map[string]float64{"kbit": 1e3, "mbit": 1e6, "gbit": 1e9} {
-		if text, ok := strings.CutSuffix(strings.ToLower(s), unit); ok {
-			if x, err := strconv.ParseFloat(text, 64); err == nil && x > 0 && x*bits <= 1e12 {
-				return int64(math.Round(x * bits)), nil
-			}
-		}
-	}
-	return 0, errors.New("want a number with kbit, mbit or gbit, such as 10mbit")
 }
 
 const portHelp = `PORT is a container's name (all of its ports, if it is on several networks; of one that shares another's
