@@ -21,23 +21,6 @@ type Directory struct {
 	keys  map[string]*index // by network
 }
 
-// An index is one network in a Directory.
-type index struct {
-	members  map[HostID]*Member
-	blocks   map[netip.Prefix]HostID // of two hosts that claim a block, the one with the lower id; Problems tells of it
-	bits     []int                   // the lengths of blocks, longest first
-	stations map[netip.Addr]place
-	macs     map[ether.MAC]place
-	names    map[string][]netip.Addr // in small letters
-	reverse  map[netip.Addr]string
-}
-
-// A place is where a station is.
-type place struct {
-	host HostID
-	seq  uint64
-}
-
 // NewDirectory is an empty one. Records of the host itself are left out.
 func NewDirectory(self HostID) *Directory {
 	return &Directory{self: self, hosts: make(map[HostID]*Entry), keys: make(map[string]*index)}
@@ -49,9 +32,30 @@ func (d *Directory) Apply(u Update) (changed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	dirty := make(map[string]bool)
-	touch := func(e *Entry) {
-		for i := range e.Members {
-			dirty[e.Members[i].Key] = true
+	set := func(id HostID, now *Entry) {
+		if old := d.hosts[id]; old != nil {
+			for i := range old.Members {
+				key := old.Members[i].Key
+				dirty[key] = true
+				if x := d.keys[key]; x != nil {
+					if x.take(key, old); len(x.ids) == 0 {
+						delete(d.keys, key)
+					}
+				}
+			}
+		}
+		if now == nil {
+			delete(d.hosts, id)
+			return
+		}
+		d.hosts[id] = now
+		for i := range now.Members {
+			key := now.Members[i].Key
+			dirty[key] = true
+			if d.keys[key] == nil {
+				d.keys[key] = newIndex()
+			}
+			d.keys[key].put(key, now)
 		}
 	}
 	there := make(map[HostID]bool)
@@ -60,7 +64,9 @@ func (d *Directory) Apply(u Update) (changed []string) {
 		if e.ID == d.self {
 			continue
 		}
-		there[e.ID] = true
+		if u.Full {
+			there[e.ID] = true
+		}
 		old := d.hosts[e.ID]
 		if old != nil && !e.Newer(&old.Record) {
 			e.Record = old.Record
@@ -68,95 +74,19 @@ func (d *Directory) Apply(u Update) (changed []string) {
 		if old != nil && reflect.DeepEqual(*old, e) {
 			continue
 		}
-		if old != nil {
-			touch(old)
-		}
-		touch(&e)
-		d.hosts[e.ID] = &e
-	}
-	remove := func(id HostID) {
-		if old := d.hosts[id]; old != nil {
-			touch(old)
-			delete(d.hosts, id)
-		}
+		set(e.ID, &e)
 	}
 	for _, id := range u.Removed {
-		remove(id)
+		set(id, nil)
 	}
 	if u.Full {
 		for id := range d.hosts {
 			if !there[id] {
-				remove(id)
+				set(id, nil)
 			}
 		}
-	}
-	for key := range dirty {
-		d.rebuild(key)
 	}
 	return slices.Sorted(maps.Keys(dirty))
-}
-
-// rebuild makes a network's index anew. mu is held.
-func (d *Directory) rebuild(key string) {
-	x := &index{
-		members: make(map[HostID]*Member), blocks: make(map[netip.Prefix]HostID), stations: make(map[netip.Addr]place), macs: make(map[ether.MAC]place),
-		names: make(map[string][]netip.Addr), reverse: make(map[netip.Addr]string),
-	}
-	bits := make(map[int]bool)
-	for _, id := range slices.Sorted(maps.Keys(d.hosts)) {
-		e := d.hosts[id]
-		i := slices.IndexFunc(e.Members, func(m Member) bool { return m.Key == key })
-		if i < 0 {
-			continue
-		}
-		m := &e.Members[i]
-		x.members[id] = m
-		for _, b := range m.Blocks {
-			if _, taken := x.blocks[b]; !taken {
-				x.blocks[b], bits[b.Bits()] = id, true
-			}
-		}
-		for _, s := range e.Stations {
-			if s.Key != key {
-				continue
-			}
-			note(x.macs, s.MAC, place{id, s.Seq})
-			for _, a := range s.Addrs {
-				note(x.stations, a, place{id, s.Seq})
-			}
-		}
-		if e.State == Gone { // nobody answers there
-			continue
-		}
-		for _, n := range e.Names {
-			if n.Key != key {
-				continue
-			}
-			name := strings.ToLower(n.Name)
-			x.names[name] = append(x.names[name], n.Addrs...)
-			for _, a := range n.Addrs {
-				if x.reverse[a] == "" { // of a container's names the first is its own, the others are aliases
-					x.reverse[a] = n.Name
-				}
-			}
-		}
-	}
-	if len(x.members) == 0 {
-		delete(d.keys, key)
-		return
-	}
-	for n := range bits {
-		x.bits = append(x.bits, n)
-	}
-	slices.SortFunc(x.bits, func(a, b int) int { return b - a })
-	d.keys[key] = x
-}
-
-// note notes a place, unless a newer one is known.
-func note[K comparable](m map[K]place, k K, p place) {
-	if was, ok := m[k]; !ok || p.seq > was.seq {
-		m[k] = p
-	}
 }
 
 // Hosts are the other hosts, by name.
@@ -192,7 +122,7 @@ func (d *Directory) On(key string) []Seat {
 		return nil
 	}
 	var all []Seat
-	for _, id := range slices.Sorted(maps.Keys(x.members)) {
+	for _, id := range x.ids {
 		e := d.hosts[id]
 		all = append(all, Seat{e.Host, e.State, *x.members[id]})
 	}
@@ -207,13 +137,13 @@ func (d *Directory) Where(key string, a netip.Addr) (Host, bool) {
 	if x == nil {
 		return Host{}, false
 	}
-	if p, ok := x.stations[a]; ok {
+	if p, ok := x.stations.best[a]; ok {
 		return d.hosts[p.host].Host, true
 	}
 	for _, n := range x.bits {
 		if p, err := a.Prefix(n); err == nil {
-			if id, ok := x.blocks[p]; ok {
-				return d.hosts[id].Host, true
+			if c, ok := x.blocks.best[p]; ok {
+				return d.hosts[c.host].Host, true
 			}
 		}
 	}
@@ -225,8 +155,8 @@ func (d *Directory) Station(key string, mac ether.MAC) (host HostID, seq uint64,
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if x := d.keys[key]; x != nil {
-		p, ok := x.macs[mac]
-		return p.host, p.seq, ok
+		p, ok := x.macs.best[mac]
+		return p.host, p.v, ok
 	}
 	return "", 0, false
 }
@@ -237,7 +167,7 @@ func (d *Directory) Stations(key string) map[ether.MAC]HostID {
 	defer d.mu.RUnlock()
 	all := make(map[ether.MAC]HostID)
 	if x := d.keys[key]; x != nil {
-		for m, p := range x.macs {
+		for m, p := range x.macs.best {
 			all[m] = p.host
 		}
 	}
@@ -245,13 +175,15 @@ func (d *Directory) Stations(key string) map[ether.MAC]HostID {
 }
 
 // Resolve gives the addresses of a container on another host by its name, whatever its letters' case.
-func (d *Directory) Resolve(key, name string) []netip.Addr {
+func (d *Directory) Resolve(key, name string) (all []netip.Addr) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if x := d.keys[key]; x != nil {
-		return slices.Clone(x.names[strings.ToLower(name)])
+		for _, r := range x.names[strings.ToLower(name)] {
+			all = append(all, r.addrs...)
+		}
 	}
-	return nil
+	return all
 }
 
 // A Named is a name that another host has told.
@@ -268,7 +200,7 @@ func (d *Directory) Names(key string) (all []Named) {
 	if x == nil {
 		return nil
 	}
-	for _, id := range slices.Sorted(maps.Keys(x.members)) {
+	for _, id := range x.ids {
 		e := d.hosts[id]
 		if e.State == Gone { // nobody answers there
 			continue
@@ -287,7 +219,9 @@ func (d *Directory) NameOf(key string, a netip.Addr) string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if x := d.keys[key]; x != nil {
-		return x.reverse[a]
+		if c, ok := x.reverse.best[a]; ok {
+			return c.v
+		}
 	}
 	return ""
 }

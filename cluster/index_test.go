@@ -1,0 +1,188 @@
+package cluster
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// plain answers as a Directory does, from all hosts each time.
+type plain map[HostID]*Entry
+
+// on are the hosts on a network, in the order of their ids.
+func (p plain) on(key string) (all []*Entry) {
+	for _, id := range slices.Sorted(maps.Keys(p)) {
+		if p[id].member(key) != nil {
+			all = append(all, p[id])
+		}
+	}
+	return all
+}
+
+func (p plain) where(key string, a netip.Addr) (at HostID) {
+	seq, bits := uint64(0), -1
+	for _, e := range p.on(key) {
+		for _, s := range e.Stations {
+			if s.Key == key && slices.Contains(s.Addrs, a) && (at == "" || s.Seq > seq) {
+				at, seq = e.ID, s.Seq
+			}
+		}
+	}
+	if at != "" {
+		return at
+	}
+	for _, e := range p.on(key) {
+		for _, b := range e.member(key).Blocks {
+			if b.Contains(a) && b.Bits() > bits {
+				at, bits = e.ID, b.Bits()
+			}
+		}
+	}
+	return at
+}
+
+func (p plain) stations(key string) map[ether.MAC]HostID {
+	all, seqs := make(map[ether.MAC]HostID), make(map[ether.MAC]uint64)
+	for _, e := range p.on(key) {
+		for _, s := range e.Stations {
+			if _, has := all[s.MAC]; s.Key == key && (!has || s.Seq > seqs[s.MAC]) {
+				all[s.MAC], seqs[s.MAC] = e.ID, s.Seq
+			}
+		}
+	}
+	return all
+}
+
+func (p plain) resolve(key, name string) (all []netip.Addr) {
+	for _, e := range p.on(key) {
+		for _, n := range e.Names {
+			if e.State != Gone && n.Key == key && strings.EqualFold(n.Name, name) {
+				all = append(all, n.Addrs...)
+			}
+		}
+	}
+	return all
+}
+
+func (p plain) nameOf(key string, a netip.Addr) string {
+	for _, e := range p.on(key) {
+		for _, n := range e.Names {
+			if e.State != Gone && n.Key == key && slices.Contains(n.Addrs, a) {
+				return n.Name
+			}
+		}
+	}
+	return ""
+}
+
+// TestIndex: after any changes a directory answers as one does that looks through all that the hosts say. Hosts contradict each other, and themselves.
+func TestIndex(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	keys := []string{"blue", "green"}
+	at := func() netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(16))}) }
+	random := func(i int, seq uint64) Entry {
+		e := Entry{Record: Record{Host: host(i), Seq: seq}, State: State(r.IntN(3))}
+		for _, key := range keys {
+			if r.IntN(3) == 0 {
+				continue
+			}
+			m := Member{Spec: Spec{Key: key, VNI: 80}}
+			for range r.IntN(4) {
+				b, _ := at().Prefix(28 + r.IntN(5))
+				m.Blocks = append(m.Blocks, b)
+			}
+			e.Members = append(e.Members, m)
+			for range r.IntN(3) {
+				e.Stations = append(e.Stations, Station{Key: key, MAC: ether.MAC{2, 0, 0, 0, 0, byte(r.IntN(4))}, Addrs: []netip.Addr{at(), at()}, Seq: r.Uint64N(3)})
+			}
+			for range r.IntN(4) {
+				e.Names = append(e.Names, Name{Key: key, Name: []string{"web", "Web", "db", "x"}[r.IntN(4)], Addrs: []netip.Addr{at()}})
+			}
+		}
+		return e
+	}
+	d, p := NewDirectory(""), plain{}
+	for step := range 3000 {
+		i := 1 + r.IntN(6)
+		id := host(i).ID
+		switch r.IntN(10) {
+		case 0:
+			d.Apply(Update{Removed: []HostID{id}})
+			delete(p, id)
+		case 1: // only those that are named are left
+			u := Update{Full: true}
+			for id, e := range p {
+				if r.IntN(2) == 0 {
+					u.Entries = append(u.Entries, *e)
+				} else {
+					delete(p, id)
+				}
+			}
+			d.Apply(u)
+		default:
+			e := random(i, uint64(step))
+			d.Apply(Update{Entries: []Entry{e}})
+			p[id] = &e
+		}
+		for _, key := range keys {
+			var on, want []HostID
+			for _, s := range d.On(key) {
+				on = append(on, s.ID)
+			}
+			for _, e := range p.on(key) {
+				want = append(want, e.ID)
+			}
+			got := []any{on, d.Stations(key)}
+			wanted := []any{want, p.stations(key)}
+			for b := range byte(16) {
+				a := netip.AddrFrom4([4]byte{10, 0, 0, b})
+				h, _ := d.Where(key, a)
+				got, wanted = append(got, h.ID, d.NameOf(key, a)), append(wanted, p.where(key, a), p.nameOf(key, a))
+			}
+			for _, name := range []string{"web", "db", "x"} {
+				got, wanted = append(got, d.Resolve(key, name)), append(wanted, p.resolve(key, name))
+			}
+			if !reflect.DeepEqual(got, wanted) {
+				t.Fatalf("seed %d, step %d, network %s:\n%v, want\n%v\nof %v", seed, step, key, got, wanted, fmt.Sprint(p.on(key)))
+			}
+		}
+	}
+	d.Apply(Update{Full: true})
+	if len(d.keys)+len(d.hosts) != 0 {
+		t.Errorf("%d networks and %d hosts are left", len(d.keys), len(d.hosts))
+	}
+}
+
+// TestOneOfMany: what one host's news cost does not grow with the number of hosts. It is counted by allocations, which no machine makes slower.
+func TestOneOfMany(t *testing.T) {
+	cost := func(hosts int) float64 {
+		d := NewDirectory("")
+		var u Update
+		record := func(i int, seq uint64) Entry {
+			a := netip.AddrFrom4([4]byte{10, byte(i >> 10), byte(i >> 2), byte(i << 6)})
+			h := host(i)
+			return Entry{Record: Record{Host: h, Seq: seq, Members: []Member{{Spec: Spec{Key: "blue"}, Blocks: []netip.Prefix{netip.PrefixFrom(a, 26)}}},
+				Names: []Name{{Key: "blue", Name: fmt.Sprint("c", i), Addrs: []netip.Addr{a.Next()}}}}}
+		}
+		for i := range hosts {
+			u.Entries = append(u.Entries, record(i, 0))
+		}
+		d.Apply(u)
+		seq := uint64(0)
+		return testing.AllocsPerRun(100, func() {
+			seq++
+			d.Apply(Update{Entries: []Entry{record(hosts/2, seq)}})
+		})
+	}
+	if few, many := cost(10), cost(5000); many > 2*few {
+		t.Errorf("one host's news make %.0f allocations among 10 hosts, and %.0f among 5,000", few, many)
+	}
+}
