@@ -32,7 +32,8 @@
 // # Reading
 //
 // A session lists hosts/ and then watches it from that revision. Whatever ends the watch (the connection, compaction, a member
-// of etcd without a leader) ends the session; the next one lists again, and tells a full update. A host that is missing in a
+// of etcd without a leader) ends the session. The next one goes on from the last change that it has seen, if etcd still has that very
+// change; or else it lists again, and tells a full update. A host that is missing in a
 // list, without that its removal was seen, is kept for a while: etcd's data may have been lost, and the host is about to write them
 // again. Between sessions nothing changes. A host whose alive is gone is Suspect first: a living one that has only lost its lease
 // (etcd-io/etcd#15247, for one) is back by then.
@@ -60,6 +61,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
 	"github.com/tapestry-net/tapestry/cluster"
 )
 
@@ -73,6 +76,9 @@ type Config struct {
 	Password  string        // of User
 	Keep      time.Duration // how long a host that is Gone keeps what it owns; 0 is a day
 	Log       *slog.Logger
+
+	// Decode reads other hosts' records; nil is cluster.Decode. Many engines in one process may share what it returns: nobody changes it.
+	Decode func([]byte) (*cluster.Record, error)
 }
 
 // Times.
@@ -98,7 +104,8 @@ type Engine struct {
 	mine    string        // the value of hosts/ID/alive
 	keepFor time.Duration // Config.Keep, and up to a tenth more, so that not all hosts act at once
 	view    *view
-	lease   atomic.Int64 // 0: none
+	lease   atomic.Int64     // 0: none
+	last    *mvccpb.KeyValue // the last change that view has, see resume; nil: none. Only sessions uses it
 
 	ignored atomic.Uint64
 
@@ -155,6 +162,9 @@ func New(c Config) (*Engine, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Decode == nil {
+		c.Decode = cluster.Decode
+	}
 	e := &Engine{
 		config: c, at: newLayout(c.Prefix, c.Cluster), log: c.Log, ttl: leaseTTL,
 		wake: make(chan struct{}, 1), calling: make(chan struct{}, 1), changed: make(chan struct{}),
@@ -194,7 +204,7 @@ func (e *Engine) Start(self cluster.Host, sink func(cluster.Update)) error {
 			e.claims[claim{e.record.Members[i].Key, b}] = true
 		}
 	}
-	e.view = newView(self.ID, e.ttl)
+	e.view = newView(self.ID, e.ttl, e.config.Decode)
 	e.status = cluster.Status{Since: time.Now(), Err: errNotYet}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.end = cancel

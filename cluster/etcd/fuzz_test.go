@@ -97,7 +97,7 @@ func FuzzView(f *testing.F) {
 	f.Add([]byte{1, 129, 1, 129}, record(1))
 	f.Fuzz(func(t *testing.T, steps, value []byte) {
 		self := conformance.Self(1).ID
-		v, now, known := newView(self, testTTL), time.Unix(0, 0), map[cluster.HostID]bool{}
+		v, now, known := newView(self, testTTL, cluster.Decode), time.Unix(0, 0), map[cluster.HostID]bool{}
 		check := func(u cluster.Update) {
 			if u.Full {
 				clear(known)

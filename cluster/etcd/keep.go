@@ -79,6 +79,9 @@ func (s *session) join() error {
 		if err := s.double(a, r); err != nil {
 			return err
 		}
+		if s.stands(a, r) {
+			return s.live()
+		}
 		if err := s.grant(); err != nil {
 			return err
 		}
@@ -102,12 +105,22 @@ func (s *session) join() error {
 			return err
 		case now.Succeeded:
 			s.confirmed(seq)
-			if s.lives == nil {
-				return s.live()
-			}
-			return nil
+			return s.live()
 		}
 	}
+}
+
+// stands tells whether etcd has just what this run of the daemon has put there: then a new session has nothing to write, which all other hosts
+// would have to be told.
+func (s *session) stands(alive, record *mvccpb.KeyValue) bool {
+	lease := s.lease.Load()
+	if lease == 0 || alive.Lease != lease || string(alive.Value) != s.mine {
+		return false
+	}
+	r, err := cluster.Decode(record.Value)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return err == nil && !s.unsent && r.Epoch == s.self.Epoch && r.Seq == s.written && s.record.Seq == s.written
 }
 
 // first is the first key of a transaction's i-th answer; without one it is empty.

@@ -21,14 +21,14 @@ import (
 // errSilent ends a session whose server answers nothing any more.
 var errSilent = errors.New("etcd does not answer")
 
-// A session is one connection to etcd, from a list until its watch ends.
+// A session is one connection to etcd, from a list, or from where the one before it has ended, until its watch ends.
 type session struct {
 	*Engine
 	client *clientv3.Client
 	ctx    context.Context
 	fail   context.CancelCauseFunc
 	watch  pb.Watch_WatchClient
-	from   int64                         // the first revision that was not listed
+	from   int64                         // the first revision that is watched
 	lives  pb.Lease_LeaseKeepAliveClient // nil until the host has joined
 	goes   sync.WaitGroup
 	own    chan struct{} // what is under this host's own keys is not what it has put there
@@ -81,15 +81,23 @@ func (e *Engine) run(ctx context.Context) error {
 	defer s.farewells()
 	defer s.goes.Wait()
 	defer fail(context.Canceled)
-	kvs, rev, err := s.list()
+	events, err := s.resume()
 	if err != nil {
 		return err
 	}
-	events, err := s.follow(rev + 1)
-	if err != nil {
-		return err
+	if events != nil {
+		e.view.resume(time.Now())
+	} else {
+		kvs, rev, err := s.list()
+		if err != nil {
+			return err
+		}
+		if events, err = s.follow(rev + 1); err != nil {
+			return err
+		}
+		e.sink(e.view.list(kvs, e.at, time.Now(), e.bad))
+		e.note(kvs)
 	}
-	e.sink(e.view.list(kvs, e.at, time.Now(), e.bad))
 	s.goes.Go(s.keep)
 	s.goes.Go(s.beats)
 	tick := time.NewTicker(min(suspectTime/5, e.ttl/4))
@@ -100,6 +108,7 @@ func (e *Engine) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case all := <-events:
 			s.tell(e.view.events(all, e.at, time.Now(), e.bad))
+			e.noteEvents(all)
 		case <-tick.C:
 			u, old := e.view.tick(time.Now(), e.keepFor)
 			s.tell(u)
@@ -312,8 +321,11 @@ func (s *session) beats() {
 	}
 }
 
-// live opens the stream that keeps the lease.
+// live opens the stream that keeps the lease, unless it is open.
 func (s *session) live() error {
+	if s.lives != nil {
+		return nil
+	}
 	stream, err := pb.NewLeaseClient(s.client.ActiveConnection()).LeaseKeepAlive(s.ctx)
 	if err != nil {
 		return err

@@ -19,8 +19,9 @@ const (
 
 // A view is what etcd has told of the other hosts. Only a session's goroutine changes it, and hosts outlives sessions.
 type view struct {
-	self cluster.HostID
-	lost time.Duration // how long a host is kept that is missing without a word
+	self   cluster.HostID
+	lost   time.Duration // how long a host is kept that is missing without a word
+	decode func([]byte) (*cluster.Record, error)
 
 	mu    sync.Mutex // guards what follows, against other goroutines that read
 	hosts map[cluster.HostID]*seen
@@ -37,8 +38,8 @@ type seen struct {
 	since  time.Time // of state, or of lost
 }
 
-func newView(self cluster.HostID, lost time.Duration) *view {
-	return &view{self: self, lost: lost, hosts: make(map[cluster.HostID]*seen)}
+func newView(self cluster.HostID, lost time.Duration, decode func([]byte) (*cluster.Record, error)) *view {
+	return &view{self: self, lost: lost, decode: decode, hosts: make(map[cluster.HostID]*seen)}
 }
 
 // entry is what others are told of a host.
@@ -67,7 +68,7 @@ func (v *view) put(id cluster.HostID, what string, value []byte) (changed bool, 
 		return false, fmt.Errorf("the records of all hosts have more than %d bytes", maxBytes)
 	}
 	s.lost = false
-	r, err := cluster.Decode(value)
+	r, err := v.decode(value)
 	if err == nil && r.ID != id {
 		err = fmt.Errorf("it is of host %s", r.ID)
 	}
@@ -109,6 +110,17 @@ func (v *view) list(kvs []*mvccpb.KeyValue, at layout, now time.Time, bad func(e
 		}
 	}
 	return u
+}
+
+// resume goes on after a time in which nothing was heard.
+func (v *view) resume(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, s := range v.hosts {
+		if s.state == cluster.Suspect { // it may have come back meanwhile
+			s.since = now
+		}
+	}
 }
 
 // settle sets a host's state by what is known. It tells whether it has changed. mu is held.
