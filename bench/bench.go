@@ -87,6 +87,15 @@ func Run(ctx context.Context, o Options) (*results.Report, error) {
 	return r, nil
 }
 
+// Describe describes this machine, and the tapestry beside this program.
+func Describe(ctx context.Context) (results.Machine, error) {
+	var o Options
+	if err := o.complete(); err != nil {
+		return results.Machine{}, err
+	}
+	return bed.Describe(ctx, o.Binary, o.Wireguard)
+}
+
 // fill carries out the plan.
 func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Writer) error {
 	transfers, cost := p.all()

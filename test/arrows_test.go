@@ -56,7 +56,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"capture/session":     {ours: []string{"api", "capture", "capture/file", "capture/filter", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "docker"}},
 	"trace":               {ours: []string{"api", "capture", "capture/pcapng", "capture/show", "client", "cmd/exit", "cmd/human", "docker", "ether", "switch"}},
 	"cmd/tapestry":        {ours: []string{"api", "capture/extcap", "capture/pcapng", "capture/session", "capture/show", "client", "cmd/exit", "cmd/human", "cmd/usage", "daemon", "docker", "doctor", "fabric", "fault", "plugin", "resolver", "spell", "trace", "tunnel"}, foreign: []string{"github.com/spf13"}},
-	"cmd/tapestry-bench":  {ours: []string{"bench", "bench/report", "bench/results", "bench/traffic", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
+	"cmd/tapestry-bench":  {ours: []string{"bench", "bench/report", "bench/results", "bench/scale", "bench/traffic", "cmd/exit", "cmd/human", "cmd/usage"}, foreign: []string{"github.com/spf13"}},
 	"test/fake":           {ours: []string{"api", "capture", "capture/pcapng", "client", "daemon", "ether", "fabric", "fault", "plugin", "switch", "tap", "test/packets", "test/testhost"}},
 	"test/packets":        {foreign: []string{"github.com/google/gopacket"}},
 	"test/testhost":       {foreign: []string{"github.com/vishvananda/netns", "go.uber.org/goleak", "golang.org/x/sys"}},
@@ -64,6 +64,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"bench/results":       {},
 	"bench/report":        {ours: []string{"bench/results"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "golang.org/x/image/font", "gonum.org/v1/plot"}},
 	"bench/bed":           {ours: []string{"bench/results", "bench/traffic", "ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"bench/scale":         {ours: []string{"bench/results", "bench/traffic", "cluster", "cluster/etcd", "cluster/gossip", "ether", "switch", "tunnel"}, foreign: []string{"github.com/hashicorp/go-msgpack/v2", "golang.org/x/sys"}},
 	"bench":               {ours: []string{"bench/bed", "bench/results", "bench/traffic"}},
 	"test":                {},
 }

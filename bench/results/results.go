@@ -87,6 +87,7 @@ type Curve struct {
 	Points []Point `json:"points"`
 	Flat   bool    `json:"flat"`           // the last Y is at most twice the first
 	Note   string  `json:"note,omitempty"` // why it is not flat
+	Law    string  `json:"law,omitempty"`  // of a Scale: how Y grows with X
 }
 
 // A Point of a curve or of a distribution.

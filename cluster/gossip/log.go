@@ -37,7 +37,16 @@ type Stats struct {
 	SameID       uint64 // hosts with an id that another one has
 }
 
+// Traffic is what this host has sent since Start, as UDP and TCP payload.
+type Traffic struct {
+	Packets     uint64 // over UDP
+	PacketBytes uint64
+	StreamBytes uint64 // over TCP
+}
+
 type counters struct {
+	packetsSent, packetBytes, streamBytes atomic.Uint64
+
 	otherCluster, wrongKey, crowded, refusedMeta, messages, unasked, records, forged, newer, sameID atomic.Uint64
 
 	once   sync.Mutex // guards what follows
@@ -51,6 +60,11 @@ func (e *Engine) Stats() Stats {
 		Messages: e.messages.Load(), Unasked: e.unasked.Load(), Records: e.records.Load(), Forged: e.forged.Load(),
 		Newer: e.newer.Load(), SameID: e.sameID.Load(),
 	}
+}
+
+// Traffic returns what this host has sent.
+func (e *Engine) Traffic() Traffic {
+	return Traffic{Packets: e.packetsSent.Load(), PacketBytes: e.packetBytes.Load(), StreamBytes: e.streamBytes.Load()}
 }
 
 // maxTold bounds what is remembered as told: after that, things are only counted.

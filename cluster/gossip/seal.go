@@ -178,6 +178,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // Write closes the connection when it fails: memberlist forgets to, if that was the label.
 func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
+	c.t.e.streamBytes.Add(uint64(n))
 	if err != nil {
 		c.Close()
 	}

@@ -218,7 +218,9 @@ func (t *transport) WriteTo(b []byte, to string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	_, err = t.udp.WriteTo(b, net.UDPAddrFromAddrPort(a))
+	n, err := t.udp.WriteTo(b, net.UDPAddrFromAddrPort(a))
+	t.e.packetsSent.Add(1)
+	t.e.packetBytes.Add(uint64(n))
 	return time.Now(), err
 }
 

@@ -37,6 +37,8 @@ All that it makes is in namespaces of its own, and is removed when it ends, also
 affects none that runs; but it keeps the machine busy, and other programs spoil the figures. A full run takes 16 minutes.
 Three runs are more reliable than one: --merge measures nothing, it makes one report of those that --json printed.
 
+How costs grow with the hosts of a cluster is measured by tapestry bench scale.
+
 NAME in --only is a part of the name of a rung ("two hosts"; a rung is what is measured on one topology), of a measure
 ("UDP"), "parts" or "curves".
 
@@ -113,6 +115,8 @@ With --json it prints one object; docs/json.md explains the keys.`,
 	f.Bool("version", false, "print the version of tapestry-bench")
 	f.BoolP("help", "h", false, "help for bench")
 	cmd.SetFlagErrorFunc(usage.FlagError)
+	cmd.AddCommand(newScale())
+	cmd.CompletionOptions.DisableDefaultCmd = true // tapestry's own completion asks this program
 	return cmd
 }
 

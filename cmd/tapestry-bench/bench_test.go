@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/bench/report"
 	"github.com/tapestry-net/tapestry/bench/results"
 	"github.com/tapestry-net/tapestry/cmd/exit"
 	"github.com/tapestry-net/tapestry/test/fake"
@@ -56,10 +57,56 @@ func TestBenchKeys(t *testing.T) {
 	}
 }
 
+// The same of tapestry bench scale.
+func TestScaleKeys(t *testing.T) {
+	var r results.Scale
+	fill(reflect.ValueOf(&r).Elem())
+	text, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	v["machine"] = map[string]any{} // as of tapestry bench
+	want := slices.Sorted(slices.Values(fake.DocumentedKeys(t)["bench scale"]))
+	if got := fake.JSONKeys(v, ""); !slices.Equal(got, want) {
+		t.Errorf("a scale has\n%v\ndocs/json.md says\n%v", got, want)
+	}
+}
+
+// A part of a scale, as a table and as plots.
+func TestScale(t *testing.T) {
+	c := results.Curve{Name: "tunnel: memory of a peer", X: "peers", Y: "kB", Points: []results.Point{{X: 10, Y: 2}, {X: 100, Y: 20}, {X: 1000, Y: 200}}}
+	flat := results.Curve{Name: "tunnel: a look-up", X: "peers", Y: "ns", Points: []results.Point{{X: 10, Y: 8}, {X: 1000, Y: 8}}}
+	c.Fit()
+	flat.Fit()
+	r := &results.Scale{Parts: []results.Growth{{Name: "tunnel", What: "peers", Curves: []results.Curve{c, flat}}}, Skipped: []results.Skip{{What: "etcd", Why: "not there"}}}
+	var out strings.Builder
+	if err := report.WriteScaleTable(&out, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"TUNNEL: peers", "memory of a peer, kB  2.00  20.0  200   grows with N", "a look-up, ns         8.00  –     8.00  flat", "etcd: not there"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the table has no %q:\n%s", want, out.String())
+		}
+	}
+	dir := t.TempDir()
+	if err := report.WriteScalePlots(dir, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"scale-tunnel-memory-of-a-peer.svg", "scale-tunnel-a-look-up.svg"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Contains(b, []byte("<svg ")) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // The agent is started by the bench, with arguments of its own: it is in no help and in no completion.
 func TestBenchAgentIsHidden(t *testing.T) {
 	help, complete := run(t, "--help"), run(t, "__complete", "")
-	if strings.Contains(help.out+complete.out, "agent") || help.code != exit.OK || !strings.HasPrefix(help.out, "Measure tapestry") || !strings.Contains(help.out, "Usage:\n  tapestry bench [") || complete.out != ":4\n" {
+	if strings.Contains(help.out+complete.out, "agent") || help.code != exit.OK || !strings.HasPrefix(help.out, "Measure tapestry") || !strings.Contains(help.out, "Usage:\n  tapestry bench [") || complete.out != "help\tHelp about any command\nscale\tMeasure how a cluster's costs grow with its hosts, here\n:4\n" {
 		t.Errorf("exit %d; help\n%s\ncompletion\n%s", help.code, help.out, complete.out)
 	}
 	if r := run(t, "agent", "--json"); r.code != exit.Failure || !strings.Contains(r.stderr, "want serve") {
@@ -115,6 +162,11 @@ func TestExitCodes(t *testing.T) {
 		{"--merge one.json", exit.Usage, `--merge with 1 files: want two or more`},
 		{"--merge one.json two.json --quick", exit.Usage, `--merge measures nothing`},
 		{"--merge /dev/null /dev/null", exit.Failure, `/dev/null is not what tapestry bench --json prints`},
+		{"scale --part swich", exit.Usage, `--part "swich": want one of etcd, gossip, member, directory, switch, tunnel`},
+		{"scale --hosts 1", exit.Usage, `--hosts "1": want a number from 2 to 50000`},
+		{"scale --plots /nowhere", exit.Usage, `--plots "/nowhere": want a directory that exists`},
+		{"scale switch", exit.Usage, `no command "switch", see tapestry bench scale --help`},
+		{"scal", exit.Usage, `no command "scal", did you mean scale?`},
 		{"one.json", exit.Usage, `no command "one.json", see tapestry bench --help`},
 		{"--merg", exit.Usage, `did you mean --merge?`},
 		{"--api-socket /run/tapestry.sock --quick --check", exit.Usage, `--quick and --check are two plans`},
