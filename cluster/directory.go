@@ -19,6 +19,7 @@ type Directory struct {
 	mu    sync.RWMutex // guards what follows
 	hosts map[HostID]*Entry
 	keys  map[string]*index // by network
+	turn  uint64            // counts changes of places
 }
 
 // NewDirectory is an empty one. Records of the host itself are left out.
@@ -32,32 +33,6 @@ func (d *Directory) Apply(u Update) (changed []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	dirty := make(map[string]bool)
-	set := func(id HostID, now *Entry) {
-		if old := d.hosts[id]; old != nil {
-			for i := range old.Members {
-				key := old.Members[i].Key
-				dirty[key] = true
-				if x := d.keys[key]; x != nil {
-					if x.take(key, old); len(x.ids) == 0 {
-						delete(d.keys, key)
-					}
-				}
-			}
-		}
-		if now == nil {
-			delete(d.hosts, id)
-			return
-		}
-		d.hosts[id] = now
-		for i := range now.Members {
-			key := now.Members[i].Key
-			dirty[key] = true
-			if d.keys[key] == nil {
-				d.keys[key] = newIndex()
-			}
-			d.keys[key].put(key, now)
-		}
-	}
 	there := make(map[HostID]bool)
 	for i := range u.Entries {
 		e := u.Entries[i]
@@ -74,19 +49,79 @@ func (d *Directory) Apply(u Update) (changed []string) {
 		if old != nil && reflect.DeepEqual(*old, e) {
 			continue
 		}
-		set(e.ID, &e)
+		d.replace(e.ID, &e, dirty)
 	}
 	for _, id := range u.Removed {
-		set(id, nil)
+		d.replace(id, nil, dirty)
 	}
 	if u.Full {
 		for id := range d.hosts {
 			if !there[id] {
-				set(id, nil)
+				d.replace(id, nil, dirty)
 			}
 		}
 	}
 	return slices.Sorted(maps.Keys(dirty))
+}
+
+// replace puts what a host says now in the place of what it has said; nil: it is removed. It adds its networks to dirty. mu is held.
+func (d *Directory) replace(id HostID, now *Entry, dirty map[string]bool) {
+	old := d.hosts[id]
+	places := !samePlaces(old, now)
+	if places {
+		d.turn++
+	}
+	touch := func(key string, x *index) {
+		dirty[key] = true
+		if places {
+			x.turn = d.turn
+		}
+	}
+	if old != nil {
+		for i := range old.Members {
+			key := old.Members[i].Key
+			x := d.keys[key]
+			x.take(key, old)
+			touch(key, x)
+		}
+	}
+	delete(d.hosts, id)
+	if now != nil {
+		d.hosts[id] = now
+		for i := range now.Members {
+			key := now.Members[i].Key
+			x := d.keys[key]
+			if x == nil {
+				x = newIndex()
+				d.keys[key] = x
+			}
+			x.put(key, now)
+			touch(key, x)
+		}
+	}
+	if old != nil {
+		for i := range old.Members {
+			if key := old.Members[i].Key; d.keys[key] != nil && len(d.keys[key].ids) == 0 {
+				delete(d.keys, key)
+			}
+		}
+	}
+}
+
+// samePlaces tells whether two entries of a host differ in its names at most.
+func samePlaces(a, b *Entry) bool {
+	return a != nil && b != nil && a.Host == b.Host && a.State == b.State && reflect.DeepEqual(a.Members, b.Members) && reflect.DeepEqual(a.Stations, b.Stations)
+}
+
+// Places is another number after each change of what frames follow on a network: hosts, their states, blocks and stations. Names, which
+// change most often, do not change it.
+func (d *Directory) Places(key string) uint64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if x := d.keys[key]; x != nil {
+		return x.turn
+	}
+	return 0
 }
 
 // Hosts are the other hosts, by name.

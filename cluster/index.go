@@ -10,6 +10,7 @@ import (
 
 // An index is one network in a Directory. A host is taken out and put in by itself: what that costs does not grow with the number of hosts.
 type index struct {
+	turn     uint64   // of the Directory, when places last changed
 	ids      []HostID // of members, in ascending order
 	members  map[HostID]*Member
 	blocks   claims[netip.Prefix, struct{}] // of two hosts that claim a block, the one with the lower id; Problems tells of it

@@ -155,6 +155,28 @@ func TestIndex(t *testing.T) {
 			}
 		}
 	}
+	before := d.Places("blue")
+	e := random(1, 4000)
+	e.Members = []Member{{Spec: Spec{Key: "blue"}}}
+	e.Stations, e.Names = nil, nil
+	d.Apply(Update{Entries: []Entry{e}})
+	placed := d.Places("blue")
+	e.Seq, e.Names = 4001, []Name{{Key: "blue", Name: "new", Addrs: []netip.Addr{at()}}}
+	if changed := d.Apply(Update{Entries: []Entry{e}}); before == placed || d.Places("blue") != placed || !slices.Contains(changed, "blue") {
+		t.Errorf("places %d, then %d, and %d after a name; changed: %v", before, placed, d.Places("blue"), changed)
+	}
+	for _, change := range []func(){func() { e.State++ }, func() { e.Epoch++ }, func() { e.Members = []Member{{Spec: Spec{Key: "blue"}, Blocks: []netip.Prefix{prefix("10.9.0.0/26")}}} },
+		func() { e.Stations = []Station{{Key: "blue", MAC: ether.MAC{2}}} }, func() { e.Members = nil; e.Stations, e.Names = nil, nil }} {
+		was := d.Places("blue")
+		e.Seq++
+		change()
+		if e.State > Gone {
+			e.State = Alive
+		}
+		if d.Apply(Update{Entries: []Entry{e}}); d.Places("blue") == was {
+			t.Errorf("places are as before with %+v", e)
+		}
+	}
 	d.Apply(Update{Full: true})
 	if len(d.keys)+len(d.hosts) != 0 {
 		t.Errorf("%d networks and %d hosts are left", len(d.keys), len(d.hosts))

@@ -117,8 +117,11 @@ func (f *Fabric) Publish() {
 	f.publish()
 }
 
-// ClusterChanged is called when other hosts have said something new of these networks.
+// ClusterChanged is called when other hosts have said something new of these networks, by one goroutine at a time.
 func (f *Fabric) ClusterChanged(keys []string) {
+	if keys = f.placed(keys); len(keys) == 0 {
+		return
+	}
 	var hosts []netip.Addr
 	for _, key := range keys {
 		for _, s := range f.cfg.Cluster.Directory.On(key) {
@@ -133,6 +136,21 @@ func (f *Fabric) ClusterChanged(keys []string) {
 		}
 	}
 	f.updateGone(f.now())
+}
+
+// placed are those networks of which other hosts have said more than names since it was asked last: what follows is work for all hosts
+// of a network, and nothing but names changes with every container.
+func (f *Fabric) placed(keys []string) (changed []string) {
+	for _, key := range keys {
+		now := f.cfg.Cluster.Directory.Places(key)
+		if was, asked := f.places[key]; !asked || was != now {
+			changed = append(changed, key)
+		}
+		if f.places[key] = now; now == 0 { // no other host has it any more
+			delete(f.places, key)
+		}
+	}
+	return changed
 }
 
 // usesCluster tells whether the hosts of the cluster that have the network are its peers, beside those that are listed.

@@ -167,6 +167,7 @@ type Fabric struct {
 	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
 	vtep          *vtep                    // nil: closed
 	vtepWhy       error                    // why it could not be opened
+	places        map[string]uint64        // by key: what placed has seen last; only ClusterChanged uses it
 	rxDropped     map[string]uint64        // Status.RxDropped of tunnels that are closed
 	kernelDropped map[string]uint64        // Status.KernelDropped of tunnels that are closed
 	orphanSince   map[string]time.Duration // by endpoint id, of links without a record
@@ -184,7 +185,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
 		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), paths: paths.New(), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
+		networks: make(map[string]*network), paths: paths.New(), places: make(map[string]uint64), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
