@@ -43,36 +43,36 @@ func byRecords(ctx context.Context, o *Options) ([]results.Curve, error) {
 				encoded = append(encoded, b)
 			}
 		}
-		began := time.Now()
+		began := taken()
 		d.Apply(u)
-		full := time.Since(began)
-		began = time.Now()
+		full := taken() - began
+		began = taken()
 		for _, b := range encoded {
 			if _, err := cluster.Decode(b); err != nil {
 				return nil, err
 			}
 		}
-		read := time.Since(began) / time.Duration(len(encoded))
+		read := (taken() - began) / time.Duration(len(encoded))
 		u, encoded = cluster.Update{}, nil
 		kb := (heap() - before) / float64(n) / 1e3
-		const times = 200
+		const times = 2000
 		var news []cluster.Entry
 		for i := range times {
 			news = append(news, entry(i%n, uint64(2+i)))
 		}
-		began = time.Now()
+		began = taken()
 		for _, e := range news {
 			d.Apply(cluster.Update{Entries: []cluster.Entry{e}})
 		}
-		change := time.Since(began) / times
+		change := (taken() - began) / times
 		const looks = 100_000
-		began = time.Now()
+		began = taken()
 		for i := range looks {
 			if _, ok := d.Where("blue", block(i*7919%n).Addr()); !ok {
 				return nil, fmt.Errorf("of %d hosts none has %s", n, block(i*7919%n))
 			}
 		}
-		look := float64(time.Since(began).Nanoseconds()) / looks
+		look := float64((taken() - began).Nanoseconds()) / looks
 		memory.Add(n, kb)
 		list.Add(n, ms(full)*1e3/float64(n))
 		one.Add(n, ms(change)*1e3)

@@ -113,7 +113,7 @@ func heap() float64 {
 	return float64(m.HeapAlloc)
 }
 
-// taken is this process's processor time.
+// taken is this process's processor time: what else the machine does delays what is measured by it, and adds nothing but what it does to caches.
 func taken() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // it cannot fail with these arguments

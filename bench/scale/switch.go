@@ -72,14 +72,16 @@ func (p *places) decide(ctx context.Context, to []ether.MAC) (float64, error) {
 	before := p.in.Stats().Rx
 	best, sent := 0.0, uint64(0)
 	for range 9 { // the best of them: what else the machine does makes none faster
-		began, n := time.Now(), 0
-		for time.Since(began) < 10*time.Millisecond {
-			for at := 0; at < len(frames); at += 64 {
-				p.in.Ingress(frames[at:min(at+64, len(frames))])
+		began, n := taken(), 0
+		for taken()-began < 10*time.Millisecond {
+			for range 1 + 1000/len(frames) { // to read the clock costs as much as some frames
+				for at := 0; at < len(frames); at += 64 {
+					p.in.Ingress(frames[at:min(at+64, len(frames))])
+				}
+				n += len(frames)
 			}
-			n += len(frames)
 		}
-		if each := float64(time.Since(began).Nanoseconds()) / float64(n); best == 0 || each < best {
+		if each := float64((taken() - began).Nanoseconds()) / float64(n); best == 0 || each < best {
 			best = each
 		}
 		sent += uint64(n)
@@ -107,9 +109,9 @@ func byPlaces(ctx context.Context, o *Options) ([]results.Curve, error) {
 		ports := (bare - before) / float64(n)
 		took := time.Duration(0)
 		for range 5 { // the best of them
-			began := time.Now()
+			began := taken()
 			p.sw.SetPlaces(p.blocks, p.stations)
-			if t := time.Since(began); took == 0 || t < took {
+			if t := taken() - began; took == 0 || t < took {
 				took = t
 			}
 		}
