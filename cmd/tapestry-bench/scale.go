@@ -38,11 +38,11 @@ switch that is told of 100,000 places. For each figure it says by which law it g
 
 The parts, all by default:
 ` + list.String() + `
-It needs no root and no daemon, and etcd (Debian: etcd-server) for the first part. Nothing leaves this machine. With the
-sizes below it takes 10 minutes on two cores, and 6 GB of memory for 5,000 hosts; other programs spoil the figures.
+It needs no root and no daemon, and etcd (Debian: etcd-server) for the first part. Nothing leaves this machine. The default
+sizes want a machine with nothing beside and several GB of memory; start with --hosts 200 --members 50.
 
-With --json it prints one object; docs/json.md explains the keys. docs/scale.md has what it once measured.`,
-		Example: `  tapestry bench scale --hosts 500 --members 50
+With --json it prints one object; docs/json.md explains the keys, docs/scale.md the figures.`,
+		Example: `  tapestry bench scale --hosts 200 --members 50
   tapestry bench scale --part switch --part directory
   tapestry bench scale --json | jq '.parts[].curves[] | {name, law}'`,
 		Args: usage.Subcommand,
