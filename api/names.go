@@ -14,6 +14,19 @@ type Name struct {
 	Name  string       `json:"name"`
 	Addrs []netip.Addr `json:"addrs"`
 	Host  string       `json:"host,omitempty"` // name of the host that it is on; "": this one
+
+	// Of a container on another host:
+	VTEP string `json:"vtep,omitempty"` // that host's address as a peer, without port
+	MAC  string `json:"mac,omitempty"`  // "": not known
+	Gone bool   `json:"gone,omitempty"` // the host is gone, as the cluster says
+}
+
+// A Place is where the container is that has an address: the answer to GET ClusterPlacePath.
+type Place struct {
+	Host string `json:"host"` // name
+	VTEP string `json:"vtep"` // as Name has it
+	MAC  string `json:"mac"`  // "": not known
+	Gone bool   `json:"gone"`
 }
 
 // OwnNames are all names of this host's containers on networks that hosts share: those told before are gone.

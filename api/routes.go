@@ -14,7 +14,8 @@ const (
 	NodesPath         = "/v1/nodes"          // GET: Nodes; POST Nodes: Learned
 	ClusterPath       = "/v1/cluster"        // GET: Cluster
 	ClusterForgetPath = "/v1/cluster/forget" // POST ClusterForget
-	NamesPath         = "/v1/names"          // GET ?after=VERSION: Names, when there are others, or after a while; PUT OwnNames
+	ClusterPlacePath  = "/v1/cluster/place"  // GET ?key=KEY&addr=ADDR: Place, of a container on another host
+	NamesPath         = "/v1/names"          // GET ?after=VERSION: Names, when there are others, or after a while; with &gone=yes also of hosts that are gone; PUT OwnNames
 	FaultsPath        = "/v1/faults"         // GET: []Fault; PUT, DELETE FaultPath
 	TracePath         = "/v1/trace"          // POST TraceRequest: Trace
 	CapturesPath      = "/v1/captures"       // GET: a list of counts; POST CaptureRequest: a stream; GET, PATCH, DELETE CapturePath

@@ -79,19 +79,19 @@ func (o *watcher) copyTo(s *Subscriber, in, out *vswitch.Port, v vswitch.Verdict
 	if f.ID == 0 {
 		f.ID = o.hub.frames.Add(1)
 	}
-	leaves := uint32(0)
-	if out != nil {
-		leaves = out.Number
-	}
-	comes := uint32(0)
-	if in != nil {
-		comes = in.Number
-	}
 	snap := s.snap
 	if s.headers {
 		snap = min(snap, f.HeadersLen())
 	}
-	s.ring.add(comes, leaves, v, f, snap)
+	s.ring.add(numberOf(in), numberOf(out), v, f, snap)
+}
+
+// numberOf is a port's Number, 0 of none.
+func numberOf(p *vswitch.Port) uint32 {
+	if p == nil {
+		return 0
+	}
+	return p.Number
 }
 
 // WatchRun is Watch for frames that were received together and are forwarded to one port.
@@ -175,12 +175,8 @@ func (s *Subscriber) wants(network string, in, out *vswitch.Port, v vswitch.Verd
 	if s.drops && !v.Drop() {
 		return false
 	}
-	if only := s.selected.Load(); !only.all {
-		here := in != nil && only.ports[in.Number] || out != nil && only.ports[out.Number] ||
-			v == vswitch.Flooded && only.networks[network]
-		if !here {
-			return false
-		}
+	if only := s.selected.Load(); !only.all && !only.wants(network, numberOf(in), numberOf(out), v, f.Bytes(), f.Len()) {
+		return false
 	}
 	match := *s.match.Load()
 	return match == nil || match(f.Bytes(), f.Len())

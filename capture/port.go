@@ -20,6 +20,14 @@ type Targets struct {
 	StartedAt map[string]int64 // by Port.Name or Sandbox, ns since 1970: ports from before that are another container's, even with the same address
 	New       bool             // also ports that were attached after the Subscriber subscribed,
 	Since     uint32           // with a Number above this one
+	Behind    []Behind         // containers on other hosts
+}
+
+// A Behind is a container on another host: its frames are those of that host's port on one network that match.
+type Behind struct {
+	Network string // id
+	Peer    string // Port.Name
+	Match   Match
 }
 
 func (t *Targets) match(p *Port, since uint32) bool {
@@ -32,11 +40,73 @@ func (t *Targets) match(p *Port, since uint32) bool {
 	return t.New && p.Number > max(since, t.Since)
 }
 
+// partOf returns which frames of a port are selected. ok is false if none is.
+func (t *Targets) partOf(p *Port, since uint32) (of part, ok bool) {
+	if t.match(p, since) {
+		return nil, true
+	}
+	for _, b := range t.Behind {
+		if p.Remote && p.Name == b.Peer && p.Network == b.Network {
+			of = append(of, b.Match)
+		}
+	}
+	return of, of != nil
+}
+
+// A part is those frames that one of its Matches wants. Without any it is all frames.
+type part []Match
+
+func (p part) wants(frame []byte, wireLen int) bool {
+	for _, m := range p {
+		if m(frame, wireLen) {
+			return true
+		}
+	}
+	return len(p) == 0
+}
+
+// with returns the frames of both.
+func (p part) with(q part) part {
+	if len(p) == 0 || len(q) == 0 {
+		return nil
+	}
+	return slices.Concat(p, q)
+}
+
 // A selection is the ports that Targets select at the moment.
 type selection struct {
 	all      bool
-	ports    map[uint32]bool // by Number
-	networks map[string]bool // that have such a port
+	ports    map[uint32]part // by Number
+	networks map[string]part // that have such a port
+}
+
+// has tells whether a port is selected.
+func (s *selection) has(number uint32) bool {
+	_, ok := s.ports[number]
+	return ok
+}
+
+// add selects a port.
+func (s *selection) add(p *Port, of part) {
+	s.ports[p.Number] = of
+	if before, ok := s.networks[p.Network]; ok {
+		of = of.with(before)
+	}
+	s.networks[p.Network] = of
+}
+
+// wants tells whether a frame is selected by the ports that it comes in and leaves by; 0: by none.
+func (s *selection) wants(network string, in, out uint32, v vswitch.Verdict, frame []byte, wireLen int) bool {
+	for _, number := range [...]uint32{in, out} {
+		if of, ok := s.ports[number]; ok && of.wants(frame, wireLen) {
+			return true
+		}
+	}
+	if v == vswitch.Flooded {
+		of, ok := s.networks[network]
+		return ok && of.wants(frame, wireLen)
+	}
+	return false
 }
 
 // maxDetached is how many detached ports are remembered: a ring may hold frames of them.
@@ -80,8 +150,8 @@ func (h *Hub) Plug(p Port) {
 func (h *Hub) addPort(p *Port) {
 	for _, s := range h.subscribers {
 		// A recorder selects all ports, and reports none as new.
-		if !s.ring.overwrite && s.targets.match(p, s.since) && !s.selected.Load().ports[p.Number] {
-			s.selectPort(p)
+		if of, ok := s.targets.partOf(p, s.since); !s.ring.overwrite && ok && !s.selected.Load().has(p.Number) {
+			s.selectPort(p, of)
 		}
 	}
 }
@@ -155,12 +225,13 @@ func (s *Subscriber) SetTargets(t Targets) {
 func (s *Subscriber) setTargets(t Targets) {
 	s.targets = t
 	before := s.selected.Load()
-	now := &selection{all: !t.Some, ports: make(map[uint32]bool), networks: make(map[string]bool)}
+	now := &selection{all: !t.Some, ports: make(map[uint32]part), networks: make(map[string]part)}
 	d := &s.hub.ports
 	for _, number := range slices.Sorted(maps.Keys(d.attached)) {
-		if p := d.all[number]; !s.ring.overwrite && t.match(p, s.since) {
-			now.ports[number], now.networks[p.Network] = true, true
-			if before == nil || !before.ports[number] {
+		p := d.all[number]
+		if of, ok := t.partOf(p, s.since); !s.ring.overwrite && ok {
+			now.add(p, of)
+			if before == nil || !before.has(number) {
 				s.newPorts = append(s.newPorts, p)
 			}
 		}
@@ -170,12 +241,12 @@ func (s *Subscriber) setTargets(t Targets) {
 }
 
 // selectPort adds one port to the selection. The caller holds hub.mu.
-func (s *Subscriber) selectPort(p *Port) {
+func (s *Subscriber) selectPort(p *Port, of part) {
 	before := s.selected.Load()
 	now := &selection{all: before.all, ports: maps.Clone(before.ports), networks: maps.Clone(before.networks)}
-	now.ports[p.Number], now.networks[p.Network] = true, true
+	now.add(p, of)
 	if here := s.hub.ports.attached; len(now.ports) > 2*len(here)+64 { // many are detached, for so long that the ring has no frame of them
-		maps.DeleteFunc(now.ports, func(number uint32, _ bool) bool { return !here[number] })
+		maps.DeleteFunc(now.ports, func(number uint32, _ part) bool { return !here[number] })
 	}
 	s.selected.Store(now)
 	s.newPorts = append(s.newPorts, p)
@@ -194,7 +265,7 @@ func (s *Subscriber) NewPorts() []*Port {
 // Selects tells whether a port is selected.
 func (s *Subscriber) Selects(number uint32) bool {
 	now := s.selected.Load()
-	return now.all || now.ports[number]
+	return now.all || now.has(number)
 }
 
 // Ports returns the ports that the targets select, with detached ones that are remembered, by Number.
@@ -202,7 +273,8 @@ func (h *Hub) Ports(t Targets) (all []*Port) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, number := range slices.Sorted(maps.Keys(h.ports.all)) {
-		if p := h.ports.all[number]; t.match(p, h.ports.newest) {
+		p := h.ports.all[number]
+		if _, ok := t.partOf(p, h.ports.newest); ok {
 			all = append(all, p)
 		}
 	}
@@ -222,9 +294,12 @@ func (h *Hub) Matcher(t Targets) func(*Record) bool {
 		addr    netip.Addr
 	}
 	ports, at, ends := make(map[uint32]*Port), make(map[uint32]string), make(map[end][]*Port)
+	behind := &selection{ports: make(map[uint32]part), networks: make(map[string]part)}
 	for number, p := range h.ports.all {
 		at[number] = p.Network
-		if t.match(p, h.ports.newest) {
+		if of, ok := t.partOf(p, h.ports.newest); ok && of != nil {
+			behind.add(p, of)
+		} else if ok {
 			ports[number] = p
 			for _, a := range p.Addrs {
 				at := end{p.Network, a.Addr()}
@@ -247,7 +322,7 @@ func (h *Hub) Matcher(t Targets) func(*Record) bool {
 	}
 	now := time.Now().UnixNano()
 	return func(r *Record) bool {
-		if ports[r.In] != nil || ports[r.Out] != nil {
+		if ports[r.In] != nil || ports[r.Out] != nil || behind.wants(at[r.In], r.In, r.Out, r.Verdict, r.Data, r.Len) {
 			return true
 		}
 		return r.Verdict == vswitch.Flooded && slices.ContainsFunc(neighbours[at[r.In]], func(p *Port) bool {

@@ -207,10 +207,21 @@ func TestDirectory(t *testing.T) {
 	}
 	var names []string
 	for _, n := range d.Names("blue") {
-		names = append(names, n.Host+" "+n.Name.Name)
+		names = append(names, n.Host.Name+" "+n.Name.Name)
 	}
 	if got := strings.Join(names, ", "); got != "n1 Web1, n1 alias, n2 Web2" || d.Names("red") != nil {
 		t.Errorf("names: %s", got)
+	}
+
+	// Where an address is, and by which MAC: Docker's rule, or what its host says of it.
+	for a, want := range map[string]string{"10.50.1.5": "n1 02:42:0a:32:01:05", "10.50.99.2": "n2 02:01:02:03:04:02", "fd50::9": "n1 02:01:02:03:04:01", "10.50.1.64": ""} {
+		h, state, mac, ok := d.Place("blue", addr(a))
+		if got := h.Name + " " + mac.String(); ok != (want != "") || ok && got != want || state != Alive {
+			t.Errorf("%s is at %s, %v, %v; want %q", a, got, state, ok, want)
+		}
+	}
+	if got := d.Names("blue")[0]; got.MAC.String() != "02:42:0a:32:01:05" || got.Host != host(1) || got.State != Alive {
+		t.Errorf("%+v", got)
 	}
 
 	// A station that moved, a block within a block, and an older record.
@@ -242,7 +253,7 @@ func TestDirectory(t *testing.T) {
 
 	// A host that is gone keeps its addresses and loses its names; one that does not exist any more loses all.
 	d.Apply(Update{Entries: []Entry{{*full(1), Gone}}})
-	if where("10.50.1.1") != "n1" || d.Resolve("blue", "web1") != nil || len(d.Names("blue")) != 1 || d.On("blue")[0].State != Gone {
+	if where("10.50.1.1") != "n1" || d.Resolve("blue", "web1") != nil || d.Names("blue")[0].State != Gone || d.On("blue")[0].State != Gone {
 		t.Error("a host that is gone")
 	}
 	d.Apply(Update{Removed: []HostID{host(1).ID, "unknown"}})

@@ -221,34 +221,6 @@ func (d *Directory) Resolve(key, name string) (all []netip.Addr) {
 	return all
 }
 
-// A Named is a name that another host has told.
-type Named struct {
-	Name
-	Host string
-}
-
-// Names are those of the containers that other hosts have on a network, host by host, in the order in which they were told.
-func (d *Directory) Names(key string) (all []Named) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	x := d.keys[key]
-	if x == nil {
-		return nil
-	}
-	for _, id := range x.ids {
-		e := d.hosts[id]
-		if e.State == Gone { // nobody answers there
-			continue
-		}
-		for _, n := range e.Names {
-			if n.Key == key {
-				all = append(all, Named{n, e.Host.Name})
-			}
-		}
-	}
-	return all
-}
-
 // NameOf gives the name of the container on another host that has the address; "": none has told.
 func (d *Directory) NameOf(key string, a netip.Addr) string {
 	d.mu.RLock()

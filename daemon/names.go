@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // namesWait is how long a question for names that have not changed waits: less than clients do.
@@ -18,6 +20,31 @@ const namesWait = 8 * time.Second
 func (a *API) nameRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.NamesPath, a.inCluster(a.names))
 	mux.HandleFunc("PUT "+api.NamesPath, a.inCluster(a.tellNames))
+	mux.HandleFunc("GET "+api.ClusterPlacePath, a.inCluster(a.place))
+}
+
+// place tells where the container is that has an address.
+func (a *API) place(w http.ResponseWriter, r *http.Request) {
+	key := r.FormValue("key")
+	addr, err := netip.ParseAddr(r.FormValue("addr"))
+	if err != nil {
+		reply(w, http.StatusBadRequest, api.Error{Error: "addr: " + err.Error()})
+		return
+	}
+	h, state, mac, ok := a.Cluster.Directory.Place(key, addr.Unmap())
+	if !ok {
+		reply(w, http.StatusNotFound, api.Error{Error: fmt.Sprintf("no other host has said that it has %s on network %s", addr, key)})
+		return
+	}
+	reply(w, http.StatusOK, api.Place{Host: h.Name, VTEP: h.VTEP.Addr().String(), MAC: macText(mac), Gone: state == cluster.Gone})
+}
+
+// macText is "" of a MAC that is not known.
+func macText(mac ether.MAC) string {
+	if mac.IsZero() {
+		return ""
+	}
+	return mac.String()
 }
 
 // inCluster refuses requests on a host that is in no cluster.
@@ -48,7 +75,10 @@ func (a *API) names(w http.ResponseWriter, r *http.Request) {
 	answer.Keys, answer.Changed = append(answer.Keys, keys...), append(answer.Changed, changed...)
 	for _, key := range changed {
 		for _, n := range a.Cluster.Directory.Names(key) {
-			answer.Names = append(answer.Names, api.Name{Key: key, Name: n.Name.Name, Addrs: n.Addrs, Host: n.Host})
+			if n.State != cluster.Gone || r.URL.Query().Get("gone") == "yes" { // nobody answers there
+				answer.Names = append(answer.Names, api.Name{Key: key, Name: n.Name.Name, Addrs: n.Addrs, Host: n.Host.Name,
+					VTEP: n.Host.VTEP.Addr().String(), MAC: macText(n.MAC), Gone: n.State == cluster.Gone})
+			}
 		}
 	}
 	reply(w, http.StatusOK, answer)

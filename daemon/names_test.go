@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster/conformance"
 	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/daemon"
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/fake"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
@@ -61,8 +62,33 @@ func TestNames(t *testing.T) {
 	var got api.Names
 	_, text := ask(h, "GET", api.NamesPath, "")
 	testhost.Must(t, json.Unmarshal([]byte(text), &got))
-	if !slices.Equal(got.Keys, []string{"blue"}) || !slices.Equal(got.Changed, got.Keys) || len(got.Names) != 1 || got.Names[0].Name != "db" || got.Names[0].Host != remote.Name {
+	if !slices.Equal(got.Keys, []string{"blue"}) || !slices.Equal(got.Changed, got.Keys) || len(got.Names) != 1 || got.Names[0].Name != "db" || got.Names[0].Host != remote.Name ||
+		got.Names[0].VTEP != "192.0.2.2" || got.Names[0].MAC != "02:42:0a:4d:00:09" || got.Names[0].Gone {
 		t.Errorf("got %s", text)
+	}
+	for query, want := range map[string]string{
+		"key=blue&addr=10.77.0.9": `{"host":"n2","vtep":"192.0.2.2","mac":"02:00:00:00:00:09","gone":false}`,
+		"key=blue&addr=10.77.1.3": `{"host":"n2","vtep":"192.0.2.2","mac":"02:42:0a:4d:01:03","gone":false}`,
+		"key=blue&addr=fd00::9":   `{"host":"n2","vtep":"192.0.2.2","mac":"02:00:00:00:00:09","gone":false}`,
+		"key=blue&addr=10.77.2.3": "no other host has said that it has 10.77.2.3 on network blue",
+		"key=red&addr=10.77.0.9":  "no other host has said",
+		"key=blue&addr=x":         "addr: ",
+	} {
+		told := remote
+		told.Seq++
+		told.Members = []cluster.Member{{Spec: cluster.Spec{Key: "blue"}, Blocks: []netip.Prefix{netip.MustParsePrefix("10.77.1.0/24"), netip.MustParsePrefix("fd00::/64")}}}
+		told.Stations = []cluster.Station{{Key: "blue", MAC: ether.MAC{2, 0, 0, 0, 0, 9}, Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.9"), netip.MustParseAddr("fd00::9")}, Seq: 1}}
+		m.Directory.Apply(cluster.Update{Full: true, Entries: []cluster.Entry{{Record: told}}})
+		if _, text := ask(h, "GET", api.ClusterPlacePath+"?"+query, ""); !strings.Contains(text, want) {
+			t.Errorf("%s: %s, want %s", query, text, want)
+		}
+	}
+	m.Directory.Apply(cluster.Update{Full: true, Entries: []cluster.Entry{{Record: remote, State: cluster.Gone}}})
+	if _, text := ask(h, "GET", api.NamesPath, ""); strings.Contains(text, "db") {
+		t.Errorf("of a host that is gone: %s", text)
+	}
+	if _, text := ask(h, "GET", api.NamesPath+"?gone=yes", ""); !strings.Contains(text, `"name":"db"`) || !strings.Contains(text, `"gone":true`) {
+		t.Errorf("of a host that is gone, asked for: %s", text)
 	}
 	close(ending) // a question that waits is answered when the daemon ends
 	_, text = ask(h, "GET", api.NamesPath+"?after="+got.Version, "")

@@ -44,13 +44,13 @@ func TestTellNames(t *testing.T) {
 	web := name("blue", "web", "10.77.0.2")
 	one.TellNames([]cluster.Name{web, name("green", "db", "10.78.0.2")}, began)
 	testhost.Must(t, one.CreateNetwork(t.Context(), blue(1)))
-	await("the network came after the names", cluster.Named{Name: web, Host: "n1"})
+	await("the network came after the names", cluster.Named{Name: web, Host: one.Self})
 	if own := one.Own(); len(own.Names) != 1 {
 		t.Errorf("it has said %v", own.Names)
 	}
 	other := name("blue", "web2", "10.77.0.3")
 	one.TellNames([]cluster.Name{other}, began)
-	await("others", cluster.Named{Name: other, Host: "n1"})
+	await("others", cluster.Named{Name: other, Host: one.Self})
 	one.endNames(began.Add(NamesLast))
 	if own := one.Own(); len(own.Names) != 1 {
 		t.Error("the names have ended too early")
