@@ -48,7 +48,18 @@ type Targets struct {
 	CreatedAt map[string]int64 `json:"born,omitempty"`      // ns since 1970, by endpoint or sandbox: no port that came before is taken for it because of its address
 	New       bool             `json:"new,omitempty"`       // every port that comes from now on, of whatever network
 	Since     uint32           `json:"since,omitempty"`     // of the new ones, only ports numbered above this one
+	Behind    []Behind         `json:"behind,omitempty"`    // containers on other hosts
 	Some      bool             `json:"some,omitempty"`      // only what is named above, also if that is nothing
+}
+
+// MaxBehind is how many containers on other hosts may be targets.
+const MaxBehind = 1000
+
+// Behind is a container on another host: the frames of that host's port on one network that match.
+type Behind struct {
+	Network string `json:"network"` // whole id
+	Peer    string `json:"peer"`    // address of that host, without port
+	Expr    string `json:"expr"`    // of pcap-filter(7), without names
 }
 
 // Filter is an expression of pcap-filter(7), and the addresses of the names in it.

@@ -43,7 +43,9 @@ func (c *Captures) arm(network, endpoint, expr string) error {
 	if a.match, err = compileFilter(&a.Filter); err != nil {
 		return cmp.Or(errors.Unwrap(err), err) // without the filter, which the caller's error repeats
 	}
-	a.targets = parseTargets(&a.Targets)
+	if a.targets, err = parseTargets(&a.Targets); err != nil {
+		return err
+	}
 	c.disarm(endpoint)
 	c.dropKept()
 	_, err = c.open(a, api.Credentials{UID: -1, PID: -1})

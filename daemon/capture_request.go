@@ -63,7 +63,9 @@ func parseRequest(w http.ResponseWriter, r *http.Request) (*captureSpec, error) 
 	if a.match, err = compileFilter(&a.Filter); err != nil {
 		return nil, err
 	}
-	a.targets = parseTargets(&a.Targets)
+	if a.targets, err = parseTargets(&a.Targets); err != nil {
+		return nil, err
+	}
 	if a.Attach != "" && (a.match != nil || a.targets.Some || a.Drops || a.Headers || a.Ring != 0) {
 		return nil, errors.New("attach: that capture has its targets and its filter, and keeps whole frames")
 	}
@@ -105,7 +107,21 @@ func compileFilter(f *api.Filter) (capture.Match, error) {
 }
 
 // parseTargets is the targets as the hub has them.
-func parseTargets(t *api.Targets) capture.Targets {
+func parseTargets(t *api.Targets) (capture.Targets, error) {
+	var behind []capture.Behind
+	if len(t.Behind) > api.MaxBehind {
+		return capture.Targets{}, fmt.Errorf("%d containers on other hosts: want %d at most", len(t.Behind), api.MaxBehind)
+	}
+	for _, b := range t.Behind {
+		match, err := compileFilter(&api.Filter{Expr: b.Expr})
+		if err == nil && match == nil {
+			err = errors.New("want which frames")
+		}
+		if err != nil {
+			return capture.Targets{}, fmt.Errorf("a container behind %s: %w", b.Peer, err)
+		}
+		behind = append(behind, capture.Behind{Network: b.Network, Peer: b.Peer, Match: match})
+	}
 	set := func(all []string) map[string]bool {
 		m := make(map[string]bool, len(all))
 		for _, x := range all {
@@ -113,15 +129,19 @@ func parseTargets(t *api.Targets) capture.Targets {
 		}
 		return m
 	}
-	return capture.Targets{Some: t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil,
+	return capture.Targets{Some: areSome(t),
 		Endpoints: set(t.Endpoints), Networks: set(t.Networks), Peers: set(t.Peers), Sandboxes: set(t.Sandboxes), StartedAt: t.CreatedAt,
-		New: t.New, Since: t.Since}
+		New: t.New, Since: t.Since, Behind: behind}, nil
+}
+
+// areSome tells whether only some ports are targets.
+func areSome(t *api.Targets) bool {
+	return t.Some || t.New || t.Endpoints != nil || t.Networks != nil || t.Peers != nil || t.Sandboxes != nil || t.Behind != nil
 }
 
 // targetsText says what is looked at, for the log.
 func targetsText(t api.Targets) string {
-	r := parseTargets(&t)
-	if !r.Some {
+	if !areSome(&t) {
 		return "all"
 	}
 	var words []string
@@ -136,6 +156,9 @@ func targetsText(t api.Targets) string {
 	}
 	for _, s := range t.Sandboxes {
 		words = append(words, "sandbox:"+s)
+	}
+	for _, b := range t.Behind {
+		words = append(words, fmt.Sprintf("peer:%s(%s)", b.Peer, b.Expr))
 	}
 	if t.New {
 		words = append(words, "new")

@@ -327,8 +327,12 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *activeCaptu
 	d.DisallowUnknownFields()
 	err := d.Decode(&want)
 	var match capture.Match
+	var targets capture.Targets
 	if err == nil && want.Filter != nil {
 		match, err = compileFilter(want.Filter)
+	}
+	if err == nil && want.Targets != nil {
+		targets, err = parseTargets(want.Targets)
 	}
 	if err != nil {
 		reply(w, http.StatusBadRequest, api.Error{Error: err.Error()})
@@ -346,7 +350,7 @@ func (c *Captures) change(w http.ResponseWriter, r *http.Request, s *activeCaptu
 		return
 	}
 	if want.Targets != nil {
-		s.sub.SetTargets(parseTargets(want.Targets))
+		s.sub.SetTargets(targets)
 	}
 	who := credentialsOf(r)
 	log := c.log.With("capture", s.id, "uid", who.UID, "pid", who.PID)

@@ -37,6 +37,7 @@ func TestCaptureStream(t *testing.T) {
 		{"all", api.CaptureRequest{}, 3, []byte{1, 2, 3, 4}},
 		{"web", api.CaptureRequest{Targets: api.Targets{Endpoints: []string{fake.WebID}}}, 2, []byte{1, 2, 3, 4}},
 		{"a peer", api.CaptureRequest{Targets: api.Targets{Peers: []string{"192.0.2.2"}}}, 3, []byte{3, 4}},
+		{"behind a peer", api.CaptureRequest{Targets: api.Targets{Behind: []api.Behind{{Network: fake.WideID, Peer: "192.0.2.2", Expr: "ether[14] == 4"}}}}, 2, []byte{4}},
 		{"network", api.CaptureRequest{Targets: api.Targets{Networks: []string{fake.WideID}}}, 3, []byte{1, 2, 3, 4}},
 		{"no network", api.CaptureRequest{Targets: api.Targets{Networks: []string{fake.LocalID}}}, 0, nil},
 		{"nothing", api.CaptureRequest{Targets: api.Targets{Some: true}}, 0, nil},
@@ -75,7 +76,7 @@ func TestCaptureStream(t *testing.T) {
 		}
 	}
 	who := fmt.Sprintf("uid=%d pid=%d", os.Getuid(), os.Getpid())
-	if text := l.Log.String(); strings.Count(text, "capture ended") != 11 || !strings.Contains(text, who) || !strings.Contains(text, `filter="ether[14] > 2"`) {
+	if text := l.Log.String(); strings.Count(text, "capture ended") != 12 || !strings.Contains(text, who) || !strings.Contains(text, `filter="ether[14] > 2"`) {
 		t.Errorf("the log has no line for each, by %s:\n%s", who, text)
 	}
 }
@@ -190,7 +191,10 @@ func TestCaptureRefused(t *testing.T) {
 	for want, r := range map[string]api.CaptureRequest{
 		"ring 5": {Ring: 5}, "snap -1": {Snap: -1}, `point "on"`: {Point: "on"}, `view "x"`: {View: "x"}, `offload mode "off"`: {Offload: "off"},
 		`annotate "some"`: {Annotate: "some"}, `format "pcap"`: {Format: "pcap"}, `filter "host"`: {Filter: api.Filter{Expr: "host"}},
-		`address of "web"`: {Filter: api.Filter{Expr: "host web", Names: map[string][]string{"web": {"x"}}}},
+		`behind 192.0.2.2: filter "host"`: {Targets: api.Targets{Behind: []api.Behind{{Peer: "192.0.2.2", Expr: "host"}}}},
+		`behind 192.0.2.2: want which`:    {Targets: api.Targets{Behind: []api.Behind{{Peer: "192.0.2.2"}}}},
+		"1001 containers on other hosts":  {Targets: api.Targets{Behind: make([]api.Behind, 1001)}},
+		`address of "web"`:                {Filter: api.Filter{Expr: "host web", Names: map[string][]string{"web": {"x"}}}},
 	} {
 		if _, err := l.Client.OpenStream(t.Context(), api.CapturesPath, r); exit.Code(err) != exit.Usage || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", r, err)

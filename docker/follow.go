@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 )
 
@@ -36,10 +37,12 @@ type Follower struct {
 	ctx    context.Context
 	stop   context.CancelFunc
 	kick   chan struct{} // holds a token when Docker must be asked
+	others sync.Once
 	holdQueue
 
-	mu       sync.Mutex           // guards the four fields below
+	mu       sync.Mutex           // guards the five fields below
 	ports    []*seenPort          // by Interface of the stream
+	parts    []*seenPort          // of which only some frames are wanted
 	flooded  map[string]*seenPort // by network: the port with the highest judgement, which counts for a flooded frame
 	stale    map[string]bool      // networks that Docker must be asked about again
 	allStale bool                 // Docker must be asked about everything again
@@ -55,14 +58,15 @@ type running interface {
 	Change(context.Context, api.CaptureChange) error
 }
 
-// A seenPort is a port that the stream has announced. Follower.mu guards judgement; the other fields do not change, but for index.
+// A seenPort is a port that the stream has announced. Follower.mu guards judgement and part; the other fields do not change, but for index.
 type seenPort struct {
 	about *pcapng.Interface
 	port  capture.Port
 	ours  bool      // port is known
 	came  time.Time // when the stream announced it
 	judgement
-	index int // its number as an Interface that Next has returned; -1: not yet. Only the goroutine that calls Next uses it
+	part  []*filter.Filter // nil: all its frames are judged so; else those that one of these matches, and the others are unwanted
+	index int              // its number as an Interface that Next has returned; -1: not yet. Only the goroutine that calls Next uses it
 }
 
 // Follow returns the Follower of a capture of t with the filter expr, which was requested with t.Request and n.filter. It keeps
@@ -71,9 +75,19 @@ func Follow(ctx context.Context, s running, n *Names, t *Targets, expr string) *
 	f := newFollower(ctx, s, n, t, expr)
 	if n.engine.Answered {
 		go f.watchEvents()
+	}
+	if n.engine.Answered || n.shares() {
 		go f.run()
 	}
+	f.followOthers()
 	return f
+}
+
+// followOthers begins to keep up with the names on other hosts, once this host has a network that hosts share.
+func (f *Follower) followOthers() {
+	if f.n.shares() {
+		f.others.Do(func() { go f.n.watchOthers(f.ctx, func() { notify(f.kick) }) })
+	}
 }
 
 func newFollower(ctx context.Context, s running, n *Names, t *Targets, expr string) *Follower {
@@ -164,6 +178,7 @@ func (f *Follower) refreshStale() (again time.Duration) {
 	var err error
 	if all {
 		err = f.n.refreshAll(f.ctx)
+		f.followOthers()
 	} else if len(stale) > 0 {
 		err = f.n.refresh(f.ctx, slices.Sorted(maps.Keys(stale)))
 	}
@@ -203,7 +218,7 @@ func (f *Follower) evaluate() (want api.Targets) {
 // tell gives the daemon other targets if it may lack one or captures more than is wanted, and the filter if addresses in it have changed.
 func (f *Follower) tell(want api.Targets) error {
 	var what api.CaptureChange
-	if f.judges && (f.lacks(want) || f.surplus(want)) {
+	if f.judges && (f.lacks(want) || f.surplus(want)) || !slices.Equal(want.Behind, f.asked.Behind) {
 		what.Targets = &want
 	}
 	if now, err := f.n.filter(f.expr); err == nil && !maps.EqualFunc(now.Names, f.filter.Names, slices.Equal[[]string]) {
@@ -243,11 +258,17 @@ func (f *Follower) surplus(want api.Targets) bool {
 // judgeAll judges every port anew. It needs the lock.
 func (f *Follower) judgeAll() {
 	changed := false
-	f.flooded = make(map[string]*seenPort)
+	f.flooded, f.parts = make(map[string]*seenPort), nil
 	for _, p := range f.ports {
 		before := p.judgement
-		p.judgement = f.judge(p)
+		p.judgement, p.part = f.judge(p), nil
 		changed = changed || p.judgement != before
+		if f.judges && p.port.Remote && p.judgement == wanted {
+			if p.part = f.t.partOf(&p.port); p.part != nil {
+				f.parts = append(f.parts, p)
+				continue
+			}
+		}
 		if best := f.flooded[p.port.Network]; best == nil || p.judgement >= best.judgement { // of unknown ones the newest
 			f.flooded[p.port.Network] = p
 		}
@@ -279,8 +300,8 @@ func (f *Follower) judge(p *seenPort) judgement {
 func (f *Follower) addPort(i *pcapng.Interface) {
 	p := &seenPort{about: i, came: time.Now(), index: -1}
 	p.port, p.ours = capture.ReadPort(i)
-	if p.ours {
-		f.n.addNetwork(p.port.Network)
+	if p.ours && f.n.addNetwork(p.port.Network) {
+		f.markStale("") // hosts may share it
 	}
 	f.mu.Lock()
 	f.ports = append(f.ports, p)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -246,28 +247,47 @@ func (f *Follower) judgeBlock(b pcapng.Block) (j judgement, by *seenPort) {
 	defer f.mu.Unlock()
 	switch b := b.(type) {
 	case *pcapng.Packet:
-		by = f.ports[b.Interface]
-		if by.judgement >= nameless {
-			return by.judgement, by
+		at := f.ports[b.Interface]
+		by, j = at, at.judgeFrame(b, at.port.Outer)
+		if j >= nameless {
+			return j, by
 		}
 		d, _ := capture.ReadDetail(b)
-		for _, at := range [...]int{d.In, d.Out} { // a rebuilt datagram is at another port than it came in by
-			if at >= 0 && at < len(f.ports) && f.ports[at].judgement > by.judgement {
-				by = f.ports[at]
+		better := func(p *seenPort) {
+			if k := p.judgeFrame(b, at.port.Outer); k > j {
+				by, j = p, k
+			}
+		}
+		for _, i := range [...]int{d.In, d.Out} { // a rebuilt datagram is at another port than it came in by
+			if i >= 0 && i < len(f.ports) {
+				better(f.ports[i])
 			}
 		}
 		if d.Verdict == vswitch.Flooded {
-			if best := f.flooded[by.port.Network]; best != nil && best.judgement > by.judgement {
-				by = best
+			for _, p := range f.parts {
+				if p.port.Network == at.port.Network {
+					better(p)
+				}
+			}
+			if best := f.flooded[at.port.Network]; best != nil {
+				better(best)
 			}
 		}
-		return by.judgement, by
+		return j, by
 	case *pcapng.Stats:
 		if p := f.ports[b.Interface]; p.index < 0 {
 			return unwanted, p
 		}
 	}
 	return wanted, nil
+}
+
+// judgeFrame judges a frame by one of its ports. What is in a rebuilt datagram (outer) was judged by the daemon.
+func (p *seenPort) judgeFrame(b *pcapng.Packet, outer bool) judgement {
+	if p.part != nil && !outer && !slices.ContainsFunc(p.part, func(f *filter.Filter) bool { return f.Match(b.Data, b.Len) }) {
+		return unwanted
+	}
+	return p.judgement
 }
 
 // unannounced returns the Interface of a target that was not returned yet; nil: none.

@@ -28,6 +28,8 @@ type resolver struct {
 	include  Include
 	networks []api.Network // the daemon's; nil: not asked for yet
 	peers    []string      // addresses without port, sorted; nil: not asked for yet
+
+	elsewhere string // what to say of containers on other hosts that have the name of one that does not run here; "": there is none
 }
 
 func (l *resolver) add(ctx context.Context, t *Targets, word string) error {
@@ -105,13 +107,16 @@ func (l *resolver) peer(ctx context.Context, t *Targets, host string) error {
 	return exit.Errorf(exit.NoTarget, "no peer %q, there are: %s", host, firstFew(l.peers))
 }
 
-// container adds the container that word names; in this order word is: a container's name, a whole endpoint id, the beginning of
-// a container's or an endpoint's id.
+// container adds the container that word names; in this order word is: a container's name, that of one on another host, a whole endpoint
+// id, the beginning of a container's or an endpoint's id.
 func (l *resolver) container(ctx context.Context, t *Targets, word string) error {
 	name := strings.TrimPrefix(word, "/")
 	if ends := l.d.endpointIDs(func(_ string, e endpointInfo) bool { return e.name == name }); len(ends) > 0 {
 		t.names[name] = true
 		return nil
+	}
+	if found, err := l.other(ctx, t, name); found || err != nil {
+		return err
 	}
 	if isID(word) {
 		if found, err := l.byID(t, word); found || err != nil {
@@ -137,7 +142,10 @@ func (l *resolver) container(ctx context.Context, t *Targets, word string) error
 		t.names[x.name()], t.containers[x.ID] = true, true
 		return nil
 	case err == nil:
-		return l.withoutPort(ctx, t, &x)
+		if err = l.withoutPort(ctx, t, &x); err != nil && l.elsewhere != "" {
+			return exit.Errorf(exit.Code(err), "%w%s", err, l.elsewhere)
+		}
+		return err
 	case l.include == Awaited && containerName.MatchString(name):
 		t.names[name] = true
 		return nil
@@ -262,6 +270,10 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 		return err
 	}
 	means := make(map[string]string) // what looks like the word → the target
+	for i := range l.d.others {
+		o := &l.d.others[i]
+		means[o.Name], means[o.Name+"@"+o.Host], means[o.Name+"."+o.Key] = o.Label, o.Label, o.Label
+	}
 	var containers []string
 	for _, e := range l.d.endpoints {
 		if e.gone == 0 {
@@ -296,6 +308,9 @@ func (l *resolver) notFound(ctx context.Context, word, why string) error {
 	}
 	if l.include == Stopped {
 		why += "; one that was removed has lost its name: network:NAME, or its address with -f 'host ADDR'"
+	}
+	if len(containers) == 0 {
+		containers = api.Map(l.d.others, func(o Other) string { return o.Label })
 	}
 	if len(containers) == 0 {
 		return exit.Errorf(exit.NoTarget, "no container %q: this daemon's networks have none that is known%s", word, why)

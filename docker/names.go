@@ -33,6 +33,8 @@ type Names struct {
 	asked   map[string]int64  // when the containers whose past the command reads were created, ns since 1970, by name
 	stopped map[string]string // names of those that have no port, by sandbox
 
+	version string // of the names on other hosts, when they were first read; not changed after LoadNames
+
 	mu sync.Mutex // held while the snapshot in now is replaced
 }
 
@@ -45,10 +47,14 @@ type snapshot struct {
 	networks  map[string]string       // of the daemon: id → Docker's name, "" not known
 	endpoints map[string]endpointInfo // that Docker has or had on them, by id
 	ports     map[string][]netip.Addr // the daemon's, of containers, when all was read last: endpoint → addresses
+	keys      map[string]string       // of networks that hosts share: key → id
+	told      []Other                 // containers on other hosts, without Network and Label
 
 	// These follow from those above.
+	others      []Other // containers on other hosts, on networks of this one
 	addrs       map[netip.Addr]string
-	addrsByName map[string][]netip.Addr
+	addrsByName map[string][]netip.Addr // of this host's containers
+	present     map[string]bool         // names of this host's containers that are there
 }
 
 // An endpointInfo is a container's end of a network.
@@ -72,6 +78,9 @@ func LoadNames(ctx context.Context, c *client.Client) (*Names, error) {
 	// What Docker does not answer in time stays unknown. It is asked again when something happens.
 	if err := n.refreshAll(ctx); err != nil && !errors.Is(err, errDockerAway) {
 		return nil, err
+	}
+	if n.shares() { // without the names on other hosts nothing fails
+		n.version, _ = n.loadOthers(ctx, "")
 	}
 	return n, nil
 }
@@ -101,8 +110,21 @@ func (n *Names) Network(id string) string { return n.now.Load().networks[id] }
 // with that address the first by name counts.
 func (n *Names) Addr(a netip.Addr) string { return n.now.Load().addrs[a.Unmap()] }
 
-// Addrs gives all addresses of the container with this name, sorted. It is a filter.Names.
-func (n *Names) Addrs(name string) []netip.Addr { return slices.Clone(n.now.Load().addrsByName[name]) }
+// Addrs gives all addresses of the container with this name, sorted; if this host has none, of those on other hosts. It is a filter.Names.
+func (n *Names) Addrs(name string) []netip.Addr {
+	d := n.now.Load()
+	all := slices.Clone(d.addrsByName[name])
+	for i := range d.others {
+		if !d.present[name] && d.others[i].Is(name) {
+			all = append(all, d.others[i].Addrs...)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+// shares tells whether this host has networks that hosts share.
+func (n *Names) shares() bool { return len(n.now.Load().keys) > 0 }
 
 // Since gives, if the version is another by now, the name of every address, sorted by address.
 func (n *Names) Since(version uint64) pcapng.Names {
@@ -132,7 +154,7 @@ func (n *Names) refreshAll(ctx context.Context) error {
 		return err
 	}
 	n.update(func(d *snapshot) {
-		d.networks, d.ports = make(map[string]string), make(map[string][]netip.Addr)
+		d.networks, d.ports, d.keys = make(map[string]string), make(map[string][]netip.Addr), keysOf(networks)
 		for _, w := range networks {
 			d.networks[w.ID] = cmp.Or(n.Network(w.ID), n.engine.NetworkName(w.ID))
 		}
@@ -177,11 +199,13 @@ func (n *Names) refresh(ctx context.Context, ids []string) error {
 	return failed
 }
 
-// addNetwork adds a network of the daemon's that is new.
-func (n *Names) addNetwork(id string) {
-	if _, known := n.now.Load().networks[id]; !known {
+// addNetwork adds a network of the daemon's, and tells whether it is new.
+func (n *Names) addNetwork(id string) bool {
+	_, known := n.now.Load().networks[id]
+	if !known {
 		n.update(func(d *snapshot) { d.networks[id] = "" })
 	}
+	return !known
 }
 
 // AddPort takes what the stream of a dump tells of a port.
@@ -251,7 +275,7 @@ func (n *Names) update(change func(*snapshot)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now.Load()
-	next := &snapshot{version: now.version + 1, ports: now.ports,
+	next := &snapshot{version: now.version + 1, ports: now.ports, keys: now.keys, told: now.told,
 		networks: maps.Clone(now.networks), endpoints: maps.Clone(now.endpoints)}
 	if next.endpoints == nil {
 		next.networks, next.endpoints = make(map[string]string), make(map[string]endpointInfo)
@@ -278,11 +302,19 @@ func (d *snapshot) derive() {
 		return cmp.Or(strings.Compare(d.networks[a.network], d.networks[b.network]),
 			strings.Compare(a.network, b.network), strings.Compare(x, y))
 	})
-	d.addrs, d.addrsByName = make(map[netip.Addr]string), make(map[string][]netip.Addr)
+	d.addrs, d.addrsByName, d.present = make(map[netip.Addr]string), make(map[string][]netip.Addr), make(map[string]bool)
+	for _, e := range d.endpoints {
+		d.present[e.name] = d.present[e.name] || e.gone == 0
+	}
+	d.others = labelled(d.told, d.keys, d.present)
 	last := make(map[string]uint64) // when the container of this name went last; 0: it is there
-	departed := 0
+	departed, named := 0, false
 	for _, id := range ids {
 		e := d.endpoints[id]
+		if e.gone != 0 && !e.recalled && !named {
+			named = true
+			d.nameOthers()
+		}
 		if e.gone != 0 {
 			if departed++; departed > departedNames {
 				delete(d.endpoints, id)
@@ -302,9 +334,22 @@ func (d *snapshot) derive() {
 			}
 		}
 	}
+	d.nameOthers()
 	for name, addrs := range d.addrsByName {
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		d.addrsByName[name] = slices.Compact(addrs)
+	}
+}
+
+// nameOthers names the addresses of containers on other hosts, but those that have a name.
+func (d *snapshot) nameOthers() {
+	for i := range d.others {
+		o := &d.others[i]
+		for _, a := range o.Addrs {
+			if _, taken := d.addrs[a]; !taken {
+				d.addrs[a] = o.Label
+			}
+		}
 	}
 }
 

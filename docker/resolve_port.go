@@ -33,6 +33,13 @@ func FindPorts(ctx context.Context, c *client.Client, arg string, news io.Writer
 		return nil, nil, err
 	}
 	ports, err := ResolvePorts(d, "port", word, all)
+	if exit.Code(err) == exit.NoTarget {
+		if e, asked := FindElsewhere(ctx, c, d); asked == nil {
+			if there, _ := e.Find(arg); len(there) > 0 {
+				return nil, nil, exit.Errorf(exit.NoTarget, "%s is on host %s, and has no port here: its frames go through peer:%s", arg, there[0].Host, there[0].VTEP)
+			}
+		}
+	}
 	if err == nil && note != "" {
 		fmt.Fprintln(news, note)
 	}
@@ -146,8 +153,8 @@ func FillNames[R any](ctx context.Context, d *Engine, rows []R, name func(*R), n
 	}
 }
 
-// PortWords are the words that FindPorts takes, sorted.
-func PortWords(ctx context.Context, c *client.Client) ([]string, error) {
+// PortWords are the words that FindPorts takes, sorted; with others also those for containers on other hosts, which a trace takes.
+func PortWords(ctx context.Context, c *client.Client, others bool) ([]string, error) {
 	d, err := Load(ctx, c)
 	if err != nil {
 		return nil, err
@@ -160,6 +167,12 @@ func PortWords(ctx context.Context, c *client.Client) ([]string, error) {
 		}
 		return d.PortLabel(p.Name)
 	})
+	if others {
+		e, err := FindElsewhere(ctx, c, d)
+		for i := 0; err == nil && i < len(e.Others); i++ {
+			names = append(names, e.Others[i].Label)
+		}
+	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
 }

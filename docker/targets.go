@@ -21,6 +21,7 @@ type Targets struct {
 	peers     map[string]bool  // addresses, without port
 	Endpoints map[string]bool  // ids, that were named by it
 	sandboxes map[string]bool  // of containers that have stopped
+	others    map[string]bool  // words for containers on other hosts
 	created   map[string]int64 // when those of the past were made, ns since 1970: by endpoint or sandbox
 	notes     []string         // what to say of them before the first frame, without the end of the line
 	follows   bool             // there are containers, and a Docker that tells which endpoints are theirs
@@ -62,7 +63,7 @@ func FindTargets(ctx context.Context, c *client.Client, n *Names, words []string
 // NewTargets are targets without any port yet.
 func NewTargets(n *Names) *Targets {
 	return &Targets{n: n, networks: make(map[string]bool), peers: make(map[string]bool), Endpoints: make(map[string]bool),
-		sandboxes: make(map[string]bool), created: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
+		sandboxes: make(map[string]bool), others: make(map[string]bool), created: make(map[string]int64), names: make(map[string]bool), containers: make(map[string]bool)}
 }
 
 // Request is what to ask of the daemon. With New the request must ask for details, too: by them the Follower judges frames.
@@ -77,7 +78,7 @@ func (t *Targets) Request() api.Targets {
 		ends[id] = true
 	}
 	return api.Targets{Endpoints: slices.Sorted(maps.Keys(ends)), Networks: slices.Sorted(maps.Keys(t.networks)), Peers: slices.Sorted(maps.Keys(t.peers)),
-		Sandboxes: slices.Sorted(maps.Keys(t.sandboxes)), CreatedAt: t.created, New: t.follows, Some: true}
+		Sandboxes: slices.Sorted(maps.Keys(t.sandboxes)), CreatedAt: t.created, Behind: t.behind(), New: t.follows, Some: true}
 }
 
 // PrintNotes prints the notes.
@@ -111,6 +112,9 @@ func (t *Targets) judge(p *capture.Port) judgement {
 	if t.all || t.networks[p.Network] || !p.Remote && t.Endpoints[p.Name] || p.Remote && t.peers[api.WithoutPort(p.Name)] {
 		return wanted
 	}
+	if p.Remote && t.partOf(p) != nil {
+		return wanted // some of its frames
+	}
 	if p.Remote || p.HostPort || !t.follows {
 		return unwanted
 	}
@@ -142,6 +146,9 @@ func TargetWords(ctx context.Context, c *client.Client) (about map[string]string
 			}
 			about[word] = "container"
 		}
+	}
+	for _, o := range l.d.others {
+		about[o.Label] = "container on " + o.Host
 	}
 	for _, w := range l.networks {
 		about["network:"+n.engine.NetworkLabel(w.ID)] = "network"

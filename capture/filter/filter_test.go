@@ -109,7 +109,7 @@ func TestBounds(t *testing.T) {
 // A name means every address of the host, as if they were joined with "or".
 func TestNames(t *testing.T) {
 	names := func(name string) []netip.Addr {
-		if name != "web-1" {
+		if name != "web-1" && name != "web.blue@host-1" {
 			return nil
 		}
 		addr := netip.MustParseAddr
@@ -117,6 +117,7 @@ func TestNames(t *testing.T) {
 	}
 	for by, written := range map[string]string{
 		"host web-1":               "host 10.0.0.1 or host 10.0.0.2 or host 2001:db8::1",
+		"host (web.blue@host-1)":   "host 10.0.0.1 or host 10.0.0.2 or host 2001:db8::1",
 		"src web-1":                "src 10.0.0.1 or src 10.0.0.2 or src 2001:db8::1",
 		"ip host web-1":            "ip host 10.0.0.1 or 10.0.0.2",
 		"ip6 dst host web-1":       "ip6 dst host 2001:db8::1",
@@ -148,7 +149,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for _, expr := range []string{
-		"host db", "ip6 host db", "arp host db", "tcp host web-1", "net web-1", "ether src web-1",
+		"host web-1@", "host @web-1", "host db", "ip6 host db", "arp host db", "tcp host web-1", "net web-1", "ether src web-1",
 	} {
 		if _, err := Compile(expr, names); err == nil {
 			t.Errorf("%s: no error", expr)

@@ -114,8 +114,8 @@ func (p *parser) name(rest string) int {
 		return 0
 	}
 	n := 1
-	for i := 1; i < len(rest) && (letterDigit(rest[i]) || strings.IndexByte("-_.", rest[i]) >= 0); i++ {
-		if rest[i] != '-' && rest[i] != '_' {
+	for i := 1; i < len(rest) && (letterDigit(rest[i]) || strings.IndexByte("-_.@", rest[i]) >= 0); i++ {
+		if strings.IndexByte("-_@", rest[i]) < 0 {
 			n = i + 1
 		}
 	}

@@ -40,7 +40,7 @@ func (c *cli) completeContainer(cmd *cobra.Command, args []string, _ string) ([]
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completeWait)
 	defer cancel()
-	words, err := docker.PortWords(ctx, c.Client)
+	words, err := docker.PortWords(ctx, c.Client, cmd.Name() == "trace")
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

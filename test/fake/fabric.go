@@ -38,6 +38,8 @@ type Fabric struct {
 	Busy   string   // id of a network that ForgetNetwork refuses, since a container uses it
 	Forgot []string // ids of the networks that ForgetNetwork was called with
 
+	Keys map[string]string // of networks that hosts share, by id
+
 	mu    sync.Mutex
 	Addrs []netip.AddrPort // peers of the network wide; guarded by mu while the fabric is served
 	Known []netip.Addr     // the Swarm's nodes; guarded by mu while the fabric is served
@@ -75,7 +77,7 @@ func (h *Fabric) Networks() []fabric.NetworkView {
 		return nil
 	}
 	view := func(id string, vni uint32) fabric.NetworkView {
-		return fabric.NetworkView{Network: fabric.Network{ID: id, VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, LinkMTU: 1500}
+		return fabric.NetworkView{Network: fabric.Network{ID: id, Key: h.Keys[id], VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, LinkMTU: 1500}
 	}
 	wide, other := view(WideID, 80), view(OtherID, 90)
 	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded = 1450, 1, 2, 1043, 1000, 40
