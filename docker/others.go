@@ -3,6 +3,7 @@ package docker
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture/filter"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/spell"
 )
 
 // An Other is a container on another host of the cluster, on one network that hosts share, as that host tells.
@@ -244,6 +246,20 @@ func FindElsewhere(ctx context.Context, c *client.Client, d *Engine) (*Elsewhere
 // Find returns the container that word names, on each network that it is on. Those of several hosts are an error.
 func (e *Elsewhere) Find(word string) ([]Other, error) {
 	return findOthers(e.Others, strings.TrimPrefix(word, containerPrefix))
+}
+
+// Suggest returns err, which is that word names nothing here, with what it may mean on other hosts.
+func (e *Elsewhere) Suggest(err error, word string) error {
+	means := make(map[string]string)
+	for _, o := range e.Others {
+		means[o.Name], means[o.Name+"@"+o.Host], means[o.Name+"."+o.Key] = o.Label, o.Label, o.Label
+	}
+	near := api.Map(spell.Nearest(strings.TrimPrefix(word, containerPrefix), slices.Sorted(maps.Keys(means))), func(w string) string { return means[w] })
+	if exit.Code(err) != exit.NoTarget || len(near) == 0 {
+		return err
+	}
+	slices.Sort(near)
+	return exit.Errorf(exit.NoTarget, "%w; on another host there is %s", err, strings.Join(slices.Compact(near), " and "))
 }
 
 // At returns the container on another host that has an address on a network of this host; ok is false if the cluster does not tell.

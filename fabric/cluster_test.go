@@ -181,12 +181,25 @@ func TestSharedNetworkAlone(t *testing.T) {
 func TestGoneHost(t *testing.T) {
 	hub, all := newMembers(t, 2)
 	one, two := all[0], all[1]
+	two.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.64/26")}
 	one.mustNetwork(blue(1))
 	two.mustNetwork(blue(2))
 	one.meets(netID(1), "192.0.2.2")
 	two.meets(netID(2), "192.0.2.1")
 	one.container(netID(1), ep(1))
 	two.container(netID(2), ep(2))
+	traced := func(to ether.MAC) TraceView {
+		t.Helper()
+		from := ep(1).MAC
+		v, err := one.Trace(t.Context(), TraceRequest{Network: netID(1), Port: epID(1), Frame: slices.Concat(to[:], from[:], []byte{8, 0})})
+		testhost.Must(t, err)
+		return v
+	}
+	silent := ether.MAC{2, 0x42, 10, 77, 0, 80} // in the block
+	one.await("the block is known", func() bool { return len(one.dir.On("blue")[0].Blocks) == 1 })
+	if v := traced(silent); v.Verdict != "forwarded" || len(v.Egress) != 1 || v.Steps[4].Found != "told" || v.Steps[4].Port != "192.0.2.2" {
+		t.Errorf("to a host that is there: %+v", v)
+	}
 	send := func(text string) { one.m.dev(t, epID(1)).feed(ep(1).MAC, broadcast, text) }
 	sent := func() uint64 { return one.Peers(netID(1))[0].WireTx }
 	later := one.now()
@@ -211,6 +224,13 @@ func TestGoneHost(t *testing.T) {
 	}
 	two.close()
 	testhost.Until(t, "a host that is gone and silent is not used", gone) // after it was asked again
+	for to, step := range map[ether.MAC]TraceStep{ep(2).MAC: {Check: "destination", Found: "learned", Port: "192.0.2.2"}, silent: {Check: "destination", Found: "unknown", Port: "192.0.2.2", Why: hostGone}} {
+		v := traced(to)
+		at := slices.IndexFunc(v.Steps, func(s TraceStep) bool { return s.Check == "destination" })
+		if got := v.Steps[at]; got.Found != step.Found || got.Port != step.Port || got.Why != step.Why || v.Verdict != "down" || v.Egress[0].Down != hostGone {
+			t.Errorf("to a host that is gone: %+v, want %+v", v, step)
+		}
+	}
 	before := sent()
 	send("lost")
 	testhost.Until(t, "the frame was not sent", func() bool { return one.countersOf(epID(1)).Drops["down"] == 1 })

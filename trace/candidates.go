@@ -14,6 +14,7 @@ import (
 type candidates struct {
 	docker *docker.Engine
 	ports  []api.Port
+	away   elsewhere
 }
 
 // containers are the ports of containers, and the host's own.
@@ -21,8 +22,12 @@ func (e candidates) containers() []api.Port {
 	return slices.DeleteFunc(slices.Clone(e.ports), func(p api.Port) bool { return p.Kind == "remote" })
 }
 
-// A portPair is the ports of FROM and TO on one network. to is the zero Port if TO is no port of this host.
-type portPair struct{ from, to api.Port }
+// A portPair is the ports of FROM and TO on one network. to is the zero Port if TO is neither a port of this host nor a container
+// on another one, which then is other.
+type portPair struct {
+	from, to api.Port
+	other    docker.Other
+}
 
 // single returns the only pair. Several are an error that lists their networks.
 func (e candidates) single(links []portPair) (portPair, error) {
@@ -32,7 +37,7 @@ func (e candidates) single(links []portPair) (portPair, error) {
 	names := api.Map(links, func(l portPair) string { return e.docker.NetworkLabel(l.from.Network) })
 	slices.Sort(names)
 	return portPair{}, exit.Errorf(exit.Usage, "%s is on several networks, choose one: --network %s",
-		e.docker.PortLabel(links[0].from.Name), strings.Join(names, " or --network "))
+		e.label(links[0].from), strings.Join(names, " or --network "))
 }
 
 // sharedWith returns the pairs of one of froms and a wanted port on the same network.
@@ -40,7 +45,7 @@ func (e candidates) sharedWith(froms []api.Port, wanted func(api.Port) bool) (li
 	for _, from := range froms {
 		for _, to := range e.containers() {
 			if to.Network == from.Network && wanted(to) {
-				links = append(links, portPair{from, to})
+				links = append(links, portPair{from: from, to: to})
 			}
 		}
 	}
@@ -59,7 +64,7 @@ func (e candidates) reachable(froms []api.Port, addr netip.Addr) (links []portPa
 			}
 		}
 	}
-	who := e.docker.PortLabel(froms[0].Name)
+	who := e.label(froms[0])
 	switch {
 	case nets == nil:
 		return nil, exit.Errorf(exit.Failure, "tapestry knows no IP address of %s (its network has none from Docker): "+

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -65,7 +66,11 @@ func (q *Query) Prepare(ctx context.Context, c *client.Client, network, from, to
 		}
 		*word = found
 	}
-	if err := q.resolve(candidates{on.Engine, ports}, from, to); err != nil {
+	e := candidates{docker: on.Engine, ports: ports}
+	if addr, err := netip.ParseAddr(to); !e.isHere(from) || !e.isHere(to) && !(err == nil && addr.IsMulticast()) {
+		e.away = askElsewhere(ctx, c, on.Engine)
+	}
+	if err := q.resolve(e, from, to); err != nil {
 		return nil, api.TraceRequest{}, err
 	}
 	frame, err := q.Packet.frame()
@@ -78,6 +83,18 @@ func (q *Query) Prepare(ctx context.Context, c *client.Client, network, from, to
 		request.Port = api.WithoutPort(q.from.Name)
 	}
 	return on.Engine, request, nil
+}
+
+// askElsewhere asks for what the cluster tells. If the daemon does not answer that, FROM and TO are looked for on this host only.
+func askElsewhere(ctx context.Context, c *client.Client, d *docker.Engine) elsewhere {
+	all, err := docker.FindElsewhere(ctx, c, d)
+	if err != nil {
+		return elsewhere{}
+	}
+	return elsewhere{all.Find, all.Suggest, func(network string, addr netip.Addr) (docker.Other, bool) {
+		o, ok, err := all.At(ctx, network, addr)
+		return o, ok && err == nil
+	}}
 }
 
 // setRemoteMACs gives each remote port the MAC address that was last seen behind it, if one is known, and removes the

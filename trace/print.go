@@ -70,6 +70,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"source zero":           s.MAC + " is no station's address",
 		"destination pinned":    s.MAC + " is " + owner + "'s own",
 		"destination learned":   fmt.Sprintf("%s was learned at %s, last seen %s", s.MAC, owner, age),
+		"destination told":      s.MAC + " was not seen yet: it is behind " + owner + ", as the cluster says",
 		"destination unknown":   s.MAC + " is not known: to all ports",
 		"destination group":     s.MAC + " is a group address: to all ports",
 		"hairpin no":            "no: it leaves by another port than it came by",

@@ -17,21 +17,16 @@ import (
 // ports; Prepare fills in the rest.
 type Query struct {
 	Packet   Packet
-	from, to api.Port // to is the zero Port if the destination is no port of this host
+	from, to api.Port // to is the zero Port if the destination is neither a port of this host nor a container on another one
 	About    string   // the frame in one line
 	Notes    []string // sentences about what is special in this frame
 }
 
 // resolve finds the ports of FROM and TO on the network that they share, and fills in the packet.
 func (q *Query) resolve(e candidates, from, to string) error {
-	froms, err := docker.ResolvePorts(e.docker, "container", from, e.ports)
+	froms, err := q.resolveFrom(e, from)
 	if err != nil {
 		return err
-	}
-	if froms[0].Kind == "remote" {
-		if froms, err = q.resolveRemote(e, froms); err != nil {
-			return err
-		}
 	}
 	if mac, err := ether.ParseMAC(to); err == nil {
 		return q.resolveMAC(e, froms, mac)
@@ -39,13 +34,19 @@ func (q *Query) resolve(e candidates, from, to string) error {
 	if addr, err := netip.ParseAddr(to); err == nil {
 		return q.resolveAddr(e, froms, addr.Unmap().WithZone(""))
 	}
-	tos, err := docker.ResolvePorts(e.docker, "container", to, e.containers())
+	there, err := e.others(to)
 	if err != nil {
 		return err
 	}
-	links := e.sharedWith(froms, func(p api.Port) bool {
-		return slices.ContainsFunc(tos, func(q api.Port) bool { return q.Name == p.Name })
-	})
+	links, tos := e.linksTo(froms, there), api.Map(there, e.portOf)
+	if there == nil {
+		if tos, err = e.find(to, e.containers()); err != nil {
+			return err
+		}
+		links = e.sharedWith(froms, func(p api.Port) bool {
+			return slices.ContainsFunc(tos, func(q api.Port) bool { return q.Name == p.Name })
+		})
+	}
 	if len(links) == 0 {
 		where := func(ports []api.Port) string {
 			return strings.Join(api.Map(ports, func(p api.Port) string { return e.docker.NetworkLabel(p.Network) }), ", ")
@@ -54,6 +55,22 @@ func (q *Query) resolve(e candidates, from, to string) error {
 			from, to, from, where(froms), to, where(tos))
 	}
 	return q.resolvePort(e, links)
+}
+
+// resolveFrom finds the ports of FROM.
+func (q *Query) resolveFrom(e candidates, from string) ([]api.Port, error) {
+	there, err := e.others(from)
+	if err != nil {
+		return nil, err
+	}
+	if there != nil {
+		return q.fromOthers(e, there)
+	}
+	froms, err := e.find(from, e.ports)
+	if err == nil && froms[0].Kind == "remote" {
+		return q.resolveRemote(e, froms)
+	}
+	return froms, err
 }
 
 // resolveRemote returns those ports of another host behind which a MAC address is known: a frame needs a source address.
@@ -67,19 +84,26 @@ func (q *Query) resolveRemote(e candidates, froms []api.Port) ([]api.Port, error
 	return known, nil
 }
 
-// resolvePort handles a TO that is a port of this host. The packet is of IPv4 if both ends have it, else of IPv6, else of none.
+// resolvePort handles a TO that is a port of this host, or a container on another one. The packet is of IPv4 if both ends have it, else
+// of IPv6, else of none.
 func (q *Query) resolvePort(e candidates, links []portPair) error {
 	l, err := e.single(links)
 	if err != nil {
 		return err
 	}
 	q.from, q.to = l.from, l.to
+	q.noteOther(e, l)
 	to := prefixes(l.to)
 	slices.SortStableFunc(to, func(a, b netip.Prefix) int { return a.Addr().BitLen() - b.Addr().BitLen() })
 	for _, x := range to {
-		if own, ok := ownAddr(l.from, x.Addr()); ok {
+		if own, ok := ownAddr(l.from, x.Addr()); ok && l.to.MAC == "" {
+			return q.ask(e, own.Addr(), x.Addr(), fmt.Sprintf("The cluster does not tell which MAC address has %s.", x.Addr()))
+		} else if ok {
 			return q.fill(e, l.to.MAC, own.Addr(), x.Addr())
 		}
+	}
+	if l.to.MAC == "" {
+		return exit.Errorf(exit.Failure, "the cluster does not tell which MAC address %s has: trace it to a MAC address", e.label(l.to))
 	}
 	return q.fill(e, l.to.MAC, netip.Addr{}, netip.Addr{})
 }
@@ -98,8 +122,8 @@ func (q *Query) resolveMAC(e candidates, froms []api.Port, mac ether.MAC) error 
 	return q.fill(e, mac.String(), netip.Addr{}, netip.Addr{})
 }
 
-// resolveAddr handles a TO that is an IP address: of a container of this host, multicast or broadcast, or another address in
-// a subnet of FROM, for which the ARP request or neighbour solicitation is traced.
+// resolveAddr handles a TO that is an IP address: of a container of this host or of another one, multicast or broadcast, or another
+// address in a subnet of FROM, for which the ARP request or neighbour solicitation is traced.
 func (q *Query) resolveAddr(e candidates, froms []api.Port, addr netip.Addr) error {
 	links := e.sharedWith(froms, func(p api.Port) bool {
 		return slices.ContainsFunc(prefixes(p), func(x netip.Prefix) bool { return x.Addr() == addr })
@@ -109,31 +133,45 @@ func (q *Query) resolveAddr(e candidates, froms []api.Port, addr netip.Addr) err
 		if links, err = e.reachable(froms, addr); err != nil {
 			return err
 		}
+		for i, l := range links {
+			if e.away.at == nil {
+				break
+			}
+			if o, ok := e.away.at(l.from.Network, addr); ok {
+				o.Addrs = []netip.Addr{addr}
+				links[i] = portPair{from: l.from, to: e.portOf(o), other: o}
+			}
+		}
 	}
 	l, err := e.single(links)
 	if err != nil {
 		return err
 	}
 	q.from, q.to = l.from, l.to
-	who := e.docker.PortLabel(l.from.Name)
+	q.noteOther(e, l)
+	who := e.label(l.from)
 	own, ok := ownAddr(l.from, addr)
 	switch {
 	case !ok:
 		return exit.Errorf(exit.Failure, "tapestry knows no %s address of %s on %s: trace it to a MAC address",
 			map[bool]string{true: "IPv4", false: "IPv6"}[addr.Is4()], who, e.docker.NetworkLabel(l.from.Network))
-	case l.to.Name != "":
+	case l.to.MAC != "":
 		return q.fill(e, l.to.MAC, own.Addr(), addr)
 	case addr.IsMulticast(), addr == broadcastAddr, addr.Is4() && addr == lastAddr(own):
 		return q.fill(e, groupMAC(addr).String(), own.Addr(), addr)
 	}
+	return q.ask(e, own.Addr(), addr, fmt.Sprintf("No container of this host has %s.", addr))
+}
+
+// ask fills in the question who has an address. why is a sentence.
+func (q *Query) ask(e candidates, own, addr netip.Addr, why string) error {
 	q.Packet.Kind, q.Packet.Size = "arp", 0
 	asks := "by ARP, of all stations (ff:ff:ff:ff:ff:ff)"
 	if addr.Is6() {
 		asks = "by a neighbour solicitation, of a group of stations"
 	}
-	q.addNote("No container of this host has %s. Before anything else %s would ask who has it, %s: that question is traced.",
-		addr, who, asks)
-	return q.fill(e, "", own.Addr(), addr)
+	q.addNote("%s Before anything else %s would ask who has it, %s: that question is traced.", why, e.label(q.from), asks)
+	return q.fill(e, "", own, addr)
 }
 
 // addNote adds a sentence to Notes.
@@ -162,7 +200,7 @@ func (q *Query) fill(e candidates, dst string, from, to netip.Addr) error {
 		return fmt.Errorf("the daemon shows a container without its MAC address: %w", err)
 	}
 	p.from, p.to = from, to
-	who := e.docker.PortLabel(q.from.Name)
+	who := e.label(q.from)
 	near := slices.ContainsFunc(prefixes(q.from), func(x netip.Prefix) bool { return x.Contains(to) })
 	switch {
 	case q.to.Name == q.from.Name:
@@ -193,9 +231,9 @@ func (q *Query) describe(d *docker.Engine, length int) {
 	case p.Kind == "arp":
 		what = fmt.Sprintf("neighbour solicitation, who has %s? tell %s", p.to, p.from)
 	}
-	ends := d.PortLabel(q.from.Name)
+	ends := label(d, q.from)
 	if q.to.Name != "" {
-		ends += " to " + d.PortLabel(q.to.Name)
+		ends += " to " + label(d, q.to)
 	}
 	q.About = fmt.Sprintf("%s, %d bytes, from %s on %s", what, length, ends, d.NetworkLabel(q.from.Network))
 }

@@ -33,7 +33,7 @@ func TestTraceVLAN(t *testing.T) {
 // There is a text for each result of each check.
 func TestTraceWords(t *testing.T) {
 	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
-		"source": "pinned known new moved taken group zero", "destination": "pinned learned unknown group", "hairpin": "no yes", "horizon": "no yes",
+		"source": "pinned known new moved taken group zero", "destination": "pinned learned told unknown group", "hairpin": "no yes", "horizon": "no yes",
 		"link": "up down", "length": "fits long", "flood": "some nobody long down"} {
 		for _, found := range strings.Fields(words) {
 			if got := stepText((api.TraceStep{Check: check, Found: found}), api.Trace{}, &docker.Engine{}); got == found {
@@ -52,7 +52,7 @@ func TestTraceFromPeer(t *testing.T) {
 	if ports[0].MAC != "02:08:00:00:00:00" || ports[0].Addresses != nil || ports[1].MAC != "" || ports[2].MAC != "02:00:00:00:00:02" {
 		t.Errorf("%+v", ports)
 	}
-	e := candidates{&docker.Engine{Answered: true}, ports}
+	e := candidates{docker: &docker.Engine{Answered: true}, ports: ports}
 	var x Query
 	if err := x.resolve(e, "peer:192.0.2.2", fake.WebID); err != nil || x.from.Network != fake.WideID || x.Packet.src != (ether.MAC{2, 8}) {
 		t.Errorf("%v, %+v", err, x)
