@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -355,6 +356,20 @@ func (d *Engine) PortLabel(port string) string {
 		return port // an address
 	}
 	return api.ShortID(port)
+}
+
+// OneOn returns the name and the addresses of one container of this host on a network; "": it has none, or Docker does not tell.
+func (d *Engine) OneOn(ctx context.Context, id string) (name string, addrs []netip.Addr) {
+	n, err := d.network(ctx, id)
+	if err != nil {
+		return "", nil
+	}
+	for id, c := range n.Containers {
+		if addrs = parseAddrs(c.IPv4Address, c.IPv6Address); len(addrs) > 0 && !strings.HasPrefix(id, "ep-") {
+			return c.Name, addrs
+		}
+	}
+	return "", nil
 }
 
 // InUse tells whether containers of this host are on a network.

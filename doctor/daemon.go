@@ -67,6 +67,7 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	link, err := d.LinkWithAddr(d.VTEP) // if there is no such link, checkUnderlay has reported it
 	each(checkMTU(networks, ports, peers, tests.Tests, d.linkTo))
 	each(checkPeers(peers, tests.Tests, status))
+	d.examineCluster(ctx, networks, peers, tests.Tests, names, each)
 	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
 	if err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts

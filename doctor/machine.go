@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,13 +34,15 @@ type Machine struct {
 	Path           func(from, to netip.Addr) (tunnel.Path, error) // the path to one host
 	Link           func(name string) (*net.Interface, error)
 	Statfs         func(dir string) (unix.Statfs_t, error)
+
+	Lookup func(ctx context.Context, server netip.Addr, name string) ([]netip.Addr, error) // asks a DNS server
 }
 
 // ThisMachine returns the Machine of this host. Most of its functions need root.
 func ThisMachine() Machine {
 	return Machine{Root: "/", TUN: tap.ProbeTUN, Veth: tap.ProbeVeth, Redirect: tap.ProbeRedirect,
 		Sockets: tunnel.ProbeSockets, Bind: tunnel.ProbePort, PortUser: tunnel.PortUser,
-		DefaultAddr: tunnel.DefaultAddr, LinkWithAddr: linkWithAddr, Underlay: tunnel.Underlay, Path: tunnel.FindPath, Link: net.InterfaceByName,
+		Lookup: lookup, DefaultAddr: tunnel.DefaultAddr, LinkWithAddr: linkWithAddr, Underlay: tunnel.Underlay, Path: tunnel.FindPath, Link: net.InterfaceByName,
 		Statfs: func(dir string) (s unix.Statfs_t, err error) { return s, unix.Statfs(dir, &s) }}
 }
 

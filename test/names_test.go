@@ -72,6 +72,8 @@ func TestNames(t *testing.T) {
 	becomes(web, "web.blue")
 	a.exec(t, "asks", "ping", "-c1", "-W20", "web.blue")
 
+	t.Run("the commands", func(t *testing.T) { a.commandsKnow(t, b, web) })
+
 	b.run(t, "later", "blue")
 	becomes("later.blue", b.address(t, "later", "blue"))
 	b.stop(t, "later")
