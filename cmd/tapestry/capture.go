@@ -11,8 +11,9 @@ import (
 )
 
 const targetHelp = `TARGET is a container's name, network:NAME, peer:HOST (another host), host:NAME (this host's own port
-on a network), the beginning of an endpoint's id, or all. container:NAME is a container, whatever it is called. One that
-shares another's network (docker run --network container:NAME) stands for that other one. Without a TARGET it looks at all of this host. The filter is
+on a network), the beginning of an endpoint's id, or all. container:NAME is a container, whatever it is called. In a cluster it
+is also one on another host: NAME, NAME.KEY (of a network), NAME@HOST. One that shares
+another's network (docker run --network container:NAME) stands for that other one. Without a TARGET it looks at all of this host. The filter is
 tcpdump's (pcap-filter(7)), by -f or behind --; containers' names are hosts in it.`
 
 func newCapture(c *cli) *cobra.Command {

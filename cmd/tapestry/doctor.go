@@ -33,7 +33,8 @@ underlay and its MTU, the VXLAN port, Docker, and the state directory. What it t
 of its own or on the loopback address; only the VXLAN port it takes for a moment, if no daemon has it. Then it looks at the daemon: its version, its networks and peers, whether the
 frames of its containers fit the paths to other hosts, and the offloads. With peers that are tapestry too it sends
 test frames, to see that none arrives mangled. Of a managed plugin it looks at the settings, at where Docker keeps its
-files, and at why its last start failed; on a node of a Swarm, at whether the daemon fits it and knows the other nodes.
+files, and at why its last start failed; on a node of a Swarm, at whether the daemon fits it and knows the other nodes; in a cluster, at
+whether it is reached, what hosts contradict in, and whether Docker asks tapestry resolver.
 
 Flags that tapestry run was given (--name, --plugin-dir, --state-dir, --vtep, --vxlan-port) are given here too; those of
 a managed plugin are known.

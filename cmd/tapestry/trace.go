@@ -37,7 +37,7 @@ without the faults that are set on FROM.
 
 FROM is a container's name, the beginning of its endpoint's id, peer:HOST for a frame that comes in from another host
 (of the MAC address that was last seen there, without IP), or host:NET for this host's own port. TO is a container,
-host:NET, an IP address or a MAC address. The frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
+host:NET, an IP address or a MAC address. A container may be on another host of the cluster: NAME, NAME.KEY, NAME@HOST. The frame is an ICMP echo request, unless a flag says otherwise. When nobody on this host has the IP address, what FROM would send
 first is traced: the question who has it.
 
 It exits 1 when the frame would be dropped or nobody would get it.
