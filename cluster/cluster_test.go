@@ -220,6 +220,11 @@ func TestDirectory(t *testing.T) {
 			t.Errorf("%s is at %s, %v, %v; want %q", a, got, state, ok, want)
 		}
 	}
+	for mac, want := range map[ether.MAC]HostID{{2, 0x42, 10, 50, 2, 9}: host(2).ID, {2, 1, 2, 3, 4, 1}: host(1).ID, {2, 0x42, 10, 50, 1, 64}: "", {6, 0x42, 10, 50, 2, 9}: ""} {
+		if got := d.HostOf("blue", mac); got != want {
+			t.Errorf("%s is at %q, want %q", mac, got, want)
+		}
+	}
 	if got := d.Names("blue")[0]; got.MAC.String() != "02:42:0a:32:01:05" || got.Host != host(1) || got.State != Alive {
 		t.Errorf("%+v", got)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -94,8 +93,10 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 				t.Port, t.Why = e.ID, errorText(e.down)
 			}
 		}
-		if r := f.toldRemote(n, s.MAC); s.Port == nil && r != nil && r.gone {
-			t.Port, t.Why = r.port.Name, hostGone
+		for _, seat := range f.seats(n) {
+			if r := n.remotes[seat.VTEP.Addr()]; s.Port == nil && r != nil && r.gone && seat.ID == f.cfg.Cluster.Directory.HostOf(n.Key, s.MAC) {
+				t.Port, t.Why = r.port.Name, hostGone
+			}
 		}
 	}
 	return t
@@ -103,25 +104,6 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 
 // hostGone is why a remote of the cluster gets no frames.
 const hostGone = "the host is gone, as the cluster says, and does not answer"
-
-// toldRemote is the remote that a station is behind, as the cluster says; nil: none, or none is told.
-func (f *Fabric) toldRemote(n *network, mac ether.MAC) *remote {
-	if f.cfg.Cluster == nil || !n.usesCluster() {
-		return nil
-	}
-	id, _, ok := f.cfg.Cluster.Directory.Station(n.Key, mac)
-	if !ok && mac[0] == 2 && mac[1] == 0x42 {
-		var h cluster.Host
-		h, ok = f.cfg.Cluster.Directory.Where(n.Key, netip.AddrFrom4([4]byte(mac[2:])))
-		id = h.ID
-	}
-	for _, s := range f.seats(n) {
-		if ok && s.ID == id {
-			return n.remotes[s.VTEP.Addr()]
-		}
-	}
-	return nil
-}
 
 // tracePort describes a port for a frame of a kind that goes in direction d.
 func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind) TracePort {
