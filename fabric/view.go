@@ -137,7 +137,7 @@ func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 
 // remoteView is a remote host's port without counts.
 func (n *network) remoteView(r *remote) PortView {
-	return PortView{Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
+	return PortView{Number: r.port.Number, Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
 		Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}}
 }
 
