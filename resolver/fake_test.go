@@ -127,11 +127,12 @@ type upstream struct {
 // newUpstream serves with h, for UDP and TCP, until the test ends.
 func newUpstream(t *testing.T, h func(u *upstream, w dns.ResponseWriter, q *dns.Msg)) *upstream {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	at := netip.AddrPortFrom(loopback, testhost.UDPPort(t)) // one that nobody has for TCP either
+	pc, err := net.ListenPacket("udp", at.String())
 	testhost.Must(t, err)
-	l, err := net.Listen("tcp", pc.LocalAddr().String())
+	l, err := net.Listen("tcp", at.String())
 	testhost.Must(t, err)
-	u := &upstream{at: netip.MustParseAddrPort(pc.LocalAddr().String())}
+	u := &upstream{at: at}
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		u.asked.Add(1)
 		if isTCP(w) {

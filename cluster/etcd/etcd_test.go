@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"slices"
 	"strings"
@@ -15,7 +16,10 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-func TestMain(m *testing.M) { testhost.Main(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "4") // on two cores too, for they wait; it exists
+	testhost.Main(m)
+}
 
 // testTTL is short, so that tests do not wait for long; but not so short that a busy machine loses leases all the time.
 const testTTL = 4 * time.Second

@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,12 +62,10 @@ func memory(t testing.TB) string {
 	return dir
 }
 
+// freePort is one that nobody else takes, also not while the etcd is stopped.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	testhost.Must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), testhost.UDPPort(t)).String()
 }
 
 // start starts it, or starts it again with the same data.

@@ -33,6 +33,7 @@ func TestJSONKeys(t *testing.T) {
 		delete(docs, command)
 	}
 	delete(docs, "bench")        // TestBenchKeys
+	delete(docs, "bench scale")  // TestScaleKeys
 	delete(docs, "trace")        // TestTraceJSON
 	delete(docs, "trace --live") // TestTraceLiveJSON
 	delete(docs, "fault list")   // TestFaultList
