@@ -29,6 +29,9 @@ func (l fakeObserver) Remove(network string) { delete(l.networks, network) }
 func (l fakeObserver) SetMTU(number uint32, mtu int) { l.mtu[number] = mtu }
 
 func (l fakeObserver) Plug(p PortView, _, _ netip.AddrPort) {
+	if p.Number == 0 {
+		panic("the observer is told of a port without its number: " + p.Name)
+	}
 	l.mtu[p.Number], l.sandbox[p.Number], l.addrs[p.Number] = p.MTU, p.Sandbox, p.Addrs
 }
 
