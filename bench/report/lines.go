@@ -275,15 +275,20 @@ func curveChart(c results.Curve) chart {
 		if first > 0 {
 			x, xticks = logAxis(first, last, from, to)
 		}
-		for _, t := range xticks {
-			p.line(faint, .8, 0, x.at(t), foot, x.at(t), foot+3)
-			p.text(x.at(t), foot+13, trimmed(t), small.aligned(.5))
-		}
-		p.line(faint, .8, 0, margin+30, foot, halfWidth-margin, foot)
-		p.text((from+to)/2, foot+27, normal.fit(clean(c.X), halfWidth), normal.aligned(.5))
+		p.abscissa(c.X, x, xticks, foot)
 		p.curve(points, x, y)
 	}
 	return f
+}
+
+// abscissa draws a half-width chart's axis of x at the height foot, with its ticks and what it shows.
+func (p pen) abscissa(about string, x axis, ticks []float64, foot float64) {
+	for _, t := range ticks {
+		p.line(faint, .8, 0, x.at(t), foot, x.at(t), foot+3)
+		p.text(x.at(t), foot+13, trimmed(t), small.aligned(.5))
+	}
+	p.line(faint, .8, 0, margin+30, foot, halfWidth-margin, foot)
+	p.text((x.from+x.to)/2, foot+27, normal.fit(clean(about), halfWidth), normal.aligned(.5))
 }
 
 func (p pen) curve(points []results.Point, x, y axis) {

@@ -113,12 +113,7 @@ func scaleChart(c results.Curve) chart {
 		}
 		from, to := margin+40, halfWidth-margin-12
 		x, ticks := logAxis(points[0].X, points[len(points)-1].X, from, to)
-		for _, t := range ticks {
-			p.line(faint, .8, 0, x.at(t), foot, x.at(t), foot+3)
-			p.text(x.at(t), foot+13, trimmed(t), small.aligned(.5))
-		}
-		p.line(faint, .8, 0, margin+30, foot, halfWidth-margin, foot)
-		p.text((from+to)/2, foot+27, normal.fit(clean(c.X), halfWidth), normal.aligned(.5))
+		p.abscissa(c.X, x, ticks, foot)
 		p.curve(points, x, y)
 	}
 	return f
