@@ -45,7 +45,7 @@ func start(t *testing.T, change func(*Config), find func() []netip.AddrPort) *ru
 	c := &client.Client{Socket: r.daemon.Socket, DockerHost: r.docker.At}
 	engine, err := docker.New(c)
 	testhost.Must(t, err)
-	cfg := Config{Client: c, Docker: engine, Listen: []netip.AddrPort{netip.AddrPortFrom(loopback, 0)}, ResolvConf: filepath.Join(t.TempDir(), "resolv.conf"),
+	cfg := Config{Client: c, Docker: engine, Listen: []netip.AddrPort{netip.AddrPortFrom(loopback, testhost.UDPPort(t))}, ResolvConf: filepath.Join(t.TempDir(), "resolv.conf"),
 		Log: slog.New(slog.NewTextHandler(r.log, nil))}
 	testhost.Must(t, os.WriteFile(cfg.ResolvConf, nil, 0o600))
 	if change != nil {
