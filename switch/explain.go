@@ -199,7 +199,7 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
 	for _, q := range *p.sw.ports.Load() {
-		if q == p {
+		if q == p || q.reached.Load() {
 			continue
 		}
 		w := Egress{q, p.egressVerdict(f, q), q.limitOf(f)}

@@ -192,6 +192,9 @@ func (p *Port) limitOf(f *ether.Frame) int {
 func (p *Port) flood(f *ether.Frame) Verdict {
 	v := Flooded
 	for _, q := range *p.sw.ports.Load() {
+		if q.reached.Load() {
+			continue
+		}
 		switch p.egressVerdict(f, q) {
 		case Forwarded:
 			return Flooded
@@ -262,7 +265,7 @@ func (b *batch) sendFlood(in *Port) {
 		longest = max(longest, f.WireLen())
 	}
 	for _, q := range *in.sw.ports.Load() {
-		if q == in || in.Uplink && q.Uplink {
+		if q == in || in.Uplink && q.Uplink || q.reached.Load() {
 			continue
 		}
 		if q.IsDown() || !q.floodable() {

@@ -97,6 +97,7 @@ type Port struct {
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
 	sparse   atomic.Bool  // see SetSparse
+	reached  atomic.Bool  // see SetReached
 	flooded  atomic.Int64 // of a sparse port: high 32 bits a second of the coarse clock, low 32 bits the batches flooded in it
 	learned  []*station   // guarded by fdb.tableMu
 
@@ -197,6 +198,9 @@ func (p *Port) SetSparse(sparse bool) { p.sparse.Store(sparse) }
 
 // IsSparse tells whether flooding to the port is limited.
 func (p *Port) IsSparse() bool { return p.sparse.Load() }
+
+// SetReached says that what is flooded reaches the port's host by another port: nothing is flooded to this one.
+func (p *Port) SetReached(reached bool) { p.reached.Store(reached) }
 
 // floodable tells whether a batch may be flooded to the port now, and counts it.
 func (p *Port) floodable() bool {
