@@ -131,6 +131,8 @@ type Peer struct {
 	VNI          uint32            `json:"vni"`
 	Addr         string            `json:"addr"` // "" of a name that has none yet
 	Default      bool              `json:"default"`
+	Group        bool              `json:"group"`     // it is the network's multicast group, and no host
+	Learned      bool              `json:"learned"`   // a host that has sent to the group
 	Name         string            `json:"name"`      // the DNS name by which a user named it; ""
 	NameDown     string            `json:"name_down"` // why the last look-up of that name failed; ""
 	Swarm        bool              `json:"swarm"`
@@ -208,6 +210,14 @@ func WithoutPort(text string) string {
 		return a.String()
 	}
 	return text
+}
+
+// RemoteLabel is what people read for a remote port: the host's address, or "group" with the address of a multicast group.
+func RemoteLabel(name string) string {
+	if a, err := netip.ParseAddr(name); err == nil && a.IsMulticast() {
+		return "group " + name
+	}
+	return name
 }
 
 // HostPortName is the name of the host's own port on a network: an id that cannot be one of Docker's, which are hexadecimal.

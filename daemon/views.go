@@ -53,7 +53,7 @@ func toEntry(e fabric.EntryView) api.Entry {
 }
 
 func toPeer(p fabric.PeerView) api.Peer {
-	r := api.Peer{Network: p.Network, VNI: p.VNI, Default: p.Default, Name: p.Name, NameDown: p.NameDown, Swarm: p.Node, Left: p.Left, State: state(p.Down),
+	r := api.Peer{Network: p.Network, VNI: p.VNI, Default: p.Default, Group: p.Group, Learned: p.Learned, Name: p.Name, NameDown: p.NameDown, Swarm: p.Node, Left: p.Left, State: state(p.Down),
 		Host: p.Host, HostState: p.HostState, Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
 		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
 	if p.Addr.IsValid() {

@@ -353,7 +353,7 @@ func (d *Engine) PortLabel(port string) string {
 		return name
 	}
 	if strings.ContainsAny(port, ".:") {
-		return port // an address
+		return api.RemoteLabel(port)
 	}
 	return api.ShortID(port)
 }

@@ -213,6 +213,7 @@ func TestCheckDaemon(t *testing.T) {
 	heard := int64(3)
 	peer := api.Peer{Network: fake.WideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
 	narrow, down, silent, stale := peer, peer, peer, peer
+	group := api.Peer{NetworkName: "wide", Addr: "239.1.1.1:4789", Group: true}
 	stale.Name, stale.NameDown = "host-b", "the name server does not answer"
 	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
 	eth := net.Interface{Name: "eth0", MTU: 1500}
@@ -260,6 +261,7 @@ func TestCheckDaemon(t *testing.T) {
 		{"peer that cannot be looked up now", first(checkPeers([]api.Peer{stale}, nil, status)), Warn, "host-b cannot be looked up, and what it was last stays the peer: the name server does not answer", "/etc/resolv.conf"},
 		{"peer silent", first(checkPeers([]api.Peer{peer, silent}, test("no answer"), status)), Warn, "never heard: 192.0.2.2:4789 on wide", "tapestry peers add NET 192.0.2.1; and let UDP 4790 pass"},
 		{"peer silent, and its host is not", first(checkPeers([]api.Peer{peer, silent}, test("ok"), status)), OK, "2 peers; silent so far, but the host answers: 192.0.2.2:4789 on wide", ""},
+		{"group that nobody else is in", first(checkPeers([]api.Peer{group, peer}, nil, status)), OK, "1 peer, all heard", ""},
 
 		{"test", first(checkTests(test("ok", "ok", "no answer"), "", on("eth0"))), OK, "whole at 2 peers; no tapestry answers at 192.0.2.2:4789", ""},
 		{"test of nobody", first(checkTests(nil, "", on(""))), OK, "0 peers", ""},
@@ -282,6 +284,7 @@ func TestCheckDaemon(t *testing.T) {
 
 		{"rp_filter", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(2, "eth0", 0), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, another link", checkReversePath(true, dotted, vtep, []api.Peer{peer, peer}, by(3, "eth1", 0), docker.Supervisor{}), Warn, "the route to 192.0.2.2:4789 leaves by another link", "net/ipv4/conf/eth0.7/rp_filter=2"},
+		{"rp_filter, a group", checkReversePath(true, eth, vtep, []api.Peer{group}, by(3, "eth1", 0), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, the address on lo", checkReversePath(true, net.Interface{Index: 1, Name: "lo", Flags: net.FlagLoopback}, vtep, []api.Peer{peer}, by(3, "eth1", 0), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, from an address on lo", checkReversePath(true, eth, vtep, []api.Peer{peer}, by(1, "lo", net.FlagLoopback), docker.Supervisor{}), OK, "lets in", ""},
 		{"rp_filter, loose", checkReversePath(false, eth, vtep, []api.Peer{peer}, by(3, "eth1", 0), docker.Supervisor{}), OK, "lets in", ""},

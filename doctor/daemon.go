@@ -213,8 +213,8 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 
 // checkPeers reports peers without a route, and those that were never heard.
 func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Finding) {
-	var silent, answering []string
-	stale := make(map[string]string)
+	silent, answering, stale := []string(nil), []string(nil), make(map[string]string)
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p api.Peer) bool { return p.Group && p.Why == "" }) // nobody need be in it
 	for _, p := range peers {
 		if p.Addr != "" && p.NameDown != "" {
 			stale[p.Name] = p.NameDown
@@ -261,7 +261,7 @@ func checkReversePath(strict bool, link net.Interface, vtep netip.Addr, peers []
 	var others []string
 	for _, p := range peers {
 		to, err := netip.ParseAddrPort(p.Addr)
-		if err != nil {
+		if err != nil || p.Group { // nobody's address
 			continue
 		}
 		out := linkTo(to)

@@ -1,47 +1,13 @@
 package fabric
 
-import (
-	"encoding/binary"
+import "github.com/tapestry-net/tapestry/ether"
 
-	"github.com/tapestry-net/tapestry/ether"
-)
-
-// announcements are frames that tell the whole network which MAC has the endpoint's addresses: an ARP announcement (RFC 5227
-// section 2.3) for each IPv4 address, an unsolicited neighbour advertisement (RFC 4861 section 7.2.6) for each IPv6 one. So
-// other hosts' switches learn the port, and neighbours replace stale entries. Docker before 28 does not send them itself.
-func announcements(e Endpoint) []ether.Frame {
-	var frames []ether.Frame
+// announcements are frames that tell the whole network which MAC has the endpoint's addresses. So other hosts' switches learn the
+// port, and neighbours replace stale entries. Docker before 28 does not send them itself.
+func announcements(e Endpoint) (frames []ether.Frame) {
 	for _, p := range e.Addrs {
-		b := neighbourAdvertisement
-		if p.Addr().Is4() {
-			b = arpAnnouncement
-		}
-		room := append(make([]byte, ether.Headroom), b(e.MAC, p.Addr().AsSlice())...)
+		room := append(make([]byte, ether.Headroom), ether.Announcement(e.MAC, p.Addr())...)
 		frames = append(frames, ether.Lend(room, ether.Offload{}))
 	}
 	return frames
-}
-
-func arpAnnouncement(m ether.MAC, ip []byte) []byte {
-	b := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	b = append(b, m[:]...)
-	b = append(b, 0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1) // ARP; Ethernet, IPv4, request
-	b = append(append(b, m[:]...), ip...)
-	b = append(append(b, make([]byte, 6)...), ip...)
-	return b
-}
-
-func neighbourAdvertisement(m ether.MAC, ip []byte) []byte {
-	const icmpLen, override = 24 + 8, 0x20
-	allNodes := []byte{0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
-	b := []byte{0x33, 0x33, 0, 0, 0, 1}
-	b = append(b, m[:]...)
-	b = append(b, 0x86, 0xdd, 0x60, 0, 0, 0, 0, icmpLen, 58, 255)
-	b = append(append(b, ip...), allNodes...)
-	icmp := append([]byte{136, 0, 0, 0, override, 0, 0, 0}, ip...)
-	icmp = append(append(icmp, 2, 1), m[:]...) // target link-layer address
-	pseudo := append(append([]byte{}, ip...), allNodes...)
-	pseudo = append(pseudo, 0, 0, 0, icmpLen, 0, 0, 0, 58)
-	binary.BigEndian.PutUint16(icmp[2:], ^ether.Sum(icmp, uint32(ether.Sum(pseudo, 0))))
-	return append(b, icmp...)
 }

@@ -28,16 +28,6 @@ type Cluster struct {
 	Publish   func([]cluster.Member, []cluster.Station) // tells the others; it must not call back
 }
 
-// Spec is a network as all its hosts have it.
-func Spec(n Network) cluster.Spec {
-	s := cluster.Spec{Key: n.Key, VNI: n.VNI, MTU: n.MTU}
-	for _, p := range n.Pools {
-		s.Subnets = append(s.Subnets, p.Masked())
-	}
-	slices.SortFunc(s.Subnets, cluster.ComparePrefix)
-	return s
-}
-
 // Shared are the networks that have a key, by id.
 func (f *Fabric) Shared() []Network {
 	defer f.locked()()
@@ -74,7 +64,7 @@ func (f *Fabric) publish() {
 		if n.Key == "" {
 			continue
 		}
-		m := cluster.Member{Spec: Spec(n.Network), Blocks: f.cfg.Cluster.Blocks(n.Key)}
+		m := cluster.Member{Spec: n.Network.Spec(), Blocks: f.cfg.Cluster.Blocks(n.Key)}
 		members = append(members, m)
 		for _, e := range n.sortedEndpoints() {
 			if s, odd := f.station(n, e, m.Blocks); odd {

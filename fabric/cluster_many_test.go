@@ -16,12 +16,13 @@ func TestNewsAmongMany(t *testing.T) {
 	cost := func(hosts int) (block, name float64) {
 		_, all := newMembers(t, 1)
 		m := all[0]
-		m.mustNetwork(blue(1))
+		shared := blue(1)
+		m.mustNetwork(shared)
 		record := func(i int, seq uint64, bits int) cluster.Entry {
 			r := cluster.Record{Host: cluster.Host{ID: cluster.HostID(fmt.Sprintf("%016x", 100+i)), Name: fmt.Sprint("n", i), Epoch: 1,
 				VTEP: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), m.cfg.Port)}, Seq: seq}
 			block := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 60, byte(i >> 2), byte(i << 6)}), bits)
-			r.Members = []cluster.Member{{Spec: Spec(blue(1)), Blocks: []netip.Prefix{block}}}
+			r.Members = []cluster.Member{{Spec: shared.Spec(), Blocks: []netip.Prefix{block}}}
 			r.Names = []cluster.Name{{Key: "blue", Name: fmt.Sprint("web", seq), Addrs: []netip.Addr{block.Addr().Next()}}}
 			return cluster.Entry{Record: r}
 		}

@@ -368,7 +368,7 @@ func TestMTU(t *testing.T) {
 // A container's longest super-frame fits one send with all its segments.
 func TestGSOMax(t *testing.T) {
 	for _, mtu := range []int{68, 576, 1280, 1430, 1450, 8950, 32731} {
-		n := gsoMax(&network{Network: wide(1, 1)}, mtu)
+		n := tap.GSOMax(mtu)
 		payload, mss := n-321, mtu-52 // TCP keeps the rest for headers
 		segments := (payload + mss - 1) / mss
 		if segments < 2 || segments > 64 || segments*(mtu+14+8) > 65507 {
@@ -376,11 +376,12 @@ func TestGSOMax(t *testing.T) {
 		}
 	}
 	for _, mtu := range []int{32732, 65485, 65521} { // no two segments fit one send
-		if n := gsoMax(&network{Network: wide(1, 1)}, mtu); n != 0 {
+		if n := tap.GSOMax(mtu); n != 0 {
 			t.Errorf("MTU %d: super-frames are limited to %d bytes", mtu, n)
 		}
 	}
-	if n := gsoMax(&network{Network: local(1)}, 1500); n != 0 {
+	h := newHost(t)
+	if n := h.spec(newNetwork(local(1), 0), &endpoint{}).GSOMax; n != 0 {
 		t.Errorf("a network that does not tunnel limits super-frames to %d", n)
 	}
 }

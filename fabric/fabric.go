@@ -28,11 +28,11 @@ import (
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fabric/swarm"
+	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
-	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // Errors that callers test for; the methods wrap them with the ids.
@@ -153,8 +153,9 @@ type Fabric struct {
 	dir         state.Dir
 	log         *slog.Logger
 	started     time.Time
-	fatal       chan error  // the error that ends Run
-	unmonitored atomic.Bool // rtnetlink does not report changes of links and routes: each tick looks for them
+	fatal       chan error    // the error that ends Run
+	strangers   chan struct{} // hosts that are not known have sent to a network with a group
+	unmonitored atomic.Bool   // rtnetlink does not report changes of links and routes: each tick looks for them
 
 	containerExitWait time.Duration // how long CreateEndpoint waits for the end of a container that has the same MAC
 
@@ -165,7 +166,7 @@ type Fabric struct {
 	swarm         *swarm.Swarm             // what Docker has told of its Swarm
 	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
 	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
-	vtep          *vtep                    // nil: closed
+	vtep          *vtep.VTEP               // open while a network needs it; nil: closed
 	vtepWhy       error                    // why it could not be opened
 	places        map[string]uint64        // by key: what placed has seen last; only ClusterChanged uses it
 	rxDropped     map[string]uint64        // Status.RxDropped of tunnels that are closed
@@ -184,7 +185,7 @@ type Fabric struct {
 func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
-		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
+		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), strangers: make(chan struct{}, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
 		networks: make(map[string]*network), paths: paths.New(), places: make(map[string]uint64), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
 	}
 	if f.log == nil {
@@ -242,8 +243,8 @@ func (f *Fabric) Run(ctx context.Context) error {
 	names, ended := context.WithCancel(ctx)
 	defer func() { ended(); looking.Wait() }()
 	looking.Go(func() { f.names.Run(names, func() { f.namesChanged(names) }) })
-	const pause = 100 * time.Millisecond // between two updates of the paths: a routing daemon changes thousands of routes at once
-	events, resume := changed, (<-chan time.Time)(nil)
+	const pause = 100 * time.Millisecond // a routing daemon changes thousands of routes at once; hosts are many, or made up
+	events, strangers, resume := changed, f.strangers, (<-chan time.Time)(nil)
 	for {
 		select {
 		case <-ctx.Done():
@@ -253,8 +254,11 @@ func (f *Fabric) Run(ctx context.Context) error {
 		case <-events:
 			events, resume = nil, time.After(pause)
 			f.linksChanged(ctx)
+		case <-strangers:
+			strangers, resume = nil, time.After(pause)
+			f.learnHosts(ctx)
 		case <-resume:
-			events = changed
+			events, strangers = changed, f.strangers
 		case <-t.C:
 			if f.acquire(ctx) != nil {
 				continue
@@ -327,10 +331,4 @@ func (f *Fabric) restore(r state.Record) {
 	if err := f.plugHostPort(n); err != nil {
 		log.Error("the host's port is down for now", "err", err)
 	}
-}
-
-// vtep is the open VTEP: it is open while a network needs it. Its fields are guarded by Fabric.lock.
-type vtep struct {
-	*tunnel.VTEP
-	handles []*poll.Handle // of the receivers that Listen opened
 }

@@ -2,9 +2,7 @@ package fabric
 
 import (
 	"net/netip"
-	"slices"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
@@ -34,19 +32,3 @@ type Attachment struct {
 
 // DefaultAgeing of a network.
 const DefaultAgeing = vswitch.DefaultAgeing
-
-// minMTUOf is the smallest MTU that containers of the network may have.
-func minMTUOf(n *Network) int {
-	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
-		return ether.MinMTUv6
-	}
-	return ether.MinMTU
-}
-
-// minMTUReason is why, as the end of a sentence.
-func minMTUReason(n *Network) string {
-	if minMTUOf(n) == ether.MinMTUv6 {
-		return ", since the network has IPv6"
-	}
-	return ""
-}

@@ -24,6 +24,7 @@ type network struct {
 	peers     []netip.AddrPort // in force; nil: the daemon's, with its names
 	names     []PeerName       // in force
 	sw        *vswitch.Switch
+	learned   map[netip.Addr]time.Duration // hosts that have sent to Group, and since when
 	endpoints map[string]*endpoint
 	remotes   map[netip.Addr]*remote
 	down      error         // why there is no tunnel although the network has a VNI
@@ -34,6 +35,7 @@ func newNetwork(n Network, now time.Duration) *network {
 	return &network{
 		Network: n, peers: n.Peers, names: n.PeerNames,
 		sw:        vswitch.New(vswitch.Config{Start: now, Ageing: n.Ageing}),
+		learned:   make(map[netip.Addr]time.Duration),
 		endpoints: make(map[string]*endpoint),
 		remotes:   make(map[netip.Addr]*remote),
 	}
@@ -106,10 +108,7 @@ func (f *Fabric) create(ctx context.Context, n *network) error {
 
 // check refuses a network that cannot work, before anything is changed.
 func (f *Fabric) check(n Network) error {
-	if err := f.checkSpec(n); err != nil {
-		return err
-	}
-	if err := cmp.Or(f.checkKey(&n), f.checkVNI(n.ID, n.VNI)); err != nil {
+	if err := cmp.Or(n.Check(), f.checkAttach(n), f.checkKey(&n), f.checkVNI(n.ID, n.VNI), f.checkGroup(&n)); err != nil {
 		return err
 	}
 	if n.VNI == 0 {
@@ -123,8 +122,8 @@ func (f *Fabric) check(n Network) error {
 	to, most, err := f.tunnelMTU(tunnels)
 	switch {
 	case err != nil: // connect will report it
-	case n.MTU == 0 && most < minMTUOf(&n):
-		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, minMTUOf(&n), minMTUReason(&n))
+	case n.MTU == 0 && most < n.MinMTU():
+		return fmt.Errorf("%s leaves room for packets of %d bytes, VXLAN takes the rest, and the network wants %d at least%s", to, most, n.MinMTU(), n.MinMTUReason())
 	case n.MTU > most:
 		return fmt.Errorf("MTU %d: %s leaves room for %d at most, VXLAN takes the rest", n.MTU, to, most)
 	}
@@ -140,22 +139,6 @@ func (f *Fabric) checkVNI(id string, vni uint32) error {
 		}
 	}
 	return nil
-}
-
-// checkSpec refuses a network that cannot work on any host.
-func (f *Fabric) checkSpec(n Network) error {
-	if n.VNI > ether.MaxVNI {
-		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, ether.MaxVNI)
-	}
-	for i, p := range n.Peers {
-		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
-			return fmt.Errorf("peer %s is named twice", p.Addr())
-		}
-	}
-	if n.MTU != 0 && (n.MTU < minMTUOf(&n) || n.MTU > ether.MaxMTU) {
-		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, minMTUOf(&n), ether.MaxMTU, minMTUReason(&n))
-	}
-	return f.checkAttach(n)
 }
 
 // checkAttach refuses attach=tap where this process may not enter containers' network namespaces: after a restart it could
@@ -180,7 +163,7 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		return max(most, minMTUOf(&n.Network)), nil
+		return max(most, n.MinMTU()), nil
 	}
 	addr, err := f.underlay()
 	if err != nil {
@@ -264,22 +247,6 @@ func (n *network) record() state.Record {
 	return r
 }
 
-// gsoMax is the gso_max_size of a container's link in bytes, 0: the kernel's default. It is chosen so that one UDP_SEGMENT
-// send carries all segments of a super-frame: a second send for the last few would cost as much as the first.
-func gsoMax(n *network, mtu int) int {
-	if n.VNI == 0 {
-		return 0
-	}
-	const payload, segments, ethernet, vxlan = 65507, 64, 14, 8
-	const headers = 40 + 12 // IPv4, TCP with timestamps
-	fit := min(segments, payload/(mtu+ethernet+vxlan))
-	if fit < 2 {
-		return 0 // a large MTU: each segment is a send of its own anyway
-	}
-	const kept = 321 // TCP keeps that much of gso_max_size for headers: Linux's MAX_TCP_HEADER + 1 (sk_setup_caps)
-	return fit*(mtu-headers) + kept
-}
-
 // short is an id as Docker's commands show it.
 func short(id string) string { return id[:min(12, len(id))] }
 
@@ -293,7 +260,10 @@ func (f *Fabric) network(id string) (*network, error) {
 
 func (f *Fabric) spec(n *network, e *endpoint) tap.Spec {
 	s := tap.Spec{ID: e.ID, Tag: f.tag() + e.ID, Mode: n.Attach, MAC: e.MAC, MTU: e.MTU,
-		Queues: f.cfg.Poller.Workers(), GSOMax: gsoMax(n, e.MTU), Sandbox: e.Sandbox}
+		Queues: f.cfg.Poller.Workers(), Sandbox: e.Sandbox}
+	if n.VNI != 0 {
+		s.GSOMax = tap.GSOMax(e.MTU)
+	}
 	if n.isHostPort(e) {
 		s.Mode, s.Host = tap.Direct, e.Addrs
 	}

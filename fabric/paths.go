@@ -72,7 +72,7 @@ func (f *Fabric) peerHosts() (all []netip.Addr) {
 	return all
 }
 
-// pathsChanged logs which peers can be reached now and which cannot, and updates the remotes.
+// pathsChanged logs which peers can be reached now and which cannot, updates the remotes, and joins groups again whose link is another one.
 func (f *Fabric) pathsChanged(changed map[netip.Addr]paths.Path) {
 	for host, p := range changed {
 		switch {
@@ -83,6 +83,7 @@ func (f *Fabric) pathsChanged(changed map[netip.Addr]paths.Path) {
 			f.log.Info("peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
 		}
 	}
+	f.rejoin()
 	fallback := f.fallbackMTU()
 	for _, n := range f.networks {
 		for _, r := range n.remotes {
@@ -169,7 +170,7 @@ func (f *Fabric) checkPeers(n *network) error {
 		return nil // connect will report it
 	}
 	for _, p := range f.peersOf(n) {
-		if p.told() {
+		if p.told() || p.group {
 			continue
 		}
 		if err := f.checkPeer(own, p.addr.Addr()); err != nil {

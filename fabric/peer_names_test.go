@@ -82,7 +82,7 @@ func TestPeerNames(t *testing.T) {
 	testhost.Must(t, h.AddPeerName(t.Context(), netID(1), PeerName{Host: "wrong"}))
 	testhost.Until(t, "the new name is looked up", func() bool { return len(h.names.Answer("wrong").Addrs) == 1 })
 	is("changed", 1, nine, "127.0.0.2:8472 host-b", "127.0.0.3:8472 host-b",
-		fmt.Sprintf("239.1.1.1:%d wrong peer 239.1.1.1 is a multicast group; tapestry sends to each peer by itself, so name the hosts", port))
+		fmt.Sprintf("239.1.1.1:%d wrong peer 239.1.1.1 is a multicast group; tapestry sends to each peer by itself: name the hosts, or give it as tapestry.group in place of a list", port))
 	testhost.Must(t, h.RemovePeerName(t.Context(), netID(1), PeerName{Host: "wrong"}))
 
 	// A restart while DNS is away.

@@ -12,17 +12,22 @@ import (
 
 // A peer is another host as a peer of one network, and who named it.
 type peer struct {
-	addr netip.AddrPort
-	name string        // a user did, by this DNS name
-	node *state.Node   // Docker did: a node of its Swarm
-	seat *cluster.Seat // the cluster did; if none of these, a user by its address
+	addr    netip.AddrPort
+	name    string        // a user did, by this DNS name
+	node    *state.Node   // Docker did: a node of its Swarm
+	seat    *cluster.Seat // the cluster did; if none of these, a user by its address
+	group   bool          // it is the network's multicast group
+	learned bool          // it has sent to the group
 }
 
 // told tells whether no user named the peer's address. DNS, Docker and the cluster may tell of hosts that cannot be reached.
-func (p *peer) told() bool { return p.name != "" || p.node != nil || p.seat != nil }
+func (p *peer) told() bool { return p.learned || p.name != "" || p.node != nil || p.seat != nil }
 
 // peersOf are the peers of a network with their ports, without this host. Who is named several times is the user's.
 func (f *Fabric) peersOf(n *network) (all []peer) {
+	if n.Group.IsValid() {
+		return f.groupPeers(n)
+	}
 	own, _ := f.underlay()
 	known := map[netip.Addr]bool{own: true}
 	add := func(p peer) {
@@ -153,6 +158,9 @@ func (f *Fabric) changeList(ctx context.Context, id string, change func(*network
 	}
 	if n.VNI == 0 {
 		return fmt.Errorf("network %s has no VNI, so it has no peers: create it with -o tapestry.vni=N", short(n.ID))
+	}
+	if n.Group.IsValid() {
+		return fmt.Errorf("network %s has no list of peers: who joins the group %s is one", short(n.ID), n.Group)
 	}
 	peers, names, err := change(n)
 	if err != nil {

@@ -2,15 +2,13 @@ package fabric
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -54,55 +52,29 @@ func (f *Fabric) openVTEP() error {
 	return err
 }
 
-func (f *Fabric) listen() (*vtep, error) {
+func (f *Fabric) listen() (*vtep.VTEP, error) {
 	addr, err := f.underlay()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := tunnel.Underlay(addr); errors.Is(err, tunnel.ErrNoAddress) {
-		return nil, fmt.Errorf("open the tunnel: %w: give it to one, lo will do, or start tapestry with another --vtep", err)
-	}
-	t, err := tunnel.Listen(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.Poller.Workers())
-	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("UDP port %d is taken by %s: start tapestry with another --vxlan-port on every host, or free this one", f.cfg.Port, tunnel.PortUser(f.cfg.Port))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the tunnel: %w", err)
-	}
-	t.CompleteChecksums = f.cfg.CompleteChecksums
-	v := &vtep{VTEP: t}
-	failed := func(err error) {
+	v, err := vtep.Open(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.CompleteChecksums, f.cfg.Poller, func(err error) {
 		select {
 		case f.fatal <- err:
 		default: // the first error ends Run
 		}
+	})
+	if err == nil {
+		f.log.Info("tunnel open", "vtep", v.Local)
 	}
-	for i, r := range t.Receivers() {
-		h, err := f.cfg.Poller.Add(r, i, failed)
-		if err != nil {
-			return nil, errors.Join(err, v.close(f.cfg.Poller.Sync))
-		}
-		v.handles = append(v.handles, h)
-	}
-	later := 0
-	t.StartReceiver = func(r *tunnel.Receiver) (func(), error) {
-		later++
-		h, err := f.cfg.Poller.Add(r, later, failed)
-		if err != nil {
-			return nil, err
-		}
-		return h.Remove, nil
-	}
-	f.log.Info("tunnel open", "vtep", t.Local)
-	return v, nil
+	return v, err
 }
 
-func (v *vtep) close(sync func()) error {
-	for _, h := range v.handles {
-		h.Remove()
+// heardStranger is called on the data path.
+func (f *Fabric) heardStranger() {
+	select {
+	case f.strangers <- struct{}{}:
+	default: // what is pending covers this host too
 	}
-	sync() // from here on nobody sends
-	return v.VTEP.Close()
 }
 
 // closeIdleVTEP closes the VXLAN socket if no network has a VNI any more.
@@ -138,7 +110,7 @@ func (f *Fabric) checkVTEP() {
 	f.vtepWhy = errors.Join(err, f.closeVTEP())
 }
 
-// addCounts adds more to all, by reason.
+// addCounts adds more to all.
 func addCounts(all, more map[string]uint64) {
 	for reason, n := range more {
 		all[reason] += n
@@ -151,7 +123,7 @@ func (f *Fabric) closeVTEP() error {
 	}
 	addCounts(f.rxDropped, f.vtep.RxDropped())
 	addCounts(f.kernelDropped, f.vtep.KernelDropped())
-	err := f.vtep.close(f.synchronize)
+	err := f.vtep.Close(f.synchronize)
 	f.vtep = nil
 	f.log.Info("tunnel closed")
 	return err
@@ -180,6 +152,9 @@ func (f *Fabric) connect(n *network) (err error) {
 	var errs []error
 	for _, p := range peers {
 		err := tunnel.CheckPeer(f.vtep.Local.Addr(), p.addr.Addr())
+		if p.group {
+			err = nil
+		}
 		switch {
 		case err == nil && n.remotes[p.addr.Addr()] == nil:
 			fresh = append(fresh, p.addr)
@@ -202,7 +177,17 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 	if len(hosts) == 0 {
 		return nil
 	}
-	links, err := f.vtep.Links(n.VNI, hosts...)
+	var links []*tunnel.Link
+	var groupErr error
+	if i := slices.IndexFunc(hosts, func(a netip.AddrPort) bool { return a.Addr().IsMulticast() }); i >= 0 {
+		var l *tunnel.Link
+		if l, groupErr = f.vtep.Group(n.VNI, hosts[i], f.heardStranger); groupErr == nil {
+			links = append(links, l)
+		}
+		hosts = slices.Delete(slices.Clone(hosts), i, i+1)
+	}
+	made, err := f.vtep.Links(n.VNI, hosts...)
+	links, err = append(links, made...), errors.Join(groupErr, err)
 	fallback := f.fallbackMTU()
 	var remotes []*remote
 	var ports []*vswitch.Port
@@ -210,6 +195,7 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 		r := &remote{addr: l.Host, link: l}
 		r.faults = fault.NewPoint(n.sw, n.ID, l.Host.Addr().String(), l, true, 0)
 		r.port = r.faults.Port
+		r.port.SetReached(n.Group.IsValid() && l.Host.Addr() != n.Group)
 		f.updateRemote(n, r, fallback)
 		f.cfg.Observer.Plug(n.remoteView(r), f.vtep.Local, l.Host)
 		n.remotes[l.Host.Addr()] = r

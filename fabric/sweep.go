@@ -39,6 +39,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 			}
 		}
 		f.watchConflicts(n)
+		f.forgetHosts(n, now)
 	}
 	f.updateSparse()
 	f.updateGone(now)

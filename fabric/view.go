@@ -156,12 +156,7 @@ func (n *network) sortedEndpoints() []*endpoint {
 }
 
 func (n *network) sortedRemotes() []*remote {
-	var all []*remote
-	for _, r := range n.remotes {
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b *remote) int { return a.addr.Compare(b.addr) })
-	return all
+	return slices.SortedFunc(maps.Values(n.remotes), func(a, b *remote) int { return a.addr.Compare(b.addr) })
 }
 
 func (r *remote) innerMTU() int { return r.mtu - tunnel.Overhead(r.addr.Addr().Is6()) }
@@ -196,7 +191,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 		}
 		for _, p := range f.peersOf(n) {
 			a := p.addr
-			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && p.node == nil && p.seat == nil, Name: p.name, Heard: -1}
+			v := PeerView{Network: n.ID, VNI: n.VNI, Addr: a, Default: n.peers == nil && p.node == nil && p.seat == nil && !p.group && !p.learned, Name: p.name, Group: p.group, Learned: p.learned, Heard: -1}
 			if p.name != "" {
 				v.NameDown = errorText(f.names.Answer(p.name).Err)
 			}

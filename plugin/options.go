@@ -24,6 +24,7 @@ import (
 const (
 	optVNI       = "tapestry.vni"
 	optPeers     = "tapestry.peers"
+	optGroup     = "tapestry.group"
 	optNetwork   = "tapestry.network" // also of --ipam-opt
 	optAttach    = "tapestry.attach"
 	optAgeing    = "tapestry.ageing"
@@ -56,6 +57,7 @@ func networkOptions() []option {
 		{optVNI, setVNI},
 		{optVNIList, setVNIList},
 		{optPeers, setPeers},
+		{optGroup, setGroup},
 		{optNetwork, setKey},
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
@@ -105,6 +107,16 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 		return fabric.Network{}, fmt.Errorf("%s and %s: the cluster says which hosts have the network; leave %s away, and add hosts that are in no cluster by tapestry peers add", optNetwork, optPeers, optPeers)
 	case n.Key != "" && n.Swarm:
 		return fabric.Network{}, fmt.Errorf("%s: the network is shared by Docker's Swarm already: leave the option away", optNetwork)
+	}
+	if n.Group.IsValid() {
+		switch {
+		case n.Peers != nil:
+			return fabric.Network{}, fmt.Errorf("%s and %s: a network has a group or a list; who joins the group needs no list", optGroup, optPeers)
+		case n.Key != "":
+			return fabric.Network{}, fmt.Errorf("%s and %s: the cluster says which hosts have the network; leave one of the two away", optGroup, optNetwork)
+		case n.VNI == 0:
+			return fabric.Network{}, fmt.Errorf("%s without %s: a network without a VNI stays on this host; add -o %s=NUMBER, the same on every host", optGroup, optVNI, optVNI)
+		}
 	}
 	if n.Peers != nil && n.VNI == 0 {
 		return fabric.Network{}, fmt.Errorf("%s without %s: a network without a VNI stays on this host; add -o %s=NUMBER, the same on every host",
@@ -238,6 +250,14 @@ func setPeers(n *fabric.Network, value string) error {
 		n.Peers = []netip.AddrPort{}
 	}
 	return nil
+}
+
+func setGroup(n *fabric.Network, value string) (err error) {
+	if n.Group, err = netip.ParseAddr(value); err != nil {
+		return errors.New("want a multicast group, such as 239.1.1.1 or ff05::100, the same on every host")
+	}
+	n.Group = n.Group.Unmap()
+	return tunnel.CheckGroup(netip.Addr{}, n.Group)
 }
 
 func setKey(n *fabric.Network, value string) error {

@@ -50,6 +50,8 @@ func TestParseNetwork(t *testing.T) {
 				n.VNI = 80
 				n.Peers = peers("192.0.2.2:0", "192.0.2.3:4790", "[2001:db8::2]:0", "[2001:db8::3]:8472", "192.0.2.4:0")
 			}},
+		{"group", map[string]any{"tapestry.vni": "80", "tapestry.group": "239.1.1.1"}, func(n *fabric.Network) { n.VNI, n.Group = 80, netip.MustParseAddr("239.1.1.1") }},
+		{"group, IPv6", map[string]any{"tapestry.vni": "80", "tapestry.group": "ff05::100"}, func(n *fabric.Network) { n.VNI, n.Group = 80, netip.MustParseAddr("ff05::100") }},
 		{"peers by name", map[string]any{"tapestry.vni": "80", "tapestry.peers": "Host-B.example.org, host-c:8472"},
 			func(n *fabric.Network) {
 				n.VNI, n.Peers = 80, []netip.AddrPort{}
@@ -124,7 +126,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.host, tapestry.network, tapestry.peers, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {
@@ -146,6 +148,11 @@ func TestRefusedOptions(t *testing.T) {
 
 		{"peers empty", peersOf(""), []string{"tapestry.peers=: want addresses", "--peer"}},
 		{"peers trailing comma", peersOf("192.0.2.2,"), []string{`"" is no peer`}},
+		{"group of one host", opts{"tapestry.vni": "80", "tapestry.group": "192.0.2.1"}, []string{"192.0.2.1 is no multicast group: want one of 224.0.0.0/4"}},
+		{"group text", opts{"tapestry.vni": "80", "tapestry.group": "all"}, []string{"tapestry.group=all: want a multicast group"}},
+		{"group and peers", opts{"tapestry.vni": "80", "tapestry.group": "239.1.1.1", "tapestry.peers": "192.0.2.2"}, []string{"tapestry.group and tapestry.peers: a network has a group or a list"}},
+		{"group and key", opts{"tapestry.group": "239.1.1.1", "tapestry.network": "blue"}, []string{"tapestry.group and tapestry.network"}},
+		{"group without VNI", opts{"tapestry.group": "239.1.1.1"}, []string{"tapestry.group without tapestry.vni"}},
 		{"peer mistyped", peersOf("192.0.2.300"), []string{`"192.0.2.300" is no peer`, "its last part begins with a digit, as of an address"}},
 		{"peer cut short", peersOf("192.0.2"), []string{`"192.0.2" is no peer`}},
 		{"peer mistyped, IPv6", peersOf("2001:db8::zz"), []string{`"2001:db8::zz" is no peer`}},

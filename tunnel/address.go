@@ -15,7 +15,7 @@ func CheckAddr(a netip.Addr) error {
 	case a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%s is no host's address", a)
 	case a.IsMulticast():
-		return fmt.Errorf("%s is a multicast group; tapestry sends to each peer by itself, so name the hosts", a)
+		return fmt.Errorf("%s is a multicast group; tapestry sends to each peer by itself: name the hosts, or give it as tapestry.group in place of a list", a)
 	case a.Zone() != "", a.Is6() && a.IsLinkLocalUnicast():
 		return fmt.Errorf("%s holds on one link only; want an address that every host can reach", a)
 	}

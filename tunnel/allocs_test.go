@@ -71,3 +71,39 @@ func TestDrainNoAllocations(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// Frames that leave by a group, and those of a host that is not known yet.
+func TestGroupNoAllocations(t *testing.T) {
+	host(t)
+	v := listen(t, "127.0.0.1", 1)
+	group, err := v.Group(vni, netip.MustParseAddrPort("239.1.1.1:4789"), func() {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := 0
+	group.Bind(func(f []ether.Frame) { frames += len(f) })
+	stranger, err := listen(t, "127.0.0.2", 1).Link(vni, v.Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, arena := v.receivers[0], make([]byte, recvMsgs*recvRoom)
+	batch := []*ether.Frame{packet{Payload: packets.Data(100)}.frame(t)}
+	sent, deadline := 0, time.Now().Add(time.Minute)
+	n := testing.AllocsPerRun(100, func() {
+		if sent, _ := group.Send(batch); sent != 1 {
+			t.Errorf("not sent: %+v", group.Stats())
+		}
+		stranger.Send(batch)
+		sent++
+		for frames < sent && time.Now().Before(deadline) {
+			if err := raw.Drain(arena); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		group.strangers.n = 0 // it is new each time
+	})
+	if frames != sent || n != 0 {
+		t.Errorf("%d frames came of %d, %v allocations", frames, sent, n)
+	}
+}

@@ -28,11 +28,12 @@ type Link struct {
 	VNI  uint32
 	Host netip.AddrPort // destination of datagrams; they are accepted from its address and any port
 
-	v      *VTEP
-	to     sockaddr
-	header [headerLen]byte
-	in     atomic.Pointer[func([]ether.Frame)] // see Bind
-	peer   atomic.Pointer[Peer]                // of Host
+	v         *VTEP
+	to        sockaddr
+	header    [headerLen]byte
+	in        atomic.Pointer[func([]ether.Frame)] // see Bind
+	peer      atomic.Pointer[Peer]                // of Host
+	strangers *strangers                          // of a group's link; else nil
 
 	mtu                atomic.Int64    // of an inner IP packet
 	gso                offload.Feature // UDP_SEGMENT: a train is one message

@@ -53,7 +53,10 @@ func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
 func (v *VTEP) CloseLinks(closed ...*Link) {
 	v.changeLinks(func(links map[linkKey]*Link) {
 		for _, l := range closed {
-			if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // after a second Close it may be another link
+			if links[groupKey(l.VNI)] == l {
+				delete(links, groupKey(l.VNI))
+				v.leave(l.Host.Addr())
+			} else if k := (linkKey{l.VNI, l.Host.Addr()}); links[k] == l { // after a second Close it may be another link
 				delete(links, k)
 				v.removePeer(l, links)
 			}

@@ -25,6 +25,9 @@ var ErrNoHost = errors.New("no other host has it")
 // no route, a link that is down or has no carrier, or an address that no other host can have (ErrNoHost). With an error
 // too, the path is as far as it is known.
 func FindPath(local, host netip.Addr) (p Path, err error) {
+	if host.IsMulticast() { // it needs no route: see VTEP.Group
+		return Underlay(local)
+	}
 	routes, err := netlink.RouteGetWithOptions(host.AsSlice(), &netlink.RouteGetOptions{SrcAddr: local.AsSlice()})
 	switch {
 	case err != nil && !hasAddr(local):
@@ -121,18 +124,20 @@ func addrLink(addr netip.Addr) (netlink.Link, error) {
 // the link of the default route, if the address is on the loopback link, as on hosts that run a routing protocol. The
 // error says why it cannot be used: ErrNoAddress, or the link's state. An MTU of 0 is not known.
 func Underlay(addr netip.Addr) (Path, error) {
-	link, err := addrLink(addr)
-	if err != nil {
+	link, err := underlayLink(addr)
+	if link == nil || err != nil {
 		return Path{}, err
 	}
-	if link.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 && !addr.IsLoopback() {
-		routed, err := defaultLink(addr)
-		if routed == nil || err != nil {
-			return Path{}, err
-		}
-		link = routed
-	}
 	return Path{MTU: link.Attrs().MTU, Link: link.Attrs().Name}, linkState(link.Attrs())
+}
+
+// underlayLink is Underlay's link; nil if it is not known.
+func underlayLink(addr netip.Addr) (netlink.Link, error) {
+	link, err := addrLink(addr)
+	if err == nil && link.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 && !addr.IsLoopback() {
+		return defaultLink(addr)
+	}
+	return link, err
 }
 
 // defaultLink is the link of the default route of an address's IP version; nil if there is none.

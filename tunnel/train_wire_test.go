@@ -27,6 +27,14 @@ func newWire(t testing.TB) *wire {
 	t.Helper()
 	w := &wire{t: t, here: host(t)}
 	w.there, _ = testhost.OtherNamespace(t)
+	w.link()
+	return w
+}
+
+// link makes the link between both.
+func (w *wire) link() {
+	t := w.t
+	t.Helper()
 	testhost.Must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "underlay"}, PeerName: "underlay", PeerNamespace: netlink.NsFd(w.there)}))
 	for i, ns := range []netns.NsHandle{w.here, w.there} {
 		w.at(ns, func() {
@@ -39,7 +47,6 @@ func newWire(t testing.TB) *wire {
 			w.sh("for a in 192.0.2.%[1]d fd00:1::%[1]d; do ip neighbour replace $a lladdr 02:00:00:00:00:0%[1]d dev underlay nud permanent; done", i+1)
 		})
 	}
-	return w
 }
 
 // at has fn run in a namespace. It must not end the test.

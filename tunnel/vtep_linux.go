@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,8 +59,9 @@ type VTEP struct {
 	// returned. It may be set before the first link. If it is nil, Receivers has to be read again after each change of links.
 	StartReceiver func(*Receiver) (stop func(), err error)
 
-	mu    sync.Mutex           // guards receivers, peers and the fields of Peer that say so; held while links is replaced
-	peers map[netip.Addr]*Peer // guarded by mu
+	mu     sync.Mutex                 // guards receivers, peers and the fields of Peer that say so; held while links is replaced
+	peers  map[netip.Addr]*Peer       // guarded by mu
+	groups map[netip.Addr]*membership // guarded by mu
 }
 
 type linkKey struct {
@@ -70,7 +72,7 @@ type linkKey struct {
 // Listen binds the VXLAN port with a number of receiving sockets, one for each worker. The error is EADDRINUSE if the
 // port is in use.
 func Listen(local netip.AddrPort, sockets int) (*VTEP, error) {
-	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer)}
+	v := &VTEP{Local: local, peers: make(map[netip.Addr]*Peer), groups: make(map[netip.Addr]*membership)}
 	v.atOpen, _ = readKernelUDP(local.Addr().Is6()) // on an error zero: then the counts start at the kernel's
 	v.links.Store(&map[linkKey]*Link{})
 	var err error
@@ -164,7 +166,8 @@ func toSockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32) // of a group: its link
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16(), ZoneId: uint32(zone)}
 }
 
 // bindSender opens a sending socket on a free port from first to last. It never fragments (RFC 7348 section 4.3) and
@@ -206,6 +209,9 @@ func (v *VTEP) Receivers() []*Receiver {
 			all = append(all, p.receiver)
 		}
 	}
+	for _, m := range v.groups {
+		all = append(all, m.receiver)
+	}
 	return all
 }
 
@@ -229,6 +235,10 @@ func (v *VTEP) Close() error {
 		errs = append(errs, p.receiver.close())
 		p.receiver = nil
 	}
+	for _, m := range v.groups {
+		errs = append(errs, m.receiver.close())
+	}
+	clear(v.groups)
 	for _, r := range v.receivers {
 		errs = append(errs, r.close())
 	}
@@ -296,7 +306,10 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 	segment, restore := 0, true
 	if t.size > 0 && len(t.rest) > t.size {
 		peerLink := r.links[linkKey{hostVNI, host}]
-		if peerLink == nil {
+		if peerLink == nil { // nor is known what this host sends
+			if first := t; decode(first.next(), &r.vx) == accepted {
+				r.groupLink(r.vx.VNI, host)
+			}
 			r.v.rxDropped[noPeer].Add(t.count())
 			return
 		}
@@ -343,7 +356,9 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 func (r *Receiver) setLink(vni uint32, host netip.Addr) {
 	if k := (linkKey{vni, host}); r.link == nil || k != r.key {
 		r.flush()
-		r.link, r.key = r.links[k], k
+		if r.link, r.key = r.links[k], k; r.link == nil {
+			r.link = r.groupLink(vni, host)
+		}
 	}
 }
 

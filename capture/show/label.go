@@ -67,7 +67,10 @@ func (l *Labels) build(i int) string {
 	}
 	text := l.portName(p)
 	if p.Remote {
-		text = "peer " + api.WithoutPort(p.Name) + "@" + l.networkName(p)
+		if text = api.RemoteLabel(api.WithoutPort(p.Name)); !strings.HasPrefix(text, "group ") {
+			text = "peer " + text
+		}
+		text += "@" + l.networkName(p)
 	} else if slices.ContainsFunc(l.Ports, func(q capture.Port) bool { return !q.Remote && q.Network != p.Network && l.portName(&q) == text }) {
 		text += "@" + l.networkName(p)
 	}

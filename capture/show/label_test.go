@@ -119,3 +119,15 @@ func TestFileNamesLong(t *testing.T) {
 		t.Errorf("%d names are kept", len(f.names))
 	}
 }
+
+// Other hosts are peers, and a network's multicast group is no host.
+func TestLabelsRemote(t *testing.T) {
+	l := &Labels{Resolver: &callers{}}
+	for i, want := range []string{"peer 192.0.2.2@", "group 239.1.1.1@", "peer 2001:db8::2@", "group ff05::100@"} {
+		_, addr, _ := strings.Cut(strings.TrimSuffix(want, "@"), " ")
+		l.AddInterface(&pcapng.Interface{Name: addr, Description: fmt.Sprintf("port=%d kind=remote network=%s vni=80", i+1, fake.WideID)})
+		if got := l.label(i); !strings.HasPrefix(got, want) {
+			t.Errorf("%s is called %q, want %s…", addr, got, want)
+		}
+	}
+}

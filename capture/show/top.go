@@ -181,7 +181,7 @@ func (o *Top) Print(w io.Writer, r *api.Top, rows int) error {
 func trafficLabel(p *api.PortTraffic) string {
 	switch p.Kind {
 	case "remote":
-		return p.Name
+		return api.RemoteLabel(p.Name)
 	case "host":
 		return api.HostPrefix + cmp.Or(p.NetworkName, api.ShortID(p.Network))
 	}

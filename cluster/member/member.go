@@ -171,7 +171,7 @@ func (m *Member) confirm(ctx context.Context, f *fabric.Fabric, confirmed map[st
 		if confirmed[n.ID] {
 			continue
 		}
-		_, err := m.cfg.Engine.Network(ctx, fabric.Spec(n))
+		_, err := m.cfg.Engine.Network(ctx, n.Spec())
 		var differs *cluster.Conflict
 		if errors.As(err, &differs) {
 			m.log.Warn("the cluster has another network by this key now: this host's goes on as it was", "network", n.ID, "key", n.Key, "err", err)
@@ -194,7 +194,7 @@ type Driver struct {
 // CreateNetwork is Fabric.CreateNetwork for a network that all hosts agree on. Fabric's lock is not held while they are asked.
 func (d Driver) CreateNetwork(ctx context.Context, n fabric.Network) error {
 	if n.Key != "" && d.Member != nil {
-		s, err := d.Member.cfg.Engine.Network(ctx, fabric.Spec(n))
+		s, err := d.Member.cfg.Engine.Network(ctx, n.Spec())
 		var differs *cluster.Conflict
 		switch {
 		case errors.As(err, &differs):

@@ -19,12 +19,10 @@ func newPeers(c *cli) *cobra.Command {
 		Use:   "peers [NET]",
 		Short: "List a network's other hosts, add, learn and remove them",
 		Long: `List the other hosts that a network reaches. A peer comes from the network's tapestry.peers, from peers add, or,
-for networks that name none, from the daemon's --peer list (shown as default); behind its address is its DNS name, if it has one there; networks of a Docker Swarm have the
-Swarm's nodes too (swarm), and those that a cluster's hosts share those hosts (cluster). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
+for networks that name none, from the daemon's --peer list (shown as default); behind its address is its DNS name, if it has one there; networks
+with a multicast group have that and who has sent to it (group), networks of a Docker Swarm have the Swarm's nodes too (swarm), and those that a cluster's hosts share those hosts (cluster). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
 flooded to it a few times a second at most. GSO tells whether many datagrams leave in one send: yes; untested, if the peer
-does not tell how they arrive; no, with the reason.
-
-` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
+does not tell how they arrive; no, with the reason. ` + "\n\n" + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
 		Example: `  tapestry peers
   tapestry peers wide
   tapestry peers add wide 192.0.2.3
@@ -58,6 +56,8 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 	switch {
 	case p.Default:
 		from = "default"
+	case p.Group, p.Learned:
+		from = "group"
 	case p.Swarm && p.Left:
 		from = "swarm (left)"
 	case p.Swarm:

@@ -1,9 +1,12 @@
 package state
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
 )
@@ -31,6 +34,7 @@ type Network struct {
 	VNI       uint32           `json:"vni,omitempty"`        // 0: host-local, no tunnel; else 1 to 1<<24-1
 	Peers     []netip.AddrPort `json:"peers"`                // nil: the daemon's --peer list, with its names; port 0: the daemon's --vxlan-port
 	PeerNames []PeerName       `json:"peer_names,omitempty"` // in the list too
+	Group     netip.Addr       `json:"group,omitzero"`       // multicast group in place of a list; zero: none
 	Attach    tap.Mode         `json:"attach"`
 	Ageing    time.Duration    `json:"ageing"`           // of learned addresses
 	MTU       int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
@@ -56,4 +60,46 @@ type Endpoint struct {
 	Capture string         `json:"capture,omitempty"` // filter of a capture from its first frame on, or all; "": none
 
 	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
+}
+
+// MinMTU is the smallest MTU that containers of the network may have.
+func (n *Network) MinMTU() int {
+	if slices.ContainsFunc(n.Pools, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		return ether.MinMTUv6
+	}
+	return ether.MinMTU
+}
+
+// MinMTUReason is why, as the end of a sentence.
+func (n *Network) MinMTUReason() string {
+	if n.MinMTU() == ether.MinMTUv6 {
+		return ", since the network has IPv6"
+	}
+	return ""
+}
+
+// Spec is a network as all its hosts have it.
+func (n *Network) Spec() cluster.Spec {
+	s := cluster.Spec{Key: n.Key, VNI: n.VNI, MTU: n.MTU}
+	for _, p := range n.Pools {
+		s.Subnets = append(s.Subnets, p.Masked())
+	}
+	slices.SortFunc(s.Subnets, cluster.ComparePrefix)
+	return s
+}
+
+// Check refuses a network that cannot work on any host.
+func (n *Network) Check() error {
+	if n.VNI > ether.MaxVNI {
+		return fmt.Errorf("VNI %d: want 1 to %d", n.VNI, ether.MaxVNI)
+	}
+	for i, p := range n.Peers {
+		if slices.ContainsFunc(n.Peers[:i], func(q netip.AddrPort) bool { return q.Addr() == p.Addr() }) {
+			return fmt.Errorf("peer %s is named twice", p.Addr())
+		}
+	}
+	if n.MTU != 0 && (n.MTU < n.MinMTU() || n.MTU > ether.MaxMTU) {
+		return fmt.Errorf("MTU %d: want %d to %d%s", n.MTU, n.MinMTU(), ether.MaxMTU, n.MinMTUReason())
+	}
+	return nil
 }

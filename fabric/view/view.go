@@ -92,6 +92,8 @@ type Peer struct {
 	Addr              netip.AddrPort
 	Default           bool   // from the daemon's --peer list
 	Name              string // the DNS name by which a user named it; "": its address is in the list, or nobody named it
+	Group             bool   // it is the network's multicast group, and no host
+	Learned           bool   // a host that has sent to the group
 	NameDown          string // why the name was not found at the last look-up: Addr is what it had before, or zero
 	Node              bool   // a node of Docker's Swarm, as Docker told
 	Left              bool   // Docker says that this node has left: it gets fewer floods once it is silent
