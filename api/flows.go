@@ -62,6 +62,7 @@ type Flow struct {
 	Back        Counts            `json:"b_to_a"`
 	Forwarded   uint64            `json:"forwarded"`
 	Flooded     uint64            `json:"flooded"`
+	Answered    uint64            `json:"answered"`
 	Drops       map[string]uint64 `json:"drops"`
 	Faults      uint64            `json:"faults"`
 	TCP         []string          `json:"tcp"`

@@ -45,6 +45,7 @@ type TraceStep struct {
 	Drop       bool   `json:"drop"`
 	Why        string `json:"why"`
 	MAC        string `json:"mac"`
+	Address    string `json:"address"`
 	Port       string `json:"port"`
 	Container  string `json:"container,omitempty"`
 	AgeSeconds int64  `json:"age_seconds"`

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/capture/pcapng"
 	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
 // A Point is where in its path a frame is shown.
@@ -235,12 +236,12 @@ func (s *Encoder) Write(r *Record) error {
 	return nil
 }
 
-// egressPorts returns the ports that a frame was sent to. For a flooded one these are the present ports of its network.
+// egressPorts returns the ports that a frame was sent to: of a flooded one the present ports of its network, of an answered one none.
 func (s *Encoder) egressPorts(r *Record, in, out *Port) (all []*Port) {
 	if out != nil {
 		return []*Port{out}
 	}
-	if r.Verdict.Drop() {
+	if r.Verdict.Drop() || r.Verdict == vswitch.Answered {
 		return nil
 	}
 	longest := r.Len

@@ -127,13 +127,13 @@ func ReadDetail(p *pcapng.Packet) (d Detail, ok bool) {
 }
 
 // comment formats verdict and fault as the comment of a packet: key=value words, a colon, a sentence. all: also for a frame that
-// was delivered without a fault.
+// was forwarded or flooded without a fault.
 func comment(r *Record, out string, all bool) string {
 	var text string
 	switch {
 	case r.Verdict.Drop():
 		text = "verdict=drop reason=" + r.Verdict.String()
-	case r.Fault != 0 || all:
+	case r.Fault != 0 || all || r.Verdict == vswitch.Answered:
 		text = "verdict=" + r.Verdict.String()
 		if out != "" {
 			text += " out=" + out
@@ -148,11 +148,15 @@ func comment(r *Record, out string, all bool) string {
 		text += ": " + why
 	} else if r.Fault != 0 {
 		text += ": this was done on purpose, by tapestry fault"
+	} else if r.Verdict == vswitch.Answered && r.In == 0 {
+		text += ": tapestry has made this answer, since another host of the cluster says that it has the address"
+	} else if r.Verdict == vswitch.Answered {
+		text += ": tapestry answers this, since another host of the cluster says that it has the address"
 	}
 	return text
 }
 
-// ReadComment reads the words of a comment that an Encoder wrote: verdict (forwarded, flooded, drop), reason, fault, out.
+// ReadComment reads the words of a comment that an Encoder wrote: verdict (forwarded, flooded, answered, drop), reason, fault, out.
 // It gives nil for any other comment.
 func ReadComment(text string) map[string]string {
 	text, _, _ = strings.Cut(text, ": ")

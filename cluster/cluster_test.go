@@ -28,7 +28,7 @@ func full(i int) *Record {
 				Blocks: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 50, byte(i), 0}), 26)}},
 			{Spec: Spec{Key: "green-2_x"}},
 		},
-		Stations: []Station{{Key: "blue", MAC: ether.MAC{2, 1, 2, 3, 4, byte(i)}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 50, 99, byte(i)}), addr("fd50::9")}, Seq: 3}},
+		Stations: []Station{{Key: "blue", MAC: ether.MAC{2, 1, 2, 3, 4, byte(i)}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 50, 99, byte(i)}), addr(fmt.Sprintf("fd50::%d:9", i))}, Seq: 3}},
 		Names:    []Name{{Key: "blue", Name: fmt.Sprintf("Web%d", i), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 50, byte(i), 5})}}},
 	}
 }
@@ -185,7 +185,7 @@ func TestDirectory(t *testing.T) {
 		}
 		return h.Name
 	}
-	for a, want := range map[string]string{"10.50.1.1": "n1", "10.50.1.63": "n1", "10.50.1.64": "", "10.50.2.1": "n2", "10.50.99.2": "n2", "fd50::9": "n1", "fd50::8": ""} {
+	for a, want := range map[string]string{"10.50.1.1": "n1", "10.50.1.63": "n1", "10.50.1.64": "", "10.50.2.1": "n2", "10.50.99.2": "n2", "fd50::1:9": "n1", "fd50::1:8": ""} {
 		if got := where(a); got != want {
 			t.Errorf("%s is at %q, want %q", a, got, want)
 		}
@@ -252,7 +252,8 @@ func TestDirectory(t *testing.T) {
 		}
 	}
 	problems := strings.Join(d.Problems(full(9)), "\n")
-	if want := "network blue: host n1 (192.0.2.1) gives out 10.50.1.0/26, and host n2 (192.0.2.2) 10.50.1.32/28"; problems != want {
+	if want := "network blue: 10.50.99.1 is at host n1 (192.0.2.1), and at host n2 (192.0.2.2)\n" +
+		"network blue: host n1 (192.0.2.1) gives out 10.50.1.0/26, and host n2 (192.0.2.2) 10.50.1.32/28"; problems != want {
 		t.Errorf("problems: %s", problems)
 	}
 
@@ -281,6 +282,18 @@ func TestProblems(t *testing.T) {
 		"VNI 80 is that of network blue at host n9 (192.0.2.9), and of network red at host n1 (192.0.2.1)": func(r *Record) {
 			*r = Record{Host: r.Host, Members: []Member{{Spec: Spec{Key: "red", VNI: 80}}}}
 		},
+		"network blue: 10.50.99.9 is at host n9 (192.0.2.9), and at host n1 (192.0.2.1)": func(r *Record) { // and so is its MAC
+			r.Stations[0].Addrs[0], r.Stations[0].MAC = addr("10.50.99.9"), own.Stations[0].MAC
+		},
+		"network blue: 02:01:02:03:04:09 is at host n9 (192.0.2.9), and at host n1 (192.0.2.1)": func(r *Record) {
+			r.Stations[0].MAC = own.Stations[0].MAC
+		},
+		"network blue: 10.50.9.5 is at host n9 (192.0.2.9), and at host n1 (192.0.2.1)": func(r *Record) {
+			r.Names[0].Addrs[0] = addr("10.50.9.5")
+		},
+		"network blue: fd50::9:9 is at host n9 (192.0.2.9), and at host n1 (192.0.2.1)": func(r *Record) { // of a name, and of another's station
+			r.Names[0].Addrs[0] = addr("fd50::9:9")
+		},
 		"network blue: host n9 (192.0.2.9) gives out 10.50.9.0/26, and host n1 (192.0.2.1) 10.50.9.0/26": func(r *Record) {
 			r.Members[0].Blocks = []netip.Prefix{prefix("10.50.8.0/26"), prefix("10.50.9.0/26")}
 		},
@@ -292,5 +305,16 @@ func TestProblems(t *testing.T) {
 		if got := d.Problems(own); len(got) != 1 || got[0] != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// A host that is gone has no container any more that another one could have, too; it keeps all else.
+func TestProblemsOfGone(t *testing.T) {
+	d := NewDirectory(host(9).ID)
+	r := full(1)
+	r.Stations[0].MAC, r.Members[0].Blocks[0] = full(9).Stations[0].MAC, full(9).Members[0].Blocks[0]
+	d.Apply(Update{Full: true, Entries: []Entry{{*r, Gone}}})
+	if got := d.Problems(full(9)); len(got) != 1 || !strings.Contains(got[0], "gives out") {
+		t.Errorf("got %q", got)
 	}
 }

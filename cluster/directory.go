@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -99,6 +100,11 @@ func (d *Directory) replace(id HostID, now *Entry, dirty map[string]bool) {
 			touch(key, x)
 		}
 	}
+	for _, e := range []*Entry{old, now} {
+		for i := 0; e != nil && i < len(e.Members); i++ {
+			d.keys[e.Members[i].Key].settle(e.Members[i].Key, e)
+		}
+	}
 	if old != nil {
 		for i := range old.Members {
 			if key := old.Members[i].Key; d.keys[key] != nil && len(d.keys[key].ids) == 0 {
@@ -164,7 +170,8 @@ func (d *Directory) On(key string) []Seat {
 	return all
 }
 
-// Where tells which other host has an address: by what it says of that station, or by its blocks, the longest one first.
+// Where tells which other host has an address: by what it says of that station, or by its blocks, the longest one first. If two say
+// alike that they have it, it is neither.
 func (d *Directory) Where(key string, a netip.Addr) (Host, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -172,8 +179,11 @@ func (d *Directory) Where(key string, a netip.Addr) (Host, bool) {
 	if x == nil {
 		return Host{}, false
 	}
-	if p, ok := x.stations.best[a]; ok {
-		return d.hosts[p.host].Host, true
+	if _, said := x.stations.best[a]; said {
+		if x.stations.disputed(a) {
+			return Host{}, false
+		}
+		return d.hosts[x.stations.best[a].host].Host, true
 	}
 	for _, n := range x.bits {
 		if p, err := a.Prefix(n); err == nil {
@@ -185,18 +195,49 @@ func (d *Directory) Where(key string, a netip.Addr) (Host, bool) {
 	return Host{}, false
 }
 
-// Station tells which other host says that it has a station whose place does not follow from blocks, and with which Seq.
+// Station tells which other host says that it has a station whose place does not follow from blocks, and with which Seq; "" if
+// two say so with one Seq.
 func (d *Directory) Station(key string, mac ether.MAC) (host HostID, seq uint64, ok bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if x := d.keys[key]; x != nil {
 		p, ok := x.macs.best[mac]
+		if x.macs.disputed(mac) {
+			p.host = ""
+		}
 		return p.host, p.v, ok
 	}
 	return "", 0, false
 }
 
-// Stations are the stations of a network that other hosts have and whose place does not follow from blocks, by their host.
+// NextSeq is the Seq of a station that comes to this host now: higher than that of any other with its MAC or one of its addresses,
+// 0 if there is none.
+func (d *Directory) NextSeq(key string, mac ether.MAC, addrs []netip.Addr) (next uint64) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	x := d.keys[key]
+	if x == nil {
+		return 0
+	}
+	after := func(seq uint64) {
+		if seq < math.MaxUint64 {
+			seq++
+		}
+		next = max(next, seq)
+	}
+	if p, ok := x.macs.best[mac]; ok {
+		after(p.v)
+	}
+	for _, a := range addrs {
+		if p, ok := x.stations.best[a]; ok {
+			after(p.v)
+		}
+	}
+	return next
+}
+
+// Stations are the stations of a network that other hosts have and whose place does not follow from blocks, by their host; "" if
+// two say with one Seq that they have it.
 func (d *Directory) Stations(key string) map[ether.MAC]HostID {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -204,6 +245,11 @@ func (d *Directory) Stations(key string) map[ether.MAC]HostID {
 	if x := d.keys[key]; x != nil {
 		for m, p := range x.macs.best {
 			all[m] = p.host
+		}
+		for m := range x.macs.rest {
+			if x.macs.disputed(m) {
+				all[m] = ""
+			}
 		}
 	}
 	return all
@@ -233,14 +279,20 @@ func (d *Directory) NameOf(key string, a netip.Addr) string {
 	return ""
 }
 
-// Problems are contradictions between the records of two hosts, this one's included, in words.
+// Problems are contradictions between the records of two hosts, this one's included, in words. own may have all stations of this
+// host, also those that it says nothing of.
 func (d *Directory) Problems(own *Record) []string {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	p := problems{names: make(map[string]Host), addrs: make(map[netip.Addr]Host), keys: make(map[string]claim), vnis: make(map[uint32]claim)}
+	p := problems{names: make(map[string]Host), addrs: make(map[netip.Addr]Host), keys: make(map[string]claim), vnis: make(map[uint32]claim), places: make(map[at]Host)}
 	p.add(own)
+	p.addStations(own)
 	for _, id := range slices.Sorted(maps.Keys(d.hosts)) {
-		p.add(&d.hosts[id].Record)
+		e := d.hosts[id]
+		p.add(&e.Record)
+		if e.State != Gone { // its containers may have moved
+			p.addStations(&e.Record)
+		}
 	}
 	p.compareBlocks()
 	return p.found

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ type index struct {
 	bits     []int                          // the lengths of blocks, longest first
 	stations claims[netip.Addr, uint64]     // with Seq: the highest one counts
 	macs     claims[ether.MAC, uint64]
+	vouchers claims[netip.Addr, voucher]
+	vouched  *VouchedTable              // what follows from vouchers
 	names    map[string][]resolved      // in small letters; in the order of hosts
 	reverse  claims[netip.Addr, string] // of a container's names the first is its own, the others are aliases
 }
@@ -29,19 +32,12 @@ type resolved struct {
 }
 
 func newIndex() *index {
-	bySeq := func(a, b uint64) int { // the higher one first
-		switch {
-		case a > b:
-			return -1
-		case a < b:
-			return 1
-		}
-		return 0
-	}
+	bySeq := func(a, b uint64) int { return cmp.Compare(b, a) } // the higher one first
 	return &index{
 		members: make(map[HostID]*Member), lengths: make(map[int]int), names: make(map[string][]resolved),
 		blocks:   newClaims[netip.Prefix, struct{}](nil),
 		stations: newClaims[netip.Addr](bySeq), macs: newClaims[ether.MAC](bySeq), reverse: newClaims[netip.Addr, string](nil),
+		vouchers: newClaims[netip.Addr](func(a, b voucher) int { return bySeq(a.rank, b.rank) }), vouched: new(VouchedTable),
 	}
 }
 
@@ -88,6 +84,7 @@ func (x *index) put(key string, e *Entry) {
 			x.putName(id, n)
 		}
 	}
+	e.vouchers(key, m.Blocks, func(a netip.Addr, v voucher) { x.vouchers.put(a, id, v) })
 }
 
 func (x *index) putName(id HostID, n Name) {
@@ -144,6 +141,7 @@ func (x *index) take(key string, e *Entry) {
 			x.reverse.take(a, id)
 		}
 	}
+	e.vouchers(key, m.Blocks, func(a netip.Addr, _ voucher) { x.vouchers.take(a, id) })
 }
 
 // count counts the blocks of a length.
@@ -183,6 +181,12 @@ func (c *claims[K, V]) before(a, b claimed[V]) bool {
 		}
 	}
 	return a.host < b.host
+}
+
+// disputed tells whether another host claims k as well as the first one does.
+func (c *claims[K, V]) disputed(k K) bool {
+	best := c.best[k]
+	return slices.ContainsFunc(c.rest[k], func(r claimed[V]) bool { return c.compare == nil || c.compare(best.v, r.v) == 0 })
 }
 
 // put notes a claim, and tells whether it is the first one of k. Of several claims of one host the better one counts, of equal ones the first.

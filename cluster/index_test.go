@@ -26,18 +26,25 @@ func (p plain) on(key string) (all []*Entry) {
 	return all
 }
 
+// where is the host that has an address: "" if two say so with one Seq.
 func (p plain) where(key string, a netip.Addr) (at HostID) {
-	seq, bits := uint64(0), -1
+	said, best := false, uint64(0)
 	for _, e := range p.on(key) {
 		for _, s := range e.Stations {
-			if s.Key == key && slices.Contains(s.Addrs, a) && (at == "" || s.Seq > seq) {
-				at, seq = e.ID, s.Seq
+			if s.Key == key && slices.Contains(s.Addrs, a) {
+				switch {
+				case !said || s.Seq > best:
+					at, best, said = e.ID, s.Seq, true
+				case s.Seq == best && at != e.ID:
+					at = ""
+				}
 			}
 		}
 	}
-	if at != "" {
+	if said {
 		return at
 	}
+	bits := -1
 	for _, e := range p.on(key) {
 		for _, b := range e.member(key).Blocks {
 			if b.Contains(a) && b.Bits() > bits {
@@ -48,16 +55,53 @@ func (p plain) where(key string, a netip.Addr) (at HostID) {
 	return at
 }
 
+// stations are the hosts that have stations: "" if two say so with one Seq.
 func (p plain) stations(key string) map[ether.MAC]HostID {
 	all, seqs := make(map[ether.MAC]HostID), make(map[ether.MAC]uint64)
 	for _, e := range p.on(key) {
 		for _, s := range e.Stations {
-			if _, has := all[s.MAC]; s.Key == key && (!has || s.Seq > seqs[s.MAC]) {
+			if s.Key != key {
+				continue
+			}
+			at, has := all[s.MAC]
+			switch {
+			case !has || s.Seq > seqs[s.MAC]:
 				all[s.MAC], seqs[s.MAC] = e.ID, s.Seq
+			case s.Seq == seqs[s.MAC] && at != e.ID:
+				all[s.MAC] = ""
 			}
 		}
 	}
 	return all
+}
+
+// vouched is who has an address, by the word of the hosts.
+func (p plain) vouched(key string, a netip.Addr) (v Vouched, ok bool) {
+	best := -1
+	for _, e := range p.on(key) {
+		if e.State == Gone {
+			continue
+		}
+		rank, own := -1, Vouched{Host: e.ID}
+		for _, s := range e.Stations {
+			if s.Key == key && slices.Contains(s.Addrs, a) && int(s.Seq)+1 > rank {
+				rank, own.MAC = int(s.Seq)+1, s.MAC
+			}
+		}
+		for _, n := range e.Names {
+			if n.Key == key && rank < 0 && slices.Contains(n.Addrs, a) && slices.ContainsFunc(e.member(key).Blocks, func(b netip.Prefix) bool { return b.Contains(a) }) {
+				rank, own.MAC = 0, DockerMAC(a)
+			}
+		}
+		switch {
+		case rank < 0:
+		case rank > best:
+			v, best, ok = own, rank, true
+		case rank == best:
+			ok = false
+		}
+	}
+	return v, ok
 }
 
 func (p plain) resolve(key, name string) (all []netip.Addr) {
@@ -110,6 +154,7 @@ func TestIndex(t *testing.T) {
 		return e
 	}
 	d, p := NewDirectory(""), plain{}
+	tables := make(map[*VouchedTable]bool)
 	for step := range 3000 {
 		i := 1 + r.IntN(6)
 		id := host(i).ID
@@ -133,6 +178,9 @@ func TestIndex(t *testing.T) {
 			p[id] = &e
 		}
 		for _, key := range keys {
+			if v := d.Vouched(key); v != nil {
+				tables[v] = true
+			}
 			var on, want []HostID
 			for _, s := range d.On(key) {
 				on = append(on, s.ID)
@@ -146,6 +194,11 @@ func TestIndex(t *testing.T) {
 				a := netip.AddrFrom4([4]byte{10, 0, 0, b})
 				h, _ := d.Where(key, a)
 				got, wanted = append(got, h.ID, d.NameOf(key, a)), append(wanted, p.where(key, a), p.nameOf(key, a))
+				v, ok := d.Vouched(key).Of(a)
+				expected, vouched := p.vouched(key, a)
+				if ok != vouched || ok && v != expected {
+					t.Fatalf("seed %d, step %d, network %s: for %s vouch %v %v, want %v %v", seed, step, key, a, v, ok, expected, vouched)
+				}
 			}
 			for _, name := range []string{"web", "db", "x"} {
 				got, wanted = append(got, d.Resolve(key, name)), append(wanted, p.resolve(key, name))
@@ -180,6 +233,11 @@ func TestIndex(t *testing.T) {
 	d.Apply(Update{Full: true})
 	if len(d.keys)+len(d.hosts) != 0 {
 		t.Errorf("%d networks and %d hosts are left", len(d.keys), len(d.hosts))
+	}
+	for v := range tables { // whoever still has one
+		if v.n != 0 {
+			t.Errorf("%d stations are vouched for by nobody", v.n)
+		}
 	}
 }
 

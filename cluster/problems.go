@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 // problems finds contradictions between records that are added one by one.
@@ -14,7 +16,15 @@ type problems struct {
 	keys   map[string]claim
 	vnis   map[uint32]claim
 	blocks []claim
+	places map[at]Host // of stations
 	found  []string
+}
+
+// at is an address or a MAC on a network.
+type at struct {
+	key  string
+	addr netip.Addr
+	mac  ether.MAC
 }
 
 // A claim is what one host says of a network, or of one block of it.
@@ -69,6 +79,36 @@ func (p *problems) compareBlocks() {
 			outer = c
 		} else if outer.host != c.host {
 			p.say("network %s: host %s gives out %s, and host %s %s", c.spec.Key, outer.host, outer.block, c.host, c.block)
+		}
+	}
+}
+
+// addStations finds stations that another host has too, by address or else by MAC.
+func (p *problems) addStations(r *Record) {
+	elsewhere := func(a at, what any) bool {
+		first, ok := p.places[a]
+		if !ok {
+			p.places[a] = r.Host
+		} else if first != r.Host {
+			p.say("network %s: %s is at host %s, and at host %s", a.key, what, first, r.Host)
+			return true
+		}
+		return false
+	}
+	for _, s := range r.Stations {
+		told := false
+		for _, a := range s.Addrs {
+			told = elsewhere(at{key: s.Key, addr: a}, a) || told
+		}
+		if !told {
+			elsewhere(at{key: s.Key, mac: s.MAC}, s.MAC)
+		}
+	}
+	for _, n := range r.Names {
+		for _, a := range n.Addrs {
+			if p.places[at{key: n.Key, addr: a}] != r.Host { // its station may have told it
+				elsewhere(at{key: n.Key, addr: a}, a)
+			}
 		}
 	}
 }

@@ -95,6 +95,6 @@ func toCluster(m *member.Member, addresses Addresses) api.Cluster {
 		}
 		return cluster.ComparePrefix(netip.MustParsePrefix(a.Block), netip.MustParsePrefix(b.Block))
 	})
-	c.Problems = append(c.Problems, m.Directory.Problems(&own)...)
+	c.Problems = append(c.Problems, m.Problems()...)
 	return c
 }

@@ -26,7 +26,7 @@ func TestNames(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	m, err := member.New(member.Config{Cluster: "a", Engine: conformance.NewHub().Engine(), Dir: t.TempDir(), Name: "n1", VTEP: conformance.Self(1).VTEP, Log: log})
 	testhost.Must(t, err)
-	m.Fabric(nil).Publish([]cluster.Member{{Spec: cluster.Spec{Key: "blue"}}}, nil)
+	m.Fabric(nil).Publish([]cluster.Member{{Spec: cluster.Spec{Key: "blue"}}}, nil, nil)
 	ending := make(chan struct{})
 	h := (&daemon.API{Fabric: fake.NewFabric(), Log: log, Cluster: m, Ending: ending}).Handler()
 	ask := func(h http.Handler, method, path, body string) (int, string) {

@@ -78,8 +78,11 @@ func toTrace(v fabric.TraceView) api.Trace {
 func toTraceStep(s fabric.TraceStep) api.TraceStep {
 	t := api.TraceStep{Check: s.Check, Found: s.Found, Drop: s.Drop, Why: s.Why, Port: s.Port,
 		AgeSeconds: int64(s.Age / time.Second), Limit: s.Limit}
-	if s.Check == "source" || s.Check == "destination" {
+	if s.Check == "source" || s.Check == "destination" || s.Check == "answer" && s.Port != "" {
 		t.MAC = s.MAC.String()
+	}
+	if s.Addr.IsValid() {
+		t.Address = s.Addr.String()
 	}
 	if !s.Evict.MAC.IsZero() {
 		e := toEntry(s.Evict)

@@ -1,7 +1,6 @@
 package fabric
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -24,8 +23,11 @@ const silentAfter = 3 * time.Second
 // Cluster is what a Fabric needs of the cluster that this host is in. It never asks the cluster anything, and waits for nothing.
 type Cluster struct {
 	Directory *cluster.Directory
-	Blocks    func(key string) []netip.Prefix           // what this host gives out of a network; it must not call back
-	Publish   func([]cluster.Member, []cluster.Station) // tells the others; it must not call back
+	Blocks    func(key string) []netip.Prefix // what this host gives out of a network; it must not call back
+
+	// Publish tells the others which networks this host has, and its odd stations, whose place does not follow from blocks. all
+	// are its stations, those included. It must not call back.
+	Publish func(members []cluster.Member, odd, all []cluster.Station)
 }
 
 // Shared are the networks that have a key, by id.
@@ -59,7 +61,7 @@ func (f *Fabric) publish() {
 		return
 	}
 	var members []cluster.Member
-	var stations []cluster.Station
+	var odd, all []cluster.Station
 	for _, n := range f.sorted() {
 		if n.Key == "" {
 			continue
@@ -67,38 +69,53 @@ func (f *Fabric) publish() {
 		m := cluster.Member{Spec: n.Network.Spec(), Blocks: f.cfg.Cluster.Blocks(n.Key)}
 		members = append(members, m)
 		for _, e := range n.sortedEndpoints() {
-			if s, odd := f.station(n, e, m.Blocks); odd {
-				stations = append(stations, s)
+			if n.isHostPort(e) { // each host may have one, with the same address
+				continue
+			}
+			s, isOdd := station(n, e, m.Blocks)
+			all = append(all, s)
+			if isOdd {
+				odd = append(odd, s)
 			}
 		}
 	}
-	f.cfg.Cluster.Publish(members, stations)
+	f.cfg.Cluster.Publish(members, odd, all)
 }
 
-// publishOf tells the other hosts of a change on a network, if it is shared.
-func (f *Fabric) publishOf(n *network) {
+// endpointsChanged tells the other hosts of a change on a network, if it is shared.
+func (f *Fabric) endpointsChanged(n *network) {
 	if n.Key != "" {
 		f.publish()
+		f.setAnswers(n)
 	}
 }
 
-// station is what is said of an endpoint whose place does not follow from this host's blocks, since its MAC is not made of its
-// IPv4 address, or that address is in no block.
-func (f *Fabric) station(n *network, e *endpoint, blocks []netip.Prefix) (s cluster.Station, odd bool) {
+// station is what is said of an endpoint whose place does not follow from this host's blocks: its MAC is not made of its IPv4
+// address, that address is in no block, or another host has had it before.
+func station(n *network, e *endpoint, blocks []netip.Prefix) (s cluster.Station, odd bool) {
 	odd = true
-	s = cluster.Station{Key: n.Key, MAC: e.MAC}
-	for _, p := range e.Addrs {
-		a := p.Addr()
-		s.Addrs = append(s.Addrs, a)
-		if a.Is4() && bytes.Equal(e.MAC[2:], a.AsSlice()) && e.MAC[0] == 2 && e.MAC[1] == 0x42 {
+	s = cluster.Station{Key: n.Key, MAC: e.MAC, Addrs: addrsOf(e.Endpoint), Seq: e.Seq}
+	for _, a := range s.Addrs {
+		if e.Seq == 0 && a.Is4() && e.MAC == cluster.DockerMAC(a) {
 			odd = !slices.ContainsFunc(blocks, func(b netip.Prefix) bool { return b.Contains(a) })
 		}
 	}
-	if _, seq, ok := f.cfg.Cluster.Directory.Station(n.Key, e.MAC); ok && e.seq <= seq { // it has come here from another host
-		e.seq = seq + 1
-	}
-	s.Seq = e.seq
 	return s, odd
+}
+
+func addrsOf(e Endpoint) (all []netip.Addr) {
+	for _, p := range e.Addrs {
+		all = append(all, p.Addr())
+	}
+	return all
+}
+
+// nextSeq is the Seq of a new endpoint. It is not changed afterwards, for whoever got the address later is where it is now.
+func (f *Fabric) nextSeq(n *network, e Endpoint) uint64 {
+	if n.Key == "" || f.cfg.Cluster == nil {
+		return 0
+	}
+	return f.cfg.Cluster.Directory.NextSeq(n.Key, e.MAC, addrsOf(e))
 }
 
 // Publish is called when this host's blocks have changed.
@@ -123,6 +140,7 @@ func (f *Fabric) ClusterChanged(keys []string) {
 	for _, n := range f.networks {
 		if n.usesCluster() && slices.Contains(keys, n.Key) {
 			f.connectTold(n)
+			f.endMoved(n)
 		}
 	}
 	f.updateGone(f.now())
@@ -165,31 +183,36 @@ func (f *Fabric) connectTold(n *network) {
 
 // setPlaces tells a network's switch which addresses are behind which host, as the cluster says.
 func (f *Fabric) setPlaces(n *network) {
-	ports := make(map[cluster.HostID]*vswitch.Port)
+	ports := f.hostPorts(n)
 	var blocks []vswitch.Block
 	for _, s := range f.seats(n) {
-		if r := n.remotes[s.VTEP.Addr()]; r != nil {
-			ports[s.ID] = r.port
-			for _, b := range s.Blocks {
-				blocks = append(blocks, vswitch.Block{Prefix: b, Port: r.port})
+		for _, b := range s.Blocks {
+			if p := ports[s.ID]; p != nil {
+				blocks = append(blocks, vswitch.Block{Prefix: b, Port: p})
 			}
 		}
 	}
 	stations := make(map[ether.MAC]*vswitch.Port)
-	for mac, id := range f.toldStations(n) {
-		if p := ports[id]; p != nil {
-			stations[mac] = p
+	if ports != nil {
+		for mac, id := range f.cfg.Cluster.Directory.Stations(n.Key) {
+			stations[mac] = ports[id]
 		}
 	}
 	n.sw.SetPlaces(blocks, stations)
+	f.setAnswers(n)
 }
 
-// toldStations are the stations of a network whose place other hosts tell, by host.
-func (f *Fabric) toldStations(n *network) map[ether.MAC]cluster.HostID {
-	if f.cfg.Cluster == nil || !n.usesCluster() {
-		return nil
+// hostPorts are the ports that lead to the other hosts of the cluster that have the network; nil: there are none.
+func (f *Fabric) hostPorts(n *network) (ports map[cluster.HostID]*vswitch.Port) {
+	for _, s := range f.seats(n) {
+		if ports == nil {
+			ports = make(map[cluster.HostID]*vswitch.Port)
+		}
+		if r := n.remotes[s.VTEP.Addr()]; r != nil {
+			ports[s.ID] = r.port
+		}
 	}
-	return f.cfg.Cluster.Directory.Stations(n.Key)
+	return ports
 }
 
 // updateGone stops sending to hosts that are gone and silent, and begins again with those that are not.

@@ -24,6 +24,7 @@ type member struct {
 	*host
 	self    cluster.Host
 	blocks  []netip.Prefix
+	names   []cluster.Name
 	dir     *cluster.Directory
 	updates chan cluster.Update
 	hub     *conformance.Hub
@@ -57,7 +58,7 @@ func (m *member) join() {
 	m.self.Epoch++
 	e := m.hub.Engine()
 	m.cfg.Cluster = &Cluster{Directory: m.dir, Blocks: func(string) []netip.Prefix { return m.blocks },
-		Publish: func(members []cluster.Member, stations []cluster.Station) { e.Publish(members, stations, nil) }}
+		Publish: func(members []cluster.Member, odd, _ []cluster.Station) { e.Publish(members, odd, m.names) }}
 	m.start()
 	testhost.Must(m.t, e.Start(m.self, func(u cluster.Update) { m.updates <- u }))
 	m.t.Cleanup(func() { e.Close(context.Background()) })

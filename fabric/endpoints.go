@@ -33,7 +33,6 @@ type endpoint struct {
 	groups         []netip.Prefix // routes that Join gave the container, see groupRoutes
 	orphanSince    time.Duration  // since when the kernel shows no sign of its container; 0: it does
 	conflicts      uint64         // frames from other ports with its address, as last logged
-	seq            uint64         // as a station of the cluster, see Fabric.station
 }
 
 // CreateEndpoint creates a container's port and returns the MAC in force. A repeated call with equal data succeeds, and
@@ -90,7 +89,7 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	if err := f.startCapture(n, want); err != nil {
 		return ether.MAC{}, err
 	}
-	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu}}
+	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu, Seq: f.nextSeq(n, want)}}
 	n.endpoints[e.ID] = e
 	err = f.dir.Save(n.record())
 	if err == nil {
@@ -102,7 +101,7 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	if err != nil {
 		return ether.MAC{}, withUndo(err, f.removeEndpoint(n, e))
 	}
-	f.publishOf(n)
+	f.endpointsChanged(n)
 	f.log.Info("endpoint created", "network", n.ID, "endpoint", e.ID, "mac", e.MAC)
 	return e.MAC, nil
 }
@@ -268,7 +267,7 @@ func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
 	f.cfg.Observer.Disarm(e.ID)
-	f.publishOf(n)
+	f.endpointsChanged(n)
 	return errors.Join(err, f.dir.Save(n.record()))
 }
 

@@ -29,7 +29,7 @@ func TestManyPeers(t *testing.T) {
 	h := newHost(t)
 	h.close()
 	dir := cluster.NewDirectory(conformance.Self(1).ID)
-	h.cfg.Cluster = &Cluster{Directory: dir, Blocks: func(string) []netip.Prefix { return nil }, Publish: func([]cluster.Member, []cluster.Station) {}}
+	h.cfg.Cluster = &Cluster{Directory: dir, Blocks: func(string) []netip.Prefix { return nil }, Publish: func(_ []cluster.Member, _, _ []cluster.Station) {}}
 	h.start()
 	h.paths.Ask = func(_, _ netip.Addr) (tunnel.Path, error) { return tunnel.Path{MTU: 1500, Link: "under"}, nil }
 	blue := wide(1, 80)

@@ -76,7 +76,7 @@ func (f *Fabric) portOf(n *network, name string) (p *vswitch.Port, down, err err
 
 // traceStep adds to a switch's step what the switch does not know.
 func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep {
-	t := TraceStep{Check: string(s.Check), Found: s.Found, Drop: s.Drop, MAC: s.MAC, Age: s.Age, Limit: s.Limit}
+	t := TraceStep{Check: string(s.Check), Found: s.Found, Drop: s.Drop, MAC: s.MAC, Addr: s.Addr, Age: s.Age, Limit: s.Limit}
 	if s.Port != nil {
 		t.Port = s.Port.Name
 	}
@@ -87,6 +87,8 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 	switch s.Check {
 	case vswitch.CheckFault:
 		t.Why = faults
+	case vswitch.CheckAnswer:
+		t.Why = f.vouches(n, s.Addr)
 	case vswitch.CheckDestination:
 		for _, e := range n.endpoints {
 			if s.Port == nil && e.MAC == s.MAC {

@@ -4,7 +4,12 @@
 
 package vswitch
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/test/packets"
+)
 
 // Nothing on a frame's way allocates.
 func TestAllocs(t *testing.T) {
@@ -27,5 +32,34 @@ func TestWatchAllocs(t *testing.T) {
 		if want := (runs + 1) * len(l.frames); w.seen != want {
 			t.Errorf("%s: %d frames were shown, want %d", l.name, w.seen, want)
 		}
+	}
+}
+
+// Questions are answered without an allocation, watched or not.
+func TestAnswerAllocs(t *testing.T) {
+	s := New(Config{})
+	in := s.Attach("", discard{}, false, 1500)
+	up := s.Attach("", discard{}, true, 1500)
+	all, frames := book{}, []ether.Frame{}
+	for i := range 40 {
+		all[ip(i)], all[six(i)] = told{mac(i), up}, told{mac(i), up}
+		frames = append(frames, question(100, i), lent(packets.Solicitation(mac(100), six(100), six(i))))
+	}
+	s.SetAnswers(all)
+	w := &countingWatcher{}
+	run := func() {
+		for i := range s.answers.Load().given {
+			s.answers.Load().given[i].Store(0)
+		}
+		in.Ingress(frames)
+	}
+	for range 2 {
+		if n := testing.AllocsPerRun(100, run); n != 0 {
+			t.Errorf("%v allocations a batch", n)
+		}
+		s.Watch(w)
+	}
+	if got := s.Tally(); got[Answered] != 2*101*80 || w.seen != 2*101*80 {
+		t.Errorf("verdicts %v, %d were shown", got, w.seen)
 	}
 }

@@ -27,8 +27,8 @@ type blockKey struct {
 	bits int
 }
 
-// SetPlaces replaces the blocks, and the stations whose place does not follow from one. Prefixes of IPv6 are left out: a MAC does
-// not follow from them. What the forwarding database has learned counts more, unless it was learned before a station's place
+// SetPlaces replaces the blocks, and the stations whose place does not follow from one: with a nil port it is not known, whatever the
+// blocks say. Prefixes of IPv6 are left out: a MAC does not follow from them. What the forwarding database has learned counts more, unless it was learned before a station's place
 // has changed; a port that is down or detached counts for nothing.
 func (s *Switch) SetPlaces(all []Block, stations map[ether.MAC]*Port) {
 	t := &placeTable{ports: make(map[blockKey]*Port), stations: stations}
@@ -50,7 +50,7 @@ func (s *Switch) SetPlaces(all []Block, stations map[ether.MAC]*Port) {
 	s.tableMu.Lock()
 	defer s.tableMu.Unlock()
 	for m, q := range stations {
-		if before != nil && before.stations[m] == q {
+		if q == nil || before != nil && before.stations[m] == q {
 			continue
 		}
 		if old := s.station(m); old != nil && !old.pinned && old.port.Load() != q {
@@ -65,8 +65,8 @@ func (s *Switch) place(m ether.MAC) *Port {
 	if t == nil {
 		return nil
 	}
-	q := t.stations[m]
-	if q == nil {
+	q, exact := t.stations[m]
+	if !exact {
 		q = t.block(m)
 	}
 	if q == nil || q.detached.Load() || q.IsDown() {

@@ -1,6 +1,7 @@
 package vswitch
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -10,14 +11,14 @@ import (
 type Explanation struct {
 	Verdict Verdict
 	Steps   []Step   // the checks in order, up to the one that drops the frame
-	Egress  []Egress // of a known destination: its port; of a flooded frame: each port but its own; else none
+	Egress  []Egress // of a known destination: its port; of a flooded frame: each port but its own; else none, also if it is answered
 }
 
 // A Check is one of the checks that a frame has to pass.
 type Check string
 
 // The checks in their order, each with the words of Step.Found: before the semicolon those with which the frame passes.
-// A frame has either Hairpin, Horizon, Link and Length, or Flood.
+// A frame has either Hairpin, Horizon, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
@@ -28,6 +29,7 @@ const (
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long
+	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
 	CheckFlood       Check = "flood"       // some, nobody; long, down
 )
 
@@ -37,7 +39,8 @@ type Step struct {
 	Found string // one word, see the checks
 	Drop  bool   // the frame is dropped here
 
-	MAC   ether.MAC     // of source and destination
+	MAC   ether.MAC     // of source and destination; of an answer, if there is one
+	Addr  netip.Addr    // that a question asks for
 	Port  *Port         // owns that address, before this frame; nil: none does
 	Age   time.Duration // since a learned one was last seen, in whole seconds
 	Evict *Entry        // the learned address that is evicted when this source is learned; nil: there is room
@@ -72,12 +75,34 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	to, destination := p.explainDestination(&g, source)
 	e.Steps = append(e.Steps, destination)
 	e.Verdict = p.decide(&g, to)
-	if to == nil {
-		p.explainFlood(&g, &e)
-	} else {
+	switch {
+	case to != nil:
 		p.explainUnicast(&g, to, &e)
+	case e.Verdict != Flooded || !p.explainAnswer(&g, source, &e):
+		p.explainFlood(&g, &e)
 	}
 	return e
+}
+
+// explainAnswer adds the step of a question, and tells whether it is answered.
+func (p *Port) explainAnswer(f *ether.Frame, source Step, e *Explanation) bool {
+	r := p.answer(f, func(m ether.MAC) *Port {
+		switch {
+		case m == f.Src():
+			return p
+		case source.Evict != nil && source.Evict.MAC == m:
+			return nil
+		}
+		return p.sw.find(m)
+	})
+	if r.found != "" {
+		e.Steps = append(e.Steps, Step{Check: CheckAnswer, Found: r.found, MAC: r.mac, Port: r.port, Addr: r.question.Target})
+	}
+	if r.found != "told" {
+		return false
+	}
+	e.Verdict = Answered
+	return true
 }
 
 // validationSteps are the steps of validate, which gave f the verdict v; with the source only if that drops the frame.

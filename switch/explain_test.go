@@ -49,10 +49,14 @@ func stateOf(s *Switch, wires map[*Port]*wire) state {
 	return st
 }
 
-// verdictRecorder is a Watcher that records each verdict.
+// verdictRecorder is a Watcher that records the verdict of each frame that is received.
 type verdictRecorder struct{ all []Verdict }
 
-func (j *verdictRecorder) Watch(_, _ *Port, v Verdict, _ *ether.Frame) { j.all = append(j.all, v) }
+func (j *verdictRecorder) Watch(in, _ *Port, v Verdict, _ *ether.Frame) {
+	if in != nil {
+		j.all = append(j.all, v)
+	}
+}
 
 // anyFrame returns a frame that random makes: with a true or a false offload request, or cut short.
 func anyFrame(r *rand.Rand, n int) ether.Frame {
@@ -100,6 +104,13 @@ func TestTraceIsTruth(t *testing.T) {
 				ports = append(ports, p)
 			}
 			p := ports[r.IntN(len(ports))]
+			if r.IntN(40) == 0 {
+				all := book{}
+				for range r.IntN(stations) {
+					all[ip(r.IntN(stations))] = told{mac(r.IntN(stations)), ports[r.IntN(len(ports))]}
+				}
+				s.SetAnswers(all)
+			}
 			switch r.IntN(40) {
 			case 0, 1:
 				p.Pin(mac(r.IntN(stations)))
@@ -124,6 +135,9 @@ func TestTraceIsTruth(t *testing.T) {
 				p = gone[r.IntN(len(gone))]
 			}
 			f := anyFrame(r, stations)
+			if r.IntN(4) == 0 {
+				f = question(r.IntN(stations), r.IntN(stations))
+			}
 			bytesBefore, off, fault := bytes.Clone(f.WithHeadroom()), f.Off, f.Fault
 			before := stateOf(s, wires)
 			s.Watch(watcher)
@@ -146,6 +160,9 @@ func TestTraceIsTruth(t *testing.T) {
 				}
 			}
 			said := map[*Port]int{}
+			if e.Verdict == Answered && !p.IsDown() {
+				said[p] = 1
+			}
 			for _, w := range e.Egress {
 				if w.Verdict == Forwarded {
 					said[w.Port]++
@@ -181,7 +198,7 @@ func TestTraceIsTruth(t *testing.T) {
 	for _, step := range strings.Split("offload none,offload checksum,offload super-frame,offload runt,offload contradiction,port attached,port detached,"+
 		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source taken,source group,source zero,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
-		"link up,link down,length fits,length long,flood some,flood nobody,flood long,flood down,evict", ",") {
+		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,evict", ",") {
 		if steps[step] == 0 {
 			t.Errorf("%q was never explained", step)
 		}

@@ -21,6 +21,7 @@ type batch struct {
 	used    int
 	flood   []*ether.Frame
 	fitting []*ether.Frame // flood, less what is too long for one port
+	answers answerBatch
 	tally   Tally
 	bytes   uint64
 }
@@ -59,6 +60,9 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 	}
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
+		if b.answers.n == maxAnswers {
+			b.sendAll(p, watch)
+		}
 		b.bytes += uint64(f.Len())
 		v := p.validate(f)
 		if v == Forwarded {
@@ -81,8 +85,14 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 			} else {
 				v = Down
 			}
-			if v == Down {
+			switch v {
+			case Down:
 				down = to
+			case Flooded:
+				if r := p.answer(f, p.sw.find); r.found == "told" {
+					v = Answered
+					b.answers.add(&r)
+				}
 			}
 		}
 		b.tally[v]++
@@ -103,8 +113,14 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 			b.flood = append(b.flood, f)
 		}
 	}
+	b.sendAll(p, watch)
+}
+
+// sendAll sends what is collected of frames that in has received.
+func (b *batch) sendAll(in *Port, w Watcher) {
 	b.sendEgress()
-	b.sendFlood(p)
+	b.sendFlood(in)
+	b.answers.send(in, w)
 }
 
 // watchRun shows frames that are forwarded from in to out.

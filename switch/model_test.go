@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,8 +20,15 @@ type model struct {
 	learned map[ether.MAC]place
 	down    map[*Port]bool
 	blocks  []Block
+	answers book
+	given   map[*atomic.Uint64]givenAnswer // which answers share a place is up to the switch
 	out     map[*Port][]int
 	tally   Tally
+}
+
+type givenAnswer struct {
+	note uint64
+	at   int
 }
 
 type place struct {
@@ -51,6 +59,9 @@ func (m *model) ingress(p *Port, f *ether.Frame, number int) {
 	m.tally[v]++
 	to := m.locate(p, f.Dst())
 	for _, q := range m.ports {
+		if v == Answered && q == p && !m.down[p] {
+			m.out[q] = append(m.out[q], questionNumber)
+		}
 		if v == Forwarded && q == to || v == Flooded && q != p && !(p.Uplink && q.Uplink) && !m.down[q] && f.Len() <= int(q.limit.Load()) {
 			m.out[q] = append(m.out[q], number)
 		}
@@ -119,6 +130,9 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 		if ways > 0 && wide == 0 {
 			return MTU
 		}
+		if m.answered(p, f) {
+			return Answered
+		}
 		return Flooded
 	case to == p:
 		return Hairpin
@@ -130,6 +144,24 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 		return MTU
 	}
 	return Forwarded
+}
+
+// answered tells whether the switch answers a question, and notes that.
+func (m *model) answered(p *Port, f *ether.Frame) bool {
+	q, ok := ether.ReadQuestion(f)
+	at, known := m.answers[q.Target]
+	if !ok || p.Uplink || !known || at.port == p || m.down[at.port] || !slices.Contains(m.ports, at.port) {
+		return false
+	}
+	if seen := m.locate(p, at.mac); seen != nil && seen != at.port {
+		return false
+	}
+	slot, note := p.sw.answers.Load().key(p, q.Target)
+	if last, ok := m.given[slot]; ok && last.note == note && m.now-last.at < askAgain {
+		return false
+	}
+	m.given[slot] = givenAnswer{note, m.now}
+	return true
 }
 
 func (m *model) age(now, ageing int) {
@@ -189,7 +221,7 @@ func TestModel(t *testing.T) {
 			const ageing = 50
 			r := rand.New(rand.NewPCG(1, 2))
 			s := New(Config{PerPort: tc.perPort, Ageing: ageing * time.Second})
-			m := &model{perPort: tc.perPort, pinned: map[ether.MAC]*Port{}, learned: map[ether.MAC]place{}, down: map[*Port]bool{}}
+			m := &model{perPort: tc.perPort, pinned: map[ether.MAC]*Port{}, learned: map[ether.MAC]place{}, down: map[*Port]bool{}, given: map[*atomic.Uint64]givenAnswer{}}
 			wires := map[*Port]*wire{}
 			var gone []*Port
 			now, number := 0, 0
@@ -233,6 +265,12 @@ func TestModel(t *testing.T) {
 						}
 					}
 					s.SetPlaces(m.blocks, nil)
+				case 14, 15:
+					m.answers = book{}
+					for range r.IntN(tc.all) {
+						m.answers[ip(r.IntN(tc.all))] = told{mac(r.IntN(tc.all)), m.ports[r.IntN(len(m.ports))]}
+					}
+					s.SetAnswers(m.answers)
 				case 10, 11:
 					if m.down[p] = !m.down[p]; m.down[p] {
 						p.SetDown(func() bool { return true })
@@ -250,8 +288,10 @@ func TestModel(t *testing.T) {
 				frames := make([]ether.Frame, 1+r.IntN(tc.batch))
 				m.out = map[*Port][]int{}
 				for i := range frames {
-					frames[i] = random(r, tc.all, number)
-					m.ingress(p, &frames[i], number)
+					if frames[i] = random(r, tc.all, number); r.IntN(10) == 0 {
+						frames[i] = question(r.IntN(tc.all), r.IntN(tc.all))
+					}
+					m.ingress(p, &frames[i], numberOf(&frames[i]))
 					number++
 				}
 				p.Ingress(frames)

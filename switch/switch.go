@@ -29,7 +29,8 @@ type Watcher interface {
 	// port that it is forwarded to, nil with any other verdict. The frame is lent for the call. It has passed
 	// ether.Frame.Check, unless the verdict is Runt or Offload. Several goroutines may call it at once.
 	//
-	// With in nil, the frame was shown before: a fault on its way out by out has changed, delayed or lost it.
+	// With in nil, the frame was shown before, and a fault on its way out by out has changed, delayed or lost it; or, if v is
+	// Answered, the switch has made the frame, an answer to a question that out has received and that was shown before.
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
@@ -61,7 +62,8 @@ type Switch struct {
 	tally [verdicts]atomic.Uint64
 	watch atomic.Pointer[Watcher] // nil: nobody watches
 
-	places atomic.Pointer[placeTable] // nil: none
+	places  atomic.Pointer[placeTable] // nil: none
+	answers atomic.Pointer[answering]  // see SetAnswers; nil: none
 
 	mu sync.Mutex // serialises Add and Detach
 }

@@ -3,7 +3,8 @@ package vswitch
 // A Verdict is what the switch decided about one frame. Every frame gets exactly one.
 type Verdict uint8
 
-// The first two are deliveries, the others are drops. See verdictTexts for what each means.
+// Forwarded, Flooded and Answered are deliveries, the others are drops. Numbers travel in captures: new ones come last. See
+// verdictTexts for what each means.
 const (
 	Forwarded Verdict = iota // to the one port that owns the destination
 	Flooded                  // to every port that may have it: group or unknown destination
@@ -15,8 +16,9 @@ const (
 	Horizon // split horizon: in a full mesh the other host got the frame from its sender
 	MTU
 	Detached
-	Fault // ether.Frame.Fault says which
-	Down  // Port.SetDown
+	Fault    // ether.Frame.Fault says which
+	Down     // Port.SetDown
+	Answered // a question for a MAC, by the switch itself: see Switch.SetAnswers
 	verdicts
 )
 
@@ -44,6 +46,7 @@ var verdictTexts = [verdicts]struct {
 	Detached: {"detached", "it came by a port that is not up, or is being removed", "`tapestry ports` and the daemon's log say why"},
 	Fault:    {"fault", "lost on purpose, by tapestry fault", "`tapestry fault list` shows the fault"},
 	Down:     {"down", "the link that it would leave by is down", "`tapestry doctor` says what to type"},
+	Answered: {name: "answered"},
 }
 
 // String is the verdict's name in metrics, captures and JSON.
@@ -65,8 +68,8 @@ func (v Verdict) Meaning() string { return verdictTexts[v].meaning }
 // Advice says what to do about the drops, as a sentence without its full stop; "" for a delivery.
 func (v Verdict) Advice() string { return verdictTexts[v].advice }
 
-// Drop tells whether v means that the frame was sent to no port.
-func (v Verdict) Drop() bool { return v > Flooded }
+// Drop tells whether v means that the frame was sent to no port, nor answered.
+func (v Verdict) Drop() bool { return v > Flooded && v != Answered }
 
 // Known tells whether v is one of the above: a number from outside need not be.
 func (v Verdict) Known() bool { return v < verdicts }
@@ -85,8 +88,10 @@ func (t *Tally) Rx() (n uint64) {
 // Drops is the counts of the drops by name, zeros included.
 func (t *Tally) Drops() map[string]uint64 {
 	m := make(map[string]uint64, verdicts)
-	for v := Flooded + 1; v < verdicts; v++ {
-		m[v.String()] = t[v]
+	for v, n := range t {
+		if v := Verdict(v); v.Drop() {
+			m[v.String()] = n
+		}
 	}
 	return m
 }

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"encoding/binary"
+	"net/netip"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/packets"
@@ -30,6 +31,36 @@ func super(src, dst ether.MAC, n, size int) ether.Frame {
 		ether.Offload{Kind: ether.TCP4, Segment: uint16(size), PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16})
 }
 
+// numberOf is the number that a frame carries; 0 if it is too short for one.
+func numberOf(f *ether.Frame) int {
+	if f.Len() < 18 {
+		return 0
+	}
+	return int(binary.BigEndian.Uint32(f.Bytes()[14:]))
+}
+
+// ip is the i-th station's IP address.
+func ip(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+
+// question is station src's ARP request for the MAC of station dst.
+func question(src, dst int) ether.Frame {
+	b := packets.ARP(broadcast, mac(src), 1, ip(src), ether.MAC{}, ip(dst))
+	return ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{})
+}
+
+// questionNumber is what stands where other frames have their number in questions by ARP, and in their answers.
+const questionNumber = 0x00010800
+
+// book are Answers.
+type book map[netip.Addr]told
+
+type told struct {
+	mac  ether.MAC
+	port *Port
+}
+
+func (b book) Station(a netip.Addr) (ether.MAC, *Port) { return b[a].mac, b[a].port }
+
 // wire is a Sender that remembers the numbers of the frames it was given.
 type wire struct {
 	numbers []int
@@ -40,11 +71,7 @@ type wire struct {
 func (w *wire) Send(frames []*ether.Frame) (sent, bytes int) {
 	w.calls++
 	for i, f := range frames {
-		number := 0 // of a frame too short for one
-		if f.Len() >= 18 {
-			number = int(binary.BigEndian.Uint32(f.Bytes()[14:]))
-		}
-		w.numbers = append(w.numbers, number)
+		w.numbers = append(w.numbers, numberOf(f))
 		if i < len(frames)-w.refuse {
 			sent++
 			bytes += f.Len()

@@ -108,6 +108,7 @@ type network struct {
 	Rx        uint64            `json:"rx"`
 	Forwarded uint64            `json:"forwarded"`
 	Flooded   uint64            `json:"flooded"`
+	Answered  uint64            `json:"answered"`
 	Drops     map[string]uint64 `json:"drops"`
 }
 

@@ -126,14 +126,17 @@ func TestClusterEtcd(t *testing.T) {
 	})
 
 	t.Run("an address of one's own choice", func(t *testing.T) {
-		s.hosts[0].run(t, "own", "blue", "--ip", "10.50.200.9")
+		s.hosts[0].run(t, "own", "name=blue,ip=10.50.200.9,driver-opt=tapestry.mac=02:aa:bb:cc:dd:08")
 		s.hosts[2].ping(t, "c30", "10.50.200.9")
+		s.questionsAnswered(t, s.hosts[0], "10.50.200.9")
 		if said := s.hosts[1].dockerRefuses(t, "run", "--rm", "--network", "blue", "--ip", "10.50.200.9", "tp/net", "true"); !strings.Contains(said, "belongs to host share1") {
 			t.Errorf("the same address elsewhere: %s", said)
 		}
 		s.hosts[0].docker(t, "rm", "-f", "own")
 		s.hosts[1].docker(t, "run", "--rm", "--network", "blue", "--ip", "10.50.200.9", "tp/net", "true")
 	})
+
+	t.Run("a container moves", s.moves)
 
 	t.Run("etcd is away", func(t *testing.T) {
 		a, b := s.hosts[0], s.hosts[1]

@@ -69,8 +69,8 @@ func (l ledger) check() error {
 		}
 	}
 	for _, n := range l.networks {
-		if sum := n.Forwarded + n.Flooded + total(n.Drops); n.Rx != sum {
-			wrong("rx is %d, but forwarded + flooded + drops are %d: %+v", n.Rx, sum, n)
+		if sum := n.Forwarded + n.Flooded + n.Answered + total(n.Drops); n.Rx != sum {
+			wrong("rx is %d, but forwarded + flooded + answered + drops are %d: %+v", n.Rx, sum, n)
 		}
 		if n.Rx < in[n.ID] || n.Rx > in[n.ID] && !l.left[n.ID] {
 			wrong("rx is %d, but the sum of its ports' is %d: %+v", n.Rx, in[n.ID], n)

@@ -81,6 +81,11 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"link down":             vswitch.Down.Meaning(),
 		"length fits":           fmt.Sprintf("%d bytes fit, the path takes %d", r.Bytes, s.Limit),
 		"length long":           fmt.Sprintf("%d bytes are too long, the path takes %d", r.Bytes, s.Limit),
+		"answer told":           fmt.Sprintf("%s is %s, says host %s: answered to %s at once", s.Address, s.MAC, s.Why, d.PortLabel(r.In.Port)),
+		"answer unknown":        fmt.Sprintf("no other host of the cluster says that it has %s: not answered here", s.Address),
+		"answer down":           fmt.Sprintf("host %s says that it has %s, and is gone: not answered here", s.Why, s.Address),
+		"answer elsewhere":      fmt.Sprintf("host %s says that it has %s, but %s was seen at %s: not answered here", s.Why, s.Address, s.MAC, owner),
+		"answer again":          fmt.Sprintf("host %s says that it has %s, as was answered in the last minute: not answered again, somebody may know better", s.Why, s.Address),
 		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
@@ -94,6 +99,8 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		what = fmt.Sprintf("nothing comes from %s now: %s", d.PortLabel(r.In.Port), r.In.Down) + inParentheses(whereText(r.In))
 	case s.Check == "fault" && s.Why != "":
 		what += ", but this port has faults: " + s.Why
+	case s.Check == "destination" && s.Found == "group" && r.Verdict == "answered":
+		what = s.MAC + " is a group address"
 	case s.Check == "destination" && s.Why != "":
 		what += fmt.Sprintf("; %s has it and is down: %s", owner, s.Why)
 	}
@@ -194,8 +201,11 @@ func portsText(n int) string {
 	return fmt.Sprintf("%d ports", n)
 }
 
-// Delivered reports whether the frame would reach its destination, or one of the others on the network if it is flooded.
+// Delivered reports whether the frame would reach its destination, one of the others on the network if it is flooded, or be answered.
 func Delivered(r api.Trace) bool {
+	if r.Verdict == vswitch.Answered.String() {
+		return !strings.Contains(faultsOf(r), "loss 100%")
+	}
 	return !r.Drop && outputs(r) > 0 && lostReason(r) == "" && downDestination(r) == "" && !strings.Contains(faultsOf(r), "loss 100%")
 }
 
@@ -223,6 +233,8 @@ func Outcome(r api.Trace) string {
 	switch {
 	case r.Drop:
 		return "would be dropped: " + r.Verdict
+	case r.Verdict == vswitch.Answered.String():
+		return "would be answered by tapestry"
 	case outputs(r) == 0:
 		return "would reach nobody: there is no other port"
 	case downDestination(r) != "":
@@ -257,6 +269,8 @@ func verdictText(r api.Trace, d *docker.Engine) string {
 		return text
 	case r.Drop:
 		return "dropped: " + r.Verdict
+	case r.Verdict == vswitch.Answered.String():
+		return "answered by tapestry, on the word of another host of the cluster; sent to nobody"
 	case lostReason(r) != "":
 		return fmt.Sprintf("%s to %s, unreachable: %s. `tapestry doctor` says what to type", r.Verdict, firstFew(lost), lostReason(r))
 	case len(names) == 0:

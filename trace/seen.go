@@ -102,6 +102,9 @@ func (r *SeenFrame) setNote(seen capture.Detail, left string, d *docker.Engine) 
 		was, would = was+" to "+r.Frame.Out, would+" to "+d.PortLabel(r.Trace.Egress[0].Port)
 	case was == would:
 		return
+	case seen.Verdict == vswitch.Answered && would == vswitch.Flooded.String():
+		r.Note = "it was answered by tapestry; the same question within a minute goes to all"
+		return
 	}
 	r.Differs = true
 	r.Note = fmt.Sprintf("the switch's verdict was %s, and asked a moment later it is %s: "+

@@ -85,17 +85,17 @@ func (t *Counter) packet(b *pcapng.Packet) {
 	in.Lost += b.Drops
 	seen := [2]uint32{uint32(b.Interface), b.Flags & pcapng.Direction}
 	again := b.ID != 0 && b.ID == t.id && seen != t.seen // the same frame at another port, or in the other direction
-	if d, live := capture.ReadDetail(b); live && d.Fault != 0 && b.Flags&pcapng.Direction == pcapng.Outbound {
-		again = true // it was counted at its ingress port; what a fault does at the egress port is in the fault's own counters
+	d, live := capture.ReadDetail(b)
+	if !live {
+		d = detailOf(b.Comment)
+	}
+	if out := b.Flags&pcapng.Direction == pcapng.Outbound; out && (live && d.Fault != 0 || d.Verdict == vswitch.Answered) {
+		again = true // it was counted at its ingress port; what a fault does at the egress port is in the fault's own counters. No port sent an answer
 	}
 	if in.Outer || again {
 		return
 	}
 	t.id, t.seen = b.ID, seen
-	d, ok := capture.ReadDetail(b)
-	if !ok {
-		d = detailOf(b.Comment)
-	}
 	data := b.Data
 	if in.link != pcapng.Ethernet {
 		t.ether = dissect.AsEthernet(t.ether, in.link, data, 256)

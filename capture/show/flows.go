@@ -35,7 +35,7 @@ func toFlow(t *Counter, n Resolver, f *flow.Flow, seconds float64) api.Flow {
 	sum := f.Sum()
 	r := api.Flow{Network: f.Network.Value(), Proto: protoName(f), A: end(f.A), B: end(f.B),
 		Out: counts(f.Out), Back: counts(f.Back), Forwarded: f.Verdicts[vswitch.Forwarded],
-		Flooded: f.Verdicts[vswitch.Flooded], Drops: f.Verdicts.Drops(), Faults: f.Faults,
+		Flooded: f.Verdicts[vswitch.Flooded], Answered: f.Verdicts[vswitch.Answered], Drops: f.Verdicts.Drops(), Faults: f.Faults,
 		TCP: []string{}, State: stateOf(f),
 		First: time.Unix(0, f.First).UTC(), Last: time.Unix(0, f.Last).UTC(), Rate: perSecond(sum.Bytes, seconds)}
 	if f.Type != 0 {

@@ -48,6 +48,7 @@ type Frame struct {
 	DstName   string `json:"dst_name,omitempty"`
 	*dissect.Summary
 	ports  [3]int // interfaces: of the packet, ingress, egress; -1: none
+	made   bool   // by the switch: an answer
 	sender string // label of the ingress interface if the source address belongs to another one; "": it does not, or is not known
 }
 
@@ -118,6 +119,7 @@ func (l *LinePrinter) Frame(p *pcapng.Packet) *Frame {
 		}
 	}
 	l.setVerdict(f, p)
+	f.made = f.Verdict == vswitch.Answered.String() && p.Flags&pcapng.Direction == pcapng.Outbound
 	if src, dst, ok := addrs(s); ok {
 		f.SrcName, f.DstName = l.Labels.addrName(src, f.ports[:]...), l.Labels.addrName(dst, f.ports[:]...)
 	}
@@ -185,8 +187,13 @@ func (l *LinePrinter) Text(f *Frame) string {
 	if f.sender != "" {
 		text += "  sent by " + human.Printable(f.sender)
 	}
-	if f.Verdict == vswitch.Flooded.String() {
+	switch {
+	case f.Verdict == vswitch.Flooded.String():
 		text += "  flooded"
+	case f.made:
+		text += "  made by tapestry"
+	case f.Verdict == vswitch.Answered.String():
+		text += "  answered by tapestry"
 	}
 	if f.Reason != "" {
 		text += "  DROP " + human.Printable(f.Reason)

@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +48,7 @@ type Member struct {
 	dir   state.Dir
 	log   *slog.Logger
 	dirty atomic.Bool // Directory has changed since it was written
+	moved atomic.Bool // what this or another host has was changed since the last logProblems
 	said  said
 }
 
@@ -118,6 +121,36 @@ func (m *Member) Own() cluster.Record {
 	return cluster.Record{Host: m.Self, Members: m.said.members, Stations: m.said.stations, Names: m.said.names}
 }
 
+// Problems are contradictions between what hosts say, this one included, in words.
+func (m *Member) Problems() []string {
+	own := m.Own()
+	m.said.mu.Lock()
+	own.Stations = m.said.all
+	m.said.mu.Unlock()
+	return m.Directory.Problems(&own)
+}
+
+// logProblems logs each problem once that lasts, and that it has ended. seen are those of the last call, by whether they were logged.
+func (m *Member) logProblems(seen map[string]bool) map[string]bool {
+	if !m.moved.Swap(false) && !slices.Contains(slices.Collect(maps.Values(seen)), false) {
+		return seen
+	}
+	now := make(map[string]bool)
+	for _, p := range m.Problems() {
+		logged, lasts := seen[p]
+		if lasts && !logged {
+			m.log.Warn("problem of the cluster", "problem", p)
+		}
+		now[p] = lasts
+	}
+	for p, logged := range seen {
+		if _, still := now[p]; logged && !still {
+			m.log.Info("problem of the cluster has ended", "problem", p)
+		}
+	}
+	return now
+}
+
 // Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster.
 func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	err := m.cfg.Engine.Start(m.Self, func(u cluster.Update) {
@@ -126,6 +159,7 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 			m.namesChanged(changed)
 		}
 		m.dirty.Store(true)
+		m.moved.Store(true)
 	})
 	if err != nil {
 		return fmt.Errorf("--cluster: %w", err)
@@ -135,6 +169,7 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	defer save.Stop()
 	defer confirm.Stop()
 	confirmed := make(map[string]bool)
+	var problems map[string]bool
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -144,6 +179,7 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 			}
 		case <-confirm.C:
 			m.confirm(ctx, f, confirmed)
+			problems = m.logProblems(problems)
 			m.endNames(time.Now())
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,5 +208,50 @@ func TestNew(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(path); len(b) != len(whole)/2 {
 		t.Error("the damaged file was changed")
+	}
+}
+
+// An address that two hosts have is told by both, with both places; it is logged once, if it lasts, and that it has ended.
+func TestSameAddress(t *testing.T) {
+	hub := conformance.NewHub()
+	one, two := newHost(t, hub, 1), newHost(t, hub, 2)
+	station := cluster.Station{Key: "blue", MAC: cluster.DockerMAC(netip.MustParseAddr("10.77.0.9")), Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.9")}}
+	members := []cluster.Member{{Spec: cluster.Spec{Key: "blue", VNI: 80}}}
+	both := []cluster.Station{station}
+	one.publishFabric(members, nil, both) // its place follows from a block: the others are not told of it
+	two.publishFabric(members, both, both)
+	problem := func(h *host) string {
+		return strings.Join(slices.DeleteFunc(h.Problems(), func(p string) bool { return strings.Contains(p, "have one address") }), "\n") // 127.0.0.1
+	}
+	logged := func(what string) int { return one.log.Count(what + ` problem="network blue: 10.77.0.9 is at`) }
+	testhost.Until(t, "it is known", func() bool { return problem(one) != "" })
+	if want := fmt.Sprintf("network blue: 10.77.0.9 is at host %s, and at host %s", one.Self, two.Self); problem(one) != want {
+		t.Errorf("%s, want %s", problem(one), want)
+	}
+	var seen map[string]bool
+	for range 4 {
+		seen = one.logProblems(seen)
+		one.moved.Store(true)
+	}
+	if n := logged(`level=WARN msg="problem of the cluster"`); n != 1 {
+		t.Errorf("logged %d times: %s", n, one.log)
+	}
+	two.publishFabric(members, nil, nil)
+	testhost.Until(t, "it has ended", func() bool { return problem(one) == "" })
+	for range 2 {
+		seen = one.logProblems(seen)
+		one.moved.Store(true)
+	}
+	if n := logged(`has ended"`); n != 1 {
+		t.Errorf("its end is logged %d times", n)
+	}
+	two.publishFabric(members, both, both)
+	testhost.Until(t, "it is known again", func() bool { return problem(one) != "" })
+	seen = one.logProblems(seen)
+	two.publishFabric(members, nil, nil)
+	testhost.Until(t, "it has ended again", func() bool { return problem(one) == "" })
+	one.logProblems(seen)
+	if n := logged(""); n != 2 {
+		t.Errorf("one that did not last is logged: %s", one.log)
 	}
 }

@@ -22,9 +22,10 @@ type said struct {
 	mu       sync.Mutex // guards what follows; held while the engine is told, so that it is told in order
 	members  []cluster.Member
 	stations []cluster.Station
-	told     []cluster.Name // by TellNames, also on networks that this host is not on
-	names    []cluster.Name // those of told that were published
-	until    time.Time      // when told ends
+	all      []cluster.Station // with those of which nothing is said
+	told     []cluster.Name    // by TellNames, also on networks that this host is not on
+	names    []cluster.Name    // those of told that were published
+	until    time.Time         // when told ends
 
 	version uint64            // counts changes
 	at      uint64            // version of the last change of members
@@ -43,9 +44,11 @@ func (m *Member) publish() {
 }
 
 // publishFabric says what Fabric has, if that is not what was said last.
-func (m *Member) publishFabric(members []cluster.Member, stations []cluster.Station) {
+func (m *Member) publishFabric(members []cluster.Member, stations, all []cluster.Station) {
 	m.said.mu.Lock()
 	defer m.said.mu.Unlock()
+	m.said.all = all
+	m.moved.Store(true)
 	same := reflect.DeepEqual(m.said.members, members)
 	if m.said.at > 0 && same && reflect.DeepEqual(m.said.stations, stations) {
 		return

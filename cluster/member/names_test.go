@@ -66,7 +66,7 @@ func TestTellNames(t *testing.T) {
 func TestNamesAfter(t *testing.T) {
 	m, err := New(Config{Cluster: "a", Engine: conformance.NewHub().Engine(), Dir: t.TempDir(), Name: "n1", VTEP: conformance.Self(1).VTEP})
 	testhost.Must(t, err)
-	m.publishFabric([]cluster.Member{{Spec: cluster.Spec{Key: "red"}}, {Spec: cluster.Spec{Key: "blue"}}}, nil)
+	m.publishFabric([]cluster.Member{{Spec: cluster.Spec{Key: "red"}}, {Spec: cluster.Spec{Key: "blue"}}}, nil, nil)
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	first, keys, changed := m.NamesAfter(t.Context(), "")
@@ -92,7 +92,7 @@ func TestNamesAfter(t *testing.T) {
 		t.Errorf("changed %v", changed)
 	}
 	second, _, _ := m.NamesAfter(t.Context(), first)
-	m.publishFabric([]cluster.Member{{Spec: cluster.Spec{Key: "green"}}}, nil)
+	m.publishFabric([]cluster.Member{{Spec: cluster.Spec{Key: "green"}}}, nil, nil)
 	if _, keys, changed := m.NamesAfter(t.Context(), second); !slices.Equal(keys, []string{"green"}) || !slices.Equal(changed, keys) {
 		t.Errorf("other networks: %v %v", keys, changed)
 	}

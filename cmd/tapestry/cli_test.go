@@ -27,10 +27,10 @@ func TestTables(t *testing.T) {
 		name, Engine, args, want string
 	}{
 		{"networks", named, "networks", `
-NETWORK       ID            VNI  MTU   ATTACH  ENDPOINTS  ADDRESSES  RX    FORWARDED  FLOODED  DROPS      STATE
-80cc33333333  80cc33333333  90   1500  veth    0          0          0     0          0        -          down: UDP port 4789 is taken
-wide          aaaa11111111  80   1450  veth    1          2          1043  1000       40       spoofed 3  up
-mynet         aaab22222222  -    1500  veth    0          0          0     0          0        -          up`},
+NETWORK       ID            VNI  MTU   ATTACH  ENDPOINTS  ADDRESSES  RX    FORWARDED  FLOODED  ANSWERED  DROPS      STATE
+80cc33333333  80cc33333333  90   1500  veth    0          0          0     0          0        0         -          down: UDP port 4789 is taken
+wide          aaaa11111111  80   1450  veth    1          2          1043  1000       38       2         spoofed 3  up
+mynet         aaab22222222  -    1500  veth    0          0          0     0          0        0         -          up`},
 		{"ports with names", named, "ports wide", `
 NETWORK  PORT            KIND       STATE           MAC                ADDRESSES     MTU   RX    RX SIZE  TX  TX SIZE  DROPS
 wide     web             container  up              02:42:0a:50:01:02  10.80.1.2/16  1450  1036  1.2 MB   5   999 B    mtu 30, spoofed 3

@@ -17,7 +17,8 @@ func newNetworks(c *cli) *cobra.Command {
 		Use:   "networks",
 		Short: "List the networks of this host, forget lost ones",
 		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
-Frames are counted as received, a super-frame once: rx = forwarded + flooded + drops.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
+Frames are counted as received, a super-frame once: rx = forwarded + flooded + answered + drops. Answered are
+questions for a MAC (ARP, neighbour discovery) of another host's container that this host has answered itself.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
 		Example: `  tapestry networks
   tapestry networks --json | jq '.[] | select(.down != "")'`,
 		Args:              usage.Arguments(0, 0),
@@ -40,10 +41,10 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + d
 			rows := api.Map(all, func(n api.Network) []string {
 				return []string{d.NetworkLabel(n.ID), api.ShortID(n.ID), human.VNI(n.VNI), human.MTU(n.MTU), n.Attach,
 					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), human.Number(n.Rx), human.Number(n.Forwarded),
-					human.Number(n.Flooded), human.Counts(n.Drops), human.State(n.Down)}
+					human.Number(n.Flooded), human.Number(n.Answered), human.Counts(n.Drops), human.State(n.Down)}
 			})
 			return human.PrintTable(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
-				"RX", "FORWARDED", "FLOODED", "DROPS", "STATE"}, rows)
+				"RX", "FORWARDED", "FLOODED", "ANSWERED", "DROPS", "STATE"}, rows)
 		},
 	})
 	networks.AddCommand(newNetworksRemove(c))

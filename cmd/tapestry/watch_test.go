@@ -142,3 +142,24 @@ func TestWatchJSON(t *testing.T) {
 		t.Errorf("%v", all)
 	}
 }
+
+// A question that tapestry has answered, and the answer, which came from no port: flows count the one, not the other.
+func TestWatchAnswers(t *testing.T) {
+	answers := func(f *feed) {
+		f.ports()
+		f.packet(100, detail(vswitch.Answered, 0, 0, 0, -1))
+		f.packet(100, func(p *pcapng.Packet) {
+			detail(vswitch.Answered, 0, 0, 0, 0)(p)
+			p.Flags = pcapng.Outbound
+		})
+		f.stats(2, 0)
+	}
+	r := tapestry(t, newCaptureDaemon(t, answers).args(t, "watch", "web")...)
+	if lines := strings.Split(r.out, "\n"); r.code != exit.OK || !strings.HasSuffix(lines[0], "100 B  answered by tapestry") || !strings.HasSuffix(lines[1], "100 B  made by tapestry") {
+		t.Errorf("exit %d, %s\n%s", r.code, r.stderr, r.out)
+	}
+	r = tapestry(t, newCaptureDaemon(t, answers).args(t, "flows", "web", "--for", "10s", "--json")...)
+	if !strings.Contains(r.out, `"answered": 1`) || strings.Contains(r.out, `"answered": 2`) {
+		t.Errorf("exit %d, %s\n%s", r.code, r.stderr, r.out)
+	}
+}

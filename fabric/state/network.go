@@ -24,6 +24,7 @@ type EndpointRecord struct {
 	Endpoint
 	MTU     int    `json:"mtu"`               // bytes of IP packet
 	Sandbox string `json:"sandbox,omitempty"` // path of the container's network namespace, where it is needed to find the link again
+	Seq     uint64 `json:"seq,omitempty"`     // as a station of the cluster: another host has had it with a lower one; 0: none has
 
 	Groups []netip.Prefix `json:"groups,omitempty"` // multicast and broadcast routes that Join gave the container, where they cannot be read from its namespace
 }

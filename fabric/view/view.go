@@ -46,7 +46,8 @@ type Network struct {
 	Rx        uint64            // frames as received, from containers and peers
 	Forwarded uint64            // of Rx: to one port
 	Flooded   uint64            // of Rx: to each port that they may leave by
-	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + the sum of Drops
+	Answered  uint64            // of Rx: questions for MACs that the switch has answered itself
+	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + Answered + the sum of Drops
 }
 
 // Port is one port of one network's switch.
@@ -150,8 +151,9 @@ type Trace struct {
 type TraceStep struct {
 	Check, Found string
 	Drop         bool          // the frame is dropped here
-	Why          string        // more: why a port or the address's owner is down, or the faults that are set on the port
-	MAC          ether.MAC     // of the checks source and destination
+	Why          string        // more: why a port or the address's owner is down, the faults that are set on the port, or the host on whose word a question is answered
+	MAC          ether.MAC     // of the checks source, destination and answer
+	Addr         netip.Addr    // that the question of the check answer asks for
 	Port         string        // the port that has that address; "": none
 	Age          time.Duration // since a learned address was last seen
 	Evict        Entry         // the address that is forgotten to learn this frame's; zero MAC: none

@@ -80,7 +80,7 @@ func (h *Fabric) Networks() []fabric.NetworkView {
 		return fabric.NetworkView{Network: fabric.Network{ID: id, Key: h.Keys[id], VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, LinkMTU: 1500}
 	}
 	wide, other := view(WideID, 80), view(OtherID, 90)
-	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded = 1450, 1, 2, 1043, 1000, 40
+	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded, wide.Answered = 1450, 1, 2, 1043, 1000, 38, 2
 	wide.Drops = map[string]uint64{"spoofed": 3, "runt": 0}
 	other.Down = "UDP port 4789 is taken"
 	return []fabric.NetworkView{view(LocalID, 0), wide, other}

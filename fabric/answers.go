@@ -1,0 +1,82 @@
+package fabric
+
+import (
+	"net/netip"
+
+	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/ether"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tap"
+)
+
+// answers are the vswitch.Answers of a network: the stations that other hosts vouch for, but for addresses that this host has too.
+// Its fields are never changed.
+type answers struct {
+	vouched *cluster.VouchedTable
+	ports   map[cluster.HostID]*vswitch.Port
+	own     map[netip.Addr]bool
+}
+
+func (a *answers) Station(addr netip.Addr) (ether.MAC, *vswitch.Port) {
+	v, ok := a.vouched.Of(addr)
+	if !ok || a.own[addr] {
+		return ether.MAC{}, nil
+	}
+	return v.MAC, a.ports[v.Host]
+}
+
+// setAnswers tells a network's switch which questions it can answer, after what others or this host have was changed.
+func (f *Fabric) setAnswers(n *network) {
+	ports := f.hostPorts(n)
+	if ports == nil {
+		n.sw.SetAnswers(nil)
+		return
+	}
+	a := &answers{vouched: f.cfg.Cluster.Directory.Vouched(n.Key), ports: ports, own: make(map[netip.Addr]bool)}
+	for _, e := range n.endpoints {
+		for _, p := range e.Addrs {
+			a.own[p.Addr()] = true
+		}
+	}
+	n.sw.SetAnswers(a)
+}
+
+// vouches is the host that vouches for an address of a network, for people; "": none does.
+func (f *Fabric) vouches(n *network, a netip.Addr) string {
+	if f.cfg.Cluster == nil {
+		return ""
+	}
+	v, ok := f.cfg.Cluster.Directory.Vouched(n.Key).Of(a)
+	for _, s := range f.seats(n) {
+		if ok && s.ID == v.Host {
+			return s.Host.String()
+		}
+	}
+	return ""
+}
+
+// endMoved removes the endpoints of containers that have started at another host since, and of which the kernel shows none here: a
+// dockerd that was killed never says that they have ended, and their addresses would lead nowhere.
+func (f *Fabric) endMoved(n *network) {
+	var found map[string]tap.Found // listed when it is needed
+	for _, e := range n.sortedEndpoints() {
+		host, seq, ok := f.cfg.Cluster.Directory.Station(n.Key, e.MAC)
+		if !ok || host == "" || seq <= e.Seq || n.isHostPort(e) {
+			continue
+		}
+		if found == nil {
+			var err error
+			if found, err = f.links.List(f.tag()); err != nil {
+				f.log.Warn("endpoints that have moved to another host are not looked for", "network", n.ID, "err", err)
+				return
+			}
+		}
+		if joins := found[e.ID].Inner || n.Attach == tap.Direct && found[e.ID].TAP; joins || n.alive(e, found) {
+			continue // both have it: see cluster.Directory.Problems
+		}
+		f.log.Info("orphan endpoint is removed: its container is at another host now", "network", n.ID, "endpoint", e.ID, "mac", e.MAC, "host", host)
+		if err := f.removeEndpoint(n, e); err != nil {
+			f.log.Warn("orphan endpoint is not wholly removed", "network", n.ID, "endpoint", e.ID, "err", err)
+		}
+	}
+}
