@@ -9,6 +9,7 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/test/packets"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestAnnouncements(t *testing.T) {
 	e := ep(3)
 	e.Addrs = append(e.Addrs, netip.MustParsePrefix("fd77::3/64"), netip.MustParsePrefix("fe80::1:2:3/64"))
-	frames := announcements(e)
+	frames := neighbour.Announcements(e)
 	if len(frames) != len(e.Addrs) {
 		t.Fatalf("%d announcements of %d addresses", len(frames), len(e.Addrs))
 	}
@@ -67,7 +68,7 @@ func TestJoinAnnounces(t *testing.T) {
 	h.container(netID(1), ep(2))
 	listener := h.m.dev(t, epID(2))
 	h.container(netID(1), ep(1))
-	want := announcements(ep(1))
+	want := neighbour.Announcements(ep(1))
 	listener.expect(t, string(want[0].Bytes()[14:]))
 	if _, err := h.Join(t.Context(), netID(1), epID(1), ""); err != nil {
 		t.Fatal(err)

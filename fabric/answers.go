@@ -3,27 +3,9 @@ package fabric
 import (
 	"net/netip"
 
-	"github.com/tapestry-net/tapestry/cluster"
-	"github.com/tapestry-net/tapestry/ether"
-	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/tap"
 )
-
-// answers are the vswitch.Answers of a network: the stations that other hosts vouch for, but for addresses that this host has too.
-// Its fields are never changed.
-type answers struct {
-	vouched *cluster.VouchedTable
-	ports   map[cluster.HostID]*vswitch.Port
-	own     map[netip.Addr]bool
-}
-
-func (a *answers) Station(addr netip.Addr) (ether.MAC, *vswitch.Port) {
-	v, ok := a.vouched.Of(addr)
-	if !ok || a.own[addr] {
-		return ether.MAC{}, nil
-	}
-	return v.MAC, a.ports[v.Host]
-}
 
 // setAnswers tells a network's switch which questions it can answer, after what others or this host have was changed.
 func (f *Fabric) setAnswers(n *network) {
@@ -32,10 +14,10 @@ func (f *Fabric) setAnswers(n *network) {
 		n.sw.SetAnswers(nil)
 		return
 	}
-	a := &answers{vouched: f.cfg.Cluster.Directory.Vouched(n.Key), ports: ports, own: make(map[netip.Addr]bool)}
+	a := &neighbour.Answers{Vouched: f.cfg.Cluster.Directory.Vouched(n.Key), Ports: ports, Own: make(map[netip.Addr]bool)}
 	for _, e := range n.endpoints {
-		for _, p := range e.Addrs {
-			a.own[p.Addr()] = true
+		for _, addr := range neighbour.Addrs(e.Endpoint) {
+			a.Own[addr] = true
 		}
 	}
 	n.sw.SetAnswers(a)

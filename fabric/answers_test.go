@@ -11,6 +11,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/test/packets"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
@@ -223,7 +224,7 @@ func (m *member) own(id string) (mac ether.MAC, seq uint64, odd bool) {
 	defer m.locked()()
 	for _, n := range m.networks {
 		if e := n.endpoints[id]; e != nil {
-			s, odd := station(n, e, m.blocks)
+			s, odd := neighbour.Station(n.Key, e.EndpointRecord, m.blocks)
 			return s.MAC, s.Seq, odd
 		}
 	}

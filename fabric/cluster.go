@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -72,7 +73,7 @@ func (f *Fabric) publish() {
 			if n.isHostPort(e) { // each host may have one, with the same address
 				continue
 			}
-			s, isOdd := station(n, e, m.Blocks)
+			s, isOdd := neighbour.Station(n.Key, e.EndpointRecord, m.Blocks)
 			all = append(all, s)
 			if isOdd {
 				odd = append(odd, s)
@@ -90,32 +91,12 @@ func (f *Fabric) endpointsChanged(n *network) {
 	}
 }
 
-// station is what is said of an endpoint whose place does not follow from this host's blocks: its MAC is not made of its IPv4
-// address, that address is in no block, or another host has had it before.
-func station(n *network, e *endpoint, blocks []netip.Prefix) (s cluster.Station, odd bool) {
-	odd = true
-	s = cluster.Station{Key: n.Key, MAC: e.MAC, Addrs: addrsOf(e.Endpoint), Seq: e.Seq}
-	for _, a := range s.Addrs {
-		if e.Seq == 0 && a.Is4() && e.MAC == cluster.DockerMAC(a) {
-			odd = !slices.ContainsFunc(blocks, func(b netip.Prefix) bool { return b.Contains(a) })
-		}
-	}
-	return s, odd
-}
-
-func addrsOf(e Endpoint) (all []netip.Addr) {
-	for _, p := range e.Addrs {
-		all = append(all, p.Addr())
-	}
-	return all
-}
-
 // nextSeq is the Seq of a new endpoint. It is not changed afterwards, for whoever got the address later is where it is now.
 func (f *Fabric) nextSeq(n *network, e Endpoint) uint64 {
 	if n.Key == "" || f.cfg.Cluster == nil {
 		return 0
 	}
-	return f.cfg.Cluster.Directory.NextSeq(n.Key, e.MAC, addrsOf(e))
+	return f.cfg.Cluster.Directory.NextSeq(n.Key, e.MAC, neighbour.Addrs(e))
 }
 
 // Publish is called when this host's blocks have changed.

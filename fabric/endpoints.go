@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fault"
 	"github.com/tapestry-net/tapestry/poll"
@@ -305,7 +306,7 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	e.joined = sandbox
 	f.cfg.Observer.SetSandbox(e.port.Number, sandbox)
 	e.orphanSince = 0
-	e.port.Ingress(announcements(e.Endpoint))
+	e.port.Ingress(neighbour.Announcements(e.Endpoint))
 	spec := f.spec(n, e)
 	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/fabric/state"
 )
 
@@ -58,7 +59,7 @@ func (f *Fabric) plugHostPort(n *network) (err error) {
 	if err := f.plug(n, e, f.links.Create); err != nil {
 		return err
 	}
-	e.port.Ingress(announcements(e.Endpoint))
+	e.port.Ingress(neighbour.Announcements(e.Endpoint))
 	return nil
 }
 

@@ -17,8 +17,7 @@ func newNetworks(c *cli) *cobra.Command {
 		Use:   "networks",
 		Short: "List the networks of this host, forget lost ones",
 		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
-Frames are counted as received, a super-frame once: rx = forwarded + flooded + answered + drops. Answered are
-questions for a MAC (ARP, neighbour discovery) of another host's container that this host has answered itself.` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
+Frames are counted as received, a super-frame once: rx = forwarded + flooded + answered + drops (docs/json.md).` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
 		Example: `  tapestry networks
   tapestry networks --json | jq '.[] | select(.down != "")'`,
 		Args:              usage.Arguments(0, 0),
