@@ -32,6 +32,18 @@ func (d *Directory) Vouched(key string) *VouchedTable {
 	return nil
 }
 
+// Voucher is the host that vouches for an address of a network; false: none does.
+func (d *Directory) Voucher(key string, a netip.Addr) (Host, bool) {
+	v, ok := d.Vouched(key).Of(a)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.hosts[v.Host]
+	if !ok || e == nil {
+		return Host{}, false
+	}
+	return e.Host, true
+}
+
 // DockerMAC is the MAC that Docker makes of a container's IPv4 address.
 func DockerMAC(a netip.Addr) ether.MAC {
 	b := a.As4()

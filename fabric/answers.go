@@ -23,20 +23,6 @@ func (f *Fabric) setAnswers(n *network) {
 	n.sw.SetAnswers(a)
 }
 
-// vouches is the host that vouches for an address of a network, for people; "": none does.
-func (f *Fabric) vouches(n *network, a netip.Addr) string {
-	if f.cfg.Cluster == nil {
-		return ""
-	}
-	v, ok := f.cfg.Cluster.Directory.Vouched(n.Key).Of(a)
-	for _, s := range f.seats(n) {
-		if ok && s.ID == v.Host {
-			return s.Host.String()
-		}
-	}
-	return ""
-}
-
 // endMoved removes the endpoints of containers that have started at another host since, and of which the kernel shows none here: a
 // dockerd that was killed never says that they have ended, and their addresses would lead nowhere.
 func (f *Fabric) endMoved(n *network) {

@@ -88,7 +88,9 @@ func (f *Fabric) traceStep(n *network, s vswitch.Step, faults string) TraceStep 
 	case vswitch.CheckFault:
 		t.Why = faults
 	case vswitch.CheckAnswer:
-		t.Why = f.vouches(n, s.Addr)
+		if h, ok := f.cfg.Cluster.Directory.Voucher(n.Key, s.Addr); ok {
+			t.Why = h.String()
+		}
 	case vswitch.CheckDestination:
 		for _, e := range n.endpoints {
 			if s.Port == nil && e.MAC == s.MAC {

@@ -136,6 +136,16 @@ func TestAnswers(t *testing.T) {
 	if got := in.Inject(f); got != Answered {
 		t.Errorf("of a host that is back: %s", got)
 	}
+	s.Tick(350 * time.Hour)
+	s.SetPlaces([]Block{block("10.0.0.7/32", up)}, nil)
+	if got := in.Inject(f); got != Flooded {
+		t.Errorf("of a station whose frames would go to another host: %s", got)
+	}
+	s.SetPlaces([]Block{block("10.0.0.7/32", gone)}, nil)
+	if got := in.Inject(f); got != Answered {
+		t.Errorf("of a station whose frames would go there: %s", got)
+	}
+	s.SetPlaces(nil, nil)
 	gone.Detach()
 	s.Tick(400 * time.Hour)
 	if got := in.Inject(f); got != Flooded {

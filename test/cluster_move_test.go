@@ -101,7 +101,7 @@ func (s *sharing) questionsAnswered(t *testing.T, owner *Host, addr string) {
 		return sum
 	}
 	before := count()
-	const filter = "arp or icmp"
+	filter := "(arp or icmp) and host " + addr // what others ask may come before our capture begins, or behind its end
 	seen := h.capture(t, "asker", "eth0", filter, "-t")
 	k := h.startCapture(t, filepath.Join(t.TempDir(), "asker.pcapng"), "asker", "-f", filter)
 	h.ping(t, "asker", addr)

@@ -18,7 +18,7 @@ func TestAnswerText(t *testing.T) {
 		"told":      "10.50.0.5 is 02:42:0a:32:00:05, says host n2 (192.0.2.2): answered to web at once",
 		"unknown":   "no other host of the cluster says that it has 10.50.0.5",
 		"down":      "host n2 (192.0.2.2) says that it has 10.50.0.5, and is gone",
-		"elsewhere": "but 02:42:0a:32:00:05 was seen at 192.0.2.3",
+		"elsewhere": "but frames to 02:42:0a:32:00:05 go to 192.0.2.3",
 		"again":     "was answered in the last minute",
 	} {
 		r := api.Trace{In: api.TracePort{Port: "web"}, Verdict: "flooded", Steps: []api.TraceStep{

@@ -84,7 +84,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"answer told":           fmt.Sprintf("%s is %s, says host %s: answered to %s at once", s.Address, s.MAC, s.Why, d.PortLabel(r.In.Port)),
 		"answer unknown":        fmt.Sprintf("no other host of the cluster says that it has %s: not answered here", s.Address),
 		"answer down":           fmt.Sprintf("host %s says that it has %s, and is gone: not answered here", s.Why, s.Address),
-		"answer elsewhere":      fmt.Sprintf("host %s says that it has %s, but %s was seen at %s: not answered here", s.Why, s.Address, s.MAC, owner),
+		"answer elsewhere":      fmt.Sprintf("host %s says that it has %s, but frames to %s go to %s: not answered here", s.Why, s.Address, s.MAC, owner),
 		"answer again":          fmt.Sprintf("host %s says that it has %s, as was answered in the last minute: not answered again, somebody may know better", s.Why, s.Address),
 		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
