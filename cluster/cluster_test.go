@@ -214,7 +214,7 @@ func TestDirectory(t *testing.T) {
 	}
 
 	// Where an address is, and by which MAC: Docker's rule, or what its host says of it.
-	for a, want := range map[string]string{"10.50.1.5": "n1 02:42:0a:32:01:05", "10.50.99.2": "n2 02:01:02:03:04:02", "fd50::9": "n1 02:01:02:03:04:01", "10.50.1.64": ""} {
+	for a, want := range map[string]string{"10.50.1.5": "n1 02:42:0a:32:01:05", "10.50.99.2": "n2 02:01:02:03:04:02", "fd50::1:9": "n1 02:01:02:03:04:01", "10.50.1.64": ""} {
 		h, state, mac, ok := d.Place("blue", addr(a))
 		if got := h.Name + " " + mac.String(); ok != (want != "") || ok && got != want || state != Alive {
 			t.Errorf("%s is at %s, %v, %v; want %q", a, got, state, ok, want)

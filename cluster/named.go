@@ -85,7 +85,7 @@ func (d *Directory) HostOf(key string, mac ether.MAC) HostID {
 // macOf is the MAC that Docker makes of an IPv4 address; zero of IPv6.
 func macOf(a netip.Addr) (mac ether.MAC) {
 	if a.Is4() {
-		copy(mac[:], append([]byte{2, 0x42}, a.AsSlice()...))
+		return DockerMAC(a)
 	}
 	return mac
 }

@@ -135,6 +135,9 @@ func TestObserverMTU(t *testing.T) {
 		if got := seen.mtu[l.Port.Number]; got != r.innerMTU() || got < 68 {
 			t.Fatalf("told of %d bytes, the path has %d", got, r.innerMTU())
 		}
+		if got := seen.addrs[l.Port.Number]; len(got) != 1 || got[0].Addr() != r.addr.Addr() { // what only Plug tells: captures find the port by its number
+			t.Errorf("the port of a remote host is told of with the addresses %v", got)
+		}
 		was := r.innerMTU()
 		r.mtu -= 100 // as if it had been narrower until now
 		h.updateRemote(n, r, h.fallbackMTU())
