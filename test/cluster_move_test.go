@@ -89,7 +89,7 @@ func (s *sharing) questionsAnswered(t *testing.T, owner *Host, addr string) {
 	h := s.hosts[2]
 	h.run(t, "asker", "blue")
 	testhost.Eventually(t, patience, func() error {
-		if said := h.tapestry(t, "trace", "asker", addr); !strings.Contains(said, "says host "+owner.name) || !strings.Contains(said, "answered by tapestry") {
+		if said := h.tapestry(t, "trace", "asker", addr, "--arp"); !strings.Contains(said, "says host "+owner.name) || !strings.Contains(said, "answered by tapestry") {
 			return fmt.Errorf("trace says: %s", said)
 		}
 		return nil
