@@ -91,14 +91,6 @@ func (f *Fabric) endpointsChanged(n *network) {
 	}
 }
 
-// nextSeq is the Seq of a new endpoint. It is not changed afterwards, for whoever got the address later is where it is now.
-func (f *Fabric) nextSeq(n *network, e Endpoint) uint64 {
-	if n.Key == "" || f.cfg.Cluster == nil {
-		return 0
-	}
-	return f.cfg.Cluster.Directory.NextSeq(n.Key, e.MAC, neighbour.Addrs(e))
-}
-
 // Publish is called when this host's blocks have changed.
 func (f *Fabric) Publish() {
 	defer f.locked()()

@@ -90,7 +90,10 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 	if err := f.startCapture(n, want); err != nil {
 		return ether.MAC{}, err
 	}
-	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu, Seq: f.nextSeq(n, want)}}
+	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu}}
+	if f.cfg.Cluster != nil { // chosen once: whoever got the address later is where it is now
+		e.Seq = f.cfg.Cluster.Directory.NextSeq(n.Key, want.MAC, neighbour.Addrs(want))
+	}
 	n.endpoints[e.ID] = e
 	err = f.dir.Save(n.record())
 	if err == nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fabric/swarm"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
@@ -67,33 +68,6 @@ type Config struct {
 	Observer          Observer // nil: nobody
 	Log               *slog.Logger
 }
-
-// An Observer is told of networks and ports, so that it can watch their switches. It is called with the lock held, and
-// must not call back.
-type Observer interface {
-	Add(network string, sw *vswitch.Switch)
-	Remove(network string)
-	Plug(p PortView, local, remote netip.AddrPort) // before the port's first frame; without counts. local and remote: of the tunnel to a remote host
-	SetMTU(number uint32, mtu int)                 // of a remote host's port; may come before Plug, which has the MTU too
-	SetSandbox(number uint32, path string)
-	SetAddrs(number uint32, addrs []netip.Prefix) // a container has lost some of its addresses
-	Unplug(number uint32)
-	Arm(network, endpoint, filter string) error // start a capture, before the endpoint is made: so it has the first frame
-	Disarm(endpoint string)                     // the endpoint is gone; it may have had no capture
-}
-
-// noObserver is used if Config has no Observer.
-type noObserver struct{}
-
-func (noObserver) Add(string, *vswitch.Switch)          {}
-func (noObserver) Remove(string)                        {}
-func (noObserver) Plug(_ PortView, _, _ netip.AddrPort) {}
-func (noObserver) SetSandbox(uint32, string)            {}
-func (noObserver) SetAddrs(uint32, []netip.Prefix)      {}
-func (noObserver) SetMTU(uint32, int)                   {}
-func (noObserver) Unplug(uint32)                        {}
-func (noObserver) Arm(_, _, _ string) error             { return nil }
-func (noObserver) Disarm(string)                        {}
 
 // Links creates and removes containers' links. It has two implementations: the kernel's (package tap), and one in memory for
 // tests without root.
@@ -195,7 +169,7 @@ func Open(cfg Config) (*Fabric, error) {
 		f.links = kernel{}
 	}
 	if f.cfg.Observer == nil {
-		f.cfg.Observer = noObserver{}
+		f.cfg.Observer = view.NoObserver{}
 	}
 	records, err := f.dir.Load()
 	if err == nil {

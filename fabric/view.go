@@ -21,6 +21,7 @@ type (
 	Conflict     = view.Conflict
 	NetworkView  = view.Network
 	PortView     = view.Port
+	Observer     = view.Observer
 	EntryView    = view.Entry
 	PeerView     = view.Peer
 	PeerTest     = view.PeerTest

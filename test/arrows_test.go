@@ -38,7 +38,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"fabric/lookup":       {},
 	"fabric/neighbour":    {ours: []string{"cluster", "ether", "fabric/state", "switch"}},
 	"fabric/paths":        {ours: []string{"tunnel"}},
-	"fabric/view":         {ours: []string{"ether", "fabric/state", "offload"}, foreign: []string{"golang.org/x/sys"}},
+	"fabric/view":         {ours: []string{"ether", "fabric/state", "offload", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/swarm":        {ours: []string{"ether", "fabric/state"}},
 	"fabric/vtep":         {ours: []string{"poll", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/state":        {ours: []string{"cluster", "ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},

@@ -1,0 +1,34 @@
+package view
+
+import (
+	"net/netip"
+
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// An Observer is told of networks and ports, so that it can watch their switches. It is called with the lock held, and
+// must not call back.
+type Observer interface {
+	Add(network string, sw *vswitch.Switch)
+	Remove(network string)
+	Plug(p Port, local, remote netip.AddrPort) // before the port's first frame; without counts. local and remote: of the tunnel to a remote host
+	SetMTU(number uint32, mtu int)             // of a remote host's port; may come before Plug, which has the MTU too
+	SetSandbox(number uint32, path string)
+	SetAddrs(number uint32, addrs []netip.Prefix) // a container has lost some of its addresses
+	Unplug(number uint32)
+	Arm(network, endpoint, filter string) error // start a capture, before the endpoint is made: so it has the first frame
+	Disarm(endpoint string)                     // the endpoint is gone; it may have had no capture
+}
+
+// NoObserver is told, and does nothing.
+type NoObserver struct{}
+
+func (NoObserver) Add(string, *vswitch.Switch)      {}
+func (NoObserver) Remove(string)                    {}
+func (NoObserver) Plug(_ Port, _, _ netip.AddrPort) {}
+func (NoObserver) SetSandbox(uint32, string)        {}
+func (NoObserver) SetAddrs(uint32, []netip.Prefix)  {}
+func (NoObserver) SetMTU(uint32, int)               {}
+func (NoObserver) Unplug(uint32)                    {}
+func (NoObserver) Arm(_, _, _ string) error         { return nil }
+func (NoObserver) Disarm(string)                    {}
