@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -240,7 +241,9 @@ func TestResolvConf(t *testing.T) {
 	}
 	// With --upstream: itself is no server either.
 	own := newServer(t.Context(), r.cfg)
-	own.listeners = r.listeners
+	r.mu.Lock()
+	own.listeners = slices.Clone(r.listeners)
+	r.mu.Unlock()
 	own.cfg.Upstream = append(own.listening(), silent(t))
 	own.loadServers()
 	if got := *own.servers.Load(); len(got) != 1 || got[0] != own.cfg.Upstream[1] {

@@ -32,7 +32,11 @@ func TestAgainIsCheap(t *testing.T) {
 	meet(t, a, b)
 	a.Publish(member(), nil, nil)
 	testhost.Until(t, "b has a's network", func() bool { return len(b.dir.On("blue")) == 1 })
-	testhost.Until(t, "a knows that it is written", func() bool { a.mu.Lock(); defer a.mu.Unlock(); return a.written == a.record.Seq })
+	testhost.Until(t, "a knows that it is written", func() bool {
+		a.Engine.mu.Lock()
+		defer a.Engine.mu.Unlock()
+		return a.written == a.record.Seq
+	})
 	before := s.revision()
 	for range 2 {
 		s.kill()
