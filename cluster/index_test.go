@@ -90,7 +90,7 @@ func (p plain) vouched(key string, a netip.Addr) (v Vouched, ok bool) {
 		}
 		for _, n := range e.Names {
 			if n.Key == key && rank < 0 && slices.Contains(n.Addrs, a) && slices.ContainsFunc(e.member(key).Blocks, func(b netip.Prefix) bool { return b.Contains(a) }) {
-				rank, own.MAC = 0, DockerMAC(a)
+				rank, own.MAC = 0, ether.DockerMAC(a)
 			}
 		}
 		switch {

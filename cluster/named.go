@@ -75,8 +75,8 @@ func (d *Directory) Place(key string, a netip.Addr) (h Host, state State, mac et
 // HostOf tells which other host a MAC address is at: of a station, or by the IPv4 address that Docker has made it of; "": none has told.
 func (d *Directory) HostOf(key string, mac ether.MAC) HostID {
 	id, _, ok := d.Station(key, mac)
-	if !ok && mac[0] == 2 && mac[1] == 0x42 {
-		h, _ := d.Where(key, netip.AddrFrom4([4]byte(mac[2:])))
+	if a, derived := mac.DockerIPv4(); !ok && derived {
+		h, _ := d.Where(key, netip.AddrFrom4(a))
 		return h.ID
 	}
 	return id
@@ -85,7 +85,7 @@ func (d *Directory) HostOf(key string, mac ether.MAC) HostID {
 // macOf is the MAC that Docker makes of an IPv4 address; zero of IPv6.
 func macOf(a netip.Addr) (mac ether.MAC) {
 	if a.Is4() {
-		return DockerMAC(a)
+		return ether.DockerMAC(a)
 	}
 	return mac
 }

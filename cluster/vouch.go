@@ -44,12 +44,6 @@ func (d *Directory) Voucher(key string, a netip.Addr) (Host, bool) {
 	return e.Host, true
 }
 
-// DockerMAC is the MAC that Docker makes of a container's IPv4 address.
-func DockerMAC(a netip.Addr) ether.MAC {
-	b := a.As4()
-	return ether.MAC{0x02, 0x42, b[0], b[1], b[2], b[3]}
-}
-
 // A voucher is what a host says of the station that has an address.
 type voucher struct {
 	mac  ether.MAC
@@ -86,7 +80,7 @@ func (r *Record) vouchers(key string, blocks []netip.Prefix, say func(netip.Addr
 		}
 		if four, ok := derived(n.Addrs); ok {
 			for _, a := range n.Addrs {
-				say(a, voucher{mac: DockerMAC(four)})
+				say(a, voucher{mac: ether.DockerMAC(four)})
 			}
 		}
 	}
@@ -100,19 +94,17 @@ func (x *index) settle(key string, e *Entry) {
 	}
 	for _, s := range e.Stations {
 		if s.Key == key {
-			each(s.Addrs, settle)
+			for _, a := range s.Addrs {
+				settle(a)
+			}
 		}
 	}
 	for _, n := range e.Names {
 		if n.Key == key {
-			each(n.Addrs, settle)
+			for _, a := range n.Addrs {
+				settle(a)
+			}
 		}
-	}
-}
-
-func each[T any](all []T, do func(T)) {
-	for _, a := range all {
-		do(a)
 	}
 }
 

@@ -36,7 +36,7 @@ func TestVouched(t *testing.T) {
 	}
 	both := func(a, b func(*Record)) func(*Record) { return func(r *Record) { a(r); b(r) } }
 	nothing := func(*Record) {}
-	derived := func(a string) ether.MAC { return DockerMAC(addr(a)) }
+	derived := func(a string) ether.MAC { return ether.DockerMAC(addr(a)) }
 	for _, tc := range []struct {
 		name    string
 		entries []Entry
@@ -86,7 +86,7 @@ func TestVouchedTable(t *testing.T) {
 	var table VouchedTable
 	at := func(i int) (netip.Addr, Vouched) {
 		a := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		return a, Vouched{DockerMAC(a), host(i % 7).ID}
+		return a, Vouched{ether.DockerMAC(a), host(i % 7).ID}
 	}
 	const n = 2000 // the even ones stay
 	for i := 0; i < n; i += 2 {

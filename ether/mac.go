@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 )
 
 // MAC is an EUI-48 address (IEEE 802). The zero MAC is no station's address.
@@ -17,6 +18,17 @@ func ParseMAC(s string) (MAC, error) {
 		return MAC{}, fmt.Errorf("%q is no Ethernet address, want six bytes as in 02:42:0a:4d:00:02", s)
 	}
 	return MAC(hw), nil
+}
+
+// DockerMAC is the MAC that Docker makes of a container's IPv4 address: 02:42 and its four bytes.
+func DockerMAC(a netip.Addr) MAC {
+	b := a.As4()
+	return MAC{0x02, 0x42, b[0], b[1], b[2], b[3]}
+}
+
+// DockerIPv4 is the IPv4 address that Docker makes m of; false: m has another form.
+func (m MAC) DockerIPv4() (addr [4]byte, ok bool) {
+	return [4]byte(m[2:]), m[0] == 0x02 && m[1] == 0x42
 }
 
 // Group tells whether m addresses many stations: multicast or broadcast.

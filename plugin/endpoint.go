@@ -147,8 +147,7 @@ func parseAddrs(in network.EndpointInterface) ([]netip.Prefix, error) {
 // outside of 02:42.
 func makeMAC(e fabric.Endpoint) ether.MAC {
 	if len(e.Addrs) > 0 && e.Addrs[0].Addr().Is4() {
-		a := e.Addrs[0].Addr().As4()
-		return ether.MAC{0x02, 0x42, a[0], a[1], a[2], a[3]}
+		return ether.DockerMAC(e.Addrs[0].Addr())
 	}
 	h := sha256.Sum256([]byte(e.ID))
 	if h[0] == 0x42 {

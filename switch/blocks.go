@@ -77,10 +77,11 @@ func (s *Switch) place(m ether.MAC) *Port {
 
 // block is the port of the longest block that m's IPv4 address is in; nil: of none.
 func (t *placeTable) block(m ether.MAC) *Port {
-	if m[0] != 0x02 || m[1] != 0x42 {
+	a, ok := m.DockerIPv4()
+	if !ok {
 		return nil
 	}
-	addr := binary.BigEndian.Uint32(m[2:])
+	addr := binary.BigEndian.Uint32(a[:])
 	for _, bits := range t.lengths {
 		if q, ok := t.ports[blockKey{addr & (^uint32(0) << (32 - bits)), bits}]; ok {
 			return q

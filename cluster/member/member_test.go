@@ -14,6 +14,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/conformance"
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/test/testhost"
@@ -215,7 +216,7 @@ func TestNew(t *testing.T) {
 func TestSameAddress(t *testing.T) {
 	hub := conformance.NewHub()
 	one, two := newHost(t, hub, 1), newHost(t, hub, 2)
-	station := cluster.Station{Key: "blue", MAC: cluster.DockerMAC(netip.MustParseAddr("10.77.0.9")), Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.9")}}
+	station := cluster.Station{Key: "blue", MAC: ether.DockerMAC(netip.MustParseAddr("10.77.0.9")), Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.9")}}
 	members := []cluster.Member{{Spec: cluster.Spec{Key: "blue", VNI: 80}}}
 	both := []cluster.Station{station}
 	one.publishFabric(members, nil, both) // its place follows from a block: the others are not told of it

@@ -44,7 +44,7 @@ func Station(key string, e state.EndpointRecord, blocks []netip.Prefix) (s clust
 	odd = true
 	s = cluster.Station{Key: key, MAC: e.MAC, Addrs: Addrs(e.Endpoint), Seq: e.Seq}
 	for _, a := range s.Addrs {
-		if e.Seq == 0 && a.Is4() && e.MAC == cluster.DockerMAC(a) {
+		if e.Seq == 0 && a.Is4() && e.MAC == ether.DockerMAC(a) {
 			odd = !slices.ContainsFunc(blocks, func(b netip.Prefix) bool { return b.Contains(a) })
 		}
 	}
