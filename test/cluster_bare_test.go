@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,6 +182,12 @@ func (b *background) end(t *testing.T) string {
 	b.signal(syscall.SIGINT)
 	said, _ := b.wait(t)
 	return said
+}
+
+// newKey writes a new key for a cluster of kind gossip.
+func (h *Host) newKey(t *testing.T, path string) {
+	t.Helper()
+	testhost.Must(t, os.WriteFile(path, []byte(h.tapestry(t, "cluster", "key", "new")), 0o600))
 }
 
 const etcdEndpoint = "http://192.0.2.254:2379"

@@ -165,12 +165,7 @@ func TestClusterEtcd(t *testing.T) {
 	})
 
 	t.Run("a host dies and comes back", func(t *testing.T) {
-		a, c := s.hosts[0], s.hosts[2]
-		c.stopDaemon(t, "KILL")
-		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "gone") })
-		c.startDaemon(t)
-		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "alive") })
-		a.ping(t, "c10", c.address(t, "c30", "blue"))
+		s.dies(t, "c10", "c30")
 	})
 }
 
@@ -191,6 +186,17 @@ func (s *sharing) settle(t *testing.T, size int) {
 			return nil
 		})
 	}
+}
+
+// dies kills the third host's daemon and starts it again: the first host sees it gone, and back, and its container reaches that one's.
+func (s *sharing) dies(t *testing.T, from, to string) {
+	t.Helper()
+	a, c := s.hosts[0], s.hosts[2]
+	c.stopDaemon(t, "KILL")
+	testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "gone") })
+	c.startDaemon(t)
+	testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "alive") })
+	a.ping(t, from, c.address(t, to, "blue"))
 }
 
 func stateIs(v clusterView, host, state string) error {

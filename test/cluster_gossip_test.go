@@ -2,17 +2,14 @@ package test
 
 import (
 	"fmt"
-	"os"
 	"testing"
-
-	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestClusterGossip: hosts that find each other without a server, by a key and one address to join.
 func TestClusterGossip(t *testing.T) {
 	key := t.TempDir() + "/key"
 	s := newSharing(t, "talk", 3, func(outside *Host) {
-		testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
+		outside.newKey(t, key)
 	}, "--cluster", "gossip", "--join", "192.0.2.1", "--cluster-key-file", key)
 	for i, h := range s.hosts {
 		h.quiet(t)
@@ -27,11 +24,6 @@ func TestClusterGossip(t *testing.T) {
 	}
 
 	t.Run("a host dies and comes back", func(t *testing.T) {
-		a, c := s.hosts[0], s.hosts[2]
-		c.stopDaemon(t, "KILL")
-		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "gone") })
-		c.startDaemon(t)
-		testhost.Eventually(t, patience, func() error { return stateIs(a.clusterView(t), c.name, "alive") })
-		a.ping(t, "cc", c.address(t, "cc", "blue"))
+		s.dies(t, "cc", "cc")
 	})
 }

@@ -80,7 +80,7 @@ func newStorm(t *testing.T, kind string, random *rand.Rand) *storm {
 	} else {
 		key := t.TempDir() + "/key"
 		c.hosts, c.outside = newBareHosts(t, "storm-g", 5, func(outside *Host) {
-			testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
+			outside.newKey(t, key)
 		}, "--cluster", "gossip", "--join", "192.0.2.1", "--join", "192.0.2.3", "--cluster-key-file", key)
 	}
 	for _, h := range c.hosts {

@@ -3,7 +3,6 @@ package test
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +42,7 @@ func TestNames(t *testing.T) {
 		size = 3
 	}
 	s := newSharing(t, "names", size, func(outside *Host) {
-		testhost.Must(t, os.WriteFile(key, []byte(outside.tapestry(t, "cluster", "key", "new")), 0o600))
+		outside.newKey(t, key)
 	}, "--cluster", "gossip", "--join", "192.0.2.1", "--cluster-key-file", key)
 	a, b := s.hosts[0], s.hosts[1]
 	for i, h := range s.hosts {
