@@ -48,7 +48,8 @@ type API struct {
 	Started time.Time
 
 	Captures  *Captures      // nil: none
-	Cluster   *member.Member // nil: this host is in none
+	Cluster   *member.Member // nil: this host has joined none
+	Swarm     *SwarmNode     // nil: none
 	Addresses Addresses      // nil: none
 
 	Ending <-chan struct{} // closed when requests that wait must be answered; nil: never

@@ -22,7 +22,7 @@ const lateID = "77aa555555555555555555555555555555555555555555555555555555555555
 // addContainer arms the capture of a container, station 2 of the daemon, and adds its port. The Observer can end it.
 func addContainer(t *testing.T, l *fake.CaptureDaemon, filter string) daemon.Observer {
 	t.Helper()
-	to := daemon.Observer{l.Hub, l.Captures}
+	to := daemon.Observer{Hub: l.Hub, Captures: l.Captures}
 	if err := to.Arm(fake.WideID, lateID, filter); err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestArmedBound(t *testing.T) {
 // An invalid filter is refused, with what is wrong.
 func TestArmedRefused(t *testing.T) {
 	l := fake.NewCaptureDaemon(t)
-	to := daemon.Observer{l.Hub, l.Captures}
+	to := daemon.Observer{Hub: l.Hub, Captures: l.Captures}
 	for filter, want := range map[string]string{" ": "want a filter", "tcp prt 80": "filter", "host web": "web"} {
 		if err := to.Arm(fake.WideID, lateID, filter); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", filter, err)

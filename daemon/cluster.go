@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -11,21 +12,40 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cluster"
-	"github.com/tapestry-net/tapestry/cluster/member"
 )
+
+const noCluster = "this host is in no cluster"
 
 // Addresses is what the API asks of *ipam.Manager.
 type Addresses interface {
 	Used(key string, block netip.Prefix) int // how many addresses of a block are in use
 }
 
+// shared is what the API shows of the cluster that this host is in.
+type shared interface {
+	Info() cluster.Info
+	Status() cluster.Status
+	Cluster() string
+	Own() cluster.Record
+	Others() []cluster.Entry
+	Problems() []string
+	Forget(ctx context.Context, id cluster.HostID) error
+}
+
+// cluster is the one that this host is in: the one that it has joined, or else Docker's Swarm; nil: it is in none.
+func (a *API) cluster() shared {
+	switch {
+	case a.Cluster != nil:
+		return a.Cluster
+	case a.Swarm != nil && a.Swarm.told():
+		return a.Swarm
+	}
+	return nil
+}
+
 func (a *API) clusterRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+api.ClusterPath, func(w http.ResponseWriter, _ *http.Request) {
-		if a.Cluster == nil {
-			reply(w, http.StatusOK, swarmCluster(a.Fabric))
-			return
-		}
-		reply(w, http.StatusOK, toCluster(a.Cluster, a.Addresses))
+		reply(w, http.StatusOK, toCluster(a.cluster(), a.Addresses))
 	})
 	mux.HandleFunc("POST "+api.ClusterForgetPath, a.forgetHost)
 }
@@ -37,11 +57,12 @@ func (a *API) forgetHost(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, api.Error{Error: "read the request: " + err.Error()})
 		return
 	}
-	if a.Cluster == nil {
-		reply(w, http.StatusConflict, api.Error{Error: "this host is in no cluster"})
+	c := a.cluster()
+	if c == nil {
+		reply(w, http.StatusConflict, api.Error{Error: noCluster})
 		return
 	}
-	err := a.Cluster.Forget(r.Context(), cluster.HostID(asked.Host))
+	err := c.Forget(r.Context(), cluster.HostID(asked.Host))
 	switch {
 	case errors.Is(err, cluster.ErrNoHost):
 		reply(w, http.StatusNotFound, api.Error{Error: err.Error()})
@@ -53,16 +74,23 @@ func (a *API) forgetHost(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func toCluster(m *member.Member, addresses Addresses) api.Cluster {
+// toCluster is what a cluster says; of nil it has no kind.
+func toCluster(m shared, addresses Addresses) api.Cluster {
+	c := api.Cluster{Hosts: []api.ClusterHost{}, Networks: []api.ClusterNetwork{}, Blocks: []api.ClusterBlock{}, Problems: []string{}}
+	if m == nil {
+		return c
+	}
 	info, status, own := m.Info(), m.Status(), m.Own()
-	c := api.Cluster{Kind: info.Name, Name: m.Cluster(), Consistency: info.Consistency.String(), Host: string(own.ID), Reachable: status.Err == nil,
-		Since: status.Since, Hosts: []api.ClusterHost{}, Networks: []api.ClusterNetwork{}, Blocks: []api.ClusterBlock{}, Problems: []string{}}
-	if status.Err != nil {
+	c.Kind, c.Name, c.Consistency, c.Host = info.Name, m.Cluster(), info.Consistency.String(), string(own.ID)
+	if c.Reachable, c.Since = status.Err == nil, status.Since; !c.Reachable {
 		c.Why = status.Err.Error()
 	}
 	networks := make(map[string]*api.ClusterNetwork)
 	add := func(r cluster.Record, state string, here bool) {
-		h := api.ClusterHost{ID: string(r.ID), Name: r.Name, VTEP: r.VTEP.String(), State: state, Epoch: r.Epoch, Networks: []string{}}
+		h := api.ClusterHost{ID: string(r.ID), Name: r.Name, State: state, Epoch: r.Epoch, Networks: []string{}}
+		if r.VTEP.IsValid() {
+			h.VTEP = r.VTEP.String()
+		}
 		for _, n := range r.Members {
 			h.Networks = append(h.Networks, n.Key)
 			shared := networks[n.Key]
@@ -83,7 +111,7 @@ func toCluster(m *member.Member, addresses Addresses) api.Cluster {
 		c.Hosts = append(c.Hosts, h)
 	}
 	add(own, "this", true)
-	for _, e := range m.Directory.Hosts() {
+	for _, e := range m.Others() {
 		add(e.Record, e.State.String(), false)
 	}
 	for _, key := range slices.Sorted(maps.Keys(networks)) {

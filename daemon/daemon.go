@@ -20,6 +20,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/cluster/member"
+	"github.com/tapestry-net/tapestry/cluster/swarm"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/ipam"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -83,7 +84,8 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
-	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures}
+	nodes := swarm.New(s.Port)
+	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures, nodes}
 	engine, err := s.Cluster.engine(log)
 	if err != nil {
 		return fmt.Errorf("--cluster: %w", err)
@@ -108,6 +110,11 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	node, err := NewSwarmNode(nodes, f)
+	if err != nil {
+		return err
+	}
+	defer node.Close()
 	blocks := make(chan struct{}, 1)
 	addresses, err = ipam.Open(ipam.Config{Dir: s.Dir, Engine: engine, Evidence: f, Log: log, Changed: func(string) {
 		select {
@@ -153,7 +160,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log))
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Addresses: addresses, Ending: ctx.Done()}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Swarm: node, Addresses: addresses, Ending: ctx.Done()}).Handler())
 	})
 	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {

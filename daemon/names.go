@@ -51,7 +51,7 @@ func macText(mac ether.MAC) string {
 func (a *API) inCluster(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if a.Cluster == nil {
-			reply(w, http.StatusConflict, api.Error{Error: "this host is in no cluster"})
+			reply(w, http.StatusConflict, api.Error{Error: noCluster})
 			return
 		}
 		h(w, r)

@@ -5,14 +5,19 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/cluster/swarm"
 	"github.com/tapestry-net/tapestry/fabric"
 )
 
-// Observer tells the hub of networks and ports.
+// Observer tells the hub of networks and ports, and the Swarm's engine of nodes.
 type Observer struct {
 	*capture.Hub
 	Captures *Captures
+	Swarm    *swarm.Engine
 }
+
+// SetNodes tells of the other nodes of Docker's Swarm.
+func (o Observer) SetNodes(left map[netip.Addr]bool) { o.Swarm.Tell(left) }
 
 // Plug tells of a port that has come; local and remote are the outer addresses of a remote.
 func (o Observer) Plug(v fabric.PortView, local, remote netip.AddrPort) {

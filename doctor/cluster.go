@@ -50,17 +50,26 @@ func checkCluster(c *api.Cluster, peers []api.Peer, tests []api.PeerTest, now ti
 	all = append(all, checkSeats(c, peers, tests)...)
 	all = append(all, checkBlocks(c)...)
 	if all == nil {
-		var gone []string
-		for _, h := range c.Hosts {
-			if h.State == "gone" {
-				gone = append(gone, h.Name)
+		var away []string
+		for _, state := range []string{"gone", "suspect"} {
+			var names []string
+			for _, h := range c.Hosts {
+				if h.State == state {
+					names = append(names, h.Name)
+				}
+			}
+			if names != nil {
+				away = append(away, state+": "+strings.Join(names, ", "))
 			}
 		}
-		there := "all there"
-		if gone != nil {
-			there = "gone: " + strings.Join(gone, ", ")
+		if away == nil {
+			away = []string{"all there"}
 		}
-		all = []Finding{{Check: "cluster", State: OK, Seen: fmt.Sprintf("%s by %s: %s, %s", c.Name, c.Kind, human.Plural(len(c.Hosts), "host"), there)}}
+		what := c.Name + " by " + c.Kind
+		if c.Name == "" {
+			what = "Docker's Swarm, as Docker has told of it"
+		}
+		all = []Finding{{Check: "cluster", State: OK, Seen: fmt.Sprintf("%s: %s, %s", what, human.Plural(len(c.Hosts), "host"), strings.Join(away, "; "))}}
 	}
 	return all
 }

@@ -49,6 +49,11 @@ func TestCheckCluster(t *testing.T) {
 	checkFindings(t, []findingTest{
 		{"all there", check(same, seat("192.0.2.2:4789", "alive")), OK, "lab by etcd: 2 hosts, all there", ""},
 		{"one gone", check(func(c *api.Cluster) { c.Hosts[1].State = "gone" }, seat("192.0.2.3:4789", "gone")), OK, "2 hosts, gone: b", ""},
+		{"two away", check(func(c *api.Cluster) {
+			c.Hosts[1].State = "gone"
+			c.Hosts = append(c.Hosts, api.ClusterHost{Name: "c", State: "suspect"}, api.ClusterHost{Name: "d", State: "suspect"})
+		}), OK, "4 hosts, gone: b; suspect: c, d", ""},
+		{"a Swarm", check(func(c *api.Cluster) { c.Kind, c.Name = "swarm", "" }), OK, "Docker's Swarm, as Docker has told of it: 2 hosts, all there", ""},
 		{"etcd away", check(away("etcd", "etcd at https://192.0.2.5:2379: connection refused")), Warn,
 			"etcd cannot be reached, for 3m 0s: etcd at https://192.0.2.5:2379: connection refused. Traffic goes on, also to containers that start while this host's blocks", "tapestry cluster status"},
 		{"clocks", check(away("etcd", "x509: certificate has expired or is not yet valid: current time 2026-03-01T08:00:00Z is before 2026-03-02")), Warn, "not yet valid", "compare the clocks: date -u"},

@@ -176,7 +176,7 @@ func Open(cfg Config) (*Fabric, error) {
 		err = f.dir.Prepare()
 	}
 	if err == nil {
-		f.swarm, err = swarm.Load(f.dir, f.log)
+		f.swarm, err = swarm.Load(f.dir, f.log, f.cfg.Observer.SetNodes)
 	}
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"testing"
 
@@ -15,11 +16,12 @@ type fakeObserver struct {
 	sandbox  map[uint32]string
 	armed    map[string]string
 	addrs    map[uint32][]netip.Prefix
+	left     map[netip.Addr]bool // the Swarm's nodes
 }
 
 func newFakeObserver() fakeObserver {
 	return fakeObserver{networks: make(map[string]*vswitch.Switch), mtu: make(map[uint32]int), sandbox: make(map[uint32]string), armed: make(map[string]string),
-		addrs: make(map[uint32][]netip.Prefix)}
+		addrs: make(map[uint32][]netip.Prefix), left: make(map[netip.Addr]bool)}
 }
 
 func (l fakeObserver) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
@@ -48,6 +50,11 @@ func (l fakeObserver) Arm(network, endpoint, filter string) error {
 }
 
 func (l fakeObserver) Disarm(endpoint string) { delete(l.armed, endpoint) }
+
+func (l fakeObserver) SetNodes(left map[netip.Addr]bool) {
+	clear(l.left)
+	maps.Copy(l.left, left)
+}
 
 func (l fakeObserver) Unplug(number uint32) {
 	delete(l.mtu, number)

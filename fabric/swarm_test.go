@@ -2,6 +2,7 @@ package fabric
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -169,8 +170,17 @@ func TestSwarmDiskFull(t *testing.T) {
 // A node that left, as Docker says, gets fewer floods once it is silent; a datagram from it ends that.
 func TestSwarmNodeLeft(t *testing.T) {
 	h := newHost(t)
+	seen := newFakeObserver()
+	h.cfg.Observer = seen
+	h.restart()
 	h.mustNetwork(ofSwarm(1, 1))
 	h.discover("127.0.0.2", "127.0.0.3")
+	observed := func(want map[netip.Addr]bool) {
+		t.Helper()
+		if !maps.Equal(seen.left, want) {
+			t.Errorf("the observer is told of %v, want %v", seen.left, want)
+		}
+	}
 	n, left := h.networks[ofSwarm(1, 0).ID], netip.MustParseAddr("127.0.0.2")
 	sparse := func(want bool) {
 		t.Helper()
@@ -190,6 +200,8 @@ func TestSwarmNodeLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	stays := netip.MustParseAddr("127.0.0.3")
+	observed(map[netip.Addr]bool{left: true, stays: false})
 	h.updateSparse()
 	sparse(false)
 	since(swarm.SparseAfter)
@@ -209,7 +221,9 @@ func TestSwarmNodeLeft(t *testing.T) {
 	if h.networks[ofSwarm(2, 0).ID].remotes[left].port.IsSparse() {
 		t.Error("a peer that was listed by hand is sparse")
 	}
+	clear(seen.left)
 	h.restart() // whether it was heard is not known
+	observed(map[netip.Addr]bool{left: true, stays: false})
 	n = h.networks[n.ID]
 	h.updateSparse()
 	sparse(false)
@@ -217,6 +231,7 @@ func TestSwarmNodeLeft(t *testing.T) {
 	sparse(true)
 	h.discover(left.String())
 	sparse(false)
+	observed(map[netip.Addr]bool{left: false, stays: false})
 
 	if err := h.NodeLeft(t.Context(), left); err != nil {
 		t.Fatal(err)
@@ -229,11 +244,12 @@ func TestSwarmNodeLeft(t *testing.T) {
 	if got := h.peers(n.ID); !slices.Equal(got, []string{"127.0.0.3"}) {
 		t.Errorf("a day later the peers are %v", got)
 	}
+	observed(map[netip.Addr]bool{stays: false})
 	if err := h.NodeLeft(t.Context(), left); err != nil {
 		t.Errorf("an unknown node leaves: %v", err)
 	}
 	h.restart()
-	if got := h.Nodes(); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("127.0.0.3")}) {
+	if got := h.Nodes(); !slices.Equal(got, []netip.Addr{stays}) {
 		t.Errorf("restarted, the nodes are %v", got)
 	}
 }

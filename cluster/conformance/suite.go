@@ -43,7 +43,7 @@ type host struct {
 // Run runs the suite, each test with a new Bed.
 func Run(t *testing.T, bed func(t *testing.T) Bed) {
 	for name, test := range map[string]func(*testing.T, Bed){
-		"presence":   presence,
+		"reading":    reading,
 		"publishing": publishing,
 		"restart":    restart,
 		"networks":   networks,
@@ -71,8 +71,10 @@ func start(t testing.TB, b Bed, self cluster.Host) *host {
 }
 
 // prepare makes a host that is not started yet.
-func prepare(t testing.TB, b Bed, self cluster.Host) *host {
-	h := &host{t: t, Engine: b.New(), self: self, dir: cluster.NewDirectory(self.ID)}
+func prepare(t testing.TB, b Bed, self cluster.Host) *host { return newHost(t, b.New(), self) }
+
+func newHost(t testing.TB, e cluster.Engine, self cluster.Host) *host {
+	h := &host{t: t, Engine: e, self: self, dir: cluster.NewDirectory(self.ID)}
 	t.Cleanup(func() { h.Close(context.Background()) })
 	return h
 }
@@ -144,28 +146,6 @@ func trio(t testing.TB, b Bed) []*host {
 
 func blue() cluster.Spec {
 	return cluster.Spec{Key: "blue", Subnets: []netip.Prefix{netip.MustParsePrefix("10.50.0.0/16")}}
-}
-
-// presence: each host sees the others, and never itself; one goroutine at a time tells it.
-func presence(t *testing.T, b Bed) {
-	all := trio(t, b)
-	late := start(t, b, Self(4))
-	meet(t, append(all, late)...)
-	for _, h := range append(all, late) {
-		h.mu.Lock()
-		if h.own > 0 || h.twice || h.full == 0 {
-			t.Errorf("%s: its own record %d times, sink called twice at once: %v, full updates %d", h.self.Name, h.own, h.twice, h.full)
-		}
-		h.mu.Unlock()
-		testhost.Until(t, h.self.Name+" says that it is connected", func() bool { return h.Status().Err == nil })
-	}
-	if !late.Info().Membership {
-		return
-	}
-	testhost.Must(t, late.Close(t.Context()))
-	for _, h := range all {
-		testhost.Until(t, "a host that left is gone", func() bool { return h.state(late.self.ID) != "alive" })
-	}
 }
 
 // sample is something in every field.

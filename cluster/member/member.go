@@ -121,6 +121,9 @@ func (m *Member) Own() cluster.Record {
 	return cluster.Record{Host: m.Self, Members: m.said.members, Stations: m.said.stations, Names: m.said.names}
 }
 
+// Others are the other hosts, by name.
+func (m *Member) Others() []cluster.Entry { return m.Directory.Hosts() }
+
 // Problems are contradictions between what hosts say, this one included, in words.
 func (m *Member) Problems() []string {
 	own := m.Own()

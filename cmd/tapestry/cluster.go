@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -79,13 +80,13 @@ func clusterStatus(cmd *cobra.Command, all api.Cluster) error {
 			alive++
 		}
 	}
-	if all.Kind == "swarm" {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "Docker's Swarm, as Docker has told of it\n%s, %d of them there; %s\n", human.Plural(len(all.Hosts), "host"), alive, human.Plural(len(all.Networks), "network"))
-		return err
-	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "cluster %s by %s: %s, for %s\n%s, %d of them there; %s, %s\n", all.Name, all.Kind, state,
+	text := fmt.Sprintf("cluster %s by %s: %s, for %s\n%s, %d of them there; %s, %s\n", all.Name, all.Kind, state,
 		human.Age(int64(time.Since(all.Since)/time.Second)), human.Plural(len(all.Hosts), "host"), alive,
 		human.Plural(len(all.Networks), "network"), human.Plural(len(all.Blocks), "address block"))
+	if all.Kind == "swarm" { // which nobody asks, and which has no blocks
+		text = fmt.Sprintf("Docker's Swarm, as Docker has told of it\n%s, %d of them there; %s\n", human.Plural(len(all.Hosts), "host"), alive, human.Plural(len(all.Networks), "network"))
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), text)
 	for _, p := range all.Problems {
 		if err == nil {
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "problem:", p)
@@ -96,7 +97,14 @@ func clusterStatus(cmd *cobra.Command, all api.Cluster) error {
 
 func clusterHosts(cmd *cobra.Command, all api.Cluster) error {
 	return human.PrintTable(cmd.OutOrStdout(), []string{"HOST", "VTEP", "STATE", "NETWORKS", "STARTS", "ID"}, api.Map(all.Hosts, func(h api.ClusterHost) []string {
-		return []string{h.Name, h.VTEP, h.State, orNone(h.Networks), fmt.Sprint(h.Epoch), h.ID}
+		networks, starts := orNone(h.Networks), fmt.Sprint(h.Epoch)
+		if h.Epoch == 0 { // Docker names the nodes of its Swarm, and says no more of them
+			starts = "-"
+			if h.State != "this" {
+				networks = "-"
+			}
+		}
+		return []string{h.Name, h.VTEP, h.State, networks, starts, h.ID}
 	}))
 }
 

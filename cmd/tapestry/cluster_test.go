@@ -70,7 +70,13 @@ func TestCluster(t *testing.T) {
 	}
 	swarm := sampleCluster()
 	swarm.Kind = "swarm"
+	for i := range swarm.Hosts {
+		swarm.Hosts[i].Epoch = 0
+	}
 	socket, _ = clusterDaemon(t, swarm)
+	if r := tapestry(t, "cluster", "hosts", "--api-socket", socket); !strings.Contains(strings.Join(strings.Fields(r.out), " "), "n1 192.0.2.1:4789 this blue - 0000000000000001 n2 192.0.2.2:4789 gone - - 0000000000000002") {
+		t.Errorf("hosts of a Swarm: %s", r.out)
+	}
 	if r := tapestry(t, "cluster", "status", "--api-socket", socket); r.code != exit.OK || !strings.Contains(r.out, "Docker's Swarm, as Docker has told of it\n2 hosts, 1 of them there; 1 network\n") {
 		t.Errorf("%d %s", r.code, r.out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func load(t *testing.T, dir string) *Swarm {
 	if err := d.Prepare(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Load(d, slog.New(slog.DiscardHandler))
+	s, err := Load(d, slog.New(slog.DiscardHandler), func(map[netip.Addr]bool) {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,16 +25,18 @@ type Swarm struct {
 	state.Swarm
 	Unsaved bool // the last write failed
 
-	dir state.Dir
-	log *slog.Logger
+	dir  state.Dir
+	log  *slog.Logger
+	tell func(left map[netip.Addr]bool)
 
 	replayed   map[string]bool // networks that Docker has named since this host last became the Swarm's leader
 	replayedAt time.Duration   // when Docker last named one, in the fabric's clock; 0: never
 }
 
-// Load reads what is on the disk. Docker says most of it again, so a damaged file is put aside; an error means that this failed.
-func Load(dir state.Dir, log *slog.Logger) (*Swarm, error) {
-	s := &Swarm{dir: dir, log: log}
+// Load reads what is on the disk. Docker says most of it again, so a damaged file is put aside; an error means that this failed. tell is
+// called now and whenever the nodes change: with all of them, and whether they have left, as Docker says. It must not call back.
+func Load(dir state.Dir, log *slog.Logger, tell func(left map[netip.Addr]bool)) (*Swarm, error) {
+	s := &Swarm{dir: dir, log: log, tell: tell}
 	var err error
 	if s.Swarm, err = dir.LoadSwarm(); err != nil {
 		log.Warn("what Docker told of its Swarm is lost: the file is put aside; tapestry peers learn asks for the nodes", "err", err)
@@ -47,6 +49,7 @@ func Load(dir state.Dir, log *slog.Logger) (*Swarm, error) {
 			s.Nodes[i].Left = time.Now() // the silence counts from now: it may have sent while we were down
 		}
 	}
+	s.tellNodes()
 	return s, nil
 }
 
@@ -57,6 +60,20 @@ func (s *Swarm) Save() {
 		s.log.Warn("what Docker tells of its Swarm is not on the disk, and would be lost with this process; tried again", "err", err)
 	}
 	s.Unsaved = err != nil
+}
+
+func (s *Swarm) tellNodes() {
+	left := make(map[netip.Addr]bool)
+	for _, d := range s.Nodes {
+		left[d.Addr] = !d.Left.IsZero()
+	}
+	s.tell(left)
+}
+
+// nodesChanged writes and tells what has become of the nodes.
+func (s *Swarm) nodesChanged() {
+	s.Save()
+	s.tellNodes()
 }
 
 // SetSelf remembers this host's address as Docker names it.
@@ -77,7 +94,7 @@ func (s *Swarm) Joined(addr netip.Addr) bool {
 	default:
 		return false
 	}
-	s.Save()
+	s.nodesChanged()
 	return true
 }
 
@@ -88,7 +105,7 @@ func (s *Swarm) LeftNow(addr netip.Addr) bool {
 		return false
 	}
 	d.Left = time.Now()
-	s.Save()
+	s.nodesChanged()
 	return true
 }
 
@@ -141,7 +158,7 @@ func (s *Swarm) Silent(heard func(netip.Addr) bool) (sparse map[netip.Addr]bool,
 		return gone
 	})
 	if forgot {
-		s.Save()
+		s.nodesChanged()
 	}
 	return sparse, forgot
 }

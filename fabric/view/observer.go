@@ -6,7 +6,7 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// An Observer is told of networks and ports, so that it can watch their switches. It is called with the lock held, and
+// An Observer is told of networks and ports, so that it can watch their switches, and of the Swarm's nodes. It is called with the lock held, and
 // must not call back.
 type Observer interface {
 	Add(network string, sw *vswitch.Switch)
@@ -18,6 +18,7 @@ type Observer interface {
 	Unplug(number uint32)
 	Arm(network, endpoint, filter string) error // start a capture, before the endpoint is made: so it has the first frame
 	Disarm(endpoint string)                     // the endpoint is gone; it may have had no capture
+	SetNodes(left map[netip.Addr]bool)          // all other nodes of the Swarm, and whether they have left, as Docker says; at the start and when that changes
 }
 
 // NoObserver is told, and does nothing.
@@ -32,3 +33,4 @@ func (NoObserver) SetMTU(uint32, int)               {}
 func (NoObserver) Unplug(uint32)                    {}
 func (NoObserver) Arm(_, _, _ string) error         { return nil }
 func (NoObserver) Disarm(string)                    {}
+func (NoObserver) SetNodes(map[netip.Addr]bool)     {}
