@@ -4,7 +4,7 @@ import "time"
 
 // Cluster is the cluster that this host is in, as it knows it.
 type Cluster struct {
-	Kind        string           `json:"kind"` // gossip, etcd or swarm; "": none, and all else is empty
+	Kind        string           `json:"kind"` // gossip, etcd, static or swarm; "": none, and all else is empty
 	Name        string           `json:"name"`
 	Consistency string           `json:"consistency"` // of agreements: eventual or strong
 	Host        string           `json:"host"`        // this host's id

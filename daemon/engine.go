@@ -13,12 +13,14 @@ import (
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/etcd"
 	"github.com/tapestry-net/tapestry/cluster/gossip"
+	"github.com/tapestry-net/tapestry/cluster/static"
 )
 
 // Kinds of cluster.
 const (
 	KindEtcd   = "etcd"
 	KindGossip = "gossip"
+	KindStatic = "static"
 )
 
 // GossipPort is where --cluster gossip listens if no other port is named.
@@ -29,7 +31,7 @@ func CheckClusterName(name string) error { return cluster.CheckKey(name) }
 
 // ClusterConfig are the flags of tapestry run that name the cluster to join.
 type ClusterConfig struct {
-	Kind string // KindEtcd or KindGossip; "": none
+	Kind string // KindEtcd, KindGossip or KindStatic; "": none
 	Name string
 
 	Join    []string       // of gossip: names or addresses of other hosts
@@ -71,8 +73,10 @@ func (c ClusterConfig) engine(log *slog.Logger) (cluster.Engine, error) {
 			}
 		}
 		return etcd.New(e)
+	case KindStatic:
+		return static.New(c.Name), nil
 	}
-	return nil, fmt.Errorf("cluster %q: want %s or %s", c.Kind, KindGossip, KindEtcd)
+	return nil, fmt.Errorf("cluster %q: want %s, %s or %s", c.Kind, KindGossip, KindEtcd, KindStatic)
 }
 
 // readSecret reads a file that only its owner may read.

@@ -20,9 +20,6 @@ import (
 // networks: hosts that name one key agree on its values.
 func networks(t *testing.T, b Bed) {
 	all := trio(t, b)
-	if all[0].Info().Consistency == cluster.None {
-		t.Skip("this kind of cluster agrees on nothing")
-	}
 	first, err := all[0].Network(t.Context(), blue())
 	testhost.Must(t, err)
 	if first.VNI < cluster.FirstChosen || first.VNI > ether.MaxVNI {
@@ -108,9 +105,6 @@ func claim(h *host, want cluster.Want) (p netip.Prefix, err error) {
 // claims: what is one's own may be claimed again, what is another's may not, and what was given back may.
 func claims(t *testing.T, b Bed) {
 	all := trio(t, b)
-	if all[0].Info().Consistency == cluster.None {
-		t.Skip("this kind of cluster agrees on nothing")
-	}
 	_, err := all[0].Network(t.Context(), blue())
 	testhost.Must(t, err)
 	mine := netip.MustParsePrefix("10.50.7.0/26")
@@ -261,6 +255,59 @@ func cut(t *testing.T, b Bed) {
 		testhost.Until(t, "the others know the one's news", func() bool { return known(h, 0, 50) })
 	}
 	meet(t, all...)
+}
+
+// alone: hosts that tell each other nothing choose alike, and what a host wants for itself it has.
+func alone(t *testing.T, b Bed) {
+	all := []*host{start(t, b, Self(1)), start(t, b, Self(2))}
+	var specs []cluster.Spec
+	for i, h := range all {
+		if info := h.Info(); info.Membership || info.Allocates || info.Detects != 0 {
+			t.Fatalf("it promises %+v, and asks nobody", info)
+		}
+		for range 2 {
+			s, err := h.Network(t.Context(), blue())
+			testhost.Must(t, err)
+			specs = append(specs, s)
+		}
+		if s := specs[0]; s.VNI < cluster.FirstChosen || s.VNI > ether.MaxVNI || !reflect.DeepEqual(specs[len(specs)-1], s) {
+			t.Errorf("%s chooses %+v", h.self.Name, specs)
+		}
+		green := cluster.Spec{Key: "green", VNI: 81, MTU: 1400}
+		if s, err := h.Network(t.Context(), green); err != nil || !reflect.DeepEqual(s, green) {
+			t.Errorf("a VNI of one's own: %+v, %v", s, err)
+		}
+		mine := netip.MustParsePrefix("10.50.7.0/26")
+		for range 2 {
+			if got, err := h.Claim(t.Context(), "blue", cluster.Want{Block: mine}); err != nil || got != mine {
+				t.Errorf("claimed %v, %v", got, err)
+			}
+		}
+		if _, err := h.Claim(t.Context(), "blue", cluster.Want{Subnet: blue().Subnets[0], Bits: 26}); !errors.Is(err, cluster.ErrNoChoice) {
+			t.Errorf("any block: %v", err)
+		}
+		testhost.Must(t, h.Free(t.Context(), "blue", mine))
+		h.Publish(sample(i))
+		if err := h.Forget(t.Context(), all[1-i].self.ID); !errors.Is(err, cluster.ErrNoHost) {
+			t.Errorf("another host is forgotten: %v", err)
+		}
+		if s := h.Status(); s.Err != nil || s.Since.IsZero() {
+			t.Errorf("status %+v", s)
+		}
+		if other, err := h.Network(t.Context(), cluster.Spec{Key: "red"}); err != nil || other.VNI == specs[0].VNI {
+			t.Errorf("another network: %+v, %v", other, err)
+		}
+	}
+	for _, h := range all {
+		for range 2 {
+			testhost.Must(t, h.Close(t.Context()))
+		}
+		h.mu.Lock()
+		if h.updates != 1 || h.full != 1 || len(h.dir.Hosts()) != 0 {
+			t.Errorf("%s was told %d updates, %d of them full, of %v", h.self.Name, h.updates, h.full, h.dir.Hosts())
+		}
+		h.mu.Unlock()
+	}
 }
 
 // badInput: what no host can be or have is refused with a sentence.

@@ -19,7 +19,7 @@ import (
 // A Bed makes the engines that are tested. What it starts ends with the test.
 type Bed struct {
 	New  func() cluster.Engine             // one more host's, not started
-	Kill func(cluster.Engine)              // the host ends without a word
+	Kill func(cluster.Engine)              // the host ends without a word; nil: nobody would be told
 	Cut  func(e cluster.Engine, away bool) // the host reaches nobody, and with false all again; nil: cannot be tested
 }
 
@@ -42,7 +42,7 @@ type host struct {
 
 // Run runs the suite, each test with a new Bed.
 func Run(t *testing.T, bed func(t *testing.T) Bed) {
-	for name, test := range map[string]func(*testing.T, Bed){
+	tests := map[string]func(*testing.T, Bed){
 		"reading":    reading,
 		"publishing": publishing,
 		"restart":    restart,
@@ -51,8 +51,12 @@ func Run(t *testing.T, bed func(t *testing.T) Bed) {
 		"claims":     claims,
 		"death":      death,
 		"cut":        cut,
-		"bad input":  badInput,
-	} {
+	}
+	if bed(t).New().Info().Consistency == cluster.None {
+		tests = map[string]func(*testing.T, Bed){"alone": alone}
+	}
+	tests["bad input"] = badInput
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { test(t, bed(t)) })
 	}
 }

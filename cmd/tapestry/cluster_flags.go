@@ -16,7 +16,7 @@ import (
 // clusterFlagSet are the flags of tapestry run that name the cluster to join.
 func clusterFlagSet(s *daemon.ClusterConfig, cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.Var(usage.Set(&s.Kind, "KIND", "", oneOf(daemon.KindGossip, daemon.KindEtcd)), "cluster", "`KIND` of the cluster that this host joins, so that hosts find each other: gossip, etcd (default none)")
+	f.Var(usage.Set(&s.Kind, "KIND", "", oneOf(daemon.KindGossip, daemon.KindEtcd, daemon.KindStatic)), "cluster", "`KIND` of the cluster that this host joins, so that hosts find each other: gossip, etcd; static: they are listed by --peer (default none)")
 	s.Name = "tapestry"
 	f.Var(usage.Set(&s.Name, "NAME", s.Name, parseClusterName), "cluster-name", "`NAME` of the cluster: hosts with another one are never met")
 	f.StringSliceVar(&s.Join, "join", nil, "`HOST[:PORT]` of the cluster of --cluster gossip, by address or name, to meet the others by; may be repeated")
@@ -29,7 +29,7 @@ func clusterFlagSet(s *daemon.ClusterConfig, cmd *cobra.Command) {
 	f.StringVar(&s.Etcd.User, "etcd-user", "", "`NAME` of this host's user at etcd")
 	f.StringVar(&s.PasswordFile, "etcd-password-file", "", "`FILE` with the user's password")
 	f.StringVar(&s.Etcd.Prefix, "etcd-prefix", "/tapestry", "`PREFIX` of all keys in etcd")
-	_ = cmd.RegisterFlagCompletionFunc("cluster", cobra.FixedCompletions([]string{daemon.KindGossip, daemon.KindEtcd}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("cluster", cobra.FixedCompletions([]string{daemon.KindGossip, daemon.KindEtcd, daemon.KindStatic}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func parseClusterName(text string) (string, error) {
