@@ -83,7 +83,7 @@ type Config struct {
 
 // Times.
 const (
-	leaseTTL    = 12 * time.Second // with suspectTime 15 s at most until a dead host is Gone
+	leaseTTL    = 8 * time.Second // with suspectTime 11 s at most until a dead host is Gone, and 15 s until nothing is sent to it
 	suspectTime = 2500 * time.Millisecond
 	keepGone    = 24 * time.Hour
 	setupLimit  = 5 * time.Second // of each request when a session begins
