@@ -28,7 +28,7 @@ var loopback = netip.MustParseAddr("127.0.0.1")
 // a run is a resolver that runs, with what it talks to.
 type run struct {
 	*server
-	t      *testing.T
+	t      testing.TB
 	daemon *fake.NamesDaemon
 	docker *fake.LiveDocker
 	log    *testhost.Log
@@ -37,7 +37,7 @@ type run struct {
 }
 
 // start starts one at a port of the loopback, or at what find gives, until the test ends.
-func start(t *testing.T, change func(*Config), find func() []netip.AddrPort) *run {
+func start(t testing.TB, change func(*Config), find func() []netip.AddrPort) *run {
 	t.Helper()
 	r := &run{t: t, daemon: fake.NewNamesDaemon(t), docker: fake.NewLiveDocker(t), log: new(testhost.Log)}
 	r.docker.Networks[fake.WideID] = fake.DockerNetwork{ID: fake.WideID, Name: "wide", Driver: "tapestry", Containers: map[string]fake.DockerEndpoint{},
@@ -80,7 +80,7 @@ func (r *run) set(names ...string) {
 	testhost.Until(r.t, "it knows the names", func() bool { return reflect.DeepEqual(r.table.Load().others, sorted(all)) })
 }
 
-func parse(t *testing.T, names ...string) (all []api.Name) {
+func parse(t testing.TB, names ...string) (all []api.Name) {
 	t.Helper()
 	for _, text := range names {
 		full, rest, _ := strings.Cut(text, "=")
@@ -100,7 +100,7 @@ func question(name string, kind uint16) *dns.Msg {
 }
 
 // ask asks over network (udp or tcp) and returns the answer.
-func ask(t *testing.T, network, at string, q *dns.Msg) *dns.Msg {
+func ask(t testing.TB, network, at string, q *dns.Msg) *dns.Msg {
 	t.Helper()
 	c := &dns.Client{Net: network, Timeout: testhost.Patience, UDPSize: dns.MaxMsgSize}
 	m, _, err := c.Exchange(q, at)
@@ -125,7 +125,7 @@ type upstream struct {
 }
 
 // newUpstream serves with h, for UDP and TCP, until the test ends.
-func newUpstream(t *testing.T, h func(u *upstream, w dns.ResponseWriter, q *dns.Msg)) *upstream {
+func newUpstream(t testing.TB, h func(u *upstream, w dns.ResponseWriter, q *dns.Msg)) *upstream {
 	t.Helper()
 	at := netip.AddrPortFrom(loopback, testhost.UDPPort(t)) // one that nobody has for TCP either
 	pc, err := net.ListenPacket("udp", at.String())

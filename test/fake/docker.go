@@ -40,7 +40,7 @@ type LiveDocker struct {
 }
 
 // NewLiveDocker returns a LiveDocker with the networks wide and mynet, without containers. It ends with the test.
-func NewLiveDocker(t *testing.T) *LiveDocker {
+func NewLiveDocker(t testing.TB) *LiveDocker {
 	d := &LiveDocker{Networks: make(map[string]DockerNetwork), Containers: make(map[string]string), listeners: make(map[chan string]bool),
 		Came: make(chan struct{}, 100)}
 	for id, name := range map[string]string{WideID: "wide", LocalID: "mynet"} {

@@ -29,7 +29,7 @@ type NamesDaemon struct {
 }
 
 // NewNamesDaemon starts one on the network blue. It ends with the test.
-func NewNamesDaemon(t *testing.T) *NamesDaemon {
+func NewNamesDaemon(t testing.TB) *NamesDaemon {
 	d, mux := newNamesDaemon()
 	d.Socket = ServeUnix(t, "tapestry.sock", mux)
 	return d

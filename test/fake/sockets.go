@@ -13,7 +13,7 @@ import (
 )
 
 // ServeUnix serves h on a Unix socket called name, in a directory of its own, until the test ends. It returns the socket's path.
-func ServeUnix(t *testing.T, name string, h http.Handler) (path string) {
+func ServeUnix(t testing.TB, name string, h http.Handler) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), name)
 	l, err := net.Listen("unix", path)
