@@ -2,7 +2,7 @@
 //
 // memberlist tells who is there. Each host has up to 512 bytes of metadata, which travel with that: its name, epoch and VTEP, and
 // the number and digest of its latest record (meta.go). Who sees a number that it does not have asks that host for the record,
-// with a nonce, until it is there: broadcasts may be lost (ask.go). So a record is only ever taken from its own host, when it was
+// with a nonce, until it is there: broadcasts may be lost (ask.go). So may be the news of the number: answers to probes carry it, too. So a record is only ever taken from its own host, when it was
 // asked for, and one that is sent again later is nothing new. A host is Alive when it has answered, and not before: packets
 // of a host that died may come again. Records of hosts that are Gone are kept. Who is Gone is tried again for ever (join.go);
 // memberlist alone would forget it after 30 seconds, and a partition would stay. All that comes in is opened with the keys before
@@ -234,7 +234,7 @@ func (e *Engine) config() *memberlist.Config {
 	c.EnableCompression = false             // LZW, with 64 KB for each packet; what is sent is small
 	c.DeadNodeReclaimTime = time.Nanosecond // a host that died may come back with another address
 	c.Delegate, c.Events = messages{e}, events{e}
-	c.Alive, c.Conflict = events{e}, events{e}
+	c.Alive, c.Conflict, c.Ping = events{e}, events{e}, pings{e}
 	c.Logger = debugLog(e)
 	return c
 }

@@ -183,6 +183,30 @@ func (e *Engine) see(n *memberlist.Node, joined bool) {
 	wake(e.wakeAsk)
 }
 
+// pings are memberlist's probes: each host is asked once in a while whether it is there. Its answer carries its metadata, since the
+// news of them may be lost: those who exchange all that they know choose each other by chance, and may be held up by hosts that are cut off.
+type pings struct{ e *Engine }
+
+// AckPayload is this host's metadata.
+func (p pings) AckPayload() []byte { return messages(p).NodeMeta(0) }
+
+// NotifyPingComplete gets those of another one.
+func (p pings) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payload []byte) {
+	e, id := p.e, cluster.HostID(n.Name)
+	m, err := parseMeta(id, payload)
+	if err != nil {
+		return // an older version's is empty; a newer one's is told of by see
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.peers[id]; p != nil && p.up && m.newer(&p.meta) {
+		p.meta = m
+		p.tries, p.next = 0, time.Now()
+		e.changed(p)
+		wake(e.wakeAsk)
+	}
+}
+
 // NotifyLeave is called for hosts that have left and that have died.
 func (v events) NotifyLeave(n *memberlist.Node) {
 	e := v.e

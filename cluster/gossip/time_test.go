@@ -349,6 +349,30 @@ func TestRounds(t *testing.T) {
 	})
 }
 
+// News that were lost are found by the next probe of their host, without that two hosts compare all that they know.
+func TestLostNews(t *testing.T) {
+	if raced {
+		return // it is about which of two things comes first
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.timing.pushPull = time.Hour
+		w.cluster(5)
+		a, b := w.hosts[0], w.hosts[1]
+		b.Publish(member(1), nil, nil)
+		w.within(2*time.Second, "it is known", func() bool { return a.has(b, 1) })
+		w.sleep(10 * time.Second) // nobody sends it on any more
+		a.Engine.mu.Lock()
+		p := a.peers[b.self.ID]
+		p.record, p.meta.seq, p.meta.digest = nil, 0, digest{} // as if it had not heard of it
+		a.Engine.mu.Unlock()
+		t.Logf("found after %v", w.within(8*time.Second, "it is known again", func() bool {
+			a.Engine.mu.Lock()
+			defer a.Engine.mu.Unlock()
+			return p.record != nil && p.record.Seq == p.meta.seq
+		}))
+	})
+}
+
 // What one of 30 hosts publishes is known to all within 2 s, and the burst is one or two records.
 func TestNews(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
