@@ -205,9 +205,11 @@ func (f *Fabric) updateGone(now time.Duration) {
 			if r == nil || p == nil {
 				continue
 			}
-			asked := p.State()
-			// A suspect one that is gone now was asked already; if it answered, that may have been before its end.
-			if s.State != r.state && (s.State != cluster.Gone || r.state != cluster.Suspect || asked.Answers) {
+			asked, wasSuspect := p.State(), s.State == cluster.Gone && r.state == cluster.Suspect
+			if wasSuspect && !asked.TestDone {
+				continue // it was asked when it became suspect, and has a second or two left to answer
+			}
+			if s.State != r.state && (!wasSuspect || asked.Answers) { // an answer may have been before its end
 				p.Test()
 				asked = p.State()
 			}
@@ -235,11 +237,8 @@ func (f *Fabric) HasSubnet(key string, subnet netip.Prefix) bool {
 func (f *Fabric) HasAddr(key string, subnet netip.Prefix, a netip.Addr) bool {
 	defer f.locked()()
 	for _, n := range f.networks {
-		if n.Key != key || !n.hasPool(subnet) {
-			continue
-		}
 		for _, e := range n.endpoints {
-			if slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			if n.Key == key && n.hasPool(subnet) && slices.ContainsFunc(e.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
 				return true
 			}
 		}

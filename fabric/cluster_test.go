@@ -16,6 +16,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster/conformance"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/testhost"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // member is a host of a cluster: the i-th, at 192.0.2.i. All are in a network namespace, which only the test's goroutine is in: so it
@@ -208,6 +209,47 @@ func TestSuspectHost(t *testing.T) {
 	one.await("it is gone", state(cluster.Gone))
 	if !tick().gone {
 		t.Error("a host that is gone is asked again, though it was silent when it was suspect")
+	}
+}
+
+// A host that is gone while it is still being asked, since it was suspect, is not asked anew: that would take as long again.
+func TestGoneWhileAsked(t *testing.T) {
+	hub, all := newMembers(t, 2)
+	one, two := all[0], all[1]
+	one.mustNetwork(blue(1))
+	two.mustNetwork(blue(2))
+	one.meets(netID(1), "192.0.2.2")
+	two.meets(netID(2), "192.0.2.1")
+	later := one.now()
+	tick := func() bool {
+		later += time.Second
+		one.at(later)
+		return one.networks[netID(1)].remotes[two.self.VTEP.Addr()].gone
+	}
+	asked := func() tunnel.PeerState { return one.vtep.Peers()[0].State() }
+	testhost.Until(t, "it answers", func() bool { tick(); return asked().TestDone && asked().Answers })
+	two.close()
+	hub.Suspect(two.self.ID)
+	one.await("it is suspect", func() bool { return one.dir.On("blue")[0].State == cluster.Suspect })
+	for range 2 {
+		tick()
+	}
+	if asked().TestDone {
+		t.Fatal("a suspect host is not asked")
+	}
+	hub.Cut(two.self.ID, true)
+	one.await("it is gone", func() bool { return one.dir.On("blue")[0].State == cluster.Gone })
+	ticks := 0
+	for ; !asked().TestDone; ticks++ {
+		tick()
+	}
+	for ; !tick(); ticks++ {
+		if ticks > 10 {
+			t.Fatal("a host that is gone is used for ever")
+		}
+	}
+	if ticks > 3 {
+		t.Errorf("a host that is gone was used for %d ticks more", ticks)
 	}
 }
 
