@@ -349,54 +349,6 @@ func TestRounds(t *testing.T) {
 	})
 }
 
-// News that were lost are found by the next probe of their host, without that two hosts compare all that they know.
-func TestLostNews(t *testing.T) {
-	if raced {
-		return // it is about which of two things comes first
-	}
-	inBubble(t, func(t *testing.T, w *world) {
-		w.timing.pushPull = time.Hour
-		w.cluster(5)
-		a, b := w.hosts[0], w.hosts[1]
-		b.Publish(member(1), nil, nil)
-		w.within(2*time.Second, "it is known", func() bool { return a.has(b, 1) })
-		w.sleep(10 * time.Second) // nobody sends it on any more
-		a.Engine.mu.Lock()
-		p := a.peers[b.self.ID]
-		p.record, p.meta.seq, p.meta.digest = nil, 0, digest{} // as if it had not heard of it
-		a.Engine.mu.Unlock()
-		t.Logf("found after %v", w.within(8*time.Second, "it is known again", func() bool {
-			a.Engine.mu.Lock()
-			defer a.Engine.mu.Unlock()
-			return p.record != nil && p.record.Seq == p.meta.seq
-		}))
-	})
-}
-
-// What one of 30 hosts publishes is known to all within 2 s, and the burst is one or two records.
-func TestNews(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		n := 30
-		if raced {
-			n = 8
-		}
-		w.cluster(n)
-		w.sleep(time.Minute)
-		before := w.hosts[1].count(w.hosts[0].self.ID)
-		for i := range 50 {
-			w.hosts[0].Publish(member(i), nil, nil)
-		}
-		took := w.within(2*time.Second, "all know", func() bool {
-			return !slices.ContainsFunc(w.hosts[1:], func(h *host) bool { return !h.has(w.hosts[0], 49) })
-		})
-		e, _ := w.hosts[1].entry(w.hosts[0].self.ID)
-		if got := w.hosts[1].count(w.hosts[0].self.ID) - before; e.Seq > 2 || got > 4 {
-			t.Errorf("50 records became %d, and %d updates", e.Seq, got)
-		}
-		t.Logf("%v until 29 others know it; record %d", took, e.Seq)
-	})
-}
-
 func dump(p *peer) string {
 	if p == nil {
 		return "unknown"
