@@ -49,12 +49,12 @@ cross: ## the other architecture compiles
 	GOARCH=arm64 $(GO_BUILD) -o /dev/null ./cmd/tapestry-bench
 
 # The time limits are for tests that hang: a busy machine may take many times what a quiet one does. Without go test's own vet, which takes
-# longer than most tests: lint looks for the same and more.
+# longer than most tests: lint looks for the same and more. Four packages at a time, since some wait for most of their time.
 unit: ## each room by itself, but the bench's beds; as root, or else a part is skipped
-	go test -vet=off -timeout 30m $(UNITS)
+	go test -vet=off -p 4 -timeout 30m $(UNITS)
 
 race: ## the same with the race detector; as root, or else a part is skipped
-	CGO_ENABLED=1 go test -vet=off -timeout 30m -race -short $(UNITS) ./bench/bed
+	CGO_ENABLED=1 go test -vet=off -p 4 -timeout 30m -race -short $(UNITS) ./bench/bed
 
 fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh

@@ -10,16 +10,16 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// What a host of 200 holds for each of the others: 200 real members in one process, each with 100 names.
+// What a host of 60 holds for each of the others: 60 real members in one process, each with 100 names. tapestry bench scale has more.
 func TestSize(t *testing.T) {
 	if testing.Short() {
-		t.Skip("200 hosts take a minute")
+		t.Skip("60 hosts take a while")
 	}
 	if raced {
 		return // what is measured is without the race detector
 	}
 	inBubble(t, func(t *testing.T, w *world) {
-		const n = 200
+		const n = 60
 		heap := func() uint64 {
 			runtime.GC()
 			var m runtime.MemStats
