@@ -20,7 +20,7 @@ const (
 	atOnce    = 64               // hosts that join at the same time
 	clients   = 5                // that the memory of one is measured with
 	idleFor   = 6 * time.Second  // two signs of life of each host
-	longest   = 2 * time.Minute  // a step that takes longer is given up
+	longest   = 15 * time.Minute // a step that takes longer is given up
 	afterKill = 90 * time.Second // until all hosts must have found a server that was started again
 )
 

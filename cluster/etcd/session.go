@@ -35,7 +35,7 @@ type session struct {
 }
 
 // beat is the time between two signs of life, in each direction.
-func (e *Engine) beat() time.Duration { return e.ttl / 4 }
+func (e *Engine) beat() time.Duration { return e.ttl / 3 }
 
 // silence is how long a server may say nothing.
 func (e *Engine) silence() time.Duration { return max(2*e.beat(), 5*time.Second) }

@@ -67,6 +67,9 @@ func (e *Engine) asker() {
 		case <-timer.C:
 		}
 		timer.Reset(e.askDue(time.Now()))
+		if !e.sleep(e.cfg.timing.ask / 30) { // each look goes through all hosts: one after each answer would be work with the square of their number
+			return
+		}
 	}
 }
 
