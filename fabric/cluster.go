@@ -227,10 +227,10 @@ func (f *Fabric) updateGone(now time.Duration) {
 	}
 }
 
-// HasSubnet tells whether a network of that key, which may be "", has the subnet.
+// HasSubnet tells whether a network of that key, which may be "", has the subnet; one of the Swarm, which Docker makes again, does not count.
 func (f *Fabric) HasSubnet(key string, subnet netip.Prefix) bool {
 	defer f.locked()()
-	return slices.ContainsFunc(f.sorted(), func(n *network) bool { return n.Key == key && n.hasPool(subnet) })
+	return slices.ContainsFunc(f.sorted(), func(n *network) bool { return n.Key == key && !n.Swarm && n.hasPool(subnet) })
 }
 
 // HasAddr tells whether an endpoint of a network of that key, which may be "", with that subnet has the address.

@@ -362,6 +362,9 @@ func TestEvidence(t *testing.T) {
 	h.mustNetwork(local(1))
 	h.container(netID(1), ep(3))
 	pool := local(1).Pools[0]
+	again := ofSwarm(2, 2)
+	again.Pools = []netip.Prefix{netip.MustParsePrefix("10.60.0.0/16")}
+	h.mustNetwork(again)
 	for _, tc := range []struct {
 		key                    string
 		subnet                 netip.Prefix
@@ -372,6 +375,7 @@ func TestEvidence(t *testing.T) {
 		{"", pool, "10.77.0.4", true, false},
 		{"blue", pool, "10.77.0.3", false, false},
 		{"", netip.MustParsePrefix("10.77.0.0/25"), "10.77.0.3", false, false},
+		{"", again.Pools[0], "10.60.0.3", false, false},
 	} {
 		if s, a := h.HasSubnet(tc.key, tc.subnet), h.HasAddr(tc.key, tc.subnet, netip.MustParseAddr(tc.addr)); s != tc.subnetThere || a != tc.addrThere {
 			t.Errorf("%+v: %v, %v", tc, s, a)

@@ -10,9 +10,15 @@ import (
 	"github.com/tapestry-net/tapestry/cluster"
 )
 
+// A Use says what an address is for.
+type Use struct {
+	Gateway bool // of the network, not of a container
+	Swarm   bool // the leading manager asks, for a container on any node
+}
+
 // RequestAddress gives out an address of a pool, with the subnet's length: the one that is wanted, or with the zero address any. A
-// gateway's may be asked for again, and in Docker's Swarm any: its nodes ask for what the manager has given out.
-func (m *Manager) RequestAddress(ctx context.Context, id string, want netip.Addr, gateway bool) (netip.Prefix, error) {
+// gateway's may be asked for again.
+func (m *Manager) RequestAddress(ctx context.Context, id string, want netip.Addr, use Use) (netip.Prefix, error) {
 	if err := m.acquire(ctx); err != nil {
 		return netip.Prefix{}, err
 	}
@@ -21,8 +27,14 @@ func (m *Manager) RequestAddress(ctx context.Context, id string, want netip.Addr
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	if use.Swarm {
+		if p.Key != "" {
+			return netip.Prefix{}, fmt.Errorf("network %s: in a Swarm the manager gives out the addresses for all nodes: leave --ipam-opt tapestry.network away", p.Key)
+		}
+		p.Swarm, p.asked = true, m.began // written with the address
+	}
 	switch {
-	case gateway:
+	case use.Gateway:
 		err = m.takeGateway(p, &want)
 	case want.IsValid():
 		err = m.takeThis(ctx, p, want)
@@ -90,7 +102,7 @@ func (m *Manager) inUse(p *pool, a netip.Addr) bool {
 	if !taken {
 		return false
 	}
-	return p.Global || m.now().Sub(since) < startGrace || m.cfg.Evidence.HasAddr(p.Key, p.Subnet, a)
+	return p.Swarm || m.now().Sub(since) < startGrace || m.cfg.Evidence.HasAddr(p.Key, p.Subnet, a)
 }
 
 // takeThis gives out the address that somebody wants.
@@ -102,7 +114,9 @@ func (m *Manager) takeThis(ctx context.Context, p *pool, a netip.Addr) error {
 		return fmt.Errorf("%s is the network's gateway address: take another", a)
 	case !p.usable(a):
 		return fmt.Errorf("%s is no address for a container of %s", a, p.Subnet)
-	case m.inUse(p, a) && !p.Global: // a manager of the Swarm repeats all that it gave out when it starts to lead
+	case m.inUse(p, a) && p.Swarm:
+		return fmt.Errorf("%s belongs to another container of the Swarm: take another --ip, or none to be given one", a)
+	case m.inUse(p, a):
 		return fmt.Errorf("%s belongs to another container of this host: take another --ip, or none to be given one", a)
 	}
 	claimed := false
@@ -179,7 +193,7 @@ func (m *Manager) full(p *pool, why error) error {
 
 // sweep frees the addresses that no endpoint has, and tells whether there were any.
 func (m *Manager) sweep(p *pool) (found bool) {
-	if p.Global {
+	if p.Swarm {
 		return false
 	}
 	for a := range p.used {

@@ -32,23 +32,23 @@ func TestBlocks(t *testing.T) {
 	if p != q || p.Gateway != addr("10.50.0.1") {
 		t.Fatalf("pools %+v, %+v", p, q)
 	}
-	if gw, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, true); err != nil || gw != prefix("10.50.0.1/24") {
+	if gw, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, Use{Gateway: true}); err != nil || gw != prefix("10.50.0.1/24") {
 		t.Errorf("gateway %v, %v", gw, err)
 	}
 	seen := make(map[netip.Addr]bool)
 	for i := range 254 - 1 { // without network, broadcast and gateway
 		b := []*bed{one, two}[i%2]
-		a, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+		a, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 		if err != nil { // the other one has claimed the last block
 			b = []*bed{two, one}[i%2]
-			a, err = b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+			a, err = b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 		}
 		if err != nil || seen[a.Addr()] || a.Addr() == p.Gateway || a.Bits() != 24 {
 			t.Fatalf("address %d: %v, %v", i, a, err)
 		}
 		seen[a.Addr()] = true
 	}
-	_, err := one.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	_, err := one.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 	wantError(t, err, "no block of addresses is free")
 	if len(one.changes) < 2 || slices.Contains(one.changes, "") {
 		t.Errorf("changes %v", one.changes)
@@ -56,7 +56,7 @@ func TestBlocks(t *testing.T) {
 	// A host that gives its pool back leaves its addresses to others.
 	testhost.Must(t, one.ReleasePool(t.Context(), p.ID))
 	testhost.Until(t, "a block is free", func() bool {
-		_, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, false)
+		_, err := two.RequestAddress(t.Context(), q.ID, netip.Addr{}, Use{})
 		return err == nil
 	})
 }
@@ -74,7 +74,7 @@ func TestBlockAhead(t *testing.T) {
 	for range 62 + 64 - 47 {
 		b.any(p.ID)
 	}
-	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 	wantError(t, err, cluster.ErrUnavailable.Error())
 	_, err = b.RequestPool(t.Context(), Request{Key: "green", Subnet: prefix("10.51.0.0/16")})
 	if !errors.Is(err, cluster.ErrUnavailable) {
@@ -150,7 +150,7 @@ func TestRandom(t *testing.T) {
 			if rnd.IntN(5) == 0 {
 				want = netip.AddrFrom4([4]byte{10, 50, byte(rnd.IntN(2)), byte(rnd.IntN(256))})
 			}
-			p, err := b.RequestAddress(t.Context(), id, want, false)
+			p, err := b.RequestAddress(t.Context(), id, want, Use{})
 			if a := p.Addr(); err == nil && (own[a] || other[a] || want.IsValid() && a != want) {
 				t.Fatalf("asked for %v: %v was given out twice", want, a)
 			} else if err == nil {

@@ -53,8 +53,9 @@ type Manager struct {
 
 	blocks sync.Map // by key, []netip.Prefix: what pools has, for who may not wait for the lock
 
-	lock  chan struct{} // a mutex that acquire can give up waiting for: holds one token. It guards pools and what is in them
+	lock  chan struct{} // a mutex that acquire can give up waiting for: holds one token. It guards pools and what is in them, and began
 	pools map[string]*pool
+	began uint64 // how often Docker has begun to ask this process
 }
 
 // Open reads the pools of a state directory.
@@ -96,10 +97,17 @@ func (m *Manager) acquire(ctx context.Context) error {
 
 func (m *Manager) release() { m.lock <- struct{}{} }
 
+// Begin is called when a part of Docker begins to ask for pools: dockerd, or a manager that begins to lead its Swarm.
+func (m *Manager) Begin() {
+	_ = m.acquire(context.Background())
+	defer m.release()
+	m.began++
+}
+
 // A Request asks for a pool.
 type Request struct {
 	Key    string       // of the network in the cluster; "": none
-	Global bool         // of Docker's Swarm: the leading manager's, for all nodes
+	Global bool         // of networks that span hosts, those of Docker's Swarm
 	Subnet netip.Prefix // zero: any
 	Range  netip.Prefix // the part that this host gives out; zero: no wish
 	V6     bool         // of which family any is
@@ -132,14 +140,21 @@ func (m *Manager) RequestPool(ctx context.Context, r Request) (Pool, error) {
 		s.Gateway = s.Subnet.Addr().Next() // the same on all hosts, so that no container gets it
 	}
 	if old := m.pools[s.ID]; old != nil {
-		if !r.Global && m.cfg.Evidence.HasSubnet(r.Key, r.Subnet) { // else Docker forgot it, or asks again since it was restarted
+		switch {
+		case old.Swarm && old.asked < m.began: // a manager that begins to lead repeats all networks, and then all addresses that are in use
+			old.asked = m.began
+			old.releaseAll()
+		case old.Swarm:
+			return Pool{}, fmt.Errorf("%s belongs to another network of the Swarm already: take another --subnet", r.Subnet)
+		case m.cfg.Evidence.HasSubnet(r.Key, r.Subnet): // else Docker forgot it, or asks again since it was restarted
 			return Pool{}, fmt.Errorf("%s belongs to another network of this host already: take another --subnet", r.Subnet)
 		}
 		return Pool{old.ID, old.Subnet, old.Gateway}, nil
 	}
 	for _, other := range m.pools {
 		if r.Key == "" && other.Key == "" && other.Global == r.Global && overlap(other.Pool, s) {
-			if m.cfg.Evidence.HasSubnet("", other.Subnet) || len(other.used) > 0 || r.Global {
+			// A Swarm's pool that Docker has not repeated belonged to a network that was removed while another manager led.
+			if other.Swarm && other.asked == m.began || !other.Swarm && (m.cfg.Evidence.HasSubnet("", other.Subnet) || len(other.used) > 0) {
 				return Pool{}, fmt.Errorf("%s overlaps %s of another network of this host: take another --subnet, or an --ip-range of each", r.Subnet, other.Subnet)
 			}
 		}

@@ -73,13 +73,13 @@ func (b *bed) pool(r Request) Pool {
 
 func (b *bed) any(id string) netip.Addr {
 	b.t.Helper()
-	p, err := b.RequestAddress(b.t.Context(), id, netip.Addr{}, false)
+	p, err := b.RequestAddress(b.t.Context(), id, netip.Addr{}, Use{})
 	testhost.Must(b.t, err)
 	return p.Addr()
 }
 
 func (b *bed) this(id, a string) error {
-	_, err := b.RequestAddress(b.t.Context(), id, addr(a), false)
+	_, err := b.RequestAddress(b.t.Context(), id, addr(a), Use{})
 	return err
 }
 
@@ -102,7 +102,7 @@ func TestLocal(t *testing.T) {
 	if p.Subnet != prefix("10.77.0.8/29") || p.Gateway.IsValid() {
 		t.Fatalf("pool %+v", p)
 	}
-	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, true); err != nil || gw != prefix("10.77.0.9/29") {
+	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{Gateway: true}); err != nil || gw != prefix("10.77.0.9/29") {
 		t.Errorf("gateway %v, %v", gw, err)
 	}
 	var got []string
@@ -112,7 +112,7 @@ func TestLocal(t *testing.T) {
 	if want := "[10.77.0.10 10.77.0.11 10.77.0.12 10.77.0.13 10.77.0.14]"; fmt.Sprint(got) != want {
 		t.Errorf("addresses %v, want %s", got, want)
 	}
-	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 	wantError(t, err, "every address of 10.77.0.8/29 is in use")
 	// What was given back first is used first, also after a restart.
 	for _, a := range []string{"10.77.0.12", "10.77.0.10", "10.77.0.14"} {
@@ -158,7 +158,7 @@ func TestRange(t *testing.T) {
 	b := newBed(t, nil)
 	r := Request{Subnet: prefix("10.77.0.0/16"), Range: prefix("10.77.5.0/24")}
 	p := b.pool(r)
-	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, true); err != nil || gw != prefix("10.77.5.0/16") {
+	if gw, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{Gateway: true}); err != nil || gw != prefix("10.77.5.0/16") {
 		t.Errorf("gateway of a range: %v, %v", gw, err)
 	}
 	if got := b.any(p.ID); got != addr("10.77.5.1") {
@@ -217,7 +217,7 @@ func TestForgottenAddress(t *testing.T) {
 	p := b.pool(Request{Subnet: prefix("10.77.0.0/30")})
 	one, two := b.any(p.ID), b.any(p.ID)
 	b.seen.addrs[" 10.77.0.0/30 "+one.String()] = true
-	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 	wantError(t, err, "in use") // the second one's endpoint may just be being made
 	wantError(t, b.this(p.ID, two.String()), "belongs to another container")
 	b.at = b.at.Add(startGrace)
@@ -229,37 +229,99 @@ func TestForgottenAddress(t *testing.T) {
 	}
 }
 
-// In Docker's Swarm the manager gives addresses out, and each node is asked for them again.
+// In Docker's Swarm the leading manager gives addresses out, and each node is asked for them again.
 func TestSwarm(t *testing.T) {
 	b := newBed(t, nil)
-	r := Request{Subnet: prefix("10.60.0.0/24"), Global: true}
-	manager := b.pool(r)
-	b.seen.subnets[" 10.60.0.0/24"] = true
-	if again := b.pool(r); again.ID != manager.ID { // the manager leads again
-		t.Errorf("asked again: %+v", again)
+	manager := Request{Subnet: prefix("10.60.0.0/24"), Global: true}
+	ask := func(id, a string, use Use) (netip.Addr, error) {
+		var want netip.Addr
+		if a != "" {
+			want = addr(a)
+		}
+		p, err := b.RequestAddress(t.Context(), id, want, use)
+		return p.Addr(), err
 	}
-	r.Global = false
-	delete(b.seen.subnets, " 10.60.0.0/24")
-	node := b.pool(r)
-	if node.ID == manager.ID {
+	given := func(id, a string, use Use) netip.Addr {
+		t.Helper()
+		got, err := ask(id, a, use)
+		testhost.Must(t, err)
+		return got
+	}
+	lead := func() string { // all networks, and then all addresses
+		t.Helper()
+		b.Begin()
+		p := b.pool(manager)
+		given(p.ID, "10.60.0.1", Use{Gateway: true, Swarm: true})
+		return p.ID
+	}
+	swarm := Use{Swarm: true}
+	id := lead()
+	first, second := given(id, "", swarm), given(id, "", swarm)
+	_, err := ask(id, first.String(), swarm)
+	wantError(t, err, "belongs to another container of the Swarm")
+	b.at = b.at.Add(time.Hour) // no endpoint of this host has it
+	_, err = ask(id, first.String(), swarm)
+	wantError(t, err, "belongs to another container of the Swarm")
+	_, err = b.RequestPool(t.Context(), manager)
+	wantError(t, err, "belongs to another network of the Swarm")
+	_, err = b.RequestPool(t.Context(), Request{Subnet: prefix("10.60.0.0/16"), Global: true})
+	wantError(t, err, "overlaps 10.60.0.0/24")
+
+	node := b.pool(Request{Subnet: prefix("10.60.0.0/24")})
+	if node.ID == id {
 		t.Fatal("the manager's pool is the node's")
 	}
-	for range 2 {
-		for _, id := range []string{manager.ID, node.ID} {
-			if gw, err := b.RequestAddress(t.Context(), id, addr("10.60.0.1"), true); err != nil || gw != prefix("10.60.0.1/24") {
-				t.Errorf("gateway %v, %v", gw, err)
-			}
+	given(node.ID, "10.60.0.1", Use{Gateway: true})
+	given(node.ID, first.String(), Use{})
+	testhost.Must(t, b.ReleaseAddress(t.Context(), node.ID, first))
+	given(node.ID, first.String(), Use{})
+
+	for range 2 { // another manager led, and one of the containers ended; the daemon was restarted or not
+		lead()
+		if got := given(id, second.String(), swarm); got != second {
+			t.Errorf("a container had %s, has %s", second, got)
+		}
+		if next := given(id, "", swarm); next == first || next == second {
+			t.Errorf("%s is given out too early", next)
+		}
+		given(id, first.String(), swarm)
+		b.restart()
+		_, err = ask(id, first.String(), swarm)
+		wantError(t, err, "belongs to another container of the Swarm")
+	}
+	b.Begin()
+	b.pool(Request{Subnet: prefix("10.60.0.0/16"), Global: true}) // the other network was removed meanwhile
+}
+
+// A manager that has given out every address uses those again that nobody has when it begins to lead.
+func TestSwarmFull(t *testing.T) {
+	b := newBed(t, nil)
+	r := Request{Subnet: prefix("10.60.0.0/29"), Global: true}
+	var id string
+	for range 3 {
+		b.Begin()
+		id = b.pool(r).ID
+		for range 6 {
+			_, err := b.RequestAddress(t.Context(), id, netip.Addr{}, Use{Swarm: true})
+			testhost.Must(t, err)
 		}
 	}
-	a := b.any(manager.ID)
-	testhost.Must(t, b.this(node.ID, a.String()))
-	b.at = b.at.Add(time.Hour)
-	for range 3 {
-		testhost.Must(t, b.this(manager.ID, a.String())) // as a manager that starts to lead
-	}
-	if next := b.any(manager.ID); next == a {
-		t.Errorf("%s was given out twice", a) // although no endpoint of this host has it
-	}
+	_, err := b.RequestAddress(t.Context(), id, netip.Addr{}, Use{Swarm: true})
+	wantError(t, err, "every address of 10.60.0.0/29 is in use")
+}
+
+// A network of a driver that spans hosts, made outside of a Swarm, is in Docker's address space for those, and is this host's all the same.
+func TestGlobalSpace(t *testing.T) {
+	b := newBed(t, nil)
+	r := Request{Subnet: prefix("10.60.0.0/24"), Global: true}
+	p := b.pool(r)
+	a := b.any(p.ID)
+	wantError(t, b.this(p.ID, a.String()), "belongs to another container of this host")
+	b.seen.subnets[" 10.60.0.0/24"] = true
+	_, err := b.RequestPool(t.Context(), r)
+	wantError(t, err, "belongs to another network of this host")
+	b.at = b.at.Add(startGrace)
+	testhost.Must(t, b.this(p.ID, a.String())) // dockerd was killed: no endpoint has it
 }
 
 // What cannot be written is undone.
@@ -270,7 +332,7 @@ func TestSaveFails(t *testing.T) {
 	first := b.any(p.ID)
 	before := b.Pools()
 	testhost.Must(t, os.Rename(b.dir+"/networks", b.dir+"/away")) // where files are written before they are renamed
-	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, false)
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{})
 	wantError(t, err, "write the pool")
 	wantError(t, b.this(p.ID, "10.50.200.7"), "write the pool")
 	wantError(t, b.ReleaseAddress(t.Context(), p.ID, first), "write the pool")

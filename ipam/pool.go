@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type pool struct {
 	freed map[netip.Addr]bool
 	fresh netip.Addr // where the search for addresses that were never used goes on
 	grows bool       // another block is being claimed
+	asked uint64     // of a Swarm's pool: Manager.began when its manager asked for it last; 0: before this process started
 }
 
 func newPool(s state.Pool) *pool {
@@ -119,6 +121,13 @@ func (p *pool) release(a netip.Addr) {
 			delete(p.freed, a)
 		}
 		p.Freed, p.fresh = p.Freed[old:], netip.Addr{}
+	}
+}
+
+// releaseAll marks all addresses as given back. They are chosen last.
+func (p *pool) releaseAll() {
+	for _, a := range slices.SortedFunc(maps.Keys(p.used), netip.Addr.Compare) {
+		p.release(a)
 	}
 }
 

@@ -16,17 +16,19 @@ const (
 	globalSpace = "tapestry-swarm"
 )
 
-// The option by which Docker says what an address is for.
+// Options by which Docker says what an address is for. Only the leading manager of a Swarm says how it is to be chosen.
 const (
 	optPurpose     = "RequestAddressType"
 	purposeGateway = "com.docker.network.gateway"
+	optSerial      = "com.docker.network.ipam.serial"
 )
 
 // pools is the methods of ipam.Manager that the protocol needs.
 type pools interface {
+	Begin()
 	RequestPool(ctx context.Context, r addresses.Request) (addresses.Pool, error)
 	ReleasePool(ctx context.Context, id string) error
-	RequestAddress(ctx context.Context, id string, want netip.Addr, gateway bool) (netip.Prefix, error)
+	RequestAddress(ctx context.Context, id string, want netip.Addr, use addresses.Use) (netip.Prefix, error)
 	ReleaseAddress(ctx context.Context, id string, a netip.Addr) error
 }
 
@@ -48,7 +50,10 @@ type ipamCapabilities struct {
 func (i *IPAM) methods() map[string]method {
 	return map[string]method{
 		// Without replay: what was given out is on the disk, and a repeated request is no different from that of a user who wants an address in use.
-		"/IpamDriver.GetCapabilities":         constant(ipamCapabilities{}),
+		"/IpamDriver.GetCapabilities": func(context.Context, []byte) (any, error) {
+			i.pools.Begin()
+			return ipamCapabilities{}, nil
+		},
 		"/IpamDriver.GetDefaultAddressSpaces": constant(ipam.AddressSpacesResponse{LocalDefaultAddressSpace: localSpace, GlobalDefaultAddressSpace: globalSpace}),
 		"/IpamDriver.RequestPool":             withReply(i.RequestPool),
 		"/IpamDriver.ReleasePool":             withoutReply(i.ReleasePool),
@@ -75,6 +80,9 @@ func (i *IPAM) RequestPool(ctx context.Context, req *ipam.RequestPoolRequest) (*
 		return nil, err
 	}
 	for key, value := range req.Options {
+		if key == optPurpose || key == optSerial { // of the gateway of the network's first subnet, left in there by the manager of a Swarm
+			continue
+		}
 		if key != optNetwork {
 			return nil, fmt.Errorf("--ipam-opt %s: unknown: tapestry's IPAM takes %s only", show(key), optNetwork)
 		}
@@ -119,7 +127,8 @@ func (i *IPAM) RequestAddress(ctx context.Context, req *ipam.RequestAddressReque
 			return nil, err
 		}
 	}
-	a, err := i.pools.RequestAddress(ctx, req.PoolID, want, req.Options[optPurpose] == purposeGateway)
+	a, err := i.pools.RequestAddress(ctx, req.PoolID, want,
+		addresses.Use{Gateway: req.Options[optPurpose] == purposeGateway, Swarm: req.Options[optSerial] != ""})
 	if err != nil {
 		return nil, err
 	}

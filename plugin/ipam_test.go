@@ -32,6 +32,23 @@ func TestIPAM(t *testing.T) {
 	}
 }
 
+// The leading manager of a Swarm leaves its own options in a request for a pool, and by one of them it is known.
+func TestIPAMSwarm(t *testing.T) {
+	h := newHandler(&Driver{backend: &fakeBackend{}}, testIPAM(t), nil, deadline)
+	const pool = `{"AddressSpace":"tapestry-swarm","Pool":"10.60.0.0/29","Options":{"RequestAddressType":"com.docker.network.gateway","com.docker.network.ipam.serial":"true"}}`
+	const address = `{"PoolID":"global|10.60.0.0/29","Address":"10.60.0.5","Options":{"com.docker.network.ipam.serial":"true"}}`
+	for range 2 { // it begins to lead
+		for _, call := range []struct{ method, body string }{{"GetCapabilities", ``}, {"RequestPool", pool}, {"RequestAddress", address}} {
+			status, got := post(t, h, "/IpamDriver."+call.method, call.body)
+			mustWork(t, status, got)
+		}
+	}
+	status, got := post(t, h, "/IpamDriver.RequestAddress", address)
+	mustRefuse(t, status, 200, got, "belongs to another container of the Swarm")
+	status, got = post(t, h, "/IpamDriver.RequestPool", pool)
+	mustRefuse(t, status, 200, got, "belongs to another network of the Swarm")
+}
+
 // dockerd looks for the IPAM driver's errors in a field of another name than the network driver's.
 func TestIPAMErrors(t *testing.T) {
 	for _, tc := range []struct{ method, body, want string }{

@@ -13,13 +13,13 @@ import (
 )
 
 // A cluster is a Docker Swarm whose nodes have tapestry as a managed plugin. All are managers, and on one bridge, to which a host
-// for the outside world is connected as well.
+// for the outside world is connected as well, and those that stand beside it.
 type cluster struct {
 	nodes   []*Host
 	outside *Host // 192.0.2.254
 }
 
-func newCluster(t *testing.T, name string, size int, scope string) *cluster {
+func newCluster(t *testing.T, name string, size int, scope string, beside ...*bare) *cluster {
 	t.Helper()
 	c := &cluster{outside: newHost(t, name+"-outside")}
 	lan := []string{"lan", c.outside.name}
@@ -27,6 +27,9 @@ func newCluster(t *testing.T, name string, size int, scope string) *cluster {
 		h := newHost(t, fmt.Sprintf("%s%d", name, i+1))
 		h.managed, h.flags = true, []string{"--scope", scope, "--vxlan-port", "8472"} // and 60 s of grace: a task's start may take long
 		c.nodes = append(c.nodes, h)
+		lan = append(lan, h.name)
+	}
+	for _, h := range beside {
 		lan = append(lan, h.name)
 	}
 	script(t, lan...)

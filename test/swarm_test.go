@@ -11,12 +11,14 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/tapestry-net/tapestry/cluster/conformance"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
 // TestSwarm: what a user of a Swarm does with three nodes.
 func TestSwarm(t *testing.T) {
-	c := newCluster(t, "swarm", 3, "global")
+	plain := newBeside(t, "swarm", 3)
+	c := newCluster(t, "swarm", 3, "global", plain...)
 	a, b := c.nodes[1], c.nodes[2]
 	c.network(t, "net", "10.60.0.0/16")
 	vni := c.vni(t, "net")
@@ -60,6 +62,8 @@ func TestSwarm(t *testing.T) {
 		})
 	})
 
+	t.Run("plain hosts in a cluster beside it", func(t *testing.T) { c.beside(t, plain, a, b) })
+
 	t.Run("Docker's own gossip is cut", func(t *testing.T) {
 		c.quiet(t, "192.0.2.", "memberlist|bulk sync|node/agent|heartbeat|raft|rpc error")
 		a.attach(t, "one", "net", "--ip", "10.60.0.200")
@@ -92,7 +96,7 @@ func TestSwarm(t *testing.T) {
 
 	t.Run("two networks between the same nodes", func(t *testing.T) {
 		c.quiet(t)
-		c.network(t, "other", "10.62.0.0/16", "-o", "tapestry.vni=77", "-o", "com.docker.network.driver.mtu=1400")
+		c.network(t, "other", "10.62.0.0/16", "--ipam-driver", a.driver(), "-o", "tapestry.vni=77", "-o", "com.docker.network.driver.mtu=1400")
 		if got := c.vni(t, "other"); got != "77" {
 			t.Errorf("VNI %s", got)
 		}
@@ -156,7 +160,10 @@ func TestSwarm(t *testing.T) {
 				return err
 			})
 		}
-		h.docker(t, "stack", "rm", "demo")
+		testhost.Eventually(t, patience, func() error { // its network may be in use until the tasks have ended
+			_, err := h.try("docker", "stack", "rm", "demo")
+			return err
+		})
 	})
 
 	t.Run("a network that cannot be", func(t *testing.T) {
@@ -204,6 +211,17 @@ func TestSwarm(t *testing.T) {
 
 	c.remove(t, "net")
 	c.gone(t)
+
+	t.Run("nodes come and go", func(t *testing.T) {
+		c.quiet(t)
+		c.leaves(t, b)
+		conformance.Reading(t, c.hall(t))
+	})
+
+	t.Run("the plugin in the plain hosts' cluster", func(t *testing.T) {
+		c.leaves(t, b)
+		b.pluginJoins(t, c.address(2), plain)
+	})
 }
 
 // TestSwarmLocal: nodes that have scope local and join a Swarm then, and config-only networks.
@@ -233,10 +251,10 @@ func TestSwarmLocal(t *testing.T) {
 	c.gone(t)
 }
 
-// TestSwarmChanges: nodes and managers come and go while twenty tasks run.
+// TestSwarmChanges: nodes and managers come and go while twenty tasks run, whose addresses tapestry's IPAM driver gives out.
 func TestSwarmChanges(t *testing.T) {
 	c := newCluster(t, "changes", 3, "global")
-	c.network(t, "net", "10.60.0.0/16")
+	c.network(t, "net", "10.60.0.0/16", "--ipam-driver", c.nodes[0].driver())
 	vni := c.vni(t, "net")
 	const many = 20
 	c.service(t, "web", "net", "--replicas", fmt.Sprint(many))

@@ -14,7 +14,8 @@ import (
 type Pool struct {
 	ID      string         `json:"id"`
 	Key     string         `json:"key,omitempty"`    // the network's key in the cluster; "": this host's own
-	Global  bool           `json:"global,omitempty"` // Docker's Swarm gives out the addresses on all nodes
+	Global  bool           `json:"global,omitempty"` // Docker asked for it in the address space of networks that span hosts
+	Swarm   bool           `json:"swarm,omitempty"`  // the leading manager of Docker's Swarm asked for it: the addresses are those of all nodes
 	Subnet  netip.Prefix   `json:"subnet"`           //
 	Range   netip.Prefix   `json:"range,omitzero"`   // the part of it that this host gives out; zero: see Blocks
 	Gateway netip.Addr     `json:"gateway,omitzero"` // never given to a container
