@@ -206,15 +206,16 @@ func (m *Manager) sweep(p *pool) (found bool) {
 	return found
 }
 
-// ReleaseAddress takes an address back. One that is not given out is no error.
+// ReleaseAddress takes an address back. One that is not given out is no error: Docker 29 also gives back those of a network that it has
+// removed before.
 func (m *Manager) ReleaseAddress(ctx context.Context, id string, a netip.Addr) error {
 	if err := m.acquire(ctx); err != nil {
 		return err
 	}
 	defer m.release()
-	p, err := m.pool(id)
-	if err != nil {
-		return err
+	p := m.pools[id]
+	if p == nil {
+		return nil
 	}
 	since, taken := p.used[a]
 	if !taken {

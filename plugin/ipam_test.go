@@ -23,6 +23,7 @@ func TestIPAM(t *testing.T) {
 		{"ReleaseAddress", `{"PoolID":"` + id + `","Address":"10.77.0.5"}`, map[string]any{}},
 		{"ReleasePool", `{"PoolID":"` + id + `"}`, map[string]any{}},
 		{"ReleasePool", `{"PoolID":"` + id + `"}`, map[string]any{}},
+		{"ReleaseAddress", `{"PoolID":"` + id + `","Address":"10.77.0.2"}`, map[string]any{}},
 	} {
 		status, got := post(t, h, "/IpamDriver."+tc.method, tc.body)
 		mustWork(t, status, got)
