@@ -84,6 +84,7 @@ type Network struct {
 	Forwarded      uint64            `json:"forwarded"`
 	Flooded        uint64            `json:"flooded"`
 	Answered       uint64            `json:"answered"`
+	TooBig         uint64            `json:"too_big"`
 	Drops          map[string]uint64 `json:"drops"`
 }
 

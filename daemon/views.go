@@ -25,7 +25,7 @@ func toConflict(c fabric.Conflict) api.Conflict {
 func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
-		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, Drops: counts(n.Drops), Host: []string{}}
+		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, TooBig: n.TooBig, Drops: counts(n.Drops), Host: []string{}}
 	if n.Network.HostPort != nil {
 		r.Host = addresses(n.Network.HostPort.Addrs)
 	}

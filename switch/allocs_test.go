@@ -63,3 +63,14 @@ func TestAnswerAllocs(t *testing.T) {
 		t.Errorf("verdicts %v, %d were shown", got, w.seen)
 	}
 }
+
+// Nor is one made to tell a sender that its frame is too long.
+func TestTooBigAllocs(t *testing.T) {
+	s := New(Config{})
+	in := s.Attach("", discard{}, false, 1500)
+	s.Attach("", discard{}, false, 1364).Pin(mac(2))
+	frames := []ether.Frame{tcp(1, 2, 1400), tcp(1, 2, 1410)}
+	if n := testing.AllocsPerRun(100, func() { in.told.Store(0); in.Ingress(frames) }); n != 0 || s.TooBig() != 2*101 {
+		t.Errorf("%v allocations a batch, %d told", n, s.TooBig())
+	}
+}

@@ -97,24 +97,43 @@ func (p *Port) answer(f *ether.Frame, find func(ether.MAC) *Port) (r answer) {
 	return r
 }
 
-// maxAnswers is the maximum of answers that a batch collects before it sends them.
-const maxAnswers = 16
+// The maximum of answers that a batch collects before it sends them, and of those among them that a frame is too long.
+const (
+	maxAnswers = 16
+	maxTooBig  = 4
+)
 
-// answerBatch is the answers to questions of one batch, in order. They are sent behind all its frames.
+// answerBatch is what the switch itself says to a port about the frames of one batch, in order. It is sent behind all of them.
 type answerBatch struct {
-	n      int
-	rooms  [maxAnswers][ether.Headroom + ether.NeighbourLen]byte
-	frames [maxAnswers]ether.Frame
-	list   [maxAnswers]*ether.Frame
+	n, tooBig int
+	rooms     [maxAnswers][ether.Headroom + ether.NeighbourLen]byte
+	longRooms [maxTooBig][ether.Headroom + ether.TooBigLen]byte
+	frames    [maxAnswers]ether.Frame
+	list      [maxAnswers]*ether.Frame
 }
 
 // add adds an answer; there is room for it.
 func (b *answerBatch) add(r *answer) {
 	r.at.Store(r.note)
-	room := r.question.AppendAnswer(b.rooms[b.n][:ether.Headroom], r.mac)
+	b.append(r.question.AppendAnswer(b.rooms[b.n][:ether.Headroom], r.mac))
+}
+
+func (b *answerBatch) append(room []byte) {
 	b.frames[b.n] = ether.Lend(room, ether.Offload{})
 	b.list[b.n] = &b.frames[b.n]
 	b.n++
+}
+
+// addTooBig tells the sender of a frame that p has received, and that is too long for the port to, that it is, unless p was told often enough.
+func (b *answerBatch) addTooBig(p, to *Port, f *ether.Frame) {
+	if b.tooBig == maxTooBig || !p.tellable() {
+		return
+	}
+	if room := f.AppendTooBig(b.longRooms[b.tooBig][:ether.Headroom], to.packetLimit(f)); room != nil && len(room)-ether.Headroom <= p.limitOf(f) {
+		b.append(room)
+		b.tooBig++
+		p.sw.tooBig.Add(1)
+	}
 }
 
 // send sends the answers to the port that has asked, and to no other.
@@ -123,7 +142,7 @@ func (b *answerBatch) send(p *Port, w Watcher) {
 		return
 	}
 	all := b.list[:b.n]
-	b.n = 0
+	b.n, b.tooBig = 0, 0
 	if p.IsDown() {
 		p.refuse(len(all))
 		return

@@ -28,7 +28,7 @@ const (
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
-	CheckLength      Check = "length"      // fits; long
+	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
 	CheckFlood       Check = "flood"       // some, nobody; long, down
 )
@@ -212,6 +212,9 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 		}
 		if c.check == CheckLength {
 			step.Limit = limit
+			if step.Drop && f.AppendTooBig(nil, to.packetLimit(f)) != nil {
+				step.Found = "told"
+			}
 		}
 		e.Steps = append(e.Steps, step)
 		if step.Drop {

@@ -88,6 +88,10 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 			switch v {
 			case Down:
 				down = to
+			case MTU:
+				if to != nil {
+					b.answers.addTooBig(p, to, f)
+				}
 			case Flooded:
 				if r := p.answer(f, p.sw.find); r.found == "told" {
 					v = Answered
@@ -201,6 +205,12 @@ func (p *Port) limitOf(f *ether.Frame) int {
 		limit += f.OuterTag()
 	}
 	return limit
+}
+
+// packetLimit is the length of the longest IP packet, in a frame tagged as f is, that p can send.
+func (p *Port) packetLimit(f *ether.Frame) int {
+	tags := ether.LayersOf(f.Bytes()).Network
+	return p.limitOf(f) - tags
 }
 
 // flood is the verdict of a frame without a known destination port: Flooded if a port can send it, or if there is none.

@@ -58,9 +58,10 @@ const (
 // A Switch is one network's layer 2 on this host.
 type Switch struct {
 	fdb
-	ports atomic.Pointer[[]*Port] // attached; an immutable slice, replaced with mu held
-	tally [verdicts]atomic.Uint64
-	watch atomic.Pointer[Watcher] // nil: nobody watches
+	ports  atomic.Pointer[[]*Port] // attached; an immutable slice, replaced with mu held
+	tally  [verdicts]atomic.Uint64
+	tooBig atomic.Uint64           // frames that were too long, whose sender was told
+	watch  atomic.Pointer[Watcher] // nil: nobody watches
 
 	places  atomic.Pointer[placeTable] // nil: none
 	answers atomic.Pointer[answering]  // see SetAnswers; nil: none
@@ -98,10 +99,11 @@ type Port struct {
 	limit    atomic.Int64                // longest frame that can be sent, in bytes with the Ethernet header
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
-	sparse   atomic.Bool  // see SetSparse
-	reached  atomic.Bool  // see SetReached
-	flooded  atomic.Int64 // of a sparse port: high 32 bits a second of the coarse clock, low 32 bits the batches flooded in it
-	learned  []*station   // guarded by fdb.tableMu
+	sparse   atomic.Bool // see SetSparse
+	reached  atomic.Bool // see SetReached
+	flooded  budget      // of a sparse port
+	told     budget      // see tellable
+	learned  []*station  // guarded by fdb.tableMu
 
 	tally            [verdicts]atomic.Uint64 // received frames by verdict
 	rxBytes          atomic.Uint64
@@ -206,14 +208,25 @@ func (p *Port) SetReached(reached bool) { p.reached.Store(reached) }
 
 // floodable tells whether a batch may be flooded to the port now, and counts it.
 func (p *Port) floodable() bool {
-	if !p.sparse.Load() {
-		return true
+	return !p.sparse.Load() || p.flooded.take(p.sw.now.Load(), sparseBudget)
+}
+
+// tooBigBudget is the maximum of messages about frames that are too long which are sent to a port in one second.
+const tooBigBudget = 64
+
+// tellable tells whether another one may be sent, and counts it.
+func (p *Port) tellable() bool { return p.told.take(p.sw.now.Load(), tooBigBudget) }
+
+// A budget counts what happens in one second: high 32 bits the second of the coarse clock, low 32 bits how often.
+type budget struct{ atomic.Int64 }
+
+// take counts one, and tells whether it is within limit.
+func (b *budget) take(second, limit int64) bool {
+	now := second << 32
+	if b.Load()>>32<<32 != now {
+		b.Store(now)
 	}
-	now := p.sw.now.Load() << 32
-	if p.flooded.Load()>>32<<32 != now {
-		p.flooded.Store(now)
-	}
-	return p.flooded.Add(1) <= now+sparseBudget
+	return b.Add(1) <= now+limit
 }
 
 // Tally counts all frames that any port has ever received, by verdict.
@@ -223,6 +236,9 @@ func (s *Switch) Tally() (t Tally) {
 	}
 	return t
 }
+
+// TooBig is how many frames were too long for their way, and their sender was told so.
+func (s *Switch) TooBig() uint64 { return s.tooBig.Load() }
 
 // Stats are a port's counters. Frames are counted as received: a super-frame is one.
 type Stats struct {

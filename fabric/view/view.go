@@ -47,6 +47,7 @@ type Network struct {
 	Forwarded uint64            // of Rx: to one port
 	Flooded   uint64            // of Rx: to each port that they may leave by
 	Answered  uint64            // of Rx: questions for MACs that the switch has answered itself
+	TooBig    uint64            // frames among the drops by mtu whose sender was told what fits
 	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + Answered + the sum of Drops
 }
 
