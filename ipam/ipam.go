@@ -4,6 +4,9 @@
 // which each host gives only addresses of its own blocks, which the cluster gives to one host each; any other pool is this
 // host's alone. What is given out is on the disk before Docker gets the answer. Docker says nothing of addresses that its
 // death frees; so an address that no endpoint has may be given out again (Evidence).
+//
+// In Docker's Swarm the leading manager asks its plugin for the addresses of all nodes, and each node its own for those of its containers: two
+// pools. What other managers have done while they led is not known, but one that begins to lead repeats all that is in use.
 package ipam
 
 import (

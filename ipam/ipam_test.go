@@ -310,6 +310,17 @@ func TestSwarmFull(t *testing.T) {
 	wantError(t, err, "every address of 10.60.0.0/29 is in use")
 }
 
+// A Swarm's network is not divided among hosts.
+func TestSwarmKey(t *testing.T) {
+	b := newBed(t, started(t, conformance.NewHub(), 1))
+	p := b.pool(Request{Key: "blue", Subnet: prefix("10.50.0.0/16"), Global: true})
+	_, err := b.RequestAddress(t.Context(), p.ID, netip.Addr{}, Use{Swarm: true})
+	wantError(t, err, "leave --ipam-opt tapestry.network away")
+	if a := b.any(p.ID); a != addr("10.50.0.2") { // outside of a Swarm
+		t.Errorf("first address %s", a)
+	}
+}
+
 // A network of a driver that spans hosts, made outside of a Swarm, is in Docker's address space for those, and is this host's all the same.
 func TestGlobalSpace(t *testing.T) {
 	b := newBed(t, nil)

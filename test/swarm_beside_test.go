@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/tapestry-net/tapestry/test/testhost"
@@ -54,6 +55,9 @@ func (c *cluster) beside(t *testing.T, plain []*bare, a, b *Host) {
 			}
 		}
 		h.hostNames(t, names...)
+	}
+	if _, said := a.exit(t, "doctor"); !strings.Contains(strings.Join(strings.Fields(said), " "), "Docker's Swarm, as Docker has told of it: 3 hosts, all there") {
+		t.Errorf("doctor on %s says %s", a.name, said)
 	}
 }
 

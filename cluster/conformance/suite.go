@@ -167,8 +167,8 @@ func publishing(t *testing.T, b Bed) {
 	all := trio(t, b)
 	for i, h := range all {
 		h.Publish(sample(100 + i))
-		for j := range 50 {
-			h.Publish(sample(j))
+		for j := range 50 { // none of which is the last
+			h.Publish(sample(110 + j))
 		}
 		h.Publish(sample(i))
 	}
