@@ -176,8 +176,12 @@ func (c *storm) round(t *testing.T, number int) {
 		h.in(t, "iptables", "-F", "INPUT")
 	}
 	began := time.Now()
-	c.settle(t)
-	c.healed = append(c.healed, time.Since(began))
+	missing := c.settle(t)
+	took := time.Since(began)
+	c.healed = append(c.healed, took)
+	if took > 3*time.Second {
+		t.Logf("round %d: agreed after %v; the last that was missing: %v", number, took.Round(time.Millisecond), missing)
+	}
 	for who, p := range pings {
 		p.goesOn(t)
 		said := p.end(t)
@@ -230,10 +234,15 @@ func (c *storm) happens(t *testing.T, killed *bare) {
 	}
 }
 
-// settle waits until all hosts say the same of the cluster, and that is what there is.
-func (c *storm) settle(t *testing.T) {
+// settle waits until all hosts say the same of the cluster, and that is what there is. It returns what was missing last.
+func (c *storm) settle(t *testing.T) (missing error) {
 	t.Helper()
-	testhost.Eventually(t, patience, func() error {
+	testhost.Eventually(t, patience, func() (err error) {
+		defer func() {
+			if err != nil {
+				missing = err
+			}
+		}()
 		first := ""
 		for i, h := range c.hosts {
 			said, err := h.try("tapestry", "cluster", "status", "--json")
@@ -256,6 +265,7 @@ func (c *storm) settle(t *testing.T) {
 		}
 		return nil
 	})
+	return missing
 }
 
 // expected compares what a host says with what there is, and returns what all must say alike.

@@ -83,13 +83,14 @@ type Config struct {
 
 // Times.
 const (
-	leaseTTL    = 8 * time.Second // with suspectTime 11 s at most until a dead host is Gone, and 15 s until nothing is sent to it
-	suspectTime = 2500 * time.Millisecond
-	keepGone    = 24 * time.Hour
-	setupLimit  = 5 * time.Second // of each request when a session begins
-	retryFirst  = 100 * time.Millisecond
-	retryMost   = 2 * time.Second
-	publishGap  = 100 * time.Millisecond // between two records
+	leaseTTL     = 8 * time.Second // with suspectTime 11 s at most until a dead host is Gone, and 15 s until nothing is sent to it
+	suspectTime  = 2500 * time.Millisecond
+	keepGone     = 24 * time.Hour
+	connectLimit = 1500 * time.Millisecond // of a TCP connection
+	setupLimit   = 5 * time.Second         // of each request when a session begins
+	retryFirst   = 100 * time.Millisecond
+	retryMost    = 2 * time.Second
+	publishGap   = 100 * time.Millisecond // between two records
 )
 
 // An Engine is this host's connection to etcd. It implements cluster.Engine.
