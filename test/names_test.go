@@ -53,7 +53,9 @@ func TestNames(t *testing.T) {
 	b.run(t, "web", "blue", "--network-alias", "www")
 	s.settle(t, size)
 	resolver, pid, at := a.startResolver(t)
-	for _, h := range s.hosts[1:] {
+	b.startResolver(t)
+	for _, h := range s.hosts[2:] {
+		h.run(t, "idle", "blue")
 		h.startResolver(t)
 	}
 	a.run(t, "asks", "blue", "--dns", at)
