@@ -179,9 +179,7 @@ func (c *storm) round(t *testing.T, number int) {
 	missing := c.settle(t)
 	took := time.Since(began)
 	c.healed = append(c.healed, took)
-	if took > 3*time.Second {
-		t.Logf("round %d: agreed after %v; the last that was missing: %v", number, took.Round(time.Millisecond), missing)
-	}
+	t.Logf("round %d: agreed after %v; the last that was missing: %v", number, took.Round(time.Millisecond), missing)
 	for who, p := range pings {
 		p.goesOn(t)
 		said := p.end(t)
