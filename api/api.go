@@ -175,6 +175,7 @@ type PeerTest struct {
 	AgeSeconds int64  `json:"age_seconds"` // of that verdict; -1: there was no test
 	Answers    bool   `json:"answers"`     // the host has answered now
 	Narrow     int    `json:"narrow"`
+	Fits       int    `json:"fits"`
 }
 
 // PeerChange is the body of a POST to PeerChangePath: the peer to add to a network, or to remove from it.

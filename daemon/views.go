@@ -77,7 +77,7 @@ func toPeer(p fabric.PeerView) api.Peer {
 }
 
 func toTest(t fabric.PeerTest) api.PeerTest {
-	r := api.PeerTest{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow}
+	r := api.PeerTest{Addr: t.Addr.String(), GSO: t.GSO, Why: t.Why, AgeSeconds: -1, Answers: t.RTT > 0, Narrow: t.Narrow, Fits: t.Fits}
 	if t.Age >= 0 {
 		r.AgeSeconds = int64(t.Age / time.Second)
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -182,16 +183,20 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 		}
 		to, _ := netip.ParseAddrPort(p.Addr) // the daemon wrote it
 		overhead := tunnel.Overhead(to.Addr().Is6())
-		narrow := 0
+		narrow, fits := 0, 0
 		for _, t := range tests {
 			if t.Addr == p.Addr {
-				narrow = t.Narrow
+				narrow, fits = t.Narrow, t.Fits
 			}
 		}
-		if narrow > 0 && min(longest, p.MTU)+overhead >= narrow {
+		if narrow > 0 && (fits > 0 && longest+overhead > fits || fits == 0 && min(longest, p.MTU)+overhead >= narrow) {
+			found, size := "what does is being searched", "SIZE, as tapestry peers shows it in a minute"
+			if fits > 0 {
+				found, size = fmt.Sprintf("%d do, and who sends more is told so", fits), strconv.Itoa(fits-overhead)
+			}
 			all = append(all, Finding{"mtu", Fail,
-				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s, shorter ones do: something on the path drops them and does not say so", p.NetworkName, narrow, p.Addr),
-				fmt.Sprintf("find the longest SIZE that passes: ping -M do -s SIZE %s; then make the network anew with SIZE - 22 for -o com.docker.network.driver.mtu", to.Addr())})
+				fmt.Sprintf("%s: datagrams of %d bytes do not reach %s: something on the path drops them and does not say so; %s", p.NetworkName, narrow, p.Addr, found),
+				fmt.Sprintf("let ICMP (fragmentation needed, packet too big) from the way to %s pass, or make the network anew with -o com.docker.network.driver.mtu=%s", to.Addr(), size)})
 			continue
 		}
 		if p.MTU == 0 || longest <= p.MTU {
@@ -202,7 +207,7 @@ func checkMTU(networks []api.Network, ports []api.Port, peers []api.Peer, tests 
 			remedy = fmt.Sprintf("ip link set %s mtu %d", link.Name, outer)
 		}
 		all = append(all, Finding{"mtu", Fail,
-			fmt.Sprintf("%s: containers send packets of up to %d bytes, the path to %s takes %d: longer ones are lost", p.NetworkName, longest, p.Addr, p.MTU),
+			fmt.Sprintf("%s: containers send packets of up to %d bytes, the path to %s takes %d: who sends longer ones is told so, or they are lost", p.NetworkName, longest, p.Addr, p.MTU),
 			fmt.Sprintf("%s, or make the network anew with -o com.docker.network.driver.mtu=%d", remedy, p.MTU)})
 	}
 	if all == nil {

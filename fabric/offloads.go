@@ -120,7 +120,7 @@ func (f *Fabric) peerTests() (all []PeerTest) {
 	now := f.now()
 	for _, p := range f.vtep.Peers() {
 		s := p.State()
-		t := PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow}
+		t := PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow, Fits: s.Fits}
 		if s.Tested > 0 {
 			t.Age = (now - s.Tested).Truncate(time.Second)
 		}

@@ -112,12 +112,10 @@ func (f *Fabric) linksChanged(ctx context.Context) {
 	}
 }
 
-// mtu is the path MTU to another host: of the outer IP packet, in bytes.
-func (f *Fabric) mtu(host netip.Addr, fallback func() int) int {
-	if p := f.path(host); p.MTU > 0 {
-		return min(p.MTU, ether.MaxIPLen)
-	}
-	return fallback()
+// fitsChanged is called when a path is found to take less than the kernel says, or that again. The lock is held.
+func (f *Fabric) fitsChanged(host netip.Addr, fits int) {
+	f.paths.Hold(host, fits, f.log)
+	f.pathsChanged(nil)
 }
 
 // fallbackMTU is the MTU towards hosts to which there is no route at the moment. The kernel is asked once, when it is needed.

@@ -64,6 +64,7 @@ func (f *Fabric) listen() (*vtep.VTEP, error) {
 		}
 	})
 	if err == nil {
+		v.OnFits = f.fitsChanged
 		f.log.Info("tunnel open", "vtep", v.Local)
 	}
 	return v, err
@@ -210,7 +211,7 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 
 // updateRemote limits the frames that are sent to the remote to the path MTU.
 func (f *Fabric) updateRemote(n *network, r *remote, fallback func() int) {
-	if mtu := f.mtu(r.addr.Addr(), fallback); mtu != r.mtu {
+	if mtu := f.paths.MTU(r.addr.Addr(), f.source, fallback); mtu != r.mtu {
 		r.mtu = mtu
 		const ethernet = 14
 		r.port.SetLimit(r.innerMTU() + ethernet)

@@ -39,7 +39,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"fabric":              {ours: []string{"cluster", "ether", "fabric/lookup", "fabric/neighbour", "fabric/paths", "fabric/state", "fabric/swarm", "fabric/view", "fabric/vtep", "fault", "offload", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/lookup":       {},
 	"fabric/neighbour":    {ours: []string{"cluster", "ether", "fabric/state", "switch"}},
-	"fabric/paths":        {ours: []string{"tunnel"}},
+	"fabric/paths":        {ours: []string{"ether", "tunnel"}},
 	"fabric/view":         {ours: []string{"ether", "fabric/state", "offload", "switch"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/swarm":        {ours: []string{"ether", "fabric/state"}},
 	"fabric/vtep":         {ours: []string{"poll", "tunnel"}, foreign: []string{"golang.org/x/sys"}},

@@ -51,6 +51,24 @@ func TestTooBig(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a path that does not say so", func(t *testing.T) {
+		outside.in(t, "sh", "-ec", "iptables -A OUTPUT -p icmp -j DROP; ip route replace 198.51.100.1 via 192.0.2.1 mtu lock 1300; ip route replace 198.51.100.2 via 192.0.2.2 mtu lock 1300")
+		for _, h := range hosts {
+			testhost.Eventually(t, patience, func() error {
+				if _, lines := h.doctor(t); finds(lines, "mtu", "fail", "do not reach 198.51.100.", "driver.mtu=12") != nil { // it has the path tested now
+					return fmt.Errorf("doctor says %v", lines)
+				}
+				return nil
+			})
+			if mtu := objects[struct{ MTU int }](t, h.Host, "peers")[0].MTU; mtu > 1250 || mtu <= 1250-8 {
+				t.Errorf("the path takes %d", mtu)
+			}
+		}
+		served := to.on.background(t, "", "ip", "netns", "exec", to.name, "iperf3", "-s", "-1", "--forceflush")
+		served.await(t, "listening")
+		t.Log(from.on.in(t, "ip", "netns", "exec", from.name, "iperf3", "-c", to.addr, "--bytes", "10M"))
+		served.end(t)
+	})
 	for i, c := range containers {
 		if told := objects[struct {
 			TooBig int `json:"too_big"`

@@ -18,7 +18,7 @@ import (
 // Intervals, by Tick's clock.
 const (
 	testEvery      = 10 * time.Minute // of tests, while they are good
-	keepaliveEvery = time.Minute      // of keepalives between tests: one small datagram
+	keepaliveEvery = time.Minute      // of keepalives between tests: a small datagram, and one of full length
 	retryEvery     = time.Minute      // of tests while trains are off, and of questions to a host that does not answer: one small datagram
 	retestEvery    = 10 * time.Second // of tests, after one that showed nothing
 )
@@ -73,6 +73,7 @@ type Peer struct {
 	good, bad   int           // tests in a row
 	keepalive   bool          // the current question is a keepalive: no trains follow
 	unanswered  int           // questions in a row without answer
+	search      *search       // for what fits; nil: none is under way
 
 	mu                   sync.Mutex // guards what follows
 	state                PeerState
@@ -98,6 +99,7 @@ const (
 	idle phase = iota
 	opening
 	trying
+	padding // a question of full length, see askLong
 )
 
 // A peerTest is a test that the peer makes, as received here.
@@ -120,6 +122,8 @@ type PeerState struct {
 	// Narrow is an MTU of the path, in bytes of outer IP packet, that is wrong: the kernel gives it, but in the last test no
 	// packet of that length arrived, and shorter ones did. 0: such packets arrive, or nothing is known.
 	Narrow int
+	// Fits is, where Narrow is not 0, the longest outer IP packet in bytes that has arrived, to 8 bytes; 0: not known yet.
+	Fits int
 	// RemoteSum tells whether checksums may be left partial for the host to complete; nil: not known yet, or the host
 	// does not complete them, or this one always does (CompleteChecksums).
 	RemoteSum *offload.Status
@@ -175,12 +179,16 @@ func (p *Peer) Test() {
 func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
 	for _, p := range v.Peers() {
-		before := p.startTick(now)
+		before, fitted := p.startTick(now), p.State().Fits
 		if talks < maxPerTick && p.step(now) {
 			talks++
 		}
-		if after := p.State(); after.Result != before {
+		after := p.State()
+		if after.Result != before {
 			news = append(news, after)
+		}
+		if after.Fits != fitted && v.OnFits != nil {
+			v.OnFits(p.Host.Addr(), after.Fits)
 		}
 		v.mu.Lock()
 		if v.peers[p.Host.Addr()] == p {

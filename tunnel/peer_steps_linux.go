@@ -43,12 +43,24 @@ func (p *Peer) step(now time.Duration) bool {
 	case p.phase == opening && answered && now < p.trainsDue:
 		p.unanswered = 0
 		p.negotiate(answer)
+		p.askLong(now)
+	case p.phase == padding && answered:
 		p.endTest(now, keepaliveEvery)
+		return false
+	case p.phase == padding && p.attempts == maxAttempts: // is the path narrow?
+		p.phase, p.due, p.trainsDue = idle, now, 0
 		return false
 	case p.phase == opening && answered:
 		p.unanswered = 0
 		p.negotiate(answer)
-		p.sendTrains(now)
+		if p.search != nil {
+			p.sendSizes()
+		} else {
+			p.sendTrains(now)
+		}
+	case p.phase == trying && answered && p.search != nil:
+		p.evaluateSizes(now, answer)
+		return false
 	case p.phase == trying && answered:
 		p.negotiate(answer)
 		p.evaluate(now, answer)
@@ -90,8 +102,12 @@ func (p *Peer) sendQuestion(kind uint8) {
 	if p.keepalive {
 		m.shape = keepaliveOnly
 	}
-	p.partialSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums
+	p.partialSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums && p.phase != padding
 	p.mu.Unlock()
+	if p.phase == padding {
+		p.sendMessage(m, make([]byte, p.maxFrame-messageHeadLen))
+		return
+	}
 	if p.partialSent { // the partial one first, since the first answer counts
 		m.partial = true
 		p.sendMessage(m, nil)
@@ -153,8 +169,16 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 	p.mu.Lock()
 	p.state.Narrow = narrow
 	p.mu.Unlock()
-	if why := p.trains.gso.Status().Why; why != nil { // then the datagrams of the trains went singly, too
-		p.setResult(now, Refused, why.Error())
+	refused := p.trains.gso.Status().Why // then the datagrams of the trains went singly, too
+	if refused != nil {
+		p.setResult(now, Refused, refused.Error())
+	}
+	if narrow > 0 { // full-size trains cannot be tested
+		p.search, p.phase, p.due = &search{min(searchFloor, p.maxFrame-1), trainShapes(p.maxFrame)[0].size}, idle, now
+		return
+	}
+	p.setFits(0)
+	if refused != nil {
 		p.endTest(now, retryEvery)
 		return
 	}
@@ -168,10 +192,6 @@ func (p *Peer) evaluate(now time.Duration, r report) {
 		if n == s.n {
 			whole++
 		}
-	}
-	if narrow > 0 { // full-size trains cannot be tested
-		p.endTest(now, retryEvery)
-		return
 	}
 	lossy := sound < shapes && whole > 0 // datagrams are lost, so a train may be lost for the same reason
 	switch {
@@ -233,12 +253,14 @@ func (p *Peer) negotiate(r report) {
 // handleTimeout ends a question that got no answer.
 func (p *Peer) handleTimeout(now time.Duration) {
 	if p.phase == trying { // it answered the first question
+		p.search = nil
 		p.endTest(now, retestEvery)
 		return
 	}
 	p.mu.Lock()
-	p.state.RTT, p.state.Features, p.state.Narrow, p.answers = 0, 0, 0, false
+	p.state.RTT, p.state.Features, p.state.Narrow, p.state.Fits, p.answers = 0, 0, 0, 0, false
 	p.mu.Unlock()
+	p.search = nil
 	p.negotiate(report{})
 	p.trainsDue = 0
 	if p.unanswered++; p.unanswered == maxUnanswered && p.trainsOff.Swap(false) { // it may be another host by now

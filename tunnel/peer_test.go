@@ -42,7 +42,7 @@ func TestPeerGood(t *testing.T) {
 		p.b.Tick(p.now + time.Second/2)
 		p.relayAll()
 	}
-	if n := p.bytes - before; n > 3000 || p.trains != trains {
+	if n := p.bytes - before; n > 20000 || p.trains != trains {
 		t.Errorf("%d bytes and %d trains of tests within five minutes though all is well", n, p.trains-trains)
 	}
 	for range 400 {
@@ -173,23 +173,40 @@ func TestPeerUnsure(t *testing.T) {
 // TestPeerNarrow: a path that swallows the longest datagrams, and sends no ICMP, is no good one, whatever the short ones do.
 func TestPeerNarrow(t *testing.T) {
 	p := newPath(t)
-	p.single = func(d []byte) bool { return len(d) <= 1400 }
-	p.mangle = func(train [][]byte) [][]byte {
-		return slices.DeleteFunc(train, func(d []byte) bool { return !p.single(d) })
+	narrow := func(longest int) {
+		p.single = func(d []byte) bool { return len(d) <= longest }
+		p.mangle = func(train [][]byte) [][]byte {
+			return slices.DeleteFunc(train, func(d []byte) bool { return !p.single(d) })
+		}
 	}
+	narrow(1400)
 	for range 5 {
 		p.tick()
 	}
-	if s := p.state(); s.Result != Untested || s.Narrow != 1500 || !s.TestDone {
+	if s := p.state(); s.Result != Untested || s.Narrow != 1500 {
 		t.Errorf("%+v", s)
+	}
+	for range 10 {
+		p.tick()
+	}
+	const fits = 1400 + 20 + 8 // with the outer IP and UDP header
+	if s := p.state(); !s.TestDone || s.Fits > fits || s.Fits < fits-searchNear {
+		t.Errorf("what fits was searched: %+v, want %d", s, fits)
 	}
 	p.single, p.mangle = nil, nil
 	p.a.Peers()[0].Test()
 	for range 5 {
 		p.tick()
 	}
-	if s := p.state(); s.Result != Good || s.Narrow != 0 {
+	if s := p.state(); s.Result != Good || s.Narrow != 0 || s.Fits != 0 {
 		t.Errorf("the path is wide again: %+v", s)
+	}
+	narrow(1300)
+	for range 90 { // the next keepalive finds it out
+		p.tick()
+	}
+	if s := p.state(); s.Narrow != 1500 || s.Fits > 1328 || s.Fits < 1328-searchNear {
+		t.Errorf("the path is narrow again: %+v", s)
 	}
 }
 

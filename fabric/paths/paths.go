@@ -5,10 +5,12 @@
 package paths
 
 import (
+	"log/slog"
 	"maps"
 	"net/netip"
 	"sync"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -31,16 +33,43 @@ type Table struct {
 
 	mu    sync.Mutex
 	known map[netip.Addr]Path // guarded by mu
+	held  map[netip.Addr]int  // guarded by mu; see Hold
 }
 
 // New is an empty Table that asks the kernel.
-func New() *Table { return &Table{Ask: tunnel.FindPath, known: make(map[netip.Addr]Path)} }
+func New() *Table {
+	return &Table{Ask: tunnel.FindPath, known: make(map[netip.Addr]Path), held: make(map[netip.Addr]int)}
+}
 
 func (t *Table) find(host netip.Addr) (p Path, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, known = t.known[host]
+	if held := t.held[host]; held > 0 {
+		p.MTU = min(p.MTU, held)
+	}
 	return p, known
+}
+
+// Hold has a path take no more than mtu bytes, whatever the kernel says of it; 0 ends that. log is told.
+func (t *Table) Hold(host netip.Addr, mtu int, log *slog.Logger) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mtu == 0 {
+		delete(t.held, host)
+		log.Info("the kernel's path MTU is right again", "peer", host, "mtu", t.known[host].MTU)
+		return
+	}
+	t.held[host] = mtu
+	log.Info("the kernel's path MTU is wrong: longer datagrams do not arrive", "peer", host, "mtu", t.known[host].MTU, "arrives", mtu)
+}
+
+// MTU is the path MTU to a host: of the outer IP packet, in bytes. fallback is asked if it is not known.
+func (t *Table) MTU(host netip.Addr, from func() Source, fallback func() int) int {
+	if p := t.To(host, from); p.MTU > 0 {
+		return min(p.MTU, ether.MaxIPLen)
+	}
+	return fallback()
 }
 
 // Set notes a path.
@@ -54,7 +83,8 @@ func (t *Table) Set(host netip.Addr, p Path) {
 func (t *Table) To(host netip.Addr, from func() Source) Path {
 	p, known := t.find(host)
 	if !known {
-		p = t.ask(host, from())
+		t.ask(host, from())
+		p, _ = t.find(host)
 	}
 	return p
 }
@@ -86,6 +116,7 @@ func (t *Table) Update(hosts []netip.Addr, from Source) (changed map[netip.Addr]
 	defer t.mu.Unlock()
 	for host := range before {
 		delete(t.known, host)
+		delete(t.held, host)
 	}
 	return changed
 }

@@ -122,6 +122,7 @@ type PeerTest struct {
 	RTT  time.Duration // of the answer; 0: there was none
 	Age  time.Duration // since the test ended, to the second; negative: never
 
+	Fits   int // with Narrow: the longest of them that has arrived; 0: not known yet
 	Narrow int // length of outer IP packets in bytes of which none arrived, although shorter ones did; 0: they arrive, or nothing is known
 }
 
