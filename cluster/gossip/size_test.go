@@ -1,7 +1,9 @@
 package gossip
 
 import (
+	"os"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,7 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// What a host of 60 holds for each of the others: 60 real members in one process, each with 100 names. tapestry bench scale has more.
+// What a host of 60, or of as many as TAPESTRY_HOSTS says, holds for each of the others: real members in one process, each with 100 names.
 func TestSize(t *testing.T) {
 	if testing.Short() {
 		t.Skip("60 hosts take a while")
@@ -19,7 +21,12 @@ func TestSize(t *testing.T) {
 		return // what is measured is without the race detector
 	}
 	inBubble(t, func(t *testing.T, w *world) {
-		const n = 60
+		n := uint64(60)
+		if text := os.Getenv("TAPESTRY_HOSTS"); text != "" {
+			var err error
+			n, err = strconv.ParseUint(text, 10, 8)
+			testhost.Must(t, err)
+		}
 		heap := func() uint64 {
 			runtime.GC()
 			var m runtime.MemStats
@@ -28,7 +35,7 @@ func TestSize(t *testing.T) {
 		}
 		before := heap()
 		began := time.Now()
-		for i := range n {
+		for i := range int(n) {
 			self := conformance.Self(1 + i)
 			c := w.config(i, 0)
 			e := New(c)
@@ -44,7 +51,7 @@ func TestSize(t *testing.T) {
 			return true
 		}
 		w.within(5*time.Minute, "all see all", func() bool {
-			return all(func(e *Engine) bool { e.mu.Lock(); defer e.mu.Unlock(); return e.alive == n-1 })
+			return all(func(e *Engine) bool { e.mu.Lock(); defer e.mu.Unlock(); return e.alive == int(n)-1 })
 		})
 		t.Logf("%d hosts started at once: all see all after %v", n, time.Since(began))
 		time.Sleep(time.Minute)
