@@ -89,15 +89,20 @@ func TestNames(t *testing.T) {
 	var came, went []time.Duration
 	answers := func(name, want string, took *[]time.Duration) {
 		t.Helper()
-		began := time.Now()
+		began, asked := time.Now(), time.Time{}
 		testhost.Eventually(t, patience, func() error {
+			asked = time.Now()
 			said, err := a.try("busybox", "nslookup", "-type=a", name, at)
 			if found := err == nil && strings.Contains(said, "Name:"); found != (want != "") || found && !strings.Contains(said, want) {
 				return fmt.Errorf("%s is %s, want %q", name, said, want)
 			}
 			return nil
 		})
-		*took = append(*took, time.Since(began))
+		if want == "" { // that nobody upstream knows it either takes its time
+			*took = append(*took, asked.Sub(began))
+		} else {
+			*took = append(*took, time.Since(began))
+		}
 	}
 	for i := range many + 5 {
 		h := s.hosts[1+i%(size-1)]
