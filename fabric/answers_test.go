@@ -51,13 +51,7 @@ func (m *member) says(names map[string]string) {
 // A question is answered by this host if another one says that it has the address, and reaches the other hosts if not: also for an
 // address of a block that no container has.
 func TestAnswered(t *testing.T) {
-	hub, all := newMembers(t, 2)
-	one, two := all[0], all[1]
-	two.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.0/26")}
-	one.mustNetwork(blue(1))
-	two.mustNetwork(blue(2))
-	one.meets(netID(1), "192.0.2.2")
-	two.meets(netID(2), "192.0.2.1")
+	hub, one, two := newPair(t, "10.77.0.0/26")
 	odd := ep(7)
 	odd.MAC = ether.MAC{2, 0xaa, 0xbb, 0xcc, 0xdd, 1}
 	two.container(netID(2), ep(2))

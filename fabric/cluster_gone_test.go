@@ -1,7 +1,6 @@
 package fabric
 
 import (
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -13,13 +12,7 @@ import (
 
 // Nothing is sent to a host that is gone and silent; one that still sends is used, whatever the cluster says.
 func TestGoneHost(t *testing.T) {
-	hub, all := newMembers(t, 2)
-	one, two := all[0], all[1]
-	two.blocks = []netip.Prefix{netip.MustParsePrefix("10.77.0.64/26")}
-	one.mustNetwork(blue(1))
-	two.mustNetwork(blue(2))
-	one.meets(netID(1), "192.0.2.2")
-	two.meets(netID(2), "192.0.2.1")
+	hub, one, two := newPair(t, "10.77.0.64/26")
 	one.container(netID(1), ep(1))
 	two.container(netID(2), ep(2))
 	traced := func(to ether.MAC) TraceView {

@@ -31,6 +31,21 @@ type member struct {
 	hub     *conformance.Hub
 }
 
+// newPair makes two hosts that have the network blue, and meet on it. blocks are the second one's.
+func newPair(t *testing.T, blocks ...string) (hub *conformance.Hub, one, two *member) {
+	t.Helper()
+	hub, all := newMembers(t, 2)
+	one, two = all[0], all[1]
+	for _, b := range blocks {
+		two.blocks = append(two.blocks, netip.MustParsePrefix(b))
+	}
+	one.mustNetwork(blue(1))
+	two.mustNetwork(blue(2))
+	one.meets(netID(1), "192.0.2.2")
+	two.meets(netID(2), "192.0.2.1")
+	return hub, one, two
+}
+
 // newMembers starts hosts that are in one cluster.
 func newMembers(t *testing.T, n int) (hub *conformance.Hub, all []*member) {
 	t.Helper()
@@ -163,12 +178,7 @@ func TestSharedNetworkRefused(t *testing.T) {
 
 // While the cluster is away all goes on as it was, also after a restart.
 func TestSharedNetworkAlone(t *testing.T) {
-	hub, all := newMembers(t, 2)
-	one, two := all[0], all[1]
-	one.mustNetwork(blue(1))
-	two.mustNetwork(blue(2))
-	one.meets(netID(1), "192.0.2.2")
-	two.meets(netID(2), "192.0.2.1")
+	hub, one, two := newPair(t)
 	one.container(netID(1), ep(1))
 	two.container(netID(2), ep(2))
 	hub.Cut(one.self.ID, true)
@@ -214,12 +224,7 @@ func TestSuspectHost(t *testing.T) {
 
 // A host that is gone while it is still being asked, since it was suspect, is not asked anew: that would take as long again.
 func TestGoneWhileAsked(t *testing.T) {
-	hub, all := newMembers(t, 2)
-	one, two := all[0], all[1]
-	one.mustNetwork(blue(1))
-	two.mustNetwork(blue(2))
-	one.meets(netID(1), "192.0.2.2")
-	two.meets(netID(2), "192.0.2.1")
+	hub, one, two := newPair(t)
 	later := one.now()
 	tick := func() bool {
 		later += time.Second
