@@ -16,3 +16,16 @@ func TestVerdictTexts(t *testing.T) {
 		t.Errorf("none is read as %s", v)
 	}
 }
+
+// Numbers of verdicts travel in streams and files: each means for ever what it meant first.
+func TestVerdictNumbers(t *testing.T) {
+	names := []string{"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault", "down", "answered"}
+	for v, name := range names {
+		if got := Verdict(v).String(); got != name {
+			t.Errorf("verdict %d is %s, was %s", v, got, name)
+		}
+	}
+	if len(names) != int(verdicts) {
+		t.Errorf("there are %d verdicts, want %d: new ones come last, here too", verdicts, len(names))
+	}
+}
