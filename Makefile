@@ -5,6 +5,8 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Alike for all targets, so that packages are compiled once for most of them.
 export CGO_ENABLED := 0
 export GOFLAGS := -trimpath $(GOFLAGS)
+# Those of them that start goroutines: where none is there is no race.
+RACES = $$(grep -lE '(^|	)go (func|[a-z])|\.Go\(|\.Parallel\(|AfterFunc\(' $$(go list -f '{{.Dir}}/*.go' $(UNITS) ./bench/bed) | xargs -n 1 dirname | sort -u)
 UNITS = $$(go list ./... | grep -v -e /test$$ -e /bench/bed$$)
 GO_BUILD = go build -ldflags '-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)'
 # What depends on Docker; the rest of e2e is the same with any.
@@ -53,8 +55,8 @@ cross: ## the other architecture compiles
 unit: ## each room by itself, but the bench's beds; as root, or else a part is skipped
 	go test -vet=off -p 4 -timeout 30m $(UNITS)
 
-race: ## the same with the race detector; as root, or else a part is skipped
-	CGO_ENABLED=1 go test -vet=off -p 4 -timeout 30m -race -short $(UNITS) ./bench/bed
+race: ## the same with the race detector, where there are goroutines; as root, or else a part is skipped
+	CGO_ENABLED=1 go test -vet=off -p 4 -timeout 30m -race -short $(RACES)
 
 fuzz: ## every fuzz target: its seeds, then FUZZTIME (3s)
 	@test/fuzz.sh

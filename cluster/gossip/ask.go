@@ -102,7 +102,9 @@ func (e *Engine) askDue(now time.Time) time.Duration {
 		if i+waiting >= atOnce {
 			return min(wait, t.ask/4)
 		}
-		p.nonce = nonce()
+		if p.nonce == 0 { // else what answers the ask before counts too, however late it comes
+			p.nonce = nonce()
+		}
 		p.tries++
 		pause := jitter(min(t.ask<<min(p.tries-1, 10), t.askMost))
 		p.next = now.Add(pause)

@@ -53,3 +53,34 @@ func TestNews(t *testing.T) {
 		t.Logf("%v until 29 others know it; record %d", took, e.Seq)
 	})
 }
+
+// An answer counts however late it comes: the question that is asked again is the same one. Where answers took longer than the pause between two, none did.
+func TestLateAnswer(t *testing.T) {
+	if raced {
+		return // it is about which of two things comes first
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cluster(2)
+		a, b := w.hosts[0], w.hosts[1]
+		w.partition(2, func(int, int, int) bool { return true })
+		asked := func(times int) (nonce uint64) {
+			w.within(3*time.Second, "it is asked", func() bool {
+				a.Engine.mu.Lock()
+				defer a.Engine.mu.Unlock()
+				p := a.peers[b.self.ID]
+				nonce = p.nonce
+				return p.tries >= times
+			})
+			return nonce
+		}
+		a.Engine.mu.Lock()
+		p := a.peers[b.self.ID]
+		p.meta.seq++
+		p.tries, p.next = 0, time.Now()
+		a.Engine.mu.Unlock()
+		wake(a.wakeAsk)
+		if first, third := asked(1), asked(3); first == 0 || third != first {
+			t.Errorf("asked with %x first, and with %x later", first, third)
+		}
+	})
+}
