@@ -78,18 +78,30 @@ func (p *Peer) evaluateSizes(now time.Duration, r report) {
 
 // setFits notes the longest frame that arrives where the kernel's path MTU is wrong; 0: it is right, or nothing is known.
 func (p *Peer) setFits(frame int) {
+	fits := 0
 	if frame > 0 {
-		frame += Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+		fits = p.outerLen(frame)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Fits = frame
+	p.state.Fits = fits
+}
+
+// outerLen is the length of the outer IP packet of a frame, in bytes.
+func (p *Peer) outerLen(frame int) int {
+	return frame + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+}
+
+// fullFrame is the length of the longest frame that the path takes, as the kernel knows it.
+func (p *Peer) fullFrame() (int, error) {
+	mtu, err := p.v.PathMTU(p.Host.Addr())
+	return mtu - p.outerLen(0), err
 }
 
 // askLong asks a question of full length, after a short one was answered.
 func (p *Peer) askLong(now time.Duration) {
-	mtu, err := p.v.PathMTU(p.Host.Addr())
-	full := min(mtu-Overhead(p.Host.Addr().Is6())+ether.HeaderLen, trainBytes/2-headerLen) // as trainShapes
+	full, err := p.fullFrame()
+	full = min(full, trainBytes/2-headerLen) // as trainShapes
 	if err != nil || full <= searchFloor {
 		p.endTest(now, keepaliveEvery)
 		return

@@ -127,8 +127,8 @@ func (p *Peer) sendMessage(m message, body []byte) {
 
 // sendTrains sends the trains of a test, each as the data path would and then datagram by datagram.
 func (p *Peer) sendTrains(now time.Duration) {
-	mtu, err := p.v.PathMTU(p.Host.Addr())
-	p.maxFrame = mtu - Overhead(p.Host.Addr().Is6()) + ether.HeaderLen
+	var err error
+	p.maxFrame, err = p.fullFrame()
 	if err != nil || p.maxFrame < 2*messageHeadLen {
 		p.endTest(now, retestEvery)
 		return
@@ -164,7 +164,7 @@ func (p *Peer) unsent() (n uint64) {
 func (p *Peer) evaluate(now time.Duration, r report) {
 	narrow := 0
 	if r.known && !p.sendFailed && r.narrow(p.maxFrame) {
-		narrow = trainShapes(p.maxFrame)[0].size + Overhead(p.Host.Addr().Is6()) - ether.HeaderLen
+		narrow = p.outerLen(trainShapes(p.maxFrame)[0].size)
 	}
 	p.mu.Lock()
 	p.state.Narrow = narrow

@@ -2,8 +2,8 @@
 //
 // memberlist tells who is there. Each host has up to 512 bytes of metadata, which travel with that: its name, epoch and VTEP, and
 // the number and digest of its latest record (meta.go). Who sees a number that it does not have asks that host for the record,
-// with a nonce, until it is there: broadcasts may be lost (ask.go). So may be the news of the number: answers to probes carry it, too. So a record is only ever taken from its own host, when it was
-// asked for, and one that is sent again later is nothing new. A host is Alive when it has answered, and not before: packets
+// with a nonce, until it is there: broadcasts may be lost (ask.go), and so may the news of the number, which answers to probes
+// carry, too. So a record is only ever taken from its own host, when it was asked for, and one that is sent again later is nothing new. A host is Alive when it has answered, and not before: packets
 // of a host that died may come again. Records of hosts that are Gone are kept. Who is Gone is tried again for ever (join.go);
 // memberlist alone would forget it after 30 seconds, and a partition would stay. All that comes in is opened with the keys before
 // memberlist sees it, counted if it is not ours, and bounded (transport.go, seal.go). The strong calls look at the records of all
