@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/links"
 	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fault"
@@ -22,7 +23,7 @@ import (
 // endpoint is an Endpoint with its port. Its fields are guarded by Fabric.lock.
 type endpoint struct {
 	state.EndpointRecord
-	dev            Device         // nil: the port is down
+	dev            links.Device   // nil: the port is down
 	handles        []*poll.Handle // of dev's queues
 	port           *vswitch.Port
 	faults         *fault.Point   // between dev and port
@@ -187,7 +188,7 @@ func (f *Fabric) startCapture(n *network, want Endpoint) error {
 }
 
 // plug opens the endpoint's device and connects it to the switch and the workers.
-func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (Device, error)) error {
+func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device, error)) error {
 	dev, err := open(f.spec(n, e))
 	if err != nil {
 		e.down = err
@@ -235,7 +236,7 @@ func (f *Fabric) unplug(e *endpoint) error {
 
 // deviceFailed is called when an endpoint's device fails: its TAP was deleted, or its container's namespace is gone. Only that
 // endpoint goes down; the sweep reopens or removes it. A failure of a device that was replaced meanwhile is ignored.
-func (f *Fabric) deviceFailed(network, id string, dev Device, why error) {
+func (f *Fabric) deviceFailed(network, id string, dev links.Device, why error) {
 	if f.acquire(context.Background()) != nil {
 		return
 	}

@@ -23,16 +23,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/links"
 	"github.com/tapestry-net/tapestry/fabric/lookup"
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	"github.com/tapestry-net/tapestry/fabric/swarm"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/fabric/vtep"
-	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
-	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -64,64 +62,15 @@ type Config struct {
 	SweepAfter        time.Duration    // grace period before an orphan is removed
 	Cluster           *Cluster         // nil: this host is in none
 	Poller            *poll.Poller
-	Links             Links    // nil: the kernel's
-	Observer          Observer // nil: nobody
+	Links             links.Links // nil: the kernel's
+	Observer          Observer    // nil: nobody
 	Log               *slog.Logger
-}
-
-// Links creates and removes containers' links. It has two implementations: the kernel's (package tap), and one in memory for
-// tests without root.
-type Links interface {
-	Create(tap.Spec) (Device, error)
-	Adopt(tap.Spec) (Device, error) // opens existing links; tap.ErrGone: the container's link does not exist any more
-	RepairHostPort(tap.Spec) error  // see tap.RepairHostPort; the port is open
-	Remove(tap.Spec) error
-	List(prefix string) (map[string]tap.Found, error)
-	Routes(sandbox string) ([]netip.Prefix, error) // see tap.Routes
-	CheckEnter() error                             // see tap.CheckEnter
-}
-
-// A Device is a container's port.
-type Device interface {
-	vswitch.Sender
-	Sources() []poll.Source // one for each worker, or fewer
-	Bind(in func([]ether.Frame))
-	Offload(ether.Kind) offload.Status // see tap.Device
-	Carrier() error                    // see tap.Device
-	Retry()
-	Close() error
-}
-
-type kernel struct{}
-
-func (kernel) Create(s tap.Spec) (Device, error)                { return opened(tap.Create(s)) }
-func (kernel) Adopt(s tap.Spec) (Device, error)                 { return opened(tap.Adopt(s)) }
-func (kernel) RepairHostPort(s tap.Spec) error                  { return tap.RepairHostPort(s) }
-func (kernel) Remove(s tap.Spec) error                          { return tap.Remove(s) }
-func (kernel) List(prefix string) (map[string]tap.Found, error) { return tap.List(prefix) }
-func (kernel) Routes(sandbox string) ([]netip.Prefix, error)    { return tap.Routes(sandbox) }
-func (kernel) CheckEnter() error                                { return tap.CheckEnter() }
-
-type kernelDevice struct{ *tap.Device }
-
-func (d kernelDevice) Sources() (all []poll.Source) {
-	for _, q := range d.Queues() {
-		all = append(all, q)
-	}
-	return all
-}
-
-func opened(d *tap.Device, err error) (Device, error) {
-	if err != nil {
-		return nil, err
-	}
-	return kernelDevice{d}, nil
 }
 
 // Fabric holds this host's networks. Its methods may be called by several goroutines.
 type Fabric struct {
 	cfg         Config
-	links       Links
+	links       links.Links
 	names       *lookup.Table // of peers
 	paths       *paths.Table  // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	dir         state.Dir
@@ -166,7 +115,7 @@ func Open(cfg Config) (*Fabric, error) {
 		f.log = slog.New(slog.DiscardHandler)
 	}
 	if f.links == nil {
-		f.links = kernel{}
+		f.links = links.Kernel{}
 	}
 	if f.cfg.Observer == nil {
 		f.cfg.Observer = view.NoObserver{}

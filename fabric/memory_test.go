@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/links"
 	"github.com/tapestry-net/tapestry/offload"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
-// memory is Links without a kernel. It holds what outlives the daemon: the links.
+// memory is links.Links without a kernel. It holds what outlives the daemon: the links.
 type memory struct {
 	mu        sync.Mutex
 	links     map[string]link
@@ -58,10 +59,10 @@ func (m *memory) step(op string, s tap.Spec) error {
 	return m.hook(op, s)
 }
 
-func (m *memory) Create(s tap.Spec) (Device, error) { return m.change("create", s, true) }
-func (m *memory) Adopt(s tap.Spec) (Device, error)  { return m.change("adopt", s, false) }
+func (m *memory) Create(s tap.Spec) (links.Device, error) { return m.change("create", s, true) }
+func (m *memory) Adopt(s tap.Spec) (links.Device, error)  { return m.change("adopt", s, false) }
 
-func (m *memory) change(op string, s tap.Spec, fresh bool) (Device, error) {
+func (m *memory) change(op string, s tap.Spec, fresh bool) (links.Device, error) {
 	if err := m.step(op, s); err != nil {
 		return nil, err
 	}
@@ -184,7 +185,7 @@ func (m *memory) dev(t *testing.T, id string) *device {
 	return m.open[id]
 }
 
-// device is a Device whose container is the test: it feeds frames in and takes them out.
+// device is a links.Device whose container is the test: it feeds frames in and takes them out.
 type device struct {
 	m   *memory
 	id  string

@@ -4,13 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
-	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/offload"
-	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // offloads returns every offload, in a fixed order.
@@ -55,28 +52,7 @@ func (f *Fabric) offloads() []OffloadView {
 	return all
 }
 
-// testTrains continues the tests with super-frames between hosts, and logs new results.
-func (f *Fabric) testTrains(now time.Duration) {
-	if f.vtep == nil {
-		return
-	}
-	for _, s := range f.vtep.Tick(now) {
-		log := f.log.With("peer", s.Host, "rtt", s.RTT)
-		switch s.Result {
-		case tunnel.Mangled:
-			log.Warn("trains of datagrams do not reach the peer as they were sent: they go one by one from now on", "found", s.Why)
-		case tunnel.Good:
-			log.Info("trains of datagrams reach the peer")
-		default:
-			log.Info("trains of datagrams to the peer", "result", s.Result, "why", s.Why)
-		}
-	}
-}
-
-// testFresh is the age up to which a test's result is not tested again on request: with many peers the tests take a while.
-const testFresh = 10 * time.Second
-
-// TestPeers tests all remote hosts that were not tested within testFresh, and returns the results, by address. It takes some
+// TestPeers tests all remote hosts, but those that were tested just now, and returns the results, by address. It takes some
 // seconds; if ctx ends before, it returns the results so far and an error.
 func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	if err := f.acquire(ctx); err != nil {
@@ -86,16 +62,9 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 	if f.vtep == nil {
 		return nil, nil
 	}
-	now := f.now()
-	for _, p := range f.vtep.Peers() {
-		s := p.State()
-		known := s.Result == tunnel.Good || s.Result == tunnel.NoAnswer // anything else may have been fixed meanwhile
-		if !known || s.Narrow > 0 || now-s.Tested > testFresh {
-			p.Test()
-		}
-	}
+	f.vtep.Test(f.now())
 	var err error
-	for err == nil && f.testing() {
+	for err == nil && f.vtep != nil && f.vtep.Testing() {
 		ticked := f.ticked
 		f.release()
 		select {
@@ -105,27 +74,8 @@ func (f *Fabric) TestPeers(ctx context.Context) ([]PeerTest, error) {
 		}
 		<-f.lock
 	}
-	return f.peerTests(), err
-}
-
-// testing tells whether a test is under way.
-func (f *Fabric) testing() bool {
-	return f.vtep != nil && slices.ContainsFunc(f.vtep.Peers(), func(p *tunnel.Peer) bool { return !p.State().TestDone })
-}
-
-func (f *Fabric) peerTests() (all []PeerTest) {
 	if f.vtep == nil {
-		return nil
+		return nil, err
 	}
-	now := f.now()
-	for _, p := range f.vtep.Peers() {
-		s := p.State()
-		t := PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow, Fits: s.Fits}
-		if s.Tested > 0 {
-			t.Age = (now - s.Tested).Truncate(time.Second)
-		}
-		all = append(all, t)
-	}
-	slices.SortFunc(all, func(a, b PeerTest) int { return a.Addr.Compare(b.Addr) })
-	return all
+	return f.vtep.Tests(f.now()), err
 }

@@ -50,7 +50,7 @@ func together(t *testing.T, h *host, other *tunnel.VTEP, do func()) {
 func (h *host) underTest() bool {
 	_ = h.acquire(context.Background())
 	defer h.release()
-	return h.testing()
+	return h.vtep != nil && h.vtep.Testing()
 }
 
 // patience is for what hangs, not for what is slow.

@@ -51,7 +51,9 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 		f.lastSweep = now
 		f.sweep(now)
 	}
-	f.testTrains(now)
+	if f.vtep != nil {
+		f.vtep.Continue(now, f.log)
+	}
 	close(f.ticked)
 	f.ticked = make(chan struct{})
 	return update

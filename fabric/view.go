@@ -182,8 +182,10 @@ func (f *Fabric) Peers(network string) []PeerView {
 	defer f.locked()()
 	now := f.now()
 	tests := make(map[netip.Addr]PeerTest)
-	for _, t := range f.peerTests() {
-		tests[t.Addr.Addr()] = t
+	if f.vtep != nil {
+		for _, t := range f.vtep.Tests(now) {
+			tests[t.Addr.Addr()] = t
+		}
 	}
 	var all []PeerView
 	for _, n := range f.selected(network) {
