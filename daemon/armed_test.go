@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +28,7 @@ func addContainer(t *testing.T, l *fake.CaptureDaemon, filter string) daemon.Obs
 	l.Hub.Unplug(l.Ports[2].Number)
 	l.Ports[2].Detach()
 	p := l.Sw.Attach(lateID, fake.DiscardPort{}, false, 1514)
-	to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, VNI: 80, Kind: "container", Name: lateID, Link: "tpc77aa"}, netip.AddrPort{}, netip.AddrPort{})
+	to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, VNI: 80, Kind: "container", Name: lateID, Link: "tpc77aa"}, nil, nil)
 	l.Ports[2] = p
 	return to
 }

@@ -26,7 +26,7 @@ func TestRecorderStopped(t *testing.T) {
 		p.Pin(ether.MAC{2, 0, 0, 0, 0, byte(7 + i)})
 		to := daemon.Observer{Hub: l.Hub}
 		to.Plug(fabric.PortView{Number: p.Number, Network: fake.WideID, Kind: "container", Name: id,
-			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, netip.AddrPort{}, netip.AddrPort{})
+			Addrs: []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.0.0.%d/24", 7+i))}}, nil, nil)
 		to.SetSandbox(p.Number, "/var/run/docker/netns/of-"+id)
 		room := make([]byte, ether.Headroom+60)
 		copy(room[ether.Headroom:], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, byte(7 + i), 0x08, 0x06, byte(i)})

@@ -201,7 +201,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device
 	e.dev, e.port, e.faults, e.down, e.started, e.noCarrier = dev, port, point, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
-	f.cfg.Observer.Plug(v, netip.AddrPort{}, netip.AddrPort{})
+	f.cfg.Observer.Plug(v, dev, nil)
 	dev.Bind(point.Ingress)
 	for i, q := range dev.Sources() {
 		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })

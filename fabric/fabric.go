@@ -76,6 +76,7 @@ type Fabric struct {
 	dir         state.Dir
 	log         *slog.Logger
 	started     time.Time
+	drops       vtep.Drops    // datagrams that no tunnel took
 	fatal       chan error    // the error that ends Run
 	strangers   chan struct{} // hosts that are not known have sent to a network with a group
 	unmonitored atomic.Bool   // rtnetlink does not report changes of links and routes: each tick looks for them
@@ -84,22 +85,20 @@ type Fabric struct {
 
 	// lock is a mutex that acquire can give up waiting for: a channel that holds one token. It guards all fields below, with
 	// the networks, endpoints and remotes that they lead to.
-	lock          chan struct{}
-	networks      map[string]*network      // by id
-	swarm         *swarm.Swarm             // what Docker has told of its Swarm
-	sparse        map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
-	warnedVTEP    netip.Addr               // the address that moveVTEP has warned of
-	vtep          *vtep.VTEP               // open while a network needs it; nil: closed
-	vtepWhy       error                    // why it could not be opened
-	places        map[string]uint64        // by key: what placed has seen last; only ClusterChanged uses it
-	rxDropped     map[string]uint64        // Status.RxDropped of tunnels that are closed
-	kernelDropped map[string]uint64        // Status.KernelDropped of tunnels that are closed
-	orphanSince   map[string]time.Duration // by endpoint id, of links without a record
-	warnedLinks   map[string]bool          // by endpoint id: links without a record, used by a container, that the log has warned of
-	lastFix       time.Duration            // when tick last called fix, by its own clock; so are the two below
-	lastSweep     time.Duration            // when it last called sweep
-	lastProbe     time.Duration            // when it last probed, see probeEvery
-	ticked        chan struct{}            // closed by the next tick
+	lock        chan struct{}
+	networks    map[string]*network      // by id
+	swarm       *swarm.Swarm             // what Docker has told of its Swarm
+	sparse      map[netip.Addr]bool      // nodes of swarm that left and are silent: few floods are sent to them
+	warnedVTEP  netip.Addr               // the address that moveVTEP has warned of
+	vtep        *vtep.VTEP               // open while a network needs it; nil: closed
+	vtepWhy     error                    // why it could not be opened
+	places      map[string]uint64        // by key: what placed has seen last; only ClusterChanged uses it
+	orphanSince map[string]time.Duration // by endpoint id, of links without a record
+	warnedLinks map[string]bool          // by endpoint id: links without a record, used by a container, that the log has warned of
+	lastFix     time.Duration            // when tick last called fix, by its own clock; so are the two below
+	lastSweep   time.Duration            // when it last called sweep
+	lastProbe   time.Duration            // when it last probed, see probeEvery
+	ticked      chan struct{}            // closed by the next tick
 }
 
 // Open reads the state directory and restores what it names: switches, links to other hosts, the ports of containers that
@@ -109,7 +108,7 @@ func Open(cfg Config) (*Fabric, error) {
 	f := &Fabric{
 		cfg: cfg, links: cfg.Links, log: cfg.Log, started: time.Now(),
 		dir: state.Dir(cfg.Dir), fatal: make(chan error, 1), strangers: make(chan struct{}, 1), containerExitWait: 3 * time.Second, lock: make(chan struct{}, 1), ticked: make(chan struct{}),
-		networks: make(map[string]*network), paths: paths.New(), places: make(map[string]uint64), rxDropped: make(map[string]uint64), kernelDropped: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
+		networks: make(map[string]*network), paths: paths.New(), places: make(map[string]uint64), orphanSince: make(map[string]time.Duration), warnedLinks: make(map[string]bool),
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)

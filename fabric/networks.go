@@ -44,7 +44,7 @@ func newNetwork(n Network, now time.Duration) *network {
 // register adds a network, and tells the observer.
 func (f *Fabric) register(n *network) {
 	f.networks[n.ID] = n
-	f.cfg.Observer.Add(n.ID, n.sw)
+	f.cfg.Observer.Add(n.Network, n.sw)
 }
 
 // unregister undoes register.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // fakeObserver is an Observer that remembers which networks it may watch, and each port's MTU as it was last told.
@@ -24,13 +25,13 @@ func newFakeObserver() fakeObserver {
 		addrs: make(map[uint32][]netip.Prefix), left: make(map[netip.Addr]bool)}
 }
 
-func (l fakeObserver) Add(network string, sw *vswitch.Switch) { l.networks[network] = sw }
+func (l fakeObserver) Add(n Network, sw *vswitch.Switch) { l.networks[n.ID] = sw }
 
 func (l fakeObserver) Remove(network string) { delete(l.networks, network) }
 
 func (l fakeObserver) SetMTU(number uint32, mtu int) { l.mtu[number] = mtu }
 
-func (l fakeObserver) Plug(p PortView, _, _ netip.AddrPort) {
+func (l fakeObserver) Plug(p PortView, _ ObservedDevice, _ *tunnel.Link) {
 	if p.Number == 0 {
 		panic("the observer is told of a port without its number: " + p.Name)
 	}

@@ -111,19 +111,11 @@ func (f *Fabric) checkVTEP() {
 	f.vtepWhy = errors.Join(err, f.closeVTEP())
 }
 
-// addCounts adds more to all.
-func addCounts(all, more map[string]uint64) {
-	for reason, n := range more {
-		all[reason] += n
-	}
-}
-
 func (f *Fabric) closeVTEP() error {
 	if f.vtep == nil {
 		return nil
 	}
-	addCounts(f.rxDropped, f.vtep.RxDropped())
-	addCounts(f.kernelDropped, f.vtep.KernelDropped())
+	f.drops.Close(f.vtep)
 	err := f.vtep.Close(f.synchronize)
 	f.vtep = nil
 	f.log.Info("tunnel closed")
@@ -198,7 +190,7 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 		r.port = r.faults.Port
 		r.port.SetReached(n.Group.IsValid() && l.Host.Addr() != n.Group)
 		f.updateRemote(n, r, fallback)
-		f.cfg.Observer.Plug(n.remoteView(r), f.vtep.Local, l.Host)
+		f.cfg.Observer.Plug(n.remoteView(r), nil, l)
 		n.remotes[l.Host.Addr()] = r
 		remotes, ports = append(remotes, r), append(ports, r.port)
 	}

@@ -54,6 +54,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 	if f.vtep != nil {
 		f.vtep.Continue(now, f.log)
 	}
+	f.drops.Read(f.vtep)
 	close(f.ticked)
 	f.ticked = make(chan struct{})
 	return update

@@ -10,28 +10,36 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/view"
+	"github.com/tapestry-net/tapestry/fabric/vtep"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // The views are what Fabric says to people and programs.
 type (
-	Status       = view.Status
-	Conflict     = view.Conflict
-	NetworkView  = view.Network
-	PortView     = view.Port
-	Observer     = view.Observer
-	EntryView    = view.Entry
-	PeerView     = view.Peer
-	PeerTest     = view.PeerTest
-	OffloadView  = view.Offload
-	TraceRequest = view.TraceRequest
-	TraceView    = view.Trace
-	TraceStep    = view.TraceStep
-	TraceEgress  = view.TraceEgress
-	TracePort    = view.TracePort
+	Status         = view.Status
+	Conflict       = view.Conflict
+	NetworkView    = view.Network
+	PortView       = view.Port
+	Observer       = view.Observer
+	ObservedDevice = view.Device
+	EntryView      = view.Entry
+	PeerView       = view.Peer
+	PeerTest       = view.PeerTest
+	OffloadView    = view.Offload
+	TraceRequest   = view.TraceRequest
+	TraceView      = view.Trace
+	TraceStep      = view.TraceStep
+	TraceEgress    = view.TraceEgress
+	TracePort      = view.TracePort
 )
+
+// Path is the route to another host as it was found last, and Dropped are the datagrams that no tunnel took, as of the last tick. Neither
+// waits for the lock.
+func (f *Fabric) Path(host netip.Addr) (paths.Path, bool) { return f.paths.Known(host) }
+func (f *Fabric) Dropped() vtep.Counts                    { return f.drops.Last() }
 
 // locked takes the lock without a time limit, and returns what releases it.
 func (f *Fabric) locked() func() {
@@ -42,12 +50,8 @@ func (f *Fabric) locked() func() {
 // Status returns the daemon's state at a glance.
 func (f *Fabric) Status() Status {
 	defer f.locked()()
-	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks),
-		RxDropped: maps.Clone(f.rxDropped), KernelDropped: maps.Clone(f.kernelDropped)}
-	if f.vtep != nil {
-		addCounts(s.RxDropped, f.vtep.RxDropped())
-		addCounts(s.KernelDropped, f.vtep.KernelDropped())
-	}
+	drops := f.drops.Read(f.vtep)
+	s := Status{Port: f.cfg.Port, Tunnel: "closed", Workers: f.cfg.Poller.Workers(), Networks: len(f.networks), RxDropped: drops.Rx, KernelDropped: drops.Kernel}
 	s.Offloads = f.offloads()
 	s.Faults = len(f.faults())
 	s.VTEP, _ = f.underlay()

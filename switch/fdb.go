@@ -21,6 +21,7 @@ type fdb struct {
 	tableMu  sync.Mutex // guards what follows, station.slot and Port.learned
 	count    int        // learned addresses
 	learners []*Port    // ports that own learned addresses
+	moves    moves
 }
 
 // A station is one entry of the table. A learned one moves to the port where it was seen last; a pinned one stays.
@@ -106,6 +107,7 @@ func (t *fdb) insert(m ether.MAC, p *Port) sourceState {
 		if s.pinned {
 			return s.sourceAt(p)
 		}
+		t.moves.note(m, s.port.Load(), p)
 		t.release(s)
 		t.assign(s, p)
 		return sourceMoved
@@ -122,6 +124,7 @@ func (t *fdb) move(s *station, p *Port) {
 	if s.slot < 0 || p.detached.Load() { // removed or pinned meanwhile: the next frame finds out
 		return
 	}
+	t.moves.note(s.mac, s.port.Load(), p)
 	t.release(s)
 	t.assign(s, p)
 }

@@ -193,6 +193,9 @@ func (p *Port) IsDown() bool {
 	return isDown != nil && (*isDown)()
 }
 
+// MarkedDown tells whether the port's link was down when somebody looked last. Unlike IsDown it does not look.
+func (p *Port) MarkedDown() bool { return p.down.Load() != nil }
+
 // sparseBudget is the maximum of batches that are flooded to a sparse port in one second.
 const sparseBudget = 16
 

@@ -46,6 +46,12 @@ type Link struct {
 // Bind sets the function that receives frames from the host, lent for the call. Before it, they are dropped as no_peer.
 func (l *Link) Bind(in func([]ether.Frame)) { l.in.Store(&in) }
 
+// Local is where datagrams from the host arrive.
+func (l *Link) Local() netip.AddrPort { return l.v.Local }
+
+// Peer is the host as the other side of the messages between hosts; nil of a multicast group.
+func (l *Link) Peer() *Peer { return l.peer.Load() }
+
 // LinkStats counts datagrams; the switch's port counts frames.
 type LinkStats struct {
 	WireTx, WireRx uint64

@@ -41,6 +41,9 @@ func New() *Table {
 	return &Table{Ask: tunnel.FindPath, known: make(map[netip.Addr]Path), held: make(map[netip.Addr]int)}
 }
 
+// Known is the path to a host as it was found last. The kernel is not asked.
+func (t *Table) Known(host netip.Addr) (p Path, known bool) { return t.find(host) }
+
 func (t *Table) find(host netip.Addr) (p Path, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

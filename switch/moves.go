@@ -1,0 +1,45 @@
+package vswitch
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// keptMoves is how many moves are kept for TakeMoves: whoever moves addresses as fast as he can fills no more memory.
+const keptMoves = 16
+
+// A Move is a learned address that was seen at another port than before.
+type Move struct {
+	MAC      ether.MAC
+	From, To *Port
+}
+
+// moves counts the moves of learned addresses, and keeps the first ones since they were taken last.
+type moves struct {
+	count atomic.Uint64
+	kept  [keptMoves]Move // guarded by fdb.tableMu, as n is
+	n     int             // of kept
+}
+
+// note notes a move. tableMu is held.
+func (m *moves) note(mac ether.MAC, from, to *Port) {
+	m.count.Add(1)
+	if m.n < keptMoves {
+		m.kept[m.n] = Move{mac, from, to}
+		m.n++
+	}
+}
+
+// Moves counts the moves of learned addresses from one port to another.
+func (s *Switch) Moves() uint64 { return s.moves.count.Load() }
+
+// TakeMoves gives the first moves since it was called last; Moves tells whether there were more.
+func (s *Switch) TakeMoves() []Move {
+	s.tableMu.Lock()
+	defer s.tableMu.Unlock()
+	all := slices.Clone(s.moves.kept[:s.moves.n])
+	s.moves.n = 0
+	return all
+}
