@@ -34,6 +34,10 @@ func (m MAC) DockerIPv4() (addr [4]byte, ok bool) {
 // Group tells whether m addresses many stations: multicast or broadcast.
 func (m MAC) Group() bool { return m[0]&1 != 0 }
 
+// LinkLocal tells whether m is one of the group addresses that bridges do not forward (IEEE 802.1Q table 8-1), which STP, pause frames, LACP and
+// LLDP use: they are for the other end of the link.
+func (m MAC) LinkLocal() bool { return m[0] == 0x01 && m == MAC{0x01, 0x80, 0xc2, 5: m[5] & 0x0f} }
+
 // IsZero tells whether m is the all-zero address.
 func (m MAC) IsZero() bool { return m == MAC{} }
 

@@ -30,7 +30,7 @@ const (
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
-	CheckFlood       Check = "flood"       // some, nobody; long, down
+	CheckFlood       Check = "flood"       // some, nobody; long, down, reserved (LinkLocal)
 )
 
 // A Step is one check of a frame.
@@ -226,6 +226,11 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 // explainFlood adds the step and the egress ports of a frame whose destination is not known, or a group.
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
+	if e.Verdict == LinkLocal {
+		step.Found = "reserved"
+		e.Steps = append(e.Steps, step)
+		return
+	}
 	for _, q := range *p.sw.ports.Load() {
 		if q == p || q.reached.Load() {
 			continue

@@ -213,9 +213,19 @@ func (p *Port) packetLimit(f *ether.Frame) int {
 	return p.limitOf(f) - tags
 }
 
-// flood is the verdict of a frame without a known destination port: Flooded if a port can send it, or if there is none.
+// keeps tells whether frames to dst that p receives are for its link only. Linux's bridge without STP passes those to the bridge group (last
+// byte 0), so that others find loops by them, and never pause frames (1): br_handle_frame in net/bridge/br_input.c. What comes from another host
+// has passed there.
+func (p *Port) keeps(dst ether.MAC) bool {
+	return dst.LinkLocal() && dst[5] != 0 && (dst[5] == 1 || !p.Uplink && !p.passes.Load())
+}
+
+// flood is the verdict of a frame without a known destination port: LinkLocal, Flooded if a port can send it or if there is none.
 // Otherwise MTU if it is too long for one of them, else Down.
 func (p *Port) flood(f *ether.Frame) Verdict {
+	if p.keeps(f.Dst()) {
+		return LinkLocal
+	}
 	v := Flooded
 	for _, q := range *p.sw.ports.Load() {
 		if q.reached.Load() {

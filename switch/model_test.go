@@ -110,6 +110,8 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	}
 	to := m.locate(p, f.Dst())
 	switch {
+	case to == nil && f.Dst().LinkLocal() && f.Dst()[5] != 0 && (f.Dst()[5] == 1 || !p.Uplink):
+		return LinkLocal
 	case to == nil:
 		ways, up, wide := 0, 0, 0
 		for _, q := range m.ports {
@@ -203,6 +205,8 @@ func random(r *rand.Rand, n, number int) ether.Frame {
 		clear(f.Bytes()[6:12])
 	case 3:
 		f.Fault = []ether.Fault{ether.FaultLost, ether.FaultDelayed}[r.IntN(2)]
+	case 4:
+		copy(f.Bytes(), []byte{1, 0x80, 0xc2, 0, 0, byte(r.IntN(4))})
 	}
 	return f
 }

@@ -101,6 +101,7 @@ type Port struct {
 	detached atomic.Bool
 	sparse   atomic.Bool // see SetSparse
 	reached  atomic.Bool // see SetReached
+	passes   atomic.Bool // see SetLinkLocal
 	flooded  budget      // of a sparse port
 	told     budget      // see tellable
 	learned  []*station  // guarded by fdb.tableMu
@@ -208,6 +209,9 @@ func (p *Port) IsSparse() bool { return p.sparse.Load() }
 
 // SetReached says that what is flooded reaches the port's host by another port: nothing is flooded to this one.
 func (p *Port) SetReached(reached bool) { p.reached.Store(reached) }
+
+// SetLinkLocal has frames to link-local groups pass that the port receives, but for pause frames. Else only those to the bridge group do.
+func (p *Port) SetLinkLocal(pass bool) { p.passes.Store(pass) }
 
 // floodable tells whether a batch may be flooded to the port now, and counts it.
 func (p *Port) floodable() bool {

@@ -37,6 +37,9 @@ func TestVerdicts(t *testing.T) {
 		{"multicast", "b", frame(mac(b), ether.MAC{1, 0, 0x5e, 0, 0, 1}, 0), Flooded, []string{"a", "narrow", "up1", "up2"}},
 		{"IPv6 multicast", "b", frame(mac(b), ether.MAC{0x33, 0x33, 0, 0, 0, 1}, 0), Flooded, []string{"a", "narrow", "up1", "up2"}},
 		{"unknown destination", "a", frame(mac(a), mac(free), 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
+		{"LACP, from a remote host", "up1", frame(mac(far), ether.MAC{1, 0x80, 0xc2, 0, 0, 2}, 0), Flooded, []string{"a", "b", "narrow"}},
+		{"to the bridge group, as STP's", "a", frame(mac(a), ether.MAC{1, 0x80, 0xc2}, 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
+		{"behind the link-local groups", "a", frame(mac(a), ether.MAC{1, 0x80, 0xc2, 0, 0, 0x10}, 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
 		{"zero destination", "a", frame(mac(a), ether.MAC{}, 0), Flooded, []string{"b", "narrow", "up1", "up2"}},
 		{"broadcast from a remote host", "up1", frame(mac(far), broadcast, 0), Flooded, []string{"a", "b", "narrow"}},
 		{"unknown destination, from a remote host", "up2", frame(mac(100), mac(free), 0), Flooded, []string{"a", "b", "narrow"}},
@@ -55,6 +58,9 @@ func TestVerdicts(t *testing.T) {
 		{"pinned at another port", "a", frame(mac(pinned), mac(a), 0), Spoofed, nil},
 		{"pinned here, by a remote host", "up1", frame(mac(pinned), mac(a), 0), Spoofed, nil},
 		{"spoofed broadcast", "a", frame(mac(pinned), broadcast, 0), Spoofed, nil},
+		{"pause", "a", frame(mac(a), ether.MAC{1, 0x80, 0xc2, 0, 0, 1}, 0), LinkLocal, nil},
+		{"LLDP", "a", frame(mac(a), ether.MAC{1, 0x80, 0xc2, 0, 0, 0xe}, 0), LinkLocal, nil},
+		{"pause, from a remote host", "up1", frame(mac(far), ether.MAC{1, 0x80, 0xc2, 0, 0, 1}, 0), LinkLocal, nil},
 		{"to the port it came by", "b", frame(mac(b), mac(pinned), 0), Hairpin, nil},
 		{"to itself", "a", frame(mac(a), mac(a), 0), Hairpin, nil},
 		{"back to the remote host it came from", "up1", frame(mac(100), mac(far), 0), Hairpin, nil},
@@ -352,5 +358,24 @@ func TestRunIsJudged(t *testing.T) {
 				t.Errorf("%d frames were judged, want 6", tallies[0].Rx())
 			}
 		})
+	}
+}
+
+// A network lab passes frames to link-local groups, but never pause frames.
+func TestLinkLocal(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		s := New(Config{})
+		a, _ := attach(s, "a", false)
+		a.SetLinkLocal(on)
+		attach(s, "b", false)
+		for last := range byte(16) {
+			want := Flooded
+			if last == 1 || last > 1 && !on {
+				want = LinkLocal
+			}
+			if got := a.Inject(frame(mac(1), ether.MAC{1, 0x80, 0xc2, 0, 0, last}, 0)); got != want {
+				t.Errorf("passed %v, to 01:80:c2:00:00:%02x: %s, want %s", on, last, got, want)
+			}
+		}
 	}
 }

@@ -19,6 +19,7 @@ const (
 	Fault    // ether.Frame.Fault says which
 	Down     // Port.SetDown
 	Answered // a question for a MAC, by the switch itself: see Switch.SetAnswers
+	LinkLocal
 	verdicts
 )
 
@@ -47,6 +48,8 @@ var verdictTexts = [verdicts]struct {
 	Fault:    {"fault", "lost on purpose, by tapestry fault", "`tapestry fault list` shows the fault"},
 	Down:     {"down", "the link that it would leave by is down", "`tapestry doctor` says what to type"},
 	Answered: {name: "answered"},
+	LinkLocal: {"link_local", "for the other end of its link only, as LLDP, LACP and pause frames are",
+		"Nothing, most often: bridges drop them too"},
 }
 
 // String is the verdict's name in metrics, captures and JSON.

@@ -19,7 +19,7 @@ func TestVerdictTexts(t *testing.T) {
 
 // Numbers of verdicts travel in streams and files: each means for ever what it meant first.
 func TestVerdictNumbers(t *testing.T) {
-	names := []string{"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault", "down", "answered"}
+	names := []string{"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault", "down", "answered", "link_local"}
 	for v, name := range names {
 		if got := Verdict(v).String(); got != name {
 			t.Errorf("verdict %d is %s, was %s", v, got, name)

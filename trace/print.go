@@ -90,6 +90,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
+		"flood reserved":        "dropped: " + vswitch.LinkLocal.Meaning(),
 		"flood down":            "each port that it may leave by is down",
 	}[s.Check+" "+s.Found]
 	if what == "" { // a finding of another version of the daemon, or the text of a fault
