@@ -46,8 +46,11 @@ func toPort(p fabric.PortView) api.Port {
 func toEntry(e fabric.EntryView) api.Entry {
 	r := api.Entry{Network: e.Network, VNI: e.VNI, MAC: e.MAC, Port: e.Port, Kind: "learned",
 		AgeSeconds: int64(e.Age / time.Second)}
-	if e.Pinned {
+	switch {
+	case e.Pinned:
 		r.Kind, r.AgeSeconds = "pinned", 0
+	case e.Group:
+		r.Kind = "group"
 	}
 	return r
 }

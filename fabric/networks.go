@@ -3,6 +3,7 @@ package fabric
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -32,13 +33,19 @@ type network struct {
 }
 
 func newNetwork(n Network, now time.Duration) *network {
-	return &network{
+	made := &network{
 		Network: n, peers: n.Peers, names: n.PeerNames,
 		sw:        vswitch.New(vswitch.Config{Start: now, Ageing: n.Ageing}),
 		learned:   make(map[netip.Addr]time.Duration),
 		endpoints: make(map[string]*endpoint),
 		remotes:   make(map[netip.Addr]*remote),
 	}
+	if n.Snooping {
+		var id [3]byte
+		rand.Read(id[:])
+		made.sw.SetSnooping(ether.QuerierMAC(id))
+	}
+	return made
 }
 
 // register adds a network, and tells the observer.

@@ -92,8 +92,10 @@ func (f *Fabric) Networks() []NetworkView {
 			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Drops: t.Drops()}
 		v.Peers = n.peers
 		v.LinkMTU, _ = f.linkMTU(n)
-		for range n.sw.Entries() {
-			v.Stations++
+		for e := range n.sw.Entries() {
+			if !e.Group {
+				v.Stations++
+			}
 		}
 		all = append(all, v)
 	}
@@ -174,7 +176,7 @@ func (f *Fabric) Entries(network string) []EntryView {
 		first := len(all)
 		for e := range n.sw.Entries() {
 			all = append(all, EntryView{Network: n.ID, VNI: n.VNI, MAC: e.MAC, Port: e.Port.Name,
-				Remote: e.Port.Uplink, Pinned: e.Pinned, Age: e.Age})
+				Remote: e.Port.Uplink, Pinned: e.Pinned, Group: e.Group, Age: e.Age})
 		}
 		slices.SortFunc(all[first:], func(a, b EntryView) int { return strings.Compare(string(a.MAC[:]), string(b.MAC[:])) })
 	}

@@ -29,6 +29,7 @@ const (
 	optAttach    = "tapestry.attach"
 	optAgeing    = "tapestry.ageing"
 	optExternal  = "tapestry.external"
+	optSnooping  = "tapestry.snooping"
 	optHostPort  = "tapestry.host"
 	optAllocated = "tapestry.allocated" // set by AllocateNetwork, for itself
 	optMTU       = "com.docker.network.driver.mtu"
@@ -62,6 +63,7 @@ func networkOptions() []option {
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
+		{optSnooping, setSnooping},
 		{optHostPort, setHostPort},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
@@ -341,6 +343,15 @@ func setExternal(n *fabric.Network, value string) error {
 		return nil
 	}
 	return errors.New("want on (containers reach the outside over docker_gwbridge) or off")
+}
+
+func setSnooping(n *fabric.Network, value string) error {
+	switch value {
+	case "on", "off":
+		n.Snooping = value == "on"
+		return nil
+	}
+	return errors.New("want on (multicast goes where it is wanted, by IGMP and MLD) or off (to all)")
 }
 
 func setMTU(n *fabric.Network, value string) error {

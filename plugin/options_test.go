@@ -126,7 +126,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.snooping, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {

@@ -30,7 +30,7 @@ const (
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
-	CheckFlood       Check = "flood"       // some, nobody; long, down, reserved (LinkLocal)
+	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal)
 )
 
 // A Step is one check of a frame.
@@ -231,13 +231,21 @@ func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 		e.Steps = append(e.Steps, step)
 		return
 	}
+	var members *audience
+	found := "some"
+	now := p.sw.now.Load()
+	if g := p.sw.snoop.Load(); g != nil {
+		if members = g.audience(ether.ReadGroups(f, func(ether.MAC, bool) {}), f.Dst(), now); members != nil {
+			found = "members"
+		}
+	}
 	for _, q := range *p.sw.ports.Load() {
-		if q == p || q.reached.Load() {
+		if q == p || q.reached.Load() || !members.has(q, now) {
 			continue
 		}
 		w := Egress{q, p.egressVerdict(f, q), q.limitOf(f)}
 		if w.Verdict == Forwarded {
-			step.Found = "some"
+			step.Found = found
 		}
 		e.Egress = append(e.Egress, w)
 	}

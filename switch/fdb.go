@@ -258,11 +258,12 @@ func (t *fdb) forget(ports []*Port) {
 }
 
 // Tick sets the coarse clock to now, a time since some fixed start, and removes the learned addresses that were not
-// seen for the ageing time.
+// seen for the ageing time. With SetSnooping it may send queries.
 func (s *Switch) Tick(now time.Duration) {
 	t := &s.fdb
 	sec := int64(now / time.Second)
 	t.now.Store(sec)
+	s.queryGroups(sec)
 	oldest := sec - int64(math.Ceil(t.ageing.Seconds()))
 	t.tableMu.Lock()
 	defer t.tableMu.Unlock()
@@ -280,6 +281,7 @@ type Entry struct {
 	MAC       ether.MAC
 	Port      *Port
 	Pinned    bool
+	Group     bool          // a port that wants a multicast group, see SetSnooping
 	Age       time.Duration // since it was last seen, in whole seconds; 0 if pinned
 	SpoofedBy *Port         // another port that sent with this pinned address; nil: none
 	Spoofed   uint64        // frames dropped because of that
@@ -288,7 +290,14 @@ type Entry struct {
 // Entries gives the forwarding database in no order. Changes made meanwhile may or may not be seen.
 func (s *Switch) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
-		s.stations.Range(func(_, v any) bool { return yield(s.entry(v.(*station))) })
+		more := true
+		s.stations.Range(func(_, v any) bool {
+			more = yield(s.entry(v.(*station)))
+			return more
+		})
+		if g := s.snoop.Load(); g != nil && more {
+			g.members(s.now.Load(), yield)
+		}
 	}
 }
 

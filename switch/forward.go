@@ -20,7 +20,8 @@ type batch struct {
 	egress  [maxEgress]egressBatch
 	used    int
 	flood   []*ether.Frame
-	fitting []*ether.Frame // flood, less what is too long for one port
+	heard   []*audience    // of the frames in flood, with snooping; else empty
+	fitting []*ether.Frame // flood, less what one port does not get
 	answers answerBatch
 	tally   Tally
 	bytes   uint64
@@ -54,6 +55,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 	var src, dst ether.MAC // of the previous frame: a run of one flow needs one look-up
 	var to *Port           // owns dst; nil: to be looked up
 	var down *Port         // was found down in this call: to ask again would cost system calls
+	snoop := p.sw.snoop.Load()
 	var watch Watcher
 	if w := p.sw.watch.Load(); w != nil {
 		watch = *w
@@ -115,6 +117,9 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		if v == Flooded {
 			b.sendEgress()
 			b.flood = append(b.flood, f)
+			if snoop != nil {
+				b.heard = append(b.heard, snoop.hear(p, f))
+			}
 		}
 	}
 	b.sendAll(p, watch)
@@ -308,24 +313,30 @@ func (b *batch) sendFlood(in *Port) {
 			q.refuse(len(b.flood))
 			continue
 		}
-		if limit := int(q.limit.Load()); longest > limit {
+		if limit := int(q.limit.Load()); longest > limit || len(b.heard) > 0 {
 			b.floodFitting(q)
 			continue
 		}
 		q.send(b.flood)
 	}
 	clear(b.flood)
-	b.flood = b.flood[:0]
+	clear(b.heard)
+	b.flood, b.heard = b.flood[:0], b.heard[:0]
 }
 
-// floodFitting sends those frames by q that fit; the others count as refused.
+// floodFitting sends those frames by q that fit, and whose multicast group q wants; those that do not fit count as refused.
 func (b *batch) floodFitting(q *Port) {
-	for _, f := range b.flood {
-		if q.fits(f) {
+	now, long := q.sw.now.Load(), 0
+	for i, f := range b.flood {
+		switch {
+		case len(b.heard) > 0 && !b.heard[i].has(q, now):
+		case q.fits(f):
 			b.fitting = append(b.fitting, f)
+		default:
+			long++
 		}
 	}
-	q.refuse(len(b.flood) - len(b.fitting))
+	q.refuse(long)
 	q.send(b.fitting)
 	clear(b.fitting)
 	b.fitting = b.fitting[:0]

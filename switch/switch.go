@@ -30,7 +30,8 @@ type Watcher interface {
 	// ether.Frame.Check, unless the verdict is Runt or Offload. Several goroutines may call it at once.
 	//
 	// With in nil, the frame was shown before, and a fault on its way out by out has changed, delayed or lost it; or, if v is
-	// Answered, the switch has made the frame, an answer to a question that out has received and that was shown before.
+	// Answered, the switch has made the frame: an answer to a question that out has received and that was shown before, or a question
+	// about multicast groups.
 	Watch(in, out *Port, v Verdict, f *ether.Frame)
 }
 
@@ -65,6 +66,7 @@ type Switch struct {
 
 	places  atomic.Pointer[placeTable] // nil: none
 	answers atomic.Pointer[answering]  // see SetAnswers; nil: none
+	snoop   atomic.Pointer[snooping]   // see SetSnooping; nil: off
 
 	mu sync.Mutex // serialises Add and Detach
 }
@@ -99,12 +101,14 @@ type Port struct {
 	limit    atomic.Int64                // longest frame that can be sent, in bytes with the Ethernet header
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
-	sparse   atomic.Bool // see SetSparse
-	reached  atomic.Bool // see SetReached
-	passes   atomic.Bool // see SetLinkLocal
-	flooded  budget      // of a sparse port
-	told     budget      // see tellable
-	learned  []*station  // guarded by fdb.tableMu
+	sparse   atomic.Bool  // see SetSparse
+	reached  atomic.Bool  // see SetReached
+	passes   atomic.Bool  // see SetLinkLocal
+	flooded  budget       // of a sparse port
+	told     budget       // see tellable
+	router   atomic.Int64 // until when, by the coarse clock, there is a multicast router
+	leaves   atomic.Bool  // a station there does not want a group any more, and others were not asked yet
+	learned  []*station   // guarded by fdb.tableMu
 
 	tally            [verdicts]atomic.Uint64 // received frames by verdict
 	rxBytes          atomic.Uint64

@@ -82,6 +82,11 @@ func twoHosts(t *testing.T, p *pair) {
 		a.ping(t, "red", "10.80.2.10", "-s", "4000") // in fragments
 	})
 
+	t.Run("multicast only where it is wanted", func(t *testing.T) {
+		quiet(t)
+		p.snooping(t)
+	})
+
 	t.Run("row54 iperf3", func(t *testing.T) {
 		quiet(t)
 		for _, args := range [][]string{

@@ -88,6 +88,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"answer elsewhere":      fmt.Sprintf("host %s says that it has %s, but frames to %s go to %s: not answered here", s.Why, s.Address, s.MAC, owner),
 		"answer again":          fmt.Sprintf("host %s says that it has %s, as was answered in the last minute: not answered again, somebody may know better", s.Why, s.Address),
 		"flood some":            fmt.Sprintf("to %s", portsText(outputs(r))),
+		"flood members":         fmt.Sprintf("to those that want this group, and to routers: %s", portsText(outputs(r))),
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
 		"flood reserved":        "dropped: " + vswitch.LinkLocal.Meaning(),

@@ -17,6 +17,7 @@ func newFDB(c *cli) *cobra.Command {
 		Short: "List the addresses that the switches know, and where",
 		Long: `List the forwarding tables: which MAC address is behind which port. A pinned address is a container's of this
 host and stays; a learned one was seen in traffic and goes when it has been silent for the network's ageing time.
+With tapestry.snooping, a group is a multicast address that somebody behind the port wants.
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for an address"),
 		Example: `  tapestry fdb mynet

@@ -37,14 +37,15 @@ type Network struct {
 	PeerNames []PeerName       `json:"peer_names,omitempty"` // in the list too
 	Group     netip.Addr       `json:"group,omitzero"`       // multicast group in place of a list; zero: none
 	Attach    tap.Mode         `json:"attach"`
-	Ageing    time.Duration    `json:"ageing"`           // of learned addresses
-	MTU       int              `json:"mtu,omitempty"`    // of the containers' links; 0: from the underlay
-	Key       string           `json:"key,omitempty"`    // its name in the cluster, which chose the VNI if it was 0; "": not shared
-	External  bool             `json:"external"`         // false: no docker_gwbridge
-	Prefix    string           `json:"prefix,omitempty"` // of the link's name in the container; "": eth
-	Pools     []netip.Prefix   `json:"pools,omitempty"`  // of every family, as IPAM gave them
-	Swarm     bool             `json:"-"`                // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
-	HostPort  *Endpoint        `json:"host,omitempty"`   // the host port's endpoint; nil: none
+	Ageing    time.Duration    `json:"ageing"`             // of learned addresses
+	MTU       int              `json:"mtu,omitempty"`      // of the containers' links; 0: from the underlay
+	Key       string           `json:"key,omitempty"`      // its name in the cluster, which chose the VNI if it was 0; "": not shared
+	External  bool             `json:"external"`           // false: no docker_gwbridge
+	Snooping  bool             `json:"snooping,omitempty"` // multicast only to ports that want it
+	Prefix    string           `json:"prefix,omitempty"`   // of the link's name in the container; "": eth
+	Pools     []netip.Prefix   `json:"pools,omitempty"`    // of every family, as IPAM gave them
+	Swarm     bool             `json:"-"`                  // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
+	HostPort  *Endpoint        `json:"host,omitempty"`     // the host port's endpoint; nil: none
 }
 
 // PeerName is a DNS name in a list of peers: each of its addresses is a peer.

@@ -84,6 +84,7 @@ type Entry struct {
 	Port    string // Port.Name
 	Remote  bool
 	Pinned  bool
+	Group   bool          // a port that wants a multicast group
 	Age     time.Duration // since last seen; 0 for a pinned one
 }
 
