@@ -336,24 +336,6 @@ func setAgeing(n *fabric.Network, value string) error {
 	return nil
 }
 
-func setExternal(n *fabric.Network, value string) error {
-	switch value {
-	case "on", "off":
-		n.External = value == "on"
-		return nil
-	}
-	return errors.New("want on (containers reach the outside over docker_gwbridge) or off")
-}
-
-func setSnooping(n *fabric.Network, value string) error {
-	switch value {
-	case "on", "off":
-		n.Snooping = value == "on"
-		return nil
-	}
-	return errors.New("want on (multicast goes where it is wanted, by IGMP and MLD) or off (to all)")
-}
-
 func setMTU(n *fabric.Network, value string) error {
 	v, err := strconv.ParseUint(value, 10, 32)
 	if err != nil || v < ether.MinMTU || v > ether.MaxMTU {
