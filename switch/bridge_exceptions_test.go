@@ -50,7 +50,7 @@ func TestBridgeExceptions(t *testing.T) {
 			p.leave(2, frame(first, ether.MAC{1, 0x80, 0xc2, 0, 0, 1}, 1))
 			return p.leave(0, frame(other, first, 2))
 		}, [2]string{all, "2"}},
-		{"a frame that ends within its VLAN tag", func(t *testing.T, p *pair) (string, string) {
+		{"a frame that ends within a VLAN tag", func(t *testing.T, p *pair) (string, string) {
 			b := make([]byte, 19)
 			copy(b, broadcast[:])
 			copy(b[6:], first[:])

@@ -15,7 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// bridge is a bridge of the kernel's in a namespace of its own. Its ports are TAPs: what is written to one is on its way through the bridge
+// bridge is a bridge of the kernel's in a namespace of its own. Its ports are TAPs without a qdisc: what is written to one has passed the bridge
 // before the write returns, and each holds more frames than a test sends before it reads.
 type bridge struct {
 	link *netlink.Bridge
@@ -62,6 +62,7 @@ func (b *bridge) add(t *testing.T, mtu int, isolated bool) {
 	testhost.Must(t, err)
 	testhost.Must(t, netlink.LinkSetHardwareAddr(link, []byte{2, 0xbb, 0, 0, 1, byte(len(b.taps))}))
 	testhost.Must(t, netlink.LinkSetMTU(link, mtu))
+	testhost.Must(t, netlink.QdiscReplace(&netlink.GenericQdisc{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: link.Attrs().Index, Parent: netlink.HANDLE_ROOT}, QdiscType: "noqueue"}))
 	testhost.Must(t, netlink.LinkSetMaster(link, b.link))
 	testhost.Must(t, netlink.LinkSetIsolated(link, isolated))
 	testhost.Must(t, netlink.LinkSetUp(link))
@@ -123,4 +124,20 @@ func (b *bridge) forget(t *testing.T, m ether.MAC, port int) {
 
 func (b *bridge) neighbour(m ether.MAC, port int) *netlink.Neigh {
 	return &netlink.Neigh{LinkIndex: b.taps[port].link.Attrs().Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_MASTER, HardwareAddr: m[:]}
+}
+
+// tell logs what the bridge knows and has dropped.
+func (b *bridge) tell(t *testing.T) {
+	for i, tap := range b.taps {
+		link, err := netlink.LinkByIndex(tap.link.Attrs().Index)
+		testhost.Must(t, err)
+		stats := link.Attrs().Statistics
+		all, err := netlink.NeighList(tap.link.Attrs().Index, unix.AF_BRIDGE)
+		testhost.Must(t, err)
+		var known []string
+		for _, n := range all {
+			known = append(known, n.HardwareAddr.String()[9:])
+		}
+		t.Logf("port %d: %d and %d frames dropped; it has %v", i, stats.RxDropped, stats.TxDropped, known)
+	}
 }

@@ -149,7 +149,7 @@ func TestCountersConcurrent(t *testing.T) {
 		}
 	}
 	balanced(t, s)
-	for _, p := range slices.SortedFunc(slices.Values(live), func(a, b *Port) int { return cmp.Compare(len(a.learned), len(b.learned)) }) {
+	for _, p := range slices.SortedFunc(slices.Values(live), func(a, b *Port) int { return cmp.Compare(a.learned.len(), b.learned.len()) }) {
 		p.Detach()
 	}
 	for e := range s.Entries() {

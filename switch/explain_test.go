@@ -28,7 +28,6 @@ type stationState struct {
 	pinned      bool
 	seen        int64
 	rivals      uint64
-	slot        int
 }
 
 func stateOf(s *Switch, wires map[*Port]*wire) state {
@@ -36,13 +35,14 @@ func stateOf(s *Switch, wires map[*Port]*wire) state {
 		tally: s.Tally(), count: s.count, full: slices.Clone(s.learners)}
 	s.stations.Range(func(m, v any) bool {
 		x := v.(*station)
-		st.stations[m.(ether.MAC)] = stationState{x.port.Load(), x.spoofer.Load(), x.pinned, x.seen.Load(), x.spoofed.Load(), x.slot}
+		st.stations[m.(ether.MAC)] = stationState{x.port.Load(), x.spoofer.Load(), x.pinned, x.seen.Load(), x.spoofed.Load()}
 		return true
 	})
 	for p, w := range wires {
-		for _, x := range p.learned {
+		for _, x := range p.learned.heap {
 			st.lists[p] = append(st.lists[p], x.mac)
 		}
+		slices.SortFunc(st.lists[p], func(a, b ether.MAC) int { return bytes.Compare(a[:], b[:]) }) // finding the oldest may file others anew
 		st.stats[p] = p.Stats()
 		st.calls += w.calls
 	}

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,7 @@ type fdb struct {
 	now                 atomic.Int64  // coarse clock, in seconds, moved by Tick
 	stations            sync.Map      // ether.MAC → *station
 
-	tableMu  sync.Mutex // guards what follows, station.slot and Port.learned
+	tableMu  sync.Mutex // guards what follows, Port.learned, and station.slot and filed
 	count    int        // learned addresses
 	learners []*Port    // ports that own learned addresses
 	moves    moves
@@ -33,7 +34,8 @@ type station struct {
 	spoofer atomic.Pointer[Port] // another port that sent with the pinned address; nil: none
 	spoofed atomic.Uint64        // frames dropped because of that
 
-	slot int // index in port.learned, -1: none; guarded by tableMu
+	slot  int   // in the heap of port.learned, -1: none; guarded by tableMu
+	filed int64 // when it was seen last when it was filed there; guarded by tableMu
 }
 
 // station gives m's entry, nil if there is none. Group addresses have none.
@@ -134,13 +136,12 @@ func (t *fdb) assign(s *station, p *Port) {
 	if old := t.victim(p, t.count); old != nil {
 		t.remove(old)
 	}
-	if len(p.learned) == 0 {
+	if p.learned.len() == 0 {
 		t.learners = append(t.learners, p)
 	}
-	s.slot = len(p.learned)
-	p.learned = append(p.learned, s)
-	t.count++
 	s.seen.Store(t.now.Load())
+	p.learned.add(s)
+	t.count++
 	s.port.Store(p)
 }
 
@@ -148,29 +149,19 @@ func (t *fdb) assign(s *station, p *Port) {
 // A port at its bound loses its oldest one. If the table is at its bound, the port with the most addresses does: so
 // whoever floods the table loses his own addresses, not those of others. tableMu is held.
 func (t *fdb) victim(p *Port, count int) *station {
-	if len(p.learned) >= t.perPort {
-		return p.oldest()
+	if p.learned.len() >= t.perPort {
+		return p.learned.oldest()
 	}
 	if count < t.perNetwork {
 		return nil
 	}
 	greedy := p
 	for _, q := range t.learners {
-		if len(q.learned) > len(greedy.learned) {
+		if q.learned.len() > greedy.learned.len() {
 			greedy = q
 		}
 	}
-	return greedy.oldest()
-}
-
-// oldest is the port's learned station that was not seen for the longest time, nil if it has none. tableMu is held.
-func (p *Port) oldest() (oldest *station) {
-	for _, s := range p.learned {
-		if oldest == nil || s.seen.Load() < oldest.seen.Load() {
-			oldest = s
-		}
-	}
-	return oldest
+	return greedy.learned.oldest()
 }
 
 // remove removes a learned station from the table. tableMu is held.
@@ -182,21 +173,13 @@ func (t *fdb) remove(s *station) {
 // release removes a learned station from its port's list. tableMu is held.
 func (t *fdb) release(s *station) {
 	p := s.port.Load()
-	last := len(p.learned) - 1
-	p.learned[s.slot] = p.learned[last]
-	p.learned[s.slot].slot = s.slot
-	p.learned[last] = nil
-	p.learned = p.learned[:last]
-	s.slot = -1
+	p.learned.remove(s)
 	t.count--
-	if last == 0 {
-		for i, q := range t.learners {
-			if q == p {
-				t.learners[i] = t.learners[len(t.learners)-1]
-				t.learners = t.learners[:len(t.learners)-1]
-				break
-			}
-		}
+	if p.learned.len() == 0 {
+		i, last := slices.Index(t.learners, p), len(t.learners)-1
+		t.learners[i] = t.learners[last]
+		t.learners[last] = nil
+		t.learners = t.learners[:last]
 	}
 }
 
@@ -240,8 +223,8 @@ func (t *fdb) forget(ports []*Port) {
 	t.tableMu.Lock()
 	defer t.tableMu.Unlock()
 	for _, p := range ports {
-		for len(p.learned) > 0 {
-			t.remove(p.learned[len(p.learned)-1])
+		for p.learned.len() > 0 {
+			t.remove(p.learned.heap[p.learned.len()-1])
 		}
 	}
 	t.stations.Range(func(m, v any) bool {
@@ -267,11 +250,9 @@ func (s *Switch) Tick(now time.Duration) {
 	oldest := sec - int64(math.Ceil(t.ageing.Seconds()))
 	t.tableMu.Lock()
 	defer t.tableMu.Unlock()
-	for _, p := range s.Ports() {
-		for i := len(p.learned) - 1; i >= 0; i-- {
-			if p.learned[i].seen.Load() <= oldest {
-				t.remove(p.learned[i])
-			}
+	for i := len(t.learners) - 1; i >= 0; i-- { // the last one takes the place of one that has none left
+		for p := t.learners[i]; p.learned.len() > 0 && p.learned.oldest().filed <= oldest; {
+			t.remove(p.learned.oldest())
 		}
 	}
 }

@@ -33,7 +33,7 @@ func balanced(t *testing.T, s *Switch) {
 			t.Errorf("%s leads to %s, which has left", st.mac, p.Name)
 		case st.pinned && st.slot != -1:
 			t.Errorf("pinned %s is counted as learned", st.mac)
-		case !st.pinned && (st.slot < 0 || st.slot >= len(p.learned) || p.learned[st.slot] != st):
+		case !st.pinned && (st.slot < 0 || st.slot >= p.learned.len() || p.learned.heap[st.slot] != st):
 			t.Errorf("%s is not in the list of %s", st.mac, p.Name)
 		}
 		if !st.pinned {
@@ -52,8 +52,13 @@ func balanced(t *testing.T, s *Switch) {
 		t.Errorf("%d ports are noted as owners, %d are", len(s.learners), len(learned))
 	}
 	for _, p := range s.learners {
-		if len(p.learned) != learned[p] || learned[p] > s.perPort {
-			t.Errorf("%s lists %d addresses and owns %d, bound %d", p.Name, len(p.learned), learned[p], s.perPort)
+		for i, st := range p.learned.heap {
+			if st.filed > st.seen.Load() || i > 0 && p.learned.heap[(i-1)/2].filed > st.filed {
+				t.Errorf("%s is filed wrongly in the list of %s", st.mac, p.Name)
+			}
+		}
+		if p.learned.len() != learned[p] || learned[p] > s.perPort {
+			t.Errorf("%s lists %d addresses and owns %d, bound %d", p.Name, p.learned.len(), learned[p], s.perPort)
 		}
 	}
 }
@@ -279,7 +284,7 @@ func TestPerPort(t *testing.T) {
 			a.show(i) // all are young again but one
 		}
 	}
-	if got := len(a.learned); got != DefaultPerPort {
+	if got := a.learned.len(); got != DefaultPerPort {
 		t.Fatalf("%d addresses, want %d", got, DefaultPerPort)
 	}
 	a.show(5000)
@@ -289,7 +294,7 @@ func TestPerPort(t *testing.T) {
 	for i := range 2000 {
 		a.show(10000 + i)
 	}
-	if got := len(a.learned); got != DefaultPerPort {
+	if got := a.learned.len(); got != DefaultPerPort {
 		t.Errorf("%d addresses, want %d", got, DefaultPerPort)
 	}
 	if s.at(9000) != b {
@@ -297,7 +302,7 @@ func TestPerPort(t *testing.T) {
 	}
 	// One that moves to a full port makes room too.
 	a.show(9000)
-	if got := len(a.learned); got != DefaultPerPort || s.at(9000) != a {
+	if got := a.learned.len(); got != DefaultPerPort || s.at(9000) != a {
 		t.Errorf("%d addresses, want %d with the one that moved", got, DefaultPerPort)
 	}
 	// What is pinned does not count.

@@ -108,7 +108,7 @@ type Port struct {
 	told     budget       // see tellable
 	router   atomic.Int64 // until when, by the coarse clock, there is a multicast router
 	leaves   atomic.Bool  // a station there does not want a group any more, and others were not asked yet
-	learned  []*station   // guarded by fdb.tableMu
+	learned  ages         // guarded by fdb.tableMu
 
 	tally            [verdicts]atomic.Uint64 // received frames by verdict
 	rxBytes          atomic.Uint64
