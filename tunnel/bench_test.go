@@ -62,3 +62,30 @@ func BenchmarkLink(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkBurst is what a burst of probes costs with all of its echoes, at both hosts together: with 1,000 peers there are 100 a second
+// in each direction.
+func BenchmarkBurst(b *testing.B) {
+	host(b)
+	x, y := listen(b, "127.0.0.1", 1), listen(b, "127.0.0.2", 1)
+	_, _ = caught(b, x, vni, "127.0.0.2")
+	_, _ = caught(b, y, vni, "127.0.0.1")
+	know(b, x, y)
+	arena := make([]byte, recvMsgs*recvRoom)
+	now, p := time.Hour, x.Peers()[0]
+	for b.Loop() {
+		for range 3 { // the burst, the question for its tally, and its end
+			now += burstEvery / 3
+			p.budgetLeft, y.Peers()[0].budgetLeft = budget, budget
+			p.probe(now, burstOf(1000))
+			for _, v := range []*VTEP{y, x} {
+				for range burstOf(1000)/recvMsgs + 1 {
+					testhost.Must(b, v.Receivers()[0].Drain(arena))
+				}
+			}
+		}
+	}
+	if h := p.State().Health; h == nil || h.Lost != (Ways{}) {
+		b.Errorf("%+v", h)
+	}
+}

@@ -19,7 +19,7 @@ import (
 //	22  features of the host that answers
 //	24  nonce of the test, random
 //	32  CRC-32C of all from byte 14 on, without these four
-//	36  body: random bytes in a segment, a report in an answer
+//	36  body: random bytes in a segment, a report in an answer, a tally in an echo
 const (
 	hostVNI        = 0
 	hostType       = ether.TypeExperimental
@@ -33,6 +33,8 @@ const (
 	kindSegment            // one datagram of a test
 	kindAsk                // which segments have arrived?
 	kindAnswer             // to open and to ask
+	kindProbe              // of a burst, or the question for its tally (health.go)
+	kindEcho               // to a probe
 )
 
 // keepaliveOnly, as the shape of an open, says that no trains follow: the host has to answer, no more.
@@ -45,11 +47,17 @@ const (
 	modes
 )
 
+// What a probe or an echo is.
+const (
+	numbered = iota // one of a burst
+	total           // the question for its tally, or the answer
+)
+
 type message struct {
 	kind     uint8
 	shape    uint8  // of the train that a segment belongs to
-	mode     uint8  // of a segment
-	index    uint8  // of a segment in its train
+	mode     uint8  // of a segment, a probe or an echo
+	index    uint8  // of a segment in its train, a probe or an echo in its burst
 	ask      uint8  // number of the question, so that late answers to earlier ones are ignored
 	features uint16 // of an answer
 	nonce    uint64
@@ -61,8 +69,9 @@ type message struct {
 // with a partial checksum, to test whether the flag reaches it.
 const (
 	featureRemoteSum = 1 << iota // it completes partial checksums, see remoteSum
+	featureProbes                // it answers probes
 
-	features = featureRemoteSum // of this version
+	features = featureRemoteSum | featureProbes // of this version
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -77,6 +86,18 @@ func (m *message) encode(b []byte) {
 	binary.BigEndian.PutUint16(b[22:], m.features)
 	binary.BigEndian.PutUint64(b[24:], m.nonce)
 	binary.BigEndian.PutUint32(b[32:], messageSum(b))
+}
+
+// frame is the message as a frame.
+func (m *message) frame() *ether.Frame {
+	room := make([]byte, ether.Headroom+messageHeadLen+len(m.body))
+	copy(room[ether.Headroom+messageHeadLen:], m.body)
+	m.encode(room[ether.Headroom:])
+	f := ether.Lend(room, ether.Offload{})
+	if m.partial {
+		f.Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
+	}
+	return &f
 }
 
 // parse reads a frame. ok: it is a message; intact: its length and CRC are right.

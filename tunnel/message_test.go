@@ -48,6 +48,11 @@ func FuzzMessage(f *testing.F) {
 	seed(message{kind: kindSegment, shape: 3, mode: 1, index: 63, nonce: 1<<64 - 1}, packets.Data(500))
 	seed(message{kind: kindAsk, ask: 255}, nil)
 	seed(message{kind: kindAnswer, ask: 3, features: 1}, body)
+	seed(message{kind: kindProbe, index: burstMost - 1, nonce: 9}, make([]byte, tallyLen))
+	seed(message{kind: kindProbe, index: burstMost, nonce: 9}, nil)
+	seed(message{kind: kindProbe, mode: total, ask: 1, nonce: 9}, make([]byte, tallyLen))
+	seed(message{kind: kindEcho, index: 255, nonce: 9}, []byte{255, 255, 255})
+	seed(message{kind: kindEcho, mode: total, ask: 1, nonce: 9}, []byte{3, 1, 0})
 	seed(message{kind: 77}, packets.Data(3))
 	f.Add([]byte(nil))
 	f.Add(make([]byte, messageHeadLen))
@@ -57,9 +62,15 @@ func FuzzMessage(f *testing.F) {
 		if intact && !ok || ok && len(b) < messageHeadLen {
 			t.Fatalf("%x: %v, %v", b, intact, ok)
 		}
-		var answer [reportLen]byte
-		if p.handleMessage(m, intact, &answer) && (!intact || m.kind != kindOpen && m.kind != kindAsk) {
-			t.Fatalf("%+v is answered", m)
+		asks := m.kind == kindOpen || m.kind == kindAsk || m.kind == kindProbe
+		if answer, ok := p.handleMessage(m, intact); ok && (!intact || !asks || len(answer.body) > reportLen) {
+			t.Fatalf("%+v is answered: %+v", m, answer)
+		}
+		p.prober.questions, p.prober.sent = 1, burstMost
+		p.prober.echoes = burst{nonce: 9}
+		p.prober.end()
+		if h := p.prober.health(); h != nil && (h.Lost.There > h.Sent.There || h.Lost.Back > h.Sent.Back || h.Sent.Back > h.Sent.There || min(h.Lost.There, h.Lost.Back, h.Reordered.There, h.Reordered.Back) < 0) {
+			t.Fatalf("%+v", h)
 		}
 		if intact {
 			again := bytes.Clone(b)

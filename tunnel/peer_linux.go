@@ -89,6 +89,8 @@ type Peer struct {
 	timed                bool                // the time until the answer is the round trip time
 	report               report              // of the last answer
 	peerTests            [openTests]peerTest // tests that the peer makes
+	prober               prober              // of bursts to the peer
+	heard                burst               // from the peer
 	nextTest, budgetLeft int                 // index in peerTests; messages left of budget
 	lastAsked            time.Duration       // when it sent a question, by Tick's clock, to a second
 }
@@ -127,6 +129,9 @@ type PeerState struct {
 	// RemoteSum tells whether checksums may be left partial for the host to complete; nil: not known yet, or the host
 	// does not complete them, or this one always does (CompleteChecksums).
 	RemoteSum *offload.Status
+	// Health is what the bursts of the last minute have shown; nil: nothing yet, or the host answers none: no tapestry runs there, or
+	// one that does not know of them.
+	Health *Health
 }
 
 func (v *VTEP) newPeer(host netip.AddrPort) *Peer {
@@ -158,7 +163,7 @@ func (p *Peer) State() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state
-	s.TestDone, s.Answers = p.testDone, p.answers
+	s.TestDone, s.Answers, s.Health = p.testDone, p.answers, p.prober.health()
 	if p.remoteSumTested {
 		g := p.remoteSum.Status()
 		s.RemoteSum = &g
@@ -178,11 +183,13 @@ func (p *Peer) Test() {
 // peers whose result has changed.
 func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
-	for _, p := range v.Peers() {
+	peers := v.Peers()
+	for _, p := range peers {
 		before, fitted := p.startTick(now), p.State().Fits
 		if talks < maxPerTick && p.step(now) {
 			talks++
 		}
+		p.probe(now, burstOf(len(peers)))
 		after := p.State()
 		if after.Result != before {
 			news = append(news, after)
@@ -201,18 +208,23 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 
 // handle handles messages from the peer. It runs on a worker's thread.
 func (p *Peer) handle(frames []ether.Frame) {
+	var answers []message
 	for i := range frames {
 		m, intact, ok := parse(frames[i].Bytes())
 		if !ok || !p.allow() {
 			p.v.rxDropped[noPeer].Add(1)
 			continue
 		}
-		var body [reportLen]byte
 		m.partial = frames[i].Off.PartialChecksum
-		if p.handleMessage(m, intact, &body) {
-			p.mayRemoteSum.Store(true)
-			p.sendMessage(message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce}, body[:])
+		if answer, ok := p.handleMessage(m, intact); ok {
+			answers = append(answers, answer)
+			if answer.kind == kindAnswer {
+				p.mayRemoteSum.Store(true)
+			}
 		}
+	}
+	if len(answers) > 0 {
+		p.sendMessages(answers...)
 	}
 }
 
@@ -224,50 +236,68 @@ func (p *Peer) allow() bool {
 	return p.budgetLeft >= 0
 }
 
-// handleMessage handles one message, and tells whether to answer with body.
-func (p *Peer) handleMessage(m message, intact bool, body *[reportLen]byte) bool {
+// handleMessage handles one message, and tells whether to answer it and what.
+func (p *Peer) handleMessage(m message, intact bool) (answer message, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m.kind == kindAnswer {
-		var r report
-		if intact && m.nonce == p.nonce && m.ask == p.ask && !p.answered && r.decode(m.body) {
-			p.report, p.answered, p.answers, p.state.Features = r, true, true, m.features
-			if p.timed {
-				p.state.RTT = time.Since(p.asked)
-			}
-		}
-		return false
-	}
-	var t *peerTest
-	for i := range p.peerTests {
-		if p.peerTests[i].known && p.peerTests[i].nonce == m.nonce {
-			t = &p.peerTests[i]
-		}
-	}
 	switch {
-	case m.kind == kindSegment && t != nil:
-		t.countSegment(m, intact)
+	case m.kind == kindSegment:
+		if t := p.findTest(m.nonce); t != nil {
+			t.countSegment(m, intact)
+		}
 	case !intact:
-	case m.kind == kindOpen:
-		p.hasAsked = true
-		if t == nil {
-			t = &p.peerTests[p.nextTest]
-			p.nextTest = (p.nextTest + 1) % openTests
-			*t = peerTest{m.nonce, report{known: true}}
-			p.testSoon = m.shape != keepaliveOnly
+	case m.kind == kindAnswer:
+		p.hearAnswer(m)
+	case m.kind == kindEcho:
+		if rtt := p.prober.hear(m); rtt > 0 {
+			p.state.RTT = rtt
 		}
-		t.partial = t.partial || m.partial
-		t.encode(body[:])
-		return true
-	case m.kind == kindAsk:
-		p.hasAsked = true
-		var none report
-		if t != nil {
-			t.partial = t.partial || m.partial
-			none = t.report
-		}
-		none.encode(body[:])
-		return true
+	case m.kind == kindProbe:
+		return p.heard.answer(m)
+	case m.kind == kindOpen || m.kind == kindAsk:
+		return message{kind: kindAnswer, ask: m.ask, features: features, nonce: m.nonce, body: p.reportOn(m)}, true
 	}
-	return false
+	return message{}, false
+}
+
+// findTest is the test of a nonce that the peer makes; nil: it is not known. The lock is held, here and in what follows.
+func (p *Peer) findTest(nonce uint64) *peerTest {
+	for i := range p.peerTests {
+		if p.peerTests[i].known && p.peerTests[i].nonce == nonce {
+			return &p.peerTests[i]
+		}
+	}
+	return nil
+}
+
+// hearAnswer takes an answer to this host's question.
+func (p *Peer) hearAnswer(m message) {
+	var r report
+	if m.nonce != p.nonce || m.ask != p.ask || p.answered || !r.decode(m.body) {
+		return
+	}
+	p.report, p.answered, p.answers, p.state.Features = r, true, true, m.features
+	if p.timed {
+		p.state.RTT = time.Since(p.asked)
+	}
+}
+
+// reportOn is the answer's body to a question of the peer's, which may begin a test.
+func (p *Peer) reportOn(m message) []byte {
+	p.hasAsked = true
+	t := p.findTest(m.nonce)
+	if t == nil && m.kind == kindOpen {
+		t = &p.peerTests[p.nextTest]
+		p.nextTest = (p.nextTest + 1) % openTests
+		*t = peerTest{m.nonce, report{known: true}}
+		p.testSoon = m.shape != keepaliveOnly
+	}
+	var r report
+	if t != nil {
+		t.partial = t.partial || m.partial
+		r = t.report
+	}
+	body := make([]byte, reportLen)
+	r.encode(body)
+	return body
 }

@@ -105,24 +105,38 @@ func (p *Peer) sendQuestion(kind uint8) {
 	p.partialSent = p.state.Features&featureRemoteSum != 0 && !p.v.CompleteChecksums && p.phase != padding
 	p.mu.Unlock()
 	if p.phase == padding {
-		p.sendMessage(m, make([]byte, p.maxFrame-messageHeadLen))
-		return
+		m.body = make([]byte, p.maxFrame-messageHeadLen)
 	}
 	if p.partialSent { // the partial one first, since the first answer counts
 		m.partial = true
-		p.sendMessage(m, nil)
+		p.sendMessages(m)
 		m.partial = false
 	}
-	p.sendMessage(m, nil)
+	p.sendMessages(m)
 }
 
-// sendMessage sends one message, by itself.
-func (p *Peer) sendMessage(m message, body []byte) {
-	frames := shape{n: 1, size: messageHeadLen + len(body), last: messageHeadLen + len(body)}.frames(m, body)
-	if m.partial {
-		frames[0].Off = ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16} // as TCP over IPv4
+// sendMessages sends messages, each by itself.
+func (p *Peer) sendMessages(messages ...message) {
+	frames := make([]*ether.Frame, len(messages))
+	for i := range messages {
+		frames[i] = messages[i].frame()
 	}
 	p.singly.Send(frames)
+}
+
+// probe continues the burst of probes to the host, or begins one; nothing goes to a host that does not answer them.
+func (p *Peer) probe(now time.Duration, size int) {
+	p.mu.Lock()
+	var messages []message
+	if p.answers && p.state.Features&featureProbes != 0 {
+		messages = p.prober.step(now, size)
+	} else {
+		p.prober = prober{}
+	}
+	p.mu.Unlock()
+	if len(messages) > 0 {
+		p.sendMessages(messages...)
+	}
 }
 
 // sendTrains sends the trains of a test, each as the data path would and then datagram by datagram.
