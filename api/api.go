@@ -151,6 +151,10 @@ type Peer struct {
 	TestWhy      string            `json:"test_why"`
 	TestSeconds  *int64            `json:"test_seconds"` // null: never
 	RTTSeconds   *float64          `json:"rtt_seconds"`  // null: no answer
+	PathMTU      int               `json:"path_mtu"`     // of the outer IP packet; 0: not known
+	PathMTUWhy   string            `json:"path_mtu_why"` // why it is less than the kernel has; "": it is not
+	Health       *Health           `json:"health"`       // null: not known
+	HealthWhy    string            `json:"health_why"`   // why not; ""
 	RxFrames     uint64            `json:"rx_frames"`
 	RxBytes      uint64            `json:"rx_bytes"`
 	TxFrames     uint64            `json:"tx_frames"`
@@ -159,6 +163,20 @@ type Peer struct {
 	WireRx       uint64            `json:"wire_rx"`
 	Lost         map[string]uint64 `json:"lost"`
 	HeardSeconds *int64            `json:"heard_seconds"` // null: never
+}
+
+// Health is what became of the last minute's probes to a host, and of its echoes.
+type Health struct {
+	Probes         int      `json:"probes"`
+	Echoes         int      `json:"echoes"`
+	Lost           int      `json:"lost"`
+	LostBack       int      `json:"lost_back"`
+	Reordered      int      `json:"reordered"`
+	ReorderedBack  int      `json:"reordered_back"`
+	Duplicated     int      `json:"duplicated"`
+	DuplicatedBack int      `json:"duplicated_back"`
+	RTTMinSeconds  *float64 `json:"rtt_min_seconds"` // null: no question was answered
+	RTTMaxSeconds  *float64 `json:"rtt_max_seconds"`
 }
 
 // PeerTests are the results of test frames to the peers; no command prints it as JSON.

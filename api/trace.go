@@ -76,4 +76,6 @@ type TracePort struct {
 	GSOWhy    string `json:"gso_why"`
 	RemoteSum bool   `json:"remote_checksum"`
 	Sparse    bool   `json:"sparse"`
+	Probes    int    `json:"probes"` // to a remote, in the last minute; 0: it does not take part
+	Lost      int    `json:"lost"`   // of these
 }

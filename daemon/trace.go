@@ -97,5 +97,8 @@ func toTracePort(p fabric.TracePort) api.TracePort {
 	if p.Addr.IsValid() {
 		t.Addr = p.Addr.String()
 	}
+	if p.Health != nil {
+		t.Probes, t.Lost = p.Health.Sent.There, p.Health.Lost.There
+	}
 	return t
 }

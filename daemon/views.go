@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -72,11 +73,33 @@ func toPeer(p fabric.PeerView) api.Peer {
 		seconds := int64(p.Test.Age / time.Second)
 		r.TestSeconds = &seconds
 	}
-	if p.Test.RTT > 0 {
-		seconds := p.Test.RTT.Seconds()
-		r.RTTSeconds = &seconds
+	r.RTTSeconds = seconds(p.Test.RTT)
+	r.PathMTU, r.Health, r.HealthWhy = p.PathMTU, toHealth(p.Test.Health), p.Test.HealthWhy
+	if p.Test.Fits > 0 {
+		r.PathMTUWhy = "longer datagrams do not arrive, and nobody says so"
+	}
+	if r.Health == nil {
+		r.HealthWhy = cmp.Or(r.HealthWhy, "there is no link to it")
 	}
 	return r
+}
+
+func toHealth(h *fabric.Health) *api.Health {
+	if h == nil {
+		return nil
+	}
+	return &api.Health{Probes: h.Sent.There, Echoes: h.Sent.Back, Lost: h.Lost.There, LostBack: h.Lost.Back,
+		Reordered: h.Reordered.There, ReorderedBack: h.Reordered.Back, Duplicated: h.Duplicated.There, DuplicatedBack: h.Duplicated.Back,
+		RTTMinSeconds: seconds(h.MinRTT), RTTMaxSeconds: seconds(h.MaxRTT)}
+}
+
+// seconds is nil for a time that is not known.
+func seconds(d time.Duration) *float64 {
+	if d == 0 {
+		return nil
+	}
+	s := d.Seconds()
+	return &s
 }
 
 func toTest(t fabric.PeerTest) api.PeerTest {

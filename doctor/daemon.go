@@ -240,6 +240,7 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 		all = append(all, Finding{"peers", Warn, fmt.Sprintf("%s cannot be looked up, and what it was last stays the peer: %s", host, stale[host]),
 			fmt.Sprintf("getent ahosts %s; see /etc/resolv.conf; the daemon looks it up every 5 s", host)})
 	}
+	all = append(all, checkLoss(peers)...)
 	if silent != nil {
 		all = append(all, Finding{"peers", Warn, "never heard: " + strings.Join(silent, ", "),
 			fmt.Sprintf("on those hosts: tapestry peers add NET %s; and let UDP %d pass the firewalls of both", s.VTEP, s.VXLANPort)})

@@ -135,7 +135,7 @@ func (f *Fabric) tracePort(n *network, name string, d Direction, kind ether.Kind
 			t.Down = hostGone
 		}
 		t.GSO, t.GSOWhy, t.RemoteSum = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), s.RemoteSum
-		t.Sparse = r.port.IsSparse()
+		t.Sparse, t.Health = r.port.IsSparse(), f.vtep.Health(addr)
 	}
 	return t
 }

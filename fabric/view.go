@@ -28,6 +28,8 @@ type (
 	EntryView      = view.Entry
 	PeerView       = view.Peer
 	PeerTest       = view.PeerTest
+	Health         = view.Health
+	Ways           = view.Ways
 	OffloadView    = view.Offload
 	TraceRequest   = view.TraceRequest
 	TraceView      = view.Trace
@@ -212,7 +214,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
-				v.MTU, v.WireTx, v.WireRx = r.innerMTU(), s.WireTx, s.WireRx
+				v.MTU, v.PathMTU, v.WireTx, v.WireRx = r.innerMTU(), r.mtu, s.WireTx, s.WireRx
 				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), tests[a.Addr()]
 				v.RemoteSum = s.RemoteSum
 				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}

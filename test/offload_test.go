@@ -30,6 +30,8 @@ type tested struct {
 	State, Test string
 	GSO         bool     `json:"gso"`
 	RTT         *float64 `json:"rtt_seconds"`
+	Health      *struct{ Probes, Echoes int }
+	HealthWhy   string `json:"health_why"`
 }
 
 // tests waits until every peer is shown with the same verdict.
@@ -62,6 +64,14 @@ func TestOffloads(t *testing.T) {
 					t.Errorf("round trip: %v s", peer.RTT)
 				}
 			}
+			testhost.Eventually(t, patience, func() error { // the first burst takes some seconds
+				for _, peer := range objects[tested](t, h, "peers") {
+					if peer.Health == nil || peer.Health.Probes < 32 || peer.Health.Echoes == 0 || peer.HealthWhy != "" {
+						return fmt.Errorf("%s: health: %+v, %s", h.name, peer.Health, peer.HealthWhy)
+					}
+				}
+				return nil
+			})
 			for _, o := range h.offloads(t) {
 				if o.Name == "udp_tunnel" && o.State == "unavailable" { // before Linux 6.17
 					continue

@@ -147,6 +147,9 @@ func egressText(x api.TraceEgress, r api.Trace) string {
 		if x.RemoteSum {
 			facts = append(facts, "checksums are completed there")
 		}
+		if x.Lost > 0 {
+			facts = append(facts, fmt.Sprintf("the path lost %s of datagrams in the last minute", human.Percent(x.Lost, x.Probes)))
+		}
 	} else if x.GSOWhy != "" {
 		facts = append(facts, offloadText(x.GSO, x.GSOWhy, "the kernel's offload"))
 	}

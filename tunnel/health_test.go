@@ -3,6 +3,7 @@ package tunnel
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -255,7 +256,7 @@ func TestPeerHealth(t *testing.T) {
 	for range 70 {
 		p.tick()
 	}
-	if s := p.state(); s.Result != NoAnswer || s.Health != nil {
+	if s := p.state(); s.Result != NoAnswer || s.Health != nil || s.HealthWhy != "no tapestry answers there" {
 		t.Errorf("a path that loses all: %+v", s)
 	}
 }
@@ -281,7 +282,7 @@ func TestPeerOfBefore(t *testing.T) {
 	for range 80 {
 		p.tick()
 	}
-	if s := p.state(); s.Result != Good || s.Health != nil || !p.to.Stats().RemoteSum {
+	if s := p.state(); s.Result != Good || s.Health != nil || !strings.Contains(s.HealthWhy, "older") || !p.to.Stats().RemoteSum {
 		t.Errorf("%+v", s)
 	}
 	if probes > 0 {

@@ -129,9 +129,9 @@ type PeerState struct {
 	// RemoteSum tells whether checksums may be left partial for the host to complete; nil: not known yet, or the host
 	// does not complete them, or this one always does (CompleteChecksums).
 	RemoteSum *offload.Status
-	// Health is what the bursts of the last minute have shown; nil: nothing yet, or the host answers none: no tapestry runs there, or
-	// one that does not know of them.
-	Health *Health
+	// Health is what the bursts of the last minute have shown; nil: nothing, as HealthWhy tells.
+	Health    *Health
+	HealthWhy string
 }
 
 func (v *VTEP) newPeer(host netip.AddrPort) *Peer {
@@ -163,7 +163,16 @@ func (p *Peer) State() PeerState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.state
-	s.TestDone, s.Answers, s.Health = p.testDone, p.answers, p.prober.health()
+	s.TestDone, s.Answers = p.testDone, p.answers
+	switch s.Health = p.prober.health(); {
+	case s.Health != nil:
+	case s.Result == NoAnswer:
+		s.HealthWhy = "no tapestry answers there"
+	case s.Answers && s.Features&featureProbes == 0:
+		s.HealthWhy = "the tapestry there is an older one, which answers no probes"
+	default:
+		s.HealthWhy = "not measured yet"
+	}
 	if p.remoteSumTested {
 		g := p.remoteSum.Status()
 		s.RemoteSum = &g

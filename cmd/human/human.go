@@ -3,6 +3,7 @@ package human
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,14 @@ func Plural[N int | uint64](n N, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Percent writes a part of a number; "-" of none.
+func Percent(part, all int) string {
+	if all == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(math.Round(float64(part)/float64(all)*1000)/10, 'f', -1, 64) + " %"
 }
 
 // Rate writes bytes in a second as bits, in decimal units as networks have them.

@@ -46,9 +46,9 @@ wide     80   02:42:0a:50:02:09  192.0.2.2:4789  learned  1m 23s`},
 		{"fdb of a quiet network", named, "fdb mynet", `
 NETWORK  VNI  MAC  PORT  KIND  AGE`},
 		{"peers", named, "peers", `
-NETWORK  VNI  PEER             FROM     STATE  MTU   GSO       RX  RX SIZE  TX  TX SIZE  HEARD
-wide     80   192.0.2.2:4789   network  up     1450  yes       7   700 B    0   0 B      3s ago
-wide     80   [2001:db8::2]:1  network  up     1450  untested  0   0 B      0   0 B      never`},
+NETWORK  VNI  PEER             FROM     STATE  MTU   GSO       RTT      LOSS                                 RX  RX SIZE  TX  TX SIZE  HEARD
+wide     80   192.0.2.2:4789   network  up     1450  yes       1.50 ms  1.6 % / 0.5 %, 2 reordered, 4 twice  7   700 B    0   0 B      3s ago
+wide     80   [2001:db8::2]:1  network  up     1450  untested  -        -                                    0   0 B      0   0 B      never`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := tapestry(t, append(strings.Fields(c.args), "--api-socket", socket, "--docker-host", c.Engine)...)

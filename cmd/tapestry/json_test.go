@@ -85,6 +85,13 @@ func TestJSONValues(t *testing.T) {
 		q["test"] != "no answer" || q["test_seconds"] != nil || q["rtt_seconds"] != nil {
 		t.Errorf("tests are shown as %v and %v", p, q)
 	}
+	if h, want := peers[0]["health"], map[string]any{"probes": 192., "echoes": 189., "lost": 3., "lost_back": 1., "reordered": 0., "reordered_back": 2., "duplicated": 4., "duplicated_back": 0.,
+		"rtt_min_seconds": .0005, "rtt_max_seconds": .0025}; !reflect.DeepEqual(h, want) || peers[0]["health_why"] != "" || peers[0]["path_mtu"] != 1500. || peers[0]["path_mtu_why"] != "" {
+		t.Errorf("health is %v, want %v; %v", h, want, peers[0])
+	}
+	if peers[1]["health"] != nil || peers[1]["health_why"] == "" {
+		t.Errorf("health of a host without it: %v", peers[1])
+	}
 	if peers[0]["heard_seconds"] != 3. || peers[1]["heard_seconds"] != nil {
 		t.Errorf("heard %v and %v, want 3 and null", peers[0]["heard_seconds"], peers[1]["heard_seconds"])
 	}

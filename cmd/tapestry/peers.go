@@ -22,7 +22,8 @@ func newPeers(c *cli) *cobra.Command {
 for networks that name none, from the daemon's --peer list (shown as default); behind its address is its DNS name, if it has one there; networks
 with a multicast group have that and who has sent to it (group), networks of a Docker Swarm have the Swarm's nodes too (swarm), and those that a cluster's hosts share those hosts (cluster). A node that has left the Swarm stays a peer for a day; while nothing comes from it, frames are
 flooded to it a few times a second at most. GSO tells whether many datagrams leave in one send: yes; untested, if the peer
-does not tell how they arrive; no, with the reason. ` + "\n\n" + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
+does not tell how they arrive; no, with the reason. RTT is the last round trip; LOSS is what was lost in the last minute of the datagrams that two
+tapestries send each other for this, on the way there / on the way back, and how many arrived out of order or twice; - for a host that does not take part. ` + "\n\n" + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a peer"),
 		Example: `  tapestry peers
   tapestry peers wide
   tapestry peers add wide 192.0.2.3
@@ -33,7 +34,7 @@ does not tell how they arrive; no, with the reason. ` + "\n\n" + netHelp + fmt.S
 			return listRows(cmd, c, args, api.PeersPath,
 				func(p *api.Peer, d *docker.Engine) { p.NetworkName = d.NetworkName(p.Network) },
 				func(p api.Peer) string { return p.Network },
-				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)
+				[]string{"NETWORK", "VNI", "PEER", "FROM", "STATE", "MTU", "GSO", "RTT", "LOSS", "RX", "RX SIZE", "TX", "TX SIZE", "HEARD"}, peerRow)
 		},
 	})
 	peers.AddCommand(newPeersLearn(c),
@@ -74,8 +75,35 @@ func peerRow(p api.Peer, d *docker.Engine) []string {
 	if p.Addr != "" && p.Name != "" {
 		addr += " (" + p.Name + ")"
 	}
-	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p),
+	return []string{d.NetworkLabel(p.Network), human.VNI(p.VNI), addr, from, human.State(p.Why), human.MTU(p.MTU), gsoText(p), rttText(p), lossText(p.Health),
 		human.Number(p.RxFrames), human.Bytes(p.RxBytes), human.Number(p.TxFrames), human.Bytes(p.TxBytes), heard}
+}
+
+// rttText is the last round trip.
+func rttText(p api.Peer) string {
+	if p.RTTSeconds == nil {
+		return "-"
+	}
+	ms := *p.RTTSeconds * 1000
+	if ms < 10 {
+		return fmt.Sprintf("%.2f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
+// lossText is what happened to the last minute's probes and echoes, but for what was well both ways.
+func lossText(h *api.Health) string {
+	if h == nil {
+		return "-"
+	}
+	text := human.Percent(h.Lost, h.Probes) + " / " + human.Percent(h.LostBack, h.Echoes)
+	if n := h.Reordered + h.ReorderedBack; n > 0 {
+		text += fmt.Sprintf(", %d reordered", n)
+	}
+	if n := h.Duplicated + h.DuplicatedBack; n > 0 {
+		text += fmt.Sprintf(", %d twice", n)
+	}
+	return text
 }
 
 // gsoText tells whether super-frames leave in one send, and if so whether they are known to arrive.

@@ -125,7 +125,7 @@ verdict      forwarded to db`
 		t.Errorf("asked was %+v", h.asked)
 	}
 
-	remote := fabric.TracePort{Name: "192.0.2.2", Kind: "remote", MTU: 1450, Addr: netip.MustParseAddrPort("192.0.2.2:4789"), PathMTU: 1500, Overhead: 50, GSOWhy: "EIO", RemoteSum: true, Faults: "loss 2%"}
+	remote := fabric.TracePort{Name: "192.0.2.2", Kind: "remote", MTU: 1450, Addr: netip.MustParseAddrPort("192.0.2.2:4789"), PathMTU: 1500, Overhead: 50, GSOWhy: "EIO", RemoteSum: true, Health: &fabric.Health{Sent: fabric.Ways{There: 192}, Lost: fabric.Ways{There: 3}}, Faults: "loss 2%"}
 	lost := remote
 	lost.Down = "link eth0 is down"
 	sparse := remote
@@ -138,7 +138,7 @@ verdict      forwarded to db`
 	}{
 		{"too long", fabric.TraceView{VNI: 80, Verdict: "mtu", Drop: true, Down: "no route", Steps: []fabric.TraceStep{{Check: "length", Found: "long", Drop: true, Limit: 40}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "mtu", Limit: 40}}}, exit.Failure,
-			[]string{"length       42 bytes are too long, the path takes 40", "egress       192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are completed there, this port has faults: loss 2%)",
+			[]string{"length       42 bytes are too long, the path takes 40", "egress       192.0.2.2: too long, it takes 40 bytes (VXLAN to 192.0.2.2:4789, MTU 1450, path MTU 1500 less 50, VNI 80, not many datagrams in one send: EIO, checksums are completed there, the path lost 1.6 % of datagrams in the last minute, this port has faults: loss 2%)",
 				"tunnel       down: no route", "verdict      dropped (mtu): too long for its path", "the frame would be dropped: mtu"}},
 		{"flooded", fabric.TraceView{Verdict: "flooded", Steps: []fabric.TraceStep{{Check: "flood", Found: "some"}},
 			Egress: []fabric.TraceEgress{{TracePort: remote, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: fake.DbID}, Verdict: "forwarded"}, {TracePort: fabric.TracePort{Name: bareID}, Verdict: "horizon"}}}, exit.OK,

@@ -104,6 +104,7 @@ type Peer struct {
 	HostState         string // alive, suspect or gone, as the cluster says
 	Down              string // why there is no route to it; "": there is
 	MTU               int    // largest inner IP packet that fits the path
+	PathMTU           int    // largest outer IP packet
 	GSO               bool   // super-frames leave as one UDP_SEGMENT send
 	GSOWhy            string // why not; "": they do
 	RemoteSum         bool   // it completes the inner checksums, see tunnel.VTEP.CompleteChecksums
@@ -125,7 +126,19 @@ type PeerTest struct {
 
 	Fits   int // with Narrow: the longest of them that has arrived; 0: not known yet
 	Narrow int // length of outer IP packets in bytes of which none arrived, although shorter ones did; 0: they arrive, or nothing is known
+
+	Health    *Health // what became of datagrams in the last minute; nil: that is not known
+	HealthWhy string  // why not
 }
+
+// Health is what became of the last minute's probes to a host, and of its echoes: see tunnel.Health.
+type Health struct {
+	Sent, Lost, Reordered, Duplicated Ways
+	MinRTT, MaxRTT                    time.Duration // 0: not known
+}
+
+// Ways are numbers of datagrams, on the way to a host and on the way back.
+type Ways struct{ There, Back int }
 
 // TraceRequest asks what the switch would do with a frame.
 type TraceRequest struct {
@@ -185,8 +198,9 @@ type TracePort struct {
 	PathMTU  int            // of the outer packets, in bytes
 	Overhead int            // of VXLAN, in bytes
 
-	GSO       bool   // of a container: its TAP accepts this frame's offload; of a remote: as Peer
-	GSOWhy    string // why not
-	RemoteSum bool   // as Peer
-	Sparse    bool   // of a remote: it gets a few floods a second at most, see Peer.Left
+	GSO       bool    // of a container: its TAP accepts this frame's offload; of a remote: as Peer
+	GSOWhy    string  // why not
+	RemoteSum bool    // as Peer
+	Health    *Health // of a remote; nil: not known
+	Sparse    bool    // of a remote: it gets a few floods a second at most, see Peer.Left
 }

@@ -2,6 +2,7 @@ package vtep
 
 import (
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -47,7 +48,7 @@ func (v *VTEP) Testing() bool {
 func (v *VTEP) Tests(now time.Duration) (all []view.PeerTest) {
 	for _, p := range v.Peers() {
 		s := p.State()
-		t := view.PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow, Fits: s.Fits}
+		t := view.PeerTest{Addr: s.Host, GSO: string(s.Result), Why: s.Why, RTT: s.RTT, Age: -1, Narrow: s.Narrow, Fits: s.Fits, Health: health(s), HealthWhy: s.HealthWhy}
 		if s.Tested > 0 {
 			t.Age = (now - s.Tested).Truncate(time.Second)
 		}
@@ -55,4 +56,23 @@ func (v *VTEP) Tests(now time.Duration) (all []view.PeerTest) {
 	}
 	slices.SortFunc(all, func(a, b view.PeerTest) int { return a.Addr.Compare(b.Addr) })
 	return all
+}
+
+// Health is what became of the last minute's probes to a host; nil: that is not known.
+func (v *VTEP) Health(host netip.Addr) *view.Health {
+	for _, p := range v.Peers() {
+		if p.Host.Addr() == host {
+			return health(p.State())
+		}
+	}
+	return nil
+}
+
+func health(s tunnel.PeerState) *view.Health {
+	h := s.Health
+	if h == nil {
+		return nil
+	}
+	return &view.Health{Sent: view.Ways(h.Sent), Lost: view.Ways(h.Lost), Reordered: view.Ways(h.Reordered), Duplicated: view.Ways(h.Duplicated),
+		MinRTT: h.MinRTT, MaxRTT: h.MaxRTT}
 }

@@ -121,7 +121,10 @@ func (h *Fabric) Peers(network string) []fabric.PeerView {
 	for i, p := range h.Addrs {
 		v := fabric.PeerView{Network: WideID, VNI: 80, Addr: p, MTU: 1450, GSO: true, Heard: -1, Test: fabric.PeerTest{GSO: "no answer", Age: -1}}
 		if i == 0 {
-			v.Test = fabric.PeerTest{GSO: "ok", RTT: 1500 * time.Microsecond, Age: 61 * time.Second}
+			v.Test = fabric.PeerTest{GSO: "ok", RTT: 1500 * time.Microsecond, Age: 61 * time.Second,
+				Health: &fabric.Health{Sent: fabric.Ways{There: 192, Back: 189}, Lost: fabric.Ways{There: 3, Back: 1}, Reordered: fabric.Ways{Back: 2}, Duplicated: fabric.Ways{There: 4},
+					MinRTT: 500 * time.Microsecond, MaxRTT: 2500 * time.Microsecond}}
+			v.PathMTU = 1500
 			v.Heard, v.WireRx, v.RxFrames, v.RxBytes = 3*time.Second, 8, 7, 700
 		}
 		views = append(views, v)
