@@ -98,6 +98,7 @@ type extensions struct {
 	at          int  // in the packet
 	found       bool // proto's header begins at at; else the packet ends before it, is a later fragment, or has more than maxExtensions
 	fragment    fragment
+	later       bool // a fragment, and not the first one
 	sourceRoute bool // not yet at its end
 }
 
@@ -106,7 +107,7 @@ type extensions struct {
 func walkExtensions(p []byte) (x extensions) {
 	x.proto, x.at = p[6], ipv6Len
 	for n := 0; ; n++ {
-		length, later := 8, false
+		length := 8
 		switch x.proto {
 		case protoHopByHop, protoDestOpts, protoRouting:
 			if x.at+length > len(p) {
@@ -119,7 +120,7 @@ func walkExtensions(p []byte) (x extensions) {
 				return x
 			}
 			word := binary.BigEndian.Uint16(p[x.at+2:])
-			if later = word&0xfff8 != 0; word&0xfff9 != 0 {
+			if x.later = word&0xfff8 != 0; word&0xfff9 != 0 {
 				x.fragment = realFragment
 			} else if x.fragment == notFragment {
 				x.fragment = atomicFragment
@@ -133,7 +134,7 @@ func walkExtensions(p []byte) (x extensions) {
 			return x
 		}
 		x.at += length
-		if later {
+		if x.later {
 			return x
 		}
 	}

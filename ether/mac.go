@@ -38,6 +38,18 @@ func (m MAC) Group() bool { return m[0]&1 != 0 }
 // LLDP use: they are for the other end of the link.
 func (m MAC) LinkLocal() bool { return m[0] == 0x01 && m == MAC{0x01, 0x80, 0xc2, 5: m[5] & 0x0f} }
 
+// OfBridges tells whether m is a group by which bridges find loops or each other: the bridge group, to which Linux's bridge forwards if
+// it has no STP (IEEE 802.1Q table 8-1), or Cisco's for PVST+, CDP, VTP and DTP.
+func (m MAC) OfBridges() bool {
+	return m[0] == 1 && (m == MAC{1, 0x80, 0xc2} || m == MAC{1, 0, 0x0c, 0xcc, 0xcc, 0xcc} || m == MAC{1, 0, 0x0c, 0xcc, 0xcc, 0xcd})
+}
+
+// LinkLocalMAC is the MAC that a link-local IPv6 address is made of (RFC 4291 appendix A, RFC 4862); false: it is made of none.
+func LinkLocalMAC(a netip.Addr) (m MAC, ok bool) {
+	b := a.As16()
+	return MAC{b[8] ^ 2, b[9], b[10], b[13], b[14], b[15]}, a.Is6() && a.IsLinkLocalUnicast() && b[11] == 0xff && b[12] == 0xfe
+}
+
 // IsZero tells whether m is the all-zero address.
 func (m MAC) IsZero() bool { return m == MAC{} }
 

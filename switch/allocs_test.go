@@ -5,6 +5,8 @@
 package vswitch
 
 import (
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -72,5 +74,20 @@ func TestTooBigAllocs(t *testing.T) {
 	frames := []ether.Frame{tcp(1, 2, 1400), tcp(1, 2, 1410)}
 	if n := testing.AllocsPerRun(100, func() { in.told.Store(0); in.Ingress(frames) }); n != 0 || s.TooBig() != 2*101 {
 		t.Errorf("%v allocations a batch, %d told", n, s.TooBig())
+	}
+}
+
+// Nor do guards, whatever they find.
+func TestGuardAllocs(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	_, ports, _ := guarded(discard{})
+	var frames []ether.Frame
+	for _, k := range slices.Concat(forges, honest) {
+		for range 4 {
+			frames = append(frames, lent(k.make(r)))
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { ports[0].Ingress(frames) }); n != 0 {
+		t.Errorf("%v allocations a batch", n)
 	}
 }

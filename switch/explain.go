@@ -18,12 +18,13 @@ type Explanation struct {
 type Check string
 
 // The checks in their order, each with the words of Step.Found: before the semicolon those with which the frame passes.
-// A frame has either Hairpin, Horizon, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
+// Only where the port's Policy has guards there is a Guard. A frame has either Hairpin, Horizon, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
-	CheckSource      Check = "source"      // pinned, known, new, moved; taken, group, zero
+	CheckSource      Check = "source"      // pinned, known, new, moved, other (taken, and the Policy allows it); taken, group, zero
+	CheckGuard       Check = "guard"       // passes; or the name of the verdict: spoofed_ip, spoofed_arp, spoofed_nd, ra, dhcp, bpdu, unreadable
 	CheckDestination Check = "destination" // pinned, learned, told, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
@@ -39,8 +40,8 @@ type Step struct {
 	Found string // one word, see the checks
 	Drop  bool   // the frame is dropped here
 
-	MAC   ether.MAC     // of source and destination; of an answer, if there is one
-	Addr  netip.Addr    // that a question asks for
+	MAC   ether.MAC     // of source and destination; of an answer, if there is one; that ARP or ND names, if a guard drops it
+	Addr  netip.Addr    // that a question asks for; that a guard finds to be another port's
 	Port  *Port         // owns that address, before this frame; nil: none does
 	Age   time.Duration // since a learned one was last seen, in whole seconds
 	Evict *Entry        // the learned address that is evicted when this source is learned; nil: there is room
@@ -71,6 +72,13 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	if source.Drop {
 		e.Verdict = Spoofed
 		return e
+	}
+	if guards := p.Policy().Guards; guards != 0 {
+		step, v := p.explainGuard(guards, &g)
+		if e.Steps = append(e.Steps, step); step.Drop {
+			e.Verdict = v
+			return e
+		}
 	}
 	to, destination := p.explainDestination(&g, source)
 	e.Steps = append(e.Steps, destination)
@@ -149,7 +157,9 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 	count := p.sw.count
 	switch s.sourceAt(p) {
 	case sourceSpoofed:
-		step.Found, step.Drop = "taken", true
+		if step.Found, step.Drop = "taken", true; p.Policy().AnyMAC {
+			step.Found, step.Drop = "other", false
+		}
 		return step
 	case sourceKnown:
 		step.Found = "known"
@@ -170,6 +180,16 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 	return step
 }
 
+// explainGuard tells what a guard finds.
+func (p *Port) explainGuard(guards Guards, f *ether.Frame) (step Step, v Verdict) {
+	r := p.inspect(guards, f)
+	step = Step{Check: CheckGuard, Found: "passes", Drop: r.verdict.Drop()}
+	if step.Drop {
+		step.Found, step.Addr, step.MAC, step.Port = r.verdict.String(), r.addr, r.mac, r.of
+	}
+	return step, r.verdict
+}
+
 // explainDestination tells what locate would return after the source was learned. tableMu is held.
 func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step Step) {
 	step = Step{Check: CheckDestination, Found: "unknown", MAC: f.Dst()}
@@ -178,7 +198,7 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 	}
 	s := p.sw.station(f.Dst())
 	switch {
-	case f.Dst() == f.Src(): // whichever port had it
+	case f.Dst() == f.Src() && source.Found != "other": // whichever port had it
 		step.Found, step.Port = "learned", p
 		if source.Found == "pinned" {
 			step.Found = "pinned"

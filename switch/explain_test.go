@@ -127,6 +127,12 @@ func TestTraceIsTruth(t *testing.T) {
 				p.SetDown(func() bool { return true })
 			case 10, 11, 12:
 				p.SetDown(nil)
+			case 13, 14:
+				p.SetPolicy(&Policy{Guards: Guards(r.IntN(16)), AnyMAC: r.IntN(2) == 0})
+			case 15:
+				p.SetPolicy(nil)
+			case 16:
+				p.PinAddrs(ip(1+r.IntN(4)), six(1+r.IntN(4)))
 			case 5, 6, 7:
 				now += time.Duration(r.IntN(10)) * time.Second
 				s.Tick(now)
@@ -137,6 +143,9 @@ func TestTraceIsTruth(t *testing.T) {
 			f := anyFrame(r, stations)
 			if r.IntN(4) == 0 {
 				f = question(r.IntN(stations), r.IntN(stations))
+			}
+			if r.IntN(4) == 0 {
+				f = lent(pick(r, pick(r, forges...), pick(r, honest...)).make(r))
 			}
 			bytesBefore, off, fault := bytes.Clone(f.WithHeadroom()), f.Off, f.Fault
 			before := stateOf(s, wires)
@@ -196,7 +205,8 @@ func TestTraceIsTruth(t *testing.T) {
 		}
 	}
 	for _, step := range strings.Split("offload none,offload checksum,offload super-frame,offload runt,offload contradiction,port attached,port detached,"+
-		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source taken,source group,source zero,"+
+		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source taken,source other,source group,source zero,"+
+		"guard passes,guard spoofed_ip,guard spoofed_arp,guard spoofed_nd,guard ra,guard dhcp,guard bpdu,guard unreadable,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
 		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,flood reserved,evict", ",") {
 		if steps[step] == 0 {
@@ -245,7 +255,11 @@ func TestInject(t *testing.T) {
 
 // Whatever a frame and its offload are, explaining them agrees with what is then done.
 func FuzzExplain(f *testing.F) {
-	for _, seed := range []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), sized2(mac(1), mac(2), 5)} {
+	seeds := []ether.Frame{frame(mac(1), mac(2), 0), frame(mac(1), broadcast, 0), super(mac(1), mac(2), 3000, 1400), sized2(mac(1), mac(2), 5)}
+	for _, k := range slices.Concat(forges, honest) {
+		seeds = append(seeds, lent(k.make(rand.New(rand.NewPCG(1, 1)))))
+	}
+	for _, seed := range seeds {
 		f.Add(seed.Bytes(), uint8(seed.Off.Kind), seed.Off.PartialChecksum, seed.Off.Head, seed.Off.Segment, seed.Off.ChecksumStart, seed.Off.ChecksumOffset, uint8(seed.Fault))
 	}
 	f.Fuzz(func(t *testing.T, b []byte, kind uint8, needsSum bool, head, segment, start, offset uint16, fault uint8) {
@@ -254,6 +268,8 @@ func FuzzExplain(f *testing.F) {
 		p, _ := attach(s, "b", true)
 		p.SetLimit(1500)
 		p.Pin(mac(2))
+		p.PinAddrs(ip(2), six(2))
+		a.SetPolicy(full)
 		g := ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{Kind: ether.Kind(kind), PartialChecksum: needsSum, Head: head,
 			Segment: segment, ChecksumStart: start, ChecksumOffset: offset})
 		g.Fault = ether.Fault(fault)

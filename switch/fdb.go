@@ -78,7 +78,7 @@ func (s *station) sourceAt(p *Port) sourceState {
 }
 
 // learnSource notes that m was seen at p, and returns its state before. After sourceNew and sourceMoved, earlier results
-// of find may be wrong. A pinned address is not changed. m must not be a group address.
+// of find may be wrong. A pinned address is not changed, and is known to a port that may use others'. m must not be a group address.
 func (t *fdb) learnSource(m ether.MAC, p *Port) sourceState {
 	s := t.station(m)
 	switch s.sourceAt(p) {
@@ -88,6 +88,9 @@ func (t *fdb) learnSource(m ether.MAC, p *Port) sourceState {
 		t.move(s, p)
 		return sourceMoved
 	case sourceSpoofed:
+		if p.Policy().AnyMAC {
+			return sourceKnown
+		}
 		s.spoofer.Store(p)
 		s.spoofed.Add(1)
 		return sourceSpoofed

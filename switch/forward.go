@@ -60,6 +60,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 	if w := p.sw.watch.Load(); w != nil {
 		watch = *w
 	}
+	guard := guarding{guards: p.Policy().Guards}
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
 		if b.answers.n == maxAnswers {
@@ -77,6 +78,9 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 					to = nil
 				}
 			}
+		}
+		if v == Forwarded && guard.guards != 0 {
+			v = guard.check(p, f)
 		}
 		if v == Forwarded {
 			if d := f.Dst(); to == nil || d != dst {
@@ -104,7 +108,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		b.tally[v]++
 		if v == Forwarded {
 			e := b.enqueue(p, to, f)
-			n := b.enqueueRun(e, f, frames[i+1:])
+			n := b.enqueueRun(e, &guard, f, frames[i+1:])
 			if watch != nil {
 				watchRun(watch, p, to, frames[i:][:1+n])
 			}
@@ -269,12 +273,13 @@ func (b *batch) enqueue(in, to *Port, f *ether.Frame) *egressBatch {
 }
 
 // enqueueRun adds to f's egress batch the frames behind f that have its addresses and must get its verdict, up to the
-// first one that differs, and returns their number. Most frames of a busy port are runs of one flow.
-func (b *batch) enqueueRun(e *egressBatch, f *ether.Frame, frames []ether.Frame) (n int) {
+// first one that differs, or that a guard has to look into, and returns their number. Most frames of a busy port are runs of one flow.
+func (b *batch) enqueueRun(e *egressBatch, guard *guarding, f *ether.Frame, frames []ether.Frame) (n int) {
 	limit := int(e.port.limit.Load())
 	for i := range frames {
 		g := &frames[i]
-		if !g.SameAddresses(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit {
+		if !g.SameAddresses(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit ||
+			guard.guards != 0 && !guard.known(g.Bytes()) {
 			break
 		}
 		e.frames = append(e.frames, g)

@@ -8,6 +8,7 @@
 package vswitch
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,9 @@ type Switch struct {
 	answers atomic.Pointer[answering]  // see SetAnswers; nil: none
 	snoop   atomic.Pointer[snooping]   // see SetSnooping; nil: off
 
-	mu sync.Mutex // serialises Add and Detach
+	owners atomic.Pointer[map[netip.Addr]*Port] // of IP addresses, see PinAddrs; an immutable map, replaced with mu held; nil: none
+
+	mu sync.Mutex // serialises Add, Detach and PinAddrs
 }
 
 // New makes a switch without ports.
@@ -109,6 +112,9 @@ type Port struct {
 	router   atomic.Int64 // until when, by the coarse clock, there is a multicast router
 	leaves   atomic.Bool  // a station there does not want a group any more, and others were not asked yet
 	learned  ages         // guarded by fdb.tableMu
+
+	policy  atomic.Pointer[Policy]                          // nil: the zero Policy
+	victims [SpoofedND - SpoofedIP + 1]atomic.Pointer[Port] // see Trip.Of
 
 	tally            [verdicts]atomic.Uint64 // received frames by verdict
 	rxBytes          atomic.Uint64
@@ -153,6 +159,7 @@ func (s *Switch) Detach(removed ...*Port) {
 	ports := slices.DeleteFunc(slices.Clone(*s.ports.Load()), func(p *Port) bool { return p.detached.Load() })
 	s.ports.Store(&ports)
 	s.fdb.forget(removed)
+	s.forgetAddrs()
 }
 
 // Detach is Switch.Detach for one port.

@@ -20,37 +20,72 @@ const (
 	Down     // Port.SetDown
 	Answered // a question for a MAC, by the switch itself: see Switch.SetAnswers
 	LinkLocal
+
+	// By a guard, see Guards.
+	SpoofedIP
+	SpoofedARP
+	SpoofedND
+	RA
+	DHCP
+	BPDU
+	Unreadable // ether.Hidden
 	verdicts
 )
 
-// verdictTexts are the texts for people and programs. docs/json.md repeats names and meanings,
-// docs/troubleshooting.md the advice too, which a test compares.
+// verdictTexts are the texts for people and programs. docs/json.md repeats names and meanings, docs/drops.md all of them, which a
+// test compares.
 var verdictTexts = [verdicts]struct {
 	name    string // in metrics, captures and JSON
 	meaning string // of a drop: why it was dropped
+	cause   string // of a drop: what it usually comes from
 	advice  string // of a drop: what to do
 }{
 	Forwarded: {name: "forwarded"},
 	Flooded:   {name: "flooded"},
-	Runt:      {"runt", "shorter than an Ethernet header", "Find the program that sends it"},
+	Answered:  {name: "answered"},
+
+	Runt: {"runt", "shorter than an Ethernet header", "a raw socket", "Find the program that sends it"},
 	Offload: {"offload", "what it says about its segments or checksums contradicts its bytes",
-		"A raw socket of the container's, or a kernel bug"},
-	BadSource: {"bad_source", "its source address is a group address or zero", "Find the program that sends it"},
+		"a raw socket of the container's, or a kernel bug", "`tapestry capture NAME --drops --offload raw -w FILE` shows what it says"},
+	BadSource: {"bad_source", "its source address is a group address or zero", "a raw socket", "Find the program that sends it"},
 	Spoofed: {"spoofed", "its source address belongs to another container of this host",
-		"See the conflicts in `tapestry status`"},
+		"the same address given out on two hosts, or a container that forges it", "See the conflicts in `tapestry status`"},
 	Hairpin: {"hairpin", "it would leave by the port that it came by",
+		"a container that has just moved; many: two bridges in one container",
 		"If that is wrong, `tapestry fdb` shows where the destination was learned; the entry goes when that address is silent"},
 	Horizon: {"horizon", "it came from a remote host and would go to one, which has it already",
-		"If this lasts, one of the hosts lacks a peer: `tapestry peers` on each"},
-	MTU: {"mtu", "too long for its path",
+		"a container that has just moved, or a host that lacks a peer", "If this lasts, one of the hosts lacks a peer: `tapestry peers` on each"},
+	MTU: {"mtu", "too long for its path", "a container that was started with a larger MTU than the path has now",
 		"Send smaller packets: a smaller MTU of the network (com.docker.network.driver.mtu), or a larger one of the underlay"},
-	Detached: {"detached", "it came by a port that is not up, or is being removed", "`tapestry ports` and the daemon's log say why"},
-	Fault:    {"fault", "lost on purpose, by tapestry fault", "`tapestry fault list` shows the fault"},
-	Down:     {"down", "the link that it would leave by is down", "`tapestry doctor` says what to type"},
-	Answered: {name: "answered"},
+	Detached: {"detached", "it came by a port that is not up, or is being removed", "a container that starts or ends",
+		"`tapestry ports` and the daemon's log say why"},
+	Fault: {"fault", "lost on purpose, by tapestry fault", "somebody has set a fault", "`tapestry fault list` shows the fault"},
+	Down: {"down", "the link that it would leave by is down", "`ip link set eth0 down` in a container, or a host of the cluster that is gone",
+		"`tapestry doctor` says what to type"},
 	LinkLocal: {"link_local", "for the other end of its link only, as LLDP, LACP and pause frames are",
-		"Nothing, most often: bridges drop them too"},
+		"lldpd, a bond or a bridge in a container", "Nothing, most often: bridges drop them too. If it is a network lab: " + optAllow + "bpdu"},
+
+	SpoofedIP: {"spoofed_ip", "its IP source address belongs to another container of this host",
+		"a container that forges it, or that was given by hand the address of another", "`tapestry status` says whose. If it must: " + optGuard},
+	SpoofedARP: {"spoofed_arp", "its ARP speaks for an address that belongs to another container of this host",
+		"a container that wants another's frames, or that was given by hand the address of another", "`tapestry status` says whose. If it must: " + optGuard},
+	SpoofedND: {"spoofed_nd", "its neighbour discovery speaks for an address that belongs to another container of this host",
+		"a container that wants another's frames, or that was given by hand the address of another", "`tapestry status` says whose. If it must: " + optGuard},
+	RA: {"ra", "a router advertisement or redirect, and its container may send none",
+		"a container that is a router, or wants to be taken for one", "If it is one: " + optAllow + "ra"},
+	DHCP: {"dhcp", "an answer of a DHCP server, and its container may send none",
+		"a container that is a DHCP server or relay, or wants to be taken for one", "If it is one: " + optAllow + "dhcp"},
+	BPDU: {"bpdu", "what bridges find loops and each other by (STP, PVST+, CDP), and its container may send none",
+		"a bridge with STP in a container", "If it is a network lab: " + optAllow + "bpdu"},
+	Unreadable: {"unreadable", "its headers hide whether it speaks for another, or is a router's or a DHCP server's",
+		"a raw socket", "Find the program that sends it. If it must: " + optGuard},
 }
+
+// What users type to loosen a guard, of one container or of a network.
+const (
+	optGuard = "tapestry.guard=mac"
+	optAllow = "tapestry.allow="
+)
 
 // String is the verdict's name in metrics, captures and JSON.
 func (v Verdict) String() string { return verdictTexts[v].name }
@@ -67,6 +102,9 @@ func ParseVerdict(name string) (Verdict, bool) {
 
 // Meaning says why frames with this verdict are dropped, about "the frame"; "" if they are not.
 func (v Verdict) Meaning() string { return verdictTexts[v].meaning }
+
+// Cause says what the drops usually come from, as a sentence without its full stop; "" for a delivery.
+func (v Verdict) Cause() string { return verdictTexts[v].cause }
 
 // Advice says what to do about the drops, as a sentence without its full stop; "" for a delivery.
 func (v Verdict) Advice() string { return verdictTexts[v].advice }

@@ -36,20 +36,25 @@ func section(t *testing.T, path, headline string) string {
 }
 
 // TestDocsVerdicts: docs/design.md has the number of drop verdicts; the references have the name and the meaning of each, and
-// docs/troubleshooting.md what to do.
+// docs/drops.md what it comes from and what to do, and nothing that is not there.
 func TestDocsVerdicts(t *testing.T) {
 	drops := (&vswitch.Tally{}).Drops()
-	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen"}
+	words := []string{5: "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "twenty-one", "twenty-two", "twenty-three"}
 	if want := words[len(drops)] + " others drop"; !strings.Contains(text(t, "docs/design.md"), want) {
 		t.Errorf("docs/design.md does not say %q: there are %d reasons", want, len(drops))
 	}
 	for name := range drops {
 		v, _ := vswitch.ParseVerdict(name)
 		for file, row := range map[string]string{"docs/json.md": "| " + name + " | " + v.Meaning() + " |",
-			"docs/troubleshooting.md": "| `" + name + "` | " + v.Meaning() + " | " + v.Advice()} {
+			"docs/drops.md": "| `" + name + "` | " + v.Meaning() + " | " + v.Cause() + " | " + v.Advice() + " |\n"} {
 			if !strings.Contains(text(t, file), "\n"+row) {
 				t.Errorf("%s does not have the row %q", file, row)
 			}
+		}
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(text(t, "docs/drops.md"), -1) {
+		if _, ok := drops[m[1]]; !ok {
+			t.Errorf("docs/drops.md explains %s, which is no reason", m[1])
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -66,6 +67,15 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"source new":            s.MAC + " is new: it is learned",
 		"source moved":          fmt.Sprintf("%s moves here from %s, where it was last seen %s", s.MAC, owner, age),
 		"source taken":          s.MAC + " belongs to " + owner,
+		"source other":          fmt.Sprintf("%s belongs to %s, and this port may use it: nothing is learned", s.MAC, owner),
+		"guard passes":          "it does not speak for another container, nor as what its own may not be",
+		"guard spoofed_ip":      fmt.Sprintf("its IP source %s belongs to %s", s.Address, owner),
+		"guard spoofed_arp":     fmt.Sprintf("its ARP speaks for %s, which belongs to %s", cmp.Or(s.Address, s.MAC), owner),
+		"guard spoofed_nd":      fmt.Sprintf("its neighbour discovery speaks for %s, which belongs to %s", cmp.Or(s.Address, s.MAC), owner),
+		"guard ra":              vswitch.RA.Meaning(),
+		"guard dhcp":            vswitch.DHCP.Meaning(),
+		"guard bpdu":            vswitch.BPDU.Meaning(),
+		"guard unreadable":      vswitch.Unreadable.Meaning(),
 		"source group":          s.MAC + " is a group address: no station has it",
 		"source zero":           s.MAC + " is no station's address",
 		"destination pinned":    s.MAC + " is " + owner + "'s own",

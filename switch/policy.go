@@ -1,0 +1,86 @@
+package vswitch
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// A Policy is what the frames that a port receives are held to. It is never changed once a port has it: the data path reads it with
+// one load for each batch, and Explain asks it too.
+type Policy struct {
+	Guards Guards
+	AnyMAC bool // frames pass whose source address is pinned to another port; nothing is learned of them
+}
+
+// Guards say which frames are dropped for what they say, each with its own verdict.
+type Guards uint8
+
+const (
+	GuardAddrs Guards = 1 << iota // who speaks for an IP address that another port has pinned, in IP, ARP or ND: SpoofedIP, SpoofedARP, SpoofedND; and Unreadable
+	GuardRA                       // router advertisements and redirects: RA
+	GuardDHCP                     // answers of a DHCP server: DHCP
+	GuardBPDU                     // what bridges find loops and each other by: BPDU
+)
+
+// SetPolicy has the port hold frames to p from the next batch on; nil is the zero Policy.
+func (p *Port) SetPolicy(policy *Policy) { p.policy.Store(policy) }
+
+// Policy is the port's; it must not be changed.
+func (p *Port) Policy() Policy {
+	if policy := p.policy.Load(); policy != nil {
+		return *policy
+	}
+	return Policy{}
+}
+
+// PinAddrs makes IP addresses the port's, in place of those that it had: see GuardAddrs. One that another port has stays with that one, and
+// a port that is detached gets none.
+func (p *Port) PinAddrs(addrs ...netip.Addr) {
+	s := p.sw
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[netip.Addr]*Port)
+	if old := s.owners.Load(); old != nil {
+		maps.Copy(all, *old)
+		maps.DeleteFunc(all, func(_ netip.Addr, q *Port) bool { return q == p })
+	}
+	for _, a := range addrs {
+		if all[a] == nil && !p.detached.Load() {
+			all[a] = p
+		}
+	}
+	s.owners.Store(&all)
+}
+
+// forgetAddrs removes the addresses of ports that are detached. mu is held.
+func (s *Switch) forgetAddrs() {
+	if old := s.owners.Load(); old != nil && slices.ContainsFunc(slices.Collect(maps.Values(*old)), func(p *Port) bool { return p.detached.Load() }) {
+		all := maps.Clone(*old)
+		maps.DeleteFunc(all, func(_ netip.Addr, p *Port) bool { return p.detached.Load() })
+		s.owners.Store(&all)
+	}
+}
+
+// ownerOf is the port that has an IP address: that of PinAddrs, or, of a link-local one that is made of a MAC, of Pin; nil: none.
+func (s *Switch) ownerOf(a netip.Addr) *Port {
+	if all := s.owners.Load(); all != nil {
+		if p := (*all)[a]; p != nil {
+			return p
+		}
+	}
+	if m, ok := ether.LinkLocalMAC(a); ok {
+		return s.pinnedTo(m)
+	}
+	return nil
+}
+
+// pinnedTo is the port that has pinned an address; nil: none.
+func (s *Switch) pinnedTo(m ether.MAC) *Port {
+	if x := s.station(m); x != nil && x.pinned {
+		return x.port.Load()
+	}
+	return nil
+}
