@@ -112,10 +112,11 @@ func (f *Fabric) linksChanged(ctx context.Context) {
 	}
 }
 
-// fitsChanged is called when a path is found to take less than the kernel says, or that again. The lock is held.
+// fitsChanged is called when a path is found to take less than the kernel says, or that again, and of new peers. The lock is held.
 func (f *Fabric) fitsChanged(host netip.Addr, fits int) {
-	f.paths.Hold(host, fits, f.log)
-	f.pathsChanged(nil)
+	if f.paths.Hold(host, fits, f.log) {
+		f.pathsChanged(nil)
+	}
 }
 
 // fallbackMTU is the MTU towards hosts to which there is no route at the moment. The kernel is asked once, when it is needed.

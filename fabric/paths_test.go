@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/fabric/paths"
+	"github.com/tapestry-net/tapestry/test/testhost"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -112,4 +114,39 @@ func TestPeersThatCannotBe(t *testing.T) {
 	if n, p := len(h.records()), h.peers(netID(1)); n != 1 || len(p) != 1 {
 		t.Errorf("%d networks, peers %v", n, p)
 	}
+}
+
+// A path that takes less than the kernel says is asked anew of a peer that was made anew, and when the tunnel was opened anew: what was found
+// before may not be so any more.
+func TestHeldMTU(t *testing.T) {
+	h := newHost(t)
+	h.as("127.0.0.2", 1500, nil)
+	h.mustNetwork(wide(1, 1, "127.0.0.2"))
+	host := netip.MustParseAddr("127.0.0.2")
+	is := func(when string, want int) {
+		t.Helper()
+		if p := h.Peers(netID(1))[0]; p.PathMTU != want {
+			t.Errorf("%s: the path takes %d, want %d", when, p.PathMTU, want)
+		}
+	}
+	hold := func() {
+		h.at(h.now() + time.Second) // the peer is no new one
+		h.fitsChanged(host, 1300)
+		h.at(h.now() + time.Second)
+		is("a path that was found narrow", 1300)
+	}
+	hold()
+	testhost.Must(t, h.RemovePeer(t.Context(), netID(1), netip.AddrPortFrom(host, 0)))
+	testhost.Must(t, h.AddPeer(t.Context(), netID(1), netip.AddrPortFrom(host, 0)))
+	h.at(h.now() + time.Second)
+	is("the peer was made anew", 1500)
+	hold()
+	for _, n := range h.networks {
+		h.disconnect(n)
+		n.down = errors.New("as after its address was lost")
+	}
+	testhost.Must(t, h.closeVTEP())
+	h.fix()
+	h.at(h.now() + time.Second)
+	is("the tunnel was opened anew", 1500)
 }

@@ -74,6 +74,7 @@ type Peer struct {
 	keepalive   bool          // the current question is a keepalive: no trains follow
 	unanswered  int           // questions in a row without answer
 	search      *search       // for what fits; nil: none is under way
+	toldFits    int           // to OnFits; -1: nothing yet
 
 	mu                   sync.Mutex // guards what follows
 	state                PeerState
@@ -135,7 +136,7 @@ type PeerState struct {
 }
 
 func (v *VTEP) newPeer(host netip.AddrPort) *Peer {
-	p := &Peer{Host: host, v: v, budgetLeft: budget, state: PeerState{Host: host, Result: Untested}}
+	p := &Peer{Host: host, v: v, budgetLeft: budget, toldFits: -1, state: PeerState{Host: host, Result: Untested}}
 	p.trains = &Link{Host: host, v: v, to: rawSockaddr(host), header: v.messages}
 	p.singly = &Link{Host: host, v: v, to: rawSockaddr(host), header: v.messages}
 	p.singly.gso.Block(offload.ErrUnsupported)
@@ -194,7 +195,7 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 	talks := 0
 	peers := v.Peers()
 	for _, p := range peers {
-		before, fitted := p.startTick(now), p.State().Fits
+		before := p.startTick(now)
 		if talks < maxPerTick && p.step(now) {
 			talks++
 		}
@@ -203,7 +204,8 @@ func (v *VTEP) Tick(now time.Duration) (news []PeerState) {
 		if after.Result != before {
 			news = append(news, after)
 		}
-		if after.Fits != fitted && v.OnFits != nil {
+		if after.Fits != p.toldFits && v.OnFits != nil {
+			p.toldFits = after.Fits
 			v.OnFits(p.Host.Addr(), after.Fits)
 		}
 		v.mu.Lock()

@@ -44,8 +44,8 @@ type VTEP struct {
 	// It may be set before the first link.
 	CompleteChecksums bool
 
-	// OnFits is called by Tick when it is known anew what fits a path whose MTU the kernel has wrong (PeerState.Fits; 0: that is right again).
-	// It may be set before the first link; nil: nobody is told.
+	// OnFits is called by Tick when it is known anew what fits a path whose MTU the kernel has wrong (PeerState.Fits; 0: that is right again),
+	// and of a new peer, of which nothing is known yet, 0. It may be set before the first link; nil: nobody is told.
 	OnFits func(host netip.Addr, fits int)
 
 	receivers []*Receiver // guarded by mu once Listen has returned

@@ -54,17 +54,21 @@ func (t *Table) find(host netip.Addr) (p Path, known bool) {
 	return p, known
 }
 
-// Hold has a path take no more than mtu bytes, whatever the kernel says of it; 0 ends that. log is told.
-func (t *Table) Hold(host netip.Addr, mtu int, log *slog.Logger) {
+// Hold has a path take no more than mtu bytes, whatever the kernel says of it; 0 ends that. It tells whether something has changed, and log is told.
+func (t *Table) Hold(host netip.Addr, mtu int, log *slog.Logger) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.held[host] == mtu {
+		return false
+	}
 	if mtu == 0 {
 		delete(t.held, host)
-		log.Info("the kernel's path MTU is right again", "peer", host, "mtu", t.known[host].MTU)
-		return
+		log.Info("the kernel's path MTU counts again", "peer", host, "mtu", t.known[host].MTU)
+		return true
 	}
 	t.held[host] = mtu
 	log.Info("the kernel's path MTU is wrong: longer datagrams do not arrive", "peer", host, "mtu", t.known[host].MTU, "arrives", mtu)
+	return true
 }
 
 // MTU is the path MTU to a host: of the outer IP packet, in bytes. fallback is asked if it is not known.
