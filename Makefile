@@ -37,7 +37,7 @@ test: ## all that CI runs; as root
 	@test/steps.sh deps lint build cross unit race fuzz e2e-all bench-check
 
 deps: ## install what the tests need (Debian, Ubuntu)
-	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool zstd etcd stdlib.h
+	@test/deps.sh dockerd docker ip iptables ping iperf3 tcpdump tshark busybox ethtool zstd etcd prometheus stdlib.h
 
 lint:
 	@bad=$$(gofmt -l .); test -z "$$bad" || { echo "not gofmt: $$bad" >&2; exit 1; }

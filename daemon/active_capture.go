@@ -22,6 +22,8 @@ type activeCapture struct {
 
 	spec *captureSpec // nil: it has ended. Of the goroutine that runs the capture; while it awaits a reader, guarded by Captures.mu
 
+	counted bool // in Captures.ended; guarded by Captures.mu
+
 	detachedAt atomic.Int64 // ns since 1970, when that container's port was removed
 
 	once sync.Once

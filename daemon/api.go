@@ -51,6 +51,7 @@ type API struct {
 	Cluster   *member.Member // nil: this host has joined none
 	Swarm     *SwarmNode     // nil: none
 	Addresses Addresses      // nil: none
+	Metrics   http.Handler   // what Prometheus reads; nil: nothing
 
 	Ending <-chan struct{} // closed when requests that wait must be answered; nil: never
 }
@@ -75,6 +76,9 @@ func (a *API) Handler() http.Handler {
 	mux.HandleFunc("POST "+api.PeersTestPath, a.test)
 	if a.Captures != nil {
 		a.Captures.Register(mux)
+	}
+	if a.Metrics != nil {
+		mux.Handle("GET "+api.MetricsPath, a.Metrics)
 	}
 	a.nodeRoutes(mux)
 	a.clusterRoutes(mux)

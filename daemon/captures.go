@@ -41,9 +41,10 @@ type Captures struct {
 	log      *slog.Logger
 	ending   <-chan struct{} // closed when the daemon begins to end
 
-	mu   sync.Mutex
-	last int                       // the latest id; guarded by mu
-	all  map[string]*activeCapture // by id; guarded by mu
+	mu    sync.Mutex
+	last  int                       // the latest id; guarded by mu
+	all   map[string]*activeCapture // by id; guarded by mu
+	ended ended                     // guarded by mu
 }
 
 // NewCaptures makes the captures of a hub; none runs yet. They end when ending is closed.
@@ -284,6 +285,7 @@ func (c *Captures) Close(s *activeCapture, err error) {
 	s.lasted.Store(int64(max(1, time.Since(s.began))))
 	b := s.stats()
 	s.sub.Free()
+	c.countEnded(s, b.Delivered, b.Dropped)
 	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.spec.Name,
 		"targets", targetsText(s.spec.Targets), "filter", *s.filter.Load(),
 		"took", time.Duration(s.lasted.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)

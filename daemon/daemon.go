@@ -23,6 +23,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster/swarm"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/ipam"
+	"github.com/tapestry-net/tapestry/metrics"
 	"github.com/tapestry-net/tapestry/plugin"
 	"github.com/tapestry-net/tapestry/poll"
 	"github.com/tapestry-net/tapestry/tap"
@@ -36,7 +37,8 @@ type Config struct {
 	PluginDir string
 	APISocket string
 	APIGroup  string
-	Recorder  int // bytes
+	Metrics   netip.AddrPort // where Prometheus may read, beside the API's socket; zero: nowhere
+	Recorder  int            // bytes
 	Workers   int
 	Pin       bool
 	Scope     string // plugin.Local or plugin.Global
@@ -85,7 +87,8 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
 	nodes := swarm.New(s.Port)
-	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, captures, nodes}
+	live := new(Live)
+	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, live, captures, nodes}
 	engine, err := s.Cluster.engine(log)
 	if err != nil {
 		return fmt.Errorf("--cluster: %w", err)
@@ -132,6 +135,17 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return err
 	}
 	defer local.Close()
+	handler, calls := plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log)
+	meter := &Meter{Live: live, Captures: captures, Workers: workers.Workers(), Path: f.Path, Dropped: f.Dropped, CallCount: calls.Counts, Cluster: self}
+	scrape := metrics.Handler(s.Version, meter.Read, log)
+	public, err := ListenMetrics(s.Metrics, log)
+	if err != nil {
+		return err
+	}
+	if public != nil {
+		defer public.Close()
+		g.Go(func() error { return ServeMetrics(ctx, public, scrape) })
+	}
 
 	// The path ends after Docker's last call has been answered: a call may need it.
 	path, endPath := context.WithCancel(context.WithoutCancel(ctx))
@@ -157,10 +171,10 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	}
 	g.Go(func() error {
 		defer endPath()
-		return plugin.Serve(ctx, driver, plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log))
+		return plugin.Serve(ctx, driver, handler)
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Swarm: node, Addresses: addresses, Ending: ctx.Done()}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Swarm: node, Addresses: addresses, Ending: ctx.Done(), Metrics: scrape}).Handler())
 	})
 	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {

@@ -27,6 +27,8 @@ type (
 	ObservedDevice = view.Device
 	EntryView      = view.Entry
 	PeerView       = view.Peer
+	Path           = paths.Path
+	DropCounts     = vtep.Counts
 	PeerTest       = view.PeerTest
 	Health         = view.Health
 	Ways           = view.Ways

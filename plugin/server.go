@@ -43,14 +43,16 @@ type handler struct {
 	methods  map[string]method // by path
 	deadline time.Duration     // of one request
 	log      *slog.Logger
+	calls    *Calls
 }
 
 // Handler serves both drivers to dockerd, on one socket. Every reply is a JSON object; an error is {"Err": text}, of the IPAM driver
 // with the same text as "Error" too, which is where dockerd looks for it. Its status is 200 if it is the driver's
 // (dockerd shows it as "remote: text"), else 400 for a body that cannot be parsed, 404, 405, 413 for more than 1 MiB, or 500 for
-// a panic. A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent.
-func Handler(d *Driver, i *IPAM, log *slog.Logger) http.Handler {
-	return newHandler(d, i, log, deadline)
+// a panic. A request that takes longer than 10 s is answered with an error, and its context ends. A nil log is silent. Calls counts all.
+func Handler(d *Driver, i *IPAM, log *slog.Logger) (http.Handler, *Calls) {
+	h := newHandler(d, i, log, deadline)
+	return h, h.calls
 }
 
 func newHandler(d *Driver, i *IPAM, log *slog.Logger, deadline time.Duration) *handler {
@@ -81,6 +83,7 @@ func newHandler(d *Driver, i *IPAM, log *slog.Logger, deadline time.Duration) *h
 		},
 	}
 	maps.Copy(h.methods, i.methods())
+	h.calls = newCalls(h.methods)
 	return h
 }
 
@@ -144,10 +147,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// An error here is the connection's: dockerd is gone.
 	_ = json.NewEncoder(w).Encode(reply)
 
+	took := time.Since(began)
+	h.calls.count(name, took, err != nil)
 	if err != nil {
-		log.Info("request refused", "err", err, "status", status, "took", time.Since(began))
+		log.Info("request refused", "err", err, "status", status, "took", took)
 	} else {
-		log.Debug("request done", "took", time.Since(began))
+		log.Debug("request done", "took", took)
 	}
 }
 

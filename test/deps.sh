@@ -39,10 +39,11 @@ command -v apt-get >/dev/null || { echo "install these and try again: $packages"
 [[ $EUID == 0 ]] || { echo "as root: apt-get install $packages" >&2; exit 1; }
 echo "installing $packages"
 apt-get update -qq
-if [[ " $packages " == *' etcd-server '* ]]; then # tests have servers of their own: this one starts neither now nor at boot
-    quietly etcd-server
-    ! command -v systemctl >/dev/null || systemctl --quiet disable etcd.service
-fi
+for server in etcd-server prometheus; do # tests have servers of their own: these start neither now nor at boot
+    [[ " $packages " == *" $server "* ]] || continue
+    quietly "$server"
+    ! command -v systemctl >/dev/null || systemctl --quiet disable "${server%-server}.service"
+done
 # shellcheck disable=SC2086 # one word each
 install $packages
 # From Debian 13 on the docker command is a package of its own.

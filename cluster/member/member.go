@@ -44,12 +44,13 @@ type Member struct {
 	Directory *cluster.Directory
 	Self      cluster.Host
 
-	cfg   Config
-	dir   state.Dir
-	log   *slog.Logger
-	dirty atomic.Bool // Directory has changed since it was written
-	moved atomic.Bool // what this or another host has was changed since the last logProblems
-	said  said
+	cfg     Config
+	dir     state.Dir
+	log     *slog.Logger
+	dirty   atomic.Bool // Directory has changed since it was written
+	moved   atomic.Bool // what this or another host has was changed since the last logProblems
+	said    said
+	toldNow atomic.Pointer[[]cluster.Name] // said.told, for who must not wait for its lock
 }
 
 // New reads what was known of the cluster, with a new epoch. The engine is not started.

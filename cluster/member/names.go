@@ -23,7 +23,7 @@ type said struct {
 	members  []cluster.Member
 	stations []cluster.Station
 	all      []cluster.Station // with those of which nothing is said
-	told     []cluster.Name    // by TellNames, also on networks that this host is not on
+	told     []cluster.Name    // by TellNames, also on networks that this host is not on; see Member.toldNow
 	names    []cluster.Name    // those of told that were published
 	until    time.Time         // when told ends
 
@@ -69,8 +69,17 @@ func (m *Member) TellNames(names []cluster.Name, now time.Time) {
 	m.said.until = now.Add(NamesLast)
 	if !reflect.DeepEqual(m.said.told, names) {
 		m.said.told = names
+		m.toldNow.Store(&names)
 		m.publish()
 	}
+}
+
+// OwnNames are the names of this host's containers, as TellNames has them. They must not be changed.
+func (m *Member) OwnNames() []cluster.Name {
+	if told := m.toldNow.Load(); told != nil {
+		return *told
+	}
+	return nil
 }
 
 // endNames ends the names that were told too long ago.
@@ -80,6 +89,7 @@ func (m *Member) endNames(now time.Time) {
 	if len(m.said.told) > 0 && now.After(m.said.until) {
 		m.log.Warn("the names of this host's containers are not told any more: no tapestry resolver has for a while", "names", len(m.said.told))
 		m.said.told = nil
+		m.toldNow.Store(nil)
 		m.publish()
 	}
 }

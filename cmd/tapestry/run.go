@@ -35,6 +35,7 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 		Example: `  tapestry run
   tapestry run --peer 192.0.2.2 --peer 192.0.2.3
   tapestry run --vtep 192.0.2.1 --vxlan-port 4790 --log-format json
+  tapestry run --metrics 9469
   tapestry run --cluster gossip --join 192.0.2.1 --cluster-key-file /etc/tapestry/key
   tapestry run --cluster etcd --etcd https://192.0.2.5:2379 --etcd-ca /etc/tapestry/ca.pem`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -103,6 +104,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(usage.Set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
+	f.Var(usage.Set(&s.Metrics, "[ADDR:]PORT", "", parseMetrics), "metrics", "serve metrics for Prometheus at http://`[ADDR:]PORT`/metrics, at 127.0.0.1 unless ADDR says otherwise (default only on the API's socket)")
 	f.StringVar(&s.APIGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
 	f.Var(usage.Set(&s.LogLevel, "LEVEL", s.LogLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(usage.Set(&s.LogFormat, "FORMAT", s.LogFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
