@@ -298,3 +298,14 @@ func TestListenMetrics(t *testing.T) {
 		}
 	}
 }
+
+// Without an address it is loopback.
+func TestParseMetrics(t *testing.T) {
+	for text, want := range map[string]string{"9469": "127.0.0.1:9469", ":9469": "127.0.0.1:9469", "localhost:1": "127.0.0.1:1", "0.0.0.0:9469": "0.0.0.0:9469",
+		"[::1]:9469": "[::1]:9469", "192.0.2.1:65535": "192.0.2.1:65535", "0": "", "": "", "a:1": "", "192.0.2.1": "", "192.0.2.1:": "", "1:2:3": "", "65536": ""} {
+		got, err := ParseMetrics(text)
+		if want == "" && err == nil || want != "" && (err != nil || got.String() != want) {
+			t.Errorf("%q is %s, %v, want %q", text, got, err, want)
+		}
+	}
+}

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -18,22 +16,6 @@ func parsePort(s string) (uint16, error) {
 		return 0, errors.New("want a port from 1 to 65535")
 	}
 	return uint16(n), nil
-}
-
-// parseMetrics reads where metrics are served: whoever shall read them from outside this host has to be given an address.
-func parseMetrics(s string) (netip.AddrPort, error) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		host, port = "", s
-	}
-	addr := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if host != "" && host != "localhost" {
-		if addr, err = netip.ParseAddr(host); err != nil {
-			return netip.AddrPort{}, errors.New("want a port, or an IP address of this host and a port, such as 192.0.2.1:9469; 0.0.0.0 is all of its addresses")
-		}
-	}
-	n, err := parsePort(port)
-	return netip.AddrPortFrom(addr, n), err
 }
 
 func parseGrace(s string) (time.Duration, error) {

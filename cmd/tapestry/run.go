@@ -104,7 +104,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.BoolVar(&s.Pin, "pin-workers", true, "keep each thread that moves frames on a core; false where cores are given to containers one by one")
 	f.Var(usage.Set(&s.SweepAfter, "DURATION", "60s", parseGrace), "sweep-after", "`DURATION` after which what no container uses any more is removed")
 	f.Var(usage.Set(&s.Recorder, "SIZE", "32MB", parseRecorder), "recorder", "memory of `SIZE` for the flight recorder, which keeps the headers of the latest frames; 0: none")
-	f.Var(usage.Set(&s.Metrics, "[ADDR:]PORT", "", parseMetrics), "metrics", "serve metrics for Prometheus at http://`[ADDR:]PORT`/metrics, at 127.0.0.1 unless ADDR says otherwise (default only on the API's socket)")
+	f.Var(usage.Set(&s.Metrics, "[ADDR:]PORT", "", daemon.ParseMetrics), "metrics", "serve metrics for Prometheus at http://`[ADDR:]PORT`/metrics, at 127.0.0.1 unless ADDR says otherwise (default only on the API's socket)")
 	f.StringVar(&s.APIGroup, "api-group", "", "`GROUP` whose members may use the API too: they can read every container's traffic")
 	f.Var(usage.Set(&s.LogLevel, "LEVEL", s.LogLevel, oneOf("debug", "info", "warn", "error")), "log-level", "least `LEVEL` to log: debug, info, warn, error")
 	f.Var(usage.Set(&s.LogFormat, "FORMAT", s.LogFormat, oneOf("text", "json")), "log-format", "`FORMAT` of the log: text, json")
