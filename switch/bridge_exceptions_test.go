@@ -104,6 +104,12 @@ func TestBridgeExceptions(t *testing.T) {
 			b := packets.Packet{SrcMAC: first, DstMAC: pinnedAt(2), DF: true, Payload: make([]byte, 1480)}.Bytes()
 			return p.leave(0, ether.Lend(append(make([]byte, ether.Headroom), b...), ether.Offload{}))
 		}, [2]string{"", "0 another"}},
+		{"addresses that flap", func(t *testing.T, p *pair) (string, string) {
+			for i := range flapMoves + 2 {
+				p.leave(1+i%2, frame(first, broadcast, i))
+			}
+			return p.leave(2, frame(first, broadcast, 1))
+		}, [2]string{"0 1 3 4 5", ""}},
 	}
 	for _, e := range exceptions {
 		t.Run(e.name, func(t *testing.T) {

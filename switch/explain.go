@@ -23,7 +23,7 @@ const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
-	CheckSource      Check = "source"      // pinned, known, new, moved, other (taken, and the Policy allows it); taken, group, zero
+	CheckSource      Check = "source"      // pinned, known, new, moved, held, other (taken, and the Policy allows it); taken, group, zero
 	CheckGuard       Check = "guard"       // passes; or the name of the verdict: spoofed_ip, spoofed_arp, spoofed_nd, ra, dhcp, bpdu, unreadable
 	CheckDestination Check = "destination" // pinned, learned, told, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
@@ -31,7 +31,7 @@ const (
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
-	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal)
+	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal), flapping
 )
 
 // A Step is one check of a frame.
@@ -43,6 +43,7 @@ type Step struct {
 	MAC   ether.MAC     // of source and destination; of an answer, if there is one; that ARP or ND names, if a guard drops it
 	Addr  netip.Addr    // that a question asks for; that a guard finds to be another port's
 	Port  *Port         // owns that address, before this frame; nil: none does
+	Home  *Port         // of a source that is held: where
 	Age   time.Duration // since a learned one was last seen, in whole seconds
 	Evict *Entry        // the learned address that is evicted when this source is learned; nil: there is room
 
@@ -82,7 +83,9 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	}
 	to, destination := p.explainDestination(&g, source)
 	e.Steps = append(e.Steps, destination)
-	e.Verdict = p.decide(&g, to)
+	if e.Verdict = p.decide(&g, to); e.Verdict == Flooded && source.Found == "held" {
+		e.Verdict = Flapping
+	}
 	switch {
 	case to != nil:
 		p.explainUnicast(&g, to, &e)
@@ -173,7 +176,20 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 		step.Found = "moved"
 		count-- // its old entry goes first
 	}
-	if old := p.sw.victim(p, count); old != nil {
+	to := p
+	if s != nil {
+		now := p.sw.now.Load()
+		if to = s.port.Load(); !s.isHeld(now) {
+			to, _, _ = s.next(p, now)
+		}
+		if to != p {
+			step.Found, step.Home = "held", to
+		}
+		if to == s.port.Load() {
+			return step
+		}
+	}
+	if old := p.sw.victim(to, count); old != nil {
 		e := p.sw.entry(old)
 		step.Evict = &e
 	}
@@ -200,8 +216,11 @@ func (p *Port) explainDestination(f *ether.Frame, source Step) (to *Port, step S
 	switch {
 	case f.Dst() == f.Src() && source.Found != "other": // whichever port had it
 		step.Found, step.Port = "learned", p
-		if source.Found == "pinned" {
+		switch source.Found {
+		case "pinned":
 			step.Found = "pinned"
+		case "held":
+			step.Port = source.Home
 		}
 	case s == nil, source.Evict != nil && source.Evict.MAC == f.Dst():
 		if q := p.sw.place(f.Dst()); q != nil && !p.Uplink {
@@ -246,8 +265,8 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 // explainFlood adds the step and the egress ports of a frame whose destination is not known, or a group.
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
-	if e.Verdict == LinkLocal {
-		step.Found = "reserved"
+	if word := map[Verdict]string{LinkLocal: "reserved", Flapping: "flapping"}[e.Verdict]; word != "" {
+		step.Found = word
 		e.Steps = append(e.Steps, step)
 		return
 	}

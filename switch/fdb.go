@@ -33,9 +33,11 @@ type station struct {
 	seen    atomic.Int64         // when, by the coarse clock
 	spoofer atomic.Pointer[Port] // another port that sent with the pinned address; nil: none
 	spoofed atomic.Uint64        // frames dropped because of that
+	held    atomic.Int64         // until when it stays at its port, by the coarse clock, see relocate
 
 	slot  int   // in the heap of port.learned, -1: none; guarded by tableMu
 	filed int64 // when it was seen last when it was filed there; guarded by tableMu
+	hops  hops
 }
 
 // station gives m's entry, nil if there is none. Group addresses have none.
@@ -62,6 +64,7 @@ const (
 	sourceKnown                      // this port's
 	sourceMoved                      // learned at another port: to be learned here
 	sourceSpoofed                    // pinned to another port
+	sourceHeld                       // learned at another port, and it stays there
 )
 
 // sourceAt gives the state of s as a source address at p; s is nil if the address is not in the table.
@@ -85,8 +88,10 @@ func (t *fdb) learnSource(m ether.MAC, p *Port) sourceState {
 	case sourceNew:
 		return t.insert(m, p)
 	case sourceMoved:
-		t.move(s, p)
-		return sourceMoved
+		if s.isHeld(t.now.Load()) {
+			return sourceHeld
+		}
+		return t.move(s, p)
 	case sourceSpoofed:
 		if p.Policy().AnyMAC {
 			return sourceKnown
@@ -112,10 +117,7 @@ func (t *fdb) insert(m ether.MAC, p *Port) sourceState {
 		if s.pinned {
 			return s.sourceAt(p)
 		}
-		t.moves.note(m, s.port.Load(), p)
-		t.release(s)
-		t.assign(s, p)
-		return sourceMoved
+		return t.relocate(s, p)
 	}
 	s := &station{mac: m}
 	t.assign(s, p)
@@ -123,15 +125,13 @@ func (t *fdb) insert(m ether.MAC, p *Port) sourceState {
 	return sourceNew
 }
 
-func (t *fdb) move(s *station, p *Port) {
+func (t *fdb) move(s *station, p *Port) sourceState {
 	t.tableMu.Lock()
 	defer t.tableMu.Unlock()
 	if s.slot < 0 || p.detached.Load() { // removed or pinned meanwhile: the next frame finds out
-		return
+		return sourceMoved
 	}
-	t.moves.note(s.mac, s.port.Load(), p)
-	t.release(s)
-	t.assign(s, p)
+	return t.relocate(s, p)
 }
 
 // assign makes p the port of a learned station, after it has evicted another one if there is no room. tableMu is held.
@@ -269,6 +269,7 @@ type Entry struct {
 	Age       time.Duration // since it was last seen, in whole seconds; 0 if pinned
 	SpoofedBy *Port         // another port that sent with this pinned address; nil: none
 	Spoofed   uint64        // frames dropped because of that
+	Held      time.Duration // for how long a learned one still stays at its port, since it moved too often; 0: it moves
 }
 
 // Entries gives the forwarding database in no order. Changes made meanwhile may or may not be seen.
@@ -292,6 +293,7 @@ func (t *fdb) entry(s *station) Entry {
 		e.SpoofedBy = r
 	}
 	if !s.pinned {
+		e.Held = max(0, time.Duration(s.held.Load()-t.now.Load())*time.Second)
 		e.Age = max(0, time.Duration(t.now.Load()-s.seen.Load())*time.Second) // it may be seen again meanwhile
 	}
 	return e

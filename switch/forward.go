@@ -55,6 +55,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 	var src, dst ether.MAC // of the previous frame: a run of one flow needs one look-up
 	var to *Port           // owns dst; nil: to be looked up
 	var down *Port         // was found down in this call: to ask again would cost system calls
+	var held bool          // src stays at another port
 	snoop := p.sw.snoop.Load()
 	var watch Watcher
 	if w := p.sw.watch.Load(); w != nil {
@@ -70,8 +71,11 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		v := p.validate(f)
 		if v == Forwarded {
 			if from := f.Src(); from != src {
-				switch src = from; p.sw.learnSource(from, p) {
+				src, held = from, false
+				switch p.sw.learnSource(from, p) {
 				case sourceKnown:
+				case sourceHeld:
+					src, held, to = ether.MAC{}, true, nil
 				case sourceSpoofed:
 					v, src = Spoofed, ether.MAC{}
 				default: // dst may be the address that has moved, or that was evicted
@@ -99,7 +103,9 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 					b.answers.addTooBig(p, to, f)
 				}
 			case Flooded:
-				if r := p.answer(f, p.sw.find); r.found == "told" {
+				if held {
+					v = Flapping
+				} else if r := p.answer(f, p.sw.find); r.found == "told" {
 					v = Answered
 					b.answers.add(&r)
 				}

@@ -317,7 +317,7 @@ func TestModel(t *testing.T) {
 				}
 			}
 			for v, n := range m.tally {
-				if v := Verdict(v); n == 0 && v != Runt && v != Offload && v < SpoofedIP {
+				if v := Verdict(v); n == 0 && v != Runt && v != Offload && v < SpoofedIP { // nor is flapping: of each station come frames by one port in a second
 					t.Errorf("no frame was ever %s", v)
 				}
 			}

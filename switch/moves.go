@@ -14,6 +14,7 @@ const keptMoves = 16
 type Move struct {
 	MAC      ether.MAC
 	From, To *Port
+	Held     bool // it has moved too often: it stays at To for a while, although it was seen at From
 }
 
 // moves counts the moves of learned addresses, and keeps the first ones since they were taken last.
@@ -23,12 +24,17 @@ type moves struct {
 	n     int             // of kept
 }
 
-// note notes a move. tableMu is held.
-func (m *moves) note(mac ether.MAC, from, to *Port) {
-	m.count.Add(1)
-	if m.n < keptMoves {
-		m.kept[m.n] = Move{mac, from, to}
+// note notes a move, or that an address is held, which is kept in place of the last move if there is no more room. tableMu is held.
+func (m *moves) note(move Move) {
+	if !move.Held {
+		m.count.Add(1)
+	}
+	switch {
+	case m.n < keptMoves:
+		m.kept[m.n] = move
 		m.n++
+	case move.Held:
+		m.kept[keptMoves-1] = move
 	}
 }
 

@@ -22,7 +22,7 @@ func TestMoves(t *testing.T) {
 		say(b, i)
 	}
 	got := s.TakeMoves()
-	if s.Moves() != 20 || len(got) != keptMoves || got[0] != (Move{mac(0), a, b}) {
+	if s.Moves() != 20 || len(got) != keptMoves || got[0] != (Move{MAC: mac(0), From: a, To: b}) {
 		t.Errorf("%d moves, %d told: %v", s.Moves(), len(got), got)
 	}
 	if again := s.TakeMoves(); len(again) != 0 {

@@ -29,6 +29,8 @@ const (
 	DHCP
 	BPDU
 	Unreadable // ether.Hidden
+
+	Flapping // see relocate
 	verdicts
 )
 
@@ -79,6 +81,10 @@ var verdictTexts = [verdicts]struct {
 		"a bridge with STP in a container", "If it is a network lab: " + optAllow + "bpdu"},
 	Unreadable: {"unreadable", "its headers hide whether it speaks for another, or is a router's or a DHCP server's",
 		"a raw socket", "Find the program that sends it. If it must: " + optGuard},
+
+	Flapping: {"flapping", "its source address moves between ports too often, and is held at another one",
+		"a loop, as two interfaces of a container in one bridge; or two stations with one address",
+		"Find the loop, or who else has the address: `tapestry fdb` and the log say where it is held"},
 }
 
 // What users type to loosen a guard, of one container or of a network.

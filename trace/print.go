@@ -66,6 +66,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"source known":          s.MAC + " is known there, last seen " + age,
 		"source new":            s.MAC + " is new: it is learned",
 		"source moved":          fmt.Sprintf("%s moves here from %s, where it was last seen %s", s.MAC, owner, age),
+		"source held":           fmt.Sprintf("%s moves too often: it is held at %s", s.MAC, owner),
 		"source taken":          s.MAC + " belongs to " + owner,
 		"source other":          fmt.Sprintf("%s belongs to %s, and this port may use it: nothing is learned", s.MAC, owner),
 		"guard passes":          "it does not speak for another container, nor as what its own may not be",
@@ -102,6 +103,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"flood nobody":          "there is no port that it may leave by",
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
 		"flood reserved":        "dropped: " + vswitch.LinkLocal.Meaning(),
+		"flood flapping":        "dropped: " + vswitch.Flapping.Meaning(),
 		"flood down":            "each port that it may leave by is down",
 	}[s.Check+" "+s.Found]
 	if what == "" { // a finding of another version of the daemon, or the text of a fault
