@@ -202,7 +202,7 @@ func joinable(f *Frame, segments int) bool {
 	if l.kind == UDP {
 		return segments <= maxJoinUDP
 	}
-	return tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG) == flagACK
+	return tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG|flagCWR) == flagACK
 }
 
 // normal is f with the lengths, the IPv4 checksum and the pseudo-header's sum that a valid kernel writes.

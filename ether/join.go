@@ -38,7 +38,8 @@ type Joiner struct {
 
 // Start begins a new run with f. It returns false, and there is no run, if no frame can be joined to f: it is not TCP or UDP,
 // a super-frame, a fragment, has IPv4 options or IPv6 extension headers, no payload, a datagram without checksum, or a
-// TCP segment without ACK or with SYN, RST, URG, FIN or PSH.
+// TCP segment without ACK or with SYN, RST, URG, FIN, PSH or CWR. Of a super-frame with CWR, only the first segment has it when it is cut
+// (RFC 3168), and a receiver of AccECN, for whom the bit is a part of a counter in every segment (RFC 9768 §3.2.2), would read another number.
 //
 // Checksums are verified only when a second frame fits. Frames with a PartialChecksum are joined with each other only.
 func (j *Joiner) Start(f *Frame) bool {
@@ -68,7 +69,7 @@ func (j *Joiner) Start(f *Frame) bool {
 			return false
 		}
 	default:
-		if tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG|flagFIN|flagPSH) != flagACK {
+		if tcpFlags(b[l.l4:])&(flagACK|flagSYN|flagRST|flagURG|flagFIN|flagPSH|flagCWR) != flagACK {
 			return false
 		}
 		j.seq = binary.BigEndian.Uint32(b[l.l4+4:]) + uint32(end-l.head)
@@ -167,9 +168,8 @@ func (j *Joiner) sameHeaders(b []byte) bool {
 		return same(l.l4, l.l4+4) // ports
 	}
 	// TCP: ports; acknowledgement; then, behind the flags, window; urgent pointer and options.
-	flags := tcpFlags(b[l.l4:])
-	differ := flags ^ tcpFlags(a[l.l4:])
-	return flags&flagCWR == 0 && differ&^(flagFIN|flagPSH|flagCWR) == 0 &&
+	differ := tcpFlags(b[l.l4:]) ^ tcpFlags(a[l.l4:])
+	return differ&^(flagFIN|flagPSH) == 0 &&
 		same(l.l4, l.l4+4) && same(l.l4+8, l.l4+12) && same(l.l4+14, l.l4+16) && same(l.l4+18, l.head)
 }
 

@@ -33,13 +33,13 @@ func TestJoinUndoesCut(t *testing.T) {
 	last := stream(10000)
 	last.TCP.FIN, last.TCP.PSH = true, true
 	marked := stream(10000)
-	marked.TCP.CWR, marked.TCP.ECE = true, true
+	marked.TCP.ECE = true
 	six := stream(10001)
 	six.V6, six.Tags = true, vlans[:1]
 	for name, p := range map[string]packet{
 		"tcp4":           stream(10000),
 		"tcp4 FIN, PSH":  last,
-		"tcp4 CWR, ECE":  marked,
+		"tcp4 ECE":       marked,
 		"tcp4 equal":     stream(10 * 1000),
 		"tcp6 tagged":    six,
 		"udp4":           {UDP: true, ID: 65530, Payload: packets.Data(64 * 1000)},
@@ -94,7 +94,8 @@ func TestJoinStart(t *testing.T) {
 		{"tcp6", six.frame(t), nil, true},
 		{"udp4", udp.frame(t), nil, true},
 		{"wrong checksum, for the time being", tcp.frame(t), func(b []byte) { b[50] ^= 1 }, true},
-		{"CWR", tcp.frame(t), flag(flagCWR), true},
+		{"ECE", tcp.frame(t), flag(flagECE), true},
+		{"CWR", tcp.frame(t), flag(flagCWR), false},
 		{"nothing", Frame{}, nil, false},
 		{"super-frame", tcp.super(t, 100), nil, false},
 		{"partial", lend(tcp.super(t, 100).buf[Headroom:], Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 16}), nil, true},
@@ -196,6 +197,9 @@ func TestJoinAdd(t *testing.T) {
 		{"equal identification without DF", tcp, func(p *pair) { setID(p.b, 1000); resum(p.b) }, false},
 		{"flow label", six, xor(17, 1), false},
 		{"traffic class", six, xor(15, 0x10), false},
+		{"congestion experienced", tcp, func(p *pair) { setClass(p.a, 0, ECT0); setClass(p.b, 0, CE) }, false},
+		{"congestion experienced, IPv6", six, func(p *pair) { setClass(p.a, 0, ECT1); setClass(p.b, 0, CE) }, false},
+		{"congestion experienced twice", tcp, func(p *pair) { setClass(p.a, 0, CE); setClass(p.b, 0, CE) }, true},
 		{"hop limit", six, xor(21, 1), false},
 		{"IPv6 source", six, xor(37, 1), false},
 		{"source port", tcp, xor(35, 1), false},
@@ -206,7 +210,8 @@ func TestJoinAdd(t *testing.T) {
 		{"CWR", tcp, xor(47, flagCWR), false},
 		{"SYN", tcp, xor(47, flagSYN), false},
 		{"RST", tcp, xor(47, flagRST), false},
-		{"reserved flags", tcp, xor(46, 1), false},
+		{"AE, which was NS", tcp, xor(46, 1), false},
+		{"reserved flags", tcp, xor(46, 2), false},
 		{"window", tcp, xor(49, 1), false},
 		{"urgent pointer", tcp, xor(53, 1), false},
 		{"timestamp", tcp, xor(61, 1), false},
