@@ -174,12 +174,12 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 	var groupErr error
 	if i := slices.IndexFunc(hosts, func(a netip.AddrPort) bool { return a.Addr().IsMulticast() }); i >= 0 {
 		var l *tunnel.Link
-		if l, groupErr = f.vtep.Group(n.VNI, hosts[i], f.heardStranger); groupErr == nil {
+		if l, groupErr = f.vtep.Group(n.VNI, n.Wire, hosts[i], f.heardStranger); groupErr == nil {
 			links = append(links, l)
 		}
 		hosts = slices.Delete(slices.Clone(hosts), i, i+1)
 	}
-	made, err := f.vtep.Links(n.VNI, hosts...)
+	made, err := f.vtep.Links(n.VNI, n.Wire, hosts...)
 	links, err = append(links, made...), errors.Join(groupErr, err)
 	fallback := f.fallbackMTU()
 	var remotes []*remote

@@ -44,7 +44,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"fabric/view":         {ours: []string{"ether", "fabric/state", "offload", "switch", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/swarm":        {ours: []string{"ether", "fabric/state"}},
 	"fabric/vtep":         {ours: []string{"fabric/view", "poll", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
-	"fabric/state":        {ours: []string{"cluster", "ether", "tap"}, foreign: []string{"github.com/google/renameio/v2"}},
+	"fabric/state":        {ours: []string{"cluster", "ether", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2"}},
 	"plugin":              {ours: []string{"cluster", "ether", "fabric", "fabric/lookup", "ipam", "spell", "tap", "tunnel"}, foreign: []string{"github.com/docker/go-plugins-helpers/ipam", "github.com/docker/go-plugins-helpers/network"}},
 	"spell":               {},
 	"api":                 {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},

@@ -27,7 +27,13 @@ func TestSendNoAllocations(t *testing.T) {
 	for i := range partial {
 		partial[i] = packet{UDP: true, Payload: packets.Data(100)}.super(t, 0)
 	}
+	var marks []*ether.Frame
+	for i := range uint8(64) {
+		marks = append(marks, lend(numbered(t, i&4 != 0, 1, i, 64)))
+	}
+	l.wire = Wire{DropTagged: true, DSCP: Inherit, TTL: Inherit}
 	for name, batch := range map[string][]*ether.Frame{
+		"a train for each":  marks,
 		"partial checksums": partial,
 		"one frame":         {packet{Payload: packets.Data(1000)}.frame(t)}, "64 frames": many,
 		"super-frame": {packet{Payload: packets.Data(60000)}.super(t, 1388)},
@@ -52,7 +58,9 @@ func TestDrainNoAllocations(t *testing.T) {
 	frames := 0
 	(*k.v.links.Load())[linkKey{vni, netip.MustParseAddr("127.0.0.1")}].Bind(func(f []ether.Frame) { frames += len(f) })
 	raw, arena := k.v.receivers[0], k.arena
-	batch := []*ether.Frame{packet{Payload: packets.Data(30000)}.super(t, 1000), packet{Payload: packets.Data(100)}.frame(t)}
+	long := packet{Payload: packets.Data(30000)}.super(t, 1000)
+	long.Bytes()[15] = ether.ECT1 // and its checksum is wrong, as whatever came would be
+	batch := []*ether.Frame{long, packet{Payload: packets.Data(100)}.frame(t)}
 	sent, deadline := 0, time.Now().Add(time.Minute)
 	n := testing.AllocsPerRun(100, func() {
 		l.Send(batch)
@@ -76,7 +84,7 @@ func TestDrainNoAllocations(t *testing.T) {
 func TestGroupNoAllocations(t *testing.T) {
 	host(t)
 	v := listen(t, "127.0.0.1", 1)
-	group, err := v.Group(vni, netip.MustParseAddrPort("239.1.1.1:4789"), func() {})
+	group, err := v.Group(vni, Wire{}, netip.MustParseAddrPort("239.1.1.1:4789"), func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // A multicast group in place of a list of peers (RFC 7348 section 4.2): frames for everybody go to the group by one datagram, and
 // whoever is in the group on the underlay's link gets them. Datagrams leave with a TTL of 1, as a kernel vxlan device's do: no
-// router passes them on.
+// router passes them on, unless Wire.TTL says otherwise.
 //
 // Datagrams of a VNI that has a group are accepted from every host. Those of hosts without a link of their own are delivered to
 // the group's link, which remembers these hosts for Strangers.
@@ -58,7 +58,7 @@ func CheckGroup(vtep, group netip.Addr) error {
 
 // Group makes the link to a multicast group, which this host joins on the link that has the VTEP's address (see Underlay), and makes the VNI accept
 // datagrams from every host. A VNI has one group. told is called, on the data path, when Strangers has new hosts: it must not block.
-func (v *VTEP) Group(vni uint32, group netip.AddrPort, told func()) (l *Link, err error) {
+func (v *VTEP) Group(vni uint32, w Wire, group netip.AddrPort, told func()) (l *Link, err error) {
 	if err := CheckGroup(v.Local.Addr(), group.Addr()); err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (v *VTEP) Group(vni uint32, group netip.AddrPort, told func()) (l *Link, er
 	if err != nil {
 		return nil, fmt.Errorf("write the VXLAN header of VNI %d: %w", vni, err)
 	}
-	l = &Link{VNI: vni, Host: group, v: v, to: rawSockaddr(group), header: header, strangers: &strangers{told: told}}
+	l = &Link{VNI: vni, Host: group, wire: w, v: v, to: rawSockaddr(group), header: header, strangers: &strangers{told: told}}
 	l.gso.Block(offload.ErrUnsupported) // what everybody gets is short
 	l.peer.Store(v.newPeer(group))      // who does nothing, and is told nothing
 	v.changeLinks(func(links map[linkKey]*Link) {

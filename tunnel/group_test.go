@@ -48,9 +48,9 @@ func TestGroup(t *testing.T) {
 
 			told := 0
 			v := listen(t, tc.net+"1", 1)
-			group, err := v.Group(vni, netip.AddrPortFrom(netip.MustParseAddr(tc.group), port), func() { told++ })
+			group, err := v.Group(vni, Wire{}, netip.AddrPortFrom(netip.MustParseAddr(tc.group), port), func() { told++ })
 			testhost.Must(t, err)
-			if _, err := v.Group(vni, group.Host, nil); err == nil || !strings.Contains(err.Error(), "has a group already") {
+			if _, err := v.Group(vni, Wire{}, group.Host, nil); err == nil || !strings.Contains(err.Error(), "has a group already") {
 				t.Errorf("a second group of the VNI: %v", err)
 			}
 			k := &catch{v: v, arena: make([]byte, 1<<20)}
@@ -110,7 +110,7 @@ func TestGroup(t *testing.T) {
 func TestGroupRefused(t *testing.T) {
 	v := listen(t, "127.0.0.1", 1)
 	for group, want := range map[string]string{"192.0.2.1": "no multicast group", "ff05::1": "different IP versions", "ff01::1": "holds on one host"} {
-		if _, err := v.Group(vni, netip.AddrPortFrom(netip.MustParseAddr(group), 4789), nil); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := v.Group(vni, Wire{}, netip.AddrPortFrom(netip.MustParseAddr(group), 4789), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", group, err, want)
 		}
 	}

@@ -20,12 +20,12 @@ func TestGroupRejoin(t *testing.T) {
 			w := newWire(t)
 			group := netip.AddrPortFrom(netip.MustParseAddr(tc.group), port)
 			here, there := listen(t, tc.here, 1), (*VTEP)(nil)
-			near, err := here.Group(vni, group, nil)
+			near, err := here.Group(vni, Wire{}, group, nil)
 			testhost.Must(t, err)
 			var far *Link
 			w.at(w.there, func() {
 				there = listen(t, tc.there, 1)
-				far, err = there.Group(vni, group, nil)
+				far, err = there.Group(vni, Wire{}, group, nil)
 				testhost.Must(t, err)
 			})
 			arrives := func(what string, from, to *Link) {
@@ -79,7 +79,7 @@ func TestGroupTrain(t *testing.T) {
 	w := newWire(t)
 	told := 0
 	v := listen(t, "192.0.2.1", 1)
-	group, err := v.Group(vni, netip.MustParseAddrPort("239.1.1.1:4789"), func() { told++ })
+	group, err := v.Group(vni, Wire{}, netip.MustParseAddrPort("239.1.1.1:4789"), func() { told++ })
 	testhost.Must(t, err)
 	var from *Link
 	w.at(w.there, func() {

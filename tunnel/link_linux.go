@@ -28,6 +28,7 @@ type Link struct {
 	VNI  uint32
 	Host netip.AddrPort // destination of datagrams; they are accepted from its address and any port
 
+	wire      Wire
 	v         *VTEP
 	to        sockaddr
 	header    [headerLen]byte
@@ -40,7 +41,9 @@ type Link struct {
 	remoteSum          atomic.Bool     // the host completes checksums that are left partial
 	pathNarrowed       atomic.Bool     // a send was refused as too long (EMSGSIZE)
 	wireTx, wireRx     atomic.Uint64   // datagrams, as LinkStats has them
+	fragmented         atomic.Uint64   // messages that came in fragments, as LinkStats has them
 	full, long, failed atomic.Uint64   // datagrams that were not sent, as LinkStats has them
+	tagged             atomic.Uint64   // frames that were not sent, as LinkStats has them
 }
 
 // Bind sets the function that receives frames from the host, lent for the call. Before it, they are dropped as no_peer.
@@ -58,6 +61,8 @@ type LinkStats struct {
 	Full           uint64         // the socket's buffer was full
 	Long           uint64         // longer than the path MTU (EMSGSIZE)
 	Failed         uint64         // any other error: no route, a firewall
+	Tagged         uint64         // frames with a VLAN tag, which the network does not send (Wire.DropTagged)
+	Fragmented     uint64         // of those received: in fragments, which the kernel has put together; a train in fragments counts once
 	GSO            offload.Status // UDP_SEGMENT: a train is one message
 	MTU            int            // see SetMTU
 	RemoteSum      bool           // the host completes inner checksums
@@ -65,7 +70,7 @@ type LinkStats struct {
 
 // Stats reads the counters.
 func (l *Link) Stats() LinkStats {
-	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.gso.Status(), int(l.mtu.Load()), l.remoteSum.Load()}
+	return LinkStats{l.wireTx.Load(), l.wireRx.Load(), l.full.Load(), l.long.Load(), l.failed.Load(), l.tagged.Load(), l.fragmented.Load(), l.gso.Status(), int(l.mtu.Load()), l.remoteSum.Load()}
 }
 
 // Retry makes a link whose trains were refused try them again: the route may have changed.
@@ -94,6 +99,7 @@ type datagram struct {
 }
 
 type train struct {
+	mark       mark
 	first, n   int // index of its first datagram, and their number
 	size, last int // bytes of the first and the last datagram
 	bytes      int // of all
@@ -112,7 +118,7 @@ type sendBatch struct {
 	heads     [maxDatagrams * headRoom]byte
 	nHeads    int
 	hdrs      [maxTrains]mmsghdr
-	control   [maxTrains][segmentControl]byte
+	control   [maxTrains]sendControl
 	cut       ether.Cutter
 	lost      []bool  // by frame: a datagram of it was not sent
 	sockets   []uint8 // by frame: index in VTEP.send
@@ -138,12 +144,14 @@ func (l *Link) Send(frames []*ether.Frame) (sent, bytes int) {
 	for ; used != 0; used &= used - 1 {
 		w.socket = bits.TrailingZeros32(used)
 		for i, f := range frames {
-			if int(w.sockets[i]) != w.socket {
-				continue
-			}
-			if f.Off.Kind == ether.None {
+			switch {
+			case int(w.sockets[i]) != w.socket:
+			case l.wire.DropTagged && ether.IsTagged(f.Bytes()):
+				l.tagged.Add(1)
+				w.lost[i] = true
+			case f.Off.Kind == ether.None:
 				l.addFrame(w, i, f)
-			} else {
+			default:
 				l.addSegments(w, i, f)
 			}
 		}
@@ -168,7 +176,7 @@ func (l *Link) addFrame(w *sendBatch, i int, f *ether.Frame) {
 	l.makeRoom(w)
 	room := f.WithHeadroom()
 	copy(room, header[:])
-	l.addDatagram(w, i, len(room))
+	l.addDatagram(w, i, len(room), l.wire.markOf(f))
 	if !partial {
 		if at, sum, partial := f.Checksum(); partial {
 			field := w.heads[w.nHeads:][:copy(w.heads[w.nHeads:], sum[:])]
@@ -200,6 +208,7 @@ func (l *Link) headerFor(f *ether.Frame) (header [headerLen]byte, ok bool) {
 // addSegments adds a super-frame's segments: each is a header of its own and a part of the payload, which is not copied.
 func (l *Link) addSegments(w *sendBatch, i int, f *ether.Frame) {
 	header, partial := l.headerFor(f)
+	m := l.wire.markOf(f)
 	w.cut.Reset(f)
 	w.cut.PartialChecksum = partial
 	if w.nTrains > 0 && !w.trains[w.nTrains-1].takesAll(f) {
@@ -214,7 +223,7 @@ func (l *Link) addSegments(w *sendBatch, i int, f *ether.Frame) {
 		}
 		copy(head, header[:])
 		w.nHeads += headerLen + n
-		l.addDatagram(w, i, headerLen+n+len(payload))
+		l.addDatagram(w, i, headerLen+n+len(payload), m)
 		w.addVector(head[:headerLen+n])
 		w.addVector(payload)
 	}
@@ -227,12 +236,12 @@ func (l *Link) makeRoom(w *sendBatch) {
 	}
 }
 
-// addDatagram adds a datagram of size bytes to the last train, or to a new one if it does not fit there.
+// addDatagram adds a datagram of size bytes to the last train, or to a new one if it does not fit there: one message has one mark.
 // While trains are disabled, each datagram is a train of its own.
-func (l *Link) addDatagram(w *sendBatch, frame, size int) {
-	if w.nTrains == 0 || w.closed || !l.gso.Enabled() || !w.trains[w.nTrains-1].takes(size) {
+func (l *Link) addDatagram(w *sendBatch, frame, size int, m mark) {
+	if w.nTrains == 0 || w.closed || !l.gso.Enabled() || !w.trains[w.nTrains-1].takes(size, m) {
 		w.closed = false
-		w.trains[w.nTrains] = train{first: w.nData, size: size}
+		w.trains[w.nTrains] = train{mark: m, first: w.nData, size: size}
 		w.nTrains++
 	}
 	t := &w.trains[w.nTrains-1]
@@ -243,8 +252,8 @@ func (l *Link) addDatagram(w *sendBatch, frame, size int) {
 	w.nData++
 }
 
-func (t *train) takes(size int) bool {
-	return t.last == t.size && size <= t.size && t.n < maxTrain && t.bytes+size <= trainBytes
+func (t *train) takes(size int, m mark) bool {
+	return t.last == t.size && size <= t.size && t.mark == m && t.n < maxTrain && t.bytes+size <= trainBytes
 }
 
 // takesAll tells whether all segments of a super-frame fit the train, by their number and length.
@@ -269,12 +278,11 @@ func (l *Link) flush(w *sendBatch) {
 	for i := range w.nTrains {
 		t := &w.trains[i]
 		first, last := &w.datagrams[t.first], &w.datagrams[t.first+t.n-1]
-		l.setMessage(w, i, first.iov, last.iov+last.vecs-first.iov)
-		if h := &w.hdrs[i].hdr; t.n > 1 {
-			setSegment(&w.control[i], uint16(t.size))
-			h.Control = &w.control[i][0]
-			h.SetControllen(segmentControl)
+		segment := 0
+		if t.n > 1 {
+			segment = t.size
 		}
+		l.setMessage(w, i, first.iov, last.iov+last.vecs-first.iov, segment, t.mark)
 	}
 	for i := 0; i < w.nTrains; {
 		n, errno := l.v.transmit(w.socket, w.hdrs[i:w.nTrains])
@@ -291,13 +299,19 @@ func (l *Link) flush(w *sendBatch) {
 	w.nTrains, w.nData, w.nIovs, w.nHeads, w.closed = 0, 0, 0, 0, false
 }
 
-// setMessage prepares the i-th message of n vectors.
-func (l *Link) setMessage(w *sendBatch, i, iov, n int) {
-	h := &w.hdrs[i].hdr
+// setMessage prepares the i-th message of n vectors: one datagram, or a train with datagrams of segment bytes.
+func (l *Link) setMessage(w *sendBatch, i, iov, n, segment int, m mark) {
+	h, c := &w.hdrs[i].hdr, &w.control[i]
 	h.Name, h.Namelen = l.to.ptr(), l.to.len
 	h.Iov, h.Iovlen = &w.iovs[iov], uint64(n)
-	h.Control = nil
-	h.SetControllen(0)
+	c.n = 0
+	if segment > 0 {
+		c.addSegment(segment)
+	}
+	if m != (mark{}) {
+		c.addMark(m, l.to.raw.Family == syscall.AF_INET6)
+	}
+	c.attach(h)
 }
 
 // handleRefused handles a train that the kernel has refused. If it may have refused trains as such (EIO: the device cannot
@@ -311,7 +325,7 @@ func (l *Link) handleRefused(w *sendBatch, t *train, errno syscall.Errno) {
 	went, first := 0, false
 	for i := range t.n {
 		d := &w.datagrams[t.first+i]
-		l.setMessage(w, 0, d.iov, d.vecs) // the first message was handled already, so its slot is free
+		l.setMessage(w, 0, d.iov, d.vecs, 0, t.mark) // the first message was handled already, so its slot is free
 		if _, errno := l.v.transmit(w.socket, w.hdrs[:1]); errno != 0 {
 			l.countFailed(w, t.first+i, 1, errno)
 			continue

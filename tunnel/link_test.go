@@ -362,7 +362,7 @@ func TestLinksAtOnce(t *testing.T) {
 		all := hosts(n)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		made, err := v.Links(vni, all...)
+		made, err := v.Links(vni, Wire{}, all...)
 		if err != nil || len(made) != n || len(*v.links.Load()) != 2*n || len(v.Peers()) != n {
 			t.Fatalf("%d links, %d with those for messages, of %d peers: %v", len(made), len(*v.links.Load()), len(v.Peers()), err)
 		}
@@ -377,7 +377,7 @@ func TestLinksAtOnce(t *testing.T) {
 	if many > 1.5*few {
 		t.Error("a link costs more the more there are at once")
 	}
-	made, err := v.Links(vni, at("127.0.0.2"), at("127.0.0.2"), at("::1"), at("127.0.0.3"))
+	made, err := v.Links(vni, Wire{}, at("127.0.0.2"), at("127.0.0.2"), at("::1"), at("127.0.0.3"))
 	if len(made) != 2 || made[0].Host != at("127.0.0.2") || made[1].Host != at("127.0.0.3") || err == nil ||
 		!strings.Contains(err.Error(), "a link to 127.0.0.2 already") || !strings.Contains(err.Error(), "different IP versions") {
 		t.Errorf("%v, %v", made, err)

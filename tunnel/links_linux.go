@@ -11,7 +11,7 @@ import (
 
 // Links makes the links to hosts for one VNI, in one change. There is one link for each VNI and host address. A host whose
 // link cannot be made is left out, and the error says why.
-func (v *VTEP) Links(vni uint32, hosts ...netip.AddrPort) (made []*Link, err error) {
+func (v *VTEP) Links(vni uint32, w Wire, hosts ...netip.AddrPort) (made []*Link, err error) {
 	if vni == 0 || vni > ether.MaxVNI {
 		return nil, fmt.Errorf("VNI %d: want 1 to %d", vni, ether.MaxVNI)
 	}
@@ -31,7 +31,7 @@ func (v *VTEP) Links(vni uint32, hosts ...netip.AddrPort) (made []*Link, err err
 				errs = append(errs, fmt.Errorf("VNI %d has a link to %s already", vni, host.Addr()))
 				continue
 			}
-			l := &Link{VNI: vni, Host: host, v: v, to: rawSockaddr(host), header: header}
+			l := &Link{VNI: vni, Host: host, wire: w, v: v, to: rawSockaddr(host), header: header}
 			links[k] = l
 			v.addPeer(l, links)
 			made = append(made, l)
@@ -40,9 +40,9 @@ func (v *VTEP) Links(vni uint32, hosts ...netip.AddrPort) (made []*Link, err err
 	return made, errors.Join(errs...)
 }
 
-// Link is Links for one host.
+// Link is Links for one host, with the default Wire.
 func (v *VTEP) Link(vni uint32, host netip.AddrPort) (*Link, error) {
-	links, err := v.Links(vni, host)
+	links, err := v.Links(vni, Wire{}, host)
 	if err != nil {
 		return nil, err
 	}

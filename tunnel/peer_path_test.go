@@ -85,7 +85,7 @@ func (p *path) pass() bool {
 		return false
 	}
 	for i := range n {
-		train, from := p.in.train(i, p.arena)
+		train, _, from := p.in.train(i, p.arena)
 		to := p.b
 		if from.addr() == p.b.Local.Addr() {
 			to = p.a

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -8,16 +9,25 @@ import (
 )
 
 // bindReceiver opens a socket on the VXLAN port, which this VTEP's other sockets share. A UDP checksum of zero has to be
-// accepted (RFC 7348 section 5). Over IPv6 (RFC 6935) the kernel does so with the option UDP_NO_CHECK6_RX only.
+// accepted (RFC 7348 section 5). Over IPv6 (RFC 6935) the kernel does so with the option UDP_NO_CHECK6_RX only. With each message the
+// kernel tells its traffic class, and whether it came in fragments (since Linux 4.11).
 func bindReceiver(local netip.AddrPort) (int, error) {
 	fd, err := bind(local, true)
-	if err == nil && local.Addr().Is6() {
-		if err = unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1); err != nil {
-			unix.Close(fd)
-			return -1, fmt.Errorf("accept datagrams without checksum on UDP %s: %w", local, err)
-		}
+	if err != nil {
+		return -1, err
 	}
-	return fd, err
+	if local.Addr().Is4() {
+		err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVTOS, 1)
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_RECVFRAGSIZE, 1)
+	} else {
+		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_NO_CHECK6_RX, 1), unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVTCLASS, 1))
+		_ = unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_RECVFRAGSIZE, 1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("accept datagrams without checksum, and read the traffic class, on UDP %s: %w", local, err)
+	}
+	return fd, nil
 }
 
 // updateReceiver opens a receiving socket for the host alone, while the host has links of several VNIs and is not known to cut

@@ -63,9 +63,9 @@ func tryTrain(from, at int, to unix.Sockaddr, joined bool) error {
 			return fmt.Errorf("ask for UDP_GRO: %w", err)
 		}
 	}
-	var control [segmentControl]byte
-	setSegment(&control, size)
-	if _, err := unix.SendmsgN(from, train, control[:], to, 0); err != nil {
+	var control sendControl
+	control.addSegment(size)
+	if _, err := unix.SendmsgN(from, train, control.buf[:control.n], to, 0); err != nil {
 		return fmt.Errorf("send a train with UDP_SEGMENT: %w", err)
 	}
 	want, part := datagrams, size

@@ -108,7 +108,7 @@ func TestTrainOfAll(t *testing.T) {
 		p.isTapestry.Store(cuts)
 		r := v.receivers[0]
 		r.links = *v.links.Load()
-		r.receive(segments{bytes.Clone(train), headerLen + size}, p.Host.Addr())
+		r.receive(segments{bytes.Clone(train), headerLen + size}, received{}, p.Host.Addr())
 		r.flush()
 		r.links, r.link = nil, nil
 		if !slices.ContainsFunc(p.peerTests[:], func(their peerTest) bool { return their.known && their.nonce == 7 }) {
@@ -148,7 +148,7 @@ func inject(t testing.TB, device string, off ether.Offload, frame []byte) {
 	for _, n := range []uint16{off.Head, off.Segment, off.ChecksumStart, off.ChecksumOffset} {
 		head = binary.NativeEndian.AppendUint16(head, n)
 	}
-	testhost.Must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: unix.ETH_P_IP >> 8, Ifindex: l.Attrs().Index}))
+	testhost.Must(t, unix.Sendto(fd, append(head, frame...), 0, &unix.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16(frame[12:]), Ifindex: l.Attrs().Index}))
 }
 
 // ofTest are the frames of a packet's addresses: a kernel VTEP says things of its own, about IPv6.

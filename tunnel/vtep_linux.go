@@ -287,8 +287,8 @@ func (r *Receiver) Drain(arena []byte) error {
 	}
 	r.links, r.link = *r.v.links.Load(), nil
 	for i := range n {
-		train, from := r.in.train(i, arena)
-		r.receive(train, from.addr())
+		train, about, from := r.in.train(i, arena)
+		r.receive(train, about, from.addr())
 	}
 	r.flush()
 	r.links, r.link = nil, nil
@@ -306,7 +306,7 @@ func (r *Receiver) Drain(arena []byte) error {
 // So it depends on the host. A tapestry cuts what it sends: its trains are trains of independent datagrams. For another
 // host that has several networks here, the kernel cuts (see Peer.updateReceiver). If it has only one network, no other
 // network can be reached, and the inner lengths decide.
-func (r *Receiver) receive(t segments, host netip.Addr) {
+func (r *Receiver) receive(t segments, about received, host netip.Addr) {
 	segment, restore := 0, true
 	if t.size > 0 && len(t.rest) > t.size {
 		peerLink := r.links[linkKey{hostVNI, host}]
@@ -333,6 +333,8 @@ func (r *Receiver) receive(t segments, host netip.Addr) {
 		if why == accepted {
 			if r.setLink(r.vx.VNI, host); r.link == nil {
 				why = noPeer
+			} else {
+				why = r.link.admit(d, &about)
 			}
 		}
 		if why != accepted {

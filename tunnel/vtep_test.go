@@ -56,7 +56,7 @@ func TestRxDropped(t *testing.T) {
 	from(t, "127.0.0.3", v, encapsulated(t, 9, f))
 	same(t, k.drainFrames(t, 3), [][]byte{f, f, f})
 	same(t, k9.drainFrames(t, 1), [][]byte{f})
-	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0}
+	want := map[string]uint64{"short": 2, "bad_header": 1, "no_peer": 6, "ambiguous": 0, "overflow": 0, "reserved": 0, "tagged": 0, "congested": 0}
 	if got := v.RxDropped(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("dropped %v, want %v", got, want)
 	}
@@ -281,9 +281,9 @@ func TestLongTrains(t *testing.T) {
 	c, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.2:0")), net.UDPAddrFromAddrPort(v.Local))
 	testhost.Must(t, err)
 	defer c.Close()
-	var control [segmentControl]byte
+	var control sendControl
 	const size, trains = 60, recvMsgs
-	setSegment(&control, size)
+	control.addSegment(size)
 	var want [][]byte
 	for i := range trains {
 		var b []byte
@@ -292,7 +292,7 @@ func TestLongTrains(t *testing.T) {
 			d[headerLen], d[headerLen+1] = byte(i), byte(j)
 			b, want = append(b, d...), append(want, d[headerLen:])
 		}
-		_, _, err := c.WriteMsgUDP(b, control[:], nil)
+		_, _, err := c.WriteMsgUDP(b, control.buf[:control.n], nil)
 		if errors.Is(err, syscall.EINVAL) {
 			testhost.Cannot(t, "the kernel sends no trains of 128 datagrams")
 		}

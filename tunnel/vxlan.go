@@ -1,8 +1,6 @@
 package tunnel
 
 import (
-	"encoding/binary"
-
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
@@ -86,15 +84,18 @@ func remoteSum(header []byte) (off ether.Offload) {
 type dropReason uint8
 
 const (
-	accepted  dropReason = iota
-	short                // no room for a VXLAN header
-	badHeader            // the I flag is clear: RFC 7348 section 5 wants it set; other reserved bits are ignored, as it says
-	noPeer               // the source address is not a peer of the VNI
-	ambiguous            // it may be one datagram or many, see Receiver.receive
+	accepted    dropReason = iota
+	short                  // no room for a VXLAN header
+	badHeader              // the I flag is clear: RFC 7348 section 5 wants it set
+	noPeer                 // the source address is not a peer of the VNI
+	ambiguous              // it may be one datagram or many, see Receiver.receive
+	reservedBit            // a reserved bit is set, see Wire
+	hasTag                 // the frame has a VLAN tag, see Wire
+	congested              // the path has marked congestion, and the frame's sender does not know what that is (RFC 6040 section 4.2)
 	dropReasons
 )
 
-var dropReasonNames = [dropReasons]string{"accepted", "short", "bad_header", "no_peer", "ambiguous"}
+var dropReasonNames = [dropReasons]string{"accepted", "short", "bad_header", "no_peer", "ambiguous", "reserved", "tagged", "congested"}
 
 // decode reads a datagram's header.
 func decode(datagram []byte, vx *layers.VXLAN) dropReason {
@@ -133,20 +134,3 @@ func (s *segments) maybeUnsegmented() bool {
 
 // count is how many datagrams a train has.
 func (s *segments) count() uint64 { return uint64((len(s.rest) + s.size - 1) / s.size) }
-
-// groSize finds the size of a train's datagrams in a message's control data (cmsg(3)), 0 if there is
-// none. struct cmsghdr: u64 len, u32 level, u32 type, on the 64-bit systems that we build for.
-func groSize(control []byte) int {
-	const solUDP, udpGRO, head = 17, 104, 16
-	for len(control) >= head {
-		n := binary.NativeEndian.Uint64(control)
-		if n < head || n > uint64(len(control)) {
-			return 0
-		}
-		if binary.NativeEndian.Uint32(control[8:]) == solUDP && binary.NativeEndian.Uint32(control[12:]) == udpGRO && n >= head+4 {
-			return int(int32(binary.NativeEndian.Uint32(control[head:])))
-		}
-		control = control[min(uint64(len(control)), (n+7)&^7):]
-	}
-	return 0
-}

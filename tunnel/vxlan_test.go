@@ -107,9 +107,24 @@ func cmsg(length uint64, level, typ uint32, body ...byte) []byte {
 	return append(b, make([]byte, -len(b)&7)...)
 }
 
-func TestGroSize(t *testing.T) {
+func TestReadControl(t *testing.T) {
 	size := binary.NativeEndian.AppendUint32(nil, 1450)
 	gro := cmsg(20, 17, 104, size...)
+	for _, tt := range []struct {
+		name string
+		in   []byte
+		want received
+	}{
+		{"a class", cmsg(17, 0, 1, 0xb9), received{class: 0xb9}},
+		{"a class of IPv6", cmsg(20, 41, 67, 0xb9, 0, 0, 0), received{class: 0xb9}},
+		{"no class", append(cmsg(16, 0, 1), cmsg(19, 41, 67, 1, 2, 3)...), received{}},
+		{"fragments", append(cmsg(20, 0, 25, size...), gro...), received{size: 1450, fragmented: true}},
+		{"fragments of IPv6", append(cmsg(20, 41, 77, size...), cmsg(20, 41, 67, 3, 0, 0, 0)...), received{class: 3, fragmented: true}},
+	} {
+		if got := readControl(tt.in); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
 	tests := []struct {
 		name string
 		in   []byte
@@ -133,7 +148,7 @@ func TestGroSize(t *testing.T) {
 		{"negative", cmsg(20, 17, 104, 0xff, 0xff, 0xff, 0xff), -1},
 	}
 	for _, tt := range tests {
-		if got := groSize(tt.in); got != tt.want {
+		if got := readControl(tt.in).size; got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -159,8 +174,10 @@ func FuzzDatagram(f *testing.F) {
 	f.Add([]byte{8, 0, 0}, gro(8))
 	f.Add(frame, gro(68)[:17])
 	f.Add([]byte(nil), cmsg(1<<63, 17, 104))
+	f.Add(frame, append(cmsg(17, 0, 1, 3), gro(68)...))
+	f.Add(frame, append(cmsg(20, 41, 67, 3, 0, 0, 0), cmsg(20, 41, 77, 0, 5, 0, 0)...))
 	f.Fuzz(func(t *testing.T, train, control []byte) {
-		s := segments{train, groSize(control)}
+		s := segments{train, readControl(control).size}
 		var vx layers.VXLAN
 		var all []byte
 		for len(s.rest) > 0 {

@@ -34,7 +34,7 @@ func byPeers(ctx context.Context, o *Options) ([]results.Curve, error) {
 			hosts = append(hosts, vtep(1+i))
 		}
 		before, began := heap(), taken()
-		if _, err := v.Links(77, hosts...); err != nil {
+		if _, err := v.Links(77, tunnel.Wire{}, hosts...); err != nil {
 			return err
 		}
 		took := taken() - began

@@ -9,6 +9,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // Record is one network with all that has to come back after a crash.
@@ -36,6 +37,7 @@ type Network struct {
 	Peers     []netip.AddrPort `json:"peers"`                // nil: the daemon's --peer list, with its names; port 0: the daemon's --vxlan-port
 	PeerNames []PeerName       `json:"peer_names,omitempty"` // in the list too
 	Group     netip.Addr       `json:"group,omitzero"`       // multicast group in place of a list; zero: none
+	Wire      tunnel.Wire      `json:"wire,omitzero"`        // of its datagrams
 	Attach    tap.Mode         `json:"attach"`
 	Ageing    time.Duration    `json:"ageing"`             // of learned addresses
 	MTU       int              `json:"mtu,omitempty"`      // of the containers' links; 0: from the underlay
