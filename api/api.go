@@ -73,6 +73,10 @@ type Network struct {
 	MTU            int               `json:"mtu"`
 	Attach         string            `json:"attach"`
 	AgeingSeconds  float64           `json:"ageing_seconds"`
+	Reserved       string            `json:"reserved"` // these four as in the options tapestry.reserved, …: what is in force
+	Tagged         string            `json:"tagged"`
+	DSCP           string            `json:"dscp"`
+	TTL            string            `json:"ttl"` // "": the host's
 	External       bool              `json:"external"`
 	Swarm          bool              `json:"swarm"`
 	Key            string            `json:"key"` // its name in the cluster; "": it is not shared
@@ -161,6 +165,7 @@ type Peer struct {
 	TxBytes      uint64            `json:"tx_bytes"`
 	WireTx       uint64            `json:"wire_tx"`
 	WireRx       uint64            `json:"wire_rx"`
+	Fragmented   uint64            `json:"fragmented"`
 	Lost         map[string]uint64 `json:"lost"`
 	HeardSeconds *int64            `json:"heard_seconds"` // null: never
 }

@@ -27,6 +27,7 @@ func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
 		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, TooBig: n.TooBig, Drops: counts(n.Drops), Host: []string{}}
+	r.Reserved, r.Tagged, r.DSCP, r.TTL = n.Wire.Words()
 	if n.Network.HostPort != nil {
 		r.Host = addresses(n.Network.HostPort.Addrs)
 	}
@@ -59,7 +60,7 @@ func toEntry(e fabric.EntryView) api.Entry {
 func toPeer(p fabric.PeerView) api.Peer {
 	r := api.Peer{Network: p.Network, VNI: p.VNI, Default: p.Default, Group: p.Group, Learned: p.Learned, Name: p.Name, NameDown: p.NameDown, Swarm: p.Node, Left: p.Left, State: state(p.Down),
 		Host: p.Host, HostState: p.HostState, Why: p.Down, MTU: p.MTU, GSO: p.GSO, GSOWhy: p.GSOWhy, RemoteSum: p.RemoteSum, Test: p.Test.GSO, TestWhy: p.Test.Why, RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames,
-		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Lost: counts(p.Lost)}
+		TxBytes: p.TxBytes, WireTx: p.WireTx, WireRx: p.WireRx, Fragmented: p.Fragmented, Lost: counts(p.Lost)}
 	if p.Addr.IsValid() {
 		r.Addr = p.Addr.String()
 	}

@@ -212,7 +212,8 @@ func TestCheckDaemon(t *testing.T) {
 	long.MTU, cut.Why, swept.Why = 8950, "open tap: gone", tap.ErrGone.Error()
 	heard := int64(3)
 	peer := api.Peer{Network: fake.WideID, NetworkName: "wide", Addr: "192.0.2.2:4789", MTU: 1450, HeardSeconds: &heard}
-	narrow, down, silent, stale := peer, peer, peer, peer
+	narrow, down, silent, stale, split := peer, peer, peer, peer, peer
+	split.Fragmented = 3
 	group := api.Peer{NetworkName: "wide", Addr: "239.1.1.1:4789", Group: true}
 	stale.Name, stale.NameDown = "host-b", "the name server does not answer"
 	narrow.MTU, silent.HeardSeconds, down.MTU, down.Why = 1350, nil, 0, "no route"
@@ -258,6 +259,7 @@ func TestCheckDaemon(t *testing.T) {
 		{"mtu of a peer that is down", first(checkMTU([]api.Network{wide}, nil, []api.Peer{down}, nil, byEth)), OK, "fits", ""},
 
 		{"peers", first(checkPeers([]api.Peer{peer}, nil, status)), OK, "1 peer, all heard", ""},
+		{"peer that fragments", first(checkPeers([]api.Peer{split}, nil, status)), Warn, "wide: 3 datagrams from 192.0.2.2:4789 came in fragments", "lower the MTU of the network there"},
 		{"peer down", first(checkPeers([]api.Peer{down}, nil, status)), Fail, "wide: 192.0.2.2:4789 is unreachable: no route", "tapestry peers"},
 		{"peer that is not found", first(checkPeers([]api.Peer{{NetworkName: "wide", Name: "host-b", Why: "there is no such name"}}, nil, status)), Fail, "wide: host-b is named as a peer and has no address: there is no such name", "getent ahosts host-b"},
 		{"peer that cannot be looked up now", first(checkPeers([]api.Peer{stale}, nil, status)), Warn, "host-b cannot be looked up, and what it was last stays the peer: the name server does not answer", "/etc/resolv.conf"},

@@ -224,6 +224,10 @@ func checkPeers(peers []api.Peer, tests []api.PeerTest, s api.Status) (all []Fin
 		if p.Addr != "" && p.NameDown != "" {
 			stale[p.Name] = p.NameDown
 		}
+		if p.Fragmented > 0 {
+			all = append(all, Finding{"peers", Warn, fmt.Sprintf("%s: %s from %s came in fragments: each costs as much as several", p.NetworkName, human.Count(p.Fragmented, "datagram"), p.Addr),
+				"lower the MTU of the network there, or raise that of the path: a VTEP should send none that is too long (a tapestry never does)"})
+		}
 		switch {
 		case p.Addr == "":
 			all = append(all, Finding{"peers", Fail, fmt.Sprintf("%s: %s is named as a peer and has no address: %s", p.NetworkName, p.Name, p.Why),

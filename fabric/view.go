@@ -218,8 +218,8 @@ func (f *Fabric) Peers(network string) []PeerView {
 				s, p := r.link.Stats(), r.port.Stats()
 				v.MTU, v.PathMTU, v.WireTx, v.WireRx = r.innerMTU(), r.mtu, s.WireTx, s.WireRx
 				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), tests[a.Addr()]
-				v.RemoteSum = s.RemoteSum
-				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed}
+				v.RemoteSum, v.Fragmented = s.RemoteSum, s.Fragmented
+				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed, "tagged": s.Tagged}
 				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
 				switch {
 				case s.WireRx != r.rx: // since the last tick

@@ -60,6 +60,10 @@ func networkOptions() []option {
 		{optPeers, setPeers},
 		{optGroup, setGroup},
 		{optNetwork, setKey},
+		{optReserved, setReserved},
+		{optTagged, setTagged},
+		{optDSCP, setDSCP},
+		{optTTL, setTTL},
 		{optAttach, setAttach},
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
@@ -123,6 +127,9 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if n.Peers != nil && n.VNI == 0 {
 		return fabric.Network{}, fmt.Errorf("%s without %s: a network without a VNI stays on this host; add -o %s=NUMBER, the same on every host",
 			optPeers, optVNI, optVNI)
+	}
+	if err := checkWire(&n); err != nil {
+		return fabric.Network{}, err
 	}
 	if n.Pools, err = parsePools(req.IPv4Data, req.IPv6Data); err != nil {
 		return fabric.Network{}, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // creating is a CreateNetwork request with options as dockerd sends them.
@@ -57,6 +58,15 @@ func TestParseNetwork(t *testing.T) {
 				n.VNI, n.Peers = 80, []netip.AddrPort{}
 				n.PeerNames = []fabric.PeerName{{Host: "host-b.example.org"}, {Host: "host-c", Port: 8472}}
 			}},
+		{"the wire", map[string]any{"tapestry.vni": "80", "tapestry.reserved": "drop", "tapestry.tagged": "drop", "tapestry.dscp": "46", "tapestry.ttl": "255"},
+			func(n *fabric.Network) {
+				n.VNI, n.Wire = 80, tunnel.Wire{DropReserved: true, DropTagged: true, DSCP: 46, TTL: 255}
+			}},
+		{"the wire, inherited", map[string]any{"tapestry.network": "blue", "tapestry.reserved": "ignore", "tapestry.tagged": "pass", "tapestry.dscp": "inherit", "tapestry.ttl": "inherit"},
+			func(n *fabric.Network) {
+				n.Key, n.Wire = "blue", tunnel.Wire{DSCP: tunnel.Inherit, TTL: tunnel.Inherit}
+			}},
+		{"the wire's defaults need no VNI", map[string]any{"tapestry.reserved": "ignore", "tapestry.tagged": "pass", "tapestry.dscp": "0"}, func(n *fabric.Network) {}},
 		{"key", map[string]any{"tapestry.network": "blue"}, func(n *fabric.Network) { n.Key = "blue" }},
 		{"key and VNI", map[string]any{"tapestry.network": "blue", "tapestry.vni": "80"}, func(n *fabric.Network) { n.Key, n.VNI = "blue", 80 }},
 		{"attach tap", map[string]any{"tapestry.attach": "tap"}, func(n *fabric.Network) { n.Attach = tap.Direct }},
@@ -126,7 +136,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.snooping, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.dscp, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.reserved, tapestry.snooping, tapestry.tagged, tapestry.ttl, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {
@@ -152,6 +162,17 @@ func TestRefusedOptions(t *testing.T) {
 		{"group text", opts{"tapestry.vni": "80", "tapestry.group": "all"}, []string{"tapestry.group=all: want a multicast group"}},
 		{"group and peers", opts{"tapestry.vni": "80", "tapestry.group": "239.1.1.1", "tapestry.peers": "192.0.2.2"}, []string{"tapestry.group and tapestry.peers: a network has a group or a list"}},
 		{"group and key", opts{"tapestry.group": "239.1.1.1", "tapestry.network": "blue"}, []string{"tapestry.group and tapestry.network"}},
+		{"reserved", opts{"tapestry.vni": "80", "tapestry.reserved": "strict"}, []string{"tapestry.reserved=strict: want ignore (", "as RFC 7348 says) or drop ("}},
+		{"tagged", opts{"tapestry.vni": "80", "tapestry.tagged": ""}, []string{"tapestry.tagged=: want pass (", ") or drop ("}},
+		{"DSCP by name", opts{"tapestry.vni": "80", "tapestry.dscp": "ef"}, []string{"tapestry.dscp=ef: want a number from 0 to 63", "inherit"}},
+		{"DSCP of 7 bits", opts{"tapestry.vni": "80", "tapestry.dscp": "64"}, []string{"tapestry.dscp=64: want a number from 0 to 63"}},
+		{"DSCP negative", opts{"tapestry.vni": "80", "tapestry.dscp": "-1"}, []string{"tapestry.dscp=-1: want"}},
+		{"TTL 0", opts{"tapestry.vni": "80", "tapestry.ttl": "0"}, []string{"tapestry.ttl=0: want a number from 1 to 255", "leave the option away"}},
+		{"TTL 256", opts{"tapestry.vni": "80", "tapestry.ttl": "256"}, []string{"tapestry.ttl=256: want a number from 1 to 255"}},
+		{"DSCP without VNI", opts{"tapestry.dscp": "46"}, []string{"tapestry.dscp without tapestry.vni"}},
+		{"TTL without VNI", opts{"tapestry.ttl": "inherit"}, []string{"tapestry.ttl without tapestry.vni"}},
+		{"reserved without VNI", opts{"tapestry.reserved": "drop"}, []string{"tapestry.reserved without tapestry.vni"}},
+		{"tagged without VNI", opts{"tapestry.tagged": "drop"}, []string{"tapestry.tagged without tapestry.vni"}},
 		{"group without VNI", opts{"tapestry.group": "239.1.1.1"}, []string{"tapestry.group without tapestry.vni"}},
 		{"peer mistyped", peersOf("192.0.2.300"), []string{`"192.0.2.300" is no peer`, "its last part begins with a digit, as of an address"}},
 		{"peer cut short", peersOf("192.0.2"), []string{`"192.0.2" is no peer`}},

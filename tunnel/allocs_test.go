@@ -29,7 +29,7 @@ func TestSendNoAllocations(t *testing.T) {
 	}
 	var marks []*ether.Frame
 	for i := range uint8(64) {
-		marks = append(marks, lend(numbered(t, i&4 != 0, 1, i, 64)))
+		marks = append(marks, lend(markedFrame(t, i&4 != 0, 1, i, 64)))
 	}
 	l.wire = Wire{DropTagged: true, DSCP: Inherit, TTL: Inherit}
 	for name, batch := range map[string][]*ether.Frame{

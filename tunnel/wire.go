@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/tapestry-net/tapestry/ether"
 )
@@ -13,6 +14,26 @@ type Wire struct {
 	DropTagged   bool `json:"drop_tagged,omitempty"`   // drop frames with a VLAN tag, in both directions (RFC 7348 section 6.1)
 	DSCP         int  `json:"dscp,omitempty"`          // of the outer IP header: 0 to 63, or Inherit
 	TTL          int  `json:"ttl,omitempty"`           // of the outer IP header: 1 to 255, or Inherit; 0: the host's, and 1 for a group
+}
+
+// Words are the values as users write them: ignore or drop, pass or drop, numbers or inherit; "" is the host's TTL.
+func (w *Wire) Words() (reserved, tagged, dscp, ttl string) {
+	reserved, tagged, dscp = "ignore", "pass", strconv.Itoa(w.DSCP)
+	if w.DropReserved {
+		reserved = "drop"
+	}
+	if w.DropTagged {
+		tagged = "drop"
+	}
+	if w.DSCP == Inherit {
+		dscp = "inherit"
+	}
+	if w.TTL == Inherit {
+		ttl = "inherit"
+	} else if w.TTL != 0 {
+		ttl = strconv.Itoa(w.TTL)
+	}
+	return reserved, tagged, dscp, ttl
 }
 
 // Inherit, as DSCP or TTL, is the inner header's. What is not IP then has DSCP 0 and the host's TTL.

@@ -57,8 +57,8 @@ func (s *sniffer) until(last func(frame []byte) bool) (frames [][]byte) {
 	return frames
 }
 
-// numbered is a frame that can be told from others by its source port; number 0 is the last of a test.
-func numbered(t testing.TB, v6 bool, number int, class, ttl uint8) []byte {
+// markedFrame is a frame that can be told from others by its source port; number 0 is the last of a test.
+func markedFrame(t testing.TB, v6 bool, number int, class, ttl uint8) []byte {
 	t.Helper()
 	b := packet{V6: v6, UDP: true, SrcPort: uint16(9000 + number), Payload: packets.Data(60)}.frame(t).Bytes()
 	if v6 {
@@ -118,7 +118,7 @@ const linuxVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[
 // received by the kernel there, and by us here: the frames of the datagrams, by number.
 func (w *wire) compare(here, there string, v *VTEP, k *catch, all []sent) (kernel, ours map[int][]byte) {
 	w.t.Helper()
-	all = append(slices.Clone(all), sent{0, encapsulated(w.t, vni, numbered(w.t, false, 0, 0, 64))})
+	all = append(slices.Clone(all), sent{0, encapsulated(w.t, vni, markedFrame(w.t, false, 0, 0, 64))})
 	var s *sniffer
 	w.at(w.there, func() {
 		w.sh("ip link show vx80 2>/dev/null || { "+linuxVTEP+" }", vni, there, here, "")
@@ -144,11 +144,11 @@ func TestHeaderBits(t *testing.T) {
 		if bit >= 32 && bit < 56 {
 			continue // the VNI
 		}
-		b := encapsulated(t, vni, numbered(t, false, bit+1, 0, 64))
+		b := encapsulated(t, vni, markedFrame(t, false, bit+1, 0, 64))
 		b[bit/8] ^= 0x80 >> (bit % 8) // bit 4 is the I flag
 		all = append(all, sent{0, b})
 	}
-	plain := sent{0, encapsulated(t, vni, numbered(t, false, 100, 0, 64))}
+	plain := sent{0, encapsulated(t, vni, markedFrame(t, false, 100, 0, 64))}
 	all = append(all, plain)
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {
@@ -176,7 +176,7 @@ func TestHeaderBits(t *testing.T) {
 				return
 			}
 			// The flag of a partial checksum is reserved, unless it was agreed on; then it alone, with its byte, is not.
-			agreed := encapsulated(t, vni, numbered(t, false, 101, 0, 64))
+			agreed := encapsulated(t, vni, markedFrame(t, false, 101, 0, 64))
 			agreed[1], agreed[7] = flagC, 0xff
 			other := bytes.Clone(agreed)
 			other[1] |= 0x80
@@ -205,7 +205,7 @@ func TestECNReceived(t *testing.T) {
 			for _, v6 := range []bool{false, true} {
 				for inner := range uint8(4) {
 					for outer := range uint8(4) {
-						all = append(all, sent{10<<2 | outer, encapsulated(t, vni, numbered(t, v6, n, 46<<2|inner, 64))})
+						all = append(all, sent{10<<2 | outer, encapsulated(t, vni, markedFrame(t, v6, n, 46<<2|inner, 64))})
 						n++
 					}
 				}
@@ -215,7 +215,7 @@ func TestECNReceived(t *testing.T) {
 				t.Errorf("%d frames, Linux %d; dropped %v\n%x\n%x", len(ours), len(kernel), v.RxDropped(), ours, kernel)
 			}
 			// A train from UDP_GRO has one class, for each of its frames.
-			one := encapsulated(t, vni, numbered(t, false, 1, ether.ECT0, 64))
+			one := encapsulated(t, vni, markedFrame(t, false, 1, ether.ECT0, 64))
 			w.at(w.there, func() {
 				var c sendControl
 				c.addSegment(len(one))
@@ -227,7 +227,7 @@ func TestECNReceived(t *testing.T) {
 				testhost.Must(t, err)
 			})
 			k.frames = nil
-			marked := numbered(t, false, 1, ether.CE, 64)
+			marked := markedFrame(t, false, 1, ether.CE, 64)
 			same(t, k.drainFrames(t, 3), [][]byte{marked, marked, marked})
 		})
 	}
@@ -273,10 +273,10 @@ func TestMarksSent(t *testing.T) {
 			v := listen(t, u.here, 1)
 			var frames [][]byte
 			for ecn := range uint8(4) {
-				frames = append(frames, numbered(t, false, int(ecn)+1, 10<<2|ecn, 33), numbered(t, true, int(ecn)+5, 10<<2|ecn, 33))
+				frames = append(frames, markedFrame(t, false, int(ecn)+1, 10<<2|ecn, 33), markedFrame(t, true, int(ecn)+5, 10<<2|ecn, 33))
 			}
-			frames = append(frames, append(numbered(t, false, 0, 0, 0)[:12], packets.Ethernet(ether.TypeARP, make([]byte, 46))[12:]...), numbered(t, false, 9, 0, 33))
-			frames = append(frames, numbered(t, false, 0, 0, 64))
+			frames = append(frames, append(markedFrame(t, false, 0, 0, 0)[:12], packets.Ethernet(ether.TypeARP, make([]byte, 46))[12:]...), markedFrame(t, false, 9, 0, 33))
+			frames = append(frames, markedFrame(t, false, 0, 0, 64))
 			total := len(settings) * len(frames)
 			collect := func(s *sniffer) (all map[seen]bool) { // flows leave in any order
 				all = make(map[seen]bool)
@@ -349,7 +349,7 @@ func TestTrainOfOneMark(t *testing.T) {
 	var batch []*ether.Frame
 	var want [][]byte
 	for i, class := range []uint8{2, 2, 3, 3, 3, 2, 0xb8, 0xba} {
-		b := numbered(t, i == 7, 1, class, 64)
+		b := markedFrame(t, i == 7, 1, class, 64)
 		batch, want = append(batch, lend(b)), append(want, b)
 	}
 	for _, tc := range []struct {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 func local(i int) Network {
@@ -31,6 +32,7 @@ func sample() Record {
 	n := local(1)
 	n.VNI, n.Peers = 80, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:0")}
 	n.Ageing, n.MTU, n.Attach = time.Minute, 1400, tap.Direct
+	n.Wire = tunnel.Wire{DropReserved: true, DropTagged: true, DSCP: tunnel.Inherit, TTL: 7}
 	e := ep(3)
 	e.IfName = "net0"
 	e.Addrs = append(e.Addrs, netip.MustParsePrefix("fd77::3/64"))

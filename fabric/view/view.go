@@ -18,7 +18,7 @@ type Status struct {
 	Workers       int        // threads that move frames
 	Networks      int
 	Endpoints     int               // of containers
-	RxDropped     map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, overflow
+	RxDropped     map[string]uint64 // datagrams dropped before any switch, by reason: no_peer, short, bad_header, ambiguous, reserved, tagged, congested, overflow
 	KernelDropped map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
 	Offloads      []Offload
 	Conflicts     []Conflict
@@ -112,7 +112,8 @@ type Peer struct {
 	WireTx, WireRx    uint64            // datagrams
 	RxFrames, RxBytes uint64            // as Port has them
 	TxFrames, TxBytes uint64            // as Port has them
-	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed
+	Fragmented        uint64            // datagrams received in fragments, which the kernel has put together
+	Lost              map[string]uint64 // datagrams not sent, by reason: full, long, failed; tagged: frames that the network does not send
 	Heard             time.Duration     // since the last datagram, to the second; negative: never
 }
 
