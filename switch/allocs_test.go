@@ -6,6 +6,7 @@ package vswitch
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -89,5 +90,20 @@ func TestGuardAllocs(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { ports[0].Ingress(frames) }); n != 0 {
 		t.Errorf("%v allocations a batch", n)
+	}
+}
+
+// Nor for limits, whether a frame passes or not.
+func TestLimitAllocs(t *testing.T) {
+	for _, policy := range []*Policy{{Rate: 1}, {Rate: 1 << 40, Storm: 10, Isolated: true, With: []netip.Prefix{all10}}, {Storm: 1 << 30}} {
+		for _, l := range loads(64) {
+			l.in.SetPolicy(policy)
+			for _, p := range l.in.sw.Ports() {
+				p.SetPolicy(policy)
+			}
+			if n := testing.AllocsPerRun(200, func() { l.in.Ingress(l.frames) }); n != 0 {
+				t.Errorf("%+v, %s: %v allocations a batch, want 0", policy, l.name, n)
+			}
+		}
 	}
 }

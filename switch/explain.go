@@ -25,13 +25,14 @@ const (
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
 	CheckSource      Check = "source"      // pinned, known, new, moved, held, other (taken, and the Policy allows it); taken, group, zero
 	CheckGuard       Check = "guard"       // passes; or the name of the verdict: spoofed_ip, spoofed_arp, spoofed_nd, ra, dhcp, bpdu, unreadable
+	CheckLimit       Check = "limit"       // within; isolated, rate: of the port, or of the one that the frame would leave by
 	CheckDestination Check = "destination" // pinned, learned, told, unknown, group
 	CheckHairpin     Check = "hairpin"     // no; yes
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
-	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal), flapping
+	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal), flapping, storm
 )
 
 // A Step is one check of a frame.
@@ -81,10 +82,15 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 			return e
 		}
 	}
+	if l := p.limits.Load(); l != nil && e.limited(p, l.mayReceive(p.sw.nanoseconds(), &g)) {
+		return e
+	}
 	to, destination := p.explainDestination(&g, source)
 	e.Steps = append(e.Steps, destination)
 	if e.Verdict = p.decide(&g, to); e.Verdict == Flooded && source.Found == "held" {
 		e.Verdict = Flapping
+	} else if e.Verdict == Flooded && p.wouldStorm() {
+		e.Verdict = Storm
 	}
 	switch {
 	case to != nil:
@@ -260,12 +266,26 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 			return
 		}
 	}
+	if l := to.limits.Load(); l != nil {
+		e.limited(to, l.maySend(p.sw.nanoseconds(), f))
+		e.Egress[0].Verdict = e.Verdict
+	}
+}
+
+// limited adds the step of a port's limits, which give the verdict v, and tells whether the frame is dropped there.
+func (e *Explanation) limited(of *Port, v Verdict) bool {
+	step := Step{Check: CheckLimit, Found: "within", Port: of}
+	if v.Drop() {
+		step.Found, step.Drop, e.Verdict = v.String(), true, v
+	}
+	e.Steps = append(e.Steps, step)
+	return step.Drop
 }
 
 // explainFlood adds the step and the egress ports of a frame whose destination is not known, or a group.
 func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 	step := Step{Check: CheckFlood, Found: "nobody", Drop: e.Verdict.Drop()}
-	if word := map[Verdict]string{LinkLocal: "reserved", Flapping: "flapping"}[e.Verdict]; word != "" {
+	if word := map[Verdict]string{LinkLocal: "reserved", Flapping: "flapping", Storm: "storm"}[e.Verdict]; word != "" {
 		step.Found = word
 		e.Steps = append(e.Steps, step)
 		return
@@ -283,6 +303,9 @@ func (p *Port) explainFlood(f *ether.Frame, e *Explanation) {
 			continue
 		}
 		w := Egress{q, p.egressVerdict(f, q), q.limitOf(f)}
+		if l := q.limits.Load(); l != nil && w.Verdict == Forwarded {
+			w.Verdict = l.maySend(q.sw.nanoseconds(), f)
+		}
 		if w.Verdict == Forwarded {
 			step.Found = found
 		}

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -77,6 +78,9 @@ func anyFrame(r *rand.Rand, n int) ether.Frame {
 	return random(r, n, 0)
 }
 
+// all10 is what an isolated port of the tests talks with: half of what ARP asks for here.
+var all10 = netip.MustParsePrefix("10.0.0.0/29")
+
 // What Explain says of a frame is what Ingress then does with it, in whatever state the switch is; and to say it changes nothing.
 func TestTraceIsTruth(t *testing.T) {
 	var seen Tally
@@ -128,7 +132,11 @@ func TestTraceIsTruth(t *testing.T) {
 			case 10, 11, 12:
 				p.SetDown(nil)
 			case 13, 14:
-				p.SetPolicy(&Policy{Guards: Guards(r.IntN(16)), AnyMAC: r.IntN(2) == 0})
+				policy := &Policy{Guards: Guards(r.IntN(16)), AnyMAC: r.IntN(2) == 0, Storm: int64(r.IntN(3)), Isolated: r.IntN(4) == 0, With: []netip.Prefix{all10}}
+				if r.IntN(4) == 0 {
+					policy.Rate = 1 // a frame, and then none in the time of a test
+				}
+				p.SetPolicy(policy)
 			case 15:
 				p.SetPolicy(nil)
 			case 16:
@@ -206,7 +214,7 @@ func TestTraceIsTruth(t *testing.T) {
 	}
 	for _, step := range strings.Split("offload none,offload checksum,offload super-frame,offload runt,offload contradiction,port attached,port detached,"+
 		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source held,source taken,source other,source group,source zero,"+
-		"guard passes,guard spoofed_ip,guard spoofed_arp,guard spoofed_nd,guard ra,guard dhcp,guard bpdu,guard unreadable,"+
+		"limit within,limit isolated,limit rate,flood storm,guard passes,guard spoofed_ip,guard spoofed_arp,guard spoofed_nd,guard ra,guard dhcp,guard bpdu,guard unreadable,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
 		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,flood reserved,flood flapping,evict", ",") {
 		if steps[step] == 0 {

@@ -25,6 +25,7 @@ type batch struct {
 	answers answerBatch
 	tally   Tally
 	bytes   uint64
+	now     int64 // see time
 }
 
 var batches = sync.Pool{New: func() any { return new(batch) }}
@@ -62,6 +63,8 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		watch = *w
 	}
 	guard := guarding{guards: p.Policy().Guards}
+	limited := p.limits.Load()
+	var egress *limits // of to
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
 		if b.answers.n == maxAnswers {
@@ -86,6 +89,9 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		if v == Forwarded && guard.guards != 0 {
 			v = guard.check(p, f)
 		}
+		if v == Forwarded && limited != nil {
+			v = limited.receive(b.time(p.sw), f)
+		}
 		if v == Forwarded {
 			if d := f.Dst(); to == nil || d != dst {
 				dst, to = d, p.locate(d)
@@ -96,6 +102,10 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 				v = Down
 			}
 			switch v {
+			case Forwarded:
+				if egress = to.limits.Load(); egress != nil {
+					v = egress.send(b.time(p.sw), f)
+				}
 			case Down:
 				down = to
 			case MTU:
@@ -105,6 +115,8 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 			case Flooded:
 				if held {
 					v = Flapping
+				} else if p.storms() {
+					v = Storm
 				} else if r := p.answer(f, p.sw.find); r.found == "told" {
 					v = Answered
 					b.answers.add(&r)
@@ -113,8 +125,10 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		}
 		b.tally[v]++
 		if v == Forwarded {
-			e := b.enqueue(p, to, f)
-			n := b.enqueueRun(e, &guard, f, frames[i+1:])
+			e, n := b.enqueue(p, to, f), 0
+			if limited == nil && egress == nil {
+				n = b.enqueueRun(e, &guard, f, frames[i+1:])
+			}
 			if watch != nil {
 				watchRun(watch, p, to, frames[i:][:1+n])
 			}
@@ -306,53 +320,6 @@ func (b *batch) sendEgress() {
 	b.used = 0
 }
 
-// sendFlood sends the collected frames to every port but in, and to no uplink if in is one: in a full mesh that is
-// loop-free (split horizon). They count as refused by a port that is down, or sparse and over its budget.
-func (b *batch) sendFlood(in *Port) {
-	if len(b.flood) == 0 {
-		return
-	}
-	longest := 0
-	for _, f := range b.flood {
-		longest = max(longest, f.WireLen())
-	}
-	for _, q := range *in.sw.ports.Load() {
-		if q == in || in.Uplink && q.Uplink || q.reached.Load() {
-			continue
-		}
-		if q.IsDown() || !q.floodable() {
-			q.refuse(len(b.flood))
-			continue
-		}
-		if limit := int(q.limit.Load()); longest > limit || len(b.heard) > 0 {
-			b.floodFitting(q)
-			continue
-		}
-		q.send(b.flood)
-	}
-	clear(b.flood)
-	clear(b.heard)
-	b.flood, b.heard = b.flood[:0], b.heard[:0]
-}
-
-// floodFitting sends those frames by q that fit, and whose multicast group q wants; those that do not fit count as refused.
-func (b *batch) floodFitting(q *Port) {
-	now, long := q.sw.now.Load(), 0
-	for i, f := range b.flood {
-		switch {
-		case len(b.heard) > 0 && !b.heard[i].has(q, now):
-		case q.fits(f):
-			b.fitting = append(b.fitting, f)
-		default:
-			long++
-		}
-	}
-	q.refuse(long)
-	q.send(b.fitting)
-	clear(b.fitting)
-	b.fitting = b.fitting[:0]
-}
-
 // refuse counts n frames that should have left by the port and are not sent.
 func (p *Port) refuse(n int) {
 	p.offered.Add(uint64(n))
@@ -382,5 +349,5 @@ func (p *Port) count(b *batch) {
 		}
 	}
 	p.rxBytes.Add(b.bytes)
-	b.tally, b.bytes = Tally{}, 0
+	b.tally, b.bytes, b.now = Tally{}, 0, 0
 }

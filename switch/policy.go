@@ -13,7 +13,15 @@ import (
 type Policy struct {
 	Guards Guards
 	AnyMAC bool // frames pass whose source address is pinned to another port; nothing is learned of them
+
+	Storm    int64          // maximum of frames in a second that are flooded, see DefaultStorm; 0: none
+	Rate     int64          // maximum of bytes in a second that it receives, and that are sent by it, super-frames with all of theirs; 0: none
+	Isolated bool           // only what is for With passes, and only what is from With is sent by the port
+	With     []netip.Prefix // of IP addresses
 }
+
+// DefaultStorm is more than stations flood that are well, and a fraction of what a loop or an attacker does.
+const DefaultStorm = 50_000
 
 // Guards say which frames are dropped for what they say, each with its own verdict.
 type Guards uint8
@@ -26,7 +34,22 @@ const (
 )
 
 // SetPolicy has the port hold frames to p from the next batch on; nil is the zero Policy.
-func (p *Port) SetPolicy(policy *Policy) { p.policy.Store(policy) }
+func (p *Port) SetPolicy(policy *Policy) {
+	p.policy.Store(policy)
+	p.limits.Store(newLimits(policy))
+}
+
+// storms counts a frame that is to be flooded, and tells whether it is one too many in this second.
+func (p *Port) storms() bool {
+	policy := p.policy.Load()
+	return policy != nil && policy.Storm > 0 && !p.floods.take(p.sw.now.Load(), policy.Storm)
+}
+
+// wouldStorm is storms, and counts nothing.
+func (p *Port) wouldStorm() bool {
+	policy := p.policy.Load()
+	return policy != nil && policy.Storm > 0 && !p.floods.has(p.sw.now.Load(), policy.Storm)
+}
 
 // Policy is the port's; it must not be changed.
 func (p *Port) Policy() Policy {

@@ -71,12 +71,14 @@ type Switch struct {
 
 	owners atomic.Pointer[map[netip.Addr]*Port] // of IP addresses, see PinAddrs; an immutable map, replaced with mu held; nil: none
 
+	began time.Time // see nanoseconds
+
 	mu sync.Mutex // serialises Add, Detach and PinAddrs
 }
 
 // New makes a switch without ports.
 func New(cfg Config) *Switch {
-	s := &Switch{}
+	s := &Switch{began: time.Now()}
 	s.fdb.ageing = orDefault(cfg.Ageing, DefaultAgeing)
 	s.fdb.perPort = orDefault(cfg.PerPort, DefaultPerPort)
 	s.fdb.perNetwork = orDefault(cfg.PerNetwork, DefaultPerNetwork)
@@ -109,11 +111,13 @@ type Port struct {
 	passes   atomic.Bool  // see SetLinkLocal
 	flooded  budget       // of a sparse port
 	told     budget       // see tellable
+	floods   budget       // see Policy.Storm
 	router   atomic.Int64 // until when, by the coarse clock, there is a multicast router
 	leaves   atomic.Bool  // a station there does not want a group any more, and others were not asked yet
 	learned  ages         // guarded by fdb.tableMu
 
 	policy  atomic.Pointer[Policy]                          // nil: the zero Policy
+	limits  atomic.Pointer[limits]                          // of policy; nil: none
 	victims [SpoofedND - SpoofedIP + 1]atomic.Pointer[Port] // see Trip.Of
 
 	tally            [verdicts]atomic.Uint64 // received frames by verdict
@@ -245,6 +249,12 @@ func (b *budget) take(second, limit int64) bool {
 		b.Store(now)
 	}
 	return b.Add(1) <= now+limit
+}
+
+// has tells whether take would be within limit.
+func (b *budget) has(second, limit int64) bool {
+	n := b.Load()
+	return n>>32 != second || n&0xffffffff < limit
 }
 
 // Tally counts all frames that any port has ever received, by verdict.

@@ -31,6 +31,9 @@ const (
 	Unreadable // ether.Hidden
 
 	Flapping // see relocate
+	Storm    // Policy.Storm
+	Rate     // Policy.Rate
+	Isolated // Policy.Isolated
 	verdicts
 )
 
@@ -85,6 +88,12 @@ var verdictTexts = [verdicts]struct {
 	Flapping: {"flapping", "its source address moves between ports too often, and is held at another one",
 		"a loop, as two interfaces of a container in one bridge; or two stations with one address",
 		"Find the loop, or who else has the address: `tapestry fdb` and the log say where it is held"},
+	Storm: {"storm", "more broadcast, multicast or frames to unknown stations than its port may send in a second",
+		"a loop in a container, or a program that floods", "Find the program. If it must: tapestry.storm=off, or a larger number; multicast: tapestry.snooping"},
+	Rate: {"rate", "faster than its container's tapestry.rate", "traffic up to the limit, as TCP finds it",
+		"Nothing, most often: some are how TCP finds the rate. Many, of UDP: send more slowly, or raise tapestry.rate"},
+	Isolated: {"isolated", "from or to a container with tapestry.isolated that may not talk with the other end",
+		"what else is on the network: broadcast, names, multicast", "If they are to talk: tapestry.allow-to"},
 }
 
 // What users type to loosen a guard, of one container or of a network.

@@ -104,6 +104,10 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"flood long":            fmt.Sprintf("%d bytes are too long for each port that is up", r.Bytes),
 		"flood reserved":        "dropped: " + vswitch.LinkLocal.Meaning(),
 		"flood flapping":        "dropped: " + vswitch.Flapping.Meaning(),
+		"flood storm":           "dropped: " + vswitch.Storm.Meaning(),
+		"limit within":          "within the limits of " + owner,
+		"limit rate":            "faster than the rate of " + owner,
+		"limit isolated":        owner + " is isolated, and may not talk with the other end",
 		"flood down":            "each port that it may leave by is down",
 	}[s.Check+" "+s.Found]
 	if what == "" { // a finding of another version of the daemon, or the text of a fault
@@ -172,7 +176,8 @@ func egressText(x api.TraceEgress, r api.Trace) string {
 		facts = append(facts, "this port has faults: "+x.Faults)
 	}
 	end := map[string]string{"forwarded": "it leaves", "mtu": fmt.Sprintf("too long, it takes %d bytes", x.Limit),
-		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down}[x.Verdict]
+		"horizon": "not from one remote host to another", "hairpin": "not back by the port that it came by", "down": "not there: " + x.Down,
+		"rate": "faster than its rate", "isolated": "not to it, it is isolated"}[x.Verdict]
 	if isLost(x) {
 		end = "it is lost, the host is unreachable: " + x.Down
 	}

@@ -1,0 +1,115 @@
+package vswitch
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/tapestry-net/tapestry/ether"
+)
+
+// rateDepth is how long a port that was silent may be faster than its rate.
+const rateDepth = 100 * time.Millisecond
+
+// limits are what a Policy says about how much a port receives and sends, and with whom, with what was spent of it.
+type limits struct {
+	in, out  bucket // what the port has received; what is sent by it
+	isolated bool
+	with     []netip.Prefix
+}
+
+// newLimits gives the limits of a policy; nil: it has none.
+func newLimits(policy *Policy) *limits {
+	if policy == nil || policy.Rate == 0 && !policy.Isolated {
+		return nil
+	}
+	l := &limits{isolated: policy.Isolated, with: policy.With}
+	l.in.rate, l.out.rate = policy.Rate, policy.Rate
+	return l
+}
+
+// A bucket is what may pass at a rate: tokens for rateDepth, and a last frame of any length. What has passed is noted as the time at which the
+// bucket is full again, so that one number holds all of it (GCRA, ITU-T I.371).
+type bucket struct {
+	rate int64        // bytes a second; 0: everything passes
+	full atomic.Int64 // in nanoseconds
+}
+
+// has tells whether a frame may pass at the time now.
+func (b *bucket) has(now int64) bool { return b.rate == 0 || b.full.Load()-now < int64(rateDepth) }
+
+// take tells whether n bytes may pass at the time now, and spends them.
+func (b *bucket) take(now int64, n int) bool {
+	if b.rate == 0 {
+		return true
+	}
+	cost := int64(n) * int64(time.Second) / b.rate
+	for {
+		full := b.full.Load()
+		if full-now >= int64(rateDepth) {
+			return false
+		}
+		if b.full.CompareAndSwap(full, max(full, now)+cost) {
+			return true
+		}
+	}
+}
+
+// talks tells whether an isolated port may talk with an address.
+func (l *limits) talks(with netip.Addr) bool {
+	return !l.isolated || slices.ContainsFunc(l.with, func(p netip.Prefix) bool { return p.Contains(with) })
+}
+
+// receive gives the verdict of a frame that a port with these limits has received.
+func (l *limits) receive(now int64, f *ether.Frame) Verdict {
+	if v := l.mayReceive(now, f); v != Forwarded || l.in.take(now, f.Len()) {
+		return v
+	}
+	return Rate
+}
+
+// mayReceive is receive, and spends nothing.
+func (l *limits) mayReceive(now int64, f *ether.Frame) Verdict {
+	if l.isolated {
+		if _, to := ether.ReadEnds(f.Bytes()); !l.talks(to) {
+			return Isolated
+		}
+	}
+	if !l.in.has(now) {
+		return Rate
+	}
+	return Forwarded
+}
+
+// send gives the verdict of a frame that is to leave by a port with these limits.
+func (l *limits) send(now int64, f *ether.Frame) Verdict {
+	if v := l.maySend(now, f); v != Forwarded || l.out.take(now, f.Len()) {
+		return v
+	}
+	return Rate
+}
+
+// maySend is send, and spends nothing.
+func (l *limits) maySend(now int64, f *ether.Frame) Verdict {
+	if l.isolated {
+		if from, _ := ether.ReadEnds(f.Bytes()); !l.talks(from) {
+			return Isolated
+		}
+	}
+	if !l.out.has(now) {
+		return Rate
+	}
+	return Forwarded
+}
+
+// time is the time of the batch, which is read when the first limit asks for it: not at all where there is none.
+func (b *batch) time(s *Switch) int64 {
+	if b.now == 0 {
+		b.now = s.nanoseconds()
+	}
+	return b.now
+}
+
+// nanoseconds is the clock of rates, which begins with the switch.
+func (s *Switch) nanoseconds() int64 { return int64(time.Since(s.began)) + 1 }
