@@ -21,6 +21,7 @@ const (
 	CapturesPath      = "/v1/captures"       // GET: a list of counts; POST CaptureRequest: a stream; GET, PATCH, DELETE CapturePath
 	RecorderPath      = "/v1/recorder"       // GET: Recorder; PUT RecorderChange: Recorder
 	RecorderDumpPath  = "/v1/recorder/dump"  // POST CaptureRequest: a stream
+	EventsPath        = "/v1/events"         // GET ?from=NS&follow=yes: a stream of Event, one a line
 	MetricsPath       = "/metrics"           // GET: what Prometheus reads, in its format
 	RecorderPortsPath = "/v1/recorder/ports" // GET: []RecordedPort
 )

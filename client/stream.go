@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture/pcapng"
+	"github.com/tapestry-net/tapestry/cmd/exit"
 )
 
 // A Stream is what the daemon sends of a capture, or of the recorder.
@@ -32,7 +34,44 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://tapestry"+path, bytes.NewReader(sent))
+	resp, err := c.open(ctx, http.MethodPost, path, sent)
+	if err != nil {
+		return nil, err
+	}
+	s := &Stream{Client: c, ID: resp.Header.Get(api.CaptureIDHeader), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
+	s.Since, _ = strconv.ParseInt(resp.Header.Get(api.SinceHeader), 10, 64)
+	s.Until, _ = strconv.ParseInt(resp.Header.Get(api.UntilHeader), 10, 64)
+	return s, nil
+}
+
+// Events lends fn the events since a time, and with follow those that come, until ctx ends or fn returns an error.
+func (c *Client) Events(ctx context.Context, since time.Time, follow bool, fn func(*api.Event) error) error {
+	path := api.EventsPath + "?from=" + strconv.FormatInt(since.UnixNano(), 10)
+	if follow {
+		path += "&follow=yes"
+	}
+	resp, err := c.open(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var e api.Event
+		switch err := lines.Decode(&e); {
+		case ctx.Err() != nil || err == io.EOF && !follow:
+			return nil
+		case err != nil:
+			return exit.Errorf(exit.Failure, "the daemon went away: %w", exit.WithoutURL(err))
+		}
+		if err := fn(&e); err != nil {
+			return err
+		}
+	}
+}
+
+// open asks for an answer that is a stream.
+func (c *Client) open(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://tapestry"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -53,10 +92,7 @@ func (c *Client) OpenStream(ctx context.Context, path string, want api.CaptureRe
 		}
 		return nil, errorOf(resp.StatusCode, text)
 	}
-	s := &Stream{Client: c, ID: resp.Header.Get(api.CaptureIDHeader), Body: resp.Body, Reader: pcapng.NewReader(resp.Body)}
-	s.Since, _ = strconv.ParseInt(resp.Header.Get(api.SinceHeader), 10, 64)
-	s.Until, _ = strconv.ParseInt(resp.Header.Get(api.UntilHeader), 10, 64)
-	return s, nil
+	return resp, nil
 }
 
 // Next gives the next block, lent until the next call; io.EOF behind the last of a stream that has ended in order.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cluster/member"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/plugin"
 )
@@ -51,6 +52,7 @@ type API struct {
 	Cluster   *member.Member // nil: this host has joined none
 	Swarm     *SwarmNode     // nil: none
 	Addresses Addresses      // nil: none
+	Events    *events.Bus    // nil: none
 	Metrics   http.Handler   // what Prometheus reads; nil: nothing
 
 	Ending <-chan struct{} // closed when requests that wait must be answered; nil: never
@@ -79,6 +81,9 @@ func (a *API) Handler() http.Handler {
 	}
 	if a.Metrics != nil {
 		mux.Handle("GET "+api.MetricsPath, a.Metrics)
+	}
+	if a.Events != nil {
+		mux.HandleFunc("GET "+api.EventsPath, a.events)
 	}
 	a.nodeRoutes(mux)
 	a.clusterRoutes(mux)

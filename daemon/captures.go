@@ -16,6 +16,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/events"
 )
 
 const (
@@ -36,7 +37,8 @@ var (
 // Captures are the captures that run, as the daemon's API serves them.
 type Captures struct {
 	Hub      *capture.Hub
-	version  string // of this binary, for the files
+	Events   *events.Bus // is told of captures; NewCaptures makes one that only writes to the log
+	version  string      // of this binary, for the files
 	Recorder *capture.Recorder
 	log      *slog.Logger
 	ending   <-chan struct{} // closed when the daemon begins to end
@@ -49,7 +51,7 @@ type Captures struct {
 
 // NewCaptures makes the captures of a hub; none runs yet. They end when ending is closed.
 func NewCaptures(hub *capture.Hub, version string, log *slog.Logger, ending <-chan struct{}) *Captures {
-	return &Captures{Hub: hub, version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*activeCapture)}
+	return &Captures{Hub: hub, Events: events.New(log), version: version, Recorder: hub.NewRecorder(), log: log, ending: ending, all: make(map[string]*activeCapture)}
 }
 
 // Register adds the paths of captures and of the recorder to mux.
@@ -95,6 +97,7 @@ func (c *Captures) start(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler) // cuts the stream off, so that its reader sees that it is not complete
 		}
 	}()
+	c.Events.Info(events.CaptureBegun, "capture began", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.name, "filter", *s.filter.Load())
 	err = c.run(w, r, s)
 }
 
@@ -286,7 +289,7 @@ func (c *Captures) Close(s *activeCapture, err error) {
 	b := s.stats()
 	s.sub.Free()
 	c.countEnded(s, b.Delivered, b.Dropped)
-	c.log.Info("capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.spec.Name,
+	c.Events.Info(events.CaptureEnded, "capture ended", "capture", s.id, "uid", s.who.UID, "pid", s.who.PID, "command", s.spec.Name,
 		"targets", targetsText(s.spec.Targets), "filter", *s.filter.Load(),
 		"took", time.Duration(s.lasted.Load()).Round(time.Millisecond), "frames", b.Delivered, "lost", b.Dropped, "bytes", b.Bytes, "why", b.State)
 	s.spec = nil

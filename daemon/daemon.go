@@ -21,6 +21,7 @@ import (
 	"github.com/tapestry-net/tapestry/capture"
 	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/cluster/swarm"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/ipam"
 	"github.com/tapestry-net/tapestry/metrics"
@@ -87,7 +88,8 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	captures := NewCaptures(hub, s.Version, log, ctx.Done())
 	s.Managed = InPlugin()
 	nodes := swarm.New(s.Port)
-	live := new(Live)
+	live, bus := new(Live), events.New(log)
+	s.Events, captures.Events = bus, bus
 	s.Poller, s.Log, s.Observer = workers, log, Observer{hub, live, captures, nodes}
 	engine, err := s.Cluster.engine(log)
 	if err != nil {
@@ -136,7 +138,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	}
 	defer local.Close()
 	handler, calls := plugin.Handler(plugin.New(member.Driver{Fabric: f, Member: self}, s.Scope), plugin.NewIPAM(addresses), log)
-	meter := &Meter{Live: live, Captures: captures, Workers: workers.Workers(), Path: f.Path, Dropped: f.Dropped, CallCount: calls.Counts, Cluster: self}
+	meter := &Meter{Live: live, Captures: captures, Workers: workers.Workers(), Path: f.Path, Dropped: f.Dropped, CallCount: calls.Counts, Events: bus, Cluster: self}
 	scrape := metrics.Handler(s.Version, meter.Read, log)
 	public, err := ListenMetrics(s.Metrics, log)
 	if err != nil {
@@ -156,6 +158,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 	defer captures.Recorder.Close()
 	g.Go(func() error { return workers.Run(path) })
 	g.Go(func() error { return f.Run(path) })
+	g.Go(func() error { return live.Watch(path, bus) })
 	g.Go(func() error {
 		for {
 			select {
@@ -174,7 +177,7 @@ func Run(ctx context.Context, s Config, out io.Writer) (err error) {
 		return plugin.Serve(ctx, driver, handler)
 	})
 	g.Go(func() error {
-		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Swarm: node, Addresses: addresses, Ending: ctx.Done(), Metrics: scrape}).Handler())
+		return plugin.Serve(ctx, local, (&API{Fabric: f, Log: log, Name: s.Name, Scope: s.Scope, Version: s.Version, Started: started, Captures: captures, Cluster: self, Swarm: node, Addresses: addresses, Ending: ctx.Done(), Metrics: scrape, Events: bus}).Handler())
 	})
 	log.Info("ready", "name", s.Name, "version", s.Version, "workers", workers.Workers(), "socket", s.APISocket)
 	if err := tellReady(); err != nil {

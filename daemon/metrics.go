@@ -10,6 +10,7 @@ import (
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/cluster/member"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/metrics"
 	"github.com/tapestry-net/tapestry/plugin"
@@ -33,6 +34,7 @@ type Meter struct {
 	Path      func(host netip.Addr) (fabric.Path, bool)
 	Dropped   func() fabric.DropCounts
 	CallCount func() []plugin.CallCount
+	Events    *events.Bus
 	Cluster   *member.Member
 
 	mu   sync.Mutex // guards what follows; only scrapes take it
@@ -81,6 +83,9 @@ func (m *Meter) Read() *metrics.Snapshot {
 		s.CaptureFrames = map[string]uint64{"read": read, "lost": lost}
 		r := c.Recorder.State()
 		s.Recorder = metrics.Recorder{Bytes: r.Bytes, Kept: r.Kept, Drops: r.Drops}
+	}
+	if m.Events != nil {
+		s.Events = m.Events.Counts()
 	}
 	if m.CallCount != nil {
 		s.Calls = api.Map(m.CallCount(), func(c plugin.CallCount) metrics.Calls {

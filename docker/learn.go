@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/exit"
+	"github.com/tapestry-net/tapestry/cmd/human"
 )
 
 // LearnNodes asks Docker which nodes its Swarm has, and tells the daemon. notes say what Docker may not have told.
@@ -49,4 +51,16 @@ func LearnNodes(ctx context.Context, c *client.Client) (r api.Learned, notes []s
 	}
 	r.Found = request.Nodes
 	return r, notes, nil
+}
+
+// LearnedText says what LearnNodes has found, for people.
+func LearnedText(r api.Learned) string {
+	text := fmt.Sprintf("Docker knows %s of the Swarm", human.Plural(len(r.Found), "other node"))
+	if len(r.Found) > 0 {
+		text += ": " + strings.Join(r.Found, ", ")
+	}
+	if len(r.New) > 0 {
+		return text + "\nnew to the daemon: " + strings.Join(r.New, ", ") + "\n"
+	}
+	return text + "\nnone is new to the daemon\n"
 }

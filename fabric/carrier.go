@@ -1,6 +1,11 @@
 package fabric
 
-import "github.com/tapestry-net/tapestry/tap"
+import (
+	"errors"
+
+	"github.com/tapestry-net/tapestry/events"
+	"github.com/tapestry-net/tapestry/tap"
+)
 
 // Links without carrier. If a container's link is down, the kernel accepts frames for it and drops them uncounted (a TAP in
 // the container, or the host's, refuses them). So links are checked when rtnetlink reports a change, and each second, since it
@@ -31,18 +36,33 @@ func (f *Fabric) checkCarrier(n *network, e *endpoint) {
 		why = tap.ErrHostEnd
 	}
 	if why != e.noCarrier {
-		f.log.Debug("container's link has changed", "network", n.ID, "endpoint", e.ID, "down", errorText(why)) // at each stop of a container, too
 		if why == tap.ErrGone {
 			e.port.Unpin(e.MAC) // Docker may have given its addresses to a container of another host
 		}
 	}
 	e.noCarrier = why
+	f.setUp(n, e, why)
 	if why == nil {
 		e.port.SetDown(nil)
 		return
 	}
 	e.port.SetDown(func() bool { return dev.Carrier() != nil })
 }
+
+// setUp tells when an endpoint's link comes up and goes down: at each start and stop of a container.
+func (f *Fabric) setUp(n *network, e *endpoint, why error) {
+	switch up := why == nil; {
+	case up == e.up:
+	case up:
+		f.events.Debug(events.PortUp, "port is up", "network", n.ID, "endpoint", e.ID)
+	default:
+		f.events.Debug(events.PortDown, "port is down", "network", n.ID, "endpoint", e.ID, "why", why)
+	}
+	e.up = why == nil
+}
+
+// errRemoved is why the port of an endpoint is down that is removed.
+var errRemoved = errors.New("it is removed")
 
 // downReason tells why no frame reaches the endpoint; nil: frames do.
 func (e *endpoint) downReason() error {

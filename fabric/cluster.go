@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tunnel"
@@ -213,6 +214,9 @@ func (f *Fabric) updateGone(now time.Duration) {
 				p.Test()
 				asked = p.State()
 			}
+			if s.State == cluster.Suspect && r.state != s.State {
+				f.events.Debug(events.PeerSuspect, "host of the cluster does not answer the others", "network", n.ID, "peer", s.VTEP.Addr(), "host", s.Name)
+			}
 			r.state = s.State
 			silent := asked.TestDone && !asked.Answers && (r.lastRx == 0 || now-r.lastRx > silentAfter)
 			if gone := s.State == cluster.Gone && (silent || r.gone && !asked.TestDone); gone != r.gone {
@@ -221,7 +225,11 @@ func (f *Fabric) updateGone(now time.Duration) {
 				if gone {
 					r.port.SetDown(func() bool { return true })
 				}
-				f.log.Info("host of the cluster", "network", n.ID, "peer", s.VTEP.Addr(), "host", s.Name, "state", s.State, "used", !gone)
+				kind := events.PeerUp
+				if gone {
+					kind = events.PeerDown
+				}
+				f.events.Info(kind, "host of the cluster", "network", n.ID, "peer", s.VTEP.Addr(), "host", s.Name, "state", s.State, "used", !gone)
 			}
 		}
 	}

@@ -29,6 +29,7 @@ type endpoint struct {
 	faults         *fault.Point   // between dev and port
 	down           error          // why dev is nil, or what is missing of the host port
 	wasInContainer bool           // the sweep has seen its link in a container
+	up             bool           // its link is, as it was told
 	started        bool           // its link has been up, or in a container for a while: only then is a missing carrier an error
 	noCarrier      error          // why the kernel drops frames to the container, as of checkCarrier
 	joined         string         // the sandbox that Join was given; after a restart the record's, which may be ""
@@ -247,6 +248,7 @@ func (f *Fabric) deviceFailed(network, id string, dev links.Device, why error) {
 	}
 	e := n.endpoints[id]
 	e.down = errors.Join(why, f.unplug(e))
+	f.setUp(n, e, e.down)
 	found, err := f.links.List(f.tag())
 	if err != nil || n.alive(e, found) {
 		f.log.Warn("endpoint's tap broke, trying to fix it", "network", network, "endpoint", id, "err", why)
@@ -271,6 +273,7 @@ func (f *Fabric) DeleteEndpoint(ctx context.Context, network, id string) error {
 func (f *Fabric) removeEndpoint(n *network, e *endpoint) error {
 	err := errors.Join(f.unplug(e), f.links.Remove(f.spec(n, e)))
 	delete(n.endpoints, e.ID)
+	f.setUp(n, e, errRemoved)
 	f.cfg.Observer.Disarm(e.ID)
 	f.endpointsChanged(n)
 	return errors.Join(err, f.dir.Save(n.record()))

@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/links"
 	"github.com/tapestry-net/tapestry/fabric/lookup"
 	"github.com/tapestry-net/tapestry/fabric/paths"
@@ -64,6 +65,7 @@ type Config struct {
 	Poller            *poll.Poller
 	Links             links.Links // nil: the kernel's
 	Observer          Observer    // nil: nobody
+	Events            *events.Bus // nil: only the log is told
 	Log               *slog.Logger
 }
 
@@ -74,6 +76,7 @@ type Fabric struct {
 	names       *lookup.Table // of peers
 	paths       *paths.Table  // to other hosts: the only place where path MTUs and unreachable hosts are kept
 	dir         state.Dir
+	events      *events.Bus
 	log         *slog.Logger
 	started     time.Time
 	drops       vtep.Drops    // datagrams that no tunnel took
@@ -112,6 +115,9 @@ func Open(cfg Config) (*Fabric, error) {
 	}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
+	}
+	if f.events = cfg.Events; f.events == nil {
+		f.events = events.New(f.log)
 	}
 	if f.links == nil {
 		f.links = links.Kernel{}

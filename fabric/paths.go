@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -78,9 +79,9 @@ func (f *Fabric) pathsChanged(changed map[netip.Addr]paths.Path) {
 		switch {
 		case f.vtep == nil: // which is reported already
 		case p.Err != nil:
-			f.log.Warn("peer unreachable", "peer", host, "err", p.Err)
+			f.events.Warn(events.PeerDown, "peer unreachable", "peer", host, "err", p.Err)
 		default:
-			f.log.Info("peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
+			f.events.Info(events.PeerUp, "peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
 		}
 	}
 	f.rejoin()

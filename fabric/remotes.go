@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -65,7 +66,7 @@ func (f *Fabric) listen() (*vtep.VTEP, error) {
 	})
 	if err == nil {
 		v.OnFits = f.fitsChanged
-		f.log.Info("tunnel open", "vtep", v.Local)
+		f.events.Info(events.TunnelUp, "tunnel open", "vtep", v.Local)
 	}
 	return v, err
 }
@@ -101,7 +102,7 @@ func (f *Fabric) checkVTEP() {
 		}
 		return
 	}
-	f.log.Warn("tunnel lost its address", "vtep", f.vtep.Local, "err", err)
+	f.events.Warn(events.TunnelDown, "tunnel lost its address", "vtep", f.vtep.Local, "err", err)
 	for _, n := range f.networks {
 		if n.VNI != 0 {
 			f.disconnect(n)
@@ -118,7 +119,7 @@ func (f *Fabric) closeVTEP() error {
 	f.drops.Close(f.vtep)
 	err := f.vtep.Close(f.synchronize)
 	f.vtep = nil
-	f.log.Info("tunnel closed")
+	f.events.Info(events.TunnelDown, "tunnel closed")
 	return err
 }
 

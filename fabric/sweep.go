@@ -5,6 +5,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/tap"
 )
 
@@ -89,7 +90,7 @@ func (f *Fabric) watchConflicts(n *network) {
 			continue
 		}
 		if entry.SpoofedBy != nil && e.conflicts == 0 {
-			f.log.Warn("address conflict: frames with a station's address come by another port and are dropped",
+			f.events.Warn(events.AddressConflict, "address conflict: frames with a station's address come by another port and are dropped",
 				"network", n.ID, "mac", entry.MAC, "addresses", e.Addrs, "endpoint", e.ID, "rival", entry.SpoofedBy.Name)
 		}
 		e.conflicts = entry.Spoofed // 0 again when the rival has left

@@ -127,6 +127,9 @@ func (v Verdict) Advice() string { return verdictTexts[v].advice }
 // Drop tells whether v means that the frame was sent to no port, nor answered.
 func (v Verdict) Drop() bool { return v > Flooded && v != Answered }
 
+// Guard tells whether v is a drop by a guard.
+func (v Verdict) Guard() bool { return v >= SpoofedIP && v <= Unreadable }
+
 // Known tells whether v is one of the above: a number from outside need not be.
 func (v Verdict) Known() bool { return v < verdicts }
 

@@ -41,6 +41,7 @@ func TestJSONKeys(t *testing.T) {
 		delete(docs, command) // TestViewKeys
 	}
 	delete(docs, "watch")       // TestWatchJSON
+	delete(docs, "events")      // TestEvents
 	delete(docs, "peers learn") // TestPeersLearn
 	for _, command := range []string{"cluster status", "cluster hosts", "cluster networks", "cluster blocks"} {
 		delete(docs, command) // TestClusterKeys

@@ -2,11 +2,9 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/tapestry-net/tapestry/api"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/cmd/usage"
 	"github.com/tapestry-net/tapestry/docker"
@@ -42,19 +40,8 @@ says what to do.` +
 			if c.json {
 				return human.PrintJSON(cmd.OutOrStdout(), r)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), learnedText(r))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), docker.LearnedText(r))
 			return err
 		},
 	})
-}
-
-func learnedText(r api.Learned) string {
-	text := fmt.Sprintf("Docker knows %s of the Swarm", human.Plural(len(r.Found), "other node"))
-	if len(r.Found) > 0 {
-		text += ": " + strings.Join(r.Found, ", ")
-	}
-	if len(r.New) > 0 {
-		return text + "\nnew to the daemon: " + strings.Join(r.New, ", ") + "\n"
-	}
-	return text + "\nnone is new to the daemon\n"
 }

@@ -48,7 +48,7 @@ Docker calls the driver of a plugin by its name with the tag: docker network cre
 	root.PersistentFlags().Var(usage.Set(&c.Socket, "PATH", "", parsePath), "api-socket",
 		"`PATH` of the daemon's API socket (default "+client.DefaultSocket+", else that of the plugin that runs)")
 	root.AddCommand(newRun(c), newStatus(c), newNetworks(c), newPorts(c), newFDB(c), newPeers(c), newCluster(c), newResolver(c),
-		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c),
+		newCapture(c), newWatch(c), newExtcap(c), newTrace(c), newFlows(c), newTop(c), newRecorder(c), newFault(c), newEvents(c),
 		newDoctor(c, doctor.ThisMachine()), newBench(), newVersion(c), newCompletion())
 	root.SetHelpCommand(newHelp())
 	return root

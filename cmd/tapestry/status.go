@@ -92,7 +92,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	}
 	if len(s.Captures) > 0 {
 		facts = append(facts, [2]string{"captures", fmt.Sprintf("%d: %s", len(s.Captures),
-			strings.Join(api.Map(s.Captures, func(b api.CaptureStats) string { return captureText(b, d) }), "; "))})
+			strings.Join(api.Map(s.Captures, func(b api.CaptureStats) string { return d.CaptureText(b) }), "; "))})
 	}
 	facts = append(facts, [2]string{"recorder", recorderText(&s.Recorder)})
 	for _, f := range facts {
@@ -110,27 +110,4 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 			d.PortLabel(x.Owner), d.PortLabel(x.Rival), human.Number(x.Frames)})
 	}
 	return human.PrintTable(w, []string{"NETWORK", "MAC", "ADDRESSES", "OWNER", "RIVAL", "FRAMES"}, rows)
-}
-
-// captureText describes a running capture: whose it is, its duration, frames and losses.
-func captureText(b api.CaptureStats, d *docker.Engine) string {
-	if b.State == "armed" || b.State == "kept" {
-		return armedText(b, d)
-	}
-	who := "somebody"
-	if b.UID >= 0 {
-		who = fmt.Sprintf("uid %d pid %d", b.UID, b.PID)
-	}
-	return fmt.Sprintf("capture %s of %s %q %s, %s, %s lost", b.ID, who, human.Printable(b.Name),
-		human.Duration(time.Duration(b.Seconds*float64(time.Second))), human.Count(b.Delivered, "frame"), human.Thousands(b.Dropped))
-}
-
-// armedText describes a capture without a reader: whose it is, and how many frames wait to be read.
-func armedText(b api.CaptureStats, d *docker.Engine) string {
-	state := "from its start on"
-	if b.State == "kept" {
-		state = "which has ended"
-	}
-	return fmt.Sprintf("capture %s of %s, %s, %q: %s to read, %s lost (tapestry capture --attach %s)", b.ID, d.PortLabel(b.Endpoint), state,
-		human.Printable(strings.TrimPrefix(b.Name, "tapestry.capture=")), human.Count(b.Waiting, "frame"), human.Thousands(b.Dropped), b.ID)
 }

@@ -41,7 +41,7 @@ func JSONKeys(v any, prefix string) []string {
 			if _, one := inner.(map[string]any); one {
 				into = "."
 			}
-			if k != "drops" && k != "rx_dropped" && k != "strangers" && k != "outside" {
+			if k != "drops" && k != "rx_dropped" && k != "strangers" && k != "outside" && k != "fields" {
 				keys = append(keys, JSONKeys(inner, prefix+k+into)...)
 			}
 		}
