@@ -17,73 +17,103 @@ import (
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
-// TestJoinedTrains: the kernel joins datagrams of two networks, since it does not know them, and each comes to its own.
+// wireEnds are the addresses of a wire's two hosts.
+var wireEnds = []struct{ name, here, there string }{{"IPv4", "192.0.2.1", "192.0.2.2"}, {"IPv6", "fd00:1::1", "fd00:1::2"}}
+
+// TestJoinedTrains: the kernel joins datagrams of several networks, since it does not know them, and each comes to its own.
 func TestJoinedTrains(t *testing.T) {
-	const each, size = 250, 100
-	for _, family := range []struct{ name, here, there string }{{"IPv4", "192.0.2.1", "192.0.2.2"}, {"IPv6", "fd00:1::1", "fd00:1::2"}} {
+	for _, ends := range wireEnds {
 		for _, known := range []bool{true, false} {
-			for _, sent := range []string{"singles", "trains"} {
-				t.Run(fmt.Sprintf("%s underlay/known %v/%s", family.name, known, sent), func(t *testing.T) {
-					w := newWire(t)
-					w.join()
-					v := listen(t, family.here, 2)
-					k, _ := caught(t, v, vni, family.there)
-					k81, _ := caught(t, v, 81, family.there)
-					var links [2]*Link
-					w.at(w.there, func() {
-						from := listen(t, family.there, 1)
-						for i, n := range []uint32{vni, 81} {
-							l, err := from.Link(n, at(family.here))
-							testhost.Must(t, err)
-							l.Bind(func([]ether.Frame) {})
-							links[i] = l
-						}
-						if known {
-							know(t, v, from)
-						}
+			for _, networks := range []int{2, 20} {
+				for _, sent := range []string{"singles", "trains"} {
+					t.Run(fmt.Sprintf("%s underlay/known %v/%d networks/%s", ends.name, known, networks, sent), func(t *testing.T) {
+						joinedTrains(t, ends.here, ends.there, known, networks, sent == "trains")
 					})
-					before := w.datagrams(family.there[0] == 'f')
-					var want [2][][]byte
-					for i := range each {
-						for j, l := range links { // of one flow, and so from one port
-							p := packet{UDP: true, ID: uint16(i), Payload: bytes.Repeat([]byte{byte(j)}, size)}
-							p.Payload[0] = byte(i)
-							frames := []*ether.Frame{p.frame(t)}
-							want[j] = append(want[j], room(frames[0]))
-							if sent == "trains" && i%5 == 0 {
-								for n := range 4 {
-									q := p
-									q.ID, q.Payload = uint16(each+i+n), slices.Clone(p.Payload)
-									q.Payload[1] = byte(n + 2)
-									frames = append(frames, q.frame(t))
-									want[j] = append(want[j], room(frames[len(frames)-1]))
-								}
-							}
-							if n, _ := l.Send(frames); n != len(frames) {
-								t.Fatal("refused")
-							}
-						}
-						for i%25 == 24 && len(k.frames)+len(k81.frames) < 2*len(want[0]) && k.drain(t, time.Minute) { // the veth holds 256
-						}
-					}
-					if n := w.datagrams(family.there[0] == 'f') - before; known && n >= 2*len(want[0]) {
-						t.Errorf("%d datagrams came as %d: this kernel joins nothing", 2*len(want[0]), n)
-					}
-					if len(k.frames) != len(want[0]) || len(k81.frames) != len(want[1]) {
-						t.Fatalf("%d + %d frames came, want %d + %d; %v", len(k.frames), len(k81.frames), len(want[0]), len(want[1]), v.RxDropped())
-					}
-					for _, frames := range [][][]byte{k.frames, k81.frames, want[0], want[1]} {
-						slices.SortFunc(frames, bytes.Compare) // a veth has a queue for each core, and the test's thread moves
-					}
-					same(t, k.frames, want[0])
-					same(t, k81.frames, want[1])
-					for why, n := range v.RxDropped() {
-						if n != 0 {
-							t.Errorf("%d are %s", n, why)
-						}
-					}
-				})
+				}
 			}
+		}
+	}
+}
+
+func joinedTrains(t *testing.T, here, there string, known bool, networks int, trains bool) {
+	const all, size = 500, 100
+	each := all / networks
+	w := newWire(t)
+	w.join()
+	v := listen(t, here, 2)
+	catches, links := make([]*catch, networks), make([]*Link, networks)
+	for i := range networks {
+		catches[i], _ = caught(t, v, vni+uint32(i), there)
+	}
+	w.at(w.there, func() {
+		from := listen(t, there, 1)
+		for i := range networks {
+			l, err := from.Link(vni+uint32(i), at(here))
+			testhost.Must(t, err)
+			l.Bind(func([]ether.Frame) {})
+			links[i] = l
+		}
+		if known {
+			know(t, v, from)
+		}
+	})
+	await := func(total int) {
+		t.Helper()
+		for {
+			n := 0
+			for _, k := range catches {
+				n += len(k.frames)
+			}
+			if n >= total {
+				return
+			} else if !catches[0].drain(t, time.Minute) {
+				t.Fatalf("%d frames came, want %d; %v", n, total, v.RxDropped())
+			}
+		}
+	}
+	v6 := netip.MustParseAddr(here).Is6()
+	before := w.datagrams(v6)
+	want, total, waiting := make([][][]byte, networks), 0, 0
+	for i := range each {
+		for j, l := range links { // of one flow, and so from one port
+			p := packet{UDP: true, ID: uint16(i), Payload: bytes.Repeat([]byte{byte(j)}, size)}
+			p.Payload[0] = byte(i)
+			frames := []*ether.Frame{p.frame(t)}
+			want[j] = append(want[j], room(frames[0]))
+			if trains && i%5 == 0 {
+				for n := range 4 {
+					q := p
+					q.ID, q.Payload = uint16(each+i+n), slices.Clone(p.Payload)
+					q.Payload[1] = byte(n + 100)
+					frames = append(frames, q.frame(t))
+					want[j] = append(want[j], room(frames[len(frames)-1]))
+				}
+			}
+			if n, _ := l.Send(frames); n != len(frames) {
+				t.Fatal("refused")
+			}
+			total, waiting = total+len(frames), waiting+len(frames)
+			if waiting >= 50 { // the veth holds 256, and some of the talk is left
+				await(total)
+				waiting = 0
+			}
+		}
+	}
+	await(total)
+	if n := w.datagrams(v6) - before; known && n >= total {
+		t.Errorf("%d datagrams came as %d: this kernel joins nothing", total, n)
+	}
+	for j, k := range catches {
+		if len(k.frames) != len(want[j]) {
+			t.Fatalf("network %d of %d: %d frames came, want %d; %v", j+1, networks, len(k.frames), len(want[j]), v.RxDropped())
+		}
+		slices.SortFunc(k.frames, bytes.Compare) // a veth has a queue for each core, and the test's thread moves
+		slices.SortFunc(want[j], bytes.Compare)
+		same(t, k.frames, want[j])
+	}
+	for why, n := range v.RxDropped() {
+		if n != 0 {
+			t.Errorf("%d are %s", n, why)
 		}
 	}
 }
@@ -161,7 +191,8 @@ func ofTest(frames [][]byte) (some [][]byte) {
 	return some
 }
 
-const kernelVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local 192.0.2.2 remote 192.0.2.1 srcport 50000 50001 udpcsum; ip link set vx%[1]d up addrgenmode none;`
+// kernelVTEP makes a vxlan device of a VNI, at an address and to another.
+const kernelVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[2]s remote %[3]s srcport 50000 50001 udpcsum; ip link set vx%[1]d up addrgenmode none;`
 
 // TestImitatedHeader: a container behind a kernel VTEP sends an inner super-frame that nobody cuts on the way. It says that its first
 // segment is all of its packet, and where the next begins it has another network's VXLAN header and a frame. That reaches no
@@ -198,7 +229,7 @@ func TestImitatedHeader(t *testing.T) {
 		}
 	}
 	w.at(w.there, func() {
-		w.sh(kernelVTEP, vni)
+		w.sh(kernelVTEP, vni, "192.0.2.2", "192.0.2.1")
 		forged := frame(whole, slices.Concat(encapsulated(t, 81, secret), encapsulated(t, 81, secret)))
 		inject(t, "vx80", forged.Off, forged.Bytes())
 		inject(t, "vx80", ether.Offload{}, last)
@@ -235,72 +266,87 @@ func TestImitatedHeader(t *testing.T) {
 	same(t, ofTest(k81.frames), [][]byte{secret})
 }
 
-// TestKernelVTEPsTrains: what a Linux vxlan device sends comes whole, be it joined on the way, or never cut, from one network and from two.
+// TestKernelVTEPsTrains: what a Linux vxlan device sends comes whole, be it joined on the way, or never cut, from one network, from two and from twenty.
 func TestKernelVTEPsTrains(t *testing.T) {
-	for _, vnis := range [][]uint32{{vni}, {vni, 81}} {
-		for _, joined := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%d networks, joined %v", len(vnis), joined), func(t *testing.T) {
-				w := newWire(t)
-				if joined {
-					w.join()
-				}
-				v := listen(t, "192.0.2.1", 2)
-				var catches []*catch
-				for _, n := range vnis {
-					k, l := caught(t, v, n, "192.0.2.2")
-					l.SetMTU(1450)
-					l.Bind(func(frames []ether.Frame) {
-						for i := range frames {
-							if err := frames[i].Check(); err != nil {
-								t.Error(err)
-							}
-							var c ether.Cutter
-							if c.Reset(&frames[i]); frames[i].Off.Kind == ether.None {
-								k.in(frames[i : i+1])
-								continue
-							}
-							for head := make([]byte, ether.MaxHead); ; {
-								n, payload, ok := c.Next(head)
-								if !ok {
-									break
-								}
-								k.frames = append(k.frames, append(bytes.Clone(head[:n]), payload...))
-							}
-						}
-					})
-					catches = append(catches, k)
-				}
-				super := packet{UDP: true, Payload: packets.Data(20 * 1000)}
-				var want [][]byte
-				w.at(w.there, func() {
-					for _, n := range vnis {
-						w.sh(kernelVTEP, n)
-					}
-					for i := range 50 {
-						p := packet{UDP: true, ID: uint16(i), Payload: packets.Data(500)}
-						for _, n := range vnis { // as a container's kernel leaves it
-							f := p.super(t, 0)
-							inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
-						}
-						want = append(want, p.frame(t).Bytes())
-					}
-					for _, n := range vnis {
-						f := super.super(t, 1000)
-						inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
-					}
-					want = append(want, super.segments(t, 1000)...)
+	for _, ends := range wireEnds {
+		for _, networks := range []int{1, 2, 20} {
+			for _, joined := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s underlay/%d networks/joined %v", ends.name, networks, joined), func(t *testing.T) {
+					kernelVTEPsTrains(t, ends.here, ends.there, networks, joined)
 				})
-				for _, k := range catches {
-					for len(ofTest(k.frames)) < len(want) && k.drain(t, time.Minute) {
-					}
-				}
-				for _, k := range catches {
-					same(t, ofTest(k.frames), want)
-				}
-				if s := v.RxDropped(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
-					t.Errorf("dropped %v", s)
-				}
-			})
+			}
 		}
+	}
+}
+
+func kernelVTEPsTrains(t *testing.T, here, there string, networks int, joined bool) {
+	w := newWire(t)
+	if joined {
+		w.join()
+	}
+	v := listen(t, here, 2)
+	var vnis []uint32
+	for i := range networks {
+		vnis = append(vnis, vni+uint32(i))
+	}
+	var catches []*catch
+	for _, n := range vnis {
+		k, l := caught(t, v, n, there)
+		l.SetMTU(1400)
+		l.Bind(func(frames []ether.Frame) {
+			for i := range frames {
+				if err := frames[i].Check(); err != nil {
+					t.Error(err)
+				}
+				var c ether.Cutter
+				if c.Reset(&frames[i]); frames[i].Off.Kind == ether.None {
+					k.in(frames[i : i+1])
+					continue
+				}
+				for head := make([]byte, ether.MaxHead); ; {
+					n, payload, ok := c.Next(head)
+					if !ok {
+						break
+					}
+					k.frames = append(k.frames, append(bytes.Clone(head[:n]), payload...))
+				}
+			}
+		})
+		catches = append(catches, k)
+	}
+	super := packet{UDP: true, Payload: packets.Data(max(40/networks, 3) * 1000)}
+	var want [][]byte
+	await := func() {
+		t.Helper()
+		for _, k := range catches {
+			for len(ofTest(k.frames)) < len(want) && k.drain(t, time.Minute) {
+			}
+			same(t, ofTest(k.frames), want)
+		}
+	}
+	w.at(w.there, func() {
+		for _, n := range vnis {
+			w.sh(kernelVTEP, n, there, here)
+		}
+		for i := range 100 / networks {
+			p := packet{UDP: true, ID: uint16(i), Payload: packets.Data(500)}
+			for _, n := range vnis { // as a container's kernel leaves it
+				f := p.super(t, 0)
+				inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
+			}
+			want = append(want, p.frame(t).Bytes())
+		}
+	})
+	await() // the veth holds 256
+	w.at(w.there, func() {
+		for _, n := range vnis {
+			f := super.super(t, 1000)
+			inject(t, fmt.Sprintf("vx%d", n), f.Off, f.Bytes())
+		}
+		want = append(want, super.segments(t, 1000)...)
+	})
+	await()
+	if s := v.RxDropped(); s["bad_header"]+s["ambiguous"]+s["short"]+s["no_peer"] != 0 {
+		t.Errorf("dropped %v", s)
 	}
 }
