@@ -18,6 +18,8 @@ import (
 const (
 	quietFor = 10 * time.Second // in which the traffic of members is counted that have nothing to tell
 	seeds    = 3                // members that all others join
+	together = 100              // members that start at once; further ones come by few
+	few      = 10
 )
 
 // loopback is the i-th of many loopback addresses. Those of two processes seldom meet.
@@ -92,9 +94,9 @@ func (c *choir) sent() (bytes, packets uint64) {
 	return bytes, packets
 }
 
-// byMembers has more and more real members, which all start at once.
+// byMembers has more and more real members. 100 start at once; those beyond come by tens, when all see all.
 func byMembers(ctx context.Context, o *Options) ([]results.Curve, error) {
-	join := results.Curve{Name: "gossip: all see all after a start at once", X: "members", Y: "s"}
+	join := results.Curve{Name: "gossip: all see all after the start", X: "members", Y: "s"}
 	all := results.Curve{Name: "gossip: one change, seen by all", X: "members", Y: "ms"}
 	half := results.Curve{Name: "gossip: one change, seen by half", X: "members", Y: "ms"}
 	died := results.Curve{Name: "gossip: all know that a tenth has died", X: "members", Y: "s"}
@@ -109,11 +111,13 @@ func byMembers(ctx context.Context, o *Options) ([]results.Curve, error) {
 			if err := c.add(i); err != nil {
 				return err
 			}
-		}
-		see := func(m *member) bool { return m.alive.Load() == int64(n-1) }
-		err := until(ctx, func() bool { return !slices.ContainsFunc(c.members, func(m *member) bool { return !see(m) }) })
-		if err != nil {
-			return err
+			if i+1 < n && (i+1 < together || (i+1)%few != 0) {
+				continue
+			}
+			see := func(m *member) bool { return m.alive.Load() == int64(i) }
+			if err := until(ctx, func() bool { return !slices.ContainsFunc(c.members, func(m *member) bool { return !see(m) }) }); err != nil {
+				return err
+			}
 		}
 		took := time.Since(began)
 		join.Add(n, took.Seconds())
@@ -149,7 +153,7 @@ func byMembers(ctx context.Context, o *Options) ([]results.Curve, error) {
 		dead := max(n/10, 1)
 		c.close(c.members[n-dead:])
 		began, c.members = time.Now(), c.members[:n-dead]
-		err = until(ctx, func() bool {
+		err := until(ctx, func() bool {
 			return !slices.ContainsFunc(c.members, func(m *member) bool { return m.gone.Load() != int64(dead) || m.alive.Load() != int64(n-dead-1) })
 		})
 		if err != nil {
@@ -161,7 +165,7 @@ func byMembers(ctx context.Context, o *Options) ([]results.Curve, error) {
 		return nil
 	}
 	var err error
-	for _, n := range upTo(o.Members, 10, 25, 50, 100) {
+	for _, n := range upTo(o.Members, 10, 25, 50, 100, 200) {
 		if err = step(n); err != nil {
 			err = fmt.Errorf("%d members: %w", n, err)
 			break
