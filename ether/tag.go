@@ -6,6 +6,9 @@ import "encoding/binary"
 const (
 	vlanID = 0x0fff
 
+	// TagLen is the length of a tag in bytes.
+	TagLen = tagLen
+
 	// MaxVLAN is the largest VLAN id; 4095 is reserved (table 9-2).
 	MaxVLAN = 4094
 )

@@ -18,6 +18,7 @@ import (
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
+	"github.com/tapestry-net/tapestry/vlan"
 )
 
 // endpoint is an Endpoint with its port. Its fields are guarded by Fabric.lock.
@@ -93,6 +94,9 @@ func (f *Fabric) createEndpoint(ctx context.Context, network string, want Endpoi
 		return ether.MAC{}, err
 	}
 	e := &endpoint{EndpointRecord: state.EndpointRecord{Endpoint: want, MTU: mtu}}
+	if lanes, _ := e.lanes(); lanes.Access != 0 && n.VNI != 0 && n.MTU == 0 {
+		e.MTU -= ether.TagLen // which every frame to another host has
+	}
 	if f.cfg.Cluster != nil { // chosen once: whoever got the address later is where it is now
 		e.Seq = f.cfg.Cluster.Directory.NextSeq(n.Key, want.MAC, neighbour.Addrs(want))
 	}
@@ -190,20 +194,27 @@ func (f *Fabric) startCapture(n *network, want Endpoint) error {
 
 // plug opens the endpoint's device and connects it to the switch and the workers.
 func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device, error)) error {
+	lanes, err := e.lanes()
+	if err != nil {
+		e.down = err
+		return err
+	}
 	dev, err := open(f.spec(n, e))
 	if err != nil {
 		e.down = err
 		return err
 	}
 	const header = 14 + 4 // a VLAN tag does not count towards the MTU, as in the kernel
-	point := fault.Attach(n.sw, n.ID, e.ID, dev, false, e.MTU+header)
+	point := fault.NewPoint(n.sw, n.ID, e.ID, lanes.Untagging(dev), false, e.MTU+header)
 	port := point.Port
+	port.SetVLANs(lanes.VLANs)
+	n.sw.Add(port)
 	port.Pin(e.MAC)
 	e.dev, e.port, e.faults, e.down, e.started, e.noCarrier = dev, port, point, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number
 	f.cfg.Observer.Plug(v, dev, nil)
-	dev.Bind(point.Ingress)
+	dev.Bind(lanes.Tagging(point.Ingress))
 	for i, q := range dev.Sources() {
 		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })
 		if err != nil {
@@ -216,6 +227,20 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device
 		n.setSegmentMTU(r)
 	}
 	return nil
+}
+
+// lanes are the VLANs of the port.
+func (e *endpoint) lanes() (s vlan.Spec, err error) {
+	if e.VLAN != "" {
+		s, err = vlan.Parse(e.VLAN)
+	}
+	return s, err
+}
+
+// announce has the port announce its container's addresses on the network.
+func (e *endpoint) announce() {
+	lanes, _ := e.lanes() // plug has read them
+	lanes.Tagging(e.port.Ingress)(neighbour.Announcements(e.Endpoint))
 }
 
 // unplug disconnects the endpoint's device from the switch and closes it; its links stay in the kernel.
@@ -313,7 +338,7 @@ func (f *Fabric) Join(ctx context.Context, network, id, sandbox string) (Attachm
 	e.joined = sandbox
 	f.cfg.Observer.SetSandbox(e.port.Number, sandbox)
 	e.orphanSince = 0
-	e.port.Ingress(neighbour.Announcements(e.Endpoint))
+	e.announce()
 	spec := f.spec(n, e)
 	return Attachment{Link: spec.Link(), Prefix: n.Prefix, IfName: e.IfName, External: n.External, Routes: e.groups}, nil
 }

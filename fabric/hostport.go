@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/fabric/state"
 )
 
@@ -59,7 +58,7 @@ func (f *Fabric) plugHostPort(n *network) (err error) {
 	if err := f.plug(n, e, f.links.Create); err != nil {
 		return err
 	}
-	e.port.Ingress(neighbour.Announcements(e.Endpoint))
+	e.announce()
 	return nil
 }
 

@@ -39,6 +39,10 @@ func (f *Fabric) Trace(ctx context.Context, r TraceRequest) (TraceView, error) {
 		return v, nil
 	}
 	frame := ether.Lend(append(make([]byte, ether.Headroom), r.Frame...), r.Off)
+	if from := n.endpoints[r.Port]; from != nil {
+		lanes, _ := from.lanes()
+		frame = lanes.Tag(frame)
+	}
 	e := port.Explain(&frame)
 	v.Verdict, v.Drop = e.Verdict.String(), e.Verdict.Drop()
 	if checked := frame; checked.Check() == nil {

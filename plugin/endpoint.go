@@ -12,6 +12,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/vlan"
 )
 
 // Keys of an endpoint's `--driver-opt`. docs/options.md explains them.
@@ -19,6 +20,7 @@ const (
 	optIfName  = "com.docker.network.endpoint.ifname" // the whole name of its link in the container
 	optMAC     = "tapestry.mac"
 	optCapture = "tapestry.capture"
+	optVLAN    = "tapestry.vlan"
 
 	// optDockerMAC is where Docker repeats the MAC, as base64. A user's value has the form of a MAC, and Docker ignores it.
 	optDockerMAC = "com.docker.network.endpoint.macaddress"
@@ -58,6 +60,14 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if ok && (strings.TrimSpace(e.Capture) == "" || len(e.Capture) > maxFilter) {
 		return fabric.Endpoint{}, fmt.Errorf("%s=%s: want a filter as of tcpdump in at most %d bytes, or all for every frame", optCapture, show(e.Capture), maxFilter)
 	}
+	if e.VLAN, ok, err = stringOption(req.Options, optVLAN); err != nil {
+		return fabric.Endpoint{}, err
+	}
+	if ok {
+		if _, err := vlan.Parse(e.VLAN); err != nil {
+			return fabric.Endpoint{}, fmt.Errorf("%s=%s: %w", optVLAN, show(e.VLAN), err)
+		}
+	}
 	if e.MAC, err = wantedMAC(req.Options, in.MacAddress); err != nil {
 		return fabric.Endpoint{}, err
 	}
@@ -69,7 +79,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 
 // refuseUnknownEndpoint refuses keys that begin with "tapestry." and are no option of an endpoint.
 func refuseUnknownEndpoint(given map[string]any) error {
-	known := []string{optCapture, optMAC}
+	known := []string{optCapture, optMAC, optVLAN}
 	for _, k := range sortedOwn(given) {
 		if slices.Contains(known, k) {
 			continue

@@ -18,11 +18,12 @@ type Explanation struct {
 type Check string
 
 // The checks in their order, each with the words of Step.Found: before the semicolon those with which the frame passes.
-// Only where the port's Policy has guards there is a Guard. A frame has either Hairpin, Horizon, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
+// Only where the port's Policy has guards there is a Guard, and only where a port has VLANs a VLAN. A frame has either Hairpin, Horizon, VLAN, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
+	CheckVLAN        Check = "vlan"        // in; not_here, not_there: of the port that it came by, and of that which it leaves by, if it has VLANs
 	CheckSource      Check = "source"      // pinned, known, new, moved, held, other (taken, and the Policy allows it); taken, group, zero
 	CheckGuard       Check = "guard"       // passes; or the name of the verdict: spoofed_ip, spoofed_arp, spoofed_nd, ra, dhcp, bpdu, unreadable
 	CheckLimit       Check = "limit"       // within; isolated, rate: of the port, or of the one that the frame would leave by
@@ -65,7 +66,7 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	p.sw.tableMu.Lock()
 	defer p.sw.tableMu.Unlock()
 	e := Explanation{Verdict: p.validate(&g)}
-	e.Steps = validationSteps(&g, e.Verdict)
+	e.Steps = p.validationSteps(&g, e.Verdict)
 	if e.Verdict.Drop() {
 		return e
 	}
@@ -123,7 +124,7 @@ func (p *Port) explainAnswer(f *ether.Frame, source Step, e *Explanation) bool {
 }
 
 // validationSteps are the steps of validate, which gave f the verdict v; with the source only if that drops the frame.
-func validationSteps(f *ether.Frame, v Verdict) []Step {
+func (p *Port) validationSteps(f *ether.Frame, v Verdict) []Step {
 	offload := Step{Check: CheckOffload, Found: "none"}
 	switch {
 	case v == Runt:
@@ -150,7 +151,14 @@ func validationSteps(f *ether.Frame, v Verdict) []Step {
 		if f.Src().IsZero() {
 			source.Found = "zero"
 		}
-		steps = append(steps, source)
+		return append(steps, source)
+	}
+	if p.vlans.Load() != nil {
+		step := Step{Check: CheckVLAN, Found: "in", Drop: v == VLAN}
+		if step.Drop {
+			step.Found = "not_here"
+		}
+		steps = append(steps, step)
 	}
 	return steps
 }
@@ -250,7 +258,10 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 		check    Check
 		end      Verdict
 		good, no string
-	}{{CheckHairpin, Hairpin, "no", "yes"}, {CheckHorizon, Horizon, "no", "yes"}, {CheckLink, Down, "up", "down"}, {CheckLength, MTU, "fits", "long"}} {
+	}{{CheckHairpin, Hairpin, "no", "yes"}, {CheckHorizon, Horizon, "no", "yes"}, {CheckVLAN, VLAN, "in", "not_there"}, {CheckLink, Down, "up", "down"}, {CheckLength, MTU, "fits", "long"}} {
+		if c.check == CheckVLAN && to.vlans.Load() == nil {
+			continue
+		}
 		step := Step{Check: c.check, Found: c.good, Drop: e.Verdict == c.end}
 		if step.Drop {
 			step.Found = c.no

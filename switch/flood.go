@@ -19,7 +19,7 @@ func (b *batch) sendFlood(in *Port) {
 			continue
 		}
 		limits := q.limits.Load()
-		if longest > int(q.limit.Load()) || len(b.heard) > 0 || limits != nil {
+		if longest > int(q.limit.Load()) || len(b.heard) > 0 || limits != nil || q.vlans.Load() != nil {
 			b.floodFitting(q, limits)
 			continue
 		}
@@ -30,13 +30,13 @@ func (b *batch) sendFlood(in *Port) {
 	b.flood, b.heard = b.flood[:0], b.heard[:0]
 }
 
-// floodFitting sends those frames by q that fit, whose multicast group q wants, and that its limits let pass; those that do not fit or are beyond a limit
+// floodFitting sends those frames by q that fit, whose VLAN is q's, whose multicast group q wants, and that its limits let pass; those that do not fit or are beyond a limit
 // count as refused.
 func (b *batch) floodFitting(q *Port, limits *limits) {
 	now, refused := q.sw.now.Load(), 0
 	for i, f := range b.flood {
 		switch {
-		case len(b.heard) > 0 && !b.heard[i].has(q, now):
+		case len(b.heard) > 0 && !b.heard[i].has(q, now) || !q.inVLAN(f):
 		case !q.fits(f) || limits != nil && limits.send(b.time(q.sw), f) != Forwarded:
 			refused++
 		default:

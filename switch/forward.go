@@ -127,7 +127,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		if v == Forwarded {
 			e, n := b.enqueue(p, to, f), 0
 			if limited == nil && egress == nil {
-				n = b.enqueueRun(e, &guard, f, frames[i+1:])
+				n = b.enqueueRun(p, e, &guard, f, frames[i+1:])
 			}
 			if watch != nil {
 				watchRun(watch, p, to, frames[i:][:1+n])
@@ -195,6 +195,9 @@ func (p *Port) validate(f *ether.Frame) Verdict {
 	if src := f.Src(); src.Group() || src.IsZero() {
 		return BadSource
 	}
+	if !p.inVLAN(f) {
+		return VLAN
+	}
 	return Forwarded
 }
 
@@ -213,6 +216,8 @@ func (p *Port) egressVerdict(f *ether.Frame, q *Port) Verdict {
 		return Hairpin
 	case p.Uplink && q.Uplink:
 		return Horizon
+	case !q.inVLAN(f):
+		return VLAN
 	case q.IsDown():
 		return Down
 	case !q.fits(f):
@@ -294,12 +299,13 @@ func (b *batch) enqueue(in, to *Port, f *ether.Frame) *egressBatch {
 
 // enqueueRun adds to f's egress batch the frames behind f that have its addresses and must get its verdict, up to the
 // first one that differs, or that a guard has to look into, and returns their number. Most frames of a busy port are runs of one flow.
-func (b *batch) enqueueRun(e *egressBatch, guard *guarding, f *ether.Frame, frames []ether.Frame) (n int) {
+func (b *batch) enqueueRun(in *Port, e *egressBatch, guard *guarding, f *ether.Frame, frames []ether.Frame) (n int) {
 	limit := int(e.port.limit.Load())
+	sorted := in.vlans.Load() != nil || e.port.vlans.Load() != nil // by VLAN
 	for i := range frames {
 		g := &frames[i]
 		if !g.SameAddresses(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit ||
-			guard.guards != 0 && !guard.known(g.Bytes()) {
+			guard.guards != 0 && !guard.known(g.Bytes()) || sorted && g.VLAN() != f.VLAN() {
 			break
 		}
 		e.frames = append(e.frames, g)

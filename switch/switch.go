@@ -106,15 +106,16 @@ type Port struct {
 	limit    atomic.Int64                // longest frame that can be sent, in bytes with the Ethernet header
 	down     atomic.Pointer[func() bool] // see SetDown; nil: up
 	detached atomic.Bool
-	sparse   atomic.Bool  // see SetSparse
-	reached  atomic.Bool  // see SetReached
-	passes   atomic.Bool  // see SetLinkLocal
-	flooded  budget       // of a sparse port
-	told     budget       // see tellable
-	floods   budget       // see Policy.Storm
-	router   atomic.Int64 // until when, by the coarse clock, there is a multicast router
-	leaves   atomic.Bool  // a station there does not want a group any more, and others were not asked yet
-	learned  ages         // guarded by fdb.tableMu
+	sparse   atomic.Bool           // see SetSparse
+	reached  atomic.Bool           // see SetReached
+	passes   atomic.Bool           // see SetLinkLocal
+	flooded  budget                // of a sparse port
+	told     budget                // see tellable
+	floods   budget                // see Policy.Storm
+	vlans    atomic.Pointer[VLANs] // see SetVLANs; nil: all
+	router   atomic.Int64          // until when, by the coarse clock, there is a multicast router
+	leaves   atomic.Bool           // a station there does not want a group any more, and others were not asked yet
+	learned  ages                  // guarded by fdb.tableMu
 
 	policy  atomic.Pointer[Policy]                          // nil: the zero Policy
 	limits  atomic.Pointer[limits]                          // of policy; nil: none

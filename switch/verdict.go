@@ -34,6 +34,7 @@ const (
 	Storm    // Policy.Storm
 	Rate     // Policy.Rate
 	Isolated // Policy.Isolated
+	VLAN     // Port.SetVLANs
 	verdicts
 )
 
@@ -94,6 +95,8 @@ var verdictTexts = [verdicts]struct {
 		"Nothing, most often: some are how TCP finds the rate. Many, of UDP: send more slowly, or raise tapestry.rate"},
 	Isolated: {"isolated", "from or to a container with tapestry.isolated that may not talk with the other end",
 		"what else is on the network: broadcast, names, multicast", "If they are to talk: tapestry.allow-to"},
+	VLAN: {"vlan", "its VLAN is not one of the port's that it came by, or would leave by",
+		"containers in different VLANs, or one that tags frames itself", "If they should reach each other: the same tapestry.vlan for both"},
 }
 
 // What users type to loosen a guard, of one container or of a network.

@@ -12,14 +12,15 @@ import (
 
 // A Spec says of which VLANs a port is.
 type Spec struct {
-	Access uint16        // its only VLAN, of which its station knows nothing; 0: the station tags its frames
-	VLANs  vswitch.VLANs // that pass; 0 is frames without a tag
+	Access uint16         // its only VLAN, of which its station knows nothing; 0: the station tags its frames
+	VLANs  *vswitch.VLANs // that pass; 0 is frames without a tag; nil: all
 }
 
 var errSpec = fmt.Errorf("want a VLAN of 1 to %d, as in 10, or trunk: and VLANs, as in trunk:10,20-30, where 0 is frames without a tag", ether.MaxVLAN)
 
 // Parse reads ID, or trunk: and a list of ID and ID-ID. An error says what would be right.
 func Parse(text string) (s Spec, err error) {
+	s.VLANs = new(vswitch.VLANs)
 	list, trunk := strings.CutPrefix(text, "trunk:")
 	if !trunk {
 		if s.Access, err = parseID(text); err != nil || s.Access == 0 {

@@ -1,5 +1,5 @@
-// Package vlan makes the port of a station that knows nothing of VLANs a port of one (an access port, IEEE 802.1Q): its frames have the VLAN's tag wherever
-// they go, and have lost it again where they come back to it.
+// Package vlan says which VLANs pass by a port, and makes the port of a station that knows nothing of VLANs a port of one (an access port, IEEE
+// 802.1Q): its frames have the VLAN's tag wherever they go, and have lost it again where they come back to it.
 package vlan
 
 import (
@@ -9,18 +9,75 @@ import (
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
-// An Access lies between a station's device and what follows on the way to its port of the switch. Ingress and Send may be called by several goroutines.
-type Access struct {
-	id     uint16
-	device vswitch.Sender
-	in     func([]ether.Frame)
+// Tagging is what takes the station's frames, lent for the call, and hands them to in: of an access port with its tag. Frames that
+// have a tag already go on as they are: Spec.VLANs decides. Several goroutines may call it at once, if they may call in.
+func (s Spec) Tagging(in func([]ether.Frame)) func([]ether.Frame) {
+	if s.Access == 0 {
+		return in
+	}
+	return func(frames []ether.Frame) {
+		c := pool.Get().(*copies)
+		defer c.free()
+		for i := range frames {
+			f := &frames[i]
+			if f.Len() < ether.HeaderLen || f.VLAN() != 0 {
+				c.frames = append(c.frames, *f)
+				continue
+			}
+			if !c.fits(f) {
+				in(c.frames)
+				c.reset()
+			}
+			var g ether.Frame
+			g, c.room = f.AppendTagged(c.room, s.Access)
+			c.frames = append(c.frames, g)
+		}
+		if len(c.frames) > 0 {
+			in(c.frames)
+		}
+	}
 }
 
-// NewAccess makes one for the VLAN id, 1 to ether.MaxVLAN. Bind must be called before the first Ingress.
-func NewAccess(id uint16, device vswitch.Sender) *Access { return &Access{id: id, device: device} }
+// Tag is what becomes of one frame of the station.
+func (s Spec) Tag(f ether.Frame) ether.Frame {
+	if s.Access != 0 && f.Len() >= ether.HeaderLen && f.VLAN() == 0 {
+		f, _ = f.AppendTagged(nil, s.Access)
+	}
+	return f
+}
 
-// Bind sets what takes the frames of the station.
-func (a *Access) Bind(in func([]ether.Frame)) { a.in = in }
+// Untagging is what sends frames to the station's device: of an access port without their tag, and only those of its VLAN.
+func (s Spec) Untagging(device vswitch.Sender) vswitch.Sender {
+	if s.Access == 0 {
+		return device
+	}
+	return &untagging{s.Access, device}
+}
+
+type untagging struct {
+	id     uint16
+	device vswitch.Sender
+}
+
+// Send is vswitch.Sender's.
+func (u *untagging) Send(frames []*ether.Frame) (sent, bytes int) {
+	c := pool.Get().(*copies)
+	defer c.free()
+	for _, f := range frames {
+		if f.VLAN() != u.id {
+			continue
+		}
+		if !c.fits(f) {
+			n, b := c.send(u.device)
+			sent, bytes = sent+n, bytes+b
+		}
+		var g ether.Frame
+		g, c.room = f.AppendUntagged(c.room)
+		c.frames = append(c.frames, g)
+	}
+	n, b := c.send(u.device)
+	return sent + n, bytes + b
+}
 
 // copies is where frames are copied to, since their bytes are lent: as many as fit are handed on together.
 type copies struct {
@@ -44,49 +101,6 @@ func (c *copies) reset() { c.room, c.frames = c.room[:0], c.frames[:0] }
 func (c *copies) free() {
 	c.reset()
 	pool.Put(c)
-}
-
-// Ingress hands frames of the station on, with the tag. Those that have one of a VLAN already are handed on as they are: the port's VLANs decide.
-func (a *Access) Ingress(frames []ether.Frame) {
-	c := pool.Get().(*copies)
-	defer c.free()
-	for i := range frames {
-		f := &frames[i]
-		if f.Len() < ether.HeaderLen || f.VLAN() != 0 {
-			c.frames = append(c.frames, *f)
-			continue
-		}
-		if !c.fits(f) {
-			a.in(c.frames)
-			c.reset()
-		}
-		var g ether.Frame
-		g, c.room = f.AppendTagged(c.room, a.id)
-		c.frames = append(c.frames, g)
-	}
-	if len(c.frames) > 0 {
-		a.in(c.frames)
-	}
-}
-
-// Send sends frames of the VLAN to the station, without the tag, and no others. It is the port's vswitch.Sender.
-func (a *Access) Send(frames []*ether.Frame) (sent, bytes int) {
-	c := pool.Get().(*copies)
-	defer c.free()
-	for _, f := range frames {
-		if f.VLAN() != a.id {
-			continue
-		}
-		if !c.fits(f) {
-			n, b := c.send(a.device)
-			sent, bytes = sent+n, bytes+b
-		}
-		var g ether.Frame
-		g, c.room = f.AppendUntagged(c.room)
-		c.frames = append(c.frames, g)
-	}
-	n, b := c.send(a.device)
-	return sent + n, bytes + b
 }
 
 // send sends the copies, and makes room.

@@ -33,8 +33,8 @@ func frame(n int, tags ...uint16) ether.Frame {
 // Frames of the station have the tag behind it, in order; those of other VLANs do not come to it.
 func TestAccess(t *testing.T) {
 	var station, network keeper
-	a := NewAccess(10, &station)
-	a.Bind(network.take)
+	s := Spec{Access: 10}
+	in, out := s.Tagging(network.take), s.Untagging(&station)
 	var frames []ether.Frame
 	var want [][]byte
 	const many = 40 // of 30,000 bytes: more than there is room for at once
@@ -45,7 +45,7 @@ func TestAccess(t *testing.T) {
 	}
 	hop, runt := frame(7, 20), ether.Lend(make([]byte, ether.Headroom+5), ether.Offload{})
 	frames, want = append(frames, hop, runt), append(want, hop.Bytes(), runt.Bytes())
-	a.Ingress(frames)
+	in(frames)
 	if len(network.all) != len(want) {
 		t.Fatalf("%d frames, want %d", len(network.all), len(want))
 	}
@@ -61,12 +61,15 @@ func TestAccess(t *testing.T) {
 		back = append(back, &f)
 	}
 	other, none := frame(8, 20), frame(9)
-	sent, n := a.Send(append(back, &other, &none))
+	sent, n := out.Send(append(back, &other, &none))
 	total := 0
 	for i := range many {
 		if total += frames[i].Len(); i >= len(station.all) || !bytes.Equal(station.all[i], frames[i].Bytes()) {
 			t.Fatalf("frame %d is not what the station has sent", i)
 		}
+	}
+	if one := s.Tag(frames[3]); !bytes.Equal(one.Bytes(), want[3]) {
+		t.Errorf("one frame is %d bytes", one.Len())
 	}
 	if sent != many || n != total || len(station.all) != many {
 		t.Errorf("%d frames of %d bytes, want %d of %d", sent, n, many, total)
@@ -79,14 +82,14 @@ func (discard) Send(frames []*ether.Frame) (sent, bytes int) { return len(frames
 
 // An access port needs no memory for a batch.
 func TestAccessAllocs(t *testing.T) {
-	a := NewAccess(10, discard{})
-	a.Bind(func([]ether.Frame) {})
+	s := Spec{Access: 10}
+	in, out := s.Tagging(func([]ether.Frame) {}), s.Untagging(discard{})
 	frames := []ether.Frame{frame(1400), frame(1400), frame(60)}
 	tagged := frame(1400, 10)
 	list := []*ether.Frame{&tagged}
-	a.Ingress(frames)
-	a.Send(list)
-	if n := testing.AllocsPerRun(100, func() { a.Ingress(frames); a.Send(list) }); n != 0 {
+	in(frames)
+	out.Send(list)
+	if n := testing.AllocsPerRun(100, func() { in(frames); out.Send(list) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

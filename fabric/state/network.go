@@ -63,6 +63,8 @@ type Endpoint struct {
 	Addrs   []netip.Prefix `json:"addrs,omitempty"`   // IPv4 first; empty with null IPAM
 	Capture string         `json:"capture,omitempty"` // filter of a capture from its first frame on, or all; "": none
 
+	VLAN string `json:"vlan,omitempty"` // see vlan.Parse; "": all VLANs pass
+
 	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
 }
 
