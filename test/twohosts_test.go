@@ -87,6 +87,11 @@ func twoHosts(t *testing.T, p *pair) {
 		p.snooping(t)
 	})
 
+	t.Run("VLANs", func(t *testing.T) {
+		quiet(t)
+		p.accessPorts(t)
+	})
+
 	t.Run("row54 iperf3", func(t *testing.T) {
 		quiet(t)
 		for _, args := range [][]string{

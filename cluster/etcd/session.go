@@ -45,6 +45,7 @@ func (e *Engine) silence() time.Duration { return max(2*e.beat(), 5*time.Second)
 // sessions has one session after the other, until ctx ends.
 func (e *Engine) sessions(ctx context.Context) {
 	pause := retryFirst
+	last := "" // why the session before this one has ended, if it had not begun: to find out what that means takes time
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := e.run(ctx)
@@ -52,9 +53,16 @@ func (e *Engine) sessions(ctx context.Context) {
 			return
 		}
 		e.log.Debug("a session with etcd has ended", "cause", err)
-		err = e.explain(ctx, err)
 		e.mu.Lock()
-		was := e.status.Err
+		was, cause := e.status.Err, err.Error()
+		e.mu.Unlock()
+		if was != nil && cause == last {
+			err = was
+		} else {
+			err = e.explain(ctx, err)
+		}
+		last = cause
+		e.mu.Lock()
 		e.set(nil, err)
 		e.mu.Unlock()
 		if was == nil || was.Error() != err.Error() {
