@@ -18,7 +18,7 @@ func (p *pair) accessPorts(t *testing.T) {
 	}
 	start(a, "ten", "110", "10")
 	far4, far6 := start(b, "tenfar", "110", "10")
-	near4, _ := start(a, "tennear", "111", "trunk:0,10")
+	near4, _ := start(a, "tennear", "111", "trunk:0+10")
 	other4, _ := start(b, "twenty", "120", "20")
 	own4, _ := start(a, "twentynear", "121", "20")
 

@@ -16,9 +16,10 @@ type Spec struct {
 	VLANs  *vswitch.VLANs // that pass; 0 is frames without a tag; nil: all
 }
 
-var errSpec = fmt.Errorf("want a VLAN of 1 to %d, as in 10, or trunk: and VLANs, as in trunk:10,20-30, where 0 is frames without a tag", ether.MaxVLAN)
+var errSpec = fmt.Errorf("want a VLAN of 1 to %d, as in 10, or trunk: and VLANs, as in trunk:10+20-30, where 0 is frames without a tag", ether.MaxVLAN)
 
-// Parse reads ID, or trunk: and a list of ID and ID-ID. An error says what would be right.
+// Parse reads ID, or trunk: and a list of ID and ID-ID, between which are + or commas: in docker's --network name=…,driver-opt=… a comma ends the option. An
+// error says what would be right.
 func Parse(text string) (s Spec, err error) {
 	s.VLANs = new(vswitch.VLANs)
 	list, trunk := strings.CutPrefix(text, "trunk:")
@@ -29,7 +30,7 @@ func Parse(text string) (s Spec, err error) {
 		s.VLANs.Add(s.Access)
 		return s, nil
 	}
-	for item := range strings.SplitSeq(list, ",") {
+	for item := range strings.SplitSeq(strings.ReplaceAll(list, "+", ","), ",") {
 		from, to, isRange := strings.Cut(item, "-")
 		first, err := parseID(from)
 		last := first
@@ -48,7 +49,7 @@ func Parse(text string) (s Spec, err error) {
 
 func parseID(text string) (uint16, error) {
 	id, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || id > ether.MaxVLAN || text[0] == '+' {
+	if err != nil || id > ether.MaxVLAN {
 		return 0, errors.New("no VLAN")
 	}
 	return uint16(id), nil

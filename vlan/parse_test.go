@@ -5,7 +5,7 @@ import (
 )
 
 func TestParse(t *testing.T) {
-	for text, want := range map[string][]uint16{"10": {10}, "4094": {4094}, "trunk:10,20-22": {10, 20, 21, 22}, "trunk:0": {0}, "trunk:0,4090-4094": {0, 4090, 4091, 4092, 4093, 4094}, "trunk:7-7": {7}} {
+	for text, want := range map[string][]uint16{"10": {10}, "4094": {4094}, "trunk:10,20-22": {10, 20, 21, 22}, "trunk:0": {0}, "trunk:0,4090-4094": {0, 4090, 4091, 4092, 4093, 4094}, "trunk:7-7": {7}, "trunk:7+9-10,12": {7, 9, 10, 12}} {
 		s, err := Parse(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
@@ -20,7 +20,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %v, access %d", text, got, s.Access)
 		}
 	}
-	for _, text := range []string{"", "0", "4095", "65536", "-1", "+1", "x", "10,20", "trunk", "trunk:", "trunk:4095", "trunk:20-10", "trunk:1-", "trunk:-1", "trunk:1,,2", "access:1", " 1"} {
+	for _, text := range []string{"", "0", "4095", "65536", "-1", "+1", "x", "10,20", "trunk", "trunk:", "trunk:4095", "trunk:20-10", "trunk:1-", "trunk:-1", "trunk:1,,2", "trunk:1+", "trunk:+1", "access:1", " 1"} {
 		if _, err := Parse(text); err == nil {
 			t.Errorf("%q is taken", text)
 		}
