@@ -15,9 +15,10 @@ import (
 	"github.com/tapestry-net/tapestry/metrics"
 	"github.com/tapestry-net/tapestry/plugin"
 	vswitch "github.com/tapestry-net/tapestry/switch"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// How many are shown to Prometheus; what is beyond is counted as left out. A port has about ten series, a peer five.
+// How many are shown to Prometheus; what is beyond is counted as left out. A port has about ten series, a peer ten.
 const (
 	maxShownNetworks = 1000
 	maxShownPorts    = 2000
@@ -159,6 +160,9 @@ func (m *Meter) addPeers(s *metrics.Snapshot, ports []countedPort) {
 		}
 		state := p.link.Peer().State()
 		r := metrics.Peer{Addr: host.String(), Up: true, Answers: state.Answers, Test: string(state.Result), RoundTrip: state.RTT}
+		if state.Health != nil {
+			r.Ways = waysOf(state.Health)
+		}
 		if m.Path != nil {
 			if path, ok := m.Path(host); ok {
 				r.Up, r.PathMTU = path.Err == nil, path.MTU
@@ -175,6 +179,20 @@ func (m *Meter) addPeers(s *metrics.Snapshot, ports []countedPort) {
 		}
 		s.Hosts = append(s.Hosts, metrics.Host{Name: h.Name, Addr: h.VTEP.Addr().String(), State: h.State.String()})
 	}
+}
+
+// waysOf are the shares of what was sent on the way there and back.
+func waysOf(h *tunnel.Health) (all []metrics.Way) {
+	for _, w := range []struct {
+		name                              string
+		sent, lost, reordered, duplicated int
+	}{{"there", h.Sent.There, h.Lost.There, h.Reordered.There, h.Duplicated.There}, {"back", h.Sent.Back, h.Lost.Back, h.Reordered.Back, h.Duplicated.Back}} {
+		if w.sent > 0 {
+			sent := float64(w.sent)
+			all = append(all, metrics.Way{Name: w.name, Lost: float64(w.lost) / sent, Reordered: float64(w.reordered) / sent, Duplicated: float64(w.duplicated) / sent})
+		}
+	}
+	return all
 }
 
 // offloads adds the offloads of all ports to those of ports that are gone.

@@ -44,9 +44,9 @@ func ListenMetrics(at netip.AddrPort, log *slog.Logger) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on --metrics %s: %w", at, err)
 	}
 	if !at.Addr().IsLoopback() {
-		log.Warn("metrics are served to whoever can reach their address: let a firewall say who may", "addr", l.Addr())
+		log.Warn("metrics are served to whoever can reach their address: let a firewall say who may", "addr", l.Addr().String())
 	} else {
-		log.Info("metrics are served", "addr", l.Addr())
+		log.Info("metrics are served", "addr", l.Addr().String())
 	}
 	return l, nil
 }

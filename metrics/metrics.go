@@ -68,6 +68,13 @@ type Peer struct {
 	Test      string        // result of the last test of trains
 	RoundTrip time.Duration // 0: not known
 	PathMTU   int           // of outer packets; 0: not known
+	Ways      []Way         // the way there, and back; none: nothing is known
+}
+
+// Way is what became of probes in the last minute on one way to a peer.
+type Way struct {
+	Name                        string  // there, back
+	Lost, Reordered, Duplicated float64 // shares
 }
 
 // Host is another host of the cluster.
@@ -250,5 +257,10 @@ func (s sender) peer(p *Peer) {
 	}
 	if p.PathMTU > 0 {
 		s.value(peerMTU, float64(p.PathMTU), p.Addr)
+	}
+	for _, w := range p.Ways {
+		s.value(peerLoss, w.Lost, p.Addr, w.Name)
+		s.value(peerReordered, w.Reordered, p.Addr, w.Name)
+		s.value(peerDuplicated, w.Duplicated, p.Addr, w.Name)
 	}
 }

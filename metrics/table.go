@@ -46,6 +46,9 @@ const (
 	peerTest
 	peerRoundTrip
 	peerMTU
+	peerLoss
+	peerReordered
+	peerDuplicated
 	hostState
 	tunnelDrops
 	hostDrops
@@ -69,6 +72,7 @@ var (
 	onPort    = []string{"network", "port"}
 	onLink    = []string{"network", "peer"}
 	ofPeer    = []string{"peer"}
+	ofWay     = []string{"peer", "way"}
 	ofOffload = []string{"offload"}
 	byReason  = []string{"reason"}
 )
@@ -100,12 +104,15 @@ var table = [numMetrics]Metric{
 	linkRx:   {"tapestry_link_received_datagrams_total", Counter, onLink, "Datagrams of a network that came from a peer."},
 	linkLost: {"tapestry_link_unsent_datagrams_total", Counter, []string{"network", "peer", "reason"}, "Datagrams of a network that this host could not send to a peer: the socket was full, they were too long for the path, or the kernel failed."},
 
-	peerUp:        {"tapestry_peer_up", Gauge, ofPeer, "1 if there is a route to the peer."},
-	peerAnswers:   {"tapestry_peer_answers", Gauge, ofPeer, "1 if the peer has answered the last question, about once a minute: a tapestry runs there. A kernel's VTEP never answers."},
-	peerTest:      {"tapestry_peer_test", Gauge, []string{"peer", "result"}, "Result of the last test of trains of datagrams to the peer: ok, mangled, refused, no answer, untested. Always 1, of the result that is."},
-	peerRoundTrip: {"tapestry_peer_round_trip_seconds", Gauge, ofPeer, "Time from the last question to the peer to its answer. Missing until it has answered."},
-	peerMTU:       {"tapestry_peer_path_mtu_bytes", Gauge, ofPeer, "Longest IP packet that fits the path to the peer, VXLAN's headers included. Missing while it is not known."},
-	hostState:     {"tapestry_cluster_host_state", Gauge, []string{"host", "peer", "state"}, "What the cluster says of another host: alive, suspect, gone. Always 1, of the state that is."},
+	peerUp:         {"tapestry_peer_up", Gauge, ofPeer, "1 if there is a route to the peer."},
+	peerAnswers:    {"tapestry_peer_answers", Gauge, ofPeer, "1 if the peer has answered the last question, about once a minute: a tapestry runs there. A kernel's VTEP never answers."},
+	peerTest:       {"tapestry_peer_test", Gauge, []string{"peer", "result"}, "Result of the last test of trains of datagrams to the peer: ok, mangled, refused, no answer, untested. Always 1, of the result that is."},
+	peerRoundTrip:  {"tapestry_peer_round_trip_seconds", Gauge, ofPeer, "Time from the last question to the peer to its answer. Missing until it has answered."},
+	peerMTU:        {"tapestry_peer_path_mtu_bytes", Gauge, ofPeer, "Longest IP packet that fits the path to the peer, VXLAN's headers included. Missing while it is not known."},
+	peerLoss:       {"tapestry_peer_loss_ratio", Gauge, ofWay, "Share of the probes of the last minute that were lost on the way there, or of their echoes on the way back. Missing while nothing is known, as of a kernel's VTEP."},
+	peerReordered:  {"tapestry_peer_reordered_ratio", Gauge, ofWay, "Share of these that arrived after a later one."},
+	peerDuplicated: {"tapestry_peer_duplicated_ratio", Gauge, ofWay, "Share of these that arrived once more."},
+	hostState:      {"tapestry_cluster_host_state", Gauge, []string{"host", "peer", "state"}, "What the cluster says of another host: alive, suspect, gone. Always 1, of the state that is."},
 
 	tunnelDrops: {"tapestry_tunnel_dropped_datagrams_total", Counter, byReason, "Datagrams that came to the tunnel and that no network here got: docs/json.md has the reasons (rx_dropped). As of the last second."},
 	hostDrops:   {"tapestry_host_dropped_datagrams_total", Counter, byReason, "UDP datagrams of the whole host that its kernel dropped while a tunnel was open, and no socket got. As of the last second."},
