@@ -84,14 +84,9 @@ type Offload struct {
 }
 
 const (
-	// MaxSegments is the maximum of segments of one super-frame. One of 64 KiB has 45 at the usual MSS, 442 at a MTU of 200,
-	// and this many at the smallest MTU. A false gso_size could make 60,000.
-	MaxSegments = 4096
-
-	// If there are more than fewSegments, they must have leastSegment bytes: what IP and TCP with timestamps leave of a MTU
-	// of 68 (RFC 791 §3.2). So false sizes do not make more datagrams of one read than true ones can.
-	fewSegments  = 256
-	leastSegment = MinMTU - ipv4Len - tcpLen - 12
+	// MaxSegments is the maximum of segments of one super-frame. One of 64 KiB has 45 at the usual MSS. Where a small MTU or MSS would make
+	// more, containers' links have this as their gso_max_segs; a false gso_size could make 60,000.
+	MaxSegments = 256
 
 	// MaxHead is the maximum length of a super-frame's header, which is repeated in every segment. Ethernet with two tags
 	// (22), IPv4 with all options (60) and TCP with all options (60) are 142; with IPv6 (40) instead, 134 bytes remain for
@@ -165,8 +160,7 @@ func (f *Frame) checkTunnel() error {
 // not too many, and none too long.
 func (f *Frame) validSegments(head, ip int) bool {
 	payload, segment := f.Len()-head, int(f.Off.Segment)
-	return segment > 0 && (payload <= segment*fewSegments || segment >= leastSegment && payload <= segment*MaxSegments) &&
-		head-ip+min(segment, payload) <= MaxIPLen
+	return segment > 0 && payload <= segment*MaxSegments && head-ip+min(segment, payload) <= MaxIPLen
 }
 
 // tunnel finds the headers of a super-frame in a UDP tunnel: l those of the inner packet, which is cut, and outer those of

@@ -31,8 +31,10 @@ func TestWrongClaims(t *testing.T) {
 	invalid := []invalidFrame{
 		{"none", same(func([]byte, *ether.Offload, *[2]byte) {}), false, true},
 		{"gso_size 1", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 1 }), true, true},
-		{"gso_size 15", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 15 }), true, true},
-		{"gso_size 16, of the smallest MTU", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 16 }), false, true},
+		{"gso_size 8", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 8 }), true, true},
+		{"gso_size 16, of the smallest MTU", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 16 }), true, true},
+		{"gso_size 234", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 234 }), true, true},
+		{"gso_size 235, of which 60,000 bytes are 256", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 235 }), false, true},
 		{"gso_size 0", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 0 }), true, false},
 		{"gso_size 65535", same(func(_ []byte, off *ether.Offload, _ *[2]byte) { off.Segment = 65535 }), false, false},
 		{"unknown type", same(func(_ []byte, _ *ether.Offload, raw *[2]byte) { raw[1] = 0x7f }), true, false},

@@ -9,6 +9,8 @@ import (
 	"github.com/songgao/water"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/tapestry-net/tapestry/ether"
 )
 
 func (p *linkSetup) ensureVeth() error {
@@ -64,8 +66,11 @@ func (p *linkSetup) setMTU(l netlink.Link) error {
 	return nil
 }
 
-// limitGSO sets GSOMax on a link, so that each super-frame of the container fits one send.
+// limitGSO sets GSOMax on a link, so that each super-frame of the container fits one send, and how many segments it may have at most.
 func (p *linkSetup) limitGSO(l netlink.Link) error {
+	if err := p.LinkSetGSOMaxSegs(l, ether.MaxSegments); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("set gso_max_segs of %s: %w", l.Attrs().Name, explain(err, ""))
+	}
 	if p.GSOMax == 0 {
 		return nil
 	}

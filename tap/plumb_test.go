@@ -38,6 +38,9 @@ func right(t *testing.T, s Spec) {
 	if got := link(t, inner).Attrs().GSOMaxSize; s.GSOMax != 0 && int(got) != s.GSOMax {
 		t.Errorf("gso_max_size of %s is %d, want %d", inner, got, s.GSOMax)
 	}
+	if got := link(t, inner).Attrs().GSOMaxSegs; got != ether.MaxSegments {
+		t.Errorf("gso_max_segs of %s is %d, want %d", inner, got, ether.MaxSegments)
+	}
 	redirects(t, outer, tapName)
 	redirects(t, tapName, outer)
 }
