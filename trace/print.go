@@ -89,8 +89,8 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"horizon no":            "no: it does not go from one remote host to another",
 		"horizon yes":           "yes: " + vswitch.Horizon.Meaning(),
 		"vlan in":               "of a VLAN of the port",
-		"vlan not_here":         vlanText(r) + " is none of " + d.PortLabel(r.In.Port) + ", see tapestry.vlan",
-		"vlan not_there":        vlanText(r) + " is none of the port's that it would leave by, see tapestry.vlan",
+		"vlan not_here":         "its VLAN is none of " + d.PortLabel(r.In.Port) + "'s, see tapestry.vlan",
+		"vlan not_there":        "its VLAN is none of the port's that it would leave by, see tapestry.vlan",
 		"link up":               "the link that it leaves by is up",
 		"link down":             vswitch.Down.Meaning(),
 		"length fits":           fmt.Sprintf("%d bytes fit, the path takes %d", r.Bytes, s.Limit),
@@ -137,15 +137,6 @@ func inParentheses(s string) string {
 		return ""
 	}
 	return " (" + s + ")"
-}
-
-// vlanText is the VLAN of the frame.
-func vlanText(r api.Trace) string {
-	f := ether.Lend(append(make([]byte, ether.Headroom), r.Request.Frame...), ether.Offload{})
-	if id := f.VLAN(); id > 0 {
-		return fmt.Sprintf("VLAN %d", id)
-	}
-	return "a frame without a tag"
 }
 
 // whereText describes a port's link: name, VXLAN peer, MTU.
