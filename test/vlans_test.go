@@ -44,7 +44,7 @@ func (p *pair) accessPorts(t *testing.T) {
 	if code, said := a.exit(t, "trace", "ten", "twentynear"); code != 1 || !strings.Contains(said, "its VLAN is none of the port's that it would leave by") {
 		t.Errorf("trace says: %d, %s", code, said)
 	}
-	if said := a.tapestry(t, "trace", "ten", "tenfar"); !strings.Contains(said, "forwarded") {
+	if said := a.tapestry(t, "trace", "ten", far4); !strings.Contains(said, "it leaves") {
 		t.Errorf("trace says: %s", said)
 	}
 }
