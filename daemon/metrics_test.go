@@ -20,6 +20,9 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/capture"
+	"github.com/tapestry-net/tapestry/cluster"
+	"github.com/tapestry-net/tapestry/cluster/conformance"
+	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/cluster/swarm"
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
@@ -28,6 +31,7 @@ import (
 	"github.com/tapestry-net/tapestry/poll"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/test/testhost"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // nowhere takes all frames.
@@ -307,5 +311,38 @@ func TestParseMetrics(t *testing.T) {
 		if want == "" && err == nil || want != "" && (err != nil || got.String() != want) {
 			t.Errorf("%q is %s, %v, want %q", text, got, err, want)
 		}
+	}
+}
+
+// A port has the name that tapestry resolver has told of one of its addresses, the shortest of several, and none that is of another network.
+func TestMeterNames(t *testing.T) {
+	o, m := newMeter()
+	self, err := member.New(member.Config{Cluster: "a", Engine: conformance.NewHub().Engine(), Dir: t.TempDir(), Name: "n1", VTEP: conformance.Self(1).VTEP, Log: slog.New(slog.DiscardHandler)})
+	testhost.Must(t, err)
+	m.Cluster = self
+	_, ports := addPorts(o, 1, 3)
+	o.Live.networks.Range(func(_, v any) bool {
+		n := v.(liveNetwork)
+		n.Key = "blue"
+		o.Add(n.Network, n.sw)
+		return true
+	})
+	at := func(i byte) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, i})} }
+	self.TellNames([]cluster.Name{{Key: "blue", Name: "web-1", Addrs: at(0)}, {Key: "blue", Name: "web", Addrs: at(0)}, {Key: "red", Name: "db", Addrs: at(1)}}, time.Now())
+	s := m.Read()
+	if len(s.Ports) != 3 || s.Ports[0].Name != "web" || s.Ports[1].Name != s.Ports[1].Port {
+		t.Errorf("%+v", s.Ports)
+	}
+	self.TellNames(nil, time.Now())
+	if s := m.Read(); s.Ports[0].Name != s.Ports[0].Port || ports[0].Name[:12] != s.Ports[0].Port {
+		t.Errorf("when nothing is told any more: %+v", s.Ports[0])
+	}
+}
+
+// Shares are of what was sent on each way; of a way on which nothing was sent there is none.
+func TestWays(t *testing.T) {
+	h := &tunnel.Health{Sent: tunnel.Ways{There: 8}, Lost: tunnel.Ways{There: 2}, Duplicated: tunnel.Ways{There: 1}}
+	if got := waysOf(h); len(got) != 1 || got[0] != (metrics.Way{Name: "there", Lost: 0.25, Duplicated: 0.125}) {
+		t.Errorf("%+v", got)
 	}
 }

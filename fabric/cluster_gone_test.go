@@ -7,6 +7,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/test/testhost"
 )
 
@@ -70,4 +71,7 @@ func TestGoneHost(t *testing.T) {
 	one.await("the host is used again", func() bool { return !gone() })
 	send("again")
 	two.m.dev(t, epID(2)).expect(t, "again")
+	if got := one.told(events.PeerDown, events.PeerUp); !slices.Equal(got, []string{"peer_down 192.0.2.2", "peer_up 192.0.2.2"}) {
+		t.Errorf("events: %v", got)
+	}
 }
