@@ -83,8 +83,12 @@ func (w *watcher) look(now time.Time) {
 // tellMoves tells of some of the moves of a network's addresses: the first ones since they were told last.
 func (w *watcher) tellMoves(n liveNetwork, count uint64) {
 	for i, m := range n.sw.TakeMoves() {
-		if i == toldMoves {
-			break
+		if m.Held {
+			w.bus.Warn(events.MACHeld, "an address moves between ports again and again, and is held at one: a loop, or two stations have it",
+				"network", n.ID, "port", m.To.Name, "mac", m.MAC, "from", m.From.Name)
+		}
+		if m.Held || i >= toldMoves {
+			continue
 		}
 		more := uint64(0)
 		if i == 0 {
@@ -98,9 +102,15 @@ func (w *watcher) tellMoves(n liveNetwork, count uint64) {
 func (w *watcher) lookAtGuards(p *countedPort, s *seenPort, now time.Time) {
 	for v, count := range p.at.Stats().Rx {
 		v := vswitch.Verdict(v)
-		if last := s.guards[v]; v.Guard() && count != last.count && now.Sub(last.told) >= guardQuiet {
+		kind, text := events.GuardTripped, "a guard has dropped frames"
+		if v == vswitch.Storm {
+			kind, text = events.Storm, "a container floods more than it may"
+		} else if !v.Guard() {
+			continue
+		}
+		if last := s.guards[v]; count != last.count && now.Sub(last.told) >= guardQuiet {
 			s.guards[v] = seen{count, now}
-			w.bus.Info(events.GuardTripped, "a guard has dropped frames", "network", p.Network, "port", p.Name, "reason", v, "frames", count-last.count, "means", v.Meaning())
+			w.bus.Info(kind, text, "network", p.Network, "port", p.Name, "reason", v, "frames", count-last.count, "means", v.Meaning())
 		}
 	}
 }

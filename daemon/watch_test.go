@@ -78,6 +78,18 @@ func TestWatch(t *testing.T) {
 	look(time.Second)
 	look(guardQuiet, events.GuardTripped)
 
+	ports[0].SetPolicy(&vswitch.Policy{Storm: 1})
+	for range 4 { // it has moved three times before, by the switch's clock just now
+		move(1)
+	}
+	all := look(quietFor, events.MACMoved, events.MACMoved, events.MACMoved, events.MACHeld, events.Storm)
+	if e = all[3]; e.Port == e.Fields["from"] || e.Fields["mac"] != "02:01:01:01:01:00" {
+		t.Errorf("%+v", e)
+	}
+	if e = all[4]; e.Port != ports[0].Name || e.Fields["reason"] != "storm" {
+		t.Errorf("%+v", e)
+	}
+
 	o.Plug(fabric.PortView{Network: e.Network, Kind: "container", Name: ports[2].Name, Number: ports[2].Number}, gates{refused: 1}, nil)
 	e = look(time.Second, events.OffloadShut)[0]
 	if e.Port != ports[2].Name || e.Fields["offload"] != "tso4" || e.Fields["why"] != "EINVAL" {

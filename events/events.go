@@ -32,6 +32,8 @@ const (
 	OffloadShut
 	CaptureBegun
 	CaptureEnded
+	MACHeld
+	Storm
 	kinds
 )
 
@@ -50,6 +52,8 @@ var texts = [kinds]struct{ name, meaning string }{
 	OffloadShut:     {"offload_shut", "the kernel has refused an offload, which is not used for a while"},
 	CaptureBegun:    {"capture_begun", "somebody captures frames"},
 	CaptureEnded:    {"capture_ended", "a capture has ended"},
+	MACHeld:         {"mac_held", "an address has moved too often, and is held at one port for a while: a loop, or two stations with one address"},
+	Storm:           {"storm", "a container floods more than it may, and the rest of that is dropped, the first in a while"},
 }
 
 // String is the kind's name.

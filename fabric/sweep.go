@@ -95,12 +95,6 @@ func (f *Fabric) watchConflicts(n *network) {
 		}
 		e.conflicts = entry.Spoofed // 0 again when the rival has left
 	}
-	for _, m := range n.sw.TakeMoves() {
-		if m.Held {
-			f.log.Warn("an address moves between ports again and again, and is held at one: a loop, or two stations have it",
-				"network", n.ID, "mac", m.MAC, "held_at", m.To.Name, "seen_at", m.From.Name)
-		}
-	}
 }
 
 // alive tells whether an endpoint's container may exist, as the kernel shows: the endpoint's link was moved out of the daemon's
