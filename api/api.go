@@ -35,6 +35,7 @@ type Status struct {
 	KernelDropped map[string]uint64 `json:"outside"`
 	Offloads      []Offload         `json:"offloads"`
 	Conflicts     []Conflict        `json:"conflicts"`
+	Guards        []Trip            `json:"guards"`
 	Faults        int               `json:"faults"`
 	PortsDown     int               `json:"ports_down"`
 	Captures      []CaptureStats    `json:"captures"`
@@ -63,6 +64,18 @@ type Conflict struct {
 	Container   string    `json:"container,omitempty"` // the owner's
 	Rival       string    `json:"rival"`
 	Frames      uint64    `json:"frames"`
+}
+
+// Trip is a port whose frames a guard has dropped.
+type Trip struct {
+	Network        string `json:"network"`
+	NetworkName    string `json:"network_name,omitempty"`
+	Port           string `json:"port"`
+	Container      string `json:"container,omitempty"` // the port's
+	Guard          string `json:"guard"`
+	Owner          string `json:"owner"`
+	OwnerContainer string `json:"owner_container,omitempty"`
+	Frames         uint64 `json:"frames"`
 }
 
 // Network is one network of the daemon, with what its switch has counted.

@@ -99,7 +99,7 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 		UptimeSeconds: int64(time.Since(a.Started) / time.Second), PID: os.Getpid(), Workers: s.Workers,
 		Goroutines: runtime.NumGoroutine(), VXLANPort: s.Port, Tunnel: s.Tunnel, Why: s.Why,
 		Networks: s.Networks, Endpoints: s.Endpoints,
-		RxDropped: counts(s.RxDropped), KernelDropped: counts(s.KernelDropped), Offloads: api.Map(s.Offloads, toOffload), Conflicts: api.Map(s.Conflicts, toConflict),
+		RxDropped: counts(s.RxDropped), KernelDropped: counts(s.KernelDropped), Offloads: api.Map(s.Offloads, toOffload), Conflicts: api.Map(s.Conflicts, toConflict), Guards: api.Map(s.Trips, toTrip),
 		Faults: s.Faults, PortsDown: s.Down, Captures: []api.CaptureStats{}}
 	r.Strangers = r.RxDropped
 	if s.VTEP.IsValid() {

@@ -23,6 +23,10 @@ func toConflict(c fabric.Conflict) api.Conflict {
 		Rival: c.Rival, Frames: c.Count}
 }
 
+func toTrip(t fabric.Trip) api.Trip {
+	return api.Trip{Network: t.Network, Port: t.Port, Guard: t.Guard, Owner: t.Owner, Frames: t.Count}
+}
+
 func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,

@@ -110,7 +110,13 @@ func (w *watcher) lookAtGuards(p *countedPort, s *seenPort, now time.Time) {
 		}
 		if last := s.guards[v]; count != last.count && now.Sub(last.told) >= guardQuiet {
 			s.guards[v] = seen{count, now}
-			w.bus.Info(kind, text, "network", p.Network, "port", p.Name, "reason", v, "frames", count-last.count, "means", v.Meaning())
+			args := []any{"network", p.Network, "port", p.Name, "reason", v.String(), "frames", count - last.count, "means", v.Meaning()}
+			for _, trip := range p.at.Trips() {
+				if trip.Verdict == v && trip.Of != nil {
+					args = append(args, "owner", trip.Of.Name)
+				}
+			}
+			w.bus.Warn(kind, text, args...)
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestGoneHost(t *testing.T) {
 	}
 	silent := ether.MAC{2, 0x42, 10, 77, 0, 80} // in the block
 	one.await("the block is known", func() bool { return len(one.dir.On("blue")[0].Blocks) == 1 })
-	if v := traced(silent); v.Verdict != "forwarded" || len(v.Egress) != 1 || v.Steps[4].Found != "told" || v.Steps[4].Port != "192.0.2.2" {
+	if v := traced(silent); v.Verdict != "forwarded" || len(v.Egress) != 1 || v.Steps[5].Found != "told" || v.Steps[5].Port != "192.0.2.2" {
 		t.Errorf("to a host that is there: %+v", v)
 	}
 	send := func(text string) { one.m.dev(t, epID(1)).feed(ep(1).MAC, broadcast, text) }

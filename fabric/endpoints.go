@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/guard"
 	"github.com/tapestry-net/tapestry/fabric/links"
 	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	"github.com/tapestry-net/tapestry/fabric/state"
@@ -169,6 +170,7 @@ func (f *Fabric) resolveConflicts(n *network, want Endpoint) error {
 		f.log.Info("endpoint loses an address that Docker has given to another", "network", n.ID, "endpoint", other.ID, "to", want.ID)
 		other.Addrs = slices.DeleteFunc(slices.Clone(other.Addrs), wanted) // the record is written with the new endpoint's
 		if other.port != nil {
+			other.port.PinAddrs(neighbour.Addrs(other.Endpoint)...)
 			f.cfg.Observer.SetAddrs(other.port.Number, other.Addrs)
 		}
 	}
@@ -208,8 +210,8 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device
 	point := fault.NewPoint(n.sw, n.ID, e.ID, lanes.Untagging(dev), false, e.MTU+header)
 	port := point.Port
 	port.SetVLANs(lanes.VLANs)
+	guard.Set(port, &n.Network, &e.Endpoint)
 	n.sw.Add(port)
-	port.Pin(e.MAC)
 	e.dev, e.port, e.faults, e.down, e.started, e.noCarrier = dev, port, point, nil, false, nil
 	v := f.containerView(n, e)
 	v.Number = port.Number

@@ -18,7 +18,7 @@ import (
 
 // partialDatagram is a broadcast UDP datagram whose checksum the container's kernel left partial, and the same with the checksum complete.
 func partialDatagram(src ether.MAC) (partial ether.Frame, complete []byte) {
-	p := packets.Packet{UDP: true, SrcMAC: src, DstMAC: broadcast, Dst: netip.MustParseAddr("10.77.0.255"), Payload: []byte("one frame for everybody")}
+	p := packets.Packet{UDP: true, SrcMAC: src, DstMAC: broadcast, Src: netip.AddrFrom4([4]byte(src[2:])), Dst: netip.MustParseAddr("10.77.0.255"), Payload: []byte("one frame for everybody")}
 	partial = ether.Lend(append(make([]byte, ether.Headroom), p.Partial()...), ether.Offload{PartialChecksum: true, ChecksumStart: 34, ChecksumOffset: 6})
 	return partial, p.Bytes()
 }

@@ -11,6 +11,7 @@ import (
 type (
 	Network  = state.Network
 	Endpoint = state.Endpoint
+	Guards   = state.Guards
 	PeerName = state.PeerName
 )
 

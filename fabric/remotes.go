@@ -9,6 +9,7 @@ import (
 
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/events"
+	"github.com/tapestry-net/tapestry/fabric/guard"
 	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/fault"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -190,6 +191,7 @@ func (f *Fabric) addRemotes(n *network, hosts []netip.AddrPort) error {
 		r.faults = fault.NewPoint(n.sw, n.ID, l.Host.Addr().String(), l, true, 0)
 		r.port = r.faults.Port
 		r.port.SetReached(n.Group.IsValid() && l.Host.Addr() != n.Group)
+		r.port.SetPolicy(guard.OfRemote(&n.Network))
 		f.updateRemote(n, r, fallback)
 		f.cfg.Observer.Plug(n.remoteView(r), nil, l)
 		n.remotes[l.Host.Addr()] = r

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tapestry-net/tapestry/fabric/guard"
 	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/fabric/vtep"
@@ -21,6 +22,7 @@ import (
 type (
 	Status         = view.Status
 	Conflict       = view.Conflict
+	Trip           = view.Trip
 	NetworkView    = view.Network
 	PortView       = view.Port
 	Observer       = view.Observer
@@ -72,6 +74,7 @@ func (f *Fabric) Status() Status {
 				s.Down++
 			}
 		}
+		s.Trips = append(s.Trips, guard.Trips(n.ID, n.sw)...)
 		for entry := range n.sw.Entries() {
 			if entry.SpoofedBy == nil {
 				continue

@@ -68,6 +68,9 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 			return fabric.Endpoint{}, fmt.Errorf("%s=%s: %w", optVLAN, show(e.VLAN), err)
 		}
 	}
+	if e.Guards, err = endpointGuards(req.Options); err != nil {
+		return fabric.Endpoint{}, err
+	}
 	if e.MAC, err = wantedMAC(req.Options, in.MacAddress); err != nil {
 		return fabric.Endpoint{}, err
 	}
@@ -79,7 +82,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 
 // refuseUnknownEndpoint refuses keys that begin with "tapestry." and are no option of an endpoint.
 func refuseUnknownEndpoint(given map[string]any) error {
-	known := []string{optCapture, optMAC, optVLAN}
+	known := []string{optAllow, optCapture, optGuard, optMAC, optVLAN}
 	for _, k := range sortedOwn(given) {
 		if slices.Contains(known, k) {
 			continue

@@ -68,6 +68,8 @@ func networkOptions() []option {
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
 		{optSnooping, setSnooping},
+		{optGuard, setGuard},
+		{optAllow, setAllow},
 		{optHostPort, setHostPort},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},

@@ -136,7 +136,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.attach, tapestry.dscp, tapestry.external, tapestry.group, tapestry.host, tapestry.network, tapestry.peers, tapestry.reserved, tapestry.snooping, tapestry.tagged, tapestry.ttl, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.allow, tapestry.attach, tapestry.dscp, tapestry.external, tapestry.group, tapestry.guard, tapestry.host, tapestry.network, tapestry.peers, tapestry.reserved, tapestry.snooping, tapestry.tagged, tapestry.ttl, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {
@@ -203,6 +203,11 @@ func TestRefusedOptions(t *testing.T) {
 		{"ageing negative", opts{"tapestry.ageing": "-5m"}, []string{"want a duration of 1s or more"}},
 		{"ageing without unit", opts{"tapestry.ageing": "300"}, []string{"tapestry.ageing=300: want a duration", "300s"}},
 		{"ageing too long", opts{"tapestry.ageing": "9999999h"}, []string{"want a duration"}},
+		{"guard", opts{"tapestry.guard": "ful"}, []string{"tapestry.guard=ful: want off, mac or full; did you mean full?"}},
+		{"guard empty", opts{"tapestry.guard": ""}, []string{"tapestry.guard=: want off, mac or full"}},
+		{"allow", opts{"tapestry.allow": "ra,dchp"}, []string{`tapestry.allow=ra,dchp: "dchp": want ra (router advertisements), dhcp`, "did you mean dhcp?"}},
+		{"allow empty", opts{"tapestry.allow": ""}, []string{`"": want ra`}},
+		{"allow twice", opts{"tapestry.allow": "ra, ra"}, []string{"tapestry.allow=ra, ra: ra is there twice"}},
 		{"external", opts{"tapestry.external": "true"}, []string{"tapestry.external=true: want on"}},
 
 		{"MTU text", opts{optMTU: "abc"}, []string{optMTU + "=abc: want a number from 68 to 65521"}},

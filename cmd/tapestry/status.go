@@ -41,6 +41,10 @@ kernel that are off, addresses that two containers claim. It exits 0 whenever th
 			s.Plugin, s.PluginID = by.Plugin.Name, by.Plugin.ID
 			docker.FillNames(cmd.Context(), d, s.Conflicts, func(r *api.Conflict) { r.NetworkName, r.Container = d.NetworkName(r.Network), d.Containers[r.Owner] },
 				func(r api.Conflict) string { return r.Network })
+			docker.FillNames(cmd.Context(), d, s.Guards, func(r *api.Trip) {
+				r.NetworkName, r.Container, r.OwnerContainer = d.NetworkName(r.Network), d.Containers[r.Port], d.Containers[r.Owner]
+			},
+				func(r api.Trip) string { return r.Network })
 			docker.FillNames(cmd.Context(), d, s.Captures, func(*api.CaptureStats) {}, func(b api.CaptureStats) string { return b.Network })
 			if c.json {
 				return human.PrintJSON(cmd.OutOrStdout(), s)
@@ -97,6 +101,15 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	facts = append(facts, [2]string{"recorder", recorderText(&s.Recorder)})
 	for _, f := range facts {
 		if _, err := fmt.Fprintf(w, "%-10s %s\n", f[0], f[1]); err != nil {
+			return err
+		}
+	}
+	if len(s.Guards) > 0 {
+		fmt.Fprintln(w, "\nFrames that guards have dropped (docs/drops.md: why, and how to allow it):")
+		rows := api.Map(s.Guards, func(x api.Trip) []string {
+			return []string{d.NetworkLabel(x.Network), d.PortLabel(x.Port), x.Guard, d.PortLabel(x.Owner), human.Number(x.Frames)}
+		})
+		if err := human.PrintTable(w, []string{"NETWORK", "FROM", "GUARD", "OWNER", "FRAMES"}, rows); err != nil {
 			return err
 		}
 	}

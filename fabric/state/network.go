@@ -48,6 +48,13 @@ type Network struct {
 	Pools     []netip.Prefix   `json:"pools,omitempty"`    // of every family, as IPAM gave them
 	Swarm     bool             `json:"-"`                  // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
 	HostPort  *Endpoint        `json:"host,omitempty"`     // the host port's endpoint; nil: none
+	Guards
+}
+
+// Guards are what the frames of a network's containers, or of one of them, are held to: see package guard, which has the words.
+type Guards struct {
+	Level string   `json:"guard,omitempty"` // off, mac or full; "": of a container as of its network, of a network full
+	Allow []string `json:"allow,omitempty"` // what full lets pass all the same: ra, dhcp, bpdu
 }
 
 // PeerName is a DNS name in a list of peers: each of its addresses is a peer.
@@ -66,6 +73,7 @@ type Endpoint struct {
 	VLAN string `json:"vlan,omitempty"` // see vlan.Parse; "": all VLANs pass
 
 	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
+	Guards
 }
 
 // MinMTU is the smallest MTU that containers of the network may have.

@@ -34,7 +34,8 @@ func sample() Record {
 	n.Ageing, n.MTU, n.Attach = time.Minute, 1400, tap.Direct
 	n.Wire = tunnel.Wire{DropReserved: true, DropTagged: true, DSCP: tunnel.Inherit, TTL: 7}
 	e := ep(3)
-	e.IfName = "net0"
+	e.IfName, e.Guards = "net0", Guards{Level: "off"}
+	n.Guards = Guards{Level: "full", Allow: []string{"ra", "dhcp"}}
 	e.Addrs = append(e.Addrs, netip.MustParsePrefix("fd77::3/64"))
 	return Record{Network: n, Peers: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:4790")},
 		Endpoints: []EndpointRecord{{Endpoint: e, MTU: 1400, Sandbox: "/run/docker/netns/abc"}, {Endpoint: ep(4), MTU: 1400}}}

@@ -22,6 +22,7 @@ type Status struct {
 	KernelDropped map[string]uint64 // datagrams that the kernel dropped and no socket got, of all UDP of the host while a tunnel was open: bad_checksum, no_memory
 	Offloads      []Offload
 	Conflicts     []Conflict
+	Trips         []Trip
 	Faults        int // set, see fabric.FaultView
 	Down          int // ports of containers and of this host that are down, see Port
 }
@@ -34,6 +35,15 @@ type Conflict struct {
 	Owner   string         // endpoint id
 	Rival   string         // endpoint id or peer address
 	Count   uint64         // frames dropped as spoofed
+}
+
+// Trip is a port whose frames a guard has dropped.
+type Trip struct {
+	Network string // id
+	Port    string // endpoint id or peer address
+	Guard   string // the verdict
+	Owner   string // endpoint id of whose address was about to be taken last; "": that is not what the guard is about
+	Count   uint64 // frames
 }
 
 // Network is one network.

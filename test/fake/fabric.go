@@ -68,7 +68,8 @@ func (h *Fabric) fixed() fabric.Status {
 			{Name: "tso6", State: "unused"}, {Name: "uso", State: "unavailable", Why: "not supported by this kernel", Since: time.Hour, Users: 3, Off: 3},
 			{Name: "udp_gso", State: "off", Why: "EINVAL", Since: 12 * time.Second, Users: 2, Off: 1, Refused: 1, Resent: 45}},
 		Conflicts: []fabric.Conflict{{Network: WideID, MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, Owner: WebID, Rival: "192.0.2.2:4789", Count: 4,
-			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}}}
+			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}}},
+		Trips: []fabric.Trip{{Network: WideID, Port: WebID, Guard: "ra", Count: 7}, {Network: WideID, Port: "192.0.2.2:4789", Guard: "spoofed_ip", Owner: WebID, Count: 2}}}
 }
 
 // Networks returns mynet (no VNI), wide (VNI 80) and one that is down (VNI 90).

@@ -1,0 +1,76 @@
+package plugin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/fabric/guard"
+	"github.com/tapestry-net/tapestry/spell"
+)
+
+// Options about guards, of a network and of an endpoint.
+const (
+	optGuard = "tapestry.guard"
+	optAllow = "tapestry.allow"
+)
+
+func setGuard(n *fabric.Network, value string) (err error) {
+	n.Level, err = parseLevel(value)
+	return err
+}
+
+func setAllow(n *fabric.Network, value string) (err error) {
+	n.Allow, err = parseAllow(value)
+	return err
+}
+
+func parseLevel(value string) (string, error) {
+	if !slices.Contains(guard.Levels(), value) {
+		return "", fmt.Errorf("want off, mac or full%s", meant(value, guard.Levels()))
+	}
+	return value, nil
+}
+
+func parseAllow(value string) (all []string, err error) {
+	for s := range strings.SplitSeq(value, ",") {
+		s = strings.TrimSpace(s)
+		if !slices.Contains(guard.Kinds(), s) {
+			return nil, fmt.Errorf("%s: want ra (router advertisements), dhcp (a DHCP server's answers) and bpdu (what is for the next bridge), or some of them, as in ra,dhcp%s", quote(s), meant(s, guard.Kinds()))
+		}
+		if slices.Contains(all, s) {
+			return nil, fmt.Errorf("%s is there twice", s)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// meant ends an error with what a wrong word was probably meant to be.
+func meant(word string, words []string) string {
+	if near := spell.Nearest(word, words); len(near) > 0 {
+		return fmt.Sprintf("; did you mean %s?", near[0])
+	}
+	return ""
+}
+
+// endpointGuards reads the options of an endpoint.
+func endpointGuards(given map[string]any) (g fabric.Guards, err error) {
+	for key, set := range map[string]func(string) error{
+		optGuard: func(value string) (err error) { g.Level, err = parseLevel(value); return err },
+		optAllow: func(value string) (err error) { g.Allow, err = parseAllow(value); return err },
+	} {
+		value, ok, err := stringOption(given, key)
+		if err != nil {
+			return g, err
+		}
+		if !ok {
+			continue
+		}
+		if err := set(value); err != nil {
+			return g, fmt.Errorf("%s=%s: %w", key, show(value), err)
+		}
+	}
+	return g, nil
+}
