@@ -98,7 +98,13 @@ func (f *Fabric) checkVTEP() {
 	}
 	_, err := tunnel.Underlay(f.vtep.Local.Addr())
 	if !errors.Is(err, tunnel.ErrNoAddress) {
-		if err := f.moveVTEP(); err != nil { // the Swarm's address may have been added
+		to, better := f.vtep.Elsewhere(err)
+		err := f.moveVTEP() // the Swarm's address may have been added
+		if _, named := f.swarmAddr(); better && !named && !f.cfg.VTEP.IsValid() {
+			f.log.Warn("the tunnel follows the default route: hosts that list this one by its address need the new one", "vtep", to, "was", f.vtep.Local)
+			err = f.reopenVTEP()
+		}
+		if err != nil {
 			f.log.Warn("the tunnel's move is not complete", "err", err)
 		}
 		return

@@ -78,6 +78,11 @@ func (f *Fabric) moveVTEP() error {
 		}
 	}
 	f.log.Info("the tunnel moves to this host's address in the Swarm", "addr", self, "vtep", f.vtep.Local)
+	return f.reopenVTEP()
+}
+
+// reopenVTEP closes the tunnel, and opens it at the address that it has to have now.
+func (f *Fabric) reopenVTEP() error {
 	for _, n := range f.networks {
 		f.disconnect(n)
 	}

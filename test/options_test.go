@@ -313,6 +313,29 @@ func TestOptions(t *testing.T) {
 		change("192.0.2.1", "192.0.2.11")
 		change("192.0.2.11", "192.0.2.1")
 	})
+
+	// A host with two uplinks: the one with the tunnel's address fails.
+	t.Run("the tunnel follows the default route", func(t *testing.T) {
+		h.quiet(t, "the tunnel follows the default route", "peer unreachable", "tunnel lost its address")
+		h.network(t, "wide", "-o", "tapestry.vni=83", "-o", "tapestry.peers=198.51.100.2")
+		opens := func(at string) {
+			t.Helper()
+			testhost.Eventually(t, patience, func() error {
+				var status struct{ VTEP, Tunnel, Why string }
+				if err := json.Unmarshal([]byte(h.tapestry(t, "status", "--json")), &status); err != nil {
+					t.Fatal(err)
+				}
+				if status.VTEP != at || status.Tunnel != "open" {
+					return fmt.Errorf("the tunnel is %+v, want %s", status, at)
+				}
+				return nil
+			})
+		}
+		h.in(t, "sh", "-ec", "ip link add second type veth peer name other-end; ip link set other-end up; ip addr add 198.51.100.1/24 dev second; ip link set second up; ip link set underlay down; ip route replace default via 198.51.100.2")
+		opens("198.51.100.1")
+		h.in(t, "sh", "-ec", "ip link set underlay up; ip route replace default via 192.0.2.2; ip link delete second")
+		opens("192.0.2.1")
+	})
 }
 
 // noWayOut checks that a container has no link but eth0 and no default route.

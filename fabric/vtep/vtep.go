@@ -16,6 +16,7 @@ import (
 type VTEP struct {
 	*tunnel.VTEP
 	handles []*poll.Handle // of the receivers that Listen opened
+	down    bool           // the link that has the address could not be used at the last call of Elsewhere
 }
 
 // Open opens the VXLAN socket at an address of this host, which the workers of p read from then on. failed is told the error that
@@ -50,6 +51,18 @@ func Open(at netip.AddrPort, completeChecksums bool, p *poll.Poller, failed func
 		return h.Remove, nil
 	}
 	return v, nil
+}
+
+// Elsewhere is the address where the tunnel would be better: the default route's, if the link that has the present one was useless at the last
+// call, and still is: down is why. It is of the same IP version.
+func (v *VTEP) Elsewhere(down error) (to netip.Addr, better bool) {
+	before := v.down
+	if v.down = down != nil; !v.down || !before {
+		return to, false
+	}
+	own := v.Local.Addr()
+	to, err := tunnel.DefaultAddr()
+	return to, err == nil && to != own && to.Is4() == own.Is4()
 }
 
 // Close closes the sockets. sync returns when nobody sends by them any more.
