@@ -41,7 +41,7 @@ func TestGroup(t *testing.T) {
 				testhost.Must(t, netns.Set(there))
 				sh(`ip address add %[1]s%[2]d/%[3]d dev eth0 nodad; ip link set eth0 up
 					ip link add vx address 02:42:0a:4d:00:0%[2]d type vxlan id %[4]d dstport %[5]d local %[1]s%[2]d group %[6]s dev eth0
-					ip address add 10.77.0.%[2]d/24 dev vx; ip link set vx up addrgenmode none`, tc.net, i, bits, vni, port, tc.group)
+					ip address add 10.77.0.%[2]d/24 dev vx; ip link set vx addrgenmode none; ip link set vx up`, tc.net, i, bits, vni, port, tc.group)
 				testhost.Must(t, netns.Set(here))
 			}
 			carrying(t, "underlay")
