@@ -33,11 +33,12 @@ func parseLevel(value string) (string, error) {
 	return value, nil
 }
 
+// parseAllow reads a list. Docker's --network name=…,driver-opt=… ends an option at a comma, so + does as well.
 func parseAllow(value string) (all []string, err error) {
-	for s := range strings.SplitSeq(value, ",") {
+	for s := range strings.SplitSeq(strings.ReplaceAll(value, "+", ","), ",") {
 		s = strings.TrimSpace(s)
 		if !slices.Contains(guard.Kinds(), s) {
-			return nil, fmt.Errorf("%s: want ra (router advertisements), dhcp (a DHCP server's answers) and bpdu (what is for the next bridge), or some of them, as in ra,dhcp%s", quote(s), meant(s, guard.Kinds()))
+			return nil, fmt.Errorf("%s: want ra (router advertisements), dhcp (a DHCP server's answers) and bpdu (what is for the next bridge), or some of them, as in ra+dhcp%s", quote(s), meant(s, guard.Kinds()))
 		}
 		if slices.Contains(all, s) {
 			return nil, fmt.Errorf("%s is there twice", s)

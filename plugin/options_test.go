@@ -208,6 +208,7 @@ func TestRefusedOptions(t *testing.T) {
 		{"allow", opts{"tapestry.allow": "ra,dchp"}, []string{`tapestry.allow=ra,dchp: "dchp": want ra (router advertisements), dhcp`, "did you mean dhcp?"}},
 		{"allow empty", opts{"tapestry.allow": ""}, []string{`"": want ra`}},
 		{"allow twice", opts{"tapestry.allow": "ra, ra"}, []string{"tapestry.allow=ra, ra: ra is there twice"}},
+		{"allow twice, with another sign", opts{"tapestry.allow": "dhcp+ra,dhcp"}, []string{"tapestry.allow=dhcp+ra,dhcp: dhcp is there twice"}},
 		{"external", opts{"tapestry.external": "true"}, []string{"tapestry.external=true: want on"}},
 
 		{"MTU text", opts{optMTU: "abc"}, []string{optMTU + "=abc: want a number from 68 to 65521"}},
