@@ -21,14 +21,12 @@ type EventNames struct {
 	asked  map[string]time.Time // by network, when it was asked last who is on it
 }
 
-// askEvery is how long an answer of Docker's is good for: many events come at a time.
-const askEvery = time.Second
-
-// load asks Docker who is on the event's network, unless it knows. What was known before stays known.
+// load asks Docker who is on the event's network, unless it knows, or was asked after the event. What was known before stays known.
 func (n *EventNames) load(ctx context.Context, e *api.Event) {
-	if n.engine != nil && (e.Network == "" || n.engine.Containers[e.Port] != "" || time.Since(n.asked[e.Network]) < askEvery) {
+	if n.engine != nil && (e.Network == "" || n.engine.Containers[e.Port] != "" || n.asked[e.Network].After(e.Time)) {
 		return
 	}
+	asked := time.Now()
 	d, err := Load(ctx, n.Client)
 	if err != nil {
 		return // --docker-host cannot be read: the ids have to do
@@ -41,7 +39,7 @@ func (n *EventNames) load(ctx context.Context, e *api.Event) {
 	maps.Copy(names, n.engine.Containers)
 	maps.Copy(names, d.Containers)
 	d.Containers = names
-	n.engine, n.asked[e.Network] = d, time.Now()
+	n.engine, n.asked[e.Network] = d, asked
 }
 
 // Text fills an event's names, and is the event as a line for people.

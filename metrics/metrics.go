@@ -116,6 +116,7 @@ func Handler(version string, read func() *Snapshot, log *slog.Logger) http.Handl
 	h := promhttp.HandlerFor(r, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError,
 		MaxRequestsInFlight: inFlight, CoalesceGather: true,
+		DisableCompression: true, // of a few hundred KB, most often to this host: to pack them costs more than to make them
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeWait)) // a test's recorder has none
