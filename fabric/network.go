@@ -12,6 +12,7 @@ type (
 	Network  = state.Network
 	Endpoint = state.Endpoint
 	Guards   = state.Guards
+	Limits   = state.Limits
 	PeerName = state.PeerName
 )
 

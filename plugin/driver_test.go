@@ -236,14 +236,15 @@ func TestRefusedEndpoints(t *testing.T) {
 		{"capture as a number", `{}`, `{"tapestry.capture":5}`, "tapestry.capture: want a string, got a number"},
 		{"own guard", `{}`, `{"tapestry.guard":"none"}`, "tapestry.guard=none: want off, mac or full"},
 		{"own allow", `{}`, `{"tapestry.allow":"lldp"}`, "tapestry.allow=lldp: "},
+		{"own rate", `{}`, `{"tapestry.rate":"fast"}`, "tapestry.rate=fast: want bits a second from 64kbit on, as in 100mbit or 1.5gbit, or off"},
 		{"own guard of no text", `{}`, `{"tapestry.guard":true}`, "tapestry.guard: want a string, got a boolean"},
 		{"own MAC text", `{}`, `{"tapestry.mac":"mine"}`, "tapestry.mac mine: want one station's"},
 		{"own MAC empty", `{}`, `{"tapestry.mac":""}`, "tapestry.mac none: want one station's"},
 		{"own MAC of a group", `{}`, `{"tapestry.mac":"03:00:00:00:00:01"}`, "one station's"},
 		{"two MACs", `{"MacAddress":"02:00:00:00:00:01"}`, `{"tapestry.mac":"02:00:00:00:00:02"}`, "tapestry.mac 02:00:00:00:00:02: MacAddress says 02:00:00:00:00:01"},
 		{"Docker's key with a bad MAC", `{}`, `{"com.docker.network.endpoint.macaddress":"02:00:00:00:00"}`, "want one station's"},
-		{"own slip", `{}`, `{"tapestry.captur":"all"}`, "tapestry.captur: no such option for one container; did you mean tapestry.capture? Known are tapestry.allow, tapestry.capture, tapestry.guard, tapestry.mac, tapestry.vlan"},
-		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.allow, tapestry.capture, tapestry.guard, tapestry.mac, tapestry.vlan"},
+		{"own slip", `{}`, `{"tapestry.captur":"all"}`, "tapestry.captur: no such option for one container; did you mean tapestry.capture? Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.rate, tapestry.storm, tapestry.vlan"},
+		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.rate, tapestry.storm, tapestry.vlan"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeBackend{}

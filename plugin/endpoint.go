@@ -71,6 +71,9 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if e.Guards, err = endpointGuards(req.Options); err != nil {
 		return fabric.Endpoint{}, err
 	}
+	if e.Limits, err = endpointLimits(req.Options); err != nil {
+		return fabric.Endpoint{}, err
+	}
 	if e.MAC, err = wantedMAC(req.Options, in.MacAddress); err != nil {
 		return fabric.Endpoint{}, err
 	}
@@ -82,7 +85,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 
 // refuseUnknownEndpoint refuses keys that begin with "tapestry." and are no option of an endpoint.
 func refuseUnknownEndpoint(given map[string]any) error {
-	known := []string{optAllow, optCapture, optGuard, optMAC, optVLAN}
+	known := []string{optAllow, optAllowTo, optCapture, optGuard, optIsolated, optMAC, optRate, optStorm, optVLAN}
 	for _, k := range sortedOwn(given) {
 		if slices.Contains(known, k) {
 			continue

@@ -27,8 +27,7 @@ type foreignOption struct {
 
 // foreignOptions lists what is refused, for `docker network create` of Docker 20.10 to 29, Podman, and Weave's plugin.
 // What is known and harmless is not here: com.docker.network.bridge.inhibit_ipv4 and default_bridge (there is no bridge),
-// com.docker.network.advertise_addr_nmsgs and _ms (Docker itself obeys), Podman's isolate (networks are isolated from
-// each other), works.weave.multicast (multicast always works).
+// com.docker.network.advertise_addr_nmsgs and _ms (Docker itself obeys), works.weave.multicast (multicast always works).
 func foreignOptions() []foreignOption {
 	flag := func(word, flag string, fine func(string) bool) foreignOption {
 		return foreignOption{word, fine, "this is no option but a flag of docker network create: " + flag}
@@ -63,6 +62,7 @@ func foreignOptions() []foreignOption {
 			"traffic to the outside leaves by docker_gwbridge, whose source address is not this network's to choose; leave the option away, and make that network beforehand with it"},
 		{"bridgename", nil,
 			"a tapestry network has no bridge, so a firewall's rule for that name would match nothing; leave the option away (tapestry ports --json names each container's link)"},
+		{"isolate", func(string) bool { return true }, ""}, // and not what is isolated with tapestry.isolated
 		{"nodefaultroute", off, "did you mean -o " + optExternal + "=off?"},
 
 		{"parent", nil,

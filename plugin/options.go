@@ -54,7 +54,7 @@ type option struct {
 
 // networkOptions are all options of a network. Those of other drivers are in foreignOptions.
 func networkOptions() []option {
-	return []option{
+	return append([]option{
 		{optVNI, setVNI},
 		{optVNIList, setVNIList},
 		{optPeers, setPeers},
@@ -74,7 +74,7 @@ func networkOptions() []option {
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
-	}
+	}, networkLimits()...)
 }
 
 // parseNetwork parses a CreateNetwork request: its id, its options with their defaults, and its pools. An error names the key,

@@ -9,8 +9,9 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 )
 
-// rateDepth is how long a port that was silent may be faster than its rate.
-const rateDepth = 100 * time.Millisecond
+// rateDepth is how long a port that was silent may be faster than its rate. Where the way is short, TCP cannot send as slowly as the rate: it sends until a
+// burst is lost, and waits 200 ms at least (TCP_RTO_MIN). What it may not send meanwhile, it has to be able to send then.
+const rateDepth = 500 * time.Millisecond
 
 // limits are what a Policy says about how much a port receives and sends, and with whom, with what was spent of it.
 type limits struct {

@@ -47,7 +47,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"fabric/swarm":        {ours: []string{"ether", "fabric/state"}},
 	"fabric/vtep":         {ours: []string{"fabric/view", "poll", "tunnel"}, foreign: []string{"golang.org/x/sys"}},
 	"fabric/state":        {ours: []string{"cluster", "ether", "tap", "tunnel"}, foreign: []string{"github.com/google/renameio/v2"}},
-	"plugin":              {ours: []string{"cluster", "ether", "fabric", "fabric/guard", "fabric/lookup", "ipam", "spell", "tap", "tunnel", "vlan"}, foreign: []string{"github.com/docker/go-plugins-helpers/ipam", "github.com/docker/go-plugins-helpers/network"}},
+	"plugin":              {ours: []string{"cluster", "ether", "fabric", "fabric/guard", "fabric/lookup", "fault", "ipam", "spell", "tap", "tunnel", "vlan"}, foreign: []string{"github.com/docker/go-plugins-helpers/ipam", "github.com/docker/go-plugins-helpers/network"}},
 	"spell":               {},
 	"api":                 {ours: []string{"ether"}, foreign: []string{"golang.org/x/sys"}},
 	"daemon":              {ours: []string{"api", "capture", "capture/filter", "capture/pcapng", "cluster", "cluster/etcd", "cluster/gossip", "cluster/member", "cluster/static", "cluster/swarm", "ether", "events", "fabric", "fabric/view", "fault", "ipam", "metrics", "plugin", "poll", "switch", "tap", "tunnel"}, foreign: []string{"golang.org/x/sync", "golang.org/x/sys"}},

@@ -33,6 +33,7 @@ func Of(n *state.Network, e *state.Endpoint) *vswitch.Policy {
 		level = MAC
 	}
 	p := &vswitch.Policy{AnyMAC: level == Off}
+	limit(p, n, e)
 	if level == Off || level == MAC {
 		return p
 	}

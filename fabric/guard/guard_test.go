@@ -32,7 +32,8 @@ func TestOf(t *testing.T) {
 		{"all allowed", g(""), g("", Kinds()...), vswitch.Policy{Guards: vswitch.GuardAddrs}, vswitch.Policy{Guards: vswitch.GuardAddrs}},
 	} {
 		n, e := &state.Network{Guards: tc.network}, &state.Endpoint{ID: "e", Guards: tc.endpoint}
-		if got := *Of(n, e); !reflect.DeepEqual(got, tc.want) {
+		got := *Of(n, e)
+		if got.Storm = 0; !reflect.DeepEqual(got, tc.want) { // see TestLimits
 			t.Errorf("%s: %+v, want %+v", tc.name, got, tc.want)
 		}
 		if got := *OfRemote(n); !reflect.DeepEqual(got, tc.remote) {

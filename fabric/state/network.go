@@ -49,6 +49,7 @@ type Network struct {
 	Swarm     bool             `json:"-"`                  // IsSwarmID(ID): without Peers it follows the Swarm's nodes too, and it is parked when no container uses it
 	HostPort  *Endpoint        `json:"host,omitempty"`     // the host port's endpoint; nil: none
 	Guards
+	Limits
 }
 
 // Guards are what the frames of a network's containers, or of one of them, are held to: see package guard, which has the words.
@@ -56,6 +57,18 @@ type Guards struct {
 	Level string   `json:"guard,omitempty"` // off, mac or full; "": of a container as of its network, of a network full
 	Allow []string `json:"allow,omitempty"` // what full lets pass all the same: ra, dhcp, bpdu
 }
+
+// Limits are how much each of a network's containers, or one of them, may send, and with whom it may talk: see package guard. 0 and "": of a container as of its
+// network, of a network the default.
+type Limits struct {
+	Rate     int64          `json:"rate,omitempty"`     // bits a second, both ways; NoLimit: none, which is the default
+	Storm    int64          `json:"storm,omitempty"`    // frames a second that are flooded; NoLimit: none
+	Isolated string         `json:"isolated,omitempty"` // on: it talks only with AllowTo; off
+	AllowTo  []netip.Prefix `json:"allow_to,omitempty"` // of IP addresses
+}
+
+// NoLimit is a number of Limits.
+const NoLimit = -1
 
 // PeerName is a DNS name in a list of peers: each of its addresses is a peer.
 type PeerName struct {
@@ -74,6 +87,7 @@ type Endpoint struct {
 
 	IfName string `json:"ifname,omitempty"` // wanted name in the container (com.docker.network.endpoint.ifname)
 	Guards
+	Limits
 }
 
 // MinMTU is the smallest MTU that containers of the network may have.

@@ -1,0 +1,36 @@
+package guard
+
+import (
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/tapestry-net/tapestry/fabric/state"
+	vswitch "github.com/tapestry-net/tapestry/switch"
+)
+
+// A container's limits are its own, then its network's, then the defaults; the host has none.
+func TestLimits(t *testing.T) {
+	one, two := netip.MustParsePrefix("10.77.0.1/32"), netip.MustParsePrefix("10.77.0.2/32")
+	for name, tc := range map[string]struct {
+		network, endpoint state.Limits
+		host              bool
+		want              vswitch.Policy
+	}{
+		"nothing":       {want: vswitch.Policy{Storm: vswitch.DefaultStorm}},
+		"the network's": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on", AllowTo: []netip.Prefix{one}}, want: vswitch.Policy{Storm: 7, Rate: 125_000, Isolated: true, With: []netip.Prefix{one}}},
+		"its own": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on", AllowTo: []netip.Prefix{one}}, endpoint: state.Limits{Rate: 8e6, Storm: 9, AllowTo: []netip.Prefix{two}},
+			want: vswitch.Policy{Storm: 9, Rate: 1_000_000, Isolated: true, With: []netip.Prefix{one, two}}},
+		"none after all": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, endpoint: state.Limits{Rate: state.NoLimit, Storm: state.NoLimit, Isolated: "off"}},
+		"the host's":     {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, host: true},
+	} {
+		n, e := &state.Network{Limits: tc.network}, &state.Endpoint{ID: "e", Limits: tc.endpoint}
+		if n.HostPort = nil; tc.host {
+			n.HostPort = e
+		}
+		got := Of(n, e)
+		if got.Guards = 0; !reflect.DeepEqual(*got, tc.want) {
+			t.Errorf("%s: %+v, want %+v", name, *got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/fault"
+)
+
+// Options about limits, of a network (for each of its containers) and of an endpoint.
+const (
+	optRate     = "tapestry.rate"
+	optStorm    = "tapestry.storm"
+	optIsolated = "tapestry.isolated"
+	optAllowTo  = "tapestry.allow-to"
+)
+
+// noLimit is what numbers of fabric.Limits are without a limit.
+const noLimit = -1
+
+// minRate is the smallest rate, in bits a second: with less, a frame takes more than a second.
+const minRate = 64_000
+
+// limitOptions are the options about limits.
+var limitOptions = []struct {
+	key string
+	set func(l *fabric.Limits, value string) error
+}{{optRate, setRate}, {optStorm, setStorm}, {optIsolated, setIsolated}, {optAllowTo, setAllowTo}}
+
+// networkLimits are limitOptions as options of a network.
+func networkLimits() (all []option) {
+	for _, o := range limitOptions {
+		all = append(all, option{o.key, func(n *fabric.Network, value string) error { return o.set(&n.Limits, value) }})
+	}
+	return all
+}
+
+// endpointLimits reads the options of an endpoint.
+func endpointLimits(given map[string]any) (l fabric.Limits, err error) {
+	for _, o := range limitOptions {
+		value, ok, err := stringOption(given, o.key)
+		if err != nil {
+			return l, err
+		}
+		if !ok {
+			continue
+		}
+		if err := o.set(&l, value); err != nil {
+			return l, fmt.Errorf("%s=%s: %w", o.key, show(value), err)
+		}
+	}
+	return l, nil
+}
+
+func setRate(l *fabric.Limits, value string) (err error) {
+	if value == "off" {
+		l.Rate = noLimit
+		return nil
+	}
+	if l.Rate, err = fault.ParseRate(value); err != nil || l.Rate < minRate {
+		return errors.New("want bits a second from 64kbit on, as in 100mbit or 1.5gbit, or off")
+	}
+	return nil
+}
+
+func setStorm(l *fabric.Limits, value string) error {
+	if value == "off" {
+		l.Storm = noLimit
+		return nil
+	}
+	n, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || n <= 0 {
+		return errors.New("want a number of frames a second, as in 1000, or off")
+	}
+	l.Storm = n
+	return nil
+}
+
+func setIsolated(l *fabric.Limits, value string) error {
+	var is bool
+	if err := setOnOff(&is, value, " (it talks only with those of "+optAllowTo+")", " (with all)"); err != nil {
+		return err
+	}
+	l.Isolated = value
+	return nil
+}
+
+func setAllowTo(l *fabric.Limits, value string) error {
+	l.AllowTo = nil
+	for _, s := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == '+' || r == ' ' }) { // in docker's --network no comma may stand
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: want IP addresses or subnets, as in 10.77.0.3,fd77::/64", quote(s))
+		}
+		l.AllowTo = append(l.AllowTo, p.Masked())
+	}
+	if l.AllowTo == nil {
+		return errors.New("want IP addresses or subnets, as in 10.77.0.3,fd77::/64")
+	}
+	return nil
+}
