@@ -153,7 +153,7 @@ func (p *Port) validationSteps(f *ether.Frame, v Verdict) []Step {
 		}
 		return append(steps, source)
 	}
-	if p.vlans.Load() != nil {
+	if v != Fault && p.vlans.Load() != nil {
 		step := Step{Check: CheckVLAN, Found: "in", Drop: v == VLAN}
 		if step.Drop {
 			step.Found = "not_here"

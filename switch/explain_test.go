@@ -139,16 +139,35 @@ func TestTraceIsTruth(t *testing.T) {
 				p.SetPolicy(policy)
 			case 15:
 				p.SetPolicy(nil)
+			case 17:
+				p.SetVLANs([]*VLANs{inVLANs(0), inVLANs(10), inVLANs(0, 10)}[r.IntN(3)])
+			case 18, 19:
+				p.SetVLANs(nil)
+			case 20:
+				s.SetSnooping([]ether.MAC{{}, querier}[r.IntN(2)])
 			case 16:
 				p.PinAddrs(ip(1+r.IntN(4)), six(1+r.IntN(4)))
 			case 5, 6, 7:
 				now += time.Duration(r.IntN(10)) * time.Second
 				s.Tick(now)
+				for _, w := range wires { // of queries
+					w.taken()
+				}
+				watcher.all = nil
 			}
 			if len(gone) > 0 && r.IntN(40) == 0 {
 				p = gone[r.IntN(len(gone))]
 			}
 			f := anyFrame(r, stations)
+			if r.IntN(6) == 0 {
+				f = withTag(mac(r.IntN(stations)), mac(r.IntN(stations)), 10)
+			}
+			if r.IntN(6) == 0 {
+				f = toGroup(r.IntN(stations), byte(r.IntN(2)))
+				if r.IntN(2) == 0 {
+					f = wants(r.IntN(stations), byte(r.IntN(2)), r.IntN(4) > 0)
+				}
+			}
 			if r.IntN(4) == 0 {
 				f = question(r.IntN(stations), r.IntN(stations))
 			}
@@ -216,7 +235,7 @@ func TestTraceIsTruth(t *testing.T) {
 		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source held,source taken,source other,source group,source zero,"+
 		"limit within,limit isolated,limit rate,flood storm,guard passes,guard spoofed_ip,guard spoofed_arp,guard spoofed_nd,guard ra,guard dhcp,guard bpdu,guard unreadable,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
-		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,flood reserved,flood flapping,evict", ",") {
+		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,flood reserved,flood flapping,flood members,vlan in,vlan not_here,vlan not_there,evict", ",") {
 		if steps[step] == 0 {
 			t.Errorf("%q was never explained", step)
 		}
