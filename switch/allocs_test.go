@@ -5,10 +5,12 @@
 package vswitch
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/test/packets"
@@ -105,5 +107,22 @@ func TestLimitAllocs(t *testing.T) {
 				t.Errorf("%+v, %s: %v allocations a batch, want 0", policy, l.name, n)
 			}
 		}
+	}
+}
+
+// Snooping needs no memory for a frame.
+func TestSnoopingAllocs(t *testing.T) {
+	s := New(Config{})
+	in := s.Attach("1", discard{}, false, 1500)
+	for i := range 8 {
+		s.Attach(fmt.Sprint(2+i), discard{}, i > 3, 1500).Ingress([]ether.Frame{wants(2+i, 9, true)})
+	}
+	s.SetSnooping(querier)
+	s.Tick(time.Second)
+	s.Tick(20 * time.Second)
+	frames := []ether.Frame{toGroup(1, 9), wants(1, 9, true), toGroup(1, 7)}
+	in.Ingress(frames)
+	if n := testing.AllocsPerRun(100, func() { in.Ingress(frames) }); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

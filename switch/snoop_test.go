@@ -210,20 +210,3 @@ func TestSnoopingBounds(t *testing.T) {
 	s.sends(2, wants(2, 9, true), "4")
 	s.sends(1, toGroup(1, 9), "2")
 }
-
-// Snooping needs no memory for a frame.
-func TestSnoopingAllocs(t *testing.T) {
-	s := New(Config{})
-	in := s.Attach("1", discard{}, false, 1500)
-	for i := range 8 {
-		s.Attach(fmt.Sprint(2+i), discard{}, i > 3, 1500).Ingress([]ether.Frame{wants(2+i, 9, true)})
-	}
-	s.SetSnooping(querier)
-	s.Tick(time.Second)
-	s.Tick(20 * time.Second)
-	frames := []ether.Frame{toGroup(1, 9), wants(1, 9, true), toGroup(1, 7)}
-	in.Ingress(frames)
-	if n := testing.AllocsPerRun(100, func() { in.Ingress(frames) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}

@@ -31,7 +31,7 @@ func TestZeroChecksum(t *testing.T) {
 				}
 				f := packet{UDP: true, Payload: packets.Data(100)}.frame(t).Bytes()
 				w.at(w.there, func() {
-					w.sh("ip link add vx80 type vxlan id 80 dstport 4789 local %s remote %s %s; ip link set vx80 up addrgenmode none", underlay.there, underlay.here, underlay.device)
+					w.sh("ip link add vx80 type vxlan id 80 dstport 4789 local %s remote %s %s; ip link set vx80 addrgenmode none; ip link set vx80 up", underlay.there, underlay.here, underlay.device)
 					inject(t, "vx80", ether.Offload{}, f)
 				})
 				for len(ofTest(k.frames)) == 0 && k.drain(t, time.Minute) {

@@ -192,7 +192,7 @@ func ofTest(frames [][]byte) (some [][]byte) {
 }
 
 // kernelVTEP makes a vxlan device of a VNI, at an address and to another.
-const kernelVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[2]s remote %[3]s srcport 50000 50001 udpcsum; ip link set vx%[1]d up addrgenmode none;`
+const kernelVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[2]s remote %[3]s srcport 50000 50001 udpcsum; ip link set vx%[1]d addrgenmode none; ip link set vx%[1]d up;`
 
 // TestImitatedHeader: a container behind a kernel VTEP sends an inner super-frame that nobody cuts on the way. It says that its first
 // segment is all of its packet, and where the next begins it has another network's VXLAN header and a frame. That reaches no

@@ -113,7 +113,7 @@ func sendAll(t testing.TB, local, to string, all []sent) {
 // underlays are a wire's.
 var underlays = []struct{ name, here, there, group string }{{"IPv4 underlay", "192.0.2.1", "192.0.2.2", "239.1.1.1"}, {"IPv6 underlay", "fd00:1::1", "fd00:1::2", "ff05::100"}}
 
-const linuxVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[2]s remote %[3]s udpcsum udp6zerocsumrx %[4]s; ip link set vx%[1]d up addrgenmode none;`
+const linuxVTEP = `ip link add vx%[1]d type vxlan id %[1]d dstport 4789 local %[2]s remote %[3]s udpcsum udp6zerocsumrx %[4]s; ip link set vx%[1]d addrgenmode none; ip link set vx%[1]d up;`
 
 // received by the kernel there, and by us here: the frames of the datagrams, by number.
 func (w *wire) compare(here, there string, v *VTEP, k *catch, all []sent) (kernel, ours map[int][]byte) {
