@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type server struct {
 
 	table   atomic.Pointer[table]
 	servers atomic.Pointer[[]netip.AddrPort] // that questions are handed on to
+	read    atomic.Pointer[os.FileInfo]      // resolv.conf as it was when it was read last; nil: never
 	places  chan struct{}                    // holds a token for each question that is handed on
 	tell    chan struct{}                    // holds a token when the daemon must be told anew, even if nothing has changed
 	look    chan struct{}                    // holds a token when Docker must be asked

@@ -136,14 +136,13 @@ func readServers(path string) (servers []netip.AddrPort, err error) {
 func (s *server) watchServers(ctx context.Context) {
 	tick := time.NewTicker(readAgain)
 	defer tick.Stop()
-	was, _ := os.Stat(s.cfg.ResolvConf)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			now, err := os.Stat(s.cfg.ResolvConf)
-			if err == nil && (was == nil || !os.SameFile(was, now) || now.ModTime() != was.ModTime() || now.Size() != was.Size()) {
-				was = now
+			was := s.read.Load()
+			if err == nil && (was == nil || !os.SameFile(*was, now) || now.ModTime() != (*was).ModTime() || now.Size() != (*was).Size()) {
 				s.loadServers()
 			}
 		}
@@ -154,6 +153,9 @@ func (s *server) watchServers(ctx context.Context) {
 func (s *server) loadServers() {
 	all := s.cfg.Upstream
 	if len(all) == 0 {
+		if now, err := os.Stat(s.cfg.ResolvConf); err == nil { // before it is read: a change meanwhile is one
+			s.read.Store(&now)
+		}
 		var err error
 		if all, err = readServers(s.cfg.ResolvConf); err != nil {
 			s.cfg.Log.Warn("the host's own servers stay as they were", "err", err)
