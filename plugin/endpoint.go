@@ -28,6 +28,27 @@ const (
 
 const maxFilter = 4096 // bytes
 
+// endpointOptions are the options of an endpoint but its MAC, which Docker may give as well, and the name of its link.
+func endpointOptions() []option[fabric.Endpoint] {
+	return slices.Concat([]option[fabric.Endpoint]{{optCapture, setCapture}, {optVLAN, setVLAN}},
+		within(func(e *fabric.Endpoint) *fabric.Guards { return &e.Guards }, guardOptions),
+		within(func(e *fabric.Endpoint) *fabric.Limits { return &e.Limits }, limitOptions))
+}
+
+func setCapture(e *fabric.Endpoint, value string) error {
+	if strings.TrimSpace(value) == "" || len(value) > maxFilter {
+		return fmt.Errorf("want a filter as of tcpdump in at most %d bytes, or all for every frame", maxFilter)
+	}
+	e.Capture = value
+	return nil
+}
+
+func setVLAN(e *fabric.Endpoint, value string) error {
+	e.VLAN = value
+	_, err := vlan.Parse(value)
+	return err
+}
+
 // parseEndpoint parses a CreateEndpoint request. The endpoint's MAC is the one that Docker or an option asks for, else one that
 // is derived from its address or id.
 func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) {
@@ -54,24 +75,7 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 	if e.Addrs, err = parseAddrs(in); err != nil {
 		return fabric.Endpoint{}, err
 	}
-	if e.Capture, ok, err = stringOption(req.Options, optCapture); err != nil {
-		return fabric.Endpoint{}, err
-	}
-	if ok && (strings.TrimSpace(e.Capture) == "" || len(e.Capture) > maxFilter) {
-		return fabric.Endpoint{}, fmt.Errorf("%s=%s: want a filter as of tcpdump in at most %d bytes, or all for every frame", optCapture, show(e.Capture), maxFilter)
-	}
-	if e.VLAN, ok, err = stringOption(req.Options, optVLAN); err != nil {
-		return fabric.Endpoint{}, err
-	}
-	if ok {
-		if _, err := vlan.Parse(e.VLAN); err != nil {
-			return fabric.Endpoint{}, fmt.Errorf("%s=%s: %w", optVLAN, show(e.VLAN), err)
-		}
-	}
-	if e.Guards, err = endpointGuards(req.Options); err != nil {
-		return fabric.Endpoint{}, err
-	}
-	if e.Limits, err = endpointLimits(req.Options); err != nil {
+	if err := apply(&e, endpointOptions(), req.Options); err != nil {
 		return fabric.Endpoint{}, err
 	}
 	if e.MAC, err = wantedMAC(req.Options, in.MacAddress); err != nil {
@@ -85,7 +89,11 @@ func parseEndpoint(req *network.CreateEndpointRequest) (fabric.Endpoint, error) 
 
 // refuseUnknownEndpoint refuses keys that begin with "tapestry." and are no option of an endpoint.
 func refuseUnknownEndpoint(given map[string]any) error {
-	known := []string{optAllow, optAllowTo, optCapture, optGuard, optIsolated, optMAC, optRate, optStorm, optVLAN}
+	known := []string{optMAC}
+	for _, o := range endpointOptions() {
+		known = append(known, o.key)
+	}
+	slices.Sort(known)
 	for _, k := range sortedOwn(given) {
 		if slices.Contains(known, k) {
 			continue

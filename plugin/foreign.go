@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tapestry-net/tapestry/fabric"
 )
 
 // Options of other drivers, of docker network create itself, or similar to one of tapestry's. If they were ignored, users would
@@ -86,7 +88,7 @@ func off(value string) bool { b, err := strconv.ParseBool(value); return err == 
 func refuseForeign(all, given map[string]any) error {
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if !strings.HasPrefix(k, dockerSpace) {
-			if slices.ContainsFunc(networkOptions(), func(o option) bool { return o.key == k }) {
+			if slices.ContainsFunc(networkOptions(), func(o option[fabric.Network]) bool { return o.key == k }) {
 				return fmt.Errorf("%s stands beside %s; it belongs into that", k, generic)
 			}
 			if err := refuseOne(all, k); err != nil {

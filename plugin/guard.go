@@ -16,14 +16,10 @@ const (
 	optAllow = "tapestry.allow"
 )
 
-func setGuard(n *fabric.Network, value string) (err error) {
-	n.Level, err = parseLevel(value)
-	return err
-}
-
-func setAllow(n *fabric.Network, value string) (err error) {
-	n.Allow, err = parseAllow(value)
-	return err
+// guardOptions are the options about guards.
+var guardOptions = []option[fabric.Guards]{
+	{optGuard, func(g *fabric.Guards, value string) (err error) { g.Level, err = parseLevel(value); return err }},
+	{optAllow, func(g *fabric.Guards, value string) (err error) { g.Allow, err = parseAllow(value); return err }},
 }
 
 func parseLevel(value string) (string, error) {
@@ -54,24 +50,4 @@ func meant(word string, words []string) string {
 		return fmt.Sprintf("; did you mean %s?", near[0])
 	}
 	return ""
-}
-
-// endpointGuards reads the options of an endpoint.
-func endpointGuards(given map[string]any) (g fabric.Guards, err error) {
-	for key, set := range map[string]func(string) error{
-		optGuard: func(value string) (err error) { g.Level, err = parseLevel(value); return err },
-		optAllow: func(value string) (err error) { g.Allow, err = parseAllow(value); return err },
-	} {
-		value, ok, err := stringOption(given, key)
-		if err != nil {
-			return g, err
-		}
-		if !ok {
-			continue
-		}
-		if err := set(value); err != nil {
-			return g, fmt.Errorf("%s=%s: %w", key, show(value), err)
-		}
-	}
-	return g, nil
 }

@@ -26,35 +26,7 @@ const noLimit = -1
 const minRate = 64_000
 
 // limitOptions are the options about limits.
-var limitOptions = []struct {
-	key string
-	set func(l *fabric.Limits, value string) error
-}{{optRate, setRate}, {optStorm, setStorm}, {optIsolated, setIsolated}, {optAllowTo, setAllowTo}}
-
-// networkLimits are limitOptions as options of a network.
-func networkLimits() (all []option) {
-	for _, o := range limitOptions {
-		all = append(all, option{o.key, func(n *fabric.Network, value string) error { return o.set(&n.Limits, value) }})
-	}
-	return all
-}
-
-// endpointLimits reads the options of an endpoint.
-func endpointLimits(given map[string]any) (l fabric.Limits, err error) {
-	for _, o := range limitOptions {
-		value, ok, err := stringOption(given, o.key)
-		if err != nil {
-			return l, err
-		}
-		if !ok {
-			continue
-		}
-		if err := o.set(&l, value); err != nil {
-			return l, fmt.Errorf("%s=%s: %w", o.key, show(value), err)
-		}
-	}
-	return l, nil
-}
+var limitOptions = []option[fabric.Limits]{{optRate, setRate}, {optStorm, setStorm}, {optIsolated, setIsolated}, {optAllowTo, setAllowTo}}
 
 func setRate(l *fabric.Limits, value string) (err error) {
 	if value == "off" {

@@ -42,7 +42,8 @@ func TestLimitOptions(t *testing.T) {
 		{optAllowTo, "fe80::1%eth0", fabric.Limits{}, "want IP addresses or subnets"},
 	} {
 		given := map[string]any{tc.key: tc.value}
-		got, err := endpointLimits(given)
+		var got fabric.Limits
+		err := apply(&got, limitOptions, given)
 		if tc.err != "" {
 			if err == nil || !strings.Contains(err.Error(), tc.err) {
 				t.Errorf("%s=%s: error %v, want %q", tc.key, tc.value, err, tc.err)
@@ -51,7 +52,7 @@ func TestLimitOptions(t *testing.T) {
 			t.Errorf("%s=%s: %+v, %v, want %+v", tc.key, tc.value, got, err, tc.want)
 		}
 		var n fabric.Network
-		for _, o := range networkLimits() {
+		for _, o := range networkOptions() {
 			if o.key == tc.key {
 				if err := o.set(&n, tc.value); (err != nil) != (tc.err != "") || err == nil && !reflect.DeepEqual(n.Limits, tc.want) {
 					t.Errorf("network, %s=%s: %+v, %v", tc.key, tc.value, n.Limits, err)

@@ -46,15 +46,9 @@ const (
 	maxPrefix = maxName - 4 // leaves room for the number that Docker appends
 )
 
-// option is one key, and a function that applies its value to the network.
-type option struct {
-	key string
-	set func(n *fabric.Network, value string) error
-}
-
 // networkOptions are all options of a network. Those of other drivers are in foreignOptions.
-func networkOptions() []option {
-	return append([]option{
+func networkOptions() []option[fabric.Network] {
+	return slices.Concat([]option[fabric.Network]{
 		{optVNI, setVNI},
 		{optVNIList, setVNIList},
 		{optPeers, setPeers},
@@ -68,13 +62,12 @@ func networkOptions() []option {
 		{optAgeing, setAgeing},
 		{optExternal, setExternal},
 		{optSnooping, setSnooping},
-		{optGuard, setGuard},
-		{optAllow, setAllow},
 		{optHostPort, setHostPort},
 		{optMTU, setMTU},
 		{optPrefix, setPrefix},
 		{optEncrypted, setEncrypted},
-	}, networkLimits()...)
+	}, within(func(n *fabric.Network) *fabric.Guards { return &n.Guards }, guardOptions),
+		within(func(n *fabric.Network) *fabric.Limits { return &n.Limits }, limitOptions))
 }
 
 // parseNetwork parses a CreateNetwork request: its id, its options with their defaults, and its pools. An error names the key,
@@ -98,17 +91,8 @@ func parseNetwork(req *network.CreateNetworkRequest) (fabric.Network, error) {
 	if err := cmp.Or(refuseUnknown(given), refuseForeign(req.Options, given)); err != nil {
 		return fabric.Network{}, err
 	}
-	for _, o := range networkOptions() {
-		value, ok, err := stringOption(given, o.key)
-		if err != nil {
-			return fabric.Network{}, err
-		}
-		if !ok {
-			continue
-		}
-		if err := o.set(&n, value); err != nil {
-			return fabric.Network{}, fmt.Errorf("%s=%s: %w", o.key, show(value), err)
-		}
+	if err := apply(&n, networkOptions(), given); err != nil {
+		return fabric.Network{}, err
 	}
 	switch {
 	case n.Key != "" && n.Peers != nil:

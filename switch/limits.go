@@ -62,43 +62,31 @@ func (l *limits) talks(with netip.Addr) bool {
 	return !l.isolated || slices.ContainsFunc(l.with, func(p netip.Prefix) bool { return p.Contains(with) })
 }
 
-// receive gives the verdict of a frame that a port with these limits has received.
-func (l *limits) receive(now int64, f *ether.Frame) Verdict {
-	if v := l.mayReceive(now, f); v != Forwarded || l.in.take(now, f.Len()) {
+// receive gives the verdict of a frame that a port with these limits has received, and send that of one that is to leave by it; mayReceive and maySend
+// are the same, and spend nothing.
+func (l *limits) receive(now int64, f *ether.Frame) Verdict    { return l.spend(now, &l.in, f) }
+func (l *limits) send(now int64, f *ether.Frame) Verdict       { return l.spend(now, &l.out, f) }
+func (l *limits) mayReceive(now int64, f *ether.Frame) Verdict { return l.may(now, &l.in, f) }
+func (l *limits) maySend(now int64, f *ether.Frame) Verdict    { return l.may(now, &l.out, f) }
+
+func (l *limits) spend(now int64, b *bucket, f *ether.Frame) Verdict {
+	if v := l.may(now, b, f); v != Forwarded || b.take(now, f.Len()) {
 		return v
 	}
 	return Rate
 }
 
-// mayReceive is receive, and spends nothing.
-func (l *limits) mayReceive(now int64, f *ether.Frame) Verdict {
+func (l *limits) may(now int64, b *bucket, f *ether.Frame) Verdict {
 	if l.isolated {
-		if _, to := ether.ReadEnds(f.Bytes()); !l.talks(to) {
+		other, to := ether.ReadEnds(f.Bytes())
+		if b == &l.in {
+			other = to
+		}
+		if !l.talks(other) {
 			return Isolated
 		}
 	}
-	if !l.in.has(now) {
-		return Rate
-	}
-	return Forwarded
-}
-
-// send gives the verdict of a frame that is to leave by a port with these limits.
-func (l *limits) send(now int64, f *ether.Frame) Verdict {
-	if v := l.maySend(now, f); v != Forwarded || l.out.take(now, f.Len()) {
-		return v
-	}
-	return Rate
-}
-
-// maySend is send, and spends nothing.
-func (l *limits) maySend(now int64, f *ether.Frame) Verdict {
-	if l.isolated {
-		if from, _ := ether.ReadEnds(f.Bytes()); !l.talks(from) {
-			return Isolated
-		}
-	}
-	if !l.out.has(now) {
+	if !b.has(now) {
 		return Rate
 	}
 	return Forwarded

@@ -194,14 +194,14 @@ func (s *Switch) queryGroups(now int64) {
 		return
 	}
 	all := g.tick(now)
-	four, six := make([]byte, ether.Headroom, ether.Headroom+ether.GroupQuery4Len), make([]byte, ether.Headroom, ether.Headroom+ether.GroupQuery6Len)
-	frames := []ether.Frame{
-		ether.Lend(ether.AppendGroupQuery4(four, g.querier), ether.Offload{}), ether.Lend(ether.AppendGroupQuery6(six, g.querier), ether.Offload{}),
-	}
+	var frames []ether.Frame // made for the first port that is asked: most ticks ask none
 	for _, p := range *s.ports.Load() {
 		leaves := p.leaves.Swap(false) && !p.Uplink // another host asks its own stations
 		if !all && !leaves || p.reached.Load() || p.IsDown() {
 			continue
+		}
+		if frames == nil {
+			frames = g.queries()
 		}
 		if w := s.watch.Load(); w != nil {
 			for i := range frames {
@@ -209,6 +209,14 @@ func (s *Switch) queryGroups(now int64) {
 			}
 		}
 		p.send([]*ether.Frame{&frames[0], &frames[1]})
+	}
+}
+
+// queries are the frames that ask for groups.
+func (g *snooping) queries() []ether.Frame {
+	four, six := make([]byte, ether.Headroom, ether.Headroom+ether.GroupQuery4Len), make([]byte, ether.Headroom, ether.Headroom+ether.GroupQuery6Len)
+	return []ether.Frame{
+		ether.Lend(ether.AppendGroupQuery4(four, g.querier), ether.Offload{}), ether.Lend(ether.AppendGroupQuery6(six, g.querier), ether.Offload{}),
 	}
 }
 
