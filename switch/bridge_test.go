@@ -25,6 +25,7 @@ type pair struct {
 	ports   []*Port
 	outs    []*recorder
 	seen    map[ether.MAC]sighting // learned addresses, as a table of its own has them
+	moves   map[ether.MAC]int      // of each, since the time went on
 	now     int                    // seconds
 	unknown int
 	kinds   map[string]int // frames of each kind
@@ -56,7 +57,7 @@ func newPair(t *testing.T, cfg Config) *pair {
 		seed = s
 	}
 	t.Logf("TAPESTRY_SEED=%d", seed)
-	p := &pair{t: t, r: rand.New(rand.NewPCG(seed, 0)), bridge: newBridge(t), sw: New(cfg), seen: map[ether.MAC]sighting{}, kinds: map[string]int{}}
+	p := &pair{t: t, r: rand.New(rand.NewPCG(seed, 0)), bridge: newBridge(t), sw: New(cfg), seen: map[ether.MAC]sighting{}, moves: map[ether.MAC]int{}, kinds: map[string]int{}}
 	for i, c := range pairPorts {
 		p.bridge.add(t, c.mtu, c.uplink)
 		w := &recorder{}
@@ -133,7 +134,7 @@ func (p *pair) frame(in int) ether.Frame {
 	if r.IntN(40) == 0 {
 		src = mac(1 + r.IntN(stations)) // most often one of another port: it moves
 	}
-	if r.IntN(40) == 0 {
+	if old, ok := p.seen[src]; r.IntN(40) == 0 || ok && old.port != in && p.moves[src] == flapMoves { // one move more and it flaps, see TestBridgeExceptions
 		src = pinnedAt(in)
 	}
 	dst, kind := mac(1+r.IntN(stations+len(p.ports))), "station"
@@ -204,6 +205,7 @@ func (p *pair) frame(in int) ether.Frame {
 	if src[0]&1 == 0 && src != (ether.MAC{}) && src != pauser && src != pinnedAt(in) {
 		if old, ok := p.seen[src]; ok && old.port != in {
 			p.kinds["moved"]++
+			p.moves[src]++
 		}
 		p.seen[src] = sighting{in, p.now}
 	}
@@ -213,6 +215,7 @@ func (p *pair) frame(in int) ether.Frame {
 // age moves the time on. The bridge's own clock stands still, as far as ageing goes: what is old enough it is told to forget. TestBridgeAges has its clock.
 func (p *pair) age(seconds int) {
 	p.now += seconds
+	clear(p.moves)
 	p.sw.Tick(time.Duration(p.now) * time.Second)
 	for m, s := range p.seen {
 		if p.now-s.at >= int(DefaultAgeing/time.Second) {
@@ -259,7 +262,7 @@ func TestBridge(t *testing.T) {
 		p.send(in, batch)
 		sent += len(batch)
 		if p.r.IntN(8) == 0 {
-			p.age(1 + p.r.IntN(200))
+			p.age(flapWithin + p.r.IntN(200))
 		}
 		if p.r.IntN(500) == 0 {
 			p.replug(p.r.IntN(len(p.ports)))
