@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/metrics"
@@ -20,7 +19,7 @@ import (
 type Live struct {
 	networks sync.Map // by id: liveNetwork
 	ports    sync.Map // by number: *livePort
-	gone     [len(offloadNames)]offloadCount
+	gone     [view.PortOffloads]offloadCount
 }
 
 type liveNetwork struct {
@@ -35,10 +34,6 @@ type livePort struct {
 	dev             fabric.ObservedDevice
 	link            *tunnel.Link
 }
-
-// offloadNames are those of fabric.OffloadView. The first four are features of a container's TAP, by the kind of frame; the fifth is three
-// of these; the sixth one of a link.
-var offloadNames = [...]string{"csum", "tso4", "tso6", "uso", "udp_tunnel", "udp_gso"}
 
 type offloadCount struct{ refused, resent atomic.Uint64 }
 
@@ -73,33 +68,16 @@ func (l *Live) unplug(number uint32) {
 
 // goneOffloads are the counts of the offloads of ports that are gone.
 func (l *Live) goneOffloads() (all []metrics.Offload) {
-	for i, name := range offloadNames {
-		all = append(all, metrics.Offload{Name: name, Refused: l.gone[i].refused.Load(), Resent: l.gone[i].resent.Load()})
+	for i, o := range view.Offloads()[:view.PortOffloads] {
+		all = append(all, metrics.Offload{Name: o.Name, Refused: l.gone[i].refused.Load(), Resent: l.gone[i].resent.Load()})
 	}
 	return all
 }
 
-// offloads are the offloads of a port, by index in offloadNames; those that it has not are left out.
-func (p *livePort) offloads() map[int]fabric.OffloadView {
-	all := make(map[int]fabric.OffloadView)
-	set := func(i int, add func(*fabric.OffloadView)) {
-		v := fabric.OffloadView{Name: offloadNames[i]}
-		add(&v)
-		all[i] = v
-	}
-	if p.link != nil {
-		set(5, func(v *fabric.OffloadView) { v.Add(p.link.Stats().GSO) })
-		return all
-	}
-	if p.dev == nil {
-		return all
-	}
-	for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
-		set(i, func(v *fabric.OffloadView) { v.Add(p.dev.Offload(kind)) })
-	}
-	set(4, func(v *fabric.OffloadView) {
-		v.Add(view.Combine(p.dev.Offload(ether.TunnelTCP4), p.dev.Offload(ether.TunnelTCP6), p.dev.Offload(ether.TunnelUDP)))
-	})
+// offloads are view.Offloads of a port.
+func (p *livePort) offloads() []fabric.OffloadView {
+	all := view.Offloads()[:view.PortOffloads]
+	view.AddPort(all, p.dev, p.link)
 	return all
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/cluster/member"
 	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/metrics"
 	"github.com/tapestry-net/tapestry/plugin"
 	vswitch "github.com/tapestry-net/tapestry/switch"
@@ -39,7 +40,7 @@ type Meter struct {
 	Cluster   *member.Member
 
 	mu   sync.Mutex // guards what follows; only scrapes take it
-	last [len(offloadNames)]struct{ refused, resent uint64 }
+	last [view.PortOffloads]struct{ refused, resent uint64 }
 }
 
 // Read is a snapshot.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/events"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -31,7 +32,7 @@ type seen struct {
 
 type seenPort struct {
 	guards   map[vswitch.Verdict]seen
-	offloads [len(offloadNames)]seen
+	offloads [view.PortOffloads]seen
 }
 
 // Watch tells bus of addresses that move, guards that drop frames and offloads that the kernel refuses, until ctx ends.

@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/fabric/view"
 	"github.com/tapestry-net/tapestry/offload"
 )
 
 // offloads returns every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
-	all := []OffloadView{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
-	gso, gro, sums := &all[5], &all[6], &all[7]
+	all := view.Offloads()
+	gro, sums := &all[view.PortOffloads], &all[view.PortOffloads+1]
 	remoteSums := make(map[netip.Addr]*offload.Status) // by peer; nil: none
 	if f.vtep != nil {
 		for _, p := range f.vtep.Peers() {
@@ -22,33 +21,19 @@ func (f *Fabric) offloads() []OffloadView {
 	}
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
-			if e.dev == nil {
-				continue
+			if e.dev != nil {
+				view.AddPort(all, e.dev, nil)
 			}
-			for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
-				all[i].Add(e.dev.Offload(kind))
-			}
-			all[4].Add(view.Combine(e.dev.Offload(ether.TunnelTCP4), e.dev.Offload(ether.TunnelTCP6), e.dev.Offload(ether.TunnelUDP)))
 		}
 		for _, r := range n.remotes {
-			gso.Add(r.link.Stats().GSO)
+			view.AddPort(all, nil, r.link)
 			gro.Add(f.vtep.GRO())
 			if s := remoteSums[r.addr.Addr()]; s != nil {
 				sums.Add(*s)
 			}
 		}
 	}
-	for i := range all {
-		v := &all[i]
-		switch {
-		case v.Users == 0:
-			v.State = "unused"
-		case v.Off == 0:
-			v.State = "on"
-		case v.State == "":
-			v.State = "off"
-		}
-	}
+	view.SetStates(all)
 	return all
 }
 

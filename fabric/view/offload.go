@@ -6,7 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/offload"
+	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // Offload is one kernel offload, summed up over all TAPs or links that could use it.
@@ -19,6 +21,43 @@ type Offload struct {
 	Off     int           // how many of them have it off
 	Refused uint64        // how often the kernel refused it
 	Resent  uint64        // frames or datagrams that were sent again without it after a refusal
+}
+
+// PortOffloads is how many of Offloads are features of what carries a port's frames: they are the first ones.
+const PortOffloads = 6
+
+// Offloads are the kernel's offloads, in a fixed order; nothing is added to them yet.
+func Offloads() []Offload {
+	return []Offload{{Name: "csum"}, {Name: "tso4"}, {Name: "tso6"}, {Name: "uso"}, {Name: "udp_tunnel"}, {Name: "udp_gso"}, {Name: "udp_gro"}, {Name: "remote_checksum"}}
+}
+
+// AddPort adds what carries a port's frames, either a device or a link, to the first PortOffloads.
+func AddPort(all []Offload, dev Device, link *tunnel.Link) {
+	if link != nil {
+		all[5].Add(link.Stats().GSO)
+	}
+	if dev == nil {
+		return
+	}
+	for i, kind := range []ether.Kind{ether.None, ether.TCP4, ether.TCP6, ether.UDP} {
+		all[i].Add(dev.Offload(kind))
+	}
+	all[4].Add(Combine(dev.Offload(ether.TunnelTCP4), dev.Offload(ether.TunnelTCP6), dev.Offload(ether.TunnelUDP)))
+}
+
+// SetStates says of each offload how it is, when all were added.
+func SetStates(all []Offload) {
+	for i := range all {
+		v := &all[i]
+		switch {
+		case v.Users == 0:
+			v.State = "unused"
+		case v.Off == 0:
+			v.State = "on"
+		case v.State == "":
+			v.State = "off"
+		}
+	}
 }
 
 // Combine sums up several features: disabled if one of them is.
