@@ -48,8 +48,16 @@ type Config struct {
 	LogOutput string // stderr or stdout
 }
 
-// Run is the whole life of the daemon. It returns nil when ctx ends.
+// Run is the whole life of the daemon. It returns nil when ctx ends. On a host of a cluster whose address has changed it begins anew.
 func Run(ctx context.Context, s Config, out io.Writer) (err error) {
+	for {
+		if err := run(ctx, s, out); !errors.Is(err, member.ErrMoved) {
+			return err
+		}
+	}
+}
+
+func run(ctx context.Context, s Config, out io.Writer) (err error) {
 	log, started := newLogger(out, s.LogLevel, s.LogFormat), time.Now()
 
 	lock, err := lockState(s.Dir)

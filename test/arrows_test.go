@@ -34,7 +34,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"cluster/etcd":        {ours: []string{"cluster"}, foreign: []string{"go.etcd.io/etcd", "go.uber.org/zap", "google.golang.org/grpc"}},
 	"cluster/gossip":      {ours: []string{"cluster"}, foreign: []string{"github.com/hashicorp/memberlist"}},
 	"cluster/static":      {ours: []string{"cluster"}},
-	"cluster/member":      {ours: []string{"cluster", "fabric", "fabric/state", "tunnel"}},
+	"cluster/member":      {ours: []string{"cluster", "fabric", "fabric/state", "fabric/vtep", "tunnel"}},
 	"cluster/swarm":       {ours: []string{"cluster"}},
 	"ipam":                {ours: []string{"cluster", "fabric/state"}},
 	"fabric":              {ours: []string{"cluster", "ether", "events", "fabric/guard", "fabric/links", "fabric/lookup", "fabric/neighbour", "fabric/paths", "fabric/state", "fabric/swarm", "fabric/view", "fabric/vtep", "fault", "offload", "poll", "switch", "tap", "tunnel", "vlan"}, foreign: []string{"golang.org/x/sys"}},

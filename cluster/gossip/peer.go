@@ -225,13 +225,16 @@ func (v events) NotifyLeave(n *memberlist.Node) {
 // NotifyConflict is called when a host has the id of another one that is there. memberlist ignores it.
 func (v events) NotifyConflict(has, other *memberlist.Node) {
 	e := v.e
+	b, err := parseMeta(cluster.HostID(has.Name), other.Meta)
 	if has.Name == string(e.self.ID) {
+		if err == nil && b.host.Epoch < e.self.Epoch {
+			return // this host before its last start, when it had another address: the others have not noticed yet
+		}
 		e.tell("same "+addrOf(other).String(), "another host has this one's id, and is ignored: its state directory is a copy; empty it there", "id", has.Name, "address", addrOf(other))
 		e.sameID.Add(1)
 		return
 	}
 	a, _ := parseMeta(cluster.HostID(has.Name), has.Meta)
-	b, err := parseMeta(cluster.HostID(has.Name), other.Meta)
 	if err != nil || b.host.Epoch > a.host.Epoch {
 		return // it has started again elsewhere; when its old place is known to be empty, the new one counts
 	}

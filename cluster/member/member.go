@@ -21,13 +21,19 @@ import (
 	"github.com/tapestry-net/tapestry/cluster"
 	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 const (
 	saveEvery    = 5 * time.Second // what the others say is written down: it is for a start while the cluster is away
 	confirmEvery = 5 * time.Second
+	watchEvery   = time.Second
 )
+
+// ErrMoved ends Run when this host's address has changed, by DHCP or since the default route uses another link. The other hosts know this one by the
+// address that it began with, and the engine's sockets have it: this host has to begin anew, as after a restart.
+var ErrMoved = errors.New("this host's address has changed")
 
 // Config is read once by New.
 type Config struct {
@@ -155,7 +161,7 @@ func (m *Member) logProblems(seen map[string]bool) map[string]bool {
 	return now
 }
 
-// Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster.
+// Run starts the engine and hands on to f what it says, until ctx ends, or with ErrMoved; then it leaves the cluster.
 func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	err := m.cfg.Engine.Start(m.Self, func(u cluster.Update) {
 		if changed := m.Directory.Apply(u); len(changed) > 0 {
@@ -169,14 +175,26 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 		return fmt.Errorf("--cluster: %w", err)
 	}
 	m.log.Info("member of the cluster", "name", m.cfg.Cluster, "host", m.Self.ID, "vtep", m.Self.VTEP)
-	save, confirm := time.NewTicker(saveEvery), time.NewTicker(confirmEvery)
+	save, confirm, look := time.NewTicker(saveEvery), time.NewTicker(confirmEvery), time.NewTicker(watchEvery)
 	defer save.Stop()
 	defer confirm.Stop()
+	defer look.Stop()
 	confirmed := make(map[string]bool)
 	var problems map[string]bool
-	for ctx.Err() == nil {
+	var watch vtep.Watch
+	for ctx.Err() == nil && err == nil {
 		select {
 		case <-ctx.Done():
+		case <-look.C:
+			if m.cfg.VTEP.Addr().IsValid() {
+				continue // it was named, and stays
+			}
+			own := m.Self.VTEP.Addr()
+			_, down := tunnel.Underlay(own)
+			if to, better := watch.Elsewhere(own, down); better {
+				m.log.Warn("this host's address has changed: the daemon begins anew, and tells the cluster", "vtep", to, "was", own, "err", down)
+				err = ErrMoved
+			}
 		case <-save.C:
 			if err := m.save(); err != nil {
 				m.log.Warn("what the other hosts of the cluster say is not on the disk; tried again", "err", err)
@@ -189,7 +207,10 @@ func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), cluster.StrongLimit)
 	defer cancel()
-	return errors.Join(m.cfg.Engine.Close(leave), m.save())
+	if err != nil {
+		cancel() // it comes back at once
+	}
+	return errors.Join(err, m.cfg.Engine.Close(leave), m.save())
 }
 
 // save writes down what the other hosts have said, if that has changed.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -255,4 +256,51 @@ func TestSameAddress(t *testing.T) {
 	if n := logged(""); n != 2 {
 		t.Errorf("one that did not last is logged: %s", one.log)
 	}
+}
+
+// A host whose address goes away, and which has another one by the default route, begins anew with that. One that was told its address stays.
+func TestMoved(t *testing.T) {
+	testhost.Namespace(t)
+	sh := func(script string) {
+		t.Helper()
+		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", script, err, out)
+		}
+	}
+	sh(`ip link set lo up; ip link add up1 type veth peer name far; ip link set far up; ip link set up1 up
+		ip addr add 192.0.2.1/24 dev up1; ip route add default via 192.0.2.254`)
+	cfg := Config{Cluster: "test", Dir: t.TempDir(), Name: "n1", VTEP: netip.AddrPortFrom(netip.Addr{}, 4789), Log: slog.New(slog.DiscardHandler)}
+	begin := func() (*Member, *fabric.Fabric) {
+		t.Helper()
+		cfg.Engine = conformance.NewHub().Engine()
+		m, err := New(cfg)
+		testhost.Must(t, err)
+		workers, err := poll.New(1)
+		testhost.Must(t, err)
+		t.Cleanup(func() { workers.Close() })
+		f, err := fabric.Open(fabric.Config{Name: "test", Dir: cfg.Dir, VTEP: m.Self.VTEP.Addr(), Port: m.Self.VTEP.Port(), Poller: workers, Log: cfg.Log,
+			Cluster: m.Fabric(func(string) []netip.Prefix { return nil })})
+		testhost.Must(t, err)
+		return m, f
+	}
+	m, f := begin()
+	sh("ip addr del 192.0.2.1/24 dev up1; ip addr add 192.0.2.11/24 dev up1; ip route replace default via 192.0.2.254")
+	if err := m.Run(t.Context(), f); !errors.Is(err, ErrMoved) {
+		t.Fatalf("it ended with %v", err)
+	}
+	testhost.Must(t, f.Close())
+	again, f := begin()
+	if again.Self.VTEP.String() != "192.0.2.11:4789" || again.Self.ID != m.Self.ID || again.Self.Epoch != m.Self.Epoch+1 {
+		t.Errorf("it was %+v, and is %+v", m.Self, again.Self)
+	}
+	testhost.Must(t, f.Close())
+	cfg.VTEP = again.Self.VTEP
+	named, f := begin()
+	sh("ip addr del 192.0.2.11/24 dev up1; ip addr add 192.0.2.1/24 dev up1; ip route replace default via 192.0.2.254")
+	ctx, cancel := context.WithTimeout(t.Context(), 3*watchEvery)
+	defer cancel()
+	if err := named.Run(ctx, f); err != nil {
+		t.Errorf("its address was named, and it ended with %v", err)
+	}
+	testhost.Must(t, f.Close())
 }

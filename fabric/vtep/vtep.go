@@ -16,7 +16,7 @@ import (
 type VTEP struct {
 	*tunnel.VTEP
 	handles []*poll.Handle // of the receivers that Listen opened
-	down    bool           // the link that has the address could not be used at the last call of Elsewhere
+	watch   Watch
 }
 
 // Open opens the VXLAN socket at an address of this host, which the workers of p read from then on. failed is told the error that
@@ -53,16 +53,9 @@ func Open(at netip.AddrPort, completeChecksums bool, p *poll.Poller, failed func
 	return v, nil
 }
 
-// Elsewhere is the address where the tunnel would be better: the default route's, if the link that has the present one was useless at the last
-// call, and still is: down is why. It is of the same IP version.
+// Elsewhere is the address where the tunnel would be better, see Watch.
 func (v *VTEP) Elsewhere(down error) (to netip.Addr, better bool) {
-	before := v.down
-	if v.down = down != nil; !v.down || !before {
-		return to, false
-	}
-	own := v.Local.Addr()
-	to, err := tunnel.DefaultAddr()
-	return to, err == nil && to != own && to.Is4() == own.Is4()
+	return v.watch.Elsewhere(v.Local.Addr(), down)
 }
 
 // Close closes the sockets. sync returns when nobody sends by them any more.
@@ -72,4 +65,20 @@ func (v *VTEP) Close(sync func()) error {
 	}
 	sync() // from here on nobody sends
 	return v.VTEP.Close()
+}
+
+// A Watch looks whether this host would be reached better at another address than its own.
+type Watch struct {
+	down bool // at the last look
+}
+
+// Elsewhere is that address: the default route's, if the own one was useless at the last look, and still is: down is why. It is of the same IP
+// version.
+func (w *Watch) Elsewhere(own netip.Addr, down error) (to netip.Addr, better bool) {
+	before := w.down
+	if w.down = down != nil; !w.down || !before {
+		return to, false
+	}
+	to, err := tunnel.DefaultAddr()
+	return to, err == nil && to != own && to.Is4() == own.Is4()
 }
