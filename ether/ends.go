@@ -19,8 +19,27 @@ func ReadEnds(b []byte) (from, to netip.Addr) {
 		return netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:]))
 	}
 	from, to = netip.AddrFrom16([16]byte(p[8:])), netip.AddrFrom16([16]byte(p[24:]))
-	if x := walkExtensions(p); x.found && x.fragment == notFragment && x.proto == protoICMPv6 && len(p) >= x.at+24 && p[x.at] == solicitation {
-		to = netip.AddrFrom16([16]byte(p[x.at+8:]))
+	if typ, at := neighbourMessage(p); typ == solicitation {
+		to = netip.AddrFrom16([16]byte(p[at+8:]))
 	}
 	return from, to
+}
+
+// IsNeighbour tells whether a frame is a neighbour solicitation or advertisement (RFC 4861 sections 4.3 and 4.4), behind up to two VLAN tags.
+func IsNeighbour(b []byte) bool {
+	typ, at := etherType(b)
+	if p := b[at:]; typ == TypeIPv6 && isIP(typ, p) {
+		msg, _ := neighbourMessage(p)
+		return msg != 0
+	}
+	return false
+}
+
+// neighbourMessage gives the type of a solicitation or advertisement in an IPv6 packet, and where in the packet it begins; 0: it is neither.
+func neighbourMessage(p []byte) (typ byte, at int) {
+	x := walkExtensions(p)
+	if x.found && x.fragment == notFragment && x.proto == protoICMPv6 && len(p) >= x.at+24 && (p[x.at] == solicitation || p[x.at] == advertisement) {
+		return p[x.at], x.at
+	}
+	return 0, 0
 }

@@ -32,6 +32,9 @@ func TestReadEnds(t *testing.T) {
 		if from, to := ether.ReadEnds(tc.frame); from != tc.from || to != tc.to {
 			t.Errorf("%s: %v to %v, want %v to %v", name, from, to, tc.from, tc.to)
 		}
+		if got, want := ether.IsNeighbour(tc.frame), name == "solicitation" || name == "advertisement"; got != want {
+			t.Errorf("%s: neighbour message %t", name, got)
+		}
 	}
 }
 
@@ -42,6 +45,9 @@ func FuzzReadEnds(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if from, to := ether.ReadEnds(b); from.IsValid() != to.IsValid() || from.BitLen() != to.BitLen() {
 			t.Errorf("%v to %v", from, to)
+		}
+		if from, _ := ether.ReadEnds(b); ether.IsNeighbour(b) && !from.Is6() {
+			t.Errorf("a neighbour message from %v", from)
 		}
 	})
 }

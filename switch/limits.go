@@ -18,6 +18,7 @@ type limits struct {
 	in, out  bucket // what the port has received; what is sent by it
 	isolated bool
 	with     []netip.Prefix
+	v6       bool // with has an IPv6 address
 }
 
 // newLimits gives the limits of a policy; nil: it has none.
@@ -26,6 +27,7 @@ func newLimits(policy *Policy) *limits {
 		return nil
 	}
 	l := &limits{isolated: policy.Isolated, with: policy.With}
+	l.v6 = slices.ContainsFunc(l.with, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	l.in.rate, l.out.rate = policy.Rate, policy.Rate
 	return l
 }
@@ -57,9 +59,11 @@ func (b *bucket) take(now int64, n int) bool {
 	}
 }
 
-// talks tells whether an isolated port may talk with an address.
-func (l *limits) talks(with netip.Addr) bool {
-	return !l.isolated || slices.ContainsFunc(l.with, func(p netip.Prefix) bool { return p.Contains(with) })
+// talks tells whether an isolated port may talk with an address, by the frame f. Who is asked whether he is still there hears a link-local address
+// (RFC 4861 section 7.2.2), and answers that: it does not say who asks. So such questions and answers pass, if anybody by IPv6 may.
+func (l *limits) talks(with netip.Addr, f *ether.Frame) bool {
+	return !l.isolated || slices.ContainsFunc(l.with, func(p netip.Prefix) bool { return p.Contains(with) }) ||
+		l.v6 && with.IsLinkLocalUnicast() && ether.IsNeighbour(f.Bytes())
 }
 
 // receive gives the verdict of a frame that a port with these limits has received, and send that of one that is to leave by it; mayReceive and maySend
@@ -82,7 +86,7 @@ func (l *limits) may(now int64, b *bucket, f *ether.Frame) Verdict {
 		if b == &l.in {
 			other = to
 		}
-		if !l.talks(other) {
+		if !l.talks(other, f) {
 			return Isolated
 		}
 	}

@@ -204,6 +204,22 @@ func TestIsolated(t *testing.T) {
 					t.Errorf("uplink %t, %s from %d to it: %s, want %s", uplink, name, other, v, pass)
 				}
 			}
+			ll := func(i int) netip.Addr { return netip.AddrFrom16([16]byte{0xfe, 0x80, 15: byte(i)}) }
+			for name, f := range map[string]struct {
+				at   *Port
+				f    ether.Frame
+				want Verdict
+			}{
+				"is it still there?":   {q, lent(packets.Solicitation(mac(other), ll(other), six(1))), Flooded},
+				"it is":                {p, lent(packets.Advertisement(mac(other), mac(1), 0x60, six(1), ll(other))), Forwarded},
+				"data to link-local":   {p, lent(packets.Packet{SrcMAC: mac(1), DstMAC: mac(other), V6: true, Src: ll(1), Dst: ll(other), Payload: make([]byte, 20)}.Bytes()), Isolated},
+				"data from link-local": {q, lent(packets.Packet{SrcMAC: mac(other), DstMAC: mac(1), V6: true, Src: ll(other), Dst: ll(1), Payload: make([]byte, 20)}.Bytes()), Isolated},
+			} {
+				refused := p.Stats().Refused
+				if v := f.at.Inject(f.f); v != f.want || p.Stats().Refused != refused {
+					t.Errorf("uplink %t, %s, with %d: %s, want %s; %d refused", uplink, name, other, v, f.want, p.Stats().Refused-refused)
+				}
+			}
 			before := p.Stats()
 			for _, f := range []ether.Frame{frame(mac(1), mac(other), 0), frame(mac(1), broadcast, 0), {}} {
 				if v := p.Inject(f); !v.Drop() {
