@@ -65,6 +65,7 @@ func (h *Host) engineWith(method, path string, body, v any) error {
 // An inspected container is what docker inspect tells of it: a part.
 type inspected struct {
 	ID    string `json:"Id"`
+	Name  string // with a slash before it
 	State struct {
 		Status  string
 		Running bool
@@ -75,8 +76,12 @@ type inspected struct {
 	}
 }
 
+// lookAt inspects a container by its name or the first 12 digits of its id. Where no container has the name c1, dockerd takes one whose id begins so.
 func (h *Host) lookAt(container string) (c inspected, err error) {
 	err = h.engine("GET", "/containers/"+container+"/json", &c)
+	if err == nil && c.Name != "/"+container && len(container) < 12 {
+		err = fmt.Errorf("%s: no container has the name %s: it is the beginning of the id of %s", h.name, container, c.Name)
+	}
 	return c, err
 }
 
@@ -121,7 +126,11 @@ func filter(key, value string) string {
 
 // remove removes a container as docker rm -f does.
 func (h *Host) remove(container string) error {
-	return h.engine("DELETE", "/containers/"+container+"?force=1", nil)
+	c, err := h.lookAt(container)
+	if err != nil {
+		return err
+	}
+	return h.engine("DELETE", "/containers/"+c.ID+"?force=1", nil)
 }
 
 // tryExec runs a command in a container's namespaces and returns its standard output; the error has its standard error.
