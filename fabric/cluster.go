@@ -12,7 +12,6 @@ import (
 	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/neighbour"
 	vswitch "github.com/tapestry-net/tapestry/switch"
-	"github.com/tapestry-net/tapestry/tunnel"
 )
 
 // Networks that hosts share by a key (tapestry.network). Their VNI and, unless they have a list of their own, their peers come
@@ -194,12 +193,7 @@ func (f *Fabric) updateGone(now time.Duration) {
 	if f.cfg.Cluster == nil {
 		return
 	}
-	peers := make(map[netip.Addr]*tunnel.Peer)
-	if f.vtep != nil {
-		for _, p := range f.vtep.Peers() {
-			peers[p.Host.Addr()] = p
-		}
-	}
+	peers := f.vtep.ByHost()
 	for _, n := range f.networks {
 		for _, s := range f.seats(n) {
 			r, p := n.remotes[s.VTEP.Addr()], peers[s.VTEP.Addr()]

@@ -2,7 +2,6 @@ package fabric
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
 	"time"
@@ -75,17 +74,4 @@ func (f *Fabric) checkGroup(n *Network) error {
 	}
 	own, _ := f.underlay() // connect will report it
 	return tunnel.CheckGroup(own, n.Group)
-}
-
-// rejoin joins the groups again if the underlay's link was made anew.
-func (f *Fabric) rejoin() {
-	if f.vtep == nil {
-		return
-	}
-	switch moved, err := f.vtep.Rejoin(); {
-	case err != nil && !errors.Is(err, tunnel.ErrNoAddress): // without an address, checkVTEP says so
-		f.log.Warn("multicast groups are not joined on the link that has the tunnel's address now: it is tried again", "vtep", f.vtep.Local, "err", err)
-	case moved:
-		f.log.Info("multicast groups joined again: the tunnel's address is on another link", "vtep", f.vtep.Local)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
+	"github.com/tapestry-net/tapestry/fabric/paths"
 	"github.com/tapestry-net/tapestry/fabric/state"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 	"github.com/tapestry-net/tapestry/tap"
@@ -174,12 +175,12 @@ func (f *Fabric) linkMTU(n *network) (int, error) {
 	}
 	addr, err := f.underlay()
 	if err != nil {
-		return etherMTU, nil // the host has no underlay: Ethernet's default
+		return paths.EtherMTU, nil // the host has no underlay: Ethernet's default
 	}
 	if p, _ := tunnel.Underlay(addr); p.MTU > 0 {
 		return min(p.MTU, ether.MaxMTU), nil
 	}
-	return etherMTU, nil
+	return paths.EtherMTU, nil
 }
 
 // DeleteNetwork removes a network and the endpoints that are left on it. It is no error if the network does not exist.

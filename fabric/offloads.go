@@ -3,22 +3,15 @@ package fabric
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	"github.com/tapestry-net/tapestry/fabric/view"
-	"github.com/tapestry-net/tapestry/offload"
 )
 
 // offloads returns every offload, in a fixed order.
 func (f *Fabric) offloads() []OffloadView {
 	all := view.Offloads()
 	gro, sums := &all[view.PortOffloads], &all[view.PortOffloads+1]
-	remoteSums := make(map[netip.Addr]*offload.Status) // by peer; nil: none
-	if f.vtep != nil {
-		for _, p := range f.vtep.Peers() {
-			remoteSums[p.Host.Addr()] = p.State().RemoteSum
-		}
-	}
+	peers := f.vtep.ByHost()
 	for _, n := range f.networks {
 		for _, e := range n.endpoints {
 			if e.dev != nil {
@@ -28,8 +21,8 @@ func (f *Fabric) offloads() []OffloadView {
 		for _, r := range n.remotes {
 			view.AddPort(all, nil, r.link)
 			gro.Add(f.vtep.GRO())
-			if s := remoteSums[r.addr.Addr()]; s != nil {
-				sums.Add(*s)
+			if p := peers[r.addr.Addr()]; p != nil && p.State().RemoteSum != nil {
+				sums.Add(*p.State().RemoteSum)
 			}
 		}
 	}

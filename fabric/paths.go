@@ -84,7 +84,7 @@ func (f *Fabric) pathsChanged(changed map[netip.Addr]paths.Path) {
 			f.events.Info(events.PeerUp, "peer reachable again", "peer", host, "link", p.Link, "mtu", p.MTU)
 		}
 	}
-	f.rejoin()
+	f.vtep.JoinAgain(f.log)
 	fallback := f.fallbackMTU()
 	for _, n := range f.networks {
 		for _, r := range n.remotes {
@@ -128,23 +128,8 @@ func (f *Fabric) fallbackMTU() func() int {
 	})
 }
 
-const etherMTU = 1500 // if nothing is known
-
 // underlayMTU is the MTU of the underlay's link: of the outer IP packet, in bytes.
-func (f *Fabric) underlayMTU() (int, error) {
-	addr, err := f.underlay()
-	if err != nil {
-		return etherMTU, err
-	}
-	p, err := tunnel.Underlay(addr)
-	if p.MTU == 0 {
-		p.MTU = etherMTU
-	}
-	if !errors.Is(err, tunnel.ErrNoAddress) {
-		err = nil
-	}
-	return min(p.MTU, ether.MaxIPLen), err
-}
+func (f *Fabric) underlayMTU() (int, error) { return f.source().LinkMTU() }
 
 // tunnelMTU is the longest inner IP packet in bytes that fits the paths to all peers of the network, and what bounds it, in words.
 func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {

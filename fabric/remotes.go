@@ -49,27 +49,15 @@ func (f *Fabric) openVTEP() error {
 	if f.vtep != nil {
 		return nil
 	}
-	v, err := f.listen()
-	f.vtep, f.vtepWhy = v, err
-	return err
-}
-
-func (f *Fabric) listen() (*vtep.VTEP, error) {
 	addr, err := f.underlay()
-	if err != nil {
-		return nil, err
-	}
-	v, err := vtep.Open(netip.AddrPortFrom(addr, f.cfg.Port), f.cfg.CompleteChecksums, f.cfg.Poller, func(err error) {
-		select {
-		case f.fatal <- err:
-		default: // the first error ends Run
-		}
-	})
 	if err == nil {
-		v.OnFits = f.fitsChanged
-		f.events.Info(events.TunnelUp, "tunnel open", "vtep", v.Local)
+		s := vtep.Settings{Port: f.cfg.Port, CompleteChecksums: f.cfg.CompleteChecksums, Poller: f.cfg.Poller, Failed: f.fatal, OnFits: f.fitsChanged}
+		f.vtep, err = s.Open(addr)
 	}
-	return v, err
+	if f.vtepWhy = err; err == nil {
+		f.events.Info(events.TunnelUp, "tunnel open", "vtep", f.vtep.Local)
+	}
+	return err
 }
 
 // heardStranger is called on the data path.

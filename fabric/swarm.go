@@ -111,15 +111,11 @@ func (f *Fabric) updateSparse() {
 	if len(f.sparse) == 0 && !f.swarm.AnyLeft() {
 		return
 	}
-	answers := make(map[netip.Addr]bool)
-	if f.vtep != nil {
-		for _, p := range f.vtep.Peers() {
-			answers[p.Host.Addr()] = p.State().Answers
-		}
-	}
+	peers := f.vtep.ByHost()
 	var forgot bool
 	f.sparse, forgot = f.swarm.Silent(func(addr netip.Addr) bool {
-		heard := answers[addr]
+		p := peers[addr]
+		heard := p != nil && p.State().Answers
 		for _, n := range f.networks {
 			r := n.remotes[addr]
 			heard = heard || r != nil && r.lastRx != 0 && f.now()-r.lastRx < swarm.SparseAfter

@@ -52,9 +52,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 		f.lastSweep = now
 		f.sweep(now)
 	}
-	if f.vtep != nil {
-		f.vtep.Continue(now, f.log)
-	}
+	f.vtep.Continue(now, f.log)
 	f.drops.Read(f.vtep)
 	close(f.ticked)
 	f.ticked = make(chan struct{})

@@ -127,7 +127,7 @@ func (f *Fabric) Ports(network string) []PortView {
 		for _, live := range n.sortedEndpoints() {
 			v := f.containerView(n, live)
 			v.Missed = found[live.ID].Overruns
-			count(&v, live.port)
+			v.Count(live.port)
 			all = append(all, v)
 		}
 		for _, r := range n.sortedRemotes() {
@@ -135,7 +135,7 @@ func (f *Fabric) Ports(network string) []PortView {
 			v := n.remoteView(r)
 			v.Down = errorText(f.path(r.addr.Addr()).Err)
 			v.WireTx, v.WireRx = s.WireTx, s.WireRx
-			count(&v, r.port)
+			v.Count(r.port)
 			all = append(all, v)
 		}
 	}
@@ -153,15 +153,6 @@ func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 func (n *network) remoteView(r *remote) PortView {
 	return PortView{Number: r.port.Number, Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
 		Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}}
-}
-
-func count(v *PortView, p *vswitch.Port) {
-	var s vswitch.Stats
-	if p != nil {
-		s, v.Number = p.Stats(), p.Number
-	}
-	v.RxFrames, v.RxBytes, v.Drops = s.Rx.Rx(), s.RxBytes, s.Rx.Drops()
-	v.TxFrames, v.TxBytes, v.Offered, v.Refused = s.Tx, s.TxBytes, s.Offered, s.Refused
 }
 
 // sortedEndpoints are by id; the host's is the last one.
@@ -195,10 +186,8 @@ func (f *Fabric) Peers(network string) []PeerView {
 	defer f.locked()()
 	now := f.now()
 	tests := make(map[netip.Addr]PeerTest)
-	if f.vtep != nil {
-		for _, t := range f.vtep.Tests(now) {
-			tests[t.Addr.Addr()] = t
-		}
+	for _, t := range f.vtep.Tests(now) {
+		tests[t.Addr.Addr()] = t
 	}
 	var all []PeerView
 	for _, n := range f.selected(network) {
@@ -219,11 +208,8 @@ func (f *Fabric) Peers(network string) []PeerView {
 			}
 			if r := n.remotes[a.Addr()]; r != nil {
 				s, p := r.link.Stats(), r.port.Stats()
-				v.MTU, v.PathMTU, v.WireTx, v.WireRx = r.innerMTU(), r.mtu, s.WireTx, s.WireRx
-				v.GSO, v.GSOWhy, v.Test = s.GSO.Why == nil, view.ShortReason(s.GSO.Why), tests[a.Addr()]
-				v.RemoteSum, v.Fragmented = s.RemoteSum, s.Fragmented
-				v.Lost = map[string]uint64{"full": s.Full, "long": s.Long, "failed": s.Failed, "tagged": s.Tagged}
-				v.RxFrames, v.RxBytes, v.TxFrames, v.TxBytes = p.Rx.Rx(), p.RxBytes, p.Tx, p.TxBytes
+				v.MTU, v.PathMTU, v.Test = r.innerMTU(), r.mtu, tests[a.Addr()]
+				v.Count(s, p)
 				switch {
 				case s.WireRx != r.rx: // since the last tick
 					v.Heard = 0

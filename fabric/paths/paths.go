@@ -5,6 +5,7 @@
 package paths
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -24,6 +25,24 @@ type Path struct {
 type Source struct {
 	Addr netip.Addr
 	Err  error
+}
+
+// EtherMTU is Ethernet's usual one, for want of a better.
+const EtherMTU = 1500
+
+// LinkMTU is the MTU of the link that has the address: of the outer IP packet, in bytes.
+func (s Source) LinkMTU() (int, error) {
+	if s.Err != nil {
+		return EtherMTU, s.Err
+	}
+	p, err := tunnel.Underlay(s.Addr)
+	if p.MTU == 0 {
+		p.MTU = EtherMTU
+	}
+	if !errors.Is(err, tunnel.ErrNoAddress) {
+		err = nil
+	}
+	return min(p.MTU, ether.MaxIPLen), err
 }
 
 // A Table is what is known of the paths to other hosts. Its methods may be called by several goroutines.

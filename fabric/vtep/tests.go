@@ -15,6 +15,9 @@ const testFresh = 10 * time.Second
 
 // Continue continues the tests with other hosts, and logs new results. now is the time since some fixed start.
 func (v *VTEP) Continue(now time.Duration, log *slog.Logger) {
+	if v == nil {
+		return
+	}
 	for _, s := range v.Tick(now) {
 		log := log.With("peer", s.Host, "rtt", s.RTT)
 		switch s.Result {

@@ -4,6 +4,7 @@ package vtep
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -12,19 +13,29 @@ import (
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
-// A VTEP is open from Open to Close.
+// Settings are what does not depend on the address.
+type Settings struct {
+	Port              uint16
+	CompleteChecksums bool // see tunnel.VTEP
+	Poller            *poll.Poller
+	Failed            chan<- error                    // gets the error that ends the reading of a socket, if there is room
+	OnFits            func(host netip.Addr, fits int) // see tunnel.VTEP
+}
+
+// A VTEP is open from Open to Close. The methods that ask it something, and JoinAgain, may be called of nil: it is closed.
 type VTEP struct {
 	*tunnel.VTEP
 	handles []*poll.Handle // of the receivers that Listen opened
 	watch   Watch
 }
 
-// Open opens the VXLAN socket at an address of this host, which the workers of p read from then on. failed is told the error that
-// ends the reading of a socket. The error names who has the port, and what to do if no link has the address.
-func Open(at netip.AddrPort, completeChecksums bool, p *poll.Poller, failed func(error)) (*VTEP, error) {
-	if _, err := tunnel.Underlay(at.Addr()); errors.Is(err, tunnel.ErrNoAddress) {
+// Open opens the VXLAN socket at an address of this host, which the workers read from then on. The error names who has the port, and
+// what to do if no link has the address.
+func (s Settings) Open(addr netip.Addr) (*VTEP, error) {
+	if _, err := tunnel.Underlay(addr); errors.Is(err, tunnel.ErrNoAddress) {
 		return nil, fmt.Errorf("open the tunnel: %w: give it to one, lo will do, or start tapestry with another --vtep", err)
 	}
+	at, p := netip.AddrPortFrom(addr, s.Port), s.Poller
 	t, err := tunnel.Listen(at, p.Workers())
 	if errors.Is(err, unix.EADDRINUSE) {
 		return nil, fmt.Errorf("UDP port %d is taken by %s: start tapestry with another --vxlan-port on every host, or free this one", at.Port(), tunnel.PortUser(at.Port()))
@@ -32,7 +43,13 @@ func Open(at netip.AddrPort, completeChecksums bool, p *poll.Poller, failed func
 	if err != nil {
 		return nil, fmt.Errorf("open the tunnel: %w", err)
 	}
-	t.CompleteChecksums = completeChecksums
+	t.CompleteChecksums, t.OnFits = s.CompleteChecksums, s.OnFits
+	failed := func(err error) {
+		select {
+		case s.Failed <- err:
+		default: // the first error is told
+		}
+	}
 	v := &VTEP{VTEP: t}
 	for i, r := range t.Receivers() {
 		h, err := p.Add(r, i, failed)
@@ -51,6 +68,36 @@ func Open(at netip.AddrPort, completeChecksums bool, p *poll.Poller, failed func
 		return h.Remove, nil
 	}
 	return v, nil
+}
+
+// Peers are the other hosts.
+func (v *VTEP) Peers() []*tunnel.Peer {
+	if v == nil {
+		return nil
+	}
+	return v.VTEP.Peers()
+}
+
+// ByHost are the other hosts by address.
+func (v *VTEP) ByHost() map[netip.Addr]*tunnel.Peer {
+	all := make(map[netip.Addr]*tunnel.Peer)
+	for _, p := range v.Peers() {
+		all[p.Host.Addr()] = p
+	}
+	return all
+}
+
+// JoinAgain joins multicast groups again if the underlay's link was made anew.
+func (v *VTEP) JoinAgain(log *slog.Logger) {
+	if v == nil {
+		return
+	}
+	switch moved, err := v.Rejoin(); {
+	case err != nil && !errors.Is(err, tunnel.ErrNoAddress): // without an address, there is no tunnel soon, which is said
+		log.Warn("multicast groups are not joined on the link that has the tunnel's address now: it is tried again", "vtep", v.Local, "err", err)
+	case moved:
+		log.Info("multicast groups joined again: the tunnel's address is on another link", "vtep", v.Local)
+	}
 }
 
 // Elsewhere is the address where the tunnel would be better, see Watch.
