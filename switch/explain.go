@@ -24,7 +24,7 @@ const (
 	CheckPort        Check = "port"        // attached; detached
 	CheckFault       Check = "fault"       // none, or ether.Fault.String
 	CheckVLAN        Check = "vlan"        // in; not_here, not_there: of the port that it came by, and of that which it leaves by, if it has VLANs
-	CheckSource      Check = "source"      // pinned, known, new, moved, held, other (taken, and the Policy allows it); taken, group, zero
+	CheckSource      Check = "source"      // pinned, known, new, moved, held, other (taken, and the Policy allows it); taken, own (taken, by a remote host), group, zero
 	CheckGuard       Check = "guard"       // passes; or the name of the verdict: spoofed_ip, spoofed_arp, spoofed_nd, ra, dhcp, bpdu, unreadable
 	CheckLimit       Check = "limit"       // within; isolated, rate: of the port, or of the one that the frame would leave by
 	CheckDestination Check = "destination" // pinned, learned, told, unknown, group
@@ -73,7 +73,7 @@ func (p *Port) Explain(f *ether.Frame) Explanation {
 	source := p.explainSource(&g)
 	e.Steps = append(e.Steps, source)
 	if source.Drop {
-		e.Verdict = Spoofed
+		e.Verdict = p.taken()
 		return e
 	}
 	if guards := p.Policy().Guards; guards != 0 {
@@ -174,8 +174,11 @@ func (p *Port) explainSource(f *ether.Frame) Step {
 	count := p.sw.count
 	switch s.sourceAt(p) {
 	case sourceSpoofed:
-		if step.Found, step.Drop = "taken", true; p.Policy().AnyMAC {
+		switch step.Found, step.Drop = "taken", true; {
+		case p.Policy().AnyMAC:
 			step.Found, step.Drop = "other", false
+		case p.Uplink:
+			step.Found = "own"
 		}
 		return step
 	case sourceKnown:

@@ -232,7 +232,7 @@ func TestTraceIsTruth(t *testing.T) {
 		}
 	}
 	for _, step := range strings.Split("offload none,offload checksum,offload super-frame,offload runt,offload contradiction,port attached,port detached,"+
-		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source held,source taken,source other,source group,source zero,"+
+		"fault none,fault loss,fault delay,source pinned,source known,source new,source moved,source held,source taken,source own,source other,source group,source zero,"+
 		"limit within,limit isolated,limit rate,flood storm,guard passes,guard spoofed_ip,guard spoofed_arp,guard spoofed_nd,guard ra,guard dhcp,guard bpdu,guard unreadable,"+
 		"destination pinned,destination learned,destination unknown,destination group,hairpin no,hairpin yes,horizon no,horizon yes,"+
 		"link up,link down,answer told,answer unknown,answer down,answer elsewhere,answer again,length fits,length long,flood some,flood nobody,flood long,flood down,flood reserved,flood flapping,flood members,vlan in,vlan not_here,vlan not_there,evict", ",") {

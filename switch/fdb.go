@@ -186,8 +186,17 @@ func (t *fdb) release(s *station) {
 	}
 }
 
+// taken is the verdict of a frame whose source is pinned to another port than p. What another host sends with it has been at its owner's host before, by
+// a loop, or is of a station that has the same address there; Linux's bridge tells both alike, as "own address as source address" (br_fdb_update).
+func (p *Port) taken() Verdict {
+	if p.Uplink {
+		return OwnAddress
+	}
+	return Spoofed
+}
+
 // Pin makes an address a static entry of the port: it is known before the first frame and does not age, and frames
-// with that source that another port receives are dropped as Spoofed. It returns false if another port has pinned
+// with that source that another port receives are dropped, see taken. It returns false if another port has pinned
 // the address, or if this one is detached.
 func (p *Port) Pin(m ether.MAC) bool {
 	t := &p.sw.fdb

@@ -80,7 +80,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 				case sourceHeld:
 					src, held, to = ether.MAC{}, true, nil
 				case sourceSpoofed:
-					v, src = Spoofed, ether.MAC{}
+					v, src = p.taken(), ether.MAC{}
 				default: // dst may be the address that has moved, or that was evicted
 					to = nil
 				}

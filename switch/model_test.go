@@ -105,6 +105,8 @@ func (m *model) judge(p *Port, f *ether.Frame) Verdict {
 	}
 	if owner, ok := m.pinned[src]; !ok {
 		m.learn(src, p)
+	} else if owner != p && p.Uplink {
+		return OwnAddress
 	} else if owner != p {
 		return Spoofed
 	}

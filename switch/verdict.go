@@ -11,7 +11,7 @@ const (
 	Runt
 	Offload   // ether.Frame.Check failed
 	BadSource // IEEE 802.1Q 8.7.1 learns no such address
-	Spoofed   // the source is pinned to another port
+	Spoofed   // the source is pinned to another port, see OwnAddress
 	Hairpin
 	Horizon // split horizon: in a full mesh the other host got the frame from its sender
 	MTU
@@ -30,11 +30,12 @@ const (
 	BPDU
 	Unreadable // ether.Hidden
 
-	Flapping // see relocate
-	Storm    // Policy.Storm
-	Rate     // Policy.Rate
-	Isolated // Policy.Isolated
-	VLAN     // Port.SetVLANs
+	Flapping   // see relocate
+	Storm      // Policy.Storm
+	Rate       // Policy.Rate
+	Isolated   // Policy.Isolated
+	VLAN       // Port.SetVLANs
+	OwnAddress // Spoofed, by a remote host
 	verdicts
 )
 
@@ -55,7 +56,7 @@ var verdictTexts = [verdicts]struct {
 		"a raw socket of the container's, or a kernel bug", "`tapestry capture NAME --drops --offload raw -w FILE` shows what it says"},
 	BadSource: {"bad_source", "its source address is a group address or zero", "a raw socket", "Find the program that sends it"},
 	Spoofed: {"spoofed", "its source address belongs to another container of this host",
-		"the same address given out on two hosts, or a container that forges it", "See the conflicts in `tapestry status`"},
+		"a container that forges it", "`tapestry status` says which, and whose it is"},
 	Hairpin: {"hairpin", "it would leave by the port that it came by",
 		"a container that has just moved; many: two bridges in one container",
 		"If that is wrong, `tapestry fdb` shows where the destination was learned; the entry goes when that address is silent"},
@@ -97,6 +98,8 @@ var verdictTexts = [verdicts]struct {
 		"what else is on the network: broadcast, names, multicast", "If they are to talk: tapestry.allow-to"},
 	VLAN: {"vlan", "its VLAN is not one of the port's that it came by, or would leave by",
 		"containers in different VLANs, or one that tags frames itself", "If they should reach each other: the same tapestry.vlan for both"},
+	OwnAddress: {"own_address", "it came from a remote host, and its source address belongs to a container of this host",
+		"the same address given out on two hosts; or a loop, by which a container's own frames come back", "See the conflicts in `tapestry status`. If no other host has the address: find what connects two networks or hosts beside tapestry"},
 }
 
 // What users type to loosen a guard, of one container or of a network.

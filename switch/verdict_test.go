@@ -20,7 +20,7 @@ func TestVerdictTexts(t *testing.T) {
 // Numbers of verdicts travel in streams and files: each means for ever what it meant first.
 func TestVerdictNumbers(t *testing.T) {
 	names := []string{"forwarded", "flooded", "runt", "offload", "bad_source", "spoofed", "hairpin", "horizon", "mtu", "detached", "fault", "down", "answered", "link_local",
-		"spoofed_ip", "spoofed_arp", "spoofed_nd", "ra", "dhcp", "bpdu", "unreadable", "flapping", "storm", "rate", "isolated", "vlan"}
+		"spoofed_ip", "spoofed_arp", "spoofed_nd", "ra", "dhcp", "bpdu", "unreadable", "flapping", "storm", "rate", "isolated", "vlan", "own_address"}
 	for v, name := range names {
 		if got := Verdict(v).String(); got != name {
 			t.Errorf("verdict %d is %s, was %s", v, got, name)

@@ -68,6 +68,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"source moved":          fmt.Sprintf("%s moves here from %s, where it was last seen %s", s.MAC, owner, age),
 		"source held":           fmt.Sprintf("%s moves too often: it is held at %s", s.MAC, owner),
 		"source taken":          s.MAC + " belongs to " + owner,
+		"source own":            fmt.Sprintf("%s belongs to %s, here: a frame of its own has come back, or another host has the address too", s.MAC, owner),
 		"source other":          fmt.Sprintf("%s belongs to %s, and this port may use it: nothing is learned", s.MAC, owner),
 		"guard passes":          "it does not speak for another container, nor as what its own may not be",
 		"guard spoofed_ip":      fmt.Sprintf("its IP source %s belongs to %s", s.Address, owner),

@@ -128,9 +128,9 @@ func (l *LinePrinter) Frame(p *pcapng.Packet) *Frame {
 }
 
 // sender returns the label of the ingress port if the source address belongs to another container, else "". The containers
-// behind a remote host are not known, so a frame from there is only told if the switch dropped it as spoofed.
+// behind a remote host are not known, so a frame from there is only told if the switch dropped it as a container's of this host.
 func (l *LinePrinter) sender(f *Frame, p *pcapng.Packet) string {
-	in, spoofed := f.ports[1], f.Reason == vswitch.Spoofed.String()
+	in, spoofed := f.ports[1], f.Reason == vswitch.Spoofed.String() || f.Reason == vswitch.OwnAddress.String()
 	if in < 0 && (spoofed || p.Flags&pcapng.Direction == pcapng.Inbound) {
 		in = p.Interface
 	}

@@ -32,7 +32,7 @@ func TestWatchNamesTheSender(t *testing.T) {
 			want string // "sent by"; "": nothing is said
 		}{
 			{0, 2, vswitch.Forwarded, ""}, {1, 2, vswitch.Spoofed, "db"}, {0, 2, vswitch.Spoofed, ""}, {1, 99, vswitch.Spoofed, "db"},
-			{1, 2, vswitch.Forwarded, "db"}, {1, 99, vswitch.Forwarded, ""}, {2, 2, vswitch.Forwarded, ""}, {2, 2, vswitch.Spoofed, "192.0.2.2"},
+			{1, 2, vswitch.Forwarded, "db"}, {1, 99, vswitch.Forwarded, ""}, {2, 2, vswitch.Forwarded, ""}, {2, 2, vswitch.OwnAddress, "192.0.2.2"},
 		} {
 			var out bytes.Buffer
 			l := &LinePrinter{Out: &out, Labels: Labels{Resolver: who}}
@@ -48,8 +48,8 @@ func TestWatchNamesTheSender(t *testing.T) {
 			if who == Resolver(n) {
 				d := capture.Detail{Verdict: c.v, Out: -1, In: c.in}
 				p.Verdict = d.AppendTo(nil)
-			} else if c.v == vswitch.Spoofed {
-				p.Comment = "verdict=drop reason=spoofed: words"
+			} else if c.v.Drop() {
+				p.Comment = "verdict=drop reason=" + c.v.String() + ": words"
 			}
 			if err := l.packet(p); err != nil {
 				t.Fatal(err)

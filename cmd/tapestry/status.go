@@ -116,7 +116,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	if len(s.Conflicts) == 0 {
 		return nil
 	}
-	fmt.Fprintln(w, "\nAddresses claimed twice (the owner keeps its address, the rival's frames are dropped as spoofed):")
+	fmt.Fprintln(w, "\nAddresses claimed twice (the owner keeps its address, the rival's frames are dropped):")
 	var rows [][]string
 	for _, x := range s.Conflicts {
 		rows = append(rows, []string{d.NetworkLabel(x.Network), x.MAC.String(), strings.Join(x.Addresses, " "),

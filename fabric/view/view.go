@@ -34,7 +34,7 @@ type Conflict struct {
 	Addrs   []netip.Prefix // of the station that owns the MAC here
 	Owner   string         // endpoint id
 	Rival   string         // endpoint id or peer address
-	Count   uint64         // frames dropped as spoofed
+	Count   uint64         // frames dropped because of that
 }
 
 // Trip is a port whose frames a guard has dropped.
