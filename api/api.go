@@ -102,6 +102,7 @@ type Network struct {
 	Flooded        uint64            `json:"flooded"`
 	Answered       uint64            `json:"answered"`
 	TooBig         uint64            `json:"too_big"`
+	MSSLowered     uint64            `json:"mss_lowered"`
 	Drops          map[string]uint64 `json:"drops"`
 }
 

@@ -100,7 +100,7 @@ func (m *Meter) Read() *metrics.Snapshot {
 func ofNetwork(n liveNetwork, endpoints int) metrics.Network {
 	t := n.sw.Tally()
 	r := metrics.Network{ID: api.ShortID(n.ID), VNI: strconv.FormatUint(uint64(n.VNI), 10), Key: n.Key, Endpoints: endpoints,
-		Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Moves: n.sw.Moves(), Drops: t.Drops()}
+		Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Lowered: n.sw.Lowered(), Moves: n.sw.Moves(), Drops: t.Drops()}
 	for e := range n.sw.Entries() {
 		if e.Pinned {
 			r.Pinned++

@@ -30,7 +30,7 @@ func toTrip(t fabric.Trip) api.Trip {
 func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
-		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, TooBig: n.TooBig, Drops: counts(n.Drops), Host: []string{}}
+		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, TooBig: n.TooBig, MSSLowered: n.Lowered, Drops: counts(n.Drops), Host: []string{}}
 	r.Reserved, r.Tagged, r.DSCP, r.TTL = n.Wire.Words()
 	if n.Network.HostPort != nil {
 		r.Host = addresses(n.Network.HostPort.Addrs)

@@ -96,7 +96,7 @@ func (f *Fabric) Networks() []NetworkView {
 	for _, n := range f.sorted() {
 		t := n.sw.Tally()
 		v := NetworkView{Network: n.Network, Endpoints: n.containers(), Down: errorText(n.down),
-			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Drops: t.Drops()}
+			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Lowered: n.sw.Lowered(), Drops: t.Drops()}
 		v.Peers = n.peers
 		v.LinkMTU, _ = f.linkMTU(n)
 		for e := range n.sw.Entries() {

@@ -36,11 +36,11 @@ type Snapshot struct {
 
 // Network is one network. It is named by the first twelve digits of its id, as in docker network ls.
 type Network struct {
-	ID, VNI, Key                         string
-	Endpoints, Learned, Pinned           int
-	Forwarded, Flooded, Answered, TooBig uint64
-	Moves                                uint64
-	Drops                                map[string]uint64 // all reasons
+	ID, VNI, Key                                  string
+	Endpoints, Learned, Pinned                    int
+	Forwarded, Flooded, Answered, TooBig, Lowered uint64
+	Moves                                         uint64
+	Drops                                         map[string]uint64 // all reasons
 }
 
 // Port is one port of a network's switch. It is named by the first twelve digits of the endpoint's id, or a peer's address.
@@ -232,6 +232,7 @@ func (s sender) network(n *Network) {
 	s.counts(networkFrames, map[string]uint64{"forwarded": n.Forwarded, "flooded": n.Flooded, "answered": n.Answered}, n.ID)
 	s.counts(networkDrops, n.Drops, n.ID)
 	s.count(networkTooBig, n.TooBig, n.ID)
+	s.count(networkLowered, n.Lowered, n.ID)
 	s.value(fdbEntries, float64(n.Learned), n.ID, "learned")
 	s.value(fdbEntries, float64(n.Pinned), n.ID, "pinned")
 	s.count(fdbMoves, n.Moves, n.ID)

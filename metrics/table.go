@@ -27,6 +27,7 @@ const (
 	networkFrames
 	networkDrops
 	networkTooBig
+	networkLowered
 	fdbEntries
 	fdbMoves
 	portInfo
@@ -87,6 +88,7 @@ var table = [numMetrics]Metric{
 	networkFrames:    {"tapestry_network_frames_total", Counter, []string{"network", "verdict"}, "Frames that came from containers and peers and were delivered: forwarded to one port, flooded to many, or answered by the switch itself. A super-frame is one."},
 	networkDrops:     {"tapestry_network_dropped_frames_total", Counter, []string{"network", "reason"}, "Frames that came from containers and peers and were dropped. docs/drops.md says of each reason what to do."},
 	networkTooBig:    {"tapestry_network_too_big_answers_total", Counter, onNetwork, "Frames among those dropped as mtu whose sender was told what fits."},
+	networkLowered:   {"tapestry_network_mss_lowered_total", Counter, onNetwork, "Frames that have left with a lower MSS, by tapestry.mss."},
 	fdbEntries:       {"tapestry_fdb_entries", Gauge, []string{"network", "kind"}, "Addresses in the forwarding database: learned from frames, or pinned to a container's port."},
 	fdbMoves:         {"tapestry_fdb_moves_total", Counter, onNetwork, "Learned addresses that were seen at another port than before."},
 

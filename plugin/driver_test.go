@@ -243,8 +243,8 @@ func TestRefusedEndpoints(t *testing.T) {
 		{"own MAC of a group", `{}`, `{"tapestry.mac":"03:00:00:00:00:01"}`, "one station's"},
 		{"two MACs", `{"MacAddress":"02:00:00:00:00:01"}`, `{"tapestry.mac":"02:00:00:00:00:02"}`, "tapestry.mac 02:00:00:00:00:02: MacAddress says 02:00:00:00:00:01"},
 		{"Docker's key with a bad MAC", `{}`, `{"com.docker.network.endpoint.macaddress":"02:00:00:00:00"}`, "want one station's"},
-		{"own slip", `{}`, `{"tapestry.captur":"all"}`, "tapestry.captur: no such option for one container; did you mean tapestry.capture? Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.rate, tapestry.storm, tapestry.vlan"},
-		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.rate, tapestry.storm, tapestry.vlan"},
+		{"own slip", `{}`, `{"tapestry.captur":"all"}`, "tapestry.captur: no such option for one container; did you mean tapestry.capture? Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.mss, tapestry.rate, tapestry.storm, tapestry.vlan"},
+		{"own option", `{}`, `{"tapestry.vni":"80"}`, "tapestry.vni: no such option for one container: it is the network's, give it to docker network create. Known are tapestry.allow, tapestry.allow-to, tapestry.capture, tapestry.guard, tapestry.isolated, tapestry.mac, tapestry.mss, tapestry.rate, tapestry.storm, tapestry.vlan"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := &fakeBackend{}

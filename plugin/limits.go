@@ -17,16 +17,20 @@ const (
 	optStorm    = "tapestry.storm"
 	optIsolated = "tapestry.isolated"
 	optAllowTo  = "tapestry.allow-to"
+	optMSS      = "tapestry.mss"
 )
 
-// noLimit is what numbers of fabric.Limits are without a limit.
-const noLimit = -1
+// noLimit is what numbers of fabric.Limits are without a limit; autoMSS is an MSS.
+const (
+	noLimit = -1
+	autoMSS = -2
+)
 
 // minRate is the smallest rate, in bits a second: with less, a frame takes more than a second.
 const minRate = 64_000
 
 // limitOptions are the options about limits.
-var limitOptions = []option[fabric.Limits]{{optRate, setRate}, {optStorm, setStorm}, {optIsolated, setIsolated}, {optAllowTo, setAllowTo}}
+var limitOptions = []option[fabric.Limits]{{optRate, setRate}, {optStorm, setStorm}, {optIsolated, setIsolated}, {optAllowTo, setAllowTo}, {optMSS, setMSS}}
 
 func setRate(l *fabric.Limits, value string) (err error) {
 	if value == "off" {
@@ -49,6 +53,26 @@ func setStorm(l *fabric.Limits, value string) error {
 		return errors.New("want a number of frames a second, as in 1000, or off")
 	}
 	l.Storm = n
+	return nil
+}
+
+// The smallest MSS is that which Linux takes for the least (TCP_MIN_MSS), the largest what fits the longest IPv4 packet.
+const (
+	minMSS = 88
+	maxMSS = 65495
+)
+
+func setMSS(l *fabric.Limits, value string) error {
+	switch n, err := strconv.Atoi(value); {
+	case value == "off":
+		l.MSS = noLimit
+	case value == "auto":
+		l.MSS = autoMSS
+	case err != nil || n < minMSS || n > maxMSS:
+		return fmt.Errorf("want auto (what fits the path to another host), off, or bytes from %d to %d, as in 1360", minMSS, maxMSS)
+	default:
+		l.MSS = n
+	}
 	return nil
 }
 

@@ -136,7 +136,7 @@ func TestParsePools(t *testing.T) {
 
 // Everything here is refused before fabric is called.
 func TestRefusedOptions(t *testing.T) {
-	const known = "Known are tapestry.ageing, tapestry.allow, tapestry.allow-to, tapestry.attach, tapestry.dscp, tapestry.external, tapestry.group, tapestry.guard, tapestry.host, tapestry.isolated, tapestry.network, tapestry.peers, tapestry.rate, tapestry.reserved, tapestry.snooping, tapestry.storm, tapestry.tagged, tapestry.ttl, tapestry.vni"
+	const known = "Known are tapestry.ageing, tapestry.allow, tapestry.allow-to, tapestry.attach, tapestry.dscp, tapestry.external, tapestry.group, tapestry.guard, tapestry.host, tapestry.isolated, tapestry.mss, tapestry.network, tapestry.peers, tapestry.rate, tapestry.reserved, tapestry.snooping, tapestry.storm, tapestry.tagged, tapestry.ttl, tapestry.vni"
 	type opts = map[string]any
 	peersOf := func(s string) opts { return opts{"tapestry.vni": "80", "tapestry.peers": s} }
 	for _, tc := range []struct {

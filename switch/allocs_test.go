@@ -110,6 +110,22 @@ func TestLimitAllocs(t *testing.T) {
 	}
 }
 
+// A lower MSS needs no memory, however the frame leaves.
+func TestMSSAllocs(t *testing.T) {
+	s, ports, _ := mssBed()
+	ports[1].to, ports[2].to, ports[3].to, ports[4].to = discard{}, discard{}, discard{}, discard{}
+	ports[1].SetPolicy(&Policy{MSS: AutoMSS})
+	var frames []ether.Frame
+	for i := range 40 {
+		frames = append(frames, lent(syn(1, 3, i%2 == 0, 1460)), lent(syn(1, 99, false, 1460)), tcp(1, 3, 100))
+	}
+	ports[1].Ingress(frames)
+	before := s.Lowered()
+	if n := testing.AllocsPerRun(100, func() { ports[1].Ingress(frames) }); n != 0 || s.Lowered() != before+101*(40+80) {
+		t.Errorf("%v allocations, %d lowered", n, s.Lowered()-before)
+	}
+}
+
 // Snooping needs no memory for a frame.
 func TestSnoopingAllocs(t *testing.T) {
 	s := New(Config{})

@@ -18,7 +18,7 @@ type Explanation struct {
 type Check string
 
 // The checks in their order, each with the words of Step.Found: before the semicolon those with which the frame passes.
-// Only where the port's Policy has guards there is a Guard, and only where a port has VLANs a VLAN. A frame has either Hairpin, Horizon, VLAN, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
+// Only where the port's Policy has guards there is a Guard, only where a port has VLANs a VLAN, and only where it finds something an MSS. A frame has either Hairpin, Horizon, VLAN, Link and Length, or Flood. A question for a MAC may have Answer before Flood, or in its place.
 const (
 	CheckOffload     Check = "offload"     // none, checksum, super-frame; runt, contradiction
 	CheckPort        Check = "port"        // attached; detached
@@ -32,6 +32,7 @@ const (
 	CheckHorizon     Check = "horizon"     // no; yes
 	CheckLink        Check = "link"        // up; down
 	CheckLength      Check = "length"      // fits; long, told (its sender is told that it is too long)
+	CheckMSS         Check = "mss"         // lowered: it opens a TCP connection, and leaves with a lower MSS
 	CheckAnswer      Check = "answer"      // told: answered here; flooded: unknown, down, elsewhere, again. See SetAnswers
 	CheckFlood       Check = "flood"       // some, nobody, members (of the multicast group: see SetSnooping); long, down, reserved (LinkLocal), flapping, storm
 )
@@ -49,7 +50,7 @@ type Step struct {
 	Age   time.Duration // since a learned one was last seen, in whole seconds
 	Evict *Entry        // the learned address that is evicted when this source is learned; nil: there is room
 
-	Limit int // of length, in bytes
+	Limit int // of length and mss, in bytes
 }
 
 // An Egress is a port by which a frame leaves, or would leave if the verdict allowed it.
@@ -283,6 +284,9 @@ func (p *Port) explainUnicast(f *ether.Frame, to *Port, e *Explanation) {
 	if l := to.limits.Load(); l != nil {
 		e.limited(to, l.maySend(p.sw.nanoseconds(), f))
 		e.Egress[0].Verdict = e.Verdict
+	}
+	if mss := p.lowersMSS(to, f); mss > 0 && !e.Verdict.Drop() {
+		e.Steps = append(e.Steps, Step{Check: CheckMSS, Found: "lowered", Limit: mss})
 	}
 }
 

@@ -19,8 +19,8 @@ func (b *batch) sendFlood(in *Port) {
 			continue
 		}
 		limits := q.limits.Load()
-		if longest > int(q.limit.Load()) || len(b.heard) > 0 || limits != nil || q.vlans.Load() != nil {
-			b.floodFitting(q, limits)
+		if longest > int(q.limit.Load()) || len(b.heard) > 0 || limits != nil || q.vlans.Load() != nil || in.mss() != 0 || q.mss() != 0 {
+			b.floodFitting(in, q, limits)
 			continue
 		}
 		q.send(b.flood)
@@ -30,9 +30,9 @@ func (b *batch) sendFlood(in *Port) {
 	b.flood, b.heard = b.flood[:0], b.heard[:0]
 }
 
-// floodFitting sends those frames by q that fit, whose VLAN is q's, whose multicast group q wants, and that its limits let pass; those that do not fit or are beyond a limit
-// count as refused.
-func (b *batch) floodFitting(q *Port, limits *limits) {
+// floodFitting sends those frames by q that fit, whose VLAN is q's, whose multicast group q wants, and that its limits let pass, with the MSS that q's way takes; those that do not
+// fit or are beyond a limit count as refused.
+func (b *batch) floodFitting(in, q *Port, limits *limits) {
 	now, refused := q.sw.now.Load(), 0
 	for i, f := range b.flood {
 		switch {
@@ -40,11 +40,19 @@ func (b *batch) floodFitting(q *Port, limits *limits) {
 		case !q.fits(f) || limits != nil && limits.send(b.time(q.sw), f) != Forwarded:
 			refused++
 		default:
-			b.fitting = append(b.fitting, f)
+			if b.flooded.n == maxSYNs {
+				b.sendFitting(q)
+			}
+			b.fitting = append(b.fitting, b.flooded.lower(in, q, f))
 		}
 	}
 	q.refuse(refused)
+	b.sendFitting(q)
+}
+
+func (b *batch) sendFitting(q *Port) {
 	q.send(b.fitting)
 	clear(b.fitting)
 	b.fitting = b.fitting[:0]
+	b.flooded.clear()
 }

@@ -23,6 +23,8 @@ type batch struct {
 	heard   []*audience    // of the frames in flood, with snooping; else empty
 	fitting []*ether.Frame // flood, less what one port does not get
 	answers answerBatch
+	syns    synBatch // of egress
+	flooded synBatch // of flood, for one port at a time
 	tally   Tally
 	bytes   uint64
 	now     int64 // see time
@@ -67,7 +69,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 	var egress *limits // of to
 	for i := 0; i < len(frames); i++ {
 		f := &frames[i]
-		if b.answers.n == maxAnswers {
+		if b.answers.n == maxAnswers || b.syns.n == maxSYNs {
 			b.sendAll(p, watch)
 		}
 		b.bytes += uint64(f.Len())
@@ -125,12 +127,16 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 		}
 		b.tally[v]++
 		if v == Forwarded {
-			e, n := b.enqueue(p, to, f), 0
-			if limited == nil && egress == nil {
+			g, run := b.syns.lower(p, to, f), frames[i:i+1]
+			e, n := b.enqueue(p, to, g), 0
+			if g != f {
+				run = b.syns.last()
+			} else if limited == nil && egress == nil {
 				n = b.enqueueRun(p, e, &guard, f, frames[i+1:])
+				run = frames[i:][:1+n]
 			}
 			if watch != nil {
-				watchRun(watch, p, to, frames[i:][:1+n])
+				watchRun(watch, p, to, run)
 			}
 			i += n
 			continue
@@ -154,6 +160,7 @@ func (b *batch) sendAll(in *Port, w Watcher) {
 	b.sendEgress()
 	b.sendFlood(in)
 	b.answers.send(in, w)
+	b.syns.clear()
 }
 
 // watchRun shows frames that are forwarded from in to out.
@@ -298,14 +305,15 @@ func (b *batch) enqueue(in, to *Port, f *ether.Frame) *egressBatch {
 }
 
 // enqueueRun adds to f's egress batch the frames behind f that have its addresses and must get its verdict, up to the
-// first one that differs, or that a guard has to look into, and returns their number. Most frames of a busy port are runs of one flow.
+// first one that differs, or that a guard or the MSS has to be looked into for, and returns their number. Most frames of a busy port are runs of one flow.
 func (b *batch) enqueueRun(in *Port, e *egressBatch, guard *guarding, f *ether.Frame, frames []ether.Frame) (n int) {
 	limit := int(e.port.limit.Load())
 	sorted := in.vlans.Load() != nil || e.port.vlans.Load() != nil // by VLAN
+	lowers := in.mss() != 0 || e.port.mss() != 0
 	for i := range frames {
 		g := &frames[i]
 		if !g.SameAddresses(f) || g.Fault != f.Fault || g.Check() != nil || g.WireLen() > limit ||
-			guard.guards != 0 && !guard.known(g.Bytes()) || sorted && g.VLAN() != f.VLAN() {
+			guard.guards != 0 && !guard.known(g.Bytes()) || sorted && g.VLAN() != f.VLAN() || lowers && g.IsSYN() {
 			break
 		}
 		e.frames = append(e.frames, g)

@@ -18,6 +18,8 @@ type Policy struct {
 	Rate     int64          // maximum of bytes in a second that it receives, and that are sent by it, super-frames with all of theirs; 0: none
 	Isolated bool           // only what is for With passes, and only what is from With is sent by the port
 	With     []netip.Prefix // of IP addresses
+
+	MSS int // maximum that TCP announces in what the port receives and sends, which is lowered to it; AutoMSS: to what fits the path, in what comes from an uplink or leaves by one; 0: as it is
 }
 
 // DefaultStorm is more than stations flood that are well, and a fraction of what a loop or an attacker does.

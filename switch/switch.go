@@ -60,10 +60,11 @@ const (
 // A Switch is one network's layer 2 on this host.
 type Switch struct {
 	fdb
-	ports  atomic.Pointer[[]*Port] // attached; an immutable slice, replaced with mu held
-	tally  [verdicts]atomic.Uint64
-	tooBig atomic.Uint64           // frames that were too long, whose sender was told
-	watch  atomic.Pointer[Watcher] // nil: nobody watches
+	ports   atomic.Pointer[[]*Port] // attached; an immutable slice, replaced with mu held
+	tally   [verdicts]atomic.Uint64
+	tooBig  atomic.Uint64           // frames that were too long, whose sender was told
+	lowered atomic.Uint64           // see Lowered
+	watch   atomic.Pointer[Watcher] // nil: nobody watches
 
 	places  atomic.Pointer[placeTable] // nil: none
 	answers atomic.Pointer[answering]  // see SetAnswers; nil: none

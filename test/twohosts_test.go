@@ -92,6 +92,11 @@ func twoHosts(t *testing.T, p *pair) {
 		p.accessPorts(t)
 	})
 
+	t.Run("MSS", func(t *testing.T) {
+		quiet(t)
+		p.lowersMSS(t)
+	})
+
 	t.Run("row54 iperf3", func(t *testing.T) {
 		quiet(t)
 		for _, args := range [][]string{

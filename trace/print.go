@@ -97,6 +97,7 @@ func stepText(s api.TraceStep, r api.Trace, d *docker.Engine) string {
 		"length fits":           fmt.Sprintf("%d bytes fit, the path takes %d", r.Bytes, s.Limit),
 		"length long":           fmt.Sprintf("%d bytes are too long, the path takes %d", r.Bytes, s.Limit),
 		"length told":           fmt.Sprintf("%d bytes are too long, the path takes %d: the sender is told so (ICMP)", r.Bytes, s.Limit),
+		"mss lowered":           fmt.Sprintf("the MSS is lowered to %d, by tapestry.mss", s.Limit),
 		"answer told":           fmt.Sprintf("%s is %s, says host %s: answered to %s at once", s.Address, s.MAC, s.Why, d.PortLabel(r.In.Port)),
 		"answer unknown":        fmt.Sprintf("no other host of the cluster says that it has %s: not answered here", s.Address),
 		"answer down":           fmt.Sprintf("host %s says that it has %s, and is gone: not answered here", s.Why, s.Address),

@@ -34,7 +34,7 @@ func TestTraceVLAN(t *testing.T) {
 func TestTraceWords(t *testing.T) {
 	for check, words := range map[string]string{"offload": "none checksum super-frame runt contradiction", "port": "attached detached down",
 		"source": "pinned known new moved other taken own group zero", "guard": "passes spoofed_ip spoofed_arp spoofed_nd ra dhcp bpdu unreadable", "destination": "pinned learned told unknown group", "hairpin": "no yes", "horizon": "no yes",
-		"vlan": "in not_here not_there", "link": "up down", "length": "fits long told", "flood": "some members nobody long down reserved"} {
+		"vlan": "in not_here not_there", "link": "up down", "length": "fits long told", "mss": "lowered", "flood": "some members nobody long down reserved"} {
 		for _, found := range strings.Fields(words) {
 			if got := stepText((api.TraceStep{Check: check, Found: found}), api.Trace{}, &docker.Engine{}); got == found {
 				t.Errorf("%s %s has no words", check, found)

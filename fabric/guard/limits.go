@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/tapestry-net/tapestry/fabric/state"
@@ -8,8 +9,13 @@ import (
 )
 
 // limit adds to a policy how much an endpoint may send, and with whom it may talk. Its own word counts more than its network's, and it may talk with
-// those that either names. The host's own port has no limits.
+// those that either names. The host's own port has no limits but the MSS.
 func limit(p *vswitch.Policy, n *state.Network, e *state.Endpoint) {
+	if p.MSS = cmp.Or(e.MSS, n.MSS); p.MSS == state.AutoMSS {
+		p.MSS = vswitch.AutoMSS
+	} else {
+		p.MSS = max(p.MSS, 0)
+	}
 	if n.HostPort != nil && e.ID == n.HostPort.ID {
 		return
 	}

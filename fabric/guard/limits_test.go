@@ -21,8 +21,12 @@ func TestLimits(t *testing.T) {
 		"the network's": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on", AllowTo: []netip.Prefix{one}}, want: vswitch.Policy{Storm: 7, Rate: 125_000, Isolated: true, With: []netip.Prefix{one}}},
 		"its own": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on", AllowTo: []netip.Prefix{one}}, endpoint: state.Limits{Rate: 8e6, Storm: 9, AllowTo: []netip.Prefix{two}},
 			want: vswitch.Policy{Storm: 9, Rate: 1_000_000, Isolated: true, With: []netip.Prefix{one, two}}},
-		"none after all": {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, endpoint: state.Limits{Rate: state.NoLimit, Storm: state.NoLimit, Isolated: "off"}},
-		"the host's":     {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, host: true},
+		"none after all":    {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, endpoint: state.Limits{Rate: state.NoLimit, Storm: state.NoLimit, Isolated: "off"}},
+		"an MSS":            {network: state.Limits{MSS: 1300, Storm: -1}, want: vswitch.Policy{MSS: 1300}},
+		"its own MSS":       {network: state.Limits{MSS: 1300, Storm: -1}, endpoint: state.Limits{MSS: state.AutoMSS}, want: vswitch.Policy{MSS: vswitch.AutoMSS}},
+		"no MSS after all":  {network: state.Limits{MSS: state.AutoMSS, Storm: -1}, endpoint: state.Limits{MSS: state.NoLimit}},
+		"the host's is one": {network: state.Limits{MSS: state.AutoMSS, Rate: 1e6}, host: true, want: vswitch.Policy{MSS: vswitch.AutoMSS}},
+		"the host's":        {network: state.Limits{Rate: 1e6, Storm: 7, Isolated: "on"}, host: true},
 	} {
 		n, e := &state.Network{Limits: tc.network}, &state.Endpoint{ID: "e", Limits: tc.endpoint}
 		if n.HostPort = nil; tc.host {

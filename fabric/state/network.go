@@ -65,10 +65,14 @@ type Limits struct {
 	Storm    int64          `json:"storm,omitempty"`    // frames a second that are flooded; NoLimit: none
 	Isolated string         `json:"isolated,omitempty"` // on: it talks only with AllowTo; off
 	AllowTo  []netip.Prefix `json:"allow_to,omitempty"` // of IP addresses
+	MSS      int            `json:"mss,omitempty"`      // what TCP may announce, in bytes; AutoMSS: what fits the path to another host; NoLimit: anything, which is the default
 }
 
-// NoLimit is a number of Limits.
-const NoLimit = -1
+// Numbers of Limits.
+const (
+	NoLimit = -1
+	AutoMSS = -2
+)
 
 // PeerName is a DNS name in a list of peers: each of its addresses is a peer.
 type PeerName struct {

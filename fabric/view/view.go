@@ -58,6 +58,7 @@ type Network struct {
 	Flooded   uint64            // of Rx: to each port that they may leave by
 	Answered  uint64            // of Rx: questions for MACs that the switch has answered itself
 	TooBig    uint64            // frames among the drops by mtu whose sender was told what fits
+	Lowered   uint64            // frames that have left with a lower MSS: tapestry.mss
 	Drops     map[string]uint64 // by verdict, all present; Rx = Forwarded + Flooded + Answered + the sum of Drops
 }
 
