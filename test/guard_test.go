@@ -99,7 +99,8 @@ func TestGuard(t *testing.T) {
 		h.quiet(t, "a guard has dropped frames")
 		from := h.mark()
 		h.ping(t, "other", "10.77.0.20")
-		seen := h.capture(t, "other", "eth0", "ether src "+evil.String())
+		own := strings.Fields(h.exec(t, "evil", "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link"))[3] // by it, and by ::, its kernel says what all do
+		seen := h.capture(t, "other", "eth0", "ether src "+evil.String()+" and not ip6 src host "+strings.TrimSuffix(own, "/64")+" and not ip6 src host ::")
 		live := h.background(t, "", "tapestry", "trace", "--live", "evil", "--drops", "-n", "1", "--", "arp")
 		for reason, frame := range forged(evil) {
 			if reason == "spoofed_arp" {
