@@ -80,16 +80,18 @@ type Trip struct {
 
 // Network is one network of the daemon, with what its switch has counted.
 type Network struct {
-	ID             string            `json:"id"`
-	Name           string            `json:"name"` // "" unless Docker tells it
-	VNI            uint32            `json:"vni"`
-	MTU            int               `json:"mtu"`
-	Attach         string            `json:"attach"`
-	AgeingSeconds  float64           `json:"ageing_seconds"`
-	Reserved       string            `json:"reserved"` // these four as in the options tapestry.reserved, …: what is in force
-	Tagged         string            `json:"tagged"`
-	DSCP           string            `json:"dscp"`
-	TTL            string            `json:"ttl"` // "": the host's
+	ID            string  `json:"id"`
+	Name          string  `json:"name"` // "" unless Docker tells it
+	VNI           uint32  `json:"vni"`
+	MTU           int     `json:"mtu"`
+	Attach        string  `json:"attach"`
+	AgeingSeconds float64 `json:"ageing_seconds"`
+	Reserved      string  `json:"reserved"` // these four as in the options tapestry.reserved, …: what is in force
+	Tagged        string  `json:"tagged"`
+	DSCP          string  `json:"dscp"`
+	TTL           string  `json:"ttl"` // "": the host's
+	Snooping      bool    `json:"snooping"`
+	Settings
 	External       bool              `json:"external"`
 	Swarm          bool              `json:"swarm"`
 	Key            string            `json:"key"` // its name in the cluster; "": it is not shared
@@ -108,28 +110,30 @@ type Network struct {
 
 // Port is one port of a network's switch: a container's, the host's own, or a remote.
 type Port struct {
-	Network     string            `json:"network"`
-	NetworkName string            `json:"network_name,omitempty"`
-	VNI         uint32            `json:"vni"`
-	Kind        string            `json:"kind"`
-	Name        string            `json:"name"`
-	Container   string            `json:"container,omitempty"`
-	Link        string            `json:"link"`
-	MAC         string            `json:"mac"` // "" of a remote
-	Addresses   []string          `json:"addresses"`
-	MTU         int               `json:"mtu"`
-	State       string            `json:"state"`
-	Why         string            `json:"why"`
-	RxFrames    uint64            `json:"rx_frames"`
-	RxBytes     uint64            `json:"rx_bytes"`
-	TxFrames    uint64            `json:"tx_frames"`
-	TxBytes     uint64            `json:"tx_bytes"`
-	Offered     uint64            `json:"offered"`
-	Refused     uint64            `json:"refused"`
-	Drops       map[string]uint64 `json:"drops"`
-	Missed      uint64            `json:"missed"`
-	WireTx      uint64            `json:"wire_tx"`
-	WireRx      uint64            `json:"wire_rx"`
+	Network     string   `json:"network"`
+	NetworkName string   `json:"network_name,omitempty"`
+	VNI         uint32   `json:"vni"`
+	Kind        string   `json:"kind"`
+	Name        string   `json:"name"`
+	Container   string   `json:"container,omitempty"`
+	Link        string   `json:"link"`
+	MAC         string   `json:"mac"` // "" of a remote
+	Addresses   []string `json:"addresses"`
+	MTU         int      `json:"mtu"`
+	State       string   `json:"state"`
+	Why         string   `json:"why"`
+	VLAN        string   `json:"vlan"` // as in tapestry.vlan; "": all
+	Settings
+	RxFrames uint64            `json:"rx_frames"`
+	RxBytes  uint64            `json:"rx_bytes"`
+	TxFrames uint64            `json:"tx_frames"`
+	TxBytes  uint64            `json:"tx_bytes"`
+	Offered  uint64            `json:"offered"`
+	Refused  uint64            `json:"refused"`
+	Drops    map[string]uint64 `json:"drops"`
+	Missed   uint64            `json:"missed"`
+	WireTx   uint64            `json:"wire_tx"`
+	WireRx   uint64            `json:"wire_rx"`
 }
 
 // Entry is one entry of a network's forwarding database.

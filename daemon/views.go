@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/tapestry-net/tapestry/api"
@@ -31,6 +32,7 @@ func toNetwork(n fabric.NetworkView) api.Network {
 	r := api.Network{ID: n.ID, VNI: n.VNI, MTU: n.LinkMTU, Attach: string(n.Attach),
 		AgeingSeconds: n.Ageing.Seconds(), External: n.External, Swarm: n.Swarm, Key: n.Key, Endpoints: n.Endpoints, AddressesKnown: n.Stations,
 		Down: n.Down, Rx: n.Rx, Forwarded: n.Forwarded, Flooded: n.Flooded, Answered: n.Answered, TooBig: n.TooBig, MSSLowered: n.Lowered, Drops: counts(n.Drops), Host: []string{}}
+	r.Snooping, r.Settings = n.Snooping, toSettings(n.Settings)
 	r.Reserved, r.Tagged, r.DSCP, r.TTL = n.Wire.Words()
 	if n.Network.HostPort != nil {
 		r.Host = addresses(n.Network.HostPort.Addrs)
@@ -42,9 +44,20 @@ func toPort(p fabric.PortView) api.Port {
 	r := api.Port{Network: p.Network, VNI: p.VNI, Kind: p.Kind, Name: p.Name, Link: p.Link,
 		Addresses: addresses(p.Addrs), MTU: p.MTU, State: state(p.Down), Why: p.Down,
 		RxFrames: p.RxFrames, RxBytes: p.RxBytes, TxFrames: p.TxFrames, TxBytes: p.TxBytes,
-		Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), Missed: p.Missed, WireTx: p.WireTx, WireRx: p.WireRx}
+		VLAN: p.Settings.VLAN, Settings: toSettings(p.Settings), Offered: p.Offered, Refused: p.Refused, Drops: counts(p.Drops), Missed: p.Missed, WireTx: p.WireTx, WireRx: p.WireRx}
 	if !p.MAC.IsZero() {
 		r.MAC = p.MAC.String()
+	}
+	return r
+}
+
+func toSettings(s fabric.Settings) api.Settings {
+	r := api.Settings{Guard: s.Guard, Allow: append([]string{}, s.Allow...), Rate: s.Rate, Storm: s.Storm, Isolated: s.Isolated, AllowTo: addresses(s.AllowTo), MSS: strconv.Itoa(s.MSS)}
+	switch {
+	case s.MSS == 0:
+		r.MSS = "off"
+	case s.MSS < 0:
+		r.MSS = "auto"
 	}
 	return r
 }

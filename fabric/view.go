@@ -24,6 +24,7 @@ type (
 	Conflict       = view.Conflict
 	Trip           = view.Trip
 	NetworkView    = view.Network
+	Settings       = view.Settings
 	PortView       = view.Port
 	Observer       = view.Observer
 	ObservedDevice = view.Device
@@ -95,7 +96,7 @@ func (f *Fabric) Networks() []NetworkView {
 	var all []NetworkView
 	for _, n := range f.sorted() {
 		t := n.sw.Tally()
-		v := NetworkView{Network: n.Network, Endpoints: n.containers(), Down: errorText(n.down),
+		v := NetworkView{Network: n.Network, Settings: guard.Settings(&n.Network, &Endpoint{}), Endpoints: n.containers(), Down: errorText(n.down),
 			Rx: t.Rx(), Forwarded: t[vswitch.Forwarded], Flooded: t[vswitch.Flooded], Answered: t[vswitch.Answered], TooBig: n.sw.TooBig(), Lowered: n.sw.Lowered(), Drops: t.Drops()}
 		v.Peers = n.peers
 		v.LinkMTU, _ = f.linkMTU(n)
@@ -146,12 +147,12 @@ func (f *Fabric) Ports(network string) []PortView {
 func (f *Fabric) containerView(n *network, e *endpoint) PortView {
 	spec := f.spec(n, e)
 	return PortView{Network: n.ID, VNI: n.VNI, Kind: n.kind(e), Name: e.ID, Link: spec.Link(),
-		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Down: errorText(e.downReason())}
+		MAC: e.MAC, Addrs: e.Addrs, Sandbox: cmp.Or(e.joined, e.Sandbox), MTU: e.MTU, Settings: guard.Settings(&n.Network, &e.Endpoint), Down: errorText(e.downReason())}
 }
 
 // remoteView is a remote host's port without counts.
 func (n *network) remoteView(r *remote) PortView {
-	return PortView{Number: r.port.Number, Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(),
+	return PortView{Number: r.port.Number, Network: n.ID, VNI: n.VNI, Kind: "remote", Name: r.port.Name, MTU: r.innerMTU(), Settings: guard.SettingsOfRemote(&n.Network),
 		Addrs: []netip.Prefix{netip.PrefixFrom(r.addr.Addr(), r.addr.Addr().BitLen())}}
 }
 

@@ -57,6 +57,9 @@ func (p *pair) lowersMSS(t *testing.T) {
 			}
 		}
 	}
+	if said := a.tapestry(t, "ports", "wide"); !regexp.MustCompile(`mss1000 .* mss=1000\n`).MatchString(said) || !regexp.MustCompile(`mssauto .* mss=auto\n`).MatchString(said) {
+		t.Errorf("ports shows\n%s", said)
+	}
 	lowered := 0
 	for _, n := range objects[struct {
 		MSSLowered int `json:"mss_lowered"`

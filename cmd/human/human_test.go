@@ -1,6 +1,7 @@
 package human
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -17,5 +18,22 @@ func TestTexts(t *testing.T) {
 	}
 	if got := Counts(map[string]uint64{"runt": 1, "mtu": 5, "spoofed": 1, "none": 0}); got != "mtu 5, runt 1, spoofed 1" {
 		t.Errorf("Counts: %q", got)
+	}
+}
+
+// The column of settings is there if a row has any.
+func TestPrintSettings(t *testing.T) {
+	for _, tc := range []struct {
+		rows [][]string
+		want string
+	}{
+		{nil, "A\n"},
+		{[][]string{{"a", ""}, {"", ""}}, "A\na\n-\n"},
+		{[][]string{{"a", ""}, {"b", "mss=auto"}}, "A  SETTINGS\na  -\nb  mss=auto\n"},
+	} {
+		var b strings.Builder
+		if err := PrintSettings(&b, []string{"A", "SETTINGS"}, tc.rows); err != nil || b.String() != tc.want {
+			t.Errorf("%v: %q, %v", tc.rows, b.String(), err)
+		}
 	}
 }

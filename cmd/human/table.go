@@ -35,6 +35,19 @@ func PrintTable(w io.Writer, head []string, rows [][]string) error {
 	return t.Flush()
 }
 
+// PrintSettings is PrintTable for a table whose last column is of settings: where no row has any it is left away.
+func PrintSettings(w io.Writer, head []string, rows [][]string) error {
+	last := len(head) - 1
+	if slices.ContainsFunc(rows, func(row []string) bool { return row[last] != "" }) {
+		return PrintTable(w, head, rows)
+	}
+	short := make([][]string, len(rows))
+	for i, row := range rows {
+		short[i] = row[:last]
+	}
+	return PrintTable(w, head[:last], short)
+}
+
 // Bytes writes a size in decimal units, as Docker does.
 func Bytes(n uint64) string {
 	if n < 1000 {

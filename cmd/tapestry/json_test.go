@@ -68,7 +68,8 @@ func TestJSONValues(t *testing.T) {
 	want := map[string]any{"network": fake.WideID, "network_name": "wide", "vni": 80., "kind": "container", "name": fake.WebID, "container": "web",
 		"link": "tp9b1d", "mac": "02:42:0a:50:01:02", "addresses": []any{"10.80.1.2/16"}, "mtu": 1450., "state": "up", "why": "",
 		"rx_frames": 1036., "rx_bytes": 1234567., "tx_frames": 5., "tx_bytes": 999., "offered": 5., "refused": 0.,
-		"drops": map[string]any{"spoofed": 3., "mtu": 30., "runt": 0.}, "missed": 0., "wire_tx": 0., "wire_rx": 0.}
+		"drops": map[string]any{"spoofed": 3., "mtu": 30., "runt": 0.}, "missed": 0., "wire_tx": 0., "wire_rx": 0.,
+		"guard": "full", "allow": []any{}, "rate": 0., "storm": 50000., "isolated": false, "allow_to": []any{}, "mss": "off", "vlan": ""}
 	if !reflect.DeepEqual(ports[0], want) {
 		t.Errorf("got  %v\nwant %v", ports[0], want)
 	}

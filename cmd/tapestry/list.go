@@ -12,6 +12,8 @@ import (
 
 const jsonHelp = "\n\nWith --json it prints %s; docs/json.md explains the keys."
 
+const settingsHead = "SETTINGS" // of a last column
+
 const netHelp = `NET is a network's Docker name, its id, its VNI, or the beginning of its id that no other network has.
 Without NET it shows all networks of this host.`
 
@@ -47,7 +49,11 @@ func listRows[R any](cmd *cobra.Command, c *cli, args []string, path string, nam
 	if c.json {
 		return human.PrintJSON(cmd.OutOrStdout(), all)
 	}
-	return human.PrintTable(cmd.OutOrStdout(), head, api.Map(all, func(r R) []string { return row(r, t.Engine) }))
+	print := human.PrintTable
+	if head[len(head)-1] == settingsHead {
+		print = human.PrintSettings
+	}
+	return print(cmd.OutOrStdout(), head, api.Map(all, func(r R) []string { return row(r, t.Engine) }))
 }
 
 // netArgument is the NET among the arguments, "" when there is none.

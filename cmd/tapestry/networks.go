@@ -17,7 +17,8 @@ func newNetworks(c *cli) *cobra.Command {
 		Use:   "networks",
 		Short: "List the networks of this host, forget lost ones",
 		Long: `List the networks of this host with what their switches did. A network without a VNI stays on this host.
-Frames are counted as received, a super-frame once: rx = forwarded + flooded + answered + drops (docs/json.md).` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
+Frames are counted as received, a super-frame once: rx = forwarded + flooded + answered + drops (docs/json.md). SETTINGS are options
+that differ from the default, of containers that have none of their own (docs/options.md).` + fmt.Sprintf(jsonHelp, "an array, an object for a network"),
 		Example: `  tapestry networks
   tapestry networks --json | jq '.[] | select(.down != "")'`,
 		Args:              usage.Arguments(0, 0),
@@ -40,10 +41,10 @@ Frames are counted as received, a super-frame once: rx = forwarded + flooded + a
 			rows := api.Map(all, func(n api.Network) []string {
 				return []string{d.NetworkLabel(n.ID), api.ShortID(n.ID), human.VNI(n.VNI), human.MTU(n.MTU), n.Attach,
 					strconv.Itoa(n.Endpoints), strconv.Itoa(n.AddressesKnown), human.Number(n.Rx), human.Number(n.Forwarded),
-					human.Number(n.Flooded), human.Number(n.Answered), human.Counts(n.Drops), human.State(n.Down)}
+					human.Number(n.Flooded), human.Number(n.Answered), human.Counts(n.Drops), human.State(n.Down), n.Settings.Text("", n.Snooping)}
 			})
-			return human.PrintTable(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
-				"RX", "FORWARDED", "FLOODED", "ANSWERED", "DROPS", "STATE"}, rows)
+			return human.PrintSettings(cmd.OutOrStdout(), []string{"NETWORK", "ID", "VNI", "MTU", "ATTACH", "ENDPOINTS", "ADDRESSES",
+				"RX", "FORWARDED", "FLOODED", "ANSWERED", "DROPS", "STATE", settingsHead}, rows)
 		},
 	})
 	networks.AddCommand(newNetworksRemove(c))

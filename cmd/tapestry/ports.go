@@ -19,7 +19,8 @@ func newPorts(c *cli) *cobra.Command {
 		Short: "List the ports of the switches: containers, this host, remote hosts",
 		Long: `List the ports of the switches. A port is a container's link, this host's own, or a remote host of that network. RX came from
 it, TX left to it; DROPS are its own frames that were not passed on, with the reason, "refused" those that it
-could not take, and "missed" those that the container sent faster than they were read.
+could not take, and "missed" those that the container sent faster than they were read. SETTINGS are options of a container and of its
+network that are in force and differ from the default (docs/options.md).
 
 ` + netHelp + fmt.Sprintf(jsonHelp, "an array, an object for a port"),
 		Example: `  tapestry ports
@@ -33,13 +34,17 @@ could not take, and "missed" those that the container sent faster than they were
 					p.NetworkName, p.Container = d.NetworkName(p.Network), d.Containers[p.Name]
 				},
 				func(p api.Port) string { return p.Network },
-				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS"},
+				[]string{"NETWORK", "PORT", "KIND", "STATE", "MAC", "ADDRESSES", "MTU", "RX", "RX SIZE", "TX", "TX SIZE", "DROPS", settingsHead},
 				func(p api.Port, d *docker.Engine) []string {
 					drops := map[string]uint64{"refused": p.Refused, "missed": p.Missed}
 					maps.Copy(drops, p.Drops)
+					settings := ""
+					if p.Kind == "container" {
+						settings = p.Settings.Text(p.VLAN, false)
+					}
 					return []string{d.NetworkLabel(p.Network), d.PortLabel(p.Name), p.Kind, human.State(p.Why), p.MAC,
 						strings.Join(p.Addresses, " "), human.MTU(p.MTU), human.Number(p.RxFrames), human.Bytes(p.RxBytes),
-						human.Number(p.TxFrames), human.Bytes(p.TxBytes), human.Counts(drops)}
+						human.Number(p.TxFrames), human.Bytes(p.TxBytes), human.Counts(drops), settings}
 				})
 		},
 	})

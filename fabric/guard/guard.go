@@ -23,31 +23,23 @@ func Levels() []string { return []string{Off, MAC, Full} }
 // Kinds are what state.Guards.Allow may have.
 func Kinds() []string { return []string{"ra", "dhcp", "bpdu"} }
 
-// Of is the policy of an endpoint's port, whose word counts more than its network's, but each may allow.
+// Of is the policy of an endpoint's port.
 func Of(n *state.Network, e *state.Endpoint) *vswitch.Policy {
-	level := e.Level
-	if level == "" {
-		level = n.Level
+	s := Settings(n, e)
+	p := &vswitch.Policy{AnyMAC: s.Guard == Off, Storm: s.Storm, Rate: (s.Rate + 7) / 8, Isolated: s.Isolated, With: s.AllowTo, MSS: s.MSS}
+	if s.MSS == state.AutoMSS {
+		p.MSS = vswitch.AutoMSS
 	}
-	if n.HostPort != nil && e.ID == n.HostPort.ID && level != Off { // the host is trusted: it may be a router or a DHCP server
-		level = MAC
-	}
-	p := &vswitch.Policy{AnyMAC: level == Off}
-	limit(p, n, e)
-	if level == Off || level == MAC {
+	if s.Guard != Full {
 		return p
 	}
 	p.Guards = vswitch.GuardAddrs
 	for kind, g := range map[string]vswitch.Guards{"ra": vswitch.GuardRA, "dhcp": vswitch.GuardDHCP, "bpdu": vswitch.GuardBPDU} {
-		if !allows(n, e, kind) {
+		if !slices.Contains(s.Allow, kind) {
 			p.Guards |= g
 		}
 	}
 	return p
-}
-
-func allows(n *state.Network, e *state.Endpoint, kind string) bool {
-	return slices.Contains(n.Allow, kind) || slices.Contains(e.Allow, kind)
 }
 
 // OfRemote is the policy of another host's port: nothing from there may speak for a container that is here. What routers, DHCP servers and bridges
@@ -67,5 +59,5 @@ func Set(p *vswitch.Port, n *state.Network, e *state.Endpoint) {
 	p.Pin(e.MAC)
 	p.PinAddrs(neighbour.Addrs(*e)...)
 	p.SetPolicy(Of(n, e))
-	p.SetLinkLocal(allows(n, e, "bpdu"))
+	p.SetLinkLocal(slices.Contains(Settings(n, e).Allow, "bpdu"))
 }

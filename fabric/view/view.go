@@ -46,9 +46,22 @@ type Trip struct {
 	Count   uint64 // frames
 }
 
+// Settings are what the frames of a port, or of a network's containers, are held to, as is in force: see package fabric/guard.
+type Settings struct {
+	Guard    string // off, mac, full
+	Allow    []string
+	Rate     int64 // bits a second, both ways; 0: no limit
+	Storm    int64 // frames a second that are flooded; 0: no limit
+	Isolated bool
+	AllowTo  []netip.Prefix // whom an isolated one may talk with
+	MSS      int            // bytes; state.AutoMSS; 0: as it is
+	VLAN     string         // see vlan.Parse; "": all
+}
+
 // Network is one network.
 type Network struct {
 	state.Network
+	Settings  Settings          // of containers that have none of their own
 	LinkMTU   int               // that a new container's link gets; 0: not known
 	Endpoints int               // of containers
 	Stations  int               // MAC addresses in the forwarding database, learned and pinned
@@ -74,6 +87,7 @@ type Port struct {
 	Addrs    []netip.Prefix
 	Sandbox  string            // path of the container's network namespace as Join named it; "" if it is not known
 	MTU      int               // bytes of IP packet
+	Settings Settings          // its own, else its network's
 	Down     string            // why it is down; "": up
 	RxFrames uint64            // frames that this port received
 	RxBytes  uint64            // of these frames

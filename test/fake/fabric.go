@@ -78,7 +78,7 @@ func (h *Fabric) Networks() []fabric.NetworkView {
 		return nil
 	}
 	view := func(id string, vni uint32) fabric.NetworkView {
-		return fabric.NetworkView{Network: fabric.Network{ID: id, Key: h.Keys[id], VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, LinkMTU: 1500}
+		return fabric.NetworkView{Network: fabric.Network{ID: id, Key: h.Keys[id], VNI: vni, Attach: tap.Veth, Ageing: fabric.DefaultAgeing, External: true}, Settings: fabric.Settings{Guard: "full", Storm: 50_000}, LinkMTU: 1500}
 	}
 	wide, other := view(WideID, 80), view(OtherID, 90)
 	wide.LinkMTU, wide.Endpoints, wide.Stations, wide.Rx, wide.Forwarded, wide.Flooded, wide.Answered = 1450, 1, 2, 1043, 1000, 38, 2
@@ -93,8 +93,8 @@ func (h *Fabric) Ports(network string) []fabric.PortView {
 		return nil
 	}
 	return []fabric.PortView{
-		{Network: WideID, VNI: 80, Kind: "remote", Name: "192.0.2.2:4789", MTU: 1450, Down: "no route", RxFrames: 7, RxBytes: 700, Offered: 2, Refused: 2, WireTx: 9, WireRx: 8},
-		{Network: WideID, VNI: 80, Kind: "container", Name: WebID, Link: "tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, MTU: 1450,
+		{Network: WideID, VNI: 80, Kind: "remote", Name: "192.0.2.2:4789", MTU: 1450, Settings: fabric.Settings{Guard: "full"}, Down: "no route", RxFrames: 7, RxBytes: 700, Offered: 2, Refused: 2, WireTx: 9, WireRx: 8},
+		{Network: WideID, VNI: 80, Kind: "container", Name: WebID, Link: "tp9b1d", MAC: ether.MAC{2, 0x42, 10, 80, 1, 2}, MTU: 1450, Settings: fabric.Settings{Guard: "full", Storm: 50_000},
 			Addrs: []netip.Prefix{netip.MustParsePrefix("10.80.1.2/16")}, RxFrames: 1036, RxBytes: 1234567, TxFrames: 5, TxBytes: 999,
 			Offered: 5, Drops: map[string]uint64{"spoofed": 3, "mtu": 30, "runt": 0}},
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tapestry-net/tapestry/fabric/state"
+	"github.com/tapestry-net/tapestry/fabric/view"
 	vswitch "github.com/tapestry-net/tapestry/switch"
 )
 
@@ -35,6 +36,27 @@ func TestLimits(t *testing.T) {
 		got := Of(n, e)
 		if got.Guards = 0; !reflect.DeepEqual(*got, tc.want) {
 			t.Errorf("%s: %+v, want %+v", name, *got, tc.want)
+		}
+	}
+}
+
+// What is shown is what is in force.
+func TestSettings(t *testing.T) {
+	n := &state.Network{Guards: state.Guards{Allow: []string{"dhcp"}}, Limits: state.Limits{Rate: 8, MSS: state.AutoMSS}}
+	e := &state.Endpoint{ID: "e", VLAN: "10", Guards: state.Guards{Level: MAC, Allow: []string{"ra"}}, Limits: state.Limits{Storm: state.NoLimit, AllowTo: []netip.Prefix{{}}}}
+	for _, tc := range []struct {
+		name string
+		got  view.Settings
+		want view.Settings
+	}{
+		{"network", Settings(n, &state.Endpoint{}), view.Settings{Guard: Full, Allow: []string{"dhcp"}, Rate: 8, Storm: vswitch.DefaultStorm, MSS: state.AutoMSS}},
+		{"its own", Settings(n, e), view.Settings{Guard: MAC, Allow: []string{"ra", "dhcp"}, Rate: 8, MSS: state.AutoMSS, VLAN: "10"}},
+		{"remote", SettingsOfRemote(n), view.Settings{Guard: Full}},
+		{"remote, off", SettingsOfRemote(&state.Network{Guards: state.Guards{Level: Off}}), view.Settings{Guard: Off}},
+		{"host", Settings(&state.Network{HostPort: e, Limits: n.Limits}, &state.Endpoint{ID: "e"}), view.Settings{Guard: MAC, MSS: state.AutoMSS}},
+	} {
+		if !reflect.DeepEqual(tc.got, tc.want) {
+			t.Errorf("%s: %+v, want %+v", tc.name, tc.got, tc.want)
 		}
 	}
 }
