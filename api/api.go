@@ -2,6 +2,7 @@
 package api
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -25,6 +26,8 @@ type Status struct {
 	Workers       int               `json:"workers"`
 	Goroutines    int               `json:"goroutines"`
 	VTEP          string            `json:"vtep"`
+	SecondVTEP    string            `json:"second_vtep"` // "": there is none
+	SecondWhy     string            `json:"second_why"`
 	VXLANPort     uint16            `json:"vxlan_port"`
 	Tunnel        string            `json:"tunnel"`
 	Why           string            `json:"why"`
@@ -40,6 +43,17 @@ type Status struct {
 	PortsDown     int               `json:"ports_down"`
 	Captures      []CaptureStats    `json:"captures"`
 	Recorder      Recorder          `json:"recorder"`
+}
+
+// At is where the tunnel is open, for people.
+func (s Status) At() string {
+	switch {
+	case s.SecondVTEP == "":
+		return fmt.Sprintf("%s port %d", s.VTEP, s.VXLANPort)
+	case s.SecondWhy == "":
+		return fmt.Sprintf("%s and %s port %d", s.VTEP, s.SecondVTEP, s.VXLANPort)
+	}
+	return fmt.Sprintf("%s port %d; down at %s: %s", s.VTEP, s.VXLANPort, s.SecondVTEP, s.SecondWhy)
 }
 
 // Offload is the state of one kernel offload, over all devices that could use it.

@@ -105,6 +105,9 @@ func (a *API) status(w http.ResponseWriter, _ *http.Request) {
 	if s.VTEP.IsValid() {
 		r.VTEP = s.VTEP.String()
 	}
+	if s.Second.IsValid() {
+		r.SecondVTEP, r.SecondWhy = s.Second.String(), s.SecondWhy
+	}
 	if a.Captures != nil {
 		r.Captures, r.Recorder = a.Captures.Running(), a.Captures.recorderReply()
 	}

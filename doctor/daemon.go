@@ -15,6 +15,7 @@ import (
 	"github.com/tapestry-net/tapestry/client"
 	"github.com/tapestry-net/tapestry/cmd/human"
 	"github.com/tapestry-net/tapestry/docker"
+	"github.com/tapestry-net/tapestry/fabric"
 	"github.com/tapestry-net/tapestry/tap"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
@@ -65,14 +66,15 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 	for i := range peers {
 		peers[i].NetworkName = names.NetworkLabel(peers[i].Network)
 	}
-	link, err := d.LinkWithAddr(d.VTEP) // if there is no such link, checkUnderlay has reported it
+	link, _ := d.LinkWithAddr(d.VTEP) // if there is no such link, checkUnderlay has reported it
 	each(checkMTU(networks, ports, peers, tests.Tests, d.linkTo))
 	each(checkPeers(peers, tests.Tests, status))
 	d.examineCluster(ctx, networks, peers, tests.Tests, names, each)
 	d.examineNodes(ctx, names, func(f Finding) { each([]Finding{f}) })
-	if err == nil {
+	own := d.own().To(netip.IPv4Unspecified()) // rp_filter is of IPv4
+	if link, err := d.LinkWithAddr(own); err == nil {
 		filter := max(d.sysctl("net/ipv4/conf/all/rp_filter"), d.sysctl("net/ipv4/conf/"+link.Name+"/rp_filter")) // the greater one counts
-		each([]Finding{checkReversePath(filter == "1", link, d.VTEP, peers, d.linkTo, d.supervisor)})
+		each([]Finding{checkReversePath(filter == "1", link, own, d.towards(own, peers), d.linkTo, d.supervisor)})
 	}
 	if testErr != nil {
 		each([]Finding{{"selftest", Warn, "not tested: " + testErr.Error(), d.supervisor.Restart()}})
@@ -91,7 +93,7 @@ func (d *Doctor) examineDaemon(ctx context.Context, status api.Status, names *do
 
 // linkTo returns the link by which datagrams to a host leave; one without a name if there is no route.
 func (d *Doctor) linkTo(to netip.AddrPort) net.Interface {
-	p, err := d.Path(d.VTEP, to.Addr())
+	p, err := d.Path(d.own().To(to.Addr()), to.Addr())
 	if err != nil {
 		return net.Interface{}
 	}
@@ -100,6 +102,16 @@ func (d *Doctor) linkTo(to netip.AddrPort) net.Interface {
 		return net.Interface{}
 	}
 	return *link
+}
+
+func (d *Doctor) own() fabric.Addrs { return fabric.Addrs{Main: d.VTEP, Second: d.Second} }
+
+// towards are the peers of one of this host's addresses: with a second one, those of its IP version.
+func (d *Doctor) towards(own netip.Addr, peers []api.Peer) []api.Peer {
+	return slices.DeleteFunc(slices.Clone(peers), func(p api.Peer) bool {
+		to, err := netip.ParseAddrPort(p.Addr)
+		return err == nil && d.own().To(to.Addr()) != own
+	})
 }
 
 // discardStale sets results that are older than this call to untested: a test without a result leaves the previous one in place.

@@ -27,7 +27,8 @@ type Doctor struct {
 	Machine
 	Name, PluginDir, StateDir string // Name and StateDir: "" if not given; Examine fills them in
 	VTEP                      netip.Addr
-	Version                   string // of this binary
+	Second                    netip.Addr // another one, of the other IP version; zero: there is none
+	Version                   string     // of this binary
 	// RunFlags parses the arguments of a managed plugin's daemon, and returns a function that gives the value of a flag by its
 	// name. The error is the one that tapestry run would end with.
 	RunFlags func(docker.Plugin) (value func(flag string) string, err error)
@@ -53,6 +54,7 @@ func (d *Doctor) Examine(ctx context.Context, report func(Finding)) error {
 	if statusErr == nil {
 		if vtep, err := netip.ParseAddr(status.VTEP); err == nil {
 			d.VTEP = vtep
+			d.Second, _ = netip.ParseAddr(status.SecondVTEP)
 		}
 	}
 	networks := 0

@@ -176,6 +176,14 @@ func (d *Doctor) examineUnderlay(status api.Status, report func(Finding)) {
 		path, err = d.Underlay(d.VTEP)
 	}
 	report(checkUnderlay(d.VTEP, path, err, d.supervisor))
+	if d.Second.IsValid() {
+		path, err := d.Underlay(d.Second)
+		f := checkUnderlay(d.Second, path, err, d.supervisor)
+		if f.State == OK && status.SecondWhy != "" {
+			f.State, f.Seen, f.Remedy = Fail, fmt.Sprintf("%s: %s", d.Second, status.SecondWhy), "look again: it is tried every 5 s"
+		}
+		report(f)
+	}
 	if d.VTEP.IsValid() && !errors.Is(err, tunnel.ErrNoAddress) {
 		err = nil
 	}

@@ -35,8 +35,8 @@ func (d *Doctor) identify(ctx context.Context, names *docker.Engine, status api.
 		if port, err := strconv.ParseUint(flags("vxlan-port"), 10, 16); err == nil && d.Port == 0 {
 			d.Port = uint16(port)
 		}
-		if vtep, err := plugin.ParseVTEP(flags("vtep")); err == nil && !d.VTEP.IsValid() {
-			d.VTEP = vtep
+		if own, err := plugin.ParseVTEPs(flags("vtep")); err == nil && !d.VTEP.IsValid() {
+			d.VTEP, d.Second = own.Main, own.Second
 		}
 	}
 	if d.StateDir == "" {

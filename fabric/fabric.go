@@ -55,6 +55,7 @@ type Config struct {
 	Name              string           // the driver's name; part of the tag on every link
 	Dir               string           // state directory
 	VTEP              netip.Addr       // this host's underlay address; zero: that of the default route
+	Second            netip.Addr       // another one, of the other IP version; zero: none, as without VTEP
 	Port              uint16           // VXLAN UDP port, here and by default at peers
 	Peers             []netip.AddrPort // of networks that name none
 	PeerNames         []PeerName       // of these networks too

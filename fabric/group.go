@@ -72,6 +72,5 @@ func (f *Fabric) checkGroup(n *Network) error {
 	if !n.Group.IsValid() {
 		return nil
 	}
-	own, _ := f.underlay() // connect will report it
-	return tunnel.CheckGroup(own, n.Group)
+	return tunnel.CheckGroup(f.addrs().To(n.Group), n.Group) // that there is no address, connect will report
 }

@@ -20,7 +20,7 @@ func (f *Fabric) offloads() []OffloadView {
 		}
 		for _, r := range n.remotes {
 			view.AddPort(all, nil, r.link)
-			gro.Add(f.vtep.GRO())
+			gro.Add(f.vtep.To(r.addr.Addr()).GRO())
 			if p := peers[r.addr.Addr()]; p != nil && p.State().RemoteSum != nil {
 				sums.Add(*p.State().RemoteSum)
 			}

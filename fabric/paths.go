@@ -12,6 +12,7 @@ import (
 	"github.com/tapestry-net/tapestry/ether"
 	"github.com/tapestry-net/tapestry/events"
 	"github.com/tapestry-net/tapestry/fabric/paths"
+	"github.com/tapestry-net/tapestry/fabric/vtep"
 	"github.com/tapestry-net/tapestry/tunnel"
 )
 
@@ -20,6 +21,7 @@ func (f *Fabric) path(host netip.Addr) paths.Path { return f.paths.To(host, f.so
 
 func (f *Fabric) source() (s paths.Source) {
 	s.Addr, s.Err = f.underlay()
+	s.To = vtep.Addrs{Main: s.Addr, Second: f.cfg.Second}.To
 	return s
 }
 
@@ -105,10 +107,14 @@ func (f *Fabric) linksChanged(ctx context.Context) {
 		return
 	}
 	defer f.release()
-	if f.vtep != nil || !f.cfg.VTEP.IsValid() {
+	if !f.cfg.VTEP.IsValid() {
 		return // without --vtep the default route decides, which may still change: fix chooses it later
 	}
-	if errors.Is(f.vtepWhy, tunnel.ErrNoAddress) || errors.Is(f.vtepWhy, unix.EADDRNOTAVAIL) { // the address may just have been added
+	why := f.vtepWhy
+	if f.vtep != nil {
+		why = f.vtep.SecondWhy
+	}
+	if errors.Is(why, tunnel.ErrNoAddress) || errors.Is(why, unix.EADDRNOTAVAIL) { // the address may just have been added
 		f.fix()
 	}
 }
@@ -137,28 +143,27 @@ func (f *Fabric) tunnelMTU(n *network) (bound string, mtu int, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	bound = "the underlay"
+	bound, mtu = "the underlay", mtu-tunnel.Overhead(f.addrs().Main.Is6())
 	known := false
 	for _, a := range f.peerAddrs(n) {
-		if p := f.path(a.Addr()); p.MTU > 0 && (!known || p.MTU < mtu) {
-			known, mtu, bound = true, min(p.MTU, ether.MaxIPLen), "the path to "+a.Addr().String()
+		p := f.path(a.Addr())
+		if most := min(p.MTU, ether.MaxIPLen) - tunnel.Overhead(a.Addr().Is6()); p.MTU > 0 && (!known || most < mtu) {
+			known, mtu, bound = true, most, "the path to "+a.Addr().String()
 		}
 	}
-	addr, _ := f.underlay() // underlayMTU found it
-	return bound, mtu - tunnel.Overhead(addr.Is6()), nil
+	return bound, mtu, nil
 }
 
 // checkPeers refuses addresses that can never be a peer.
 func (f *Fabric) checkPeers(n *network) error {
-	own, err := f.underlay()
-	if err != nil {
+	if _, err := f.underlay(); err != nil {
 		return nil // connect will report it
 	}
 	for _, p := range f.peersOf(n) {
 		if p.told() || p.group {
 			continue
 		}
-		if err := f.checkPeer(own, p.addr.Addr()); err != nil {
+		if err := f.checkPeer(f.towards(p), p.addr.Addr()); err != nil {
 			return err
 		}
 	}

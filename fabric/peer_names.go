@@ -47,7 +47,7 @@ func hostsOf(names []PeerName) (hosts []string) {
 
 func (f *Fabric) lookUp(hosts []string) {
 	own, _ := f.underlay()
-	f.names.Want(hosts, own.Is6())
+	f.names.Want(hosts, own.Is6(), f.cfg.Second.IsValid())
 }
 
 // wantNames says which names are looked up: those of all networks, and the daemon's.

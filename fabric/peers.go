@@ -28,8 +28,8 @@ func (f *Fabric) peersOf(n *network) (all []peer) {
 	if n.Group.IsValid() {
 		return f.groupPeers(n)
 	}
-	own, _ := f.underlay()
-	known := map[netip.Addr]bool{own: true}
+	own := f.addrs()
+	known := map[netip.Addr]bool{own.Main: true, own.Second: true}
 	add := func(p peer) {
 		if !known[p.addr.Addr()] {
 			known[p.addr.Addr()] = true
@@ -42,7 +42,7 @@ func (f *Fabric) peersOf(n *network) (all []peer) {
 	}
 	for _, name := range f.configuredNames(n) {
 		for _, a := range f.names.Answer(name.Host).Addrs {
-			if !a.IsLoopback() || own.IsLoopback() { // else it is this host's own name, which /etc/hosts has
+			if !a.IsLoopback() || own.To(a).IsLoopback() { // else it is this host's own name, which /etc/hosts has
 				add(peer{addr: netip.AddrPortFrom(a, name.Port), name: name.Host})
 			}
 		}
@@ -95,11 +95,11 @@ func (f *Fabric) AddPeer(ctx context.Context, id string, a netip.AddrPort) error
 		if p := f.peerAt(n, a.Addr()); p.told() && p.addr == f.withPort(a) {
 			return peers, nil
 		}
-		if addr, err := f.underlay(); err == nil {
-			if a.Addr() == addr {
+		if own := f.addrs(); own.Main.IsValid() {
+			if a.Addr() == own.Main || a.Addr() == own.Second {
 				return nil, fmt.Errorf("%s is this host itself", a.Addr())
 			}
-			if err := f.checkPeer(addr, a.Addr()); err != nil {
+			if err := f.checkPeer(own.To(a.Addr()), a.Addr()); err != nil {
 				return nil, err
 			}
 		}

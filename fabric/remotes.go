@@ -44,7 +44,22 @@ func (f *Fabric) underlay() (netip.Addr, error) {
 	return tunnel.DefaultAddr()
 }
 
-// openVTEP opens the VXLAN socket if it is not open.
+// addrs are the addresses of this host: the VTEP's, and a second one.
+func (f *Fabric) addrs() vtep.Addrs {
+	main, _ := f.underlay()
+	return vtep.Addrs{Main: main, Second: f.cfg.Second}
+}
+
+// towards is this host's address for a peer. Who was told of this host by a cluster or a Swarm knows its main address only.
+func (f *Fabric) towards(p peer) netip.Addr {
+	own := f.addrs()
+	if p.node != nil || p.seat != nil {
+		return own.Main
+	}
+	return own.To(p.addr.Addr())
+}
+
+// openVTEP opens the VXLAN socket if it is not open, and then that at the second address, too.
 func (f *Fabric) openVTEP() error {
 	if f.vtep != nil {
 		return nil
@@ -56,8 +71,44 @@ func (f *Fabric) openVTEP() error {
 	}
 	if f.vtepWhy = err; err == nil {
 		f.events.Info(events.TunnelUp, "tunnel open", "vtep", f.vtep.Local)
+		f.openSecond()
 	}
 	return err
+}
+
+// openSecond opens the tunnel at the second address, if there is one. That it fails is no reason against the main one: fix tries again.
+func (f *Fabric) openSecond() {
+	if f.vtep == nil {
+		return
+	}
+	failed := f.vtep.SecondWhy != nil
+	if f.vtep.OpenSecond(f.cfg.Second) {
+		f.events.Info(events.TunnelUp, "tunnel open at its second address", "vtep", f.cfg.Second)
+	} else if why := f.vtep.SecondWhy; why != nil && !failed {
+		f.events.Warn(events.TunnelDown, "tunnel is not open at its second address: it is tried again", "vtep", f.cfg.Second, "err", why)
+	}
+}
+
+// checkSecond closes the tunnel at the second address if this host has lost that; fix opens it again.
+func (f *Fabric) checkSecond() {
+	if f.vtep == nil || !f.vtep.HasSecond() {
+		return
+	}
+	_, err := tunnel.Underlay(f.cfg.Second)
+	if !errors.Is(err, tunnel.ErrNoAddress) {
+		return
+	}
+	f.events.Warn(events.TunnelDown, "tunnel lost its second address", "vtep", f.cfg.Second, "err", err)
+	for _, n := range f.networks {
+		var gone []*remote
+		for host, r := range n.remotes {
+			if host.Is4() == f.cfg.Second.Is4() {
+				gone, n.down = append(gone, r), err
+			}
+		}
+		f.removeRemotes(n, gone...)
+	}
+	f.vtep.CloseSecond(err, &f.drops, f.synchronize)
 }
 
 // heardStranger is called on the data path.
@@ -140,7 +191,7 @@ func (f *Fabric) connect(n *network) (err error) {
 	var fresh []netip.AddrPort
 	var errs []error
 	for _, p := range peers {
-		err := tunnel.CheckPeer(f.vtep.Local.Addr(), p.addr.Addr())
+		err := tunnel.CheckPeer(f.towards(p), p.addr.Addr())
 		if p.group {
 			err = nil
 		}

@@ -170,12 +170,12 @@ type far struct {
 func newFar(h *host, addr string) *far {
 	h.t.Helper()
 	local := netip.AddrPortFrom(netip.MustParseAddr(addr), h.cfg.Port)
-	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(local))
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(local))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { conn.Close() })
-	return &far{h.t, conn, netip.AddrPortFrom(h.cfg.VTEP, h.cfg.Port)}
+	return &far{h.t, conn, netip.AddrPortFrom(h.addrs().To(local.Addr()), h.cfg.Port)}
 }
 
 func (f *far) send(vni uint32, src, dst ether.MAC, payload string) {
@@ -187,8 +187,8 @@ func (f *far) send(vni uint32, src, dst ether.MAC, payload string) {
 	}
 }
 
-// expect waits for a datagram of the network with the payload, whatever comes before it.
-func (f *far) expect(vni uint32, payload string) {
+// expect waits for a datagram of the network with the payload, whatever comes before it but what is never to come.
+func (f *far) expect(vni uint32, payload string, never ...string) {
 	f.t.Helper()
 	if err := f.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		f.t.Fatal(err)
@@ -203,7 +203,11 @@ func (f *far) expect(vni uint32, payload string) {
 		if !ok || !vx.ValidIDFlag || from.Addr() != f.to.Addr() || from.Port() < 49152 {
 			f.t.Fatalf("from %s: %s", from, p)
 		}
-		if eth := p.LinkLayer(); vx.VNI == vni && string(eth.LayerPayload()) == payload {
+		got := string(p.LinkLayer().LayerPayload())
+		if slices.Contains(never, got) {
+			f.t.Errorf("%q has come", got)
+		}
+		if vx.VNI == vni && got == payload {
 			return
 		}
 	}

@@ -20,6 +20,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 	if probe {
 		f.lastProbe = now
 		f.checkVTEP()
+		f.checkSecond()
 	}
 	f.checkCarriers()
 	update = probe || f.unmonitored.Load() // rtnetlink does not report a path MTU that a router sent
@@ -61,6 +62,7 @@ func (f *Fabric) tick(now time.Duration) (update bool) {
 
 // fix tries again what has failed: the tunnel, links to nodes, host ports, and the Swarm's file.
 func (f *Fabric) fix() {
+	f.openSecond()
 	f.wantNames() // the tunnel may have an address of the other IP version now
 	if f.swarm.Unsaved {
 		f.swarm.Save()

@@ -32,6 +32,7 @@ type (
 	PeerView       = view.Peer
 	Path           = paths.Path
 	DropCounts     = vtep.Counts
+	Addrs          = vtep.Addrs
 	PeerTest       = view.PeerTest
 	Health         = view.Health
 	Ways           = view.Ways
@@ -62,9 +63,10 @@ func (f *Fabric) Status() Status {
 	s.Offloads = f.offloads()
 	s.Faults = len(f.faults())
 	s.VTEP, _ = f.underlay()
+	s.Second = f.cfg.Second
 	switch {
 	case f.vtep != nil:
-		s.Tunnel = "open"
+		s.Tunnel, s.SecondWhy = "open", errorText(f.vtep.SecondWhy)
 	case f.vtepWhy != nil:
 		s.Tunnel, s.Why = "down", f.vtepWhy.Error()
 	}
@@ -222,8 +224,7 @@ func (f *Fabric) Peers(network string) []PeerView {
 			case n.remotes[a.Addr()] == nil && n.down != nil:
 				v.Down = errorText(n.down)
 			case n.remotes[a.Addr()] == nil:
-				own, _ := f.underlay()
-				v.Down = errorText(cmp.Or(tunnel.CheckPeer(own, a.Addr()), errUnmade))
+				v.Down = errorText(cmp.Or(tunnel.CheckPeer(f.towards(p), a.Addr()), errUnmade))
 			default:
 				v.Down = errorText(f.path(a.Addr()).Err)
 			}

@@ -292,27 +292,6 @@ func parsePeerName(s string) (name fabric.PeerName, err error) {
 	return name, lookup.CheckName(name.Host)
 }
 
-// ParseVTEP parses this host's VTEP address: see ParsePeer for what it cannot be.
-func ParseVTEP(s string) (netip.Addr, error) {
-	const want = "want one host's IP address, such as 192.0.2.1 or 2001:db8::1"
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return a, errors.New(want)
-	}
-	if a, err = hostAddr(a); err != nil {
-		return a, fmt.Errorf("%s: %w", want, err)
-	}
-	return a, nil
-}
-
-// hostAddr converts an IPv4-mapped IPv6 address to IPv4. The error says why no VTEP can have the address.
-func hostAddr(a netip.Addr) (netip.Addr, error) {
-	if a.Zone() == "" { // Unmap would remove a zone
-		a = a.Unmap()
-	}
-	return a, tunnel.CheckAddr(a)
-}
-
 func setAttach(n *fabric.Network, value string) (err error) {
 	if n.Attach, err = tap.ParseMode(value); err != nil {
 		return fmt.Errorf("want %s or %s", tap.Veth, tap.Direct)

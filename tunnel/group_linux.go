@@ -51,7 +51,7 @@ func CheckGroup(vtep, group netip.Addr) error {
 	case group.Zone() != "", group.IsInterfaceLocalMulticast():
 		return fmt.Errorf("%s holds on one host or link only by its form: want a group without a zone, such as ff05::100", group)
 	case vtep.IsValid() && vtep.Is4() != group.Is4():
-		return fmt.Errorf("group %s and this host's VTEP %s are of different IP versions: take a group of the VTEP's", group, vtep)
+		return fmt.Errorf("group %s and this host's VTEP %s are of different IP versions: take a group of the VTEP's, or start tapestry with an address of each version: --vtep %s,ADDR", group, vtep, vtep)
 	}
 	return nil
 }

@@ -79,7 +79,7 @@ func (v *VTEP) changeLinks(fn func(map[linkKey]*Link)) {
 // SameFamily returns an error unless the VTEP and the peer are of the same IP version.
 func SameFamily(vtep, peer netip.Addr) error {
 	if vtep.Is4() != peer.Is4() {
-		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions: give the peer's other address, or start tapestry with another --vtep", peer, vtep)
+		return fmt.Errorf("peer %s and this host's VTEP %s are of different IP versions: give the peer's other address, or start tapestry with another --vtep, or with one of each version: --vtep %s,ADDR", peer, vtep, vtep)
 	}
 	return nil
 }

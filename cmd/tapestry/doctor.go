@@ -57,7 +57,7 @@ It exits 1 if any line says fail, else 0: also with warnings, and without a daem
 	f.Var(usage.Set(&d.Name, "NAME", "", parseDriver), "name", "the driver's name, as in docker network create -d `NAME` (default the daemon's, else tapestry)")
 	f.Var(usage.Set(&d.PluginDir, "DIR", d.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(usage.Set(&d.StateDir, "DIR", "", parseDir), "state-dir", "`DIR` that remembers networks and endpoints (default the plugin's, else /var/lib/tapestry)")
-	f.Var(usage.Set(&d.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default the daemon's, else that of the default route)")
+	f.Var(usage.Set(&d.VTEP, "ADDR[,ADDR]", "", plugin.ReadVTEPs(&d.Second)), "vtep", "this host's `ADDR[,ADDR]` towards other hosts (default the daemon's, else that of the default route)")
 	f.Var(usage.Set(&d.Port, "PORT", "", parsePort), "vxlan-port", "UDP `PORT` for VXLAN (default the daemon's, else the plugin's, else 4789)")
 	_ = cmd.MarkFlagDirname("plugin-dir") // the flags exist, so neither call can fail
 	_ = cmd.MarkFlagDirname("state-dir")

@@ -53,10 +53,11 @@ In Docker's managed plugin (docs/plugin.md) this command is what runs, and docke
 			}
 			s.APISocket = socket
 			for _, p := range s.Peers {
-				if !s.VTEP.IsValid() && !p.Addr().IsLoopback() || p.Addr() == s.VTEP {
+				own := fabric.Addrs{Main: s.VTEP, Second: s.Second}.To(p.Addr())
+				if !own.IsValid() && !p.Addr().IsLoopback() || p.Addr() == own {
 					continue // with the address of the default route it is seen later
 				}
-				if err := tunnel.CheckPeer(s.VTEP, p.Addr()); err != nil {
+				if err := tunnel.CheckPeer(own, p.Addr()); err != nil {
 					return exit.Errorf(exit.Usage, "--peer %s: %w", p.Addr(), err)
 				}
 			}
@@ -89,7 +90,7 @@ func runFlagSet(s *daemon.Config, cmd *cobra.Command) {
 	f.Var(usage.Set(&s.Name, "NAME", s.Name, parseDriver), "name", "the driver's name, as in docker network create -d `NAME`")
 	f.Var(usage.Set(&s.PluginDir, "DIR", s.PluginDir, parseDir), "plugin-dir", "`DIR` where Docker looks for the sockets of plugins")
 	f.Var(usage.Set(&s.Dir, "DIR", s.Dir, parseDir), "state-dir", "`DIR` that remembers networks and endpoints")
-	f.Var(usage.Set(&s.VTEP, "ADDR", "", plugin.ParseVTEP), "vtep", "this host's `ADDR` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names)")
+	f.Var(usage.Set(&s.VTEP, "ADDR[,ADDR]", "", plugin.ReadVTEPs(&s.Second)), "vtep", "this host's `ADDR[,ADDR]` towards other hosts (default that of the default route, or, of a managed plugin in a Swarm, what Docker names); a second one of the other IP version is for peers that have only that")
 	f.Var(usage.Set(&s.Port, "PORT", strconv.Itoa(tunnel.DefaultPort), parsePort), "vxlan-port", "UDP `PORT` for VXLAN, here and by default at peers")
 	f.Var(&usage.Value{Kind: "ADDR[:PORT]", Read: func(text string) error {
 		p, name, err := plugin.ParsePeer(text)

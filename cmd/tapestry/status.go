@@ -58,7 +58,7 @@ func printStatus(w io.Writer, s api.Status, d *docker.Engine) error {
 	tunnel := s.Tunnel
 	switch s.Tunnel {
 	case "open":
-		tunnel += fmt.Sprintf(", %s port %d", s.VTEP, s.VXLANPort)
+		tunnel += ", " + s.At()
 	case "closed":
 		tunnel += ", no network has a VNI"
 	default:

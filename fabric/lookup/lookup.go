@@ -38,6 +38,7 @@ type Table struct {
 	names   map[string]*name
 	last    map[string][]netip.Addr // what was found last, also of names that are not wanted at the moment
 	network string                  // ip4 or ip6
+	either  bool                    // a name without an address of network may have one of the other
 }
 
 type name struct {
@@ -62,10 +63,12 @@ func New(last map[string][]netip.Addr, log *slog.Logger) *Table {
 	return &Table{Find: net.DefaultResolver.LookupNetIP, log: log, wake: make(chan struct{}, 1), names: make(map[string]*name), last: last}
 }
 
-// Want says which names are looked up from now on, and for addresses of which family. The others are forgotten.
-func (t *Table) Want(names []string, ipv6 bool) {
+// Want says which names are looked up from now on, and for addresses of which family: of IPv4 or with ipv6 of that, and with either of the
+// other one for names that have none of that. It is never both: the host would be two peers, and get each flood twice. Other names are forgotten.
+func (t *Table) Want(names []string, ipv6, either bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.either = either
 	network := "ip4"
 	if ipv6 {
 		network = "ip6"
@@ -190,20 +193,17 @@ func (t *Table) due(wait *time.Duration) map[string]string {
 func (t *Table) lookUp(ctx context.Context, host, network string) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	found, err := t.Find(ctx, network, host)
-	var addrs []netip.Addr
-	for _, a := range found {
-		if a = a.Unmap().WithZone(""); a.Is4() == (network == "ip4") {
-			addrs = append(addrs, a)
-		}
-	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	addrs = slices.Compact(addrs)
-	if err == nil && len(addrs) == 0 {
-		err = errors.New("it has no address of the VTEP's IP version")
-	}
+	addrs, err := t.find(ctx, host, network)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.either && hasNone(err) {
+		other := map[string]string{"ip4": "ip6", "ip6": "ip4"}[network]
+		t.mu.Unlock()
+		if found, otherErr := t.find(ctx, host, other); !hasNone(otherErr) {
+			addrs, err = found, otherErr
+		}
+		t.mu.Lock()
+	}
 	n := t.names[host]
 	if n == nil { // not wanted any more
 		return false
@@ -229,6 +229,30 @@ func (t *Table) lookUp(ctx context.Context, host, network string) bool {
 	n.Answer, t.last[host] = Answer{Addrs: addrs}, addrs
 	n.answered(network)
 	return changed
+}
+
+// find asks for the addresses of one family.
+func (t *Table) find(ctx context.Context, host, network string) (addrs []netip.Addr, err error) {
+	found, err := t.Find(ctx, network, host)
+	for _, a := range found {
+		if a = a.Unmap().WithZone(""); a.Is4() == (network == "ip4") {
+			addrs = append(addrs, a)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	if err == nil && len(addrs) == 0 {
+		err = errNoAddress
+	}
+	return slices.Compact(addrs), err
+}
+
+var errNoAddress = errors.New("it has no address of the VTEP's IP version")
+
+// hasNone tells whether a name is known to have no address of the family that was asked for: an error of another kind leaves that open.
+func hasNone(err error) bool {
+	var dns *net.DNSError
+	var addr *net.AddrError // /etc/hosts has another
+	return errors.Is(err, errNoAddress) || errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &addr)
 }
 
 // answered notes that the name was looked up. Table.mu is held.

@@ -61,7 +61,7 @@ func TestTable(t *testing.T) {
 				t.Errorf("%s: %s is %s, want %s", when, name, got, want)
 			}
 		}
-		table.Want([]string{"a", "six", "slow", "none"}, false)
+		table.Want([]string{"a", "six", "slow", "none"}, false, false)
 		is("before the first look-up", "slow", "[192.0.2.9] <nil>")
 		changes := 0
 		ctx, cancel := context.WithCancel(t.Context())
@@ -110,20 +110,52 @@ func TestTable(t *testing.T) {
 		}
 		// The tunnel moves to the other IP version.
 		dns.set("a", "192.0.2.4 2001:db8::7")
-		table.Want([]string{"a", "six"}, true)
+		table.Want([]string{"a", "six"}, true, false)
 		time.Sleep(limit)
 		synctest.Wait()
 		is("IPv6", "a", "[2001:db8::7] <nil>")
 		is("IPv6", "six", "[2001:db8::1] <nil>")
 		is("IPv6", "none", "[] <nil>")
 		asked := dns.asked["a"]
-		table.Want(nil, true)
+		table.Want(nil, true, false)
 		time.Sleep(3 * every)
 		if dns.asked["a"] != asked {
 			t.Error("a name that nobody wants is looked up")
 		}
 		cancel()
 		<-ended
+	})
+}
+
+// With an address of each IP version, a name that has none of the first has those of the other; while DNS does not say so, nothing changes.
+func TestEither(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dns := &server{names: map[string]string{"a": "192.0.2.2 2001:db8::2", "six": "2001:db8::1"}, asked: make(map[string]int)}
+		table := New(nil, slog.New(slog.DiscardHandler))
+		table.Find = dns.find
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { table.Run(ctx, func() {}) })
+		defer running.Wait()
+		defer cancel()
+		is := func(when, name, want string) {
+			t.Helper()
+			a := table.Answer(name)
+			if got := fmt.Sprint(a.Addrs, " ", a.Err); !strings.HasPrefix(got, want) {
+				t.Errorf("%s: %s is %s, want %s", when, name, got, want)
+			}
+		}
+		next := func() { time.Sleep(every + limit); synctest.Wait() }
+		table.Want([]string{"a", "six", "none"}, false, true)
+		next()
+		is("first", "a", "[192.0.2.2] <nil>")
+		is("first", "six", "[2001:db8::1] <nil>")
+		is("first", "none", "[] there is no such name")
+		dns.set("a", "away")
+		dns.set("six", "2001:db8::1 192.0.2.1")
+		next()
+		is("DNS is away", "a", "[192.0.2.2] the name server does not answer")
+		is("it has got one of the first", "six", "[192.0.2.1] <nil>")
 	})
 }
 

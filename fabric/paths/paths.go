@@ -21,10 +21,18 @@ type Path struct {
 	Err error // why there is no route
 }
 
-// A Source is the address that datagrams to other hosts have, or why there is none.
+// A Source is the address that datagrams to a host have, or why there is none.
 type Source struct {
 	Addr netip.Addr
+	To   func(host netip.Addr) netip.Addr // nil: Addr, to each
 	Err  error
+}
+
+func (s Source) to(host netip.Addr) netip.Addr {
+	if s.To == nil {
+		return s.Addr
+	}
+	return s.To(host)
 }
 
 // EtherMTU is Ethernet's usual one, for want of a better.
@@ -151,7 +159,7 @@ func (t *Table) Update(hosts []netip.Addr, from Source) (changed map[netip.Addr]
 func (t *Table) ask(host netip.Addr, from Source) Path {
 	p := Path{Err: from.Err}
 	if from.Err == nil {
-		p.Path, p.Err = t.Ask(from.Addr, host)
+		p.Path, p.Err = t.Ask(from.to(host), host)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

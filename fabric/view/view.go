@@ -12,6 +12,8 @@ import (
 // Status is the daemon at a glance.
 type Status struct {
 	VTEP          netip.Addr // zero: not known (no network has a VNI, and there is no default route)
+	Second        netip.Addr // of the other IP version; zero: there is none
+	SecondWhy     string     // why the tunnel is open, but not at Second; "": it is there, too, or nowhere
 	Port          uint16     // VXLAN UDP port
 	Tunnel        string     // "closed" (no network needs it), "open", "down"
 	Why           string     // why the tunnel is down

@@ -17,10 +17,11 @@ func (c Counts) plus(v *VTEP) Counts {
 		}
 		return sum
 	}
-	if v == nil {
-		return Counts{add(c.Rx, nil), add(c.Kernel, nil)}
+	sum := Counts{add(c.Rx, nil), add(c.Kernel, nil)}
+	for ; v != nil; v = v.second {
+		sum = Counts{add(sum.Rx, v.RxDropped()), add(sum.Kernel, v.KernelDropped())}
 	}
-	return Counts{add(c.Rx, v.RxDropped()), add(c.Kernel, v.KernelDropped())}
+	return sum
 }
 
 // Drops counts what all tunnels of a daemon drop, also those that are closed. The caller of Read and Close holds a lock of his own; Last

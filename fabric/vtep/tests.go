@@ -29,6 +29,7 @@ func (v *VTEP) Continue(now time.Duration, log *slog.Logger) {
 			log.Info("trains of datagrams to the peer", "result", s.Result, "why", s.Why)
 		}
 	}
+	v.second.Continue(now, log)
 }
 
 // Test begins a test of all peers that were not tested within testFresh.

@@ -22,11 +22,15 @@ type Settings struct {
 	OnFits            func(host netip.Addr, fits int) // see tunnel.VTEP
 }
 
-// A VTEP is open from Open to Close. The methods that ask it something, and JoinAgain, may be called of nil: it is closed.
+// A VTEP is open from Open to Close, at its main address and maybe at a second one. The methods that ask it something, and JoinAgain, may be
+// called of nil: it is closed.
 type VTEP struct {
-	*tunnel.VTEP
-	handles []*poll.Handle // of the receivers that Listen opened
-	watch   Watch
+	*tunnel.VTEP       // at the main address
+	SecondWhy    error // why it is not open at its second address although it is to be
+	second       *VTEP // nil: not open, or there is to be none
+	settings     Settings
+	handles      []*poll.Handle // of the receivers that Listen opened
+	watch        Watch
 }
 
 // Open opens the VXLAN socket at an address of this host, which the workers read from then on. The error names who has the port, and
@@ -50,7 +54,7 @@ func (s Settings) Open(addr netip.Addr) (*VTEP, error) {
 		default: // the first error is told
 		}
 	}
-	v := &VTEP{VTEP: t}
+	v := &VTEP{VTEP: t, settings: s}
 	for i, r := range t.Receivers() {
 		h, err := p.Add(r, i, failed)
 		if err != nil {
@@ -75,7 +79,7 @@ func (v *VTEP) Peers() []*tunnel.Peer {
 	if v == nil {
 		return nil
 	}
-	return v.VTEP.Peers()
+	return append(v.VTEP.Peers(), v.second.Peers()...)
 }
 
 // ByHost are the other hosts by address.
@@ -98,6 +102,7 @@ func (v *VTEP) JoinAgain(log *slog.Logger) {
 	case moved:
 		log.Info("multicast groups joined again: the tunnel's address is on another link", "vtep", v.Local)
 	}
+	v.second.JoinAgain(log)
 }
 
 // Elsewhere is the address where the tunnel would be better, see Watch.
@@ -107,11 +112,15 @@ func (v *VTEP) Elsewhere(down error) (to netip.Addr, better bool) {
 
 // Close closes the sockets. sync returns when nobody sends by them any more.
 func (v *VTEP) Close(sync func()) error {
+	if v == nil {
+		return nil
+	}
+	second := v.second.Close(sync)
 	for _, h := range v.handles {
 		h.Remove()
 	}
 	sync() // from here on nobody sends
-	return v.VTEP.Close()
+	return errors.Join(second, v.VTEP.Close())
 }
 
 // A Watch looks whether this host would be reached better at another address than its own.
