@@ -37,6 +37,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func (p *Port) Ingress(frames []ether.Frame) {
 	b := batches.Get().(*batch)
 	p.process(b, frames)
+	p.noteStorm(&b.tally, len(frames))
 	p.count(b)
 	batches.Put(b)
 }
@@ -117,7 +118,7 @@ func (p *Port) process(b *batch, frames []ether.Frame) {
 			case Flooded:
 				if held {
 					v = Flapping
-				} else if p.storms() {
+				} else if p.storms(b) {
 					v = Storm
 				} else if r := p.answer(f, p.sw.find); r.found == "told" {
 					v = Answered

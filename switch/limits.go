@@ -47,13 +47,17 @@ func (b *bucket) take(now int64, n int) bool {
 	if b.rate == 0 {
 		return true
 	}
-	cost := int64(n) * int64(time.Second) / b.rate
+	return spend(&b.full, now, int64(n)*int64(time.Second)/b.rate, int64(rateDepth))
+}
+
+// spend takes cost from a bucket of that depth, both in nanoseconds, if there is anything in it.
+func spend(full *atomic.Int64, now, cost, depth int64) bool {
 	for {
-		full := b.full.Load()
-		if full-now >= int64(rateDepth) {
+		was := full.Load()
+		if was-now >= depth {
 			return false
 		}
-		if b.full.CompareAndSwap(full, max(full, now)+cost) {
+		if full.CompareAndSwap(was, max(was, now)+cost) {
 			return true
 		}
 	}

@@ -133,31 +133,65 @@ func TestDay(t *testing.T) {
 	})
 }
 
-// A port that floods too much is heard by nobody for the rest of the second; what it sends to one station passes, and what others flood.
+// Of what a port floods too much nobody hears; what it sends to one station passes, and what others flood.
 func TestStorm(t *testing.T) {
-	s := New(Config{})
-	p, _ := attach(s, "loud", false)
-	q, _ := attach(s, "quiet", false)
-	q.Pin(mac(2))
-	p.SetPolicy(&Policy{Storm: 3})
-	for second := range 3 {
-		s.Tick(time.Duration(second) * time.Second)
-		for i, dst := range []ether.MAC{broadcast, {1, 0, 0x5e, 0, 0, 1}, mac(99), broadcast, mac(98)} {
-			want := Flooded
-			if i >= 3 {
-				want = Storm
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{})
+		p, _ := attach(s, "loud", false)
+		q, _ := attach(s, "quiet", false)
+		q.Pin(mac(2))
+		p.SetPolicy(&Policy{Storm: 3})
+		for second := range 3 {
+			for i, dst := range []ether.MAC{broadcast, {1, 0, 0x5e, 0, 0, 1}, mac(99), broadcast, mac(98)} {
+				want := Flooded
+				if i >= 3 {
+					want = Storm
+				}
+				if v := p.Inject(frame(mac(1), dst, i)); v != want {
+					t.Errorf("flood %d of second %d: %s, want %s", i, second, v, want)
+				}
 			}
-			if v := p.Inject(frame(mac(1), dst, i)); v != want {
-				t.Errorf("flood %d of second %d: %s, want %s", i, second, v, want)
+			if v := p.Inject(frame(mac(1), mac(2), 0)); v != Forwarded {
+				t.Errorf("to one station: %s", v)
 			}
+			if v := q.Inject(frame(mac(2), broadcast, 0)); v != Flooded {
+				t.Errorf("from another port: %s", v)
+			}
+			time.Sleep(time.Second)
 		}
-		if v := p.Inject(frame(mac(1), mac(2), 0)); v != Forwarded {
-			t.Errorf("to one station: %s", v)
+	})
+}
+
+// What passes of a storm does not pass at the beginning of each second, but one by one; and while little else comes from the port, that shows.
+func TestStormIsEven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(Config{})
+		p := s.Attach("loud", counted{}, false, plenty)
+		s.Attach("quiet", counted{}, false, plenty).Pin(mac(2))
+		p.SetPolicy(&Policy{Storm: DefaultStorm})
+		flood, talk := frame(mac(1), broadcast, 0), frame(mac(1), mac(2), 0)
+		offered := slices.Repeat([]ether.Frame{flood}, 500)
+		flooded := func() uint64 { return s.Tally()[Flooded] }
+		for ms := range 3000 {
+			before := flooded()
+			p.Ingress(offered)
+			got, want := flooded()-before, uint64(DefaultStorm/1000)
+			if ms < stormBurst/450 {
+				want = uint64(len(offered))
+			}
+			if ms != stormBurst/450 && got != want {
+				t.Fatalf("in millisecond %d %d frames were flooded, want %d", ms, got, want)
+			}
+			if p.Storming() != (ms >= stormBurst/450) {
+				t.Fatalf("in millisecond %d Storming says %v", ms, p.Storming())
+			}
+			time.Sleep(time.Millisecond)
 		}
-		if v := q.Inject(frame(mac(2), broadcast, 0)); v != Flooded {
-			t.Errorf("from another port: %s", v)
+		p.Ingress(append(slices.Repeat([]ether.Frame{talk}, 300), slices.Repeat([]ether.Frame{flood}, 200)...))
+		if p.Storming() {
+			t.Error("a port that talks to one station more than it floods storms")
 		}
-	}
+	})
 }
 
 // An isolated port talks with those that it is told, both ways, and with nobody else, whatever asks first and wherever the other is.

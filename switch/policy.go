@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
 )
@@ -41,17 +42,41 @@ func (p *Port) SetPolicy(policy *Policy) {
 	p.limits.Store(newLimits(policy))
 }
 
-// storms counts a frame that is to be flooded, and tells whether it is one too many in this second.
-func (p *Port) storms() bool {
+// stormBurst is how many frames a port that was silent may flood at once, if not more than in a second; or those of a tenth of a second, if that is
+// more. Behind that they pass one by one: a second's worth at the beginning of each second would be one long turn for those who wait.
+const stormBurst = 5000
+
+// storm is the limit's cost of a frame, and the depth of its bucket, in nanoseconds; 0: there is no limit.
+func (p *Port) storm() (cost, depth int64) {
 	policy := p.policy.Load()
-	return policy != nil && policy.Storm > 0 && !p.floods.take(p.sw.now.Load(), policy.Storm)
+	if policy == nil || policy.Storm <= 0 {
+		return 0, 0
+	}
+	cost = int64(time.Second) / policy.Storm
+	return cost, cost * min(policy.Storm, max(stormBurst, policy.Storm/10))
+}
+
+// storms counts a frame that is to be flooded, and tells whether it is one too many.
+func (p *Port) storms(b *batch) bool {
+	cost, depth := p.storm()
+	return depth > 0 && !spend(&p.floods, b.time(p.sw), cost, depth)
 }
 
 // wouldStorm is storms, and counts nothing.
 func (p *Port) wouldStorm() bool {
-	policy := p.policy.Load()
-	return policy != nil && policy.Storm > 0 && !p.floods.has(p.sw.now.Load(), policy.Storm)
+	_, depth := p.storm()
+	return depth > 0 && p.floods.Load()-p.sw.nanoseconds() >= depth
 }
+
+// noteStorm notes whether most of n frames were flooded, or were too many to be.
+func (p *Port) noteStorm(t *Tally, n int) {
+	if over := t[Storm] > 0 && 2*(t[Storm]+t[Flooded]) > uint64(n); over != p.storming.Load() {
+		p.storming.Store(over)
+	}
+}
+
+// Storming tells whether the port, when it received frames last, flooded more than it may, and did little else: whoever reads its frames may take his time.
+func (p *Port) Storming() bool { return p.storming.Load() }
 
 // Policy is the port's; it must not be changed.
 func (p *Port) Policy() Policy {

@@ -112,7 +112,8 @@ type Port struct {
 	passes   atomic.Bool           // see SetLinkLocal
 	flooded  budget                // of a sparse port
 	told     budget                // see tellable
-	floods   budget                // see Policy.Storm
+	floods   atomic.Int64          // as bucket.full, of Policy.Storm
+	storming atomic.Bool           // see Storming
 	vlans    atomic.Pointer[VLANs] // see SetVLANs; nil: all
 	router   atomic.Int64          // until when, by the coarse clock, there is a multicast router
 	leaves   atomic.Bool           // a station there does not want a group any more, and others were not asked yet
@@ -251,12 +252,6 @@ func (b *budget) take(second, limit int64) bool {
 		b.Store(now)
 	}
 	return b.Add(1) <= now+limit
-}
-
-// has tells whether take would be within limit.
-func (b *budget) has(second, limit int64) bool {
-	n := b.Load()
-	return n>>32 != second || n&0xffffffff < limit
 }
 
 // Tally counts all frames that any port has ever received, by verdict.
