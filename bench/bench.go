@@ -51,7 +51,7 @@ func Run(ctx context.Context, o Options) (*results.Report, error) {
 		return nil, err
 	}
 	p := newPlan(o)
-	if len(p.rungs) == 0 && p.parts == 0 && p.curves == 0 {
+	if len(p.rungs) == 0 && p.parts == 0 && p.curves == 0 && p.scrapes == 0 {
 		return nil, NothingMatches(o.Only)
 	}
 	if err := bed.Ready(); err != nil {
@@ -75,7 +75,7 @@ func Run(ctx context.Context, o Options) (*results.Report, error) {
 		}
 	}
 	if err == nil && o.Check {
-		err = measureAgain(ctx, r, p, o.Progress)
+		err = measureAgain(ctx, r, p, o.Binary, o.Progress)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -112,6 +112,19 @@ func fill(ctx context.Context, r *results.Report, p plan, binary string, w io.Wr
 		transfers, cost = transfers+n, cost+seconds
 		prog.advanceTo(transfers, cost)
 	}
+	if p.scrapes > 0 {
+		c, err := scrapeCase(ctx, p, binary, prog)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.Skipped = append(r.Skipped, results.Skip{What: results.Scraping, Why: err.Error()})
+		} else {
+			r.Cases = append(r.Cases, c)
+		}
+		cost += p.scrapes
+		prog.advanceTo(transfers, cost)
+	}
 	if p.parts > 0 {
 		prog.status("the parts, each alone")
 		all, skips, err := bed.Parts(ctx, p.name == "quick", prog)
@@ -141,7 +154,7 @@ const retrySeconds = 45
 
 // measureAgain measures again, on new beds, what fails --check, if there is time for it: the machine may have put a bed at a
 // disadvantage that lasts for all of its rounds. The second result counts.
-func measureAgain(ctx context.Context, r *results.Report, p plan, w io.Writer) error {
+func measureAgain(ctx context.Context, r *results.Report, p plan, binary string, w io.Writer) error {
 	missed := failing(r)
 	if len(missed) == 0 {
 		return nil
@@ -157,6 +170,13 @@ func measureAgain(ctx context.Context, r *results.Report, p plan, w io.Writer) e
 	prog := newProgress(w, transfers, cost)
 	defer prog.end()
 	prog.line("measuring again what fails, on new beds")
+	if second.scrapes > 0 {
+		if c, err := scrapeCase(limited, second, binary, prog); err == nil {
+			replaceCases(r, []results.Case{c}, missed, second.rounds)
+		} else if ctx.Err() == nil {
+			r.Skipped = append(r.Skipped, results.Skip{What: results.Scraping + ": a second measurement", Why: err.Error()})
+		}
+	}
 	for _, rung := range second.rungs {
 		cases, skips, err := rung.climb(limited, second, prog)
 		r.Skipped = append(r.Skipped, skips...)

@@ -121,6 +121,18 @@ func echo() measure {
 		}}
 }
 
+// beside is the time of datagrams' round trips while a third container floods the network: what others feel of it.
+func beside() measure {
+	return measure{[]figure{{results.FloodP99, "µs", true}, {results.FloodTimes, "times", true}, {"UDP echo p50, beside a flood", "µs", true}}, always, 0.6, 0.4, 0.8, false,
+		func(ctx context.Context, b *bed.Bed, d time.Duration) (outcome, error) {
+			quiet, loud, err := b.Beside(ctx, d)
+			if err != nil {
+				return outcome{}, err
+			}
+			return outcome{values: []float64{loud.P99, loud.P99 / quiet.P99, loud.P50}, cdf: loud.CDF}, nil
+		}}
+}
+
 // daemonMemory is the memory of tapestry's daemon after the traffic so far: the mean of the hosts.
 func daemonMemory() measure {
 	return measure{[]figure{{"daemon RSS", "MB", true}}, often, 0, 0, 0, false,
@@ -165,5 +177,6 @@ func allRungs(o Options) []rung {
 	if o.Quick {
 		return all
 	}
+	all = append(all, rung{results.Flood, []bed.Setup{bed.Tapestry{Binary: o.Binary}, bed.Kernel{}}, false, 0.8, []measure{beside()}})
 	return append(all, observedRungs(o.Binary)...)
 }

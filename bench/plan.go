@@ -22,6 +22,7 @@ type plan struct {
 	slowSyscalls bool    // system calls are slow on this machine
 	parts        float64 // seconds that the parts take; 0: they are left out
 	curves       float64 // likewise of the scale curves
+	scrapes      float64 // likewise of the metrics of many endpoints
 }
 
 // FewestPairs is the number of rounds that an interval of 95 % needs.
@@ -47,10 +48,10 @@ const transferExtra = 0.15
 //
 // which leaves some time for a slower machine: a rung may take a fifth more, after that it has fewer rounds.
 func newPlan(o Options) plan {
-	p := plan{name: "full", seconds: 0.95, rounds: 9, sideRounds: 6, slowRounds: 6, minRounds: 6, parts: 15, curves: 120}
+	p := plan{name: "full", seconds: 0.95, rounds: 9, sideRounds: 6, slowRounds: 6, minRounds: 6, parts: 15, curves: 120, scrapes: 15}
 	switch {
 	case o.Check:
-		p = plan{name: "check", seconds: 0.8, rounds: 12, minRounds: 10}
+		p = plan{name: "check", seconds: 0.8, rounds: 12, minRounds: 10, scrapes: 10}
 	case o.Quick:
 		p = plan{name: "quick", seconds: 0.2, rounds: 6, slowRounds: 1, minRounds: 3, parts: 3} // the curves take too long
 	}
@@ -112,6 +113,9 @@ func (p *plan) restrict(words []string) {
 	if !match("parts") {
 		p.parts = 0
 	}
+	if !match(results.Scraping) && !match(results.Scrape) {
+		p.scrapes = 0
+	}
 	if !match("curves") {
 		p.curves = 0
 	} else if p.name == "quick" {
@@ -132,10 +136,13 @@ func (p plan) again(bounds []results.Bound, limit float64) (plan, bool) {
 	}
 	p.dropEmpty()
 	p.parts, p.curves = 0, 0
+	if !slices.ContainsFunc(bounds, func(b results.Bound) bool { return b.Rung == results.Scraping }) {
+		p.scrapes = 0
+	}
 	for ; p.rounds >= FewestPairs; p.rounds-- {
 		p.minRounds = min(p.minRounds, p.rounds)
 		if _, seconds := p.all(); seconds <= limit {
-			return p, len(p.rungs) > 0
+			return p, len(p.rungs) > 0 || p.scrapes > 0
 		}
 	}
 	return p, false
@@ -149,7 +156,7 @@ func (p *plan) dropEmpty() {
 // wanted are the bounds that this plan measures.
 func (p plan) wanted() (all []results.Bound) {
 	for _, b := range results.Bounds {
-		if slices.ContainsFunc(p.rungs, func(r rung) bool {
+		if b.Rung == results.Scraping && p.scrapes > 0 && (b.Check != 0 || !p.checks) || slices.ContainsFunc(p.rungs, func(r rung) bool {
 			return r.name == b.Rung && slices.ContainsFunc(r.measures, func(m measure) bool { return m.has(b.Measure) }) &&
 				slices.ContainsFunc(r.setups, func(s bed.Setup) bool { return s.Name() == b.Against })
 		}) {
@@ -208,7 +215,7 @@ func (p plan) all() (transfers int, seconds float64) {
 		n, s := p.estimate(r)
 		transfers, seconds = transfers+n, seconds+s
 	}
-	return transfers, seconds + p.parts + p.curves
+	return transfers, seconds + p.parts + p.curves + p.scrapes
 }
 
 // observedRungs are those where tapestry with a flight recorder or a capture is compared with itself without it.

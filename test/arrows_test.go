@@ -72,7 +72,7 @@ var rooms = map[string]struct{ ours, foreign []string }{
 	"bench/traffic":       {ours: []string{"ether"}, foreign: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"bench/results":       {},
 	"bench/report":        {ours: []string{"bench/results"}, foreign: []string{"codeberg.org/go-fonts/liberation", "github.com/google/renameio/v2", "golang.org/x/image/font", "gonum.org/v1/plot"}},
-	"bench/bed":           {ours: []string{"bench/results", "bench/traffic", "ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/vishvananda/netlink", "golang.org/x/sys"}},
+	"bench/bed":           {ours: []string{"bench/results", "bench/traffic", "ether", "poll", "switch", "tap", "tunnel"}, foreign: []string{"github.com/prometheus/client_golang", "github.com/vishvananda/netlink", "golang.org/x/sys"}},
 	"bench/scale":         {ours: []string{"bench/results", "bench/traffic", "cluster", "cluster/etcd", "cluster/gossip", "ether", "switch", "tunnel"}, foreign: []string{"github.com/hashicorp/go-msgpack/v2", "golang.org/x/sys"}},
 	"bench":               {ours: []string{"bench/bed", "bench/results", "bench/traffic"}},
 	"test":                {},

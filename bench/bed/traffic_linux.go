@@ -68,9 +68,13 @@ func (b *Bed) Packets(ctx context.Context, size int, d time.Duration) (Transfer,
 
 // Echo measures round trips of 64 bytes in each direction, one after the other. network is tcp or udp.
 func (b *Bed) Echo(ctx context.Context, network string, d time.Duration) (Latency, error) {
-	a, err := b.ask(ctx, traffic.Job{Kind: "echo", Network: network, For: d}, b.address(false))
+	return b.echo(ctx, traffic.Job{Kind: "echo", Network: network, For: d})
+}
+
+func (b *Bed) echo(ctx context.Context, j traffic.Job) (Latency, error) {
+	a, err := b.ask(ctx, j, b.address(false))
 	if err == nil && !(a.P50 > 0 && a.Count > 0) {
-		err = fmt.Errorf("echo over %s: no answer came", network)
+		err = fmt.Errorf("echo over %s: no answer came", j.Network)
 	}
 	l := Latency{P50: a.P50, P99: a.P99, P999: a.P999, CPU: a.CPU, Count: a.Count}
 	for _, p := range a.CDF {

@@ -6,6 +6,8 @@ const (
 	TwoHosts       = "two hosts"
 	DockerOneHost  = "docker, one host"
 	DockerTwoHosts = "docker, two hosts"
+	Flood          = "beside a flood"
+	Scraping       = "metrics of 1,000 endpoints"
 	Alone          = "alone"
 	RecorderOn     = "flight recorder on"
 	RecorderAcross = "flight recorder on, two hosts"
@@ -17,12 +19,17 @@ const (
 	RecorderOff = "recorder off" // of tapestry too, as the one below
 	CaptureOff  = "capture off"
 
+	PlainHandler = "client_golang alone" // the handler of Prometheus' client, with as many series, whose values are constants
+
 	TCPOneFlow          = "TCP, 1 flow"
 	TCPEightFlows       = "TCP, 8 flows"
 	TCPNested           = "TCP, 1 flow, in a VXLAN of the containers"
 	TCPOneFlowCPU       = "CPU, TCP, 1 flow"
 	UDPSmall            = "UDP 64 B"
 	EchoP50             = "TCP echo p50"
+	Scrape              = "scrape"
+	FloodP99            = "UDP echo p99, beside a flood"
+	FloodTimes          = "UDP echo p99, beside a flood, of the quiet one"
 	FirstPing           = "docker run to first ping"
 	FirstPingNoExternal = "docker run to first ping, external=off"
 	RSSIdle             = "RSS, 1,000 idle endpoints"
@@ -66,6 +73,8 @@ var Bounds = []Bound{
 	{RecorderAcross, TCPOneFlow, RecorderOff, 0.97, 1.0, 0, 0},
 	{StuckReader, TCPOneFlow, CaptureOff, 0.95, 1.0, 0, 0},
 	{CaptureToFile, TCPOneFlow, CaptureOff, 0.8, 0.9, 0, 0},
+	{Scraping, Scrape, PlainHandler, 2.5, 1.5, 4, 5},
+	{Scraping, Scrape, "", 100, 60, 0, 0},
 	{Alone, RSSIdle, "", 64, 40, 0, 0},
 	{Alone, Decision, "", 15, 8, 0, 0},
 }

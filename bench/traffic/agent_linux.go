@@ -39,6 +39,7 @@ type Job struct {
 	Network   string        `json:"network,omitempty"`   // tcp, udp: echo
 	Frames    int           `json:"frames,omitempty"`    // order: of all flows together
 	Train     int           `json:"train,omitempty"`     // order: datagrams in each UDP_SEGMENT send, 1 without
+	Every     time.Duration `json:"every,omitempty"`     // echo: a request at most so often; 0: one after the other
 }
 
 // An Answer is the result of a job: the one line that the agent prints which did it.
@@ -69,6 +70,7 @@ type Answer struct {
 //	JOB ADDRESS      does a job, written in JSON, with the agent that serves at ADDRESS, host:port; prints
 //	                 the Answer as one line of JSON, also if it is an error
 //	ping ADDRESS     pings until the first answer, and prints its time
+//	flood LINK       sends frames to everybody by a link, each from another address, until ctx ends; prints "ready" before
 //	idle             does nothing until ctx ends
 //
 // Goroutines that move data are locked to their threads and make raw, blocking system calls, each with a Go processor (P)
@@ -81,8 +83,10 @@ func Agent(ctx context.Context, args []string, out io.Writer) error {
 		return nil
 	case len(args) == 2 && args[0] == "ping":
 		return ping(ctx, args[1], out)
+	case len(args) == 2 && args[0] == "flood":
+		return flood(ctx, args[1], out)
 	case len(args) != 2 && (len(args) != 1 || args[0] != "serve"):
-		return errors.New("want serve [ADDRESS], JOB ADDRESS, ping ADDRESS, or idle")
+		return errors.New("want serve [ADDRESS], JOB ADDRESS, ping ADDRESS, flood LINK, or idle")
 	}
 	if err := withoutPreemption(); err != nil {
 		return err

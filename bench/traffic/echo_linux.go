@@ -126,7 +126,7 @@ func echoClient(ctx context.Context, data string, j Job) (Answer, error) {
 		return Answer{}, err
 	}
 	defer context.AfterFunc(ctx, func() { syscall.Shutdown(fd, syscall.SHUT_RDWR) })()
-	p := pinger{fd: fd, datagrams: j.Network == "udp"}
+	p := pinger{fd: fd, datagrams: j.Network == "udp", every: j.Every}
 	warm := min(j.For/10, 100*time.Millisecond)
 	if _, err := p.run(warm); err != nil {
 		return Answer{}, err
@@ -161,6 +161,7 @@ type syscallConn interface {
 type pinger struct {
 	fd        int
 	datagrams bool
+	every     time.Duration // between two requests
 	seq       uint64
 	lost      int
 	out, in   [echoSize]byte
@@ -184,7 +185,11 @@ func (p *pinger) run(d time.Duration) ([]uint32, error) {
 		} else {
 			p.lost++
 		}
-		at = now
+		if at = now; p.every > 0 {
+			pause := syscall.NsecToTimespec(p.every.Nanoseconds())
+			_, _, _ = syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
+			at = time.Since(began)
+		}
 	}
 	return times, nil
 }
