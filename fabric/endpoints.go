@@ -218,7 +218,7 @@ func (f *Fabric) plug(n *network, e *endpoint, open func(tap.Spec) (links.Device
 	f.cfg.Observer.Plug(v, dev, nil)
 	dev.Bind(lanes.Tagging(point.Ingress))
 	for i, q := range dev.Sources() {
-		handle, err := f.cfg.Poller.AddLimited(q, i, port.Storming, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })
+		handle, err := f.cfg.Poller.Add(q, i, func(err error) { f.deviceFailed(n.ID, e.ID, dev, err) })
 		if err != nil {
 			e.down = errors.Join(err, f.unplug(e))
 			return e.down

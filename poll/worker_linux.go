@@ -42,9 +42,7 @@ type worker struct {
 	epoll, wake int
 	entries     sync.Map // int32 → *entry, by key
 
-	spins int       // how often wait polls before it sleeps; only run uses it, as what follows
-	held  []int32   // keys of sources that are left alone
-	since time.Time // the first of them
+	spins int // how often wait polls before it sleeps; only run uses it
 
 	mu      sync.Mutex      // guards what follows
 	running bool            // run has begun and not ended
@@ -55,7 +53,6 @@ type worker struct {
 type entry struct {
 	source Source
 	failed func(error)
-	beyond func() bool // see AddLimited; nil: never
 }
 
 // rawWaitMs is how long a worker sleeps in a raw system call before it sleeps in an ordinary one, in milliseconds.
@@ -100,7 +97,7 @@ func newWorker() (*worker, error) {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
 	w := &worker{epoll: ep, wake: wake, next: wakeKey + 1}
-	if err := w.control(unix.EPOLL_CTL_ADD, wake, wakeKey, unix.EPOLLIN); err != nil {
+	if err := w.control(unix.EPOLL_CTL_ADD, wake, wakeKey); err != nil {
 		unix.Close(ep)
 		unix.Close(wake)
 		return nil, err
@@ -108,8 +105,8 @@ func newWorker() (*worker, error) {
 	return w, nil
 }
 
-func (w *worker) control(op, fd int, key int32, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: key}
+func (w *worker) control(op, fd int, key int32) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: key}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, op, fd, &ev))
 }
 
@@ -152,20 +149,13 @@ type Handle struct {
 // Add registers s with a worker, by its number modulo the number of workers. If Drain returns an error, s is removed, and
 // failed is called once, on a goroutine of its own.
 func (p *Poller) Add(s Source, worker int, failed func(error)) (*Handle, error) {
-	return p.AddLimited(s, worker, nil, failed)
-}
-
-// AddLimited is Add for a source that may read more than it should. When beyond says so after a Drain, the source is left alone for holdMs: what
-// comes meanwhile waits in its queue, and what does not fit is dropped there by the kernel, at the cost of who sends it. So a source that is flooded
-// takes little time from others of the worker, and from other programs on its core.
-func (p *Poller) AddLimited(s Source, worker int, beyond func() bool, failed func(error)) (*Handle, error) {
 	w := p.workers[worker%len(p.workers)]
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := &Handle{w: w, key: w.next, fd: s.Fd()}
 	w.next++
-	w.entries.Store(h.key, &entry{s, failed, beyond})
-	if err := w.control(unix.EPOLL_CTL_ADD, h.fd, h.key, unix.EPOLLIN); err != nil {
+	w.entries.Store(h.key, &entry{s, failed})
+	if err := w.control(unix.EPOLL_CTL_ADD, h.fd, h.key); err != nil {
 		w.entries.Delete(h.key)
 		return nil, fmt.Errorf("have a worker read descriptor %d: %w", h.fd, explain(err))
 	}
@@ -188,7 +178,7 @@ func explain(err error) error {
 func (h *Handle) Remove() {
 	w := h.w
 	if _, was := w.entries.LoadAndDelete(h.key); was {
-		_ = w.control(unix.EPOLL_CTL_DEL, h.fd, h.key, 0)
+		_ = w.control(unix.EPOLL_CTL_DEL, h.fd, h.key)
 	}
 	w.sync()
 }
@@ -262,7 +252,6 @@ func (w *worker) run(ctx context.Context) error {
 		if err != nil {
 			return os.NewSyscallError("epoll_wait", err)
 		}
-		w.release()
 		for i := range events[:n] {
 			if events[i].Fd == wakeKey {
 				var b [8]byte
@@ -279,8 +268,6 @@ func (w *worker) run(ctx context.Context) error {
 			e := v.(*entry)
 			if err := e.source.Drain(arena); err != nil {
 				w.removeFailed(events[i].Fd, e, err)
-			} else if e.beyond != nil && e.beyond() {
-				w.hold(events[i].Fd, e)
 			}
 		}
 		w.endRound(false)
@@ -308,10 +295,6 @@ func (w *worker) wait(events []unix.EpollEvent) (int, error) {
 		}
 	}
 	w.spins /= 2
-	if len(w.held) > 0 {
-		n, errno := w.epollWait(events, holdMs)
-		return n, ignoreEINTR(errno)
-	}
 	asleep := time.Now()
 	if n, errno := w.epollWait(events, rawWaitMs); n > 0 || errno != 0 && errno != syscall.EINTR {
 		if time.Since(asleep) < shortSleep {
@@ -349,7 +332,7 @@ func (w *worker) removeFailed(key int32, e *entry, err error) {
 	if _, was := w.entries.LoadAndDelete(key); !was {
 		return
 	}
-	_ = w.control(unix.EPOLL_CTL_DEL, e.source.Fd(), key, 0)
+	_ = w.control(unix.EPOLL_CTL_DEL, e.source.Fd(), key)
 	go e.failed(err)
 }
 

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -348,41 +347,5 @@ func TestPin(t *testing.T) {
 		if set := <-seen; set != all {
 			t.Fatalf("a thread of a pinned worker lives on: it may run on %d cores of %d", set.Count(), all.Count())
 		}
-	}
-}
-
-// A source that has read more than it may is left alone for a while, others are not; afterwards it is read again, and it can be removed meanwhile.
-func TestAddLimited(t *testing.T) {
-	p := newPoller(t, 1)
-	free, greedy := ready(t), ready(t)
-	var beyond atomic.Bool
-	beyond.Store(true)
-	began := time.Now()
-	held, err := p.AddLimited(greedy, 0, beyond.Load, unbroken(t))
-	testhost.Must(t, err)
-	add(t, p, free)
-	start(t, p)
-	testhost.Until(t, "both are read", func() bool { return greedy.calls.Load() > 20 && free.calls.Load() > 20 })
-	times := greedy.calls.Load()
-	if most := time.Since(began).Milliseconds()/holdMs + 1; times > most {
-		t.Errorf("it was read %d times, want %d at most", times, most)
-	}
-	beyond.Store(false)
-	before := free.calls.Load()
-	testhost.Until(t, "it is read as the other one", func() bool {
-		was := greedy.calls.Load()
-		p.Sync()
-		p.Sync()
-		return greedy.calls.Load() > was && free.calls.Load() > before
-	})
-	beyond.Store(true)
-	p.Sync()
-	held.Remove()
-	calls := greedy.calls.Load()
-	beyond.Store(false)
-	before = free.calls.Load()
-	testhost.Until(t, "the other one is read on", func() bool { return free.calls.Load() > before+100 })
-	if greedy.calls.Load() != calls {
-		t.Error("it was read after it was removed")
 	}
 }

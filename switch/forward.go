@@ -37,7 +37,6 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func (p *Port) Ingress(frames []ether.Frame) {
 	b := batches.Get().(*batch)
 	p.process(b, frames)
-	p.noteStorm(&b.tally, len(frames))
 	p.count(b)
 	batches.Put(b)
 }

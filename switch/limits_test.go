@@ -162,15 +162,14 @@ func TestStorm(t *testing.T) {
 	})
 }
 
-// What passes of a storm does not pass at the beginning of each second, but one by one; and while little else comes from the port, that shows.
+// What passes of a storm does not pass at the beginning of each second, but one by one.
 func TestStormIsEven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
 		p := s.Attach("loud", counted{}, false, plenty)
 		s.Attach("quiet", counted{}, false, plenty).Pin(mac(2))
 		p.SetPolicy(&Policy{Storm: DefaultStorm})
-		flood, talk := frame(mac(1), broadcast, 0), frame(mac(1), mac(2), 0)
-		offered := slices.Repeat([]ether.Frame{flood}, 500)
+		offered := slices.Repeat([]ether.Frame{frame(mac(1), broadcast, 0)}, 500)
 		flooded := func() uint64 { return s.Tally()[Flooded] }
 		for ms := range 3000 {
 			before := flooded()
@@ -182,14 +181,7 @@ func TestStormIsEven(t *testing.T) {
 			if ms != stormBurst/450 && got != want {
 				t.Fatalf("in millisecond %d %d frames were flooded, want %d", ms, got, want)
 			}
-			if p.Storming() != (ms >= stormBurst/450) {
-				t.Fatalf("in millisecond %d Storming says %v", ms, p.Storming())
-			}
 			time.Sleep(time.Millisecond)
-		}
-		p.Ingress(append(slices.Repeat([]ether.Frame{talk}, 300), slices.Repeat([]ether.Frame{flood}, 200)...))
-		if p.Storming() {
-			t.Error("a port that talks to one station more than it floods storms")
 		}
 	})
 }

@@ -68,16 +68,6 @@ func (p *Port) wouldStorm() bool {
 	return depth > 0 && p.floods.Load()-p.sw.nanoseconds() >= depth
 }
 
-// noteStorm notes whether most of n frames were flooded, or were too many to be.
-func (p *Port) noteStorm(t *Tally, n int) {
-	if over := t[Storm] > 0 && 2*(t[Storm]+t[Flooded]) > uint64(n); over != p.storming.Load() {
-		p.storming.Store(over)
-	}
-}
-
-// Storming tells whether the port, when it received frames last, flooded more than it may, and did little else: whoever reads its frames may take his time.
-func (p *Port) Storming() bool { return p.storming.Load() }
-
 // Policy is the port's; it must not be changed.
 func (p *Port) Policy() Policy {
 	if policy := p.policy.Load(); policy != nil {

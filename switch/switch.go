@@ -113,7 +113,6 @@ type Port struct {
 	flooded  budget                // of a sparse port
 	told     budget                // see tellable
 	floods   atomic.Int64          // as bucket.full, of Policy.Storm
-	storming atomic.Bool           // see Storming
 	vlans    atomic.Pointer[VLANs] // see SetVLANs; nil: all
 	router   atomic.Int64          // until when, by the coarse clock, there is a multicast router
 	leaves   atomic.Bool           // a station there does not want a group any more, and others were not asked yet
