@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tapestry-net/tapestry/ether"
@@ -82,7 +83,9 @@ func anyFrame(r *rand.Rand, n int) ether.Frame {
 var all10 = netip.MustParsePrefix("10.0.0.0/29")
 
 // What Explain says of a frame is what Ingress then does with it, in whatever state the switch is; and to say it changes nothing.
-func TestTraceIsTruth(t *testing.T) {
+func TestTraceIsTruth(t *testing.T) { synctest.Test(t, traceIsTruth) }
+
+func traceIsTruth(t *testing.T) {
 	var seen Tally
 	steps := map[string]int{}
 	for seed, cfg := range []Config{
@@ -148,7 +151,9 @@ func TestTraceIsTruth(t *testing.T) {
 			case 16:
 				p.PinAddrs(ip(1+r.IntN(4)), six(1+r.IntN(4)))
 			case 5, 6, 7:
-				now += time.Duration(r.IntN(10)) * time.Second
+				passed := time.Duration(r.IntN(10)) * time.Second
+				time.Sleep(passed)
+				now += passed
 				s.Tick(now)
 				for _, w := range wires { // of queries
 					w.taken()
