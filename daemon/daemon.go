@@ -49,7 +49,7 @@ type Config struct {
 }
 
 // Run is the whole life of the daemon. It returns nil when ctx ends. On a host of a cluster whose address has changed it begins anew.
-func Run(ctx context.Context, s Config, out io.Writer) (err error) {
+func Run(ctx context.Context, s Config, out io.Writer) error {
 	for {
 		if err := run(ctx, s, out); !errors.Is(err, member.ErrMoved) {
 			return err

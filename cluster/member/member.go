@@ -161,7 +161,7 @@ func (m *Member) logProblems(seen map[string]bool) map[string]bool {
 	return now
 }
 
-// Run starts the engine and hands on to f what it says, until ctx ends, or with ErrMoved; then it leaves the cluster.
+// Run starts the engine and hands on to f what it says, until ctx ends; then it leaves the cluster. It ends with ErrMoved too, and does not leave then.
 func (m *Member) Run(ctx context.Context, f *fabric.Fabric) error {
 	err := m.cfg.Engine.Start(m.Self, func(u cluster.Update) {
 		if changed := m.Directory.Apply(u); len(changed) > 0 {

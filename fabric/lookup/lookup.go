@@ -193,17 +193,18 @@ func (t *Table) due(wait *time.Duration) map[string]string {
 func (t *Table) lookUp(ctx context.Context, host, network string) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	addrs, err := t.find(ctx, host, network)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.either && hasNone(err) {
+	either := t.either
+	t.mu.Unlock()
+	addrs, err := t.find(ctx, host, network)
+	if either && hasNone(err) {
 		other := map[string]string{"ip4": "ip6", "ip6": "ip4"}[network]
-		t.mu.Unlock()
 		if found, otherErr := t.find(ctx, host, other); !hasNone(otherErr) {
 			addrs, err = found, otherErr
 		}
-		t.mu.Lock()
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	n := t.names[host]
 	if n == nil { // not wanted any more
 		return false
