@@ -16,6 +16,12 @@ type (
 	PeerName = state.PeerName
 )
 
+// Numbers of Limits.
+const (
+	NoLimit = state.NoLimit
+	AutoMSS = state.AutoMSS
+)
+
 // CheckState reads every file of a state directory as Open does, and gives the number of networks. It changes
 // nothing, and a daemon may be running on the directory.
 func CheckState(dir string) (networks int, err error) { return state.Dir(dir).Check() }

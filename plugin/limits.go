@@ -20,12 +20,6 @@ const (
 	optMSS      = "tapestry.mss"
 )
 
-// noLimit is what numbers of fabric.Limits are without a limit; autoMSS is an MSS.
-const (
-	noLimit = -1
-	autoMSS = -2
-)
-
 // minRate is the smallest rate, in bits a second: with less, a frame takes more than a second.
 const minRate = 64_000
 
@@ -34,7 +28,7 @@ var limitOptions = []option[fabric.Limits]{{optRate, setRate}, {optStorm, setSto
 
 func setRate(l *fabric.Limits, value string) (err error) {
 	if value == "off" {
-		l.Rate = noLimit
+		l.Rate = fabric.NoLimit
 		return nil
 	}
 	if l.Rate, err = fault.ParseRate(value); err != nil || l.Rate < minRate {
@@ -45,7 +39,7 @@ func setRate(l *fabric.Limits, value string) (err error) {
 
 func setStorm(l *fabric.Limits, value string) error {
 	if value == "off" {
-		l.Storm = noLimit
+		l.Storm = fabric.NoLimit
 		return nil
 	}
 	n, err := strconv.ParseInt(value, 10, 32)
@@ -65,9 +59,9 @@ const (
 func setMSS(l *fabric.Limits, value string) error {
 	switch n, err := strconv.Atoi(value); {
 	case value == "off":
-		l.MSS = noLimit
+		l.MSS = fabric.NoLimit
 	case value == "auto":
-		l.MSS = autoMSS
+		l.MSS = fabric.AutoMSS
 	case err != nil || n < minMSS || n > maxMSS:
 		return fmt.Errorf("want auto (what fits the path to another host), off, or bytes from %d to %d, as in 1360", minMSS, maxMSS)
 	default:
